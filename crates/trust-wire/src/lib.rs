@@ -1,0 +1,3 @@
+//! Frames.
+#![no_std]
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! trustctl.
+fn main() {}
