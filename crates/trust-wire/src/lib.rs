@@ -1,3 +1,34 @@
-//! Frames.
+//! Length-prefix framing and the life of a TCP connection, without I/O.
+//!
+//! TCP carries a stream of bytes, not messages (RFC 9293, section 3.8). This crate turns the one into
+//! the other and decides how a connection ends. It opens no socket, reads no clock and prints
+//! nothing: bytes and the time go in, whole frames, deadlines and closing steps come out. The event
+//! loop, the blocking server, the clients and the simulator all run this same code.
+//!
+//! - [`frame`]: what is on the wire
+//! - [`decoder`]: from received bytes to whole frames, in place
+//! - [`connection`]: states, owed bytes and deadlines of one connection
+//! - [`closing`]: the orderly close
+//! - [`limits`]: what a server allows its connections
+//! - [`disconnect`]: why a connection ended
+//! - [`time`]: the monotonic time that callers pass in
 #![no_std]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod closing;
+pub mod connection;
+pub mod decoder;
+pub mod disconnect;
+pub mod frame;
+pub mod limits;
+mod owed;
+pub mod time;
+
+pub use connection::{CloseStep, Connection, Phase, Probe, Received, Totals};
+pub use decoder::{Decoded, Decoder};
+pub use disconnect::{Disconnect, During, ErrnoClass, Reason};
+pub use frame::{DEFAULT_MAX_PAYLOAD, Frames, HEADER_LEN};
+pub use limits::{Limits, Mode};
+pub use time::Timestamp;

@@ -1,0 +1,551 @@
+//! One connection of a server: its states, what it owes, its deadlines and its end.
+//!
+//! The caller does the I/O and reports it with the `handle_*` methods; the `poll_*` methods say what
+//! to do next. A connection that owes bytes is not read from, which is all the back-pressure there
+//! is: what it owes never exceeds the answer to one receive.
+
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use crate::closing::Lingering;
+use crate::decoder::{DecodeEnd, Decoded, Decoder};
+use crate::disconnect::{Disconnect, During, ErrnoClass, Reason};
+use crate::limits::{Limits, Mode};
+use crate::owed::Owed;
+use crate::time::Timestamp;
+
+/// How many times per limit the caller is asked for a [`Probe`] while bytes are unacknowledged. A
+/// stall is noticed after at least one limit and at most one limit and a fourth.
+const PROBES_PER_LIMIT: u32 = 4;
+
+/// What the caller does next to end a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseStep {
+    /// Shut down the sending side (`shutdown(2)` with SHUT_WR) and go on reading.
+    ShutdownSend,
+    /// Close.
+    Close,
+    /// Close with RST (SO_LINGER with a time of zero, `socket(7)`).
+    Reset,
+}
+
+/// What the socket says about itself when a deadline is due.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Probe {
+    /// Sent bytes that the peer has not acknowledged (SIOCOUTQ, `tcp(7)`).
+    pub unacknowledged: u64,
+    /// Received bytes that were not read yet (FIONREAD, `tcp(7)`).
+    pub unread: u64,
+    /// The pending error (SO_ERROR, `socket(7)`), which reading it clears.
+    pub error: Option<(i32, ErrnoClass)>,
+}
+
+/// What one connection did, in bytes and frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Bytes received, discarded ones included.
+    pub bytes_in: u64,
+    /// Bytes handed to the kernel.
+    pub bytes_out: u64,
+    /// Whole frames received.
+    pub frames_in: u64,
+    /// Frames of which the last byte was handed to the kernel.
+    pub frames_out: u64,
+}
+
+/// The states of the contract, as an observer from outside tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing has been received yet.
+    Connected,
+    /// Frames or bytes are answered.
+    Open,
+    /// The end is decided; the orderly close is under way.
+    Lingering,
+    /// Over.
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Answers what comes.
+    Open,
+    /// Answers what begins before byte `until` of the stream, then ends with `reason`.
+    Retiring { reason: Reason, until: u64 },
+    /// The end is decided; owed bytes are still to be sent, and what comes is discarded.
+    Flushing(Disconnect),
+    /// Everything is sent and the sending side shut down; waits for the peer's FIN.
+    Lingering(Disconnect, Lingering),
+    /// Over; `step` is how.
+    Closed(Disconnect, CloseStep),
+}
+
+/// The whole frames, or raw bytes, that one receive brought in.
+#[derive(Debug)]
+pub enum Received<'a> {
+    /// Nothing to answer.
+    Nothing,
+    /// Whole frames.
+    Frames(Decoded<'a>),
+    /// Raw bytes.
+    Raw(&'a [u8]),
+}
+
+/// One connection of a server.
+///
+/// Invariants: while `owed` is not empty, nothing is decoded; `acknowledged <= totals.bytes_out`; the
+/// cause of the end is set exactly once before the connection is closed, apart from failures that
+/// happen while owed bytes are still being sent, which replace an orderly cause.
+#[derive(Debug)]
+pub struct Connection {
+    limits: Arc<Limits>,
+    state: State,
+    mode: Mode,
+    /// The peer's FIN was received.
+    peer_finished: bool,
+    /// The cause was set and the caller was not told yet.
+    cause_is_new: bool,
+    decoder: Decoder,
+    owed: Owed,
+    totals: Totals,
+    opened_at: Timestamp,
+    /// Since when a byte is awaited: the last one received, or the last time something was owed.
+    awaiting_since: Timestamp,
+    /// When the unfinished frame began, moved on by the time that the connection was not read.
+    frame_started_at: Timestamp,
+    /// Bytes known to be acknowledged.
+    acknowledged: u64,
+    /// When acknowledgements last made progress, or when bytes became outstanding.
+    progress_at: Timestamp,
+    /// When the caller last reported a [`Probe`].
+    probed_at: Timestamp,
+    /// An error that the network reported and that the connection may survive (an ICMP
+    /// "unreachable"); progress clears it.
+    soft_error: Option<i32>,
+}
+
+impl Connection {
+    /// A connection that was accepted just now.
+    pub fn new(limits: Arc<Limits>, now: Timestamp) -> Connection {
+        Connection {
+            mode: limits.mode,
+            decoder: Decoder::new(limits.max_payload),
+            limits,
+            state: State::Open,
+            peer_finished: false,
+            cause_is_new: false,
+            owed: Owed::nothing(),
+            totals: Totals::default(),
+            opened_at: now,
+            awaiting_since: now,
+            frame_started_at: now,
+            acknowledged: 0,
+            progress_at: now,
+            probed_at: now,
+            soft_error: None,
+        }
+    }
+
+    /// A connection that was accepted just now and is ended in the orderly way without being served.
+    pub fn reject(limits: Arc<Limits>, now: Timestamp) -> Connection {
+        let mut connection = Connection::new(limits, now);
+        connection.end_orderly(Disconnect::new(Reason::AtCapacity, During::Receive));
+        connection
+    }
+
+    /// Where to receive first: the rest of an unfinished frame. Empty if there is none.
+    pub fn room(&mut self) -> &mut [u8] {
+        match self.state {
+            State::Open | State::Retiring { .. } => self.decoder.room(),
+            _ => &mut [],
+        }
+    }
+
+    /// How many bytes the connection could use at least before it can answer again: for callers that
+    /// receive an exact number of bytes. `None` if any number will do.
+    pub fn wanted(&self) -> Option<usize> {
+        match (&self.state, self.mode) {
+            (State::Open | State::Retiring { .. }, Mode::Auto) => Some(1),
+            (State::Open | State::Retiring { .. }, Mode::Framed) => {
+                Some(self.decoder.needed_len() - self.decoder.held_len())
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes received bytes: `in_room` of them in [`Connection::room`], and after those `rest`.
+    ///
+    /// What is returned must be answered, and the answer reported with
+    /// [`Connection::handle_answered`], before any other method is called.
+    pub fn handle_received<'a>(
+        &mut self,
+        in_room: usize,
+        rest: &'a [u8],
+        now: Timestamp,
+    ) -> Received<'a> {
+        let start = self.totals.bytes_in;
+        self.totals.bytes_in += (in_room + rest.len()) as u64;
+        let until = match &mut self.state {
+            State::Open => u64::MAX,
+            State::Retiring { until, .. } => *until,
+            State::Lingering(_, lingering) => {
+                lingering.handle_received(now);
+                return Received::Nothing;
+            }
+            State::Flushing(_) | State::Closed(..) => return Received::Nothing,
+        };
+        self.awaiting_since = now;
+        if self.mode == Mode::Auto {
+            self.mode = match rest {
+                [] => Mode::Auto,
+                [0x00, ..] => Mode::Framed,
+                [_, ..] => Mode::Raw,
+            };
+        }
+        let fence = usize::try_from(until.saturating_sub(start)).unwrap_or(usize::MAX);
+        let received = match self.mode {
+            Mode::Auto => Received::Nothing,
+            Mode::Raw => Received::Raw(&rest[..rest.len().min(fence)]),
+            Mode::Framed => match self.decode(in_room, rest, fence, now) {
+                decoded if decoded.count == 0 => Received::Nothing,
+                decoded => Received::Frames(decoded),
+            },
+        };
+        self.retire_if_done();
+        received
+    }
+
+    /// The peer's FIN was received (`recv(2)` returned 0).
+    pub fn handle_end_of_stream(&mut self) {
+        self.peer_finished = true;
+        match self.state {
+            State::Open | State::Retiring { .. } => {
+                let reason = match self.decoder.held_len() {
+                    0 => Reason::PeerFin,
+                    have => Reason::TruncatedFrame {
+                        have: have as u64,
+                        need: self.decoder.needed_len() as u64,
+                    },
+                };
+                self.end_orderly(Disconnect::new(reason, During::Receive));
+            }
+            State::Lingering(cause, _) => self.state = State::Closed(cause, CloseStep::Close),
+            State::Flushing(_) | State::Closed(..) => {}
+        }
+    }
+
+    /// The answer to what was received: the bytes of `parts`, of which the first `sent` were handed
+    /// to the kernel. The rest is owed. `frames` is the number of frames in the answer; each part
+    /// begins at a frame's first byte.
+    pub fn handle_answered(&mut self, parts: &[&[u8]], frames: u64, sent: usize, now: Timestamp) {
+        debug_assert!(self.owed.is_empty(), "answered while bytes were owed");
+        self.totals.frames_out += frames;
+        self.owed.put(parts, sent, frames > 0, now);
+        self.note_sent(sent, now);
+    }
+
+    /// Bytes that are owed and not yet handed to the kernel.
+    pub fn owed(&self) -> &[u8] {
+        self.owed.unsent()
+    }
+
+    /// The first `count` of the owed bytes were handed to the kernel.
+    pub fn handle_sent(&mut self, count: usize, now: Timestamp) {
+        let began_at = self.owed.since();
+        self.owed.take(count);
+        self.note_sent(count, now);
+        if self.owed.is_empty() {
+            self.awaiting_since = now;
+            self.frame_started_at = self.frame_started_at + now.since(began_at);
+        }
+    }
+
+    /// A receive or a send failed with `errno`, and not because it would have blocked.
+    pub fn handle_error(&mut self, errno: i32, class: ErrnoClass, during: During) {
+        let cause = Disconnect { reason: class.into(), during, errno: Some(errno) };
+        self.end_at_once(cause, CloseStep::Close);
+    }
+
+    /// The time of [`Connection::poll_deadline`] has come: judges it with the help of `probe`.
+    ///
+    /// Readiness goes first: call this only when there is nothing left to receive or to send.
+    pub fn handle_deadline(&mut self, now: Timestamp, probe: Probe) {
+        self.note_probe(now, probe);
+        match self.state {
+            State::Open | State::Retiring { .. } => self.judge_open(now, probe),
+            State::Flushing(_) if self.is_stalled(now) => self.end_stalled(),
+            State::Lingering(cause, lingering) => {
+                if now >= lingering.deadline(self.limits.linger_timeout) {
+                    self.state = State::Closed(cause, CloseStep::Close);
+                }
+            }
+            State::Flushing(_) | State::Closed(..) => {}
+        }
+    }
+
+    /// Ends the connection for `reason` once everything is answered whose first byte had been received
+    /// by now; `unread` is how many bytes of that the kernel still holds.
+    pub fn retire(&mut self, reason: Reason, unread: u64) {
+        if let State::Open = self.state {
+            self.state = State::Retiring { reason, until: self.totals.bytes_in + unread };
+            self.retire_if_done();
+        }
+    }
+
+    /// Cuts the connection at once. Returns whether something was cut: an unfinished frame, or bytes
+    /// that were owed or not acknowledged. Where nothing was, an orderly close under way keeps its
+    /// reason and ends without RST.
+    pub fn abort(&mut self, reason: Reason, probe: Probe) -> bool {
+        let unfinished = self.decoder.held_len() > 0 || !self.owed.is_empty();
+        let cut = unfinished || probe.unacknowledged > 0;
+        match self.state {
+            State::Closed(..) => return false,
+            State::Lingering(cause, _) if !cut => {
+                self.state = State::Closed(cause, CloseStep::Close);
+            }
+            _ => {
+                let during =
+                    if self.decoder.held_len() > 0 { During::Receive } else { During::Send };
+                let cause = Disconnect::new(reason, during);
+                self.decide(State::Closed(cause, CloseStep::Reset));
+            }
+        }
+        cut
+    }
+
+    /// Whether to receive when the socket is readable.
+    pub fn wants_receive(&self) -> bool {
+        match self.state {
+            State::Open | State::Retiring { .. } => self.owed.is_empty(),
+            // Discarding lets a peer that writes before it reads come round to reading.
+            State::Flushing(_) | State::Lingering(..) => !self.peer_finished,
+            State::Closed(..) => false,
+        }
+    }
+
+    /// Whether to send when the socket is writable.
+    pub fn wants_send(&self) -> bool {
+        !matches!(self.state, State::Closed(..)) && !self.owed.is_empty()
+    }
+
+    /// When to call [`Connection::handle_deadline`]; [`Timestamp::NEVER`] if there is no need to.
+    pub fn poll_deadline(&self) -> Timestamp {
+        match &self.state {
+            State::Open => self.open_deadline().min(self.opened_at.after(self.limits.max_lifetime)),
+            State::Retiring { .. } => self.open_deadline(),
+            State::Flushing(_) => self.next_probe(self.limits.timeout),
+            State::Lingering(_, lingering) => {
+                let linger = self.limits.linger_timeout;
+                lingering.deadline(linger).min(self.next_probe(Some(linger)))
+            }
+            State::Closed(..) => Timestamp::NEVER,
+        }
+    }
+
+    /// The next step of the end, if one is due. After `Close` and `Reset` there is none.
+    pub fn poll_close(&mut self, now: Timestamp) -> Option<CloseStep> {
+        match self.state {
+            State::Flushing(cause) if self.owed.is_empty() => {
+                if self.peer_finished || self.limits.linger_timeout.is_zero() {
+                    self.state = State::Closed(cause, CloseStep::Close);
+                    return Some(CloseStep::Close);
+                }
+                self.state = State::Lingering(cause, Lingering::new(now));
+                Some(CloseStep::ShutdownSend)
+            }
+            State::Closed(_, step) => Some(step),
+            _ => None,
+        }
+    }
+
+    /// The cause of the end, once, when it has been decided or has been replaced by a failure.
+    pub fn poll_cause(&mut self) -> Option<Disconnect> {
+        if !self.cause_is_new {
+            return None;
+        }
+        self.cause_is_new = false;
+        self.cause()
+    }
+
+    /// The cause of the end, if it is decided.
+    pub fn cause(&self) -> Option<Disconnect> {
+        match self.state {
+            State::Open | State::Retiring { .. } => None,
+            State::Flushing(cause) | State::Lingering(cause, _) | State::Closed(cause, _) => {
+                Some(cause)
+            }
+        }
+    }
+
+    /// Which state the connection is in.
+    pub fn phase(&self) -> Phase {
+        match self.state {
+            State::Open | State::Retiring { .. } if self.totals.bytes_in == 0 => Phase::Connected,
+            State::Open | State::Retiring { .. } => Phase::Open,
+            State::Flushing(_) | State::Lingering(..) => Phase::Lingering,
+            State::Closed(..) => Phase::Closed,
+        }
+    }
+
+    /// How the bytes are understood; [`Mode::Auto`] until the first byte has decided.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Bytes and frames so far.
+    pub fn totals(&self) -> Totals {
+        let unsent = self.owed.unsent_frames();
+        Totals { frames_out: self.totals.frames_out - unsent, ..self.totals }
+    }
+
+    /// When the connection was accepted.
+    pub fn opened_at(&self) -> Timestamp {
+        self.opened_at
+    }
+
+    /// Bytes of memory that the connection holds for unfinished frames and owed bytes.
+    pub fn buffered(&self) -> usize {
+        self.decoder.capacity() + self.owed.capacity()
+    }
+
+    fn decode<'a>(
+        &mut self,
+        in_room: usize,
+        rest: &'a [u8],
+        fence: usize,
+        now: Timestamp,
+    ) -> Decoded<'a> {
+        let was_unfinished = self.decoder.held_len() > 0;
+        let decoded = self.decoder.decode(in_room, rest, fence);
+        self.totals.frames_in += decoded.count;
+        if !was_unfinished || decoded.count > 0 {
+            self.frame_started_at = now;
+        }
+        if let DecodeEnd::TooLarge { declared } = decoded.end {
+            self.end_orderly(Disconnect::new(Reason::FrameTooLarge { declared }, During::Receive));
+        }
+        decoded
+    }
+
+    /// Ends a retiring connection that has taken everything it was to take.
+    fn retire_if_done(&mut self) {
+        if let State::Retiring { reason, until } = self.state
+            && self.totals.bytes_in >= until
+            && self.decoder.held_len() == 0
+        {
+            self.end_orderly(Disconnect::new(reason, During::Receive));
+        }
+    }
+
+    fn judge_open(&mut self, now: Timestamp, probe: Probe) {
+        let reading = self.owed.is_empty();
+        if self.is_stalled(now) {
+            self.end_stalled();
+        } else if reading && now >= self.frame_deadline() {
+            let cause = Disconnect::new(Reason::FrameTimeout, During::Receive);
+            self.end_at_once(cause, CloseStep::Reset);
+        } else if reading && now >= self.awaiting_since.after(self.limits.timeout) {
+            self.end_orderly(Disconnect::new(Reason::RecvTimeout, During::Receive));
+        } else if now >= self.opened_at.after(self.limits.max_lifetime) {
+            self.retire(Reason::MaxLifetime, probe.unread);
+        }
+    }
+
+    fn open_deadline(&self) -> Timestamp {
+        let probe = self.next_probe(self.limits.timeout);
+        if !self.owed.is_empty() {
+            return probe;
+        }
+        probe.min(self.frame_deadline()).min(self.awaiting_since.after(self.limits.timeout))
+    }
+
+    fn frame_deadline(&self) -> Timestamp {
+        match self.decoder.held_len() {
+            0 => Timestamp::NEVER,
+            _ => self.frame_started_at.after(self.limits.frame_timeout),
+        }
+    }
+
+    /// When acknowledgements are to be looked at next.
+    fn next_probe(&self, limit: Option<Duration>) -> Timestamp {
+        match limit {
+            Some(limit) if self.has_outstanding() => {
+                self.probed_at.max(self.progress_at) + limit / PROBES_PER_LIMIT
+            }
+            _ => Timestamp::NEVER,
+        }
+    }
+
+    /// Whether, as far as known, the peer has not acknowledged all that it is owed.
+    fn has_outstanding(&self) -> bool {
+        self.acknowledged < self.totals.bytes_out || !self.owed.is_empty()
+    }
+
+    fn is_stalled(&self, now: Timestamp) -> bool {
+        self.has_outstanding() && now >= self.progress_at.after(self.limits.timeout)
+    }
+
+    fn note_sent(&mut self, count: usize, now: Timestamp) {
+        if self.acknowledged == self.totals.bytes_out {
+            self.progress_at = now;
+        }
+        self.totals.bytes_out += count as u64;
+    }
+
+    fn note_probe(&mut self, now: Timestamp, probe: Probe) {
+        self.probed_at = now;
+        // After the sending side was shut down, the FIN counts as one unacknowledged byte.
+        let acknowledged = self.totals.bytes_out.saturating_sub(probe.unacknowledged);
+        if acknowledged > self.acknowledged {
+            self.acknowledged = acknowledged;
+            self.progress_at = now;
+            self.soft_error = None;
+            if let State::Lingering(_, lingering) = &mut self.state {
+                lingering.handle_acknowledged(now);
+            }
+        }
+        if self.has_outstanding() {
+            // The peer is still busy with what it got; its silence begins afterwards.
+            self.awaiting_since = now;
+        }
+        match probe.error {
+            Some((errno, ErrnoClass::Unreachable)) => self.soft_error = Some(errno),
+            Some((errno, class)) => self.handle_error(errno, class, During::Send),
+            None => {}
+        }
+    }
+
+    fn end_stalled(&mut self) {
+        let cause = match self.soft_error {
+            None => Disconnect::new(Reason::SendTimeout, During::Send),
+            errno => Disconnect { reason: Reason::ClientUnreachable, during: During::Send, errno },
+        };
+        self.end_at_once(cause, CloseStep::Reset);
+    }
+
+    fn end_orderly(&mut self, cause: Disconnect) {
+        self.decoder.clear();
+        self.decide(State::Flushing(cause));
+    }
+
+    /// Ends the connection without owing anything any more. An orderly close that has already sent
+    /// everything keeps its cause.
+    fn end_at_once(&mut self, cause: Disconnect, step: CloseStep) {
+        match self.state {
+            State::Closed(..) => {}
+            State::Lingering(first, _) => self.state = State::Closed(first, CloseStep::Close),
+            State::Open | State::Retiring { .. } | State::Flushing(_) => {
+                self.decide(State::Closed(cause, step));
+            }
+        }
+    }
+
+    /// Enters `state`, which has a new cause that the caller is told of.
+    fn decide(&mut self, state: State) {
+        self.state = state;
+        self.cause_is_new = true;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+//! Whole lives of connections, told step by step.
+
+use super::*;
+use crate::frame::encode_frame;
+use alloc::vec;
+use alloc::vec::Vec;
+
+fn at(seconds: f64) -> Timestamp {
+    Timestamp::from_start(Duration::from_secs_f64(seconds))
+}
+
+fn open(mode: Mode) -> Connection {
+    let limits =
+        Limits { mode, max_lifetime: Some(Duration::from_secs(3600)), ..Limits::default() };
+    Connection::new(Arc::new(limits), at(0.0))
+}
+
+fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![];
+    encode_frame(payload, &mut frame);
+    frame
+}
+
+/// Receives and echoes; the kernel takes `room` bytes of the answer.
+fn echo(connection: &mut Connection, bytes: &[u8], room: usize, now: Timestamp) -> Vec<u8> {
+    let (answer, frames) = match connection.handle_received(0, bytes, now) {
+        Received::Nothing => return vec![],
+        Received::Raw(raw) => (raw.to_vec(), 0),
+        Received::Frames(decoded) => (decoded.frames().parts().concat(), decoded.count),
+    };
+    let sent = room.min(answer.len());
+    connection.handle_answered(&[&answer], frames, sent, now);
+    answer
+}
+
+fn reason(connection: &Connection) -> Reason {
+    connection.cause().expect("the end is decided").reason
+}
+
+fn unacknowledged(bytes: u64) -> Probe {
+    Probe { unacknowledged: bytes, ..Probe::default() }
+}
+
+#[test]
+fn the_first_byte_decides_in_auto_mode() {
+    let mut connection = open(Mode::Auto);
+    assert_eq!(echo(&mut connection, b"hello", 99, at(0.0)), b"hello");
+    assert_eq!(connection.mode(), Mode::Raw);
+    assert_eq!(echo(&mut connection, b"\0\0", 99, at(0.0)), b"\0\0", "raw stays raw");
+
+    let mut connection = open(Mode::Auto);
+    assert_eq!(echo(&mut connection, b"\0", 99, at(0.0)), b"");
+    assert_eq!(connection.mode(), Mode::Framed);
+    assert_eq!(echo(&mut connection, b"\0\0\x01x", 99, at(0.0)), frame(b"x"));
+}
+
+#[test]
+fn the_part_of_a_frame_that_a_peer_left_behind_is_never_echoed() {
+    let mut connection = open(Mode::Framed);
+    let whole = frame(b"whole");
+    let stream = [&whole[..], &frame(b"unfinished")[..7]].concat();
+    assert_eq!(echo(&mut connection, &stream, 99, at(0.0)), whole);
+    connection.handle_end_of_stream();
+    assert_eq!(reason(&connection), Reason::TruncatedFrame { have: 7, need: 14 });
+    assert_eq!(connection.poll_close(at(0.0)), Some(CloseStep::Close));
+    assert_eq!(connection.totals().frames_in, 1);
+}
+
+#[test]
+fn a_connection_that_owes_is_not_read_and_pays_before_it_ends() {
+    let mut connection = open(Mode::Framed);
+    let stream = [frame(b"first"), frame(b"second")].concat();
+    echo(&mut connection, &stream, 5, at(0.0));
+    assert!(!connection.wants_receive() && connection.wants_send());
+    assert_eq!(connection.owed(), &stream[5..]);
+    assert_eq!(connection.totals().frames_out, 0);
+    connection.handle_sent(10, at(1.0));
+    assert_eq!(connection.totals().frames_out, 1);
+    connection.handle_sent(4, at(1.0));
+    assert!(connection.wants_receive() && !connection.wants_send());
+    assert_eq!(connection.totals().frames_out, 2);
+}
+
+#[test]
+fn a_bad_header_ends_in_order_after_everything_before_it() {
+    let mut connection = open(Mode::Framed);
+    let stream = [&frame(b"good")[..], b"\xff\xff\xff\xff"].concat();
+    echo(&mut connection, &stream, 3, at(0.0));
+    let cause = connection.poll_cause().expect("told at once");
+    assert_eq!(cause.reason, Reason::FrameTooLarge { declared: u32::MAX });
+    assert_eq!(connection.poll_close(at(0.0)), None, "bytes are still owed");
+    assert!(connection.wants_receive(), "discards while it pays");
+    assert_eq!(echo(&mut connection, b"rubbish", 99, at(0.1)), b"");
+    connection.handle_sent(5, at(0.2));
+    assert_eq!(connection.poll_close(at(0.2)), Some(CloseStep::ShutdownSend));
+    assert_eq!(connection.poll_close(at(0.2)), None);
+    connection.handle_error(104, ErrnoClass::Reset, During::Receive);
+    assert_eq!(connection.poll_close(at(0.3)), Some(CloseStep::Close));
+    assert_eq!(reason(&connection), cause.reason, "the first reason stays");
+    assert_eq!(connection.poll_cause(), None);
+}
+
+#[test]
+fn a_failure_while_paying_replaces_an_orderly_cause() {
+    let mut connection = open(Mode::Raw);
+    echo(&mut connection, b"owed", 0, at(0.0));
+    connection.retire(Reason::Drain, 0);
+    assert_eq!(connection.poll_cause().map(|cause| cause.reason), Some(Reason::Drain));
+    connection.handle_error(104, ErrnoClass::Reset, During::Send);
+    let cause = connection.poll_cause().expect("a new cause");
+    assert_eq!((cause.reason, cause.errno), (Reason::ClientReset, Some(104)));
+}
+
+#[test]
+fn silence_ends_in_order_and_not_before_its_time() {
+    for stream in [&b""[..], b"\0\0\0", b"\0\0\0\x09abc"] {
+        let mut connection = open(Mode::Auto);
+        if !stream.is_empty() {
+            echo(&mut connection, stream, 99, at(2.0));
+        }
+        let due = connection.poll_deadline();
+        assert_eq!(due, if stream.is_empty() { at(5.0) } else { at(7.0) });
+        connection.handle_deadline(due, Probe::default());
+        assert_eq!(reason(&connection), Reason::RecvTimeout);
+        assert_eq!(connection.poll_close(due), Some(CloseStep::ShutdownSend));
+        assert_eq!(connection.poll_deadline(), due + Duration::from_secs(2));
+        connection.handle_deadline(due + Duration::from_secs(2), Probe::default());
+        assert_eq!(connection.poll_close(due), Some(CloseStep::Close));
+    }
+}
+
+#[test]
+fn one_byte_before_every_timeout_does_not_hold_a_place_for_ever() {
+    let mut connection = open(Mode::Framed);
+    let slow_frame = frame(&[7; 200]);
+    for (i, byte) in slow_frame.iter().enumerate() {
+        let now = at(4.9 * i as f64);
+        if connection.poll_deadline() < now {
+            break;
+        }
+        echo(&mut connection, &[*byte], 99, now);
+    }
+    assert_eq!(connection.poll_deadline(), at(30.0));
+    connection.handle_deadline(at(30.0), Probe::default());
+    assert_eq!(reason(&connection), Reason::FrameTimeout);
+    assert_eq!(connection.poll_close(at(30.0)), Some(CloseStep::Reset));
+}
+
+#[test]
+fn the_frame_clock_stands_still_while_the_connection_is_not_read() {
+    let mut connection = open(Mode::Framed);
+    let stream = [&frame(b"owed for 100 s")[..], b"\0"].concat();
+    echo(&mut connection, &stream, 0, at(0.0));
+    for second in 1..=17 {
+        connection.handle_sent(1, at(f64::from(second)));
+    }
+    assert!(connection.poll_deadline() < at(30.0), "only the send deadline counts");
+    connection.handle_sent(1, at(100.0));
+    connection.handle_deadline(at(101.0), Probe::default());
+    echo(&mut connection, b"\0", 99, at(104.0));
+    echo(&mut connection, b"\0", 99, at(108.0));
+    assert_eq!(connection.frame_deadline(), at(130.0));
+    assert_eq!(connection.poll_deadline(), at(113.0));
+}
+
+#[test]
+fn a_stall_is_noticed_within_one_and_a_quarter_limits() {
+    for owed in [0, 8] {
+        let mut connection = open(Mode::Raw);
+        echo(&mut connection, b"answered", 8 - owed, at(0.0));
+        // Another answer just before each probe: sending is not progress.
+        let mut now = at(0.0);
+        while connection.cause().is_none() {
+            now = connection.poll_deadline();
+            connection.handle_deadline(now, unacknowledged(connection.totals().bytes_out));
+        }
+        assert_eq!(reason(&connection), Reason::SendTimeout);
+        assert_eq!(connection.poll_close(now), Some(CloseStep::Reset));
+        assert!(now >= at(5.0) && now <= at(6.25), "{now:?}");
+    }
+}
+
+#[test]
+fn a_slow_reader_that_acknowledges_is_not_cut() {
+    let mut connection = open(Mode::Raw);
+    echo(&mut connection, &[7; 1000], 1000, at(0.0));
+    let mut unread = 1000;
+    let mut now = at(0.0);
+    while unread > 0 {
+        now = connection.poll_deadline();
+        unread -= 1;
+        connection.handle_deadline(now, unacknowledged(unread));
+        assert_eq!(connection.cause(), None);
+    }
+    let due = connection.poll_deadline();
+    assert_eq!(due, now + Duration::from_secs_f64(3.75), "silence counts from the last probe");
+}
+
+#[test]
+fn an_unreachable_peer_is_named_at_the_send_deadline() {
+    let mut connection = open(Mode::Raw);
+    echo(&mut connection, b"x", 1, at(0.0));
+    let first = connection.poll_deadline();
+    let probe = Probe { error: Some((113, ErrnoClass::Unreachable)), ..unacknowledged(1) };
+    connection.handle_deadline(first, probe);
+    assert_eq!(connection.cause(), None, "the path may come back");
+    connection.handle_deadline(at(5.0), unacknowledged(1));
+    let cause = connection.cause().expect("stalled");
+    assert_eq!((cause.reason, cause.errno), (Reason::ClientUnreachable, Some(113)));
+}
+
+#[test]
+fn a_drain_answers_what_had_begun_and_nothing_later() {
+    let mut connection = open(Mode::Framed);
+    let begun = frame(b"begun before the drain");
+    echo(&mut connection, &begun[..2], 99, at(0.0));
+    let second = frame(b"its first byte was in the kernel");
+    connection.retire(Reason::Drain, begun.len() as u64 - 2 + 1);
+    assert_eq!(connection.cause(), None);
+    let stream = [&begun[2..], &second, &frame(b"too late")].concat();
+    let answer = echo(&mut connection, &stream, 99, at(0.1));
+    assert_eq!(answer, [begun, second].concat());
+    assert_eq!(reason(&connection), Reason::Drain);
+}
+
+#[test]
+fn a_drain_ends_idle_connections_at_once() {
+    for mode in [Mode::Auto, Mode::Framed, Mode::Raw] {
+        let mut connection = open(mode);
+        connection.retire(Reason::Drain, 0);
+        assert_eq!(connection.poll_close(at(0.0)), Some(CloseStep::ShutdownSend));
+    }
+}
+
+#[test]
+fn only_unfinished_business_counts_as_cut() {
+    let mut idle = open(Mode::Raw);
+    idle.retire(Reason::Drain, 0);
+    assert_eq!(idle.poll_close(at(0.0)), Some(CloseStep::ShutdownSend));
+    assert!(!idle.abort(Reason::DrainTimeout, Probe::default()));
+    assert_eq!((reason(&idle), idle.poll_close(at(1.0))), (Reason::Drain, Some(CloseStep::Close)));
+
+    let mut halfway = open(Mode::Framed);
+    echo(&mut halfway, b"\0", 9, at(0.0));
+    halfway.retire(Reason::Drain, 0);
+    assert!(halfway.abort(Reason::DrainTimeout, Probe::default()));
+    assert_eq!(halfway.poll_close(at(1.0)), Some(CloseStep::Reset));
+    assert_eq!(reason(&halfway), Reason::DrainTimeout);
+
+    let mut unread = open(Mode::Raw);
+    echo(&mut unread, b"x", 1, at(0.0));
+    unread.retire(Reason::Drain, 0);
+    assert_eq!(unread.poll_close(at(0.0)), Some(CloseStep::ShutdownSend));
+    assert!(unread.abort(Reason::SecondSignal, unacknowledged(1)));
+    assert_eq!(reason(&unread), Reason::SecondSignal);
+}
+
+#[test]
+fn an_old_connection_finishes_its_frame_and_ends() {
+    let limits = Limits { max_lifetime: Some(Duration::from_secs(3)), ..Limits::default() };
+    let mut connection = Connection::new(Arc::new(limits), at(0.0));
+    echo(&mut connection, b"\0\0", 99, at(2.9));
+    assert_eq!(connection.poll_deadline(), at(3.0));
+    connection.handle_deadline(at(3.0), Probe::default());
+    assert_eq!(connection.cause(), None);
+    assert_eq!(echo(&mut connection, b"\0\0", 99, at(3.1)), frame(b""));
+    assert_eq!(reason(&connection), Reason::MaxLifetime);
+}
+
+#[test]
+fn limits_that_are_off_set_no_deadline() {
+    let limits = Limits { timeout: None, frame_timeout: None, ..Limits::default() };
+    let mut connection = Connection::new(Arc::new(limits), at(0.0));
+    echo(&mut connection, b"\0\0\0\0\0", 1, at(0.0));
+    assert_eq!(connection.poll_deadline(), Timestamp::NEVER);
+}

@@ -1,0 +1,96 @@
+//! Why a connection ended.
+
+/// The cause of a connection's end, with what there is to say about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disconnect {
+    /// The cause.
+    pub reason: Reason,
+    /// What was being done; of an end that the server chose, what it was waiting for.
+    pub during: During,
+    /// The raw errno (`errno(3)`), where a system call or the socket reported one.
+    pub errno: Option<i32>,
+}
+
+impl Disconnect {
+    pub(crate) const fn new(reason: Reason, during: During) -> Disconnect {
+        Disconnect { reason, during, errno: None }
+    }
+}
+
+/// Why a connection ended. The first cause counts: what happens while an orderly close is waiting for
+/// the peer does not replace it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// FIN between frames: the normal end.
+    PeerFin,
+    /// FIN inside a frame.
+    TruncatedFrame {
+        /// Bytes of the frame that had arrived, header included.
+        have: u64,
+        /// Bytes that the frame has when whole; while the header is not whole, those of the header.
+        need: u64,
+    },
+    /// A header declared a payload above the limit.
+    FrameTooLarge {
+        /// The declared length in bytes.
+        declared: u32,
+    },
+    /// No byte came for as long as the limit allows.
+    RecvTimeout,
+    /// The connection reached the longest life that it may have.
+    MaxLifetime,
+    /// The server is stopping.
+    Drain,
+    /// Nothing that was sent was acknowledged for as long as the limit allows.
+    SendTimeout,
+    /// A frame took longer from its first byte to its last than the limit allows.
+    FrameTimeout,
+    /// The server is stopping and the time for that is over.
+    DrainTimeout,
+    /// The server was told a second time to stop.
+    SecondSignal,
+    /// RST from the peer (ECONNRESET).
+    ClientReset,
+    /// Sent to a connection that the peer had already reset (EPIPE).
+    BrokenPipe,
+    /// The path to the peer or the peer itself is gone (ETIMEDOUT, EHOSTUNREACH, ENETUNREACH).
+    ClientUnreachable,
+    /// Any other error of the socket.
+    IoError,
+    /// The connection came when all places were taken; it was not served.
+    AtCapacity,
+}
+
+/// What was being done with the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum During {
+    /// Receiving, or waiting for bytes to receive.
+    Receive,
+    /// Sending, or waiting for acknowledgements.
+    Send,
+}
+
+/// The classes of errno that make a difference to a connection. The number decides, not the call that
+/// reported it: the first send after an RST reports ECONNRESET, the next one EPIPE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrnoClass {
+    /// ECONNRESET
+    Reset,
+    /// EPIPE
+    BrokenPipe,
+    /// ETIMEDOUT, EHOSTUNREACH, ENETUNREACH
+    Unreachable,
+    /// Everything else that is not "try again".
+    Other,
+}
+
+impl From<ErrnoClass> for Reason {
+    fn from(class: ErrnoClass) -> Reason {
+        match class {
+            ErrnoClass::Reset => Reason::ClientReset,
+            ErrnoClass::BrokenPipe => Reason::BrokenPipe,
+            ErrnoClass::Unreachable => Reason::ClientUnreachable,
+            ErrnoClass::Other => Reason::IoError,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What is on the wire: `length (u32, big-endian) · payload (length bytes)`.
+//!
+//! A length of 0 is a valid frame. How large a payload may be is not a matter of the format but of
+//! whoever receives it: see [`crate::Decoder`].
+
+use alloc::vec::Vec;
+
+/// Bytes of a frame header.
+pub const HEADER_LEN: usize = 4;
+
+/// The largest payload, in bytes and inclusive, that is accepted unless told otherwise.
+pub const DEFAULT_MAX_PAYLOAD: u32 = 65_536;
+
+/// The header of a frame with a payload of `payload_len` bytes.
+pub const fn encode_header(payload_len: u32) -> [u8; HEADER_LEN] {
+    payload_len.to_be_bytes()
+}
+
+/// The payload length, in bytes, that a header declares. It is the peer's claim: any value can come.
+pub const fn decode_header(header: [u8; HEADER_LEN]) -> u32 {
+    u32::from_be_bytes(header)
+}
+
+/// The payload length that `bytes` declare, or `None` while fewer than [`HEADER_LEN`] are there.
+pub fn peek_header(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk::<HEADER_LEN>().map(|header| decode_header(*header))
+}
+
+/// Appends one frame to `out`.
+///
+/// # Panics
+///
+/// If the payload is longer than `u32::MAX` bytes.
+pub fn encode_frame(payload: &[u8], out: &mut Vec<u8>) {
+    let len = u32::try_from(payload.len()).expect("a payload is at most u32::MAX bytes");
+    out.reserve(HEADER_LEN + payload.len());
+    out.extend_from_slice(&encode_header(len));
+    out.extend_from_slice(payload);
+}
+
+/// Whole frames as they lie in memory: one that was put together, then a run of received ones.
+///
+/// Both parts hold whole frames and nothing else. To send the same frames again, send
+/// [`Frames::parts`]; to look into them, iterate over their payloads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Frames<'a> {
+    first: &'a [u8],
+    run: &'a [u8],
+}
+
+impl<'a> Frames<'a> {
+    /// Both arguments must hold whole frames only, which is what [`crate::Decoder`] yields.
+    pub(crate) fn new(first: &'a [u8], run: &'a [u8]) -> Frames<'a> {
+        Frames { first, run }
+    }
+
+    /// The frames with their headers, in order; either part may be empty.
+    pub fn parts(&self) -> [&'a [u8]; 2] {
+        [self.first, self.run]
+    }
+
+    /// Bytes of all frames, headers included.
+    pub fn byte_len(&self) -> usize {
+        self.first.len() + self.run.len()
+    }
+
+    /// Whether there is no frame at all.
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.run.is_empty()
+    }
+}
+
+impl<'a> IntoIterator for Frames<'a> {
+    type Item = &'a [u8];
+    type IntoIter = Payloads<'a>;
+
+    fn into_iter(self) -> Payloads<'a> {
+        Payloads { frames: self }
+    }
+}
+
+/// The payloads of [`Frames`], in order.
+#[derive(Clone, Debug)]
+pub struct Payloads<'a> {
+    frames: Frames<'a>,
+}
+
+impl<'a> Iterator for Payloads<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let part = match self.frames.first {
+            [] => &mut self.frames.run,
+            _ => &mut self.frames.first,
+        };
+        let len = peek_header(part)? as usize;
+        let (frame, rest) = part.split_at(HEADER_LEN + len);
+        *part = rest;
+        Some(&frame[HEADER_LEN..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn the_length_is_big_endian() {
+        assert_eq!(encode_header(5), [0, 0, 0, 5]);
+        assert_eq!(decode_header([0x80, 0, 0, 1]), 0x8000_0001);
+        assert_eq!(decode_header(*b"GET "), 1_195_725_856);
+    }
+
+    #[test]
+    fn a_header_is_not_read_before_it_is_whole() {
+        assert_eq!(peek_header(&[0, 0, 1]), None);
+        assert_eq!(peek_header(&[0, 0, 1, 0, 9]), Some(256));
+    }
+
+    #[test]
+    fn payloads_come_out_of_both_parts_in_order() {
+        let mut first = vec![];
+        encode_frame(b"one", &mut first);
+        let mut run = vec![];
+        encode_frame(b"", &mut run);
+        encode_frame(b"three", &mut run);
+        let frames = Frames::new(&first, &run);
+        let payloads: Vec<&[u8]> = frames.into_iter().collect();
+        assert_eq!(payloads, [&b"one"[..], b"", b"three"]);
+        assert_eq!(frames.byte_len(), 3 * HEADER_LEN + 8);
+    }
+}

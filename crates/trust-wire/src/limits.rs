@@ -1,0 +1,48 @@
+//! What a server allows its connections.
+
+use core::time::Duration;
+
+use crate::frame::DEFAULT_MAX_PAYLOAD;
+
+/// How the bytes of a connection are understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// The first byte decides: a header of a frame below 16 MiB starts with 0x00, text does not.
+    #[default]
+    Auto,
+    /// Frames only.
+    Framed,
+    /// Bytes as they come (RFC 862).
+    Raw,
+}
+
+/// What a server allows its connections. `None` turns a limit off.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How bytes are understood.
+    pub mode: Mode,
+    /// Largest payload of a frame in bytes, inclusive.
+    pub max_payload: u32,
+    /// Longest silence while a byte is awaited, and longest time without an acknowledgement while
+    /// sent bytes are unacknowledged.
+    pub timeout: Option<Duration>,
+    /// Longest time from a frame's first byte to its last; it runs only while the connection is read.
+    pub frame_timeout: Option<Duration>,
+    /// Longest time without a sign of life from the peer in the orderly close; zero closes at once.
+    pub linger_timeout: Duration,
+    /// Longest life of a connection.
+    pub max_lifetime: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            mode: Mode::Auto,
+            max_payload: DEFAULT_MAX_PAYLOAD,
+            timeout: Some(Duration::from_secs(5)),
+            frame_timeout: Some(Duration::from_secs(30)),
+            linger_timeout: Duration::from_secs(2),
+            max_lifetime: None,
+        }
+    }
+}

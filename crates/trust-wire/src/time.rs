@@ -1,0 +1,73 @@
+//! The monotonic time that callers pass in.
+
+use core::ops::{Add, Sub};
+use core::time::Duration;
+
+/// A point in time: nanoseconds since a start that the caller chose, on a clock that never goes
+/// back (`CLOCK_MONOTONIC` of `clock_gettime(2)`).
+///
+/// Eight bytes, so that a connection can afford several. Additions saturate at
+/// [`Timestamp::NEVER`], so that a limit that is off needs no special case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// Later than every other point in time: the deadline of what has no deadline.
+    pub const NEVER: Timestamp = Timestamp(u64::MAX);
+
+    /// The point in time `elapsed` after the start; [`Timestamp::NEVER`] after 584 years.
+    pub fn from_start(elapsed: Duration) -> Timestamp {
+        Timestamp(nanoseconds(elapsed))
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// This point in time plus a limit, where no limit means [`Timestamp::NEVER`].
+    pub fn after(self, limit: Option<Duration>) -> Timestamp {
+        limit.map_or(Timestamp::NEVER, |limit| self + limit)
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Timestamp;
+
+    fn add(self, duration: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(nanoseconds(duration)))
+    }
+}
+
+impl Sub for Timestamp {
+    type Output = Duration;
+
+    fn sub(self, earlier: Timestamp) -> Duration {
+        self.since(earlier)
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_is_off_never_comes() {
+        let now = Timestamp::from_start(Duration::from_secs(7));
+        assert_eq!(now.after(None), Timestamp::NEVER);
+        assert_eq!(now.after(Some(Duration::MAX)), Timestamp::NEVER);
+        assert_eq!(Timestamp::NEVER + Duration::from_secs(1), Timestamp::NEVER);
+    }
+
+    #[test]
+    fn differences_do_not_go_below_zero() {
+        let early = Timestamp::from_start(Duration::from_millis(1));
+        let late = Timestamp::from_start(Duration::from_millis(3));
+        assert_eq!(late - early, Duration::from_millis(2));
+        assert_eq!(early - late, Duration::ZERO);
+    }
+}
