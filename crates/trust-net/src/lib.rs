@@ -1,1 +1,32 @@
-//! Sockets.
+//! Exact socket I/O and a framed TCP server that gets every ending right.
+//!
+//! - [`exact`]: [`recv_exact`] and [`send_exact`], which know three outcomes
+//! - [`blocking`]: one framed connection with blocking calls
+//! - [`service`]: what a server's users write
+//! - [`server`]: a server that runs a service, as an event loop or one client at a time
+//! - [`observer`]: what happens in a server, as typed events
+//! - [`socket`], [`errno`]: sockets and error numbers as everybody here treats them
+//!
+//! Linux only: readiness, SIOCOUTQ and the order in which errors are reported are Linux's.
+
+pub mod accept;
+pub mod blocking;
+mod client;
+pub mod errno;
+mod event_loop;
+pub mod exact;
+mod iterative;
+pub mod observer;
+pub mod server;
+pub mod service;
+pub mod socket;
+mod stop;
+mod sys;
+mod timers;
+
+pub use blocking::BlockingConnection;
+pub use exact::{ExactError, Stream, recv_exact, send_exact};
+pub use observer::{Event, Observer};
+pub use server::{Handle, Model, Server, ServerConfig, Summary};
+pub use service::{Reply, Service, Session};
+pub use trust_wire as wire;

@@ -41,7 +41,7 @@ pub struct Decoded<'a> {
 impl Decoded<'_> {
     /// The whole frames.
     pub fn frames(&self) -> Frames<'_> {
-        Frames::new(&self.completed, self.run)
+        Frames::new(&self.completed, self.run, self.count)
     }
 }
 

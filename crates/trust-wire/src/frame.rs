@@ -46,12 +46,18 @@ pub fn encode_frame(payload: &[u8], out: &mut Vec<u8>) {
 pub struct Frames<'a> {
     first: &'a [u8],
     run: &'a [u8],
+    count: u64,
 }
 
 impl<'a> Frames<'a> {
     /// Both arguments must hold whole frames only, which is what [`crate::Decoder`] yields.
-    pub(crate) fn new(first: &'a [u8], run: &'a [u8]) -> Frames<'a> {
-        Frames { first, run }
+    pub(crate) fn new(first: &'a [u8], run: &'a [u8], count: u64) -> Frames<'a> {
+        Frames { first, run, count }
+    }
+
+    /// How many frames there are.
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
     /// The frames with their headers, in order; either part may be empty.
@@ -125,7 +131,7 @@ mod tests {
         let mut run = vec![];
         encode_frame(b"", &mut run);
         encode_frame(b"three", &mut run);
-        let frames = Frames::new(&first, &run);
+        let frames = Frames::new(&first, &run, 3);
         let payloads: Vec<&[u8]> = frames.into_iter().collect();
         assert_eq!(payloads, [&b"one"[..], b"", b"three"]);
         assert_eq!(frames.byte_len(), 3 * HEADER_LEN + 8);

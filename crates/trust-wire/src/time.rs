@@ -1,6 +1,6 @@
 //! The monotonic time that callers pass in.
 
-use core::ops::{Add, Sub};
+use core::ops::Add;
 use core::time::Duration;
 
 /// A point in time: nanoseconds since a start that the caller chose, on a clock that never goes
@@ -25,6 +25,16 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// The first multiple of `grid` that is not before this point in time.
+    ///
+    /// # Panics
+    ///
+    /// If `grid` is zero.
+    pub fn round_up(self, grid: Duration) -> Timestamp {
+        let grid = nanoseconds(grid);
+        Timestamp(self.0.div_ceil(grid).checked_mul(grid).unwrap_or(u64::MAX))
+    }
+
     /// This point in time plus a limit, where no limit means [`Timestamp::NEVER`].
     pub fn after(self, limit: Option<Duration>) -> Timestamp {
         limit.map_or(Timestamp::NEVER, |limit| self + limit)
@@ -36,14 +46,6 @@ impl Add<Duration> for Timestamp {
 
     fn add(self, duration: Duration) -> Timestamp {
         Timestamp(self.0.saturating_add(nanoseconds(duration)))
-    }
-}
-
-impl Sub for Timestamp {
-    type Output = Duration;
-
-    fn sub(self, earlier: Timestamp) -> Duration {
-        self.since(earlier)
     }
 }
 
@@ -64,10 +66,19 @@ mod tests {
     }
 
     #[test]
+    fn a_grid_only_makes_later() {
+        let grid = Duration::from_nanos(10);
+        let nanos = |count| Timestamp::from_start(Duration::from_nanos(count));
+        assert_eq!(nanos(20).round_up(grid), nanos(20));
+        assert_eq!(nanos(21).round_up(grid), nanos(30));
+        assert_eq!(Timestamp::NEVER.round_up(grid), Timestamp::NEVER);
+    }
+
+    #[test]
     fn differences_do_not_go_below_zero() {
         let early = Timestamp::from_start(Duration::from_millis(1));
         let late = Timestamp::from_start(Duration::from_millis(3));
-        assert_eq!(late - early, Duration::from_millis(2));
-        assert_eq!(early - late, Duration::ZERO);
+        assert_eq!(late.since(early), Duration::from_millis(2));
+        assert_eq!(early.since(late), Duration::ZERO);
     }
 }

@@ -1,0 +1,161 @@
+//! One served connection: the core, the session, and what the observer is told of them.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use trust_wire::connection::Totals;
+use trust_wire::frame::{HEADER_LEN, peek_header};
+use trust_wire::{Connection, Disconnect, During, Limits, Received, Timestamp};
+
+use crate::errno;
+use crate::observer::{ClientInfo, Event, Observer};
+use crate::service::{Reply, Service, Session};
+
+/// One accepted connection; what does the I/O owns it next to the socket.
+pub(crate) struct Client<S> {
+    pub(crate) connection: Connection,
+    info: ClientInfo,
+    /// `None` for a connection that is turned away; nobody is told of those.
+    session: Option<S>,
+}
+
+impl<S: Session> Client<S> {
+    pub(crate) fn accept(
+        service: &impl Service<Session = S>,
+        limits: Arc<Limits>,
+        info: ClientInfo,
+        observer: &dyn Observer,
+        now: Timestamp,
+    ) -> Client<S> {
+        observer.observe(&Event::Connected(&info));
+        let session = Some(service.accept(info.peer));
+        Client { connection: Connection::new(limits, now), info, session }
+    }
+
+    /// A connection for which there is no place.
+    pub(crate) fn reject(limits: Arc<Limits>, peer: SocketAddr, now: Timestamp) -> Client<S> {
+        let info = ClientInfo { id: 0, fd: -1, peer };
+        Client { connection: Connection::reject(limits, now), info, session: None }
+    }
+
+    /// Whether the connection is served, and not turned away.
+    pub(crate) fn is_served(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Lets the session answer what was received, and sends the answer with one call of `send`, which
+    /// returns how much of it was taken: 0 if nothing fits now. Returns whether all of it was.
+    pub(crate) fn answer(
+        &mut self,
+        received: &Received<'_>,
+        buffer: &mut Vec<u8>,
+        observer: &dyn Observer,
+        now: Timestamp,
+        send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> bool {
+        let Some(session) = &mut self.session else { return true };
+        let mut reply = Reply::new(std::mem::take(buffer));
+        match received {
+            Received::Nothing => {}
+            Received::Raw(bytes) => session.receive_raw(bytes, &mut reply),
+            Received::Frames(decoded) => {
+                let frames = decoded.frames();
+                if observer.wants_frames() {
+                    for payload in frames {
+                        let (client, payload_len) = (&self.info, payload.len());
+                        observer.observe(&Event::FrameReceived { client, payload_len });
+                    }
+                }
+                session.receive(frames, &mut reply);
+            }
+        }
+        let all_sent = self.send_reply(&reply, observer, now, send);
+        *buffer = reply.into_buffer();
+        all_sent
+    }
+
+    /// Owed bytes were handed to the kernel.
+    pub(crate) fn handle_sent(&mut self, count: usize, now: Timestamp) {
+        self.connection.handle_sent(count, now);
+        if let (true, Some(session)) = (self.connection.owed().is_empty(), &mut self.session) {
+            session.handle_drained();
+        }
+    }
+
+    pub(crate) fn handle_io_error(&mut self, error: &io::Error, during: During) {
+        let errno = errno::of(error);
+        self.connection.handle_error(errno, errno::classify(errno), during);
+    }
+
+    /// Tells the observer of a cause that is new.
+    pub(crate) fn report_cause(&mut self, observer: &dyn Observer) {
+        if let (Some(cause), true) = (self.connection.poll_cause(), self.is_served()) {
+            observer.observe(&Event::Ending { client: &self.info, cause: &cause });
+        }
+    }
+
+    /// The socket is about to be closed. Returns what there is to count, unless it was turned away.
+    pub(crate) fn close(mut self, observer: &dyn Observer, now: Timestamp) -> Option<Totals> {
+        self.report_cause(observer);
+        let session = self.session?;
+        let cause: Disconnect = self.connection.cause().expect("a closed connection has a cause");
+        let totals = self.connection.totals();
+        observer.observe(&Event::Closed {
+            client: &self.info,
+            cause: &cause,
+            mode: self.connection.mode(),
+            totals,
+            lifetime: now.since(self.connection.opened_at()),
+        });
+        session.close(&cause);
+        Some(totals)
+    }
+
+    fn send_reply(
+        &mut self,
+        reply: &Reply<'_>,
+        observer: &dyn Observer,
+        now: Timestamp,
+        send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+    ) -> bool {
+        let (parts, frames) = reply.parts();
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        if total == 0 {
+            return true;
+        }
+        if frames > 0 && observer.wants_frames() {
+            report_frames_sent(&self.info, &parts, observer);
+        }
+        let slices = parts.map(IoSlice::new);
+        let mut used = slices.as_slice();
+        while let [first, rest @ ..] = used
+            && first.is_empty()
+        {
+            used = rest;
+        }
+        while let [rest @ .., last] = used
+            && last.is_empty()
+        {
+            used = rest;
+        }
+        let outcome = send(used);
+        let sent = *outcome.as_ref().unwrap_or(&0);
+        self.connection.handle_answered(&parts, frames, sent, now);
+        if let Err(error) = outcome {
+            self.handle_io_error(&error, During::Send);
+        }
+        sent == total
+    }
+}
+
+fn report_frames_sent(client: &ClientInfo, parts: &[&[u8]], observer: &dyn Observer) {
+    for part in parts {
+        let mut rest = *part;
+        while let Some(payload_len) = peek_header(rest) {
+            let payload_len = payload_len as usize;
+            observer.observe(&Event::FrameSent { client, payload_len });
+            rest = &rest[HEADER_LEN + payload_len..];
+        }
+    }
+}

@@ -1,0 +1,667 @@
+//! Many clients at once: one event loop a worker thread.
+//!
+//! Readiness is edge-triggered and each socket is registered once, for both directions. A connection
+//! remembers what it is ready for until a call says otherwise. All connections of a worker share one
+//! receive buffer; one receive is answered by one send. The first worker also accepts and hands each
+//! client to the worker that has the fewest.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token, Waker};
+use slab::Slab;
+use trust_wire::{CloseStep, During, HEADER_LEN, Limits, Reason, Received, Timestamp};
+
+use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
+use crate::client::Client;
+use crate::observer::{ClientInfo, Event};
+use crate::server::Shared;
+use crate::service::{Service, Session};
+use crate::socket;
+use crate::stop::Stop;
+use crate::timers::Timers;
+
+/// Events taken from the kernel with one call.
+const EVENTS_PER_POLL: usize = 1024;
+
+/// Receives that one connection may do before the others get their turn.
+const RECEIVES_PER_TURN: u32 = 16;
+
+/// Clients accepted before connections get their turn.
+const ACCEPTS_PER_TURN: u32 = 64;
+
+/// Bytes received at once beside the rest of an unfinished frame. Together with a whole frame this is
+/// the most that a connection can come to owe by echoing one receive.
+const RECEIVE_LEN: usize = 64 * 1024;
+
+/// The largest frame, in bytes, that the shared receive buffer has additional room for, so that it
+/// is found in place even if it comes right behind others.
+const LARGEST_IN_PLACE: usize = 1024 * 1024;
+
+const LISTENER: Token = Token(usize::MAX);
+const WAKER: Token = Token(usize::MAX - 1);
+
+/// What a worker needs of the kernel, made before the server starts so that a lack of descriptors is
+/// an error of starting.
+pub(crate) struct Seat {
+    poll: Poll,
+    desk: Arc<Desk>,
+}
+
+/// Where a worker is reached from other threads.
+struct Desk {
+    waker: Waker,
+    inbox: Mutex<Vec<Newcomer>>,
+}
+
+/// A client on its way to the worker that will serve it.
+struct Newcomer {
+    stream: TcpStream,
+    peer: SocketAddr,
+    id: u64,
+}
+
+pub(crate) fn seats(workers: usize) -> io::Result<Vec<Seat>> {
+    (0..workers)
+        .map(|_| {
+            let poll = Poll::new()?;
+            let waker = Waker::new(poll.registry(), WAKER)?;
+            Ok(Seat { poll, desk: Arc::new(Desk { waker, inbox: Mutex::default() }) })
+        })
+        .collect()
+}
+
+/// What wakes all workers.
+pub(crate) fn waker(seats: &[Seat]) -> Arc<dyn Fn() + Send + Sync> {
+    let desks: Vec<Arc<Desk>> = seats.iter().map(|seat| Arc::clone(&seat.desk)).collect();
+    Arc::new(move || desks.iter().for_each(|desk| desk.wake()))
+}
+
+impl Desk {
+    fn wake(&self) {
+        // Fails only if the worker's poll is gone, and then nobody needs to be woken.
+        let _ = self.waker.wake();
+    }
+}
+
+/// Runs all workers, the first one on this thread, until all of them are done.
+pub(crate) fn run<S: Service>(
+    shared: &Shared<S>,
+    seats: Vec<Seat>,
+    listener: std::net::TcpListener,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let mut listener = Some(TcpListener::from_std(listener));
+    let desks: Vec<Arc<Desk>> = seats.iter().map(|seat| Arc::clone(&seat.desk)).collect();
+    let draining = AtomicBool::new(false);
+    let (desks, draining) = (&desks, &draining);
+    thread::scope(|scope| {
+        let mut seats = seats.into_iter().enumerate();
+        let (index, seat) = seats.next().expect("at least one worker");
+        let first = Worker::new(index, seat, listener.take(), shared, desks, draining);
+        let mut others = Vec::new();
+        let mut outcome = Ok(());
+        for (index, seat) in seats {
+            let run = move || Worker::new(index, seat, None, shared, desks, draining).run();
+            match thread::Builder::new().name(format!("worker-{index}")).spawn_scoped(scope, run) {
+                Ok(worker) => others.push(worker),
+                // The workers that are there already are not to wait for ever.
+                Err(error) => {
+                    outcome = Err(error);
+                    shared.handle.cut();
+                }
+            }
+        }
+        outcome = outcome.and(first.run());
+        for worker in others {
+            match worker.join() {
+                Ok(its_outcome) => outcome = outcome.and(its_outcome),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        outcome
+    })
+}
+
+struct Worker<'a, S: Service> {
+    index: usize,
+    shared: &'a Shared<S>,
+    desks: &'a [Arc<Desk>],
+    /// The listener is closed and `DrainStarted` was reported.
+    draining: &'a AtomicBool,
+    desk: Arc<Desk>,
+    poll: Poll,
+    /// Only the first worker has one, until the server stops.
+    listener: Option<Listener>,
+    entries: Slab<Entry<S::Session>>,
+    timers: Timers,
+    /// Connections that have used up their turn and are still ready.
+    unfinished: Vec<usize>,
+    receive_buffer: Vec<u8>,
+    reply_buffer: Vec<u8>,
+    next_generation: u32,
+    rejected_lingering: usize,
+    /// When this worker cuts what is left; set once it drains.
+    cut_at: Option<Timestamp>,
+    now: Timestamp,
+}
+
+struct Listener {
+    socket: TcpListener,
+    policy: AcceptPolicy,
+    /// Somebody may be waiting.
+    ready: bool,
+}
+
+struct Entry<S> {
+    stream: TcpStream,
+    client: Client<S>,
+    /// Tells this connection from an earlier one in the same place.
+    generation: u32,
+    readable: bool,
+    writable: bool,
+    /// An end or an error is to be read, so that a short receive does not mean "nothing left".
+    end_is_near: bool,
+    /// In `unfinished`.
+    queued: bool,
+    /// The earliest time for which this connection is in the timers.
+    armed: Timestamp,
+}
+
+/// Whether a connection is still there after its turn.
+#[derive(PartialEq, Eq)]
+enum Turn {
+    Over,
+    Unfinished,
+    Closed(CloseStep),
+}
+
+impl<'a, S: Service> Worker<'a, S> {
+    fn new(
+        index: usize,
+        seat: Seat,
+        listener: Option<TcpListener>,
+        shared: &'a Shared<S>,
+        desks: &'a [Arc<Desk>],
+        draining: &'a AtomicBool,
+    ) -> Worker<'a, S> {
+        Worker {
+            index,
+            shared,
+            desks,
+            draining,
+            desk: seat.desk,
+            poll: seat.poll,
+            listener: listener.map(|socket| Listener {
+                socket,
+                policy: AcceptPolicy::new(),
+                ready: true,
+            }),
+            entries: Slab::new(),
+            timers: Timers::new(&shared.limits),
+            unfinished: Vec::new(),
+            receive_buffer: vec![0; receive_buffer_len(&shared.limits)],
+            reply_buffer: Vec::new(),
+            next_generation: 0,
+            rejected_lingering: 0,
+            cut_at: None,
+            now: shared.now(),
+        }
+    }
+
+    fn run(mut self) -> io::Result<()> {
+        if let Some(listener) = &mut self.listener {
+            self.poll.registry().register(&mut listener.socket, LISTENER, Interest::READABLE)?;
+        }
+        let mut events = Events::with_capacity(EVENTS_PER_POLL);
+        while !self.is_done() {
+            self.wait(&mut events, self.next_wake_up())?;
+            self.handle_events(&events);
+            self.give_turns();
+            self.accept_clients();
+            self.take_inbox();
+            self.follow_stop_flag();
+            if self.timers.next() <= self.now {
+                // Everything that had arrived by `due` is served before `due` is judged, also after
+                // a pause of the whole process.
+                let due = self.now;
+                self.wait(&mut events, due)?;
+                self.handle_events(&events);
+                self.judge_deadlines(due);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.cut_at.is_some() && self.entries.is_empty()
+    }
+
+    /// Waits for readiness until `until`.
+    fn wait(&mut self, events: &mut Events, until: Timestamp) -> io::Result<()> {
+        let timeout = (until != Timestamp::NEVER).then(|| until.since(self.now));
+        match self.poll.poll(events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                events.clear();
+                self.shared.observer.observe(&Event::Interrupted { during: None });
+            }
+            Err(error) => return Err(error),
+        }
+        self.now = self.shared.now();
+        Ok(())
+    }
+
+    fn next_wake_up(&self) -> Timestamp {
+        let listener = self.listener.as_ref().map_or(Timestamp::NEVER, |listener| {
+            match listener.policy.paused_until(self.now) {
+                Timestamp::NEVER if listener.ready => self.now,
+                paused_until => paused_until,
+            }
+        });
+        if !self.unfinished.is_empty() {
+            return self.now;
+        }
+        listener.min(self.timers.next()).min(self.cut_at.unwrap_or(Timestamp::NEVER))
+    }
+
+    fn handle_events(&mut self, events: &Events) {
+        for event in events {
+            match event.token() {
+                LISTENER => {
+                    if let Some(listener) = &mut self.listener {
+                        listener.ready = true;
+                    }
+                }
+                // The inbox and the flag are looked at after every wake-up.
+                WAKER => {}
+                Token(token) => {
+                    let (key, generation) = split_token(token);
+                    let Some(entry) = self.entries.get_mut(key) else { continue };
+                    if entry.generation != generation {
+                        continue;
+                    }
+                    let failed = event.is_error();
+                    entry.end_is_near |= failed || event.is_read_closed();
+                    entry.readable |= event.is_readable() || entry.end_is_near;
+                    entry.writable |= event.is_writable() || event.is_write_closed() || failed;
+                    self.give_turn(key);
+                }
+            }
+        }
+    }
+
+    fn give_turns(&mut self) {
+        for key in std::mem::take(&mut self.unfinished) {
+            if let Some(entry) = self.entries.get_mut(key)
+                && std::mem::take(&mut entry.queued)
+            {
+                self.give_turn(key);
+            }
+        }
+    }
+
+    /// Lets a connection do what it is ready for.
+    fn give_turn(&mut self, key: usize) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        let mut context = TurnContext {
+            shared: self.shared,
+            receive_buffer: &mut self.receive_buffer,
+            reply_buffer: &mut self.reply_buffer,
+            now: self.now,
+        };
+        let turn = entry.take_turn(&mut context);
+        entry.client.report_cause(&*self.shared.observer);
+        match turn {
+            Turn::Closed(step) => return self.close(key, step),
+            Turn::Unfinished if !entry.queued => {
+                entry.queued = true;
+                self.unfinished.push(key);
+            }
+            Turn::Unfinished | Turn::Over => {}
+        }
+        let deadline = entry.client.connection.poll_deadline();
+        if deadline < entry.armed {
+            entry.armed = self.timers.arm(deadline, join_token(key, entry.generation));
+        }
+    }
+
+    fn judge_deadlines(&mut self, due: Timestamp) {
+        while let Some((time, token)) = self.timers.pop_due(due) {
+            let (key, generation) = split_token(token);
+            let Some(entry) = self.entries.get_mut(key) else { continue };
+            // An entry that was armed again for an earlier time, or another connection's.
+            if entry.generation != generation || entry.armed != time {
+                continue;
+            }
+            entry.armed = Timestamp::NEVER;
+            let connection = &mut entry.client.connection;
+            if connection.poll_deadline() <= due && !entry.queued {
+                connection.handle_deadline(due, socket::probe(entry.stream.as_fd()));
+            }
+            self.give_turn(key);
+        }
+    }
+
+    fn accept_clients(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.accept_one() {
+                return;
+            }
+        }
+    }
+
+    /// Returns whether there may be more.
+    fn accept_one(&mut self) -> bool {
+        let Some(listener) = &mut self.listener else { return false };
+        if !listener.ready {
+            return false;
+        }
+        let observer = &*self.shared.observer;
+        match listener.policy.accept(self.now, observer, || listener.socket.accept()) {
+            Accepted::Client((stream, peer)) => {
+                self.place(stream, socket::canonical(peer));
+                true
+            }
+            Accepted::Drained => {
+                listener.ready = false;
+                false
+            }
+            Accepted::Paused => false,
+            Accepted::Failed(errno) => {
+                listener.ready = false;
+                self.shared.counters.note_listener_failed(errno);
+                self.shared.handle.drain();
+                false
+            }
+        }
+    }
+
+    /// Gives a client to the worker that has the fewest, or turns it away.
+    fn place(&mut self, stream: TcpStream, peer: SocketAddr) {
+        if self.shared.active() >= self.shared.config.max_clients {
+            return self.reject(stream, peer);
+        }
+        let loads = self.shared.loads.iter().enumerate();
+        let (index, load) =
+            loads.min_by_key(|(_, load)| load.load(Ordering::SeqCst)).expect("at least one worker");
+        load.fetch_add(1, Ordering::SeqCst);
+        let newcomer = Newcomer { stream, peer, id: self.shared.counters.next_connection() };
+        if index == self.index {
+            return self.welcome(newcomer);
+        }
+        let desk = &self.desks[index];
+        desk.inbox.lock().expect("no worker panics while it holds the inbox").push(newcomer);
+        desk.wake();
+    }
+
+    fn reject(&mut self, stream: TcpStream, peer: SocketAddr) {
+        self.shared.counters.note_rejected();
+        if let Some(listener) = &mut self.listener {
+            listener.policy.note_reject(self.now, peer, &*self.shared.observer);
+        }
+        if self.rejected_lingering >= MAX_REJECTED_LINGERING {
+            socket::reset_on_close(stream.as_fd());
+            return;
+        }
+        self.rejected_lingering += 1;
+        let client = Client::reject(Arc::clone(&self.shared.limits), peer, self.now);
+        self.enter(stream, client);
+    }
+
+    fn take_inbox(&mut self) {
+        let mut inbox = self.desk.inbox.lock().expect("no worker panics while it holds the inbox");
+        let newcomers = std::mem::take(&mut *inbox);
+        drop(inbox);
+        for newcomer in newcomers {
+            self.welcome(newcomer);
+        }
+    }
+
+    fn welcome(&mut self, newcomer: Newcomer) {
+        let Newcomer { stream, peer, id } = newcomer;
+        let info = ClientInfo { id, fd: stream.as_raw_fd(), peer };
+        let shared = self.shared;
+        let limits = Arc::clone(&shared.limits);
+        let client = Client::accept(&shared.service, limits, info, &*shared.observer, self.now);
+        self.enter(stream, client);
+    }
+
+    fn enter(&mut self, mut stream: TcpStream, client: Client<S::Session>) {
+        let generation = self.next_generation;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let place = self.entries.vacant_entry();
+        let key = place.key();
+        let token = Token(join_token(key, generation));
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let registered = self.poll.registry().register(&mut stream, token, interest);
+        place.insert(Entry {
+            stream,
+            client,
+            generation,
+            readable: false,
+            writable: true,
+            end_is_near: false,
+            queued: false,
+            armed: Timestamp::NEVER,
+        });
+        if let Err(error) = registered {
+            self.entries[key].client.handle_io_error(&error, During::Receive);
+        }
+        self.give_turn(key);
+    }
+
+    fn close(&mut self, key: usize, step: CloseStep) {
+        let entry = self.entries.remove(key);
+        if step == CloseStep::Reset {
+            socket::reset_on_close(entry.stream.as_fd());
+        }
+        let served = entry.client.is_served();
+        match entry.client.close(&*self.shared.observer, self.now) {
+            Some(totals) => self.shared.counters.note_closed(totals),
+            None => self.rejected_lingering -= 1,
+        }
+        drop(entry.stream);
+        if let Some(listener) = &mut self.listener {
+            listener.policy.handle_descriptor_free();
+        }
+        if served {
+            self.shared.loads[self.index].fetch_sub(1, Ordering::SeqCst);
+            if self.cut_at.is_some() {
+                self.shared.counters.note_drained(step == CloseStep::Reset);
+            }
+        }
+    }
+
+    fn follow_stop_flag(&mut self) {
+        let stop = self.shared.stop();
+        if stop == Stop::No {
+            return;
+        }
+        if self.listener.is_some() {
+            self.close_listener();
+        }
+        if self.cut_at.is_none() && self.draining.load(Ordering::SeqCst) {
+            self.take_inbox();
+            self.cut_at = Some(self.now + self.shared.config.drain_timeout);
+            self.for_each_entry(|entry, _| {
+                let unread = socket::probe(entry.stream.as_fd()).unread;
+                // What came since the last event has not been announced yet.
+                entry.readable = true;
+                entry.client.connection.retire(Reason::Drain, unread);
+            });
+        }
+        if self.cut_at.is_some() && stop == Stop::Cut {
+            self.cut(Reason::SecondSignal);
+        } else if self.cut_at.is_some_and(|cut_at| cut_at <= self.now) {
+            self.cut(Reason::DrainTimeout);
+        }
+    }
+
+    /// Takes everybody who is already connected, and nobody else.
+    fn close_listener(&mut self) {
+        while self.accept_one() {}
+        self.listener = None;
+        let active = self.shared.active() as u64;
+        self.shared.observer.observe(&Event::DrainStarted { active });
+        self.draining.store(true, Ordering::SeqCst);
+        self.desks.iter().for_each(|desk| desk.wake());
+    }
+
+    fn cut(&mut self, reason: Reason) {
+        self.for_each_entry(|entry, _| {
+            let probe = socket::probe(entry.stream.as_fd());
+            entry.client.connection.abort(reason, probe);
+        });
+    }
+
+    fn for_each_entry(&mut self, change: impl Fn(&mut Entry<S::Session>, Timestamp)) {
+        let keys: Vec<usize> = self.entries.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            change(&mut self.entries[key], self.now);
+            self.give_turn(key);
+        }
+    }
+}
+
+/// What a connection uses of its worker.
+struct TurnContext<'a, S: Service> {
+    shared: &'a Shared<S>,
+    receive_buffer: &'a mut Vec<u8>,
+    reply_buffer: &'a mut Vec<u8>,
+    now: Timestamp,
+}
+
+impl<S: Session> Entry<S> {
+    fn take_turn<V: Service<Session = S>>(&mut self, context: &mut TurnContext<'_, V>) -> Turn {
+        let mut receives_left = RECEIVES_PER_TURN;
+        loop {
+            if self.writable && self.client.connection.wants_send() {
+                self.send_owed(context);
+            }
+            match self.client.connection.poll_close(context.now) {
+                Some(CloseStep::ShutdownSend) => socket::shutdown_send(self.stream.as_fd()),
+                Some(step) => return Turn::Closed(step),
+                None => {}
+            }
+            let connection = &self.client.connection;
+            if self.readable && connection.wants_receive() {
+                if receives_left == 0 {
+                    return Turn::Unfinished;
+                }
+                receives_left -= 1;
+                self.receive(context);
+            } else if !(self.writable && connection.wants_send()) {
+                return Turn::Over;
+            }
+        }
+    }
+
+    fn send_owed<V: Service<Session = S>>(&mut self, context: &TurnContext<'_, V>) {
+        let owed = self.client.connection.owed();
+        let len = owed.len();
+        match send_once(&self.stream, &[IoSlice::new(owed)], context.shared) {
+            Ok(sent) => {
+                self.writable = sent == len;
+                self.client.handle_sent(sent, context.now);
+            }
+            Err(error) => self.client.handle_io_error(&error, During::Send),
+        }
+    }
+
+    fn receive<V: Service<Session = S>>(&mut self, context: &mut TurnContext<'_, V>) {
+        let room = self.client.connection.room();
+        let room_len = room.len();
+        let buffer = &mut context.receive_buffer[..];
+        let outcome = if room_len == 0 {
+            self.stream.read(buffer).map(|count| (count, count < buffer.len()))
+        } else {
+            let rest = &mut buffer[..RECEIVE_LEN];
+            let asked = room_len + RECEIVE_LEN;
+            self.stream
+                .read_vectored(&mut [IoSliceMut::new(room), IoSliceMut::new(rest)])
+                .map(|count| (count, count < asked))
+        };
+        match outcome {
+            Ok((0, _)) => {
+                self.readable = false;
+                self.client.connection.handle_end_of_stream();
+            }
+            Ok((count, short)) => {
+                if short && !self.end_is_near {
+                    self.readable = false;
+                }
+                let in_room = count.min(room_len);
+                let rest = &context.receive_buffer[..count - in_room];
+                let received = self.client.connection.handle_received(in_room, rest, context.now);
+                self.answer(&received, context.reply_buffer, context.shared, context.now);
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => self.readable = false,
+                ErrorKind::Interrupted => context
+                    .shared
+                    .observer
+                    .observe(&Event::Interrupted { during: Some(During::Receive) }),
+                _ => self.client.handle_io_error(&error, During::Receive),
+            },
+        }
+    }
+
+    fn answer<V: Service<Session = S>>(
+        &mut self,
+        received: &Received<'_>,
+        buffer: &mut Vec<u8>,
+        shared: &Shared<V>,
+        now: Timestamp,
+    ) {
+        if matches!(received, Received::Nothing) {
+            return;
+        }
+        let stream = &self.stream;
+        let send = |parts: &[IoSlice<'_>]| send_once(stream, parts, shared);
+        if !self.client.answer(received, buffer, &*shared.observer, now, send) {
+            self.writable = false;
+        }
+    }
+}
+
+/// Sends with one call; 0 if nothing fits now.
+fn send_once<S: Service>(
+    mut stream: &TcpStream,
+    parts: &[IoSlice<'_>],
+    shared: &Shared<S>,
+) -> io::Result<usize> {
+    loop {
+        let outcome = match parts {
+            // std sends with MSG_NOSIGNAL.
+            [part] => stream.write(part),
+            _ => socket::send_parts(stream.as_fd(), parts),
+        };
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                let during = Some(During::Send);
+                shared.observer.observe(&Event::Interrupted { during });
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+fn receive_buffer_len(limits: &Limits) -> usize {
+    RECEIVE_LEN + (HEADER_LEN + limits.max_payload as usize).min(LARGEST_IN_PLACE)
+}
+
+fn join_token(key: usize, generation: u32) -> usize {
+    debug_assert!(key < u32::MAX as usize, "more connections than descriptors can be");
+    (generation as usize) << 32 | key
+}
+
+fn split_token(token: usize) -> (usize, u32) {
+    (token & u32::MAX as usize, (token >> 32) as u32)
+}

@@ -1,0 +1,377 @@
+//! One client at a time, with blocking sockets.
+//!
+//! A thread that sleeps in `accept(2)` or `recv(2)` does not see that it is told to stop: those calls
+//! are restarted after a signal (`signal(7)`). So every wait is a `poll(2)` on the socket and on a
+//! descriptor that the [`crate::Handle`] makes readable; SO_RCVTIMEO and SO_SNDTIMEO remain as
+//! a backstop. Bytes are moved by [`recv_exact`] and [`send_exact`], and the same core as in the event
+//! loop decides what they mean.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::SendFlags;
+use trust_wire::{CloseStep, Connection, During, Reason, Timestamp};
+
+use crate::accept::{AcceptPolicy, Accepted};
+use crate::client::Client;
+use crate::exact::{ExactError, Stream, recv_exact, recv_some, send_exact};
+use crate::observer::{ClientInfo, Event};
+use crate::server::Shared;
+use crate::service::Service;
+use crate::socket;
+use crate::stop::Stop;
+
+/// Bytes received at once.
+const RECEIVE_LEN: usize = 64 * 1024;
+
+/// The descriptor that interrupts waiting.
+pub(crate) struct Seat {
+    wake_up: Arc<OwnedFd>,
+}
+
+impl Seat {
+    pub(crate) fn new() -> io::Result<Seat> {
+        let wake_up = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Seat { wake_up: Arc::new(wake_up) })
+    }
+
+    pub(crate) fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
+        let wake_up = Arc::clone(&self.wake_up);
+        Arc::new(move || {
+            // Fails only if it has been made readable 2^64 times and never read.
+            let _ = rustix::io::write(&wake_up, &1u64.to_ne_bytes());
+        })
+    }
+}
+
+/// Serves one client after the other until told to stop, then those who are already connected.
+pub(crate) fn run<S: Service>(
+    shared: &Shared<S>,
+    seat: Seat,
+    listener: TcpListener,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let mut server = Iterative {
+        shared,
+        wake_up: seat.wake_up,
+        listener: Some(listener),
+        policy: AcceptPolicy::new(),
+        waiting: VecDeque::new(),
+        cut_at: Timestamp::NEVER,
+    };
+    while let Some((stream, peer)) = server.next_client()? {
+        server.serve(stream, peer);
+    }
+    Ok(())
+}
+
+struct Iterative<'a, S: Service> {
+    shared: &'a Shared<S>,
+    wake_up: Arc<OwnedFd>,
+    /// There until the server stops.
+    listener: Option<TcpListener>,
+    policy: AcceptPolicy,
+    /// Clients that were connected when the server was told to stop.
+    waiting: VecDeque<(TcpStream, SocketAddr)>,
+    /// When the server cuts what is left; set once it drains.
+    cut_at: Timestamp,
+}
+
+impl<S: Service> Iterative<'_, S> {
+    /// The next client; `None` when the server has stopped and all are served.
+    fn next_client(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        loop {
+            self.follow_stop_flag();
+            let Some(listener) = &self.listener else { return Ok(self.waiting.pop_front()) };
+            let now = self.shared.now();
+            let accepted = self.policy.accept(now, &*self.shared.observer, || listener.accept());
+            let until = match accepted {
+                Accepted::Client(client) => {
+                    self.shared.loads[0].fetch_add(1, Ordering::SeqCst);
+                    return Ok(Some(client));
+                }
+                Accepted::Drained => Timestamp::NEVER,
+                Accepted::Paused => self.policy.paused_until(now),
+                Accepted::Failed(errno) => {
+                    self.shared.counters.note_listener_failed(errno);
+                    self.shared.handle.drain();
+                    continue;
+                }
+            };
+            // During a pause the listener is readable and is not to wake us.
+            let interest =
+                if until == Timestamp::NEVER { PollFlags::IN } else { PollFlags::empty() };
+            match wait(listener.as_fd(), interest, &self.wake_up, until, self.shared) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    self.shared.observer.observe(&Event::Interrupted { during: None });
+                }
+                outcome => drop(outcome?),
+            }
+        }
+    }
+
+    fn serve(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let shared = self.shared;
+        let limits = &shared.limits;
+        // The backstop; the deadlines proper are the core's, and the waits before the calls keep them.
+        let _ = stream.set_nonblocking(false);
+        let _ = stream.set_read_timeout(limits.timeout);
+        let _ = stream.set_write_timeout(limits.timeout);
+        let info = ClientInfo {
+            id: shared.counters.next_connection(),
+            fd: stream.as_raw_fd(),
+            peer: socket::canonical(peer),
+        };
+        let limits = Arc::clone(limits);
+        let now = shared.now();
+        let client = Client::accept(&shared.service, limits, info, &*shared.observer, now);
+        let mut conversation = Conversation {
+            server: self,
+            client,
+            stream,
+            buffer: vec![0; RECEIVE_LEN],
+            reply_buffer: Vec::new(),
+        };
+        let step = conversation.run();
+        let Conversation { client, stream, .. } = conversation;
+        if step == CloseStep::Reset {
+            socket::reset_on_close(stream.as_fd());
+        }
+        if let Some(totals) = client.close(&*shared.observer, shared.now()) {
+            shared.counters.note_closed(totals);
+        }
+        drop(stream);
+        self.policy.handle_descriptor_free();
+        shared.loads[0].fetch_sub(1, Ordering::SeqCst);
+        if self.listener.is_none() {
+            shared.counters.note_drained(step == CloseStep::Reset);
+        }
+    }
+
+    /// Once told to stop: takes everybody who is already connected, and closes the listener.
+    fn follow_stop_flag(&mut self) {
+        if self.shared.stop() == Stop::No {
+            return;
+        }
+        let Some(listener) = self.listener.take() else { return };
+        let shared = self.shared;
+        let now = shared.now();
+        while let Accepted::Client(client) =
+            self.policy.accept(now, &*shared.observer, || listener.accept())
+        {
+            shared.loads[0].fetch_add(1, Ordering::SeqCst);
+            self.waiting.push_back(client);
+        }
+        drop(listener);
+        shared.observer.observe(&Event::DrainStarted { active: shared.active() as u64 });
+        self.cut_at = now + shared.config.drain_timeout;
+    }
+}
+
+/// One client's turn.
+struct Conversation<'a, 'b, S: Service> {
+    server: &'a mut Iterative<'b, S>,
+    client: Client<S::Session>,
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    reply_buffer: Vec<u8>,
+}
+
+impl<S: Service> Conversation<'_, '_, S> {
+    /// Serves until the connection is to be closed, and says how.
+    fn run(&mut self) -> CloseStep {
+        let shared = self.server.shared;
+        loop {
+            self.follow_stop_flag();
+            self.client.report_cause(&*shared.observer);
+            let due = shared.now();
+            match self.client.connection.poll_close(shared.now()) {
+                Some(CloseStep::ShutdownSend) => socket::shutdown_send(self.stream.as_fd()),
+                Some(step) => return step,
+                None if self.client.connection.wants_send() => self.send(),
+                None => self.receive(),
+            }
+            // Everything that had arrived by `due` is served before `due` is judged.
+            let connection = &mut self.client.connection;
+            if connection.poll_deadline() <= due && !is_ready(&self.stream, interest(connection)) {
+                connection.handle_deadline(due, socket::probe(self.stream.as_fd()));
+            }
+        }
+    }
+
+    fn follow_stop_flag(&mut self) {
+        let shared = self.server.shared;
+        let stop = shared.stop();
+        if stop == Stop::No {
+            return;
+        }
+        self.server.follow_stop_flag();
+        let probe = socket::probe(self.stream.as_fd());
+        let connection = &mut self.client.connection;
+        connection.retire(Reason::Drain, probe.unread);
+        if stop == Stop::Cut {
+            connection.abort(Reason::SecondSignal, probe);
+        } else if shared.now() >= self.server.cut_at {
+            connection.abort(Reason::DrainTimeout, probe);
+        }
+    }
+
+    /// Receives what the connection can use, or waits for it until there is something else to do.
+    fn receive(&mut self) {
+        let shared = self.server.shared;
+        let wanted = self.client.connection.wanted().map(|wanted| wanted.min(self.buffer.len()));
+        let mut socket = self.server.interruptible(&self.stream, &self.client);
+        let (count, outcome) = match wanted {
+            Some(wanted) => {
+                let outcome = recv_exact(&mut socket, &mut self.buffer[..wanted]);
+                (outcome.as_ref().map_or_else(ExactError::transferred, |()| wanted), outcome)
+            }
+            None => match recv_some(&mut socket, &mut self.buffer) {
+                Ok(count) => (count, Ok(())),
+                Err(error) => (0, Err(error)),
+            },
+        };
+        if count > 0 {
+            let arrived_at = socket.last_progress;
+            let bytes = &self.buffer[..count];
+            let received = self.client.connection.handle_received(0, bytes, arrived_at);
+            // Everything is owed first and then sent by `send`.
+            self.client.answer(
+                &received,
+                &mut self.reply_buffer,
+                &*shared.observer,
+                arrived_at,
+                |_| Ok(0),
+            );
+        }
+        match outcome {
+            Err(ExactError::Disconnected { .. }) => self.client.connection.handle_end_of_stream(),
+            Err(error) => self.handle_error(error, During::Receive),
+            Ok(()) => {}
+        }
+    }
+
+    fn send(&mut self) {
+        let mut socket = self.server.interruptible(&self.stream, &self.client);
+        let owed = self.client.connection.owed();
+        let outcome = send_exact(&mut socket, owed);
+        let sent = outcome.as_ref().map_or_else(ExactError::transferred, |()| owed.len());
+        let sent_at = socket.last_progress;
+        if sent > 0 {
+            self.client.handle_sent(sent, sent_at);
+        }
+        if let Err(error) = outcome {
+            self.handle_error(error, During::Send);
+        }
+    }
+
+    fn handle_error(&mut self, error: ExactError, during: During) {
+        let source = match error {
+            // It is time to look at deadlines and at the stop flag.
+            ExactError::TimedOut { .. } => return,
+            ExactError::Failed { source, .. } => source,
+            ExactError::Reset { .. } => rustix::io::Errno::CONNRESET.into(),
+            ExactError::Disconnected { .. } => rustix::io::Errno::PIPE.into(),
+        };
+        self.client.handle_io_error(&source, during);
+    }
+}
+
+impl<S: Service> Iterative<'_, S> {
+    /// The stream, with waits that end at the next deadline and when there is a stop to be seen.
+    fn interruptible<'s>(
+        &'s self,
+        stream: &'s TcpStream,
+        client: &Client<S::Session>,
+    ) -> Interruptible<'s, S> {
+        let now = self.shared.now();
+        let until = client.connection.poll_deadline().min(self.cut_at);
+        Interruptible { stream, server: self, until, last_progress: now }
+    }
+}
+
+/// A blocking socket that is waited for together with the descriptor that says "stop". A wait that
+/// ends without readiness is a timeout.
+struct Interruptible<'a, S: Service> {
+    stream: &'a TcpStream,
+    server: &'a Iterative<'a, S>,
+    until: Timestamp,
+    /// When a call last moved bytes.
+    last_progress: Timestamp,
+}
+
+impl<S: Service> Interruptible<'_, S> {
+    fn wait(&self, interest: PollFlags) -> io::Result<()> {
+        let shared = self.server.shared;
+        match wait(self.stream.as_fd(), interest, &self.server.wake_up, self.until, shared)? {
+            true => Ok(()),
+            false => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl<S: Service> Stream for Interruptible<'_, S> {
+    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.wait(PollFlags::IN)?;
+        let received = self.stream.read(buffer)?;
+        self.last_progress = self.server.shared.now();
+        Ok(received)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.wait(PollFlags::OUT)?;
+        // A blocking send would sleep until all of it fits, deaf to the stop flag.
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let sent = rustix::net::send(self.stream, bytes, flags)?;
+        self.last_progress = self.server.shared.now();
+        Ok(sent)
+    }
+
+    fn handle_interrupt(&mut self) -> io::Result<()> {
+        self.server.shared.observer.observe(&Event::Interrupted { during: None });
+        Ok(())
+    }
+}
+
+fn interest(connection: &Connection) -> PollFlags {
+    let mut interest = PollFlags::empty();
+    interest.set(PollFlags::IN, connection.wants_receive());
+    interest.set(PollFlags::OUT, connection.wants_send());
+    interest
+}
+
+/// Whether the stream is ready for one of `interest`.
+fn is_ready(stream: &TcpStream, interest: PollFlags) -> bool {
+    let mut descriptors = [PollFd::new(stream, interest)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut descriptors, Some(&at_once)), Ok(1))
+}
+
+/// Waits until `socket` is ready (true), or until `until` or a wake-up (false).
+fn wait<S: Service>(
+    socket: BorrowedFd<'_>,
+    interest: PollFlags,
+    wake_up: &OwnedFd,
+    until: Timestamp,
+    shared: &Shared<S>,
+) -> io::Result<bool> {
+    let timeout = match until {
+        Timestamp::NEVER => None,
+        until => Some(Timespec::try_from(until.since(shared.now())).map_err(io::Error::other)?),
+    };
+    let mut descriptors =
+        [PollFd::from_borrowed_fd(socket, interest), PollFd::new(wake_up, PollFlags::IN)];
+    poll(&mut descriptors, timeout.as_ref())?;
+    let [socket, woken] = descriptors.map(|descriptor| !descriptor.revents().is_empty());
+    if woken {
+        // Only clears it; what it says is in the stop flag.
+        let _ = rustix::io::read(wake_up, &mut [0; 8]);
+        return Ok(false);
+    }
+    Ok(socket)
+}

@@ -1,0 +1,276 @@
+//! A server that runs a [`Service`].
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use trust_wire::connection::Totals;
+use trust_wire::{Limits, Timestamp};
+
+use crate::observer::{Event, Observer};
+use crate::service::Service;
+use crate::socket::{self, AcceptedOptions};
+use crate::stop::{Stop, StopFlag};
+use crate::{event_loop, iterative};
+
+/// How a server serves its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Model {
+    /// All of them at once, from event loops.
+    #[default]
+    Event,
+    /// One after the other; the next one waits in the backlog.
+    Iterative,
+}
+
+/// How a server is set up.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where to listen: the first of these addresses that can be had.
+    pub addresses: Vec<SocketAddr>,
+    /// How clients are served.
+    pub model: Model,
+    /// What every connection is allowed.
+    pub limits: Limits,
+    /// Longest time for connections to finish after [`Handle::drain`]; zero cuts them at once.
+    pub drain_timeout: Duration,
+    /// How many clients are served at once.
+    pub max_clients: usize,
+    /// Threads that run event loops; at least one is used.
+    pub workers: usize,
+}
+
+impl ServerConfig {
+    /// A server on all addresses of this host, with one event loop and the default limits.
+    pub fn new(port: u16) -> ServerConfig {
+        ServerConfig {
+            addresses: socket::any_address(port),
+            model: Model::Event,
+            limits: Limits::default(),
+            drain_timeout: Duration::from_secs(10),
+            max_clients: 1000,
+            workers: 1,
+        }
+    }
+}
+
+/// What a server did from start to stop.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Summary {
+    /// Clients that were served.
+    pub connections: u64,
+    /// Clients that were turned away because all places were taken.
+    pub rejected: u64,
+    /// Bytes and frames of all connections.
+    pub totals: Totals,
+    /// Connections that ended in the orderly way, or by themselves, while the server was stopping.
+    pub drained: u64,
+    /// Connections that were cut while the server was stopping.
+    pub cut: u64,
+    /// The server was told a second time to stop before it was done.
+    pub cut_short: bool,
+    /// The errno with which the listening socket failed, if that is why the server stopped.
+    pub listener_failed: Option<i32>,
+}
+
+/// A server that is listening.
+pub struct Server<S: Service> {
+    listener: TcpListener,
+    shared: Arc<Shared<S>>,
+    engine: Engine,
+}
+
+enum Engine {
+    Event(Vec<event_loop::Seat>),
+    Iterative(iterative::Seat),
+}
+
+/// Tells a running server to stop, from any thread.
+#[derive(Clone)]
+pub struct Handle {
+    stop: Arc<StopFlag>,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Handle {
+    /// Stops accepting, finishes every frame whose first byte has been received by now, and ends all
+    /// connections in the orderly way.
+    pub fn drain(&self) {
+        self.stop.raise(Stop::Drain);
+        (self.wake)();
+    }
+
+    /// Cuts what is left.
+    pub fn cut(&self) {
+        self.stop.raise(Stop::Cut);
+        (self.wake)();
+    }
+}
+
+impl<S: Service> Server<S> {
+    /// Listens. Clients wait in the backlog until [`Server::run`].
+    ///
+    /// # Errors
+    ///
+    /// What `socket(2)`, `bind(2)` and `listen(2)` report for the last of the addresses; out of
+    /// descriptors for the event loops.
+    ///
+    /// # Panics
+    ///
+    /// If there is no address.
+    pub fn bind(
+        config: ServerConfig,
+        service: S,
+        observer: Arc<dyn Observer>,
+    ) -> io::Result<Server<S>> {
+        let options = AcceptedOptions { keepalive: config.limits.timeout.is_none() };
+        let listener = socket::listen(&config.addresses, options, |socket| {
+            service.configure_listener(socket)
+        })?;
+        let stop = Arc::new(StopFlag::default());
+        let workers = config.workers.max(1);
+        let engine = match config.model {
+            Model::Event => Engine::Event(event_loop::seats(workers)?),
+            Model::Iterative => Engine::Iterative(iterative::Seat::new()?),
+        };
+        let wake = match &engine {
+            Engine::Event(seats) => event_loop::waker(seats),
+            Engine::Iterative(seat) => seat.waker(),
+        };
+        let shared = Arc::new(Shared {
+            limits: Arc::new(config.limits.clone()),
+            loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            config,
+            service,
+            observer,
+            started: Instant::now(),
+            handle: Handle { stop, wake },
+            counters: Counters::default(),
+        });
+        Ok(Server { listener, shared, engine })
+    }
+
+    /// Where the server listens.
+    ///
+    /// # Errors
+    ///
+    /// As `getsockname(2)`.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// What stops this server.
+    pub fn handle(&self) -> Handle {
+        self.shared.handle.clone()
+    }
+
+    /// Serves until it is told to stop and every connection has ended.
+    ///
+    /// # Errors
+    ///
+    /// Errors of the event loop itself; those of connections are events.
+    pub fn run(self) -> io::Result<Summary> {
+        let shared = self.shared;
+        match self.engine {
+            Engine::Event(seats) => event_loop::run(&shared, seats, self.listener)?,
+            Engine::Iterative(seat) => iterative::run(&shared, seat, self.listener)?,
+        }
+        let summary = shared.counters.summary(shared.stop() == Stop::Cut);
+        let (drained, cut) = (summary.drained, summary.cut);
+        shared.observer.observe(&Event::DrainDone { drained, cut });
+        Ok(summary)
+    }
+}
+
+/// What all threads of a server share.
+pub(crate) struct Shared<S: Service> {
+    pub(crate) config: ServerConfig,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) service: S,
+    pub(crate) observer: Arc<dyn Observer>,
+    pub(crate) handle: Handle,
+    /// Connections of each worker, handed over ones included.
+    pub(crate) loads: Vec<AtomicUsize>,
+    pub(crate) counters: Counters,
+    started: Instant,
+}
+
+impl<S: Service> Shared<S> {
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp::from_start(self.started.elapsed())
+    }
+
+    pub(crate) fn stop(&self) -> Stop {
+        self.handle.stop.load()
+    }
+
+    pub(crate) fn active(&self) -> usize {
+        self.loads.iter().map(|load| load.load(Ordering::SeqCst)).sum()
+    }
+}
+
+/// Counts that the threads add to.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    connections: AtomicU64,
+    rejected: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    frames_in: AtomicU64,
+    frames_out: AtomicU64,
+    drained: AtomicU64,
+    cut: AtomicU64,
+    /// 0: it did not fail.
+    listener_failed: AtomicU64,
+}
+
+impl Counters {
+    /// Counts a client and returns its number.
+    pub(crate) fn next_connection(&self) -> u64 {
+        self.connections.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn note_rejected(&self) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_listener_failed(&self, errno: i32) {
+        self.listener_failed.store(errno as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn note_closed(&self, totals: Totals) {
+        self.bytes_in.fetch_add(totals.bytes_in, Ordering::Relaxed);
+        self.bytes_out.fetch_add(totals.bytes_out, Ordering::Relaxed);
+        self.frames_in.fetch_add(totals.frames_in, Ordering::Relaxed);
+        self.frames_out.fetch_add(totals.frames_out, Ordering::Relaxed);
+    }
+
+    /// A connection ended while the server was stopping.
+    pub(crate) fn note_drained(&self, cut: bool) {
+        let counter = if cut { &self.cut } else { &self.drained };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn summary(&self, cut_short: bool) -> Summary {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Summary {
+            connections: load(&self.connections),
+            rejected: load(&self.rejected),
+            totals: Totals {
+                bytes_in: load(&self.bytes_in),
+                bytes_out: load(&self.bytes_out),
+                frames_in: load(&self.frames_in),
+                frames_out: load(&self.frames_out),
+            },
+            drained: load(&self.drained),
+            cut: load(&self.cut),
+            cut_short,
+            listener_failed: match load(&self.listener_failed) {
+                0 => None,
+                errno => i32::try_from(errno).ok(),
+            },
+        }
+    }
+}

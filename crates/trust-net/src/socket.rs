@@ -1,0 +1,135 @@
+//! Sockets as everybody here treats them.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendFlags};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use trust_wire::Probe;
+
+use crate::errno;
+use crate::sys;
+
+/// Clients that may wait to be accepted. std's 128 overflows under a burst of connects, which costs
+/// those clients SYN retries of a second and more; the kernel lowers this to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Silence after which keepalive begins to ask, and the interval and number of its questions: a peer
+/// that vanished is found after two minutes.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 6;
+
+/// What accepted sockets inherit from the listening one (Linux copies these options).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AcceptedOptions {
+    /// Let keepalive find peers that vanished, for want of any other limit.
+    pub keepalive: bool,
+}
+
+/// A listening socket on the first of `addresses` that can be had.
+///
+/// With SO_REUSEADDR, so that a restart need not wait for old connections in TIME_WAIT; a second
+/// listener on the same port still fails. Accepted sockets have TCP_NODELAY.
+///
+/// # Errors
+///
+/// That of the last address.
+///
+/// # Panics
+///
+/// If there is no address.
+pub fn listen(
+    addresses: &[SocketAddr],
+    options: AcceptedOptions,
+    configure: impl Fn(&Socket) -> io::Result<()>,
+) -> io::Result<TcpListener> {
+    let mut outcome = None;
+    for address in addresses {
+        match listen_on(*address, options, &configure) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => outcome = Some(error),
+        }
+    }
+    Err(outcome.expect("at least one address to listen on"))
+}
+
+/// All addresses of this host: IPv6 and IPv4 on one socket, or IPv4 where there is no IPv6.
+pub fn any_address(port: u16) -> Vec<SocketAddr> {
+    let addresses: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
+    addresses.map(|address| SocketAddr::new(address, port)).to_vec()
+}
+
+fn listen_on(
+    address: SocketAddr,
+    options: AcceptedOptions,
+    configure: impl Fn(&Socket) -> io::Result<()>,
+) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_tcp_nodelay(true)?;
+    if options.keepalive {
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    configure(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// An address as people write it: IPv4 never in the form `::ffff:192.0.2.1`.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Sends from several slices with one call and without SIGPIPE.
+///
+/// # Errors
+///
+/// As `send(2)`.
+pub fn send_parts(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); 0];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    Ok(rustix::net::sendmsg(socket, parts, &mut ancillary, SendFlags::NOSIGNAL)?)
+}
+
+/// Sends FIN after what was sent before, and goes on receiving.
+pub fn shutdown_send(socket: BorrowedFd<'_>) {
+    // ENOTCONN after an RST from the peer: the next receive says so.
+    let _ = SockRef::from(&socket).shutdown(Shutdown::Write);
+}
+
+/// Makes the coming close send RST and drop what is queued (SO_LINGER, `socket(7)`).
+pub fn reset_on_close(socket: BorrowedFd<'_>) {
+    let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+}
+
+/// What the socket says about itself. Calls that fail count as "nothing".
+pub fn probe(socket: BorrowedFd<'_>) -> Probe {
+    let unacknowledged = sys::unacknowledged(socket).unwrap_or(0);
+    Probe {
+        unacknowledged,
+        unread: rustix::io::ioctl_fionread(socket).unwrap_or(0),
+        // Only while something is unacknowledged: reading the error clears it.
+        error: match unacknowledged {
+            0 => None,
+            _ => pending_error(socket),
+        },
+    }
+}
+
+fn pending_error(socket: BorrowedFd<'_>) -> Option<(i32, trust_wire::ErrnoClass)> {
+    let error = SockRef::from(&socket.as_fd()).take_error().ok()??;
+    let errno = errno::of(&error);
+    Some((errno, errno::classify(errno)))
+}
