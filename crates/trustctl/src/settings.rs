@@ -1,0 +1,440 @@
+//! Settings and their layers: default, configuration file, environment, flag; the last one wins.
+//!
+//! A [`Setting`] constant is the only place where a setting's flag, variable, key, default, help
+//! and parser stand; the command line, the file, `config show` and the documentation follow it.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use clap::{Arg, ArgAction, ArgMatches, parser::ValueSource, value_parser};
+
+use crate::config_file::ConfigFile;
+use crate::exit_code::{ExitCode, Failure};
+
+/// One setting of one command, or of all.
+pub struct Setting<T: 'static> {
+    /// The command that it belongs to (`log-demo` for `log demo`); `None`: all of them.
+    pub command: Option<&'static str>,
+    /// The name without dashes, which is also the file's key: `frame-timeout`.
+    pub key: &'static str,
+    /// What `--help` calls the value: `SECONDS`.
+    pub value_name: &'static str,
+    /// The weakest layer; `None`: unset, or worked out at run time.
+    pub default: Option<&'static str>,
+    /// A sentence for `--help`.
+    pub help: &'static str,
+    /// What an error says is allowed: `a port from 0 to 65535`.
+    pub allowed: &'static str,
+    /// The value of a text; `None`: not allowed.
+    pub parse: fn(&str) -> Option<T>,
+    /// A flag without value that turns something on; `T` is `bool` then.
+    pub switch: bool,
+}
+
+/// A [`Setting`] whose type does not matter.
+pub trait AnySetting: Sync {
+    /// See [`Setting::command`].
+    fn command(&self) -> Option<&'static str>;
+    /// See [`Setting::key`].
+    fn key(&self) -> &'static str;
+    /// See [`Setting::value_name`].
+    fn value_name(&self) -> &'static str;
+    /// See [`Setting::default`].
+    fn default(&self) -> Option<&'static str>;
+    /// See [`Setting::help`].
+    fn help(&self) -> &'static str;
+    /// See [`Setting::allowed`].
+    fn allowed(&self) -> &'static str;
+    /// See [`Setting::switch`].
+    fn is_switch(&self) -> bool;
+    /// Whether the parser takes that text.
+    fn is_valid(&self, text: &str) -> bool;
+
+    /// `--frame-timeout`
+    fn flag(&self) -> String {
+        format!("--{}", self.key())
+    }
+
+    /// `TRUST_ECHO_SERVER_FRAME_TIMEOUT`, and `TRUST_HOME` for `trust-home`.
+    fn variable(&self) -> String {
+        match self.command() {
+            Some(command) => format!("{}{}", variable_prefix(command), shouted(self.key())),
+            None => format!("TRUST_{}", shouted(self.key().trim_start_matches("trust-"))),
+        }
+    }
+
+    /// What `config show` calls it: `echo-server.frame-timeout`, `trust_home`.
+    fn display_name(&self) -> String {
+        match self.command() {
+            Some(command) => format!("{command}.{}", self.key()),
+            None => self.key().replace('-', "_"),
+        }
+    }
+
+    /// The flag for clap; its id is the key.
+    fn arg(&self) -> Arg {
+        let arg = Arg::new(self.key()).long(self.key());
+        if self.is_switch() {
+            return arg.action(ArgAction::SetTrue).help(self.help());
+        }
+        let help = match self.default() {
+            Some(default) => format!("{} [default: {default}]", self.help()),
+            None => self.help().to_owned(),
+        };
+        // Everything reaches our own parsers, so that all layers give the same messages.
+        arg.value_name(self.value_name())
+            .help(help)
+            .value_parser(value_parser!(OsString))
+            .allow_negative_numbers(true)
+    }
+}
+
+impl<T> AnySetting for Setting<T> {
+    fn command(&self) -> Option<&'static str> {
+        self.command
+    }
+    fn key(&self) -> &'static str {
+        self.key
+    }
+    fn value_name(&self) -> &'static str {
+        self.value_name
+    }
+    fn default(&self) -> Option<&'static str> {
+        self.default
+    }
+    fn help(&self) -> &'static str {
+        self.help
+    }
+    fn allowed(&self) -> &'static str {
+        self.allowed
+    }
+    fn is_switch(&self) -> bool {
+        self.switch
+    }
+    fn is_valid(&self, text: &str) -> bool {
+        (self.parse)(text).is_some()
+    }
+}
+
+/// Where a value came from, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nowhere: there is no value.
+    Unset,
+    /// Built in.
+    Default,
+    /// `config.toml`
+    File,
+    /// A variable.
+    Environment,
+    /// The command line.
+    Flag,
+}
+
+impl Source {
+    /// The word in `config show`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Source::Unset => "unset",
+            Source::Default => "default",
+            Source::File => "file",
+            Source::Environment => "environment",
+            Source::Flag => "flag",
+        }
+    }
+}
+
+/// The texts that every layer gives for every setting.
+///
+/// Invariant: only texts that their setting's parser takes are in here.
+#[derive(Default)]
+pub struct Layers {
+    flags: Layer,
+    environment: Layer,
+    file: Layer,
+}
+
+type Layer = HashMap<(Option<&'static str>, &'static str), OsString>;
+
+impl Layers {
+    /// The strongest layer's value; `None` only without default and without value.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: bad texts were refused when the layers were made.
+    pub fn get<T>(&self, setting: &Setting<T>) -> Result<Option<T>, Failure> {
+        let (text, _) = self.text(setting);
+        let Some(text) = text else { return Ok(None) };
+        match (setting.parse)(&text.to_string_lossy()) {
+            Some(value) => Ok(Some(value)),
+            None => Err(bad_value(
+                ExitCode::Internal,
+                &setting.flag(),
+                &text,
+                setting,
+            )),
+        }
+    }
+
+    /// The strongest layer's value, for a setting that has to have one.
+    ///
+    /// # Errors
+    ///
+    /// 64, `missing required flag: --port`.
+    pub fn require<T>(&self, setting: &Setting<T>) -> Result<T, Failure> {
+        self.get(setting)?.ok_or_else(|| {
+            Failure::new(
+                ExitCode::Usage,
+                format!("missing required flag: {}", setting.flag()),
+            )
+        })
+    }
+
+    /// Which layer gives the value.
+    pub fn source(&self, setting: &dyn AnySetting) -> Source {
+        self.text(setting).1
+    }
+
+    /// The strongest layer's text as it was given, not necessarily UTF-8, and its layer.
+    pub fn text(&self, setting: &dyn AnySetting) -> (Option<OsString>, Source) {
+        let id = (setting.command(), setting.key());
+        let layers = [
+            (&self.flags, Source::Flag),
+            (&self.environment, Source::Environment),
+            (&self.file, Source::File),
+        ];
+        for (layer, source) in layers {
+            if let Some(text) = layer.get(&id) {
+                return (Some(text.clone()), source);
+            }
+        }
+        match setting.default() {
+            Some(default) => (Some(default.into()), Source::Default),
+            None => (None, Source::Unset),
+        }
+    }
+
+    /// Takes one flag's text over.
+    ///
+    /// # Errors
+    ///
+    /// 64: the value is bad, or the flag was given before.
+    pub fn add_flag(&mut self, setting: &dyn AnySetting, text: &OsStr) -> Result<(), Failure> {
+        let id = (setting.command(), setting.key());
+        if self.flags.contains_key(&id) {
+            let message = format!("duplicate flag: {}", setting.flag());
+            return Err(Failure::new(ExitCode::Usage, message));
+        }
+        if !setting.is_valid(&text.to_string_lossy()) {
+            return Err(bad_value(ExitCode::Usage, &setting.flag(), text, setting));
+        }
+        self.flags.insert(id, text.to_owned());
+        Ok(())
+    }
+
+    /// Takes the flags of one level of the command line over.
+    ///
+    /// # Errors
+    ///
+    /// 64, for the first bad value; the good ones are taken over all the same.
+    pub fn add_flags(
+        &mut self,
+        matches: &ArgMatches,
+        settings: &[&dyn AnySetting],
+    ) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for setting in settings {
+            if matches.value_source(setting.key()) != Some(ValueSource::CommandLine) {
+                continue;
+            }
+            let text = match setting.is_switch() {
+                true => Some(OsStr::new("true")),
+                false => matches
+                    .get_one::<OsString>(setting.key())
+                    .map(OsString::as_os_str),
+            };
+            if let Some(text) = text {
+                result = result.and(self.add_flag(*setting, text));
+            }
+        }
+        result
+    }
+
+    /// Takes the variables of these settings over. An empty variable counts as unset.
+    ///
+    /// # Errors
+    ///
+    /// 64, for the first bad value; the good ones are taken over all the same.
+    pub fn add_environment(
+        &mut self,
+        variables: &[(OsString, OsString)],
+        settings: &[&dyn AnySetting],
+    ) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for setting in settings {
+            let name = setting.variable();
+            let found = variables
+                .iter()
+                .find(|(variable, _)| variable.as_os_str() == &*name);
+            match found {
+                Some((_, text)) if text.is_empty() => {}
+                Some((_, text)) if setting.is_valid(&text.to_string_lossy()) => {
+                    self.environment
+                        .insert((setting.command(), setting.key()), text.clone());
+                }
+                Some((_, text)) => {
+                    result = result.and(Err(bad_value(ExitCode::Usage, &name, text, *setting)));
+                }
+                None => {}
+            }
+        }
+        result
+    }
+
+    /// Takes the values of the configuration file over, which were checked when it was read.
+    pub fn add_file(&mut self, file: ConfigFile) {
+        self.file.extend(file.values);
+    }
+}
+
+/// Refuses variables that look like settings of the command but are none: they are misspelled.
+///
+/// # Errors
+///
+/// 64, for the first one by name.
+pub fn check_variable_names(
+    variables: &[(OsString, OsString)],
+    command: &str,
+    settings: &[&dyn AnySetting],
+) -> Result<(), Failure> {
+    let prefix = variable_prefix(command);
+    let allowed: Vec<String> = settings.iter().map(|setting| setting.variable()).collect();
+    let unknown = variables
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|name| name.as_bytes().starts_with(prefix.as_bytes()))
+        .filter(|name| {
+            allowed
+                .iter()
+                .all(|known| known.as_str() != name.as_os_str())
+        })
+        .min();
+    let Some(name) = unknown else { return Ok(()) };
+    let allowed = match allowed.is_empty() {
+        true => format!("{prefix}… has none"),
+        false => format!("allowed are {}", allowed.join(", ")),
+    };
+    let message = format!("unknown variable {}: {allowed}", quoted(name));
+    Err(Failure::new(ExitCode::Usage, message))
+}
+
+/// `TRUST_ECHO_SERVER_` for `echo-server`.
+pub fn variable_prefix(command: &str) -> String {
+    format!("TRUST_{}_", shouted(command))
+}
+
+/// A text between quotes that is safe in one line for a terminal, and of bounded length.
+pub fn quoted(text: impl AsRef<OsStr>) -> String {
+    let text = text.as_ref().to_string_lossy();
+    let mut quoted = String::from("'");
+    for (index, character) in text.chars().enumerate() {
+        if index == QUOTED_CHARACTERS_MAX {
+            quoted.push('…');
+            break;
+        }
+        if character.is_control() {
+            let _ = write!(quoted, "{}", character.escape_default());
+        } else {
+            quoted.push(character);
+        }
+    }
+    quoted.push('\'');
+    quoted
+}
+
+/// What [`parse_port`] takes.
+pub const ALLOWED_PORT: &str = "a port from 0 to 65535";
+
+/// A TCP port.
+pub fn parse_port(text: &str) -> Option<u16> {
+    digits(text)?.parse().ok()
+}
+
+/// What [`parse_limit`] takes, for a limit that 0 turns off.
+pub const ALLOWED_LIMIT: &str = "a number of seconds, 0 (off) or at least 0.001";
+
+/// What [`parse_limit`] takes, for a limit where 0 means at once.
+pub const ALLOWED_LIMIT_AT_ONCE: &str = "a number of seconds, 0 (at once) or at least 0.001";
+
+/// A time in seconds, with fractions: 0, or at least a millisecond.
+pub fn parse_limit(text: &str) -> Option<Duration> {
+    let seconds: f64 = text.parse().ok()?;
+    if seconds.is_sign_negative() || !seconds.is_finite() {
+        return None;
+    }
+    // A positive number too small for a float must not become 0, which means something else.
+    let mantissa = text.split(['e', 'E']).next()?;
+    let is_positive = mantissa.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
+    match is_positive && seconds < 0.001 {
+        true => None,
+        false => Duration::try_from_secs_f64(seconds.min(LIMIT_SECONDS_MAX)).ok(),
+    }
+}
+
+/// What [`parse_count`] takes.
+pub const ALLOWED_COUNT: &str = "a whole number from 1";
+
+/// A number of things, at least one.
+pub fn parse_count(text: &str) -> Option<u64> {
+    digits(text)?.parse().ok().filter(|count| *count > 0)
+}
+
+/// What [`parse_size`] takes.
+pub const ALLOWED_SIZE: &str = "a whole number of bytes from 0 to 4294967295";
+
+/// A number of bytes that a frame's length field can hold.
+pub fn parse_size(text: &str) -> Option<u32> {
+    digits(text)?.parse().ok()
+}
+
+/// What [`parse_bool`] takes.
+pub const ALLOWED_BOOL: &str = "true or false";
+
+/// Yes or no; 1 and 0 too, as variables often have them.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// A text that is not empty.
+pub fn parse_text(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Characters of a value that an error message repeats.
+const QUOTED_CHARACTERS_MAX: usize = 200;
+
+/// Seconds in 31 years: longer limits are cut to it, as no run sees their end and every clock can
+/// still be added to.
+const LIMIT_SECONDS_MAX: f64 = 1e9;
+
+fn digits(text: &str) -> Option<&str> {
+    (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
+}
+
+fn shouted(name: &str) -> String {
+    name.replace('-', "_").to_ascii_uppercase()
+}
+
+fn bad_value(exit: ExitCode, place: &str, text: &OsStr, setting: &dyn AnySetting) -> Failure {
+    Failure::new(
+        exit,
+        format!("{place} {}: allowed is {}", quoted(text), setting.allowed()),
+    )
+}
