@@ -86,15 +86,15 @@ const REQUEST_ID_BYTES_MAX: usize = 3 * crate::usage::TOKEN_BYTES_MAX;
 pub(crate) fn run(program: &Program) -> ExitCode {
     let start = Instant::now();
     let tokens: Vec<OsString> = env::args_os().skip(1).collect();
-    let outline = Outline::new(program.name, program.command, &tokens, GLOBALS);
+    let outline = Outline::new(program.name, program.command, &tokens);
     let matches = match parse(program, &outline, &tokens) {
         Ok(Parsed::Command(matches)) => Ok(matches),
         Ok(Parsed::Printed(exit)) => return exit,
         Err(failure) => Err(failure),
     };
     let signals = Signals::install();
-    let startup = Startup::new(&outline, matches.as_ref());
-    let log = startup.log(&outline);
+    let mut startup = Startup::new(&outline, matches.as_ref());
+    let log = startup.take_log(&outline);
     let name = outline.entry.map_or(program.name, |entry| entry.name);
     log.event(Level::Info, "cmd_start")
         .field("cmd", name)
@@ -151,7 +151,7 @@ fn parse(program: &Program, outline: &Outline<'_>, tokens: &[OsString]) -> Resul
             }
             _ => Ok(Parsed::Printed(ExitCode::Success)),
         },
-        _ => Err(outline.explain(&error, program.name)),
+        _ => Err(outline.explain(&error, program.name, tokens)),
     }
 }
 
@@ -163,7 +163,10 @@ struct Startup {
     /// `None` if not even its default can be told.
     home: Option<PathBuf>,
     log_file: Option<PathBuf>,
-    opened: Result<Option<File>, String>,
+    /// The log file, opened, until the event log takes it.
+    file: Option<File>,
+    /// Why there is none although one is wanted.
+    home_problem: Option<String>,
 }
 
 impl Startup {
@@ -190,11 +193,13 @@ impl Startup {
         });
         let home = home.ok();
         let log_file = resolve_log_file(&layers, home.as_deref());
-        let opened = match &log_file {
-            None => Ok(None),
-            Some(path) => open_log_file(path)
-                .map(Some)
-                .map_err(|error| format!("cannot write the log file {}: {error}", printable(path))),
+        let opened = log_file.as_deref().map(|path| {
+            open_log_file(path)
+                .map_err(|error| format!("cannot write the log file {}: {error}", printable(path)))
+        });
+        let (file, home_problem) = match opened.transpose() {
+            Ok(file) => (file, None),
+            Err(problem) => (None, Some(problem)),
         };
         let problem = usage.and(variables).and(configuration);
         Startup {
@@ -202,11 +207,12 @@ impl Startup {
             problem,
             home,
             log_file,
-            opened,
+            file,
+            home_problem,
         }
     }
 
-    fn log(&self, outline: &Outline<'_>) -> EventLog {
+    fn take_log(&mut self, outline: &Outline<'_>) -> EventLog {
         let level = self
             .layers
             .get(&LOG_LEVEL)
@@ -222,11 +228,7 @@ impl Startup {
             Some(Product::LogAround) => !outline.json,
             Some(Product::Output) => false,
         };
-        let file = self
-            .opened
-            .as_ref()
-            .ok()
-            .and_then(|file| file.as_ref()?.try_clone().ok());
+        let file = self.file.take();
         EventLog::new(level, request_id, file, stdout)
     }
 
@@ -237,7 +239,7 @@ impl Startup {
         log: &EventLog,
         signals: &Signals,
     ) -> Result<ExitCode, Failure> {
-        let home_problem = self.opened.as_ref().err().map(String::as_str);
+        let home_problem = self.home_problem.as_deref();
         if let (Some(problem), false) = (home_problem, entry.product == Product::Service) {
             tell(&format!("warning: {problem}; going on without it"));
         }

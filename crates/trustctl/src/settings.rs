@@ -324,7 +324,7 @@ pub fn check_variable_names(
         .min();
     let Some(name) = unknown else { return Ok(()) };
     let allowed = match allowed.is_empty() {
-        true => format!("{prefix}… has none"),
+        true => format!("{command} has no settings"),
         false => format!("allowed are {}", allowed.join(", ")),
     };
     let message = format!("unknown variable {}: {allowed}", quoted(name));

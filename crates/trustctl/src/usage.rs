@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::cli::GLOBALS;
 use crate::commands::{COMMANDS, Entry, find};
 use crate::exit_code::{ExitCode, Failure};
 use crate::settings::{AnySetting, quoted};
@@ -49,7 +50,6 @@ impl<'a> Outline<'a> {
         program: &str,
         fixed: Option<&'static str>,
         tokens: &'a [OsString],
-        globals: &[&'static dyn AnySetting],
     ) -> Outline<'a> {
         let mut words = String::new();
         let mut entry = fixed.and_then(find);
@@ -66,7 +66,7 @@ impl<'a> Outline<'a> {
             .take_while(|token| *token != "--");
         while let Some(token) = tokens.next() {
             outline.json |= token == "--json";
-            if let Some((setting, inline)) = global_flag(token, globals) {
+            if let Some((setting, inline)) = global_flag(token) {
                 outline
                     .globals
                     .extend(inline.or_else(|| tokens.next()).map(|text| (setting, text)));
@@ -89,18 +89,27 @@ impl<'a> Outline<'a> {
     }
 
     /// What clap found wrong, in one line.
-    pub(crate) fn explain(&self, error: &clap::Error, program: &str) -> Failure {
+    pub(crate) fn explain(
+        &self,
+        error: &clap::Error,
+        program: &str,
+        tokens: &[OsString],
+    ) -> Failure {
         let group = self
             .place
             .strip_prefix(program)
             .unwrap_or_default()
             .trim_start();
         let what = match error.kind() {
-            ErrorKind::InvalidSubcommand | ErrorKind::MissingSubcommand => {
+            ErrorKind::MissingSubcommand => return self.unknown_command(group, None),
+            ErrorKind::InvalidSubcommand => {
                 let word = context(error, ContextKind::InvalidSubcommand);
                 return self.unknown_command(group, word.as_deref());
             }
-            ErrorKind::UnknownArgument => unknown_argument(error),
+            ErrorKind::UnknownArgument => match self.dashed_value(error, tokens) {
+                Some(mistake) => mistake,
+                None => unknown_argument(error),
+            },
             ErrorKind::ArgumentConflict => conflict(error),
             ErrorKind::MissingRequiredArgument => missing_argument(error),
             ErrorKind::InvalidValue => bad_or_missing_value(error),
@@ -132,6 +141,36 @@ impl<'a> Outline<'a> {
         self.failure(&format!("{what}; valid commands: {}", names.join(", ")))
     }
 
+    /// A value that starts with a dash, which clap takes for a cluster of short flags: `-inf`.
+    fn dashed_value(&self, error: &clap::Error, tokens: &[OsString]) -> Option<String> {
+        let reported = context(error, ContextKind::InvalidArg)?;
+        let own = self.entry.map_or(&[][..], |entry| entry.settings);
+        let settings = || {
+            own.iter()
+                .chain(GLOBALS)
+                .filter(|setting| !setting.is_switch())
+        };
+        tokens.windows(2).find_map(|pair| {
+            let value = pair[1].to_string_lossy();
+            let setting = settings().find(|setting| pair[0] == *setting.flag())?;
+            let flag = setting.flag();
+            if !value.starts_with(&reported) || value.starts_with("--") {
+                None
+            } else if setting.is_valid(&value) {
+                Some(format!(
+                    "missing value for {flag}; for this one write {}",
+                    bare(&format!("{flag}={value}"))
+                ))
+            } else {
+                Some(format!(
+                    "{flag} {}: allowed is {}",
+                    quoted(&*value),
+                    setting.allowed()
+                ))
+            }
+        })
+    }
+
     fn failure(&self, what: &str) -> Failure {
         Failure::new(
             ExitCode::Usage,
@@ -141,11 +180,8 @@ impl<'a> Outline<'a> {
 }
 
 /// The global flag that a token is, and its value if that is in the same token.
-fn global_flag<'a>(
-    token: &'a OsStr,
-    globals: &[&'static dyn AnySetting],
-) -> Option<(&'static dyn AnySetting, Option<&'a OsStr>)> {
-    globals.iter().find_map(|setting| {
+fn global_flag(token: &OsStr) -> Option<(&'static dyn AnySetting, Option<&OsStr>)> {
+    GLOBALS.iter().find_map(|setting| {
         let rest = token.as_bytes().strip_prefix(setting.flag().as_bytes())?;
         match rest {
             [] => Some((*setting, None)),
@@ -168,7 +204,7 @@ fn unknown_argument(error: &clap::Error) -> String {
         false => "unexpected argument",
     };
     match context(error, ContextKind::SuggestedArg) {
-        Some(near) => format!("{what}: {}; did you mean {near}?", bare(&token)),
+        Some(near) => format!("{what}: {} (did you mean {near}?)", bare(&token)),
         None => format!("{what}: {}", bare(&token)),
     }
 }
@@ -185,7 +221,7 @@ fn missing_argument(error: &clap::Error) -> String {
     let missing = context(error, ContextKind::InvalidArg).unwrap_or_default();
     match missing.starts_with('-') {
         true => format!("missing required flag: {missing}"),
-        false => format!("missing argument: {missing}"),
+        false => format!("missing argument: {}", missing.replace(['<', '>'], "")),
     }
 }
 
