@@ -126,14 +126,18 @@ pub(crate) fn run(program: &Program) -> ExitCode {
 }
 
 /// What the command line came to.
-enum Parsed {
+pub(crate) enum Parsed {
     /// A command is to run.
     Command(ArgMatches),
     /// `--help` or `--version`: nothing is left to do.
     Printed(ExitCode),
 }
 
-fn parse(program: &Program, outline: &Outline<'_>, tokens: &[OsString]) -> Result<Parsed, Failure> {
+pub(crate) fn parse(
+    program: &Program,
+    outline: &Outline<'_>,
+    tokens: &[OsString],
+) -> Result<Parsed, Failure> {
     check_token_lengths(tokens)?;
     let Some(command) = command_line(program) else {
         return Err(outline.unknown_command("", program.command));
@@ -417,4 +421,97 @@ fn keep_panic_messages() {
 /// Writes a line for the user; stderr that is gone is no reason to fail.
 fn tell(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRUSTCTL: Program = Program {
+        name: "trustctl",
+        command: None,
+    };
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command_line(&TRUSTCTL).unwrap().debug_assert();
+        for entry in COMMANDS {
+            let front = Program {
+                name: "front",
+                command: Some(entry.name),
+            };
+            command_line(&front).unwrap().debug_assert();
+        }
+    }
+
+    #[test]
+    fn help_lists_every_exit_code() {
+        let help = command_line(&TRUSTCTL).unwrap().render_help().to_string();
+        for exit in ExitCode::ALL {
+            let line = format!("  {:>3}  {}\n", exit.code(), exit.meaning());
+            assert!(help.contains(&line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_front_names_itself_in_its_help_and_version() {
+        let front = Program {
+            name: "front",
+            command: Some("hold"),
+        };
+        let mut command = command_line(&front).unwrap();
+        assert_eq!(
+            command.render_version(),
+            concat!("front ", env!("CARGO_PKG_VERSION"), "\n")
+        );
+        assert!(
+            command
+                .render_usage()
+                .to_string()
+                .starts_with("Usage: front ")
+        );
+        assert!(
+            command_line(&Program {
+                name: "front",
+                command: Some("nothing")
+            })
+            .is_none()
+        );
+    }
+
+    #[test]
+    fn global_flags_are_taken_before_and_after_the_command_but_not_twice() {
+        let home_of = |line: &[&str]| {
+            let matches = command_line(&TRUSTCTL)
+                .unwrap()
+                .try_get_matches_from(line)
+                .unwrap();
+            let mut layers = Layers::default();
+            add_flags(&mut layers, &matches, find("log demo"))?;
+            Ok(layers.text(&TRUST_HOME).0)
+        };
+        let expected = Ok(Some(OsString::from("/x")));
+        assert_eq!(
+            home_of(&["trustctl", "--trust-home", "/x", "log", "demo", "m"]),
+            expected
+        );
+        assert_eq!(
+            home_of(&["trustctl", "log", "--trust-home", "/x", "demo", "m"]),
+            expected
+        );
+        assert_eq!(
+            home_of(&["trustctl", "log", "demo", "m", "--trust-home=/x"]),
+            expected
+        );
+        let twice = [
+            "trustctl",
+            "--trust-home=/x",
+            "log",
+            "demo",
+            "m",
+            "--trust-home=/x",
+        ];
+        let failure = Failure::new(ExitCode::Usage, "duplicate flag: --trust-home");
+        assert_eq!(home_of(&twice), Err(failure));
+    }
 }

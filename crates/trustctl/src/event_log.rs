@@ -286,3 +286,177 @@ fn ends_in_torn_line(file: &File, path: &Path) -> bool {
     let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
     is_regular && last_byte().is_ok_and(|byte| byte != b'\n')
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    struct Scratch {
+        directory: tempfile::TempDir,
+        path: PathBuf,
+    }
+
+    impl Scratch {
+        fn new() -> Scratch {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("logs").join("trustctl.log");
+            Scratch { directory, path }
+        }
+
+        fn log(&self, lowest: Level, request_id: &str) -> EventLog {
+            EventLog::new(
+                lowest,
+                request_id.into(),
+                Some(open_log_file(&self.path).unwrap()),
+                false,
+            )
+        }
+
+        fn text(&self) -> String {
+            fs::read_to_string(&self.path).unwrap()
+        }
+    }
+
+    #[test]
+    fn every_event_starts_with_the_same_four_fields() {
+        let scratch = Scratch::new();
+        let log = scratch.log(Level::Info, "run 1");
+        log.event(Level::Warn, "signal_received")
+            .field("signal", "SIGINT")
+            .field("n", &7)
+            .write();
+        let text = scratch.text();
+        let (start, rest) = text.split_at("{\"ts\":\"2026-11-20T07:43:16.123Z\"".len());
+        let expected = ",\"level\":\"warn\",\"event\":\"signal_received\",\"request_id\":\"run 1\",\
+                        \"signal\":\"SIGINT\",\"n\":7}\n";
+        assert_eq!(rest, expected);
+        let timestamp = &start[7..start.len() - 1];
+        assert!(
+            timestamp.parse::<Timestamp>().is_ok() && timestamp.ends_with('Z'),
+            "{timestamp}"
+        );
+    }
+
+    #[test]
+    fn events_below_the_lowest_level_are_not_written() {
+        let scratch = Scratch::new();
+        let log = scratch.log(Level::Warn, "");
+        for level in Level::ALL {
+            assert_eq!(log.enabled(level), level >= Level::Warn);
+            log.event(level, "tried").write();
+        }
+        let text = scratch.text();
+        let levels: Vec<Value> = text
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["level"].clone())
+            .collect();
+        assert_eq!(levels, ["warn", "error"]);
+        assert!(!EventLog::disabled().enabled(Level::Error));
+    }
+
+    #[test]
+    fn a_torn_last_line_is_closed_once() {
+        let scratch = Scratch::new();
+        fs::create_dir(scratch.path.parent().unwrap()).unwrap();
+        for (before, expected) in [
+            ("", ""),
+            ("{}\n", "{}\n"),
+            ("{\"to", "{\"to\n"),
+            ("\n", "\n"),
+        ] {
+            fs::write(&scratch.path, before).unwrap();
+            open_log_file(&scratch.path).unwrap();
+            open_log_file(&scratch.path).unwrap();
+            assert_eq!(scratch.text(), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_after_a_short_write_starts_on_a_line_of_its_own() {
+        let scratch = Scratch::new();
+        let mut sink = Sink::new(Output::File(open_log_file(&scratch.path).unwrap()));
+        sink.write_line(b"{}\n");
+        sink.output.write_all(b"{\"to", SinkState::AtLineStart);
+        sink.state = SinkState::Torn;
+        sink.write_line(b"{}\n");
+        assert_eq!(scratch.text(), "{}\n{\"to\n{}\n");
+    }
+
+    #[test]
+    fn a_full_disk_costs_lines_but_fails_nobody() {
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let log = EventLog::new(Level::Info, String::new(), Some(full), false);
+        log.event(Level::Info, "lost").write();
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_a_log_file_is_refused_at_once() {
+        let scratch = Scratch::new();
+        let directory = scratch.directory.path();
+        assert!(open_log_file(directory).is_err());
+        fs::write(directory.join("file"), "").unwrap();
+        assert!(open_log_file(&directory.join("file").join("x.log")).is_err());
+        let fifo = directory.join("fifo");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+        assert!(open_log_file(&fifo).is_err());
+    }
+
+    #[test]
+    fn lines_of_several_threads_are_not_mixed() {
+        const THREADS: usize = 4;
+        const EVENTS: usize = 500;
+        let scratch = Scratch::new();
+        let log = scratch.log(Level::Info, "same");
+        let other = scratch.log(Level::Info, "other");
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let log = if thread % 2 == 0 {
+                    log.clone()
+                } else {
+                    other.clone()
+                };
+                scope.spawn(move || {
+                    for _ in 0..EVENTS {
+                        log.event(Level::Info, "tick")
+                            .field("pad", &"x".repeat(thread * 40))
+                            .write();
+                    }
+                });
+            }
+        });
+        let text = scratch.text();
+        assert_eq!(text.lines().count(), THREADS * EVENTS);
+        assert!(
+            text.lines()
+                .all(|line| serde_json::from_str::<Value>(line).is_ok())
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_value_contains_the_line_is_one_json_object(
+            request_id in prop::collection::vec(any::<u8>(), 0..60),
+            value in prop::collection::vec(any::<u8>(), 0..200),
+            number in any::<f64>(),
+        ) {
+            let scratch = Scratch::new();
+            let request_id = String::from_utf8_lossy(&request_id);
+            let value = String::from_utf8_lossy(&value);
+            let log = scratch.log(Level::Info, &request_id);
+            log.event(Level::Info, "odd").field("value", &value).field("number", &number).write();
+            let text = scratch.text();
+            prop_assert_eq!(text.matches('\n').count(), 1);
+            prop_assert!(text.ends_with('\n'));
+            let event: Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(&event["request_id"], &*request_id);
+            prop_assert_eq!(&event["value"], &*value);
+            prop_assert_eq!(event.as_object().unwrap().len(), 6);
+        }
+    }
+}

@@ -6,6 +6,8 @@
 mod cli;
 pub mod commands;
 pub mod config_file;
+#[cfg(test)]
+mod docs;
 pub mod event_log;
 pub mod exit_code;
 pub mod settings;

@@ -438,3 +438,204 @@ fn bad_value(exit: ExitCode, place: &str, text: &OsStr, setting: &dyn AnySetting
         format!("{place} {}: allowed is {}", quoted(text), setting.allowed()),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAIT: Setting<Duration> = Setting {
+        command: Some("echo-server"),
+        key: "frame-timeout",
+        value_name: "SECONDS",
+        default: Some("30"),
+        help: "",
+        allowed: ALLOWED_LIMIT,
+        parse: parse_limit,
+        switch: false,
+    };
+    const PORT: Setting<u16> = Setting {
+        command: Some("echo-server"),
+        key: "port",
+        value_name: "PORT",
+        default: None,
+        help: "",
+        allowed: ALLOWED_PORT,
+        parse: parse_port,
+        switch: false,
+    };
+    const SETTINGS: &[&dyn AnySetting] = &[&WAIT, &PORT];
+
+    fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect()
+    }
+
+    fn file(seconds: &str) -> ConfigFile {
+        let id = (Some("echo-server"), "frame-timeout");
+        ConfigFile {
+            values: HashMap::from([(id, seconds.into())]),
+        }
+    }
+
+    #[test]
+    fn a_stronger_layer_wins_whatever_the_order_they_are_read_in() {
+        let seconds = |layers: &Layers| {
+            (
+                layers.get(&WAIT).unwrap().unwrap().as_secs(),
+                layers.source(&WAIT),
+            )
+        };
+        let mut layers = Layers::default();
+        assert_eq!(seconds(&layers), (30, Source::Default));
+        layers.add_file(file("2"));
+        assert_eq!(seconds(&layers), (2, Source::File));
+        let variables = variables(&[("TRUST_ECHO_SERVER_FRAME_TIMEOUT", "3")]);
+        layers.add_environment(&variables, SETTINGS).unwrap();
+        assert_eq!(seconds(&layers), (3, Source::Environment));
+        layers.add_flag(&WAIT, OsStr::new("4")).unwrap();
+        assert_eq!(seconds(&layers), (4, Source::Flag));
+
+        let mut reversed = Layers::default();
+        reversed.add_flag(&WAIT, OsStr::new("4")).unwrap();
+        reversed.add_environment(&variables, SETTINGS).unwrap();
+        reversed.add_file(file("2"));
+        assert_eq!(seconds(&reversed), (4, Source::Flag));
+    }
+
+    #[test]
+    fn a_required_setting_without_value_is_named_by_its_flag() {
+        let failure = Layers::default().require(&PORT).unwrap_err();
+        assert_eq!(
+            failure,
+            Failure::new(ExitCode::Usage, "missing required flag: --port")
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_told_with_its_place_and_what_is_allowed() {
+        let mut layers = Layers::default();
+        let failure = layers.add_flag(&WAIT, OsStr::new("-1")).unwrap_err();
+        let allowed = "allowed is a number of seconds, 0 (off) or at least 0.001";
+        assert_eq!(failure.message, format!("--frame-timeout '-1': {allowed}"));
+        let variables = variables(&[("TRUST_ECHO_SERVER_FRAME_TIMEOUT", "nan")]);
+        let failure = layers.add_environment(&variables, SETTINGS).unwrap_err();
+        assert_eq!(failure.exit, ExitCode::Usage);
+        assert_eq!(
+            failure.message,
+            format!("TRUST_ECHO_SERVER_FRAME_TIMEOUT 'nan': {allowed}")
+        );
+        assert_eq!(layers.source(&WAIT), Source::Default);
+    }
+
+    #[test]
+    fn a_flag_that_is_given_twice_is_refused() {
+        let mut layers = Layers::default();
+        layers.add_flag(&PORT, OsStr::new("1")).unwrap();
+        let failure = layers.add_flag(&PORT, OsStr::new("1")).unwrap_err();
+        assert_eq!(
+            failure,
+            Failure::new(ExitCode::Usage, "duplicate flag: --port")
+        );
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        let mut layers = Layers::default();
+        layers
+            .add_environment(&variables(&[("TRUST_ECHO_SERVER_PORT", "")]), SETTINGS)
+            .unwrap();
+        assert_eq!(layers.get(&PORT).unwrap(), None);
+    }
+
+    #[test]
+    fn a_misspelled_variable_of_the_command_is_refused_and_others_are_not() {
+        let check =
+            |name| check_variable_names(&variables(&[(name, "1")]), "echo-server", SETTINGS);
+        assert_eq!(check("TRUST_ECHO_SERVER_PORT"), Ok(()));
+        assert_eq!(check("TRUST_LOAD_PRT"), Ok(()));
+        assert_eq!(check("TRUSTED"), Ok(()));
+        let message = "unknown variable 'TRUST_ECHO_SERVER_PRT': allowed are \
+                       TRUST_ECHO_SERVER_FRAME_TIMEOUT, TRUST_ECHO_SERVER_PORT";
+        assert_eq!(
+            check("TRUST_ECHO_SERVER_PRT"),
+            Err(Failure::new(ExitCode::Usage, message))
+        );
+    }
+
+    #[test]
+    fn times_are_0_or_from_a_millisecond_up() {
+        let taken = [
+            ("0", 0),
+            ("0.0", 0),
+            ("0e9", 0),
+            ("0.001", 1),
+            ("1e-3", 1),
+            ("2.5", 2500),
+            (".5", 500),
+            ("5.", 5000),
+            ("1e3", 1_000_000),
+            ("1e300", 1_000_000_000_000),
+        ];
+        for (text, milliseconds) in taken {
+            assert_eq!(
+                parse_limit(text),
+                Some(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        let refused = [
+            "", " ", "-1", "-0", "0.0005", "0.000999", "1e-400", "nan", "NaN", "-nan", "inf",
+            "-inf", "infinity", "1e400", "5s", " 5", "1,5", "0x10", "1_000", "five",
+        ];
+        for text in refused {
+            assert_eq!(parse_limit(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_digits_within_their_range() {
+        assert_eq!(["0", "65535"].map(parse_port), [Some(0), Some(65535)]);
+        for text in [
+            "65536",
+            "-1",
+            "+1",
+            "",
+            "1.0",
+            "1e3",
+            "http",
+            "٣",
+            "99999999999999999999",
+        ] {
+            assert_eq!(parse_port(text), None, "{text}");
+            assert_eq!(
+                parse_count(text).filter(|_| text != "65536"),
+                None,
+                "{text}"
+            );
+        }
+        assert_eq!(["1", "0"].map(parse_count), [Some(1), None]);
+        assert_eq!(
+            ["4294967295", "4294967296"].map(parse_size),
+            [Some(u32::MAX), None]
+        );
+    }
+
+    #[test]
+    fn switches_take_true_and_false() {
+        assert_eq!(["true", "1"].map(parse_bool), [Some(true); 2]);
+        assert_eq!(["false", "0"].map(parse_bool), [Some(false); 2]);
+        assert_eq!(["", "yes", "TRUE", "2"].map(parse_bool), [None; 4]);
+    }
+
+    #[test]
+    fn quoted_values_cannot_break_a_line_or_fill_the_screen() {
+        assert_eq!(quoted("a\nb\x1b[1m\0"), "'a\\nb\\u{1b}[1m\\u{0}'");
+        assert_eq!(quoted(OsStr::from_bytes(b"\xff")), "'\u{fffd}'");
+        assert_eq!(
+            quoted("x".repeat(5000)).chars().count(),
+            QUOTED_CHARACTERS_MAX + 3
+        );
+    }
+}

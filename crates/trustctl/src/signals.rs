@@ -145,3 +145,51 @@ fn is_inherited_as_ignored(signal: Signal) -> bool {
         .unwrap_or(0);
     mask >> (signal.number() - 1) & 1 == 1
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Signal as Raw, getpid, kill_process};
+
+    use super::*;
+
+    /// One test for all, as signals are the process's.
+    #[test]
+    fn every_signal_is_taken_once_and_wakes_who_waits() {
+        let signals = Signals::install().unwrap();
+        assert_eq!(signals.take(), None);
+        assert_eq!(signals.wait(Some(Duration::from_millis(1))), None);
+        let numbers = [(Signal::Hangup, Raw::HUP), (Signal::Terminate, Raw::TERM)];
+        // Under nohup(1) SIGHUP does not come.
+        for (signal, raw) in numbers
+            .into_iter()
+            .filter(|(s, _)| !is_inherited_as_ignored(*s))
+        {
+            kill_process(getpid(), raw).unwrap();
+            assert_eq!(signals.wait(Some(Duration::from_secs(10))), Some(signal));
+            assert_eq!(signals.take(), None);
+        }
+
+        let [.., last] = numbers;
+        for _ in 0..2 {
+            kill_process(getpid(), last.1).unwrap();
+            let mut polled = signals
+                .descriptors()
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            let limit = Timespec {
+                tv_sec: 10,
+                tv_nsec: 0,
+            };
+            while rustix::event::poll(&mut polled, Some(&limit)) == Err(rustix::io::Errno::INTR) {}
+            assert!(polled.iter().any(|fd| fd.revents().contains(PollFlags::IN)));
+        }
+        let both = [(); 2].map(|()| signals.wait(Some(Duration::from_secs(10))));
+        assert_eq!(both, [Some(Signal::Terminate); 2]);
+    }
+
+    #[test]
+    fn exit_codes_are_128_and_the_number() {
+        for signal in Signal::ALL {
+            assert_eq!(i32::from(signal.exit_code().code()), 128 + signal.number());
+        }
+    }
+}

@@ -157,9 +157,10 @@ impl<'a> Outline<'a> {
             if !value.starts_with(&reported) || value.starts_with("--") {
                 None
             } else if setting.is_valid(&value) {
+                let whole = bare(&format!("{flag}={value}"));
                 Some(format!(
-                    "missing value for {flag}; for this one write {}",
-                    bare(&format!("{flag}={value}"))
+                    "missing value for {flag} (if {} is the value, write {whole})",
+                    quoted(&*value)
                 ))
             } else {
                 Some(format!(
@@ -260,4 +261,140 @@ fn flag_of(error: &clap::Error, kind: ContextKind) -> String {
 fn bare(text: &str) -> String {
     let quoted = quoted(text);
     quoted[1..quoted.len() - 1].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Parsed, Program, parse};
+
+    const TRUSTCTL: Program = Program {
+        name: "trustctl",
+        command: None,
+    };
+
+    fn mistake(line: &[&str]) -> String {
+        let tokens: Vec<OsString> = line.iter().map(OsString::from).collect();
+        let outline = Outline::new(TRUSTCTL.name, TRUSTCTL.command, &tokens);
+        match parse(&TRUSTCTL, &outline, &tokens) {
+            Err(failure) => {
+                assert_eq!(failure.exit, ExitCode::Usage);
+                assert!(!failure.message.contains('\n'), "{}", failure.message);
+                failure.message
+            }
+            Ok(Parsed::Command(_)) => "runs".into(),
+            Ok(Parsed::Printed(_)) => "prints".into(),
+        }
+    }
+
+    #[test]
+    fn mistakes_are_told_in_one_line_that_names_them() {
+        let hold = "; see 'trustctl hold --help'";
+        let cases: [(&[&str], &str); 15] = [
+            (&["hold", "--seconds"], "missing value for --seconds"),
+            (
+                &["hold", "--seconds", "--log-level", "info"],
+                "missing value for --seconds",
+            ),
+            (
+                &["hold", "--seconds", "1", "--seconds", "2"],
+                "duplicate flag: --seconds",
+            ),
+            (
+                &["hold", "--secnds", "1"],
+                "unknown flag: --secnds (did you mean --seconds?)",
+            ),
+            (&["hold", "-x"], "unknown flag: -x"),
+            (&["hold", "--a\nb"], "unknown flag: --a\\nb"),
+            (&["hold", "5"], "unexpected argument: 5"),
+            (&["hold", "--help=5"], "--help takes no value, but got '5'"),
+            (
+                &["hold", "--seconds", "-inf"],
+                "--seconds '-inf': allowed is a number of seconds, 0 (at once) or at least 0.001",
+            ),
+            (
+                &["hold", "--request-id", "-run"],
+                "missing value for --request-id (if '-run' is the value, write --request-id=-run)",
+            ),
+            (&["--log-level", "info", "hold", "-x"], "unknown flag: -x"),
+            (&["hold", "--trust-home=/x", "-x"], "unknown flag: -x"),
+            (&["--request-id", "log", "hold", "-x"], "unknown flag: -x"),
+            (&["hold", "\u{1b}[1m"], "unexpected argument: \\u{1b}[1m"),
+            (&["hold", "--trust-home"], "missing value for --trust-home"),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(mistake(line), format!("{expected}{hold}"), "{line:?}");
+        }
+        let message = mistake(&["log", "demo"]);
+        assert_eq!(
+            message,
+            "missing argument: MESSAGE; see 'trustctl log demo --help'"
+        );
+    }
+
+    #[test]
+    fn unknown_and_missing_commands_come_with_the_valid_ones() {
+        for (line, what) in [
+            (&["foo"][..], "unknown command: foo"),
+            (&["foo", "--seconds", "1"], "unknown command: foo"),
+            (&["--log-level", "info", "a\nb"], "unknown command: a\\nb"),
+            (&[], "missing command"),
+        ] {
+            let message = mistake(line);
+            let names: Vec<&str> = COMMANDS.iter().map(|entry| entry.name).collect();
+            let names = names.join(", ");
+            let expected = format!("{what}; valid commands: {names}; see 'trustctl --help'");
+            assert_eq!(message, expected);
+        }
+        let rest = "; valid commands: log demo; see 'trustctl log --help'";
+        assert_eq!(
+            mistake(&["log"]),
+            format!("missing command after 'log'{rest}")
+        );
+        assert_eq!(
+            mistake(&["log", "foo"]),
+            format!("unknown command: log foo{rest}")
+        );
+    }
+
+    #[test]
+    fn a_token_of_more_than_1024_bytes_is_refused_before_anything_else() {
+        assert_eq!(mistake(&["log", "demo", &"x".repeat(1024)]), "runs");
+        let long = "x".repeat(2000);
+        let message = "argument token exceeds 1024-byte limit (got 2000 bytes)";
+        for line in [
+            &[&*long][..],
+            &["--help", &long],
+            &["log", "demo", "--", &long],
+        ] {
+            assert_eq!(mistake(line), message);
+        }
+    }
+
+    #[test]
+    fn global_flags_and_the_command_are_found_in_a_wrong_line_too() {
+        let line = [
+            "--trust-home=/x",
+            "log",
+            "--bad",
+            "demo",
+            "--log-file",
+            "none",
+            "--",
+            "--log-level",
+        ];
+        let tokens = line.map(OsString::from);
+        let outline = Outline::new("trustctl", None, &tokens);
+        let globals: Vec<_> = outline
+            .globals
+            .iter()
+            .map(|(setting, text)| (setting.key(), *text))
+            .collect();
+        let expected = [
+            ("trust-home", OsStr::new("/x")),
+            ("log-file", OsStr::new("none")),
+        ];
+        assert_eq!(globals, expected);
+        assert_eq!(outline.entry.map(|entry| entry.name), Some("log demo"));
+    }
 }
