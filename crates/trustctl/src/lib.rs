@@ -12,7 +12,9 @@ pub mod event_log;
 pub mod exit_code;
 pub mod settings;
 pub mod signals;
+mod startup;
 mod usage;
+mod values;
 
 /// Runs `trustctl` with the arguments of this process.
 pub fn trustctl_main() -> std::process::ExitCode {

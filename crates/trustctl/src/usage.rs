@@ -5,10 +5,10 @@ use std::os::unix::ffi::OsStrExt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::cli::GLOBALS;
 use crate::commands::{COMMANDS, Entry, find};
 use crate::exit_code::{ExitCode, Failure};
 use crate::settings::{AnySetting, quoted};
+use crate::startup::GLOBALS;
 
 /// Bytes that one token of the command line may have.
 pub(crate) const TOKEN_BYTES_MAX: usize = 1024;

@@ -6,10 +6,10 @@ use std::path::Path;
 use clap::{Arg, ArgAction, Command};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::cli;
 use crate::commands::{Context, all_settings, print};
 use crate::exit_code::{ExitCode, Failure};
 use crate::settings::{AnySetting, Source, quoted};
+use crate::startup;
 
 /// The words that call it.
 pub const NAME: &str = "config show";
@@ -128,7 +128,7 @@ fn shown_settings(context: &Context<'_>) -> Vec<Shown> {
             _ => continue,
         };
     }
-    let path = context.home.join(cli::CONFIG_FILE_NAME);
+    let path = context.home.join(startup::CONFIG_FILE_NAME);
     let source = if path.exists() { "read" } else { "not there" };
     lines.insert(
         1,

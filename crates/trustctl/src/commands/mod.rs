@@ -5,11 +5,11 @@ use std::path::Path;
 
 use clap::{ArgMatches, Command};
 
-use crate::cli;
 use crate::event_log::EventLog;
 use crate::exit_code::{ExitCode, Failure};
 use crate::settings::{AnySetting, Layers};
 use crate::signals::Signals;
+use crate::startup;
 
 pub mod config_show;
 pub mod hold;
@@ -101,7 +101,11 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 /// All settings there are: the global ones, then command by command.
 pub fn all_settings() -> Vec<&'static dyn AnySetting> {
     let of_commands = COMMANDS.iter().flat_map(|entry| entry.settings);
-    cli::GLOBALS.iter().chain(of_commands).copied().collect()
+    startup::GLOBALS
+        .iter()
+        .chain(of_commands)
+        .copied()
+        .collect()
 }
 
 /// Whether stdout still has a reader.
