@@ -1,1 +1,44 @@
-//! Commands.
+//! The command-line program: everything that has flags, JSON and text.
+//!
+//! The executables are thin fronts of this library: `trustctl` and two that stand for one of its
+//! commands each.
+
+mod cli;
+pub mod commands;
+pub mod config_file;
+#[cfg(test)]
+mod docs;
+pub mod event_log;
+pub mod exit_code;
+pub mod settings;
+pub mod signals;
+mod startup;
+mod usage;
+mod values;
+
+/// Runs `trustctl` with the arguments of this process.
+pub fn trustctl_main() -> std::process::ExitCode {
+    cli::run(&cli::Program {
+        name: "trustctl",
+        command: None,
+    })
+    .into()
+}
+
+/// Runs `trustctl echo-client` with the arguments of this process.
+pub fn echo_client_main() -> std::process::ExitCode {
+    cli::run(&cli::Program {
+        name: "echo-client",
+        command: Some("echo-client"),
+    })
+    .into()
+}
+
+/// Runs `trustctl load` with the arguments of this process.
+pub fn echo_load_test_main() -> std::process::ExitCode {
+    cli::run(&cli::Program {
+        name: "echo-load-test",
+        command: Some("load"),
+    })
+    .into()
+}

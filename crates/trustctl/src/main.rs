@@ -1,2 +1,7 @@
-//! trustctl.
-fn main() {}
+//! `trustctl`: echo service, echo client and load tester for TCP byte streams.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    trustctl::trustctl_main()
+}

@@ -1,0 +1,7 @@
+//! `echo-client`: the same as `trustctl echo-client`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    trustctl::echo_client_main()
+}

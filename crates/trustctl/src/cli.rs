@@ -1,0 +1,296 @@
+//! One run: the command line, the settings, the home, then the command between its two events.
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::iter;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Command};
+
+use crate::commands::{COMMANDS, Context, Entry, GROUPS, Product, find};
+use crate::event_log::{EventLog, Level};
+use crate::exit_code::{ExitCode, Failure};
+use crate::signals::Signals;
+use crate::startup::{GLOBALS, Startup};
+use crate::usage::{Outline, check_token_lengths};
+
+/// An executable: `trustctl`, or one that stands for a single command of it.
+pub(crate) struct Program {
+    pub(crate) name: &'static str,
+    pub(crate) command: Option<&'static str>,
+}
+
+/// Runs the program from its first argument to its exit code.
+pub(crate) fn run(program: &Program) -> ExitCode {
+    let start = Instant::now();
+    let tokens: Vec<OsString> = env::args_os().skip(1).collect();
+    let outline = Outline::new(program.name, program.command, &tokens);
+    let matches = match parse(program, &outline, &tokens) {
+        Ok(Parsed::Command(matches)) => Ok(matches),
+        Ok(Parsed::Printed(exit)) => return exit,
+        Err(failure) => Err(failure),
+    };
+    let signals = Signals::install();
+    let mut startup = Startup::new(&outline, matches.as_ref());
+    let log = startup.take_log(&outline);
+    let name = outline.entry.map_or(program.name, |entry| entry.name);
+    log.event(Level::Info, "cmd_start")
+        .field("cmd", name)
+        .write();
+    let result = startup.problem.clone().and(matches).and_then(|matches| {
+        let signals = signals.map_err(|error| {
+            Failure::new(ExitCode::OsLimit, format!("cannot handle signals: {error}"))
+        })?;
+        match outline.entry {
+            Some(entry) => run_command(entry, innermost(&matches), &startup, &log, &signals),
+            None => Err(outline.unknown_command("", program.command)),
+        }
+    });
+    let exit = result.unwrap_or_else(|failure| {
+        let event = log
+            .event(Level::Error, "error")
+            .field("message", &failure.message);
+        event.field("exit", &failure.exit.code()).write();
+        tell(&format!("error: {}", failure.message));
+        failure.exit
+    });
+    let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let event = log.event(Level::Info, "cmd_finish").field("cmd", name);
+    event
+        .field("exit", &exit.code())
+        .field("duration_ms", &duration_ms)
+        .write();
+    exit
+}
+
+/// What the command line came to.
+pub(crate) enum Parsed {
+    /// A command is to run.
+    Command(ArgMatches),
+    /// `--help` or `--version`: nothing is left to do.
+    Printed(ExitCode),
+}
+
+pub(crate) fn parse(
+    program: &Program,
+    outline: &Outline<'_>,
+    tokens: &[OsString],
+) -> Result<Parsed, Failure> {
+    check_token_lengths(tokens)?;
+    let Some(command) = command_line(program) else {
+        return Err(outline.unknown_command("", program.command));
+    };
+    let words = iter::once(OsString::from(program.name)).chain(tokens.iter().cloned());
+    let error = match command.try_get_matches_from(words) {
+        Ok(matches) => return Ok(Parsed::Command(matches)),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                tell(&format!("error: cannot write to standard output: {error}"));
+                Ok(Parsed::Printed(ExitCode::Io))
+            }
+            _ => Ok(Parsed::Printed(ExitCode::Success)),
+        },
+        _ => Err(outline.explain(&error, program.name, tokens)),
+    }
+}
+
+/// Runs the command; a panic is a failure like any other, with its own exit code.
+fn run_command(
+    entry: &Entry,
+    matches: &ArgMatches,
+    startup: &Startup,
+    log: &EventLog,
+    signals: &Signals,
+) -> Result<ExitCode, Failure> {
+    let home_problem = startup.home_problem.as_deref();
+    if let (Some(problem), false) = (home_problem, entry.product == Product::Service) {
+        tell(&format!("warning: {problem}; going on without it"));
+    }
+    let mut context = Context {
+        matches,
+        layers: &startup.layers,
+        log,
+        signals,
+        home: startup.home.as_deref().unwrap_or(Path::new("")),
+        home_problem,
+        log_file: startup.log_file.as_deref(),
+    };
+    keep_panic_messages();
+    panic::catch_unwind(AssertUnwindSafe(|| (entry.run)(&mut context))).unwrap_or_else(|_| {
+        let message = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let message = format!("internal error, a bug: {}", message.unwrap_or_default());
+        Err(Failure::new(ExitCode::Internal, message))
+    })
+}
+
+/// The whole command line; `None` if the program's command does not exist.
+pub(crate) fn command_line(program: &Program) -> Option<Command> {
+    let version = env!("CARGO_PKG_VERSION");
+    let command = match program.command {
+        Some(name) => (find(name)?.command)().name(program.name),
+        None => {
+            let mut top = Command::new(program.name)
+                .about("Echo service, echo client and load tester for TCP byte streams")
+                .subcommand_required(true);
+            for (group, about) in GROUPS {
+                top = top.subcommand(Command::new(*group).about(*about).subcommand_required(true));
+            }
+            COMMANDS
+                .iter()
+                .fold(top, |top, entry| match entry.name.split_once(' ') {
+                    None => top.subcommand((entry.command)()),
+                    Some((group, _)) => {
+                        top.mut_subcommand(group, |group| group.subcommand((entry.command)()))
+                    }
+                })
+        }
+    };
+    Some(with_globals(
+        command,
+        &exit_codes_help(),
+        program.name,
+        version,
+    ))
+}
+
+/// Global flags are added to every level, not passed down by clap, so that one that stands before
+/// the command and after it is noticed.
+fn with_globals(
+    command: Command,
+    after: &str,
+    name: &'static str,
+    version: &'static str,
+) -> Command {
+    let globals = GLOBALS
+        .iter()
+        .map(|setting| setting.arg().help_heading("Global options"));
+    command
+        .args(globals)
+        .version(version)
+        .display_name(name)
+        .after_help(after.to_owned())
+        .mut_subcommands(|command| {
+            with_globals(command.disable_help_subcommand(true), after, name, version)
+        })
+}
+
+fn exit_codes_help() -> String {
+    let mut help = String::from("Exit codes:\n");
+    for exit in ExitCode::ALL {
+        let _ = writeln!(help, "  {:>3}  {}", exit.code(), exit.meaning());
+    }
+    help.push_str(
+        "\nEvery setting can also stand in config.toml, below its command's [table], or in a variable,\n\
+         TRUST_<COMMAND>_<FLAG>. A flag beats a variable, and a variable beats the file.",
+    );
+    help
+}
+
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    matches
+        .subcommand()
+        .map_or(matches, |(_, inner)| innermost(inner))
+}
+
+/// The message of the panic that ends the command; those of other threads are told at once.
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// Panics are told in the one line of the failure; with RUST_BACKTRACE as Rust usually does, too.
+fn keep_panic_messages() {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let place = info
+            .location()
+            .map(|place| format!(" at {place}"))
+            .unwrap_or_default();
+        let payload = info.payload();
+        let message = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned());
+        let message = message.or_else(|| payload.downcast_ref::<String>().cloned());
+        let message = message.unwrap_or_default().replace('\n', " ");
+        let message = message + &place;
+        match std::thread::current().name() {
+            Some("main") => {
+                *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
+            }
+            _ => tell(&format!(
+                "error: internal error, a bug, in a thread: {message}"
+            )),
+        }
+        if env::var_os("RUST_BACKTRACE").is_some() {
+            usual(info);
+        }
+    }));
+}
+
+/// Writes a line for the user; stderr that is gone is no reason to fail.
+fn tell(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRUSTCTL: Program = Program {
+        name: "trustctl",
+        command: None,
+    };
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command_line(&TRUSTCTL).unwrap().debug_assert();
+        for entry in COMMANDS {
+            let front = Program {
+                name: "front",
+                command: Some(entry.name),
+            };
+            command_line(&front).unwrap().debug_assert();
+        }
+    }
+
+    #[test]
+    fn help_lists_every_exit_code() {
+        let help = command_line(&TRUSTCTL).unwrap().render_help().to_string();
+        for exit in ExitCode::ALL {
+            let line = format!("  {:>3}  {}\n", exit.code(), exit.meaning());
+            assert!(help.contains(&line), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_front_names_itself_in_its_help_and_version() {
+        let front = Program {
+            name: "front",
+            command: Some("hold"),
+        };
+        let mut command = command_line(&front).unwrap();
+        assert_eq!(
+            command.render_version(),
+            concat!("front ", env!("CARGO_PKG_VERSION"), "\n")
+        );
+        assert!(
+            command
+                .render_usage()
+                .to_string()
+                .starts_with("Usage: front ")
+        );
+        assert!(
+            command_line(&Program {
+                name: "front",
+                command: Some("nothing")
+            })
+            .is_none()
+        );
+    }
+}

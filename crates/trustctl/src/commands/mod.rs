@@ -1,0 +1,135 @@
+//! The commands: one file each, and the list of them.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::{ArgMatches, Command};
+
+use crate::event_log::EventLog;
+use crate::exit_code::{ExitCode, Failure};
+use crate::settings::{AnySetting, Layers};
+use crate::signals::Signals;
+use crate::startup;
+
+pub mod config_show;
+pub mod hold;
+pub mod log_demo;
+
+macro_rules! entry {
+    ($module:ident, $product:expr) => {
+        Entry {
+            name: $module::NAME,
+            settings: $module::SETTINGS,
+            command: $module::command,
+            run: $module::run,
+            product: $product,
+        }
+    };
+}
+
+/// Every command, in the order of `--help`.
+pub const COMMANDS: &[Entry] = &[
+    entry!(config_show, Product::LogAround),
+    entry!(log_demo, Product::Log),
+    entry!(hold, Product::Log),
+];
+
+/// What the words that only group commands are for.
+pub const GROUPS: &[(&str, &str)] = &[
+    ("config", "Look at the settings"),
+    ("log", "Write to the event log"),
+];
+
+/// One command.
+pub struct Entry {
+    /// The words that call it: `log demo`.
+    pub name: &'static str,
+    /// Its own settings, without the global ones.
+    pub settings: &'static [&'static dyn AnySetting],
+    /// Its part of the command line, without the global flags.
+    pub command: fn() -> Command,
+    /// Does the job.
+    pub run: fn(&mut Context<'_>) -> Result<ExitCode, Failure>,
+    /// What it makes.
+    pub product: Product,
+}
+
+/// What a command makes, which decides what its stdout is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// A service: events go to stdout too, and a home that cannot be written ends it.
+    Service,
+    /// Events, which go to stdout too.
+    Log,
+    /// Lines on stdout among the events, or with `--json` a document alone.
+    LogAround,
+    /// Output of its own on stdout; events go to the file only.
+    Output,
+}
+
+/// What a command gets to run with.
+pub struct Context<'a> {
+    /// The command's own level of the parsed command line.
+    pub matches: &'a ArgMatches,
+    /// The values of all settings, checked.
+    pub layers: &'a Layers,
+    /// Where events go.
+    pub log: &'a EventLog,
+    /// Signals that came.
+    pub signals: &'a Signals,
+    /// The directory of the configuration and the log; it is only made when a file goes there.
+    pub home: &'a Path,
+    /// Why the log file or its directory cannot be written. A [`Product::Service`] has to refuse
+    /// to start (73); the other commands' users have been warned.
+    pub home_problem: Option<&'a str>,
+    /// The log file that is wanted; `None`: none.
+    pub log_file: Option<&'a Path>,
+}
+
+impl Entry {
+    /// The name as one word: the table in the configuration file, the middle of the variables.
+    pub fn table(&self) -> String {
+        self.name.replace(' ', "-")
+    }
+}
+
+/// The command with that name.
+pub fn find(name: &str) -> Option<&'static Entry> {
+    COMMANDS.iter().find(|entry| entry.name == name)
+}
+
+/// All settings there are: the global ones, then command by command.
+pub fn all_settings() -> Vec<&'static dyn AnySetting> {
+    let of_commands = COMMANDS.iter().flat_map(|entry| entry.settings);
+    startup::GLOBALS
+        .iter()
+        .chain(of_commands)
+        .copied()
+        .collect()
+}
+
+/// Whether stdout still has a reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stdout {
+    /// It took everything.
+    Open,
+    /// The reader went away (EPIPE), as `head` does: end quietly, with success.
+    Gone,
+}
+
+/// Writes to stdout at once.
+///
+/// # Errors
+///
+/// 74 for anything but EPIPE.
+pub fn print(bytes: &[u8]) -> Result<Stdout, Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Stdout::Open),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Stdout::Gone),
+        Err(error) => Err(Failure::new(
+            ExitCode::Io,
+            format!("cannot write to standard output: {error}"),
+        )),
+    }
+}

@@ -1,0 +1,69 @@
+//! The tables in `docs/` that are made from the code, and the tests that keep them so.
+//!
+//! `TRUSTCTL_UPDATE_DOCS=1 cargo test -p trustctl docs` writes them anew.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs};
+
+use crate::commands::all_settings;
+use crate::exit_code::ExitCode;
+
+#[test]
+fn the_table_of_settings_is_the_code_s() {
+    let mut table = String::from(
+        "| setting | flag | variable | default | allowed | what it is |\n|---|---|---|---|---|---|\n",
+    );
+    for setting in all_settings() {
+        let key = match (setting.command(), setting.key()) {
+            (Some(command), key) => format!("`[{command}]` `{key}`"),
+            (None, "trust-home") => "not in the file".to_owned(),
+            (None, key) => format!("`{key}`"),
+        };
+        let default = setting
+            .default()
+            .map_or(String::new(), |default| format!("`{default}`"));
+        let flag = match setting.is_switch() {
+            true => setting.flag(),
+            false => format!("{} {}", setting.flag(), setting.value_name()),
+        };
+        let allowed = setting.allowed().replace('|', "\\|");
+        let help = setting.help().replace('|', "\\|");
+        let variable = setting.variable();
+        let _ = writeln!(
+            table,
+            "| {key} | `{flag}` | `{variable}` | {default} | {allowed} | {help} |"
+        );
+    }
+    check("CONFIGURATION.md", &table);
+}
+
+#[test]
+fn the_table_of_exit_codes_is_the_code_s() {
+    let mut table = String::from("| code | when |\n|---|---|\n");
+    for exit in ExitCode::ALL {
+        let _ = writeln!(table, "| {} | {} |", exit.code(), exit.meaning());
+    }
+    check("EXIT_CODES.md", &table);
+}
+
+const START: &str = "<!-- made from the code: start -->\n";
+const END: &str = "<!-- made from the code: end -->\n";
+
+fn check(name: &str, table: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs")
+        .join(name);
+    let text = fs::read_to_string(&path).unwrap();
+    let (before, rest) = text.split_once(START).expect("the start mark");
+    let (found, after) = rest.split_once(END).expect("the end mark");
+    if env::var_os("TRUSTCTL_UPDATE_DOCS").is_some() {
+        fs::write(&path, format!("{before}{START}{table}{END}{after}")).unwrap();
+        return;
+    }
+    let advice = "run `TRUSTCTL_UPDATE_DOCS=1 cargo test -p trustctl docs`";
+    assert_eq!(
+        found, table,
+        "docs/{name} is not what the code says: {advice}"
+    );
+}

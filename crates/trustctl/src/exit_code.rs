@@ -1,0 +1,130 @@
+//! Exit codes after sysexits(3), and the reason why a command ends with one.
+
+/// How a run ended, as the shell sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ExitCode {
+    /// Everything that was asked for was done.
+    Success = 0,
+    /// It ran, and the answer is no.
+    Negative = 1,
+    /// The command line or a variable is wrong.
+    Usage = 64,
+    /// The input data is wrong.
+    DataError = 65,
+    /// The host name is unknown.
+    NoHost = 68,
+    /// The peer or the address cannot be had.
+    Unavailable = 69,
+    /// A bug.
+    Internal = 70,
+    /// The operating system refused a resource.
+    OsLimit = 71,
+    /// A file or directory cannot be made.
+    CannotCreate = 73,
+    /// Reading or writing failed.
+    Io = 74,
+    /// A time limit passed.
+    TimedOut = 75,
+    /// The peer broke the protocol.
+    Protocol = 76,
+    /// The permission is missing.
+    NotPermitted = 77,
+    /// The configuration file is wrong.
+    Config = 78,
+    /// Stopped by SIGHUP.
+    Hangup = 129,
+    /// Stopped by SIGINT.
+    Interrupted = 130,
+    /// Stopped by SIGTERM.
+    Terminated = 143,
+}
+
+impl ExitCode {
+    /// Every code, in the order of the numbers.
+    pub const ALL: [ExitCode; 17] = [
+        ExitCode::Success,
+        ExitCode::Negative,
+        ExitCode::Usage,
+        ExitCode::DataError,
+        ExitCode::NoHost,
+        ExitCode::Unavailable,
+        ExitCode::Internal,
+        ExitCode::OsLimit,
+        ExitCode::CannotCreate,
+        ExitCode::Io,
+        ExitCode::TimedOut,
+        ExitCode::Protocol,
+        ExitCode::NotPermitted,
+        ExitCode::Config,
+        ExitCode::Hangup,
+        ExitCode::Interrupted,
+        ExitCode::Terminated,
+    ];
+
+    /// The number that the process exits with.
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// When a run ends like this, in one line for `--help` and the documentation.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            ExitCode::Success => "success; a server: SIGTERM, and every connection drained",
+            ExitCode::Negative => "it ran, and the answer is no: failed echoes, a drain cut short",
+            ExitCode::Usage => "usage: a bad flag, argument, variable or command",
+            ExitCode::DataError => "bad input data",
+            ExitCode::NoHost => "host name unknown",
+            ExitCode::Unavailable => "peer or address unavailable: refused, unreachable, in use",
+            ExitCode::Internal => "internal error: a bug",
+            ExitCode::OsLimit => "operating system limit",
+            ExitCode::CannotCreate => "cannot create a file or directory",
+            ExitCode::Io => "input or output error",
+            ExitCode::TimedOut => "timed out",
+            ExitCode::Protocol => "the peer broke the protocol",
+            ExitCode::NotPermitted => "not permitted",
+            ExitCode::Config => "bad configuration",
+            ExitCode::Hangup => "ended by SIGHUP",
+            ExitCode::Interrupted => "ended by SIGINT",
+            ExitCode::Terminated => "ended by SIGTERM",
+        }
+    }
+}
+
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(exit: ExitCode) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// Why a command ends without success: what stderr says, and the exit code.
+///
+/// The message is one line without a final stop; `error: ` is put before it on stderr.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What the process exits with.
+    pub exit: ExitCode,
+    /// What went wrong, where, with which value, and what is allowed.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with its exit code and its line for stderr.
+    pub fn new(exit: ExitCode, message: impl Into<String>) -> Failure {
+        Failure {
+            exit,
+            message: message.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_listed_once_and_in_order() {
+        let codes: Vec<u8> = ExitCode::ALL.iter().map(|exit| exit.code()).collect();
+        assert!(codes.is_sorted_by(|a, b| a < b), "{codes:?}");
+    }
+}

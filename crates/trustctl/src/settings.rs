@@ -1,0 +1,478 @@
+//! Settings and their layers: default, configuration file, environment, flag; the last one wins.
+//!
+//! A [`Setting`] constant is the only place where a setting's flag, variable, key, default, help
+//! and parser stand; the command line, the file, `config show` and the documentation follow it.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use clap::{Arg, ArgAction, ArgMatches, parser::ValueSource, value_parser};
+
+use crate::config_file::ConfigFile;
+use crate::exit_code::{ExitCode, Failure};
+pub use crate::values::{
+    ALLOWED_BOOL, ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, ALLOWED_SIZE,
+    parse_bool, parse_count, parse_limit, parse_port, parse_size, parse_text, quoted,
+};
+
+/// One setting of one command, or of all.
+pub struct Setting<T: 'static> {
+    /// The command that it belongs to (`log-demo` for `log demo`); `None`: all of them.
+    pub command: Option<&'static str>,
+    /// The name without dashes, which is also the file's key: `frame-timeout`.
+    pub key: &'static str,
+    /// What `--help` calls the value: `SECONDS`.
+    pub value_name: &'static str,
+    /// The weakest layer; `None`: unset, or worked out at run time.
+    pub default: Option<&'static str>,
+    /// A sentence for `--help`.
+    pub help: &'static str,
+    /// What an error says is allowed: `a port from 0 to 65535`.
+    pub allowed: &'static str,
+    /// The value of a text; `None`: not allowed.
+    pub parse: fn(&str) -> Option<T>,
+    /// A flag without value that turns something on; `T` is `bool` then.
+    pub switch: bool,
+}
+
+/// A [`Setting`] whose type does not matter.
+pub trait AnySetting: Sync {
+    /// See [`Setting::command`].
+    fn command(&self) -> Option<&'static str>;
+    /// See [`Setting::key`].
+    fn key(&self) -> &'static str;
+    /// See [`Setting::value_name`].
+    fn value_name(&self) -> &'static str;
+    /// See [`Setting::default`].
+    fn default(&self) -> Option<&'static str>;
+    /// See [`Setting::help`].
+    fn help(&self) -> &'static str;
+    /// See [`Setting::allowed`].
+    fn allowed(&self) -> &'static str;
+    /// See [`Setting::switch`].
+    fn is_switch(&self) -> bool;
+    /// Whether the parser takes that text.
+    fn is_valid(&self, text: &str) -> bool;
+
+    /// `--frame-timeout`
+    fn flag(&self) -> String {
+        format!("--{}", self.key())
+    }
+
+    /// `TRUST_ECHO_SERVER_FRAME_TIMEOUT`, and `TRUST_HOME` for `trust-home`.
+    fn variable(&self) -> String {
+        match self.command() {
+            Some(command) => format!("{}{}", variable_prefix(command), shouted(self.key())),
+            None => format!("TRUST_{}", shouted(self.key().trim_start_matches("trust-"))),
+        }
+    }
+
+    /// What `config show` calls it: `echo-server.frame-timeout`, `trust_home`.
+    fn display_name(&self) -> String {
+        match self.command() {
+            Some(command) => format!("{command}.{}", self.key()),
+            None => self.key().replace('-', "_"),
+        }
+    }
+
+    /// The flag for clap; its id is the key.
+    fn arg(&self) -> Arg {
+        let arg = Arg::new(self.key()).long(self.key());
+        if self.is_switch() {
+            return arg.action(ArgAction::SetTrue).help(self.help());
+        }
+        let help = match self.default() {
+            Some(default) => format!("{} [default: {default}]", self.help()),
+            None => self.help().to_owned(),
+        };
+        // Everything reaches our own parsers, so that all layers give the same messages.
+        arg.value_name(self.value_name())
+            .help(help)
+            .value_parser(value_parser!(OsString))
+            .allow_negative_numbers(true)
+    }
+}
+
+impl<T> AnySetting for Setting<T> {
+    fn command(&self) -> Option<&'static str> {
+        self.command
+    }
+    fn key(&self) -> &'static str {
+        self.key
+    }
+    fn value_name(&self) -> &'static str {
+        self.value_name
+    }
+    fn default(&self) -> Option<&'static str> {
+        self.default
+    }
+    fn help(&self) -> &'static str {
+        self.help
+    }
+    fn allowed(&self) -> &'static str {
+        self.allowed
+    }
+    fn is_switch(&self) -> bool {
+        self.switch
+    }
+    fn is_valid(&self, text: &str) -> bool {
+        (self.parse)(text).is_some()
+    }
+}
+
+/// Where a value came from, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nowhere: there is no value.
+    Unset,
+    /// Built in.
+    Default,
+    /// `config.toml`
+    File,
+    /// A variable.
+    Environment,
+    /// The command line.
+    Flag,
+}
+
+impl Source {
+    /// The word in `config show`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Source::Unset => "unset",
+            Source::Default => "default",
+            Source::File => "file",
+            Source::Environment => "environment",
+            Source::Flag => "flag",
+        }
+    }
+}
+
+/// The texts that every layer gives for every setting.
+///
+/// Invariant: only texts that their setting's parser takes are in here.
+#[derive(Default)]
+pub struct Layers {
+    flags: Layer,
+    environment: Layer,
+    file: Layer,
+}
+
+type Layer = HashMap<(Option<&'static str>, &'static str), OsString>;
+
+impl Layers {
+    /// The strongest layer's value; `None` only without default and without value.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: bad texts were refused when the layers were made.
+    pub fn get<T>(&self, setting: &Setting<T>) -> Result<Option<T>, Failure> {
+        let (text, _) = self.text(setting);
+        let Some(text) = text else { return Ok(None) };
+        match (setting.parse)(&text.to_string_lossy()) {
+            Some(value) => Ok(Some(value)),
+            None => Err(bad_value(
+                ExitCode::Internal,
+                &setting.flag(),
+                &text,
+                setting,
+            )),
+        }
+    }
+
+    /// The strongest layer's value, for a setting that has to have one.
+    ///
+    /// # Errors
+    ///
+    /// 64, `missing required flag: --port`.
+    pub fn require<T>(&self, setting: &Setting<T>) -> Result<T, Failure> {
+        self.get(setting)?.ok_or_else(|| {
+            Failure::new(
+                ExitCode::Usage,
+                format!("missing required flag: {}", setting.flag()),
+            )
+        })
+    }
+
+    /// Which layer gives the value.
+    pub fn source(&self, setting: &dyn AnySetting) -> Source {
+        self.text(setting).1
+    }
+
+    /// The strongest layer's text as it was given, not necessarily UTF-8, and its layer.
+    pub fn text(&self, setting: &dyn AnySetting) -> (Option<OsString>, Source) {
+        let id = (setting.command(), setting.key());
+        let layers = [
+            (&self.flags, Source::Flag),
+            (&self.environment, Source::Environment),
+            (&self.file, Source::File),
+        ];
+        for (layer, source) in layers {
+            if let Some(text) = layer.get(&id) {
+                return (Some(text.clone()), source);
+            }
+        }
+        match setting.default() {
+            Some(default) => (Some(default.into()), Source::Default),
+            None => (None, Source::Unset),
+        }
+    }
+
+    /// Takes one flag's text over.
+    ///
+    /// # Errors
+    ///
+    /// 64: the value is bad, or the flag was given before.
+    pub fn add_flag(&mut self, setting: &dyn AnySetting, text: &OsStr) -> Result<(), Failure> {
+        let id = (setting.command(), setting.key());
+        if self.flags.contains_key(&id) {
+            let message = format!("duplicate flag: {}", setting.flag());
+            return Err(Failure::new(ExitCode::Usage, message));
+        }
+        if !setting.is_valid(&text.to_string_lossy()) {
+            return Err(bad_value(ExitCode::Usage, &setting.flag(), text, setting));
+        }
+        self.flags.insert(id, text.to_owned());
+        Ok(())
+    }
+
+    /// Takes the flags of one level of the command line over.
+    ///
+    /// # Errors
+    ///
+    /// 64, for the first bad value; the good ones are taken over all the same.
+    pub fn add_flags(
+        &mut self,
+        matches: &ArgMatches,
+        settings: &[&dyn AnySetting],
+    ) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for setting in settings {
+            if matches.value_source(setting.key()) != Some(ValueSource::CommandLine) {
+                continue;
+            }
+            let text = match setting.is_switch() {
+                true => Some(OsStr::new("true")),
+                false => matches
+                    .get_one::<OsString>(setting.key())
+                    .map(OsString::as_os_str),
+            };
+            if let Some(text) = text {
+                result = result.and(self.add_flag(*setting, text));
+            }
+        }
+        result
+    }
+
+    /// Takes the variables of these settings over. An empty variable counts as unset.
+    ///
+    /// # Errors
+    ///
+    /// 64, for the first bad value; the good ones are taken over all the same.
+    pub fn add_environment(
+        &mut self,
+        variables: &[(OsString, OsString)],
+        settings: &[&dyn AnySetting],
+    ) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for setting in settings {
+            let name = setting.variable();
+            let found = variables
+                .iter()
+                .find(|(variable, _)| variable.as_os_str() == &*name);
+            match found {
+                Some((_, text)) if text.is_empty() => {}
+                Some((_, text)) if setting.is_valid(&text.to_string_lossy()) => {
+                    self.environment
+                        .insert((setting.command(), setting.key()), text.clone());
+                }
+                Some((_, text)) => {
+                    result = result.and(Err(bad_value(ExitCode::Usage, &name, text, *setting)));
+                }
+                None => {}
+            }
+        }
+        result
+    }
+
+    /// Takes the values of the configuration file over, which were checked when it was read.
+    pub fn add_file(&mut self, file: ConfigFile) {
+        self.file.extend(file.values);
+    }
+}
+
+/// Refuses variables that look like settings of the command but are none: they are misspelled.
+///
+/// # Errors
+///
+/// 64, for the first one by name.
+pub fn check_variable_names(
+    variables: &[(OsString, OsString)],
+    command: &str,
+    settings: &[&dyn AnySetting],
+) -> Result<(), Failure> {
+    let prefix = variable_prefix(command);
+    let allowed: Vec<String> = settings.iter().map(|setting| setting.variable()).collect();
+    let unknown = variables
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|name| name.as_bytes().starts_with(prefix.as_bytes()))
+        .filter(|name| {
+            allowed
+                .iter()
+                .all(|known| known.as_str() != name.as_os_str())
+        })
+        .min();
+    let Some(name) = unknown else { return Ok(()) };
+    let allowed = match allowed.is_empty() {
+        true => format!("{command} has no settings"),
+        false => format!("allowed are {}", allowed.join(", ")),
+    };
+    let message = format!("unknown variable {}: {allowed}", quoted(name));
+    Err(Failure::new(ExitCode::Usage, message))
+}
+
+/// `TRUST_ECHO_SERVER_` for `echo-server`.
+pub fn variable_prefix(command: &str) -> String {
+    format!("TRUST_{}_", shouted(command))
+}
+
+fn shouted(name: &str) -> String {
+    name.replace('-', "_").to_ascii_uppercase()
+}
+
+fn bad_value(exit: ExitCode, place: &str, text: &OsStr, setting: &dyn AnySetting) -> Failure {
+    Failure::new(
+        exit,
+        format!("{place} {}: allowed is {}", quoted(text), setting.allowed()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const WAIT: Setting<Duration> = Setting {
+        command: Some("echo-server"),
+        key: "frame-timeout",
+        value_name: "SECONDS",
+        default: Some("30"),
+        help: "",
+        allowed: ALLOWED_LIMIT,
+        parse: parse_limit,
+        switch: false,
+    };
+    const PORT: Setting<u16> = Setting {
+        command: Some("echo-server"),
+        key: "port",
+        value_name: "PORT",
+        default: None,
+        help: "",
+        allowed: ALLOWED_PORT,
+        parse: parse_port,
+        switch: false,
+    };
+    const SETTINGS: &[&dyn AnySetting] = &[&WAIT, &PORT];
+
+    fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect()
+    }
+
+    fn file(seconds: &str) -> ConfigFile {
+        let id = (Some("echo-server"), "frame-timeout");
+        ConfigFile {
+            values: HashMap::from([(id, seconds.into())]),
+        }
+    }
+
+    #[test]
+    fn a_stronger_layer_wins_whatever_the_order_they_are_read_in() {
+        let seconds = |layers: &Layers| {
+            (
+                layers.get(&WAIT).unwrap().unwrap().as_secs(),
+                layers.source(&WAIT),
+            )
+        };
+        let mut layers = Layers::default();
+        assert_eq!(seconds(&layers), (30, Source::Default));
+        layers.add_file(file("2"));
+        assert_eq!(seconds(&layers), (2, Source::File));
+        let variables = variables(&[("TRUST_ECHO_SERVER_FRAME_TIMEOUT", "3")]);
+        layers.add_environment(&variables, SETTINGS).unwrap();
+        assert_eq!(seconds(&layers), (3, Source::Environment));
+        layers.add_flag(&WAIT, OsStr::new("4")).unwrap();
+        assert_eq!(seconds(&layers), (4, Source::Flag));
+
+        let mut reversed = Layers::default();
+        reversed.add_flag(&WAIT, OsStr::new("4")).unwrap();
+        reversed.add_environment(&variables, SETTINGS).unwrap();
+        reversed.add_file(file("2"));
+        assert_eq!(seconds(&reversed), (4, Source::Flag));
+    }
+
+    #[test]
+    fn a_required_setting_without_value_is_named_by_its_flag() {
+        let failure = Layers::default().require(&PORT).unwrap_err();
+        assert_eq!(
+            failure,
+            Failure::new(ExitCode::Usage, "missing required flag: --port")
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_told_with_its_place_and_what_is_allowed() {
+        let mut layers = Layers::default();
+        let failure = layers.add_flag(&WAIT, OsStr::new("-1")).unwrap_err();
+        let allowed = "allowed is a number of seconds, 0 (off) or at least 0.001";
+        assert_eq!(failure.message, format!("--frame-timeout '-1': {allowed}"));
+        let variables = variables(&[("TRUST_ECHO_SERVER_FRAME_TIMEOUT", "nan")]);
+        let failure = layers.add_environment(&variables, SETTINGS).unwrap_err();
+        assert_eq!(failure.exit, ExitCode::Usage);
+        assert_eq!(
+            failure.message,
+            format!("TRUST_ECHO_SERVER_FRAME_TIMEOUT 'nan': {allowed}")
+        );
+        assert_eq!(layers.source(&WAIT), Source::Default);
+    }
+
+    #[test]
+    fn a_flag_that_is_given_twice_is_refused() {
+        let mut layers = Layers::default();
+        layers.add_flag(&PORT, OsStr::new("1")).unwrap();
+        let failure = layers.add_flag(&PORT, OsStr::new("1")).unwrap_err();
+        assert_eq!(
+            failure,
+            Failure::new(ExitCode::Usage, "duplicate flag: --port")
+        );
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        let mut layers = Layers::default();
+        layers
+            .add_environment(&variables(&[("TRUST_ECHO_SERVER_PORT", "")]), SETTINGS)
+            .unwrap();
+        assert_eq!(layers.get(&PORT).unwrap(), None);
+    }
+
+    #[test]
+    fn a_misspelled_variable_of_the_command_is_refused_and_others_are_not() {
+        let check =
+            |name| check_variable_names(&variables(&[(name, "1")]), "echo-server", SETTINGS);
+        assert_eq!(check("TRUST_ECHO_SERVER_PORT"), Ok(()));
+        assert_eq!(check("TRUST_LOAD_PRT"), Ok(()));
+        assert_eq!(check("TRUSTED"), Ok(()));
+        let message = "unknown variable 'TRUST_ECHO_SERVER_PRT': allowed are \
+                       TRUST_ECHO_SERVER_FRAME_TIMEOUT, TRUST_ECHO_SERVER_PORT";
+        assert_eq!(
+            check("TRUST_ECHO_SERVER_PRT"),
+            Err(Failure::new(ExitCode::Usage, message))
+        );
+    }
+}

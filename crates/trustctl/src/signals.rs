@@ -1,0 +1,195 @@
+//! SIGINT, SIGTERM and SIGHUP as something that can be waited for together with sockets.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::pipe::PipeFlags;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::exit_code::ExitCode;
+
+/// A signal that asks the process to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGHUP: the terminal went away.
+    Hangup,
+    /// SIGINT: control-C.
+    Interrupt,
+    /// SIGTERM: a polite kill.
+    Terminate,
+}
+
+impl Signal {
+    const ALL: [Signal; 3] = [Signal::Terminate, Signal::Interrupt, Signal::Hangup];
+
+    /// The number, as kill(1) takes it.
+    pub const fn number(self) -> i32 {
+        match self {
+            Signal::Hangup => SIGHUP,
+            Signal::Interrupt => SIGINT,
+            Signal::Terminate => SIGTERM,
+        }
+    }
+
+    /// The name, with its `SIG`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Signal::Hangup => "SIGHUP",
+            Signal::Interrupt => "SIGINT",
+            Signal::Terminate => "SIGTERM",
+        }
+    }
+
+    /// What a command that this signal stopped exits with: 128 and the number.
+    pub const fn exit_code(self) -> ExitCode {
+        match self {
+            Signal::Hangup => ExitCode::Hangup,
+            Signal::Interrupt => ExitCode::Interrupted,
+            Signal::Terminate => ExitCode::Terminated,
+        }
+    }
+}
+
+/// The signals that came and were not taken yet: one self-pipe for each kind.
+///
+/// A pipe for each kind, because the handler can only write one and the same byte. So every
+/// delivery counts (a second SIGTERM is not lost in the first), but the order of different signals
+/// that came between two looks is not kept.
+pub struct Signals {
+    pipes: [OwnedFd; 3],
+}
+
+impl Signals {
+    /// Installs the handlers, also for signals that were inherited as ignored.
+    ///
+    /// Shells start background jobs of scripts with SIGINT ignored, and those must be stoppable
+    /// too. Only an ignored SIGHUP stays ignored: nohup(1) asked for that on purpose.
+    ///
+    /// # Errors
+    ///
+    /// No descriptors left, or a handler was refused.
+    pub fn install() -> io::Result<Signals> {
+        let [terminate, interrupt, hangup] = Signal::ALL;
+        let ignore_hangup = is_inherited_as_ignored(Signal::Hangup);
+        let pipes = [
+            handled_by_pipe(terminate, false)?,
+            handled_by_pipe(interrupt, false)?,
+            handled_by_pipe(hangup, ignore_hangup)?,
+        ];
+        Ok(Signals { pipes })
+    }
+
+    /// What becomes readable when a signal came: poll all of them, and never read from them but
+    /// call [`Signals::take`] until it says `None`.
+    pub fn descriptors(&self) -> [BorrowedFd<'_>; 3] {
+        self.pipes.each_ref().map(AsFd::as_fd)
+    }
+
+    /// The next signal that came, without waiting.
+    pub fn take(&self) -> Option<Signal> {
+        let came = |pipe: &OwnedFd| {
+            let mut byte = [0];
+            matches!(
+                rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut byte)),
+                Ok(1)
+            )
+        };
+        Signal::ALL
+            .into_iter()
+            .zip(&self.pipes)
+            .find(|(_, pipe)| came(pipe))
+            .map(|(signal, _)| signal)
+    }
+
+    /// Waits for the next signal, for at most `timeout` (`None`: as long as it takes).
+    pub fn wait(&self, timeout: Option<Duration>) -> Option<Signal> {
+        let start = Instant::now();
+        loop {
+            if let Some(signal) = self.take() {
+                return Some(signal);
+            }
+            let left = match timeout.map(|timeout| timeout.checked_sub(start.elapsed())) {
+                None => None,
+                Some(Some(left)) if !left.is_zero() => Timespec::try_from(left).ok(),
+                Some(_) => return None,
+            };
+            let [a, b, c] = &self.pipes;
+            let mut polled = [a, b, c].map(|pipe| PollFd::new(pipe, PollFlags::IN));
+            // An interrupted poll is a signal that came, or nothing: look again either way.
+            let _ = rustix::event::poll(&mut polled, left.as_ref());
+        }
+    }
+}
+
+fn handled_by_pipe(signal: Signal, leave_ignored: bool) -> io::Result<OwnedFd> {
+    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    if leave_ignored {
+        // Closing the write end would make the pipe readable for ever.
+        std::mem::forget(write);
+    } else {
+        signal_hook::low_level::pipe::register(signal.number(), write)?;
+    }
+    Ok(read)
+}
+
+/// Reads the dispositions from the kernel, see proc_pid_status(5).
+fn is_inherited_as_ignored(signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
+    mask >> (signal.number() - 1) & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Signal as Raw, getpid, kill_process};
+
+    use super::*;
+
+    /// One test for all, as signals are the process's.
+    #[test]
+    fn every_signal_is_taken_once_and_wakes_who_waits() {
+        let signals = Signals::install().unwrap();
+        assert_eq!(signals.take(), None);
+        assert_eq!(signals.wait(Some(Duration::from_millis(1))), None);
+        let numbers = [(Signal::Hangup, Raw::HUP), (Signal::Terminate, Raw::TERM)];
+        // Under nohup(1) SIGHUP does not come.
+        for (signal, raw) in numbers
+            .into_iter()
+            .filter(|(s, _)| !is_inherited_as_ignored(*s))
+        {
+            kill_process(getpid(), raw).unwrap();
+            assert_eq!(signals.wait(Some(Duration::from_secs(10))), Some(signal));
+            assert_eq!(signals.take(), None);
+        }
+
+        let [.., last] = numbers;
+        for _ in 0..2 {
+            kill_process(getpid(), last.1).unwrap();
+            let mut polled = signals
+                .descriptors()
+                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            let limit = Timespec {
+                tv_sec: 10,
+                tv_nsec: 0,
+            };
+            while rustix::event::poll(&mut polled, Some(&limit)) == Err(rustix::io::Errno::INTR) {}
+            assert!(polled.iter().any(|fd| fd.revents().contains(PollFlags::IN)));
+        }
+        let both = [(); 2].map(|()| signals.wait(Some(Duration::from_secs(10))));
+        assert_eq!(both, [Some(Signal::Terminate); 2]);
+    }
+
+    #[test]
+    fn exit_codes_are_128_and_the_number() {
+        for signal in Signal::ALL {
+            assert_eq!(i32::from(signal.exit_code().code()), 128 + signal.number());
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What is settled before a command runs: the global settings, the layers, the home, the log.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use clap::ArgMatches;
+
+use crate::commands::{COMMANDS, Entry, Product, all_settings};
+use crate::config_file::{ConfigFile, printable};
+use crate::event_log::{EventLog, Level, open_log_file};
+use crate::exit_code::{ExitCode, Failure};
+use crate::settings::{AnySetting, Layers, Setting, check_variable_names, parse_text};
+use crate::usage::{Outline, TOKEN_BYTES_MAX};
+
+/// The settings of all commands.
+pub(crate) const GLOBALS: &[&dyn AnySetting] = &[&TRUST_HOME, &REQUEST_ID, &LOG_LEVEL, &LOG_FILE];
+
+/// In the home.
+pub(crate) const CONFIG_FILE_NAME: &str = "config.toml";
+
+const TRUST_HOME: Setting<String> = Setting {
+    command: None,
+    key: "trust-home",
+    value_name: "DIR",
+    default: None,
+    help: "Directory of config.toml and the log [default: ~/.trustctl]",
+    allowed: "a directory name",
+    parse: parse_text,
+    switch: false,
+};
+
+const REQUEST_ID: Setting<String> = Setting {
+    command: None,
+    key: "request-id",
+    value_name: "ID",
+    default: None,
+    help: "Identity of this run in every event [default: generated]",
+    allowed: "a text of 1 to 1024 bytes",
+    parse: |text| parse_text(text).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX),
+    switch: false,
+};
+
+const LOG_LEVEL: Setting<Level> = Setting {
+    command: None,
+    key: "log-level",
+    value_name: "LEVEL",
+    default: Some("info"),
+    help: "Lowest level of events that are written: debug, info, warn or error",
+    allowed: "debug, info, warn or error",
+    parse: Level::parse,
+    switch: false,
+};
+
+const LOG_FILE: Setting<String> = Setting {
+    command: None,
+    key: "log-file",
+    value_name: "PATH",
+    default: None,
+    help: "File that events are appended to, or none [default: logs/trustctl.log in the home]",
+    allowed: "a file name, or none",
+    parse: parse_text,
+    switch: false,
+};
+
+/// As long as an identity on the command line can be, whose every byte may become a character of
+/// three when it is not UTF-8.
+const REQUEST_ID_BYTES_MAX: usize = 3 * TOKEN_BYTES_MAX;
+
+/// What is settled before a command runs; as much as possible, if something is wrong.
+pub(crate) struct Startup {
+    pub(crate) layers: Layers,
+    /// The first thing that is wrong: usage, then configuration.
+    pub(crate) problem: Result<(), Failure>,
+    /// `None` if not even its default can be told.
+    pub(crate) home: Option<PathBuf>,
+    pub(crate) log_file: Option<PathBuf>,
+    /// The log file, opened, until the event log takes it.
+    file: Option<File>,
+    /// Why there is none although one is wanted.
+    pub(crate) home_problem: Option<String>,
+}
+
+impl Startup {
+    pub(crate) fn new(outline: &Outline<'_>, matches: Result<&ArgMatches, &Failure>) -> Startup {
+        let mut layers = Layers::default();
+        let usage = match matches {
+            Ok(matches) => add_flags(&mut layers, matches, outline.entry),
+            Err(failure) => {
+                for (setting, text) in &outline.globals {
+                    let _ = layers.add_flag(*setting, text);
+                }
+                Err(failure.clone())
+            }
+        };
+        let variables = add_variables(&mut layers, outline.entry);
+        let home = resolve_home(&layers);
+        let configuration = home.as_ref().map_err(Failure::clone).and_then(|home| {
+            let settings: Vec<_> = all_settings()
+                .into_iter()
+                .filter(|setting| setting.display_name() != TRUST_HOME.display_name())
+                .collect();
+            layers.add_file(ConfigFile::read(&home.join(CONFIG_FILE_NAME), &settings)?);
+            Ok(())
+        });
+        let home = home.ok();
+        let log_file = resolve_log_file(&layers, home.as_deref());
+        let opened = log_file.as_deref().map(|path| {
+            open_log_file(path)
+                .map_err(|error| format!("cannot write the log file {}: {error}", printable(path)))
+        });
+        let (file, home_problem) = match opened.transpose() {
+            Ok(file) => (file, None),
+            Err(problem) => (None, Some(problem)),
+        };
+        let problem = usage.and(variables).and(configuration);
+        Startup {
+            layers,
+            problem,
+            home,
+            log_file,
+            file,
+            home_problem,
+        }
+    }
+
+    pub(crate) fn take_log(&mut self, outline: &Outline<'_>) -> EventLog {
+        let level = self
+            .layers
+            .get(&LOG_LEVEL)
+            .ok()
+            .flatten()
+            .unwrap_or(Level::Info);
+        let request_id = match self.layers.text(&REQUEST_ID).0 {
+            Some(text) => text.to_string_lossy().into_owned(),
+            None => uuid::Uuid::now_v7().to_string(),
+        };
+        let stdout = match outline.entry.map(|entry| entry.product) {
+            None | Some(Product::Service | Product::Log) => true,
+            Some(Product::LogAround) => !outline.json,
+            Some(Product::Output) => false,
+        };
+        let file = self.file.take();
+        EventLog::new(level, request_id, file, stdout)
+    }
+}
+
+/// Takes the flags of all levels over: the program's, the command's and what is between.
+fn add_flags(
+    layers: &mut Layers,
+    matches: &ArgMatches,
+    entry: Option<&Entry>,
+) -> Result<(), Failure> {
+    let mut result = Ok(());
+    let mut level = matches;
+    loop {
+        result = result.and(layers.add_flags(level, GLOBALS));
+        match level.subcommand() {
+            Some((_, inner)) => level = inner,
+            None => break,
+        }
+    }
+    let own = entry.map_or(&[][..], |entry| entry.settings);
+    result.and(layers.add_flags(level, own))
+}
+
+/// Takes the variables over that matter to the command; to `config show` all of them do.
+fn add_variables(layers: &mut Layers, entry: Option<&Entry>) -> Result<(), Failure> {
+    let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
+    let mut result = layers.add_environment(&variables, GLOBALS);
+    let shows_all = entry.is_some_and(|entry| entry.product == Product::LogAround);
+    let judged = COMMANDS
+        .iter()
+        .filter(|judged| shows_all || entry.is_some_and(|entry| entry.name == judged.name));
+    for judged in judged {
+        result = result
+            .and(check_variable_names(
+                &variables,
+                &judged.table(),
+                judged.settings,
+            ))
+            .and(layers.add_environment(&variables, judged.settings));
+    }
+    result
+}
+
+fn resolve_home(layers: &Layers) -> Result<PathBuf, Failure> {
+    if let (Some(home), _) = layers.text(&TRUST_HOME) {
+        return Ok(home.into());
+    }
+    match env::var_os("HOME").filter(|home| !home.is_empty()) {
+        Some(home) => Ok(Path::new(&home).join(".trustctl")),
+        None => {
+            let message = "no home: HOME is not set, and neither --trust-home nor TRUST_HOME is";
+            Err(Failure::new(ExitCode::Config, message))
+        }
+    }
+}
+
+fn resolve_log_file(layers: &Layers, home: Option<&Path>) -> Option<PathBuf> {
+    match layers.text(&LOG_FILE).0 {
+        Some(text) if text == "none" => None,
+        Some(path) => Some(path.into()),
+        None => home.map(|home| home.join("logs").join("trustctl.log")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Program, command_line};
+    use crate::commands::find;
+
+    const TRUSTCTL: Program = Program {
+        name: "trustctl",
+        command: None,
+    };
+
+    #[test]
+    fn global_flags_are_taken_before_and_after_the_command_but_not_twice() {
+        let home_of = |line: &[&str]| {
+            let matches = command_line(&TRUSTCTL)
+                .unwrap()
+                .try_get_matches_from(line)
+                .unwrap();
+            let mut layers = Layers::default();
+            add_flags(&mut layers, &matches, find("log demo"))?;
+            Ok(layers.text(&TRUST_HOME).0)
+        };
+        let expected = Ok(Some(OsString::from("/x")));
+        assert_eq!(
+            home_of(&["trustctl", "--trust-home", "/x", "log", "demo", "m"]),
+            expected
+        );
+        assert_eq!(
+            home_of(&["trustctl", "log", "--trust-home", "/x", "demo", "m"]),
+            expected
+        );
+        assert_eq!(
+            home_of(&["trustctl", "log", "demo", "m", "--trust-home=/x"]),
+            expected
+        );
+        let twice = [
+            "trustctl",
+            "--trust-home=/x",
+            "log",
+            "demo",
+            "m",
+            "--trust-home=/x",
+        ];
+        let failure = Failure::new(ExitCode::Usage, "duplicate flag: --trust-home");
+        assert_eq!(home_of(&twice), Err(failure));
+    }
+}
