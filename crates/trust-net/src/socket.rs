@@ -1,7 +1,6 @@
 //! Sockets as everybody here treats them.
 
 use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -98,8 +97,7 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
 ///
 /// As `send(2)`.
 pub fn send_parts(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); 0];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let mut ancillary = SendAncillaryBuffer::default();
     Ok(rustix::net::sendmsg(socket, parts, &mut ancillary, SendFlags::NOSIGNAL)?)
 }
 

@@ -32,7 +32,7 @@ impl Timestamp {
     /// If `grid` is zero.
     pub fn round_up(self, grid: Duration) -> Timestamp {
         let grid = nanoseconds(grid);
-        Timestamp(self.0.div_ceil(grid).checked_mul(grid).unwrap_or(u64::MAX))
+        Timestamp(self.0.div_ceil(grid).saturating_mul(grid))
     }
 
     /// This point in time plus a limit, where no limit means [`Timestamp::NEVER`].

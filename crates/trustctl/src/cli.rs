@@ -40,9 +40,7 @@ pub(crate) fn run(program: &Program) -> ExitCode {
     let mut startup = Startup::new(&outline, matches.as_ref());
     let log = startup.take_log(&outline);
     let name = outline.entry.map_or(program.name, |entry| entry.name);
-    log.event(Level::Info, "cmd_start")
-        .field("cmd", name)
-        .write();
+    log.event(Level::Info, "cmd_start").field("cmd", name).write();
     let result = startup.problem.clone().and(matches).and_then(|matches| {
         let signals = signals.map_err(|error| {
             Failure::new(ExitCode::OsLimit, format!("cannot handle signals: {error}"))
@@ -53,19 +51,14 @@ pub(crate) fn run(program: &Program) -> ExitCode {
         }
     });
     let exit = result.unwrap_or_else(|failure| {
-        let event = log
-            .event(Level::Error, "error")
-            .field("message", &failure.message);
+        let event = log.event(Level::Error, "error").field("message", &failure.message);
         event.field("exit", &failure.exit.code()).write();
         tell(&format!("error: {}", failure.message));
         failure.exit
     });
     let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let event = log.event(Level::Info, "cmd_finish").field("cmd", name);
-    event
-        .field("exit", &exit.code())
-        .field("duration_ms", &duration_ms)
-        .write();
+    event.field("exit", &exit.code()).field("duration_ms", &duration_ms).write();
     exit
 }
 
@@ -144,22 +137,15 @@ pub(crate) fn command_line(program: &Program) -> Option<Command> {
             for (group, about) in GROUPS {
                 top = top.subcommand(Command::new(*group).about(*about).subcommand_required(true));
             }
-            COMMANDS
-                .iter()
-                .fold(top, |top, entry| match entry.name.split_once(' ') {
-                    None => top.subcommand((entry.command)()),
-                    Some((group, _)) => {
-                        top.mut_subcommand(group, |group| group.subcommand((entry.command)()))
-                    }
-                })
+            COMMANDS.iter().fold(top, |top, entry| match entry.name.split_once(' ') {
+                None => top.subcommand((entry.command)()),
+                Some((group, _)) => {
+                    top.mut_subcommand(group, |group| group.subcommand((entry.command)()))
+                }
+            })
         }
     };
-    Some(with_globals(
-        command,
-        &exit_codes_help(),
-        program.name,
-        version,
-    ))
+    Some(with_globals(command, &exit_codes_help(), program.name, version))
 }
 
 /// Global flags are added to every level, not passed down by clap, so that one that stands before
@@ -170,9 +156,7 @@ fn with_globals(
     name: &'static str,
     version: &'static str,
 ) -> Command {
-    let globals = GLOBALS
-        .iter()
-        .map(|setting| setting.arg().help_heading("Global options"));
+    let globals = GLOBALS.iter().map(|setting| setting.arg().help_heading("Global options"));
     command
         .args(globals)
         .version(version)
@@ -196,9 +180,7 @@ fn exit_codes_help() -> String {
 }
 
 fn innermost(matches: &ArgMatches) -> &ArgMatches {
-    matches
-        .subcommand()
-        .map_or(matches, |(_, inner)| innermost(inner))
+    matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
 }
 
 /// The message of the panic that ends the command; those of other threads are told at once.
@@ -208,14 +190,9 @@ static PANIC: Mutex<Option<String>> = Mutex::new(None);
 fn keep_panic_messages() {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        let place = info
-            .location()
-            .map(|place| format!(" at {place}"))
-            .unwrap_or_default();
+        let place = info.location().map(|place| format!(" at {place}")).unwrap_or_default();
         let payload = info.payload();
-        let message = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned());
+        let message = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let message = message.or_else(|| payload.downcast_ref::<String>().cloned());
         let message = message.unwrap_or_default().replace('\n', " ");
         let message = message + &place;
@@ -223,9 +200,7 @@ fn keep_panic_messages() {
             Some("main") => {
                 *PANIC.lock().unwrap_or_else(PoisonError::into_inner) = Some(message);
             }
-            _ => tell(&format!(
-                "error: internal error, a bug, in a thread: {message}"
-            )),
+            _ => tell(&format!("error: internal error, a bug, in a thread: {message}")),
         }
         if env::var_os("RUST_BACKTRACE").is_some() {
             usual(info);
@@ -242,19 +217,13 @@ fn tell(line: &str) {
 mod tests {
     use super::*;
 
-    const TRUSTCTL: Program = Program {
-        name: "trustctl",
-        command: None,
-    };
+    const TRUSTCTL: Program = Program { name: "trustctl", command: None };
 
     #[test]
     fn the_command_line_is_consistent() {
         command_line(&TRUSTCTL).unwrap().debug_assert();
         for entry in COMMANDS {
-            let front = Program {
-                name: "front",
-                command: Some(entry.name),
-            };
+            let front = Program { name: "front", command: Some(entry.name) };
             command_line(&front).unwrap().debug_assert();
         }
     }
@@ -270,27 +239,10 @@ mod tests {
 
     #[test]
     fn a_front_names_itself_in_its_help_and_version() {
-        let front = Program {
-            name: "front",
-            command: Some("hold"),
-        };
+        let front = Program { name: "front", command: Some("hold") };
         let mut command = command_line(&front).unwrap();
-        assert_eq!(
-            command.render_version(),
-            concat!("front ", env!("CARGO_PKG_VERSION"), "\n")
-        );
-        assert!(
-            command
-                .render_usage()
-                .to_string()
-                .starts_with("Usage: front ")
-        );
-        assert!(
-            command_line(&Program {
-                name: "front",
-                command: Some("nothing")
-            })
-            .is_none()
-        );
+        assert_eq!(command.render_version(), concat!("front ", env!("CARGO_PKG_VERSION"), "\n"));
+        assert!(command.render_usage().to_string().starts_with("Usage: front "));
+        assert!(command_line(&Program { name: "front", command: Some("nothing") }).is_none());
     }
 }

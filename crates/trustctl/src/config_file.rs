@@ -37,10 +37,7 @@ impl ConfigFile {
             Ok(Some(bytes)) => match parse(&bytes, settings) {
                 Ok(values) => Ok(ConfigFile { values }),
                 Err(mistake) => {
-                    let line = 1 + bytes[..mistake.offset]
-                        .iter()
-                        .filter(|b| **b == b'\n')
-                        .count();
+                    let line = 1 + bytes[..mistake.offset].iter().filter(|b| **b == b'\n').count();
                     Err(failure(format!("{place}:{line}: {}", mistake.message)))
                 }
             },
@@ -70,10 +67,7 @@ type Values = HashMap<(Option<&'static str>, &'static str), OsString>;
 
 fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let missing = |error: &io::Error| {
-        matches!(
-            error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-        )
+        matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
     };
     // Opening a FIFO would wait for a writer.
     match fs::metadata(path) {
@@ -84,9 +78,7 @@ fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Ok(_) => {}
     }
     let mut bytes = Vec::new();
-    fs::File::open(path)?
-        .take(FILE_BYTES_MAX + 1)
-        .read_to_end(&mut bytes)?;
+    fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > FILE_BYTES_MAX {
         true => Err(io::Error::other("larger than 1 MiB")),
         false => Ok(Some(bytes)),
@@ -94,19 +86,13 @@ fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 fn parse(bytes: &[u8], settings: &[&dyn AnySetting]) -> Result<Values, Mistake> {
-    let text = std::str::from_utf8(bytes).map_err(|error| Mistake {
-        offset: error.valid_up_to(),
-        message: "not UTF-8".into(),
-    })?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| Mistake { offset: error.valid_up_to(), message: "not UTF-8".into() })?;
     let document = DeTable::parse(text).map_err(|error| Mistake {
         offset: error.span().map_or(0, |span| span.start).min(bytes.len()),
         message: error.message().replace('\n', ", "),
     })?;
-    let mut reader = Reader {
-        settings,
-        values: Values::new(),
-        first: None,
-    };
+    let mut reader = Reader { settings, values: Values::new(), first: None };
     reader.handle_document(document.get_ref());
     match reader.first {
         Some(mistake) => Err(mistake),
@@ -124,11 +110,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn handle_document(&mut self, document: &DeTable<'_>) {
         for (name, value) in document {
-            let command = self.settings.iter().find_map(|setting| {
-                setting
-                    .command()
-                    .filter(|command| *command == name.get_ref())
-            });
+            let command = self
+                .settings
+                .iter()
+                .find_map(|setting| setting.command().filter(|command| *command == name.get_ref()));
             match (command, value.get_ref()) {
                 (Some(_), DeValue::Table(table)) => {
                     for (key, value) in table {
@@ -162,20 +147,13 @@ impl Reader<'_> {
             Some(command) => format!(" in [{command}]"),
             None => String::new(),
         };
-        let of_command = self
-            .settings
-            .iter()
-            .filter(|setting| setting.command() == command);
-        let Some(setting) = of_command
-            .clone()
-            .find(|setting| setting.key() == key.get_ref())
+        let of_command = self.settings.iter().filter(|setting| setting.command() == command);
+        let Some(setting) = of_command.clone().find(|setting| setting.key() == key.get_ref())
         else {
             let allowed: Vec<&str> = of_command.map(|setting| setting.key()).collect();
             let allowed = allowed.join(", ");
-            let message = format!(
-                "unknown key {}{place}: allowed are {allowed}",
-                quoted(&**key.get_ref())
-            );
+            let message =
+                format!("unknown key {}{place}: allowed are {allowed}", quoted(&**key.get_ref()));
             return self.mistake(key.span(), message);
         };
         let (key, allowed) = (setting.key(), setting.allowed());
@@ -196,35 +174,19 @@ impl Reader<'_> {
     }
 
     fn is_known(&self, command: Option<&str>, key: &str) -> bool {
-        self.settings
-            .iter()
-            .any(|setting| setting.command() == command && setting.key() == key)
+        self.settings.iter().any(|setting| setting.command() == command && setting.key() == key)
     }
 
     fn tables(&self) -> String {
-        let mut tables: Vec<_> = self
-            .settings
-            .iter()
-            .filter_map(|setting| setting.command())
-            .collect();
+        let mut tables: Vec<_> =
+            self.settings.iter().filter_map(|setting| setting.command()).collect();
         tables.dedup();
-        tables
-            .iter()
-            .map(|table| format!("[{table}]"))
-            .collect::<Vec<_>>()
-            .join(", ")
+        tables.iter().map(|table| format!("[{table}]")).collect::<Vec<_>>().join(", ")
     }
 
     fn mistake(&mut self, span: Range<usize>, message: String) {
-        if self
-            .first
-            .as_ref()
-            .is_none_or(|first| span.start < first.offset)
-        {
-            self.first = Some(Mistake {
-                offset: span.start,
-                message,
-            });
+        if self.first.as_ref().is_none_or(|first| span.start < first.offset) {
+            self.first = Some(Mistake { offset: span.start, message });
         }
     }
 }
@@ -327,68 +289,29 @@ mod tests {
         let layers = read(text).unwrap();
         assert_eq!(layers.get(&LOG).unwrap().as_deref(), Some("/x"));
         assert_eq!(layers.get(&PORT).unwrap(), Some(32));
-        assert_eq!(
-            layers.get(&WAIT).unwrap(),
-            Some(Duration::from_millis(2500))
-        );
+        assert_eq!(layers.get(&WAIT).unwrap(), Some(Duration::from_millis(2500)));
         assert_eq!(layers.get(&RAW).unwrap(), Some(true));
-        assert_eq!(
-            read(b"[serve]\nport = '99'").unwrap().get(&PORT).unwrap(),
-            Some(99)
-        );
+        assert_eq!(read(b"[serve]\nport = '99'").unwrap().get(&PORT).unwrap(), Some(99));
     }
 
     #[test]
     fn every_mistake_names_its_line_key_value_and_what_is_allowed() {
         let cases: [(&[u8], &str); 14] = [
-            (
-                b"\nprot = 1",
-                "FILE:2: unknown key 'prot': allowed are log-file",
-            ),
+            (b"\nprot = 1", "FILE:2: unknown key 'prot': allowed are log-file"),
             (
                 b"[serve]\n\nprot = 1",
                 "FILE:3: unknown key 'prot' in [serve]: allowed are port, wait",
             ),
-            (
-                b"[sreve]\nport = 1",
-                "FILE:1: unknown table [sreve]: allowed are [serve], [call]",
-            ),
-            (
-                b"[serve.port]\nx = 1",
-                "FILE:1: port in [serve] is a table: allowed is a port",
-            ),
-            (
-                b"serve = 5",
-                "FILE:1: serve is a single value: it must be a table",
-            ),
-            (
-                b"[[serve]]",
-                "FILE:1: serve is an array: it must be a table",
-            ),
-            (
-                b"[log-file]",
-                "FILE:1: log-file is a table: allowed is a path",
-            ),
-            (
-                b"[serve]\nport = 65536",
-                "FILE:2: port = '65536' in [serve]: allowed is a port",
-            ),
-            (
-                b"[serve]\nwait = nan",
-                "FILE:2: wait = 'nan' in [serve]: allowed is seconds",
-            ),
-            (
-                b"[serve]\nwait = -1",
-                "FILE:2: wait = '-1' in [serve]: allowed is seconds",
-            ),
-            (
-                b"[call]\nraw = 'yes'",
-                "FILE:2: raw = 'yes' in [call]: allowed is true or false",
-            ),
-            (
-                b"log-file = [1]",
-                "FILE:1: log-file is an array: allowed is a path",
-            ),
+            (b"[sreve]\nport = 1", "FILE:1: unknown table [sreve]: allowed are [serve], [call]"),
+            (b"[serve.port]\nx = 1", "FILE:1: port in [serve] is a table: allowed is a port"),
+            (b"serve = 5", "FILE:1: serve is a single value: it must be a table"),
+            (b"[[serve]]", "FILE:1: serve is an array: it must be a table"),
+            (b"[log-file]", "FILE:1: log-file is a table: allowed is a path"),
+            (b"[serve]\nport = 65536", "FILE:2: port = '65536' in [serve]: allowed is a port"),
+            (b"[serve]\nwait = nan", "FILE:2: wait = 'nan' in [serve]: allowed is seconds"),
+            (b"[serve]\nwait = -1", "FILE:2: wait = '-1' in [serve]: allowed is seconds"),
+            (b"[call]\nraw = 'yes'", "FILE:2: raw = 'yes' in [call]: allowed is true or false"),
+            (b"log-file = [1]", "FILE:1: log-file is an array: allowed is a path"),
             (
                 b"[serve]\nport = 1\nwait = \"a\\nb\"",
                 "FILE:3: wait = 'a\\nb' in [serve]: allowed is seconds",
@@ -402,20 +325,14 @@ mod tests {
 
     #[test]
     fn the_first_mistake_in_the_file_is_the_one_that_is_told() {
-        let mistake = read(b"[serve]\nwait = -1\n[call]\nfoo = 1\n")
-            .err()
-            .unwrap();
+        let mistake = read(b"[serve]\nwait = -1\n[call]\nfoo = 1\n").err().unwrap();
         assert!(mistake.starts_with("FILE:2:"), "{mistake}");
     }
 
     #[test]
     fn syntax_errors_are_one_line_with_the_line_number() {
-        let texts: [&[u8]; 4] = [
-            b"\n[serve",
-            b"\nport = ",
-            b"a = 1\na = 2",
-            b"[serve]\nport = 1 2",
-        ];
+        let texts: [&[u8]; 4] =
+            [b"\n[serve", b"\nport = ", b"a = 1\na = 2", b"[serve]\nport = 1 2"];
         for text in texts {
             let mistake = read(text).err().unwrap();
             assert!(mistake.starts_with("FILE:2: "), "{mistake}");

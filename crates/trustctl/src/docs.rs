@@ -7,6 +7,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use crate::commands::all_settings;
+use crate::error_map;
 use crate::exit_code::ExitCode;
 
 #[test]
@@ -20,9 +21,7 @@ fn the_table_of_settings_is_the_code_s() {
             (None, "trust-home") => "not in the file".to_owned(),
             (None, key) => format!("`{key}`"),
         };
-        let default = setting
-            .default()
-            .map_or(String::new(), |default| format!("`{default}`"));
+        let default = setting.default().map_or(String::new(), |default| format!("`{default}`"));
         let flag = match setting.is_switch() {
             true => setting.flag(),
             false => format!("{} {}", setting.flag(), setting.value_name()),
@@ -30,10 +29,8 @@ fn the_table_of_settings_is_the_code_s() {
         let allowed = setting.allowed().replace('|', "\\|");
         let help = setting.help().replace('|', "\\|");
         let variable = setting.variable();
-        let _ = writeln!(
-            table,
-            "| {key} | `{flag}` | `{variable}` | {default} | {allowed} | {help} |"
-        );
+        let _ =
+            writeln!(table, "| {key} | `{flag}` | `{variable}` | {default} | {allowed} | {help} |");
     }
     check("CONFIGURATION.md", &table);
 }
@@ -47,13 +44,31 @@ fn the_table_of_exit_codes_is_the_code_s() {
     check("EXIT_CODES.md", &table);
 }
 
+#[test]
+fn the_table_of_errnos_is_the_code_s() {
+    let mut table = String::from(
+        "| errno | during | event | level | action | exit code |\n|---|---|---|---|---|---|\n",
+    );
+    for row in error_map::TABLE {
+        let errnos = match row.errnos {
+            [] => "any other".to_owned(),
+            some => some.iter().map(|errno| format!("{errno:?}")).collect::<Vec<_>>().join(", "),
+        };
+        let during = row.during.iter().map(|during| format!("{during:?}").to_lowercase());
+        let during = during.collect::<Vec<_>>().join(", ");
+        let exit = row.exit.map_or(String::new(), |exit| exit.code().to_string());
+        let (event, level, action) = (row.event, row.level.name(), row.action.name());
+        let _ =
+            writeln!(table, "| {errnos} | {during} | `{event}` | {level} | {action} | {exit} |");
+    }
+    check("ERRORS.md", &table);
+}
+
 const START: &str = "<!-- made from the code: start -->\n";
 const END: &str = "<!-- made from the code: end -->\n";
 
 fn check(name: &str, table: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../docs")
-        .join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
     let text = fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once(START).expect("the start mark");
     let (found, after) = rest.split_once(END).expect("the end mark");
@@ -62,8 +77,5 @@ fn check(name: &str, table: &str) {
         return;
     }
     let advice = "run `TRUSTCTL_UPDATE_DOCS=1 cargo test -p trustctl docs`";
-    assert_eq!(
-        found, table,
-        "docs/{name} is not what the code says: {advice}"
-    );
+    assert_eq!(found, table, "docs/{name} is not what the code says: {advice}");
 }

@@ -63,15 +63,8 @@ impl EventLog {
     pub fn new(lowest: Level, request_id: String, file: Option<File>, stdout: bool) -> EventLog {
         let file = file.map(Output::File);
         let stdout = stdout.then_some(Output::Stdout);
-        let sinks = file
-            .into_iter()
-            .chain(stdout)
-            .map(|output| Mutex::new(Sink::new(output)));
-        EventLog(Arc::new(Shared {
-            lowest,
-            request_id,
-            sinks: sinks.collect(),
-        }))
+        let sinks = file.into_iter().chain(stdout).map(|output| Mutex::new(Sink::new(output)));
+        EventLog(Arc::new(Shared { lowest, request_id, sinks: sinks.collect() }))
     }
 
     /// A log that goes nowhere.
@@ -101,13 +94,10 @@ impl EventLog {
             .print_timestamp(&Timestamp::now(), &mut line)
             .expect("formatting into memory does not fail");
         line.push(b'"');
-        Event(Some(Line {
-            log: &self.0,
-            bytes: line,
-        }))
-        .field("level", level.name())
-        .field("event", name)
-        .field("request_id", &self.0.request_id)
+        Event(Some(Line { log: &self.0, bytes: line }))
+            .field("level", level.name())
+            .field("event", name)
+            .field("request_id", &self.0.request_id)
     }
 }
 
@@ -139,9 +129,7 @@ impl Event<'_> {
         };
         bytes.extend_from_slice(b"}\n");
         for sink in &log.sinks {
-            sink.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .write_line(&bytes);
+            sink.lock().unwrap_or_else(PoisonError::into_inner).write_line(&bytes);
         }
         if bytes.capacity() <= LINE_KEPT_BYTES {
             LINE.set(bytes);
@@ -160,11 +148,7 @@ pub fn open_log_file(path: &Path) -> io::Result<File> {
         fs::create_dir_all(directory)?;
     }
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .custom_flags(nonblocking)
-        .open(path)?;
+    let file = OpenOptions::new().append(true).create(true).custom_flags(nonblocking).open(path)?;
     let flags = rustix::fs::fcntl_getfl(&file)?;
     rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
     if ends_in_torn_line(&file, path) {
@@ -177,10 +161,8 @@ pub fn open_log_file(path: &Path) -> io::Result<File> {
 const LINE_KEPT_BYTES: usize = 16 * 1024;
 
 /// How long a stdout that somebody else made non-blocking may stay full before a line is given up.
-const FULL_SINK_WAIT: rustix::event::Timespec = rustix::event::Timespec {
-    tv_sec: 0,
-    tv_nsec: 100_000_000,
-};
+const FULL_SINK_WAIT: rustix::event::Timespec =
+    rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 static TIMESTAMPS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
@@ -212,10 +194,7 @@ enum SinkState {
 
 impl Sink {
     fn new(output: Output) -> Sink {
-        Sink {
-            output,
-            state: SinkState::AtLineStart,
-        }
+        Sink { output, state: SinkState::AtLineStart }
     }
 
     fn write_line(&mut self, line: &[u8]) {
@@ -223,9 +202,7 @@ impl Sink {
             SinkState::Gone => return,
             SinkState::AtLineStart => self.output.write_all(line, SinkState::AtLineStart),
             // Both in one write, so that no other process gets between them.
-            SinkState::Torn => self
-                .output
-                .write_all(&[b"\n", line].concat(), SinkState::Torn),
+            SinkState::Torn => self.output.write_all(&[b"\n", line].concat(), SinkState::Torn),
         };
     }
 }
@@ -326,20 +303,14 @@ mod tests {
     fn every_event_starts_with_the_same_four_fields() {
         let scratch = Scratch::new();
         let log = scratch.log(Level::Info, "run 1");
-        log.event(Level::Warn, "signal_received")
-            .field("signal", "SIGINT")
-            .field("n", &7)
-            .write();
+        log.event(Level::Warn, "signal_received").field("signal", "SIGINT").field("n", &7).write();
         let text = scratch.text();
         let (start, rest) = text.split_at("{\"ts\":\"2026-11-20T07:43:16.123Z\"".len());
         let expected = ",\"level\":\"warn\",\"event\":\"signal_received\",\"request_id\":\"run 1\",\
                         \"signal\":\"SIGINT\",\"n\":7}\n";
         assert_eq!(rest, expected);
         let timestamp = &start[7..start.len() - 1];
-        assert!(
-            timestamp.parse::<Timestamp>().is_ok() && timestamp.ends_with('Z'),
-            "{timestamp}"
-        );
+        assert!(timestamp.parse::<Timestamp>().is_ok() && timestamp.ends_with('Z'), "{timestamp}");
     }
 
     #[test]
@@ -363,12 +334,7 @@ mod tests {
     fn a_torn_last_line_is_closed_once() {
         let scratch = Scratch::new();
         fs::create_dir(scratch.path.parent().unwrap()).unwrap();
-        for (before, expected) in [
-            ("", ""),
-            ("{}\n", "{}\n"),
-            ("{\"to", "{\"to\n"),
-            ("\n", "\n"),
-        ] {
+        for (before, expected) in [("", ""), ("{}\n", "{}\n"), ("{\"to", "{\"to\n"), ("\n", "\n")] {
             fs::write(&scratch.path, before).unwrap();
             open_log_file(&scratch.path).unwrap();
             open_log_file(&scratch.path).unwrap();
@@ -416,11 +382,7 @@ mod tests {
         let other = scratch.log(Level::Info, "other");
         std::thread::scope(|scope| {
             for thread in 0..THREADS {
-                let log = if thread % 2 == 0 {
-                    log.clone()
-                } else {
-                    other.clone()
-                };
+                let log = if thread % 2 == 0 { log.clone() } else { other.clone() };
                 scope.spawn(move || {
                     for _ in 0..EVENTS {
                         log.event(Level::Info, "tick")
@@ -432,10 +394,7 @@ mod tests {
         });
         let text = scratch.text();
         assert_eq!(text.lines().count(), THREADS * EVENTS);
-        assert!(
-            text.lines()
-                .all(|line| serde_json::from_str::<Value>(line).is_ok())
-        );
+        assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
     }
 
     proptest! {

@@ -111,10 +111,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with its exit code and its line for stderr.
     pub fn new(exit: ExitCode, message: impl Into<String>) -> Failure {
-        Failure {
-            exit,
-            message: message.into(),
-        }
+        Failure { exit, message: message.into() }
     }
 }
 

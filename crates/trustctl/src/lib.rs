@@ -8,37 +8,28 @@ pub mod commands;
 pub mod config_file;
 #[cfg(test)]
 mod docs;
+pub mod error_map;
 pub mod event_log;
 pub mod exit_code;
+pub mod server_events;
 pub mod settings;
 pub mod signals;
 mod startup;
+pub mod text;
 mod usage;
 mod values;
 
 /// Runs `trustctl` with the arguments of this process.
 pub fn trustctl_main() -> std::process::ExitCode {
-    cli::run(&cli::Program {
-        name: "trustctl",
-        command: None,
-    })
-    .into()
+    cli::run(&cli::Program { name: "trustctl", command: None }).into()
 }
 
 /// Runs `trustctl echo-client` with the arguments of this process.
 pub fn echo_client_main() -> std::process::ExitCode {
-    cli::run(&cli::Program {
-        name: "echo-client",
-        command: Some("echo-client"),
-    })
-    .into()
+    cli::run(&cli::Program { name: "echo-client", command: Some("echo-client") }).into()
 }
 
 /// Runs `trustctl load` with the arguments of this process.
 pub fn echo_load_test_main() -> std::process::ExitCode {
-    cli::run(&cli::Program {
-        name: "echo-load-test",
-        command: Some("load"),
-    })
-    .into()
+    cli::run(&cli::Program { name: "echo-load-test", command: Some("load") }).into()
 }

@@ -172,12 +172,7 @@ impl Layers {
         let Some(text) = text else { return Ok(None) };
         match (setting.parse)(&text.to_string_lossy()) {
             Some(value) => Ok(Some(value)),
-            None => Err(bad_value(
-                ExitCode::Internal,
-                &setting.flag(),
-                &text,
-                setting,
-            )),
+            None => Err(bad_value(ExitCode::Internal, &setting.flag(), &text, setting)),
         }
     }
 
@@ -188,10 +183,7 @@ impl Layers {
     /// 64, `missing required flag: --port`.
     pub fn require<T>(&self, setting: &Setting<T>) -> Result<T, Failure> {
         self.get(setting)?.ok_or_else(|| {
-            Failure::new(
-                ExitCode::Usage,
-                format!("missing required flag: {}", setting.flag()),
-            )
+            Failure::new(ExitCode::Usage, format!("missing required flag: {}", setting.flag()))
         })
     }
 
@@ -254,9 +246,7 @@ impl Layers {
             }
             let text = match setting.is_switch() {
                 true => Some(OsStr::new("true")),
-                false => matches
-                    .get_one::<OsString>(setting.key())
-                    .map(OsString::as_os_str),
+                false => matches.get_one::<OsString>(setting.key()).map(OsString::as_os_str),
             };
             if let Some(text) = text {
                 result = result.and(self.add_flag(*setting, text));
@@ -278,14 +268,11 @@ impl Layers {
         let mut result = Ok(());
         for setting in settings {
             let name = setting.variable();
-            let found = variables
-                .iter()
-                .find(|(variable, _)| variable.as_os_str() == &*name);
+            let found = variables.iter().find(|(variable, _)| variable.as_os_str() == &*name);
             match found {
                 Some((_, text)) if text.is_empty() => {}
                 Some((_, text)) if setting.is_valid(&text.to_string_lossy()) => {
-                    self.environment
-                        .insert((setting.command(), setting.key()), text.clone());
+                    self.environment.insert((setting.command(), setting.key()), text.clone());
                 }
                 Some((_, text)) => {
                     result = result.and(Err(bad_value(ExitCode::Usage, &name, text, *setting)));
@@ -318,11 +305,7 @@ pub fn check_variable_names(
         .iter()
         .map(|(name, _)| name)
         .filter(|name| name.as_bytes().starts_with(prefix.as_bytes()))
-        .filter(|name| {
-            allowed
-                .iter()
-                .all(|known| known.as_str() != name.as_os_str())
-        })
+        .filter(|name| allowed.iter().all(|known| known.as_str() != name.as_os_str()))
         .min();
     let Some(name) = unknown else { return Ok(()) };
     let allowed = match allowed.is_empty() {
@@ -343,10 +326,7 @@ fn shouted(name: &str) -> String {
 }
 
 fn bad_value(exit: ExitCode, place: &str, text: &OsStr, setting: &dyn AnySetting) -> Failure {
-    Failure::new(
-        exit,
-        format!("{place} {}: allowed is {}", quoted(text), setting.allowed()),
-    )
+    Failure::new(exit, format!("{place} {}: allowed is {}", quoted(text), setting.allowed()))
 }
 
 #[cfg(test)]
@@ -378,27 +358,18 @@ mod tests {
     const SETTINGS: &[&dyn AnySetting] = &[&WAIT, &PORT];
 
     fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
-        pairs
-            .iter()
-            .map(|(name, value)| (name.into(), value.into()))
-            .collect()
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
     }
 
     fn file(seconds: &str) -> ConfigFile {
         let id = (Some("echo-server"), "frame-timeout");
-        ConfigFile {
-            values: HashMap::from([(id, seconds.into())]),
-        }
+        ConfigFile { values: HashMap::from([(id, seconds.into())]) }
     }
 
     #[test]
     fn a_stronger_layer_wins_whatever_the_order_they_are_read_in() {
-        let seconds = |layers: &Layers| {
-            (
-                layers.get(&WAIT).unwrap().unwrap().as_secs(),
-                layers.source(&WAIT),
-            )
-        };
+        let seconds =
+            |layers: &Layers| (layers.get(&WAIT).unwrap().unwrap().as_secs(), layers.source(&WAIT));
         let mut layers = Layers::default();
         assert_eq!(seconds(&layers), (30, Source::Default));
         layers.add_file(file("2"));
@@ -419,10 +390,7 @@ mod tests {
     #[test]
     fn a_required_setting_without_value_is_named_by_its_flag() {
         let failure = Layers::default().require(&PORT).unwrap_err();
-        assert_eq!(
-            failure,
-            Failure::new(ExitCode::Usage, "missing required flag: --port")
-        );
+        assert_eq!(failure, Failure::new(ExitCode::Usage, "missing required flag: --port"));
     }
 
     #[test]
@@ -434,10 +402,7 @@ mod tests {
         let variables = variables(&[("TRUST_ECHO_SERVER_FRAME_TIMEOUT", "nan")]);
         let failure = layers.add_environment(&variables, SETTINGS).unwrap_err();
         assert_eq!(failure.exit, ExitCode::Usage);
-        assert_eq!(
-            failure.message,
-            format!("TRUST_ECHO_SERVER_FRAME_TIMEOUT 'nan': {allowed}")
-        );
+        assert_eq!(failure.message, format!("TRUST_ECHO_SERVER_FRAME_TIMEOUT 'nan': {allowed}"));
         assert_eq!(layers.source(&WAIT), Source::Default);
     }
 
@@ -446,18 +411,13 @@ mod tests {
         let mut layers = Layers::default();
         layers.add_flag(&PORT, OsStr::new("1")).unwrap();
         let failure = layers.add_flag(&PORT, OsStr::new("1")).unwrap_err();
-        assert_eq!(
-            failure,
-            Failure::new(ExitCode::Usage, "duplicate flag: --port")
-        );
+        assert_eq!(failure, Failure::new(ExitCode::Usage, "duplicate flag: --port"));
     }
 
     #[test]
     fn an_empty_variable_counts_as_unset() {
         let mut layers = Layers::default();
-        layers
-            .add_environment(&variables(&[("TRUST_ECHO_SERVER_PORT", "")]), SETTINGS)
-            .unwrap();
+        layers.add_environment(&variables(&[("TRUST_ECHO_SERVER_PORT", "")]), SETTINGS).unwrap();
         assert_eq!(layers.get(&PORT).unwrap(), None);
     }
 
@@ -470,9 +430,6 @@ mod tests {
         assert_eq!(check("TRUSTED"), Ok(()));
         let message = "unknown variable 'TRUST_ECHO_SERVER_PRT': allowed are \
                        TRUST_ECHO_SERVER_FRAME_TIMEOUT, TRUST_ECHO_SERVER_PORT";
-        assert_eq!(
-            check("TRUST_ECHO_SERVER_PRT"),
-            Err(Failure::new(ExitCode::Usage, message))
-        );
+        assert_eq!(check("TRUST_ECHO_SERVER_PRT"), Err(Failure::new(ExitCode::Usage, message)));
     }
 }

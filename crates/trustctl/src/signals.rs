@@ -92,10 +92,7 @@ impl Signals {
     pub fn take(&self) -> Option<Signal> {
         let came = |pipe: &OwnedFd| {
             let mut byte = [0];
-            matches!(
-                rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut byte)),
-                Ok(1)
-            )
+            matches!(rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut byte)), Ok(1))
         };
         Signal::ALL
             .into_iter()
@@ -160,10 +157,7 @@ mod tests {
         assert_eq!(signals.wait(Some(Duration::from_millis(1))), None);
         let numbers = [(Signal::Hangup, Raw::HUP), (Signal::Terminate, Raw::TERM)];
         // Under nohup(1) SIGHUP does not come.
-        for (signal, raw) in numbers
-            .into_iter()
-            .filter(|(s, _)| !is_inherited_as_ignored(*s))
-        {
+        for (signal, raw) in numbers.into_iter().filter(|(s, _)| !is_inherited_as_ignored(*s)) {
             kill_process(getpid(), raw).unwrap();
             assert_eq!(signals.wait(Some(Duration::from_secs(10))), Some(signal));
             assert_eq!(signals.take(), None);
@@ -172,13 +166,9 @@ mod tests {
         let [.., last] = numbers;
         for _ in 0..2 {
             kill_process(getpid(), last.1).unwrap();
-            let mut polled = signals
-                .descriptors()
-                .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-            let limit = Timespec {
-                tv_sec: 10,
-                tv_nsec: 0,
-            };
+            let mut polled =
+                signals.descriptors().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            let limit = Timespec { tv_sec: 10, tv_nsec: 0 };
             while rustix::event::poll(&mut polled, Some(&limit)) == Err(rustix::io::Errno::INTR) {}
             assert!(polled.iter().any(|fd| fd.revents().contains(PollFlags::IN)));
         }

@@ -115,23 +115,11 @@ impl Startup {
             Err(problem) => (None, Some(problem)),
         };
         let problem = usage.and(variables).and(configuration);
-        Startup {
-            layers,
-            problem,
-            home,
-            log_file,
-            file,
-            home_problem,
-        }
+        Startup { layers, problem, home, log_file, file, home_problem }
     }
 
     pub(crate) fn take_log(&mut self, outline: &Outline<'_>) -> EventLog {
-        let level = self
-            .layers
-            .get(&LOG_LEVEL)
-            .ok()
-            .flatten()
-            .unwrap_or(Level::Info);
+        let level = self.layers.get(&LOG_LEVEL).ok().flatten().unwrap_or(Level::Info);
         let request_id = match self.layers.text(&REQUEST_ID).0 {
             Some(text) => text.to_string_lossy().into_owned(),
             None => uuid::Uuid::now_v7().to_string(),
@@ -175,11 +163,7 @@ fn add_variables(layers: &mut Layers, entry: Option<&Entry>) -> Result<(), Failu
         .filter(|judged| shows_all || entry.is_some_and(|entry| entry.name == judged.name));
     for judged in judged {
         result = result
-            .and(check_variable_names(
-                &variables,
-                &judged.table(),
-                judged.settings,
-            ))
+            .and(check_variable_names(&variables, &judged.table(), judged.settings))
             .and(layers.add_environment(&variables, judged.settings));
     }
     result
@@ -212,43 +196,21 @@ mod tests {
     use crate::cli::{Program, command_line};
     use crate::commands::find;
 
-    const TRUSTCTL: Program = Program {
-        name: "trustctl",
-        command: None,
-    };
+    const TRUSTCTL: Program = Program { name: "trustctl", command: None };
 
     #[test]
     fn global_flags_are_taken_before_and_after_the_command_but_not_twice() {
         let home_of = |line: &[&str]| {
-            let matches = command_line(&TRUSTCTL)
-                .unwrap()
-                .try_get_matches_from(line)
-                .unwrap();
+            let matches = command_line(&TRUSTCTL).unwrap().try_get_matches_from(line).unwrap();
             let mut layers = Layers::default();
             add_flags(&mut layers, &matches, find("log demo"))?;
             Ok(layers.text(&TRUST_HOME).0)
         };
         let expected = Ok(Some(OsString::from("/x")));
-        assert_eq!(
-            home_of(&["trustctl", "--trust-home", "/x", "log", "demo", "m"]),
-            expected
-        );
-        assert_eq!(
-            home_of(&["trustctl", "log", "--trust-home", "/x", "demo", "m"]),
-            expected
-        );
-        assert_eq!(
-            home_of(&["trustctl", "log", "demo", "m", "--trust-home=/x"]),
-            expected
-        );
-        let twice = [
-            "trustctl",
-            "--trust-home=/x",
-            "log",
-            "demo",
-            "m",
-            "--trust-home=/x",
-        ];
+        assert_eq!(home_of(&["trustctl", "--trust-home", "/x", "log", "demo", "m"]), expected);
+        assert_eq!(home_of(&["trustctl", "log", "--trust-home", "/x", "demo", "m"]), expected);
+        assert_eq!(home_of(&["trustctl", "log", "demo", "m", "--trust-home=/x"]), expected);
+        let twice = ["trustctl", "--trust-home=/x", "log", "demo", "m", "--trust-home=/x"];
         let failure = Failure::new(ExitCode::Usage, "duplicate flag: --trust-home");
         assert_eq!(home_of(&twice), Err(failure));
     }

@@ -15,18 +15,11 @@ pub(crate) const TOKEN_BYTES_MAX: usize = 1024;
 
 /// Refuses tokens that are too long for anything that this program takes.
 pub(crate) fn check_token_lengths(tokens: &[OsString]) -> Result<(), Failure> {
-    match tokens
-        .iter()
-        .map(|token| token.len())
-        .find(|length| *length > TOKEN_BYTES_MAX)
-    {
+    match tokens.iter().map(|token| token.len()).find(|length| *length > TOKEN_BYTES_MAX) {
         None => Ok(()),
         Some(length) => {
             let limit = format!("argument token exceeds {TOKEN_BYTES_MAX}-byte limit");
-            Err(Failure::new(
-                ExitCode::Usage,
-                format!("{limit} (got {length} bytes)"),
-            ))
+            Err(Failure::new(ExitCode::Usage, format!("{limit} (got {length} bytes)")))
         }
     }
 }
@@ -54,16 +47,9 @@ impl<'a> Outline<'a> {
         let mut words = String::new();
         let mut entry = fixed.and_then(find);
         let mut seeking = fixed.is_none();
-        let mut outline = Outline {
-            place: program.to_owned(),
-            entry: None,
-            globals: Vec::new(),
-            json: false,
-        };
-        let mut tokens = tokens
-            .iter()
-            .map(OsString::as_os_str)
-            .take_while(|token| *token != "--");
+        let mut outline =
+            Outline { place: program.to_owned(), entry: None, globals: Vec::new(), json: false };
+        let mut tokens = tokens.iter().map(OsString::as_os_str).take_while(|token| *token != "--");
         while let Some(token) = tokens.next() {
             outline.json |= token == "--json";
             if let Some((setting, inline)) = global_flag(token) {
@@ -95,11 +81,7 @@ impl<'a> Outline<'a> {
         program: &str,
         tokens: &[OsString],
     ) -> Failure {
-        let group = self
-            .place
-            .strip_prefix(program)
-            .unwrap_or_default()
-            .trim_start();
+        let group = self.place.strip_prefix(program).unwrap_or_default().trim_start();
         let what = match error.kind() {
             ErrorKind::MissingSubcommand => return self.unknown_command(group, None),
             ErrorKind::InvalidSubcommand => {
@@ -126,9 +108,8 @@ impl<'a> Outline<'a> {
     /// `word` is missing, or no command of the group (empty: of the program).
     pub(crate) fn unknown_command(&self, group: &str, word: Option<&str>) -> Failure {
         let names = COMMANDS.iter().map(|entry| entry.name);
-        let names: Vec<&str> = names
-            .filter(|name| group.is_empty() || is_inside(name, group))
-            .collect();
+        let names: Vec<&str> =
+            names.filter(|name| group.is_empty() || is_inside(name, group)).collect();
         let what = match word {
             None if group.is_empty() => "missing command".to_owned(),
             None => format!("missing command after {}", quoted(group)),
@@ -145,11 +126,7 @@ impl<'a> Outline<'a> {
     fn dashed_value(&self, error: &clap::Error, tokens: &[OsString]) -> Option<String> {
         let reported = context(error, ContextKind::InvalidArg)?;
         let own = self.entry.map_or(&[][..], |entry| entry.settings);
-        let settings = || {
-            own.iter()
-                .chain(GLOBALS)
-                .filter(|setting| !setting.is_switch())
-        };
+        let settings = || own.iter().chain(GLOBALS).filter(|setting| !setting.is_switch());
         tokens.windows(2).find_map(|pair| {
             let value = pair[1].to_string_lossy();
             let setting = settings().find(|setting| pair[0] == *setting.flag())?;
@@ -163,20 +140,13 @@ impl<'a> Outline<'a> {
                     quoted(&*value)
                 ))
             } else {
-                Some(format!(
-                    "{flag} {}: allowed is {}",
-                    quoted(&*value),
-                    setting.allowed()
-                ))
+                Some(format!("{flag} {}: allowed is {}", quoted(&*value), setting.allowed()))
             }
         })
     }
 
     fn failure(&self, what: &str) -> Failure {
-        Failure::new(
-            ExitCode::Usage,
-            format!("{what}; see '{} --help'", self.place),
-        )
+        Failure::new(ExitCode::Usage, format!("{what}; see '{} --help'", self.place))
     }
 }
 
@@ -194,8 +164,7 @@ fn global_flag(token: &OsStr) -> Option<(&'static dyn AnySetting, Option<&OsStr>
 
 /// Whether the command `name` is in the group of commands, as `log demo` is in `log`.
 fn is_inside(name: &str, group: &str) -> bool {
-    name.strip_prefix(group)
-        .is_some_and(|rest| rest.starts_with(' '))
+    name.strip_prefix(group).is_some_and(|rest| rest.starts_with(' '))
 }
 
 fn unknown_argument(error: &clap::Error) -> String {
@@ -268,10 +237,7 @@ mod tests {
     use super::*;
     use crate::cli::{Parsed, Program, parse};
 
-    const TRUSTCTL: Program = Program {
-        name: "trustctl",
-        command: None,
-    };
+    const TRUSTCTL: Program = Program { name: "trustctl", command: None };
 
     fn mistake(line: &[&str]) -> String {
         let tokens: Vec<OsString> = line.iter().map(OsString::from).collect();
@@ -292,18 +258,9 @@ mod tests {
         let hold = "; see 'trustctl hold --help'";
         let cases: [(&[&str], &str); 15] = [
             (&["hold", "--seconds"], "missing value for --seconds"),
-            (
-                &["hold", "--seconds", "--log-level", "info"],
-                "missing value for --seconds",
-            ),
-            (
-                &["hold", "--seconds", "1", "--seconds", "2"],
-                "duplicate flag: --seconds",
-            ),
-            (
-                &["hold", "--secnds", "1"],
-                "unknown flag: --secnds (did you mean --seconds?)",
-            ),
+            (&["hold", "--seconds", "--log-level", "info"], "missing value for --seconds"),
+            (&["hold", "--seconds", "1", "--seconds", "2"], "duplicate flag: --seconds"),
+            (&["hold", "--secnds", "1"], "unknown flag: --secnds (did you mean --seconds?)"),
             (&["hold", "-x"], "unknown flag: -x"),
             (&["hold", "--a\nb"], "unknown flag: --a\\nb"),
             (&["hold", "5"], "unexpected argument: 5"),
@@ -326,10 +283,7 @@ mod tests {
             assert_eq!(mistake(line), format!("{expected}{hold}"), "{line:?}");
         }
         let message = mistake(&["log", "demo"]);
-        assert_eq!(
-            message,
-            "missing argument: MESSAGE; see 'trustctl log demo --help'"
-        );
+        assert_eq!(message, "missing argument: MESSAGE; see 'trustctl log demo --help'");
     }
 
     #[test]
@@ -347,14 +301,8 @@ mod tests {
             assert_eq!(message, expected);
         }
         let rest = "; valid commands: log demo; see 'trustctl log --help'";
-        assert_eq!(
-            mistake(&["log"]),
-            format!("missing command after 'log'{rest}")
-        );
-        assert_eq!(
-            mistake(&["log", "foo"]),
-            format!("unknown command: log foo{rest}")
-        );
+        assert_eq!(mistake(&["log"]), format!("missing command after 'log'{rest}"));
+        assert_eq!(mistake(&["log", "foo"]), format!("unknown command: log foo{rest}"));
     }
 
     #[test]
@@ -362,38 +310,20 @@ mod tests {
         assert_eq!(mistake(&["log", "demo", &"x".repeat(1024)]), "runs");
         let long = "x".repeat(2000);
         let message = "argument token exceeds 1024-byte limit (got 2000 bytes)";
-        for line in [
-            &[&*long][..],
-            &["--help", &long],
-            &["log", "demo", "--", &long],
-        ] {
+        for line in [&[&*long][..], &["--help", &long], &["log", "demo", "--", &long]] {
             assert_eq!(mistake(line), message);
         }
     }
 
     #[test]
     fn global_flags_and_the_command_are_found_in_a_wrong_line_too() {
-        let line = [
-            "--trust-home=/x",
-            "log",
-            "--bad",
-            "demo",
-            "--log-file",
-            "none",
-            "--",
-            "--log-level",
-        ];
+        let line =
+            ["--trust-home=/x", "log", "--bad", "demo", "--log-file", "none", "--", "--log-level"];
         let tokens = line.map(OsString::from);
         let outline = Outline::new("trustctl", None, &tokens);
-        let globals: Vec<_> = outline
-            .globals
-            .iter()
-            .map(|(setting, text)| (setting.key(), *text))
-            .collect();
-        let expected = [
-            ("trust-home", OsStr::new("/x")),
-            ("log-file", OsStr::new("none")),
-        ];
+        let globals: Vec<_> =
+            outline.globals.iter().map(|(setting, text)| (setting.key(), *text)).collect();
+        let expected = [("trust-home", OsStr::new("/x")), ("log-file", OsStr::new("none"))];
         assert_eq!(globals, expected);
         assert_eq!(outline.entry.map(|entry| entry.name), Some("log demo"));
     }

@@ -117,11 +117,7 @@ mod tests {
             ("1e300", 1_000_000_000_000),
         ];
         for (text, milliseconds) in taken {
-            assert_eq!(
-                parse_limit(text),
-                Some(Duration::from_millis(milliseconds)),
-                "{text}"
-            );
+            assert_eq!(parse_limit(text), Some(Duration::from_millis(milliseconds)), "{text}");
         }
         let refused = [
             "", " ", "-1", "-0", "0.0005", "0.000999", "1e-400", "nan", "NaN", "-nan", "inf",
@@ -135,29 +131,12 @@ mod tests {
     #[test]
     fn whole_numbers_are_digits_within_their_range() {
         assert_eq!(["0", "65535"].map(parse_port), [Some(0), Some(65535)]);
-        for text in [
-            "65536",
-            "-1",
-            "+1",
-            "",
-            "1.0",
-            "1e3",
-            "http",
-            "٣",
-            "99999999999999999999",
-        ] {
+        for text in ["65536", "-1", "+1", "", "1.0", "1e3", "http", "٣", "99999999999999999999"] {
             assert_eq!(parse_port(text), None, "{text}");
-            assert_eq!(
-                parse_count(text).filter(|_| text != "65536"),
-                None,
-                "{text}"
-            );
+            assert_eq!(parse_count(text).filter(|_| text != "65536"), None, "{text}");
         }
         assert_eq!(["1", "0"].map(parse_count), [Some(1), None]);
-        assert_eq!(
-            ["4294967295", "4294967296"].map(parse_size),
-            [Some(u32::MAX), None]
-        );
+        assert_eq!(["4294967295", "4294967296"].map(parse_size), [Some(u32::MAX), None]);
     }
 
     #[test]
@@ -171,9 +150,6 @@ mod tests {
     fn quoted_values_cannot_break_a_line_or_fill_the_screen() {
         assert_eq!(quoted("a\nb\x1b[1m\0"), "'a\\nb\\u{1b}[1m\\u{0}'");
         assert_eq!(quoted(OsStr::from_bytes(b"\xff")), "'\u{fffd}'");
-        assert_eq!(
-            quoted("x".repeat(5000)).chars().count(),
-            QUOTED_CHARACTERS_MAX + 3
-        );
+        assert_eq!(quoted("x".repeat(5000)).chars().count(), QUOTED_CHARACTERS_MAX + 3);
     }
 }

@@ -19,14 +19,12 @@ pub const SETTINGS: &[&dyn AnySetting] = &[];
 
 /// Its part of the command line.
 pub fn command() -> Command {
-    Command::new("show")
-        .about("Show every setting, its value and where it came from")
-        .arg(
-            Arg::new(JSON)
-                .long(JSON)
-                .action(ArgAction::SetTrue)
-                .help("Print one JSON document and nothing else"),
-        )
+    Command::new("show").about("Show every setting, its value and where it came from").arg(
+        Arg::new(JSON)
+            .long(JSON)
+            .action(ArgAction::SetTrue)
+            .help("Print one JSON document and nothing else"),
+    )
 }
 
 /// Prints the settings.
@@ -61,11 +59,7 @@ struct Shown {
 
 impl std::fmt::Display for Shown {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Shown {
-            name,
-            value,
-            source,
-        } = self;
+        let Shown { name, value, source } = self;
         match value {
             Some(value) => write!(formatter, "{name}: {} ({source})", one_line(value)),
             None => write!(formatter, "{name}: ({source})"),
@@ -84,19 +78,8 @@ impl Serialize for Document<'_> {
             source: &'a str,
         }
         let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for Shown {
-            name,
-            value,
-            source,
-        } in self.0
-        {
-            map.serialize_entry(
-                name,
-                &Value {
-                    value: value.as_deref(),
-                    source,
-                },
-            )?;
+        for Shown { name, value, source } in self.0 {
+            map.serialize_entry(name, &Value { value: value.as_deref(), source })?;
         }
         map.end()
     }
@@ -109,11 +92,7 @@ fn shown_settings(context: &Context<'_>) -> Vec<Shown> {
         .map(|setting| {
             let (text, source) = context.layers.text(setting);
             let value = text.map(|text| text.to_string_lossy().into_owned());
-            Shown {
-                name: setting.display_name(),
-                value,
-                source: source.name(),
-            }
+            Shown { name: setting.display_name(), value, source: source.name() }
         })
         .collect();
     // Three have no fixed default, but a value that is worked out.
@@ -130,14 +109,7 @@ fn shown_settings(context: &Context<'_>) -> Vec<Shown> {
     }
     let path = context.home.join(startup::CONFIG_FILE_NAME);
     let source = if path.exists() { "read" } else { "not there" };
-    lines.insert(
-        1,
-        Shown {
-            name: "config_file".into(),
-            value: Some(lossy(&path)),
-            source,
-        },
-    );
+    lines.insert(1, Shown { name: "config_file".into(), value: Some(lossy(&path)), source });
     lines
 }
 

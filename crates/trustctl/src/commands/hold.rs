@@ -44,9 +44,6 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::Success);
     };
     let event = context.log.event(Level::Warn, "signal_received");
-    event
-        .field("signal", signal.name())
-        .field("action", "shutdown")
-        .write();
+    event.field("signal", signal.name()).field("action", "shutdown").write();
     Ok(signal.exit_code())
 }

@@ -33,16 +33,8 @@ pub fn command() -> Command {
 ///
 /// None.
 pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    let message = context
-        .matches
-        .get_one::<OsString>("message")
-        .cloned()
-        .unwrap_or_default();
+    let message = context.matches.get_one::<OsString>("message").cloned().unwrap_or_default();
     let message = message.to_string_lossy();
-    context
-        .log
-        .event(Level::Info, "log_demo")
-        .field("message", &message)
-        .write();
+    context.log.event(Level::Info, "log_demo").field("message", &message).write();
     Ok(ExitCode::Success)
 }

@@ -12,6 +12,7 @@ use crate::signals::Signals;
 use crate::startup;
 
 pub mod config_show;
+pub mod echo_server;
 pub mod hold;
 pub mod log_demo;
 
@@ -29,16 +30,15 @@ macro_rules! entry {
 
 /// Every command, in the order of `--help`.
 pub const COMMANDS: &[Entry] = &[
+    entry!(echo_server, Product::Service),
     entry!(config_show, Product::LogAround),
     entry!(log_demo, Product::Log),
     entry!(hold, Product::Log),
 ];
 
 /// What the words that only group commands are for.
-pub const GROUPS: &[(&str, &str)] = &[
-    ("config", "Look at the settings"),
-    ("log", "Write to the event log"),
-];
+pub const GROUPS: &[(&str, &str)] =
+    &[("config", "Look at the settings"), ("log", "Write to the event log")];
 
 /// One command.
 pub struct Entry {
@@ -101,11 +101,7 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 /// All settings there are: the global ones, then command by command.
 pub fn all_settings() -> Vec<&'static dyn AnySetting> {
     let of_commands = COMMANDS.iter().flat_map(|entry| entry.settings);
-    startup::GLOBALS
-        .iter()
-        .chain(of_commands)
-        .copied()
-        .collect()
+    startup::GLOBALS.iter().chain(of_commands).copied().collect()
 }
 
 /// Whether stdout still has a reader.
@@ -127,9 +123,8 @@ pub fn print(bytes: &[u8]) -> Result<Stdout, Failure> {
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(Stdout::Open),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Stdout::Gone),
-        Err(error) => Err(Failure::new(
-            ExitCode::Io,
-            format!("cannot write to standard output: {error}"),
-        )),
+        Err(error) => {
+            Err(Failure::new(ExitCode::Io, format!("cannot write to standard output: {error}")))
+        }
     }
 }

@@ -1,0 +1,433 @@
+//! `trustctl echo-server --port P`: the echo service.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Command;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use trust_net::service::Echo;
+use trust_net::wire::{Limits, Mode};
+use trust_net::{Handle, Model, Server, ServerConfig, Summary, socket};
+
+use crate::commands::Context;
+use crate::error_map::{self, During};
+use crate::event_log::{EventLog, Level};
+use crate::exit_code::{ExitCode, Failure};
+use crate::server_events::{ServerEvents, milliseconds, mode_name};
+use crate::settings::{
+    ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting, Layers, Setting,
+    Source, parse_count, parse_limit, parse_port, parse_text, quoted,
+};
+use crate::signals::{Signal, Signals};
+use crate::text::reason;
+
+/// The word that calls it.
+pub const NAME: &str = "echo-server";
+
+/// Its settings.
+pub const SETTINGS: &[&dyn AnySetting] = &[
+    &PORT,
+    &HOST,
+    &MODE,
+    &MAX_FRAME,
+    &TIMEOUT,
+    &FRAME_TIMEOUT,
+    &LINGER_TIMEOUT,
+    &DRAIN_TIMEOUT,
+    &MAX_LIFETIME,
+    &MAX_CLIENTS,
+    &WORKERS,
+    &MODEL,
+];
+
+/// Payloads below this length, in bytes, have headers that begin with 0x00; text does not.
+const AUTO_MODE_MAX_FRAME: u32 = 1 << 24;
+
+/// Descriptors that are not clients: standard streams, log, listener, signals and room for clients
+/// that are turned away; and per worker an epoll instance and what wakes it.
+const RESERVED_DESCRIPTORS: u64 = 128;
+const DESCRIPTORS_PER_WORKER: u64 = 4;
+
+const fn setting<T>(
+    key: &'static str,
+    value_name: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+    allowed: &'static str,
+    parse: fn(&str) -> Option<T>,
+) -> Setting<T> {
+    Setting { command: Some(NAME), key, value_name, default, help, allowed, parse, switch: false }
+}
+
+const PORT: Setting<u16> = setting(
+    "port",
+    "PORT",
+    None,
+    "Port to listen on; 0 takes a free one and reports it in server_start; required",
+    ALLOWED_PORT,
+    parse_port,
+);
+const HOST: Setting<String> = setting(
+    "host",
+    "HOST",
+    None,
+    "Address or name to listen on [default: all addresses, IPv6 and IPv4]",
+    "a name or an address",
+    parse_text,
+);
+const MODE: Setting<Mode> = setting(
+    "mode",
+    "MODE",
+    Some("auto"),
+    "framed: frames only; raw: every byte goes back as it came; auto: a first byte of 0x00 means framed",
+    "auto, framed or raw",
+    parse_mode,
+);
+const MAX_FRAME: Setting<u32> = setting(
+    "max-frame",
+    "BYTES",
+    Some("65536"),
+    "Largest payload of a frame, inclusive",
+    "a whole number of bytes from 1 to 4294967295",
+    parse_max_frame,
+);
+const TIMEOUT: Setting<Duration> = setting(
+    "timeout",
+    "SECONDS",
+    Some("5"),
+    "Longest silence while a byte is awaited, and longest time without an acknowledgement while sending",
+    ALLOWED_LIMIT,
+    parse_limit,
+);
+const FRAME_TIMEOUT: Setting<Duration> = setting(
+    "frame-timeout",
+    "SECONDS",
+    Some("30"),
+    "Longest time from a frame's first byte to its last",
+    ALLOWED_LIMIT,
+    parse_limit,
+);
+const LINGER_TIMEOUT: Setting<Duration> = setting(
+    "linger-timeout",
+    "SECONDS",
+    Some("2"),
+    "Longest wait in an orderly close without a sign of life from the peer; five times that in all",
+    ALLOWED_LIMIT_AT_ONCE,
+    parse_limit,
+);
+const DRAIN_TIMEOUT: Setting<Duration> = setting(
+    "drain-timeout",
+    "SECONDS",
+    Some("10"),
+    "Longest time for connections to finish after SIGTERM or SIGINT",
+    ALLOWED_LIMIT_AT_ONCE,
+    parse_limit,
+);
+const MAX_LIFETIME: Setting<Duration> = setting(
+    "max-lifetime",
+    "SECONDS",
+    Some("0"),
+    "Longest life of a connection; a frame that has begun is still answered",
+    ALLOWED_LIMIT,
+    parse_limit,
+);
+const MAX_CLIENTS: Setting<u64> = setting(
+    "max-clients",
+    "COUNT",
+    None,
+    "Clients served at once; more are turned away in the orderly way [default: what the descriptor limit allows]",
+    ALLOWED_COUNT,
+    parse_count,
+);
+const WORKERS: Setting<u64> = setting(
+    "workers",
+    "COUNT",
+    None,
+    "Threads that run event loops [default: the number of cores]",
+    "a whole number from 1 to 1024",
+    parse_workers,
+);
+const MODEL: Setting<Model> = setting(
+    "model",
+    "MODEL",
+    Some("event"),
+    "event: all clients at once; iterative: one after the other, the next one waits",
+    "event or iterative",
+    parse_model,
+);
+
+/// Its part of the command line.
+pub fn command() -> Command {
+    Command::new(NAME)
+        .about("Serve: every frame, or every byte, goes back to the client it came from")
+        .args(SETTINGS.iter().map(|setting| setting.arg()))
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+///
+/// 64 without a port or for settings that exclude each other, 73 without a log, 68 for an unknown
+/// host name, and what the error table says about `bind(2)`.
+pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    let mut config = checked_config(context.layers)?;
+    if let Some(problem) = context.home_problem {
+        return Err(Failure::new(ExitCode::CannotCreate, problem));
+    }
+    let host = context.layers.get(&HOST)?;
+    config.addresses = addresses(host.as_deref(), context.layers.require(&PORT)?)?;
+    config.max_clients = allowed_clients(context.layers.get(&MAX_CLIENTS)?, &config, context.log);
+
+    let started = Instant::now();
+    let events =
+        ServerEvents::new(context.log.clone(), config.limits.clone(), config.drain_timeout);
+    let server = Server::bind(config.clone(), Echo, Arc::new(events))
+        .map_err(|error| cannot_listen(&config.addresses, host.as_deref(), &error))?;
+    let address = server.local_addr().map_err(|error| internal(&error))?;
+    write_start(context.log, &config, address);
+    let (outcome, signal) = serve(server, context.signals, context.log);
+    let summary = outcome.map_err(|error| internal(&error))?;
+    write_stop(context.log, &summary, started.elapsed());
+    exit_code(&summary, signal)
+}
+
+/// The settings, checked against each other; addresses and the number of clients are still to come.
+fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
+    let port = layers.require(&PORT)?;
+    let off = |limit: Duration| (!limit.is_zero()).then_some(limit);
+    let limits = Limits {
+        mode: layers.require(&MODE)?,
+        max_payload: layers.require(&MAX_FRAME)?,
+        timeout: off(layers.require(&TIMEOUT)?),
+        frame_timeout: off(layers.require(&FRAME_TIMEOUT)?),
+        linger_timeout: layers.require(&LINGER_TIMEOUT)?,
+        max_lifetime: off(layers.require(&MAX_LIFETIME)?),
+    };
+    if limits.mode == Mode::Auto && limits.max_payload >= AUTO_MODE_MAX_FRAME {
+        let message = format!(
+            "--max-frame {} does not go with --mode auto, which takes a first byte of 0x00 for a \
+             frame: allowed is up to {}, or --mode framed, or --mode raw",
+            limits.max_payload,
+            AUTO_MODE_MAX_FRAME - 1
+        );
+        return Err(Failure::new(blame(layers, &[&MAX_FRAME, &MODE]), message));
+    }
+    let model = layers.require(&MODEL)?;
+    let workers = layers.get(&WORKERS)?;
+    if let (Model::Iterative, Some(2..)) = (model, workers) {
+        let message = "--workers above 1 does not go with --model iterative, which serves one client \
+                       at a time: allowed is 1";
+        return Err(Failure::new(blame(layers, &[&WORKERS, &MODEL]), message));
+    }
+    let cores = || thread::available_parallelism().map_or(1, usize::from);
+    Ok(ServerConfig {
+        model,
+        limits,
+        drain_timeout: layers.require(&DRAIN_TIMEOUT)?,
+        workers: match (model, workers) {
+            (Model::Iterative, _) => 1,
+            (Model::Event, Some(workers)) => usize::try_from(workers).unwrap_or(usize::MAX),
+            (Model::Event, None) => cores(),
+        },
+        ..ServerConfig::new(port)
+    })
+}
+
+/// The exit code for settings that do not go together: that of the configuration file if one of them
+/// came from there and none from elsewhere.
+fn blame(layers: &Layers, settings: &[&dyn AnySetting]) -> ExitCode {
+    let sources: Vec<Source> = settings.iter().map(|setting| layers.source(*setting)).collect();
+    let is_usage =
+        sources.iter().any(|source| matches!(source, Source::Flag | Source::Environment));
+    if is_usage { ExitCode::Usage } else { ExitCode::Config }
+}
+
+fn addresses(host: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    let Some(host) = host else { return Ok(socket::any_address(port)) };
+    let host_alone = host.trim_start_matches('[').trim_end_matches(']');
+    match (host_alone, port).to_socket_addrs().map(Iterator::collect::<Vec<_>>) {
+        Ok(addresses) if !addresses.is_empty() => Ok(addresses),
+        _ => Err(Failure::new(ExitCode::NoHost, format!("unknown host {}", quoted(host)))),
+    }
+}
+
+/// How many clients the descriptors allow, after the soft limit was raised to the hard one.
+fn allowed_clients(wanted: Option<u64>, config: &ServerConfig, log: &EventLog) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    if let Some(maximum) = limit.maximum {
+        // Refused only if the hard limit has been lowered meanwhile.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(maximum), ..limit });
+    }
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * config.workers as u64;
+    let allowed = descriptors.saturating_sub(reserved).max(1);
+    if let Some(wanted) = wanted.filter(|wanted| *wanted > allowed) {
+        let event = log.event(Level::Warn, "limit_lowered");
+        event.field("limit", "max_clients").field("wanted", &wanted).field("got", &allowed).write();
+    }
+    usize::try_from(wanted.unwrap_or(allowed).min(allowed)).unwrap_or(usize::MAX)
+}
+
+/// Runs the server and passes signals on to it; returns what it did and the first signal.
+fn serve(
+    server: Server<Echo>,
+    signals: &Signals,
+    log: &EventLog,
+) -> (io::Result<Summary>, Option<Signal>) {
+    let handle = server.handle();
+    thread::scope(|scope| {
+        // The writing end is dropped when the server ends, however it does.
+        let (ended, ends) = match io::pipe() {
+            Ok(pipe) => pipe,
+            Err(error) => return (Err(error), None),
+        };
+        let running =
+            thread::Builder::new().name("worker-0".into()).spawn_scoped(scope, move || {
+                let _ends = ends;
+                server.run()
+            });
+        let running = match running {
+            Ok(running) => running,
+            Err(error) => return (Err(error), None),
+        };
+        let signal = pass_on_signals(&handle, signals, log, ended.as_fd());
+        match running.join() {
+            Ok(outcome) => (outcome, signal),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// The first signal drains, every other one cuts, until `ended` has nobody at its other end.
+fn pass_on_signals(
+    handle: &Handle,
+    signals: &Signals,
+    log: &EventLog,
+    ended: std::os::fd::BorrowedFd<'_>,
+) -> Option<Signal> {
+    let mut first = None;
+    loop {
+        while let Some(signal) = signals.take() {
+            let action = if first.is_none() { "shutdown" } else { "cut" };
+            let event = log.event(Level::Warn, "signal_received");
+            event.field("signal", signal.name()).field("action", action).write();
+            match first {
+                None => handle.drain(),
+                Some(_) => handle.cut(),
+            }
+            first = first.or(Some(signal));
+        }
+        let mut descriptors = vec![PollFd::from_borrowed_fd(ended, PollFlags::IN)];
+        let on_signals = signals.descriptors();
+        descriptors
+            .extend(on_signals.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        // EINTR is the signal that we are waiting for.
+        let _ = poll(&mut descriptors, None);
+        if !descriptors[0].revents().is_empty() {
+            return first;
+        }
+    }
+}
+
+fn write_start(log: &EventLog, config: &ServerConfig, address: SocketAddr) {
+    log.event(Level::Info, "server_start")
+        .field("addr", &format_args!("{}", address.ip()))
+        .field("port", &address.port())
+        .field("mode", mode_name(config.limits.mode))
+        .field("model", model_name(config.model))
+        .field("workers", &config.workers)
+        .field("max_frame_bytes", &config.limits.max_payload)
+        .field("timeout_sec", &config.limits.timeout.unwrap_or_default().as_secs_f64())
+        .field("max_clients", &config.max_clients)
+        .field("pid", &std::process::id())
+        .write();
+}
+
+fn write_stop(log: &EventLog, summary: &Summary, duration: Duration) {
+    log.event(Level::Info, "server_stop")
+        .field("connections", &summary.connections)
+        .field("rejected", &summary.rejected)
+        .field("bytes_in", &summary.totals.bytes_in)
+        .field("bytes_out", &summary.totals.bytes_out)
+        .field("frames_in", &summary.totals.frames_in)
+        .field("frames_out", &summary.totals.frames_out)
+        .field("duration_ms", &milliseconds(duration))
+        .write();
+}
+
+fn exit_code(summary: &Summary, signal: Option<Signal>) -> Result<ExitCode, Failure> {
+    if let Some(errno) = summary.listener_failed {
+        let name = error_map::errno_name(errno);
+        let exit = error_map::find(errno, During::Accept).exit.unwrap_or(ExitCode::OsLimit);
+        return Err(Failure::new(exit, format!("the listening socket failed: {name}")));
+    }
+    Ok(match signal {
+        Some(Signal::Terminate) if summary.cut == 0 && !summary.cut_short => ExitCode::Success,
+        Some(Signal::Terminate) | None => ExitCode::Negative,
+        Some(signal) => signal.exit_code(),
+    })
+}
+
+fn cannot_listen(addresses: &[SocketAddr], host: Option<&str>, error: &io::Error) -> Failure {
+    let port = addresses.first().map_or(0, SocketAddr::port);
+    let place = match host {
+        Some(host) => format!("{} port {port}", quoted(host)),
+        None => format!("port {port}"),
+    };
+    let message = format!("cannot listen on {place}: {}", reason(error));
+    Failure::new(error_map::exit_code(error, During::Listen), message)
+}
+
+fn internal(error: &io::Error) -> Failure {
+    Failure::new(ExitCode::OsLimit, format!("the event loop failed: {}", reason(error)))
+}
+
+fn parse_mode(text: &str) -> Option<Mode> {
+    [Mode::Auto, Mode::Framed, Mode::Raw].into_iter().find(|mode| mode_name(*mode) == text)
+}
+
+fn parse_model(text: &str) -> Option<Model> {
+    [Model::Event, Model::Iterative].into_iter().find(|model| model_name(*model) == text)
+}
+
+fn parse_max_frame(text: &str) -> Option<u32> {
+    u32::try_from(parse_count(text)?).ok()
+}
+
+fn parse_workers(text: &str) -> Option<u64> {
+    parse_count(text).filter(|workers| *workers <= 1024)
+}
+
+const fn model_name(model: Model) -> &'static str {
+    match model {
+        Model::Event => "event",
+        Model::Iterative => "iterative",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trust_net::wire::DEFAULT_MAX_PAYLOAD;
+
+    #[test]
+    fn the_default_frame_limit_is_the_library_s() {
+        assert_eq!(MAX_FRAME.default, Some(DEFAULT_MAX_PAYLOAD.to_string().as_str()));
+    }
+
+    #[test]
+    fn words_for_modes_and_models_are_read_back() {
+        for mode in [Mode::Auto, Mode::Framed, Mode::Raw] {
+            assert_eq!(parse_mode(mode_name(mode)), Some(mode));
+        }
+        for model in [Model::Event, Model::Iterative] {
+            assert_eq!(parse_model(model_name(model)), Some(model));
+        }
+        assert_eq!(parse_mode("Auto"), None);
+    }
+}

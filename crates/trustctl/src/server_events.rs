@@ -1,0 +1,191 @@
+//! The events of a server, as lines of the event log.
+
+use std::time::Duration;
+
+use trust_net::wire::{Disconnect, Limits, Mode, Reason};
+use trust_net::{Event, Observer, errno, observer::ClientInfo};
+
+use crate::error_map::{self, During, errno_name};
+use crate::event_log::{self, EventLog, Level};
+
+/// Writes what happens in a server to the event log.
+pub struct ServerEvents {
+    log: EventLog,
+    limits: Limits,
+    drain_timeout: Duration,
+    wants_frames: bool,
+}
+
+impl ServerEvents {
+    /// The limits are repeated in the events of those who exceed them.
+    pub fn new(log: EventLog, limits: Limits, drain_timeout: Duration) -> ServerEvents {
+        let wants_frames = log.enabled(Level::Debug);
+        ServerEvents { log, limits, drain_timeout, wants_frames }
+    }
+
+    fn client_event(
+        &self,
+        level: Level,
+        name: &'static str,
+        client: &ClientInfo,
+    ) -> event_log::Event<'_> {
+        self.log
+            .event(level, name)
+            .field("conn", &client.id)
+            .field("client_fd", &client.fd)
+            .field("peer", &format_args!("{}", client.peer))
+    }
+
+    /// An event that is named by the error table.
+    fn errno_event(&self, client: &ClientInfo, errno: i32, during: During) -> event_log::Event<'_> {
+        let row = error_map::find(errno, during);
+        with_errno(self.client_event(row.level, row.event, client), errno)
+    }
+
+    fn write_cause(&self, client: &ClientInfo, cause: &Disconnect) {
+        if matches!(cause.reason, Reason::PeerFin | Reason::TruncatedFrame { .. }) {
+            self.client_event(Level::Info, "client_disconnect", client).write();
+        }
+        let during = match cause.during {
+            trust_net::wire::During::Receive => During::Receive,
+            trust_net::wire::During::Send => During::Send,
+        };
+        let warn = |name| self.client_event(Level::Warn, name, client);
+        let seconds = |limit: Option<Duration>| limit.unwrap_or_default().as_secs_f64();
+        let event = match cause.reason {
+            // Nobody did anything wrong: `client_close` says it all.
+            Reason::PeerFin | Reason::Drain | Reason::SecondSignal | Reason::AtCapacity => return,
+            Reason::TruncatedFrame { have, need } => {
+                warn("truncated_frame").field("have_bytes", &have).field("need_bytes", &need)
+            }
+            Reason::FrameTooLarge { declared } => warn("frame_too_large")
+                .field("declared_bytes", &declared)
+                .field("max_frame_bytes", &self.limits.max_payload),
+            Reason::RecvTimeout | Reason::SendTimeout => self
+                .errno_event(client, errno::WOULD_BLOCK, during)
+                .field("timeout_sec", &seconds(self.limits.timeout)),
+            Reason::FrameTimeout => warn("frame_timeout")
+                .field("frame_timeout_sec", &seconds(self.limits.frame_timeout)),
+            Reason::MaxLifetime => {
+                warn("max_lifetime").field("max_lifetime_sec", &seconds(self.limits.max_lifetime))
+            }
+            Reason::DrainTimeout => {
+                warn("drain_timeout").field("drain_timeout_sec", &self.drain_timeout.as_secs_f64())
+            }
+            Reason::ClientReset
+            | Reason::BrokenPipe
+            | Reason::ClientUnreachable
+            | Reason::IoError => self.errno_event(client, cause.errno.unwrap_or_default(), during),
+        };
+        event.write();
+    }
+}
+
+impl Observer for ServerEvents {
+    fn wants_frames(&self) -> bool {
+        self.wants_frames
+    }
+
+    fn observe(&self, event: &Event<'_>) {
+        match *event {
+            Event::Connected(client) => {
+                self.client_event(Level::Info, "client_connect", client).write();
+            }
+            Event::FrameReceived { client, payload_len } => {
+                self.frame_event("frame_recv", client, payload_len);
+            }
+            Event::FrameSent { client, payload_len } => {
+                self.frame_event("frame_send", client, payload_len);
+            }
+            Event::Ending { client, cause } => self.write_cause(client, cause),
+            Event::Closed { client, cause, mode, totals, lifetime } => self
+                .client_event(Level::Info, "client_close", client)
+                .field("reason", reason_name(&cause.reason))
+                .field("mode", mode_name(mode))
+                .field("bytes_in", &totals.bytes_in)
+                .field("bytes_out", &totals.bytes_out)
+                .field("frames_in", &totals.frames_in)
+                .field("frames_out", &totals.frames_out)
+                .field("duration_ms", &milliseconds(lifetime))
+                .write(),
+            Event::Rejected { peer, suppressed } => self
+                .log
+                .event(Level::Warn, "client_reject")
+                .field("peer", &format_args!("{peer}"))
+                .field("reason", reason_name(&Reason::AtCapacity))
+                .field("suppressed", &suppressed)
+                .write(),
+            Event::Interrupted { .. } => {
+                let row = error_map::find(errno::INTERRUPTED, During::Receive);
+                with_errno(self.log.event(row.level, row.event), errno::INTERRUPTED).write();
+            }
+            Event::AcceptFailed { errno, suppressed } => {
+                self.accept_event(errno).field("suppressed", &suppressed).write();
+            }
+            Event::AcceptPaused { errno } | Event::ListenerFailed { errno } => {
+                self.accept_event(errno).write();
+            }
+            Event::AcceptResumed => self.log.event(Level::Info, "accept_resumed").write(),
+            Event::DrainStarted { active } => {
+                self.log.event(Level::Info, "drain_start").field("active", &active).write();
+            }
+            Event::DrainDone { drained, cut } => self
+                .log
+                .event(Level::Info, "drain_done")
+                .field("drained", &drained)
+                .field("cut", &cut)
+                .write(),
+            _ => {}
+        }
+    }
+}
+
+impl ServerEvents {
+    fn frame_event(&self, name: &'static str, client: &ClientInfo, payload_len: usize) {
+        self.client_event(Level::Debug, name, client).field("payload_len", &payload_len).write();
+    }
+
+    fn accept_event(&self, errno: i32) -> event_log::Event<'_> {
+        let row = error_map::find(errno, During::Accept);
+        with_errno(self.log.event(row.level, row.event), errno)
+    }
+}
+
+/// The word for a reason in events.
+pub const fn reason_name(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::PeerFin => "peer_fin",
+        Reason::TruncatedFrame { .. } => "truncated_frame",
+        Reason::FrameTooLarge { .. } => "frame_too_large",
+        Reason::RecvTimeout => "recv_timeout",
+        Reason::MaxLifetime => "max_lifetime",
+        Reason::Drain => "drain",
+        Reason::SendTimeout => "send_timeout",
+        Reason::FrameTimeout => "frame_timeout",
+        Reason::DrainTimeout => "drain_timeout",
+        Reason::SecondSignal => "second_signal",
+        Reason::ClientReset => "client_reset",
+        Reason::BrokenPipe => "broken_pipe",
+        Reason::ClientUnreachable => "client_unreachable",
+        Reason::IoError => "io_error",
+        Reason::AtCapacity => "at_capacity",
+    }
+}
+
+/// The word for a mode in events and settings.
+pub const fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Auto => "auto",
+        Mode::Framed => "framed",
+        Mode::Raw => "raw",
+    }
+}
+
+/// Milliseconds with a fraction: most connections of a busy server last less than one.
+pub fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1000.0
+}
+
+fn with_errno(event: event_log::Event<'_>, errno: i32) -> event_log::Event<'_> {
+    event.field("errno", &errno).field("errno_name", &errno_name(errno))
+}
