@@ -1,0 +1,454 @@
+//! Servers over real sockets, seen from the outside, in both models.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use trust_net::service::Echo;
+use trust_net::wire::{Disconnect, Frames, Limits, Reason};
+use trust_net::{
+    Event, Handle, Model, Observer, Reply, Server, ServerConfig, Service, Session, Summary, socket,
+};
+
+/// Longer than anything here takes, even on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+const MODELS: [Model; 2] = [Model::Event, Model::Iterative];
+
+/// Remembers what happened, and lets a test wait for it.
+#[derive(Default)]
+struct Diary {
+    entries: Mutex<Vec<String>>,
+    changed: Condvar,
+}
+
+impl Observer for Diary {
+    fn observe(&self, event: &Event<'_>) {
+        let entry = match event {
+            Event::Connected(client) => format!("connected {}", client.id),
+            Event::Closed { client, cause, .. } => {
+                format!("closed {} {:?}", client.id, cause.reason)
+            }
+            Event::Rejected { .. } => "rejected".to_owned(),
+            Event::DrainStarted { active } => format!("drain of {active}"),
+            _ => return,
+        };
+        self.entries.lock().unwrap().push(entry);
+        self.changed.notify_all();
+    }
+}
+
+impl Diary {
+    fn wait_for(&self, wanted: &str) {
+        let entries = self.entries.lock().unwrap();
+        let is_missing = |entries: &mut Vec<String>| !entries.iter().any(|entry| entry == wanted);
+        let (entries, waited) =
+            self.changed.wait_timeout_while(entries, DEADLINE, is_missing).unwrap();
+        assert!(!waited.timed_out(), "no {wanted:?} in {entries:?}");
+    }
+
+    fn reasons(&self) -> Vec<String> {
+        let entries = self.entries.lock().unwrap();
+        let closed = entries.iter().filter_map(|entry| entry.strip_prefix("closed "));
+        closed.map(|entry| entry.split_once(' ').unwrap().1.to_owned()).collect()
+    }
+}
+
+struct Running {
+    address: SocketAddr,
+    handle: Handle,
+    diary: Arc<Diary>,
+    server: Option<JoinHandle<Summary>>,
+}
+
+fn config(model: Model) -> ServerConfig {
+    ServerConfig { addresses: vec!["127.0.0.1:0".parse().unwrap()], model, ..ServerConfig::new(0) }
+}
+
+fn start(config: ServerConfig, service: impl Service) -> Running {
+    let diary = Arc::new(Diary::default());
+    let server = Server::bind(config, service, Arc::clone(&diary) as Arc<dyn Observer>).unwrap();
+    let (address, handle) = (server.local_addr().unwrap(), server.handle());
+    let server = std::thread::spawn(move || server.run().unwrap());
+    Running { address, handle, diary, server: Some(server) }
+}
+
+impl Running {
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream
+    }
+
+    fn finish(mut self) -> (Summary, Arc<Diary>) {
+        self.handle.drain();
+        let summary = self.server.take().unwrap().join().unwrap();
+        (summary, Arc::clone(&self.diary))
+    }
+}
+
+/// A failing test does not leave its server behind.
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.handle.cut();
+        if let Some(server) = self.server.take() {
+            let _ = server.join();
+        }
+    }
+}
+
+fn frame(payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![];
+    trust_net::wire::frame::encode_frame(payload, &mut frame);
+    frame
+}
+
+fn read_exactly(stream: &mut TcpStream, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    let mut bytes = vec![];
+    stream.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn frames_and_text_come_back_as_they_went_out() {
+    for model in MODELS {
+        let server = start(config(model), Echo);
+        for message in [frame(b""), frame(b"hello"), frame(&[7; 65_536]), b"plain text".to_vec()] {
+            let mut stream = server.connect();
+            stream.write_all(&message).unwrap();
+            assert_eq!(read_exactly(&mut stream, message.len()), message);
+            stream.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(read_to_end(&mut stream), b"");
+        }
+        let (summary, diary) = server.finish();
+        assert_eq!(diary.reasons(), ["PeerFin"; 4], "{model:?}");
+        assert_eq!((summary.connections, summary.totals.frames_out), (4, 3));
+    }
+}
+
+#[test]
+fn one_byte_at_a_time_is_answered_frame_by_frame() {
+    for model in MODELS {
+        let server = start(config(model), Echo);
+        let mut stream = server.connect();
+        for message in [frame(b"slow"), frame(b"and slower")] {
+            for byte in &message {
+                stream.write_all(&[*byte]).unwrap();
+            }
+            assert_eq!(read_exactly(&mut stream, message.len()), message, "{model:?}");
+        }
+    }
+}
+
+#[test]
+fn a_large_stream_comes_back_whole_to_a_peer_that_reads_late() {
+    for model in MODELS {
+        let server = start(config(model), Echo);
+        let mut stream = server.connect();
+        let message: Vec<u8> = (0..200u32).flat_map(|i| frame(&[i as u8; 40_000])).collect();
+        let mut sending = stream.try_clone().unwrap();
+        let sent = message.clone();
+        let sender = std::thread::spawn(move || {
+            sending.write_all(&sent).unwrap();
+            sending.shutdown(Shutdown::Write).unwrap();
+        });
+        server.diary.wait_for("connected 1");
+        assert!(read_to_end(&mut stream) == message, "{model:?}");
+        sender.join().unwrap();
+        let (summary, _) = server.finish();
+        assert_eq!(summary.totals.frames_out, 200);
+    }
+}
+
+#[test]
+fn an_answer_survives_a_close_with_unread_bytes() {
+    for model in MODELS {
+        let server = start(config(model), Echo);
+        let mut stream = server.connect();
+        let good = frame(b"owed");
+        stream.write_all(&[&good[..], &[0, 0xff, 0xff, 0xff], &[1; 100_000]].concat()).unwrap();
+        assert_eq!(read_to_end(&mut stream), good, "{model:?}: EOF, not a reset");
+        drop(stream);
+        server.diary.wait_for("closed 1 FrameTooLarge { declared: 16777215 }");
+    }
+}
+
+#[test]
+fn silence_ends_at_the_timeout_and_not_before() {
+    for model in MODELS {
+        let timeout = Duration::from_millis(150);
+        let limits = Limits { timeout: Some(timeout), ..Limits::default() };
+        let server = start(ServerConfig { limits, ..config(model) }, Echo);
+        for sent in [&b""[..], b"\0\0", b"\0\0\0\x09half"] {
+            let started = Instant::now();
+            let mut stream = server.connect();
+            stream.write_all(sent).unwrap();
+            assert_eq!(read_to_end(&mut stream), b"");
+            assert!(started.elapsed() >= timeout);
+        }
+        let (_, diary) = server.finish();
+        assert_eq!(diary.reasons(), ["RecvTimeout"; 3], "{model:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_never_reads_is_cut() {
+    for model in MODELS {
+        let timeout = Duration::from_millis(200);
+        let limits = Limits { timeout: Some(timeout), ..Limits::default() };
+        let server = start(ServerConfig { limits, ..config(model) }, Echo);
+        let mut stream = server.connect();
+        let error = std::iter::repeat_with(|| stream.write_all(&[7; 65_536]))
+            .find_map(Result::err)
+            .unwrap();
+        assert_eq!(error.raw_os_error(), Some(104), "ECONNRESET");
+        server.diary.wait_for("closed 1 SendTimeout");
+    }
+}
+
+#[test]
+fn a_drain_finishes_the_frame_that_has_begun_and_refuses_newcomers() {
+    for model in MODELS {
+        let server = start(config(model), Echo);
+        let mut stream = server.connect();
+        let message = frame(b"begun before, finished after");
+        stream.write_all(&frame(b"first")).unwrap();
+        assert_eq!(read_exactly(&mut stream, 9), frame(b"first"));
+        // The first byte is in the kernel's queue, whether or not the server has read it.
+        stream.write_all(&message[..1]).unwrap();
+        server.handle.drain();
+        server.diary.wait_for("drain of 1");
+        assert!(TcpStream::connect(server.address).is_err());
+        stream.write_all(&message[1..]).unwrap();
+        assert_eq!(read_to_end(&mut stream), message, "{model:?}");
+        drop(stream);
+        let (summary, diary) = server.finish();
+        assert_eq!(diary.reasons(), ["Drain"]);
+        assert_eq!((summary.drained, summary.cut, summary.cut_short), (1, 0, false));
+    }
+}
+
+#[test]
+fn a_frame_that_begins_after_the_drain_is_not_answered() {
+    let server = start(config(Model::Event), Echo);
+    let mut stream = server.connect();
+    stream.write_all(b"\0\0").unwrap();
+    server.diary.wait_for("connected 1");
+    let mut idle = server.connect();
+    server.diary.wait_for("connected 2");
+    server.handle.drain();
+    assert_eq!(read_to_end(&mut idle), b"", "connections are told in the order of acceptance");
+    stream.write_all(&[b"\0\x01x", &frame(b"too late")[..]].concat()).unwrap();
+    assert_eq!(read_to_end(&mut stream), frame(b"x"));
+}
+
+#[test]
+fn a_client_in_the_backlog_is_served_by_the_drain() {
+    let server = start(config(Model::Iterative), Echo);
+    let first = server.connect();
+    server.diary.wait_for("connected 1");
+    let mut second = server.connect();
+    second.write_all(&frame(b"waiting")).unwrap();
+    server.handle.drain();
+    drop(first);
+    assert_eq!(read_to_end(&mut second), frame(b"waiting"));
+    drop(second);
+    let (summary, _) = server.finish();
+    assert_eq!(summary.drained, 2);
+}
+
+#[test]
+fn a_second_call_cuts_what_is_left() {
+    for model in MODELS {
+        let server = start(config(model), Echo);
+        let mut stream = server.connect();
+        stream.write_all(b"\0\0").unwrap();
+        server.handle.drain();
+        server.diary.wait_for("drain of 1");
+        server.handle.cut();
+        let error = stream.read(&mut [0; 1]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(104), "{model:?}");
+        let (summary, diary) = server.finish();
+        assert_eq!(diary.reasons(), ["SecondSignal"]);
+        assert_eq!((summary.cut, summary.cut_short), (1, true));
+    }
+}
+
+#[test]
+fn the_drain_timeout_cuts_unfinished_frames_only() {
+    for model in MODELS {
+        let drain_timeout = Duration::from_millis(100);
+        let server = start(ServerConfig { drain_timeout, ..config(model) }, Echo);
+        let mut stuck = server.connect();
+        stuck.write_all(b"\0\0").unwrap();
+        server.diary.wait_for("connected 1");
+        let (summary, diary) = server.finish();
+        assert_eq!(diary.reasons(), ["DrainTimeout"], "{model:?}");
+        assert_eq!(summary.cut, 1);
+
+        let server = start(ServerConfig { drain_timeout, ..config(model) }, Echo);
+        let _idle = server.connect();
+        server.diary.wait_for("connected 1");
+        let (summary, diary) = server.finish();
+        assert_eq!(diary.reasons(), ["Drain"], "{model:?}");
+        assert_eq!((summary.cut, summary.drained), (0, 1));
+    }
+}
+
+#[test]
+fn beyond_the_last_place_clients_are_turned_away_and_a_place_is_usable_at_once() {
+    let server = start(ServerConfig { max_clients: 2, workers: 2, ..config(Model::Event) }, Echo);
+    let first = server.connect();
+    let _second = server.connect();
+    server.diary.wait_for("connected 2");
+    for _ in 0..5 {
+        let mut refused = server.connect();
+        assert_eq!(read_to_end(&mut refused), b"");
+    }
+    server.diary.wait_for("rejected");
+    drop(first);
+    server.diary.wait_for("closed 1 PeerFin");
+    let mut third = server.connect();
+    third.write_all(b"served").unwrap();
+    assert_eq!(read_exactly(&mut third, 6), b"served");
+    let diary = Arc::clone(&server.diary);
+    diary.wait_for("connected 3");
+    drop(third);
+    let (summary, _) = server.finish();
+    assert_eq!((summary.connections, summary.rejected), (3, 5));
+}
+
+#[test]
+fn a_second_server_on_the_port_is_refused() {
+    for model in MODELS {
+        let server = start(ServerConfig { workers: 2, ..config(model) }, Echo);
+        let again = ServerConfig { addresses: vec![server.address], ..config(model) };
+        let error = Server::bind(again, Echo, Arc::new(())).err().unwrap();
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    }
+}
+
+#[test]
+fn one_socket_serves_ipv6_and_ipv4_where_there_is_ipv6() {
+    let addresses = socket::any_address(0);
+    let server =
+        Server::bind(ServerConfig { addresses, ..config(Model::Event) }, Echo, Arc::new(()));
+    let server = server.unwrap();
+    let (port, handle) = (server.local_addr().unwrap().port(), server.handle());
+    let serving = std::thread::spawn(move || server.run());
+    let hosts: &[&str] = match TcpStream::connect(("::1", port)) {
+        Ok(_) => &["::1", "127.0.0.1"],
+        Err(_) => &["127.0.0.1"],
+    };
+    for host in hosts {
+        let mut stream = TcpStream::connect((*host, port)).unwrap();
+        stream.write_all(b"hello").unwrap();
+        assert_eq!(read_exactly(&mut stream, 5), b"hello");
+    }
+    handle.drain();
+    serving.join().unwrap().unwrap();
+}
+
+/// Counts its sessions and answers each run of frames with one frame: how many they were.
+#[derive(Clone, Default)]
+struct Counting(Arc<AtomicI64>);
+
+struct Counted(Counting);
+
+impl Service for Counting {
+    type Session = Counted;
+
+    fn accept(&self, _peer: SocketAddr) -> Counted {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Counted(self.clone())
+    }
+}
+
+impl Session for Counted {
+    fn receive<'a>(&mut self, frames: Frames<'a>, reply: &mut Reply<'a>) {
+        reply.write_frame(&frames.count().to_be_bytes());
+    }
+
+    fn close(self, disconnect: &Disconnect) {
+        assert_ne!(disconnect.reason, Reason::IoError);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn frames_of_one_segment_reach_the_service_together() {
+    let server = start(config(Model::Event), Counting::default());
+    let mut stream = server.connect();
+    stream.write_all(&frame(b"x").repeat(1000)).unwrap();
+    let answer = read_exactly(&mut stream, 12);
+    let together = u64::from_be_bytes(answer[4..].try_into().unwrap());
+    assert!(together > 1, "all frames that one receive brings in are one run");
+}
+
+#[test]
+fn a_session_is_dropped_on_every_kind_of_end() {
+    for model in MODELS {
+        let service = Counting::default();
+        let limits = Limits { timeout: Some(Duration::from_millis(100)), ..Limits::default() };
+        let server = start(ServerConfig { limits, ..config(model) }, service.clone());
+        drop(server.connect());
+        let mut truncated = server.connect();
+        truncated.write_all(b"\0\0\0").unwrap();
+        drop(truncated);
+        let reset = server.connect();
+        socket::reset_on_close(std::os::fd::AsFd::as_fd(&reset));
+        drop(reset);
+        let mut too_large = server.connect();
+        too_large.write_all(b"\0\xff\xff\xff").unwrap();
+        drop(too_large);
+        let silent = server.connect();
+        server.diary.wait_for("closed 5 RecvTimeout");
+        drop(silent);
+        let (summary, diary) = server.finish();
+        assert_eq!(service.0.load(Ordering::SeqCst), 0, "{model:?}");
+        assert_eq!((summary.connections, diary.reasons().len()), (5, 5));
+    }
+}
+
+#[test]
+fn clients_are_spread_evenly_over_the_workers() {
+    /// Answers with the name of its thread.
+    struct Where;
+    impl Service for Where {
+        type Session = Where;
+        fn accept(&self, _peer: SocketAddr) -> Where {
+            Where
+        }
+    }
+    impl Session for Where {
+        fn receive<'a>(&mut self, _frames: Frames<'a>, reply: &mut Reply<'a>) {
+            let name = std::thread::current().name().unwrap_or("worker-0").to_owned();
+            reply.write_frame(name.as_bytes());
+        }
+    }
+    let server = start(ServerConfig { workers: 4, ..config(Model::Event) }, Where);
+    let mut counts = std::collections::BTreeMap::<Vec<u8>, usize>::new();
+    let mut streams: Vec<TcpStream> = (0..48).map(|_| server.connect()).collect();
+    for stream in &mut streams {
+        stream.write_all(&frame(b"?")).unwrap();
+        let len = read_exactly(stream, 4)[3];
+        *counts.entry(read_exactly(stream, usize::from(len))).or_default() += 1;
+    }
+    assert_eq!(counts.into_values().collect::<Vec<_>>(), [12; 4]);
+}
