@@ -1,11 +1,13 @@
 //! Many clients at once: one event loop a worker thread.
 //!
 //! Readiness is edge-triggered and each socket is registered once, for both directions. A connection
-//! remembers what it is ready for until a call says otherwise. All connections of a worker share one
+//! remembers what it is ready for until a call says otherwise: usually by transferring less than was
+//! asked for. EAGAIN is rare therefore, and after one the kernel is asked afresh (`EPOLL_CTL_MOD`), so
+//! that an EAGAIN without cause loses no edge. All connections of a worker share one
 //! receive buffer; one receive is answered by one send. The first worker also accepts and hands each
 //! client to the worker that has the fewest.
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,33 +17,23 @@ use std::thread;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 use slab::Slab;
-use trust_wire::{CloseStep, During, HEADER_LEN, Limits, Reason, Received, Timestamp};
+use trust_wire::{CloseStep, During, Reason, Timestamp};
 
 use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
 use crate::client::Client;
 use crate::observer::{ClientInfo, Event};
 use crate::server::Shared;
-use crate::service::{Service, Session};
+use crate::service::Service;
 use crate::socket;
 use crate::stop::Stop;
 use crate::timers::Timers;
+use crate::turn::{self, Entry, Turn, TurnContext, ask_afresh};
 
 /// Events taken from the kernel with one call.
 const EVENTS_PER_POLL: usize = 1024;
 
-/// Receives that one connection may do before the others get their turn.
-const RECEIVES_PER_TURN: u32 = 16;
-
 /// Clients accepted before connections get their turn.
 const ACCEPTS_PER_TURN: u32 = 64;
-
-/// Bytes received at once beside the rest of an unfinished frame. Together with a whole frame this is
-/// the most that a connection can come to owe by echoing one receive.
-const RECEIVE_LEN: usize = 64 * 1024;
-
-/// The largest frame, in bytes, that the shared receive buffer has additional room for, so that it
-/// is found in place even if it comes right behind others.
-const LARGEST_IN_PLACE: usize = 1024 * 1024;
 
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
@@ -158,29 +150,6 @@ struct Listener {
     ready: bool,
 }
 
-struct Entry<S> {
-    stream: TcpStream,
-    client: Client<S>,
-    /// Tells this connection from an earlier one in the same place.
-    generation: u32,
-    readable: bool,
-    writable: bool,
-    /// An end or an error is to be read, so that a short receive does not mean "nothing left".
-    end_is_near: bool,
-    /// In `unfinished`.
-    queued: bool,
-    /// The earliest time for which this connection is in the timers.
-    armed: Timestamp,
-}
-
-/// Whether a connection is still there after its turn.
-#[derive(PartialEq, Eq)]
-enum Turn {
-    Over,
-    Unfinished,
-    Closed(CloseStep),
-}
-
 impl<'a, S: Service> Worker<'a, S> {
     fn new(
         index: usize,
@@ -205,7 +174,7 @@ impl<'a, S: Service> Worker<'a, S> {
             entries: Slab::new(),
             timers: Timers::new(&shared.limits),
             unfinished: Vec::new(),
-            receive_buffer: vec![0; receive_buffer_len(&shared.limits)],
+            receive_buffer: vec![0; turn::receive_buffer_len(&shared.limits)],
             reply_buffer: Vec::new(),
             next_generation: 0,
             rejected_lingering: 0,
@@ -286,10 +255,7 @@ impl<'a, S: Service> Worker<'a, S> {
                     if entry.generation != generation {
                         continue;
                     }
-                    let failed = event.is_error();
-                    entry.end_is_near |= failed || event.is_read_closed();
-                    entry.readable |= event.is_readable() || entry.end_is_near;
-                    entry.writable |= event.is_writable() || event.is_write_closed() || failed;
+                    entry.note_readiness(event);
                     self.give_turn(key);
                 }
             }
@@ -311,6 +277,8 @@ impl<'a, S: Service> Worker<'a, S> {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let mut context = TurnContext {
             shared: self.shared,
+            registry: self.poll.registry(),
+            token: Token(join_token(key, entry.generation)),
             receive_buffer: &mut self.receive_buffer,
             reply_buffer: &mut self.reply_buffer,
             now: self.now,
@@ -370,6 +338,8 @@ impl<'a, S: Service> Worker<'a, S> {
             }
             Accepted::Drained => {
                 listener.ready = false;
+                let registry = self.poll.registry();
+                ask_afresh(registry, &mut listener.socket, LISTENER, Interest::READABLE);
                 false
             }
             Accepted::Paused => false,
@@ -438,18 +408,9 @@ impl<'a, S: Service> Worker<'a, S> {
         let place = self.entries.vacant_entry();
         let key = place.key();
         let token = Token(join_token(key, generation));
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let interest = Entry::<S::Session>::INTEREST;
         let registered = self.poll.registry().register(&mut stream, token, interest);
-        place.insert(Entry {
-            stream,
-            client,
-            generation,
-            readable: false,
-            writable: true,
-            end_is_near: false,
-            queued: false,
-            armed: Timestamp::NEVER,
-        });
+        place.insert(Entry::new(stream, client, generation));
         if let Err(error) = registered {
             self.entries[key].client.handle_io_error(&error, During::Receive);
         }
@@ -492,7 +453,7 @@ impl<'a, S: Service> Worker<'a, S> {
             self.for_each_entry(|entry, _| {
                 let unread = socket::probe(entry.stream.as_fd()).unread;
                 // What came since the last event has not been announced yet.
-                entry.readable = true;
+                entry.expect_bytes();
                 entry.client.connection.retire(Reason::Drain, unread);
             });
         }
@@ -529,139 +490,11 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 }
 
-/// What a connection uses of its worker.
-struct TurnContext<'a, S: Service> {
-    shared: &'a Shared<S>,
-    receive_buffer: &'a mut Vec<u8>,
-    reply_buffer: &'a mut Vec<u8>,
-    now: Timestamp,
-}
-
-impl<S: Session> Entry<S> {
-    fn take_turn<V: Service<Session = S>>(&mut self, context: &mut TurnContext<'_, V>) -> Turn {
-        let mut receives_left = RECEIVES_PER_TURN;
-        loop {
-            if self.writable && self.client.connection.wants_send() {
-                self.send_owed(context);
-            }
-            match self.client.connection.poll_close(context.now) {
-                Some(CloseStep::ShutdownSend) => socket::shutdown_send(self.stream.as_fd()),
-                Some(step) => return Turn::Closed(step),
-                None => {}
-            }
-            let connection = &self.client.connection;
-            if self.readable && connection.wants_receive() {
-                if receives_left == 0 {
-                    return Turn::Unfinished;
-                }
-                receives_left -= 1;
-                self.receive(context);
-            } else if !(self.writable && connection.wants_send()) {
-                return Turn::Over;
-            }
-        }
-    }
-
-    fn send_owed<V: Service<Session = S>>(&mut self, context: &TurnContext<'_, V>) {
-        let owed = self.client.connection.owed();
-        let len = owed.len();
-        match send_once(&self.stream, &[IoSlice::new(owed)], context.shared) {
-            Ok(sent) => {
-                self.writable = sent == len;
-                self.client.handle_sent(sent, context.now);
-            }
-            Err(error) => self.client.handle_io_error(&error, During::Send),
-        }
-    }
-
-    fn receive<V: Service<Session = S>>(&mut self, context: &mut TurnContext<'_, V>) {
-        let room = self.client.connection.room();
-        let room_len = room.len();
-        let buffer = &mut context.receive_buffer[..];
-        let outcome = if room_len == 0 {
-            self.stream.read(buffer).map(|count| (count, count < buffer.len()))
-        } else {
-            let rest = &mut buffer[..RECEIVE_LEN];
-            let asked = room_len + RECEIVE_LEN;
-            self.stream
-                .read_vectored(&mut [IoSliceMut::new(room), IoSliceMut::new(rest)])
-                .map(|count| (count, count < asked))
-        };
-        match outcome {
-            Ok((0, _)) => {
-                self.readable = false;
-                self.client.connection.handle_end_of_stream();
-            }
-            Ok((count, short)) => {
-                if short && !self.end_is_near {
-                    self.readable = false;
-                }
-                let in_room = count.min(room_len);
-                let rest = &context.receive_buffer[..count - in_room];
-                let received = self.client.connection.handle_received(in_room, rest, context.now);
-                self.answer(&received, context.reply_buffer, context.shared, context.now);
-            }
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock => self.readable = false,
-                ErrorKind::Interrupted => context
-                    .shared
-                    .observer
-                    .observe(&Event::Interrupted { during: Some(During::Receive) }),
-                _ => self.client.handle_io_error(&error, During::Receive),
-            },
-        }
-    }
-
-    fn answer<V: Service<Session = S>>(
-        &mut self,
-        received: &Received<'_>,
-        buffer: &mut Vec<u8>,
-        shared: &Shared<V>,
-        now: Timestamp,
-    ) {
-        if matches!(received, Received::Nothing) {
-            return;
-        }
-        let stream = &self.stream;
-        let send = |parts: &[IoSlice<'_>]| send_once(stream, parts, shared);
-        if !self.client.answer(received, buffer, &*shared.observer, now, send) {
-            self.writable = false;
-        }
-    }
-}
-
-/// Sends with one call; 0 if nothing fits now.
-fn send_once<S: Service>(
-    mut stream: &TcpStream,
-    parts: &[IoSlice<'_>],
-    shared: &Shared<S>,
-) -> io::Result<usize> {
-    loop {
-        let outcome = match parts {
-            // std sends with MSG_NOSIGNAL.
-            [part] => stream.write(part),
-            _ => socket::send_parts(stream.as_fd(), parts),
-        };
-        match outcome {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                let during = Some(During::Send);
-                shared.observer.observe(&Event::Interrupted { during });
-            }
-            outcome => return outcome,
-        }
-    }
-}
-
-fn receive_buffer_len(limits: &Limits) -> usize {
-    RECEIVE_LEN + (HEADER_LEN + limits.max_payload as usize).min(LARGEST_IN_PLACE)
+fn split_token(token: usize) -> (usize, u32) {
+    (token & u32::MAX as usize, (token >> 32) as u32)
 }
 
 fn join_token(key: usize, generation: u32) -> usize {
     debug_assert!(key < u32::MAX as usize, "more connections than descriptors can be");
     (generation as usize) << 32 | key
-}
-
-fn split_token(token: usize) -> (usize, u32) {
-    (token & u32::MAX as usize, (token >> 32) as u32)
 }

@@ -23,6 +23,7 @@ pub mod socket;
 mod stop;
 mod sys;
 mod timers;
+mod turn;
 
 pub use blocking::BlockingConnection;
 pub use exact::{ExactError, Stream, recv_exact, send_exact};

@@ -1,4 +1,5 @@
 //! Servers over real sockets, seen from the outside, in both models.
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};

@@ -1,6 +1,6 @@
 //! `trustctl echo-server --port P`: the echo service.
 
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -184,13 +184,14 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     config.max_clients = allowed_clients(context.layers.get(&MAX_CLIENTS)?, &config, context.log);
 
     let started = Instant::now();
+    let pipe = io::pipe().map_err(|error| internal(&error))?;
     let events =
         ServerEvents::new(context.log.clone(), config.limits.clone(), config.drain_timeout);
     let server = Server::bind(config.clone(), Echo, Arc::new(events))
         .map_err(|error| cannot_listen(&config.addresses, host.as_deref(), &error))?;
     let address = server.local_addr().map_err(|error| internal(&error))?;
     write_start(context.log, &config, address);
-    let (outcome, signal) = serve(server, context.signals, context.log);
+    let (outcome, signal) = serve(server, pipe, context.signals, context.log);
     let summary = outcome.map_err(|error| internal(&error))?;
     write_stop(context.log, &summary, started.elapsed());
     exit_code(&summary, signal)
@@ -273,19 +274,18 @@ fn allowed_clients(wanted: Option<u64>, config: &ServerConfig, log: &EventLog) -
     usize::try_from(wanted.unwrap_or(allowed).min(allowed)).unwrap_or(usize::MAX)
 }
 
-/// Runs the server and passes signals on to it; returns what it did and the first signal.
+/// Runs the server and passes signals on to it; returns what it did and the first signal. The end of
+/// the server is noticed by the end of `pipe`.
 fn serve(
     server: Server<Echo>,
+    pipe: (PipeReader, PipeWriter),
     signals: &Signals,
     log: &EventLog,
 ) -> (io::Result<Summary>, Option<Signal>) {
     let handle = server.handle();
     thread::scope(|scope| {
         // The writing end is dropped when the server ends, however it does.
-        let (ended, ends) = match io::pipe() {
-            Ok(pipe) => pipe,
-            Err(error) => return (Err(error), None),
-        };
+        let (ended, ends) = pipe;
         let running =
             thread::Builder::new().name("worker-0".into()).spawn_scoped(scope, move || {
                 let _ends = ends;

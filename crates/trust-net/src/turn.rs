@@ -1,0 +1,233 @@
+//! One connection of an event loop: what it is ready for, and what it does when its turn comes.
+
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::AsFd;
+
+use mio::event::Source;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use trust_wire::{CloseStep, During, HEADER_LEN, Limits, Received, Timestamp};
+
+use crate::client::Client;
+use crate::observer::Event;
+use crate::server::Shared;
+use crate::service::{Service, Session};
+use crate::socket;
+
+/// Receives that one connection may do before the others get their turn.
+const RECEIVES_PER_TURN: u32 = 16;
+
+/// Bytes received at once beside the rest of an unfinished frame. Together with a whole frame this is
+/// the most that a connection can come to owe by echoing one receive.
+const RECEIVE_LEN: usize = 64 * 1024;
+
+/// The largest frame, in bytes, that the shared receive buffer has additional room for, so that it
+/// is found in place even if it comes right behind others.
+const LARGEST_IN_PLACE: usize = 1024 * 1024;
+
+/// Bytes of the receive buffer that the connections of a worker share.
+pub(crate) fn receive_buffer_len(limits: &Limits) -> usize {
+    RECEIVE_LEN + (HEADER_LEN + limits.max_payload as usize).min(LARGEST_IN_PLACE)
+}
+
+/// A connection in its worker's table.
+pub(crate) struct Entry<S> {
+    pub(crate) stream: TcpStream,
+    pub(crate) client: Client<S>,
+    /// Tells this connection from an earlier one in the same place.
+    pub(crate) generation: u32,
+    /// Waits for another turn without having to be woken.
+    pub(crate) queued: bool,
+    /// The earliest time for which this connection is in the timers.
+    pub(crate) armed: Timestamp,
+    readable: bool,
+    writable: bool,
+    /// An end or an error is to be read, so that a short receive does not mean "nothing left".
+    end_is_near: bool,
+}
+
+/// What a connection uses of its worker.
+pub(crate) struct TurnContext<'a, S: Service> {
+    pub(crate) shared: &'a Shared<S>,
+    pub(crate) registry: &'a Registry,
+    pub(crate) token: Token,
+    pub(crate) receive_buffer: &'a mut [u8],
+    pub(crate) reply_buffer: &'a mut Vec<u8>,
+    pub(crate) now: Timestamp,
+}
+
+/// What is next for a connection after its turn.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It waits for readiness.
+    Over,
+    /// It is still ready and has had enough for now.
+    Unfinished,
+    /// It is to be closed.
+    Closed(CloseStep),
+}
+
+/// Lets the kernel report readiness once more, in case EAGAIN came although there is some.
+pub(crate) fn ask_afresh(
+    registry: &Registry,
+    source: &mut impl Source,
+    token: Token,
+    interest: Interest,
+) {
+    // Fails only for a socket that is not registered, and that one has been given an error then.
+    let _ = registry.reregister(source, token, interest);
+}
+
+impl<S: Session> Entry<S> {
+    /// Both directions are registered as one.
+    pub(crate) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+    pub(crate) fn new(stream: TcpStream, client: Client<S>, generation: u32) -> Entry<S> {
+        Entry {
+            stream,
+            client,
+            generation,
+            queued: false,
+            armed: Timestamp::NEVER,
+            readable: false,
+            writable: true,
+            end_is_near: false,
+        }
+    }
+
+    pub(crate) fn note_readiness(&mut self, event: &mio::event::Event) {
+        let failed = event.is_error();
+        self.end_is_near |= failed || event.is_read_closed();
+        self.readable |= event.is_readable() || self.end_is_near;
+        self.writable |= event.is_writable() || event.is_write_closed() || failed;
+    }
+
+    /// Bytes may be there that no event has announced yet.
+    pub(crate) fn expect_bytes(&mut self) {
+        self.readable = true;
+    }
+
+    /// Does what the connection is ready for.
+    pub(crate) fn take_turn<V: Service<Session = S>>(
+        &mut self,
+        context: &mut TurnContext<'_, V>,
+    ) -> Turn {
+        let mut receives_left = RECEIVES_PER_TURN;
+        loop {
+            if self.writable && self.client.connection.wants_send() {
+                self.send_owed(context);
+            }
+            match self.client.connection.poll_close(context.now) {
+                Some(CloseStep::ShutdownSend) => socket::shutdown_send(self.stream.as_fd()),
+                Some(step) => return Turn::Closed(step),
+                None => {}
+            }
+            let connection = &self.client.connection;
+            if self.readable && connection.wants_receive() {
+                if receives_left == 0 {
+                    return Turn::Unfinished;
+                }
+                receives_left -= 1;
+                self.receive(context);
+            } else if !(self.writable && connection.wants_send()) {
+                return Turn::Over;
+            }
+        }
+    }
+
+    fn send_owed<V: Service<Session = S>>(&mut self, context: &TurnContext<'_, V>) {
+        let owed = self.client.connection.owed();
+        let len = owed.len();
+        match send_once(&self.stream, &[IoSlice::new(owed)], context.shared) {
+            Ok(sent) => {
+                self.client.handle_sent(sent, context.now);
+                self.writable = sent == len;
+                if sent == 0 {
+                    ask_afresh(context.registry, &mut self.stream, context.token, Self::INTEREST);
+                }
+            }
+            Err(error) => self.client.handle_io_error(&error, During::Send),
+        }
+    }
+
+    fn receive<V: Service<Session = S>>(&mut self, context: &mut TurnContext<'_, V>) {
+        let room = self.client.connection.room();
+        let room_len = room.len();
+        let buffer = &mut *context.receive_buffer;
+        let (asked, outcome) = if room_len == 0 {
+            (buffer.len(), self.stream.read(buffer))
+        } else {
+            let rest = &mut buffer[..RECEIVE_LEN];
+            let mut parts = [IoSliceMut::new(room), IoSliceMut::new(rest)];
+            (room_len + RECEIVE_LEN, self.stream.read_vectored(&mut parts))
+        };
+        match outcome {
+            Ok(0) => {
+                self.readable = false;
+                self.client.connection.handle_end_of_stream();
+            }
+            Ok(count) => {
+                if count < asked && !self.end_is_near {
+                    self.readable = false;
+                }
+                self.handle_received(count.min(room_len), count, context);
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock => {
+                    self.readable = false;
+                    ask_afresh(context.registry, &mut self.stream, context.token, Self::INTEREST);
+                }
+                ErrorKind::Interrupted => {
+                    let during = Some(During::Receive);
+                    context.shared.observer.observe(&Event::Interrupted { during });
+                }
+                _ => self.client.handle_io_error(&error, During::Receive),
+            },
+        }
+    }
+
+    fn handle_received<V: Service<Session = S>>(
+        &mut self,
+        in_room: usize,
+        count: usize,
+        context: &mut TurnContext<'_, V>,
+    ) {
+        let TurnContext { shared, registry, token, receive_buffer, reply_buffer, now } = context;
+        let rest = &receive_buffer[..count - in_room];
+        let received = self.client.connection.handle_received(in_room, rest, *now);
+        if matches!(received, Received::Nothing) {
+            return;
+        }
+        let stream = &self.stream;
+        let send = |parts: &[IoSlice<'_>]| send_once(stream, parts, shared);
+        let observer = &*shared.observer;
+        let is_sent = self.client.answer(&received, reply_buffer, observer, *now, send);
+        if !is_sent {
+            self.writable = false;
+            ask_afresh(registry, &mut self.stream, *token, Self::INTEREST);
+        }
+    }
+}
+
+/// Sends with one call; 0 if nothing fits now.
+fn send_once<S: Service>(
+    mut stream: &TcpStream,
+    parts: &[IoSlice<'_>],
+    shared: &Shared<S>,
+) -> io::Result<usize> {
+    loop {
+        let outcome = match parts {
+            // std sends with MSG_NOSIGNAL.
+            [part] => stream.write(part),
+            _ => socket::send_parts(stream.as_fd(), parts),
+        };
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                let during = Some(During::Send);
+                shared.observer.observe(&Event::Interrupted { during });
+            }
+            outcome => return outcome,
+        }
+    }
+}
