@@ -6,18 +6,23 @@
 mod cli;
 pub mod commands;
 pub mod config_file;
+pub mod connect;
 #[cfg(test)]
 mod docs;
+pub mod echo_client;
 pub mod error_map;
 pub mod event_log;
 pub mod exit_code;
+pub mod load;
 pub mod server_events;
 pub mod settings;
 pub mod signals;
 mod startup;
+pub mod target;
 pub mod text;
 mod usage;
 mod values;
+pub mod wait;
 
 /// Runs `trustctl` with the arguments of this process.
 pub fn trustctl_main() -> std::process::ExitCode {

@@ -82,6 +82,18 @@ impl Signals {
         Ok(Signals { pipes })
     }
 
+    /// Signals that never come: real ones reach every test of the process.
+    #[cfg(test)]
+    pub(crate) fn never() -> Signals {
+        let pipe = || {
+            let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+                .expect("a pipe can be made");
+            std::mem::forget(write);
+            read
+        };
+        Signals { pipes: [pipe(), pipe(), pipe()] }
+    }
+
     /// What becomes readable when a signal came: poll all of them, and never read from them but
     /// call [`Signals::take`] until it says `None`.
     pub fn descriptors(&self) -> [BorrowedFd<'_>; 3] {

@@ -12,8 +12,10 @@ use crate::signals::Signals;
 use crate::startup;
 
 pub mod config_show;
+pub mod echo_client;
 pub mod echo_server;
 pub mod hold;
+pub mod load;
 pub mod log_demo;
 
 macro_rules! entry {
@@ -31,6 +33,8 @@ macro_rules! entry {
 /// Every command, in the order of `--help`.
 pub const COMMANDS: &[Entry] = &[
     entry!(echo_server, Product::Service),
+    entry!(echo_client, Product::Output),
+    entry!(load, Product::Output),
     entry!(config_show, Product::LogAround),
     entry!(log_demo, Product::Log),
     entry!(hold, Product::Log),

@@ -1,0 +1,277 @@
+//! `trustctl echo-client HOST PORT [MESSAGE…]`: sends messages and prints their echoes.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
+
+use clap::{Arg, Command, value_parser};
+
+use crate::commands::Context;
+use crate::connect::{ConnectError, Limit, connect, resolve};
+use crate::echo_client::input::Cut;
+use crate::echo_client::link::Link;
+use crate::echo_client::session::{Finished, Session};
+use crate::echo_client::source::{Message, Plan, Source};
+use crate::event_log::{EventLog, Level};
+use crate::exit_code::{ExitCode, Failure};
+use crate::settings::{AnySetting, Setting, Source as Layer};
+use crate::signals::Signal;
+use crate::target::{Family, Target};
+use crate::values::{
+    ALLOWED_BOOL, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_SIZE, parse_bool, parse_limit,
+    parse_size,
+};
+
+/// The word that calls it.
+pub const NAME: &str = "echo-client";
+
+/// Its settings.
+pub const SETTINGS: &[&dyn AnySetting] =
+    &[&PAYLOAD_SIZE, &CHUNK, &RAW, &INTERVAL, &MAX_FRAME, &TIMEOUT];
+
+const PAYLOAD_SIZE: Setting<u32> = Setting {
+    command: Some(NAME),
+    key: "payload-size",
+    value_name: "BYTES",
+    default: None,
+    help: "Send one generated frame with a payload of this size",
+    allowed: ALLOWED_SIZE,
+    parse: parse_size,
+    switch: false,
+};
+
+const CHUNK: Setting<u32> = Setting {
+    command: Some(NAME),
+    key: "chunk",
+    value_name: "BYTES",
+    default: None,
+    help: "Send standard input in frames of this size; print exactly the echoed bytes",
+    allowed: "a whole number of bytes from 1 to 4294967295",
+    parse: |text| parse_size(text).filter(|size| *size > 0),
+    switch: false,
+};
+
+const RAW: Setting<bool> = Setting {
+    command: Some(NAME),
+    key: "raw",
+    value_name: "BOOL",
+    default: None,
+    help: "Send standard input without frames, half-close when it ends, read to the end",
+    allowed: ALLOWED_BOOL,
+    parse: parse_bool,
+    switch: true,
+};
+
+const INTERVAL: Setting<Duration> = Setting {
+    command: Some(NAME),
+    key: "interval",
+    value_name: "SECONDS",
+    default: None,
+    help: "Repeat the messages so often, with round-trip times on stderr, until stopped",
+    allowed: ALLOWED_LIMIT_AT_ONCE,
+    parse: parse_limit,
+    switch: false,
+};
+
+const MAX_FRAME: Setting<u32> = Setting {
+    command: Some(NAME),
+    key: "max-frame",
+    value_name: "BYTES",
+    default: Some("65536"),
+    help: "Longest line of standard input that is sent as a message",
+    allowed: ALLOWED_SIZE,
+    parse: parse_size,
+    switch: false,
+};
+
+const TIMEOUT: Setting<Duration> = Setting {
+    command: Some(NAME),
+    key: "timeout",
+    value_name: "SECONDS",
+    default: Some("5"),
+    help: "Longest time to connect, and without progress while an answer is owed; 0: no limit",
+    allowed: ALLOWED_LIMIT,
+    parse: parse_limit,
+    switch: false,
+};
+
+/// Its part of the command line.
+pub fn command() -> Command {
+    let server = Arg::new("server")
+        .value_name("HOST PORT|HOST:PORT")
+        .help("The server; an IPv6 address as ::1 9900 or [::1]:9900")
+        .required(true)
+        .value_parser(value_parser!(OsString));
+    let messages = Arg::new("messages")
+        .value_name("MESSAGE")
+        .help("Messages, a frame each; without any, each line of standard input is one")
+        .num_args(0..)
+        .value_parser(value_parser!(OsString));
+    Command::new(NAME)
+        .about("Send messages to an echo server and print what comes back")
+        .args([server, messages])
+        .args(SETTINGS.iter().map(|setting| setting.arg()))
+        .args(Family::args())
+}
+
+/// Sends the messages and prints their echoes.
+///
+/// # Errors
+///
+/// 64 for arguments that do not go together, 65 for a line that is too long, 68, 69, 75, 76 and 77
+/// for the connection, 74 for standard input and output.
+pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    let arguments: Vec<OsString> = ["server", "messages"]
+        .iter()
+        .flat_map(|id| context.matches.get_many::<OsString>(id).unwrap_or_default())
+        .cloned()
+        .collect();
+    let (target, messages) = Target::parse(&arguments)?;
+    let plan = plan(&Flags::of(context, !messages.is_empty())?, messages)?;
+    let timeout = context.layers.require(&TIMEOUT)?;
+    let limit = Limit::start(timeout);
+    let family = Family::of(context.matches);
+    let connected = resolve(&target, family, limit, context.signals)
+        .and_then(|addresses| connect(&target, &addresses, limit, context.signals));
+    let stream = match connected {
+        Ok(stream) => stream,
+        Err(ConnectError::Signal(signal)) => return Ok(stopped_by(signal, context.log)),
+        Err(ConnectError::Failed(failure)) => return Err(failure),
+    };
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let source = Source::new(plan, stdin.as_fd());
+    let link = Link::new(stream, source.conversation());
+    let limit = (!timeout.is_zero()).then_some(timeout);
+    let session = Session::new(&target, limit, context.signals, source, link, stdout.as_fd());
+    match session.run()? {
+        Finished::Done => Ok(ExitCode::Success),
+        Finished::Signal(signal) => Ok(stopped_by(signal, context.log)),
+    }
+}
+
+/// Logs the signal that stops a client command; the exit code.
+pub(crate) fn stopped_by(signal: Signal, log: &EventLog) -> ExitCode {
+    log.event(Level::Warn, "signal_received")
+        .field("signal", signal.name())
+        .field("action", "shutdown")
+        .write();
+    signal.exit_code()
+}
+
+/// The settings that decide what is sent.
+struct Flags {
+    payload_size: Option<u32>,
+    chunk: Option<u32>,
+    raw: bool,
+    interval: Option<Duration>,
+    max_frame: u32,
+}
+
+impl Flags {
+    /// What the strongest layer says: a message or a flag on the command line does not clash with a
+    /// variable or with the file, it beats them.
+    fn of(context: &Context<'_>, has_messages: bool) -> Result<Flags, Failure> {
+        let layers = context.layers;
+        let choices: [&dyn AnySetting; 3] = [&PAYLOAD_SIZE, &CHUNK, &RAW];
+        let mut strongest = if has_messages { Layer::Flag } else { Layer::Unset };
+        for choice in choices {
+            strongest = stronger(strongest, layers.source(choice));
+        }
+        let counts = |choice: &dyn AnySetting| layers.source(choice) == strongest;
+        Ok(Flags {
+            payload_size: layers.get(&PAYLOAD_SIZE)?.filter(|_| counts(&PAYLOAD_SIZE)),
+            chunk: layers.get(&CHUNK)?.filter(|_| counts(&CHUNK)),
+            raw: layers.get(&RAW)?.unwrap_or(false) && counts(&RAW),
+            interval: layers.get(&INTERVAL)?,
+            max_frame: layers.require(&MAX_FRAME)?,
+        })
+    }
+}
+
+fn stronger(one: Layer, other: Layer) -> Layer {
+    // Layers are listed from the weakest to the strongest.
+    if other as u8 > one as u8 { other } else { one }
+}
+
+/// What to send.
+///
+/// # Errors
+///
+/// 64 if more than one thing was asked for, or something that cannot be repeated is to be.
+fn plan(flags: &Flags, messages: &[OsString]) -> Result<Plan, Failure> {
+    let asked = [
+        ("MESSAGE", !messages.is_empty()),
+        ("--payload-size", flags.payload_size.is_some()),
+        ("--chunk", flags.chunk.is_some()),
+        ("--raw", flags.raw),
+    ];
+    let asked: Vec<&str> = asked.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
+    if let [first, second, ..] = asked[..] {
+        let message = format!("{second} cannot be used together with {first}");
+        return Err(Failure::new(ExitCode::Usage, message));
+    }
+    let plan = match (flags.payload_size, flags.chunk) {
+        (Some(size), _) => Plan::Messages(vec![Message::Generated(size)], flags.interval),
+        (_, Some(len)) => Plan::Frames(Cut::Chunks { len }),
+        _ if flags.raw => Plan::Raw,
+        _ if messages.is_empty() => Plan::Frames(Cut::Lines { max: flags.max_frame }),
+        _ => {
+            let bytes = |message: &OsString| Message::Bytes(message.as_bytes().to_vec());
+            Plan::Messages(messages.iter().map(bytes).collect(), flags.interval)
+        }
+    };
+    if flags.interval.is_some() && !matches!(plan, Plan::Messages(..)) {
+        let message = "--interval needs something to repeat: MESSAGE or --payload-size";
+        return Err(Failure::new(ExitCode::Usage, message));
+    }
+    Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use trust_wire::DEFAULT_MAX_PAYLOAD;
+
+    const NO_FLAGS: Flags = Flags {
+        payload_size: None,
+        chunk: None,
+        raw: false,
+        interval: None,
+        max_frame: DEFAULT_MAX_PAYLOAD,
+    };
+
+    fn refused(flags: &Flags, messages: &[OsString]) -> String {
+        let failure = plan(flags, messages).unwrap_err();
+        assert_eq!(failure.exit, ExitCode::Usage);
+        failure.message
+    }
+
+    #[test]
+    fn the_longest_line_is_the_longest_frame_that_servers_take_by_default() {
+        assert_eq!(MAX_FRAME.default, Some(DEFAULT_MAX_PAYLOAD.to_string().as_str()));
+    }
+
+    #[test]
+    fn one_thing_is_sent_at_a_time() {
+        let message = ["hi".into()];
+        let raw = Flags { raw: true, ..NO_FLAGS };
+        let chunk = Flags { chunk: Some(1), ..NO_FLAGS };
+        let both = Flags { chunk: Some(1), ..raw };
+        assert_eq!(refused(&both, &[]), "--raw cannot be used together with --chunk");
+        assert_eq!(refused(&chunk, &message), "--chunk cannot be used together with MESSAGE");
+        assert_eq!(plan(&raw, &[]), Ok(Plan::Raw));
+        let lines = Cut::Lines { max: 65_536 };
+        assert_eq!(plan(&NO_FLAGS, &[]), Ok(Plan::Frames(lines)));
+    }
+
+    #[test]
+    fn only_messages_can_be_repeated() {
+        let interval = Some(Duration::from_secs(1));
+        let flags = Flags { interval, ..NO_FLAGS };
+        assert!(refused(&flags, &[]).starts_with("--interval needs something to repeat"));
+        let repeated = Plan::Messages(vec![Message::Bytes(b"hi".to_vec())], interval);
+        assert_eq!(plan(&flags, &["hi".into()]), Ok(repeated));
+    }
+}

@@ -1,0 +1,373 @@
+//! A connection to an echo server, and the conversation on it.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+use trust_net::socket::probe;
+
+use crate::echo_client::conversation::{Conversation, WrongEcho};
+use crate::error_map::{During, exit_code};
+use crate::exit_code::{ExitCode, Failure};
+use crate::target::Target;
+use crate::text::{reason, seconds};
+
+/// How often to look whether the server acknowledged more while it owes an answer: the longest that a
+/// timeout can be late.
+const ACKNOWLEDGEMENT_CHECK: Duration = Duration::from_millis(50);
+
+/// Idle times below this are not worth mentioning when the server goes away.
+const IDLE_WORTH_TELLING: Duration = Duration::from_millis(500);
+
+/// A non-blocking connection and what was said on it.
+#[derive(Debug)]
+pub struct Link {
+    socket: TcpStream,
+    /// What was sent and what is owed.
+    pub conversation: Conversation,
+    /// Why sending failed. What the server sent before may still lie in the receive queue.
+    broken: Option<io::Error>,
+    is_half_closed: bool,
+    /// When something was last sent, received or acknowledged.
+    progress: Instant,
+    /// Bytes that were sent, and how many of them were acknowledged when that was last looked at.
+    sent: u64,
+    acknowledged: u64,
+}
+
+/// What [`Link::receive`] found.
+#[derive(Debug)]
+pub enum Received {
+    /// Nothing yet.
+    Nothing,
+    /// Bytes that are an echo.
+    Echo,
+    /// Bytes that are none; those in this range of the buffer did not match.
+    Wrong(WrongEcho, Range<usize>),
+    /// The connection is over.
+    End(End),
+}
+
+/// How a connection ended, told apart as the user needs it.
+#[derive(Debug)]
+pub enum End {
+    /// The server's FIN.
+    Closed,
+    /// The server's RST.
+    Reset,
+    /// Nothing came for so long; with the error that the network reported meanwhile.
+    TimedOut(Duration, Option<io::Error>),
+    /// Any other error.
+    Failed(io::Error),
+}
+
+impl Link {
+    /// A fresh connection; the socket is non-blocking.
+    pub fn new(socket: TcpStream, conversation: Conversation) -> Link {
+        Link {
+            socket,
+            conversation,
+            broken: None,
+            is_half_closed: false,
+            progress: Instant::now(),
+            sent: 0,
+            acknowledged: 0,
+        }
+    }
+
+    /// What to poll for; `None` if nothing.
+    pub fn interest(&self, is_reading: bool) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        let mut flags = PollFlags::empty();
+        flags.set(PollFlags::IN, is_reading);
+        flags.set(PollFlags::OUT, self.wants_to_send());
+        (!flags.is_empty()).then(|| (self.socket.as_fd(), flags))
+    }
+
+    /// Whether sending failed: [`Link::receive`] has to say how the connection ended.
+    pub fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// Sends what the socket takes now.
+    pub fn send(&mut self) {
+        while self.wants_to_send() {
+            match self.socket.write(self.conversation.unsent()) {
+                Ok(count) => {
+                    self.conversation.handle_sent(count);
+                    self.sent += count as u64;
+                    self.progress = Instant::now();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => self.broken = Some(error),
+            }
+        }
+    }
+
+    /// Tells the server that nothing more will come, once. What it owes can still be received.
+    pub fn half_close(&mut self) {
+        if self.is_half_closed || self.is_broken() {
+            return;
+        }
+        self.is_half_closed = true;
+        self.progress = Instant::now();
+        // ENOTCONN after an RST: the next receive says so.
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Receives once and compares.
+    pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        match self.socket.read(buffer) {
+            Ok(0) => Received::End(self.broken.take().map_or(End::Closed, End::of)),
+            Ok(count) => {
+                self.progress = Instant::now();
+                let before = self.conversation.bytes_echoed();
+                match self.conversation.handle_received(&buffer[..count]) {
+                    Ok(()) => Received::Echo,
+                    Err(wrong) => {
+                        let matched = (self.conversation.bytes_echoed() - before) as usize;
+                        Received::Wrong(wrong, matched..count)
+                    }
+                }
+            }
+            Err(error) => match (error.kind(), self.broken.take()) {
+                (io::ErrorKind::WouldBlock, Some(broken)) => Received::End(End::of(broken)),
+                (io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted, broken) => {
+                    self.broken = broken;
+                    Received::Nothing
+                }
+                (_, broken) => Received::End(End::of(broken.unwrap_or(error))),
+            },
+        }
+    }
+
+    /// Counts as progress: for the time in which the answer is not asked for.
+    pub fn touch(&mut self) {
+        self.progress = Instant::now();
+    }
+
+    /// When to call [`Link::check_patience`] if nothing happens before; `None` while nothing is owed.
+    pub fn patience_end(&self, limit: Option<Duration>) -> Option<Instant> {
+        let limit = limit.filter(|_| self.is_owed_something())?;
+        let now = Instant::now();
+        let end = self.progress + limit;
+        match self.acknowledged < self.sent {
+            true => Some(end.min(now + ACKNOWLEDGEMENT_CHECK)),
+            false => Some(end),
+        }
+    }
+
+    /// Whether the wait for an answer has been too long: nothing was sent, received or acknowledged
+    /// for that time.
+    ///
+    /// Acknowledged bytes count, as on a slow link the kernel still sends what it took long ago.
+    pub fn check_patience(&mut self, limit: Duration) -> Option<End> {
+        if !self.is_owed_something() {
+            return None;
+        }
+        let probe = probe(self.socket.as_fd());
+        let acknowledged = self.sent.saturating_sub(probe.unacknowledged);
+        if acknowledged > self.acknowledged {
+            self.acknowledged = acknowledged;
+            self.progress = Instant::now();
+        }
+        // An ICMP "unreachable" is kept by the socket: an established connection does not report it
+        // by itself.
+        let soft = probe.error.map(|(errno, _)| io::Error::from_raw_os_error(errno));
+        let is_over = self.progress.elapsed() >= limit;
+        is_over.then_some(End::TimedOut(limit, soft))
+    }
+
+    /// What the end of the connection means for the user: the exit code and the message.
+    pub fn failure(&self, target: &Target, end: &End) -> Failure {
+        let owed = self.conversation.owed();
+        let (exit, what) = end.describe(owed.is_some());
+        let idle = self.progress.elapsed();
+        let message = match (owed, end) {
+            (Some(owed), _) => format!("{target} {what} while an answer was owed ({owed})"),
+            (None, End::TimedOut(limit, _)) => {
+                let limit = seconds(*limit);
+                format!("{target} kept the connection open for {limit} after the end of the input")
+            }
+            (None, _) if idle >= IDLE_WORTH_TELLING => {
+                let idle = seconds(idle);
+                format!("{target} {what} while nothing was owed ({idle} after the last byte)")
+            }
+            (None, _) => format!("{target} {what} while nothing was owed"),
+        };
+        Failure::new(exit, message)
+    }
+
+    fn is_owed_something(&self) -> bool {
+        self.is_half_closed || self.conversation.owed().is_some()
+    }
+
+    fn wants_to_send(&self) -> bool {
+        !self.is_broken() && !self.conversation.unsent().is_empty()
+    }
+}
+
+impl End {
+    fn of(error: io::Error) -> End {
+        match exit_code(&error, During::Send) {
+            ExitCode::Protocol => End::Reset,
+            _ => End::Failed(error),
+        }
+    }
+
+    /// The exit code, and what the server did, as the middle of a sentence.
+    pub fn describe(&self, is_owed: bool) -> (ExitCode, String) {
+        let gone = match is_owed {
+            true => ExitCode::Protocol,
+            false => ExitCode::Unavailable,
+        };
+        match self {
+            End::Closed => (gone, "closed the connection".into()),
+            End::Reset => (gone, "reset the connection".into()),
+            End::TimedOut(limit, soft) => {
+                let limit = seconds(*limit);
+                let what = match soft {
+                    Some(soft) => format!("sent nothing for {limit} ({})", reason(soft)),
+                    None => format!("sent nothing for {limit}"),
+                };
+                (ExitCode::TimedOut, what)
+            }
+            End::Failed(error) => {
+                let exit = exit_code(error, During::Send);
+                let what = match exit {
+                    ExitCode::TimedOut => "does not answer any more",
+                    ExitCode::Unavailable => "became unreachable",
+                    _ => "got lost",
+                };
+                (exit, format!("{what} ({})", reason(error)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::echo_client::conversation::{Framing, Window};
+    use std::net::TcpListener;
+
+    /// A link, and the server's side of it.
+    fn link() -> (Link, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let window = Window { bytes: 1 << 20, frames: u64::MAX };
+        (Link::new(socket, Conversation::new(Framing::Framed, window)), server)
+    }
+
+    fn target() -> Target {
+        Target { host: "server".into(), port: 7 }
+    }
+
+    /// Receives until something happens.
+    fn receive(link: &mut Link) -> Received {
+        let mut buffer = [0; 1000];
+        loop {
+            match link.receive(&mut buffer) {
+                Received::Nothing => std::thread::yield_now(),
+                received => return received,
+            }
+        }
+    }
+
+    fn end(link: &mut Link) -> Failure {
+        match receive(link) {
+            Received::End(end) => link.failure(&target(), &end),
+            other => panic!("not an end: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_fin_while_an_answer_is_owed_says_how_much_of_it_had_arrived() {
+        let (mut link, mut server) = link();
+        link.conversation.push_message(&[b'x'; 70_000]);
+        link.send();
+        server.write_all(&[0, 1]).unwrap();
+        let mut frame = vec![0; 70_004];
+        server.read_exact(&mut frame).unwrap();
+        drop(server);
+        assert!(matches!(receive(&mut link), Received::Echo));
+        let failure = end(&mut link);
+        assert_eq!(failure.exit, ExitCode::Protocol);
+        let expected = "server:7 closed the connection while an answer was owed \
+                        (got 2 of 70,004 bytes of echo 1)";
+        assert_eq!(failure.message, expected);
+    }
+
+    #[test]
+    fn a_reset_is_told_apart_from_a_close() {
+        let (mut link, server) = link();
+        link.conversation.push_message(b"unread");
+        link.send();
+        // Closing with unread bytes sends RST.
+        server.peek(&mut [0]).unwrap();
+        drop(server);
+        let failure = end(&mut link);
+        assert_eq!(failure.exit, ExitCode::Protocol);
+        assert!(failure.message.starts_with("server:7 reset the connection while an answer"));
+    }
+
+    #[test]
+    fn a_close_while_nothing_is_owed_means_unavailable() {
+        let (mut link, server) = link();
+        drop(server);
+        let failure = end(&mut link);
+        assert_eq!(failure.exit, ExitCode::Unavailable);
+        assert_eq!(failure.message, "server:7 closed the connection while nothing was owed");
+    }
+
+    #[test]
+    fn after_a_failed_send_the_answers_that_had_arrived_are_still_received() {
+        let (mut link, mut server) = link();
+        link.conversation.push_message(b"a");
+        link.send();
+        server.write_all(b"\0\0\0\x01a").unwrap();
+        server.peek(&mut [0]).unwrap();
+        drop(server);
+        while !link.is_broken() {
+            link.conversation.push_message(b"b");
+            link.send();
+        }
+        assert!(matches!(receive(&mut link), Received::Echo));
+        assert_eq!(link.conversation.frames_echoed(), 1);
+        assert!(end(&mut link).message.starts_with("server:7 reset the connection"));
+    }
+
+    #[test]
+    fn patience_runs_only_while_an_answer_is_owed() {
+        let (mut link, mut server) = link();
+        let limit = Some(Duration::from_secs(5));
+        assert_eq!(link.patience_end(limit), None);
+        link.conversation.push_message(b"");
+        link.send();
+        assert!(link.patience_end(limit).is_some());
+        assert_eq!(link.patience_end(None), None);
+        server.write_all(&[0; 4]).unwrap();
+        assert!(matches!(receive(&mut link), Received::Echo));
+        assert_eq!(link.patience_end(limit), None);
+        link.half_close();
+        assert!(link.patience_end(limit).is_some());
+    }
+
+    #[test]
+    fn bytes_that_do_not_match_are_pointed_out() {
+        let (mut link, mut server) = link();
+        link.conversation.push_message(b"abc");
+        link.send();
+        server.write_all(b"\0\0\0\x03abX").unwrap();
+        let Received::Wrong(wrong, unmatched) = receive(&mut link) else {
+            panic!("a wrong byte went unnoticed");
+        };
+        assert_eq!(wrong, WrongEcho::Byte { echo: 1, offset: 2, expected: b'c', got: b'X' });
+        assert_eq!(unmatched, 6..7);
+    }
+}

@@ -1,0 +1,405 @@
+//! The loop between standard input, the connection and standard output.
+
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use crate::echo_client::link::{End, Link, Received};
+use crate::echo_client::output::Output;
+use crate::echo_client::source::Source;
+use crate::exit_code::{ExitCode, Failure};
+use crate::load::round_trips::{RoundTrips, millis};
+use crate::signals::{Signal, Signals};
+use crate::target::Target;
+use crate::text::{grouped, reason};
+use crate::wait::wait;
+
+/// Bytes that are received at once.
+const RECEIVE_MAX: usize = 256 * 1024;
+
+/// How a session ended when nothing went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// All was sent and echoed, or nobody reads the output any more.
+    Done,
+    /// A signal came.
+    Signal(Signal),
+}
+
+/// One run of the echo client after it has connected.
+pub struct Session<'a> {
+    target: &'a Target,
+    signals: &'a Signals,
+    /// The longest wait for an answer; `None`: no limit.
+    limit: Option<Duration>,
+    source: Source<'a>,
+    link: Link,
+    output: Output<'a>,
+    buffer: Vec<u8>,
+    state: State,
+    /// Why the input was not sent to its end; told after what was sent is echoed.
+    input_failure: Option<Failure>,
+    round_trips: RoundTrips,
+    /// Payload bytes of the echo that is being printed.
+    echo_len: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Messages go out and echoes come in.
+    Talking,
+    /// That is over, with this result; the last echoes are still to be printed.
+    Printing(Result<(), Failure>),
+}
+
+impl<'a> Session<'a> {
+    /// A session that has not begun.
+    pub fn new(
+        target: &'a Target,
+        limit: Option<Duration>,
+        signals: &'a Signals,
+        source: Source<'a>,
+        link: Link,
+        output: BorrowedFd<'a>,
+    ) -> Session<'a> {
+        Session {
+            target,
+            signals,
+            limit,
+            source,
+            link,
+            output: Output::new(output),
+            buffer: vec![0; RECEIVE_MAX],
+            state: State::Talking,
+            input_failure: None,
+            round_trips: RoundTrips::default(),
+            echo_len: 0,
+        }
+    }
+
+    /// Talks until everything is echoed and printed, something fails, or a signal comes.
+    ///
+    /// # Errors
+    ///
+    /// 65 and 74 for the input and the output; 69, 75 and 76 for the connection.
+    pub fn run(mut self) -> Result<Finished, Failure> {
+        let result = self.run_to_end();
+        if self.source.repeats() && self.round_trips.count() > 0 {
+            let count = grouped(self.round_trips.count());
+            tell(&format!("{count} echoes  rtt {}", self.round_trips));
+        }
+        result
+    }
+
+    fn run_to_end(&mut self) -> Result<Finished, Failure> {
+        loop {
+            // Printing first, as it makes room for what is sent next.
+            self.print_echoes();
+            if let State::Talking = self.state {
+                self.talk();
+            }
+            if let State::Printing(result) = &self.state
+                && self.output.is_empty()
+            {
+                return result.clone().map(|()| Finished::Done);
+            }
+            if let Some(finished) = self.step()? {
+                return Ok(finished);
+            }
+        }
+    }
+
+    /// Sends what there is to send; ends the conversation when it is complete.
+    fn talk(&mut self) {
+        if self.input_failure.is_none()
+            && let Err(error) = self.source.fill(&mut self.link.conversation)
+        {
+            let message = format!("{error} (--max-frame); use --chunk for input without lines");
+            self.input_failure = Some(Failure::new(ExitCode::DataError, message));
+        }
+        self.link.send();
+        let has_all = self.source.is_done() || self.input_failure.is_some();
+        if !has_all || !self.link.conversation.is_settled() {
+            return;
+        }
+        if self.source.is_raw() {
+            // All of it came back; what is missing is the server's own end.
+            self.link.half_close();
+        } else {
+            self.state = State::Printing(self.input_failure.take().map_or(Ok(()), Err));
+        }
+    }
+
+    /// Moves echoes that have arrived whole to the output, as far as it has room.
+    fn print_echoes(&mut self) {
+        while self.output.room() > 0 {
+            let Some(part) = self.link.conversation.poll_echo(self.output.room()) else { return };
+            self.output.push(part.bytes);
+            self.echo_len += part.bytes.len() as u64;
+            if !part.is_last {
+                continue;
+            }
+            if self.source.prints_lines() {
+                self.output.push(b"\n");
+            }
+            if self.source.repeats() {
+                let round_trip = self.source.begun().elapsed();
+                self.round_trips.add(round_trip);
+                let (count, len) = (self.round_trips.count(), grouped(self.echo_len));
+                tell(&format!("echo {count}: {len} bytes  rtt={}", millis(round_trip)));
+            }
+            self.echo_len = 0;
+        }
+    }
+
+    /// Waits for something to do, and does it.
+    fn step(&mut self) -> Result<Option<Finished>, Failure> {
+        let is_talking = matches!(self.state, State::Talking);
+        // Without room for echoes none are received, and then the server cannot be late.
+        let is_reading = is_talking && self.output.room() > 0;
+        if !is_reading {
+            self.link.touch();
+        }
+        let is_broken = is_reading && self.link.is_broken();
+        let patience_end = self.link.patience_end(self.limit).filter(|_| is_reading);
+        let due = self.source.due(&self.link.conversation).filter(|_| is_talking);
+        let at_once = is_broken.then(Instant::now);
+        let until = [patience_end, due, at_once].into_iter().flatten().min();
+        let input = self.source.interest(&self.link.conversation);
+        let input = input.filter(|_| is_talking && self.input_failure.is_none());
+        let socket = self.link.interest(is_reading).filter(|_| is_talking);
+        let waited = wait(self.signals, [input, socket, self.output.interest()], until);
+        let waited = waited.map_err(|error| {
+            Failure::new(ExitCode::OsLimit, format!("cannot wait: {}", reason(&error)))
+        })?;
+        if let Some(signal) = waited.signal {
+            return Ok(Some(Finished::Signal(signal)));
+        }
+        let [has_input, has_answer, has_reader] = waited.ready;
+        if is_reading && (has_answer || is_broken) {
+            self.receive();
+        } else if let Some(limit) = self.limit.filter(|_| is_reading)
+            && let Some(end) = self.link.check_patience(limit)
+        {
+            self.handle_end(&end);
+        }
+        if has_input && let Err(error) = self.source.read(&mut self.link.conversation) {
+            let message = format!("cannot read standard input: {}", reason(&error));
+            self.input_failure = Some(Failure::new(ExitCode::Io, message));
+        }
+        if has_reader {
+            return self.write();
+        }
+        Ok(None)
+    }
+
+    fn receive(&mut self) {
+        match self.link.receive(&mut self.buffer) {
+            Received::Nothing | Received::Echo => {}
+            Received::Wrong(wrong, unmatched) => {
+                if self.source.is_raw() {
+                    // Raw bytes are shown as they came, also those that tell why they are wrong.
+                    while let Some(part) = self.link.conversation.poll_echo(usize::MAX) {
+                        self.output.push(part.bytes);
+                    }
+                    self.output.push(&self.buffer[unmatched]);
+                }
+                let message = format!("{}: {wrong}", self.target);
+                self.state = State::Printing(Err(Failure::new(ExitCode::Protocol, message)));
+            }
+            Received::End(end) => self.handle_end(&end),
+        }
+    }
+
+    fn handle_end(&mut self, end: &End) {
+        let conversation = &mut self.link.conversation;
+        let is_complete = matches!(end, End::Closed)
+            && conversation.is_settled()
+            && self.source.find_out_if_done(conversation)
+            && conversation.is_settled();
+        self.state = State::Printing(match is_complete {
+            true => Ok(()),
+            false => Err(self.link.failure(self.target, end)),
+        });
+    }
+
+    fn write(&mut self) -> Result<Option<Finished>, Failure> {
+        match (self.output.write(), &self.state) {
+            (Ok(()), _) => Ok(None),
+            // Whoever read it has seen enough, as head(1) does.
+            (Err(error), State::Talking | State::Printing(Ok(())))
+                if error.kind() == ErrorKind::BrokenPipe =>
+            {
+                Ok(Some(Finished::Done))
+            }
+            (Err(_), State::Printing(Err(failure))) => Err(failure.clone()),
+            (Err(error), _) => {
+                let message = format!("cannot write to standard output: {}", reason(&error));
+                Err(Failure::new(ExitCode::Io, message))
+            }
+        }
+    }
+}
+
+/// Says something beside the output. If nobody listens on standard error, so be it.
+fn tell(message: &str) {
+    let _ = writeln!(io::stderr().lock(), "{message}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::echo_client::input::Cut;
+    use crate::echo_client::source::{Message, Plan};
+    use std::io::{PipeWriter, Read};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+    use std::thread;
+
+    const LINES: Plan = Plan::Frames(Cut::Lines { max: 100 });
+
+    /// Runs a session against `serve`, with what `feed` writes as standard input: its result, and
+    /// what it printed.
+    fn session(
+        plan: Plan,
+        limit: Duration,
+        feed: impl FnOnce(PipeWriter) + Send,
+        serve: impl FnOnce(TcpStream) + Send,
+    ) -> (Result<Finished, Failure>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let signals = Signals::never();
+        let (stdin, to_stdin) = io::pipe().unwrap();
+        let (mut from_stdout, stdout) = io::pipe().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || serve(listener.accept().unwrap().0));
+            let feeder = scope.spawn(move || feed(to_stdin));
+            let reader = scope.spawn(move || {
+                let mut printed = String::new();
+                from_stdout.read_to_string(&mut printed).unwrap();
+                printed
+            });
+            let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let target = Target { host: "server".into(), port: 7 };
+            let source = Source::new(plan, stdin.as_fd());
+            let link = Link::new(socket, source.conversation());
+            let limit = Some(limit);
+            let session = Session::new(&target, limit, &signals, source, link, stdout.as_fd());
+            let result = session.run();
+            feeder.join().unwrap();
+            drop(stdout);
+            (result, reader.join().unwrap())
+        })
+    }
+
+    const PATIENT: Duration = Duration::from_secs(60);
+
+    fn echo(mut stream: TcpStream) {
+        let mut buffer = [0; 1000];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            stream.write_all(&buffer[..count]).unwrap();
+        }
+    }
+
+    /// Echoes the first so many bytes, then sends FIN and reads on, as an orderly server does.
+    fn echo_and_close(len: usize) -> impl FnOnce(TcpStream) + Send {
+        move |mut stream| {
+            let mut bytes = vec![0; len];
+            stream.read_exact(&mut bytes).unwrap();
+            stream.write_all(&bytes).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            let _ = stream.read_to_end(&mut bytes);
+        }
+    }
+
+    fn text(text: &str) -> impl FnOnce(PipeWriter) + Send {
+        move |mut to_stdin| to_stdin.write_all(text.as_bytes()).unwrap()
+    }
+
+    fn exit_of(result: Result<Finished, Failure>) -> ExitCode {
+        result.map_or_else(|failure| failure.exit, |_| ExitCode::Success)
+    }
+
+    #[test]
+    fn every_line_is_echoed_and_printed() {
+        let (result, printed) = session(LINES, PATIENT, text("one\n\nlast"), echo);
+        assert_eq!((result, &*printed), (Ok(Finished::Done), "one\n\nlast\n"));
+    }
+
+    #[test]
+    fn more_than_fits_anywhere_streams_through() {
+        let input: String = (0..500_000).map(|number| format!("{number}\n")).collect();
+        let expected = input.clone();
+        let feed = move |mut to_stdin: PipeWriter| to_stdin.write_all(input.as_bytes()).unwrap();
+        let chunks = Plan::Frames(Cut::Chunks { len: 70_000 });
+        let (result, printed) = session(chunks, PATIENT, feed, echo);
+        assert_eq!(result, Ok(Finished::Done));
+        assert!(printed == expected, "{} bytes of {}", printed.len(), expected.len());
+    }
+
+    #[test]
+    fn raw_bytes_go_both_ways_until_the_server_ends() {
+        let (result, printed) = session(Plan::Raw, PATIENT, text("a\nb"), echo);
+        assert_eq!((result, &*printed), (Ok(Finished::Done), "a\nb"));
+    }
+
+    #[test]
+    fn a_server_that_closes_after_the_last_echo_is_no_failure() {
+        let raw = session(Plan::Raw, PATIENT, text("abc"), echo_and_close(3));
+        assert_eq!(raw, (Ok(Finished::Done), "abc".into()));
+    }
+
+    #[test]
+    fn a_server_that_closes_while_nobody_types_is_noticed_at_once() {
+        let start = Instant::now();
+        let types_again_late = |mut to_stdin: PipeWriter| {
+            to_stdin.write_all(b"abc\n").unwrap();
+            thread::sleep(Duration::from_millis(300));
+        };
+        let (result, printed) = session(LINES, PATIENT, types_again_late, echo_and_close(7));
+        assert_eq!((exit_of(result), &*printed), (ExitCode::Unavailable, "abc\n"));
+        assert!(start.elapsed() < PATIENT);
+    }
+
+    #[test]
+    fn a_server_that_closes_while_it_owes_an_answer_breaks_the_protocol() {
+        let messages =
+            Plan::Messages(vec![Message::Generated(3), Message::Generated(90_000)], None);
+        let (result, printed) = session(messages, PATIENT, drop, echo_and_close(11));
+        assert_eq!(printed, "012\n");
+        let failure = result.unwrap_err();
+        assert_eq!(failure.exit, ExitCode::Protocol);
+        assert!(failure.message.ends_with("(got 4 of 90,004 bytes of echo 2)"), "{failure:?}");
+    }
+
+    #[test]
+    fn a_silent_server_is_given_up_after_the_limit() {
+        let silent = |mut stream: TcpStream| {
+            let _ = stream.read_to_end(&mut vec![]);
+        };
+        let (result, _) = session(LINES, Duration::from_millis(50), text("abc"), silent);
+        assert_eq!(exit_of(result), ExitCode::TimedOut);
+    }
+
+    #[test]
+    fn lines_before_one_that_is_too_long_are_still_echoed() {
+        let input = format!("short\n{}\nnever\n", "x".repeat(101));
+        let feed = move |mut to_stdin: PipeWriter| to_stdin.write_all(input.as_bytes()).unwrap();
+        let (result, printed) = session(LINES, PATIENT, feed, echo);
+        assert_eq!(printed, "short\n");
+        let failure = result.unwrap_err();
+        assert_eq!(failure.exit, ExitCode::DataError);
+        assert!(failure.message.starts_with("line 2 of standard input"), "{failure:?}");
+    }
+
+    #[test]
+    fn raw_bytes_that_are_no_echo_are_printed_before_the_verdict() {
+        let refuse = |mut stream: TcpStream| {
+            stream.read_exact(&mut [0; 2]).unwrap();
+            stream.write_all(b"hello, too many clients").unwrap();
+        };
+        let (result, printed) = session(Plan::Raw, PATIENT, text("hi"), refuse);
+        assert_eq!((exit_of(result), &*printed), (ExitCode::Protocol, "hello, too many clients"));
+    }
+}
