@@ -1,0 +1,103 @@
+//! The black-box harness: 22 named tests against the executables of this build.
+//!
+//! It prints a line a test, never stops at the first failure, and ends in a summary. Arguments:
+//!
+//! ```text
+//! cargo test -p trustctl --test harness -- [cli|echo] [TEST_NAME…]
+//! ```
+
+mod cli_tests;
+mod echo_tests;
+mod runner;
+mod selection;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use selection::Request;
+
+/// What a test belongs to; the summary counts by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    /// What every command does: messages, exit codes, settings, events, signals.
+    Cli,
+    /// The echo server, the echo client and the load test.
+    Echo,
+}
+
+impl Group {
+    const ALL: [Group; 2] = [Group::Cli, Group::Echo];
+
+    /// The word that selects the group on the command line.
+    const fn word(self) -> &'static str {
+        match self {
+            Group::Cli => "cli",
+            Group::Echo => "echo",
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Group::Cli => "CLI Tests",
+            Group::Echo => "Echo Server Tests",
+        }
+    }
+}
+
+/// One named test: it fails by a panic, whose message is the reason.
+#[derive(Clone, Copy)]
+struct Test {
+    group: Group,
+    name: &'static str,
+    run: fn(),
+}
+
+impl Test {
+    /// The name in the form in which libtest would list it.
+    fn path(&self) -> String {
+        format!("harness::{}::{}", self.group.word(), self.name)
+    }
+}
+
+fn main() -> ExitCode {
+    let tests: Vec<Test> = cli_tests::TESTS.iter().chain(echo_tests::TESTS).copied().collect();
+    let request = match selection::parse(std::env::args_os().skip(1)) {
+        Ok(request) => request,
+        Err(message) => return refuse(&message),
+    };
+    match request {
+        Request::List => list(&tests),
+        Request::Run(selection) => match selection.choose(&tests) {
+            Ok(chosen) if chosen.is_empty() && selection.may_be_empty() => ExitCode::SUCCESS,
+            Ok(chosen) if chosen.is_empty() => refuse("no test fits all of the filters"),
+            Ok(chosen) => run(&chosen),
+            Err(message) => refuse(&message),
+        },
+    }
+}
+
+fn run(tests: &[Test]) -> ExitCode {
+    runner::clean_up_on_signals();
+    let outcome = runner::run_all(tests, &mut io::stdout());
+    // A thread that hung for good still owns its directory.
+    support::leftovers::remove_everything();
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => refuse(&format!("cannot print the results: {error}")),
+    }
+}
+
+fn list(tests: &[Test]) -> ExitCode {
+    let mut out = io::stdout();
+    let printed = tests.iter().try_for_each(|test| writeln!(out, "{}: test", test.path()));
+    printed.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+}
+
+fn refuse(message: &str) -> ExitCode {
+    // Nothing is left to do when stderr is gone too.
+    drop(writeln!(io::stderr(), "harness: {message}"));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,137 @@
+//! Everything a test could leave behind: child processes, temporary directories.
+//!
+//! The owners ([`OwnedChild`], [`OwnedDir`]) clean up when they are dropped. The registry behind them
+//! is for the ends that drop nothing: a test that hangs, and a signal to the test process.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use tempfile::TempDir;
+
+static CHILDREN: Mutex<Vec<Arc<Mutex<Child>>>> = Mutex::new(Vec::new());
+static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+static EVIDENCE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// A child process that is killed and reaped at the latest when its owner is dropped.
+pub(crate) struct OwnedChild {
+    child: Arc<Mutex<Child>>,
+    pid: Pid,
+}
+
+impl OwnedChild {
+    /// Starts the command; the pipes that it asked for are taken out of the returned child.
+    ///
+    /// # Panics
+    ///
+    /// When the executable cannot be started.
+    #[track_caller]
+    pub(crate) fn spawn(command: &mut Command) -> OwnedChild {
+        let child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => panic!("cannot start {command:?}: {error}"),
+        };
+        let pid = Pid::from_child(&child);
+        let child = Arc::new(Mutex::new(child));
+        lock(&CHILDREN).push(Arc::clone(&child));
+        OwnedChild { child, pid }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Reaches the child itself, to take its pipes.
+    pub(crate) fn with<T>(&self, action: impl FnOnce(&mut Child) -> T) -> T {
+        action(&mut lock(&self.child))
+    }
+
+    /// Sends a signal. The process is not reaped yet, so its number cannot be somebody else's.
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid, signal).expect("signal a child that was not reaped");
+    }
+
+    /// Waits for the end of the process and reaps it; nothing when the time is over.
+    pub(crate) fn wait(&self, timeout: Duration) -> Option<ExitStatus> {
+        let descriptor = pidfd_open(self.pid, PidfdFlags::empty()).expect("pidfd of a child");
+        let mut waiting = [PollFd::new(&descriptor, PollFlags::IN)];
+        let timeout = Timespec::try_from(timeout).expect("a deadline of seconds");
+        let ready =
+            rustix::io::retry_on_intr(|| poll(&mut waiting, Some(&timeout))).expect("poll a pidfd");
+        (ready > 0).then(|| self.with(|child| child.wait().expect("reap a child that ended")))
+    }
+}
+
+impl Drop for OwnedChild {
+    fn drop(&mut self) {
+        end(&self.child);
+        lock(&CHILDREN).retain(|child| !Arc::ptr_eq(child, &self.child));
+    }
+}
+
+/// A temporary directory that is removed at the latest when its owner is dropped.
+pub(crate) struct OwnedDir {
+    directory: TempDir,
+}
+
+impl OwnedDir {
+    pub(crate) fn create() -> OwnedDir {
+        let directory = tempfile::Builder::new()
+            .prefix("trustctl-test-")
+            .tempdir()
+            .expect("make a temporary directory");
+        lock(&DIRECTORIES).push(directory.path().to_owned());
+        OwnedDir { directory }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+impl Drop for OwnedDir {
+    fn drop(&mut self) {
+        lock(&DIRECTORIES).retain(|path| path != self.directory.path());
+    }
+}
+
+/// Kills and reaps every child that is still owned, so that a test which waits for one goes on.
+pub(crate) fn end_children() {
+    for child in lock(&CHILDREN).iter() {
+        end(child);
+    }
+}
+
+/// Kills and reaps every child and removes every directory, for a process that is about to end.
+pub(crate) fn remove_everything() {
+    end_children();
+    for path in lock(&DIRECTORIES).drain(..) {
+        drop(std::fs::remove_dir_all(path));
+    }
+}
+
+/// Keeps a text that helps to understand the failure which is under way.
+pub(crate) fn add_evidence(text: String) {
+    lock(&EVIDENCE).push(text);
+}
+
+/// The texts kept since the last call.
+pub(crate) fn take_evidence() -> Vec<String> {
+    std::mem::take(&mut lock(&EVIDENCE))
+}
+
+fn end(child: &Mutex<Child>) {
+    let mut child = lock(child);
+    // Both fail only for a process that has been reaped, which is what they are for.
+    drop(child.kill());
+    drop(child.wait());
+}
+
+/// A panic elsewhere is no reason to leave processes behind.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,144 @@
+//! A scripted TCP peer: does to the server what a test says, byte for byte.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::STEP_DEADLINE;
+
+/// A connection to the server; every wait on it is bounded.
+pub(crate) struct Peer {
+    stream: TcpStream,
+    address: SocketAddr,
+}
+
+impl Peer {
+    #[track_caller]
+    pub(crate) fn connect(server: SocketAddr) -> Peer {
+        let stream = match TcpStream::connect_timeout(&server, STEP_DEADLINE) {
+            Ok(stream) => stream,
+            Err(error) => panic!("cannot connect to {server}: {error}"),
+        };
+        stream.set_nodelay(true).expect("set TCP_NODELAY");
+        stream.set_read_timeout(Some(STEP_DEADLINE)).expect("set the receive timeout");
+        stream.set_write_timeout(Some(STEP_DEADLINE)).expect("set the send timeout");
+        let address = stream.local_addr().expect("a connected socket's address");
+        Peer { stream, address }
+    }
+
+    /// This end's address, the `peer` of the server's events.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The socket itself, for what only one test needs.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        if let Err(error) = self.stream.write_all(bytes) {
+            panic!("cannot send {} bytes: {error}", bytes.len());
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn send_frame(&mut self, payload: &[u8]) {
+        self.send(&frame(payload));
+    }
+
+    /// Checks that exactly these bytes come next.
+    #[track_caller]
+    pub(crate) fn receives(&mut self, expected: &[u8]) {
+        let mut received = vec![0; expected.len()];
+        if let Err(error) = self.stream.read_exact(&mut received) {
+            let wanted = expected.len();
+            match error.kind() {
+                ErrorKind::UnexpectedEof => panic!("the stream ended before {wanted} bytes came"),
+                ErrorKind::WouldBlock => panic!("{wanted} bytes did not come in {STEP_DEADLINE:?}"),
+                _ => panic!("{error} before {wanted} bytes came"),
+            }
+        }
+        assert_same(&received, expected);
+    }
+
+    /// Checks that exactly this frame comes next.
+    #[track_caller]
+    pub(crate) fn receives_frame(&mut self, payload: &[u8]) {
+        self.receives(&frame(payload));
+    }
+
+    /// Sends FIN and goes on to read.
+    #[track_caller]
+    pub(crate) fn half_close(&mut self) {
+        self.stream.shutdown(Shutdown::Write).expect("send FIN");
+    }
+
+    /// Checks that these bytes come and then, in the orderly way, the end of the stream.
+    #[track_caller]
+    pub(crate) fn receives_to_end(&mut self, expected: &[u8]) {
+        let mut received = Vec::new();
+        if let Err(error) = self.stream.read_to_end(&mut received) {
+            let got = received.len();
+            match error.kind() {
+                ErrorKind::ConnectionReset => panic!("reset after {got} bytes, no orderly end"),
+                ErrorKind::WouldBlock => panic!("{got} bytes, but no end in {STEP_DEADLINE:?}"),
+                _ => panic!("{error} after {got} bytes"),
+            }
+        }
+        // Once FIN was received, a read reports the end even if RST came after it.
+        if let Some(error) = self.stream.take_error().expect("read SO_ERROR") {
+            panic!("reset after the end of the stream: {error}");
+        }
+        assert_same(&received, expected);
+    }
+
+    /// Checks that nothing comes but the end of the stream, in the orderly way.
+    #[track_caller]
+    pub(crate) fn receives_end(&mut self) {
+        self.receives_to_end(b"");
+    }
+
+    /// Closes with RST in place of FIN: `SO_LINGER` with a time of zero.
+    pub(crate) fn reset(self) {
+        SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("set SO_LINGER");
+    }
+
+    /// Closes with FIN, which needs that everything received was read.
+    pub(crate) fn leave(self) {}
+}
+
+/// A frame as it is on the wire: the length in four big-endian bytes, then the payload.
+pub(crate) fn frame(payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a length of 32 bits");
+    [&length.to_be_bytes(), payload].concat()
+}
+
+/// Bytes in which a lost, doubled or swapped stretch shows: no period divides a power of two.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    (0..=250).cycle().take(length).collect()
+}
+
+/// Large payloads make no readable message; where they begin to differ does.
+#[track_caller]
+fn assert_same(received: &[u8], expected: &[u8]) {
+    if received == expected {
+        return;
+    }
+    let same = received.iter().zip(expected).take_while(|(left, right)| left == right).count();
+    panic!(
+        "received {} bytes, expected {}, which differ from byte {same} on: {:?} in place of {:?}",
+        received.len(),
+        expected.len(),
+        String::from_utf8_lossy(excerpt(received, same)),
+        String::from_utf8_lossy(excerpt(expected, same)),
+    );
+}
+
+fn excerpt(bytes: &[u8], from: usize) -> &[u8] {
+    const EXCERPT_BYTES: usize = 40;
+    &bytes[from..bytes.len().min(from + EXCERPT_BYTES)]
+}

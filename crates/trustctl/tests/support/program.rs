@@ -1,0 +1,341 @@
+//! Runs an executable of the build in a home of its own.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::STEP_DEADLINE;
+use super::event::{self, Event};
+use super::leftovers::{self, OwnedChild, OwnedDir};
+use super::output::Output;
+
+/// How many bytes of a program's output go into the reason of a failure.
+const EVIDENCE_BYTES: usize = 4_096;
+
+/// A place for `TRUST_HOME` which does not exist until the program makes it.
+pub(crate) struct Home {
+    directory: OwnedDir,
+}
+
+impl Home {
+    pub(crate) fn new() -> Home {
+        Home { directory: OwnedDir::create() }
+    }
+
+    /// The value of `TRUST_HOME`.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.elsewhere("home")
+    }
+
+    /// A path beside the home that is removed with it.
+    pub(crate) fn elsewhere(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Whether nothing at all was made, neither the home nor anything beside it.
+    pub(crate) fn is_untouched(&self) -> bool {
+        let mut entries = std::fs::read_dir(self.directory.path()).expect("list a directory");
+        entries.next().is_none()
+    }
+
+    /// Writes `config.toml`.
+    pub(crate) fn configure(&self, text: &str) {
+        std::fs::create_dir_all(self.path()).expect("make the home");
+        std::fs::write(self.path().join("config.toml"), text).expect("write config.toml");
+    }
+
+    /// Where the event log is by default.
+    pub(crate) fn log_file(&self) -> PathBuf {
+        self.path().join("logs/trustctl.log")
+    }
+
+    /// Every event in the log file, each checked.
+    #[track_caller]
+    pub(crate) fn logged(&self) -> Vec<Event> {
+        read_log(&self.log_file())
+    }
+
+    pub(crate) fn trustctl<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
+        self.launch(env!("CARGO_BIN_EXE_trustctl")).args(args)
+    }
+
+    pub(crate) fn echo_client<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
+        self.launch(env!("CARGO_BIN_EXE_echo-client")).args(args)
+    }
+
+    pub(crate) fn echo_load_test<A: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+    ) -> Launch {
+        self.launch(env!("CARGO_BIN_EXE_echo-load-test")).args(args)
+    }
+
+    /// `trustctl` as a background job of a script gets it: with that signal (`INT`) ignored.
+    pub(crate) fn trustctl_ignoring<A: AsRef<OsStr>>(
+        &self,
+        signal: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Launch {
+        let script = format!("trap '' {signal}; exec \"$0\" \"$@\"");
+        self.launch("/bin/sh").args(["-c", &script, env!("CARGO_BIN_EXE_trustctl")]).args(args)
+    }
+
+    fn launch(&self, program: &str) -> Launch {
+        let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            if name.as_encoded_bytes().starts_with(b"TRUST_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .env("TRUST_HOME", self.path())
+            .env("HOME", self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Launch { command }
+    }
+}
+
+/// Every event in that log file, each checked.
+#[track_caller]
+pub(crate) fn read_log(path: &Path) -> Vec<Event> {
+    match std::fs::read(path) {
+        Ok(bytes) => event::parse_all(&bytes, "the log file"),
+        Err(error) => panic!("cannot read the log file {}: {error}", path.display()),
+    }
+}
+
+/// A program about to be started, in a clean environment.
+pub(crate) struct Launch {
+    command: Command,
+}
+
+impl Launch {
+    pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Launch {
+        self.command.args(args);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Launch {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn without_env(mut self, name: &str) -> Launch {
+        self.command.env_remove(name);
+        self
+    }
+
+    /// Runs the program to its end, with nothing on its standard input.
+    #[track_caller]
+    pub(crate) fn run(self) -> Finished {
+        self.start().wait()
+    }
+
+    /// Runs the program to its end, with the bytes on its standard input.
+    ///
+    /// The bytes must fit into a pipe, for nobody reads while they are written.
+    #[track_caller]
+    pub(crate) fn run_with_input(self, bytes: &[u8]) -> Finished {
+        let (running, mut input) = self.start_with_input();
+        input.write_all(bytes).expect("write the input");
+        drop(input);
+        running.wait()
+    }
+
+    #[track_caller]
+    pub(crate) fn start(mut self) -> Running {
+        let name = self.name();
+        let child = OwnedChild::spawn(&mut self.command);
+        let (stdout, stderr) = child.with(|child| (child.stdout.take(), child.stderr.take()));
+        Running {
+            name,
+            stdout: Output::collect(stdout.expect("stdout is a pipe")),
+            stderr: Output::collect(stderr.expect("stderr is a pipe")),
+            child,
+        }
+    }
+
+    /// The command line as a reader would write it, long arguments cut.
+    fn name(&self) -> String {
+        const SHOWN_CHARS: usize = 60;
+        let program = Path::new(self.command.get_program()).file_name();
+        let words = program.into_iter().chain(self.command.get_args());
+        let cut = |word: &OsStr| word.to_string_lossy().chars().take(SHOWN_CHARS).collect();
+        words.map(cut).collect::<Vec<String>>().join(" ")
+    }
+
+    /// Starts the program and hands out the pipe to its standard input.
+    #[track_caller]
+    pub(crate) fn start_with_input(mut self) -> (Running, ChildStdin) {
+        self.command.stdin(Stdio::piped());
+        let running = self.start();
+        let input = running.child.with(|child| child.stdin.take());
+        (running, input.expect("stdin is a pipe"))
+    }
+}
+
+/// A program that runs, killed and reaped when dropped.
+pub(crate) struct Running {
+    name: String,
+    child: OwnedChild,
+    stdout: Output,
+    stderr: Output,
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.pid().as_raw_pid().unsigned_abs()
+    }
+
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.child.signal(signal);
+    }
+
+    /// Waits for an event on stdout, from the first line on.
+    #[track_caller]
+    pub(crate) fn wait_for_event(
+        &self,
+        name: &str,
+        predicate: impl Fn(&Event) -> bool,
+        deadline: Duration,
+    ) -> Event {
+        match self.stdout.wait_for_event(name, predicate, deadline) {
+            Ok(event) => event,
+            Err(missed) => panic!("no fitting {name} event came {missed}"),
+        }
+    }
+
+    /// Waits until at least that many bytes were written to stdout.
+    #[track_caller]
+    pub(crate) fn wait_for_output(&self, bytes: usize) {
+        if let Err(missed) = self.stdout.wait_for_bytes(bytes, STEP_DEADLINE) {
+            panic!("fewer than {bytes} bytes came on stdout {missed}");
+        }
+    }
+
+    /// Waits for the program to end by itself.
+    #[track_caller]
+    pub(crate) fn wait(mut self) -> Finished {
+        let Some(status) = self.child.wait(STEP_DEADLINE) else {
+            panic!("still running after {STEP_DEADLINE:?}: `{}`", self.name);
+        };
+        let stdout = self.stdout.wait_for_end(STEP_DEADLINE);
+        let stderr = self.stderr.wait_for_end(STEP_DEADLINE);
+        let stderr = stderr.expect("stderr ends with the program");
+        Finished {
+            name: self.name.clone(),
+            status,
+            stdout: stdout.expect("stdout ends with the program"),
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            leftovers::add_evidence(format!(
+                "of `{}`\nstdout: {}\nstderr: {}",
+                self.name,
+                tail(&self.stdout.so_far()),
+                tail(&self.stderr.so_far())
+            ));
+        }
+    }
+}
+
+/// What a program that ended has left.
+pub(crate) struct Finished {
+    name: String,
+    status: ExitStatus,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    #[track_caller]
+    pub(crate) fn exits_with(self, code: i32) -> Finished {
+        assert_eq!(
+            self.status.code(),
+            Some(code),
+            "`{}` ended with {}\nstdout: {}\nstderr: {}",
+            self.name,
+            self.status,
+            tail(&String::from_utf8_lossy(&self.stdout)),
+            tail(&self.stderr)
+        );
+        self
+    }
+
+    /// Checks that stderr holds each of the words.
+    #[track_caller]
+    pub(crate) fn complains_about(self, words: &[&str]) -> Finished {
+        for word in words {
+            assert!(
+                self.stderr.contains(word),
+                "{word:?} is not in stderr of `{}`: {:?}",
+                self.name,
+                self.stderr
+            );
+        }
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn complains_in_one_line(self) -> Finished {
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        assert!(
+            lines.len() == 1 && !lines[0].trim().is_empty(),
+            "one line on stderr expected from `{}`: {:?}",
+            self.name,
+            self.stderr
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn complains_about_nothing(self) -> Finished {
+        assert_eq!(self.stderr, "", "stderr of `{}` is not empty", self.name);
+        self
+    }
+
+    /// Checks that stdout holds exactly this.
+    #[track_caller]
+    pub(crate) fn prints(self, expected: impl AsRef<[u8]>) -> Finished {
+        let expected = expected.as_ref();
+        assert!(
+            self.stdout == expected,
+            "`{}` printed {:?}, not {:?}",
+            self.name,
+            tail(&String::from_utf8_lossy(&self.stdout)),
+            tail(&String::from_utf8_lossy(expected))
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).expect("stdout is UTF-8")
+    }
+
+    /// Every line of stdout as an event, each checked.
+    #[track_caller]
+    pub(crate) fn events(&self) -> Vec<Event> {
+        event::parse_all(&self.stdout, "stdout")
+    }
+}
+
+fn tail(text: &str) -> &str {
+    let mut start = text.len().saturating_sub(EVIDENCE_BYTES);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    &text[start..]
+}

@@ -1,0 +1,159 @@
+//! An echo server under test: started on a free port, watched through its events, stopped and checked.
+
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::STEP_DEADLINE;
+use super::event::{self, Event};
+use super::peer::Peer;
+use super::program::{Home, Launch, Running};
+
+/// A server that listens, killed and reaped when dropped.
+pub(crate) struct Server {
+    running: Running,
+    start: Event,
+    home: Home,
+    clients_home: Home,
+}
+
+impl Server {
+    /// Starts a server with these flags, in a fresh home, on a port that the system chooses.
+    #[track_caller]
+    pub(crate) fn start<A: AsRef<OsStr>>(flags: impl IntoIterator<Item = A>) -> Server {
+        Server::start_in(Home::new(), flags)
+    }
+
+    /// Starts a server in that home; returns when it listens.
+    #[track_caller]
+    pub(crate) fn start_in<A: AsRef<OsStr>>(
+        home: Home,
+        flags: impl IntoIterator<Item = A>,
+    ) -> Server {
+        let launch = home.trustctl(["echo-server", "--port", "0"]).args(flags);
+        let running = launch.start();
+        let start = running.wait_for_event("server_start", |_| true, STEP_DEADLINE);
+        Server { running, start, home, clients_home: Home::new() }
+    }
+
+    /// The `server_start` event.
+    pub(crate) fn start_event(&self) -> &Event {
+        &self.start
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        u16::try_from(self.start.count("port")).expect("a port fits into 16 bits")
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.running.signal(signal);
+    }
+
+    /// A new scripted peer, connected.
+    #[track_caller]
+    pub(crate) fn peer(&self) -> Peer {
+        Peer::connect(self.address())
+    }
+
+    /// `echo-client` for this server, with a home of its own.
+    pub(crate) fn echo_client<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
+        let port = self.port().to_string();
+        self.clients_home.echo_client(["127.0.0.1", &port]).args(args)
+    }
+
+    /// `echo-load-test` for this server, with a home of its own.
+    pub(crate) fn echo_load_test<A: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = A>,
+    ) -> Launch {
+        let port = self.port().to_string();
+        self.clients_home.echo_load_test(["--host", "127.0.0.1", "--port", &port]).args(args)
+    }
+
+    /// Waits for an event on the server's stdout, from the first line on.
+    #[track_caller]
+    pub(crate) fn wait_for_event(
+        &self,
+        name: &str,
+        predicate: impl Fn(&Event) -> bool,
+        deadline: Duration,
+    ) -> Event {
+        self.running.wait_for_event(name, predicate, deadline)
+    }
+
+    /// Waits for an event about the connection of the peer with that address.
+    #[track_caller]
+    pub(crate) fn event_about(&self, peer: SocketAddr, name: &str) -> Event {
+        let peer = peer.to_string();
+        let about_it = |event: &Event| event.text("peer") == peer;
+        let conn = self.wait_for_event("client_connect", about_it, STEP_DEADLINE).count("conn");
+        let of_it = |event: &Event| event.count("conn") == conn;
+        self.wait_for_event(name, of_it, STEP_DEADLINE)
+    }
+
+    /// Waits until the connection of that peer is closed, and checks why.
+    #[track_caller]
+    pub(crate) fn closes(&self, peer: SocketAddr, reason: &str) -> Event {
+        let close = self.event_about(peer, "client_close");
+        assert_eq!(close.text("reason"), reason, "closed for another reason, {close:?}");
+        close
+    }
+
+    /// Checks that a new client gets exactly what it sends.
+    #[track_caller]
+    pub(crate) fn serves_the_next(&self) {
+        let mut peer = self.peer();
+        peer.send_frame(b"are you there?");
+        peer.receives_frame(b"are you there?");
+        let address = peer.address();
+        peer.half_close();
+        peer.receives_end();
+        self.closes(address, "peer_fin");
+    }
+
+    /// How many descriptors the process has open.
+    pub(crate) fn descriptor_count(&self) -> usize {
+        let directory = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(directory).expect("the server runs").count()
+    }
+
+    /// Stops the server with SIGTERM, which must drain every connection, and checks what it logged.
+    #[track_caller]
+    pub(crate) fn stop(self) -> Vec<Event> {
+        self.stop_with(Signal::TERM, 0)
+    }
+
+    /// Stops the server with a signal, expects an exit code, and checks what it logged: every line
+    /// an event, one close for each connect, stdout and file the same, stderr empty.
+    #[track_caller]
+    pub(crate) fn stop_with(self, signal: Signal, code: i32) -> Vec<Event> {
+        self.signal(signal);
+        let finished = self.running.wait().exits_with(code);
+        let finished = finished.complains_about_nothing();
+        let printed = finished.events();
+        event::check_run(&printed);
+        event::check_connections(&printed);
+        let logged = self.home.logged();
+        event::check_connections(&logged);
+        assert_eq!(sorted_lines(&logged), sorted_lines(&printed), "the log file and stdout differ");
+        printed
+    }
+}
+
+/// Threads may write to the two places in different orders.
+fn sorted_lines(events: &[Event]) -> Vec<&str> {
+    let mut lines: Vec<&str> = events.iter().map(Event::line).collect();
+    lines.sort_unstable();
+    lines
+}
