@@ -131,21 +131,26 @@ pub(crate) fn command_line(program: &Program) -> Option<Command> {
     let command = match program.command {
         Some(name) => (find(name)?.command)().name(program.name),
         None => {
-            let mut top = Command::new(program.name)
+            let top = Command::new(program.name)
                 .about("Echo service, echo client and load tester for TCP byte streams")
                 .subcommand_required(true);
-            for (group, about) in GROUPS {
-                top = top.subcommand(Command::new(*group).about(*about).subcommand_required(true));
-            }
             COMMANDS.iter().fold(top, |top, entry| match entry.name.split_once(' ') {
                 None => top.subcommand((entry.command)()),
-                Some((group, _)) => {
-                    top.mut_subcommand(group, |group| group.subcommand((entry.command)()))
-                }
+                Some((group, _)) => with_group(top, group)
+                    .mut_subcommand(group, |group| group.subcommand((entry.command)())),
             })
         }
     };
     Some(with_globals(command, &exit_codes_help(), program.name, version))
+}
+
+/// Adds the word that only groups commands, before the first of them.
+fn with_group(top: Command, group: &'static str) -> Command {
+    if top.find_subcommand(group).is_some() {
+        return top;
+    }
+    let about = GROUPS.iter().find(|(name, _)| *name == group).map_or("", |(_, about)| *about);
+    top.subcommand(Command::new(group).about(about).subcommand_required(true))
 }
 
 /// Global flags are added to every level, not passed down by clap, so that one that stands before
