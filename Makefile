@@ -3,12 +3,13 @@
 CARGO ?= cargo
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo check
+.PHONY: help test test-cli test-echo test-hostile check
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
 	@echo 'make test-cli   the part of the harness about every command'
 	@echo 'make test-echo  the part of the harness about the echo server'
+	@echo 'make test-hostile  what the server and the client must survive, a line a case'
 	@echo 'make check      formatting, clippy and docs, with warnings denied'
 
 # The harness is a test target like the others; it goes last, so that its summary is what one sees.
@@ -21,6 +22,10 @@ test-cli:
 
 test-echo:
 	$(HARNESS) echo
+
+# Needs root, strace and iproute2 for some cases, which are skipped elsewhere.
+test-hostile:
+	$(CARGO) test --quiet --package trustctl --test hostile
 
 check:
 	$(CARGO) fmt --all --check

@@ -8,15 +8,19 @@
 
 mod cli_tests;
 mod echo_tests;
-mod runner;
 mod selection;
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use selection::Request;
+use support::runner::{self, Outcome};
+
+/// Longest time for one test; what takes longer counts as hung.
+const TEST_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What a test belongs to; the summary counts by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +84,7 @@ fn main() -> ExitCode {
 
 fn run(tests: &[Test]) -> ExitCode {
     runner::clean_up_on_signals();
-    let outcome = runner::run_all(tests, &mut io::stdout());
+    let outcome = run_all(tests, &mut io::stdout());
     // A thread that hung for good still owns its directory.
     support::leftovers::remove_everything();
     match outcome {
@@ -88,6 +92,28 @@ fn run(tests: &[Test]) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => refuse(&format!("cannot print the results: {error}")),
     }
+}
+
+/// Runs the tests one after the other and prints a line for each and the summary; tells whether all
+/// passed.
+fn run_all(tests: &[Test], out: &mut impl Write) -> io::Result<bool> {
+    let mut passed = Vec::new();
+    for test in tests {
+        let outcome = runner::run_and_print(test.name, TEST_DEADLINE, test.run, out)?;
+        if matches!(outcome, Outcome::Passed) {
+            passed.push(*test);
+        }
+    }
+    writeln!(out)?;
+    for group in Group::ALL {
+        let of_group = |tests: &[Test]| tests.iter().filter(|test| test.group == group).count();
+        if of_group(tests) > 0 {
+            writeln!(out, "=== {} ===", group.title())?;
+            writeln!(out, "{}/{} passed", of_group(&passed), of_group(tests))?;
+        }
+    }
+    writeln!(out, "=== Total: {}/{} passed ===", passed.len(), tests.len())?;
+    Ok(passed.len() == tests.len())
 }
 
 fn list(tests: &[Test]) -> ExitCode {

@@ -13,7 +13,9 @@ pub(crate) mod leftovers;
 pub(crate) mod output;
 pub(crate) mod peer;
 pub(crate) mod program;
+pub(crate) mod runner;
 pub(crate) mod server;
+pub(crate) mod witness;
 
 /// Longest wait for one step of a test: an event, an answer, the end of a process.
 ///

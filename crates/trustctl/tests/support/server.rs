@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -126,6 +126,29 @@ impl Server {
     pub(crate) fn descriptor_count(&self) -> usize {
         let directory = format!("/proc/{}/fd", self.pid());
         std::fs::read_dir(directory).expect("the server runs").count()
+    }
+
+    /// Waits until the process has that many descriptors open again.
+    #[track_caller]
+    pub(crate) fn comes_back_to_descriptors(&self, wanted: usize) {
+        let started = Instant::now();
+        loop {
+            let count = self.descriptor_count();
+            if count == wanted {
+                return;
+            }
+            assert!(started.elapsed() < STEP_DEADLINE, "{count} descriptors, {wanted} before");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    /// Memory of the process that is in RAM, in bytes (VmRSS, proc_pid_status(5)).
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
+        let status = status.expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("a line VmRSS");
+        kib.trim().parse::<u64>().expect("a number of kB") * 1024
     }
 
     /// Stops the server with SIGTERM, which must drain every connection, and checks what it logged.

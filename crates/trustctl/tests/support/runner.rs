@@ -1,4 +1,4 @@
-//! Runs tests one after the other, each with a deadline, and prints what came of it.
+//! Runs a test with a deadline and prints what came of it.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,47 +12,61 @@ use rustix::io::Errno;
 use rustix::process::{WaitOptions, wait};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::support::leftovers;
-use super::{Group, Test};
-
-/// Longest time for one test; what takes longer counts as hung.
-const TEST_DEADLINE: Duration = Duration::from_secs(30);
+use super::leftovers;
 
 /// How long a hung test may take to end after its processes were killed, so that it cleans up.
 const UNWIND_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Width of the column of names, above the longest one.
-const NAME_WIDTH: usize = 30;
+const NAME_WIDTH: usize = 42;
 
 /// The messages of all panics since the current test began, in whatever thread they happened.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Runs the tests and prints a line for each and the summary; tells whether all passed.
+/// What came of a test.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It ended without a complaint and left nothing behind.
+    Passed,
+    /// Why not.
+    Failed(Vec<String>),
+    /// It did not run: what it needs is not there.
+    Skipped(String),
+}
+
+/// Ends the current test without a verdict, because something that it needs is not there. Where
+/// everything has to be there (`CI` is set) this is a failure.
+pub(crate) fn skip(needs: &str) -> ! {
+    panic::panic_any(Skip(needs.to_owned()))
+}
+
+struct Skip(String);
+
+/// Runs one test, which fails by a panic and counts as hung after `deadline`, and prints a line.
 ///
 /// # Errors
 ///
-/// When the results cannot be printed.
-pub(crate) fn run_all(tests: &[Test], out: &mut impl Write) -> io::Result<bool> {
+/// When the result cannot be printed.
+pub(crate) fn run_and_print(
+    name: &str,
+    deadline: Duration,
+    body: fn(),
+    out: &mut impl Write,
+) -> io::Result<Outcome> {
     panic::set_hook(Box::new(note_panic));
-    let mut passed = Vec::new();
-    for test in tests {
-        let name = test.name;
-        match run_one(test) {
-            Ok(()) => {
-                writeln!(out, "{name:<NAME_WIDTH$}PASS")?;
-                passed.push(*test);
-            }
-            Err(reasons) => {
-                writeln!(out, "{name:<NAME_WIDTH$}FAIL")?;
-                for line in reasons.iter().flat_map(|reason| reason.lines()) {
-                    writeln!(out, "    {line}")?;
-                }
+    let outcome = run_one(name, deadline, body);
+    match &outcome {
+        Outcome::Passed => writeln!(out, "{name:<NAME_WIDTH$}PASS")?,
+        Outcome::Skipped(needs) => writeln!(out, "{name:<NAME_WIDTH$}skipped: needs {needs}")?,
+        Outcome::Failed(reasons) => {
+            writeln!(out, "{name:<NAME_WIDTH$}FAIL")?;
+            for line in reasons.iter().flat_map(|reason| reason.lines()) {
+                writeln!(out, "    {line}")?;
             }
         }
-        out.flush()?;
     }
-    print_summary(tests, &passed, out)?;
-    Ok(passed.len() == tests.len())
+    out.flush()?;
+    Ok(outcome)
 }
 
 /// On SIGINT, SIGTERM and SIGHUP kills what the tests have started, removes what they have made, and
@@ -74,33 +88,45 @@ pub(crate) fn clean_up_on_signals() {
     }
 }
 
-fn run_one(test: &Test) -> Result<(), Vec<String>> {
+fn run_one(name: &str, deadline: Duration, body: fn()) -> Outcome {
     lock(&PANICS).clear();
     let (ended, end) = mpsc::channel();
-    let body = test.run;
-    let thread = thread::Builder::new().name(test.name.to_owned()).spawn(move || {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
         body();
         // Nobody listens any more when this comes after the deadline.
         let _ = ended.send(());
     });
     let thread = thread.expect("start a thread");
     let mut reasons = Vec::new();
-    let outcome = end.recv_timeout(TEST_DEADLINE);
+    let outcome = end.recv_timeout(deadline);
     if outcome == Err(RecvTimeoutError::Timeout) {
-        reasons.push(format!("hung: no end within {TEST_DEADLINE:?}; after its end:"));
+        reasons.push(format!("hung: no end within {deadline:?}; after its end:"));
         leftovers::end_children();
         let _ = end.recv_timeout(UNWIND_DEADLINE);
     }
-    if outcome.is_ok() || thread.is_finished() {
-        drop(thread.join());
+    let mut skipped = None;
+    if (outcome.is_ok() || thread.is_finished())
+        && let Err(payload) = thread.join()
+    {
+        skipped = payload.downcast::<Skip>().ok().map(|skip| skip.0);
     }
     reasons.append(&mut lock(&PANICS));
     reasons.extend(leftovers::take_evidence());
-    if outcome.is_err() && reasons.is_empty() {
+    if outcome.is_err() && reasons.is_empty() && skipped.is_none() {
         reasons.push("ended without a result".to_owned());
     }
     reasons.extend(remaining_child());
-    if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    match skipped {
+        Some(needs) if reasons.is_empty() && std::env::var_os("CI").is_none() => {
+            Outcome::Skipped(needs)
+        }
+        Some(needs) => {
+            reasons.push(format!("cannot run: needs {needs}"));
+            Outcome::Failed(reasons)
+        }
+        None if reasons.is_empty() => Outcome::Passed,
+        None => Outcome::Failed(reasons),
+    }
 }
 
 /// A test has reaped all its processes when it ends; a zombie is a child too.
@@ -111,20 +137,11 @@ fn remaining_child() -> Option<String> {
     }
 }
 
-fn print_summary(tests: &[Test], passed: &[Test], out: &mut impl Write) -> io::Result<()> {
-    writeln!(out)?;
-    for group in Group::ALL {
-        let of_group = |tests: &[Test]| tests.iter().filter(|test| test.group == group).count();
-        if of_group(tests) > 0 {
-            writeln!(out, "=== {} ===", group.title())?;
-            writeln!(out, "{}/{} passed", of_group(passed), of_group(tests))?;
-        }
-    }
-    writeln!(out, "=== Total: {}/{} passed ===", passed.len(), tests.len())
-}
-
 fn note_panic(info: &PanicHookInfo<'_>) {
     let payload = info.payload();
+    if payload.is::<Skip>() {
+        return;
+    }
     let message = payload
         .downcast_ref::<&str>()
         .copied()

@@ -1,0 +1,5 @@
+//! Frames: lengths, limits, rubbish.
+
+use super::Case;
+
+pub(crate) const CASES: &[Case] = &[];

@@ -1,0 +1,5 @@
+//! Hosts that vanish, come back, reboot or are unreachable.
+
+use super::Case;
+
+pub(crate) const CASES: &[Case] = &[];

@@ -1,0 +1,5 @@
+//! Places, descriptors, errnos of accept, many at once.
+
+use super::Case;
+
+pub(crate) const CASES: &[Case] = &[];

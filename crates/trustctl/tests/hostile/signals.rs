@@ -1,0 +1,5 @@
+//! Draining, cutting, restarting.
+
+use super::Case;
+
+pub(crate) const CASES: &[Case] = &[];

@@ -1,0 +1,5 @@
+//! Silence, slowness, clocks and pauses.
+
+use super::Case;
+
+pub(crate) const CASES: &[Case] = &[];
