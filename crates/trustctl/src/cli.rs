@@ -38,7 +38,13 @@ pub(crate) fn run(program: &Program) -> ExitCode {
     };
     let signals = Signals::install();
     let mut startup = Startup::new(&outline, matches.as_ref());
-    let log = startup.take_log(&outline);
+    let log = startup.take_log(&outline).unwrap_or_else(|error| {
+        startup.problem = startup.problem.clone().and(Err(Failure::new(
+            ExitCode::OsLimit,
+            format!("cannot start the log's threads: {error}"),
+        )));
+        EventLog::disabled()
+    });
     let name = outline.entry.map_or(program.name, |entry| entry.name);
     log.event(Level::Info, "cmd_start").field("cmd", name).write();
     let result = startup.problem.clone().and(matches).and_then(|matches| {
@@ -56,9 +62,11 @@ pub(crate) fn run(program: &Program) -> ExitCode {
         tell(&format!("error: {}", failure.message));
         failure.exit
     });
-    let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let event = log.event(Level::Info, "cmd_finish").field("cmd", name);
-    event.field("exit", &exit.code()).field("duration_ms", &duration_ms).write();
+    log.finish(|| {
+        let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let event = log.event(Level::Info, "cmd_finish").field("cmd", name);
+        event.field("exit", &exit.code()).field("duration_ms", &duration_ms).write();
+    });
     exit
 }
 

@@ -1,17 +1,19 @@
 //! Events: one JSON object a line, appended to the log file and, where a command says so, to stdout.
 
 use std::cell::Cell;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
-use rustix::fs::OFlags;
 use serde::Serialize;
+
+use crate::log_sink::{FILE, Output, Sink};
+
+/// How long the exit waits for a sink: a stdout that nobody reads must not keep a process alive.
+const EXIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How much an event matters; `--log-level` is the lowest one that is written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -55,21 +57,76 @@ pub struct EventLog(Arc<Shared>);
 struct Shared {
     lowest: Level,
     request_id: String,
-    sinks: Vec<Mutex<Sink>>,
+    sinks: Vec<Sink>,
 }
 
 impl EventLog {
     /// A log that writes events of `lowest` and above to the file and to stdout, where asked for.
-    pub fn new(lowest: Level, request_id: String, file: Option<File>, stdout: bool) -> EventLog {
+    ///
+    /// # Errors
+    ///
+    /// When a writer's thread cannot be started.
+    pub fn new(
+        lowest: Level,
+        request_id: String,
+        file: Option<File>,
+        stdout: bool,
+    ) -> io::Result<EventLog> {
         let file = file.map(Output::File);
         let stdout = stdout.then_some(Output::Stdout);
-        let sinks = file.into_iter().chain(stdout).map(|output| Mutex::new(Sink::new(output)));
-        EventLog(Arc::new(Shared { lowest, request_id, sinks: sinks.collect() }))
+        let start = |output| {
+            let request_id = request_id.clone();
+            Sink::start(output, Box::new(move |lines, sink| gap_line(&request_id, lines, sink)))
+        };
+        let sinks = file.into_iter().chain(stdout).map(start).collect::<io::Result<_>>()?;
+        Ok(EventLog(Arc::new(Shared { lowest, request_id, sinks })))
     }
 
     /// A log that goes nowhere.
     pub fn disabled() -> EventLog {
-        EventLog::new(Level::Error, String::new(), None, false)
+        EventLog(Arc::new(Shared {
+            lowest: Level::Error,
+            request_id: String::new(),
+            sinks: Vec::new(),
+        }))
+    }
+
+    /// Waits until everything logged so far is written, for at most a second a sink.
+    pub fn settle(&self) {
+        for sink in &self.0.sinks {
+            sink.settle(Instant::now() + EXIT_PATIENCE);
+        }
+    }
+
+    /// Ends the log: waits for what was logged so far, tells what is missing where, lets `last` log the
+    /// last event, and waits for that; in all for at most a second a sink.
+    pub fn finish(&self, last: impl FnOnce()) {
+        let mut patience = vec![EXIT_PATIENCE; self.0.sinks.len()];
+        let mut wait = |index: usize, sink: &Sink| {
+            let started = Instant::now();
+            let missing = sink.settle(started + patience[index]);
+            patience[index] = patience[index].saturating_sub(started.elapsed());
+            missing
+        };
+        for (index, sink) in self.0.sinks.iter().enumerate() {
+            let missing = wait(index, sink);
+            if missing > 0 {
+                let line = gap_line(&self.0.request_id, missing, sink.name());
+                let others = self.0.sinks.iter().enumerate().filter(|(other, _)| *other != index);
+                others.for_each(|(_, other)| other.push(&line));
+            }
+        }
+        last();
+        for (index, sink) in self.0.sinks.iter().enumerate() {
+            wait(index, sink);
+        }
+    }
+
+    /// Goes on with another log file, from the next line that is written; nothing if there is none.
+    pub fn replace_file(&self, file: File) {
+        if let Some(sink) = self.0.sinks.iter().find(|sink| sink.name() == FILE) {
+            sink.replace_file(file);
+        }
     }
 
     /// Whether an event of this level is written anywhere.
@@ -87,17 +144,9 @@ impl EventLog {
         if !self.enabled(level) {
             return Event(None);
         }
-        let mut line = LINE.take();
-        line.clear();
-        line.extend_from_slice(b"{\"ts\":\"");
-        TIMESTAMPS
-            .print_timestamp(&Timestamp::now(), &mut line)
-            .expect("formatting into memory does not fail");
-        line.push(b'"');
-        Event(Some(Line { log: &self.0, bytes: line }))
-            .field("level", level.name())
-            .field("event", name)
-            .field("request_id", &self.0.request_id)
+        let mut bytes = LINE.take();
+        start_line(&mut bytes, level, name, &self.0.request_id);
+        Event(Some(Line { log: &self.0, bytes }))
     }
 }
 
@@ -114,10 +163,7 @@ impl Event<'_> {
     /// Adds a field. A value that has no JSON form becomes `null`.
     pub fn field<V: Serialize + ?Sized>(mut self, key: &'static str, value: &V) -> Self {
         if let Some(Line { bytes, .. }) = &mut self.0 {
-            bytes.push(b',');
-            append_json(bytes, key);
-            bytes.push(b':');
-            append_json(bytes, value);
+            append_field(bytes, key, value);
         }
         self
     }
@@ -128,41 +174,15 @@ impl Event<'_> {
             return;
         };
         bytes.extend_from_slice(b"}\n");
-        for sink in &log.sinks {
-            sink.lock().unwrap_or_else(PoisonError::into_inner).write_line(&bytes);
-        }
+        log.sinks.iter().for_each(|sink| sink.push(&bytes));
         if bytes.capacity() <= LINE_KEPT_BYTES {
             LINE.set(bytes);
         }
     }
 }
 
-/// Opens a log file for appending, makes its directory, and closes a torn last line.
-///
-/// # Errors
-///
-/// Whatever the system says about the directory or the file. A FIFO that nobody reads is an error
-/// too, instead of a wait without end.
-pub fn open_log_file(path: &Path) -> io::Result<File> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().append(true).create(true).custom_flags(nonblocking).open(path)?;
-    let flags = rustix::fs::fcntl_getfl(&file)?;
-    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
-    if ends_in_torn_line(&file, path) {
-        let _ = rustix::io::retry_on_intr(|| rustix::io::write(&file, b"\n"));
-    }
-    Ok(file)
-}
-
 /// Capacity above which a line's buffer is given back to the allocator; ordinary lines have 300 bytes.
 const LINE_KEPT_BYTES: usize = 16 * 1024;
-
-/// How long a stdout that somebody else made non-blocking may stay full before a line is given up.
-const FULL_SINK_WAIT: rustix::event::Timespec =
-    rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 static TIMESTAMPS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
@@ -171,76 +191,33 @@ thread_local! {
     static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// One place that lines go to.
-struct Sink {
-    output: Output,
-    state: SinkState,
+fn start_line(line: &mut Vec<u8>, level: Level, name: &str, request_id: &str) {
+    line.clear();
+    line.extend_from_slice(b"{\"ts\":\"");
+    TIMESTAMPS
+        .print_timestamp(&Timestamp::now(), &mut *line)
+        .expect("formatting into memory does not fail");
+    line.push(b'"');
+    append_field(line, "level", level.name());
+    append_field(line, "event", name);
+    append_field(line, "request_id", request_id);
 }
 
-enum Output {
-    File(File),
-    Stdout,
+/// The event that stands where lines are missing.
+fn gap_line(request_id: &str, dropped: u64, sink: &str) -> Vec<u8> {
+    let mut line = Vec::new();
+    start_line(&mut line, Level::Error, "log_gap", request_id);
+    append_field(&mut line, "dropped", &dropped);
+    append_field(&mut line, "sink", sink);
+    line.extend_from_slice(b"}\n");
+    line
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum SinkState {
-    /// The next byte starts a line.
-    AtLineStart,
-    /// Only a part of the last line could be written.
-    Torn,
-    /// Nobody reads it any more.
-    Gone,
-}
-
-impl Sink {
-    fn new(output: Output) -> Sink {
-        Sink { output, state: SinkState::AtLineStart }
-    }
-
-    fn write_line(&mut self, line: &[u8]) {
-        self.state = match self.state {
-            SinkState::Gone => return,
-            SinkState::AtLineStart => self.output.write_all(line, SinkState::AtLineStart),
-            // Both in one write, so that no other process gets between them.
-            SinkState::Torn => self.output.write_all(&[b"\n", line].concat(), SinkState::Torn),
-        };
-    }
-}
-
-impl Output {
-    fn descriptor(&self) -> BorrowedFd<'_> {
-        match self {
-            Output::File(file) => file.as_fd(),
-            Output::Stdout => rustix::stdio::stdout(),
-        }
-    }
-
-    /// Writes everything if it can: an append may be short. `before` is the state if not one byte
-    /// of it could be written.
-    fn write_all(&self, bytes: &[u8], before: SinkState) -> SinkState {
-        let mut written = 0;
-        while written < bytes.len() {
-            match rustix::io::write(self.descriptor(), &bytes[written..]) {
-                Ok(0) => break,
-                Ok(n) => written += n,
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) if self.becomes_writable() => {}
-                Err(rustix::io::Errno::PIPE) => return SinkState::Gone,
-                Err(_) => break,
-            }
-        }
-        match written {
-            0 => before,
-            _ if written == bytes.len() => SinkState::AtLineStart,
-            _ => SinkState::Torn,
-        }
-    }
-
-    fn becomes_writable(&self) -> bool {
-        use rustix::event::{PollFd, PollFlags, poll};
-        let mut polled = [PollFd::from_borrowed_fd(self.descriptor(), PollFlags::OUT)];
-        matches!(poll(&mut polled, Some(&FULL_SINK_WAIT)), Ok(1))
-    }
+fn append_field<V: Serialize + ?Sized>(line: &mut Vec<u8>, key: &str, value: &V) {
+    line.push(b',');
+    append_json(line, key);
+    line.push(b':');
+    append_json(line, value);
 }
 
 fn append_json<V: Serialize + ?Sized>(line: &mut Vec<u8>, value: &V) {
@@ -251,30 +228,19 @@ fn append_json<V: Serialize + ?Sized>(line: &mut Vec<u8>, value: &V) {
     }
 }
 
-/// Whether a killed writer or a full disk left a part of a line at the end.
-fn ends_in_torn_line(file: &File, path: &Path) -> bool {
-    let last_byte = || -> io::Result<u8> {
-        let mut reader = File::open(path)?;
-        reader.seek(SeekFrom::End(-1))?;
-        let mut byte = [0];
-        reader.read_exact(&mut byte)?;
-        Ok(byte[0])
-    };
-    let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    is_regular && last_byte().is_ok_and(|byte| byte != b'\n')
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, OpenOptions};
     use std::path::PathBuf;
 
     use proptest::prelude::*;
     use serde_json::Value;
 
     use super::*;
+    use crate::log_sink::open_log_file;
 
     struct Scratch {
-        directory: tempfile::TempDir,
+        _directory: tempfile::TempDir,
         path: PathBuf,
     }
 
@@ -282,19 +248,17 @@ mod tests {
         fn new() -> Scratch {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("logs").join("trustctl.log");
-            Scratch { directory, path }
+            Scratch { _directory: directory, path }
         }
 
         fn log(&self, lowest: Level, request_id: &str) -> EventLog {
-            EventLog::new(
-                lowest,
-                request_id.into(),
-                Some(open_log_file(&self.path).unwrap()),
-                false,
-            )
+            let file = open_log_file(&self.path).unwrap();
+            EventLog::new(lowest, request_id.into(), Some(file), false).unwrap()
         }
 
-        fn text(&self) -> String {
+        /// What is in the file once everything is written.
+        fn text(&self, log: &EventLog) -> String {
+            log.settle();
             fs::read_to_string(&self.path).unwrap()
         }
     }
@@ -304,7 +268,7 @@ mod tests {
         let scratch = Scratch::new();
         let log = scratch.log(Level::Info, "run 1");
         log.event(Level::Warn, "signal_received").field("signal", "SIGINT").field("n", &7).write();
-        let text = scratch.text();
+        let text = scratch.text(&log);
         let (start, rest) = text.split_at("{\"ts\":\"2026-11-20T07:43:16.123Z\"".len());
         let expected = ",\"level\":\"warn\",\"event\":\"signal_received\",\"request_id\":\"run 1\",\
                         \"signal\":\"SIGINT\",\"n\":7}\n";
@@ -321,7 +285,7 @@ mod tests {
             assert_eq!(log.enabled(level), level >= Level::Warn);
             log.event(level, "tried").write();
         }
-        let text = scratch.text();
+        let text = scratch.text(&log);
         let levels: Vec<Value> = text
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap()["level"].clone())
@@ -331,46 +295,13 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_last_line_is_closed_once() {
-        let scratch = Scratch::new();
-        fs::create_dir(scratch.path.parent().unwrap()).unwrap();
-        for (before, expected) in [("", ""), ("{}\n", "{}\n"), ("{\"to", "{\"to\n"), ("\n", "\n")] {
-            fs::write(&scratch.path, before).unwrap();
-            open_log_file(&scratch.path).unwrap();
-            open_log_file(&scratch.path).unwrap();
-            assert_eq!(scratch.text(), expected);
-        }
-    }
-
-    #[test]
-    fn a_line_after_a_short_write_starts_on_a_line_of_its_own() {
-        let scratch = Scratch::new();
-        let mut sink = Sink::new(Output::File(open_log_file(&scratch.path).unwrap()));
-        sink.write_line(b"{}\n");
-        sink.output.write_all(b"{\"to", SinkState::AtLineStart);
-        sink.state = SinkState::Torn;
-        sink.write_line(b"{}\n");
-        assert_eq!(scratch.text(), "{}\n{\"to\n{}\n");
-    }
-
-    #[test]
-    fn a_full_disk_costs_lines_but_fails_nobody() {
+    fn a_full_disk_fails_nobody_and_costs_a_second_at_the_end() {
         let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
-        let log = EventLog::new(Level::Info, String::new(), Some(full), false);
+        let log = EventLog::new(Level::Info, String::new(), Some(full), false).unwrap();
         log.event(Level::Info, "lost").write();
-    }
-
-    #[test]
-    fn a_path_that_cannot_be_a_log_file_is_refused_at_once() {
-        let scratch = Scratch::new();
-        let directory = scratch.directory.path();
-        assert!(open_log_file(directory).is_err());
-        fs::write(directory.join("file"), "").unwrap();
-        assert!(open_log_file(&directory.join("file").join("x.log")).is_err());
-        let fifo = directory.join("fifo");
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
-        assert!(open_log_file(&fifo).is_err());
+        let mut was_last = false;
+        log.finish(|| was_last = true);
+        assert!(was_last);
     }
 
     #[test]
@@ -392,7 +323,7 @@ mod tests {
                 });
             }
         });
-        let text = scratch.text();
+        let text = scratch.text(&log);
         assert_eq!(text.lines().count(), THREADS * EVENTS);
         assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
     }
@@ -409,7 +340,7 @@ mod tests {
             let value = String::from_utf8_lossy(&value);
             let log = scratch.log(Level::Info, &request_id);
             log.event(Level::Info, "odd").field("value", &value).field("number", &number).write();
-            let text = scratch.text();
+            let text = scratch.text(&log);
             prop_assert_eq!(text.matches('\n').count(), 1);
             prop_assert!(text.ends_with('\n'));
             let event: Value = serde_json::from_str(&text).unwrap();

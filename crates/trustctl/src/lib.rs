@@ -14,6 +14,7 @@ pub mod error_map;
 pub mod event_log;
 pub mod exit_code;
 pub mod load;
+pub mod log_sink;
 pub mod server_events;
 pub mod settings;
 pub mod signals;

@@ -3,14 +3,16 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 
 use crate::commands::{COMMANDS, Entry, Product, all_settings};
 use crate::config_file::{ConfigFile, printable};
-use crate::event_log::{EventLog, Level, open_log_file};
+use crate::event_log::{EventLog, Level};
 use crate::exit_code::{ExitCode, Failure};
+use crate::log_sink::open_log_file;
 use crate::settings::{AnySetting, Layers, Setting, check_variable_names, parse_text};
 use crate::usage::{Outline, TOKEN_BYTES_MAX};
 
@@ -118,7 +120,7 @@ impl Startup {
         Startup { layers, problem, home, log_file, file, home_problem }
     }
 
-    pub(crate) fn take_log(&mut self, outline: &Outline<'_>) -> EventLog {
+    pub(crate) fn take_log(&mut self, outline: &Outline<'_>) -> io::Result<EventLog> {
         let level = self.layers.get(&LOG_LEVEL).ok().flatten().unwrap_or(Level::Info);
         let request_id = match self.layers.text(&REQUEST_ID).0 {
             Some(text) => text.to_string_lossy().into_owned(),

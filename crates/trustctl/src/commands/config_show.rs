@@ -44,6 +44,8 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
             text
         }),
     };
+    // What goes to stdout directly comes after the events that came before it.
+    context.log.settle();
     print(text.as_bytes())?;
     Ok(ExitCode::Success)
 }

@@ -1,0 +1,495 @@
+//! One place that lines of the event log go to: a bounded queue, and a thread that writes.
+//!
+//! Whoever logs only appends to memory. What does not fit because the disk is full or nobody reads
+//! stdout is counted, and told in a `log_gap` line where the gap is.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+/// Bytes that may wait to be written; as many again may be on their way. At a busy server's 20 MB of
+/// lines a second this bridges a writer that is not scheduled for 200 ms.
+pub(crate) const QUEUE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes that stdout is given at once: what a pipe takes as a whole or not at all (PIPE_BUF, `pipe(7)`), so
+/// that it is known which lines a reader that stopped reading has not got.
+const STDOUT_PIECE_BYTES: usize = 4096;
+
+/// Pause before writing is tried again after an error: a full disk does not empty faster for being
+/// asked more often.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+
+/// The name of the log file's sink in `log_gap`.
+pub(crate) const FILE: &str = "file";
+
+/// Where the lines of one sink end up.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// The log file.
+    File(File),
+    /// Standard output.
+    Stdout,
+}
+
+impl Output {
+    /// The word for it in `log_gap`.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Output::File(_) => FILE,
+            Output::Stdout => "stdout",
+        }
+    }
+}
+
+/// A queue with its writer thread.
+#[derive(Debug)]
+pub(crate) struct Sink {
+    name: &'static str,
+    queue: Arc<Queue>,
+}
+
+/// Builds the line that tells of a gap: how many lines are missing, in which sink.
+pub(crate) type GapLine = Box<dyn Fn(u64, &'static str) -> Vec<u8> + Send>;
+
+impl Sink {
+    /// A sink with a thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the thread cannot be started.
+    pub(crate) fn start(output: Output, gap_line: GapLine) -> io::Result<Sink> {
+        let (name, queue) = (output.name(), Arc::new(Queue::default()));
+        let mut writer =
+            Writer { output, queue: Arc::clone(&queue), state: WriterState::AtLineStart };
+        thread::Builder::new().name(format!("log-{name}")).spawn(move || writer.run(&gap_line))?;
+        Ok(Sink { name, queue })
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Hands over one whole line, without waiting.
+    pub(crate) fn push(&self, line: &[u8]) {
+        self.queue.push(line);
+    }
+
+    /// Waits until everything handed over so far is written, at most until `until`. Returns how many
+    /// lines were lost or are still waiting.
+    pub(crate) fn settle(&self, until: Instant) -> u64 {
+        self.queue.settle(until)
+    }
+
+    /// Goes on with another file, from the next line that is written.
+    pub(crate) fn replace_file(&self, file: File) {
+        self.queue.lock().replacement = Some(file);
+    }
+}
+
+/// Lines on their way from those who log to the writer.
+///
+/// Invariant: `lines` holds `count` whole lines and at most [`QUEUE_BYTES`].
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<QueueState>,
+    /// Something was handed over, or everything was written.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    lines: Vec<u8>,
+    count: u64,
+    /// Lines that the writer has taken and not finished.
+    in_hand: u64,
+    /// Lines that did not fit since the last gap that was told.
+    dropped: u64,
+    /// The writer sleeps until something changes.
+    writer_waits: bool,
+    /// Somebody waits for everything to be written.
+    is_awaited: bool,
+    replacement: Option<File>,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut state = self.lock();
+        if state.lines.len() + line.len() > QUEUE_BYTES {
+            state.dropped += 1;
+            return;
+        }
+        state.lines.extend_from_slice(line);
+        state.count += 1;
+        if state.writer_waits {
+            state.writer_waits = false;
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits for lines and puts them into `batch`, with the number of those that are missing behind
+    /// them.
+    fn take(&self, batch: &mut Vec<u8>) -> (u64, Option<File>) {
+        batch.clear();
+        let mut state = self.lock();
+        state.in_hand = 0;
+        if state.is_awaited && state.lines.is_empty() {
+            state.is_awaited = false;
+            self.changed.notify_all();
+        }
+        while state.lines.is_empty() {
+            state.writer_waits = true;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.writer_waits = false;
+        std::mem::swap(batch, &mut state.lines);
+        state.in_hand = std::mem::take(&mut state.count);
+        (std::mem::take(&mut state.dropped), state.replacement.take())
+    }
+
+    fn settle(&self, until: Instant) -> u64 {
+        let mut state = self.lock();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let waiting = state.count + state.in_hand;
+            if waiting == 0 || left.is_zero() {
+                return waiting + state.dropped;
+            }
+            state.is_awaited = true;
+            (state, _) =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Lines of the batch in hand were written.
+    fn note_written(&self, lines: u64) {
+        let mut state = self.lock();
+        state.in_hand = state.in_hand.saturating_sub(lines);
+    }
+
+    fn take_replacement(&self) -> Option<File> {
+        self.lock().replacement.take()
+    }
+}
+
+/// The thread's end of a queue.
+struct Writer {
+    output: Output,
+    queue: Arc<Queue>,
+    state: WriterState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WriterState {
+    /// The next byte starts a line.
+    AtLineStart,
+    /// Only a part of the last line could be written.
+    Torn,
+    /// Nobody reads it any more.
+    Gone,
+}
+
+impl Writer {
+    fn run(&mut self, gap_line: &GapLine) {
+        let mut batch = Vec::new();
+        loop {
+            let (missing, replacement) = self.queue.take(&mut batch);
+            self.use_replacement(replacement);
+            if missing > 0 {
+                batch.extend_from_slice(&gap_line(missing, self.output.name()));
+            }
+            self.write_batch(&batch);
+        }
+    }
+
+    /// Writes whole lines, and tries for as long as it takes.
+    fn write_batch(&mut self, batch: &[u8]) {
+        let mut rest = batch;
+        while !rest.is_empty() {
+            let piece = self.output.next_piece(rest);
+            let unwritten = self.write_some(piece).len();
+            if self.state == WriterState::Gone {
+                return;
+            }
+            let (written, left) = rest.split_at(piece.len() - unwritten);
+            self.queue.note_written(count_lines(written));
+            rest = left;
+            if unwritten > 0 {
+                thread::park_timeout(RETRY_PAUSE);
+                let replacement = self.queue.take_replacement();
+                self.use_replacement(replacement);
+            }
+        }
+    }
+
+    /// Writes until an error; returns the lines that are not written as a whole.
+    fn write_some<'a>(&mut self, lines: &'a [u8]) -> &'a [u8] {
+        if self.state == WriterState::Torn {
+            // The newline and a line in one write, so that no other process gets between them.
+            let first_len =
+                lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |at| at + 1);
+            let closing = [b"\n", &lines[..first_len]].concat();
+            match self.write_all(&closing) {
+                0 => return lines,
+                written if written < closing.len() => return lines,
+                _ => self.state = WriterState::AtLineStart,
+            }
+            return self.write_some(&lines[first_len..]);
+        }
+        let written = self.write_all(lines);
+        let whole = lines[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        if self.state != WriterState::Gone && written > whole {
+            self.state = WriterState::Torn;
+        }
+        &lines[whole..]
+    }
+
+    /// Writes as much as it can; returns how many bytes that was. An append may be short.
+    fn write_all(&mut self, bytes: &[u8]) -> usize {
+        let mut written = 0;
+        while written < bytes.len() {
+            match rustix::io::write(self.output.descriptor(), &bytes[written..]) {
+                Ok(0) => break,
+                Ok(count) => written += count,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.output.wait_until_writable(),
+                Err(Errno::PIPE) => {
+                    self.state = WriterState::Gone;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        written
+    }
+
+    fn use_replacement(&mut self, replacement: Option<File>) {
+        if let Some(file) = replacement {
+            self.output = Output::File(file);
+            self.state = WriterState::AtLineStart;
+        }
+    }
+}
+
+impl Output {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        match self {
+            Output::File(file) => file.as_fd(),
+            Output::Stdout => rustix::stdio::stdout(),
+        }
+    }
+
+    /// The whole lines from the front of `lines` that are written at once.
+    fn next_piece<'a>(&self, lines: &'a [u8]) -> &'a [u8] {
+        match self {
+            Output::Stdout if lines.len() > STDOUT_PIECE_BYTES => {
+                let is_end = |byte: &u8| *byte == b'\n';
+                let within = lines[..STDOUT_PIECE_BYTES].iter().rposition(is_end);
+                let end = within.or_else(|| lines.iter().position(is_end));
+                &lines[..end.map_or(lines.len(), |at| at + 1)]
+            }
+            Output::File(_) | Output::Stdout => lines,
+        }
+    }
+
+    /// For a stdout that somebody else made non-blocking.
+    fn wait_until_writable(&self) {
+        let mut polled = [PollFd::from_borrowed_fd(self.descriptor(), PollFlags::OUT)];
+        // However it ends, the next write says what is the matter.
+        let _ = poll(&mut polled, None);
+    }
+}
+
+fn count_lines(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+/// Opens a log file for appending, makes its directory, and closes a torn last line.
+///
+/// # Errors
+///
+/// Whatever the system says about the directory or the file. A FIFO that nobody reads is an error
+/// too, instead of a wait without end.
+pub fn open_log_file(path: &Path) -> io::Result<File> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().append(true).create(true).custom_flags(nonblocking).open(path)?;
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    if ends_in_torn_line(&file, path) {
+        let _ = rustix::io::retry_on_intr(|| rustix::io::write(&file, b"\n"));
+    }
+    Ok(file)
+}
+
+/// Whether a killed writer or a full disk left a part of a line at the end.
+fn ends_in_torn_line(file: &File, path: &Path) -> bool {
+    let last_byte = || -> io::Result<u8> {
+        let mut reader = File::open(path)?;
+        reader.seek(SeekFrom::End(-1))?;
+        let mut byte = [0];
+        reader.read_exact(&mut byte)?;
+        Ok(byte[0])
+    };
+    let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    is_regular && last_byte().is_ok_and(|byte| byte != b'\n')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// Longer than anything here takes.
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    fn gap_line() -> GapLine {
+        Box::new(|missing, sink| format!("gap of {missing} in {sink}\n").into_bytes())
+    }
+
+    fn scratch() -> (tempfile::TempDir, PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("logs").join("trustctl.log");
+        (directory, path)
+    }
+
+    fn deadline() -> Instant {
+        Instant::now() + DEADLINE
+    }
+
+    /// A pipe in a file's place: it is full until somebody reads.
+    fn sink_into_pipe() -> (Sink, io::PipeReader) {
+        let (reader, writer) = io::pipe().unwrap();
+        let file = File::from(std::os::fd::OwnedFd::from(writer));
+        (Sink::start(Output::File(file), gap_line()).unwrap(), reader)
+    }
+
+    #[test]
+    fn lines_come_out_whole_and_in_order() {
+        let (_directory, path) = scratch();
+        let sink = Sink::start(Output::File(open_log_file(&path).unwrap()), gap_line()).unwrap();
+        let lines: Vec<String> = (0..10_000).map(|number| format!("line {number}\n")).collect();
+        lines.iter().for_each(|line| sink.push(line.as_bytes()));
+        assert_eq!(sink.settle(deadline()), 0);
+        assert_eq!(fs::read_to_string(&path).unwrap(), lines.concat());
+    }
+
+    #[test]
+    fn a_sink_that_nobody_reads_holds_nobody_up_and_counts_what_it_lost() {
+        let (sink, mut reader) = sink_into_pipe();
+        let line = [b'x'; 1023].into_iter().chain([b'\n']).collect::<Vec<u8>>();
+        let pushed = 3 * QUEUE_BYTES / line.len();
+        for _ in 0..pushed {
+            sink.push(&line);
+        }
+        let missing = sink.settle(Instant::now());
+        assert!(missing > 0);
+
+        let reading = thread::spawn(move || {
+            let mut text = Vec::new();
+            let mut piece = [0; 65_536];
+            while !text.ends_with(b"the end\n") {
+                let count = reader.read(&mut piece).unwrap();
+                text.extend_from_slice(&piece[..count]);
+            }
+            String::from_utf8(text).unwrap()
+        });
+        while sink.settle(deadline()) > 0 {}
+        sink.push(b"the end\n");
+        let text = reading.join().unwrap();
+        let gaps: Vec<&str> = text.lines().filter(|line| line.starts_with("gap of")).collect();
+        let lost = gaps.iter().map(|gap| gap.split(' ').nth(2).unwrap().parse::<usize>().unwrap());
+        let written = text.lines().filter(|line| line.starts_with('x')).count();
+        assert_eq!(written + lost.sum::<usize>(), pushed, "{gaps:?}");
+    }
+
+    #[test]
+    fn a_closed_reader_is_no_gap() {
+        let (sink, reader) = sink_into_pipe();
+        drop(reader);
+        sink.push(b"nobody\n");
+        sink.push(b"reads\n");
+        assert_eq!(sink.settle(deadline()), 0);
+    }
+
+    #[test]
+    fn another_file_takes_over_between_two_lines() {
+        let (_directory, path) = scratch();
+        let sink = Sink::start(Output::File(open_log_file(&path).unwrap()), gap_line()).unwrap();
+        sink.push(b"old\n");
+        assert_eq!(sink.settle(deadline()), 0);
+        let moved = path.with_extension("1");
+        fs::rename(&path, &moved).unwrap();
+        sink.replace_file(open_log_file(&path).unwrap());
+        sink.push(b"new\n");
+        assert_eq!(sink.settle(deadline()), 0);
+        assert_eq!(fs::read_to_string(&moved).unwrap(), "old\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
+    }
+
+    #[test]
+    fn a_full_disk_is_waited_for_and_says_so_at_the_end() {
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let sink = Sink::start(Output::File(full), gap_line()).unwrap();
+        sink.push(b"one\n");
+        sink.push(b"two\n");
+        assert_eq!(sink.settle(Instant::now() + RETRY_PAUSE), 2);
+        let (_directory, path) = scratch();
+        sink.replace_file(open_log_file(&path).unwrap());
+        assert_eq!(sink.settle(deadline()), 0);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+    }
+
+    #[test]
+    fn a_line_after_a_short_write_starts_on_a_line_of_its_own() {
+        let (_directory, path) = scratch();
+        let mut file = open_log_file(&path).unwrap();
+        file.write_all(b"{}\n{\"to").unwrap();
+        let output = Output::File(file);
+        let mut writer = Writer { output, queue: Arc::default(), state: WriterState::Torn };
+        writer.write_batch(b"{\"torn\"}\n{}\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{}\n{\"to\n{\"torn\"}\n{}\n");
+    }
+
+    #[test]
+    fn a_torn_last_line_is_closed_once() {
+        let (_directory, path) = scratch();
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        for (before, expected) in [("", ""), ("{}\n", "{}\n"), ("{\"to", "{\"to\n"), ("\n", "\n")] {
+            fs::write(&path, before).unwrap();
+            open_log_file(&path).unwrap();
+            open_log_file(&path).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_a_log_file_is_refused_at_once() {
+        let (directory, _) = scratch();
+        let directory = directory.path();
+        assert!(open_log_file(directory).is_err());
+        fs::write(directory.join("file"), "").unwrap();
+        assert!(open_log_file(&directory.join("file").join("x.log")).is_err());
+        let fifo = directory.join("fifo");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+        assert!(open_log_file(&fifo).is_err());
+    }
+}
