@@ -2,15 +2,17 @@
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use trust_wire::connection::Totals;
 use trust_wire::frame::{HEADER_LEN, peek_header};
-use trust_wire::{Connection, Disconnect, During, Limits, Received, Timestamp};
+use trust_wire::{Connection, During, Limits, Received, Timestamp};
 
 use crate::errno;
 use crate::observer::{ClientInfo, Event, Observer};
+use crate::server::Counters;
 use crate::service::{Reply, Service, Session};
+use crate::socket::path_info;
 
 /// One accepted connection; what does the I/O owns it next to the socket.
 pub(crate) struct Client<S> {
@@ -95,21 +97,29 @@ impl<S: Session> Client<S> {
         }
     }
 
-    /// The socket is about to be closed. Returns what there is to count, unless it was turned away.
-    pub(crate) fn close(mut self, observer: &dyn Observer, now: Timestamp) -> Option<Totals> {
+    /// The socket is about to be closed: tells everybody, and counts the connection unless it was
+    /// turned away.
+    pub(crate) fn close(
+        mut self,
+        socket: BorrowedFd<'_>,
+        observer: &dyn Observer,
+        counters: &Counters,
+        now: Timestamp,
+    ) {
         self.report_cause(observer);
-        let session = self.session?;
-        let cause: Disconnect = self.connection.cause().expect("a closed connection has a cause");
+        let Some(session) = self.session else { return };
+        let cause = self.connection.cause().expect("a closed connection has a cause");
         let totals = self.connection.totals();
+        counters.note_closed(totals, &cause.reason);
         observer.observe(&Event::Closed {
             client: &self.info,
             cause: &cause,
             mode: self.connection.mode(),
             totals,
             lifetime: now.since(self.connection.opened_at()),
+            path: observer.wants_paths().then(|| path_info(socket)),
         });
         session.close(&cause);
-        Some(totals)
     }
 
     fn send_reply(

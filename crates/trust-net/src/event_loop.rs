@@ -21,7 +21,7 @@ use trust_wire::{CloseStep, During, Reason, Timestamp};
 
 use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
 use crate::client::Client;
-use crate::observer::{ClientInfo, Event};
+use crate::observer::{ClientInfo, Event, Stats};
 use crate::server::Shared;
 use crate::service::Service;
 use crate::socket;
@@ -138,6 +138,8 @@ struct Worker<'a, S: Service> {
     reply_buffer: Vec<u8>,
     next_generation: u32,
     rejected_lingering: usize,
+    /// The last request for statistics that this worker has contributed to.
+    stats_round: u64,
     /// When this worker cuts what is left; set once it drains.
     cut_at: Option<Timestamp>,
     now: Timestamp,
@@ -178,6 +180,7 @@ impl<'a, S: Service> Worker<'a, S> {
             reply_buffer: Vec::new(),
             next_generation: 0,
             rejected_lingering: 0,
+            stats_round: 0,
             cut_at: None,
             now: shared.now(),
         }
@@ -194,6 +197,7 @@ impl<'a, S: Service> Worker<'a, S> {
             self.give_turns();
             self.accept_clients();
             self.take_inbox();
+            self.contribute_stats();
             self.follow_stop_flag();
             if self.timers.next() <= self.now {
                 // Everything that had arrived by `due` is served before `due` is judged, also after
@@ -422,21 +426,32 @@ impl<'a, S: Service> Worker<'a, S> {
         if step == CloseStep::Reset {
             socket::reset_on_close(entry.stream.as_fd());
         }
-        let served = entry.client.is_served();
-        match entry.client.close(&*self.shared.observer, self.now) {
-            Some(totals) => self.shared.counters.note_closed(totals),
-            None => self.rejected_lingering -= 1,
-        }
+        let is_served = entry.client.is_served();
+        let (observer, counters) = (&*self.shared.observer, &self.shared.counters);
+        entry.client.close(entry.stream.as_fd(), observer, counters, self.now);
         drop(entry.stream);
         if let Some(listener) = &mut self.listener {
             listener.policy.handle_descriptor_free();
         }
-        if served {
+        if !is_served {
+            self.rejected_lingering -= 1;
+        } else {
             self.shared.loads[self.index].fetch_sub(1, Ordering::SeqCst);
             if self.cut_at.is_some() {
                 self.shared.counters.note_drained(step == CloseStep::Reset);
             }
         }
+    }
+
+    fn contribute_stats(&mut self) {
+        let Some(round) = self.shared.stats.wanted(self.stats_round) else { return };
+        self.stats_round = round;
+        let mut stats = Stats::default();
+        for (_, entry) in self.entries.iter().filter(|(_, entry)| entry.client.is_served()) {
+            let connection = &entry.client.connection;
+            stats.add_open(connection.phase(), connection.totals());
+        }
+        self.shared.contribute_stats(self.index, round, &stats);
     }
 
     fn follow_stop_flag(&mut self) {

@@ -20,7 +20,7 @@ use trust_wire::{CloseStep, Connection, During, Reason, Timestamp};
 use crate::accept::{AcceptPolicy, Accepted};
 use crate::client::Client;
 use crate::exact::{ExactError, Stream, recv_exact, recv_some, send_exact};
-use crate::observer::{ClientInfo, Event};
+use crate::observer::{ClientInfo, Event, Stats};
 use crate::server::Shared;
 use crate::service::Service;
 use crate::socket;
@@ -63,6 +63,7 @@ pub(crate) fn run<S: Service>(
         policy: AcceptPolicy::new(),
         waiting: VecDeque::new(),
         cut_at: Timestamp::NEVER,
+        stats_round: 0,
     };
     while let Some((stream, peer)) = server.next_client()? {
         server.serve(stream, peer);
@@ -80,12 +81,15 @@ struct Iterative<'a, S: Service> {
     waiting: VecDeque<(TcpStream, SocketAddr)>,
     /// When the server cuts what is left; set once it drains.
     cut_at: Timestamp,
+    /// The last request for statistics that was answered.
+    stats_round: u64,
 }
 
 impl<S: Service> Iterative<'_, S> {
     /// The next client; `None` when the server has stopped and all are served.
     fn next_client(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         loop {
+            self.contribute_stats(None);
             self.follow_stop_flag();
             let Some(listener) = &self.listener else { return Ok(self.waiting.pop_front()) };
             let now = self.shared.now();
@@ -142,15 +146,23 @@ impl<S: Service> Iterative<'_, S> {
         if step == CloseStep::Reset {
             socket::reset_on_close(stream.as_fd());
         }
-        if let Some(totals) = client.close(&*shared.observer, shared.now()) {
-            shared.counters.note_closed(totals);
-        }
+        client.close(stream.as_fd(), &*shared.observer, &shared.counters, shared.now());
         drop(stream);
         self.policy.handle_descriptor_free();
         shared.loads[0].fetch_sub(1, Ordering::SeqCst);
         if self.listener.is_none() {
             shared.counters.note_drained(step == CloseStep::Reset);
         }
+    }
+
+    fn contribute_stats(&mut self, current: Option<&Connection>) {
+        let Some(round) = self.shared.stats.wanted(self.stats_round) else { return };
+        self.stats_round = round;
+        let mut stats = Stats::default();
+        if let Some(connection) = current {
+            stats.add_open(connection.phase(), connection.totals());
+        }
+        self.shared.contribute_stats(0, round, &stats);
     }
 
     /// Once told to stop: takes everybody who is already connected, and closes the listener.
@@ -206,6 +218,7 @@ impl<S: Service> Conversation<'_, '_, S> {
 
     fn follow_stop_flag(&mut self) {
         let shared = self.server.shared;
+        self.server.contribute_stats(Some(&self.client.connection));
         let stop = shared.stop();
         if stop == Stop::No {
             return;

@@ -20,6 +20,7 @@ pub mod observer;
 pub mod server;
 pub mod service;
 pub mod socket;
+mod stats;
 mod stop;
 mod sys;
 mod timers;

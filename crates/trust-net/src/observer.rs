@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use trust_wire::connection::Totals;
-use trust_wire::{Disconnect, During, Mode};
+use trust_wire::{Disconnect, During, Mode, Phase, Reason};
+
+use crate::socket::PathInfo;
 
 /// Which connection an event is about.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +17,45 @@ pub struct ClientInfo {
     pub fd: i32,
     /// The client's address.
     pub peer: SocketAddr,
+}
+
+/// A server at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Since the server was set up.
+    pub uptime: Duration,
+    /// Clients accepted to be served.
+    pub connections: u64,
+    /// Clients turned away.
+    pub rejected: u64,
+    /// Bytes and frames of all connections, open ones included.
+    pub totals: Totals,
+    /// Connections in [`trust_wire::Phase::Connected`].
+    pub connected: u64,
+    /// Connections in [`trust_wire::Phase::Open`].
+    pub open: u64,
+    /// Connections in [`trust_wire::Phase::Lingering`].
+    pub lingering: u64,
+    /// Closed connections by the kind of their reason, in the order of [`Reason::KINDS`].
+    pub closed: [u64; Reason::KINDS.len()],
+}
+
+impl Stats {
+    /// Connections that are not closed.
+    pub fn active(&self) -> u64 {
+        self.connected + self.open + self.lingering
+    }
+
+    /// Counts a connection that is not closed.
+    pub(crate) fn add_open(&mut self, phase: Phase, totals: Totals) {
+        match phase {
+            Phase::Connected => self.connected += 1,
+            Phase::Open => self.open += 1,
+            Phase::Lingering => self.lingering += 1,
+            Phase::Closed => {}
+        }
+        self.totals.add(totals);
+    }
 }
 
 /// Something that happened in a server.
@@ -56,6 +97,8 @@ pub enum Event<'a> {
         totals: Totals,
         /// From accept to close.
         lifetime: Duration,
+        /// What the kernel knew about the path; only for observers that ask for it.
+        path: Option<PathInfo>,
     },
     /// All places are taken: a client was ended without being served. At most once a second.
     Rejected {
@@ -88,6 +131,8 @@ pub enum Event<'a> {
         /// The raw errno.
         errno: i32,
     },
+    /// What [`crate::Handle::report_stats`] asked for.
+    Stats(&'a Stats),
     /// The server has stopped accepting and ends its connections.
     DrainStarted {
         /// How many there are.
@@ -109,6 +154,12 @@ pub trait Observer: Send + Sync + 'static {
 
     /// Whether to be told of single frames, which costs time for each.
     fn wants_frames(&self) -> bool {
+        false
+    }
+
+    /// Whether to be told what the kernel knew about the path of a closed connection, which costs two
+    /// system calls for each.
+    fn wants_paths(&self) -> bool {
         false
     }
 }

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use trust_wire::connection::Totals;
-use trust_wire::{Limits, Timestamp};
+use trust_wire::{Limits, Reason, Timestamp};
 
-use crate::observer::{Event, Observer};
+use crate::observer::{Event, Observer, Stats};
 use crate::service::Service;
 use crate::socket::{self, AcceptedOptions};
+use crate::stats::StatsRequest;
 use crate::stop::{Stop, StopFlag};
 use crate::{event_loop, iterative};
 
@@ -91,6 +92,7 @@ enum Engine {
 #[derive(Clone)]
 pub struct Handle {
     stop: Arc<StopFlag>,
+    stats: Arc<StatsRequest>,
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -105,6 +107,13 @@ impl Handle {
     /// Cuts what is left.
     pub fn cut(&self) {
         self.stop.raise(Stop::Cut);
+        (self.wake)();
+    }
+
+    /// Has the observer told of one [`Event::Stats`], soon. Requests that come before the last one is
+    /// answered may share its answer.
+    pub fn report_stats(&self) {
+        self.stats.request();
         (self.wake)();
     }
 }
@@ -129,8 +138,8 @@ impl<S: Service> Server<S> {
         let listener = socket::listen(&config.addresses, options, |socket| {
             service.configure_listener(socket)
         })?;
-        let stop = Arc::new(StopFlag::default());
         let workers = config.workers.max(1);
+        let (stop, stats) = (Arc::new(StopFlag::default()), Arc::new(StatsRequest::new(workers)));
         let engine = match config.model {
             Model::Event => Engine::Event(event_loop::seats(workers)?),
             Model::Iterative => Engine::Iterative(iterative::Seat::new()?),
@@ -146,7 +155,8 @@ impl<S: Service> Server<S> {
             service,
             observer,
             started: Instant::now(),
-            handle: Handle { stop, wake },
+            handle: Handle { stop, stats: Arc::clone(&stats), wake },
+            stats,
             counters: Counters::default(),
         });
         Ok(Server { listener, shared, engine })
@@ -194,6 +204,7 @@ pub(crate) struct Shared<S: Service> {
     /// Connections of each worker, handed over ones included.
     pub(crate) loads: Vec<AtomicUsize>,
     pub(crate) counters: Counters,
+    pub(crate) stats: Arc<StatsRequest>,
     started: Instant,
 }
 
@@ -204,6 +215,14 @@ impl<S: Service> Shared<S> {
 
     pub(crate) fn stop(&self) -> Stop {
         self.handle.stop.load()
+    }
+
+    /// Puts in what a worker knows; the last one of a round reports the sum.
+    pub(crate) fn contribute_stats(&self, worker: usize, round: u64, share: &Stats) {
+        let Some(mut stats) = self.stats.contribute(worker, round, share) else { return };
+        self.counters.add_to(&mut stats);
+        stats.uptime = self.started.elapsed();
+        self.observer.observe(&Event::Stats(&stats));
     }
 
     pub(crate) fn active(&self) -> usize {
@@ -220,6 +239,8 @@ pub(crate) struct Counters {
     bytes_out: AtomicU64,
     frames_in: AtomicU64,
     frames_out: AtomicU64,
+    /// By the kind of the reason.
+    closed: [AtomicU64; Reason::KINDS.len()],
     drained: AtomicU64,
     cut: AtomicU64,
     /// 0: it did not fail.
@@ -240,7 +261,8 @@ impl Counters {
         self.listener_failed.store(errno as u64, Ordering::Relaxed);
     }
 
-    pub(crate) fn note_closed(&self, totals: Totals) {
+    pub(crate) fn note_closed(&self, totals: Totals, reason: &Reason) {
+        self.closed[reason.kind()].fetch_add(1, Ordering::Relaxed);
         self.bytes_in.fetch_add(totals.bytes_in, Ordering::Relaxed);
         self.bytes_out.fetch_add(totals.bytes_out, Ordering::Relaxed);
         self.frames_in.fetch_add(totals.frames_in, Ordering::Relaxed);
@@ -253,17 +275,28 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn totals(&self) -> Totals {
+        Totals {
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            frames_in: self.frames_in.load(Ordering::Relaxed),
+            frames_out: self.frames_out.load(Ordering::Relaxed),
+        }
+    }
+
+    fn add_to(&self, stats: &mut Stats) {
+        stats.connections = self.connections.load(Ordering::Relaxed);
+        stats.rejected = self.rejected.load(Ordering::Relaxed);
+        stats.totals.add(self.totals());
+        stats.closed = self.closed.each_ref().map(|count| count.load(Ordering::Relaxed));
+    }
+
     fn summary(&self, cut_short: bool) -> Summary {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Summary {
             connections: load(&self.connections),
             rejected: load(&self.rejected),
-            totals: Totals {
-                bytes_in: load(&self.bytes_in),
-                bytes_out: load(&self.bytes_out),
-                frames_in: load(&self.frames_in),
-                frames_out: load(&self.frames_out),
-            },
+            totals: self.totals(),
             drained: load(&self.drained),
             cut: load(&self.cut),
             cut_short,

@@ -16,6 +16,11 @@ use crate::sys;
 /// those clients SYN retries of a second and more; the kernel lowers this to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Unsent bytes in the kernel's send queue above which a socket counts as not writable
+/// (TCP_NOTSENT_LOWAT, `tcp(7)`). It bounds what a peer that never reads piles up there: 0.18 MB instead
+/// of 4.2 MB. Bytes in flight do not count, so it costs a long path nothing.
+const UNSENT_LIMIT: u32 = 128 * 1024;
+
 /// Silence after which keepalive begins to ask, and the interval and number of its questions: a peer
 /// that vanished is found after two minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -73,6 +78,7 @@ fn listen_on(
     }
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_LIMIT)?;
     if options.keepalive {
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE_IDLE)
@@ -123,6 +129,28 @@ pub fn probe(socket: BorrowedFd<'_>) -> Probe {
             0 => None,
             _ => pending_error(socket),
         },
+    }
+}
+
+/// What the kernel knows about the path to the peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathInfo {
+    /// Smoothed round-trip time; zero if none was measured.
+    pub round_trip: Duration,
+    /// Segments that were sent again.
+    pub retransmits: u32,
+    /// Sent bytes that the peer has not acknowledged; a FIN counts as one.
+    pub unacknowledged: u64,
+}
+
+/// What the kernel knows about the path (TCP_INFO and SIOCOUTQ, `tcp(7)`). Calls that fail count as
+/// "nothing".
+pub fn path_info(socket: BorrowedFd<'_>) -> PathInfo {
+    let info = sys::tcp_info(socket).unwrap_or_default();
+    PathInfo {
+        round_trip: Duration::from_micros(u64::from(info.round_trip_us)),
+        retransmits: info.retransmits,
+        unacknowledged: sys::unacknowledged(socket).unwrap_or(0),
     }
 }
 

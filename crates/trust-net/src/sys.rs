@@ -1,9 +1,10 @@
-//! The one system call that no well-kept crate wraps in a safe function.
-#![allow(unsafe_code)]
+//! The system calls that no well-kept crate wraps in safe functions.
+#![allow(unsafe_code, reason = "two calls with arguments of fixed types, see each SAFETY line")]
 
 use std::ffi::c_int;
 use std::io;
-use std::os::fd::AsFd;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd};
 
 use rustix::ioctl::{Getter, Opcode, ioctl};
 
@@ -15,4 +16,53 @@ pub(crate) fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
     // SAFETY: SIOCOUTQ writes one int through its argument, which is what `Getter` passes.
     let bytes = unsafe { ioctl(socket, Getter::<SIOCOUTQ, c_int>::new()) }?;
     Ok(u64::try_from(bytes).unwrap_or(0))
+}
+
+/// What is taken from TCP_INFO (`tcp(7)`).
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct TcpInfo {
+    pub(crate) round_trip_us: u32,
+    pub(crate) retransmits: u32,
+}
+
+pub(crate) fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
+    let mut len = mem::size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: all fields of tcp_info are integers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    // SAFETY: the kernel writes at most `len` bytes to `info`, which has that size, and both pointers
+    // are to live locals.
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut len,
+        )
+    };
+    match outcome {
+        0 => Ok(TcpInfo { round_trip_us: info.tcpi_rtt, retransmits: info.tcpi_total_retrans }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_connection_that_was_used_has_a_round_trip_time_and_nothing_outstanding() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        near.write_all(b"x").unwrap();
+        far.read_exact(&mut [0]).unwrap();
+        far.write_all(b"y").unwrap();
+        near.read_exact(&mut [0]).unwrap();
+        assert!(tcp_info(&near).unwrap().round_trip_us > 0);
+        assert_eq!(unacknowledged(&near).unwrap(), 0);
+        assert!(tcp_info(std::fs::File::open("/dev/null").unwrap()).is_err());
+    }
 }

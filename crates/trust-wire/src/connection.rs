@@ -53,6 +53,16 @@ pub struct Totals {
     pub frames_out: u64,
 }
 
+impl Totals {
+    /// Adds what another connection did.
+    pub fn add(&mut self, other: Totals) {
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+        self.frames_in += other.frames_in;
+        self.frames_out += other.frames_out;
+    }
+}
+
 /// The states of the contract, as an observer from outside tells them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

@@ -61,6 +61,33 @@ pub enum Reason {
     AtCapacity,
 }
 
+impl Reason {
+    /// One of each kind, for tables that are kept by kind; details are zero.
+    pub const KINDS: [Reason; 15] = [
+        Reason::PeerFin,
+        Reason::TruncatedFrame { have: 0, need: 0 },
+        Reason::FrameTooLarge { declared: 0 },
+        Reason::RecvTimeout,
+        Reason::MaxLifetime,
+        Reason::Drain,
+        Reason::SendTimeout,
+        Reason::FrameTimeout,
+        Reason::DrainTimeout,
+        Reason::SecondSignal,
+        Reason::ClientReset,
+        Reason::BrokenPipe,
+        Reason::ClientUnreachable,
+        Reason::IoError,
+        Reason::AtCapacity,
+    ];
+
+    /// Where in [`Reason::KINDS`] this kind is.
+    pub fn kind(&self) -> usize {
+        let same = |kind: &Reason| core::mem::discriminant(kind) == core::mem::discriminant(self);
+        Reason::KINDS.iter().position(same).expect("every kind is in the table")
+    }
+}
+
 /// What was being done with the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum During {
@@ -92,5 +119,18 @@ impl From<ErrnoClass> for Reason {
             ErrnoClass::Unreachable => Reason::ClientUnreachable,
             ErrnoClass::Other => Reason::IoError,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_reason_is_in_the_table_once() {
+        for (index, reason) in Reason::KINDS.iter().enumerate() {
+            assert_eq!(reason.kind(), index);
+        }
+        assert_eq!(Reason::TruncatedFrame { have: 3, need: 4 }.kind(), 1);
     }
 }

@@ -16,7 +16,7 @@ use clap::{ArgMatches, Command};
 use crate::commands::{COMMANDS, Context, Entry, GROUPS, Product, find};
 use crate::event_log::{EventLog, Level};
 use crate::exit_code::{ExitCode, Failure};
-use crate::signals::Signals;
+use crate::signals::{IgnoredHangup, Signals};
 use crate::startup::{GLOBALS, Startup};
 use crate::usage::{Outline, check_token_lengths};
 
@@ -36,7 +36,11 @@ pub(crate) fn run(program: &Program) -> ExitCode {
         Ok(Parsed::Printed(exit)) => return exit,
         Err(failure) => Err(failure),
     };
-    let signals = Signals::install();
+    let is_service = outline.entry.is_some_and(|entry| entry.product == Product::Service);
+    let signals = Signals::install(match is_service {
+        true => IgnoredHangup::Handle,
+        false => IgnoredHangup::Keep,
+    });
     let mut startup = Startup::new(&outline, matches.as_ref());
     let log = startup.take_log(&outline).unwrap_or_else(|error| {
         startup.problem = startup.problem.clone().and(Err(Failure::new(

@@ -19,6 +19,7 @@ pub mod server_events;
 pub mod settings;
 pub mod signals;
 mod startup;
+mod supervisor;
 pub mod target;
 pub mod text;
 mod usage;

@@ -1,9 +1,11 @@
 //! The events of a server, as lines of the event log.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use trust_net::wire::{Disconnect, Limits, Mode, Reason};
-use trust_net::{Event, Observer, errno, observer::ClientInfo};
+use trust_net::observer::{ClientInfo, Stats};
+use trust_net::wire::{Disconnect, Limits, Mode, Reason, Totals};
+use trust_net::{Event, Observer, errno};
 
 use crate::error_map::{self, During, errno_name};
 use crate::event_log::{self, EventLog, Level};
@@ -86,6 +88,10 @@ impl Observer for ServerEvents {
         self.wants_frames
     }
 
+    fn wants_paths(&self) -> bool {
+        self.log.enabled(Level::Info)
+    }
+
     fn observe(&self, event: &Event<'_>) {
         match *event {
             Event::Connected(client) => {
@@ -98,16 +104,20 @@ impl Observer for ServerEvents {
                 self.frame_event("frame_send", client, payload_len);
             }
             Event::Ending { client, cause } => self.write_cause(client, cause),
-            Event::Closed { client, cause, mode, totals, lifetime } => self
-                .client_event(Level::Info, "client_close", client)
-                .field("reason", reason_name(&cause.reason))
-                .field("mode", mode_name(mode))
-                .field("bytes_in", &totals.bytes_in)
-                .field("bytes_out", &totals.bytes_out)
-                .field("frames_in", &totals.frames_in)
-                .field("frames_out", &totals.frames_out)
-                .field("duration_ms", &milliseconds(lifetime))
-                .write(),
+            Event::Closed { client, cause, mode, totals, lifetime, path } => {
+                let path = path.unwrap_or_default();
+                let event = self
+                    .client_event(Level::Info, "client_close", client)
+                    .field("reason", reason_name(&cause.reason))
+                    .field("mode", mode_name(mode));
+                with_totals(event, &totals)
+                    .field("duration_ms", &milliseconds(lifetime))
+                    .field("rtt_us", &path.round_trip.as_micros())
+                    .field("retransmits", &path.retransmits)
+                    .field("unacked_bytes", &path.unacknowledged)
+                    .write();
+            }
+            Event::Stats(stats) => self.write_stats(stats),
             Event::Rejected { peer, suppressed } => self
                 .log
                 .event(Level::Warn, "client_reject")
@@ -143,6 +153,28 @@ impl Observer for ServerEvents {
 impl ServerEvents {
     fn frame_event(&self, name: &'static str, client: &ClientInfo, payload_len: usize) {
         self.client_event(Level::Debug, name, client).field("payload_len", &payload_len).write();
+    }
+
+    fn write_stats(&self, stats: &Stats) {
+        let closed = Reason::KINDS.iter().zip(stats.closed).filter(|(_, count)| *count > 0);
+        let by_reason: BTreeMap<&str, u64> =
+            closed.map(|(reason, count)| (reason_name(reason), count)).collect();
+        let by_state = BTreeMap::from([
+            ("connected", stats.connected),
+            ("open", stats.open),
+            ("lingering", stats.lingering),
+        ]);
+        let event = self
+            .log
+            .event(Level::Info, "server_stats")
+            .field("uptime_ms", &milliseconds(stats.uptime))
+            .field("connections", &stats.connections)
+            .field("rejected", &stats.rejected)
+            .field("active", &stats.active());
+        with_totals(event, &stats.totals)
+            .field("by_state", &by_state)
+            .field("by_reason", &by_reason)
+            .write();
     }
 
     fn accept_event(&self, errno: i32) -> event_log::Event<'_> {
@@ -184,6 +216,15 @@ pub const fn mode_name(mode: Mode) -> &'static str {
 /// Milliseconds with a fraction: most connections of a busy server last less than one.
 pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
+}
+
+/// Adds the counts of bytes and frames.
+pub fn with_totals<'a>(event: event_log::Event<'a>, totals: &Totals) -> event_log::Event<'a> {
+    event
+        .field("bytes_in", &totals.bytes_in)
+        .field("bytes_out", &totals.bytes_out)
+        .field("frames_in", &totals.frames_in)
+        .field("frames_out", &totals.frames_out)
 }
 
 fn with_errno(event: event_log::Event<'_>, errno: i32) -> event_log::Event<'_> {

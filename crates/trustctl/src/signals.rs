@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PipeFlags;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::exit_code::ExitCode;
 
@@ -53,31 +53,79 @@ impl Signal {
     }
 }
 
+/// One kind of signal, as a self-pipe that its handler writes a byte to. Every delivery counts.
+#[derive(Debug)]
+pub struct SignalPipe(OwnedFd);
+
+impl SignalPipe {
+    /// Handles SIGUSR1.
+    ///
+    /// # Errors
+    ///
+    /// No descriptors left, or the handler was refused.
+    pub fn user1() -> io::Result<SignalPipe> {
+        SignalPipe::handle(SIGUSR1)
+    }
+
+    /// Whether the signal came; taken once for each delivery.
+    pub fn take(&self) -> bool {
+        let mut byte = [0];
+        matches!(rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut byte)), Ok(1))
+    }
+
+    fn handle(number: i32) -> io::Result<SignalPipe> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        signal_hook::low_level::pipe::register(number, write)?;
+        Ok(SignalPipe(read))
+    }
+
+    /// A signal that is not handled and so never comes.
+    fn never() -> io::Result<SignalPipe> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // Closing the write end would make the pipe readable for ever.
+        std::mem::forget(write);
+        Ok(SignalPipe(read))
+    }
+}
+
+impl AsFd for SignalPipe {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What an ignored SIGHUP that was inherited means: nohup(1) starts programs like that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IgnoredHangup {
+    /// It stays ignored, as the user asked for.
+    Keep,
+    /// It is handled: to a service it need not mean the end.
+    Handle,
+}
+
 /// The signals that came and were not taken yet: one self-pipe for each kind.
 ///
 /// A pipe for each kind, because the handler can only write one and the same byte. So every
 /// delivery counts (a second SIGTERM is not lost in the first), but the order of different signals
 /// that came between two looks is not kept.
 pub struct Signals {
-    pipes: [OwnedFd; 3],
+    pipes: [SignalPipe; 3],
 }
 
 impl Signals {
-    /// Installs the handlers, also for signals that were inherited as ignored.
-    ///
-    /// Shells start background jobs of scripts with SIGINT ignored, and those must be stoppable
-    /// too. Only an ignored SIGHUP stays ignored: nohup(1) asked for that on purpose.
+    /// Installs the handlers, also for signals that were inherited as ignored: shells start background
+    /// jobs of scripts with SIGINT ignored, and those must be stoppable too.
     ///
     /// # Errors
     ///
     /// No descriptors left, or a handler was refused.
-    pub fn install() -> io::Result<Signals> {
+    pub fn install(ignored_hangup: IgnoredHangup) -> io::Result<Signals> {
         let [terminate, interrupt, hangup] = Signal::ALL;
-        let ignore_hangup = is_inherited_as_ignored(Signal::Hangup);
+        let keep = ignored_hangup == IgnoredHangup::Keep && is_inherited_as_ignored(hangup);
         let pipes = [
-            handled_by_pipe(terminate, false)?,
-            handled_by_pipe(interrupt, false)?,
-            handled_by_pipe(hangup, ignore_hangup)?,
+            SignalPipe::handle(terminate.number())?,
+            SignalPipe::handle(interrupt.number())?,
+            if keep { SignalPipe::never()? } else { SignalPipe::handle(hangup.number())? },
         ];
         Ok(Signals { pipes })
     }
@@ -85,13 +133,7 @@ impl Signals {
     /// Signals that never come: real ones reach every test of the process.
     #[cfg(test)]
     pub(crate) fn never() -> Signals {
-        let pipe = || {
-            let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
-                .expect("a pipe can be made");
-            std::mem::forget(write);
-            read
-        };
-        Signals { pipes: [pipe(), pipe(), pipe()] }
+        Signals { pipes: [(); 3].map(|()| SignalPipe::never().expect("a pipe can be made")) }
     }
 
     /// What becomes readable when a signal came: poll all of them, and never read from them but
@@ -102,15 +144,8 @@ impl Signals {
 
     /// The next signal that came, without waiting.
     pub fn take(&self) -> Option<Signal> {
-        let came = |pipe: &OwnedFd| {
-            let mut byte = [0];
-            matches!(rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut byte)), Ok(1))
-        };
-        Signal::ALL
-            .into_iter()
-            .zip(&self.pipes)
-            .find(|(_, pipe)| came(pipe))
-            .map(|(signal, _)| signal)
+        let mut pipes = Signal::ALL.into_iter().zip(&self.pipes);
+        pipes.find(|(_, pipe)| pipe.take()).map(|(signal, _)| signal)
     }
 
     /// Waits for the next signal, for at most `timeout` (`None`: as long as it takes).
@@ -133,17 +168,6 @@ impl Signals {
     }
 }
 
-fn handled_by_pipe(signal: Signal, leave_ignored: bool) -> io::Result<OwnedFd> {
-    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-    if leave_ignored {
-        // Closing the write end would make the pipe readable for ever.
-        std::mem::forget(write);
-    } else {
-        signal_hook::low_level::pipe::register(signal.number(), write)?;
-    }
-    Ok(read)
-}
-
 /// Reads the dispositions from the kernel, see proc_pid_status(5).
 fn is_inherited_as_ignored(signal: Signal) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -164,7 +188,7 @@ mod tests {
     /// One test for all, as signals are the process's.
     #[test]
     fn every_signal_is_taken_once_and_wakes_who_waits() {
-        let signals = Signals::install().unwrap();
+        let signals = Signals::install(IgnoredHangup::Keep).unwrap();
         assert_eq!(signals.take(), None);
         assert_eq!(signals.wait(Some(Duration::from_millis(1))), None);
         let numbers = [(Signal::Hangup, Raw::HUP), (Signal::Terminate, Raw::TERM)];

@@ -1,29 +1,28 @@
 //! `trustctl echo-server --port P`: the echo service.
 
-use std::io::{self, PipeReader, PipeWriter};
+use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Command;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use trust_net::service::Echo;
 use trust_net::wire::{Limits, Mode};
-use trust_net::{Handle, Model, Server, ServerConfig, Summary, socket};
+use trust_net::{Model, Server, ServerConfig, Summary, socket};
 
 use crate::commands::Context;
 use crate::error_map::{self, During};
 use crate::event_log::{EventLog, Level};
 use crate::exit_code::{ExitCode, Failure};
-use crate::server_events::{ServerEvents, milliseconds, mode_name};
+use crate::server_events::{ServerEvents, milliseconds, mode_name, with_totals};
 use crate::settings::{
     ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting, Layers, Setting,
     Source, parse_count, parse_limit, parse_port, parse_text, quoted,
 };
-use crate::signals::{Signal, Signals};
+use crate::signals::Signal;
+use crate::supervisor::Supervisor;
 use crate::text::reason;
 
 /// The word that calls it.
@@ -184,14 +183,14 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     config.max_clients = allowed_clients(context.layers.get(&MAX_CLIENTS)?, &config, context.log);
 
     let started = Instant::now();
-    let pipe = io::pipe().map_err(|error| internal(&error))?;
+    let supervisor = Supervisor::new(context).map_err(|error| internal(&error))?;
     let events =
         ServerEvents::new(context.log.clone(), config.limits.clone(), config.drain_timeout);
     let server = Server::bind(config.clone(), Echo, Arc::new(events))
         .map_err(|error| cannot_listen(&config.addresses, host.as_deref(), &error))?;
     let address = server.local_addr().map_err(|error| internal(&error))?;
     write_start(context.log, &config, address);
-    let (outcome, signal) = serve(server, pipe, context.signals, context.log);
+    let (outcome, signal) = supervisor.run(server);
     let summary = outcome.map_err(|error| internal(&error))?;
     write_stop(context.log, &summary, started.elapsed());
     exit_code(&summary, signal)
@@ -274,66 +273,6 @@ fn allowed_clients(wanted: Option<u64>, config: &ServerConfig, log: &EventLog) -
     usize::try_from(wanted.unwrap_or(allowed).min(allowed)).unwrap_or(usize::MAX)
 }
 
-/// Runs the server and passes signals on to it; returns what it did and the first signal. The end of
-/// the server is noticed by the end of `pipe`.
-fn serve(
-    server: Server<Echo>,
-    pipe: (PipeReader, PipeWriter),
-    signals: &Signals,
-    log: &EventLog,
-) -> (io::Result<Summary>, Option<Signal>) {
-    let handle = server.handle();
-    thread::scope(|scope| {
-        // The writing end is dropped when the server ends, however it does.
-        let (ended, ends) = pipe;
-        let running =
-            thread::Builder::new().name("worker-0".into()).spawn_scoped(scope, move || {
-                let _ends = ends;
-                server.run()
-            });
-        let running = match running {
-            Ok(running) => running,
-            Err(error) => return (Err(error), None),
-        };
-        let signal = pass_on_signals(&handle, signals, log, ended.as_fd());
-        match running.join() {
-            Ok(outcome) => (outcome, signal),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
-}
-
-/// The first signal drains, every other one cuts, until `ended` has nobody at its other end.
-fn pass_on_signals(
-    handle: &Handle,
-    signals: &Signals,
-    log: &EventLog,
-    ended: std::os::fd::BorrowedFd<'_>,
-) -> Option<Signal> {
-    let mut first = None;
-    loop {
-        while let Some(signal) = signals.take() {
-            let action = if first.is_none() { "shutdown" } else { "cut" };
-            let event = log.event(Level::Warn, "signal_received");
-            event.field("signal", signal.name()).field("action", action).write();
-            match first {
-                None => handle.drain(),
-                Some(_) => handle.cut(),
-            }
-            first = first.or(Some(signal));
-        }
-        let mut descriptors = vec![PollFd::from_borrowed_fd(ended, PollFlags::IN)];
-        let on_signals = signals.descriptors();
-        descriptors
-            .extend(on_signals.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
-        // EINTR is the signal that we are waiting for.
-        let _ = poll(&mut descriptors, None);
-        if !descriptors[0].revents().is_empty() {
-            return first;
-        }
-    }
-}
-
 fn write_start(log: &EventLog, config: &ServerConfig, address: SocketAddr) {
     log.event(Level::Info, "server_start")
         .field("addr", &format_args!("{}", address.ip()))
@@ -349,15 +288,11 @@ fn write_start(log: &EventLog, config: &ServerConfig, address: SocketAddr) {
 }
 
 fn write_stop(log: &EventLog, summary: &Summary, duration: Duration) {
-    log.event(Level::Info, "server_stop")
+    let event = log
+        .event(Level::Info, "server_stop")
         .field("connections", &summary.connections)
-        .field("rejected", &summary.rejected)
-        .field("bytes_in", &summary.totals.bytes_in)
-        .field("bytes_out", &summary.totals.bytes_out)
-        .field("frames_in", &summary.totals.frames_in)
-        .field("frames_out", &summary.totals.frames_out)
-        .field("duration_ms", &milliseconds(duration))
-        .write();
+        .field("rejected", &summary.rejected);
+    with_totals(event, &summary.totals).field("duration_ms", &milliseconds(duration)).write();
 }
 
 fn exit_code(summary: &Summary, signal: Option<Signal>) -> Result<ExitCode, Failure> {
