@@ -323,6 +323,7 @@ mod tests {
                 });
             }
         });
+        other.settle();
         let text = scratch.text(&log);
         assert_eq!(text.lines().count(), THREADS * EVENTS);
         assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
