@@ -346,7 +346,19 @@ mod tests {
 
     #[test]
     fn a_server_that_closes_after_the_last_echo_is_no_failure() {
-        let raw = session(Plan::Raw, PATIENT, text("abc"), echo_and_close(3));
+        let (input_lasts, input_ended) = std::sync::mpsc::channel::<()>();
+        let feed = move |to_stdin: PipeWriter| {
+            text("abc")(to_stdin);
+            drop(input_lasts);
+        };
+        let serve = move |mut stream: TcpStream| {
+            let mut bytes = [0; 3];
+            stream.read_exact(&mut bytes).unwrap();
+            stream.write_all(&bytes).unwrap();
+            // While there may be more input, the close would come too early.
+            assert!(input_ended.recv().is_err());
+        };
+        let raw = session(Plan::Raw, PATIENT, feed, serve);
         assert_eq!(raw, (Ok(Finished::Done), "abc".into()));
     }
 
