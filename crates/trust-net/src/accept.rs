@@ -111,8 +111,13 @@ impl AcceptPolicy {
     /// A descriptor was closed: there may be one for the next client.
     pub(crate) fn handle_descriptor_free(&mut self) {
         if self.exhausted {
-            self.paused_until = Timestamp::default();
+            self.resume();
         }
+    }
+
+    /// Ends a pause.
+    pub(crate) fn resume(&mut self) {
+        self.paused_until = Timestamp::default();
     }
 
     /// A client was turned away because all places are taken.

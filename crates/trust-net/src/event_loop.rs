@@ -35,6 +35,9 @@ const EVENTS_PER_POLL: usize = 1024;
 /// Clients accepted before connections get their turn.
 const ACCEPTS_PER_TURN: u32 = 64;
 
+/// Timers of closed connections that are left where they are: sweeping them out has a price.
+const DEAD_TIMERS_KEPT: usize = 1024;
+
 const LISTENER: Token = Token(usize::MAX);
 const WAKER: Token = Token(usize::MAX - 1);
 
@@ -58,14 +61,16 @@ struct Newcomer {
     id: u64,
 }
 
+impl Seat {
+    pub(crate) fn new() -> io::Result<Seat> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        Ok(Seat { poll, desk: Arc::new(Desk { waker, inbox: Mutex::default() }) })
+    }
+}
+
 pub(crate) fn seats(workers: usize) -> io::Result<Vec<Seat>> {
-    (0..workers)
-        .map(|_| {
-            let poll = Poll::new()?;
-            let waker = Waker::new(poll.registry(), WAKER)?;
-            Ok(Seat { poll, desk: Arc::new(Desk { waker, inbox: Mutex::default() }) })
-        })
-        .collect()
+    (0..workers).map(|_| Seat::new()).collect()
 }
 
 /// What wakes all workers.
@@ -120,6 +125,28 @@ pub(crate) fn run<S: Service>(
     })
 }
 
+/// Ends a server that is to stop and has run without an event loop so far: serves `current` and everybody
+/// who waits in the backlog, all at once, until the drain is over.
+pub(crate) fn drain<S: Service>(
+    shared: &Shared<S>,
+    seat: Seat,
+    listener: std::net::TcpListener,
+    current: Option<(Client<S::Session>, std::net::TcpStream)>,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let desks = [Arc::clone(&seat.desk)];
+    let draining = AtomicBool::new(false);
+    let listener = TcpListener::from_std(listener);
+    let mut worker = Worker::new(0, seat, Some(listener), shared, &desks, &draining);
+    if let Some((client, stream)) = current {
+        stream.set_nonblocking(true)?;
+        worker.enter(TcpStream::from_std(stream), client);
+    }
+    // At once, so that the drain is of everybody who was there when it was asked for.
+    worker.follow_stop_flag();
+    worker.run()
+}
+
 struct Worker<'a, S: Service> {
     index: usize,
     shared: &'a Shared<S>,
@@ -132,6 +159,8 @@ struct Worker<'a, S: Service> {
     listener: Option<Listener>,
     entries: Slab<Entry<S::Session>>,
     timers: Timers,
+    /// Timers that are being judged; empty at other times.
+    due: Vec<(Timestamp, usize)>,
     /// Connections that have used up their turn and are still ready.
     unfinished: Vec<usize>,
     receive_buffer: Vec<u8>,
@@ -150,6 +179,8 @@ struct Listener {
     policy: AcceptPolicy,
     /// Somebody may be waiting.
     ready: bool,
+    /// It is unusable.
+    failed: bool,
 }
 
 impl<'a, S: Service> Worker<'a, S> {
@@ -172,9 +203,11 @@ impl<'a, S: Service> Worker<'a, S> {
                 socket,
                 policy: AcceptPolicy::new(),
                 ready: true,
+                failed: false,
             }),
             entries: Slab::new(),
             timers: Timers::new(&shared.limits),
+            due: Vec::new(),
             unfinished: Vec::new(),
             receive_buffer: vec![0; turn::receive_buffer_len(&shared.limits)],
             reply_buffer: Vec::new(),
@@ -200,12 +233,23 @@ impl<'a, S: Service> Worker<'a, S> {
             self.contribute_stats();
             self.follow_stop_flag();
             if self.timers.next() <= self.now {
-                // Everything that had arrived by `due` is served before `due` is judged, also after
-                // a pause of the whole process.
                 let due = self.now;
-                self.wait(&mut events, due)?;
-                self.handle_events(&events);
+                self.serve_what_is_ready(&mut events)?;
                 self.judge_deadlines(due);
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves everything that has arrived by now, so that deadlines can be judged against this moment:
+    /// also after a pause of the whole process nobody is cut who has sent in time.
+    fn serve_what_is_ready(&mut self, events: &mut Events) -> io::Result<()> {
+        // Connections that become ready meanwhile are no reason to go on.
+        for _ in 0..=self.entries.len() / EVENTS_PER_POLL {
+            self.wait(events, Timestamp::default())?;
+            self.handle_events(events);
+            if events.iter().count() < EVENTS_PER_POLL {
+                break;
             }
         }
         Ok(())
@@ -304,7 +348,10 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn judge_deadlines(&mut self, due: Timestamp) {
-        while let Some((time, token)) = self.timers.pop_due(due) {
+        // Taken out first: what is entered anew for a time that has passed waits for the next round.
+        let mut entered = std::mem::take(&mut self.due);
+        entered.extend(std::iter::from_fn(|| self.timers.pop_due(due)));
+        for (time, token) in entered.drain(..) {
             let (key, generation) = split_token(token);
             let Some(entry) = self.entries.get_mut(key) else { continue };
             // An entry that was armed again for an earlier time, or another connection's.
@@ -313,11 +360,12 @@ impl<'a, S: Service> Worker<'a, S> {
             }
             entry.armed = Timestamp::NEVER;
             let connection = &mut entry.client.connection;
-            if connection.poll_deadline() <= due && !entry.queued {
+            if connection.poll_deadline() <= due {
                 connection.handle_deadline(due, socket::probe(entry.stream.as_fd()));
             }
             self.give_turn(key);
         }
+        self.due = entered;
     }
 
     fn accept_clients(&mut self) {
@@ -349,6 +397,7 @@ impl<'a, S: Service> Worker<'a, S> {
             Accepted::Paused => false,
             Accepted::Failed(errno) => {
                 listener.ready = false;
+                listener.failed = true;
                 self.shared.counters.note_listener_failed(errno);
                 self.shared.handle.drain();
                 false
@@ -430,6 +479,7 @@ impl<'a, S: Service> Worker<'a, S> {
         let (observer, counters) = (&*self.shared.observer, &self.shared.counters);
         entry.client.close(entry.stream.as_fd(), observer, counters, self.now);
         drop(entry.stream);
+        self.drop_dead_timers();
         if let Some(listener) = &mut self.listener {
             listener.policy.handle_descriptor_free();
         }
@@ -454,6 +504,19 @@ impl<'a, S: Service> Worker<'a, S> {
         self.shared.contribute_stats(self.index, round, &stats);
     }
 
+    /// Closed connections leave their timers behind; they are swept before they outnumber the others.
+    fn drop_dead_timers(&mut self) {
+        if self.timers.len() > DEAD_TIMERS_KEPT + 2 * self.entries.len() {
+            let entries = &self.entries;
+            self.timers.retain(|time, token| {
+                let (key, generation) = split_token(token);
+                entries
+                    .get(key)
+                    .is_some_and(|entry| entry.generation == generation && entry.armed == time)
+            });
+        }
+    }
+
     fn follow_stop_flag(&mut self) {
         let stop = self.shared.stop();
         if stop == Stop::No {
@@ -466,7 +529,7 @@ impl<'a, S: Service> Worker<'a, S> {
             self.take_inbox();
             self.cut_at = Some(self.now + self.shared.config.drain_timeout);
             self.for_each_entry(|entry, _| {
-                let unread = socket::probe(entry.stream.as_fd()).unread;
+                let unread = socket::unread(entry.stream.as_fd());
                 // What came since the last event has not been announced yet.
                 entry.expect_bytes();
                 entry.client.connection.retire(Reason::Drain, unread);
@@ -481,6 +544,11 @@ impl<'a, S: Service> Worker<'a, S> {
 
     /// Takes everybody who is already connected, and nobody else.
     fn close_listener(&mut self) {
+        if let Some(listener) = &mut self.listener {
+            // No event has announced those who came since the last one, and a pause is over.
+            listener.ready = !listener.failed;
+            listener.policy.resume();
+        }
         while self.accept_one() {}
         self.listener = None;
         let active = self.shared.active() as u64;

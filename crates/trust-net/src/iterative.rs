@@ -4,10 +4,11 @@
 //! are restarted after a signal (`signal(7)`). So every wait is a `poll(2)` on the socket and on a
 //! descriptor that the [`crate::Handle`] makes readable; SO_RCVTIMEO and SO_SNDTIMEO remain as
 //! a backstop. Bytes are moved by [`recv_exact`] and [`send_exact`], and the same core as in the event
-//! loop decides what they mean.
+//! loop decides what they mean. Once it is to stop, there is more than one client: the one that is being
+//! served and those in the backlog, all of which may finish what they have begun. An event loop ends
+//! them.
 
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -15,41 +16,44 @@ use std::sync::atomic::Ordering;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::SendFlags;
-use trust_wire::{CloseStep, Connection, During, Reason, Timestamp};
+use trust_wire::{CloseStep, Connection, During, Timestamp};
 
 use crate::accept::{AcceptPolicy, Accepted};
 use crate::client::Client;
+use crate::event_loop;
 use crate::exact::{ExactError, Stream, recv_exact, recv_some, send_exact};
 use crate::observer::{ClientInfo, Event, Stats};
 use crate::server::Shared;
 use crate::service::Service;
 use crate::socket;
 use crate::stop::Stop;
+use crate::turn::receive_buffer_len;
 
-/// Bytes received at once.
-const RECEIVE_LEN: usize = 64 * 1024;
-
-/// The descriptor that interrupts waiting.
+/// What the server needs of the kernel, made before it starts: the descriptor that interrupts waiting, and
+/// the seat of the event loop that ends it.
 pub(crate) struct Seat {
     wake_up: Arc<OwnedFd>,
+    last: event_loop::Seat,
 }
 
 impl Seat {
     pub(crate) fn new() -> io::Result<Seat> {
         let wake_up = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Seat { wake_up: Arc::new(wake_up) })
+        Ok(Seat { wake_up: Arc::new(wake_up), last: event_loop::Seat::new()? })
     }
 
     pub(crate) fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
         let wake_up = Arc::clone(&self.wake_up);
+        let wake_last = event_loop::waker(std::slice::from_ref(&self.last));
         Arc::new(move || {
             // Fails only if it has been made readable 2^64 times and never read.
             let _ = rustix::io::write(&wake_up, &1u64.to_ne_bytes());
+            wake_last();
         })
     }
 }
 
-/// Serves one client after the other until told to stop, then those who are already connected.
+/// Serves one client after the other until told to stop, and then those who are there, all at once.
 pub(crate) fn run<S: Service>(
     shared: &Shared<S>,
     seat: Seat,
@@ -59,57 +63,56 @@ pub(crate) fn run<S: Service>(
     let mut server = Iterative {
         shared,
         wake_up: seat.wake_up,
-        listener: Some(listener),
+        listener,
         policy: AcceptPolicy::new(),
-        waiting: VecDeque::new(),
-        cut_at: Timestamp::NEVER,
         stats_round: 0,
     };
-    while let Some((stream, peer)) = server.next_client()? {
-        server.serve(stream, peer);
+    let mut unfinished = None;
+    while unfinished.is_none()
+        && let Some((stream, peer)) = server.next_client()?
+    {
+        unfinished = server.serve(stream, peer);
     }
-    Ok(())
+    event_loop::drain(shared, seat.last, server.listener, unfinished)
 }
 
 struct Iterative<'a, S: Service> {
     shared: &'a Shared<S>,
     wake_up: Arc<OwnedFd>,
-    /// There until the server stops.
-    listener: Option<TcpListener>,
+    listener: TcpListener,
     policy: AcceptPolicy,
-    /// Clients that were connected when the server was told to stop.
-    waiting: VecDeque<(TcpStream, SocketAddr)>,
-    /// When the server cuts what is left; set once it drains.
-    cut_at: Timestamp,
     /// The last request for statistics that was answered.
     stats_round: u64,
 }
 
+/// A client that was being served when the server was told to stop.
+type Unfinished<S> = (Client<<S as Service>::Session>, TcpStream);
+
 impl<S: Service> Iterative<'_, S> {
-    /// The next client; `None` when the server has stopped and all are served.
+    /// The next client; `None` when the server is to stop.
     fn next_client(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         loop {
             self.contribute_stats(None);
-            self.follow_stop_flag();
-            let Some(listener) = &self.listener else { return Ok(self.waiting.pop_front()) };
+            if self.shared.stop() != Stop::No {
+                return Ok(None);
+            }
             let now = self.shared.now();
+            let listener = &self.listener;
             let accepted = self.policy.accept(now, &*self.shared.observer, || listener.accept());
-            let until = match accepted {
+            let (interest, until) = match accepted {
                 Accepted::Client(client) => {
                     self.shared.loads[0].fetch_add(1, Ordering::SeqCst);
                     return Ok(Some(client));
                 }
-                Accepted::Drained => Timestamp::NEVER,
-                Accepted::Paused => self.policy.paused_until(now),
+                Accepted::Drained => (PollFlags::IN, Timestamp::NEVER),
+                // The listener is readable meanwhile, which is not to wake us.
+                Accepted::Paused => (PollFlags::empty(), self.policy.paused_until(now)),
                 Accepted::Failed(errno) => {
                     self.shared.counters.note_listener_failed(errno);
                     self.shared.handle.drain();
                     continue;
                 }
             };
-            // During a pause the listener is readable and is not to wake us.
-            let interest =
-                if until == Timestamp::NEVER { PollFlags::IN } else { PollFlags::empty() };
             match wait(listener.as_fd(), interest, &self.wake_up, until, self.shared) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
                     self.shared.observer.observe(&Event::Interrupted { during: None });
@@ -119,7 +122,8 @@ impl<S: Service> Iterative<'_, S> {
         }
     }
 
-    fn serve(&mut self, stream: TcpStream, peer: SocketAddr) {
+    /// Serves one client to its end, or until the server is to stop.
+    fn serve(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Unfinished<S>> {
         let shared = self.shared;
         let limits = &shared.limits;
         // The backstop; the deadlines proper are the core's, and the waits before the calls keep them.
@@ -138,11 +142,12 @@ impl<S: Service> Iterative<'_, S> {
             server: self,
             client,
             stream,
-            buffer: vec![0; RECEIVE_LEN],
+            buffer: vec![0; receive_buffer_len(&shared.limits)],
             reply_buffer: Vec::new(),
         };
-        let step = conversation.run();
+        let end = conversation.run();
         let Conversation { client, stream, .. } = conversation;
+        let Some(step) = end else { return Some((client, stream)) };
         if step == CloseStep::Reset {
             socket::reset_on_close(stream.as_fd());
         }
@@ -150,9 +155,7 @@ impl<S: Service> Iterative<'_, S> {
         drop(stream);
         self.policy.handle_descriptor_free();
         shared.loads[0].fetch_sub(1, Ordering::SeqCst);
-        if self.listener.is_none() {
-            shared.counters.note_drained(step == CloseStep::Reset);
-        }
+        None
     }
 
     fn contribute_stats(&mut self, current: Option<&Connection>) {
@@ -163,25 +166,6 @@ impl<S: Service> Iterative<'_, S> {
             stats.add_open(connection.phase(), connection.totals());
         }
         self.shared.contribute_stats(0, round, &stats);
-    }
-
-    /// Once told to stop: takes everybody who is already connected, and closes the listener.
-    fn follow_stop_flag(&mut self) {
-        if self.shared.stop() == Stop::No {
-            return;
-        }
-        let Some(listener) = self.listener.take() else { return };
-        let shared = self.shared;
-        let now = shared.now();
-        while let Accepted::Client(client) =
-            self.policy.accept(now, &*shared.observer, || listener.accept())
-        {
-            shared.loads[0].fetch_add(1, Ordering::SeqCst);
-            self.waiting.push_back(client);
-        }
-        drop(listener);
-        shared.observer.observe(&Event::DrainStarted { active: shared.active() as u64 });
-        self.cut_at = now + shared.config.drain_timeout;
     }
 }
 
@@ -195,18 +179,18 @@ struct Conversation<'a, 'b, S: Service> {
 }
 
 impl<S: Service> Conversation<'_, '_, S> {
-    /// Serves until the connection is to be closed, and says how.
-    fn run(&mut self) -> CloseStep {
+    /// Serves until the connection is to be closed, and says how; `None` if the server is to stop.
+    fn run(&mut self) -> Option<CloseStep> {
         let shared = self.server.shared;
         loop {
-            self.follow_stop_flag();
+            self.server.contribute_stats(Some(&self.client.connection));
             self.client.report_cause(&*shared.observer);
             let due = shared.now();
-            match self.client.connection.poll_close(shared.now()) {
+            match self.client.connection.poll_close(due) {
                 Some(CloseStep::ShutdownSend) => socket::shutdown_send(self.stream.as_fd()),
-                Some(step) => return step,
-                None if self.client.connection.wants_send() => self.send(),
-                None => self.receive(),
+                Some(step) => return Some(step),
+                None if shared.stop() != Stop::No => return None,
+                None => self.exchange(),
             }
             // Everything that had arrived by `due` is served before `due` is judged.
             let connection = &mut self.client.connection;
@@ -216,31 +200,34 @@ impl<S: Service> Conversation<'_, '_, S> {
         }
     }
 
-    fn follow_stop_flag(&mut self) {
-        let shared = self.server.shared;
-        self.server.contribute_stats(Some(&self.client.connection));
-        let stop = shared.stop();
-        if stop == Stop::No {
-            return;
-        }
-        self.server.follow_stop_flag();
-        let probe = socket::probe(self.stream.as_fd());
-        let connection = &mut self.client.connection;
-        connection.retire(Reason::Drain, probe.unread);
-        if stop == Stop::Cut {
-            connection.abort(Reason::SecondSignal, probe);
-        } else if shared.now() >= self.server.cut_at {
-            connection.abort(Reason::DrainTimeout, probe);
+    /// Sends what is owed, else receives, or waits until there is something else to do.
+    fn exchange(&mut self) {
+        let connection = &self.client.connection;
+        match (connection.wants_send(), connection.wants_receive()) {
+            (true, false) => self.send(connection.poll_deadline()),
+            (false, _) => self.receive(),
+            // Owes its last bytes, and discards what comes meanwhile.
+            (true, true) => {
+                let either = PollFlags::IN | PollFlags::OUT;
+                let socket = self.server.interruptible(&self.stream, connection.poll_deadline());
+                if socket.wait(either).is_ok() {
+                    if is_ready(&self.stream, PollFlags::IN) {
+                        self.receive();
+                    }
+                    self.send(Timestamp::default());
+                }
+            }
         }
     }
 
-    /// Receives what the connection can use, or waits for it until there is something else to do.
+    /// Receives what is there, or the exact rest of a frame that has begun.
     fn receive(&mut self) {
         let shared = self.server.shared;
-        let wanted = self.client.connection.wanted().map(|wanted| wanted.min(self.buffer.len()));
-        let mut socket = self.server.interruptible(&self.stream, &self.client);
-        let (count, outcome) = match wanted {
+        let connection = &self.client.connection;
+        let mut socket = self.server.interruptible(&self.stream, connection.poll_deadline());
+        let (count, outcome) = match connection.wanted() {
             Some(wanted) => {
+                let wanted = wanted.min(self.buffer.len());
                 let outcome = recv_exact(&mut socket, &mut self.buffer[..wanted]);
                 (outcome.as_ref().map_or_else(ExactError::transferred, |()| wanted), outcome)
             }
@@ -254,13 +241,9 @@ impl<S: Service> Conversation<'_, '_, S> {
             let bytes = &self.buffer[..count];
             let received = self.client.connection.handle_received(0, bytes, arrived_at);
             // Everything is owed first and then sent by `send`.
-            self.client.answer(
-                &received,
-                &mut self.reply_buffer,
-                &*shared.observer,
-                arrived_at,
-                |_| Ok(0),
-            );
+            let keep = |_: &[IoSlice<'_>]| Ok(0);
+            let observer = &*shared.observer;
+            self.client.answer(&received, &mut self.reply_buffer, observer, arrived_at, keep);
         }
         match outcome {
             Err(ExactError::Disconnected { .. }) => self.client.connection.handle_end_of_stream(),
@@ -269,8 +252,9 @@ impl<S: Service> Conversation<'_, '_, S> {
         }
     }
 
-    fn send(&mut self) {
-        let mut socket = self.server.interruptible(&self.stream, &self.client);
+    /// Sends what is owed, and waits for room until `until`.
+    fn send(&mut self, until: Timestamp) {
+        let mut socket = self.server.interruptible(&self.stream, until);
         let owed = self.client.connection.owed();
         let outcome = send_exact(&mut socket, owed);
         let sent = outcome.as_ref().map_or_else(ExactError::transferred, |()| owed.len());
@@ -296,15 +280,13 @@ impl<S: Service> Conversation<'_, '_, S> {
 }
 
 impl<S: Service> Iterative<'_, S> {
-    /// The stream, with waits that end at the next deadline and when there is a stop to be seen.
+    /// The stream, with waits that end at `until` and when there is a stop to be seen.
     fn interruptible<'s>(
         &'s self,
         stream: &'s TcpStream,
-        client: &Client<S::Session>,
+        until: Timestamp,
     ) -> Interruptible<'s, S> {
-        let now = self.shared.now();
-        let until = client.connection.poll_deadline().min(self.cut_at);
-        Interruptible { stream, server: self, until, last_progress: now }
+        Interruptible { stream, server: self, until, last_progress: self.shared.now() }
     }
 }
 

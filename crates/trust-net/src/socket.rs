@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use trust_wire::Probe;
@@ -34,14 +35,15 @@ pub struct AcceptedOptions {
     pub keepalive: bool,
 }
 
-/// A listening socket on the first of `addresses` that can be had.
+/// A listening socket on the first of `addresses` that this host has.
 ///
 /// With SO_REUSEADDR, so that a restart need not wait for old connections in TIME_WAIT; a second
 /// listener on the same port still fails. Accepted sockets have TCP_NODELAY.
 ///
 /// # Errors
 ///
-/// That of the last address.
+/// That of the first address that the host has, or of the last one if it has none of them. A port that
+/// is taken on one address is not served on another instead.
 ///
 /// # Panics
 ///
@@ -51,14 +53,20 @@ pub fn listen(
     options: AcceptedOptions,
     configure: impl Fn(&Socket) -> io::Result<()>,
 ) -> io::Result<TcpListener> {
-    let mut outcome = None;
-    for address in addresses {
+    let (last, others) = addresses.split_last().expect("at least one address to listen on");
+    for address in others {
         match listen_on(*address, options, &configure) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => outcome = Some(error),
+            Err(error) if is_foreign(&error) => {}
+            outcome => return outcome,
         }
     }
-    Err(outcome.expect("at least one address to listen on"))
+    listen_on(*last, options, &configure)
+}
+
+/// Whether the host does not have the address, or not even its family.
+fn is_foreign(error: &io::Error) -> bool {
+    let errno = Errno::from_raw_os_error(errno::of(error));
+    matches!(errno, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
 }
 
 /// All addresses of this host: IPv6 and IPv4 on one socket, or IPv4 where there is no IPv6.
@@ -123,13 +131,18 @@ pub fn probe(socket: BorrowedFd<'_>) -> Probe {
     let unacknowledged = sys::unacknowledged(socket).unwrap_or(0);
     Probe {
         unacknowledged,
-        unread: rustix::io::ioctl_fionread(socket).unwrap_or(0),
+        unread: unread(socket),
         // Only while something is unacknowledged: reading the error clears it.
         error: match unacknowledged {
             0 => None,
             _ => pending_error(socket),
         },
     }
+}
+
+/// Received bytes that were not read yet (FIONREAD, `tcp(7)`); 0 if the call fails.
+pub fn unread(socket: BorrowedFd<'_>) -> u64 {
+    rustix::io::ioctl_fionread(socket).unwrap_or(0)
 }
 
 /// What the kernel knows about the path to the peer.

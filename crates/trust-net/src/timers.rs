@@ -49,6 +49,16 @@ impl Timers {
         self.heap.peek().map_or(Timestamp::NEVER, |Reverse((time, _))| *time)
     }
 
+    /// How many entries there are, those of closed connections included until their time comes.
+    pub(crate) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
+    /// Keeps the entries that are still of use.
+    pub(crate) fn retain(&mut self, is_live: impl Fn(Timestamp, usize) -> bool) {
+        self.heap.retain(|Reverse((time, key))| is_live(*time, *key));
+    }
+
     /// Takes out the earliest entry that is due.
     pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, usize)> {
         if self.next() > now || self.heap.is_empty() {
@@ -86,5 +96,16 @@ mod tests {
         let mut timers = Timers::new(&Limits::default());
         assert_eq!(timers.arm(Timestamp::NEVER, 1), Timestamp::NEVER);
         assert_eq!(timers.next(), Timestamp::NEVER);
+    }
+
+    #[test]
+    fn entries_of_no_use_can_be_swept_out() {
+        let mut timers = Timers::new(&Limits::default());
+        for key in 0..100 {
+            timers.arm(Timestamp::from_start(Duration::from_secs(1)), key);
+        }
+        timers.retain(|_, key| key == 42);
+        assert_eq!(timers.len(), 1);
+        assert_eq!(timers.pop_due(Timestamp::NEVER).map(|(_, key)| key), Some(42));
     }
 }

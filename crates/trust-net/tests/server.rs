@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use trust_net::service::Echo;
 use trust_net::wire::{Disconnect, Frames, Limits, Reason};
 use trust_net::{
@@ -452,4 +453,164 @@ fn clients_are_spread_evenly_over_the_workers() {
         *counts.entry(read_exactly(stream, usize::from(len))).or_default() += 1;
     }
     assert_eq!(counts.into_values().collect::<Vec<_>>(), [12; 4]);
+}
+
+/// Raises the soft limit of descriptors, which is 1024 on many machines.
+fn allow_descriptors(wanted: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    let maximum = limit.maximum.unwrap_or(u64::MAX);
+    assert!(maximum >= wanted, "needs a hard limit of {wanted} descriptors, not {maximum}");
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+}
+
+/// Echoes, but a frame `sleep` keeps its worker busy for so long.
+struct Sleepy(Duration);
+
+struct SleepySession(Duration);
+
+impl Service for Sleepy {
+    type Session = SleepySession;
+
+    fn accept(&self, _peer: SocketAddr) -> SleepySession {
+        SleepySession(self.0)
+    }
+}
+
+impl Session for SleepySession {
+    fn receive<'a>(&mut self, frames: Frames<'a>, reply: &mut Reply<'a>) {
+        if frames.into_iter().any(|payload| payload == b"sleep") {
+            std::thread::sleep(self.0);
+        }
+        reply.send_back(frames);
+    }
+}
+
+#[test]
+fn a_server_that_was_held_up_cuts_nobody_who_had_sent_in_time() {
+    // Several times as many connections as the kernel reports with one call.
+    const CLIENTS: usize = 3500;
+    allow_descriptors(3 * CLIENTS as u64);
+    let timeout = Duration::from_secs(1);
+    let limits = Limits { timeout: Some(timeout), ..Limits::default() };
+    let config = ServerConfig { limits, max_clients: 2 * CLIENTS, ..config(Model::Event) };
+    let server = start(config, Sleepy(timeout * 2));
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| server.connect()).collect();
+    let [sleeper, others @ ..] = &mut clients[..] else { unreachable!() };
+    for client in others.iter_mut() {
+        client.write_all(&frame(b"first")).unwrap();
+    }
+    for client in others.iter_mut() {
+        assert_eq!(read_exactly(client, 9), frame(b"first"));
+    }
+    sleeper.write_all(&frame(b"sleep")).unwrap();
+    for client in others.iter_mut() {
+        client.write_all(&frame(b"second")).unwrap();
+    }
+    for client in others.iter_mut() {
+        assert_eq!(read_exactly(client, 10), frame(b"second"));
+    }
+}
+
+#[test]
+fn a_client_that_came_just_before_the_drain_is_served() {
+    for model in MODELS {
+        let server = start(config(model), Sleepy(Duration::from_millis(300)));
+        let mut sleeper = server.connect();
+        sleeper.write_all(&frame(b"sleep")).unwrap();
+        server.diary.wait_for("connected 1");
+        // Nobody accepts meanwhile, and so nobody is told that they are there.
+        let mut late: Vec<TcpStream> = (0..30).map(|_| server.connect()).collect();
+        for client in &mut late {
+            client.write_all(&frame(b"still here?")).unwrap();
+        }
+        server.handle.drain();
+        for client in &mut late {
+            assert_eq!(read_to_end(client), frame(b"still here?"), "{model:?}");
+        }
+        // They stay, and linger, and keep nobody from being served.
+        drop((late, sleeper));
+        let (summary, diary) = server.finish();
+        assert_eq!((summary.drained, summary.cut), (31, 0), "{:?}", diary.reasons());
+    }
+}
+
+#[test]
+fn clients_that_never_pause_keep_neither_deadlines_nor_a_stop_from_being_looked_at() {
+    let limits = Limits {
+        max_lifetime: Some(Duration::from_millis(300)),
+        linger_timeout: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let server = start(ServerConfig { limits, ..config(Model::Event) }, Echo);
+    let floods: Vec<_> = (0..3)
+        .map(|_| {
+            let mut sending = server.connect();
+            let mut receiving = sending.try_clone().unwrap();
+            let sender = std::thread::spawn(move || {
+                let message = frame(&[7; 60_000]);
+                while sending.write_all(&message).is_ok() {}
+            });
+            let receiver =
+                std::thread::spawn(move || std::io::copy(&mut receiving, &mut std::io::sink()));
+            (sender, receiver)
+        })
+        .collect();
+    for id in 1..=3 {
+        server.diary.wait_for(&format!("closed {id} MaxLifetime"));
+    }
+    let (summary, _) = server.finish();
+    assert_eq!(summary.connections, 3);
+    for (sender, receiver) in floods {
+        sender.join().unwrap();
+        let _ = receiver.join().unwrap();
+    }
+}
+
+#[test]
+fn the_frame_timeout_runs_from_the_first_byte_of_the_header() {
+    for model in MODELS {
+        let limits = Limits {
+            timeout: None,
+            frame_timeout: Some(Duration::from_millis(150)),
+            ..Limits::default()
+        };
+        let server = start(ServerConfig { limits, ..config(model) }, Echo);
+        let mut stream = server.connect();
+        stream.write_all(&frame(b"whole")).unwrap();
+        assert_eq!(read_exactly(&mut stream, 9), frame(b"whole"));
+        stream.write_all(b"\0").unwrap();
+        assert_eq!(stream.read(&mut [0; 1]).unwrap_err().raw_os_error(), Some(104), "{model:?}");
+        server.diary.wait_for("closed 1 FrameTimeout");
+    }
+}
+
+#[test]
+fn a_drain_without_patience_cuts_nobody_who_is_idle() {
+    for model in MODELS {
+        let drain_timeout = Duration::ZERO;
+        let server = start(ServerConfig { drain_timeout, ..config(model) }, Echo);
+        let mut stream = server.connect();
+        stream.write_all(&frame(b"before")).unwrap();
+        assert_eq!(read_exactly(&mut stream, 10), frame(b"before"));
+        let unacknowledged = || socket::probe(std::os::fd::AsFd::as_fd(&stream)).unacknowledged;
+        while unacknowledged() > 0 {
+            std::thread::yield_now();
+        }
+        let (summary, diary) = server.finish();
+        assert_eq!((summary.drained, summary.cut), (1, 0), "{model:?}: {:?}", diary.reasons());
+    }
+}
+
+#[test]
+fn an_address_in_use_is_not_replaced_by_another_one() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let taken = std::net::TcpListener::bind(taken).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let addresses = [[127, 0, 0, 1], [127, 0, 0, 2]].map(|ip| SocketAddr::from((ip, port)));
+    let listen =
+        |addresses: &[SocketAddr]| socket::listen(addresses, Default::default(), |_| Ok(()));
+    assert_eq!(listen(&addresses).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
+    // An address that the host does not have (RFC 5737) is passed over.
+    let foreign = SocketAddr::from(([192, 0, 2, 1], port));
+    assert!(listen(&[foreign, addresses[1]]).is_ok());
 }

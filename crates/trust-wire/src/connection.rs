@@ -171,15 +171,12 @@ impl Connection {
         }
     }
 
-    /// How many bytes the connection could use at least before it can answer again: for callers that
-    /// receive an exact number of bytes. `None` if any number will do.
+    /// How many bytes are missing of a frame that has begun, as far as known: of a header that is not
+    /// whole only the header's. `None` if no frame has begun.
     pub fn wanted(&self) -> Option<usize> {
-        match (&self.state, self.mode) {
-            (State::Open | State::Retiring { .. }, Mode::Auto) => Some(1),
-            (State::Open | State::Retiring { .. }, Mode::Framed) => {
-                Some(self.decoder.needed_len() - self.decoder.held_len())
-            }
-            _ => None,
+        match self.decoder.held_len() {
+            0 => None,
+            held => Some(self.decoder.needed_len() - held),
         }
     }
 
@@ -278,7 +275,8 @@ impl Connection {
 
     /// The time of [`Connection::poll_deadline`] has come: judges it with the help of `probe`.
     ///
-    /// Readiness goes first: call this only when there is nothing left to receive or to send.
+    /// Readiness goes first: call this only when what had arrived by `now` was received, as far as the
+    /// connection takes it. While bytes are unread, neither silence nor a slow frame is judged.
     pub fn handle_deadline(&mut self, now: Timestamp, probe: Probe) {
         self.note_probe(now, probe);
         match self.state {
@@ -302,25 +300,25 @@ impl Connection {
         }
     }
 
-    /// Cuts the connection at once. Returns whether something was cut: an unfinished frame, or bytes
-    /// that were owed or not acknowledged. Where nothing was, an orderly close under way keeps its
-    /// reason and ends without RST.
-    pub fn abort(&mut self, reason: Reason, probe: Probe) -> bool {
-        let unfinished = self.decoder.held_len() > 0 || !self.owed.is_empty();
-        let cut = unfinished || probe.unacknowledged > 0;
+    /// Ends the connection at once: with RST if something is cut by that, which is a frame that had begun, or
+    /// bytes that were owed or not acknowledged. Where nothing is, an orderly end under way keeps its
+    /// reason.
+    pub fn abort(&mut self, reason: Reason, probe: Probe) {
+        let is_receiving =
+            self.decoder.held_len() > 0 || matches!(self.state, State::Retiring { .. });
+        let is_sending = !self.owed.is_empty() || self.unacknowledged(probe) > 0;
+        let during = if is_receiving { During::Receive } else { During::Send };
+        let cause = Disconnect::new(reason, during);
         match self.state {
-            State::Closed(..) => return false,
-            State::Lingering(cause, _) if !cut => {
-                self.state = State::Closed(cause, CloseStep::Close);
+            State::Closed(..) => {}
+            _ if is_receiving || is_sending => self.decide(State::Closed(cause, CloseStep::Reset)),
+            State::Flushing(first) | State::Lingering(first, _) => {
+                self.state = State::Closed(first, CloseStep::Close);
             }
-            _ => {
-                let during =
-                    if self.decoder.held_len() > 0 { During::Receive } else { During::Send };
-                let cause = Disconnect::new(reason, during);
-                self.decide(State::Closed(cause, CloseStep::Reset));
+            State::Open | State::Retiring { .. } => {
+                self.decide(State::Closed(cause, CloseStep::Close));
             }
         }
-        cut
     }
 
     /// Whether to receive when the socket is readable.
@@ -448,7 +446,7 @@ impl Connection {
     }
 
     fn judge_open(&mut self, now: Timestamp, probe: Probe) {
-        let reading = self.owed.is_empty();
+        let reading = self.owed.is_empty() && probe.unread == 0;
         if self.is_stalled(now) {
             self.end_stalled();
         } else if reading && now >= self.frame_deadline() {
@@ -504,8 +502,7 @@ impl Connection {
 
     fn note_probe(&mut self, now: Timestamp, probe: Probe) {
         self.probed_at = now;
-        // After the sending side was shut down, the FIN counts as one unacknowledged byte.
-        let acknowledged = self.totals.bytes_out.saturating_sub(probe.unacknowledged);
+        let acknowledged = self.totals.bytes_out.saturating_sub(self.unacknowledged(probe));
         if acknowledged > self.acknowledged {
             self.acknowledged = acknowledged;
             self.progress_at = now;
@@ -522,6 +519,15 @@ impl Connection {
             Some((errno, ErrnoClass::Unreachable)) => self.soft_error = Some(errno),
             Some((errno, class)) => self.handle_error(errno, class, During::Send),
             None => {}
+        }
+    }
+
+    /// Bytes that were sent and not acknowledged. Once the sending side is shut down, the FIN counts as one
+    /// for the kernel, and is none.
+    fn unacknowledged(&self, probe: Probe) -> u64 {
+        match self.state {
+            State::Lingering(..) => probe.unacknowledged.saturating_sub(1),
+            _ => probe.unacknowledged,
         }
     }
 

@@ -237,13 +237,14 @@ fn only_unfinished_business_counts_as_cut() {
     let mut idle = open(Mode::Raw);
     idle.retire(Reason::Drain, 0);
     assert_eq!(idle.poll_close(at(0.0)), Some(CloseStep::ShutdownSend));
-    assert!(!idle.abort(Reason::DrainTimeout, Probe::default()));
+    // The FIN has not been acknowledged yet.
+    idle.abort(Reason::DrainTimeout, unacknowledged(1));
     assert_eq!((reason(&idle), idle.poll_close(at(1.0))), (Reason::Drain, Some(CloseStep::Close)));
 
     let mut halfway = open(Mode::Framed);
     echo(&mut halfway, b"\0", 9, at(0.0));
     halfway.retire(Reason::Drain, 0);
-    assert!(halfway.abort(Reason::DrainTimeout, Probe::default()));
+    halfway.abort(Reason::DrainTimeout, Probe::default());
     assert_eq!(halfway.poll_close(at(1.0)), Some(CloseStep::Reset));
     assert_eq!(reason(&halfway), Reason::DrainTimeout);
 
@@ -251,8 +252,18 @@ fn only_unfinished_business_counts_as_cut() {
     echo(&mut unread, b"x", 1, at(0.0));
     unread.retire(Reason::Drain, 0);
     assert_eq!(unread.poll_close(at(0.0)), Some(CloseStep::ShutdownSend));
-    assert!(unread.abort(Reason::SecondSignal, unacknowledged(1)));
+    unread.abort(Reason::SecondSignal, unacknowledged(2));
     assert_eq!(reason(&unread), Reason::SecondSignal);
+    assert_eq!(unread.poll_close(at(1.0)), Some(CloseStep::Reset));
+
+    let mut unserved = open(Mode::Framed);
+    unserved.retire(Reason::Drain, 100);
+    unserved.abort(Reason::DrainTimeout, Probe { unread: 100, ..Probe::default() });
+    assert_eq!(reason(&unserved), Reason::DrainTimeout, "what the kernel holds had begun");
+
+    let mut untouched = open(Mode::Auto);
+    untouched.abort(Reason::SecondSignal, Probe::default());
+    assert_eq!(untouched.poll_close(at(1.0)), Some(CloseStep::Close));
 }
 
 #[test]
@@ -273,4 +284,14 @@ fn limits_that_are_off_set_no_deadline() {
     let mut connection = Connection::new(Arc::new(limits), at(0.0));
     echo(&mut connection, b"\0\0\0\0\0", 1, at(0.0));
     assert_eq!(connection.poll_deadline(), Timestamp::NEVER);
+}
+
+#[test]
+fn bytes_that_wait_in_the_kernel_are_no_silence_and_no_slow_frame() {
+    let mut connection = open(Mode::Framed);
+    echo(&mut connection, b"\0", 99, at(0.0));
+    let late = at(100.0);
+    connection.handle_deadline(late, Probe { unread: 3, ..Probe::default() });
+    assert_eq!(connection.cause(), None, "the server was late, not the peer");
+    assert_eq!(echo(&mut connection, b"\0\0\0", 99, late), frame(b""));
 }
