@@ -163,7 +163,8 @@ impl<'a> Session<'a> {
         let is_broken = is_reading && self.link.is_broken();
         let patience_end = self.link.patience_end(self.limit).filter(|_| is_reading);
         let due = self.source.due(&self.link.conversation).filter(|_| is_talking);
-        let at_once = is_broken.then(Instant::now);
+        let has_more = is_talking && self.source.has_more_to_generate(&self.link.conversation);
+        let at_once = (is_broken || has_more).then(Instant::now);
         let until = [patience_end, due, at_once].into_iter().flatten().min();
         let input = self.source.interest(&self.link.conversation);
         let input = input.filter(|_| is_talking && self.input_failure.is_none());
@@ -262,7 +263,7 @@ mod tests {
     /// what it printed.
     fn session(
         plan: Plan,
-        limit: Duration,
+        limit: impl Into<Option<Duration>>,
         feed: impl FnOnce(PipeWriter) + Send,
         serve: impl FnOnce(TcpStream) + Send,
     ) -> (Result<Finished, Failure>, String) {
@@ -284,7 +285,7 @@ mod tests {
             let target = Target { host: "server".into(), port: 7 };
             let source = Source::new(plan, stdin.as_fd());
             let link = Link::new(socket, source.conversation());
-            let limit = Some(limit);
+            let limit = limit.into();
             let session = Session::new(&target, limit, &signals, source, link, stdout.as_fd());
             let result = session.run();
             feeder.join().unwrap();
@@ -336,6 +337,20 @@ mod tests {
         let (result, printed) = session(chunks, PATIENT, feed, echo);
         assert_eq!(result, Ok(Finished::Done));
         assert!(printed == expected, "{} bytes of {}", printed.len(), expected.len());
+    }
+
+    #[test]
+    fn a_generated_payload_of_any_size_is_sent_without_waiting_for_anything() {
+        let len = 3 * 1024 * 1024;
+        let messages = Plan::Messages(vec![Message::Generated(len)], None);
+        let whole_then_echo = move |mut stream: TcpStream| {
+            let mut frame = vec![0; 4 + len as usize];
+            stream.read_exact(&mut frame).unwrap();
+            stream.write_all(&frame).unwrap();
+        };
+        // Without a limit nothing but the socket wakes the client.
+        let (result, printed) = session(messages, None, drop, whole_then_echo);
+        assert_eq!((result, printed.len()), (Ok(Finished::Done), len as usize + 1));
     }
 
     #[test]

@@ -151,6 +151,13 @@ impl<'fd> Source<'fd> {
         Ok(())
     }
 
+    /// Whether a generated message goes on although nothing is waiting to be sent: nobody has to be
+    /// waited for then.
+    pub fn has_more_to_generate(&self, conversation: &Conversation) -> bool {
+        let is_generated = matches!(self.plan, Plan::Messages(..));
+        is_generated && conversation.unsent().is_empty() && conversation.room() > 0
+    }
+
     /// What to poll for; `None` if standard input is not wanted, or not yet.
     pub fn interest(&self, conversation: &Conversation) -> Option<(BorrowedFd<'fd>, PollFlags)> {
         let is_wanted = match self.plan {
