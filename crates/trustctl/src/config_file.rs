@@ -20,6 +20,8 @@ use crate::settings::{AnySetting, quoted};
 pub struct ConfigFile {
     /// The text of each setting, by its command and key.
     pub values: HashMap<(Option<&'static str>, &'static str), OsString>,
+    /// Where each setting stands, as messages name it: path, line, key and table.
+    pub places: HashMap<(Option<&'static str>, &'static str), String>,
 }
 
 impl ConfigFile {
@@ -34,13 +36,17 @@ impl ConfigFile {
         let place = printable(path);
         let failure = |message: String| Failure::new(ExitCode::Config, message);
         match read_bounded(path) {
-            Ok(Some(bytes)) => match parse(&bytes, settings) {
-                Ok(values) => Ok(ConfigFile { values }),
-                Err(mistake) => {
-                    let line = 1 + bytes[..mistake.offset].iter().filter(|b| **b == b'\n').count();
-                    Err(failure(format!("{place}:{line}: {}", mistake.message)))
-                }
-            },
+            Ok(Some(bytes)) => {
+                let line = |offset| 1 + bytes[..offset].iter().filter(|b| **b == b'\n').count();
+                let (values, offsets) = parse(&bytes, settings).map_err(|mistake| {
+                    failure(format!("{place}:{}: {}", line(mistake.offset), mistake.message))
+                })?;
+                let places = offsets.into_iter().map(|((command, key), offset)| {
+                    let table = table_suffix(command);
+                    ((command, key), format!("{place}:{}: {key}{table}", line(offset)))
+                });
+                Ok(ConfigFile { values, places: places.collect() })
+            }
             Ok(None) => Ok(ConfigFile::default()),
             Err(error) => Err(failure(format!("cannot read {place}: {error}"))),
         }
@@ -64,6 +70,7 @@ struct Mistake {
 }
 
 type Values = HashMap<(Option<&'static str>, &'static str), OsString>;
+type Offsets = HashMap<(Option<&'static str>, &'static str), usize>;
 
 fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let missing = |error: &io::Error| {
@@ -85,18 +92,19 @@ fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-fn parse(bytes: &[u8], settings: &[&dyn AnySetting]) -> Result<Values, Mistake> {
+fn parse(bytes: &[u8], settings: &[&dyn AnySetting]) -> Result<(Values, Offsets), Mistake> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Mistake { offset: error.valid_up_to(), message: "not UTF-8".into() })?;
     let document = DeTable::parse(text).map_err(|error| Mistake {
         offset: error.span().map_or(0, |span| span.start).min(bytes.len()),
         message: error.message().replace('\n', ", "),
     })?;
-    let mut reader = Reader { settings, values: Values::new(), first: None };
+    let (values, offsets) = Default::default();
+    let mut reader = Reader { settings, values, offsets, first: None };
     reader.handle_document(document.get_ref());
     match reader.first {
         Some(mistake) => Err(mistake),
-        None => Ok(reader.values),
+        None => Ok((reader.values, reader.offsets)),
     }
 }
 
@@ -104,6 +112,7 @@ fn parse(bytes: &[u8], settings: &[&dyn AnySetting]) -> Result<Values, Mistake> 
 struct Reader<'a> {
     settings: &'a [&'a dyn AnySetting],
     values: Values,
+    offsets: Offsets,
     first: Option<Mistake>,
 }
 
@@ -143,10 +152,7 @@ impl Reader<'_> {
         key: &Spanned<std::borrow::Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
     ) {
-        let place = match command {
-            Some(command) => format!(" in [{command}]"),
-            None => String::new(),
-        };
+        let place = table_suffix(command);
         let of_command = self.settings.iter().filter(|setting| setting.command() == command);
         let Some(setting) = of_command.clone().find(|setting| setting.key() == key.get_ref())
         else {
@@ -156,10 +162,12 @@ impl Reader<'_> {
                 format!("unknown key {}{place}: allowed are {allowed}", quoted(&**key.get_ref()));
             return self.mistake(key.span(), message);
         };
+        let offset = key.span().start;
         let (key, allowed) = (setting.key(), setting.allowed());
         match scalar(value.get_ref()) {
             Some(text) if setting.is_valid(&text) => {
                 self.values.insert((command, key), text.into());
+                self.offsets.insert((command, key), offset);
             }
             Some(text) => {
                 let message = format!("{key} = {}{place}: allowed is {allowed}", quoted(text));
@@ -189,6 +197,10 @@ impl Reader<'_> {
             self.first = Some(Mistake { offset: span.start, message });
         }
     }
+}
+
+fn table_suffix(command: Option<&str>) -> String {
+    command.map_or_else(String::new, |command| format!(" in [{command}]"))
 }
 
 /// The text of a value, for the parsers that all layers share.

@@ -157,6 +157,8 @@ pub struct Layers {
     flags: Layer,
     environment: Layer,
     file: Layer,
+    /// Where in the file they stand.
+    file_places: HashMap<(Option<&'static str>, &'static str), String>,
 }
 
 type Layer = HashMap<(Option<&'static str>, &'static str), OsString>;
@@ -190,6 +192,17 @@ impl Layers {
     /// Which layer gives the value.
     pub fn source(&self, setting: &dyn AnySetting) -> Source {
         self.text(setting).1
+    }
+
+    /// Where the value was given, as messages name it: the flag, the variable, or path, line, key and
+    /// table of the file. A default is named by the flag that changes it.
+    pub fn place(&self, setting: &dyn AnySetting) -> String {
+        let id = (setting.command(), setting.key());
+        match self.source(setting) {
+            Source::Environment => setting.variable(),
+            Source::File => self.file_places.get(&id).cloned().unwrap_or_else(|| setting.flag()),
+            Source::Flag | Source::Default | Source::Unset => setting.flag(),
+        }
     }
 
     /// The strongest layer's text as it was given, not necessarily UTF-8, and its layer.
@@ -286,6 +299,7 @@ impl Layers {
     /// Takes the values of the configuration file over, which were checked when it was read.
     pub fn add_file(&mut self, file: ConfigFile) {
         self.file.extend(file.values);
+        self.file_places.extend(file.places);
     }
 }
 
@@ -363,7 +377,7 @@ mod tests {
 
     fn file(seconds: &str) -> ConfigFile {
         let id = (Some("echo-server"), "frame-timeout");
-        ConfigFile { values: HashMap::from([(id, seconds.into())]) }
+        ConfigFile { values: HashMap::from([(id, seconds.into())]), ..ConfigFile::default() }
     }
 
     #[test]

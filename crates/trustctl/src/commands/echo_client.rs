@@ -36,7 +36,8 @@ const PAYLOAD_SIZE: Setting<u32> = Setting {
     key: "payload-size",
     value_name: "BYTES",
     default: None,
-    help: "Send one generated frame with a payload of this size",
+    help: "Send one generated frame with a payload of this size; from 16777216 on, a server in auto mode \
+           takes it for raw bytes",
     allowed: ALLOWED_SIZE,
     parse: parse_size,
     switch: false,

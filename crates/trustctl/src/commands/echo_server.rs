@@ -210,18 +210,24 @@ fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
     };
     if limits.mode == Mode::Auto && limits.max_payload >= AUTO_MODE_MAX_FRAME {
         let message = format!(
-            "--max-frame {} does not go with --mode auto, which takes a first byte of 0x00 for a \
-             frame: allowed is up to {}, or --mode framed, or --mode raw",
+            "{} '{}' does not go with mode auto ({}), which takes a first byte of 0x00 for a frame: \
+             allowed is up to {}, or mode framed, or mode raw",
+            layers.place(&MAX_FRAME),
             limits.max_payload,
+            layers.place(&MODE),
             AUTO_MODE_MAX_FRAME - 1
         );
         return Err(Failure::new(blame(layers, &[&MAX_FRAME, &MODE]), message));
     }
     let model = layers.require(&MODEL)?;
     let workers = layers.get(&WORKERS)?;
-    if let (Model::Iterative, Some(2..)) = (model, workers) {
-        let message = "--workers above 1 does not go with --model iterative, which serves one client \
-                       at a time: allowed is 1";
+    if let (Model::Iterative, Some(workers @ 2..)) = (model, workers) {
+        let message = format!(
+            "{} '{workers}' does not go with model iterative ({}), which serves one client at a time: \
+             allowed is 1",
+            layers.place(&WORKERS),
+            layers.place(&MODEL)
+        );
         return Err(Failure::new(blame(layers, &[&WORKERS, &MODEL]), message));
     }
     let cores = || thread::available_parallelism().map_or(1, usize::from);
