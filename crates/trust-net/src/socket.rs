@@ -18,9 +18,9 @@ use crate::sys;
 const BACKLOG: i32 = 4096;
 
 /// Unsent bytes in the kernel's send queue above which a socket counts as not writable
-/// (TCP_NOTSENT_LOWAT, `tcp(7)`). It bounds what a peer that never reads piles up there: 0.18 MB instead
+/// (TCP_NOTSENT_LOWAT, `tcp(7)`). It bounds what a peer that never reads piles up there: 0.15 MB instead
 /// of 4.2 MB. Bytes in flight do not count, so it costs a long path nothing.
-const UNSENT_LIMIT: u32 = 128 * 1024;
+const UNSENT_LIMIT: u32 = 64 * 1024;
 
 /// Silence after which keepalive begins to ask, and the interval and number of its questions: a peer
 /// that vanished is found after two minutes.
