@@ -9,12 +9,15 @@
 use std::time::Duration;
 
 pub(crate) mod event;
+pub(crate) mod kernel;
 pub(crate) mod leftovers;
 pub(crate) mod output;
 pub(crate) mod peer;
 pub(crate) mod program;
 pub(crate) mod runner;
+pub(crate) mod scene;
 pub(crate) mod server;
+pub(crate) mod tools;
 pub(crate) mod witness;
 
 /// Longest wait for one step of a test: an event, an answer, the end of a process.

@@ -4,7 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use socket2::SockRef;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::STEP_DEADLINE;
 
@@ -21,6 +23,23 @@ impl Peer {
             Ok(stream) => stream,
             Err(error) => panic!("cannot connect to {server}: {error}"),
         };
+        Peer::over(stream)
+    }
+
+    /// A peer with a receive buffer of about that many bytes, so that it takes little without reading.
+    #[track_caller]
+    pub(crate) fn connect_with_receive_buffer(server: SocketAddr, bytes: usize) -> Peer {
+        let socket = Socket::new(Domain::for_address(server), Type::STREAM, None);
+        let socket = socket.expect("make a socket");
+        // Before the handshake, in which the window is announced.
+        socket.set_recv_buffer_size(bytes).expect("set SO_RCVBUF");
+        if let Err(error) = socket.connect_timeout(&server.into(), STEP_DEADLINE) {
+            panic!("cannot connect to {server}: {error}");
+        }
+        Peer::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Peer {
         stream.set_nodelay(true).expect("set TCP_NODELAY");
         stream.set_read_timeout(Some(STEP_DEADLINE)).expect("set the receive timeout");
         stream.set_write_timeout(Some(STEP_DEADLINE)).expect("set the send timeout");
@@ -38,6 +57,17 @@ impl Peer {
         &self.stream
     }
 
+    /// The same connection once more, for a thread of its own. It ends when both are dropped.
+    pub(crate) fn twin(&self) -> Peer {
+        let stream = self.stream.try_clone().expect("duplicate a descriptor");
+        Peer { stream, address: self.address }
+    }
+
+    /// Gives the socket away.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         if let Err(error) = self.stream.write_all(bytes) {
@@ -48,6 +78,16 @@ impl Peer {
     #[track_caller]
     pub(crate) fn send_frame(&mut self, payload: &[u8]) {
         self.send(&frame(payload));
+    }
+
+    /// Sends what the kernel takes at once, and returns how much that is.
+    #[track_caller]
+    pub(crate) fn sends_what_fits(&self, bytes: &[u8]) -> usize {
+        match rustix::net::send(&self.stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+            Ok(sent) => sent,
+            Err(Errno::AGAIN) => 0,
+            Err(error) => panic!("cannot send: {error}"),
+        }
     }
 
     /// Checks that exactly these bytes come next.
@@ -100,6 +140,24 @@ impl Peer {
     #[track_caller]
     pub(crate) fn receives_end(&mut self) {
         self.receives_to_end(b"");
+    }
+
+    /// Checks that the connection ends with RST, whatever came before it.
+    #[track_caller]
+    pub(crate) fn receives_reset(&mut self) {
+        let mut received = Vec::new();
+        match self.stream.read_to_end(&mut received) {
+            Ok(got) => panic!("an orderly end after {got} bytes, no reset"),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => (),
+            Err(error) => panic!("{error} after {} bytes, no reset", received.len()),
+        }
+    }
+
+    /// Checks that no error has come, in the direction of sending either.
+    #[track_caller]
+    pub(crate) fn has_no_error(&self) {
+        let error = self.stream.take_error().expect("read SO_ERROR");
+        assert!(error.is_none(), "the connection failed: {error:?}");
     }
 
     /// Closes with RST in place of FIN: `SO_LINGER` with a time of zero.

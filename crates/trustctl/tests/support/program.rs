@@ -74,6 +74,16 @@ impl Home {
         self.launch(env!("CARGO_BIN_EXE_echo-load-test")).args(args)
     }
 
+    /// `trustctl` as the end of another program's command line; none if `wrapper` is empty.
+    pub(crate) fn trustctl_under<W: AsRef<OsStr>, A: AsRef<OsStr>>(
+        &self,
+        wrapper: &[W],
+        args: impl IntoIterator<Item = A>,
+    ) -> Launch {
+        let Some((program, words)) = wrapper.split_first() else { return self.trustctl(args) };
+        self.launch(program.as_ref()).args(words).args([env!("CARGO_BIN_EXE_trustctl")]).args(args)
+    }
+
     /// `trustctl` as a background job of a script gets it: with that signal (`INT`) ignored.
     pub(crate) fn trustctl_ignoring<A: AsRef<OsStr>>(
         &self,
@@ -84,7 +94,7 @@ impl Home {
         self.launch("/bin/sh").args(["-c", &script, env!("CARGO_BIN_EXE_trustctl")]).args(args)
     }
 
-    fn launch(&self, program: &str) -> Launch {
+    fn launch(&self, program: impl AsRef<OsStr>) -> Launch {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
             if name.as_encoded_bytes().starts_with(b"TRUST_") {

@@ -33,6 +33,12 @@ impl Server {
         flags: impl IntoIterator<Item = A>,
     ) -> Server {
         let launch = home.trustctl(["echo-server", "--port", "0"]).args(flags);
+        Server::start_as(home, launch)
+    }
+
+    /// Starts a server in that home by a command line of the caller's; returns when it listens.
+    #[track_caller]
+    pub(crate) fn start_as(home: Home, launch: Launch) -> Server {
         let running = launch.start();
         let start = running.wait_for_event("server_start", |_| true, STEP_DEADLINE);
         Server { running, start, home, clients_home: Home::new() }

@@ -1,0 +1,108 @@
+//! What the kernel knows about a process and its connections: for states that have no event.
+
+use std::net::SocketAddrV4;
+use std::time::{Duration, Instant};
+
+use rustix::net::netlink::SOCK_DIAG;
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType};
+
+use super::STEP_DEADLINE;
+
+/// Pause between two looks.
+const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
+/// One end of a connection, as `ss` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Socket {
+    /// Both directions are open.
+    pub(crate) is_established: bool,
+    /// Bytes that the other end has not acknowledged.
+    pub(crate) unacknowledged: u32,
+    /// Bytes that the process has not read.
+    pub(crate) unread: u32,
+}
+
+impl Socket {
+    /// Asks for the socket in this network namespace that has these ends, of which none may have been
+    /// closed (sock_diag(7), as `/proc/net/tcp` takes long on machines with large tables).
+    pub(crate) fn find(local: SocketAddrV4, remote: SocketAddrV4) -> Option<Socket> {
+        const SOCK_DIAG_BY_FAMILY: u16 = 20;
+        const NLM_F_REQUEST: u16 = 1;
+        const REQUEST_BYTES: u32 = 72;
+        const ESTABLISHED: u8 = 1;
+        const TIME_WAIT: u8 = 6;
+        const LISTEN: u8 = 10;
+        let ip = |address: SocketAddrV4| [&address.ip().octets()[..], &[0; 12]].concat();
+        let request = [
+            // struct nlmsghdr
+            &REQUEST_BYTES.to_ne_bytes()[..],
+            &SOCK_DIAG_BY_FAMILY.to_ne_bytes(),
+            &NLM_F_REQUEST.to_ne_bytes(),
+            &[0; 8],
+            // struct inet_diag_req_v2: AF_INET, TCP, no extensions, all states
+            &[2, 6, 0, 0],
+            &u32::MAX.to_ne_bytes(),
+            // struct inet_diag_sockid: any interface, no cookie
+            &local.port().to_be_bytes(),
+            &remote.port().to_be_bytes(),
+            &ip(local),
+            &ip(remote),
+            &[0; 4],
+            &[0xFF; 8],
+        ]
+        .concat();
+        let netlink =
+            rustix::net::socket(AddressFamily::NETLINK, SocketType::DGRAM, Some(SOCK_DIAG));
+        let netlink = netlink.expect("a socket for sock_diag");
+        rustix::net::send(&netlink, &request, SendFlags::empty()).expect("ask the kernel");
+        let mut reply = [0; 512];
+        let (got, _) = rustix::net::recv(&netlink, &mut reply, RecvFlags::empty())
+            .expect("an answer of the kernel");
+        let number = |at: usize| reply[at..at + 4].try_into().map(u32::from_ne_bytes);
+        let kind = u16::from_ne_bytes([reply[4], reply[5]]);
+        // Behind the header struct inet_diag_msg: family, state, …, rqueue, wqueue.
+        let state = reply[17];
+        if kind != SOCK_DIAG_BY_FAMILY || got < 80 || [TIME_WAIT, LISTEN].contains(&state) {
+            return None;
+        }
+        Some(Socket {
+            is_established: state == ESTABLISHED,
+            unread: number(72).ok()?,
+            unacknowledged: number(76).ok()?,
+        })
+    }
+}
+
+/// Waits until something is so. `what` completes "never came to".
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < STEP_DEADLINE, "never came to {what}");
+        std::thread::park_timeout(LOOK_INTERVAL);
+    }
+}
+
+/// Whether all threads of a process are in that state: `S` asleep, `T` stopped (proc_pid_stat(5)).
+pub(crate) fn all_threads_are(pid: u32, state: char) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
+    tasks.flatten().all(|task| {
+        // A thread that has ended since has no file any more.
+        let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { return true };
+        stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with(state))
+    })
+}
+
+/// A line of `/proc/PID/status` that is a size, in bytes: `VmHWM` the most memory that was in RAM,
+/// `VmPeak` the most address space (proc_pid_status(5)).
+pub(crate) fn status_bytes(pid: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("a size in kB");
+    kib.parse::<u64>().expect("a number of kB") * 1024
+}
+
+/// Makes `VmHWM` what is in RAM now (proc_pid_clear_refs(5)).
+pub(crate) fn forget_peak_memory(pid: u32) {
+    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("reset the peak of a child");
+}

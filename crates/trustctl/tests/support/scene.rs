@@ -1,0 +1,169 @@
+//! A server under attack, and what must come out of it unharmed: another client, the descriptors, and
+//! the service for whoever comes next.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::thread;
+
+use super::event::Event;
+use super::kernel::{self, Socket};
+use super::peer::Peer;
+use super::server::Server;
+use super::witness::Witness;
+
+/// How many looks in a row must find the server waiting before it counts as stuck.
+const LOOKS_AT_A_STUCK_SERVER: u32 = 5;
+
+/// How often an overfilling peer tries to send before it looks whether the server is stuck.
+const SENDS_BETWEEN_LOOKS: u32 = 64;
+
+/// A server of one model; where it serves several clients at once, beside a [`Witness`].
+pub(crate) struct Scene {
+    server: Server,
+    witness: Option<Witness>,
+    descriptors: usize,
+}
+
+impl Scene {
+    #[track_caller]
+    pub(crate) fn start(model: &str, flags: &[&str]) -> Scene {
+        Scene::beside_a_witness(model, Server::start(["--model", model].iter().chain(flags)))
+    }
+
+    /// Takes a server of that model that has had no client yet.
+    #[track_caller]
+    pub(crate) fn beside_a_witness(model: &str, server: Server) -> Scene {
+        // The iterative server has time for one client only: the one that is up to something.
+        let witness = (model != "iterative").then(|| Witness::connect(server.address()));
+        let descriptors = server.descriptor_count();
+        Scene { server, witness, descriptors }
+    }
+
+    /// The address of the client that behaves, if there is one.
+    pub(crate) fn witness_address(&self) -> Option<SocketAddr> {
+        self.witness.as_ref().map(Witness::address)
+    }
+
+    /// What the kernel knows about the server's end of the connection to that peer.
+    #[track_caller]
+    pub(crate) fn socket_of(&self, peer: SocketAddr) -> Socket {
+        let (SocketAddr::V4(server), SocketAddr::V4(peer)) = (self.address(), peer) else {
+            panic!("peers come from 127.0.0.1, not from {peer}");
+        };
+        let socket = Socket::find(server, peer);
+        socket.unwrap_or_else(|| panic!("the server has no connection to {peer}"))
+    }
+
+    /// Waits until the server has read everything that has come from the peer: over the loopback
+    /// device that is everything sent.
+    #[track_caller]
+    pub(crate) fn takes_all_of(&self, peer: &Peer) {
+        kernel::wait_until("all bytes being read", || self.socket_of(peer.address()).unread == 0);
+    }
+
+    /// Waits until the server sleeps although there are bytes of that peer to be read: it owes
+    /// answers that the kernel does not take.
+    #[track_caller]
+    pub(crate) fn is_stuck_with(&self, peer: SocketAddr) {
+        self.is_stuck_unless(peer, || false);
+    }
+
+    /// As [`Scene::is_stuck_with`], or until something makes that impossible.
+    #[track_caller]
+    pub(crate) fn is_stuck_unless(&self, peer: SocketAddr, is_over: impl Fn() -> bool) {
+        let mut watch = StuckWatch::default();
+        kernel::wait_until("the server being stuck", || is_over() || watch.is_stuck(self, peer));
+    }
+
+    /// Sends these bytes over and over, without reading, until the server is stuck. Returns how many
+    /// bytes were sent.
+    #[track_caller]
+    pub(crate) fn overfills(&self, peer: &Peer, bytes: &[u8]) -> usize {
+        let (mut watch, mut sent) = (StuckWatch::default(), 0);
+        kernel::wait_until("the server being stuck", || {
+            for _ in 0..SENDS_BETWEEN_LOOKS {
+                sent += peer.sends_what_fits(&bytes[sent % bytes.len()..]);
+            }
+            watch.is_stuck(self, peer.address())
+        });
+        sent
+    }
+
+    /// Checks that the connection of that peer is closed for one of these reasons.
+    #[track_caller]
+    pub(crate) fn closes_with_any(&self, peer: SocketAddr, reasons: &[&str]) -> Event {
+        let close = self.event_about(peer, "client_close");
+        let reason = close.text("reason");
+        assert!(reasons.contains(&reason), "closed for another reason, {close:?}");
+        close
+    }
+
+    /// Ends the peer's connection in the orderly way, and checks that the server sees it like that.
+    #[track_caller]
+    pub(crate) fn sees_off(&self, mut peer: Peer) -> Event {
+        peer.half_close();
+        peer.receives_end();
+        self.closes(peer.address(), "peer_fin")
+    }
+
+    /// Checks that nothing is left of the attack and that the server serves as before, and stops it.
+    /// Returns everything that it logged.
+    #[track_caller]
+    pub(crate) fn ends(self) -> Vec<Event> {
+        let Scene { server, witness, descriptors } = self;
+        server.comes_back_to_descriptors(descriptors);
+        if let Some(witness) = witness {
+            witness.is_well();
+            let address = witness.address();
+            witness.leaves();
+            server.closes(address, "peer_fin");
+        }
+        server.serves_the_next();
+        server.stop()
+    }
+}
+
+impl Deref for Scene {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+#[derive(Default)]
+struct StuckWatch {
+    last: Option<Socket>,
+    looks: u32,
+}
+
+impl StuckWatch {
+    /// A thread that had been woken to read would not be asleep, however busy the machine is.
+    fn is_stuck(&mut self, scene: &Scene, peer: SocketAddr) -> bool {
+        let socket = scene.socket_of(peer);
+        let waits = socket.unread > 0 && kernel::all_threads_are(scene.pid(), 'S');
+        let is_same = self.last.replace(socket) == Some(socket);
+        self.looks = if waits && is_same { self.looks + 1 } else { 0 };
+        self.looks >= LOOKS_AT_A_STUCK_SERVER
+    }
+}
+
+/// Bytes received and sent, frames received and sent, of a `client_close`.
+#[track_caller]
+pub(crate) fn totals(close: &Event) -> [u64; 4] {
+    ["bytes_in", "bytes_out", "frames_in", "frames_out"].map(|key| close.count(key))
+}
+
+/// Runs a test in both models at the same time, for those that have to wait.
+pub(crate) fn side_by_side(models: &[&str], test: impl Fn(&str) + Sync) {
+    let test = &test;
+    let failed: Vec<Box<dyn Any + Send>> = thread::scope(|scope| {
+        let spawn = |model| scope.spawn(move || test(model));
+        let tests: Vec<_> = models.iter().copied().map(spawn).collect();
+        tests.into_iter().filter_map(|test| test.join().err()).collect()
+    });
+    if let Some(payload) = failed.into_iter().next() {
+        std::panic::resume_unwind(payload);
+    }
+}
