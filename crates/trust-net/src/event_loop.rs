@@ -268,6 +268,8 @@ impl<'a, S: Service> Worker<'a, S> {
                 events.clear();
                 self.shared.observer.observe(&Event::Interrupted { during: None });
             }
+            // The kernel was short of something for a moment (poll(2)): no readiness is lost by it.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => events.clear(),
             Err(error) => return Err(error),
         }
         self.now = self.shared.now();

@@ -117,6 +117,8 @@ impl<S: Service> Iterative<'_, S> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
                     self.shared.observer.observe(&Event::Interrupted { during: None });
                 }
+                // The kernel was short of something for a moment (poll(2)).
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 outcome => drop(outcome?),
             }
         }
