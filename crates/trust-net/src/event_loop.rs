@@ -22,7 +22,7 @@ use trust_wire::{CloseStep, During, Reason, Timestamp};
 use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
 use crate::client::Client;
 use crate::observer::{ClientInfo, Event, Stats};
-use crate::server::Shared;
+use crate::server::{Handle, Shared};
 use crate::service::Service;
 use crate::socket;
 use crate::stop::Stop;
@@ -125,6 +125,22 @@ pub(crate) fn run<S: Service>(
     })
 }
 
+/// Has all workers cut what they have and end, unless it is disarmed: on an error, and on a panic.
+struct EndsAll<'a> {
+    draining: &'a AtomicBool,
+    handle: Option<&'a Handle>,
+}
+
+impl Drop for EndsAll<'_> {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle {
+            // The first worker may not be there any more to say so.
+            self.draining.store(true, Ordering::SeqCst);
+            handle.cut();
+        }
+    }
+}
+
 /// Ends a server that is to stop and has run without an event loop so far: serves `current` and everybody
 /// who waits in the backlog, all at once, until the drain is over.
 pub(crate) fn drain<S: Service>(
@@ -219,7 +235,18 @@ impl<'a, S: Service> Worker<'a, S> {
         }
     }
 
+    /// Runs to the end of the drain. If it ends in any other way, so do the other workers: a server
+    /// without one of its workers would leave clients unserved.
     fn run(mut self) -> io::Result<()> {
+        let mut ends_all = EndsAll { draining: self.draining, handle: Some(&self.shared.handle) };
+        let outcome = self.run_to_drain();
+        if outcome.is_ok() {
+            ends_all.handle = None;
+        }
+        outcome
+    }
+
+    fn run_to_drain(&mut self) -> io::Result<()> {
         if let Some(listener) = &mut self.listener {
             self.poll.registry().register(&mut listener.socket, LISTENER, Interest::READABLE)?;
         }

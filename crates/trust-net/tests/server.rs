@@ -614,3 +614,36 @@ fn an_address_in_use_is_not_replaced_by_another_one() {
     let foreign = SocketAddr::from(([192, 0, 2, 1], port));
     assert!(listen(&[foreign, addresses[1]]).is_ok());
 }
+
+/// Panics on a frame `panic`.
+struct Clumsy;
+
+impl Service for Clumsy {
+    type Session = Clumsy;
+
+    fn accept(&self, _peer: SocketAddr) -> Clumsy {
+        Clumsy
+    }
+}
+
+impl Session for Clumsy {
+    fn receive<'a>(&mut self, frames: Frames<'a>, reply: &mut Reply<'a>) {
+        assert!(!frames.into_iter().any(|payload| payload == b"panic"), "a bug of the service");
+        reply.send_back(frames);
+    }
+}
+
+#[test]
+fn a_worker_that_panics_ends_the_server_instead_of_leaving_its_clients_alone() {
+    // Clients are spread over the workers, so that each of them is hit once.
+    for victim in 0..2 {
+        let mut server = start(ServerConfig { workers: 2, ..config(Model::Event) }, Clumsy);
+        let mut clients: Vec<TcpStream> = (0..2).map(|_| server.connect()).collect();
+        for client in &mut clients {
+            client.write_all(&frame(b"x")).unwrap();
+            assert_eq!(read_exactly(client, 5), frame(b"x"));
+        }
+        clients[victim].write_all(&frame(b"panic")).unwrap();
+        assert!(server.server.take().unwrap().join().is_err(), "the panic is passed on");
+    }
+}
