@@ -222,9 +222,35 @@ fn append_field<V: Serialize + ?Sized>(line: &mut Vec<u8>, key: &str, value: &V)
 
 fn append_json<V: Serialize + ?Sized>(line: &mut Vec<u8>, value: &V) {
     let start = line.len();
-    if serde_json::to_writer(&mut *line, value).is_err() {
+    let mut json = serde_json::Serializer::with_formatter(&mut *line, InertText);
+    if value.serialize(&mut json).is_err() {
         line.truncate(start);
         line.extend_from_slice(b"null");
+    }
+}
+
+/// Escapes what JSON leaves as it is although terminals obey it (DEL, and C1 with its CSI) or readers
+/// other than JSON's end a line there (NEL, U+2028, U+2029).
+struct InertText;
+
+impl serde_json::ser::Formatter for InertText {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let is_live = |character: char| {
+            character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
+        };
+        let mut inert = fragment;
+        while let Some(at) = inert.find(is_live) {
+            let (before, rest) = inert.split_at(at);
+            let mut rest = rest.chars();
+            let live = rest.next().map_or(0, u32::from);
+            write!(writer, "{before}\\u{live:04x}")?;
+            inert = rest.as_str();
+        }
+        writer.write_all(inert.as_bytes())
     }
 }
 
@@ -327,6 +353,18 @@ mod tests {
         let text = scratch.text(&log);
         assert_eq!(text.lines().count(), THREADS * EVENTS);
         assert!(text.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()));
+    }
+
+    #[test]
+    fn nothing_in_a_line_moves_a_terminal_or_ends_a_line_for_anybody() {
+        let scratch = Scratch::new();
+        let log = scratch.log(Level::Info, "run");
+        let live = "a\n\u{7f}b\u{85}\u{9b}31m\u{2028}\u{2029}\u{a0}ü";
+        log.event(Level::Info, "odd").field("value", live).write();
+        let text = scratch.text(&log);
+        let expected = r#""value":"a\n\u007fb\u0085\u009b31m\u2028\u2029"#;
+        assert!(text.contains(&format!("{expected}\u{a0}ü\"}}\n")), "{text}");
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["value"], live);
     }
 
     proptest! {
