@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use rustix::io::Errno;
 use trust_net::socket::probe;
 
 use crate::echo_client::conversation::{Conversation, WrongEcho};
@@ -22,6 +23,9 @@ const ACKNOWLEDGEMENT_CHECK: Duration = Duration::from_millis(50);
 /// Idle times below this are not worth mentioning when the server goes away.
 const IDLE_WORTH_TELLING: Duration = Duration::from_millis(500);
 
+const HOST_UNREACHABLE: i32 = Errno::HOSTUNREACH.raw_os_error();
+const NET_UNREACHABLE: i32 = Errno::NETUNREACH.raw_os_error();
+
 /// A non-blocking connection and what was said on it.
 #[derive(Debug)]
 pub struct Link {
@@ -31,6 +35,8 @@ pub struct Link {
     /// Why sending failed. What the server sent before may still lie in the receive queue.
     broken: Option<io::Error>,
     is_half_closed: bool,
+    /// An ICMP "unreachable" since the last progress: the connection may survive it.
+    soft_error: Option<i32>,
     /// When something was last sent, received or acknowledged.
     progress: Instant,
     /// Bytes that were sent, and how many of them were acknowledged when that was last looked at.
@@ -72,6 +78,7 @@ impl Link {
             conversation,
             broken: None,
             is_half_closed: false,
+            soft_error: None,
             progress: Instant::now(),
             sent: 0,
             acknowledged: 0,
@@ -124,6 +131,7 @@ impl Link {
             Ok(0) => Received::End(self.broken.take().map_or(End::Closed, End::of)),
             Ok(count) => {
                 self.progress = Instant::now();
+                self.soft_error = None;
                 let before = self.conversation.bytes_echoed();
                 match self.conversation.handle_received(&buffer[..count]) {
                     Ok(()) => Received::Echo,
@@ -173,11 +181,19 @@ impl Link {
         if acknowledged > self.acknowledged {
             self.acknowledged = acknowledged;
             self.progress = Instant::now();
+            self.soft_error = None;
         }
-        // An ICMP "unreachable" is kept by the socket: an established connection does not report it
-        // by itself.
-        let soft = probe.error.map(|(errno, _)| io::Error::from_raw_os_error(errno));
-        let is_over = self.progress.elapsed() >= limit;
+        // An ICMP "unreachable" is kept by the socket, which an established connection does not report
+        // by itself. The probe has taken it, or what the next receive would have failed with.
+        match probe.error {
+            Some((errno @ (HOST_UNREACHABLE | NET_UNREACHABLE), _)) => {
+                self.soft_error = Some(errno)
+            }
+            Some((errno, _)) => self.broken = Some(io::Error::from_raw_os_error(errno)),
+            None => {}
+        }
+        let is_over = !self.is_broken() && self.progress.elapsed() >= limit;
+        let soft = self.soft_error.map(io::Error::from_raw_os_error);
         is_over.then_some(End::TimedOut(limit, soft))
     }
 
