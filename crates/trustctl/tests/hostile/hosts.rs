@@ -1,5 +1,282 @@
 //! Hosts that vanish, come back, reboot or are unreachable.
+//!
+//! Client, router and server each have a network of their own; what happens to a host happens to the
+//! packets in the router. The models run side by side, as these cases mostly wait.
 
-use super::Case;
+use std::io::{ErrorKind, Read};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
 
-pub(crate) const CASES: &[Case] = &[];
+use super::support::event::{self, Event};
+use super::support::kernel;
+use super::support::net::{Detour, Hosts, connection};
+use super::support::peer::{Peer, frame, pattern};
+use super::support::server::Server;
+use super::support::witness::Witness;
+use super::{Case, MODELS};
+
+pub(crate) const CASES: &[Case] = &[
+    Case { number: 38, name: "host vanishes, idle or owed bytes", run: host_vanishes },
+    Case { number: 39, name: "path gone for three seconds", run: path_gone_for_three_seconds },
+    Case { number: 40, name: "host reboots, owed bytes", run: host_reboots },
+    Case { number: 41, name: "host unreachable, owed bytes", run: host_unreachable },
+];
+
+/// EHOSTUNREACH, ECONNRESET and EAGAIN on Linux.
+const EHOSTUNREACH: u64 = 113;
+const ECONNRESET: u64 = 104;
+const EAGAIN: u64 = 11;
+
+/// A limit that a test can wait for. A witness is never silent for so long.
+const TIMEOUT: Duration = Duration::from_millis(1500);
+const SHORT_TIMEOUTS: [&str; 4] = ["--timeout", "1.5", "--linger-timeout", "0.3"];
+
+/// A limit that does not matter: longer than anything here takes.
+pub(super) const LONG_TIMEOUTS: [&str; 2] = ["--timeout", "60"];
+
+/// An answer that is owed to a peer whose host has a problem.
+const ANSWER: &[u8] = b"an answer that does not arrive";
+
+fn host_vanishes() {
+    in_each_model(|model| {
+        let site = Site::start(model, SHORT_TIMEOUTS);
+        let began = Instant::now();
+        let mut idle = site.peer();
+        site.hosts.cut();
+        let close = site.server.closes(idle.address(), "recv_timeout");
+        assert_ended_in_time(&close, began);
+        let timeout = site.server.event_about(idle.address(), "recv_timeout");
+        assert_eq!(timeout.count("errno"), EAGAIN, "{timeout:?}");
+        // The end was orderly: should the host come back after all, it finds a FIN.
+        assert_nothing_came(&idle);
+        site.hosts.heal();
+        idle.receives_end();
+        idle.leave();
+        site.is_well();
+
+        let (began, owed) = site.peer_owed_an_answer(Detour::Silence);
+        site.hosts.cut();
+        let close = site.server.closes(owed.address(), "send_timeout");
+        assert_ended_in_time(&close, began);
+        let sent = close.count("bytes_out");
+        assert_eq!(sent, 2 * frame(ANSWER).len() as u64, "{close:?}");
+        let timeout = site.server.event_about(owed.address(), "send_timeout");
+        assert_eq!(timeout.count("errno"), EAGAIN, "{timeout:?}");
+        assert_nothing_came(&owed);
+        site.hosts.turn_back_to(Hosts::CLIENT, Detour::Silence);
+        site.hosts.heal();
+        receives_reset(&owed);
+        site.ends();
+    });
+}
+
+fn path_gone_for_three_seconds() {
+    const OUTAGE: Duration = Duration::from_secs(3);
+    const FRAMES: usize = 40;
+    in_each_model(|model| {
+        let site = Site::start(model, LONG_TIMEOUTS);
+        // When the path goes, an answer is on its way; and while it is gone, frames are sent.
+        let (_, mut peer) = site.peer_owed_an_answer(Detour::Silence);
+        site.hosts.cut();
+        site.hosts.turn_back_to(Hosts::CLIENT, Detour::Silence);
+        let gone_since = Instant::now();
+        let mut sending = peer.stream().try_clone().expect("a second descriptor");
+        let sender = thread::spawn(move || {
+            for number in 0..FRAMES {
+                let bytes = frame(&pattern(20_000 + number));
+                std::io::Write::write_all(&mut sending, &bytes).expect("send a frame");
+            }
+        });
+        while let Some(left) = OUTAGE.checked_sub(gone_since.elapsed()) {
+            thread::park_timeout(left);
+        }
+        assert_nothing_came(&peer);
+        site.hosts.heal();
+
+        peer.receives_frame(ANSWER);
+        for number in 0..FRAMES {
+            peer.receives_frame(&pattern(20_000 + number));
+        }
+        sender.join().expect("everything could be sent");
+        peer.half_close();
+        peer.receives_end();
+        let close = site.server.closes(peer.address(), "peer_fin");
+        assert_eq!(close.count("frames_out"), 2 + FRAMES as u64, "{close:?}");
+        let expected = ["cmd_start", "server_start", "client_connect", "client_disconnect"];
+        let expected_last = ["client_close", "signal_received", "drain_start", "drain_done"];
+        let expected = [&expected[..], &expected_last, &["server_stop", "cmd_finish"]].concat();
+        for event in site.ends() {
+            assert!(expected.contains(&event.name()), "the outage was logged, {event:?}");
+        }
+    });
+}
+
+fn host_reboots() {
+    in_each_model(|model| {
+        let site = Site::start(model, LONG_TIMEOUTS);
+        let (_, peer) = site.peer_owed_an_answer(Detour::Silence);
+        // The RST of the connection's destruction is lost, as that of a crashed host is never sent.
+        site.hosts.cut();
+        site.hosts.client.forget_connections_to(site.address());
+        let error = read(&peer).expect_err("the connection was destroyed");
+        assert_eq!(error.kind(), ErrorKind::ConnectionAborted, "{error}");
+        site.hosts.turn_back_to(Hosts::CLIENT, Detour::Silence);
+        site.hosts.heal();
+        // The answer is sent again, to a host that knows nothing of the connection.
+        let reset = site.server.event_about(peer.address(), "client_reset");
+        assert_eq!(reset.count("errno"), ECONNRESET, "{reset:?}");
+        assert_eq!(reset.text("level"), "warn", "{reset:?}");
+        site.server.closes(peer.address(), "client_reset");
+        site.ends();
+    });
+}
+
+fn host_unreachable() {
+    in_each_model(|model| {
+        let site = Site::start(model, SHORT_TIMEOUTS);
+        let (began, peer) = site.peer_owed_an_answer(Detour::Unreachable);
+        let close = site.server.closes(peer.address(), "client_unreachable");
+        assert_ended_in_time(&close, began);
+        let unreachable = site.server.event_about(peer.address(), "client_unreachable");
+        assert_eq!(unreachable.count("errno"), EHOSTUNREACH, "{unreachable:?}");
+        assert_eq!(unreachable.text("level"), "warn", "{unreachable:?}");
+        assert_nothing_came(&peer);
+        site.hosts.turn_back_to(Hosts::CLIENT, Detour::Unreachable);
+        receives_reset(&peer);
+
+        // What is owed survives an "unreachable" that passes before the deadline.
+        let (_, mut peer) = site.peer_owed_an_answer(Detour::Unreachable);
+        site.hosts.turn_back_to(Hosts::CLIENT, Detour::Unreachable);
+        peer.receives_frame(ANSWER);
+        peer.half_close();
+        peer.receives_end();
+        site.server.closes(peer.address(), "peer_fin");
+        site.ends();
+    });
+}
+
+/// Three hosts, the server on one of them, and in the event model a client that behaves, on a host to
+/// which the path is always there.
+pub(super) struct Site {
+    pub(super) hosts: Hosts,
+    pub(super) server: Server,
+    pub(super) witness: Option<Witness>,
+    descriptors: usize,
+}
+
+impl Site {
+    #[track_caller]
+    pub(super) fn start<const N: usize>(model: &str, timeouts: [&str; N]) -> Site {
+        let hosts = Hosts::create();
+        let flags = ["--model", model].into_iter().chain(timeouts);
+        let server = hosts.server.inside(|| Server::start(flags));
+        let address = SocketAddr::from((Hosts::SERVER_FROM_ROUTER, server.port()));
+        // The iterative model serves nobody else meanwhile.
+        let witness = (model == "event").then(|| hosts.router.inside(|| Witness::connect(address)));
+        let descriptors = server.descriptor_count();
+        Site { hosts, server, witness, descriptors }
+    }
+
+    /// Where the server is, for other hosts.
+    pub(super) fn address(&self) -> SocketAddr {
+        SocketAddr::from((Hosts::SERVER, self.server.port()))
+    }
+
+    /// A peer on the client's host, to which one frame has been echoed.
+    #[track_caller]
+    fn peer(&self) -> Peer {
+        let mut peer = self.hosts.client.inside(|| Peer::connect(self.address()));
+        peer.send_frame(ANSWER);
+        peer.receives_frame(ANSWER);
+        peer
+    }
+
+    /// A peer whose answer the server has sent and sends again, because the way back is not there; and
+    /// a moment before that.
+    #[track_caller]
+    fn peer_owed_an_answer(&self, detour: Detour) -> (Instant, Peer) {
+        let mut peer = self.peer();
+        self.hosts.turn_away_from(Hosts::CLIENT, detour);
+        let began = Instant::now();
+        peer.send_frame(ANSWER);
+        let (own_port, peer_port) = (self.server.port(), peer.address().port());
+        self.hosts.server.inside(|| {
+            kernel::wait_until("the server owing the answer", || {
+                connection(own_port, peer_port).is_some_and(|end| end.unacknowledged > 0)
+            });
+        });
+        (began, peer)
+    }
+
+    /// Checks that the server is as it was before, and serves.
+    #[track_caller]
+    pub(super) fn is_well(&self) {
+        self.server.comes_back_to_descriptors(self.descriptors);
+        match &self.witness {
+            Some(witness) => witness.is_well(),
+            None => self.hosts.server.inside(|| self.server.serves_the_next()),
+        }
+    }
+
+    /// Checks that the server is well, and stops it; what it has logged.
+    #[track_caller]
+    pub(super) fn ends(self) -> Vec<Event> {
+        self.is_well();
+        if let Some(witness) = self.witness {
+            let address = witness.address();
+            witness.leaves();
+            self.server.closes(address, "peer_fin");
+        }
+        let events = self.server.stop();
+        let reasons = event::named(&events, "client_close").len();
+        assert_eq!(reasons, event::named(&events, "client_connect").len());
+        events
+    }
+}
+
+/// Runs the case in all models side by side.
+pub(super) fn in_each_model(run: impl Fn(&str) + Sync) {
+    let run = &run;
+    thread::scope(|scope| {
+        for running in MODELS.map(|model| scope.spawn(move || run(model))) {
+            if let Err(panic) = running.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+    });
+}
+
+/// Checks that the connection did not end before its limit; that it ended is its being there.
+#[track_caller]
+fn assert_ended_in_time(close: &Event, began: Instant) {
+    let waited = began.elapsed();
+    assert!(waited >= TIMEOUT, "ended after {waited:?}, before the limit, {close:?}");
+    assert!(close.number("duration_ms") >= TIMEOUT.as_secs_f64() * 1e3, "{close:?}");
+}
+
+/// Checks that neither a byte nor an end has reached the peer.
+#[track_caller]
+fn assert_nothing_came(peer: &Peer) {
+    peer.stream().set_nonblocking(true).expect("set O_NONBLOCK");
+    let outcome = peer.stream().peek(&mut [0]);
+    peer.stream().set_nonblocking(false).expect("clear O_NONBLOCK");
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => (),
+        came => panic!("something came through a path that is gone: {came:?}"),
+    }
+}
+
+/// Checks that nothing comes but RST.
+#[track_caller]
+fn receives_reset(peer: &Peer) {
+    match read(peer) {
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => (),
+        other => panic!("RST expected, got {other:?}"),
+    }
+}
+
+fn read(peer: &Peer) -> std::io::Result<usize> {
+    let mut stream = peer.stream();
+    stream.read(&mut [0; 1])
+}

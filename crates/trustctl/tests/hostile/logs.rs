@@ -1,5 +1,560 @@
 //! The log, the environment and bad input.
 
-use super::Case;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-pub(crate) const CASES: &[Case] = &[];
+use rustix::process::Signal;
+
+use super::support::STEP_DEADLINE;
+use super::support::event::{self, Event};
+use super::support::followed::Followed;
+use super::support::leftovers::OwnedDir;
+use super::support::net::{Network, SmallDisk, with_own_mounts};
+use super::support::output::Output;
+use super::support::peer::{Peer, frame};
+use super::support::program::{Finished, Home, Running};
+use super::support::server::Server;
+use super::support::witness::Witness;
+use super::{Case, MODELS};
+
+pub(crate) const CASES: &[Case] = &[
+    Case { number: 42, name: "log on a full disk", run: log_on_a_full_disk },
+    Case { number: 43, name: "log path impossible", run: log_path_impossible },
+    Case { number: 44, name: "stdout nobody reads, stdout closed", run: stdout_nobody_reads },
+    Case { number: 45, name: "hostile text in arguments", run: hostile_text },
+    Case { number: 46, name: "bad flags, ports and rights", run: bad_flags_ports_and_rights },
+    Case { number: 47, name: "descriptors 0-2 closed at start", run: standard_streams_closed },
+];
+
+/// Bytes of a small disk before and after it is given room; a multiple of what memory is allotted in.
+const SMALL_DISK: u64 = 65_536;
+const ENOUGH_DISK: u64 = 64 * 1_048_576;
+
+/// Bytes of events that are more than a server holds back for a place which does not take them.
+const MORE_THAN_IS_HELD_BACK: u64 = 9 * 1_048_576;
+
+/// Connections whose events, three each in lines of [`LONG_LINE_BYTES`], are as many bytes.
+const MANY_CONNECTIONS: usize = (MORE_THAN_IS_HELD_BACK / (3 * LONG_LINE_BYTES)) as usize;
+
+/// Connections whose events fill a pipe.
+const FEW_CONNECTIONS: usize = 10;
+
+/// Length at least of every line of a run that is configured with [`long_lines`].
+const LONG_LINE_BYTES: u64 = 6 * 3_000;
+
+/// The configuration of an identity of 3,000 bytes, each of which takes six in every line of the log, so
+/// that few lines fill something.
+fn long_lines() -> String {
+    format!("request-id = \"{}\"\n", "\\u0001".repeat(3_000))
+}
+
+fn log_on_a_full_disk() {
+    for model in MODELS {
+        let place = OwnedDir::create();
+        with_own_mounts(|| serves_on_a_full_disk(model, &place.path().join("disk")));
+        let place = OwnedDir::create();
+        with_own_mounts(|| ends_on_a_full_disk(model, &place.path().join("disk")));
+    }
+    let place = OwnedDir::create();
+    with_own_mounts(|| next_writer_closes_a_torn_line(&place.path().join("disk")));
+}
+
+fn serves_on_a_full_disk(model: &str, directory: &Path) {
+    let disk = SmallDisk::mount(directory, SMALL_DISK);
+    let (server, log) = server_with_log_in(directory, model);
+    // The iterative model serves nobody else meanwhile.
+    let witness = (model == "event").then(|| Witness::connect(server.address()));
+    let descriptors = server.descriptor_count();
+    fill(&disk, &server);
+    for _ in 0..MANY_CONNECTIONS {
+        server.serves_the_next();
+    }
+    let len = fs::metadata(&log).expect("ask for the log's length").len();
+    assert!(disk.is_full() && len <= SMALL_DISK, "a log of {len} bytes");
+
+    disk.resize(ENOUGH_DISK);
+    let mut file = Followed::new(&log);
+    file.wait_for("log_gap", |_| true);
+    server.comes_back_to_descriptors(descriptors);
+    if let Some(witness) = witness {
+        let address = witness.address();
+        witness.leaves();
+        server.closes(address, "peer_fin");
+    }
+    let printed = server.stop_with_log_elsewhere();
+    let (logged, torn) = file.finish();
+    assert_torn_at_most_once(&torn, &printed);
+    let lost = lacking(&printed, &logged);
+    assert!(lost > 0, "nothing was lost, so the test proves nothing");
+    assert_eq!(dropped(&logged, "file"), lost, "log_gap does not count what was lost");
+    assert_eq!(logged.first().map(Event::name), Some("cmd_start"));
+    assert_eq!(logged.last().map(Event::name), Some("cmd_finish"));
+}
+
+/// What the file did not take by the end is told on stdout.
+fn ends_on_a_full_disk(model: &str, directory: &Path) {
+    let disk = SmallDisk::mount(directory, SMALL_DISK);
+    let (server, log) = server_with_log_in(directory, model);
+    fill(&disk, &server);
+    server.serves_the_next();
+    let printed = server.stop_with_log_elsewhere();
+    let (logged, torn) = Followed::new(&log).finish();
+    assert_torn_at_most_once(&torn, &printed);
+    let lost = lacking(&but_the_last(&printed), &logged);
+    assert!(lost > 0, "nothing was lost, so the test proves nothing");
+    assert_eq!(dropped(&printed, "file"), lost, "log_gap does not count what was lost");
+}
+
+/// A writer that was killed on a full disk has left a part of a line.
+fn next_writer_closes_a_torn_line(directory: &Path) {
+    let disk = SmallDisk::mount(directory, SMALL_DISK);
+    // Which model wrote the log does not matter to who writes next.
+    let (server, log) = server_with_log_in(directory, "event");
+    fill(&disk, &server);
+    server.serves_the_next();
+    server.signal(Signal::KILL);
+    drop(server);
+    let left = fs::read(&log).expect("read the log file");
+    assert_ne!(left.last(), Some(&b'\n'), "no line was torn, so the test proves nothing");
+    disk.resize(ENOUGH_DISK);
+    let log_text = log.display().to_string();
+    let next = Home::new();
+    let demo = next.trustctl(["--log-file", &log_text, "log", "demo", "after"]).run();
+    let printed = demo.exits_with(0).complains_about_nothing().events();
+    let (logged, torn) = Followed::new(&log).finish();
+    assert_eq!(torn.len(), 1, "one torn line expected: {torn:?}");
+    let last = &logged[logged.len() - printed.len()..];
+    assert_eq!(lines(last), lines(&printed), "the next run's events are not the last ones");
+}
+
+/// A server that logs there, in long lines.
+#[track_caller]
+fn server_with_log_in(directory: &Path, model: &str) -> (Server, PathBuf) {
+    let log = directory.join("trustctl.log");
+    let home = Home::new();
+    home.configure(&long_lines());
+    let log_text = log.display().to_string();
+    (Server::start_in(home, ["--model", model, "--log-file", &log_text]), log)
+}
+
+/// Has the server log until nothing more fits.
+#[track_caller]
+fn fill(disk: &SmallDisk<'_>, server: &Server) {
+    for _ in 0..MANY_CONNECTIONS {
+        if disk.is_full() {
+            return;
+        }
+        server.serves_the_next();
+    }
+    panic!("the disk did not fill");
+}
+
+fn log_path_impossible() {
+    // Whoever bound before looking at the log would find the port in use: 69 in place of 73.
+    let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("listen on any port");
+    let port = taken.local_addr().expect("its address").port().to_string();
+    for model in MODELS {
+        let home = Home::new();
+        let serve = ["echo-server", "--port", &port, "--model", model];
+        home.trustctl(serve).run().exits_with(69).complains_in_one_line();
+
+        let home = Home::new();
+        let in_a_file = home.elsewhere("file/trustctl.log").display().to_string();
+        fs::write(home.elsewhere("file"), "in the way").expect("write a file");
+        let refused = home.trustctl(serve).args(["--log-file", &in_a_file]).run();
+        refuses_the_log(refused, "file/trustctl.log");
+
+        fs::create_dir_all(home.path()).expect("make the home");
+        fs::write(home.path().join("logs"), "in the way").expect("write a file");
+        refuses_the_log(home.trustctl(serve).run(), "home/logs");
+
+        let home = Home::new();
+        fs::write(home.path(), "in the way").expect("write a file");
+        let refused = home.trustctl(serve).run().exits_with(73);
+        refuses_the_log(refused, "home/logs");
+        assert_eq!(fs::read(home.path()).expect("read a file"), b"in the way");
+    }
+}
+
+/// Checks that a server ended with 73 and without having listened, and named the path.
+#[track_caller]
+fn refuses_the_log(refused: Finished, path: &str) {
+    let refused = refused.exits_with(73).complains_about(&["error: ", path]);
+    let refused = refused.complains_in_one_line();
+    let events = refused.events();
+    event::check_run(&events);
+    assert_eq!(event::only(&events, "error").count("exit"), 73);
+    assert!(event::named(&events, "server_start").is_empty(), "{events:?}");
+}
+
+fn stdout_nobody_reads() {
+    for model in MODELS {
+        let (mut reader, writer) = io::pipe().expect("make a pipe");
+        let mut server = LoggingServer::start(model, writer);
+        server.serves(MANY_CONNECTIONS);
+        let logged = server.stops();
+        // What did go to stdout are whole lines, perhaps but for the last one.
+        let mut printed = Vec::new();
+        reader.read_to_end(&mut printed).expect("read what the server printed");
+        let whole = printed.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let printed = event::parse_all(&printed[..whole], "stdout");
+        assert_eq!(lacking(&printed, &logged), 0, "stdout has what the file lacks");
+        let lost = lacking(&but_the_last(&logged), &printed);
+        assert!(lost > 0, "nothing was lost, so the test proves nothing");
+        assert_eq!(dropped(&logged, "stdout"), lost, "log_gap does not count what was lost");
+
+        // Somebody who begins to read late gets everything but what a gap counts.
+        let (reader, writer) = io::pipe().expect("make a pipe");
+        let mut server = LoggingServer::start(model, writer);
+        server.serves(MANY_CONNECTIONS);
+        let mut late = Output::collect(reader);
+        server.serves(FEW_CONNECTIONS);
+        let logged = server.stops();
+        let printed = late.wait_for_end(STEP_DEADLINE).expect("stdout ends with the server");
+        let printed = event::parse_all(&printed, "stdout");
+        let lost = lacking(&logged, &printed);
+        assert!(lost > 0, "nothing was lost, so the test proves nothing");
+        assert_eq!(dropped(&printed, "stdout"), lost, "log_gap does not count what was lost");
+
+        // A reader that went away, and a stdout which always fails.
+        let (reader, writer) = io::pipe().expect("make a pipe");
+        drop(reader);
+        let mut server = LoggingServer::start(model, writer);
+        server.serves(FEW_CONNECTIONS);
+        server.stops();
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("open /dev/full");
+        let mut server = LoggingServer::start(model, full);
+        server.serves(FEW_CONNECTIONS);
+        server.stops();
+    }
+}
+
+/// A server whose stdout is of no use: it is watched through its log file.
+struct LoggingServer {
+    running: Running,
+    _home: Home,
+    address: SocketAddr,
+    file: Followed,
+    witness: Option<Witness>,
+}
+
+impl LoggingServer {
+    #[track_caller]
+    fn start(model: &str, stdout: impl Into<Stdio>) -> LoggingServer {
+        let home = Home::new();
+        home.configure(&long_lines());
+        let launch = home.trustctl(["echo-server", "--port", "0", "--model", model]);
+        let running = launch.stdout(stdout).start();
+        let mut file = Followed::new(&home.log_file());
+        let address = address(&file.wait_for("server_start", |_| true));
+        // The iterative model serves nobody else meanwhile.
+        let witness = (model == "event").then(|| Witness::connect(address));
+        LoggingServer { running, _home: home, address, file, witness }
+    }
+
+    /// Serves so many clients one after the other, and logs all of them.
+    #[track_caller]
+    fn serves(&mut self, connections: usize) {
+        for _ in 0..connections {
+            let mut peer = Peer::connect(self.address);
+            peer.send_frame(b"are you there?");
+            peer.receives_frame(b"are you there?");
+            let address = peer.address().to_string();
+            peer.half_close();
+            peer.receives_end();
+            let is_its_own = |event: &Event| event.text("peer") == address;
+            let close = self.file.wait_for("client_close", is_its_own);
+            assert_eq!(close.text("reason"), "peer_fin", "{close:?}");
+        }
+        if let Some(witness) = &self.witness {
+            witness.is_well();
+        }
+    }
+
+    /// Stops the server; everything that it logged, checked.
+    #[track_caller]
+    fn stops(self) -> Vec<Event> {
+        if let Some(witness) = self.witness {
+            witness.leaves();
+        }
+        self.running.signal(Signal::TERM);
+        self.running.wait().exits_with(0).complains_about_nothing();
+        let (logged, torn) = self.file.finish();
+        assert!(torn.is_empty(), "torn lines in the file: {torn:?}");
+        assert_eq!(dropped(&logged, "file"), 0, "the file misses something");
+        event::check_run(&logged);
+        event::check_connections(&logged);
+        assert_eq!(event::only(&logged, "cmd_finish").count("exit"), 0);
+        logged
+    }
+}
+
+fn hostile_text() {
+    let forged = r#"{"ts":"2026-01-01T00:00:00.000Z","level":"info","event":"forged"}"#;
+    let texts: [Vec<u8>; 12] = [
+        b"two\nlines".to_vec(),
+        format!("\n{forged}\n").into_bytes(),
+        format!("\",\"event\":\"forged\",\"x\":{forged}").into_bytes(),
+        b"\r\n\t\x0b\x0c\x08".to_vec(),
+        b"\x1b[2J\x1b]0;title\x07".to_vec(),
+        // DEL, NEL and CSI: control characters to a terminal, but not to JSON.
+        "\u{7f}\u{85}\u{9b}31m".into(),
+        "\u{2028}\u{2029}\u{feff}\u{202e}".into(),
+        b"\\u0000\\n\\".to_vec(),
+        b"\xff\xfe\x80".to_vec(),
+        b"cut \xf0\x9f\x98".to_vec(),
+        b"\xed\xa0\x80 half a surrogate".to_vec(),
+        (1..=255).collect(),
+    ];
+    for text in &texts {
+        let text = OsStr::from_bytes(text);
+        let shown = text.to_string_lossy();
+        let home = Home::new();
+        let demo = |args: [&OsStr; 2], variable: Option<&OsStr>| {
+            let launch = home.trustctl(["log", "demo"]).args(args);
+            let launch = match variable {
+                Some(value) => launch.env("TRUST_REQUEST_ID", value),
+                None => launch,
+            };
+            let events = launch.run().exits_with(0).complains_about_nothing().events();
+            event::check_run(&events);
+            assert_eq!(events.len(), 3, "{events:?}");
+            assert_eq!(event::only(&events, "log_demo").text("message"), shown);
+            events
+        };
+        let [dashes, request_id] = ["--", "--request-id="].map(OsStr::new);
+        demo([dashes, text], None);
+        let by_flag = demo([&joined(request_id, text), &joined(OsStr::new(""), text)], None);
+        let by_variable = demo([dashes, text], Some(text));
+        for event in by_flag.iter().chain(&by_variable) {
+            assert_eq!(event.request_id(), shown);
+        }
+        assert_eq!(home.logged().len(), 9, "the file has other lines than stdout");
+        refuses_hostile_text(text);
+    }
+    for model in MODELS {
+        serves_under_a_hostile_name(model);
+    }
+}
+
+/// No argument can contain NUL, but the file can.
+fn serves_under_a_hostile_name(model: &str) {
+    let home = Home::new();
+    home.configure("request-id = \"\\u0000\\n\\u007F\\u009B\"\n");
+    let server = Server::start_in(home, ["--model", model]);
+    assert_eq!(server.start_event().request_id(), "\0\n\u{7f}\u{9b}");
+    server.serves_the_next();
+    server.stop();
+}
+
+/// What is wrong is named in one line each on stderr and in the log.
+#[track_caller]
+fn refuses_hostile_text(text: &OsStr) {
+    let home = Home::new();
+    let unknown_command = home.trustctl([text]).run().exits_with(64);
+    let bad_value = home.trustctl(["hold", "--seconds"]).args([text]).run().exits_with(64);
+    let unknown_host = home.echo_client([text]).args(["7", "hi"]).run();
+    for (refused, prints_events) in
+        [(unknown_command, true), (bad_value, true), (unknown_host, false)]
+    {
+        let refused = refused.complains_in_one_line();
+        let is_raw = |char: char| char.is_control() && char != '\n';
+        assert!(!refused.stderr.contains(is_raw), "a control character in {:?}", refused.stderr);
+        let events = refused.events();
+        if prints_events {
+            event::check_run(&events);
+            event::only(&events, "error");
+        } else {
+            assert!(events.is_empty(), "{events:?}");
+        }
+    }
+    let logged = home.logged();
+    assert_eq!(event::named(&logged, "error").len(), 3, "{logged:?}");
+    assert_eq!(event::named(&logged, "cmd_finish").len(), 3, "{logged:?}");
+}
+
+fn bad_flags_ports_and_rights() {
+    let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("listen on any port");
+    let address = taken.local_addr().expect("its address");
+    let taken_port = address.port().to_string();
+    // Whoever bound before looking at a flag would find the port in use: 69 in place of 64.
+    let on_taken = |flags: &[&'static str]| [&["--port", &taken_port], flags].concat().join(" ");
+    let refused = [
+        ("--port 65536".to_owned(), 64, ["--port", "65536"]),
+        ("--port -1".to_owned(), 64, ["--port", "-1"]),
+        (on_taken(&["--timeout", "-1"]), 64, ["--timeout", "-1"]),
+        (on_taken(&["--timeout", "nan"]), 64, ["--timeout", "nan"]),
+        (on_taken(&["--timeout", "inf"]), 64, ["--timeout", "inf"]),
+        (on_taken(&["--timeout", "0.0001"]), 64, ["--timeout", "0.0001"]),
+        (on_taken(&["--timeout", "1", "--timeout", "2"]), 64, ["duplicate", "--timeout"]),
+        (on_taken(&["--prot", "raw"]), 64, ["--prot", "--help"]),
+        (on_taken(&[]), 69, ["in use", &taken_port]),
+    ];
+    for model in MODELS {
+        for (flags, code, words) in &refused {
+            let home = Home::new();
+            let args = ["echo-server", "--model", model].into_iter().chain(flags.split(' '));
+            refuses_to_serve(home.trustctl(args).run(), *code, words);
+        }
+        let home = Home::new();
+        home.configure("[echo-server]\ntimeuot = 1\n");
+        let args = ["echo-server", "--model", model, "--port", &taken_port];
+        refuses_to_serve(home.trustctl(args).run(), 78, &["config.toml", "timeuot"]);
+        // The port's owner is not disturbed.
+        Peer::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())));
+        assert!(taken.accept().is_ok());
+    }
+    let network = Network::create();
+    network.inside(port_not_permitted);
+}
+
+/// In a network of its own: ports below 2000 are for privileged users there.
+fn port_not_permitted() {
+    const NOBODY: u32 = 65_534;
+    const FORBIDDEN_PORT: &str = "1999";
+    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "2000").expect("forbid ports");
+    for model in MODELS {
+        let home = Home::new();
+        let serve = |port| ["echo-server", "--model", model, "--port", port];
+        let refused = home.trustctl_as(NOBODY, serve(FORBIDDEN_PORT)).run();
+        refuses_to_serve(refused, 77, &["ermission denied", FORBIDDEN_PORT]);
+        // It is the port: the same user may have the next one, and root this one.
+        let allowed = home.trustctl_as(NOBODY, serve("2000")).start();
+        allowed.wait_for_event("server_start", |_| true, STEP_DEADLINE);
+        allowed.signal(Signal::TERM);
+        allowed.wait().exits_with(0);
+        let roots = Home::new();
+        let allowed = roots.trustctl(serve(FORBIDDEN_PORT)).start();
+        allowed.wait_for_event("server_start", |_| true, STEP_DEADLINE);
+        allowed.signal(Signal::TERM);
+        allowed.wait().exits_with(0);
+    }
+}
+
+/// Checks that the server ended with one clear line and that code, and never listened.
+#[track_caller]
+fn refuses_to_serve(refused: Finished, code: u16, words: &[&str]) {
+    let refused = refused.exits_with(code.into()).complains_about(words).complains_in_one_line();
+    assert!(refused.stderr.starts_with("error: "), "{:?}", refused.stderr);
+    let events = refused.events();
+    event::check_run(&events);
+    assert_eq!(event::only(&events, "error").count("exit"), u64::from(code));
+    assert_eq!(event::only(&events, "cmd_finish").count("exit"), u64::from(code));
+    assert!(event::named(&events, "server_start").is_empty(), "{events:?}");
+}
+
+fn standard_streams_closed() {
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
+        for model in MODELS {
+            let home = Home::new();
+            let args = ["echo-server", "--port", "0", "--model", model];
+            let running = home.trustctl_in_shell(&closing(closed), args).start();
+            let start = Followed::new(&home.log_file()).wait_for("server_start", |_| true);
+            let mut peers = [(); 3].map(|()| Peer::connect(address(&start)));
+            // The iterative model serves one after the other.
+            for peer in &mut peers {
+                peer.send_frame(b"only this");
+                peer.receives_frame(b"only this");
+                assert_no_standard_stream_is_a_socket(&running);
+                peer.half_close();
+                // Nothing that the server prints reaches a client.
+                peer.receives_end();
+            }
+            running.signal(Signal::TERM);
+            running.wait().exits_with(0).complains_about_nothing();
+            let logged = home.logged();
+            event::check_run(&logged);
+            event::check_connections(&logged);
+            let connects = event::named(&logged, "client_connect");
+            assert_eq!(connects.len(), peers.len(), "{connects:?}");
+            assert!(connects.iter().all(|connect| connect.count("client_fd") > 2), "{connects:?}");
+        }
+        client_prints_nowhere_else(closed);
+    }
+}
+
+/// The line of a shell that closes these standard streams at the program's start.
+fn closing(streams: &str) -> String {
+    format!("exec \"$0\" \"$@\" {streams}")
+}
+
+/// What the client prints never goes into its connection.
+fn client_prints_nowhere_else(closed: &str) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen on any port");
+    let port = listener.local_addr().expect("its address").port().to_string();
+    let home = Home::new();
+    let args = ["echo-client", "127.0.0.1", &port, "print this"];
+    let running = home.trustctl_in_shell(&closing(closed), args).start();
+    let (mut stream, _) = listener.accept().expect("the client connects");
+    stream.set_read_timeout(Some(STEP_DEADLINE)).expect("set the receive timeout");
+    let expected = frame(b"print this");
+    let mut received = vec![0; expected.len()];
+    stream.read_exact(&mut received).expect("the client sends its frame");
+    assert_no_standard_stream_is_a_socket(&running);
+    io::Write::write_all(&mut stream, &received).expect("answer");
+    stream.read_to_end(&mut received).expect("the client ends in the orderly way");
+    assert_eq!(received, expected, "more than the frame was sent");
+    let has_stdout = closed.split(' ').all(|stream| stream != ">&-");
+    running.wait().exits_with(0).prints(if has_stdout { "print this\n" } else { "" });
+}
+
+#[track_caller]
+fn assert_no_standard_stream_is_a_socket(running: &Running) {
+    for number in 0..=2 {
+        let link = fs::read_link(format!("/proc/{}/fd/{number}", running.pid()));
+        let Ok(target) = link else { continue };
+        let target = target.display().to_string();
+        assert!(!target.starts_with("socket:"), "descriptor {number} is {target}");
+    }
+}
+
+/// Checks that at most one line is torn, and is the beginning of one that was printed too.
+#[track_caller]
+fn assert_torn_at_most_once(torn: &[String], printed: &[Event]) {
+    assert!(torn.len() <= 1, "more than one torn line: {torn:?}");
+    let begins = |part: &String| printed.iter().any(|event| event.line().starts_with(part));
+    assert!(torn.iter().all(begins), "a line that nobody wrote: {torn:?}");
+}
+
+/// The server's address, for this host.
+fn address(server_start: &Event) -> SocketAddr {
+    let port = u16::try_from(server_start.count("port")).expect("a port fits into 16 bits");
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// How many of the events are not among `others`; a gap is in one place only.
+fn lacking(events: &[Event], others: &[Event]) -> u64 {
+    let others: BTreeSet<&str> = lines(others).into_iter().collect();
+    let events = events.iter().filter(|event| event.name() != "log_gap");
+    events.filter(|event| !others.contains(event.line())).count() as u64
+}
+
+/// All but `cmd_finish`, which comes behind the gap that is told at the end.
+fn but_the_last(events: &[Event]) -> Vec<Event> {
+    events[..events.len() - 1].to_vec()
+}
+
+/// How many lines the gaps of that sink say were lost.
+#[track_caller]
+fn dropped(events: &[Event], sink: &str) -> u64 {
+    let gaps = event::named(events, "log_gap");
+    assert!(gaps.iter().all(|gap| gap.text("level") == "error"), "{gaps:?}");
+    let of_sink = gaps.iter().filter(|gap| gap.text("sink") == sink);
+    of_sink.map(|gap| gap.count("dropped")).sum()
+}
+
+fn lines(events: &[Event]) -> Vec<&str> {
+    events.iter().map(Event::line).collect()
+}
+
+fn joined(start: &OsStr, end: &OsStr) -> OsString {
+    let mut both = start.to_owned();
+    both.push(end);
+    both
+}

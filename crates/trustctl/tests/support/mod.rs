@@ -9,8 +9,10 @@
 use std::time::Duration;
 
 pub(crate) mod event;
+pub(crate) mod followed;
 pub(crate) mod kernel;
 pub(crate) mod leftovers;
+pub(crate) mod net;
 pub(crate) mod output;
 pub(crate) mod peer;
 pub(crate) mod program;

@@ -94,6 +94,35 @@ impl Home {
         self.launch("/bin/sh").args(["-c", &script, env!("CARGO_BIN_EXE_trustctl")]).args(args)
     }
 
+    /// `trustctl` as `$0`, with its arguments, in that line of a shell: `exec "$0" "$@" <&-`.
+    pub(crate) fn trustctl_in_shell<A: AsRef<OsStr>>(
+        &self,
+        script: &str,
+        args: impl IntoIterator<Item = A>,
+    ) -> Launch {
+        self.launch("/bin/sh").args(["-c", script, env!("CARGO_BIN_EXE_trustctl")]).args(args)
+    }
+
+    /// `trustctl` as another user, to whom the home is given. The executable is copied beside the home,
+    /// as the build may lie where that user cannot go. Needs root.
+    #[track_caller]
+    pub(crate) fn trustctl_as<A: AsRef<OsStr>>(
+        &self,
+        user: u32,
+        args: impl IntoIterator<Item = A>,
+    ) -> Launch {
+        use std::os::unix::fs::chown;
+        use std::os::unix::process::CommandExt;
+        let copy = self.elsewhere("trustctl");
+        if !copy.exists() {
+            std::fs::copy(env!("CARGO_BIN_EXE_trustctl"), &copy).expect("copy the executable");
+        }
+        chown(self.directory.path(), Some(user), Some(user)).expect("give a directory away");
+        let mut launch = self.launch(copy).args(args);
+        launch.command.uid(user).gid(user);
+        launch
+    }
+
     fn launch(&self, program: impl AsRef<OsStr>) -> Launch {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os() {
@@ -141,6 +170,13 @@ impl Launch {
         self
     }
 
+    /// Gives the program another stdout than the pipe that is read in the background; `Running` and
+    /// `Finished` then know of no output.
+    pub(crate) fn stdout(mut self, stdout: impl Into<Stdio>) -> Launch {
+        self.command.stdout(stdout);
+        self
+    }
+
     /// Runs the program to its end, with nothing on its standard input.
     #[track_caller]
     pub(crate) fn run(self) -> Finished {
@@ -165,7 +201,7 @@ impl Launch {
         let (stdout, stderr) = child.with(|child| (child.stdout.take(), child.stderr.take()));
         Running {
             name,
-            stdout: Output::collect(stdout.expect("stdout is a pipe")),
+            stdout: stdout.map_or_else(|| Output::collect(std::io::empty()), Output::collect),
             stderr: Output::collect(stderr.expect("stderr is a pipe")),
             child,
         }

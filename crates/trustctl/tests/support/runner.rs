@@ -105,7 +105,8 @@ fn run_one(name: &str, deadline: Duration, body: fn()) -> Outcome {
         let _ = end.recv_timeout(UNWIND_DEADLINE);
     }
     let mut skipped = None;
-    if (outcome.is_ok() || thread.is_finished())
+    // A thread that panics hangs up before it has finished.
+    if (outcome != Err(RecvTimeoutError::Timeout) || thread.is_finished())
         && let Err(payload) = thread.join()
     {
         skipped = payload.downcast::<Skip>().ok().map(|skip| skip.0);

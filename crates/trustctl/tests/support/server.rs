@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use super::STEP_DEADLINE;
 use super::event::{self, Event};
+use super::kernel;
 use super::peer::Peer;
 use super::program::{Home, Launch, Running};
 
@@ -64,6 +65,14 @@ impl Server {
     #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) {
         self.running.signal(signal);
+    }
+
+    /// Stops the process with SIGSTOP, until it gets SIGCONT or is killed. Other threads than the one
+    /// that takes the signal may run on for a while; when this returns, none does.
+    #[track_caller]
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+        kernel::wait_until("the stop of all threads", || kernel::all_threads_are(self.pid(), 'T'));
     }
 
     /// A new scripted peer, connected.
@@ -163,11 +172,29 @@ impl Server {
         self.stop_with(Signal::TERM, 0)
     }
 
+    /// Stops the server with SIGTERM, which must drain every connection, and checks what it printed, not
+    /// what is in the file: for a server whose log is elsewhere or was disturbed.
+    #[track_caller]
+    pub(crate) fn stop_with_log_elsewhere(self) -> Vec<Event> {
+        self.signal(Signal::TERM);
+        let finished = self.running.wait().exits_with(0).complains_about_nothing();
+        let printed = finished.events();
+        event::check_run(&printed);
+        event::check_connections(&printed);
+        printed
+    }
+
     /// Stops the server with a signal, expects an exit code, and checks what it logged: every line
     /// an event, one close for each connect, stdout and file the same, stderr empty.
     #[track_caller]
     pub(crate) fn stop_with(self, signal: Signal, code: i32) -> Vec<Event> {
         self.signal(signal);
+        self.has_stopped(code)
+    }
+
+    /// Waits for the end of a server that was told to stop; the same checks.
+    #[track_caller]
+    pub(crate) fn has_stopped(self, code: i32) -> Vec<Event> {
         let finished = self.running.wait().exits_with(code);
         let finished = finished.complains_about_nothing();
         let printed = finished.events();

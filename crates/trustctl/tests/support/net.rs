@@ -1,0 +1,318 @@
+//! Hosts and file systems of a test's own, which nobody else sees.
+//!
+//! Namespaces here have no names: they exist as long as a descriptor, a socket, a thread or a process
+//! belongs to them. So nothing is left behind, in whatever way a test or the test process ends, and
+//! runs side by side do not meet. A thread can be in another network than the rest of its process,
+//! and sockets, threads and processes that it makes stay there.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::STEP_DEADLINE;
+use super::{kernel, runner};
+
+/// A network namespace: interfaces, routes, TCP settings and ports of its own.
+pub(crate) struct Network {
+    namespace: File,
+}
+
+impl Network {
+    /// A network with nothing but its loopback interface.
+    #[track_caller]
+    pub(crate) fn create() -> Network {
+        let namespace = apart(|| {
+            separate(CloneFlags::CLONE_NEWNET, "network namespaces");
+            File::open("/proc/thread-self/ns/net").expect("open the own network namespace")
+        });
+        let network = Network { namespace };
+        network.ip("link set lo up\n");
+        network
+    }
+
+    /// Does something in this network; sockets, threads and processes that it makes stay in it.
+    #[track_caller]
+    pub(crate) fn inside<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
+        apart(|| {
+            setns(&self.namespace, CloneFlags::CLONE_NEWNET).expect("enter a network namespace");
+            action()
+        })
+    }
+
+    /// Runs lines of commands for ip(8).
+    #[track_caller]
+    pub(crate) fn ip(&self, commands: &str) {
+        self.inside(|| {
+            let mut command = Command::new("ip");
+            command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
+            let child = command.stderr(Stdio::piped()).spawn();
+            let mut child = started(child, "ip (iproute2)");
+            let mut input = child.stdin.take().expect("stdin is a pipe");
+            input.write_all(commands.as_bytes()).expect("write commands for ip");
+            drop(input);
+            let done = child.wait_with_output().expect("wait for ip");
+            let complaint = String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.success(), "ip failed with {commands:?}: {complaint}");
+        });
+    }
+
+    /// Sets one of the network's settings: `ipv4/ip_forward`.
+    #[track_caller]
+    pub(crate) fn set(&self, setting: &str, value: &str) {
+        let path = Path::new("/proc/sys/net").join(setting);
+        self.inside(|| std::fs::write(&path, value))
+            .unwrap_or_else(|error| panic!("cannot set {}: {error}", path.display()));
+    }
+
+    /// Destroys this network's end of the established connections to that address, as a crash of the
+    /// host would: the RST that the kernel sends for each is up to the caller to lose.
+    #[track_caller]
+    pub(crate) fn forget_connections_to(&self, other: SocketAddr) {
+        let output = self.inside(|| {
+            let mut command = Command::new("ss");
+            command.args(["-KtnHO", "state", "established"]);
+            command.args(["dst", &other.to_string()]);
+            started(command.output(), "ss (iproute2)")
+        });
+        // It succeeds also when nothing matched, and when the kernel cannot do it.
+        let listed = String::from_utf8_lossy(&output.stdout);
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let address = format!(":{}", other.port());
+        assert!(listed.contains(&address), "ss closed nothing: {listed:?} {complaint:?}");
+        self.inside(|| {
+            kernel::wait_until("the end of the connections that ss closed", || {
+                connections(|end| end.other_port == other.port()).is_empty()
+            });
+        });
+    }
+}
+
+/// Three hosts in a row: a client's, a router, a server's.
+pub(crate) struct Hosts {
+    pub(crate) client: Network,
+    pub(crate) router: Network,
+    pub(crate) server: Network,
+}
+
+impl Hosts {
+    pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+    pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+    /// The server's host again, for clients on the router: what happens to packets from or to the
+    /// client's host does not happen to theirs.
+    pub(crate) const SERVER_FROM_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 3);
+
+    #[track_caller]
+    pub(crate) fn create() -> Hosts {
+        let [client, router, server] = [(); 3].map(|()| Network::create());
+        let path = |network: &Network| {
+            format!("/proc/{}/fd/{}", std::process::id(), network.namespace.as_raw_fd())
+        };
+        router.ip(&format!(
+            "link add to-client type veth peer name uplink netns {}\n\
+             link add to-server type veth peer name uplink netns {}\n\
+             addr add 192.0.2.1/24 dev to-client\naddr add 198.51.100.1/24 dev to-server\n\
+             link set to-client up\nlink set to-server up\n",
+            path(&client),
+            path(&server),
+        ));
+        for (network, own, gateway) in
+            [(&client, Hosts::CLIENT, "192.0.2.1"), (&server, Hosts::SERVER, "198.51.100.1")]
+        {
+            network.ip(&format!(
+                "addr add {own}/24 dev uplink\nlink set uplink up\nroute add default via {gateway}\n"
+            ));
+        }
+        server.ip(&format!("addr add {}/24 dev uplink\n", Hosts::SERVER_FROM_ROUTER));
+        // Answers that go elsewhere than where packets came from are part of the tests; and every
+        // packet that cannot be delivered gets its ICMP message.
+        for (setting, value) in [("conf/all/rp_filter", "0"), ("icmp_ratelimit", "0")] {
+            router.set(&format!("ipv4/{setting}"), value);
+        }
+        let hosts = Hosts { client, router, server };
+        hosts.heal();
+        // An interface that was set up just now may still lose packets.
+        let there = SocketAddr::from((Hosts::SERVER, CLOSED_PORT));
+        match hosts.client.inside(|| TcpStream::connect_timeout(&there, STEP_DEADLINE)) {
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => hosts,
+            other => panic!("the server's host did not refuse, but {other:?}"),
+        }
+    }
+
+    /// From now on packets between client and server vanish, in both directions.
+    #[track_caller]
+    pub(crate) fn cut(&self) {
+        self.router.set("ipv4/ip_forward", "0");
+    }
+
+    /// Packets between client and server arrive again.
+    #[track_caller]
+    pub(crate) fn heal(&self) {
+        self.router.set("ipv4/ip_forward", "1");
+    }
+
+    /// From now on packets to that host vanish on the way, or (`unreachable`) are answered with "host
+    /// unreachable". Those from it arrive.
+    #[track_caller]
+    pub(crate) fn turn_away_from(&self, host: Ipv4Addr, how: Detour) {
+        self.router.ip(&format!("route add {} {host}/32\n", how.route_type()));
+    }
+
+    /// Packets to that host arrive again.
+    #[track_caller]
+    pub(crate) fn turn_back_to(&self, host: Ipv4Addr, how: Detour) {
+        self.router.ip(&format!("route del {} {host}/32\n", how.route_type()));
+    }
+}
+
+/// A port on which nobody listens in a network that is new.
+const CLOSED_PORT: u16 = 9;
+
+/// What the router does with packets that it does not deliver.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Detour {
+    /// Nothing: they vanish.
+    Silence,
+    /// It tells their sender by ICMP that the host is unreachable.
+    Unreachable,
+}
+
+impl Detour {
+    const fn route_type(self) -> &'static str {
+        match self {
+            Detour::Silence => "blackhole",
+            Detour::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// One end of an established connection, as the kernel lists it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connection {
+    pub(crate) own_port: u16,
+    pub(crate) other_port: u16,
+    /// Bytes written and not acknowledged by the other end.
+    pub(crate) unacknowledged: u64,
+    /// Bytes received and not read.
+    pub(crate) unread: u64,
+}
+
+/// The ends of all established connections in the network of the calling thread which fit (proc(5),
+/// `/proc/net/tcp`). Those that were not accepted yet are among them.
+pub(crate) fn connections(fits: impl Fn(&Connection) -> bool) -> Vec<Connection> {
+    const ESTABLISHED: &str = "01";
+    let port = |address: &str| {
+        let digits = address.rsplit(':').next().unwrap_or_default();
+        u16::from_str_radix(digits, 16).expect("an address ends in a port")
+    };
+    let bytes = |hex: &str| u64::from_str_radix(hex, 16).expect("a number of bytes");
+    let mut found = Vec::new();
+    for table in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
+        // A kernel without IPv6 has no table for it.
+        let table = std::fs::read_to_string(table).unwrap_or_default();
+        for line in table.lines().skip(1) {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            let [_, own, other, ESTABLISHED, queues, ..] = columns[..] else { continue };
+            let (unacknowledged, unread) = queues.split_once(':').expect("two queues");
+            found.push(Connection {
+                own_port: port(own),
+                other_port: port(other),
+                unacknowledged: bytes(unacknowledged),
+                unread: bytes(unread),
+            });
+        }
+    }
+    found.retain(fits);
+    found
+}
+
+/// The end that has that own port, towards that port of the other end.
+pub(crate) fn connection(own_port: u16, other_port: u16) -> Option<Connection> {
+    connections(|end| (end.own_port, end.other_port) == (own_port, other_port)).pop()
+}
+
+/// How many ICMP messages "destination unreachable" have come to the network of the calling thread
+/// (proc_pid_net(5), `/proc/net/snmp`).
+pub(crate) fn unreachables_received() -> u64 {
+    let table = std::fs::read_to_string("/proc/thread-self/net/snmp").expect("ask for counters");
+    let mut of_icmp = table.lines().filter_map(|line| line.strip_prefix("Icmp: "));
+    let (names, values) = (of_icmp.next().expect("names"), of_icmp.next().expect("values"));
+    let mut counters = names.split(' ').zip(values.split(' '));
+    let (_, value) = counters.find(|(name, _)| *name == "InDestUnreachs").expect("a counter");
+    value.parse().expect("a number")
+}
+
+/// Does something where mounts are its own: those that it makes exist for it and for the processes
+/// that it starts, and are gone when all of them have ended.
+#[track_caller]
+pub(crate) fn with_own_mounts<T: Send>(action: impl FnOnce() -> T + Send) -> T {
+    apart(|| {
+        separate(CloneFlags::CLONE_NEWNS, "mounts");
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&Path>, "/", None::<&Path>, private, None::<&Path>)
+            .expect("keep mounts private");
+        action()
+    })
+}
+
+/// A file system in memory, of at most that many bytes; only inside [`with_own_mounts`].
+pub(crate) struct SmallDisk<'a>(&'a Path);
+
+impl SmallDisk<'_> {
+    #[track_caller]
+    pub(crate) fn mount(directory: &Path, bytes: u64) -> SmallDisk<'_> {
+        std::fs::create_dir_all(directory).expect("make a directory to mount on");
+        let size = format!("size={bytes}");
+        mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), Some(&*size))
+            .expect("mount a tmpfs");
+        SmallDisk(directory)
+    }
+
+    /// Changes how many bytes there is room for.
+    #[track_caller]
+    pub(crate) fn resize(&self, bytes: u64) {
+        let size = format!("size={bytes}");
+        mount(None::<&Path>, self.0, None::<&Path>, MsFlags::MS_REMOUNT, Some(&*size))
+            .expect("remount a tmpfs");
+    }
+
+    /// Whether not one more block can be written.
+    #[track_caller]
+    pub(crate) fn is_full(&self) -> bool {
+        rustix::fs::statvfs(self.0).expect("ask a file system").f_bavail == 0
+    }
+}
+
+/// Runs in a thread of its own, whose panic becomes the caller's.
+#[track_caller]
+fn apart<T: Send>(action: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| match scope.spawn(action).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+#[track_caller]
+fn separate(what: CloneFlags, name: &str) {
+    match unshare(what) {
+        Ok(()) => (),
+        Err(Errno::EPERM) => runner::skip(&format!("root, for {name} of its own")),
+        Err(error) => panic!("cannot have {name} of its own: {error}"),
+    }
+}
+
+#[track_caller]
+fn started<T>(outcome: std::io::Result<T>, tool: &str) -> T {
+    match outcome {
+        Ok(done) => done,
+        Err(error) if error.kind() == ErrorKind::NotFound => runner::skip(tool),
+        Err(error) => panic!("cannot run {tool}: {error}"),
+    }
+}
