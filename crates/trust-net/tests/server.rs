@@ -647,3 +647,44 @@ fn a_worker_that_panics_ends_the_server_instead_of_leaving_its_clients_alone() {
         assert!(server.server.take().unwrap().join().is_err(), "the panic is passed on");
     }
 }
+
+/// How often the thread of this process with that name has gone to sleep (`proc_pid_status(5)`).
+fn sleeps_of(name: &str) -> u64 {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let is_it = |task: &std::path::PathBuf| {
+        std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name)
+    };
+    let status = std::fs::read_to_string(tasks.into_iter().find(is_it).unwrap().join("status"));
+    let status = status.unwrap();
+    let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    count.unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn idle_connections_wake_nobody_but_for_the_sweep() {
+    const CLIENTS: usize = 500;
+    // Each connection has a deadline of its own a second or so from now: they share a few sweeps.
+    let timeout = Some(Duration::from_secs(4));
+    let limits = Limits { timeout, linger_timeout: Duration::ZERO, ..Limits::default() };
+    let config = ServerConfig { limits, ..config(Model::Event) };
+    let diary = Arc::new(Diary::default());
+    let server = Server::bind(config, Echo, Arc::clone(&diary) as Arc<dyn Observer>).unwrap();
+    let (address, handle) = (server.local_addr().unwrap(), server.handle());
+    let run = move || server.run().unwrap();
+    let server = std::thread::Builder::new().name("idle-server".into()).spawn(run).unwrap();
+    let server = Running { address, handle, diary, server: Some(server) };
+
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.write_all(&frame(b"once")).unwrap();
+        assert_eq!(read_exactly(client, 8), frame(b"once"));
+        // So that no two deadlines are the same: the kernel rounds waits up to a millisecond.
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    let (before, started) = (sleeps_of("idle-server"), Instant::now());
+    server.diary.wait_for(&format!("closed {CLIENTS} RecvTimeout"));
+    let (sleeps, seconds) = (sleeps_of("idle-server") - before, started.elapsed().as_secs_f64());
+    // The grid for limits of 2 s and more is at least 62.5 ms.
+    let sweeps = 2 + (seconds / 0.0625).ceil() as u64;
+    assert!(sleeps <= sweeps, "{sleeps} sleeps in {seconds} s, {CLIENTS} connections");
+}
