@@ -505,6 +505,10 @@ impl<'a, S: Service> Worker<'a, S> {
             socket::reset_on_close(entry.stream.as_fd());
         }
         let is_served = entry.client.is_served();
+        if is_served {
+            // Whoever reads in the log that the client is gone finds its place free.
+            self.shared.loads[self.index].fetch_sub(1, Ordering::SeqCst);
+        }
         let (observer, counters) = (&*self.shared.observer, &self.shared.counters);
         entry.client.close(entry.stream.as_fd(), observer, counters, self.now);
         drop(entry.stream);
@@ -514,11 +518,8 @@ impl<'a, S: Service> Worker<'a, S> {
         }
         if !is_served {
             self.rejected_lingering -= 1;
-        } else {
-            self.shared.loads[self.index].fetch_sub(1, Ordering::SeqCst);
-            if self.cut_at.is_some() {
-                self.shared.counters.note_drained(step == CloseStep::Reset);
-            }
+        } else if self.cut_at.is_some() {
+            self.shared.counters.note_drained(step == CloseStep::Reset);
         }
     }
 
@@ -578,7 +579,12 @@ impl<'a, S: Service> Worker<'a, S> {
             listener.ready = !listener.failed;
             listener.policy.resume();
         }
-        while self.accept_one() {}
+        // More than the backlog holds came later, and would hold the drain up.
+        for _ in 0..socket::BACKLOG {
+            if !self.accept_one() {
+                break;
+            }
+        }
         self.listener = None;
         let active = self.shared.active() as u64;
         self.shared.observer.observe(&Event::DrainStarted { active });

@@ -15,7 +15,7 @@ use crate::sys;
 
 /// Clients that may wait to be accepted. std's 128 overflows under a burst of connects, which costs
 /// those clients SYN retries of a second and more; the kernel lowers this to `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// Unsent bytes in the kernel's send queue above which a socket counts as not writable
 /// (TCP_NOTSENT_LOWAT, `tcp(7)`). It bounds what a peer that never reads piles up there: 0.15 MB instead
