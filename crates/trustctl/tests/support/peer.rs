@@ -2,13 +2,16 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::STEP_DEADLINE;
+use super::kernel;
 
 /// A connection to the server; every wait on it is bounded.
 pub(crate) struct Peer {
@@ -39,7 +42,22 @@ impl Peer {
         Peer::over(socket.into())
     }
 
-    fn over(stream: TcpStream) -> Peer {
+    /// A peer with buffers as small as the kernel makes them, so that what it does not read stays with the
+    /// server.
+    #[track_caller]
+    pub(crate) fn connect_tiny(server: SocketAddr) -> Peer {
+        let socket = Socket::new(Domain::for_address(server), Type::STREAM, None);
+        let socket = socket.expect("make a socket");
+        // The kernel raises these to its minimum.
+        socket.set_recv_buffer_size(1).expect("set SO_RCVBUF");
+        socket.set_send_buffer_size(1).expect("set SO_SNDBUF");
+        socket.connect_timeout(&server.into(), STEP_DEADLINE).expect("connect");
+        Peer::over(socket.into())
+    }
+
+    /// A peer that was connected in some special way.
+    #[track_caller]
+    pub(crate) fn over(stream: TcpStream) -> Peer {
         stream.set_nodelay(true).expect("set TCP_NODELAY");
         stream.set_read_timeout(Some(STEP_DEADLINE)).expect("set the receive timeout");
         stream.set_write_timeout(Some(STEP_DEADLINE)).expect("set the send timeout");
@@ -151,6 +169,28 @@ impl Peer {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => (),
             Err(error) => panic!("{error} after {} bytes, no reset", received.len()),
         }
+    }
+
+    /// As [`Peer::receives_reset`], but waits without reading: that would open a closed window, and let an
+    /// end through that is queued behind data.
+    #[track_caller]
+    pub(crate) fn is_reset(&mut self) {
+        let mut waiting = [PollFd::new(&self.stream, PollFlags::HUP)];
+        let timeout = Timespec::try_from(STEP_DEADLINE).expect("a deadline of seconds");
+        let ready = poll(&mut waiting, Some(&timeout)).expect("poll a socket");
+        assert!(ready > 0, "no reset within {STEP_DEADLINE:?}");
+        self.receives_reset();
+    }
+
+    /// Waits until the kernel of the other side has received all that was sent.
+    #[track_caller]
+    pub(crate) fn is_received(&self) {
+        kernel::wait_until("all that was sent being acknowledged", || {
+            let probe = trust_net::socket::probe(self.stream.as_fd());
+            // Asking for the error clears it, so that no later call would tell.
+            assert!(probe.error.is_none(), "failed before all was received: {probe:?}");
+            probe.unacknowledged == 0
+        });
     }
 
     /// Checks that no error has come, in the direction of sending either.

@@ -5,6 +5,7 @@ use std::any::Any;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::event::Event;
 use super::kernel::{self, Socket};
@@ -38,6 +39,14 @@ impl Scene {
         let witness = (model != "iterative").then(|| Witness::connect(server.address()));
         let descriptors = server.descriptor_count();
         Scene { server, witness, descriptors }
+    }
+
+    /// Checks that whoever is served beside is served well.
+    #[track_caller]
+    pub(crate) fn others_are_well(&self) {
+        if let Some(witness) = &self.witness {
+            witness.is_well();
+        }
     }
 
     /// The address of the client that behaves, if there is one.
@@ -147,6 +156,13 @@ impl StuckWatch {
         self.looks = if waits && is_same { self.looks + 1 } else { 0 };
         self.looks >= LOOKS_AT_A_STUCK_SERVER
     }
+}
+
+/// Checks that a limit which began after `began` was not cut short.
+#[track_caller]
+pub(crate) fn lasted(began: Instant, limit: Duration) {
+    let lasted = began.elapsed();
+    assert!(lasted >= limit, "ended after {lasted:?}, before the limit of {limit:?}");
 }
 
 /// Bytes received and sent, frames received and sent, of a `client_close`.

@@ -184,19 +184,30 @@ impl Server {
         printed
     }
 
-    /// Stops the server with a signal, expects an exit code, and checks what it logged: every line
-    /// an event, one close for each connect, stdout and file the same, stderr empty.
+    /// Stops the server with a signal, expects an exit code, and checks what it logged.
     #[track_caller]
     pub(crate) fn stop_with(self, signal: Signal, code: i32) -> Vec<Event> {
         self.signal(signal);
         self.has_stopped(code)
     }
 
-    /// Waits for the end of a server that was told to stop; the same checks.
+    /// Waits for the end of a server that was told to stop, expects an exit code, and checks what it
+    /// logged.
     #[track_caller]
     pub(crate) fn has_stopped(self, code: i32) -> Vec<Event> {
+        self.ends_with(code, &[])
+    }
+
+    /// Waits for the end of the server, expects an exit code, and checks what it logged: every line
+    /// an event, one close for each connect, stdout and file the same, stderr empty or with each of
+    /// the words.
+    #[track_caller]
+    pub(crate) fn ends_with(self, code: i32, complaint: &[&str]) -> Vec<Event> {
         let finished = self.running.wait().exits_with(code);
-        let finished = finished.complains_about_nothing();
+        let finished = match complaint {
+            [] => finished.complains_about_nothing(),
+            words => finished.complains_about(words).complains_in_one_line(),
+        };
         let printed = finished.events();
         event::check_run(&printed);
         event::check_connections(&printed);

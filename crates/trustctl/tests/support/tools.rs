@@ -50,6 +50,13 @@ impl Trace {
         text.lines().map(str::to_owned).collect()
     }
 
+    /// The whole lines so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let text = read(&self.path());
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(str::to_owned).collect()
+    }
+
     fn path(&self) -> PathBuf {
         self.directory.path().join("trace")
     }
@@ -79,7 +86,7 @@ pub(crate) fn enter_network_of(pid: u32) {
 }
 
 /// Skips the test unless the command, which changes nothing, succeeds.
-fn needs(what: &str, command: &mut Command) {
+pub(crate) fn needs(what: &str, command: &mut Command) {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if !quiet.status().is_ok_and(|status| status.success()) {
         runner::skip(what);
