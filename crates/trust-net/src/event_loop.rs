@@ -219,7 +219,8 @@ impl<'a, S: Service> Worker<'a, S> {
                 socket,
                 policy: AcceptPolicy::new(),
                 ready: true,
-                failed: false,
+                // It may have failed before there was an event loop.
+                failed: shared.counters.listener_failed(),
             }),
             entries: Slab::new(),
             timers: Timers::new(&shared.limits),

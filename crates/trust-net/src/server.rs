@@ -261,6 +261,10 @@ impl Counters {
         self.listener_failed.store(errno as u64, Ordering::Relaxed);
     }
 
+    pub(crate) fn listener_failed(&self) -> bool {
+        self.listener_failed.load(Ordering::Relaxed) != 0
+    }
+
     pub(crate) fn note_closed(&self, totals: Totals, reason: &Reason) {
         self.closed[reason.kind()].fetch_add(1, Ordering::Relaxed);
         self.bytes_in.fetch_add(totals.bytes_in, Ordering::Relaxed);
