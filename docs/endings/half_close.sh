@@ -32,7 +32,7 @@ client shutdown
 client drain
 client close
 server log
-# echo-client --raw half-closes when all has come back
+# echo-client --raw half-closes when its input has ended
 client run printf 'as it is' | echo-client 10.0.2.2 9900 --raw
 client wait
 server log

@@ -119,13 +119,13 @@ impl<'a> Session<'a> {
         }
         self.link.send();
         let has_all = self.source.is_done() || self.input_failure.is_some();
-        if !has_all || !self.link.conversation.is_settled() {
-            return;
-        }
+        let conversation = &self.link.conversation;
         if self.source.is_raw() {
-            // All of it came back; what is missing is the server's own end.
-            self.link.half_close();
-        } else {
+            // The server may be waiting for the end of the input, and answers to the end of its own.
+            if has_all && conversation.unsent().is_empty() {
+                self.link.half_close();
+            }
+        } else if has_all && conversation.is_settled() {
             self.state = State::Printing(self.input_failure.take().map_or(Ok(()), Err));
         }
     }
@@ -219,7 +219,7 @@ impl<'a> Session<'a> {
             && self.source.find_out_if_done(conversation)
             && conversation.is_settled();
         self.state = State::Printing(match is_complete {
-            true => Ok(()),
+            true => self.input_failure.take().map_or(Ok(()), Err),
             false => Err(self.link.failure(self.target, end)),
         });
     }
@@ -357,6 +357,17 @@ mod tests {
     fn raw_bytes_go_both_ways_until_the_server_ends() {
         let (result, printed) = session(Plan::Raw, PATIENT, text("a\nb"), echo);
         assert_eq!((result, &*printed), (Ok(Finished::Done), "a\nb"));
+    }
+
+    #[test]
+    fn raw_input_that_ends_is_a_half_close_also_for_a_server_that_waits_for_it() {
+        let answers_at_the_end = |mut stream: TcpStream| {
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).unwrap();
+            stream.write_all(&bytes).unwrap();
+        };
+        let raw = session(Plan::Raw, PATIENT, text("question"), answers_at_the_end);
+        assert_eq!(raw, (Ok(Finished::Done), "question".into()));
     }
 
     #[test]
