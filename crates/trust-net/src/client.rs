@@ -10,9 +10,9 @@ use trust_wire::{Connection, During, Limits, Received, Timestamp};
 
 use crate::errno;
 use crate::observer::{ClientInfo, Event, Observer};
-use crate::server::Counters;
 use crate::service::{Reply, Service, Session};
 use crate::socket::path_info;
+use crate::stats::ClosedCounters;
 
 /// One accepted connection; what does the I/O owns it next to the socket.
 pub(crate) struct Client<S> {
@@ -103,14 +103,14 @@ impl<S: Session> Client<S> {
         mut self,
         socket: BorrowedFd<'_>,
         observer: &dyn Observer,
-        counters: &Counters,
+        counters: &ClosedCounters,
         now: Timestamp,
     ) {
         self.report_cause(observer);
         let Some(session) = self.session else { return };
         let cause = self.connection.cause().expect("a closed connection has a cause");
         let totals = self.connection.totals();
-        counters.note_closed(totals, &cause.reason);
+        counters.note(totals, &cause.reason);
         observer.observe(&Event::Closed {
             client: &self.info,
             cause: &cause,

@@ -256,16 +256,19 @@ impl<'a, S: Service> Worker<'a, S> {
             self.wait(&mut events, self.next_wake_up())?;
             self.handle_events(&events);
             self.give_turns();
-            self.accept_clients();
-            self.take_inbox();
-            self.contribute_stats();
-            self.follow_stop_flag();
             if self.timers.next() <= self.now {
                 let due = self.now;
                 self.serve_what_is_ready(&mut events)?;
                 self.judge_deadlines(due);
             }
+            // After the last wait of the round: what it was woken for is looked at now.
+            self.accept_clients();
+            self.take_inbox();
+            self.contribute_stats();
+            self.follow_stop_flag();
         }
+        // Nobody is to wait for a share of this worker any more.
+        self.shared.contribute_stats(self.index, u64::MAX, &Stats::default());
         Ok(())
     }
 
@@ -325,7 +328,7 @@ impl<'a, S: Service> Worker<'a, S> {
                         listener.ready = true;
                     }
                 }
-                // The inbox and the flag are looked at after every wake-up.
+                // The inbox and the flags are looked at in every round, after the last wait.
                 WAKER => {}
                 Token(token) => {
                     let (key, generation) = split_token(token);
@@ -424,6 +427,7 @@ impl<'a, S: Service> Worker<'a, S> {
                 ask_afresh(registry, &mut listener.socket, LISTENER, Interest::READABLE);
                 false
             }
+            Accepted::Interrupted => true,
             Accepted::Paused => false,
             Accepted::Failed(errno) => {
                 listener.ready = false;
@@ -510,7 +514,7 @@ impl<'a, S: Service> Worker<'a, S> {
             // Whoever reads in the log that the client is gone finds its place free.
             self.shared.loads[self.index].fetch_sub(1, Ordering::SeqCst);
         }
-        let (observer, counters) = (&*self.shared.observer, &self.shared.counters);
+        let (observer, counters) = (&*self.shared.observer, &self.shared.closed[self.index]);
         entry.client.close(entry.stream.as_fd(), observer, counters, self.now);
         drop(entry.stream);
         self.drop_dead_timers();

@@ -105,6 +105,7 @@ impl<S: Service> Iterative<'_, S> {
                     return Ok(Some(client));
                 }
                 Accepted::Drained => (PollFlags::IN, Timestamp::NEVER),
+                Accepted::Interrupted => continue,
                 // The listener is readable meanwhile, which is not to wake us.
                 Accepted::Paused => (PollFlags::empty(), self.policy.paused_until(now)),
                 Accepted::Failed(errno) => {
@@ -153,7 +154,7 @@ impl<S: Service> Iterative<'_, S> {
         if step == CloseStep::Reset {
             socket::reset_on_close(stream.as_fd());
         }
-        client.close(stream.as_fd(), &*shared.observer, &shared.counters, shared.now());
+        client.close(stream.as_fd(), &*shared.observer, &shared.closed[0], shared.now());
         drop(stream);
         self.policy.handle_descriptor_free();
         shared.loads[0].fetch_sub(1, Ordering::SeqCst);
@@ -194,9 +195,9 @@ impl<S: Service> Conversation<'_, '_, S> {
                 None if shared.stop() != Stop::No => return None,
                 None => self.exchange(),
             }
-            // Everything that had arrived by `due` is served before `due` is judged.
+            // The core judges nothing over bytes that are still unread.
             let connection = &mut self.client.connection;
-            if connection.poll_deadline() <= due && !is_ready(&self.stream, interest(connection)) {
+            if connection.poll_deadline() <= due {
                 connection.handle_deadline(due, socket::probe(self.stream.as_fd()));
             }
         }
@@ -333,13 +334,6 @@ impl<S: Service> Stream for Interruptible<'_, S> {
         self.server.shared.observer.observe(&Event::Interrupted { during: None });
         Ok(())
     }
-}
-
-fn interest(connection: &Connection) -> PollFlags {
-    let mut interest = PollFlags::empty();
-    interest.set(PollFlags::IN, connection.wants_receive());
-    interest.set(PollFlags::OUT, connection.wants_send());
-    interest
 }
 
 /// Whether the stream is ready for one of `interest`.

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use trust_wire::connection::Totals;
-use trust_wire::{Limits, Reason, Timestamp};
+use trust_wire::{Limits, Timestamp};
 
 use crate::observer::{Event, Observer, Stats};
 use crate::service::Service;
 use crate::socket::{self, AcceptedOptions};
-use crate::stats::StatsRequest;
+use crate::stats::{ClosedCounters, StatsRequest};
 use crate::stop::{Stop, StopFlag};
 use crate::{event_loop, iterative};
 
@@ -158,6 +158,7 @@ impl<S: Service> Server<S> {
             handle: Handle { stop, stats: Arc::clone(&stats), wake },
             stats,
             counters: Counters::default(),
+            closed: (0..workers).map(|_| ClosedCounters::default()).collect(),
         });
         Ok(Server { listener, shared, engine })
     }
@@ -187,7 +188,9 @@ impl<S: Service> Server<S> {
             Engine::Event(seats) => event_loop::run(&shared, seats, self.listener)?,
             Engine::Iterative(seat) => iterative::run(&shared, seat, self.listener)?,
         }
-        let summary = shared.counters.summary(shared.stop() == Stop::Cut);
+        let mut closed = Stats::default();
+        shared.closed.iter().for_each(|counters| counters.add_to(&mut closed));
+        let summary = shared.counters.summary(closed.totals, shared.stop() == Stop::Cut);
         let (drained, cut) = (summary.drained, summary.cut);
         shared.observer.observe(&Event::DrainDone { drained, cut });
         Ok(summary)
@@ -204,6 +207,8 @@ pub(crate) struct Shared<S: Service> {
     /// Connections of each worker, handed over ones included.
     pub(crate) loads: Vec<AtomicUsize>,
     pub(crate) counters: Counters,
+    /// What each worker has closed.
+    pub(crate) closed: Vec<ClosedCounters>,
     pub(crate) stats: Arc<StatsRequest>,
     started: Instant,
 }
@@ -217,10 +222,14 @@ impl<S: Service> Shared<S> {
         self.handle.stop.load()
     }
 
-    /// Puts in what a worker knows; the last one of a round reports the sum.
-    pub(crate) fn contribute_stats(&self, worker: usize, round: u64, share: &Stats) {
-        let Some(mut stats) = self.stats.contribute(worker, round, share) else { return };
-        self.counters.add_to(&mut stats);
+    /// Puts in a worker's open connections, with those that it has closed, at the same moment; the last one
+    /// of a round reports the sum.
+    pub(crate) fn contribute_stats(&self, worker: usize, round: u64, open: &Stats) {
+        let mut share = *open;
+        self.closed[worker].add_to(&mut share);
+        let Some(mut stats) = self.stats.contribute(worker, round, &share) else { return };
+        stats.connections = stats.active() + stats.closed.iter().sum::<u64>();
+        stats.rejected = self.counters.rejected.load(Ordering::Relaxed);
         stats.uptime = self.started.elapsed();
         self.observer.observe(&Event::Stats(&stats));
     }
@@ -235,12 +244,6 @@ impl<S: Service> Shared<S> {
 pub(crate) struct Counters {
     connections: AtomicU64,
     rejected: AtomicU64,
-    bytes_in: AtomicU64,
-    bytes_out: AtomicU64,
-    frames_in: AtomicU64,
-    frames_out: AtomicU64,
-    /// By the kind of the reason.
-    closed: [AtomicU64; Reason::KINDS.len()],
     drained: AtomicU64,
     cut: AtomicU64,
     /// 0: it did not fail.
@@ -265,42 +268,18 @@ impl Counters {
         self.listener_failed.load(Ordering::Relaxed) != 0
     }
 
-    pub(crate) fn note_closed(&self, totals: Totals, reason: &Reason) {
-        self.closed[reason.kind()].fetch_add(1, Ordering::Relaxed);
-        self.bytes_in.fetch_add(totals.bytes_in, Ordering::Relaxed);
-        self.bytes_out.fetch_add(totals.bytes_out, Ordering::Relaxed);
-        self.frames_in.fetch_add(totals.frames_in, Ordering::Relaxed);
-        self.frames_out.fetch_add(totals.frames_out, Ordering::Relaxed);
-    }
-
     /// A connection ended while the server was stopping.
     pub(crate) fn note_drained(&self, cut: bool) {
         let counter = if cut { &self.cut } else { &self.drained };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn totals(&self) -> Totals {
-        Totals {
-            bytes_in: self.bytes_in.load(Ordering::Relaxed),
-            bytes_out: self.bytes_out.load(Ordering::Relaxed),
-            frames_in: self.frames_in.load(Ordering::Relaxed),
-            frames_out: self.frames_out.load(Ordering::Relaxed),
-        }
-    }
-
-    fn add_to(&self, stats: &mut Stats) {
-        stats.connections = self.connections.load(Ordering::Relaxed);
-        stats.rejected = self.rejected.load(Ordering::Relaxed);
-        stats.totals.add(self.totals());
-        stats.closed = self.closed.each_ref().map(|count| count.load(Ordering::Relaxed));
-    }
-
-    fn summary(&self, cut_short: bool) -> Summary {
+    fn summary(&self, totals: Totals, cut_short: bool) -> Summary {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Summary {
             connections: load(&self.connections),
             rejected: load(&self.rejected),
-            totals: self.totals(),
+            totals,
             drained: load(&self.drained),
             cut: load(&self.cut),
             cut_short,

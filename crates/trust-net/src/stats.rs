@@ -4,7 +4,43 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use trust_wire::Reason;
+use trust_wire::connection::Totals;
+
 use crate::observer::Stats;
+
+/// What one worker has closed; only that worker counts here.
+#[derive(Debug, Default)]
+pub(crate) struct ClosedCounters {
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    frames_in: AtomicU64,
+    frames_out: AtomicU64,
+    /// By the kind of the reason.
+    closed: [AtomicU64; Reason::KINDS.len()],
+}
+
+impl ClosedCounters {
+    pub(crate) fn note(&self, totals: Totals, reason: &Reason) {
+        self.closed[reason.kind()].fetch_add(1, Ordering::Relaxed);
+        self.bytes_in.fetch_add(totals.bytes_in, Ordering::Relaxed);
+        self.bytes_out.fetch_add(totals.bytes_out, Ordering::Relaxed);
+        self.frames_in.fetch_add(totals.frames_in, Ordering::Relaxed);
+        self.frames_out.fetch_add(totals.frames_out, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_to(&self, stats: &mut Stats) {
+        stats.totals.add(Totals {
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            frames_in: self.frames_in.load(Ordering::Relaxed),
+            frames_out: self.frames_out.load(Ordering::Relaxed),
+        });
+        for (sum, count) in stats.closed.iter_mut().zip(&self.closed) {
+            *sum += count.load(Ordering::Relaxed);
+        }
+    }
+}
 
 /// The request, and what has been contributed to it.
 #[derive(Debug)]
@@ -45,7 +81,9 @@ impl StatsRequest {
     pub(crate) fn contribute(&self, worker: usize, round: u64, share: &Stats) -> Option<Stats> {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         shares.latest[worker] = (round, *share);
+        // Workers that have ended count as far ahead; a round that nobody asked for is none.
         let complete = shares.latest.iter().map(|(round, _)| *round).min()?;
+        let complete = complete.min(self.round.load(Ordering::SeqCst));
         if complete == shares.reported {
             return None;
         }
@@ -56,6 +94,7 @@ impl StatsRequest {
             sum.open += share.open;
             sum.lingering += share.lingering;
             sum.totals.add(share.totals);
+            sum.closed.iter_mut().zip(share.closed).for_each(|(sum, count)| *sum += count);
         }
         Some(sum)
     }
@@ -82,6 +121,15 @@ mod tests {
             assert_eq!(sum.open, 110 + round);
             assert_eq!(request.wanted(round), None);
         }
+    }
+
+    #[test]
+    fn a_worker_that_has_ended_keeps_no_round_waiting_and_asks_for_none() {
+        let request = StatsRequest::new(2);
+        assert_eq!(request.contribute(0, u64::MAX, &open(0)), None);
+        request.request();
+        assert_eq!(request.contribute(1, 1, &open(5)).map(|sum| sum.open), Some(5));
+        assert_eq!(request.contribute(1, u64::MAX, &open(0)), None);
     }
 
     #[test]

@@ -42,8 +42,9 @@ pub(crate) struct Entry<S> {
     pub(crate) armed: Timestamp,
     readable: bool,
     writable: bool,
-    /// An end or an error is to be read, so that a short receive does not mean "nothing left".
-    end_is_near: bool,
+    /// A short receive does not mean "nothing left": an end or an error is to be read, or urgent data
+    /// were announced, where a receive stops (`tcp(7)`). So receive until EAGAIN.
+    reads_to_the_end: bool,
 }
 
 /// What a connection uses of its worker.
@@ -79,8 +80,9 @@ pub(crate) fn ask_afresh(
 }
 
 impl<S: Session> Entry<S> {
-    /// Both directions are registered as one.
-    pub(crate) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+    /// Both directions, and urgent data, are registered as one.
+    pub(crate) const INTEREST: Interest =
+        Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 
     pub(crate) fn new(stream: TcpStream, client: Client<S>, generation: u32) -> Entry<S> {
         Entry {
@@ -91,14 +93,14 @@ impl<S: Session> Entry<S> {
             armed: Timestamp::NEVER,
             readable: false,
             writable: true,
-            end_is_near: false,
+            reads_to_the_end: false,
         }
     }
 
     pub(crate) fn note_readiness(&mut self, event: &mio::event::Event) {
         let failed = event.is_error();
-        self.end_is_near |= failed || event.is_read_closed();
-        self.readable |= event.is_readable() || self.end_is_near;
+        self.reads_to_the_end |= failed || event.is_read_closed() || event.is_priority();
+        self.readable |= event.is_readable() || self.reads_to_the_end;
         self.writable |= event.is_writable() || event.is_write_closed() || failed;
     }
 
@@ -167,7 +169,7 @@ impl<S: Session> Entry<S> {
                 self.client.connection.handle_end_of_stream();
             }
             Ok(count) => {
-                if count < asked && !self.end_is_near {
+                if count < asked && !self.reads_to_the_end {
                     self.readable = false;
                 }
                 self.handle_received(count.min(room_len), count, context);
@@ -209,25 +211,25 @@ impl<S: Session> Entry<S> {
     }
 }
 
-/// Sends with one call; 0 if nothing fits now.
+/// Sends with one call; 0 if nothing fits now, or if a signal came first: then the kernel is asked afresh,
+/// and the stop flag is looked at before the next try.
 fn send_once<S: Service>(
     mut stream: &TcpStream,
     parts: &[IoSlice<'_>],
     shared: &Shared<S>,
 ) -> io::Result<usize> {
-    loop {
-        let outcome = match parts {
-            // std sends with MSG_NOSIGNAL.
-            [part] => stream.write(part),
-            _ => socket::send_parts(stream.as_fd(), parts),
-        };
-        match outcome {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                let during = Some(During::Send);
-                shared.observer.observe(&Event::Interrupted { during });
-            }
-            outcome => return outcome,
+    let outcome = match parts {
+        // std sends with MSG_NOSIGNAL.
+        [part] => stream.write(part),
+        _ => socket::send_parts(stream.as_fd(), parts),
+    };
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+        Err(error) if error.kind() == ErrorKind::Interrupted => {
+            let during = Some(During::Send);
+            shared.observer.observe(&Event::Interrupted { during });
+            Ok(0)
         }
+        outcome => outcome,
     }
 }

@@ -536,14 +536,14 @@ fn a_client_that_came_just_before_the_drain_is_served() {
 
 #[test]
 fn clients_that_never_pause_keep_neither_deadlines_nor_a_stop_from_being_looked_at() {
-    let limits = Limits {
-        max_lifetime: Some(Duration::from_millis(300)),
-        linger_timeout: Duration::from_millis(100),
-        ..Limits::default()
-    };
-    let server = start(ServerConfig { limits, ..config(Model::Event) }, Echo);
-    let floods: Vec<_> = (0..3)
-        .map(|_| {
+    for (model, clients) in [(Model::Event, 3), (Model::Iterative, 1)] {
+        let limits = Limits {
+            max_lifetime: Some(Duration::from_millis(300)),
+            linger_timeout: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        let server = start(ServerConfig { limits, ..config(model) }, Echo);
+        let flood = |_| {
             let mut sending = server.connect();
             let mut receiving = sending.try_clone().unwrap();
             let sender = std::thread::spawn(move || {
@@ -553,16 +553,32 @@ fn clients_that_never_pause_keep_neither_deadlines_nor_a_stop_from_being_looked_
             let receiver =
                 std::thread::spawn(move || std::io::copy(&mut receiving, &mut std::io::sink()));
             (sender, receiver)
-        })
-        .collect();
-    for id in 1..=3 {
-        server.diary.wait_for(&format!("closed {id} MaxLifetime"));
+        };
+        let floods: Vec<_> = (0..clients).map(flood).collect();
+        for id in 1..=clients {
+            server.diary.wait_for(&format!("closed {id} MaxLifetime"));
+        }
+        let (summary, _) = server.finish();
+        assert_eq!(summary.connections, clients, "{model:?}");
+        for (sender, receiver) in floods {
+            sender.join().unwrap();
+            let _ = receiver.join().unwrap();
+        }
     }
-    let (summary, _) = server.finish();
-    assert_eq!(summary.connections, 3);
-    for (sender, receiver) in floods {
-        sender.join().unwrap();
-        let _ = receiver.join().unwrap();
+}
+
+#[test]
+fn urgent_data_do_not_hide_what_comes_after_them() {
+    for model in MODELS {
+        let server = start(config(model), Sleepy(Duration::from_millis(200)));
+        let mut stream = server.connect();
+        // So that all of it is there before any of it is received.
+        stream.write_all(&frame(b"sleep")).unwrap();
+        stream.write_all(&frame(b"before")).unwrap();
+        socket2::SockRef::from(&stream).send_out_of_band(b"!").unwrap();
+        stream.write_all(&frame(b"after")).unwrap();
+        let expected = [frame(b"sleep"), frame(b"before"), frame(b"after")].concat();
+        assert_eq!(read_exactly(&mut stream, expected.len()), expected, "{model:?}");
     }
 }
 
