@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
-use crate::log_sink::{FILE, Output, Sink};
+use crate::log_sink::{FILE, LogFile, Output, Sink};
 
 /// How long the exit waits for a sink: a stdout that nobody reads must not keep a process alive.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
@@ -72,7 +72,7 @@ impl EventLog {
         file: Option<File>,
         stdout: bool,
     ) -> io::Result<EventLog> {
-        let file = file.map(Output::File);
+        let file = file.map(|file| Output::File(LogFile::new(file)));
         let stdout = stdout.then_some(Output::Stdout);
         let start = |output| {
             let request_id = request_id.clone();

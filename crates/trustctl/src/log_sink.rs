@@ -4,9 +4,9 @@
 //! stdout is counted, and told in a `log_gap` line where the gap is.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -35,9 +35,36 @@ pub(crate) const FILE: &str = "file";
 #[derive(Debug)]
 pub(crate) enum Output {
     /// The log file.
-    File(File),
+    File(LogFile),
     /// Standard output.
     Stdout,
+}
+
+/// A log file, with a second descriptor that reads its last byte: whether a line has to be closed before the
+/// next one is written is only known from there, because other processes write to the file too.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    file: File,
+    /// `None` if it is no regular file, or may not be read.
+    reader: Option<File>,
+}
+
+impl LogFile {
+    pub(crate) fn new(file: File) -> LogFile {
+        let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        let own_path = || Path::new("/proc/self/fd").join(file.as_raw_fd().to_string());
+        let reader = is_regular.then(|| File::open(own_path()).ok()).flatten();
+        LogFile { file, reader }
+    }
+
+    /// Whether the file ends in a part of a line; `None` if it does not tell.
+    fn is_torn(&self) -> Option<bool> {
+        let reader = self.reader.as_ref()?;
+        let Some(last) = reader.metadata().ok()?.len().checked_sub(1) else { return Some(false) };
+        let mut byte = [0];
+        reader.read_exact_at(&mut byte, last).ok()?;
+        Some(byte != *b"\n")
+    }
 }
 
 impl Output {
@@ -91,7 +118,7 @@ impl Sink {
 
     /// Goes on with another file, from the next line that is written.
     pub(crate) fn replace_file(&self, file: File) {
-        self.queue.lock().replacement = Some(file);
+        self.queue.lock().replacement = Some(LogFile::new(file));
     }
 }
 
@@ -113,11 +140,13 @@ struct QueueState {
     in_hand: u64,
     /// Lines that did not fit since the last gap that was told.
     dropped: u64,
+    /// Lines that are missing behind the batch in hand, of which the gap line that tells is not written.
+    gap_in_hand: u64,
     /// The writer sleeps until something changes.
     writer_waits: bool,
     /// Somebody waits for everything to be written.
     is_awaited: bool,
-    replacement: Option<File>,
+    replacement: Option<LogFile>,
 }
 
 impl Queue {
@@ -142,10 +171,11 @@ impl Queue {
 
     /// Waits for lines and puts them into `batch`, with the number of those that are missing behind
     /// them.
-    fn take(&self, batch: &mut Vec<u8>) -> (u64, Option<File>) {
+    fn take(&self, batch: &mut Vec<u8>) -> (u64, Option<LogFile>) {
         batch.clear();
         let mut state = self.lock();
         state.in_hand = 0;
+        state.gap_in_hand = 0;
         if state.is_awaited && state.lines.is_empty() {
             state.is_awaited = false;
             self.changed.notify_all();
@@ -157,14 +187,15 @@ impl Queue {
         state.writer_waits = false;
         std::mem::swap(batch, &mut state.lines);
         state.in_hand = std::mem::take(&mut state.count);
-        (std::mem::take(&mut state.dropped), state.replacement.take())
+        state.gap_in_hand = std::mem::take(&mut state.dropped);
+        (state.gap_in_hand, state.replacement.take())
     }
 
     fn settle(&self, until: Instant) -> u64 {
         let mut state = self.lock();
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let waiting = state.count + state.in_hand;
+            let waiting = state.count + state.in_hand + state.gap_in_hand;
             if waiting == 0 || left.is_zero() {
                 return waiting + state.dropped;
             }
@@ -180,7 +211,7 @@ impl Queue {
         state.in_hand = state.in_hand.saturating_sub(lines);
     }
 
-    fn take_replacement(&self) -> Option<File> {
+    fn take_replacement(&self) -> Option<LogFile> {
         self.lock().replacement.take()
     }
 }
@@ -218,7 +249,7 @@ impl Writer {
     /// Writes whole lines, and tries for as long as it takes.
     fn write_batch(&mut self, batch: &[u8]) {
         let mut rest = batch;
-        while !rest.is_empty() {
+        while !rest.is_empty() && self.state != WriterState::Gone {
             let piece = self.output.next_piece(rest);
             let unwritten = self.write_some(piece).len();
             if self.state == WriterState::Gone {
@@ -237,6 +268,11 @@ impl Writer {
 
     /// Writes until an error; returns the lines that are not written as a whole.
     fn write_some<'a>(&mut self, lines: &'a [u8]) -> &'a [u8] {
+        if let Output::File(file) = &self.output
+            && let Some(is_torn) = file.is_torn()
+        {
+            self.state = if is_torn { WriterState::Torn } else { WriterState::AtLineStart };
+        }
         if self.state == WriterState::Torn {
             // The newline and a line in one write, so that no other process gets between them.
             let first_len =
@@ -246,6 +282,9 @@ impl Writer {
                 0 => return lines,
                 written if written < closing.len() => return lines,
                 _ => self.state = WriterState::AtLineStart,
+            }
+            if lines.len() == first_len {
+                return &[];
             }
             return self.write_some(&lines[first_len..]);
         }
@@ -266,7 +305,8 @@ impl Writer {
                 Ok(count) => written += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.output.wait_until_writable(),
-                Err(Errno::PIPE) => {
+                // A FIFO in the log file's place may find a reader again; it is tried like a full disk.
+                Err(Errno::PIPE) if matches!(self.output, Output::Stdout) => {
                     self.state = WriterState::Gone;
                     break;
                 }
@@ -276,7 +316,7 @@ impl Writer {
         written
     }
 
-    fn use_replacement(&mut self, replacement: Option<File>) {
+    fn use_replacement(&mut self, replacement: Option<LogFile>) {
         if let Some(file) = replacement {
             self.output = Output::File(file);
             self.state = WriterState::AtLineStart;
@@ -287,7 +327,7 @@ impl Writer {
 impl Output {
     fn descriptor(&self) -> BorrowedFd<'_> {
         match self {
-            Output::File(file) => file.as_fd(),
+            Output::File(file) => file.file.as_fd(),
             Output::Stdout => rustix::stdio::stdout(),
         }
     }
@@ -317,7 +357,8 @@ fn count_lines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
-/// Opens a log file for appending, makes its directory, and closes a torn last line.
+/// Opens a log file for appending and makes its directory. A torn last line is closed by the first line
+/// that is written.
 ///
 /// # Errors
 ///
@@ -331,28 +372,12 @@ pub fn open_log_file(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().append(true).create(true).custom_flags(nonblocking).open(path)?;
     let flags = rustix::fs::fcntl_getfl(&file)?;
     rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
-    if ends_in_torn_line(&file, path) {
-        let _ = rustix::io::retry_on_intr(|| rustix::io::write(&file, b"\n"));
-    }
     Ok(file)
-}
-
-/// Whether a killed writer or a full disk left a part of a line at the end.
-fn ends_in_torn_line(file: &File, path: &Path) -> bool {
-    let last_byte = || -> io::Result<u8> {
-        let mut reader = File::open(path)?;
-        reader.seek(SeekFrom::End(-1))?;
-        let mut byte = [0];
-        reader.read_exact(&mut byte)?;
-        Ok(byte[0])
-    };
-    let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    is_regular && last_byte().is_ok_and(|byte| byte != b'\n')
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::path::PathBuf;
 
     use super::*;
@@ -370,6 +395,10 @@ mod tests {
         (directory, path)
     }
 
+    fn file_output(path: &Path) -> Output {
+        Output::File(LogFile::new(open_log_file(path).unwrap()))
+    }
+
     fn deadline() -> Instant {
         Instant::now() + DEADLINE
     }
@@ -378,13 +407,13 @@ mod tests {
     fn sink_into_pipe() -> (Sink, io::PipeReader) {
         let (reader, writer) = io::pipe().unwrap();
         let file = File::from(std::os::fd::OwnedFd::from(writer));
-        (Sink::start(Output::File(file), gap_line()).unwrap(), reader)
+        (Sink::start(Output::File(LogFile::new(file)), gap_line()).unwrap(), reader)
     }
 
     #[test]
     fn lines_come_out_whole_and_in_order() {
         let (_directory, path) = scratch();
-        let sink = Sink::start(Output::File(open_log_file(&path).unwrap()), gap_line()).unwrap();
+        let sink = Sink::start(file_output(&path), gap_line()).unwrap();
         let lines: Vec<String> = (0..10_000).map(|number| format!("line {number}\n")).collect();
         lines.iter().for_each(|line| sink.push(line.as_bytes()));
         assert_eq!(sink.settle(deadline()), 0);
@@ -421,18 +450,32 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_reader_is_no_gap() {
-        let (sink, reader) = sink_into_pipe();
-        drop(reader);
-        sink.push(b"nobody\n");
-        sink.push(b"reads\n");
+    fn a_log_fifo_keeps_its_lines_for_the_next_reader() {
+        let (directory, _) = scratch();
+        let fifo = directory.path().join("fifo");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let open_reader =
+            || OpenOptions::new().read(true).custom_flags(nonblocking).open(&fifo).unwrap();
+
+        let first = open_reader();
+        let sink = Sink::start(file_output(&fifo), gap_line()).unwrap();
+        drop(first);
+        sink.push(b"one\n");
+        sink.push(b"two\n");
+        assert_eq!(sink.settle(Instant::now() + RETRY_PAUSE), 2);
+        let mut second = open_reader();
         assert_eq!(sink.settle(deadline()), 0);
+        let mut text = [0; 8];
+        second.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"one\ntwo\n");
     }
 
     #[test]
     fn another_file_takes_over_between_two_lines() {
         let (_directory, path) = scratch();
-        let sink = Sink::start(Output::File(open_log_file(&path).unwrap()), gap_line()).unwrap();
+        let sink = Sink::start(file_output(&path), gap_line()).unwrap();
         sink.push(b"old\n");
         assert_eq!(sink.settle(deadline()), 0);
         let moved = path.with_extension("1");
@@ -447,7 +490,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_waited_for_and_says_so_at_the_end() {
         let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
-        let sink = Sink::start(Output::File(full), gap_line()).unwrap();
+        let sink = Sink::start(Output::File(LogFile::new(full)), gap_line()).unwrap();
         sink.push(b"one\n");
         sink.push(b"two\n");
         assert_eq!(sink.settle(Instant::now() + RETRY_PAUSE), 2);
@@ -458,26 +501,44 @@ mod tests {
     }
 
     #[test]
-    fn a_line_after_a_short_write_starts_on_a_line_of_its_own() {
+    fn a_torn_last_line_is_closed_by_the_next_one_whoever_tore_it() {
         let (_directory, path) = scratch();
-        let mut file = open_log_file(&path).unwrap();
-        file.write_all(b"{}\n{\"to").unwrap();
-        let output = Output::File(file);
-        let mut writer = Writer { output, queue: Arc::default(), state: WriterState::Torn };
-        writer.write_batch(b"{\"torn\"}\n{}\n");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "{}\n{\"to\n{\"torn\"}\n{}\n");
+        fs::create_dir(path.parent().unwrap()).unwrap();
+        for before in ["", "{}\n", "{\"to", "\n"] {
+            fs::write(&path, before).unwrap();
+            let queue = Arc::default();
+            let mut writer =
+                Writer { output: file_output(&path), queue, state: WriterState::AtLineStart };
+            writer.write_batch(b"{1}\n{2}\n");
+            let closed = if before == "{\"to" { "{\"to\n" } else { before };
+            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{closed}{{1}}\n{{2}}\n"));
+
+            // Another process tears a line, and a third closes it.
+            let mut other = open_log_file(&path).unwrap();
+            other.write_all(b"{\"torn").unwrap();
+            writer.write_batch(b"{3}\n");
+            other.write_all(b"{\"torn").unwrap();
+            other.write_all(b"\n{4}\n").unwrap();
+            writer.write_batch(b"{5}\n");
+            let expected =
+                format!("{closed}{{1}}\n{{2}}\n{{\"torn\n{{3}}\n{{\"torn\n{{4}}\n{{5}}\n");
+            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        }
     }
 
     #[test]
-    fn a_torn_last_line_is_closed_once() {
-        let (_directory, path) = scratch();
-        fs::create_dir(path.parent().unwrap()).unwrap();
-        for (before, expected) in [("", ""), ("{}\n", "{}\n"), ("{\"to", "{\"to\n"), ("\n", "\n")] {
-            fs::write(&path, before).unwrap();
-            open_log_file(&path).unwrap();
-            open_log_file(&path).unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+    fn lines_that_a_gap_line_is_to_tell_of_are_missing_until_it_is_written() {
+        let (sink, _reader) = sink_into_pipe();
+        let line = [b'x'; 1023].into_iter().chain([b'\n']).collect::<Vec<u8>>();
+        let pushed = 3 * QUEUE_BYTES / line.len();
+        for _ in 0..pushed {
+            sink.push(&line);
+            // The writer takes whole batches while more is pushed.
+            thread::yield_now();
         }
+        let missing = sink.settle(Instant::now());
+        let most_in_pipe = 2 * 1024 * 1024 / line.len();
+        assert!(missing as usize >= pushed - most_in_pipe, "{missing} of {pushed}");
     }
 
     #[test]
