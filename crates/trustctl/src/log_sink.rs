@@ -3,7 +3,7 @@
 //! Whoever logs only appends to memory. What does not fit because the disk is full or nobody reads
 //! stdout is counted, and told in a `log_gap` line where the gap is.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -23,6 +23,11 @@ pub(crate) const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that stdout is given at once: what a pipe takes as a whole or not at all (PIPE_BUF, `pipe(7)`), so
 /// that it is known which lines a reader that stopped reading has not got.
 const STDOUT_PIECE_BYTES: usize = 4096;
+
+/// How long another process that writes to the same file is waited for, and how often it is looked at.
+/// Whoever holds the lock longer than that is no writer of lines.
+const LOCK_PATIENCE: Duration = Duration::from_millis(50);
+const LOCK_PAUSE: Duration = Duration::from_micros(200);
 
 /// Pause before writing is tried again after an error: a full disk does not empty faster for being
 /// asked more often.
@@ -55,6 +60,21 @@ impl LogFile {
         let own_path = || Path::new("/proc/self/fd").join(file.as_raw_fd().to_string());
         let reader = is_regular.then(|| File::open(own_path()).ok()).flatten();
         LogFile { file, reader }
+    }
+
+    /// Keeps other processes that log here from writing (`flock(2)`): a line that is being written looks
+    /// like a torn one. Returns whether that worked, which it need not on every file system.
+    fn lock(&self) -> bool {
+        let until = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match self.file.try_lock() {
+                Ok(()) => return true,
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    thread::park_timeout(LOCK_PAUSE);
+                }
+                Err(_) => return false,
+            }
+        }
     }
 
     /// Whether the file ends in a part of a line; `None` if it does not tell.
@@ -268,11 +288,25 @@ impl Writer {
 
     /// Writes until an error; returns the lines that are not written as a whole.
     fn write_some<'a>(&mut self, lines: &'a [u8]) -> &'a [u8] {
-        if let Output::File(file) = &self.output
+        let is_locked = match &self.output {
+            Output::File(file) if file.reader.is_some() => file.lock(),
+            Output::File(_) | Output::Stdout => false,
+        };
+        if is_locked
+            && let Output::File(file) = &self.output
             && let Some(is_torn) = file.is_torn()
         {
             self.state = if is_torn { WriterState::Torn } else { WriterState::AtLineStart };
         }
+        let rest = self.write_lines(lines);
+        if is_locked && let Output::File(file) = &self.output {
+            // Fails only for a descriptor that is not open.
+            let _ = file.file.unlock();
+        }
+        rest
+    }
+
+    fn write_lines<'a>(&mut self, lines: &'a [u8]) -> &'a [u8] {
         if self.state == WriterState::Torn {
             // The newline and a line in one write, so that no other process gets between them.
             let first_len =
@@ -283,10 +317,7 @@ impl Writer {
                 written if written < closing.len() => return lines,
                 _ => self.state = WriterState::AtLineStart,
             }
-            if lines.len() == first_len {
-                return &[];
-            }
-            return self.write_some(&lines[first_len..]);
+            return self.write_lines(&lines[first_len..]);
         }
         let written = self.write_all(lines);
         let whole = lines[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
