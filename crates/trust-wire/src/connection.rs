@@ -341,7 +341,7 @@ impl Connection {
         match &self.state {
             State::Open => self.open_deadline().min(self.opened_at.after(self.limits.max_lifetime)),
             State::Retiring { .. } => self.open_deadline(),
-            State::Flushing(_) => self.next_probe(self.limits.timeout),
+            State::Flushing(_) => self.stall_deadline(),
             State::Lingering(_, lingering) => {
                 let linger = self.limits.linger_timeout;
                 lingering.deadline(linger).min(self.next_probe(Some(linger)))
@@ -460,17 +460,29 @@ impl Connection {
     }
 
     fn open_deadline(&self) -> Timestamp {
-        let probe = self.next_probe(self.limits.timeout);
+        let stall = self.stall_deadline();
         if !self.owed.is_empty() {
-            return probe;
+            return stall;
         }
-        probe.min(self.frame_deadline()).min(self.awaiting_since.after(self.limits.timeout))
+        stall.min(self.frame_deadline()).min(self.awaiting_since.after(self.limits.timeout))
     }
 
     fn frame_deadline(&self) -> Timestamp {
         match self.decoder.held_len() {
             0 => Timestamp::NEVER,
             _ => self.frame_started_at.after(self.limits.frame_timeout),
+        }
+    }
+
+    /// When acknowledgements are to be looked at next, or their absence has become a stall. A look on
+    /// another occasion puts off the next one, but not the verdict.
+    fn stall_deadline(&self) -> Timestamp {
+        match self.has_outstanding() {
+            true => {
+                let verdict = self.progress_at.after(self.limits.timeout);
+                self.next_probe(self.limits.timeout).min(verdict)
+            }
+            false => Timestamp::NEVER,
         }
     }
 

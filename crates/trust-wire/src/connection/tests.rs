@@ -181,6 +181,21 @@ fn a_stall_is_noticed_within_one_and_a_quarter_limits() {
 }
 
 #[test]
+fn a_deadline_of_another_kind_does_not_put_off_a_stall() {
+    let limits = Limits { max_lifetime: Some(Duration::from_secs(4)), ..Limits::default() };
+    let mut connection = Connection::new(Arc::new(limits), at(0.0));
+    echo(&mut connection, b"answered", 0, at(0.0));
+    for second in [1.25, 2.5, 3.75, 4.0] {
+        assert!(connection.poll_deadline() <= at(second));
+        connection.handle_deadline(at(second), Probe::default());
+    }
+    assert_eq!(reason(&connection), Reason::MaxLifetime);
+    assert_eq!(connection.poll_deadline(), at(5.0));
+    connection.handle_deadline(at(5.0), Probe::default());
+    assert_eq!(reason(&connection), Reason::SendTimeout);
+}
+
+#[test]
 fn a_slow_reader_that_acknowledges_is_not_cut() {
     let mut connection = open(Mode::Raw);
     echo(&mut connection, &[7; 1000], 1000, at(0.0));
