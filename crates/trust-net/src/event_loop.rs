@@ -394,7 +394,9 @@ impl<'a, S: Service> Worker<'a, S> {
             entry.armed = Timestamp::NEVER;
             let connection = &mut entry.client.connection;
             if connection.poll_deadline() <= due {
-                connection.handle_deadline(due, socket::probe(entry.stream.as_fd()));
+                let mut probe = socket::probe(entry.stream.as_fd());
+                probe.asked_at = self.shared.now();
+                connection.handle_deadline(due, probe);
             }
             self.give_turn(key);
         }

@@ -198,7 +198,9 @@ impl<S: Service> Conversation<'_, '_, S> {
             // The core judges nothing over bytes that are still unread.
             let connection = &mut self.client.connection;
             if connection.poll_deadline() <= due {
-                connection.handle_deadline(due, socket::probe(self.stream.as_fd()));
+                let mut probe = socket::probe(self.stream.as_fd());
+                probe.asked_at = shared.now();
+                connection.handle_deadline(due, probe);
             }
         }
     }

@@ -126,7 +126,7 @@ pub fn reset_on_close(socket: BorrowedFd<'_>) {
     let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
-/// What the socket says about itself. Calls that fail count as "nothing".
+/// What the socket says about itself; when, is for the caller to say. Calls that fail count as "nothing".
 pub fn probe(socket: BorrowedFd<'_>) -> Probe {
     let unacknowledged = sys::unacknowledged(socket).unwrap_or(0);
     Probe {
@@ -137,6 +137,7 @@ pub fn probe(socket: BorrowedFd<'_>) -> Probe {
             0 => None,
             _ => pending_error(socket),
         },
+        ..Probe::default()
     }
 }
 

@@ -32,6 +32,9 @@ pub enum CloseStep {
 /// What the socket says about itself when a deadline is due.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Probe {
+    /// When the socket was asked. Acknowledgements count from then and not from the moment that is judged,
+    /// which lies before, and long before it if the process was stopped in between.
+    pub asked_at: Timestamp,
     /// Sent bytes that the peer has not acknowledged (SIOCOUTQ, `tcp(7)`).
     pub unacknowledged: u64,
     /// Received bytes that were not read yet (FIONREAD, `tcp(7)`).
@@ -278,7 +281,7 @@ impl Connection {
     /// Readiness goes first: call this only when what had arrived by `now` was received, as far as the
     /// connection takes it. While bytes are unread, neither silence nor a slow frame is judged.
     pub fn handle_deadline(&mut self, now: Timestamp, probe: Probe) {
-        self.note_probe(now, probe);
+        self.note_probe(probe.asked_at.max(now), probe);
         match self.state {
             State::Open | State::Retiring { .. } => self.judge_open(now, probe),
             State::Flushing(_) if self.is_stalled(now) => self.end_stalled(),

@@ -195,6 +195,29 @@ fn a_deadline_of_another_kind_does_not_put_off_a_stall() {
     assert_eq!(reason(&connection), Reason::SendTimeout);
 }
 
+/// A process can be stopped between reading the clock and asking the socket.
+#[test]
+fn acknowledgements_count_from_when_they_were_seen() {
+    let late = |bytes| Probe { asked_at: at(600.0), ..unacknowledged(bytes) };
+    let mut connection = open(Mode::Raw);
+    echo(&mut connection, b"answered", 8, at(0.0));
+    echo(&mut connection, b"after the pause", 15, at(600.0));
+    connection.handle_deadline(at(1.25), late(15));
+    connection.handle_deadline(at(601.5), unacknowledged(15));
+    assert_eq!(connection.cause(), None, "sent 1.5 s ago");
+    connection.handle_deadline(at(605.0), unacknowledged(15));
+    assert_eq!(reason(&connection), Reason::SendTimeout);
+
+    let mut lingering = open(Mode::Raw);
+    echo(&mut lingering, b"answered", 8, at(0.0));
+    lingering.retire(Reason::Drain, 0);
+    assert_eq!(lingering.poll_close(at(0.0)), Some(CloseStep::ShutdownSend));
+    lingering.handle_deadline(at(0.5), late(3));
+    lingering.handle_deadline(at(601.5), unacknowledged(3));
+    assert_eq!(lingering.poll_close(at(601.5)), None);
+    assert_eq!(lingering.poll_deadline(), at(602.0));
+}
+
 #[test]
 fn a_slow_reader_that_acknowledges_is_not_cut() {
     let mut connection = open(Mode::Raw);
