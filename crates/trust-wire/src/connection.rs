@@ -522,6 +522,10 @@ impl Connection {
             self.acknowledged = acknowledged;
             self.progress_at = now;
             self.soft_error = None;
+            // It came after the look before, which is longer ago only if the process was stopped.
+            let look_before =
+                now.before(self.limits.timeout.unwrap_or_default() / PROBES_PER_LIMIT);
+            self.awaiting_since = self.awaiting_since.max(look_before);
             if let State::Lingering(_, lingering) = &mut self.state {
                 lingering.handle_acknowledged(now);
             }

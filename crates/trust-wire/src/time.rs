@@ -25,6 +25,11 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// This point in time less `duration`; the start if that would lie before it.
+    pub fn before(self, duration: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(nanoseconds(duration)))
+    }
+
     /// The first multiple of `grid` that is not before this point in time.
     ///
     /// # Panics
@@ -80,5 +85,7 @@ mod tests {
         let late = Timestamp::from_start(Duration::from_millis(3));
         assert_eq!(late.since(early), Duration::from_millis(2));
         assert_eq!(early.since(late), Duration::ZERO);
+        assert_eq!(late.before(Duration::from_millis(2)), early);
+        assert_eq!(early.before(Duration::from_secs(1)), Timestamp::default());
     }
 }

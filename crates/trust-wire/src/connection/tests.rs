@@ -219,6 +219,16 @@ fn acknowledgements_count_from_when_they_were_seen() {
 }
 
 #[test]
+fn a_peer_that_was_busy_reading_during_a_pause_is_not_cut_after_it() {
+    let mut connection = open(Mode::Raw);
+    echo(&mut connection, b"read at leisure", 15, at(0.0));
+    connection.handle_deadline(at(1.25), unacknowledged(7));
+    let after_pause = Probe { asked_at: at(600.0), ..Probe::default() };
+    connection.handle_deadline(at(600.0), after_pause);
+    assert_eq!((connection.cause(), connection.poll_deadline()), (None, at(603.75)));
+}
+
+#[test]
 fn a_slow_reader_that_acknowledges_is_not_cut() {
     let mut connection = open(Mode::Raw);
     echo(&mut connection, &[7; 1000], 1000, at(0.0));
