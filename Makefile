@@ -1,15 +1,17 @@
 # Needs a Rust toolchain, a C linker and make; the tests need nothing else.
 
 CARGO ?= cargo
+SEEDS ?= 20000
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo test-hostile check
+.PHONY: help test test-cli test-echo test-hostile sim check
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
 	@echo 'make test-cli   the part of the harness about every command'
 	@echo 'make test-echo  the part of the harness about the echo server'
 	@echo 'make test-hostile  what the server and the client must survive, a line a case'
+	@echo 'make sim        whole lives of connections in simulated time; SEEDS=N, 20000 unless told otherwise'
 	@echo 'make check      formatting, clippy and docs, with warnings denied'
 
 # The harness is a test target like the others; it goes last, so that its summary is what one sees.
@@ -26,6 +28,10 @@ test-echo:
 # Needs root, strace and iproute2 for some cases, which are skipped elsewhere.
 test-hostile:
 	$(CARGO) test --quiet --package trustctl --test hostile
+
+# A failure prints its seed, which replays it: trust-sim --seed S.
+sim:
+	$(CARGO) run --quiet --release --package trust-sim -- --seeds $(SEEDS)
 
 check:
 	$(CARGO) fmt --all --check

@@ -1,0 +1,575 @@
+//! What must hold all along, judged by a witness who knows the network and the naive model, and of the
+//! connection only what it says and does.
+
+use std::time::Duration;
+
+use trust_wire::{CloseStep, Connection, Disconnect, Limits, Probe, Reason, Timestamp};
+
+use crate::model::{Model, Tail};
+
+/// Spare room of a decoder that nothing has to have earned.
+const SPARE_MIN: usize = 512;
+
+/// How many linger limits lingering may take in all.
+const LINGER_LIMITS: u32 = 5;
+
+/// Rounds of timers between an acknowledgement and the judgement of a stall.
+pub const ROUNDS: u32 = 10;
+
+/// A property that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which one, in words that do not vary from seed to seed.
+    pub property: &'static str,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// Fails with `property` unless `holds`.
+pub fn require(
+    holds: bool,
+    property: &'static str,
+    detail: impl FnOnce() -> String,
+) -> Result<(), Violation> {
+    match holds {
+        true => Ok(()),
+        false => Err(Violation { property, detail: detail() }),
+    }
+}
+
+/// What was just done with a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Operation {
+    /// It was accepted.
+    Accepted,
+    /// So many bytes were received.
+    Received(usize),
+    /// So many bytes were answered and handed over, and so many more were owed.
+    Answered,
+    /// So many of the owed bytes were handed over.
+    Sent,
+    /// FIN was received.
+    EndOfStream,
+    /// A call failed, which leads to this reason.
+    Failed(Reason),
+    /// A deadline was judged against `due`.
+    Deadline {
+        /// The time against which it was judged.
+        due: Duration,
+        /// What the socket said.
+        probe: Probe,
+    },
+    /// The server drains; so many bytes are unread.
+    Retired(usize),
+    /// What is left is cut.
+    Aborted(Reason, Probe),
+    /// A step of the end is to be taken.
+    Step(CloseStep),
+}
+
+/// What the network knows at the moment of a check.
+#[derive(Clone, Copy, Debug)]
+pub struct Truth {
+    /// Now.
+    pub now: Duration,
+    /// When bytes last arrived in the receive queue.
+    pub arrived_at: Duration,
+    /// When bytes were last acknowledged.
+    pub acked_at: Duration,
+    /// Bytes that are not acknowledged.
+    pub unacknowledged: usize,
+    /// Bytes in the receive queue.
+    pub unread: usize,
+}
+
+/// Whoever watches one connection.
+#[derive(Debug)]
+pub struct Witness {
+    model: Model,
+    limits: Limits,
+    /// How late a deadline may be judged, pauses of the process apart.
+    slack: Duration,
+    /// Bytes received, and those of them that came before the end was decided.
+    received: usize,
+    served: usize,
+    fence: usize,
+    retiring: Option<Reason>,
+    /// Bytes that were handed over.
+    sent: usize,
+    was_owing: bool,
+    cause: Option<Reason>,
+    /// The peer's FIN was received, or a call failed.
+    fin_received: bool,
+    failed: bool,
+    aborted: bool,
+    waited_out: bool,
+    opened_at: Duration,
+    received_at: Duration,
+    owing_since: Duration,
+    paid_at: Duration,
+    outstanding_since: Option<Duration>,
+    /// When the unfinished frame began, moved on by the time that the connection was not read.
+    frame: Option<(usize, Duration)>,
+    lingering_since: Option<Duration>,
+    /// An "unreachable" was seen, and no progress since.
+    soft_error: bool,
+    /// The last acknowledgement that was noticed.
+    acked_seen_at: Duration,
+    /// How it was closed.
+    pub closed: Option<CloseStep>,
+}
+
+impl Witness {
+    /// Watches a connection that was accepted just now.
+    pub fn new(model: Model, limits: Limits, slack: Duration, now: Duration) -> Witness {
+        Witness {
+            model,
+            limits,
+            slack,
+            received: 0,
+            served: 0,
+            fence: usize::MAX,
+            retiring: None,
+            sent: 0,
+            was_owing: false,
+            cause: None,
+            fin_received: false,
+            failed: false,
+            aborted: false,
+            waited_out: false,
+            opened_at: now,
+            received_at: now,
+            owing_since: now,
+            paid_at: now,
+            outstanding_since: None,
+            frame: None,
+            lingering_since: None,
+            soft_error: false,
+            acked_seen_at: now,
+            closed: None,
+        }
+    }
+
+    /// How the connection ended.
+    pub fn cause(&self) -> Option<Reason> {
+        self.cause
+    }
+
+    /// Bytes that the peer is owed in all.
+    pub fn owed_in_all(&self) -> usize {
+        self.model.answer_len(self.served, self.fence)
+    }
+
+    /// Whether the end took its full course: FIN both ways, nothing failed, nothing was cut.
+    pub fn is_complete(&self) -> bool {
+        self.closed == Some(CloseStep::Close) && self.fin_received && !self.failed && !self.aborted
+    }
+
+    /// Judges `operation`, after which `connection` is as it is. `sent` is how many bytes it handed over in all.
+    ///
+    /// # Errors
+    ///
+    /// The first property that does not hold.
+    pub fn judge(
+        &mut self,
+        operation: Operation,
+        connection: &Connection,
+        sent: usize,
+        truth: Truth,
+    ) -> Result<(), Violation> {
+        self.sent = sent;
+        let before = self.cause;
+        let after = connection.cause().map(|cause: Disconnect| cause.reason);
+        let expected = self.expect(operation, after, truth)?;
+        require(after == expected, "the reason is the right one", || {
+            format!("after {operation:?}: {after:?} in place of {expected:?}, before {before:?}")
+        })?;
+        self.cause = after;
+        self.note_owing(connection, truth);
+        if !matches!(operation, Operation::Received(_)) {
+            self.check_answer(connection)?;
+        }
+        self.check_buffers(connection)?;
+        self.check_interest(connection)?;
+        Ok(())
+    }
+
+    /// Which reason there must be after `operation`. Of a deadline's judgement it only says whether `after` is
+    /// not too early; that it is not too late is for [`Witness::check_overdue`].
+    fn expect(
+        &mut self,
+        operation: Operation,
+        after: Option<Reason>,
+        truth: Truth,
+    ) -> Result<Option<Reason>, Violation> {
+        let before = self.cause;
+        Ok(match operation {
+            Operation::Accepted => after.filter(|reason| *reason == Reason::AtCapacity),
+            Operation::Answered | Operation::Sent => before,
+            Operation::Received(count) => self.expect_received(count, truth.now),
+            Operation::EndOfStream => {
+                self.fin_received = true;
+                before.or(Some(match self.model.tail(self.served, self.fence) {
+                    Tail::Unfinished { have, need, .. } => {
+                        Reason::TruncatedFrame { have: have as u64, need: need as u64 }
+                    }
+                    _ => Reason::PeerFin,
+                }))
+            }
+            Operation::Failed(reason) => {
+                self.failed = true;
+                if before.is_some() && self.lingering_since.is_some() {
+                    before
+                } else {
+                    Some(reason)
+                }
+            }
+            Operation::Deadline { due, probe } => self.expect_deadline(due, probe, after, truth)?,
+            Operation::Retired(unread) => {
+                if before.is_none() && self.retiring.is_none() {
+                    self.retire(Reason::Drain, unread);
+                }
+                before.or(self.retired())
+            }
+            Operation::Aborted(reason, probe) => {
+                self.aborted = true;
+                let fin = u64::from(self.lingering_since.is_some());
+                let is_unfinished =
+                    before.is_none() && (self.retiring.is_some() || self.has_begun_a_frame());
+                let is_owing = self.was_owing || probe.unacknowledged > fin;
+                match before {
+                    Some(first) if !is_unfinished && !is_owing => Some(first),
+                    _ => Some(reason),
+                }
+            }
+            Operation::Step(step) => {
+                self.check_step(step, truth)?;
+                before
+            }
+        })
+    }
+
+    fn expect_received(&mut self, count: usize, now: Duration) -> Option<Reason> {
+        self.received += count;
+        self.received_at = now;
+        if self.cause.is_some() {
+            return self.cause;
+        }
+        self.served = self.received;
+        let tail = self.model.tail(self.served, self.fence);
+        self.frame = match (tail, self.frame) {
+            (Tail::Unfinished { start, .. }, Some((begun, at))) if begun == start => {
+                Some((begun, at))
+            }
+            (Tail::Unfinished { start, .. }, _) => Some((start, now)),
+            _ => None,
+        };
+        match tail {
+            Tail::TooLarge { declared } => Some(Reason::FrameTooLarge { declared }),
+            _ => self.retired(),
+        }
+    }
+
+    fn retire(&mut self, reason: Reason, unread: usize) {
+        self.retiring = Some(reason);
+        self.fence = self.received + unread;
+    }
+
+    /// The reason for which a retiring connection that has taken all it was to take ends.
+    fn retired(&self) -> Option<Reason> {
+        self.retiring.filter(|_| self.served >= self.fence && !self.has_begun_a_frame())
+    }
+
+    fn has_begun_a_frame(&self) -> bool {
+        matches!(self.model.tail(self.served, self.fence), Tail::Unfinished { .. })
+    }
+
+    fn expect_deadline(
+        &mut self,
+        due: Duration,
+        probe: Probe,
+        after: Option<Reason>,
+        truth: Truth,
+    ) -> Result<Option<Reason>, Violation> {
+        let before = self.cause;
+        if let Some((_, class)) = probe.error {
+            if Reason::from(class) == Reason::ClientUnreachable {
+                self.soft_error = true;
+            } else {
+                self.failed = true;
+                let replaces = self.lingering_since.is_none() || before.is_none();
+                return Ok(if replaces { Some(class.into()) } else { before });
+            }
+        }
+        if after == before {
+            // The beginning of a retirement is not to be seen from outside but by its time.
+            let is_old = self.limits.max_lifetime.is_some_and(|life| due >= self.opened_at + life);
+            if before.is_none() && self.retiring.is_none() && is_old {
+                self.retire(Reason::MaxLifetime, truth.unread);
+                return Ok(self.retired());
+            }
+            return Ok(before);
+        }
+        let reason = after.expect("no operation takes a reason back");
+        self.check_not_early(reason, due, probe, truth)?;
+        Ok(Some(reason))
+    }
+
+    fn check_not_early(
+        &mut self,
+        reason: Reason,
+        due: Duration,
+        probe: Probe,
+        truth: Truth,
+    ) -> Result<(), Violation> {
+        let is_open = self.cause.is_none();
+        let since = |at: Duration| due.saturating_sub(at);
+        let timeout = self.limits.timeout.unwrap_or(Duration::MAX);
+        let is_reading = is_open && !self.was_owing && probe.unread == 0;
+        let holds = match reason {
+            Reason::RecvTimeout => {
+                is_reading
+                    && probe.unacknowledged == 0
+                    && since(self.received_at) >= timeout
+                    && (truth.arrived_at > due || since(truth.arrived_at) >= timeout)
+                    && since(self.paid_at) >= timeout
+                    && since(truth.acked_at.min(due)) + self.slack + timeout / 4 >= timeout
+            }
+            Reason::FrameTimeout => {
+                let begun_at = self.frame.map_or(Duration::MAX, |(_, at)| at);
+                is_reading && since(begun_at) >= self.limits.frame_timeout.unwrap_or(Duration::MAX)
+            }
+            Reason::SendTimeout | Reason::ClientUnreachable => {
+                let since_outstanding = self.outstanding_since.map_or(Duration::ZERO, since);
+                since(self.acked_seen_at) >= timeout
+                    && since_outstanding >= timeout
+                    && self.soft_error == (reason == Reason::ClientUnreachable)
+            }
+            Reason::MaxLifetime => {
+                let is_old =
+                    self.limits.max_lifetime.is_some_and(|life| since(self.opened_at) >= life);
+                if is_open && self.retiring.is_none() {
+                    self.retire(Reason::MaxLifetime, truth.unread);
+                }
+                is_open && is_old && self.retired() == Some(reason)
+            }
+            _ => false,
+        };
+        require(holds, "no deadline is early", || {
+            format!("{reason:?} judged against {due:?}, {probe:?}, {truth:?}, {self:?}")
+        })
+    }
+
+    /// Whether something should have ended by now; `paused` is how long the process did not run lately.
+    ///
+    /// # Errors
+    ///
+    /// If it should.
+    pub fn check_overdue(
+        &self,
+        truth: Truth,
+        paused_since: impl Fn(Duration) -> Duration,
+    ) -> Result<(), Violation> {
+        let Truth { now, .. } = truth;
+        if self.closed.is_some() {
+            return Ok(());
+        }
+        let is_over = |start: Duration, limit: Option<Duration>| {
+            let Some(limit) = limit else { return false };
+            let quarter = limit / 4;
+            now > start + limit + quarter + self.slack + paused_since(start)
+        };
+        let is_outstanding = self.outstanding_since.is_some();
+        let limits = &self.limits;
+        let timeout = limits.timeout;
+        let overdue = |what: &str, is: bool| {
+            require(!is, "no deadline is missed", || {
+                format!("{what} at {now:?}: {truth:?}, {self:?}")
+            })
+        };
+        if let Some(since) = self.lingering_since {
+            let acked_at = truth.acked_at.max(since);
+            let sign_at = acked_at.max(self.received_at);
+            let linger = limits.linger_timeout;
+            overdue("lingering in silence", is_over(sign_at, Some(linger)))?;
+            return overdue("lingering", is_over(acked_at, Some(linger * LINGER_LIMITS)));
+        }
+        if let Some(since) = self.outstanding_since {
+            overdue("a stall", is_over(since.max(truth.acked_at), timeout))?;
+        }
+        if self.cause.is_some() || self.was_owing || truth.unread > 0 {
+            return Ok(());
+        }
+        let quiet_since = self.received_at.max(self.paid_at).max(truth.acked_at);
+        overdue("silence", !is_outstanding && is_over(quiet_since, timeout))?;
+        if let Some((_, begun_at)) = self.frame {
+            // Bytes that had to wait in the receive queue put it off; that is over since they were received.
+            overdue("a slow frame", is_over(begun_at, limits.frame_timeout))?;
+        } else if self.retiring.is_none() || self.served >= self.fence {
+            overdue(
+                "an old connection",
+                is_over(self.opened_at.max(self.paid_at), limits.max_lifetime),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn check_step(&mut self, step: CloseStep, truth: Truth) -> Result<(), Violation> {
+        let reason = self.cause;
+        let is_orderly = matches!(
+            reason,
+            Some(
+                Reason::PeerFin
+                    | Reason::TruncatedFrame { .. }
+                    | Reason::FrameTooLarge { .. }
+                    | Reason::RecvTimeout
+                    | Reason::MaxLifetime
+                    | Reason::Drain
+                    | Reason::AtCapacity
+            )
+        );
+        let is_cut = matches!(
+            reason,
+            Some(
+                Reason::SendTimeout
+                    | Reason::FrameTimeout
+                    | Reason::DrainTimeout
+                    | Reason::SecondSignal
+            )
+        );
+        let holds = match step {
+            CloseStep::ShutdownSend => {
+                let is_first = self.lingering_since.replace(truth.now).is_none();
+                is_first && is_orderly && !self.was_owing && !self.fin_received
+            }
+            CloseStep::Reset => is_cut || reason == Some(Reason::ClientUnreachable),
+            CloseStep::Close if is_cut => self.aborted,
+            CloseStep::Close if is_orderly => {
+                let is_waived = self.limits.linger_timeout.is_zero() || self.failed || self.aborted;
+                let is_lingering = self.lingering_since.is_some();
+                is_waived
+                    || !self.was_owing && (self.fin_received || is_lingering && self.waited_out)
+            }
+            CloseStep::Close => self.failed,
+        };
+        if step != CloseStep::ShutdownSend {
+            require(self.closed.is_none(), "a connection is closed once", || format!("{step:?}"))?;
+            self.closed = Some(step);
+        }
+        require(holds, "the end takes the right steps", || format!("{step:?}: {self:?}"))
+    }
+
+    /// A deadline is about to be judged against `due`: notes progress, and whether lingering is over.
+    pub fn note_look(&mut self, due: Duration, truth: Truth) {
+        if truth.acked_at > self.acked_seen_at {
+            self.acked_seen_at = truth.acked_at;
+            self.soft_error = false;
+        }
+        let Some(since) = self.lingering_since else { return };
+        let acked_at = self.acked_seen_at.max(since);
+        let sign_at = acked_at.max(self.received_at);
+        let linger = self.limits.linger_timeout;
+        self.waited_out = due >= sign_at + linger || due >= acked_at + linger * LINGER_LIMITS;
+    }
+
+    fn note_owing(&mut self, connection: &Connection, truth: Truth) {
+        let is_owing = !connection.owed().is_empty();
+        if is_owing && !self.was_owing {
+            self.owing_since = truth.now;
+        }
+        if !is_owing && self.was_owing {
+            self.paid_at = truth.now;
+            if let Some((_, begun_at)) = &mut self.frame {
+                *begun_at += truth.now - self.owing_since;
+            }
+        }
+        self.was_owing = is_owing;
+        self.note_outstanding(truth);
+    }
+
+    /// Notes whether bytes are outstanding, which changes with acknowledgements too.
+    pub fn note_outstanding(&mut self, truth: Truth) {
+        self.outstanding_since = match self.was_owing || truth.unacknowledged > 0 {
+            true => self.outstanding_since.or(Some(truth.now)),
+            false => None,
+        };
+    }
+
+    /// Everything that came and is whole is answered, and nothing else.
+    fn check_answer(&self, connection: &Connection) -> Result<(), Violation> {
+        let owed = connection.owed().len();
+        let answer = self.owed_in_all();
+        let is_gone = self.failed || self.aborted || self.closed.is_some();
+        let is_right = match self.cause {
+            Some(Reason::AtCapacity) => self.sent + owed == 0,
+            _ if is_gone || connection.cause().is_some_and(|cause| is_failure(cause.reason)) => {
+                self.sent <= answer
+            }
+            _ => self.sent + owed == answer,
+        };
+        require(is_right, "whole frames are answered, and nothing else", || {
+            format!("{} sent, {owed} owed of {answer}: {self:?}", self.sent)
+        })?;
+        let totals = connection.totals();
+        let frames_in = self.model.answer_frames(self.served, self.fence);
+        let frames_out = self.model.answer_frames(self.sent, usize::MAX);
+        let seen = (totals.bytes_in, totals.bytes_out, totals.frames_in, totals.frames_out);
+        let is_served = self.cause != Some(Reason::AtCapacity);
+        let frames_in = if is_served { frames_in as u64 } else { 0 };
+        let due = (self.received as u64, self.sent as u64, frames_in, frames_out as u64);
+        require(seen == due, "the totals are right", || format!("{seen:?}, not {due:?}"))
+    }
+
+    fn check_buffers(&self, connection: &Connection) -> Result<(), Violation> {
+        let held = match self.model.tail(self.served, self.fence) {
+            Tail::Unfinished { have, .. } if self.cause.is_none() => have + have.max(SPARE_MIN),
+            _ => 0,
+        };
+        // What is owed was put aside once and is freed as a whole.
+        let owed_at_most = match connection.owed().len() {
+            0 => 0,
+            owed => owed + self.sent,
+        };
+        let buffered = connection.buffered();
+        let bound = held + owed_at_most;
+        require(
+            buffered <= bound
+                || self.closed.is_some()
+                || self.failed
+                || self.aborted
+                || self.cause.is_some_and(is_failure),
+            "no buffer is above its bound",
+            || format!("{buffered} bytes above {bound}: {self:?}"),
+        )
+    }
+
+    fn check_interest(&self, connection: &Connection) -> Result<(), Violation> {
+        let reads_while_owing =
+            self.was_owing && self.cause.is_none() && connection.wants_receive();
+        require(!reads_while_owing, "a connection that owes is not read", || format!("{self:?}"))?;
+        let is_armed = connection.poll_deadline() != Timestamp::NEVER;
+        let needs_deadline = match (self.cause, self.limits.timeout) {
+            (None, Some(_)) => true,
+            _ => self.lingering_since.is_some() && self.closed.is_none() && !self.failed,
+        };
+        let is_closed = connection.phase() == trust_wire::Phase::Closed;
+        require(is_armed || !needs_deadline || is_closed, "a deadline is armed", || {
+            format!("{self:?}")
+        })
+    }
+}
+
+/// Whether `reason` drops what is owed.
+fn is_failure(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::SendTimeout
+            | Reason::FrameTimeout
+            | Reason::DrainTimeout
+            | Reason::SecondSignal
+            | Reason::ClientReset
+            | Reason::BrokenPipe
+            | Reason::ClientUnreachable
+            | Reason::IoError
+    )
+}

@@ -1,0 +1,24 @@
+//! Whole lives of connections under a seeded adversary, in simulated time.
+//!
+//! The core that decides about connections does no I/O and reads no clock, so clients, networks and hours
+//! can be simulated around it in microseconds. A seed decides everything that happens; a second, naive
+//! model of the protocol and the simulated network together know what must come of it.
+//!
+//! - [`script`]: from a seed to what happens
+//! - [`simulation`]: clients, paths and a server, joined by a clock
+//! - [`network`], [`peer`], [`driver`]: a TCP path, a client at one end, the server at the other
+//! - [`check`], [`model`]: what must hold
+//! - [`shrink`]: from a script that fails to a small one
+#![forbid(unsafe_code)]
+
+pub mod check;
+pub mod clock;
+pub mod driver;
+pub mod errno;
+pub mod model;
+pub mod network;
+pub mod peer;
+pub mod rng;
+pub mod script;
+pub mod shrink;
+pub mod simulation;

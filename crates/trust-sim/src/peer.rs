@@ -1,0 +1,192 @@
+//! The simulated client.
+
+use std::time::Duration;
+
+use crate::errno::EAGAIN;
+use crate::network::{Path, Side};
+use crate::rng::Rng;
+use crate::script::{Action, ClientScript, Step};
+
+/// How a client saw its connection end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerEnd {
+    /// The server's FIN.
+    EndOfStream,
+    /// An error.
+    Error(i32),
+}
+
+/// What a client wants to happen later.
+#[derive(Clone, Copy, Debug)]
+pub enum PeerEvent {
+    /// Its next step is due.
+    Step,
+    /// It receives.
+    Read,
+    /// It closes after the end.
+    Close,
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct Peer {
+    script: ClientScript,
+    /// All that it may come to send.
+    pub upload: Vec<u8>,
+    sent: usize,
+    steps_done: usize,
+    is_reading: bool,
+    /// Its host is gone, or it has closed.
+    is_gone: bool,
+    /// It did something that can cost it answers: closed early, sent RST, vanished.
+    pub is_careless: bool,
+    read_scheduled: bool,
+    buffer: Vec<u8>,
+    /// Bytes of the echo that it has received.
+    pub echoed: usize,
+    /// How it saw the end.
+    pub end: Option<PeerEnd>,
+    /// What is to be scheduled.
+    pub events: Vec<(Duration, PeerEvent)>,
+}
+
+impl Peer {
+    /// A client that was connected just now.
+    pub fn new(script: &ClientScript, now: Duration) -> Peer {
+        let mut rng = Rng::new(script.seed);
+        let mut upload = vec![];
+        script.messages.iter().for_each(|message| message.write(&mut rng, &mut upload));
+        let mut peer = Peer {
+            buffer: vec![0; script.read_len.min(upload.len() + 1)],
+            script: script.clone(),
+            upload,
+            sent: 0,
+            steps_done: 0,
+            is_reading: true,
+            is_gone: false,
+            is_careless: false,
+            read_scheduled: false,
+            echoed: 0,
+            end: None,
+            events: vec![],
+        };
+        peer.schedule_step(now);
+        peer
+    }
+
+    /// Whether it still reads, or would if something came.
+    pub fn reads_on(&self) -> bool {
+        self.is_reading
+    }
+
+    /// Its socket may have become readable.
+    pub fn handle_ready(&mut self, path: &Path, now: Duration) {
+        let can_read = self.is_reading && !self.is_gone && self.end.is_none();
+        if can_read && path.is_readable(Side::Client) && !self.read_scheduled {
+            self.read_scheduled = true;
+            self.events.push((now + self.script.read_gap, PeerEvent::Read));
+        }
+    }
+
+    /// Does what was scheduled, and says so if it is worth a line.
+    ///
+    /// # Errors
+    ///
+    /// If what comes back is not what was sent.
+    pub fn handle(
+        &mut self,
+        event: PeerEvent,
+        path: &mut Path,
+        now: Duration,
+    ) -> Result<String, String> {
+        match event {
+            PeerEvent::Step => Ok(self.take_step(path, now)),
+            PeerEvent::Read => self.read(path, now),
+            PeerEvent::Close => {
+                if self.is_gone {
+                    return Ok(String::new());
+                }
+                self.is_gone = true;
+                path.close(Side::Client, false, now);
+                Ok("closes".to_owned())
+            }
+        }
+    }
+
+    fn schedule_step(&mut self, now: Duration) {
+        if let Some(step) = self.script.steps.get(self.steps_done) {
+            self.events.push((now + step.after, PeerEvent::Step));
+        }
+    }
+
+    fn take_step(&mut self, path: &mut Path, now: Duration) -> String {
+        let Step { action, .. } = self.script.steps[self.steps_done];
+        self.steps_done += 1;
+        self.schedule_step(now);
+        // A host that is gone can only come back, and a path can fail without it.
+        if self.is_gone && !matches!(action, Action::Reboot | Action::Outage(..)) {
+            return String::new();
+        }
+        match action {
+            Action::Send(count) => {
+                let end = (self.sent + count).min(self.upload.len());
+                // Whoever sends after an RST learns of it by reading.
+                self.sent +=
+                    path.send(Side::Client, &self.upload[self.sent..end], now).unwrap_or(0);
+            }
+            Action::StopReading => self.is_reading = false,
+            Action::StartReading => {
+                self.is_reading = true;
+                self.handle_ready(path, now);
+            }
+            Action::HalfClose => path.shutdown_send(Side::Client, now),
+            Action::Close | Action::Reset => {
+                self.is_careless = true;
+                self.is_gone = true;
+                path.close(Side::Client, matches!(action, Action::Reset), now);
+            }
+            Action::Vanish => {
+                self.is_careless = true;
+                self.is_gone = true;
+                path.silence_client();
+            }
+            // Only a host that was switched off before can come up again.
+            Action::Reboot if self.is_gone => path.reboot_client(),
+            Action::Reboot => {}
+            Action::Outage(length, unreachable) => path.cut(now + length, unreachable),
+        }
+        format!("{action:?}")
+    }
+
+    fn read(&mut self, path: &mut Path, now: Duration) -> Result<String, String> {
+        self.read_scheduled = false;
+        if !self.is_reading || self.is_gone {
+            return Ok(String::new());
+        }
+        match path.receive(Side::Client, &mut self.buffer, &mut [], now) {
+            Ok(0) => {
+                self.end = Some(PeerEnd::EndOfStream);
+                if let Some(closes_after) = self.script.closes_after {
+                    self.events.push((now + closes_after, PeerEvent::Close));
+                }
+                Ok("reads the end of the stream".to_owned())
+            }
+            Ok(count) => {
+                let echo = &self.buffer[..count];
+                let sent = self.upload.get(self.echoed..self.echoed + count);
+                if sent != Some(echo) {
+                    let at = self.echoed;
+                    return Err(format!("{count} bytes from byte {at} on are not what was sent"));
+                }
+                self.echoed += count;
+                self.handle_ready(path, now);
+                Ok(format!("reads {count} bytes"))
+            }
+            Err(EAGAIN) => Ok(String::new()),
+            Err(errno) => {
+                self.end = Some(PeerEnd::Error(errno));
+                Ok(format!("reads error {errno}"))
+            }
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! What happens in a simulation: from a seed to a list of events that can be shrunk.
+
+use std::time::Duration;
+
+use trust_wire::{Limits, Mode};
+
+use crate::rng::Rng;
+
+/// When a server is stopped whose script does not say so: long after everything else.
+const STOP_AT_LAST: Duration = Duration::from_secs(4 * 3600);
+
+/// The longest outage: TCP survives it, as one of its retries comes before the kernel gives up.
+const OUTAGE_MAX: Duration = Duration::from_secs(40);
+
+/// Bytes that one client sends at most.
+const UPLOAD_MAX: usize = 300_000;
+
+/// A whole simulation.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// What the server allows.
+    pub limits: Limits,
+    /// Clients that are served at once.
+    pub max_clients: usize,
+    /// Bytes received with one call beside the rest of an unfinished frame.
+    pub receive_len: usize,
+    /// Receives that a connection may do in one turn.
+    pub receives_per_turn: u32,
+    /// Longest time between readiness and the server's noticing it.
+    pub wake_delay: Duration,
+    /// Time between serving what is ready and judging a deadline.
+    pub judge_delay: Duration,
+    /// What deadlines are rounded up to.
+    pub timer_grid: Duration,
+    /// When the server's process does not run: stopped, or its machine suspended.
+    pub pauses: Vec<Pause>,
+    /// When the server is told to stop.
+    pub drain_at: Duration,
+    /// How long after that it cuts what is left.
+    pub drain_timeout: Duration,
+    /// How long after the first signal the second one comes, if at all.
+    pub second_signal_after: Option<Duration>,
+    /// The clients.
+    pub clients: Vec<ClientScript>,
+}
+
+/// A time in which the server's process does not run.
+#[derive(Clone, Copy, Debug)]
+pub struct Pause {
+    /// When it begins.
+    pub at: Duration,
+    /// How long it is.
+    pub length: Duration,
+}
+
+/// One client.
+#[derive(Clone, Debug)]
+pub struct ClientScript {
+    /// When its connection is established.
+    pub connects_at: Duration,
+    /// Of what its bytes are made, and how its path behaves in detail.
+    pub seed: u64,
+    /// The path to the server.
+    pub path: PathScript,
+    /// What it has to send.
+    pub messages: Vec<Message>,
+    /// What it does, one after the other.
+    pub steps: Vec<Step>,
+    /// Bytes that it receives with one call.
+    pub read_len: usize,
+    /// Time between two receives.
+    pub read_gap: Duration,
+    /// How long after the end of the stream it closes; never, if `None`.
+    pub closes_after: Option<Duration>,
+}
+
+/// How a path behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct PathScript {
+    /// Time that every packet takes.
+    pub latency: Duration,
+    /// Longest additional time.
+    pub jitter: Duration,
+    /// Longest delay of an acknowledgement.
+    pub ack_delay: Duration,
+    /// Bytes in a packet.
+    pub segment: usize,
+    /// Bytes that the server's kernel keeps for the client until they are acknowledged.
+    pub server_send_buffer: usize,
+    /// Bytes that the server's kernel keeps for the server.
+    pub server_receive_buffer: usize,
+    /// Bytes that the client's kernel keeps for the client.
+    pub client_receive_buffer: usize,
+    /// One in how many sends takes less than it could.
+    pub short_send_one_in: u64,
+    /// After which time without any packet the server's kernel gives up what it sends again and again.
+    pub give_up_after: Duration,
+    /// Whether the server's kernel asks silent peers.
+    pub keepalive: bool,
+}
+
+/// Something that a client sends.
+#[derive(Clone, Copy, Debug)]
+pub enum Message {
+    /// A frame with so many bytes of payload.
+    Frame(usize),
+    /// A header with this length and nothing behind it.
+    Header(u32),
+    /// So many bytes of text.
+    Text(usize),
+}
+
+/// What a client does, and how long after the step before.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// Time since the step before.
+    pub after: Duration,
+    /// What it does.
+    pub action: Action,
+}
+
+/// What a client, its host or its path can do.
+#[derive(Clone, Copy, Debug)]
+pub enum Action {
+    /// Sends the next so many bytes of its messages.
+    Send(usize),
+    /// Receives nothing any more until told to.
+    StopReading,
+    /// Receives again.
+    StartReading,
+    /// Shuts down its sending side.
+    HalfClose,
+    /// Closes, with FIN if it has read everything that came.
+    Close,
+    /// Closes with RST.
+    Reset,
+    /// Its host is gone.
+    Vanish,
+    /// Its host is back after it was gone.
+    Reboot,
+    /// Nothing gets through for this time; a router says so if `true`.
+    Outage(Duration, bool),
+}
+
+impl Script {
+    /// The script of `seed`.
+    pub fn of(seed: u64) -> Script {
+        let mut rng = Rng::new(seed);
+        let limits = limits(&mut rng);
+        let clients = rng.pick(&[1, 1, 1, 2, 3, 5]);
+        let clients: Vec<ClientScript> =
+            (0..clients).map(|_| ClientScript::random(&mut rng, &limits)).collect();
+        let busy: Duration = Duration::from_secs(20);
+        let pauses = (0..rng.pick(&[0, 0, 0, 1, 2]))
+            .map(|_| Pause {
+                at: rng.time_up_to(busy),
+                length: spread(&mut rng, &[1, 50, 2_000, 8_000, 400_000]),
+            })
+            .collect();
+        let is_stopped_early = rng.one_in(2);
+        let shortest = [limits.timeout, limits.frame_timeout, limits.max_lifetime]
+            .into_iter()
+            .flatten()
+            .chain((!limits.linger_timeout.is_zero()).then_some(limits.linger_timeout))
+            .min()
+            .unwrap_or(Duration::MAX);
+        let timer_grid =
+            (shortest / 32).clamp(Duration::from_millis(1), Duration::from_millis(100));
+        Script {
+            max_clients: if rng.one_in(8) { 1 } else { 1000 },
+            receive_len: rng.pick(&[1, 7, 100, 1500, 65_536, 65_536]),
+            receives_per_turn: rng.pick(&[1, 2, 16, 16]),
+            wake_delay: spread(&mut rng, &[0, 1, 1, 20]),
+            judge_delay: spread(&mut rng, &[0, 1, 20]),
+            timer_grid,
+            pauses,
+            drain_at: if is_stopped_early { rng.time_up_to(busy) } else { STOP_AT_LAST },
+            drain_timeout: spread(&mut rng, &[0, 100, 3_000, 10_000]),
+            second_signal_after: rng.one_in(4).then(|| spread(&mut rng, &[0, 100, 3_000])),
+            clients,
+            limits,
+        }
+    }
+}
+
+fn limits(rng: &mut Rng) -> Limits {
+    let some = |rng: &mut Rng, choices: &[u64]| match rng.pick(choices) {
+        0 => None,
+        limit_ms => Some(Duration::from_millis(limit_ms)),
+    };
+    Limits {
+        mode: rng.pick(&[Mode::Auto, Mode::Auto, Mode::Framed, Mode::Raw]),
+        max_payload: rng.pick(&[0, 1, 5, 100, 1000, 1000, 65_536, 65_536, 200_000]),
+        timeout: some(rng, &[0, 40, 1_000, 5_000, 5_000, 5_000]),
+        frame_timeout: some(rng, &[0, 1_000, 3_000, 30_000, 30_000]),
+        linger_timeout: Duration::from_millis(rng.pick(&[0, 30, 500, 2_000, 2_000, 2_000])),
+        max_lifetime: some(rng, &[0, 0, 0, 0, 700, 10_000]),
+    }
+}
+
+/// A time of an order of magnitude that one of `choices_ms` gives.
+fn spread(rng: &mut Rng, choices_ms: &[u64]) -> Duration {
+    let longest = Duration::from_millis(rng.pick(choices_ms));
+    rng.time_up_to(longest)
+}
+
+impl ClientScript {
+    fn random(rng: &mut Rng, limits: &Limits) -> ClientScript {
+        let messages = messages(rng, limits);
+        let upload: usize = messages.iter().map(Message::wire_len).sum();
+        let mut client = ClientScript {
+            connects_at: spread(rng, &[0, 10, 1_000, 15_000]),
+            seed: rng.bits(),
+            path: PathScript::random(rng, limits, upload),
+            steps: steps(rng, upload),
+            messages,
+            read_len: rng.pick(&[1, 100, 4096, 1 << 20, 1 << 20]).max(upload / 200),
+            read_gap: spread(rng, &[0, 0, 1, 100]),
+            closes_after: (!rng.one_in(6)).then(|| spread(rng, &[0, 0, 100, 3_000])),
+        };
+        // A slow reader of much has some hundred receives to do, not a million.
+        if client.read_gap > Duration::from_millis(1) {
+            client.read_len = client.read_len.max(upload / 100);
+        }
+        client
+    }
+}
+
+impl PathScript {
+    fn random(rng: &mut Rng, limits: &Limits, upload: usize) -> PathScript {
+        let least = (upload / 200).max(1);
+        let small = |rng: &mut Rng| rng.pick(&[1, 10, 700, 4096, 65_536, 1 << 20]).max(least);
+        PathScript {
+            latency: spread(rng, &[0, 1, 30, 300]),
+            jitter: spread(rng, &[0, 1, 30, 1_000]),
+            ack_delay: spread(rng, &[0, 1, 40, 500]),
+            segment: rng.pick(&[1, 3, 536, 1460, 1460, 65_536]).max(least),
+            server_send_buffer: small(rng),
+            server_receive_buffer: small(rng),
+            client_receive_buffer: small(rng),
+            short_send_one_in: rng.pick(&[2, 10, u64::MAX, u64::MAX]),
+            give_up_after: rng.pick(&[100, 900]) * Duration::from_secs(1),
+            keepalive: limits.timeout.is_none(),
+        }
+    }
+}
+
+fn messages(rng: &mut Rng, limits: &Limits) -> Vec<Message> {
+    let max_payload = limits.max_payload as usize;
+    let mut messages = vec![];
+    let mut left = UPLOAD_MAX;
+    for _ in 0..rng.pick(&[0, 1, 1, 2, 5, 5, 20]) {
+        let message = match rng.within(0..=11) {
+            0 => Message::Frame(max_payload),
+            1 => Message::Frame(0),
+            2..=9 => {
+                let longest = rng.pick(&[1, 20, 20, 600, 3_000, max_payload]).min(max_payload);
+                Message::Frame(rng.size(0..=longest))
+            }
+            10 => Message::Text(rng.pick(&[1, 2, 20, 200, 2_000])),
+            _ => Message::Header(match rng.within(0..=2) {
+                0 => limits.max_payload + 1,
+                1 => rng.bits() as u32,
+                _ => rng.size(0..=max_payload) as u32,
+            }),
+        };
+        // Text in front is what raw connections and strangers send.
+        let message = if messages.is_empty() && rng.one_in(4) {
+            Message::Text(rng.pick(&[1, 20, 3_000, 20_000]))
+        } else {
+            message
+        };
+        if message.wire_len() > left {
+            break;
+        }
+        left -= message.wire_len();
+        messages.push(message);
+    }
+    messages
+}
+
+fn steps(rng: &mut Rng, upload: usize) -> Vec<Step> {
+    let mut steps = vec![];
+    let mut left = match rng.one_in(5) {
+        true => rng.size(0..=upload),
+        false => upload,
+    };
+    let chunk = rng.pick(&[1, 5, 100, 5_000, 1 << 20, 1 << 20]).max(upload / 60).max(1);
+    let pace = rng.pick(&[0, 0, 1, 100, 1_000, 6_000]);
+    while left > 0 {
+        let count = rng.size(1..=chunk).min(left);
+        left -= count;
+        steps.push(Step { after: spread(rng, &[0, pace, pace]), action: Action::Send(count) });
+    }
+    let disturbances = rng.pick(&[0, 0, 0, 1, 1, 2, 3]);
+    for _ in 0..disturbances {
+        let place = rng.size(0..=steps.len());
+        let step = |action| Step { after: Duration::ZERO, action };
+        let wait = spread(rng, &[10, 1_000, 8_000, 60_000]);
+        let pair = match rng.within(0..=9) {
+            0..=2 => {
+                vec![step(Action::StopReading), Step { after: wait, action: Action::StartReading }]
+            }
+            3 => vec![step(Action::StopReading)],
+            4 => vec![step(Action::Reset)],
+            5 => vec![step(Action::Vanish)],
+            6 => vec![step(Action::Vanish), Step { after: wait, action: Action::Reboot }],
+            7 => vec![step(Action::Close)],
+            8 => vec![step(Action::HalfClose)],
+            _ => vec![step(Action::Outage(wait.min(OUTAGE_MAX), rng.one_in(2)))],
+        };
+        steps.splice(place..place, pair);
+    }
+    // The usual end; without it the peer stays silent.
+    if !rng.one_in(4) {
+        let action =
+            rng.pick(&[Action::HalfClose, Action::HalfClose, Action::Close, Action::Reset]);
+        steps.push(Step { after: spread(rng, &[0, 0, 50, 1_000, 10_000]), action });
+    }
+    steps
+}
+
+impl Message {
+    /// Bytes on the wire.
+    pub fn wire_len(&self) -> usize {
+        match self {
+            Message::Frame(payload_len) => 4 + payload_len,
+            Message::Header(_) => 4,
+            Message::Text(len) => *len,
+        }
+    }
+
+    /// Appends the bytes on the wire.
+    pub fn write(&self, rng: &mut Rng, out: &mut Vec<u8>) {
+        let declared = match self {
+            Message::Frame(payload_len) => Some(*payload_len as u32),
+            Message::Header(declared) => Some(*declared),
+            Message::Text(_) => None,
+        };
+        out.extend(declared.map(u32::to_be_bytes).into_iter().flatten());
+        match self {
+            Message::Frame(len) => out.extend((0..*len).map(|_| rng.bits() as u8)),
+            Message::Text(len) => out.extend((0..*len).map(|_| b' ' + (rng.bits() % 95) as u8)),
+            Message::Header(_) => {}
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! From a script that fails to a small one that fails in the same way.
+
+use std::time::Duration;
+
+use crate::check::Violation;
+use crate::script::{Action, ClientScript, Message, Script};
+use crate::simulation::run;
+
+/// Scripts that are tried at most.
+const TRIES_MAX: u32 = 4_000;
+
+/// A change that makes a script smaller, if it applies.
+type Change = Box<dyn Fn(&mut Script)>;
+
+/// Takes away from `script` whatever it can do without and still violate `violation`'s property.
+pub fn shrink(script: &Script, violation: &Violation) -> Script {
+    let mut smallest = script.clone();
+    let mut tries = 0;
+    loop {
+        let mut is_smaller = false;
+        for change in changes(&smallest) {
+            let mut candidate = smallest.clone();
+            change(&mut candidate);
+            // The scripts are compared as what they print: there is nothing in them that is not printed.
+            if format!("{candidate:?}") == format!("{smallest:?}") {
+                continue;
+            }
+            tries += 1;
+            if tries > TRIES_MAX {
+                return smallest;
+            }
+            let outcome = run(&candidate, false).violation;
+            if outcome.is_some_and(|found| found.property == violation.property) {
+                smallest = candidate;
+                is_smaller = true;
+                break;
+            }
+        }
+        if !is_smaller {
+            return smallest;
+        }
+    }
+}
+
+fn changes(script: &Script) -> Vec<Change> {
+    let mut changes: Vec<Change> = vec![];
+    let mut add = |change: Change| changes.push(change);
+    for client in 0..script.clients.len() {
+        if script.clients.len() > 1 {
+            add(Box::new(move |script| {
+                script.clients.remove(client);
+            }));
+        }
+    }
+    for pause in 0..script.pauses.len() {
+        add(Box::new(move |script| {
+            script.pauses.remove(pause);
+        }));
+        add(Box::new(move |script| halve(&mut script.pauses[pause].length)));
+    }
+    for (index, client) in script.clients.iter().enumerate() {
+        for step in 0..client.steps.len() {
+            add(Box::new(move |script| {
+                script.clients[index].steps.remove(step);
+            }));
+        }
+        for message in 0..client.messages.len() {
+            add(Box::new(move |script| {
+                script.clients[index].messages.remove(message);
+            }));
+        }
+    }
+    add(Box::new(|script| script.second_signal_after = None));
+    add(Box::new(|script| script.wake_delay = Duration::ZERO));
+    add(Box::new(|script| script.judge_delay = Duration::ZERO));
+    add(Box::new(|script| script.max_clients = 1000));
+    add(Box::new(|script| script.limits.max_lifetime = None));
+    add(Box::new(|script| script.limits.frame_timeout = None));
+    add(Box::new(|script| script.receive_len = 1 << 16));
+    for index in 0..script.clients.len() {
+        let mut of_client = |change: fn(&mut ClientScript)| {
+            add(Box::new(move |script: &mut Script| change(&mut script.clients[index])));
+        };
+        of_client(|client| client.connects_at = Duration::ZERO);
+        of_client(|client| client.path.jitter = Duration::ZERO);
+        of_client(|client| client.path.latency = Duration::ZERO);
+        of_client(|client| client.path.ack_delay = Duration::ZERO);
+        of_client(|client| client.path.segment = 1460);
+        of_client(|client| client.path.short_send_one_in = u64::MAX);
+        of_client(|client| client.path.server_send_buffer = 1 << 20);
+        of_client(|client| client.path.server_receive_buffer = 1 << 20);
+        of_client(|client| client.path.client_receive_buffer = 1 << 20);
+        of_client(|client| client.read_gap = Duration::ZERO);
+        of_client(|client| client.closes_after = Some(Duration::ZERO));
+    }
+    for (index, client) in script.clients.iter().enumerate() {
+        for step in 0..client.steps.len() {
+            add(Box::new(move |script| {
+                let step = &mut script.clients[index].steps[step];
+                halve(&mut step.after);
+            }));
+            add(Box::new(move |script| match &mut script.clients[index].steps[step].action {
+                Action::Send(count) if *count > 1 => *count /= 2,
+                Action::Outage(length, _) => halve(length),
+                _ => {}
+            }));
+        }
+        for message in 0..client.messages.len() {
+            add(Box::new(move |script| match &mut script.clients[index].messages[message] {
+                Message::Frame(len) | Message::Text(len) if *len > 1 => *len /= 2,
+                _ => {}
+            }));
+        }
+    }
+    changes
+}
+
+/// Halves to the millisecond, so that it comes to an end.
+fn halve(time: &mut Duration) {
+    *time = Duration::from_millis(time.as_millis() as u64 / 2);
+}

@@ -1,0 +1,429 @@
+//! Clients, paths and a server, joined by a clock.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use trust_wire::{Limits, Reason};
+
+use crate::check::{ROUNDS, Violation, Witness, require};
+use crate::clock::Clock;
+use crate::driver::{Entry, Shared, Turn, truth};
+use crate::model::Model;
+use crate::network::{Path, PathEvent, Side};
+use crate::peer::{Peer, PeerEnd, PeerEvent};
+use crate::rng::Rng;
+use crate::script::Script;
+
+/// Events after which a simulation counts as endless: far above what the longest script needs.
+const EVENTS_MAX: u64 = 3_000_000;
+
+/// How long the simulation goes on after the last connection was closed, for clients that still read: longer than
+/// the longest outage and the longest wait before sending again.
+const READ_ON: Duration = Duration::from_secs(1800);
+
+/// When every server has been stopped long since.
+const OVERDUE: Duration = Duration::from_secs(24 * 3600);
+
+/// Lines of a trace that are kept.
+const TRACE_MAX: usize = 20_000;
+
+/// What came of a script.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Time from the start to the end of the last connection.
+    pub simulated: Duration,
+    /// Events that happened.
+    pub events: u64,
+    /// Why the connections ended that were accepted.
+    pub reasons: Vec<Reason>,
+    /// The first property that did not hold.
+    pub violation: Option<Violation>,
+    /// What happened, if asked for.
+    pub trace: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Connect(usize),
+    Path(usize, PathEvent),
+    Peer(usize, PeerEvent),
+    /// The server notices what its sockets are ready for.
+    Wake(usize),
+    Timer(usize, Duration),
+    Judge(usize, Duration),
+    Drain,
+    DrainTimeout,
+    SecondSignal,
+}
+
+struct Client {
+    path: Path,
+    peer: Peer,
+    entry: Option<Entry>,
+    wake_scheduled: bool,
+}
+
+struct Simulation<'a> {
+    script: &'a Script,
+    limits: Arc<Limits>,
+    clock: Clock<Event>,
+    rng: Rng,
+    clients: Vec<Option<Client>>,
+    shared: Shared,
+    is_draining: bool,
+    ended_at: Duration,
+    events: u64,
+    trace: Option<Vec<String>>,
+}
+
+/// Plays `script` to its end, or to the first property that does not hold.
+pub fn run(script: &Script, with_trace: bool) -> Outcome {
+    let mut simulation = Simulation::new(script, with_trace);
+    let outcome = catch_unwind(AssertUnwindSafe(|| simulation.play()));
+    let violation = match outcome {
+        Ok(outcome) => outcome.err(),
+        Err(panic) => {
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            let message = message.or(panic.downcast_ref::<&str>().copied()).unwrap_or("");
+            Some(Violation { property: "nothing panics", detail: message.to_owned() })
+        }
+    };
+    let entries = simulation.clients.iter().flatten().filter_map(|client| client.entry.as_ref());
+    Outcome {
+        simulated: simulation.ended_at,
+        events: simulation.events,
+        reasons: entries.filter_map(|entry| entry.cause()).map(|cause| cause.reason).collect(),
+        violation,
+        trace: simulation.trace.unwrap_or_default(),
+    }
+}
+
+impl<'a> Simulation<'a> {
+    fn new(script: &'a Script, with_trace: bool) -> Simulation<'a> {
+        let mut clock = Clock::default();
+        for (index, client) in script.clients.iter().enumerate() {
+            clock.schedule(client.connects_at, Event::Connect(index));
+        }
+        clock.schedule(script.drain_at, Event::Drain);
+        Simulation {
+            script,
+            limits: Arc::new(script.limits.clone()),
+            clock,
+            rng: Rng::new(script.clients.first().map_or(0, |client| client.seed)),
+            clients: script.clients.iter().map(|_| None).collect(),
+            shared: Shared::new(script),
+            is_draining: false,
+            ended_at: Duration::ZERO,
+            events: 0,
+            trace: with_trace.then(Vec::new),
+        }
+    }
+
+    fn play(&mut self) -> Result<(), Violation> {
+        while let Some(event) = self.clock.advance() {
+            self.events += 1;
+            require(self.events < EVENTS_MAX, "every simulation ends", || format!("{event:?}"))?;
+            if let Some(until) = self.server_paused_until(event) {
+                self.clock.schedule(until, event);
+                continue;
+            }
+            if self.is_over() {
+                break;
+            }
+            self.handle(event)?;
+        }
+        self.check_ends()
+    }
+
+    /// Whether the server has nothing left to do, and the clients have had their time to read the rest.
+    fn is_over(&self) -> bool {
+        let has_closed = |client: &Client| client.entry.as_ref().is_some_and(Entry::is_closed);
+        let last = self.script.clients.iter().map(|client| client.connects_at).max();
+        let quiet_since = self.ended_at.max(last.unwrap_or_default());
+        let is_quiet = self.clients.iter().flatten().all(has_closed);
+        self.clock.now() > if is_quiet { quiet_since + READ_ON } else { OVERDUE }
+    }
+
+    /// When an event that needs the server's process can happen, if that does not run now.
+    fn server_paused_until(&self, event: Event) -> Option<Duration> {
+        if matches!(event, Event::Connect(_) | Event::Path(..) | Event::Peer(..)) {
+            return None;
+        }
+        let now = self.clock.now();
+        let mut pauses = self.script.pauses.iter();
+        pauses
+            .find(|pause| pause.at <= now && now < pause.at + pause.length)
+            .map(|pause| pause.at + pause.length)
+    }
+
+    /// How long the process did not run since `start`.
+    fn paused_since(script: &Script, start: Duration, now: Duration) -> Duration {
+        let within = |pause: &crate::script::Pause| {
+            (pause.at + pause.length).min(now).saturating_sub(pause.at.max(start))
+        };
+        script.pauses.iter().map(within).sum()
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Violation> {
+        let now = self.clock.now();
+        match event {
+            Event::Connect(index) => {
+                self.note(|| format!("client {index} connects"));
+                self.connect(index);
+            }
+            Event::Path(index, event) => {
+                let client = self.clients[index].as_mut().expect("its path exists");
+                client.path.handle(event, now);
+                if let PathEvent::Arrive(side, packet) = event {
+                    self.note(|| format!("client {index}: at {side:?} {packet:?}"));
+                }
+                self.follow_path_event(index, event);
+            }
+            Event::Peer(index, event) => {
+                let client = self.clients[index].as_mut().expect("it is connected");
+                let said = client.peer.handle(event, &mut client.path, now);
+                let said = said.map_err(|detail| Violation {
+                    property: "what a client reads is a prefix of what it is owed",
+                    detail,
+                })?;
+                if !said.is_empty() {
+                    self.note(|| format!("client {index}: {said}"));
+                }
+                self.collect(index);
+            }
+            Event::Wake(index) => {
+                self.clients[index].as_mut().expect("it is connected").wake_scheduled = false;
+                self.turn(index)?;
+            }
+            Event::Timer(index, time) => {
+                let client = self.clients[index].as_ref().expect("it is connected");
+                if client.entry.as_ref().is_some_and(|entry| entry.is_armed(time)) {
+                    // Readiness first; the deadline is judged against this moment, a little later.
+                    self.turn(index)?;
+                    self.clock.schedule(now + self.script.judge_delay, Event::Judge(index, now));
+                }
+            }
+            Event::Judge(index, due) => self.judge(index, due)?,
+            Event::Drain => self.drain()?,
+            Event::DrainTimeout => self.cut(Reason::DrainTimeout)?,
+            Event::SecondSignal => self.cut(Reason::SecondSignal)?,
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, index: usize) {
+        let now = self.clock.now();
+        if self.is_draining {
+            return;
+        }
+        let script = &self.script.clients[index];
+        let peer = Peer::new(script, now);
+        let path = Path::new(script.path, script.seed, now);
+        self.clients[index] = Some(Client { path, peer, entry: None, wake_scheduled: false });
+        self.schedule_wake(index);
+        self.collect(index);
+    }
+
+    fn accept(&mut self, index: usize) -> Result<(), Violation> {
+        let now = self.clock.now();
+        let script = self.script;
+        let is_active =
+            |client: &&Client| client.entry.as_ref().is_some_and(|entry| !entry.is_closed());
+        let active = self.clients.iter().flatten().filter(is_active).count();
+        let is_served = active < script.max_clients;
+        let client = self.clients[index].as_mut().expect("it is connected");
+        let model = Model::of(&client.peer.upload, script.limits.mode, script.limits.max_payload);
+        // Every round of the timers may be late by a step of the grid and by the server's own delays.
+        let round = script.timer_grid + script.judge_delay + script.wake_delay;
+        let slack = (round + Duration::from_millis(2)) * ROUNDS;
+        let witness = Witness::new(model, script.limits.clone(), slack, now);
+        client.entry = Some(Entry::accept(&self.limits, is_served, witness, &client.path, now)?);
+        self.note(|| format!("server accepts client {index}, {active} others"));
+        Ok(())
+    }
+
+    /// Lets a connection do what it is ready for.
+    fn turn(&mut self, index: usize) -> Result<(), Violation> {
+        let now = self.clock.now();
+        if self.clients[index].as_ref().is_some_and(|client| client.entry.is_none()) {
+            self.accept(index)?;
+        }
+        let script = self.script;
+        let client = self.clients[index].as_mut().expect("it is connected");
+        let entry = client.entry.as_mut().expect("it is accepted");
+        if entry.is_closed() {
+            return Ok(());
+        }
+        let before = entry.cause();
+        entry.note_readiness(&client.path);
+        entry.witness.note_outstanding(truth(&client.path, now));
+        let turn = entry.take_turn(&mut client.path, &mut self.shared, now)?;
+        entry.witness.check_overdue(truth(&client.path, now), |start| {
+            Simulation::paused_since(script, start, now)
+        })?;
+        let (cause, timer) = (entry.cause(), entry.arm(&self.shared));
+        if let Some(time) = timer {
+            self.clock.schedule(time, Event::Timer(index, time));
+        }
+        if cause != before {
+            self.note(|| format!("server: client {index} ends for {cause:?}"));
+        }
+        match turn {
+            Turn::Closed => {
+                self.ended_at = now;
+                self.note(|| format!("server: client {index} closed, {cause:?}"));
+            }
+            Turn::Unfinished => self.clock.schedule(now, Event::Wake(index)),
+            Turn::Over => {}
+        }
+        self.collect(index);
+        Ok(())
+    }
+
+    fn judge(&mut self, index: usize, due: Duration) -> Result<(), Violation> {
+        let now = self.clock.now();
+        let client = self.clients[index].as_mut().expect("it is connected");
+        let entry = client.entry.as_mut().expect("it is accepted");
+        if entry.is_closed() {
+            return Ok(());
+        }
+        let is_due = entry.judge_deadline(&mut client.path, due, now)?;
+        let cause = entry.cause();
+        if is_due {
+            self.note(|| format!("server: client {index} judged against {due:?}: {cause:?}"));
+        }
+        self.turn(index)
+    }
+
+    fn drain(&mut self) -> Result<(), Violation> {
+        let now = self.clock.now();
+        self.note(|| "server drains".to_owned());
+        self.is_draining = true;
+        self.clock.schedule(now + self.script.drain_timeout, Event::DrainTimeout);
+        if let Some(after) = self.script.second_signal_after {
+            self.clock.schedule(now + after, Event::SecondSignal);
+        }
+        self.for_each_open(|entry, path| entry.drain(path, now))
+    }
+
+    fn cut(&mut self, reason: Reason) -> Result<(), Violation> {
+        let now = self.clock.now();
+        self.note(|| format!("server cuts what is left: {reason:?}"));
+        self.for_each_open(|entry, path| entry.cut(path, reason, now))
+    }
+
+    fn for_each_open(
+        &mut self,
+        change: impl Fn(&mut Entry, &mut Path) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
+        for index in 0..self.clients.len() {
+            let Some(client) = &self.clients[index] else { continue };
+            if client.entry.is_none() {
+                self.accept(index)?;
+            }
+            let client = self.clients[index].as_mut().expect("it is connected");
+            let entry = client.entry.as_mut().expect("it is accepted");
+            if !entry.is_closed() {
+                entry.witness.note_outstanding(truth(&client.path, self.clock.now()));
+                change(entry, &mut client.path)?;
+                self.turn(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_path_event(&mut self, index: usize, event: PathEvent) {
+        let now = self.clock.now();
+        let client = self.clients[index].as_mut().expect("it is connected");
+        if let Some(entry) = &mut client.entry {
+            entry.witness.note_outstanding(truth(&client.path, now));
+        }
+        match event {
+            PathEvent::Ready(Side::Client) => client.peer.handle_ready(&client.path, now),
+            PathEvent::Ready(Side::Server) => self.schedule_wake(index),
+            _ => {}
+        }
+        self.collect(index);
+    }
+
+    fn schedule_wake(&mut self, index: usize) {
+        let delay = self.rng.time_up_to(self.script.wake_delay);
+        let client = self.clients[index].as_mut().expect("it is connected");
+        if !std::mem::replace(&mut client.wake_scheduled, true) {
+            self.clock.schedule(self.clock.now() + delay, Event::Wake(index));
+        }
+    }
+
+    /// Schedules what the path and the peer of a client want to happen.
+    fn collect(&mut self, index: usize) {
+        let client = self.clients[index].as_mut().expect("it is connected");
+        for (at, event) in client.path.events.drain(..) {
+            self.clock.schedule(at, Event::Path(index, event));
+        }
+        for (at, event) in client.peer.events.drain(..) {
+            self.clock.schedule(at, Event::Peer(index, event));
+        }
+    }
+
+    /// Nothing is left behind, and who could read everything has read everything.
+    fn check_ends(&self) -> Result<(), Violation> {
+        for (index, client) in self.clients.iter().enumerate() {
+            let Some(Client { entry: Some(entry), peer, path, .. }) = client else { continue };
+            let witness = &entry.witness;
+            let is_over = entry.is_closed() && entry.cause().is_some();
+            require(is_over, "nothing is left behind", || format!("client {index}: {witness:?}"))?;
+            let owed = witness.owed_in_all();
+            let is_complete = witness.is_complete() && !peer.is_careless && peer.reads_on();
+            let saw_end = peer.end == Some(PeerEnd::EndOfStream);
+            let has_all = peer.echoed == owed;
+            let property = "after an orderly end the client has read all that it is owed";
+            let detail = || {
+                format!(
+                    "client {index}: {} of {owed}, {:?}, {witness:?}, {path:?}",
+                    peer.echoed, peer.end
+                )
+            };
+            let is_served = entry.cause().is_some_and(|cause| cause.reason != Reason::AtCapacity);
+            require(!is_served || !is_complete || saw_end && has_all, property, detail)?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace
+            && trace.len() < TRACE_MAX
+        {
+            trace.push(format!("{:>14.6} {}", self.clock.now().as_secs_f64(), line()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Enough for every reason to occur, and few enough for a build without optimisation.
+    const SEEDS: u64 = 2_000;
+
+    #[test]
+    fn every_property_holds_whatever_the_adversary_does() {
+        let mut seen = [0u32; Reason::KINDS.len()];
+        for seed in 0..SEEDS {
+            let outcome = run(&Script::of(seed), false);
+            assert_eq!(outcome.violation, None, "seed {seed}; replay: trust-sim --seed {seed}");
+            outcome.reasons.iter().for_each(|reason| seen[reason.kind()] += 1);
+        }
+        for reason in Reason::KINDS {
+            // No simulated call fails in a way that has no class.
+            let is_possible = reason != Reason::IoError;
+            assert_eq!(seen[reason.kind()] > 0, is_possible, "{reason:?} in {SEEDS} seeds");
+        }
+    }
+
+    #[test]
+    fn a_seed_replays_to_the_last_event() {
+        let run = || run(&Script::of(7), true).trace;
+        assert_eq!(run(), run());
+    }
+}
