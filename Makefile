@@ -4,7 +4,7 @@ CARGO ?= cargo
 SEEDS ?= 20000
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo test-hostile sim check
+.PHONY: help test test-cli test-echo test-hostile sim planted check
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
@@ -12,6 +12,7 @@ help:
 	@echo 'make test-echo  the part of the harness about the echo server'
 	@echo 'make test-hostile  what the server and the client must survive, a line a case'
 	@echo 'make sim        whole lives of connections in simulated time; SEEDS=N, 20000 unless told otherwise'
+	@echo 'make planted    proves that the simulator finds bugs: plants some, one at a time'
 	@echo 'make check      formatting, clippy and docs, with warnings denied'
 
 # The harness is a test target like the others; it goes last, so that its summary is what one sees.
@@ -32,6 +33,9 @@ test-hostile:
 # A failure prints its seed, which replays it: trust-sim --seed S.
 sim:
 	$(CARGO) run --quiet --release --package trust-sim -- --seeds $(SEEDS)
+
+planted:
+	crates/trust-sim/planted/run
 
 check:
 	$(CARGO) fmt --all --check

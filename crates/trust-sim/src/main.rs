@@ -11,7 +11,7 @@ use trust_sim::shrink::shrink;
 use trust_sim::simulation::run;
 use trust_wire::Reason;
 
-const USAGE: &str = "usage: trust-sim --seeds N [--from S] | trust-sim --seed S";
+const USAGE: &str = "usage: trust-sim --seeds N [--from S] [--no-shrink] | trust-sim --seed S";
 
 /// What the arguments ask for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,6 +19,7 @@ struct Args {
     seeds: Option<u64>,
     from: u64,
     seed: Option<u64>,
+    no_shrink: bool,
 }
 
 fn main() -> ExitCode {
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     match (args.seed, args.seeds) {
         (Some(seed), _) => replay(seed),
-        (None, Some(seeds)) => search(args.from, seeds),
+        (None, Some(seeds)) => search(args.from, seeds, !args.no_shrink),
         (None, None) => unreachable!("parsed"),
     }
 }
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
 fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Args> {
     let mut args = Args::default();
     while let Some(flag) = arguments.next() {
+        if flag == "--no-shrink" {
+            args.no_shrink = true;
+            continue;
+        }
         let value = arguments.next()?.parse().ok()?;
         match flag.as_str() {
             "--seeds" => args.seeds = Some(value),
@@ -66,7 +71,7 @@ fn replay(seed: u64) -> ExitCode {
 }
 
 /// Plays `seeds` seeds from `from` on, up to the first that fails.
-fn search(from: u64, seeds: u64) -> ExitCode {
+fn search(from: u64, seeds: u64, shrinks: bool) -> ExitCode {
     let started_at = Instant::now();
     let mut simulated = Duration::ZERO;
     let mut events = 0;
@@ -76,6 +81,9 @@ fn search(from: u64, seeds: u64) -> ExitCode {
         let outcome = run(&script, false);
         if let Some(violation) = outcome.violation {
             println!("seed {seed}, after {} others: {}", seed - from, violation.property);
+            if !shrinks {
+                return ExitCode::FAILURE;
+            }
             println!("{}\n", violation.detail);
             let small = shrink(&script, &violation);
             let outcome = run(&small, true);

@@ -297,7 +297,7 @@ fn steps(rng: &mut Rng, upload: usize) -> Vec<Step> {
         let place = rng.size(0..=steps.len());
         let step = |action| Step { after: Duration::ZERO, action };
         let wait = spread(rng, &[10, 1_000, 8_000, 60_000]);
-        let pair = match rng.within(0..=9) {
+        let pair = match rng.within(0..=10) {
             0..=2 => {
                 vec![step(Action::StopReading), Step { after: wait, action: Action::StartReading }]
             }
@@ -307,6 +307,11 @@ fn steps(rng: &mut Rng, upload: usize) -> Vec<Step> {
             6 => vec![step(Action::Vanish), Step { after: wait, action: Action::Reboot }],
             7 => vec![step(Action::Close)],
             8 => vec![step(Action::HalfClose)],
+            9 => vec![
+                // What the router said is no longer true when the peer is gone for another reason.
+                step(Action::Outage(wait.min(Duration::from_secs(3)), true)),
+                Step { after: wait, action: rng.pick(&[Action::Vanish, Action::StopReading]) },
+            ],
             _ => vec![step(Action::Outage(wait.min(OUTAGE_MAX), rng.one_in(2)))],
         };
         steps.splice(place..place, pair);
