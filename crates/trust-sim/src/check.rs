@@ -97,6 +97,9 @@ pub struct Witness {
     /// Bytes that were handed over.
     sent: usize,
     was_owing: bool,
+    /// Bytes that were put aside when owing began, and those of the last receive that was answered.
+    put_aside: usize,
+    last_receive: usize,
     cause: Option<Reason>,
     /// The peer's FIN was received, or a call failed.
     fin_received: bool,
@@ -132,6 +135,8 @@ impl Witness {
             retiring: None,
             sent: 0,
             was_owing: false,
+            put_aside: 0,
+            last_receive: 0,
             cause: None,
             fin_received: false,
             failed: false,
@@ -256,6 +261,7 @@ impl Witness {
             return self.cause;
         }
         self.served = self.received;
+        self.last_receive = count;
         let tail = self.model.tail(self.served, self.fence);
         self.frame = match (tail, self.frame) {
             (Tail::Unfinished { start, .. }, Some((begun, at))) if begun == start => {
@@ -476,6 +482,7 @@ impl Witness {
         let is_owing = !connection.owed().is_empty();
         if is_owing && !self.was_owing {
             self.owing_since = truth.now;
+            self.put_aside = connection.owed().len();
         }
         if !is_owing && self.was_owing {
             self.paid_at = truth.now;
@@ -525,11 +532,12 @@ impl Witness {
             Tail::Unfinished { have, .. } if self.cause.is_none() => have + have.max(SPARE_MIN),
             _ => 0,
         };
-        // What is owed was put aside once and is freed as a whole.
-        let owed_at_most = match connection.owed().len() {
-            0 => 0,
-            owed => owed + self.sent,
-        };
+        // What is owed was put aside once, is freed as a whole, and is no more than the answer to one receive.
+        let owed_at_most = if self.was_owing { self.put_aside } else { 0 };
+        let one_answer = self.last_receive + 4 + self.limits.max_payload as usize;
+        require(owed_at_most <= one_answer, "what is owed is the answer to one receive", || {
+            format!("{owed_at_most} bytes: {self:?}")
+        })?;
         let buffered = connection.buffered();
         let bound = held + owed_at_most;
         require(
