@@ -10,17 +10,18 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
 use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use trust_wire::{CloseStep, During, Reason, Timestamp};
 
 use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
 use crate::client::Client;
+use crate::desk::{Desk, Newcomer, Seat, WAKER};
 use crate::observer::{ClientInfo, Event, Stats};
 use crate::server::{Handle, Shared};
 use crate::service::Service;
@@ -39,52 +40,6 @@ const ACCEPTS_PER_TURN: u32 = 64;
 const DEAD_TIMERS_KEPT: usize = 1024;
 
 const LISTENER: Token = Token(usize::MAX);
-const WAKER: Token = Token(usize::MAX - 1);
-
-/// What a worker needs of the kernel, made before the server starts so that a lack of descriptors is
-/// an error of starting.
-pub(crate) struct Seat {
-    poll: Poll,
-    desk: Arc<Desk>,
-}
-
-/// Where a worker is reached from other threads.
-struct Desk {
-    waker: Waker,
-    inbox: Mutex<Vec<Newcomer>>,
-}
-
-/// A client on its way to the worker that will serve it.
-struct Newcomer {
-    stream: TcpStream,
-    peer: SocketAddr,
-    id: u64,
-}
-
-impl Seat {
-    pub(crate) fn new() -> io::Result<Seat> {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
-        Ok(Seat { poll, desk: Arc::new(Desk { waker, inbox: Mutex::default() }) })
-    }
-}
-
-pub(crate) fn seats(workers: usize) -> io::Result<Vec<Seat>> {
-    (0..workers).map(|_| Seat::new()).collect()
-}
-
-/// What wakes all workers.
-pub(crate) fn waker(seats: &[Seat]) -> Arc<dyn Fn() + Send + Sync> {
-    let desks: Vec<Arc<Desk>> = seats.iter().map(|seat| Arc::clone(&seat.desk)).collect();
-    Arc::new(move || desks.iter().for_each(|desk| desk.wake()))
-}
-
-impl Desk {
-    fn wake(&self) {
-        // Fails only if the worker's poll is gone, and then nobody needs to be woken.
-        let _ = self.waker.wake();
-    }
-}
 
 /// Runs all workers, the first one on this thread, until all of them are done.
 pub(crate) fn run<S: Service>(
@@ -454,9 +409,7 @@ impl<'a, S: Service> Worker<'a, S> {
         if index == self.index {
             return self.welcome(newcomer);
         }
-        let desk = &self.desks[index];
-        desk.inbox.lock().expect("no worker panics while it holds the inbox").push(newcomer);
-        desk.wake();
+        self.desks[index].hand_over(newcomer);
     }
 
     fn reject(&mut self, stream: TcpStream, peer: SocketAddr) {
@@ -474,10 +427,7 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn take_inbox(&mut self) {
-        let mut inbox = self.desk.inbox.lock().expect("no worker panics while it holds the inbox");
-        let newcomers = std::mem::take(&mut *inbox);
-        drop(inbox);
-        for newcomer in newcomers {
+        for newcomer in self.desk.take_newcomers() {
             self.welcome(newcomer);
         }
     }

@@ -20,6 +20,7 @@ use trust_wire::{CloseStep, Connection, During, Timestamp};
 
 use crate::accept::{AcceptPolicy, Accepted};
 use crate::client::Client;
+use crate::desk;
 use crate::event_loop;
 use crate::exact::{ExactError, Stream, recv_exact, recv_some, send_exact};
 use crate::observer::{ClientInfo, Event, Stats};
@@ -33,18 +34,18 @@ use crate::turn::receive_buffer_len;
 /// the seat of the event loop that ends it.
 pub(crate) struct Seat {
     wake_up: Arc<OwnedFd>,
-    last: event_loop::Seat,
+    last: desk::Seat,
 }
 
 impl Seat {
     pub(crate) fn new() -> io::Result<Seat> {
         let wake_up = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Seat { wake_up: Arc::new(wake_up), last: event_loop::Seat::new()? })
+        Ok(Seat { wake_up: Arc::new(wake_up), last: desk::Seat::new()? })
     }
 
     pub(crate) fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
         let wake_up = Arc::clone(&self.wake_up);
-        let wake_last = event_loop::waker(std::slice::from_ref(&self.last));
+        let wake_last = desk::waker(std::slice::from_ref(&self.last));
         Arc::new(move || {
             // Fails only if it has been made readable 2^64 times and never read.
             let _ = rustix::io::write(&wake_up, &1u64.to_ne_bytes());

@@ -12,6 +12,7 @@
 pub mod accept;
 pub mod blocking;
 mod client;
+mod desk;
 pub mod errno;
 mod event_loop;
 pub mod exact;

@@ -14,7 +14,7 @@ use crate::service::Service;
 use crate::socket::{self, AcceptedOptions};
 use crate::stats::{ClosedCounters, StatsRequest};
 use crate::stop::{Stop, StopFlag};
-use crate::{event_loop, iterative};
+use crate::{desk, event_loop, iterative};
 
 /// How a server serves its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -84,7 +84,7 @@ pub struct Server<S: Service> {
 }
 
 enum Engine {
-    Event(Vec<event_loop::Seat>),
+    Event(Vec<desk::Seat>),
     Iterative(iterative::Seat),
 }
 
@@ -141,11 +141,11 @@ impl<S: Service> Server<S> {
         let workers = config.workers.max(1);
         let (stop, stats) = (Arc::new(StopFlag::default()), Arc::new(StatsRequest::new(workers)));
         let engine = match config.model {
-            Model::Event => Engine::Event(event_loop::seats(workers)?),
+            Model::Event => Engine::Event(desk::seats(workers)?),
             Model::Iterative => Engine::Iterative(iterative::Seat::new()?),
         };
         let wake = match &engine {
-            Engine::Event(seats) => event_loop::waker(seats),
+            Engine::Event(seats) => desk::waker(seats),
             Engine::Iterative(seat) => seat.waker(),
         };
         let shared = Arc::new(Shared {
