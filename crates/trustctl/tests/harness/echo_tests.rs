@@ -224,7 +224,7 @@ fn test_load_50_clients() {
     assert!(text.lines().any(|line| line == total), "no line {total:?} in:\n{text}");
     assert!(text.lines().any(|line| line.starts_with("rtt overall")), "{text}");
 
-    comes_back_to(before, || server.descriptor_count());
+    server.comes_back_to_descriptors(before);
     resident.send_frame(b"after");
     resident.receives_frame(b"after");
     resident.leave();
@@ -254,17 +254,6 @@ fn times_out(server: &Server, address: SocketAddr, mut peer: Peer, began: Instan
     assert_eq!(timeout.number("timeout_sec"), SHORT_TIMEOUT.as_secs_f64(), "{timeout:?}");
     assert_eq!(timeout.text("level"), "warn", "{timeout:?}");
     server.closes(address, "recv_timeout")
-}
-
-/// Waits for a number to be what it was: closing has no event of its own after the last one.
-#[track_caller]
-fn comes_back_to(before: usize, count: impl Fn() -> usize) {
-    const POLL_INTERVAL: Duration = Duration::from_millis(5);
-    let deadline = Instant::now() + STEP_DEADLINE;
-    while count() != before {
-        assert!(Instant::now() < deadline, "{before} descriptors before, {} after", count());
-        thread::sleep(POLL_INTERVAL);
-    }
 }
 
 /// Whether the kernel's tables list a TCP socket that listens on this port (proc(5), `/proc/net/tcp`).
