@@ -85,7 +85,10 @@ fn search(from: u64, seeds: u64, shrinks: bool) -> ExitCode {
                 return ExitCode::FAILURE;
             }
             println!("{}\n", violation.detail);
-            let small = shrink(&script, &violation);
+            let small = shrink(&script, |candidate| {
+                let found = run(candidate, false).violation;
+                found.is_some_and(|found| found.property == violation.property)
+            });
             let outcome = run(&small, true);
             println!("shrunk script:\n{small:#?}\n\ntrace:");
             outcome.trace.iter().for_each(|line| println!("{line}"));

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::check::Violation;
 use crate::script::{Action, ClientScript, Message, Script};
-use crate::simulation::run;
 
 /// Scripts that are tried at most.
 const TRIES_MAX: u32 = 4_000;
@@ -12,8 +10,8 @@ const TRIES_MAX: u32 = 4_000;
 /// A change that makes a script smaller, if it applies.
 type Change = Box<dyn Fn(&mut Script)>;
 
-/// Takes away from `script` whatever it can do without and still violate `violation`'s property.
-pub fn shrink(script: &Script, violation: &Violation) -> Script {
+/// Takes away from `script` whatever it can do without and still fail in the same way, which `still_fails` tells.
+pub fn shrink(script: &Script, still_fails: impl Fn(&Script) -> bool) -> Script {
     let mut smallest = script.clone();
     let mut tries = 0;
     loop {
@@ -29,8 +27,7 @@ pub fn shrink(script: &Script, violation: &Violation) -> Script {
             if tries > TRIES_MAX {
                 return smallest;
             }
-            let outcome = run(&candidate, false).violation;
-            if outcome.is_some_and(|found| found.property == violation.property) {
+            if still_fails(&candidate) {
                 smallest = candidate;
                 is_smaller = true;
                 break;
@@ -118,4 +115,48 @@ fn changes(script: &Script) -> Vec<Change> {
 /// Halves to the millisecond, so that it comes to an end.
 fn halve(time: &mut Duration) {
     *time = Duration::from_millis(time.as_millis() as u64 / 2);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seeds that are shrunk.
+    const SEEDS: u64 = 200;
+
+    fn resets(client: &ClientScript) -> bool {
+        client.steps.iter().any(|step| matches!(step.action, Action::Reset))
+    }
+
+    fn long_frames(client: &ClientScript) -> usize {
+        let is_long = |message: &&Message| matches!(message, Message::Frame(len) if *len >= 100);
+        client.messages.iter().filter(is_long).count()
+    }
+
+    #[test]
+    fn what_a_failure_needs_is_all_that_is_left() {
+        let needs = |script: &Script| {
+            script.clients.iter().any(|client| resets(client) && long_frames(client) >= 2)
+        };
+        let mut shrunk = 0;
+        for seed in (0..SEEDS).filter(|seed| needs(&Script::of(*seed))) {
+            let small = shrink(&Script::of(seed), needs);
+            let [client] = &small.clients[..] else { panic!("seed {seed}: {small:#?}") };
+            let [step] = &client.steps[..] else { panic!("seed {seed}: {client:#?}") };
+            assert_eq!(step.after, Duration::ZERO, "seed {seed}");
+            assert!(matches!(step.action, Action::Reset), "seed {seed}: {step:?}");
+            let lengths: Vec<usize> = client.messages.iter().map(Message::wire_len).collect();
+            assert_eq!(lengths.len(), 2, "seed {seed}: {lengths:?}");
+            assert!(lengths.iter().all(|len| (104..204).contains(len)), "seed {seed}: {lengths:?}");
+            assert!(small.pauses.is_empty() && small.second_signal_after.is_none(), "seed {seed}");
+            shrunk += 1;
+        }
+        assert!(shrunk > 0, "no seed below {SEEDS} has what the failure needs");
+    }
+
+    #[test]
+    fn what_fails_for_any_script_shrinks_to_next_to_nothing() {
+        let small = shrink(&Script::of(3), |_| true);
+        assert!(small.clients.len() == 1 && small.clients[0].steps.is_empty(), "{small:#?}");
+    }
 }
