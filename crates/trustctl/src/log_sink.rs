@@ -8,13 +8,15 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+
+use crate::log_queue::Queue;
 
 /// Bytes that may wait to be written; as many again may be on their way. At a busy server's 20 MB of
 /// lines a second this bridges a writer that is not scheduled for 200 ms.
@@ -101,7 +103,7 @@ impl Output {
 #[derive(Debug)]
 pub(crate) struct Sink {
     name: &'static str,
-    queue: Arc<Queue>,
+    queue: Arc<Queue<LogFile>>,
 }
 
 /// Builds the line that tells of a gap: how many lines are missing, in which sink.
@@ -114,7 +116,7 @@ impl Sink {
     ///
     /// When the thread cannot be started.
     pub(crate) fn start(output: Output, gap_line: GapLine) -> io::Result<Sink> {
-        let (name, queue) = (output.name(), Arc::new(Queue::default()));
+        let (name, queue) = (output.name(), Arc::new(Queue::new(QUEUE_BYTES)));
         let mut writer =
             Writer { output, queue: Arc::clone(&queue), state: WriterState::AtLineStart };
         thread::Builder::new().name(format!("log-{name}")).spawn(move || writer.run(&gap_line))?;
@@ -138,108 +140,14 @@ impl Sink {
 
     /// Goes on with another file, from the next line that is written.
     pub(crate) fn replace_file(&self, file: File) {
-        self.queue.lock().replacement = Some(LogFile::new(file));
-    }
-}
-
-/// Lines on their way from those who log to the writer.
-///
-/// Invariant: `lines` holds `count` whole lines and at most [`QUEUE_BYTES`].
-#[derive(Debug, Default)]
-struct Queue {
-    state: Mutex<QueueState>,
-    /// Something was handed over, or everything was written.
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct QueueState {
-    lines: Vec<u8>,
-    count: u64,
-    /// Lines that the writer has taken and not finished.
-    in_hand: u64,
-    /// Lines that did not fit since the last gap that was told.
-    dropped: u64,
-    /// Lines that are missing behind the batch in hand, of which the gap line that tells is not written.
-    gap_in_hand: u64,
-    /// The writer sleeps until something changes.
-    writer_waits: bool,
-    /// Somebody waits for everything to be written.
-    is_awaited: bool,
-    replacement: Option<LogFile>,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, line: &[u8]) {
-        let mut state = self.lock();
-        if state.lines.len() + line.len() > QUEUE_BYTES {
-            state.dropped += 1;
-            return;
-        }
-        state.lines.extend_from_slice(line);
-        state.count += 1;
-        if state.writer_waits {
-            state.writer_waits = false;
-            drop(state);
-            self.changed.notify_all();
-        }
-    }
-
-    /// Waits for lines and puts them into `batch`, with the number of those that are missing behind
-    /// them.
-    fn take(&self, batch: &mut Vec<u8>) -> (u64, Option<LogFile>) {
-        batch.clear();
-        let mut state = self.lock();
-        state.in_hand = 0;
-        state.gap_in_hand = 0;
-        if state.is_awaited && state.lines.is_empty() {
-            state.is_awaited = false;
-            self.changed.notify_all();
-        }
-        while state.lines.is_empty() {
-            state.writer_waits = true;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.writer_waits = false;
-        std::mem::swap(batch, &mut state.lines);
-        state.in_hand = std::mem::take(&mut state.count);
-        state.gap_in_hand = std::mem::take(&mut state.dropped);
-        (state.gap_in_hand, state.replacement.take())
-    }
-
-    fn settle(&self, until: Instant) -> u64 {
-        let mut state = self.lock();
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let waiting = state.count + state.in_hand + state.gap_in_hand;
-            if waiting == 0 || left.is_zero() {
-                return waiting + state.dropped;
-            }
-            state.is_awaited = true;
-            (state, _) =
-                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    /// Lines of the batch in hand were written.
-    fn note_written(&self, lines: u64) {
-        let mut state = self.lock();
-        state.in_hand = state.in_hand.saturating_sub(lines);
-    }
-
-    fn take_replacement(&self) -> Option<LogFile> {
-        self.lock().replacement.take()
+        self.queue.replace(LogFile::new(file));
     }
 }
 
 /// The thread's end of a queue.
 struct Writer {
     output: Output,
-    queue: Arc<Queue>,
+    queue: Arc<Queue<LogFile>>,
     state: WriterState,
 }
 
@@ -537,7 +445,7 @@ mod tests {
         fs::create_dir(path.parent().unwrap()).unwrap();
         for before in ["", "{}\n", "{\"to", "\n"] {
             fs::write(&path, before).unwrap();
-            let queue = Arc::default();
+            let queue = Arc::new(Queue::new(QUEUE_BYTES));
             let mut writer =
                 Writer { output: file_output(&path), queue, state: WriterState::AtLineStart };
             writer.write_batch(b"{1}\n{2}\n");

@@ -1,0 +1,126 @@
+//! Lines on their way from those who log to the one who writes. No I/O.
+
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use crate::sync::{Condvar, Mutex, MutexGuard};
+
+/// Lines on their way from any number of threads to one writer, which may be told to go on with another
+/// `File`.
+///
+/// Invariant: `lines` holds `count` whole lines and at most `max_bytes`.
+#[derive(Debug)]
+pub(crate) struct Queue<File> {
+    max_bytes: usize,
+    state: Mutex<State<File>>,
+    /// Something was handed over, or everything was written.
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State<File> {
+    lines: Vec<u8>,
+    count: u64,
+    /// Lines that the writer has taken and not finished.
+    in_hand: u64,
+    /// Lines that did not fit since the last gap that was told.
+    dropped: u64,
+    /// Lines that are missing behind the batch in hand, of which the gap line that tells is not written.
+    gap_in_hand: u64,
+    /// The writer sleeps until something changes.
+    writer_waits: bool,
+    /// Somebody waits for everything to be written.
+    is_awaited: bool,
+    replacement: Option<File>,
+}
+
+impl<File> Queue<File> {
+    pub(crate) fn new(max_bytes: usize) -> Queue<File> {
+        let state = State {
+            lines: Vec::new(),
+            count: 0,
+            in_hand: 0,
+            dropped: 0,
+            gap_in_hand: 0,
+            writer_waits: false,
+            is_awaited: false,
+            replacement: None,
+        };
+        Queue { max_bytes, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<File>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands over one whole line, without waiting; counts it if it does not fit.
+    pub(crate) fn push(&self, line: &[u8]) {
+        let mut state = self.lock();
+        if state.lines.len() + line.len() > self.max_bytes {
+            state.dropped += 1;
+            return;
+        }
+        state.lines.extend_from_slice(line);
+        state.count += 1;
+        if state.writer_waits {
+            state.writer_waits = false;
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until everything handed over so far is written, at most until `until`. Returns how many
+    /// lines were lost or are still waiting.
+    pub(crate) fn settle(&self, until: Instant) -> u64 {
+        let mut state = self.lock();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let waiting = state.count + state.in_hand + state.gap_in_hand;
+            if waiting == 0 || left.is_zero() {
+                return waiting + state.dropped;
+            }
+            state.is_awaited = true;
+            (state, _) =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Has the writer go on with another file, from the next line that it takes.
+    pub(crate) fn replace(&self, file: File) {
+        self.lock().replacement = Some(file);
+    }
+
+    /// The writer's: waits for lines and puts them into `batch`, with the number of those that are missing
+    /// behind them, and the file to write them to if that is another one. The batch before counts as
+    /// written.
+    pub(crate) fn take(&self, batch: &mut Vec<u8>) -> (u64, Option<File>) {
+        batch.clear();
+        let mut state = self.lock();
+        state.in_hand = 0;
+        state.gap_in_hand = 0;
+        if state.is_awaited && state.lines.is_empty() {
+            state.is_awaited = false;
+            self.changed.notify_all();
+        }
+        while state.lines.is_empty() {
+            state.writer_waits = true;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.writer_waits = false;
+        std::mem::swap(batch, &mut state.lines);
+        state.in_hand = std::mem::take(&mut state.count);
+        state.gap_in_hand = std::mem::take(&mut state.dropped);
+        (state.gap_in_hand, state.replacement.take())
+    }
+
+    /// The writer's: lines of the batch in hand were written.
+    pub(crate) fn note_written(&self, lines: u64) {
+        let mut state = self.lock();
+        state.in_hand = state.in_hand.saturating_sub(lines);
+    }
+
+    /// The writer's: another file, if there is one, while a batch is in hand.
+    pub(crate) fn take_replacement(&self) -> Option<File> {
+        self.lock().replacement.take()
+    }
+}

@@ -1,0 +1,6 @@
+//! What threads share things with: std's, or a model checker's while interleavings are tested.
+
+#[cfg(all(test, loom))]
+pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(not(all(test, loom)))]
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
