@@ -2,10 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use mio::net::TcpStream;
-use mio::{Poll, Token, Waker};
+use mio::{Poll, Token};
+
+use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, Waker};
 
 /// The token of the event that wakes a worker.
 pub(crate) const WAKER: Token = Token(usize::MAX - 1);
@@ -23,6 +25,13 @@ pub(crate) struct Desk {
     inbox: Mutex<Vec<Newcomer>>,
 }
 
+/// The desks of all workers.
+pub(crate) struct Desks {
+    desks: Vec<Arc<Desk>>,
+    /// Nobody is handed over any more.
+    closed: AtomicBool,
+}
+
 /// A client on its way to the worker that will serve it.
 pub(crate) struct Newcomer {
     pub(crate) stream: TcpStream,
@@ -34,7 +43,7 @@ impl Seat {
     pub(crate) fn new() -> io::Result<Seat> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        Ok(Seat { poll, desk: Arc::new(Desk { waker, inbox: Mutex::default() }) })
+        Ok(Seat { poll, desk: Arc::new(Desk::new(waker)) })
     }
 }
 
@@ -50,19 +59,44 @@ pub(crate) fn waker(seats: &[Seat]) -> Arc<dyn Fn() + Send + Sync> {
 }
 
 impl Desk {
+    pub(crate) fn new(waker: Waker) -> Desk {
+        Desk { waker, inbox: Mutex::default() }
+    }
+
     pub(crate) fn wake(&self) {
         // Fails only if the worker's poll is gone, and then nobody needs to be woken.
         let _ = self.waker.wake();
     }
 
-    /// Leaves a client for the worker and wakes it.
-    pub(crate) fn hand_over(&self, newcomer: Newcomer) {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).push(newcomer);
-        self.wake();
+    fn inbox(&self) -> MutexGuard<'_, Vec<Newcomer>> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Desks {
+    pub(crate) fn new(desks: Vec<Arc<Desk>>) -> Desks {
+        Desks { desks, closed: AtomicBool::new(false) }
     }
 
-    /// The clients that were left since the last look.
-    pub(crate) fn take_newcomers(&self) -> Vec<Newcomer> {
-        std::mem::take(&mut *self.inbox.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Leaves a client for a worker and wakes it.
+    pub(crate) fn hand_over(&self, worker: usize, newcomer: Newcomer) {
+        self.desks[worker].inbox().push(newcomer);
+        self.desks[worker].wake();
+    }
+
+    /// Nobody will be handed over from now on: wakes all workers for a last look at their inboxes.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.desks.iter().for_each(|desk| desk.wake());
+    }
+
+    /// The clients that were left for a worker since the last look.
+    pub(crate) fn newcomers(&self, worker: usize) -> Vec<Newcomer> {
+        std::mem::take(&mut *self.desks[worker].inbox())
+    }
+
+    /// The same once nobody will be handed over any more, so that nobody is left behind.
+    pub(crate) fn last_newcomers(&self, worker: usize) -> Option<Vec<Newcomer>> {
+        self.closed.load(Ordering::SeqCst).then(|| self.newcomers(worker))
     }
 }

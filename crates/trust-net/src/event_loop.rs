@@ -11,7 +11,6 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use mio::net::{TcpListener, TcpStream};
@@ -21,7 +20,7 @@ use trust_wire::{CloseStep, During, Reason, Timestamp};
 
 use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
 use crate::client::Client;
-use crate::desk::{Desk, Newcomer, Seat, WAKER};
+use crate::desk::{Desks, Newcomer, Seat, WAKER};
 use crate::observer::{ClientInfo, Event, Stats};
 use crate::server::{Handle, Shared};
 use crate::service::Service;
@@ -49,17 +48,15 @@ pub(crate) fn run<S: Service>(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let mut listener = Some(TcpListener::from_std(listener));
-    let desks: Vec<Arc<Desk>> = seats.iter().map(|seat| Arc::clone(&seat.desk)).collect();
-    let draining = AtomicBool::new(false);
-    let (desks, draining) = (&desks, &draining);
+    let desks = &Desks::new(seats.iter().map(|seat| Arc::clone(&seat.desk)).collect());
     thread::scope(|scope| {
         let mut seats = seats.into_iter().enumerate();
         let (index, seat) = seats.next().expect("at least one worker");
-        let first = Worker::new(index, seat, listener.take(), shared, desks, draining);
+        let first = Worker::new(index, seat, listener.take(), shared, desks);
         let mut others = Vec::new();
         let mut outcome = Ok(());
         for (index, seat) in seats {
-            let run = move || Worker::new(index, seat, None, shared, desks, draining).run();
+            let run = move || Worker::new(index, seat, None, shared, desks).run();
             match thread::Builder::new().name(format!("worker-{index}")).spawn_scoped(scope, run) {
                 Ok(worker) => others.push(worker),
                 // The workers that are there already are not to wait for ever.
@@ -82,7 +79,7 @@ pub(crate) fn run<S: Service>(
 
 /// Has all workers cut what they have and end, unless it is disarmed: on an error, and on a panic.
 struct EndsAll<'a> {
-    draining: &'a AtomicBool,
+    desks: &'a Desks,
     handle: Option<&'a Handle>,
 }
 
@@ -90,7 +87,7 @@ impl Drop for EndsAll<'_> {
     fn drop(&mut self) {
         if let Some(handle) = self.handle {
             // The first worker may not be there any more to say so.
-            self.draining.store(true, Ordering::SeqCst);
+            self.desks.close();
             handle.cut();
         }
     }
@@ -105,10 +102,9 @@ pub(crate) fn drain<S: Service>(
     current: Option<(Client<S::Session>, std::net::TcpStream)>,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
-    let desks = [Arc::clone(&seat.desk)];
-    let draining = AtomicBool::new(false);
+    let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
     let listener = TcpListener::from_std(listener);
-    let mut worker = Worker::new(0, seat, Some(listener), shared, &desks, &draining);
+    let mut worker = Worker::new(0, seat, Some(listener), shared, &desks);
     if let Some((client, stream)) = current {
         stream.set_nonblocking(true)?;
         worker.enter(TcpStream::from_std(stream), client);
@@ -121,10 +117,8 @@ pub(crate) fn drain<S: Service>(
 struct Worker<'a, S: Service> {
     index: usize,
     shared: &'a Shared<S>,
-    desks: &'a [Arc<Desk>],
-    /// The listener is closed and `DrainStarted` was reported.
-    draining: &'a AtomicBool,
-    desk: Arc<Desk>,
+    /// Closed once the listener is closed and `DrainStarted` was reported.
+    desks: &'a Desks,
     poll: Poll,
     /// Only the first worker has one, until the server stops.
     listener: Option<Listener>,
@@ -160,15 +154,12 @@ impl<'a, S: Service> Worker<'a, S> {
         seat: Seat,
         listener: Option<TcpListener>,
         shared: &'a Shared<S>,
-        desks: &'a [Arc<Desk>],
-        draining: &'a AtomicBool,
+        desks: &'a Desks,
     ) -> Worker<'a, S> {
         Worker {
             index,
             shared,
             desks,
-            draining,
-            desk: seat.desk,
             poll: seat.poll,
             listener: listener.map(|socket| Listener {
                 socket,
@@ -194,7 +185,7 @@ impl<'a, S: Service> Worker<'a, S> {
     /// Runs to the end of the drain. If it ends in any other way, so do the other workers: a server
     /// without one of its workers would leave clients unserved.
     fn run(mut self) -> io::Result<()> {
-        let mut ends_all = EndsAll { draining: self.draining, handle: Some(&self.shared.handle) };
+        let mut ends_all = EndsAll { desks: self.desks, handle: Some(&self.shared.handle) };
         let outcome = self.run_to_drain();
         if outcome.is_ok() {
             ends_all.handle = None;
@@ -218,7 +209,7 @@ impl<'a, S: Service> Worker<'a, S> {
             }
             // After the last wait of the round: what it was woken for is looked at now.
             self.accept_clients();
-            self.take_inbox();
+            self.welcome_all(self.desks.newcomers(self.index));
             self.contribute_stats();
             self.follow_stop_flag();
         }
@@ -398,18 +389,14 @@ impl<'a, S: Service> Worker<'a, S> {
 
     /// Gives a client to the worker that has the fewest, or turns it away.
     fn place(&mut self, stream: TcpStream, peer: SocketAddr) {
-        if self.shared.active() >= self.shared.config.max_clients {
+        let Some(index) = self.shared.loads.place(self.shared.config.max_clients) else {
             return self.reject(stream, peer);
-        }
-        let loads = self.shared.loads.iter().enumerate();
-        let (index, load) =
-            loads.min_by_key(|(_, load)| load.load(Ordering::SeqCst)).expect("at least one worker");
-        load.fetch_add(1, Ordering::SeqCst);
+        };
         let newcomer = Newcomer { stream, peer, id: self.shared.counters.next_connection() };
         if index == self.index {
             return self.welcome(newcomer);
         }
-        self.desks[index].hand_over(newcomer);
+        self.desks.hand_over(index, newcomer);
     }
 
     fn reject(&mut self, stream: TcpStream, peer: SocketAddr) {
@@ -426,10 +413,8 @@ impl<'a, S: Service> Worker<'a, S> {
         self.enter(stream, client);
     }
 
-    fn take_inbox(&mut self) {
-        for newcomer in self.desk.take_newcomers() {
-            self.welcome(newcomer);
-        }
+    fn welcome_all(&mut self, newcomers: Vec<Newcomer>) {
+        newcomers.into_iter().for_each(|newcomer| self.welcome(newcomer));
     }
 
     fn welcome(&mut self, newcomer: Newcomer) {
@@ -464,7 +449,7 @@ impl<'a, S: Service> Worker<'a, S> {
         let is_served = entry.client.is_served();
         if is_served {
             // Whoever reads in the log that the client is gone finds its place free.
-            self.shared.loads[self.index].fetch_sub(1, Ordering::SeqCst);
+            self.shared.loads.take_off(self.index);
         }
         let (observer, counters) = (&*self.shared.observer, &self.shared.closed[self.index]);
         entry.client.close(entry.stream.as_fd(), observer, counters, self.now);
@@ -512,8 +497,10 @@ impl<'a, S: Service> Worker<'a, S> {
         if self.listener.is_some() {
             self.close_listener();
         }
-        if self.cut_at.is_none() && self.draining.load(Ordering::SeqCst) {
-            self.take_inbox();
+        if self.cut_at.is_none()
+            && let Some(newcomers) = self.desks.last_newcomers(self.index)
+        {
+            self.welcome_all(newcomers);
             self.cut_at = Some(self.now + self.shared.config.drain_timeout);
             self.for_each_entry(|entry, _| {
                 let unread = socket::unread(entry.stream.as_fd());
@@ -543,10 +530,9 @@ impl<'a, S: Service> Worker<'a, S> {
             }
         }
         self.listener = None;
-        let active = self.shared.active() as u64;
+        let active = self.shared.loads.total() as u64;
         self.shared.observer.observe(&Event::DrainStarted { active });
-        self.draining.store(true, Ordering::SeqCst);
-        self.desks.iter().for_each(|desk| desk.wake());
+        self.desks.close();
     }
 
     fn cut(&mut self, reason: Reason) {

@@ -12,7 +12,6 @@ use std::io::{self, ErrorKind, IoSlice, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::SendFlags;
@@ -102,7 +101,7 @@ impl<S: Service> Iterative<'_, S> {
             let accepted = self.policy.accept(now, &*self.shared.observer, || listener.accept());
             let (interest, until) = match accepted {
                 Accepted::Client(client) => {
-                    self.shared.loads[0].fetch_add(1, Ordering::SeqCst);
+                    self.shared.loads.add(0);
                     return Ok(Some(client));
                 }
                 Accepted::Drained => (PollFlags::IN, Timestamp::NEVER),
@@ -158,7 +157,7 @@ impl<S: Service> Iterative<'_, S> {
         client.close(stream.as_fd(), &*shared.observer, &shared.closed[0], shared.now());
         drop(stream);
         self.policy.handle_descriptor_free();
-        shared.loads[0].fetch_sub(1, Ordering::SeqCst);
+        shared.loads.take_off(0);
         None
     }
 

@@ -3,17 +3,18 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use trust_wire::connection::Totals;
 use trust_wire::{Limits, Timestamp};
 
+use crate::loads::Loads;
 use crate::observer::{Event, Observer, Stats};
 use crate::service::Service;
 use crate::socket::{self, AcceptedOptions};
 use crate::stats::{ClosedCounters, StatsRequest};
 use crate::stop::{Stop, StopFlag};
+use crate::sync::{AtomicU64, Ordering};
 use crate::{desk, event_loop, iterative};
 
 /// How a server serves its clients.
@@ -91,9 +92,9 @@ enum Engine {
 /// Tells a running server to stop, from any thread.
 #[derive(Clone)]
 pub struct Handle {
-    stop: Arc<StopFlag>,
-    stats: Arc<StatsRequest>,
-    wake: Arc<dyn Fn() + Send + Sync>,
+    pub(crate) stop: Arc<StopFlag>,
+    pub(crate) stats: Arc<StatsRequest>,
+    pub(crate) wake: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl Handle {
@@ -150,7 +151,7 @@ impl<S: Service> Server<S> {
         };
         let shared = Arc::new(Shared {
             limits: Arc::new(config.limits.clone()),
-            loads: (0..workers).map(|_| AtomicUsize::new(0)).collect(),
+            loads: Loads::new(workers),
             config,
             service,
             observer,
@@ -204,8 +205,7 @@ pub(crate) struct Shared<S: Service> {
     pub(crate) service: S,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) handle: Handle,
-    /// Connections of each worker, handed over ones included.
-    pub(crate) loads: Vec<AtomicUsize>,
+    pub(crate) loads: Loads,
     pub(crate) counters: Counters,
     /// What each worker has closed.
     pub(crate) closed: Vec<ClosedCounters>,
@@ -232,10 +232,6 @@ impl<S: Service> Shared<S> {
         stats.rejected = self.counters.rejected.load(Ordering::Relaxed);
         stats.uptime = self.started.elapsed();
         self.observer.observe(&Event::Stats(&stats));
-    }
-
-    pub(crate) fn active(&self) -> usize {
-        self.loads.iter().map(|load| load.load(Ordering::SeqCst)).sum()
     }
 }
 
@@ -274,7 +270,7 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn summary(&self, totals: Totals, cut_short: bool) -> Summary {
+    pub(crate) fn summary(&self, totals: Totals, cut_short: bool) -> Summary {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Summary {
             connections: load(&self.connections),

@@ -1,13 +1,13 @@
 //! How a running server is asked for its statistics: each worker adds what it knows when it next looks,
 //! and the last one has the sum. Nobody waits.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use trust_wire::Reason;
 use trust_wire::connection::Totals;
 
 use crate::observer::Stats;
+use crate::sync::{AtomicU64, Mutex, Ordering};
 
 /// What one worker has closed; only that worker counts here.
 #[derive(Debug, Default)]

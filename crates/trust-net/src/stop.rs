@@ -1,6 +1,6 @@
 //! How a server is told to stop, from another thread.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use crate::sync::{AtomicU8, Ordering};
 
 /// How far stopping has been asked for. It only ever goes up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
