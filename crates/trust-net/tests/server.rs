@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -665,6 +665,88 @@ fn a_worker_that_panics_ends_the_server_instead_of_leaving_its_clients_alone() {
 }
 
 /// How often the thread of this process with that name has gone to sleep (`proc_pid_status(5)`).
+/// Asks for statistics once more whenever it is told of some, until the server has been asked `most` times.
+#[derive(Default)]
+struct Insatiable {
+    handle: OnceLock<Handle>,
+    /// How often it was told.
+    told: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Insatiable {
+    const MOST: u64 = 4;
+}
+
+impl Observer for Insatiable {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::Stats(_) = event {
+            let mut told = self.told.lock().unwrap();
+            *told += 1;
+            self.changed.notify_all();
+            if *told < Insatiable::MOST {
+                self.handle.get().unwrap().report_stats();
+            }
+        }
+    }
+}
+
+/// Has statistics asked for, and holds its worker up until a deadline of another connection has passed.
+#[derive(Clone)]
+struct HoldsUp {
+    observer: Arc<Insatiable>,
+    pause: Duration,
+}
+
+impl Service for HoldsUp {
+    type Session = HoldsUp;
+
+    fn accept(&self, _peer: SocketAddr) -> HoldsUp {
+        self.clone()
+    }
+}
+
+impl Session for HoldsUp {
+    fn receive(&mut self, _frames: Frames<'_>, _reply: &mut Reply<'_>) {
+        self.observer.handle.get().unwrap().report_stats();
+        std::thread::sleep(self.pause);
+    }
+}
+
+#[test]
+fn a_bell_that_is_rung_just_before_deadlines_are_judged_is_not_missed() {
+    let frame_timeout = Duration::from_millis(100);
+    // Afterwards no deadline wakes the worker before the test is over.
+    let limits = Limits {
+        timeout: None,
+        frame_timeout: Some(frame_timeout),
+        linger_timeout: 100 * DEADLINE,
+        ..Limits::default()
+    };
+    let observer = Arc::new(Insatiable::default());
+    let service = HoldsUp { observer: Arc::clone(&observer), pause: 2 * frame_timeout };
+    let config = ServerConfig { limits, ..config(Model::Event) };
+    let watching = Arc::clone(&observer) as Arc<dyn Observer>;
+    let server = Server::bind(config, service, watching).unwrap();
+    let (address, handle) = (server.local_addr().unwrap(), server.handle());
+    assert!(observer.handle.set(handle.clone()).is_ok());
+    let server = std::thread::spawn(move || server.run().unwrap());
+
+    let connect = || TcpStream::connect(address).unwrap();
+    let (mut unfinished, mut busy) = (connect(), connect());
+    unfinished.write_all(&frame(b"never finished")[..6]).unwrap();
+    busy.write_all(&frame(b"hold the worker up")).unwrap();
+
+    let told = observer.told.lock().unwrap();
+    let is_missing = |told: &mut u64| *told < Insatiable::MOST;
+    let (told, waited) = observer.changed.wait_timeout_while(told, DEADLINE, is_missing).unwrap();
+    let answered = *told;
+    drop(told);
+    handle.cut();
+    server.join().unwrap();
+    assert!(!waited.timed_out(), "{answered} of {} requests were answered", Insatiable::MOST);
+}
+
 fn sleeps_of(name: &str) -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
     let is_it = |task: &std::path::PathBuf| {
