@@ -4,13 +4,14 @@ CARGO ?= cargo
 SEEDS ?= 20000
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo test-hostile sim planted check
+.PHONY: help test test-cli test-echo test-hostile interleavings sim planted check
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
 	@echo 'make test-cli   the part of the harness about every command'
 	@echo 'make test-echo  the part of the harness about the echo server'
 	@echo 'make test-hostile  what the server and the client must survive, a line a case'
+	@echo 'make interleavings  what threads share, in every order in which they can run'
 	@echo 'make sim        whole lives of connections in simulated time; SEEDS=N, 20000 unless told otherwise'
 	@echo 'make planted    proves that the simulator finds bugs: plants some, one at a time'
 	@echo 'make check      formatting, clippy and docs, with warnings denied'
@@ -29,6 +30,9 @@ test-echo:
 # Needs root, strace and iproute2 for some cases, which are skipped elsewhere.
 test-hostile:
 	$(CARGO) test --quiet --package trustctl --test hostile
+
+interleavings:
+	ci/interleavings
 
 # A failure prints its seed, which replays it: trust-sim --seed S.
 sim:

@@ -16,6 +16,8 @@ mod desk;
 pub mod errno;
 mod event_loop;
 pub mod exact;
+#[cfg(all(test, loom))]
+mod interleavings;
 mod iterative;
 mod loads;
 pub mod observer;

@@ -13,6 +13,8 @@ pub mod echo_client;
 pub mod error_map;
 pub mod event_log;
 pub mod exit_code;
+#[cfg(all(test, loom))]
+mod interleavings;
 pub mod load;
 mod log_queue;
 pub mod log_sink;
