@@ -33,23 +33,37 @@ impl ConfigFile {
     ///
     /// 78, with the path and, for what stands in it, the line of the first mistake.
     pub fn read(path: &Path, settings: &[&dyn AnySetting]) -> Result<ConfigFile, Failure> {
-        let place = printable(path);
-        let failure = |message: String| Failure::new(ExitCode::Config, message);
         match read_bounded(path) {
-            Ok(Some(bytes)) => {
-                let line = |offset| 1 + bytes[..offset].iter().filter(|b| **b == b'\n').count();
-                let (values, offsets) = parse(&bytes, settings).map_err(|mistake| {
-                    failure(format!("{place}:{}: {}", line(mistake.offset), mistake.message))
-                })?;
-                let places = offsets.into_iter().map(|((command, key), offset)| {
-                    let table = table_suffix(command);
-                    ((command, key), format!("{place}:{}: {key}{table}", line(offset)))
-                });
-                Ok(ConfigFile { values, places: places.collect() })
-            }
+            Ok(Some(bytes)) => ConfigFile::parse(&bytes, path, settings),
             Ok(None) => Ok(ConfigFile::default()),
-            Err(error) => Err(failure(format!("cannot read {place}: {error}"))),
+            Err(error) => {
+                let message = format!("cannot read {}: {error}", printable(path));
+                Err(Failure::new(ExitCode::Config, message))
+            }
         }
+    }
+
+    /// What a file with these bytes says; `path` is for the messages.
+    ///
+    /// # Errors
+    ///
+    /// 78, with the path and the line of the first mistake.
+    pub fn parse(
+        bytes: &[u8],
+        path: &Path,
+        settings: &[&dyn AnySetting],
+    ) -> Result<ConfigFile, Failure> {
+        let place = printable(path);
+        let line = |offset| 1 + bytes[..offset].iter().filter(|b| **b == b'\n').count();
+        let (values, offsets) = parse(bytes, settings).map_err(|mistake| {
+            let message = format!("{place}:{}: {}", line(mistake.offset), mistake.message);
+            Failure::new(ExitCode::Config, message)
+        })?;
+        let places = offsets.into_iter().map(|((command, key), offset)| {
+            let table = table_suffix(command);
+            ((command, key), format!("{place}:{}: {key}{table}", line(offset)))
+        });
+        Ok(ConfigFile { values, places: places.collect() })
     }
 }
 
