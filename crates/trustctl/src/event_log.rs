@@ -6,10 +6,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
+use crate::event_line::EventLine;
 use crate::log_sink::{FILE, LogFile, Output, Sink};
 
 /// How long the exit waits for a sink: a stdout that nobody reads must not keep a process alive.
@@ -144,39 +143,33 @@ impl EventLog {
         if !self.enabled(level) {
             return Event(None);
         }
-        let mut bytes = LINE.take();
-        start_line(&mut bytes, level, name, &self.0.request_id);
-        Event(Some(Line { log: &self.0, bytes }))
+        let line = EventLine::start(LINE.take(), level, name, &self.0.request_id);
+        Event(Some((&self.0, line)))
     }
 }
 
 /// An event that is being built; [`Event::write`] sends it.
 #[must_use = "an event is only sent by write()"]
-pub struct Event<'a>(Option<Line<'a>>);
-
-struct Line<'a> {
-    log: &'a Shared,
-    bytes: Vec<u8>,
-}
+pub struct Event<'a>(Option<(&'a Shared, EventLine)>);
 
 impl Event<'_> {
     /// Adds a field. A value that has no JSON form becomes `null`.
     pub fn field<V: Serialize + ?Sized>(mut self, key: &'static str, value: &V) -> Self {
-        if let Some(Line { bytes, .. }) = &mut self.0 {
-            append_field(bytes, key, value);
+        if let Some((_, line)) = &mut self.0 {
+            line.add(key, value);
         }
         self
     }
 
     /// Sends the event as one whole line. A failing write never fails the caller.
     pub fn write(self) {
-        let Some(Line { log, mut bytes }) = self.0 else {
+        let Some((log, line)) = self.0 else {
             return;
         };
-        bytes.extend_from_slice(b"}\n");
-        log.sinks.iter().for_each(|sink| sink.push(&bytes));
-        if bytes.capacity() <= LINE_KEPT_BYTES {
-            LINE.set(bytes);
+        let line = line.finish();
+        log.sinks.iter().for_each(|sink| sink.push(&line));
+        if line.capacity() <= LINE_KEPT_BYTES {
+            LINE.set(line);
         }
     }
 }
@@ -184,74 +177,17 @@ impl Event<'_> {
 /// Capacity above which a line's buffer is given back to the allocator; ordinary lines have 300 bytes.
 const LINE_KEPT_BYTES: usize = 16 * 1024;
 
-static TIMESTAMPS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-
 thread_local! {
     /// The buffer of the thread's last line, so that a line costs no allocation.
     static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-fn start_line(line: &mut Vec<u8>, level: Level, name: &str, request_id: &str) {
-    line.clear();
-    line.extend_from_slice(b"{\"ts\":\"");
-    TIMESTAMPS
-        .print_timestamp(&Timestamp::now(), &mut *line)
-        .expect("formatting into memory does not fail");
-    line.push(b'"');
-    append_field(line, "level", level.name());
-    append_field(line, "event", name);
-    append_field(line, "request_id", request_id);
-}
-
 /// The event that stands where lines are missing.
 fn gap_line(request_id: &str, dropped: u64, sink: &str) -> Vec<u8> {
-    let mut line = Vec::new();
-    start_line(&mut line, Level::Error, "log_gap", request_id);
-    append_field(&mut line, "dropped", &dropped);
-    append_field(&mut line, "sink", sink);
-    line.extend_from_slice(b"}\n");
-    line
-}
-
-fn append_field<V: Serialize + ?Sized>(line: &mut Vec<u8>, key: &str, value: &V) {
-    line.push(b',');
-    append_json(line, key);
-    line.push(b':');
-    append_json(line, value);
-}
-
-fn append_json<V: Serialize + ?Sized>(line: &mut Vec<u8>, value: &V) {
-    let start = line.len();
-    let mut json = serde_json::Serializer::with_formatter(&mut *line, InertText);
-    if value.serialize(&mut json).is_err() {
-        line.truncate(start);
-        line.extend_from_slice(b"null");
-    }
-}
-
-/// Escapes what JSON leaves as it is although terminals obey it (DEL, and C1 with its CSI) or readers
-/// other than JSON's end a line there (NEL, U+2028, U+2029).
-struct InertText;
-
-impl serde_json::ser::Formatter for InertText {
-    fn write_string_fragment<W: io::Write + ?Sized>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
-    ) -> io::Result<()> {
-        let is_live = |character: char| {
-            character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
-        };
-        let mut inert = fragment;
-        while let Some(at) = inert.find(is_live) {
-            let (before, rest) = inert.split_at(at);
-            let mut rest = rest.chars();
-            let live = rest.next().map_or(0, u32::from);
-            write!(writer, "{before}\\u{live:04x}")?;
-            inert = rest.as_str();
-        }
-        writer.write_all(inert.as_bytes())
-    }
+    let mut line = EventLine::start(Vec::new(), Level::Error, "log_gap", request_id);
+    line.add("dropped", &dropped);
+    line.add("sink", sink);
+    line.finish()
 }
 
 #[cfg(test)]
@@ -259,6 +195,7 @@ mod tests {
     use std::fs::{self, OpenOptions};
     use std::path::PathBuf;
 
+    use jiff::Timestamp;
     use proptest::prelude::*;
     use serde_json::Value;
 

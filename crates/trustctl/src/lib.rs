@@ -11,6 +11,7 @@ pub mod connect;
 mod docs;
 pub mod echo_client;
 pub mod error_map;
+pub mod event_line;
 pub mod event_log;
 pub mod exit_code;
 #[cfg(all(test, loom))]
