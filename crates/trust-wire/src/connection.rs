@@ -263,7 +263,10 @@ impl Connection {
     pub fn handle_sent(&mut self, count: usize, now: Timestamp) {
         let began_at = self.owed.since();
         self.owed.take(count);
-        self.note_sent(count, now);
+        // A send of which nothing was taken (EAGAIN) begins no new wait for acknowledgements.
+        if count > 0 {
+            self.note_sent(count, now);
+        }
         if self.owed.is_empty() {
             self.awaiting_since = now;
             self.frame_started_at = self.frame_started_at + now.since(began_at);

@@ -181,6 +181,15 @@ fn a_stall_is_noticed_within_one_and_a_quarter_limits() {
 }
 
 #[test]
+fn a_send_of_which_the_kernel_takes_nothing_does_not_put_off_a_stall() {
+    let mut connection = open(Mode::Raw);
+    echo(&mut connection, b"answered", 0, at(0.0));
+    connection.handle_sent(0, at(4.0));
+    connection.handle_deadline(at(5.0), unacknowledged(0));
+    assert_eq!(reason(&connection), Reason::SendTimeout);
+}
+
+#[test]
 fn a_deadline_of_another_kind_does_not_put_off_a_stall() {
     let limits = Limits { max_lifetime: Some(Duration::from_secs(4)), ..Limits::default() };
     let mut connection = Connection::new(Arc::new(limits), at(0.0));
