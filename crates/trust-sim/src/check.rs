@@ -182,6 +182,10 @@ impl Witness {
         sent: usize,
         truth: Truth,
     ) -> Result<(), Violation> {
+        if sent > self.sent && truth.unacknowledged == sent - self.sent {
+            // The peer has all that it was sent before, so its time begins with these bytes.
+            self.outstanding_since = None;
+        }
         self.sent = sent;
         let before = self.cause;
         let after = connection.cause().map(|cause: Disconnect| cause.reason);
