@@ -32,7 +32,8 @@ pub enum Family {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = quoted(&self.host);
-        let host = host.trim_matches('\'');
+        // Without the quotes around it, which may have quotes of its own.
+        let host = &host[1..host.len() - 1];
         match self.host.contains(':') {
             true => write!(f, "[{host}]:{}", self.port),
             false => write!(f, "{host}:{}", self.port),
@@ -208,5 +209,6 @@ mod tests {
         assert_eq!(shown("localhost"), "localhost:7");
         assert_eq!(shown("::1"), "[::1]:7");
         assert_eq!(shown("a\nb"), "a\\nb:7");
+        assert_eq!(shown("'a'"), "'a':7");
     }
 }
