@@ -2,9 +2,10 @@
 
 CARGO ?= cargo
 SEEDS ?= 20000
+TIME ?= 60
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo test-hostile interleavings sim planted check
+.PHONY: help test test-cli test-echo test-hostile interleavings sim planted fuzz fuzz-check check
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
@@ -14,6 +15,8 @@ help:
 	@echo 'make interleavings  what threads share, in every order in which they can run'
 	@echo 'make sim        whole lives of connections in simulated time; SEEDS=N, 20000 unless told otherwise'
 	@echo 'make planted    proves that the simulator finds bugs: plants some, one at a time'
+	@echo 'make fuzz       every fuzz target for TIME=60 seconds; needs cargo-fuzz and a C++ compiler'
+	@echo 'make fuzz-check that the fuzz targets build, with warnings denied; needs a C++ compiler'
 	@echo 'make check      formatting, clippy and docs, with warnings denied'
 
 # The harness is a test target like the others; it goes last, so that its summary is what one sees.
@@ -40,6 +43,14 @@ sim:
 
 planted:
 	crates/trust-sim/planted/run
+
+# The inputs that were kept are replayed by make test, which needs neither.
+fuzz:
+	TIME=$(TIME) fuzz/run
+
+fuzz-check:
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir $${CARGO_TARGET_DIR:-target} --all-targets -- -D warnings
 
 check:
 	$(CARGO) fmt --all --check

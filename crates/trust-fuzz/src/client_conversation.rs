@@ -1,0 +1,197 @@
+//! What a server sends to a client: it is taken for an echo exactly as far as it is one.
+//!
+//! The load tester compares with the same code.
+
+use trust_wire::HEADER_LEN;
+use trustctl::echo_client::conversation::{Conversation, Framing, Owed, Window, WrongEcho};
+
+use crate::choices::Choices;
+use crate::oneline::check_line;
+
+/// Bytes that are handed out at once, so that an echo needs several pieces.
+const PIECE: usize = 7;
+
+/// Messages, and bytes of each: enough for several on their way at once, and few enough for byte by byte.
+const MESSAGES_MAX: usize = 16;
+const MESSAGE_LEN_MAX: usize = 63;
+
+/// Bytes: framed or raw, messages and their lengths, how many bytes are sent and received at once, where and how
+/// a byte of the echo is changed, how much follows unasked; then the text of the messages, again and again.
+///
+/// # Panics
+///
+/// If a right echo is refused or a wrong one taken, or another byte is named than the first wrong one.
+pub fn run(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let framing = choices.one_of(&[Framing::Framed, Framing::Raw]);
+    let count = usize::from(choices.byte()) % (MESSAGES_MAX + 1);
+    let lens = choices.bytes(count);
+    let [send_len, receive_len] = [choices.byte(), choices.byte()].map(|it| usize::from(it).max(1));
+    let window = Window {
+        bytes: choices.one_of(&[1, 16, 300, usize::MAX]),
+        frames: choices.one_of(&[1, 2, u64::MAX]),
+    };
+    let change_at = usize::from(choices.byte()) | usize::from(choices.byte()) << 8;
+    let change = choices.byte();
+    let unasked = choices.short_bytes();
+    let text = choices.rest();
+
+    let mut scene = Scene {
+        conversation: Conversation::new(framing, window),
+        framing,
+        sent: vec![],
+        echoed: 0,
+        payload: vec![],
+        printed: vec![],
+    };
+    let mut text = text.iter().copied().cycle().chain(std::iter::repeat(b'.'));
+    let mut messages = lens.iter().map(|len| -> Vec<u8> {
+        text.by_ref().take(usize::from(*len) % (MESSAGE_LEN_MAX + 1)).collect()
+    });
+    let mut next = messages.next();
+    loop {
+        if let Some(message) = &next
+            && scene.push(message)
+        {
+            next = messages.next();
+        }
+        scene.send(send_len);
+        let owed = scene.sent.len() - scene.echoed;
+        if owed == 0 && next.is_none() && scene.conversation.unsent().is_empty() {
+            break;
+        }
+        let begin = scene.echoed;
+        let mut bytes = scene.sent[begin..begin + owed.min(receive_len)].to_vec();
+        if let Some(byte) = change_at.checked_sub(begin).and_then(|at| bytes.get_mut(at)) {
+            *byte ^= change;
+        }
+        if !scene.receive(&bytes) {
+            return;
+        }
+    }
+    assert!(scene.conversation.is_settled(), "{:?}", scene.conversation);
+    assert_eq!(scene.conversation.owed(), None);
+    assert!(scene.printed == scene.payload, "what is handed out is what was sent");
+    if let Some(first) = unasked.first() {
+        let wrong = scene.conversation.handle_received(unasked);
+        assert_eq!(wrong, Err(WrongEcho::Unasked { first: *first }));
+    }
+}
+
+/// A conversation, and what it should be about.
+struct Scene {
+    conversation: Conversation,
+    framing: Framing,
+    /// Every byte that was sent, and how many of them came back.
+    sent: Vec<u8>,
+    echoed: usize,
+    /// Payload that was pushed, and that was handed out.
+    payload: Vec<u8>,
+    printed: Vec<u8>,
+}
+
+impl Scene {
+    /// Whether the window took the message.
+    fn push(&mut self, message: &[u8]) -> bool {
+        match self.framing {
+            Framing::Framed if !self.conversation.wants_frame() => return false,
+            Framing::Framed => self.conversation.push_message(message),
+            Framing::Raw if self.conversation.room() == 0 => return false,
+            Framing::Raw => self.conversation.push(message),
+        }
+        self.payload.extend_from_slice(message);
+        true
+    }
+
+    fn send(&mut self, most: usize) {
+        let unsent = self.conversation.unsent();
+        let count = unsent.len().min(most);
+        self.sent.extend_from_slice(&unsent[..count]);
+        self.conversation.handle_sent(count);
+    }
+
+    /// Compares with what was sent; whether the conversation goes on.
+    fn receive(&mut self, bytes: &[u8]) -> bool {
+        let expected = &self.sent[self.echoed..][..bytes.len()];
+        let wrong_at = expected.iter().zip(bytes).position(|(expected, got)| expected != got);
+        let result = self.conversation.handle_received(bytes);
+        if let Err(wrong) = result {
+            check_line(&wrong.to_string());
+        }
+        match wrong_at {
+            None => {
+                // A header that is wrong so far as it came would be refused with its last byte.
+                assert_eq!(result, Ok(()), "a right echo");
+                self.echoed += bytes.len();
+                self.check_owed();
+                while let Some(part) = self.conversation.poll_echo(PIECE) {
+                    assert!(part.bytes.len() <= PIECE, "a piece is too long");
+                    self.printed.extend_from_slice(part.bytes);
+                }
+                true
+            }
+            Some(at) => {
+                let at = self.echoed + at;
+                self.check_wrong(at, bytes[at - self.echoed], result);
+                false
+            }
+        }
+    }
+
+    fn check_wrong(&self, at: usize, got: u8, result: Result<(), WrongEcho>) {
+        let expected = self.sent[at];
+        if self.framing == Framing::Raw {
+            let offset = at as u64;
+            assert_eq!(result, Err(WrongEcho::RawByte { offset, expected, got }));
+            return;
+        }
+        let (number, start) = self.frame_at(at);
+        let echo = number as u64 + 1;
+        match (at - start).checked_sub(HEADER_LEN) {
+            Some(offset) => {
+                let offset = offset as u64;
+                assert_eq!(result, Err(WrongEcho::Byte { echo, offset, expected, got }));
+            }
+            // It is judged when it is whole, which it may not be yet.
+            None => match result {
+                Ok(()) => {}
+                Err(WrongEcho::Length { echo: named, expected, got }) => {
+                    let header = &self.sent[start..start + HEADER_LEN];
+                    assert_eq!((named, &expected.to_be_bytes()[..]), (echo, header));
+                    assert_ne!(expected, got);
+                }
+                Err(other) => panic!("{other:?} for a wrong header"),
+            },
+        }
+    }
+
+    fn check_owed(&self) {
+        let owed = self.conversation.owed();
+        let left = self.sent.len() - self.echoed;
+        match owed {
+            None => assert_eq!(left, 0, "something is owed"),
+            Some(Owed::Bytes { got, of }) => {
+                assert_eq!((got, of), (self.echoed as u64, self.sent.len() as u64));
+            }
+            Some(Owed::Frame { echo, got, of }) => {
+                let (number, start) = self.frame_at(self.echoed);
+                assert_eq!((echo, got), (number as u64 + 1, (self.echoed - start) as u64));
+                assert!(got < of, "{got} of {of}");
+            }
+        }
+    }
+
+    /// Which frame the byte is in, from 0, and where it begins.
+    fn frame_at(&self, at: usize) -> (usize, usize) {
+        let (mut number, mut start) = (0, 0);
+        loop {
+            let header = self.sent[start..].first_chunk::<HEADER_LEN>();
+            let len = header.map_or(usize::MAX, |header| u32::from_be_bytes(*header) as usize);
+            let end = start.saturating_add(HEADER_LEN).saturating_add(len);
+            if at < end {
+                return (number, start);
+            }
+            (number, start) = (number + 1, end);
+        }
+    }
+}

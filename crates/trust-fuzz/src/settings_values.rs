@@ -1,0 +1,156 @@
+//! The texts of flags and variables: ports, sizes, counts, times, switches, and HOST:PORT.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::time::Duration;
+
+use trustctl::commands::all_settings;
+use trustctl::event_log::Level;
+use trustctl::exit_code::ExitCode;
+use trustctl::settings::{
+    Layers, check_variable_names, parse_bool, parse_count, parse_limit, parse_port, parse_size,
+    parse_text, quoted,
+};
+use trustctl::target::{Target, parse_server_port};
+use trustctl::text::{grouped, seconds};
+
+use crate::oneline::{check_failure, check_line};
+
+/// The shortest and the longest time that counts as one.
+const LIMITS: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1_000_000_000)];
+
+/// Bytes: what they are for, then a text, or texts with a newline between them.
+///
+/// # Panics
+///
+/// If a text is taken for a value that it is not, or a value that it is is refused.
+pub fn run(data: &[u8]) {
+    let Some((kind, bytes)) = data.split_first() else { return };
+    let text = String::from_utf8_lossy(bytes);
+    check_line(&quoted(OsStr::from_bytes(bytes)));
+    match kind % 4 {
+        0 => check_numbers(&text),
+        1 => check_time(&text),
+        2 => check_target(bytes),
+        _ => check_layers(bytes),
+    }
+}
+
+/// Against a reading with numbers that are larger than any that is allowed.
+fn check_numbers(text: &str) {
+    let digits = text.trim_start_matches('0');
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = match digits.len() {
+        0 => 0,
+        1..=38 => digits.parse().unwrap_or(u128::MAX),
+        _ => u128::MAX,
+    };
+    let within = |low: u128, high: u128| {
+        Some(number).filter(|_| is_number && (low..=high).contains(&number))
+    };
+    assert_eq!(parse_port(text).map(u128::from), within(0, 65_535));
+    assert_eq!(parse_server_port(text).map(u128::from), within(1, 65_535));
+    assert_eq!(parse_size(text).map(u128::from), within(0, u32::MAX.into()));
+    assert_eq!(parse_count(text).map(u128::from), within(1, u64::MAX.into()));
+    assert_eq!(parse_bool(text).is_some(), ["true", "false", "1", "0"].contains(&text));
+    assert_eq!(parse_text(text).as_deref(), Some(text).filter(|text| !text.is_empty()));
+    assert_eq!(Level::parse(text).map(Level::name), Level::parse(text).map(|_| text));
+    if let Some(count) = parse_count(text) {
+        assert_eq!(grouped(count).replace(',', ""), count.to_string());
+    }
+}
+
+fn check_time(text: &str) {
+    let taken = parse_limit(text);
+    if let Some(plain) = plain_nanoseconds(text) {
+        let longest = LIMITS[1].as_nanos();
+        let is_allowed = plain == 0 || plain >= LIMITS[0].as_nanos();
+        assert_eq!(taken.is_some(), is_allowed, "{text}");
+        // A float of that size is off by at most a part in 2^52, and is rounded.
+        let off = taken.unwrap_or_default().as_nanos().abs_diff(plain.min(longest));
+        assert!(!is_allowed || off <= 1 + (plain >> 52), "{text}: {taken:?}");
+    }
+    let Some(time) = taken else { return };
+    assert!(text.bytes().all(|byte| b"0123456789.eE+-".contains(&byte)), "{text:?}: {time:?}");
+    let mantissa = text.split(['e', 'E']).next().expect("split yields something");
+    let is_zero = !mantissa.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
+    assert_eq!(time.is_zero(), is_zero, "{text}: {time:?}");
+    assert!(is_zero || (LIMITS[0]..=LIMITS[1]).contains(&time), "{text}: {time:?}");
+    let again = time.as_secs_f64().to_string();
+    assert_eq!(parse_limit(&again), Some(time), "{text} is shown as {again}");
+    check_line(&seconds(time));
+}
+
+/// The nanoseconds of a decimal number that is written plainly, if it has few enough digits.
+fn plain_nanoseconds(text: &str) -> Option<u128> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let is_plain = |digits: &str, most| {
+        digits.len() <= most && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if !is_plain(whole, 20) || !is_plain(fraction, 9) || whole.len() + fraction.len() == 0 {
+        return None;
+    }
+    format!("{whole}{fraction:0<9}").parse().ok()
+}
+
+/// A target that is taken is spelled by its argument or arguments, and by what is shown of it.
+fn check_target(bytes: &[u8]) {
+    let arguments: Vec<OsString> =
+        bytes.split(|byte| *byte == b'\n').map(|text| OsString::from_vec(text.to_vec())).collect();
+    let (target, rest) = match Target::parse(&arguments) {
+        Ok(parsed) => parsed,
+        Err(failure) => return check_failure(&failure, ExitCode::Usage),
+    };
+    assert!(target.port > 0 && !target.host.is_empty(), "{target:?}");
+    let taken: Vec<&str> = arguments[..arguments.len() - rest.len()]
+        .iter()
+        .map(|argument| argument.to_str().expect("a target is UTF-8"))
+        .collect();
+    let (host, port) = match taken[..] {
+        [both] => both.rsplit_once(':').expect("a port stands behind a colon"),
+        [host, port] => (host, port),
+        _ => panic!("a target is one argument or two, not {taken:?}"),
+    };
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    assert_eq!((bare, parse_port(port)), (&*target.host, Some(target.port)), "{taken:?}");
+    let shown = target.to_string();
+    check_line(&shown);
+    // A zone may have a bracket, which only two arguments can say.
+    let is_odd = |character: char| character.is_control() || character == ']';
+    if target.host.len() <= 200 && !target.host.contains(is_odd) {
+        let again = [OsString::from(&shown)];
+        let again = Target::parse(&again).map(|(target, _)| target);
+        assert_eq!(again, Ok(target), "shown as {shown}");
+    }
+}
+
+/// The first byte chooses a setting; the text is its flag's and its variable's, and a variable's name.
+fn check_layers(bytes: &[u8]) {
+    let Some((index, text)) = bytes.split_first() else { return };
+    let settings = all_settings();
+    let setting = settings[usize::from(*index) % settings.len()];
+    let text = OsStr::from_bytes(text);
+    let is_valid = setting.is_valid(&text.to_string_lossy());
+    let mut layers = Layers::default();
+    match layers.add_flag(setting, text) {
+        Ok(()) => assert!(is_valid, "{text:?}"),
+        Err(failure) => {
+            check_failure(&failure, ExitCode::Usage);
+            assert!(!is_valid && failure.message.contains(setting.allowed()), "{failure:?}");
+        }
+    }
+    assert_eq!(
+        layers.text(setting).0.as_deref() == Some(text),
+        is_valid || setting.default().is_some_and(|it| text == it)
+    );
+    let variables = [(OsString::from(setting.variable()), text.to_owned())];
+    match layers.add_environment(&variables, &settings) {
+        Ok(()) => assert!(is_valid || text.is_empty(), "{text:?}"),
+        Err(failure) => check_failure(&failure, ExitCode::Usage),
+    }
+    let Some(command) = setting.command() else { return };
+    let variables = [(text.to_owned(), OsString::new())];
+    if let Err(failure) = check_variable_names(&variables, command, &settings) {
+        check_failure(&failure, ExitCode::Usage);
+    }
+}
