@@ -132,14 +132,15 @@ impl Scene {
             }
             Some(at) => {
                 let at = self.echoed + at;
-                self.check_wrong(at, bytes[at - self.echoed], result);
+                self.check_wrong(at, bytes, result);
                 false
             }
         }
     }
 
-    fn check_wrong(&self, at: usize, got: u8, result: Result<(), WrongEcho>) {
-        let expected = self.sent[at];
+    /// The byte `at` of all is the first wrong one, and came with `bytes`.
+    fn check_wrong(&mut self, at: usize, bytes: &[u8], result: Result<(), WrongEcho>) {
+        let (expected, got) = (self.sent[at], bytes[at - self.echoed]);
         if self.framing == Framing::Raw {
             let offset = at as u64;
             assert_eq!(result, Err(WrongEcho::RawByte { offset, expected, got }));
@@ -147,21 +148,25 @@ impl Scene {
         }
         let (number, start) = self.frame_at(at);
         let echo = number as u64 + 1;
-        match (at - start).checked_sub(HEADER_LEN) {
-            Some(offset) => {
-                let offset = offset as u64;
-                assert_eq!(result, Err(WrongEcho::Byte { echo, offset, expected, got }));
+        if let Some(offset) = (at - start).checked_sub(HEADER_LEN) {
+            let offset = offset as u64;
+            assert_eq!(result, Err(WrongEcho::Byte { echo, offset, expected, got }));
+            return;
+        }
+        // A header is judged when it is whole.
+        let came = self.echoed + bytes.len();
+        let header = start..start + HEADER_LEN;
+        let result = match self.sent.get(came..header.end) {
+            Some(rest) => result.and_then(|()| self.conversation.handle_received(rest)),
+            None if came < header.end => return assert_eq!(result, Ok(()), "half a header"),
+            None => result,
+        };
+        match result {
+            Err(WrongEcho::Length { echo: named, expected, got }) => {
+                assert_eq!((named, &expected.to_be_bytes()[..]), (echo, &self.sent[header]));
+                assert_ne!(expected, got);
             }
-            // It is judged when it is whole, which it may not be yet.
-            None => match result {
-                Ok(()) => {}
-                Err(WrongEcho::Length { echo: named, expected, got }) => {
-                    let header = &self.sent[start..start + HEADER_LEN];
-                    assert_eq!((named, &expected.to_be_bytes()[..]), (echo, header));
-                    assert_ne!(expected, got);
-                }
-                Err(other) => panic!("{other:?} for a wrong header"),
-            },
+            other => panic!("{other:?} for a wrong header"),
         }
     }
 
