@@ -302,6 +302,8 @@ impl<'a, S: Service> Worker<'a, S> {
     /// Lets a connection do what it is ready for.
     fn give_turn(&mut self, key: usize) {
         let Some(entry) = self.entries.get_mut(key) else { return };
+        // Others had their turn since the last look, or the process was stopped: nobody's time begins then.
+        self.now = self.shared.now();
         let mut context = TurnContext {
             shared: self.shared,
             registry: self.poll.registry(),
@@ -409,6 +411,7 @@ impl<'a, S: Service> Worker<'a, S> {
             return;
         }
         self.rejected_lingering += 1;
+        self.now = self.shared.now();
         let client = Client::reject(Arc::clone(&self.shared.limits), peer, self.now);
         self.enter(stream, client);
     }
@@ -422,6 +425,7 @@ impl<'a, S: Service> Worker<'a, S> {
         let info = ClientInfo { id, fd: stream.as_raw_fd(), peer };
         let shared = self.shared;
         let limits = Arc::clone(&shared.limits);
+        self.now = shared.now();
         let client = Client::accept(&shared.service, limits, info, &*shared.observer, self.now);
         self.enter(stream, client);
     }
@@ -501,6 +505,7 @@ impl<'a, S: Service> Worker<'a, S> {
             && let Some(newcomers) = self.desks.last_newcomers(self.index)
         {
             self.welcome_all(newcomers);
+            self.now = self.shared.now();
             self.cut_at = Some(self.now + self.shared.config.drain_timeout);
             self.for_each_entry(|entry, _| {
                 let unread = socket::unread(entry.stream.as_fd());

@@ -172,6 +172,8 @@ impl<S: Session> Entry<S> {
                 if count < asked && !self.reads_to_the_end {
                     self.readable = false;
                 }
+                // After the call: what it brought had arrived by now, even if the process was stopped before.
+                context.now = context.shared.now();
                 self.handle_received(count.min(room_len), count, context);
             }
             Err(error) => match error.kind() {

@@ -1,7 +1,7 @@
 //! Servers over real sockets, seen from the outside, in both models.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -463,23 +463,26 @@ fn allow_descriptors(wanted: u64) {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 }
 
-/// Echoes, but a frame `sleep` keeps its worker busy for so long.
-struct Sleepy(Duration);
+/// Echoes, but a frame `sleep` keeps its worker busy for so long, and `nap` for a little; and how often.
+struct Sleepy(Duration, Arc<AtomicI64>);
 
-struct SleepySession(Duration);
+struct SleepySession(Duration, Arc<AtomicI64>);
 
 impl Service for Sleepy {
     type Session = SleepySession;
 
     fn accept(&self, _peer: SocketAddr) -> SleepySession {
-        SleepySession(self.0)
+        SleepySession(self.0, Arc::clone(&self.1))
     }
 }
 
 impl Session for SleepySession {
     fn receive<'a>(&mut self, frames: Frames<'a>, reply: &mut Reply<'a>) {
-        if frames.into_iter().any(|payload| payload == b"sleep") {
-            std::thread::sleep(self.0);
+        for (word, length) in [(&b"sleep"[..], self.0), (b"nap", self.0 / 20)] {
+            if frames.into_iter().any(|payload| payload == word) {
+                self.1.fetch_add(1, Ordering::SeqCst);
+                std::thread::sleep(length);
+            }
         }
         reply.send_back(frames);
     }
@@ -493,7 +496,7 @@ fn a_server_that_was_held_up_cuts_nobody_who_had_sent_in_time() {
     let timeout = Duration::from_secs(1);
     let limits = Limits { timeout: Some(timeout), ..Limits::default() };
     let config = ServerConfig { limits, max_clients: 2 * CLIENTS, ..config(Model::Event) };
-    let server = start(config, Sleepy(timeout * 2));
+    let server = start(config, Sleepy(timeout * 2, Arc::default()));
     let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| server.connect()).collect();
     let [sleeper, others @ ..] = &mut clients[..] else { unreachable!() };
     for client in others.iter_mut() {
@@ -512,9 +515,43 @@ fn a_server_that_was_held_up_cuts_nobody_who_had_sent_in_time() {
 }
 
 #[test]
+fn the_time_of_whoever_was_looked_at_late_begins_late() {
+    let timeout = Duration::from_secs(1);
+    let held_up = timeout * 3 / 2;
+    let limits = Limits { timeout: Some(timeout), ..Limits::default() };
+    let config = ServerConfig { limits, workers: 1, ..config(Model::Event) };
+    let begun = Arc::new(AtomicI64::new(0));
+    let server = start(config, Sleepy(held_up, Arc::clone(&begun)));
+    let [mut sleeper, mut client] = [(); 2].map(|()| server.connect());
+    client.write_all(&frame(b"first")).unwrap();
+    assert_eq!(read_exactly(&mut client, 9), frame(b"first"));
+    sleeper.write_all(&frame(b"nap")).unwrap();
+    let started = Instant::now();
+    while begun.load(Ordering::SeqCst) == 0 {
+        assert!(started.elapsed() < DEADLINE, "the worker never fell asleep");
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+    // When it wakes it finds what holds it up, part of a frame and a newcomer, all at once.
+    sleeper.write_all(&frame(b"sleep")).unwrap();
+    let second = frame(b"second");
+    client.write_all(&second[..2]).unwrap();
+    let mut newcomer = server.connect();
+    newcomer.set_read_timeout(Some(held_up + timeout / 4)).unwrap();
+    let outcome = newcomer.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(
+        outcome,
+        Err(ErrorKind::WouldBlock),
+        "the newcomer was ended as soon as it was seen"
+    );
+    assert_eq!(server.diary.reasons(), Vec::<String>::new());
+    client.write_all(&second[2..]).unwrap();
+    assert_eq!(read_exactly(&mut client, second.len()), second);
+}
+
+#[test]
 fn a_client_that_came_just_before_the_drain_is_served() {
     for model in MODELS {
-        let server = start(config(model), Sleepy(Duration::from_millis(300)));
+        let server = start(config(model), Sleepy(Duration::from_millis(300), Arc::default()));
         let mut sleeper = server.connect();
         sleeper.write_all(&frame(b"sleep")).unwrap();
         server.diary.wait_for("connected 1");
@@ -570,7 +607,7 @@ fn clients_that_never_pause_keep_neither_deadlines_nor_a_stop_from_being_looked_
 #[test]
 fn urgent_data_do_not_hide_what_comes_after_them() {
     for model in MODELS {
-        let server = start(config(model), Sleepy(Duration::from_millis(200)));
+        let server = start(config(model), Sleepy(Duration::from_millis(200), Arc::default()));
         let mut stream = server.connect();
         // So that all of it is there before any of it is received.
         stream.write_all(&frame(b"sleep")).unwrap();
