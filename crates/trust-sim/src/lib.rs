@@ -4,7 +4,7 @@
 //! can be simulated around it in microseconds. A seed decides everything that happens; a second, naive
 //! model of the protocol and the simulated network together know what must come of it.
 //!
-//! - [`script`]: from a seed to what happens
+//! - [`script`]: from a seed to what happens; [`loopback`]: the same for a real server
 //! - [`simulation`]: clients, paths and a server, joined by a clock
 //! - [`network`], [`peer`], [`driver`]: a TCP path, a client at one end, the server at the other
 //! - [`check`], [`model`]: what must hold
@@ -15,6 +15,7 @@ pub mod check;
 pub mod clock;
 pub mod driver;
 pub mod errno;
+pub mod loopback;
 pub mod model;
 pub mod network;
 pub mod peer;
