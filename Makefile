@@ -3,9 +3,11 @@
 CARGO ?= cargo
 SEEDS ?= 20000
 TIME ?= 60
+SCRIPTS ?= 300
+FROM ?= 0
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo test-hostile interleavings sim planted fuzz fuzz-check check
+.PHONY: help test test-cli test-echo test-hostile interleavings sim planted adversary fuzz fuzz-check check
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
@@ -15,6 +17,7 @@ help:
 	@echo 'make interleavings  what threads share, in every order in which they can run'
 	@echo 'make sim        whole lives of connections in simulated time; SEEDS=N, 20000 unless told otherwise'
 	@echo 'make planted    proves that the simulator finds bugs: plants some, one at a time'
+	@echo 'make adversary  the adversary of the simulation against the server that was built; SCRIPTS=N, 300, and FROM=SEED, 0, unless told otherwise'
 	@echo 'make fuzz       every fuzz target for TIME=60 seconds; needs cargo-fuzz and a C++ compiler'
 	@echo 'make fuzz-check that the fuzz targets build, with warnings denied; needs a C++ compiler'
 	@echo 'make check      formatting, clippy and docs, with warnings denied'
@@ -43,6 +46,10 @@ sim:
 
 planted:
 	crates/trust-sim/planted/run
+
+# Needs root, iproute2 and nftables. A failure prints the seed and how to play it alone.
+adversary:
+	$(CARGO) test --quiet --package trustctl --test adversary -- --scripts $(SCRIPTS) --from $(FROM)
 
 # The inputs that were kept are replayed by make test, which needs neither.
 fuzz:

@@ -308,8 +308,9 @@ fn separate(what: CloneFlags, name: &str) {
     }
 }
 
+/// What came of starting `tool`; skips the test when it is not there.
 #[track_caller]
-fn started<T>(outcome: std::io::Result<T>, tool: &str) -> T {
+pub(crate) fn started<T>(outcome: std::io::Result<T>, tool: &str) -> T {
     match outcome {
         Ok(done) => done,
         Err(error) if error.kind() == ErrorKind::NotFound => runner::skip(tool),

@@ -266,6 +266,11 @@ impl Running {
         }
     }
 
+    /// What it has written to stdout so far.
+    pub(crate) fn printed(&self) -> String {
+        self.stdout.so_far()
+    }
+
     /// Waits for the program to end by itself.
     #[track_caller]
     pub(crate) fn wait(mut self) -> Finished {
@@ -318,6 +323,11 @@ impl Finished {
             tail(&self.stderr)
         );
         self
+    }
+
+    /// The exit code; none if a signal ended it.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.code()
     }
 
     /// Checks that stderr holds each of the words.

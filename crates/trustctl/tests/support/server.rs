@@ -10,7 +10,7 @@ use super::STEP_DEADLINE;
 use super::event::{self, Event};
 use super::kernel;
 use super::peer::Peer;
-use super::program::{Home, Launch, Running};
+use super::program::{Finished, Home, Launch, Running};
 
 /// A server that listens, killed and reaped when dropped.
 pub(crate) struct Server {
@@ -208,14 +208,33 @@ impl Server {
             [] => finished.complains_about_nothing(),
             words => finished.complains_about(words).complains_in_one_line(),
         };
-        let printed = finished.events();
-        event::check_run(&printed);
-        event::check_connections(&printed);
-        let logged = self.home.logged();
-        event::check_connections(&logged);
-        assert_eq!(sorted_lines(&logged), sorted_lines(&printed), "the log file and stdout differ");
-        printed
+        checked_log(&self.home, &finished)
     }
+
+    /// Waits for the end of a server that was told to stop, and checks what it logged as
+    /// [`Server::ends_with`] does. Whether its exit code, which is returned too, is the right one is for
+    /// the caller to say.
+    #[track_caller]
+    pub(crate) fn has_ended(self) -> (Option<i32>, Vec<Event>) {
+        let finished = self.running.wait().complains_about_nothing();
+        (finished.code(), checked_log(&self.home, &finished))
+    }
+
+    /// What was printed on stdout so far.
+    pub(crate) fn printed(&self) -> String {
+        self.running.printed()
+    }
+}
+
+#[track_caller]
+fn checked_log(home: &Home, finished: &Finished) -> Vec<Event> {
+    let printed = finished.events();
+    event::check_run(&printed);
+    event::check_connections(&printed);
+    let logged = home.logged();
+    event::check_connections(&logged);
+    assert_eq!(sorted_lines(&logged), sorted_lines(&printed), "the log file and stdout differ");
+    printed
 }
 
 /// Threads may write to the two places in different orders.

@@ -1,0 +1,358 @@
+//! One client: does what its script says, and writes down what it did and saw.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt::TcpRepair};
+use rustix::event::{PollFd, PollFlags};
+use socket2::{Domain, SockRef, Socket, Type};
+use trust_sim::rng::Rng;
+use trust_sim::script::{Action, ClientScript};
+
+use super::history::{End, History, Progress};
+use super::host::{Fault, Host};
+use super::watch::{Span, Watch};
+use crate::support::STEP_DEADLINE;
+
+/// Bounds of what the kernel takes for TCP_MAXSEG.
+const SEGMENT_MIN: usize = 88;
+const SEGMENT_MAX: usize = 32_767;
+
+/// Receives in one turn, so that the other clients of the script get theirs.
+const RECEIVES_PER_TURN: u32 = 256;
+
+/// Bytes that a client receives with one call at most.
+const RECEIVE_MAX: usize = 65_536;
+
+/// A client of a script.
+pub(crate) struct Client {
+    script: ClientScript,
+    host: Host,
+    watch: Watch,
+    stream: Option<TcpStream>,
+    pub(crate) history: History,
+    steps_done: usize,
+    /// When the next step is due; never, if `None`.
+    step_at: Option<Duration>,
+    /// How many bytes it was told to send so far; some may have to wait for room.
+    told: usize,
+    half_closes: bool,
+    is_reading: bool,
+    /// Its host is gone, or it has closed.
+    is_gone: bool,
+    reads_at: Duration,
+    closes_at: Option<Duration>,
+    outage_ends: Option<(Duration, bool)>,
+}
+
+impl Client {
+    pub(crate) fn new(script: &ClientScript, host: Host, watch: Watch) -> Client {
+        let mut rng = Rng::new(script.seed);
+        let mut upload = vec![];
+        script.messages.iter().for_each(|message| message.write(&mut rng, &mut upload));
+        Client {
+            history: History::new(upload, script),
+            script: script.clone(),
+            host,
+            watch,
+            stream: None,
+            steps_done: 0,
+            step_at: None,
+            told: 0,
+            half_closes: false,
+            is_reading: true,
+            is_gone: false,
+            reads_at: Duration::ZERO,
+            closes_at: None,
+            outage_ends: None,
+        }
+    }
+
+    /// Connects, if it is time to.
+    #[track_caller]
+    pub(crate) fn connect_if_due(&mut self, server: SocketAddr) {
+        if self.history.connected.is_some() || self.watch.now() < self.script.connects_at {
+            return;
+        }
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("make a socket");
+        let path = &self.script.path;
+        // All before the handshake, in which segment and window are announced.
+        let segment = path.segment.clamp(SEGMENT_MIN, SEGMENT_MAX);
+        socket.set_tcp_mss(segment as u32).expect("set TCP_MAXSEG");
+        socket.set_recv_buffer_size(path.client_receive_buffer).expect("set SO_RCVBUF");
+        socket.set_send_buffer_size(path.server_receive_buffer).expect("set SO_SNDBUF");
+        socket.set_tcp_nodelay(true).expect("set TCP_NODELAY");
+        let own = SocketAddr::from((self.host.address(), 0));
+        socket.bind(&own.into()).expect("bind to the host's address");
+        let connect = || socket.connect_timeout(&server.into(), STEP_DEADLINE);
+        let (span, connected) = self.watch.span(connect);
+        connected.expect("connect");
+        socket.set_nonblocking(true).expect("set O_NONBLOCK");
+        let stream: TcpStream = socket.into();
+        self.history.address = stream.local_addr().expect("a connected socket's address");
+        self.history.connected = Some(span);
+        self.history.last_dry = span.from;
+        self.note("connects");
+        self.stream = Some(stream);
+        self.step_at = self.script.steps.first().map(|step| span.to + step.after);
+    }
+
+    /// Does everything that is due.
+    #[track_caller]
+    pub(crate) fn take_turn(&mut self) {
+        if self.history.connected.is_none() {
+            return;
+        }
+        if let Some((at, unreachable)) = self.outage_ends
+            && at <= self.watch.now()
+        {
+            self.outage_ends = None;
+            self.host.end(Fault::outage(unreachable));
+            self.note("the outage is over");
+        }
+        // A turn is bounded by the number of steps.
+        while let Some(at) = self.step_at.filter(|at| *at <= self.watch.now()) {
+            self.take_step();
+            let next = self.script.steps.get(self.steps_done);
+            self.step_at = next.map(|step| at + step.after);
+        }
+        self.send();
+        self.receive();
+        if self.closes_at.is_some_and(|at| at <= self.watch.now()) {
+            self.closes_at = None;
+            self.close(false);
+        }
+    }
+
+    /// When it has something to do again without being woken.
+    pub(crate) fn next_time(&self) -> Option<Duration> {
+        if self.history.connected.is_none() {
+            // One that comes too late stays away.
+            return Some(self.script.connects_at).filter(|at| *at > self.watch.now());
+        }
+        let outage = self.outage_ends.map(|(at, _)| at);
+        let reads =
+            (self.wants_receive() && self.reads_at > self.watch.now()).then_some(self.reads_at);
+        [self.step_at, self.closes_at, outage, reads].into_iter().flatten().min()
+    }
+
+    /// What it waits for.
+    pub(crate) fn awaits(&self) -> Option<PollFd<'_>> {
+        let mut flags = PollFlags::empty();
+        if self.wants_receive() && self.reads_at <= self.watch.now() {
+            flags |= PollFlags::IN;
+        }
+        if self.wants_send() {
+            flags |= PollFlags::OUT;
+        }
+        let stream = self.stream.as_ref()?;
+        // An error would be reported even to who waits for nothing, again and again.
+        (!flags.is_empty()).then(|| PollFd::new(stream, flags))
+    }
+
+    /// Whether nothing more is to be expected of it, now that the server has ended.
+    pub(crate) fn is_through(&self) -> bool {
+        let starts = |step: &trust_sim::script::Step| matches!(step.action, Action::StartReading);
+        let starts_again = self.script.steps[self.steps_done..].iter().any(starts);
+        let reads_on = self.is_reading || starts_again;
+        self.stream.is_none() || self.is_gone || self.history.end.is_some() || !reads_on
+    }
+
+    /// The server is about to be told to stop: notes which bytes its kernel has for certain.
+    pub(crate) fn note_signal(&mut self) {
+        if let Some(stream) = &self.stream {
+            let probe = trust_net::socket::probe(stream.as_fd());
+            let unsure = usize::try_from(probe.unacknowledged).unwrap_or(usize::MAX);
+            self.history.acknowledged_at_signal = self.history.sent_total().saturating_sub(unsure);
+            if let Some((errno, _)) = probe.error {
+                self.fail(errno);
+            }
+        }
+    }
+
+    fn wants_receive(&self) -> bool {
+        self.stream.is_some() && self.is_reading && !self.is_gone && self.history.end.is_none()
+    }
+
+    fn wants_send(&self) -> bool {
+        let is_able = self.stream.is_some() && !self.is_gone && !self.history.is_failed;
+        is_able && self.history.sent_total() < self.told
+    }
+
+    #[track_caller]
+    fn take_step(&mut self) {
+        let action = self.script.steps[self.steps_done].action;
+        self.steps_done += 1;
+        // A host that is gone can only come back, and a path can fail without it.
+        if self.is_gone && !matches!(action, Action::Reboot | Action::Outage(..)) {
+            return;
+        }
+        self.note(&format!("{action:?}"));
+        match action {
+            // Behind its FIN there is nothing to send.
+            Action::Send(_) if self.half_closes => {}
+            Action::Send(count) => {
+                self.lose_the_answer();
+                self.told = (self.told + count).min(self.history.upload.len());
+                self.send();
+            }
+            Action::StopReading => {
+                self.is_reading = false;
+                self.history.stop_reading(self.watch.now());
+            }
+            Action::StartReading => {
+                self.is_reading = true;
+                self.history.start_reading(self.watch.now());
+            }
+            Action::HalfClose => self.half_closes = true,
+            Action::Close => self.close(false),
+            Action::Reset => self.close(true),
+            Action::Vanish => {
+                self.is_gone = true;
+                self.history.is_careless = true;
+                self.history.vanished = true;
+                self.begin(Fault::Gone);
+            }
+            Action::Reboot => self.reboot(),
+            Action::Outage(length, unreachable) => {
+                // Once in the life of a path, as in the simulation.
+                if self.history.outage.is_none() {
+                    let span = self.begin(Fault::outage(unreachable));
+                    self.history.outage = Some((span, span.to + length, unreachable));
+                    self.outage_ends = Some((span.to + length, unreachable));
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, fault: Fault) -> Span {
+        let (span, ()) = self.watch.span(|| self.host.begin(fault));
+        self.history.note_disturbance(span);
+        span
+    }
+
+    /// On a path that takes time, a fault that follows at once takes the answer to a send with it.
+    fn lose_the_answer(&mut self) {
+        let path = &self.script.path;
+        let next = self.script.steps.get(self.steps_done).filter(|step| step.after.is_zero());
+        let fault = match next.map(|step| step.action) {
+            Some(Action::Vanish) => Fault::Gone,
+            Some(Action::Outage(_, unreachable)) if self.history.outage.is_none() => {
+                Fault::outage(unreachable)
+            }
+            _ => return,
+        };
+        if !(path.latency + path.jitter).is_zero() {
+            let (span, ()) = self.watch.span(|| self.host.begin_towards_it(fault));
+            self.history.note_disturbance(span);
+            self.note(&format!("{fault:?} for what comes"));
+        }
+    }
+
+    /// Its kernel forgets the connection without a word, and from then on answers with RST.
+    #[track_caller]
+    fn reboot(&mut self) {
+        // Only a host that was switched off before can come up again.
+        if !self.history.vanished {
+            return;
+        }
+        if let Some(stream) = self.stream.take() {
+            setsockopt(&stream, TcpRepair, &1).expect("set TCP_REPAIR");
+            drop(stream);
+            let (span, ()) = self.watch.span(|| self.host.end(Fault::Gone));
+            self.history.may_reset.get_or_insert(span);
+        }
+    }
+
+    fn send(&mut self) {
+        while self.wants_send() {
+            let done = self.history.sent_total();
+            let stream = self.stream.as_ref().expect("it wants to send");
+            let mut stream = stream;
+            let bytes = &self.history.upload[done..self.told];
+            let (span, outcome) = self.watch.span(|| stream.write(bytes));
+            match outcome {
+                Ok(count) => self.history.sent.push(Progress { span, total: done + count }),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => self.fail(error.raw_os_error().unwrap_or_default()),
+            }
+        }
+        let is_able = !self.is_gone && !self.history.is_failed && !self.wants_send();
+        if self.half_closes && is_able && self.history.fin.is_none() {
+            let Some(stream) = &self.stream else { return };
+            let (span, outcome) = self.watch.span(|| stream.shutdown(Shutdown::Write));
+            self.note("sends FIN");
+            match outcome {
+                Ok(()) => {
+                    self.history.fin = Some(span);
+                    self.history.half_closed = true;
+                }
+                Err(error) => self.fail(error.raw_os_error().unwrap_or_default()),
+            }
+        }
+    }
+
+    fn receive(&mut self) {
+        let mut buffer = vec![0; self.script.read_len.clamp(1, RECEIVE_MAX)];
+        for _ in 0..RECEIVES_PER_TURN {
+            let now = self.watch.now();
+            if !self.wants_receive() || self.reads_at > now {
+                return;
+            }
+            let mut stream = self.stream.as_ref().expect("it wants to receive");
+            let (span, outcome) = self.watch.span(|| stream.read(&mut buffer));
+            match outcome {
+                Ok(0) => {
+                    // After a failed call the end of the stream is no news.
+                    let end = if self.history.is_failed { End::Error } else { End::OfStream };
+                    self.history.end = Some((end, span.to));
+                    self.note("reads the end of the stream");
+                    self.closes_at = self.script.closes_after.map(|after| span.to + after);
+                }
+                Ok(count) => {
+                    self.history.take_echo(&buffer[..count], span);
+                    self.reads_at = span.to + self.script.read_gap;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.history.last_dry = span.from;
+                    return;
+                }
+                Err(error) => {
+                    self.fail(error.raw_os_error().unwrap_or_default());
+                    self.history.end = Some((End::Error, span.to));
+                }
+            }
+        }
+    }
+
+    /// A call failed: nothing more can be sent, and what is read afterwards proves nothing.
+    fn fail(&mut self, errno: i32) {
+        self.history.is_failed = true;
+        self.note(&format!("fails with errno {errno}"));
+    }
+
+    fn close(&mut self, resets: bool) {
+        let Some(stream) = self.stream.take() else { return };
+        if self.history.end.is_none() {
+            self.history.is_careless = true;
+        }
+        if resets {
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("set SO_LINGER");
+        }
+        let (span, ()) = self.watch.span(|| drop(stream));
+        self.is_gone = true;
+        self.history.may_reset.get_or_insert(span);
+        if resets {
+            self.history.reset.get_or_insert(span);
+        } else {
+            self.history.fin.get_or_insert(span);
+        }
+        self.note("closes");
+    }
+
+    fn note(&mut self, what: &str) {
+        self.history.note(self.watch.now(), what);
+    }
+}

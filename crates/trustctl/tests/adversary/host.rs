@@ -1,0 +1,170 @@
+//! The network in which everything is played, and what can happen to a client's host and its path.
+//!
+//! Every client is a host of its own: an address of 127.0.0.0/8 that no other client of the run has. What
+//! happens to it is told to nftables by that address, where packets arrive, so that for whoever sent them
+//! they are lost on the way.
+//!
+//! A path has no delay here, as netem is not in every kernel. So nothing would be under way when a fault
+//! begins, and no answer would ever be lost. That is made up for: a fault can begin in the direction to the
+//! client alone, before the last send whose answer it is to take with it.
+
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use crate::support::net::{Network, started};
+use crate::support::runner;
+
+/// The faults, as sets of clients' addresses: what goes to them does not arrive, or what comes from them.
+const RULES: &str = "table ip adversary {
+    set gone_to { type ipv4_addr; }
+    set gone_from { type ipv4_addr; }
+    set cut_to { type ipv4_addr; }
+    set cut_from { type ipv4_addr; }
+    set unreachable_to { type ipv4_addr; }
+    set unreachable_from { type ipv4_addr; }
+    chain input {
+        type filter hook input priority 0; policy accept;
+        ip daddr @gone_to drop
+        ip saddr @gone_from drop
+        ip daddr @cut_to drop
+        ip saddr @cut_from drop
+        meta l4proto tcp ip daddr @unreachable_to reject with icmp type host-unreachable
+        meta l4proto tcp ip saddr @unreachable_from drop
+    }
+}
+";
+
+/// What a narrow network's kernel keeps for a server's connection at most: of what is to be sent, and of what
+/// was received. In bytes, as tcp(7) wants it.
+const NARROW: [(&str, &str); 2] =
+    [("ipv4/tcp_wmem", "4096 4096 8192"), ("ipv4/tcp_rmem", "4096 8192 16384")];
+
+/// nftables refuses changes that meet another one; so one at a time.
+static CHANGES: Mutex<()> = Mutex::new(());
+
+/// The networks of a run. Buffers of a server's sockets are a setting of the network, so there are two.
+pub(crate) struct Networks {
+    wide: Network,
+    narrow: Network,
+}
+
+impl Networks {
+    /// Skips the test without nftables or the right to make networks.
+    #[track_caller]
+    pub(crate) fn create() -> Networks {
+        let [wide, narrow] = [(); 2].map(|()| {
+            let network = Network::create();
+            network.set("ipv4/icmp_ratelimit", "0");
+            if let Err(complaint) = network.inside(|| nft(RULES)) {
+                runner::skip(&format!("nftables in the kernel ({complaint})"));
+            }
+            network
+        });
+        NARROW.iter().for_each(|(setting, value)| narrow.set(setting, value));
+        Networks { wide, narrow }
+    }
+
+    /// Does something in one of them.
+    #[track_caller]
+    pub(crate) fn inside<T: Send>(&self, is_narrow: bool, action: impl FnOnce() -> T + Send) -> T {
+        let network = if is_narrow { &self.narrow } else { &self.wide };
+        network.inside(action)
+    }
+}
+
+/// What can happen to a host or to the path to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The host is switched off.
+    Gone,
+    /// Nothing gets through.
+    Cut,
+    /// Nothing gets through, and a router says so to the server.
+    Unreachable,
+}
+
+impl Fault {
+    /// An outage of a script.
+    pub(crate) fn outage(unreachable: bool) -> Fault {
+        if unreachable { Fault::Unreachable } else { Fault::Cut }
+    }
+
+    fn set(self) -> &'static str {
+        match self {
+            Fault::Gone => "gone",
+            Fault::Cut => "cut",
+            Fault::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// A client's host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Host(Ipv4Addr);
+
+impl Host {
+    /// Clients in a script at most: one of the numbers in their addresses.
+    pub(crate) const CLIENTS_MAX: usize = 100;
+
+    /// That of client `index` in the run's script `number`.
+    pub(crate) fn new(number: u16, index: usize) -> Host {
+        assert!(index < Host::CLIENTS_MAX, "more clients than addresses");
+        let [high, low] = number.to_be_bytes();
+        Host(Ipv4Addr::new(127, 100 + index as u8, high, low))
+    }
+
+    pub(crate) fn address(self) -> Ipv4Addr {
+        self.0
+    }
+
+    /// The fault begins for what is sent to it, while what it sends still arrives.
+    pub(crate) fn begin_towards_it(self, fault: Fault) {
+        self.change("add", fault, &["to"]);
+    }
+
+    /// The fault begins, or goes on, in both directions.
+    pub(crate) fn begin(self, fault: Fault) {
+        self.change("add", fault, &["to", "from"]);
+    }
+
+    /// The fault is over.
+    pub(crate) fn end(self, fault: Fault) {
+        self.change("delete", fault, &["to", "from"]);
+    }
+
+    #[track_caller]
+    fn change(self, verb: &str, fault: Fault, directions: &[&str]) {
+        let line = |direction: &&str| {
+            let set = fault.set();
+            format!("{verb} element ip adversary {set}_{direction} {{ {} }}\n", self.0)
+        };
+        let commands: String = directions.iter().map(line).collect();
+        if let Err(complaint) = nft(&commands) {
+            panic!("nft failed with {commands:?}: {complaint}");
+        }
+    }
+}
+
+/// Runs commands for nft(8) in the network of the calling thread.
+///
+/// # Errors
+///
+/// What nft complains about.
+#[track_caller]
+fn nft(commands: &str) -> Result<(), String> {
+    let _turn = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut command = Command::new("nft");
+    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let mut child = started(command.stderr(Stdio::piped()).spawn(), "nft (nftables)");
+    let mut input = child.stdin.take().expect("stdin is a pipe");
+    // It may have ended already; then its status says why.
+    drop(input.write_all(commands.as_bytes()));
+    drop(input);
+    let done = child.wait_with_output().expect("wait for nft");
+    match done.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&done.stderr).trim().to_owned()),
+    }
+}

@@ -1,0 +1,295 @@
+//! Plays one script against a server of its own.
+
+use std::time::Duration;
+
+use rustix::event::{PollFd, Timespec, poll};
+use rustix::process::Signal;
+use trust_sim::rng::Rng;
+use trust_sim::script::Script;
+use trust_wire::Mode;
+
+use super::client::Client;
+use super::history::History;
+use super::host::{Host, Networks};
+use super::watch::{LagMeter, Span, Watch};
+use crate::support::event::Event;
+use crate::support::kernel;
+use crate::support::server::Server;
+
+/// Longest sleep of the driver while nothing is due: how soon it notices that all is over.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// How long after the end of the server clients go on reading what is still under way: TCP tries again
+/// within as much after the longest outage.
+const READ_ON: Duration = Duration::from_millis(2_500);
+
+/// When a script has hung: longer than the latest stop, the longest drain, all pauses and reading on.
+const HUNG_AFTER: Duration = Duration::from_secs(20);
+
+/// A send buffer of the script, in bytes, for which the network is a narrow one.
+const NARROW: usize = 4096;
+
+/// What the numbers of a script's extras are made of, which the simulation has no use for.
+const EXTRAS: u64 = 0x1009_ba5e;
+
+/// What a server is asked beyond the script.
+#[derive(Clone, Debug)]
+pub(crate) struct Extras {
+    pub(crate) model: &'static str,
+    pub(crate) workers: usize,
+    /// When its statistics are asked for.
+    pub(crate) stats_at: Duration,
+}
+
+impl Extras {
+    fn of(seed: u64, script: &Script) -> Extras {
+        let mut rng = Rng::new(seed ^ EXTRAS);
+        let is_iterative = script.clients.len() == 1 && rng.one_in(3);
+        // Two workers would race for the one place, and both be right.
+        let is_alone = is_iterative || script.max_clients == 1 || rng.one_in(2);
+        Extras {
+            model: if is_iterative { "iterative" } else { "event" },
+            workers: if is_alone { 1 } else { 2 },
+            stats_at: rng.time_up_to(script.drain_at),
+        }
+    }
+}
+
+/// What came of a script.
+pub(crate) struct Played {
+    pub(crate) script: Script,
+    pub(crate) extras: Extras,
+    pub(crate) flags: Vec<String>,
+    pub(crate) watch: Watch,
+    pub(crate) histories: Vec<History>,
+    pub(crate) pauses: Vec<Span>,
+    pub(crate) stats_asked: Option<Span>,
+    pub(crate) told_to_stop: Span,
+    pub(crate) told_again: Option<Span>,
+    /// The most memory that the server had, in bytes, before it was told to stop.
+    pub(crate) peak_memory: u64,
+    /// Every connection was over before the server was told to stop, and its descriptors were counted.
+    pub(crate) was_quiet: bool,
+    pub(crate) code: Option<i32>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) lag: Duration,
+    /// How far the two clocks have moved apart.
+    pub(crate) drift: Duration,
+    pub(crate) took: Duration,
+}
+
+/// Plays the script of `seed` in one of the networks; `number` tells it from the others of the run.
+#[track_caller]
+pub(crate) fn play(seed: u64, number: u16, networks: &Networks, meter: &LagMeter) -> Played {
+    let script = Script::on_loopback(seed);
+    let is_narrow = script.clients.iter().any(|client| client.path.server_send_buffer <= NARROW);
+    networks.inside(is_narrow, || play_here(seed, script, number, meter))
+}
+
+#[track_caller]
+fn play_here(seed: u64, script: Script, number: u16, meter: &LagMeter) -> Played {
+    let extras = Extras::of(seed, &script);
+    let flags = flags(&script, &extras);
+    let server = Server::start(&flags);
+    let watch = Watch::start();
+    let clients = script.clients.iter().enumerate();
+    let mut stage = Stage {
+        clients: clients
+            .map(|(index, client)| Client::new(client, Host::new(number, index), watch))
+            .collect(),
+        descriptors: server.descriptor_count(),
+        server,
+        watch,
+        pauses: vec![],
+        continues_at: None,
+        pauses_done: 0,
+        stats_asked: None,
+        told_to_stop: None,
+        told_again: None,
+        ended_at: None,
+        peak_memory: 0,
+        was_quiet: false,
+        late: Duration::ZERO,
+        script: &script,
+        extras: &extras,
+    };
+    stage.play();
+    let Stage { clients, server, pauses, stats_asked, told_to_stop, told_again, .. } = stage;
+    let (peak_memory, was_quiet, late) = (stage.peak_memory, stage.was_quiet, stage.late);
+    let (code, events) = server.has_ended();
+    let lag = meter.worst_since(watch.instant(Duration::ZERO)).max(late);
+    Played {
+        histories: clients.into_iter().map(|client| client.history).collect(),
+        told_to_stop: told_to_stop.expect("every script ends with a signal"),
+        drift: watch.drift(),
+        took: watch.now(),
+        script,
+        extras,
+        flags,
+        watch,
+        pauses,
+        stats_asked,
+        told_again,
+        peak_memory,
+        was_quiet,
+        code,
+        events,
+        lag,
+    }
+}
+
+fn flags(script: &Script, extras: &Extras) -> Vec<String> {
+    let limits = &script.limits;
+    let mode = match limits.mode {
+        Mode::Auto => "auto",
+        Mode::Framed => "framed",
+        Mode::Raw => "raw",
+    };
+    let seconds = |limit: Duration| limit.as_secs_f64().to_string();
+    let or_off = |limit: Option<Duration>| seconds(limit.unwrap_or_default());
+    [
+        ("--mode", mode.to_owned()),
+        ("--max-frame", limits.max_payload.to_string()),
+        ("--timeout", or_off(limits.timeout)),
+        ("--frame-timeout", or_off(limits.frame_timeout)),
+        ("--linger-timeout", seconds(limits.linger_timeout)),
+        ("--max-lifetime", or_off(limits.max_lifetime)),
+        ("--drain-timeout", seconds(script.drain_timeout)),
+        ("--max-clients", script.max_clients.to_string()),
+        ("--model", extras.model.to_owned()),
+        ("--workers", extras.workers.to_string()),
+    ]
+    .into_iter()
+    .flat_map(|(flag, value)| [flag.to_owned(), value])
+    .collect()
+}
+
+struct Stage<'a> {
+    script: &'a Script,
+    extras: &'a Extras,
+    server: Server,
+    watch: Watch,
+    clients: Vec<Client>,
+    /// Descriptors of the server before the first client.
+    descriptors: usize,
+    pauses: Vec<Span>,
+    pauses_done: usize,
+    /// When the pause ends that is under way.
+    continues_at: Option<Duration>,
+    stats_asked: Option<Span>,
+    told_to_stop: Option<Span>,
+    told_again: Option<Span>,
+    ended_at: Option<Duration>,
+    peak_memory: u64,
+    was_quiet: bool,
+    /// The worst lateness of the driver itself.
+    late: Duration,
+}
+
+impl Stage<'_> {
+    #[track_caller]
+    fn play(&mut self) {
+        loop {
+            let now = self.watch.now();
+            assert!(now < HUNG_AFTER, "no end after {now:?}, {} printed", self.server.printed());
+            self.pause_or_continue();
+            self.signal();
+            for client in &mut self.clients {
+                if self.told_to_stop.is_none() {
+                    client.connect_if_due(self.server.address());
+                }
+                client.take_turn();
+            }
+            if self.is_over() {
+                return;
+            }
+            self.wait();
+        }
+    }
+
+    fn pause_or_continue(&mut self) {
+        let now = self.watch.now();
+        if self.continues_at.is_some_and(|at| at <= now) {
+            self.continues_at = None;
+            self.server.signal(Signal::CONT);
+            let pause = self.pauses.last_mut().expect("a pause is under way");
+            pause.to = self.watch.now();
+        }
+        let Some(pause) = self.script.pauses.get(self.pauses_done) else { return };
+        if pause.at <= now && self.continues_at.is_none() && self.ended_at.is_none() {
+            self.pauses_done += 1;
+            self.server.signal(Signal::STOP);
+            // Told for good when it is over.
+            self.pauses.push(Span { from: now, to: now + pause.length });
+            self.continues_at = Some(now + pause.length);
+        }
+    }
+
+    #[track_caller]
+    fn signal(&mut self) {
+        let now = self.watch.now();
+        if let Some(told) = self.told_to_stop {
+            let again_at = self.script.second_signal_after.map(|after| told.to + after);
+            if self.told_again.is_none() && again_at.is_some_and(|at| at <= now) {
+                let (span, ()) = self.watch.span(|| self.server.signal(Signal::TERM));
+                self.told_again = Some(span);
+            }
+            return;
+        }
+        if self.stats_asked.is_none() && self.extras.stats_at <= now {
+            let (span, ()) = self.watch.span(|| self.server.signal(Signal::USR1));
+            self.stats_asked = Some(span);
+        }
+        let is_quiet = self.continues_at.is_none() && self.is_quiet();
+        if is_quiet || self.script.drain_at <= now {
+            self.was_quiet = is_quiet;
+            if is_quiet {
+                self.server.comes_back_to_descriptors(self.descriptors);
+            }
+            self.peak_memory = kernel::status_bytes(self.server.pid(), "VmHWM");
+            self.clients.iter_mut().for_each(Client::note_signal);
+            let (span, ()) = self.watch.span(|| self.server.signal(Signal::TERM));
+            self.told_to_stop = Some(span);
+        }
+    }
+
+    /// Whether every client was there and every connection is over, as far as the log says.
+    fn is_quiet(&self) -> bool {
+        if self.clients.iter().any(|client| client.history.connected.is_none()) {
+            return false;
+        }
+        let printed = self.server.printed();
+        let count = |name: &str| printed.matches(&format!("\"event\":\"{name}\"")).count();
+        // Who is not in the log was turned away if it has seen its end; else it may just have come.
+        let is_over = |client: &Client| {
+            let peer = format!("\"peer\":\"{}\"", client.history.address);
+            client.history.end.is_some() || printed.contains(&peer)
+        };
+        count("client_connect") == count("client_close") && self.clients.iter().all(is_over)
+    }
+
+    /// Whether the server has ended, and the clients have read what there was for them.
+    fn is_over(&mut self) -> bool {
+        if self.told_to_stop.is_none() || self.continues_at.is_some() {
+            return false;
+        }
+        let now = self.watch.now();
+        if self.ended_at.is_none() && kernel::all_threads_are(self.server.pid(), 'Z') {
+            self.ended_at = Some(now);
+        }
+        let Some(ended_at) = self.ended_at else { return false };
+        self.clients.iter().all(Client::is_through) || now > ended_at + READ_ON
+    }
+
+    fn wait(&mut self) {
+        let clients = self.clients.iter();
+        let next = clients.filter_map(Client::next_time).chain(self.continues_at).min();
+        let now = self.watch.now();
+        let until = next.unwrap_or(Duration::MAX).min(now + LOOK_INTERVAL);
+        let mut awaited: Vec<PollFd<'_>> = self.clients.iter().filter_map(Client::awaits).collect();
+        let timeout = Timespec::try_from(until.saturating_sub(now)).expect("some milliseconds");
+        // EINTR is looked at as any other end of waiting.
+        let _ = poll(&mut awaited, Some(&timeout));
+        self.late = self.late.max(self.watch.now().saturating_sub(until.max(now)));
+    }
+}
