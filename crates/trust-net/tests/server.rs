@@ -701,7 +701,6 @@ fn a_worker_that_panics_ends_the_server_instead_of_leaving_its_clients_alone() {
     }
 }
 
-/// How often the thread of this process with that name has gone to sleep (`proc_pid_status(5)`).
 /// Asks for statistics once more whenever it is told of some, until the server has been asked `most` times.
 #[derive(Default)]
 struct Insatiable {
@@ -784,6 +783,7 @@ fn a_bell_that_is_rung_just_before_deadlines_are_judged_is_not_missed() {
     assert!(!waited.timed_out(), "{answered} of {} requests were answered", Insatiable::MOST);
 }
 
+/// How often the thread of this process with that name has gone to sleep (`proc_pid_status(5)`).
 fn sleeps_of(name: &str) -> u64 {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
     let is_it = |task: &std::path::PathBuf| {
