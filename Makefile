@@ -40,7 +40,7 @@ test-hostile:
 interleavings:
 	ci/interleavings
 
-# A failure prints its seed, which replays it: trust-sim --seed S.
+# A failure prints its seed S, which replays it: cargo run --release -p trust-sim -- --seed S.
 sim:
 	$(CARGO) run --quiet --release --package trust-sim -- --seeds $(SEEDS)
 

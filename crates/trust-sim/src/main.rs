@@ -1,14 +1,15 @@
 //! `trust-sim`: plays seeds, and shrinks the first that fails.
 #![forbid(unsafe_code)]
-// The report is the product.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool that talks to the terminal")]
+#![expect(clippy::print_stderr, reason = "a tool that talks to the terminal")]
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use trust_sim::check::Violation;
 use trust_sim::script::Script;
 use trust_sim::shrink::shrink;
-use trust_sim::simulation::run;
+use trust_sim::simulation::{Outcome, run};
 use trust_wire::Reason;
 
 const USAGE: &str = "usage: trust-sim --seeds N [--from S] [--no-shrink] | trust-sim --seed S";
@@ -29,9 +30,10 @@ fn main() -> ExitCode {
     };
     // A panic of the core is one of the findings, and told with its seed.
     std::panic::set_hook(Box::new(|_| {}));
+    let mut out = io::stdout().lock();
     match (args.seed, args.seeds) {
-        (Some(seed), _) => replay(seed),
-        (None, Some(seeds)) => search(args.from, seeds, !args.no_shrink),
+        (Some(seed), _) => replay(seed, &mut out),
+        (None, Some(seeds)) => search(args.from, seeds, !args.no_shrink, &mut out),
         (None, None) => unreachable!("parsed"),
     }
 }
@@ -55,23 +57,16 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Args> {
 }
 
 /// Plays one seed and shows all of it.
-fn replay(seed: u64) -> ExitCode {
+fn replay(seed: u64, out: &mut impl Write) -> ExitCode {
     let script = Script::of(seed);
-    println!("{script:#?}");
     let outcome = run(&script, true);
-    outcome.trace.iter().for_each(|line| println!("{line}"));
-    println!("{:?}", outcome.reasons);
-    match outcome.violation {
-        None => ExitCode::SUCCESS,
-        Some(violation) => {
-            println!("violated: {}\n{}", violation.property, violation.detail);
-            ExitCode::FAILURE
-        }
-    }
+    let result = if outcome.violation.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let told = writeln!(out, "{script:#?}").and_then(|()| write_outcome(&outcome, out));
+    exit_code(result, told)
 }
 
 /// Plays `seeds` seeds from `from` on, up to the first that fails.
-fn search(from: u64, seeds: u64, shrinks: bool) -> ExitCode {
+fn search(from: u64, seeds: u64, shrinks: bool, out: &mut impl Write) -> ExitCode {
     let started_at = Instant::now();
     let mut simulated = Duration::ZERO;
     let mut events = 0;
@@ -80,23 +75,14 @@ fn search(from: u64, seeds: u64, shrinks: bool) -> ExitCode {
         let script = Script::of(seed);
         let outcome = run(&script, false);
         if let Some(violation) = outcome.violation {
-            println!("seed {seed}, after {} others: {}", seed - from, violation.property);
-            if !shrinks {
-                return ExitCode::FAILURE;
-            }
-            println!("{}\n", violation.detail);
-            let small = shrink(&script, |candidate| {
-                let found = run(candidate, false).violation;
-                found.is_some_and(|found| found.property == violation.property)
-            });
-            let outcome = run(&small, true);
-            println!("shrunk script:\n{small:#?}\n\ntrace:");
-            outcome.trace.iter().for_each(|line| println!("{line}"));
-            if let Some(violation) = outcome.violation {
-                println!("violated: {}\n{}", violation.property, violation.detail);
-            }
-            println!("replay: trust-sim --seed {seed}");
-            return ExitCode::FAILURE;
+            let first =
+                format!("seed {seed}, after {} others: {}", seed - from, violation.property);
+            let told = writeln!(out, "{first}");
+            let told = match shrinks {
+                true => told.and_then(|()| write_shrunk(&script, seed, &violation, out)),
+                false => told,
+            };
+            return exit_code(ExitCode::FAILURE, told);
         }
         simulated += outcome.simulated;
         events += outcome.events;
@@ -104,14 +90,78 @@ fn search(from: u64, seeds: u64, shrinks: bool) -> ExitCode {
     }
     let elapsed = started_at.elapsed().as_secs_f64();
     let ratio = simulated.as_secs_f64() / elapsed;
-    println!(
+    let mut report = format!(
         "{seeds} seeds in {elapsed:.1} s: {:.0} a second, {events} events, {:.1} simulated hours, \
-         {ratio:.0} times faster than real time",
+         {ratio:.0} times faster than real time\n",
         seeds as f64 / elapsed,
         simulated.as_secs_f64() / 3600.0,
     );
     for (reason, count) in Reason::KINDS.iter().zip(connections) {
-        println!("{count:>9} {reason:?}");
+        report.push_str(&format!("{count:>9} {reason:?}\n"));
     }
-    ExitCode::SUCCESS
+    exit_code(ExitCode::SUCCESS, out.write_all(report.as_bytes()))
+}
+
+/// What is left of a script that fails with `violation`, and how to see all of it again.
+fn write_shrunk(
+    script: &Script,
+    seed: u64,
+    violation: &Violation,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    writeln!(out, "{}\n", violation.detail)?;
+    let small = shrink(script, |candidate| {
+        let found = run(candidate, false).violation;
+        found.is_some_and(|found| found.property == violation.property)
+    });
+    writeln!(out, "shrunk script:\n{small:#?}\n\ntrace:")?;
+    write_outcome(&run(&small, true), out)?;
+    writeln!(out, "replay: cargo run --release -p trust-sim -- --seed {seed}")
+}
+
+fn write_outcome(outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
+    for line in &outcome.trace {
+        writeln!(out, "{line}")?;
+    }
+    writeln!(out, "{:?}", outcome.reasons)?;
+    match &outcome.violation {
+        None => Ok(()),
+        Some(violation) => writeln!(out, "violated: {}\n{}", violation.property, violation.detail),
+    }
+}
+
+/// That of the result, also if the reader went away (EPIPE), as `head` does; 74 if nothing can be written.
+fn exit_code(result: ExitCode, told: io::Result<()>) -> ExitCode {
+    match told {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            eprintln!("trust-sim: cannot write to standard output: {error}");
+            ExitCode::from(74)
+        }
+        _ => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Standard output that fails with every write.
+    struct Failing(io::ErrorKind);
+
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_is_no_failure_and_a_full_disk_is_one() {
+        let with = |kind| [replay(7, &mut Failing(kind)), search(7, 1, true, &mut Failing(kind))];
+        assert_eq!(with(io::ErrorKind::BrokenPipe), [ExitCode::SUCCESS; 2]);
+        assert_eq!(with(io::ErrorKind::StorageFull), [ExitCode::from(74); 2]);
+    }
 }

@@ -411,7 +411,10 @@ mod tests {
         let mut seen = [0u32; Reason::KINDS.len()];
         for seed in 0..SEEDS {
             let outcome = run(&Script::of(seed), false);
-            assert_eq!(outcome.violation, None, "seed {seed}; replay: trust-sim --seed {seed}");
+            assert_eq!(
+                outcome.violation, None,
+                "replay: cargo run --release -p trust-sim -- --seed {seed}"
+            );
             outcome.reasons.iter().for_each(|reason| seen[reason.kind()] += 1);
         }
         for reason in Reason::KINDS {
