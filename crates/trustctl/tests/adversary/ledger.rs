@@ -4,18 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::play::Played;
-use super::verdict::{Case, Violation, ensure};
+use super::verdict::{CLOCK, Case, PROMPT, Violation, ensure};
 use crate::support::event::{self, Event};
 
 /// Memory that a server with a handful of clients may have at most, in bytes: more than twice the 6.5 MB that
 /// were measured in a build without optimisation.
 const MEMORY_MAX: u64 = 16 * 1024 * 1024;
-
-/// How far an event's time can be from the driver's, without what the machine lags.
-const CLOCK: Duration = Duration::from_millis(5);
-
-/// How long after a request statistics are written at the latest, on a machine that does not lag.
-const PROMPT: Duration = Duration::from_millis(400);
 
 /// Counters that add up.
 const TOTALS: [&str; 4] = ["bytes_in", "bytes_out", "frames_in", "frames_out"];

@@ -21,15 +21,17 @@ pub(crate) struct Violation {
     pub(crate) detail: String,
 }
 
-/// How far the two clocks can be apart by the log's rounding to a millisecond, and then some.
-const CLOCK: Duration = Duration::from_millis(5);
+/// How far an event's time can be from the driver's by the log's rounding to a millisecond, and then some;
+/// without what the machine lags.
+pub(crate) const CLOCK: Duration = Duration::from_millis(5);
 
 /// How long a byte is under way at most on a path without faults: a delayed acknowledgement (40 ms) that a
 /// small buffer makes the sender wait for, twice.
 const UNDER_WAY: Duration = Duration::from_millis(100);
 
-/// How long the server takes at most to do what is due, on a machine that does not lag.
-const PROMPT: Duration = Duration::from_millis(400);
+/// How long the server takes at most to do what is due, or what it was asked for, on a machine that does not
+/// lag.
+pub(crate) const PROMPT: Duration = Duration::from_millis(400);
 
 /// What the log says about one connection.
 pub(crate) struct Logged<'a> {
