@@ -17,6 +17,7 @@ mod ledger;
 mod play;
 mod reason;
 mod report;
+mod request;
 #[path = "../support/mod.rs"]
 mod support;
 mod verdict;
@@ -32,15 +33,9 @@ use std::time::Duration;
 
 use host::Networks;
 use report::Report;
+use request::{Request, Scripts};
 use support::runner::{self, Outcome};
 use watch::LagMeter;
-
-/// Scripts that are played unless told otherwise, and how many at once: most of their time is waiting.
-const SCRIPTS: u64 = 300;
-const AT_ONCE: u64 = 12;
-
-/// Scripts in a run at most: their number is part of their clients' addresses.
-const SCRIPTS_MAX: u64 = u16::MAX as u64;
 
 /// Failures after which no more scripts are begun: they would tell nothing new.
 const FAILURES_MAX: usize = 10;
@@ -53,36 +48,29 @@ const SCRIPT_DEADLINE: Duration = Duration::from_secs(30);
 const SCRIPTS_FOR_ALL_REASONS: usize = 300;
 const REASONS: usize = 12;
 
-/// What the arguments ask for.
-#[derive(Clone, Copy, Debug)]
-struct Args {
-    from: u64,
-    scripts: u64,
-    at_once: u64,
-}
-
-static ARGS: OnceLock<Args> = OnceLock::new();
+static SCRIPTS: OnceLock<Scripts> = OnceLock::new();
 static REPORT: Mutex<Option<Report>> = Mutex::new(None);
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // What cargo passes to every test target when all of them run.
-    if arguments.iter().any(|argument| argument == "--list") {
-        return done(writeln!(io::stdout(), "adversary: test").map(|()| true));
-    }
-    if arguments.iter().any(|argument| argument.starts_with("--skip")) {
-        return ExitCode::SUCCESS;
-    }
-    let Some(args) = parse(arguments.into_iter()) else {
-        let usage = "adversary: [--seed SEED | --scripts N --from SEED] [--at-once N], at most 65535 scripts";
-        // Nothing is left to do when stderr is gone too.
-        drop(writeln!(io::stderr(), "{usage}"));
-        return ExitCode::from(64);
+    let scripts = match request::parse(std::env::args().skip(1)) {
+        Some(Request::Play(scripts)) => scripts,
+        Some(Request::List) => {
+            return done(writeln!(io::stdout(), "{}: test", request::NAME).map(|()| true));
+        }
+        Some(Request::Nothing(reason)) => {
+            let said = writeln!(io::stderr(), "{}: nothing was run: {reason}", request::NAME);
+            return done(said.map(|()| true));
+        }
+        None => {
+            // Nothing is left to do when stderr is gone too.
+            drop(writeln!(io::stderr(), "{}", request::USAGE));
+            return ExitCode::from(64);
+        }
     };
-    ARGS.set(args).expect("set once");
+    SCRIPTS.set(scripts).expect("set once");
     runner::clean_up_on_signals();
-    let rounds = u32::try_from(args.scripts / args.at_once).unwrap_or(u32::MAX);
-    let title = format!("scripts {} to {}", args.from, args.from + args.scripts - 1);
+    let rounds = u32::try_from(scripts.count / scripts.at_once).unwrap_or(u32::MAX);
+    let title = format!("scripts {} to {}", scripts.from, scripts.from + scripts.count - 1);
     let deadline = SCRIPT_DEADLINE.saturating_mul(rounds.saturating_add(2));
     let outcome = runner::run_and_print(&title, deadline, play_all, &mut io::stdout());
     support::leftovers::remove_everything();
@@ -102,29 +90,9 @@ fn done(outcome: io::Result<bool>) -> ExitCode {
     }
 }
 
-fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Args> {
-    let mut args = Args { from: 0, scripts: SCRIPTS, at_once: AT_ONCE };
-    while let Some(flag) = arguments.next() {
-        // cargo test --quiet passes it on.
-        if flag == "--quiet" {
-            continue;
-        }
-        let value = arguments.next()?.parse().ok()?;
-        match flag.as_str() {
-            "--seed" => (args.from, args.scripts) = (value, 1),
-            "--scripts" => args.scripts = value,
-            "--from" => args.from = value,
-            "--at-once" => args.at_once = value,
-            _ => return None,
-        }
-    }
-    let is_possible = (1..=SCRIPTS_MAX).contains(&args.scripts) && args.at_once > 0;
-    (is_possible && args.from.checked_add(args.scripts).is_some()).then_some(args)
-}
-
 /// Plays and judges all scripts that were asked for.
 fn play_all() {
-    let args = *ARGS.get().expect("set before the run");
+    let scripts = *SCRIPTS.get().expect("set before the run");
     let (next, report, meter) =
         (AtomicU64::new(0), Mutex::new(Report::default()), LagMeter::default());
     let networks = Networks::create();
@@ -134,14 +102,14 @@ fn play_all() {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::SeqCst);
-                    if number >= args.scripts || lock(&report).failed() >= FAILURES_MAX {
+                    if number >= scripts.count || lock(&report).failed() >= FAILURES_MAX {
                         return;
                     }
-                    play_one(args.from + number, number, &networks, &meter, &report);
+                    play_one(scripts.from + number, number, &networks, &meter, &report);
                 }
             })
         };
-        let players: Vec<_> = (0..args.at_once).map(|_| player()).collect();
+        let players: Vec<_> = (0..scripts.at_once).map(|_| player()).collect();
         players.into_iter().for_each(|player| player.join().expect("a script's panic is caught"));
         meter.end();
         metering.join().expect("the meter does not panic");
