@@ -43,10 +43,16 @@ const FAILURES_MAX: usize = 10;
 /// Longest time for a script in a run, and for what a run does beside them; what takes longer counts as hung.
 const SCRIPT_DEADLINE: Duration = Duration::from_secs(30);
 
-/// From how many scripts on the reasons are counted, and how many kinds there must be then. There are fourteen,
-/// of which `broken_pipe` and `second_signal` take luck with time.
-const SCRIPTS_FOR_ALL_REASONS: usize = 300;
+/// From how many scripts on a run must have seen enough of everything.
+const SCRIPTS_FOR_FLOORS: usize = 300;
+
+/// How many kinds of ends there must be then. There are fourteen, of which `broken_pipe` and `second_signal`
+/// take luck with time.
 const REASONS: usize = 12;
+
+/// In one of how many scripts the descriptors must have been counted, and statistics judged: both depend on how
+/// soon a script is over, and happen in more than half of them.
+const COUNTED_IN_ONE_OF: usize = 3;
 
 static SCRIPTS: OnceLock<Scripts> = OnceLock::new();
 static REPORT: Mutex<Option<Report>> = Mutex::new(None);
@@ -116,16 +122,30 @@ fn play_all() {
     });
     let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     let failures = report.failures();
-    let is_enough = report.scripts < SCRIPTS_FOR_ALL_REASONS || report.reasons.len() >= REASONS;
+    let tame = tameness(&report);
     let summary = report.summary();
     *lock(&REPORT) = Some(report);
     if let Some(failures) = failures {
         panic!("{failures}");
     }
     assert!(
-        is_enough,
-        "fewer than {REASONS} kinds of ends: the adversary has become tame\n{summary}"
+        tame.is_none(),
+        "the adversary has become tame: {}\n{summary}",
+        tame.unwrap_or_default()
     );
+}
+
+/// What there was too little of in a run that is long enough to tell: checks that nothing reaches are none.
+fn tameness(report: &Report) -> Option<String> {
+    let least = report.scripts / COUNTED_IN_ONE_OF;
+    let found = [
+        ("kinds of ends", report.reasons.len(), REASONS),
+        ("scripts with counted descriptors", report.quiet, least),
+        ("scripts with statistics", report.with_stats, least),
+    ];
+    let (what, count, least) = found.into_iter().find(|(_, count, least)| count < least)?;
+    let is_long = report.scripts >= SCRIPTS_FOR_FLOORS;
+    is_long.then(|| format!("{count} {what}, where {least} are the least"))
 }
 
 fn play_one(seed: u64, number: u64, networks: &Networks, meter: &LagMeter, report: &Mutex<Report>) {

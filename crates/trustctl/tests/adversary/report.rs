@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::ledger::Outcome;
 use super::play::Played;
+use crate::support::event;
 
 /// Failures that are told in full; the others in a line each.
 const TOLD_IN_FULL: usize = 3;
@@ -18,6 +19,8 @@ pub(crate) struct Report {
     /// Scripts in which every connection was over before the server was told to stop, and whose descriptors
     /// were counted.
     pub(crate) quiet: usize,
+    /// Scripts in which the server wrote statistics.
+    pub(crate) with_stats: usize,
     pub(crate) reasons: BTreeMap<String, usize>,
     /// For each script that failed its seed, what it says in one line, and everything.
     failures: Vec<(u64, String, String)>,
@@ -34,6 +37,7 @@ impl Report {
         self.scripts += 1;
         self.connections += outcome.reasons.len();
         self.quiet += usize::from(played.was_quiet);
+        self.with_stats += usize::from(!event::named(&played.events, "server_stats").is_empty());
         self.lag = self.lag.max(played.lag);
         self.memory = self.memory.max(played.peak_memory);
         self.longest = self.longest.max(played.took);
@@ -61,10 +65,12 @@ impl Report {
     /// What is said at the end if all is well.
     pub(crate) fn summary(&self) -> String {
         let mut text = format!(
-            "{} scripts ({} over before the stop), {} connections, the longest script {:.1} s, \
-             a server's memory {} KiB at most, the machine late by {} ms at worst\n",
+            "{} scripts (descriptors counted in {}, statistics judged in {}), {} connections, \
+             the longest script {:.1} s, a server's memory {} KiB at most, \
+             machine or driver late by {} ms at worst\n",
             self.scripts,
             self.quiet,
+            self.with_stats,
             self.connections,
             self.longest.as_secs_f64(),
             self.memory / 1024,
