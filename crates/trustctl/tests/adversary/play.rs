@@ -247,7 +247,8 @@ impl Stage<'_> {
                 self.server.comes_back_to_descriptors(self.descriptors);
             }
             self.peak_memory = kernel::status_bytes(self.server.pid(), "VmHWM");
-            self.clients.iter_mut().for_each(Client::note_signal);
+            let address = self.server.address();
+            self.clients.iter_mut().for_each(|client| client.note_signal(address));
             let (span, ()) = self.watch.span(|| self.server.signal(Signal::TERM));
             self.told_to_stop = Some(span);
         }
