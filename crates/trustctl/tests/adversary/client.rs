@@ -1,18 +1,21 @@
 //! One client: does what its script says, and writes down what it did and saw.
 
+mod change;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt::TcpRepair};
 use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, SockRef, Socket, Type};
 use trust_sim::rng::Rng;
 use trust_sim::script::{Action, ClientScript};
 
+use change::Why;
+
 use super::history::{End, History, Progress};
-use super::host::{Fault, Host};
-use super::watch::{Span, Watch};
+use super::host::{Change, Fault, Host};
+use super::watch::Watch;
 use crate::support::{STEP_DEADLINE, kernel};
 
 /// Bounds of what the kernel takes for TCP_MAXSEG.
@@ -43,7 +46,9 @@ pub(crate) struct Client {
     is_gone: bool,
     reads_at: Duration,
     closes_at: Option<Duration>,
-    outage_ends: Option<(Duration, bool)>,
+    outage_ends: Option<Duration>,
+    /// What is being done to its host or its path, and why. It does nothing else meanwhile.
+    change: Option<(Change, Why)>,
 }
 
 impl Client {
@@ -66,6 +71,7 @@ impl Client {
             reads_at: Duration::ZERO,
             closes_at: None,
             outage_ends: None,
+            change: None,
         }
     }
 
@@ -104,18 +110,25 @@ impl Client {
         if self.history.connected.is_none() {
             return;
         }
-        if let Some((at, unreachable)) = self.outage_ends
-            && at <= self.watch.now()
-        {
+        if let Some((change, why)) = self.change.take_if(|(change, _)| change.is_made()) {
+            self.go_on(change.made(), why);
+        }
+        if self.change.is_none() && self.outage_ends.is_some_and(|at| at <= self.watch.now()) {
             self.outage_ends = None;
-            self.host.end(Fault::outage(unreachable));
-            self.note("the outage is over");
+            let unreachable = self.history.outage.is_some_and(|outage| outage.unreachable);
+            let change = self.host.end(Fault::outage(unreachable), self.watch);
+            self.change = Some((change, Why::PathRecovers));
         }
         // A turn is bounded by the number of steps.
-        while let Some(at) = self.step_at.filter(|at| *at <= self.watch.now()) {
+        while let Some(at) = self.step_at.filter(|at| *at <= self.watch.now())
+            && self.change.is_none()
+        {
             self.take_step();
             let next = self.script.steps.get(self.steps_done);
             self.step_at = next.map(|step| at + step.after);
+        }
+        if self.change.is_some() {
+            return;
         }
         self.send();
         self.receive();
@@ -131,14 +144,19 @@ impl Client {
             // One that comes too late stays away.
             return Some(self.script.connects_at).filter(|at| *at > self.watch.now());
         }
-        let outage = self.outage_ends.map(|(at, _)| at);
+        if self.change.is_some() {
+            return None;
+        }
         let reads =
             (self.wants_receive() && self.reads_at > self.watch.now()).then_some(self.reads_at);
-        [self.step_at, self.closes_at, outage, reads].into_iter().flatten().min()
+        [self.step_at, self.closes_at, self.outage_ends, reads].into_iter().flatten().min()
     }
 
     /// What it waits for.
     pub(crate) fn awaits(&self) -> Option<PollFd<'_>> {
+        if let Some((change, _)) = &self.change {
+            return Some(change.awaits());
+        }
         let mut flags = PollFlags::empty();
         if self.wants_receive() && self.reads_at <= self.watch.now() {
             flags |= PollFlags::IN;
@@ -149,6 +167,11 @@ impl Client {
         let stream = self.stream.as_ref()?;
         // An error would be reported even to who waits for nothing, again and again.
         (!flags.is_empty()).then(|| PollFd::new(stream, flags))
+    }
+
+    /// Whether something is being done to its host or its path.
+    pub(crate) fn is_changing(&self) -> bool {
+        self.change.is_some()
     }
 
     /// Whether nothing more is to be expected of it, now that the server has ended.
@@ -199,11 +222,14 @@ impl Client {
         match action {
             // Behind its FIN there is nothing to send.
             Action::Send(_) if self.half_closes => {}
-            Action::Send(count) => {
-                self.lose_the_answer();
-                self.told = (self.told + count).min(self.history.upload.len());
-                self.send();
-            }
+            Action::Send(count) => match self.loses_answer_in() {
+                Some(fault) => {
+                    self.note(&format!("{fault:?} for what comes"));
+                    let change = self.host.begin_towards_it(fault, self.watch);
+                    self.change = Some((change, Why::LosesAnswerTo(count)));
+                }
+                None => self.is_told_to_send(count),
+            },
             Action::StopReading => {
                 self.is_reading = false;
                 self.history.stop_reading(self.watch.now());
@@ -219,57 +245,23 @@ impl Client {
                 self.is_gone = true;
                 self.history.is_careless = true;
                 self.history.vanished = true;
-                self.begin(Fault::Gone);
+                let change = self.host.begin(Fault::Gone, self.watch);
+                self.change = Some((change, Why::Vanishes));
             }
             Action::Reboot => self.reboot(),
             Action::Outage(length, unreachable) => {
                 // Once in the life of a path, as in the simulation.
                 if self.history.outage.is_none() {
-                    let span = self.begin(Fault::outage(unreachable));
-                    self.history.outage = Some((span, span.to + length, unreachable));
-                    self.outage_ends = Some((span.to + length, unreachable));
+                    let change = self.host.begin(Fault::outage(unreachable), self.watch);
+                    self.change = Some((change, Why::PathFails(length, unreachable)));
                 }
             }
         }
     }
 
-    fn begin(&mut self, fault: Fault) -> Span {
-        let (span, ()) = self.watch.span(|| self.host.begin(fault));
-        self.history.note_disturbance(span);
-        span
-    }
-
-    /// On a path that takes time, a fault that follows at once takes the answer to a send with it.
-    fn lose_the_answer(&mut self) {
-        let path = &self.script.path;
-        let next = self.script.steps.get(self.steps_done).filter(|step| step.after.is_zero());
-        let fault = match next.map(|step| step.action) {
-            Some(Action::Vanish) => Fault::Gone,
-            Some(Action::Outage(_, unreachable)) if self.history.outage.is_none() => {
-                Fault::outage(unreachable)
-            }
-            _ => return,
-        };
-        if !(path.latency + path.jitter).is_zero() {
-            let (span, ()) = self.watch.span(|| self.host.begin_towards_it(fault));
-            self.history.note_disturbance(span);
-            self.note(&format!("{fault:?} for what comes"));
-        }
-    }
-
-    /// Its kernel forgets the connection without a word, and from then on answers with RST.
-    #[track_caller]
-    fn reboot(&mut self) {
-        // Only a host that was switched off before can come up again.
-        if !self.history.vanished {
-            return;
-        }
-        if let Some(stream) = self.stream.take() {
-            setsockopt(&stream, TcpRepair, &1).expect("set TCP_REPAIR");
-            drop(stream);
-            let (span, ()) = self.watch.span(|| self.host.end(Fault::Gone));
-            self.history.may_reset.get_or_insert(span);
-        }
+    fn is_told_to_send(&mut self, count: usize) {
+        self.told = (self.told + count).min(self.history.upload.len());
+        self.send();
     }
 
     fn send(&mut self) {

@@ -107,8 +107,7 @@ impl Case<'_> {
         }
         if let Some(timeout) = limits.timeout {
             // Once to find out that bytes are stuck or that none come, once to give up.
-            let outage =
-                history.outage.map(|(span, until, _)| until + until.saturating_sub(span.from));
+            let outage = history.outage.map(|outage| outage.over.to + outage.length());
             let active = history.active_before(at).max(self.logged.accepted);
             let since = active.max(outage.unwrap_or_default().min(at));
             not_after("the end of patience", since + 2 * timeout, at)?;
@@ -172,7 +171,7 @@ impl Case<'_> {
         // What is owed is sent first, and where answers do not arrive that takes until they are given up.
         let is_plain =
             history.is_healthy_until(closed) && history.reads_freely_during(decided.0, closed);
-        let outage = history.outage.map(|(span, until, _)| 2 * until.saturating_sub(span.from));
+        let outage = history.outage.map(|outage| 2 * outage.length());
         let flush = 2 * self.played.script.limits.timeout.unwrap_or_default();
         let due = match is_plain {
             true => since + linger,

@@ -31,6 +31,23 @@ pub(crate) struct Progress {
     pub(crate) total: usize,
 }
 
+/// How its path failed for some time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outage {
+    pub(crate) begun: Span,
+    /// The moment that the script wants, until it is over.
+    pub(crate) over: Span,
+    /// A router says so to the server.
+    pub(crate) unreachable: bool,
+}
+
+impl Outage {
+    /// How long it lasted at most.
+    pub(crate) fn length(&self) -> Duration {
+        self.over.to.saturating_sub(self.begun.from)
+    }
+}
+
 /// What one client did and saw.
 pub(crate) struct History {
     pub(crate) upload: Vec<u8>,
@@ -50,8 +67,7 @@ pub(crate) struct History {
     pub(crate) may_reset: Option<Span>,
     /// When its path or its host first failed.
     pub(crate) disturbed: Option<Span>,
-    /// When its path failed, until when, and whether a router said so.
-    pub(crate) outage: Option<(Span, Duration, bool)>,
+    pub(crate) outage: Option<Outage>,
     pub(crate) vanished: bool,
     /// It did something that can cost it answers.
     pub(crate) is_careless: bool,

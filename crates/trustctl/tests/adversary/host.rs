@@ -8,11 +8,17 @@
 //! begins, and no answer would ever be lost. That is made up for: a fault can begin in the direction to the
 //! client alone, before the last send whose answer it is to take with it.
 
-use std::io::Write;
+use std::io::{self, PipeReader, Write};
 use std::net::Ipv4Addr;
+use std::panic::resume_unwind;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags};
+
+use super::watch::{Span, Watch};
 use crate::support::net::{Network, started};
 use crate::support::runner;
 
@@ -120,29 +126,72 @@ impl Host {
     }
 
     /// The fault begins for what is sent to it, while what it sends still arrives.
-    pub(crate) fn begin_towards_it(self, fault: Fault) {
-        self.change("add", fault, &["to"]);
+    pub(crate) fn begin_towards_it(self, fault: Fault, watch: Watch) -> Change {
+        self.change(watch, "add", fault, &["to"])
     }
 
     /// The fault begins, or goes on, in both directions.
-    pub(crate) fn begin(self, fault: Fault) {
-        self.change("add", fault, &["to", "from"]);
+    pub(crate) fn begin(self, fault: Fault, watch: Watch) -> Change {
+        self.change(watch, "add", fault, &["to", "from"])
     }
 
     /// The fault is over.
-    pub(crate) fn end(self, fault: Fault) {
-        self.change("delete", fault, &["to", "from"]);
+    pub(crate) fn end(self, fault: Fault, watch: Watch) -> Change {
+        self.change(watch, "delete", fault, &["to", "from"])
     }
 
-    #[track_caller]
-    fn change(self, verb: &str, fault: Fault, directions: &[&str]) {
+    fn change(self, watch: Watch, verb: &str, fault: Fault, directions: &[&str]) -> Change {
         let line = |direction: &&str| {
             let set = fault.set();
             format!("{verb} element ip adversary {set}_{direction} {{ {} }}\n", self.0)
         };
-        let commands: String = directions.iter().map(line).collect();
-        if let Err(complaint) = nft(&commands) {
-            panic!("nft failed with {commands:?}: {complaint}");
+        Change::start(watch, directions.iter().map(line).collect())
+    }
+}
+
+/// A change that is under way: nft(8) takes its time and its turn, for which the other clients of a script must
+/// not wait.
+pub(crate) struct Change {
+    from: Duration,
+    thread: JoinHandle<Duration>,
+    /// Comes to its end when the thread does.
+    end: PipeReader,
+}
+
+impl Change {
+    fn start(watch: Watch, commands: String) -> Change {
+        let (end, writer) = io::pipe().expect("make a pipe");
+        let from = watch.now();
+        // It stays in the network of the thread that starts it.
+        let thread = thread::spawn(move || {
+            let _open_until_the_end = writer;
+            if let Err(complaint) = nft(&commands) {
+                panic!("nft failed with {commands:?}: {complaint}");
+            }
+            watch.now()
+        });
+        Change { from, thread, end }
+    }
+
+    /// Whether [`Change::made`] returns at once.
+    pub(crate) fn is_made(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// What becomes ready when it is made.
+    pub(crate) fn awaits(&self) -> PollFd<'_> {
+        PollFd::new(&self.end, PollFlags::IN)
+    }
+
+    /// When it was made; waits for that.
+    ///
+    /// # Panics
+    ///
+    /// As nft(8) complained.
+    pub(crate) fn made(self) -> Span {
+        match self.thread.join() {
+            Ok(to) => Span { from: self.from, to },
+            Err(complaint) => resume_unwind(complaint),
         }
     }
 }

@@ -13,8 +13,8 @@ use super::history::History;
 use super::host::{Host, Networks};
 use super::watch::{LagMeter, Span, Watch};
 use crate::support::event::Event;
-use crate::support::kernel;
 use crate::support::server::Server;
+use crate::support::{STEP_DEADLINE, kernel};
 
 /// Longest sleep of the driver while nothing is due: how soon it notices that all is over.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
@@ -108,14 +108,15 @@ fn play_here(seed: u64, script: Script, number: u16, meter: &LagMeter) -> Played
         told_again: None,
         ended_at: None,
         peak_memory: 0,
-        was_quiet: false,
+        quiet_since: None,
         late: Duration::ZERO,
         script: &script,
         extras: &extras,
     };
     stage.play();
     let Stage { clients, server, pauses, stats_asked, told_to_stop, told_again, .. } = stage;
-    let (peak_memory, was_quiet, late) = (stage.peak_memory, stage.was_quiet, stage.late);
+    let (peak_memory, was_quiet, late) =
+        (stage.peak_memory, stage.quiet_since.is_some(), stage.late);
     let (code, events) = server.has_ended();
     let lag = meter.worst_since(watch.instant(Duration::ZERO)).max(late);
     Played {
@@ -181,7 +182,8 @@ struct Stage<'a> {
     told_again: Option<Span>,
     ended_at: Option<Duration>,
     peak_memory: u64,
-    was_quiet: bool,
+    /// Since when every connection was over before the stop, if that was so.
+    quiet_since: Option<Duration>,
     /// The worst lateness of the driver itself.
     late: Duration,
 }
@@ -189,6 +191,7 @@ struct Stage<'a> {
 impl Stage<'_> {
     #[track_caller]
     fn play(&mut self) {
+        let mut due = self.watch.now();
         loop {
             let now = self.watch.now();
             assert!(now < HUNG_AFTER, "no end after {now:?}, {} printed", self.server.printed());
@@ -200,10 +203,13 @@ impl Stage<'_> {
                 }
                 client.take_turn();
             }
-            if self.is_over() {
+            let is_over = self.is_over();
+            // So long a client whose turn was last may have waited for it.
+            self.late = self.late.max(self.watch.now().saturating_sub(due));
+            if is_over {
                 return;
             }
-            self.wait();
+            due = self.wait();
         }
     }
 
@@ -240,18 +246,29 @@ impl Stage<'_> {
             let (span, ()) = self.watch.span(|| self.server.signal(Signal::USR1));
             self.stats_asked = Some(span);
         }
-        let is_quiet = self.continues_at.is_none() && self.is_quiet();
-        if is_quiet || self.script.drain_at <= now {
-            self.was_quiet = is_quiet;
-            if is_quiet {
-                self.server.comes_back_to_descriptors(self.descriptors);
-            }
+        if self.quiet_since.is_none() && self.continues_at.is_none() && self.is_quiet() {
+            self.quiet_since = Some(now);
+        }
+        let is_due = match self.quiet_since {
+            Some(since) => self.are_descriptors_back(now.saturating_sub(since)),
+            None => self.script.drain_at <= now,
+        };
+        if is_due {
             self.peak_memory = kernel::status_bytes(self.server.pid(), "VmHWM");
             let address = self.server.address();
             self.clients.iter_mut().for_each(|client| client.note_signal(address));
             let (span, ()) = self.watch.span(|| self.server.signal(Signal::TERM));
             self.told_to_stop = Some(span);
         }
+    }
+
+    /// Whether the server has as many descriptors as before the first client, which is to be soon.
+    #[track_caller]
+    fn are_descriptors_back(&self, waited: Duration) -> bool {
+        let (count, before) = (self.server.descriptor_count(), self.descriptors);
+        let is_back = count == before;
+        assert!(is_back || waited < STEP_DEADLINE, "{count} descriptors, {before} before");
+        is_back
     }
 
     /// Whether every client was there and every connection is over, as far as the log says.
@@ -279,10 +296,12 @@ impl Stage<'_> {
             self.ended_at = Some(now);
         }
         let Some(ended_at) = self.ended_at else { return false };
-        self.clients.iter().all(Client::is_through) || now > ended_at + READ_ON
+        let is_through = self.clients.iter().all(Client::is_through) || now > ended_at + READ_ON;
+        is_through && !self.clients.iter().any(Client::is_changing)
     }
 
-    fn wait(&mut self) {
+    /// Waits until something is due or somebody ready; returns when that was, as far as it can tell.
+    fn wait(&self) -> Duration {
         let clients = self.clients.iter();
         let next = clients.filter_map(Client::next_time).chain(self.continues_at).min();
         let now = self.watch.now();
@@ -291,6 +310,6 @@ impl Stage<'_> {
         let timeout = Timespec::try_from(until.saturating_sub(now)).expect("some milliseconds");
         // EINTR is looked at as any other end of waiting.
         let _ = poll(&mut awaited, Some(&timeout));
-        self.late = self.late.max(self.watch.now().saturating_sub(until.max(now)));
+        self.watch.now().min(until.max(now))
     }
 }

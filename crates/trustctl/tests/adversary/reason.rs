@@ -39,7 +39,7 @@ impl Case<'_> {
                 may_stall && !(is_told && history.reads_freely_until(by))
             }
             "client_unreachable" => {
-                let says_so = history.outage.is_some_and(|(_, _, unreachable)| unreachable);
+                let says_so = history.outage.is_some_and(|outage| outage.unreachable);
                 may_stall && says_so && is_cut_off
             }
             // What comes behind a FIN that arrived is another error.
@@ -71,8 +71,8 @@ impl Case<'_> {
             (None, true) if history.may_reset.is_none_or(|span| span.from > by + self.early) => {
                 Fault::Gone
             }
-            (Some((_, until, unreachable)), false) if until > by + self.early => {
-                Fault::outage(unreachable)
+            (Some(outage), false) if outage.over.from > by + self.early => {
+                Fault::outage(outage.unreachable)
             }
             _ => return None,
         };
