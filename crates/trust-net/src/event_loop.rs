@@ -136,6 +136,8 @@ struct Worker<'a, S: Service> {
     stats_round: u64,
     /// When this worker cuts what is left; set once it drains.
     cut_at: Option<Timestamp>,
+    /// Until when this worker asks for events without sleeping; moved on by every event.
+    awake_until: Timestamp,
     now: Timestamp,
 }
 
@@ -178,6 +180,7 @@ impl<'a, S: Service> Worker<'a, S> {
             rejected_lingering: 0,
             stats_round: 0,
             cut_at: None,
+            awake_until: Timestamp::default(),
             now: shared.now(),
         }
     }
@@ -250,6 +253,9 @@ impl<'a, S: Service> Worker<'a, S> {
             Err(error) => return Err(error),
         }
         self.now = self.shared.now();
+        if !events.is_empty() && !self.shared.config.busy_poll.is_zero() {
+            self.awake_until = self.now + self.shared.config.busy_poll;
+        }
         Ok(())
     }
 
@@ -260,7 +266,7 @@ impl<'a, S: Service> Worker<'a, S> {
                 paused_until => paused_until,
             }
         });
-        if !self.unfinished.is_empty() {
+        if !self.unfinished.is_empty() || self.now < self.awake_until {
             return self.now;
         }
         listener.min(self.timers.next()).min(self.cut_at.unwrap_or(Timestamp::NEVER))

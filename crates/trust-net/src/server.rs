@@ -42,6 +42,10 @@ pub struct ServerConfig {
     pub max_clients: usize,
     /// Threads that run event loops; at least one is used.
     pub workers: usize,
+    /// How long an event loop asks for events without sleeping after the last one. A wake-up is most of the
+    /// time that a single short message takes, but the core is busy meanwhile. Zero: it always sleeps. The
+    /// iterative model always does.
+    pub busy_poll: Duration,
 }
 
 impl ServerConfig {
@@ -54,6 +58,7 @@ impl ServerConfig {
             drain_timeout: Duration::from_secs(10),
             max_clients: 1000,
             workers: 1,
+            busy_poll: Duration::ZERO,
         }
     }
 }

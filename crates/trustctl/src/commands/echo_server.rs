@@ -42,10 +42,14 @@ pub const SETTINGS: &[&dyn AnySetting] = &[
     &MAX_CLIENTS,
     &WORKERS,
     &MODEL,
+    &BUSY_POLL,
 ];
 
 /// Payloads below this length, in bytes, have headers that begin with 0x00; text does not.
 const AUTO_MODE_MAX_FRAME: u32 = 1 << 24;
+
+/// The longest time without sleep, in microseconds: whoever wants more does not want to sleep at all.
+const BUSY_POLL_MAX_MICROS: u64 = 1_000_000;
 
 /// Descriptors that are not clients: standard streams, log, listener, signals and room for clients
 /// that are turned away; and per worker an epoll instance and what wakes it.
@@ -160,6 +164,16 @@ const MODEL: Setting<Model> = setting(
     parse_model,
 );
 
+const BUSY_POLL: Setting<Duration> = setting(
+    "busy-poll",
+    "MICROSECONDS",
+    Some("0"),
+    "Time after the last event in which an event loop asks again without sleeping: answers come sooner, \
+     and a core is busy for it; 0: it always sleeps",
+    "a whole number of microseconds from 0 to 1000000",
+    parse_busy_poll,
+);
+
 /// Its part of the command line.
 pub fn command() -> Command {
     Command::new(NAME)
@@ -230,11 +244,22 @@ fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
         );
         return Err(Failure::new(blame(layers, &[&WORKERS, &MODEL]), message));
     }
+    let busy_poll = layers.require(&BUSY_POLL)?;
+    if model == Model::Iterative && !busy_poll.is_zero() {
+        let message = format!(
+            "{} '{}' does not go with model iterative ({}), which has no event loop: allowed is 0",
+            layers.place(&BUSY_POLL),
+            busy_poll.as_micros(),
+            layers.place(&MODEL)
+        );
+        return Err(Failure::new(blame(layers, &[&BUSY_POLL, &MODEL]), message));
+    }
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     Ok(ServerConfig {
         model,
         limits,
         drain_timeout: layers.require(&DRAIN_TIMEOUT)?,
+        busy_poll,
         workers: match (model, workers) {
             (Model::Iterative, _) => 1,
             (Model::Event, Some(workers)) => usize::try_from(workers).unwrap_or(usize::MAX),
@@ -344,6 +369,14 @@ fn parse_workers(text: &str) -> Option<u64> {
     parse_count(text).filter(|workers| *workers <= 1024)
 }
 
+fn parse_busy_poll(text: &str) -> Option<Duration> {
+    let micros = match text {
+        "0" => 0,
+        _ => parse_count(text)?,
+    };
+    (micros <= BUSY_POLL_MAX_MICROS).then(|| Duration::from_micros(micros))
+}
+
 const fn model_name(model: Model) -> &'static str {
     match model {
         Model::Event => "event",
@@ -359,6 +392,39 @@ mod tests {
     #[test]
     fn the_default_frame_limit_is_the_library_s() {
         assert_eq!(MAX_FRAME.default, Some(DEFAULT_MAX_PAYLOAD.to_string().as_str()));
+    }
+
+    /// What the settings come to that these flags give.
+    fn config(flags: &[&str]) -> Result<ServerConfig, Failure> {
+        let line = ["echo-server", "--port=0"].iter().chain(flags);
+        let matches = command().try_get_matches_from(line).unwrap();
+        let mut layers = Layers::default();
+        layers.add_flags(&matches, SETTINGS)?;
+        checked_config(&layers)
+    }
+
+    #[test]
+    fn settings_that_exclude_each_other_are_refused_with_what_is_allowed() {
+        let refused = [
+            (["--model=iterative", "--workers=2"], "--workers '2'", "allowed is 1"),
+            (["--model=iterative", "--busy-poll=50"], "--busy-poll '50'", "allowed is 0"),
+            (["--mode=auto", "--max-frame=16777216"], "--max-frame '16777216'", "up to 16777215"),
+        ];
+        for (flags, what, allowed) in refused {
+            let failure = config(&flags).unwrap_err();
+            assert_eq!(failure.exit, ExitCode::Usage);
+            assert!(failure.message.starts_with(what), "{}", failure.message);
+            assert!(failure.message.contains(allowed), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn busy_polling_is_off_unless_asked_for_in_microseconds() {
+        assert_eq!(config(&[]).unwrap().busy_poll, Duration::ZERO);
+        assert_eq!(config(&["--busy-poll=50"]).unwrap().busy_poll, Duration::from_micros(50));
+        for wrong in ["-1", "1000001", "0.5", "5s", ""] {
+            assert_eq!(parse_busy_poll(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

@@ -1,0 +1,66 @@
+//! Asking for events without sleeping: only for as long as it was asked for.
+//!
+//! A file of its own, because what is looked at is the CPU time of the whole process.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use trust_net::observer::{Event, Observer};
+use trust_net::service::Echo;
+use trust_net::{Server, ServerConfig};
+
+/// How long the idle server is watched.
+const WATCHED: Duration = Duration::from_millis(400);
+
+/// Longer than anything here takes, even on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+struct Silent;
+
+impl Observer for Silent {
+    fn observe(&self, _: &Event<'_>) {}
+}
+
+fn cpu_time() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).expect("not negative")
+}
+
+fn echo_once(address: SocketAddr) -> TcpStream {
+    let mut peer = TcpStream::connect(address).expect("connects");
+    let (frame, mut echo) = (b"\0\0\0\x02hi", [0; 6]);
+    peer.set_read_timeout(Some(DEADLINE)).expect("a deadline");
+    peer.write_all(frame).expect("sends");
+    peer.read_exact(&mut echo).expect("receives");
+    assert_eq!(&echo, frame);
+    peer
+}
+
+/// CPU time that a server uses while it is watched, right after an echo.
+fn cpu_after_an_echo(busy_poll: Duration) -> Duration {
+    let addresses = vec!["127.0.0.1:0".parse().expect("an address")];
+    let config = ServerConfig { addresses, busy_poll, workers: 2, ..ServerConfig::new(0) };
+    let server = Server::bind(config, Echo, Arc::new(Silent)).expect("listens");
+    let (address, handle) = (server.local_addr().expect("an address"), server.handle());
+    let running = thread::spawn(move || server.run());
+    let peer = echo_once(address);
+    let before = cpu_time();
+    thread::sleep(WATCHED);
+    let used = cpu_time() - before;
+    drop(peer);
+    handle.drain();
+    running.join().expect("no panic").expect("no error");
+    used
+}
+
+#[test]
+fn an_idle_server_sleeps_once_its_time_without_sleep_is_over() {
+    let used = cpu_after_an_echo(Duration::from_micros(50));
+    assert!(used < WATCHED / 10, "{used:?} of CPU time in {WATCHED:?} without an event");
+    // The same measure sees it when a worker does not sleep.
+    let used = cpu_after_an_echo(Duration::from_secs(1));
+    assert!(used > WATCHED / 10, "only {used:?} of CPU time in {WATCHED:?} without sleep");
+}
