@@ -4,11 +4,12 @@
 //! to do next. A connection that owes bytes is not read from, which is all the back-pressure there
 //! is: what it owes never exceeds the answer to one receive.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::closing::Lingering;
-use crate::decoder::{DecodeEnd, Decoded, Decoder};
+use crate::decoder::{DecodeEnd, Decoded, Decoder, decode_in_place};
 use crate::disconnect::{Disconnect, During, ErrnoClass, Reason};
 use crate::limits::{Limits, Mode};
 use crate::owed::Owed;
@@ -16,7 +17,7 @@ use crate::time::Timestamp;
 
 /// How many times per limit the caller is asked for a [`Probe`] while bytes are unacknowledged. A
 /// stall is noticed after at least one limit and at most one limit and a fourth.
-const PROBES_PER_LIMIT: u32 = 4;
+pub const PROBES_PER_LIMIT: u32 = 4;
 
 /// What the caller does next to end a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,35 +107,57 @@ pub enum Received<'a> {
 
 /// One connection of a server.
 ///
-/// Invariants: while `owed` is not empty, nothing is decoded; `acknowledged <= totals.bytes_out`; the
+/// Invariants: while `owed` is not empty, nothing is decoded; `outstanding <= totals.bytes_out`; the
 /// cause of the end is set exactly once before the connection is closed, apart from failures that
 /// happen while owed bytes are still being sent, which replace an orderly cause.
 #[derive(Debug)]
 pub struct Connection {
     limits: Arc<Limits>,
-    state: State,
+    /// `None` as long as all of it is as in a connection that has just been opened.
+    unsettled: Option<Box<Unsettled>>,
     mode: Mode,
     /// The peer's FIN was received.
     peer_finished: bool,
     /// The cause was set and the caller was not told yet.
     cause_is_new: bool,
-    decoder: Decoder,
-    owed: Owed,
     totals: Totals,
     opened_at: Timestamp,
     /// Since when a byte is awaited: the last one received, or the last time something was owed.
     awaiting_since: Timestamp,
-    /// When the unfinished frame began, moved on by the time that the connection was not read.
-    frame_started_at: Timestamp,
-    /// Bytes known to be acknowledged.
-    acknowledged: u64,
+    /// Bytes handed to the kernel that are not known to be acknowledged; more than it can count are that many.
+    outstanding: u32,
     /// When acknowledgements last made progress, or when bytes became outstanding.
     progress_at: Timestamp,
-    /// When the caller last reported a [`Probe`].
+}
+
+/// What a connection has only in the middle of something: of a frame, an answer, a stall, or its end. Apart from
+/// the rest, because most connections of a busy server are in the middle of nothing, and ten thousand of them are
+/// to cost little.
+#[derive(Debug)]
+struct Unsettled {
+    state: State,
+    decoder: Decoder,
+    /// When the unfinished frame began, moved on by the time that the connection was not read.
+    frame_started_at: Timestamp,
+    owed: Owed,
+    /// When the caller last reported a [`Probe`] after which bytes were still outstanding.
     probed_at: Timestamp,
     /// An error that the network reported and that the connection may survive (an ICMP
     /// "unreachable"); progress clears it.
     soft_error: Option<i32>,
+}
+
+impl Unsettled {
+    fn new(max_payload: u32) -> Unsettled {
+        Unsettled {
+            state: State::Open,
+            decoder: Decoder::new(max_payload),
+            frame_started_at: Timestamp::default(),
+            owed: Owed::nothing(),
+            probed_at: Timestamp::default(),
+            soft_error: None,
+        }
+    }
 }
 
 impl Connection {
@@ -142,20 +165,15 @@ impl Connection {
     pub fn new(limits: Arc<Limits>, now: Timestamp) -> Connection {
         Connection {
             mode: limits.mode,
-            decoder: Decoder::new(limits.max_payload),
             limits,
-            state: State::Open,
+            unsettled: None,
             peer_finished: false,
             cause_is_new: false,
-            owed: Owed::nothing(),
             totals: Totals::default(),
             opened_at: now,
             awaiting_since: now,
-            frame_started_at: now,
-            acknowledged: 0,
+            outstanding: 0,
             progress_at: now,
-            probed_at: now,
-            soft_error: None,
         }
     }
 
@@ -168,8 +186,10 @@ impl Connection {
 
     /// Where to receive first: the rest of an unfinished frame. Empty if there is none.
     pub fn room(&mut self) -> &mut [u8] {
-        match self.state {
-            State::Open | State::Retiring { .. } => self.decoder.room(),
+        match self.unsettled.as_deref_mut() {
+            Some(Unsettled { state: State::Open | State::Retiring { .. }, decoder, .. }) => {
+                decoder.room()
+            }
             _ => &mut [],
         }
     }
@@ -177,10 +197,7 @@ impl Connection {
     /// How many bytes are missing of a frame that has begun, as far as known: of a header that is not
     /// whole only the header's. `None` if no frame has begun.
     pub fn wanted(&self) -> Option<usize> {
-        match self.decoder.held_len() {
-            0 => None,
-            held => Some(self.decoder.needed_len() - held),
-        }
+        self.unfinished().map(|(have, need)| need - have)
     }
 
     /// Takes received bytes: `in_room` of them in [`Connection::room`], and after those `rest`.
@@ -195,11 +212,12 @@ impl Connection {
     ) -> Received<'a> {
         let start = self.totals.bytes_in;
         self.totals.bytes_in += (in_room + rest.len()) as u64;
-        let until = match &mut self.state {
+        let until = match *self.state() {
             State::Open => u64::MAX,
-            State::Retiring { until, .. } => *until,
-            State::Lingering(_, lingering) => {
+            State::Retiring { until, .. } => until,
+            State::Lingering(cause, mut lingering) => {
                 lingering.handle_received(now);
+                self.enter(State::Lingering(cause, lingering));
                 return Received::Nothing;
             }
             State::Flushing(_) | State::Closed(..) => return Received::Nothing,
@@ -228,18 +246,17 @@ impl Connection {
     /// The peer's FIN was received (`recv(2)` returned 0).
     pub fn handle_end_of_stream(&mut self) {
         self.peer_finished = true;
-        match self.state {
+        match *self.state() {
             State::Open | State::Retiring { .. } => {
-                let reason = match self.decoder.held_len() {
-                    0 => Reason::PeerFin,
-                    have => Reason::TruncatedFrame {
-                        have: have as u64,
-                        need: self.decoder.needed_len() as u64,
-                    },
+                let reason = match self.unfinished() {
+                    None => Reason::PeerFin,
+                    Some((have, need)) => {
+                        Reason::TruncatedFrame { have: have as u64, need: need as u64 }
+                    }
                 };
                 self.end_orderly(Disconnect::new(reason, During::Receive));
             }
-            State::Lingering(cause, _) => self.state = State::Closed(cause, CloseStep::Close),
+            State::Lingering(cause, _) => self.enter(State::Closed(cause, CloseStep::Close)),
             State::Flushing(_) | State::Closed(..) => {}
         }
     }
@@ -248,28 +265,35 @@ impl Connection {
     /// to the kernel. The rest is owed. `frames` is the number of frames in the answer; each part
     /// begins at a frame's first byte.
     pub fn handle_answered(&mut self, parts: &[&[u8]], frames: u64, sent: usize, now: Timestamp) {
-        debug_assert!(self.owed.is_empty(), "answered while bytes were owed");
+        debug_assert!(self.owed().is_empty(), "answered while bytes were owed");
         self.totals.frames_out += frames;
-        self.owed.put(parts, sent, frames > 0, now);
+        if sent < parts.iter().map(|part| part.len()).sum() {
+            self.unsettled().owed.put(parts, sent, frames > 0, now);
+        }
         self.note_sent(sent, now);
     }
 
     /// Bytes that are owed and not yet handed to the kernel.
     pub fn owed(&self) -> &[u8] {
-        self.owed.unsent()
+        self.unsettled.as_ref().map_or(&[], |unsettled| unsettled.owed.unsent())
     }
 
     /// The first `count` of the owed bytes were handed to the kernel.
     pub fn handle_sent(&mut self, count: usize, now: Timestamp) {
-        let began_at = self.owed.since();
-        self.owed.take(count);
+        let unsettled = self.unsettled();
+        let began_at = unsettled.owed.since();
+        unsettled.owed.take(count);
+        let is_all = unsettled.owed.is_empty();
+        if is_all {
+            unsettled.frame_started_at = unsettled.frame_started_at + now.since(began_at);
+        }
         // A send of which nothing was taken (EAGAIN) begins no new wait for acknowledgements.
         if count > 0 {
             self.note_sent(count, now);
         }
-        if self.owed.is_empty() {
+        if is_all {
             self.awaiting_since = now;
-            self.frame_started_at = self.frame_started_at + now.since(began_at);
+            self.settle();
         }
     }
 
@@ -285,23 +309,24 @@ impl Connection {
     /// connection takes it. While bytes are unread, neither silence nor a slow frame is judged.
     pub fn handle_deadline(&mut self, now: Timestamp, probe: Probe) {
         self.note_probe(probe.asked_at.max(now), probe);
-        match self.state {
+        match *self.state() {
             State::Open | State::Retiring { .. } => self.judge_open(now, probe),
             State::Flushing(_) if self.is_stalled(now) => self.end_stalled(),
             State::Lingering(cause, lingering) => {
                 if now >= lingering.deadline(self.limits.linger_timeout) {
-                    self.state = State::Closed(cause, CloseStep::Close);
+                    self.enter(State::Closed(cause, CloseStep::Close));
                 }
             }
             State::Flushing(_) | State::Closed(..) => {}
         }
+        self.settle();
     }
 
     /// Ends the connection for `reason` once everything is answered whose first byte had been received
     /// by now; `unread` is how many bytes of that the kernel still holds.
     pub fn retire(&mut self, reason: Reason, unread: u64) {
-        if let State::Open = self.state {
-            self.state = State::Retiring { reason, until: self.totals.bytes_in + unread };
+        if let State::Open = *self.state() {
+            self.enter(State::Retiring { reason, until: self.totals.bytes_in + unread });
             self.retire_if_done();
         }
     }
@@ -311,15 +336,15 @@ impl Connection {
     /// reason.
     pub fn abort(&mut self, reason: Reason, probe: Probe) {
         let is_receiving =
-            self.decoder.held_len() > 0 || matches!(self.state, State::Retiring { .. });
-        let is_sending = !self.owed.is_empty() || self.unacknowledged(probe) > 0;
+            self.unfinished().is_some() || matches!(*self.state(), State::Retiring { .. });
+        let is_sending = !self.owed().is_empty() || self.unacknowledged(probe) > 0;
         let during = if is_receiving { During::Receive } else { During::Send };
         let cause = Disconnect::new(reason, during);
-        match self.state {
+        match *self.state() {
             State::Closed(..) => {}
             _ if is_receiving || is_sending => self.decide(State::Closed(cause, CloseStep::Reset)),
             State::Flushing(first) | State::Lingering(first, _) => {
-                self.state = State::Closed(first, CloseStep::Close);
+                self.enter(State::Closed(first, CloseStep::Close));
             }
             State::Open | State::Retiring { .. } => {
                 self.decide(State::Closed(cause, CloseStep::Close));
@@ -329,8 +354,8 @@ impl Connection {
 
     /// Whether to receive when the socket is readable.
     pub fn wants_receive(&self) -> bool {
-        match self.state {
-            State::Open | State::Retiring { .. } => self.owed.is_empty(),
+        match *self.state() {
+            State::Open | State::Retiring { .. } => self.owed().is_empty(),
             // Discarding lets a peer that writes before it reads come round to reading.
             State::Flushing(_) | State::Lingering(..) => !self.peer_finished,
             State::Closed(..) => false,
@@ -339,12 +364,12 @@ impl Connection {
 
     /// Whether to send when the socket is writable.
     pub fn wants_send(&self) -> bool {
-        !matches!(self.state, State::Closed(..)) && !self.owed.is_empty()
+        !self.owed().is_empty() && !matches!(*self.state(), State::Closed(..))
     }
 
     /// When to call [`Connection::handle_deadline`]; [`Timestamp::NEVER`] if there is no need to.
     pub fn poll_deadline(&self) -> Timestamp {
-        match &self.state {
+        match *self.state() {
             State::Open => self.open_deadline().min(self.opened_at.after(self.limits.max_lifetime)),
             State::Retiring { .. } => self.open_deadline(),
             State::Flushing(_) => self.stall_deadline(),
@@ -356,15 +381,20 @@ impl Connection {
         }
     }
 
+    /// Whether the end is decided, so that [`Connection::poll_close`] may have a step.
+    pub fn is_ending(&self) -> bool {
+        !matches!(*self.state(), State::Open | State::Retiring { .. })
+    }
+
     /// The next step of the end, if one is due. After `Close` and `Reset` there is none.
     pub fn poll_close(&mut self, now: Timestamp) -> Option<CloseStep> {
-        match self.state {
-            State::Flushing(cause) if self.owed.is_empty() => {
+        match *self.state() {
+            State::Flushing(cause) if self.owed().is_empty() => {
                 if self.peer_finished || self.limits.linger_timeout.is_zero() {
-                    self.state = State::Closed(cause, CloseStep::Close);
+                    self.enter(State::Closed(cause, CloseStep::Close));
                     return Some(CloseStep::Close);
                 }
-                self.state = State::Lingering(cause, Lingering::new(now));
+                self.enter(State::Lingering(cause, Lingering::new(now)));
                 Some(CloseStep::ShutdownSend)
             }
             State::Closed(_, step) => Some(step),
@@ -383,7 +413,7 @@ impl Connection {
 
     /// The cause of the end, if it is decided.
     pub fn cause(&self) -> Option<Disconnect> {
-        match self.state {
+        match *self.state() {
             State::Open | State::Retiring { .. } => None,
             State::Flushing(cause) | State::Lingering(cause, _) | State::Closed(cause, _) => {
                 Some(cause)
@@ -393,7 +423,7 @@ impl Connection {
 
     /// Which state the connection is in.
     pub fn phase(&self) -> Phase {
-        match self.state {
+        match *self.state() {
             State::Open | State::Retiring { .. } if self.totals.bytes_in == 0 => Phase::Connected,
             State::Open | State::Retiring { .. } => Phase::Open,
             State::Flushing(_) | State::Lingering(..) => Phase::Lingering,
@@ -408,7 +438,7 @@ impl Connection {
 
     /// Bytes and frames so far.
     pub fn totals(&self) -> Totals {
-        let unsent = self.owed.unsent_frames();
+        let unsent = self.unsettled.as_ref().map_or(0, |unsettled| unsettled.owed.unsent_frames());
         Totals { frames_out: self.totals.frames_out - unsent, ..self.totals }
     }
 
@@ -419,7 +449,9 @@ impl Connection {
 
     /// Bytes of memory that the connection holds for unfinished frames and owed bytes.
     pub fn buffered(&self) -> usize {
-        self.decoder.capacity() + self.owed.capacity()
+        let buffers =
+            |unsettled: &Unsettled| unsettled.decoder.capacity() + unsettled.owed.capacity();
+        self.unsettled.as_deref().map_or(0, buffers)
     }
 
     fn decode<'a>(
@@ -429,30 +461,46 @@ impl Connection {
         fence: usize,
         now: Timestamp,
     ) -> Decoded<'a> {
-        let was_unfinished = self.decoder.held_len() > 0;
-        let decoded = self.decoder.decode(in_room, rest, fence);
+        let decoded = match self.unsettled.as_deref_mut() {
+            Some(unsettled) => {
+                let was_unfinished = unsettled.decoder.held_len() > 0;
+                let decoded = unsettled.decoder.decode(in_room, rest, fence);
+                if !was_unfinished || decoded.count > 0 {
+                    unsettled.frame_started_at = now;
+                }
+                decoded
+            }
+            None => {
+                debug_assert_eq!(in_room, 0, "there is no room without an unfinished frame");
+                let (decoded, tail) = decode_in_place(rest, self.limits.max_payload, fence);
+                if !tail.is_empty() {
+                    let unsettled = self.unsettled();
+                    unsettled.decoder.hold(tail);
+                    unsettled.frame_started_at = now;
+                }
+                decoded
+            }
+        };
         self.totals.frames_in += decoded.count;
-        if !was_unfinished || decoded.count > 0 {
-            self.frame_started_at = now;
-        }
         if let DecodeEnd::TooLarge { declared } = decoded.end {
             self.end_orderly(Disconnect::new(Reason::FrameTooLarge { declared }, During::Receive));
         }
+        self.settle();
         decoded
     }
 
     /// Ends a retiring connection that has taken everything it was to take.
     fn retire_if_done(&mut self) {
-        if let State::Retiring { reason, until } = self.state
+        if let State::Retiring { reason, until } = *self.state()
             && self.totals.bytes_in >= until
-            && self.decoder.held_len() == 0
+            && self.unfinished().is_none()
         {
             self.end_orderly(Disconnect::new(reason, During::Receive));
         }
     }
 
     fn judge_open(&mut self, now: Timestamp, probe: Probe) {
-        let reading = self.owed.is_empty() && probe.unread == 0;
+        let reading = self.owed().is_empty() && probe.unread == 0;
         if self.is_stalled(now) {
             self.end_stalled();
         } else if reading && now >= self.frame_deadline() {
@@ -467,16 +515,18 @@ impl Connection {
 
     fn open_deadline(&self) -> Timestamp {
         let stall = self.stall_deadline();
-        if !self.owed.is_empty() {
+        if !self.owed().is_empty() {
             return stall;
         }
         stall.min(self.frame_deadline()).min(self.awaiting_since.after(self.limits.timeout))
     }
 
     fn frame_deadline(&self) -> Timestamp {
-        match self.decoder.held_len() {
-            0 => Timestamp::NEVER,
-            _ => self.frame_started_at.after(self.limits.frame_timeout),
+        match self.unsettled.as_deref() {
+            Some(Unsettled { decoder, frame_started_at, .. }) if decoder.held_len() > 0 => {
+                frame_started_at.after(self.limits.frame_timeout)
+            }
+            _ => Timestamp::NEVER,
         }
     }
 
@@ -496,7 +546,8 @@ impl Connection {
     fn next_probe(&self, limit: Option<Duration>) -> Timestamp {
         match limit {
             Some(limit) if self.has_outstanding() => {
-                self.probed_at.max(self.progress_at) + limit / PROBES_PER_LIMIT
+                let probed_at = self.unsettled.as_ref().map(|unsettled| unsettled.probed_at);
+                probed_at.unwrap_or_default().max(self.progress_at) + limit / PROBES_PER_LIMIT
             }
             _ => Timestamp::NEVER,
         }
@@ -504,7 +555,7 @@ impl Connection {
 
     /// Whether, as far as known, the peer has not acknowledged all that it is owed.
     fn has_outstanding(&self) -> bool {
-        self.acknowledged < self.totals.bytes_out || !self.owed.is_empty()
+        self.outstanding > 0 || !self.owed().is_empty()
     }
 
     fn is_stalled(&self, now: Timestamp) -> bool {
@@ -512,33 +563,40 @@ impl Connection {
     }
 
     fn note_sent(&mut self, count: usize, now: Timestamp) {
-        if self.acknowledged == self.totals.bytes_out {
+        if self.outstanding == 0 {
             self.progress_at = now;
         }
         self.totals.bytes_out += count as u64;
+        self.outstanding =
+            self.outstanding.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
     fn note_probe(&mut self, now: Timestamp, probe: Probe) {
-        self.probed_at = now;
-        let acknowledged = self.totals.bytes_out.saturating_sub(self.unacknowledged(probe));
-        if acknowledged > self.acknowledged {
-            self.acknowledged = acknowledged;
+        let unacknowledged = u32::try_from(self.unacknowledged(probe)).unwrap_or(u32::MAX);
+        if unacknowledged < self.outstanding {
+            self.outstanding = unacknowledged;
             self.progress_at = now;
-            self.soft_error = None;
+            if let Some(unsettled) = self.unsettled.as_deref_mut() {
+                unsettled.soft_error = None;
+            }
             // It came after the look before, which is longer ago only if the process was stopped.
             let look_before =
                 now.before(self.limits.timeout.unwrap_or_default() / PROBES_PER_LIMIT);
             self.awaiting_since = self.awaiting_since.max(look_before);
-            if let State::Lingering(_, lingering) = &mut self.state {
+            if let State::Lingering(cause, mut lingering) = *self.state() {
                 lingering.handle_acknowledged(now);
+                self.enter(State::Lingering(cause, lingering));
             }
         }
         if self.has_outstanding() {
             // The peer is still busy with what it got; its silence begins afterwards.
             self.awaiting_since = now;
+            self.unsettled().probed_at = now;
         }
         match probe.error {
-            Some((errno, ErrnoClass::Unreachable)) => self.soft_error = Some(errno),
+            Some((errno, ErrnoClass::Unreachable)) => {
+                self.unsettled().soft_error = Some(errno);
+            }
             Some((errno, class)) => self.handle_error(errno, class, During::Send),
             None => {}
         }
@@ -547,14 +605,14 @@ impl Connection {
     /// Bytes that were sent and not acknowledged. Once the sending side is shut down, the FIN counts as one
     /// for the kernel, and is none.
     fn unacknowledged(&self, probe: Probe) -> u64 {
-        match self.state {
+        match *self.state() {
             State::Lingering(..) => probe.unacknowledged.saturating_sub(1),
             _ => probe.unacknowledged,
         }
     }
 
     fn end_stalled(&mut self) {
-        let cause = match self.soft_error {
+        let cause = match self.unsettled.as_ref().and_then(|unsettled| unsettled.soft_error) {
             None => Disconnect::new(Reason::SendTimeout, During::Send),
             errno => Disconnect { reason: Reason::ClientUnreachable, during: During::Send, errno },
         };
@@ -562,16 +620,16 @@ impl Connection {
     }
 
     fn end_orderly(&mut self, cause: Disconnect) {
-        self.decoder.clear();
+        self.unsettled().decoder.clear();
         self.decide(State::Flushing(cause));
     }
 
     /// Ends the connection without owing anything any more. An orderly close that has already sent
     /// everything keeps its cause.
     fn end_at_once(&mut self, cause: Disconnect, step: CloseStep) {
-        match self.state {
+        match *self.state() {
             State::Closed(..) => {}
-            State::Lingering(first, _) => self.state = State::Closed(first, CloseStep::Close),
+            State::Lingering(first, _) => self.enter(State::Closed(first, CloseStep::Close)),
             State::Open | State::Retiring { .. } | State::Flushing(_) => {
                 self.decide(State::Closed(cause, step));
             }
@@ -580,8 +638,41 @@ impl Connection {
 
     /// Enters `state`, which has a new cause that the caller is told of.
     fn decide(&mut self, state: State) {
-        self.state = state;
+        self.enter(state);
         self.cause_is_new = true;
+    }
+
+    fn state(&self) -> &State {
+        self.unsettled.as_deref().map_or(&State::Open, |unsettled| &unsettled.state)
+    }
+
+    fn enter(&mut self, state: State) {
+        self.unsettled().state = state;
+    }
+
+    /// How many bytes of an unfinished frame are there, and how many it has when whole, as far as known.
+    fn unfinished(&self) -> Option<(usize, usize)> {
+        let decoder = &self.unsettled.as_ref()?.decoder;
+        (decoder.held_len() > 0).then(|| (decoder.held_len(), decoder.needed_len()))
+    }
+
+    fn unsettled(&mut self) -> &mut Unsettled {
+        let max_payload = self.limits.max_payload;
+        self.unsettled.get_or_insert_with(|| Box::new(Unsettled::new(max_payload)))
+    }
+
+    /// Lets go of what is of no use in an open connection that is in the middle of nothing.
+    fn settle(&mut self) {
+        if let Some(Unsettled { state: State::Open, decoder, owed, probed_at, soft_error, .. }) =
+            self.unsettled.as_deref()
+            && decoder.held_len() == 0
+            && owed.is_empty()
+            && soft_error.is_none()
+            // A look before the last progress says nothing about when the next one is due.
+            && (*probed_at <= self.progress_at || !self.has_outstanding())
+        {
+            self.unsettled = None;
+        }
     }
 }
 

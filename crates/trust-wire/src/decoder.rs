@@ -127,13 +127,11 @@ impl Decoder {
             fence = fence.saturating_sub(before - rest.len());
         }
 
-        let scan = scan(rest, self.max_payload, fence);
-        decoded.run = &rest[..scan.whole];
-        decoded.count += scan.count;
-        decoded.end = scan.end;
-        if scan.end == DecodeEnd::Exhausted {
-            self.hold(&rest[scan.whole..]);
-        }
+        let (found, tail) = decode_in_place(rest, self.max_payload, fence);
+        decoded.run = found.run;
+        decoded.count += found.count;
+        decoded.end = found.end;
+        self.hold(tail);
         decoded
     }
 
@@ -171,7 +169,7 @@ impl Decoder {
     }
 
     /// Appends bytes of an unfinished frame.
-    fn hold(&mut self, bytes: &[u8]) {
+    pub(crate) fn hold(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
@@ -202,6 +200,18 @@ impl Decoder {
             self.held.truncate(filled + room);
         }
     }
+}
+
+/// What a decoder that holds nothing finds in `bytes`, and the beginning of a frame that it is to hold then.
+pub(crate) fn decode_in_place(
+    bytes: &[u8],
+    max_payload: u32,
+    fence: usize,
+) -> (Decoded<'_>, &[u8]) {
+    let Scan { whole, count, end } = scan(bytes, max_payload, fence);
+    let (run, rest) = bytes.split_at(whole);
+    let tail = if end == DecodeEnd::Exhausted { rest } else { &[] };
+    (Decoded { completed: Vec::new(), run, count, end }, tail)
 }
 
 struct Scan {

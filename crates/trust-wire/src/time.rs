@@ -20,6 +20,11 @@ impl Timestamp {
         Timestamp(nanoseconds(elapsed))
     }
 
+    /// The point in time so many nanoseconds after the start.
+    pub const fn from_nanos(elapsed: u64) -> Timestamp {
+        Timestamp(elapsed)
+    }
+
     /// How long after `earlier` this is; zero if it is not after it.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -55,7 +60,9 @@ impl Add<Duration> for Timestamp {
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    const PER_SECOND: u64 = 1_000_000_000;
+    // In 64 bits, because this is done several times for each receive.
+    duration.as_secs().saturating_mul(PER_SECOND).saturating_add(duration.subsec_nanos().into())
 }
 
 #[cfg(test)]
