@@ -1,7 +1,7 @@
 //! One served connection: the core, the session, and what the observer is told of them.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
@@ -17,9 +17,33 @@ use crate::stats::ClosedCounters;
 /// One accepted connection; what does the I/O owns it next to the socket.
 pub(crate) struct Client<S> {
     pub(crate) connection: Connection,
-    info: ClientInfo,
+    id: u64,
+    fd: i32,
+    peer: PeerAddress,
     /// `None` for a connection that is turned away; nobody is told of those.
     session: Option<S>,
+}
+
+/// A peer's address in half of the bytes: most peers have one of IPv4, and every connection keeps it.
+enum PeerAddress {
+    V4(SocketAddrV4),
+    V6(Box<SocketAddrV6>),
+}
+
+impl PeerAddress {
+    fn new(address: SocketAddr) -> PeerAddress {
+        match address {
+            SocketAddr::V4(address) => PeerAddress::V4(address),
+            SocketAddr::V6(address) => PeerAddress::V6(Box::new(address)),
+        }
+    }
+
+    fn get(&self) -> SocketAddr {
+        match self {
+            PeerAddress::V4(address) => SocketAddr::V4(*address),
+            PeerAddress::V6(address) => SocketAddr::V6(**address),
+        }
+    }
 }
 
 impl<S: Session> Client<S> {
@@ -32,13 +56,22 @@ impl<S: Session> Client<S> {
     ) -> Client<S> {
         observer.observe(&Event::Connected(&info));
         let session = Some(service.accept(info.peer));
-        Client { connection: Connection::new(limits, now), info, session }
+        Client::new(Connection::new(limits, now), info, session)
     }
 
     /// A connection for which there is no place.
     pub(crate) fn reject(limits: Arc<Limits>, peer: SocketAddr, now: Timestamp) -> Client<S> {
         let info = ClientInfo { id: 0, fd: -1, peer };
-        Client { connection: Connection::reject(limits, now), info, session: None }
+        Client::new(Connection::reject(limits, now), info, None)
+    }
+
+    fn new(connection: Connection, info: ClientInfo, session: Option<S>) -> Client<S> {
+        let ClientInfo { id, fd, peer } = info;
+        Client { connection, id, fd, peer: PeerAddress::new(peer), session }
+    }
+
+    fn info(&self) -> ClientInfo {
+        ClientInfo { id: self.id, fd: self.fd, peer: self.peer.get() }
     }
 
     /// Whether the connection is served, and not turned away.
@@ -47,15 +80,17 @@ impl<S: Session> Client<S> {
     }
 
     /// Lets the session answer what was received, and sends the answer with one call of `send`, which
-    /// returns how much of it was taken: 0 if nothing fits now. Returns whether all of it was.
+    /// returns how much of it was taken: 0 if nothing fits now. `clock` is read after that: the session may have taken
+    /// its time, which is not the peer's. Returns whether all of it was taken.
     pub(crate) fn answer(
         &mut self,
         received: &Received<'_>,
         buffer: &mut Vec<u8>,
         observer: &dyn Observer,
-        now: Timestamp,
+        clock: impl FnOnce() -> Timestamp,
         send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> bool {
+        let info = observer.wants_frames().then(|| self.info());
         let Some(session) = &mut self.session else { return true };
         let mut reply = Reply::new(std::mem::take(buffer));
         match received {
@@ -63,16 +98,16 @@ impl<S: Session> Client<S> {
             Received::Raw(bytes) => session.receive_raw(bytes, &mut reply),
             Received::Frames(decoded) => {
                 let frames = decoded.frames();
-                if observer.wants_frames() {
+                if let Some(client) = &info {
                     for payload in frames {
-                        let (client, payload_len) = (&self.info, payload.len());
+                        let payload_len = payload.len();
                         observer.observe(&Event::FrameReceived { client, payload_len });
                     }
                 }
                 session.receive(frames, &mut reply);
             }
         }
-        let all_sent = self.send_reply(&reply, observer, now, send);
+        let all_sent = self.send_reply(&reply, info.as_ref(), observer, clock, send);
         *buffer = reply.into_buffer();
         all_sent
     }
@@ -93,7 +128,7 @@ impl<S: Session> Client<S> {
     /// Tells the observer of a cause that is new.
     pub(crate) fn report_cause(&mut self, observer: &dyn Observer) {
         if let (Some(cause), true) = (self.connection.poll_cause(), self.is_served()) {
-            observer.observe(&Event::Ending { client: &self.info, cause: &cause });
+            observer.observe(&Event::Ending { client: &self.info(), cause: &cause });
         }
     }
 
@@ -107,12 +142,13 @@ impl<S: Session> Client<S> {
         now: Timestamp,
     ) {
         self.report_cause(observer);
+        let info = self.info();
         let Some(session) = self.session else { return };
         let cause = self.connection.cause().expect("a closed connection has a cause");
         let totals = self.connection.totals();
         counters.note(totals, &cause.reason);
         observer.observe(&Event::Closed {
-            client: &self.info,
+            client: &info,
             cause: &cause,
             mode: self.connection.mode(),
             totals,
@@ -125,8 +161,9 @@ impl<S: Session> Client<S> {
     fn send_reply(
         &mut self,
         reply: &Reply<'_>,
+        client: Option<&ClientInfo>,
         observer: &dyn Observer,
-        now: Timestamp,
+        clock: impl FnOnce() -> Timestamp,
         send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
     ) -> bool {
         let (parts, frames) = reply.parts();
@@ -134,24 +171,18 @@ impl<S: Session> Client<S> {
         if total == 0 {
             return true;
         }
-        if frames > 0 && observer.wants_frames() {
-            report_frames_sent(&self.info, &parts, observer);
-        }
-        let slices = parts.map(IoSlice::new);
-        let mut used = slices.as_slice();
-        while let [first, rest @ ..] = used
-            && first.is_empty()
+        if frames > 0
+            && let Some(client) = client
         {
-            used = rest;
+            report_frames_sent(client, &parts, observer);
         }
-        while let [rest @ .., last] = used
-            && last.is_empty()
-        {
-            used = rest;
-        }
-        let outcome = send(used);
+        // Most answers have one part, and one part needs no list.
+        let outcome = match parts {
+            [only, [], []] | [[], only, []] | [[], [], only] => send(&[IoSlice::new(only)]),
+            _ => send(&parts.map(IoSlice::new)),
+        };
         let sent = *outcome.as_ref().unwrap_or(&0);
-        self.connection.handle_answered(&parts, frames, sent, now);
+        self.connection.handle_answered(&parts, frames, sent, clock());
         if let Err(error) = outcome {
             self.handle_io_error(&error, During::Send);
         }

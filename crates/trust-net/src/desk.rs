@@ -7,15 +7,20 @@ use std::sync::{Arc, PoisonError};
 use mio::net::TcpStream;
 use mio::{Poll, Token};
 
+use crate::alarm::Alarm;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, Waker};
 
 /// The token of the event that wakes a worker.
 pub(crate) const WAKER: Token = Token(usize::MAX - 1);
 
+/// The token of the event that tells a worker that its alarm went off.
+pub(crate) const ALARM: Token = Token(usize::MAX - 2);
+
 /// What a worker needs of the kernel, made before the server starts so that a lack of descriptors is
 /// an error of starting.
 pub(crate) struct Seat {
     pub(crate) poll: Poll,
+    pub(crate) alarm: Alarm,
     pub(crate) desk: Arc<Desk>,
 }
 
@@ -43,7 +48,8 @@ impl Seat {
     pub(crate) fn new() -> io::Result<Seat> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
-        Ok(Seat { poll, desk: Arc::new(Desk::new(waker)) })
+        let alarm = Alarm::new(poll.registry(), ALARM)?;
+        Ok(Seat { poll, alarm, desk: Arc::new(Desk::new(waker)) })
     }
 }
 

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
@@ -19,8 +20,9 @@ use slab::Slab;
 use trust_wire::{CloseStep, During, Reason, Timestamp};
 
 use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
+use crate::alarm::Alarm;
 use crate::client::Client;
-use crate::desk::{Desks, Newcomer, Seat, WAKER};
+use crate::desk::{ALARM, Desks, Newcomer, Seat, WAKER};
 use crate::observer::{ClientInfo, Event, Stats};
 use crate::server::{Handle, Shared};
 use crate::service::Service;
@@ -34,6 +36,10 @@ const EVENTS_PER_POLL: usize = 1024;
 
 /// Clients accepted before connections get their turn.
 const ACCEPTS_PER_TURN: u32 = 64;
+
+/// Places for connections that a worker's table has from the start. They are address space and no memory until
+/// they are used, and a table that does not move leaves no holes behind.
+const PLACES_RESERVED: usize = 16 * 1024;
 
 /// Timers of closed connections that are left where they are: sweeping them out has a price.
 const DEAD_TIMERS_KEPT: usize = 1024;
@@ -120,12 +126,11 @@ struct Worker<'a, S: Service> {
     /// Closed once the listener is closed and `DrainStarted` was reported.
     desks: &'a Desks,
     poll: Poll,
+    alarm: Alarm,
     /// Only the first worker has one, until the server stops.
     listener: Option<Listener>,
     entries: Slab<Entry<S::Session>>,
     timers: Timers,
-    /// Timers that are being judged; empty at other times.
-    due: Vec<(Timestamp, usize)>,
     /// Connections that have used up their turn and are still ready.
     unfinished: Vec<usize>,
     receive_buffer: Vec<u8>,
@@ -163,6 +168,7 @@ impl<'a, S: Service> Worker<'a, S> {
             shared,
             desks,
             poll: seat.poll,
+            alarm: seat.alarm,
             listener: listener.map(|socket| Listener {
                 socket,
                 policy: AcceptPolicy::new(),
@@ -170,9 +176,8 @@ impl<'a, S: Service> Worker<'a, S> {
                 // It may have failed before there was an event loop.
                 failed: shared.counters.listener_failed(),
             }),
-            entries: Slab::new(),
+            entries: Slab::with_capacity(shared.config.max_clients.min(PLACES_RESERVED)),
             timers: Timers::new(&shared.limits),
-            due: Vec::new(),
             unfinished: Vec::new(),
             receive_buffer: vec![0; turn::receive_buffer_len(&shared.limits)],
             reply_buffer: Vec::new(),
@@ -241,7 +246,10 @@ impl<'a, S: Service> Worker<'a, S> {
 
     /// Waits for readiness until `until`.
     fn wait(&mut self, events: &mut Events, until: Timestamp) -> io::Result<()> {
-        let timeout = (until != Timestamp::NEVER).then(|| until.since(self.now));
+        let timeout = (until <= self.now).then_some(Duration::ZERO);
+        if timeout.is_none() && until != Timestamp::NEVER {
+            self.alarm.set_no_later_than(until, self.shared.clock)?;
+        }
         match self.poll.poll(events, timeout) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::Interrupted => {
@@ -280,6 +288,7 @@ impl<'a, S: Service> Worker<'a, S> {
                         listener.ready = true;
                     }
                 }
+                ALARM => self.alarm.note_went_off(),
                 // The inbox and the flags are looked at in every round, after the last wait.
                 WAKER => {}
                 Token(token) => {
@@ -308,8 +317,6 @@ impl<'a, S: Service> Worker<'a, S> {
     /// Lets a connection do what it is ready for.
     fn give_turn(&mut self, key: usize) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        // Others had their turn since the last look, or the process was stopped: nobody's time begins then.
-        self.now = self.shared.now();
         let mut context = TurnContext {
             shared: self.shared,
             registry: self.poll.registry(),
@@ -318,7 +325,9 @@ impl<'a, S: Service> Worker<'a, S> {
             reply_buffer: &mut self.reply_buffer,
             now: self.now,
         };
+        let began_at = self.now;
         let turn = entry.take_turn(&mut context);
+        self.now = context.now;
         entry.client.report_cause(&*self.shared.observer);
         match turn {
             Turn::Closed(step) => return self.close(key, step),
@@ -328,33 +337,38 @@ impl<'a, S: Service> Worker<'a, S> {
             }
             Turn::Unfinished | Turn::Over => {}
         }
-        let deadline = entry.client.connection.poll_deadline();
-        if deadline < entry.armed {
-            entry.armed = self.timers.arm(deadline, join_token(key, entry.generation));
+        let connection = &entry.client.connection;
+        if self.timers.may_be_earlier(entry.armed, began_at) || connection.is_ending() {
+            let deadline = connection.poll_deadline();
+            if self.timers.is_earlier(deadline, entry.armed) {
+                entry.armed = self.timers.arm(deadline, key as u32);
+            }
         }
     }
 
     fn judge_deadlines(&mut self, due: Timestamp) {
         // Taken out first: what is entered anew for a time that has passed waits for the next round.
-        let mut entered = std::mem::take(&mut self.due);
-        entered.extend(std::iter::from_fn(|| self.timers.pop_due(due)));
-        for (time, token) in entered.drain(..) {
-            let (key, generation) = split_token(token);
-            let Some(entry) = self.entries.get_mut(key) else { continue };
-            // An entry that was armed again for an earlier time, or another connection's.
-            if entry.generation != generation || entry.armed != time {
-                continue;
-            }
-            entry.armed = Timestamp::NEVER;
-            let connection = &mut entry.client.connection;
-            if connection.poll_deadline() <= due {
-                let mut probe = socket::probe(entry.stream.as_fd());
-                probe.asked_at = self.shared.now();
-                connection.handle_deadline(due, probe);
-            }
-            self.give_turn(key);
+        let taken: Vec<_> = std::iter::from_fn(|| self.timers.take_due(due)).collect();
+        for (time, keys) in taken {
+            keys.into_iter().for_each(|key| self.judge_deadline(due, time, key as usize));
         }
-        self.due = entered;
+    }
+
+    fn judge_deadline(&mut self, due: Timestamp, entered_for: Timestamp, key: usize) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        // An entry that was armed again for an earlier time, or that of a closed connection in the same place. Who
+        // is in that place now and was entered for the same time is judged once, at either of the two.
+        if entry.armed != entered_for {
+            return;
+        }
+        entry.armed = Timestamp::NEVER;
+        let connection = &mut entry.client.connection;
+        if connection.poll_deadline() <= due {
+            let mut probe = socket::probe(entry.stream.as_fd());
+            probe.asked_at = self.shared.now();
+            connection.handle_deadline(due, probe);
+        }
+        self.give_turn(key);
     }
 
     fn accept_clients(&mut self) {
@@ -490,11 +504,8 @@ impl<'a, S: Service> Worker<'a, S> {
     fn drop_dead_timers(&mut self) {
         if self.timers.len() > DEAD_TIMERS_KEPT + 2 * self.entries.len() {
             let entries = &self.entries;
-            self.timers.retain(|time, token| {
-                let (key, generation) = split_token(token);
-                entries
-                    .get(key)
-                    .is_some_and(|entry| entry.generation == generation && entry.armed == time)
+            self.timers.retain(|time, key| {
+                entries.get(key as usize).is_some_and(|entry| entry.armed == time)
             });
         }
     }

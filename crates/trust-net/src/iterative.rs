@@ -248,7 +248,8 @@ impl<S: Service> Conversation<'_, '_, S> {
             // Everything is owed first and then sent by `send`.
             let keep = |_: &[IoSlice<'_>]| Ok(0);
             let observer = &*shared.observer;
-            self.client.answer(&received, &mut self.reply_buffer, observer, arrived_at, keep);
+            let clock = || shared.now();
+            self.client.answer(&received, &mut self.reply_buffer, observer, clock, keep);
         }
         match outcome {
             Err(ExactError::Disconnected { .. }) => self.client.connection.handle_end_of_stream(),

@@ -10,8 +10,10 @@
 //! Linux only: readiness, SIOCOUTQ and the order in which errors are reported are Linux's.
 
 pub mod accept;
+mod alarm;
 pub mod blocking;
 mod client;
+mod clock;
 mod desk;
 pub mod errno;
 mod event_loop;

@@ -3,11 +3,12 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use trust_wire::connection::Totals;
 use trust_wire::{Limits, Timestamp};
 
+use crate::clock::Clock;
 use crate::loads::Loads;
 use crate::observer::{Event, Observer, Stats};
 use crate::service::Service;
@@ -160,7 +161,7 @@ impl<S: Service> Server<S> {
             config,
             service,
             observer,
-            started: Instant::now(),
+            clock: Clock::start(),
             handle: Handle { stop, stats: Arc::clone(&stats), wake },
             stats,
             counters: Counters::default(),
@@ -215,12 +216,12 @@ pub(crate) struct Shared<S: Service> {
     /// What each worker has closed.
     pub(crate) closed: Vec<ClosedCounters>,
     pub(crate) stats: Arc<StatsRequest>,
-    started: Instant,
+    pub(crate) clock: Clock,
 }
 
 impl<S: Service> Shared<S> {
     pub(crate) fn now(&self) -> Timestamp {
-        Timestamp::from_start(self.started.elapsed())
+        self.clock.now()
     }
 
     pub(crate) fn stop(&self) -> Stop {
@@ -235,7 +236,7 @@ impl<S: Service> Shared<S> {
         let Some(mut stats) = self.stats.contribute(worker, round, &share) else { return };
         stats.connections = stats.active() + stats.closed.iter().sum::<u64>();
         stats.rejected = self.counters.rejected.load(Ordering::Relaxed);
-        stats.uptime = self.started.elapsed();
+        stats.uptime = self.now().since(Timestamp::default());
         self.observer.observe(&Event::Stats(&stats));
     }
 }

@@ -102,7 +102,7 @@ impl<'a> Reply<'a> {
     }
 
     fn put_parts(&mut self, parts: [&'a [u8]; 2]) {
-        if self.sent_back == [&[][..]; 2] && self.written.is_empty() {
+        if let ([[], []], true) = (self.sent_back, self.written.is_empty()) {
             self.sent_back = parts;
         } else {
             parts.iter().for_each(|part| self.written.extend_from_slice(part));

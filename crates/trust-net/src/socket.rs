@@ -1,12 +1,12 @@
 //! Sockets as everybody here treats them.
 
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use trust_wire::Probe;
 
@@ -113,6 +113,34 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
 pub fn send_parts(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     let mut ancillary = SendAncillaryBuffer::default();
     Ok(rustix::net::sendmsg(socket, parts, &mut ancillary, SendFlags::NOSIGNAL)?)
+}
+
+/// Sends with one call, without SIGPIPE.
+///
+/// # Errors
+///
+/// As `send(2)`.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+}
+
+/// Receives with one call.
+///
+/// # Errors
+///
+/// As `recv(2)`.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let (_, received) = rustix::net::recv(socket, buffer, RecvFlags::empty())?;
+    Ok(received)
+}
+
+/// Receives with one call into several places.
+///
+/// # Errors
+///
+/// As `readv(2)`.
+pub fn receive_parts(socket: BorrowedFd<'_>, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+    Ok(rustix::io::readv(socket, parts)?)
 }
 
 /// Sends FIN after what was sent before, and goes on receiving.

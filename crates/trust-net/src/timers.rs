@@ -4,10 +4,10 @@
 //! comes for which it was entered: if it has moved, it is entered again, O(log n). Times are rounded
 //! up to a common grid, so that thousands of idle connections share one wake-up.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use trust_wire::connection::PROBES_PER_LIMIT;
 use trust_wire::{Limits, Timestamp};
 
 /// How fine the grid is compared with the shortest limit, and its bounds: a limit is kept within
@@ -16,11 +16,16 @@ const STEPS_PER_LIMIT: u32 = 32;
 const FINEST: Duration = Duration::from_millis(1);
 const COARSEST: Duration = Duration::from_millis(100);
 
-/// Times with keys, the earliest first.
+/// Times with keys, the earliest first. Four bytes a key, because each connection of a server is here once or twice.
+///
+/// Invariant: `len` is the number of keys in all buckets, and none of these is empty.
 #[derive(Debug)]
 pub(crate) struct Timers {
     grid: Duration,
-    heap: BinaryHeap<Reverse<(Timestamp, usize)>>,
+    /// The least time from a receive or a send to a deadline that comes of it, while no end is decided.
+    soonest: Duration,
+    buckets: BTreeMap<Timestamp, Vec<u32>>,
+    len: usize,
 }
 
 impl Timers {
@@ -32,39 +37,59 @@ impl Timers {
             .min()
             .unwrap_or(Duration::MAX);
         let grid = (shortest / STEPS_PER_LIMIT).clamp(FINEST, COARSEST);
-        Timers { grid, heap: BinaryHeap::new() }
+        let soonest =
+            [limits.timeout.map(|timeout| timeout / PROBES_PER_LIMIT), limits.frame_timeout];
+        let soonest = soonest.into_iter().flatten().min().unwrap_or(Duration::MAX);
+        Timers { grid, soonest, buckets: BTreeMap::new(), len: 0 }
     }
 
     /// Enters `key` for `time` and returns the time on the grid for which it was entered.
-    pub(crate) fn arm(&mut self, time: Timestamp, key: usize) -> Timestamp {
+    pub(crate) fn arm(&mut self, time: Timestamp, key: u32) -> Timestamp {
         let time = time.round_up(self.grid);
         if time != Timestamp::NEVER {
-            self.heap.push(Reverse((time, key)));
+            self.buckets.entry(time).or_default().push(key);
+            self.len += 1;
         }
         time
     }
 
+    /// Whether a connection that is in for `armed` can have come to an earlier deadline by what it has done since `since`,
+    /// so that it is worth while to ask it. Not if its end was decided meanwhile.
+    pub(crate) fn may_be_earlier(&self, armed: Timestamp, since: Timestamp) -> bool {
+        armed == Timestamp::NEVER || armed > since + self.soonest
+    }
+
+    /// Whether `time` would be entered for an earlier time on the grid than `armed`, for which a key is in.
+    pub(crate) fn is_earlier(&self, time: Timestamp, armed: Timestamp) -> bool {
+        // Both are a step of the grid apart, or `time` is rounded up to `armed` itself.
+        time <= armed.before(self.grid)
+    }
+
     /// The earliest time; [`Timestamp::NEVER`] if there is none.
     pub(crate) fn next(&self) -> Timestamp {
-        self.heap.peek().map_or(Timestamp::NEVER, |Reverse((time, _))| *time)
+        self.buckets.first_key_value().map_or(Timestamp::NEVER, |(time, _)| *time)
     }
 
     /// How many entries there are, those of closed connections included until their time comes.
     pub(crate) fn len(&self) -> usize {
-        self.heap.len()
+        self.len
     }
 
     /// Keeps the entries that are still of use.
-    pub(crate) fn retain(&mut self, is_live: impl Fn(Timestamp, usize) -> bool) {
-        self.heap.retain(|Reverse((time, key))| is_live(*time, *key));
+    pub(crate) fn retain(&mut self, is_live: impl Fn(Timestamp, u32) -> bool) {
+        self.buckets.retain(|time, keys| {
+            keys.retain(|key| is_live(*time, *key));
+            !keys.is_empty()
+        });
+        self.len = self.buckets.values().map(Vec::len).sum();
     }
 
-    /// Takes out the earliest entry that is due.
-    pub(crate) fn pop_due(&mut self, now: Timestamp) -> Option<(Timestamp, usize)> {
-        if self.next() > now || self.heap.is_empty() {
-            return None;
-        }
-        self.heap.pop().map(|Reverse(entry)| entry)
+    /// Takes out the keys of the earliest time, if that has come.
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<(Timestamp, Vec<u32>)> {
+        let first = self.buckets.first_entry().filter(|first| *first.key() <= now)?;
+        let (time, keys) = first.remove_entry();
+        self.len -= keys.len();
+        Some((time, keys))
     }
 }
 
@@ -78,17 +103,42 @@ mod tests {
         let second = |seconds| Timestamp::from_start(Duration::from_secs_f64(seconds));
         assert_eq!(timers.grid, Duration::from_micros(62_500));
         for key in 0..100 {
-            let wanted = second(5.0001 + key as f64 / 10_000.0);
+            let wanted = second(5.0001 + f64::from(key) / 10_000.0);
             let armed = timers.arm(wanted, key);
             assert!(armed >= wanted);
             assert_eq!(armed, second(5.0625));
         }
-        assert_eq!(timers.pop_due(second(5.06)), None);
-        for key in 0..100 {
-            assert_eq!(timers.pop_due(second(5.0625)), Some((second(5.0625), key)));
-        }
-        assert_eq!(timers.pop_due(second(9.0)), None);
+        assert_eq!((timers.len(), timers.next()), (100, second(5.0625)));
+        assert_eq!(timers.take_due(second(5.06)), None);
+        let (time, keys) = timers.take_due(second(5.0625)).expect("it is due");
+        assert_eq!((time, keys), (second(5.0625), (0..100).collect()));
+        assert_eq!((timers.len(), timers.take_due(second(9.0))), (0, None));
         assert_eq!(timers.next(), Timestamp::NEVER);
+    }
+
+    #[test]
+    fn a_deadline_that_does_not_move_is_entered_once() {
+        let mut timers = Timers::new(&Limits::default());
+        let at = |ms| Timestamp::from_start(Duration::from_millis(ms));
+        for deadline in [at(100), at(125), at(126), at(187)] {
+            let armed = timers.arm(deadline, 1);
+            assert!(!timers.is_earlier(deadline, armed), "{deadline:?} is in for {armed:?}");
+            assert!(timers.is_earlier(at(30), armed));
+            assert!(timers.is_earlier(deadline, Timestamp::NEVER));
+        }
+        assert!(!timers.is_earlier(Timestamp::NEVER, Timestamp::NEVER));
+    }
+
+    #[test]
+    fn a_connection_is_asked_only_if_it_can_have_come_to_an_earlier_deadline() {
+        let timers = Timers::new(&Limits::default());
+        let at = |ms| Timestamp::from_start(Duration::from_millis(ms));
+        // The first look at acknowledgements comes a quarter of 5 s after a send.
+        assert!(!timers.may_be_earlier(at(2250), at(1000)));
+        assert!(timers.may_be_earlier(at(2251), at(1000)));
+        assert!(timers.may_be_earlier(Timestamp::NEVER, at(1000)));
+        let off = Limits { timeout: None, frame_timeout: None, ..Limits::default() };
+        assert!(Timers::new(&off).may_be_earlier(Timestamp::NEVER, at(1000)));
     }
 
     #[test]
@@ -106,6 +156,6 @@ mod tests {
         }
         timers.retain(|_, key| key == 42);
         assert_eq!(timers.len(), 1);
-        assert_eq!(timers.pop_due(Timestamp::NEVER).map(|(_, key)| key), Some(42));
+        assert_eq!(timers.take_due(Timestamp::NEVER).map(|(_, keys)| keys), Some(vec![42]));
     }
 }

@@ -52,9 +52,9 @@ const AUTO_MODE_MAX_FRAME: u32 = 1 << 24;
 const BUSY_POLL_MAX_MICROS: u64 = 1_000_000;
 
 /// Descriptors that are not clients: standard streams, log, listener, signals and room for clients
-/// that are turned away; and per worker an epoll instance and what wakes it.
+/// that are turned away; and per worker an epoll instance, what wakes it, and its alarm.
 const RESERVED_DESCRIPTORS: u64 = 128;
-const DESCRIPTORS_PER_WORKER: u64 = 4;
+const DESCRIPTORS_PER_WORKER: u64 = 5;
 
 const fn setting<T>(
     key: &'static str,
