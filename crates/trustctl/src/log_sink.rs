@@ -31,6 +31,10 @@ const STDOUT_PIECE_BYTES: usize = 4096;
 const LOCK_PATIENCE: Duration = Duration::from_millis(50);
 const LOCK_PAUSE: Duration = Duration::from_micros(200);
 
+/// Time between two writes: what a line waits at most beside the writing itself. The first one after a quiet time
+/// does not wait.
+const GATHERING: Duration = Duration::from_millis(1);
+
 /// Pause before writing is tried again after an error: a full disk does not empty faster for being
 /// asked more often.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
@@ -171,6 +175,9 @@ impl Writer {
                 batch.extend_from_slice(&gap_line(missing, self.output.name()));
             }
             self.write_batch(&batch);
+            // The next lines are let gather: each write has a price that a busy server would pay for every line, and
+            // so has waking this thread.
+            thread::sleep(GATHERING);
         }
     }
 
