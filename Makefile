@@ -7,7 +7,7 @@ SCRIPTS ?= 300
 FROM ?= 0
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo test-hostile interleavings sim planted adversary fuzz fuzz-check instructions check
+.PHONY: help test test-cli test-echo test-hostile interleavings sim planted adversary fuzz fuzz-check bench instructions check
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
@@ -20,6 +20,7 @@ help:
 	@echo 'make adversary  the adversary of the simulation against the server that was built; SCRIPTS=N, 300, and FROM=SEED, 0, unless told otherwise'
 	@echo 'make fuzz       every fuzz target for TIME=60 seconds; needs cargo-fuzz and a C++ compiler'
 	@echo 'make fuzz-check that the fuzz targets build, with warnings denied; needs a C++ compiler'
+	@echo 'make bench      echo servers side by side, and what ours is to reach; BENCH=--help tells more'
 	@echo 'make instructions  what our own code executes for an echo, against what is committed; needs valgrind'
 	@echo 'make check      formatting, clippy and docs, with warnings denied'
 
@@ -59,6 +60,11 @@ fuzz:
 fuzz-check:
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --manifest-path fuzz/Cargo.toml --target-dir $${CARGO_TARGET_DIR:-target} --all-targets -- -D warnings
+
+# Takes a quarter of an hour, and wants a machine with two cores to itself.
+bench:
+	$(CARGO) build --release --package trustctl --bin trustctl
+	$(CARGO) run --release --package trust-bench -- $(BENCH)
 
 # The names of functions must be there, so this has a profile of its own. UPDATE=1 writes the numbers anew.
 instructions:

@@ -1,0 +1,170 @@
+//! Connect, echo, close: what a connection costs.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use socket2::{Domain, Socket, Type};
+
+use crate::stream::Stream;
+
+/// Bytes of payload of the one frame of a connection.
+const PAYLOAD_BYTES: usize = 64;
+
+/// Connections at the same time: enough that the server always has one to serve.
+pub const CONCURRENT: usize = 64;
+
+/// Connections from one source address before the next is used: each leaves a port in TIME_WAIT, and a source has
+/// 28,000 of them.
+const PER_SOURCE: u64 = 2_000;
+
+/// How long the server may do nothing.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What one run saw.
+#[derive(Clone, Copy, Debug)]
+pub struct Churned {
+    /// Connections that were opened, had their frame echoed, and were closed in the orderly way by both sides.
+    pub connections: u64,
+    /// How long that took.
+    pub elapsed: Duration,
+}
+
+/// Opens connections one after the other, [`CONCURRENT`] at a time.
+pub struct Churn {
+    address: SocketAddr,
+    stream: Stream,
+    epoll: OwnedFd,
+    slots: Vec<Option<Slot>>,
+    opened: u64,
+}
+
+struct Slot {
+    socket: OwnedFd,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Connecting,
+    /// So many bytes of the echo have come.
+    Awaiting(usize),
+    /// FIN was sent, and the server's is awaited.
+    Closing,
+}
+
+impl Churn {
+    /// Connects to nobody yet.
+    ///
+    /// # Errors
+    ///
+    /// Out of descriptors.
+    pub fn new(address: SocketAddr) -> io::Result<Churn> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let slots = (0..CONCURRENT).map(|_| None).collect();
+        Ok(Churn { address, stream: Stream::new(PAYLOAD_BYTES, 1), epoll, slots, opened: 0 })
+    }
+
+    /// Opens and closes connections for `length`, then waits for the last ones.
+    ///
+    /// # Errors
+    ///
+    /// When a connection fails, a byte differs, or nothing comes for five seconds.
+    pub fn run(&mut self, length: Duration) -> io::Result<Churned> {
+        let started = Instant::now();
+        let mut connections = 0;
+        for index in 0..CONCURRENT {
+            self.open(index)?;
+        }
+        let mut open = CONCURRENT;
+        let mut events = Vec::with_capacity(CONCURRENT);
+        let timeout = Timespec::try_from(PATIENCE).expect("some seconds");
+        while open > 0 {
+            events.clear();
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&timeout)) {
+                Ok(0) => return Err(io::Error::other(format!("no answer in {PATIENCE:?}"))),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            for event in &events {
+                let index = event.data.u64() as usize;
+                if !self.turn(index)? {
+                    continue;
+                }
+                connections += 1;
+                if started.elapsed() < length {
+                    self.open(index)?;
+                } else {
+                    self.slots[index] = None;
+                    open -= 1;
+                }
+            }
+        }
+        Ok(Churned { connections, elapsed: started.elapsed() })
+    }
+
+    fn open(&mut self, index: usize) -> io::Result<()> {
+        // 127.1.0.0 and up: one more source every PER_SOURCE connections.
+        let source =
+            Ipv4Addr::from_bits(0x7f01_0000 + (self.opened / PER_SOURCE) as u32 % 0xf0_0000);
+        self.opened += 1;
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        match socket.connect(&self.address.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
+            Err(error) => return Err(error),
+        }
+        let socket = OwnedFd::from(socket);
+        let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(index as u64), interest)?;
+        self.slots[index] = Some(Slot { socket, state: State::Connecting });
+        Ok(())
+    }
+
+    /// Returns whether the connection is over, in the orderly way.
+    fn turn(&mut self, index: usize) -> io::Result<bool> {
+        let Some(slot) = &mut self.slots[index] else { return Ok(false) };
+        let frame = self.stream.slice(0, self.stream.frame_len);
+        let mut buffer = [0; 2 * PAYLOAD_BYTES];
+        if slot.state == State::Connecting {
+            match send(&slot.socket, frame, SendFlags::NOSIGNAL) {
+                // So little always fits into an empty buffer.
+                Ok(_) => slot.state = State::Awaiting(0),
+                Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        loop {
+            let received = match recv(&slot.socket, &mut buffer, RecvFlags::empty()) {
+                Ok((received, _)) => received,
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            };
+            match (slot.state, received) {
+                (State::Awaiting(have), 1..) if have + received <= frame.len() => {
+                    if self.stream.mismatch(have as u64, &buffer[..received]).is_some() {
+                        return Err(io::Error::other("a byte of the echo is wrong"));
+                    }
+                    slot.state = State::Awaiting(have + received);
+                    if have + received == frame.len() {
+                        shutdown(&slot.socket, Shutdown::Write)?;
+                        slot.state = State::Closing;
+                    }
+                }
+                (State::Closing, 0) => return Ok(true),
+                (State::Awaiting(have), 0) => {
+                    return Err(io::Error::other(format!("closed after {have} bytes of the echo")));
+                }
+                _ => return Err(io::Error::other("more came back than was sent")),
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What our server is to reach, and whether it does.
+
+use crate::load::Shape;
+use crate::peers::{CODEC, FLOOR, OURS, OURS_BUSY, OURS_TWO_WORKERS, OURS_WITH_LOG, PEERS};
+use crate::run::{Outcome, Results, Rows, SHAPES, Sample};
+use crate::statistics::{Estimate, Verdict};
+
+/// A goal and what a run says of it.
+#[derive(Debug)]
+pub struct Goal {
+    /// What is compared.
+    pub what: String,
+    /// Where it is to lie.
+    pub bound: Bound,
+    /// What was measured; `None` if this run has not.
+    pub estimate: Option<Estimate>,
+}
+
+/// Where a value is to lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Bound {
+    /// Not above.
+    AtMost(f64),
+    /// Not below.
+    AtLeast(f64),
+    /// It is shown, and that is all.
+    Shown,
+}
+
+impl Goal {
+    /// Whether it is reached; `None` if that was not measured or is not asked.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self.bound {
+            Bound::AtMost(most) => Some(self.estimate?.is_at_most(most)),
+            Bound::AtLeast(least) => Some(self.estimate?.is_at_least(least)),
+            Bound::Shown => None,
+        }
+    }
+}
+
+/// What the goals are about beside echoes.
+#[derive(Clone, Copy, Debug)]
+pub struct Binary {
+    /// Bytes of the executable.
+    pub bytes: u64,
+}
+
+/// All goals, in the order of their importance.
+pub fn goals(results: &Results, binary: Binary) -> Vec<Goal> {
+    let [single, fifty, thousand, many, batch, batch_1k, kib_16, kib_64] = SHAPES;
+    let mut goals = vec![];
+    let against = [
+        (FLOOR, vec![(fifty, 1.03), (thousand, 1.03), (many, 1.05)]),
+        (FLOOR, vec![(batch, 1.05), (batch_1k, 1.05), (kib_16, 1.05), (kib_64, 1.05)]),
+        (CODEC, vec![(fifty, 0.92), (thousand, 0.92), (batch, 0.08), (kib_64, 0.82)]),
+    ];
+    for (other, bounds) in against {
+        for (shape, most) in bounds {
+            goals.push(Goal {
+                what: format!("CPU per echo against {other}, {shape}"),
+                bound: Bound::AtMost(most),
+                estimate: cpu_ratio(results, shape, other),
+            });
+        }
+    }
+    for peer in PEERS.iter().filter(|peer| peer.is_other() && peer.name != FLOOR) {
+        let ratios = SHAPES.map(|shape| (shape, cpu_ratio(results, shape, peer.name)));
+        let ratios = ratios.into_iter().filter_map(|(shape, ratio)| Some((shape, ratio?)));
+        let worst = ratios.max_by(|left, right| left.1.high.total_cmp(&right.1.high));
+        let where_ = worst.map_or_else(String::new, |(shape, _)| format!(": worst at {shape}"));
+        goals.push(Goal {
+            what: format!("CPU per echo against {}, every shape{where_}", peer.name),
+            bound: Bound::AtMost(1.0),
+            estimate: worst.map(|(_, ratio)| ratio),
+        });
+    }
+    goals.push(Goal {
+        what: format!("p50 with --busy-poll 50 against the best other peer's, {single}"),
+        bound: Bound::AtMost(0.45),
+        estimate: busy_poll_ratio(results, single),
+    });
+    goals.push(Goal {
+        what: "resident bytes of an idle connection".to_owned(),
+        bound: Bound::AtMost(160.0),
+        estimate: measured(&results.idle, OURS).and_then(|idle| {
+            Estimate::of(&idle.iter().map(|idle| idle.resident).collect::<Vec<_>>())
+        }),
+    });
+    for (ours, least) in [(OURS, 0.97), (OURS_WITH_LOG, 0.80)] {
+        goals.push(Goal {
+            what: format!("connect-echo-close per second of CPU, {ours} against {FLOOR}"),
+            bound: Bound::AtLeast(least),
+            estimate: ratio(&results.churn, ours, FLOOR, per_cpu_second),
+        });
+    }
+    goals.push(Goal {
+        what: format!("messages per second, two workers against one, {fifty}"),
+        bound: Bound::Shown,
+        estimate: rows(results, fifty)
+            .and_then(|rows| ratio(rows, OURS_TWO_WORKERS, OURS, per_second)),
+    });
+    goals.push(Goal {
+        what: "milliseconds from start to the first accepted connection".to_owned(),
+        bound: Bound::AtMost(5.0),
+        estimate: measured(&results.starts, OURS)
+            .and_then(|seconds| Estimate::of(&seconds.iter().map(|s| s * 1e3).collect::<Vec<_>>())),
+    });
+    goals.push(Goal {
+        what: "megabytes of the executable".to_owned(),
+        bound: Bound::AtMost(4.0),
+        estimate: Estimate::of(&[binary.bytes as f64 / 1e6]),
+    });
+    goals
+}
+
+/// CPU time of the server for one message, in seconds.
+pub fn cpu_per_message(sample: &Sample) -> f64 {
+    sample.cpu.as_secs_f64() / sample.count.max(1) as f64
+}
+
+/// Messages, or connections, in a second.
+pub fn per_second(sample: &Sample) -> f64 {
+    sample.count as f64 / sample.elapsed.as_secs_f64()
+}
+
+/// Messages, or connections, for a second of the server's CPU time: what it could do in a second if the load, for which a
+/// connection is dearer than for a server, were no limit.
+pub fn per_cpu_second(sample: &Sample) -> f64 {
+    sample.count as f64 / sample.cpu.as_secs_f64()
+}
+
+/// A latency in microseconds; 0 where none is measured.
+pub fn latency(sample: &Sample, quantile: f64) -> f64 {
+    let latency = sample.latency.as_ref();
+    latency.map_or(0.0, |latency| latency.value_at_quantile(quantile) as f64 / 1e3)
+}
+
+/// What a peer was measured with, if it was.
+pub fn measured<'a, T>(rows: &'a Rows<T>, peer: &str) -> Option<&'a [T]> {
+    match &rows.iter().find(|(name, _)| *name == peer)?.1 {
+        Outcome::Measured(samples) if !samples.is_empty() => Some(samples),
+        _ => None,
+    }
+}
+
+/// The ratio of two peers' figures, round by round.
+pub fn ratio(
+    rows: &Rows<Sample>,
+    ours: &str,
+    other: &str,
+    figure: fn(&Sample) -> f64,
+) -> Option<Estimate> {
+    let pairs = measured(rows, ours)?.iter().zip(measured(rows, other)?);
+    Estimate::of(&pairs.map(|(ours, other)| figure(ours) / figure(other)).collect::<Vec<_>>())
+}
+
+fn rows(results: &Results, shape: Shape) -> Option<&Rows<Sample>> {
+    results.shapes.iter().find(|(its_shape, _)| *its_shape == shape).map(|(_, rows)| rows)
+}
+
+fn cpu_ratio(results: &Results, shape: Shape, other: &str) -> Option<Estimate> {
+    ratio(rows(results, shape)?, OURS, other, cpu_per_message)
+}
+
+fn busy_poll_ratio(results: &Results, shape: Shape) -> Option<Estimate> {
+    let rows = rows(results, shape)?;
+    let p50 = |sample: &Sample| latency(sample, 0.5);
+    let others = PEERS.iter().filter(|peer| peer.is_other());
+    let medians = others.filter_map(|peer| {
+        let values: Vec<f64> = measured(rows, peer.name)?.iter().map(p50).collect();
+        Some((peer.name, Estimate::of(&values)?.median))
+    });
+    let (best, _) = medians.min_by(|left, right| left.1.total_cmp(&right.1))?;
+    ratio(rows, OURS_BUSY, best, p50)
+}

@@ -1,0 +1,44 @@
+//! What the kernel says of this process and of its own memory.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// CPU time of this process.
+pub fn own_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).expect("CPU time is not negative")
+}
+
+/// Memory of the kernel in which sockets, their buffers and what epoll knows of them lie, in bytes: the slab
+/// (proc_meminfo(5)). Others on the machine use it too, so it is a good figure only for thousands of sockets.
+///
+/// # Errors
+///
+/// When /proc is not there.
+pub fn socket_memory() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    let value = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+    };
+    let slab = value("Slab:").ok_or_else(|| io::Error::other("/proc/meminfo has no Slab"))?;
+    Ok(slab * 1024)
+}
+
+/// Machine, kernel and compiler, for the header of a report.
+pub fn machine() -> Vec<(&'static str, String)> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let cpu = read("/proc/cpuinfo");
+    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    vec![
+        ("processor", cpu.trim_start_matches(['\t', ' ', ':']).to_owned()),
+        ("cores", cores.to_string()),
+        ("kernel", read("/proc/sys/kernel/osrelease")),
+        ("congestion control", read("/proc/sys/net/ipv4/tcp_congestion_control")),
+        ("load before", read("/proc/loadavg")),
+    ]
+}

@@ -1,0 +1,13 @@
+//! Echo servers side by side: what an echo costs, and what ours adds to it. `make bench` runs it.
+#![forbid(unsafe_code)]
+
+pub mod churn;
+pub mod goals;
+pub mod kernel;
+pub mod load;
+pub mod peers;
+pub mod process;
+pub mod report;
+pub mod run;
+pub mod statistics;
+pub mod stream;

@@ -1,0 +1,278 @@
+//! The load side: closed loops over many connections, every byte compared.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use socket2::{Domain, Socket, Type};
+
+use crate::stream::Stream;
+
+/// Bytes received with one call.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// How often a connection is looked at before the next one is: about as long as a server needs for an echo.
+const LOOKS: u32 = 16;
+
+/// How long a server may answer nothing at all before it counts as dead.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest latency that is told apart from longer ones, in nanoseconds.
+const LATENCY_MAX_NS: u64 = 60_000_000_000;
+
+/// What is sent: so many connections, with so many frames of one size in flight on each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Connections.
+    pub connections: usize,
+    /// Bytes of payload in a frame.
+    pub payload_len: usize,
+    /// Frames in flight on each connection.
+    pub in_flight: usize,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Shape { connections, payload_len, in_flight } = self;
+        match payload_len {
+            1024.. if payload_len.is_multiple_of(1024) => {
+                write!(f, "{connections} × {} KiB × {in_flight}", payload_len / 1024)
+            }
+            _ => write!(f, "{connections} × {payload_len} B × {in_flight}"),
+        }
+    }
+}
+
+/// What one run of the load saw.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Frames that came back.
+    pub messages: u64,
+    /// From the first send to the last answer.
+    pub elapsed: Duration,
+    /// From handing a frame to the kernel to having its last byte, in nanoseconds.
+    pub latency: Histogram<u64>,
+}
+
+/// Connections to one server.
+pub struct Load {
+    stream: Stream,
+    in_flight: usize,
+    connections: Vec<Connection>,
+    buffer: Vec<u8>,
+}
+
+struct Connection {
+    socket: OwnedFd,
+    /// Bytes that were handed to the kernel.
+    sent: u64,
+    /// Bytes that may be sent by now.
+    due: u64,
+    received: u64,
+    /// When the frames in flight became due; a ring.
+    due_at: Box<[Instant]>,
+}
+
+impl Load {
+    /// Connects, and sends nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// What connect(2) says.
+    pub fn connect(address: SocketAddr, shape: Shape) -> io::Result<Load> {
+        let stream = Stream::new(shape.payload_len, shape.in_flight);
+        let mut connections = Vec::with_capacity(shape.connections);
+        for _ in 0..shape.connections {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            socket.connect(&address.into())?;
+            socket.set_tcp_nodelay(true)?;
+            socket.set_nonblocking(true)?;
+            let due_at = vec![Instant::now(); shape.in_flight].into();
+            connections.push(Connection {
+                socket: socket.into(),
+                sent: 0,
+                due: 0,
+                received: 0,
+                due_at,
+            });
+        }
+        let (in_flight, buffer) = (shape.in_flight, vec![0; BUFFER_BYTES]);
+        Ok(Load { stream, in_flight, connections, buffer })
+    }
+
+    /// Keeps every connection's frames in flight for `length`, then waits until all have come back. With a
+    /// length of zero every connection has its frames echoed once.
+    ///
+    /// It neither sleeps nor asks which connection is ready, but takes them in the order in which it has sent, which is
+    /// the order in which a server answers. So it is cheaper than any server and never the limit: of two sides that
+    /// cost about the same, the one that is a little slower would find everything in a cold cache, and a small
+    /// difference would become a large one. Nor does the server pay for waking it.
+    ///
+    /// # Errors
+    ///
+    /// When a connection ends, a byte differs, or nothing comes for five seconds.
+    pub fn run(&mut self, length: Duration) -> io::Result<Seen> {
+        let latency = Histogram::new_with_max(LATENCY_MAX_NS, 3).expect("legal bounds");
+        let mut seen = Seen { messages: 0, elapsed: Duration::ZERO, latency };
+        let started = Instant::now();
+        let mut awaited = 0;
+        for connection in &mut self.connections {
+            connection.release(self.in_flight, &self.stream, Instant::now())?;
+            awaited += self.in_flight as u64;
+        }
+        let mut progress_at = started;
+        let mut index = 0;
+        while awaited > 0 {
+            let mut looks = 0;
+            let (answered, now) = loop {
+                let connection = &mut self.connections[index];
+                let outcome = connection.turn(&self.stream, &mut self.buffer, &mut seen);
+                let (answered, now) = outcome
+                    .map_err(|error| io::Error::other(format!("connection {index}: {error}")))?;
+                looks += 1;
+                if answered > 0 || looks == LOOKS {
+                    break (answered, now);
+                }
+            };
+            if answered > 0 {
+                progress_at = now;
+                awaited -= answered as u64;
+                if now - started < length {
+                    awaited += answered as u64;
+                    self.connections[index].release(answered, &self.stream, now)?;
+                }
+            } else if now - progress_at >= PATIENCE {
+                return Err(io::Error::other(format!("no answer in {PATIENCE:?}")));
+            }
+            index = (index + 1) % self.connections.len();
+        }
+        seen.elapsed = started.elapsed();
+        Ok(seen)
+    }
+}
+
+impl Connection {
+    /// Lets `frames` more be sent.
+    fn release(&mut self, frames: usize, stream: &Stream, now: Instant) -> io::Result<()> {
+        let ring = self.due_at.len() as u64;
+        for _ in 0..frames {
+            let frame = self.due / stream.frame_len as u64;
+            self.due_at[(frame % ring) as usize] = now;
+            self.due += stream.frame_len as u64;
+        }
+        self.send(stream)
+    }
+
+    fn send(&mut self, stream: &Stream) -> io::Result<()> {
+        let len = (self.due - self.sent) as usize;
+        if len == 0 {
+            return Ok(());
+        }
+        match send(&self.socket, stream.slice(self.sent, len), SendFlags::NOSIGNAL) {
+            Ok(sent) => self.sent += sent as u64,
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Sends and receives what can be; returns how many frames came back, and when.
+    fn turn(
+        &mut self,
+        stream: &Stream,
+        buffer: &mut [u8],
+        seen: &mut Seen,
+    ) -> io::Result<(usize, Instant)> {
+        self.send(stream)?;
+        let (frame_len, ring) = (stream.frame_len as u64, self.due_at.len() as u64);
+        let mut answered = 0;
+        loop {
+            let received = match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
+                Ok((0, _)) => return Err(io::Error::other("the server closed it")),
+                Ok((received, _)) => received,
+                Err(Errno::AGAIN | Errno::INTR) => return Ok((answered, Instant::now())),
+                Err(error) => return Err(error.into()),
+            };
+            let now = Instant::now();
+            if let Some(at) = stream.mismatch(self.received, &buffer[..received]) {
+                return Err(io::Error::other(format!("byte {at} of the echo is wrong")));
+            }
+            let first = self.received / frame_len;
+            self.received += received as u64;
+            if self.received > self.sent {
+                return Err(io::Error::other("more came back than was sent"));
+            }
+            for frame in first..self.received / frame_len {
+                let latency = (now - self.due_at[(frame % ring) as usize]).as_nanos() as u64;
+                seen.latency.saturating_record(latency);
+                seen.messages += 1;
+                answered += 1;
+            }
+            if received < buffer.len() {
+                return Ok((answered, now));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    const SHAPE: Shape = Shape { connections: 3, payload_len: 100, in_flight: 4 };
+
+    /// Serves connections with `answer`, which changes what goes back.
+    fn server(answer: fn(&mut [u8])) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                thread::spawn(move || {
+                    let mut buffer = [0; 4096];
+                    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                        answer(&mut buffer[..count]);
+                        if stream.write_all(&buffer[..count]).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn every_echo_is_counted_once() {
+        let mut load = Load::connect(server(|_| {}), SHAPE).expect("connects");
+        let seen = load.run(Duration::ZERO).expect("all comes back");
+        assert_eq!((seen.messages, seen.latency.len()), (12, 12));
+        let seen = load.run(Duration::from_millis(50)).expect("all comes back");
+        assert!(seen.messages >= 24, "{seen:?}");
+    }
+
+    #[test]
+    fn one_wrong_bit_fails_the_run() {
+        let mut load = Load::connect(server(|bytes| bytes[50] ^= 1), SHAPE).expect("connects");
+        let error = load.run(Duration::ZERO).expect_err("a bit is wrong");
+        assert!(error.to_string().contains("byte 50 of the echo is wrong"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_closes_fails_the_run() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let mut load = Load::connect(address, SHAPE).expect("the backlog takes them");
+        drop(listener);
+        assert!(load.run(Duration::ZERO).is_err());
+    }
+}

@@ -1,0 +1,133 @@
+//! The limit: a bare readiness loop that sends back what it receives.
+//!
+//! No framing, no limits, no deadlines, no log, no drain. What the kernel does not take at once is kept, because a
+//! server that loses bytes is none.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send, sockopt};
+
+/// Bytes received with one call: as our server does.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Events taken from the kernel with one call.
+const EVENTS: usize = 1024;
+
+const LISTENER: u64 = u64::MAX;
+
+/// Both directions, once for ever: nothing is cheaper.
+const INTEREST: epoll::EventFlags = epoll::EventFlags::IN
+    .union(epoll::EventFlags::OUT)
+    .union(epoll::EventFlags::RDHUP)
+    .union(epoll::EventFlags::ET);
+
+const ENDING: epoll::EventFlags =
+    epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
+
+struct Peer {
+    socket: OwnedFd,
+    owed: Vec<u8>,
+}
+
+/// Serves for ever.
+///
+/// # Errors
+///
+/// Those of epoll(7), and of accept(2).
+pub(super) fn serve(listener: &TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let data = epoll::EventData::new_u64(LISTENER);
+    epoll::add(&epoll, listener, data, epoll::EventFlags::IN)?;
+    let mut peers: Vec<Option<Peer>> = vec![];
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut events = Vec::with_capacity(EVENTS);
+    loop {
+        events.clear();
+        match epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in &events {
+            let (slot, flags) = (event.data.u64(), event.flags);
+            match slot {
+                LISTENER => accept_all(listener, &epoll, &mut peers)?,
+                _ => {
+                    let Some(peer) = peers[slot as usize].as_mut() else { continue };
+                    let is_ending = flags.intersects(ENDING);
+                    if !peer.turn(is_ending, &mut buffer) {
+                        peers[slot as usize] = None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn accept_all(
+    listener: &TcpListener,
+    epoll: &OwnedFd,
+    peers: &mut Vec<Option<Peer>>,
+) -> io::Result<()> {
+    loop {
+        let socket = match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            Ok(socket) => socket,
+            Err(Errno::AGAIN) => return Ok(()),
+            Err(Errno::INTR | Errno::CONNABORTED) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        // The lowest free descriptor is as good as a free slot.
+        let slot = socket.as_raw_fd() as usize;
+        if peers.len() <= slot {
+            peers.resize_with(slot + 1, || None);
+        }
+        let data = epoll::EventData::new_u64(slot as u64);
+        epoll::add(epoll, &socket, data, INTEREST)?;
+        peers[slot] = Some(Peer { socket, owed: vec![] });
+    }
+}
+
+impl Peer {
+    /// Does all that the socket is ready for; returns whether the connection goes on.
+    fn turn(&mut self, is_ending: bool, buffer: &mut [u8]) -> bool {
+        loop {
+            if !self.owed.is_empty() {
+                let owed = std::mem::take(&mut self.owed);
+                if self.send(&owed).is_err() {
+                    return false;
+                }
+                if !self.owed.is_empty() {
+                    return true;
+                }
+            }
+            let received = match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
+                Ok((0, _)) => return false,
+                Ok((received, _)) => received,
+                Err(Errno::INTR) => continue,
+                Err(error) => return error == Errno::AGAIN,
+            };
+            if self.send(&buffer[..received]).is_err() {
+                return false;
+            }
+            if received < buffer.len() && !is_ending {
+                return true;
+            }
+        }
+    }
+
+    /// Keeps what is not taken.
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Errno> {
+        let sent = match send(&self.socket, bytes, SendFlags::NOSIGNAL) {
+            Ok(sent) => sent,
+            Err(Errno::AGAIN | Errno::INTR) => 0,
+            Err(error) => return Err(error),
+        };
+        self.owed.extend_from_slice(&bytes[sent..]);
+        Ok(())
+    }
+}

@@ -1,0 +1,209 @@
+//! A peer's process: started on its core, asked what it has used, and stopped.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::Pid;
+use rustix::process::{self, Signal};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::peers::Peer;
+
+/// How long a peer may take to listen, and to stop.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether it does: what the figure for the start is rounded up to.
+const PAUSE: Duration = Duration::from_micros(100);
+
+/// How long it is looked whether a peer still uses CPU time.
+const IDLE_LOOK: Duration = Duration::from_millis(20);
+
+/// CPU time of a process, or of several.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuTime {
+    /// In all.
+    pub total: Duration,
+    /// Ticks of it that were the program's own, and the kernel's: a coarse figure, good for the ratio.
+    ticks: [u64; 2],
+}
+
+impl CpuTime {
+    /// Which part of the time since `before` was the program's own; 0 if the clock is too coarse to tell.
+    pub fn user_share_since(&self, before: &CpuTime) -> f64 {
+        let [user, system] = [0, 1].map(|at| self.ticks[at].saturating_sub(before.ticks[at]));
+        user as f64 / (user + system).max(1) as f64
+    }
+}
+
+/// A peer that listens. Stopped when dropped.
+pub struct Process {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// From the start of the process to the first connection it accepted.
+    pub started_in: Duration,
+}
+
+/// Keeps this process, and what it starts from now on, on the core of that number.
+///
+/// # Errors
+///
+/// When the core is not there, or not allowed.
+pub fn pin_to_core(core: usize) -> io::Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    Ok(sched_setaffinity(None, &cores)?)
+}
+
+impl Process {
+    /// Starts `peer` on `cores` and waits until it listens. What it says goes to `log`. `None` if it is not
+    /// installed.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, ends, or does not listen in ten seconds.
+    pub fn start(
+        peer: &Peer,
+        trustctl: &Path,
+        cores: &[usize],
+        scratch: &Path,
+    ) -> io::Result<Option<Process>> {
+        let port = free_port()?;
+        let own = std::env::current_exe()?;
+        let Some(words) = peer.command(&own, trustctl, port) else { return Ok(None) };
+        let file_name = peer.name.replace(|letter: char| !letter.is_alphanumeric(), "-");
+        let log = File::create(scratch.join(format!("{file_name}.log")))?;
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .env("TRUST_HOME", scratch.join(&file_name))
+            .process_group(0);
+        // Affinity is inherited: this thread takes the server's core for the moment of the start.
+        let before = sched_getaffinity(None)?;
+        let mut wanted = CpuSet::new();
+        cores.iter().for_each(|core| wanted.set(*core));
+        sched_setaffinity(None, &wanted)?;
+        let started = Instant::now();
+        let child = command.spawn();
+        sched_setaffinity(None, &before)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut running = Process { child: child?, address, started_in: Duration::ZERO };
+        running.wait_until_it_listens(started)?;
+        running.started_in = started.elapsed();
+        Ok(Some(running))
+    }
+
+    fn wait_until_it_listens(&mut self, started: Instant) -> io::Result<()> {
+        loop {
+            if TcpStream::connect(self.address).is_ok() {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(io::Error::other(format!("ended with {status} before it listened")));
+            }
+            if started.elapsed() > DEADLINE {
+                return Err(io::Error::other(format!("does not listen after {DEADLINE:?}")));
+            }
+            thread::sleep(PAUSE);
+        }
+    }
+
+    /// What the process and those that it started have used so far.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn cpu_time(&self) -> io::Result<CpuTime> {
+        let mut total = Duration::ZERO;
+        let mut ticks = [0; 2];
+        for pid in self.processes()? {
+            // A child may end between the listing and the question; the first one may not.
+            let Ok(clock) = clock_getcpuclockid(Pid::from_raw(pid)) else { continue };
+            let Ok(time) = ClockId::now(clock) else { continue };
+            total += Duration::from(time);
+            let its_ticks = user_and_system_ticks(pid).unwrap_or_default();
+            ticks.iter_mut().zip(its_ticks).for_each(|(sum, its)| *sum += its);
+        }
+        Ok(CpuTime { total, ticks })
+    }
+
+    /// Waits until it uses next to no CPU time, at most ten seconds.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn wait_until_idle(&self) -> io::Result<()> {
+        let started = Instant::now();
+        let mut before = self.cpu_time()?.total;
+        while started.elapsed() < DEADLINE {
+            thread::sleep(IDLE_LOOK);
+            let now = self.cpu_time()?.total;
+            if now - before < IDLE_LOOK / 20 {
+                break;
+            }
+            before = now;
+        }
+        Ok(())
+    }
+
+    /// Memory of these processes that is in RAM and not shared with a file, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn resident_bytes(&self) -> io::Result<u64> {
+        let resident = |pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+            line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+        };
+        Ok(self.processes()?.into_iter().filter_map(resident).sum::<u64>() * 1024)
+    }
+
+    /// An error if it has ended.
+    fn processes(&self) -> io::Result<Vec<i32>> {
+        let own = self.child.id() as i32;
+        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
+        let children = children.unwrap_or_default();
+        let is_alive = fs::read_to_string(format!("/proc/{own}/stat"))
+            .is_ok_and(|stat| !stat.contains(") Z "));
+        if !is_alive {
+            return Err(io::Error::other("the server has ended"));
+        }
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        Ok(std::iter::once(own).chain(children).collect())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(group) = process::Pid::from_raw(self.child.id() as i32) {
+            // It may be gone already.
+            let _ = process::kill_process_group(group, Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// User and system time in the kernel's ticks (proc_pid_stat(5), fields 14 and 15).
+fn user_and_system_ticks(pid: i32) -> Option<[u64; 2]> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(11);
+    Some([fields.next()?.parse().ok()?, fields.next()?.parse().ok()?])
+}
+
+/// A port that nobody listens on just now.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}

@@ -1,0 +1,268 @@
+//! A run as tables on the terminal and as a JSON document.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::goals::{Bound, Goal, cpu_per_message, latency, per_second, ratio};
+use crate::peers::{FLOOR, PEERS};
+use crate::run::{Outcome, Results, Rows, Sample};
+use crate::statistics::{Estimate, Verdict};
+
+/// Width of the column with the peers' names.
+const NAME: usize = 24;
+
+/// The share of its core from which a side counts as busy: below, it waited for the other side.
+const BUSY: f64 = 0.95;
+
+/// The whole report, to be read by people.
+pub fn text(results: &Results, goals: &[Goal], header: &[(&str, String)]) -> String {
+    let mut out = String::new();
+    let o = &mut out;
+    for (name, value) in header {
+        line(o, format_args!("{name}: {value}"));
+    }
+    line(o, format_args!("\npeers"));
+    for peer in PEERS {
+        line(o, format_args!("  {:NAME$} {}", peer.name, peer.what));
+    }
+    for (shape, rows) in &results.shapes {
+        samples(o, &format!("{shape} (connections × payload × in flight)"), "messages/s", rows);
+    }
+    if !results.churn.is_empty() {
+        samples(o, "connect-echo-close", "connections/s", &results.churn);
+    }
+    idle(o, results);
+    starts(o, results);
+    line(o, format_args!("\ngoals{:63} goal   measured  [90 % interval]", ""));
+    for goal in goals {
+        let (sign, bound) = match goal.bound {
+            Bound::AtMost(most) => ("<=", format!("{most}")),
+            Bound::AtLeast(least) => (">=", format!("{least}")),
+            Bound::Shown => ("", String::new()),
+        };
+        let estimate = goal.estimate.map_or("not measured".to_owned(), |estimate| {
+            format!("{:8.3}  [{:.3}, {:.3}]", estimate.median, estimate.low, estimate.high)
+        });
+        let verdict = goal.verdict().map_or("", word);
+        line(o, format_args!("  {:66} {sign:2} {bound:5} {estimate:30} {verdict}", goal.what));
+    }
+    out
+}
+
+fn samples(o: &mut String, title: &str, unit: &str, rows: &Rows<Sample>) {
+    line(o, format_args!("\n{title}"));
+    line(
+        o,
+        format_args!(
+            "  {:NAME$} {unit:>13}  CPU us (user)   p50 us   p99 us p99.9 us  server  load   CPU against floor",
+            ""
+        ),
+    );
+    for (name, outcome) in rows {
+        match outcome {
+            Outcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
+            Outcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
+            Outcome::Measured(samples) => {
+                let figures = Figures::of(samples);
+                let against = ratio(rows, name, FLOOR, cpu_per_message)
+                    .map_or_else(String::new, |Estimate { median, low, high }| {
+                        format!("{median:.3} [{low:.3}, {high:.3}]")
+                    });
+                let Figures { rate, cpu, user, p50, p99, p999, server, load } = figures;
+                let [p50, p99, p999] = [p50, p99, p999].map(|latency| match latency {
+                    0.0 => "-".to_owned(),
+                    _ => format!("{latency:.1}"),
+                });
+                let limit = match () {
+                    () if server >= BUSY => "",
+                    () if load >= BUSY => " (the load is the limit of messages/s)",
+                    () => "",
+                };
+                line(
+                    o,
+                    format_args!(
+                        "  {name:NAME$} {rate:13.0} {cpu:7.3} ({user:4.2}) {p50:>8} {p99:>8} {p999:>8} \
+                         {:5.0} % {:3.0} %   {against}{limit}",
+                        server * 100.0,
+                        load * 100.0
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// Medians over the rounds.
+struct Figures {
+    rate: f64,
+    /// Microseconds for one message.
+    cpu: f64,
+    /// The part of them that was the program's own.
+    user: f64,
+    p50: f64,
+    p99: f64,
+    p999: f64,
+    /// Shares of a core.
+    server: f64,
+    load: f64,
+}
+
+impl Figures {
+    fn of(samples: &[Sample]) -> Figures {
+        let median = |figure: &dyn Fn(&Sample) -> f64| {
+            let values: Vec<f64> = samples.iter().map(figure).collect();
+            Estimate::of(&values).map_or(f64::NAN, |estimate| estimate.median)
+        };
+        let cpu = median(&|sample| cpu_per_message(sample) * 1e6);
+        let share = |time: fn(&Sample) -> f64| {
+            median(&|sample| time(sample) / sample.elapsed.as_secs_f64())
+        };
+        // Ticks of ten milliseconds say little of one round: the rounds are taken together.
+        let users = samples.iter().map(|sample| sample.user_share).sum::<f64>();
+        Figures {
+            rate: median(&per_second),
+            cpu,
+            user: cpu * users / samples.len().max(1) as f64,
+            p50: median(&|sample| latency(sample, 0.5)),
+            p99: median(&|sample| latency(sample, 0.99)),
+            p999: median(&|sample| latency(sample, 0.999)),
+            server: share(|sample| sample.cpu.as_secs_f64()),
+            load: share(|sample| sample.load_cpu.as_secs_f64()),
+        }
+    }
+}
+
+fn idle(o: &mut String, results: &Results) {
+    if results.idle.is_empty() {
+        return;
+    }
+    line(o, format_args!("\nidle, 10,000 connections that have had one frame echoed"));
+    line(o, format_args!("  {:NAME$} bytes/connection  kernel bytes/connection  CPU", ""));
+    for (name, outcome) in &results.idle {
+        match outcome {
+            Outcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
+            Outcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
+            Outcome::Measured(all) => {
+                for idle in all {
+                    let (resident, kernel, cpu) = (idle.resident, idle.kernel, idle.cpu * 100.0);
+                    line(
+                        o,
+                        format_args!("  {name:NAME$} {resident:16.0} {kernel:24.0} {cpu:4.1} %"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn starts(o: &mut String, results: &Results) {
+    if results.starts.is_empty() {
+        return;
+    }
+    line(o, format_args!("\nfrom start to the first accepted connection"));
+    for (name, outcome) in &results.starts {
+        match outcome {
+            Outcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
+            Outcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
+            Outcome::Measured(seconds) => {
+                let median = Estimate::of(seconds).map_or(f64::NAN, |estimate| estimate.median);
+                line(o, format_args!("  {name:NAME$} {:6.2} ms", median * 1e3));
+            }
+        }
+    }
+}
+
+/// Whether a peer that was to be measured failed.
+pub fn has_failures(results: &Results) -> bool {
+    fn any<T>(rows: &Rows<T>) -> bool {
+        rows.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
+    }
+    results.shapes.iter().any(|(_, rows)| any(rows))
+        || any(&results.churn)
+        || any(&results.idle)
+        || any(&results.starts)
+}
+
+/// The whole report, to be read by programs.
+pub fn document(results: &Results, goals: &[Goal], header: &[(&str, String)]) -> Value {
+    let header: serde_json::Map<String, Value> =
+        header.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+    let shapes = results.shapes.iter().map(|(shape, rows)| {
+        json!({
+            "connections": shape.connections,
+            "payload_bytes": shape.payload_len,
+            "in_flight": shape.in_flight,
+            "peers": rows_json(rows, sample_json),
+        })
+    });
+    let goals = goals.iter().map(|goal| {
+        let (kind, bound) = match goal.bound {
+            Bound::AtMost(most) => ("at_most", json!(most)),
+            Bound::AtLeast(least) => ("at_least", json!(least)),
+            Bound::Shown => ("shown", Value::Null),
+        };
+        json!({
+            "what": goal.what,
+            "kind": kind,
+            "bound": bound,
+            "measured": goal.estimate.map(|estimate| json!({
+                "median": estimate.median,
+                "low": estimate.low,
+                "high": estimate.high,
+            })),
+            "verdict": goal.verdict().map(word),
+        })
+    });
+    json!({
+        "schema": 1,
+        "header": header,
+        "shapes": shapes.collect::<Vec<_>>(),
+        "connect_echo_close": rows_json(&results.churn, sample_json),
+        "idle": rows_json(&results.idle, |idle| json!({
+            "resident_bytes": idle.resident,
+            "kernel_bytes": idle.kernel,
+            "cpu": idle.cpu,
+        })),
+        "start_seconds": rows_json(&results.starts, |seconds| json!(seconds)),
+        "goals": goals.collect::<Vec<_>>(),
+    })
+}
+
+fn rows_json<T>(rows: &Rows<T>, one: impl Fn(&T) -> Value) -> Value {
+    let rows = rows.iter().map(|(name, outcome)| {
+        let outcome = match outcome {
+            Outcome::Measured(all) => json!({ "rounds": all.iter().map(&one).collect::<Vec<_>>() }),
+            Outcome::Skipped(why) => json!({ "skipped": why }),
+            Outcome::Failed(why) => json!({ "failed": why }),
+        };
+        ((*name).to_owned(), outcome)
+    });
+    Value::Object(rows.collect())
+}
+
+fn sample_json(sample: &Sample) -> Value {
+    json!({
+        "count": sample.count,
+        "seconds": sample.elapsed.as_secs_f64(),
+        "server_cpu_seconds": sample.cpu.as_secs_f64(),
+        "server_user_share": sample.user_share,
+        "load_cpu_seconds": sample.load_cpu.as_secs_f64(),
+        "p50_us": sample.latency.is_some().then(|| latency(sample, 0.5)),
+        "p99_us": sample.latency.is_some().then(|| latency(sample, 0.99)),
+        "p999_us": sample.latency.is_some().then(|| latency(sample, 0.999)),
+    })
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Met => "met",
+        Verdict::Missed => "MISSED",
+        Verdict::Undecided => "undecided",
+    }
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "{text}");
+}

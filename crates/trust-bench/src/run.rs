@@ -1,0 +1,376 @@
+//! One run: every peer in every shape, side by side.
+//!
+//! All peers of a shape stand by with their connections open, and take turns: one short measurement each, again and
+//! again, each round beginning with another one. What the machine does meanwhile meets all of them.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use crate::churn::Churn;
+use crate::kernel;
+use crate::load::{Load, Shape};
+use crate::peers::{PEERS, Peer, Program};
+use crate::process::{Process, pin_to_core};
+
+/// The eight shapes.
+pub const SHAPES: [Shape; 8] = [
+    Shape { connections: 1, payload_len: 64, in_flight: 1 },
+    Shape { connections: 50, payload_len: 64, in_flight: 1 },
+    Shape { connections: 1_000, payload_len: 64, in_flight: 1 },
+    Shape { connections: 10_000, payload_len: 64, in_flight: 1 },
+    Shape { connections: 50, payload_len: 64, in_flight: 16 },
+    Shape { connections: 50, payload_len: 1024, in_flight: 16 },
+    Shape { connections: 50, payload_len: 16 * 1024, in_flight: 1 },
+    Shape { connections: 50, payload_len: 64 * 1024, in_flight: 1 },
+];
+
+/// Idle connections of which the memory is measured.
+const IDLE: Shape = Shape { connections: 10_000, payload_len: 64, in_flight: 1 };
+
+/// Connections that are kept open at once, to all peers together: below the 20,000 descriptors that a process may
+/// have on many machines.
+const CONNECTIONS_KEPT: usize = 15_000;
+
+/// How often a start is timed.
+const STARTS: usize = 20;
+
+/// How long a server without traffic is watched.
+const IDLE_WATCHED: Duration = Duration::from_secs(1);
+
+const CHURN: &str = "connect-echo-close";
+const IDLE_TITLE: &str = "idle";
+const STARTS_TITLE: &str = "start";
+
+/// The titles of all sections, in the order in which they run.
+pub fn titles() -> Vec<String> {
+    let others = [CHURN, IDLE_TITLE, STARTS_TITLE].map(str::to_owned);
+    SHAPES.iter().map(Shape::to_string).chain(others).collect()
+}
+
+/// What is run.
+pub struct Plan {
+    /// Measurements of each peer in each shape.
+    pub rounds: usize,
+    /// Length of one measurement.
+    pub length: Duration,
+    /// Only these peers; all if empty.
+    pub peers: Vec<&'static Peer>,
+    /// Only sections whose title contains this.
+    pub section: Option<String>,
+    /// The program under test.
+    pub trustctl: PathBuf,
+    /// A directory for what the peers write.
+    pub scratch: PathBuf,
+    /// The core of the servers, and that of the load.
+    pub cores: [usize; 2],
+}
+
+/// One measurement.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Messages, or connections.
+    pub count: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// CPU time of the server.
+    pub cpu: Duration,
+    /// The part of that which was not the kernel's.
+    pub user_share: f64,
+    /// CPU time of the load.
+    pub load_cpu: Duration,
+    /// In nanoseconds; `None` where it is not measured.
+    pub latency: Option<Histogram<u64>>,
+}
+
+/// What a server costs while nothing happens.
+#[derive(Clone, Copy, Debug)]
+pub struct Idle {
+    /// Bytes of its own memory for one connection.
+    pub resident: f64,
+    /// Bytes of the kernel's memory for one connection: half of what both ends took.
+    pub kernel: f64,
+    /// Share of a core that is used.
+    pub cpu: f64,
+}
+
+/// What became of a peer in a section.
+#[derive(Debug)]
+pub enum Outcome<T> {
+    /// Measured; one value a round.
+    Measured(Vec<T>),
+    /// Not run, and why.
+    Skipped(String),
+    /// It died, or answered wrong.
+    Failed(String),
+}
+
+/// What one section of a run found: for each peer an outcome.
+pub type Rows<T> = Vec<(&'static str, Outcome<T>)>;
+
+/// All that a run found.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// By shape.
+    pub shapes: Vec<(Shape, Rows<Sample>)>,
+    /// Connect, echo, close.
+    pub churn: Rows<Sample>,
+    /// Connections that do nothing.
+    pub idle: Rows<Idle>,
+    /// Seconds from the start of the process to the first accepted connection.
+    pub starts: Rows<f64>,
+}
+
+impl Plan {
+    /// Runs all of it; says on stderr where it is.
+    ///
+    /// # Errors
+    ///
+    /// When the load's side cannot go on. What a peer does is no error but its outcome.
+    pub fn run(&self) -> io::Result<Results> {
+        pin_to_core(self.cores[1])?;
+        let mut results = Results::default();
+        for shape in SHAPES {
+            if self.wants(&shape.to_string()) {
+                results.shapes.push((shape, self.measure_shape(shape)?));
+            }
+        }
+        if self.wants(CHURN) {
+            results.churn = self.measure_churn()?;
+        }
+        if self.wants(IDLE_TITLE) {
+            results.idle = self.measure_idle()?;
+        }
+        if self.wants(STARTS_TITLE) {
+            results.starts = self.measure_starts()?;
+        }
+        Ok(results)
+    }
+
+    /// Whether there is a section to run.
+    pub fn has_sections(&self) -> bool {
+        titles().iter().any(|title| self.is_wanted(title))
+    }
+
+    fn is_wanted(&self, title: &str) -> bool {
+        self.section.as_ref().is_none_or(|part| title.contains(part.as_str()))
+    }
+
+    fn wants(&self, title: &str) -> bool {
+        let is_wanted = self.is_wanted(title);
+        if is_wanted {
+            progress(title);
+        }
+        is_wanted
+    }
+
+    fn measure_shape(&self, shape: Shape) -> io::Result<Rows<Sample>> {
+        let stays = shape.connections * self.peers().count() <= CONNECTIONS_KEPT;
+        let mut standing = vec![];
+        for peer in self.peers() {
+            standing.push(match self.stand_by(peer, shape.connections) {
+                Ready::Not(outcome) => Standing::out(peer, outcome),
+                Ready::Listening(process) if !stays => {
+                    Standing::ready(peer, process, Driver::Visits(shape))
+                }
+                Ready::Listening(process) => match Load::connect(process.address, shape) {
+                    Ok(load) => Standing::ready(peer, process, Driver::Messages(load)),
+                    Err(error) => Standing::out(peer, Outcome::Failed(error.to_string())),
+                },
+            });
+        }
+        Ok(self.take_turns(standing))
+    }
+
+    fn measure_churn(&self) -> io::Result<Rows<Sample>> {
+        let mut standing = vec![];
+        for peer in self.peers() {
+            standing.push(match self.stand_by(peer, crate::churn::CONCURRENT) {
+                Ready::Not(outcome) => Standing::out(peer, outcome),
+                Ready::Listening(process) => {
+                    let churn = Churn::new(process.address)?;
+                    Standing::ready(peer, process, Driver::Connections(churn))
+                }
+            });
+        }
+        Ok(self.take_turns(standing))
+    }
+
+    /// Round after round, after one that does not count.
+    fn take_turns(&self, mut standing: Vec<Standing>) -> Rows<Sample> {
+        for round in 0..=self.rounds {
+            // Another one begins each time: who follows whom is not to matter.
+            let count = standing.len().max(1);
+            for turn in 0..standing.len() {
+                let one = &mut standing[(turn + round) % count];
+                let Some((process, driver)) = &mut one.running else { continue };
+                match (driver.measure(process, self.length), &mut one.outcome) {
+                    (Ok(sample), Outcome::Measured(samples)) if round > 0 => samples.push(sample),
+                    (Ok(_), _) => {}
+                    (Err(error), outcome) => {
+                        *outcome = Outcome::Failed(error.to_string());
+                        one.running = None;
+                    }
+                }
+            }
+        }
+        standing.into_iter().map(|one| (one.peer.name, one.outcome)).collect()
+    }
+
+    fn measure_idle(&self) -> io::Result<Rows<Idle>> {
+        let mut rows = vec![];
+        for peer in self.peers() {
+            let outcome = match self.stand_by::<Idle>(peer, IDLE.connections) {
+                Ready::Not(outcome) => outcome,
+                Ready::Listening(process) => match watch_idle(&process) {
+                    Ok(idle) => Outcome::Measured(vec![idle]),
+                    Err(error) => Outcome::Failed(error.to_string()),
+                },
+            };
+            rows.push((peer.name, outcome));
+        }
+        Ok(rows)
+    }
+
+    fn measure_starts(&self) -> io::Result<Rows<f64>> {
+        let mut rows = vec![];
+        for peer in self.peers().filter(|peer| !matches!(peer.program, Program::Built(_))) {
+            let mut outcome = Outcome::Measured(vec![]);
+            for _ in 0..STARTS {
+                match (self.stand_by::<f64>(peer, 1), &mut outcome) {
+                    (Ready::Listening(process), Outcome::Measured(seconds)) => {
+                        seconds.push(process.started_in.as_secs_f64());
+                    }
+                    (Ready::Not(why), _) => outcome = why,
+                    (Ready::Listening(_), _) => {}
+                }
+            }
+            rows.push((peer.name, outcome));
+        }
+        Ok(rows)
+    }
+
+    fn peers(&self) -> impl Iterator<Item = &'static Peer> {
+        let is_wanted = |peer: &&Peer| {
+            self.peers.is_empty() || self.peers.iter().any(|wanted| wanted.name == peer.name)
+        };
+        PEERS.iter().filter(is_wanted)
+    }
+
+    fn stand_by<T>(&self, peer: &Peer, connections: usize) -> Ready<T> {
+        if connections > peer.connections_max {
+            let most = peer.connections_max;
+            let clients = if most == 1 { "client" } else { "clients" };
+            return Ready::Not(Outcome::Skipped(format!("made for {most} {clients}")));
+        }
+        let two = [self.cores[0], self.cores[1]];
+        let cores = if peer.is_on_both_cores { &two[..] } else { &two[..1] };
+        match Process::start(peer, &self.trustctl, cores, &self.scratch) {
+            Ok(Some(process)) => Ready::Listening(process),
+            Ok(None) => Ready::Not(Outcome::Skipped("not installed".to_owned())),
+            Err(error) => Ready::Not(Outcome::Failed(error.to_string())),
+        }
+    }
+}
+
+enum Ready<T> {
+    Listening(Process),
+    Not(Outcome<T>),
+}
+
+/// A peer that takes its turns, or is out.
+struct Standing {
+    peer: &'static Peer,
+    running: Option<(Process, Driver)>,
+    outcome: Outcome<Sample>,
+}
+
+impl Standing {
+    fn ready(peer: &'static Peer, process: Process, driver: Driver) -> Standing {
+        Standing { peer, running: Some((process, driver)), outcome: Outcome::Measured(vec![]) }
+    }
+
+    fn out(peer: &'static Peer, outcome: Outcome<Sample>) -> Standing {
+        Standing { peer, running: None, outcome }
+    }
+}
+
+enum Driver {
+    /// Connections that stay for all rounds.
+    Messages(Load),
+    /// Connections that are opened for each round, because there are not descriptors enough for all peers' at once.
+    Visits(Shape),
+    Connections(Churn),
+}
+
+impl Driver {
+    fn measure(&mut self, process: &Process, length: Duration) -> io::Result<Sample> {
+        match self {
+            Driver::Messages(load) => measure_messages(process, load, length),
+            Driver::Visits(shape) => {
+                let mut load = Load::connect(process.address, *shape)?;
+                load.run(Duration::ZERO)?;
+                let sample = measure_messages(process, &mut load, length);
+                drop(load);
+                // It is not to close its connections in the next one's time.
+                process.wait_until_idle()?;
+                sample
+            }
+            Driver::Connections(churn) => measure(process, || {
+                let churned = churn.run(length)?;
+                Ok((churned.connections, churned.elapsed, None))
+            }),
+        }
+    }
+}
+
+fn measure_messages(process: &Process, load: &mut Load, length: Duration) -> io::Result<Sample> {
+    measure(process, || {
+        let seen = load.run(length)?;
+        Ok((seen.messages, seen.elapsed, Some(seen.latency)))
+    })
+}
+
+type Seen = (u64, Duration, Option<Histogram<u64>>);
+
+fn measure(process: &Process, run: impl FnOnce() -> io::Result<Seen>) -> io::Result<Sample> {
+    let (server_before, load_before) = (process.cpu_time()?, kernel::own_cpu_time());
+    let (count, elapsed, latency) = run()?;
+    let (server, load) = (process.cpu_time()?, kernel::own_cpu_time());
+    Ok(Sample {
+        count,
+        elapsed,
+        cpu: server.total.saturating_sub(server_before.total),
+        user_share: server.user_share_since(&server_before),
+        load_cpu: load - load_before,
+        latency,
+    })
+}
+
+/// Connections that have had one frame echoed, and then do nothing.
+fn watch_idle(process: &Process) -> io::Result<Idle> {
+    // What a server makes for its first client is not what a client costs.
+    Load::connect(process.address, Shape { connections: 1, ..IDLE })?.run(Duration::ZERO)?;
+    let (resident_before, kernel_before) = (process.resident_bytes()?, kernel::socket_memory()?);
+    let mut load = Load::connect(process.address, IDLE)?;
+    load.run(Duration::ZERO)?;
+    let (cpu_before, watched_from) = (process.cpu_time()?.total, Instant::now());
+    std::thread::sleep(IDLE_WATCHED);
+    let cpu = process.cpu_time()?.total - cpu_before;
+    let watched = watched_from.elapsed();
+    let resident = process.resident_bytes()?.saturating_sub(resident_before);
+    let kernel = kernel::socket_memory()?.saturating_sub(kernel_before);
+    let connections = IDLE.connections as f64;
+    Ok(Idle {
+        resident: resident as f64 / connections,
+        kernel: kernel as f64 / connections / 2.0,
+        cpu: cpu.as_secs_f64() / watched.as_secs_f64(),
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "a run of many minutes says where it is")]
+fn progress(title: &str) {
+    eprintln!("measuring {title}");
+}
