@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -39,6 +40,42 @@ pub fn machine() -> Vec<(&'static str, String)> {
         ("cores", cores.to_string()),
         ("kernel", read("/proc/sys/kernel/osrelease")),
         ("congestion control", read("/proc/sys/net/ipv4/tcp_congestion_control")),
+        ("compiler", first_line_about("version", "rustc", "--version")),
+        ("tokio", locked_version("tokio")),
+        ("tokio-util", locked_version("tokio-util")),
+        ("socat", first_line_about("version", "socat", "-V")),
+        ("ncat", first_line_about("Version", "ncat", "--version")),
         ("load before", read("/proc/loadavg")),
     ]
+}
+
+/// What a program says of its version: the first line with that word, or its first line.
+fn first_line_about(word: &str, program: &str, flag: &str) -> String {
+    let Ok(output) = Command::new(program).arg(flag).output() else {
+        return "not installed".to_owned();
+    };
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    let line = said.lines().find(|line| line.contains(word)).or(said.lines().next());
+    line.unwrap_or_default().trim().to_owned()
+}
+
+/// The version of a library that this program was built with.
+fn locked_version(library: &str) -> String {
+    let name = format!("name = \"{library}\"\nversion = \"");
+    let lock = include_str!("../../../Cargo.lock");
+    let version = lock.split_once(&name).and_then(|(_, rest)| rest.split('"').next());
+    version.unwrap_or("unknown").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_what_is_compared_are_known() {
+        assert!(locked_version("tokio").starts_with("1."));
+        assert_eq!(locked_version("toki"), "unknown");
+        assert_eq!(first_line_about("version", "no-such-program", "-V"), "not installed");
+    }
 }
