@@ -103,7 +103,7 @@ fn echo(bytes: &[u8], limits: &Arc<Limits>) {
     }
 }
 
-/// What a server asks of a connection that is ready, in the order of the event loop.
+/// What a server may ask of a connection that is ready.
 fn turn(connection: &mut Connection, bytes: &[u8]) {
     let now = Timestamp::default();
     black_box(connection.wants_send());
