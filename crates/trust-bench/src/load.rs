@@ -109,9 +109,9 @@ impl Load {
     /// length of zero every connection has its frames echoed once.
     ///
     /// It neither sleeps nor asks which connection is ready, but takes them in the order in which it has sent, which is
-    /// the order in which a server answers. So it is cheaper than any server and never the limit: of two sides that
-    /// cost about the same, the one that is a little slower would find everything in a cold cache, and a small
-    /// difference would become a large one. Nor does the server pay for waking it.
+    /// the order in which a server answers. So it executes less than any server: of two sides that cost about the same,
+    /// the one that is a little slower finds everything in a cold cache, and a small difference becomes a large one.
+    /// Nor does the server pay for waking it.
     ///
     /// # Errors
     ///

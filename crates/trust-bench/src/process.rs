@@ -47,7 +47,7 @@ pub struct Process {
     child: Child,
     /// Where it listens.
     pub address: SocketAddr,
-    /// From the start of the process to the first connection it accepted.
+    /// From the start of the process until it listens.
     pub started_in: Duration,
 }
 
@@ -170,18 +170,23 @@ impl Process {
         Ok(self.processes()?.into_iter().filter_map(resident).sum::<u64>() * 1024)
     }
 
-    /// An error if it has ended.
+    /// It and all that came of it: a server may start a process for a client, and that one another.
     fn processes(&self) -> io::Result<Vec<i32>> {
         let own = self.child.id() as i32;
-        let children = fs::read_to_string(format!("/proc/{own}/task/{own}/children"));
-        let children = children.unwrap_or_default();
         let is_alive = fs::read_to_string(format!("/proc/{own}/stat"))
             .is_ok_and(|stat| !stat.contains(") Z "));
         if !is_alive {
             return Err(io::Error::other("the server has ended"));
         }
-        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-        Ok(std::iter::once(own).chain(children).collect())
+        let mut processes = vec![own];
+        let mut next = 0;
+        while let Some(parent) = processes.get(next) {
+            let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+            let children = children.unwrap_or_default();
+            processes.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            next += 1;
+        }
+        Ok(processes)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::statistics::{Estimate, Verdict};
 /// Width of the column with the peers' names.
 const NAME: usize = 24;
 
-/// The share of its core from which a side counts as busy: below, it waited for the other side.
+/// The share of its core from which the server counts as busy: below, it waited for the load or for the round trip.
 const BUSY: f64 = 0.95;
 
 /// The whole report, to be read by people.
@@ -74,11 +74,7 @@ fn samples(o: &mut String, title: &str, unit: &str, rows: &Rows<Sample>) {
                     0.0 => "-".to_owned(),
                     _ => format!("{latency:.1}"),
                 });
-                let limit = match () {
-                    () if server >= BUSY => "",
-                    () if load >= BUSY => " (the load is the limit of messages/s)",
-                    () => "",
-                };
+                let limit = if server >= BUSY { "" } else { " (the server waited)" };
                 line(
                     o,
                     format_args!(
@@ -160,7 +156,7 @@ fn starts(o: &mut String, results: &Results) {
     if results.starts.is_empty() {
         return;
     }
-    line(o, format_args!("\nfrom start to the first accepted connection"));
+    line(o, format_args!("\nfrom start to listening"));
     for (name, outcome) in &results.starts {
         match outcome {
             Outcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),

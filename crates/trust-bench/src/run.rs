@@ -119,7 +119,7 @@ pub struct Results {
     pub churn: Rows<Sample>,
     /// Connections that do nothing.
     pub idle: Rows<Idle>,
-    /// Seconds from the start of the process to the first accepted connection.
+    /// Seconds from the start of the process until it listens.
     pub starts: Rows<f64>,
 }
 
@@ -201,9 +201,10 @@ impl Plan {
     /// Round after round, after one that does not count.
     fn take_turns(&self, mut standing: Vec<Standing>) -> Rows<Sample> {
         for round in 0..=self.rounds {
-            // Another one begins each time: who follows whom is not to matter.
+            // Another one begins each time, and the order is turned round: who follows whom is not to matter.
             let count = standing.len().max(1);
             for turn in 0..standing.len() {
+                let turn = if round % 2 == 0 { turn } else { count - 1 - turn };
                 let one = &mut standing[(turn + round) % count];
                 let Some((process, driver)) = &mut one.running else { continue };
                 match (driver.measure(process, self.length), &mut one.outcome) {

@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-/// Bytes received with one call.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// Bytes received with one call: a message of 16 KiB and its header.
+const BUFFER_BYTES: usize = 16 * 1024 + 4;
 
 /// Bytes of stack a thread: enough for the buffer and what std needs, so that 10,000 threads fit.
 const STACK_BYTES: usize = 64 * 1024;
@@ -18,7 +18,6 @@ const STACK_BYTES: usize = 64 * 1024;
 pub(super) fn serve(listener: &TcpListener) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept()?;
-        stream.set_nodelay(true)?;
         thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
             // However it ends, the peer is told by the closing socket.
             let _ = echo(stream);

@@ -9,8 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::codec::LengthDelimitedCodec;
 
-/// Bytes that a task of [`serve_bytes`] receives with one call.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// Bytes that a task of [`serve_bytes`] receives with one call: a message of 16 KiB and its header.
+const BUFFER_BYTES: usize = 16 * 1024 + 4;
 
 /// Serves frames for ever, one at a time, as the examples of `tokio_util::codec` do.
 ///
@@ -55,7 +55,6 @@ where
         let listener = tokio::net::TcpListener::from_std(listener)?;
         loop {
             let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
             tokio::spawn(connection(stream));
         }
     })
