@@ -4,95 +4,25 @@
 //! to do next. A connection that owes bytes is not read from, which is all the back-pressure there
 //! is: what it owes never exceeds the answer to one receive.
 
+mod terms;
+mod unsettled;
+
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 
 use crate::closing::Lingering;
-use crate::decoder::{DecodeEnd, Decoded, Decoder, decode_in_place};
+use crate::decoder::{DecodeEnd, Decoded, decode_in_place};
 use crate::disconnect::{Disconnect, During, ErrnoClass, Reason};
 use crate::limits::{Limits, Mode};
-use crate::owed::Owed;
 use crate::time::Timestamp;
+
+pub use self::terms::{CloseStep, Phase, Probe, Totals};
+use self::unsettled::{State, Unsettled};
 
 /// How many times per limit the caller is asked for a [`Probe`] while bytes are unacknowledged. A
 /// stall is noticed after at least one limit and at most one limit and a fourth.
 pub const PROBES_PER_LIMIT: u32 = 4;
-
-/// What the caller does next to end a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseStep {
-    /// Shut down the sending side (`shutdown(2)` with SHUT_WR) and go on reading.
-    ShutdownSend,
-    /// Close.
-    Close,
-    /// Close with RST (SO_LINGER with a time of zero, `socket(7)`).
-    Reset,
-}
-
-/// What the socket says about itself when a deadline is due.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Probe {
-    /// When the socket was asked. Acknowledgements count from then and not from the moment that is judged,
-    /// which lies before, and long before it if the process was stopped in between.
-    pub asked_at: Timestamp,
-    /// Sent bytes that the peer has not acknowledged (SIOCOUTQ, `tcp(7)`).
-    pub unacknowledged: u64,
-    /// Received bytes that were not read yet (FIONREAD, `tcp(7)`).
-    pub unread: u64,
-    /// The pending error (SO_ERROR, `socket(7)`), which reading it clears.
-    pub error: Option<(i32, ErrnoClass)>,
-}
-
-/// What one connection did, in bytes and frames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Bytes received, discarded ones included.
-    pub bytes_in: u64,
-    /// Bytes handed to the kernel.
-    pub bytes_out: u64,
-    /// Whole frames received.
-    pub frames_in: u64,
-    /// Frames of which the last byte was handed to the kernel.
-    pub frames_out: u64,
-}
-
-impl Totals {
-    /// Adds what another connection did.
-    pub fn add(&mut self, other: Totals) {
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-        self.frames_in += other.frames_in;
-        self.frames_out += other.frames_out;
-    }
-}
-
-/// The states of the contract, as an observer from outside tells them apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Nothing has been received yet.
-    Connected,
-    /// Frames or bytes are answered.
-    Open,
-    /// The end is decided; the orderly close is under way.
-    Lingering,
-    /// Over.
-    Closed,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum State {
-    /// Answers what comes.
-    Open,
-    /// Answers what begins before byte `until` of the stream, then ends with `reason`.
-    Retiring { reason: Reason, until: u64 },
-    /// The end is decided; owed bytes are still to be sent, and what comes is discarded.
-    Flushing(Disconnect),
-    /// Everything is sent and the sending side shut down; waits for the peer's FIN.
-    Lingering(Disconnect, Lingering),
-    /// Over; `step` is how.
-    Closed(Disconnect, CloseStep),
-}
 
 /// The whole frames, or raw bytes, that one receive brought in.
 #[derive(Debug)]
@@ -128,36 +58,6 @@ pub struct Connection {
     outstanding: u32,
     /// When acknowledgements last made progress, or when bytes became outstanding.
     progress_at: Timestamp,
-}
-
-/// What a connection has only in the middle of something: of a frame, an answer, a stall, or its end. Apart from
-/// the rest, because most connections of a busy server are in the middle of nothing, and ten thousand of them are
-/// to cost little.
-#[derive(Debug)]
-struct Unsettled {
-    state: State,
-    decoder: Decoder,
-    /// When the unfinished frame began, moved on by the time that the connection was not read.
-    frame_started_at: Timestamp,
-    owed: Owed,
-    /// When the caller last reported a [`Probe`] after which bytes were still outstanding.
-    probed_at: Timestamp,
-    /// An error that the network reported and that the connection may survive (an ICMP
-    /// "unreachable"); progress clears it.
-    soft_error: Option<i32>,
-}
-
-impl Unsettled {
-    fn new(max_payload: u32) -> Unsettled {
-        Unsettled {
-            state: State::Open,
-            decoder: Decoder::new(max_payload),
-            frame_started_at: Timestamp::default(),
-            owed: Owed::nothing(),
-            probed_at: Timestamp::default(),
-            soft_error: None,
-        }
-    }
 }
 
 impl Connection {

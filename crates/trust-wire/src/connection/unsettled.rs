@@ -1,0 +1,54 @@
+//! What a connection has while it is in the middle of something.
+
+use crate::closing::Lingering;
+use crate::decoder::Decoder;
+use crate::disconnect::{Disconnect, Reason};
+use crate::owed::Owed;
+use crate::time::Timestamp;
+
+use super::CloseStep;
+
+/// Where a connection is on its way to its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum State {
+    /// Answers what comes.
+    Open,
+    /// Answers what begins before byte `until` of the stream, then ends with `reason`.
+    Retiring { reason: Reason, until: u64 },
+    /// The end is decided; owed bytes are still to be sent, and what comes is discarded.
+    Flushing(Disconnect),
+    /// Everything is sent and the sending side shut down; waits for the peer's FIN.
+    Lingering(Disconnect, Lingering),
+    /// Over; `step` is how.
+    Closed(Disconnect, CloseStep),
+}
+
+/// What a connection has only in the middle of something: of a frame, an answer, a stall, or its end. Apart from
+/// the rest, because most connections of a busy server are in the middle of nothing, and ten thousand of them are
+/// to cost little.
+#[derive(Debug)]
+pub(super) struct Unsettled {
+    pub(super) state: State,
+    pub(super) decoder: Decoder,
+    /// When the unfinished frame began, moved on by the time that the connection was not read.
+    pub(super) frame_started_at: Timestamp,
+    pub(super) owed: Owed,
+    /// When the caller last reported a [`Probe`] after which bytes were still outstanding.
+    pub(super) probed_at: Timestamp,
+    /// An error that the network reported and that the connection may survive (an ICMP
+    /// "unreachable"); progress clears it.
+    pub(super) soft_error: Option<i32>,
+}
+
+impl Unsettled {
+    pub(super) fn new(max_payload: u32) -> Unsettled {
+        Unsettled {
+            state: State::Open,
+            decoder: Decoder::new(max_payload),
+            frame_started_at: Timestamp::default(),
+            owed: Owed::nothing(),
+            probed_at: Timestamp::default(),
+            soft_error: None,
+        }
+    }
+}
