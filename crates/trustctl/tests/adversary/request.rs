@@ -1,5 +1,7 @@
 //! What the arguments ask for: the run's own, and those that cargo hands to every test target.
 
+use super::support::libtest::{OPTIONS_WITHOUT_EFFECT, SWITCHES_WITHOUT_EFFECT};
+
 /// Scripts that are played unless told otherwise, and how many at once: most of their time is waiting.
 const SCRIPTS: u64 = 300;
 const AT_ONCE: u64 = 12;
@@ -13,23 +15,6 @@ pub(crate) const NAME: &str = "adversary";
 /// How it is called.
 pub(crate) const USAGE: &str =
     "adversary: [--seed SEED | --scripts N --from SEED] [--at-once N], at most 65535 scripts";
-
-/// Arguments of libtest that change nothing here.
-const SWITCHES_WITHOUT_EFFECT: [&str; 9] = [
-    "--nocapture",
-    "--no-capture",
-    "--show-output",
-    "--quiet",
-    "-q",
-    "--exact",
-    "--include-ignored",
-    "--test",
-    "--report-time",
-];
-
-/// Arguments of libtest that take a value and change nothing here.
-const OPTIONS_WITHOUT_EFFECT: [&str; 5] =
-    ["--test-threads", "--color", "--format", "--logfile", "-Z"];
 
 /// What the arguments ask for.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use super::support::libtest::{OPTIONS_WITHOUT_EFFECT, SWITCHES_WITHOUT_EFFECT};
 use super::{Group, Test};
 
 /// What the arguments ask for.
@@ -21,23 +22,6 @@ pub(crate) struct Selection {
     /// libtest's `--ignored`: run the tests that are marked as ignored, of which there are none.
     only_ignored: bool,
 }
-
-/// Arguments of libtest that change nothing here.
-const SWITCHES_WITHOUT_EFFECT: [&str; 9] = [
-    "--nocapture",
-    "--no-capture",
-    "--show-output",
-    "--quiet",
-    "-q",
-    "--exact",
-    "--include-ignored",
-    "--test",
-    "--report-time",
-];
-
-/// Arguments of libtest that take a value and change nothing here.
-const OPTIONS_WITHOUT_EFFECT: [&str; 5] =
-    ["--test-threads", "--color", "--format", "--logfile", "-Z"];
 
 /// Reads the arguments; the program's name is not among them.
 ///

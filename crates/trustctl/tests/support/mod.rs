@@ -12,6 +12,7 @@ pub(crate) mod event;
 pub(crate) mod followed;
 pub(crate) mod kernel;
 pub(crate) mod leftovers;
+pub(crate) mod libtest;
 pub(crate) mod net;
 pub(crate) mod output;
 pub(crate) mod peer;
