@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..ServerConfig::new(port)
     };
     let server = Server::bind(config, Echo, Arc::new(Gossip))?;
-    Gossip.announce(server.local_addr()?);
+    Gossip.announce(server.local_addr());
     server.run()?;
     Ok(())
 }

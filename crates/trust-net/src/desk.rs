@@ -96,6 +96,11 @@ impl Desks {
         self.desks.iter().for_each(|desk| desk.wake());
     }
 
+    /// Whether nobody will be handed over any more.
+    pub(crate) fn are_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     /// The clients that were left for a worker since the last look.
     pub(crate) fn newcomers(&self, worker: usize) -> Vec<Newcomer> {
         std::mem::take(&mut *self.desks[worker].inbox())
@@ -103,6 +108,6 @@ impl Desks {
 
     /// The same once nobody will be handed over any more, so that nobody is left behind.
     pub(crate) fn last_newcomers(&self, worker: usize) -> Option<Vec<Newcomer>> {
-        self.closed.load(Ordering::SeqCst).then(|| self.newcomers(worker))
+        self.are_closed().then(|| self.newcomers(worker))
     }
 }

@@ -8,18 +8,16 @@
 //! client to the worker that has the fewest.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Token};
+use mio::net::TcpStream;
+use mio::{Events, Poll, Token};
 use slab::Slab;
 use trust_wire::{CloseStep, During, Reason, Timestamp};
 
-use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
 use crate::alarm::Alarm;
 use crate::client::Client;
 use crate::desk::{ALARM, Desks, Newcomer, Seat, WAKER};
@@ -29,13 +27,13 @@ use crate::service::Service;
 use crate::socket;
 use crate::stop::Stop;
 use crate::timers::Timers;
-use crate::turn::{self, Entry, Turn, TurnContext, ask_afresh};
+use crate::turn::{self, Entry, Turn, TurnContext};
+use accepting::Listeners;
+
+mod accepting;
 
 /// Events taken from the kernel with one call.
 const EVENTS_PER_POLL: usize = 1024;
-
-/// Clients accepted before connections get their turn.
-const ACCEPTS_PER_TURN: u32 = 64;
 
 /// Places for connections that a worker's table has from the start. They are address space and no memory until
 /// they are used, and a table that does not move leaves no holes behind.
@@ -44,25 +42,24 @@ const PLACES_RESERVED: usize = 16 * 1024;
 /// Timers of closed connections that are left where they are: sweeping them out has a price.
 const DEAD_TIMERS_KEPT: usize = 1024;
 
-const LISTENER: Token = Token(usize::MAX);
-
 /// Runs all workers, the first one on this thread, until all of them are done.
 pub(crate) fn run<S: Service>(
     shared: &Shared<S>,
     seats: Vec<Seat>,
-    listener: std::net::TcpListener,
+    listeners: Vec<std::net::TcpListener>,
 ) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let mut listener = Some(TcpListener::from_std(listener));
+    let listeners = Listeners::new(listeners, false)?;
     let desks = &Desks::new(seats.iter().map(|seat| Arc::clone(&seat.desk)).collect());
     thread::scope(|scope| {
         let mut seats = seats.into_iter().enumerate();
         let (index, seat) = seats.next().expect("at least one worker");
-        let first = Worker::new(index, seat, listener.take(), shared, desks);
+        let first = Worker::new(index, seat, listeners, shared, desks);
         let mut others = Vec::new();
         let mut outcome = Ok(());
         for (index, seat) in seats {
-            let run = move || Worker::new(index, seat, None, shared, desks).run();
+            let run = move || {
+                Worker::new(index, seat, Listeners::new(vec![], false)?, shared, desks).run()
+            };
             match thread::Builder::new().name(format!("worker-{index}")).spawn_scoped(scope, run) {
                 Ok(worker) => others.push(worker),
                 // The workers that are there already are not to wait for ever.
@@ -104,19 +101,33 @@ impl Drop for EndsAll<'_> {
 pub(crate) fn drain<S: Service>(
     shared: &Shared<S>,
     seat: Seat,
-    listener: std::net::TcpListener,
+    listeners: Vec<std::net::TcpListener>,
     current: Option<(Client<S::Session>, std::net::TcpStream)>,
 ) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
+    let listeners = Listeners::new(listeners, shared.counters.listener_failed())?;
     let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
-    let listener = TcpListener::from_std(listener);
-    let mut worker = Worker::new(0, seat, Some(listener), shared, &desks);
+    let mut worker = Worker::new(0, seat, listeners, shared, &desks);
     if let Some((client, stream)) = current {
         stream.set_nonblocking(true)?;
         worker.enter(TcpStream::from_std(stream), client);
     }
     // At once, so that the drain is of everybody who was there when it was asked for.
     worker.follow_stop_flag();
+    worker.run()
+}
+
+/// Serves the one connection that somebody else accepted, to its end.
+pub(crate) fn serve_one<S: Service>(
+    shared: &Shared<S>,
+    seat: Seat,
+    stream: std::net::TcpStream,
+    info: ClientInfo,
+) -> io::Result<()> {
+    let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
+    let mut worker = Worker::new(0, seat, Listeners::new(vec![], false)?, shared, &desks);
+    worker.serves_one = true;
+    shared.loads.add(worker.index);
+    worker.welcome(TcpStream::from_std(stream), info);
     worker.run()
 }
 
@@ -127,8 +138,8 @@ struct Worker<'a, S: Service> {
     desks: &'a Desks,
     poll: Poll,
     alarm: Alarm,
-    /// Only the first worker has one, until the server stops.
-    listener: Option<Listener>,
+    /// Only the first worker has some, until the server stops.
+    listeners: Listeners,
     entries: Slab<Entry<S::Session>>,
     timers: Timers,
     /// Connections that have used up their turn and are still ready.
@@ -139,6 +150,8 @@ struct Worker<'a, S: Service> {
     rejected_lingering: usize,
     /// The last request for statistics that this worker has contributed to.
     stats_round: u64,
+    /// Nobody will come after those who are there.
+    serves_one: bool,
     /// When this worker cuts what is left; set once it drains.
     cut_at: Option<Timestamp>,
     /// Until when this worker asks for events without sleeping; moved on by every event.
@@ -146,20 +159,11 @@ struct Worker<'a, S: Service> {
     now: Timestamp,
 }
 
-struct Listener {
-    socket: TcpListener,
-    policy: AcceptPolicy,
-    /// Somebody may be waiting.
-    ready: bool,
-    /// It is unusable.
-    failed: bool,
-}
-
 impl<'a, S: Service> Worker<'a, S> {
     fn new(
         index: usize,
         seat: Seat,
-        listener: Option<TcpListener>,
+        listeners: Listeners,
         shared: &'a Shared<S>,
         desks: &'a Desks,
     ) -> Worker<'a, S> {
@@ -169,13 +173,7 @@ impl<'a, S: Service> Worker<'a, S> {
             desks,
             poll: seat.poll,
             alarm: seat.alarm,
-            listener: listener.map(|socket| Listener {
-                socket,
-                policy: AcceptPolicy::new(),
-                ready: true,
-                // It may have failed before there was an event loop.
-                failed: shared.counters.listener_failed(),
-            }),
+            listeners,
             entries: Slab::with_capacity(shared.config.max_clients.min(PLACES_RESERVED)),
             timers: Timers::new(&shared.limits),
             unfinished: Vec::new(),
@@ -184,6 +182,7 @@ impl<'a, S: Service> Worker<'a, S> {
             next_generation: 0,
             rejected_lingering: 0,
             stats_round: 0,
+            serves_one: false,
             cut_at: None,
             awake_until: Timestamp::default(),
             now: shared.now(),
@@ -202,9 +201,7 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn run_to_drain(&mut self) -> io::Result<()> {
-        if let Some(listener) = &mut self.listener {
-            self.poll.registry().register(&mut listener.socket, LISTENER, Interest::READABLE)?;
-        }
+        self.listeners.register(self.poll.registry())?;
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !self.is_done() {
             self.wait(&mut events, self.next_wake_up())?;
@@ -241,7 +238,7 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn is_done(&self) -> bool {
-        self.cut_at.is_some() && self.entries.is_empty()
+        (self.cut_at.is_some() || self.serves_one) && self.entries.is_empty()
     }
 
     /// Waits for readiness until `until`.
@@ -268,29 +265,20 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn next_wake_up(&self) -> Timestamp {
-        let listener = self.listener.as_ref().map_or(Timestamp::NEVER, |listener| {
-            match listener.policy.paused_until(self.now) {
-                Timestamp::NEVER if listener.ready => self.now,
-                paused_until => paused_until,
-            }
-        });
         if !self.unfinished.is_empty() || self.now < self.awake_until {
             return self.now;
         }
-        listener.min(self.timers.next()).min(self.cut_at.unwrap_or(Timestamp::NEVER))
+        let listeners = self.listeners.next_wake_up(self.now);
+        listeners.min(self.timers.next()).min(self.cut_at.unwrap_or(Timestamp::NEVER))
     }
 
     fn handle_events(&mut self, events: &Events) {
         for event in events {
             match event.token() {
-                LISTENER => {
-                    if let Some(listener) = &mut self.listener {
-                        listener.ready = true;
-                    }
-                }
                 ALARM => self.alarm.note_went_off(),
                 // The inbox and the flags are looked at in every round, after the last wait.
                 WAKER => {}
+                token if self.listeners.note_readiness(token) => {}
                 Token(token) => {
                     let (key, generation) = split_token(token);
                     let Some(entry) = self.entries.get_mut(key) else { continue };
@@ -371,78 +359,17 @@ impl<'a, S: Service> Worker<'a, S> {
         self.give_turn(key);
     }
 
-    fn accept_clients(&mut self) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            if !self.accept_one() {
-                return;
-            }
-        }
-    }
-
-    /// Returns whether there may be more.
-    fn accept_one(&mut self) -> bool {
-        let Some(listener) = &mut self.listener else { return false };
-        if !listener.ready {
-            return false;
-        }
-        let observer = &*self.shared.observer;
-        match listener.policy.accept(self.now, observer, || listener.socket.accept()) {
-            Accepted::Client((stream, peer)) => {
-                self.place(stream, socket::canonical(peer));
-                true
-            }
-            Accepted::Drained => {
-                listener.ready = false;
-                let registry = self.poll.registry();
-                ask_afresh(registry, &mut listener.socket, LISTENER, Interest::READABLE);
-                false
-            }
-            Accepted::Interrupted => true,
-            Accepted::Paused => false,
-            Accepted::Failed(errno) => {
-                listener.ready = false;
-                listener.failed = true;
-                self.shared.counters.note_listener_failed(errno);
-                self.shared.handle.drain();
-                false
-            }
-        }
-    }
-
-    /// Gives a client to the worker that has the fewest, or turns it away.
-    fn place(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let Some(index) = self.shared.loads.place(self.shared.config.max_clients) else {
-            return self.reject(stream, peer);
-        };
-        let newcomer = Newcomer { stream, peer, id: self.shared.counters.next_connection() };
-        if index == self.index {
-            return self.welcome(newcomer);
-        }
-        self.desks.hand_over(index, newcomer);
-    }
-
-    fn reject(&mut self, stream: TcpStream, peer: SocketAddr) {
-        self.shared.counters.note_rejected();
-        if let Some(listener) = &mut self.listener {
-            listener.policy.note_reject(self.now, peer, &*self.shared.observer);
-        }
-        if self.rejected_lingering >= MAX_REJECTED_LINGERING {
-            socket::reset_on_close(stream.as_fd());
-            return;
-        }
-        self.rejected_lingering += 1;
-        self.now = self.shared.now();
-        let client = Client::reject(Arc::clone(&self.shared.limits), peer, self.now);
-        self.enter(stream, client);
-    }
-
     fn welcome_all(&mut self, newcomers: Vec<Newcomer>) {
-        newcomers.into_iter().for_each(|newcomer| self.welcome(newcomer));
+        newcomers.into_iter().for_each(|newcomer| self.welcome_newcomer(newcomer));
     }
 
-    fn welcome(&mut self, newcomer: Newcomer) {
+    fn welcome_newcomer(&mut self, newcomer: Newcomer) {
         let Newcomer { stream, peer, id } = newcomer;
         let info = ClientInfo { id, fd: stream.as_raw_fd(), peer };
+        self.welcome(stream, info);
+    }
+
+    fn welcome(&mut self, stream: TcpStream, info: ClientInfo) {
         let shared = self.shared;
         let limits = Arc::clone(&shared.limits);
         self.now = shared.now();
@@ -479,9 +406,7 @@ impl<'a, S: Service> Worker<'a, S> {
         entry.client.close(entry.stream.as_fd(), observer, counters, self.now);
         drop(entry.stream);
         self.drop_dead_timers();
-        if let Some(listener) = &mut self.listener {
-            listener.policy.handle_descriptor_free();
-        }
+        self.listeners.handle_descriptor_free();
         if !is_served {
             self.rejected_lingering -= 1;
         } else if self.cut_at.is_some() {
@@ -515,8 +440,8 @@ impl<'a, S: Service> Worker<'a, S> {
         if stop == Stop::No {
             return;
         }
-        if self.listener.is_some() {
-            self.close_listener();
+        if self.index == 0 && !self.desks.are_closed() {
+            self.end_accepting();
         }
         if self.cut_at.is_none()
             && let Some(newcomers) = self.desks.last_newcomers(self.index)
@@ -536,25 +461,6 @@ impl<'a, S: Service> Worker<'a, S> {
         } else if self.cut_at.is_some_and(|cut_at| cut_at <= self.now) {
             self.cut(Reason::DrainTimeout);
         }
-    }
-
-    /// Takes everybody who is already connected, and nobody else.
-    fn close_listener(&mut self) {
-        if let Some(listener) = &mut self.listener {
-            // No event has announced those who came since the last one, and a pause is over.
-            listener.ready = !listener.failed;
-            listener.policy.resume();
-        }
-        // More than the backlog holds came later, and would hold the drain up.
-        for _ in 0..socket::BACKLOG {
-            if !self.accept_one() {
-                break;
-            }
-        }
-        self.listener = None;
-        let active = self.shared.loads.total() as u64;
-        self.shared.observer.observe(&Event::DrainStarted { active });
-        self.desks.close();
     }
 
     fn cut(&mut self, reason: Reason) {

@@ -73,7 +73,7 @@ pub(crate) fn run<S: Service>(
     {
         unfinished = server.serve(stream, peer);
     }
-    event_loop::drain(shared, seat.last, server.listener, unfinished)
+    event_loop::drain(shared, seat.last, vec![server.listener], unfinished)
 }
 
 struct Iterative<'a, S: Service> {

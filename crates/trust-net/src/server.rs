@@ -1,16 +1,17 @@
 //! A server that runs a [`Service`].
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use trust_wire::connection::Totals;
 use trust_wire::{Limits, Timestamp};
 
 use crate::clock::Clock;
 use crate::loads::Loads;
-use crate::observer::{Event, Observer, Stats};
+use crate::observer::{ClientInfo, Event, Observer, Stats};
 use crate::service::Service;
 use crate::socket::{self, AcceptedOptions};
 use crate::stats::{ClosedCounters, StatsRequest};
@@ -85,14 +86,16 @@ pub struct Summary {
 
 /// A server that is listening.
 pub struct Server<S: Service> {
-    listener: TcpListener,
     shared: Arc<Shared<S>>,
     engine: Engine,
+    address: SocketAddr,
 }
 
 enum Engine {
-    Event(Vec<desk::Seat>),
-    Iterative(iterative::Seat),
+    Event(Vec<desk::Seat>, Vec<TcpListener>),
+    Iterative(iterative::Seat, TcpListener),
+    /// One connection that somebody else accepted.
+    One(desk::Seat, TcpStream, ClientInfo),
 }
 
 /// Tells a running server to stop, from any thread.
@@ -141,20 +144,62 @@ impl<S: Service> Server<S> {
         service: S,
         observer: Arc<dyn Observer>,
     ) -> io::Result<Server<S>> {
-        let options = AcceptedOptions { keepalive: config.limits.timeout.is_none() };
+        let options = AcceptedOptions::new(&config.limits);
         let listener = socket::listen(&config.addresses, options, |socket| {
             service.configure_listener(socket)
         })?;
-        let workers = config.workers.max(1);
-        let (stop, stats) = (Arc::new(StopFlag::default()), Arc::new(StatsRequest::new(workers)));
+        let address = listener.local_addr()?;
         let engine = match config.model {
-            Model::Event => Engine::Event(desk::seats(workers)?),
-            Model::Iterative => Engine::Iterative(iterative::Seat::new()?),
+            Model::Event => Engine::Event(desk::seats(config.workers.max(1))?, vec![listener]),
+            Model::Iterative => Engine::Iterative(iterative::Seat::new()?, listener),
         };
+        Ok(Server::new(config, service, observer, engine, address))
+    }
+
+    /// A server of the one connection that somebody else accepted: [`Server::run`] ends when it has ended.
+    /// The addresses, the model and the number of clients in `config` do not matter to it. `info` is what the
+    /// observer is told.
+    ///
+    /// The socket need not be non-blocking, and is not made so: others may use it too.
+    ///
+    /// # Errors
+    ///
+    /// Out of descriptors for the event loop; what `getsockname(2)` reports of a socket that is not one of TCP.
+    pub fn of_connection(
+        config: ServerConfig,
+        service: S,
+        observer: Arc<dyn Observer>,
+        stream: TcpStream,
+        info: ClientInfo,
+    ) -> io::Result<Server<S>> {
+        let config = ServerConfig { workers: 1, max_clients: 1, ..config };
+        let address = stream.local_addr()?;
+        socket::prepare(SockRef::from(&stream), AcceptedOptions::new(&config.limits))?;
+        let engine = Engine::One(desk::Seat::new()?, stream, info);
+        Ok(Server::new(config, service, observer, engine, address))
+    }
+
+    fn new(
+        config: ServerConfig,
+        service: S,
+        observer: Arc<dyn Observer>,
+        engine: Engine,
+        address: SocketAddr,
+    ) -> Server<S> {
         let wake = match &engine {
-            Engine::Event(seats) => desk::waker(seats),
-            Engine::Iterative(seat) => seat.waker(),
+            Engine::Event(seats, _) => desk::waker(seats),
+            Engine::Iterative(seat, _) => seat.waker(),
+            Engine::One(seat, ..) => desk::waker(std::slice::from_ref(seat)),
         };
+        let workers = match &engine {
+            Engine::Event(seats, _) => seats.len(),
+            Engine::Iterative(..) | Engine::One(..) => 1,
+        };
+        let (stop, stats) = (Arc::new(StopFlag::default()), Arc::new(StatsRequest::new(workers)));
+        let counters = Counters::default();
+        if let Engine::One(..) = &engine {
+            counters.next_connection();
+        }
         let shared = Arc::new(Shared {
             limits: Arc::new(config.limits.clone()),
             loads: Loads::new(workers),
@@ -164,19 +209,15 @@ impl<S: Service> Server<S> {
             clock: Clock::start(),
             handle: Handle { stop, stats: Arc::clone(&stats), wake },
             stats,
-            counters: Counters::default(),
+            counters,
             closed: (0..workers).map(|_| ClosedCounters::default()).collect(),
         });
-        Ok(Server { listener, shared, engine })
+        Server { shared, engine, address }
     }
 
-    /// Where the server listens.
-    ///
-    /// # Errors
-    ///
-    /// As `getsockname(2)`.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    /// Where the server listens, or its end of the one connection.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
     }
 
     /// What stops this server.
@@ -192,14 +233,18 @@ impl<S: Service> Server<S> {
     pub fn run(self) -> io::Result<Summary> {
         let shared = self.shared;
         match self.engine {
-            Engine::Event(seats) => event_loop::run(&shared, seats, self.listener)?,
-            Engine::Iterative(seat) => iterative::run(&shared, seat, self.listener)?,
+            Engine::Event(seats, listeners) => event_loop::run(&shared, seats, listeners)?,
+            Engine::Iterative(seat, listener) => iterative::run(&shared, seat, listener)?,
+            Engine::One(seat, stream, info) => event_loop::serve_one(&shared, seat, stream, info)?,
         }
         let mut closed = Stats::default();
         shared.closed.iter().for_each(|counters| counters.add_to(&mut closed));
         let summary = shared.counters.summary(closed.totals, shared.stop() == Stop::Cut);
         let (drained, cut) = (summary.drained, summary.cut);
-        shared.observer.observe(&Event::DrainDone { drained, cut });
+        // A server of one connection ends with it, told or not.
+        if shared.stop() != Stop::No {
+            shared.observer.observe(&Event::DrainDone { drained, cut });
+        }
         Ok(summary)
     }
 }

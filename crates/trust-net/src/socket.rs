@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use trust_wire::Probe;
+use trust_wire::{Limits, Probe};
 
 use crate::errno;
 use crate::sys;
@@ -33,6 +33,12 @@ const KEEPALIVE_PROBES: u32 = 6;
 pub struct AcceptedOptions {
     /// Let keepalive find peers that vanished, for want of any other limit.
     pub keepalive: bool,
+}
+
+impl AcceptedOptions {
+    pub(crate) fn new(limits: &Limits) -> AcceptedOptions {
+        AcceptedOptions { keepalive: limits.timeout.is_none() }
+    }
 }
 
 /// A listening socket on the first of `addresses` that this host has.
@@ -85,6 +91,15 @@ fn listen_on(
         socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
     }
     socket.set_reuse_address(true)?;
+    prepare(SockRef::from(&socket), options)?;
+    configure(&socket)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Sets what every connection has, on itself or on the listening socket that it inherits from.
+pub(crate) fn prepare(socket: SockRef<'_>, options: AcceptedOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT_LIMIT)?;
     if options.keepalive {
@@ -94,10 +109,7 @@ fn listen_on(
             .with_retries(KEEPALIVE_PROBES);
         socket.set_tcp_keepalive(&keepalive)?;
     }
-    configure(&socket)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(())
 }
 
 /// An address as people write it: IPv4 never in the form `::ffff:192.0.2.1`.
@@ -105,42 +117,47 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Sends from several slices with one call and without SIGPIPE.
+/// No SIGPIPE; and no waiting, whether the socket is non-blocking or not.
+const SEND_FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
+/// Sends from several slices with one call, without waiting and without SIGPIPE.
 ///
 /// # Errors
 ///
 /// As `send(2)`.
 pub fn send_parts(socket: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usize> {
     let mut ancillary = SendAncillaryBuffer::default();
-    Ok(rustix::net::sendmsg(socket, parts, &mut ancillary, SendFlags::NOSIGNAL)?)
+    Ok(rustix::net::sendmsg(socket, parts, &mut ancillary, SEND_FLAGS)?)
 }
 
-/// Sends with one call, without SIGPIPE.
+/// Sends with one call, without waiting and without SIGPIPE.
 ///
 /// # Errors
 ///
 /// As `send(2)`.
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    Ok(rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?)
+    Ok(rustix::net::send(socket, bytes, SEND_FLAGS)?)
 }
 
-/// Receives with one call.
+/// Receives with one call, without waiting.
 ///
 /// # Errors
 ///
 /// As `recv(2)`.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
-    let (_, received) = rustix::net::recv(socket, buffer, RecvFlags::empty())?;
+    let (_, received) = rustix::net::recv(socket, buffer, RecvFlags::DONTWAIT)?;
     Ok(received)
 }
 
-/// Receives with one call into several places.
+/// Receives with one call into several places, without waiting.
 ///
 /// # Errors
 ///
-/// As `readv(2)`.
+/// As `recvmsg(2)`.
 pub fn receive_parts(socket: BorrowedFd<'_>, parts: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-    Ok(rustix::io::readv(socket, parts)?)
+    let mut ancillary = RecvAncillaryBuffer::default();
+    let flags = RecvFlags::DONTWAIT;
+    Ok(rustix::net::recvmsg(socket, parts, &mut ancillary, flags)?.bytes)
 }
 
 /// Sends FIN after what was sent before, and goes on receiving.

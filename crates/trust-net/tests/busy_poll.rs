@@ -44,7 +44,7 @@ fn cpu_after_an_echo(busy_poll: Duration) -> Duration {
     let addresses = vec!["127.0.0.1:0".parse().expect("an address")];
     let config = ServerConfig { addresses, busy_poll, workers: 2, ..ServerConfig::new(0) };
     let server = Server::bind(config, Echo, Arc::new(Silent)).expect("listens");
-    let (address, handle) = (server.local_addr().expect("an address"), server.handle());
+    let (address, handle) = (server.local_addr(), server.handle());
     let running = thread::spawn(move || server.run());
     let peer = echo_once(address);
     let before = cpu_time();

@@ -58,7 +58,7 @@ fn one_socket_serves_ipv6_and_ipv4_where_there_is_ipv6() {
     let server =
         Server::bind(ServerConfig { addresses, ..config(Model::Event) }, Echo, Arc::new(()));
     let server = server.unwrap();
-    let (port, handle) = (server.local_addr().unwrap().port(), server.handle());
+    let (port, handle) = (server.local_addr().port(), server.handle());
     let serving = std::thread::spawn(move || server.run());
     let hosts: &[&str] = match TcpStream::connect(("::1", port)) {
         Ok(_) => &["::1", "127.0.0.1"],
@@ -278,7 +278,7 @@ fn a_bell_that_is_rung_just_before_deadlines_are_judged_is_not_missed() {
     let config = ServerConfig { limits, ..config(Model::Event) };
     let watching = Arc::clone(&observer) as Arc<dyn Observer>;
     let server = Server::bind(config, service, watching).unwrap();
-    let (address, handle) = (server.local_addr().unwrap(), server.handle());
+    let (address, handle) = (server.local_addr(), server.handle());
     assert!(observer.handle.set(handle.clone()).is_ok());
     let server = std::thread::spawn(move || server.run().unwrap());
 
@@ -318,7 +318,7 @@ fn idle_connections_wake_nobody_but_for_the_sweep() {
     let config = ServerConfig { limits, ..config(Model::Event) };
     let diary = Arc::new(Diary::default());
     let server = Server::bind(config, Echo, Arc::clone(&diary) as Arc<dyn Observer>).unwrap();
-    let (address, handle) = (server.local_addr().unwrap(), server.handle());
+    let (address, handle) = (server.local_addr(), server.handle());
     let run = move || server.run().unwrap();
     let server = std::thread::Builder::new().name("idle-server".into()).spawn(run).unwrap();
     let server = Running { address, handle, diary, server: Some(server) };

@@ -5,7 +5,7 @@
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -51,6 +51,10 @@ impl Diary {
         assert!(!waited.timed_out(), "no {wanted:?} in {entries:?}");
     }
 
+    pub(crate) fn entries(&self) -> MutexGuard<'_, Vec<String>> {
+        self.entries.lock().unwrap()
+    }
+
     pub(crate) fn reasons(&self) -> Vec<String> {
         let entries = self.entries.lock().unwrap();
         let closed = entries.iter().filter_map(|entry| entry.strip_prefix("closed "));
@@ -72,7 +76,7 @@ pub(crate) fn config(model: Model) -> ServerConfig {
 pub(crate) fn start(config: ServerConfig, service: impl Service) -> Running {
     let diary = Arc::new(Diary::default());
     let server = Server::bind(config, service, Arc::clone(&diary) as Arc<dyn Observer>).unwrap();
-    let (address, handle) = (server.local_addr().unwrap(), server.handle());
+    let (address, handle) = (server.local_addr(), server.handle());
     let server = std::thread::spawn(move || server.run().unwrap());
     Running { address, handle, diary, server: Some(server) }
 }

@@ -202,7 +202,7 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         ServerEvents::new(context.log.clone(), config.limits.clone(), config.drain_timeout);
     let server = Server::bind(config.clone(), Echo, Arc::new(events))
         .map_err(|error| cannot_listen(&config.addresses, host.as_deref(), &error))?;
-    let address = server.local_addr().map_err(|error| internal(&error))?;
+    let address = server.local_addr();
     write_start(context.log, &config, address);
     let (outcome, signal) = supervisor.run(server);
     let summary = outcome.map_err(|error| internal(&error))?;

@@ -1,0 +1,172 @@
+//! The first worker's other job: taking clients from the listening sockets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
+use trust_wire::Timestamp;
+
+use super::Worker;
+use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
+use crate::client::Client;
+use crate::desk::Newcomer;
+use crate::observer::Event;
+use crate::service::Service;
+use crate::socket;
+use crate::turn::ask_afresh;
+
+/// Clients accepted before connections get their turn.
+const ACCEPTS_PER_TURN: u32 = 64;
+
+/// The token of the first listening socket; the others count down from it. No connection has one that high, see
+/// `join_token`.
+const FIRST_LISTENER: usize = usize::MAX - 16;
+
+/// The listening sockets of a server.
+pub(super) struct Listeners {
+    listeners: Vec<Listener>,
+    policy: AcceptPolicy,
+}
+
+struct Listener {
+    socket: TcpListener,
+    token: Token,
+    /// Somebody may be waiting.
+    ready: bool,
+    /// It is unusable.
+    failed: bool,
+}
+
+impl Listeners {
+    /// None of them is of use any more if one `failed` before there was an event loop.
+    pub(super) fn new(sockets: Vec<std::net::TcpListener>, failed: bool) -> io::Result<Listeners> {
+        let listen = |(index, socket): (usize, std::net::TcpListener)| {
+            socket.set_nonblocking(true)?;
+            Ok(Listener {
+                socket: TcpListener::from_std(socket),
+                token: Token(FIRST_LISTENER - index),
+                ready: true,
+                failed,
+            })
+        };
+        let listeners = sockets.into_iter().enumerate().map(listen).collect::<io::Result<_>>()?;
+        Ok(Listeners { listeners, policy: AcceptPolicy::new() })
+    }
+
+    pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
+        let register = |listener: &mut Listener| {
+            registry.register(&mut listener.socket, listener.token, Interest::READABLE)
+        };
+        self.listeners.iter_mut().try_for_each(register)
+    }
+
+    /// Whether the event is for one of them, who is ready now.
+    pub(super) fn note_readiness(&mut self, token: Token) -> bool {
+        let listener = self.listeners.iter_mut().find(|listener| listener.token == token);
+        listener.map(|listener| listener.ready = true).is_some()
+    }
+
+    /// When to try to accept again without being woken.
+    pub(super) fn next_wake_up(&self, now: Timestamp) -> Timestamp {
+        match self.policy.paused_until(now) {
+            Timestamp::NEVER if self.listeners.iter().any(|listener| listener.ready) => now,
+            paused_until => paused_until,
+        }
+    }
+
+    pub(super) fn handle_descriptor_free(&mut self) {
+        self.policy.handle_descriptor_free();
+    }
+
+    /// No event has announced those who came since the last one, and a pause is over.
+    fn expect_clients(&mut self) {
+        self.listeners.iter_mut().for_each(|listener| listener.ready = !listener.failed);
+        self.policy.resume();
+    }
+}
+
+impl<S: Service> Worker<'_, S> {
+    pub(super) fn accept_clients(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            if !self.accept_one() {
+                return;
+            }
+        }
+    }
+
+    /// Returns whether there may be more.
+    fn accept_one(&mut self) -> bool {
+        let Listeners { listeners, policy } = &mut self.listeners;
+        let Some(index) = listeners.iter().position(|listener| listener.ready) else {
+            return false;
+        };
+        let listener = &mut listeners[index];
+        let observer = &*self.shared.observer;
+        match policy.accept(self.now, observer, || listener.socket.accept()) {
+            Accepted::Client((stream, peer)) => {
+                // It is another one's turn.
+                listeners.rotate_left(index + 1);
+                self.place(stream, socket::canonical(peer));
+                true
+            }
+            Accepted::Drained => {
+                listener.ready = false;
+                let (token, registry) = (listener.token, self.poll.registry());
+                ask_afresh(registry, &mut listener.socket, token, Interest::READABLE);
+                listeners.iter().any(|listener| listener.ready)
+            }
+            Accepted::Interrupted => true,
+            Accepted::Paused => false,
+            Accepted::Failed(errno) => {
+                listener.ready = false;
+                listener.failed = true;
+                self.shared.counters.note_listener_failed(errno);
+                self.shared.handle.drain();
+                false
+            }
+        }
+    }
+
+    /// Gives a client to the worker that has the fewest, or turns it away.
+    fn place(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let Some(index) = self.shared.loads.place(self.shared.config.max_clients) else {
+            return self.reject(stream, peer);
+        };
+        let newcomer = Newcomer { stream, peer, id: self.shared.counters.next_connection() };
+        if index == self.index {
+            return self.welcome_newcomer(newcomer);
+        }
+        self.desks.hand_over(index, newcomer);
+    }
+
+    fn reject(&mut self, stream: TcpStream, peer: SocketAddr) {
+        self.shared.counters.note_rejected();
+        self.listeners.policy.note_reject(self.now, peer, &*self.shared.observer);
+        if self.rejected_lingering >= MAX_REJECTED_LINGERING {
+            socket::reset_on_close(stream.as_fd());
+            return;
+        }
+        self.rejected_lingering += 1;
+        self.now = self.shared.now();
+        let client = Client::reject(Arc::clone(&self.shared.limits), peer, self.now);
+        self.enter(stream, client);
+    }
+
+    /// Begins the drain of all workers: takes everybody who is already connected, and nobody else.
+    pub(super) fn end_accepting(&mut self) {
+        self.listeners.expect_clients();
+        // More than the backlogs hold came later, and would hold the drain up.
+        for _ in 0..self.listeners.listeners.len() * socket::BACKLOG as usize {
+            if !self.accept_one() {
+                break;
+            }
+        }
+        self.listeners.listeners.clear();
+        let active = self.shared.loads.total() as u64;
+        self.shared.observer.observe(&Event::DrainStarted { active });
+        self.desks.close();
+    }
+}
