@@ -1,5 +1,6 @@
 //! One event as a line: a JSON object whose text moves no terminal and ends no line for anybody.
 
+use std::cell::Cell;
 use std::io;
 
 use jiff::Timestamp;
@@ -20,22 +21,25 @@ impl EventLine {
         let mut line = EventLine(buffer);
         line.0.clear();
         line.0.extend_from_slice(b"{\"ts\":\"");
-        TIMESTAMPS
-            .print_timestamp(&Timestamp::now(), &mut line.0)
-            .expect("formatting into memory does not fail");
+        append_timestamp(&mut line.0, Timestamp::now());
         line.0.push(b'"');
-        line.add("level", level.name());
-        line.add("event", name);
-        line.add("request_id", request_id);
+        for (key, text) in [("level", level.name()), ("event", name), ("request_id", request_id)] {
+            line.start_field(key);
+            append_text(&mut line.0, text);
+        }
         line
     }
 
     /// Adds a field. A value that has no JSON form becomes `null`.
     pub fn add<V: Serialize + ?Sized>(&mut self, key: &str, value: &V) {
-        self.0.push(b',');
-        append_json(&mut self.0, key);
-        self.0.push(b':');
+        self.start_field(key);
         append_json(&mut self.0, value);
+    }
+
+    fn start_field(&mut self, key: &str) {
+        self.0.push(b',');
+        append_text(&mut self.0, key);
+        self.0.push(b':');
     }
 
     /// The whole line, with its newline.
@@ -45,7 +49,51 @@ impl EventLine {
     }
 }
 
-static TIMESTAMPS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+/// Up to the second; what follows is written by hand, because it is most of what changes between two lines.
+static SECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
+
+/// Bytes of "2026-11-20T07:43:16", which every year of four digits has.
+const SECOND_BYTES: usize = 19;
+
+thread_local! {
+    /// The second of the thread's last line, and its text.
+    static LAST_SECOND: Cell<(i64, [u8; SECOND_BYTES])> = const { Cell::new((i64::MIN, [0; SECOND_BYTES])) };
+}
+
+/// Appends the time in UTC with milliseconds (RFC 3339).
+fn append_timestamp(line: &mut Vec<u8>, now: Timestamp) {
+    let milliseconds = now.as_millisecond();
+    let (second, millisecond) = (milliseconds.div_euclid(1000), milliseconds.rem_euclid(1000));
+    let (mut last, mut text) = LAST_SECOND.get();
+    if last != second {
+        last = second;
+        let whole = Timestamp::from_second(second).unwrap_or_default();
+        let mut printed = Vec::with_capacity(SECOND_BYTES + 1);
+        SECONDS
+            .print_timestamp(&whole, &mut printed)
+            .expect("formatting into memory does not fail");
+        text.copy_from_slice(&printed[..SECOND_BYTES]);
+        LAST_SECOND.set((last, text));
+    }
+    line.extend_from_slice(&text);
+    let digit = |divisor: i64| b'0' + (millisecond / divisor % 10) as u8;
+    line.extend_from_slice(&[b'.', digit(100), digit(10), digit(1), b'Z']);
+}
+
+/// Appends a string. Nearly all of them have nothing to escape, and there are a dozen in a line.
+fn append_text(line: &mut Vec<u8>, text: &str) {
+    if !text.bytes().all(|byte| is_plain(byte) && !matches!(byte, b'"' | b'\\')) {
+        return append_json(line, text);
+    }
+    line.push(b'"');
+    line.extend_from_slice(text.as_bytes());
+    line.push(b'"');
+}
+
+/// Whether it stands for itself on every terminal.
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~')
+}
 
 fn append_json<V: Serialize + ?Sized>(line: &mut Vec<u8>, value: &V) {
     let start = line.len();
@@ -69,6 +117,9 @@ impl serde_json::ser::Formatter for InertText {
         let is_live = |character: char| {
             character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
         };
+        if fragment.bytes().all(is_plain) {
+            return writer.write_all(fragment.as_bytes());
+        }
         let mut inert = fragment;
         while let Some(at) = inert.find(is_live) {
             let (before, rest) = inert.split_at(at);
@@ -78,5 +129,22 @@ impl serde_json::ser::Formatter for InertText {
             inert = rest.as_str();
         }
         writer.write_all(inert.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_printer_also_where_a_second_begins() {
+        let whole = DateTimePrinter::new().precision(Some(3));
+        for milliseconds in [0, 1, 999, 1000, 1_789_999_999_999, 1_790_000_000_000, 999, -1] {
+            let now = Timestamp::from_millisecond(milliseconds).unwrap();
+            let (mut ours, mut theirs) = (vec![], vec![]);
+            append_timestamp(&mut ours, now);
+            whole.print_timestamp(&now, &mut theirs).unwrap();
+            assert_eq!(String::from_utf8(ours), String::from_utf8(theirs));
+        }
     }
 }
