@@ -59,6 +59,9 @@ pub const OURS_TWO_WORKERS: &str = "trustctl 2 workers";
 /// The limit.
 pub const FLOOR: &str = "floor";
 
+/// The limit with as much code for an echo as ours has.
+pub const FLOOR_PADDED: &str = "floor padded";
+
 /// tokio with `LengthDelimitedCodec`.
 pub const CODEC: &str = "codec";
 
@@ -68,6 +71,13 @@ pub const PEERS: &[Peer] = &[
         name: FLOOR,
         what: "a bare readiness loop: no framing, log, limits or deadlines",
         program: Program::Built(|listener| floor::serve(&listener)),
+        connections_max: MANY,
+        is_on_both_cores: false,
+    },
+    Peer {
+        name: FLOOR_PADDED,
+        what: "the same with as many instructions for an echo as trustctl has, doing nothing",
+        program: Program::Built(|listener| floor::serve_padded(&listener)),
         connections_max: MANY,
         is_on_both_cores: false,
     },
@@ -155,9 +165,9 @@ impl Peer {
         PEERS.iter().find(|peer| peer.name == name)
     }
 
-    /// Whether it is somebody else's.
+    /// Whether it is somebody else's, and not ours or a yardstick made for it.
     pub fn is_other(&self) -> bool {
-        !matches!(self.program, Program::Trustctl(_))
+        !matches!(self.program, Program::Trustctl(_)) && self.name != FLOOR_PADDED
     }
 
     /// Program and arguments, to listen on `port` of 127.0.0.1; `None` if the program is not installed.

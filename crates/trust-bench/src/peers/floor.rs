@@ -3,6 +3,7 @@
 //! No framing, no limits, no deadlines, no log, no drain. What the kernel does not take at once is kept, because a
 //! server that loses bytes is none.
 
+use std::hint::black_box;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -39,6 +40,37 @@ struct Peer {
 ///
 /// Those of epoll(7), and of accept(2).
 pub(super) fn serve(listener: &TcpListener) -> io::Result<()> {
+    serve_with(listener, || {})
+}
+
+/// The same, and for each turn of a connection it also executes as many instructions as our server does, on as many lines
+/// of the instruction cache: what is slower about it is the price of having code at all.
+///
+/// # Errors
+///
+/// As [`serve`].
+pub(super) fn serve_padded(listener: &TcpListener) -> io::Result<()> {
+    serve_with(listener, pad)
+}
+
+macro_rules! steps {
+    ($number:ident: $($distance:literal)*) => {$(
+        $number = black_box($number.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left($distance));
+    )*};
+}
+
+/// About 600 instructions without a loop.
+#[inline(never)]
+fn pad() {
+    let mut number: u64 = 1;
+    steps!(number: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+    steps!(number: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+    steps!(number: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+    steps!(number: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+    black_box(number);
+}
+
+fn serve_with(listener: &TcpListener, pad: impl Fn()) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let data = epoll::EventData::new_u64(LISTENER);
@@ -59,6 +91,7 @@ pub(super) fn serve(listener: &TcpListener) -> io::Result<()> {
                 _ => {
                     let Some(peer) = peers[slot as usize].as_mut() else { continue };
                     let is_ending = flags.intersects(ENDING);
+                    pad();
                     if !peer.turn(is_ending, &mut buffer) {
                         peers[slot as usize] = None;
                     }
