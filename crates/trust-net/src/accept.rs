@@ -111,6 +111,11 @@ impl AcceptPolicy {
         if now < self.paused_until { self.paused_until } else { Timestamp::NEVER }
     }
 
+    /// Accepts nobody for a while: what a client needs beside its connection cannot be had.
+    pub(crate) fn pause(&mut self, now: Timestamp) {
+        self.paused_until = now + PAUSE;
+    }
+
     /// A descriptor was closed: there may be one for the next client.
     pub(crate) fn handle_descriptor_free(&mut self) {
         if self.exhausted {

@@ -19,6 +19,7 @@ use slab::Slab;
 use trust_wire::{CloseStep, During, Reason, Timestamp};
 
 use crate::alarm::Alarm;
+use crate::children::Children;
 use crate::client::Client;
 use crate::desk::{ALARM, Desks, Newcomer, Seat, WAKER};
 use crate::observer::{ClientInfo, Event, Stats};
@@ -31,6 +32,7 @@ use crate::turn::{self, Entry, Turn, TurnContext};
 use accepting::Listeners;
 
 mod accepting;
+mod parenting;
 
 /// Events taken from the kernel with one call.
 const EVENTS_PER_POLL: usize = 1024;
@@ -116,6 +118,19 @@ pub(crate) fn drain<S: Service>(
     worker.run()
 }
 
+/// Accepts clients and has children serve them.
+pub(crate) fn run_with_children<S: Service>(
+    shared: &Shared<S>,
+    seat: Seat,
+    listeners: Vec<std::net::TcpListener>,
+    children: Children,
+) -> io::Result<()> {
+    let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
+    let mut worker = Worker::new(0, seat, Listeners::new(listeners, false)?, shared, &desks);
+    worker.children = Some(children);
+    worker.run()
+}
+
 /// Serves the one connection that somebody else accepted, to its end.
 pub(crate) fn serve_one<S: Service>(
     shared: &Shared<S>,
@@ -152,6 +167,8 @@ struct Worker<'a, S: Service> {
     stats_round: u64,
     /// Nobody will come after those who are there.
     serves_one: bool,
+    /// Who serves the clients in place of this worker.
+    children: Option<Children>,
     /// When this worker cuts what is left; set once it drains.
     cut_at: Option<Timestamp>,
     /// Until when this worker asks for events without sleeping; moved on by every event.
@@ -183,6 +200,7 @@ impl<'a, S: Service> Worker<'a, S> {
             rejected_lingering: 0,
             stats_round: 0,
             serves_one: false,
+            children: None,
             cut_at: None,
             awake_until: Timestamp::default(),
             now: shared.now(),
@@ -213,6 +231,7 @@ impl<'a, S: Service> Worker<'a, S> {
                 self.judge_deadlines(due);
             }
             // After the last wait of the round: what it was woken for is looked at now.
+            self.tend_children();
             self.accept_clients();
             self.welcome_all(self.desks.newcomers(self.index));
             self.contribute_stats();
@@ -238,7 +257,9 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn is_done(&self) -> bool {
-        (self.cut_at.is_some() || self.serves_one) && self.entries.is_empty()
+        (self.cut_at.is_some() || self.serves_one)
+            && self.entries.is_empty()
+            && self.child_count() == 0
     }
 
     /// Waits for readiness until `until`.
@@ -269,7 +290,10 @@ impl<'a, S: Service> Worker<'a, S> {
             return self.now;
         }
         let listeners = self.listeners.next_wake_up(self.now);
-        listeners.min(self.timers.next()).min(self.cut_at.unwrap_or(Timestamp::NEVER))
+        // Once a worker has cut what it has, it may still wait for its children.
+        let cut_at = self.cut_at.filter(|_| !self.entries.is_empty()).unwrap_or(Timestamp::NEVER);
+        let children = self.children.as_ref().map_or(Timestamp::NEVER, Children::next_wake_up);
+        listeners.min(self.timers.next()).min(cut_at).min(children)
     }
 
     fn handle_events(&mut self, events: &Events) {
@@ -417,7 +441,7 @@ impl<'a, S: Service> Worker<'a, S> {
     fn contribute_stats(&mut self) {
         let Some(round) = self.shared.stats.wanted(self.stats_round) else { return };
         self.stats_round = round;
-        let mut stats = Stats::default();
+        let mut stats = Stats { open: self.child_count() as u64, ..Stats::default() };
         for (_, entry) in self.entries.iter().filter(|(_, entry)| entry.client.is_served()) {
             let connection = &entry.client.connection;
             stats.add_open(connection.phase(), connection.totals());
@@ -448,7 +472,9 @@ impl<'a, S: Service> Worker<'a, S> {
         {
             self.welcome_all(newcomers);
             self.now = self.shared.now();
-            self.cut_at = Some(self.now + self.shared.config.drain_timeout);
+            let cut_at = self.now + self.shared.config.drain_timeout;
+            self.cut_at = Some(cut_at);
+            self.drain_children(cut_at);
             self.for_each_entry(|entry, _| {
                 let unread = socket::unread(entry.stream.as_fd());
                 // What came since the last event has not been announced yet.
@@ -461,6 +487,7 @@ impl<'a, S: Service> Worker<'a, S> {
         } else if self.cut_at.is_some_and(|cut_at| cut_at <= self.now) {
             self.cut(Reason::DrainTimeout);
         }
+        self.hurry_children(stop);
     }
 
     fn cut(&mut self, reason: Reason) {

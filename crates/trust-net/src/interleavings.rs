@@ -94,6 +94,7 @@ impl Office {
         let handle = Handle {
             stop: Arc::new(StopFlag::default()),
             stats: Arc::new(StatsRequest::new(desks.len())),
+            notices: Arc::default(),
             wake: Arc::new(move || woken.iter().for_each(|desk| desk.wake())),
         };
         let loads = Arc::new(Loads::new(desks.len()));

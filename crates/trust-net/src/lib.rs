@@ -3,7 +3,8 @@
 //! - [`exact`]: [`recv_exact`] and [`send_exact`], which know three outcomes
 //! - [`blocking`]: one framed connection with blocking calls
 //! - [`service`]: what a server's users write
-//! - [`server`]: a server that runs a service, as an event loop or one client at a time
+//! - [`server`]: a server that runs a service, as an event loop, one client at a time, or with a process for each
+//! - [`channel`]: what such a process and its server tell each other
 //! - [`observer`]: what happens in a server, as typed events
 //! - [`socket`], [`errno`]: sockets and error numbers as everybody here treats them
 //!
@@ -12,6 +13,8 @@
 pub mod accept;
 mod alarm;
 pub mod blocking;
+pub mod channel;
+mod children;
 mod client;
 mod clock;
 mod desk;
@@ -34,6 +37,7 @@ mod timers;
 mod turn;
 
 pub use blocking::BlockingConnection;
+pub use children::Launcher;
 pub use exact::{ExactError, Stream, recv_exact, send_exact};
 pub use observer::{Event, Observer};
 pub use server::{Handle, Model, Server, ServerConfig, Summary};

@@ -58,6 +58,15 @@ impl Stats {
     }
 }
 
+/// How a child process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChildExit {
+    /// With this exit status.
+    Status(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
 /// Something that happened in a server.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -99,6 +108,29 @@ pub enum Event<'a> {
         lifetime: Duration,
         /// What the kernel knew about the path; only for observers that ask for it.
         path: Option<PathInfo>,
+    },
+    /// A child process was started to serve a client.
+    ChildStarted {
+        /// Whom.
+        client: &'a ClientInfo,
+        /// Its process number.
+        pid: u32,
+    },
+    /// A child process could not be started: the client loses its connection, and accepting pauses.
+    ChildFailed {
+        /// Whose.
+        client: &'a ClientInfo,
+        /// The raw errno.
+        errno: i32,
+    },
+    /// A child process has ended and was reaped.
+    ChildExited {
+        /// Whose.
+        client: &'a ClientInfo,
+        /// Its process number.
+        pid: u32,
+        /// How.
+        exit: ChildExit,
     },
     /// All places are taken: a client was ended without being served. At most once a second.
     Rejected {

@@ -9,6 +9,7 @@ use socket2::SockRef;
 use trust_wire::connection::Totals;
 use trust_wire::{Limits, Timestamp};
 
+use crate::children::{Children, Launcher, Notices};
 use crate::clock::Clock;
 use crate::loads::Loads;
 use crate::observer::{ClientInfo, Event, Observer, Stats};
@@ -27,6 +28,8 @@ pub enum Model {
     Event,
     /// One after the other; the next one waits in the backlog.
     Iterative,
+    /// All of them at once, each from a process of its own; see [`Server::bind_with_children`].
+    Process,
 }
 
 /// How a server is set up.
@@ -94,6 +97,8 @@ pub struct Server<S: Service> {
 enum Engine {
     Event(Vec<desk::Seat>, Vec<TcpListener>),
     Iterative(iterative::Seat, TcpListener),
+    /// Accepting, and the children that serve.
+    Process(desk::Seat, Vec<TcpListener>, Children),
     /// One connection that somebody else accepted.
     One(desk::Seat, TcpStream, ClientInfo),
 }
@@ -103,6 +108,7 @@ enum Engine {
 pub struct Handle {
     pub(crate) stop: Arc<StopFlag>,
     pub(crate) stats: Arc<StatsRequest>,
+    pub(crate) notices: Arc<Notices>,
     pub(crate) wake: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -126,6 +132,19 @@ impl Handle {
         self.stats.request();
         (self.wake)();
     }
+
+    /// Has children reaped that have ended: to be called for every SIGCHLD. Nobody else may wait for children of this
+    /// process.
+    pub fn reap_children(&self) {
+        self.notices.note_exit();
+        (self.wake)();
+    }
+
+    /// Has children told that the log file is another one now.
+    pub fn have_children_reopen_logs(&self) {
+        self.notices.note_log_moved();
+        (self.wake)();
+    }
 }
 
 impl<S: Service> Server<S> {
@@ -134,7 +153,7 @@ impl<S: Service> Server<S> {
     /// # Errors
     ///
     /// What `socket(2)`, `bind(2)` and `listen(2)` report for the last of the addresses; out of
-    /// descriptors for the event loops.
+    /// descriptors for the event loops. `InvalidInput` for [`Model::Process`].
     ///
     /// # Panics
     ///
@@ -152,7 +171,37 @@ impl<S: Service> Server<S> {
         let engine = match config.model {
             Model::Event => Engine::Event(desk::seats(config.workers.max(1))?, vec![listener]),
             Model::Iterative => Engine::Iterative(iterative::Seat::new()?, listener),
+            Model::Process => return Err(io::ErrorKind::InvalidInput.into()),
         };
+        Ok(Server::new(config, service, observer, engine, address))
+    }
+
+    /// Listens, and has each client served by a process that `launcher` starts ([`Model::Process`]). Nothing but the
+    /// listening socket is `service`'s matter here. `max_clients` bounds the children too.
+    ///
+    /// [`Handle::reap_children`] has to be called for every SIGCHLD.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::bind`].
+    ///
+    /// # Panics
+    ///
+    /// If there is no address.
+    pub fn bind_with_children(
+        config: ServerConfig,
+        service: S,
+        launcher: Box<dyn Launcher>,
+        observer: Arc<dyn Observer>,
+    ) -> io::Result<Server<S>> {
+        let config = ServerConfig { model: Model::Process, workers: 1, ..config };
+        let options = AcceptedOptions::new(&config.limits);
+        let listener = socket::listen(&config.addresses, options, |socket| {
+            service.configure_listener(socket)
+        })?;
+        let address = listener.local_addr()?;
+        let children = Children::new(launcher);
+        let engine = Engine::Process(desk::Seat::new()?, vec![listener], children);
         Ok(Server::new(config, service, observer, engine, address))
     }
 
@@ -189,11 +238,13 @@ impl<S: Service> Server<S> {
         let wake = match &engine {
             Engine::Event(seats, _) => desk::waker(seats),
             Engine::Iterative(seat, _) => seat.waker(),
-            Engine::One(seat, ..) => desk::waker(std::slice::from_ref(seat)),
+            Engine::Process(seat, ..) | Engine::One(seat, ..) => {
+                desk::waker(std::slice::from_ref(seat))
+            }
         };
         let workers = match &engine {
             Engine::Event(seats, _) => seats.len(),
-            Engine::Iterative(..) | Engine::One(..) => 1,
+            Engine::Iterative(..) | Engine::Process(..) | Engine::One(..) => 1,
         };
         let (stop, stats) = (Arc::new(StopFlag::default()), Arc::new(StatsRequest::new(workers)));
         let counters = Counters::default();
@@ -207,7 +258,7 @@ impl<S: Service> Server<S> {
             service,
             observer,
             clock: Clock::start(),
-            handle: Handle { stop, stats: Arc::clone(&stats), wake },
+            handle: Handle { stop, stats: Arc::clone(&stats), notices: Arc::default(), wake },
             stats,
             counters,
             closed: (0..workers).map(|_| ClosedCounters::default()).collect(),
@@ -235,6 +286,9 @@ impl<S: Service> Server<S> {
         match self.engine {
             Engine::Event(seats, listeners) => event_loop::run(&shared, seats, listeners)?,
             Engine::Iterative(seat, listener) => iterative::run(&shared, seat, listener)?,
+            Engine::Process(seat, listeners, children) => {
+                event_loop::run_with_children(&shared, seat, listeners, children)?;
+            }
             Engine::One(seat, stream, info) => event_loop::serve_one(&shared, seat, stream, info)?,
         }
         let mut closed = Stats::default();

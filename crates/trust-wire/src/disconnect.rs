@@ -59,11 +59,13 @@ pub enum Reason {
     IoError,
     /// The connection came when all places were taken; it was not served.
     AtCapacity,
+    /// The process that served the connection ended without a word.
+    ChildDied,
 }
 
 impl Reason {
     /// One of each kind, for tables that are kept by kind; details are zero.
-    pub const KINDS: [Reason; 15] = [
+    pub const KINDS: [Reason; 16] = [
         Reason::PeerFin,
         Reason::TruncatedFrame { have: 0, need: 0 },
         Reason::FrameTooLarge { declared: 0 },
@@ -79,6 +81,7 @@ impl Reason {
         Reason::ClientUnreachable,
         Reason::IoError,
         Reason::AtCapacity,
+        Reason::ChildDied,
     ];
 
     /// Where in [`Reason::KINDS`] this kind is.

@@ -108,7 +108,7 @@ pub(crate) fn parse(
     }
 }
 
-/// Runs the command; a panic is a failure like any other, with its own exit code.
+/// Runs the command.
 fn run_command(
     entry: &Entry,
     matches: &ArgMatches,
@@ -129,8 +129,15 @@ fn run_command(
         home_problem,
         log_file: startup.log_file.as_deref(),
     };
+    catching_panics(|| (entry.run)(&mut context))
+}
+
+/// Makes a panic a failure like any other, with its own exit code.
+pub(crate) fn catching_panics<T>(
+    action: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
     keep_panic_messages();
-    panic::catch_unwind(AssertUnwindSafe(|| (entry.run)(&mut context))).unwrap_or_else(|_| {
+    panic::catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|_| {
         let message = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
         let message = format!("internal error, a bug: {}", message.unwrap_or_default());
         Err(Failure::new(ExitCode::Internal, message))
@@ -226,7 +233,7 @@ fn keep_panic_messages() {
 }
 
 /// Writes a line for the user; stderr that is gone is no reason to fail.
-fn tell(line: &str) {
+pub(crate) fn tell(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 

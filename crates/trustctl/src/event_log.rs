@@ -133,6 +133,11 @@ impl EventLog {
         level >= self.0.lowest && !self.0.sinks.is_empty()
     }
 
+    /// The lowest level that is written.
+    pub(crate) fn lowest(&self) -> Level {
+        self.0.lowest
+    }
+
     /// The identity of this run, which every event carries.
     pub fn request_id(&self) -> &str {
         &self.0.request_id

@@ -3,6 +3,7 @@
 //! The executables are thin fronts of this library: `trustctl` and two that stand for one of its
 //! commands each.
 
+mod child;
 mod cli;
 pub mod commands;
 pub mod config_file;
@@ -16,6 +17,7 @@ pub mod event_log;
 pub mod exit_code;
 #[cfg(all(test, loom))]
 mod interleavings;
+mod launcher;
 pub mod load;
 mod log_queue;
 pub mod log_sink;
@@ -33,6 +35,9 @@ pub mod wait;
 
 /// Runs `trustctl` with the arguments of this process.
 pub fn trustctl_main() -> std::process::ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == launcher::CHILD) {
+        return child::run().into();
+    }
     cli::run(&cli::Program { name: "trustctl", command: None }).into()
 }
 

@@ -1,7 +1,7 @@
 //! Lines on their way from those who log to the one who writes. No I/O.
 
 use std::sync::PoisonError;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
@@ -29,6 +29,8 @@ struct State<File> {
     gap_in_hand: u64,
     /// The writer sleeps until something changes.
     writer_waits: bool,
+    /// The writer lets lines gather, unless somebody waits for them.
+    writer_rests: bool,
     /// Somebody waits for everything to be written.
     is_awaited: bool,
     replacement: Option<File>,
@@ -43,6 +45,7 @@ impl<File> Queue<File> {
             dropped: 0,
             gap_in_hand: 0,
             writer_waits: false,
+            writer_rests: false,
             is_awaited: false,
             replacement: None,
         };
@@ -80,6 +83,9 @@ impl<File> Queue<File> {
                 return waiting + state.dropped;
             }
             state.is_awaited = true;
+            if std::mem::take(&mut state.writer_rests) {
+                self.changed.notify_all();
+            }
             (state, _) =
                 self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         }
@@ -111,6 +117,22 @@ impl<File> Queue<File> {
         state.in_hand = std::mem::take(&mut state.count);
         state.gap_in_hand = std::mem::take(&mut state.dropped);
         (state.gap_in_hand, state.replacement.take())
+    }
+
+    /// The writer's: lets lines gather for that long, or until somebody waits for everything to be written.
+    pub(crate) fn rest(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = self.lock();
+        while !state.is_awaited {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state.writer_rests = true;
+            (state, _) =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.writer_rests = false;
     }
 
     /// The writer's: lines of the batch in hand were written.

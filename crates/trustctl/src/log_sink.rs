@@ -32,7 +32,7 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(50);
 const LOCK_PAUSE: Duration = Duration::from_micros(200);
 
 /// Time between two writes: what a line waits at most beside the writing itself. The first one after a quiet time
-/// does not wait.
+/// does not wait, nor does one that somebody waits for.
 const GATHERING: Duration = Duration::from_millis(1);
 
 /// Pause before writing is tried again after an error: a full disk does not empty faster for being
@@ -177,7 +177,7 @@ impl Writer {
             self.write_batch(&batch);
             // The next lines are let gather: each write has a price that a busy server would pay for every line, and
             // so has waking this thread.
-            thread::sleep(GATHERING);
+            self.queue.rest(GATHERING);
         }
     }
 

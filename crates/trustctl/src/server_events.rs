@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use trust_net::observer::{ClientInfo, Stats};
+use trust_net::observer::{ChildExit, ClientInfo, Stats};
 use trust_net::wire::{Disconnect, Limits, Mode, Reason, Totals};
 use trust_net::{Event, Observer, errno};
 
@@ -57,6 +57,8 @@ impl ServerEvents {
         let event = match cause.reason {
             // Nobody did anything wrong: `client_close` says it all.
             Reason::PeerFin | Reason::Drain | Reason::SecondSignal | Reason::AtCapacity => return,
+            // `child_exit` has said it.
+            Reason::ChildDied => return,
             Reason::TruncatedFrame { have, need } => {
                 warn("truncated_frame").field("have_bytes", &have).field("need_bytes", &need)
             }
@@ -117,6 +119,14 @@ impl Observer for ServerEvents {
                     .field("unacked_bytes", &path.unacknowledged)
                     .write();
             }
+            Event::ChildStarted { client, pid } => {
+                self.client_event(Level::Info, "child_start", client).field("pid", &pid).write();
+            }
+            Event::ChildFailed { client, errno } => {
+                with_errno(self.client_event(Level::Error, "child_start_failed", client), errno)
+                    .write();
+            }
+            Event::ChildExited { client, pid, exit } => self.write_exit(client, pid, exit),
             Event::Stats(stats) => self.write_stats(stats),
             Event::Rejected { peer, suppressed } => self
                 .log
@@ -153,6 +163,18 @@ impl Observer for ServerEvents {
 impl ServerEvents {
     fn frame_event(&self, name: &'static str, client: &ClientInfo, payload_len: usize) {
         self.client_event(Level::Debug, name, client).field("payload_len", &payload_len).write();
+    }
+
+    fn write_exit(&self, client: &ClientInfo, pid: u32, exit: ChildExit) {
+        let level = if exit == ChildExit::Status(0) { Level::Info } else { Level::Warn };
+        let event = self.client_event(level, "child_exit", client).field("pid", &pid);
+        match exit {
+            ChildExit::Status(status) => event.field("exit", &status).write(),
+            ChildExit::Signal(number) => {
+                let name = signal_hook::low_level::signal_name(number).unwrap_or("unknown");
+                event.field("signal", name).field("signal_number", &number).write();
+            }
+        }
     }
 
     fn write_stats(&self, stats: &Stats) {
@@ -201,6 +223,7 @@ pub const fn reason_name(reason: &Reason) -> &'static str {
         Reason::ClientUnreachable => "client_unreachable",
         Reason::IoError => "io_error",
         Reason::AtCapacity => "at_capacity",
+        Reason::ChildDied => "child_died",
     }
 }
 
@@ -211,6 +234,11 @@ pub const fn mode_name(mode: Mode) -> &'static str {
         Mode::Framed => "framed",
         Mode::Raw => "raw",
     }
+}
+
+/// The mode with that name.
+pub fn parse_mode(name: &str) -> Option<Mode> {
+    [Mode::Auto, Mode::Framed, Mode::Raw].into_iter().find(|mode| mode_name(*mode) == name)
 }
 
 /// Milliseconds with a fraction: most connections of a busy server last less than one.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PipeFlags;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use crate::exit_code::ExitCode;
 
@@ -65,6 +65,15 @@ impl SignalPipe {
     /// No descriptors left, or the handler was refused.
     pub fn user1() -> io::Result<SignalPipe> {
         SignalPipe::handle(SIGUSR1)
+    }
+
+    /// Handles SIGCHLD.
+    ///
+    /// # Errors
+    ///
+    /// No descriptors left, or the handler was refused.
+    pub fn child() -> io::Result<SignalPipe> {
+        SignalPipe::handle(SIGCHLD)
     }
 
     /// Whether the signal came; taken once for each delivery.

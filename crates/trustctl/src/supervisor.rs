@@ -6,9 +6,9 @@ use std::path::Path;
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use trust_net::{Handle, Server, Service, Summary};
+use trust_net::channel::{self, Order, Told};
+use trust_net::{Handle, Model, Server, Service, Summary};
 
-use crate::commands::Context;
 use crate::event_log::{EventLog, Level};
 use crate::log_sink::open_log_file;
 use crate::signals::{Signal, SignalPipe, Signals};
@@ -21,10 +21,45 @@ pub(crate) struct Supervisor<'a> {
     stats_signal: SignalPipe,
     log: &'a EventLog,
     log_file: Option<&'a Path>,
+    relatives: Relatives<'a>,
     hangup_ends: bool,
     /// Its end tells that the server has ended, however it did.
     ended: PipeReader,
     ends: PipeWriter,
+}
+
+/// Who has something to say to a server beside those who send signals.
+pub(crate) enum Relatives<'a> {
+    /// Nobody.
+    None,
+    /// Its children, whose ends SIGCHLD announces.
+    Children(SignalPipe),
+    /// The server that it is a child of.
+    Server(BorrowedFd<'a>),
+    /// The server that it was a child of has ended, and its client is served all the same.
+    Lost,
+}
+
+impl Relatives<'_> {
+    /// Those of a server of that model.
+    ///
+    /// # Errors
+    ///
+    /// No descriptors left, or the handler was refused.
+    pub(crate) fn of(model: Model) -> io::Result<Relatives<'static>> {
+        match model {
+            Model::Event | Model::Iterative => Ok(Relatives::None),
+            Model::Process => SignalPipe::child().map(Relatives::Children),
+        }
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Relatives::None | Relatives::Lost => None,
+            Relatives::Children(pipe) => Some(pipe.as_fd()),
+            Relatives::Server(channel) => Some(*channel),
+        }
+    }
 }
 
 impl<'a> Supervisor<'a> {
@@ -33,13 +68,19 @@ impl<'a> Supervisor<'a> {
     /// # Errors
     ///
     /// No descriptors left, or the handler was refused.
-    pub(crate) fn new(context: &Context<'a>) -> io::Result<Supervisor<'a>> {
+    pub(crate) fn new(
+        signals: &'a Signals,
+        log: &'a EventLog,
+        log_file: Option<&'a Path>,
+        relatives: Relatives<'a>,
+    ) -> io::Result<Supervisor<'a>> {
         let (ended, ends) = io::pipe()?;
         Ok(Supervisor {
-            signals: context.signals,
+            signals,
             stats_signal: SignalPipe::user1()?,
-            log: context.log,
-            log_file: context.log_file,
+            log,
+            log_file,
+            relatives,
             hangup_ends: io::stdin().is_terminal(),
             ended,
             ends,
@@ -51,7 +92,9 @@ impl<'a> Supervisor<'a> {
         self,
         server: Server<S>,
     ) -> (io::Result<Summary>, Option<Signal>) {
-        let Supervisor { signals, stats_signal, log, log_file, hangup_ends, ended, ends } = self;
+        let Supervisor { signals, stats_signal, log, log_file, hangup_ends, ended, ends, .. } =
+            self;
+        let mut relatives = self.relatives;
         let handle = server.handle();
         thread::scope(|scope| {
             let run = move || {
@@ -64,13 +107,16 @@ impl<'a> Supervisor<'a> {
                     Err(error) => return (Err(error), None),
                 };
             let mut first = None;
-            while !wait(signals, &stats_signal, ended.as_fd()) {
+            while !wait(signals, &stats_signal, ended.as_fd(), relatives.descriptor()) {
+                listen_to(&mut relatives, &handle, log, log_file);
                 while stats_signal.take() {
                     handle.report_stats();
                 }
                 while let Some(signal) = signals.take() {
                     if signal == Signal::Hangup && !hangup_ends {
+                        note(log, signal, if log_file.is_some() { "reopen_log" } else { "none" });
                         reopen(log, log_file);
+                        handle.have_children_reopen_logs();
                     } else {
                         pass_on(signal, first, &handle, log);
                         first = first.or(Some(signal));
@@ -94,8 +140,35 @@ fn pass_on(signal: Signal, first: Option<Signal>, handle: &Handle, log: &EventLo
     }
 }
 
+fn listen_to(
+    relatives: &mut Relatives<'_>,
+    handle: &Handle,
+    log: &EventLog,
+    log_file: Option<&Path>,
+) {
+    match relatives {
+        Relatives::None | Relatives::Lost => {}
+        Relatives::Children(pipe) => {
+            // One look is enough for all that have come.
+            let mut came = false;
+            while pipe.take() {
+                came = true;
+            }
+            if came {
+                handle.reap_children();
+            }
+        }
+        Relatives::Server(channel) => match channel::next_order(*channel) {
+            Told::Order(Order::Drain) => handle.drain(),
+            Told::Order(Order::Cut) => handle.cut(),
+            Told::Order(Order::ReopenLog) => reopen(log, log_file),
+            Told::Nothing => {}
+            Told::Alone => *relatives = Relatives::Lost,
+        },
+    }
+}
+
 fn reopen(log: &EventLog, log_file: Option<&Path>) {
-    note(log, Signal::Hangup, if log_file.is_some() { "reopen_log" } else { "none" });
     let Some(path) = log_file else { return };
     match open_log_file(path) {
         Ok(file) => log.replace_file(file),
@@ -113,9 +186,16 @@ fn note(log: &EventLog, signal: Signal, action: &str) {
 }
 
 /// Waits for a signal (false) or for the end of the server (true).
-fn wait(signals: &Signals, stats_signal: &SignalPipe, ended: BorrowedFd<'_>) -> bool {
+fn wait(
+    signals: &Signals,
+    stats_signal: &SignalPipe,
+    ended: BorrowedFd<'_>,
+    relatives: Option<BorrowedFd<'_>>,
+) -> bool {
     let [terminate, interrupt, hangup] = signals.descriptors();
-    let mut descriptors = [ended, terminate, interrupt, hangup, stats_signal.as_fd()]
+    // Without relatives the first one is looked at twice.
+    let relatives = relatives.unwrap_or(ended);
+    let mut descriptors = [ended, terminate, interrupt, hangup, stats_signal.as_fd(), relatives]
         .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
     // EINTR is the signal that is waited for.
     let _ = poll(&mut descriptors, None);

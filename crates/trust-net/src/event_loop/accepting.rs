@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use mio::net::{TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use super::Worker;
 use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
 use crate::client::Client;
 use crate::desk::Newcomer;
-use crate::observer::Event;
+use crate::observer::{ClientInfo, Event};
 use crate::service::Service;
 use crate::socket;
 use crate::turn::ask_afresh;
@@ -77,6 +77,10 @@ impl Listeners {
         }
     }
 
+    pub(super) fn pause(&mut self, now: Timestamp) {
+        self.policy.pause(now);
+    }
+
     pub(super) fn handle_descriptor_free(&mut self) {
         self.policy.handle_descriptor_free();
     }
@@ -130,12 +134,19 @@ impl<S: Service> Worker<'_, S> {
         }
     }
 
-    /// Gives a client to the worker that has the fewest, or turns it away.
+    /// Gives a client to the worker that has the fewest, or to a child, or turns it away.
     fn place(&mut self, stream: TcpStream, peer: SocketAddr) {
+        // Starting children takes time, in which others end.
+        self.tend_children();
         let Some(index) = self.shared.loads.place(self.shared.config.max_clients) else {
             return self.reject(stream, peer);
         };
-        let newcomer = Newcomer { stream, peer, id: self.shared.counters.next_connection() };
+        let id = self.shared.counters.next_connection();
+        if self.children.is_some() {
+            let info = ClientInfo { id, fd: stream.as_raw_fd(), peer };
+            return self.start_child(stream, info);
+        }
+        let newcomer = Newcomer { stream, peer, id };
         if index == self.index {
             return self.welcome_newcomer(newcomer);
         }

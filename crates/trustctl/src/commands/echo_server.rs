@@ -16,13 +16,14 @@ use crate::commands::Context;
 use crate::error_map::{self, During};
 use crate::event_log::{EventLog, Level};
 use crate::exit_code::{ExitCode, Failure};
-use crate::server_events::{ServerEvents, milliseconds, mode_name, with_totals};
+use crate::launcher::{self, HandOver};
+use crate::server_events::{ServerEvents, milliseconds, mode_name, parse_mode, with_totals};
 use crate::settings::{
     ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting, Layers, Setting,
     Source, parse_count, parse_limit, parse_port, parse_text, quoted,
 };
 use crate::signals::Signal;
-use crate::supervisor::Supervisor;
+use crate::supervisor::{Relatives, Supervisor};
 use crate::text::reason;
 
 /// The word that calls it.
@@ -143,7 +144,8 @@ const MAX_CLIENTS: Setting<u64> = setting(
     "max-clients",
     "COUNT",
     None,
-    "Clients served at once; more are turned away in the orderly way [default: what the descriptor limit allows]",
+    "Clients served at once; more are turned away in the orderly way [default: what the descriptor limit allows; with \
+     model process also what RLIMIT_NPROC allows, at most 1000]",
     ALLOWED_COUNT,
     parse_count,
 );
@@ -159,8 +161,9 @@ const MODEL: Setting<Model> = setting(
     "model",
     "MODEL",
     Some("event"),
-    "event: all clients at once; iterative: one after the other, the next one waits",
-    "event or iterative",
+    "event: all clients at once; iterative: one after the other, the next one waits; process: all at once, \
+     a process each",
+    "event, iterative or process",
     parse_model,
 );
 
@@ -197,11 +200,22 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     config.max_clients = allowed_clients(context.layers.get(&MAX_CLIENTS)?, &config, context.log);
 
     let started = Instant::now();
-    let supervisor = Supervisor::new(context).map_err(|error| internal(&error))?;
+    let supervisor = Relatives::of(config.model)
+        .and_then(|relatives| {
+            Supervisor::new(context.signals, context.log, context.log_file, relatives)
+        })
+        .map_err(|error| internal(&error))?;
     let events =
         ServerEvents::new(context.log.clone(), config.limits.clone(), config.drain_timeout);
-    let server = Server::bind(config.clone(), Echo, Arc::new(events))
-        .map_err(|error| cannot_listen(&config.addresses, host.as_deref(), &error))?;
+    let server = match config.model {
+        Model::Event | Model::Iterative => Server::bind(config.clone(), Echo, Arc::new(events)),
+        Model::Process => {
+            let launcher = Box::new(HandOver::new(&config, context.log, context.log_file));
+            Server::bind_with_children(config.clone(), Echo, launcher, Arc::new(events))
+        }
+    };
+    let server =
+        server.map_err(|error| cannot_listen(&config.addresses, host.as_deref(), &error))?;
     let address = server.local_addr();
     write_start(context.log, &config, address);
     let (outcome, signal) = supervisor.run(server);
@@ -235,21 +249,27 @@ fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
     }
     let model = layers.require(&MODEL)?;
     let workers = layers.get(&WORKERS)?;
-    if let (Model::Iterative, Some(workers @ 2..)) = (model, workers) {
+    let why_one_worker = match model {
+        Model::Event => None,
+        Model::Iterative => Some("serves one client at a time"),
+        Model::Process => Some("serves clients from processes of their own"),
+    };
+    if let (Some(why), Some(workers @ 2..)) = (why_one_worker, workers) {
         let message = format!(
-            "{} '{workers}' does not go with model iterative ({}), which serves one client at a time: \
-             allowed is 1",
+            "{} '{workers}' does not go with model {} ({}), which {why}: allowed is 1",
             layers.place(&WORKERS),
+            model_name(model),
             layers.place(&MODEL)
         );
         return Err(Failure::new(blame(layers, &[&WORKERS, &MODEL]), message));
     }
     let busy_poll = layers.require(&BUSY_POLL)?;
-    if model == Model::Iterative && !busy_poll.is_zero() {
+    if model != Model::Event && !busy_poll.is_zero() {
         let message = format!(
-            "{} '{}' does not go with model iterative ({}), which has no event loop: allowed is 0",
+            "{} '{}' does not go with model {} ({}), which has no event loop to serve from: allowed is 0",
             layers.place(&BUSY_POLL),
             busy_poll.as_micros(),
+            model_name(model),
             layers.place(&MODEL)
         );
         return Err(Failure::new(blame(layers, &[&BUSY_POLL, &MODEL]), message));
@@ -261,7 +281,7 @@ fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
         drain_timeout: layers.require(&DRAIN_TIMEOUT)?,
         busy_poll,
         workers: match (model, workers) {
-            (Model::Iterative, _) => 1,
+            (Model::Iterative | Model::Process, _) => 1,
             (Model::Event, Some(workers)) => usize::try_from(workers).unwrap_or(usize::MAX),
             (Model::Event, None) => cores(),
         },
@@ -297,11 +317,15 @@ fn allowed_clients(wanted: Option<u64>, config: &ServerConfig, log: &EventLog) -
     let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * config.workers as u64;
     let allowed = descriptors.saturating_sub(reserved).max(1);
+    let default = match config.model {
+        Model::Event | Model::Iterative => allowed,
+        Model::Process => allowed.min(launcher::default_children()),
+    };
     if let Some(wanted) = wanted.filter(|wanted| *wanted > allowed) {
         let event = log.event(Level::Warn, "limit_lowered");
         event.field("limit", "max_clients").field("wanted", &wanted).field("got", &allowed).write();
     }
-    usize::try_from(wanted.unwrap_or(allowed).min(allowed)).unwrap_or(usize::MAX)
+    usize::try_from(wanted.unwrap_or(default).min(allowed)).unwrap_or(usize::MAX)
 }
 
 fn write_start(log: &EventLog, config: &ServerConfig, address: SocketAddr) {
@@ -353,12 +377,9 @@ fn internal(error: &io::Error) -> Failure {
     Failure::new(ExitCode::OsLimit, format!("the event loop failed: {}", reason(error)))
 }
 
-fn parse_mode(text: &str) -> Option<Mode> {
-    [Mode::Auto, Mode::Framed, Mode::Raw].into_iter().find(|mode| mode_name(*mode) == text)
-}
-
 fn parse_model(text: &str) -> Option<Model> {
-    [Model::Event, Model::Iterative].into_iter().find(|model| model_name(*model) == text)
+    let mut models = [Model::Event, Model::Iterative, Model::Process].into_iter();
+    models.find(|model| model_name(*model) == text)
 }
 
 fn parse_max_frame(text: &str) -> Option<u32> {
@@ -381,6 +402,7 @@ const fn model_name(model: Model) -> &'static str {
     match model {
         Model::Event => "event",
         Model::Iterative => "iterative",
+        Model::Process => "process",
     }
 }
 
@@ -408,6 +430,8 @@ mod tests {
         let refused = [
             (["--model=iterative", "--workers=2"], "--workers '2'", "allowed is 1"),
             (["--model=iterative", "--busy-poll=50"], "--busy-poll '50'", "allowed is 0"),
+            (["--model=process", "--workers=2"], "--workers '2'", "allowed is 1"),
+            (["--model=process", "--busy-poll=50"], "--busy-poll '50'", "allowed is 0"),
             (["--mode=auto", "--max-frame=16777216"], "--max-frame '16777216'", "up to 16777215"),
         ];
         for (flags, what, allowed) in refused {
@@ -432,7 +456,7 @@ mod tests {
         for mode in [Mode::Auto, Mode::Framed, Mode::Raw] {
             assert_eq!(parse_mode(mode_name(mode)), Some(mode));
         }
-        for model in [Model::Event, Model::Iterative] {
+        for model in [Model::Event, Model::Iterative, Model::Process] {
             assert_eq!(parse_model(model_name(model)), Some(model));
         }
         assert_eq!(parse_mode("Auto"), None);

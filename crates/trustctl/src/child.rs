@@ -1,0 +1,143 @@
+//! The process that serves one client of `echo-server --model process`.
+
+use std::fs;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::stdio::stdin;
+use trust_net::channel::{self, Report};
+use trust_net::service::Echo;
+use trust_net::wire::{Disconnect, During};
+use trust_net::{Event, Observer, Server};
+
+use crate::cli::{catching_panics, tell};
+use crate::event_log::{EventLog, Level};
+use crate::exit_code::{ExitCode, Failure};
+use crate::launcher::{CHILD, HandOver};
+use crate::log_sink::open_log_file;
+use crate::server_events::ServerEvents;
+use crate::signals::{IgnoredHangup, Signals};
+use crate::supervisor::{Relatives, Supervisor};
+use crate::text::reason;
+
+/// Serves the connection that comes on standard input, and reports how it ended.
+///
+/// It is a part of the server's run: its events have the server's identity, and it reads no settings.
+pub(crate) fn run() -> ExitCode {
+    let channel = stdin();
+    let Some((stream, told)) = take_over(channel) else {
+        tell(&format!(
+            "error: {CHILD} is how echo-server --model process starts its children; it cannot be run by hand"
+        ));
+        return ExitCode::Usage;
+    };
+    // Else ps(1) and killall(1) call it after the link in /proc that it was started by. No name is no harm.
+    let _ = fs::write("/proc/self/comm", "trustctl");
+    let signals = Signals::install(IgnoredHangup::Handle);
+    let log = open_log(&told);
+    let client = told.client();
+    let outcome = catching_panics(|| serve(channel, stream, &told, &log, signals));
+    let report = match outcome {
+        Ok(report) => report,
+        Err(failure) => {
+            let event = log.event(Level::Error, "error").field("message", &failure.message);
+            event.field("exit", &failure.exit.code()).write();
+            tell(&format!("error: {}", failure.message));
+            // Without a report: the server says what became of the client.
+            log.finish(|| {});
+            return failure.exit;
+        }
+    };
+    // The server writes what closes the connection's story, so everything else comes before the report.
+    log.settle();
+    if report.send(channel).is_err() {
+        let cause = Disconnect { reason: report.reason, during: During::Receive, errno: None };
+        let events = told.config();
+        let events = ServerEvents::new(log.clone(), events.limits, events.drain_timeout);
+        report.tell(&client, &cause, &events);
+    }
+    log.finish(|| {});
+    ExitCode::Success
+}
+
+fn take_over(channel: BorrowedFd<'_>) -> Option<(std::net::TcpStream, HandOver)> {
+    let (stream, words) = channel::take_over(channel).ok()?;
+    Some((stream, serde_json::from_slice(&words).ok()?))
+}
+
+/// The same places as the server's. What cannot be had is done without: the client is there already.
+fn open_log(told: &HandOver) -> EventLog {
+    let opened = told.log_file().map(|path| (path, open_log_file(path)));
+    let (file, problem) = match opened {
+        Some((_, Ok(file))) => (Some(file), None),
+        Some((path, Err(error))) => (None, Some((path, error))),
+        None => (None, None),
+    };
+    let log = EventLog::new(told.log_level(), told.request_id.clone(), file, true);
+    let log = log.unwrap_or_else(|_| EventLog::disabled());
+    if let Some((path, error)) = problem {
+        log.event(Level::Error, "log_reopen_failed")
+            .field("path", &path.to_string_lossy())
+            .field("message", &error.to_string())
+            .write();
+    }
+    log
+}
+
+fn serve(
+    channel: BorrowedFd<'_>,
+    stream: std::net::TcpStream,
+    told: &HandOver,
+    log: &EventLog,
+    signals: io::Result<Signals>,
+) -> Result<Report, Failure> {
+    let refused = |error: io::Error| {
+        let message = format!("cannot serve a connection: {}", reason(&error));
+        Failure::new(ExitCode::OsLimit, message)
+    };
+    let signals = signals.map_err(refused)?;
+    let config = told.config();
+    let events = ServerEvents::new(log.clone(), config.limits.clone(), config.drain_timeout);
+    let events = Arc::new(ChildEvents { events, closed: Mutex::default() });
+    let relatives = Relatives::Server(channel);
+    let supervisor = Supervisor::new(&signals, log, told.log_file(), relatives).map_err(refused)?;
+    let observer = Arc::clone(&events) as Arc<dyn Observer>;
+    let server = Server::of_connection(config, Echo, observer, stream, told.client());
+    let (outcome, _) = supervisor.run(server.map_err(refused)?);
+    let summary = outcome.map_err(refused)?;
+    let closed = *events.closed.lock().unwrap_or_else(PoisonError::into_inner);
+    let report = closed.expect("a server of one connection ends with it");
+    Ok(Report { was_cut: summary.cut > 0, ..report })
+}
+
+/// Writes what happens to the connection, apart from what the server itself says about it.
+struct ChildEvents {
+    events: ServerEvents,
+    closed: Mutex<Option<Report>>,
+}
+
+impl Observer for ChildEvents {
+    fn wants_frames(&self) -> bool {
+        self.events.wants_frames()
+    }
+
+    fn wants_paths(&self) -> bool {
+        self.events.wants_paths()
+    }
+
+    fn observe(&self, event: &Event<'_>) {
+        match *event {
+            Event::Connected(_)
+            | Event::DrainStarted { .. }
+            | Event::DrainDone { .. }
+            | Event::Stats(_) => {}
+            Event::Closed { cause, mode, totals, lifetime, path, .. } => {
+                let reason = cause.reason;
+                let report = Report { reason, was_cut: false, mode, totals, lifetime, path };
+                *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+            }
+            _ => self.events.observe(event),
+        }
+    }
+}
