@@ -171,6 +171,16 @@ impl Peer {
         }
     }
 
+    /// Checks that the connection ends, in the orderly way or with RST, whatever comes before.
+    #[track_caller]
+    pub(crate) fn is_gone(&mut self) {
+        match self.stream.read_to_end(&mut Vec::new()) {
+            Ok(_) => (),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => (),
+            Err(error) => panic!("{error}, no end"),
+        }
+    }
+
     /// As [`Peer::receives_reset`], but waits without reading: that would open a closed window, and let an
     /// end through that is queued behind data.
     #[track_caller]

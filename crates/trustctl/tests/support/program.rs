@@ -170,6 +170,12 @@ impl Launch {
         self
     }
 
+    /// Gives the program a standard input in which there may be something.
+    pub(crate) fn stdin(mut self, stdin: impl Into<Stdio>) -> Launch {
+        self.command.stdin(stdin);
+        self
+    }
+
     /// Gives the program another stdout than the pipe that is read in the background; `Running` and
     /// `Finished` then know of no output.
     pub(crate) fn stdout(mut self, stdout: impl Into<Stdio>) -> Launch {

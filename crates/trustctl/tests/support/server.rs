@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -135,6 +136,11 @@ impl Server {
         peer.half_close();
         peer.receives_end();
         self.closes(address, "peer_fin");
+    }
+
+    /// Where its event log is by default.
+    pub(crate) fn log_file(&self) -> PathBuf {
+        self.home.log_file()
     }
 
     /// How many descriptors the process has open.

@@ -1,0 +1,201 @@
+//! How many children there may be, when none can be had, and that none is left.
+
+use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
+use crate::children::{Parent, Process, children_of};
+use crate::support::STEP_DEADLINE;
+use crate::support::event;
+use crate::support::peer::Peer;
+use crate::support::program::Home;
+use crate::support::server::Server;
+
+#[test]
+fn as_many_children_as_clients_are_allowed() {
+    let server = Parent::start(&["--max-clients", "2"]);
+    let mut served = [server.peer(), server.peer()];
+    for peer in &mut served {
+        peer.send_frame(b"served");
+        peer.receives_frame(b"served");
+    }
+    let mut third = server.peer();
+    third.receives_end();
+    let address = third.address().to_string();
+    third.leave();
+    let is_it = |event: &event::Event| event.text("peer") == address;
+    server.wait_for_event("client_reject", is_it, STEP_DEADLINE);
+    assert_eq!(children_of(server.pid()).len(), 2);
+    // A place is free when the close was logged.
+    let [one, other] = served;
+    let address = one.address();
+    one.leave();
+    server.closes(address, "peer_fin");
+    server.serves_the_next();
+    other.leave();
+    let events = server.stops_with(0);
+    assert_eq!(event::only(&events, "server_stop").count("rejected"), 1);
+    assert_eq!(event::named(&events, "child_start").len(), 3);
+}
+
+#[test]
+fn without_a_wish_there_are_at_most_a_thousand_children_and_fewer_with_few_threads() {
+    let server = Parent::start(&[]);
+    assert!(server.start_event().count("max_clients") <= 1000);
+    server.stops_with(0);
+    let home = Home::new();
+    let args = ["echo-server", "--port", "0", "--model", "process"];
+    let launch = home.trustctl_under(&["prlimit", "--nproc=464"], args);
+    let server = Parent::over(Server::start_as(home, launch));
+    assert_eq!(server.start_event().count("max_clients"), 100);
+    server.stops_with(0);
+}
+
+/// Clients that come while no child can be had.
+const CLIENTS_WITHOUT_A_CHILD: usize = 5;
+
+/// How long accepting pauses after each of them.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What comes of clients while no child could be started.
+#[track_caller]
+fn goes_without_children(server: &Parent, errno_name: &str) {
+    let began = Instant::now();
+    for _ in 0..CLIENTS_WITHOUT_A_CHILD {
+        let mut peer = server.peer();
+        // FIN, or RST if the server had something unread.
+        peer.is_gone();
+        let failed = server.event_about(peer.address(), "child_start_failed");
+        assert_eq!(failed.text("errno_name"), errno_name, "{failed:?}");
+        assert_eq!(failed.text("level"), "error", "{failed:?}");
+        server.closes(peer.address(), "io_error");
+    }
+    let took = began.elapsed();
+    assert!(took >= PAUSE * (CLIENTS_WITHOUT_A_CHILD - 1) as u32, "no pauses in {took:?}");
+}
+
+#[test]
+fn who_finds_no_descriptors_for_a_child_is_ended_and_the_next_one_is_served() {
+    let server = Parent::start(&[]);
+    let mut before = server.peer();
+    before.send_frame(b"before");
+    before.receives_frame(b"before");
+    let open = Process(server.pid()).descriptor_numbers();
+    let mut free = (0..).filter(|number| !open.contains(number));
+    // Room for a connection, and not for the channel beside it.
+    let limit = free.nth(1).map(u64::from);
+    let usual = getrlimit(Resource::Nofile).maximum;
+    set_limit(&server, Resource::Nofile, limit);
+    goes_without_children(&server, "EMFILE");
+    before.send_frame(b"meanwhile");
+    before.receives_frame(b"meanwhile");
+    set_limit(&server, Resource::Nofile, usual);
+    server.serves_the_next();
+    before.leave();
+    let events = server.stops_with(0);
+    assert_eq!(event::named(&events, "child_start").len(), 2);
+    assert_eq!(event::named(&events, "child_start_failed").len(), CLIENTS_WITHOUT_A_CHILD);
+}
+
+#[test]
+fn who_finds_no_room_for_a_process_is_ended_and_the_next_one_is_served() {
+    /// Nobody's: root has no such limit.
+    const USER: u32 = 54_321;
+    let home = Home::new();
+    let args = ["echo-server", "--port", "0", "--model", "process"];
+    let launch = match rustix::process::geteuid().is_root() {
+        true => home.trustctl_as(USER, args),
+        false => home.trustctl(args),
+    };
+    let server = Parent::over(Server::start_as(home, launch));
+    set_process_limit(&server, USER, Some(1));
+    goes_without_children(&server, "EAGAIN");
+    set_process_limit(&server, USER, getrlimit(Resource::Nproc).maximum);
+    server.serves_the_next();
+    let events = server.stops_with(0);
+    assert_eq!(event::named(&events, "child_start_failed").len(), CLIENTS_WITHOUT_A_CHILD);
+}
+
+/// Has the server's own user, who needs no right for it, lower its soft limit of processes, or raise it again.
+#[track_caller]
+fn set_process_limit(server: &Parent, user: u32, limit: Option<u64>) {
+    let mut command = Command::new("prlimit");
+    if rustix::process::geteuid().is_root() {
+        command.uid(user).gid(user);
+    }
+    let limit = limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
+    command.args(["--pid", &server.pid().to_string(), &format!("--nproc={limit}:")]);
+    let status = command.status().expect("prlimit (util-linux) is there");
+    assert!(status.success(), "prlimit: {status}");
+}
+
+/// Lowers or raises a soft limit of a server that runs.
+#[track_caller]
+fn set_limit(server: &Parent, resource: Resource, current: Option<u64>) {
+    let pid = Pid::from_raw(server.pid() as i32);
+    let limit = Rlimit { current, maximum: getrlimit(resource).maximum };
+    prlimit(pid, resource, limit).expect("set a limit of a child");
+}
+
+#[test]
+fn after_ten_thousand_connections_no_zombie_and_no_child_is_left() {
+    const CONNECTIONS: usize = 10_000;
+    const CLIENTS: usize = 4;
+    const ZOMBIE_AGE_MAX: Duration = Duration::from_secs(1);
+    const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+    let server = Parent::start(&[]);
+    let (pid, address) = (server.pid(), server.address());
+    let descriptors = server.descriptor_count();
+    let is_over = AtomicBool::new(false);
+    let (oldest, looks) = thread::scope(|scope| {
+        let is_over = &is_over;
+        let watch = scope.spawn(move || {
+            let mut zombies: BTreeMap<Process, Instant> = BTreeMap::new();
+            let (mut oldest, mut looks) = (Duration::ZERO, 0);
+            while !is_over.load(Ordering::SeqCst) {
+                let seen = children_of(pid).into_iter().filter(|(_, state)| *state == 'Z');
+                let seen: Vec<Process> = seen.map(|(child, _)| child).collect();
+                zombies.retain(|child, _| seen.contains(child));
+                for child in seen {
+                    let since = *zombies.entry(child).or_insert_with(Instant::now);
+                    oldest = oldest.max(since.elapsed());
+                }
+                looks += 1;
+                thread::park_timeout(LOOK_INTERVAL);
+            }
+            (oldest, looks)
+        });
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                scope.spawn(move || {
+                    for number in 0..CONNECTIONS / CLIENTS {
+                        let mut peer = Peer::connect(address);
+                        let payload = number.to_be_bytes();
+                        peer.send_frame(&payload);
+                        peer.receives_frame(&payload);
+                        peer.half_close();
+                        peer.receives_end();
+                    }
+                })
+            })
+            .collect();
+        let ended: Vec<_> = clients.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        is_over.store(true, Ordering::SeqCst);
+        assert!(ended.iter().all(Result::is_ok), "every echo is exact");
+        watch.join().expect("it only looks")
+    });
+    assert!(looks > 1, "nobody looked");
+    assert!(oldest < ZOMBIE_AGE_MAX, "a zombie of {oldest:?}");
+    server.has_no_children();
+    server.comes_back_to_descriptors(descriptors);
+    let events = server.stops_with(0);
+    assert_eq!(event::named(&events, "client_close").len(), CONNECTIONS);
+    assert_eq!(event::named(&events, "child_exit").len(), CONNECTIONS);
+    let stop = event::only(&events, "server_stop");
+    assert_eq!(stop.count("frames_out"), CONNECTIONS as u64, "{stop:?}");
+}
