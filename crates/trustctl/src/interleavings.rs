@@ -195,6 +195,32 @@ fn two_who_wait_for_everything_to_be_written_are_both_woken() {
 }
 
 #[test]
+fn who_waits_for_everything_to_be_written_ends_the_writer_s_rest() {
+    in_every_order(PREEMPTIONS, || {
+        let queue = queue(8);
+        let resting = Arc::clone(&queue);
+        let writer = thread::spawn(move || {
+            let mut batch = Vec::new();
+            loop {
+                resting.take(&mut batch);
+                if batch.ends_with(&[END, b'\n']) {
+                    return;
+                }
+                // Under the checker no time passes, so nothing else ends it.
+                resting.rest(Duration::from_secs(3600));
+            }
+        });
+        let producer = start_producer(&queue, b"m");
+        push(&queue, b'a');
+        assert_eq!(queue.settle(no_deadline()), 0);
+        producer.join().unwrap();
+        assert_eq!(queue.settle(no_deadline()), 0);
+        push(&queue, END);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
 fn who_does_not_wait_is_told_of_every_line_that_is_not_written() {
     in_every_order(PREEMPTIONS, || {
         let queue = queue(1);

@@ -146,3 +146,31 @@ impl<File> Queue<File> {
         self.lock().replacement.take()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_the_writer_s_rest() {
+        const LONG: Duration = Duration::from_secs(600);
+        let queue: Arc<Queue<()>> = Arc::new(Queue::new(100));
+        let resting = Arc::clone(&queue);
+        thread::spawn(move || {
+            let mut batch = Vec::new();
+            loop {
+                resting.take(&mut batch);
+                resting.rest(LONG);
+            }
+        });
+        let started = Instant::now();
+        for _ in 0..10 {
+            queue.push(b"line\n");
+            assert_eq!(queue.settle(started + LONG), 0);
+        }
+        assert!(started.elapsed() < LONG / 10);
+    }
+}
