@@ -163,11 +163,7 @@ impl<S: Service> Server<S> {
         service: S,
         observer: Arc<dyn Observer>,
     ) -> io::Result<Server<S>> {
-        let options = AcceptedOptions::new(&config.limits);
-        let listener = socket::listen(&config.addresses, options, |socket| {
-            service.configure_listener(socket)
-        })?;
-        let address = listener.local_addr()?;
+        let (listener, address) = listen(&config, &service)?;
         let engine = match config.model {
             Model::Event => Engine::Event(desk::seats(config.workers.max(1))?, vec![listener]),
             Model::Iterative => Engine::Iterative(iterative::Seat::new()?, listener),
@@ -195,11 +191,7 @@ impl<S: Service> Server<S> {
         observer: Arc<dyn Observer>,
     ) -> io::Result<Server<S>> {
         let config = ServerConfig { model: Model::Process, workers: 1, ..config };
-        let options = AcceptedOptions::new(&config.limits);
-        let listener = socket::listen(&config.addresses, options, |socket| {
-            service.configure_listener(socket)
-        })?;
-        let address = listener.local_addr()?;
+        let (listener, address) = listen(&config, &service)?;
         let children = Children::new(launcher);
         let engine = Engine::Process(desk::Seat::new()?, vec![listener], children);
         Ok(Server::new(config, service, observer, engine, address))
@@ -301,6 +293,14 @@ impl<S: Service> Server<S> {
         }
         Ok(summary)
     }
+}
+
+fn listen<S: Service>(config: &ServerConfig, service: &S) -> io::Result<(TcpListener, SocketAddr)> {
+    let options = AcceptedOptions::new(&config.limits);
+    let configure = |socket: &socket2::Socket| service.configure_listener(socket);
+    let listener = socket::listen(&config.addresses, options, configure)?;
+    let address = listener.local_addr()?;
+    Ok((listener, address))
 }
 
 /// What all threads of a server share.

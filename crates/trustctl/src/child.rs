@@ -53,8 +53,8 @@ pub(crate) fn run() -> ExitCode {
     log.settle();
     if report.send(channel).is_err() {
         let cause = Disconnect { reason: report.reason, during: During::Receive, errno: None };
-        let events = told.config();
-        let events = ServerEvents::new(log.clone(), events.limits, events.drain_timeout);
+        let config = told.config();
+        let events = ServerEvents::new(log.clone(), config.limits, config.drain_timeout);
         report.tell(&client, &cause, &events);
     }
     log.finish(|| {});
