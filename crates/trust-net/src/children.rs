@@ -45,15 +45,16 @@ pub(crate) struct Children {
 }
 
 /// One process that serves one client.
-pub(crate) struct Child {
-    pub(crate) client: ClientInfo,
-    pub(crate) accepted_at: Timestamp,
+struct Child {
+    client: ClientInfo,
+    accepted_at: Timestamp,
     channel: OwnedFd,
 }
 
-/// A child that was reaped.
+/// A child that was reaped, and of which the server holds nothing any more.
 pub(crate) struct Exited {
-    pub(crate) child: Child,
+    pub(crate) client: ClientInfo,
+    pub(crate) accepted_at: Timestamp,
     pub(crate) pid: u32,
     pub(crate) exit: ChildExit,
     /// `None` if it ended before it could say.
@@ -94,13 +95,14 @@ impl Children {
                 Ok(Some((pid, status))) => {
                     // Somebody else's child, of whom nobody else has asked.
                     let Some(child) = self.by_pid.remove(&pid) else { continue };
+                    let Child { client, accepted_at, channel } = child;
                     let exit = match status.terminating_signal() {
                         Some(signal) => ChildExit::Signal(signal),
                         None => ChildExit::Status(status.exit_status().unwrap_or_default()),
                     };
-                    let report = Report::receive(child.channel.as_fd());
+                    let report = Report::receive(channel.as_fd());
                     let pid = pid.as_raw_pid().cast_unsigned();
-                    return Some(Exited { child, pid, exit, report });
+                    return Some(Exited { client, accepted_at, pid, exit, report });
                 }
                 Err(Errno::INTR) => {}
                 Ok(None) | Err(_) => return None,

@@ -7,7 +7,7 @@ use trust_wire::{Disconnect, During, Reason, Timestamp};
 
 use super::Worker;
 use crate::channel::{Order, Report};
-use crate::children::{Child, Exited};
+use crate::children::Exited;
 use crate::errno;
 use crate::observer::{ClientInfo, Event};
 use crate::service::Service;
@@ -65,7 +65,7 @@ impl<S: Service> Worker<'_, S> {
     }
 
     fn handle_exit(&mut self, exited: Exited) {
-        let Exited { child: Child { client, accepted_at, .. }, pid, exit, report } = exited;
+        let Exited { client, accepted_at, pid, exit, report } = exited;
         // Whoever reads in the log that the client is gone finds its place free.
         self.shared.loads.take_off(self.index);
         self.shared.observer.observe(&Event::ChildExited { client: &client, pid, exit });

@@ -53,6 +53,8 @@ fn clients_are_served_at_once_each_by_a_process_of_its_own() {
     let server = Parent::start(&[]);
     let mut peers: Vec<Peer> = (0..CLIENTS).map(|_| server.peer()).collect();
     // The first one is in the middle of a frame all the while.
+    peers[0].send_frame(b"first");
+    peers[0].receives_frame(b"first");
     peers[0].send(&[0, 0, 0, 9, b'b']);
     let mut children = BTreeSet::new();
     for (number, peer) in peers.iter_mut().enumerate().rev() {
@@ -150,7 +152,10 @@ fn what_a_super_server_says_to_the_server_does_not_reach_its_children() {
     }
     let launch = launch.env("STAYS", "1");
     let server = Parent::over(Server::start_as(home, launch));
-    let peer = server.peer();
+    let mut peer = server.peer();
+    // Before it has answered it may not have its variables yet.
+    peer.send_frame(b"here");
+    peer.receives_frame(b"here");
     let variables = server.child_of(peer.address()).words("environ");
     assert!(variables.iter().any(|variable| variable == "STAYS=1"), "{variables:?}");
     for name in names.into_iter().chain(others) {
