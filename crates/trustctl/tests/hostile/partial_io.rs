@@ -120,7 +120,7 @@ fn short_sends() {
 fn interrupted_calls() {
     for model in MODELS {
         let (receives, sends, wait) = match model {
-            "event" => (&["recvfrom", "readv"][..], &["sendto", "sendmsg"][..], "epoll_wait"),
+            "event" => (&["recvfrom", "recvmsg"][..], &["sendto", "sendmsg"][..], "epoll_wait"),
             _ => (&["recvfrom"][..], &["sendto"][..], "ppoll"),
         };
         for errno in ["EINTR", "EAGAIN"] {
