@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_the_writer_s_rest() {
-        const LONG: Duration = Duration::from_secs(600);
+        const LONG: Duration = Duration::from_secs(60);
         let queue: Arc<Queue<()>> = Arc::new(Queue::new(100));
         let resting = Arc::clone(&queue);
         thread::spawn(move || {
