@@ -60,7 +60,8 @@ fn a_drain_lets_children_finish_what_has_begun() {
 #[test]
 fn who_waits_in_the_backlog_is_served_by_a_child_in_the_drain() {
     const NEWCOMERS: usize = 8;
-    let server = Parent::start(&[]);
+    // Long, so that nothing but the drain ends them.
+    let server = Parent::start(&long(&[]));
     server.pause();
     let mut newcomers: Vec<Peer> = (0..NEWCOMERS).map(|_| server.peer()).collect();
     for newcomer in &mut newcomers {
