@@ -1,8 +1,10 @@
 //! The children of a server that has one process serve one client: who there are, how they are started, how they end.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -22,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Between `fork(2)` and `exec(2)` of a program with threads next to nothing is safe, so a child is another
 /// program, or the same one, executed anew. It calls [`channel::take_over`] and serves what it gets with
 /// [`crate::Server::of_connection`].
-pub trait Launcher: Send + 'static {
+pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     /// What a child has to know about its client and its server; at most [`channel::HAND_OVER_BYTES_MAX`] bytes.
     fn hand_over(&self, client: &ClientInfo) -> Vec<u8>;
 
@@ -37,7 +39,7 @@ pub trait Launcher: Send + 'static {
 
 /// All children that have not been reaped.
 pub(crate) struct Children {
-    launcher: Box<dyn Launcher>,
+    launcher: Arc<dyn Launcher>,
     by_pid: HashMap<Pid, Child>,
     /// When those that are left are killed.
     kill_at: Timestamp,
@@ -62,7 +64,7 @@ pub(crate) struct Exited {
 }
 
 impl Children {
-    pub(crate) fn new(launcher: Box<dyn Launcher>) -> Children {
+    pub(crate) fn new(launcher: Arc<dyn Launcher>) -> Children {
         let (by_pid, kill_at) = (HashMap::new(), Timestamp::NEVER);
         Children { launcher, by_pid, kill_at, was_cut: false }
     }

@@ -28,7 +28,8 @@ pub enum Model {
     Event,
     /// One after the other; the next one waits in the backlog.
     Iterative,
-    /// All of them at once, each from a process of its own; see [`Server::bind_with_children`].
+    /// All of them at once, each from a process of its own that [`ServerConfig::launcher`] starts. The server is told of
+    /// the end of its children by [`Handle::reap_children`]. It has one worker.
     Process,
 }
 
@@ -51,6 +52,8 @@ pub struct ServerConfig {
     /// time that a single short message takes, but the core is busy meanwhile. Zero: it always sleeps. The
     /// iterative model always does.
     pub busy_poll: Duration,
+    /// Starts the processes of [`Model::Process`]; the other models have no use for it.
+    pub launcher: Option<Arc<dyn Launcher>>,
 }
 
 impl ServerConfig {
@@ -64,6 +67,7 @@ impl ServerConfig {
             max_clients: 1000,
             workers: 1,
             busy_poll: Duration::ZERO,
+            launcher: None,
         }
     }
 }
@@ -153,7 +157,7 @@ impl<S: Service> Server<S> {
     /// # Errors
     ///
     /// What `socket(2)`, `bind(2)` and `listen(2)` report for the last of the addresses; out of
-    /// descriptors for the event loops. `InvalidInput` for [`Model::Process`].
+    /// descriptors for the event loops. `InvalidInput` for [`Model::Process`] without a launcher.
     ///
     /// # Panics
     ///
@@ -163,37 +167,19 @@ impl<S: Service> Server<S> {
         service: S,
         observer: Arc<dyn Observer>,
     ) -> io::Result<Server<S>> {
-        let (listener, address) = listen(&config, &service)?;
+        let options = AcceptedOptions::new(&config.limits);
+        let listener = socket::listen(&config.addresses, options, |socket| {
+            service.configure_listener(socket)
+        })?;
+        let address = listener.local_addr()?;
         let engine = match config.model {
             Model::Event => Engine::Event(desk::seats(config.workers.max(1))?, vec![listener]),
             Model::Iterative => Engine::Iterative(iterative::Seat::new()?, listener),
-            Model::Process => return Err(io::ErrorKind::InvalidInput.into()),
+            Model::Process => {
+                let launcher = config.launcher.clone().ok_or(io::ErrorKind::InvalidInput)?;
+                Engine::Process(desk::Seat::new()?, vec![listener], Children::new(launcher))
+            }
         };
-        Ok(Server::new(config, service, observer, engine, address))
-    }
-
-    /// Listens, and has each client served by a process that `launcher` starts ([`Model::Process`]). Nothing but the
-    /// listening socket is `service`'s matter here. `max_clients` bounds the children too.
-    ///
-    /// [`Handle::reap_children`] has to be called for every SIGCHLD.
-    ///
-    /// # Errors
-    ///
-    /// As [`Server::bind`].
-    ///
-    /// # Panics
-    ///
-    /// If there is no address.
-    pub fn bind_with_children(
-        config: ServerConfig,
-        service: S,
-        launcher: Box<dyn Launcher>,
-        observer: Arc<dyn Observer>,
-    ) -> io::Result<Server<S>> {
-        let config = ServerConfig { model: Model::Process, workers: 1, ..config };
-        let (listener, address) = listen(&config, &service)?;
-        let children = Children::new(launcher);
-        let engine = Engine::Process(desk::Seat::new()?, vec![listener], children);
         Ok(Server::new(config, service, observer, engine, address))
     }
 
@@ -293,14 +279,6 @@ impl<S: Service> Server<S> {
         }
         Ok(summary)
     }
-}
-
-fn listen<S: Service>(config: &ServerConfig, service: &S) -> io::Result<(TcpListener, SocketAddr)> {
-    let options = AcceptedOptions::new(&config.limits);
-    let configure = |socket: &socket2::Socket| service.configure_listener(socket);
-    let listener = socket::listen(&config.addresses, options, configure)?;
-    let address = listener.local_addr()?;
-    Ok((listener, address))
 }
 
 /// What all threads of a server share.

@@ -207,15 +207,11 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         .map_err(|error| internal(&error))?;
     let events =
         ServerEvents::new(context.log.clone(), config.limits.clone(), config.drain_timeout);
-    let server = match config.model {
-        Model::Event | Model::Iterative => Server::bind(config.clone(), Echo, Arc::new(events)),
-        Model::Process => {
-            let launcher = Box::new(HandOver::new(&config, context.log, context.log_file));
-            Server::bind_with_children(config.clone(), Echo, launcher, Arc::new(events))
-        }
-    };
-    let server =
-        server.map_err(|error| cannot_listen(&config.addresses, host.as_deref(), &error))?;
+    if config.model == Model::Process {
+        config.launcher = Some(Arc::new(HandOver::new(&config, context.log, context.log_file)));
+    }
+    let server = Server::bind(config.clone(), Echo, Arc::new(events))
+        .map_err(|error| cannot_listen(&config.addresses, host.as_deref(), &error))?;
     let address = server.local_addr();
     write_start(context.log, &config, address);
     let (outcome, signal) = supervisor.run(server);
