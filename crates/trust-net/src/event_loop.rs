@@ -165,6 +165,8 @@ struct Worker<'a, S: Service> {
     rejected_lingering: usize,
     /// The last request for statistics that this worker has contributed to.
     stats_round: u64,
+    /// When this worker has to show that it goes round.
+    next_beat: Timestamp,
     /// Nobody will come after those who are there.
     serves_one: bool,
     /// Who serves the clients in place of this worker.
@@ -199,6 +201,7 @@ impl<'a, S: Service> Worker<'a, S> {
             next_generation: 0,
             rejected_lingering: 0,
             stats_round: 0,
+            next_beat: shared.pulse.next_beat(Timestamp::default()),
             serves_one: false,
             children: None,
             cut_at: None,
@@ -236,7 +239,11 @@ impl<'a, S: Service> Worker<'a, S> {
             self.welcome_all(self.desks.newcomers(self.index));
             self.contribute_stats();
             self.follow_stop_flag();
+            if self.next_beat <= self.now {
+                self.next_beat = self.shared.beat(self.index, self.now);
+            }
         }
+        self.shared.end_beating(self.index);
         // Nobody is to wait for a share of this worker any more.
         self.shared.contribute_stats(self.index, u64::MAX, &Stats::default());
         Ok(())
@@ -293,7 +300,8 @@ impl<'a, S: Service> Worker<'a, S> {
         // Once a worker has cut what it has, it may still wait for its children.
         let cut_at = self.cut_at.filter(|_| !self.entries.is_empty()).unwrap_or(Timestamp::NEVER);
         let children = self.children.as_ref().map_or(Timestamp::NEVER, Children::next_wake_up);
-        listeners.min(self.timers.next()).min(cut_at).min(children)
+        let timers = self.timers.next().min(cut_at).min(children);
+        listeners.min(timers).min(self.next_beat)
     }
 
     fn handle_events(&mut self, events: &Events) {
@@ -428,6 +436,10 @@ impl<'a, S: Service> Worker<'a, S> {
         }
         let (observer, counters) = (&*self.shared.observer, &self.shared.closed[self.index]);
         entry.client.close(entry.stream.as_fd(), observer, counters, self.now);
+        if self.serves_one {
+            // Who has handed the connection over may have kept it.
+            socket::end_for_everybody(entry.stream.as_fd(), step);
+        }
         drop(entry.stream);
         self.drop_dead_timers();
         self.listeners.handle_descriptor_free();

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
@@ -17,6 +18,7 @@ use trust_wire::connection::Totals;
 use crate::desk::{Desk, Desks, Newcomer};
 use crate::loads::Loads;
 use crate::observer::Stats;
+use crate::pulse::Pulse;
 use crate::server::{Counters, Handle};
 use crate::stats::{ClosedCounters, StatsRequest};
 use crate::stop::{Stop, StopFlag};
@@ -338,6 +340,24 @@ fn a_stop_that_goes_further_is_never_taken_back() {
         assert_eq!(office.handle.stop.load(), Stop::Cut);
         draining.join().unwrap();
         assert_eq!(office.handle.stop.load(), Stop::Cut);
+    });
+}
+
+#[test]
+fn signs_of_life_need_a_beat_of_everybody_who_has_not_ended() {
+    in_every_order(PREEMPTIONS, || {
+        let pulse = Arc::new(Pulse::new(2, Some(Duration::from_secs(1))));
+        let others = Arc::clone(&pulse);
+        let other = thread::spawn(move || {
+            let signs = u32::from(others.beat(1)) + u32::from(others.beat(1));
+            // Whoever beats after this needs nobody else.
+            (signs, others.end(1))
+        });
+        let own = u32::from(pulse.beat(0));
+        let (others, at_the_end) = other.join().unwrap();
+        // The one beat of the first worker is told once, also if the other one was already ending.
+        assert_eq!(own + others + u32::from(at_the_end), 1);
+        assert!(pulse.beat(0));
     });
 }
 

@@ -66,6 +66,7 @@ pub(crate) fn run<S: Service>(
         listener,
         policy: AcceptPolicy::new(),
         stats_round: 0,
+        next_beat: shared.pulse.next_beat(Timestamp::default()),
     };
     let mut unfinished = None;
     while unfinished.is_none()
@@ -83,6 +84,8 @@ struct Iterative<'a, S: Service> {
     policy: AcceptPolicy,
     /// The last request for statistics that was answered.
     stats_round: u64,
+    /// When the server has to show that it goes round.
+    next_beat: Timestamp,
 }
 
 /// A client that was being served when the server was told to stop.
@@ -93,6 +96,7 @@ impl<S: Service> Iterative<'_, S> {
     fn next_client(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         loop {
             self.contribute_stats(None);
+            self.beat();
             if self.shared.stop() != Stop::No {
                 return Ok(None);
             }
@@ -114,6 +118,7 @@ impl<S: Service> Iterative<'_, S> {
                     continue;
                 }
             };
+            let until = until.min(self.next_beat);
             match wait(listener.as_fd(), interest, &self.wake_up, until, self.shared) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
                     self.shared.observer.observe(&Event::Interrupted { during: None });
@@ -161,6 +166,13 @@ impl<S: Service> Iterative<'_, S> {
         None
     }
 
+    fn beat(&mut self) {
+        let now = self.shared.now();
+        if self.next_beat <= now {
+            self.next_beat = self.shared.beat(0, now);
+        }
+    }
+
     fn contribute_stats(&mut self, current: Option<&Connection>) {
         let Some(round) = self.shared.stats.wanted(self.stats_round) else { return };
         self.stats_round = round;
@@ -187,6 +199,7 @@ impl<S: Service> Conversation<'_, '_, S> {
         let shared = self.server.shared;
         loop {
             self.server.contribute_stats(Some(&self.client.connection));
+            self.server.beat();
             self.client.report_cause(&*shared.observer);
             let due = shared.now();
             match self.client.connection.poll_close(due) {
@@ -292,6 +305,7 @@ impl<S: Service> Iterative<'_, S> {
         stream: &'s TcpStream,
         until: Timestamp,
     ) -> Interruptible<'s, S> {
+        let until = until.min(self.next_beat);
         Interruptible { stream, server: self, until, last_progress: self.shared.now() }
     }
 }

@@ -26,6 +26,7 @@ mod interleavings;
 mod iterative;
 mod loads;
 pub mod observer;
+mod pulse;
 pub mod server;
 pub mod service;
 pub mod socket;

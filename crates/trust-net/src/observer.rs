@@ -163,6 +163,9 @@ pub enum Event<'a> {
         /// The raw errno.
         errno: i32,
     },
+    /// Every worker has gone round since the last time. Comes at least as often as
+    /// [`crate::ServerConfig::pulse`] says, as long as none of them hangs.
+    Alive,
     /// What [`crate::Handle::report_stats`] asked for.
     Stats(&'a Stats),
     /// The server has stopped accepting and ends its connections.

@@ -13,6 +13,7 @@ use crate::children::{Children, Launcher, Notices};
 use crate::clock::Clock;
 use crate::loads::Loads;
 use crate::observer::{ClientInfo, Event, Observer, Stats};
+use crate::pulse::Pulse;
 use crate::service::Service;
 use crate::socket::{self, AcceptedOptions};
 use crate::stats::{ClosedCounters, StatsRequest};
@@ -54,6 +55,9 @@ pub struct ServerConfig {
     pub busy_poll: Duration,
     /// Starts the processes of [`Model::Process`]; the other models have no use for it.
     pub launcher: Option<Arc<dyn Launcher>>,
+    /// Longest time between two [`Event::Alive`], which are only told while every worker goes round. `None`: nobody
+    /// wants to know, and nobody wakes up for it.
+    pub pulse: Option<Duration>,
 }
 
 impl ServerConfig {
@@ -68,6 +72,7 @@ impl ServerConfig {
             workers: 1,
             busy_poll: Duration::ZERO,
             launcher: None,
+            pulse: None,
         }
     }
 }
@@ -105,6 +110,23 @@ enum Engine {
     Process(desk::Seat, Vec<TcpListener>, Children),
     /// One connection that somebody else accepted.
     One(desk::Seat, TcpStream, ClientInfo),
+}
+
+impl Engine {
+    /// What serves clients of these sockets.
+    fn new(config: &ServerConfig, mut listeners: Vec<TcpListener>) -> io::Result<Engine> {
+        Ok(match config.model {
+            Model::Event => Engine::Event(desk::seats(config.workers.max(1))?, listeners),
+            Model::Iterative => {
+                assert_eq!(listeners.len(), 1, "one client at a time comes from one socket");
+                Engine::Iterative(iterative::Seat::new()?, listeners.remove(0))
+            }
+            Model::Process => {
+                let launcher = config.launcher.clone().ok_or(io::ErrorKind::InvalidInput)?;
+                Engine::Process(desk::Seat::new()?, listeners, Children::new(launcher))
+            }
+        })
+    }
 }
 
 /// Tells a running server to stop, from any thread.
@@ -172,15 +194,38 @@ impl<S: Service> Server<S> {
             service.configure_listener(socket)
         })?;
         let address = listener.local_addr()?;
-        let engine = match config.model {
-            Model::Event => Engine::Event(desk::seats(config.workers.max(1))?, vec![listener]),
-            Model::Iterative => Engine::Iterative(iterative::Seat::new()?, listener),
-            Model::Process => {
-                let launcher = config.launcher.clone().ok_or(io::ErrorKind::InvalidInput)?;
-                Engine::Process(desk::Seat::new()?, vec![listener], Children::new(launcher))
-            }
-        };
-        Ok(Server::new(config, service, observer, engine, address))
+        let engine = Engine::new(&config, vec![listener])?;
+        Ok(Server::new(config, service, observer, engine, address, Backlog::Served))
+    }
+
+    /// A server of sockets that are listening already, and that others may listen on too, now or later: when it is
+    /// told to stop, whoever waits in their backlogs is left to those. The addresses in `config` do not matter to it.
+    ///
+    /// The sockets get the options that accepted ones inherit, and become non-blocking, for everybody who has them:
+    /// `accept(2)` knows no other way not to wait for a client whom somebody else has accepted.
+    ///
+    /// # Errors
+    ///
+    /// Out of descriptors for the event loops; what `setsockopt(2)` reports of a socket that is not one of TCP;
+    /// `InvalidInput` for [`Model::Process`] without a launcher.
+    ///
+    /// # Panics
+    ///
+    /// If there is no socket, or more than one for [`Model::Iterative`].
+    pub fn of_listeners(
+        config: ServerConfig,
+        service: S,
+        observer: Arc<dyn Observer>,
+        listeners: Vec<TcpListener>,
+    ) -> io::Result<Server<S>> {
+        let address = listeners.first().expect("at least one socket").local_addr()?;
+        for listener in &listeners {
+            let socket = SockRef::from(listener);
+            socket::prepare(SockRef::from(listener), AcceptedOptions::new(&config.limits))?;
+            service.configure_listener(&socket)?;
+        }
+        let engine = Engine::new(&config, listeners)?;
+        Ok(Server::new(config, service, observer, engine, address, Backlog::Left))
     }
 
     /// A server of the one connection that somebody else accepted: [`Server::run`] ends when it has ended.
@@ -203,7 +248,7 @@ impl<S: Service> Server<S> {
         let address = stream.local_addr()?;
         socket::prepare(SockRef::from(&stream), AcceptedOptions::new(&config.limits))?;
         let engine = Engine::One(desk::Seat::new()?, stream, info);
-        Ok(Server::new(config, service, observer, engine, address))
+        Ok(Server::new(config, service, observer, engine, address, Backlog::Served))
     }
 
     fn new(
@@ -212,6 +257,7 @@ impl<S: Service> Server<S> {
         observer: Arc<dyn Observer>,
         engine: Engine,
         address: SocketAddr,
+        backlog: Backlog,
     ) -> Server<S> {
         let wake = match &engine {
             Engine::Event(seats, _) => desk::waker(seats),
@@ -232,6 +278,8 @@ impl<S: Service> Server<S> {
         let shared = Arc::new(Shared {
             limits: Arc::new(config.limits.clone()),
             loads: Loads::new(workers),
+            pulse: Pulse::new(workers, config.pulse),
+            backlog,
             config,
             service,
             observer,
@@ -281,6 +329,15 @@ impl<S: Service> Server<S> {
     }
 }
 
+/// What becomes of the clients in the backlog when a server is told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Backlog {
+    /// They may finish what they have begun: nobody else will accept them.
+    Served,
+    /// They are left to whoever else has the listening socket.
+    Left,
+}
+
 /// What all threads of a server share.
 pub(crate) struct Shared<S: Service> {
     pub(crate) config: ServerConfig,
@@ -289,6 +346,8 @@ pub(crate) struct Shared<S: Service> {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) handle: Handle,
     pub(crate) loads: Loads,
+    pub(crate) pulse: Pulse,
+    pub(crate) backlog: Backlog,
     pub(crate) counters: Counters,
     /// What each worker has closed.
     pub(crate) closed: Vec<ClosedCounters>,
@@ -303,6 +362,27 @@ impl<S: Service> Shared<S> {
 
     pub(crate) fn stop(&self) -> Stop {
         self.handle.stop.load()
+    }
+
+    /// Whether clients are accepted at this moment. Those in the backlog of a socket of its own are, also by a
+    /// server that stops.
+    pub(crate) fn accepts(&self) -> bool {
+        self.backlog == Backlog::Served || self.stop() == Stop::No
+    }
+
+    /// A worker has gone round; says when it has to do so again.
+    pub(crate) fn beat(&self, worker: usize, now: Timestamp) -> Timestamp {
+        if self.pulse.beat(worker) {
+            self.observer.observe(&Event::Alive);
+        }
+        self.pulse.next_beat(now)
+    }
+
+    /// A worker has ended.
+    pub(crate) fn end_beating(&self, worker: usize) {
+        if self.pulse.end(worker) {
+            self.observer.observe(&Event::Alive);
+        }
     }
 
     /// Puts in a worker's open connections, with those that it has closed, at the same moment; the last one

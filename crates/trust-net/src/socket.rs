@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use trust_wire::{Limits, Probe};
+use trust_wire::{CloseStep, Limits, Probe};
 
 use crate::errno;
 use crate::sys;
@@ -169,6 +169,16 @@ pub fn shutdown_send(socket: BorrowedFd<'_>) {
 /// Makes the coming close send RST and drop what is queued (SO_LINGER, `socket(7)`).
 pub fn reset_on_close(socket: BorrowedFd<'_>) {
     let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Ends a connection also where somebody else has its socket, which a close would leave open: with FIN, or with RST
+/// and without what is queued (`connect(2)` to AF_UNSPEC, which ends it as a whole).
+pub(crate) fn end_for_everybody(socket: BorrowedFd<'_>, step: CloseStep) {
+    match step {
+        // Fails only if it has ended already.
+        CloseStep::Reset => drop(rustix::net::connect_unspec(socket)),
+        CloseStep::ShutdownSend | CloseStep::Close => shutdown_send(socket),
+    }
 }
 
 /// What the socket says about itself; when, is for the caller to say. Calls that fail count as "nothing".

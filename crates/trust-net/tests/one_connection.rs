@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -51,8 +51,22 @@ fn a_server_of_one_connection_ends_with_it_and_speaks_of_no_drain() {
     let summary = server.join().expect("no panic");
     assert_eq!((summary.connections, summary.totals.frames_out), (1, 1));
     assert_eq!(*diary.entries(), ["connected 7", "closed 7 PeerFin"]);
-    drop(kept);
+    // The end comes although somebody has kept the socket.
     assert_eq!(read_to_end(&mut peer), b"");
+    drop(kept);
+}
+
+#[test]
+fn a_cut_reaches_the_peer_although_somebody_has_kept_the_socket() {
+    let Served { mut peer, kept, handle, diary, server } = serve_one();
+    peer.write_all(&frame(b"never whole")[..7]).expect("it is read");
+    diary.wait_for("connected 7");
+    handle.cut();
+    let error = peer.read_to_end(&mut Vec::new()).expect_err("a reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    server.join().expect("no panic");
+    assert_eq!(diary.reasons(), ["SecondSignal"]);
+    drop(kept);
 }
 
 #[test]

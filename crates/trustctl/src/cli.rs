@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::iter;
+use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -17,6 +18,7 @@ use crate::commands::{COMMANDS, Context, Entry, GROUPS, Product, find};
 use crate::event_log::{EventLog, Level};
 use crate::exit_code::{ExitCode, Failure};
 use crate::signals::{IgnoredHangup, Signals};
+use crate::standard_streams;
 use crate::startup::{GLOBALS, Startup};
 use crate::usage::{Outline, check_token_lengths};
 
@@ -42,7 +44,9 @@ pub(crate) fn run(program: &Program) -> ExitCode {
         false => IgnoredHangup::Keep,
     });
     let mut startup = Startup::new(&outline, matches.as_ref());
-    let log = startup.take_log(&outline).unwrap_or_else(|error| {
+    let serves_descriptor_0 = startup.serves_descriptor_0(&outline);
+    let descriptor_0 = serves_descriptor_0.then(standard_streams::set_connection_aside).transpose();
+    let log = startup.take_log(&outline, serves_descriptor_0).unwrap_or_else(|error| {
         startup.problem = startup.problem.clone().and(Err(Failure::new(
             ExitCode::OsLimit,
             format!("cannot start the log's threads: {error}"),
@@ -55,8 +59,12 @@ pub(crate) fn run(program: &Program) -> ExitCode {
         let signals = signals.map_err(|error| {
             Failure::new(ExitCode::OsLimit, format!("cannot handle signals: {error}"))
         })?;
+        let descriptor_0 = descriptor_0.map_err(|error| {
+            Failure::new(ExitCode::OsLimit, format!("cannot take descriptor 0 over: {error}"))
+        })?;
+        let matches = innermost(&matches);
         match outline.entry {
-            Some(entry) => run_command(entry, innermost(&matches), &startup, &log, &signals),
+            Some(entry) => run_command(entry, matches, &startup, &log, &signals, descriptor_0),
             None => Err(outline.unknown_command("", program.command)),
         }
     });
@@ -115,6 +123,7 @@ fn run_command(
     startup: &Startup,
     log: &EventLog,
     signals: &Signals,
+    descriptor_0: Option<OwnedFd>,
 ) -> Result<ExitCode, Failure> {
     let home_problem = startup.home_problem.as_deref();
     if let (Some(problem), false) = (home_problem, entry.product == Product::Service) {
@@ -128,6 +137,7 @@ fn run_command(
         home: startup.home.as_deref().unwrap_or(Path::new("")),
         home_problem,
         log_file: startup.log_file.as_deref(),
+        descriptor_0,
     };
     catching_panics(|| (entry.run)(&mut context))
 }

@@ -6,9 +6,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
+use trust_net::wire::Reason;
+
 use crate::commands::all_settings;
+use crate::commands::echo_server::one_connection::{Decided, decided_by};
 use crate::error_map;
 use crate::exit_code::ExitCode;
+use crate::server_events::reason_name;
 
 #[test]
 fn the_table_of_settings_is_the_code_s() {
@@ -62,6 +66,24 @@ fn the_table_of_errnos_is_the_code_s() {
             writeln!(table, "| {errnos} | {during} | `{event}` | {level} | {action} | {exit} |");
     }
     check("ERRORS.md", &table);
+}
+
+#[test]
+fn the_table_of_exit_codes_with_inetd_is_the_code_s() {
+    let mut table = String::from("| reason in `client_close` | exit code |\n|---|---|\n");
+    // Whoever is turned away is no connection in the log.
+    for reason in Reason::KINDS.iter().filter(|reason| **reason != Reason::AtCapacity) {
+        let exit = match decided_by(reason) {
+            Decided::Reason(exit) => exit.code().to_string(),
+            Decided::Errno => "by its errno, see `ERRORS.md`".to_owned(),
+            Decided::Signal => {
+                "by the signal, see `EXIT_CODES.md`: SIGTERM 0, or 1 if it was cut; SIGINT 130"
+                    .to_owned()
+            }
+        };
+        let _ = writeln!(table, "| `{}` | {exit} |", reason_name(reason));
+    }
+    check("SUPERSERVERS.md", &table);
 }
 
 const START: &str = "<!-- made from the code: start -->\n";

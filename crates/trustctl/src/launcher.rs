@@ -15,6 +15,7 @@ use trust_net::observer::ClientInfo;
 use trust_net::wire::{Limits, Mode};
 use trust_net::{Launcher, ServerConfig};
 
+use crate::activation;
 use crate::event_log::{EventLog, Level};
 use crate::server_events::{mode_name, parse_mode};
 
@@ -23,16 +24,6 @@ pub(crate) const CHILD: &str = "serve-connection";
 
 /// The executable that runs, also if another one has its name by now.
 const OWN_EXECUTABLE: &str = "/proc/self/exe";
-
-/// What a super-server says to the server alone (`sd_notify(3)`, `sd_listen_fds(3)`).
-const NOT_FOR_CHILDREN: [&str; 6] = [
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_FDNAMES",
-    "NOTIFY_SOCKET",
-    "WATCHDOG_PID",
-    "WATCHDOG_USEC",
-];
 
 /// Threads of a child, which count as processes for RLIMIT_NPROC: one that waits for signals, one that serves, two that
 /// write logs.
@@ -132,7 +123,7 @@ impl Launcher for HandOver {
             .stdin(channel)
             // Control-C on a terminal is for the server, who tells its children what to do.
             .process_group(0);
-        for name in NOT_FOR_CHILDREN {
+        for name in activation::VARIABLES {
             command.env_remove(name);
         }
         // The server reaps it by its number; dropping this does nothing to it.

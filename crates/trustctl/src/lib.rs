@@ -3,11 +3,13 @@
 //! The executables are thin fronts of this library: `trustctl` and two that stand for one of its
 //! commands each.
 
+pub mod activation;
 mod child;
 mod cli;
 pub mod commands;
 pub mod config_file;
 pub mod connect;
+mod descriptor;
 #[cfg(test)]
 mod docs;
 pub mod echo_client;
@@ -21,12 +23,15 @@ mod launcher;
 pub mod load;
 mod log_queue;
 pub mod log_sink;
+mod notify;
 pub mod server_events;
 pub mod settings;
 pub mod signals;
+mod standard_streams;
 mod startup;
 mod supervisor;
 mod sync;
+mod sys;
 pub mod target;
 pub mod text;
 mod usage;

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 
-use crate::commands::{COMMANDS, Entry, Product, all_settings};
+use crate::commands::{COMMANDS, Entry, Product, all_settings, echo_server};
 use crate::config_file::{ConfigFile, printable};
 use crate::event_log::{EventLog, Level};
 use crate::exit_code::{ExitCode, Failure};
 use crate::log_sink::open_log_file;
 use crate::settings::{AnySetting, Layers, Setting, check_variable_names, parse_text};
+use crate::standard_streams;
 use crate::usage::{Outline, TOKEN_BYTES_MAX};
 
 /// The settings of all commands.
@@ -120,13 +121,27 @@ impl Startup {
         Startup { layers, problem, home, log_file, file, home_problem }
     }
 
-    pub(crate) fn take_log(&mut self, outline: &Outline<'_>) -> io::Result<EventLog> {
+    /// Whether the connection on descriptor 0 is to be served, so that nothing may be written to it. Where something
+    /// is wrong nobody can tell, and a connection there is taken for a client.
+    pub(crate) fn serves_descriptor_0(&self, outline: &Outline<'_>) -> bool {
+        let is_server = outline.entry.is_some_and(|entry| entry.name == echo_server::NAME);
+        let is_asked_to = is_server && self.layers.get(&echo_server::INETD) == Ok(Some(true));
+        is_asked_to || (self.problem.is_err() && standard_streams::stdin_is_connection())
+    }
+
+    /// The log; with `file_alone`, stdout is not written to.
+    pub(crate) fn take_log(
+        &mut self,
+        outline: &Outline<'_>,
+        file_alone: bool,
+    ) -> io::Result<EventLog> {
         let level = self.layers.get(&LOG_LEVEL).ok().flatten().unwrap_or(Level::Info);
         let request_id = match self.layers.text(&REQUEST_ID).0 {
             Some(text) => text.to_string_lossy().into_owned(),
             None => uuid::Uuid::now_v7().to_string(),
         };
         let stdout = match outline.entry.map(|entry| entry.product) {
+            _ if file_alone => false,
             None | Some(Product::Service | Product::Log) => true,
             Some(Product::LogAround) => !outline.json,
             Some(Product::Output) => false,

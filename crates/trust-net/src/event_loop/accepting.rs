@@ -85,6 +85,14 @@ impl Listeners {
         self.policy.handle_descriptor_free();
     }
 
+    fn close(&mut self, registry: &Registry) {
+        for mut listener in self.listeners.drain(..) {
+            // The close alone does not end it where others have the socket too (epoll(7)). It fails if there has
+            // been no event loop yet.
+            let _ = registry.deregister(&mut listener.socket);
+        }
+    }
+
     /// No event has announced those who came since the last one, and a pause is over.
     fn expect_clients(&mut self) {
         self.listeners.iter_mut().for_each(|listener| listener.ready = !listener.failed);
@@ -94,6 +102,9 @@ impl Listeners {
 
 impl<S: Service> Worker<'_, S> {
     pub(super) fn accept_clients(&mut self) {
+        if !self.shared.accepts() {
+            return;
+        }
         for _ in 0..ACCEPTS_PER_TURN {
             if !self.accept_one() {
                 return;
@@ -166,8 +177,19 @@ impl<S: Service> Worker<'_, S> {
         self.enter(stream, client);
     }
 
-    /// Begins the drain of all workers: takes everybody who is already connected, and nobody else.
+    /// Begins the drain of all workers: takes everybody who is already connected, and nobody else; nobody at all
+    /// from sockets that others go on with.
     pub(super) fn end_accepting(&mut self) {
+        if self.shared.accepts() {
+            self.accept_the_backlog();
+        }
+        self.listeners.close(self.poll.registry());
+        let active = self.shared.loads.total() as u64;
+        self.shared.observer.observe(&Event::DrainStarted { active });
+        self.desks.close();
+    }
+
+    fn accept_the_backlog(&mut self) {
         self.listeners.expect_clients();
         // More than the backlogs hold came later, and would hold the drain up.
         for _ in 0..self.listeners.listeners.len() * socket::BACKLOG as usize {
@@ -175,9 +197,5 @@ impl<S: Service> Worker<'_, S> {
                 break;
             }
         }
-        self.listeners.listeners.clear();
-        let active = self.shared.loads.total() as u64;
-        self.shared.observer.observe(&Event::DrainStarted { active });
-        self.desks.close();
     }
 }

@@ -1,7 +1,7 @@
 //! `trustctl echo-server --port P`: the echo service.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,19 +12,23 @@ use trust_net::service::Echo;
 use trust_net::wire::{Limits, Mode};
 use trust_net::{Model, Server, ServerConfig, Summary, socket};
 
+use crate::activation;
 use crate::commands::Context;
 use crate::error_map::{self, During};
-use crate::event_log::{EventLog, Level};
+use crate::event_log::{self, EventLog, Level};
 use crate::exit_code::{ExitCode, Failure};
 use crate::launcher::{self, HandOver};
+use crate::notify::{Notified, Notifier};
 use crate::server_events::{ServerEvents, milliseconds, mode_name, parse_mode, with_totals};
 use crate::settings::{
-    ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting, Layers, Setting,
-    Source, parse_count, parse_limit, parse_port, parse_text, quoted,
+    ALLOWED_BOOL, ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting,
+    Layers, Setting, Source, parse_bool, parse_count, parse_limit, parse_port, parse_text, quoted,
 };
 use crate::signals::Signal;
 use crate::supervisor::{Relatives, Supervisor};
 use crate::text::reason;
+
+pub(crate) mod one_connection;
 
 /// The word that calls it.
 pub const NAME: &str = "echo-server";
@@ -44,6 +48,7 @@ pub const SETTINGS: &[&dyn AnySetting] = &[
     &WORKERS,
     &MODEL,
     &BUSY_POLL,
+    &INETD,
 ];
 
 /// Payloads below this length, in bytes, have headers that begin with 0x00; text does not.
@@ -72,7 +77,8 @@ const PORT: Setting<u16> = setting(
     "port",
     "PORT",
     None,
-    "Port to listen on; 0 takes a free one and reports it in server_start; required",
+    "Port to listen on; 0 takes a free one and reports it in server_start; required unless \
+     sockets are handed over",
     ALLOWED_PORT,
     parse_port,
 );
@@ -177,6 +183,20 @@ const BUSY_POLL: Setting<Duration> = setting(
     parse_busy_poll,
 );
 
+/// Serve the connection on descriptor 0 instead of listening.
+pub(crate) const INETD: Setting<bool> = Setting {
+    switch: true,
+    ..setting(
+        "inetd",
+        "",
+        None,
+        "Serve the one connection on descriptor 0, as inetd, systemd and tcpserver hand it over, and end with it; \
+         events go to the log file alone",
+        ALLOWED_BOOL,
+        parse_bool,
+    )
+};
+
 /// Its part of the command line.
 pub fn command() -> Command {
     Command::new(NAME)
@@ -184,19 +204,28 @@ pub fn command() -> Command {
         .args(SETTINGS.iter().map(|setting| setting.arg()))
 }
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends it, or with `--inetd` until its connection has ended.
 ///
 /// # Errors
 ///
 /// 64 without a port or for settings that exclude each other, 73 without a log, 68 for an unknown
 /// host name, and what the error table says about `bind(2)`.
 pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    if context.layers.get(&INETD)? == Some(true) {
+        return one_connection::run(context);
+    }
+    let handed_over = activation::listeners()?;
+    check_against(&handed_over, context.layers)?;
     let mut config = checked_config(context.layers)?;
+    let notifier = Arc::new(Notifier::from_environment(context.log)?);
+    config.pulse = notifier.sign_of_life();
     if let Some(problem) = context.home_problem {
         return Err(Failure::new(ExitCode::CannotCreate, problem));
     }
     let host = context.layers.get(&HOST)?;
-    config.addresses = addresses(host.as_deref(), context.layers.require(&PORT)?)?;
+    if handed_over.is_empty() {
+        config.addresses = addresses(host.as_deref(), context.layers.require(&PORT)?)?;
+    }
     config.max_clients = allowed_clients(context.layers.get(&MAX_CLIENTS)?, &config, context.log);
 
     let started = Instant::now();
@@ -210,19 +239,47 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     if config.model == Model::Process {
         config.launcher = Some(Arc::new(HandOver::new(&config, context.log, context.log_file)));
     }
-    let server = Server::bind(config.clone(), Echo, Arc::new(events))
-        .map_err(|error| cannot_listen(&config.addresses, host.as_deref(), &error))?;
-    let address = server.local_addr();
-    write_start(context.log, &config, address);
+    let observer = Arc::new(Notified { notifier: Arc::clone(&notifier), others: events });
+    let sockets = handed_over.len();
+    let server = match sockets {
+        0 => Server::bind(config.clone(), Echo, observer)
+            .map_err(|error| cannot_listen(&config.addresses, host.as_deref(), &error))?,
+        _ => Server::of_listeners(config.clone(), Echo, observer, handed_over)
+            .map_err(|error| internal(&error))?,
+    };
+    let (address, start) = (server.local_addr(), start_event(context.log, &config, &server));
+    match sockets {
+        0 => start.write(),
+        _ => start.field("listeners", &sockets).write(),
+    }
+    notifier.ready(format_args!("Serving on {address}"));
     let (outcome, signal) = supervisor.run(server);
     let summary = outcome.map_err(|error| internal(&error))?;
     write_stop(context.log, &summary, started.elapsed());
     exit_code(&summary, signal)
 }
 
+/// Checks the settings against the sockets that were handed over, if any were.
+fn check_against(handed_over: &[TcpListener], layers: &Layers) -> Result<(), Failure> {
+    if handed_over.is_empty() {
+        return layers.require(&PORT).map(|_| ());
+    }
+    let reason = "LISTEN_FDS, sockets that are listening already: leave it out";
+    activation::refuse_given(layers, &[&PORT, &HOST], reason)?;
+    if handed_over.len() > 1 && layers.require(&MODEL)? == Model::Iterative {
+        let message = format!(
+            "LISTEN_FDS '{}' does not go with model iterative ({}), which has one listening socket: allowed is 1",
+            handed_over.len(),
+            layers.place(&MODEL)
+        );
+        return Err(Failure::new(ExitCode::Usage, message));
+    }
+    Ok(())
+}
+
 /// The settings, checked against each other; addresses and the number of clients are still to come.
 fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
-    let port = layers.require(&PORT)?;
+    let is_inetd = layers.get(&INETD)? == Some(true);
     let off = |limit: Duration| (!limit.is_zero()).then_some(limit);
     let limits = Limits {
         mode: layers.require(&MODE)?,
@@ -243,8 +300,11 @@ fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
         );
         return Err(Failure::new(blame(layers, &[&MAX_FRAME, &MODE]), message));
     }
-    let model = layers.require(&MODEL)?;
-    let workers = layers.get(&WORKERS)?;
+    // One connection has an event loop, whatever the file says about servers.
+    let (model, workers) = match is_inetd {
+        true => (Model::Event, Some(1)),
+        false => (layers.require(&MODEL)?, layers.get(&WORKERS)?),
+    };
     let why_one_worker = match model {
         Model::Event => None,
         Model::Iterative => Some("serves one client at a time"),
@@ -281,7 +341,7 @@ fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
             (Model::Event, Some(workers)) => usize::try_from(workers).unwrap_or(usize::MAX),
             (Model::Event, None) => cores(),
         },
-        ..ServerConfig::new(port)
+        ..ServerConfig::new(layers.get(&PORT)?.unwrap_or(0))
     })
 }
 
@@ -324,7 +384,12 @@ fn allowed_clients(wanted: Option<u64>, config: &ServerConfig, log: &EventLog) -
     usize::try_from(wanted.unwrap_or(default).min(allowed)).unwrap_or(usize::MAX)
 }
 
-fn write_start(log: &EventLog, config: &ServerConfig, address: SocketAddr) {
+fn start_event<'a>(
+    log: &'a EventLog,
+    config: &ServerConfig,
+    server: &Server<Echo>,
+) -> event_log::Event<'a> {
+    let address = server.local_addr();
     log.event(Level::Info, "server_start")
         .field("addr", &format_args!("{}", address.ip()))
         .field("port", &address.port())
@@ -335,7 +400,6 @@ fn write_start(log: &EventLog, config: &ServerConfig, address: SocketAddr) {
         .field("timeout_sec", &config.limits.timeout.unwrap_or_default().as_secs_f64())
         .field("max_clients", &config.max_clients)
         .field("pid", &std::process::id())
-        .write();
 }
 
 fn write_stop(log: &EventLog, summary: &Summary, duration: Duration) {

@@ -1,6 +1,7 @@
 //! The commands: one file each, and the list of them.
 
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use clap::{ArgMatches, Command};
@@ -88,6 +89,8 @@ pub struct Context<'a> {
     pub home_problem: Option<&'a str>,
     /// The log file that is wanted; `None`: none.
     pub log_file: Option<&'a Path>,
+    /// What was on descriptor 0, if it is to be served and so was set aside.
+    pub descriptor_0: Option<OwnedFd>,
 }
 
 impl Entry {

@@ -26,7 +26,7 @@ pub(crate) const TESTS: &[Test] = &[
     echo("test_load_50_clients", test_load_50_clients),
 ];
 
-const fn echo(name: &'static str, run: fn()) -> Test {
+pub(crate) const fn echo(name: &'static str, run: fn()) -> Test {
     Test { group: Group::Echo, name, run }
 }
 

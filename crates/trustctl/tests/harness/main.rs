@@ -1,4 +1,4 @@
-//! The black-box harness: 22 named tests against the executables of this build.
+//! The black-box harness: 34 named tests against the executables of this build.
 //!
 //! It prints a line a test, never stops at the first failure, and ends in a summary. Arguments:
 //!
@@ -8,6 +8,8 @@
 
 mod cli_tests;
 mod echo_tests;
+mod handover_tests;
+mod inetd_tests;
 mod selection;
 #[path = "../support/mod.rs"]
 mod support;
@@ -66,7 +68,8 @@ impl Test {
 }
 
 fn main() -> ExitCode {
-    let tests: Vec<Test> = cli_tests::TESTS.iter().chain(echo_tests::TESTS).copied().collect();
+    let tests: Vec<Test> =
+        [cli_tests::TESTS, echo_tests::TESTS, inetd_tests::TESTS, handover_tests::TESTS].concat();
     let request = match selection::parse(std::env::args_os().skip(1)) {
         Ok(request) => request,
         Err(message) => return refuse(&message),

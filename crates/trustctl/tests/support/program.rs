@@ -183,6 +183,12 @@ impl Launch {
         self
     }
 
+    /// As [`Launch::stdout`], for descriptor 2.
+    pub(crate) fn stderr(mut self, stderr: impl Into<Stdio>) -> Launch {
+        self.command.stderr(stderr);
+        self
+    }
+
     /// Runs the program to its end, with nothing on its standard input.
     #[track_caller]
     pub(crate) fn run(self) -> Finished {
@@ -208,7 +214,7 @@ impl Launch {
         Running {
             name,
             stdout: stdout.map_or_else(|| Output::collect(std::io::empty()), Output::collect),
-            stderr: Output::collect(stderr.expect("stderr is a pipe")),
+            stderr: stderr.map_or_else(|| Output::collect(std::io::empty()), Output::collect),
             child,
         }
     }

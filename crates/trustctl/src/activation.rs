@@ -1,0 +1,141 @@
+//! Listening sockets that somebody else opened: socket activation, as systemd does it (`sd_listen_fds(3)`).
+
+use std::env;
+use std::ffi::OsString;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, RawFd};
+
+use crate::descriptor::Kind;
+use crate::exit_code::{ExitCode, Failure};
+use crate::settings::{AnySetting, Layers, Source, quoted};
+use crate::sys;
+
+/// What a super-server tells a process about itself. They are meant for one process: whoever starts children takes
+/// these away from them.
+pub const VARIABLES: [&str; 7] = [
+    LISTEN_FDS,
+    LISTEN_PID,
+    "LISTEN_PIDFDID",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+];
+
+const LISTEN_FDS: &str = "LISTEN_FDS";
+const LISTEN_PID: &str = "LISTEN_PID";
+
+/// The first descriptor that is handed over (SD_LISTEN_FDS_START).
+const FIRST_DESCRIPTOR: RawFd = 3;
+
+/// Sockets that are taken: an address of each kind for every network that a host is in, several times over.
+const LISTENERS_MAX: RawFd = 16;
+
+/// The sockets that were handed over to this process, in their order; none if none were.
+///
+/// # Errors
+///
+/// 64 for variables that are no numbers or too large, and for a descriptor that is no listening TCP socket.
+pub(crate) fn listeners() -> Result<Vec<TcpListener>, Failure> {
+    let count = handed_over(|name| env::var_os(name), std::process::id())?;
+    (FIRST_DESCRIPTOR..FIRST_DESCRIPTOR + count).map(listener).collect()
+}
+
+/// Refuses settings that were given for this run by a flag or a variable and are decided already. What stands in
+/// the file is not meant for this run alone, and is passed over.
+///
+/// # Errors
+///
+/// 64, for the first one.
+pub(crate) fn refuse_given(
+    layers: &Layers,
+    settings: &[&dyn AnySetting],
+    reason: &str,
+) -> Result<(), Failure> {
+    let given = |setting: &&&dyn AnySetting| {
+        matches!(layers.source(**setting), Source::Flag | Source::Environment)
+    };
+    let Some(setting) = settings.iter().find(given) else { return Ok(()) };
+    let value = layers.text(*setting).0.unwrap_or_default();
+    let message = format!("{} {} does not go with {reason}", layers.place(*setting), quoted(value));
+    Err(Failure::new(ExitCode::Usage, message))
+}
+
+/// How many descriptors were handed over to the process with the number `own_pid`.
+fn handed_over(
+    variable: impl Fn(&str) -> Option<OsString>,
+    own_pid: u32,
+) -> Result<RawFd, Failure> {
+    let (Some(pid), Some(count)) = (variable(LISTEN_PID), variable(LISTEN_FDS)) else {
+        return Ok(0);
+    };
+    let allowed_pid = "the number of a process";
+    let pid: u32 = number(&pid).ok_or_else(|| bad(LISTEN_PID, &pid, allowed_pid))?;
+    if pid != own_pid {
+        // They were meant for a process that has started this one, as a shell does.
+        return Ok(0);
+    }
+    let in_range = |count: &RawFd| (1..=LISTENERS_MAX).contains(count);
+    let allowed_count = format!("a whole number from 1 to {LISTENERS_MAX}");
+    number(&count).filter(in_range).ok_or_else(|| bad(LISTEN_FDS, &count, &allowed_count))
+}
+
+fn listener(number: RawFd) -> Result<TcpListener, Failure> {
+    let refused = |what: &str| {
+        let message = format!(
+            "descriptor {number} of {LISTEN_FDS} is {what}: allowed is a listening TCP socket"
+        );
+        Failure::new(ExitCode::Usage, message)
+    };
+    let descriptor = sys::take_inherited(number).map_err(|_| refused("not open"))?;
+    match Kind::of(descriptor.as_fd()) {
+        Kind::Listener => Ok(descriptor.into()),
+        other => Err(refused(other.name())),
+    }
+}
+
+fn number<T: std::str::FromStr>(text: &OsString) -> Option<T> {
+    let text = text.to_str()?;
+    // `parse` takes a sign too.
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+fn bad(name: &str, value: &OsString, allowed: &str) -> Failure {
+    Failure::new(ExitCode::Usage, format!("{name} {}: allowed is {allowed}", quoted(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: u32 = 77;
+
+    fn count(pid: Option<&str>, fds: Option<&str>) -> Result<RawFd, String> {
+        let variable = |name: &str| match name {
+            LISTEN_PID => pid.map(Into::into),
+            _ => fds.map(Into::into),
+        };
+        handed_over(variable, OWN).map_err(|failure| failure.message)
+    }
+
+    #[test]
+    fn sockets_are_only_taken_by_the_process_that_they_are_for() {
+        assert_eq!(count(Some("77"), Some("1")), Ok(1));
+        assert_eq!(count(Some("77"), Some("16")), Ok(16));
+        for (pid, fds) in [(Some("78"), Some("many")), (None, Some("1")), (Some("77"), None)] {
+            assert_eq!(count(pid, fds), Ok(0), "{pid:?} {fds:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_or_too_large_is_refused_with_what_is_allowed() {
+        for fds in ["0", "17", "99999999999999999999", "-1", "+1", "1 ", "", "one", "0x1"] {
+            let expected = format!("LISTEN_FDS '{fds}': allowed is a whole number from 1 to 16");
+            assert_eq!(count(Some("77"), Some(fds)), Err(expected));
+        }
+        for pid in ["", "-77", "seven", "77777777777777"] {
+            let expected = format!("LISTEN_PID '{pid}': allowed is the number of a process");
+            assert_eq!(count(Some(pid), Some("1")), Err(expected));
+        }
+    }
+}

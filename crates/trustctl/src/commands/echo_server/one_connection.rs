@@ -1,0 +1,185 @@
+//! `trustctl echo-server --inetd`: serves the one connection on descriptor 0, and ends with it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use trust_net::observer::ClientInfo;
+use trust_net::service::Echo;
+use trust_net::wire::{self, Disconnect, Reason};
+use trust_net::{Event, Model, Observer, Server, ServerConfig, Summary, socket};
+
+use super::{
+    HOST, INETD, MAX_CLIENTS, MODEL, PORT, WORKERS, checked_config, exit_code, internal, write_stop,
+};
+use crate::activation::refuse_given;
+use crate::commands::Context;
+use crate::descriptor::Kind;
+use crate::error_map::{self, During};
+use crate::exit_code::{ExitCode, Failure};
+use crate::notify::{Notified, Notifier};
+use crate::server_events::ServerEvents;
+use crate::settings::{AnySetting, Layers};
+use crate::signals::Signal;
+use crate::supervisor::{Relatives, Supervisor};
+
+/// Serves the connection to its end.
+///
+/// # Errors
+///
+/// 64 for settings that are about listening, and for a descriptor 0 that is no connection; 73 without a log.
+pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    refuse_what_is_about_many(context.layers)?;
+    let mut config = ServerConfig { max_clients: 1, ..checked_config(context.layers)? };
+    let notifier = Arc::new(Notifier::from_environment(context.log)?);
+    config.pulse = notifier.sign_of_life();
+    let (stream, peer) = connection(context.descriptor_0.take())?;
+    if let Some(problem) = context.home_problem {
+        return Err(Failure::new(ExitCode::CannotCreate, problem));
+    }
+    let started = Instant::now();
+    let supervisor =
+        Supervisor::new(context.signals, context.log, context.log_file, Relatives::None)
+            .map_err(|error| internal(&error))?;
+    let events =
+        ServerEvents::new(context.log.clone(), config.limits.clone(), config.drain_timeout);
+    let cause = Arc::new(Mutex::default());
+    let witness = Witness { events, cause: Arc::clone(&cause) };
+    let observer = Arc::new(Notified { notifier: Arc::clone(&notifier), others: witness });
+    let info = ClientInfo { id: 1, fd: stream.as_raw_fd(), peer };
+    let server = Server::of_connection(config.clone(), Echo, observer, stream, info)
+        .map_err(|error| internal(&error))?;
+    super::start_event(context.log, &config, &server).write();
+    notifier.ready(format_args!("Serving {peer}"));
+    let (outcome, signal) = supervisor.run(server);
+    let summary = outcome.map_err(|error| internal(&error))?;
+    write_stop(context.log, &summary, started.elapsed());
+    let cause = cause.lock().unwrap_or_else(PoisonError::into_inner).take();
+    cause.map_or(Ok(ExitCode::Internal), |cause| exit_of(&cause, &summary, signal))
+}
+
+/// Refuses what was given for this run and can only be about a server that listens.
+fn refuse_what_is_about_many(layers: &Layers) -> Result<(), Failure> {
+    let inetd = layers.place(&INETD);
+    let reason = format!("{inetd}, which serves the connection on descriptor 0: leave it out");
+    refuse_given(layers, &[&PORT, &HOST], &reason)?;
+    let reason = format!("{inetd}, which serves one connection from an event loop: allowed is ");
+    let is_one = |setting| layers.get(setting).map(|count| count == Some(1));
+    let others: [(&dyn AnySetting, bool, &str); 3] = [
+        (&MODEL, layers.require(&MODEL)? == Model::Event, "event"),
+        (&WORKERS, is_one(&WORKERS)?, "1"),
+        (&MAX_CLIENTS, is_one(&MAX_CLIENTS)?, "1"),
+    ];
+    let wrong = others.into_iter().filter(|(_, is_allowed, _)| !is_allowed);
+    for (setting, _, allowed) in wrong {
+        refuse_given(layers, &[setting], &format!("{reason}{allowed}"))?;
+    }
+    Ok(())
+}
+
+/// The connection and its peer. A client who has reset meanwhile, and has no address any more, is served like
+/// any other: its end is soon found.
+fn connection(descriptor: Option<OwnedFd>) -> Result<(TcpStream, SocketAddr), Failure> {
+    let kind = descriptor.as_ref().map_or(Kind::Other("not open"), |it| Kind::of(it.as_fd()));
+    match (kind, descriptor) {
+        (Kind::Connection | Kind::Gone, Some(descriptor)) => {
+            let stream = TcpStream::from(descriptor);
+            let peer = stream.peer_addr().unwrap_or_else(|_| nobody(&stream));
+            Ok((stream, socket::canonical(peer)))
+        }
+        (kind, _) => {
+            let hint = match kind {
+                Kind::Listener => {
+                    "; inetd hands connections over with nowait, systemd with Accept=yes"
+                }
+                _ => "",
+            };
+            let message = format!(
+                "descriptor 0 is {}: with --inetd it has to be a connected TCP socket{hint}",
+                kind.name()
+            );
+            Err(Failure::new(ExitCode::Usage, message))
+        }
+    }
+}
+
+fn nobody(stream: &TcpStream) -> SocketAddr {
+    let address = match stream.local_addr().map(|address| address.ip().to_canonical()) {
+        Ok(IpAddr::V6(_)) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        _ => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(address, 0)
+}
+
+/// Writes the events, and remembers how the connection ended.
+struct Witness {
+    events: ServerEvents,
+    cause: Arc<Mutex<Option<Disconnect>>>,
+}
+
+impl Observer for Witness {
+    fn wants_frames(&self) -> bool {
+        self.events.wants_frames()
+    }
+
+    fn wants_paths(&self) -> bool {
+        self.events.wants_paths()
+    }
+
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::Closed { cause, .. } = event {
+            *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(**cause);
+        }
+        self.events.observe(event);
+    }
+}
+
+/// What decides the exit code of a run with one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decided {
+    /// How the connection ended.
+    Reason(ExitCode),
+    /// The errno with which it failed, by the table of errors.
+    Errno,
+    /// The signal that ended it, as for any server.
+    Signal,
+}
+
+/// The table: what decides after a connection that ended for this reason.
+pub(crate) const fn decided_by(reason: &Reason) -> Decided {
+    match reason {
+        Reason::PeerFin | Reason::MaxLifetime => Decided::Reason(ExitCode::Success),
+        Reason::TruncatedFrame { .. } | Reason::FrameTooLarge { .. } => {
+            Decided::Reason(ExitCode::Protocol)
+        }
+        Reason::RecvTimeout | Reason::SendTimeout | Reason::FrameTimeout => {
+            Decided::Reason(ExitCode::TimedOut)
+        }
+        Reason::Drain | Reason::DrainTimeout | Reason::SecondSignal => Decided::Signal,
+        Reason::ClientReset | Reason::BrokenPipe | Reason::ClientUnreachable | Reason::IoError => {
+            Decided::Errno
+        }
+        // Do not happen where there is one connection, one place and one process.
+        Reason::AtCapacity | Reason::ChildDied => Decided::Reason(ExitCode::Internal),
+    }
+}
+
+fn exit_of(
+    cause: &Disconnect,
+    summary: &Summary,
+    signal: Option<Signal>,
+) -> Result<ExitCode, Failure> {
+    let during = match cause.during {
+        wire::During::Receive => During::Receive,
+        wire::During::Send => During::Send,
+    };
+    match decided_by(&cause.reason) {
+        Decided::Reason(exit) => Ok(exit),
+        Decided::Signal => exit_code(summary, signal),
+        Decided::Errno => {
+            let row = error_map::find(cause.errno.unwrap_or_default(), during);
+            Ok(row.exit.unwrap_or(ExitCode::Io))
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The standard streams when they are somebody's connection, as under a super-server.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, fstat};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
+use socket2::{Domain, SockRef};
+
+/// Takes over what is on descriptor 0. If that is a socket, `/dev/null` takes its place, and that of stdout and
+/// stderr where they are the same socket, or any other of the internet: whatever writes there, be it a panic, does
+/// not reach the client.
+///
+/// # Errors
+///
+/// No descriptors left, or there is no `/dev/null`.
+pub(crate) fn set_connection_aside() -> io::Result<OwnedFd> {
+    let connection = stdin().try_clone_to_owned()?;
+    if !is_socket(connection.as_fd()) {
+        return Ok(connection);
+    }
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    if is_connection(stdout(), connection.as_fd()) {
+        dup2_stdout(&null)?;
+    }
+    if is_connection(stderr(), connection.as_fd()) {
+        dup2_stderr(&null)?;
+    }
+    dup2_stdin(&null)?;
+    Ok(connection)
+}
+
+/// Whether descriptor 0 is a socket of the internet, which somebody's client has at its other end.
+pub(crate) fn stdin_is_connection() -> bool {
+    is_internet_socket(stdin())
+}
+
+fn is_connection(stream: BorrowedFd<'_>, connection: BorrowedFd<'_>) -> bool {
+    let same = |stream, connection| {
+        let (one, other) = (fstat(stream).ok()?, fstat(connection).ok()?);
+        Some((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+    };
+    // stderr of a service of systemd is a socket too, of the UNIX domain.
+    same(stream, connection).unwrap_or(false) || is_internet_socket(stream)
+}
+
+fn is_internet_socket(stream: BorrowedFd<'_>) -> bool {
+    let domain = SockRef::from(&stream).domain();
+    is_socket(stream) && matches!(domain, Ok(Domain::IPV4 | Domain::IPV6))
+}
+
+fn is_socket(descriptor: BorrowedFd<'_>) -> bool {
+    let mode = fstat(descriptor).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    mode == Ok(FileType::Socket)
+}
