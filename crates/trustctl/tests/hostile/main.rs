@@ -16,6 +16,7 @@ mod limits;
 mod logs;
 mod partial_io;
 mod signals;
+mod superservers;
 #[path = "../support/mod.rs"]
 mod support;
 mod time;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         hosts::CASES,
         logs::CASES,
         client::CASES,
+        superservers::CASES,
     ]
     .concat();
     cases.sort_by_key(|case| case.number);
