@@ -143,7 +143,7 @@ fn test_listen_fds_wrong() {
 /// One server is told to stop while clients are waiting, and another one takes over.
 fn test_restart_refuses_nobody() {
     const WAITING: usize = 100;
-    for model in ["event", "iterative"] {
+    for model in ["event", "iterative", "process"] {
         let listener = listener();
         let old = start_on(&listener, &["--model", model]);
         let server = address(&listener);
@@ -281,7 +281,7 @@ fn test_watchdog() {
         };
         (Server::start_as(home, launch), manager)
     };
-    for flags in [&["--workers=3"][..], &["--model=iterative"]] {
+    for flags in [&["--workers=3"][..], &["--model=iterative"], &["--model=process"]] {
         let (server, manager) = start(flags, None);
         let mut signs = 0;
         while signs < SIGNS {
