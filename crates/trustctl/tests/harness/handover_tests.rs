@@ -14,6 +14,7 @@ use super::Test;
 use super::echo_tests::echo;
 use super::support::STEP_DEADLINE;
 use super::support::event;
+use super::support::model::Model;
 use super::support::peer::{Peer, pattern};
 use super::support::program::{Home, Launch};
 use super::support::server::Server;
@@ -54,7 +55,7 @@ fn on_listener(home: &Home, listener: &TcpListener, flags: &[&str]) -> Launch {
 fn start_on(listener: &TcpListener, flags: &[&str]) -> Server {
     let home = Home::new();
     let launch = on_listener(&home, listener, flags);
-    Server::start_as(home, launch)
+    Server::start_as(Model::Event, home, launch)
 }
 
 fn test_listen_fds() {
@@ -64,7 +65,7 @@ fn test_listen_fds() {
     home.configure("[echo-server]\nport = 1\nhost = \"192.0.2.1\"\n");
     let launch = home.trustctl_in_shell(HANDED_OVER, ["echo-server"]).env("LISTEN_FDS", "2");
     let launch = launch.stdin(copy(&first)).stderr(copy(&second));
-    let server = Server::start_as(home, launch);
+    let server = Server::start_as(Model::Event, home, launch);
     let start = server.start_event();
     assert_eq!(start.count("port"), u64::from(address(&first).port()), "{start:?}");
     assert_eq!((start.text("addr"), start.count("listeners")), ("127.0.0.1", 2), "{start:?}");
@@ -134,7 +135,7 @@ fn test_listen_fds_wrong() {
     let home = Home::new();
     let launch = home.trustctl(["echo-server", "--port", "0"]);
     let launch = launch.env("LISTEN_FDS", "many").env("LISTEN_PID", "1");
-    let server = Server::start_as(home, launch);
+    let server = Server::start_as(Model::Event, home, launch);
     assert!(!server.start_event().has("listeners"));
     server.serves_the_next();
     server.stop();
@@ -226,7 +227,7 @@ fn test_notify() {
         let home = Home::new();
         let launch =
             home.trustctl(["echo-server", "--port=0", "--host=127.0.0.1", "--model", model]);
-        let server = Server::start_as(home, launch.env("NOTIFY_SOCKET", &place));
+        let server = Server::start_as(Model::Event, home, launch.env("NOTIFY_SOCKET", &place));
         let status = format!("STATUS=Serving on {}", server.address());
         let pid = format!("MAINPID={}", server.pid());
         // The server serves by then.
@@ -250,7 +251,7 @@ fn test_notify_fails() {
     {
         let home = Home::new();
         let launch = home.trustctl(["echo-server", "--port=0"]).env("NOTIFY_SOCKET", place);
-        let server = Server::start_as(home, launch);
+        let server = Server::start_as(Model::Event, home, launch);
         let failed = server.wait_for_event("notify_failed", |_| true, STEP_DEADLINE);
         assert_eq!(failed.count("errno"), errno, "{failed:?}");
         assert_eq!(failed.text("level"), "warn", "{failed:?}");
@@ -279,7 +280,7 @@ fn test_watchdog() {
             Some(pid) => launch.env("WATCHDOG_PID", pid),
             None => launch,
         };
-        (Server::start_as(home, launch), manager)
+        (Server::start_as(Model::Event, home, launch), manager)
     };
     for flags in [&["--workers=3"][..], &["--model=iterative"], &["--model=process"]] {
         let (server, manager) = start(flags, None);

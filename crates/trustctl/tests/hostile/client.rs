@@ -9,23 +9,31 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::hosts::{LONG_TIMEOUTS, Site, in_each_model};
+use super::case::Case;
+use super::hosts::{LONG_TIMEOUTS, Site};
 use super::support::STEP_DEADLINE;
 use super::support::event;
 use super::support::kernel;
+use super::support::model::Model;
 use super::support::net::{Detour, Hosts, Network, connection, connections, unreachables_received};
 use super::support::peer::frame;
 use super::support::program::{Home, Running};
-use super::support::server::Server;
-use super::{Case, MODELS};
+use super::support::server::{NO_FLAGS, Server};
 
 pub(crate) const CASES: &[Case] = &[
-    Case { number: 48, name: "server killed while client waits", run: server_killed_while_waiting },
-    Case { number: 49, name: "server killed or resets, owing", run: server_killed_while_owing },
-    Case { number: 50, name: "server's host vanishes, owing", run: servers_host_vanishes },
-    Case { number: 51, name: "server's host rebooted", run: servers_host_rebooted },
-    Case { number: 52, name: "unreachable, refused, unknown name", run: nobody_answers },
-    Case { number: 53, name: "server shuts down, owing", run: server_shuts_down },
+    Case::new(48, "server killed while client waits", server_killed_while_waiting)
+        .and_once(a_server_resets_while_the_client_waits),
+    Case::new(49, "server killed or resets, owing", server_killed_while_owing)
+        .and_once(a_server_ends_while_owing),
+    Case::new(50, "server's host vanishes, owing", servers_host_vanishes),
+    Case::new(51, "server's host rebooted", servers_host_rebooted),
+    Case::once(
+        52,
+        "unreachable, refused, unknown name",
+        nobody_answers,
+        "no server of ours takes part",
+    ),
+    Case::new(53, "server shuts down, owing", server_shuts_down),
 ];
 
 /// A limit that does not matter: whoever waits for it is not noticed by [`STEP_DEADLINE`].
@@ -41,13 +49,14 @@ const CLOSED_OWING: [&str; 2] = ["closed the connection", "while an answer was o
 const RESET_IDLE: [&str; 2] = ["reset the connection", "while nothing was owed"];
 const RESET_OWING: [&str; 2] = ["reset the connection", "while an answer was owed"];
 
-fn server_killed_while_waiting() {
-    for model in MODELS {
-        let server = Server::start(["--model", model]);
-        let client = Client::waits_for_input(server.address(), "first");
-        server.signal(Signal::KILL);
-        client.ends(69, "first\n", &CLOSED_IDLE);
-    }
+fn server_killed_while_waiting(model: Model) {
+    let server = Server::of(model, NO_FLAGS);
+    let client = Client::waits_for_input(server.address(), "first");
+    server.kill();
+    client.ends(69, "first\n", &CLOSED_IDLE);
+}
+
+fn a_server_resets_while_the_client_waits() {
     let script = |mut stream: TcpStream| {
         echo(&mut stream, "first");
         reset(stream);
@@ -57,17 +66,18 @@ fn server_killed_while_waiting() {
     });
 }
 
-fn server_killed_while_owing() {
-    for model in MODELS {
-        let server = Server::start(["--model", model]);
-        let mut client = Client::waits_for_input(server.address(), "first");
-        server.pause();
-        client.types("second");
-        wait_until_unread(&server, "second");
-        server.signal(Signal::KILL);
-        // The kernel discards what the server had not read, which makes it an RST.
-        client.ends(76, "first\n", &RESET_OWING);
-    }
+fn server_killed_while_owing(model: Model) {
+    let server = Server::of(model, NO_FLAGS);
+    let mut client = Client::waits_for_input(server.address(), "first");
+    server.pause();
+    client.types("second");
+    wait_until_unread(&server, "second");
+    server.kill();
+    // The kernel discards what the server had not read, which makes it an RST.
+    client.ends(76, "first\n", &RESET_OWING);
+}
+
+fn a_server_ends_while_owing() {
     // How much of the second answer comes, and whether RST follows.
     for (answered, resets) in [(0, false), (7, false), (0, true), (7, true)] {
         let script = move |mut stream: TcpStream| {
@@ -86,40 +96,38 @@ fn server_killed_while_owing() {
     }
 }
 
-fn servers_host_vanishes() {
-    in_each_model(|model| {
-        let site = Site::start(model, LONG_TIMEOUTS);
-        let connect = || Client::with(site.address(), SHORT_TIMEOUT);
-        let mut client = site.hosts.client.inside(|| connect().served("first"));
-        let unreachable = peer(&site, &client);
-        site.hosts.turn_away_from(Hosts::SERVER, Detour::Unreachable);
-        let began = Instant::now();
-        client.types("second");
-        site.hosts.client.inside(|| {
-            kernel::wait_until("the client's host being told", || unreachables_received() > 0);
-        });
-        // From now on nobody says why there is no answer.
-        site.hosts.cut();
-        client.ends(75, "first\n", &["sent nothing for 2 s (No route to host)", "answer was owed"]);
-        assert_not_early(began);
-        site.hosts.turn_back_to(Hosts::SERVER, Detour::Unreachable);
-        site.hosts.heal();
-        gets_the_rest(&site, unreachable);
-
-        let mut client = site.hosts.client.inside(|| connect().served("first"));
-        let vanished = peer(&site, &client);
-        site.hosts.cut();
-        let began = Instant::now();
-        client.types("second");
-        let latecomer = site.hosts.client.inside(connect);
-        client.ends(75, "first\n", &["sent nothing for 2 s while an answer was owed"]);
-        assert_not_early(began);
-        latecomer.ends(75, "", &["cannot connect", "no answer within 2 s"]);
-        assert_not_early(began);
-        site.hosts.heal();
-        gets_the_rest(&site, vanished);
-        site.ends();
+fn servers_host_vanishes(model: Model) {
+    let site = Site::start(model, LONG_TIMEOUTS);
+    let connect = || Client::with(site.address(), SHORT_TIMEOUT);
+    let mut client = site.hosts.client.inside(|| connect().served("first"));
+    let unreachable = peer(&site, &client);
+    site.hosts.turn_away_from(Hosts::SERVER, Detour::Unreachable);
+    let began = Instant::now();
+    client.types("second");
+    site.hosts.client.inside(|| {
+        kernel::wait_until("the client's host being told", || unreachables_received() > 0);
     });
+    // From now on nobody says why there is no answer.
+    site.hosts.cut();
+    client.ends(75, "first\n", &["sent nothing for 2 s (No route to host)", "answer was owed"]);
+    assert_not_early(began);
+    site.hosts.turn_back_to(Hosts::SERVER, Detour::Unreachable);
+    site.hosts.heal();
+    gets_the_rest(&site, unreachable);
+
+    let mut client = site.hosts.client.inside(|| connect().served("first"));
+    let vanished = peer(&site, &client);
+    site.hosts.cut();
+    let began = Instant::now();
+    client.types("second");
+    let latecomer = site.hosts.client.inside(connect);
+    client.ends(75, "first\n", &["sent nothing for 2 s while an answer was owed"]);
+    assert_not_early(began);
+    latecomer.ends(75, "", &["cannot connect", "no answer within 2 s"]);
+    assert_not_early(began);
+    site.hosts.heal();
+    gets_the_rest(&site, vanished);
+    site.ends();
 }
 
 /// Waits until the server has what a client's kernel had not delivered when the client ended. Its
@@ -132,36 +140,34 @@ fn gets_the_rest(site: &Site, peer: SocketAddr) {
     assert_eq!(close.count("frames_in"), 2, "{close:?}");
 }
 
-fn servers_host_rebooted() {
-    in_each_model(|model| {
-        let mut site = Site::start(model, LONG_TIMEOUTS);
-        // The host has forgotten the connection; a server listens again, or does not.
-        for is_listening in [true, false] {
-            let start = || Client::waits_for_input(site.address(), "first");
-            let mut client = site.hosts.client.inside(start);
-            let peer = peer(&site, &client);
-            site.hosts.cut();
-            site.hosts.server.forget_connections_to(peer);
-            // The server is told that somebody destroyed its socket.
-            let aborted = site.server.event_about(peer, "io_error");
-            assert_eq!(aborted.text("errno_name"), "ECONNABORTED", "{aborted:?}");
-            site.server.closes(peer, "io_error");
-            if is_listening {
-                site.is_well();
-            } else {
-                if let Some(witness) = site.witness.take() {
-                    witness.leaves();
-                }
-                site.server.signal(Signal::KILL);
+fn servers_host_rebooted(model: Model) {
+    let mut site = Site::start(model, LONG_TIMEOUTS);
+    // The host has forgotten the connection; a server listens again, or does not.
+    for is_listening in [true, false] {
+        let start = || Client::waits_for_input(site.address(), "first");
+        let mut client = site.hosts.client.inside(start);
+        let peer = peer(&site, &client);
+        site.hosts.cut();
+        site.hosts.server.forget_connections_to(peer);
+        // The server is told that somebody destroyed its socket.
+        let aborted = site.server.event_about(peer, "io_error");
+        assert_eq!(aborted.text("errno_name"), "ECONNABORTED", "{aborted:?}");
+        site.server.closes(peer, "io_error");
+        if is_listening {
+            site.is_well();
+        } else {
+            if let Some(witness) = site.witness.take() {
+                witness.leaves();
             }
-            site.hosts.heal();
-            let (own, other) = (peer.port(), site.server.port());
-            let known = site.hosts.client.inside(|| connection(own, other));
-            assert!(known.is_some(), "the client learnt of the reboot before it sent anything");
-            client.types("second");
-            client.ends(76, "first\n", &RESET_OWING);
+            site.server.kill();
         }
-    });
+        site.hosts.heal();
+        let (own, other) = (peer.port(), site.server.port());
+        let known = site.hosts.client.inside(|| connection(own, other));
+        assert!(known.is_some(), "the client learnt of the reboot before it sent anything");
+        client.types("second");
+        client.ends(76, "first\n", &RESET_OWING);
+    }
 }
 
 fn nobody_answers() {
@@ -191,40 +197,38 @@ fn nobody_answers() {
     client.ends(68, "", &["cannot resolve host", &name]);
 }
 
-fn server_shuts_down() {
-    for model in MODELS {
-        // More input may come when the server is told to stop.
-        let server = Server::start(["--model", model]);
-        let mut waiting = Client::waits_for_input(server.address(), "first");
-        let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, waiting.port(server.port())));
-        server.pause();
-        waiting.types("second");
-        wait_until_unread(&server, "second");
-        server.signal(Signal::TERM);
-        server.signal(Signal::CONT);
-        waiting.ends(69, "first\nsecond\n", &CLOSED_IDLE);
-        server.closes(peer, "drain");
-        ends_drained(server);
+fn server_shuts_down(model: Model) {
+    // More input may come when the server is told to stop.
+    let server = Server::of(model, NO_FLAGS);
+    let mut waiting = Client::waits_for_input(server.address(), "first");
+    let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, waiting.port(server.port())));
+    server.pause();
+    waiting.types("second");
+    wait_until_unread(&server, "second");
+    server.signal(Signal::TERM);
+    server.resume();
+    waiting.ends(69, "first\nsecond\n", &CLOSED_IDLE);
+    server.closes(peer, "drain");
+    ends_drained(server);
 
-        // The input has ended; this client is still in the backlog.
-        let server = Server::start(["--model", model]);
-        server.pause();
-        let mut complete = Client::with(server.address(), PATIENT);
-        complete.types("only");
-        complete.input = None;
-        wait_until_unread(&server, "only");
-        server.signal(Signal::TERM);
-        server.signal(Signal::CONT);
-        complete.ends(0, "only\n", &[]);
-        ends_drained(server);
-    }
+    // The input has ended; this client is still in the backlog.
+    let server = Server::of(model, NO_FLAGS);
+    server.pause();
+    let mut complete = Client::with(server.address(), PATIENT);
+    complete.types("only");
+    complete.input = None;
+    wait_until_unread(&server, "only");
+    server.signal(Signal::TERM);
+    server.resume();
+    complete.ends(0, "only\n", &[]);
+    ends_drained(server);
 }
 
 /// Checks the end of a server that was told to stop and had a single client.
 #[track_caller]
 fn ends_drained(server: Server) {
     let events = server.has_stopped(0);
-    assert_eq!(event::only(&events, "drain_done").count("cut"), 0);
+    assert_eq!(event::drained_and_cut(&events).1, 0);
     let close = event::only(&events, "client_close");
     // A client that has all it wants may leave before the server has come round to the signal.
     assert!(["drain", "peer_fin"].contains(&close.text("reason")), "{close:?}");

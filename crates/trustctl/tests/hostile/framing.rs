@@ -2,20 +2,20 @@
 
 use std::thread;
 
-use super::support::kernel::{forget_peak_memory, status_bytes};
+use super::case::Case;
+use super::support::model::Model;
 use super::support::peer::{Peer, frame, pattern};
 use super::support::scene::{Scene, totals};
-use super::{Case, MODELS};
 
 pub(crate) const CASES: &[Case] = &[
-    Case { number: 1, name: "empty frame", run: empty_frame },
-    Case { number: 2, name: "lengths 1, MAX-1, MAX", run: lengths_up_to_the_limit },
-    Case { number: 3, name: "length MAX+1", run: length_above_the_limit },
-    Case { number: 4, name: "lengths with the sign bit", run: lengths_with_the_sign_bit },
-    Case { number: 5, name: "little-endian length, HTTP request", run: other_protocols },
-    Case { number: 6, name: "good, good, bad in one segment", run: good_good_bad },
-    Case { number: 7, name: "rubbish behind 4 MB of owed answers", run: rubbish_behind_answers },
-    Case { number: 8, name: "a million empty frames", run: a_million_empty_frames },
+    Case::new(1, "empty frame", empty_frame),
+    Case::new(2, "lengths 1, MAX-1, MAX", lengths_up_to_the_limit),
+    Case::new(3, "length MAX+1", length_above_the_limit),
+    Case::new(4, "lengths with the sign bit", lengths_with_the_sign_bit),
+    Case::new(5, "little-endian length, HTTP request", other_protocols),
+    Case::new(6, "good, good, bad in one segment", good_good_bad),
+    Case::new(7, "rubbish behind 4 MB of owed answers", rubbish_behind_answers),
+    Case::new(8, "a million empty frames", a_million_empty_frames),
 ];
 
 /// Lingering takes as long as a step of the test may: nobody here is to be cut.
@@ -26,158 +26,140 @@ const MAX_PAYLOAD: usize = 65_536;
 
 const MIB: u64 = 1 << 20;
 
-fn empty_frame() {
-    for model in MODELS {
-        let scene = Scene::start(model, &FRAMED);
-        let mut peer = scene.peer();
-        peer.send(&[0, 0, 0, 0]);
-        peer.receives(&[0, 0, 0, 0]);
-        assert_eq!(totals(&scene.sees_off(peer)), [4, 4, 1, 1]);
-        scene.ends();
-    }
+fn empty_frame(model: Model) {
+    let scene = Scene::start(model, &FRAMED);
+    let mut peer = scene.peer();
+    peer.send(&[0, 0, 0, 0]);
+    peer.receives(&[0, 0, 0, 0]);
+    assert_eq!(totals(&scene.sees_off(peer)), [4, 4, 1, 1]);
+    scene.ends();
 }
 
-fn lengths_up_to_the_limit() {
+fn lengths_up_to_the_limit(model: Model) {
     // The last one is beyond what a receive takes in one go.
     for max in [2_000, MAX_PAYLOAD, 2 << 20] {
         let max_frame = max.to_string();
-        for model in MODELS {
-            let scene = Scene::start(model, &[&FRAMED[..], &["--max-frame", &max_frame]].concat());
-            let mut peer = scene.peer();
-            let mut sent = 0;
-            for length in [1, max - 1, max] {
-                // What is larger than all buffers comes back only while it is still being sent.
-                let mut writer = peer.twin();
-                let payload = pattern(length);
-                thread::scope(|scope| {
-                    scope.spawn(|| writer.send_frame(&payload));
-                    peer.receives_frame(&payload);
-                });
-                sent += 4 + length as u64;
-            }
-            assert_eq!(totals(&scene.sees_off(peer)), [sent, sent, 3, 3]);
-            scene.ends();
+        let scene = Scene::start(model, &[&FRAMED[..], &["--max-frame", &max_frame]].concat());
+        let mut peer = scene.peer();
+        let mut sent = 0;
+        for length in [1, max - 1, max] {
+            // What is larger than all buffers comes back only while it is still being sent.
+            let mut writer = peer.twin();
+            let payload = pattern(length);
+            thread::scope(|scope| {
+                scope.spawn(|| writer.send_frame(&payload));
+                peer.receives_frame(&payload);
+            });
+            sent += 4 + length as u64;
         }
-    }
-}
-
-fn length_above_the_limit() {
-    for model in MODELS {
-        let scene = Scene::start(model, &FRAMED);
-        let length = MAX_PAYLOAD as u32 + 1;
-        is_refused(&scene, length.to_be_bytes(), &pattern(MAX_PAYLOAD + 1));
-        scene.ends();
-        let scene = Scene::start(model, &[&FRAMED[..], &["--max-frame", "2000"]].concat());
-        is_refused(&scene, 2_001_u32.to_be_bytes(), &pattern(2_001));
+        assert_eq!(totals(&scene.sees_off(peer)), [sent, sent, 3, 3]);
         scene.ends();
     }
 }
 
-fn lengths_with_the_sign_bit() {
-    for model in MODELS {
-        let scene = Scene::start(model, &FRAMED);
-        is_refused(&scene, [0, 1, 0, 1], b"rest");
-        let [resident, reserved] = memory(&scene);
-        for length in [0x8000_0000_u32, 0xFFFF_FFFF] {
+fn length_above_the_limit(model: Model) {
+    let scene = Scene::start(model, &FRAMED);
+    let length = MAX_PAYLOAD as u32 + 1;
+    is_refused(&scene, length.to_be_bytes(), &pattern(MAX_PAYLOAD + 1));
+    scene.ends();
+    let scene = Scene::start(model, &[&FRAMED[..], &["--max-frame", "2000"]].concat());
+    is_refused(&scene, 2_001_u32.to_be_bytes(), &pattern(2_001));
+    scene.ends();
+}
+
+fn lengths_with_the_sign_bit(model: Model) {
+    let scene = Scene::start(model, &FRAMED);
+    let [resident, reserved] = is_refused(&scene, [0, 1, 0, 1], b"rest");
+    for length in [0x8000_0000_u32, 0xFFFF_FFFF] {
+        let [resident_after, reserved_after] =
             is_refused(&scene, length.to_be_bytes(), &pattern(100_000));
-        }
-        let [resident_after, reserved_after] = memory(&scene);
         let grown = resident_after.saturating_sub(resident);
         assert!(grown <= 4 * MIB, "{grown} bytes more in RAM");
         let grown = reserved_after.saturating_sub(reserved);
         assert!(grown < 1_024 * MIB, "{grown} bytes more of address space");
-        scene.ends();
     }
+    scene.ends();
 }
 
-fn other_protocols() {
-    for model in MODELS {
-        let scene = Scene::start(model, &FRAMED);
-        is_refused(&scene, [5, 0, 0, 0], b"hello");
-        is_refused(&scene, *b"GET ", b"/ HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        scene.ends();
-    }
+fn other_protocols(model: Model) {
+    let scene = Scene::start(model, &FRAMED);
+    is_refused(&scene, [5, 0, 0, 0], b"hello");
+    is_refused(&scene, *b"GET ", b"/ HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    scene.ends();
 }
 
-fn good_good_bad() {
-    for model in MODELS {
-        let scene = Scene::start(model, &FRAMED);
-        let mut peer = scene.peer();
-        let address = peer.address();
-        let good = [frame(b"one"), frame(b"two")].concat();
-        let bad = [0x01, 0x00, 0x00, 0x00];
-        // The frame after it would be a good one and is not to be looked at.
-        let sent = [good.as_slice(), &bad, &frame(b"three")].concat();
-        peer.send(&sent);
-        peer.receives_to_end(&good);
-        assert!(scene.event_about(address, "frame_too_large").mentions(1 << 24));
-        peer.leave();
-        let close = scene.closes(address, "frame_too_large");
-        assert_eq!(totals(&close), [sent.len() as u64, good.len() as u64, 2, 2]);
-        scene.ends();
-    }
+fn good_good_bad(model: Model) {
+    let scene = Scene::start(model, &FRAMED);
+    let mut peer = scene.peer();
+    let address = peer.address();
+    let good = [frame(b"one"), frame(b"two")].concat();
+    let bad = [0x01, 0x00, 0x00, 0x00];
+    // The frame after it would be a good one and is not to be looked at.
+    let sent = [good.as_slice(), &bad, &frame(b"three")].concat();
+    peer.send(&sent);
+    peer.receives_to_end(&good);
+    assert!(scene.event_about(address, "frame_too_large").mentions(1 << 24));
+    peer.leave();
+    let close = scene.closes(address, "frame_too_large");
+    assert_eq!(totals(&close), [sent.len() as u64, good.len() as u64, 2, 2]);
+    scene.ends();
 }
 
-fn rubbish_behind_answers() {
+fn rubbish_behind_answers(model: Model) {
     const RUBBISH: usize = 10_000_000;
     let answers = frame(&pattern(MAX_PAYLOAD)).repeat(64);
     let [header, rubbish] = [vec![0xFF; 4], pattern(RUBBISH)];
     let sent = [answers.as_slice(), &header, &rubbish].concat();
-    for model in MODELS {
-        // Limits that do not run out while the peer waits before it reads.
-        let limits = ["--timeout", "20"];
-        let scene = Scene::start(model, &[&FRAMED[..], &limits].concat());
-        let mut peer = Peer::connect_with_receive_buffer(scene.address(), 65_536);
-        let (address, mut writer) = (peer.address(), peer.twin());
-        thread::scope(|scope| {
-            let writing = scope.spawn(|| writer.send(&sent));
-            // As late as it can be: when nothing moves any more without it.
-            scene.is_stuck_unless(address, || writing.is_finished());
-            peer.receives_to_end(&answers);
-            scene.event_about(address, "frame_too_large");
-        });
-        // The end of the stream came in the orderly way, also for the rubbish that came after it.
-        peer.has_no_error();
-        drop((peer, writer));
-        let close = scene.closes(address, "frame_too_large");
-        assert_eq!(totals(&close), [sent.len() as u64, answers.len() as u64, 64, 64]);
-        scene.ends();
-    }
+    // Limits that do not run out while the peer waits before it reads.
+    let limits = ["--timeout", "20"];
+    let scene = Scene::start(model, &[&FRAMED[..], &limits].concat());
+    let mut peer = Peer::connect_with_receive_buffer(scene.address(), 65_536);
+    let (address, mut writer) = (peer.address(), peer.twin());
+    thread::scope(|scope| {
+        let writing = scope.spawn(|| writer.send(&sent));
+        // As late as it can be: when nothing moves any more without it.
+        scene.is_stuck_unless(address, || writing.is_finished());
+        peer.receives_to_end(&answers);
+        scene.event_about(address, "frame_too_large");
+    });
+    // The end of the stream came in the orderly way, also for the rubbish that came after it.
+    peer.has_no_error();
+    drop((peer, writer));
+    let close = scene.closes(address, "frame_too_large");
+    assert_eq!(totals(&close), [sent.len() as u64, answers.len() as u64, 64, 64]);
+    scene.ends();
 }
 
-fn a_million_empty_frames() {
+fn a_million_empty_frames(model: Model) {
     const FRAMES: usize = 1_000_000;
     let frames = vec![0; 4 * FRAMES];
-    for model in MODELS {
-        let scene = Scene::start(model, &FRAMED);
-        // Whatever is made for the first frames is there before memory is looked at.
-        let mut peer = scene.peer();
-        peer.send(&frames[..40_000]);
-        peer.receives(&frames[..40_000]);
-        scene.sees_off(peer);
-        forget_peak_memory(scene.pid());
-        let before = status_bytes(scene.pid(), "VmHWM");
+    let scene = Scene::start(model, &FRAMED);
+    // Whatever is made for the first frames is there before memory is looked at.
+    let mut peer = scene.peer();
+    let (first, others) = frames.split_at(40_000);
+    peer.send(first);
+    peer.receives(first);
+    scene.forget_peak_memory();
+    let before = scene.memory("VmHWM");
 
-        let mut peer = scene.peer();
-        let mut writer = peer.twin();
-        thread::scope(|scope| {
-            scope.spawn(|| writer.send(&frames));
-            peer.receives(&frames);
-        });
-        drop(writer);
-        let bytes = frames.len() as u64;
-        let close = scene.sees_off(peer);
-        assert_eq!(totals(&close), [bytes, bytes, FRAMES as u64, FRAMES as u64]);
-        let grown = status_bytes(scene.pid(), "VmHWM").saturating_sub(before);
-        assert!(grown <= 2 * MIB, "{grown} bytes more in RAM at the most");
-        scene.ends();
-    }
+    let mut writer = peer.twin();
+    thread::scope(|scope| {
+        scope.spawn(|| writer.send(others));
+        peer.receives(others);
+    });
+    drop(writer);
+    let grown = scene.memory("VmHWM").saturating_sub(before);
+    assert!(grown <= 2 * MIB, "{grown} bytes more in RAM at the most");
+    let bytes = frames.len() as u64;
+    let close = scene.sees_off(peer);
+    assert_eq!(totals(&close), [bytes, bytes, FRAMES as u64, FRAMES as u64]);
+    scene.ends();
 }
 
 /// A good frame and then that header: the frame is answered, the header refused when it is whole, and
-/// the rest discarded until the peer has seen the end of the stream.
+/// the rest discarded until the peer has seen the end of the stream. Returns the memory that it took.
 #[track_caller]
-fn is_refused(scene: &Scene, header: [u8; 4], rest: &[u8]) {
+fn is_refused(scene: &Scene, header: [u8; 4], rest: &[u8]) -> [u64; 2] {
     let mut peer = scene.peer();
     let address = peer.address();
     let good = frame(b"before");
@@ -196,13 +178,15 @@ fn is_refused(scene: &Scene, header: [u8; 4], rest: &[u8]) {
     peer.send(rest);
     scene.takes_all_of(&peer);
     peer.has_no_error();
+    let memory = memory(scene);
     peer.leave();
     let close = scene.closes(address, "frame_too_large");
     let (bytes_in, bytes_out) = (good.len() + 4 + 2 * rest.len(), good.len());
     assert_eq!(totals(&close), [bytes_in as u64, bytes_out as u64, 1, 1], "{close:?}");
+    memory
 }
 
 /// Bytes in RAM, and the most address space there ever was.
 fn memory(scene: &Scene) -> [u64; 2] {
-    [scene.resident_bytes(), status_bytes(scene.pid(), "VmPeak")]
+    [scene.memory("VmRSS"), scene.memory("VmPeak")]
 }

@@ -1,45 +1,59 @@
 //! Places, descriptors, errnos of accept, many at once.
 
 use std::cell::Cell;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
+use super::case::Case;
 use super::support::STEP_DEADLINE;
 use super::support::event::{self, Event};
 use super::support::kernel;
+use super::support::model::Model;
 use super::support::peer::Peer;
 use super::support::program::Home;
 use super::support::runner;
-use super::support::scene::{Scene, lasted, side_by_side};
+use super::support::scene::{Scene, lasted};
 use super::support::server::Server;
 use super::support::tools::Trace;
 use super::support::witness::Witness;
-use super::{Case, MODELS};
 
 pub(crate) const CASES: &[Case] = &[
-    Case { number: 28, name: "one client too many", run: one_client_too_many },
-    Case { number: 29, name: "out of descriptors", run: out_of_descriptors },
-    Case { number: 30, name: "every errno of accept", run: every_errno_of_accept },
-    Case { number: 31, name: "10,000 slow headers", run: slow_headers },
-    Case { number: 32, name: "more places than descriptors", run: more_places_than_descriptors },
+    Case::new(28, "one client too many", one_client_too_many).except(&[
+        (Model::Iterative, "it serves one client, and the next one waits in the backlog"),
+        (Model::Inetd, "how many programs there are is for the super-server to say"),
+    ]),
+    Case::new(29, "out of descriptors", out_of_descriptors)
+        .except(&[(Model::Inetd, ACCEPTS_NOBODY)]),
+    Case::new(30, "every errno of accept", every_errno_of_accept)
+        .except(&[(Model::Inetd, ACCEPTS_NOBODY)]),
+    Case::new(31, "10,000 slow headers", slow_headers).with_the_machine_to_itself().except(&[
+        (Model::Iterative, "it serves one client, and its backlog does not hold as many"),
+        (Model::Process, "10,000 processes are what it costs, and no 2 KiB a client are promised"),
+        (Model::Inetd, "10,000 processes are what it costs, and no 2 KiB a client are promised"),
+    ]),
+    Case::new(32, "more places than descriptors", more_places_than_descriptors)
+        .except(&[(Model::Inetd, "how many programs there are is for the super-server to say")]),
 ];
+
+const ACCEPTS_NOBODY: &str = "the super-server accepts";
 
 /// The contract: accept calls in any second, whatever fails.
 const MAX_ACCEPTS_A_SECOND: usize = 20;
 
-/// Only with `event`: the iterative model serves one client, and the next one waits in the backlog.
-fn one_client_too_many() {
+fn one_client_too_many(model: Model) {
     /// Clients without a place that linger at the same time.
     const MAX_LINGERING: usize = 64;
     const BEYOND: usize = 6;
     let flags = ["--max-clients", "2", "--timeout", "60", "--linger-timeout", "60"];
-    let server = Server::start(flags);
+    let server = Server::of(model, flags);
     let descriptors = server.descriptor_count();
     let witness = Witness::connect(server.address());
     let mut rejected = 0;
@@ -141,48 +155,74 @@ fn is_served(peer: &mut Peer) {
     peer.receives_frame(b"served?");
 }
 
-fn out_of_descriptors() {
+fn out_of_descriptors(model: Model) {
     /// Failed calls that take more than a second if they are not too many.
     const FAILURES: usize = MAX_ACCEPTS_A_SECOND + 2;
     let _needed = Trace::new();
-    side_by_side(&MODELS, |model| {
-        let (server, trace) = traced_server(model, &["--timeout", "60"], &[]);
-        let descriptors = server.descriptor_count();
-        // The iterative model serves nobody meanwhile, and has no place to become free by itself.
-        let places = if model == "event" { 2 } else { 0 };
-        let witness = (model == "event").then(|| Witness::connect(server.address()));
-        let before = set_descriptor_limit(&server, lowest_limit_for(&server, places));
-        let served: Vec<Peer> = (0..places).map(|_| served_peer(&server)).collect();
+    let (server, trace) = traced_server(model, &["--timeout", "60"], &[]);
+    let descriptors = server.descriptor_count();
+    // The iterative model serves nobody meanwhile, and has no place to become free by itself; and a child
+    // takes more than one descriptor to start.
+    let places = if model == Model::Event { 2 } else { 0 };
+    let witness = model.serves_several().then(|| Witness::connect(server.address()));
+    let before = set_descriptor_limit(&server, lowest_limit_for(&server, places));
+    let served: Vec<Peer> = (0..places).map(|_| served_peer(&server)).collect();
 
-        let mut waiting = server.peer();
-        waiting.send_frame(b"waiting");
-        let paused = server.wait_for_event("accept_paused", |_| true, STEP_DEADLINE);
-        assert_eq!(paused.text("errno_name"), "EMFILE", "{paused:?}");
-        assert_eq!(paused.text("level"), "error", "{paused:?}");
-        wait_for_accepts(&trace, "EMFILE", FAILURES);
-        if let Some(witness) = &witness {
-            witness.is_well();
-        }
+    let mut waiting = server.peer();
+    waiting.send_frame(b"waiting");
+    let paused = server.wait_for_event("accept_paused", |_| true, STEP_DEADLINE);
+    assert_eq!(paused.text("errno_name"), "EMFILE", "{paused:?}");
+    assert_eq!(paused.text("level"), "error", "{paused:?}");
+    wait_for_accepts(&trace, "EMFILE", FAILURES);
+    if let Some(witness) = &witness {
+        witness.is_well();
+    }
 
-        if served.is_empty() {
-            set_descriptor_limit(&server, before);
-        }
-        for peer in served {
-            peer.leave();
-        }
-        waiting.receives_frame(b"waiting");
-        waiting.leave();
+    if served.is_empty() {
         set_descriptor_limit(&server, before);
-        server.wait_for_event("accept_resumed", |_| true, STEP_DEADLINE);
-        server.serves_the_next();
-        if let Some(witness) = witness {
-            witness.leaves();
+    }
+    for peer in served {
+        peer.leave();
+    }
+    waiting.receives_frame(b"waiting");
+    waiting.leave();
+    set_descriptor_limit(&server, before);
+    server.wait_for_event("accept_resumed", |_| true, STEP_DEADLINE);
+    server.serves_the_next();
+    if model == Model::Process {
+        too_few_for_a_child(&server);
+    }
+    if let Some(witness) = witness {
+        witness.leaves();
+    }
+    server.comes_back_to_descriptors(descriptors);
+    check_pauses(&server.stop());
+    let calls = accepts(&trace, "EMFILE");
+    assert!(most_in_a_second(&calls) <= MAX_ACCEPTS_A_SECOND, "{calls:?}");
+}
+
+/// A client whose child cannot be started for want of descriptors waits like one who cannot be accepted.
+fn too_few_for_a_child(server: &Server) {
+    /// More than it takes to accept and to start a child.
+    const ENOUGH: usize = 16;
+    /// How long descriptors are short: longer than accepting pauses.
+    const SHORTAGE: Duration = Duration::from_millis(300);
+    for free in 0..=ENOUGH {
+        let before = set_descriptor_limit(server, lowest_limit_for(server, free));
+        let mut peer = server.peer();
+        peer.send_frame(b"a child?");
+        let mut answer = [PollFd::new(peer.stream(), PollFlags::IN)];
+        let shortage = Timespec::try_from(SHORTAGE).expect("less than a second");
+        let ready = poll(&mut answer, Some(&shortage)).expect("poll a socket");
+        set_descriptor_limit(server, before);
+        peer.receives_frame(b"a child?");
+        leaves(server, peer);
+        if ready > 0 {
+            assert!(free > 0, "a child takes no descriptors");
+            return;
         }
-        server.comes_back_to_descriptors(descriptors);
-        check_pauses(&server.stop());
-        let calls = accepts(&trace, "EMFILE");
-        assert!(most_in_a_second(&calls) <= MAX_ACCEPTS_A_SECOND, "{calls:?}");
-    });
+    }
+    panic!("{ENOUGH} descriptors are not enough for a child");
 }
 
 /// Checks that every pause was announced once, and its end too.
@@ -252,25 +292,23 @@ const ERRNOS_OF_ACCEPT: [(&str, After); 18] = [
     ("ENOTSOCK", After::Stop),
 ];
 
-fn every_errno_of_accept() {
+fn every_errno_of_accept(model: Model) {
     let _needed = Trace::new();
-    for model in MODELS {
-        for is_persistent in [false, true] {
-            // They wait much more than they work.
-            thread::scope(|scope| {
-                for (errno, after) in ERRNOS_OF_ACCEPT {
-                    scope.spawn(move || match after {
-                        After::Stop => fatal_errno(model, errno, is_persistent),
-                        _ => passing_errno(model, errno, after, is_persistent),
-                    });
-                }
-            });
-        }
+    for is_persistent in [false, true] {
+        // They wait much more than they work.
+        thread::scope(|scope| {
+            for (errno, after) in ERRNOS_OF_ACCEPT {
+                scope.spawn(move || match after {
+                    After::Stop => fatal_errno(model, errno, is_persistent),
+                    _ => passing_errno(model, errno, after, is_persistent),
+                });
+            }
+        });
     }
 }
 
 /// The server lives through the errno, does not spin, and serves who waited meanwhile.
-fn passing_errno(model: &str, errno: &str, after: After, is_persistent: bool) {
+fn passing_errno(model: Model, errno: &str, after: After, is_persistent: bool) {
     // The calls before: one finds the witness, and one nobody (in the iterative model it is served until
     // it leaves; the next call finds nobody).
     const BEFORE: usize = 3;
@@ -329,10 +367,10 @@ fn passing_errno(model: &str, errno: &str, after: After, is_persistent: bool) {
 
 /// Makes the first three calls of accept; in the event model the client of the first stays.
 #[track_caller]
-fn begin_with_three_calls(server: &Server, trace: &Trace, model: &str) -> Option<Peer> {
+fn begin_with_three_calls(server: &Server, trace: &Trace, model: Model) -> Option<Peer> {
     wait_for_accepts(trace, "accept4(", 1);
     let peer = served_peer(server);
-    if model == "event" {
+    if model.serves_several() {
         wait_for_accepts(trace, "accept4(", 3);
         return Some(peer);
     }
@@ -342,7 +380,7 @@ fn begin_with_three_calls(server: &Server, trace: &Trace, model: &str) -> Option
 }
 
 /// The server drains those whom it has accepted, and ends with 71.
-fn fatal_errno(model: &str, errno: &str, is_persistent: bool) {
+fn fatal_errno(model: Model, errno: &str, is_persistent: bool) {
     let until = if is_persistent { "4+" } else { "4" };
     let inject = format!("accept4:error={errno}:when={until}");
     let (server, trace) = traced_server(model, &["--timeout", "60"], &[inject]);
@@ -385,13 +423,12 @@ fn leaves(server: &Server, mut peer: Peer) {
 
 /// A server under strace, which writes down its calls of accept and injects into them.
 #[track_caller]
-fn traced_server(model: &str, flags: &[&str], injections: &[String]) -> (Server, Trace) {
-    let (home, trace) = (Home::new(), Trace::new());
-    let mut wrapper = trace.wrapper("accept4", injections);
-    wrapper.insert(1, "-ttt".into());
-    let args = ["echo-server", "--port", "0", "--model", model];
-    let launch = home.trustctl_under(&wrapper, args).args(flags);
-    (Server::start_as(home, launch), trace)
+fn traced_server(model: Model, flags: &[&str], injections: &[String]) -> (Server, Trace) {
+    let trace = Trace::new();
+    let wrapper = trace.wrapper("accept4", injections);
+    let launch =
+        move |home: &Home, arguments: &[OsString]| home.trustctl_under(&wrapper, arguments);
+    (Server::of_under(model, Home::new(), flags, launch), trace)
 }
 
 /// When accept was called, in seconds, in lines that hold that word.
@@ -418,8 +455,7 @@ fn most_in_a_second(times: &[f64]) -> usize {
     times.iter().map(in_the_second_from).max().unwrap_or(0)
 }
 
-/// Only with `event`: the iterative model serves one client, and its backlog does not hold as many.
-fn slow_headers() {
+fn slow_headers(model: Model) {
     const COUNT: usize = 10_000;
     /// Descriptors of this process beside the peers'.
     const BESIDE: u64 = 200;
@@ -433,9 +469,9 @@ fn slow_headers() {
     for frame_timeout in [5, 10, 20] {
         let limit = Duration::from_secs(frame_timeout);
         let seconds = frame_timeout.to_string();
-        let scene = Scene::start("event", &["--timeout", "60", "--frame-timeout", &seconds]);
+        let scene = Scene::start(model, &["--timeout", "60", "--frame-timeout", &seconds]);
         let server = &scene;
-        let user_bytes = || kernel::status_bytes(server.pid(), "RssAnon");
+        let user_bytes = || server.memory("RssAnon");
         let user_bytes_before = user_bytes();
         let began = Instant::now();
         let peers: Vec<TcpStream> =
@@ -453,6 +489,7 @@ fn slow_headers() {
         scene.others_are_well();
         let grown = user_bytes().saturating_sub(user_bytes_before);
         if began.elapsed() >= limit {
+            scene.gives_up();
             continue;
         }
         let each = grown / COUNT as u64;
@@ -514,40 +551,38 @@ fn unread_bytes(port: u16) -> u64 {
         .sum()
 }
 
-fn more_places_than_descriptors() {
+fn more_places_than_descriptors(model: Model) {
     const DESCRIPTORS: u64 = 300;
     const WANTED: u64 = 5_000;
-    for model in MODELS {
-        let home = Home::new();
-        let script = format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\"");
-        let wanted = WANTED.to_string();
-        let args = ["echo-server", "--port", "0", "--model", model, "--max-clients", &wanted];
-        let launch = home.trustctl_under(&["/bin/sh", "-c", &script], args);
-        let server = Server::start_as(home, launch.args(["--timeout", "60"]));
-        let lowered = server.wait_for_event("limit_lowered", |_| true, STEP_DEADLINE);
-        assert_eq!(lowered.text("level"), "warn", "{lowered:?}");
-        assert_eq!(lowered.count("wanted"), WANTED, "{lowered:?}");
-        let got = lowered.count("got");
-        assert!(got > 0 && got < DESCRIPTORS, "{lowered:?}");
-        assert_eq!(server.start_event().count("max_clients"), got);
+    let script = format!("ulimit -n {DESCRIPTORS}; exec \"$0\" \"$@\"");
+    let wanted = WANTED.to_string();
+    let flags = ["--max-clients", &wanted, "--timeout", "60"];
+    let server = Server::of_under(model, Home::new(), flags, move |home, arguments| {
+        home.trustctl_under(&["/bin/sh", "-c", &script], arguments)
+    });
+    let lowered = server.wait_for_event("limit_lowered", |_| true, STEP_DEADLINE);
+    assert_eq!(lowered.text("level"), "warn", "{lowered:?}");
+    assert_eq!(lowered.count("wanted"), WANTED, "{lowered:?}");
+    let got = lowered.count("got");
+    assert!(got > 0 && got < DESCRIPTORS, "{lowered:?}");
+    assert_eq!(server.start_event().count("max_clients"), got);
 
-        let descriptors = server.descriptor_count();
-        if model == "event" {
-            // As many as were promised are served, and one more is told so.
-            let served: Vec<Peer> = (0..got).map(|_| served_peer(&server)).collect();
-            let mut beyond = server.peer();
-            beyond.receives_end();
-            drop((beyond, served));
-            server.comes_back_to_descriptors(descriptors);
-        }
-        server.serves_the_next();
-        let events = server.stop();
-        assert!(event::named(&events, "accept_paused").is_empty(), "ran out of descriptors");
-        event::only(&events, "limit_lowered");
-
-        let server = Server::start(["--model", model, "--max-clients", "10"]);
-        server.serves_the_next();
-        let events = server.stop_with(Signal::TERM, 0);
-        assert!(event::named(&events, "limit_lowered").is_empty(), "lowered without a reason");
+    let descriptors = server.descriptor_count();
+    if model.serves_several() {
+        // As many as were promised are served, and one more is told so.
+        let served: Vec<Peer> = (0..got).map(|_| served_peer(&server)).collect();
+        let mut beyond = server.peer();
+        beyond.receives_end();
+        drop((beyond, served));
+        server.comes_back_to_descriptors(descriptors);
     }
+    server.serves_the_next();
+    let events = server.stop();
+    assert!(event::named(&events, "accept_paused").is_empty(), "ran out of descriptors");
+    event::only(&events, "limit_lowered");
+
+    let server = Server::of(model, ["--max-clients", "10"]);
+    server.serves_the_next();
+    let events = server.stop_with(Signal::TERM, 0);
+    assert!(event::named(&events, "limit_lowered").is_empty(), "lowered without a reason");
 }

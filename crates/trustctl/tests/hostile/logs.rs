@@ -11,30 +11,38 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 
+use super::case::Case;
+use super::programs;
 use super::support::STEP_DEADLINE;
 use super::support::event::{self, Event};
 use super::support::followed::Followed;
+use super::support::kernel;
 use super::support::leftovers::OwnedDir;
+use super::support::model::Model;
 use super::support::net::{Network, SmallDisk, with_own_mounts};
 use super::support::output::Output;
 use super::support::peer::{Peer, frame};
 use super::support::program::{Finished, Home, Running};
-use super::support::server::Server;
+use super::support::server::{CHILDREN_AT_ONCE, NO_FLAGS, Server, all_are_served};
 use super::support::witness::Witness;
-use super::{Case, MODELS};
 
 pub(crate) const CASES: &[Case] = &[
-    Case { number: 42, name: "log on a full disk", run: log_on_a_full_disk },
-    Case { number: 43, name: "log path impossible", run: log_path_impossible },
-    Case { number: 44, name: "stdout nobody reads, stdout closed", run: stdout_nobody_reads },
-    Case { number: 45, name: "hostile text in arguments", run: hostile_text },
-    Case { number: 46, name: "bad flags, ports and rights", run: bad_flags_ports_and_rights },
-    Case { number: 47, name: "descriptors 0-2 closed at start", run: standard_streams_closed },
+    Case::new(42, "log on a full disk", log_on_a_full_disk)
+        .and_once(next_writer_closes_a_torn_line),
+    Case::new(43, "log path impossible", log_path_impossible),
+    Case::new(44, "stdout nobody reads, stdout closed", stdout_nobody_reads)
+        .except(&[(Model::Inetd, "its stdout is the client, and nothing is ever printed there")]),
+    Case::new(45, "hostile text in arguments", serves_under_a_hostile_name).and_once(hostile_text),
+    Case::new(46, "bad flags, ports and rights", bad_flags_ports_and_rights)
+        .except(&[(Model::Inetd, "it binds nothing, and takes no port")]),
+    Case::new(47, "descriptors 0-2 closed at start", standard_streams_closed)
+        .except(&[(Model::Inetd, "descriptor 0 is the connection")])
+        .and_once(client_prints_nowhere_else),
 ];
 
 /// Bytes of a small disk before and after it is given room; a multiple of what memory is allotted in.
-const SMALL_DISK: u64 = 65_536;
-const ENOUGH_DISK: u64 = 64 * 1_048_576;
+pub(super) const SMALL_DISK: u64 = 65_536;
+pub(super) const ENOUGH_DISK: u64 = 64 * 1_048_576;
 
 /// Bytes of events that are more than a server holds back for a place which does not take them.
 const MORE_THAN_IS_HELD_BACK: u64 = 9 * 1_048_576;
@@ -43,38 +51,42 @@ const MORE_THAN_IS_HELD_BACK: u64 = 9 * 1_048_576;
 const MANY_CONNECTIONS: usize = (MORE_THAN_IS_HELD_BACK / (3 * LONG_LINE_BYTES)) as usize;
 
 /// Connections whose events fill a pipe.
-const FEW_CONNECTIONS: usize = 10;
+pub(super) const FEW_CONNECTIONS: usize = 10;
 
 /// Length at least of every line of a run that is configured with [`long_lines`].
 const LONG_LINE_BYTES: u64 = 6 * 3_000;
 
 /// The configuration of an identity of 3,000 bytes, each of which takes six in every line of the log, so
 /// that few lines fill something.
-fn long_lines() -> String {
+pub(super) fn long_lines() -> String {
     format!("request-id = \"{}\"\n", "\\u0001".repeat(3_000))
 }
 
-fn log_on_a_full_disk() {
-    for model in MODELS {
+fn log_on_a_full_disk(model: Model) {
+    if model == Model::Inetd {
         let place = OwnedDir::create();
-        with_own_mounts(|| serves_on_a_full_disk(model, &place.path().join("disk")));
-        let place = OwnedDir::create();
-        with_own_mounts(|| ends_on_a_full_disk(model, &place.path().join("disk")));
+        return with_own_mounts(|| programs::share_a_full_disk(&place.path().join("disk")));
     }
     let place = OwnedDir::create();
-    with_own_mounts(|| next_writer_closes_a_torn_line(&place.path().join("disk")));
+    with_own_mounts(|| serves_on_a_full_disk(model, &place.path().join("disk")));
+    let place = OwnedDir::create();
+    with_own_mounts(|| ends_on_a_full_disk(model, &place.path().join("disk")));
 }
 
-fn serves_on_a_full_disk(model: &str, directory: &Path) {
+/// A writer that was killed on a full disk has left a part of a line.
+fn next_writer_closes_a_torn_line() {
+    let place = OwnedDir::create();
+    with_own_mounts(|| finds_and_closes_a_torn_line(&place.path().join("disk")));
+}
+
+fn serves_on_a_full_disk(model: Model, directory: &Path) {
     let disk = SmallDisk::mount(directory, SMALL_DISK);
     let (server, log) = server_with_log_in(directory, model);
     // The iterative model serves nobody else meanwhile.
-    let witness = (model == "event").then(|| Witness::connect(server.address()));
+    let witness = model.serves_several().then(|| Witness::connect(server.address()));
     let descriptors = server.descriptor_count();
     fill(&disk, &server);
-    for _ in 0..MANY_CONNECTIONS {
-        server.serves_the_next();
-    }
+    server.serves_the_next_ones(MANY_CONNECTIONS);
     let len = fs::metadata(&log).expect("ask for the log's length").len();
     assert!(disk.is_full() && len <= SMALL_DISK, "a log of {len} bytes");
 
@@ -92,13 +104,15 @@ fn serves_on_a_full_disk(model: &str, directory: &Path) {
     assert_torn_at_most_once(&torn, &printed);
     let lost = lacking(&printed, &logged);
     assert!(lost > 0, "nothing was lost, so the test proves nothing");
-    assert_eq!(dropped(&logged, "file"), lost, "log_gap does not count what was lost");
+    // A child that has ended on the full disk has told so elsewhere.
+    let told = dropped(&logged, "file") + dropped(&printed, "file");
+    assert_eq!(told, lost, "log_gap does not count what was lost");
     assert_eq!(logged.first().map(Event::name), Some("cmd_start"));
     assert_eq!(logged.last().map(Event::name), Some("cmd_finish"));
 }
 
 /// What the file did not take by the end is told on stdout.
-fn ends_on_a_full_disk(model: &str, directory: &Path) {
+fn ends_on_a_full_disk(model: Model, directory: &Path) {
     let disk = SmallDisk::mount(directory, SMALL_DISK);
     let (server, log) = server_with_log_in(directory, model);
     fill(&disk, &server);
@@ -111,11 +125,10 @@ fn ends_on_a_full_disk(model: &str, directory: &Path) {
     assert_eq!(dropped(&printed, "file"), lost, "log_gap does not count what was lost");
 }
 
-/// A writer that was killed on a full disk has left a part of a line.
-fn next_writer_closes_a_torn_line(directory: &Path) {
+fn finds_and_closes_a_torn_line(directory: &Path) {
     let disk = SmallDisk::mount(directory, SMALL_DISK);
     // Which model wrote the log does not matter to who writes next.
-    let (server, log) = server_with_log_in(directory, "event");
+    let (server, log) = server_with_log_in(directory, Model::Event);
     fill(&disk, &server);
     server.serves_the_next();
     server.signal(Signal::KILL);
@@ -135,12 +148,12 @@ fn next_writer_closes_a_torn_line(directory: &Path) {
 
 /// A server that logs there, in long lines.
 #[track_caller]
-fn server_with_log_in(directory: &Path, model: &str) -> (Server, PathBuf) {
+fn server_with_log_in(directory: &Path, model: Model) -> (Server, PathBuf) {
     let log = directory.join("trustctl.log");
     let home = Home::new();
     home.configure(&long_lines());
     let log_text = log.display().to_string();
-    (Server::start_in(home, ["--model", model, "--log-file", &log_text]), log)
+    (Server::of_in(model, home, ["--log-file", &log_text]), log)
 }
 
 /// Has the server log until nothing more fits.
@@ -155,31 +168,32 @@ fn fill(disk: &SmallDisk<'_>, server: &Server) {
     panic!("the disk did not fill");
 }
 
-fn log_path_impossible() {
+fn log_path_impossible(model: Model) {
+    if model == Model::Inetd {
+        return programs::have_no_log();
+    }
     // Whoever bound before looking at the log would find the port in use: 69 in place of 73.
     let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("listen on any port");
     let port = taken.local_addr().expect("its address").port().to_string();
-    for model in MODELS {
-        let home = Home::new();
-        let serve = ["echo-server", "--port", &port, "--model", model];
-        home.trustctl(serve).run().exits_with(69).complains_in_one_line();
+    let home = Home::new();
+    let serve = ["echo-server", "--port", &port, "--model", model.name()];
+    home.trustctl(serve).run().exits_with(69).complains_in_one_line();
 
-        let home = Home::new();
-        let in_a_file = home.elsewhere("file/trustctl.log").display().to_string();
-        fs::write(home.elsewhere("file"), "in the way").expect("write a file");
-        let refused = home.trustctl(serve).args(["--log-file", &in_a_file]).run();
-        refuses_the_log(refused, "file/trustctl.log");
+    let home = Home::new();
+    let in_a_file = home.elsewhere("file/trustctl.log").display().to_string();
+    fs::write(home.elsewhere("file"), "in the way").expect("write a file");
+    let refused = home.trustctl(serve).args(["--log-file", &in_a_file]).run();
+    refuses_the_log(refused, "file/trustctl.log");
 
-        fs::create_dir_all(home.path()).expect("make the home");
-        fs::write(home.path().join("logs"), "in the way").expect("write a file");
-        refuses_the_log(home.trustctl(serve).run(), "home/logs");
+    fs::create_dir_all(home.path()).expect("make the home");
+    fs::write(home.path().join("logs"), "in the way").expect("write a file");
+    refuses_the_log(home.trustctl(serve).run(), "home/logs");
 
-        let home = Home::new();
-        fs::write(home.path(), "in the way").expect("write a file");
-        let refused = home.trustctl(serve).run().exits_with(73);
-        refuses_the_log(refused, "home/logs");
-        assert_eq!(fs::read(home.path()).expect("read a file"), b"in the way");
-    }
+    let home = Home::new();
+    fs::write(home.path(), "in the way").expect("write a file");
+    let refused = home.trustctl(serve).run().exits_with(73);
+    refuses_the_log(refused, "home/logs");
+    assert_eq!(fs::read(home.path()).expect("read a file"), b"in the way");
 }
 
 /// Checks that a server ended with 73 and without having listened, and named the path.
@@ -193,46 +207,46 @@ fn refuses_the_log(refused: Finished, path: &str) {
     assert!(event::named(&events, "server_start").is_empty(), "{events:?}");
 }
 
-fn stdout_nobody_reads() {
-    for model in MODELS {
-        let (mut reader, writer) = io::pipe().expect("make a pipe");
-        let mut server = LoggingServer::start(model, writer);
-        server.serves(MANY_CONNECTIONS);
-        let logged = server.stops();
-        // What did go to stdout are whole lines, perhaps but for the last one.
-        let mut printed = Vec::new();
-        reader.read_to_end(&mut printed).expect("read what the server printed");
-        let whole = printed.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let printed = event::parse_all(&printed[..whole], "stdout");
-        assert_eq!(lacking(&printed, &logged), 0, "stdout has what the file lacks");
-        let lost = lacking(&but_the_last(&logged), &printed);
-        assert!(lost > 0, "nothing was lost, so the test proves nothing");
-        assert_eq!(dropped(&logged, "stdout"), lost, "log_gap does not count what was lost");
+fn stdout_nobody_reads(model: Model) {
+    let (mut reader, writer) = io::pipe().expect("make a pipe");
+    let mut server = LoggingServer::start(model, writer);
+    server.serves(MANY_CONNECTIONS);
+    let logged = server.stops();
+    // What did go to stdout are whole lines, perhaps but for the last one.
+    let mut printed = Vec::new();
+    reader.read_to_end(&mut printed).expect("read what the server printed");
+    let whole = printed.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    let printed = event::parse_all(&printed[..whole], "stdout");
+    assert_eq!(lacking(&printed, &logged), 0, "stdout has what the file lacks");
+    let lost = lacking(&but_the_last(&logged), &printed);
+    assert!(lost > 0, "nothing was lost, so the test proves nothing");
+    assert_eq!(dropped(&logged, "stdout"), lost, "log_gap does not count what was lost");
 
-        // Somebody who begins to read late gets everything but what a gap counts.
-        let (reader, writer) = io::pipe().expect("make a pipe");
-        let mut server = LoggingServer::start(model, writer);
-        server.serves(MANY_CONNECTIONS);
-        let mut late = Output::collect(reader);
-        server.serves(FEW_CONNECTIONS);
-        let logged = server.stops();
-        let printed = late.wait_for_end(STEP_DEADLINE).expect("stdout ends with the server");
-        let printed = event::parse_all(&printed, "stdout");
-        let lost = lacking(&logged, &printed);
-        assert!(lost > 0, "nothing was lost, so the test proves nothing");
-        assert_eq!(dropped(&printed, "stdout"), lost, "log_gap does not count what was lost");
+    // Somebody who begins to read late gets everything but what a gap counts.
+    let (reader, writer) = io::pipe().expect("make a pipe");
+    let mut server = LoggingServer::start(model, writer);
+    server.serves(MANY_CONNECTIONS);
+    let mut late = Output::collect(reader);
+    server.serves(FEW_CONNECTIONS);
+    let logged = server.stops();
+    let printed = late.wait_for_end(STEP_DEADLINE).expect("stdout ends with the server");
+    let printed = event::parse_all(&printed, "stdout");
+    let lost = lacking(&logged, &printed);
+    assert!(lost > 0, "nothing was lost, so the test proves nothing");
+    // A child that has ended before somebody read has told so elsewhere.
+    let told = dropped(&printed, "stdout") + dropped(&logged, "stdout");
+    assert_eq!(told, lost, "log_gap does not count what was lost");
 
-        // A reader that went away, and a stdout which always fails.
-        let (reader, writer) = io::pipe().expect("make a pipe");
-        drop(reader);
-        let mut server = LoggingServer::start(model, writer);
-        server.serves(FEW_CONNECTIONS);
-        server.stops();
-        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("open /dev/full");
-        let mut server = LoggingServer::start(model, full);
-        server.serves(FEW_CONNECTIONS);
-        server.stops();
-    }
+    // A reader that went away, and a stdout which always fails.
+    let (reader, writer) = io::pipe().expect("make a pipe");
+    drop(reader);
+    let mut server = LoggingServer::start(model, writer);
+    server.serves(FEW_CONNECTIONS);
+    server.stops();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("open /dev/full");
+    let mut server = LoggingServer::start(model, full);
+    server.serves(FEW_CONNECTIONS);
+    server.stops();
 }
 
 /// A server whose stdout is of no use: it is watched through its log file.
@@ -242,35 +256,42 @@ struct LoggingServer {
     address: SocketAddr,
     file: Followed,
     witness: Option<Witness>,
+    /// Clients that are served at the same time.
+    at_once: usize,
 }
 
 impl LoggingServer {
     #[track_caller]
-    fn start(model: &str, stdout: impl Into<Stdio>) -> LoggingServer {
+    fn start(model: Model, stdout: impl Into<Stdio>) -> LoggingServer {
         let home = Home::new();
         home.configure(&long_lines());
-        let launch = home.trustctl(["echo-server", "--port", "0", "--model", model]);
+        let launch = home.trustctl(["echo-server"]).args(model.flags());
         let running = launch.stdout(stdout).start();
         let mut file = Followed::new(&home.log_file());
         let address = address(&file.wait_for("server_start", |_| true));
         // The iterative model serves nobody else meanwhile.
-        let witness = (model == "event").then(|| Witness::connect(address));
-        LoggingServer { running, _home: home, address, file, witness }
+        let witness = model.serves_several().then(|| Witness::connect(address));
+        let at_once = if model.has_children() { CHILDREN_AT_ONCE } else { 1 };
+        LoggingServer { running, _home: home, address, file, witness, at_once }
     }
 
-    /// Serves so many clients one after the other, and logs all of them.
+    /// Serves so many clients, and logs all of them.
     #[track_caller]
     fn serves(&mut self, connections: usize) {
-        for _ in 0..connections {
-            let mut peer = Peer::connect(self.address);
-            peer.send_frame(b"are you there?");
-            peer.receives_frame(b"are you there?");
-            let address = peer.address().to_string();
-            peer.half_close();
-            peer.receives_end();
-            let is_its_own = |event: &Event| event.text("peer") == address;
-            let close = self.file.wait_for("client_close", is_its_own);
-            assert_eq!(close.text("reason"), "peer_fin", "{close:?}");
+        for begun in (0..connections).step_by(self.at_once) {
+            let group = (begun..connections).take(self.at_once);
+            let peers = group.map(|_| Peer::connect(self.address)).collect();
+            for address in all_are_served(peers) {
+                let address = address.to_string();
+                let mut close = None;
+                kernel::wait_until("the close in the file", || {
+                    let is_its_own = |event: &Event| event.text("peer") == address;
+                    close = self.file.find("client_close", is_its_own);
+                    close.is_some()
+                });
+                let close = close.expect("it has come");
+                assert_eq!(close.text("reason"), "peer_fin", "{close:?}");
+            }
         }
         if let Some(witness) = &self.witness {
             witness.is_well();
@@ -338,19 +359,17 @@ fn hostile_text() {
         assert_eq!(home.logged().len(), 9, "the file has other lines than stdout");
         refuses_hostile_text(text);
     }
-    for model in MODELS {
-        serves_under_a_hostile_name(model);
-    }
 }
 
 /// No argument can contain NUL, but the file can.
-fn serves_under_a_hostile_name(model: &str) {
+fn serves_under_a_hostile_name(model: Model) {
     let home = Home::new();
     home.configure("request-id = \"\\u0000\\n\\u007F\\u009B\"\n");
-    let server = Server::start_in(home, ["--model", model]);
-    assert_eq!(server.start_event().request_id(), "\0\n\u{7f}\u{9b}");
+    let server = Server::of_in(model, home, NO_FLAGS);
     server.serves_the_next();
-    server.stop();
+    for event in server.stop() {
+        assert_eq!(event.request_id(), "\0\n\u{7f}\u{9b}");
+    }
 }
 
 /// What is wrong is named in one line each on stderr and in the log.
@@ -379,7 +398,7 @@ fn refuses_hostile_text(text: &OsStr) {
     assert_eq!(event::named(&logged, "cmd_finish").len(), 3, "{logged:?}");
 }
 
-fn bad_flags_ports_and_rights() {
+fn bad_flags_ports_and_rights(model: Model) {
     let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("listen on any port");
     let address = taken.local_addr().expect("its address");
     let taken_port = address.port().to_string();
@@ -396,45 +415,41 @@ fn bad_flags_ports_and_rights() {
         (on_taken(&["--prot", "raw"]), 64, ["--prot", "--help"]),
         (on_taken(&[]), 69, ["in use", &taken_port]),
     ];
-    for model in MODELS {
-        for (flags, code, words) in &refused {
-            let home = Home::new();
-            let args = ["echo-server", "--model", model].into_iter().chain(flags.split(' '));
-            refuses_to_serve(home.trustctl(args).run(), *code, words);
-        }
+    for (flags, code, words) in &refused {
         let home = Home::new();
-        home.configure("[echo-server]\ntimeuot = 1\n");
-        let args = ["echo-server", "--model", model, "--port", &taken_port];
-        refuses_to_serve(home.trustctl(args).run(), 78, &["config.toml", "timeuot"]);
-        // The port's owner is not disturbed.
-        Peer::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())));
-        assert!(taken.accept().is_ok());
+        let args = ["echo-server", "--model", model.name()].into_iter().chain(flags.split(' '));
+        refuses_to_serve(home.trustctl(args).run(), *code, words);
     }
+    let home = Home::new();
+    home.configure("[echo-server]\ntimeuot = 1\n");
+    let args = ["echo-server", "--model", model.name(), "--port", &taken_port];
+    refuses_to_serve(home.trustctl(args).run(), 78, &["config.toml", "timeuot"]);
+    // The port's owner is not disturbed.
+    Peer::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())));
+    assert!(taken.accept().is_ok());
     let network = Network::create();
-    network.inside(port_not_permitted);
+    network.inside(|| port_not_permitted(model));
 }
 
 /// In a network of its own: ports below 2000 are for privileged users there.
-fn port_not_permitted() {
+fn port_not_permitted(model: Model) {
     const NOBODY: u32 = 65_534;
     const FORBIDDEN_PORT: &str = "1999";
     fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "2000").expect("forbid ports");
-    for model in MODELS {
-        let home = Home::new();
-        let serve = |port| ["echo-server", "--model", model, "--port", port];
-        let refused = home.trustctl_as(NOBODY, serve(FORBIDDEN_PORT)).run();
-        refuses_to_serve(refused, 77, &["ermission denied", FORBIDDEN_PORT]);
-        // It is the port: the same user may have the next one, and root this one.
-        let allowed = home.trustctl_as(NOBODY, serve("2000")).start();
-        allowed.wait_for_event("server_start", |_| true, STEP_DEADLINE);
-        allowed.signal(Signal::TERM);
-        allowed.wait().exits_with(0);
-        let roots = Home::new();
-        let allowed = roots.trustctl(serve(FORBIDDEN_PORT)).start();
-        allowed.wait_for_event("server_start", |_| true, STEP_DEADLINE);
-        allowed.signal(Signal::TERM);
-        allowed.wait().exits_with(0);
-    }
+    let home = Home::new();
+    let serve = |port| ["echo-server", "--model", model.name(), "--port", port];
+    let refused = home.trustctl_as(NOBODY, serve(FORBIDDEN_PORT)).run();
+    refuses_to_serve(refused, 77, &["ermission denied", FORBIDDEN_PORT]);
+    // It is the port: the same user may have the next one, and root this one.
+    let allowed = home.trustctl_as(NOBODY, serve("2000")).start();
+    allowed.wait_for_event("server_start", |_| true, STEP_DEADLINE);
+    allowed.signal(Signal::TERM);
+    allowed.wait().exits_with(0);
+    let roots = Home::new();
+    let allowed = roots.trustctl(serve(FORBIDDEN_PORT)).start();
+    allowed.wait_for_event("server_start", |_| true, STEP_DEADLINE);
+    allowed.signal(Signal::TERM);
+    allowed.wait().exits_with(0);
 }
 
 /// Checks that the server ended with one clear line and that code, and never listened.
@@ -449,33 +464,33 @@ fn refuses_to_serve(refused: Finished, code: u16, words: &[&str]) {
     assert!(event::named(&events, "server_start").is_empty(), "{events:?}");
 }
 
-fn standard_streams_closed() {
-    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"] {
-        for model in MODELS {
-            let home = Home::new();
-            let args = ["echo-server", "--port", "0", "--model", model];
-            let running = home.trustctl_in_shell(&closing(closed), args).start();
-            let start = Followed::new(&home.log_file()).wait_for("server_start", |_| true);
-            let mut peers = [(); 3].map(|()| Peer::connect(address(&start)));
-            // The iterative model serves one after the other.
-            for peer in &mut peers {
-                peer.send_frame(b"only this");
-                peer.receives_frame(b"only this");
-                assert_no_standard_stream_is_a_socket(&running);
-                peer.half_close();
-                // Nothing that the server prints reaches a client.
-                peer.receives_end();
-            }
-            running.signal(Signal::TERM);
-            running.wait().exits_with(0).complains_about_nothing();
-            let logged = home.logged();
-            event::check_run(&logged);
-            event::check_connections(&logged);
-            let connects = event::named(&logged, "client_connect");
-            assert_eq!(connects.len(), peers.len(), "{connects:?}");
-            assert!(connects.iter().all(|connect| connect.count("client_fd") > 2), "{connects:?}");
+/// What a shell closes at a program's start.
+const CLOSED_STREAMS: [&str; 4] = ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"];
+
+fn standard_streams_closed(model: Model) {
+    for closed in CLOSED_STREAMS {
+        let home = Home::new();
+        let args = ["echo-server"].iter().chain(model.flags());
+        let running = home.trustctl_in_shell(&closing(closed), args).start();
+        let start = Followed::new(&home.log_file()).wait_for("server_start", |_| true);
+        let mut peers = [(); 3].map(|()| Peer::connect(address(&start)));
+        // The iterative model serves one after the other.
+        for peer in &mut peers {
+            peer.send_frame(b"only this");
+            peer.receives_frame(b"only this");
+            assert_no_standard_stream_is_a_socket(&running);
+            peer.half_close();
+            // Nothing that the server prints reaches a client.
+            peer.receives_end();
         }
-        client_prints_nowhere_else(closed);
+        running.signal(Signal::TERM);
+        running.wait().exits_with(0).complains_about_nothing();
+        let logged = home.logged();
+        event::check_run(&logged);
+        event::check_connections(&logged);
+        let connects = event::named(&logged, "client_connect");
+        assert_eq!(connects.len(), peers.len(), "{connects:?}");
+        assert!(connects.iter().all(|connect| connect.count("client_fd") > 2), "{connects:?}");
     }
 }
 
@@ -485,7 +500,11 @@ fn closing(streams: &str) -> String {
 }
 
 /// What the client prints never goes into its connection.
-fn client_prints_nowhere_else(closed: &str) {
+fn client_prints_nowhere_else() {
+    CLOSED_STREAMS.into_iter().for_each(client_without);
+}
+
+fn client_without(closed: &str) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen on any port");
     let port = listener.local_addr().expect("its address").port().to_string();
     let home = Home::new();

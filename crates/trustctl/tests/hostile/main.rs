@@ -1,20 +1,26 @@
-//! What the server and the client must survive: one case a line, against the executables of this build
-//! over real sockets.
+//! What the server and the client must survive: each case against every model of the server that it applies
+//! to, with the executables of this build, over real sockets.
 //!
-//! It never stops at the first failure and ends in `N passed, N failed, N skipped`. A case whose tool or
-//! right is missing is skipped, and says so; with `CI` set that is a failure. Arguments select cases:
+//! Each test has a process of its own, several at a time. It never stops at the first failure and ends in a
+//! table of what ran in which model. A test whose tool or right is missing is skipped, and says so; with `CI`
+//! set that is a failure. Arguments select tests:
 //!
 //! ```text
-//! cargo test -p trustctl --test hostile -- [NUMBER|WORD]…
+//! cargo test -p trustctl --test hostile -- [NUMBER|WORD|MODEL]… [--test-threads N]
 //! ```
 
+mod case;
 mod client;
+mod docs;
 mod ends;
 mod framing;
 mod hosts;
 mod limits;
 mod logs;
 mod partial_io;
+mod programs;
+mod run;
+mod selection;
 mod signals;
 mod superservers;
 #[path = "../support/mod.rs"]
@@ -23,24 +29,9 @@ mod time;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use support::runner::{self, Outcome};
-
-/// Longest time for one case, in all models; what takes longer counts as hung.
-const CASE_DEADLINE: Duration = Duration::from_secs(120);
-
-/// The server models; a case takes each that it applies to, one after the other.
-const MODELS: [&str; 2] = ["event", "iterative"];
-
-/// One case: it fails by a panic, whose message is the reason.
-#[derive(Clone, Copy)]
-struct Case {
-    number: u32,
-    /// What happens, in words that fit on a line.
-    name: &'static str,
-    run: fn(),
-}
+use case::{Case, Subject, Test};
+use selection::{NAME, Request};
 
 fn main() -> ExitCode {
     let mut cases: Vec<Case> = [
@@ -57,26 +48,49 @@ fn main() -> ExitCode {
     ]
     .concat();
     cases.sort_by_key(|case| case.number);
-    // What cargo passes to every test target when all of them run.
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.iter().any(|argument| argument == "--list") {
-        let mut out = io::stdout();
-        let listed = cases.iter().try_for_each(|case| writeln!(out, "{}: test", case.title()));
-        return if listed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    let tests = match case::tests(&cases) {
+        Ok(tests) => tests,
+        Err(wrong) => return refuse(&wrong),
+    };
+    let request = selection::parse(std::env::args().skip(1));
+    if let (Ok(Request::List | Request::Run(_)), Err(wrong)) = (&request, docs::check(&cases)) {
+        return refuse(&wrong);
     }
-    if arguments.iter().any(|argument| argument.starts_with("--skip")) {
-        return ExitCode::SUCCESS;
+    match request {
+        Ok(Request::List) => done(list(&cases, &mut io::stdout()).map(|()| true)),
+        Ok(Request::Nothing(reason)) => {
+            let said = writeln!(io::stderr(), "{NAME}: nothing was run: {reason}");
+            done(said.map(|()| true))
+        }
+        Ok(Request::Alone(title)) => match tests.iter().find(|test| test.title() == title) {
+            Some(test) => run::alone(*test),
+            None => refuse(&format!("no test is named {title:?}")),
+        },
+        Ok(Request::Run(selection)) => match selection.choose(&tests) {
+            Ok(chosen) => done(run::all(&chosen, &cases, selection.at_once, &mut io::stdout())),
+            Err(message) => refuse(&message),
+        },
+        Err(message) => refuse(&message),
     }
-    let words: Vec<&String> = arguments.iter().filter(|word| !word.starts_with('-')).collect();
-    if !words.is_empty() {
-        cases.retain(|case| words.iter().any(|word| case.fits(word)));
+}
+
+/// A line for each test, and one for each subject that a case of the server does not apply to, with the reason.
+fn list(cases: &[Case], out: &mut impl Write) -> io::Result<()> {
+    for case in cases {
+        for subject in Subject::all() {
+            let title = Test { case: *case, subject }.title();
+            match case.reason_against(subject) {
+                None => writeln!(out, "{title}: test")?,
+                Some(_) if subject == Subject::Once => (),
+                Some(reason) => writeln!(out, "{title}: does not apply: {reason}")?,
+            }
+        }
     }
-    if cases.is_empty() {
-        return refuse("no case fits");
-    }
-    runner::clean_up_on_signals();
-    let outcome = run_all(&cases, &mut io::stdout());
-    support::leftovers::remove_everything();
+    Ok(())
+}
+
+/// The exit code; `false` is a failure that was told already.
+fn done(outcome: io::Result<bool>) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -84,35 +98,8 @@ fn main() -> ExitCode {
     }
 }
 
-impl Case {
-    fn title(&self) -> String {
-        format!("{:>2} {}", self.number, self.name)
-    }
-
-    fn fits(&self, word: &str) -> bool {
-        match word.parse::<u32>() {
-            Ok(number) => number == self.number,
-            Err(_) => self.name.contains(word),
-        }
-    }
-}
-
-/// Runs the cases in the order of their numbers; tells whether none failed.
-fn run_all(cases: &[Case], out: &mut impl Write) -> io::Result<bool> {
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for case in cases {
-        match runner::run_and_print(&case.title(), CASE_DEADLINE, case.run, out)? {
-            Outcome::Passed => passed += 1,
-            Outcome::Failed(_) => failed += 1,
-            Outcome::Skipped(_) => skipped += 1,
-        }
-    }
-    writeln!(out, "\n{passed} passed, {failed} failed, {skipped} skipped")?;
-    Ok(failed == 0)
-}
-
 fn refuse(message: &str) -> ExitCode {
     // Nothing is left to do when stderr is gone too.
-    drop(writeln!(io::stderr(), "hostile: {message}"));
+    drop(writeln!(io::stderr(), "{NAME}: {message}"));
     ExitCode::FAILURE
 }

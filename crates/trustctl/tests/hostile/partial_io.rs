@@ -5,153 +5,152 @@ use std::thread;
 
 use rustix::net::SendFlags;
 
+use super::case::Case;
 use super::support::event::{self, Event};
+use super::support::model::Model;
+use super::support::net::Network;
 use super::support::peer::{Peer, frame, pattern};
 use super::support::program::Home;
 use super::support::scene::{Scene, totals};
 use super::support::server::Server;
-use super::support::tools::{Trace, enter_network_of, narrow_namespace};
-use super::{Case, MODELS};
+use super::support::tools::Trace;
 
 pub(crate) const CASES: &[Case] = &[
-    Case { number: 9, name: "one byte per segment", run: one_byte_per_segment },
-    Case { number: 10, name: "split at every offset", run: split_at_every_offset },
-    Case { number: 11, name: "ten thousand frames in one write", run: ten_thousand_frames },
-    Case { number: 12, name: "server's sends made short", run: short_sends },
-    Case { number: 13, name: "EINTR and EAGAIN from every call", run: interrupted_calls },
+    Case::new(9, "one byte per segment", one_byte_per_segment),
+    Case::new(10, "split at every offset", split_at_every_offset),
+    Case::new(11, "ten thousand frames in one write", ten_thousand_frames),
+    Case::new(12, "server's sends made short", short_sends),
+    Case::new(13, "EINTR and EAGAIN from every call", interrupted_calls),
 ];
 
-fn one_byte_per_segment() {
-    for model in MODELS {
-        let scene = Scene::start(model, &[]);
-        let mut peer = scene.peer();
-        let mut sent = 0;
-        for length in [0, 1, 5, 300] {
-            let bytes = frame(&pattern(length));
-            for byte in &bytes {
-                peer.send(&[*byte]);
-                // So that the next one does not come with it.
-                scene.takes_all_of(&peer);
-            }
-            peer.receives(&bytes);
-            sent += bytes.len() as u64;
-        }
-        assert_eq!(totals(&scene.sees_off(peer)), [sent, sent, 4, 4]);
-
-        let mut raw = scene.peer();
-        for byte in b"raw\0\n\xFF" {
-            raw.send(&[*byte]);
-            raw.receives(&[*byte]);
-        }
-        assert_eq!(totals(&scene.sees_off(raw)), [6, 6, 0, 0]);
-        scene.ends();
-    }
-}
-
-fn split_at_every_offset() {
-    let frames = [frame(&pattern(60)), frame(b"and the second one")].concat();
-    for model in MODELS {
-        let scene = Scene::start(model, &[]);
-        for offset in 0..=frames.len() {
-            let mut peer = scene.peer();
-            peer.send(&frames[..offset]);
+fn one_byte_per_segment(model: Model) {
+    let scene = Scene::start(model, &[]);
+    let mut peer = scene.peer();
+    let mut sent = 0;
+    for length in [0, 1, 5, 300] {
+        let bytes = frame(&pattern(length));
+        for byte in &bytes {
+            peer.send(&[*byte]);
+            // So that the next one does not come with it.
             scene.takes_all_of(&peer);
-            peer.send(&frames[offset..]);
-            peer.receives(&frames);
-            let bytes = frames.len() as u64;
-            assert_eq!(totals(&scene.sees_off(peer)), [bytes, bytes, 2, 2], "split at {offset}");
         }
-        scene.ends();
+        peer.receives(&bytes);
+        sent += bytes.len() as u64;
     }
+    assert_eq!(totals(&scene.sees_off(peer)), [sent, sent, 4, 4]);
+
+    let mut raw = scene.peer();
+    for byte in b"raw\0\n\xFF" {
+        raw.send(&[*byte]);
+        raw.receives(&[*byte]);
+    }
+    assert_eq!(totals(&scene.sees_off(raw)), [6, 6, 0, 0]);
+    scene.ends();
 }
 
-fn ten_thousand_frames() {
+fn split_at_every_offset(model: Model) {
+    let frames = [frame(&pattern(60)), frame(b"and the second one")].concat();
+    let scene = Scene::start(model, &[]);
+    for offset in 0..=frames.len() {
+        let mut peer = scene.peer();
+        peer.send(&frames[..offset]);
+        scene.takes_all_of(&peer);
+        peer.send(&frames[offset..]);
+        peer.receives(&frames);
+        let bytes = frames.len() as u64;
+        assert_eq!(totals(&scene.sees_off(peer)), [bytes, bytes, 2, 2], "split at {offset}");
+    }
+    scene.ends();
+}
+
+fn ten_thousand_frames(model: Model) {
     const FRAMES: u32 = 10_000;
     let numbered = |number: u32| frame(&number.to_be_bytes().repeat(1 + number as usize % 8));
     let frames: Vec<u8> = (0..FRAMES).flat_map(numbered).collect();
-    for model in MODELS {
-        let scene = Scene::start(model, &[]);
-        let mut peer = scene.peer();
-        let writer = peer.twin();
-        thread::scope(|scope| {
-            let write = || rustix::net::send(writer.stream(), &frames, SendFlags::NOSIGNAL);
-            let writing = scope.spawn(write);
-            peer.receives(&frames);
-            let written = writing.join().expect("the writer does not panic");
-            assert_eq!(written, Ok(frames.len()), "bytes taken by the one write");
-        });
-        drop(writer);
-        let bytes = frames.len() as u64;
-        let frames = u64::from(FRAMES);
-        assert_eq!(totals(&scene.sees_off(peer)), [bytes, bytes, frames, frames]);
-        scene.ends();
-    }
+    let scene = Scene::start(model, &[]);
+    let mut peer = scene.peer();
+    let writer = peer.twin();
+    thread::scope(|scope| {
+        let write = || rustix::net::send(writer.stream(), &frames, SendFlags::NOSIGNAL);
+        let writing = scope.spawn(write);
+        peer.receives(&frames);
+        let written = writing.join().expect("the writer does not panic");
+        assert_eq!(written, Ok(frames.len()), "bytes taken by the one write");
+    });
+    drop(writer);
+    let bytes = frames.len() as u64;
+    let frames = u64::from(FRAMES);
+    assert_eq!(totals(&scene.sees_off(peer)), [bytes, bytes, frames, frames]);
+    scene.ends();
 }
 
-fn short_sends() {
+fn short_sends(model: Model) {
     /// Much less than a frame. The peer's window is as small, for else one buffer takes it all.
     const SEND_BUFFER: usize = 8_192;
     const FRAMES: usize = 40;
     let frames = frame(&pattern(30_000)).repeat(FRAMES);
-    for model in MODELS {
-        let trace = Trace::new();
-        let mut wrapper = narrow_namespace(SEND_BUFFER);
-        wrapper.extend(trace.wrapper("sendto,sendmsg", &[]));
-        let server = start_under(&wrapper, model, &[]);
-        let pid = server.pid();
-        in_network_of(pid, || {
-            let scene = Scene::beside_a_witness(model, server);
-            let mut peer = Peer::connect_with_receive_buffer(scene.address(), SEND_BUFFER);
-            let mut writer = peer.twin();
-            thread::scope(|scope| {
-                scope.spawn(|| writer.send(&frames));
-                peer.receives(&frames);
-            });
-            drop(writer);
-            let (bytes, count) = (frames.len() as u64, FRAMES as u64);
-            assert_eq!(totals(&scene.sees_off(peer)), [bytes, bytes, count, count]);
-            scene.ends();
+    let trace = Trace::new();
+    let network = Network::create();
+    let buffers = format!("{SEND_BUFFER} {SEND_BUFFER} {SEND_BUFFER}");
+    network.set("ipv4/tcp_wmem", &buffers);
+    let events = network.inside(|| {
+        let server = start_under(trace.wrapper("sendto,sendmsg", &[]), model, &[]);
+        let scene = Scene::beside_a_witness(model, server);
+        let mut peer = Peer::connect_with_receive_buffer(scene.address(), SEND_BUFFER);
+        let mut writer = peer.twin();
+        thread::scope(|scope| {
+            scope.spawn(|| writer.send(&frames));
+            peer.receives(&frames);
         });
-        let short = trace.lines_after_end_of(pid).iter().filter(|line| is_short_send(line)).count();
-        assert!(short >= FRAMES, "only {short} sends were short");
-    }
+        drop(writer);
+        let (bytes, count) = (frames.len() as u64, FRAMES as u64);
+        assert_eq!(totals(&scene.sees_off(peer)), [bytes, bytes, count, count]);
+        scene.ends()
+    });
+    let lines = trace.lines_after_end_of(&event::named(&events, "server_start"));
+    let short = lines.iter().filter(|line| is_short_send(line)).count();
+    assert!(short >= FRAMES, "only {short} sends were short");
 }
 
-fn interrupted_calls() {
-    for model in MODELS {
-        let (receives, sends, wait) = match model {
-            "event" => (&["recvfrom", "recvmsg"][..], &["sendto", "sendmsg"][..], "epoll_wait"),
-            _ => (&["recvfrom"][..], &["sendto"][..], "ppoll"),
+fn interrupted_calls(model: Model) {
+    let (receives, sends, wait) = match model {
+        Model::Iterative => (&["recvfrom"][..], &["sendto"][..], "ppoll"),
+        _ => (&["recvfrom", "recvmsg"][..], &["sendto", "sendmsg"][..], "epoll_wait"),
+    };
+    for errno in ["EINTR", "EAGAIN"] {
+        let trace = Trace::new();
+        let inject = |call: &&str| {
+            // The main thread's first sends are not to clients: they test its signal pipes.
+            let first = if *call == "sendto" { 4 } else { 2 };
+            format!("{call}:error={errno}:when={first}+3")
         };
-        for errno in ["EINTR", "EAGAIN"] {
-            let trace = Trace::new();
-            let inject = |call: &&str| {
-                // The main thread's first sends are not to clients: they test its signal pipes.
-                let first = if *call == "sendto" { 4 } else { 2 };
-                format!("{call}:error={errno}:when={first}+3")
-            };
-            let calls = [receives, sends, &[wait, "accept4"]].concat();
-            let injections: Vec<String> = calls.iter().map(inject).collect();
-            let wrapper = trace.wrapper(&calls.join(","), &injections);
-            let server = start_under(&wrapper, model, &["--log-level", "debug"]);
-            let pid = server.pid();
-            let scene = Scene::beside_a_witness(model, server);
-            for _ in 0..5 {
-                converse(&scene);
-            }
-            let events = scene.ends();
-            warns_of_nothing(&events);
-            let interruptions = event::named(&events, "interrupted").len();
-            assert_eq!(interruptions > 0, errno == "EINTR", "{interruptions} interruptions logged");
+        // A program of a super-server's accepts nobody.
+        let accept = if model == Model::Inetd { &[][..] } else { &["accept4"] };
+        let calls = [receives, sends, &[wait], accept].concat();
+        let injections: Vec<String> = calls.iter().map(inject).collect();
+        let wrapper = trace.wrapper(&calls.join(","), &injections);
+        let server = start_under(wrapper, model, &["--log-level", "debug"]);
+        let scene = Scene::beside_a_witness(model, server);
+        for _ in 0..5 {
+            converse(&scene);
+        }
+        let events = scene.ends();
+        warns_of_nothing(&events);
+        let interruptions = event::named(&events, "interrupted").len();
 
-            let lines = trace.lines_after_end_of(pid);
-            for call in &calls {
-                let injected = format!(" {call}(");
-                let is_it =
-                    |line: &&String| line.contains(&injected) && line.contains("(INJECTED)");
-                let count = lines.iter().filter(is_it).count();
-                assert!(count > 1, "{errno} came from {call} {count} times in model {model}");
-            }
+        let lines = trace.lines_after_end_of(&event::named(&events, "server_start"));
+        if errno == "EINTR" {
+            assert!(interruptions > 0, "no interruption logged");
+        } else {
+            // What asks the server to stop may interrupt a call as well.
+            let signals = lines.iter().filter(|line| line.contains("--- SIG")).count();
+            assert!(interruptions <= signals, "{interruptions} interruptions, {signals} signals");
+        }
+        for call in &calls {
+            let injected = format!(" {call}(");
+            let is_it = |line: &&String| line.contains(&injected) && line.contains("(INJECTED)");
+            let count = lines.iter().filter(is_it).count();
+            assert!(count > 1, "{errno} came from {call} {count} times with {}", model.name());
         }
     }
 }
@@ -204,23 +203,8 @@ fn is_short_send(line: &str) -> bool {
 }
 
 #[track_caller]
-fn start_under(wrapper: &[OsString], model: &str, flags: &[&str]) -> Server {
-    let home = Home::new();
-    let arguments = ["echo-server", "--port", "0", "--model", model];
-    let launch = home.trustctl_under(wrapper, arguments).args(flags);
-    Server::start_as(home, launch)
-}
-
-/// Runs a test in the network namespace of a process.
-fn in_network_of(pid: u32, test: impl FnOnce() + Send) {
-    let outcome = thread::scope(|scope| {
-        let inside = || {
-            enter_network_of(pid);
-            test();
-        };
-        scope.spawn(inside).join()
-    });
-    if let Err(payload) = outcome {
-        std::panic::resume_unwind(payload);
-    }
+fn start_under(wrapper: Vec<OsString>, model: Model, flags: &[&str]) -> Server {
+    Server::of_under(model, Home::new(), flags, move |home, arguments| {
+        home.trustctl_under(&wrapper, arguments)
+    })
 }

@@ -1,6 +1,7 @@
 //! Draining, cutting, restarting.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,108 +14,106 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
+use super::case::Case;
 use super::support::STEP_DEADLINE;
-use super::support::event;
+use super::support::event::{self, Event};
 use super::support::kernel;
+use super::support::model::Model;
 use super::support::peer::{Peer, frame, pattern};
 use super::support::program::Home;
-use super::support::scene::{lasted, side_by_side};
-use super::support::server::Server;
-use super::{Case, MODELS};
+use super::support::scene::lasted;
+use super::support::server::{NO_FLAGS, Server};
 
 pub(crate) const CASES: &[Case] = &[
-    Case { number: 33, name: "signal while idle", run: signal_while_idle },
-    Case { number: 34, name: "SIGTERM under load", run: sigterm_under_load },
-    Case { number: 35, name: "SIGTERM with a stuck peer", run: sigterm_with_a_stuck_peer },
-    Case { number: 36, name: "second signal", run: second_signal },
-    Case { number: 37, name: "fifty restarts under load", run: fifty_restarts },
+    Case::new(33, "signal while idle", signal_while_idle),
+    Case::new(34, "SIGTERM under load", sigterm_under_load).except(&[(
+        Model::Inetd,
+        "the backlog is the super-server's, and a program drains like a child of process",
+    )]),
+    Case::new(35, "SIGTERM with a stuck peer", sigterm_with_a_stuck_peer),
+    Case::new(36, "second signal", second_signal),
+    Case::new(37, "fifty restarts under load", fifty_restarts)
+        .except(&[(Model::Inetd, "the super-server listens, and it is not restarted")]),
 ];
 
-fn signal_while_idle() {
+fn signal_while_idle(model: Model) {
     let signals = [(Signal::TERM, "SIGTERM", 0), (Signal::INT, "SIGINT", 130)];
-    for model in MODELS {
-        for (signal, name, code) in signals {
-            for is_ignored in [false, true] {
-                let home = Home::new();
-                let args = ["echo-server", "--port", "0", "--model", model];
-                let launch = match is_ignored {
-                    false => home.trustctl(args),
-                    // As background jobs of scripts get them.
-                    true => home.trustctl_ignoring("INT TERM", args),
-                };
-                let server = Server::start_as(home, launch);
-                let mut idle = server.peer();
-                let address = idle.address();
-                idle.send_frame(b"before");
-                idle.receives_frame(b"before");
-                server.signal(signal);
-                idle.receives_end();
-                idle.leave();
-                server.closes(address, "drain");
-                let events = server.ends_with(code, &[]);
-                let received = event::only(&events, "signal_received");
-                assert_eq!(received.text("signal"), name);
-                assert_eq!(received.text("action"), "shutdown");
-                assert_eq!(event::only(&events, "drain_start").count("active"), 1);
-                let done = event::only(&events, "drain_done");
-                assert_eq!((done.count("drained"), done.count("cut")), (1, 0), "{done:?}");
-                assert_eq!(event::only(&events, "cmd_finish").count("exit"), code as u64);
-            }
+    for (signal, name, code) in signals {
+        for is_ignored in [false, true] {
+            let launch = move |home: &Home, arguments: &[OsString]| match is_ignored {
+                false => home.trustctl(arguments),
+                // As background jobs of scripts get them.
+                true => home.trustctl_ignoring("INT TERM", arguments),
+            };
+            let server = Server::of_under(model, Home::new(), NO_FLAGS, launch);
+            let mut idle = server.peer();
+            let address = idle.address();
+            idle.send_frame(b"before");
+            idle.receives_frame(b"before");
+            server.signal(signal);
+            idle.receives_end();
+            idle.leave();
+            server.closes(address, "drain");
+            let events = server.ends_with(code, &[]);
+            let received = event::only(&events, "signal_received");
+            assert_eq!(received.text("signal"), name);
+            assert_eq!(received.text("action"), "shutdown");
+            assert_eq!(event::only(&events, "drain_start").count("active"), 1);
+            let done = event::only(&events, "drain_done");
+            assert_eq!((done.count("drained"), done.count("cut")), (1, 0), "{done:?}");
+            assert_eq!(event::only(&events, "cmd_finish").count("exit"), code as u64);
         }
     }
 }
 
-fn sigterm_under_load() {
+fn sigterm_under_load(model: Model) {
     const ROUNDS: usize = 4;
     /// Connected, with a frame sent, but surely not accepted when the signal comes; more than an event loop
     /// accepts at once.
     const NEWCOMERS: usize = 100;
-    for (model, clients) in MODELS.into_iter().zip([12, 4]) {
-        for _ in 0..ROUNDS {
-            let server = Server::start(["--model", model]);
-            let load = Load::start(server.address(), clients);
-            let answered = (frame(b"begun"), frame(b"before the signal"));
-            let mut late = server.peer();
-            late.send(&answered.0[..5]);
-            late.is_received();
-            load.promises_what_was_received();
+    let clients = if model.serves_several() { 12 } else { 4 };
+    for _ in 0..ROUNDS {
+        // Limits that do not run out while a busy machine starts all the processes that there may be.
+        let server = Server::of(model, ["--timeout", "60", "--drain-timeout", "60"]);
+        let load = Load::start(server.address(), clients);
+        let answered = (frame(b"begun"), frame(b"before the signal"));
+        let mut late = server.peer();
+        late.send(&answered.0[..5]);
+        late.is_received();
+        load.promises_what_was_received();
 
-            // A stopped server has accepted nothing, whatever its load.
-            server.signal(Signal::STOP);
-            kernel::wait_until("the server being stopped", || {
-                kernel::all_threads_are(server.pid(), 'T')
-            });
-            let mut newcomers: Vec<Peer> = (0..NEWCOMERS).map(|_| server.peer()).collect();
-            for newcomer in &mut newcomers {
-                newcomer.send(&answered.1);
-                newcomer.is_received();
-            }
-            load.ends_after_this();
-            server.signal(Signal::TERM);
-            server.signal(Signal::CONT);
+        // A stopped server has accepted nothing, whatever its load.
+        server.pause();
+        let mut newcomers: Vec<Peer> = (0..NEWCOMERS).map(|_| server.peer()).collect();
+        for newcomer in &mut newcomers {
+            newcomer.send(&answered.1);
+            newcomer.is_received();
+        }
+        load.ends_after_this();
+        server.signal(Signal::TERM);
+        server.resume();
 
-            let start = server.wait_for_event("drain_start", |_| true, STEP_DEADLINE);
-            late.send(&answered.0[5..]);
-            let expected = (clients + 1 + NEWCOMERS) as u64;
-            assert_eq!(start.count("active"), expected, "{start:?}");
-            // The iterative model takes one after the other, in this order; the load ends by itself.
-            late.receives_to_end(&answered.0);
-            late.leave();
-            for mut newcomer in newcomers {
-                newcomer.receives_to_end(&answered.1);
-                newcomer.leave();
-            }
-            for (number, end) in load.join().into_iter().enumerate() {
-                assert!(end.promised > 0, "client {number} sent nothing before the signal");
-                assert!(end.is_orderly, "client {number} was reset, {end:?}");
-            }
-            let events = server.ends_with(0, &[]);
-            let done = event::only(&events, "drain_done");
-            assert_eq!((done.count("drained"), done.count("cut")), (expected, 0), "{done:?}");
-            for close in event::named(&events, "client_close") {
-                assert_eq!(close.text("reason"), "drain", "{close:?}");
-                assert_eq!(close.count("frames_in"), close.count("frames_out"), "{close:?}");
-            }
+        let start = server.wait_for_event("drain_start", |_| true, STEP_DEADLINE);
+        late.send(&answered.0[5..]);
+        let expected = (clients + 1 + NEWCOMERS) as u64;
+        assert_eq!(start.count("active"), expected, "{start:?}");
+        // The iterative model takes one after the other, in this order; the load ends by itself.
+        late.receives_to_end(&answered.0);
+        late.leave();
+        for mut newcomer in newcomers {
+            newcomer.receives_to_end(&answered.1);
+            newcomer.leave();
+        }
+        for (number, end) in load.join().into_iter().enumerate() {
+            assert!(end.promised > 0, "client {number} sent nothing before the signal");
+            assert!(end.is_orderly, "client {number} was reset, {end:?}");
+        }
+        let events = server.ends_with(0, &[]);
+        let done = event::only(&events, "drain_done");
+        assert_eq!((done.count("drained"), done.count("cut")), (expected, 0), "{done:?}");
+        for close in event::named(&events, "client_close") {
+            assert_eq!(close.text("reason"), "drain", "{close:?}");
+            assert_eq!(close.count("frames_in"), close.count("frames_out"), "{close:?}");
         }
     }
 }
@@ -142,142 +141,148 @@ impl Stuck {
     }
 }
 
-fn sigterm_with_a_stuck_peer() {
+fn sigterm_with_a_stuck_peer(model: Model) {
     const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
-    side_by_side(&MODELS, |model| {
-        let flags = ["--model", model, "--drain-timeout", "0.5", "--linger-timeout", "60"];
-        for stuck in [Stuck::InsideAFrame, Stuck::WithoutReading, Stuck::Lingering] {
-            for (signal, signal_code) in [(Signal::TERM, None), (Signal::INT, Some(130))] {
-                let server = Server::start(flags);
-                let mut peer = stuck.begin(&server);
-                server.event_about(peer.address(), "client_connect");
-                // In the iterative model this one gets its turn when the stuck one is cut.
-                let mut idle = server.peer();
-                let began = Instant::now();
-                server.signal(signal);
-                idle.receives_end();
-                let idle_address = idle.address();
-                idle.leave();
-                let cut = if stuck == Stuck::Lingering {
-                    peer.receives_end();
-                    server.closes(peer.address(), "drain");
-                    0
-                } else {
-                    let close = server.closes(peer.address(), "drain_timeout");
-                    let timeout = server.event_about(peer.address(), "drain_timeout");
-                    assert_eq!(timeout.number("drain_timeout_sec"), 0.5, "{timeout:?}");
-                    assert_eq!(timeout.text("level"), "warn", "{timeout:?}");
-                    peer.is_reset();
-                    assert!(close.count("bytes_in") > 0, "{close:?}");
-                    1
-                };
-                lasted(began, DRAIN_TIMEOUT);
-                server.closes(idle_address, "drain");
-                drop(peer);
-                let code = signal_code.unwrap_or(cut as i32);
-                let events = server.ends_with(code, &[]);
-                let done = event::only(&events, "drain_done");
-                let counted = (done.count("drained"), done.count("cut"));
-                assert_eq!(counted, (2 - cut, cut), "{stuck:?}, {done:?}");
+    let flags = ["--drain-timeout", "0.5", "--linger-timeout", "60"];
+    for stuck in [Stuck::InsideAFrame, Stuck::WithoutReading, Stuck::Lingering] {
+        for (signal, signal_code) in [(Signal::TERM, None), (Signal::INT, Some(130))] {
+            let server = Server::of(model, flags);
+            let mut peer = stuck.begin(&server);
+            server.event_about(peer.address(), "client_connect");
+            // In the iterative model this one gets its turn when the stuck one is cut.
+            let mut idle = server.peer();
+            if model == Model::Inetd {
+                // A program that has only begun is ended by any signal.
+                server.event_about(idle.address(), "client_connect");
             }
+            let began = Instant::now();
+            server.signal(signal);
+            idle.receives_end();
+            let idle_address = idle.address();
+            idle.leave();
+            let cut = if stuck == Stuck::Lingering {
+                peer.receives_end();
+                server.closes(peer.address(), "drain");
+                0
+            } else {
+                let close = server.closes(peer.address(), "drain_timeout");
+                let timeout = server.event_about(peer.address(), "drain_timeout");
+                assert_eq!(timeout.number("drain_timeout_sec"), 0.5, "{timeout:?}");
+                assert_eq!(timeout.text("level"), "warn", "{timeout:?}");
+                peer.is_reset();
+                assert!(close.count("bytes_in") > 0, "{close:?}");
+                1
+            };
+            lasted(began, DRAIN_TIMEOUT);
+            server.closes(idle_address, "drain");
+            drop(peer);
+            let code = signal_code.unwrap_or(cut as i32);
+            let events = server.ends_with(code, &[]);
+            assert_eq!(event::drained_and_cut(&events), (2 - cut, cut), "{stuck:?}");
         }
-    });
+    }
 }
 
-fn second_signal() {
+fn second_signal(model: Model) {
     let signals = [
         (Signal::TERM, Signal::TERM, 1),
         (Signal::TERM, Signal::INT, 1),
         (Signal::INT, Signal::TERM, 130),
     ];
-    for model in MODELS {
-        let flags = ["--model", model, "--drain-timeout", "600", "--linger-timeout", "600"];
-        let flags = [&flags[..], &["--timeout", "600", "--frame-timeout", "600"]].concat();
-        for (first, second, code) in signals {
-            let server = Server::start(&flags);
-            // The iterative model serves one of them, and the others wait.
-            let mut inside = Stuck::InsideAFrame.begin(&server);
-            server.event_about(inside.address(), "client_connect");
-            let mut unread = Stuck::WithoutReading.begin(&server);
-            let mut lingering = Stuck::Lingering.begin(&server);
-            if model == "event" {
-                server.event_about(unread.address(), "client_connect");
-                server.event_about(lingering.address(), "client_connect");
-            }
-            server.signal(first);
-            server.wait_for_event("drain_start", |_| true, STEP_DEADLINE);
-            if model == "event" {
-                lingering.receives_end();
-            }
-            server.signal(second);
-            server.closes(inside.address(), "second_signal");
-            inside.is_reset();
-            server.closes(unread.address(), "second_signal");
-            unread.is_reset();
-            let close = server.event_about(lingering.address(), "client_close");
-            if model == "event" {
-                assert_eq!(close.text("reason"), "drain", "{close:?}");
-            }
-            lingering.receives_end();
-            let events = server.ends_with(code, &[]);
-            let actions: Vec<&str> = event::named(&events, "signal_received")
-                .into_iter()
-                .map(|event| event.text("action"))
-                .collect();
-            assert_eq!(actions, ["shutdown", "cut"]);
-            assert_eq!(event::only(&events, "drain_done").count("cut"), 2);
-            assert_eq!(event::named(&events, "client_close").len(), 3);
-        }
-
-        // Also if nothing is left to be cut, the drain was cut short.
-        let server = Server::start(&flags);
+    let flags = ["--drain-timeout", "600", "--linger-timeout", "600"];
+    let flags = [&flags[..], &["--timeout", "600", "--frame-timeout", "600"]].concat();
+    for (first, second, code) in signals {
+        let server = Server::of(model, &flags);
+        // The iterative model serves one of them, and the others wait.
+        let mut inside = Stuck::InsideAFrame.begin(&server);
+        server.event_about(inside.address(), "client_connect");
+        let mut unread = Stuck::WithoutReading.begin(&server);
         let mut lingering = Stuck::Lingering.begin(&server);
-        server.event_about(lingering.address(), "client_connect");
-        server.signal(Signal::TERM);
+        if model.serves_several() {
+            server.event_about(unread.address(), "client_connect");
+            server.event_about(lingering.address(), "client_connect");
+        }
+        server.signal(first);
+        for peer in [&inside, &unread, &lingering] {
+            drains(&server, peer);
+        }
+        if model.serves_several() {
+            lingering.receives_end();
+        }
+        server.signal(second);
+        server.closes(inside.address(), "second_signal");
+        inside.is_reset();
+        server.closes(unread.address(), "second_signal");
+        unread.is_reset();
+        let close = server.event_about(lingering.address(), "client_close");
+        if model.serves_several() {
+            assert_eq!(close.text("reason"), "drain", "{close:?}");
+        }
         lingering.receives_end();
-        server.signal(Signal::TERM);
-        server.closes(lingering.address(), "drain");
-        let events = server.ends_with(1, &[]);
-        let done = event::only(&events, "drain_done");
-        assert_eq!((done.count("drained"), done.count("cut")), (1, 0), "{done:?}");
+        let events = server.ends_with(code, &[]);
+        for run in event::runs(&events) {
+            let received = event::named(&run, "signal_received").into_iter();
+            let actions: Vec<&str> = received.map(|event| event.text("action")).collect();
+            assert_eq!(actions, ["shutdown", "cut"]);
+        }
+        assert_eq!(event::drained_and_cut(&events).1, 2);
+        assert_eq!(event::named(&events, "client_close").len(), 3);
     }
+
+    // Also if nothing is left to be cut, the drain was cut short.
+    let server = Server::of(model, &flags);
+    let mut lingering = Stuck::Lingering.begin(&server);
+    server.event_about(lingering.address(), "client_connect");
+    server.signal(Signal::TERM);
+    lingering.receives_end();
+    server.signal(Signal::TERM);
+    server.closes(lingering.address(), "drain");
+    let events = server.ends_with(1, &[]);
+    assert_eq!(event::drained_and_cut(&events), (1, 0));
 }
 
-fn fifty_restarts() {
+/// Waits until the server drains, or whoever of several programs serves that peer.
+#[track_caller]
+fn drains(server: &Server, peer: &Peer) {
+    let connect = server.event_about(peer.address(), "client_connect");
+    let is_its_own = |drain: &Event| drain.request_id() == connect.request_id();
+    server.wait_for_event("drain_start", is_its_own, STEP_DEADLINE);
+}
+
+fn fifty_restarts(model: Model) {
     const RESTARTS: usize = 50;
     const CLIENTS: usize = 4;
-    for model in MODELS {
-        let port = port_that_nobody_is_given();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut server = server_on(port, model);
-        let load = Load::start(address, CLIENTS);
-        for restart in 0..=RESTARTS {
-            load.promises_what_was_received();
-            if restart == RESTARTS {
-                load.ends_after_this();
-            }
-            let events = server.stop();
-            assert_eq!(event::only(&events, "drain_done").count("cut"), 0);
-            for close in event::named(&events, "client_close") {
-                assert_eq!(close.text("reason"), "drain", "{close:?}");
-            }
-            if restart == RESTARTS {
-                break;
-            }
-            // Whoever connects from now on meets the next server.
-            load.forgets_who_was_served();
-            server = server_on(port, model);
+    let port = port_that_nobody_is_given();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let mut server = server_on(port, model);
+    let load = Load::start(address, CLIENTS);
+    for restart in 0..=RESTARTS {
+        load.promises_what_was_received();
+        if restart == RESTARTS {
+            load.ends_after_this();
         }
-        load.join();
-        assert!(TcpStream::connect(address).is_err(), "somebody listens after the end");
+        let events = server.stop();
+        assert_eq!(event::only(&events, "drain_done").count("cut"), 0);
+        for close in event::named(&events, "client_close") {
+            assert_eq!(close.text("reason"), "drain", "{close:?}");
+        }
+        if restart == RESTARTS {
+            break;
+        }
+        // Whoever connects from now on meets the next server.
+        load.forgets_who_was_served();
+        server = server_on(port, model);
     }
+    load.join();
+    assert!(TcpStream::connect(address).is_err(), "somebody listens after the end");
 }
 
 #[track_caller]
-fn server_on(port: u16, model: &str) -> Server {
+fn server_on(port: u16, model: Model) -> Server {
     let home = Home::new();
-    let launch = home.trustctl(["echo-server", "--port", &port.to_string(), "--model", model]);
-    Server::start_as(home, launch)
+    let launch =
+        home.trustctl(["echo-server", "--port", &port.to_string(), "--model", model.name()]);
+    Server::start_as(model, home, launch)
 }
 
 /// A free port below those that the kernel gives to whoever connects: while nobody listens on the server's

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::Case;
+use super::case::Case;
 use super::support::event::{self, Event};
 use super::support::followed::Followed;
 use super::support::kernel;
@@ -15,11 +15,14 @@ use super::support::program::Home;
 use super::support::tools::needs;
 
 pub(crate) const CASES: &[Case] = &[
-    Case { number: 60, name: "under tcpserver", run: under_tcpserver },
-    Case { number: 61, name: "under inetd", run: under_inetd },
-    Case { number: 62, name: "activated by systemd", run: activated_by_systemd },
-    Case { number: 63, name: "units that systemd takes", run: units_that_systemd_takes },
+    Case::once(60, "under tcpserver", under_tcpserver, SOMEBODY_ELSES),
+    Case::once(61, "under inetd", under_inetd, SOMEBODY_ELSES),
+    Case::once(62, "activated by systemd", activated_by_systemd, SOMEBODY_ELSES),
+    Case::once(63, "units that systemd takes", units_that_systemd_takes, SOMEBODY_ELSES),
 ];
+
+/// Why there is no test for each model.
+const SOMEBODY_ELSES: &str = "somebody else's server decides the model";
 
 /// What stands in `packaging/` where a test puts its own.
 const EXECUTABLE: &str = "/usr/local/bin/trustctl";

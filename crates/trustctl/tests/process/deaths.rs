@@ -7,6 +7,7 @@ use crate::support::STEP_DEADLINE;
 use crate::support::event;
 use crate::support::followed::Followed;
 use crate::support::kernel;
+use crate::support::model::Model;
 use crate::support::peer::{frame, pattern};
 use crate::support::program::Home;
 use crate::support::server::Server;
@@ -80,7 +81,7 @@ fn a_child_serves_its_client_to_the_end_when_the_server_is_killed() {
     let path = log.to_string_lossy().into_owned();
     let args = ["echo-server", "--port", "0", "--model", "process", "--log-file", &path];
     let launch = home.trustctl(args);
-    let server = Server::start_as(home, launch);
+    let server = Server::start_as(Model::Process, home, launch);
     let server = Parent::over(server);
     let mut peer = server.peer();
     peer.send_frame(b"before");

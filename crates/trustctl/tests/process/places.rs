@@ -12,6 +12,7 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use crate::children::{Parent, Process, children_of};
 use crate::support::STEP_DEADLINE;
 use crate::support::event;
+use crate::support::model::Model;
 use crate::support::peer::Peer;
 use crate::support::program::Home;
 use crate::support::server::Server;
@@ -51,7 +52,7 @@ fn without_a_wish_there_are_at_most_a_thousand_children_and_fewer_with_few_threa
     let home = Home::new();
     let args = ["echo-server", "--port", "0", "--model", "process"];
     let launch = home.trustctl_under(&["prlimit", "--nproc=464"], args);
-    let server = Parent::over(Server::start_as(home, launch));
+    let server = Parent::over(Server::start_as(Model::Process, home, launch));
     assert_eq!(server.start_event().count("max_clients"), 100);
     server.stops_with(0);
 }
@@ -113,7 +114,7 @@ fn who_finds_no_room_for_a_process_is_ended_and_the_next_one_is_served() {
         true => home.trustctl_as(USER, args),
         false => home.trustctl(args),
     };
-    let server = Parent::over(Server::start_as(home, launch));
+    let server = Parent::over(Server::start_as(Model::Process, home, launch));
     set_process_limit(&server, USER, Some(1));
     goes_without_children(&server, "EAGAIN");
     set_process_limit(&server, USER, getrlimit(Resource::Nproc).maximum);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::children::{Parent, Process, exits_well};
 use crate::support::event;
+use crate::support::model::Model;
 use crate::support::peer::{Peer, pattern};
 use crate::support::program::Home;
 use crate::support::server::Server;
@@ -151,7 +152,7 @@ fn what_a_super_server_says_to_the_server_does_not_reach_its_children() {
         launch = launch.env(name, if name == "NOTIFY_SOCKET" { "" } else { "1" });
     }
     let launch = launch.env("STAYS", "1");
-    let server = Parent::over(Server::start_as(home, launch));
+    let server = Parent::over(Server::start_as(Model::Process, home, launch));
     let mut peer = server.peer();
     // Before it has answered it may not have its variables yet.
     peer.send_frame(b"here");

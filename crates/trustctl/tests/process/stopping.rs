@@ -10,6 +10,7 @@ use crate::support::STEP_DEADLINE;
 use crate::support::event::{self, Event};
 use crate::support::followed::Followed;
 use crate::support::kernel;
+use crate::support::model::Model;
 use crate::support::peer::{Peer, frame, pattern};
 use crate::support::program::Home;
 use crate::support::server::Server;
@@ -140,7 +141,7 @@ fn control_c_on_a_terminal_reaches_the_parent_alone() {
     let args = ["echo-server", "--port", "0", "--model", "process"].into_iter().chain(flags);
     // Makes the terminal on its standard input the one that controls the session.
     let launch = home.trustctl_under(&["setsid", "--ctty"], args).stdin(terminal.for_the_program());
-    let server = Parent::over(Server::start_as(home, launch));
+    let server = Parent::over(Server::start_as(Model::Process, home, launch));
     let mut begun = begins(&server);
     let child = server.child_of(begun.address());
 

@@ -170,6 +170,21 @@ pub(crate) fn only<'a>(events: &'a [Event], name: &str) -> &'a Event {
     found[0]
 }
 
+/// The events of each run among those of several.
+pub(crate) fn runs(events: &[Event]) -> Vec<Vec<Event>> {
+    let mut runs: BTreeMap<&str, Vec<Event>> = BTreeMap::new();
+    for event in events {
+        runs.entry(event.request_id()).or_default().push(event.clone());
+    }
+    runs.into_values().collect()
+}
+
+/// How many connections were drained and cut, by all runs together.
+pub(crate) fn drained_and_cut(events: &[Event]) -> (u64, u64) {
+    let sum = |key| named(events, "drain_done").iter().map(|done| done.count(key)).sum();
+    (sum("drained"), sum("cut"))
+}
+
 /// Checks what holds for the events of one whole run: `cmd_start` first, `cmd_finish` last, one
 /// request identifier throughout.
 #[track_caller]

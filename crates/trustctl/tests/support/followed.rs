@@ -42,6 +42,12 @@ impl Followed {
         self.events[at].clone()
     }
 
+    /// The first such event of all, if it is there by now.
+    pub(crate) fn find(&mut self, name: &str, fits: impl Fn(&Event) -> bool) -> Option<Event> {
+        self.read_on();
+        self.events.iter().find(|event| event.name() == name && fits(event)).cloned()
+    }
+
     /// The events, and the lines that are none, of a file that nobody writes any more.
     #[track_caller]
     pub(crate) fn finish(mut self) -> (Vec<Event>, Vec<String>) {

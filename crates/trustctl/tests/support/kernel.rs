@@ -85,24 +85,45 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 /// Whether all threads of a process are in that state: `S` asleep, `T` stopped (proc_pid_stat(5)).
 pub(crate) fn all_threads_are(pid: u32, state: char) -> bool {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
-    tasks.flatten().all(|task| {
+    all_threads_if_there(pid, state).expect("the process runs")
+}
+
+/// As [`all_threads_are`]; nothing if there is no such process.
+pub(crate) fn all_threads_if_there(pid: u32, state: char) -> Option<bool> {
+    let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
+    Some(tasks.all(|task| {
         // A thread that has ended since has no file any more.
         let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { return true };
         stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with(state))
-    })
+    }))
+}
+
+/// The processes that a process has started and not reaped (proc_pid_task(5), `children`).
+pub(crate) fn children_of(pid: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    let numbers = |list: String| -> Vec<u32> {
+        list.split_whitespace().map(|number| number.parse().expect("a number")).collect()
+    };
+    lists.flat_map(numbers).collect()
 }
 
 /// A line of `/proc/PID/status` that is a size, in bytes: `VmHWM` the most memory that was in RAM,
 /// `VmPeak` the most address space (proc_pid_status(5)).
 pub(crate) fn status_bytes(pid: u32, name: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("a size in kB");
-    kib.parse::<u64>().expect("a number of kB") * 1024
+    status_bytes_if_there(pid, name).expect("the process runs")
+}
+
+/// As [`status_bytes`]; nothing if there is no such process, or none any more that has memory.
+pub(crate) fn status_bytes_if_there(pid: u32, name: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    let kib = line.trim().strip_suffix(" kB").expect("a size in kB");
+    Some(kib.parse::<u64>().expect("a number of kB") * 1024)
 }
 
 /// Makes `VmHWM` what is in RAM now (proc_pid_clear_refs(5)).
 pub(crate) fn forget_peak_memory(pid: u32) {
-    std::fs::write(format!("/proc/{pid}/clear_refs"), "5").expect("reset the peak of a child");
+    // Fails only if the process has ended.
+    drop(std::fs::write(format!("/proc/{pid}/clear_refs"), "5"));
 }

@@ -13,6 +13,7 @@ pub(crate) mod followed;
 pub(crate) mod kernel;
 pub(crate) mod leftovers;
 pub(crate) mod libtest;
+pub(crate) mod model;
 pub(crate) mod net;
 pub(crate) mod output;
 pub(crate) mod peer;
@@ -20,6 +21,7 @@ pub(crate) mod program;
 pub(crate) mod runner;
 pub(crate) mod scene;
 pub(crate) mod server;
+pub(crate) mod super_server;
 pub(crate) mod tools;
 pub(crate) mod witness;
 

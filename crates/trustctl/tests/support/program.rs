@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -219,6 +220,14 @@ impl Launch {
         }
     }
 
+    /// Starts the program with that connection as its standard input, output and error.
+    #[track_caller]
+    pub(crate) fn start_over(mut self, connection: OwnedFd) -> OwnedChild {
+        let twin = || connection.try_clone().expect("duplicate a descriptor");
+        self.command.stdin(twin()).stdout(twin()).stderr(twin());
+        OwnedChild::spawn(&mut self.command)
+    }
+
     /// The command line as a reader would write it, long arguments cut.
     fn name(&self) -> String {
         const SHOWN_CHARS: usize = 60;
@@ -400,7 +409,8 @@ impl Finished {
     }
 }
 
-fn tail(text: &str) -> &str {
+/// What of a program's output goes into the reason of a failure.
+pub(crate) fn tail(text: &str) -> &str {
     let mut start = text.len().saturating_sub(EVIDENCE_BYTES);
     while !text.is_char_boundary(start) {
         start += 1;

@@ -53,7 +53,6 @@ pub(crate) fn run_and_print(
     body: fn(),
     out: &mut impl Write,
 ) -> io::Result<Outcome> {
-    panic::set_hook(Box::new(note_panic));
     let outcome = run_one(name, deadline, body);
     match &outcome {
         Outcome::Passed => writeln!(out, "{name:<NAME_WIDTH$}PASS")?,
@@ -88,7 +87,14 @@ pub(crate) fn clean_up_on_signals() {
     }
 }
 
-fn run_one(name: &str, deadline: Duration, body: fn()) -> Outcome {
+/// Runs one test, which fails by a panic and counts as hung after `deadline`. One at a time: what was left
+/// behind is this one's.
+pub(crate) fn run_one(
+    name: &str,
+    deadline: Duration,
+    body: impl FnOnce() + Send + 'static,
+) -> Outcome {
+    panic::set_hook(Box::new(note_panic));
     lock(&PANICS).clear();
     let (ended, end) = mpsc::channel();
     let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {

@@ -1,14 +1,13 @@
 //! A server under attack, and what must come out of it unharmed: another client, the descriptors, and
 //! the service for whoever comes next.
 
-use std::any::Any;
 use std::net::SocketAddr;
 use std::ops::Deref;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::event::Event;
 use super::kernel::{self, Socket};
+use super::model::Model;
 use super::peer::Peer;
 use super::server::Server;
 use super::witness::Witness;
@@ -28,15 +27,15 @@ pub(crate) struct Scene {
 
 impl Scene {
     #[track_caller]
-    pub(crate) fn start(model: &str, flags: &[&str]) -> Scene {
-        Scene::beside_a_witness(model, Server::start(["--model", model].iter().chain(flags)))
+    pub(crate) fn start(model: Model, flags: &[&str]) -> Scene {
+        Scene::beside_a_witness(model, Server::of(model, flags))
     }
 
     /// Takes a server of that model that has had no client yet.
     #[track_caller]
-    pub(crate) fn beside_a_witness(model: &str, server: Server) -> Scene {
+    pub(crate) fn beside_a_witness(model: Model, server: Server) -> Scene {
         // The iterative server has time for one client only: the one that is up to something.
-        let witness = (model != "iterative").then(|| Witness::connect(server.address()));
+        let witness = model.serves_several().then(|| Witness::connect(server.address()));
         let descriptors = server.descriptor_count();
         Scene { server, witness, descriptors }
     }
@@ -116,6 +115,16 @@ impl Scene {
         self.closes(peer.address(), "peer_fin")
     }
 
+    /// Ends the server without looking at what it did.
+    pub(crate) fn gives_up(self) {
+        let Scene { server, witness, .. } = self;
+        // Before the server is killed, which the witness would complain about.
+        if let Some(witness) = witness {
+            witness.leaves();
+        }
+        drop(server);
+    }
+
     /// Checks that nothing is left of the attack and that the server serves as before, and stops it.
     /// Returns everything that it logged.
     #[track_caller]
@@ -151,7 +160,7 @@ impl StuckWatch {
     /// A thread that had been woken to read would not be asleep, however busy the machine is.
     fn is_stuck(&mut self, scene: &Scene, peer: SocketAddr) -> bool {
         let socket = scene.socket_of(peer);
-        let waits = socket.unread > 0 && kernel::all_threads_are(scene.pid(), 'S');
+        let waits = socket.unread > 0 && scene.all_threads_are('S');
         let is_same = self.last.replace(socket) == Some(socket);
         self.looks = if waits && is_same { self.looks + 1 } else { 0 };
         self.looks >= LOOKS_AT_A_STUCK_SERVER
@@ -169,17 +178,4 @@ pub(crate) fn lasted(began: Instant, limit: Duration) {
 #[track_caller]
 pub(crate) fn totals(close: &Event) -> [u64; 4] {
     ["bytes_in", "bytes_out", "frames_in", "frames_out"].map(|key| close.count(key))
-}
-
-/// Runs a test in both models at the same time, for those that have to wait.
-pub(crate) fn side_by_side(models: &[&str], test: impl Fn(&str) + Sync) {
-    let test = &test;
-    let failed: Vec<Box<dyn Any + Send>> = thread::scope(|scope| {
-        let spawn = |model| scope.spawn(move || test(model));
-        let tests: Vec<_> = models.iter().copied().map(spawn).collect();
-        tests.into_iter().filter_map(|test| test.join().err()).collect()
-    });
-    if let Some(payload) = failed.into_iter().next() {
-        std::panic::resume_unwind(payload);
-    }
 }

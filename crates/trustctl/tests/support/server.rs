@@ -1,79 +1,223 @@
 //! An echo server under test: started on a free port, watched through its events, stopped and checked.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::STEP_DEADLINE;
 use super::event::{self, Event};
+use super::followed::Followed;
 use super::kernel;
+use super::model::Model;
 use super::peer::Peer;
 use super::program::{Finished, Home, Launch, Running};
+use super::super_server::SuperServer;
+
+/// For a server with nothing but defaults.
+pub(crate) const NO_FLAGS: [&str; 0] = [];
+
+/// Clients at a time when a process for each is to end before the next ones come.
+pub(crate) const CHILDREN_AT_ONCE: usize = 64;
 
 /// A server that listens, killed and reaped when dropped.
+///
+/// Of the model `inetd` it is many programs, one a client, which share the log file. What they have in
+/// common is asked for here, so that a test need not tell them from one process.
 pub(crate) struct Server {
-    running: Running,
-    start: Event,
-    home: Home,
+    model: Model,
+    what: What,
+    home: Arc<Home>,
     clients_home: Home,
+}
+
+enum What {
+    /// A process that listens, perhaps with children, and its `server_start`.
+    Listening(Running, Event),
+    /// The programs that the test starts, and the file in which they log.
+    Started(SuperServer, Mutex<Followed>),
 }
 
 impl Server {
     /// Starts a server with these flags, in a fresh home, on a port that the system chooses.
     #[track_caller]
     pub(crate) fn start<A: AsRef<OsStr>>(flags: impl IntoIterator<Item = A>) -> Server {
-        Server::start_in(Home::new(), flags)
+        Server::of(Model::Event, flags)
     }
 
-    /// Starts a server in that home; returns when it listens.
+    /// Starts a server of that model with these flags; returns when it listens.
     #[track_caller]
-    pub(crate) fn start_in<A: AsRef<OsStr>>(
+    pub(crate) fn of<A: AsRef<OsStr>>(model: Model, flags: impl IntoIterator<Item = A>) -> Server {
+        Server::of_in(model, Home::new(), flags)
+    }
+
+    /// Starts a server of that model in that home; returns when it listens.
+    #[track_caller]
+    pub(crate) fn of_in<A: AsRef<OsStr>>(
+        model: Model,
         home: Home,
         flags: impl IntoIterator<Item = A>,
     ) -> Server {
-        let launch = home.trustctl(["echo-server", "--port", "0"]).args(flags);
-        Server::start_as(home, launch)
+        Server::of_under(model, home, flags, |home, arguments| home.trustctl(arguments))
     }
 
-    /// Starts a server in that home by a command line of the caller's; returns when it listens.
+    /// Starts a server of that model in that home, from a command line that `launch` makes of the
+    /// arguments; returns when it listens.
     #[track_caller]
-    pub(crate) fn start_as(home: Home, launch: Launch) -> Server {
+    pub(crate) fn of_under<A: AsRef<OsStr>>(
+        model: Model,
+        home: Home,
+        flags: impl IntoIterator<Item = A>,
+        launch: impl Fn(&Home, &[OsString]) -> Launch + Send + 'static,
+    ) -> Server {
+        let own = ["echo-server"].iter().chain(model.flags()).copied().map(OsString::from);
+        let flags = flags.into_iter().map(|flag| flag.as_ref().to_owned());
+        let arguments: Vec<OsString> = own.chain(flags).collect();
+        if model != Model::Inetd {
+            let launch = launch(&home, &arguments);
+            return Server::start_as(model, home, launch);
+        }
+        let home = Arc::new(home);
+        let log = Mutex::new(Followed::new(&home.log_file()));
+        let place = Arc::clone(&home);
+        let programs = SuperServer::start(home.log_file(), move || launch(&place, &arguments));
+        Server { model, what: What::Started(programs, log), home, clients_home: Home::new() }
+    }
+
+    /// Starts a server of that model, which listens itself, in that home by a command line of the caller's;
+    /// returns when it listens.
+    #[track_caller]
+    pub(crate) fn start_as(model: Model, home: Home, launch: Launch) -> Server {
         let running = launch.start();
         let start = running.wait_for_event("server_start", |_| true, STEP_DEADLINE);
-        Server { running, start, home, clients_home: Home::new() }
+        let what = What::Listening(running, start);
+        Server { model, what, home: Arc::new(home), clients_home: Home::new() }
     }
 
-    /// The `server_start` event.
+    /// The `server_start` event of a server that listens itself.
+    #[track_caller]
     pub(crate) fn start_event(&self) -> &Event {
-        &self.start
+        self.listening().1
     }
 
     pub(crate) fn port(&self) -> u16 {
-        u16::try_from(self.start.count("port")).expect("a port fits into 16 bits")
+        match &self.what {
+            What::Listening(_, start) => {
+                u16::try_from(start.count("port")).expect("a port fits into 16 bits")
+            }
+            What::Started(programs, _) => programs.port(),
+        }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()))
     }
 
+    /// The process that listens.
+    #[track_caller]
     pub(crate) fn pid(&self) -> u32 {
-        self.running.pid()
+        self.listening().0.pid()
     }
 
+    #[track_caller]
+    fn listening(&self) -> (&Running, &Event) {
+        match &self.what {
+            What::Listening(running, start) => (running, start),
+            What::Started(..) => panic!("a program of a super-server's does not listen"),
+        }
+    }
+
+    /// All its processes, the listening one first. Any of the others may end at any time.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        match &self.what {
+            What::Listening(running, _) if self.model.has_children() => {
+                [vec![running.pid()], kernel::children_of(running.pid())].concat()
+            }
+            What::Listening(running, _) => vec![running.pid()],
+            What::Started(programs, _) => programs.processes(),
+        }
+    }
+
+    /// Sends a signal to who is responsible for the connections: the process that listens, or every program.
     #[track_caller]
     pub(crate) fn signal(&self, signal: Signal) {
-        self.running.signal(signal);
+        match &self.what {
+            What::Listening(running, _) => running.signal(signal),
+            What::Started(programs, _) => programs.signal(signal),
+        }
     }
 
-    /// Stops the process with SIGSTOP, until it gets SIGCONT or is killed. Other threads than the one
-    /// that takes the signal may run on for a while; when this returns, none does.
+    /// Stops all processes with SIGSTOP, until [`Server::resume`] or their end, and accepts nobody
+    /// meanwhile. Other threads than the one that takes the signal may run on for a while; when this returns,
+    /// none does.
     #[track_caller]
     pub(crate) fn pause(&self) {
+        if let What::Started(programs, _) = &self.what {
+            programs.stops_accepting();
+        }
         self.signal(Signal::STOP);
-        kernel::wait_until("the stop of all threads", || kernel::all_threads_are(self.pid(), 'T'));
+        if let What::Listening(running, _) = &self.what {
+            // Not its children before: it sleeps until one that it starts has come to run the program.
+            let pid = running.pid();
+            kernel::wait_until("the server's stop", || kernel::all_threads_are(pid, 'T'));
+            self.signal_children(Signal::STOP);
+        }
+        kernel::wait_until("the stop of all threads", || self.all_threads_are('T'));
+    }
+
+    /// Lets all processes go on.
+    #[track_caller]
+    pub(crate) fn resume(&self) {
+        self.signal_children(Signal::CONT);
+        self.signal(Signal::CONT);
+        if let What::Started(programs, _) = &self.what {
+            programs.goes_on();
+        }
+    }
+
+    /// Kills all processes.
+    #[track_caller]
+    pub(crate) fn kill(&self) {
+        if self.model.has_children() {
+            // Nobody starts another one meanwhile.
+            self.pause();
+        }
+        // The children first: the end of who has started them continues those that are stopped (setpgid(2)).
+        self.signal_children(Signal::KILL);
+        self.signal(Signal::KILL);
+    }
+
+    /// Sends a signal to the children of the process that listens.
+    fn signal_children(&self, signal: Signal) {
+        if let What::Started(..) = self.what {
+            return;
+        }
+        let children = self.processes().split_off(1).into_iter();
+        for child in children.filter_map(|pid| Pid::from_raw(pid as i32)) {
+            // Fails only for a child that has ended.
+            let _ = kill_process(child, signal);
+        }
+    }
+
+    /// Whether all threads of all processes are in that state (see [`kernel::all_threads_are`]), but for those that
+    /// have ended and were not reaped.
+    pub(crate) fn all_threads_are(&self, state: char) -> bool {
+        let are = |pid, state| kernel::all_threads_if_there(pid, state).unwrap_or(true);
+        self.processes().into_iter().all(|pid| are(pid, state) || are(pid, 'Z'))
+    }
+
+    /// A size of memory (see [`kernel::status_bytes`]) of all processes together, in bytes.
+    pub(crate) fn memory(&self, name: &str) -> u64 {
+        let processes = self.processes().into_iter();
+        processes.filter_map(|pid| kernel::status_bytes_if_there(pid, name)).sum()
+    }
+
+    /// Makes `VmHWM` of all processes what is in RAM now.
+    pub(crate) fn forget_peak_memory(&self) {
+        self.processes().into_iter().for_each(kernel::forget_peak_memory);
     }
 
     /// A new scripted peer, connected.
@@ -97,7 +241,7 @@ impl Server {
         self.clients_home.echo_load_test(["--host", "127.0.0.1", "--port", &port]).args(args)
     }
 
-    /// Waits for an event on the server's stdout, from the first line on.
+    /// Waits for an event, from the first one on: on the server's stdout, or in the programs' log file.
     #[track_caller]
     pub(crate) fn wait_for_event(
         &self,
@@ -105,7 +249,20 @@ impl Server {
         predicate: impl Fn(&Event) -> bool,
         deadline: Duration,
     ) -> Event {
-        self.running.wait_for_event(name, predicate, deadline)
+        let log = match &self.what {
+            What::Listening(running, _) => {
+                return running.wait_for_event(name, predicate, deadline);
+            }
+            What::Started(_, log) => log,
+        };
+        let started = Instant::now();
+        loop {
+            if let Some(event) = lock(log).find(name, &predicate) {
+                return event;
+            }
+            assert!(started.elapsed() < deadline, "no fitting {name} event within {deadline:?}");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
     }
 
     /// Waits for an event about the connection of the peer with that address.
@@ -113,8 +270,11 @@ impl Server {
     pub(crate) fn event_about(&self, peer: SocketAddr, name: &str) -> Event {
         let peer = peer.to_string();
         let about_it = |event: &Event| event.text("peer") == peer;
-        let conn = self.wait_for_event("client_connect", about_it, STEP_DEADLINE).count("conn");
-        let of_it = |event: &Event| event.count("conn") == conn;
+        let connect = self.wait_for_event("client_connect", about_it, STEP_DEADLINE);
+        let of_it = |event: &Event| {
+            event.count("conn") == connect.count("conn")
+                && event.request_id() == connect.request_id()
+        };
         self.wait_for_event(name, of_it, STEP_DEADLINE)
     }
 
@@ -129,13 +289,7 @@ impl Server {
     /// Checks that a new client gets exactly what it sends.
     #[track_caller]
     pub(crate) fn serves_the_next(&self) {
-        let mut peer = self.peer();
-        peer.send_frame(b"are you there?");
-        peer.receives_frame(b"are you there?");
-        let address = peer.address();
-        peer.half_close();
-        peer.receives_end();
-        self.closes(address, "peer_fin");
+        self.serves_the_next_ones(1);
     }
 
     /// Where its event log is by default.
@@ -143,33 +297,54 @@ impl Server {
         self.home.log_file()
     }
 
-    /// How many descriptors the process has open.
-    pub(crate) fn descriptor_count(&self) -> usize {
-        let directory = format!("/proc/{}/fd", self.pid());
-        std::fs::read_dir(directory).expect("the server runs").count()
-    }
-
-    /// Waits until the process has that many descriptors open again.
+    /// Checks that so many new clients get exactly what they send; many at a time where each has a process,
+    /// which may take a while to end.
     #[track_caller]
-    pub(crate) fn comes_back_to_descriptors(&self, wanted: usize) {
-        let started = Instant::now();
-        loop {
-            let count = self.descriptor_count();
-            if count == wanted {
-                return;
+    pub(crate) fn serves_the_next_ones(&self, count: usize) {
+        let at_once = if self.model.has_children() { CHILDREN_AT_ONCE } else { 1 };
+        for begun in (0..count).step_by(at_once) {
+            let peers = (begun..count).take(at_once).map(|_| self.peer()).collect();
+            for address in all_are_served(peers) {
+                self.closes(address, "peer_fin");
             }
-            assert!(started.elapsed() < STEP_DEADLINE, "{count} descriptors, {wanted} before");
-            std::thread::park_timeout(Duration::from_millis(5));
         }
     }
 
-    /// Memory of the process that is in RAM, in bytes (VmRSS, proc_pid_status(5)).
-    pub(crate) fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
-        let status = status.expect("the server runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("a line VmRSS");
-        kib.trim().parse::<u64>().expect("a number of kB") * 1024
+    /// How many descriptors the processes have open. Where there may be children, not before all processes
+    /// sleep: a server that starts one has more for a moment.
+    #[track_caller]
+    pub(crate) fn descriptor_count(&self) -> usize {
+        if self.model.has_children() {
+            kernel::wait_until("all processes sleeping", || self.all_threads_are('S'));
+        }
+        self.open_descriptors()
+    }
+
+    fn open_descriptors(&self) -> usize {
+        let of = |pid| {
+            let directory = std::fs::read_dir(format!("/proc/{pid}/fd"));
+            directory.map_or(0, Iterator::count)
+        };
+        self.processes().into_iter().map(of).sum()
+    }
+
+    /// Waits until the processes have that many descriptors open again, and none is a zombie.
+    #[track_caller]
+    pub(crate) fn comes_back_to_descriptors(&self, wanted: usize) {
+        let started = Instant::now();
+        let is_zombie = |pid: u32| kernel::all_threads_if_there(pid, 'Z') == Some(true);
+        loop {
+            let count = self.open_descriptors();
+            let zombies = self.processes().into_iter().filter(|pid| is_zombie(*pid)).count();
+            if count == wanted && zombies == 0 {
+                return;
+            }
+            assert!(
+                started.elapsed() < STEP_DEADLINE,
+                "{count} descriptors, {wanted} before; {zombies} zombies"
+            );
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
     }
 
     /// Stops the server with SIGTERM, which must drain every connection, and checks what it logged.
@@ -183,7 +358,10 @@ impl Server {
     #[track_caller]
     pub(crate) fn stop_with_log_elsewhere(self) -> Vec<Event> {
         self.signal(Signal::TERM);
-        let finished = self.running.wait().exits_with(0).complains_about_nothing();
+        let What::Listening(running, _) = self.what else {
+            panic!("programs of a super-server's print nothing");
+        };
+        let finished = running.wait().exits_with(0).complains_about_nothing();
         let printed = finished.events();
         event::check_run(&printed);
         event::check_connections(&printed);
@@ -207,14 +385,26 @@ impl Server {
     /// Waits for the end of the server, expects an exit code, and checks what it logged: every line
     /// an event, one close for each connect, stdout and file the same, stderr empty or with each of
     /// the words.
+    ///
+    /// Programs of a super-server's have nothing but the file, and the code is that of those that are drained.
     #[track_caller]
     pub(crate) fn ends_with(self, code: i32, complaint: &[&str]) -> Vec<Event> {
-        let finished = self.running.wait().exits_with(code);
-        let finished = match complaint {
-            [] => finished.complains_about_nothing(),
-            words => finished.complains_about(words).complains_in_one_line(),
-        };
-        checked_log(&self.home, &finished)
+        let Server { what, home, .. } = self;
+        match what {
+            What::Listening(running, _) => {
+                let finished = running.wait().exits_with(code);
+                let finished = match complaint {
+                    [] => finished.complains_about_nothing(),
+                    words => finished.complains_about(words).complains_in_one_line(),
+                };
+                checked_log(&home, &finished)
+            }
+            What::Started(programs, log) => {
+                let ended = programs.wait().into_iter().map(|status| status.code()).collect();
+                let log = log.into_inner().unwrap_or_else(PoisonError::into_inner);
+                checked_runs(log, ended, code)
+            }
+        }
     }
 
     /// Waits for the end of a server that was told to stop, and checks what it logged as
@@ -222,14 +412,32 @@ impl Server {
     /// the caller to say.
     #[track_caller]
     pub(crate) fn has_ended(self) -> (Option<i32>, Vec<Event>) {
-        let finished = self.running.wait().complains_about_nothing();
-        (finished.code(), checked_log(&self.home, &finished))
+        let Server { what: What::Listening(running, _), home, .. } = self else {
+            panic!("programs of a super-server's have many exit codes");
+        };
+        let finished = running.wait().complains_about_nothing();
+        (finished.code(), checked_log(&home, &finished))
     }
 
     /// What was printed on stdout so far.
+    #[track_caller]
     pub(crate) fn printed(&self) -> String {
-        self.running.printed()
+        self.listening().0.printed()
     }
+}
+
+/// Checks that each peer gets exactly what it sends, and the end; their addresses.
+#[track_caller]
+pub(crate) fn all_are_served(mut peers: Vec<Peer>) -> Vec<SocketAddr> {
+    peers.iter_mut().for_each(|peer| peer.send_frame(b"are you there?"));
+    for peer in &mut peers {
+        peer.receives_frame(b"are you there?");
+        peer.half_close();
+    }
+    for peer in &mut peers {
+        peer.receives_end();
+    }
+    peers.iter().map(Peer::address).collect()
 }
 
 #[track_caller]
@@ -243,9 +451,45 @@ fn checked_log(home: &Home, finished: &Finished) -> Vec<Event> {
     printed
 }
 
+/// Checks the log of programs with a connection each, and that each has ended with the code that goes with the
+/// end of its connection: for a drain that is `drained`.
+#[track_caller]
+fn checked_runs(log: Followed, mut ended: Vec<Option<i32>>, drained: i32) -> Vec<Event> {
+    let (events, torn) = log.finish();
+    assert!(torn.is_empty(), "torn lines in the log: {torn:?}");
+    let mut expected = Vec::new();
+    for run in event::runs(&events) {
+        event::check_run(&run);
+        event::check_connections(&run);
+        let exit = event::only(&run, "cmd_finish").count("exit") as i32;
+        let close = event::only(&run, "client_close");
+        let allowed = match close.text("reason") {
+            "peer_fin" | "max_lifetime" => vec![0],
+            "recv_timeout" | "send_timeout" | "frame_timeout" => vec![75],
+            "truncated_frame" | "frame_too_large" | "client_reset" | "broken_pipe" => vec![76],
+            "client_unreachable" => vec![69, 75],
+            "io_error" => vec![74],
+            "drain" => vec![0, drained],
+            "drain_timeout" | "second_signal" => vec![drained],
+            other => panic!("an unknown reason {other}"),
+        };
+        assert!(allowed.contains(&exit), "{allowed:?} expected for {close:?}, not {exit}");
+        expected.push(Some(exit));
+    }
+    ended.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(ended, expected, "how the programs ended, and how they say that they did");
+    assert!(drained == 0 || ended.contains(&Some(drained)), "nobody ended with {drained}");
+    events
+}
+
 /// Threads may write to the two places in different orders.
 fn sorted_lines(events: &[Event]) -> Vec<&str> {
     let mut lines: Vec<&str> = events.iter().map(Event::line).collect();
     lines.sort_unstable();
     lines
+}
+
+fn lock(log: &Mutex<Followed>) -> MutexGuard<'_, Followed> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
 }

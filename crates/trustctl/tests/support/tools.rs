@@ -1,20 +1,15 @@
 //! External tools that make faults, and whether they are there.
 
 use std::ffi::OsString;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::event::Event;
 use super::kernel;
 use super::leftovers::OwnedDir;
 use super::runner;
 
-/// Makes the first network namespace of a process that will live in it: `lo` is up, and send buffers
-/// of its sockets have `$1` bytes.
-const NARROW_NAMESPACE: &str = "ip link set lo up && \
-     echo \"$1 $1 $1\" >/proc/sys/net/ipv4/tcp_wmem && shift && exec \"$@\"";
-
-/// System calls of one server, watched by `strace` from outside: the server stays a direct child.
+/// System calls of a server, watched by `strace` from outside: the server stays a direct child. Several may be
+/// watched at once.
 pub(crate) struct Trace {
     directory: OwnedDir,
 }
@@ -26,10 +21,13 @@ impl Trace {
         Trace { directory: OwnedDir::create() }
     }
 
-    /// The command line to put before the server's: which calls to trace, and what to inject.
+    /// The command line to put before the server's: which calls to trace, with the time of each, and what to
+    /// inject. Each process that is started so is written down in a file of its own.
     pub(crate) fn wrapper(&self, calls: &str, injections: &[String]) -> Vec<OsString> {
-        let mut words: Vec<OsString> = ["strace", "-D", "-f", "-q", "-o"].map(Into::into).into();
-        words.push(self.path().into());
+        // The shell's number becomes that of the server.
+        let strace = "exec strace -D -f -q -ttt -o \"$0/$$\" \"$@\"";
+        let mut words: Vec<OsString> = ["sh", "-c", strace].map(Into::into).into();
+        words.push(self.directory.path().into());
         words.push("-e".into());
         words.push(format!("trace={calls}").into());
         for injection in injections {
@@ -38,51 +36,36 @@ impl Trace {
         words
     }
 
-    /// All lines, once the process with that number has ended.
+    /// All lines, once the processes that said in these events that they serve have ended.
     #[track_caller]
-    pub(crate) fn lines_after_end_of(&self, pid: u32) -> Vec<String> {
-        let (from, mut text) = (format!("{pid} "), String::new());
+    pub(crate) fn lines_after_end_of(&self, server_starts: &[&Event]) -> Vec<String> {
+        let mut text = String::new();
+        let has_ended = |text: &str, start: &Event| {
+            let from = format!("{} ", start.count("pid"));
+            let is_end = |line: &str| line.starts_with(&from) && line.contains("+++ ");
+            text.lines().any(is_end)
+        };
         kernel::wait_until("the end of the trace", || {
-            text = read(&self.path());
-            let ended = |line: &str| line.starts_with(&from) && line.contains("+++ ");
-            text.ends_with('\n') && text.lines().any(ended)
+            text = self.read();
+            text.ends_with('\n') && server_starts.iter().all(|start| has_ended(&text, start))
         });
         text.lines().map(str::to_owned).collect()
     }
 
     /// The whole lines so far.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let text = read(&self.path());
+        let text = self.read();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().map(str::to_owned).collect()
     }
 
-    fn path(&self) -> PathBuf {
-        self.directory.path().join("trace")
+    /// What there is by now, the traces of several servers one after the other.
+    fn read(&self) -> String {
+        let traces = std::fs::read_dir(self.directory.path()).expect("list a directory");
+        let text = |entry: std::fs::DirEntry| std::fs::read(entry.path()).unwrap_or_default();
+        let bytes: Vec<u8> = traces.flatten().flat_map(text).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
-}
-
-/// The command line to put before the server's, so that it lives in a network namespace of its own,
-/// which ends with it, and sends through buffers of that many bytes.
-///
-/// Skips the test when namespaces cannot be made.
-pub(crate) fn narrow_namespace(send_buffer: usize) -> Vec<OsString> {
-    needs("ip", Command::new("ip").arg("-V"));
-    needs("root for network namespaces", Command::new("unshare").args(["--net", "true"]));
-    let words = ["unshare", "--net", "sh", "-c", NARROW_NAMESPACE, "sh"];
-    let mut words: Vec<OsString> = words.map(Into::into).into();
-    words.push(send_buffer.to_string().into());
-    words
-}
-
-/// Takes the calling thread, and those that it starts from now on, into the network namespace of a
-/// process.
-#[track_caller]
-pub(crate) fn enter_network_of(pid: u32) {
-    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).expect("a namespace");
-    let kind = Some(rustix::thread::LinkNameSpaceType::Network);
-    let entered = rustix::thread::move_into_link_name_space(namespace.as_fd(), kind);
-    entered.expect("enter a network namespace");
 }
 
 /// Skips the test unless the command, which changes nothing, succeeds.
@@ -91,9 +74,4 @@ pub(crate) fn needs(what: &str, command: &mut Command) {
     if !quiet.status().is_ok_and(|status| status.success()) {
         runner::skip(what);
     }
-}
-
-fn read(path: &Path) -> String {
-    // Not there until the first call is traced.
-    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
 }
