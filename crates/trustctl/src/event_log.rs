@@ -72,7 +72,7 @@ impl EventLog {
         stdout: bool,
     ) -> io::Result<EventLog> {
         let file = file.map(|file| Output::File(LogFile::new(file)));
-        let stdout = stdout.then_some(Output::Stdout);
+        let stdout = stdout.then(Output::stdout);
         let start = |output| {
             let request_id = request_id.clone();
             Sink::start(output, Box::new(move |lines, sink| gap_line(&request_id, lines, sink)))

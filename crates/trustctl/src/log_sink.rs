@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use crate::log_queue::Queue;
@@ -47,8 +47,8 @@ pub(crate) const FILE: &str = "file";
 pub(crate) enum Output {
     /// The log file.
     File(LogFile),
-    /// Standard output.
-    Stdout,
+    /// Standard output; with a descriptor of its own for the same pipe, if it is one, that nothing is written to.
+    Stdout(Option<File>),
 }
 
 /// A log file, with a second descriptor that reads its last byte: whether a line has to be closed before the
@@ -94,11 +94,25 @@ impl LogFile {
 }
 
 impl Output {
+    /// Standard output. Where it is a pipe, other processes may write lines to it too, as those that serve a client each
+    /// do, and a line longer than PIPE_BUF would be mixed with theirs: so there is a lock (`flock(2)`), which needs a
+    /// descriptor that is not inherited.
+    pub(crate) fn stdout() -> Output {
+        let is_pipe = rustix::fs::fstat(rustix::stdio::stdout())
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
+        // A pipe without a reader is not waited for.
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let open = || {
+            OpenOptions::new().write(true).custom_flags(nonblocking).open("/proc/self/fd/1").ok()
+        };
+        Output::Stdout(is_pipe.then(open).flatten())
+    }
+
     /// The word for it in `log_gap`.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Output::File(_) => FILE,
-            Output::Stdout => "stdout",
+            Output::Stdout(_) => "stdout",
         }
     }
 }
@@ -205,7 +219,8 @@ impl Writer {
     fn write_some<'a>(&mut self, lines: &'a [u8]) -> &'a [u8] {
         let is_locked = match &self.output {
             Output::File(file) if file.reader.is_some() => file.lock(),
-            Output::File(_) | Output::Stdout => false,
+            Output::Stdout(Some(pipe)) => pipe.lock().is_ok(),
+            Output::File(_) | Output::Stdout(None) => false,
         };
         if is_locked
             && let Output::File(file) = &self.output
@@ -214,9 +229,12 @@ impl Writer {
             self.state = if is_torn { WriterState::Torn } else { WriterState::AtLineStart };
         }
         let rest = self.write_lines(lines);
-        if is_locked && let Output::File(file) = &self.output {
+        if is_locked {
             // Fails only for a descriptor that is not open.
-            let _ = file.file.unlock();
+            let _ = match &self.output {
+                Output::File(LogFile { file, .. }) | Output::Stdout(Some(file)) => file.unlock(),
+                Output::Stdout(None) => Ok(()),
+            };
         }
         rest
     }
@@ -252,7 +270,7 @@ impl Writer {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => self.output.wait_until_writable(),
                 // A FIFO in the log file's place may find a reader again; it is tried like a full disk.
-                Err(Errno::PIPE) if matches!(self.output, Output::Stdout) => {
+                Err(Errno::PIPE) if matches!(self.output, Output::Stdout(_)) => {
                     self.state = WriterState::Gone;
                     break;
                 }
@@ -274,20 +292,20 @@ impl Output {
     fn descriptor(&self) -> BorrowedFd<'_> {
         match self {
             Output::File(file) => file.file.as_fd(),
-            Output::Stdout => rustix::stdio::stdout(),
+            Output::Stdout(_) => rustix::stdio::stdout(),
         }
     }
 
     /// The whole lines from the front of `lines` that are written at once.
     fn next_piece<'a>(&self, lines: &'a [u8]) -> &'a [u8] {
         match self {
-            Output::Stdout if lines.len() > STDOUT_PIECE_BYTES => {
+            Output::Stdout(_) if lines.len() > STDOUT_PIECE_BYTES => {
                 let is_end = |byte: &u8| *byte == b'\n';
                 let within = lines[..STDOUT_PIECE_BYTES].iter().rposition(is_end);
                 let end = within.or_else(|| lines.iter().position(is_end));
                 &lines[..end.map_or(lines.len(), |at| at + 1)]
             }
-            Output::File(_) | Output::Stdout => lines,
+            Output::File(_) | Output::Stdout(_) => lines,
         }
     }
 

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::event::{self, Event};
 use crate::support::kernel;
+use crate::support::model::Model;
 use crate::support::server::Server;
 
 /// A server of this model.
@@ -17,7 +18,7 @@ pub(crate) struct Parent(Server);
 impl Parent {
     #[track_caller]
     pub(crate) fn start(flags: &[&str]) -> Parent {
-        Parent(Server::start(["--model", "process"].iter().chain(flags)))
+        Parent(Server::of(Model::Process, flags))
     }
 
     pub(crate) fn over(server: Server) -> Parent {

@@ -84,6 +84,24 @@ fn clients_are_served_at_once_each_by_a_process_of_its_own() {
 }
 
 #[test]
+fn lines_longer_than_a_pipe_takes_at_once_are_not_mixed_on_stdout() {
+    const CLIENTS: usize = 24;
+    // Each of its characters takes six in a line.
+    let identity = "\u{1}".repeat(1000);
+    let server = Parent::start(&["--log-level", "debug", "--request-id", &identity]);
+    let mut peers: Vec<Peer> = (0..CLIENTS).map(|_| server.peer()).collect();
+    for round in 0..4 {
+        peers.iter_mut().for_each(|peer| peer.send_frame(&[round; 10]));
+        peers.iter_mut().for_each(|peer| peer.receives_frame(&[round; 10]));
+    }
+    drop(peers);
+    server.has_no_children();
+    // Every line is read strictly.
+    let events = server.stops_with(0);
+    assert_eq!(event::named(&events, "frame_recv").len(), 4 * CLIENTS);
+}
+
+#[test]
 fn parent_and_child_hold_only_the_descriptors_that_they_need() {
     /// Three signals that end, one for statistics, the end of the server: a pipe each, with both ends here.
     const PIPES: usize = 5;
@@ -107,13 +125,17 @@ fn parent_and_child_hold_only_the_descriptors_that_they_need() {
         let count = |prefix: &str| descriptors.values().filter(|it| it.starts_with(prefix)).count();
         assert!(descriptors[&0].starts_with("socket:"), "the channel: {descriptors:?}");
         assert_eq!(count("socket:"), 2, "the channel and the connection: {descriptors:?}");
-        assert_eq!(count("pipe:"), 2 + 2 * PIPES, "stdout, stderr, signals: {descriptors:?}");
+        assert_eq!(
+            count("pipe:"),
+            3 + 2 * PIPES,
+            "stdout and its lock, stderr, signals: {descriptors:?}"
+        );
         let logs = descriptors.values().filter(|it| it.ends_with("/trustctl.log")).count();
         assert_eq!(logs, 2, "one that writes, one that reads the last byte: {descriptors:?}");
         for kind in ["anon_inode:[eventpoll]", "anon_inode:[eventfd]", "anon_inode:[timerfd]"] {
             assert_eq!(count(kind), 1, "{kind}: {descriptors:?}");
         }
-        let known = 2 + 2 + 2 * PIPES + 2 + 3;
+        let known = 2 + 3 + 2 * PIPES + 2 + 3;
         assert_eq!(descriptors.len(), known, "nothing else: {descriptors:?}");
         for socket in descriptors.values().filter(|it| it.starts_with("socket:")) {
             assert!(seen.insert(socket.clone()), "a socket in two children");
