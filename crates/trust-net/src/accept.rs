@@ -69,14 +69,14 @@ impl AcceptPolicy {
         loop {
             let errno = match accept() {
                 Ok(client) => {
-                    self.note_success(observer);
+                    self.handle_success(observer);
                     return Accepted::Client(client);
                 }
                 Err(error) => errno::of(&error),
             };
             match errno::classify_accept(errno) {
                 AcceptErrorClass::WouldBlock => {
-                    self.note_success(observer);
+                    self.handle_success(observer);
                     return Accepted::Drained;
                 }
                 AcceptErrorClass::Interrupted => {
@@ -84,11 +84,7 @@ impl AcceptPolicy {
                     return Accepted::Interrupted;
                 }
                 AcceptErrorClass::Exhausted => {
-                    if !self.exhausted {
-                        self.exhausted = true;
-                        observer.observe(&Event::AcceptPaused { errno });
-                    }
-                    self.paused_until = now + PAUSE;
+                    self.handle_exhausted(now, errno, observer);
                     return Accepted::Paused;
                 }
                 AcceptErrorClass::Fatal => {
@@ -111,9 +107,22 @@ impl AcceptPolicy {
         if now < self.paused_until { self.paused_until } else { Timestamp::NEVER }
     }
 
-    /// Accepts nobody for a while: what a client needs beside its connection cannot be had.
-    pub(crate) fn pause(&mut self, now: Timestamp) {
+    /// What a client needs, its connection or something beside it, cannot be had now.
+    pub(crate) fn handle_exhausted(&mut self, now: Timestamp, errno: i32, observer: &dyn Observer) {
+        if !self.exhausted {
+            self.exhausted = true;
+            observer.observe(&Event::AcceptPaused { errno });
+        }
         self.paused_until = now + PAUSE;
+    }
+
+    /// A client has all that it needs.
+    pub(crate) fn handle_success(&mut self, observer: &dyn Observer) {
+        self.failures_in_a_row = 0;
+        if self.exhausted {
+            self.exhausted = false;
+            observer.observe(&Event::AcceptResumed);
+        }
     }
 
     /// A descriptor was closed: there may be one for the next client.
@@ -137,14 +146,6 @@ impl AcceptPolicy {
     ) {
         if let Some(suppressed) = self.rejects.admit(now) {
             observer.observe(&Event::Rejected { peer, suppressed });
-        }
-    }
-
-    fn note_success(&mut self, observer: &dyn Observer) {
-        self.failures_in_a_row = 0;
-        if self.exhausted {
-            self.exhausted = false;
-            observer.observe(&Event::AcceptResumed);
         }
     }
 

@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
@@ -70,6 +70,20 @@ pub struct Report {
     pub path: Option<PathInfo>,
 }
 
+/// How often a call is tried that has no reason to fail: the kernel may be short of memory for a moment.
+const TRIES: u32 = 10;
+
+/// Calls again after a signal, and where the kernel would have it waited for what is there.
+fn insist<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    for _ in 1..TRIES {
+        match call() {
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            outcome => return outcome,
+        }
+    }
+    call()
+}
+
 /// Sends the connection, and what there is to say about it, to a child that need not have been started yet.
 pub(crate) fn hand_over(
     channel: BorrowedFd<'_>,
@@ -84,7 +98,8 @@ pub(crate) fn hand_over(
     // There is room for one, which is what `space` was made for.
     ancillary.push(SendAncillaryMessage::ScmRights(&connections));
     let parts = [IoSlice::new(&length), IoSlice::new(words)];
-    let sent = rustix::net::sendmsg(channel, &parts, &mut ancillary, SEND_FLAGS)?;
+    let send = || rustix::net::sendmsg(channel, &parts, &mut ancillary, SEND_FLAGS);
+    let sent = insist(send)?;
     // An empty socket takes more than that.
     if sent == length.len() + words.len() { Ok(()) } else { Err(Errno::NOBUFS.into()) }
 }
@@ -100,20 +115,21 @@ pub fn take_over(channel: BorrowedFd<'_>) -> io::Result<(TcpStream, Vec<u8>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut header)];
-    let received = rustix::net::recvmsg(channel, &mut parts, &mut ancillary, RECEIVE_FLAGS)?;
+    let receive = || rustix::net::recvmsg(channel, &mut parts, &mut ancillary, RECEIVE_FLAGS);
+    let received = retry_on_intr(receive)?.bytes;
     let connection = ancillary.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,
     });
     let length = u32::from_be_bytes(header) as usize;
     let Some(connection) = connection else { return Err(ErrorKind::InvalidData.into()) };
-    if received.bytes != header.len() || length > HAND_OVER_BYTES_MAX {
+    if received != header.len() || length > HAND_OVER_BYTES_MAX {
         return Err(ErrorKind::InvalidData.into());
     }
     let mut words = vec![0; length];
     let mut filled = 0;
     while filled < length {
-        match rustix::net::recv(channel, &mut words[filled..], RECEIVE_FLAGS)? {
+        match retry_on_intr(|| rustix::net::recv(channel, &mut words[filled..], RECEIVE_FLAGS))? {
             (_, 0) => return Err(ErrorKind::UnexpectedEof.into()),
             (_, count) => filled += count,
         }
@@ -128,13 +144,13 @@ pub(crate) fn give_order(channel: BorrowedFd<'_>, order: Order) {
         Order::Cut => b'c',
         Order::ReopenLog => b'r',
     };
-    let _ = rustix::net::send(channel, &[byte], SEND_FLAGS);
+    let _ = insist(|| rustix::net::send(channel, &[byte], SEND_FLAGS));
 }
 
 /// The next order, without waiting.
 pub fn next_order(channel: BorrowedFd<'_>) -> Told {
     let mut byte = [0];
-    match rustix::net::recv(channel, &mut byte, RECEIVE_FLAGS) {
+    match retry_on_intr(|| rustix::net::recv(channel, &mut byte, RECEIVE_FLAGS)) {
         Ok((_, 0)) => Told::Alone,
         Ok(_) => match &byte {
             b"d" => Told::Order(Order::Drain),
@@ -142,7 +158,7 @@ pub fn next_order(channel: BorrowedFd<'_>) -> Told {
             b"r" => Told::Order(Order::ReopenLog),
             _ => Told::Nothing,
         },
-        Err(Errno::AGAIN | Errno::INTR) => Told::Nothing,
+        Err(Errno::AGAIN) => Told::Nothing,
         Err(_) => Told::Alone,
     }
 }
@@ -164,7 +180,7 @@ impl Report {
     /// EPIPE if it is gone.
     pub fn send(&self, channel: BorrowedFd<'_>) -> io::Result<()> {
         let bytes = self.to_bytes();
-        match rustix::net::send(channel, &bytes, SEND_FLAGS)? {
+        match insist(|| rustix::net::send(channel, &bytes, SEND_FLAGS))? {
             Report::BYTES => Ok(()),
             _ => Err(Errno::NOBUFS.into()),
         }
@@ -174,7 +190,8 @@ impl Report {
     pub(crate) fn receive(channel: BorrowedFd<'_>) -> Option<Report> {
         // One more, so that a report that is too long is none.
         let mut bytes = [0; Report::BYTES + 1];
-        let (_, count) = rustix::net::recv(channel, &mut bytes, RECEIVE_FLAGS).ok()?;
+        let receive = || rustix::net::recv(channel, &mut bytes, RECEIVE_FLAGS);
+        let (_, count) = insist(receive).ok()?;
         Report::from_bytes(&bytes[..count])
     }
 

@@ -30,6 +30,7 @@ use crate::stop::Stop;
 use crate::timers::Timers;
 use crate::turn::{self, Entry, Turn, TurnContext};
 use accepting::Listeners;
+use parenting::Waiting;
 
 mod accepting;
 mod parenting;
@@ -171,6 +172,8 @@ struct Worker<'a, S: Service> {
     serves_one: bool,
     /// Who serves the clients in place of this worker.
     children: Option<Children>,
+    /// Who could not be given a child yet.
+    waiting: Option<Waiting>,
     /// When this worker cuts what is left; set once it drains.
     cut_at: Option<Timestamp>,
     /// Until when this worker asks for events without sleeping; moved on by every event.
@@ -204,6 +207,7 @@ impl<'a, S: Service> Worker<'a, S> {
             next_beat: shared.pulse.next_beat(Timestamp::default()),
             serves_one: false,
             children: None,
+            waiting: None,
             cut_at: None,
             awake_until: Timestamp::default(),
             now: shared.now(),

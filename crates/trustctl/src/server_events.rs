@@ -142,9 +142,11 @@ impl Observer for ServerEvents {
             Event::AcceptFailed { errno, suppressed } => {
                 self.accept_event(errno).field("suppressed", &suppressed).write();
             }
-            Event::AcceptPaused { errno } | Event::ListenerFailed { errno } => {
-                self.accept_event(errno).write();
+            // Also for what only a child needs, which is no errno of accept(2).
+            Event::AcceptPaused { errno } => {
+                with_errno(self.log.event(Level::Error, "accept_paused"), errno).write();
             }
+            Event::ListenerFailed { errno } => self.accept_event(errno).write(),
             Event::AcceptResumed => self.log.event(Level::Info, "accept_resumed").write(),
             Event::DrainStarted { active } => {
                 self.log.event(Level::Info, "drain_start").field("active", &active).write();

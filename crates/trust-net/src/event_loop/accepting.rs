@@ -28,7 +28,7 @@ const FIRST_LISTENER: usize = usize::MAX - 16;
 /// The listening sockets of a server.
 pub(super) struct Listeners {
     listeners: Vec<Listener>,
-    policy: AcceptPolicy,
+    pub(super) policy: AcceptPolicy,
 }
 
 struct Listener {
@@ -77,10 +77,6 @@ impl Listeners {
         }
     }
 
-    pub(super) fn pause(&mut self, now: Timestamp) {
-        self.policy.pause(now);
-    }
-
     pub(super) fn handle_descriptor_free(&mut self) {
         self.policy.handle_descriptor_free();
     }
@@ -114,6 +110,9 @@ impl<S: Service> Worker<'_, S> {
 
     /// Returns whether there may be more.
     fn accept_one(&mut self) -> bool {
+        if !self.start_waiting() {
+            return false;
+        }
         let Listeners { listeners, policy } = &mut self.listeners;
         let Some(index) = listeners.iter().position(|listener| listener.ready) else {
             return false;
@@ -180,6 +179,9 @@ impl<S: Service> Worker<'_, S> {
     /// Begins the drain of all workers: takes everybody who is already connected, and nobody else; nobody at all
     /// from sockets that others go on with.
     pub(super) fn end_accepting(&mut self) {
+        self.listeners.expect_clients();
+        // Its child is started now or never.
+        self.start_waiting();
         if self.shared.accepts() {
             self.accept_the_backlog();
         }
@@ -190,7 +192,6 @@ impl<S: Service> Worker<'_, S> {
     }
 
     fn accept_the_backlog(&mut self) {
-        self.listeners.expect_clients();
         // More than the backlogs hold came later, and would hold the drain up.
         for _ in 0..self.listeners.listeners.len() * socket::BACKLOG as usize {
             if !self.accept_one() {

@@ -8,28 +8,62 @@ use trust_wire::{Disconnect, During, Reason, Timestamp};
 use super::Worker;
 use crate::channel::{Order, Report};
 use crate::children::Exited;
-use crate::errno;
+use crate::errno::{self, AcceptErrorClass};
 use crate::observer::{ClientInfo, Event};
 use crate::service::Service;
 use crate::stop::Stop;
 
+/// A client that was accepted and whose child could not be started yet.
+pub(super) struct Waiting {
+    stream: TcpStream,
+    client: ClientInfo,
+    accepted_at: Timestamp,
+}
+
+/// Whether there may be a child later: descriptors, memory or processes have run out (`fork(2)`).
+fn is_shortage(errno: i32) -> bool {
+    errno == errno::WOULD_BLOCK || errno::classify_accept(errno) == AcceptErrorClass::Exhausted
+}
+
 impl<S: Service> Worker<'_, S> {
     /// Has a child serve the client, for whom there is a place.
     pub(super) fn start_child(&mut self, stream: TcpStream, client: ClientInfo) {
-        let Some(children) = &mut self.children else { return };
-        let observer = &*self.shared.observer;
         self.now = self.shared.now();
-        let accepted_at = self.now;
-        observer.observe(&Event::Connected(&client));
-        match children.start(client, stream.as_fd(), accepted_at) {
-            Ok(pid) => observer.observe(&Event::ChildStarted { client: &client, pid }),
+        self.shared.observer.observe(&Event::Connected(&client));
+        self.waiting = Some(Waiting { stream, client, accepted_at: self.now });
+        self.start_waiting();
+    }
+
+    /// Starts the child that a client waits for; returns whether nobody waits any more.
+    pub(super) fn start_waiting(&mut self) -> bool {
+        let (Some(children), Some(waiting)) = (&mut self.children, &self.waiting) else {
+            return true;
+        };
+        let (observer, policy) = (&*self.shared.observer, &mut self.listeners.policy);
+        if policy.paused_until(self.now) != Timestamp::NEVER {
+            return false;
+        }
+        let client = waiting.client;
+        match children.start(client, waiting.stream.as_fd(), waiting.accepted_at) {
+            Ok(pid) => {
+                self.waiting = None;
+                policy.handle_success(observer);
+                observer.observe(&Event::ChildStarted { client: &client, pid });
+                true
+            }
             Err(error) => {
                 let errno = errno::of(&error);
+                if is_shortage(errno) && self.shared.stop() == Stop::No {
+                    // The client goes on waiting, as it would in the backlog.
+                    policy.handle_exhausted(self.now, errno, observer);
+                    return false;
+                }
                 observer.observe(&Event::ChildFailed { client: &client, errno });
-                drop(stream);
+                let accepted_at = waiting.accepted_at;
+                self.waiting = None;
                 self.shared.loads.take_off(self.index);
                 self.close_for_child(&client, accepted_at, None, Reason::IoError);
-                self.listeners.pause(self.shared.now());
+                true
             }
         }
     }

@@ -120,8 +120,13 @@ fn interrupted_calls(model: Model) {
     for errno in ["EINTR", "EAGAIN"] {
         let trace = Trace::new();
         let inject = |call: &&str| {
-            // The main thread's first sends are not to clients: they test its signal pipes.
-            let first = if *call == "sendto" { 4 } else { 2 };
+            // The main thread's first sends are not to clients: they test its signal pipes, of which a server with
+            // children has one more that matters.
+            let first = match (*call, model) {
+                ("sendto", Model::Process) => 6,
+                ("sendto", _) => 4,
+                _ => 2,
+            };
             format!("{call}:error={errno}:when={first}+3")
         };
         // A program of a super-server's accepts nobody.

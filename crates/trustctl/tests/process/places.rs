@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::children::{Parent, Process, children_of};
 use crate::support::STEP_DEADLINE;
@@ -57,33 +57,9 @@ fn without_a_wish_there_are_at_most_a_thousand_children_and_fewer_with_few_threa
     server.stops_with(0);
 }
 
-/// Clients that come while no child can be had.
-const CLIENTS_WITHOUT_A_CHILD: usize = 5;
-
-/// How long accepting pauses after each of them.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// What comes of clients while no child could be started.
-#[track_caller]
-fn goes_without_children(server: &Parent, errno_name: &str) {
-    let began = Instant::now();
-    for _ in 0..CLIENTS_WITHOUT_A_CHILD {
-        let mut peer = server.peer();
-        // FIN, or RST if the server had something unread.
-        peer.is_gone();
-        let failed = server.event_about(peer.address(), "child_start_failed");
-        assert_eq!(failed.text("errno_name"), errno_name, "{failed:?}");
-        assert_eq!(failed.text("level"), "error", "{failed:?}");
-        server.closes(peer.address(), "io_error");
-    }
-    let took = began.elapsed();
-    assert!(took >= PAUSE * (CLIENTS_WITHOUT_A_CHILD - 1) as u32, "no pauses in {took:?}");
-}
-
 #[test]
-fn who_finds_no_descriptors_for_a_child_is_ended_and_the_next_one_is_served() {
-    // One for the client before, and one that nobody of those who go without may keep.
-    let server = Parent::start(&["--max-clients", "2"]);
+fn who_finds_no_descriptors_for_a_child_is_served_once_there_are_some() {
+    let server = Parent::start(&[]);
     let mut before = server.peer();
     before.send_frame(b"before");
     before.receives_frame(b"before");
@@ -93,19 +69,24 @@ fn who_finds_no_descriptors_for_a_child_is_ended_and_the_next_one_is_served() {
     let limit = free.nth(1).map(u64::from);
     let usual = getrlimit(Resource::Nofile).maximum;
     set_limit(&server, Resource::Nofile, limit);
-    goes_without_children(&server, "EMFILE");
+    let mut waiting = server.peer();
+    waiting.send_frame(b"a child?");
+    let paused = server.wait_for_event("accept_paused", |_| true, STEP_DEADLINE);
+    assert_eq!(paused.text("errno_name"), "EMFILE", "{paused:?}");
     before.send_frame(b"meanwhile");
     before.receives_frame(b"meanwhile");
     set_limit(&server, Resource::Nofile, usual);
-    server.serves_the_next();
+    waiting.receives_frame(b"a child?");
+    server.wait_for_event("accept_resumed", |_| true, STEP_DEADLINE);
     before.leave();
+    waiting.leave();
     let events = server.stops_with(0);
+    assert_eq!(event::named(&events, "accept_paused").len(), 1, "it says so once");
     assert_eq!(event::named(&events, "child_start").len(), 2);
-    assert_eq!(event::named(&events, "child_start_failed").len(), CLIENTS_WITHOUT_A_CHILD);
 }
 
 #[test]
-fn who_finds_no_room_for_a_process_is_ended_and_the_next_one_is_served() {
+fn who_finds_no_room_for_a_process_is_served_once_there_is_some_but_not_by_a_server_that_stops() {
     /// Nobody's: root has no such limit.
     const USER: u32 = 54_321;
     let home = Home::new();
@@ -116,11 +97,27 @@ fn who_finds_no_room_for_a_process_is_ended_and_the_next_one_is_served() {
     };
     let server = Parent::over(Server::start_as(Model::Process, home, launch));
     set_process_limit(&server, USER, Some(1));
-    goes_without_children(&server, "EAGAIN");
+    let mut waiting = server.peer();
+    waiting.send_frame(b"a child?");
+    let paused = server.wait_for_event("accept_paused", |_| true, STEP_DEADLINE);
+    assert_eq!(paused.text("errno_name"), "EAGAIN", "{paused:?}");
     set_process_limit(&server, USER, getrlimit(Resource::Nproc).maximum);
-    server.serves_the_next();
-    let events = server.stops_with(0);
-    assert_eq!(event::named(&events, "child_start_failed").len(), CLIENTS_WITHOUT_A_CHILD);
+    waiting.receives_frame(b"a child?");
+    server.wait_for_event("accept_resumed", |_| true, STEP_DEADLINE);
+    waiting.leave();
+
+    set_process_limit(&server, USER, Some(1));
+    let mut unlucky = server.peer();
+    server.event_about(unlucky.address(), "client_connect");
+    let address = unlucky.address();
+    server.signal(Signal::TERM);
+    unlucky.is_gone();
+    let events = server.ends_with(0);
+    let failed = event::only(&events, "child_start_failed");
+    assert_eq!(failed.text("errno_name"), "EAGAIN", "{failed:?}");
+    assert_eq!(failed.text("peer"), address.to_string(), "{failed:?}");
+    let closes = event::named(&events, "client_close");
+    assert_eq!(closes.last().map(|close| close.text("reason")), Some("io_error"));
 }
 
 /// Has the server's own user, who needs no right for it, lower its soft limit of processes, or raise it again.
