@@ -16,7 +16,7 @@ use crate::stream::Stream;
 /// Bytes of payload of the one frame of a connection.
 const PAYLOAD_BYTES: usize = 64;
 
-/// Connections at the same time: enough that the server always has one to serve.
+/// Connections at the same time to most servers: enough that the server always has one to serve.
 pub const CONCURRENT: usize = 64;
 
 /// Connections from one source address before the next is used: each leaves a port in TIME_WAIT, and a source has
@@ -35,7 +35,7 @@ pub struct Churned {
     pub elapsed: Duration,
 }
 
-/// Opens connections one after the other, [`CONCURRENT`] at a time.
+/// Opens connections one after the other, several at a time.
 pub struct Churn {
     address: SocketAddr,
     stream: Stream,
@@ -59,14 +59,14 @@ enum State {
 }
 
 impl Churn {
-    /// Connects to nobody yet.
+    /// Connects to nobody yet; later to `concurrent` at a time.
     ///
     /// # Errors
     ///
     /// Out of descriptors.
-    pub fn new(address: SocketAddr) -> io::Result<Churn> {
+    pub fn new(address: SocketAddr, concurrent: usize) -> io::Result<Churn> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let slots = (0..CONCURRENT).map(|_| None).collect();
+        let slots = (0..concurrent).map(|_| None).collect();
         Ok(Churn { address, stream: Stream::new(PAYLOAD_BYTES, 1), epoll, slots, opened: 0 })
     }
 
@@ -78,11 +78,11 @@ impl Churn {
     pub fn run(&mut self, length: Duration) -> io::Result<Churned> {
         let started = Instant::now();
         let mut connections = 0;
-        for index in 0..CONCURRENT {
+        for index in 0..self.slots.len() {
             self.open(index)?;
         }
-        let mut open = CONCURRENT;
-        let mut events = Vec::with_capacity(CONCURRENT);
+        let mut open = self.slots.len();
+        let mut events = Vec::with_capacity(open);
         let timeout = Timespec::try_from(PATIENCE).expect("some seconds");
         while open > 0 {
             events.clear();

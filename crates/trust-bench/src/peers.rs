@@ -9,6 +9,8 @@ use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 
+use crate::churn::CONCURRENT;
+
 /// A server that is compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
@@ -18,8 +20,10 @@ pub struct Peer {
     pub what: &'static str,
     /// What runs it.
     pub program: Program,
-    /// Connections that it can serve at once.
+    /// Connections that it is given at once, at most.
     pub connections_max: usize,
+    /// Connections that are opened and closed at the same time where that is measured; none if it is not measured.
+    pub churn: usize,
     /// It gets the load's core beside that of the servers.
     pub is_on_both_cores: bool,
 }
@@ -72,6 +76,7 @@ pub const PEERS: &[Peer] = &[
         what: "a bare readiness loop: no framing, log, limits or deadlines",
         program: Program::Built(|listener| floor::serve(&listener)),
         connections_max: MANY,
+        churn: CONCURRENT,
         is_on_both_cores: false,
     },
     Peer {
@@ -79,6 +84,7 @@ pub const PEERS: &[Peer] = &[
         what: "the same with as many instructions for an echo as trustctl has, doing nothing",
         program: Program::Built(|listener| floor::serve_padded(&listener)),
         connections_max: MANY,
+        churn: CONCURRENT,
         is_on_both_cores: false,
     },
     Peer {
@@ -86,6 +92,7 @@ pub const PEERS: &[Peer] = &[
         what: "trustctl echo-server, one worker, log level warn",
         program: Program::Trustctl(&[ONE_WORKER, QUIET]),
         connections_max: MANY,
+        churn: CONCURRENT,
         is_on_both_cores: false,
     },
     Peer {
@@ -93,6 +100,7 @@ pub const PEERS: &[Peer] = &[
         what: "the same with its default log, to a file and to stdout",
         program: Program::Trustctl(&[ONE_WORKER]),
         connections_max: MANY,
+        churn: CONCURRENT,
         is_on_both_cores: false,
     },
     Peer {
@@ -100,6 +108,7 @@ pub const PEERS: &[Peer] = &[
         what: "the same at log level warn with --busy-poll 50",
         program: Program::Trustctl(&[ONE_WORKER, QUIET, "--busy-poll=50"]),
         connections_max: 1,
+        churn: 0,
         is_on_both_cores: false,
     },
     Peer {
@@ -107,6 +116,15 @@ pub const PEERS: &[Peer] = &[
         what: "the same with --model iterative",
         program: Program::Trustctl(&[QUIET, "--model=iterative"]),
         connections_max: 1,
+        churn: CONCURRENT,
+        is_on_both_cores: false,
+    },
+    Peer {
+        name: "trustctl process",
+        what: "the same with --model process",
+        program: Program::Trustctl(&[QUIET, "--model=process"]),
+        connections_max: PROCESSES_MAX,
+        churn: PROCESSES_MAX,
         is_on_both_cores: false,
     },
     Peer {
@@ -114,6 +132,7 @@ pub const PEERS: &[Peer] = &[
         what: "the same with --workers 2, on both cores",
         program: Program::Trustctl(&[QUIET, "--workers=2"]),
         connections_max: MANY,
+        churn: CONCURRENT,
         is_on_both_cores: true,
     },
     Peer {
@@ -121,6 +140,7 @@ pub const PEERS: &[Peer] = &[
         what: "tokio, tokio-util's LengthDelimitedCodec, one thread",
         program: Program::Built(tokio::serve_frames),
         connections_max: MANY,
+        churn: CONCURRENT,
         is_on_both_cores: false,
     },
     Peer {
@@ -128,6 +148,7 @@ pub const PEERS: &[Peer] = &[
         what: "tokio, read and write_all, one thread",
         program: Program::Built(tokio::serve_bytes),
         connections_max: MANY,
+        churn: CONCURRENT,
         is_on_both_cores: false,
     },
     Peer {
@@ -135,6 +156,7 @@ pub const PEERS: &[Peer] = &[
         what: "std, a thread a connection",
         program: Program::Built(|listener| threads::serve(&listener)),
         connections_max: MANY,
+        churn: CONCURRENT,
         is_on_both_cores: false,
     },
     Peer {
@@ -145,6 +167,7 @@ pub const PEERS: &[Peer] = &[
             &["TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,nodelay,backlog=4096", "PIPE"],
         ),
         connections_max: PROCESSES_MAX,
+        churn: PROCESSES_MAX,
         is_on_both_cores: false,
     },
     Peer {
@@ -155,6 +178,7 @@ pub const PEERS: &[Peer] = &[
             &["--listen", "--keep-open", "--exec=/bin/cat", "127.0.0.1", "{port}"],
         ),
         connections_max: PROCESSES_MAX,
+        churn: PROCESSES_MAX,
         is_on_both_cores: false,
     },
 ];

@@ -22,6 +22,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How often it is looked whether it does: what the figure for the start is rounded up to.
 const PAUSE: Duration = Duration::from_micros(100);
 
+/// What the kernel counts CPU time in for other processes (USER_HZ, time(7)).
+const TICK: Duration = Duration::from_millis(10);
+
 /// How long it is looked whether a peer still uses CPU time.
 const IDLE_LOOK: Duration = Duration::from_millis(20);
 
@@ -131,8 +134,14 @@ impl Process {
             let Ok(clock) = clock_getcpuclockid(Pid::from_raw(pid)) else { continue };
             let Ok(time) = ClockId::now(clock) else { continue };
             total += Duration::from(time);
-            let its_ticks = user_and_system_ticks(pid).unwrap_or_default();
-            ticks.iter_mut().zip(its_ticks).for_each(|(sum, its)| *sum += its);
+            let [own, ended] = user_and_system_ticks(pid).unwrap_or_default();
+            ticks
+                .iter_mut()
+                .zip(own)
+                .zip(ended)
+                .for_each(|((sum, own), ended)| *sum += own + ended);
+            // Of children that have ended the kernel tells no more exact figure.
+            total += TICK * (ended[0] + ended[1]) as u32;
         }
         Ok(CpuTime { total, ticks })
     }
@@ -181,9 +190,14 @@ impl Process {
         let mut processes = vec![own];
         let mut next = 0;
         while let Some(parent) = processes.get(next) {
-            let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
-            let children = children.unwrap_or_default();
-            processes.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            // The kernel lists them by the thread that has started them.
+            let threads = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten();
+            for thread in threads.flatten() {
+                let children = fs::read_to_string(thread.path().join("children"));
+                let children = children.unwrap_or_default();
+                processes
+                    .extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+            }
             next += 1;
         }
         Ok(processes)
@@ -200,12 +214,14 @@ impl Drop for Process {
     }
 }
 
-/// User and system time in the kernel's ticks (proc_pid_stat(5), fields 14 and 15).
-fn user_and_system_ticks(pid: i32) -> Option<[u64; 2]> {
+/// User and system time in the kernel's ticks, its own and that of children that have ended (proc_pid_stat(5), fields
+/// 14 to 17).
+fn user_and_system_ticks(pid: i32) -> Option<[[u64; 2]; 2]> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
-    let mut fields = fields.split(' ').skip(11);
-    Some([fields.next()?.parse().ok()?, fields.next()?.parse().ok()?])
+    let mut fields = fields.split(' ').skip(11).map_while(|field| field.parse().ok());
+    let mut next = || fields.next();
+    Some([[next()?, next()?], [next()?, next()?]])
 }
 
 /// A port that nobody listens on just now.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::goals::{Bound, Goal, cpu_per_message, latency, per_second, ratio};
 use crate::peers::{FLOOR, PEERS};
-use crate::run::{Outcome, Results, Rows, Sample};
+use crate::run::{Idle, Outcome, Results, Rows, Sample};
 use crate::statistics::{Estimate, Verdict};
 
 /// Width of the column with the peers' names.
@@ -133,18 +133,24 @@ fn idle(o: &mut String, results: &Results) {
     if results.idle.is_empty() {
         return;
     }
-    line(o, format_args!("\nidle, 10,000 connections that have had one frame echoed"));
-    line(o, format_args!("  {:NAME$} bytes/connection  kernel bytes/connection  CPU", ""));
+    line(o, format_args!("\nidle connections that have had one frame echoed"));
+    line(
+        o,
+        format_args!("  {:NAME$} connections  bytes/connection  kernel bytes/connection  CPU", ""),
+    );
     for (name, outcome) in &results.idle {
         match outcome {
             Outcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
             Outcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
             Outcome::Measured(all) => {
                 for idle in all {
-                    let (resident, kernel, cpu) = (idle.resident, idle.kernel, idle.cpu * 100.0);
+                    let Idle { connections, resident, kernel, cpu } = *idle;
+                    let cpu = cpu * 100.0;
                     line(
                         o,
-                        format_args!("  {name:NAME$} {resident:16.0} {kernel:24.0} {cpu:4.1} %"),
+                        format_args!(
+                            "  {name:NAME$} {connections:11} {resident:17.0} {kernel:24.0} {cpu:4.1} %"
+                        ),
                     );
                 }
             }
@@ -216,6 +222,7 @@ pub fn document(results: &Results, goals: &[Goal], header: &[(&str, String)]) ->
         "shapes": shapes.collect::<Vec<_>>(),
         "connect_echo_close": rows_json(&results.churn, sample_json),
         "idle": rows_json(&results.idle, |idle| json!({
+            "connections": idle.connections,
             "resident_bytes": idle.resident,
             "kernel_bytes": idle.kernel,
             "cpu": idle.cpu,

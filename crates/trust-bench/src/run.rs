@@ -40,6 +40,9 @@ const STARTS: usize = 20;
 /// How long a server without traffic is watched.
 const IDLE_WATCHED: Duration = Duration::from_secs(1);
 
+/// Why a peer is left out of a section.
+const NOT_ABOUT_IT: &str = "shows nothing about it";
+
 const CHURN: &str = "connect-echo-close";
 const IDLE_TITLE: &str = "idle";
 const STARTS_TITLE: &str = "start";
@@ -88,6 +91,8 @@ pub struct Sample {
 /// What a server costs while nothing happens.
 #[derive(Clone, Copy, Debug)]
 pub struct Idle {
+    /// Connections that it had.
+    pub connections: usize,
     /// Bytes of its own memory for one connection.
     pub resident: f64,
     /// Bytes of the kernel's memory for one connection: half of what both ends took.
@@ -187,10 +192,14 @@ impl Plan {
     fn measure_churn(&self) -> io::Result<Rows<Sample>> {
         let mut standing = vec![];
         for peer in self.peers() {
-            standing.push(match self.stand_by(peer, crate::churn::CONCURRENT) {
+            if peer.churn == 0 {
+                standing.push(Standing::out(peer, Outcome::Skipped(NOT_ABOUT_IT.to_owned())));
+                continue;
+            }
+            standing.push(match self.start(peer) {
                 Ready::Not(outcome) => Standing::out(peer, outcome),
                 Ready::Listening(process) => {
-                    let churn = Churn::new(process.address)?;
+                    let churn = Churn::new(process.address, peer.churn)?;
                     Standing::ready(peer, process, Driver::Connections(churn))
                 }
             });
@@ -223,9 +232,11 @@ impl Plan {
     fn measure_idle(&self) -> io::Result<Rows<Idle>> {
         let mut rows = vec![];
         for peer in self.peers() {
-            let outcome = match self.stand_by::<Idle>(peer, IDLE.connections) {
+            let connections = IDLE.connections.min(peer.connections_max);
+            let outcome = match self.start(peer) {
+                _ if connections == 1 => Outcome::Skipped(NOT_ABOUT_IT.to_owned()),
                 Ready::Not(outcome) => outcome,
-                Ready::Listening(process) => match watch_idle(&process) {
+                Ready::Listening(process) => match watch_idle(&process, connections) {
                     Ok(idle) => Outcome::Measured(vec![idle]),
                     Err(error) => Outcome::Failed(error.to_string()),
                 },
@@ -240,7 +251,7 @@ impl Plan {
         for peer in self.peers().filter(|peer| !matches!(peer.program, Program::Built(_))) {
             let mut outcome = Outcome::Measured(vec![]);
             for _ in 0..STARTS {
-                match (self.stand_by::<f64>(peer, 1), &mut outcome) {
+                match (self.start(peer), &mut outcome) {
                     (Ready::Listening(process), Outcome::Measured(seconds)) => {
                         seconds.push(process.started_in.as_secs_f64());
                     }
@@ -266,6 +277,10 @@ impl Plan {
             let clients = if most == 1 { "client" } else { "clients" };
             return Ready::Not(Outcome::Skipped(format!("made for {most} {clients}")));
         }
+        self.start(peer)
+    }
+
+    fn start<T>(&self, peer: &Peer) -> Ready<T> {
         let two = [self.cores[0], self.cores[1]];
         let cores = if peer.is_on_both_cores { &two[..] } else { &two[..1] };
         match Process::start(peer, &self.trustctl, cores, &self.scratch) {
@@ -351,11 +366,13 @@ fn measure(process: &Process, run: impl FnOnce() -> io::Result<Seen>) -> io::Res
 }
 
 /// Connections that have had one frame echoed, and then do nothing.
-fn watch_idle(process: &Process) -> io::Result<Idle> {
+fn watch_idle(process: &Process, connections: usize) -> io::Result<Idle> {
     // What a server makes for its first client is not what a client costs.
-    Load::connect(process.address, Shape { connections: 1, ..IDLE })?.run(Duration::ZERO)?;
+    let shape = |connections| Shape { connections, ..IDLE };
+    Load::connect(process.address, shape(1))?.run(Duration::ZERO)?;
+    process.wait_until_idle()?;
     let (resident_before, kernel_before) = (process.resident_bytes()?, kernel::socket_memory()?);
-    let mut load = Load::connect(process.address, IDLE)?;
+    let mut load = Load::connect(process.address, shape(connections))?;
     load.run(Duration::ZERO)?;
     let (cpu_before, watched_from) = (process.cpu_time()?.total, Instant::now());
     std::thread::sleep(IDLE_WATCHED);
@@ -363,10 +380,11 @@ fn watch_idle(process: &Process) -> io::Result<Idle> {
     let watched = watched_from.elapsed();
     let resident = process.resident_bytes()?.saturating_sub(resident_before);
     let kernel = kernel::socket_memory()?.saturating_sub(kernel_before);
-    let connections = IDLE.connections as f64;
+    let count = connections as f64;
     Ok(Idle {
-        resident: resident as f64 / connections,
-        kernel: kernel as f64 / connections / 2.0,
+        connections,
+        resident: resident as f64 / count,
+        kernel: kernel as f64 / count / 2.0,
         cpu: cpu.as_secs_f64() / watched.as_secs_f64(),
     })
 }
