@@ -7,6 +7,7 @@
 //!
 //! - [`frame`]: what is on the wire
 //! - [`decoder`]: from received bytes to whole frames, in place
+//! - [`format`]: where other protocols have the length, and what it counts
 //! - [`connection`]: states, owed bytes and deadlines of one connection
 //! - [`closing`]: the orderly close
 //! - [`limits`]: what a server allows its connections
@@ -21,6 +22,7 @@ pub mod closing;
 pub mod connection;
 pub mod decoder;
 pub mod disconnect;
+pub mod format;
 pub mod frame;
 pub mod limits;
 mod owed;
@@ -29,6 +31,7 @@ pub mod time;
 pub use connection::{CloseStep, Connection, Phase, Probe, Received, Totals};
 pub use decoder::{Decoded, Decoder};
 pub use disconnect::{Disconnect, During, ErrnoClass, Reason};
+pub use format::{BadLength, CannotSay, LengthFormat};
 pub use frame::{DEFAULT_MAX_PAYLOAD, Frames, HEADER_LEN};
 pub use limits::{Limits, Mode};
 pub use time::Timestamp;

@@ -1,0 +1,481 @@
+//! Where a frame's length stands and what it counts: the length-prefixed formats of other protocols.
+//!
+//! A frame is a header and a payload. The header is [`LengthFormat::header_len`] bytes: those before the
+//! length field, and the field. The payload is everything behind it that belongs to the frame, whatever it
+//! means there.
+
+use alloc::vec::Vec;
+use core::error::Error;
+use core::fmt;
+use core::ops::Range;
+
+/// The most bytes before the length field: with a length field of one byte that is a header of 255 bytes,
+/// the longest that such a field can still count.
+pub const MAX_OFFSET: u16 = 254;
+
+/// The most, in bytes, that is added to the length field's value, and the most that is taken off: far more
+/// than fields around a payload take, and no sum of it overflows.
+pub const MAX_ADJUST: i64 = 65_536;
+
+/// Widths of a length field in bytes, and their names.
+const WIDTHS: [(&str, u8); 5] = [("u8", 1), ("u16", 2), ("u24", 3), ("u32", 4), ("u64", 8)];
+
+/// What is behind the name of a format whose length counts its own header.
+const INCLUSIVE: &str = "+incl";
+
+/// Where a frame's length stands and what it counts.
+///
+/// Invariants: the length field can declare at least one payload, if only an empty one; a field of one
+/// byte is big-endian, so that equal formats compare equal.
+///
+/// ```
+/// use trust_wire::{BadLength, LengthFormat};
+///
+/// // A byte that tells the kind of message, then a length that counts itself and not that byte.
+/// let format = LengthFormat::parse("u32be").and_then(|format| format.with_offset(1)?.with_adjust(-4));
+/// let format = format.expect("the offset and the adjustment are small");
+/// assert_eq!(format.to_string(), "u32be offset 1 adjust -4");
+/// assert_eq!(format.decode(b"Z\0\0\0\x05"), Ok(1));
+/// assert_eq!(format.decode(b"Z\0\0\0\x03"), Err(BadLength { value: 3 }));
+///
+/// let mut header = vec![];
+/// format.encode(1, &mut header)?;
+/// assert_eq!(header, b"\0\0\0\0\x05");
+/// # Ok::<(), trust_wire::CannotSay>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LengthFormat {
+    /// Bytes of the length field.
+    width: u8,
+    is_big_endian: bool,
+    /// Whether the length counts the header as well.
+    is_inclusive: bool,
+    /// Bytes before the length field.
+    offset: u16,
+    /// What is added to the length field's value.
+    adjust: i64,
+}
+
+/// A header whose length field says less than it has to count, or more than a number of 64 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadLength {
+    /// What the length field says.
+    pub value: u64,
+}
+
+/// No header of the format declares a payload of this length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CannotSay {
+    /// The length of the payload in bytes.
+    pub payload_len: u64,
+}
+
+impl LengthFormat {
+    /// Four bytes, big-endian, that count the payload: what [`crate::frame`] has.
+    pub const U32_BE: LengthFormat =
+        LengthFormat { width: 4, is_big_endian: true, is_inclusive: false, offset: 0, adjust: 0 };
+
+    /// The format of this name: `u8`, `u16`, `u24`, `u32` or `u64`, then `be` or `le`, which `u8` may go
+    /// without, then perhaps `+incl` if the length counts its own header.
+    pub fn parse(text: &str) -> Option<LengthFormat> {
+        let (field, is_inclusive) = match text.strip_suffix(INCLUSIVE) {
+            Some(field) => (field, true),
+            None => (text, false),
+        };
+        WIDTHS.iter().find_map(|&(name, width)| {
+            let is_big_endian = match field.strip_prefix(name)? {
+                "be" => true,
+                "le" => width == 1,
+                "" if width == 1 => true,
+                _ => return None,
+            };
+            Some(LengthFormat { width, is_big_endian, is_inclusive, ..LengthFormat::U32_BE })
+        })
+    }
+
+    /// The same with `bytes` before the length field, which are zeros in a header that we make. `None`
+    /// above [`MAX_OFFSET`], and if no length would be left that the field can say.
+    pub fn with_offset(self, bytes: u16) -> Option<LengthFormat> {
+        let format = LengthFormat { offset: bytes, ..self };
+        (bytes <= MAX_OFFSET && format.says_something()).then_some(format)
+    }
+
+    /// The same with `bytes` added to the length field's value: negative if it counts more than the
+    /// payload, positive if it counts less. `None` beyond [`MAX_ADJUST`], and if no length would be left
+    /// that the field can say.
+    pub fn with_adjust(self, bytes: i64) -> Option<LengthFormat> {
+        let format = LengthFormat { adjust: bytes, ..self };
+        ((-MAX_ADJUST..=MAX_ADJUST).contains(&bytes) && format.says_something()).then_some(format)
+    }
+
+    /// Bytes of a header: those before the length field, and the field.
+    pub fn header_len(&self) -> usize {
+        usize::from(self.offset) + self.width()
+    }
+
+    /// Where the length field stands in the header.
+    pub fn length_at(&self) -> Range<usize> {
+        usize::from(self.offset)..self.header_len()
+    }
+
+    /// Bytes of the length field.
+    pub fn width(&self) -> usize {
+        usize::from(self.width)
+    }
+
+    /// Whether the length field's first byte is its highest; true of one byte.
+    pub fn is_big_endian(&self) -> bool {
+        self.is_big_endian
+    }
+
+    /// The same in the other byte order; of a length field of one byte the same.
+    pub fn swapped(&self) -> LengthFormat {
+        LengthFormat { is_big_endian: !self.is_big_endian || self.width == 1, ..*self }
+    }
+
+    /// The largest payload, in bytes, that a header can declare; at most `u64::MAX`.
+    pub fn max_payload(&self) -> u64 {
+        self.max_value().saturating_add_signed(self.correction())
+    }
+
+    /// The smallest payload, in bytes, that a header can declare.
+    pub fn min_payload(&self) -> u64 {
+        u64::try_from(self.correction()).unwrap_or(0)
+    }
+
+    /// The length, in bytes, of the payload behind this header. It is the peer's claim: any value can come.
+    /// Bytes behind the header are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// If the length field says less than what it counts beside the payload, or the sum is no `u64`.
+    ///
+    /// # Panics
+    ///
+    /// If the header is not whole.
+    pub fn decode(&self, header: &[u8]) -> Result<u64, BadLength> {
+        let field = &header[self.length_at()];
+        let append = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
+        let value = match self.is_big_endian {
+            true => field.iter().fold(0, append),
+            false => field.iter().rev().fold(0, append),
+        };
+        value.checked_add_signed(self.correction()).ok_or(BadLength { value })
+    }
+
+    /// Appends the header of a payload of `payload_len` bytes to `out`.
+    ///
+    /// # Errors
+    ///
+    /// If no header declares this length; nothing is appended then.
+    pub fn encode(&self, payload_len: u64, out: &mut Vec<u8>) -> Result<(), CannotSay> {
+        match payload_len.checked_add_signed(-self.correction()) {
+            Some(value) if value <= self.max_value() => {
+                self.encode_raw(value, out);
+                Ok(())
+            }
+            _ => Err(CannotSay { payload_len }),
+        }
+    }
+
+    /// Appends a header whose length field says `value`, right or wrong, to `out`. Of a value that is too
+    /// large for the field the highest bytes are cut off.
+    pub fn encode_raw(&self, value: u64, out: &mut Vec<u8>) {
+        out.resize(out.len() + usize::from(self.offset), 0);
+        let bytes = value.to_be_bytes();
+        let field = &bytes[bytes.len() - self.width()..];
+        match self.is_big_endian {
+            true => out.extend_from_slice(field),
+            false => out.extend(field.iter().rev()),
+        }
+    }
+
+    /// The largest value of the length field.
+    fn max_value(&self) -> u64 {
+        u64::MAX >> (u64::BITS - 8 * u32::from(self.width))
+    }
+
+    /// What is added to the length field's value to have the payload's length.
+    fn correction(&self) -> i64 {
+        let counted =
+            if self.is_inclusive { i64::from(self.offset) + i64::from(self.width) } else { 0 };
+        self.adjust - counted
+    }
+
+    /// Whether there is a payload, if only an empty one, that a header can declare.
+    fn says_something(&self) -> bool {
+        self.correction() >= 0 || self.correction().unsigned_abs() <= self.max_value()
+    }
+}
+
+/// The name that [`LengthFormat::parse`] takes, then offset and adjustment unless they are zero.
+impl fmt::Display for LengthFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let order = match (self.width, self.is_big_endian) {
+            (1, _) => "",
+            (_, true) => "be",
+            (_, false) => "le",
+        };
+        let inclusive = if self.is_inclusive { INCLUSIVE } else { "" };
+        write!(f, "u{}{order}{inclusive}", 8 * self.width())?;
+        if self.offset != 0 {
+            write!(f, " offset {}", self.offset)?;
+        }
+        if self.adjust != 0 {
+            write!(f, " adjust {}", self.adjust)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for BadLength {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a length field of {} is no length of a payload", self.value)
+    }
+}
+
+impl fmt::Display for CannotSay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no header declares a payload of {} bytes", self.payload_len)
+    }
+}
+
+impl Error for BadLength {}
+impl Error for CannotSay {}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use alloc::vec;
+    use proptest::prelude::*;
+
+    fn format(name: &str, offset: u16, adjust: i64) -> LengthFormat {
+        let format = LengthFormat::parse(name).and_then(|format| format.with_offset(offset));
+        format.and_then(|format| format.with_adjust(adjust)).expect("a format")
+    }
+
+    fn encoded(format: &LengthFormat, payload_len: u64) -> Result<Vec<u8>, CannotSay> {
+        let mut header = vec![];
+        format.encode(payload_len, &mut header).map(|()| header)
+    }
+
+    /// Names of formats, one each.
+    pub(crate) const NAMES: [&str; 18] = [
+        "u8",
+        "u16be",
+        "u16le",
+        "u24be",
+        "u24le",
+        "u32be",
+        "u32le",
+        "u64be",
+        "u64le",
+        "u8+incl",
+        "u16be+incl",
+        "u16le+incl",
+        "u24be+incl",
+        "u24le+incl",
+        "u32be+incl",
+        "u32le+incl",
+        "u64be+incl",
+        "u64le+incl",
+    ];
+
+    /// Every width, order and way to count, with any offset and adjustment that they can have.
+    pub(crate) fn any_format() -> impl Strategy<Value = LengthFormat> {
+        let offset = prop_oneof![Just(0), 0..=8u16, 0..=MAX_OFFSET];
+        let adjust = prop_oneof![Just(0), -20..=20i64, -MAX_ADJUST..=MAX_ADJUST];
+        let parts = (prop::sample::select(&NAMES[..]), offset, adjust);
+        parts.prop_filter_map("it says something", |(name, offset, adjust)| {
+            LengthFormat::parse(name)?.with_offset(offset)?.with_adjust(adjust)
+        })
+    }
+
+    #[test]
+    fn a_name_is_parsed_to_the_format_that_shows_it() {
+        for name in NAMES {
+            assert_eq!(format(name, 0, 0).to_string(), name);
+        }
+        assert_eq!(LengthFormat::parse("u32be"), Some(LengthFormat::U32_BE));
+        assert_eq!(LengthFormat::parse("u8be"), LengthFormat::parse("u8"));
+        assert_eq!(LengthFormat::parse("u8le+incl"), LengthFormat::parse("u8+incl"));
+        assert_eq!(format("u16be", 2, -4).to_string(), "u16be offset 2 adjust -4");
+        assert_eq!(format("u8+incl", 0, 7).to_string(), "u8+incl adjust 7");
+    }
+
+    #[test]
+    fn what_is_no_name_is_refused() {
+        let wrong = [
+            "",
+            "u",
+            "8",
+            "u7",
+            "u16",
+            "u32",
+            "u32ne",
+            "u32BE",
+            "U32be",
+            "u32be ",
+            " u32be",
+            "u32 be",
+            "u128be",
+            "u32be+",
+            "u32be+inc",
+            "u32be+incl+incl",
+            "+incl",
+            "u32+inclbe",
+            "u88",
+            "u8u8",
+            "u32be offset 2",
+        ];
+        for text in wrong {
+            assert_eq!(LengthFormat::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_length_stands_behind_the_offset_in_its_byte_order() {
+        let cases: [(&str, u16, &[u8]); 6] = [
+            ("u8", 0, &[0x05]),
+            ("u8", 2, &[0, 0, 0x05]),
+            ("u16le", 0, &[0x05, 0]),
+            ("u24be", 1, &[0, 0, 0, 0x05]),
+            ("u24le", 1, &[0, 0x05, 0, 0]),
+            ("u64be", 0, &[0, 0, 0, 0, 0, 0, 0, 0x05]),
+        ];
+        for (name, offset, header) in cases {
+            let format = format(name, offset, 0);
+            assert_eq!(encoded(&format, 5).as_deref(), Ok(header), "{format}");
+            assert_eq!(format.header_len(), header.len());
+            assert_eq!(format.length_at(), usize::from(offset)..header.len());
+            assert_eq!(format.decode(header), Ok(5), "{format}");
+        }
+        let header = [0xff, 0xff, 0x01, 0x02, 0x03, 0x99];
+        assert_eq!(format("u24be", 2, 0).decode(&header), Ok(0x0001_0203), "only the field counts");
+        assert_eq!(format("u24le", 2, 0).decode(&header), Ok(0x0003_0201));
+    }
+
+    #[test]
+    fn a_length_that_counts_its_header_counts_what_stands_before_it_too() {
+        let format = format("u16be+incl", 3, 0);
+        assert_eq!(encoded(&format, 0), Ok(vec![0, 0, 0, 0, 5]));
+        assert_eq!((format.min_payload(), format.max_payload()), (0, 65_530));
+        for value in 0..5 {
+            assert_eq!(format.decode(&[0, 0, 0, 0, value]), Err(BadLength { value: value.into() }));
+        }
+    }
+
+    #[test]
+    fn an_adjustment_moves_what_can_be_said() {
+        let more = format("u8", 0, 6);
+        assert_eq!((more.min_payload(), more.max_payload()), (6, 261));
+        assert_eq!(encoded(&more, 5), Err(CannotSay { payload_len: 5 }));
+        assert_eq!((encoded(&more, 6), encoded(&more, 261)), (Ok(vec![0]), Ok(vec![255])));
+        assert_eq!(encoded(&more, 262), Err(CannotSay { payload_len: 262 }));
+
+        let less = format("u8", 0, -4);
+        assert_eq!((less.min_payload(), less.max_payload()), (0, 251));
+        assert_eq!(less.decode(&[3]), Err(BadLength { value: 3 }));
+        assert_eq!((less.decode(&[4]), encoded(&less, 0)), (Ok(0), Ok(vec![4])));
+        assert_eq!(encoded(&less, 252), Err(CannotSay { payload_len: 252 }));
+    }
+
+    #[test]
+    fn a_sum_above_64_bits_is_a_bad_length() {
+        let format = format("u64le", 0, 1);
+        assert_eq!(format.max_payload(), u64::MAX);
+        assert_eq!(format.decode(&[0xff; 8]), Err(BadLength { value: u64::MAX }));
+        assert_eq!(encoded(&format, u64::MAX), Ok(vec![0xfe, 255, 255, 255, 255, 255, 255, 255]));
+        assert_eq!(encoded(&format, 0), Err(CannotSay { payload_len: 0 }));
+    }
+
+    #[test]
+    fn offsets_and_adjustments_have_bounds() {
+        let u8_incl = format("u8+incl", 0, 0);
+        let full =
+            u8_incl.with_offset(MAX_OFFSET).expect("255 bytes, of which a byte can count all");
+        assert_eq!((full.header_len(), full.max_payload()), (255, 0));
+        assert_eq!(full.with_adjust(-1), None, "nothing is left to say");
+        assert_eq!(full.with_adjust(1).map(|format| format.max_payload()), Some(1));
+        assert_eq!(LengthFormat::U32_BE.with_offset(MAX_OFFSET + 1), None);
+        assert_eq!(LengthFormat::U32_BE.with_offset(u16::MAX), None);
+        for adjust in [i64::MIN, -MAX_ADJUST - 1, MAX_ADJUST + 1, i64::MAX] {
+            assert_eq!(LengthFormat::U32_BE.with_adjust(adjust), None, "{adjust}");
+        }
+        assert_eq!(format("u8", 0, 0).with_adjust(-256), None);
+        assert_eq!(format("u8", 0, -255).max_payload(), 0);
+    }
+
+    #[test]
+    fn a_raw_value_is_written_right_or_wrong_and_cut_to_the_field() {
+        let mut out = b"before".to_vec();
+        format("u16le+incl", 1, 0).encode_raw(0x0123_4567, &mut out);
+        assert_eq!(out, b"before\0\x67\x45");
+    }
+
+    #[test]
+    fn the_other_byte_order_is_another_format_unless_there_is_one_byte() {
+        let little = format("u16le+incl", 2, -1);
+        assert_eq!(little.swapped(), format("u16be+incl", 2, -1));
+        assert_eq!((little.is_big_endian(), little.swapped().is_big_endian()), (false, true));
+        assert_eq!(format("u8", 1, 0).swapped(), format("u8", 1, 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "out of range")]
+    fn a_header_that_is_not_whole_is_no_header() {
+        let _ = format("u16be", 2, 0).decode(&[0, 0, 0]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_a_header_can_say_is_read_back(format in any_format(), any in any::<u64>(), near in 0u64..300) {
+            let (min, max) = (format.min_payload(), format.max_payload());
+            prop_assert!(min <= max);
+            let inside = any.clamp(min, max);
+            for len in [any, inside, min, max, min.saturating_add(near), max.saturating_sub(near), near] {
+                let can_say = (min..=max).contains(&len);
+                match encoded(&format, len) {
+                    Ok(header) => {
+                        prop_assert!(can_say);
+                        prop_assert_eq!(header.len(), format.header_len());
+                        prop_assert_eq!(format.decode(&header), Ok(len));
+                        prop_assert!(header[..format.length_at().start].iter().all(|byte| *byte == 0));
+                    }
+                    Err(error) => {
+                        prop_assert!(!can_say);
+                        prop_assert_eq!(error, CannotSay { payload_len: len });
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn every_header_declares_a_length_or_is_bad(
+            format in any_format(),
+            bytes in prop::collection::vec(any::<u8>(), usize::from(MAX_OFFSET) + 8),
+            fill in prop_oneof![Just(None), Just(Some(0x00)), Just(Some(0xff))],
+        ) {
+            let mut header = bytes[..format.header_len()].to_vec();
+            if let Some(byte) = fill {
+                header[format.length_at()].fill(byte);
+            }
+            match format.decode(&header) {
+                Ok(len) => {
+                    let again = encoded(&format, len).expect("what was declared can be said");
+                    prop_assert_eq!(&again[format.length_at()], &header[format.length_at()]);
+                }
+                Err(BadLength { value }) => {
+                    let mut again = vec![];
+                    format.encode_raw(value, &mut again);
+                    prop_assert_eq!(&again[format.length_at()], &header[format.length_at()]);
+                    let sum = i128::from(value) + i128::from(format.correction());
+                    prop_assert!(u64::try_from(sum).is_err());
+                }
+            }
+        }
+    }
+}
