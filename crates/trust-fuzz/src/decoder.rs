@@ -2,19 +2,19 @@
 
 use trust_sim::model::{Model, Tail};
 use trust_wire::decoder::DecodeEnd;
-use trust_wire::{Decoder, HEADER_LEN, Mode};
+use trust_wire::{Decoder, Format, HEADER_LEN, Mode};
 
 use crate::choices::Choices;
 
 /// Limits of a payload. Mostly small, so that few bytes are frames, and frames around the limit.
-const MAX_PAYLOADS: [u32; 16] =
+pub(crate) const MAX_PAYLOADS: [u32; 16] =
     [0, 1, 2, 3, 4, 5, 8, 16, 64, 200, 255, 256, 1000, 65_536, 0x7fff_ffff, u32::MAX];
 
 /// Sizes that decide chunks; after the last the first comes again.
-const CHUNKS_MAX: usize = 8;
+pub(crate) const CHUNKS_MAX: usize = 8;
 
 /// Room, in bytes, that a frame gets without having earned it.
-const MIN_ROOM: usize = 512;
+pub(crate) const MIN_ROOM: usize = 512;
 
 /// Bytes: the limit, the fence, how many sizes of chunks (0: all at once), these sizes, the stream. A fence below
 /// 128 is none; of a size the highest bit says whether the room is used, and a size of 0 is the rest of the stream.
@@ -81,7 +81,7 @@ pub fn run(data: &[u8]) {
 }
 
 /// Receives the front of `bytes` where the unfinished frame is; returns how many fitted.
-fn fill_room(decoder: &mut Decoder, bytes: &[u8]) -> usize {
+pub(crate) fn fill_room<F: Format>(decoder: &mut Decoder<F>, bytes: &[u8]) -> usize {
     let missing = decoder.needed_len() - decoder.held_len();
     let is_begun = decoder.held_len() > 0;
     let room = decoder.room();

@@ -14,6 +14,7 @@ use core::time::Duration;
 use crate::closing::Lingering;
 use crate::decoder::{DecodeEnd, Decoded, decode_in_place};
 use crate::disconnect::{Disconnect, During, ErrnoClass, Reason};
+use crate::format::U32Be;
 use crate::limits::{Limits, Mode};
 use crate::time::Timestamp;
 
@@ -372,7 +373,7 @@ impl Connection {
             }
             None => {
                 debug_assert_eq!(in_room, 0, "there is no room without an unfinished frame");
-                let (decoded, tail) = decode_in_place(rest, self.limits.max_payload, fence);
+                let (decoded, tail) = decode_in_place(U32Be, rest, self.limits.max_payload, fence);
                 if !tail.is_empty() {
                     let unsettled = self.unsettled();
                     unsettled.decoder.hold(tail);

@@ -3,11 +3,16 @@
 //! A frame is a header and a payload. The header is [`LengthFormat::header_len`] bytes: those before the
 //! length field, and the field. The payload is everything behind it that belongs to the frame, whatever it
 //! means there.
+//!
+//! A [`crate::Decoder`] takes any [`Format`]. [`U32Be`], the one of [`crate::frame`], is known when the program
+//! is compiled and costs nothing to ask; a [`LengthFormat`] is chosen while it runs.
 
 use alloc::vec::Vec;
 use core::error::Error;
-use core::fmt;
+use core::fmt::{self, Debug};
 use core::ops::Range;
+
+use crate::frame::{HEADER_LEN, peek_header};
 
 /// The most bytes before the length field: with a length field of one byte that is a header of 255 bytes,
 /// the longest that such a field can still count.
@@ -22,6 +27,47 @@ const WIDTHS: [(&str, u8); 5] = [("u8", 1), ("u16", 2), ("u24", 3), ("u32", 4), 
 
 /// What is behind the name of a format whose length counts its own header.
 const INCLUSIVE: &str = "+incl";
+
+/// How a [`crate::Decoder`] reads headers.
+pub trait Format: Copy {
+    /// Holds what a length field says, and any length that a header declares.
+    type Length: Copy + Debug + Eq + Into<u64>;
+
+    /// Bytes of a header; always the same, and at least 1.
+    fn header_len(&self) -> usize;
+
+    /// What the header at the front of `bytes` declares, `None` while it is not whole: bytes of the payload
+    /// that follows it.
+    fn peek(&self, bytes: &[u8]) -> Option<Result<Self::Length, BadLength<Self::Length>>>;
+}
+
+/// Four bytes, big-endian, that count the payload: the format of [`crate::frame`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct U32Be;
+
+impl Format for U32Be {
+    type Length = u32;
+
+    fn header_len(&self) -> usize {
+        HEADER_LEN
+    }
+
+    fn peek(&self, bytes: &[u8]) -> Option<Result<u32, BadLength<u32>>> {
+        peek_header(bytes).map(Ok)
+    }
+}
+
+impl Format for LengthFormat {
+    type Length = u64;
+
+    fn header_len(&self) -> usize {
+        LengthFormat::header_len(self)
+    }
+
+    fn peek(&self, bytes: &[u8]) -> Option<Result<u64, BadLength>> {
+        bytes.get(..self.header_len()).map(|header| self.decode(header))
+    }
+}
 
 /// Where a frame's length stands and what it counts.
 ///
@@ -58,9 +104,9 @@ pub struct LengthFormat {
 
 /// A header whose length field says less than it has to count, or more than a number of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BadLength {
+pub struct BadLength<L = u64> {
     /// What the length field says.
-    pub value: u64,
+    pub value: L,
 }
 
 /// No header of the format declares a payload of this length.
@@ -71,7 +117,7 @@ pub struct CannotSay {
 }
 
 impl LengthFormat {
-    /// Four bytes, big-endian, that count the payload: what [`crate::frame`] has.
+    /// What [`U32Be`] is.
     pub const U32_BE: LengthFormat =
         LengthFormat { width: 4, is_big_endian: true, is_inclusive: false, offset: 0, adjust: 0 };
 
@@ -405,6 +451,35 @@ pub(crate) mod tests {
         }
         assert_eq!(format("u8", 0, 0).with_adjust(-256), None);
         assert_eq!(format("u8", 0, -255).max_payload(), 0);
+    }
+
+    #[test]
+    fn messages_of_other_protocols_end_where_their_lengths_say() {
+        let bgp = [&[0xff; 16][..], b"\0\x13\x04"].concat();
+        let cases: [(&str, LengthFormat, &[u8]); 8] = [
+            (
+                "DNS over TCP, a header without a question",
+                format("u16be", 0, 0),
+                b"\0\x0c\x12\x34\x01\0\0\0\0\0\0\0\0\0",
+            ),
+            ("HTTP/2, DATA of two bytes", format("u24be", 0, 6), b"\0\0\x02\0\x01\0\0\0\x03hi"),
+            (
+                "9P, Tversion",
+                format("u32le+incl", 0, 0),
+                b"\x13\0\0\0d\xff\xff\0 \0\0\x06\x009P2000",
+            ),
+            ("PostgreSQL, ReadyForQuery", format("u32be", 1, -4), b"Z\0\0\0\x05I"),
+            ("TLS, an alert", format("u16be", 3, 0), b"\x15\x03\x03\0\x02\x01\0"),
+            ("TPKT, data of no bytes", format("u16be+incl", 2, 0), b"\x03\0\0\x07\x02\xf0\x80"),
+            ("BGP, KEEPALIVE", format("u16be+incl", 16, 0), &bgp),
+            ("AMQP 0-9-1, a heartbeat", format("u32be", 3, 1), b"\x08\0\0\0\0\0\0\xce"),
+        ];
+        for (what, format, message) in cases {
+            let payload_len = (message.len() - format.header_len()) as u64;
+            assert_eq!(format.decode(message), Ok(payload_len), "{what}: {format}");
+            let header = encoded(&format, payload_len).expect("it can be said");
+            assert_eq!(header[format.length_at()], message[format.length_at()], "{what}: {format}");
+        }
     }
 
     #[test]

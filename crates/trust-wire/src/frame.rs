@@ -1,9 +1,11 @@
 //! What is on the wire: `length (u32, big-endian) · payload (length bytes)`.
 //!
 //! A length of 0 is a valid frame. How large a payload may be is not a matter of the format but of
-//! whoever receives it: see [`crate::Decoder`].
+//! whoever receives it: see [`crate::Decoder`]. Formats of other protocols: [`crate::format`].
 
 use alloc::vec::Vec;
+
+use crate::format::{Format, U32Be};
 
 /// Bytes of a frame header.
 pub const HEADER_LEN: usize = 4;
@@ -43,16 +45,17 @@ pub fn encode_frame(payload: &[u8], out: &mut Vec<u8>) {
 /// Both parts hold whole frames and nothing else. To send the same frames again, send
 /// [`Frames::parts`]; to look into them, iterate over their payloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Frames<'a> {
+pub struct Frames<'a, F = U32Be> {
+    format: F,
     first: &'a [u8],
     run: &'a [u8],
     count: u64,
 }
 
-impl<'a> Frames<'a> {
-    /// Both arguments must hold whole frames only, which is what [`crate::Decoder`] yields.
-    pub(crate) fn new(first: &'a [u8], run: &'a [u8], count: u64) -> Frames<'a> {
-        Frames { first, run, count }
+impl<'a, F: Format> Frames<'a, F> {
+    /// Both parts must hold whole frames only, which is what [`crate::Decoder`] yields.
+    pub(crate) fn new(format: F, first: &'a [u8], run: &'a [u8], count: u64) -> Frames<'a, F> {
+        Frames { format, first, run, count }
     }
 
     /// How many frames there are.
@@ -76,22 +79,22 @@ impl<'a> Frames<'a> {
     }
 }
 
-impl<'a> IntoIterator for Frames<'a> {
+impl<'a, F: Format> IntoIterator for Frames<'a, F> {
     type Item = &'a [u8];
-    type IntoIter = Payloads<'a>;
+    type IntoIter = Payloads<'a, F>;
 
-    fn into_iter(self) -> Payloads<'a> {
+    fn into_iter(self) -> Payloads<'a, F> {
         Payloads { frames: self }
     }
 }
 
 /// The payloads of [`Frames`], in order.
 #[derive(Clone, Debug)]
-pub struct Payloads<'a> {
-    frames: Frames<'a>,
+pub struct Payloads<'a, F = U32Be> {
+    frames: Frames<'a, F>,
 }
 
-impl<'a> Iterator for Payloads<'a> {
+impl<'a, F: Format> Iterator for Payloads<'a, F> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
@@ -99,10 +102,11 @@ impl<'a> Iterator for Payloads<'a> {
             [] => &mut self.frames.run,
             _ => &mut self.frames.first,
         };
-        let len = peek_header(part)? as usize;
-        let (frame, rest) = part.split_at(HEADER_LEN + len);
+        let header_len = self.frames.format.header_len();
+        let len = self.frames.format.peek(part)?.ok()?.into() as usize;
+        let (frame, rest) = part.split_at(header_len + len);
         *part = rest;
-        Some(&frame[HEADER_LEN..])
+        Some(&frame[header_len..])
     }
 }
 
@@ -131,7 +135,7 @@ mod tests {
         let mut run = vec![];
         encode_frame(b"", &mut run);
         encode_frame(b"three", &mut run);
-        let frames = Frames::new(&first, &run, 3);
+        let frames = Frames::new(U32Be, &first, &run, 3);
         let payloads: Vec<&[u8]> = frames.into_iter().collect();
         assert_eq!(payloads, [&b"one"[..], b"", b"three"]);
         assert_eq!(frames.byte_len(), 3 * HEADER_LEN + 8);

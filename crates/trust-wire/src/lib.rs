@@ -31,7 +31,7 @@ pub mod time;
 pub use connection::{CloseStep, Connection, Phase, Probe, Received, Totals};
 pub use decoder::{Decoded, Decoder};
 pub use disconnect::{Disconnect, During, ErrnoClass, Reason};
-pub use format::{BadLength, CannotSay, LengthFormat};
+pub use format::{BadLength, CannotSay, Format, LengthFormat, U32Be};
 pub use frame::{DEFAULT_MAX_PAYLOAD, Frames, HEADER_LEN};
 pub use limits::{Limits, Mode};
 pub use time::Timestamp;
