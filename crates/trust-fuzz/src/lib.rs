@@ -11,6 +11,7 @@ pub mod config_file;
 pub mod connection;
 pub mod decoder;
 pub mod event_line;
+pub mod format_decoder;
 mod oneline;
 pub mod settings_values;
 
@@ -25,5 +26,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("connection", connection::run),
     ("decoder", decoder::run),
     ("event_line", event_line::run),
+    ("format_decoder", format_decoder::run),
     ("settings_values", settings_values::run),
 ];
