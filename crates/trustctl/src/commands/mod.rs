@@ -12,6 +12,7 @@ use crate::settings::{AnySetting, Layers};
 use crate::signals::Signals;
 use crate::startup;
 
+pub mod check;
 pub mod config_show;
 pub mod echo_client;
 pub mod echo_server;
@@ -36,6 +37,7 @@ pub const COMMANDS: &[Entry] = &[
     entry!(echo_server, Product::Service),
     entry!(echo_client, Product::Output),
     entry!(load, Product::Output),
+    entry!(check, Product::Output),
     entry!(config_show, Product::LogAround),
     entry!(log_demo, Product::Log),
     entry!(hold, Product::Log),

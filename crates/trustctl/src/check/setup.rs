@@ -1,0 +1,99 @@
+//! What all cases of a run have in common.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::check::framing::Framing;
+
+/// The longest payload that a case sends where only "large" matters: more than kernels buffer by default, and little
+/// enough for a slow path.
+pub const LARGE_MAX: u64 = 4 * 1024 * 1024;
+
+/// What all cases of a run have in common.
+#[derive(Debug)]
+pub struct Setup {
+    /// Where the server is; the first address that answered.
+    pub address: SocketAddr,
+    /// How it tells messages apart.
+    pub framing: Framing,
+    /// The longest payload that it takes, in bytes.
+    pub max_frame: u64,
+    /// Its timeout for silent clients, if the user said so: cases about time judge only then.
+    pub timeout: Option<Duration>,
+    /// How long an answer is waited for without any progress.
+    pub patience: Duration,
+    /// How long a server is left alone with a piece that its kernel has acknowledged.
+    pub settle: Duration,
+    /// What a RST means where a FIN would do.
+    pub reset: OnReset,
+    /// Decides all payloads.
+    pub seed: u64,
+    /// Whether it serves one client at a time, as the runner found.
+    pub one_at_a_time: bool,
+    /// Keeps new connections apart.
+    pub rate: Rate,
+    /// Readable once the run is to end.
+    pub stop: OwnedFd,
+}
+
+/// What a RST means where a FIN would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnReset {
+    /// It is as good.
+    Pass,
+    /// Allowed, but unwise: what was under way may be lost.
+    Warn,
+    /// A bug.
+    Fail,
+}
+
+impl Setup {
+    /// The longest payload that a frame of this server can declare and that it takes.
+    pub fn payload_max(&self) -> u64 {
+        match &self.framing {
+            Framing::Length(format) => self.max_frame.min(format.max_payload()),
+            Framing::Raw | Framing::Line => self.max_frame,
+        }
+    }
+
+    /// The shortest payload.
+    pub fn payload_min(&self) -> u64 {
+        match &self.framing {
+            Framing::Length(format) => format.min_payload(),
+            Framing::Raw => 1,
+            Framing::Line => 0,
+        }
+    }
+
+    /// A payload length near the wanted one that the server takes.
+    pub fn payload_len(&self, wanted: u64) -> usize {
+        wanted.clamp(self.payload_min(), self.payload_max().min(LARGE_MAX)) as usize
+    }
+}
+
+/// Keeps new connections apart, so that a server far away is not flooded.
+#[derive(Debug)]
+pub struct Rate {
+    interval: Duration,
+    next: Mutex<Option<Instant>>,
+}
+
+impl Rate {
+    /// At most so many new connections a second; `None`: no limit.
+    pub fn new(per_second: Option<u64>) -> Rate {
+        let interval =
+            per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.max(1) as u32);
+        Rate { interval, next: Mutex::new(None) }
+    }
+
+    /// How long to wait before the next connection; counts it.
+    pub fn take_turn(&self) -> Duration {
+        let now = Instant::now();
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = next.map_or(now, |next| next.max(now));
+        *next = Some(at + self.interval);
+        at - now
+    }
+}

@@ -1,0 +1,106 @@
+//! What went over the wires of a case, with times.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Entries that are kept of a case; later ones are only counted. Enough for every case that is not a flood.
+const ENTRIES_MAX: usize = 400;
+
+/// Bytes that are kept of what was sent or received with one call: a header and the beginning of a payload.
+const BYTES_KEPT: usize = 64;
+
+/// What went over the wires of a case. Clones write to the same place.
+#[derive(Clone, Debug)]
+pub struct Transcript(Arc<Recorder>);
+
+#[derive(Debug)]
+struct Recorder {
+    started: Instant,
+    state: Mutex<Log>,
+}
+
+/// The entries of a transcript.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    /// In the order of time.
+    pub entries: Vec<Entry>,
+    /// Entries that came after the last one that was kept.
+    pub left_out: u64,
+}
+
+/// Something that happened on a wire.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Since the case began.
+    pub at: Duration,
+    /// Which connection, from 1; 0 for the case itself.
+    pub connection: u32,
+    /// What happened.
+    pub what: What,
+}
+
+/// What happened on a wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The connection was made.
+    Connected,
+    /// Bytes were handed to our kernel.
+    Sent(Bytes),
+    /// The server's kernel has acknowledged everything, and it was left alone with it for that long.
+    LeftAlone(Duration),
+    /// Bytes came.
+    Received(Bytes),
+    /// The server's FIN came.
+    ReceivedFin,
+    /// The server's RST came.
+    ReceivedReset,
+    /// We sent FIN.
+    SentFin,
+    /// We sent RST.
+    SentReset,
+    /// We closed.
+    Closed,
+    /// Nothing came for that long.
+    Silence(Duration),
+    /// What the case says.
+    Note(String),
+}
+
+/// The beginning of some bytes, and how many they were.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bytes {
+    /// How many.
+    pub len: usize,
+    /// The first of them.
+    pub first: Vec<u8>,
+}
+
+impl Bytes {
+    /// Keeps the beginning.
+    pub fn of(bytes: &[u8]) -> Bytes {
+        Bytes { len: bytes.len(), first: bytes[..bytes.len().min(BYTES_KEPT)].to_vec() }
+    }
+}
+
+impl Default for Transcript {
+    fn default() -> Transcript {
+        Transcript(Arc::new(Recorder { started: Instant::now(), state: Mutex::default() }))
+    }
+}
+
+impl Transcript {
+    /// Adds an entry of this moment.
+    pub fn add(&self, connection: u32, what: What) {
+        let at = self.0.started.elapsed();
+        let mut log = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match log.entries.len() < ENTRIES_MAX {
+            true => log.entries.push(Entry { at, connection, what }),
+            false => log.left_out += 1,
+        }
+    }
+
+    /// What there is by now.
+    pub fn log(&self) -> Log {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

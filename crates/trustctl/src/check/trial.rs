@@ -1,0 +1,124 @@
+//! One case being tried: its connections, payloads and transcript.
+
+use std::time::Duration;
+
+use crate::check::case::Case;
+use crate::check::framing::Framing;
+use crate::check::setup::Setup;
+use crate::check::transcript::{Transcript, What};
+use crate::check::verdict::{Judged, Verdict};
+use crate::check::watch::Watch;
+use crate::check::wire::{self, Wire};
+
+/// One case being tried.
+#[derive(Debug)]
+pub struct Trial<'s> {
+    /// What all cases have in common.
+    pub setup: &'s Setup,
+    transcript: Transcript,
+    /// The server's process, if it can be looked at.
+    pub watch: Option<&'s Watch>,
+    connections: u32,
+    random: u64,
+}
+
+impl<'s> Trial<'s> {
+    /// A trial whose payloads depend on the run's seed and the case alone.
+    pub fn new(setup: &'s Setup, case: &Case, watch: Option<&'s Watch>) -> Trial<'s> {
+        let name = case.id.bytes().fold(setup.seed, |state, byte| mix(state ^ u64::from(byte)));
+        let transcript = Transcript::default();
+        Trial { setup, transcript, watch, connections: 0, random: name }
+    }
+
+    /// What went over its wires.
+    pub fn transcript(&self) -> &Transcript {
+        &self.transcript
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::connect`].
+    pub fn connect(&mut self) -> Judged<Wire<'s>> {
+        self.connections += 1;
+        Wire::connect(self.setup, self.connections, &self.transcript)
+    }
+
+    /// A payload of about that length: as long as the server takes.
+    pub fn payload(&mut self, wanted: u64) -> Vec<u8> {
+        let len = self.setup.payload_len(wanted);
+        let mut payload = Vec::with_capacity(len + 8);
+        while payload.len() < len {
+            payload.extend_from_slice(&self.next_random().to_le_bytes());
+        }
+        payload.truncate(len);
+        if self.setup.framing == Framing::Line {
+            // Text without a newline.
+            payload.iter_mut().for_each(|byte| *byte = b' ' + *byte % 95);
+        }
+        payload
+    }
+
+    /// The payload as it goes over the wire.
+    pub fn frame(&self, payload: &[u8]) -> Vec<u8> {
+        self.setup.framing.encode(payload)
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next_random() % end.max(1)
+    }
+
+    /// Says something in the transcript.
+    pub fn note(&self, text: impl Into<String>) {
+        self.transcript.add(0, What::Note(text.into()));
+    }
+
+    /// Does nothing for that long.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn pause(&self, time: Duration) -> Judged<()> {
+        wire::pause(self.setup, time)
+    }
+
+    /// A new client has one message echoed and leaves: the server serves. `after` says what it was put through before.
+    ///
+    /// # Errors
+    ///
+    /// A failure that names what the server did not survive.
+    pub fn expect_service(&mut self, after: &str) -> Judged<()> {
+        let hello = self.payload(32);
+        self.note(format!("a new client, after {after}"));
+        let served = (|| {
+            let mut wire = self.connect()?;
+            wire.send(&self.frame(&hello))?;
+            wire.expect_echo(&[&hello])?;
+            wire.finish();
+            wire.close();
+            Ok(())
+        })();
+        served.map_err(|verdict| match verdict {
+            Verdict::Fail(finding) => {
+                Verdict::fail(format!("the next client is served after {after}"), finding.got)
+            }
+            other => other,
+        })
+    }
+
+    fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(GAMMA);
+        mix(self.random)
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
+const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+fn mix(state: u64) -> u64 {
+    let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    state ^ (state >> 31)
+}

@@ -1,0 +1,396 @@
+//! One connection to the server under test. Every byte is recorded, and no call waits for ever.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use trust_net::socket;
+
+use crate::check::answer;
+use crate::check::setup::{OnReset, Setup};
+use crate::check::transcript::{Bytes, Transcript, What};
+use crate::check::verdict::{Judged, Verdict};
+use crate::text::{reason, seconds};
+
+/// Bytes received with one call.
+const RECEIVE_BYTES: usize = 64 * 1024;
+
+/// How often it is looked whether the server's kernel has acknowledged everything.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// How a connection ended, as far as was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The server's FIN came.
+    Fin,
+    /// The server's RST came.
+    Reset,
+    /// Neither came in time.
+    Open,
+}
+
+/// Whether it could be shown that a piece stood alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Apart {
+    /// Its bytes were acknowledged before anything else was sent.
+    Shown,
+    /// They were not, in all the time that there was.
+    NotShown,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Wire<'s> {
+    setup: &'s Setup,
+    stream: TcpStream,
+    number: u32,
+    transcript: Transcript,
+    end: Option<End>,
+}
+
+impl<'s> Wire<'s> {
+    /// Connects; `number` is its name in the transcript.
+    ///
+    /// # Errors
+    ///
+    /// A failure if the server does not take the connection in time.
+    pub fn connect(setup: &'s Setup, number: u32, transcript: &Transcript) -> Judged<Wire<'s>> {
+        let expected = "the server accepts a connection";
+        let failed =
+            |error: io::Error| Verdict::fail(expected, format!("connect: {}", reason(&error)));
+        pause(setup, setup.rate.take_turn())?;
+        let stream = open(setup).map_err(failed)?;
+        transcript.add(number, What::Connected);
+        Ok(Wire { setup, stream, number, transcript: transcript.clone(), end: None })
+    }
+
+    /// Sends all of it; the server has to take it within the patience.
+    ///
+    /// # Errors
+    ///
+    /// A failure if the server ended the connection, or took nothing for that long.
+    pub fn send(&mut self, bytes: &[u8]) -> Judged<()> {
+        let expected = "the server reads what is sent";
+        match self.try_send(bytes, self.setup.patience)? {
+            sent if sent == bytes.len() => Ok(()),
+            sent => Err(Verdict::fail(
+                expected,
+                match self.end {
+                    Some(_) => {
+                        format!("it ended the connection after {sent} of {} bytes", bytes.len())
+                    }
+                    None => format!(
+                        "it took {sent} of {} bytes and nothing more for {}",
+                        bytes.len(),
+                        seconds(self.setup.patience)
+                    ),
+                },
+            )),
+        }
+    }
+
+    /// Sends as much as the server takes without a pause longer than `patience`; the number of bytes. An end of the
+    /// connection stops it too, and is remembered.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn try_send(&mut self, bytes: &[u8], patience: Duration) -> Judged<usize> {
+        let mut sent = 0;
+        while sent < bytes.len() && self.end.is_none() {
+            match self.stream.write(&bytes[sent..]) {
+                Ok(count) => {
+                    self.record(What::Sent(Bytes::of(&bytes[sent..sent + count])));
+                    sent += count;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if !self.wait(PollFlags::OUT, patience)? {
+                        break;
+                    }
+                }
+                Err(_) => self.note_end(End::Reset),
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Sends a piece, waits until the server's kernel has acknowledged all of it, and leaves the server alone with it
+    /// for the settle time, so that a receive can have brought this piece and no more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::send`].
+    pub fn send_piece(&mut self, bytes: &[u8]) -> Judged<Apart> {
+        self.send(bytes)?;
+        let until = Instant::now() + self.setup.patience;
+        while socket::path_info(self.stream.as_fd()).unacknowledged > 0 {
+            if Instant::now() >= until {
+                self.note("not acknowledged: it cannot be shown that this piece stood alone");
+                return Ok(Apart::NotShown);
+            }
+            pause(self.setup, LOOK)?;
+        }
+        pause(self.setup, self.setup.settle)?;
+        self.record(What::LeftAlone(self.setup.settle));
+        Ok(Apart::Shown)
+    }
+
+    /// Sends the pieces one by one; what follows is judged only if they are shown to have stood apart.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::send`]; inconclusive if they may have come together.
+    pub fn send_apart<'b>(&mut self, pieces: impl IntoIterator<Item = &'b [u8]>) -> Judged<()> {
+        let mut pieces = pieces.into_iter().filter(|piece| !piece.is_empty()).peekable();
+        while let Some(piece) = pieces.next() {
+            let is_last = pieces.peek().is_none();
+            match is_last {
+                true => self.send(piece)?,
+                false => {
+                    if self.send_piece(piece)? == Apart::NotShown {
+                        return Err(Verdict::inconclusive(
+                            "a piece was not acknowledged in time, so the pieces may have come together",
+                        ));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the echo of these payloads, byte for byte and nothing else so far.
+    ///
+    /// # Errors
+    ///
+    /// A failure that says which message is wrong, missing or split differently.
+    pub fn expect_echo(&mut self, payloads: &[&[u8]]) -> Judged<()> {
+        let framing = self.setup.framing;
+        let expected: Vec<u8> =
+            payloads.iter().flat_map(|payload| framing.encode(payload)).collect();
+        let mut got = vec![];
+        while got.len() < expected.len() && expected.starts_with(&got) {
+            if !self.receive_into(&mut got, expected.len(), self.setup.patience)? {
+                break;
+            }
+        }
+        if got == expected {
+            return Ok(());
+        }
+        let diagnosis = answer::diagnose(&framing, payloads, &got);
+        let end = match self.end {
+            Some(End::Fin) => "; then the server closed the connection",
+            Some(End::Reset) => "; then the server reset the connection",
+            _ if expected.starts_with(&got) => "; then nothing more came",
+            _ => "",
+        };
+        let waited = match self.end {
+            None if expected.starts_with(&got) => format!(" for {}", seconds(self.setup.patience)),
+            _ => String::new(),
+        };
+        Err(Verdict::fail(answer::expectation(payloads), format!("{diagnosis}{end}{waited}")))
+    }
+
+    /// Receives once, at most until `limit` bytes are there; whether bytes came. The end is remembered.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn receive_into(
+        &mut self,
+        got: &mut Vec<u8>,
+        limit: usize,
+        patience: Duration,
+    ) -> Judged<bool> {
+        let mut buffer = vec![0; RECEIVE_BYTES.min(limit.saturating_sub(got.len()))];
+        let until = Instant::now() + patience;
+        while self.end.is_none() && !buffer.is_empty() {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.note_end(End::Fin),
+                Ok(count) => {
+                    self.record(What::Received(Bytes::of(&buffer[..count])));
+                    got.extend_from_slice(&buffer[..count]);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() || !self.wait(PollFlags::IN, left)? {
+                        self.record(What::Silence(patience));
+                        return Ok(false);
+                    }
+                }
+                Err(_) => self.note_end(End::Reset),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits for `time` and wants nothing to come, and no end.
+    ///
+    /// # Errors
+    ///
+    /// A failure if something came or the connection ended.
+    pub fn expect_silence(&mut self, time: Duration, expected: &str) -> Judged<()> {
+        let mut got = vec![];
+        self.receive_into(&mut got, RECEIVE_BYTES, time)?;
+        match (got.len(), self.end) {
+            (0, None) => Ok(()),
+            (0, Some(End::Reset)) => {
+                Err(Verdict::fail(expected, "the server reset the connection"))
+            }
+            (0, _) => Err(Verdict::fail(expected, "the server closed the connection")),
+            (count, _) => Err(Verdict::fail(expected, format!("{count} bytes came"))),
+        }
+    }
+
+    /// Waits for the end of the connection, for as long as `patience` after each byte; what came before it.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn drain(&mut self, patience: Duration) -> Judged<(Vec<u8>, End)> {
+        let mut got = vec![];
+        // A server that sends for ever is no reason to read for ever.
+        let limit = crate::check::setup::LARGE_MAX as usize * 2;
+        while got.len() < limit && self.receive_into(&mut got, limit, patience)? {}
+        Ok((got, self.end.unwrap_or(End::Open)))
+    }
+
+    /// Waits for the end of the connection without another byte: a FIN, or a RST where that is as good.
+    ///
+    /// # Errors
+    ///
+    /// A failure if bytes came or no end, and what the run says about a RST.
+    pub fn expect_end(&mut self, why: &str) -> Judged<()> {
+        let expected = format!("the server closes the connection, {why}");
+        match self.drain(self.setup.patience)? {
+            (extra, _) if !extra.is_empty() => Err(Verdict::fail(
+                expected,
+                format!("{} bytes came first: {}", extra.len(), answer::shown(&extra)),
+            )),
+            (_, End::Fin) => Ok(()),
+            (_, End::Open) => Err(Verdict::fail(
+                expected,
+                format!("it was still open after {}", seconds(self.setup.patience)),
+            )),
+            (_, End::Reset) => self.judge_reset(&expected),
+        }
+    }
+
+    /// What the run says about a RST where a FIN would do.
+    ///
+    /// # Errors
+    ///
+    /// A failure or a warning, if that is what it says.
+    pub fn judge_reset(&self, expected: &str) -> Judged<()> {
+        let got = "it reset the connection: what was under way to the client may be lost";
+        match self.setup.reset {
+            OnReset::Pass => Ok(()),
+            OnReset::Warn => Err(Verdict::warn(expected, got)),
+            OnReset::Fail => Err(Verdict::fail(expected, got)),
+        }
+    }
+
+    /// How the connection ended, if it is known to have.
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// Sends FIN and goes on receiving (`shutdown(2)`).
+    pub fn finish(&mut self) {
+        // Fails only if the server has reset the connection, which the next receive says.
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.record(What::SentFin);
+    }
+
+    /// Closes with RST (SO_LINGER with a time of zero, `socket(7)`).
+    pub fn reset(self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        self.record(What::SentReset);
+    }
+
+    /// Closes: a FIN, or a RST if bytes are unread.
+    pub fn close(self) {
+        self.record(What::Closed);
+    }
+
+    /// Makes our kernel take little from the server before we read it.
+    pub fn receive_little(&self) {
+        let _ = SockRef::from(&self.stream).set_recv_buffer_size(1);
+        self.note("our receive buffer is as small as the kernel makes it");
+    }
+
+    /// Says something in the transcript.
+    pub fn note(&self, text: &str) {
+        self.record(What::Note(text.to_owned()));
+    }
+
+    fn note_end(&mut self, end: End) {
+        self.end = Some(end);
+        self.record(if end == End::Fin { What::ReceivedFin } else { What::ReceivedReset });
+    }
+
+    fn record(&self, what: What) {
+        self.transcript.add(self.number, what);
+    }
+
+    fn wait(&self, flags: PollFlags, patience: Duration) -> Judged<bool> {
+        wait(self.setup, Some((&self.stream, flags)), patience)
+    }
+}
+
+fn open(setup: &Setup) -> io::Result<TcpStream> {
+    let address = setup.address;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.connect_timeout(&address.into(), setup.patience)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    let stream = TcpStream::from(socket);
+    // With nobody listening, a connection to a port of the ephemeral range may meet itself (RFC 9293, 3.5).
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(Errno::CONNREFUSED.into());
+    }
+    Ok(stream)
+}
+
+/// Does nothing for that long.
+///
+/// # Errors
+///
+/// Only when the run is to end.
+pub fn pause(setup: &Setup, time: Duration) -> Judged<()> {
+    match time.is_zero() {
+        true => Ok(()),
+        false => wait(setup, None, time).map(drop),
+    }
+}
+
+/// Waits until the socket is ready (true) or the time is over (false).
+fn wait(
+    setup: &Setup,
+    socket: Option<(&TcpStream, PollFlags)>,
+    patience: Duration,
+) -> Judged<bool> {
+    let until = Instant::now() + patience;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).ok();
+        let mut polled = vec![PollFd::new(&setup.stop, PollFlags::IN)];
+        polled.extend(socket.map(|(socket, flags)| PollFd::new(socket, flags)));
+        match poll(&mut polled, timeout.as_ref()) {
+            Ok(0) => return Ok(false),
+            Ok(_) if !polled[0].revents().is_empty() => {
+                return Err(Verdict::skipped("the run was stopped"));
+            }
+            Ok(_) => return Ok(true),
+            Err(_) if left.is_zero() => return Ok(false),
+            Err(_) => {}
+        }
+    }
+}
