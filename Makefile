@@ -7,13 +7,14 @@ SCRIPTS ?= 300
 FROM ?= 0
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo test-hostile interleavings sim planted adversary fuzz fuzz-check bench instructions check
+.PHONY: help test test-cli test-echo test-hostile conformance interleavings sim planted adversary fuzz fuzz-check bench instructions check
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
 	@echo 'make test-cli   the part of the harness about every command'
 	@echo 'make test-echo  the part of the harness about the echo server'
 	@echo 'make test-hostile  what the server and the client must survive, a line for each case and model of the server'
+	@echo 'make conformance  that trustctl check finds the bugs of servers made wrong on purpose, and none in right ones'
 	@echo 'make interleavings  what threads share, in every order in which they can run'
 	@echo 'make sim        whole lives of connections in simulated time; SEEDS=N, 20000 unless told otherwise'
 	@echo 'make planted    proves that the simulator finds bugs: plants some, one at a time'
@@ -38,6 +39,11 @@ test-echo:
 # Needs root, strace and iproute2 for some cases, which are skipped elsewhere.
 test-hostile:
 	$(CARGO) test --quiet --package trustctl --test hostile
+
+# trust-bench has one of the right servers. SERVERS=WORD tries only those with that in their names.
+conformance:
+	$(CARGO) build --quiet --package trust-bench
+	$(CARGO) test --quiet --package trustctl --test check -- $(SERVERS)
 
 interleavings:
 	ci/interleavings

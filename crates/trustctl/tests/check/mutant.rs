@@ -1,0 +1,157 @@
+//! A little echo server with a thread a connection, right or wrong in a chosen way.
+//!
+//! What is wrong is a field of [`Behaviour`], each looked at in one place. Right is [`HEALTHY`].
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use trustctl::check::framing::Framing;
+
+use super::input::{self, Frames, Received};
+
+/// Bytes received with one call.
+pub(crate) const RECEIVE_BYTES: usize = 64 * 1024;
+
+/// Longest time between two bytes of a client, and for one send.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest time that a refused client is read and ignored, so that it gets a FIN and no RST.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Everything that the server may do wrong: all `false` is right.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Behaviour {
+    /// What it takes for its limit, its length field and its contents.
+    pub(crate) framing: input::Bugs,
+    /// It ends an idle client only when that client does.
+    pub(crate) no_timeout: bool,
+    /// It reads with `read_exact`, header and payload, in place of a buffer: no bug.
+    pub(crate) exact: bool,
+    /// One send for all answers to a receive, whose rest is lost if the kernel does not take all of it.
+    pub(crate) one_send: bool,
+    /// Answers wait for a moment without input, and are lost if what comes next is refused.
+    pub(crate) answers_late: bool,
+    /// Answers to one receive go out by size.
+    pub(crate) small_answers_first: bool,
+    /// Answers to one receive have room for so many bytes; what is beyond is lost.
+    pub(crate) answer_room: Option<usize>,
+    /// Answers to what came before a refused length are lost with it.
+    pub(crate) refusal_drops_answers: bool,
+    /// Closes a refused connection while bytes may be unread.
+    pub(crate) closes_unread: bool,
+}
+
+/// The server that does nothing wrong.
+pub(crate) const HEALTHY: Behaviour = Behaviour {
+    framing: input::NO_BUGS,
+    no_timeout: false,
+    exact: false,
+    one_send: false,
+    answers_late: false,
+    small_answers_first: false,
+    answer_room: None,
+    refusal_drops_answers: false,
+    closes_unread: false,
+};
+
+/// How long answers wait in a server that sends them late.
+const LATE: Duration = Duration::from_millis(100);
+
+/// What a server speaks, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Server {
+    pub(crate) framing: Framing,
+    /// Largest payload, inclusive.
+    pub(crate) max_frame: u64,
+    pub(crate) behaviour: Behaviour,
+}
+
+impl Server {
+    /// Listens on a port that the system chooses, prints it, and serves for ever.
+    pub(crate) fn run(self) -> io::Result<()> {
+        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        // Rust's own backlog of 128 is less than the suite's floods.
+        rustix::net::listen(&listener, 4096)?;
+        writeln!(io::stdout(), "{}", listener.local_addr()?.port())?;
+        loop {
+            // A client that has gone again is no reason to end.
+            let Ok((stream, _)) = listener.accept() else { continue };
+            let served = thread::Builder::new().spawn(move || drop(self.serve(&stream)));
+            drop(served);
+        }
+    }
+
+    fn serve(&self, stream: &TcpStream) -> io::Result<()> {
+        let behaviour = &self.behaviour;
+        stream.set_nodelay(true)?;
+        let timeout = (!behaviour.no_timeout).then_some(TIMEOUT);
+        stream.set_read_timeout(timeout)?;
+        stream.set_write_timeout(timeout)?;
+        let mut frames = Frames::new(self);
+        let mut answers = vec![];
+        loop {
+            if behaviour.answers_late && !answers.is_empty() {
+                stream.set_read_timeout(Some(LATE))?;
+            }
+            let received = frames.receive(stream, &mut answers);
+            match received {
+                Received::Frames if behaviour.answers_late => {}
+                Received::Frames => self.answer(stream, &mut answers)?,
+                Received::Timeout if behaviour.answers_late && !answers.is_empty() => {
+                    self.answer(stream, &mut answers)?;
+                    stream.set_read_timeout(timeout)?;
+                }
+                Received::Fin => return self.answer(stream, &mut answers),
+                Received::Refused if behaviour.refusal_drops_answers || behaviour.answers_late => {
+                    return self.close(stream);
+                }
+                Received::Refused | Received::Timeout => {
+                    self.answer(stream, &mut answers)?;
+                    return self.close(stream);
+                }
+                Received::Failed(error) => return Err(error),
+            }
+        }
+    }
+
+    fn answer(&self, mut stream: &TcpStream, answers: &mut Vec<Vec<u8>>) -> io::Result<()> {
+        let behaviour = &self.behaviour;
+        if behaviour.small_answers_first {
+            answers.sort_by_key(Vec::len);
+        }
+        let mut bytes = answers.concat();
+        answers.clear();
+        bytes.truncate(behaviour.answer_room.unwrap_or(usize::MAX));
+        if behaviour.one_send {
+            let flags = rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL;
+            let _ = rustix::net::send(stream, &bytes, flags)?;
+            return Ok(());
+        }
+        stream.write_all(&bytes)
+    }
+
+    /// FIN first, then the client's, so that nothing of what was sent is lost to a RST.
+    fn close(&self, mut stream: &TcpStream) -> io::Result<()> {
+        if self.behaviour.closes_unread {
+            return Ok(());
+        }
+        stream.shutdown(Shutdown::Write)?;
+        let until = Instant::now() + LINGER;
+        let mut buffer = vec![0; RECEIVE_BYTES];
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            stream.set_read_timeout(Some(left))?;
+            match stream.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return Ok(()),
+            }
+        }
+    }
+}

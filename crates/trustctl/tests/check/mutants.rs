@@ -1,0 +1,66 @@
+//! All wrong servers, and which cases must see what is wrong with each.
+
+use trustctl::check::framing::Framing;
+
+use super::mutant::{Behaviour, Server};
+use super::{mutants_closing, mutants_framing, mutants_resources};
+
+/// Largest payload of all servers of the matrix, unless they say something else.
+pub(crate) const MAX_FRAME: u64 = 65_536;
+
+/// A wrong server.
+///
+/// Where it lists cases, an entry is an id or a pattern with `*`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mutant {
+    /// Its name, unlike all others.
+    pub(crate) name: &'static str,
+    /// The framing that it speaks, as `--framing` takes it.
+    pub(crate) framing: &'static str,
+    pub(crate) behaviour: Behaviour,
+    /// Cases that must fail on it. No others may, but those in `also`.
+    pub(crate) fails: &'static [&'static str],
+    /// Cases that may fail on it too.
+    pub(crate) also: &'static [&'static str],
+    /// Cases that must warn about it.
+    pub(crate) warns: &'static [&'static str],
+    /// Cases that judge nothing: the case, and a part of what it must say about this server.
+    pub(crate) says: &'static [(&'static str, &'static str)],
+}
+
+/// What a mutant is made from: it speaks the default framing and names no case yet.
+pub(crate) const MUTANT: Mutant = Mutant {
+    name: "",
+    framing: "u32be",
+    behaviour: super::mutant::HEALTHY,
+    fails: &[],
+    also: &[],
+    warns: &[],
+    says: &[],
+};
+
+impl Mutant {
+    /// The server of that name.
+    pub(crate) fn named(name: &str) -> Option<&'static Mutant> {
+        all().find(|mutant| mutant.name == name)
+    }
+
+    /// As it is run.
+    pub(crate) fn server(&self) -> Server {
+        let framing = Framing::parse(self.framing).expect("the framing has a name");
+        Server { framing, max_frame: MAX_FRAME, behaviour: self.behaviour }
+    }
+
+    /// Ids and patterns of cases that must find something.
+    pub(crate) fn found_by(&self) -> impl Iterator<Item = &'static str> {
+        let says = self.says.iter().map(|(case, _)| *case);
+        self.fails.iter().chain(self.warns).copied().chain(says)
+    }
+}
+
+/// All of them.
+pub(crate) fn all() -> impl Iterator<Item = &'static Mutant> {
+    [mutants_framing::MUTANTS, mutants_closing::MUTANTS, mutants_resources::MUTANTS]
+        .into_iter()
+        .flatten()
+}
