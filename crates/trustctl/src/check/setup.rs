@@ -67,6 +67,12 @@ impl Setup {
         }
     }
 
+    /// How long an end is waited for that is due at once: less than the server's timeout, so that an end which only that
+    /// one brings is told apart, if the timeout is known.
+    pub fn prompt(&self) -> Duration {
+        self.timeout.map_or(self.patience, |timeout| self.patience.min(timeout / 2))
+    }
+
     /// A payload length near the wanted one that the server takes.
     pub fn payload_len(&self, wanted: u64) -> usize {
         wanted.clamp(self.payload_min(), self.payload_max().min(LARGE_MAX)) as usize

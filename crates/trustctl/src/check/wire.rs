@@ -14,7 +14,7 @@ use crate::check::answer;
 use crate::check::setup::{OnReset, Setup};
 use crate::check::transcript::{Bytes, Transcript, What};
 use crate::check::verdict::{Judged, Verdict};
-use crate::text::{reason, seconds};
+use crate::text::{grouped, reason, seconds};
 
 /// Bytes received with one call.
 const RECEIVE_BYTES: usize = 64 * 1024;
@@ -103,18 +103,10 @@ impl<'s> Wire<'s> {
     pub fn try_send(&mut self, bytes: &[u8], patience: Duration) -> Judged<usize> {
         let mut sent = 0;
         while sent < bytes.len() && self.end.is_none() {
-            match self.stream.write(&bytes[sent..]) {
-                Ok(count) => {
-                    self.record(What::Sent(Bytes::of(&bytes[sent..sent + count])));
-                    sent += count;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if !self.wait(PollFlags::OUT, patience)? {
-                        break;
-                    }
-                }
-                Err(_) => self.note_end(End::Reset),
+            match self.write_once(&bytes[sent..]) {
+                Some(count) => sent += count,
+                None if self.end.is_some() || !self.wait(PollFlags::OUT, patience)? => break,
+                None => {}
             }
         }
         Ok(sent)
@@ -170,27 +162,84 @@ impl<'s> Wire<'s> {
     ///
     /// A failure that says which message is wrong, missing or split differently.
     pub fn expect_echo(&mut self, payloads: &[&[u8]]) -> Judged<()> {
-        let framing = self.setup.framing;
-        let expected: Vec<u8> =
-            payloads.iter().flat_map(|payload| framing.encode(payload)).collect();
+        let expected = self.encoded(payloads);
         let mut got = vec![];
         while got.len() < expected.len() && expected.starts_with(&got) {
             if !self.receive_into(&mut got, expected.len(), self.setup.patience)? {
                 break;
             }
         }
+        self.judge_echo(payloads, &expected, &got)
+    }
+
+    /// Sends these messages and waits for their echoes at the same time, so that neither side waits for the other to
+    /// read. The first `sent` bytes of them are taken as sent; `slowness` is a pause before each receive.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::send`] and [`Wire::expect_echo`].
+    pub fn exchange(
+        &mut self,
+        payloads: &[&[u8]],
+        mut sent: usize,
+        slowness: Duration,
+    ) -> Judged<()> {
+        let expected = self.encoded(payloads);
+        let mut buffer = vec![0; RECEIVE_BYTES];
+        let mut right = 0;
+        while right < expected.len() && self.end.is_none() {
+            if sent < expected.len() {
+                sent += self.write_once(&expected[sent..]).unwrap_or(0);
+            }
+            pause(self.setup, slowness)?;
+            let limit = buffer.len().min(expected.len() - right);
+            let Some(count) = self.read_once(&mut buffer[..limit]) else {
+                let wanted =
+                    if sent < expected.len() { PollFlags::OUT } else { PollFlags::empty() };
+                if self.end.is_none() && !self.wait(PollFlags::IN | wanted, self.setup.patience)? {
+                    self.record(What::Silence(self.setup.patience));
+                    break;
+                }
+                continue;
+            };
+            if buffer[..count] != expected[right..right + count] {
+                let got = [&expected[..right], &buffer[..count]].concat();
+                return self.judge_echo(payloads, &expected, &got);
+            }
+            right += count;
+        }
+        if sent < expected.len() && self.end.is_none() {
+            let got = format!(
+                "it took {} of {} bytes, of which it had answered {}, and nothing more for {}",
+                grouped(sent as u64),
+                grouped(expected.len() as u64),
+                grouped(right as u64),
+                seconds(self.setup.patience)
+            );
+            return Err(Verdict::fail("the server reads on while its answers are read", got));
+        }
+        self.judge_echo(payloads, &expected, &expected[..right])
+    }
+
+    fn encoded(&self, payloads: &[&[u8]]) -> Vec<u8> {
+        let frames = payloads.iter().map(|payload| self.setup.framing.encode(payload));
+        frames.collect::<Vec<_>>().concat()
+    }
+
+    /// Whether what came is the echo of these payloads, which is `expected`.
+    fn judge_echo(&self, payloads: &[&[u8]], expected: &[u8], got: &[u8]) -> Judged<()> {
         if got == expected {
             return Ok(());
         }
-        let diagnosis = answer::diagnose(&framing, payloads, &got);
+        let diagnosis = answer::diagnose(&self.setup.framing, payloads, got);
         let end = match self.end {
             Some(End::Fin) => "; then the server closed the connection",
             Some(End::Reset) => "; then the server reset the connection",
-            _ if expected.starts_with(&got) => "; then nothing more came",
+            _ if expected.starts_with(got) => "; then nothing more came",
             _ => "",
         };
         let waited = match self.end {
-            None if expected.starts_with(&got) => format!(" for {}", seconds(self.setup.patience)),
+            None if expected.starts_with(got) => format!(" for {}", seconds(self.setup.patience)),
             _ => String::new(),
         };
         Err(Verdict::fail(answer::expectation(payloads), format!("{diagnosis}{end}{waited}")))
@@ -210,22 +259,14 @@ impl<'s> Wire<'s> {
         let mut buffer = vec![0; RECEIVE_BYTES.min(limit.saturating_sub(got.len()))];
         let until = Instant::now() + patience;
         while self.end.is_none() && !buffer.is_empty() {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => self.note_end(End::Fin),
-                Ok(count) => {
-                    self.record(What::Received(Bytes::of(&buffer[..count])));
-                    got.extend_from_slice(&buffer[..count]);
-                    return Ok(true);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() || !self.wait(PollFlags::IN, left)? {
-                        self.record(What::Silence(patience));
-                        return Ok(false);
-                    }
-                }
-                Err(_) => self.note_end(End::Reset),
+            if let Some(count) = self.read_once(&mut buffer) {
+                got.extend_from_slice(&buffer[..count]);
+                return Ok(true);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if self.end.is_none() && (left.is_zero() || !self.wait(PollFlags::IN, left)?) {
+                self.record(What::Silence(patience));
+                return Ok(false);
             }
         }
         Ok(false)
@@ -262,14 +303,15 @@ impl<'s> Wire<'s> {
         Ok((got, self.end.unwrap_or(End::Open)))
     }
 
-    /// Waits for the end of the connection without another byte: a FIN, or a RST where that is as good.
+    /// Waits for the end of the connection without another byte: a FIN, or a RST where that is as good. It has to come
+    /// before the server's timeout would bring it anyway.
     ///
     /// # Errors
     ///
     /// A failure if bytes came or no end, and what the run says about a RST.
     pub fn expect_end(&mut self, why: &str) -> Judged<()> {
         let expected = format!("the server closes the connection, {why}");
-        match self.drain(self.setup.patience)? {
+        match self.drain(self.setup.prompt())? {
             (extra, _) if !extra.is_empty() => Err(Verdict::fail(
                 expected,
                 format!("{} bytes came first: {}", extra.len(), answer::shown(&extra)),
@@ -277,7 +319,7 @@ impl<'s> Wire<'s> {
             (_, End::Fin) => Ok(()),
             (_, End::Open) => Err(Verdict::fail(
                 expected,
-                format!("it was still open after {}", seconds(self.setup.patience)),
+                format!("it was still open after {}", seconds(self.setup.prompt())),
             )),
             (_, End::Reset) => self.judge_reset(&expected),
         }
@@ -294,6 +336,22 @@ impl<'s> Wire<'s> {
             OnReset::Pass => Ok(()),
             OnReset::Warn => Err(Verdict::warn(expected, got)),
             OnReset::Fail => Err(Verdict::fail(expected, got)),
+        }
+    }
+
+    /// Sends FIN and wants nothing more to come. That the server answers it with its own is for other cases to judge.
+    ///
+    /// # Errors
+    ///
+    /// A failure if bytes came.
+    pub fn expect_no_more(&mut self) -> Judged<()> {
+        self.finish();
+        match self.drain(self.setup.prompt())? {
+            (extra, _) if !extra.is_empty() => Err(Verdict::fail(
+                "nothing comes but the echo of what was sent",
+                format!("{} bytes more: {}", extra.len(), answer::shown(&extra)),
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -329,6 +387,41 @@ impl<'s> Wire<'s> {
     /// Says something in the transcript.
     pub fn note(&self, text: &str) {
         self.record(What::Note(text.to_owned()));
+    }
+
+    /// Hands to our kernel what it takes now; `None` if that is nothing. An end is remembered.
+    fn write_once(&mut self, bytes: &[u8]) -> Option<usize> {
+        loop {
+            match self.stream.write(bytes) {
+                Ok(count) => {
+                    self.record(What::Sent(Bytes::of(&bytes[..count])));
+                    return Some(count);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                Err(_) => {
+                    self.note_end(End::Reset);
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Receives what is there; `None` if that is nothing. An end is remembered.
+    fn read_once(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => self.note_end(End::Fin),
+                Ok(count) => {
+                    self.record(What::Received(Bytes::of(&buffer[..count])));
+                    return Some(count);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => self.note_end(End::Reset),
+            }
+            return None;
+        }
     }
 
     fn note_end(&mut self, end: End) {

@@ -4,6 +4,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use super::input::{self, Frames, Received};
 pub(crate) const RECEIVE_BYTES: usize = 64 * 1024;
 
 /// Longest time between two bytes of a client, and for one send.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
+pub(crate) const TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Longest time that a refused client is read and ignored, so that it gets a FIN and no RST.
 const LINGER: Duration = Duration::from_millis(500);
@@ -39,6 +40,10 @@ pub(crate) struct Behaviour {
     pub(crate) answer_room: Option<usize>,
     /// Answers to what came before a refused length are lost with it.
     pub(crate) refusal_drops_answers: bool,
+    /// Part of a message is given up when the rest does not come for so long.
+    pub(crate) forgets_after: Option<Duration>,
+    /// Answers wait for the client in memory, however many there are, while more is read.
+    pub(crate) answers_without_bound: bool,
     /// Closes a refused connection while bytes may be unread.
     pub(crate) closes_unread: bool,
 }
@@ -53,6 +58,8 @@ pub(crate) const HEALTHY: Behaviour = Behaviour {
     small_answers_first: false,
     answer_room: None,
     refusal_drops_answers: false,
+    forgets_after: None,
+    answers_without_bound: false,
     closes_unread: false,
 };
 
@@ -87,22 +94,26 @@ impl Server {
         let behaviour = &self.behaviour;
         stream.set_nodelay(true)?;
         let timeout = (!behaviour.no_timeout).then_some(TIMEOUT);
-        stream.set_read_timeout(timeout)?;
         stream.set_write_timeout(timeout)?;
         let mut frames = Frames::new(self);
         let mut answers = vec![];
+        let writer = behaviour.answers_without_bound.then(|| write_behind(stream)).transpose()?;
         loop {
-            if behaviour.answers_late && !answers.is_empty() {
-                stream.set_read_timeout(Some(LATE))?;
-            }
+            let is_late = behaviour.answers_late && !answers.is_empty();
+            let forgets_after = behaviour.forgets_after.filter(|_| frames.is_inside());
+            let patience = if is_late { Some(LATE) } else { forgets_after.or(timeout) };
+            stream.set_read_timeout(patience)?;
             let received = frames.receive(stream, &mut answers);
+            if let (Some(writer), Received::Frames) = (&writer, &received) {
+                // A client that is gone is noticed by the next receive.
+                let _ = writer.send(std::mem::take(&mut answers).concat());
+                continue;
+            }
             match received {
                 Received::Frames if behaviour.answers_late => {}
                 Received::Frames => self.answer(stream, &mut answers)?,
-                Received::Timeout if behaviour.answers_late && !answers.is_empty() => {
-                    self.answer(stream, &mut answers)?;
-                    stream.set_read_timeout(timeout)?;
-                }
+                Received::Timeout if is_late => self.answer(stream, &mut answers)?,
+                Received::Timeout if forgets_after.is_some() => frames.forget(),
                 Received::Fin => return self.answer(stream, &mut answers),
                 Received::Refused if behaviour.refusal_drops_answers || behaviour.answers_late => {
                     return self.close(stream);
@@ -154,4 +165,13 @@ impl Server {
             }
         }
     }
+}
+
+/// A thread that sends what it is given.
+fn write_behind(stream: &TcpStream) -> io::Result<mpsc::Sender<Vec<u8>>> {
+    let (answers, waiting) = mpsc::channel::<Vec<u8>>();
+    let mut stream = stream.try_clone()?;
+    thread::Builder::new()
+        .spawn(move || waiting.into_iter().try_for_each(|answer| stream.write_all(&answer)))?;
+    Ok(answers)
 }

@@ -15,8 +15,10 @@ pub(crate) const MAX_FRAME: u64 = 65_536;
 pub(crate) struct Mutant {
     /// Its name, unlike all others.
     pub(crate) name: &'static str,
-    /// The framing that it speaks, as `--framing` takes it.
+    /// The framing that it is tried with, as `--framing` takes it.
     pub(crate) framing: &'static str,
+    /// What it speaks in truth, if that is another one.
+    pub(crate) speaks: Option<&'static str>,
     pub(crate) behaviour: Behaviour,
     /// Cases that must fail on it. No others may, but those in `also`.
     pub(crate) fails: &'static [&'static str],
@@ -32,6 +34,7 @@ pub(crate) struct Mutant {
 pub(crate) const MUTANT: Mutant = Mutant {
     name: "",
     framing: "u32be",
+    speaks: None,
     behaviour: super::mutant::HEALTHY,
     fails: &[],
     also: &[],
@@ -47,7 +50,8 @@ impl Mutant {
 
     /// As it is run.
     pub(crate) fn server(&self) -> Server {
-        let framing = Framing::parse(self.framing).expect("the framing has a name");
+        let framing =
+            Framing::parse(self.speaks.unwrap_or(self.framing)).expect("the framing has a name");
         Server { framing, max_frame: MAX_FRAME, behaviour: self.behaviour }
     }
 
