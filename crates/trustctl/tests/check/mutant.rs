@@ -64,7 +64,7 @@ pub(crate) const HEALTHY: Behaviour = Behaviour {
 };
 
 /// How long answers wait in a server that sends them late.
-const LATE: Duration = Duration::from_millis(100);
+const LATE: Duration = Duration::from_millis(60);
 
 /// What a server speaks, and how.
 #[derive(Clone, Copy, Debug)]

@@ -24,36 +24,56 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "empty-is-the-end",
         behaviour: bugs(Bugs { empty_is_the_end: true, ..NO_BUGS }),
         fails: &["framing/2", "pipelining/4"],
+        also: &["framing/13", "pipelining/5"],
         ..MUTANT
     },
     Mutant {
         name: "drops-single-bytes",
         behaviour: bugs(Bugs { drops_single_bytes: true, ..NO_BUGS }),
         fails: &["framing/3"],
+        also: &["partial/2", "pipelining/5"],
         ..MUTANT
     },
     Mutant {
         name: "limit-is-exclusive",
         behaviour: bugs(Bugs { limit_is_exclusive: true, ..NO_BUGS }),
         fails: &["framing/4"],
+        also: &[
+            "framing/12",
+            "framing/13",
+            "partial/9",
+            "pipelining/7",
+            "pipelining/8",
+            "pipelining/9",
+        ],
         ..MUTANT
     },
     Mutant {
         name: "limit-counts-header",
         behaviour: bugs(Bugs { limit_counts_header: true, ..NO_BUGS }),
         fails: &["framing/4", "framing/5"],
+        also: &[
+            "framing/12",
+            "framing/13",
+            "partial/9",
+            "pipelining/7",
+            "pipelining/8",
+            "pipelining/9",
+        ],
         ..MUTANT
     },
     Mutant {
         name: "limit-is-one-more",
         behaviour: bugs(Bugs { limit_is_one_more: true, ..NO_BUGS }),
         fails: &["framing/6"],
+        also: &["framing/16", "framing/17", "framing/18"],
         ..MUTANT
     },
     Mutant {
         name: "no-limit",
         behaviour: bugs(Bugs { no_limit: true, ..NO_BUGS }),
         fails: &["framing/6", "framing/7", "framing/8"],
+        also: &["framing/9", "framing/15", "framing/16", "framing/17", "framing/18"],
         ..MUTANT
     },
     Mutant {
@@ -72,6 +92,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "guesses-byte-order",
         behaviour: bugs(Bugs { guesses_byte_order: true, ..NO_BUGS }),
         fails: &["framing/9"],
+        also: &["framing/7"],
         ..MUTANT
     },
     Mutant {
@@ -84,6 +105,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "trims",
         behaviour: bugs(Bugs { trims: true, ..NO_BUGS }),
         fails: &["framing/11"],
+        also: &[
+            "framing/12",
+            "framing/13",
+            "framing/16",
+            "pipelining/2",
+            "pipelining/6",
+            "pipelining/7",
+        ],
         ..MUTANT
     },
     Mutant {
@@ -91,24 +120,47 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         framing: "line",
         behaviour: bugs(Bugs { trims: true, ..NO_BUGS }),
         fails: &["framing/11"],
+        also: &["framing/13", "pipelining/2", "pipelining/5", "pipelining/6", "pipelining/9"],
         ..MUTANT
     },
     Mutant {
         name: "length-is-u16",
         behaviour: bugs(Bugs { length_is_u16: true, ..NO_BUGS }),
         fails: &["framing/4", "framing/12"],
+        also: &["framing/13", "partial/9", "pipelining/7", "pipelining/8", "pipelining/9"],
         ..MUTANT
     },
     Mutant {
         name: "page-is-enough",
         behaviour: bugs(Bugs { page_is_enough: true, ..NO_BUGS }),
         fails: &["framing/4", "framing/12", "framing/13"],
+        also: &[
+            "framing/5",
+            "partial/9",
+            "pipelining/5",
+            "pipelining/7",
+            "pipelining/8",
+            "pipelining/9",
+            "pipelining/10",
+        ],
         ..MUTANT
     },
     Mutant {
         name: "copies-words",
         behaviour: bugs(Bugs { copies_words: true, ..NO_BUGS }),
         fails: &["framing/12", "framing/13"],
+        also: &[
+            "framing/3",
+            "framing/5",
+            "partial/2",
+            "partial/5",
+            "partial/6",
+            "partial/7",
+            "pipelining/1",
+            "pipelining/4",
+            "pipelining/5",
+            "pipelining/7",
+        ],
         ..MUTANT
     },
     Mutant {
@@ -122,6 +174,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "echoes-the-unknown",
         behaviour: bugs(Bugs { echoes_the_unknown: true, ..NO_BUGS }),
         fails: &["framing/15"],
+        also: &[
+            "framing/6",
+            "framing/7",
+            "framing/8",
+            "framing/9",
+            "framing/16",
+            "framing/17",
+            "framing/18",
+        ],
         ..MUTANT
     },
     Mutant {
@@ -140,36 +201,57 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "skips-refused",
         behaviour: bugs(Bugs { skips_refused: true, ..NO_BUGS }),
         fails: &["framing/18"],
+        also: &[
+            "framing/6",
+            "framing/7",
+            "framing/8",
+            "framing/9",
+            "framing/15",
+            "framing/16",
+            "framing/17",
+        ],
         ..MUTANT
     },
     Mutant {
         name: "header-in-one-receive",
         behaviour: exact(Bugs { header_in_one_receive: true, ..NO_BUGS }),
         fails: &["partial/1", "partial/4", "partial/6"],
+        also: &["partial/5", "partial/7", "partial/8"],
         ..MUTANT
     },
     Mutant {
         name: "payload-comes-with-header",
         behaviour: bugs(Bugs { payload_comes_with_header: true, ..NO_BUGS }),
         fails: &["partial/2", "partial/6"],
+        also: &["partial/4"],
         ..MUTANT
     },
     Mutant {
         name: "payload-in-one-receive",
         behaviour: exact(Bugs { payload_in_one_receive: true, ..NO_BUGS }),
         fails: &["partial/3", "partial/4", "partial/6"],
+        also: &[
+            "partial/5",
+            "partial/9",
+            "pipelining/3",
+            "pipelining/6",
+            "pipelining/8",
+            "pipelining/9",
+        ],
         ..MUTANT
     },
     Mutant {
         name: "drops-behind-completed",
         behaviour: bugs(Bugs { drops_behind_completed: true, ..NO_BUGS }),
         fails: &["partial/5", "partial/6"],
+        also: &["pipelining/6", "pipelining/7", "pipelining/8", "pipelining/9"],
         ..MUTANT
     },
     Mutant {
         name: "drops-half-header",
         behaviour: bugs(Bugs { drops_half_header: true, ..NO_BUGS }),
         fails: &["partial/7"],
+        also: &["partial/5", "partial/6"],
         ..MUTANT
     },
     Mutant {
@@ -183,6 +265,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         speaks: Some("raw"),
         fails: &["framing/6"],
         warns: &["partial/10"],
+        also: &[
+            "framing/7",
+            "framing/8",
+            "framing/9",
+            "framing/15",
+            "framing/16",
+            "framing/17",
+            "framing/18",
+        ],
         ..MUTANT
     },
     Mutant {
@@ -190,18 +281,56 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         framing: "line",
         behaviour: bugs(Bugs { line_is_a_receive: true, ..NO_BUGS }),
         fails: &["partial/11"],
+        also: &[
+            "framing/4",
+            "framing/12",
+            "framing/13",
+            "partial/3",
+            "partial/4",
+            "partial/5",
+            "partial/6",
+            "partial/7",
+            "partial/8",
+            "partial/9",
+            "pipelining/3",
+            "pipelining/6",
+            "pipelining/7",
+            "pipelining/8",
+            "pipelining/9",
+        ],
         ..MUTANT
     },
     Mutant {
         name: "one-frame-a-receive",
         behaviour: bugs(Bugs { one_frame_a_receive: true, ..NO_BUGS }),
         fails: &["pipelining/1", "pipelining/2"],
+        also: &[
+            "framing/16",
+            "partial/5",
+            "partial/6",
+            "partial/7",
+            "pipelining/3",
+            "pipelining/4",
+            "pipelining/5",
+            "pipelining/6",
+            "pipelining/7",
+            "pipelining/8",
+            "pipelining/9",
+        ],
         ..MUTANT
     },
     Mutant {
         name: "one-frame-a-wakeup",
         behaviour: bugs(Bugs { one_frame_a_wakeup: true, ..NO_BUGS }),
         fails: &["pipelining/1", "pipelining/2"],
+        also: &[
+            "framing/16",
+            "partial/6",
+            "pipelining/4",
+            "pipelining/5",
+            "pipelining/6",
+            "pipelining/7",
+        ],
         ..MUTANT
     },
     Mutant {
@@ -214,24 +343,39 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "empty-ends-the-batch",
         behaviour: bugs(Bugs { empty_ends_the_batch: true, ..NO_BUGS }),
         fails: &["pipelining/4"],
+        also: &["pipelining/5"],
         ..MUTANT
     },
     Mutant {
         name: "small-answers-first",
         behaviour: Behaviour { small_answers_first: true, ..HEALTHY },
         fails: &["pipelining/5", "pipelining/7"],
+        also: &["pipelining/4"],
         ..MUTANT
     },
     Mutant {
         name: "answers-in-a-small-buffer",
         behaviour: Behaviour { answer_room: Some(16 * 1024), ..HEALTHY },
         fails: &["pipelining/6"],
+        also: &[
+            "framing/4",
+            "framing/5",
+            "framing/12",
+            "framing/13",
+            "partial/9",
+            "pipelining/5",
+            "pipelining/7",
+            "pipelining/8",
+            "pipelining/9",
+            "pipelining/10",
+        ],
         ..MUTANT
     },
     Mutant {
         name: "sends-once",
         behaviour: Behaviour { one_send: true, ..HEALTHY },
         fails: &["pipelining/8"],
+        also: &["pipelining/9"],
         ..MUTANT
     },
     Mutant {

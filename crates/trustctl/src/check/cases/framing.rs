@@ -327,7 +327,7 @@ fn random_messages(trial: &mut Trial<'_>) -> Judged {
     let mut payloads = vec![];
     for _ in 0..RANDOM_MESSAGES {
         // Short ones are as likely as long ones.
-        let below = RANDOM_MAX >> trial.below(16);
+        let below = RANDOM_MAX.min(trial.setup.payload_max()) >> trial.below(16);
         let len = trial.below(below + 1);
         payloads.push(trial.payload(len));
     }
