@@ -4,6 +4,7 @@
 //! `tests/corpus.rs` replays what fuzzing has found worth keeping.
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod choices;
 pub mod client_conversation;
 pub mod client_input;
@@ -20,6 +21,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by its name, which its shell in `fuzz/fuzz_targets` and its corpus in `fuzz/corpus` have too.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("answer", answer::run),
     ("client_conversation", client_conversation::run),
     ("client_input", client_input::run),
     ("config_file", config_file::run),

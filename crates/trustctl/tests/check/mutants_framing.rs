@@ -31,7 +31,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "drops-single-bytes",
         behaviour: bugs(Bugs { drops_single_bytes: true, ..NO_BUGS }),
         fails: &["framing/3"],
-        also: &["partial/2", "pipelining/5"],
+        also: &["framing/13", "partial/2", "pipelining/5"],
         ..MUTANT
     },
     Mutant {
