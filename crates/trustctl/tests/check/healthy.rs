@@ -17,8 +17,10 @@ use super::support::{STEP_DEADLINE, runner};
 #[derive(Debug)]
 pub(crate) struct Healthy {
     pub(crate) name: &'static str,
-    /// The framing that it speaks, as `--framing` takes it.
-    pub(crate) framing: &'static str,
+    /// The framing that it speaks, as `--framing` takes it, with `--offset` and `--adjust`.
+    framing: &'static str,
+    offset: u16,
+    adjust: i64,
     pub(crate) max_frame: u64,
     /// Its timeout, if it has one.
     pub(crate) timeout: Option<Duration>,
@@ -36,9 +38,13 @@ pub(crate) enum Program {
     Codec,
 }
 
+const PROCESS_MODEL: &str = "--model=process";
+
 const STD: Healthy = Healthy {
     name: "std",
     framing: "u32be",
+    offset: 0,
+    adjust: 0,
     max_frame: MAX_FRAME,
     timeout: Some(TIMEOUT),
     program: Program::Own(HEALTHY),
@@ -62,6 +68,9 @@ pub(crate) const ALL: &[Healthy] = &[
     },
     Healthy { name: "std-u16le", framing: "u16le", max_frame: 60_000, ..STD },
     Healthy { name: "std-u24be+incl", framing: "u24be+incl", max_frame: 1_000, ..STD },
+    Healthy { name: "std-u8", framing: "u8", max_frame: 255, ..STD },
+    Healthy { name: "std-u16be-offset", framing: "u16be", offset: 3, adjust: -2, ..STD },
+    Healthy { name: "std-u64le", framing: "u64le", offset: 1, ..STD },
     Healthy { name: "std-line", framing: "line", ..STD },
     Healthy {
         name: "ours-event",
@@ -71,6 +80,11 @@ pub(crate) const ALL: &[Healthy] = &[
     Healthy {
         name: "ours-iterative",
         program: Program::EchoServer(&["--mode=framed", "--model=iterative"]),
+        ..OURS
+    },
+    Healthy {
+        name: "ours-process",
+        program: Program::EchoServer(&["--mode=framed", PROCESS_MODEL]),
         ..OURS
     },
     Healthy {
@@ -108,6 +122,23 @@ enum Process {
 }
 
 impl Healthy {
+    /// The framing that it speaks.
+    pub(crate) fn framing(&self) -> Framing {
+        let framing = Framing::parse(self.framing).expect("the framing has a name");
+        let Framing::Length(format) = framing else { return framing };
+        let moved = format.with_offset(self.offset).and_then(|it| it.with_adjust(self.adjust));
+        Framing::Length(moved.expect("the offset and the adjustment are small"))
+    }
+
+    /// Whether this build has it: the model of a process a client came later than the others.
+    pub(crate) fn is_built(&self) -> bool {
+        let Program::EchoServer(flags) = self.program else { return true };
+        if !flags.contains(&PROCESS_MODEL) {
+            return true;
+        }
+        Home::new().trustctl(["echo-server", "--help"]).run().text().contains("or process")
+    }
+
     /// Starts it; it listens.
     pub(crate) fn start(&self) -> Started {
         match &self.program {
@@ -137,8 +168,7 @@ impl Healthy {
 pub(crate) fn own(name: &str) -> Option<Server> {
     let healthy = ALL.iter().find(|healthy| healthy.name == name)?;
     let Program::Own(behaviour) = healthy.program else { return None };
-    let framing = Framing::parse(healthy.framing)?;
-    Some(Server { framing, max_frame: healthy.max_frame, behaviour })
+    Some(Server { framing: healthy.framing(), max_frame: healthy.max_frame, behaviour })
 }
 
 /// Starts this executable as one of its servers.

@@ -58,8 +58,11 @@ type Found = BTreeMap<&'static str, Vec<&'static str>>;
 /// no mutant fails.
 pub(crate) fn run(wanted: &Wanted) {
     let signals = Signals::install(IgnoredHangup::Keep).expect("handle signals");
+    let (built, absent): (Vec<_>, Vec<_>) =
+        healthy::ALL.iter().partition(|healthy| healthy.is_built());
+    absent.iter().for_each(|healthy| say(&format!("{:<28}not in this build\n", healthy.name)));
     let subjects =
-        mutants::all().map(Subject::Mutant).chain(healthy::ALL.iter().map(Subject::Healthy));
+        mutants::all().map(Subject::Mutant).chain(built.into_iter().map(Subject::Healthy));
     let queue: VecDeque<Subject> =
         subjects.filter(|subject| wanted.wants(subject.name())).collect();
     assert!(!queue.is_empty(), "no server has such a name");
@@ -194,14 +197,15 @@ impl Subject {
         let (framing, max_frame, timeout) = match self {
             Subject::Mutant(mutant) => {
                 let timeout = (!mutant.behaviour.no_timeout).then_some(TIMEOUT);
-                (mutant.framing, MAX_FRAME, timeout)
+                let framing = Framing::parse(mutant.framing).expect("the framing has a name");
+                (framing, MAX_FRAME, timeout)
             }
-            Subject::Healthy(healthy) => (healthy.framing, healthy.max_frame, healthy.timeout),
+            Subject::Healthy(healthy) => (healthy.framing(), healthy.max_frame, healthy.timeout),
         };
         let (stop, stopper) = io::pipe().expect("make a pipe");
         let mut setup = Setup {
             address: server.address,
-            framing: Framing::parse(framing).expect("the framing has a name"),
+            framing,
             max_frame,
             timeout,
             patience,
