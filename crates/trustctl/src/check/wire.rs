@@ -22,6 +22,10 @@ const RECEIVE_BYTES: usize = 64 * 1024;
 /// How often it is looked whether the server's kernel has acknowledged everything.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// How long bytes that nobody sent are waited for, where the server does not end the connection either: they come with
+/// the answer or not at all.
+const EXTRA_PATIENCE: Duration = Duration::from_millis(500);
+
 /// How a connection ended, as far as was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -345,7 +349,7 @@ impl<'s> Wire<'s> {
     /// A failure if bytes came.
     pub fn expect_no_more(&mut self) -> Judged<()> {
         self.finish();
-        match self.drain(self.setup.prompt())? {
+        match self.drain(self.setup.prompt().min(EXTRA_PATIENCE))? {
             (extra, _) if !extra.is_empty() => Err(Verdict::fail(
                 "nothing comes but the echo of what was sent",
                 format!("{} bytes more: {}", extra.len(), answer::shown(&extra)),

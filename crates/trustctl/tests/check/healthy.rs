@@ -69,6 +69,8 @@ pub(crate) const ALL: &[Healthy] = &[
     Healthy { name: "std-u16le", framing: "u16le", max_frame: 60_000, ..STD },
     Healthy { name: "std-u24be+incl", framing: "u24be+incl", max_frame: 1_000, ..STD },
     Healthy { name: "std-u8", framing: "u8", max_frame: 255, ..STD },
+    Healthy { name: "std-one-byte", max_frame: 1, ..STD },
+    Healthy { name: "std-nothing", framing: "u8", adjust: -255, ..STD },
     Healthy { name: "std-u16be-offset", framing: "u16be", offset: 3, adjust: -2, ..STD },
     Healthy { name: "std-u64le", framing: "u64le", offset: 1, ..STD },
     Healthy { name: "std-line", framing: "line", ..STD },

@@ -118,6 +118,9 @@ const AHEAD_BYTES: u64 = 16 * 1024 * 1024;
 const DIFFERENT: usize = 7;
 const LONG_BYTES: u64 = 64 * 1024;
 
+/// Messages of a case at most, where the limit makes them short.
+const MESSAGES_MAX: usize = 50_000;
+
 /// How long a server has taken nothing when it counts as one that has stopped reading.
 const STOPPED: Duration = Duration::from_millis(200);
 
@@ -221,6 +224,6 @@ fn longest_ones(trial: &mut Trial<'_>) -> Vec<Vec<u8>> {
 /// These again and again, until they are about so many bytes.
 fn in_turn(payloads: &[Vec<u8>], bytes: u64) -> Vec<&[u8]> {
     let longest = payloads.iter().map(Vec::len).max().unwrap_or(0).max(1);
-    let count = (bytes / longest as u64) as usize;
+    let count = ((bytes / longest as u64) as usize).min(MESSAGES_MAX);
     payloads.iter().cycle().take(count).map(Vec::as_slice).collect()
 }
