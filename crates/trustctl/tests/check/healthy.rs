@@ -177,7 +177,7 @@ pub(crate) fn own(name: &str) -> Option<Server> {
 pub(crate) fn start_own(role: &str, name: &str) -> Started {
     let own = std::env::current_exe().expect("the path of this executable");
     let mut command = Command::new(own);
-    command.args([role, name]).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args([role, name]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let child = OwnedChild::spawn(&mut command);
     let stdout = child.with(|child| child.stdout.take()).expect("stdout is a pipe");
     let mut line = String::new();

@@ -76,12 +76,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens on a port that the system chooses, prints it, and serves for ever.
+    /// Listens on a port that the system chooses, prints it, and serves until its standard input ends, which is when
+    /// whoever started it is gone.
     pub(crate) fn run(self) -> io::Result<()> {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         // Rust's own backlog of 128 is less than the suite's floods.
         rustix::net::listen(&listener, 4096)?;
         writeln!(io::stdout(), "{}", listener.local_addr()?.port())?;
+        thread::Builder::new().spawn(|| {
+            let _ = io::copy(&mut io::stdin(), &mut io::sink());
+            std::process::exit(0)
+        })?;
         loop {
             // A client that has gone again is no reason to end.
             let Ok((stream, _)) = listener.accept() else { continue };
