@@ -70,6 +70,15 @@ fn diagnose_one(
     if index > 0 && is_that(&payloads[index - 1]) {
         return format!("message {} came a second time", grouped(index as u64));
     }
+    let is_behind = |count: &usize| rest.get(*count..).is_some_and(|rest| rest.starts_with(frame));
+    if let Some(count) = (1..=SHOWN_MAX).find(is_behind)
+        && !payloads[index].is_empty()
+    {
+        return format!(
+            "{count} bytes that were not sent came in front of message {number}: {}",
+            shown(&rest[..count])
+        );
+    }
     let (header_len, wrong) = match framing {
         Framing::Length(format) => {
             (format.header_len(), wrong_header(format, payloads, index, rest))
@@ -281,6 +290,12 @@ mod tests {
 
     #[test]
     fn extra_bytes_are_shown() {
+        let between = [&frames(&THREE[..1])[..], b"\r\n", &frames(&THREE[1..])].concat();
+        diagnosed(
+            &THREE,
+            &between,
+            "1 message came back right, then 2 bytes that were not sent came in front of message 2: 0d 0a",
+        );
         let got = [&frames(&THREE)[..], &[0xaa; 20]].concat();
         let shown = ["aa"; 16].join(" ");
         diagnosed(&THREE, &got, &format!("all of it, and 20 bytes more: {shown} …"));
