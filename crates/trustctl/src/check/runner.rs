@@ -150,7 +150,9 @@ impl Run<'_> {
                 let (done_in, mut ring) = (done_in.clone(), ring.try_clone()?);
                 let (queue, running) = (&queue, &running);
                 thread::Builder::new().name("case".into()).spawn_scoped(scope, move || {
-                    while let Some(case) = lock(queue).pop_front() {
+                    loop {
+                        // Not as `while let`, which would hold the lock while the case is tried.
+                        let Some(case) = lock(queue).pop_front() else { return };
                         lock(running).push(case.id);
                         let outcome = match serves {
                             true => try_case(setup, case, watch),
