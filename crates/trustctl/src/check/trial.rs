@@ -65,6 +65,79 @@ impl<'s> Trial<'s> {
         self.setup.framing.encode(payload)
     }
 
+    /// Payloads of at most `each` bytes that are about `total` bytes together.
+    pub fn payloads(&mut self, each: u64, total: u64) -> Vec<Vec<u8>> {
+        let count = total.div_ceil(self.setup.payload_len(each).max(1) as u64).max(1);
+        (0..count).map(|_| self.payload(each)).collect()
+    }
+
+    /// A header that declares one byte more than the server takes.
+    ///
+    /// # Errors
+    ///
+    /// Skipped if there is no such header.
+    pub fn refused_header(&self) -> Judged<Vec<u8>> {
+        let Framing::Length(format) = self.setup.framing else {
+            return Err(Verdict::skipped("this framing has no length field"));
+        };
+        let mut header = vec![];
+        format
+            .encode(self.setup.max_frame.saturating_add(1), &mut header)
+            .map_err(|_| Verdict::skipped("the length field cannot say more than the limit"))?;
+        Ok(header)
+    }
+
+    /// The header of the longest message that the server takes.
+    ///
+    /// # Errors
+    ///
+    /// Skipped without a length field.
+    pub fn longest_header(&self) -> Judged<Vec<u8>> {
+        let Framing::Length(format) = self.setup.framing else {
+            return Err(Verdict::skipped("this framing has no length field"));
+        };
+        let mut header = vec![];
+        format
+            .encode(self.setup.payload_max(), &mut header)
+            .expect("a length that the field can say");
+        Ok(header)
+    }
+
+    /// A part of a header, of about half of it.
+    ///
+    /// # Errors
+    ///
+    /// Skipped if a header cannot be cut.
+    pub fn cut_header(&mut self) -> Judged<Vec<u8>> {
+        let header = self.longest_header()?;
+        match header.len() / 2 {
+            0 => Err(Verdict::skipped("a header of one byte cannot be cut")),
+            half => Ok(header[..half].to_vec()),
+        }
+    }
+
+    /// The header of a message of about `wanted` bytes, and half of its payload.
+    ///
+    /// # Errors
+    ///
+    /// Skipped if a payload cannot be cut, and without a length field: what is a message without its newline differs
+    /// from server to server.
+    pub fn cut_payload(&mut self, wanted: u64) -> Judged<Vec<u8>> {
+        let Framing::Length(format) = self.setup.framing else {
+            return Err(Verdict::skipped("this framing has no length field"));
+        };
+        let payload = self.payload(wanted);
+        match payload.len() / 2 {
+            0 => Err(Verdict::skipped("a payload of one byte cannot be cut")),
+            half => Ok(self.frame(&payload)[..format.header_len() + half].to_vec()),
+        }
+    }
+
+    /// The payloads as they go over the wire, one behind the other.
+    pub fn frames(&self, payloads: &[Vec<u8>]) -> Vec<u8> {
+        payloads.iter().flat_map(|payload| self.frame(payload)).collect()
+    }
+
     /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.next_random() % end.max(1)

@@ -1,5 +1,7 @@
 //! One connection to the server under test. Every byte is recorded, and no call waits for ever.
 
+mod flow;
+
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
@@ -7,14 +9,17 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use trust_net::socket;
 
 use crate::check::answer;
-use crate::check::setup::{OnReset, Setup};
+use crate::check::setup::{LARGE_MAX, OnReset, Setup};
 use crate::check::transcript::{Bytes, Transcript, What};
 use crate::check::verdict::{Judged, Verdict};
-use crate::text::{grouped, reason, seconds};
+use crate::text::{reason, seconds};
+
+pub use flow::{STALL, UNREAD_BYTES};
 
 /// Bytes received with one call.
 const RECEIVE_BYTES: usize = 64 * 1024;
@@ -55,6 +60,8 @@ pub struct Wire<'s> {
     number: u32,
     transcript: Transcript,
     end: Option<End>,
+    /// What a failed send says about the end; what had arrived before it is still to be received.
+    send_failed: Option<End>,
 }
 
 impl<'s> Wire<'s> {
@@ -70,7 +77,14 @@ impl<'s> Wire<'s> {
         pause(setup, setup.rate.take_turn())?;
         let stream = open(setup).map_err(failed)?;
         transcript.add(number, What::Connected);
-        Ok(Wire { setup, stream, number, transcript: transcript.clone(), end: None })
+        Ok(Wire {
+            setup,
+            stream,
+            number,
+            transcript: transcript.clone(),
+            end: None,
+            send_failed: None,
+        })
     }
 
     /// Sends all of it; the server has to take it within the patience.
@@ -84,7 +98,7 @@ impl<'s> Wire<'s> {
             sent if sent == bytes.len() => Ok(()),
             sent => Err(Verdict::fail(
                 expected,
-                match self.end {
+                match self.end.or(self.send_failed) {
                     Some(_) => {
                         format!("it ended the connection after {sent} of {} bytes", bytes.len())
                     }
@@ -106,14 +120,29 @@ impl<'s> Wire<'s> {
     /// Only when the run is to end.
     pub fn try_send(&mut self, bytes: &[u8], patience: Duration) -> Judged<usize> {
         let mut sent = 0;
-        while sent < bytes.len() && self.end.is_none() {
+        while sent < bytes.len() && self.end.is_none() && self.send_failed.is_none() {
             match self.write_once(&bytes[sent..]) {
                 Some(count) => sent += count,
-                None if self.end.is_some() || !self.wait(PollFlags::OUT, patience)? => break,
+                None if self.send_failed.is_some() || !self.wait(PollFlags::OUT, patience)? => {
+                    break;
+                }
                 None => {}
             }
         }
         Ok(sent)
+    }
+
+    /// Sends all of it and a FIN that goes with the last byte: the server learns of both at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::send`].
+    pub fn send_and_finish(&mut self, bytes: &[u8]) -> Judged<()> {
+        // Without it the FIN goes a little later, which is the same to any server but a fast one.
+        let _ = SockRef::from(&self.stream).set_tcp_cork(true);
+        self.send(bytes)?;
+        self.finish();
+        Ok(())
     }
 
     /// Sends a piece, waits until the server's kernel has acknowledged all of it, and leaves the server alone with it
@@ -166,63 +195,22 @@ impl<'s> Wire<'s> {
     ///
     /// A failure that says which message is wrong, missing or split differently.
     pub fn expect_echo(&mut self, payloads: &[&[u8]]) -> Judged<()> {
+        self.expect_rest(vec![], payloads)
+    }
+
+    /// The same where the beginning of the echo has been received already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::expect_echo`].
+    pub fn expect_rest(&mut self, mut got: Vec<u8>, payloads: &[&[u8]]) -> Judged<()> {
         let expected = self.encoded(payloads);
-        let mut got = vec![];
         while got.len() < expected.len() && expected.starts_with(&got) {
             if !self.receive_into(&mut got, expected.len(), self.setup.patience)? {
                 break;
             }
         }
         self.judge_echo(payloads, &expected, &got)
-    }
-
-    /// Sends these messages and waits for their echoes at the same time, so that neither side waits for the other to
-    /// read. The first `sent` bytes of them are taken as sent; `slowness` is a pause before each receive.
-    ///
-    /// # Errors
-    ///
-    /// As [`Wire::send`] and [`Wire::expect_echo`].
-    pub fn exchange(
-        &mut self,
-        payloads: &[&[u8]],
-        mut sent: usize,
-        slowness: Duration,
-    ) -> Judged<()> {
-        let expected = self.encoded(payloads);
-        let mut buffer = vec![0; RECEIVE_BYTES];
-        let mut right = 0;
-        while right < expected.len() && self.end.is_none() {
-            if sent < expected.len() {
-                sent += self.write_once(&expected[sent..]).unwrap_or(0);
-            }
-            pause(self.setup, slowness)?;
-            let limit = buffer.len().min(expected.len() - right);
-            let Some(count) = self.read_once(&mut buffer[..limit]) else {
-                let wanted =
-                    if sent < expected.len() { PollFlags::OUT } else { PollFlags::empty() };
-                if self.end.is_none() && !self.wait(PollFlags::IN | wanted, self.setup.patience)? {
-                    self.record(What::Silence(self.setup.patience));
-                    break;
-                }
-                continue;
-            };
-            if buffer[..count] != expected[right..right + count] {
-                let got = [&expected[..right], &buffer[..count]].concat();
-                return self.judge_echo(payloads, &expected, &got);
-            }
-            right += count;
-        }
-        if sent < expected.len() && self.end.is_none() {
-            let got = format!(
-                "it took {} of {} bytes, of which it had answered {}, and nothing more for {}",
-                grouped(sent as u64),
-                grouped(expected.len() as u64),
-                grouped(right as u64),
-                seconds(self.setup.patience)
-            );
-            return Err(Verdict::fail("the server reads on while its answers are read", got));
-        }
-        self.judge_echo(payloads, &expected, &expected[..right])
     }
 
     fn encoded(&self, payloads: &[&[u8]]) -> Vec<u8> {
@@ -268,7 +256,9 @@ impl<'s> Wire<'s> {
             }
             let left = until.saturating_duration_since(Instant::now());
             if self.end.is_none() && (left.is_zero() || !self.wait(PollFlags::IN, left)?) {
-                self.record(What::Silence(patience));
+                if !patience.is_zero() {
+                    self.record(What::Silence(patience));
+                }
                 return Ok(false);
             }
         }
@@ -301,7 +291,7 @@ impl<'s> Wire<'s> {
     pub fn drain(&mut self, patience: Duration) -> Judged<(Vec<u8>, End)> {
         let mut got = vec![];
         // A server that sends for ever is no reason to read for ever.
-        let limit = crate::check::setup::LARGE_MAX as usize * 2;
+        let limit = LARGE_MAX as usize * 2;
         while got.len() < limit && self.receive_into(&mut got, limit, patience)? {}
         Ok((got, self.end.unwrap_or(End::Open)))
     }
@@ -313,18 +303,29 @@ impl<'s> Wire<'s> {
     ///
     /// A failure if bytes came or no end, and what the run says about a RST.
     pub fn expect_end(&mut self, why: &str) -> Judged<()> {
+        match self.expect_any_end(why)? {
+            End::Reset => self.judge_reset(&format!("the server closes the connection, {why}")),
+            End::Fin | End::Open => Ok(()),
+        }
+    }
+
+    /// Waits for the end of the connection without another byte; how it ended, never [`End::Open`].
+    ///
+    /// # Errors
+    ///
+    /// A failure if bytes came or no end.
+    pub fn expect_any_end(&mut self, why: &str) -> Judged<End> {
         let expected = format!("the server closes the connection, {why}");
         match self.drain(self.setup.prompt())? {
             (extra, _) if !extra.is_empty() => Err(Verdict::fail(
                 expected,
                 format!("{} bytes came first: {}", extra.len(), answer::shown(&extra)),
             )),
-            (_, End::Fin) => Ok(()),
             (_, End::Open) => Err(Verdict::fail(
                 expected,
                 format!("it was still open after {}", seconds(self.setup.prompt())),
             )),
-            (_, End::Reset) => self.judge_reset(&expected),
+            (_, end) => Ok(end),
         }
     }
 
@@ -358,6 +359,23 @@ impl<'s> Wire<'s> {
         }
     }
 
+    /// Makes our kernel acknowledge late, as it does by itself once it takes the conversation for one of questions and
+    /// answers (`tcp(7)`, TCP_QUICKACK). It may change its mind, so this holds for the next exchange.
+    pub fn acknowledge_late(&self) {
+        // Without it this is found a little less surely.
+        let _ = sockopt::set_tcp_quickack(&self.stream, false);
+    }
+
+    /// The round trip that our kernel has measured so far; behind a connect that of the path alone.
+    pub fn round_trip(&self) -> Duration {
+        socket::path_info(self.stream.as_fd()).round_trip
+    }
+
+    /// How long an answer is waited for.
+    pub fn patience(&self) -> Duration {
+        self.setup.patience
+    }
+
     /// How the connection ended, if it is known to have.
     pub fn end(&self) -> Option<End> {
         self.end
@@ -381,18 +399,12 @@ impl<'s> Wire<'s> {
         self.record(What::Closed);
     }
 
-    /// Makes our kernel take little from the server before we read it.
-    pub fn receive_little(&self) {
-        let _ = SockRef::from(&self.stream).set_recv_buffer_size(1);
-        self.note("our receive buffer is as small as the kernel makes it");
-    }
-
     /// Says something in the transcript.
     pub fn note(&self, text: &str) {
         self.record(What::Note(text.to_owned()));
     }
 
-    /// Hands to our kernel what it takes now; `None` if that is nothing. An end is remembered.
+    /// Hands to our kernel what it takes now; `None` if that is nothing. A failure is remembered.
     fn write_once(&mut self, bytes: &[u8]) -> Option<usize> {
         loop {
             match self.stream.write(bytes) {
@@ -402,8 +414,11 @@ impl<'s> Wire<'s> {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-                Err(_) => {
-                    self.note_end(End::Reset);
+                Err(error) => {
+                    // EPIPE where a FIN came before the RST, which then only says that we sent after it.
+                    let is_reset = error.kind() != ErrorKind::BrokenPipe;
+                    self.send_failed = Some(if is_reset { End::Reset } else { End::Fin });
+                    self.note(&format!("sending fails: {}", reason(&error)));
                     return None;
                 }
             }
@@ -414,7 +429,7 @@ impl<'s> Wire<'s> {
     fn read_once(&mut self, buffer: &mut [u8]) -> Option<usize> {
         loop {
             match self.stream.read(buffer) {
-                Ok(0) => self.note_end(End::Fin),
+                Ok(0) => self.note_end(self.send_failed.unwrap_or(End::Fin)),
                 Ok(count) => {
                     self.record(What::Received(Bytes::of(&buffer[..count])));
                     return Some(count);

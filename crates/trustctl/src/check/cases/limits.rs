@@ -1,6 +1,225 @@
-//! To be written.
+//! Clients that take more than their share: many of them, slow ones, and such that do not read.
 
-use crate::check::case::Case;
+use std::time::Duration;
+
+use crate::check::case::{Case, Manners, Needs};
+use crate::check::trial::Trial;
+use crate::check::verdict::{Finding, Judged, Verdict};
+use crate::check::wire::{End, STALL, UNREAD_BYTES, Wire};
+use crate::text::grouped;
+
+/// Clients that hold a connection at the same time: far below what a server serves, far above a pool of threads.
+const CROWD: usize = 50;
+
+/// Clients of a flood: below the backlog of 128 that many servers listen with, so that those who serve one at a time
+/// can take it too.
+const FLOOD: usize = 120;
+
+/// Clients that trickle a message at the same time.
+const TRICKLERS: usize = 20;
+
+/// Bytes that each of them trickles, one at a time.
+const TRICKLED_BYTES: usize = 5;
+
+/// Time between two of these.
+const TRICKLE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Bytes that a client sends at most without reading to find out how much a server takes.
+const TAKEN_MAX: u64 = 16 * 1024 * 1024;
+
+/// Bytes of a message that is sent again and again without reading.
+const UNREAD_MESSAGE_BYTES: u64 = 16 * 1024;
 
 /// The cases of this group.
-pub const CASES: &[Case] = &[];
+pub const CASES: &[Case] = &[
+    Case {
+        id: "limits/1",
+        title: "many clients declare the longest message and send nothing of it",
+        requirement: "A declared length is a claim: it takes nothing from other clients before the bytes arrive",
+        source: "docs/PROTOCOL.md; CWE-770; CWE-789",
+        bug: "memory is taken for every declared length, or a budget is charged with it",
+        needs: Needs::Length,
+        manners: Manners::Several,
+        run: declared_and_not_sent,
+    },
+    Case {
+        id: "limits/2",
+        title: "a message that trickles in does not stop others",
+        requirement: "While a message is unfinished other clients are served",
+        source: "docs/PROTOCOL.md; poll(2)",
+        bug: "an event loop that reads a message to its end, however long that takes",
+        needs: Needs::Messages,
+        manners: Manners::Several,
+        run: one_trickles,
+    },
+    Case {
+        id: "limits/3",
+        title: "a client that does not read does not stop others",
+        requirement: "While a client's answers wait for it other clients are served",
+        source: "docs/PROTOCOL.md; send(2) (EAGAIN)",
+        bug: "an event loop that sends an answer to its end, however long that takes",
+        needs: Needs::Anything,
+        manners: Manners::Several,
+        run: one_does_not_read,
+    },
+    Case {
+        id: "limits/4",
+        title: "a flood of connections, and service after it",
+        requirement: "Connections beyond what the server can hold may be refused, and when they have left it serves",
+        source: "accept(2) (EMFILE, ENFILE, ENOBUFS)",
+        bug: "the accept loop ends when no descriptors or threads are left",
+        needs: Needs::Anything,
+        manners: Manners::Alone,
+        run: flood,
+    },
+    Case {
+        id: "limits/5",
+        title: "many idle clients, and a new one is served",
+        requirement: "A client that says nothing holds a connection and no more: no thread of a small pool",
+        source: "docs/PROTOCOL.md",
+        bug: "a fixed number of workers, each waiting for one client",
+        needs: Needs::Anything,
+        manners: Manners::Several,
+        run: many_idle,
+    },
+    Case {
+        id: "limits/6",
+        title: "a client that sends and never reads is stopped",
+        requirement: "A server that cannot send stops receiving, or ends the connection",
+        source: "docs/PROTOCOL.md (back-pressure); RFC 9293, 3.8.6",
+        bug: "answers that nobody reads are queued without a bound",
+        needs: Needs::Anything,
+        manners: Manners::Alone,
+        run: how_much_is_taken,
+    },
+    Case {
+        id: "limits/7",
+        title: "many clients declare the longest message and trickle it",
+        requirement: "Unfinished messages take what has arrived of them, and other clients are served",
+        source: "docs/PROTOCOL.md; CWE-770",
+        bug: "a worker, or a part of a budget, is held for as long as a message is unfinished",
+        needs: Needs::Length,
+        manners: Manners::Several,
+        run: many_trickle,
+    },
+];
+
+/// A new client is served beside those who hold `crowd` connections. One that is sent away at once is no bug: the
+/// server has a limit and says so.
+fn expect_service_beside(trial: &mut Trial<'_>, crowd: usize, who: &str) -> Judged<()> {
+    let hello = trial.payload(32);
+    trial.note(format!("a new client, beside {crowd} {who}"));
+    let expected = format!("a new client is served beside {crowd} {who}");
+    let mut wire = trial.connect()?;
+    wire.try_send(&trial.frame(&hello), trial.setup.patience)?;
+    let served = wire.expect_echo(&[&hello]);
+    wire.finish();
+    served.map_err(|verdict| match (verdict, wire.end()) {
+        (Verdict::Fail(Finding { got, .. }), None) => Verdict::fail(expected, got),
+        (Verdict::Fail(_), Some(_)) => {
+            Verdict::warn(expected, "it is sent away without an answer: the server holds fewer")
+        }
+        (other, _) => other,
+    })
+}
+
+fn crowd<'s>(trial: &mut Trial<'s>, count: usize, bytes: &[u8]) -> Judged<Vec<Wire<'s>>> {
+    let mut crowd = vec![];
+    for _ in 0..count {
+        let mut wire = trial.connect()?;
+        wire.try_send(bytes, trial.setup.settle)?;
+        crowd.push(wire);
+    }
+    Ok(crowd)
+}
+
+fn declared_and_not_sent(trial: &mut Trial<'_>) -> Judged {
+    let header = trial.longest_header()?;
+    let held = crowd(trial, CROWD, &header)?;
+    trial.pause(trial.setup.settle)?;
+    expect_service_beside(trial, held.len(), "clients that declared the longest message")?;
+    Ok(Verdict::Pass)
+}
+
+fn one_trickles(trial: &mut Trial<'_>) -> Judged {
+    let payload = trial.payload(1000);
+    let frame = trial.frame(&payload);
+    let mut slow = trial.connect()?;
+    let beginning = frame.len().saturating_sub(1).min(TRICKLED_BYTES);
+    for byte in &frame[..beginning] {
+        slow.send(&[*byte])?;
+        trial.pause(trial.setup.settle)?;
+        expect_service_beside(trial, 1, "client that sends a message byte by byte")?;
+    }
+    slow.send(&frame[beginning..])?;
+    slow.expect_echo(&[&payload])?;
+    slow.finish();
+    Ok(Verdict::Pass)
+}
+
+fn one_does_not_read(trial: &mut Trial<'_>) -> Judged {
+    let mut deaf = trial.connect()?;
+    let message = trial.payload(UNREAD_MESSAGE_BYTES);
+    deaf.send_unread(&trial.frame(&message), UNREAD_BYTES, STALL)?;
+    expect_service_beside(trial, 1, "client that does not read its answers")?;
+    deaf.reset();
+    Ok(Verdict::Pass)
+}
+
+fn flood(trial: &mut Trial<'_>) -> Judged {
+    let mut held = vec![];
+    while held.len() < FLOOD {
+        match trial.connect() {
+            Ok(wire) => held.push(wire),
+            Err(stopped @ Verdict::Skipped(_)) => return Err(stopped),
+            // Refusing is allowed, and so is not to answer in the middle of a flood.
+            Err(_) => break,
+        }
+    }
+    let count = held.len();
+    // The server is to have seen them before they leave.
+    trial.pause(trial.setup.settle)?;
+    drop(held);
+    trial.expect_service(&format!("a flood of {count} connections that have left"))?;
+    Ok(Verdict::Pass)
+}
+
+fn many_idle(trial: &mut Trial<'_>) -> Judged {
+    let held = crowd(trial, CROWD, &[])?;
+    expect_service_beside(trial, held.len(), "idle clients")?;
+    Ok(Verdict::Pass)
+}
+
+fn how_much_is_taken(trial: &mut Trial<'_>) -> Judged {
+    let mut wire = trial.connect()?;
+    let message = trial.payload(UNREAD_MESSAGE_BYTES);
+    let taken = wire.send_unread(&trial.frame(&message), TAKEN_MAX, STALL)?;
+    let end = wire.end();
+    wire.reset();
+    trial.expect_service("a client that sent much and read nothing")?;
+    if taken < TAKEN_MAX {
+        let how = match end {
+            None => "then it stopped reading",
+            Some(End::Open | End::Fin | End::Reset) => "then it ended the connection",
+        };
+        return Ok(Verdict::Info(format!("it took {} bytes, {how}", grouped(taken))));
+    }
+    let expected = "a client that does not read is stopped by back-pressure, or ended";
+    let got = format!("{} bytes were taken, and there was no end of it", grouped(taken));
+    // A kernel may hold as much. What the process holds is the matter of the resources.
+    Err(Verdict::warn(expected, got))
+}
+
+fn many_trickle(trial: &mut Trial<'_>) -> Judged {
+    let header = trial.longest_header()?;
+    let mut held = crowd(trial, TRICKLERS, &header)?;
+    for _ in 0..TRICKLED_BYTES {
+        for wire in &mut held {
+            // Who is ended meanwhile takes nothing from others.
+            wire.try_send(b"x", trial.setup.settle)?;
+        }
+        trial.pause(TRICKLE_PAUSE)?;
+        expect_service_beside(trial, TRICKLERS, "clients that trickle the longest message")?;
+    }
+    Ok(Verdict::Pass)
+}

@@ -1,6 +1,360 @@
-//! To be written.
+//! How long the server waits, and for how long it lets clients wait. Judged only against the timeout that the user says
+//! the server has.
 
-use crate::check::case::Case;
+use std::time::{Duration, Instant};
+
+use crate::check::case::{Case, Manners, Needs};
+use crate::check::trial::Trial;
+use crate::check::verdict::{Judged, Verdict};
+use crate::check::wire::{End, STALL, UNREAD_BYTES, Wire};
+use crate::text::{grouped, seconds};
+
+/// Longest measurement without a timeout to judge by.
+const MEASURED_MAX: Duration = Duration::from_secs(3);
+
+/// What a busy server may be late with, beside half of its timeout.
+const LATE: Duration = Duration::from_secs(1);
+
+/// Time between two bytes or messages of a client that is never silent for long, without a timeout to go by.
+const STEADY_PAUSE: Duration = Duration::from_millis(500);
+
+/// Pairs of messages whose answers are timed.
+const TIMED_PAIRS: usize = 15;
+
+/// A kernel that has nothing to send acknowledges after 40 ms at the earliest (`tcp(7)`, TCP_QUICKACK; 200 ms elsewhere):
+/// an answer that comes later than this waited for that.
+const DELAYED_ACK: Duration = Duration::from_millis(30);
+
+/// Longest time in which answers that were left unread are read after all.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Bytes of a message that is sent again and again without reading.
+const UNREAD_MESSAGE_BYTES: u64 = 16 * 1024;
 
 /// The cases of this group.
-pub const CASES: &[Case] = &[];
+pub const CASES: &[Case] = &[
+    Case {
+        id: "timing/1",
+        title: "an idle client is ended by the timeout",
+        requirement: "Silence for as long as the timeout ends the connection, and less does not",
+        source: "docs/PROTOCOL.md (recv_timeout)",
+        bug: "there is no timeout, or it is of another unit",
+        needs: Needs::Anything,
+        manners: Manners::Beside,
+        run: idle_after_an_echo,
+    },
+    Case {
+        id: "timing/2",
+        title: "a client that stops inside the header is ended by the timeout",
+        requirement: "Silence counts wherever it is, inside a header too",
+        source: "docs/PROTOCOL.md (recv_timeout)",
+        bug: "the timeout is only looked at between messages",
+        needs: Needs::Length,
+        manners: Manners::Beside,
+        run: |trial| {
+            let part = trial.cut_header()?;
+            silent_after(trial, &part, "a client that stopped inside a header")
+        },
+    },
+    Case {
+        id: "timing/3",
+        title: "a client that stops inside the payload is ended by the timeout",
+        requirement: "Silence counts wherever it is, inside a payload too",
+        source: "docs/PROTOCOL.md (recv_timeout)",
+        bug: "the timeout is given to the read of the header alone",
+        needs: Needs::Length,
+        manners: Manners::Beside,
+        run: |trial| {
+            let part = trial.cut_payload(1000)?;
+            silent_after(trial, &part, "a client that stopped inside a payload")
+        },
+    },
+    Case {
+        id: "timing/4",
+        title: "a slow but steady client inside a message",
+        requirement: "A message that arrives slowly is answered like any other, unless the server limits its time",
+        source: "docs/PROTOCOL.md (frame_timeout)",
+        bug: "what had arrived of a message is forgotten when a receive times out",
+        needs: Needs::Messages,
+        manners: Manners::Beside,
+        run: slow_and_steady,
+    },
+    Case {
+        id: "timing/5",
+        title: "an active client is not ended by the idle timeout",
+        requirement: "Every message begins the timeout anew",
+        source: "docs/PROTOCOL.md (recv_timeout)",
+        bug: "the timeout counts from the beginning of the connection",
+        needs: Needs::Anything,
+        manners: Manners::Beside,
+        run: active,
+    },
+    Case {
+        id: "timing/6",
+        title: "a small answer does not wait for an acknowledgement",
+        requirement: "Answers go out at once, also while an earlier one is unacknowledged",
+        source: "RFC 1122, 4.2.3.4; tcp(7) (TCP_NODELAY)",
+        bug: "Nagle's algorithm is on: the second small answer waits for the client's delayed acknowledgement",
+        needs: Needs::Anything,
+        manners: Manners::Alone,
+        run: delayed_acknowledgement,
+    },
+    Case {
+        id: "timing/7",
+        title: "the timeout ends an idle client with a FIN",
+        requirement: "Nothing is unread and nothing is owed, so there is no reason for a RST",
+        source: "RFC 9293, 3.6; docs/PROTOCOL.md (recv_timeout)",
+        bug: "the timeout never ends it, or an abort is taken for a close",
+        needs: Needs::Anything,
+        manners: Manners::Beside,
+        run: idle_is_ended_by_fin,
+    },
+    Case {
+        id: "timing/8",
+        title: "a client that does not read its answers is ended by the timeout",
+        requirement: "Answers that nobody takes for as long as the timeout end the connection",
+        source: "docs/PROTOCOL.md (send_timeout)",
+        bug: "the timeout is for receiving alone, and a client that does not read holds its place for ever",
+        needs: Needs::Anything,
+        manners: Manners::Beside,
+        run: not_reading,
+    },
+    Case {
+        id: "timing/9",
+        title: "a client that never sends a byte is ended by the timeout",
+        requirement: "The timeout begins with the connection, not with its first byte",
+        source: "docs/PROTOCOL.md (recv_timeout)",
+        bug: "the timeout is set behind the first receive",
+        needs: Needs::Anything,
+        manners: Manners::Beside,
+        run: |trial| silent_after(trial, &[], "a client that never sent a byte"),
+    },
+];
+
+/// Longest wait for something that the server's timeout decides.
+fn longest(trial: &Trial<'_>) -> Duration {
+    trial.setup.timeout.map_or(MEASURED_MAX, |timeout| timeout.mul_f64(1.5) + LATE)
+}
+
+/// Waits for the server to end a silent connection, and judges when it did if there is a timeout to judge by.
+fn judge_silence(trial: &Trial<'_>, wire: &mut Wire<'_>, since: Instant, who: &str) -> Judged {
+    let longest = longest(trial);
+    let mut got = vec![];
+    wire.receive_into(&mut got, 64, longest.saturating_sub(since.elapsed()))?;
+    let took = since.elapsed();
+    let expected = match trial.setup.timeout {
+        Some(timeout) => format!("{who} is ended after {}", seconds(timeout)),
+        None => format!("{who} is sent nothing"),
+    };
+    if !got.is_empty() {
+        return Err(Verdict::fail(expected, format!("{} bytes came", got.len())));
+    }
+    match (wire.end(), trial.setup.timeout) {
+        (None, Some(_)) => {
+            Err(Verdict::fail(expected, format!("it was still open after {}", seconds(took))))
+        }
+        (Some(_), Some(timeout)) if took < timeout.mul_f64(0.9) => {
+            Err(Verdict::fail(expected, format!("it was ended after {}", seconds(took))))
+        }
+        (Some(_), Some(_)) => Ok(Verdict::Pass),
+        (None, None) => Ok(Verdict::Info(format!("not ended within {}", seconds(longest)))),
+        (Some(end), None) => {
+            let how = if end == End::Reset { "RST" } else { "FIN" };
+            Ok(Verdict::Info(format!("ended after {} with a {how}", seconds(took))))
+        }
+    }
+}
+
+/// A connection on which one message was echoed, and when that began.
+fn idle_wire<'s>(trial: &mut Trial<'s>) -> Judged<(Wire<'s>, Instant)> {
+    let payload = trial.payload(32);
+    let mut wire = trial.connect()?;
+    let since = Instant::now();
+    wire.send(&trial.frame(&payload))?;
+    wire.expect_echo(&[&payload])?;
+    Ok((wire, since))
+}
+
+fn idle_after_an_echo(trial: &mut Trial<'_>) -> Judged {
+    let (mut wire, since) = idle_wire(trial)?;
+    judge_silence(trial, &mut wire, since, "an idle client")
+}
+
+/// The client sends a part of a message and is silent.
+fn silent_after(trial: &mut Trial<'_>, part: &[u8], who: &str) -> Judged {
+    let since = Instant::now();
+    let mut wire = trial.connect()?;
+    wire.send(part)?;
+    judge_silence(trial, &mut wire, since, who)
+}
+
+fn idle_is_ended_by_fin(trial: &mut Trial<'_>) -> Judged {
+    let (mut wire, since) = idle_wire(trial)?;
+    let verdict = judge_silence(trial, &mut wire, since, "an idle client")?;
+    if verdict == Verdict::Pass && wire.end() == Some(End::Reset) {
+        wire.judge_reset("the timeout ends an idle client with a FIN")?;
+    }
+    Ok(verdict)
+}
+
+/// A quarter of the timeout.
+fn steady_pause(trial: &Trial<'_>) -> Duration {
+    trial.setup.timeout.map_or(STEADY_PAUSE, |timeout| timeout / 4)
+}
+
+/// Whether our own pause became so long that a right server may have ended the connection.
+fn overslept(trial: &Trial<'_>, paused: Duration) -> Judged<()> {
+    match trial.setup.timeout {
+        Some(timeout) if paused > timeout.mul_f64(0.75) => Err(Verdict::inconclusive(format!(
+            "this machine is too busy: a pause of {} became {}",
+            seconds(timeout / 4),
+            seconds(paused)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn slow_and_steady(trial: &mut Trial<'_>) -> Judged {
+    let payload = trial.payload(1000);
+    let frame = trial.frame(&payload);
+    let mut wire = trial.connect()?;
+    let since = Instant::now();
+    let mut sent = 0;
+    let pause = steady_pause(trial);
+    while sent + 1 < frame.len() && since.elapsed() + pause < longest(trial) {
+        let paused = Instant::now();
+        sent += wire.try_send(&frame[sent..=sent], trial.setup.patience)?;
+        let mut got = vec![];
+        wire.receive_into(&mut got, 64, pause)?;
+        if !got.is_empty() {
+            return Err(Verdict::fail(
+                "a message is answered when it is whole",
+                format!("{} bytes came after {sent} of its {} bytes", got.len(), frame.len()),
+            ));
+        }
+        overslept(trial, paused.elapsed())?;
+        if wire.end().is_some() {
+            let took = seconds(since.elapsed());
+            return Ok(Verdict::Info(format!(
+                "ended after {took}: a message has a time limit of its own"
+            )));
+        }
+    }
+    let took = seconds(since.elapsed());
+    wire.send(&frame[sent..])?;
+    wire.expect_echo(&[&payload])?;
+    Ok(Verdict::Info(format!("answered although it took {took}")))
+}
+
+fn active(trial: &mut Trial<'_>) -> Judged {
+    let mut wire = trial.connect()?;
+    let since = Instant::now();
+    let pause = steady_pause(trial);
+    let expected = "a client that sends a message now and then is not ended";
+    while since.elapsed() + pause < longest(trial) {
+        let paused = Instant::now();
+        let payload = trial.payload(32);
+        let took = seconds(since.elapsed());
+        let served = wire.send(&trial.frame(&payload)).and_then(|()| wire.expect_echo(&[&payload]));
+        served.map_err(|verdict| match verdict {
+            Verdict::Fail(finding) => {
+                Verdict::fail(expected, format!("{}, {took} after the beginning", finding.got))
+            }
+            other => other,
+        })?;
+        wire.receive_into(&mut vec![], 64, pause)?;
+        overslept(trial, paused.elapsed())?;
+        if wire.end().is_some() {
+            let took = seconds(since.elapsed());
+            return Err(Verdict::fail(
+                expected,
+                format!(
+                    "the server ended it after {took}, {} after a message",
+                    seconds(paused.elapsed())
+                ),
+            ));
+        }
+    }
+    match trial.setup.timeout {
+        Some(_) => Ok(Verdict::Pass),
+        None => Ok(Verdict::Info(format!("not ended within {}", seconds(since.elapsed())))),
+    }
+}
+
+/// Sends messages in one go, so that none of them acknowledges an answer, and waits for all answers; how long that took.
+fn timed(trial: &Trial<'_>, wire: &mut Wire<'_>, payloads: &[Vec<u8>]) -> Judged<Duration> {
+    let bytes = trial.frames(payloads);
+    let since = Instant::now();
+    wire.send(&bytes)?;
+    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+    wire.expect_echo(&payloads)?;
+    Ok(since.elapsed())
+}
+
+fn delayed_acknowledgement(trial: &mut Trial<'_>) -> Judged {
+    let mut wire = trial.connect()?;
+    let path = wire.round_trip();
+    let mut times = vec![];
+    for _ in 0..TIMED_PAIRS {
+        let pair = [trial.payload(16), trial.payload(16)];
+        wire.acknowledge_late();
+        times.push(timed(trial, &mut wire, &pair)?);
+    }
+    times.sort();
+    let median = times[times.len() / 2];
+    let beyond_path = median.saturating_sub(path);
+    let got = format!("two small messages took {} (median of {TIMED_PAIRS})", seconds(median));
+    match beyond_path > DELAYED_ACK {
+        true => Err(Verdict::warn("small answers go out at once", got)),
+        false => Ok(Verdict::Info(got)),
+    }
+}
+
+fn not_reading(trial: &mut Trial<'_>) -> Judged {
+    let mut wire = trial.connect()?;
+    let message = trial.payload(UNREAD_MESSAGE_BYTES);
+    // A server that is only slow owes nothing: it has to stand still for long.
+    let stall = trial.setup.timeout.map_or(STALL, |timeout| STALL.max(timeout / 2));
+    let frame = trial.frame(&message);
+    let sent = wire.send_unread(&frame, UNREAD_BYTES, stall)?;
+    // The last message may be cut.
+    let owed = sent - sent % frame.len() as u64;
+    // A send that has moved a part before its timeout counts as progress (SO_SNDTIMEO, `socket(7)`), and the next one
+    // has the whole timeout again.
+    let longest = trial.setup.timeout.map_or(MEASURED_MAX, |timeout| timeout * 2 + LATE);
+    let since = Instant::now();
+    let is_reset = wire.await_reset_unread(longest)?;
+    let took = since.elapsed();
+    let expected = "a client that does not read its answers is ended";
+    if !is_reset {
+        // A FIN stands behind answers that we did not take. What is answered now was not ended.
+        let mut got = vec![];
+        let draining = Instant::now();
+        while (got.len() as u64) < owed && draining.elapsed() < DRAIN && wire.end().is_none() {
+            wire.receive_into(&mut got, sent as usize, STALL)?;
+        }
+        // All answers are there: it has an end to show, if it has one.
+        wire.receive_into(&mut vec![], 1, STALL)?;
+        // The server's kernel may repeat what it could not send after seconds only.
+        let is_cut_short = wire.end().is_none() && (got.len() as u64) < owed;
+        if is_cut_short && trial.setup.timeout.is_some() {
+            return Err(Verdict::inconclusive("the path is too slow to see whether an end comes"));
+        }
+        if wire.end().is_none() || got.len() as u64 >= owed {
+            let got = format!(
+                "after {} without a byte read it went on and sent {} of {} bytes",
+                seconds(took),
+                grouped(got.len() as u64),
+                grouped(sent)
+            );
+            return match trial.setup.timeout {
+                Some(_) => Err(Verdict::fail(expected, got)),
+                None => Ok(Verdict::Info(format!("not ended within {}", seconds(longest)))),
+            };
+        }
+    }
+    match trial.setup.timeout {
+        Some(_) => Ok(Verdict::Pass),
+        None => Ok(Verdict::Info(format!("ended within {}", seconds(took)))),
+    }
+}
