@@ -143,6 +143,11 @@ impl<'s> Frames<'s> {
         Frames { server, bugs: server.behaviour.framing, held: vec![] }
     }
 
+    /// Holds this as the beginning of a message.
+    pub(crate) fn begin_with(&mut self, part: Vec<u8>) {
+        self.held = part;
+    }
+
     /// Whether part of a message is held.
     pub(crate) fn is_inside(&self) -> bool {
         !self.held.is_empty()
@@ -151,6 +156,18 @@ impl<'s> Frames<'s> {
     /// Gives up what is held of a message.
     pub(crate) fn forget(&mut self) {
         self.held.clear();
+    }
+
+    /// What is held of a message; nothing is, then.
+    pub(crate) fn take_part(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.held)
+    }
+
+    /// What the unfinished message declares; 0 without one, or without its header.
+    pub(crate) fn declares(&self) -> u64 {
+        let Framing::Length(format) = self.server.framing else { return 0 };
+        let header = self.held.get(..format.header_len());
+        header.and_then(|header| self.declared(format, header)).unwrap_or(0)
     }
 
     /// Receives once, or until a message is whole with `exact`; appends echoes.

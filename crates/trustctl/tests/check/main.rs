@@ -10,12 +10,14 @@
 //!
 //! A word selects servers by their names.
 
+mod conduct;
 mod healthy;
 mod input;
 mod mutant;
 mod mutants;
 mod mutants_closing;
 mod mutants_framing;
+mod mutants_limits;
 mod mutants_resources;
 mod request;
 #[path = "../support/mod.rs"]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use trustctl::check::framing::Framing;
 
+use super::conduct::{self, Visit};
 use super::input::{self, Frames, Received};
 
 /// Bytes received with one call.
@@ -26,6 +27,8 @@ const LINGER: Duration = Duration::from_millis(500);
 pub(crate) struct Behaviour {
     /// What it takes for its limit, its length field and its contents.
     pub(crate) framing: input::Bugs,
+    /// What it does with its connections.
+    pub(crate) conduct: conduct::Bugs,
     /// It ends an idle client only when that client does.
     pub(crate) no_timeout: bool,
     /// It reads with `read_exact`, header and payload, in place of a buffer: no bug.
@@ -51,6 +54,7 @@ pub(crate) struct Behaviour {
 /// The server that does nothing wrong.
 pub(crate) const HEALTHY: Behaviour = Behaviour {
     framing: input::NO_BUGS,
+    conduct: conduct::NO_BUGS,
     no_timeout: false,
     exact: false,
     one_send: false,
@@ -87,28 +91,45 @@ impl Server {
             let _ = io::copy(&mut io::stdin(), &mut io::sink());
             std::process::exit(0)
         })?;
+        conduct::begin(&self.behaviour.conduct)?;
         loop {
             // A client that has gone again is no reason to end.
-            let Ok((stream, _)) = listener.accept() else { continue };
-            let served = thread::Builder::new().spawn(move || drop(self.serve(&stream)));
+            let Some(stream) = conduct::accept(&self.behaviour.conduct, &listener) else {
+                continue;
+            };
+            let served = thread::Builder::new().spawn(move || drop(self.visit(&stream)));
             drop(served);
         }
     }
 
-    fn serve(&self, stream: &TcpStream) -> io::Result<()> {
+    fn visit(&self, stream: &TcpStream) -> io::Result<()> {
+        let timeout = (!self.behaviour.no_timeout).then_some(TIMEOUT);
+        let mut visit = Visit::begin(&self.behaviour.conduct, stream, timeout)?;
+        let served = self.serve(stream, &mut visit);
+        visit.end(served.is_err());
+        served
+    }
+
+    fn serve(&self, stream: &TcpStream, visit: &mut Visit<'_>) -> io::Result<()> {
         let behaviour = &self.behaviour;
-        stream.set_nodelay(true)?;
-        let timeout = (!behaviour.no_timeout).then_some(TIMEOUT);
-        stream.set_write_timeout(timeout)?;
         let mut frames = Frames::new(self);
+        visit.begin_input(&mut frames);
         let mut answers = vec![];
         let writer = behaviour.answers_without_bound.then(|| write_behind(stream)).transpose()?;
         loop {
             let is_late = behaviour.answers_late && !answers.is_empty();
             let forgets_after = behaviour.forgets_after.filter(|_| frames.is_inside());
-            let patience = if is_late { Some(LATE) } else { forgets_after.or(timeout) };
+            let patience = if is_late {
+                Some(LATE)
+            } else {
+                forgets_after.or(visit.patience(frames.is_inside()))
+            };
             stream.set_read_timeout(patience)?;
+            visit.prepare(&mut frames, stream);
             let received = frames.receive(stream, &mut answers);
+            if visit.handle(&received, &mut frames, stream, &mut answers)?.is_break() {
+                return Ok(());
+            }
             if let (Some(writer), Received::Frames) = (&writer, &received) {
                 // A client that is gone is noticed by the next receive.
                 let _ = writer.send(std::mem::take(&mut answers).concat());
@@ -116,15 +137,15 @@ impl Server {
             }
             match received {
                 Received::Frames if behaviour.answers_late => {}
-                Received::Frames => self.answer(stream, &mut answers)?,
-                Received::Timeout if is_late => self.answer(stream, &mut answers)?,
+                Received::Frames => self.answer(visit, stream, &mut answers)?,
+                Received::Timeout if is_late => self.answer(visit, stream, &mut answers)?,
                 Received::Timeout if forgets_after.is_some() => frames.forget(),
-                Received::Fin => return self.answer(stream, &mut answers),
+                Received::Fin => return self.answer(visit, stream, &mut answers),
                 Received::Refused if behaviour.refusal_drops_answers || behaviour.answers_late => {
                     return self.close(stream);
                 }
                 Received::Refused | Received::Timeout => {
-                    self.answer(stream, &mut answers)?;
+                    self.answer(visit, stream, &mut answers)?;
                     return self.close(stream);
                 }
                 Received::Failed(error) => return Err(error),
@@ -132,7 +153,12 @@ impl Server {
         }
     }
 
-    fn answer(&self, mut stream: &TcpStream, answers: &mut Vec<Vec<u8>>) -> io::Result<()> {
+    fn answer(
+        &self,
+        visit: &Visit<'_>,
+        stream: &TcpStream,
+        answers: &mut Vec<Vec<u8>>,
+    ) -> io::Result<()> {
         let behaviour = &self.behaviour;
         if behaviour.small_answers_first {
             answers.sort_by_key(Vec::len);
@@ -145,7 +171,7 @@ impl Server {
             let _ = rustix::net::send(stream, &bytes, flags)?;
             return Ok(());
         }
-        stream.write_all(&bytes)
+        visit.send(stream, &bytes)
     }
 
     /// FIN first, then the client's, so that nothing of what was sent is lost to a RST.

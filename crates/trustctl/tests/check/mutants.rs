@@ -3,7 +3,7 @@
 use trustctl::check::framing::Framing;
 
 use super::mutant::{Behaviour, Server};
-use super::{mutants_closing, mutants_framing, mutants_resources};
+use super::{mutants_closing, mutants_framing, mutants_limits, mutants_resources};
 
 /// Largest payload of all servers of the matrix, unless they say something else.
 pub(crate) const MAX_FRAME: u64 = 65_536;
@@ -20,6 +20,8 @@ pub(crate) struct Mutant {
     /// What it speaks in truth, if that is another one.
     pub(crate) speaks: Option<&'static str>,
     pub(crate) behaviour: Behaviour,
+    /// What is wrong hits whoever comes next: each of its cases is tried on a server of its own, and no others are.
+    pub(crate) alone: bool,
     /// Cases that must fail on it. No others may, but those in `also`.
     pub(crate) fails: &'static [&'static str],
     /// Cases that may fail on it too.
@@ -36,6 +38,7 @@ pub(crate) const MUTANT: Mutant = Mutant {
     framing: "u32be",
     speaks: None,
     behaviour: super::mutant::HEALTHY,
+    alone: false,
     fails: &[],
     also: &[],
     warns: &[],
@@ -64,7 +67,11 @@ impl Mutant {
 
 /// All of them.
 pub(crate) fn all() -> impl Iterator<Item = &'static Mutant> {
-    [mutants_framing::MUTANTS, mutants_closing::MUTANTS, mutants_resources::MUTANTS]
-        .into_iter()
-        .flatten()
+    let groups = [
+        mutants_framing::MUTANTS,
+        mutants_closing::MUTANTS,
+        mutants_limits::MUTANTS,
+        mutants_resources::MUTANTS,
+    ];
+    groups.into_iter().flatten()
 }

@@ -47,6 +47,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "pipelining/7",
             "pipelining/8",
             "pipelining/9",
+            "half-close/3",
         ],
         ..MUTANT
     },
@@ -61,6 +62,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "pipelining/7",
             "pipelining/8",
             "pipelining/9",
+            "half-close/3",
         ],
         ..MUTANT
     },
@@ -68,14 +70,22 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "limit-is-one-more",
         behaviour: bugs(Bugs { limit_is_one_more: true, ..NO_BUGS }),
         fails: &["framing/6"],
-        also: &["framing/16", "framing/17", "framing/18"],
+        also: &["framing/16", "framing/17", "framing/18", "closing/4", "closing/12"],
         ..MUTANT
     },
     Mutant {
         name: "no-limit",
         behaviour: bugs(Bugs { no_limit: true, ..NO_BUGS }),
         fails: &["framing/6", "framing/7", "framing/8"],
-        also: &["framing/9", "framing/15", "framing/16", "framing/17", "framing/18"],
+        also: &[
+            "framing/9",
+            "framing/15",
+            "framing/16",
+            "framing/17",
+            "framing/18",
+            "closing/4",
+            "closing/12",
+        ],
         ..MUTANT
     },
     Mutant {
@@ -114,6 +124,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "pipelining/2",
             "pipelining/6",
             "pipelining/7",
+            "*",
         ],
         ..MUTANT
     },
@@ -122,14 +133,21 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         framing: "line",
         behaviour: bugs(Bugs { trims: true, ..NO_BUGS }),
         fails: &["framing/11"],
-        also: &["framing/13", "pipelining/2", "pipelining/5", "pipelining/6", "pipelining/9"],
+        also: &["framing/13", "pipelining/2", "pipelining/5", "pipelining/6", "pipelining/9", "*"],
         ..MUTANT
     },
     Mutant {
         name: "length-is-u16",
         behaviour: bugs(Bugs { length_is_u16: true, ..NO_BUGS }),
         fails: &["framing/4", "framing/12"],
-        also: &["framing/13", "partial/9", "pipelining/7", "pipelining/8", "pipelining/9"],
+        also: &[
+            "framing/13",
+            "partial/9",
+            "pipelining/7",
+            "pipelining/8",
+            "pipelining/9",
+            "half-close/3",
+        ],
         ..MUTANT
     },
     Mutant {
@@ -144,6 +162,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "pipelining/8",
             "pipelining/9",
             "pipelining/10",
+            "half-close/3",
         ],
         ..MUTANT
     },
@@ -184,19 +203,22 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "framing/16",
             "framing/17",
             "framing/18",
+            "closing/4",
+            "closing/12",
         ],
         ..MUTANT
     },
     Mutant {
         name: "refusal-drops-answers",
         behaviour: Behaviour { refusal_drops_answers: true, ..HEALTHY },
-        fails: &["framing/16"],
+        fails: &["framing/16", "closing/4"],
         ..MUTANT
     },
     Mutant {
         name: "answers-late",
         behaviour: Behaviour { answers_late: true, ..HEALTHY },
-        fails: &["framing/16", "framing/17"],
+        fails: &["framing/16", "framing/17", "closing/4"],
+        also: &["timing/8"],
         ..MUTANT
     },
     Mutant {
@@ -211,6 +233,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "framing/15",
             "framing/16",
             "framing/17",
+            "closing/4",
+            "closing/12",
         ],
         ..MUTANT
     },
@@ -218,28 +242,39 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "header-in-one-receive",
         behaviour: exact(Bugs { header_in_one_receive: true, ..NO_BUGS }),
         fails: &["partial/1", "partial/4", "partial/6"],
-        also: &["partial/*", "pipelining/*"],
+        also: &["partial/*", "pipelining/*", "limits/2", "timing/4"],
         ..MUTANT
     },
     Mutant {
         name: "payload-comes-with-header",
         behaviour: bugs(Bugs { payload_comes_with_header: true, ..NO_BUGS }),
         fails: &["partial/2", "partial/6"],
-        also: &["partial/*", "pipelining/*"],
+        also: &["partial/*", "pipelining/*", "limits/2", "timing/4"],
         ..MUTANT
     },
     Mutant {
         name: "payload-in-one-receive",
         behaviour: exact(Bugs { payload_in_one_receive: true, ..NO_BUGS }),
         fails: &["partial/3", "partial/4", "partial/6"],
-        also: &["framing/*", "partial/*", "pipelining/*"],
+        also: &[
+            "framing/*",
+            "partial/*",
+            "pipelining/*",
+            "closing/3",
+            "half-close/3",
+            "half-close/5",
+            "limits/2",
+            "timing/3",
+            "timing/4",
+            "recovery/7",
+        ],
         ..MUTANT
     },
     Mutant {
         name: "drops-behind-completed",
         behaviour: bugs(Bugs { drops_behind_completed: true, ..NO_BUGS }),
         fails: &["partial/5", "partial/6"],
-        also: &["partial/*", "pipelining/*"],
+        also: &["partial/*", "pipelining/*", "half-close/3"],
         ..MUTANT
     },
     Mutant {
@@ -252,7 +287,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "forgets-after-a-pause",
         behaviour: Behaviour { forgets_after: Some(Duration::from_millis(300)), ..HEALTHY },
-        fails: &["partial/8", "partial/9"],
+        fails: &["partial/8", "partial/9", "timing/4"],
         ..MUTANT
     },
     Mutant {
@@ -268,6 +303,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "framing/16",
             "framing/17",
             "framing/18",
+            "closing/2",
+            "closing/3",
+            "closing/4",
+            "closing/12",
+            "half-close/5",
+            "timing/2",
+            "timing/3",
+            "timing/4",
         ],
         ..MUTANT
     },
@@ -276,28 +319,47 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         framing: "line",
         behaviour: bugs(Bugs { line_is_a_receive: true, ..NO_BUGS }),
         fails: &["partial/11"],
-        also: &["framing/*", "partial/*", "pipelining/*"],
+        also: &["framing/*", "partial/*", "pipelining/*", "half-close/3", "limits/2", "timing/4"],
         ..MUTANT
     },
     Mutant {
         name: "one-frame-a-receive",
         behaviour: bugs(Bugs { one_frame_a_receive: true, ..NO_BUGS }),
         fails: &["pipelining/1", "pipelining/2"],
-        also: &["framing/16", "partial/*", "pipelining/*"],
+        also: &[
+            "framing/16",
+            "partial/*",
+            "pipelining/*",
+            "timing/6",
+            "closing/4",
+            "half-close/2",
+            "half-close/3",
+            "half-close/4",
+            "recovery/6",
+        ],
         ..MUTANT
     },
     Mutant {
         name: "one-frame-a-wakeup",
         behaviour: bugs(Bugs { one_frame_a_wakeup: true, ..NO_BUGS }),
         fails: &["pipelining/1", "pipelining/2"],
-        also: &["framing/16", "partial/*", "pipelining/*"],
+        also: &[
+            "framing/16",
+            "partial/*",
+            "pipelining/*",
+            "half-close/2",
+            "half-close/4",
+            "timing/6",
+            "recovery/6",
+            "timing/8",
+        ],
         ..MUTANT
     },
     Mutant {
         name: "half-delays-whole",
         behaviour: bugs(Bugs { half_delays_whole: true, ..NO_BUGS }),
         fails: &["pipelining/3"],
-        also: &["pipelining/*"],
+        also: &["pipelining/*", "half-close/5"],
         ..MUTANT
     },
     Mutant {
@@ -329,6 +391,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "pipelining/8",
             "pipelining/9",
             "pipelining/10",
+            "half-close/2",
+            "half-close/3",
         ],
         ..MUTANT
     },
@@ -343,6 +407,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "answers-without-bound",
         behaviour: Behaviour { answers_without_bound: true, ..HEALTHY },
         says: &[("pipelining/9", "it took all 16,")],
+        also: &["timing/8"],
+        warns: &["limits/6"],
         ..MUTANT
     },
     Mutant {

@@ -124,13 +124,14 @@ impl Subject {
     /// Tries all cases, says what came of it, and tells what should have been otherwise.
     fn judge(self, signals: &Signals, found: &Mutex<Found>) -> Vec<String> {
         let since = Instant::now();
-        let first = self.check(cases::all().collect(), PATIENCE, signals);
+        let wanted = cases::all().filter(|case| !self.is_alone() || self.must_find(case.id));
+        let first = self.look(wanted.collect(), PATIENCE, signals);
         // A busy machine makes answers late and brings pieces together; so what is wrong is looked at again.
         let wrong = |outcome: &&Outcome| self.problem(outcome).is_some();
         let again: Vec<&Case> = first.iter().filter(wrong).map(|outcome| outcome.case).collect();
         let second = match again.is_empty() {
             true => vec![],
-            false => self.check(again, SECOND_PATIENCE, signals),
+            false => self.look(again, SECOND_PATIENCE, signals),
         };
         let mut text = format!("{:<28}{:>5.1} s ", self.name(), since.elapsed().as_secs_f64());
         let mut problems = vec![];
@@ -156,6 +157,26 @@ impl Subject {
         }
         say(&format!("{}\n", text.trim_end_matches(';')));
         problems
+    }
+
+    /// Whether each case needs a server of its own.
+    fn is_alone(self) -> bool {
+        matches!(self, Subject::Mutant(mutant) if mutant.alone)
+    }
+
+    fn look(
+        self,
+        cases: Vec<&'static Case>,
+        patience: Duration,
+        signals: &Signals,
+    ) -> Vec<Outcome> {
+        match self.is_alone() {
+            false => self.check(cases, patience, signals),
+            true => cases
+                .into_iter()
+                .flat_map(|case| self.check(vec![case], patience, signals))
+                .collect(),
+        }
     }
 
     fn must_find(self, id: &str) -> bool {
