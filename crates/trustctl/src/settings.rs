@@ -122,7 +122,7 @@ impl<T> AnySetting for Setting<T> {
 }
 
 /// Where a value came from, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// Nowhere: there is no value.
     Unset,

@@ -7,7 +7,12 @@
 pub mod answer;
 pub mod case;
 pub mod cases;
+pub mod command;
+pub mod expect;
 pub mod framing;
+pub mod hint;
+pub mod options;
+pub mod process;
 pub mod report;
 pub mod runner;
 pub mod setup;

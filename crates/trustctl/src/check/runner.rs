@@ -1,16 +1,22 @@
 //! Which cases run when, and beside which others.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, PipeReader, Write};
+use std::net::TcpStream;
+use std::ops::ControlFlow;
 use std::os::fd::AsFd;
+use std::panic;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use crate::check::case::{Case, Manners};
-use crate::check::cases::{self, GROUPS};
+use crate::check::case::{Case, Manners, Needs};
+use crate::check::cases::{self, GROUPS, resources};
+use crate::check::expect::Known;
+use crate::check::hint;
 use crate::check::setup::Setup;
 use crate::check::transcript::Log;
 use crate::check::trial::Trial;
@@ -26,6 +32,12 @@ pub const FIRST: &str = "framing/1";
 /// at a time.
 const BESIDE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How often the listener is told what is running.
+const PROGRESS: Duration = Duration::from_millis(200);
+
+/// Longest wait for the answer to "is it still there?", which comes at once or never.
+const GONE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What came of one case.
 #[derive(Debug)]
 pub struct Outcome {
@@ -33,10 +45,67 @@ pub struct Outcome {
     pub case: &'static Case,
     /// What came of it.
     pub verdict: Verdict,
+    /// Whether it is among the failures that are known.
+    pub is_listed: bool,
+    /// What may help.
+    pub hint: Option<String>,
     /// What went over its wires.
     pub log: Log,
     /// How long it took.
     pub took: Duration,
+}
+
+/// What a case counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// As it should be.
+    Pass,
+    /// A bug.
+    Fail,
+    /// A bug that is listed as known.
+    Known,
+    /// It is listed as known to fail, and did not.
+    UnexpectedPass,
+    /// Unwise.
+    Warn,
+    /// Measured.
+    Info,
+    /// Not shown.
+    Inconclusive,
+    /// Not run.
+    Skipped,
+}
+
+impl Outcome {
+    /// What it counts as.
+    pub fn class(&self) -> Class {
+        match (&self.verdict, self.is_listed) {
+            (Verdict::Fail(_), true) => Class::Known,
+            (Verdict::Fail(_), false) => Class::Fail,
+            (Verdict::Pass | Verdict::Info(_), true) => Class::UnexpectedPass,
+            (Verdict::Pass, false) => Class::Pass,
+            (Verdict::Info(_), false) => Class::Info,
+            (Verdict::Warn(_), _) => Class::Warn,
+            (Verdict::Inconclusive(_), _) => Class::Inconclusive,
+            (Verdict::Skipped(_), _) => Class::Skipped,
+        }
+    }
+}
+
+impl Class {
+    /// The word for it on the terminal.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Class::Pass => "pass",
+            Class::Fail => "fail",
+            Class::Known => "known",
+            Class::UnexpectedPass => "unexpected",
+            Class::Warn => "warn",
+            Class::Info => "info",
+            Class::Inconclusive => "inconclusive",
+            Class::Skipped => "skipped",
+        }
+    }
 }
 
 /// What runs.
@@ -46,18 +115,32 @@ pub struct Plan {
     pub cases: Vec<&'static Case>,
     /// Cases that run at the same time.
     pub jobs: usize,
+    /// Whether a warning is a failure.
+    pub strict: bool,
+    /// Failures that are known.
+    pub known: Known,
 }
 
 /// What the runner tells while it works.
 pub trait Listener {
-    /// Cases that are being tried now, and how many of how many are done.
+    /// Cases that are being tried now, and how many of how many are done. Often.
     fn progress(&mut self, running: &[&'static str], done: usize, of: usize);
-    /// The next case in the order of the plan is done.
-    fn finished(&mut self, outcome: &Outcome);
+    /// The next case in the order of the plan is done; whether to go on.
+    fn finished(&mut self, outcome: &Outcome) -> ControlFlow<()>;
 }
 
-/// Runs the plan; the outcomes in its order, and the signal that ended it early. Cases that were not tried any more are
-/// skipped.
+/// How a run went.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// What came of each case of the plan, in its order. Cases that were not tried any more are skipped.
+    pub outcomes: Vec<Outcome>,
+    /// What ended it early.
+    pub signal: Option<Signal>,
+    /// Whether the listener did.
+    pub is_cut: bool,
+}
+
+/// Runs the plan.
 ///
 /// # Errors
 ///
@@ -69,41 +152,49 @@ pub fn run(
     signals: &Signals,
     stop: io::PipeWriter,
     listener: &mut dyn Listener,
-) -> io::Result<(Vec<Outcome>, Option<Signal>)> {
-    let mut run = Run { plan, signals, stop: Some(stop), signal: None, outcomes: vec![], listener };
+) -> io::Result<Ran> {
+    let stopped = AtomicBool::new(false);
+    let gone = Mutex::new(None);
+    let shared = Shared { watch, stopped: &stopped, gone: &gone };
+    let (stop, ran) = (Some(stop), Ran::default());
+    let mut run = Run { plan, shared, signals, stop, listener, ran, serves: true };
     let first = cases::all().find(|case| case.id == FIRST).expect("the first case is there");
-    let is_wanted = plan.cases.iter().any(|case| case.id == FIRST);
-    let outcome = try_case(setup, first, watch);
-    let serves = !matches!(outcome.verdict, Verdict::Fail(_));
-    if is_wanted {
-        run.take(outcome);
-    }
-    if serves {
-        let mut trial = Trial::new(setup, first, watch);
-        let one_at_a_time = serves_one_at_a_time(&mut trial).unwrap_or(false);
+    run.run_all(setup, &[first], 1)?;
+    if run.serves {
+        let one_at_a_time = run.attend(|| {
+            let mut trial = Trial::new(setup, first, watch);
+            serves_one_at_a_time(&mut trial).unwrap_or(false)
+        })?;
         setup.one_at_a_time = one_at_a_time;
     }
-    for group in GROUPS {
+    let is_judged = plan.cases.iter().any(|case| case.needs == Needs::Process) && run.serves;
+    let watch = watch.filter(|_| is_judged);
+    if let Some(watch) = watch {
+        run.attend(|| {
+            resources::warm_up(&mut Trial::new(setup, first, Some(watch)));
+            watch.look("warm-up", setup);
+        })?;
+    }
+    for group in GROUPS.iter().filter(|group| !group.is_empty()) {
         let wanted = |case: &&&'static Case| case.group() == group[0].group() && case.id != FIRST;
-        if group.is_empty() {
-            continue;
-        }
         let of_group: Vec<&'static Case> = plan.cases.iter().filter(wanted).copied().collect();
-        if of_group.is_empty() && !(is_wanted && group[0].id == FIRST) {
+        if of_group.is_empty() {
             continue;
         }
+        let is_about_process = of_group[0].needs == Needs::Process;
         let (alone, beside): (Vec<_>, Vec<_>) =
             of_group.into_iter().partition(|case| case.manners == Manners::Alone);
         let jobs = if setup.one_at_a_time { 1 } else { plan.jobs };
-        run.run_all(setup, &beside, jobs, watch, serves)?;
-        run.run_all(setup, &alone, 1, watch, serves)?;
-        if let Some(watch) = watch {
-            watch.look(group[0].group());
+        run.run_all(setup, &beside, jobs)?;
+        run.run_all(setup, &alone, 1)?;
+        if let Some(watch) = watch.filter(|_| !is_about_process) {
+            run.attend(|| watch.look(group[0].group(), setup))?;
         }
     }
-    let Run { mut outcomes, signal, .. } = run;
-    outcomes.sort_by_key(|outcome| plan.cases.iter().position(|case| case.id == outcome.case.id));
-    Ok((outcomes, signal))
+    let mut ran = run.ran;
+    ran.outcomes
+        .sort_by_key(|outcome| plan.cases.iter().position(|case| case.id == outcome.case.id));
+    Ok(ran)
 }
 
 /// Whether a second client is only served once the first one has left.
@@ -124,27 +215,33 @@ fn serves_one_at_a_time(trial: &mut Trial<'_>) -> Judged<bool> {
 
 struct Run<'r> {
     plan: &'r Plan,
+    shared: Shared<'r>,
     signals: &'r Signals,
     /// Dropping it ends all waits of all cases.
     stop: Option<io::PipeWriter>,
-    signal: Option<Signal>,
-    outcomes: Vec<Outcome>,
     listener: &'r mut dyn Listener,
+    ran: Ran,
+    /// Whether one message came back.
+    serves: bool,
+}
+
+/// What the threads that try cases share.
+#[derive(Clone, Copy)]
+struct Shared<'r> {
+    watch: Option<&'r Watch>,
+    stopped: &'r AtomicBool,
+    /// During which cases a server that cannot be watched went away.
+    gone: &'r Mutex<Option<String>>,
 }
 
 impl Run<'_> {
-    fn run_all(
-        &mut self,
-        setup: &Setup,
-        cases: &[&'static Case],
-        jobs: usize,
-        watch: Option<&Watch>,
-        serves: bool,
-    ) -> io::Result<()> {
+    /// Tries the cases, so many at the same time.
+    fn run_all(&mut self, setup: &Setup, cases: &[&'static Case], jobs: usize) -> io::Result<()> {
         let queue = Mutex::new(cases.iter().copied().collect::<VecDeque<_>>());
         let running = Mutex::new(Vec::<&'static str>::new());
         let (done_in, done_out) = mpsc::channel();
         let (bell, ring) = io::pipe()?;
+        let (shared, serves) = (self.shared, self.serves);
         thread::scope(|scope| {
             for _ in 0..jobs.min(cases.len()) {
                 let (done_in, mut ring) = (done_in.clone(), ring.try_clone()?);
@@ -153,12 +250,7 @@ impl Run<'_> {
                     loop {
                         // Not as `while let`, which would hold the lock while the case is tried.
                         let Some(case) = lock(queue).pop_front() else { return };
-                        lock(running).push(case.id);
-                        let outcome = match serves {
-                            true => try_case(setup, case, watch),
-                            false => not_tried(case),
-                        };
-                        lock(running).retain(|id| *id != case.id);
+                        let outcome = shared.handle(setup, case, serves, running);
                         // The one who listens stays until all cases are done.
                         let _ = done_in.send(outcome);
                         let _ = ring.write_all(&[0]);
@@ -168,58 +260,156 @@ impl Run<'_> {
             drop((done_in, ring));
             // Reported in the order of the plan, whichever is done first.
             let mut held: Vec<Outcome> = vec![];
-            let mut in_order = cases.iter();
-            let mut next = in_order.next();
-            for _ in 0..cases.len() {
-                let done = self.outcomes.len() + held.len();
-                self.listener.progress(&lock(&running), done, self.plan.cases.len());
+            for case in cases {
                 let outcome = loop {
-                    if let Ok(outcome) = done_out.try_recv() {
-                        break outcome;
+                    if let Some(at) = held.iter().position(|held| held.case.id == case.id) {
+                        break held.swap_remove(at);
                     }
-                    let waited = wait(self.signals, [Some((bell.as_fd(), PollFlags::IN))], None)?;
-                    if let Some(signal) = waited.signal {
-                        self.signal = self.signal.or(Some(signal));
-                        self.stop = None;
-                    }
-                    if waited.ready == [true] {
-                        rustix::io::read(&bell, &mut [0])?;
+                    match done_out.try_recv() {
+                        Ok(outcome) => held.push(outcome),
+                        // A case panicked, which the end of the scope tells.
+                        Err(mpsc::TryRecvError::Disconnected) => return Ok(()),
+                        Err(mpsc::TryRecvError::Empty) => {
+                            let done = self.ran.outcomes.len() + held.len();
+                            self.listener.progress(&lock(&running), done, self.plan.cases.len());
+                            self.listen(&bell)?;
+                        }
                     }
                 };
-                held.push(outcome);
-                while let Some(case) = next
-                    && let Some(index) = held.iter().position(|outcome| outcome.case.id == case.id)
-                {
-                    self.take(held.swap_remove(index));
-                    next = in_order.next();
-                }
+                self.take(outcome);
             }
             Ok(())
         })
     }
 
-    fn take(&mut self, outcome: Outcome) {
-        self.listener.finished(&outcome);
-        self.outcomes.push(outcome);
+    /// Does something slow and listens to signals meanwhile.
+    fn attend<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        let (bell, ring) = io::pipe()?;
+        thread::scope(|scope| {
+            let worker = thread::Builder::new().name("case".into()).spawn_scoped(scope, || {
+                let done = work();
+                drop(ring);
+                done
+            })?;
+            while !worker.is_finished() {
+                self.listen(&bell)?;
+            }
+            worker.join().map_err(|panicked| panic::resume_unwind(panicked))
+        })
     }
+
+    /// Waits for the bell, for a signal, or for a moment.
+    fn listen(&mut self, bell: &PipeReader) -> io::Result<()> {
+        let until = Some(Instant::now() + PROGRESS);
+        let waited = wait(self.signals, [Some((bell.as_fd(), PollFlags::IN))], until)?;
+        if let Some(signal) = waited.signal {
+            self.ran.signal = self.ran.signal.or(Some(signal));
+            self.end_all();
+        }
+        if waited.ready == [true] {
+            rustix::io::read(bell, &mut [0])?;
+        }
+        Ok(())
+    }
+
+    fn end_all(&mut self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        self.stop = None;
+    }
+
+    fn take(&mut self, mut outcome: Outcome) {
+        if outcome.case.id == FIRST {
+            self.serves = !matches!(outcome.verdict, Verdict::Fail(_));
+        }
+        if !self.plan.cases.iter().any(|case| case.id == outcome.case.id) {
+            return;
+        }
+        if let (Verdict::Warn(finding), true) = (&outcome.verdict, self.plan.strict) {
+            outcome.verdict = Verdict::Fail(finding.clone());
+        }
+        outcome.is_listed = self.plan.known.names(outcome.case.id);
+        if self.listener.finished(&outcome).is_break() {
+            self.ran.is_cut = true;
+            self.end_all();
+        }
+        self.ran.outcomes.push(outcome);
+    }
+}
+
+impl Shared<'_> {
+    /// Tries the case, unless there is a reason not to.
+    fn handle(
+        self,
+        setup: &Setup,
+        case: &'static Case,
+        serves: bool,
+        running: &Mutex<Vec<&'static str>>,
+    ) -> Outcome {
+        if let Some(why) = self.reason_not_to_try(setup, case, serves) {
+            return not_tried(case, why);
+        }
+        lock(running).push(case.id);
+        let mut outcome = self.try_case(setup, case);
+        let has_failed = matches!(outcome.verdict, Verdict::Fail(_));
+        let together = lock(running).clone();
+        match self.watch {
+            _ if self.stopped.load(Ordering::Relaxed) => {}
+            Some(watch) => watch.note_end(has_failed, &together),
+            None if has_failed && refuses(setup) => {
+                lock(self.gone).get_or_insert_with(|| together.join(", "));
+            }
+            None => {}
+        }
+        lock(running).retain(|id| *id != case.id);
+        if has_failed && case.id == FIRST {
+            outcome.hint = hint::other_framing(setup);
+        }
+        outcome
+    }
+
+    fn reason_not_to_try(&self, setup: &Setup, case: &Case, serves: bool) -> Option<String> {
+        let is_about_process = case.needs == Needs::Process;
+        if self.stopped.load(Ordering::Relaxed) {
+            return Some("the run was stopped".to_owned());
+        }
+        if let Some(why) = case.misfit(setup, self.watch.is_some()) {
+            return Some(why.to_owned());
+        }
+        if let Some(watch) = self.watch
+            && let Some(during) = watch.end()
+        {
+            // Those are about what was seen until then.
+            return (!is_about_process).then(|| format!("the server died during {during}"));
+        }
+        if let Some(during) = lock(self.gone).clone() {
+            if refuses(setup) {
+                return Some(format!("the server accepts no connections since {during}"));
+            }
+            *lock(self.gone) = None;
+        }
+        (!serves).then(|| format!("not one message comes back, see {FIRST}"))
+    }
+
+    fn try_case(&self, setup: &Setup, case: &'static Case) -> Outcome {
+        let started = Instant::now();
+        let mut trial = Trial::new(setup, case, self.watch);
+        let verdict = (case.run)(&mut trial).unwrap_or_else(|verdict| verdict);
+        let (log, took) = (trial.transcript().log(), started.elapsed());
+        Outcome { case, verdict, is_listed: false, hint: None, log, took }
+    }
+}
+
+/// Whether nobody listens there any more.
+fn refuses(setup: &Setup) -> bool {
+    TcpStream::connect_timeout(&setup.address, GONE_PATIENCE)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn not_tried(case: &'static Case) -> Outcome {
-    let verdict = Verdict::skipped(format!("not one message comes back, see {FIRST}"));
-    Outcome { case, verdict, log: Log::default(), took: Duration::ZERO }
-}
-
-fn try_case(setup: &Setup, case: &'static Case, watch: Option<&Watch>) -> Outcome {
-    let started = Instant::now();
-    let mut trial = Trial::new(setup, case, watch);
-    let misfit = case.misfit(setup, watch.is_some());
-    let verdict = match misfit {
-        Some(why) => Verdict::skipped(why),
-        None => (case.run)(&mut trial).unwrap_or_else(|verdict| verdict),
-    };
-    Outcome { case, verdict, log: trial.transcript().log(), took: started.elapsed() }
+fn not_tried(case: &'static Case, why: String) -> Outcome {
+    let (verdict, log) = (Verdict::skipped(why), Log::default());
+    Outcome { case, verdict, is_listed: false, hint: None, log, took: Duration::ZERO }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,8 @@ pub struct Setup {
     pub settle: Duration,
     /// What a RST means where a FIN would do.
     pub reset: OnReset,
+    /// Growth of a server's resident memory that is no leak, in bytes.
+    pub memory_allowance: u64,
     /// Decides all payloads.
     pub seed: u64,
     /// Whether it serves one client at a time, as the runner found.
@@ -79,11 +82,14 @@ impl Setup {
     }
 }
 
-/// Keeps new connections apart, so that a server far away is not flooded.
+/// Keeps new connections apart, so that a server far away is not flooded, and counts them.
 #[derive(Debug)]
 pub struct Rate {
     interval: Duration,
     next: Mutex<Option<Instant>>,
+    connections: AtomicU64,
+    open: AtomicU64,
+    peak: AtomicU64,
 }
 
 impl Rate {
@@ -91,7 +97,31 @@ impl Rate {
     pub fn new(per_second: Option<u64>) -> Rate {
         let interval =
             per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.max(1) as u32);
-        Rate { interval, next: Mutex::new(None) }
+        let next = Mutex::new(None);
+        let [connections, open, peak] = [(); 3].map(|()| AtomicU64::new(0));
+        Rate { interval, next, connections, open, peak }
+    }
+
+    /// Counts a connection that is being made.
+    pub fn count_opened(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        self.peak.fetch_max(open, Ordering::Relaxed);
+    }
+
+    /// Counts the end of one that was counted.
+    pub fn count_closed(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Connections that were made so far.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// The most that were open at the same time.
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
     }
 
     /// How long to wait before the next connection; counts it.

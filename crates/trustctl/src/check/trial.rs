@@ -13,6 +13,8 @@ use crate::check::wire::{self, Wire};
 /// One case being tried.
 #[derive(Debug)]
 pub struct Trial<'s> {
+    /// Which case.
+    pub id: &'static str,
     /// What all cases have in common.
     pub setup: &'s Setup,
     transcript: Transcript,
@@ -24,10 +26,10 @@ pub struct Trial<'s> {
 
 impl<'s> Trial<'s> {
     /// A trial whose payloads depend on the run's seed and the case alone.
-    pub fn new(setup: &'s Setup, case: &Case, watch: Option<&'s Watch>) -> Trial<'s> {
+    pub fn new(setup: &'s Setup, case: &'static Case, watch: Option<&'s Watch>) -> Trial<'s> {
         let name = case.id.bytes().fold(setup.seed, |state, byte| mix(state ^ u64::from(byte)));
         let transcript = Transcript::default();
-        Trial { setup, transcript, watch, connections: 0, random: name }
+        Trial { id: case.id, setup, transcript, watch, connections: 0, random: name }
     }
 
     /// What went over its wires.

@@ -1,22 +1,370 @@
-//! The server's process, looked at from outside.
+//! The server's processes, looked at from outside.
 
-/// The server's process.
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::check::command::Started;
+use crate::check::process::{PortSockets, Process};
+use crate::check::setup::Setup;
+use crate::check::transcript::Transcript;
+use crate::check::verdict::Judged;
+use crate::check::wire::{self, Wire};
+use crate::text::reason;
+
+/// Longest time in which a server may clean up after a group of cases, unless the run's patience is shorter.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether it has.
+const SETTLE_LOOK: Duration = Duration::from_millis(25);
+
+/// Looks in a row that must show the same before the first cases; later ones are compared with that.
+const STEADY_LOOKS: u32 = 4;
+
+/// Time over which it is measured how much the idle server computes: 25 ticks of the kernel's usual clock.
+const IDLE_WINDOW: Duration = Duration::from_millis(250);
+
+/// How often that is measured before the server counts as busy: it may have work left from the cases.
+const IDLE_WINDOWS: u32 = 4;
+
+/// Share of a core above which an idle server is not idle.
+pub const IDLE_SHARE_MAX: f64 = 0.25;
+
+/// How long the end of a process may take to show after its sockets have closed.
+const END_PATIENCE: Duration = Duration::from_millis(100);
+
+/// The server's processes: one, its children, and theirs.
 #[derive(Debug)]
 pub struct Watch {
     pid: u32,
+    port: u16,
+    /// What started it, if that was the check.
+    started: Option<Started>,
+    /// The processes whose end matters: the one with the number, and those that listened at the start.
+    mortal: Vec<(u32, OwnedFd)>,
+    misfit: Option<String>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    looks: Vec<Look>,
+    end: Option<String>,
+    exercised: bool,
+}
+
+/// What the server had when it was left alone after a group of cases.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// After which group.
+    pub group: String,
+    /// Connections that the run had made by then.
+    pub connections: u64,
+    /// The most connections that it had open at the same time by then.
+    pub peak: u64,
+    /// What the processes had.
+    pub had: Sample,
+    /// Share of a core that was computed with no client there.
+    pub idle_share: f64,
+    /// Processes that listened at the start and are gone.
+    pub lost: Vec<u32>,
+}
+
+/// What the processes have at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Memory in RAM, in bytes.
+    pub resident: u64,
+    /// Connections whose client has closed and which the server has not closed.
+    pub close_wait: u64,
+    /// Children that have ended and were not waited for.
+    pub zombies: u64,
+    /// Threads.
+    pub threads: u64,
+    ticks: u64,
 }
 
 impl Watch {
-    /// Looks at this process from now on.
-    pub fn new(pid: u32) -> Watch {
-        Watch { pid }
+    /// Looks at this process, which listens on that port, from now on.
+    ///
+    /// # Errors
+    ///
+    /// There is no such process.
+    pub fn of_process(pid: u32, port: u16) -> io::Result<Watch> {
+        Watch::new(pid, port, None)
     }
 
-    /// Notes what the process has after a group of cases.
-    pub fn look(&self, _group: &str) {}
+    /// Looks at a server that was started here, which listens on that port, and keeps it until this is dropped.
+    ///
+    /// # Errors
+    ///
+    /// It has ended.
+    pub fn of_started(started: Started, port: u16) -> io::Result<Watch> {
+        Watch::new(started.pid(), port, Some(started))
+    }
 
-    /// Its number.
+    fn new(pid: u32, port: u16, started: Option<Started>) -> io::Result<Watch> {
+        let mut mortal = vec![(pid, open(pid)?)];
+        let listeners = listeners(pid, port);
+        if let Ok(listeners) = &listeners {
+            let others = listeners.iter().filter(|listener| **listener != pid);
+            mortal.extend(others.filter_map(|listener| Some((*listener, open(*listener).ok()?))));
+        }
+        let misfit = match listeners {
+            Ok(listeners) if listeners.is_empty() => Some(format!(
+                "process {pid} and its children do not listen on port {port}, so another process is the server"
+            )),
+            Ok(_) => None,
+            Err(error) => {
+                Some(format!("the descriptors of process {pid} cannot be read: {}", reason(&error)))
+            }
+        };
+        Ok(Watch { pid, port, started, mortal, misfit, state: Mutex::default() })
+    }
+
+    /// The process's number.
     pub fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Why nothing can be said about the server by looking at this process, if so.
+    pub fn misfit(&self) -> Option<&str> {
+        self.misfit.as_deref()
+    }
+
+    /// Memory in RAM of all processes, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        self.sample().resident
+    }
+
+    /// Leaves the server alone until it has cleaned up, for a bounded time, and notes what it has then.
+    pub fn look(&self, group: &str, setup: &Setup) {
+        let last = self.lock().looks.last().map(|look| look.had.clone());
+        self.look_for(last, group, setup);
+    }
+
+    /// The same, until it has what it had at the first look.
+    pub fn look_last(&self, group: &str, setup: &Setup) {
+        let first = self.lock().looks.first().map(|look| look.had.clone());
+        self.look_for(first, group, setup);
+    }
+
+    fn look_for(&self, wanted: Option<Sample>, group: &str, setup: &Setup) {
+        if self.misfit.is_some() || self.has_ended(Duration::ZERO) {
+            return;
+        }
+        let settled = match &wanted {
+            None => self.settle_first(setup),
+            Some(wanted) => self.settle(setup, wanted),
+        };
+        let (Some(had), Some(idle_share)) = (settled, self.idle_share(setup)) else { return };
+        // A server that ended meanwhile had nothing any more.
+        if self.has_ended(Duration::ZERO) {
+            return;
+        }
+        let ended = self.mortal.iter().filter(|(_, process)| is_over(process, Duration::ZERO));
+        let lost = ended.map(|(pid, _)| *pid).filter(|pid| *pid != self.pid).collect();
+        let (connections, peak) = (setup.rate.connections(), setup.rate.peak());
+        let look = Look { group: group.to_owned(), connections, peak, had, idle_share, lost };
+        self.lock().looks.push(look);
+    }
+
+    /// All looks so far; the first one was before the cases.
+    pub fn looks(&self) -> Vec<Look> {
+        self.lock().looks.clone()
+    }
+
+    /// True the first time.
+    pub fn is_to_be_exercised(&self) -> bool {
+        !std::mem::replace(&mut self.lock().exercised, true)
+    }
+
+    /// Notes that the server ended while these cases ran, if it has ended within a moment.
+    pub fn note_end(&self, is_suspicious: bool, cases: &[&str]) {
+        let patience = if is_suspicious { END_PATIENCE } else { Duration::ZERO };
+        let mut state = self.lock();
+        if state.end.is_none() && self.has_ended(patience) {
+            state.end = Some(cases.join(", "));
+        }
+    }
+
+    /// The cases during which the server ended, if it has.
+    pub fn end(&self) -> Option<String> {
+        self.lock().end.clone()
+    }
+
+    /// How it ended, as far as can be told, and what it said.
+    pub fn how_it_ended(&self) -> String {
+        let Some(started) = &self.started else {
+            return format!("process {} is gone", self.pid);
+        };
+        let status = started.ended().unwrap_or_else(|| "its listening process is gone".to_owned());
+        status + &started.last_words()
+    }
+
+    /// Whether the server is gone: its process, or whatever listened on the port.
+    fn has_ended(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let [(_, root), others @ ..] = &self.mortal[..] else { return false };
+        let suspicious =
+            is_over(root, patience) || others.iter().any(|(_, fd)| is_over(fd, Duration::ZERO));
+        if !suspicious {
+            return false;
+        }
+        if self.started.is_none() && is_over(root, Duration::ZERO) {
+            return true;
+        }
+        // Of several processes that listen, one may go, and a shell may have left its job alone.
+        loop {
+            match listeners(self.pid, self.port) {
+                Ok(listeners) if listeners.is_empty() => return true,
+                Ok(_) if Instant::now() >= until => return false,
+                Ok(_) => std::thread::sleep(SETTLE_LOOK.min(patience)),
+                Err(_) => return is_over(root, Duration::ZERO),
+            }
+        }
+    }
+
+    fn sample(&self) -> Sample {
+        let tree = Process::tree(self.pid);
+        let close_wait = PortSockets::read(self.pid, self.port).close_wait;
+        let mut sample = Sample::default();
+        let mut held = HashSet::new();
+        for process in &tree {
+            if process.is_zombie {
+                // The one that the check itself has started is waited for by the check.
+                sample.zombies += u64::from(process.pid != self.pid);
+                continue;
+            }
+            if let Ok((count, sockets)) = process.descriptors() {
+                sample.descriptors += count as u64;
+                held.extend(sockets);
+            }
+            sample.resident += process.resident_pages * rustix::param::page_size() as u64;
+            sample.threads += process.threads;
+            sample.ticks += process.ticks;
+        }
+        sample.close_wait = close_wait.intersection(&held).count() as u64;
+        sample
+    }
+
+    /// What it has once that does not change any more; `None` if the run is to end.
+    fn settle_first(&self, setup: &Setup) -> Option<Sample> {
+        let until = Instant::now() + SETTLE_MAX.min(setup.patience);
+        let has = |sample: &Sample| (sample.descriptors, sample.threads, sample.zombies);
+        let (mut sample, mut same) = (self.sample(), 0);
+        while same < STEADY_LOOKS && Instant::now() < until {
+            wire::pause(setup, SETTLE_LOOK).ok()?;
+            let next = self.sample();
+            same = if has(&next) == has(&sample) { same + 1 } else { 0 };
+            sample = next;
+        }
+        Some(sample)
+    }
+
+    /// What it has once it is back at what it had, or the time is over; `None` if the run is to end.
+    fn settle(&self, setup: &Setup, wanted: &Sample) -> Option<Sample> {
+        let is_back = |sample: &Sample| {
+            sample.descriptors <= wanted.descriptors
+                && sample.close_wait <= wanted.close_wait
+                && sample.zombies <= wanted.zombies
+        };
+        let until = Instant::now() + SETTLE_MAX.min(setup.patience);
+        let mut sample = self.sample();
+        while !is_back(&sample) && Instant::now() < until {
+            if sample.zombies > wanted.zombies {
+                // Some wait for their children whenever the next client comes.
+                let _ = greet(setup);
+            }
+            wire::pause(setup, SETTLE_LOOK).ok()?;
+            sample = self.sample();
+        }
+        Some(sample)
+    }
+
+    /// The share of a core that it computes while nobody wants anything; `None` if the run is to end.
+    fn idle_share(&self, setup: &Setup) -> Option<f64> {
+        let mut least = f64::MAX;
+        for _ in 0..IDLE_WINDOWS {
+            let (before, began) = (self.sample().ticks, Instant::now());
+            wire::pause(setup, IDLE_WINDOW).ok()?;
+            let ticks = self.sample().ticks.saturating_sub(before) as f64;
+            let per_second = rustix::param::clock_ticks_per_second() as f64;
+            least = least.min(ticks / per_second / began.elapsed().as_secs_f64());
+            if least <= IDLE_SHARE_MAX {
+                break;
+            }
+        }
+        Some(least)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One client with one message.
+fn greet(setup: &Setup) -> Judged<()> {
+    let hello = vec![b'-'; setup.payload_len(1)];
+    let mut wire = Wire::connect(setup, 1, &Transcript::default())?;
+    wire.send(&setup.framing.encode(&hello))?;
+    wire.expect_echo(&[&hello])
+}
+
+/// The living processes of the tree that hold a socket which listens on the port.
+///
+/// # Errors
+///
+/// No permission to look.
+fn listeners(root: u32, port: u16) -> io::Result<Vec<u32>> {
+    let tree = Process::tree(root);
+    let living = || tree.iter().filter(|process| !process.is_zombie);
+    let Some(any) = living().next() else { return Ok(vec![]) };
+    let listening = PortSockets::read(any.pid, port).listening;
+    let mut found = vec![];
+    for process in living() {
+        if !process.descriptors()?.1.is_disjoint(&listening) {
+            found.push(process.pid);
+        }
+    }
+    Ok(found)
+}
+
+fn open(pid: u32) -> io::Result<OwnedFd> {
+    let no_such = || io::Error::from(rustix::io::Errno::SRCH);
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(no_such)?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Whether the process has ended, or does so in time (pidfd_open(2)).
+fn is_over(process: &OwnedFd, patience: Duration) -> bool {
+    let timeout = Timespec::try_from(patience).ok();
+    let mut polled = [PollFd::new(process, PollFlags::IN)];
+    matches!(poll(&mut polled, timeout.as_ref()), Ok(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_does_not_listen_on_the_port_is_not_taken_for_the_server() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let own = std::process::id();
+        assert_eq!(Watch::of_process(own, port).unwrap().misfit(), None);
+        drop(listener);
+        let misfit = Watch::of_process(own, port).unwrap();
+        assert!(misfit.misfit().is_some_and(|why| why.contains("do not listen on port")));
+        assert!(Watch::of_process(u32::MAX, port).is_err());
     }
 }

@@ -77,6 +77,7 @@ impl<'s> Wire<'s> {
         pause(setup, setup.rate.take_turn())?;
         let stream = open(setup).map_err(failed)?;
         transcript.add(number, What::Connected);
+        setup.rate.count_opened();
         Ok(Wire {
             setup,
             stream,
@@ -453,6 +454,12 @@ impl<'s> Wire<'s> {
 
     fn wait(&self, flags: PollFlags, patience: Duration) -> Judged<bool> {
         wait(self.setup, Some((&self.stream, flags)), patience)
+    }
+}
+
+impl Drop for Wire<'_> {
+    fn drop(&mut self) {
+        self.setup.rate.count_closed();
     }
 }
 

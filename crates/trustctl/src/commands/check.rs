@@ -1,169 +1,64 @@
 //! `trustctl check HOST:PORT`: finds the stream bugs of any server.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Arg, Command, value_parser};
+use jiff::Timestamp;
 
 use crate::check::case::Case;
 use crate::check::cases;
+use crate::check::command::{StartError, Started, cannot_start};
+use crate::check::expect::Known;
 use crate::check::framing::Framing;
-use crate::check::report::{Counts, terminal};
-use crate::check::runner::{self, Listener, Outcome, Plan};
-use crate::check::setup::{OnReset, Rate, Setup};
+use crate::check::options::{
+    ADJUST, CASE, COMMAND, EXPECT, FRAMING, HTML, JOBS, JSON, JUNIT, LIST, MAX_FRAME, MAX_RATE,
+    MEMORY_ALLOWANCE, OFFSET, PATIENCE, PID, RESET, SEED, SETTLE, STRICT, TIMEOUT, again,
+};
+pub use crate::check::options::{NAME, SETTINGS};
+use crate::check::report::progress::Progress;
+use crate::check::report::terminal::{self, Colours};
+use crate::check::report::{About, Counts, End, Report, html, json, junit};
+use crate::check::runner::{self, Listener, Outcome, Plan, Ran};
+use crate::check::setup::{Rate, Setup};
+use crate::check::watch::Watch;
 use crate::commands::echo_client::stopped_by;
 use crate::commands::{Context, Stdout, print};
 use crate::connect::{ConnectError, Limit, connect, resolve};
 use crate::exit_code::{ExitCode, Failure};
-use crate::settings::{AnySetting, Setting};
+use crate::settings::{AnySetting, Setting, Source};
 use crate::target::{Family, Target};
 use crate::text::reason;
-use crate::values::{
-    ALLOWED_BOOL, ALLOWED_COUNT, ALLOWED_LIMIT, parse_bool, parse_count, parse_limit, parse_text,
-    quoted,
-};
-
-/// The word that calls it.
-pub const NAME: &str = "check";
-
-/// Its settings.
-pub const SETTINGS: &[&dyn AnySetting] = &[
-    &FRAMING, &OFFSET, &ADJUST, &MAX_FRAME, &TIMEOUT, &PATIENCE, &SETTLE, &RESET, &STRICT, &CASE,
-    &LIST, &SEED, &JOBS, &MAX_RATE,
-];
-
-const fn setting<T>(
-    key: &'static str,
-    value_name: &'static str,
-    default: Option<&'static str>,
-    help: &'static str,
-    allowed: &'static str,
-    parse: fn(&str) -> Option<T>,
-) -> Setting<T> {
-    Setting { command: Some(NAME), key, value_name, default, help, allowed, parse, switch: false }
-}
-
-const fn switch(key: &'static str, help: &'static str) -> Setting<bool> {
-    let allowed = ALLOWED_BOOL;
-    Setting {
-        command: Some(NAME),
-        key,
-        value_name: "BOOL",
-        default: None,
-        help,
-        allowed,
-        parse: parse_bool,
-        switch: true,
-    }
-}
-
-const FRAMING: Setting<Framing> = setting(
-    "framing",
-    "FRAMING",
-    Some("u32be"),
-    "How the server tells messages apart: the length field's width and order, +incl if the length counts its own header; raw; line",
-    Framing::ALLOWED,
-    Framing::parse,
-);
-const OFFSET: Setting<u16> = setting(
-    "offset",
-    "BYTES",
-    Some("0"),
-    "Bytes in front of the length field; zeros are sent there",
-    "a whole number of bytes from 0 to 255",
-    |text| text.parse().ok().filter(|bytes| *bytes <= 255),
-);
-const ADJUST: Setting<i64> = setting(
-    "adjust",
-    "BYTES",
-    Some("0"),
-    "Added to the length field's value, for lengths that count more or less than what follows",
-    "a whole number of bytes from -65536 to 65536",
-    |text| text.parse().ok().filter(|bytes: &i64| bytes.abs() <= 65_536),
-);
-const MAX_FRAME: Setting<u64> = setting(
-    "max-frame",
-    "BYTES",
-    Some("65536"),
-    "Largest payload that the server takes, inclusive",
-    ALLOWED_COUNT,
-    parse_count,
-);
-const TIMEOUT: Setting<Duration> = setting(
-    "timeout",
-    "SECONDS",
-    None,
-    "The server's timeout for silent clients; without it, such times are measured and not judged",
-    ALLOWED_LIMIT,
-    parse_limit,
-);
-const PATIENCE: Setting<Duration> = setting(
-    "patience",
-    "SECONDS",
-    Some("5"),
-    "Longest wait for an answer without any progress",
-    "a number of seconds of at least 0.001",
-    |text| parse_limit(text).filter(|time| !time.is_zero()),
-);
-const SETTLE: Setting<Duration> = setting(
-    "settle",
-    "SECONDS",
-    Some("0.02"),
-    "How long the server is left alone with a piece of a message that its kernel has acknowledged",
-    "a number of seconds of at least 0.001",
-    |text| parse_limit(text).filter(|time| !time.is_zero()),
-);
-const RESET: Setting<OnReset> = setting(
-    "reset",
-    "VERDICT",
-    Some("warn"),
-    "What it means that the server sends RST where a FIN would do",
-    "pass, warn or fail",
-    |text| match text {
-        "pass" => Some(OnReset::Pass),
-        "warn" => Some(OnReset::Warn),
-        "fail" => Some(OnReset::Fail),
-        _ => None,
-    },
-);
-const STRICT: Setting<bool> = switch("strict", "A warning is a failure");
-const CASE: Setting<String> = setting(
-    "case",
-    "PATTERN",
-    None,
-    "Only these cases: ids with * for any characters, with commas between them",
-    "ids of cases, or patterns with *, with commas between them",
-    |text| {
-        parse_text(text)
-            .filter(|text| text.split(',').all(|pattern| select(pattern).next().is_some()))
-    },
-);
-const LIST: Setting<bool> = switch("list", "Say which cases there are, and try none");
-const SEED: Setting<u64> =
-    setting("seed", "NUMBER", Some("1"), "Decides all payloads", "a whole number from 0", |text| {
-        text.parse().ok()
-    });
-const JOBS: Setting<u64> = setting(
-    "jobs",
-    "COUNT",
-    Some("8"),
-    "Cases that run at the same time",
-    "a whole number from 1 to 64",
-    |text| parse_count(text).filter(|jobs| *jobs <= 64),
-);
-const MAX_RATE: Setting<u64> = setting(
-    "max-rate",
-    "COUNT",
-    None,
-    "New connections a second at most [default: no limit on this host, 50 elsewhere]",
-    ALLOWED_COUNT,
-    parse_count,
-);
+use crate::values::quoted;
 
 /// New connections a second to a server on another host.
 const REMOTE_RATE: u64 = 50;
+
+/// Longest list of known failures, in bytes.
+const EXPECT_BYTES_MAX: u64 = 1 << 20;
+
+const EXAMPLES: &str = "\
+The server has to echo: send back every message that it gets. Each case is a conversation with it that ends
+in a verdict; under a failure stand what was expected, what came, every byte that went over the wire, and the
+command that tries this case again.
+
+Examples:
+  trustctl check localhost:9900                       messages with 4 bytes of length in front of each
+  trustctl check localhost:9900 --framing u16le       2 bytes, the low one first
+  trustctl check localhost:9900 --framing line        a newline behind each
+  trustctl check --command 'my-server --port {port}'  starts the server, watches its process, stops it
+  trustctl check localhost:9900 --case 'partial/*'    one group alone; --list says which there are
+
+Try it on a server that is right:
+  trustctl check --command 'trustctl echo-server --timeout 2 --port {port}' --timeout 2
+
+docs/CHECK.md tells how to read a failure, and lists all cases with the bugs that they find.
+";
 
 /// Its part of the command line.
 pub fn command() -> Command {
@@ -174,6 +69,7 @@ pub fn command() -> Command {
         .value_parser(value_parser!(OsString));
     Command::new(NAME)
         .about("Find the stream bugs of a server: every case a conversation, a verdict and the wire's transcript")
+        .before_long_help(EXAMPLES)
         .arg(server)
         .args(SETTINGS.iter().map(|setting| setting.arg()))
         .args(Family::args())
@@ -183,85 +79,309 @@ pub fn command() -> Command {
 ///
 /// # Errors
 ///
-/// 64 for settings that do not go together, 68, 69, 75 and 77 if nobody answers at all.
+/// 64 for settings that do not go together, 65 for a list of known failures that is wrong, 73 for reports that cannot
+/// be written; 68, 69, 75 and 77 if nobody answers at all.
 pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    let cases = wanted_cases(context)?;
-    if context.layers.get(&LIST)? == Some(true) {
-        return list(&cases);
+    let patterns = context.layers.get(&CASE)?.unwrap_or_else(|| "*".to_owned());
+    let is_wanted =
+        |case: &&'static Case| patterns.split(',').any(|pattern| cases::matches(pattern, case.id));
+    let wanted: Vec<&'static Case> = cases::all().filter(is_wanted).collect();
+    if is_on(context, &LIST)? {
+        return list(context, &wanted);
     }
-    let arguments: Vec<OsString> =
-        context.matches.get_many::<OsString>("server").unwrap_or_default().cloned().collect();
-    let (target, rest) = Target::parse(&arguments)?;
-    if let Some(extra) = rest.first() {
-        return Err(Failure::new(
-            ExitCode::Usage,
-            format!("unexpected argument {}", quoted(extra)),
-        ));
-    }
-    let patience = context.layers.require(&PATIENCE)?;
-    let limit = Limit::start(patience);
-    let connected = resolve(&target, Family::of(context.matches), limit, context.signals)
-        .and_then(|addresses| connect(&target, &addresses, limit, context.signals));
-    let stream = match connected {
-        Ok(stream) => stream,
-        Err(ConnectError::Signal(signal)) => return Ok(stopped_by(signal, context.log)),
-        Err(ConnectError::Failed(failure)) => return Err(failure),
+    let server = Server::named(context)?;
+    let mut about = about(context, &server)?;
+    let plan = Plan {
+        cases: wanted,
+        jobs: about.jobs,
+        strict: about.strict,
+        known: known_failures(context)?,
     };
-    let address = stream.peer_addr().map_err(|error| internal(&error))?;
-    drop(stream);
+    let mut output = Output::create(context)?;
+    let began = Instant::now();
+    match try_all(context, &server, &plan, &mut about, &mut output) {
+        Ok(tried) => finish(context, &about, output, tried, began.elapsed()),
+        Err(ConnectError::Signal(signal)) => {
+            let (outcomes, exit) = (&[][..], stopped_by(signal, context.log));
+            let (end, took) = (End::Stopped(signal.name()), began.elapsed());
+            output.end(&Report { about: &about, outcomes, end, took, exit })?;
+            Ok(exit)
+        }
+        Err(ConnectError::Failed(failure)) => {
+            let (outcomes, exit) = (&[][..], failure.exit);
+            let (end, took) = (End::Unreachable(&failure.message), began.elapsed());
+            output.end(&Report { about: &about, outcomes, end, took, exit })?;
+            Err(failure)
+        }
+    }
+}
+
+/// How the server is reached.
+enum Server {
+    /// It is there, and perhaps its process is known.
+    There(Target, Option<u32>),
+    /// It is started.
+    Started(String),
+}
+
+impl Server {
+    /// What the strongest layer says: a server on the command line beats a command of a variable or of the file.
+    fn named(context: &Context<'_>) -> Result<Server, Failure> {
+        let usage = |message: String| Err(Failure::new(ExitCode::Usage, message));
+        let arguments = arguments(context);
+        let command = context.layers.get(&COMMAND)?;
+        let is_flag = context.layers.source(&COMMAND) == Source::Flag;
+        match command {
+            Some(_) if is_flag && !arguments.is_empty() => {
+                usage("--command starts a server, so HOST:PORT is not given with it".to_owned())
+            }
+            Some(_) if is_flag && context.layers.source(&PID) == Source::Flag => {
+                usage("--command starts a server, so --pid is not given with it".to_owned())
+            }
+            Some(command) if arguments.is_empty() => Ok(Server::Started(command)),
+            None if arguments.is_empty() => {
+                usage("missing argument: HOST PORT or HOST:PORT, or --command".to_owned())
+            }
+            _ => {
+                let (target, rest) = Target::parse(&arguments)?;
+                if let Some(extra) = rest.first() {
+                    return usage(format!("unexpected argument {}", quoted(extra)));
+                }
+                Ok(Server::There(target, context.layers.get(&PID)?))
+            }
+        }
+    }
+}
+
+fn arguments(context: &Context<'_>) -> Vec<OsString> {
+    context.matches.get_many::<OsString>("server").unwrap_or_default().cloned().collect()
+}
+
+fn about(context: &Context<'_>, server: &Server) -> Result<About, Failure> {
+    let layers = context.layers;
+    let (target, command, pid) = match server {
+        Server::There(target, pid) => (Some(target.to_string()), None, *pid),
+        Server::Started(command) => (None, Some(command.clone()), None),
+    };
+    Ok(About {
+        started: format!("{:.3}", Timestamp::now()),
+        target,
+        address: None,
+        command,
+        pid,
+        framing: framing(context)?.to_string(),
+        max_frame: layers.require(&MAX_FRAME)?,
+        timeout: layers.get(&TIMEOUT)?.filter(|timeout| !timeout.is_zero()),
+        patience: layers.require(&PATIENCE)?,
+        settle: layers.require(&SETTLE)?,
+        strict: is_on(context, &STRICT)?,
+        seed: layers.require(&SEED)?,
+        jobs: layers.require(&JOBS)? as usize,
+        one_at_a_time: false,
+        again: again(layers, &arguments(context), Family::of(context.matches)),
+    })
+}
+
+/// What came of the cases, and during which of them the server died.
+struct Tried {
+    ran: Ran,
+    died: Option<String>,
+}
+
+/// Reaches the server, or starts it, tries all cases, and stops it.
+fn try_all(
+    context: &Context<'_>,
+    server: &Server,
+    plan: &Plan,
+    about: &mut About,
+    output: &mut Output,
+) -> Result<Tried, ConnectError> {
+    let (address, watch) = reach(context, server, about.patience)?;
+    about.address = Some(address.to_string());
+    about.pid = watch.as_ref().map(Watch::pid);
     let (stop, stopper) = io::pipe().map_err(|error| internal(&error))?;
     let is_near = address.ip().is_loopback();
     let mut setup = Setup {
         address,
         framing: framing(context)?,
-        max_frame: context.layers.require(&MAX_FRAME)?,
-        timeout: context.layers.get(&TIMEOUT)?.filter(|timeout| !timeout.is_zero()),
-        patience,
-        settle: context.layers.require(&SETTLE)?,
+        max_frame: about.max_frame,
+        timeout: about.timeout,
+        patience: about.patience,
+        settle: about.settle,
         reset: context.layers.require(&RESET)?,
-        seed: context.layers.require(&SEED)?,
+        memory_allowance: context.layers.require(&MEMORY_ALLOWANCE)?,
+        seed: about.seed,
         one_at_a_time: false,
         rate: Rate::new(context.layers.get(&MAX_RATE)?.or((!is_near).then_some(REMOTE_RATE))),
         stop: OwnedFd::from(stop),
     };
-    let plan = Plan { cases, jobs: context.layers.require(&JOBS)? as usize };
-    let mut lines = Lines { again: format!("trustctl check {target}"), gone: false, problem: None };
-    let (outcomes, signal) =
-        runner::run(&mut setup, &plan, None, context.signals, stopper, &mut lines)
-            .map_err(|error| internal(&error))?;
+    let mut lines = Lines { about, output, problem: None };
+    let ran = runner::run(&mut setup, plan, watch.as_ref(), context.signals, stopper, &mut lines);
+    lines.output.progress.clear();
     if let Some(problem) = lines.problem {
-        return Err(problem);
+        return Err(problem.into());
     }
-    let counts = Counts::of(&outcomes);
-    print(terminal::summary(&counts).as_bytes())?;
-    let strict = context.layers.get(&STRICT)? == Some(true);
-    Ok(match signal {
-        Some(signal) => stopped_by(signal, context.log),
-        None if counts.fail > 0 || (strict && counts.warn > 0) => ExitCode::Negative,
-        None if counts.tried() == 0 => ExitCode::Negative,
-        None => ExitCode::Success,
-    })
+    about.one_at_a_time = setup.one_at_a_time;
+    let ran = ran.map_err(|error| internal(&error))?;
+    Ok(Tried { ran, died: watch.and_then(|watch| watch.end()) })
 }
 
-/// Prints a line a case.
-struct Lines {
-    again: String,
-    gone: bool,
+fn reach(
+    context: &Context<'_>,
+    server: &Server,
+    patience: Duration,
+) -> Result<(SocketAddr, Option<Watch>), ConnectError> {
+    let family = Family::of(context.matches);
+    match server {
+        Server::Started(command) => {
+            let failed = |message: String| Failure::new(ExitCode::Unavailable, message);
+            let started = Started::start(command).map_err(|error| failed(cannot_start(&error)))?;
+            let address = started.wait_until_it_accepts(family, context.signals).map_err(
+                |error| match error {
+                    StartError::Signal(signal) => ConnectError::Signal(signal),
+                    StartError::Failed(why) => ConnectError::Failed(failed(why)),
+                },
+            )?;
+            let watch = Watch::of_started(started, address.port())
+                .map_err(|error| failed(format!("the server ended: {}", reason(&error))))?;
+            Ok((address, Some(watch)))
+        }
+        Server::There(target, pid) => {
+            let limit = Limit::start(patience);
+            let addresses = resolve(target, family, limit, context.signals)?;
+            let stream = connect(target, &addresses, limit, context.signals)?;
+            let address = stream.peer_addr().map_err(|error| internal(&error))?;
+            let watch = pid.map(|pid| {
+                Watch::of_process(pid, address.port()).map_err(|error| {
+                    let place = context.layers.place(&PID);
+                    let message = format!("{place} {pid}: {}", reason(&error));
+                    Failure::new(ExitCode::Usage, message)
+                })
+            });
+            Ok((address, watch.transpose()?))
+        }
+    }
+}
+
+/// Says what came of it all, and decides how the process ends.
+fn finish(
+    context: &Context<'_>,
+    about: &About,
+    output: Output,
+    tried: Tried,
+    took: Duration,
+) -> Result<ExitCode, Failure> {
+    let Tried { ran: Ran { outcomes, signal, is_cut }, died } = tried;
+    // Whoever read has gone, as `head` does, and nobody else is to read.
+    if is_cut {
+        return Ok(ExitCode::Success);
+    }
+    let end = match (signal, &died) {
+        (Some(signal), _) => End::Stopped(signal.name()),
+        (None, Some(during)) => End::ServerDied(during),
+        (None, None) => End::Complete,
+    };
+    let exit = match signal {
+        Some(signal) => stopped_by(signal, context.log),
+        None if died.is_none() && Counts::of(&outcomes).is_success() => ExitCode::Success,
+        None => ExitCode::Negative,
+    };
+    output.end(&Report { about, outcomes: &outcomes, end, took, exit })?;
+    Ok(exit)
+}
+
+/// Where reports go.
+struct Output {
+    is_json: bool,
+    colours: Colours,
+    progress: Progress,
+    junit: Option<(String, File)>,
+    html: Option<(String, File)>,
+    /// Nobody reads stdout any more.
+    is_gone: bool,
+}
+
+impl Output {
+    /// Makes the files, so that a run of a minute does not end in the discovery that there can be none.
+    fn create(context: &Context<'_>) -> Result<Output, Failure> {
+        let create = |setting: &Setting<String>| match context.layers.get(setting)? {
+            None => Ok(None),
+            Some(path) => match File::create(&path) {
+                Ok(file) => Ok(Some((path, file))),
+                Err(error) => {
+                    let place = context.layers.place(setting);
+                    let message =
+                        format!("{place}: cannot create {}: {}", quoted(&path), reason(&error));
+                    Err(Failure::new(ExitCode::CannotCreate, message))
+                }
+            },
+        };
+        Ok(Output {
+            is_json: is_on(context, &JSON)?,
+            colours: Colours::of_stdout(),
+            progress: Progress::on_stderr(),
+            junit: create(&JUNIT)?,
+            html: create(&HTML)?,
+            is_gone: false,
+        })
+    }
+
+    /// Writes the reports.
+    fn end(mut self, report: &Report<'_>) -> Result<(), Failure> {
+        self.progress.clear();
+        let files = [(self.junit, junit::report(report)), (self.html, html::report(report))];
+        for (file, text) in files {
+            let Some((path, mut file)) = file else { continue };
+            file.write_all(text.as_bytes()).map_err(|error| {
+                let message = format!("cannot write {}: {}", quoted(&path), reason(&error));
+                Failure::new(ExitCode::Io, message)
+            })?;
+        }
+        let text = match (self.is_json, report.end) {
+            (true, _) => json::report(report)
+                .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
+            // The line on stderr says it.
+            (false, End::Unreachable(_)) => return Ok(()),
+            (false, end) => terminal::summary(report.outcomes, end, self.colours),
+        };
+        if !self.is_gone {
+            print(text.as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+/// Prints a line a case as soon as it is done.
+struct Lines<'r> {
+    about: &'r About,
+    output: &'r mut Output,
     problem: Option<Failure>,
 }
 
-impl Listener for Lines {
-    fn progress(&mut self, _running: &[&'static str], _done: usize, _of: usize) {}
+impl Listener for Lines<'_> {
+    fn progress(&mut self, running: &[&'static str], done: usize, of: usize) {
+        self.output.progress.show(running, done, of);
+    }
 
-    fn finished(&mut self, outcome: &Outcome) {
-        if self.gone || self.problem.is_some() {
-            return;
+    fn finished(&mut self, outcome: &Outcome) -> ControlFlow<()> {
+        let output = &mut *self.output;
+        if output.is_json || output.is_gone {
+            return ControlFlow::Continue(());
         }
-        let again = format!("{} --case {}", self.again, outcome.case.id);
-        match print(terminal::outcome(outcome, &again).as_bytes()) {
-            Ok(Stdout::Open) => {}
-            Ok(Stdout::Gone) => self.gone = true,
-            Err(problem) => self.problem = Some(problem),
+        output.progress.clear();
+        match print(terminal::outcome(outcome, self.about, output.colours).as_bytes()) {
+            Ok(Stdout::Open) => ControlFlow::Continue(()),
+            Ok(Stdout::Gone) => {
+                output.is_gone = true;
+                match output.junit.is_some() || output.html.is_some() {
+                    true => ControlFlow::Continue(()),
+                    false => ControlFlow::Break(()),
+                }
+            }
+            Err(problem) => {
+                self.problem = Some(problem);
+                ControlFlow::Break(())
+            }
         }
     }
 }
@@ -285,24 +405,36 @@ fn framing(context: &Context<'_>) -> Result<Framing, Failure> {
     }
 }
 
-fn select(pattern: &str) -> impl Iterator<Item = &'static Case> {
-    cases::all().filter(move |case| cases::matches(pattern, case.id))
-}
-
-fn wanted_cases(context: &Context<'_>) -> Result<Vec<&'static Case>, Failure> {
-    let patterns = context.layers.get(&CASE)?.unwrap_or_else(|| "*".to_owned());
-    let is_wanted =
-        |case: &&'static Case| patterns.split(',').any(|pattern| cases::matches(pattern, case.id));
-    Ok(cases::all().filter(is_wanted).collect())
-}
-
-fn list(cases: &[&'static Case]) -> Result<ExitCode, Failure> {
-    for case in cases {
-        if print(format!("{:<14}  {}\n", case.id, case.title).as_bytes())? == Stdout::Gone {
-            break;
-        }
+fn known_failures(context: &Context<'_>) -> Result<Known, Failure> {
+    let Some(path) = context.layers.get(&EXPECT)? else { return Ok(Known::default()) };
+    let place = context.layers.place(&EXPECT);
+    let unreadable = |why: &str| {
+        Failure::new(ExitCode::Io, format!("{place}: cannot read {}: {why}", quoted(&path)))
+    };
+    let file = File::open(&path).map_err(|error| unreadable(&reason(&error)))?;
+    let mut text = vec![];
+    let read = file.take(EXPECT_BYTES_MAX + 1).read_to_end(&mut text);
+    if read.map_err(|error| unreadable(&reason(&error)))? as u64 > EXPECT_BYTES_MAX {
+        return Err(unreadable(&format!("it has more than {EXPECT_BYTES_MAX} bytes")));
     }
+    Known::parse(&String::from_utf8_lossy(&text)).map_err(|bad| {
+        let message = format!("{}, line {}: {}", quoted(&path), bad.number, bad.problem);
+        Failure::new(ExitCode::DataError, message)
+    })
+}
+
+fn list(context: &Context<'_>, cases: &[&'static Case]) -> Result<ExitCode, Failure> {
+    let text = match is_on(context, &JSON)? {
+        true => json::list(cases)
+            .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
+        false => cases.iter().map(|case| format!("{:<14}  {}\n", case.id, case.title)).collect(),
+    };
+    print(text.as_bytes())?;
     Ok(ExitCode::Success)
+}
+
+fn is_on(context: &Context<'_>, switch: &Setting<bool>) -> Result<bool, Failure> {
+    Ok(context.layers.get(switch)? == Some(true))
 }
 
 fn internal(error: &io::Error) -> Failure {

@@ -1,6 +1,388 @@
-//! To be written.
+//! What the server's processes keep of clients that have left, looked at from outside (`--pid`, `--command`).
+//!
+//! [`Watch`] notes what they have before the first case, and again whenever a group is over and the server was left
+//! alone. The cases judge the difference. They also send clients of their own, one after the other, so that each of
+//! them says something when it is tried alone.
 
-use crate::check::case::Case;
+use std::time::{Duration, Instant};
+
+use crate::check::case::{Case, Manners, Needs};
+use crate::check::framing::Framing;
+use crate::check::setup::{LARGE_MAX, Setup};
+use crate::check::trial::Trial;
+use crate::check::verdict::{Judged, Verdict};
+use crate::check::watch::{IDLE_SHARE_MAX, Look, Sample, Watch};
+use crate::text::grouped;
+
+/// Clients at the same time, and then one after the other, before the first look: pools and caches are filled then.
+const WARM_UP_CLIENTS: usize = 8;
+
+/// Their messages, in bytes: what a receive is usually made for.
+const WARM_UP_BYTES: u64 = 64 * 1024;
+
+/// Clients, one after the other, of which a leak of one of anything by client is told from caches.
+const CLIENTS: u64 = 64;
+
+/// Longest time for them: a server that answers slowly is not waited for 64 times.
+const CLIENTS_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Clients that may get no answer before no more are sent.
+const LOST_CLIENTS_MAX: u32 = 3;
+
+/// Rounds of that many clients for memory, which is more blurred than what can be counted.
+const MEMORY_ROUNDS: usize = 10;
+
+/// Longest time for all of them.
+const MEMORY_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// Descriptors that a server may have more than before the cases: a log, a resolver, a pool that grew.
+const DESCRIPTORS_ALLOWED: u64 = 8;
+
+/// Children not waited for that a server may have: some wait for them when the next client comes.
+const ZOMBIES_ALLOWED: u64 = 3;
+
+/// Threads beyond one for each client at the busiest moment: pools keep theirs.
+const THREADS_ALLOWED: u64 = 16;
+
+/// Growth of a client below which memory that grows and grows is not worth a word, in bytes.
+const GROWTH_BY_CLIENT_MIN: u64 = 512;
 
 /// The cases of this group.
-pub const CASES: &[Case] = &[];
+pub const CASES: &[Case] = &[
+    case(
+        1,
+        "the server is still there",
+        "No client can end the server",
+        "signal(7); send(2), EPIPE",
+        "a signal that nobody handles (SIGPIPE on a send to a client that has left), a crash, an exit where an error is about one client",
+        survival,
+    ),
+    case(
+        2,
+        "descriptors come back",
+        "The descriptor of a connection is closed when the connection is over, however it ended",
+        "close(2); accept(2), EMFILE",
+        "a way out of the connection's code that does not close its socket: after enough clients nobody is accepted any more",
+        |trial| counted(trial, "open descriptors", DESCRIPTORS_ALLOWED, |had| had.descriptors),
+    ),
+    case(
+        3,
+        "memory comes back",
+        "What a connection has allocated is freed or used again when it is over",
+        "docs/LIMITS.md",
+        "buffers or entries of a table that outlive their connection",
+        memory,
+    ),
+    case(
+        4,
+        "no connection is left in CLOSE_WAIT",
+        "A server closes its side soon after its client has left",
+        "RFC 9293, 3.6; tcp(7)",
+        "the end of the stream (a receive of 0 bytes) or an error is not taken for a reason to close",
+        |trial| counted(trial, "connections in CLOSE_WAIT", 0, |had| had.close_wait),
+    ),
+    case(
+        5,
+        "an idle server sleeps",
+        "A server with nothing to do does not compute",
+        "poll(2); epoll(7)",
+        "a socket at its end stays readable and is asked again and again, or a loop does not wait",
+        idleness,
+    ),
+    case(
+        6,
+        "no zombies are left",
+        "A server that gives clients to child processes waits for those that have ended",
+        "wait(2); signal(7), SIGCHLD",
+        "children are never waited for: after enough clients no process can be started any more",
+        |trial| counted(trial, "zombies", ZOMBIES_ALLOWED, |had| had.zombies),
+    ),
+    case(
+        7,
+        "threads come back",
+        "The thread of a client ends, or serves the next one, when the client has left",
+        "pthreads(7)",
+        "a thread waits for ever for a client that has left",
+        threads,
+    ),
+];
+
+const fn case(
+    number: u8,
+    title: &'static str,
+    requirement: &'static str,
+    source: &'static str,
+    bug: &'static str,
+    run: fn(&mut Trial<'_>) -> Judged,
+) -> Case {
+    const IDS: [&str; 8] = [
+        "",
+        "resources/1",
+        "resources/2",
+        "resources/3",
+        "resources/4",
+        "resources/5",
+        "resources/6",
+        "resources/7",
+    ];
+    let (needs, manners) = (Needs::Process, Manners::Alone);
+    Case { id: IDS[number as usize], title, requirement, source, bug, needs, manners, run }
+}
+
+/// Fills the pools and caches of a server that has just been started. What goes wrong is for the cases to say.
+pub fn warm_up(trial: &mut Trial<'_>) {
+    let together = if trial.setup.one_at_a_time { 1 } else { WARM_UP_CLIENTS };
+    let _ = greet_together(trial, together);
+    for _ in 0..WARM_UP_CLIENTS {
+        let _ = trial.expect_service("others");
+    }
+}
+
+fn greet_together(trial: &mut Trial<'_>, count: usize) -> Judged<()> {
+    let payload = trial.payload(WARM_UP_BYTES);
+    let mut wires = vec![];
+    for _ in 0..count {
+        let mut wire = trial.connect()?;
+        wire.send(&trial.frame(&payload))?;
+        wires.push(wire);
+    }
+    wires.iter_mut().try_for_each(|wire| wire.expect_echo(&[&payload]))
+}
+
+fn survival(trial: &mut Trial<'_>) -> Judged {
+    let watch = watched(trial)?;
+    let expected = "the server is there after everything that the cases did";
+    let ended = |during: String| {
+        Verdict::fail(expected, format!("it died during {during}: {}", watch.how_it_ended()))
+    };
+    if let Some(during) = watch.end() {
+        return Err(ended(during));
+    }
+    exercised(trial)?;
+    watch.note_end(true, &["resources/1"]);
+    if let Some(during) = watch.end() {
+        return Err(ended(during));
+    }
+    let looks = watch.looks();
+    if let Some(look) = looks.iter().find(|look| !look.lost.is_empty()) {
+        let lost: Vec<String> = look.lost.iter().map(u32::to_string).collect();
+        return Err(Verdict::warn(
+            "the processes that listened at the start are there at the end",
+            format!(
+                "process {} was gone after {}, with whatever other clients it had; others go on",
+                lost.join(" and "),
+                look.group
+            ),
+        ));
+    }
+    trial.expect_service("everything that the cases did")?;
+    Ok(Verdict::Pass)
+}
+
+/// Judges something that is to be what it was before the cases.
+fn counted(trial: &mut Trial<'_>, what: &str, allowed: u64, of: fn(&Sample) -> u64) -> Judged {
+    let looks = exercised(trial)?;
+    let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Err(no_looks()) };
+    let (before, after) = (of(&first.had), of(&last.had));
+    if after <= before + allowed {
+        return Ok(match after > before {
+            true => Verdict::Info(format!(
+                "{after} {what} at the end and {before} before the cases: too few for one by client"
+            )),
+            false => Verdict::Pass,
+        });
+    }
+    Err(Verdict::fail(
+        format!("as many {what} as before the cases, {before}, once the clients have left"),
+        format!("{after} {what} at the end; {}", largest_step(&looks, of)),
+    ))
+}
+
+/// Says after which group there was how much more than before it.
+fn largest_step(looks: &[Look], of: fn(&Sample) -> u64) -> String {
+    let steps = looks.windows(2);
+    let grown = |pair: &[Look]| of(&pair[1].had).saturating_sub(of(&pair[0].had));
+    let Some([before, after]) = steps.max_by_key(|pair| grown(pair)) else { return String::new() };
+    let advice = match after.group == "resources" {
+        true => String::new(),
+        false => format!(" (try them again with --case '{}/*,resources/*')", after.group),
+    };
+    format!(
+        "most came with {}: from {} to {} while {} clients came and left{advice}",
+        after.group,
+        of(&before.had),
+        of(&after.had),
+        after.connections - before.connections,
+    )
+}
+
+fn idleness(trial: &mut Trial<'_>) -> Judged {
+    let looks = exercised(trial)?;
+    let Some((first, later)) = looks.split_first() else { return Err(no_looks()) };
+    let expected = "a server without clients computes next to nothing";
+    let percent = |look: &Look| (look.idle_share * 100.0).round();
+    let busiest = later.iter().max_by(|a, b| a.idle_share.total_cmp(&b.idle_share));
+    match busiest.filter(|look| look.idle_share > IDLE_SHARE_MAX) {
+        _ if first.idle_share > IDLE_SHARE_MAX => Err(Verdict::warn(
+            expected,
+            format!("it used {} % of a core already before the cases", percent(first)),
+        )),
+        Some(look) => Err(Verdict::fail(
+            expected,
+            format!(
+                "it used {} % of a core after {}, when all clients had left, and {} % before the cases",
+                percent(look),
+                look.group,
+                percent(first)
+            ),
+        )),
+        None => Ok(Verdict::Pass),
+    }
+}
+
+fn threads(trial: &mut Trial<'_>) -> Judged {
+    let looks = exercised(trial)?;
+    let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Err(no_looks()) };
+    let (before, after) = (first.had.threads, last.had.threads);
+    let own = looks
+        .windows(2)
+        .next_back()
+        .map_or(0, |pair| pair[1].had.threads.saturating_sub(pair[0].had.threads));
+    // One after the other they need one thread, and at the busiest moment one each.
+    if own < CLIENTS / 2 && after <= before + last.peak + THREADS_ALLOWED {
+        return Ok(Verdict::Pass);
+    }
+    Err(Verdict::fail(
+        format!(
+            "no more threads than at the start, {before}, and one for each of the {} clients of the busiest moment",
+            last.peak
+        ),
+        format!("{after} at the end; {}", largest_step(&looks, |had| had.threads)),
+    ))
+}
+
+fn memory(trial: &mut Trial<'_>) -> Judged {
+    let looks = exercised(trial)?;
+    let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Err(no_looks()) };
+    let allowed = memory_allowed(trial.setup);
+    let expected = format!(
+        "no more than {} more than before the cases, once the clients have left",
+        mebibytes(allowed)
+    );
+    let growth = |from: u64, to: u64| mebibytes(to.saturating_sub(from));
+    let (before, after) = (first.had.resident, last.had.resident);
+    if after > before + allowed {
+        return Err(Verdict::fail(
+            expected,
+            format!("{} more; {}", growth(before, after), largest_step(&looks, |had| had.resident)),
+        ));
+    }
+    let watch = watched(trial)?;
+    let (began, mut sizes, mut clients) = (Instant::now(), vec![watch.resident_bytes()], 0);
+    while sizes.len() <= MEMORY_ROUNDS && began.elapsed() < MEMORY_TIME_MAX {
+        clients += send_clients(trial)?;
+        sizes.push(watch.resident_bytes());
+    }
+    let (start, end) = (sizes[0], sizes[sizes.len() - 1]);
+    let rounds = sizes.len() as u64 - 1;
+    let by_client = end.saturating_sub(start) / clients.max(1);
+    let got = format!(
+        "{} more after {} clients, one after the other: {} bytes by client",
+        growth(start, end),
+        grouped(clients),
+        grouped(by_client)
+    );
+    // The first round fills what the warm-up left empty.
+    let least = GROWTH_BY_CLIENT_MIN * clients / rounds.max(1);
+    let grows = sizes[1..].windows(2).all(|pair| pair[1] >= pair[0] + least);
+    match end > before + allowed {
+        true => Err(Verdict::fail(expected, got)),
+        false if grows && rounds > 2 => Err(Verdict::warn(
+            "memory stops growing once the server has served enough clients, one after the other",
+            format!("{got}, and it went on; a leak, unless a collector has not begun"),
+        )),
+        false => Ok(Verdict::Pass),
+    }
+}
+
+/// What a server may keep for later: what its allocator holds, and room for some of the longest messages.
+fn memory_allowed(setup: &Setup) -> u64 {
+    setup.memory_allowance + 16 * setup.payload_max().min(LARGE_MAX)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// The watch, if it can tell anything.
+fn watched<'s>(trial: &Trial<'s>) -> Judged<&'s Watch> {
+    let watch = trial.watch.ok_or_else(|| Verdict::skipped("needs --pid or --command"))?;
+    match watch.misfit() {
+        Some(why) => Err(Verdict::skipped(why)),
+        None => Ok(watch),
+    }
+}
+
+/// All looks, the last one after clients of our own.
+fn exercised(trial: &mut Trial<'_>) -> Judged<Vec<Look>> {
+    let watch = watched(trial)?;
+    if watch.end().is_none() && watch.is_to_be_exercised() {
+        send_clients(trial)?;
+        watch.look_last("resources", trial.setup);
+        watch.note_end(true, &["resources"]);
+    }
+    match watch.end() {
+        Some(during) if trial.id != "resources/1" => {
+            Err(Verdict::skipped(format!("the server died during {during}")))
+        }
+        _ => Ok(watch.looks()),
+    }
+}
+
+/// Clients one after the other that leave in all ways there are; how many.
+fn send_clients(trial: &mut Trial<'_>) -> Judged<u64> {
+    let (until, mut lost, mut count) = (Instant::now() + CLIENTS_TIME_MAX, 0, 0);
+    while count < CLIENTS && lost < LOST_CLIENTS_MAX && Instant::now() < until {
+        match send_client(trial, count) {
+            Err(stop @ Verdict::Skipped(_)) => return Err(stop),
+            Err(_) => lost += 1,
+            Ok(()) => lost = 0,
+        }
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn send_client(trial: &mut Trial<'_>, number: u64) -> Judged<()> {
+    let payload = trial.payload(64);
+    let frame = trial.frame(&payload);
+    let mut wire = trial.connect()?;
+    wire.send(&frame)?;
+    wire.expect_echo(&[&payload])?;
+    match number % 5 {
+        0 => wire.close(),
+        1 => {
+            wire.finish();
+            wire.drain(trial.setup.patience)?;
+        }
+        2 => wire.reset(),
+        3 => {
+            // In the header, where there is one of more than a byte.
+            wire.send(&frame[..1])?;
+            wire.close();
+        }
+        _ => {
+            let len = match trial.setup.framing {
+                Framing::Length(format) => format.header_len() + payload.len() / 2,
+                Framing::Raw | Framing::Line => payload.len() / 2,
+            };
+            wire.send(&frame[..len])?;
+            wire.close();
+        }
+    }
+    Ok(())
+}
+
+fn no_looks() -> Verdict {
+    Verdict::inconclusive("the server's processes could not be looked at")
+}

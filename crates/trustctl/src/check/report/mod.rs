@@ -1,17 +1,106 @@
 //! What came of a run, for people and for programs.
 
+pub mod html;
+pub mod json;
+pub mod junit;
+pub mod progress;
 pub mod terminal;
 
-use crate::check::runner::Outcome;
-use crate::check::verdict::Verdict;
+use std::fmt::Write as _;
+use std::time::Duration;
 
-/// How many cases came to which verdict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+use crate::check::runner::{Class, Outcome};
+use crate::check::transcript::{Bytes, Entry, Log, What};
+use crate::exit_code::ExitCode;
+use crate::text::seconds;
+
+/// What a run is about.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// When it began, as in events.
+    pub started: String,
+    /// The server as the user named it.
+    pub target: Option<String>,
+    /// The address that answered.
+    pub address: Option<String>,
+    /// The command that started it.
+    pub command: Option<String>,
+    /// Its process, if that is watched.
+    pub pid: Option<u32>,
+    /// How it tells messages apart.
+    pub framing: String,
+    /// Its longest payload, in bytes.
+    pub max_frame: u64,
+    /// Its timeout.
+    pub timeout: Option<Duration>,
+    /// How long an answer is waited for.
+    pub patience: Duration,
+    /// How long a piece is left alone.
+    pub settle: Duration,
+    /// Whether a warning is a failure.
+    pub strict: bool,
+    /// Decides all payloads.
+    pub seed: u64,
+    /// Cases at the same time.
+    pub jobs: usize,
+    /// Whether the server was found to serve one client at a time.
+    pub one_at_a_time: bool,
+    /// The command that tries a case again, but for the case.
+    pub again: String,
+}
+
+impl About {
+    /// The server, in a few words.
+    pub fn server(&self) -> &str {
+        let named = self.target.as_deref().or(self.command.as_deref());
+        named.unwrap_or("a server that was not named")
+    }
+
+    /// The command that tries the case again.
+    pub fn again(&self, id: &str) -> String {
+        format!("{} --case {id}", self.again)
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Report<'r> {
+    /// What it was about.
+    pub about: &'r About,
+    /// What came of the cases, in their order.
+    pub outcomes: &'r [Outcome],
+    /// How it ended.
+    pub end: End<'r>,
+    /// How long it took.
+    pub took: Duration,
+    /// What the process exits with.
+    pub exit: ExitCode,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End<'r> {
+    /// All cases were tried, or there is a reason not to.
+    Complete,
+    /// The server went away during these cases.
+    ServerDied(&'r str),
+    /// This signal stopped it.
+    Stopped(&'static str),
+    /// No case was tried, for this reason.
+    Unreachable(&'r str),
+}
+
+/// How many cases count as what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
     /// As it should be.
     pub pass: usize,
     /// Bugs.
     pub fail: usize,
+    /// Bugs that are listed as known.
+    pub known: usize,
+    /// Listed as known to fail, and did not.
+    pub unexpected_pass: usize,
     /// Unwise.
     pub warn: usize,
     /// Measured.
@@ -27,13 +116,15 @@ impl Counts {
     pub fn of(outcomes: &[Outcome]) -> Counts {
         let mut counts = Counts::default();
         for outcome in outcomes {
-            *match &outcome.verdict {
-                Verdict::Pass => &mut counts.pass,
-                Verdict::Fail(_) => &mut counts.fail,
-                Verdict::Warn(_) => &mut counts.warn,
-                Verdict::Info(_) => &mut counts.info,
-                Verdict::Inconclusive(_) => &mut counts.inconclusive,
-                Verdict::Skipped(_) => &mut counts.skipped,
+            *match outcome.class() {
+                Class::Pass => &mut counts.pass,
+                Class::Fail => &mut counts.fail,
+                Class::Known => &mut counts.known,
+                Class::UnexpectedPass => &mut counts.unexpected_pass,
+                Class::Warn => &mut counts.warn,
+                Class::Info => &mut counts.info,
+                Class::Inconclusive => &mut counts.inconclusive,
+                Class::Skipped => &mut counts.skipped,
             } += 1;
         }
         counts
@@ -41,6 +132,144 @@ impl Counts {
 
     /// Cases that were tried.
     pub fn tried(&self) -> usize {
-        self.pass + self.fail + self.warn + self.info + self.inconclusive
+        let judged = self.pass + self.fail + self.known + self.unexpected_pass + self.warn;
+        judged + self.info + self.inconclusive
+    }
+
+    /// Whether a run that came to this is a success.
+    pub fn is_success(&self) -> bool {
+        self.fail == 0 && self.unexpected_pass == 0 && self.tried() > 0
+    }
+
+    /// In one line, with what is not there left out but for passes and failures.
+    pub fn line(&self) -> String {
+        let mut line = format!(
+            "{} cases tried: {} passed, {} failed",
+            self.tried(),
+            self.pass + self.unexpected_pass,
+            self.fail
+        );
+        let others = [
+            (self.known, "known to fail"),
+            (self.unexpected_pass, "of the passes unexpected"),
+            (self.warn, "warned"),
+            (self.info, "measured"),
+            (self.inconclusive, "inconclusive"),
+        ];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            let _ = write!(line, ", {count} {what}");
+        }
+        let _ = write!(line, "; {} skipped", self.skipped);
+        line
+    }
+}
+
+/// What went over the wire, a line an entry: time, connection, direction, bytes in hexadecimal.
+pub fn transcript(log: &Log) -> Vec<String> {
+    let mut lines: Vec<String> = log
+        .entries
+        .iter()
+        .map(|Entry { at, connection, what }| {
+            let who = match connection {
+                0 => String::new(),
+                number => format!("#{number}"),
+            };
+            format!("{:>9.3} ms  {who:<4} {}", at.as_secs_f64() * 1e3, wire_line(what))
+        })
+        .collect();
+    if log.left_out > 0 {
+        lines.push(format!("… and {} entries more", log.left_out));
+    }
+    lines
+}
+
+fn wire_line(what: &What) -> String {
+    match what {
+        What::Connected => "connected".to_owned(),
+        What::Sent(bytes) => format!("-> {}", hex(bytes)),
+        What::LeftAlone(time) => format!("   acknowledged, and left alone for {}", seconds(*time)),
+        What::Received(bytes) => format!("<- {}", hex(bytes)),
+        What::ReceivedFin => "<- FIN".to_owned(),
+        What::ReceivedReset => "<- RST".to_owned(),
+        What::SentFin => "-> FIN".to_owned(),
+        What::SentReset => "-> RST".to_owned(),
+        What::Closed => "-> closed".to_owned(),
+        What::Silence(time) => format!("   nothing for {}", seconds(*time)),
+        What::Note(text) => format!("   {text}"),
+    }
+}
+
+fn hex(bytes: &Bytes) -> String {
+    let mut text: String = bytes.first.iter().map(|byte| format!("{byte:02x} ")).collect();
+    if bytes.len > bytes.first.len() {
+        text.push_str("… ");
+    }
+    let _ = write!(text, "({} bytes)", bytes.len);
+    text
+}
+
+/// The text for XML and HTML. Characters that XML 1.0 does not allow (2.2) are replaced.
+pub fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            '\t' | '\n' => safe.push(character),
+            '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => safe.push('\u{fffd}'),
+            _ => safe.push(character),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::cases;
+    use crate::check::verdict::Verdict;
+
+    pub(super) fn outcome(verdict: Verdict, is_listed: bool) -> Outcome {
+        let case = cases::all().next().expect("a case");
+        let (log, took) = (Log::default(), Duration::from_millis(2));
+        Outcome { case, verdict, is_listed, hint: None, log, took }
+    }
+
+    #[test]
+    fn a_known_failure_is_no_failure_and_an_unexpected_pass_is_no_success() {
+        let counts = |verdicts: &[(Verdict, bool)]| {
+            let outcomes: Vec<Outcome> = verdicts
+                .iter()
+                .map(|(verdict, is_listed)| outcome(verdict.clone(), *is_listed))
+                .collect();
+            Counts::of(&outcomes)
+        };
+        let (fail, pass) = (Verdict::fail("a", "b"), Verdict::Pass);
+        assert!(counts(&[(fail.clone(), true), (pass.clone(), false)]).is_success());
+        assert!(!counts(&[(fail, false), (pass.clone(), false)]).is_success());
+        let unexpected = counts(&[(pass.clone(), true), (pass, false)]);
+        assert!(!unexpected.is_success());
+        assert_eq!(
+            unexpected.line(),
+            "2 cases tried: 2 passed, 0 failed, 1 of the passes unexpected; 0 skipped"
+        );
+        assert!(!counts(&[(Verdict::Info("1 ms".into()), true)]).is_success());
+        assert!(counts(&[(Verdict::Info("1 ms".into()), false)]).is_success());
+        assert!(counts(&[(Verdict::warn("a", "b"), true)]).is_success());
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_was_tried_is_no_success() {
+        assert!(!Counts::of(&[]).is_success());
+        assert!(!Counts::of(&[outcome(Verdict::skipped("why"), false)]).is_success());
+    }
+
+    #[test]
+    fn no_text_can_break_out_of_a_document() {
+        assert_eq!(escaped("<a b='c' d=\"e\">&"), "&lt;a b=&#39;c&#39; d=&quot;e&quot;&gt;&amp;");
+        assert_eq!(escaped("a\0\x1b[1m\u{9b}\nb\tü"), "a\u{fffd}\u{fffd}[1m\u{fffd}\nb\tü");
     }
 }

@@ -1,87 +1,134 @@
 //! A line a case, and under a failure what went over the wire.
 
+use std::env;
 use std::fmt::Write as _;
 
-use crate::check::report::Counts;
-use crate::check::runner::Outcome;
-use crate::check::transcript::{Bytes, Entry, Log, What};
+use crate::check::report::{About, Counts, End, transcript};
+use crate::check::runner::{Class, Outcome};
 use crate::check::verdict::{Finding, Verdict};
-use crate::text::seconds;
+
+/// Whether words have colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colours {
+    /// They have none.
+    Off,
+    /// As ECMA-48 says.
+    On,
+}
+
+impl Colours {
+    /// On a terminal that can show them, unless the user does not want any (<https://no-color.org>).
+    pub fn of_stdout() -> Colours {
+        let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
+        match rustix::termios::isatty(std::io::stdout()) && !is_set("NO_COLOR") && !is_dumb {
+            true => Colours::On,
+            false => Colours::Off,
+        }
+    }
+
+    fn paint(self, class: Class, text: &str) -> String {
+        let code = match class {
+            Class::Pass => "32",
+            Class::Fail | Class::UnexpectedPass => "1;31",
+            Class::Warn | Class::Inconclusive => "33",
+            Class::Info => "36",
+            Class::Known | Class::Skipped => "2",
+        };
+        match self {
+            Colours::Off => text.to_owned(),
+            Colours::On => format!("\x1b[{code}m{text}\x1b[0m"),
+        }
+    }
+}
 
 /// The line of a case, and what there is to say about it. `again` is the command that runs this case alone.
-pub fn outcome(outcome: &Outcome, again: &str) -> String {
-    let Outcome { case, verdict, log, took } = outcome;
-    let mut text = format!(
-        "{:<12}  {:<14}  {}  ({} ms)\n",
-        verdict.name(),
-        case.id,
-        case.title,
-        took.as_millis()
-    );
+pub fn outcome(outcome: &Outcome, about: &About, colours: Colours) -> String {
+    let Outcome { case, verdict, hint, log, took, .. } = outcome;
+    let class = outcome.class();
+    let word = colours.paint(class, &format!("{:<12}", class.word()));
+    let mut text = format!("{word}  {:<14}  {}  ({} ms)\n", case.id, case.title, took.as_millis());
     match verdict {
+        // The summary says why, once for all that have the same reason.
+        Verdict::Skipped(_) => return String::new(),
         Verdict::Pass => {}
-        Verdict::Info(said) | Verdict::Inconclusive(said) | Verdict::Skipped(said) => {
+        Verdict::Info(said) | Verdict::Inconclusive(said) => {
             let _ = writeln!(text, "              {said}");
         }
         Verdict::Fail(Finding { expected, got }) | Verdict::Warn(Finding { expected, got }) => {
             let _ = writeln!(text, "    expected  {expected}");
             let _ = writeln!(text, "    got       {got}");
-            let _ = writeln!(text, "    catches   {}", case.bug);
-            let _ = writeln!(text, "    source    {}", case.source);
-            text.push_str(&transcript(log));
-            let _ = writeln!(text, "    again     {again}");
+            if let Some(hint) = hint {
+                let _ = writeln!(text, "    hint      {hint}");
+            }
+            if class != Class::Known {
+                let _ = writeln!(text, "    catches   {}", case.bug);
+                let _ = writeln!(text, "    source    {}", case.source);
+                for line in transcript(log) {
+                    let _ = writeln!(text, "    {line}");
+                }
+                let _ = writeln!(text, "    again     {}", about.again(case.id));
+            }
         }
     }
+    if class == Class::UnexpectedPass {
+        text.push_str("    it is listed as known to fail and did not: take it off the list\n");
+    }
     text
 }
 
-/// The last line of a run.
-pub fn summary(counts: &Counts) -> String {
-    let Counts { pass, fail, warn, info, inconclusive, skipped } = counts;
-    format!(
-        "{} cases tried: {pass} passed, {fail} failed, {warn} warned, {info} measured, {inconclusive} inconclusive; \
-         {skipped} skipped\n",
-        counts.tried()
-    )
-}
-
-/// What went over the wire, a line an entry: time, connection, direction, bytes in hexadecimal.
-fn transcript(log: &Log) -> String {
+/// The last lines of a run: what was skipped and why, and how many cases came to what.
+pub fn summary(outcomes: &[Outcome], end: End<'_>, colours: Colours) -> String {
     let mut text = String::new();
-    for Entry { at, connection, what } in &log.entries {
-        let who = match connection {
-            0 => "  ".to_owned(),
-            number => format!("#{number}"),
-        };
-        let _ = writeln!(text, "    {:>9.3} ms  {who:<4} {}", at.as_secs_f64() * 1e3, line(what));
+    let mut reasons: Vec<(&str, Vec<&str>)> = vec![];
+    for outcome in outcomes {
+        let Verdict::Skipped(why) = &outcome.verdict else { continue };
+        match reasons.iter_mut().find(|(reason, _)| reason == why) {
+            Some((_, ids)) => ids.push(outcome.case.id),
+            None => reasons.push((why, vec![outcome.case.id])),
+        }
     }
-    if log.left_out > 0 {
-        let _ = writeln!(text, "    … and {} entries more", log.left_out);
+    for (why, ids) in reasons {
+        let word = colours.paint(Class::Skipped, &format!("{:<12}", Class::Skipped.word()));
+        let _ = writeln!(text, "{word}  {}\n              because {why}", short_list(&ids));
+    }
+    match end {
+        End::Complete | End::Unreachable(_) => {}
+        End::ServerDied(during) => _ = writeln!(text, "the server died during {during}"),
+        End::Stopped(signal) => {
+            let _ = writeln!(text, "stopped by {signal}; what was not tried is skipped");
+        }
+    }
+    let counts = Counts::of(outcomes);
+    let _ = writeln!(text, "{}", counts.line());
+    if counts.tried() == 0 {
+        text.push_str("nothing was tried, which says nothing about the server\n");
     }
     text
 }
 
-fn line(what: &What) -> String {
-    match what {
-        What::Connected => "connected".to_owned(),
-        What::Sent(bytes) => format!("-> {}", hex(bytes)),
-        What::LeftAlone(time) => format!("   acknowledged, and left alone for {}", seconds(*time)),
-        What::Received(bytes) => format!("<- {}", hex(bytes)),
-        What::ReceivedFin => "<- FIN".to_owned(),
-        What::ReceivedReset => "<- RST".to_owned(),
-        What::SentFin => "-> FIN".to_owned(),
-        What::SentReset => "-> RST".to_owned(),
-        What::Closed => "-> closed".to_owned(),
-        What::Silence(time) => format!("   nothing for {}", seconds(*time)),
-        What::Note(text) => format!("   {text}"),
+/// `framing/2, 3, 4; partial/1`
+fn short_list(ids: &[&str]) -> String {
+    let (mut list, mut last) = (String::new(), "");
+    for id in ids {
+        let (group, number) = id.split_once('/').unwrap_or((id, ""));
+        match (list.is_empty(), group == last) {
+            (true, _) => list.push_str(id),
+            (false, true) => _ = write!(list, ", {number}"),
+            (false, false) => _ = write!(list, "; {id}"),
+        }
+        last = group;
     }
+    list
 }
 
-fn hex(bytes: &Bytes) -> String {
-    let mut text: String = bytes.first.iter().map(|byte| format!("{byte:02x} ")).collect();
-    if bytes.len > bytes.first.len() {
-        text.push_str("… ");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_a_group_are_listed_by_their_numbers() {
+        assert_eq!(short_list(&["a/1", "a/2", "b/1", "b/10", "a/3"]), "a/1, 2; b/1, 10; a/3");
+        assert_eq!(short_list(&[]), "");
     }
-    let _ = write!(text, "({} bytes)", bytes.len);
-    text
 }

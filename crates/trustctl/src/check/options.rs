@@ -1,0 +1,345 @@
+//! The settings of `trustctl check`, and the command that tries a case again.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use crate::check::case::Case;
+use crate::check::cases;
+use crate::check::command::PORT;
+use crate::check::framing::Framing;
+use crate::check::setup::OnReset;
+use crate::settings::{AnySetting, Layers, Setting, Source};
+use crate::target::Family;
+use crate::values::{
+    ALLOWED_BOOL, ALLOWED_COUNT, ALLOWED_LIMIT, parse_bool, parse_count, parse_limit, parse_text,
+};
+
+/// The word that calls it.
+pub const NAME: &str = "check";
+
+/// Its settings.
+pub const SETTINGS: &[&dyn AnySetting] = &[
+    &COMMAND,
+    &PID,
+    &FRAMING,
+    &OFFSET,
+    &ADJUST,
+    &MAX_FRAME,
+    &TIMEOUT,
+    &PATIENCE,
+    &SETTLE,
+    &RESET,
+    &STRICT,
+    &EXPECT,
+    &CASE,
+    &LIST,
+    &JSON,
+    &JUNIT,
+    &HTML,
+    &SEED,
+    &JOBS,
+    &MAX_RATE,
+    &MEMORY_ALLOWANCE,
+];
+
+const fn setting<T>(
+    key: &'static str,
+    value_name: &'static str,
+    default: Option<&'static str>,
+    help: &'static str,
+    allowed: &'static str,
+    parse: fn(&str) -> Option<T>,
+) -> Setting<T> {
+    Setting { command: Some(NAME), key, value_name, default, help, allowed, parse, switch: false }
+}
+
+const fn switch(key: &'static str, help: &'static str) -> Setting<bool> {
+    let allowed = ALLOWED_BOOL;
+    Setting {
+        command: Some(NAME),
+        key,
+        value_name: "BOOL",
+        default: None,
+        help,
+        allowed,
+        parse: parse_bool,
+        switch: true,
+    }
+}
+
+/// The server's command.
+pub const COMMAND: Setting<String> = setting(
+    "command",
+    "COMMAND",
+    None,
+    "Start this server, watch it and stop it, in place of HOST:PORT; {port} stands for a free port",
+    "a command for sh with {port} in it",
+    |text| parse_text(text).filter(|text| text.contains(PORT)),
+);
+/// The server's process.
+pub const PID: Setting<u32> = setting(
+    "pid",
+    "PID",
+    None,
+    "The server's process, on this host: its descriptors, memory and children are watched",
+    "the number of a process",
+    |text| parse_count(text).and_then(|pid| u32::try_from(pid).ok()),
+);
+/// How the server tells messages apart, without offset and adjustment.
+pub const FRAMING: Setting<Framing> = setting(
+    "framing",
+    "FRAMING",
+    Some("u32be"),
+    "How the server tells messages apart: the length field's width and order, +incl if the length counts its own header; raw; line",
+    Framing::ALLOWED,
+    Framing::parse,
+);
+/// Bytes in front of the length field.
+pub const OFFSET: Setting<u16> = setting(
+    "offset",
+    "BYTES",
+    Some("0"),
+    "Bytes in front of the length field; zeros are sent there",
+    "a whole number of bytes from 0 to 255",
+    |text| text.parse().ok().filter(|bytes| *bytes <= 255),
+);
+/// Added to the length field's value.
+pub const ADJUST: Setting<i64> = setting(
+    "adjust",
+    "BYTES",
+    Some("0"),
+    "Added to the length field's value, for lengths that count more or less than what follows",
+    "a whole number of bytes from -65536 to 65536",
+    |text| text.parse().ok().filter(|bytes: &i64| bytes.abs() <= 65_536),
+);
+/// The server's limit.
+pub const MAX_FRAME: Setting<u64> = setting(
+    "max-frame",
+    "BYTES",
+    Some("65536"),
+    "Largest payload that the server takes, inclusive",
+    ALLOWED_COUNT,
+    parse_count,
+);
+/// The server's timeout.
+pub const TIMEOUT: Setting<Duration> = setting(
+    "timeout",
+    "SECONDS",
+    None,
+    "The server's timeout for silent clients; without it, such times are measured and not judged",
+    ALLOWED_LIMIT,
+    parse_limit,
+);
+/// Longest wait for an answer.
+pub const PATIENCE: Setting<Duration> = setting(
+    "patience",
+    "SECONDS",
+    Some("5"),
+    "Longest wait for an answer without any progress",
+    "a number of seconds of at least 0.001",
+    |text| parse_limit(text).filter(|time| !time.is_zero()),
+);
+/// How long a piece is left alone.
+pub const SETTLE: Setting<Duration> = setting(
+    "settle",
+    "SECONDS",
+    Some("0.02"),
+    "How long the server is left alone with a piece of a message that its kernel has acknowledged",
+    "a number of seconds of at least 0.001",
+    |text| parse_limit(text).filter(|time| !time.is_zero()),
+);
+/// What a RST means where a FIN would do.
+pub const RESET: Setting<OnReset> = setting(
+    "reset",
+    "VERDICT",
+    Some("warn"),
+    "What it means that the server sends RST where a FIN would do",
+    "pass, warn or fail",
+    |text| match text {
+        "pass" => Some(OnReset::Pass),
+        "warn" => Some(OnReset::Warn),
+        "fail" => Some(OnReset::Fail),
+        _ => None,
+    },
+);
+/// Whether a warning is a failure.
+pub const STRICT: Setting<bool> = switch("strict", "A warning is a failure");
+/// Failures that are known.
+pub const EXPECT: Setting<String> = setting(
+    "expect",
+    "FILE",
+    None,
+    "Cases that are known to fail, an id or a pattern a line; they do not fail the run, but passing does",
+    ALLOWED_FILE,
+    parse_text,
+);
+/// Which cases.
+pub const CASE: Setting<String> = setting(
+    "case",
+    "PATTERN",
+    None,
+    "Only these cases: ids with * for any characters, with commas between them",
+    "ids of cases, or patterns with *, with commas between them",
+    |text| {
+        parse_text(text)
+            .filter(|text| text.split(',').all(|pattern| select(pattern).next().is_some()))
+    },
+);
+/// Whether to list them only.
+pub const LIST: Setting<bool> = switch("list", "Say which cases there are, and try none");
+/// Whether the report is JSON.
+pub const JSON: Setting<bool> = switch("json", "Print one JSON document and nothing else");
+/// Where a report for CI goes.
+pub const JUNIT: Setting<String> =
+    setting("junit", "FILE", None, "Write a report in JUnit's XML too", ALLOWED_FILE, parse_text);
+/// Where a report for people goes.
+pub const HTML: Setting<String> = setting(
+    "html",
+    "FILE",
+    None,
+    "Write a page with all transcripts too, which needs nothing else",
+    ALLOWED_FILE,
+    parse_text,
+);
+/// Decides payloads.
+pub const SEED: Setting<u64> =
+    setting("seed", "NUMBER", Some("1"), "Decides all payloads", "a whole number from 0", |text| {
+        text.parse().ok()
+    });
+/// Cases at the same time.
+pub const JOBS: Setting<u64> = setting(
+    "jobs",
+    "COUNT",
+    Some("8"),
+    "Cases that run at the same time",
+    "a whole number from 1 to 64",
+    |text| parse_count(text).filter(|jobs| *jobs <= 64),
+);
+/// Connections a second.
+pub const MAX_RATE: Setting<u64> = setting(
+    "max-rate",
+    "COUNT",
+    None,
+    "New connections a second at most [default: no limit on this host, 50 elsewhere]",
+    ALLOWED_COUNT,
+    parse_count,
+);
+/// Growth of memory that is no leak.
+pub const MEMORY_ALLOWANCE: Setting<u64> = setting(
+    "memory-allowance",
+    "BYTES",
+    Some("67108864"),
+    "How much the server's memory may grow before it counts as a leak; more for a server with a large heap and a collector",
+    ALLOWED_COUNT,
+    parse_count,
+);
+
+const ALLOWED_FILE: &str = "a file name";
+
+/// What a run is about, not how a case is tried: these do not belong to the command that tries a case again.
+const NOT_AGAIN: [&str; 7] = ["case", "expect", "html", "json", "junit", "list", "seed"];
+
+/// Cases that the pattern names.
+pub fn select(pattern: &str) -> impl Iterator<Item = &'static Case> {
+    cases::all().filter(move |case| cases::matches(pattern, case.id))
+}
+
+/// The command that tries a case again, but for the case: program, server, every setting that is not the default, and
+/// the seed.
+pub fn again(layers: &Layers, arguments: &[OsString], family: Family) -> String {
+    let mut words = vec!["trustctl".to_owned(), NAME.to_owned()];
+    words.extend(arguments.iter().map(|argument| shell_word(&argument.to_string_lossy())));
+    match family {
+        Family::Any => {}
+        Family::V4 => words.push("-4".to_owned()),
+        Family::V6 => words.push("-6".to_owned()),
+    }
+    let settings = SETTINGS.iter().filter(|setting| !NOT_AGAIN.contains(&setting.key()));
+    for setting in settings {
+        let (Some(text), source) = layers.text(*setting) else { continue };
+        let text = text.to_string_lossy();
+        let is_said = source > Source::Default && setting.default() != Some(&*text);
+        // Without a server of its own on the command line the one of a weaker layer is meant.
+        let is_beaten = setting.key() == COMMAND.key && !arguments.is_empty();
+        if !is_said || is_beaten {
+            continue;
+        }
+        match (setting.is_switch(), parse_bool(&text)) {
+            (true, Some(true)) => words.push(setting.flag()),
+            (true, _) => {}
+            (false, _) if text.starts_with('-') => {
+                words.push(format!("{}={}", setting.flag(), shell_word(&text)));
+            }
+            (false, _) => words.extend([setting.flag(), shell_word(&text)]),
+        }
+    }
+    let (seed, _) = layers.text(&SEED);
+    words.push(format!("--seed {}", seed.unwrap_or_default().to_string_lossy()));
+    words.join(" ")
+}
+
+/// The text as one word for a shell.
+fn shell_word(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:,+=@%".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn the_command_that_tries_again_says_everything_that_is_not_the_default() {
+        let mut layers = Layers::default();
+        let again_of = |layers: &Layers| again(layers, &["::1".into(), "9900".into()], Family::V6);
+        assert_eq!(again_of(&layers), "trustctl check ::1 9900 -6 --seed 1");
+        let flags: [(&dyn AnySetting, &str); 7] = [
+            (&FRAMING, "u16le+incl"),
+            (&ADJUST, "-2"),
+            (&PATIENCE, "5"),
+            (&STRICT, "true"),
+            (&JUNIT, "x.xml"),
+            (&SEED, "7"),
+            (&PID, "12"),
+        ];
+        for (setting, text) in flags {
+            layers.add_flag(setting, OsStr::new(text)).unwrap();
+        }
+        let expected = "trustctl check ::1 9900 -6 --pid 12 --framing u16le+incl --adjust=-2 --strict --seed 7";
+        assert_eq!(again_of(&layers), expected);
+
+        let mut started = Layers::default();
+        started.add_flag(&COMMAND, OsStr::new("PORT={port} it's \"mine\"")).unwrap();
+        let expected = "trustctl check --command 'PORT={port} it'\\''s \"mine\"' --seed 1";
+        assert_eq!(again(&started, &[], Family::Any), expected);
+    }
+
+    #[test]
+    fn a_variable_is_said_as_a_flag_unless_the_command_line_beats_it() {
+        let mut layers = Layers::default();
+        let variables = [("TRUST_CHECK_COMMAND", "serve {port}"), ("TRUST_CHECK_FRAMING", "raw")];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        layers.add_environment(&variables, SETTINGS).unwrap();
+        let with_server = again(&layers, &["localhost:1".into()], Family::Any);
+        assert_eq!(with_server, "trustctl check localhost:1 --framing raw --seed 1");
+        let without = again(&layers, &[], Family::Any);
+        assert_eq!(without, "trustctl check --command 'serve {port}' --framing raw --seed 1");
+    }
+
+    #[test]
+    fn words_are_quoted_only_where_a_shell_needs_it() {
+        for plain in ["a", "127.0.0.1:9", "u8+incl", "a,b/c", "-1"] {
+            assert_eq!(shell_word(plain), plain);
+        }
+        for (text, word) in
+            [("", "''"), ("a b", "'a b'"), ("[::1]:9", "'[::1]:9'"), ("$(x)", "'$(x)'")]
+        {
+            assert_eq!(shell_word(text), word);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Processes and their sockets, as `/proc` shows them (proc(5)).
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+
+/// A process that has ended and was not waited for by its parent.
+const ZOMBIE: char = 'Z';
+
+/// What the tables of sockets call these states (include/net/tcp_states.h).
+const CLOSE_WAIT: &str = "08";
+const LISTEN: &str = "0A";
+
+/// One process at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its parent's.
+    pub parent: u32,
+    /// Its process group.
+    pub group: u32,
+    /// Whether it has ended and nobody has waited for it.
+    pub is_zombie: bool,
+    /// Its threads.
+    pub threads: u64,
+    /// Time that it has computed for, in ticks of the clock.
+    pub ticks: u64,
+    /// Pages of its memory that are in RAM.
+    pub resident_pages: u64,
+}
+
+impl Process {
+    /// That process, unless it is gone altogether.
+    pub fn read(pid: u32) -> Option<Process> {
+        parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The process, all that descend from it, and all of the group that it leads.
+    pub fn tree(root: u32) -> Vec<Process> {
+        let Ok(entries) = fs::read_dir("/proc") else { return vec![] };
+        let pids =
+            entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        family(root, pids.filter_map(Process::read).collect())
+    }
+
+    /// Its descriptors: how many, and the inodes of those that are sockets.
+    ///
+    /// # Errors
+    ///
+    /// No permission, for processes of other users. A process that is gone has none.
+    pub fn descriptors(&self) -> io::Result<(usize, HashSet<u64>)> {
+        let (mut count, mut sockets) = (0, HashSet::new());
+        let entries = match fs::read_dir(format!("/proc/{}/fd", self.pid)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, sockets)),
+            entries => entries?,
+        };
+        for entry in entries.flatten() {
+            count += 1;
+            let Ok(target) = fs::read_link(entry.path()) else { continue };
+            let inode = target.to_str().and_then(|target| {
+                target.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
+            });
+            sockets.extend(inode);
+        }
+        Ok((count, sockets))
+    }
+}
+
+/// The fields of proc_pid_stat(5) that count here. The name in the second one may have spaces and brackets.
+fn parse_stat(stat: &str) -> Option<Process> {
+    let (pid, _) = stat.split_once(' ')?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    // The numbers of the manual page less three.
+    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
+    Some(Process {
+        pid: pid.parse().ok()?,
+        is_zombie: fields.first()?.starts_with(ZOMBIE),
+        parent: number(1)?.try_into().ok()?,
+        group: number(2)?.try_into().ok()?,
+        ticks: number(11)? + number(12)?,
+        threads: number(17)?,
+        resident_pages: number(21)?,
+    })
+}
+
+fn family(root: u32, all: Vec<Process>) -> Vec<Process> {
+    let mut members: HashSet<u32> = HashSet::from([root]);
+    members.extend(all.iter().filter(|process| process.group == root).map(|process| process.pid));
+    loop {
+        let before = members.len();
+        let born = all.iter().filter(|process| members.contains(&process.parent));
+        let born: Vec<u32> = born.map(|process| process.pid).collect();
+        members.extend(born);
+        if members.len() == before {
+            break;
+        }
+    }
+    all.into_iter().filter(|process| members.contains(&process.pid)).collect()
+}
+
+/// The sockets of a TCP port, as a process sees them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct PortSockets {
+    /// Inodes of those that listen.
+    pub listening: HashSet<u64>,
+    /// Inodes of those whose peer has closed and whose owner has not.
+    pub close_wait: HashSet<u64>,
+}
+
+impl PortSockets {
+    /// Reads the tables of the network that the process lives in.
+    pub fn read(pid: u32, port: u16) -> PortSockets {
+        let mut sockets = PortSockets::default();
+        for table in ["tcp", "tcp6"] {
+            // A kernel without IPv6 has no table for it.
+            let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+            sockets.add(&text, port);
+        }
+        sockets
+    }
+
+    fn add(&mut self, table: &str, port: u16) {
+        let port = format!(":{port:04X}");
+        for line in table.lines().skip(1) {
+            let columns: Vec<&str> = line.split_ascii_whitespace().collect();
+            let [_, local, _, state, _, _, _, _, _, inode, ..] = columns[..] else { continue };
+            let (true, Ok(inode)) = (local.ends_with(&port), inode.parse()) else { continue };
+            match state {
+                LISTEN => _ = self.listening.insert(inode),
+                CLOSE_WAIT => _ = self.close_wait.insert(inode),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: u32, parent: u32, group: u32) -> Process {
+        let is_zombie = false;
+        Process { pid, parent, group, is_zombie, threads: 1, ticks: 0, resident_pages: 0 }
+    }
+
+    #[test]
+    fn a_process_whose_name_looks_like_fields_is_read_right() {
+        let stat = "42 (a) Z 1 (b)) S 7 40 40 0 -1 4194304 1 2 3 4 11 22 0 0 20 0 3 0 99 1000 55 1";
+        let expected = Process {
+            pid: 42,
+            parent: 7,
+            group: 40,
+            is_zombie: false,
+            threads: 3,
+            ticks: 33,
+            resident_pages: 55,
+        };
+        assert_eq!(parse_stat(stat), Some(expected));
+        assert!(parse_stat("42 (a) Z 7 40 40 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 0 0 0").is_some());
+        for bad in ["", "42", "42 (a", "42 (a) S 7", "x (a) S 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1"] {
+            assert_eq!(parse_stat(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_family_is_everybody_who_descends_from_the_root_or_is_in_its_group() {
+        let all = vec![
+            process(12, 11, 12),
+            process(10, 1, 10),
+            process(11, 10, 10),
+            process(13, 1, 10),
+            process(14, 1, 14),
+            process(15, 13, 15),
+        ];
+        let members = |root| {
+            let mut pids: Vec<u32> =
+                family(root, all.clone()).iter().map(|process| process.pid).collect();
+            pids.sort_unstable();
+            pids
+        };
+        assert_eq!(members(10), [10, 11, 12, 13, 15]);
+        assert_eq!(members(11), [11, 12]);
+        assert!(members(99).is_empty());
+    }
+
+    #[test]
+    fn the_sockets_of_a_port_are_told_apart_by_their_state() {
+        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
+            0: 0100007F:26AC 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 501 1\n   \
+            1: 0100007F:26AC 0100007F:26AD 08 00000000:00000000 00:00000000 00000000     0        0 502 1\n   \
+            2: 0100007F:26AD 0100007F:26AC 08 00000000:00000000 00:00000000 00000000     0        0 503 1\n   \
+            3: 0100007F:26AC 0100007F:26AE 01 00000000:00000000 00:00000000 00000000     0        0 504 1\n   4: short\n";
+        let mut sockets = PortSockets::default();
+        sockets.add(table, 0x26AC);
+        let expected =
+            PortSockets { listening: HashSet::from([501]), close_wait: HashSet::from([502]) };
+        assert_eq!(sockets, expected);
+    }
+}

@@ -1,0 +1,107 @@
+//! The report as one page that needs nothing else.
+
+use std::fmt::Write as _;
+
+use crate::check::report::{Counts, End, Report, escaped, transcript};
+use crate::check::runner::{Class, Outcome};
+use crate::check::verdict::{Finding, Verdict};
+use crate::text::seconds;
+
+const STYLE: &str = include_str!("page.css");
+
+/// The report as one page. Cases that failed or warned are open.
+pub fn report(report: &Report<'_>) -> String {
+    let Report { about, outcomes, end, took, .. } = report;
+    let server = escaped(about.server());
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>trustctl check {server}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+         <h1>trustctl check {server}</h1>\n"
+    );
+    let counts = Counts::of(outcomes);
+    let _ = writeln!(page, "<p><b>{}</b></p>", escaped(&counts.line()));
+    let said = match end {
+        End::Complete if counts.tried() == 0 => {
+            Some("Nothing was tried, which says nothing about the server.".to_owned())
+        }
+        End::Complete => None,
+        End::ServerDied(during) => Some(format!("The server died during {during}.")),
+        End::Stopped(signal) => {
+            Some(format!("Stopped by {signal}; what was not tried is skipped."))
+        }
+        End::Unreachable(why) => Some(format!("Nothing was tried: {why}")),
+    };
+    if let Some(said) = said {
+        let _ = writeln!(page, "<p class=\"fail\">{}</p>", escaped(&said));
+    }
+    let timeout = about.timeout.map_or_else(|| "not named".to_owned(), seconds);
+    let facts = [
+        ("address", about.address.clone().unwrap_or_default()),
+        ("framing", about.framing.clone()),
+        ("largest payload", format!("{} bytes", about.max_frame)),
+        ("timeout", timeout),
+        ("began", about.started.clone()),
+        ("took", seconds(*took)),
+        ("seed", about.seed.to_string()),
+        ("command", format!("{} --case '*'", about.again)),
+    ];
+    page.push_str("<dl>\n");
+    for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
+        let _ = writeln!(page, "<dt>{name}</dt><dd>{}</dd>", escaped(value));
+    }
+    page.push_str("</dl>\n");
+    let mut group = "";
+    for outcome in *outcomes {
+        if outcome.case.group() != group {
+            group = outcome.case.group();
+            let _ = writeln!(page, "<h2>{}</h2>", escaped(group));
+        }
+        page.push_str(&case(outcome, &about.again(outcome.case.id)));
+    }
+    page.push_str("</body>\n</html>\n");
+    page
+}
+
+fn case(outcome: &Outcome, again: &str) -> String {
+    let (case, class) = (outcome.case, outcome.class());
+    let is_open = matches!(class, Class::Fail | Class::Warn | Class::UnexpectedPass);
+    let mut html = format!(
+        "<details{}>\n<summary><b class=\"{1}\">{1}</b> <code>{2}</code> {3} \
+         <span class=\"soft\">{4} ms</span></summary>\n<dl>\n",
+        if is_open { " open" } else { "" },
+        class.word(),
+        escaped(case.id),
+        escaped(case.title),
+        outcome.took.as_millis()
+    );
+    let mut facts = vec![];
+    match &outcome.verdict {
+        Verdict::Pass => {}
+        Verdict::Info(said) => facts.push(("measured", said.as_str())),
+        Verdict::Inconclusive(said) | Verdict::Skipped(said) => facts.push(("because", said)),
+        Verdict::Fail(Finding { expected, got }) | Verdict::Warn(Finding { expected, got }) => {
+            facts.extend([("expected", expected.as_str()), ("got", got)]);
+        }
+    }
+    if class == Class::UnexpectedPass {
+        facts.push(("but", "it is listed as known to fail and did not: take it off the list"));
+    }
+    facts.extend(outcome.hint.as_deref().map(|hint| ("hint", hint)));
+    facts.extend([
+        ("requirement", case.requirement),
+        ("source", case.source),
+        ("catches", case.bug),
+        ("again", again),
+    ]);
+    for (name, value) in facts {
+        let _ = writeln!(html, "<dt>{name}</dt><dd>{}</dd>", escaped(value));
+    }
+    html.push_str("</dl>\n");
+    let lines = transcript(&outcome.log);
+    if !lines.is_empty() {
+        let _ = writeln!(html, "<pre>{}</pre>", escaped(&lines.join("\n")));
+    }
+    html.push_str("</details>\n");
+    html
+}
