@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use trustctl::check::case::Case;
 use trustctl::check::cases;
+use trustctl::check::expect::Known;
 use trustctl::check::framing::Framing;
 use trustctl::check::runner::{Listener, Outcome, Plan, run as run_check};
 use trustctl::check::setup::{OnReset, Rate, Setup};
@@ -33,6 +35,9 @@ const SECOND_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a server is left alone with a piece.
 const SETTLE: Duration = Duration::from_millis(5);
+
+/// Growth of memory that is no leak, as by default.
+const MEMORY_ALLOWANCE: u64 = 64 << 20;
 
 /// Cases that run at once on a server.
 const JOBS: usize = 8;
@@ -111,6 +116,14 @@ impl Subject {
         match self {
             Subject::Mutant(mutant) => mutant.name,
             Subject::Healthy(healthy) => healthy.name,
+        }
+    }
+
+    /// Whether its process is looked at. That takes seconds, so of the mutants only those that are found by it are.
+    fn is_watched(self) -> bool {
+        match self {
+            Subject::Mutant(mutant) => mutant.found_by().any(|name| name.starts_with("resources/")),
+            Subject::Healthy(_) => true,
         }
     }
 
@@ -232,16 +245,20 @@ impl Subject {
             patience,
             settle: SETTLE,
             reset: OnReset::Warn,
+            memory_allowance: MEMORY_ALLOWANCE,
             seed: SEED,
             one_at_a_time: false,
             rate: Rate::new(None),
             stop: OwnedFd::from(stop),
         };
         let jobs = if patience == PATIENCE { JOBS } else { 1 };
-        let plan = Plan { cases, jobs };
-        let watch = Watch::new(server.pid);
-        let outcomes = run_check(&mut setup, &plan, Some(&watch), signals, stopper, &mut Quiet);
-        outcomes.expect("descriptors and threads are left").0
+        let plan = Plan { cases, jobs, strict: false, known: Known::default() };
+        let watch = self.is_watched().then(|| {
+            let watch = Watch::of_process(server.pid, server.address.port());
+            watch.expect("the server runs")
+        });
+        let ran = run_check(&mut setup, &plan, watch.as_ref(), signals, stopper, &mut Quiet);
+        ran.expect("descriptors and threads are left").outcomes
     }
 }
 
@@ -251,7 +268,9 @@ struct Quiet;
 impl Listener for Quiet {
     fn progress(&mut self, _running: &[&'static str], _done: usize, _of: usize) {}
 
-    fn finished(&mut self, _outcome: &Outcome) {}
+    fn finished(&mut self, _outcome: &Outcome) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
 }
 
 /// The verdict in words.
