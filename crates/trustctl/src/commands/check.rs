@@ -65,7 +65,7 @@ pub fn command() -> Command {
     let server = Arg::new("server")
         .value_name("HOST PORT|HOST:PORT")
         .help("The server; an IPv6 address as ::1 9900 or [::1]:9900")
-        .num_args(0..=2)
+        .num_args(0..)
         .value_parser(value_parser!(OsString));
     Command::new(NAME)
         .about("Find the stream bugs of a server: every case a conversation, a verdict and the wire's transcript")

@@ -1,0 +1,109 @@
+//! `trustctl check` as a command: what it prints and writes, how it ends, and how it starts, watches and stops a server.
+//!
+//! What the cases find is proved elsewhere (`tests/check`). The servers here are ours, and this executable again, as
+//! `serve KIND PORT`. Arguments: `cargo test -p trustctl --test check_command -- [TEST_NAME…]`.
+
+mod json;
+mod report_tests;
+mod run_tests;
+mod server;
+#[path = "../support/mod.rs"]
+mod support;
+mod watch_tests;
+mod xml;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use support::libtest::{OPTIONS_WITHOUT_EFFECT, SWITCHES_WITHOUT_EFFECT};
+use support::runner::{self, Outcome};
+
+/// Longest time for one test; what takes longer counts as hung.
+const TEST_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A promise, and what checks it.
+type Test = (&'static str, fn());
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [role, kind, port] = &arguments[..]
+        && role == "serve"
+    {
+        return server::run(kind, port);
+    }
+    let tests = || [run_tests::TESTS, report_tests::TESTS, watch_tests::TESTS].concat();
+    let Some(wanted) = Wanted::parse(arguments) else {
+        drop(writeln!(io::stderr(), "check_command: [TEST_NAME…]"));
+        return ExitCode::from(64);
+    };
+    let chosen: Vec<Test> = tests().into_iter().filter(|(name, _)| wanted.wants(name)).collect();
+    if wanted.is_list {
+        let mut lines = chosen.iter().map(|(name, _)| writeln!(io::stdout(), "{name}: test"));
+        return done(lines.all(|line| line.is_ok()));
+    }
+    if chosen.is_empty() && !wanted.may_be_empty() {
+        drop(writeln!(io::stderr(), "check_command: no test has such a name"));
+        return ExitCode::FAILURE;
+    }
+    runner::clean_up_on_signals();
+    let mut passed = true;
+    for (name, test) in chosen {
+        match runner::run_and_print(name, TEST_DEADLINE, test, &mut io::stdout()) {
+            Ok(outcome) => passed &= !matches!(outcome, Outcome::Failed(_)),
+            Err(_) => passed = false,
+        }
+    }
+    support::leftovers::remove_everything();
+    done(passed)
+}
+
+fn done(is_well: bool) -> ExitCode {
+    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What the arguments ask for: names, and what cargo hands to every test target.
+#[derive(Default)]
+struct Wanted {
+    words: Vec<String>,
+    skipped: Vec<String>,
+    is_list: bool,
+    is_ignored: bool,
+}
+
+impl Wanted {
+    fn parse(arguments: Vec<String>) -> Option<Wanted> {
+        let mut wanted = Wanted::default();
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            let (option, value) = match argument.split_once('=') {
+                Some((option, value)) if argument.starts_with('-') => {
+                    (option, Some(value.to_owned()))
+                }
+                _ => (argument.as_str(), None),
+            };
+            match option {
+                _ if SWITCHES_WITHOUT_EFFECT.contains(&option) => {}
+                "--list" => wanted.is_list = true,
+                "--ignored" => wanted.is_ignored = true,
+                "--skip" => wanted.skipped.push(value.or_else(|| arguments.next())?),
+                _ if OPTIONS_WITHOUT_EFFECT.contains(&option) => {
+                    value.or_else(|| arguments.next())?;
+                }
+                _ if option.starts_with('-') => return None,
+                _ => wanted.words.push(argument),
+            }
+        }
+        Some(wanted)
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        let has = |words: &[String]| words.iter().any(|word| name.contains(word.as_str()));
+        !self.is_ignored && !has(&self.skipped) && (self.words.is_empty() || has(&self.words))
+    }
+
+    /// Whether running nothing is what was asked for, not the result of a mistake.
+    fn may_be_empty(&self) -> bool {
+        self.is_ignored || !self.skipped.is_empty()
+    }
+}

@@ -1,0 +1,141 @@
+//! Little servers, each a process: right, or wrong in one way.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::support::leftovers::OwnedDir;
+use super::support::program::{Finished, Home, Launch};
+
+/// Largest payload of all of them.
+const MAX_FRAME: u64 = 65_536;
+
+/// What a server that dies says first.
+pub(crate) const LAST_WORDS: &str = "this length is too much for me";
+
+/// The exit code of a server that dies.
+pub(crate) const DEATH_CODE: i32 = 7;
+
+/// Runs the server of that kind on that port, for ever.
+pub(crate) fn run(kind: &str, port: &str) -> ExitCode {
+    let (Ok(port), Some(kind)) = (port.parse::<u16>(), Kind::named(kind)) else {
+        return ExitCode::from(64);
+    };
+    let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else {
+        return ExitCode::FAILURE;
+    };
+    loop {
+        let Ok((stream, _)) = listener.accept() else { continue };
+        thread::spawn(move || drop(serve(stream, kind)));
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Right, with four bytes of length.
+    Right,
+    /// Right, with two bytes of length, the low one first.
+    U16Le,
+    /// A length above the limit ends the process.
+    Dies,
+    /// A length above the limit ends the connection with a RST.
+    Resets,
+    /// An empty message is not answered, and neither is anything after it.
+    NoEmpty,
+}
+
+impl Kind {
+    fn named(name: &str) -> Option<Kind> {
+        Some(match name {
+            "right" => Kind::Right,
+            "u16le" => Kind::U16Le,
+            "dies" => Kind::Dies,
+            "resets" => Kind::Resets,
+            "no-empty" => Kind::NoEmpty,
+            _ => return None,
+        })
+    }
+}
+
+fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    loop {
+        let mut header = vec![0; if kind == Kind::U16Le { 2 } else { 4 }];
+        stream.read_exact(&mut header)?;
+        let len = match header[..] {
+            [low, high] => u64::from(u16::from_le_bytes([low, high])),
+            [a, b, c, d] => u64::from(u32::from_be_bytes([a, b, c, d])),
+            _ => 0,
+        };
+        if len > MAX_FRAME {
+            match kind {
+                Kind::Dies => {
+                    writeln!(io::stderr(), "{LAST_WORDS}")?;
+                    std::process::exit(DEATH_CODE);
+                }
+                Kind::Resets => return SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
+                _ => return leave(&mut stream),
+            }
+        }
+        if len == 0 && kind == Kind::NoEmpty {
+            continue;
+        }
+        header.resize(header.len() + len as usize, 0);
+        let at = header.len() - len as usize;
+        stream.read_exact(&mut header[at..])?;
+        stream.write_all(&header)?;
+    }
+}
+
+/// FIN first, then the client's, so that there is no RST.
+fn leave(stream: &mut TcpStream) -> io::Result<()> {
+    stream.shutdown(std::net::Shutdown::Write)?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let mut buffer = [0; 4096];
+    while stream.read(&mut buffer)? > 0 {}
+    Ok(())
+}
+
+/// The command that starts a server of that kind.
+pub(crate) fn command(kind: &str) -> String {
+    let own = std::env::current_exe().expect("the path of this executable");
+    format!("exec '{}' serve {kind} {{port}}", own.display())
+}
+
+/// `trustctl check` with these flags, on a server of that kind that it starts.
+pub(crate) fn check(kind: &str, flags: &[&str]) -> Finished {
+    launch(&Home::new(), kind, flags).run()
+}
+
+/// The same, not yet started.
+pub(crate) fn launch(home: &Home, kind: &str, flags: &[&str]) -> Launch {
+    home.trustctl(["check", "--command", &command(kind)]).args(flags).without_env("NO_COLOR")
+}
+
+/// A directory for reports.
+pub(crate) struct Files(OwnedDir);
+
+impl Files {
+    pub(crate) fn new() -> Files {
+        Files(OwnedDir::create())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().expect("a path of ours is UTF-8").to_owned()
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, text).expect("write a file");
+        path
+    }
+
+    #[track_caller]
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).expect("read a report")
+    }
+}

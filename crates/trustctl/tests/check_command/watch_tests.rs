@@ -1,0 +1,154 @@
+//! The server's processes: started, looked at, stopped, and noticed when they die.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::Test;
+use super::json::{self, State, Verdict};
+use super::server::{DEATH_CODE, Files, LAST_WORDS, command};
+use super::support::kernel;
+use super::support::program::Home;
+use super::support::server::Server;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_started_server_is_watched_and_stopped", a_started_server_is_watched_and_stopped),
+    ("a_failed_start_is_told_with_last_words", a_failed_start),
+    ("a_server_that_dies_is_noticed_at_once", a_server_that_dies_is_noticed_at_once),
+    ("a_death_behind_a_shell_is_noticed", a_death_behind_a_shell_is_noticed),
+    ("a_process_is_watched_by_its_number", a_process_is_watched_by_its_number),
+    ("another_process_says_nothing", another_process_says_nothing),
+    ("without_a_process_its_cases_are_skipped", without_a_process_its_cases_are_skipped),
+];
+
+fn is_there(pid: &str) -> bool {
+    Path::new("/proc").join(pid.trim()).exists()
+}
+
+fn a_started_server_is_watched_and_stopped() {
+    let files = Files::new();
+    let pids = files.path("pids");
+    let ours = env!("CARGO_BIN_EXE_trustctl");
+    // A shell that waits, and a server that ignores nothing: both have to go.
+    let command = format!(
+        "'{ours}' echo-server --mode framed --host 127.0.0.1 --timeout 2 --log-file none \
+         --port {{port}} & echo $$ $! >'{pids}'; wait"
+    );
+    let flags = ["check", "--command", &command, "--case", "framing/*,resources/*", "--json"];
+    let finished = Home::new().trustctl(flags).run().exits_with(0).complains_about_nothing();
+    let report = json::read(finished.text());
+    let resources: Vec<_> =
+        report.cases.iter().filter(|case| case.id.starts_with("resources/")).collect();
+    assert_eq!(resources.len(), 7);
+    for case in resources {
+        assert_eq!(case.verdict, Verdict::Pass, "{}: {:?}", case.id, case.said);
+    }
+    let pids = files.read("pids");
+    assert_eq!(pids.split_whitespace().count(), 2);
+    kernel::wait_until("the end of both", || !pids.split_whitespace().any(is_there));
+    assert_eq!(report.server.pid.map(|pid| pid.to_string()).as_deref(), pids.split(' ').next());
+}
+
+fn a_failed_start() {
+    let failed = |command: &str, words: &[&str]| {
+        let started = Instant::now();
+        let finished = Home::new().trustctl(["check", "--command", command]).run().exits_with(69);
+        finished.prints("").complains_about(words).complains_in_one_line();
+        assert!(started.elapsed().as_secs() < 5, "it was waited for");
+    };
+    failed("echo no such thing {port} >&2; exit 3", &["exit code 3", "its stderr: no such thing"]);
+    failed("kill -PIPE $$ # {port}", &["ended by SIGPIPE; it wrote nothing to stderr"]);
+    failed("/no/such/server {port}", &["exit code 127", "/no/such/server"]);
+    let finished = Home::new()
+        .trustctl(["check", "--command", "exit 5 # {port}", "--json"])
+        .run()
+        .exits_with(69);
+    let report = json::read(finished.text());
+    assert_eq!(report.state, State::Unreachable);
+    assert!(report.detail.is_some_and(|why| why.contains("exit code 5")));
+}
+
+#[track_caller]
+fn dies(command: &str) -> json::Report {
+    let started = Instant::now();
+    // Whoever waited for the dead once would be late.
+    let flags = ["check", "--command", command, "--patience=30", "--jobs=1", "--json"];
+    let cases = ["--case", "framing/2,framing/6,framing/7,partial/*,resources/*"];
+    let finished = Home::new().trustctl(flags).args(cases).run().exits_with(1);
+    let report = json::read(finished.text());
+    assert!(started.elapsed().as_secs() < 9, "it was waited for: {:?}", started.elapsed());
+    assert_eq!(report.state, State::ServerDied);
+    assert_eq!(report.detail.as_deref(), Some("framing/6"));
+    for case in &report.cases {
+        let expected = match case.id.as_str() {
+            "framing/2" => Verdict::Pass,
+            "framing/6" | "resources/1" => Verdict::Fail,
+            _ => Verdict::Skipped,
+        };
+        assert_eq!(case.verdict, expected, "{}: {:?}", case.id, case.got);
+        if expected == Verdict::Skipped {
+            assert_eq!(case.said.as_deref(), Some("the server died during framing/6"));
+        }
+    }
+    report
+}
+
+fn a_server_that_dies_is_noticed_at_once() {
+    let report = dies(&command("dies"));
+    let survival = report.cases.iter().find(|case| case.id == "resources/1");
+    let got = survival.and_then(|case| case.got.clone()).unwrap_or_default();
+    let expected =
+        format!("it died during framing/6: exit code {DEATH_CODE}; its stderr: {LAST_WORDS}");
+    assert_eq!(got, expected);
+}
+
+fn a_death_behind_a_shell_is_noticed() {
+    let server = command("dies").replace("exec ", "");
+    let report = dies(&format!("{server}; sleep 1000"));
+    let survival = report.cases.iter().find(|case| case.id == "resources/1");
+    let got = survival.and_then(|case| case.got.clone()).unwrap_or_default();
+    let expected = "it died during framing/6: its listening process is gone; its stderr: ";
+    assert_eq!(got, format!("{expected}{LAST_WORDS}"));
+}
+
+fn a_process_is_watched_by_its_number() {
+    let server = Server::start(["--mode", "framed", "--timeout", "2"]);
+    let (address, pid) = (server.address().to_string(), server.pid().to_string());
+    let flags = ["check", &address, "--pid", &pid, "--case", "framing/1,resources/2,resources/5"];
+    let finished = Home::new().trustctl(flags).args(["--json"]).run().exits_with(0);
+    let report = json::read(finished.text());
+    assert_eq!((report.counts.pass, report.server.pid), (3, Some(server.pid())));
+    assert_eq!(report.server.target, Some(address));
+    // It is somebody else's, so it goes on.
+    server.serves_the_next();
+    server.stop();
+}
+
+fn another_process_says_nothing() {
+    let (server, other) =
+        (Server::start(["--mode", "framed"]), Server::start(["--mode", "framed"]));
+    let (address, pid) = (server.address().to_string(), other.pid().to_string());
+    let flags = ["check", &address, "--pid", &pid, "--case", "framing/1,resources/2", "--json"];
+    let finished = Home::new().trustctl(flags).run().exits_with(0);
+    let report = json::read(finished.text());
+    let [first, second] = &report.cases[..] else { panic!("two cases") };
+    assert_eq!((first.verdict, second.verdict), (Verdict::Pass, Verdict::Skipped));
+    let why = format!("process {pid} and its children do not listen on port {}", server.port());
+    assert!(second.said.as_deref().is_some_and(|said| said.starts_with(&why)), "{:?}", second.said);
+    server.stop();
+    other.stop();
+}
+
+fn without_a_process_its_cases_are_skipped() {
+    let server = Server::start(["--mode", "framed"]);
+    let address = server.address().to_string();
+    let flags = ["check", &address, "--case", "framing/1,resources/*"];
+    let finished = Home::new().trustctl(flags).run().exits_with(0);
+    let skipped = "skipped       resources/1, 2, 3, 4, 5, 6, 7\n              because needs --pid or --command\n";
+    assert!(finished.text().contains(skipped), "{}", finished.text());
+    let finished =
+        Home::new().trustctl(["check", &address, "--case", "resources/*"]).run().exits_with(1);
+    assert!(finished.text().contains("nothing was tried"), "{}", finished.text());
+    let gone = Home::new().trustctl(["check", &address, "--pid", "4194305"]).run().exits_with(64);
+    gone.complains_about(&["--pid 4194305: No such process"]).complains_in_one_line();
+    server.stop();
+}
