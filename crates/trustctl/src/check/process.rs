@@ -1,6 +1,6 @@
 //! Processes and their sockets, as `/proc` shows them (proc(5)).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 
@@ -24,10 +24,17 @@ pub struct Process {
     pub is_zombie: bool,
     /// Its threads.
     pub threads: u64,
-    /// Time that it has computed for, in ticks of the clock.
-    pub ticks: u64,
     /// Pages of its memory that are in RAM.
     pub resident_pages: u64,
+}
+
+/// What a thread had of a core, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Computed {
+    /// How long it computed.
+    pub ran: u64,
+    /// How long it would have, had there been a core for it.
+    pub waited: u64,
 }
 
 impl Process {
@@ -42,6 +49,21 @@ impl Process {
         let pids =
             entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         family(root, pids.filter_map(Process::read).collect())
+    }
+
+    /// Time that each of its threads has computed for and has waited for a core, by their numbers, in nanoseconds
+    /// (Documentation/scheduler/sched-stats.rst of the kernel). Empty if the kernel does not tell.
+    pub fn computed(&self) -> HashMap<u32, Computed> {
+        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.pid)) else {
+            return HashMap::new();
+        };
+        let times = tasks.flatten().filter_map(|task| {
+            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            let mut numbers = text.split_ascii_whitespace().map(str::parse::<u64>);
+            let computed = Computed { ran: numbers.next()?.ok()?, waited: numbers.next()?.ok()? };
+            Some((task.file_name().to_str()?.parse().ok()?, computed))
+        });
+        times.collect()
     }
 
     /// Its descriptors: how many, and the inodes of those that are sockets.
@@ -79,7 +101,6 @@ fn parse_stat(stat: &str) -> Option<Process> {
         is_zombie: fields.first()?.starts_with(ZOMBIE),
         parent: number(1)?.try_into().ok()?,
         group: number(2)?.try_into().ok()?,
-        ticks: number(11)? + number(12)?,
         threads: number(17)?,
         resident_pages: number(21)?,
     })
@@ -142,7 +163,7 @@ mod tests {
 
     fn process(pid: u32, parent: u32, group: u32) -> Process {
         let is_zombie = false;
-        Process { pid, parent, group, is_zombie, threads: 1, ticks: 0, resident_pages: 0 }
+        Process { pid, parent, group, is_zombie, threads: 1, resident_pages: 0 }
     }
 
     #[test]
@@ -154,7 +175,6 @@ mod tests {
             group: 40,
             is_zombie: false,
             threads: 3,
-            ticks: 33,
             resident_pages: 55,
         };
         assert_eq!(parse_stat(stat), Some(expected));

@@ -159,16 +159,19 @@ pub fn run(
     let (stop, ran) = (Some(stop), Ran::default());
     let mut run = Run { plan, shared, signals, stop, listener, ran, serves: true };
     let first = cases::all().find(|case| case.id == FIRST).expect("the first case is there");
+    let watch = watch.filter(|_| plan.cases.iter().any(|case| case.needs == Needs::Process));
+    if let Some(watch) = watch {
+        run.attend(|| watch.look_at_start(setup))?;
+    }
     run.run_all(setup, &[first], 1)?;
     if run.serves {
         let one_at_a_time = run.attend(|| {
-            let mut trial = Trial::new(setup, first, watch);
+            let mut trial = Trial::new(setup, first, None);
             serves_one_at_a_time(&mut trial).unwrap_or(false)
         })?;
         setup.one_at_a_time = one_at_a_time;
     }
-    let is_judged = plan.cases.iter().any(|case| case.needs == Needs::Process) && run.serves;
-    let watch = watch.filter(|_| is_judged);
+    let watch = watch.filter(|_| run.serves);
     if let Some(watch) = watch {
         run.attend(|| {
             resources::warm_up(&mut Trial::new(setup, first, Some(watch)));

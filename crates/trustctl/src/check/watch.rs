@@ -1,6 +1,6 @@
 //! The server's processes, looked at from outside.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::check::command::Started;
-use crate::check::process::{PortSockets, Process};
+use crate::check::process::{Computed, PortSockets, Process};
 use crate::check::setup::Setup;
 use crate::check::transcript::Transcript;
 use crate::check::verdict::Judged;
@@ -26,14 +26,18 @@ const SETTLE_LOOK: Duration = Duration::from_millis(25);
 /// Looks in a row that must show the same before the first cases; later ones are compared with that.
 const STEADY_LOOKS: u32 = 4;
 
-/// Time over which it is measured how much the idle server computes: 25 ticks of the kernel's usual clock.
+/// Time over which it is measured how much the idle server computes: many turns of the kernel's scheduler.
 const IDLE_WINDOW: Duration = Duration::from_millis(250);
 
 /// How often that is measured before the server counts as busy: it may have work left from the cases.
 const IDLE_WINDOWS: u32 = 4;
 
-/// Share of a core above which an idle server is not idle.
-pub const IDLE_SHARE_MAX: f64 = 0.25;
+/// Share of a core above which an idle server is not idle. One that looks for work every millisecond stays below it.
+pub const IDLE_SHARE_MAX: f64 = 0.15;
+
+/// Share of the window for which a thread must have had a core for its time to be weighed by that: what happened in a
+/// shorter time is chance.
+const HAD_CORE_MIN: f64 = 0.1;
 
 /// How long the end of a process may take to show after its sockets have closed.
 const END_PATIENCE: Duration = Duration::from_millis(100);
@@ -53,6 +57,7 @@ pub struct Watch {
 
 #[derive(Debug, Default)]
 struct State {
+    idle_at_start: Option<f64>,
     looks: Vec<Look>,
     end: Option<String>,
     exercised: bool,
@@ -69,8 +74,8 @@ pub struct Look {
     pub peak: u64,
     /// What the processes had.
     pub had: Sample,
-    /// Share of a core that was computed with no client there.
-    pub idle_share: f64,
+    /// Share of a core that was computed with no client there; `None` if the kernel does not tell.
+    pub idle_share: Option<f64>,
     /// Processes that listened at the start and are gone.
     pub lost: Vec<u32>,
 }
@@ -88,7 +93,6 @@ pub struct Sample {
     pub zombies: u64,
     /// Threads.
     pub threads: u64,
-    ticks: u64,
 }
 
 impl Watch {
@@ -144,6 +148,18 @@ impl Watch {
         self.sample().resident
     }
 
+    /// Notes how much it computes before the first client.
+    pub fn look_at_start(&self, setup: &Setup) {
+        if let Ok(share) = self.idle_share(setup) {
+            self.lock().idle_at_start = share;
+        }
+    }
+
+    /// Share of a core that it computed before the first client; `None` if the kernel does not tell.
+    pub fn idle_at_start(&self) -> Option<f64> {
+        self.lock().idle_at_start
+    }
+
     /// Leaves the server alone until it has cleaned up, for a bounded time, and notes what it has then.
     pub fn look(&self, group: &str, setup: &Setup) {
         let last = self.lock().looks.last().map(|look| look.had.clone());
@@ -164,7 +180,7 @@ impl Watch {
             None => self.settle_first(setup),
             Some(wanted) => self.settle(setup, wanted),
         };
-        let (Some(had), Some(idle_share)) = (settled, self.idle_share(setup)) else { return };
+        let (Some(had), Ok(idle_share)) = (settled, self.idle_share(setup)) else { return };
         // A server that ended meanwhile had nothing any more.
         if self.has_ended(Duration::ZERO) {
             return;
@@ -249,7 +265,6 @@ impl Watch {
             }
             sample.resident += process.resident_pages * rustix::param::page_size() as u64;
             sample.threads += process.threads;
-            sample.ticks += process.ticks;
         }
         sample.close_wait = close_wait.intersection(&held).count() as u64;
         sample
@@ -289,25 +304,49 @@ impl Watch {
         Some(sample)
     }
 
-    /// The share of a core that it computes while nobody wants anything; `None` if the run is to end.
-    fn idle_share(&self, setup: &Setup) -> Option<f64> {
-        let mut least = f64::MAX;
+    /// The share of a core that it computes while nobody wants anything, in the calmest of some windows.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    fn idle_share(&self, setup: &Setup) -> Judged<Option<f64>> {
+        let mut least: Option<f64> = None;
         for _ in 0..IDLE_WINDOWS {
-            let (before, began) = (self.sample().ticks, Instant::now());
-            wire::pause(setup, IDLE_WINDOW).ok()?;
-            let ticks = self.sample().ticks.saturating_sub(before) as f64;
-            let per_second = rustix::param::clock_ticks_per_second() as f64;
-            least = least.min(ticks / per_second / began.elapsed().as_secs_f64());
-            if least <= IDLE_SHARE_MAX {
+            let (before, began) = (self.computed(), Instant::now());
+            wire::pause(setup, IDLE_WINDOW)?;
+            let share = share(&before, &self.computed(), began.elapsed());
+            least = least.map_or(share, |least| share.map(|share| share.min(least)));
+            if least.is_none_or(|least| least <= IDLE_SHARE_MAX) {
                 break;
             }
         }
-        Some(least)
+        Ok(least)
+    }
+
+    fn computed(&self) -> HashMap<u32, Computed> {
+        Process::tree(self.pid).iter().flat_map(Process::computed).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The share of a core that the threads which were there all the time computed. Time in which there was no core for
+/// them does not count: on a busy machine a server that never sleeps does not compute much either.
+fn share(
+    before: &HashMap<u32, Computed>,
+    after: &HashMap<u32, Computed>,
+    elapsed: Duration,
+) -> Option<f64> {
+    let elapsed = elapsed.as_nanos() as f64;
+    let shares = after.iter().filter_map(|(thread, after)| {
+        let before = before.get(thread)?;
+        let ran = after.ran.saturating_sub(before.ran) as f64;
+        let waited = after.waited.saturating_sub(before.waited) as f64;
+        Some(ran / (elapsed - waited).max(HAD_CORE_MIN * elapsed))
+    });
+    (!after.is_empty()).then(|| shares.sum())
 }
 
 /// One client with one message.
@@ -366,5 +405,23 @@ mod tests {
         let misfit = Watch::of_process(own, port).unwrap();
         assert!(misfit.misfit().is_some_and(|why| why.contains("do not listen on port")));
         assert!(Watch::of_process(u32::MAX, port).is_err());
+    }
+
+    #[test]
+    fn a_thread_that_never_sleeps_is_seen_on_a_busy_machine_too() {
+        let times = |ran, waited| HashMap::from([(1, Computed { ran, waited })]);
+        let second = Duration::from_secs(1);
+        let share_of =
+            |ran: u64, waited: u64| share(&times(5, 5), &times(5 + ran, 5 + waited), second);
+        let is_about = |share: Option<f64>, expected: f64| (share.unwrap() - expected).abs() < 1e-6;
+        assert!(is_about(share_of(1_000_000_000, 0), 1.0));
+        assert!(is_about(share_of(200_000_000, 800_000_000), 1.0));
+        assert!(is_about(share_of(10_000_000, 0), 0.01));
+        // It waited nearly all the time for a core, for a little work.
+        assert!(is_about(share_of(1_000_000, 990_000_000), 0.01));
+        assert_eq!(share(&times(1, 1), &HashMap::new(), second), None);
+        assert_eq!(share(&HashMap::new(), &times(1, 1), second), Some(0.0));
+        let own = Process::read(std::process::id()).unwrap();
+        assert!(own.computed().values().any(|computed| computed.ran > 0));
     }
 }

@@ -13,6 +13,7 @@
 mod conduct;
 mod healthy;
 mod input;
+mod keeps;
 mod mutant;
 mod mutants;
 mod mutants_closing;

@@ -12,6 +12,7 @@ use trustctl::check::framing::Framing;
 
 use super::conduct::{self, Visit};
 use super::input::{self, Frames, Received};
+use super::keeps::Keeps;
 
 /// Bytes received with one call.
 pub(crate) const RECEIVE_BYTES: usize = 64 * 1024;
@@ -49,6 +50,8 @@ pub(crate) struct Behaviour {
     pub(crate) answers_without_bound: bool,
     /// Closes a refused connection while bytes may be unread.
     pub(crate) closes_unread: bool,
+    /// What is left of every client when it has gone.
+    pub(crate) keeps: Option<Keeps>,
 }
 
 /// The server that does nothing wrong.
@@ -65,6 +68,7 @@ pub(crate) const HEALTHY: Behaviour = Behaviour {
     forgets_after: None,
     answers_without_bound: false,
     closes_unread: false,
+    keeps: None,
 };
 
 /// How long answers wait in a server that sends them late.
@@ -97,7 +101,10 @@ impl Server {
             let Some(stream) = conduct::accept(&self.behaviour.conduct, &listener) else {
                 continue;
             };
-            let served = thread::Builder::new().spawn(move || drop(self.visit(&stream)));
+            let served = thread::Builder::new().spawn(move || {
+                let visited = self.visit(&stream);
+                self.behaviour.keeps.inspect(|keeps| keeps.keep(&stream, visited.is_err()));
+            });
             drop(served);
         }
     }

@@ -218,22 +218,27 @@ fn largest_step(looks: &[Look], of: fn(&Sample) -> u64) -> String {
 
 fn idleness(trial: &mut Trial<'_>) -> Judged {
     let looks = exercised(trial)?;
-    let Some((first, later)) = looks.split_first() else { return Err(no_looks()) };
+    let shares: Option<Vec<f64>> = looks.iter().map(|look| look.idle_share).collect();
+    let at_start = watched(trial)?.idle_at_start();
+    let (Some(at_start), Some(shares)) = (at_start, shares) else {
+        let why = "the kernel does not tell what threads compute (/proc/PID/task/TID/schedstat)";
+        return Err(Verdict::inconclusive(why));
+    };
     let expected = "a server without clients computes next to nothing";
-    let percent = |look: &Look| (look.idle_share * 100.0).round();
-    let busiest = later.iter().max_by(|a, b| a.idle_share.total_cmp(&b.idle_share));
-    match busiest.filter(|look| look.idle_share > IDLE_SHARE_MAX) {
-        _ if first.idle_share > IDLE_SHARE_MAX => Err(Verdict::warn(
+    let percent = |share: f64| (share * 100.0).round();
+    let busiest = shares.iter().zip(&looks).max_by(|(a, _), (b, _)| a.total_cmp(b));
+    match busiest.filter(|(share, _)| **share > IDLE_SHARE_MAX) {
+        _ if at_start > IDLE_SHARE_MAX => Err(Verdict::warn(
             expected,
-            format!("it used {} % of a core already before the cases", percent(first)),
+            format!("it used {} % of a core before the first client came", percent(at_start)),
         )),
-        Some(look) => Err(Verdict::fail(
+        Some((share, look)) => Err(Verdict::fail(
             expected,
             format!(
-                "it used {} % of a core after {}, when all clients had left, and {} % before the cases",
-                percent(look),
+                "it used {} % of a core after {}, when all clients had left, and {} % before the first one",
+                percent(*share),
                 look.group,
-                percent(first)
+                percent(at_start)
             ),
         )),
         None => Ok(Verdict::Pass),

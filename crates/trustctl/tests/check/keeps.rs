@@ -1,0 +1,88 @@
+//! What a server keeps of a client that has gone.
+
+use std::fs::File;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Bytes that are kept of a client: as much as buffers for both directions of a generous server.
+const BYTES: usize = 1 << 20;
+
+/// Clients of which something is kept, so that a flood does not bring down the machine.
+const CLIENTS_MAX: u32 = 160;
+
+/// The same for threads, which cost little.
+const THREADS_MAX: u32 = 5000;
+
+/// Half of a core is enough to be seen, and leaves the rest to others.
+const BUSY: Duration = Duration::from_millis(2);
+
+/// What is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// A descriptor of something beside the connection.
+    Descriptor,
+    /// Memory that was written to.
+    Memory,
+    /// The connection itself.
+    Connection,
+    /// A broken connection is asked again and again.
+    Asking,
+    /// A child process that has ended.
+    Child,
+    /// A thread.
+    Thread,
+    /// Nothing: a connection that broke ends the process.
+    Nothing,
+}
+
+static CLIENTS: AtomicU32 = AtomicU32::new(0);
+
+impl Keeps {
+    /// Keeps something of this client, which has gone, or broke.
+    pub(crate) fn keep(self, stream: &TcpStream, is_broken: bool) {
+        let client = CLIENTS.fetch_add(1, Ordering::Relaxed);
+        if client >= if self == Keeps::Thread { THREADS_MAX } else { CLIENTS_MAX } {
+            return;
+        }
+        match self {
+            Keeps::Descriptor => std::mem::forget(File::open("/dev/null")),
+            Keeps::Memory => std::mem::forget(vec![1_u8; BYTES]),
+            Keeps::Connection => std::mem::forget(stream.try_clone()),
+            Keeps::Asking if is_broken => be_busy(),
+            Keeps::Nothing if is_broken => std::process::exit(1),
+            Keeps::Asking | Keeps::Nothing => {}
+            Keeps::Child => {
+                let quiet = Command::new("true").stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+                // Never waited for.
+                std::mem::forget(quiet);
+            }
+            Keeps::Thread => {
+                let small = thread::Builder::new().stack_size(64 * 1024);
+                drop(small.spawn(|| {
+                    loop {
+                        thread::park()
+                    }
+                }));
+            }
+        }
+    }
+}
+
+/// Computes half of the time from now on, however often it is called.
+fn be_busy() {
+    static IS_BUSY: std::sync::Once = std::sync::Once::new();
+    IS_BUSY.call_once(|| {
+        thread::spawn(|| {
+            loop {
+                let began = Instant::now();
+                while began.elapsed() < BUSY {
+                    std::hint::spin_loop();
+                }
+                thread::sleep(BUSY);
+            }
+        });
+    });
+}
