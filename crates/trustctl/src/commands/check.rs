@@ -43,21 +43,26 @@ const REMOTE_RATE: u64 = 50;
 const EXPECT_BYTES_MAX: u64 = 1 << 20;
 
 const EXAMPLES: &str = "\
-The server has to echo: send back every message that it gets. Each case is a conversation with it that ends
-in a verdict; under a failure stand what was expected, what came, every byte that went over the wire, and the
-command that tries this case again.
+Has a conversation with an echo server for each bug that servers of byte
+streams usually have: headers in two pieces, many messages in one, clients
+that leave at the wrong moment. The server has to send every message back.
+A failure says what was expected and what came, what went over the wire, and
+which command tries it again.
 
 Examples:
-  trustctl check localhost:9900                       messages with 4 bytes of length in front of each
-  trustctl check localhost:9900 --framing u16le       2 bytes, the low one first
-  trustctl check localhost:9900 --framing line        a newline behind each
-  trustctl check --command 'my-server --port {port}'  starts the server, watches its process, stops it
-  trustctl check localhost:9900 --case 'partial/*'    one group alone; --list says which there are
+  4 bytes of length in front of each message:
+    trustctl check localhost:9900
+  2 bytes, the low one first; or a newline behind each message:
+    trustctl check localhost:9900 --framing u16le
+    trustctl check localhost:9900 --framing line
+  Starts the server, watches its memory and descriptors, stops it:
+    trustctl check --command 'my-server --port {port}'
+  One group of cases alone; --list says which there are:
+    trustctl check localhost:9900 --case 'partial/*'
+  A server that is right, for comparison:
+    trustctl check --command 'trustctl echo-server --port {port}'
 
-Try it on a server that is right:
-  trustctl check --command 'trustctl echo-server --timeout 2 --port {port}' --timeout 2
-
-docs/CHECK.md tells how to read a failure, and lists all cases with the bugs that they find.
+docs/CHECK.md tells how to read a failure, and which bugs the cases find.
 ";
 
 /// Its part of the command line.

@@ -98,7 +98,7 @@ fn case(outcome: &Outcome, again: &str) -> String {
         let _ = writeln!(html, "<dt>{name}</dt><dd>{}</dd>", escaped(value));
     }
     html.push_str("</dl>\n");
-    let lines = transcript(&outcome.log);
+    let lines = transcript(&outcome.log, usize::MAX);
     if !lines.is_empty() {
         let _ = writeln!(html, "<pre>{}</pre>", escaped(&lines.join("\n")));
     }

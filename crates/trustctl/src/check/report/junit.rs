@@ -104,7 +104,7 @@ fn story(outcome: &Outcome, finding: &Finding, again: &str) -> String {
     if let Some(hint) = &outcome.hint {
         let _ = writeln!(text, "hint: {hint}");
     }
-    for line in transcript(&outcome.log) {
+    for line in transcript(&outcome.log, usize::MAX) {
         let _ = writeln!(text, "{line}");
     }
     let _ = writeln!(text, "again: {again}");

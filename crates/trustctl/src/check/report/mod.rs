@@ -164,8 +164,8 @@ impl Counts {
     }
 }
 
-/// What went over the wire, a line an entry: time, connection, direction, bytes in hexadecimal.
-pub fn transcript(log: &Log) -> Vec<String> {
+/// What went over the wire, a line an entry: time, connection, direction, bytes in hexadecimal, so many of each entry.
+pub fn transcript(log: &Log, bytes_shown: usize) -> Vec<String> {
     let mut lines: Vec<String> = log
         .entries
         .iter()
@@ -174,7 +174,7 @@ pub fn transcript(log: &Log) -> Vec<String> {
                 0 => String::new(),
                 number => format!("#{number}"),
             };
-            format!("{:>9.3} ms  {who:<4} {}", at.as_secs_f64() * 1e3, wire_line(what))
+            format!("{:>9.3} ms  {who:<4} {}", at.as_secs_f64() * 1e3, wire_line(what, bytes_shown))
         })
         .collect();
     if log.left_out > 0 {
@@ -183,12 +183,12 @@ pub fn transcript(log: &Log) -> Vec<String> {
     lines
 }
 
-fn wire_line(what: &What) -> String {
+fn wire_line(what: &What, bytes_shown: usize) -> String {
     match what {
         What::Connected => "connected".to_owned(),
-        What::Sent(bytes) => format!("-> {}", hex(bytes)),
+        What::Sent(bytes) => format!("-> {}", hex(bytes, bytes_shown)),
         What::LeftAlone(time) => format!("   acknowledged, and left alone for {}", seconds(*time)),
-        What::Received(bytes) => format!("<- {}", hex(bytes)),
+        What::Received(bytes) => format!("<- {}", hex(bytes, bytes_shown)),
         What::ReceivedFin => "<- FIN".to_owned(),
         What::ReceivedReset => "<- RST".to_owned(),
         What::SentFin => "-> FIN".to_owned(),
@@ -199,12 +199,14 @@ fn wire_line(what: &What) -> String {
     }
 }
 
-fn hex(bytes: &Bytes) -> String {
-    let mut text: String = bytes.first.iter().map(|byte| format!("{byte:02x} ")).collect();
-    if bytes.len > bytes.first.len() {
+fn hex(bytes: &Bytes, shown: usize) -> String {
+    let first = &bytes.first[..bytes.first.len().min(shown)];
+    let mut text: String = first.iter().map(|byte| format!("{byte:02x} ")).collect();
+    if bytes.len > first.len() {
         text.push_str("… ");
     }
-    let _ = write!(text, "({} bytes)", bytes.len);
+    let unit = if bytes.len == 1 { "byte" } else { "bytes" };
+    let _ = write!(text, "({} {unit})", bytes.len);
     text
 }
 

@@ -7,6 +7,13 @@ use crate::check::report::{About, Counts, End, transcript};
 use crate::check::runner::{Class, Outcome};
 use crate::check::verdict::{Finding, Verdict};
 
+/// Bytes that are shown of what went over the wire at once: a header, and enough of a payload to tell it from others.
+const BYTES_SHOWN: usize = 16;
+
+/// Lines of a transcript that are shown: how it began, and how it came to the failure. Other reports have all of it.
+const FIRST_LINES: usize = 4;
+const LAST_LINES: usize = 12;
+
 /// Whether words have colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colours {
@@ -64,7 +71,7 @@ pub fn outcome(outcome: &Outcome, about: &About, colours: Colours) -> String {
             if class != Class::Known {
                 let _ = writeln!(text, "    catches   {}", case.bug);
                 let _ = writeln!(text, "    source    {}", case.source);
-                for line in transcript(log) {
+                for line in shortened(transcript(log, BYTES_SHOWN)) {
                     let _ = writeln!(text, "    {line}");
                 }
                 let _ = writeln!(text, "    again     {}", about.again(case.id));
@@ -75,6 +82,16 @@ pub fn outcome(outcome: &Outcome, about: &About, colours: Colours) -> String {
         text.push_str("    it is listed as known to fail and did not: take it off the list\n");
     }
     text
+}
+
+/// The beginning and the end of a long transcript.
+fn shortened(mut lines: Vec<String>) -> Vec<String> {
+    let left_out = lines.len().saturating_sub(FIRST_LINES + LAST_LINES);
+    if left_out > 1 {
+        let note = format!("… {left_out} lines, which --html and --json have …");
+        lines.splice(FIRST_LINES..FIRST_LINES + left_out, [note]);
+    }
+    lines
 }
 
 /// The last lines of a run: what was skipped and why, and how many cases came to what.
@@ -125,6 +142,16 @@ fn short_list(ids: &[&str]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_long_transcript_the_beginning_and_the_end_are_shown() {
+        let lines = |count: usize| (1..=count).map(|line| line.to_string()).collect::<Vec<_>>();
+        assert_eq!(shortened(lines(17)), lines(17));
+        let long = shortened(lines(100));
+        assert_eq!((long[0].as_str(), long[3].as_str(), long[5].as_str()), ("1", "4", "89"));
+        assert_eq!(long[4], "… 84 lines, which --html and --json have …");
+        assert_eq!((long.len(), long[16].as_str()), (17, "100"));
+    }
 
     #[test]
     fn ids_of_a_group_are_listed_by_their_numbers() {
