@@ -7,7 +7,7 @@ SCRIPTS ?= 300
 FROM ?= 0
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo test-hostile conformance interleavings sim planted adversary fuzz fuzz-check bench instructions check
+.PHONY: help test test-cli test-echo test-hostile conformance docs interleavings sim planted adversary fuzz fuzz-check bench instructions check
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test-echo  the part of the harness about the echo server'
 	@echo 'make test-hostile  what the server and the client must survive, a line for each case and model of the server'
 	@echo 'make conformance  that trustctl check finds the bugs of servers made wrong on purpose, and none in right ones'
+	@echo 'make docs       that the tables in docs/ are what the code says; UPDATE=1 writes them anew'
 	@echo 'make interleavings  what threads share, in every order in which they can run'
 	@echo 'make sim        whole lives of connections in simulated time; SEEDS=N, 20000 unless told otherwise'
 	@echo 'make planted    proves that the simulator finds bugs: plants some, one at a time'
@@ -44,6 +45,9 @@ test-hostile:
 conformance:
 	$(CARGO) build --quiet --package trust-bench
 	$(CARGO) test --quiet --package trustctl --test check -- $(SERVERS)
+
+docs:
+	$(if $(UPDATE),TRUSTCTL_UPDATE_DOCS=1) $(CARGO) test --quiet --package trustctl --lib docs
 
 interleavings:
 	ci/interleavings

@@ -8,6 +8,7 @@ use std::{env, fs};
 
 use trust_net::wire::Reason;
 
+use crate::check::cases;
 use crate::commands::all_settings;
 use crate::commands::echo_server::one_connection::{Decided, decided_by};
 use crate::error_map;
@@ -84,6 +85,19 @@ fn the_table_of_exit_codes_with_inetd_is_the_code_s() {
         let _ = writeln!(table, "| `{}` | {exit} |", reason_name(reason));
     }
     check("SUPERSERVERS.md", &table);
+}
+
+#[test]
+fn the_table_of_cases_is_the_code_s() {
+    let mut table = String::from(
+        "| case | requirement | where it comes from | the bug that it finds |\n|---|---|---|---|\n",
+    );
+    let cell = |text: &str| text.replace('|', "\\|").replace('<', "&lt;");
+    for case in cases::all() {
+        let [requirement, source, bug] = [case.requirement, case.source, case.bug].map(cell);
+        let _ = writeln!(table, "| `{}` | {requirement} | {source} | {bug} |", case.id);
+    }
+    check("CHECK.md", &table);
 }
 
 const START: &str = "<!-- made from the code: start -->\n";

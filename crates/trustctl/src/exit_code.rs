@@ -71,7 +71,9 @@ impl ExitCode {
     pub const fn meaning(self) -> &'static str {
         match self {
             ExitCode::Success => "success; a server: SIGTERM, and every connection drained",
-            ExitCode::Negative => "it ran, and the answer is no: failed echoes, a drain cut short",
+            ExitCode::Negative => {
+                "it ran, and the answer is no: failed echoes or cases, a drain cut short"
+            }
             ExitCode::Usage => "usage: a bad flag, argument, variable or command",
             ExitCode::DataError => "bad input data",
             ExitCode::NoHost => "host name unknown",

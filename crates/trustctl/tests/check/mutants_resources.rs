@@ -8,9 +8,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "dies-of-a-broken-connection",
         behaviour: keeping(Keeps::Nothing),
+        // Whoever comes next finds nobody.
+        alone: true,
         fails: &["resources/1"],
-        // Whoever comes next finds nobody, so it may be any of them.
-        also: &["*"],
         ..MUTANT
     },
     Mutant {
@@ -22,35 +22,37 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "keeps-memory",
         behaviour: keeping(Keeps::Memory),
+        alone: true,
         fails: &["resources/3"],
         ..MUTANT
     },
     Mutant {
         name: "keeps-the-connection",
         behaviour: keeping(Keeps::Connection),
+        // Its FIN never comes, which others see too.
+        alone: true,
         fails: &["resources/2", "resources/4"],
-        // Its FIN never comes.
-        also: &["*"],
         ..MUTANT
     },
     Mutant {
         name: "asks-broken-connections",
         behaviour: keeping(Keeps::Asking),
+        alone: true,
         fails: &["resources/5"],
         ..MUTANT
     },
     Mutant {
         name: "keeps-children",
         behaviour: keeping(Keeps::Child),
+        alone: true,
         fails: &["resources/6"],
         ..MUTANT
     },
     Mutant {
         name: "keeps-threads",
         behaviour: keeping(Keeps::Thread),
+        alone: true,
         fails: &["resources/7"],
-        // A thread's stack is a little memory too.
-        also: &["resources/3"],
         ..MUTANT
     },
 ];
