@@ -294,9 +294,15 @@ impl Running {
 
     /// Waits for the program to end by itself.
     #[track_caller]
-    pub(crate) fn wait(mut self) -> Finished {
-        let Some(status) = self.child.wait(STEP_DEADLINE) else {
-            panic!("still running after {STEP_DEADLINE:?}: `{}`", self.name);
+    pub(crate) fn wait(self) -> Finished {
+        self.wait_for(STEP_DEADLINE)
+    }
+
+    /// The same, for a program that has to do for longer than a step.
+    #[track_caller]
+    pub(crate) fn wait_for(mut self, deadline: Duration) -> Finished {
+        let Some(status) = self.child.wait(deadline) else {
+            panic!("still running after {deadline:?}: `{}`", self.name);
         };
         let stdout = self.stdout.wait_for_end(STEP_DEADLINE);
         let stderr = self.stderr.wait_for_end(STEP_DEADLINE);
