@@ -38,8 +38,6 @@ pub(crate) enum Program {
     Codec,
 }
 
-const PROCESS_MODEL: &str = "--model=process";
-
 const STD: Healthy = Healthy {
     name: "std",
     framing: "u32be",
@@ -86,7 +84,7 @@ pub(crate) const ALL: &[Healthy] = &[
     },
     Healthy {
         name: "ours-process",
-        program: Program::EchoServer(&["--mode=framed", PROCESS_MODEL]),
+        program: Program::EchoServer(&["--mode=framed", "--model=process"]),
         ..OURS
     },
     Healthy {
@@ -130,15 +128,6 @@ impl Healthy {
         let Framing::Length(format) = framing else { return framing };
         let moved = format.with_offset(self.offset).and_then(|it| it.with_adjust(self.adjust));
         Framing::Length(moved.expect("the offset and the adjustment are small"))
-    }
-
-    /// Whether this build has it: the model of a process a client came later than the others.
-    pub(crate) fn is_built(&self) -> bool {
-        let Program::EchoServer(flags) = self.program else { return true };
-        if !flags.contains(&PROCESS_MODEL) {
-            return true;
-        }
-        Home::new().trustctl(["echo-server", "--help"]).run().text().contains("or process")
     }
 
     /// Starts it; it listens.

@@ -11,6 +11,7 @@
 //! A word selects servers by their names.
 
 mod conduct;
+mod docs;
 mod healthy;
 mod input;
 mod keeps;

@@ -63,11 +63,8 @@ type Found = BTreeMap<&'static str, Vec<&'static str>>;
 /// no mutant fails.
 pub(crate) fn run(wanted: &Wanted) {
     let signals = Signals::install(IgnoredHangup::Keep).expect("handle signals");
-    let (built, absent): (Vec<_>, Vec<_>) =
-        healthy::ALL.iter().partition(|healthy| healthy.is_built());
-    absent.iter().for_each(|healthy| say(&format!("{:<28}not in this build\n", healthy.name)));
     let subjects =
-        mutants::all().map(Subject::Mutant).chain(built.into_iter().map(Subject::Healthy));
+        mutants::all().map(Subject::Mutant).chain(healthy::ALL.iter().map(Subject::Healthy));
     let queue: VecDeque<Subject> =
         subjects.filter(|subject| wanted.wants(subject.name())).collect();
     assert!(!queue.is_empty(), "no server has such a name");
@@ -86,6 +83,7 @@ pub(crate) fn run(wanted: &Wanted) {
     });
     let (found, mut problems) = (lock(&found), lock(&problems));
     if wanted.words.is_empty() {
+        problems.extend(super::docs::problem());
         let not_found = cases::all().filter(|case| !found.contains_key(case.id));
         problems.extend(not_found.map(|case| format!("no mutant fails {}", case.id)));
     }

@@ -16,9 +16,7 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::case::{Case, Subject, Test};
 use super::support::leftovers::{self, OwnedChild};
-use super::support::model::Model;
 use super::support::output::Output;
-use super::support::program::Home;
 use super::support::runner::{self, Outcome};
 
 /// Longest time for one test; what takes longer counts as hung.
@@ -50,7 +48,7 @@ pub(crate) fn alone(test: Test) -> ExitCode {
 }
 
 /// Runs the tests, so many at a time and the heavy ones at last and alone, and prints a line for each and a table
-/// of all; tells whether some were tried and none failed.
+/// of all; tells whether none failed.
 pub(crate) fn all(
     tests: &[Test],
     cases: &[Case],
@@ -58,27 +56,22 @@ pub(crate) fn all(
     out: &mut impl Write,
 ) -> io::Result<bool> {
     let width = 2 + tests.iter().map(|test| test.title().chars().count()).max().unwrap_or(0);
-    let lacking: Vec<Model> = Model::ALL.into_iter().filter(|model| !is_built(*model)).collect();
     let mut table = Table::default();
     let mut tell = |test: &Test, verdict: &Verdict| {
         table.count(test.subject, verdict);
         print(test, verdict, width, out)
     };
     let (heavy, light): (Vec<Test>, Vec<Test>) = tests.iter().partition(|test| test.case.is_heavy);
-    side_by_side(&light, at_once, &lacking, &mut tell)?;
-    side_by_side(&heavy, 1, &lacking, &mut tell)?;
+    side_by_side(&light, at_once, &mut tell)?;
+    side_by_side(&heavy, 1, &mut tell)?;
     table.print(cases, out)?;
-    if table.is_empty() {
-        writeln!(out, "\nnothing of it is in this build")?;
-    }
-    Ok(table.failed() == 0 && !table.is_empty())
+    Ok(table.failed() == 0)
 }
 
 /// Runs the tests, so many at a time, and tells of each in their order.
 fn side_by_side(
     tests: &[Test],
     at_once: usize,
-    lacking: &[Model],
     tell: &mut impl FnMut(&Test, &Verdict) -> io::Result<()>,
 ) -> io::Result<()> {
     let next = AtomicUsize::new(0);
@@ -88,10 +81,7 @@ fn side_by_side(
             let (ended, next) = (ended.clone(), &next);
             scope.spawn(move || {
                 while let Some((at, test)) = next_of(tests, next) {
-                    let verdict = match test.subject {
-                        Subject::Server(model) if lacking.contains(&model) => Verdict::NotBuilt,
-                        _ => run_apart(test),
-                    };
+                    let verdict = run_apart(test);
                     // Nobody listens any more when the results cannot be printed.
                     if ended.send((at, verdict)).is_err() {
                         return;
@@ -123,8 +113,6 @@ enum Verdict {
     Passed(f64),
     Failed(String),
     Skipped(String),
-    /// The executable does not have that model.
-    NotBuilt,
 }
 
 fn run_apart(test: &Test) -> Verdict {
@@ -151,23 +139,11 @@ fn run_apart(test: &Test) -> Verdict {
     }
 }
 
-/// Whether the executable has that model.
-fn is_built(model: Model) -> bool {
-    let home = Home::new();
-    if model == Model::Inetd {
-        // What a build does not have is not in there.
-        return home.trustctl(["echo-server", "--help"]).run().text().contains("--inetd");
-    }
-    let shown = home.trustctl(["config", "show"]).env("TRUST_ECHO_SERVER_MODEL", model.name());
-    shown.run().code() == Some(0)
-}
-
 fn print(test: &Test, verdict: &Verdict, width: usize, out: &mut impl Write) -> io::Result<()> {
     let title = test.title();
     match verdict {
         Verdict::Passed(seconds) => writeln!(out, "{title:<width$}PASS {seconds:6.1} s")?,
         Verdict::Skipped(needs) => writeln!(out, "{title:<width$}skipped: needs {needs}")?,
-        Verdict::NotBuilt => writeln!(out, "{title:<width$}not in this build")?,
         Verdict::Failed(reasons) => {
             writeln!(out, "{title:<width$}FAIL")?;
             for line in reasons.lines() {
@@ -189,7 +165,6 @@ struct Row {
     passed: usize,
     failed: usize,
     skipped: usize,
-    not_built: usize,
 }
 
 impl Table {
@@ -199,13 +174,7 @@ impl Table {
             Verdict::Passed(_) => row.passed += 1,
             Verdict::Failed(_) => row.failed += 1,
             Verdict::Skipped(_) => row.skipped += 1,
-            Verdict::NotBuilt => row.not_built += 1,
         }
-    }
-
-    /// Whether nothing was tried.
-    fn is_empty(&self) -> bool {
-        self.rows.values().all(|row| row.passed + row.failed + row.skipped == 0)
     }
 
     fn failed(&self) -> usize {
@@ -214,8 +183,8 @@ impl Table {
 
     /// Whatever is in no column was not selected.
     fn print(&self, cases: &[Case], out: &mut impl Write) -> io::Result<()> {
-        let columns = ["", "passed", "failed", "skipped", "not in this build", "of", "not for it"];
-        let line = |cells: [String; 7]| {
+        let columns = ["", "passed", "failed", "skipped", "of", "not for it"];
+        let line = |cells: [String; 6]| {
             let [name, rest @ ..] = cells;
             let width = |at: usize| columns[at + 1].len();
             let rest = rest.iter().enumerate().map(|(at, cell)| format!("  {cell:>0$}", width(at)));
@@ -226,11 +195,10 @@ impl Table {
             let applies = |case: &&Case| case.reason_against(subject).is_none();
             let of = cases.iter().filter(applies).count();
             let none = Row::default();
-            let Row { passed, failed, skipped, not_built } =
-                self.rows.get(subject.name()).unwrap_or(&none);
-            let counts = [*passed, *failed, *skipped, *not_built, of, cases.len() - of];
-            let [a, b, c, d, e, f] = counts.map(|count| count.to_string());
-            writeln!(out, "{}", line([subject.name().to_owned(), a, b, c, d, e, f]))?;
+            let Row { passed, failed, skipped } = self.rows.get(subject.name()).unwrap_or(&none);
+            let counts = [*passed, *failed, *skipped, of, cases.len() - of];
+            let [a, b, c, d, e] = counts.map(|count| count.to_string());
+            writeln!(out, "{}", line([subject.name().to_owned(), a, b, c, d, e]))?;
         }
         Ok(())
     }
