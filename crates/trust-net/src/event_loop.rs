@@ -243,14 +243,18 @@ impl<'a, S: Service> Worker<'a, S> {
             self.welcome_all(self.desks.newcomers(self.index));
             self.contribute_stats();
             self.follow_stop_flag();
-            if self.next_beat <= self.now {
-                self.next_beat = self.shared.beat(self.index, self.now);
-            }
+            self.beat();
         }
         self.shared.end_beating(self.index);
         // Nobody is to wait for a share of this worker any more.
         self.shared.contribute_stats(self.index, u64::MAX, &Stats::default());
         Ok(())
+    }
+
+    fn beat(&mut self) {
+        if self.next_beat <= self.now {
+            self.next_beat = self.shared.beat(self.index, self.now);
+        }
     }
 
     /// Serves everything that has arrived by now, so that deadlines can be judged against this moment:

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::stdio::stdin;
+use signal_hook::consts::SIGTTOU;
 use trust_net::channel::{self, Report};
 use trust_net::service::Echo;
 use trust_net::wire::{Disconnect, During};
@@ -17,7 +18,7 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::launcher::{CHILD, HandOver};
 use crate::log_sink::open_log_file;
 use crate::server_events::ServerEvents;
-use crate::signals::{IgnoredHangup, Signals};
+use crate::signals::{self, IgnoredHangup, Signals};
 use crate::supervisor::{Relatives, Supervisor};
 use crate::text::reason;
 
@@ -32,6 +33,8 @@ pub(crate) fn run() -> ExitCode {
         ));
         return ExitCode::Usage;
     };
+    // A child is in the background of its server's terminal, which would stop it for a line (`stty tostop`).
+    signals::block(SIGTTOU);
     // Else ps(1) and killall(1) call it after the link in /proc that it was started by. No name is no harm.
     let _ = fs::write("/proc/self/comm", "trustctl");
     let signals = Signals::install(IgnoredHangup::Handle);
@@ -50,14 +53,14 @@ pub(crate) fn run() -> ExitCode {
         }
     };
     // The server writes what closes the connection's story, so everything else comes before the report.
-    log.settle();
-    if report.send(channel).is_err() {
-        let cause = Disconnect { reason: report.reason, during: During::Receive, errno: None };
-        let config = told.config();
-        let events = ServerEvents::new(log.clone(), config.limits, config.drain_timeout);
-        report.tell(&client, &cause, &events);
-    }
-    log.finish(|| {});
+    log.finish(|| {
+        if report.send(channel).is_err() {
+            let cause = Disconnect { reason: report.reason, during: During::Receive, errno: None };
+            let config = told.config();
+            let events = ServerEvents::new(log.clone(), config.limits, config.drain_timeout);
+            report.tell(&client, &cause, &events);
+        }
+    });
     ExitCode::Success
 }
 

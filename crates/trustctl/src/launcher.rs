@@ -35,6 +35,15 @@ const RESERVED_THREADS: u64 = 64;
 /// Children that a server has at most unless it is told otherwise: they take some 2 MB each.
 const DEFAULT_CHILDREN_MAX: u64 = 1000;
 
+/// Whether a child could be started: the executable is found through /proc, which a chroot(2) may lack.
+///
+/// # Errors
+///
+/// What the system says about it.
+pub(crate) fn check_executable() -> io::Result<()> {
+    std::fs::File::open(OWN_EXECUTABLE).map(drop)
+}
+
 /// How many children there may be if nobody says so.
 pub(crate) fn default_children() -> u64 {
     let threads = getrlimit(Resource::Nproc).current.unwrap_or(u64::MAX);

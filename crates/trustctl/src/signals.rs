@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PipeFlags;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -85,6 +86,8 @@ impl SignalPipe {
     fn handle(number: i32) -> io::Result<SignalPipe> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         signal_hook::low_level::pipe::register(number, write)?;
+        // Programs that take signals with signalfd(2) leave them blocked for what they start.
+        let _ = set_of(number).map(|set| set.thread_unblock());
         Ok(SignalPipe(read))
     }
 
@@ -175,6 +178,18 @@ impl Signals {
             let _ = rustix::event::poll(&mut polled, left.as_ref());
         }
     }
+}
+
+/// Keeps a signal from this thread and those that it starts.
+pub(crate) fn block(number: i32) {
+    // Refused only for a number that is no signal's.
+    let _ = set_of(number).map(|set| set.thread_block());
+}
+
+fn set_of(number: i32) -> nix::Result<SigSet> {
+    let mut set = SigSet::empty();
+    set.add(nix::sys::signal::Signal::try_from(number)?);
+    Ok(set)
 }
 
 /// Reads the dispositions from the kernel, see proc_pid_status(5).

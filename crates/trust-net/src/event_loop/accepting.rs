@@ -16,6 +16,7 @@ use crate::desk::Newcomer;
 use crate::observer::{ClientInfo, Event};
 use crate::service::Service;
 use crate::socket;
+use crate::stop::Stop;
 use crate::turn::ask_afresh;
 
 /// Clients accepted before connections get their turn.
@@ -194,9 +195,11 @@ impl<S: Service> Worker<'_, S> {
     fn accept_the_backlog(&mut self) {
         // More than the backlogs hold came later, and would hold the drain up.
         for _ in 0..self.listeners.listeners.len() * socket::BACKLOG as usize {
-            if !self.accept_one() {
+            // A child may be started for each, which takes its time.
+            if !self.accept_one() || self.shared.stop() == Stop::Cut {
                 break;
             }
+            self.beat();
         }
     }
 }

@@ -237,6 +237,7 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let events =
         ServerEvents::new(context.log.clone(), config.limits.clone(), config.drain_timeout);
     if config.model == Model::Process {
+        launcher::check_executable().map_err(|error| no_children(&error))?;
         config.launcher = Some(Arc::new(HandOver::new(&config, context.log, context.log_file)));
     }
     let observer = Arc::new(Notified { notifier: Arc::clone(&notifier), others: events });
@@ -431,6 +432,14 @@ fn cannot_listen(addresses: &[SocketAddr], host: Option<&str>, error: &io::Error
     };
     let message = format!("cannot listen on {place}: {}", reason(error));
     Failure::new(error_map::exit_code(error, During::Listen), message)
+}
+
+fn no_children(error: &io::Error) -> Failure {
+    let message = format!(
+        "cannot start children, whose executable is /proc/self/exe (model process): {}",
+        reason(error)
+    );
+    Failure::new(ExitCode::OsLimit, message)
 }
 
 fn internal(error: &io::Error) -> Failure {

@@ -1,4 +1,4 @@
-//! How many children there may be, when none can be had, and that none is left.
+//! How many children there may be, what else they need, when none can be had, and that none is left.
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -118,6 +118,36 @@ fn who_finds_no_room_for_a_process_is_served_once_there_is_some_but_not_by_a_ser
     assert_eq!(failed.text("peer"), address.to_string(), "{failed:?}");
     let closes = event::named(&events, "client_close");
     assert_eq!(closes.last().map(|close| close.text("reason")), Some("io_error"));
+}
+
+#[test]
+fn signals_that_were_inherited_as_blocked_do_their_work() {
+    let home = Home::new();
+    let args = ["echo-server", "--port", "0", "--model", "process", "--max-clients", "3"];
+    let launch = home.trustctl_under(&["env", "--block-signal=CHLD,TERM,INT"], args);
+    let server = Parent::over(Server::start_as(Model::Process, home, launch));
+    for _ in 0..6 {
+        server.serves_the_next();
+        server.has_no_children();
+    }
+    server.stops_with(0);
+}
+
+#[test]
+fn a_child_is_not_stopped_for_writing_to_its_server_s_terminal() {
+    /// SIGTTOU, from the lowest bit.
+    const TTOU: u64 = 1 << (22 - 1);
+    let server = Parent::start(&[]);
+    let mut peer = server.peer();
+    peer.send_frame(b"here");
+    peer.receives_frame(b"here");
+    let child = server.child_of(peer.address());
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.0)).expect("it serves");
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    let blocked = blocked.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    assert!(blocked.is_some_and(|mask| mask & TTOU != 0), "{status}");
+    peer.leave();
+    server.stops_with(0);
 }
 
 /// Has the server's own user, who needs no right for it, lower its soft limit of processes, or raise it again.
