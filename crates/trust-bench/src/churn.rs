@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
@@ -26,6 +27,9 @@ const PER_SOURCE: u64 = 2_000;
 /// How long the server may do nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Connections that were opened so far, to all servers.
+static OPENED: AtomicU64 = AtomicU64::new(0);
+
 /// What one run saw.
 #[derive(Clone, Copy, Debug)]
 pub struct Churned {
@@ -41,7 +45,6 @@ pub struct Churn {
     stream: Stream,
     epoll: OwnedFd,
     slots: Vec<Option<Slot>>,
-    opened: u64,
 }
 
 struct Slot {
@@ -67,7 +70,7 @@ impl Churn {
     pub fn new(address: SocketAddr, concurrent: usize) -> io::Result<Churn> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let slots = (0..concurrent).map(|_| None).collect();
-        Ok(Churn { address, stream: Stream::new(PAYLOAD_BYTES, 1), epoll, slots, opened: 0 })
+        Ok(Churn { address, stream: Stream::new(PAYLOAD_BYTES, 1), epoll, slots })
     }
 
     /// Opens and closes connections for `length`, then waits for the last ones.
@@ -109,10 +112,10 @@ impl Churn {
     }
 
     fn open(&mut self, index: usize) -> io::Result<()> {
-        // 127.1.0.0 and up: one more source every PER_SOURCE connections.
-        let source =
-            Ipv4Addr::from_bits(0x7f01_0000 + (self.opened / PER_SOURCE) as u32 % 0xf0_0000);
-        self.opened += 1;
+        // 127.1.0.0 and up: one more source every PER_SOURCE connections, whoever they are for: a port in TIME_WAIT is
+        // in the way of every `bind(2)` to its address.
+        let opened = OPENED.fetch_add(1, Ordering::Relaxed);
+        let source = Ipv4Addr::from_bits(0x7f01_0000 + (opened / PER_SOURCE) as u32 % 0xf0_0000);
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;

@@ -35,7 +35,8 @@ pub enum Program {
     Built(fn(TcpListener) -> io::Result<()>),
     /// `trustctl echo-server` with these flags.
     Trustctl(&'static [&'static str]),
-    /// A program that may be installed, and its arguments, in which `{port}` stands for the port.
+    /// A program that may be installed, and its arguments, in which `{port}` stands for the port and `{trustctl}` for our
+    /// server.
     Installed(&'static str, &'static [&'static str]),
 }
 
@@ -59,6 +60,9 @@ pub const OURS_BUSY: &str = "trustctl busy-poll 50";
 
 /// Our server with `--workers 2`.
 pub const OURS_TWO_WORKERS: &str = "trustctl 2 workers";
+
+/// Our server, a program of a super-server's.
+pub const OURS_UNDER_TCPSERVER: &str = "trustctl inetd";
 
 /// The limit.
 pub const FLOOR: &str = "floor";
@@ -128,6 +132,33 @@ pub const PEERS: &[Peer] = &[
         is_on_both_cores: false,
     },
     Peer {
+        name: OURS_UNDER_TCPSERVER,
+        what: "the same with --inetd, started by tcpserver for each client",
+        program: Program::Installed(
+            "tcpserver",
+            &[
+                "-H",
+                "-R",
+                "-l",
+                "0",
+                "-c",
+                "400",
+                "-b",
+                "4096",
+                "127.0.0.1",
+                "{port}",
+                "{trustctl}",
+                "echo-server",
+                "--inetd",
+                QUIET,
+                "--timeout=60",
+            ],
+        ),
+        connections_max: PROCESSES_MAX,
+        churn: PROCESSES_MAX,
+        is_on_both_cores: false,
+    },
+    Peer {
         name: OURS_TWO_WORKERS,
         what: "the same with --workers 2, on both cores",
         program: Program::Trustctl(&[QUIET, "--workers=2"]),
@@ -191,7 +222,8 @@ impl Peer {
 
     /// Whether it is somebody else's, and not ours or a yardstick made for it.
     pub fn is_other(&self) -> bool {
-        !matches!(self.program, Program::Trustctl(_)) && self.name != FLOOR_PADDED
+        !matches!(self.program, Program::Trustctl(_))
+            && ![FLOOR_PADDED, OURS_UNDER_TCPSERVER].contains(&self.name)
     }
 
     /// Program and arguments, to listen on `port` of 127.0.0.1; `None` if the program is not installed.
@@ -214,7 +246,10 @@ impl Peer {
             Program::Installed(program, arguments) => {
                 let directories = std::env::var_os("PATH").unwrap_or_default();
                 std::env::split_paths(&directories).find(|path| path.join(program).is_file())?;
-                let arguments = arguments.iter().map(|word| word.replace("{port}", &port).into());
+                let own = trustctl.to_string_lossy();
+                let filled =
+                    |word: &&str| word.replace("{port}", &port).replace("{trustctl}", &own);
+                let arguments = arguments.iter().map(|word| filled(word).into());
                 std::iter::once(program.into()).chain(arguments).collect()
             }
         };

@@ -157,7 +157,8 @@ impl Process {
         while started.elapsed() < DEADLINE {
             thread::sleep(IDLE_LOOK);
             let now = self.cpu_time()?.total;
-            if now - before < IDLE_LOOK / 20 {
+            // What children used is counted in ticks once they have ended, and may become less by that.
+            if now.saturating_sub(before) < IDLE_LOOK / 20 {
                 break;
             }
             before = now;

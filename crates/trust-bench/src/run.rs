@@ -376,7 +376,7 @@ fn watch_idle(process: &Process, connections: usize) -> io::Result<Idle> {
     load.run(Duration::ZERO)?;
     let (cpu_before, watched_from) = (process.cpu_time()?.total, Instant::now());
     std::thread::sleep(IDLE_WATCHED);
-    let cpu = process.cpu_time()?.total - cpu_before;
+    let cpu = process.cpu_time()?.total.saturating_sub(cpu_before);
     let watched = watched_from.elapsed();
     let resident = process.resident_bytes()?.saturating_sub(resident_before);
     let kernel = kernel::socket_memory()?.saturating_sub(kernel_before);
