@@ -307,7 +307,10 @@ fn delayed_acknowledgement(trial: &mut Trial<'_>) -> Judged {
     times.sort();
     let median = times[times.len() / 2];
     let beyond_path = median.saturating_sub(path);
-    let got = format!("two small messages took {} (median of {TIMED_PAIRS})", seconds(median));
+    let got = format!(
+        "two small messages took {:.3} ms (median of {TIMED_PAIRS})",
+        median.as_secs_f64() * 1e3
+    );
     match beyond_path > DELAYED_ACK {
         true => Err(Verdict::warn("small answers go out at once", got)),
         false => Ok(Verdict::Info(got)),
