@@ -13,6 +13,7 @@ use super::history::History;
 use super::host::{Host, Networks};
 use super::watch::{LagMeter, Span, Watch};
 use crate::support::event::Event;
+use crate::support::model::Model;
 use crate::support::server::Server;
 use crate::support::{STEP_DEADLINE, kernel};
 
@@ -35,7 +36,7 @@ const EXTRAS: u64 = 0x1009_ba5e;
 /// What a server is asked beyond the script.
 #[derive(Clone, Debug)]
 pub(crate) struct Extras {
-    pub(crate) model: &'static str,
+    pub(crate) model: Model,
     pub(crate) workers: usize,
     /// When its statistics are asked for.
     pub(crate) stats_at: Duration,
@@ -48,7 +49,7 @@ impl Extras {
         // Two workers would race for the one place, and both be right.
         let is_alone = is_iterative || script.max_clients == 1 || rng.one_in(2);
         Extras {
-            model: if is_iterative { "iterative" } else { "event" },
+            model: if is_iterative { Model::Iterative } else { Model::Event },
             workers: if is_alone { 1 } else { 2 },
             stats_at: rng.time_up_to(script.drain_at),
         }
@@ -90,7 +91,7 @@ pub(crate) fn play(seed: u64, number: u16, networks: &Networks, meter: &LagMeter
 fn play_here(seed: u64, script: Script, number: u16, meter: &LagMeter) -> Played {
     let extras = Extras::of(seed, &script);
     let flags = flags(&script, &extras);
-    let server = Server::start(&flags);
+    let server = Server::of(extras.model, &flags);
     let watch = Watch::start();
     let clients = script.clients.iter().enumerate();
     let mut stage = Stage {
@@ -157,7 +158,6 @@ fn flags(script: &Script, extras: &Extras) -> Vec<String> {
         ("--max-lifetime", or_off(limits.max_lifetime)),
         ("--drain-timeout", seconds(script.drain_timeout)),
         ("--max-clients", script.max_clients.to_string()),
-        ("--model", extras.model.to_owned()),
         ("--workers", extras.workers.to_string()),
     ]
     .into_iter()
