@@ -1,6 +1,8 @@
-//! Load with one client after the other, each echo compared byte for byte.
+//! Load on an echo server, each echo compared byte for byte.
+//!
+//! [`sequential`] is one client after the other. Everything else is the engine: clients at the same time, in a closed
+//! or an open loop. What a run of it saw is a [`summary::Summary`], which all reports are made of.
 
-pub mod client;
-pub mod payload;
-pub mod report;
 pub mod round_trips;
+pub mod sequential;
+pub mod summary;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::echo_client::conversation::{Conversation, Framing, Window};
 use crate::echo_client::link::{Link, Received};
-use crate::load::payload::Payloads;
 use crate::load::round_trips::RoundTrips;
+use crate::load::sequential::payload::Payloads;
 use crate::signals::{Signal, Signals};
 use crate::target::Target;
 use crate::text::reason;

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::load::client::Outcome;
 use crate::load::round_trips::RoundTrips;
+use crate::load::sequential::client::Outcome;
 
 /// Digits that a client's number has room for at least.
 const NUMBER_WIDTH_MIN: usize = 2;

@@ -1,0 +1,354 @@
+//! What a run of the load saw: what all reports are made of.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use jiff::Timestamp;
+
+use crate::exit_code::ExitCode;
+
+/// The longest time that is told apart from longer ones, in nanoseconds: an hour.
+pub const TIME_MAX_NS: u64 = 3_600_000_000_000;
+
+/// Digits of a time that are kept: a recorded time is exact to a thousandth.
+pub const SIGNIFICANT_DIGITS: u8 = 3;
+
+/// The most wrong echoes that are kept with all they have: the first ones.
+pub const WRONG_MAX: usize = 10;
+
+/// The quantiles that reports show, and their names.
+pub const QUANTILES: [(f64, &str); 8] = [
+    (0.5, "p50"),
+    (0.75, "p75"),
+    (0.9, "p90"),
+    (0.95, "p95"),
+    (0.99, "p99"),
+    (0.999, "p99.9"),
+    (0.9999, "p99.99"),
+    (1.0, "max"),
+];
+
+/// An empty histogram of times in nanoseconds, as all of them are.
+pub fn times() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, TIME_MAX_NS, SIGNIFICANT_DIGITS).expect("the bounds are legal")
+}
+
+/// Why a message or a connection failed.
+///
+/// An error ends its connection. It is counted once, whatever number of messages is lost with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// ECONNREFUSED.
+    Refused,
+    /// No answer to a connection attempt within the timeout.
+    ConnectTimeout,
+    /// No route, or the network or host is down.
+    Unreachable,
+    /// This host has no local port or no descriptor left for another connection: the client's own limit.
+    NoPort,
+    /// FIN between two frames, while the connection was to go on.
+    EofBetweenFrames,
+    /// FIN inside a frame.
+    EofInFrame,
+    /// RST while an answer was owed.
+    ResetBeforeAnswer,
+    /// RST while nothing was owed.
+    ResetAfterAnswer,
+    /// No progress within the timeout while an answer was owed, or an answer that was owed when the run had to end.
+    Timeout,
+    /// A wrong byte.
+    Mismatch,
+    /// Bytes that nobody had sent.
+    Surplus,
+    /// Anything else that the kernel reports.
+    Io,
+}
+
+impl Cause {
+    /// Every cause, in the order of reports.
+    pub const ALL: [Cause; 12] = [
+        Cause::Refused,
+        Cause::ConnectTimeout,
+        Cause::Unreachable,
+        Cause::NoPort,
+        Cause::EofBetweenFrames,
+        Cause::EofInFrame,
+        Cause::ResetBeforeAnswer,
+        Cause::ResetAfterAnswer,
+        Cause::Timeout,
+        Cause::Mismatch,
+        Cause::Surplus,
+        Cause::Io,
+    ];
+
+    /// Its name in documents: `eof_in_frame`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Cause::Refused => "refused",
+            Cause::ConnectTimeout => "connect_timeout",
+            Cause::Unreachable => "unreachable",
+            Cause::NoPort => "no_port",
+            Cause::EofBetweenFrames => "eof_between_frames",
+            Cause::EofInFrame => "eof_in_frame",
+            Cause::ResetBeforeAnswer => "reset_before_answer",
+            Cause::ResetAfterAnswer => "reset_after_answer",
+            Cause::Timeout => "timeout",
+            Cause::Mismatch => "mismatch",
+            Cause::Surplus => "surplus",
+            Cause::Io => "io",
+        }
+    }
+
+    /// What it is, for people: `the server closed inside a frame`.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Cause::Refused => "connection refused",
+            Cause::ConnectTimeout => "no answer to a connection attempt",
+            Cause::Unreachable => "host or network unreachable",
+            Cause::NoPort => "no local port or descriptor left",
+            Cause::EofBetweenFrames => "the server closed between frames",
+            Cause::EofInFrame => "the server closed inside a frame",
+            Cause::ResetBeforeAnswer => "reset before the answer",
+            Cause::ResetAfterAnswer => "reset after the answer",
+            Cause::Timeout => "no answer in time",
+            Cause::Mismatch => "wrong echo",
+            Cause::Surplus => "bytes that nobody had sent",
+            Cause::Io => "other error of a socket",
+        }
+    }
+}
+
+/// How often each cause came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Errors([u64; Cause::ALL.len()]);
+
+impl Errors {
+    /// Counts one more.
+    pub fn add(&mut self, cause: Cause) {
+        self.0[cause as usize] += 1;
+    }
+
+    /// Counts all that another run or interval had.
+    pub fn merge(&mut self, other: &Errors) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine += theirs;
+        }
+    }
+
+    /// How often it came.
+    pub fn count(&self, cause: Cause) -> u64 {
+        self.0[cause as usize]
+    }
+
+    /// All causes that came, and how often.
+    pub fn seen(&self) -> impl Iterator<Item = (Cause, u64)> {
+        Cause::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
+    }
+
+    /// All errors.
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+}
+
+/// A byte of an echo that is not the one that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// Number of the connection, from 1 in the order of connecting.
+    pub connection: u64,
+    /// Number of the message on this connection, from 1.
+    pub message: u64,
+    /// Place of the byte in the message as it goes over the wire, header included, from 0.
+    pub offset: u64,
+    /// Bytes of the header, so that `offset - header` is the place in the payload.
+    pub header: u64,
+    /// What was sent there.
+    pub expected: u8,
+    /// What came.
+    pub got: u8,
+}
+
+/// Numbers of a run. Messages are those of the measured part; connections, errors and bytes those of the whole run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections that were made.
+    pub connections: u64,
+    /// The most connections that were open at the same time.
+    pub connections_peak: u64,
+    /// Messages that were sent, if only in part.
+    pub sent: u64,
+    /// Messages that came back right.
+    pub answered: u64,
+    /// Messages that came back right before sending ended, which is what the achieved rate counts.
+    pub answered_in_time: u64,
+    /// Messages that were sent and did not come back right, and those that a failed client did not send any more.
+    pub failed: u64,
+    /// Messages that were due and could not be sent before the run had to end (open loop only).
+    pub unsent: u64,
+    /// Messages that came back during the warm-up, which nothing else counts.
+    pub warm_up: u64,
+    /// Bytes that the kernel took, headers included.
+    pub bytes_sent: u64,
+    /// Bytes that came back, headers included.
+    pub bytes_received: u64,
+}
+
+/// What the client itself had to do with the result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Client {
+    /// Time that the client's process spent on a processor in the measured part.
+    pub cpu: Duration,
+    /// Share of the measured part during which it was at work and did not wait, from 0 to 1.
+    pub busy: f64,
+    /// How long after its due time a message was sent although the connection could have taken it, in nanoseconds;
+    /// empty in a closed loop.
+    pub late: Histogram<u64>,
+    /// Why the client, and not the server, decided the result, in whole sentences; empty if it did not.
+    pub limits: Vec<String>,
+}
+
+/// A part of the run, usually a second.
+#[derive(Clone, Copy, Debug)]
+pub struct Interval<'a> {
+    /// Its begin, from the begin of the measured part.
+    pub start: Duration,
+    /// Its length.
+    pub length: Duration,
+    /// From when a message was due (open loop) or sent (closed loop) to the last byte of its echo, in nanoseconds, of
+    /// all that were answered in it or timed out in it.
+    pub latency: &'a Histogram<u64>,
+    /// From when a message was sent to the last byte of its echo, of the same messages; nanoseconds.
+    pub service: &'a Histogram<u64>,
+    /// Messages that came back right in it.
+    pub answered: u64,
+    /// Bytes that came back in it.
+    pub bytes_received: u64,
+    /// Errors in it, by cause.
+    pub errors: &'a Errors,
+}
+
+/// What is going on, for a line on a terminal. Rate and percentiles are those of the last whole interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Live {
+    /// What the run is doing.
+    pub phase: Phase,
+    /// Time since the first message was due.
+    pub elapsed: Duration,
+    /// How much of the run is done, from 0 to 1, if that is known.
+    pub done: Option<f64>,
+    /// How long it still takes, if that is known.
+    pub left: Option<Duration>,
+    /// Connections that are open.
+    pub connections: u64,
+    /// Messages that came back right, warm-up included.
+    pub answered: u64,
+    /// Messages a second that came back right.
+    pub rate: f64,
+    /// Median of the latency, in nanoseconds; `None` before any.
+    pub p50: Option<u64>,
+    /// 99th percentile of the latency, in nanoseconds.
+    pub p99: Option<u64>,
+    /// Errors so far.
+    pub errors: u64,
+}
+
+/// What a run is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// It waits for the time at which all shards start.
+    Waiting,
+    /// It sends and does not count yet.
+    WarmUp,
+    /// It counts.
+    Measuring,
+    /// Nothing more is due; the last answers are awaited, and connections closed.
+    Finishing,
+}
+
+/// A budget and whether the run kept it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// The budget as it was given: `p99>5ms`.
+    pub budget: String,
+    /// What was measured, with its unit: `7.31 ms`.
+    pub measured: String,
+    /// Whether it was missed.
+    pub is_missed: bool,
+}
+
+/// How the run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As it was planned.
+    Complete,
+    /// A signal of this name came: `SIGINT`.
+    Stopped(&'static str),
+    /// There was no first connection, because of this: no message was sent.
+    Unreachable(String),
+}
+
+/// What a run of the load saw.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// When the measured part began.
+    pub began: Timestamp,
+    /// Length of the measured part: from the end of the warm-up to when no more messages were due.
+    pub took: Duration,
+    /// Messages a second that were asked for; `None` in a closed loop.
+    pub rate: Option<f64>,
+    /// As in [`Interval::latency`], of the whole measured part.
+    pub latency: Histogram<u64>,
+    /// As in [`Interval::service`].
+    pub service: Histogram<u64>,
+    /// Time that connecting took, in nanoseconds.
+    pub connect: Histogram<u64>,
+    /// Numbers.
+    pub counts: Counts,
+    /// Errors by cause, of the whole run.
+    pub errors: Errors,
+    /// The first wrong echoes, at most [`WRONG_MAX`].
+    pub wrong: Vec<Wrong>,
+    /// What the client had to do with it.
+    pub client: Client,
+    /// How it ended.
+    pub end: End,
+}
+
+impl Summary {
+    /// Messages a second that came back right while messages were sent.
+    pub fn achieved_rate(&self) -> f64 {
+        per_second(self.counts.answered_in_time, self.took)
+    }
+}
+
+/// How the run was measured: names and values, in the order in which people read them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The server as it was given: `localhost:9900`.
+    pub target: String,
+    /// Whether messages are due at their times, whatever the server does.
+    pub is_open_loop: bool,
+    /// What was asked for, each with a name for documents (`in_flight`), one for people (`frames in flight`) and its
+    /// value with unit.
+    pub facts: Vec<(&'static str, &'static str, String)>,
+    /// The command that runs it again.
+    pub again: String,
+}
+
+/// All that a report of a run says.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// How it was measured.
+    pub about: &'a About,
+    /// What was seen.
+    pub summary: &'a Summary,
+    /// Budgets, in the order in which they were given.
+    pub judgements: &'a [Judgement],
+    /// What the process exits with.
+    pub exit: ExitCode,
+}
+
+/// How many of them there are in a second; 0 if no time passed.
+pub fn per_second(count: u64, time: Duration) -> f64 {
+    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+}
