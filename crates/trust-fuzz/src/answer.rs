@@ -3,7 +3,7 @@
 
 use trust_wire::format::LengthFormat;
 use trustctl::check::answer::{diagnose, expectation};
-use trustctl::check::framing::Framing;
+use trustctl::framing::Framing;
 
 use crate::choices::Choices;
 

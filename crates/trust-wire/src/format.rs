@@ -215,13 +215,17 @@ impl LengthFormat {
     ///
     /// If no header declares this length; nothing is appended then.
     pub fn encode(&self, payload_len: u64, out: &mut Vec<u8>) -> Result<(), CannotSay> {
-        match payload_len.checked_add_signed(-self.correction()) {
-            Some(value) if value <= self.max_value() => {
-                self.encode_raw(value, out);
-                Ok(())
-            }
-            _ => Err(CannotSay { payload_len }),
-        }
+        self.value_of(payload_len).map(|value| self.encode_raw(value, out))
+    }
+
+    /// What the length field says of a payload of `payload_len` bytes.
+    ///
+    /// # Errors
+    ///
+    /// If no header declares this length.
+    pub fn value_of(&self, payload_len: u64) -> Result<u64, CannotSay> {
+        let value = payload_len.checked_add_signed(-self.correction());
+        value.filter(|value| *value <= self.max_value()).ok_or(CannotSay { payload_len })
     }
 
     /// Appends a header whose length field says `value`, right or wrong, to `out`. Of a value that is too

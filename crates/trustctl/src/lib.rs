@@ -18,6 +18,7 @@ pub mod error_map;
 pub mod event_line;
 pub mod event_log;
 pub mod exit_code;
+pub mod framing;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod launcher;
@@ -25,6 +26,7 @@ pub mod load;
 mod log_queue;
 pub mod log_sink;
 mod notify;
+pub mod random;
 pub mod server_events;
 pub mod settings;
 pub mod signals;

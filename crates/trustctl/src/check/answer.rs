@@ -2,7 +2,7 @@
 
 use trust_wire::format::LengthFormat;
 
-use crate::check::framing::Framing;
+use crate::framing::Framing;
 use crate::text::grouped;
 
 /// Bytes that are shown of a payload or an answer.

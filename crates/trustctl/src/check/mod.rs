@@ -9,7 +9,6 @@ pub mod case;
 pub mod cases;
 pub mod command;
 pub mod expect;
-pub mod framing;
 pub mod hint;
 pub mod options;
 pub mod process;

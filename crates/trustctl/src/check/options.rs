@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::check::case::Case;
 use crate::check::cases;
 use crate::check::command::PORT;
-use crate::check::framing::Framing;
 use crate::check::setup::OnReset;
+use crate::framing::Framing;
 use crate::settings::{AnySetting, Layers, Setting, Source};
 use crate::target::Family;
 use crate::values::{

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use crate::check::case::Case;
-use crate::check::framing::Framing;
 use crate::check::setup::Setup;
 use crate::check::transcript::{Transcript, What};
 use crate::check::verdict::{Judged, Verdict};
 use crate::check::watch::Watch;
 use crate::check::wire::{self, Wire};
+use crate::framing::Framing;
+use crate::random::{SplitMix, mix};
 
 /// One case being tried.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Trial<'s> {
     /// The server's process, if it can be looked at.
     pub watch: Option<&'s Watch>,
     connections: u32,
-    random: u64,
+    random: SplitMix,
 }
 
 impl<'s> Trial<'s> {
@@ -29,7 +30,7 @@ impl<'s> Trial<'s> {
     pub fn new(setup: &'s Setup, case: &'static Case, watch: Option<&'s Watch>) -> Trial<'s> {
         let name = case.id.bytes().fold(setup.seed, |state, byte| mix(state ^ u64::from(byte)));
         let transcript = Transcript::default();
-        Trial { id: case.id, setup, transcript, watch, connections: 0, random: name }
+        Trial { id: case.id, setup, transcript, watch, connections: 0, random: SplitMix::new(name) }
     }
 
     /// What went over its wires.
@@ -52,7 +53,7 @@ impl<'s> Trial<'s> {
         let len = self.setup.payload_len(wanted);
         let mut payload = Vec::with_capacity(len + 8);
         while payload.len() < len {
-            payload.extend_from_slice(&self.next_random().to_le_bytes());
+            payload.extend_from_slice(&self.random.next_u64().to_le_bytes());
         }
         payload.truncate(len);
         if self.setup.framing == Framing::Line {
@@ -142,7 +143,7 @@ impl<'s> Trial<'s> {
 
     /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next_random() % end.max(1)
+        self.random.next_u64() % end.max(1)
     }
 
     /// Says something in the transcript.
@@ -182,18 +183,4 @@ impl<'s> Trial<'s> {
             other => other,
         })
     }
-
-    fn next_random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(GAMMA);
-        mix(self.random)
-    }
-}
-
-/// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
-const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
-fn mix(state: u64) -> u64 {
-    let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    state ^ (state >> 31)
 }

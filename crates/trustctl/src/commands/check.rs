@@ -15,7 +15,6 @@ use crate::check::case::Case;
 use crate::check::cases;
 use crate::check::command::{StartError, Started, cannot_start};
 use crate::check::expect::Known;
-use crate::check::framing::Framing;
 use crate::check::options::{
     ADJUST, CASE, COMMAND, EXPECT, FRAMING, HTML, JOBS, JSON, JUNIT, LIST, MAX_FRAME, MAX_RATE,
     MEMORY_ALLOWANCE, OFFSET, PATIENCE, PID, RESET, SEED, SETTLE, STRICT, TIMEOUT, again,
@@ -31,7 +30,8 @@ use crate::commands::echo_client::stopped_by;
 use crate::commands::{Context, Stdout, print};
 use crate::connect::{ConnectError, Limit, connect, resolve};
 use crate::exit_code::{ExitCode, Failure};
-use crate::settings::{AnySetting, Setting, Source};
+use crate::framing;
+use crate::settings::{Setting, Source};
 use crate::target::{Family, Target};
 use crate::text::reason;
 use crate::values::quoted;
@@ -174,7 +174,7 @@ fn about(context: &Context<'_>, server: &Server) -> Result<About, Failure> {
         address: None,
         command,
         pid,
-        framing: framing(context)?.to_string(),
+        framing: framing::of_settings(context.layers, &FRAMING, &OFFSET, &ADJUST)?.to_string(),
         max_frame: layers.require(&MAX_FRAME)?,
         timeout: layers.get(&TIMEOUT)?.filter(|timeout| !timeout.is_zero()),
         patience: layers.require(&PATIENCE)?,
@@ -208,7 +208,7 @@ fn try_all(
     let is_near = address.ip().is_loopback();
     let mut setup = Setup {
         address,
-        framing: framing(context)?,
+        framing: framing::of_settings(context.layers, &FRAMING, &OFFSET, &ADJUST)?,
         max_frame: about.max_frame,
         timeout: about.timeout,
         patience: about.patience,
@@ -388,25 +388,6 @@ impl Listener for Lines<'_> {
                 ControlFlow::Break(())
             }
         }
-    }
-}
-
-fn framing(context: &Context<'_>) -> Result<Framing, Failure> {
-    let framing = context.layers.require(&FRAMING)?;
-    let (offset, adjust) = (context.layers.require(&OFFSET)?, context.layers.require(&ADJUST)?);
-    let refused = |setting: &dyn AnySetting| {
-        let message =
-            format!("{} does not go with framing {framing}", context.layers.place(setting));
-        Failure::new(ExitCode::Usage, message)
-    };
-    match framing {
-        Framing::Length(format) => {
-            let format = format.with_offset(offset).ok_or_else(|| refused(&OFFSET))?;
-            Ok(Framing::Length(format.with_adjust(adjust).ok_or_else(|| refused(&ADJUST))?))
-        }
-        _ if offset != 0 => Err(refused(&OFFSET)),
-        _ if adjust != 0 => Err(refused(&ADJUST)),
-        _ => Ok(framing),
     }
 }
 

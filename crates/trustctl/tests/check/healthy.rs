@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use trustctl::check::framing::Framing;
+use trustctl::framing::Framing;
 
 use super::mutant::{Behaviour, HEALTHY, Server, TIMEOUT};
 use super::mutants::MAX_FRAME;

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 
 use trust_wire::format::LengthFormat;
-use trustctl::check::framing::Framing;
+use trustctl::framing::Framing;
 
 use super::mutant::{RECEIVE_BYTES, Server};
 

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use trustctl::check::framing::Framing;
+use trustctl::framing::Framing;
 
 use super::conduct::{self, Visit};
 use super::input::{self, Frames, Received};

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use trustctl::check::case::Case;
 use trustctl::check::cases;
 use trustctl::check::expect::Known;
-use trustctl::check::framing::Framing;
 use trustctl::check::runner::{Listener, Outcome, Plan, run as run_check};
 use trustctl::check::setup::{OnReset, Rate, Setup};
 use trustctl::check::verdict::{Finding, Verdict};
 use trustctl::check::watch::Watch;
+use trustctl::framing::Framing;
 use trustctl::signals::{IgnoredHangup, Signals};
 
 use super::healthy::{self, Healthy, Started};

@@ -5,10 +5,10 @@ use std::time::Duration;
 use trust_wire::format::LengthFormat;
 
 use crate::check::case::{Case, Manners, Needs};
-use crate::check::framing::Framing;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Judged, Verdict};
 use crate::check::wire::{End, Wire};
+use crate::framing::Framing;
 use crate::text::grouped;
 
 /// The cases of this group.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::check::case::{Case, Manners, Needs};
-use crate::check::framing::Framing;
 use crate::check::setup::Setup;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Judged, Verdict};
+use crate::framing::Framing;
 
 /// Where most of these requirements come from.
 const STREAM: &str = "RFC 9293 section 3.1 (a stream of octets); recv(2)";

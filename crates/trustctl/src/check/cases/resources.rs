@@ -7,11 +7,11 @@
 use std::time::{Duration, Instant};
 
 use crate::check::case::{Case, Manners, Needs};
-use crate::check::framing::Framing;
 use crate::check::setup::{LARGE_MAX, Setup};
 use crate::check::trial::Trial;
 use crate::check::verdict::{Judged, Verdict};
 use crate::check::watch::{IDLE_SHARE_MAX, Look, Sample, Watch};
+use crate::framing::Framing;
 use crate::text::grouped;
 
 /// Clients at the same time, and then one after the other, before the first look: pools and caches are filled then.

@@ -2,6 +2,8 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use crate::random::{GAMMA, SplitMix, mix};
+
 /// Bytes of a payload: its name and at least as many random bytes as tell two runs apart.
 const LEN: usize = 96;
 
@@ -26,23 +28,14 @@ impl Payloads {
     /// any byte.
     pub fn payload(&self, client: u64, message: u64) -> Vec<u8> {
         let mut payload = format!("client {client} message {message} ").into_bytes();
-        let mut state = self.seed ^ mix(client) ^ mix(message.wrapping_add(GAMMA));
+        let seed = self.seed ^ mix(client) ^ mix(message.wrapping_add(GAMMA));
+        let mut random = SplitMix::new(seed);
         while payload.len() < LEN {
-            state = state.wrapping_add(GAMMA);
-            payload.extend_from_slice(&mix(state).to_le_bytes());
+            payload.extend_from_slice(&random.next_u64().to_le_bytes());
         }
         payload.truncate(LEN);
         payload
     }
-}
-
-/// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
-const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
-fn mix(state: u64) -> u64 {
-    let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    state ^ (state >> 31)
 }
 
 #[cfg(test)]

@@ -1,10 +1,13 @@
-//! How the server under test tells messages apart.
+//! How a server tells messages apart.
 
 use std::fmt;
 
 use trust_wire::format::LengthFormat;
 
-/// How the server under test tells messages apart.
+use crate::exit_code::{ExitCode, Failure};
+use crate::settings::{AnySetting, Layers, Setting};
+
+/// How a server tells messages apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
     /// A length in front of each.
@@ -33,13 +36,12 @@ impl Framing {
     ///
     /// # Panics
     ///
-    /// If the length field cannot hold the payload's length: cases ask for no more than
-    /// [`crate::check::setup::Setup::payload_max`].
+    /// If the length field cannot hold the payload's length.
     pub fn encode(&self, payload: &[u8]) -> Vec<u8> {
         let mut bytes = vec![];
         if let Framing::Length(format) = self {
             let len = payload.len() as u64;
-            format.encode(len, &mut bytes).expect("cases stay below the longest payload");
+            format.encode(len, &mut bytes).expect("the payload is not above the longest");
         }
         bytes.extend_from_slice(payload);
         if *self == Framing::Line {
@@ -55,6 +57,35 @@ impl Framing {
             Framing::Raw => 0,
             Framing::Line => 1,
         }
+    }
+}
+
+/// The framing that three settings of a command say together: its name, the bytes in front of the length field, and what
+/// is added to that field's value.
+///
+/// # Errors
+///
+/// 64 for an offset or an adjustment that does not go with the framing.
+pub fn of_settings(
+    layers: &Layers,
+    framing: &Setting<Framing>,
+    offset: &Setting<u16>,
+    adjust: &Setting<i64>,
+) -> Result<Framing, Failure> {
+    let framing = layers.require(framing)?;
+    let (bytes_before, added) = (layers.require(offset)?, layers.require(adjust)?);
+    let refused = |setting: &dyn AnySetting| {
+        let message = format!("{} does not go with framing {framing}", layers.place(setting));
+        Failure::new(ExitCode::Usage, message)
+    };
+    match framing {
+        Framing::Length(format) => {
+            let format = format.with_offset(bytes_before).ok_or_else(|| refused(offset))?;
+            Ok(Framing::Length(format.with_adjust(added).ok_or_else(|| refused(adjust))?))
+        }
+        _ if bytes_before != 0 => Err(refused(offset)),
+        _ if added != 0 => Err(refused(adjust)),
+        _ => Ok(framing),
     }
 }
 
