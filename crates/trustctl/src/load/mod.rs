@@ -3,6 +3,15 @@
 //! [`sequential`] is one client after the other. Everything else is the engine: clients at the same time, in a closed
 //! or an open loop. What a run of it saw is a [`summary::Summary`], which all reports are made of.
 
+pub mod connection;
+pub mod content;
+pub mod engine;
+pub mod readiness;
 pub mod round_trips;
+pub mod schedule;
+pub mod script;
 pub mod sequential;
+pub mod shape;
+pub mod sizes;
 pub mod summary;
+pub mod tally;

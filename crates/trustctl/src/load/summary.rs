@@ -257,6 +257,8 @@ pub struct Live {
 pub enum Phase {
     /// It waits for the time at which all shards start.
     Waiting,
+    /// It connects.
+    Connecting,
     /// It sends and does not count yet.
     WarmUp,
     /// It counts.

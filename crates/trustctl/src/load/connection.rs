@@ -1,0 +1,356 @@
+//! One connection of the engine: how much of its stream was sent, and how much came back right.
+//!
+//! Neither direction has a buffer of its own. What the kernel did not take is made anew from the script, and what
+//! comes is compared where it was received.
+
+use std::collections::VecDeque;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use socket2::Socket;
+
+use crate::load::script::Script;
+use crate::load::summary::Wrong;
+
+/// One connection.
+///
+/// Invariants: `received <= sent <= Position { message: begun, offset: 0 }`; `times` has an entry for each message
+/// from `received.message` up to `begun`.
+#[derive(Debug)]
+pub struct Connection {
+    socket: Socket,
+    number: u64,
+    begun: u64,
+    sent: Position,
+    received: Position,
+    times: VecDeque<Times>,
+    is_blocked: bool,
+}
+
+/// A place in the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Position {
+    message: u64,
+    offset: usize,
+}
+
+/// When a message was due, and when it was begun to send, from the engine's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// When it was due; in a closed loop that is when it was begun.
+    pub due: Duration,
+    /// When it was handed to the kernel.
+    pub begun: Duration,
+}
+
+/// What one receive brought.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    /// So many bytes, at the front of the buffer.
+    Bytes(usize),
+    /// Nothing: the kernel has no more.
+    Nothing,
+    /// The server's FIN.
+    End,
+    /// An error of the socket.
+    Failed(Errno),
+}
+
+/// What is wrong with bytes that came.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A byte differs.
+    Wrong(Wrong),
+    /// Nobody has sent them.
+    Surplus,
+}
+
+impl Connection {
+    /// Connection `number`, from 1, on a socket that is connected.
+    pub fn new(socket: Socket, number: u64) -> Connection {
+        Connection {
+            socket,
+            number,
+            begun: 0,
+            sent: Position::default(),
+            received: Position::default(),
+            times: VecDeque::new(),
+            is_blocked: false,
+        }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Messages that were begun.
+    pub fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// Messages that were begun and have not come back.
+    pub fn in_flight(&self) -> usize {
+        self.times.len()
+    }
+
+    /// Times of the messages that have not come back, the oldest first.
+    pub fn times(&self) -> impl Iterator<Item = &Times> {
+        self.times.iter()
+    }
+
+    /// Whether part of a message has come back.
+    pub fn is_inside_message(&self) -> bool {
+        self.received.offset > 0
+    }
+
+    /// Whether the oldest message that is on the way is not all sent, so that no answer can be expected.
+    pub fn is_sending_oldest(&self) -> bool {
+        self.sent.message == self.received.message
+    }
+
+    /// Has the next message sent by the next [`Connection::send`].
+    pub fn begin(&mut self, times: Times) {
+        self.times.push_back(times);
+        self.begun += 1;
+    }
+
+    /// The kernel takes bytes again.
+    pub fn unblock(&mut self) {
+        self.is_blocked = false;
+    }
+
+    /// Sends what was begun, until all is sent or the kernel takes no more; how many bytes it took.
+    ///
+    /// # Errors
+    ///
+    /// What send(2) says. Answers may lie there to be received all the same.
+    pub fn send(&mut self, script: &Script, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let mut taken = 0;
+        while !self.is_blocked && self.sent.message < self.begun {
+            let (filled, end) = self.fill(script, buffer);
+            match send(&self.socket, &buffer[..filled], SendFlags::NOSIGNAL) {
+                Ok(count) => {
+                    taken += count;
+                    self.is_blocked = count < filled;
+                    self.sent = if count == filled { end } else { self.after(script, count) };
+                }
+                Err(Errno::AGAIN) => self.is_blocked = true,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Receives once.
+    pub fn receive(&self, buffer: &mut [u8]) -> Received {
+        loop {
+            return match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
+                Ok((0, _)) => Received::End,
+                Ok((count, _)) => Received::Bytes(count),
+                Err(Errno::AGAIN) => Received::Nothing,
+                Err(Errno::INTR) => continue,
+                Err(error) => Received::Failed(error),
+            };
+        }
+    }
+
+    /// Compares what came with what was sent; `answered` gets the times of each message that is all there.
+    ///
+    /// # Errors
+    ///
+    /// The first fault. The connection is of no more use then.
+    pub fn check(
+        &mut self,
+        script: &Script,
+        bytes: &[u8],
+        mut answered: impl FnMut(Times),
+    ) -> Result<(), Fault> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.received.message == self.begun {
+                return Err(Fault::Surplus);
+            }
+            let message = script.message(self.number, self.received.message);
+            let Position { message: number, offset } = self.received;
+            let (got, behind) = rest.split_at(rest.len().min(message.wire_len() - offset));
+            if let Some((at, expected)) = message.mismatch(offset, got) {
+                return Err(Fault::Wrong(Wrong {
+                    connection: self.number,
+                    message: number + 1,
+                    offset: (offset + at) as u64,
+                    header: message.header_len() as u64,
+                    expected,
+                    got: got[at],
+                }));
+            }
+            rest = behind;
+            self.received.offset += got.len();
+            // Before the message counts: bytes that came back before they were sent are no echo.
+            if self.received > self.sent {
+                return Err(Fault::Surplus);
+            }
+            if self.received.offset == message.wire_len() {
+                self.received = Position { message: number + 1, offset: 0 };
+                answered(self.times.pop_front().expect("a message that was begun has its times"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends FIN.
+    pub fn half_close(&self) {
+        // It fails if the server's RST has come, which receiving tells.
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Fills the buffer with what is to be sent next; how many bytes, and where in the stream they end.
+    fn fill(&self, script: &Script, buffer: &mut [u8]) -> (usize, Position) {
+        let (mut filled, mut position) = (0, self.sent);
+        while filled < buffer.len() && position.message < self.begun {
+            let message = script.message(self.number, position.message);
+            let count = message.fill(position.offset, &mut buffer[filled..]);
+            filled += count;
+            position.offset += count;
+            if position.offset == message.wire_len() {
+                position = Position { message: position.message + 1, offset: 0 };
+            }
+        }
+        (filled, position)
+    }
+
+    /// The place `count` bytes behind what was sent.
+    fn after(&self, script: &Script, count: usize) -> Position {
+        let Position { mut message, mut offset } = self.sent;
+        offset += count;
+        loop {
+            let len = script.message(self.number, message).wire_len();
+            if offset < len {
+                return Position { message, offset };
+            }
+            offset -= len;
+            message += 1;
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::framing::Framing;
+    use crate::load::sizes::Sizes;
+
+    const NOW: Times = Times { due: Duration::ZERO, begun: Duration::ZERO };
+
+    /// A connection, its script, and the server's end of it.
+    fn pair(sizes: &str) -> (Connection, Script, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let client =
+            TcpStream::connect(listener.local_addr().expect("an address")).expect("connects");
+        client.set_nonblocking(true).expect("non-blocking");
+        let (server, _) = listener.accept().expect("a client");
+        let framing = Framing::parse("u32be").expect("a framing");
+        let script = Script::new(framing, Sizes::parse(sizes).expect("sizes"), 1);
+        (Connection::new(client.into(), 1), script, server)
+    }
+
+    /// What the connection sends of its first `count` messages.
+    fn stream(script: &Script, count: u64) -> Vec<u8> {
+        let mut stream = vec![];
+        for number in 0..count {
+            let message = script.message(1, number);
+            let start = stream.len();
+            stream.resize(start + message.wire_len(), 0);
+            message.fill(0, &mut stream[start..]);
+        }
+        stream
+    }
+
+    #[test]
+    fn a_stream_that_the_kernel_takes_in_pieces_arrives_whole() {
+        let (mut connection, script, mut server) = pair("100000,7,0");
+        (0..100).for_each(|_| connection.begin(NOW));
+        let expected = stream(&script, 100);
+        let (mut arrived, mut piece, mut buffer) = (vec![], vec![0; 70_000], vec![0; 65_536]);
+        while arrived.len() < expected.len() {
+            connection.unblock();
+            connection.send(&script, &mut buffer).expect("the server is there");
+            let count = server.read(&mut piece).expect("bytes");
+            arrived.extend_from_slice(&piece[..count]);
+        }
+        assert!(arrived == expected);
+        assert!(!connection.is_sending_oldest());
+    }
+
+    #[test]
+    fn answers_count_in_any_pieces_and_only_when_they_are_whole() {
+        for piece in [1, 3, 68, 1000] {
+            let (mut connection, script, _server) = pair("64,10");
+            (0..20).for_each(|_| connection.begin(NOW));
+            connection.send(&script, &mut [0; 4096]).expect("it fits");
+            let stream = stream(&script, 20);
+            let mut answers = 0;
+            for bytes in stream.chunks(piece) {
+                connection.check(&script, bytes, |_| answers += 1).expect("they are right");
+            }
+            assert_eq!((answers, connection.in_flight()), (20, 0));
+        }
+    }
+
+    #[test]
+    fn a_wrong_byte_is_told_with_its_place() {
+        let (mut connection, script, _server) = pair("64");
+        (0..3).for_each(|_| connection.begin(NOW));
+        connection.send(&script, &mut [0; 4096]).expect("it fits");
+        let mut stream = stream(&script, 3);
+        let right = stream[68 + 30];
+        stream[68 + 30] ^= 4;
+        let mut answers = 0;
+        let fault = connection.check(&script, &stream, |_| answers += 1).expect_err("a wrong byte");
+        let expected = right;
+        let got = right ^ 4;
+        let wrong = Wrong { connection: 1, message: 2, offset: 30, header: 4, expected, got };
+        assert_eq!((fault, answers), (Fault::Wrong(wrong), 1));
+    }
+
+    #[test]
+    fn bytes_that_nobody_has_sent_are_no_echo() {
+        let (mut connection, script, _server) = pair("64");
+        let stream = stream(&script, 2);
+        assert_eq!(connection.check(&script, &stream[..1], |_| ()), Err(Fault::Surplus));
+        // Begun, and not yet sent: not even the right bytes are an echo.
+        connection.begin(NOW);
+        assert_eq!(connection.check(&script, &stream[..1], |_| ()), Err(Fault::Surplus));
+    }
+
+    #[test]
+    fn the_end_and_errors_are_told_apart() {
+        let (connection, _, server) = pair("64");
+        let mut buffer = [0; 10];
+        assert_eq!(connection.receive(&mut buffer), Received::Nothing);
+        drop(server);
+        while connection.receive(&mut buffer) == Received::Nothing {}
+        assert_eq!(connection.receive(&mut buffer), Received::End);
+
+        let (mut connection, script, mut server) = pair("64");
+        server.write_all(b"x").expect("sends");
+        connection.begin(NOW);
+        connection.send(&script, &mut [0; 100]).expect("sends");
+        drop(server);
+        // The byte comes before the RST for what the server had not read.
+        while connection.receive(&mut buffer) != Received::Failed(Errno::CONNRESET) {}
+    }
+}

@@ -1,0 +1,207 @@
+//! Payloads that a seed and their place decide, cheap to make and to compare.
+
+use crate::random::{GAMMA, SplitMix, mix};
+
+/// Words of the table: 4 KiB, so that it stays in the first-level cache beside everything else.
+const TABLE_WORDS: usize = 512;
+
+/// Bytes of a word.
+const WORD: usize = size_of::<u64>();
+
+/// Bytes of a payload that have a key of their own.
+const BLOCK: usize = TABLE_WORDS * WORD;
+
+/// Bits of a letter that vary, in each byte, and those that make it one: `@` to `_`, no newline among them.
+const LETTER_VARIES: u64 = 0x1f1f_1f1f_1f1f_1f1f;
+const LETTER_FIXED: u64 = 0x4040_4040_4040_4040;
+
+/// All payloads that a seed decides.
+///
+/// A payload is a table of random words, each combined with a key that its connection, its message and the block of
+/// the payload decide. So any byte can be told without those before it, and two payloads have nothing in common: one
+/// that comes back on another connection, twice or in another place is seen.
+#[derive(Clone, Debug)]
+pub struct Content {
+    table: Box<[u64; TABLE_WORDS]>,
+    seed: u64,
+    /// Bits of a key that are used.
+    varying: u64,
+}
+
+/// The payload of one message.
+#[derive(Clone, Copy, Debug)]
+pub struct Payload<'a> {
+    table: &'a [u64; TABLE_WORDS],
+    key: u64,
+    varying: u64,
+}
+
+impl Content {
+    /// Payloads of any bytes.
+    pub fn of_bytes(seed: u64) -> Content {
+        Content::new(seed, u64::MAX, 0)
+    }
+
+    /// Payloads of printable ASCII without spaces and newlines.
+    pub fn of_letters(seed: u64) -> Content {
+        Content::new(seed, LETTER_VARIES, LETTER_FIXED)
+    }
+
+    fn new(seed: u64, varying: u64, fixed: u64) -> Content {
+        let mut random = SplitMix::new(seed);
+        let mut table = Box::new([0; TABLE_WORDS]);
+        table.fill_with(|| random.next_u64() & varying | fixed);
+        Content { table, seed: random.next_u64(), varying }
+    }
+
+    /// The payload of a message of a connection.
+    pub fn payload(&self, connection: u64, message: u64) -> Payload<'_> {
+        let of_connection = mix(self.seed ^ connection.wrapping_mul(GAMMA));
+        let key = mix(of_connection.wrapping_add(message.wrapping_mul(GAMMA)));
+        Payload { table: &self.table, key, varying: self.varying }
+    }
+}
+
+impl Payload<'_> {
+    /// A number for whatever else is to be random about this message.
+    pub fn random(&self) -> u64 {
+        mix(!self.key)
+    }
+
+    /// Writes the bytes from `offset` on.
+    pub fn fill(&self, offset: usize, out: &mut [u8]) {
+        let mut at = 0;
+        while at < out.len() {
+            let place = offset + at;
+            let (words, key) = self.words(place);
+            let whole = (out.len() - at) / WORD * WORD;
+            match (place % WORD, whole) {
+                (0, 1..) => {
+                    let chunks = out[at..at + whole].chunks_exact_mut(WORD).zip(words);
+                    at += WORD * chunks.len();
+                    chunks.for_each(|(chunk, word)| {
+                        chunk.copy_from_slice(&(word ^ key).to_le_bytes());
+                    });
+                }
+                _ => {
+                    out[at] = self.byte(place);
+                    at += 1;
+                }
+            }
+        }
+    }
+
+    /// Where `got`, which should be the bytes from `offset` on, first differs from them: an index into it.
+    pub fn mismatch(&self, offset: usize, got: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < got.len() {
+            let place = offset + at;
+            let (words, key) = self.words(place);
+            let whole = (got.len() - at) / WORD * WORD;
+            match (place % WORD, whole) {
+                (0, 1..) => {
+                    let chunks = got[at..at + whole].chunks_exact(WORD).zip(words);
+                    let len = WORD * chunks.len();
+                    // Without a branch a word, so that several are compared at once.
+                    let differing = chunks.fold(0, |differing, (chunk, word)| {
+                        let chunk = chunk.try_into().expect("a chunk is a word");
+                        differing | (u64::from_le_bytes(chunk) ^ word ^ key)
+                    });
+                    if differing != 0 {
+                        return (at..at + len).find(|at| got[*at] != self.byte(offset + at));
+                    }
+                    at += len;
+                }
+                _ if got[at] != self.byte(place) => return Some(at),
+                _ => at += 1,
+            }
+        }
+        None
+    }
+
+    /// The byte at that place.
+    pub fn byte(&self, place: usize) -> u8 {
+        let (words, key) = self.words(place);
+        (words[0] ^ key).to_le_bytes()[place % WORD]
+    }
+
+    /// The words of the table from that place to the end of its block, and the block's key.
+    fn words(&self, place: usize) -> (&[u64], u64) {
+        let (block, in_block) = (place / BLOCK, place % BLOCK);
+        let key = match block {
+            0 => self.key,
+            _ => mix(self.key.wrapping_add((block as u64).wrapping_mul(GAMMA))),
+        };
+        (&self.table[in_block / WORD..], key & self.varying)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bytes(content: &Content, connection: u64, message: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        content.payload(connection, message).fill(0, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn no_two_payloads_and_no_two_blocks_begin_alike() {
+        let mut seen = HashSet::new();
+        for seed in 0..3 {
+            let content = Content::of_bytes(seed);
+            for (connection, message) in (0..30).flat_map(|c| (0..30).map(move |m| (c, m))) {
+                for block in bytes(&content, connection, message, 3 * BLOCK).chunks(BLOCK) {
+                    assert!(seen.insert(block[..WORD].to_owned()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn payloads_of_letters_have_only_those() {
+        let letters = bytes(&Content::of_letters(1), 2, 3, 100_000);
+        assert!(letters.iter().all(|byte| (b'@'..=b'_').contains(byte)));
+        let kinds: HashSet<u8> = letters.into_iter().collect();
+        assert_eq!(kinds.len(), 32);
+    }
+
+    #[test]
+    fn a_wrong_bit_is_found_where_it_is() {
+        let content = Content::of_bytes(1);
+        let mut got = bytes(&content, 1, 1, BLOCK + 13);
+        for bit in (0..8 * got.len()).step_by(5) {
+            got[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(content.payload(1, 1).mismatch(0, &got), Some(bit / 8));
+            got[bit / 8] ^= 1 << (bit % 8);
+        }
+        assert_eq!(content.payload(1, 1).mismatch(0, &got), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_piece_is_a_piece_of_the_whole(
+            offset in 0..3 * BLOCK,
+            len in 0..2 * BLOCK,
+            wrong in any::<prop::sample::Index>(),
+        ) {
+            let content = Content::of_bytes(7);
+            let whole = bytes(&content, 5, 9, 5 * BLOCK);
+            let payload = content.payload(5, 9);
+            let mut piece = vec![0; len];
+            payload.fill(offset, &mut piece);
+            prop_assert_eq!(&piece, &whole[offset..offset + len]);
+            prop_assert_eq!(payload.mismatch(offset, &piece), None);
+            if len > 0 {
+                let wrong = wrong.index(len);
+                piece[wrong] ^= 0x80;
+                prop_assert_eq!(payload.mismatch(offset, &piece), Some(wrong));
+            }
+        }
+    }
+}

@@ -1,0 +1,961 @@
+//! Clients at the same time: one thread, one readiness loop, any number of connections.
+//!
+//! A [`Place`] has one client after the other, and a client one connection after the other. What a place has to do later,
+//! to connect or to send what is due then, is an [`Alarm`]. Everything else happens when a socket is ready.
+
+mod place;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::net::TcpStream;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::load::connection::{Connection, Fault, Received, Times};
+use crate::load::engine::place::{Alarm, Place, State};
+use crate::load::readiness::{Readiness, Ready};
+use crate::load::shape::{Length, Pace, Shape};
+use crate::load::summary::{Cause, Client, End, Interval, Live, Phase, Summary, per_second};
+use crate::load::tally::{LATE, Tally};
+use crate::signals::{Signal, Signals};
+
+/// Bytes that are received or sent with one call.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Full buffers that one connection receives before others have their turn.
+const RECEIVES_MAX: usize = 16;
+
+/// How often a listener is told what is going on.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Length of an interval.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The least time between two looks at whose time has run out.
+const LOOK_MIN: Duration = Duration::from_millis(10);
+
+/// Looks in the time of a limit: a timeout is noticed that much of it late at most.
+const LOOKS_IN_A_LIMIT: u32 = 8;
+
+/// After this time a client that failed takes another connection.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// The longest wait for the server's FIN after the client's.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+
+/// From this share of the time at work on, the client was as busy as it can be.
+const BUSY: f64 = 0.95;
+
+/// Share of the messages that may be late before it is worth a word.
+const LATE_SHARE: f64 = 0.01;
+
+/// What is told while the engine runs.
+pub trait Listener {
+    /// What is going on, ten times a second.
+    fn live(&mut self, live: &Live);
+
+    /// An interval of the measured part is over. `Break` ends the run.
+    fn interval(&mut self, interval: &Interval<'_>) -> ControlFlow<()>;
+}
+
+/// How a run ended, and what it saw.
+#[derive(Debug)]
+pub struct Ended {
+    /// What it saw.
+    pub summary: Summary,
+    /// The signal that ended it.
+    pub signal: Option<Signal>,
+    /// The listener ended it.
+    pub is_cut: bool,
+}
+
+/// Runs the load. `first` is the first connection, so that a server that is not there is known before.
+///
+/// # Errors
+///
+/// What the kernel says when it has no descriptors or no memory for the engine itself.
+pub fn run(
+    shape: &Shape,
+    first: TcpStream,
+    signals: &Signals,
+    listener: &mut dyn Listener,
+) -> io::Result<Ended> {
+    let mut engine = Engine::new(shape, signals, listener)?;
+    engine.adopt(first)?;
+    let stopped = engine.run()?;
+    Ok(engine.finish(stopped))
+}
+
+struct Engine<'a> {
+    shape: &'a Shape,
+    signals: &'a Signals,
+    listener: &'a mut dyn Listener,
+    readiness: Readiness,
+    started: Instant,
+    places: Vec<Place>,
+    alarms: BinaryHeap<Reverse<Alarm>>,
+    tally: Tally,
+    buffer: Box<[u8]>,
+    /// Connections that received all that they may for now, and have more.
+    again: Vec<Ready>,
+    stage: Stage,
+    /// When the clients began to send.
+    begin: Duration,
+    /// When measuring begins.
+    measure_from: Duration,
+    /// When no more messages are due.
+    end: Duration,
+    /// When what is still owed is not waited for any more.
+    finish_by: Duration,
+    clients_begun: u64,
+    connections: u64,
+    open: u64,
+    /// Places that have no client any more.
+    done: usize,
+    /// Places whose first connection is neither there nor failed.
+    first_attempts: usize,
+    /// When the next connection attempt may be made.
+    next_connect: Duration,
+    next_tick: Duration,
+    next_part: Duration,
+    next_look: Duration,
+    meter: Meter,
+    live: (f64, Option<u64>, Option<u64>),
+    last_answer: Duration,
+    is_cut: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Connecting,
+    WarmUp,
+    Measuring,
+    Finishing,
+}
+
+/// Why the loop ended before everything was done.
+enum Stopped {
+    Signal(Signal),
+    Listener,
+}
+
+/// How busy the client is.
+struct Meter {
+    began: Timestamp,
+    at: Instant,
+    cpu: Duration,
+    /// Time for which there was nothing to do.
+    waited: Duration,
+    /// CPU time and share of the time at work, once it was stopped.
+    measured: Option<(Duration, f64)>,
+}
+
+impl<'a> Engine<'a> {
+    fn new(
+        shape: &'a Shape,
+        signals: &'a Signals,
+        listener: &'a mut dyn Listener,
+    ) -> io::Result<Engine<'a>> {
+        let started = Instant::now();
+        // The kernel may otherwise wake a thread 50 us late, to wake several at once (prctl(2), PR_SET_TIMERSLACK).
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+        let places: Vec<Place> = (0..shape.places.count)
+            .map(|index| Place::new(shape, shape.places.first + index * shape.places.step))
+            .collect();
+        Ok(Engine {
+            shape,
+            signals,
+            listener,
+            readiness: Readiness::new(signals, started)?,
+            started,
+            first_attempts: places.len(),
+            places,
+            alarms: BinaryHeap::new(),
+            tally: Tally::new(shape.is_open_loop()),
+            buffer: vec![0; BUFFER_BYTES].into(),
+            again: vec![],
+            stage: Stage::Connecting,
+            begin: Duration::ZERO,
+            measure_from: Duration::MAX,
+            end: Duration::MAX,
+            finish_by: Duration::MAX,
+            clients_begun: 0,
+            connections: 0,
+            open: 0,
+            done: 0,
+            next_connect: Duration::ZERO,
+            next_tick: TICK,
+            next_part: Duration::MAX,
+            next_look: Duration::ZERO,
+            meter: Meter::start(),
+            live: (0.0, None, None),
+            last_answer: Duration::ZERO,
+            is_cut: false,
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Gives the first place its connection, and has the others connect.
+    fn adopt(&mut self, first: TcpStream) -> io::Result<()> {
+        let now = self.now();
+        for index in 0..self.places.len() {
+            self.take_client(index);
+        }
+        if !self.shape.connect_gap.is_zero() {
+            self.begin_sending(now);
+        }
+        self.next_connect = now + self.shape.connect_gap;
+        self.places[0].attempts = 1;
+        self.readiness.add(&first, self.places[0].key(0))?;
+        self.connected(0, first.into(), now, now);
+        for index in 1..self.places.len() {
+            self.connect_later(index, now);
+        }
+        Ok(())
+    }
+
+    /// Runs until every place is done, or something stops it.
+    fn run(&mut self) -> io::Result<Option<Stopped>> {
+        let mut ready = vec![];
+        while self.done < self.places.len() {
+            ready.append(&mut self.again);
+            let before = self.now();
+            let until = if ready.is_empty() { self.next_moment() } else { before };
+            let woken = self.readiness.wait(until, &mut ready)?;
+            let after = self.now();
+            self.meter.waited += after - before;
+            if woken.is_signal
+                && let Some(signal) = self.signals.take()
+            {
+                return Ok(Some(Stopped::Signal(signal)));
+            }
+            // First, so that no answer comes to a message of a stage that has not begun.
+            self.handle_time(after);
+            for ready in ready.drain(..) {
+                self.handle_ready(ready);
+            }
+            self.handle_alarms();
+            let now = self.now();
+            // What has come is served before anybody is judged, also after the process was stopped.
+            if now >= self.next_look && !woken.is_more && self.again.is_empty() {
+                self.look(now);
+            }
+            if self.is_cut {
+                return Ok(Some(Stopped::Listener));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next time at which something is to be done.
+    fn next_moment(&self) -> Duration {
+        let alarm = self.alarms.peek().map_or(Duration::MAX, |Reverse(alarm)| alarm.at);
+        let of_stage = match self.stage {
+            Stage::Connecting | Stage::Finishing => Duration::MAX,
+            Stage::WarmUp => self.measure_from,
+            Stage::Measuring => self.end,
+        };
+        alarm.min(of_stage).min(self.next_tick).min(self.next_part)
+    }
+
+    fn handle_alarms(&mut self) {
+        let now = self.now();
+        while let Some(Reverse(alarm)) = self.alarms.peek()
+            && alarm.at <= now
+        {
+            let Alarm { place: index, attempt, .. } = *alarm;
+            self.alarms.pop();
+            let place = &mut self.places[index];
+            if place.attempts != attempt {
+                continue;
+            }
+            match place.state {
+                State::Waiting => self.connect(index),
+                State::Open(_) => {
+                    place.credits += 1;
+                    place.has_alarm = false;
+                    self.pump(index);
+                }
+                State::Connecting { .. } | State::Closing { .. } | State::Done => {}
+            }
+        }
+    }
+
+    /// Stages, intervals and ticks.
+    fn handle_time(&mut self, now: Duration) {
+        if self.stage == Stage::WarmUp && now >= self.measure_from {
+            self.begin_measuring();
+        }
+        if self.stage == Stage::Measuring && now >= self.end {
+            self.end_sending();
+        }
+        if now >= self.next_part {
+            self.end_part(now);
+        }
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            self.listener.live(&self.live(now));
+        }
+    }
+
+    /// All first connections are there, or failed: clients begin to send.
+    fn begin_sending(&mut self, now: Duration) {
+        self.stage = Stage::WarmUp;
+        self.begin = now;
+        self.measure_from = now + self.shape.warm_up;
+        self.next_part = now + INTERVAL;
+        self.tally.next_part(now);
+        self.tally.plan(self.measure_from);
+        if let Length::Time(time) = self.shape.length {
+            self.end = self.measure_from + time;
+            self.finish_by =
+                self.shape.timeout.map_or(Duration::MAX, |limit| self.end.saturating_add(limit));
+        }
+        if self.shape.warm_up.is_zero() {
+            self.begin_measuring();
+        }
+        for index in 0..self.places.len() {
+            self.pump(index);
+        }
+    }
+
+    fn begin_measuring(&mut self) {
+        self.stage = Stage::Measuring;
+        self.tally.measure();
+        self.next_part = self.measure_from + INTERVAL;
+        self.meter = Meter::start();
+    }
+
+    /// Nothing more is due: connections that have all their answers close.
+    fn end_sending(&mut self) {
+        self.stage = Stage::Finishing;
+        self.meter.stop();
+        for index in 0..self.places.len() {
+            match self.places[index].state {
+                State::Open(_) => self.pump(index),
+                State::Waiting if self.has_nothing_to_send(index) => self.retire(index),
+                _ => {}
+            }
+        }
+    }
+
+    fn end_part(&mut self, now: Duration) {
+        let part = self.tally.part(self.begin, now);
+        let quantile = |q| (!part.latency.is_empty()).then(|| part.latency.value_at_quantile(q));
+        self.live = (per_second(part.answered, part.length), quantile(0.5), quantile(0.99));
+        if self.stage >= Stage::Measuring {
+            self.is_cut |= self.listener.interval(&part).is_break();
+        }
+        self.tally.next_part(now);
+        // Always whole seconds from the begin, also if one was late.
+        while self.next_part <= now {
+            self.next_part += INTERVAL;
+        }
+    }
+
+    fn live(&self, now: Duration) -> Live {
+        let phase = match self.stage {
+            Stage::Connecting => Phase::Connecting,
+            Stage::WarmUp => Phase::WarmUp,
+            Stage::Measuring => Phase::Measuring,
+            Stage::Finishing => Phase::Finishing,
+        };
+        let elapsed = match self.stage {
+            Stage::Connecting => now,
+            _ => now.saturating_sub(self.begin),
+        };
+        let answered = self.tally.answered_so_far();
+        let (done, left) = match self.shape.length {
+            Length::Time(time) => {
+                let all = self.shape.warm_up + time;
+                let done = (elapsed.as_secs_f64() / all.as_secs_f64()).min(1.0);
+                (Some(done), Some(all.saturating_sub(elapsed)))
+            }
+            Length::Messages { clients, each } => {
+                let done = answered as f64 / (clients as f64 * each as f64);
+                let left = elapsed.as_secs_f64() / done * (1.0 - done);
+                (Some(done.min(1.0)), Duration::try_from_secs_f64(left).ok())
+            }
+        };
+        let is_begun = self.stage != Stage::Connecting;
+        let (rate, p50, p99) = self.live;
+        Live {
+            phase,
+            elapsed,
+            done: done.filter(|_| is_begun),
+            left: left.filter(|_| is_begun),
+            connections: self.open,
+            answered,
+            rate,
+            p50,
+            p99,
+            errors: self.tally.errors.total(),
+        }
+    }
+
+    /// Ends what has taken too long.
+    fn look(&mut self, now: Duration) {
+        let limit = self.shape.timeout;
+        let every = limit.unwrap_or(FAREWELL_MAX).min(FAREWELL_MAX) / LOOKS_IN_A_LIMIT;
+        self.next_look = now + every.max(LOOK_MIN);
+        let is_over = now >= self.finish_by;
+        for index in 0..self.places.len() {
+            let place = &self.places[index];
+            let is_too_long =
+                |since: Duration| limit.is_some_and(|limit| now.saturating_sub(since) >= limit);
+            match &place.state {
+                State::Connecting { since, .. } if is_over || is_too_long(*since) => {
+                    self.fail(index, Cause::ConnectTimeout);
+                }
+                State::Open(connection)
+                    if connection.in_flight() > 0
+                        && (is_over || is_too_long(place.progress_at)) =>
+                {
+                    self.fail(index, Cause::Timeout);
+                }
+                State::Open(_) if is_over => self.retire(index),
+                State::Closing { since, .. } if now.saturating_sub(*since) >= FAREWELL_MAX => {
+                    self.closed(index);
+                }
+                State::Waiting if is_over => self.retire(index),
+                _ => {}
+            }
+        }
+    }
+
+    /// Lets the place connect as soon as it may.
+    fn connect_later(&mut self, index: usize, from: Duration) {
+        let at = from.max(self.next_connect);
+        if !self.shape.connect_gap.is_zero() {
+            self.next_connect = at + self.shape.connect_gap;
+        }
+        let place = &mut self.places[index];
+        place.state = State::Waiting;
+        place.attempts += 1;
+        self.alarms.push(Reverse(Alarm { at, place: index, attempt: place.attempts }));
+    }
+
+    fn connect(&mut self, index: usize) {
+        let since = self.now();
+        match self.attempt(index) {
+            Ok(socket) => self.places[index].state = State::Connecting { since, socket },
+            Err(error) => self.fail(index, cause_of_connecting(errno_of(&error))),
+        }
+    }
+
+    fn attempt(&self, index: usize) -> io::Result<Socket> {
+        let address = self.shape.address;
+        let domain = Domain::for_address(address);
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        match socket.connect(&address.into()) {
+            Ok(()) => {}
+            Err(error) if matches!(errno_of(&error), Errno::INPROGRESS | Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+        self.readiness.add(&socket, self.places[index].key(index))?;
+        Ok(socket)
+    }
+
+    /// A connection is there.
+    fn connected(&mut self, index: usize, socket: Socket, since: Duration, now: Duration) {
+        self.tally.connect.saturating_record((now - since).as_nanos() as u64);
+        self.connections += 1;
+        self.tally.counts.connections += 1;
+        self.open += 1;
+        let peak = &mut self.tally.counts.connections_peak;
+        *peak = (*peak).max(self.open);
+        let connection = Connection::new(socket, self.connections);
+        self.places[index].open(connection, self.shape, now);
+        let others_send = self.stage != Stage::Connecting;
+        if self.attempted(index) && others_send {
+            // Whoever comes while others send already does not catch up.
+            let begin = self.begin;
+            if let Some(schedule) = &mut self.places[index].schedule {
+                schedule.skip_to(now - begin);
+            }
+        }
+        self.pump(index);
+    }
+
+    /// The place's connection attempt has come to an end; whether it was its first.
+    fn attempted(&mut self, index: usize) -> bool {
+        let is_first = !std::mem::replace(&mut self.places[index].has_tried, true);
+        if is_first {
+            self.first_attempts -= 1;
+            if self.first_attempts == 0 && self.stage == Stage::Connecting {
+                self.begin_sending(self.now());
+            }
+        }
+        is_first
+    }
+
+    fn handle_ready(&mut self, ready: Ready) {
+        let index = ready.key.place as usize;
+        let place = &mut self.places[index];
+        if ready.key != place.key(index) {
+            return;
+        }
+        match &mut place.state {
+            State::Connecting { .. } if ready.is_writable || ready.is_ending => {
+                self.finish_connecting(index);
+            }
+            State::Open(connection) => {
+                if ready.is_writable {
+                    connection.unblock();
+                }
+                self.receive(index, ready.is_ending);
+                self.pump(index);
+            }
+            State::Closing { .. } => self.receive(index, ready.is_ending),
+            State::Connecting { .. } | State::Waiting | State::Done => {}
+        }
+    }
+
+    fn finish_connecting(&mut self, index: usize) {
+        let now = self.now();
+        let place = &mut self.places[index];
+        let state = std::mem::replace(&mut place.state, State::Waiting);
+        let State::Connecting { since, socket } = state else { unreachable!("it was connecting") };
+        // With nobody listening on a port of the ephemeral range the socket may have connected to itself.
+        let is_self = || match (socket.local_addr(), socket.peer_addr()) {
+            (Ok(own), Ok(peer)) => own == peer,
+            _ => false,
+        };
+        match socket.take_error() {
+            Ok(None) if is_self() => self.fail(index, Cause::Refused),
+            Ok(None) => self.connected(index, socket, since, now),
+            Ok(Some(error)) | Err(error) => {
+                self.fail(index, cause_of_connecting(errno_of(&error)));
+            }
+        }
+    }
+
+    /// Receives and compares what has come.
+    fn receive(&mut self, index: usize, is_ending: bool) {
+        for _ in 0..RECEIVES_MAX {
+            let place = &mut self.places[index];
+            let (connection, is_closing) = match &mut place.state {
+                State::Open(connection) => (connection, false),
+                State::Closing { connection, .. } => (connection, true),
+                _ => return,
+            };
+            let count = match connection.receive(&mut self.buffer) {
+                Received::Bytes(count) => count,
+                Received::Nothing => return,
+                Received::End | Received::Failed(_) if is_closing => return self.closed(index),
+                Received::End => return self.handle_end(index),
+                Received::Failed(errno) => {
+                    let cause = cause_of_receiving(errno, connection.in_flight() > 0);
+                    return self.fail(index, cause);
+                }
+            };
+            let now = self.started.elapsed();
+            let is_in_time = now <= self.end;
+            self.tally.received(count);
+            place.progress_at = now;
+            let was_full = connection.in_flight() >= self.shape.in_flight;
+            let mut answers = 0;
+            let checked = connection.check(&self.shape.script, &self.buffer[..count], |times| {
+                answers += 1;
+                self.tally.answered(times, now, is_in_time);
+            });
+            if answers > 0 {
+                self.last_answer = now;
+                if was_full {
+                    place.free_since = now;
+                }
+                self.earn(index, answers, now);
+            }
+            match checked {
+                Ok(()) => {}
+                Err(Fault::Wrong(wrong)) => {
+                    self.tally.wrong(wrong);
+                    return self.fail(index, Cause::Mismatch);
+                }
+                Err(Fault::Surplus) => return self.fail(index, Cause::Surplus),
+            }
+            if count < self.buffer.len() && !is_ending {
+                return;
+            }
+        }
+        let key = self.places[index].key(index);
+        self.again.push(Ready { key, is_writable: false, is_ending });
+    }
+
+    /// The server has closed an open connection, which is right only if the client was about to.
+    fn handle_end(&mut self, index: usize) {
+        let State::Open(connection) = &self.places[index].state else { unreachable!("it is open") };
+        let (is_inside, is_owed) = (connection.is_inside_message(), connection.in_flight() > 0);
+        match (is_inside, is_owed) {
+            (true, _) => self.fail(index, Cause::EofInFrame),
+            (false, false) if self.has_nothing_to_send(index) => self.closed(index),
+            (false, _) => self.fail(index, Cause::EofBetweenFrames),
+        }
+    }
+
+    /// In a closed loop each answer lets another message be sent, perhaps after a while.
+    fn earn(&mut self, index: usize, answers: usize, now: Duration) {
+        let Pace::Closed { think } = self.shape.pace else { return };
+        let place = &mut self.places[index];
+        if think.is_zero() {
+            place.credits += answers;
+            return;
+        }
+        let alarm = Alarm { at: now + think, place: index, attempt: place.attempts };
+        self.alarms.extend(std::iter::repeat_n(Reverse(alarm), answers));
+    }
+
+    /// Sends what may be sent by now, and closes a connection that has nothing left to do.
+    fn pump(&mut self, index: usize) {
+        if self.stage == Stage::Connecting {
+            return;
+        }
+        let now = self.now();
+        let place = &mut self.places[index];
+        let State::Open(connection) = &mut place.state else { return };
+        let was_idle = connection.in_flight() == 0;
+        while connection.in_flight() < self.shape.in_flight
+            && connection.begun() < self.shape.messages_per_connection
+            && place.client_left > 0
+        {
+            let due = match &mut place.schedule {
+                None if place.credits > 0 && now < self.end => {
+                    place.credits -= 1;
+                    now
+                }
+                Some(schedule) => {
+                    let due = self.begin + schedule.next();
+                    if due > now || due >= self.end {
+                        break;
+                    }
+                    schedule.advance();
+                    due
+                }
+                None => break,
+            };
+            let times = Times { due, begun: now };
+            connection.begin(times);
+            place.client_left -= 1;
+            self.tally.begun(times, place.free_since);
+        }
+        if was_idle {
+            place.progress_at = now;
+        }
+        let was_sending_oldest = connection.is_sending_oldest();
+        match connection.send(&self.shape.script, &mut self.buffer) {
+            Ok(0) => {}
+            Ok(count) => {
+                self.tally.counts.bytes_sent += count as u64;
+                if was_sending_oldest {
+                    place.progress_at = now;
+                }
+            }
+            Err(errno) => return self.fail_sending(index, errno),
+        }
+        if connection.in_flight() > 0 {
+            self.set_alarm(index);
+        } else if self.has_nothing_to_send(index) {
+            self.half_close(index);
+        } else {
+            self.set_alarm(index);
+        }
+    }
+
+    /// Whether the place's client sends nothing more on this connection.
+    fn has_nothing_to_send(&self, index: usize) -> bool {
+        let place = &self.places[index];
+        let is_used_up = match &place.state {
+            State::Open(connection) => connection.begun() >= self.shape.messages_per_connection,
+            _ => false,
+        };
+        let is_late = match &place.schedule {
+            None => self.now() >= self.end,
+            Some(schedule) => self.begin.saturating_add(schedule.next()) >= self.end,
+        };
+        is_used_up || place.client_left == 0 || is_late
+    }
+
+    /// In an open loop, wakes the place when its next message is due. While it is full, answers do.
+    fn set_alarm(&mut self, index: usize) {
+        let place = &mut self.places[index];
+        let (Some(schedule), State::Open(connection)) = (&place.schedule, &place.state) else {
+            return;
+        };
+        let is_full = connection.in_flight() >= self.shape.in_flight;
+        let is_used_up = connection.begun() >= self.shape.messages_per_connection;
+        if place.has_alarm || is_full || is_used_up || place.client_left == 0 {
+            return;
+        }
+        let at = self.begin.saturating_add(schedule.next());
+        if at < self.end {
+            place.has_alarm = true;
+            self.alarms.push(Reverse(Alarm { at, place: index, attempt: place.attempts }));
+        }
+    }
+
+    fn half_close(&mut self, index: usize) {
+        let now = self.now();
+        let place = &mut self.places[index];
+        let state = std::mem::replace(&mut place.state, State::Waiting);
+        let State::Open(connection) = state else { unreachable!("it was open") };
+        connection.half_close();
+        place.state = State::Closing { since: now, connection };
+    }
+
+    /// The connection is over, with nothing owed.
+    fn closed(&mut self, index: usize) {
+        self.open -= 1;
+        self.places[index].state = State::Waiting;
+        self.go_on(index, self.now());
+    }
+
+    /// A send failed. What the server had answered before is received first.
+    fn fail_sending(&mut self, index: usize, errno: Errno) {
+        self.receive(index, true);
+        if let State::Open(connection) = &self.places[index].state {
+            let cause = cause_of_receiving(errno, connection.in_flight() > 0);
+            self.fail(index, cause);
+        }
+    }
+
+    /// An error ends the connection, or the attempt to have one.
+    fn fail(&mut self, index: usize, cause: Cause) {
+        let now = self.now();
+        self.tally.failed(cause);
+        let place = &mut self.places[index];
+        let state = std::mem::replace(&mut place.state, State::Waiting);
+        match &state {
+            State::Open(connection) => {
+                self.open -= 1;
+                for times in connection.times() {
+                    self.tally.counts.failed += u64::from(self.tally.is_measured(times.due));
+                    let waited = now.saturating_sub(times.due);
+                    let has_timed_out = self.shape.timeout.is_some_and(|limit| waited >= limit);
+                    if cause == Cause::Timeout && has_timed_out {
+                        self.tally.given_up(times.due, times.begun, now);
+                    }
+                }
+            }
+            State::Closing { .. } => self.open -= 1,
+            _ => {}
+        }
+        drop(state);
+        self.attempted(index);
+        let place = &mut self.places[index];
+        match self.shape.length {
+            Length::Messages { .. } => {
+                self.tally.counts.failed += std::mem::take(&mut place.client_left);
+                self.go_on(index, now);
+            }
+            Length::Time(_) => self.go_on(index, now + PAUSE_AFTER_FAILURE),
+        }
+    }
+
+    /// The next connection of the place's client, or its next client, or nothing more.
+    fn go_on(&mut self, index: usize, at: Duration) {
+        let place = &mut self.places[index];
+        if place.client_left == 0 {
+            self.take_client(index);
+        }
+        match at >= self.finish_by || self.has_nothing_to_send(index) {
+            true => self.retire(index),
+            false => self.connect_later(index, at),
+        }
+    }
+
+    /// Gives the place its next client, if there is one.
+    fn take_client(&mut self, index: usize) {
+        self.places[index].client_left = match self.shape.length {
+            Length::Time(_) => u64::MAX,
+            Length::Messages { clients, each } if self.clients_begun < clients => {
+                self.clients_begun += 1;
+                each
+            }
+            Length::Messages { .. } => 0,
+        };
+    }
+
+    fn retire(&mut self, index: usize) {
+        let now = self.now();
+        let place = &mut self.places[index];
+        if matches!(place.state, State::Open(_)) {
+            self.open -= 1;
+        }
+        place.state = State::Done;
+        self.done += 1;
+        // What was due and could not be sent has waited at least until now.
+        let Some(schedule) = &mut place.schedule else { return };
+        if place.client_left == 0 || self.end == Duration::MAX {
+            return;
+        }
+        loop {
+            let due = self.begin.saturating_add(schedule.next());
+            if due >= self.end {
+                return;
+            }
+            if self.tally.is_measured(due) {
+                self.tally.counts.unsent += 1;
+                self.tally.given_up(due, due, now);
+            }
+            schedule.advance();
+        }
+    }
+
+    /// Puts together what was seen.
+    fn finish(mut self, stopped: Option<Stopped>) -> Ended {
+        let now = self.now();
+        self.meter.stop();
+        if self.stage >= Stage::Measuring {
+            let part = self.tally.part(self.begin, now);
+            self.is_cut |= self.listener.interval(&part).is_break();
+        }
+        self.tally.next_part(now);
+        let until = match (&stopped, self.shape.length) {
+            (Some(_), _) => now.min(self.end),
+            (None, Length::Time(_)) => self.end,
+            (None, Length::Messages { .. }) => self.last_answer,
+        };
+        let took = until.saturating_sub(self.measure_from);
+        let end = match &stopped {
+            Some(Stopped::Signal(signal)) => End::Stopped(signal.name()),
+            Some(Stopped::Listener) | None => End::Complete,
+        };
+        let client = self.client();
+        let rate = match self.shape.pace {
+            Pace::Open { rate, .. } => {
+                let places = self.shape.places;
+                Some(rate * places.count as f64 / places.of_all as f64)
+            }
+            Pace::Closed { .. } => None,
+        };
+        let Tally { counts, errors, .. } = self.tally;
+        let (connect, wrong) = (self.tally.connect.clone(), std::mem::take(&mut self.tally.wrong));
+        let (latency, service) = self.tally.into_histograms();
+        let began = self.meter.began;
+        let summary = Summary {
+            began,
+            took,
+            rate,
+            latency,
+            service,
+            connect,
+            counts,
+            errors,
+            wrong,
+            client,
+            end,
+        };
+        let signal = match stopped {
+            Some(Stopped::Signal(signal)) => Some(signal),
+            _ => None,
+        };
+        Ended { summary, signal, is_cut: self.is_cut }
+    }
+
+    /// What the client had to do with the result.
+    fn client(&self) -> Client {
+        let (cpu, busy) = self.meter.measured.unwrap_or_default();
+        let late = self.tally.late.clone();
+        let mut limits = vec![];
+        if busy >= BUSY {
+            limits.push(format!(
+                "The client was at work {:.0} % of the time: the numbers are its own as much as the server's. \
+                 More shards, each on a processor of its own, load more.",
+                100.0 * busy
+            ));
+        }
+        let late_at = Duration::from_nanos(late.value_at_quantile(1.0 - LATE_SHARE));
+        if late_at > LATE {
+            limits.push(format!(
+                "The client was late: {:.0} % of the messages were sent {:.1} ms or more after they were due although \
+                 their connection was free.",
+                100.0 * LATE_SHARE,
+                1e3 * late_at.as_secs_f64()
+            ));
+        }
+        let held_back = self.tally.held_back as f64 / self.tally.counts.sent.max(1) as f64;
+        if held_back > LATE_SHARE {
+            limits.push(format!(
+                "{:.0} % of the messages waited for one of the {} places on their connection: that is part of their \
+                 latency and not of their service time. More --concurrency or --in-flight sends them when they are due.",
+                100.0 * held_back,
+                self.shape.in_flight
+            ));
+        }
+        let no_port = self.tally.errors.count(Cause::NoPort);
+        if no_port > 0 {
+            limits.push(format!(
+                "{no_port} connections were not even tried, because this host had no port or no descriptor left for \
+                 them."
+            ));
+        }
+        Client { cpu, busy, late, limits }
+    }
+}
+
+impl Meter {
+    fn start() -> Meter {
+        Meter {
+            began: Timestamp::now(),
+            at: Instant::now(),
+            cpu: cpu_time(),
+            waited: Duration::ZERO,
+            measured: None,
+        }
+    }
+
+    fn stop(&mut self) {
+        let waited = self.waited.as_secs_f64() / self.at.elapsed().as_secs_f64();
+        let cpu = cpu_time().saturating_sub(self.cpu);
+        self.measured.get_or_insert((cpu, (1.0 - waited).clamp(0.0, 1.0)));
+    }
+}
+
+/// Time that the process has spent on processors.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+fn cause_of_connecting(errno: Errno) -> Cause {
+    match errno {
+        Errno::CONNREFUSED | Errno::CONNRESET => Cause::Refused,
+        Errno::TIMEDOUT => Cause::ConnectTimeout,
+        Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN => {
+            Cause::Unreachable
+        }
+        Errno::ADDRNOTAVAIL | Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
+            Cause::NoPort
+        }
+        _ => Cause::Io,
+    }
+}
+
+fn cause_of_receiving(errno: Errno, is_owed: bool) -> Cause {
+    match errno {
+        Errno::CONNRESET | Errno::PIPE if is_owed => Cause::ResetBeforeAnswer,
+        Errno::CONNRESET | Errno::PIPE => Cause::ResetAfterAnswer,
+        Errno::TIMEDOUT => Cause::Timeout,
+        Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN => {
+            Cause::Unreachable
+        }
+        _ => Cause::Io,
+    }
+}

@@ -1,0 +1,429 @@
+//! The engine against servers of known behaviour.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use super::*;
+use crate::framing::Framing;
+use crate::load::schedule::Arrivals;
+use crate::load::script::Script;
+use crate::load::shape::Places;
+use crate::load::sizes::Sizes;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves each connection in a thread of its own with `serve`, which gets the connection and its number, from 1.
+fn server(serve: impl Fn(TcpStream, u64) + Send + Sync + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let serve = std::sync::Arc::new(serve);
+    thread::spawn(move || {
+        for (number, stream) in (1..).zip(listener.incoming()) {
+            let (stream, serve) = (stream.expect("a connection"), serve.clone());
+            thread::spawn(move || serve(stream, number));
+        }
+    });
+    address
+}
+
+/// Sends back what comes, changed by `change`, which gets the bytes and how many came before them.
+fn echo(mut stream: TcpStream, mut change: impl FnMut(&mut Vec<u8>, u64)) {
+    let (mut buffer, mut before) = (vec![0; 65_536], 0);
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        let mut bytes = buffer[..count].to_vec();
+        change(&mut bytes, before);
+        before += count as u64;
+        if stream.write_all(&bytes).is_err() {
+            return;
+        }
+    }
+}
+
+fn shape(address: SocketAddr) -> Shape {
+    let framing = Framing::parse("u32be").expect("a framing");
+    Shape {
+        address,
+        script: Script::new(framing, Sizes::parse("64").expect("sizes"), 1),
+        places: places(1),
+        pace: Pace::Closed { think: Duration::ZERO },
+        in_flight: 1,
+        length: Length::Messages { clients: 1, each: 10 },
+        warm_up: Duration::ZERO,
+        connect_gap: Duration::ZERO,
+        messages_per_connection: u64::MAX,
+        timeout: Some(PATIENCE),
+        seed: 1,
+    }
+}
+
+fn places(count: u64) -> Places {
+    Places { first: 0, step: 1, count, of_all: count }
+}
+
+fn open(rate: f64) -> Pace {
+    Pace::Open { rate, arrivals: Arrivals::Constant }
+}
+
+fn framed(name: &str, sizes: &str) -> Script {
+    let framing = Framing::parse(name).expect("a framing");
+    Script::new(framing, Sizes::parse(sizes).expect("sizes"), 1)
+}
+
+/// Keeps how long intervals were, and how many answers they had.
+#[derive(Default)]
+struct Kept {
+    intervals: Vec<(Duration, Duration, u64)>,
+    phases: Vec<Phase>,
+}
+
+impl Listener for Kept {
+    fn live(&mut self, live: &Live) {
+        self.phases.push(live.phase);
+    }
+
+    fn interval(&mut self, part: &Interval<'_>) -> ControlFlow<()> {
+        self.intervals.push((part.start, part.length, part.answered));
+        ControlFlow::Continue(())
+    }
+}
+
+fn run_with(shape: &Shape, kept: &mut Kept) -> Summary {
+    let first = TcpStream::connect(shape.address).expect("the server is there");
+    first.set_nonblocking(true).expect("non-blocking");
+    let ended = run(shape, first, &Signals::never(), kept).expect("descriptors");
+    assert!(ended.signal.is_none() && !ended.is_cut);
+    ended.summary
+}
+
+fn summary(shape: &Shape) -> Summary {
+    run_with(shape, &mut Kept::default())
+}
+
+fn seen(summary: &Summary) -> Vec<(Cause, u64)> {
+    summary.errors.seen().collect()
+}
+
+#[test]
+fn every_message_of_every_client_comes_back_once() {
+    for (clients, places_wanted, in_flight) in [(1, 1, 1), (7, 1, 1), (5, 5, 3), (20, 4, 10)] {
+        let shape = Shape {
+            places: places(places_wanted),
+            in_flight,
+            length: Length::Messages { clients, each: 50 },
+            script: framed("u32be", "0-3000"),
+            ..shape(server(|stream, _| echo(stream, |_, _| ())))
+        };
+        let summary = summary(&shape);
+        assert_eq!(summary.counts.answered, 50 * clients);
+        assert_eq!((summary.counts.sent, summary.counts.failed), (50 * clients, 0));
+        assert_eq!(summary.counts.connections, clients);
+        assert_eq!(summary.counts.connections_peak, places_wanted);
+        assert_eq!(summary.counts.bytes_sent, summary.counts.bytes_received);
+        assert_eq!(summary.latency.len(), 50 * clients);
+        assert_eq!(seen(&summary), []);
+    }
+}
+
+#[test]
+fn any_framing_any_size_and_any_pieces_come_back_right() {
+    for name in ["u8", "u16le+incl", "u64be", "raw", "line"] {
+        let trickle = |stream: TcpStream, _| {
+            let mut back = stream.try_clone().expect("a clone");
+            echo(stream, move |bytes, _| {
+                for piece in bytes.chunks(700) {
+                    if back.write_all(piece).is_err() {
+                        break;
+                    }
+                }
+                bytes.clear();
+            });
+        };
+        let shape = Shape {
+            in_flight: 20,
+            length: Length::Messages { clients: 1, each: 500 },
+            script: framed(name, "1,2,100,255"),
+            ..shape(server(trickle))
+        };
+        let summary = summary(&shape);
+        assert_eq!((summary.counts.answered, seen(&summary)), (500, vec![]), "{name}");
+    }
+}
+
+#[test]
+fn a_payload_larger_than_all_buffers_comes_back() {
+    let shape = Shape {
+        in_flight: 4,
+        length: Length::Messages { clients: 1, each: 8 },
+        script: framed("u32be", "3000000"),
+        ..shape(server(|stream, _| echo(stream, |_, _| ())))
+    };
+    let summary = summary(&shape);
+    assert_eq!((summary.counts.answered, seen(&summary)), (8, vec![]));
+}
+
+#[test]
+fn one_wrong_bit_in_a_million_bytes_is_told_with_its_place() {
+    // The 1,000,000th byte that the server sees, from 0, is in message 14,706 of 68 bytes, from 1.
+    const AT: u64 = 1_000_000;
+    let flip = |bytes: &mut Vec<u8>, before| {
+        if let Some(at) = AT.checked_sub(before).filter(|at| *at < bytes.len() as u64) {
+            bytes[at as usize] ^= 0x10;
+        }
+    };
+    let shape = Shape {
+        in_flight: 16,
+        length: Length::Messages { clients: 1, each: 20_000 },
+        ..shape(server(move |stream, _| echo(stream, flip)))
+    };
+    let summary = summary(&shape);
+    assert_eq!(seen(&summary), [(Cause::Mismatch, 1)]);
+    let [wrong] = summary.wrong[..] else { panic!("{:?}", summary.wrong) };
+    assert_eq!((wrong.connection, wrong.message, wrong.offset), (1, AT / 68 + 1, AT % 68));
+    assert_eq!(wrong.expected ^ wrong.got, 0x10);
+    assert_eq!(summary.counts.answered, AT / 68);
+    assert_eq!(summary.counts.answered + summary.counts.failed, 20_000);
+}
+
+#[test]
+fn each_end_that_comes_too_early_has_its_cause() {
+    // What the server does with the first 68 bytes of a connection.
+    type Serve = fn(TcpStream, u64);
+    let cases: [(Serve, Cause); 6] = [
+        (|mut stream, _| drop(stream.read(&mut [0; 68])), Cause::EofBetweenFrames),
+        (
+            |mut stream, _| {
+                let mut frame = [0; 68];
+                stream.read_exact(&mut frame).expect("a frame");
+                stream.write_all(&frame[..10]).expect("sends");
+            },
+            Cause::EofInFrame,
+        ),
+        (
+            // Bytes that were not read have the kernel send RST.
+            |mut stream, _| drop(stream.read(&mut [0; 10])),
+            Cause::ResetBeforeAnswer,
+        ),
+        (
+            |mut stream, _| {
+                let mut frame = [0; 68];
+                stream.read_exact(&mut frame).expect("a frame");
+                stream.write_all(&frame).expect("sends");
+                stream.write_all(b"!").expect("sends");
+                let _ = stream.read(&mut [0; 1]);
+            },
+            Cause::Surplus,
+        ),
+        (
+            |stream, _| thread::sleep(PATIENCE + Duration::from_secs(drop_later(stream))),
+            Cause::Timeout,
+        ),
+        (
+            |mut stream, _| {
+                let mut frame = [0; 68];
+                stream.read_exact(&mut frame).expect("a frame");
+                stream.write_all(&frame).expect("sends");
+                let socket = Socket::from(stream);
+                socket.set_linger(Some(Duration::ZERO)).expect("lingers");
+            },
+            Cause::ResetAfterAnswer,
+        ),
+    ];
+    for (serve, cause) in cases {
+        let length = match cause {
+            // Time for what comes behind the only answer.
+            Cause::ResetAfterAnswer | Cause::Surplus => 2,
+            _ => 1,
+        };
+        let shape = Shape {
+            timeout: Some(Duration::from_millis(300)),
+            length: Length::Messages { clients: 1, each: length },
+            pace: Pace::Closed { think: Duration::from_millis(200) },
+            ..shape(server(serve))
+        };
+        let summary = summary(&shape);
+        assert_eq!(seen(&summary), [(cause, 1)], "{cause:?}");
+        assert_eq!(summary.counts.answered + summary.counts.failed, length, "{cause:?}");
+    }
+}
+
+/// Keeps the connection open for as long as the process lives.
+fn drop_later(stream: TcpStream) -> u64 {
+    std::mem::forget(stream);
+    0
+}
+
+#[test]
+fn a_stall_is_seen_in_an_open_loop_and_hidden_by_a_closed_one() {
+    const STALL: Duration = Duration::from_secs(1);
+    // The server does nothing for a second, once.
+    let stalling = || {
+        let begun = std::sync::OnceLock::new();
+        move |stream: TcpStream, _| {
+            let begun: Instant = *begun.get_or_init(Instant::now);
+            let mut is_over = false;
+            echo(stream, move |_, _| {
+                if !is_over && begun.elapsed() >= STALL / 2 {
+                    is_over = true;
+                    thread::sleep(STALL);
+                }
+            });
+        }
+    };
+    let length = Length::Time(Duration::from_secs(4));
+    let base = shape(server(stalling()));
+    let open = summary(&Shape { pace: open(500.0), in_flight: 1, length, ..base.clone() });
+    // A quarter of all messages were due in the stall: on average they waited for half of it.
+    assert_eq!(open.counts.answered, 2000);
+    let p99 = Duration::from_nanos(open.latency.value_at_quantile(0.99));
+    assert!((STALL * 9 / 10..STALL * 11 / 10).contains(&p99), "{p99:?}");
+    let waited = open.latency.len() - open.latency.count_between(0, 100_000_000);
+    assert!((400..600).contains(&waited), "{waited} waited longer than 0.1 s");
+    assert!(Duration::from_nanos(open.service.value_at_quantile(0.99)) < STALL / 2);
+
+    let closed = summary(&Shape { length, ..shape(server(stalling())) });
+    assert!(Duration::from_nanos(closed.latency.value_at_quantile(0.99)) < STALL / 2);
+    assert!(Duration::from_nanos(closed.latency.max()) > STALL * 9 / 10);
+}
+
+#[test]
+fn an_open_loop_sends_as_many_as_are_due_whatever_the_number_of_places() {
+    for (count, arrivals) in
+        [(1, Arrivals::Constant), (8, Arrivals::Constant), (8, Arrivals::Poisson)]
+    {
+        let shape = Shape {
+            places: places(count),
+            pace: Pace::Open { rate: 1000.0, arrivals },
+            in_flight: 100,
+            warm_up: Duration::from_millis(500),
+            length: Length::Time(Duration::from_secs(2)),
+            ..shape(server(|stream, _| echo(stream, |_, _| ())))
+        };
+        let mut kept = Kept::default();
+        let summary = run_with(&shape, &mut kept);
+        let due = summary.counts.sent;
+        match arrivals {
+            Arrivals::Constant => assert_eq!(due, 2000),
+            Arrivals::Poisson => assert!((1700..2300).contains(&due), "{due}"),
+        }
+        assert_eq!((summary.counts.answered, summary.counts.unsent), (due, 0));
+        assert_eq!(summary.latency.len(), due);
+        assert!((450..550).contains(&summary.counts.warm_up) || arrivals == Arrivals::Poisson);
+        assert_eq!(summary.took, Duration::from_secs(2));
+        let answered: u64 = kept.intervals.iter().map(|(_, _, answered)| answered).sum();
+        assert_eq!(answered, due);
+        assert!(kept.phases.contains(&Phase::WarmUp) && kept.phases.contains(&Phase::Measuring));
+    }
+}
+
+#[test]
+fn what_was_due_and_never_answered_is_in_the_percentiles() {
+    // Answers nothing after its first frame.
+    let serve = |mut stream: TcpStream, _| {
+        let mut frame = [0; 68];
+        stream.read_exact(&mut frame).expect("a frame");
+        stream.write_all(&frame).expect("sends");
+        thread::sleep(Duration::from_secs(drop_later(stream)));
+    };
+    let limit = Duration::from_millis(500);
+    let shape = Shape {
+        pace: open(100.0),
+        timeout: Some(limit),
+        length: Length::Time(Duration::from_millis(400)),
+        ..shape(server(serve))
+    };
+    let summary = summary(&shape);
+    let counts = summary.counts;
+    assert_eq!(counts.answered + counts.failed + counts.unsent, 40, "{counts:?}");
+    assert!(summary.latency.len() > 20, "{}", summary.latency.len());
+    assert!(summary.latency.value_at_quantile(0.5) >= limit.as_nanos() as u64);
+    assert!(summary.errors.count(Cause::Timeout) > 0);
+}
+
+#[test]
+fn a_client_that_fails_takes_another_connection_while_there_is_time() {
+    // Every connection is closed after three frames.
+    let serve = |mut stream: TcpStream, _| {
+        let mut frame = [0; 68];
+        for _ in 0..3 {
+            if stream.read_exact(&mut frame).and_then(|()| stream.write_all(&frame)).is_err() {
+                return;
+            }
+        }
+    };
+    let shape = Shape { length: Length::Time(Duration::from_millis(650)), ..shape(server(serve)) };
+    let summary = summary(&shape);
+    assert!((4..=7).contains(&summary.counts.connections), "{:?}", summary.counts);
+    assert_eq!(summary.counts.answered, 3 * summary.counts.connections);
+    assert!(summary.errors.total() >= summary.counts.connections - 1);
+}
+
+#[test]
+fn a_server_that_is_gone_fails_each_client_once_and_keeps_nobody_waiting() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let first = TcpStream::connect(address).expect("the backlog takes it");
+    first.set_nonblocking(true).expect("non-blocking");
+    let (gone, _) = listener.accept().expect("a client");
+    drop((gone, listener));
+    let shape = Shape { length: Length::Messages { clients: 1000, each: 10 }, ..shape(address) };
+    let ended = run(&shape, first, &Signals::never(), &mut Kept::default()).expect("descriptors");
+    let summary = ended.summary;
+    assert_eq!((summary.counts.answered, summary.counts.failed), (0, 10_000));
+    assert_eq!(summary.errors.count(Cause::Refused), 999, "{:?}", seen(&summary));
+}
+
+#[test]
+fn churn_and_connection_rate_are_kept() {
+    let begun = Instant::now();
+    let shape = Shape {
+        messages_per_connection: 4,
+        connect_gap: Duration::from_millis(50),
+        length: Length::Messages { clients: 1, each: 22 },
+        ..shape(server(|stream, _| echo(stream, |_, _| ())))
+    };
+    let summary = summary(&shape);
+    assert_eq!((summary.counts.answered, summary.counts.connections), (22, 6));
+    assert_eq!(summary.connect.len(), 6);
+    assert!(begun.elapsed() >= Duration::from_millis(5 * 50));
+}
+
+#[test]
+fn a_client_that_thinks_sends_no_more_often_than_that() {
+    let shape = Shape {
+        pace: Pace::Closed { think: Duration::from_millis(20) },
+        in_flight: 2,
+        length: Length::Time(Duration::from_millis(500)),
+        ..shape(server(|stream, _| echo(stream, |_, _| ())))
+    };
+    let answered = summary(&shape).counts.answered;
+    assert!((10..=50).contains(&answered), "{answered}");
+}
+
+#[test]
+fn shards_together_send_what_one_run_would() {
+    static BYTES: AtomicU64 = AtomicU64::new(0);
+    let address = server(|stream, _| {
+        echo(stream, |bytes, _| {
+            BYTES.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        });
+    });
+    let runs: Vec<_> = (0..3)
+        .map(|index| {
+            let shape = Shape {
+                places: Places { first: index, step: 3, count: 2, of_all: 6 },
+                pace: open(600.0),
+                in_flight: 10,
+                length: Length::Time(Duration::from_secs(1)),
+                ..shape(address)
+            };
+            thread::spawn(move || summary(&shape))
+        })
+        .collect();
+    for run in runs {
+        let summary = run.join().expect("no panic");
+        assert_eq!((summary.counts.answered, summary.rate), (200, Some(200.0)));
+    }
+    assert_eq!(BYTES.load(Ordering::Relaxed), 600 * 68);
+}

@@ -1,0 +1,178 @@
+//! When messages are due in an open loop.
+
+use std::time::Duration;
+
+use crate::random::SplitMix;
+
+/// How the times at which messages are due lie to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrivals {
+    /// All the same time apart.
+    Constant,
+    /// As independent users come: a Poisson process, whose gaps are exponentially distributed.
+    Poisson,
+}
+
+impl Arrivals {
+    /// What `--arrivals` takes.
+    pub const ALLOWED: &str = "constant or poisson";
+
+    /// The arrivals of that name.
+    pub fn parse(text: &str) -> Option<Arrivals> {
+        match text {
+            "constant" => Some(Arrivals::Constant),
+            "poisson" => Some(Arrivals::Poisson),
+            _ => None,
+        }
+    }
+
+    /// What [`Arrivals::parse`] takes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Arrivals::Constant => "constant",
+            Arrivals::Poisson => "poisson",
+        }
+    }
+}
+
+/// When the messages of one place are due: its part of what all places send together.
+///
+/// It knows only the next time, so that any number of messages that are due and cannot be sent takes no memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Schedule {
+    /// Message `next` of all places is this place's next; every `step`th is.
+    Constant {
+        /// Seconds from one message of all places to the next.
+        gap: f64,
+        /// Number of this place's next message among those of all places.
+        next: u64,
+        /// Places.
+        step: u64,
+    },
+    /// A Poisson process of its own: many of them together are one again.
+    Poisson {
+        /// Mean seconds from one message of this place to the next.
+        gap: f64,
+        /// When the next one is due, in seconds.
+        next: f64,
+        /// Decides the gaps.
+        random: SplitMix,
+    },
+}
+
+impl Schedule {
+    /// The part of place number `place`, of `places`, in `rate` messages a second of all of them.
+    pub fn new(arrivals: Arrivals, rate: f64, place: u64, places: u64, seed: u64) -> Schedule {
+        match arrivals {
+            Arrivals::Constant => Schedule::Constant { gap: 1.0 / rate, next: place, step: places },
+            Arrivals::Poisson => {
+                let mut schedule = Schedule::Poisson {
+                    gap: places as f64 / rate,
+                    next: 0.0,
+                    random: SplitMix::new(seed ^ crate::random::mix(place)),
+                };
+                schedule.advance();
+                schedule
+            }
+        }
+    }
+
+    /// When the next message is due, from the begin of the run.
+    pub fn next(&self) -> Duration {
+        let seconds = match self {
+            Schedule::Constant { gap, next, .. } => *next as f64 * gap,
+            Schedule::Poisson { next, .. } => *next,
+        };
+        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+    }
+
+    /// Goes on to the one after it.
+    pub fn advance(&mut self) {
+        match self {
+            Schedule::Constant { next, step, .. } => *next += *step,
+            Schedule::Poisson { gap, next, random } => {
+                // Above 0 and at most 1, so that the logarithm is finite.
+                let uniform = ((random.next_u64() >> 11) + 1) as f64 / (1_u64 << 53) as f64;
+                *next -= *gap * uniform.ln();
+            }
+        }
+    }
+
+    /// Leaves out what is due before that time.
+    pub fn skip_to(&mut self, time: Duration) {
+        match self {
+            Schedule::Constant { gap, next, step } => {
+                let behind = (time.as_secs_f64() / *gap).ceil() - *next as f64;
+                *next += (behind.max(0.0) / *step as f64).ceil() as u64 * *step;
+            }
+            // It has no memory: from any time on it is the same process.
+            Schedule::Poisson { next, .. } if Duration::from_secs_f64(*next) < time => {
+                *next = time.as_secs_f64();
+                self.advance();
+            }
+            Schedule::Poisson { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// When messages of all places are due, in order, up to `end`.
+    fn all(arrivals: Arrivals, rate: f64, places: u64, end: Duration) -> Vec<Duration> {
+        let mut times = vec![];
+        for place in 0..places {
+            let mut schedule = Schedule::new(arrivals, rate, place, places, 1);
+            while schedule.next() < end {
+                times.push(schedule.next());
+                schedule.advance();
+            }
+        }
+        times.sort();
+        times
+    }
+
+    #[test]
+    fn constant_messages_of_all_places_are_the_same_time_apart() {
+        for places in [1, 3, 10] {
+            let times = all(Arrivals::Constant, 1000.0, places, Duration::from_millis(500));
+            let expected: Vec<Duration> = (0..500).map(Duration::from_millis).collect();
+            assert_eq!(times, expected, "{places} places");
+        }
+    }
+
+    #[test]
+    fn poisson_messages_have_gaps_as_random_as_they_are_long() {
+        let times = all(Arrivals::Poisson, 10_000.0, 7, Duration::from_secs(10));
+        assert!((99_000..101_000).contains(&times.len()), "{}", times.len());
+        let gaps: Vec<f64> =
+            times.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        let deviation =
+            (gaps.iter().map(|gap| (gap - mean).powi(2)).sum::<f64>() / gaps.len() as f64).sqrt();
+        // Of an exponential distribution the deviation is the mean.
+        assert!((0.98..1.02).contains(&(deviation / mean)), "{mean} {deviation}");
+    }
+
+    #[test]
+    fn what_is_left_out_is_what_was_due_before() {
+        let mut constant = Schedule::new(Arrivals::Constant, 10.0, 1, 4, 1);
+        assert_eq!(constant.next(), Duration::from_millis(100));
+        constant.skip_to(Duration::from_millis(450));
+        assert_eq!(constant.next(), Duration::from_millis(500));
+        constant.skip_to(Duration::from_millis(450));
+        assert_eq!(constant.next(), Duration::from_millis(500));
+        let mut poisson = Schedule::new(Arrivals::Poisson, 10.0, 1, 4, 1);
+        poisson.skip_to(Duration::from_secs(100));
+        assert!(poisson.next() > Duration::from_secs(100));
+    }
+
+    #[test]
+    fn after_a_day_the_times_are_still_exact() {
+        let mut schedule = Schedule::new(Arrivals::Constant, 1e6, 0, 1, 1);
+        schedule.skip_to(Duration::from_secs(86_400));
+        schedule.advance();
+        assert_eq!(schedule.next(), Duration::from_secs(86_400) + Duration::from_micros(1));
+    }
+}

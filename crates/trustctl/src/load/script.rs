@@ -1,0 +1,213 @@
+//! What is sent on each connection, and so what has to come back, as a stream of bytes.
+
+use crate::framing::Framing;
+use crate::load::content::{Content, Payload};
+use crate::load::sizes::Sizes;
+
+/// All that is sent, on any connection: the same for the same seed.
+#[derive(Clone, Debug)]
+pub struct Script {
+    framing: Framing,
+    sizes: Sizes,
+    content: Content,
+}
+
+/// One message as it goes over the wire: header, payload, and what ends it.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    header: Header,
+    payload: Payload<'a>,
+    payload_len: usize,
+    trailer: &'static [u8],
+}
+
+/// Bytes in front of a payload: zeros and the length field.
+#[derive(Clone, Copy, Debug)]
+struct Header {
+    /// The length field, its first byte first; what is behind it is not used.
+    field: [u8; 8],
+    zeros: usize,
+    len: usize,
+}
+
+impl Script {
+    /// Messages of these sizes, each of which the framing can say.
+    ///
+    /// # Panics
+    ///
+    /// If a message could have no bytes at all, which no server can send back.
+    pub fn new(framing: Framing, sizes: Sizes, seed: u64) -> Script {
+        assert!(framing.overhead() > 0 || sizes.min() > 0, "every message has bytes on the wire");
+        let content = match framing {
+            Framing::Line => Content::of_letters(seed),
+            Framing::Length(_) | Framing::Raw => Content::of_bytes(seed),
+        };
+        Script { framing, sizes, content }
+    }
+
+    /// Message `number` of a connection.
+    pub fn message(&self, connection: u64, number: u64) -> Message<'_> {
+        let payload = self.content.payload(connection, number);
+        let payload_len = match self.sizes.min() == self.sizes.max() {
+            true => self.sizes.max(),
+            false => self.sizes.pick(payload.random()),
+        } as usize;
+        let header = Header::new(&self.framing, payload_len as u64);
+        let trailer: &[u8] = if self.framing == Framing::Line { b"\n" } else { b"" };
+        Message { header, payload, payload_len, trailer }
+    }
+}
+
+impl Message<'_> {
+    /// Bytes of all of it.
+    pub fn wire_len(&self) -> usize {
+        self.header.len + self.payload_len + self.trailer.len()
+    }
+
+    /// Bytes in front of the payload.
+    pub fn header_len(&self) -> usize {
+        self.header.len
+    }
+
+    /// Writes its bytes from `offset` on, as many as there are and fit; how many.
+    pub fn fill(&self, offset: usize, out: &mut [u8]) -> usize {
+        let len = out.len().min(self.wire_len() - offset);
+        let out = &mut out[..len];
+        let [header, payload, trailer] = self.parts(offset, len);
+        for (at, byte) in out[..header].iter_mut().enumerate() {
+            *byte = self.header.byte(offset + at);
+        }
+        self.payload.fill(self.in_payload(offset), &mut out[header..header + payload]);
+        out[header + payload..].copy_from_slice(&self.trailer[..trailer]);
+        len
+    }
+
+    /// Where `got`, which should be its bytes from `offset` on and goes not beyond its end, first differs: an
+    /// index into it, and the byte that should be there.
+    pub fn mismatch(&self, offset: usize, got: &[u8]) -> Option<(usize, u8)> {
+        let [header, payload, trailer] = self.parts(offset, got.len());
+        let (front, rest) = got.split_at(header);
+        let wrong = (0..header).find(|at| front[*at] != self.header.byte(offset + at));
+        if let Some(at) = wrong {
+            return Some((at, self.header.byte(offset + at)));
+        }
+        let (middle, end) = rest.split_at(payload);
+        let in_payload = self.in_payload(offset);
+        if let Some(at) = self.payload.mismatch(in_payload, middle) {
+            return Some((header + at, self.payload.byte(in_payload + at)));
+        }
+        let wrong = (0..trailer).find(|at| end[*at] != self.trailer[*at]);
+        wrong.map(|at| (header + payload + at, self.trailer[at]))
+    }
+
+    /// How many of the `len` bytes from `offset` on belong to header, payload and trailer.
+    fn parts(&self, offset: usize, len: usize) -> [usize; 3] {
+        let header = self.header.len.saturating_sub(offset).min(len);
+        let payload = (self.header.len + self.payload_len).saturating_sub(offset).min(len) - header;
+        [header, payload, len - header - payload]
+    }
+
+    fn in_payload(&self, offset: usize) -> usize {
+        offset.saturating_sub(self.header.len)
+    }
+}
+
+impl Header {
+    fn new(framing: &Framing, payload_len: u64) -> Header {
+        let Framing::Length(format) = framing else {
+            return Header { field: [0; 8], zeros: 0, len: 0 };
+        };
+        let value = format.value_of(payload_len).expect("sizes are those that the framing can say");
+        let field = match format.is_big_endian() {
+            true => (value << (u64::BITS as usize - 8 * format.width())).to_be_bytes(),
+            false => value.to_le_bytes(),
+        };
+        Header { field, zeros: format.length_at().start, len: format.header_len() }
+    }
+
+    fn byte(&self, at: usize) -> u8 {
+        at.checked_sub(self.zeros).map_or(0, |at| self.field[at])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn framing(text: &str, offset: u16) -> Framing {
+        match Framing::parse(text).expect("a framing") {
+            Framing::Length(format) => {
+                Framing::Length(format.with_offset(offset).expect("an offset"))
+            }
+            other => other,
+        }
+    }
+
+    fn script(framing: Framing, sizes: &str) -> Script {
+        Script::new(framing, Sizes::parse(sizes).expect("sizes"), 1)
+    }
+
+    #[test]
+    fn a_message_is_what_the_framing_makes_of_its_payload() {
+        let names = [
+            "u8",
+            "u16be",
+            "u16le",
+            "u24le",
+            "u32be",
+            "u32le+incl",
+            "u64be",
+            "u64le+incl",
+            "raw",
+            "line",
+        ];
+        for (name, offset) in names.iter().flat_map(|name| [(name, 0), (name, 3)]) {
+            let framing = framing(name, offset);
+            let script = script(framing, "100");
+            let message = script.message(3, 4);
+            let mut bytes = vec![0; message.wire_len()];
+            assert_eq!(message.fill(0, &mut bytes), bytes.len());
+            let payload = &bytes[message.header_len()..message.header_len() + 100];
+            assert_eq!(bytes, framing.encode(payload), "{name}");
+            assert_eq!(message.mismatch(0, &bytes), None);
+        }
+    }
+
+    #[test]
+    fn sizes_vary_as_asked_and_are_told_without_those_before() {
+        let script = script(Framing::Raw, "1,1000");
+        let large =
+            (0..1000).filter(|number| script.message(1, *number).wire_len() == 1000).count();
+        assert!((400..600).contains(&large), "{large}");
+        assert_eq!(script.message(7, 5).wire_len(), script.clone().message(7, 5).wire_len());
+    }
+
+    proptest! {
+        #[test]
+        fn any_wrong_byte_of_any_piece_is_found(
+            from in 0..110_usize,
+            len in 0..110_usize,
+            wrong in any::<prop::sample::Index>(),
+            is_line in any::<bool>(),
+        ) {
+            let script = script(if is_line { Framing::Line } else { framing("u32be", 2) }, "100");
+            let message = script.message(1, 2);
+            let mut whole = vec![0; message.wire_len()];
+            message.fill(0, &mut whole);
+            let from = from.min(whole.len());
+            let mut piece = vec![0; len];
+            let filled = message.fill(from, &mut piece);
+            prop_assert_eq!(filled, len.min(whole.len() - from));
+            piece.truncate(filled);
+            prop_assert_eq!(&piece, &whole[from..from + filled]);
+            prop_assert_eq!(message.mismatch(from, &piece), None);
+            if filled > 0 {
+                let wrong = wrong.index(filled);
+                piece[wrong] ^= 1;
+                prop_assert_eq!(message.mismatch(from, &piece), Some((wrong, whole[from + wrong])));
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What a run has seen so far, in memory that does not grow.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::load::connection::Times;
+use crate::load::summary::{Cause, Counts, Errors, Interval, WRONG_MAX, Wrong, times};
+
+/// A message that is sent later than this after it was due, although its connection was free, was late.
+pub const LATE: Duration = Duration::from_millis(1);
+
+/// What a run has seen so far.
+///
+/// The histograms of an interval are added to those of the run when the interval is over, so that a message is recorded
+/// once.
+#[derive(Debug)]
+pub struct Tally {
+    /// Messages that were due before are not measured.
+    measured_from: Duration,
+    /// Whether that time has come.
+    is_measuring: bool,
+    is_open_loop: bool,
+    latency: Histogram<u64>,
+    service: Histogram<u64>,
+    /// How late messages were sent.
+    pub late: Histogram<u64>,
+    /// How long connecting took.
+    pub connect: Histogram<u64>,
+    /// Numbers.
+    pub counts: Counts,
+    /// Errors of the whole run.
+    pub errors: Errors,
+    /// The first wrong echoes.
+    pub wrong: Vec<Wrong>,
+    /// Messages that had to wait for a place among those on the way on their connection.
+    pub held_back: u64,
+    part: Part,
+}
+
+/// What an interval has seen so far.
+#[derive(Debug)]
+struct Part {
+    begun: Duration,
+    latency: Histogram<u64>,
+    service: Histogram<u64>,
+    answered: u64,
+    bytes_received: u64,
+    errors: Errors,
+}
+
+impl Tally {
+    /// Nothing seen yet.
+    pub fn new(is_open_loop: bool) -> Tally {
+        Tally {
+            measured_from: Duration::MAX,
+            is_measuring: false,
+            is_open_loop,
+            latency: times(),
+            service: times(),
+            late: times(),
+            connect: times(),
+            counts: Counts::default(),
+            errors: Errors::default(),
+            wrong: vec![],
+            held_back: 0,
+            part: Part {
+                begun: Duration::ZERO,
+                latency: times(),
+                service: times(),
+                answered: 0,
+                bytes_received: 0,
+                errors: Errors::default(),
+            },
+        }
+    }
+
+    /// Says from when on is to be measured, before that time comes.
+    pub fn plan(&mut self, measured_from: Duration) {
+        self.measured_from = measured_from;
+    }
+
+    /// The time has come: what the warm-up has seen is left out. Call it before answers to measured messages come.
+    pub fn measure(&mut self) {
+        self.is_measuring = true;
+        self.counts.warm_up += self.part.answered;
+        self.part.reset(self.measured_from);
+    }
+
+    /// Whether a message that was due then is measured.
+    pub fn is_measured(&self, due: Duration) -> bool {
+        due >= self.measured_from
+    }
+
+    /// A message was begun; `free_since`: when its connection could have taken it.
+    pub fn begun(&mut self, times: Times, free_since: Duration) {
+        if !self.is_measured(times.due) {
+            return;
+        }
+        self.counts.sent += 1;
+        if self.is_open_loop {
+            let could = times.due.max(free_since);
+            self.late.saturating_record(nanos(times.begun.saturating_sub(could)));
+            self.held_back += u64::from(free_since > times.due + LATE);
+        }
+    }
+
+    /// A message came back right at `now`; `is_in_time`: before no more messages were due.
+    pub fn answered(&mut self, times: Times, now: Duration, is_in_time: bool) {
+        match (self.is_measuring, self.is_measured(times.due)) {
+            (true, false) => {
+                self.counts.warm_up += 1;
+                return;
+            }
+            (true, true) => {
+                self.counts.answered += 1;
+                self.counts.answered_in_time += u64::from(is_in_time);
+            }
+            (false, _) => {}
+        }
+        self.part.answered += 1;
+        self.record(times.due, times.begun, now);
+    }
+
+    /// A message has waited from `due` to `now` and is not waited for any more: it counts with that time.
+    pub fn given_up(&mut self, due: Duration, begun: Duration, now: Duration) {
+        if self.is_measured(due) {
+            self.record(due, begun, now);
+        }
+    }
+
+    fn record(&mut self, due: Duration, begun: Duration, now: Duration) {
+        self.part.latency.saturating_record(nanos(now.saturating_sub(due)));
+        if self.is_open_loop {
+            self.part.service.saturating_record(nanos(now.saturating_sub(begun)));
+        }
+    }
+
+    /// So many bytes came.
+    pub fn received(&mut self, bytes: usize) {
+        self.counts.bytes_received += bytes as u64;
+        self.part.bytes_received += bytes as u64;
+    }
+
+    /// An error ended a connection or kept it from being made.
+    pub fn failed(&mut self, cause: Cause) {
+        self.errors.add(cause);
+        self.part.errors.add(cause);
+    }
+
+    /// A byte was wrong.
+    pub fn wrong(&mut self, wrong: Wrong) {
+        if self.wrong.len() < WRONG_MAX {
+            self.wrong.push(wrong);
+        }
+    }
+
+    /// Messages that came back right so far, warm-up included.
+    pub fn answered_so_far(&self) -> u64 {
+        let in_warm_up = if self.is_measuring { 0 } else { self.part.answered };
+        self.counts.answered + self.counts.warm_up + in_warm_up
+    }
+
+    /// The interval that is over now, and its begin, from when measuring began or, in the warm-up, from `begin`.
+    /// Call [`Tally::next_part`] afterwards.
+    pub fn part(&self, begin: Duration, now: Duration) -> Interval<'_> {
+        let from = if self.is_measuring { self.measured_from } else { begin };
+        Interval {
+            start: self.part.begun.saturating_sub(from),
+            length: now.saturating_sub(self.part.begun),
+            latency: &self.part.latency,
+            service: self.part.service(self.is_open_loop),
+            answered: self.part.answered,
+            bytes_received: self.part.bytes_received,
+            errors: &self.part.errors,
+        }
+    }
+
+    /// Begins the next interval.
+    pub fn next_part(&mut self, now: Duration) {
+        if self.is_measuring {
+            let Part { latency, service, .. } = &self.part;
+            self.latency.add(latency).expect("all histograms have the same bounds");
+            self.service.add(service).expect("all histograms have the same bounds");
+        } else {
+            self.counts.warm_up += self.part.answered;
+        }
+        self.part.reset(now);
+    }
+
+    /// The histograms of all intervals that are over: latency and service time.
+    pub fn into_histograms(self) -> (Histogram<u64>, Histogram<u64>) {
+        let service = if self.is_open_loop { self.service } else { self.latency.clone() };
+        (self.latency, service)
+    }
+}
+
+impl Part {
+    fn reset(&mut self, now: Duration) {
+        self.begun = now;
+        self.latency.reset();
+        self.service.reset();
+        self.answered = 0;
+        self.bytes_received = 0;
+        self.errors = Errors::default();
+    }
+
+    /// In a closed loop a message is due when it is sent.
+    fn service(&self, is_open_loop: bool) -> &Histogram<u64> {
+        if is_open_loop { &self.service } else { &self.latency }
+    }
+}
+
+/// In nanoseconds; of 584 years and more, as many as a number holds.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn at(due_ms: u64, begun_ms: u64) -> Times {
+        Times { due: Duration::from_millis(due_ms), begun: Duration::from_millis(begun_ms) }
+    }
+
+    #[test]
+    fn what_was_due_in_the_warm_up_is_not_measured_whenever_it_is_answered() {
+        let mut tally = Tally::new(true);
+        tally.begun(at(100, 100), Duration::ZERO);
+        tally.answered(at(100, 100), Duration::from_millis(200), true);
+        assert_eq!(tally.answered_so_far(), 1);
+        tally.plan(SECOND);
+        tally.measure();
+        tally.begun(at(1000, 1000), Duration::ZERO);
+        tally.answered(at(900, 900), Duration::from_millis(1100), true);
+        tally.answered(at(1000, 1000), Duration::from_millis(1200), true);
+        assert_eq!((tally.counts.sent, tally.counts.answered, tally.counts.warm_up), (1, 1, 2));
+        tally.next_part(2 * SECOND);
+        let (latency, _) = tally.into_histograms();
+        assert_eq!((latency.len(), latency.max() / 1_000_000), (1, 200));
+    }
+
+    #[test]
+    fn latency_counts_from_when_a_message_was_due_and_service_time_from_when_it_was_sent() {
+        let mut tally = Tally::new(true);
+        tally.plan(Duration::ZERO);
+        tally.measure();
+        tally.begun(at(1000, 1400), Duration::from_millis(1400));
+        tally.answered(at(1000, 1400), Duration::from_millis(1500), true);
+        assert_eq!((tally.held_back, tally.late.max()), (1, 0));
+        tally.begun(at(2000, 2030), Duration::from_millis(1500));
+        assert_eq!(tally.late.max() / 1_000_000, 30);
+        let part = tally.part(Duration::ZERO, 3 * SECOND);
+        assert_eq!((part.latency.max() / 1_000_000, part.service.max() / 1_000_000), (500, 100));
+    }
+
+    #[test]
+    fn intervals_add_up_to_the_run() {
+        let mut tally = Tally::new(false);
+        tally.plan(Duration::ZERO);
+        tally.measure();
+        for second in 0..3_u64 {
+            for _ in 0..=second {
+                let begun = at(1000 * second, 1000 * second);
+                tally.answered(begun, begun.begun + SECOND / 10, second < 2);
+            }
+            tally.received(68);
+            let part = tally.part(Duration::ZERO, (second as u32 + 1) * SECOND);
+            assert_eq!((part.start, part.length), (second as u32 * SECOND, SECOND));
+            assert_eq!((part.answered, part.bytes_received), (second + 1, 68));
+            tally.next_part((second as u32 + 1) * SECOND);
+        }
+        assert_eq!((tally.counts.answered, tally.counts.answered_in_time), (6, 3));
+        let (latency, service) = tally.into_histograms();
+        assert_eq!((latency.len(), latency), (6, service));
+    }
+}
