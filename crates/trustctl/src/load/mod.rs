@@ -3,15 +3,20 @@
 //! [`sequential`] is one client after the other. Everything else is the engine: clients at the same time, in a closed
 //! or an open loop. What a run of it saw is a [`summary::Summary`], which all reports are made of.
 
+pub mod budget;
 pub mod connection;
 pub mod content;
 pub mod engine;
+pub mod metric;
 pub mod readiness;
 pub mod round_trips;
 pub mod schedule;
 pub mod script;
+pub mod search;
 pub mod sequential;
 pub mod shape;
+pub mod shard;
 pub mod sizes;
+pub mod start_at;
 pub mod summary;
 pub mod tally;

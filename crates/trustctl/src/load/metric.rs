@@ -1,0 +1,308 @@
+//! What a budget is about: a number of a run, how it is measured and how it is shown.
+
+use hdrhistogram::Histogram;
+
+use crate::load::summary::{Cause, Summary};
+use crate::text::grouped;
+
+/// A number that a run has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Metric {
+    /// Something of all times of a kind.
+    Time(Times, Statistic),
+    /// Errors of the whole run, whatever their cause.
+    Errors,
+    /// Errors of the whole run with this cause.
+    Cause(Cause),
+    /// Messages that were due and did not come back right: those that failed and those that were not sent.
+    Unanswered,
+    /// Messages a second that came back right while messages were sent.
+    Rate,
+    /// Connections that were made.
+    Connections,
+}
+
+/// Times of a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Times {
+    /// [`Summary::latency`]; its metrics have no prefix.
+    Latency,
+    /// [`Summary::service`]; `service-`.
+    Service,
+    /// [`Summary::connect`]; `connect-`.
+    Connect,
+}
+
+/// A number that stands for many times.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Statistic {
+    /// The time that this share of them does not exceed, above 0 and at most 1.
+    Quantile(f64),
+    /// The shortest.
+    Min,
+    /// The average.
+    Mean,
+    /// The longest.
+    Max,
+}
+
+/// How a metric is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantity {
+    /// In nanoseconds.
+    Time,
+    /// In pieces.
+    Count,
+    /// In per cent of the messages that were due.
+    Share,
+    /// In messages a second.
+    Rate,
+}
+
+impl Metric {
+    /// The names that [`Metric::parse`] takes.
+    pub const ALLOWED: &str = "p50, p99.9 and so on, min, mean or max, with service- or connect- before it or without; \
+                               errors; a cause as mismatch or timeout; unanswered; rate; connections";
+
+    /// The metric of a name; `None`: there is none.
+    pub fn parse(name: &str) -> Option<Metric> {
+        let named = match name {
+            "errors" => Some(Metric::Errors),
+            "unanswered" => Some(Metric::Unanswered),
+            "rate" => Some(Metric::Rate),
+            "connections" => Some(Metric::Connections),
+            _ => Cause::ALL.into_iter().find(|cause| cause.name() == name).map(Metric::Cause),
+        };
+        if named.is_some() {
+            return named;
+        }
+        let (times, statistic) = match name.split_once('-') {
+            Some(("service", statistic)) => (Times::Service, statistic),
+            Some(("connect", statistic)) => (Times::Connect, statistic),
+            _ => (Times::Latency, name),
+        };
+        let statistic = match statistic {
+            "min" => Statistic::Min,
+            "mean" => Statistic::Mean,
+            "max" => Statistic::Max,
+            _ => Statistic::Quantile(quantile(statistic.strip_prefix('p')?)?),
+        };
+        Some(Metric::Time(times, statistic))
+    }
+
+    /// How it is counted; all but times and rates also as a share, unless they are connections.
+    pub fn quantity(self) -> Quantity {
+        match self {
+            Metric::Time(..) => Quantity::Time,
+            Metric::Rate => Quantity::Rate,
+            Metric::Errors | Metric::Cause(_) | Metric::Unanswered | Metric::Connections => {
+                Quantity::Count
+            }
+        }
+    }
+
+    /// Whether it can be told as a share of the messages.
+    pub fn has_share(self) -> bool {
+        matches!(self, Metric::Errors | Metric::Cause(_) | Metric::Unanswered)
+    }
+
+    /// What it was; `None`: there is nothing to tell it from, as a percentile of no message or a share of none.
+    ///
+    /// Times are as exact as the histogram keeps them, to a thousandth: percentiles and the longest are rounded up, the
+    /// shortest is rounded down.
+    pub fn measure(self, quantity: Quantity, summary: &Summary) -> Option<f64> {
+        let counts = &summary.counts;
+        let unanswered = counts.failed + counts.unsent;
+        let count = match self {
+            Metric::Time(times, statistic) => return statistic.of(times.of(summary)),
+            Metric::Rate => return Some(summary.achieved_rate()),
+            Metric::Errors => summary.errors.total(),
+            Metric::Cause(cause) => summary.errors.count(cause),
+            Metric::Unanswered => unanswered,
+            Metric::Connections => counts.connections,
+        };
+        let due = counts.answered + unanswered;
+        match quantity {
+            Quantity::Share if due == 0 => None,
+            Quantity::Share => Some(count as f64 / due as f64 * 100.0),
+            _ => Some(count as f64),
+        }
+    }
+}
+
+impl Times {
+    fn of(self, summary: &Summary) -> &Histogram<u64> {
+        match self {
+            Times::Latency => &summary.latency,
+            Times::Service => &summary.service,
+            Times::Connect => &summary.connect,
+        }
+    }
+}
+
+impl Statistic {
+    /// Nanoseconds.
+    fn of(self, times: &Histogram<u64>) -> Option<f64> {
+        if times.is_empty() {
+            return None;
+        }
+        Some(match self {
+            Statistic::Quantile(quantile) => times.value_at_quantile(quantile) as f64,
+            Statistic::Min => times.min() as f64,
+            Statistic::Mean => times.mean(),
+            Statistic::Max => times.max() as f64,
+        })
+    }
+}
+
+impl Quantity {
+    /// The value with its unit, as exact as people read it: `7.31 ms`, `1,204`, `0.13 %`, `987.6 messages/s`.
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Quantity::Time => {
+                let (value, unit) = scaled(value);
+                format!("{value:.*} {unit}", decimals(value))
+            }
+            Quantity::Count => grouped(value as u64),
+            Quantity::Share => format!("{value:.2} %"),
+            Quantity::Rate => format!("{value:.1} messages/s"),
+        }
+    }
+
+    /// The value with its unit and all its digits, for where rounding hides what matters.
+    pub fn show_exactly(self, value: f64) -> String {
+        match self {
+            Quantity::Time => {
+                let (value, unit) = scaled(value);
+                format!("{value} {unit}")
+            }
+            Quantity::Count => self.show(value),
+            Quantity::Share => format!("{value} %"),
+            Quantity::Rate => format!("{value} messages/s"),
+        }
+    }
+}
+
+/// `0.999` for `99.9`: the number that this quantile is called by elsewhere, and no neighbour of it, as dividing gives.
+fn quantile(percent: &str) -> Option<f64> {
+    let is_plain = percent.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_whole =
+        percent.starts_with(|first: char| first.is_ascii_digit()) && !percent.ends_with('.');
+    let quantile: f64 = format!("{percent}e-2").parse().ok()?;
+    (is_plain && is_whole && quantile > 0.0 && quantile <= 1.0).then_some(quantile)
+}
+
+/// Nanoseconds in the largest unit that leaves at least 1, once it is rounded to three digits.
+fn scaled(nanoseconds: f64) -> (f64, &'static str) {
+    match nanoseconds {
+        ns if ns < 999.5 => (ns, "ns"),
+        ns if ns < 999.5e3 => (ns / 1e3, "µs"),
+        ns if ns < 999.5e6 => (ns / 1e6, "ms"),
+        ns => (ns / 1e9, "s"),
+    }
+}
+
+/// Digits behind the point that make three in all.
+fn decimals(value: f64) -> usize {
+    match value {
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::summary::QUANTILES;
+
+    #[test]
+    fn every_cause_and_every_quantile_of_the_reports_has_its_name() {
+        for cause in Cause::ALL {
+            assert_eq!(Metric::parse(cause.name()), Some(Metric::Cause(cause)));
+        }
+        for (quantile, name) in QUANTILES {
+            let expected = match name {
+                "max" => Statistic::Max,
+                _ => Statistic::Quantile(quantile),
+            };
+            for (prefix, times) in
+                [("", Times::Latency), ("service-", Times::Service), ("connect-", Times::Connect)]
+            {
+                let metric = Metric::parse(&format!("{prefix}{name}"));
+                assert_eq!(metric, Some(Metric::Time(times, expected)), "{prefix}{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn percentiles_are_above_0_and_at_most_100() {
+        let quantile = |name| match Metric::parse(name) {
+            Some(Metric::Time(_, Statistic::Quantile(quantile))) => Some(quantile),
+            _ => None,
+        };
+        let taken = [
+            ("p100", 1.0),
+            ("p100.0", 1.0),
+            ("p1", 0.01),
+            ("p0.1", 0.001),
+            ("p99.999", 0.99999),
+            ("p29", 0.29),
+            ("p050", 0.5),
+        ];
+        for (name, expected) in taken {
+            assert_eq!(quantile(name), Some(expected), "{name}");
+        }
+        for name in [
+            "p",
+            "p0",
+            "p0.0",
+            "p100.001",
+            "p101",
+            "p-1",
+            "p+1",
+            "p1e1",
+            "p.5",
+            "p5.",
+            "p9.9.9",
+            "pinf",
+            "pnan",
+            "99",
+            "P99",
+            "p99%",
+            "p 99",
+            "service-",
+            "service-errors",
+            "connect-service-p99",
+            "latency-p99",
+            "p٩٩",
+        ] {
+            assert_eq!(Metric::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn values_are_shown_with_three_digits_and_their_unit() {
+        let times = [
+            (0.0, "0.00 ns"),
+            (7.0, "7.00 ns"),
+            (812.0, "812 ns"),
+            (1e3, "1.00 µs"),
+            (55_499.0, "55.5 µs"),
+            (999_499.0, "999 µs"),
+            (999_500.0, "1.00 ms"),
+            (7_312_345.0, "7.31 ms"),
+            (9_996_000.0, "10.0 ms"),
+            (99_960_000.0, "100 ms"),
+            (1e9, "1.00 s"),
+            (3.6e12, "3600 s"),
+        ];
+        for (nanoseconds, shown) in times {
+            assert_eq!(Quantity::Time.show(nanoseconds), shown);
+        }
+        assert_eq!(Quantity::Time.show_exactly(5_002_239.0), "5.002239 ms");
+        assert_eq!(Quantity::Count.show(12_345.0), "12,345");
+        assert_eq!(Quantity::Share.show(0.125), "0.12 %");
+        assert_eq!(Quantity::Rate.show(987.65), "987.6 messages/s");
+    }
+}

@@ -1,0 +1,202 @@
+//! `--find-rate`: the highest rate at which a server keeps a budget.
+//!
+//! Upwards in doublings until a rate does not hold, then between the two by halving the distance in the logarithm, so that
+//! the answer is equally exact for slow servers and fast ones. A rate that does not hold gets a second chance, because a
+//! busy neighbour may have been the reason; the answer has to hold once more without one, because it may have been luck.
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+/// The lowest rate that is tried, in messages a second.
+pub const RATE_MIN: f64 = 1.0;
+
+/// The highest rate that is tried, in messages a second: one a nanosecond, which is the unit of all times.
+pub const RATE_MAX: f64 = 1e9;
+
+/// How close the lowest rate that does not hold is to the highest that does: 5 %, about what two runs differ by.
+pub const STEP: f64 = 1.05;
+
+/// The share of what was due that has to be answered in time.
+pub const ACHIEVED_MIN: f64 = 0.98;
+
+/// How often the answer is lowered by [`STEP`] if it does not hold again: to two thirds, below which it was no answer.
+pub const STEPS_DOWN_MAX: u32 = 8;
+
+/// The most trials of a search: 30 halvings from [`RATE_MAX`] to [`RATE_MIN`] and 4 between two of them, each twice, then
+/// the answer and its steps down.
+pub const TRIALS_MAX: usize = 2 * (31 + 4) + 1 + STEPS_DOWN_MAX as usize;
+
+/// One run of the load.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// Messages a second that were asked for.
+    pub asked: f64,
+    /// Messages a second that were due in it: what was asked for, but for the whole messages of a short run, and for what
+    /// chance adds or takes with Poisson arrivals.
+    pub due: f64,
+    /// Messages a second that came back right in time.
+    pub achieved: f64,
+    /// Errors, of any cause.
+    pub errors: u64,
+    /// The budget that does not hold: `p99<5ms: 7.31 ms`; `None`: all of them do.
+    pub broken: Option<String>,
+    /// Whether the client, and not the server, decided the result.
+    pub is_client_limit: bool,
+}
+
+/// What came of a search.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    /// The highest rate that holds, in messages a second; `None`: none does. With [`End::Stopped`] it is the highest that held
+    /// until then, and was not tried again.
+    pub rate: Option<f64>,
+    /// Why it ended.
+    pub end: End,
+    /// All trials, in their order.
+    pub trials: Vec<Trial>,
+}
+
+/// Why a search ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A rate above, by [`STEP`] at most before the answer was lowered, does not hold.
+    Bracketed,
+    /// A rate above does not hold because of the client: the server may hold more.
+    ClientLimit,
+    /// Even [`RATE_MAX`] holds.
+    Unlimited,
+    /// Not even [`RATE_MIN`] holds.
+    NothingHolds,
+    /// What held once did not hold again, nor did anything down to two thirds of it.
+    Unsteady,
+    /// A trial was stopped.
+    Stopped,
+}
+
+/// Searches from `start`, which is brought between [`RATE_MIN`] and [`RATE_MAX`], with at most [`TRIALS_MAX`] trials.
+///
+/// `trial` runs the load at a rate; `Break` stops the search.
+pub fn search(start: f64, trial: impl FnMut(f64) -> ControlFlow<(), Trial>) -> Found {
+    let mut search = Search { trial, trials: Vec::new(), held: None };
+    let end = match search.run(start.clamp(RATE_MIN, RATE_MAX)) {
+        ControlFlow::Continue(end) => end,
+        ControlFlow::Break(()) => End::Stopped,
+    };
+    assert!(search.trials.len() <= TRIALS_MAX, "{} trials", search.trials.len());
+    Found { rate: search.held, end, trials: search.trials }
+}
+
+impl Trial {
+    /// Why its rate does not hold; `None`: it does.
+    pub fn why_not(&self) -> Option<String> {
+        if let Some(broken) = &self.broken {
+            Some(broken.clone())
+        } else if self.errors > 0 {
+            Some(format!("errors: {}", self.errors))
+        } else if self.achieved < self.due * ACHIEVED_MIN {
+            Some(format!("{:.1} of {:.1} messages/s answered in time", self.achieved, self.due))
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            End::Bracketed => "a higher rate does not hold",
+            End::ClientLimit => "the client was the limit; the server may hold more",
+            End::Unlimited => "the highest rate that can be asked for holds",
+            End::NothingHolds => "not even the lowest rate holds",
+            End::Unsteady => "what held once did not hold again",
+            End::Stopped => "stopped by a signal",
+        })
+    }
+}
+
+struct Search<F> {
+    trial: F,
+    trials: Vec<Trial>,
+    /// The answer so far.
+    held: Option<f64>,
+}
+
+/// What is known of a rate that does not hold.
+#[derive(Clone, Copy)]
+struct Failed {
+    rate: f64,
+    is_client_limit: bool,
+}
+
+impl<F: FnMut(f64) -> ControlFlow<(), Trial>> Search<F> {
+    fn run(&mut self, start: f64) -> ControlFlow<(), End> {
+        let Some(failed) = self.bracket(start)? else { return self.confirm(End::Unlimited) };
+        let Some(mut low) = self.held else { return ControlFlow::Continue(End::NothingHolds) };
+        let mut high = failed;
+        while high.rate > low * STEP {
+            let middle = (low * high.rate).sqrt();
+            match self.holds(middle)? {
+                None => low = middle,
+                Some(failed) => high = failed,
+            }
+        }
+        self.confirm(match high.is_client_limit {
+            true => End::ClientLimit,
+            false => End::Bracketed,
+        })
+    }
+
+    /// Goes up until a rate does not hold, or down until one does; the lowest rate that does not hold.
+    fn bracket(&mut self, start: f64) -> ControlFlow<(), Option<Failed>> {
+        let mut rate = start;
+        let mut lowest: Option<Failed> = None;
+        loop {
+            let failed = self.holds(rate)?;
+            lowest = failed.or(lowest);
+            rate = match (failed, lowest) {
+                (Some(_), _) if self.held.is_none() && rate > RATE_MIN => {
+                    (rate / 2.0).max(RATE_MIN)
+                }
+                (None, None) if rate < RATE_MAX => (rate * 2.0).min(RATE_MAX),
+                _ => return ControlFlow::Continue(lowest),
+            };
+        }
+    }
+
+    /// Tries a rate, and once more if it does not hold.
+    fn holds(&mut self, rate: f64) -> ControlFlow<(), Option<Failed>> {
+        let failed = match self.try_once(rate)? {
+            None => None,
+            Some(_) => self.try_once(rate)?,
+        };
+        if failed.is_none() {
+            self.held = Some(rate);
+        }
+        ControlFlow::Continue(failed)
+    }
+
+    /// Tries the answer again, and lower ones until one holds.
+    fn confirm(&mut self, end: End) -> ControlFlow<(), End> {
+        let Some(mut rate) = self.held else { return ControlFlow::Continue(End::NothingHolds) };
+        for _ in 0..=STEPS_DOWN_MAX {
+            if self.try_once(rate)?.is_none() {
+                self.held = Some(rate);
+                return ControlFlow::Continue(end);
+            }
+            self.held = None;
+            rate = (rate / STEP).max(RATE_MIN);
+        }
+        ControlFlow::Continue(End::Unsteady)
+    }
+
+    fn try_once(&mut self, rate: f64) -> ControlFlow<(), Option<Failed>> {
+        let trial = (self.trial)(rate)?;
+        let is_client_limit = trial.is_client_limit;
+        let failed = trial.why_not().map(|_| Failed { rate, is_client_limit });
+        self.trials.push(trial);
+        ControlFlow::Continue(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests;
