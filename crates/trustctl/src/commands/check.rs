@@ -21,11 +21,12 @@ use crate::check::options::{
 };
 pub use crate::check::options::{NAME, SETTINGS};
 use crate::check::report::progress::Progress;
-use crate::check::report::terminal::{self, Colours};
+use crate::check::report::terminal;
 use crate::check::report::{About, Counts, End, Report, html, json, junit};
 use crate::check::runner::{self, Listener, Outcome, Plan, Ran};
 use crate::check::setup::{Rate, Setup};
 use crate::check::watch::Watch;
+use crate::colours::Colours;
 use crate::commands::echo_client::stopped_by;
 use crate::commands::{Context, Stdout, print};
 use crate::connect::{ConnectError, Limit, connect, resolve};

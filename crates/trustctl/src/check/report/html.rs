@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::check::report::{Counts, End, Report, escaped, transcript};
+use crate::check::report::{Counts, End, Report, transcript};
 use crate::check::runner::{Class, Outcome};
 use crate::check::verdict::{Finding, Verdict};
+use crate::markup::escaped;
 use crate::text::seconds;
 
 const STYLE: &str = include_str!("page.css");

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::check::report::{End, Report, escaped, transcript};
+use crate::check::report::{End, Report, transcript};
 use crate::check::runner::{Class, Outcome};
 use crate::check::verdict::{Finding, Verdict};
+use crate::markup::escaped;
 
 /// The report as one document. What is known to fail, or could not be shown, counts as skipped.
 pub fn report(report: &Report<'_>) -> String {

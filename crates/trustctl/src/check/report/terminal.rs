@@ -1,11 +1,11 @@
 //! A line a case, and under a failure what went over the wire.
 
-use std::env;
 use std::fmt::Write as _;
 
 use crate::check::report::{About, Counts, End, transcript};
 use crate::check::runner::{Class, Outcome};
 use crate::check::verdict::{Finding, Verdict};
+use crate::colours::Colours;
 
 /// Bytes that are shown of what went over the wire at once: a header, and enough of a payload to tell it from others.
 const BYTES_SHOWN: usize = 16;
@@ -14,46 +14,11 @@ const BYTES_SHOWN: usize = 16;
 const FIRST_LINES: usize = 4;
 const LAST_LINES: usize = 12;
 
-/// Whether words have colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Colours {
-    /// They have none.
-    Off,
-    /// As ECMA-48 says.
-    On,
-}
-
-impl Colours {
-    /// On a terminal that can show them, unless the user does not want any (<https://no-color.org>).
-    pub fn of_stdout() -> Colours {
-        let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
-        let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
-        match rustix::termios::isatty(std::io::stdout()) && !is_set("NO_COLOR") && !is_dumb {
-            true => Colours::On,
-            false => Colours::Off,
-        }
-    }
-
-    fn paint(self, class: Class, text: &str) -> String {
-        let code = match class {
-            Class::Pass => "32",
-            Class::Fail | Class::UnexpectedPass => "1;31",
-            Class::Warn | Class::Inconclusive => "33",
-            Class::Info => "36",
-            Class::Known | Class::Skipped => "2",
-        };
-        match self {
-            Colours::Off => text.to_owned(),
-            Colours::On => format!("\x1b[{code}m{text}\x1b[0m"),
-        }
-    }
-}
-
 /// The line of a case, and what there is to say about it. `again` is the command that runs this case alone.
 pub fn outcome(outcome: &Outcome, about: &About, colours: Colours) -> String {
     let Outcome { case, verdict, hint, log, took, .. } = outcome;
     let class = outcome.class();
-    let word = colours.paint(class, &format!("{:<12}", class.word()));
+    let word = colours.paint(rendition(class), &format!("{:<12}", class.word()));
     let mut text = format!("{word}  {:<14}  {}  ({} ms)\n", case.id, case.title, took.as_millis());
     match verdict {
         // The summary says why, once for all that have the same reason.
@@ -84,6 +49,16 @@ pub fn outcome(outcome: &Outcome, about: &About, colours: Colours) -> String {
     text
 }
 
+fn rendition(class: Class) -> &'static str {
+    match class {
+        Class::Pass => "32",
+        Class::Fail | Class::UnexpectedPass => "1;31",
+        Class::Warn | Class::Inconclusive => "33",
+        Class::Info => "36",
+        Class::Known | Class::Skipped => "2",
+    }
+}
+
 /// The beginning and the end of a long transcript.
 fn shortened(mut lines: Vec<String>) -> Vec<String> {
     let left_out = lines.len().saturating_sub(FIRST_LINES + LAST_LINES);
@@ -106,7 +81,8 @@ pub fn summary(outcomes: &[Outcome], end: End<'_>, colours: Colours) -> String {
         }
     }
     for (why, ids) in reasons {
-        let word = colours.paint(Class::Skipped, &format!("{:<12}", Class::Skipped.word()));
+        let word =
+            colours.paint(rendition(Class::Skipped), &format!("{:<12}", Class::Skipped.word()));
         let _ = writeln!(text, "{word}  {}\n              because {why}", short_list(&ids));
     }
     match end {

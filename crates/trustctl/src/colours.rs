@@ -1,0 +1,32 @@
+//! Colours on a terminal.
+
+use std::env;
+
+/// Whether words have colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colours {
+    /// They have none.
+    Off,
+    /// As ECMA-48 says.
+    On,
+}
+
+impl Colours {
+    /// On a terminal that can show them, unless the user does not want any (<https://no-color.org>).
+    pub fn of_stdout() -> Colours {
+        let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
+        match rustix::termios::isatty(std::io::stdout()) && !is_set("NO_COLOR") && !is_dumb {
+            true => Colours::On,
+            false => Colours::Off,
+        }
+    }
+
+    /// The text in this graphic rendition: `1;31`.
+    pub fn paint(self, rendition: &str, text: &str) -> String {
+        match self {
+            Colours::Off => text.to_owned(),
+            Colours::On => format!("\x1b[{rendition}m{text}\x1b[0m"),
+        }
+    }
+}
