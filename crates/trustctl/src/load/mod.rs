@@ -9,6 +9,7 @@ pub mod content;
 pub mod engine;
 pub mod metric;
 pub mod readiness;
+pub mod report;
 pub mod round_trips;
 pub mod schedule;
 pub mod script;

@@ -168,6 +168,13 @@ pub struct Wrong {
     pub got: u8,
 }
 
+impl Wrong {
+    /// Place of the byte in the payload, from 0; `None` if it is one of the header's.
+    pub fn payload_offset(&self) -> Option<u64> {
+        self.offset.checked_sub(self.header)
+    }
+}
+
 /// Numbers of a run. Messages are those of the measured part; connections, errors and bytes those of the whole run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -191,6 +198,8 @@ pub struct Counts {
     pub bytes_sent: u64,
     /// Bytes that came back, headers included.
     pub bytes_received: u64,
+    /// Of these, those of the measured part that came before sending ended, which is what bytes a second count.
+    pub bytes_received_in_time: u64,
 }
 
 /// What the client itself had to do with the result.
@@ -320,6 +329,11 @@ impl Summary {
     /// Messages a second that came back right while messages were sent.
     pub fn achieved_rate(&self) -> f64 {
         per_second(self.counts.answered_in_time, self.took)
+    }
+
+    /// Bytes a second that came back while messages were sent.
+    pub fn bytes_received_rate(&self) -> f64 {
+        per_second(self.counts.bytes_received_in_time, self.took)
     }
 }
 

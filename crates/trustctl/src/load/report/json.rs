@@ -1,0 +1,251 @@
+//! The result as one JSON document; `docs/LOAD-REPORT.md` says what its fields are.
+
+use hdrhistogram::Histogram;
+use serde::{Serialize, Serializer};
+
+use crate::load::summary::{
+    About, Cause, Client, Counts, End, Errors, Judgement, QUANTILES, Run, Summary, Wrong,
+};
+
+/// Names the document. The number changes when a field goes away or changes its meaning, not when one is added.
+pub const SCHEMA: &str = "trustctl-load/1";
+
+/// The result as one document, with a newline at its end. It is valid whatever came of the run.
+///
+/// # Errors
+///
+/// None in practice: all keys are texts.
+pub fn report(run: &Run<'_>) -> Result<String, serde_json::Error> {
+    let Run { about, summary, judgements, exit } = run;
+    let About { target, is_open_loop, facts, again } = about;
+    let Summary {
+        began,
+        took,
+        rate,
+        latency,
+        service,
+        connect,
+        counts,
+        errors,
+        wrong,
+        client,
+        end,
+    } = summary;
+    let document = Document {
+        schema: SCHEMA,
+        end: Ending::of(end),
+        exit: exit.code(),
+        target,
+        r#loop: if *is_open_loop { "open" } else { "closed" },
+        facts: Facts(facts),
+        again,
+        began: began.to_string(),
+        duration_ns: nanos(*took),
+        rate: Rate { requested_per_second: *rate, achieved_per_second: summary.achieved_rate() },
+        messages: Messages::of(counts),
+        connections: Connections {
+            made: counts.connections,
+            peak: counts.connections_peak,
+            connect_time: Times(connect),
+        },
+        bytes: Bytes {
+            sent: counts.bytes_sent,
+            received: counts.bytes_received,
+            received_in_time: counts.bytes_received_in_time,
+            received_per_second: summary.bytes_received_rate(),
+        },
+        latency: Times(latency),
+        service: Times(service),
+        errors: Failures { total: errors.total(), by_cause: ByCause(errors) },
+        wrong: wrong.iter().map(WrongByte::of).collect(),
+        client: Limits::of(client),
+        budgets: judgements.iter().map(Budget::of).collect(),
+    };
+    Ok(serde_json::to_string_pretty(&document)? + "\n")
+}
+
+#[derive(Serialize)]
+struct Document<'r> {
+    schema: &'static str,
+    end: Ending<'r>,
+    exit: u8,
+    target: &'r str,
+    r#loop: &'static str,
+    facts: Facts<'r>,
+    again: &'r str,
+    began: String,
+    duration_ns: u64,
+    rate: Rate,
+    messages: Messages,
+    connections: Connections<'r>,
+    bytes: Bytes,
+    latency: Times<'r>,
+    service: Times<'r>,
+    errors: Failures<'r>,
+    wrong: Vec<WrongByte>,
+    client: Limits<'r>,
+    budgets: Vec<Budget<'r>>,
+}
+
+#[derive(Serialize)]
+struct Ending<'r> {
+    state: &'static str,
+    detail: Option<&'r str>,
+}
+
+impl<'r> Ending<'r> {
+    fn of(end: &'r End) -> Ending<'r> {
+        let (state, detail) = match end {
+            End::Complete => ("complete", None),
+            End::Stopped(signal) => ("stopped", Some(*signal)),
+            End::Unreachable(why) => ("unreachable", Some(why.as_str())),
+        };
+        Ending { state, detail }
+    }
+}
+
+#[derive(Serialize)]
+struct Rate {
+    requested_per_second: Option<f64>,
+    achieved_per_second: f64,
+}
+
+#[derive(Serialize)]
+struct Messages {
+    sent: u64,
+    answered: u64,
+    answered_in_time: u64,
+    failed: u64,
+    unsent: u64,
+    warm_up: u64,
+}
+
+impl Messages {
+    fn of(counts: &Counts) -> Messages {
+        let Counts { sent, answered, answered_in_time, failed, unsent, warm_up, .. } = *counts;
+        Messages { sent, answered, answered_in_time, failed, unsent, warm_up }
+    }
+}
+
+#[derive(Serialize)]
+struct Connections<'r> {
+    made: u64,
+    peak: u64,
+    connect_time: Times<'r>,
+}
+
+#[derive(Serialize)]
+struct Bytes {
+    sent: u64,
+    received: u64,
+    received_in_time: u64,
+    received_per_second: f64,
+}
+
+#[derive(Serialize)]
+struct Failures<'r> {
+    total: u64,
+    by_cause: ByCause<'r>,
+}
+
+#[derive(Serialize)]
+struct WrongByte {
+    connection: u64,
+    message: u64,
+    offset: u64,
+    header_bytes: u64,
+    payload_offset: Option<u64>,
+    expected: u8,
+    got: u8,
+}
+
+impl WrongByte {
+    fn of(wrong: &Wrong) -> WrongByte {
+        let Wrong { connection, message, offset, header, expected, got } = *wrong;
+        let payload_offset = wrong.payload_offset();
+        WrongByte {
+            connection,
+            message,
+            offset,
+            header_bytes: header,
+            payload_offset,
+            expected,
+            got,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Limits<'r> {
+    cpu_ns: u64,
+    busy: f64,
+    late: Times<'r>,
+    limits: &'r [String],
+}
+
+impl<'r> Limits<'r> {
+    fn of(client: &'r Client) -> Limits<'r> {
+        let Client { cpu, busy, late, limits } = client;
+        Limits { cpu_ns: nanos(*cpu), busy: *busy, late: Times(late), limits }
+    }
+}
+
+#[derive(Serialize)]
+struct Budget<'r> {
+    budget: &'r str,
+    measured: &'r str,
+    missed: bool,
+}
+
+impl<'r> Budget<'r> {
+    fn of(judgement: &'r Judgement) -> Budget<'r> {
+        let Judgement { budget, measured, is_missed } = judgement;
+        Budget { budget, measured, missed: *is_missed }
+    }
+}
+
+/// Names and values, in their order.
+struct Facts<'r>(&'r [(&'static str, &'static str, String)]);
+
+impl Serialize for Facts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, _, value)| (name, value)))
+    }
+}
+
+/// How often each cause came, also those that did not.
+struct ByCause<'r>(&'r Errors);
+
+impl Serialize for ByCause<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(Cause::ALL.map(|cause| (cause.name(), self.0.count(cause))))
+    }
+}
+
+/// Count, extremes and percentiles; `null` where there was no time.
+struct Times<'r>(&'r Histogram<u64>);
+
+impl Serialize for Times<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Times(times) = self;
+        let is_any = !times.is_empty();
+        let mut fields = vec![
+            ("count".to_owned(), Some(times.len())),
+            ("min_ns".to_owned(), is_any.then(|| times.min())),
+        ];
+        fields.extend(QUANTILES.map(|(quantile, name)| {
+            (quantile_field(name), is_any.then(|| times.value_at_quantile(quantile)))
+        }));
+        serializer.collect_map(fields)
+    }
+}
+
+/// `p99.9` is `p99_9_ns`.
+pub(super) fn quantile_field(name: &str) -> String {
+    format!("{}_ns", name.replace('.', "_"))
+}
+
+/// Nanoseconds, which a u64 holds for 584 years.
+fn nanos(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

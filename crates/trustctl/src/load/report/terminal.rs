@@ -1,0 +1,315 @@
+//! The result as tables on a terminal.
+
+use std::fmt::Write as _;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use hdrhistogram::Histogram;
+
+use crate::colours::Colours;
+use crate::load::report::units::{bytes, percent, rate, time};
+use crate::load::report::{CLOSED_LOOP, OPEN_LOOP, Outcome, findings, wrong_left_out};
+use crate::load::summary::{QUANTILES, Run, Summary, Wrong};
+use crate::text::{grouped, seconds};
+
+/// Columns that every terminal has.
+const COLUMNS: u16 = 80;
+
+const BOLD: &str = "1";
+const GOOD: &str = "1;32";
+const BAD: &str = "1;31";
+const ODD: &str = "1;33";
+
+/// The whole result, at most 80 columns wide.
+pub fn result(run: &Run<'_>, colours: Colours) -> String {
+    let Run { about, summary, .. } = run;
+    let outcome = Outcome::of(run);
+    let rendition = match outcome {
+        Outcome::Passed => GOOD,
+        Outcome::Failed | Outcome::Unreachable => BAD,
+        Outcome::Stopped => ODD,
+    };
+    let word = colours.paint(rendition, outcome.word());
+    let mut text = format!("{word}  {}\n", plain(&about.target));
+    text.push_str(&paragraph(&findings(run).join(" ")));
+    if !summary.client.limits.is_empty() {
+        let _ = writeln!(text, "\n{}", colours.paint(ODD, "The client was the limit"));
+        for limit in &summary.client.limits {
+            text.push_str(&paragraph(limit));
+        }
+    }
+    budgets(&mut text, run, colours);
+    if !summary.latency.is_empty() {
+        let _ = writeln!(text, "\n{}", colours.paint(BOLD, "Time to an echo"));
+        text.push_str(&percentiles(summary, about.is_open_loop));
+        text.push_str(&paragraph(if about.is_open_loop { OPEN_LOOP } else { CLOSED_LOOP }));
+    }
+    if outcome != Outcome::Unreachable {
+        let _ = writeln!(text, "\n{}", colours.paint(BOLD, "What happened"));
+        text.push_str(&numbers(summary, about.is_open_loop));
+    }
+    errors(&mut text, run, colours);
+    let _ = writeln!(text, "\n{}", colours.paint(BOLD, "How it was measured"));
+    let mut facts = table();
+    for (_, name, value) in &about.facts {
+        facts.add_row([(*name).to_owned(), plain(value)]);
+    }
+    facts.add_row(["again".to_owned(), plain(&about.again)]);
+    text.push_str(&lines(&facts));
+    text
+}
+
+fn budgets(text: &mut String, run: &Run<'_>, colours: Colours) {
+    if run.judgements.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n{}", colours.paint(BOLD, "Budgets"));
+    let mut rows = table();
+    for judgement in run.judgements {
+        let word = if judgement.is_missed { "missed" } else { "kept" };
+        let (budget, measured) = (plain(&judgement.budget), plain(&judgement.measured));
+        rows.add_row([word.to_owned(), format!("fail if {budget}"), format!("was {measured}")]);
+    }
+    for line in lines(&rows).lines() {
+        // Coloured at last: a table would count the codes as columns.
+        let painted = match line.split_whitespace().next() {
+            Some("missed") => line.replacen("missed", &colours.paint(BAD, "missed"), 1),
+            Some("kept") => line.replacen("kept", &colours.paint(GOOD, "kept"), 1),
+            _ => line.to_owned(),
+        };
+        let _ = writeln!(text, "{painted}");
+    }
+}
+
+fn percentiles(summary: &Summary, is_open_loop: bool) -> String {
+    let mut rows = table();
+    let row = |name: &str, of: &dyn Fn(&Histogram<u64>) -> u64| match is_open_loop {
+        true => vec![name.to_owned(), time(of(&summary.latency)), time(of(&summary.service))],
+        false => vec![name.to_owned(), time(of(&summary.latency))],
+    };
+    rows.set_header(match is_open_loop {
+        true => vec!["", "latency", "service time"],
+        false => vec!["", "latency"],
+    });
+    rows.add_row(row("min", &Histogram::min));
+    for (quantile, name) in QUANTILES {
+        rows.add_row(row(name, &|times| times.value_at_quantile(quantile)));
+    }
+    for column in rows.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    lines(&rows)
+}
+
+fn numbers(summary: &Summary, is_open_loop: bool) -> String {
+    let Summary { counts, client, connect, .. } = summary;
+    let mut rows = table();
+    let achieved = summary.achieved_rate();
+    let mut said = format!("{} messages/s", rate(achieved));
+    if let Some(requested) = summary.rate {
+        let share = if requested > 0.0 { achieved / requested } else { 0.0 };
+        let _ = write!(said, ", {} of the {} requested", percent(share), rate(requested));
+    }
+    rows.add_row(["rate".to_owned(), said]);
+    let mut said = format!("{} sent, {} answered", grouped(counts.sent), grouped(counts.answered));
+    let _ = write!(said, ", {} failed", grouped(counts.failed));
+    if counts.unsent > 0 {
+        let _ = write!(said, ", {} due and not sent", grouped(counts.unsent));
+    }
+    let _ = write!(said, ", in {}", seconds(summary.took));
+    if counts.warm_up > 0 {
+        let _ = write!(said, "; {} before, to warm up", grouped(counts.warm_up));
+    }
+    rows.add_row(["messages".to_owned(), said]);
+    let made = grouped(counts.connections);
+    let mut said = format!("{made} made, at most {} at a time", grouped(counts.connections_peak));
+    if !connect.is_empty() {
+        let [median, longest] =
+            [0.5, 1.0].map(|quantile| time(connect.value_at_quantile(quantile)));
+        let _ = write!(said, "; connecting took {median} (p50), {longest} (max)");
+    }
+    rows.add_row(["connections".to_owned(), said]);
+    let [sent, received] =
+        [counts.bytes_sent, counts.bytes_received].map(|count| bytes(count as f64));
+    let received_rate = bytes(summary.bytes_received_rate());
+    rows.add_row([
+        "bytes".to_owned(),
+        format!("{sent} sent, {received} received, {received_rate}/s"),
+    ]);
+    let mut said = format!("at work {} of the time", percent(client.busy));
+    if is_open_loop && !client.late.is_empty() {
+        let [p99, longest] =
+            [0.99, 1.0].map(|quantile| time(client.late.value_at_quantile(quantile)));
+        let _ = write!(said, "; late by {p99} (p99), {longest} (max)");
+    }
+    rows.add_row(["client".to_owned(), said]);
+    lines(&rows)
+}
+
+fn errors(text: &mut String, run: &Run<'_>, colours: Colours) {
+    let summary = run.summary;
+    if summary.errors.total() > 0 {
+        let _ = writeln!(text, "\n{}", colours.paint(BAD, "Errors"));
+        let mut rows = table();
+        for (cause, count) in summary.errors.seen() {
+            rows.add_row([grouped(count), cause.text().to_owned(), cause.name().to_owned()]);
+        }
+        if let Some(counts) = rows.column_mut(0) {
+            counts.set_cell_alignment(CellAlignment::Right);
+        }
+        text.push_str(&lines(&rows));
+    }
+    if summary.wrong.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n{}", colours.paint(BAD, "First wrong echoes"));
+    let mut rows = table();
+    rows.set_header(["connection", "message", "wrong byte", "of payload", "expected", "got"]);
+    for wrong in &summary.wrong {
+        let Wrong { connection, message, offset, expected, got, .. } = *wrong;
+        let in_payload = wrong.payload_offset().map_or_else(|| "(header)".to_owned(), grouped);
+        let [expected, got] = [expected, got].map(|byte| format!("0x{byte:02x}"));
+        let [connection, message, offset] = [connection, message, offset].map(grouped);
+        rows.add_row([connection, message, offset, in_payload, expected, got]);
+    }
+    for column in rows.column_iter_mut() {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    text.push_str(&lines(&rows));
+    let left_out = match wrong_left_out(run) {
+        0 => String::new(),
+        others => format!(" {} more were counted.", grouped(others)),
+    };
+    text.push_str(&paragraph(&format!(
+        "The first wrong byte of each, counted from 0: in the message as it was sent, and in its payload.{left_out}"
+    )));
+}
+
+/// A table without lines, which wraps where the terminal ends.
+fn table() -> Table {
+    let mut table = Table::new();
+    // One column is put before it.
+    table.load_style(presets::NOTHING).set_width(COLUMNS - 1);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table
+}
+
+/// Its lines, indented by two, without blanks at their ends.
+fn lines(table: &Table) -> String {
+    let mut text = String::new();
+    for line in table.lines() {
+        // There is a blank at both sides of each cell.
+        let _ = writeln!(text, " {}", line.trim_end());
+    }
+    text
+}
+
+/// Indented by two, and wrapped.
+fn paragraph(text: &str) -> String {
+    let mut row = table();
+    row.add_row([plain(text)]);
+    lines(&row)
+}
+
+/// Without what a terminal would obey.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::report::sample;
+
+    #[test]
+    fn a_result_fits_into_80_columns_and_has_nothing_that_a_terminal_obeys() {
+        for (name, sample) in sample::ALL.iter() {
+            let text = result(&sample.run(), Colours::Off);
+            for line in text.lines() {
+                assert!(line.chars().count() <= usize::from(COLUMNS), "{name}: {line}");
+                assert!(!line.contains(char::is_control), "{name}: {line}");
+                assert_eq!(line, line.trim_end(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_loop_shows_both_times_and_what_was_asked_for() {
+        let text = result(&sample::named("clean").run(), Colours::Off);
+        assert!(text.starts_with("PASSED  localhost:9900\n"), "{text}");
+        for expected in [
+            "  All 150,000 echoes were right, byte for byte. The budget was kept.\n",
+            "latency  service time\n",
+            "  kept  fail if p99>5ms  was 412 µs\n",
+            "5,000 messages/s, 100 % of the 5,000 requested\n",
+            "340 kB/s\n",
+            "Open loop: latency counts from when a message was due",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+        assert!(!text.contains("Errors") && !text.contains("The client was the limit"), "{text}");
+    }
+
+    #[test]
+    fn a_closed_loop_says_what_it_hides_and_has_one_column() {
+        let text = result(&sample::named("closed").run(), Colours::Off);
+        assert!(text.contains("  max      1.00 s\n"), "{text}");
+        let told: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            told.contains("a server that stalls is asked less, and most of its stall is hidden.")
+        );
+        assert!(!text.contains("service time") && !text.contains("requested"), "{text}");
+    }
+
+    #[test]
+    fn failures_are_told_by_cause_with_the_first_wrong_bytes_and_the_client_s_part() {
+        let text = result(&sample::named("open").run(), Colours::Off);
+        assert!(text.starts_with("FAILED  localhost:9900\n"), "{text}");
+        for expected in [
+            "The client was the limit\n  The client was late: it sent",
+            "  missed  fail if p99>5ms     was 1.02 s\n",
+            "  kept    fail if rate<19000  was 19,833 messages/s\n",
+            "  12  no answer in time        timeout\n",
+            "          17    1,204          17          13      0x4e  0x4f\n",
+            "          51    3,612           2    (header)      0x4c  0x4d\n",
+            "2 of 3 budgets missed.",
+            "12 due and not\n               sent",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_echoes_that_were_not_kept_are_counted() {
+        let mut sample = sample::named("open");
+        sample.summary.wrong.truncate(1);
+        let text = result(&sample.run(), Colours::Off);
+        assert!(text.contains("3 more were counted."), "{text}");
+    }
+
+    #[test]
+    fn a_run_that_was_stopped_or_met_nobody_says_so_first() {
+        let text = result(&sample::named("interrupted").run(), Colours::Off);
+        assert!(text.starts_with(
+            "STOPPED  localhost:9900\n  Stopped by SIGINT after 4.217 s: this is the result so far."
+        ));
+        assert!(text.contains("  p99  "), "{text}");
+        let text = result(&sample::named("unreachable").run(), Colours::Off);
+        assert!(text.starts_with("UNREACHABLE  "), "{text}");
+        assert!(text.contains("Connection refused\n"), "{text}");
+        assert!(!text.contains("p99") && !text.contains("What happened"), "{text}");
+    }
+
+    #[test]
+    fn colours_change_no_word() {
+        for (_, sample) in sample::ALL.iter() {
+            let painted = result(&sample.run(), Colours::On);
+            let mut plain = String::new();
+            let mut rest = painted.as_str();
+            while let Some((before, code)) = rest.split_once("\x1b[") {
+                plain.push_str(before);
+                rest = code.split_once('m').expect("the end of a code").1;
+            }
+            assert_eq!(plain + rest, result(&sample.run(), Colours::Off));
+        }
+    }
+}
