@@ -7,6 +7,7 @@ pub mod budget;
 pub mod connection;
 pub mod content;
 pub mod engine;
+pub mod hdr_log;
 pub mod metric;
 pub mod readiness;
 pub mod report;

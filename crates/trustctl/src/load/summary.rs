@@ -125,7 +125,12 @@ pub struct Errors([u64; Cause::ALL.len()]);
 impl Errors {
     /// Counts one more.
     pub fn add(&mut self, cause: Cause) {
-        self.0[cause as usize] += 1;
+        self.add_many(cause, 1);
+    }
+
+    /// Counts so many more.
+    pub fn add_many(&mut self, cause: Cause, count: u64) {
+        self.0[cause as usize] += count;
     }
 
     /// Counts all that another run or interval had.

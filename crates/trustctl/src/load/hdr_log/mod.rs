@@ -1,0 +1,27 @@
+//! A run over time as an HdrHistogram interval log: one that other tools read, and theirs read here.
+//!
+//! `docs/HDR-LOG.md` tells the format. Lines without a tag are the latency, those with [`SERVICE_TAG`] the service time. What
+//! merging has to know of a run stands in two comments of our own ([`Header`], [`End`]).
+
+pub mod line;
+pub mod note;
+pub mod payload;
+pub mod reader;
+pub mod writer;
+
+pub use note::{End, Header, Shard};
+pub use payload::{Decoder, Precision};
+pub use reader::{BadLog, Interval, Reader};
+pub use writer::Writer;
+
+/// The tag of lines with service times.
+pub const SERVICE_TAG: &str = "service";
+
+/// What a line's histogram is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Series {
+    /// Without a tag: the latency, or whatever another tool recorded.
+    Latency,
+    /// With [`SERVICE_TAG`]: the service time.
+    Service,
+}

@@ -1,0 +1,376 @@
+//! The two comments of our own, in JSON: what merging has to know of a run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::load::summary::{Cause, Counts, Errors, SIGNIFICANT_DIGITS, Summary};
+use crate::values::quoted;
+
+/// How the first comment begins; it ends with `]`, like the format's own.
+pub const HEADER_PREFIX: &str = "#[trustctl: ";
+
+/// How the second one begins.
+pub const END_PREFIX: &str = "#[trustctl end: ";
+
+/// Bytes of such a comment: the longest name of a server, and some sentences.
+pub const NOTE_BYTES_MAX: usize = 1 << 16;
+
+/// What the comments say now; another number is not read.
+const VERSION: u64 = 1;
+
+/// The unit of all values.
+const UNIT: &str = "ns";
+
+/// The largest number of anything: what every JSON reader tells from its neighbours, and a thousand of them fit 64 bits.
+const COUNT_MAX: u64 = 1 << 53;
+
+/// The most shards that a run can have.
+pub const SHARDS_MAX: u32 = 100_000;
+
+/// Which part of a run that several processes share: `0/4`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shard {
+    /// From 0.
+    pub index: u32,
+    /// How many there are.
+    pub of: u32,
+}
+
+impl Shard {
+    /// What [`fmt::Display`] writes; `None` for a text that is no shard.
+    pub fn parse(text: &str) -> Option<Shard> {
+        let (index, of) = text.split_once('/')?;
+        let shard = Shard { index: index.parse().ok()?, of: of.parse().ok()? };
+        let is_one = shard.index < shard.of && shard.of <= SHARDS_MAX && shard.to_string() == text;
+        is_one.then_some(shard)
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.index, self.of)
+    }
+}
+
+/// What is known of a run when its measured part begins. Its values are in nanoseconds, with the digits of all
+/// histograms of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Header {
+    /// Which part of the run this is; `None`: the whole.
+    pub shard: Option<Shard>,
+    /// When all shards were to start, if that was said.
+    pub start_at: Option<Timestamp>,
+    /// How long each of them warms up before the measured part.
+    pub warm_up: Duration,
+    /// When the measured part began.
+    pub began: Timestamp,
+    /// The server as it was given.
+    pub target: String,
+    /// Whether messages are due at their times, whatever the server does.
+    pub is_open_loop: bool,
+    /// Messages a second that this part is to send; `None` in a closed loop.
+    pub rate: Option<f64>,
+    /// What decides all payloads.
+    pub seed: u64,
+}
+
+/// What is known of a run at its end. A log without it is one of a run that was killed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct End {
+    /// Length of the measured part.
+    pub took: Duration,
+    /// Messages that were sent.
+    pub sent: u64,
+    /// Messages that came back right.
+    pub answered: u64,
+    /// Messages that came back right before sending ended.
+    pub answered_in_time: u64,
+    /// Messages that failed.
+    pub failed: u64,
+    /// Messages that were due and not sent.
+    pub unsent: u64,
+    /// Right answers a second, while messages were sent.
+    pub achieved_rate: f64,
+    /// Errors by cause.
+    pub errors: Errors,
+    /// Why it ended before it was to: `SIGINT`.
+    pub stopped_by: Option<String>,
+    /// Why the client decided the result, and not the server, in sentences.
+    pub client_limits: Vec<String>,
+    /// What is missing in a log that was merged, in sentences; empty in that of a run.
+    pub gaps: Vec<String>,
+}
+
+impl End {
+    /// What the log of a run ends with.
+    pub fn of(summary: &Summary) -> End {
+        use crate::load::summary::End as Ended;
+        let Counts { sent, answered, answered_in_time, failed, unsent, .. } = summary.counts;
+        End {
+            took: summary.took,
+            sent,
+            answered,
+            answered_in_time,
+            failed,
+            unsent,
+            achieved_rate: summary.achieved_rate(),
+            errors: summary.errors,
+            stopped_by: match &summary.end {
+                Ended::Complete => None,
+                Ended::Stopped(signal) => Some((*signal).to_owned()),
+                Ended::Unreachable(why) => Some(why.clone()),
+            },
+            client_limits: summary.client.limits.clone(),
+            gaps: vec![],
+        }
+    }
+
+    /// The comment, without the end of its line.
+    pub(crate) fn line(&self) -> String {
+        let note = EndNote {
+            took_ns: self.took.as_nanos().try_into().unwrap_or(u64::MAX),
+            sent: self.sent,
+            answered: self.answered,
+            answered_in_time: self.answered_in_time,
+            failed: self.failed,
+            unsent: self.unsent,
+            achieved_rate: self.achieved_rate,
+            errors: self.errors.seen().map(|(cause, count)| (cause.name().into(), count)).collect(),
+            stopped_by: self.stopped_by.clone(),
+            client_limits: self.client_limits.clone(),
+            gaps: self.gaps.clone(),
+        };
+        comment(END_PREFIX, &note)
+    }
+
+    /// What a comment's JSON says.
+    pub(crate) fn parse(json: &str) -> Result<End, String> {
+        let note: EndNote = parse(json)?;
+        let mut errors = Errors::default();
+        for (name, count) in &note.errors {
+            let cause = Cause::ALL.into_iter().find(|cause| cause.name() == name);
+            let cause = cause.ok_or_else(|| format!("there is no cause {}", quoted(name)))?;
+            errors.add_many(cause, *count);
+        }
+        let counts = [note.sent, note.answered, note.answered_in_time, note.failed, note.unsent];
+        let largest = counts.into_iter().chain(note.errors.into_values()).max().unwrap_or(0);
+        if largest > COUNT_MAX {
+            return Err(format!("a count of {largest} is above {COUNT_MAX}"));
+        }
+        check_rate(note.achieved_rate)?;
+        Ok(End {
+            took: Duration::from_nanos(note.took_ns),
+            sent: note.sent,
+            answered: note.answered,
+            answered_in_time: note.answered_in_time,
+            failed: note.failed,
+            unsent: note.unsent,
+            achieved_rate: note.achieved_rate,
+            errors,
+            stopped_by: note.stopped_by,
+            client_limits: note.client_limits,
+            gaps: note.gaps,
+        })
+    }
+}
+
+impl Header {
+    /// The comment, without the end of its line.
+    pub(crate) fn line(&self) -> String {
+        let note = HeaderNote {
+            version: VERSION,
+            unit: UNIT.into(),
+            significant_digits: SIGNIFICANT_DIGITS,
+            shard: self.shard.map(|shard| shard.to_string()),
+            start_at: self.start_at.map(|time| time.to_string()),
+            warm_up_ns: self.warm_up.as_nanos().try_into().unwrap_or(u64::MAX),
+            began: self.began.to_string(),
+            target: self.target.clone(),
+            open_loop: self.is_open_loop,
+            rate: self.rate,
+            seed: self.seed,
+        };
+        comment(HEADER_PREFIX, &note)
+    }
+
+    /// What a comment's JSON says.
+    pub(crate) fn parse(json: &str) -> Result<Header, String> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u64,
+        }
+        let Versioned { version } = parse(json)?;
+        if version != VERSION {
+            return Err(format!("its version is {version}: only {VERSION} is read"));
+        }
+        let note: HeaderNote = parse(json)?;
+        if note.unit != UNIT {
+            return Err(format!("the unit {} is unknown: only {UNIT} is read", quoted(note.unit)));
+        }
+        if note.significant_digits != SIGNIFICANT_DIGITS {
+            let digits = note.significant_digits;
+            return Err(format!("{digits} significant digits: {SIGNIFICANT_DIGITS} are due"));
+        }
+        let shard = |text| {
+            Shard::parse(text).ok_or_else(|| format!("{} is no shard such as 0/4", quoted(text)))
+        };
+        note.rate.map_or(Ok(()), check_rate)?;
+        Ok(Header {
+            shard: note.shard.as_deref().map(shard).transpose()?,
+            start_at: note.start_at.as_deref().map(time).transpose()?,
+            warm_up: Duration::from_nanos(note.warm_up_ns),
+            began: time(&note.began)?,
+            target: note.target,
+            is_open_loop: note.open_loop,
+            rate: note.rate,
+            seed: note.seed,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HeaderNote {
+    version: u64,
+    unit: String,
+    significant_digits: u8,
+    shard: Option<String>,
+    start_at: Option<String>,
+    warm_up_ns: u64,
+    began: String,
+    target: String,
+    open_loop: bool,
+    rate: Option<f64>,
+    seed: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndNote {
+    took_ns: u64,
+    sent: u64,
+    answered: u64,
+    answered_in_time: u64,
+    failed: u64,
+    unsent: u64,
+    achieved_rate: f64,
+    errors: BTreeMap<String, u64>,
+    stopped_by: Option<String>,
+    client_limits: Vec<String>,
+    gaps: Vec<String>,
+}
+
+fn comment(prefix: &str, note: &impl Serialize) -> String {
+    let json = serde_json::to_string(note).expect("a note has nothing that is not JSON");
+    format!("{prefix}{json}]")
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(json: &str) -> Result<T, String> {
+    serde_json::from_str(json).map_err(|error| quoted(error.to_string()))
+}
+
+fn check_rate(rate: f64) -> Result<(), String> {
+    match rate.is_finite() && rate >= 0.0 {
+        true => Ok(()),
+        false => Err(format!("a rate of {rate} cannot be")),
+    }
+}
+
+/// A point in time that is not before 1970, which intervals count from.
+fn time(text: &str) -> Result<Timestamp, String> {
+    let parsed: Option<Timestamp> = text.parse().ok();
+    parsed
+        .filter(|time| (Timestamp::UNIX_EPOCH..LATEST).contains(time))
+        .ok_or_else(|| format!("{} is no time such as 2026-11-30T12:00:00Z", quoted(text)))
+}
+
+/// A time that no run sees, so that nanoseconds from 1970 and a run on top of it fit 64 bits.
+const LATEST: Timestamp = Timestamp::constant(super::line::SECONDS_MAX as i64, 0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            shard: Some(Shard { index: 0, of: 4 }),
+            start_at: Some("2026-11-30T12:00:00Z".parse().expect("a time")),
+            warm_up: Duration::from_secs(2),
+            began: "2026-11-30T12:00:02.000312709Z".parse().expect("a time"),
+            target: "host]\n:9900".into(),
+            is_open_loop: true,
+            rate: Some(2500.5),
+            seed: u64::MAX,
+        }
+    }
+
+    fn end() -> End {
+        let mut errors = Errors::default();
+        errors.add_many(Cause::Timeout, 3);
+        End {
+            took: Duration::new(10, 1),
+            sent: 5,
+            answered: 4,
+            answered_in_time: 3,
+            failed: 1,
+            unsent: COUNT_MAX,
+            achieved_rate: 0.3,
+            errors,
+            stopped_by: Some("SIGINT".into()),
+            client_limits: vec!["It was busy.".into()],
+            gaps: vec!["shard 1 of 2 is missing".into()],
+        }
+    }
+
+    fn json<'a>(line: &'a str, prefix: &str) -> &'a str {
+        assert!(!line.contains('\n'), "{line:?}");
+        line.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(']')).expect("it is around it")
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let line = header().line();
+        assert_eq!(Header::parse(json(&line, HEADER_PREFIX)), Ok(header()));
+        let line = end().line();
+        assert_eq!(End::parse(json(&line, END_PREFIX)), Ok(end()));
+    }
+
+    #[test]
+    fn a_comment_that_is_not_ours_in_every_part_is_refused_in_words() {
+        let line = header().line();
+        let good = json(&line, HEADER_PREFIX);
+        let cases = [
+            ("\"version\":1", "\"version\":2", "its version is 2: only 1 is read"),
+            ("\"ns\"", "\"us\"", "the unit 'us' is unknown: only ns is read"),
+            ("digits\":3", "digits\":2", "2 significant digits: 3 are due"),
+            ("0/4", "4/4", "'4/4' is no shard such as 0/4"),
+            ("0/4", "00/4", "'00/4' is no shard such as 0/4"),
+            ("2500.5", "-1.0", "a rate of -1 cannot be"),
+            ("12:00:02", "1x:00:02", "is no time such as"),
+            ("2026-11-30T12:00:02", "1969-11-30T12:00:02", "is no time such as"),
+            ("\"seed\"", "\"se\\u0007d\"", "unknown field `se\\u{7}d`"),
+            ("}", "", "EOF"),
+        ];
+        for (part, other, expected) in cases {
+            let problem = Header::parse(&good.replacen(part, other, 1)).expect_err(other);
+            assert!(problem.contains(expected), "{problem}");
+            assert!(!problem.contains(char::is_control), "{problem:?}");
+        }
+        let line = end().line();
+        let good = json(&line, END_PREFIX);
+        let cases = [
+            ("\"timeout\"", "\"tiredness\"", "there is no cause 'tiredness'"),
+            ("9007199254740992", "9007199254740993", "is above 9007199254740992"),
+            ("\"timeout\":3", "\"timeout\":9007199254740993", "is above 9007199254740992"),
+            ("0.3", "-0.3", "a rate of -0.3 cannot be"),
+        ];
+        for (part, other, expected) in cases {
+            let problem = End::parse(&good.replacen(part, other, 1)).expect_err(other);
+            assert!(problem.contains(expected), "{problem}");
+        }
+    }
+}
