@@ -1,11 +1,22 @@
-//! What a descriptor is that somebody else opened, in words for whoever passed the wrong one.
+//! Descriptors: how many there may be, and what one is that somebody else opened, in words for whoever passed the wrong one.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Type};
+
+/// Raises the soft limit of descriptors to the hard one; how many there may be then.
+pub(crate) fn raise_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if let Some(maximum) = limit.maximum {
+        // Refused only if the hard limit has been lowered meanwhile.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(maximum), ..limit });
+    }
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
 
 /// What a descriptor stands for, as far as it matters to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

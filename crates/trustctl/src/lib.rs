@@ -4,6 +4,7 @@
 //! commands each.
 
 pub mod activation;
+pub mod again;
 pub mod check;
 mod child;
 mod cli;

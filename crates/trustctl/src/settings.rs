@@ -36,6 +36,36 @@ pub struct Setting<T: 'static> {
     pub switch: bool,
 }
 
+impl<T> Setting<T> {
+    /// A setting of a command.
+    pub const fn of(
+        command: &'static str,
+        key: &'static str,
+        value_name: &'static str,
+        default: Option<&'static str>,
+        help: &'static str,
+        allowed: &'static str,
+        parse: fn(&str) -> Option<T>,
+    ) -> Setting<T> {
+        let command = Some(command);
+        Setting { command, key, value_name, default, help, allowed, parse, switch: false }
+    }
+}
+
+impl Setting<bool> {
+    /// A flag of a command that turns something on.
+    pub const fn switch(
+        command: &'static str,
+        key: &'static str,
+        help: &'static str,
+    ) -> Setting<bool> {
+        Setting {
+            switch: true,
+            ..Setting::of(command, key, "BOOL", None, help, ALLOWED_BOOL, parse_bool)
+        }
+    }
+}
+
 /// A [`Setting`] whose type does not matter.
 pub trait AnySetting: Sync {
     /// See [`Setting::command`].

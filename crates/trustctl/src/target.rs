@@ -104,6 +104,15 @@ impl Family {
         }
     }
 
+    /// The flag that says it; `None`: none does.
+    pub const fn flag(self) -> Option<&'static str> {
+        match self {
+            Family::Any => None,
+            Family::V4 => Some("-4"),
+            Family::V6 => Some("-6"),
+        }
+    }
+
     /// Whether the address is one of them.
     pub fn has(self, address: &SocketAddr) -> bool {
         match self {

@@ -3,16 +3,15 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use crate::again::{said, shell_word};
 use crate::check::case::Case;
 use crate::check::cases;
 use crate::check::command::PORT;
 use crate::check::setup::OnReset;
 use crate::framing::Framing;
-use crate::settings::{AnySetting, Layers, Setting, Source};
+use crate::settings::{AnySetting, Layers, Setting};
 use crate::target::Family;
-use crate::values::{
-    ALLOWED_BOOL, ALLOWED_COUNT, ALLOWED_LIMIT, parse_bool, parse_count, parse_limit, parse_text,
-};
+use crate::values::{ALLOWED_COUNT, ALLOWED_LIMIT, parse_count, parse_limit, parse_text};
 
 /// The word that calls it.
 pub const NAME: &str = "check";
@@ -42,33 +41,9 @@ pub const SETTINGS: &[&dyn AnySetting] = &[
     &MEMORY_ALLOWANCE,
 ];
 
-const fn setting<T>(
-    key: &'static str,
-    value_name: &'static str,
-    default: Option<&'static str>,
-    help: &'static str,
-    allowed: &'static str,
-    parse: fn(&str) -> Option<T>,
-) -> Setting<T> {
-    Setting { command: Some(NAME), key, value_name, default, help, allowed, parse, switch: false }
-}
-
-const fn switch(key: &'static str, help: &'static str) -> Setting<bool> {
-    let allowed = ALLOWED_BOOL;
-    Setting {
-        command: Some(NAME),
-        key,
-        value_name: "BOOL",
-        default: None,
-        help,
-        allowed,
-        parse: parse_bool,
-        switch: true,
-    }
-}
-
 /// The server's command.
-pub const COMMAND: Setting<String> = setting(
+pub const COMMAND: Setting<String> = Setting::of(
+    NAME,
     "command",
     "COMMAND",
     None,
@@ -77,7 +52,8 @@ pub const COMMAND: Setting<String> = setting(
     |text| parse_text(text).filter(|text| text.contains(PORT)),
 );
 /// The server's process.
-pub const PID: Setting<u32> = setting(
+pub const PID: Setting<u32> = Setting::of(
+    NAME,
     "pid",
     "PID",
     None,
@@ -86,7 +62,8 @@ pub const PID: Setting<u32> = setting(
     |text| parse_count(text).and_then(|pid| u32::try_from(pid).ok()),
 );
 /// How the server tells messages apart, without offset and adjustment.
-pub const FRAMING: Setting<Framing> = setting(
+pub const FRAMING: Setting<Framing> = Setting::of(
+    NAME,
     "framing",
     "FRAMING",
     Some("u32be"),
@@ -95,7 +72,8 @@ pub const FRAMING: Setting<Framing> = setting(
     Framing::parse,
 );
 /// Bytes in front of the length field.
-pub const OFFSET: Setting<u16> = setting(
+pub const OFFSET: Setting<u16> = Setting::of(
+    NAME,
     "offset",
     "BYTES",
     Some("0"),
@@ -104,7 +82,8 @@ pub const OFFSET: Setting<u16> = setting(
     |text| text.parse().ok().filter(|bytes| *bytes <= 255),
 );
 /// Added to the length field's value.
-pub const ADJUST: Setting<i64> = setting(
+pub const ADJUST: Setting<i64> = Setting::of(
+    NAME,
     "adjust",
     "BYTES",
     Some("0"),
@@ -113,7 +92,8 @@ pub const ADJUST: Setting<i64> = setting(
     |text| text.parse().ok().filter(|bytes: &i64| bytes.abs() <= 65_536),
 );
 /// The server's limit.
-pub const MAX_FRAME: Setting<u64> = setting(
+pub const MAX_FRAME: Setting<u64> = Setting::of(
+    NAME,
     "max-frame",
     "BYTES",
     Some("65536"),
@@ -122,7 +102,8 @@ pub const MAX_FRAME: Setting<u64> = setting(
     parse_count,
 );
 /// The server's timeout.
-pub const TIMEOUT: Setting<Duration> = setting(
+pub const TIMEOUT: Setting<Duration> = Setting::of(
+    NAME,
     "timeout",
     "SECONDS",
     None,
@@ -131,7 +112,8 @@ pub const TIMEOUT: Setting<Duration> = setting(
     parse_limit,
 );
 /// Longest wait for an answer.
-pub const PATIENCE: Setting<Duration> = setting(
+pub const PATIENCE: Setting<Duration> = Setting::of(
+    NAME,
     "patience",
     "SECONDS",
     Some("5"),
@@ -140,7 +122,8 @@ pub const PATIENCE: Setting<Duration> = setting(
     |text| parse_limit(text).filter(|time| !time.is_zero()),
 );
 /// How long a piece is left alone.
-pub const SETTLE: Setting<Duration> = setting(
+pub const SETTLE: Setting<Duration> = Setting::of(
+    NAME,
     "settle",
     "SECONDS",
     Some("0.02"),
@@ -149,7 +132,8 @@ pub const SETTLE: Setting<Duration> = setting(
     |text| parse_limit(text).filter(|time| !time.is_zero()),
 );
 /// What a RST means where a FIN would do.
-pub const RESET: Setting<OnReset> = setting(
+pub const RESET: Setting<OnReset> = Setting::of(
+    NAME,
     "reset",
     "VERDICT",
     Some("warn"),
@@ -163,9 +147,10 @@ pub const RESET: Setting<OnReset> = setting(
     },
 );
 /// Whether a warning is a failure.
-pub const STRICT: Setting<bool> = switch("strict", "A warning is a failure");
+pub const STRICT: Setting<bool> = Setting::switch(NAME, "strict", "A warning is a failure");
 /// Failures that are known.
-pub const EXPECT: Setting<String> = setting(
+pub const EXPECT: Setting<String> = Setting::of(
+    NAME,
     "expect",
     "FILE",
     None,
@@ -174,7 +159,8 @@ pub const EXPECT: Setting<String> = setting(
     parse_text,
 );
 /// Which cases.
-pub const CASE: Setting<String> = setting(
+pub const CASE: Setting<String> = Setting::of(
+    NAME,
     "case",
     "PATTERN",
     None,
@@ -186,14 +172,24 @@ pub const CASE: Setting<String> = setting(
     },
 );
 /// Whether to list them only.
-pub const LIST: Setting<bool> = switch("list", "Say which cases there are, and try none");
+pub const LIST: Setting<bool> =
+    Setting::switch(NAME, "list", "Say which cases there are, and try none");
 /// Whether the report is JSON.
-pub const JSON: Setting<bool> = switch("json", "Print one JSON document and nothing else");
+pub const JSON: Setting<bool> =
+    Setting::switch(NAME, "json", "Print one JSON document and nothing else");
 /// Where a report for CI goes.
-pub const JUNIT: Setting<String> =
-    setting("junit", "FILE", None, "Write a report in JUnit's XML too", ALLOWED_FILE, parse_text);
+pub const JUNIT: Setting<String> = Setting::of(
+    NAME,
+    "junit",
+    "FILE",
+    None,
+    "Write a report in JUnit's XML too",
+    ALLOWED_FILE,
+    parse_text,
+);
 /// Where a report for people goes.
-pub const HTML: Setting<String> = setting(
+pub const HTML: Setting<String> = Setting::of(
+    NAME,
     "html",
     "FILE",
     None,
@@ -202,12 +198,18 @@ pub const HTML: Setting<String> = setting(
     parse_text,
 );
 /// Decides payloads.
-pub const SEED: Setting<u64> =
-    setting("seed", "NUMBER", Some("1"), "Decides all payloads", "a whole number from 0", |text| {
-        text.parse().ok()
-    });
+pub const SEED: Setting<u64> = Setting::of(
+    NAME,
+    "seed",
+    "NUMBER",
+    Some("1"),
+    "Decides all payloads",
+    "a whole number from 0",
+    |text| text.parse().ok(),
+);
 /// Cases at the same time.
-pub const JOBS: Setting<u64> = setting(
+pub const JOBS: Setting<u64> = Setting::of(
+    NAME,
     "jobs",
     "COUNT",
     Some("8"),
@@ -216,7 +218,8 @@ pub const JOBS: Setting<u64> = setting(
     |text| parse_count(text).filter(|jobs| *jobs <= 64),
 );
 /// Connections a second.
-pub const MAX_RATE: Setting<u64> = setting(
+pub const MAX_RATE: Setting<u64> = Setting::of(
+    NAME,
     "max-rate",
     "COUNT",
     None,
@@ -225,7 +228,8 @@ pub const MAX_RATE: Setting<u64> = setting(
     parse_count,
 );
 /// Growth of memory that is no leak.
-pub const MEMORY_ALLOWANCE: Setting<u64> = setting(
+pub const MEMORY_ALLOWANCE: Setting<u64> = Setting::of(
+    NAME,
     "memory-allowance",
     "BYTES",
     Some("67108864"),
@@ -249,42 +253,17 @@ pub fn select(pattern: &str) -> impl Iterator<Item = &'static Case> {
 pub fn again(layers: &Layers, arguments: &[OsString], family: Family) -> String {
     let mut words = vec!["trustctl".to_owned(), NAME.to_owned()];
     words.extend(arguments.iter().map(|argument| shell_word(&argument.to_string_lossy())));
-    match family {
-        Family::Any => {}
-        Family::V4 => words.push("-4".to_owned()),
-        Family::V6 => words.push("-6".to_owned()),
-    }
-    let settings = SETTINGS.iter().filter(|setting| !NOT_AGAIN.contains(&setting.key()));
-    for setting in settings {
-        let (Some(text), source) = layers.text(*setting) else { continue };
-        let text = text.to_string_lossy();
-        let is_said = source > Source::Default && setting.default() != Some(&*text);
-        // Without a server of its own on the command line the one of a weaker layer is meant.
-        let is_beaten = setting.key() == COMMAND.key && !arguments.is_empty();
-        if !is_said || is_beaten {
-            continue;
-        }
-        match (setting.is_switch(), parse_bool(&text)) {
-            (true, Some(true)) => words.push(setting.flag()),
-            (true, _) => {}
-            (false, _) if text.starts_with('-') => {
-                words.push(format!("{}={}", setting.flag(), shell_word(&text)));
-            }
-            (false, _) => words.extend([setting.flag(), shell_word(&text)]),
-        }
-    }
+    words.extend(family.flag().map(str::to_owned));
+    // Without a server of its own on the command line the one of a weaker layer is meant.
+    let is_beaten = |key| key == COMMAND.key && !arguments.is_empty();
+    let settings = SETTINGS
+        .iter()
+        .copied()
+        .filter(|setting| !NOT_AGAIN.contains(&setting.key()) && !is_beaten(setting.key()));
+    words.extend(said(layers, settings));
     let (seed, _) = layers.text(&SEED);
     words.push(format!("--seed {}", seed.unwrap_or_default().to_string_lossy()));
     words.join(" ")
-}
-
-/// The text as one word for a shell.
-fn shell_word(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:,+=@%".contains(&byte);
-    match !text.is_empty() && text.bytes().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
 }
 
 #[cfg(test)]
@@ -329,17 +308,5 @@ mod tests {
         assert_eq!(with_server, "trustctl check localhost:1 --framing raw --seed 1");
         let without = again(&layers, &[], Family::Any);
         assert_eq!(without, "trustctl check --command 'serve {port}' --framing raw --seed 1");
-    }
-
-    #[test]
-    fn words_are_quoted_only_where_a_shell_needs_it() {
-        for plain in ["a", "127.0.0.1:9", "u8+incl", "a,b/c", "-1"] {
-            assert_eq!(shell_word(plain), plain);
-        }
-        for (text, word) in
-            [("", "''"), ("a b", "'a b'"), ("[::1]:9", "'[::1]:9'"), ("$(x)", "'$(x)'")]
-        {
-            assert_eq!(shell_word(text), word);
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
@@ -28,11 +28,11 @@ use crate::check::setup::{Rate, Setup};
 use crate::check::watch::Watch;
 use crate::colours::Colours;
 use crate::commands::echo_client::stopped_by;
-use crate::commands::{Context, Stdout, print};
+use crate::commands::{Context, OutputFile, Stdout, print};
 use crate::connect::{ConnectError, Limit, connect, resolve};
 use crate::exit_code::{ExitCode, Failure};
 use crate::framing;
-use crate::settings::{Setting, Source};
+use crate::settings::Source;
 use crate::target::{Family, Target};
 use crate::text::reason;
 use crate::values::quoted;
@@ -92,7 +92,7 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let is_wanted =
         |case: &&'static Case| patterns.split(',').any(|pattern| cases::matches(pattern, case.id));
     let wanted: Vec<&'static Case> = cases::all().filter(is_wanted).collect();
-    if is_on(context, &LIST)? {
+    if context.is_on(&LIST)? {
         return list(context, &wanted);
     }
     let server = Server::named(context)?;
@@ -180,7 +180,7 @@ fn about(context: &Context<'_>, server: &Server) -> Result<About, Failure> {
         timeout: layers.get(&TIMEOUT)?.filter(|timeout| !timeout.is_zero()),
         patience: layers.require(&PATIENCE)?,
         settle: layers.require(&SETTLE)?,
-        strict: is_on(context, &STRICT)?,
+        strict: context.is_on(&STRICT)?,
         seed: layers.require(&SEED)?,
         jobs: layers.require(&JOBS)? as usize,
         one_at_a_time: false,
@@ -301,8 +301,8 @@ struct Output {
     is_json: bool,
     colours: Colours,
     progress: Progress,
-    junit: Option<(String, File)>,
-    html: Option<(String, File)>,
+    junit: Option<OutputFile>,
+    html: Option<OutputFile>,
     /// Nobody reads stdout any more.
     is_gone: bool,
 }
@@ -310,24 +310,12 @@ struct Output {
 impl Output {
     /// Makes the files, so that a run of a minute does not end in the discovery that there can be none.
     fn create(context: &Context<'_>) -> Result<Output, Failure> {
-        let create = |setting: &Setting<String>| match context.layers.get(setting)? {
-            None => Ok(None),
-            Some(path) => match File::create(&path) {
-                Ok(file) => Ok(Some((path, file))),
-                Err(error) => {
-                    let place = context.layers.place(setting);
-                    let message =
-                        format!("{place}: cannot create {}: {}", quoted(&path), reason(&error));
-                    Err(Failure::new(ExitCode::CannotCreate, message))
-                }
-            },
-        };
         Ok(Output {
-            is_json: is_on(context, &JSON)?,
+            is_json: context.is_on(&JSON)?,
             colours: Colours::of_stdout(),
             progress: Progress::on_stderr(),
-            junit: create(&JUNIT)?,
-            html: create(&HTML)?,
+            junit: context.create(&JUNIT)?,
+            html: context.create(&HTML)?,
             is_gone: false,
         })
     }
@@ -337,11 +325,9 @@ impl Output {
         self.progress.clear();
         let files = [(self.junit, junit::report(report)), (self.html, html::report(report))];
         for (file, text) in files {
-            let Some((path, mut file)) = file else { continue };
-            file.write_all(text.as_bytes()).map_err(|error| {
-                let message = format!("cannot write {}: {}", quoted(&path), reason(&error));
-                Failure::new(ExitCode::Io, message)
-            })?;
+            if let Some(mut file) = file {
+                file.write(text.as_bytes())?;
+            }
         }
         let text = match (self.is_json, report.end) {
             (true, _) => json::report(report)
@@ -411,17 +397,13 @@ fn known_failures(context: &Context<'_>) -> Result<Known, Failure> {
 }
 
 fn list(context: &Context<'_>, cases: &[&'static Case]) -> Result<ExitCode, Failure> {
-    let text = match is_on(context, &JSON)? {
+    let text = match context.is_on(&JSON)? {
         true => json::list(cases)
             .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
         false => cases.iter().map(|case| format!("{:<14}  {}\n", case.id, case.title)).collect(),
     };
     print(text.as_bytes())?;
     Ok(ExitCode::Success)
-}
-
-fn is_on(context: &Context<'_>, switch: &Setting<bool>) -> Result<bool, Failure> {
-    Ok(context.layers.get(switch)? == Some(true))
 }
 
 fn internal(error: &io::Error) -> Failure {

@@ -7,13 +7,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Command;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use trust_net::service::Echo;
 use trust_net::wire::{Limits, Mode};
 use trust_net::{Model, Server, ServerConfig, Summary, socket};
 
 use crate::activation;
 use crate::commands::Context;
+use crate::descriptor;
 use crate::error_map::{self, During};
 use crate::event_log::{self, EventLog, Level};
 use crate::exit_code::{ExitCode, Failure};
@@ -366,12 +366,7 @@ fn addresses(host: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, Failure> 
 
 /// How many clients the descriptors allow, after the soft limit was raised to the hard one.
 fn allowed_clients(wanted: Option<u64>, config: &ServerConfig, log: &EventLog) -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    if let Some(maximum) = limit.maximum {
-        // Refused only if the hard limit has been lowered meanwhile.
-        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(maximum), ..limit });
-    }
-    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let descriptors = descriptor::raise_limit();
     let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * config.workers as u64;
     let allowed = descriptors.saturating_sub(reserved).max(1);
     let default = match config.model {

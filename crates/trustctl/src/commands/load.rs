@@ -1,142 +1,55 @@
-//! `trustctl load --port P`: echoes under load, one client after the other.
-
-use std::time::Duration;
+//! `trustctl load --port P`: echoes under load, every byte compared.
 
 use clap::Command;
 
-use crate::commands::echo_client::stopped_by;
-use crate::commands::{Context, Stdout, print};
-use crate::connect::{ConnectError, Limit, connect, resolve};
+use crate::commands::Context;
 use crate::exit_code::{ExitCode, Failure};
-use crate::load::sequential::client::{self, Outcome, Plan};
-use crate::load::sequential::payload::Payloads;
-use crate::load::sequential::report::Report;
-use crate::settings::{AnySetting, Setting};
-use crate::target::{ALLOWED_SERVER_PORT, Family, Target, parse_server_port};
-use crate::values::{ALLOWED_COUNT, ALLOWED_LIMIT, parse_count, parse_limit, parse_text};
+use crate::load::options;
+pub use crate::load::options::{NAME, SETTINGS};
+use crate::target::Family;
 
-/// The word that calls it.
-pub const NAME: &str = "load";
+mod concurrent;
+mod sequential;
 
-/// Its settings.
-pub const SETTINGS: &[&dyn AnySetting] = &[&HOST, &PORT, &CLIENTS, &MESSAGES, &TIMEOUT];
+const EXAMPLES: &str = "\
+Sends messages to an echo server and compares every byte that comes back.
+With none but the first flags below it has one client after the other, a line
+for each. Any other flag takes the engine: clients at the same time, in a
+closed loop, where an answer lets the next message go, or in an open one,
+where messages are due at their times and latency counts from then.
 
-const HOST: Setting<String> = Setting {
-    command: Some(NAME),
-    key: "host",
-    value_name: "HOST",
-    default: Some("localhost"),
-    help: "The server's name or address",
-    allowed: "a host name or an address",
-    parse: parse_text,
-    switch: false,
-};
+Examples:
+  Ten clients, one after the other:
+    trustctl load --port 9900 --clients 10
+  50 clients at the same time, each as fast as answers come:
+    trustctl load --port 9900 --concurrency 50 --duration 10
+  20,000 messages a second, and a failure if one in a hundred takes long:
+    trustctl load --port 9900 --concurrency 50 --duration 10 --rate 20000 \\
+      --fail-if 'p99>5ms,errors>0'
+  How many a second can it take?
+    trustctl load --port 9900 --concurrency 50 --find-rate 'p99<5ms'
 
-const PORT: Setting<u16> = Setting {
-    command: Some(NAME),
-    key: "port",
-    value_name: "PORT",
-    default: None,
-    help: "The server's port; required",
-    allowed: ALLOWED_SERVER_PORT,
-    parse: parse_server_port,
-    switch: false,
-};
-
-const CLIENTS: Setting<u64> = Setting {
-    command: Some(NAME),
-    key: "clients",
-    value_name: "N",
-    default: Some("1"),
-    help: "Clients, one after the other, each with its own connection",
-    allowed: ALLOWED_COUNT,
-    parse: parse_count,
-    switch: false,
-};
-
-const MESSAGES: Setting<u64> = Setting {
-    command: Some(NAME),
-    key: "messages",
-    value_name: "M",
-    default: Some("10"),
-    help: "Messages of each client, one at a time",
-    allowed: ALLOWED_COUNT,
-    parse: parse_count,
-    switch: false,
-};
-
-const TIMEOUT: Setting<Duration> = Setting {
-    command: Some(NAME),
-    key: "timeout",
-    value_name: "SECONDS",
-    default: Some("5"),
-    help: "Longest time to connect, and without progress while an echo is awaited; 0: no limit",
-    allowed: ALLOWED_LIMIT,
-    parse: parse_limit,
-    switch: false,
-};
+docs/LOAD.md tells what is measured and how to read it.
+";
 
 /// Its part of the command line.
 pub fn command() -> Command {
     Command::new(NAME)
-        .about("Test an echo server with many clients, every echo compared byte for byte")
+        .about("Load an echo server with many clients, every echo compared byte for byte")
+        .before_long_help(EXAMPLES)
         .args(SETTINGS.iter().map(|setting| setting.arg()))
         .args(Family::args())
 }
 
-/// Runs all clients and prints a line for each, then the totals.
+/// Runs the load.
 ///
 /// # Errors
 ///
-/// 64 without `--port`; what connecting reports if there is no server for the first client.
+/// 64 for settings that do not go together; what connecting reports if there is no server for the first client; 71 if
+/// this system has too few descriptors; 73 and 74 for files.
 pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    let port = context.layers.require(&PORT)?;
-    let host = context.layers.require(&HOST)?;
-    let clients = context.layers.require(&CLIENTS)?;
-    let messages = context.layers.require(&MESSAGES)?;
-    let timeout = context.layers.require(&TIMEOUT)?;
-    let target = Target { host, port };
-    let plan = Plan {
-        target: &target,
-        messages,
-        limit: (!timeout.is_zero()).then_some(timeout),
-        payloads: Payloads::random(),
-        signals: context.signals,
-    };
-    let mut limit = Limit::start(timeout);
-    let addresses = match resolve(&target, Family::of(context.matches), limit, context.signals) {
-        Ok(addresses) => addresses,
-        Err(ConnectError::Signal(signal)) => return Ok(stopped_by(signal, context.log)),
-        Err(ConnectError::Failed(failure)) => return Err(failure),
-    };
-    let mut report = Report::new(clients, messages);
-    let mut signal = None;
-    for number in 1..=clients {
-        let outcome = match connect(&target, &addresses, limit, context.signals) {
-            Ok(stream) => client::run(&plan, number, stream),
-            // A server that was never there is another thing than one that fails under load.
-            Err(ConnectError::Failed(failure)) if number == 1 => return Err(failure),
-            Err(ConnectError::Failed(failure)) => {
-                Outcome { problem: Some(failure.message), ..Outcome::default() }
-            }
-            Err(ConnectError::Signal(came)) => {
-                signal = Some(came);
-                break;
-            }
-        };
-        signal = outcome.signal;
-        if print(report.add(&outcome).as_bytes())? == Stdout::Gone {
-            return Ok(ExitCode::Success);
-        }
-        if signal.is_some() {
-            break;
-        }
-        limit = Limit::start(timeout);
+    match options::is_sequential(context.layers) {
+        true => sequential::run(context),
+        false => concurrent::run(context),
     }
-    print(report.totals().as_bytes())?;
-    Ok(match signal {
-        Some(signal) => stopped_by(signal, context.log),
-        None if report.has_failures() => ExitCode::Negative,
-        None => ExitCode::Success,
-    })
 }

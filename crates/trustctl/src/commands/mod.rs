@@ -1,5 +1,6 @@
 //! The commands: one file each, and the list of them.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -8,9 +9,11 @@ use clap::{ArgMatches, Command};
 
 use crate::event_log::EventLog;
 use crate::exit_code::{ExitCode, Failure};
-use crate::settings::{AnySetting, Layers};
+use crate::settings::{AnySetting, Layers, Setting};
 use crate::signals::Signals;
 use crate::startup;
+use crate::text::reason;
+use crate::values::quoted;
 
 pub mod check;
 pub mod config_show;
@@ -111,6 +114,61 @@ pub fn find(name: &str) -> Option<&'static Entry> {
 pub fn all_settings() -> Vec<&'static dyn AnySetting> {
     let of_commands = COMMANDS.iter().flat_map(|entry| entry.settings);
     startup::GLOBALS.iter().chain(of_commands).copied().collect()
+}
+
+impl Context<'_> {
+    /// Whether a switch is on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Layers::get`].
+    pub fn is_on(&self, switch: &Setting<bool>) -> Result<bool, Failure> {
+        Ok(self.layers.get(switch)? == Some(true))
+    }
+
+    /// Makes the file that a setting names, so that a long run does not end in the discovery that there can be none.
+    ///
+    /// # Errors
+    ///
+    /// 73 if it cannot be made.
+    pub fn create(&self, setting: &Setting<String>) -> Result<Option<OutputFile>, Failure> {
+        let Some(path) = self.layers.get(setting)? else { return Ok(None) };
+        match File::create(&path) {
+            Ok(file) => Ok(Some(OutputFile { path, file })),
+            Err(error) => {
+                let place = self.layers.place(setting);
+                let message =
+                    format!("{place}: cannot create {}: {}", quoted(&path), reason(&error));
+                Err(Failure::new(ExitCode::CannotCreate, message))
+            }
+        }
+    }
+}
+
+/// A file that a command writes a result to.
+#[derive(Debug)]
+pub struct OutputFile {
+    path: String,
+    file: File,
+}
+
+impl OutputFile {
+    /// The file, for whoever writes it without this.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
+    /// Writes these bytes behind those before.
+    ///
+    /// # Errors
+    ///
+    /// 74, with the name of the file.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.file.write_all(bytes).map_err(|error| {
+            let message = format!("cannot write {}: {}", quoted(&self.path), reason(&error));
+            Failure::new(ExitCode::Io, message)
+        })
+    }
 }
 
 /// Whether stdout still has a reader.

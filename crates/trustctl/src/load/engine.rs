@@ -62,6 +62,9 @@ pub trait Listener {
     /// What is going on, ten times a second.
     fn live(&mut self, live: &Live);
 
+    /// Measuring begins, once; it began at `began`.
+    fn measuring(&mut self, began: Timestamp);
+
     /// An interval of the measured part is over. `Break` ends the run.
     fn interval(&mut self, interval: &Interval<'_>) -> ControlFlow<()>;
 }
@@ -77,14 +80,23 @@ pub struct Ended {
     pub is_cut: bool,
 }
 
-/// Runs the load. `first` is the first connection, so that a server that is not there is known before.
+/// A connection that was made before the engine ran, so that a server that is not there is known before.
+#[derive(Debug)]
+pub struct First {
+    /// Non-blocking, with TCP_NODELAY.
+    pub stream: TcpStream,
+    /// How long connecting took.
+    pub took: Duration,
+}
+
+/// Runs the load, with `first` as the first connection.
 ///
 /// # Errors
 ///
 /// What the kernel says when it has no descriptors or no memory for the engine itself.
 pub fn run(
     shape: &Shape,
-    first: TcpStream,
+    first: First,
     signals: &Signals,
     listener: &mut dyn Listener,
 ) -> io::Result<Ended> {
@@ -207,7 +219,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Gives the first place its connection, and has the others connect.
-    fn adopt(&mut self, first: TcpStream) -> io::Result<()> {
+    fn adopt(&mut self, first: First) -> io::Result<()> {
         let now = self.now();
         for index in 0..self.places.len() {
             self.take_client(index);
@@ -217,8 +229,8 @@ impl<'a> Engine<'a> {
         }
         self.next_connect = now + self.shape.connect_gap;
         self.places[0].attempts = 1;
-        self.readiness.add(&first, self.places[0].key(0))?;
-        self.connected(0, first.into(), now, now);
+        self.readiness.add(&first.stream, self.places[0].key(0))?;
+        self.connected(0, first.stream.into(), first.took);
         for index in 1..self.places.len() {
             self.connect_later(index, now);
         }
@@ -335,6 +347,7 @@ impl<'a> Engine<'a> {
         self.tally.measure();
         self.next_part = self.measure_from + INTERVAL;
         self.meter = Meter::start();
+        self.listener.measuring(self.meter.began);
     }
 
     /// Nothing more is due: connections that have all their answers close.
@@ -470,10 +483,10 @@ impl<'a> Engine<'a> {
     }
 
     /// A connection is there.
-    fn connected(&mut self, index: usize, socket: Socket, since: Duration, now: Duration) {
-        self.tally.connect.saturating_record((now - since).as_nanos() as u64);
+    fn connected(&mut self, index: usize, socket: Socket, took: Duration) {
+        let now = self.now();
+        self.tally.connected(took);
         self.connections += 1;
-        self.tally.counts.connections += 1;
         self.open += 1;
         let peak = &mut self.tally.counts.connections_peak;
         *peak = (*peak).max(self.open);
@@ -536,7 +549,7 @@ impl<'a> Engine<'a> {
         };
         match socket.take_error() {
             Ok(None) if is_self() => self.fail(index, Cause::Refused),
-            Ok(None) => self.connected(index, socket, since, now),
+            Ok(None) => self.connected(index, socket, now - since),
             Ok(Some(error)) | Err(error) => {
                 self.fail(index, cause_of_connecting(errno_of(&error)));
             }
@@ -564,7 +577,7 @@ impl<'a> Engine<'a> {
             };
             let now = self.started.elapsed();
             let is_in_time = now <= self.end;
-            self.tally.received(count);
+            self.tally.received(count, is_in_time);
             place.progress_at = now;
             let was_full = connection.in_flight() >= self.shape.in_flight;
             let mut answers = 0;
@@ -835,10 +848,7 @@ impl<'a> Engine<'a> {
         };
         let client = self.client();
         let rate = match self.shape.pace {
-            Pace::Open { rate, .. } => {
-                let places = self.shape.places;
-                Some(rate * places.count as f64 / places.of_all as f64)
-            }
+            Pace::Open { rate, .. } => Some(self.shape.places.share(rate)),
             Pace::Closed { .. } => None,
         };
         let Tally { counts, errors, .. } = self.tally;

@@ -9,6 +9,8 @@ pub mod content;
 pub mod engine;
 pub mod hdr_log;
 pub mod metric;
+pub mod options;
+pub mod plan;
 pub mod readiness;
 pub mod report;
 pub mod round_trips;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::load::schedule::Arrivals;
 use crate::load::script::Script;
+use crate::load::shard::Shard;
 
 /// What the engine is to do.
 #[derive(Clone, Debug)]
@@ -44,6 +45,19 @@ pub struct Places {
     pub count: u64,
     /// How many there are in all shards.
     pub of_all: u64,
+}
+
+impl Places {
+    /// One shard's part of all places.
+    pub fn of_shard(shard: Shard, of_all: u64) -> Places {
+        let (first, step) = (u64::from(shard.index()), u64::from(shard.of()));
+        Places { first, step, count: shard.share(of_all), of_all }
+    }
+
+    /// What these places have of something that all of them have together.
+    pub fn share(&self, of_all: f64) -> f64 {
+        of_all * self.count as f64 / self.of_all as f64
+    }
 }
 
 /// When messages are sent.

@@ -266,6 +266,24 @@ pub struct Live {
     pub errors: u64,
 }
 
+impl Live {
+    /// Of a run that starts after this time.
+    pub fn waiting(left: Duration) -> Live {
+        Live {
+            phase: Phase::Waiting,
+            elapsed: Duration::ZERO,
+            done: None,
+            left: Some(left),
+            connections: 0,
+            answered: 0,
+            rate: 0.0,
+            p50: None,
+            p99: None,
+            errors: 0,
+        }
+    }
+}
+
 /// What a run is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -331,6 +349,23 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// That of a run that did not come to measuring.
+    pub fn nothing(end: End) -> Summary {
+        Summary {
+            began: Timestamp::now(),
+            took: Duration::ZERO,
+            rate: None,
+            latency: times(),
+            service: times(),
+            connect: times(),
+            counts: Counts::default(),
+            errors: Errors::default(),
+            wrong: vec![],
+            client: Client { cpu: Duration::ZERO, busy: 0.0, late: times(), limits: vec![] },
+            end,
+        }
+    }
+
     /// Messages a second that came back right while messages were sent.
     pub fn achieved_rate(&self) -> f64 {
         per_second(self.counts.answered_in_time, self.took)

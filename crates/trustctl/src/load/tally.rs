@@ -92,6 +92,12 @@ impl Tally {
         due >= self.measured_from
     }
 
+    /// A connection was made, which took this long.
+    pub fn connected(&mut self, took: Duration) {
+        self.counts.connections += 1;
+        self.connect.saturating_record(nanos(took));
+    }
+
     /// A message was begun; `free_since`: when its connection could have taken it.
     pub fn begun(&mut self, times: Times, free_since: Duration) {
         if !self.is_measured(times.due) {
@@ -136,9 +142,12 @@ impl Tally {
         }
     }
 
-    /// So many bytes came.
-    pub fn received(&mut self, bytes: usize) {
+    /// So many bytes came; `is_in_time`: before no more messages were due.
+    pub fn received(&mut self, bytes: usize, is_in_time: bool) {
         self.counts.bytes_received += bytes as u64;
+        if self.is_measuring && is_in_time {
+            self.counts.bytes_received_in_time += bytes as u64;
+        }
         self.part.bytes_received += bytes as u64;
     }
 
@@ -267,7 +276,7 @@ mod tests {
                 let begun = at(1000 * second, 1000 * second);
                 tally.answered(begun, begun.begun + SECOND / 10, second < 2);
             }
-            tally.received(68);
+            tally.received(68, true);
             let part = tally.part(Duration::ZERO, (second as u32 + 1) * SECOND);
             assert_eq!((part.start, part.length), (second as u32 * SECOND, SECOND));
             assert_eq!((part.answered, part.bytes_received), (second + 1, 68));

@@ -83,16 +83,24 @@ impl Listener for Kept {
         self.phases.push(live.phase);
     }
 
+    fn measuring(&mut self, _: Timestamp) {
+        assert_eq!(self.intervals, []);
+    }
+
     fn interval(&mut self, part: &Interval<'_>) -> ControlFlow<()> {
         self.intervals.push((part.start, part.length, part.answered));
         ControlFlow::Continue(())
     }
 }
 
+fn first(stream: TcpStream) -> First {
+    stream.set_nonblocking(true).expect("non-blocking");
+    First { stream, took: Duration::ZERO }
+}
+
 fn run_with(shape: &Shape, kept: &mut Kept) -> Summary {
-    let first = TcpStream::connect(shape.address).expect("the server is there");
-    first.set_nonblocking(true).expect("non-blocking");
-    let ended = run(shape, first, &Signals::never(), kept).expect("descriptors");
+    let stream = TcpStream::connect(shape.address).expect("the server is there");
+    let ended = run(shape, first(stream), &Signals::never(), kept).expect("descriptors");
     assert!(ended.signal.is_none() && !ended.is_cut);
     ended.summary
 }
@@ -363,12 +371,12 @@ fn a_client_that_fails_takes_another_connection_while_there_is_time() {
 fn a_server_that_is_gone_fails_each_client_once_and_keeps_nobody_waiting() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let first = TcpStream::connect(address).expect("the backlog takes it");
-    first.set_nonblocking(true).expect("non-blocking");
+    let stream = TcpStream::connect(address).expect("the backlog takes it");
     let (gone, _) = listener.accept().expect("a client");
     drop((gone, listener));
     let shape = Shape { length: Length::Messages { clients: 1000, each: 10 }, ..shape(address) };
-    let ended = run(&shape, first, &Signals::never(), &mut Kept::default()).expect("descriptors");
+    let ended =
+        run(&shape, first(stream), &Signals::never(), &mut Kept::default()).expect("descriptors");
     let summary = ended.summary;
     assert_eq!((summary.counts.answered, summary.counts.failed), (0, 10_000));
     assert_eq!(summary.errors.count(Cause::Refused), 999, "{:?}", seen(&summary));

@@ -1,0 +1,320 @@
+//! Clients at the same time: from settings through the engine to the reports.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::colours::Colours;
+use crate::commands::echo_client::stopped_by;
+use crate::commands::{Context, OutputFile, Stdout, print};
+use crate::connect::{ConnectError, Limit, connect, resolve};
+use crate::descriptor;
+use crate::exit_code::{ExitCode, Failure};
+use crate::load::budget::judge;
+use crate::load::engine::{self, Ended, First, Listener};
+use crate::load::hdr_log::{End as LogEnd, Header, Writer};
+use crate::load::options::{CONCURRENCY, CSV, HDR_LOG, HTML, JSON, START_AT};
+use crate::load::plan::Plan;
+use crate::load::report::timeline::Timeline;
+use crate::load::report::{csv, json, terminal};
+use crate::load::shape::Shape;
+use crate::load::start_at::{Start, start};
+use crate::load::summary::{About, End, Interval, Judgement, Live, Run, Summary};
+use crate::settings::AnySetting;
+use crate::text::{grouped, reason, seconds};
+
+/// Descriptors that are not connections: standard streams, files, the log, signals, epoll and a timer.
+const RESERVED_DESCRIPTORS: u64 = 64;
+
+/// Runs the load.
+///
+/// # Errors
+///
+/// As the command's.
+pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    let plan = Plan::of(context.layers, crate::target::Family::of(context.matches))?;
+    check_descriptors(context, &plan)?;
+    let wait = until_start(context, &plan)?;
+    let mut output = Output::create(context, &plan)?;
+    let ended = one_run(context, &plan, wait, &mut output);
+    output.progress.clear();
+    match ended {
+        Ok(Ended { is_cut: true, .. }) if output.is_gone => Ok(ExitCode::Success),
+        Ok(Ended { summary, signal, .. }) => {
+            let judgements = judge(&plan.fail_if, &summary);
+            let is_missed = judgements.iter().any(|judgement| judgement.is_missed);
+            let exit = match signal {
+                Some(signal) => stopped_by(signal, context.log),
+                None if is_missed || !has_succeeded(&summary) => ExitCode::Negative,
+                None => ExitCode::Success,
+            };
+            output.end(&summary, &judgements, exit)?;
+            Ok(exit)
+        }
+        Err(ConnectError::Signal(signal)) => {
+            let exit = stopped_by(signal, context.log);
+            output.end(&Summary::nothing(End::Stopped(signal.name())), &[], exit)?;
+            Ok(exit)
+        }
+        Err(ConnectError::Failed(failure)) => {
+            let summary = Summary::nothing(End::Unreachable(failure.message.clone()));
+            output.end(&summary, &[], failure.exit)?;
+            Err(failure)
+        }
+    }
+}
+
+/// Whether every message came back right, and there was one.
+fn has_succeeded(summary: &Summary) -> bool {
+    let counts = &summary.counts;
+    summary.errors.total() == 0 && counts.failed == 0 && counts.answered > 0
+}
+
+fn check_descriptors(context: &Context<'_>, plan: &Plan) -> Result<(), Failure> {
+    let (allowed, wanted) = (descriptor::raise_limit(), plan.connections() + RESERVED_DESCRIPTORS);
+    if wanted <= allowed {
+        return Ok(());
+    }
+    let message = format!(
+        "{} {}: that takes {} descriptors, and this process may have {} (see ulimit -n)",
+        context.layers.place(&CONCURRENCY),
+        plan.connections(),
+        grouped(wanted),
+        grouped(allowed)
+    );
+    Err(Failure::new(ExitCode::OsLimit, message))
+}
+
+/// How long it is until `--start-at`; zero without one, and when it has passed.
+fn until_start(context: &Context<'_>, plan: &Plan) -> Result<Duration, Failure> {
+    let Some(start_at) = plan.start_at else { return Ok(Duration::ZERO) };
+    match start(start_at, Timestamp::now()) {
+        Start::In(left) => Ok(left),
+        Start::Passed(_) => Ok(Duration::ZERO),
+        Start::TooFar(left) => {
+            let place = context.layers.place(&START_AT);
+            let message = format!(
+                "{place} {start_at}: that is in {}; at most a day is waited",
+                seconds(left)
+            );
+            Err(Failure::new(ExitCode::Usage, message))
+        }
+    }
+}
+
+/// The server's address, and a connection to it that is there.
+struct Reached {
+    address: SocketAddr,
+    first: First,
+}
+
+fn reach(
+    context: &Context<'_>,
+    plan: &Plan,
+    addresses: &[SocketAddr],
+) -> Result<Reached, ConnectError> {
+    let limit = Limit::start(plan.timeout);
+    let begun = Instant::now();
+    let stream = connect(&plan.target, addresses, limit, context.signals)?;
+    let took = begun.elapsed();
+    let address = stream.peer_addr().map_err(|error| {
+        let message = format!("cannot connect to {}: {}", plan.target, reason(&error));
+        Failure::new(ExitCode::Unavailable, message)
+    })?;
+    Ok(Reached { address, first: First { stream, took } })
+}
+
+fn one_run(
+    context: &Context<'_>,
+    plan: &Plan,
+    wait: Duration,
+    output: &mut Output,
+) -> Result<Ended, ConnectError> {
+    let limit = Limit::start(plan.timeout);
+    let addresses = resolve(&plan.target, plan.family, limit, context.signals)?;
+    if !wait.is_zero() {
+        output.live(&Live::waiting(wait));
+        if let Some(signal) = context.signals.wait(Some(wait)) {
+            return Err(ConnectError::Signal(signal));
+        }
+    }
+    if let Some(start_at) = plan.start_at {
+        let late = Timestamp::now().duration_since(start_at).unsigned_abs();
+        let late = format!("{:.6} s after it was to", late.as_secs_f64());
+        output.about.facts.push(("started", "started", late));
+    }
+    let reached = reach(context, plan, &addresses)?;
+    let shape = plan.shape(reached.address);
+    run_engine(context, &shape, reached.first, output)
+}
+
+fn run_engine(
+    context: &Context<'_>,
+    shape: &Shape,
+    first: First,
+    output: &mut Output,
+) -> Result<Ended, ConnectError> {
+    let ended = engine::run(shape, first, context.signals, output).map_err(|error| {
+        let message = format!("the load cannot run: {}", reason(&error));
+        Failure::new(ExitCode::OsLimit, message)
+    })?;
+    match output.problem.take() {
+        Some(problem) => Err(problem.into()),
+        None => Ok(ended),
+    }
+}
+
+/// What a run shows while it goes on, and what is left of it.
+struct Output {
+    is_json: bool,
+    is_csv: bool,
+    about: About,
+    progress: Progress,
+    timeline: Timeline,
+    header: Header,
+    hdr_log: Option<HdrLog>,
+    html: Option<OutputFile>,
+    /// Nobody reads stdout any more.
+    is_gone: bool,
+    /// Why the run had to end.
+    problem: Option<Failure>,
+}
+
+/// The log of the run's histograms.
+enum HdrLog {
+    /// Measuring has not begun.
+    Created(File),
+    /// Intervals are written.
+    Begun(Writer<File>),
+}
+
+impl Output {
+    /// Makes the files, so that a long run does not end in the discovery that there can be none.
+    fn create(context: &Context<'_>, plan: &Plan) -> Result<Output, Failure> {
+        let about = plan.about();
+        let header = Header {
+            shard: plan.shard.map(|s| crate::load::hdr_log::Shard { index: s.index(), of: s.of() }),
+            start_at: plan.start_at,
+            warm_up: plan.warm_up(),
+            began: Timestamp::UNIX_EPOCH,
+            target: about.target.clone(),
+            is_open_loop: about.is_open_loop,
+            rate: plan.rate(),
+            seed: plan.seed,
+        };
+        let hdr_log = context.create(&HDR_LOG)?;
+        Ok(Output {
+            is_json: context.is_on(&JSON)?,
+            is_csv: context.is_on(&CSV)?,
+            about,
+            progress: Progress::on_stderr(),
+            timeline: Timeline::default(),
+            header,
+            hdr_log: hdr_log.map(|file| HdrLog::Created(file.into_file())),
+            html: context.create(&HTML)?,
+            is_gone: false,
+            problem: None,
+        })
+    }
+
+    /// Keeps the first problem, which ends the run.
+    fn keep(&mut self, result: Result<(), Failure>) {
+        if let Err(problem) = result {
+            self.problem.get_or_insert(problem);
+        }
+    }
+
+    /// Prints what is meant for whoever reads stdout, as long as somebody does.
+    fn print(&mut self, text: &str) -> Result<(), Failure> {
+        if !self.is_gone {
+            self.is_gone = print(text.as_bytes())? == Stdout::Gone;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody wants anything of the run any more.
+    fn is_unwanted(&self) -> bool {
+        self.is_gone && self.html.is_none() && self.hdr_log.is_none()
+    }
+
+    /// Writes the reports.
+    fn end(
+        mut self,
+        summary: &Summary,
+        judgements: &[Judgement],
+        exit: ExitCode,
+    ) -> Result<(), Failure> {
+        self.progress.clear();
+        if let Some(HdrLog::Begun(writer)) = self.hdr_log.take() {
+            writer.finish(&LogEnd::of(summary)).map_err(|error| hdr_log_failed(&error))?;
+        }
+        let about = std::mem::take(&mut self.about);
+        let run = Run { about: &about, summary, judgements, exit };
+        let text = match (self.is_json, self.is_csv, &summary.end) {
+            (true, ..) => json::report(&run)
+                .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
+            // Its lines were printed as they came; and the line on stderr says why there was no run.
+            (false, true, _) | (false, false, End::Unreachable(_)) => return Ok(()),
+            (false, false, _) => terminal::result(&run, Colours::of_stdout()),
+        };
+        self.print(&text)
+    }
+}
+
+impl Listener for Output {
+    fn live(&mut self, live: &Live) {
+        self.progress.show(live);
+    }
+
+    fn measuring(&mut self, began: Timestamp) {
+        self.header.began = began;
+        self.hdr_log = match self.hdr_log.take() {
+            Some(HdrLog::Created(file)) => match Writer::new(file, &self.header) {
+                Ok(writer) => Some(HdrLog::Begun(writer)),
+                Err(error) => {
+                    self.keep(Err(hdr_log_failed(&error)));
+                    None
+                }
+            },
+            other => other,
+        };
+        if self.is_csv {
+            let printed = self.print(&csv::header());
+            self.keep(printed);
+        }
+    }
+
+    fn interval(&mut self, interval: &Interval<'_>) -> ControlFlow<()> {
+        self.timeline.add(interval);
+        if let Some(HdrLog::Begun(writer)) = &mut self.hdr_log {
+            let written = writer.interval(interval).map_err(|error| hdr_log_failed(&error));
+            self.keep(written);
+        }
+        if self.is_csv {
+            self.progress.clear();
+            let printed = self.print(&csv::row(interval));
+            self.keep(printed);
+        }
+        match self.problem.is_some() || self.is_unwanted() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn hdr_log_failed(error: &io::Error) -> Failure {
+    Failure::new(ExitCode::Io, format!("cannot write {}: {}", HDR_LOG.flag(), reason(error)))
+}
+
+struct Progress;
+impl Progress {
+    fn on_stderr() -> Progress {
+        Progress
+    }
+    fn show(&mut self, _: &Live) {}
+    fn clear(&mut self) {}
+}

@@ -1,0 +1,382 @@
+//! From settings to what the engine is to do, and what is said about it.
+
+use std::env;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::again::{said, shell_word};
+use crate::exit_code::{ExitCode, Failure};
+use crate::framing::{self, Framing};
+use crate::load::budget::{Budget, parse_list};
+use crate::load::options::{
+    ADJUST, ARRIVALS, CLIENTS, CONCURRENCY, CONNECT_RATE, CSV, DURATION, FAIL_IF, FIND_RATE,
+    FRAMING, HDR_LOG, HOST, HTML, IN_FLIGHT, JSON, MAX_FRAME, MESSAGES, MESSAGES_PER_CONNECTION,
+    NAME, OFFSET, PORT, RATE, RAW, SEED, SETTINGS, SHARD, SIZE, START_AT, THINK, TIMEOUT, WARM_UP,
+};
+use crate::load::report::units;
+use crate::load::schedule::Arrivals;
+use crate::load::script::Script;
+use crate::load::shape::{Length, Pace, Places, Shape};
+use crate::load::shard::{INDEX_VARIABLE, Shard};
+use crate::load::sizes::Sizes;
+use crate::load::summary::About;
+use crate::settings::{AnySetting, Layers, Setting, Source};
+use crate::target::{Family, Target};
+use crate::text::{grouped, seconds};
+use crate::values::quoted;
+
+/// Frames on the way at once on a connection of an open loop: enough that the client hardly ever holds a message back,
+/// few enough that a stalled server is not buried under a backlog that it has to read at once.
+const IN_FLIGHT_OPEN: u64 = 100;
+
+/// Where the search for a rate begins, in messages a second.
+const FIND_FROM: f64 = 1000.0;
+
+/// How long a trial of that search takes: long enough for a 99th percentile of some hundred messages.
+const TRIAL: Duration = Duration::from_secs(5);
+
+/// What a run of the load is to do.
+#[derive(Debug)]
+pub struct Plan {
+    /// The server.
+    pub target: Target,
+    /// Which of its addresses are tried.
+    pub family: Family,
+    /// Longest time to connect, and without progress; zero: no limit.
+    pub timeout: Duration,
+    /// Budgets that are not to be true.
+    pub fail_if: Vec<Budget>,
+    /// Budgets that are to be true at the rate that is searched for, and where the search begins.
+    pub find_rate: Option<(Vec<Budget>, f64)>,
+    /// When it starts.
+    pub start_at: Option<Timestamp>,
+    /// Which part of the load it is.
+    pub shard: Option<Shard>,
+    /// Decides payloads and arrivals.
+    pub seed: u64,
+    /// The command that does it again.
+    again: String,
+    concurrency: u64,
+    places: Places,
+    pace: Pace,
+    in_flight: u64,
+    length: Length,
+    warm_up: Duration,
+    connect_rate: Option<f64>,
+    messages_per_connection: Option<u64>,
+    sizes: Sizes,
+    framing: Framing,
+}
+
+impl Plan {
+    /// What the settings say together.
+    ///
+    /// # Errors
+    ///
+    /// 64 for settings that do not go together, 78 for a bad budget of the configuration file.
+    pub fn of(layers: &Layers, family: Family) -> Result<Plan, Failure> {
+        let target = Target { host: layers.require(&HOST)?, port: layers.require(&PORT)? };
+        refuse_pairs(layers)?;
+        let find_rate = budgets(layers, &FIND_RATE)?;
+        let rate = layers.get(&RATE)?;
+        let is_open = rate.is_some() || find_rate.is_some();
+        let concurrency = layers.require(&CONCURRENCY)?;
+        let choice = layers.get(&SHARD)?;
+        let shard = choice.map(|choice| choice.shard(env::var_os(INDEX_VARIABLE).as_deref()));
+        let shard = shard.transpose().map_err(|error| usage(layers.place(&SHARD), error))?;
+        let of_all = length(layers, concurrency, find_rate.is_some())?;
+        let part = shard.unwrap_or(Shard::WHOLE);
+        let (places, length) = match of_all {
+            Length::Time(_) => (concurrency, of_all),
+            Length::Messages { clients, each } => {
+                let length = Length::Messages { clients: part.share(clients), each };
+                (concurrency.min(clients), length)
+            }
+        };
+        let places = Places::of_shard(part, places);
+        if let (Some(shard), 0) = (shard, places.count) {
+            let message = format!("nothing is left for shard {shard} of so few clients");
+            return Err(usage(layers.place(&CONCURRENCY), message));
+        }
+        let (framing, sizes) = messages(layers)?;
+        let seed = layers.get(&SEED)?;
+        let seed = seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 1);
+        let pace = match is_open {
+            true => {
+                Pace::Open { rate: rate.unwrap_or(FIND_FROM), arrivals: layers.require(&ARRIVALS)? }
+            }
+            false => Pace::Closed { think: layers.require(&THINK)? },
+        };
+        Ok(Plan {
+            target,
+            family,
+            timeout: layers.require(&TIMEOUT)?,
+            fail_if: budgets(layers, &FAIL_IF)?.unwrap_or_default(),
+            find_rate: find_rate.map(|budgets| (budgets, rate.unwrap_or(FIND_FROM))),
+            start_at: layers.get(&START_AT)?,
+            shard,
+            seed,
+            again: again(layers, family, seed),
+            concurrency,
+            places,
+            pace,
+            in_flight: layers.get(&IN_FLIGHT)?.unwrap_or(if is_open { IN_FLIGHT_OPEN } else { 1 }),
+            length,
+            warm_up: layers.require(&WARM_UP)?,
+            connect_rate: layers.get(&CONNECT_RATE)?,
+            messages_per_connection: layers.get(&MESSAGES_PER_CONNECTION)?,
+            sizes,
+            framing,
+        })
+    }
+
+    /// Connections at the same time.
+    pub fn connections(&self) -> u64 {
+        self.places.count
+    }
+
+    /// Messages a second that this process is to send; `None` in a closed loop.
+    pub fn rate(&self) -> Option<f64> {
+        match self.pace {
+            Pace::Open { rate, .. } => Some(self.places.share(rate)),
+            Pace::Closed { .. } => None,
+        }
+    }
+
+    /// How long each run warms up.
+    pub fn warm_up(&self) -> Duration {
+        self.warm_up
+    }
+
+    /// What the engine is to do with the server at that address.
+    pub fn shape(&self, address: SocketAddr) -> Shape {
+        let seconds = |rate: f64| Duration::from_secs_f64(1.0 / rate);
+        Shape {
+            address,
+            script: Script::new(self.framing, self.sizes.clone(), self.seed),
+            places: self.places,
+            pace: self.pace,
+            in_flight: usize::try_from(self.in_flight).unwrap_or(usize::MAX),
+            length: self.length,
+            warm_up: self.warm_up,
+            connect_gap: self.connect_rate.map_or(Duration::ZERO, seconds),
+            messages_per_connection: self.messages_per_connection.unwrap_or(u64::MAX),
+            timeout: (!self.timeout.is_zero()).then_some(self.timeout),
+            seed: self.seed,
+        }
+    }
+
+    /// The same with another rate.
+    pub fn with_rate(shape: &Shape, rate: f64) -> Shape {
+        let pace = match shape.pace {
+            Pace::Open { arrivals, .. } => Pace::Open { rate, arrivals },
+            closed @ Pace::Closed { .. } => closed,
+        };
+        Shape { pace, ..shape.clone() }
+    }
+
+    /// What is said about how it was measured.
+    pub fn about(&self) -> About {
+        let mut facts = vec![];
+        let mut add = |key, name, value: String| facts.push((key, name, value));
+        match self.pace {
+            Pace::Open { rate, arrivals } => {
+                add("loop", "loop", "open: messages are due at their times".to_owned());
+                if self.find_rate.is_none() {
+                    add("rate", "rate of all clients", format!("{} messages/s", units::rate(rate)));
+                }
+                let arrivals = match arrivals {
+                    Arrivals::Constant => "constant: the same time apart",
+                    Arrivals::Poisson => "poisson: as independent users come",
+                };
+                add("arrivals", "arrivals", arrivals.to_owned());
+            }
+            Pace::Closed { think } => {
+                add("loop", "loop", "closed: an answer lets the next message go".to_owned());
+                if !think.is_zero() {
+                    add("think", "pause after an answer", seconds(think));
+                }
+            }
+        }
+        add("concurrency", "clients at the same time", grouped(self.concurrency));
+        add("in_flight", "frames in flight on each", grouped(self.in_flight));
+        match self.length {
+            Length::Messages { clients, each } => {
+                add("clients", "clients", grouped(clients));
+                add("messages", "messages of each", grouped(each));
+            }
+            Length::Time(time) => add("duration", "duration", seconds(time)),
+        }
+        if !self.warm_up.is_zero() {
+            add("warm_up", "warm-up", seconds(self.warm_up));
+        }
+        add("size", "payload", format!("{} bytes", self.sizes));
+        add("framing", "framing", self.framing.to_string());
+        if let Some(rate) = self.connect_rate {
+            add("connect_rate", "new connections", format!("{} a second", units::rate(rate)));
+        }
+        if let Some(messages) = self.messages_per_connection {
+            add("messages_per_connection", "messages of a connection", grouped(messages));
+        }
+        let timeout = match self.timeout.is_zero() {
+            true => "none".to_owned(),
+            false => seconds(self.timeout),
+        };
+        add("timeout", "timeout", timeout);
+        if let Some(shard) = self.shard {
+            add("shard", "shard", shard.to_string());
+        }
+        if let Some(start_at) = self.start_at {
+            add("start_at", "start", start_at.to_string());
+        }
+        add("seed", "seed", self.seed.to_string());
+        add("client_host", "client", host());
+        add("client_version", "version", format!("trustctl {}", env!("CARGO_PKG_VERSION")));
+        About {
+            target: self.target.to_string(),
+            is_open_loop: matches!(self.pace, Pace::Open { .. }),
+            facts,
+            again: self.again.clone(),
+        }
+    }
+}
+
+/// Settings that say different things about the same.
+fn refuse_pairs(layers: &Layers) -> Result<(), Failure> {
+    let is_on =
+        |switch: &Setting<bool>| -> Result<bool, Failure> { Ok(layers.get(switch)? == Some(true)) };
+    let is_said = |setting: &dyn AnySetting| layers.source(setting) > Source::Default;
+    let has_framing = is_on(&RAW)? && is_said(&FRAMING);
+    let is_open = is_said(&RATE) || is_said(&FIND_RATE);
+    let is_search = is_said(&FIND_RATE);
+    let pairs: [(bool, &dyn AnySetting, &dyn AnySetting, &str); 9] = [
+        (is_on(&JSON)? && is_on(&CSV)?, &JSON, &CSV, "both want standard output"),
+        (has_framing, &RAW, &FRAMING, "raw is a framing of its own"),
+        (is_open && is_said(&THINK), &THINK, &RATE, "an open loop does not wait for answers"),
+        (!is_open && is_said(&ARRIVALS), &ARRIVALS, &RATE, "only an open loop has arrivals"),
+        (is_search && is_said(&SHARD), &FIND_RATE, &SHARD, "shards cannot search together"),
+        (is_search && is_said(&START_AT), &FIND_RATE, &START_AT, "a search has many starts"),
+        (is_search && is_on(&CSV)?, &FIND_RATE, &CSV, "a search has many runs"),
+        (is_search && is_said(&HDR_LOG), &FIND_RATE, &HDR_LOG, "a search has many runs"),
+        (is_search && is_said(&FAIL_IF), &FIND_RATE, &FAIL_IF, "a search has its own budgets"),
+    ];
+    for (is_wrong, one, other, why) in pairs {
+        if is_wrong {
+            let (one, other) = (layers.place(one), layers.place(other));
+            let joint = match !is_open && why.starts_with("only") {
+                true => "goes only with",
+                false => "does not go with",
+            };
+            return Err(Failure::new(ExitCode::Usage, format!("{one} {joint} {other}: {why}")));
+        }
+    }
+    Ok(())
+}
+
+/// When the run of all shards is over. Of the two ways to say it the stronger layer wins.
+fn length(layers: &Layers, concurrency: u64, is_search: bool) -> Result<Length, Failure> {
+    let counts: [&dyn AnySetting; 2] = [&CLIENTS, &MESSAGES];
+    let counted =
+        counts.into_iter().max_by_key(|setting| layers.source(*setting)).expect("there are two");
+    let (by_time, by_count) = (layers.source(&DURATION), layers.source(counted));
+    if by_time > Source::Default && by_time == by_count {
+        let message = format!(
+            "{} does not go with {}: a run is as long as one of them says; --concurrency is the number of clients at \
+             the same time",
+            layers.place(&DURATION),
+            layers.place(counted)
+        );
+        return Err(Failure::new(ExitCode::Usage, message));
+    }
+    if let (Some(time), true) = (layers.get(&DURATION)?, by_time > by_count) {
+        return Ok(Length::Time(time));
+    }
+    if is_search {
+        return match by_count > Source::Default {
+            true => Err(usage(layers.place(counted), "a search is made of trials of a --duration")),
+            false => Ok(Length::Time(TRIAL)),
+        };
+    }
+    let clients = match layers.source(&CLIENTS) > Source::Default {
+        true => layers.require(&CLIENTS)?,
+        false => concurrency,
+    };
+    Ok(Length::Messages { clients, each: layers.require(&MESSAGES)? })
+}
+
+/// The framing, and sizes of payloads that it and the server take.
+fn messages(layers: &Layers) -> Result<(Framing, Sizes), Failure> {
+    let framing = match layers.get(&RAW)? == Some(true) {
+        true => Framing::Raw,
+        false => framing::of_settings(layers, &FRAMING, &OFFSET, &ADJUST)?,
+    };
+    let (sizes, max_frame) = (layers.require(&SIZE)?, layers.require(&MAX_FRAME)?);
+    let (min, max) = (u64::from(sizes.min()), u64::from(sizes.max()));
+    let bytes = |count: u64| format!("{} bytes", grouped(count));
+    let wrong = match &framing {
+        Framing::Raw if min == 0 => Some("a raw message has at least 1 byte".to_owned()),
+        Framing::Length(format) if max > format.max_payload() => {
+            let largest = bytes(format.max_payload());
+            Some(format!("framing {framing} has payloads of at most {largest}"))
+        }
+        Framing::Length(format) if min < format.min_payload() => {
+            let smallest = bytes(format.min_payload());
+            Some(format!("framing {framing} has payloads of at least {smallest}"))
+        }
+        // A raw message is no frame, and so has no limit.
+        Framing::Length(_) | Framing::Line if max > max_frame => {
+            let (max, limit) = (bytes(max), bytes(max_frame));
+            let place = layers.place(&MAX_FRAME);
+            Some(format!("a payload of {max} is above the server's limit of {limit} ({place})"))
+        }
+        _ => None,
+    };
+    match wrong {
+        Some(wrong) => Err(usage(layers.place(&SIZE), format_args!("{sizes}: {wrong}"))),
+        None => Ok((framing, sizes)),
+    }
+}
+
+fn budgets(layers: &Layers, setting: &Setting<String>) -> Result<Option<Vec<Budget>>, Failure> {
+    let Some(text) = layers.get(setting)? else { return Ok(None) };
+    parse_list(&text).map(Some).map_err(|bad| {
+        let exit = match layers.source(setting) {
+            Source::File => ExitCode::Config,
+            _ => ExitCode::Usage,
+        };
+        Failure::new(exit, format!("{} {}: {bad}", layers.place(setting), quoted(&text)))
+    })
+}
+
+fn usage(place: String, why: impl fmt::Display) -> Failure {
+    Failure::new(ExitCode::Usage, format!("{place} {why}"))
+}
+
+/// The command that makes the same load again, without where its results go.
+fn again(layers: &Layers, family: Family, seed: u64) -> String {
+    let left_out: [&dyn AnySetting; 6] = [&JSON, &CSV, &HDR_LOG, &HTML, &START_AT, &SEED];
+    let is_left_out = |key: &str| left_out.iter().any(|setting| setting.key() == key);
+    let mut words = vec!["trustctl".to_owned(), NAME.to_owned()];
+    words.extend(family.flag().map(str::to_owned));
+    words.extend(said(layers, SETTINGS.iter().copied().filter(|s| !is_left_out(s.key()))));
+    words.push(format!("--seed {seed}"));
+    words.join(" ")
+}
+
+/// This machine: its name, kernel and processors.
+fn host() -> String {
+    let name = rustix::system::uname();
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    format!(
+        "{}, {} {} {}, {processors} processors",
+        shell_word(&name.nodename().to_string_lossy()),
+        name.sysname().to_string_lossy(),
+        name.release().to_string_lossy(),
+        name.machine().to_string_lossy()
+    )
+}
