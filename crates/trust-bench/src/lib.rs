@@ -8,6 +8,7 @@ pub mod load;
 pub mod peers;
 pub mod process;
 pub mod report;
+pub mod rounds;
 pub mod run;
 pub mod statistics;
 pub mod stream;

@@ -14,6 +14,7 @@ use crate::kernel;
 use crate::load::{Load, Shape};
 use crate::peers::{PEERS, Peer, Program};
 use crate::process::{Process, pin_to_core};
+use crate::rounds;
 
 /// The eight shapes.
 pub const SHAPES: [Shape; 8] = [
@@ -210,11 +211,8 @@ impl Plan {
     /// Round after round, after one that does not count.
     fn take_turns(&self, mut standing: Vec<Standing>) -> Rows<Sample> {
         for round in 0..=self.rounds {
-            // Another one begins each time, and the order is turned round: who follows whom is not to matter.
-            let count = standing.len().max(1);
-            for turn in 0..standing.len() {
-                let turn = if round % 2 == 0 { turn } else { count - 1 - turn };
-                let one = &mut standing[(turn + round) % count];
+            for index in rounds::order(round, standing.len()) {
+                let one = &mut standing[index];
                 let Some((process, driver)) = &mut one.running else { continue };
                 match (driver.measure(process, self.length), &mut one.outcome) {
                     (Ok(sample), Outcome::Measured(samples)) if round > 0 => samples.push(sample),
