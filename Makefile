@@ -22,7 +22,7 @@ help:
 	@echo 'make adversary  the adversary of the simulation against the server that was built; SCRIPTS=N, 300, and FROM=SEED, 0, unless told otherwise'
 	@echo 'make fuzz       every fuzz target for TIME=60 seconds; needs cargo-fuzz and a C++ compiler'
 	@echo 'make fuzz-check that the fuzz targets build, with warnings denied; needs a C++ compiler'
-	@echo 'make bench      echo servers side by side, and what ours is to reach; BENCH=--help tells more'
+	@echo 'make bench      echo servers, and load testers, side by side, and what ours are to reach; BENCH=--help tells more'
 	@echo 'make instructions  what our own code executes for an echo, against what is committed; needs valgrind'
 	@echo 'make check      formatting, clippy and docs, with warnings denied'
 
@@ -71,7 +71,7 @@ fuzz-check:
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --locked --manifest-path fuzz/Cargo.toml --target-dir $${CARGO_TARGET_DIR:-target} --all-targets -- -D warnings
 
-# Takes a quarter of an hour, and wants a machine with two cores to itself.
+# Takes twenty minutes, and wants a machine with two cores to itself.
 bench:
 	$(CARGO) build --release --package trustctl --bin trustctl
 	$(CARGO) run --release --package trust-bench -- $(BENCH)

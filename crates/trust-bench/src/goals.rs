@@ -1,5 +1,6 @@
-//! What our server is to reach, and whether it does.
+//! What our server and our load tester are to reach, and whether they do.
 
+use crate::clients::{self, Turn};
 use crate::load::Shape;
 use crate::peers::{CODEC, FLOOR, OURS, OURS_BUSY, OURS_TWO_WORKERS, OURS_WITH_LOG, PEERS};
 use crate::run::{Outcome, Results, Rows, SHAPES, Sample};
@@ -117,6 +118,23 @@ pub fn goals(results: &Results, binary: Binary) -> Vec<Goal> {
         bound: Bound::AtMost(4.0),
         estimate: Estimate::of(&[binary.bytes as f64 / 1e6]),
     });
+    for shape in clients::SHAPES {
+        goals.push(Goal {
+            what: format!("CPU per message, {} against {}, {shape}", clients::OURS, clients::BARE),
+            bound: Bound::AtMost(1.3),
+            estimate: turns(results, shape)
+                .and_then(|rows| ratio(rows, clients::OURS, clients::BARE, Turn::cpu_ns)),
+        });
+    }
+    goals.push(Goal {
+        what: format!("messages per second of {}, {}", clients::OURS, clients::DOZENS_A_CALL),
+        bound: Bound::AtLeast(1e6),
+        estimate: turns(results, clients::DOZENS_A_CALL)
+            .and_then(|rows| measured(rows, clients::OURS))
+            .and_then(|turns| {
+                Estimate::of(&turns.iter().map(Turn::per_second).collect::<Vec<_>>())
+            }),
+    });
     goals
 }
 
@@ -150,12 +168,12 @@ pub fn measured<'a, T>(rows: &'a Rows<T>, peer: &str) -> Option<&'a [T]> {
     }
 }
 
-/// The ratio of two peers' figures, round by round.
-pub fn ratio(
-    rows: &Rows<Sample>,
+/// The ratio of two rows' figures, round by round.
+pub fn ratio<T>(
+    rows: &Rows<T>,
     ours: &str,
     other: &str,
-    figure: fn(&Sample) -> f64,
+    figure: fn(&T) -> f64,
 ) -> Option<Estimate> {
     let pairs = measured(rows, ours)?.iter().zip(measured(rows, other)?);
     Estimate::of(&pairs.map(|(ours, other)| figure(ours) / figure(other)).collect::<Vec<_>>())
@@ -163,6 +181,10 @@ pub fn ratio(
 
 fn rows(results: &Results, shape: Shape) -> Option<&Rows<Sample>> {
     results.shapes.iter().find(|(its_shape, _)| *its_shape == shape).map(|(_, rows)| rows)
+}
+
+fn turns(results: &Results, shape: Shape) -> Option<&Rows<Turn>> {
+    results.load.iter().find(|(its_shape, _)| *its_shape == shape).map(|(_, rows)| rows)
 }
 
 fn cpu_ratio(results: &Results, shape: Shape, other: &str) -> Option<Estimate> {

@@ -1,7 +1,8 @@
-//! Echo servers side by side: what an echo costs, and what ours adds to it. `make bench` runs it.
+//! Echo servers side by side, and load testers: what an echo costs, and what ours adds to it. `make bench` runs it.
 #![forbid(unsafe_code)]
 
 pub mod churn;
+pub mod clients;
 pub mod goals;
 pub mod kernel;
 pub mod load;

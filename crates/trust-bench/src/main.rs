@@ -1,4 +1,4 @@
-//! `trust-bench`: measures echo servers side by side.
+//! `trust-bench`: measures echo servers and load testers side by side.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool that talks to the terminal")]
 
@@ -9,17 +9,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use trust_bench::clients::{self, CLIENTS};
 use trust_bench::peers::{Peer, Program};
 use trust_bench::run::Plan;
 use trust_bench::{goals, kernel, peers, report, run};
 
 const USAGE: &str = "\
-usage: trust-bench [--rounds N] [--seconds S] [--section TEXT] [--peers NAME,NAME] [--report PATH]
+usage: trust-bench [--rounds N] [--seconds S] [--section TEXT] [--peers NAME,NAME] [--clients NAME,NAME]
+                   [--report PATH]
 
   --rounds N      measurements of each peer in each section, at least 1 [default: 11]
   --seconds S     length of a measurement [default: 0.5]
-  --section TEXT  only sections whose title contains TEXT: '50 × 64 B × 1', connect-echo-close, idle, start
+  --section TEXT  only sections whose title contains TEXT: '50 × 64 B × 1', connect-echo-close, idle, start,
+                  load (load testers in place of servers, in shapes of their own)
   --peers NAMES   only these peers, with commas between them; floor should be among them
+  --clients NAMES only these load testers in the sections named load; bare should be among them
   --report PATH   where the JSON document goes [default: target/bench/report.json]";
 
 /// Connections that wait to be accepted: as our server's.
@@ -31,6 +35,7 @@ struct Args {
     seconds: f64,
     section: Option<String>,
     peers: Vec<&'static Peer>,
+    clients: Vec<&'static str>,
     report: PathBuf,
 }
 
@@ -42,6 +47,9 @@ fn main() -> ExitCode {
     }
     if arguments.peek().is_some_and(|first| first == "serve") {
         return serve(&mut arguments.skip(1));
+    }
+    if arguments.peek().is_some_and(|first| first == clients::BARE_WORD) {
+        return be_bare(&arguments.skip(1).collect::<Vec<_>>());
     }
     let args = match parse(arguments) {
         Ok(args) => args,
@@ -66,6 +74,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Args, String> {
         seconds: 0.5,
         section: None,
         peers: vec![],
+        clients: vec![],
         report: "target/bench/report.json".into(),
     };
     while let Some(flag) = arguments.next() {
@@ -83,6 +92,12 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Args, String> {
                 args.peers =
                     value.split(',').map(str::trim).map(named).collect::<Result<_, _>>()?;
             }
+            "--clients" => {
+                let known = |name: &str| CLIENTS.iter().find(|(known, _)| *known == name.trim());
+                let named =
+                    |name| known(name).map(|(known, _)| *known).ok_or_else(|| no_client(name));
+                args.clients = value.split(',').map(named).collect::<Result<_, _>>()?;
+            }
             "--report" => args.report = value.into(),
             _ => return Err(format!("unknown flag {flag}")),
         }
@@ -93,6 +108,28 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Args, String> {
 fn no_peer(name: &str) -> String {
     let names: Vec<&str> = peers::PEERS.iter().map(|peer| peer.name).collect();
     format!("no peer {name:?}; there are: {}", names.join("; "))
+}
+
+fn no_client(name: &str) -> String {
+    format!("no load tester {name:?}; there are: {}", CLIENTS.map(|(known, _)| known).join("; "))
+}
+
+/// Runs the load tester that is part of this program, and prints what it tells of itself.
+fn be_bare(arguments: &[String]) -> ExitCode {
+    match clients::run_bare(arguments) {
+        Some(Ok(turn)) => {
+            println!("{}", turn.document());
+            ExitCode::SUCCESS
+        }
+        Some(Err(error)) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+        None => {
+            eprintln!("error: a bare client needs other arguments");
+            ExitCode::from(64)
+        }
+    }
 }
 
 /// Runs a peer that is part of this program: `serve NAME PORT`.
@@ -139,6 +176,7 @@ fn bench(args: &Args) -> io::Result<bool> {
         rounds: args.rounds,
         length: Duration::from_secs_f64(args.seconds),
         peers: args.peers.clone(),
+        clients: args.clients.clone(),
         section: args.section.clone(),
         trustctl,
         scratch: scratch.canonicalize()?,

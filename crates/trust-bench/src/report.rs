@@ -4,9 +4,10 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use crate::clients::{BARE, CLIENTS, Turn};
 use crate::goals::{Bound, Goal, cpu_per_message, latency, per_second, ratio};
 use crate::peers::{FLOOR, PEERS};
-use crate::run::{Idle, Outcome, Results, Rows, Sample};
+use crate::run::{Idle, Outcome, Results, Rows, Sample, load_title};
 use crate::statistics::{Estimate, Verdict};
 
 /// Width of the column with the peers' names.
@@ -34,6 +35,15 @@ pub fn text(results: &Results, goals: &[Goal], header: &[(&str, String)]) -> Str
     }
     idle(o, results);
     starts(o, results);
+    if !results.load.is_empty() {
+        line(o, format_args!("\nload testers"));
+        for (name, what) in CLIENTS {
+            line(o, format_args!("  {name:NAME$} {what}"));
+        }
+    }
+    for (shape, rows) in &results.load {
+        turns(o, &load_title(*shape), rows);
+    }
     line(o, format_args!("\ngoals{:63} goal   measured  [90 % interval]", ""));
     for goal in goals {
         let (sign, bound) = match goal.bound {
@@ -65,10 +75,8 @@ fn samples(o: &mut String, title: &str, unit: &str, rows: &Rows<Sample>) {
             Outcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
             Outcome::Measured(samples) => {
                 let figures = Figures::of(samples);
-                let against = ratio(rows, name, FLOOR, cpu_per_message)
-                    .map_or_else(String::new, |Estimate { median, low, high }| {
-                        format!("{median:.3} [{low:.3}, {high:.3}]")
-                    });
+                let against = ratio(rows, name, FLOOR, cpu_per_message).map(interval);
+                let against = against.unwrap_or_default();
                 let Figures { rate, cpu, user, p50, p99, p999, server, load } = figures;
                 let [p50, p99, p999] = [p50, p99, p999].map(|latency| match latency {
                     0.0 => "-".to_owned(),
@@ -175,7 +183,39 @@ fn starts(o: &mut String, results: &Results) {
     }
 }
 
-/// Whether a peer that was to be measured failed.
+fn turns(o: &mut String, title: &str, rows: &Rows<Turn>) {
+    line(o, format_args!("\n{title} (connections × payload × in flight)"));
+    line(o, format_args!("  {:NAME$} {:>13}    CPU ns  core   CPU against bare", "", "messages/s"));
+    for (name, outcome) in rows {
+        match outcome {
+            Outcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
+            Outcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
+            Outcome::Measured(turns) => {
+                let median = |figure: fn(&Turn) -> f64| {
+                    let estimate = Estimate::of(&turns.iter().map(figure).collect::<Vec<_>>());
+                    estimate.map_or(f64::NAN, |estimate| estimate.median)
+                };
+                let [rate, cpu, busy] = [Turn::per_second, Turn::cpu_ns, Turn::busy].map(median);
+                let against = ratio(rows, name, BARE, Turn::cpu_ns).map(interval);
+                let against = against.unwrap_or_default();
+                let limit = if busy >= BUSY { "" } else { " (the client waited)" };
+                let busy = busy * 100.0;
+                line(
+                    o,
+                    format_args!(
+                        "  {name:NAME$} {rate:13.0} {cpu:9.1} {busy:3.0} %   {against}{limit}"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn interval(Estimate { median, low, high }: Estimate) -> String {
+    format!("{median:.3} [{low:.3}, {high:.3}]")
+}
+
+/// Whether a peer or a load tester that was to be measured failed.
 pub fn has_failures(results: &Results) -> bool {
     fn any<T>(rows: &Rows<T>) -> bool {
         rows.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
@@ -184,6 +224,7 @@ pub fn has_failures(results: &Results) -> bool {
         || any(&results.churn)
         || any(&results.idle)
         || any(&results.starts)
+        || results.load.iter().any(|(_, rows)| any(rows))
 }
 
 /// The whole report, to be read by programs.
@@ -196,6 +237,18 @@ pub fn document(results: &Results, goals: &[Goal], header: &[(&str, String)]) ->
             "payload_bytes": shape.payload_len,
             "in_flight": shape.in_flight,
             "peers": rows_json(rows, sample_json),
+        })
+    });
+    let load = results.load.iter().map(|(shape, rows)| {
+        json!({
+            "connections": shape.connections,
+            "payload_bytes": shape.payload_len,
+            "in_flight": shape.in_flight,
+            "clients": rows_json(rows, |turn| json!({
+                "messages": turn.messages,
+                "seconds": turn.elapsed.as_secs_f64(),
+                "cpu_seconds": turn.cpu.as_secs_f64(),
+            })),
         })
     });
     let goals = goals.iter().map(|goal| {
@@ -228,6 +281,7 @@ pub fn document(results: &Results, goals: &[Goal], header: &[(&str, String)]) ->
             "cpu": idle.cpu,
         })),
         "start_seconds": rows_json(&results.starts, |seconds| json!(seconds)),
+        "load": load.collect::<Vec<_>>(),
         "goals": goals.collect::<Vec<_>>(),
     })
 }

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use crate::churn::Churn;
+use crate::clients::{self, Turn, Turns};
 use crate::kernel;
 use crate::load::{Load, Shape};
-use crate::peers::{PEERS, Peer, Program};
+use crate::peers::{FLOOR, PEERS, Peer, Program};
 use crate::process::{Process, pin_to_core};
 use crate::rounds;
 
@@ -51,7 +52,17 @@ const STARTS_TITLE: &str = "start";
 /// The titles of all sections, in the order in which they run.
 pub fn titles() -> Vec<String> {
     let others = [CHURN, IDLE_TITLE, STARTS_TITLE].map(str::to_owned);
-    SHAPES.iter().map(Shape::to_string).chain(others).collect()
+    SHAPES
+        .iter()
+        .map(Shape::to_string)
+        .chain(others)
+        .chain(clients::SHAPES.map(load_title))
+        .collect()
+}
+
+/// The title of the section in which load testers are compared in a shape.
+pub fn load_title(shape: Shape) -> String {
+    format!("load {shape}")
 }
 
 /// What is run.
@@ -62,6 +73,8 @@ pub struct Plan {
     pub length: Duration,
     /// Only these peers; all if empty.
     pub peers: Vec<&'static Peer>,
+    /// Only these load testers; all if empty.
+    pub clients: Vec<&'static str>,
     /// Only sections whose title contains this.
     pub section: Option<String>,
     /// The program under test.
@@ -127,6 +140,8 @@ pub struct Results {
     pub idle: Rows<Idle>,
     /// Seconds from the start of the process until it listens.
     pub starts: Rows<f64>,
+    /// Load testers against the same server, by shape.
+    pub load: Vec<(Shape, Rows<Turn>)>,
 }
 
 impl Plan {
@@ -151,6 +166,11 @@ impl Plan {
         }
         if self.wants(STARTS_TITLE) {
             results.starts = self.measure_starts()?;
+        }
+        for shape in clients::SHAPES {
+            if self.wants(&load_title(shape)) {
+                results.load.push((shape, self.measure_clients(shape)?));
+            }
         }
         Ok(results)
     }
@@ -260,6 +280,20 @@ impl Plan {
             rows.push((peer.name, outcome));
         }
         Ok(rows)
+    }
+
+    fn measure_clients(&self, shape: Shape) -> io::Result<Rows<Turn>> {
+        let floor = Peer::named(FLOOR).expect("it is one of the peers");
+        let server = Process::start(floor, &self.trustctl, &self.cores[..1], &self.scratch)?;
+        let server = server.expect("it is part of this program");
+        let turns = Turns {
+            rounds: self.rounds,
+            length: self.length,
+            clients: &self.clients,
+            trustctl: &self.trustctl,
+            scratch: &self.scratch,
+        };
+        Ok(turns.take(&server, shape))
     }
 
     fn peers(&self) -> impl Iterator<Item = &'static Peer> {
