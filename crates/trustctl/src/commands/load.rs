@@ -9,6 +9,7 @@ pub use crate::load::options::{NAME, SETTINGS};
 use crate::target::Family;
 
 mod concurrent;
+mod find_rate;
 mod sequential;
 
 const EXAMPLES: &str = "\

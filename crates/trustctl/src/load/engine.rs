@@ -23,8 +23,10 @@ use crate::load::connection::{Connection, Fault, Received, Times};
 use crate::load::engine::place::{Alarm, Place, State};
 use crate::load::readiness::{Readiness, Ready};
 use crate::load::shape::{Length, Pace, Shape};
-use crate::load::summary::{Cause, Client, End, Interval, Live, Phase, Summary, per_second};
-use crate::load::tally::{LATE, Tally};
+use crate::load::summary::{
+    BUSY, Cause, Client, End, Interval, LATE, LATE_SHARE, Live, Phase, Summary, per_second,
+};
+use crate::load::tally::Tally;
 use crate::signals::{Signal, Signals};
 
 /// Bytes that are received or sent with one call.
@@ -50,12 +52,6 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
 /// The longest wait for the server's FIN after the client's.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
-
-/// From this share of the time at work on, the client was as busy as it can be.
-const BUSY: f64 = 0.95;
-
-/// Share of the messages that may be late before it is worth a word.
-const LATE_SHARE: f64 = 0.01;
 
 /// What is told while the engine runs.
 pub trait Listener {
@@ -878,7 +874,7 @@ impl<'a> Engine<'a> {
     /// What the client had to do with the result.
     fn client(&self) -> Client {
         let (cpu, busy) = self.meter.measured.unwrap_or_default();
-        let late = self.tally.late.clone();
+        let mut client = Client { cpu, busy, late: self.tally.late.clone(), limits: vec![] };
         let mut limits = vec![];
         if busy >= BUSY {
             limits.push(format!(
@@ -887,13 +883,12 @@ impl<'a> Engine<'a> {
                 100.0 * busy
             ));
         }
-        let late_at = Duration::from_nanos(late.value_at_quantile(1.0 - LATE_SHARE));
-        if late_at > LATE {
+        if client.late_at() > LATE {
             limits.push(format!(
                 "The client was late: {:.0} % of the messages were sent {:.1} ms or more after they were due although \
                  their connection was free.",
                 100.0 * LATE_SHARE,
-                1e3 * late_at.as_secs_f64()
+                1e3 * client.late_at().as_secs_f64()
             ));
         }
         let held_back = self.tally.held_back as f64 / self.tally.counts.sent.max(1) as f64;
@@ -912,7 +907,8 @@ impl<'a> Engine<'a> {
                  them."
             ));
         }
-        Client { cpu, busy, late, limits }
+        client.limits = limits;
+        client
     }
 }
 

@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use jiff::Timestamp;
 
 use crate::exit_code::ExitCode;
+use crate::load::search::Found;
 
 /// The longest time that is told apart from longer ones, in nanoseconds: an hour.
 pub const TIME_MAX_NS: u64 = 3_600_000_000_000;
@@ -15,6 +16,15 @@ pub const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// The most wrong echoes that are kept with all they have: the first ones.
 pub const WRONG_MAX: usize = 10;
+
+/// From this share of the time at work on, a client is as busy as it can be.
+pub const BUSY: f64 = 0.95;
+
+/// A message that is sent later than this after it was due, although its connection was free, was late.
+pub const LATE: Duration = Duration::from_millis(1);
+
+/// Share of the messages that may be late before it is worth a word.
+pub const LATE_SHARE: f64 = 0.01;
 
 /// The quantiles that reports show, and their names.
 pub const QUANTILES: [(f64, &str); 8] = [
@@ -219,6 +229,27 @@ pub struct Client {
     pub late: Histogram<u64>,
     /// Why the client, and not the server, decided the result, in whole sentences; empty if it did not.
     pub limits: Vec<String>,
+}
+
+impl Client {
+    /// Whether it was too busy, or too late, for the server to decide the result.
+    pub fn is_limit(&self) -> bool {
+        self.busy >= BUSY || self.late_at() > LATE
+    }
+
+    /// So late was the first of the latest [`LATE_SHARE`] of the messages.
+    pub fn late_at(&self) -> Duration {
+        Duration::from_nanos(self.late.value_at_quantile(1.0 - LATE_SHARE))
+    }
+}
+
+/// A search for the highest rate that holds budgets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Searched {
+    /// The budgets, as they were given.
+    pub budgets: Vec<String>,
+    /// What was found.
+    pub found: Found,
 }
 
 /// A part of the run, usually a second.

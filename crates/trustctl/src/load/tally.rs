@@ -5,10 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::load::connection::Times;
-use crate::load::summary::{Cause, Counts, Errors, Interval, WRONG_MAX, Wrong, times};
-
-/// A message that is sent later than this after it was due, although its connection was free, was late.
-pub const LATE: Duration = Duration::from_millis(1);
+use crate::load::summary::{Cause, Counts, Errors, Interval, LATE, WRONG_MAX, Wrong, times};
 
 /// What a run has seen so far.
 ///

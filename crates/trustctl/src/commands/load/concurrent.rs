@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use crate::colours::Colours;
 use crate::commands::echo_client::stopped_by;
+use crate::commands::load::find_rate;
 use crate::commands::{Context, OutputFile, Stdout, print};
 use crate::connect::{ConnectError, Limit, connect, resolve};
 use crate::descriptor;
@@ -23,7 +24,7 @@ use crate::load::report::timeline::Timeline;
 use crate::load::report::{csv, json, terminal};
 use crate::load::shape::Shape;
 use crate::load::start_at::{Start, start};
-use crate::load::summary::{About, End, Interval, Judgement, Live, Run, Summary};
+use crate::load::summary::{About, End, Interval, Judgement, Live, Run, Searched, Summary};
 use crate::settings::AnySetting;
 use crate::text::{grouped, reason, seconds};
 
@@ -40,9 +41,10 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     check_descriptors(context, &plan)?;
     let wait = until_start(context, &plan)?;
     let mut output = Output::create(context, &plan)?;
-    let ended = one_run(context, &plan, wait, &mut output);
-    output.progress.clear();
-    match ended {
+    if let Some((budgets, from)) = &plan.find_rate {
+        return find_rate::run(context, &plan, budgets, *from, output);
+    }
+    match one_run(context, &plan, wait, &mut output) {
         Ok(Ended { is_cut: true, .. }) if output.is_gone => Ok(ExitCode::Success),
         Ok(Ended { summary, signal, .. }) => {
             let judgements = judge(&plan.fail_if, &summary);
@@ -55,12 +57,23 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
             output.end(&summary, &judgements, exit)?;
             Ok(exit)
         }
-        Err(ConnectError::Signal(signal)) => {
+        Err(error) => end_without_run(context, output, error),
+    }
+}
+
+/// Reports that there was nothing to measure.
+pub(super) fn end_without_run(
+    context: &Context<'_>,
+    output: Output,
+    error: ConnectError,
+) -> Result<ExitCode, Failure> {
+    match error {
+        ConnectError::Signal(signal) => {
             let exit = stopped_by(signal, context.log);
             output.end(&Summary::nothing(End::Stopped(signal.name())), &[], exit)?;
             Ok(exit)
         }
-        Err(ConnectError::Failed(failure)) => {
+        ConnectError::Failed(failure) => {
             let summary = Summary::nothing(End::Unreachable(failure.message.clone()));
             output.end(&summary, &[], failure.exit)?;
             Err(failure)
@@ -107,12 +120,12 @@ fn until_start(context: &Context<'_>, plan: &Plan) -> Result<Duration, Failure> 
 }
 
 /// The server's address, and a connection to it that is there.
-struct Reached {
-    address: SocketAddr,
-    first: First,
+pub(super) struct Reached {
+    pub(super) address: SocketAddr,
+    pub(super) first: First,
 }
 
-fn reach(
+pub(super) fn reach(
     context: &Context<'_>,
     plan: &Plan,
     addresses: &[SocketAddr],
@@ -169,15 +182,17 @@ fn run_engine(
 }
 
 /// What a run shows while it goes on, and what is left of it.
-struct Output {
+pub(super) struct Output {
     is_json: bool,
     is_csv: bool,
     about: About,
-    progress: Progress,
-    timeline: Timeline,
+    pub(super) progress: Progress,
+    pub(super) timeline: Timeline,
     header: Header,
     hdr_log: Option<HdrLog>,
     html: Option<OutputFile>,
+    /// The search that the reported run came from.
+    pub(super) searched: Option<Searched>,
     /// Nobody reads stdout any more.
     is_gone: bool,
     /// Why the run had to end.
@@ -216,6 +231,7 @@ impl Output {
             header,
             hdr_log: hdr_log.map(|file| HdrLog::Created(file.into_file())),
             html: context.create(&HTML)?,
+            searched: None,
             is_gone: false,
             problem: None,
         })
@@ -242,7 +258,7 @@ impl Output {
     }
 
     /// Writes the reports.
-    fn end(
+    pub(super) fn end(
         mut self,
         summary: &Summary,
         judgements: &[Judgement],
@@ -310,11 +326,11 @@ fn hdr_log_failed(error: &io::Error) -> Failure {
     Failure::new(ExitCode::Io, format!("cannot write {}: {}", HDR_LOG.flag(), reason(error)))
 }
 
-struct Progress;
+pub(super) struct Progress;
 impl Progress {
     fn on_stderr() -> Progress {
         Progress
     }
-    fn show(&mut self, _: &Live) {}
+    pub(super) fn show(&mut self, _: &Live) {}
     fn clear(&mut self) {}
 }
