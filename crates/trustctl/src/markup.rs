@@ -1,4 +1,18 @@
-//! Text inside of documents.
+//! Text inside of documents, and pages of it.
+
+/// What all pages look like.
+const STYLE: &str = include_str!("page.css");
+
+/// A page that needs nothing else, and may have nothing else: no script, and nothing over a network. Title and body are
+/// markup; the style is for this page alone.
+pub fn page(title: &str, style: &str, body: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+         <title>{title}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
+}
 
 /// The text for XML and HTML. Characters that XML 1.0 does not allow (2.2) are replaced.
 pub fn escaped(text: &str) -> String {

@@ -5,23 +5,16 @@ use std::fmt::Write as _;
 use crate::check::report::{Counts, End, Report, transcript};
 use crate::check::runner::{Class, Outcome};
 use crate::check::verdict::{Finding, Verdict};
-use crate::markup::escaped;
+use crate::markup::{escaped, page};
 use crate::text::seconds;
-
-const STYLE: &str = include_str!("page.css");
 
 /// The report as one page. Cases that failed or warned are open.
 pub fn report(report: &Report<'_>) -> String {
     let Report { about, outcomes, end, took, .. } = report;
     let server = escaped(about.server());
-    let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>trustctl check {server}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
-         <h1>trustctl check {server}</h1>\n"
-    );
+    let mut body = format!("<h1>trustctl check {server}</h1>\n");
     let counts = Counts::of(outcomes);
-    let _ = writeln!(page, "<p><b>{}</b></p>", escaped(&counts.line()));
+    let _ = writeln!(body, "<p><b>{}</b></p>", escaped(&counts.line()));
     let said = match end {
         End::Complete if counts.tried() == 0 => {
             Some("Nothing was tried, which says nothing about the server.".to_owned())
@@ -34,7 +27,7 @@ pub fn report(report: &Report<'_>) -> String {
         End::Unreachable(why) => Some(format!("Nothing was tried: {why}")),
     };
     if let Some(said) = said {
-        let _ = writeln!(page, "<p class=\"fail\">{}</p>", escaped(&said));
+        let _ = writeln!(body, "<p class=\"fail\">{}</p>", escaped(&said));
     }
     let timeout = about.timeout.map_or_else(|| "not named".to_owned(), seconds);
     let facts = [
@@ -47,21 +40,20 @@ pub fn report(report: &Report<'_>) -> String {
         ("seed", about.seed.to_string()),
         ("command", format!("{} --case '*'", about.again)),
     ];
-    page.push_str("<dl>\n");
+    body.push_str("<dl>\n");
     for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
-        let _ = writeln!(page, "<dt>{name}</dt><dd>{}</dd>", escaped(value));
+        let _ = writeln!(body, "<dt>{name}</dt><dd>{}</dd>", escaped(value));
     }
-    page.push_str("</dl>\n");
+    body.push_str("</dl>\n");
     let mut group = "";
     for outcome in *outcomes {
         if outcome.case.group() != group {
             group = outcome.case.group();
-            let _ = writeln!(page, "<h2>{}</h2>", escaped(group));
+            let _ = writeln!(body, "<h2>{}</h2>", escaped(group));
         }
-        page.push_str(&case(outcome, &about.again(outcome.case.id)));
+        body.push_str(&case(outcome, &about.again(outcome.case.id)));
     }
-    page.push_str("</body>\n</html>\n");
-    page
+    page(&format!("trustctl check {server}"), "", &body)
 }
 
 fn case(outcome: &Outcome, again: &str) -> String {

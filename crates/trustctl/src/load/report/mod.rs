@@ -1,17 +1,25 @@
 //! What a run of the load saw, for people and for programs: a file a format.
 
+pub mod chart;
 #[cfg(test)]
 mod contract;
 pub mod csv;
+pub mod html;
 pub mod json;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod scale;
 pub mod terminal;
 pub mod timeline;
 pub mod units;
 
+use std::fmt::Write as _;
+
+use hdrhistogram::Histogram;
+
 use crate::exit_code::ExitCode;
-use crate::load::summary::{Cause, Counts, End, Run};
+use crate::load::report::units::{bytes, percent, rate, time};
+use crate::load::summary::{Cause, Counts, End, QUANTILES, Run, Summary, Wrong};
 use crate::text::{grouped, seconds};
 
 /// What is said about a closed loop, because it bounds what its percentiles can be trusted for.
@@ -104,8 +112,91 @@ pub fn count(number: u64, what: &str) -> String {
     format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
-/// Wrong echoes that are counted and not kept.
-pub fn wrong_left_out(run: &Run<'_>) -> u64 {
+/// The table of percentiles, its head first: both times in an open loop, one in a closed loop, where they are the same.
+pub fn percentiles(summary: &Summary, is_open_loop: bool) -> Vec<Vec<String>> {
+    let Summary { latency, service, .. } = summary;
+    let row = |name: &str, of: &dyn Fn(&Histogram<u64>) -> u64| {
+        let mut row = vec![name.to_owned(), time(of(latency))];
+        row.extend(is_open_loop.then(|| time(of(service))));
+        row
+    };
+    let mut head = vec![String::new(), "latency".to_owned()];
+    head.extend(is_open_loop.then(|| "service time".to_owned()));
+    let mut rows = vec![head, row("min", &Histogram::min)];
+    for (quantile, name) in QUANTILES {
+        rows.push(row(name, &|times| times.value_at_quantile(quantile)));
+    }
+    rows
+}
+
+/// What else was counted, each with a name.
+pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, String)> {
+    let Summary { counts, client, connect, .. } = summary;
+    let quantiles = |times: &Histogram<u64>, quantiles: [(f64, &str); 2]| {
+        let told =
+            quantiles.map(|(at, name)| format!("{} ({name})", time(times.value_at_quantile(at))));
+        told.join(", ")
+    };
+    let achieved = summary.achieved_rate();
+    let mut rate_said = format!("{} messages/s", rate(achieved));
+    if let Some(requested) = summary.rate {
+        let share = if requested > 0.0 { achieved / requested } else { 0.0 };
+        let _ = write!(rate_said, ", {} of the {} requested", percent(share), rate(requested));
+    }
+    let [sent, answered, failed] = [counts.sent, counts.answered, counts.failed].map(grouped);
+    let mut messages = format!("{sent} sent, {answered} answered, {failed} failed");
+    if counts.unsent > 0 {
+        let _ = write!(messages, ", {} due and not sent", grouped(counts.unsent));
+    }
+    let _ = write!(messages, ", in {}", seconds(summary.took));
+    if counts.warm_up > 0 {
+        let _ = write!(messages, "; {} before, to warm up", grouped(counts.warm_up));
+    }
+    let [made, peak] = [counts.connections, counts.connections_peak].map(grouped);
+    let mut connections = format!("{made} made, at most {peak} at a time");
+    if !connect.is_empty() {
+        let took = quantiles(connect, [(0.5, "p50"), (1.0, "max")]);
+        let _ = write!(connections, "; connecting took {took}");
+    }
+    let [sent, received] =
+        [counts.bytes_sent, counts.bytes_received].map(|count| bytes(count as f64));
+    let received_rate = bytes(summary.bytes_received_rate());
+    let mut at_work = format!("at work {} of the time", percent(client.busy));
+    if is_open_loop && !client.late.is_empty() {
+        let late = quantiles(&client.late, [(0.99, "p99"), (1.0, "max")]);
+        let _ = write!(at_work, "; late by {late}");
+    }
+    vec![
+        ("rate", rate_said),
+        ("messages", messages),
+        ("connections", connections),
+        ("bytes", format!("{sent} sent, {received} received, {received_rate}/s")),
+        ("client", at_work),
+    ]
+}
+
+/// What the columns of [`wrong_row`] are.
+pub const WRONG_COLUMNS: [&str; 6] =
+    ["connection", "message", "wrong byte", "of payload", "expected", "got"];
+
+/// What their places are.
+pub const WRONG_PLACES: &str = "The first wrong byte of each, counted from 0: in the message as it was sent, and in \
+     its payload.";
+
+/// A wrong echo in a table.
+pub fn wrong_row(wrong: &Wrong) -> [String; 6] {
+    let Wrong { connection, message, offset, expected, got, .. } = *wrong;
+    let in_payload = wrong.payload_offset().map_or_else(|| "(header)".to_owned(), grouped);
+    let [expected, got] = [expected, got].map(|byte| format!("0x{byte:02x}"));
+    let [connection, message, offset] = [connection, message, offset].map(grouped);
+    [connection, message, offset, in_payload, expected, got]
+}
+
+/// What is said of wrong echoes that were counted and not kept; nothing, if there are none.
+pub fn wrong_left_out(run: &Run<'_>) -> String {
     let counted = run.summary.errors.count(Cause::Mismatch);
-    counted.saturating_sub(run.summary.wrong.len() as u64)
+    match counted.saturating_sub(run.summary.wrong.len() as u64) {
+        0 => String::new(),
+        others => format!(" {} more were counted.", grouped(others)),
+    }
 }

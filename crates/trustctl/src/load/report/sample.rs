@@ -142,7 +142,7 @@ fn judgement(budget: &str, measured: &str, is_missed: bool) -> Judgement {
 /// rest, and a closed loop those alone that were on their way.
 fn sampled(is_open_loop: bool, seconds: u32, rate: u64, stall: Option<u32>) -> Sample {
     /// Different times that an interval has.
-    const TIMES_PER_SECOND: u64 = 50;
+    const TIMES_PER_SECOND: u64 = 250;
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
     let (mut latency, mut service, mut late) = (times(), times(), times());
     let (mut timeline, mut csv) = (Timeline::default(), csv::header());
@@ -178,7 +178,13 @@ fn sampled(is_open_loop: bool, seconds: u32, rate: u64, stall: Option<u32>) -> S
         if stall.is_some() && is_open_loop && second % 30 == 7 {
             errors.add(Cause::Mismatch);
         }
-        let answered = messages - errors.total() * u64::from(stall.is_some());
+        // What comes back jitters a little; what an open loop could not send in a stall comes right after it.
+        let answered = match (stall, is_open_loop) {
+            (Some(stall), true) if second == stall => rate / 20,
+            (Some(stall), true) if second == stall + 1 => rate + rate * 19 / 20 - errors.total(),
+            (_, true) => messages + rate / 50 - noise.next() % (rate / 25) - errors.total(),
+            (_, false) => messages - noise.next() % (messages / 10),
+        };
         let interval = Interval {
             start: SECOND * second,
             length: SECOND,

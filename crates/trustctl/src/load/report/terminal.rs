@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use hdrhistogram::Histogram;
-
 use crate::colours::Colours;
-use crate::load::report::units::{bytes, percent, rate, time};
-use crate::load::report::{CLOSED_LOOP, OPEN_LOOP, Outcome, findings, wrong_left_out};
-use crate::load::summary::{QUANTILES, Run, Summary, Wrong};
-use crate::text::{grouped, seconds};
+use crate::load::report::{
+    CLOSED_LOOP, OPEN_LOOP, Outcome, WRONG_COLUMNS, WRONG_PLACES, findings, numbers, percentiles,
+    wrong_left_out, wrong_row,
+};
+use crate::load::summary::Run;
+use crate::text::grouped;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 /// Columns that every terminal has.
 const COLUMNS: u16 = 80;
@@ -40,12 +40,21 @@ pub fn result(run: &Run<'_>, colours: Colours) -> String {
     budgets(&mut text, run, colours);
     if !summary.latency.is_empty() {
         let _ = writeln!(text, "\n{}", colours.paint(BOLD, "Time to an echo"));
-        text.push_str(&percentiles(summary, about.is_open_loop));
+        let mut rows = table();
+        rows.add_rows(percentiles(summary, about.is_open_loop));
+        for column in rows.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        text.push_str(&lines(&rows));
         text.push_str(&paragraph(if about.is_open_loop { OPEN_LOOP } else { CLOSED_LOOP }));
     }
     if outcome != Outcome::Unreachable {
         let _ = writeln!(text, "\n{}", colours.paint(BOLD, "What happened"));
-        text.push_str(&numbers(summary, about.is_open_loop));
+        let mut rows = table();
+        for (name, said) in numbers(summary, about.is_open_loop) {
+            rows.add_row([name.to_owned(), said]);
+        }
+        text.push_str(&lines(&rows));
     }
     errors(&mut text, run, colours);
     let _ = writeln!(text, "\n{}", colours.paint(BOLD, "How it was measured"));
@@ -80,71 +89,6 @@ fn budgets(text: &mut String, run: &Run<'_>, colours: Colours) {
     }
 }
 
-fn percentiles(summary: &Summary, is_open_loop: bool) -> String {
-    let mut rows = table();
-    let row = |name: &str, of: &dyn Fn(&Histogram<u64>) -> u64| match is_open_loop {
-        true => vec![name.to_owned(), time(of(&summary.latency)), time(of(&summary.service))],
-        false => vec![name.to_owned(), time(of(&summary.latency))],
-    };
-    rows.set_header(match is_open_loop {
-        true => vec!["", "latency", "service time"],
-        false => vec!["", "latency"],
-    });
-    rows.add_row(row("min", &Histogram::min));
-    for (quantile, name) in QUANTILES {
-        rows.add_row(row(name, &|times| times.value_at_quantile(quantile)));
-    }
-    for column in rows.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    lines(&rows)
-}
-
-fn numbers(summary: &Summary, is_open_loop: bool) -> String {
-    let Summary { counts, client, connect, .. } = summary;
-    let mut rows = table();
-    let achieved = summary.achieved_rate();
-    let mut said = format!("{} messages/s", rate(achieved));
-    if let Some(requested) = summary.rate {
-        let share = if requested > 0.0 { achieved / requested } else { 0.0 };
-        let _ = write!(said, ", {} of the {} requested", percent(share), rate(requested));
-    }
-    rows.add_row(["rate".to_owned(), said]);
-    let mut said = format!("{} sent, {} answered", grouped(counts.sent), grouped(counts.answered));
-    let _ = write!(said, ", {} failed", grouped(counts.failed));
-    if counts.unsent > 0 {
-        let _ = write!(said, ", {} due and not sent", grouped(counts.unsent));
-    }
-    let _ = write!(said, ", in {}", seconds(summary.took));
-    if counts.warm_up > 0 {
-        let _ = write!(said, "; {} before, to warm up", grouped(counts.warm_up));
-    }
-    rows.add_row(["messages".to_owned(), said]);
-    let made = grouped(counts.connections);
-    let mut said = format!("{made} made, at most {} at a time", grouped(counts.connections_peak));
-    if !connect.is_empty() {
-        let [median, longest] =
-            [0.5, 1.0].map(|quantile| time(connect.value_at_quantile(quantile)));
-        let _ = write!(said, "; connecting took {median} (p50), {longest} (max)");
-    }
-    rows.add_row(["connections".to_owned(), said]);
-    let [sent, received] =
-        [counts.bytes_sent, counts.bytes_received].map(|count| bytes(count as f64));
-    let received_rate = bytes(summary.bytes_received_rate());
-    rows.add_row([
-        "bytes".to_owned(),
-        format!("{sent} sent, {received} received, {received_rate}/s"),
-    ]);
-    let mut said = format!("at work {} of the time", percent(client.busy));
-    if is_open_loop && !client.late.is_empty() {
-        let [p99, longest] =
-            [0.99, 1.0].map(|quantile| time(client.late.value_at_quantile(quantile)));
-        let _ = write!(said, "; late by {p99} (p99), {longest} (max)");
-    }
-    rows.add_row(["client".to_owned(), said]);
-    lines(&rows)
-}
-
 fn errors(text: &mut String, run: &Run<'_>, colours: Colours) {
     let summary = run.summary;
     if summary.errors.total() > 0 {
@@ -163,25 +107,13 @@ fn errors(text: &mut String, run: &Run<'_>, colours: Colours) {
     }
     let _ = writeln!(text, "\n{}", colours.paint(BAD, "First wrong echoes"));
     let mut rows = table();
-    rows.set_header(["connection", "message", "wrong byte", "of payload", "expected", "got"]);
-    for wrong in &summary.wrong {
-        let Wrong { connection, message, offset, expected, got, .. } = *wrong;
-        let in_payload = wrong.payload_offset().map_or_else(|| "(header)".to_owned(), grouped);
-        let [expected, got] = [expected, got].map(|byte| format!("0x{byte:02x}"));
-        let [connection, message, offset] = [connection, message, offset].map(grouped);
-        rows.add_row([connection, message, offset, in_payload, expected, got]);
-    }
+    rows.set_header(WRONG_COLUMNS);
+    rows.add_rows(summary.wrong.iter().map(wrong_row));
     for column in rows.column_iter_mut() {
         column.set_cell_alignment(CellAlignment::Right);
     }
     text.push_str(&lines(&rows));
-    let left_out = match wrong_left_out(run) {
-        0 => String::new(),
-        others => format!(" {} more were counted.", grouped(others)),
-    };
-    text.push_str(&paragraph(&format!(
-        "The first wrong byte of each, counted from 0: in the message as it was sent, and in its payload.{left_out}"
-    )));
+    text.push_str(&paragraph(&format!("{WRONG_PLACES}{}", wrong_left_out(run))));
 }
 
 /// A table without lines, which wraps where the terminal ends.
@@ -237,11 +169,11 @@ mod tests {
         let text = result(&sample::named("clean").run(), Colours::Off);
         assert!(text.starts_with("PASSED  localhost:9900\n"), "{text}");
         for expected in [
-            "  All 150,000 echoes were right, byte for byte. The budget was kept.\n",
+            "  All 150,247 echoes were right, byte for byte. The budget was kept.\n",
             "latency  service time\n",
             "  kept  fail if p99>5ms  was 412 µs\n",
-            "5,000 messages/s, 100 % of the 5,000 requested\n",
-            "340 kB/s\n",
+            "5,008 messages/s, 100.2 % of the 5,000 requested\n",
+            "341 kB/s\n",
             "Open loop: latency counts from when a message was due",
         ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
