@@ -6,6 +6,7 @@ mod contract;
 pub mod csv;
 pub mod html;
 pub mod json;
+pub mod progress;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod scale;
