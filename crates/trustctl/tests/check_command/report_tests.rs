@@ -94,16 +94,19 @@ fn the_page_needs_nothing_else() {
     check("no-empty", &[&FLAGS[..], &["--html", &path]].concat()).exits_with(1);
     let page = files.read("a.html");
     assert!(page.starts_with("<!DOCTYPE html>\n") && page.ends_with("</html>\n"));
-    for outside in ["http:", "https:", "src=", "href=", "url(", "@import", "<script", "<link"] {
+    for outside in ["http:", "https:", "src=", "url(", "@import", "<script", "<link"] {
         assert!(!page.contains(outside), "{outside} in the page");
     }
+    assert_eq!(page.matches("href=").count(), page.matches("href=\"#").count(), "{page}");
     for needed in [
         "<meta charset=\"utf-8\">",
         "<meta name=\"viewport\" content=\"width=device-width",
         "@media print",
         "prefers-color-scheme: dark",
-        "<details open>\n<summary><b class=\"fail\">fail</b> <code>framing/2</code>",
-        "<details>\n<summary><b class=\"pass\">pass</b> <code>framing/1</code>",
+        "<span class=\"word failed\">FAILED</span>",
+        "<b class=\"fail\">fail</b> <a href=\"#framing/2\">framing/2</a>",
+        "<details id=\"framing/2\" open>\n<summary><b class=\"fail\">fail</b> <code>framing/2</code>",
+        "<details id=\"framing/1\">\n<summary><b class=\"pass\">pass</b> <code>framing/1</code>",
         "-&gt; 00 00 00 00 (4 bytes)",
         "<dt>again</dt><dd>trustctl check --command &#39;",
     ] {

@@ -12,8 +12,17 @@ use crate::text::seconds;
 pub fn report(report: &Report<'_>) -> String {
     let Report { about, outcomes, end, took, .. } = report;
     let server = escaped(about.server());
-    let mut body = format!("<h1>trustctl check {server}</h1>\n");
     let counts = Counts::of(outcomes);
+    let word = match end {
+        End::Unreachable(_) => "UNREACHABLE",
+        End::Stopped(_) => "STOPPED",
+        End::Complete if counts.is_success() => "PASSED",
+        End::Complete | End::ServerDied(_) => "FAILED",
+    };
+    let mut body = format!(
+        "<h1><span class=\"word {}\">{word}</span> trustctl check {server}</h1>\n",
+        word.to_lowercase()
+    );
     let _ = writeln!(body, "<p><b>{}</b></p>", escaped(&counts.line()));
     let said = match end {
         End::Complete if counts.tried() == 0 => {
@@ -45,6 +54,7 @@ pub fn report(report: &Report<'_>) -> String {
         let _ = writeln!(body, "<dt>{name}</dt><dd>{}</dd>", escaped(value));
     }
     body.push_str("</dl>\n");
+    body.push_str(&list(outcomes));
     let mut group = "";
     for outcome in *outcomes {
         if outcome.case.group() != group {
@@ -56,13 +66,33 @@ pub fn report(report: &Report<'_>) -> String {
     page(&format!("trustctl check {server}"), "", &body)
 }
 
+/// What is wrong, each with a link to all there is about it: a page has too many cases to look for them.
+fn list(outcomes: &[Outcome]) -> String {
+    let mut html = String::new();
+    for outcome in outcomes.iter().filter(|outcome| is_odd(outcome)) {
+        let (class, id) = (outcome.class().word(), escaped(outcome.case.id));
+        let title = escaped(outcome.case.title);
+        let _ = writeln!(
+            html,
+            "<li><b class=\"{class}\">{class}</b> <a href=\"#{id}\">{id}</a> {title}</li>"
+        );
+    }
+    match html.is_empty() {
+        true => html,
+        false => format!("<h2>What is wrong</h2>\n<ul>\n{html}</ul>\n"),
+    }
+}
+
+fn is_odd(outcome: &Outcome) -> bool {
+    matches!(outcome.class(), Class::Fail | Class::Warn | Class::UnexpectedPass)
+}
+
 fn case(outcome: &Outcome, again: &str) -> String {
     let (case, class) = (outcome.case, outcome.class());
-    let is_open = matches!(class, Class::Fail | Class::Warn | Class::UnexpectedPass);
     let mut html = format!(
-        "<details{}>\n<summary><b class=\"{1}\">{1}</b> <code>{2}</code> {3} \
+        "<details id=\"{2}\"{0}>\n<summary><b class=\"{1}\">{1}</b> <code>{2}</code> {3} \
          <span class=\"soft\">{4} ms</span></summary>\n<dl>\n",
-        if is_open { " open" } else { "" },
+        if is_odd(outcome) { " open" } else { "" },
         class.word(),
         escaped(case.id),
         escaped(case.title),
@@ -97,4 +127,25 @@ fn case(outcome: &Outcome, again: &str) -> String {
     }
     html.push_str("</details>\n");
     html
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::report::tests::outcome;
+
+    #[test]
+    fn what_is_wrong_is_listed_with_links_to_it() {
+        let outcomes = [outcome(Verdict::fail("a", "b"), false), outcome(Verdict::Pass, false)];
+        let id = outcomes[0].case.id;
+        let html = list(&outcomes);
+        assert_eq!(html.matches("<li>").count(), 1, "{html}");
+        assert!(
+            html.contains(&format!("<b class=\"fail\">fail</b> <a href=\"#{id}\">{id}</a>")),
+            "{html}"
+        );
+        assert!(case(&outcomes[0], "again").starts_with(&format!("<details id=\"{id}\" open>")));
+        assert!(case(&outcomes[1], "again").starts_with(&format!("<details id=\"{id}\">")));
+        assert_eq!(list(&outcomes[1..]), "");
+    }
 }
