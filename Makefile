@@ -7,7 +7,7 @@ SCRIPTS ?= 300
 FROM ?= 0
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo test-hostile conformance docs interleavings sim planted adversary fuzz fuzz-check bench instructions check
+.PHONY: help test test-cli test-echo test-hostile conformance docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
@@ -24,6 +24,7 @@ help:
 	@echo 'make fuzz-check that the fuzz targets build, with warnings denied; needs a C++ compiler'
 	@echo 'make bench      echo servers, and load testers, side by side, and what ours are to reach; BENCH=--help tells more'
 	@echo 'make instructions  what our own code executes for an echo, against what is committed; needs valgrind'
+	@echo 'make kubernetes that the manifests in packaging/ are right, and that broken ones are noticed; needs python3 with venv'
 	@echo 'make check      formatting, clippy and docs, with warnings denied'
 
 # The harness is a test target like the others; it goes last, so that its summary is what one sees.
@@ -79,6 +80,10 @@ bench:
 # The names of functions must be there, so this has a profile of its own. UPDATE=1 writes the numbers anew.
 instructions:
 	$(CARGO) bench --quiet --profile instructions --package trust-wire --bench instructions -- $(if $(UPDATE),--update)
+
+# The first time it gets schemas from the Python package index, and keeps them.
+kubernetes:
+	ci/kubernetes
 
 check:
 	$(CARGO) fmt --all --check

@@ -213,7 +213,7 @@ fn exit_codes_help() -> String {
     help
 }
 
-fn innermost(matches: &ArgMatches) -> &ArgMatches {
+pub(crate) fn innermost(matches: &ArgMatches) -> &ArgMatches {
     matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
 }
 

@@ -29,6 +29,8 @@ mod log_queue;
 pub mod log_sink;
 pub mod markup;
 mod notify;
+#[cfg(test)]
+mod packaging;
 pub mod random;
 pub mod server_events;
 pub mod settings;

@@ -1,0 +1,106 @@
+//! The command lines in `packaging/kubernetes`, read by the program's own parsers. `ci/kubernetes` checks the rest of them.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::{env, fs};
+
+use crate::cli::{Parsed, Program, innermost, parse};
+use crate::commands::all_settings;
+use crate::exit_code::{ExitCode, Failure};
+use crate::settings::Layers;
+use crate::startup::GLOBALS;
+use crate::usage::Outline;
+
+const TRUSTCTL: Program = Program { name: "trustctl", command: None };
+
+/// Where the executable is in the image, in front of what a probe runs.
+const EXECUTABLE: &str = "/usr/local/bin/trustctl";
+
+#[test]
+fn the_server_and_its_probe_are_started_with_flags_that_exist() {
+    assert_eq!(commands_in("server.yaml"), ["echo-server", "echo-client"]);
+}
+
+#[test]
+fn a_flag_or_a_value_that_does_not_exist_is_noticed() {
+    let server = &lists(&manifest("server.yaml"))[0];
+    let with = |from: &str, to: &str| {
+        let words: Vec<String> = server.iter().map(|word| word.replace(from, to)).collect();
+        assert_ne!(&words, server, "{from}");
+        command_of(&words).expect_err(to).exit
+    };
+    assert_eq!(with("--port=", "--prot="), ExitCode::Usage);
+    assert_eq!(with("--port=9900", "--port=99000"), ExitCode::Usage);
+    assert_eq!(with("--log-level=warn", "--log-level=wran"), ExitCode::Usage);
+    assert_eq!(with("echo-server", "echo-servant"), ExitCode::Usage);
+}
+
+#[test]
+fn the_variables_in_the_manifests_are_ours() {
+    let known: Vec<String> = all_settings().iter().map(|setting| setting.variable()).collect();
+    for name in ["server.yaml", "load.yaml", "merge.yaml"] {
+        let text = manifest(name);
+        let variables = text.lines().filter_map(|line| line.trim().strip_prefix("- name: TRUST_"));
+        let variables: Vec<String> = variables.map(|rest| format!("TRUST_{rest}")).collect();
+        assert!(!variables.is_empty(), "{name} sets the home");
+        for variable in variables {
+            assert!(known.contains(&variable), "{name}: {variable}");
+        }
+    }
+}
+
+/// The commands that a manifest starts, all of whose flags and values are right.
+#[track_caller]
+fn commands_in(name: &str) -> Vec<&'static str> {
+    let lists = lists(&manifest(name));
+    let commands = lists.iter().map(|words| match command_of(words) {
+        Ok(command) => command,
+        Err(failure) => panic!("{name}: {words:?}: {}", failure.message),
+    });
+    commands.collect()
+}
+
+/// The command that these words call.
+fn command_of(words: &[String]) -> Result<&'static str, Failure> {
+    let words = words.strip_prefix(&[EXECUTABLE.to_owned()]).unwrap_or(words);
+    let tokens: Vec<OsString> = words.iter().map(OsString::from).collect();
+    let outline = Outline::new(TRUSTCTL.name, TRUSTCTL.command, &tokens);
+    let Parsed::Command(matches) = parse(&TRUSTCTL, &outline, &tokens)? else {
+        panic!("{words:?} asks for help");
+    };
+    let entry = outline.entry.expect("what was parsed has a command");
+    let mut layers = Layers::default();
+    layers.add_flags(innermost(&matches), entry.settings)?;
+    layers.add_flags(innermost(&matches), GLOBALS)?;
+    Ok(entry.name)
+}
+
+fn manifest(name: &str) -> String {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/kubernetes");
+    fs::read_to_string(directory.join(name)).expect(name)
+}
+
+/// Every list of words under `args:` and `command:`, in the one way in which the manifests write them: a word a line.
+#[track_caller]
+fn lists(text: &str) -> Vec<Vec<String>> {
+    let mut lists: Vec<Vec<String>> = Vec::new();
+    let mut is_inside = false;
+    for line in text.lines().map(str::trim) {
+        match line.strip_prefix("- ") {
+            _ if line.starts_with('#') => {}
+            _ if matches!(line, "args:" | "command:") => {
+                is_inside = true;
+                lists.push(Vec::new());
+            }
+            Some(word) if is_inside => {
+                assert!(!word.contains(['"', '\'', '#', ' ']), "a plain word: {word}");
+                lists.last_mut().expect("a list has begun").push(word.to_owned());
+            }
+            _ => {
+                assert!(!line.starts_with("args:") && !line.starts_with("command:"), "{line}");
+                is_inside = false;
+            }
+        }
+    }
+    lists
+}
