@@ -185,11 +185,11 @@ impl Quantity {
 
 /// `0.999` for `99.9`: the number that this quantile is called by elsewhere, and no neighbour of it, as dividing gives.
 fn quantile(percent: &str) -> Option<f64> {
-    let is_plain = percent.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let is_whole =
+    // The exponent behind it leaves no room for another one, and the digit in front for a sign or `inf`.
+    let is_plain =
         percent.starts_with(|first: char| first.is_ascii_digit()) && !percent.ends_with('.');
     let quantile: f64 = format!("{percent}e-2").parse().ok()?;
-    (is_plain && is_whole && quantile > 0.0 && quantile <= 1.0).then_some(quantile)
+    (is_plain && quantile > 0.0 && quantile <= 1.0).then_some(quantile)
 }
 
 /// Nanoseconds in the largest unit that leaves at least 1, once it is rounded to three digits.
