@@ -59,9 +59,9 @@ pub struct Found {
 /// Why a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// A rate above, by [`STEP`] at most before the answer was lowered, does not hold.
+    /// A rate above, by [`STEP`] at most, does not hold.
     Bracketed,
-    /// A rate above does not hold because of the client: the server may hold more.
+    /// The same, but because of the client: the server may hold more.
     ClientLimit,
     /// Even [`RATE_MAX`] holds.
     Unlimited,
@@ -130,20 +130,14 @@ struct Failed {
 
 impl<F: FnMut(f64) -> ControlFlow<(), Trial>> Search<F> {
     fn run(&mut self, start: f64) -> ControlFlow<(), End> {
-        let Some(failed) = self.bracket(start)? else { return self.confirm(End::Unlimited) };
-        let Some(mut low) = self.held else { return ControlFlow::Continue(End::NothingHolds) };
-        let mut high = failed;
-        while high.rate > low * STEP {
-            let middle = (low * high.rate).sqrt();
-            match self.holds(middle)? {
-                None => low = middle,
-                Some(failed) => high = failed,
-            }
+        let mut above = self.bracket(start)?;
+        while let (Some(failed), Some(low)) = (above, self.held)
+            && failed.rate > low * STEP
+        {
+            let middle = (low * failed.rate).sqrt();
+            above = self.holds(middle)?.or(above);
         }
-        self.confirm(match high.is_client_limit {
-            true => End::ClientLimit,
-            false => End::Bracketed,
-        })
+        self.confirm(above)
     }
 
     /// Goes up until a rate does not hold, or down until one does; the lowest rate that does not hold.
@@ -175,14 +169,20 @@ impl<F: FnMut(f64) -> ControlFlow<(), Trial>> Search<F> {
         ControlFlow::Continue(failed)
     }
 
-    /// Tries the answer again, and lower ones until one holds.
-    fn confirm(&mut self, end: End) -> ControlFlow<(), End> {
+    /// Tries the answer again, and lower ones until one holds. `above`: the lowest rate that does not hold.
+    fn confirm(&mut self, mut above: Option<Failed>) -> ControlFlow<(), End> {
         let Some(mut rate) = self.held else { return ControlFlow::Continue(End::NothingHolds) };
         for _ in 0..=STEPS_DOWN_MAX {
-            if self.try_once(rate)?.is_none() {
+            let failed = self.try_once(rate)?;
+            if failed.is_none() {
                 self.held = Some(rate);
-                return ControlFlow::Continue(end);
+                return ControlFlow::Continue(match above {
+                    None => End::Unlimited,
+                    Some(failed) if failed.is_client_limit => End::ClientLimit,
+                    Some(_) => End::Bracketed,
+                });
             }
+            above = failed;
             self.held = None;
             rate = (rate / STEP).max(RATE_MIN);
         }

@@ -148,6 +148,13 @@ fn an_answer_that_does_not_hold_again_is_lowered_until_one_does() {
     assert!((4600.0 / STEP..=4600.0).contains(&rate), "{rate}");
     assert_eq!(found.trials.last().map(|trial| trial.asked), Some(rate));
 
+    let mut is_first = true;
+    let found = search(RATE_MAX, |rate| {
+        let held = std::mem::take(&mut is_first) || rate < RATE_MAX;
+        ControlFlow::Continue(if held { good(rate) } else { slow(rate) })
+    });
+    assert_eq!((found.rate, found.end), (Some(RATE_MAX / STEP), End::Bracketed));
+
     let found = slower(100.0);
     assert_eq!((found.rate, found.end), (None, End::Unsteady));
     assert_eq!(found.trials.len(), 12 + STEPS_DOWN_MAX as usize);
