@@ -2,6 +2,7 @@
 
 use hdrhistogram::Histogram;
 
+use crate::load::report::units;
 use crate::load::summary::{Cause, Summary};
 use crate::text::grouped;
 
@@ -156,26 +157,20 @@ impl Statistic {
 }
 
 impl Quantity {
-    /// The value with its unit, as exact as people read it: `7.31 ms`, `1,204`, `0.13 %`, `987.6 messages/s`.
+    /// The value with its unit, as exact as reports are: `7.31 ms`, `1,204`, `0.13 %`, `988 messages/s`.
     pub fn show(self, value: f64) -> String {
         match self {
-            Quantity::Time => {
-                let (value, unit) = scaled(value);
-                format!("{value:.*} {unit}", decimals(value))
-            }
+            Quantity::Time => units::time(value.round() as u64),
             Quantity::Count => grouped(value as u64),
-            Quantity::Share => format!("{value:.2} %"),
-            Quantity::Rate => format!("{value:.1} messages/s"),
+            Quantity::Share => units::percent(value / 100.0),
+            Quantity::Rate => format!("{} messages/s", units::rate(value)),
         }
     }
 
     /// The value with its unit and all its digits, for where rounding hides what matters.
     pub fn show_exactly(self, value: f64) -> String {
         match self {
-            Quantity::Time => {
-                let (value, unit) = scaled(value);
-                format!("{value} {unit}")
-            }
+            Quantity::Time => format!("{value} ns"),
             Quantity::Count => self.show(value),
             Quantity::Share => format!("{value} %"),
             Quantity::Rate => format!("{value} messages/s"),
@@ -190,25 +185,6 @@ fn quantile(percent: &str) -> Option<f64> {
         percent.starts_with(|first: char| first.is_ascii_digit()) && !percent.ends_with('.');
     let quantile: f64 = format!("{percent}e-2").parse().ok()?;
     (is_plain && quantile > 0.0 && quantile <= 1.0).then_some(quantile)
-}
-
-/// Nanoseconds in the largest unit that leaves at least 1, once it is rounded to three digits.
-fn scaled(nanoseconds: f64) -> (f64, &'static str) {
-    match nanoseconds {
-        ns if ns < 999.5 => (ns, "ns"),
-        ns if ns < 999.5e3 => (ns / 1e3, "µs"),
-        ns if ns < 999.5e6 => (ns / 1e6, "ms"),
-        ns => (ns / 1e9, "s"),
-    }
-}
-
-/// Digits behind the point that make three in all.
-fn decimals(value: f64) -> usize {
-    match value {
-        value if value < 9.995 => 2,
-        value if value < 99.95 => 1,
-        _ => 0,
-    }
 }
 
 #[cfg(test)]
@@ -282,27 +258,17 @@ mod tests {
     }
 
     #[test]
-    fn values_are_shown_with_three_digits_and_their_unit() {
-        let times = [
-            (0.0, "0.00 ns"),
-            (7.0, "7.00 ns"),
-            (812.0, "812 ns"),
-            (1e3, "1.00 µs"),
-            (55_499.0, "55.5 µs"),
-            (999_499.0, "999 µs"),
-            (999_500.0, "1.00 ms"),
-            (7_312_345.0, "7.31 ms"),
-            (9_996_000.0, "10.0 ms"),
-            (99_960_000.0, "100 ms"),
-            (1e9, "1.00 s"),
-            (3.6e12, "3600 s"),
+    fn values_are_shown_with_their_unit() {
+        let shown = [
+            (Quantity::Time, 7_312_345.0, "7.31 ms", "7312345 ns"),
+            (Quantity::Time, 999_936.5, "1.00 ms", "999936.5 ns"),
+            (Quantity::Count, 12_345.0, "12,345", "12,345"),
+            (Quantity::Share, 12.345, "12.3 %", "12.345 %"),
+            (Quantity::Rate, 987.65, "988 messages/s", "987.65 messages/s"),
         ];
-        for (nanoseconds, shown) in times {
-            assert_eq!(Quantity::Time.show(nanoseconds), shown);
+        for (quantity, value, rounded, exact) in shown {
+            assert_eq!(quantity.show(value), rounded);
+            assert_eq!(quantity.show_exactly(value), exact);
         }
-        assert_eq!(Quantity::Time.show_exactly(5_002_239.0), "5.002239 ms");
-        assert_eq!(Quantity::Count.show(12_345.0), "12,345");
-        assert_eq!(Quantity::Share.show(0.125), "0.12 %");
-        assert_eq!(Quantity::Rate.show(987.65), "987.6 messages/s");
     }
 }

@@ -71,12 +71,12 @@ fn each_metric_is_measured_where_it_says() {
         ("service-max>1s", "500 ms"),
         ("connect-p99>1s", "1.00 ms"),
         ("errors>9", "2"),
-        ("errors>9%", "0.20 %"),
+        ("errors>9%", "0.2 %"),
         ("mismatch>9", "1"),
-        ("timeout>9%", "0.10 %"),
+        ("timeout>9%", "0.1 %"),
         ("refused>9", "0"),
         ("unanswered>99", "20"),
-        ("unanswered>9%", "2.00 %"),
+        ("unanswered>9%", "2 %"),
         ("rate>999", "97.5 messages/s"),
         ("connections>9", "4"),
     ];
@@ -192,14 +192,10 @@ fn rounding_never_makes_a_missed_budget_look_kept() {
     run.latency.record(5_001_000).unwrap();
     let judgement = &judge(&[one("max>5ms")], &run)[0];
     assert!(judgement.is_missed);
-    assert!(
-        judgement.measured.starts_with("5.00") && judgement.measured != "5.00 ms",
-        "{}",
-        judgement.measured
-    );
+    assert_eq!(judgement.measured, "5001215 ns");
     run.counts.answered_in_time = 9_999_999;
     assert_eq!(judge(&[one("rate<1000000")], &run)[0].measured, "999999.9 messages/s");
-    assert_eq!(judge(&[one("rate<999999.94")], &run)[0].measured, "999999.9 messages/s");
+    assert_eq!(judge(&[one("rate<999999.9")], &run)[0].measured, "1,000,000 messages/s");
 }
 
 #[test]
