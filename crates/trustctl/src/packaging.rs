@@ -22,6 +22,12 @@ fn the_server_and_its_probe_are_started_with_flags_that_exist() {
 }
 
 #[test]
+fn the_load_and_its_merge_are_started_with_flags_that_exist() {
+    assert_eq!(commands_in("load.yaml"), ["load"]);
+    assert_eq!(commands_in("merge.yaml"), ["load merge"]);
+}
+
+#[test]
 fn a_flag_or_a_value_that_does_not_exist_is_noticed() {
     let server = &lists(&manifest("server.yaml"))[0];
     let with = |from: &str, to: &str| {
