@@ -101,7 +101,10 @@ pub(crate) fn parse(
     };
     let words = iter::once(OsString::from(program.name)).chain(tokens.iter().cloned());
     let error = match command.try_get_matches_from(words) {
-        Ok(matches) => return Ok(Parsed::Command(matches)),
+        Ok(matches) => {
+            outline.check_outer_commands(&matches)?;
+            return Ok(Parsed::Command(matches));
+        }
         Err(error) => error,
     };
     match error.kind() {
@@ -173,7 +176,8 @@ pub(crate) fn command_line(program: &Program) -> Option<Command> {
     Some(with_globals(command, &exit_codes_help(), program.name, version))
 }
 
-/// Adds the word that only groups commands, before the first of them.
+/// Adds the word that only groups commands, before the first of them. One that is a command itself comes before those
+/// inside it.
 fn with_group(top: Command, group: &'static str) -> Command {
     if top.find_subcommand(group).is_some() {
         return top;

@@ -1,9 +1,10 @@
 //! What is settled before a command runs: the global settings, the layers, the home, the log.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
@@ -13,9 +14,11 @@ use crate::config_file::{ConfigFile, printable};
 use crate::event_log::{EventLog, Level};
 use crate::exit_code::{ExitCode, Failure};
 use crate::log_sink::open_log_file;
-use crate::settings::{AnySetting, Layers, Setting, check_variable_names, parse_text};
+use crate::settings::{
+    AnySetting, Layers, Setting, check_variable_names, parse_text, variable_prefix,
+};
 use crate::standard_streams;
-use crate::usage::{Outline, TOKEN_BYTES_MAX};
+use crate::usage::{Outline, TOKEN_BYTES_MAX, is_inside};
 
 /// The settings of all commands.
 pub(crate) const GLOBALS: &[&dyn AnySetting] = &[&TRUST_HOME, &REQUEST_ID, &LOG_LEVEL, &LOG_FILE];
@@ -179,8 +182,15 @@ fn add_variables(layers: &mut Layers, entry: Option<&Entry>) -> Result<(), Failu
         .iter()
         .filter(|judged| shows_all || entry.is_some_and(|entry| entry.name == judged.name));
     for judged in judged {
+        // TRUST_LOAD_MERGE_JSON is none of load's, though it begins like those.
+        let of_inner = |name: &OsStr| {
+            let inner = COMMANDS.iter().filter(|entry| is_inside(entry.name, judged.name));
+            let mut prefixes = inner.map(|entry| variable_prefix(&entry.table()));
+            prefixes.any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
+        };
+        let own: Vec<_> = variables.iter().filter(|(name, _)| !of_inner(name)).cloned().collect();
         result = result
-            .and(check_variable_names(&variables, &judged.table(), judged.settings))
+            .and(check_variable_names(&own, &judged.table(), judged.settings))
             .and(layers.add_environment(&variables, judged.settings));
     }
     result

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Id};
 
 use crate::commands::{COMMANDS, Entry, find};
 use crate::exit_code::{ExitCode, Failure};
@@ -56,14 +58,17 @@ impl<'a> Outline<'a> {
                 outline
                     .globals
                     .extend(inline.or_else(|| tokens.next()).map(|text| (setting, text)));
+            } else if entry.is_some_and(|entry| takes_next(entry, token)) {
+                // The value of a flag may be the word of a command too: `load --host merge`.
+                tokens.next();
             } else if seeking && !token.as_bytes().starts_with(b"-") {
                 let longer = format!("{words} {}", token.to_string_lossy());
                 let longer = longer.trim_start();
-                entry = find(longer);
-                let is_group = COMMANDS.iter().any(|entry| is_inside(entry.name, longer));
-                seeking = entry.is_none() && is_group;
-                if seeking || entry.is_some() {
+                let found = find(longer);
+                seeking = COMMANDS.iter().any(|entry| is_inside(entry.name, longer));
+                if seeking || found.is_some() {
                     words = longer.to_owned();
+                    entry = found;
                 }
             }
         }
@@ -72,6 +77,25 @@ impl<'a> Outline<'a> {
         }
         outline.entry = entry;
         outline
+    }
+
+    /// Refuses flags of a command before the word of one inside it, which has its own: `load --port 1 merge`.
+    ///
+    /// # Errors
+    ///
+    /// 64, for the first one by name.
+    pub(crate) fn check_outer_commands(&self, matches: &ArgMatches) -> Result<(), Failure> {
+        let mut level = matches;
+        while let Some((word, inner)) = level.subcommand() {
+            let is_global = |id: &str| GLOBALS.iter().any(|setting| setting.key() == id);
+            let is_given = |id: &&str| level.value_source(id) == Some(ValueSource::CommandLine);
+            let given = level.ids().map(Id::as_str).filter(|id| !is_global(id)).find(is_given);
+            if let Some(id) = given {
+                return Err(self.failure(&format!("--{id} cannot be used before {}", quoted(word))));
+            }
+            level = inner;
+        }
+        Ok(())
     }
 
     /// What clap found wrong, in one line.
@@ -162,8 +186,14 @@ fn global_flag(token: &OsStr) -> Option<(&'static dyn AnySetting, Option<&OsStr>
     })
 }
 
+/// Whether a token is a flag of the command whose value is the next token.
+fn takes_next(entry: &Entry, token: &OsStr) -> bool {
+    let mut with_values = entry.settings.iter().filter(|setting| !setting.is_switch());
+    with_values.any(|setting| token == &*setting.flag())
+}
+
 /// Whether the command `name` is in the group of commands, as `log demo` is in `log`.
-fn is_inside(name: &str, group: &str) -> bool {
+pub(crate) fn is_inside(name: &str, group: &str) -> bool {
     name.strip_prefix(group).is_some_and(|rest| rest.starts_with(' '))
 }
 

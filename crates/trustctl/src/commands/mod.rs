@@ -21,6 +21,7 @@ pub mod echo_client;
 pub mod echo_server;
 pub mod hold;
 pub mod load;
+pub mod load_merge;
 pub mod log_demo;
 
 macro_rules! entry {
@@ -40,6 +41,7 @@ pub const COMMANDS: &[Entry] = &[
     entry!(echo_server, Product::Service),
     entry!(echo_client, Product::Output),
     entry!(load, Product::Output),
+    entry!(load_merge, Product::Output),
     entry!(check, Product::Output),
     entry!(config_show, Product::LogAround),
     entry!(log_demo, Product::Log),

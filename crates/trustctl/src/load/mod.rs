@@ -8,6 +8,7 @@ pub mod connection;
 pub mod content;
 pub mod engine;
 pub mod hdr_log;
+pub mod merge;
 pub mod metric;
 pub mod options;
 pub mod plan;

@@ -74,8 +74,8 @@ pub struct Header {
     pub is_open_loop: bool,
     /// Messages a second that this part is to send; `None` in a closed loop.
     pub rate: Option<f64>,
-    /// What decides all payloads.
-    pub seed: u64,
+    /// What decides all payloads; `None` for several runs with a seed each.
+    pub seed: Option<u64>,
 }
 
 /// What is known of a run at its end. A log without it is one of a run that was killed.
@@ -245,7 +245,7 @@ struct HeaderNote {
     target: String,
     open_loop: bool,
     rate: Option<f64>,
-    seed: u64,
+    seed: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -304,7 +304,7 @@ mod tests {
             target: "host]\n:9900".into(),
             is_open_loop: true,
             rate: Some(2500.5),
-            seed: u64::MAX,
+            seed: Some(u64::MAX),
         }
     }
 

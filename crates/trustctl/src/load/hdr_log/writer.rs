@@ -181,7 +181,7 @@ mod tests {
             target: "localhost:9900".into(),
             is_open_loop: false,
             rate: None,
-            seed: 1,
+            seed: Some(1),
         }
     }
 

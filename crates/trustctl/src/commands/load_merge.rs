@@ -1,0 +1,163 @@
+//! `trustctl load merge FILE…`: the logs of several processes as one result.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
+use std::io::{self, BufReader};
+use std::os::unix::fs::MetadataExt;
+
+use clap::{Arg, Command, value_parser};
+
+use crate::commands::echo_client::stopped_by;
+use crate::commands::{Context, print};
+use crate::exit_code::{ExitCode, Failure};
+use crate::load::merge::{LOGS_MAX, Log, Merged, Unmerged, json, merge, table};
+use crate::settings::{ALLOWED_BOOL, AnySetting, Setting, parse_bool, parse_text};
+use crate::text::reason;
+use crate::values::quoted;
+
+/// The words that call it.
+pub const NAME: &str = "load merge";
+
+/// Its settings.
+pub const SETTINGS: &[&dyn AnySetting] = &[&JSON, &HDR_LOG];
+
+const TABLE: &str = "load-merge";
+
+const JSON: Setting<bool> = Setting {
+    command: Some(TABLE),
+    key: "json",
+    value_name: "BOOL",
+    default: None,
+    help: "Print one JSON document and nothing else",
+    allowed: ALLOWED_BOOL,
+    parse: parse_bool,
+    switch: true,
+};
+
+const HDR_LOG: Setting<String> = Setting {
+    command: Some(TABLE),
+    key: "hdr-log",
+    value_name: "FILE",
+    default: None,
+    help: "Write a log with the intervals of all logs too",
+    allowed: "a file name",
+    parse: parse_text,
+    switch: false,
+};
+
+const EXAMPLES: &str = "\
+Adds up what several processes measured, count by count: percentiles are those
+of all messages, and none is averaged. Reads HdrHistogram interval logs, also
+those of other tools.
+
+Examples:
+  Four shards of a run, each on a machine of its own:
+    trustctl load merge shard-0.hlog shard-1.hlog shard-2.hlog shard-3.hlog
+  For a script; exits with 1 if a shard is missing or was killed:
+    trustctl load merge --json *.hlog
+
+docs/HDR-LOG.md tells what is in a log and in the document.
+";
+
+/// Its part of the command line.
+pub fn command() -> Command {
+    let files = Arg::new("files")
+        .value_name("FILE")
+        .help("Logs that load --hdr-log wrote, or other tools")
+        .num_args(1..)
+        .required(true)
+        .value_parser(value_parser!(OsString));
+    Command::new("merge")
+        .about("Add up the logs of several load tests: the percentiles of all of them together")
+        .before_long_help(EXAMPLES)
+        .arg(files)
+        .args(SETTINGS.iter().map(|setting| setting.arg()))
+}
+
+/// Reads all logs and prints what they say together.
+///
+/// # Errors
+///
+/// 64 for a file that is given twice, 65 for one that is no log or does not go with the others, 73 if the merged log
+/// cannot be made, 74 if reading or writing fails.
+pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    let is_json = context.layers.get(&JSON)? == Some(true);
+    let document = |text: serde_json::Result<String>| {
+        text.map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))
+    };
+    match read(context) {
+        Ok(merged) => {
+            let exit = if merged.is_whole() { ExitCode::Success } else { ExitCode::Negative };
+            let text = match is_json {
+                true => document(json::report(&merged, exit))?,
+                false => table::report(&merged),
+            };
+            print(text.as_bytes())?;
+            Ok(exit)
+        }
+        Err(Unmerged::Failed(failure)) => {
+            if is_json {
+                print(document(json::failed(&failure))?.as_bytes())?;
+            }
+            Err(failure)
+        }
+        Err(Unmerged::Stopped(signal)) => {
+            let exit = stopped_by(signal, context.log);
+            if is_json {
+                let failure = Failure::new(exit, format!("stopped by {}", signal.name()));
+                print(document(json::failed(&failure))?.as_bytes())?;
+            }
+            Ok(exit)
+        }
+    }
+}
+
+fn read(context: &Context<'_>) -> Result<Merged, Unmerged> {
+    let names: Vec<&OsString> =
+        context.matches.get_many::<OsString>("files").unwrap_or_default().collect();
+    if names.len() > LOGS_MAX {
+        let message = format!("{} files are given: {LOGS_MAX} is the most", names.len());
+        return Err(Failure::new(ExitCode::Usage, message).into());
+    }
+    let mut files: Vec<(&OsString, Metadata)> = vec![];
+    let mut logs = vec![];
+    for name in names {
+        let unreadable = |error: io::Error| {
+            let message = format!("cannot read {}: {}", quoted(name), reason(&error));
+            Failure::new(ExitCode::Io, message)
+        };
+        let file = File::open(name).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if let Some((other, _)) = files.iter().find(|(_, known)| is_same(known, &metadata)) {
+            let message = match other == &name {
+                true => format!("{} is given twice", quoted(name)),
+                false => format!("{} and {} are the same file", quoted(other), quoted(name)),
+            };
+            return Err(Failure::new(ExitCode::Usage, message).into());
+        }
+        files.push((name, metadata));
+        logs.push(Log::open(&name.to_string_lossy(), BufReader::new(file))?);
+    }
+    let output = output(context, &files)?;
+    merge(logs, output, || context.signals.take())
+}
+
+/// Makes the file of the merged log, which must be none of those that are read.
+fn output(context: &Context<'_>, files: &[(&OsString, Metadata)]) -> Result<Option<File>, Failure> {
+    let Some(path) = context.layers.get(&HDR_LOG)? else { return Ok(None) };
+    let place = context.layers.place(&HDR_LOG);
+    if let Ok(metadata) = fs::metadata(&path)
+        && files.iter().any(|(_, known)| is_same(known, &metadata))
+    {
+        let message = format!("{place}: {} is one of the logs that are merged", quoted(&path));
+        return Err(Failure::new(ExitCode::Usage, message));
+    }
+    File::create(&path).map(Some).map_err(|error| {
+        let message = format!("{place}: cannot create {}: {}", quoted(&path), reason(&error));
+        Failure::new(ExitCode::CannotCreate, message)
+    })
+}
+
+fn is_same(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}

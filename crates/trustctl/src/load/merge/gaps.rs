@@ -1,0 +1,127 @@
+//! Whether logs go together, and what is missing.
+
+use std::io::BufRead;
+
+use super::Log;
+use crate::exit_code::{ExitCode, Failure};
+use crate::load::hdr_log::{Header, Shard};
+use crate::values::quoted;
+
+/// How many of a kind are told one by one.
+pub(super) const NAMED_MAX: usize = 20;
+
+/// Refuses logs that do not go together, by the names of two of them.
+///
+/// # Errors
+///
+/// 65.
+pub(super) fn check_together(logs: &[(&str, Option<&Header>)]) -> Result<(), Failure> {
+    let Some(((first, first_header), others)) = logs.split_first() else { return Ok(()) };
+    for (other, header) in others {
+        let problem = match (first_header, header) {
+            (None, None) => None,
+            (Some(a), Some(b)) => difference(a, b),
+            _ => {
+                let (known, unknown) =
+                    if first_header.is_some() { (first, other) } else { (other, first) };
+                let (known, unknown) = (quoted(known), quoted(unknown));
+                Some(format!("{known} is in nanoseconds and {unknown} does not tell its unit"))
+            }
+        };
+        if let Some(problem) = problem {
+            let names = format!("{} and {}", quoted(first), quoted(other));
+            return Err(bad(format!("{names} do not go together: {problem}")));
+        }
+    }
+    let mut shards: Vec<_> = shards(logs).collect();
+    shards.sort_by_key(|(shard, _)| *shard);
+    match shards.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        None => Ok(()),
+        Some(pair) => {
+            let names = format!("{} and {}", quoted(pair[0].1), quoted(pair[1].1));
+            Err(bad(format!("{names} are both shard {}", pair[0].0)))
+        }
+    }
+}
+
+/// What is missing in logs that have been read to their ends, in words.
+pub(super) fn find<R: BufRead>(logs: &[Log<R>]) -> Vec<String> {
+    let of_logs: Vec<_> = logs.iter().map(|log| (&*log.name, log.reader.header())).collect();
+    let mut gaps: Vec<String> = missing_shards(&of_logs).into_iter().collect();
+    for log in logs {
+        let name = quoted(&log.name);
+        match (log.reader.cut(), log.reader.header(), log.reader.end()) {
+            (Some(line), _, _) => gaps.push(format!(
+                "{name} is cut off in line {line}: was its run killed, or is it still going on?"
+            )),
+            (None, Some(_), None) => gaps
+                .push(format!("{name} has no end: was its run killed, or is it still going on?")),
+            (None, _, Some(end)) => {
+                let stopped =
+                    end.stopped_by.as_ref().map(|why| format!("its run ended early, {why}"));
+                let known = end.gaps.iter().cloned().chain(stopped);
+                gaps.extend(known.map(|gap| format!("{name}: {}", printable(&gap))));
+            }
+            (None, None, None) => {}
+        }
+    }
+    if gaps.len() > NAMED_MAX {
+        let more = gaps.len() - NAMED_MAX;
+        gaps.truncate(NAMED_MAX);
+        gaps.push(format!("and {more} more of this kind"));
+    }
+    gaps
+}
+
+/// Why two logs are not parts of one measurement; `None` if they may be.
+fn difference(a: &Header, b: &Header) -> Option<String> {
+    let (a_shard, b_shard) = match (a.shard, b.shard) {
+        (None, None) => return None,
+        (Some(a_shard), Some(b_shard)) => (a_shard, b_shard),
+        (Some(_), None) => return Some("the second is no shard".to_owned()),
+        (None, Some(_)) => return Some("the first is no shard".to_owned()),
+    };
+    let time = |header: &Header| header.start_at.map_or("none".to_owned(), |time| time.to_string());
+    let number = |seed: Option<u64>| seed.map_or("none".to_owned(), |seed| seed.to_string());
+    let same = [
+        ("numbers of shards", a_shard.of.to_string(), b_shard.of.to_string()),
+        ("targets", quoted(&a.target), quoted(&b.target)),
+        ("seeds", number(a.seed), number(b.seed)),
+        ("times to start at", time(a), time(b)),
+    ];
+    let (what, a, b) = same.into_iter().find(|(_, a, b)| a != b)?;
+    Some(format!("they are shards of different runs, whose {what} are {a} and {b}"))
+}
+
+fn missing_shards(logs: &[(&str, Option<&Header>)]) -> Option<String> {
+    let mut found: Vec<u32> = shards(logs).map(|(shard, _)| shard.index).collect();
+    let of = shards(logs).next()?.0.of;
+    found.sort_unstable();
+    let missing: Vec<u32> = (0..of).filter(|index| found.binary_search(index).is_err()).collect();
+    let named: Vec<String> = missing.iter().take(NAMED_MAX).map(u32::to_string).collect();
+    let rest = missing.len() - named.len();
+    match (&*named, rest) {
+        ([], _) => None,
+        ([one], _) => Some(format!("shard {one} of {of} is missing")),
+        ([some @ .., last], 0) => {
+            Some(format!("shards {} and {last} of {of} are missing", some.join(", ")))
+        }
+        (some, rest) => {
+            Some(format!("shards {} and {rest} more of {of} are missing", some.join(", ")))
+        }
+    }
+}
+
+fn shards<'l>(logs: &[(&'l str, Option<&Header>)]) -> impl Iterator<Item = (Shard, &'l str)> {
+    logs.iter().filter_map(|(name, header)| Some(((*header)?.shard?, *name)))
+}
+
+/// A text of a file in one line for a terminal.
+fn printable(text: &str) -> String {
+    let quoted = quoted(text);
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+fn bad(message: String) -> Failure {
+    Failure::new(ExitCode::DataError, message)
+}
