@@ -13,6 +13,7 @@ pub mod connection;
 pub mod decoder;
 pub mod event_line;
 pub mod format_decoder;
+pub mod hdr_log;
 mod oneline;
 pub mod settings_values;
 
@@ -29,5 +30,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("decoder", decoder::run),
     ("event_line", event_line::run),
     ("format_decoder", format_decoder::run),
+    ("hdr_log", hdr_log::run),
     ("settings_values", settings_values::run),
 ];

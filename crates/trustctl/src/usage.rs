@@ -336,6 +336,34 @@ mod tests {
     }
 
     #[test]
+    fn a_command_can_have_another_one_inside_it() {
+        let command_of = |line: &[&str]| {
+            let tokens: Vec<OsString> = line.iter().map(OsString::from).collect();
+            let outline = Outline::new(TRUSTCTL.name, TRUSTCTL.command, &tokens);
+            let told = outline.entry.map(|entry| entry.name);
+            (mistake(line), told)
+        };
+        let runs = |name| ("runs".to_owned(), Some(name));
+        assert_eq!(command_of(&["load", "--port", "1"]), runs("load"));
+        assert_eq!(command_of(&["load", "merge", "a", "b"]), runs("load merge"));
+        assert_eq!(command_of(&["load", "--log-level", "info", "merge", "a"]), runs("load merge"));
+        assert_eq!(command_of(&["load", "--host", "merge", "--port", "1"]), runs("load"));
+        assert_eq!(command_of(&["load", "--host=x", "-4"]), runs("load"));
+        let merge = "; see 'trustctl load merge --help'";
+        for (line, what) in [
+            (&["load", "--port", "1", "merge", "x"][..], "--port cannot be used before 'merge'"),
+            (&["load", "-4", "merge", "x"], "--ipv4 cannot be used before 'merge'"),
+            (&["load", "merge"], "missing argument: FILE..."),
+            (&["load", "merge", "x", "--port", "1"], "unknown flag: --port"),
+        ] {
+            assert_eq!(command_of(line), (format!("{what}{merge}"), Some("load merge")));
+        }
+        let message =
+            "unknown command: load mrge; valid commands: load merge; see 'trustctl load --help'";
+        assert_eq!(command_of(&["load", "mrge"]), (message.to_owned(), Some("load")));
+    }
+
+    #[test]
     fn a_token_of_more_than_1024_bytes_is_refused_before_anything_else() {
         assert_eq!(mistake(&["log", "demo", &"x".repeat(1024)]), "runs");
         let long = "x".repeat(2000);

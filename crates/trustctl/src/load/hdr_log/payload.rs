@@ -144,19 +144,16 @@ fn decode_plain(bytes: &[u8], counts: &mut Vec<(u64, u64)>) -> Result<Precision,
         let number = varint(&mut encoded)
             .ok_or_else(|| format!("the histogram ends inside a count that begins with {first}"))?;
         // Zigzag: even numbers are counts, odd ones so many groups without any.
-        if number & 1 == 1 {
-            index = index.saturating_add((number >> 1) + 1);
-            continue;
+        let half = number >> 1;
+        let groups = if number & 1 == 1 { half + 1 } else { 1 };
+        if groups > buckets.len - index {
+            return Err(format!("the histogram has counts above its highest value, {highest}"));
         }
-        let count = number >> 1;
-        if count > 0 {
-            if index >= buckets.len {
-                return Err(format!("the histogram has values above its highest, {highest}"));
-            }
-            total = total.checked_add(count).ok_or("the histogram's counts exceed 64 bits")?;
-            counts.push((buckets.value(index), count));
+        if number & 1 == 0 && half > 0 {
+            total = total.checked_add(half).ok_or("the histogram's counts exceed 64 bits")?;
+            counts.push((buckets.value(index), half));
         }
-        index = index.saturating_add(1);
+        index += groups;
     }
     Ok(Precision { digits: buckets.digits, lowest })
 }
@@ -319,7 +316,7 @@ mod tests {
             ),
             (
                 patched(24, &[0, 0, 0, 0, 0, 0, 0, 9]),
-                "the histogram has values above its highest, 9",
+                "the histogram has counts above its highest value, 9",
             ),
             (
                 patched(15, &[5, 0, 0, 0, 0, 0, 0, 0, 1, 0x7f]),

@@ -7,6 +7,8 @@
 mod gaps;
 pub mod json;
 pub mod table;
+#[cfg(test)]
+mod tests;
 
 use std::io::{BufRead, Write};
 use std::time::Duration;

@@ -1,0 +1,214 @@
+//! Interval logs: any bytes are a log or a mistake with its line, histograms are what another decoder takes them for, and
+//! what is written is read and merged as it was.
+
+use std::io::Write;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::Deserializer;
+use jiff::Timestamp;
+use trustctl::exit_code::{ExitCode, Failure};
+use trustctl::load::hdr_log::{BadLog, Decoder, End, Header, Reader, Series, Shard, Writer};
+use trustctl::load::merge::{Log, Merged, Unmerged, json, merge, table};
+use trustctl::load::summary::{Errors, Interval, times};
+
+use crate::choices::Choices;
+use crate::oneline::{check_failure, check_line};
+
+/// The cookie of a histogram, and of a deflated one.
+const COOKIES: [[u8; 4]; 2] = [[0x1c, 0x84, 0x93, 0x13], [0x1c, 0x84, 0x93, 0x14]];
+
+/// Shards of a written run at most.
+const SHARDS_MAX: u32 = 3;
+
+/// Intervals of a written log at most, and values in each.
+const INTERVALS_MAX: u8 = 4;
+const VALUES_MAX: u8 = 8;
+
+/// Bytes: behind a first byte of 0 the inside of a histogram, of 1 a deflate stream, of 2 what runs measured that are written
+/// and read back; anything else is a log.
+///
+/// # Panics
+///
+/// If a mistake is not told with a line that is there, another decoder takes a histogram for something else, or what was
+/// written is not what is read.
+pub fn run(data: &[u8]) {
+    match data.split_first() {
+        Some((0, plain)) => histogram(plain),
+        Some((1, stream)) => deflated(stream),
+        Some((2, choices)) => written(&mut Choices::new(choices)),
+        _ => log(data),
+    }
+}
+
+/// A log from anywhere, read and merged.
+fn log(data: &[u8]) {
+    let lines = data.split_inclusive(|byte| *byte == b'\n').count().max(1) as u64;
+    let read = read_all(data);
+    let mut output = vec![];
+    let merged = merged(&[data], Some(&mut output));
+    match (read, merged) {
+        (Ok(intervals), Ok(merged)) => {
+            let sum: u64 = merged.latency.len() + merged.service.len();
+            assert_eq!(sum, intervals.iter().map(|interval| interval.2).sum::<u64>());
+            assert!(intervals.len() as u64 <= lines);
+            let again = read_all(&output).expect("a merged log is a log");
+            assert_eq!(again.len(), intervals.len(), "every interval is copied");
+            check_reports(&merged);
+        }
+        (Err((line, problem)), Err(failure)) => {
+            assert!((1..=lines).contains(&line), "line {line} of {lines}: {problem}");
+            check_line(&problem);
+            check_failure(&failure, ExitCode::DataError);
+            let place = format!("'A', line {line}: {problem}");
+            assert_eq!(failure.message, place);
+        }
+        // What fits a line may be too much for all of them.
+        (Ok(_), Err(failure)) => {
+            assert!(failure.message.ends_with("all counts together exceed 64 bits"), "{failure:?}");
+        }
+        (Err(problem), Ok(_)) => panic!("merged in spite of {problem:?}"),
+    }
+}
+
+/// Series, begin and number of values of every interval; or the line that is wrong, and why.
+fn read_all(data: &[u8]) -> Result<Vec<(Series, u64, u64)>, (u64, String)> {
+    let told = |bad| match bad {
+        BadLog::Line { number, problem } => (number, problem),
+        BadLog::Io(error) => panic!("memory can be read: {error}"),
+    };
+    let (mut reader, mut decoder) = (Reader::open(data).map_err(told)?, Decoder::default());
+    let mut intervals: Vec<(Series, u64, u64)> = vec![];
+    while let Some(interval) = reader.interval(&mut decoder).map_err(told)? {
+        let counts = interval.counts;
+        assert!(counts.is_sorted_by(|a, b| a.0 < b.0), "values are told in their order");
+        assert!(counts.iter().all(|(_, count)| *count > 0), "what did not come is not told");
+        let total = counts.iter().map(|(_, count)| count).sum();
+        let before = intervals.last().map_or(0, |(_, begin, _)| *begin);
+        assert!(before <= interval.begin, "intervals are told in their order");
+        intervals.push((interval.series, interval.begin, total));
+        reader.advance().map_err(told)?;
+    }
+    assert!(reader.cut().is_none() || reader.end().is_none(), "what was cut has no end");
+    Ok(intervals)
+}
+
+fn merged(logs: &[&[u8]], output: Option<&mut Vec<u8>>) -> Result<Merged, Failure> {
+    let names = ["A", "B", "C"];
+    let logs: Result<Vec<_>, _> =
+        names.iter().zip(logs).map(|(name, bytes)| Log::open(name, *bytes)).collect();
+    merge(logs?, output, || None).map_err(|unmerged| match unmerged {
+        Unmerged::Failed(failure) => failure,
+        Unmerged::Stopped(signal) => panic!("no signal was sent: {signal:?}"),
+    })
+}
+
+fn check_reports(merged: &Merged) {
+    for text in table::report(merged).lines() {
+        assert!(!text.chars().any(char::is_control), "a control character in {text:?}");
+    }
+    let document = json::report(merged, ExitCode::Success).expect("there is a document");
+    serde_json::from_str::<serde_json::Value>(&document).expect("the document is JSON");
+}
+
+/// The inside of a histogram, which another implementation must take for the same.
+fn histogram(plain: &[u8]) {
+    let mut decoder = Decoder::default();
+    let bytes = [&COOKIES[0], plain].concat();
+    let decoded = decoder.decode(STANDARD.encode(&bytes).as_bytes());
+    if let Err(problem) = &decoded {
+        check_line(problem);
+    }
+    let counts = decoded.is_ok().then(|| decoder.counts().to_vec());
+    let mut stream = ZlibEncoder::new(vec![], Compression::fast());
+    stream.write_all(&bytes).expect("memory takes it");
+    let stream = stream.finish().expect("memory takes it");
+    let again = decoder.decode(framed(&stream).as_bytes());
+    // A cookie that says that it is deflated is one too many there.
+    assert_eq!(again.is_ok(), decoded.is_ok(), "deflated or not: {again:?}, {decoded:?}");
+    let (Ok(precision), Some(counts)) = (decoded, counts) else { return };
+    assert_eq!((again, decoder.counts()), (Ok(precision), &*counts));
+    let other: Histogram<u64> =
+        Deserializer::new().deserialize(&mut &*bytes).expect("another implementation takes it");
+    assert_eq!((other.sigfig(), other.low()), (precision.digits, precision.lowest));
+    let mut of_other = other
+        .iter_recorded()
+        .map(|step| (other.lowest_equivalent(step.value_iterated_to()), step.count_at_value()));
+    assert!(counts.iter().copied().eq(of_other.by_ref()), "{counts:?} is {other:?}");
+}
+
+/// A deflate stream that may not be one.
+fn deflated(stream: &[u8]) {
+    if let Err(problem) = Decoder::default().decode(framed(stream).as_bytes()) {
+        check_line(&problem);
+    }
+}
+
+/// The text of a deflated histogram.
+fn framed(stream: &[u8]) -> String {
+    let len = (stream.len() as u32).to_be_bytes();
+    STANDARD.encode([&COOKIES[1][..], &len, stream].concat())
+}
+
+/// Shards of a run, written, merged, and the merged log merged again: all of it is one histogram.
+fn written(choices: &mut Choices<'_>) {
+    let of = u32::from(choices.byte()) % SHARDS_MAX + 1;
+    let (mut latency, mut service) = (times(), times());
+    let (mut logs, mut intervals) = (vec![], 0);
+    let target = String::from_utf8_lossy(choices.short_bytes()).into_owned();
+    for index in 0..of {
+        let header = Header {
+            shard: Some(Shard { index, of }),
+            start_at: None,
+            warm_up: Duration::from_nanos(choices.number()),
+            began: Timestamp::constant(1_796_040_000, 0)
+                + Duration::from_nanos(choices.number() % 1_000_000_000_000),
+            target: target.clone(),
+            is_open_loop: choices.byte().is_multiple_of(2),
+            rate: Some(f64::from(choices.byte()) / 7.0),
+            seed: Some(7),
+        };
+        let mut log = vec![];
+        let mut writer = Writer::new(&mut log, &header).expect("memory takes it");
+        let mut start = Duration::ZERO;
+        for _ in 0..choices.byte() % INTERVALS_MAX {
+            let length = Duration::from_nanos(choices.number() % 100_000_000_000);
+            let (mut of_latency, mut of_service) = (times(), times());
+            for _ in 0..choices.byte() % VALUES_MAX {
+                of_latency.saturating_record_n(choices.number() >> 22, u64::from(choices.byte()));
+                of_service.saturating_record(choices.number() >> 22);
+            }
+            let interval = Interval {
+                start,
+                length,
+                latency: &of_latency,
+                service: &of_service,
+                answered: 0,
+                bytes_received: 0,
+                errors: &Errors::default(),
+            };
+            writer.interval(&interval).expect("memory takes it");
+            latency.add(&of_latency).expect("they are alike");
+            service.add(&of_service).expect("they are alike");
+            start += length;
+            intervals += 2;
+        }
+        writer.finish(&End::default()).expect("memory takes it");
+        assert_eq!(Reader::open(&*log).expect("it is a log").header(), Some(&header));
+        logs.push(log);
+    }
+    let logs: Vec<&[u8]> = logs.iter().map(Vec::as_slice).collect();
+    let mut output = vec![];
+    let first = merged(&logs, Some(&mut output)).expect("they go together");
+    let again = merged(&[&output], None).expect("a merged log is a log");
+    for merged in [&first, &again] {
+        assert!(merged.latency == latency && merged.service == service, "counts are kept");
+        let of_parts: u64 = merged.parts.iter().map(|part| part.intervals).sum();
+        assert_eq!((of_parts, merged.is_whole()), (intervals, true));
+        check_reports(merged);
+    }
+}
