@@ -2,16 +2,19 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use clap::{Arg, Command, value_parser};
+use rustix::event::{PollFd, PollFlags};
 
 use crate::commands::echo_client::stopped_by;
 use crate::commands::{Context, print};
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::merge::{LOGS_MAX, Log, Merged, Unmerged, json, merge, table};
 use crate::settings::{ALLOWED_BOOL, AnySetting, Setting, parse_bool, parse_text};
+use crate::signals::Signals;
 use crate::text::reason;
 use crate::values::quoted;
 
@@ -85,7 +88,12 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let document = |text: serde_json::Result<String>| {
         text.map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))
     };
-    match read(context) {
+    // What reading failed with does not matter where a signal ended it.
+    let result = read(context).map_err(|unmerged| match context.signals.take() {
+        Some(signal) => Unmerged::Stopped(signal),
+        None => unmerged,
+    });
+    match result {
         Ok(merged) => {
             let exit = if merged.is_whole() { ExitCode::Success } else { ExitCode::Negative };
             let text = match is_json {
@@ -136,10 +144,31 @@ fn read(context: &Context<'_>) -> Result<Merged, Unmerged> {
             return Err(Failure::new(ExitCode::Usage, message).into());
         }
         files.push((name, metadata));
-        logs.push(Log::open(&name.to_string_lossy(), BufReader::new(file))?);
+        let input = Input { file, signals: context.signals };
+        logs.push(Log::open(&name.to_string_lossy(), BufReader::new(input))?);
     }
     let output = output(context, &files)?;
     merge(logs, output, || context.signals.take())
+}
+
+/// A file, or a pipe whose writer may have nothing to say for ever: a signal ends waiting for it.
+struct Input<'s> {
+    file: File,
+    signals: &'s Signals,
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let [a, b, c] = self.signals.descriptors();
+        let polled = [a, b, c, self.file.as_fd()];
+        let mut polled =
+            polled.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, None))?;
+        match polled[..3].iter().all(|signal| signal.revents().is_empty()) {
+            true => self.file.read(bytes),
+            false => Err(io::Error::other("a signal came")),
+        }
+    }
 }
 
 /// Makes the file of the merged log, which must be none of those that are read.

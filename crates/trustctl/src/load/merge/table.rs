@@ -50,8 +50,11 @@ pub fn report(merged: &Merged) -> String {
         text.push('\n');
     }
     text.push_str(&parts(&merged.parts));
+    if !merged.is_whole() {
+        text.push('\n');
+    }
     for gap in &merged.end.gaps {
-        let _ = writeln!(text, "\nincomplete: {gap}");
+        let _ = writeln!(text, "incomplete: {gap}");
     }
     text
 }

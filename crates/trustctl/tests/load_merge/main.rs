@@ -1,0 +1,366 @@
+//! `trustctl load merge` as a command: what it prints and writes, how it ends, and where `load` ends and it begins.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde::Deserialize;
+use support::STEP_DEADLINE;
+use support::program::{Finished, Home};
+use trustctl::load::hdr_log::{End, Header, Shard, Writer};
+use trustctl::load::summary::{Cause, Errors, Interval, times};
+
+/// The document as `docs/HDR-LOG.md` tells it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    schema: String,
+    exit: i32,
+    whole: bool,
+    gaps: Vec<String>,
+    unit: Option<String>,
+    significant_digits: Option<u8>,
+    target: Option<String>,
+    open_loop: Option<bool>,
+    rate: Option<f64>,
+    achieved_rate: Option<f64>,
+    took_ns: Option<u64>,
+    counts: Option<Counts>,
+    errors: Option<BTreeMap<String, u64>>,
+    client_limits: Vec<String>,
+    latency_ns: Option<BTreeMap<String, Option<u64>>>,
+    service_ns: Option<BTreeMap<String, Option<u64>>>,
+    values: Option<BTreeMap<String, Option<u64>>>,
+    start_skew_ns: Option<u64>,
+    logs: Vec<File>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Counts {
+    sent: u64,
+    answered: u64,
+    answered_in_time: u64,
+    failed: u64,
+    unsent: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    file: String,
+    shard: Option<String>,
+    began: Option<String>,
+    late_ns: Option<i64>,
+    interval_lines: u64,
+    achieved_rate: Option<f64>,
+    counts: Option<Counts>,
+}
+
+/// What stands there where there is no result.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FailedDocument {
+    schema: String,
+    exit: i32,
+    error: String,
+}
+
+const SCHEMA: &str = "trustctl-load-merge/1";
+
+/// A home, and logs of shards beside it.
+struct Logs {
+    home: Home,
+}
+
+impl Logs {
+    fn new() -> Logs {
+        Logs { home: Home::new() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.home.elsewhere(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// Writes the log of a shard whose every message took so many nanoseconds.
+    fn shard(&self, index: u32, of: u32, latency: u64, messages: u64) -> String {
+        let name = format!("shard-{index}.hlog");
+        let began = jiff::Timestamp::constant(1_796_040_000, 500_000);
+        let header = Header {
+            shard: Some(Shard { index, of }),
+            start_at: Some(jiff::Timestamp::constant(1_796_040_000, 0)),
+            warm_up: Duration::ZERO,
+            began: began + Duration::from_millis(2) * index,
+            target: "echo.example:9900".into(),
+            is_open_loop: true,
+            rate: Some(10.0),
+            seed: Some(1),
+        };
+        let file = fs::File::create(self.path(&name)).expect("a log can be made");
+        let mut writer = Writer::new(file, &header).expect("it can be written");
+        let (mut latencies, mut services) = (times(), times());
+        latencies.record_n(latency, messages).expect("it is in range");
+        services.record_n(latency / 2, messages).expect("it is in range");
+        let mut errors = Errors::default();
+        errors.add(Cause::Timeout);
+        let interval = Interval {
+            start: Duration::ZERO,
+            length: Duration::from_secs(1),
+            latency: &latencies,
+            service: &services,
+            answered: messages,
+            bytes_received: 0,
+            errors: &errors,
+        };
+        writer.interval(&interval).expect("it can be written");
+        let end = End {
+            took: Duration::from_secs(1),
+            sent: messages + 1,
+            answered: messages,
+            answered_in_time: messages,
+            failed: 1,
+            achieved_rate: messages as f64,
+            errors,
+            ..End::default()
+        };
+        writer.finish(&end).expect("it can be written");
+        self.text(&name)
+    }
+
+    fn merge(&self, args: &[&str]) -> Finished {
+        self.home.trustctl([&["load", "merge"], args].concat()).run()
+    }
+}
+
+fn document(finished: &Finished) -> Document {
+    serde_json::from_str(finished.text()).expect("one document of the published form")
+}
+
+#[test]
+fn shards_that_are_all_there_are_one_result() {
+    let logs = Logs::new();
+    let (first, second) = (logs.shard(0, 2, 1_000_000, 3), logs.shard(1, 2, 3_000_000, 1));
+    let finished = logs.merge(&["--json", &second, &first]).exits_with(0).complains_about_nothing();
+    let document = document(&finished);
+    assert_eq!((document.schema.as_str(), document.exit, document.whole), (SCHEMA, 0, true));
+    assert_eq!((document.gaps.len(), document.client_limits.len()), (0, 0));
+    assert_eq!((document.unit.as_deref(), document.significant_digits), (Some("ns"), Some(3)));
+    assert_eq!(document.target.as_deref(), Some("echo.example:9900"));
+    assert_eq!((document.open_loop, document.rate), (Some(true), Some(20.0)));
+    assert_eq!((document.achieved_rate, document.took_ns), (Some(4.0), Some(1_000_000_000)));
+    let counts = Counts { sent: 6, answered: 4, answered_in_time: 4, failed: 2, unsent: 0 };
+    assert_eq!(document.counts, Some(counts));
+    assert_eq!(document.errors, Some(BTreeMap::from([("timeout".to_owned(), 2)])));
+    assert_eq!(document.start_skew_ns, Some(2_000_000));
+    let latency = document.latency_ns.expect("the unit is known");
+    let value = |name: &str| latency[name].expect("there are values");
+    let names: Vec<&str> = latency.keys().map(String::as_str).collect();
+    let expected =
+        ["count", "max", "mean", "min", "p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99"];
+    assert_eq!(names, expected);
+    assert_eq!(value("count"), 4);
+    assert!((1_000_000..1_001_000).contains(&value("p75")), "{latency:?}");
+    assert!((3_000_000..3_003_000).contains(&value("p90")), "{latency:?}");
+    assert!((1_499_000..1_501_000).contains(&value("mean")), "{latency:?}");
+    let service = document.service_ns.expect("the unit is known");
+    assert!(service["max"].is_some_and(|max| (1_500_000..1_502_000).contains(&max)), "{service:?}");
+    assert!(document.values.is_none());
+    let [one, other] = &document.logs[..] else { panic!("two logs") };
+    assert_eq!(
+        (&*one.file, one.shard.as_deref(), one.late_ns),
+        (&*second, Some("1/2"), Some(2_500_000))
+    );
+    assert_eq!(
+        (&*other.file, other.shard.as_deref(), other.late_ns),
+        (&*first, Some("0/2"), Some(500_000))
+    );
+    assert_eq!(one.began.as_deref(), Some("2026-11-30T12:00:00.0025Z"));
+    assert_eq!((one.interval_lines, one.achieved_rate), (2, Some(1.0)));
+    assert_eq!(other.counts.as_ref().map(|counts| counts.answered), Some(3));
+}
+
+#[test]
+fn a_shard_that_is_missing_or_was_killed_is_named_and_ends_with_1() {
+    let logs = Logs::new();
+    let (first, second) = (logs.shard(0, 3, 1_000_000, 3), logs.shard(1, 3, 3_000_000, 1));
+    let whole = fs::read_to_string(&second).expect("it was written");
+    let end = whole.find("#[trustctl end").expect("it has an end");
+    fs::write(&second, &whole[..end]).expect("it can be written");
+    let finished = logs.merge(&[&first, &second]).exits_with(1).complains_about_nothing();
+    let text = finished.text();
+    assert!(text.contains("\nincomplete: shard 2 of 3 is missing\n"), "{text}");
+    assert!(text.contains("shard-1.hlog' has no end: was its run killed"), "{text}");
+    assert!(text.contains("p99.9 ") && text.contains("3.000 ms"), "the result is told: {text}");
+    fs::write(&second, &whole[..end - 10]).expect("it can be written");
+    let finished = logs.merge(&["--json", &first, &second]).exits_with(1);
+    let document = document(&finished);
+    assert!(!document.whole && document.exit == 1);
+    assert!(document.gaps[1].contains("shard-1.hlog' is cut off in line 7"), "{:?}", document.gaps);
+    assert_eq!(document.logs[1].interval_lines, 1, "what is whole is read");
+    assert!(document.logs[1].achieved_rate.is_none() && document.logs[1].counts.is_none());
+}
+
+#[test]
+fn what_is_no_log_is_refused_with_its_line_and_one_document() {
+    let logs = Logs::new();
+    let good = logs.shard(0, 2, 1_000_000, 3);
+    let bad = logs.text("bad.hlog");
+    let text = fs::read_to_string(&good).expect("it was written");
+    for (content, problem) in [
+        ("hello\n".to_owned(), "line 1: this is no HDR histogram log"),
+        (String::new(), "line 1: the file is empty"),
+        (text.replacen("HISTF", "HISTX", 1), "line 6: what should be a histogram is none"),
+    ] {
+        fs::write(&bad, content).expect("it can be written");
+        let refused = logs.merge(&[&bad]).exits_with(65);
+        refused.prints("").complains_about(&["bad.hlog", problem]).complains_in_one_line();
+        let refused = logs.merge(&["--json", &bad]).exits_with(65);
+        let document: FailedDocument =
+            serde_json::from_str(refused.text()).expect("one document of the published form");
+        assert_eq!((document.schema.as_str(), document.exit), (SCHEMA, 65));
+        assert!(document.error.ends_with(problem), "{}", document.error);
+    }
+    let twin = logs.text("twin.hlog");
+    fs::copy(&good, &twin).expect("it can be copied");
+    let refused = logs.merge(&[&good, &twin]).exits_with(65);
+    refused.complains_about(&["shard-0.hlog", "twin.hlog", "are both shard 0/2"]);
+}
+
+#[test]
+fn a_log_of_another_tool_has_no_unit() {
+    let logs = Logs::new();
+    // Three values with two digits from 20,000 on, encoded by another implementation.
+    let line = "0.5,1.0,2.7,HISTFAAAACh4nJNpmSzMwMDAygABTBDKT4GBgdnNYMcCBvsPEBFBlp1MTABwkgWO\n";
+    let other = logs.text("other.hlog");
+    fs::write(&other, format!("#[Histogram log format version 1.2]\n{line}")).expect("written");
+    let finished = logs.merge(&["--json", &other]).exits_with(0);
+    let document = document(&finished);
+    let values = document.values.expect("it has values");
+    assert_eq!((values["count"], document.significant_digits), (Some(3), Some(2)));
+    assert_eq!((document.unit, document.latency_ns.is_none(), document.counts), (None, true, None));
+    let ours = logs.shard(0, 1, 1_000_000, 3);
+    logs.merge(&[&ours, &other]).exits_with(65).complains_about(&["does not tell its unit"]);
+}
+
+#[test]
+fn a_file_stands_once_in_the_command_and_is_not_written_over() {
+    let logs = Logs::new();
+    let good = logs.shard(0, 1, 1_000_000, 3);
+    let before = fs::read(&good).expect("it was written");
+    logs.merge(&[&good, &good]).exits_with(64).complains_about(&["is given twice"]);
+    let link = logs.text("link.hlog");
+    std::os::unix::fs::symlink(&good, &link).expect("a link can be made");
+    logs.merge(&[&good, &link]).exits_with(64).complains_about(&["are the same file"]);
+    for output in [&good, &link] {
+        let refused = logs.merge(&["--hdr-log", output, &good]).exits_with(64);
+        refused.complains_about(&["--hdr-log", "is one of the logs that are merged"]);
+    }
+    assert_eq!(fs::read(&good).expect("it is there"), before);
+    let refused = logs.merge(&["--hdr-log", "/nowhere/x.hlog", &good]).exits_with(73);
+    refused.complains_about(&["--hdr-log", "cannot create '/nowhere/x.hlog'"]);
+    logs.merge(&["/nowhere/x.hlog"]).exits_with(74).complains_about(&["'/nowhere/x.hlog'"]);
+    logs.merge(&["/tmp"]).exits_with(74).complains_about(&["cannot read '/tmp'"]);
+}
+
+#[test]
+fn the_merged_log_says_what_the_logs_said() {
+    let logs = Logs::new();
+    let (first, second) = (logs.shard(0, 2, 1_000_000, 3), logs.shard(1, 2, 3_000_000, 1));
+    let all = logs.text("all.hlog");
+    let both = logs.merge(&["--json", "--hdr-log", &all, &first, &second]).exits_with(0);
+    let again = logs.merge(&["--json", &all]).exits_with(0);
+    let (both, again) = (document(&both), document(&again));
+    assert_eq!(both.latency_ns, again.latency_ns);
+    assert_eq!(both.service_ns, again.service_ns);
+    assert_eq!((both.counts, both.errors), (again.counts, again.errors));
+    assert_eq!((both.rate, both.achieved_rate), (again.rate, again.achieved_rate));
+    assert_eq!((again.logs[0].interval_lines, again.logs[0].shard.as_deref()), (4, None));
+}
+
+#[test]
+fn settings_come_from_the_file_and_variables_of_their_own() {
+    let logs = Logs::new();
+    let good = logs.shard(0, 1, 1_000_000, 3);
+    let merge = || logs.home.trustctl(["load", "merge", &good]);
+    document(&merge().env("TRUST_LOAD_MERGE_JSON", "true").run().exits_with(0));
+    let refused = merge().env("TRUST_LOAD_MERGE_JSN", "true").run().exits_with(64);
+    refused
+        .complains_about(&["unknown variable 'TRUST_LOAD_MERGE_JSN'", "TRUST_LOAD_MERGE_HDR_LOG"]);
+    // They are none of load's, nor load's theirs.
+    let load = logs.home.trustctl(["load"]).env("TRUST_LOAD_MERGE_JSON", "true").run();
+    load.exits_with(64).complains_about(&["missing required flag: --port"]);
+    let load = logs.home.trustctl(["load"]).env("TRUST_LOAD_PRT", "1").run();
+    load.exits_with(64).complains_about(&["unknown variable 'TRUST_LOAD_PRT'"]);
+    merge().env("TRUST_LOAD_PORT", "none").run().exits_with(0);
+    logs.home.configure("[load-merge]\njson = true\n[load]\nclients = 3\n");
+    document(&merge().run().exits_with(0));
+    let shown = logs.home.trustctl(["config", "show"]).run().exits_with(0);
+    assert!(shown.text().contains("load-merge.json: true (file)"), "{}", shown.text());
+}
+
+#[test]
+fn load_and_load_merge_are_told_apart() {
+    let logs = Logs::new();
+    let run = |args: &[&str]| logs.home.trustctl(args).run();
+    let help = run(&["load", "merge", "--help"]).exits_with(0);
+    assert!(
+        help.text().contains("Usage: trustctl load merge [OPTIONS] <FILE>..."),
+        "{}",
+        help.text()
+    );
+    let help = run(&["load", "--help"]).exits_with(0);
+    assert!(
+        help.text().contains("--port") && help.text().contains("\n  merge  "),
+        "{}",
+        help.text()
+    );
+    run(&["load", "merge"]).exits_with(64).complains_about(&["missing argument: FILE"]);
+    let refused = run(&["load", "--port", "1", "merge", "x"]).exits_with(64);
+    refused.complains_about(&["--port cannot be used before 'merge'"]).complains_in_one_line();
+    let refused = run(&["load", "mrge"]).exits_with(64);
+    refused.complains_about(&["unknown command: load mrge", "load merge"]);
+    // A host of that name is nobody's command.
+    let refused = run(&["load", "--host", "merge"]).exits_with(64);
+    refused.complains_about(&["missing required flag: --port", "error"]);
+    let front = logs.home.echo_load_test(["merge", "x"]).run().exits_with(64);
+    front.complains_about(&["unexpected argument: merge"]);
+}
+
+#[test]
+fn a_signal_ends_it_with_its_code() {
+    let logs = Logs::new();
+    let good = logs.shard(0, 1, 1_000_000, 3);
+    let text = fs::read_to_string(&good).expect("it was written");
+    let end = text.find("#[trustctl end").expect("it has an end");
+    let begin = text.find("\n0.000,").expect("it has an interval") + 1;
+    // More than a pipe holds, so that it is in the middle of it; and then it waits for the rest.
+    const WRITTEN: usize = 1 << 20;
+    let many = text[begin..end].repeat(WRITTEN / (end - begin));
+    let args = ["load", "merge", "--json", "/dev/stdin"];
+    let (running, mut input) = logs.home.trustctl(args).start_with_input();
+    let (tell, told) = mpsc::channel();
+    let writer = thread::spawn(move || {
+        input.write_all(&text.as_bytes()[..end]).expect("it is read");
+        input.write_all(many.as_bytes()).expect("it is read");
+        tell.send(()).expect("somebody waits for it");
+        input
+    });
+    told.recv_timeout(STEP_DEADLINE).expect("it reads a mebibyte");
+    running.signal(Signal::INT);
+    let finished = running.wait().exits_with(130);
+    let document: FailedDocument = serde_json::from_str(finished.text()).expect("one document");
+    assert_eq!((document.exit, document.error.as_str()), (130, "stopped by SIGINT"));
+    drop(writer.join().expect("everything was written"));
+}
