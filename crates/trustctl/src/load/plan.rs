@@ -59,6 +59,8 @@ pub struct Plan {
     pub shard: Option<Shard>,
     /// Decides payloads and arrivals.
     pub seed: u64,
+    /// Whether somebody said it.
+    pub is_seed_given: bool,
     /// The command that does it again.
     again: String,
     concurrency: u64,
@@ -104,8 +106,8 @@ impl Plan {
             return Err(usage(layers.place(&CONCURRENCY), message));
         }
         let (framing, sizes) = messages(layers)?;
-        let seed = layers.get(&SEED)?;
-        let seed = seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 1);
+        let given = layers.get(&SEED)?;
+        let seed = given.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 1);
         let pace = match is_open {
             true => {
                 Pace::Open { rate: rate.unwrap_or(FIND_FROM), arrivals: layers.require(&ARRIVALS)? }
@@ -121,6 +123,7 @@ impl Plan {
             start_at: layers.get(&START_AT)?,
             shard,
             seed,
+            is_seed_given: given.is_some(),
             again: again(layers, family, seed),
             concurrency,
             places,

@@ -20,8 +20,9 @@ use crate::load::engine::{self, Ended, First, Listener};
 use crate::load::hdr_log::{End as LogEnd, Header, Writer};
 use crate::load::options::{CONCURRENCY, CSV, HDR_LOG, HTML, JSON, START_AT};
 use crate::load::plan::Plan;
+use crate::load::report::progress::Progress;
 use crate::load::report::timeline::Timeline;
-use crate::load::report::{csv, json, terminal};
+use crate::load::report::{csv, html, json, terminal};
 use crate::load::shape::Shape;
 use crate::load::start_at::{Start, start};
 use crate::load::summary::{About, End, Interval, Judgement, Live, Run, Searched, Summary};
@@ -219,7 +220,8 @@ impl Output {
             target: about.target.clone(),
             is_open_loop: about.is_open_loop,
             rate: plan.rate(),
-            seed: plan.seed,
+            // One that each shard took for itself does not tell them apart from those of other runs.
+            seed: plan.is_seed_given.then_some(plan.seed),
         };
         let hdr_log = context.create(&HDR_LOG)?;
         Ok(Output {
@@ -270,6 +272,9 @@ impl Output {
         }
         let about = std::mem::take(&mut self.about);
         let run = Run { about: &about, summary, judgements, exit };
+        if let Some(html) = &mut self.html {
+            html.write(html::report(&run, &self.timeline).as_bytes())?;
+        }
         let text = match (self.is_json, self.is_csv, &summary.end) {
             (true, ..) => json::report(&run)
                 .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
@@ -324,13 +329,4 @@ impl Listener for Output {
 
 fn hdr_log_failed(error: &io::Error) -> Failure {
     Failure::new(ExitCode::Io, format!("cannot write {}: {}", HDR_LOG.flag(), reason(error)))
-}
-
-pub(super) struct Progress;
-impl Progress {
-    fn on_stderr() -> Progress {
-        Progress
-    }
-    pub(super) fn show(&mut self, _: &Live) {}
-    fn clear(&mut self) {}
 }

@@ -7,12 +7,13 @@ use jiff::Timestamp;
 
 use crate::commands::Context;
 use crate::commands::echo_client::stopped_by;
-use crate::commands::load::concurrent::{Output, Progress, end_without_run, reach};
+use crate::commands::load::concurrent::{Output, end_without_run, reach};
 use crate::connect::{ConnectError, Limit, resolve};
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::budget::{Budget, first_broken};
 use crate::load::engine::{self, Ended, Listener};
 use crate::load::plan::Plan;
+use crate::load::report::progress::Progress;
 use crate::load::report::timeline::Timeline;
 use crate::load::search::{Trial, search};
 use crate::load::summary::{End, Interval, Live, Searched, Summary, per_second};
