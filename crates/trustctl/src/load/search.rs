@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 /// The lowest rate that is tried, in messages a second.
 pub const RATE_MIN: f64 = 1.0;
 
-/// The highest rate that is tried, in messages a second: one a nanosecond, which is the unit of all times.
-pub const RATE_MAX: f64 = 1e9;
+/// The highest rate that is tried, in messages a second: what `--rate` takes.
+pub const RATE_MAX: f64 = 1e7;
 
 /// How close the lowest rate that does not hold is to the highest that does: 5 %, about what two runs differ by.
 pub const STEP: f64 = 1.05;
@@ -22,9 +22,9 @@ pub const ACHIEVED_MIN: f64 = 0.98;
 /// How often the answer is lowered by [`STEP`] if it does not hold again: to two thirds, below which it was no answer.
 pub const STEPS_DOWN_MAX: u32 = 8;
 
-/// The most trials of a search: 30 halvings from [`RATE_MAX`] to [`RATE_MIN`] and 4 between two of them, each twice, then
+/// The most trials of a search: 24 halvings from [`RATE_MAX`] to [`RATE_MIN`] and 4 between two of them, each twice, then
 /// the answer and its steps down.
-pub const TRIALS_MAX: usize = 2 * (31 + 4) + 1 + STEPS_DOWN_MAX as usize;
+pub const TRIALS_MAX: usize = 2 * (25 + 4) + 1 + STEPS_DOWN_MAX as usize;
 
 /// One run of the load.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +97,20 @@ impl Trial {
             Some(format!("{:.1} of {:.1} messages/s answered in time", self.achieved, self.due))
         } else {
             None
+        }
+    }
+}
+
+impl End {
+    /// Its name in documents: `client_limit`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            End::Bracketed => "bracketed",
+            End::ClientLimit => "client_limit",
+            End::Unlimited => "unlimited",
+            End::NothingHolds => "nothing_holds",
+            End::Unsteady => "unsteady",
+            End::Stopped => "stopped",
         }
     }
 }

@@ -431,6 +431,8 @@ pub struct Run<'a> {
     pub summary: &'a Summary,
     /// Budgets, in the order in which they were given.
     pub judgements: &'a [Judgement],
+    /// The search that this run came from.
+    pub searched: Option<&'a Searched>,
     /// What the process exits with.
     pub exit: ExitCode,
 }

@@ -271,7 +271,8 @@ impl Output {
             writer.finish(&LogEnd::of(summary)).map_err(|error| hdr_log_failed(&error))?;
         }
         let about = std::mem::take(&mut self.about);
-        let run = Run { about: &about, summary, judgements, exit };
+        let searched = self.searched.take();
+        let run = Run { about: &about, summary, judgements, searched: searched.as_ref(), exit };
         if let Some(html) = &mut self.html {
             html.write(html::report(&run, &self.timeline).as_bytes())?;
         }

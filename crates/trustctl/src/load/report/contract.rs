@@ -32,6 +32,30 @@ struct Document {
     wrong: Vec<Wrong>,
     client: Client,
     budgets: Vec<Budget>,
+    #[serde(deserialize_with = "there")]
+    search: Option<Search>,
+}
+
+#[derive(Deserialize, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Search {
+    budgets: Vec<String>,
+    #[serde(deserialize_with = "there")]
+    found_per_second: Option<f64>,
+    end: String,
+    trials: Vec<Trial>,
+}
+
+#[derive(Deserialize, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Trial {
+    asked_per_second: f64,
+    due_per_second: f64,
+    achieved_per_second: f64,
+    errors: u64,
+    #[serde(deserialize_with = "there")]
+    why_not: Option<String>,
+    is_client_limit: bool,
 }
 
 #[derive(Deserialize)]
@@ -258,6 +282,19 @@ fn what_was_not_measured_is_null() {
     assert!(document.latency.p99_ns.is_some());
 }
 
+#[test]
+fn a_search_has_its_trials_in_order() {
+    assert_eq!(read(&sample::named("open")).search, None);
+    let search = read(&sample::named("searched")).search.expect("a search");
+    assert_eq!((search.budgets, search.found_per_second), (vec!["p99<5ms".into()], Some(1000.0)));
+    assert_eq!(search.end, "bracketed");
+    let [holds, fails] = &search.trials[..] else { panic!("{:?}", search.trials) };
+    assert_eq!((holds.asked_per_second, &holds.why_not), (1000.0, &None));
+    assert_eq!((fails.asked_per_second, fails.achieved_per_second), (1050.0, 1049.5));
+    assert_eq!(fails.why_not.as_deref(), Some("p99<5ms: 7.31 ms"));
+    assert_eq!((fails.due_per_second, fails.errors, fails.is_client_limit), (1050.0, 0, false));
+}
+
 /// Names of all fields at any depth, but for the facts, whose names are those of flags.
 fn fields(value: &Value, names: &mut BTreeSet<String>) {
     match value {
@@ -292,7 +329,9 @@ fn documented(section: &str) -> BTreeSet<String> {
 #[test]
 fn the_document_names_every_field_and_no_other() {
     let mut names = BTreeSet::new();
-    fields(&serde_json::from_str(&text(&sample::named("open"))).expect("JSON"), &mut names);
+    for (_, sample) in sample::ALL.iter() {
+        fields(&serde_json::from_str(&text(sample)).expect("JSON"), &mut names);
+    }
     assert_eq!(documented("JSON"), names);
 }
 

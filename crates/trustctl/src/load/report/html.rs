@@ -11,9 +11,9 @@ use crate::load::report::timeline::{Point, Timeline};
 use crate::load::report::units::{percent, rate, time};
 use crate::load::report::{
     CLOSED_LOOP, OPEN_LOOP, Outcome, WRONG_COLUMNS, WRONG_PLACES, findings, numbers, percentiles,
-    wrong_left_out, wrong_row,
+    search, wrong_left_out, wrong_row,
 };
-use crate::load::summary::{Errors, Run, Summary};
+use crate::load::summary::{Errors, Run, Searched, Summary};
 use crate::markup::{escaped, page};
 use crate::text::{grouped, seconds};
 
@@ -44,6 +44,9 @@ pub fn report(run: &Run<'_>, timeline: &Timeline) -> String {
     }
     limits(&mut body, summary);
     budgets(&mut body, run);
+    if let Some(searched) = run.searched {
+        trials(&mut body, searched);
+    }
     if !summary.latency.is_empty() {
         latency(&mut body, run);
     }
@@ -89,6 +92,19 @@ fn tiles(body: &mut String, summary: &Summary) {
         );
     }
     body.push_str("</div>\n");
+}
+
+fn trials(body: &mut String, searched: &Searched) {
+    body.push_str("<h2>Trials</h2>\n<table>\n<tr>");
+    for column in search::COLUMNS {
+        let _ = write!(body, "<th>{}</th>", escaped(column));
+    }
+    body.push_str("</tr>\n");
+    for row in search::rows(searched) {
+        let [asked, achieved, result] = row.map(|cell| escaped(&cell));
+        let _ = writeln!(body, "<tr><td>{asked}</td><td>{achieved}</td><td>{result}</td></tr>");
+    }
+    body.push_str("</table>\n");
 }
 
 fn limits(body: &mut String, summary: &Summary) {

@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
 use crate::load::summary::{
-    About, Cause, Client, Counts, End, Errors, Judgement, QUANTILES, Run, Summary, Wrong,
+    About, Cause, Client, Counts, End, Errors, Judgement, QUANTILES, Run, Searched, Summary, Wrong,
 };
 
 /// Names the document. The number changes when a field goes away or changes its meaning, not when one is added.
@@ -16,7 +16,7 @@ pub const SCHEMA: &str = "trustctl-load/1";
 ///
 /// None in practice: all keys are texts.
 pub fn report(run: &Run<'_>) -> Result<String, serde_json::Error> {
-    let Run { about, summary, judgements, exit } = run;
+    let Run { about, summary, judgements, searched, exit } = run;
     let About { target, is_open_loop, facts, again } = about;
     let Summary {
         began,
@@ -60,6 +60,7 @@ pub fn report(run: &Run<'_>) -> Result<String, serde_json::Error> {
         wrong: wrong.iter().map(WrongByte::of).collect(),
         client: Limits::of(client),
         budgets: judgements.iter().map(Budget::of).collect(),
+        search: searched.map(Search::of),
     };
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
@@ -85,6 +86,42 @@ struct Document<'r> {
     wrong: Vec<WrongByte>,
     client: Limits<'r>,
     budgets: Vec<Budget<'r>>,
+    search: Option<Search<'r>>,
+}
+
+#[derive(Serialize)]
+struct Search<'r> {
+    budgets: &'r [String],
+    found_per_second: Option<f64>,
+    end: &'static str,
+    trials: Vec<SearchTrial>,
+}
+
+impl<'r> Search<'r> {
+    fn of(searched: &'r Searched) -> Search<'r> {
+        let Searched { budgets, found } = searched;
+        let trials = found.trials.iter().map(|trial| SearchTrial {
+            asked_per_second: trial.asked,
+            due_per_second: trial.due,
+            achieved_per_second: trial.achieved,
+            errors: trial.errors,
+            why_not: trial.why_not(),
+            is_client_limit: trial.is_client_limit,
+        });
+        let (found_per_second, end) = (found.rate, found.end.name());
+        Search { budgets, found_per_second, end, trials: trials.collect() }
+    }
+}
+
+#[derive(Serialize)]
+struct SearchTrial {
+    asked_per_second: f64,
+    due_per_second: f64,
+    achieved_per_second: f64,
+    errors: u64,
+    /// None: it holds.
+    why_not: Option<String>,
+    is_client_limit: bool,
 }
 
 #[derive(Serialize)]

@@ -10,6 +10,7 @@ pub mod progress;
 #[cfg(test)]
 pub(crate) mod sample;
 pub mod scale;
+pub mod search;
 pub mod terminal;
 pub mod timeline;
 pub mod units;
@@ -80,6 +81,7 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
             return said;
         }
     }
+    said.extend(run.searched.map(search::sentence));
     let Counts { answered, failed, unsent, .. } = summary.counts;
     let errors = summary.errors.total();
     if errors > 0 || failed > 0 {

@@ -9,8 +9,10 @@ use jiff::Timestamp;
 use crate::exit_code::ExitCode;
 use crate::load::report::csv;
 use crate::load::report::timeline::Timeline;
+use crate::load::search::{self, Found, Trial};
 use crate::load::summary::{
-    About, Cause, Client, Counts, End, Errors, Interval, Judgement, Run, Summary, Wrong, times,
+    About, Cause, Client, Counts, End, Errors, Interval, Judgement, Run, Searched, Summary, Wrong,
+    times,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -24,6 +26,7 @@ pub(crate) struct Sample {
     pub(crate) about: About,
     pub(crate) summary: Summary,
     pub(crate) judgements: Vec<Judgement>,
+    pub(crate) searched: Option<Searched>,
     pub(crate) exit: ExitCode,
     pub(crate) timeline: Timeline,
     pub(crate) csv: String,
@@ -31,18 +34,19 @@ pub(crate) struct Sample {
 
 impl Sample {
     pub(crate) fn run(&self) -> Run<'_> {
-        let Sample { about, summary, judgements, exit, .. } = self;
-        Run { about, summary, judgements, exit: *exit }
+        let Sample { about, summary, judgements, searched, exit, .. } = self;
+        Run { about, summary, judgements, searched: searched.as_ref(), exit: *exit }
     }
 }
 
 /// Every sample, with a name.
-pub(crate) static ALL: LazyLock<[(&str, Sample); 7]> = LazyLock::new(|| {
+pub(crate) static ALL: LazyLock<[(&str, Sample); 8]> = LazyLock::new(|| {
     [
         ("open", open()),
         ("closed", closed()),
         ("clean", clean()),
         ("long", long()),
+        ("searched", searched()),
         ("interrupted", interrupted()),
         ("unreachable", unreachable()),
         ("empty", empty()),
@@ -103,6 +107,23 @@ fn clean() -> Sample {
 fn long() -> Sample {
     let mut sample = sampled(true, 900, 2_000, Some(400));
     sample.exit = ExitCode::Negative;
+    sample
+}
+
+/// Five seconds at the rate that a search of two trials found.
+fn searched() -> Sample {
+    let mut sample = sampled(true, 5, 1_000, None);
+    let trial = |asked, achieved, broken: Option<&str>| Trial {
+        asked,
+        due: asked,
+        achieved,
+        errors: 0,
+        broken: broken.map(str::to_owned),
+        is_client_limit: false,
+    };
+    let trials = vec![trial(1000.0, 1000.0, None), trial(1050.0, 1049.5, Some("p99<5ms: 7.31 ms"))];
+    let found = Found { rate: Some(1000.0), end: search::End::Bracketed, trials };
+    sample.searched = Some(Searched { budgets: vec!["p99<5ms".into()], found });
     sample
 }
 
@@ -233,7 +254,7 @@ fn sampled(is_open_loop: bool, seconds: u32, rate: u64, stall: Option<u32>) -> S
     };
     let about = about(is_open_loop, seconds, rate);
     let exit = ExitCode::Success;
-    Sample { about, summary, judgements: vec![], exit, timeline, csv }
+    Sample { about, summary, judgements: vec![], searched: None, exit, timeline, csv }
 }
 
 fn about(is_open_loop: bool, seconds: u32, rate: u64) -> About {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::colours::Colours;
 use crate::load::report::{
     CLOSED_LOOP, OPEN_LOOP, Outcome, WRONG_COLUMNS, WRONG_PLACES, findings, numbers, percentiles,
-    wrong_left_out, wrong_row,
+    search, wrong_left_out, wrong_row,
 };
 use crate::load::summary::Run;
 use crate::text::grouped;
@@ -38,8 +38,21 @@ pub fn result(run: &Run<'_>, colours: Colours) -> String {
         }
     }
     budgets(&mut text, run, colours);
+    if let Some(searched) = run.searched {
+        let _ = writeln!(text, "\n{}", colours.paint(BOLD, "Trials"));
+        let mut trials = table();
+        trials.set_header(search::COLUMNS).add_rows(search::rows(searched));
+        for column in trials.column_iter_mut().take(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        text.push_str(&lines(&trials));
+    }
     if !summary.latency.is_empty() {
-        let _ = writeln!(text, "\n{}", colours.paint(BOLD, "Time to an echo"));
+        let heading = match run.searched {
+            None => "Time to an echo",
+            Some(_) => "Time to an echo, at that rate",
+        };
+        let _ = writeln!(text, "\n{}", colours.paint(BOLD, heading));
         let mut rows = table();
         rows.add_rows(percentiles(summary, about.is_open_loop));
         for column in rows.column_iter_mut().skip(1) {
