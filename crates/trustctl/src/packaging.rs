@@ -7,8 +7,10 @@ use std::{env, fs};
 use crate::cli::{Parsed, Program, innermost, parse};
 use crate::commands::all_settings;
 use crate::exit_code::{ExitCode, Failure};
+use crate::load::plan::Plan;
 use crate::settings::Layers;
 use crate::startup::GLOBALS;
+use crate::target::Family;
 use crate::usage::Outline;
 
 const TRUSTCTL: Program = Program { name: "trustctl", command: None };
@@ -22,9 +24,15 @@ fn the_server_and_its_probe_are_started_with_flags_that_exist() {
 }
 
 #[test]
-fn the_load_and_its_merge_are_started_with_flags_that_exist() {
+fn the_load_is_started_with_flags_that_exist_and_go_together() {
     assert_eq!(commands_in("load.yaml"), ["load"]);
-    assert_eq!(commands_in("merge.yaml"), ["load merge"]);
+    let words = &lists(&manifest("load.yaml"))[0];
+    // The pod has JOB_COMPLETION_INDEX, this process has not.
+    let words: Vec<String> = words.iter().map(|word| word.replace("=/4", "=3/4")).collect();
+    let (_, layers) = command_of(&words).expect("flags that exist");
+    let plan = Plan::of(&layers, Family::Any);
+    let plan = plan.unwrap_or_else(|failure| panic!("{words:?}: {}", failure.message));
+    assert_eq!(plan.shard.map(|shard| shard.to_string()).as_deref(), Some("3/4"));
 }
 
 #[test]
@@ -33,7 +41,7 @@ fn a_flag_or_a_value_that_does_not_exist_is_noticed() {
     let with = |from: &str, to: &str| {
         let words: Vec<String> = server.iter().map(|word| word.replace(from, to)).collect();
         assert_ne!(&words, server, "{from}");
-        command_of(&words).expect_err(to).exit
+        command_of(&words).err().expect(to).exit
     };
     assert_eq!(with("--port=", "--prot="), ExitCode::Usage);
     assert_eq!(with("--port=9900", "--port=99000"), ExitCode::Usage);
@@ -60,14 +68,14 @@ fn the_variables_in_the_manifests_are_ours() {
 fn commands_in(name: &str) -> Vec<&'static str> {
     let lists = lists(&manifest(name));
     let commands = lists.iter().map(|words| match command_of(words) {
-        Ok(command) => command,
+        Ok((command, _)) => command,
         Err(failure) => panic!("{name}: {words:?}: {}", failure.message),
     });
     commands.collect()
 }
 
-/// The command that these words call.
-fn command_of(words: &[String]) -> Result<&'static str, Failure> {
+/// The command that these words call, and its flags.
+fn command_of(words: &[String]) -> Result<(&'static str, Layers), Failure> {
     let words = words.strip_prefix(&[EXECUTABLE.to_owned()]).unwrap_or(words);
     let tokens: Vec<OsString> = words.iter().map(OsString::from).collect();
     let outline = Outline::new(TRUSTCTL.name, TRUSTCTL.command, &tokens);
@@ -78,7 +86,7 @@ fn command_of(words: &[String]) -> Result<&'static str, Failure> {
     let mut layers = Layers::default();
     layers.add_flags(innermost(&matches), entry.settings)?;
     layers.add_flags(innermost(&matches), GLOBALS)?;
-    Ok(entry.name)
+    Ok((entry.name, layers))
 }
 
 fn manifest(name: &str) -> String {
