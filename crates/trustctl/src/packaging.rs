@@ -36,6 +36,11 @@ fn the_load_is_started_with_flags_that_exist_and_go_together() {
 }
 
 #[test]
+fn the_merge_is_started_with_flags_that_exist() {
+    assert_eq!(commands_in("merge.yaml"), ["load merge"]);
+}
+
+#[test]
 fn a_flag_or_a_value_that_does_not_exist_is_noticed() {
     let server = &lists(&manifest("server.yaml"))[0];
     let with = |from: &str, to: &str| {
