@@ -65,7 +65,7 @@ pub fn result(run: &Run<'_>, colours: Colours) -> String {
         let _ = writeln!(text, "\n{}", colours.paint(BOLD, "What happened"));
         let mut rows = table();
         for (name, said) in numbers(summary, about.is_open_loop) {
-            rows.add_row([name.to_owned(), said]);
+            rows.add_row([name.to_owned(), glued(&said)]);
         }
         text.push_str(&lines(&rows));
     }
@@ -143,7 +143,7 @@ fn lines(table: &Table) -> String {
     let mut text = String::new();
     for line in table.lines() {
         // There is a blank at both sides of each cell.
-        let _ = writeln!(text, " {}", line.trim_end());
+        let _ = writeln!(text, " {}", line.trim_end().replace(GLUE, " "));
     }
     text
 }
@@ -151,8 +151,26 @@ fn lines(table: &Table) -> String {
 /// Indented by two, and wrapped.
 fn paragraph(text: &str) -> String {
     let mut row = table();
-    row.add_row([plain(text)]);
+    row.add_row([glued(&plain(text))]);
     lines(&row)
+}
+
+/// A blank at which no line is broken.
+const GLUE: &str = "\u{a0}";
+
+/// A number and its unit stay on one line.
+fn glued(text: &str) -> String {
+    const UNITS: [&str; 9] = ["ns", "µs", "ms", "s", "B", "kB", "MB", "GB", "%"];
+    let mut glued = String::with_capacity(text.len());
+    for word in text.split(' ') {
+        if !glued.is_empty() {
+            let is_unit = UNITS.contains(&word.trim_end_matches([',', ';', '.']));
+            let is_glued = is_unit && glued.ends_with(|last: char| last.is_ascii_digit());
+            glued.push_str(if is_glued { GLUE } else { " " });
+        }
+        glued.push_str(word);
+    }
+    glued
 }
 
 /// Without what a terminal would obey.
@@ -242,6 +260,16 @@ mod tests {
         assert!(text.starts_with("UNREACHABLE  "), "{text}");
         assert!(text.contains("Connection refused\n"), "{text}");
         assert!(!text.contains("p99") && !text.contains("What happened"), "{text}");
+    }
+
+    #[test]
+    fn a_number_keeps_its_unit_when_a_line_is_broken() {
+        let blanks = "x".repeat(73);
+        assert_eq!(
+            paragraph(&format!("{blanks} 14.4 ms, late")),
+            format!("  {blanks}\n  14.4 ms, late\n")
+        );
+        assert_eq!(glued("2 messages in 3 s. Then 4 B"), "2 messages in 3\u{a0}s. Then 4\u{a0}B");
     }
 
     #[test]
