@@ -7,7 +7,7 @@ SCRIPTS ?= 300
 FROM ?= 0
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo test-hostile conformance docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check
+.PHONY: help test test-cli test-echo test-hostile conformance pages docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test-echo  the part of the harness about the echo server'
 	@echo 'make test-hostile  what the server and the client must survive, a line for each case and model of the server'
 	@echo 'make conformance  that trustctl check finds the bugs of servers made wrong on purpose, and none in right ones'
+	@echo 'make pages      the pages of reports in headless Chromium, as a desktop, a phone and a printer have them'
 	@echo 'make docs       that the tables in docs/ are what the code says; UPDATE=1 writes them anew'
 	@echo 'make interleavings  what threads share, in every order in which they can run'
 	@echo 'make sim        whole lives of connections in simulated time; SEEDS=N, 20000 unless told otherwise'
@@ -46,6 +47,18 @@ test-hostile:
 conformance:
 	$(CARGO) build --quiet --package trust-bench
 	$(CARGO) test --quiet --package trustctl --test check -- $(SERVERS)
+
+# Needs chromium and chromium-driver. What was seen is in the directory below, to be looked at. A check that expects another framing has
+# failures to show, and exits with 1.
+PAGES = $(abspath $(or $(CARGO_TARGET_DIR),target))/pages
+CHECK = $(CARGO) run --quiet --package trustctl -- check --command 'exec "$(PAGES)/../debug/trustctl" echo-server --port {port}'
+
+pages:
+	rm -rf $(PAGES) && mkdir -p $(PAGES)
+	TRUSTCTL_PAGES=$(PAGES) $(CARGO) test --quiet --package trustctl --lib -- --ignored pages_for_a_browser
+	$(CHECK) --case 'framing/*' --html $(PAGES)/check-right.html >$(PAGES)/check-right.txt
+	$(CHECK) --case 'framing/*' --framing u16le --html $(PAGES)/check-wrong.html >$(PAGES)/check-wrong.txt || [ $$? -eq 1 ]
+	ci/page --shots $(PAGES)/shots $(PAGES)/*.html
 
 docs:
 	$(if $(UPDATE),TRUSTCTL_UPDATE_DOCS=1) $(CARGO) test --quiet --package trustctl --lib docs
