@@ -7,7 +7,7 @@ SCRIPTS ?= 300
 FROM ?= 0
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo test-hostile conformance pages docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check
+.PHONY: help test test-cli test-echo test-hostile conformance pages hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
@@ -16,6 +16,7 @@ help:
 	@echo 'make test-hostile  what the server and the client must survive, a line for each case and model of the server'
 	@echo 'make conformance  that trustctl check finds the bugs of servers made wrong on purpose, and none in right ones'
 	@echo 'make pages      the pages of reports in headless Chromium, as a desktop, a phone and a printer have them'
+	@echo 'make hdr-log    that an independent reader of HDR logs finds in ours what we find; LOGS=FILES for others; needs python3-venv'
 	@echo 'make docs       that the tables in docs/ are what the code says; UPDATE=1 writes them anew'
 	@echo 'make interleavings  what threads share, in every order in which they can run'
 	@echo 'make sim        whole lives of connections in simulated time; SEEDS=N, 20000 unless told otherwise'
@@ -59,6 +60,9 @@ pages:
 	$(CHECK) --case 'framing/*' --html $(PAGES)/check-right.html >$(PAGES)/check-right.txt
 	$(CHECK) --case 'framing/*' --framing u16le --html $(PAGES)/check-wrong.html >$(PAGES)/check-wrong.txt || [ $$? -eq 1 ]
 	ci/page --shots $(PAGES)/shots $(PAGES)/*.html
+# Installs the reader from PyPI, once.
+hdr-log:
+	ci/hdr-log $(LOGS)
 
 docs:
 	$(if $(UPDATE),TRUSTCTL_UPDATE_DOCS=1) $(CARGO) test --quiet --package trustctl --lib docs

@@ -75,14 +75,17 @@ fn log(data: &[u8]) {
     }
 }
 
-/// Series, begin and number of values of every interval; or the line that is wrong, and why.
-fn read_all(data: &[u8]) -> Result<Vec<(Series, u64, u64)>, (u64, String)> {
+/// Series, begin and number of values of an interval.
+type Read = (Series, u64, u64);
+
+/// Every interval; or the line that is wrong, and why.
+fn read_all(data: &[u8]) -> Result<Vec<Read>, (u64, String)> {
     let told = |bad| match bad {
         BadLog::Line { number, problem } => (number, problem),
         BadLog::Io(error) => panic!("memory can be read: {error}"),
     };
     let (mut reader, mut decoder) = (Reader::open(data).map_err(told)?, Decoder::default());
-    let mut intervals: Vec<(Series, u64, u64)> = vec![];
+    let mut intervals: Vec<Read> = vec![];
     while let Some(interval) = reader.interval(&mut decoder).map_err(told)? {
         let counts = interval.counts;
         assert!(counts.is_sorted_by(|a, b| a.0 < b.0), "values are told in their order");
@@ -179,7 +182,9 @@ fn written(choices: &mut Choices<'_>) {
             let length = Duration::from_nanos(choices.number() % 100_000_000_000);
             let (mut of_latency, mut of_service) = (times(), times());
             for _ in 0..choices.byte() % VALUES_MAX {
-                of_latency.saturating_record_n(choices.number() >> 22, u64::from(choices.byte()));
+                // A count of 0 would move the largest value and count nothing.
+                let count = u64::from(choices.byte()) + 1;
+                of_latency.saturating_record_n(choices.number() >> 22, count);
                 of_service.saturating_record(choices.number() >> 22);
             }
             let interval = Interval {

@@ -72,7 +72,7 @@ impl ExitCode {
         match self {
             ExitCode::Success => "success; a server: SIGTERM, and every connection drained",
             ExitCode::Negative => {
-                "it ran, and the answer is no: failed echoes or cases, a drain cut short"
+                "it ran, and the answer is no: failed echoes or cases, missing shards, a drain cut short"
             }
             ExitCode::Usage => "usage: a bad flag, argument, variable or command",
             ExitCode::DataError => "bad input data",

@@ -19,8 +19,9 @@ pub const STEP: f64 = 1.05;
 /// The share of what was due that has to be answered in time.
 pub const ACHIEVED_MIN: f64 = 0.98;
 
-/// How often the answer is lowered by [`STEP`] if it does not hold again: to two thirds, below which it was no answer.
-pub const STEPS_DOWN_MAX: u32 = 8;
+/// How often the answer is lowered if it does not hold again, by [`STEP`] at first and each time by the square of the factor
+/// before. Eight of them lead from the highest rate to the lowest.
+pub const STEPS_DOWN_MAX: u32 = 9;
 
 /// The most trials of a search: 24 halvings from [`RATE_MAX`] to [`RATE_MIN`] and 4 between two of them, each twice, then
 /// the answer and its steps down.
@@ -67,7 +68,7 @@ pub enum End {
     Unlimited,
     /// Not even [`RATE_MIN`] holds.
     NothingHolds,
-    /// What held once did not hold again, nor did anything down to two thirds of it.
+    /// What held once did not hold again, nor did anything below.
     Unsteady,
     /// A trial was stopped.
     Stopped,
@@ -186,6 +187,7 @@ impl<F: FnMut(f64) -> ControlFlow<(), Trial>> Search<F> {
     /// Tries the answer again, and lower ones until one holds. `above`: the lowest rate that does not hold.
     fn confirm(&mut self, mut above: Option<Failed>) -> ControlFlow<(), End> {
         let Some(mut rate) = self.held else { return ControlFlow::Continue(End::NothingHolds) };
+        let mut factor = STEP;
         for _ in 0..=STEPS_DOWN_MAX {
             let failed = self.try_once(rate)?;
             if failed.is_none() {
@@ -198,7 +200,8 @@ impl<F: FnMut(f64) -> ControlFlow<(), Trial>> Search<F> {
             }
             above = failed;
             self.held = None;
-            rate = (rate / STEP).max(RATE_MIN);
+            rate = (rate / factor).max(RATE_MIN);
+            factor *= factor;
         }
         ControlFlow::Continue(End::Unsteady)
     }

@@ -282,8 +282,11 @@ mod tests {
     const END: &str = "#[trustctl end: {\"took_ns\":1,\"sent\":1,\"answered\":1,\"answered_in_time\":1,\"failed\":0,\"unsent\":0,\"achieved_rate\":1.0,\"errors\":{},\"stopped_by\":null,\"client_limits\":[],\"gaps\":[]}]";
     const MARK: &str = "#[Histogram log format version 1.3]";
 
-    /// Reads all of it: begins and counts of the intervals.
-    fn read(bytes: &[u8]) -> Result<(Vec<(u64, u64)>, Reader<&[u8]>), String> {
+    /// Begins and counts of all intervals, and the reader at the end.
+    type Read<'b> = (Vec<(u64, u64)>, Reader<&'b [u8]>);
+
+    /// Reads all of it.
+    fn read(bytes: &[u8]) -> Result<Read<'_>, String> {
         let told = |bad| match bad {
             BadLog::Line { number, problem } => format!("{number}: {problem}"),
             BadLog::Io(error) => panic!("memory can be read: {error}"),

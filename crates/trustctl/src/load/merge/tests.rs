@@ -74,11 +74,14 @@ fn log(header: &Header, intervals: &[Vec<u64>], end: Option<&End>) -> Vec<u8> {
     bytes
 }
 
-fn opened<'b>(logs: &[(&str, &'b [u8])]) -> Result<Vec<Log<&'b [u8]>>, Failure> {
+/// A log and its name.
+type Named<'b> = (&'b str, &'b [u8]);
+
+fn opened<'b>(logs: &[Named<'b>]) -> Result<Vec<Log<&'b [u8]>>, Failure> {
     logs.iter().map(|(name, bytes)| Log::open(name, *bytes)).collect()
 }
 
-fn merged(logs: &[(&str, &[u8])]) -> Result<Merged, String> {
+fn merged(logs: &[Named<'_>]) -> Result<Merged, String> {
     let failed = |unmerged: Unmerged| match unmerged {
         Unmerged::Failed(failure) => {
             assert_eq!(failure.exit, ExitCode::DataError, "{}", failure.message);
@@ -91,7 +94,7 @@ fn merged(logs: &[(&str, &[u8])]) -> Result<Merged, String> {
 }
 
 /// The logs merged, and the log of that.
-fn merged_log(logs: &[(&str, &[u8])]) -> (Merged, Vec<u8>) {
+fn merged_log(logs: &[Named<'_>]) -> (Merged, Vec<u8>) {
     let mut output = vec![];
     let merged = merge(opened(logs).expect("logs"), Some(&mut output), || None);
     (merged.expect("they go together"), output)
@@ -136,7 +139,7 @@ proptest! {
         let logs: Vec<Vec<u8>> = (0..SHARDS)
             .map(|shard| log(&header(shard as u32, SHARDS as u32), &split[shard], Some(&end(1))))
             .collect();
-        let named: Vec<(&str, &[u8])> =
+        let named: Vec<Named<'_>> =
             ["a", "b", "c", "d"].into_iter().zip(logs.iter().map(Vec::as_slice)).collect();
         let (merged, bytes) = merged_log(&named);
         prop_assert_eq!(&merged.latency, &one);
@@ -177,7 +180,7 @@ fn what_is_missing_is_named_and_the_rest_is_told_all_the_same() {
     let stopped = End { stopped_by: Some("SIGINT".into()), ..end(1) };
     let stopped = log(&header(3, 4), &[vec![7]], Some(&stopped));
     let cut = &second[..second.len() - 1];
-    let cases: [(&[(&str, &[u8])], &[&str]); 4] = [
+    let cases: [(&[Named<'_>], &[&str]); 4] = [
         (&[("a", &first), ("b", &second)], &["shards 2 and 3 of 4 are missing"]),
         (&[("b", &second)], &["shards 0, 2 and 3 of 4 are missing"]),
         (

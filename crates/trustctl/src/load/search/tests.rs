@@ -156,6 +156,10 @@ fn an_answer_that_does_not_hold_again_is_lowered_until_one_does() {
     assert_eq!((found.rate, found.end), (Some(RATE_MAX / STEP), End::Bracketed));
 
     let found = slower(100.0);
+    assert_eq!(found.end, End::Bracketed);
+    assert!(found.rate.is_some_and(|rate| (10.0..=100.0).contains(&rate)), "{:?}", found.rate);
+
+    let found = slower(0.5);
     assert_eq!((found.rate, found.end), (None, End::Unsteady));
     assert_eq!(found.trials.len(), 12 + STEPS_DOWN_MAX as usize);
 }
