@@ -1,7 +1,7 @@
 //! Clients at the same time: one thread, one readiness loop, any number of connections.
 //!
-//! A [`Place`] has one client after the other, and a client one connection after the other. What a place has to do later,
-//! to connect or to send what is due then, is an [`Alarm`]. Everything else happens when a socket is ready.
+//! A place has one client after the other, and a client one connection after the other. What a place has to do later,
+//! to connect or to send what is due then, is an alarm. Everything else happens when a socket is ready.
 
 mod place;
 #[cfg(test)]
