@@ -12,8 +12,9 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use jiff::Timestamp;
 use trustctl::exit_code::{ExitCode, Failure};
-use trustctl::load::hdr_log::{BadLog, Decoder, End, Header, Reader, Series, Shard, Writer};
+use trustctl::load::hdr_log::{BadLog, Decoder, End, Header, Reader, Series, Writer};
 use trustctl::load::merge::{Log, Merged, Unmerged, json, merge, table};
+use trustctl::load::shard::Shard;
 use trustctl::load::summary::{Errors, Interval, times};
 
 use crate::choices::Choices;
@@ -111,10 +112,10 @@ fn merged(logs: &[&[u8]], output: Option<&mut Vec<u8>>) -> Result<Merged, Failur
 }
 
 fn check_reports(merged: &Merged) {
-    for text in table::report(merged).lines() {
+    for text in table::report(merged, &[]).lines() {
         assert!(!text.chars().any(char::is_control), "a control character in {text:?}");
     }
-    let document = json::report(merged, ExitCode::Success).expect("there is a document");
+    let document = json::report(merged, &[], ExitCode::Success).expect("there is a document");
     serde_json::from_str::<serde_json::Value>(&document).expect("the document is JSON");
 }
 
@@ -165,7 +166,7 @@ fn written(choices: &mut Choices<'_>) {
     let target = String::from_utf8_lossy(choices.short_bytes()).into_owned();
     for index in 0..of {
         let header = Header {
-            shard: Some(Shard { index, of }),
+            shard: Shard::new(index, of),
             start_at: None,
             warm_up: Duration::from_nanos(choices.number()),
             began: Timestamp::constant(1_796_040_000, 0)

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use jiff::{SignedDuration, Timestamp};
-use trustctl::load::hdr_log::{End, Header, Shard, Writer};
+use trustctl::load::hdr_log::{End, Header, Writer};
+use trustctl::load::shard::Shard;
 use trustctl::load::summary::{Cause, Errors, Interval, per_second, times};
 
 /// Shards of the run.
@@ -38,7 +39,7 @@ fn main() -> io::Result<()> {
 fn write(path: &Path, index: u32) -> io::Result<()> {
     let start_at = Timestamp::constant(1_796_040_000, 0);
     let header = Header {
-        shard: Some(Shard { index, of: SHARDS }),
+        shard: Shard::new(index, SHARDS),
         start_at: Some(start_at),
         warm_up: Duration::from_secs(2),
         began: start_at + SignedDuration::new(2, 312_709 + 1_500_000 * index.cast_signed()),

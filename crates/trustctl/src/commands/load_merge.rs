@@ -12,8 +12,9 @@ use rustix::event::{PollFd, PollFlags};
 use crate::commands::echo_client::stopped_by;
 use crate::commands::{Context, print};
 use crate::exit_code::{ExitCode, Failure};
+use crate::load::budget::{self, Budget, judge};
 use crate::load::merge::{LOGS_MAX, Log, Merged, Unmerged, json, merge, table};
-use crate::settings::{ALLOWED_BOOL, AnySetting, Setting, parse_bool, parse_text};
+use crate::settings::{AnySetting, Setting, parse_text};
 use crate::signals::Signals;
 use crate::text::reason;
 use crate::values::quoted;
@@ -22,31 +23,32 @@ use crate::values::quoted;
 pub const NAME: &str = "load merge";
 
 /// Its settings.
-pub const SETTINGS: &[&dyn AnySetting] = &[&JSON, &HDR_LOG];
+pub const SETTINGS: &[&dyn AnySetting] = &[&JSON, &HDR_LOG, &FAIL_IF];
 
 const TABLE: &str = "load-merge";
 
-const JSON: Setting<bool> = Setting {
-    command: Some(TABLE),
-    key: "json",
-    value_name: "BOOL",
-    default: None,
-    help: "Print one JSON document and nothing else",
-    allowed: ALLOWED_BOOL,
-    parse: parse_bool,
-    switch: true,
-};
+const JSON: Setting<bool> =
+    Setting::switch(TABLE, "json", "Print one JSON document and nothing else");
 
-const HDR_LOG: Setting<String> = Setting {
-    command: Some(TABLE),
-    key: "hdr-log",
-    value_name: "FILE",
-    default: None,
-    help: "Write a log with the intervals of all logs too",
-    allowed: "a file name",
-    parse: parse_text,
-    switch: false,
-};
+const HDR_LOG: Setting<String> = Setting::of(
+    TABLE,
+    "hdr-log",
+    "FILE",
+    None,
+    "Write a log with the intervals of all logs too",
+    "a file name",
+    parse_text,
+);
+
+const FAIL_IF: Setting<String> = Setting::of(
+    TABLE,
+    "fail-if",
+    "BUDGETS",
+    None,
+    "Exit with 1 if one of these is true of all logs together, as p99>5ms,errors>0,rate<1000",
+    "comparisons with commas between them, as p99>5ms,errors>0,rate<1000",
+    parse_text,
+);
 
 const EXAMPLES: &str = "\
 Adds up what several processes measured, count by count: percentiles are those
@@ -56,8 +58,8 @@ those of other tools.
 Examples:
   Four shards of a run, each on a machine of its own:
     trustctl load merge shard-0.hlog shard-1.hlog shard-2.hlog shard-3.hlog
-  For a script; exits with 1 if a shard is missing or was killed:
-    trustctl load merge --json *.hlog
+  For a script; exits with 1 if a shard is missing or was killed, or a budget missed:
+    trustctl load merge --json --fail-if 'p99>5ms,errors>0' *.hlog
 
 docs/HDR-LOG.md tells what is in a log and in the document.
 ";
@@ -84,7 +86,8 @@ pub fn command() -> Command {
 /// 64 for a file that is given twice, 65 for one that is no log or does not go with the others, 73 if the merged log
 /// cannot be made, 74 if reading or writing fails.
 pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    let is_json = context.layers.get(&JSON)? == Some(true);
+    let is_json = context.is_on(&JSON)?;
+    let budgets = budgets(context)?;
     let document = |text: serde_json::Result<String>| {
         text.map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))
     };
@@ -95,10 +98,15 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     });
     match result {
         Ok(merged) => {
-            let exit = if merged.is_whole() { ExitCode::Success } else { ExitCode::Negative };
+            let judgements = judge(&budgets, &merged.summary());
+            let is_missed = judgements.iter().any(|judgement| judgement.is_missed);
+            let exit = match merged.is_whole() && !is_missed {
+                true => ExitCode::Success,
+                false => ExitCode::Negative,
+            };
             let text = match is_json {
-                true => document(json::report(&merged, exit))?,
-                false => table::report(&merged),
+                true => document(json::report(&merged, &judgements, exit))?,
+                false => table::report(&merged, &judgements),
             };
             print(text.as_bytes())?;
             Ok(exit)
@@ -116,6 +124,19 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
                 print(document(json::failed(&failure))?.as_bytes())?;
             }
             Ok(exit)
+        }
+    }
+}
+
+/// Budgets that logs tell enough for.
+fn budgets(context: &Context<'_>) -> Result<Vec<Budget>, Failure> {
+    let budgets = budget::of_setting(context.layers, &FAIL_IF)?.unwrap_or_default();
+    match budgets.iter().find(|budget| !budget.is_in_logs()) {
+        None => Ok(budgets),
+        Some(budget) => {
+            let place = context.layers.place(&FAIL_IF);
+            let message = format!("{place}: {budget}: logs do not tell of connections");
+            Err(Failure::new(ExitCode::Usage, message))
         }
     }
 }

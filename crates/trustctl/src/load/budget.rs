@@ -7,8 +7,10 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::load::metric::{Metric, Quantity};
+use crate::exit_code::{ExitCode, Failure};
+use crate::load::metric::{Metric, Quantity, Times};
 use crate::load::summary::{Judgement, Summary, TIME_MAX_NS};
+use crate::settings::{Layers, Setting, Source};
 use crate::values::quoted;
 
 /// What [`parse_list`] takes.
@@ -111,6 +113,25 @@ pub fn parse_list(text: &str) -> Result<Vec<Budget>, BadBudget> {
     }
 }
 
+/// The budgets that a setting has.
+///
+/// # Errors
+///
+/// 64 for one that is wrong, 78 if the configuration file has it.
+pub fn of_setting(
+    layers: &Layers,
+    setting: &Setting<String>,
+) -> Result<Option<Vec<Budget>>, Failure> {
+    let Some(text) = layers.get(setting)? else { return Ok(None) };
+    parse_list(&text).map(Some).map_err(|bad| {
+        let exit = match layers.source(setting) {
+            Source::File => ExitCode::Config,
+            _ => ExitCode::Usage,
+        };
+        Failure::new(exit, format!("{} {}: {bad}", layers.place(setting), quoted(&text)))
+    })
+}
+
 /// What becomes of the budgets of `--fail-if`: one whose comparison is true is missed, and so is one whose metric could
 /// not be measured.
 pub fn judge(budgets: &[Budget], summary: &Summary) -> Vec<Judgement> {
@@ -153,6 +174,11 @@ impl Budget {
         let metric = Metric::parse(name).ok_or_else(|| Fault::UnknownMetric(name.to_owned()))?;
         let (quantity, value) = parse_value(metric, value)?;
         Ok(Budget { text: text.to_owned(), metric, comparison, quantity, value })
+    }
+
+    /// Whether the log of a run tells what it needs.
+    pub fn is_in_logs(&self) -> bool {
+        !matches!(self.metric, Metric::Connections | Metric::Time(Times::Connect, _))
     }
 
     /// What the run had of it.

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::again::{said, shell_word};
 use crate::exit_code::{ExitCode, Failure};
 use crate::framing::{self, Framing};
-use crate::load::budget::{Budget, parse_list};
+use crate::load::budget::{self, Budget};
 use crate::load::options::{
     ADJUST, ARRIVALS, CLIENTS, CONCURRENCY, CONNECT_RATE, CSV, DURATION, FAIL_IF, FIND_RATE,
     FRAMING, HDR_LOG, HOST, HTML, IN_FLIGHT, JSON, MAX_FRAME, MESSAGES, MESSAGES_PER_CONNECTION,
@@ -28,7 +28,6 @@ use crate::load::summary::About;
 use crate::settings::{AnySetting, Layers, Setting, Source};
 use crate::target::{Family, Target};
 use crate::text::{grouped, seconds};
-use crate::values::quoted;
 
 /// Frames on the way at once on a connection of an open loop: enough that the client hardly ever holds a message back,
 /// few enough that a stalled server is not buried under a backlog that it has to read at once.
@@ -84,7 +83,7 @@ impl Plan {
     pub fn of(layers: &Layers, family: Family) -> Result<Plan, Failure> {
         let target = Target { host: layers.require(&HOST)?, port: layers.require(&PORT)? };
         refuse_pairs(layers)?;
-        let find_rate = budgets(layers, &FIND_RATE)?;
+        let find_rate = budget::of_setting(layers, &FIND_RATE)?;
         let rate = layers.get(&RATE)?;
         let is_open = rate.is_some() || find_rate.is_some();
         let concurrency = layers.require(&CONCURRENCY)?;
@@ -118,7 +117,7 @@ impl Plan {
             target,
             family,
             timeout: layers.require(&TIMEOUT)?,
-            fail_if: budgets(layers, &FAIL_IF)?.unwrap_or_default(),
+            fail_if: budget::of_setting(layers, &FAIL_IF)?.unwrap_or_default(),
             find_rate: find_rate.map(|budgets| (budgets, rate.unwrap_or(FIND_FROM))),
             start_at: layers.get(&START_AT)?,
             shard,
@@ -343,17 +342,6 @@ fn messages(layers: &Layers) -> Result<(Framing, Sizes), Failure> {
         Some(wrong) => Err(usage(layers.place(&SIZE), format_args!("{sizes}: {wrong}"))),
         None => Ok((framing, sizes)),
     }
-}
-
-fn budgets(layers: &Layers, setting: &Setting<String>) -> Result<Option<Vec<Budget>>, Failure> {
-    let Some(text) = layers.get(setting)? else { return Ok(None) };
-    parse_list(&text).map(Some).map_err(|bad| {
-        let exit = match layers.source(setting) {
-            Source::File => ExitCode::Config,
-            _ => ExitCode::Usage,
-        };
-        Failure::new(exit, format!("{} {}: {bad}", layers.place(setting), quoted(&text)))
-    })
 }
 
 fn usage(place: String, why: impl fmt::Display) -> Failure {

@@ -26,7 +26,7 @@ pub enum Choice {
 }
 
 /// One part of a load that is split evenly. Invariant: `index < of`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shard {
     index: u32,
     of: u32,
@@ -100,6 +100,11 @@ impl fmt::Display for Choice {
 impl Shard {
     /// All of the load.
     pub const WHOLE: Shard = Shard { index: 0, of: 1 };
+
+    /// Part `index`, from 0, of so many; `None`: there is no such part.
+    pub fn new(index: u32, of: u32) -> Option<Shard> {
+        (index < of && of <= SHARDS_MAX).then_some(Shard { index, of })
+    }
 
     /// Which one it is, from 0.
     pub fn index(self) -> u32 {

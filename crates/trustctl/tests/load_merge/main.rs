@@ -15,7 +15,8 @@ use rustix::process::Signal;
 use serde::Deserialize;
 use support::STEP_DEADLINE;
 use support::program::{Finished, Home};
-use trustctl::load::hdr_log::{End, Header, Shard, Writer};
+use trustctl::load::hdr_log::{End, Header, Writer};
+use trustctl::load::shard::Shard;
 use trustctl::load::summary::{Cause, Errors, Interval, times};
 
 /// The document as `docs/HDR-LOG.md` tells it.
@@ -40,7 +41,16 @@ struct Document {
     service_ns: Option<BTreeMap<String, Option<u64>>>,
     values: Option<BTreeMap<String, Option<u64>>>,
     start_skew_ns: Option<u64>,
+    budgets: Vec<Budget>,
     logs: Vec<File>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Budget {
+    budget: String,
+    measured: String,
+    missed: bool,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -99,7 +109,7 @@ impl Logs {
         let name = format!("shard-{index}.hlog");
         let began = jiff::Timestamp::constant(1_796_040_000, 500_000);
         let header = Header {
-            shard: Some(Shard { index, of }),
+            shard: Shard::new(index, of),
             start_at: Some(jiff::Timestamp::constant(1_796_040_000, 0)),
             warm_up: Duration::ZERO,
             began: began + Duration::from_millis(2) * index,
@@ -146,6 +156,28 @@ impl Logs {
 
 fn document(finished: &Finished) -> Document {
     serde_json::from_str(finished.text()).expect("one document of the published form")
+}
+
+#[test]
+fn a_budget_is_judged_by_all_logs_together() {
+    let logs = Logs::new();
+    let (first, second) = (logs.shard(0, 2, 1_000_000, 3), logs.shard(1, 2, 3_000_000, 1));
+    let judged = |budgets| logs.merge(&["--fail-if", budgets, &first, &second]);
+    // A rate and a percentile that neither of them has alone.
+    let kept = judged("rate<3.9,p75>1.1ms").exits_with(0).complains_about_nothing();
+    let text = kept.text();
+    assert!(text.contains("\nbudget    kept: fail if p75>1.1ms, was 1.0"), "{text}");
+    let missed = judged("p90>2ms,errors>2").exits_with(1).complains_about_nothing();
+    let text = missed.text();
+    assert!(text.contains("\nbudget    missed: fail if p90>2ms, was 3.0"), "{text}");
+    assert!(text.contains("\nbudget    kept: fail if errors>2, was 2\n"), "{text}");
+    let missed = logs.merge(&["--json", "--fail-if", "p90>2ms", &first, &second]).exits_with(1);
+    let [budget] = &document(&missed).budgets[..] else { panic!("one budget") };
+    assert_eq!((&*budget.budget, budget.missed), ("p90>2ms", true));
+    assert!(budget.measured.starts_with("3.0"), "{}", budget.measured);
+    let refused = judged("connections<2").exits_with(64);
+    refused.complains_about(&["--fail-if", "connections<2", "logs do not tell of connections"]);
+    judged("p99").exits_with(64).complains_about(&["--fail-if", "no comparison"]);
 }
 
 #[test]

@@ -213,7 +213,7 @@ impl Output {
     fn create(context: &Context<'_>, plan: &Plan) -> Result<Output, Failure> {
         let about = plan.about();
         let header = Header {
-            shard: plan.shard.map(|s| crate::load::hdr_log::Shard { index: s.index(), of: s.of() }),
+            shard: plan.shard,
             start_at: plan.start_at,
             warm_up: plan.warm_up(),
             began: Timestamp::UNIX_EPOCH,

@@ -9,7 +9,7 @@ pub mod payload;
 pub mod reader;
 pub mod writer;
 
-pub use note::{End, Header, Shard};
+pub use note::{End, Header};
 pub use payload::{Decoder, Precision};
 pub use reader::{BadLog, Interval, Reader};
 pub use writer::Writer;

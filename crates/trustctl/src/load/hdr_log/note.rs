@@ -1,12 +1,12 @@
 //! The two comments of our own, in JSON: what merging has to know of a run.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::load::shard::{Choice, Shard};
 use crate::load::summary::{Cause, Counts, Errors, SIGNIFICANT_DIGITS, Summary};
 use crate::values::quoted;
 
@@ -27,34 +27,6 @@ const UNIT: &str = "ns";
 
 /// The largest number of anything: what every JSON reader tells from its neighbours, and a thousand of them fit 64 bits.
 const COUNT_MAX: u64 = 1 << 53;
-
-/// The most shards that a run can have.
-pub const SHARDS_MAX: u32 = 100_000;
-
-/// Which part of a run that several processes share: `0/4`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Shard {
-    /// From 0.
-    pub index: u32,
-    /// How many there are.
-    pub of: u32,
-}
-
-impl Shard {
-    /// What [`fmt::Display`] writes; `None` for a text that is no shard.
-    pub fn parse(text: &str) -> Option<Shard> {
-        let (index, of) = text.split_once('/')?;
-        let shard = Shard { index: index.parse().ok()?, of: of.parse().ok()? };
-        let is_one = shard.index < shard.of && shard.of <= SHARDS_MAX && shard.to_string() == text;
-        is_one.then_some(shard)
-    }
-}
-
-impl fmt::Display for Shard {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.index, self.of)
-    }
-}
 
 /// What is known of a run when its measured part begins. Its values are in nanoseconds, with the digits of all
 /// histograms of a run.
@@ -215,8 +187,10 @@ impl Header {
             let digits = note.significant_digits;
             return Err(format!("{digits} significant digits: {SIGNIFICANT_DIGITS} are due"));
         }
-        let shard = |text| {
-            Shard::parse(text).ok_or_else(|| format!("{} is no shard such as 0/4", quoted(text)))
+        let shard = |text: &str| match Choice::parse(text) {
+            // A shard has one name: no zeros in front of it.
+            Some(Choice::Given(shard)) if shard.to_string() == text => Ok(shard),
+            _ => Err(format!("{} is no shard such as 0/4", quoted(text))),
         };
         note.rate.map_or(Ok(()), check_rate)?;
         Ok(Header {
@@ -297,7 +271,7 @@ mod tests {
 
     fn header() -> Header {
         Header {
-            shard: Some(Shard { index: 0, of: 4 }),
+            shard: Shard::new(0, 4),
             start_at: Some("2026-11-30T12:00:00Z".parse().expect("a time")),
             warm_up: Duration::from_secs(2),
             began: "2026-11-30T12:00:02.000312709Z".parse().expect("a time"),

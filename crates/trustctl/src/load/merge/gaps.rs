@@ -4,7 +4,8 @@ use std::io::BufRead;
 
 use super::Log;
 use crate::exit_code::{ExitCode, Failure};
-use crate::load::hdr_log::{Header, Shard};
+use crate::load::hdr_log::Header;
+use crate::load::shard::Shard;
 use crate::values::quoted;
 
 /// How many of a kind are told one by one.
@@ -84,7 +85,7 @@ fn difference(a: &Header, b: &Header) -> Option<String> {
     let time = |header: &Header| header.start_at.map_or("none".to_owned(), |time| time.to_string());
     let number = |seed: Option<u64>| seed.map_or("none".to_owned(), |seed| seed.to_string());
     let same = [
-        ("numbers of shards", a_shard.of.to_string(), b_shard.of.to_string()),
+        ("numbers of shards", a_shard.of().to_string(), b_shard.of().to_string()),
         ("targets", quoted(&a.target), quoted(&b.target)),
         ("seeds", number(a.seed), number(b.seed)),
         ("times to start at", time(a), time(b)),
@@ -94,8 +95,8 @@ fn difference(a: &Header, b: &Header) -> Option<String> {
 }
 
 fn missing_shards(logs: &[(&str, Option<&Header>)]) -> Option<String> {
-    let mut found: Vec<u32> = shards(logs).map(|(shard, _)| shard.index).collect();
-    let of = shards(logs).next()?.0.of;
+    let mut found: Vec<u32> = shards(logs).map(|(shard, _)| shard.index()).collect();
+    let of = shards(logs).next()?.0.of();
     found.sort_unstable();
     let missing: Vec<u32> = (0..of).filter(|index| found.binary_search(index).is_err()).collect();
     let named: Vec<String> = missing.iter().take(NAMED_MAX).map(u32::to_string).collect();

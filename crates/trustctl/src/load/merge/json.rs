@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{Merged, Part};
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::hdr_log::End;
-use crate::load::summary::QUANTILES;
+use crate::load::summary::{Judgement, QUANTILES};
 
 /// Changes whenever something in the document changes its meaning or goes away; what is new does not change it.
 const SCHEMA: &str = "trustctl-load-merge/1";
@@ -19,7 +19,11 @@ const SCHEMA: &str = "trustctl-load-merge/1";
 /// # Errors
 ///
 /// None in practice.
-pub fn report(merged: &Merged, exit: ExitCode) -> serde_json::Result<String> {
+pub fn report(
+    merged: &Merged,
+    judgements: &[Judgement],
+    exit: ExitCode,
+) -> serde_json::Result<String> {
     let is_known = merged.header.is_some();
     let end = is_known.then_some(&merged.end);
     let document = Document {
@@ -41,6 +45,7 @@ pub fn report(merged: &Merged, exit: ExitCode) -> serde_json::Result<String> {
         service_ns: is_known.then(|| values(&merged.service)),
         values: (!is_known).then(|| values(&merged.latency)),
         start_skew_ns: merged.skew.map(nanos),
+        budgets: judgements.iter().map(Budget::of).collect(),
         logs: merged.parts.iter().map(File::of).collect(),
     };
     serde_json::to_string_pretty(&document).map(|text| text + "\n")
@@ -82,7 +87,22 @@ struct Document<'a> {
     service_ns: Option<Map<String, Value>>,
     values: Option<Map<String, Value>>,
     start_skew_ns: Option<u64>,
+    budgets: Vec<Budget<'a>>,
     logs: Vec<File<'a>>,
+}
+
+#[derive(Serialize)]
+struct Budget<'a> {
+    budget: &'a str,
+    measured: &'a str,
+    missed: bool,
+}
+
+impl<'a> Budget<'a> {
+    fn of(judgement: &'a Judgement) -> Budget<'a> {
+        let Judgement { budget, measured, is_missed } = judgement;
+        Budget { budget, measured, missed: *is_missed }
+    }
 }
 
 #[derive(Serialize)]

@@ -18,9 +18,10 @@ use jiff::Timestamp;
 
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::hdr_log::{
-    BadLog, Decoder, End, Header, Interval, Precision, Reader, Series, Shard, Writer,
+    BadLog, Decoder, End, Header, Interval, Precision, Reader, Series, Writer,
 };
-use crate::load::summary::times;
+use crate::load::shard::Shard;
+use crate::load::summary::{self, Counts, Summary, times};
 use crate::signals::Signal;
 use crate::text::reason;
 use crate::values::quoted;
@@ -100,6 +101,26 @@ pub struct Part {
 }
 
 impl Merged {
+    /// What budgets are judged by: all that logs tell of a run.
+    pub fn summary(&self) -> Summary {
+        let End { sent, answered, answered_in_time, failed, unsent, .. } = self.end;
+        let counts =
+            Counts { sent, answered, answered_in_time, failed, unsent, ..Counts::default() };
+        // The time in which as many came back as all shards had a second, who may differ in length.
+        let took = match self.end.achieved_rate > 0.0 {
+            true => Duration::from_secs_f64(answered_in_time as f64 / self.end.achieved_rate),
+            false => self.end.took,
+        };
+        Summary {
+            took,
+            counts,
+            errors: self.end.errors,
+            latency: self.latency.clone(),
+            service: self.service.clone(),
+            ..Summary::nothing(summary::End::Complete)
+        }
+    }
+
     /// Whether the logs are all there was, as far as they tell.
     pub fn is_whole(&self) -> bool {
         self.end.gaps.is_empty()

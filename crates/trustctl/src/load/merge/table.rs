@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use hdrhistogram::Histogram;
 
 use super::{Merged, Part};
-use crate::load::summary::QUANTILES;
+use crate::load::summary::{Judgement, QUANTILES};
 use crate::text::{grouped, seconds};
 use crate::values::quoted;
 
@@ -15,7 +15,7 @@ use crate::values::quoted;
 const WIDTH: u16 = 80;
 
 /// What came of it, in lines.
-pub fn report(merged: &Merged) -> String {
+pub fn report(merged: &Merged, judgements: &[Judgement]) -> String {
     let mut text = values(merged);
     text.push('\n');
     if let Some(header) = &merged.header {
@@ -50,8 +50,12 @@ pub fn report(merged: &Merged) -> String {
         text.push('\n');
     }
     text.push_str(&parts(&merged.parts));
-    if !merged.is_whole() {
+    if !judgements.is_empty() || !merged.is_whole() {
         text.push('\n');
+    }
+    for Judgement { budget, measured, is_missed } in judgements {
+        let word = if *is_missed { "missed" } else { "kept" };
+        let _ = writeln!(text, "budget    {word}: fail if {budget}, was {measured}");
     }
     for gap in &merged.end.gaps {
         let _ = writeln!(text, "incomplete: {gap}");
