@@ -69,6 +69,8 @@ pub enum Look {
     Area,
     /// Filled, for errors.
     Bad,
+    /// Shaded, where there is nothing to draw and should be.
+    Nothing,
 }
 
 impl Look {
@@ -80,6 +82,7 @@ impl Look {
             Look::Asked => "asked",
             Look::Area => "area",
             Look::Bad => "bad",
+            Look::Nothing => "nothing",
         }
     }
 }

@@ -166,7 +166,9 @@ fn by_percentile(summary: &Summary, is_open_loop: bool) -> Chart {
     let curve = |histogram: &Histogram<u64>| {
         Path::through((0..=count).map(|index| {
             let at = f64::from(index) / f64::from(count);
-            let quantile = 1.0 - 10f64.powf(-at * decades);
+            // At the right edge is the longest, unless there are more than the axis has room for.
+            let is_last = index == count && decades < DECADES_MAX;
+            let quantile = if is_last { 1.0 } else { 1.0 - 10f64.powf(-at * decades) };
             (at, times.place(histogram.value_at_quantile(quantile)))
         }))
     };
@@ -244,6 +246,18 @@ fn latency_over_time(points: &[Point], axis: Elapsed, is_joined: bool) -> Chart 
         None => format!("{}: no answer", when(point)),
     };
     let worst_of = if is_joined { ", the worst of each point’s seconds" } else { "" };
+    let mut lines = vec![
+        line(Look::Third, "max", |point| point.times.map(|times| times.max)),
+        line(Look::Second, "p99", |point| point.times.map(|times| times.p99)),
+        line(Look::First, "p50", |point| point.times.map(|times| times.p50)),
+    ];
+    if points.iter().any(|point| point.times.is_none()) {
+        let path = Path::bars(points.iter().map(|point| {
+            let (from, to) = span(axis, point);
+            (from, to, if point.times.is_none() { 1.0 } else { 0.0 })
+        }));
+        lines.insert(0, Line { look: Look::Nothing, name: Some("no answer"), path });
+    }
     Chart {
         id: "latency",
         title: "Latency",
@@ -255,11 +269,7 @@ fn latency_over_time(points: &[Point], axis: Elapsed, is_joined: bool) -> Chart 
         x_name: "time since the measured part began",
         y_ticks: scale.ticks(),
         x_ticks: axis.ticks(),
-        lines: vec![
-            line(Look::Third, "max", |point| point.times.map(|times| times.max)),
-            line(Look::Second, "p99", |point| point.times.map(|times| times.p99)),
-            line(Look::First, "p50", |point| point.times.map(|times| times.p50)),
-        ],
+        lines,
         hints: hints(points, axis, hint),
         is_strip: false,
     }
@@ -390,6 +400,9 @@ fn measured(body: &mut String, run: &Run<'_>) {
     let words: Vec<String> =
         about.again.split(' ').map(|word| format!("<span>{}</span>", escaped(word))).collect();
     let _ = writeln!(body, "<p>Run it again:</p>\n<pre>{}</pre>", words.join(" "));
+    if Outcome::of(run) == Outcome::Unreachable {
+        return;
+    }
     let meaning = if about.is_open_loop {
         "Open loop: messages are due at their times, whatever the server does, as if they came from users who do not \
          know of each other. A message that has to wait, because the server stalls, is measured from when it was due."
@@ -445,6 +458,7 @@ mod tests {
 
     use super::*;
     use crate::load::report::sample;
+    use crate::load::summary::{Interval, times};
 
     fn html(name: &str) -> String {
         let sample = sample::named(name);
@@ -549,10 +563,45 @@ mod tests {
     }
 
     #[test]
+    fn a_second_without_an_answer_is_seen() {
+        assert!(!html("open").contains("no answer</span>"));
+        let mut sample = sample::named("clean");
+        let (none, errors) = (times(), Errors::default());
+        sample.timeline.add(&Interval {
+            start: Duration::from_secs(30),
+            length: Duration::from_secs(10),
+            latency: &none,
+            service: &none,
+            answered: 0,
+            bytes_received: 0,
+            errors: &errors,
+        });
+        let page = report(&sample.run(), &sample.timeline);
+        assert!(page.contains("</svg> no answer</span>"), "{page}");
+        assert!(page.contains("<path class=\"nothing\" d=\"M750 1000V0H1000V1000Z\"/>"), "{page}");
+        assert!(page.contains("<title>30 s to 40 s: no answer</title>"), "{page}");
+    }
+
+    #[test]
+    fn the_curve_of_a_few_messages_ends_at_the_longest() {
+        let mut sample = sample::named("closed");
+        sample.summary.latency = times();
+        for ms in [1, 2, 10] {
+            sample.summary.latency.record(ms * 1_000_000).expect("in bounds");
+        }
+        sample.summary.service = sample.summary.latency.clone();
+        let page = report(&sample.run(), &sample.timeline);
+        let (_, rest) = page.split_once("<path class=\"first\" d=\"M0 1000L").expect("the curve");
+        let (curve, _) = rest.split_once('"').expect("its end");
+        assert!(curve.ends_with("L1000 0"), "{curve}");
+    }
+
+    #[test]
     fn a_run_that_met_nobody_has_no_chart() {
         let page = html("unreachable");
         assert!(page.contains("UNREACHABLE") && page.contains("Connection refused"), "{page}");
         assert!(!page.contains("<figure") && !page.contains("class=\"tiles\""), "{page}");
+        assert!(!page.contains("was compared") && !page.contains("no sign that"), "{page}");
     }
 
     #[test]

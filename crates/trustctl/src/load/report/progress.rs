@@ -1,9 +1,10 @@
 //! The line on a terminal that says how a run goes.
 
+use std::fmt::Write;
 use std::io;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::load::report::count;
 use crate::load::report::units::{rate, time};
@@ -58,14 +59,13 @@ impl Progress {
         }
         self.drawn = Some(now);
         let (text, has_bar) = line(live, columns);
-        let template = if has_bar { "{bar:20.cyan} {msg}" } else { "{msg}" };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
+        let template = if has_bar { "{bar:20.cyan} {text}" } else { "{text}" };
+        let Ok(style) = ProgressStyle::with_template(template) else { return };
+        let text = move |_: &ProgressState, line: &mut dyn Write| _ = line.write_str(&text);
+        // The update draws. As a message of the bar, the text would be drawn by itself, which makes two drawings of one.
+        bar.set_style(style.progress_chars("=> ").with_key("text", text));
         let done = live.done.unwrap_or(0.0).clamp(0.0, 1.0);
         bar.update(|state| state.set_pos((done * BAR_STEPS as f64) as u64));
-        bar.set_message(text);
-        bar.force_draw();
     }
 
     /// Takes the line away, before something else is written.
@@ -88,12 +88,17 @@ fn line(live: &Live, columns: usize) -> (String, bool) {
     };
     let mut pieces = vec![format!("{phase} {}", clock(live.elapsed))];
     if live.phase != Phase::Waiting {
-        pieces.push(format!("{}/s", rate(live.rate)));
+        // There is none before the first interval is over.
+        pieces.extend(
+            (live.rate > 0.0 || live.p50.is_some()).then(|| format!("{}/s", rate(live.rate))),
+        );
         pieces.extend(live.p50.map(|p50| format!("p50 {}", time(p50))));
         pieces.extend(live.p99.map(|p99| format!("p99 {}", time(p99))));
         pieces.push(count(live.errors, "error"));
     }
-    pieces.extend(live.left.map(|left| format!("{} left", clock(left))));
+    // What is left of a second is not nothing.
+    let left = live.left.map(|left| Duration::from_secs(left.as_millis().div_ceil(1000) as u64));
+    pieces.extend(left.map(|left| format!("{} left", clock(left))));
     if live.phase != Phase::Waiting {
         pieces.push(format!("{} open", grouped(live.connections)));
     }
@@ -135,7 +140,7 @@ mod tests {
             phase: Phase::Measuring,
             elapsed: Duration::from_secs(7),
             done: Some(0.25),
-            left: Some(Duration::from_secs(21)),
+            left: Some(Duration::from_millis(20_100)),
             connections: 64,
             answered: 140_000,
             rate: 19_998.0,
@@ -225,18 +230,21 @@ mod tests {
         let live = Live { done: None, left: None, p50: None, p99: None, errors: 1, ..live() };
         assert_eq!(line(&live, 120).0, "measuring 0:07  19,998/s  1 error  64 open");
         assert!(!line(&live, 120).1);
+        let early = Live { rate: 0.0, ..live };
+        assert_eq!(line(&early, 120).0, "measuring 0:07  1 error  64 open");
         let waiting = Live { phase: Phase::Waiting, ..live };
         assert_eq!(line(&waiting, 120).0, "waiting 0:07");
         assert_eq!(clock(Duration::from_secs(3_723)), "1:02:03");
     }
 
     #[test]
-    fn it_is_drawn_ten_times_a_second_at_most_and_taken_away_at_last() {
+    fn it_is_drawn_once_in_a_tenth_of_a_second_at_most_and_taken_away_at_last() {
         let terminal = Terminal::default();
         let mut progress = Progress::on(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
         let begin = Instant::now();
         progress.show_at(&live(), 120, begin);
         let drawn = terminal.take().concat();
+        assert_eq!(drawn.matches("measuring").count(), 1, "{drawn}");
         assert!(drawn.contains("[=") || drawn.contains("=>"), "{drawn}");
         assert!(drawn.contains("19,998/s  p50 105 µs"), "{drawn}");
         progress.show_at(&live(), 120, begin + REDRAW - Duration::from_millis(1));

@@ -21,7 +21,9 @@ pub struct Logarithmic {
 impl Logarithmic {
     /// From a round number below to a round number above.
     pub fn around(low: u64, high: u64) -> Logarithmic {
-        let low = round_numbers().take_while(|number| *number <= low.max(1)).last().unwrap_or(1);
+        // A histogram tells times apart to a thousandth: 1 s may be a little more there, and is no reason for 2 s.
+        let (low, high) = (low.saturating_add(low / 1000).max(1), high - high / 1000);
+        let low = round_numbers().take_while(|number| *number <= low).last().unwrap_or(1);
         let high =
             round_numbers().find(|number| *number >= high && *number > low).unwrap_or(u64::MAX);
         Logarithmic { low: low as f64, high: high as f64 }
@@ -157,6 +159,8 @@ mod tests {
         assert!(wide.place(73_000) > 0.0);
         assert_eq!(texts(&Logarithmic::around(0, 0).ticks()), ["1 ns", "2 ns"]);
         assert_eq!(texts(&Logarithmic::around(500, 500).ticks()), ["500 ns", "1 µs"]);
+        let inexact = Logarithmic::around(999_424, 10_002_431);
+        assert_eq!(texts(&inexact.ticks()), ["1 ms", "2 ms", "5 ms", "10 ms"]);
         let longest = Logarithmic::around(1, 3_600_000_000_000);
         assert_eq!(longest.ticks().len(), 13);
     }
