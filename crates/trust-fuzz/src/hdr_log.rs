@@ -24,10 +24,10 @@ use crate::oneline::{check_failure, check_line};
 const COOKIES: [[u8; 4]; 2] = [[0x1c, 0x84, 0x93, 0x13], [0x1c, 0x84, 0x93, 0x14]];
 
 /// Shards of a written run at most.
-const SHARDS_MAX: u32 = 3;
+const SHARDS_MAX: u32 = 2;
 
 /// Intervals of a written log at most, and values in each.
-const INTERVALS_MAX: u8 = 4;
+const INTERVALS_MAX: u8 = 3;
 const VALUES_MAX: u8 = 8;
 
 /// Bytes: behind a first byte of 0 the inside of a histogram, of 1 a deflate stream, of 2 what runs measured that are written
@@ -59,7 +59,10 @@ fn log(data: &[u8]) {
             assert!(intervals.len() as u64 <= lines);
             let again = read_all(&output).expect("a merged log is a log");
             assert_eq!(again.len(), intervals.len(), "every interval is copied");
-            check_reports(&merged);
+            // Only our comments have texts that reports show.
+            if merged.header.is_some() {
+                check_reports(&merged);
+            }
         }
         (Err((line, problem)), Err(failure)) => {
             assert!((1..=lines).contains(&line), "line {line} of {lines}: {problem}");
@@ -145,6 +148,12 @@ fn histogram(plain: &[u8]) {
     assert!(counts.iter().copied().eq(of_other.by_ref()), "{counts:?} is {other:?}");
 }
 
+/// A time of any magnitude, up to above what is told apart.
+fn value(choices: &mut Choices<'_>) -> u64 {
+    let shift = 64 - u32::from(choices.byte() % 43);
+    choices.number().checked_shr(shift).unwrap_or(0)
+}
+
 /// A deflate stream that may not be one.
 fn deflated(stream: &[u8]) {
     if let Err(problem) = Decoder::default().decode(framed(stream).as_bytes()) {
@@ -185,8 +194,11 @@ fn written(choices: &mut Choices<'_>) {
             for _ in 0..choices.byte() % VALUES_MAX {
                 // A count of 0 would move the largest value and count nothing.
                 let count = u64::from(choices.byte()) + 1;
-                of_latency.saturating_record_n(choices.number() >> 22, count);
-                of_service.saturating_record(choices.number() >> 22);
+                let value = value(choices);
+                of_latency.saturating_record_n(value, count);
+                latency.saturating_record_n(value, count);
+                of_service.saturating_record(value / 2);
+                service.saturating_record(value / 2);
             }
             let interval = Interval {
                 start,
@@ -198,8 +210,6 @@ fn written(choices: &mut Choices<'_>) {
                 errors: &Errors::default(),
             };
             writer.interval(&interval).expect("memory takes it");
-            latency.add(&of_latency).expect("they are alike");
-            service.add(&of_service).expect("they are alike");
             start += length;
             intervals += 2;
         }

@@ -9,8 +9,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::io::ioctl_fionread;
 use rustix::process::Signal;
 use serde::Deserialize;
 use support::STEP_DEADLINE;
@@ -371,28 +372,32 @@ fn load_and_load_merge_are_told_apart() {
 }
 
 #[test]
-fn a_signal_ends_it_with_its_code() {
+fn a_signal_ends_waiting_for_a_pipe_too() {
     let logs = Logs::new();
     let good = logs.shard(0, 1, 1_000_000, 3);
     let text = fs::read_to_string(&good).expect("it was written");
     let end = text.find("#[trustctl end").expect("it has an end");
     let begin = text.find("\n0.000,").expect("it has an interval") + 1;
-    // More than a pipe holds, so that it is in the middle of it; and then it waits for the rest.
+    // More than a pipe holds; and then it waits for the rest.
     const WRITTEN: usize = 1 << 20;
     let many = text[begin..end].repeat(WRITTEN / (end - begin));
     let args = ["load", "merge", "--json", "/dev/stdin"];
     let (running, mut input) = logs.home.trustctl(args).start_with_input();
     let (tell, told) = mpsc::channel();
-    let writer = thread::spawn(move || {
+    thread::spawn(move || {
         input.write_all(&text.as_bytes()[..end]).expect("it is read");
         input.write_all(many.as_bytes()).expect("it is read");
-        tell.send(()).expect("somebody waits for it");
-        input
+        tell.send(input).expect("somebody waits for it");
     });
-    told.recv_timeout(STEP_DEADLINE).expect("it reads a mebibyte");
+    let input = told.recv_timeout(STEP_DEADLINE).expect("it reads a mebibyte");
+    let deadline = Instant::now() + STEP_DEADLINE;
+    while ioctl_fionread(&input).expect("a pipe tells what is in it") > 0 {
+        assert!(Instant::now() < deadline, "it reads all of it");
+        thread::yield_now();
+    }
     running.signal(Signal::INT);
     let finished = running.wait().exits_with(130);
     let document: FailedDocument = serde_json::from_str(finished.text()).expect("one document");
     assert_eq!((document.exit, document.error.as_str()), (130, "stopped by SIGINT"));
-    drop(writer.join().expect("everything was written"));
+    drop(input);
 }

@@ -314,6 +314,54 @@ mod tests {
     }
 
     #[test]
+    fn a_run_ends_with_what_its_summary_says() {
+        use crate::load::summary::{Client, End as Ended, times};
+        let mut summary = Summary {
+            began: Timestamp::UNIX_EPOCH,
+            took: Duration::from_secs(4),
+            rate: None,
+            latency: times(),
+            service: times(),
+            connect: times(),
+            counts: Counts {
+                sent: 12,
+                answered: 10,
+                answered_in_time: 8,
+                failed: 2,
+                unsent: 1,
+                ..Counts::default()
+            },
+            errors: end().errors,
+            wrong: vec![],
+            client: Client {
+                cpu: Duration::ZERO,
+                busy: 0.0,
+                late: times(),
+                limits: vec!["It was busy.".into()],
+            },
+            end: Ended::Complete,
+        };
+        let expected = End {
+            took: Duration::from_secs(4),
+            sent: 12,
+            answered: 10,
+            answered_in_time: 8,
+            failed: 2,
+            unsent: 1,
+            achieved_rate: 2.0,
+            errors: end().errors,
+            stopped_by: None,
+            client_limits: vec!["It was busy.".into()],
+            gaps: vec![],
+        };
+        assert_eq!(End::of(&summary), expected);
+        summary.end = Ended::Stopped("SIGINT");
+        assert_eq!(End::of(&summary).stopped_by.as_deref(), Some("SIGINT"));
+        summary.end = Ended::Unreachable("refused".into());
+        assert_eq!(End::of(&summary).stopped_by.as_deref(), Some("refused"));
+    }
+
+    #[test]
     fn a_comment_that_is_not_ours_in_every_part_is_refused_in_words() {
         let line = header().line();
         let good = json(&line, HEADER_PREFIX);

@@ -310,14 +310,21 @@ mod tests {
         format!("{second},1.000,2.769,{histogram}")
     }
 
-    fn ours() -> String {
+    /// Seven values, with so many digits.
+    fn encoded(digits: u8) -> String {
         use base64::Engine as _;
+        use hdrhistogram::Histogram;
         use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
-        let mut histogram = crate::load::summary::times();
+        let mut histogram =
+            Histogram::<u64>::new_with_bounds(1, 3_600_000_000_000, digits).expect("legal");
         histogram.record_n(5_000, 7).expect("it is in range");
         let mut bytes = vec![];
         V2DeflateSerializer::new().serialize(&histogram, &mut bytes).expect("memory takes it");
         base64::engine::general_purpose::STANDARD.encode(bytes)
+    }
+
+    fn ours() -> String {
+        encoded(SIGNIFICANT_DIGITS)
     }
 
     #[test]
@@ -331,6 +338,8 @@ mod tests {
         };
         assert_eq!(begin(&[start], "0.127"), 1_441_812_279_601_000_000, "from the begin");
         assert_eq!(begin(&[start], "1441812279.5"), 1_441_812_279_500_000_000, "from 1970");
+        let early = begin(&[start], "1441812279.4");
+        assert_eq!(early, 1_441_812_279_400_000_000, "from 1970, and a little early");
         assert_eq!(begin(&[start, base], "0.5"), 1_441_812_279_500_000_000, "from the base");
         assert_eq!(begin(&[MARK], "0.5"), 500_000_000, "from what nobody knows");
         let interval = at("0.25", &ours());
@@ -357,9 +366,10 @@ mod tests {
     fn the_line_that_is_wrong_is_named() {
         let (ours, early, foreign) = (at("5", &ours()), at("4.9", &ours()), at("5", FOREIGN));
         let bad = at("5", "HISTFA==");
+        let finer = at("5", &encoded(4));
         let other = HEADER.replace("\"version\":1", "\"version\":9");
         let unknown = foreign.replacen("5,", "Tag=x,5,", 1);
-        let cases: [(&[&str], &str); 16] = [
+        let cases: [(&[&str], &str); 17] = [
             (&[], "1: the file is empty"),
             (&["hello"], "1: this is no HDR histogram log"),
             (&["#!/bin/sh", "#", "exit"], "3: this is no HDR histogram log"),
@@ -373,6 +383,10 @@ mod tests {
             (
                 &[MARK, &ours, &foreign],
                 "3: the histogram has 2 significant digits from 20000 on, where 3 from 1 on are due",
+            ),
+            (
+                &[MARK, &ours, &finer],
+                "3: the histogram has 4 significant digits from 1 on, where 3 from 1 on are due",
             ),
             (
                 &[HEADER, &foreign],
