@@ -17,16 +17,19 @@ use crate::load::summary::Wrong;
 
 /// One connection.
 ///
-/// Invariants: `received <= sent <= Position { message: begun, offset: 0 }`; `times` has an entry for each message
+/// Invariants: `received <= sent <= Position { message: begun, offset: 0 }`; the counts in `times` are those of the messages
 /// from `received.message` up to `begun`.
 #[derive(Debug)]
 pub struct Connection {
     socket: Socket,
     number: u64,
+    /// The script's for this connection.
+    key: u64,
     begun: u64,
     sent: Position,
     received: Position,
-    times: VecDeque<Times>,
+    /// Messages that are on the way, those with the same times together.
+    times: VecDeque<(Times, usize)>,
     is_blocked: bool,
 }
 
@@ -70,10 +73,11 @@ pub enum Fault {
 
 impl Connection {
     /// Connection `number`, from 1, on a socket that is connected.
-    pub fn new(socket: Socket, number: u64) -> Connection {
+    pub fn new(socket: Socket, number: u64, script: &Script) -> Connection {
         Connection {
             socket,
             number,
+            key: script.key(number),
             begun: 0,
             sent: Position::default(),
             received: Position::default(),
@@ -94,12 +98,12 @@ impl Connection {
 
     /// Messages that were begun and have not come back.
     pub fn in_flight(&self) -> usize {
-        self.times.len()
+        (self.begun - self.received.message) as usize
     }
 
-    /// Times of the messages that have not come back, the oldest first.
-    pub fn times(&self) -> impl Iterator<Item = &Times> {
-        self.times.iter()
+    /// Times of the messages that have not come back, and how many have them, the oldest first.
+    pub fn times(&self) -> impl Iterator<Item = (Times, usize)> {
+        self.times.iter().copied()
     }
 
     /// Whether part of a message has come back.
@@ -112,10 +116,10 @@ impl Connection {
         self.sent.message == self.received.message
     }
 
-    /// Has the next message sent by the next [`Connection::send`].
-    pub fn begin(&mut self, times: Times) {
-        self.times.push_back(times);
-        self.begun += 1;
+    /// Has the next `count` messages sent by the next [`Connection::send`].
+    pub fn begin(&mut self, times: Times, count: usize) {
+        self.times.push_back((times, count));
+        self.begun += count as u64;
     }
 
     /// The kernel takes bytes again.
@@ -159,25 +163,34 @@ impl Connection {
         }
     }
 
-    /// Compares what came with what was sent; `answered` gets the times of each message that is all there.
+    /// Compares what came with what was sent; `answered` gets the times of the messages that are all there, and how many have
+    /// them.
     ///
     /// # Errors
     ///
-    /// The first fault. The connection is of no more use then.
+    /// The first fault; messages before it are answered. The connection is of no more use then.
     pub fn check(
         &mut self,
         script: &Script,
         bytes: &[u8],
-        mut answered: impl FnMut(Times),
+        answered: impl FnMut(Times, usize),
     ) -> Result<(), Fault> {
+        let before = self.received.message;
+        let result = self.compare(script, bytes);
+        self.settle(self.received.message - before, answered);
+        result
+    }
+
+    fn compare(&mut self, script: &Script, bytes: &[u8]) -> Result<(), Fault> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            if self.received.message == self.begun {
+            let Position { message: number, offset } = self.received;
+            if number == self.begun {
                 return Err(Fault::Surplus);
             }
-            let message = script.message(self.number, self.received.message);
-            let Position { message: number, offset } = self.received;
-            let (got, behind) = rest.split_at(rest.len().min(message.wire_len() - offset));
+            let message = script.message(self.key, number);
+            let len = message.wire_len();
+            let (got, behind) = rest.split_at(rest.len().min(len - offset));
             if let Some((at, expected)) = message.mismatch(offset, got) {
                 return Err(Fault::Wrong(Wrong {
                     connection: self.number,
@@ -189,17 +202,32 @@ impl Connection {
                 }));
             }
             rest = behind;
-            self.received.offset += got.len();
-            // Before the message counts: bytes that came back before they were sent are no echo.
-            if self.received > self.sent {
+            let end = Position { message: number, offset: offset + got.len() };
+            // Bytes that came back before they were sent are no echo, even if they are right.
+            if end > self.sent {
                 return Err(Fault::Surplus);
             }
-            if self.received.offset == message.wire_len() {
-                self.received = Position { message: number + 1, offset: 0 };
-                answered(self.times.pop_front().expect("a message that was begun has its times"));
-            }
+            self.received = match end.offset == len {
+                true => Position { message: number + 1, offset: 0 },
+                false => end,
+            };
         }
         Ok(())
+    }
+
+    /// Tells of the oldest `count` messages.
+    fn settle(&mut self, count: u64, mut answered: impl FnMut(Times, usize)) {
+        let mut left = count as usize;
+        while left > 0 {
+            let (times, same) = self.times.front_mut().expect("what was begun has its times");
+            let settled = left.min(*same);
+            answered(*times, settled);
+            left -= settled;
+            *same -= settled;
+            if *same == 0 {
+                self.times.pop_front();
+            }
+        }
     }
 
     /// Sends FIN.
@@ -212,7 +240,7 @@ impl Connection {
     fn fill(&self, script: &Script, buffer: &mut [u8]) -> (usize, Position) {
         let (mut filled, mut position) = (0, self.sent);
         while filled < buffer.len() && position.message < self.begun {
-            let message = script.message(self.number, position.message);
+            let message = script.message(self.key, position.message);
             let count = message.fill(position.offset, &mut buffer[filled..]);
             filled += count;
             position.offset += count;
@@ -228,7 +256,7 @@ impl Connection {
         let Position { mut message, mut offset } = self.sent;
         offset += count;
         loop {
-            let len = script.message(self.number, message).wire_len();
+            let len = script.message(self.key, message).wire_len();
             if offset < len {
                 return Position { message, offset };
             }
@@ -254,6 +282,7 @@ mod tests {
     use crate::load::sizes::Sizes;
 
     const NOW: Times = Times { due: Duration::ZERO, begun: Duration::ZERO };
+    const LATER: Times = Times { due: Duration::ZERO, begun: Duration::from_secs(1) };
 
     /// A connection, its script, and the server's end of it.
     fn pair(sizes: &str) -> (Connection, Script, TcpStream) {
@@ -264,14 +293,14 @@ mod tests {
         let (server, _) = listener.accept().expect("a client");
         let framing = Framing::parse("u32be").expect("a framing");
         let script = Script::new(framing, Sizes::parse(sizes).expect("sizes"), 1);
-        (Connection::new(client.into(), 1), script, server)
+        (Connection::new(client.into(), 1, &script), script, server)
     }
 
     /// What the connection sends of its first `count` messages.
     fn stream(script: &Script, count: u64) -> Vec<u8> {
         let mut stream = vec![];
         for number in 0..count {
-            let message = script.message(1, number);
+            let message = script.message(script.key(1), number);
             let start = stream.len();
             stream.resize(start + message.wire_len(), 0);
             message.fill(0, &mut stream[start..]);
@@ -282,7 +311,7 @@ mod tests {
     #[test]
     fn a_stream_that_the_kernel_takes_in_pieces_arrives_whole() {
         let (mut connection, script, mut server) = pair("100000,7,0");
-        (0..100).for_each(|_| connection.begin(NOW));
+        connection.begin(NOW, 100);
         let expected = stream(&script, 100);
         let (mut arrived, mut piece, mut buffer) = (vec![], vec![0; 70_000], vec![0; 65_536]);
         while arrived.len() < expected.len() {
@@ -299,12 +328,17 @@ mod tests {
     fn answers_count_in_any_pieces_and_only_when_they_are_whole() {
         for piece in [1, 3, 68, 1000] {
             let (mut connection, script, _server) = pair("64,10");
-            (0..20).for_each(|_| connection.begin(NOW));
+            connection.begin(NOW, 7);
+            connection.begin(LATER, 13);
             connection.send(&script, &mut [0; 4096]).expect("it fits");
             let stream = stream(&script, 20);
             let mut answers = 0;
             for bytes in stream.chunks(piece) {
-                connection.check(&script, bytes, |_| answers += 1).expect("they are right");
+                let checked = connection.check(&script, bytes, |times, count| {
+                    answers += count;
+                    assert_eq!(times, if answers <= 7 { NOW } else { LATER });
+                });
+                checked.expect("they are right");
             }
             assert_eq!((answers, connection.in_flight()), (20, 0));
         }
@@ -313,13 +347,15 @@ mod tests {
     #[test]
     fn a_wrong_byte_is_told_with_its_place() {
         let (mut connection, script, _server) = pair("64");
-        (0..3).for_each(|_| connection.begin(NOW));
+        connection.begin(NOW, 3);
         connection.send(&script, &mut [0; 4096]).expect("it fits");
         let mut stream = stream(&script, 3);
         let right = stream[68 + 30];
         stream[68 + 30] ^= 4;
         let mut answers = 0;
-        let fault = connection.check(&script, &stream, |_| answers += 1).expect_err("a wrong byte");
+        let fault = connection
+            .check(&script, &stream, |_, count| answers += count)
+            .expect_err("a wrong byte");
         let expected = right;
         let got = right ^ 4;
         let wrong = Wrong { connection: 1, message: 2, offset: 30, header: 4, expected, got };
@@ -330,10 +366,10 @@ mod tests {
     fn bytes_that_nobody_has_sent_are_no_echo() {
         let (mut connection, script, _server) = pair("64");
         let stream = stream(&script, 2);
-        assert_eq!(connection.check(&script, &stream[..1], |_| ()), Err(Fault::Surplus));
+        assert_eq!(connection.check(&script, &stream[..1], |_, _| ()), Err(Fault::Surplus));
         // Begun, and not yet sent: not even the right bytes are an echo.
-        connection.begin(NOW);
-        assert_eq!(connection.check(&script, &stream[..1], |_| ()), Err(Fault::Surplus));
+        connection.begin(NOW, 1);
+        assert_eq!(connection.check(&script, &stream[..1], |_, _| ()), Err(Fault::Surplus));
     }
 
     #[test]
@@ -347,7 +383,7 @@ mod tests {
 
         let (mut connection, script, mut server) = pair("64");
         server.write_all(b"x").expect("sends");
-        connection.begin(NOW);
+        connection.begin(NOW, 1);
         connection.send(&script, &mut [0; 100]).expect("sends");
         drop(server);
         // The byte comes before the RST for what the server had not read.

@@ -54,10 +54,15 @@ impl Content {
         Content { table, seed: random.next_u64(), varying }
     }
 
-    /// The payload of a message of a connection.
-    pub fn payload(&self, connection: u64, message: u64) -> Payload<'_> {
-        let of_connection = mix(self.seed ^ connection.wrapping_mul(GAMMA));
-        let key = mix(of_connection.wrapping_add(message.wrapping_mul(GAMMA)));
+    /// What all payloads of a connection have in common.
+    pub fn key(&self, connection: u64) -> u64 {
+        mix(self.seed ^ connection.wrapping_mul(GAMMA))
+    }
+
+    /// The payload of a message of the connection with that key.
+    #[inline]
+    pub fn payload(&self, key: u64, message: u64) -> Payload<'_> {
+        let key = mix(key.wrapping_add(message.wrapping_mul(GAMMA)));
         Payload { table: &self.table, key, varying: self.varying }
     }
 }
@@ -69,6 +74,7 @@ impl Payload<'_> {
     }
 
     /// Writes the bytes from `offset` on.
+    #[inline]
     pub fn fill(&self, offset: usize, out: &mut [u8]) {
         let mut at = 0;
         while at < out.len() {
@@ -92,6 +98,7 @@ impl Payload<'_> {
     }
 
     /// Where `got`, which should be the bytes from `offset` on, first differs from them: an index into it.
+    #[inline]
     pub fn mismatch(&self, offset: usize, got: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < got.len() {
@@ -126,6 +133,7 @@ impl Payload<'_> {
     }
 
     /// The words of the table from that place to the end of its block, and the block's key.
+    #[inline]
     fn words(&self, place: usize) -> (&[u64], u64) {
         let (block, in_block) = (place / BLOCK, place % BLOCK);
         let key = match block {
@@ -146,7 +154,7 @@ mod tests {
 
     fn bytes(content: &Content, connection: u64, message: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
-        content.payload(connection, message).fill(0, &mut bytes);
+        content.payload(content.key(connection), message).fill(0, &mut bytes);
         bytes
     }
 
@@ -177,10 +185,10 @@ mod tests {
         let mut got = bytes(&content, 1, 1, BLOCK + 13);
         for bit in (0..8 * got.len()).step_by(5) {
             got[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(content.payload(1, 1).mismatch(0, &got), Some(bit / 8));
+            assert_eq!(content.payload(content.key(1), 1).mismatch(0, &got), Some(bit / 8));
             got[bit / 8] ^= 1 << (bit % 8);
         }
-        assert_eq!(content.payload(1, 1).mismatch(0, &got), None);
+        assert_eq!(content.payload(content.key(1), 1).mismatch(0, &got), None);
     }
 
     proptest! {
@@ -192,7 +200,7 @@ mod tests {
         ) {
             let content = Content::of_bytes(7);
             let whole = bytes(&content, 5, 9, 5 * BLOCK);
-            let payload = content.payload(5, 9);
+            let payload = content.payload(content.key(5), 9);
             let mut piece = vec![0; len];
             payload.fill(offset, &mut piece);
             prop_assert_eq!(&piece, &whole[offset..offset + len]);

@@ -486,7 +486,7 @@ impl<'a> Engine<'a> {
         self.open += 1;
         let peak = &mut self.tally.counts.connections_peak;
         *peak = (*peak).max(self.open);
-        let connection = Connection::new(socket, self.connections);
+        let connection = Connection::new(socket, self.connections, &self.shape.script);
         self.places[index].open(connection, self.shape, now);
         let others_send = self.stage != Stage::Connecting;
         if self.attempted(index) && others_send {
@@ -577,10 +577,11 @@ impl<'a> Engine<'a> {
             place.progress_at = now;
             let was_full = connection.in_flight() >= self.shape.in_flight;
             let mut answers = 0;
-            let checked = connection.check(&self.shape.script, &self.buffer[..count], |times| {
-                answers += 1;
-                self.tally.answered(times, now, is_in_time);
-            });
+            let checked =
+                connection.check(&self.shape.script, &self.buffer[..count], |times, count| {
+                    answers += count;
+                    self.tally.answered(times, count, now, is_in_time);
+                });
             if answers > 0 {
                 self.last_answer = now;
                 if was_full {
@@ -636,29 +637,30 @@ impl<'a> Engine<'a> {
         let place = &mut self.places[index];
         let State::Open(connection) = &mut place.state else { return };
         let was_idle = connection.in_flight() == 0;
-        while connection.in_flight() < self.shape.in_flight
-            && connection.begun() < self.shape.messages_per_connection
-            && place.client_left > 0
-        {
-            let due = match &mut place.schedule {
-                None if place.credits > 0 && now < self.end => {
-                    place.credits -= 1;
-                    now
-                }
+        loop {
+            let room = self.shape.in_flight.saturating_sub(connection.in_flight()) as u64;
+            let left = self.shape.messages_per_connection.saturating_sub(connection.begun());
+            let allowed = room.min(left).min(place.client_left) as usize;
+            let (due, count) = match &mut place.schedule {
+                None if now >= self.end => break,
+                None => (now, allowed.min(place.credits)),
                 Some(schedule) => {
                     let due = self.begin + schedule.next();
-                    if due > now || due >= self.end {
+                    if due > now || due >= self.end || allowed == 0 {
                         break;
                     }
                     schedule.advance();
-                    due
+                    (due, 1)
                 }
-                None => break,
             };
+            if count == 0 {
+                break;
+            }
             let times = Times { due, begun: now };
-            connection.begin(times);
-            place.client_left -= 1;
-            self.tally.begun(times, place.free_since);
+            connection.begin(times, count);
+            place.client_left -= count as u64;
+            place.credits = place.credits.saturating_sub(count);
+            self.tally.begun(times, count, place.free_since);
         }
         if was_idle {
             place.progress_at = now;
@@ -749,12 +751,13 @@ impl<'a> Engine<'a> {
         match &state {
             State::Open(connection) => {
                 self.open -= 1;
-                for times in connection.times() {
-                    self.tally.counts.failed += u64::from(self.tally.is_measured(times.due));
+                for (times, count) in connection.times() {
+                    let is_measured = self.tally.is_measured(times.due);
+                    self.tally.counts.failed += if is_measured { count as u64 } else { 0 };
                     let waited = now.saturating_sub(times.due);
                     let has_timed_out = self.shape.timeout.is_some_and(|limit| waited >= limit);
                     if cause == Cause::Timeout && has_timed_out {
-                        self.tally.given_up(times.due, times.begun, now);
+                        self.tally.given_up(times, count, now);
                     }
                 }
             }
@@ -817,7 +820,7 @@ impl<'a> Engine<'a> {
             }
             if self.tally.is_measured(due) {
                 self.tally.counts.unsent += 1;
-                self.tally.given_up(due, due, now);
+                self.tally.given_up(Times { due, begun: due }, 1, now);
             }
             schedule.advance();
         }

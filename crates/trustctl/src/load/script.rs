@@ -10,6 +10,8 @@ pub struct Script {
     framing: Framing,
     sizes: Sizes,
     content: Content,
+    /// The header of all messages, if they are of one size.
+    header: Option<Header>,
 }
 
 /// One message as it goes over the wire: header, payload, and what ends it.
@@ -17,7 +19,6 @@ pub struct Script {
 pub struct Message<'a> {
     header: Header,
     payload: Payload<'a>,
-    payload_len: usize,
     trailer: &'static [u8],
 }
 
@@ -28,6 +29,7 @@ struct Header {
     field: [u8; 8],
     zeros: usize,
     len: usize,
+    payload_len: usize,
 }
 
 impl Script {
@@ -42,26 +44,33 @@ impl Script {
             Framing::Line => Content::of_letters(seed),
             Framing::Length(_) | Framing::Raw => Content::of_bytes(seed),
         };
-        Script { framing, sizes, content }
+        let header = (sizes.min() == sizes.max()).then(|| Header::new(&framing, sizes.max()));
+        Script { framing, sizes, content, header }
     }
 
-    /// Message `number` of a connection.
-    pub fn message(&self, connection: u64, number: u64) -> Message<'_> {
-        let payload = self.content.payload(connection, number);
-        let payload_len = match self.sizes.min() == self.sizes.max() {
-            true => self.sizes.max(),
-            false => self.sizes.pick(payload.random()),
-        } as usize;
-        let header = Header::new(&self.framing, payload_len as u64);
+    /// What all messages of a connection have in common.
+    pub fn key(&self, connection: u64) -> u64 {
+        self.content.key(connection)
+    }
+
+    /// Message `number`, from 0, of the connection with that key.
+    #[inline]
+    pub fn message(&self, key: u64, number: u64) -> Message<'_> {
+        let payload = self.content.payload(key, number);
+        let header = match self.header {
+            Some(header) => header,
+            None => Header::new(&self.framing, self.sizes.pick(payload.random())),
+        };
         let trailer: &[u8] = if self.framing == Framing::Line { b"\n" } else { b"" };
-        Message { header, payload, payload_len, trailer }
+        Message { header, payload, trailer }
     }
 }
 
 impl Message<'_> {
     /// Bytes of all of it.
+    #[inline]
     pub fn wire_len(&self) -> usize {
-        self.header.len + self.payload_len + self.trailer.len()
+        self.header.len + self.header.payload_len + self.trailer.len()
     }
 
     /// Bytes in front of the payload.
@@ -70,13 +79,12 @@ impl Message<'_> {
     }
 
     /// Writes its bytes from `offset` on, as many as there are and fit; how many.
+    #[inline]
     pub fn fill(&self, offset: usize, out: &mut [u8]) -> usize {
         let len = out.len().min(self.wire_len() - offset);
         let out = &mut out[..len];
         let [header, payload, trailer] = self.parts(offset, len);
-        for (at, byte) in out[..header].iter_mut().enumerate() {
-            *byte = self.header.byte(offset + at);
-        }
+        self.header.fill(offset, &mut out[..header]);
         self.payload.fill(self.in_payload(offset), &mut out[header..header + payload]);
         out[header + payload..].copy_from_slice(&self.trailer[..trailer]);
         len
@@ -84,11 +92,11 @@ impl Message<'_> {
 
     /// Where `got`, which should be its bytes from `offset` on and goes not beyond its end, first differs: an
     /// index into it, and the byte that should be there.
+    #[inline]
     pub fn mismatch(&self, offset: usize, got: &[u8]) -> Option<(usize, u8)> {
         let [header, payload, trailer] = self.parts(offset, got.len());
         let (front, rest) = got.split_at(header);
-        let wrong = (0..header).find(|at| front[*at] != self.header.byte(offset + at));
-        if let Some(at) = wrong {
+        if let Some(at) = self.header.mismatch(offset, front) {
             return Some((at, self.header.byte(offset + at)));
         }
         let (middle, end) = rest.split_at(payload);
@@ -101,9 +109,11 @@ impl Message<'_> {
     }
 
     /// How many of the `len` bytes from `offset` on belong to header, payload and trailer.
+    #[inline]
     fn parts(&self, offset: usize, len: usize) -> [usize; 3] {
         let header = self.header.len.saturating_sub(offset).min(len);
-        let payload = (self.header.len + self.payload_len).saturating_sub(offset).min(len) - header;
+        let payload =
+            (self.header.len + self.header.payload_len).saturating_sub(offset).min(len) - header;
         [header, payload, len - header - payload]
     }
 
@@ -113,16 +123,40 @@ impl Message<'_> {
 }
 
 impl Header {
-    fn new(framing: &Framing, payload_len: u64) -> Header {
+    fn new(framing: &Framing, payload_len: u32) -> Header {
         let Framing::Length(format) = framing else {
-            return Header { field: [0; 8], zeros: 0, len: 0 };
+            return Header { field: [0; 8], zeros: 0, len: 0, payload_len: payload_len as usize };
         };
-        let value = format.value_of(payload_len).expect("sizes are those that the framing can say");
+        let value =
+            format.value_of(payload_len.into()).expect("sizes are those that the framing can say");
         let field = match format.is_big_endian() {
             true => (value << (u64::BITS as usize - 8 * format.width())).to_be_bytes(),
             false => value.to_le_bytes(),
         };
-        Header { field, zeros: format.length_at().start, len: format.header_len() }
+        let (zeros, len) = (format.length_at().start, format.header_len());
+        Header { field, zeros, len, payload_len: payload_len as usize }
+    }
+
+    /// Its bytes from `offset` on.
+    #[inline]
+    fn fill(&self, offset: usize, out: &mut [u8]) {
+        // Most headers are nothing but a length, and all of it is asked for.
+        if self.zeros == 0 && offset == 0 {
+            out.copy_from_slice(&self.field[..out.len()]);
+            return;
+        }
+        for (at, byte) in out.iter_mut().enumerate() {
+            *byte = self.byte(offset + at);
+        }
+    }
+
+    /// Where `got`, its bytes from `offset` on, first differs.
+    #[inline]
+    fn mismatch(&self, offset: usize, got: &[u8]) -> Option<usize> {
+        if self.zeros == 0 && offset == 0 && *got == self.field[..got.len()] {
+            return None;
+        }
+        (0..got.len()).find(|at| got[*at] != self.byte(offset + at))
     }
 
     fn byte(&self, at: usize) -> u8 {
@@ -166,7 +200,7 @@ mod tests {
         for (name, offset) in names.iter().flat_map(|name| [(name, 0), (name, 3)]) {
             let framing = framing(name, offset);
             let script = script(framing, "100");
-            let message = script.message(3, 4);
+            let message = script.message(script.key(3), 4);
             let mut bytes = vec![0; message.wire_len()];
             assert_eq!(message.fill(0, &mut bytes), bytes.len());
             let payload = &bytes[message.header_len()..message.header_len() + 100];
@@ -178,10 +212,12 @@ mod tests {
     #[test]
     fn sizes_vary_as_asked_and_are_told_without_those_before() {
         let script = script(Framing::Raw, "1,1000");
-        let large =
-            (0..1000).filter(|number| script.message(1, *number).wire_len() == 1000).count();
+        let large = (0..1000)
+            .filter(|number| script.message(script.key(1), *number).wire_len() == 1000)
+            .count();
         assert!((400..600).contains(&large), "{large}");
-        assert_eq!(script.message(7, 5).wire_len(), script.clone().message(7, 5).wire_len());
+        let again = script.clone();
+        assert_eq!(script.message(7, 5).wire_len(), again.message(7, 5).wire_len());
     }
 
     proptest! {
@@ -193,7 +229,7 @@ mod tests {
             is_line in any::<bool>(),
         ) {
             let script = script(if is_line { Framing::Line } else { framing("u32be", 2) }, "100");
-            let message = script.message(1, 2);
+            let message = script.message(script.key(1), 2);
             let mut whole = vec![0; message.wire_len()];
             message.fill(0, &mut whole);
             let from = from.min(whole.len());

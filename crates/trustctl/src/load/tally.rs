@@ -95,47 +95,50 @@ impl Tally {
         self.connect.saturating_record(nanos(took));
     }
 
-    /// A message was begun; `free_since`: when its connection could have taken it.
-    pub fn begun(&mut self, times: Times, free_since: Duration) {
+    /// So many messages were begun; `free_since`: when their connection could have taken them.
+    pub fn begun(&mut self, times: Times, count: usize, free_since: Duration) {
         if !self.is_measured(times.due) {
             return;
         }
-        self.counts.sent += 1;
+        let count = count as u64;
+        self.counts.sent += count;
         if self.is_open_loop {
             let could = times.due.max(free_since);
-            self.late.saturating_record(nanos(times.begun.saturating_sub(could)));
-            self.held_back += u64::from(free_since > times.due + LATE);
+            self.late.saturating_record_n(nanos(times.begun.saturating_sub(could)), count);
+            self.held_back += if free_since > times.due + LATE { count } else { 0 };
         }
     }
 
-    /// A message came back right at `now`; `is_in_time`: before no more messages were due.
-    pub fn answered(&mut self, times: Times, now: Duration, is_in_time: bool) {
+    /// So many messages came back right at `now`; `is_in_time`: before no more messages were due.
+    pub fn answered(&mut self, times: Times, count: usize, now: Duration, is_in_time: bool) {
+        let count = count as u64;
         match (self.is_measuring, self.is_measured(times.due)) {
             (true, false) => {
-                self.counts.warm_up += 1;
+                self.counts.warm_up += count;
                 return;
             }
             (true, true) => {
-                self.counts.answered += 1;
-                self.counts.answered_in_time += u64::from(is_in_time);
+                self.counts.answered += count;
+                self.counts.answered_in_time += if is_in_time { count } else { 0 };
             }
             (false, _) => {}
         }
-        self.part.answered += 1;
-        self.record(times.due, times.begun, now);
+        self.part.answered += count;
+        self.record(times, count, now);
     }
 
-    /// A message has waited from `due` to `now` and is not waited for any more: it counts with that time.
-    pub fn given_up(&mut self, due: Duration, begun: Duration, now: Duration) {
-        if self.is_measured(due) {
-            self.record(due, begun, now);
+    /// So many messages have waited until `now` and are not waited for any more: they count with that time.
+    pub fn given_up(&mut self, times: Times, count: usize, now: Duration) {
+        if self.is_measured(times.due) {
+            self.record(times, count as u64, now);
         }
     }
 
-    fn record(&mut self, due: Duration, begun: Duration, now: Duration) {
-        self.part.latency.saturating_record(nanos(now.saturating_sub(due)));
+    fn record(&mut self, times: Times, count: u64, now: Duration) {
+        let waited = |since| nanos(now.saturating_sub(since));
+        self.part.latency.saturating_record_n(waited(times.due), count);
         if self.is_open_loop {
-            self.part.service.saturating_record(nanos(now.saturating_sub(begun)));
+            self.part.service.saturating_record_n(waited(times.begun), count);
         }
     }
 
@@ -235,14 +238,14 @@ mod tests {
     #[test]
     fn what_was_due_in_the_warm_up_is_not_measured_whenever_it_is_answered() {
         let mut tally = Tally::new(true);
-        tally.begun(at(100, 100), Duration::ZERO);
-        tally.answered(at(100, 100), Duration::from_millis(200), true);
+        tally.begun(at(100, 100), 1, Duration::ZERO);
+        tally.answered(at(100, 100), 1, Duration::from_millis(200), true);
         assert_eq!(tally.answered_so_far(), 1);
         tally.plan(SECOND);
         tally.measure();
-        tally.begun(at(1000, 1000), Duration::ZERO);
-        tally.answered(at(900, 900), Duration::from_millis(1100), true);
-        tally.answered(at(1000, 1000), Duration::from_millis(1200), true);
+        tally.begun(at(1000, 1000), 1, Duration::ZERO);
+        tally.answered(at(900, 900), 1, Duration::from_millis(1100), true);
+        tally.answered(at(1000, 1000), 1, Duration::from_millis(1200), true);
         assert_eq!((tally.counts.sent, tally.counts.answered, tally.counts.warm_up), (1, 1, 2));
         tally.next_part(2 * SECOND);
         let (latency, _) = tally.into_histograms();
@@ -254,10 +257,10 @@ mod tests {
         let mut tally = Tally::new(true);
         tally.plan(Duration::ZERO);
         tally.measure();
-        tally.begun(at(1000, 1400), Duration::from_millis(1400));
-        tally.answered(at(1000, 1400), Duration::from_millis(1500), true);
+        tally.begun(at(1000, 1400), 1, Duration::from_millis(1400));
+        tally.answered(at(1000, 1400), 1, Duration::from_millis(1500), true);
         assert_eq!((tally.held_back, tally.late.max()), (1, 0));
-        tally.begun(at(2000, 2030), Duration::from_millis(1500));
+        tally.begun(at(2000, 2030), 1, Duration::from_millis(1500));
         assert_eq!(tally.late.max() / 1_000_000, 30);
         let part = tally.part(Duration::ZERO, 3 * SECOND);
         assert_eq!((part.latency.max() / 1_000_000, part.service.max() / 1_000_000), (500, 100));
@@ -271,7 +274,7 @@ mod tests {
         for second in 0..3_u64 {
             for _ in 0..=second {
                 let begun = at(1000 * second, 1000 * second);
-                tally.answered(begun, begun.begun + SECOND / 10, second < 2);
+                tally.answered(begun, 1, begun.begun + SECOND / 10, second < 2);
             }
             tally.received(68, true);
             let part = tally.part(Duration::ZERO, (second as u32 + 1) * SECOND);
