@@ -185,7 +185,8 @@ fn written(choices: &mut Choices<'_>) {
             rate: Some(f64::from(choices.byte()) / 7.0),
             seed: Some(7),
         };
-        let mut log = vec![];
+        let (mut log, mut expected): (Vec<u8>, Vec<Read>) = (vec![], vec![]);
+        let began = header.began.as_nanosecond() as u64;
         let mut writer = Writer::new(&mut log, &header).expect("memory takes it");
         let mut start = Duration::ZERO;
         for _ in 0..choices.byte() % INTERVALS_MAX {
@@ -210,10 +211,14 @@ fn written(choices: &mut Choices<'_>) {
                 errors: &Errors::default(),
             };
             writer.interval(&interval).expect("memory takes it");
+            let begin = began + start.as_nanos() as u64;
+            expected.push((Series::Latency, begin, of_latency.len()));
+            expected.push((Series::Service, begin, of_service.len()));
             start += length;
             intervals += 2;
         }
         writer.finish(&End::default()).expect("memory takes it");
+        assert_eq!(read_all(&log).as_ref(), Ok(&expected), "begins and counts are kept");
         assert_eq!(Reader::open(&*log).expect("it is a log").header(), Some(&header));
         logs.push(log);
     }
