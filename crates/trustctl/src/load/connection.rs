@@ -188,6 +188,15 @@ impl Connection {
             if number == self.begun {
                 return Err(Fault::Surplus);
             }
+            if offset == 0 {
+                let most = self.sent.message - number;
+                let right = script.count_right(self.key, number, most, rest);
+                if right > 0 {
+                    rest = &rest[right as usize * script.message(self.key, number).wire_len()..];
+                    self.received.message += right;
+                    continue;
+                }
+            }
             let message = script.message(self.key, number);
             let len = message.wire_len();
             let (got, behind) = rest.split_at(rest.len().min(len - offset));
@@ -240,6 +249,15 @@ impl Connection {
     fn fill(&self, script: &Script, buffer: &mut [u8]) -> (usize, Position) {
         let (mut filled, mut position) = (0, self.sent);
         while filled < buffer.len() && position.message < self.begun {
+            if position.offset == 0 {
+                let (number, most) = (position.message, self.begun - position.message);
+                let whole = script.fill_whole(self.key, number, most, &mut buffer[filled..]);
+                if whole > 0 {
+                    filled += whole as usize * script.message(self.key, number).wire_len();
+                    position.message += whole;
+                    continue;
+                }
+            }
             let message = script.message(self.key, position.message);
             let count = message.fill(position.offset, &mut buffer[filled..]);
             filled += count;

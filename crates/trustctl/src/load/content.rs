@@ -76,24 +76,23 @@ impl Payload<'_> {
     /// Writes the bytes from `offset` on.
     #[inline]
     pub fn fill(&self, offset: usize, out: &mut [u8]) {
-        let mut at = 0;
-        while at < out.len() {
-            let place = offset + at;
-            let (words, key) = self.words(place);
-            let whole = (out.len() - at) / WORD * WORD;
-            match (place % WORD, whole) {
-                (0, 1..) => {
-                    let chunks = out[at..at + whole].chunks_exact_mut(WORD).zip(words);
-                    at += WORD * chunks.len();
-                    chunks.for_each(|(chunk, word)| {
-                        chunk.copy_from_slice(&(word ^ key).to_le_bytes());
-                    });
+        let (mut place, mut out) = (offset, out);
+        while !out.is_empty() {
+            let (words, key, len) = self.run(place, out.len());
+            let (run, rest) = out.split_at_mut(len);
+            match place % WORD {
+                0 => {
+                    let (chunks, tail) = run.as_chunks_mut::<WORD>();
+                    for (chunk, word) in chunks.iter_mut().zip(words) {
+                        *chunk = (word ^ key).to_le_bytes();
+                    }
+                    if let (false, Some(word)) = (tail.is_empty(), words.get(chunks.len())) {
+                        tail.copy_from_slice(&(word ^ key).to_le_bytes()[..tail.len()]);
+                    }
                 }
-                _ => {
-                    out[at] = self.byte(place);
-                    at += 1;
-                }
+                skipped => run.copy_from_slice(&(words[0] ^ key).to_le_bytes()[skipped..][..len]),
             }
+            (place, out) = (place + len, rest);
         }
     }
 
@@ -102,26 +101,27 @@ impl Payload<'_> {
     pub fn mismatch(&self, offset: usize, got: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < got.len() {
-            let place = offset + at;
-            let (words, key) = self.words(place);
-            let whole = (got.len() - at) / WORD * WORD;
-            match (place % WORD, whole) {
-                (0, 1..) => {
-                    let chunks = got[at..at + whole].chunks_exact(WORD).zip(words);
-                    let len = WORD * chunks.len();
+            let (words, key, len) = self.run(offset + at, got.len() - at);
+            let run = &got[at..at + len];
+            let is_right = match (offset + at) % WORD {
+                0 => {
+                    let (chunks, tail) = run.as_chunks::<WORD>();
                     // Without a branch a word, so that several are compared at once.
-                    let differing = chunks.fold(0, |differing, (chunk, word)| {
-                        let chunk = chunk.try_into().expect("a chunk is a word");
-                        differing | (u64::from_le_bytes(chunk) ^ word ^ key)
+                    let differing = chunks.iter().zip(words).fold(0, |differing, (chunk, word)| {
+                        differing | (u64::from_le_bytes(*chunk) ^ word ^ key)
                     });
-                    if differing != 0 {
-                        return (at..at + len).find(|at| got[*at] != self.byte(offset + at));
-                    }
-                    at += len;
+                    differing == 0
+                        && (tail.is_empty()
+                            || words
+                                .get(chunks.len())
+                                .is_some_and(|word| (word ^ key).to_le_bytes().starts_with(tail)))
                 }
-                _ if got[at] != self.byte(place) => return Some(at),
-                _ => at += 1,
+                skipped => *run == (words[0] ^ key).to_le_bytes()[skipped..][..len],
+            };
+            if !is_right {
+                return (at..at + len).find(|at| got[*at] != self.byte(offset + at));
             }
+            at += len;
         }
         None
     }
@@ -130,6 +130,18 @@ impl Payload<'_> {
     pub fn byte(&self, place: usize) -> u8 {
         let (words, key) = self.words(place);
         (words[0] ^ key).to_le_bytes()[place % WORD]
+    }
+
+    /// What of the `len` bytes from that place on has one key and begins with a whole word, or is in one word: the words, the
+    /// key, and how many bytes.
+    #[inline]
+    fn run(&self, place: usize, len: usize) -> (&[u64], u64, usize) {
+        let (words, key) = self.words(place);
+        let most = match place % WORD {
+            0 => BLOCK - place % BLOCK,
+            skipped => WORD - skipped,
+        };
+        (words, key, len.min(most))
     }
 
     /// The words of the table from that place to the end of its block, and the block's key.

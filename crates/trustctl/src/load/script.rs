@@ -4,6 +4,9 @@ use crate::framing::Framing;
 use crate::load::content::{Content, Payload};
 use crate::load::sizes::Sizes;
 
+/// Bytes of a word.
+const WORD: usize = size_of::<u64>();
+
 /// All that is sent, on any connection: the same for the same seed.
 #[derive(Clone, Debug)]
 pub struct Script {
@@ -12,6 +15,20 @@ pub struct Script {
     content: Content,
     /// The header of all messages, if they are of one size.
     header: Option<Header>,
+    batch: Option<Batch>,
+}
+
+/// What lets whole messages of one size be written and compared without a look at their parts: a header that is in one
+/// word, which their first bytes are as well.
+#[derive(Clone, Copy, Debug)]
+struct Batch {
+    /// The header, and zeros in place of the payload behind it.
+    word: u64,
+    /// The header's bytes of that word.
+    mask: u64,
+    header_len: usize,
+    /// Bytes of a message.
+    len: usize,
 }
 
 /// One message as it goes over the wire: header, payload, and what ends it.
@@ -45,7 +62,38 @@ impl Script {
             Framing::Length(_) | Framing::Raw => Content::of_bytes(seed),
         };
         let header = (sizes.min() == sizes.max()).then(|| Header::new(&framing, sizes.max()));
-        Script { framing, sizes, content, header }
+        let batch = header.as_ref().and_then(|header| Batch::new(header, &framing));
+        Script { framing, sizes, content, header, batch }
+    }
+
+    /// Writes whole messages from number `from` on, at most `most`, as far as there is room; how many. None is written if this
+    /// takes looking at each: then [`Script::message`] does it.
+    pub fn fill_whole(&self, key: u64, from: u64, most: u64, out: &mut [u8]) -> u64 {
+        let Some(batch) = &self.batch else { return 0 };
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let messages = out.chunks_exact_mut(batch.len).take(most);
+        let mut number = from;
+        for message in messages {
+            message[..WORD].copy_from_slice(&batch.word.to_le_bytes());
+            self.content.payload(key, number).fill(0, &mut message[batch.header_len..]);
+            number += 1;
+        }
+        number - from
+    }
+
+    /// How many whole messages from number `from` on, at most `most`, stand right at the front of `bytes`. The first that is not
+    /// among them may be wrong, or not whole, or one that takes a closer look.
+    pub fn count_right(&self, key: u64, from: u64, most: u64, bytes: &[u8]) -> u64 {
+        let Some(batch) = &self.batch else { return 0 };
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let messages = bytes.chunks_exact(batch.len).take(most);
+        let right = (from..).zip(messages).take_while(|(number, message)| {
+            let word = message.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+            let payload = self.content.payload(key, *number);
+            (word ^ batch.word) & batch.mask == 0
+                && payload.mismatch(0, &message[batch.header_len..]).is_none()
+        });
+        right.count() as u64
     }
 
     /// What all messages of a connection have in common.
@@ -63,6 +111,21 @@ impl Script {
         };
         let trailer: &[u8] = if self.framing == Framing::Line { b"\n" } else { b"" };
         Message { header, payload, trailer }
+    }
+}
+
+impl Batch {
+    fn new(header: &Header, framing: &Framing) -> Option<Batch> {
+        let len = header.len + header.payload_len;
+        if *framing == Framing::Line || header.len > WORD || len < WORD {
+            return None;
+        }
+        let mut word = [0; WORD];
+        header.fill(0, &mut word[..header.len]);
+        let mut mask = [0; WORD];
+        mask[..header.len].fill(u8::MAX);
+        let (word, mask) = (u64::from_le_bytes(word), u64::from_le_bytes(mask));
+        Some(Batch { word, mask, header_len: header.len, len })
     }
 }
 
@@ -206,6 +269,44 @@ mod tests {
             let payload = &bytes[message.header_len()..message.header_len() + 100];
             assert_eq!(bytes, framing.encode(payload), "{name}");
             assert_eq!(message.mismatch(0, &bytes), None);
+        }
+    }
+
+    #[test]
+    fn many_messages_at_once_are_those_that_they_are_one_by_one() {
+        let names = ["u8", "u16be", "u24le", "u32be", "u32le+incl", "u64be", "raw", "line"];
+        let sizes = ["1", "7", "8", "64", "100", "64,100"];
+        let scripts = names.iter().flat_map(|name| sizes.map(|sizes| (*name, sizes)));
+        for (name, sizes) in scripts {
+            for offset in [0, 3] {
+                let script = script(framing(name, offset), sizes);
+                let key = script.key(1);
+                let mut one_by_one = vec![];
+                for number in 5..25 {
+                    let message = script.message(key, number);
+                    let start = one_by_one.len();
+                    one_by_one.resize(start + message.wire_len(), 0);
+                    message.fill(0, &mut one_by_one[start..]);
+                }
+                let mut at_once = vec![0; one_by_one.len() + 3];
+                let written = script.fill_whole(key, 5, 20, &mut at_once);
+                assert!([0, 20].contains(&written), "{name} {sizes}");
+                let is_usual = (name, sizes, offset) == ("u32be", "64", 0);
+                assert!(written > 0 || !is_usual, "what is usual is not slow");
+                if written == 0 {
+                    assert_eq!(script.count_right(key, 5, 20, &one_by_one), 0);
+                    continue;
+                }
+                assert_eq!(at_once[..one_by_one.len()], one_by_one, "{name} {sizes}");
+                assert_eq!(script.count_right(key, 5, 20, &at_once), 20);
+                assert_eq!(script.count_right(key, 5, 7, &at_once), 7);
+                for wrong in (0..one_by_one.len()).step_by(3) {
+                    let message = wrong / (one_by_one.len() / 20);
+                    at_once[wrong] ^= 0x40;
+                    assert_eq!(script.count_right(key, 5, 20, &at_once), message as u64);
+                    at_once[wrong] ^= 0x40;
+                }
+            }
         }
     }
 
