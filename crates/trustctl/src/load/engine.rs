@@ -877,7 +877,13 @@ impl<'a> Engine<'a> {
     /// What the client had to do with the result.
     fn client(&self) -> Client {
         let (cpu, busy) = self.meter.measured.unwrap_or_default();
-        let mut client = Client { cpu, busy, late: self.tally.late.clone(), limits: vec![] };
+        let mut client = Client {
+            cpu,
+            busy,
+            late: self.tally.late.clone(),
+            held_back: self.tally.held_back,
+            limits: vec![],
+        };
         let mut limits = vec![];
         if busy >= BUSY {
             limits.push(format!(
@@ -892,15 +898,6 @@ impl<'a> Engine<'a> {
                  their connection was free.",
                 100.0 * LATE_SHARE,
                 1e3 * client.late_at().as_secs_f64()
-            ));
-        }
-        let held_back = self.tally.held_back as f64 / self.tally.counts.sent.max(1) as f64;
-        if held_back > LATE_SHARE {
-            limits.push(format!(
-                "{:.0} % of the messages waited for one of the {} places on their connection: that is part of their \
-                 latency and not of their service time. More --concurrency or --in-flight sends them when they are due.",
-                100.0 * held_back,
-                self.shape.in_flight
             ));
         }
         let no_port = self.tally.errors.count(Cause::NoPort);

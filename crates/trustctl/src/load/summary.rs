@@ -227,6 +227,8 @@ pub struct Client {
     /// How long after its due time a message was sent although the connection could have taken it, in nanoseconds;
     /// empty in a closed loop.
     pub late: Histogram<u64>,
+    /// Messages that were sent later than they were due because as many as were allowed were on the way on their connection.
+    pub held_back: u64,
     /// Why the client, and not the server, decided the result, in whole sentences; empty if it did not.
     pub limits: Vec<String>,
 }
@@ -392,7 +394,13 @@ impl Summary {
             counts: Counts::default(),
             errors: Errors::default(),
             wrong: vec![],
-            client: Client { cpu: Duration::ZERO, busy: 0.0, late: times(), limits: vec![] },
+            client: Client {
+                cpu: Duration::ZERO,
+                busy: 0.0,
+                late: times(),
+                held_back: 0,
+                limits: vec![],
+            },
             end,
         }
     }

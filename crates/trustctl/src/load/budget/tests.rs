@@ -20,7 +20,13 @@ fn nothing() -> Summary {
         counts: Counts::default(),
         errors: Errors::default(),
         wrong: Vec::new(),
-        client: Client { cpu: Duration::ZERO, busy: 0.0, late: times(), limits: Vec::new() },
+        client: Client {
+            cpu: Duration::ZERO,
+            busy: 0.0,
+            late: times(),
+            held_back: 0,
+            limits: Vec::new(),
+        },
         end: End::Complete,
     }
 }

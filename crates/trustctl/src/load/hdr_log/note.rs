@@ -337,6 +337,7 @@ mod tests {
                 cpu: Duration::ZERO,
                 busy: 0.0,
                 late: times(),
+                held_back: 0,
                 limits: vec!["It was busy.".into()],
             },
             end: Ended::Complete,

@@ -168,6 +168,7 @@ struct Client {
     cpu_ns: u64,
     busy: f64,
     late: Times,
+    held_back: u64,
     limits: Vec<String>,
 }
 
@@ -262,7 +263,7 @@ fn numbers_are_those_of_the_run() {
     let client = document.client;
     assert_eq!((client.cpu_ns, client.late.count), (40_800_000_000, summary.client.late.len()));
     assert!((client.busy - 0.342).abs() < 1e-9);
-    assert_eq!(client.limits, summary.client.limits);
+    assert_eq!((client.held_back, client.limits), (1_730, summary.client.limits.clone()));
     let (budget, measured) = ("p99>5ms".to_owned(), "1.02 s".to_owned());
     assert_eq!(document.budgets[0], Budget { budget, measured, missed: true });
     assert!(!document.budgets[2].missed);

@@ -217,13 +217,20 @@ struct Limits<'r> {
     cpu_ns: u64,
     busy: f64,
     late: Times<'r>,
+    held_back: u64,
     limits: &'r [String],
 }
 
 impl<'r> Limits<'r> {
     fn of(client: &'r Client) -> Limits<'r> {
-        let Client { cpu, busy, late, limits } = client;
-        Limits { cpu_ns: nanos(*cpu), busy: *busy, late: Times(late), limits }
+        let Client { cpu, busy, late, held_back, limits } = client;
+        Limits {
+            cpu_ns: nanos(*cpu),
+            busy: *busy,
+            late: Times(late),
+            held_back: *held_back,
+            limits,
+        }
     }
 }
 

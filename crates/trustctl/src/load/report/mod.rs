@@ -169,6 +169,10 @@ pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, Stri
         let late = quantiles(&client.late, [(0.99, "p99"), (1.0, "max")]);
         let _ = write!(at_work, "; late by {late}");
     }
+    if client.held_back > 0 {
+        let share = percent(client.held_back as f64 / counts.sent.max(1) as f64);
+        let _ = write!(at_work, "; {share} of the messages waited for others on their connection");
+    }
     vec![
         ("rate", rate_said),
         ("messages", messages),
