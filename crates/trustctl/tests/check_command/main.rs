@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use support::libtest::{OPTIONS_WITHOUT_EFFECT, SWITCHES_WITHOUT_EFFECT};
+use support::libtest::Wanted;
 use support::runner::{self, Outcome};
 
 /// Longest time for one test; what takes longer counts as hung.
@@ -60,50 +60,4 @@ fn main() -> ExitCode {
 
 fn done(is_well: bool) -> ExitCode {
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// What the arguments ask for: names, and what cargo hands to every test target.
-#[derive(Default)]
-struct Wanted {
-    words: Vec<String>,
-    skipped: Vec<String>,
-    is_list: bool,
-    is_ignored: bool,
-}
-
-impl Wanted {
-    fn parse(arguments: Vec<String>) -> Option<Wanted> {
-        let mut wanted = Wanted::default();
-        let mut arguments = arguments.into_iter();
-        while let Some(argument) = arguments.next() {
-            let (option, value) = match argument.split_once('=') {
-                Some((option, value)) if argument.starts_with('-') => {
-                    (option, Some(value.to_owned()))
-                }
-                _ => (argument.as_str(), None),
-            };
-            match option {
-                _ if SWITCHES_WITHOUT_EFFECT.contains(&option) => {}
-                "--list" => wanted.is_list = true,
-                "--ignored" => wanted.is_ignored = true,
-                "--skip" => wanted.skipped.push(value.or_else(|| arguments.next())?),
-                _ if OPTIONS_WITHOUT_EFFECT.contains(&option) => {
-                    value.or_else(|| arguments.next())?;
-                }
-                _ if option.starts_with('-') => return None,
-                _ => wanted.words.push(argument),
-            }
-        }
-        Some(wanted)
-    }
-
-    fn wants(&self, name: &str) -> bool {
-        let has = |words: &[String]| words.iter().any(|word| name.contains(word.as_str()));
-        !self.is_ignored && !has(&self.skipped) && (self.words.is_empty() || has(&self.words))
-    }
-
-    /// Whether running nothing is what was asked for, not the result of a mistake.
-    fn may_be_empty(&self) -> bool {
-        self.is_ignored || !self.skipped.is_empty()
-    }
 }

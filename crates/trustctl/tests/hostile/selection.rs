@@ -1,6 +1,7 @@
 //! Which tests run: this suite's words, and the arguments that cargo hands to every test target.
 
 use super::case::{Subject, Test};
+use super::support::apart::ALONE;
 use super::support::libtest::{OPTIONS_WITHOUT_EFFECT, SWITCHES_WITHOUT_EFFECT};
 
 /// The suite's name; `--skip` with it leaves all of it out.
@@ -49,7 +50,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Reque
         match option {
             "--list" => is_list = true,
             "--ignored" => is_ignored = true,
-            "--alone" => return Ok(Request::Alone(value()?)),
+            ALONE => return Ok(Request::Alone(value()?)),
             "--skip" => selection.skipped.push(value()?),
             "--test-threads" => {
                 let count = value()?;

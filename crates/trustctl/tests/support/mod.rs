@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+pub(crate) mod apart;
 pub(crate) mod event;
 pub(crate) mod followed;
 pub(crate) mod kernel;
