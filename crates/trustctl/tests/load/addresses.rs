@@ -1,0 +1,53 @@
+//! Servers with other addresses, and names with several.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+
+use super::Test;
+use super::command::document;
+use super::document::Document;
+use super::server::{Client, Server};
+use super::support::net::with_own_mounts;
+use super::support::program::Home;
+use super::support::runner::skip;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_server_is_loaded_over_ipv6", a_server_is_loaded_over_ipv6),
+    ("a_name_whose_first_address_refuses_is_reached", a_name_whose_first_address_refuses),
+];
+
+fn a_server_is_loaded_over_ipv6() {
+    let address: SocketAddr = (Ipv6Addr::LOCALHOST, 0).into();
+    if std::net::TcpListener::bind(address).is_err() {
+        skip("IPv6");
+    }
+    let server = Server::on(address, Client::echo);
+    let seen = document(&server, "--concurrency 3 --messages 5", 0);
+    seen.is_all_right(15);
+    assert_eq!(seen.target, format!("[::1]:{}", server.address().port()));
+}
+
+fn a_name_whose_first_address_refuses() {
+    let home = Home::new();
+    let hosts = home.elsewhere("hosts");
+    std::fs::write(&hosts, "127.0.0.2 several.test\n127.0.0.3 several.test\n").expect("a file");
+    with_own_mounts(|| {
+        let from = hosts.as_path();
+        let flags = nix::mount::MsFlags::MS_BIND;
+        nix::mount::mount(Some(from), "/etc/hosts", None::<&str>, flags, None::<&str>)
+            .expect("another /etc/hosts");
+        let addresses = ("several.test", 0).to_socket_addrs().expect("two addresses");
+        let addresses: Vec<SocketAddr> = addresses.collect();
+        let second = Ipv4Addr::new(127, 0, 0, 3);
+        let [_, last] = addresses[..] else { panic!("not two: {addresses:?}") };
+        assert!(addresses.contains(&(second, 0).into()), "{addresses:?}");
+        let server = Server::on(last, Client::echo);
+        let port = server.address().port().to_string();
+        let flags = ["load", "--host", "several.test", "--port", &port, "--concurrency", "4"];
+        let finished = home.trustctl(flags).args(["--json"]).run().exits_with(0);
+        let seen = Document::read(&finished);
+        seen.is_all_right(40);
+        assert_eq!(seen.target, format!("several.test:{port}"));
+        assert_eq!(server.seen().len(), 4);
+        finished.complains_about_nothing();
+    });
+}

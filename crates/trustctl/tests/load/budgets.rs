@@ -1,0 +1,105 @@
+//! `--fail-if`: budgets that are kept, missed, or none.
+
+use super::Test;
+use super::command::{document, load, run};
+use super::server::{Client, Server};
+use super::support::program::Home;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_budget_that_is_kept_passes", a_budget_that_is_kept_passes),
+    ("a_budget_that_is_missed_fails_and_is_named", a_budget_that_is_missed),
+    ("a_budget_may_allow_errors_and_the_run_fails_all_the_same", a_budget_may_allow_errors),
+    ("what_is_no_budget_is_told_before_anything_is_sent", what_is_no_budget),
+    ("what_is_no_budget_in_the_file_is_told_with_its_place", what_is_no_budget_in_the_file),
+];
+
+const RUN: &str = "--concurrency 2 --messages 10";
+
+fn a_budget_that_is_kept_passes() {
+    let server = Server::echo();
+    let kept = "p99>30s,max>=30s,errors>0,rate<0.1";
+    let seen = document(&server, &format!("{RUN} --fail-if {kept}"), 0);
+    let budgets: Vec<&str> = seen.budgets.iter().map(|budget| budget.budget.as_str()).collect();
+    assert_eq!(budgets, kept.split(',').collect::<Vec<_>>());
+    assert!(seen.budgets.iter().all(|budget| !budget.missed && !budget.measured.is_empty()));
+    let finished = run(&server, &format!("{RUN} --fail-if {kept}")).exits_with(0);
+    let text = finished.text();
+    let kept = text.lines().filter(|line| line.trim_start().starts_with("kept "));
+    assert_eq!(kept.filter(|line| line.contains(" fail if ")).count(), 4, "{text}");
+    assert!(!text.contains("missed"), "{text}");
+}
+
+fn a_budget_that_is_missed() {
+    let server = Server::echo();
+    let flags = format!("{RUN} --fail-if errors>0,p50>1ns,rate<1000000000");
+    let seen = document(&server, &flags, 1);
+    let missed: Vec<(&str, bool)> =
+        seen.budgets.iter().map(|budget| (budget.budget.as_str(), budget.missed)).collect();
+    assert_eq!(missed, [("errors>0", false), ("p50>1ns", true), ("rate<1000000000", true)]);
+    assert!(seen.budgets[1].measured.ends_with('s'), "{:?}", seen.budgets);
+    assert_eq!((seen.messages.answered, seen.errors.total), (20, 0));
+
+    let finished = run(&server, &flags).exits_with(1);
+    let text = finished.text();
+    let line = |budget: &str| {
+        let fits = |line: &&str| line.contains(&format!("fail if {budget} "));
+        text.lines().find(fits).unwrap_or_else(|| panic!("no {budget} in {text}"))
+    };
+    assert!(line("errors>0").trim_start().starts_with("kept "), "{text}");
+    for budget in ["p50>1ns", "rate<1000000000"] {
+        let line = line(budget);
+        assert!(line.trim_start().starts_with("missed ") && line.contains(" was "), "{text}");
+    }
+    finished.complains_about_nothing();
+}
+
+fn a_budget_may_allow_errors() {
+    let server = Server::start(|client: &mut Client| {
+        client.echo_frames(1)?;
+        client.leave()
+    });
+    let seen = document(&server, "--concurrency 1 --messages 2 --fail-if errors>5", 1);
+    assert!(!seen.budgets[0].missed && seen.errors.total == 1, "{seen:?}");
+}
+
+/// Texts that are no budgets, and words of what is said about each.
+const BAD: [(&str, &[&str]); 9] = [
+    ("p99", &["'p99'", "no comparison", "<, <=, > and >="]),
+    ("p99>5", &["'p99>5'", "a time without a unit", "ms and s"]),
+    ("p99>5m", &["unknown unit 'm'", "ms"]),
+    ("p99=5ms", &["unknown comparison '='", "<, <=, > and >="]),
+    ("p98.x>5ms", &["unknown metric 'p98.x'", "allowed are"]),
+    ("rate<fast", &["'fast' does not begin with a number"]),
+    ("errors>-1", &["'-1' does not begin with a number"]),
+    ("errors>0,", &["a budget is empty"]),
+    ("p99>9999999s", &["too large", "3600 s"]),
+];
+
+fn what_is_no_budget() {
+    let (home, server) = (Home::new(), Server::echo());
+    for (text, words) in BAD {
+        let finished = load(&home, &server, RUN).args(["--fail-if", text]).run().exits_with(64);
+        finished
+            .prints("")
+            .complains_in_one_line()
+            .complains_about(&["--fail-if"])
+            .complains_about(words);
+    }
+    let variable = load(&home, &server, RUN).env("TRUST_LOAD_FAIL_IF", "p99>5");
+    let finished = variable.run().exits_with(64).prints("").complains_in_one_line();
+    finished.complains_about(&["TRUST_LOAD_FAIL_IF", "without a unit"]);
+    assert!(server.seen().is_empty(), "somebody was connected");
+}
+
+fn what_is_no_budget_in_the_file() {
+    let (home, server) = (Home::new(), Server::echo());
+    home.configure("[load]\nfail-if = \"p99>5\"\n");
+    let finished = load(&home, &server, RUN).run().exits_with(78).prints("");
+    let words = ["config.toml", "fail-if", "'p99>5'", "without a unit"];
+    finished.complains_about(&words).complains_in_one_line();
+    assert!(server.seen().is_empty(), "somebody was connected");
+
+    home.configure("[load]\nfail-if = \"p50>1ns\"\n");
+    let finished = load(&home, &server, RUN).run().exits_with(1);
+    assert!(finished.text().contains("fail if p50>1ns "), "{}", finished.text());
+}

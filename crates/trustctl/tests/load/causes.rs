@@ -1,0 +1,228 @@
+//! Why messages and connections fail: each cause is counted under its name, and nothing is retried in silence.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::Duration;
+
+use super::Test;
+use super::command::{document, run};
+use super::document::{Document, State};
+use super::server::{Backlog, Client, Server};
+use super::support::program::Home;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_server_that_is_not_there_is_told_in_any_output", a_server_that_is_not_there),
+    ("clients_that_come_too_late_are_refused", clients_that_come_too_late_are_refused),
+    ("a_full_backlog_is_a_connect_timeout", a_full_backlog_is_a_connect_timeout),
+    ("each_end_that_comes_too_early_has_its_cause", each_end_that_comes_too_early_has_its_cause),
+    ("a_timeout_is_in_the_percentiles", a_timeout_is_in_the_percentiles),
+    ("what_fails_in_an_open_loop_is_counted_too", what_fails_in_an_open_loop),
+    ("a_server_that_comes_back_is_connected_to_anew", a_server_that_comes_back),
+    ("what_was_still_owed_at_the_end_is_a_timeout", what_was_still_owed_at_the_end),
+];
+
+/// Where nobody listens.
+fn nobody() -> (Home, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    (Home::new(), listener.local_addr().expect("an address"))
+}
+
+fn a_server_that_is_not_there() {
+    let (home, address) = nobody();
+    let port = address.port().to_string();
+    let launch = |flags: &[&str]| {
+        home.trustctl(["load", "--host", "127.0.0.1", "--port", &port, "--concurrency", "3"])
+            .args(flags)
+    };
+    for flags in [&[][..], &["--csv"]] {
+        let finished = launch(flags).run().exits_with(69).prints("");
+        finished.complains_about(&["refused", &address.to_string()]).complains_in_one_line();
+    }
+    let finished =
+        launch(&["--json", "--fail-if", "errors>0", "--rate", "10"]).run().exits_with(69);
+    let document = Document::read(&finished);
+    assert_eq!((document.end.state, document.exit), (State::Unreachable, 69));
+    let detail = document.end.detail.as_deref().unwrap_or_default();
+    assert!(detail.contains("refused"), "{detail:?}");
+    assert_eq!((document.connections.made, document.latency.count), (0, 0));
+    finished.complains_about(&["refused"]).complains_in_one_line();
+}
+
+fn clients_that_come_too_late_are_refused() {
+    let server = Server::for_one(|client, _| client.echo(), Backlog::Gone);
+    let late = document(&server, "--clients 5 --concurrency 1 --messages 3", 1);
+    assert_eq!(late.causes(), [("refused", 4)], "{late:?}");
+    assert_eq!((late.messages.sent, late.messages.answered, late.messages.failed), (3, 3, 12));
+    assert_eq!(late.connections.made, 1);
+    assert_eq!(late.end.state, State::Complete);
+
+    // With time left each attempt is told, and there is a pause between them.
+    let server = Server::for_one(|client, _| client.echo_frames(3), Backlog::Gone);
+    let late = document(&server, "--duration 1 --think 0.02", 1);
+    let refused = late.cause("refused");
+    assert!((1..=10).contains(&refused), "{late:?}");
+    assert_eq!((late.errors.total, late.connections.made), (refused + 1, 1), "{late:?}");
+    late.accounts_for_all();
+}
+
+fn a_full_backlog_is_a_connect_timeout() {
+    let server = Server::for_one(|client, _| client.echo(), Backlog::Full);
+    let late = document(&server, "--clients 2 --concurrency 1 --messages 3 --timeout 0.5", 1);
+    assert_eq!(late.causes(), [("connect_timeout", 1)], "{late:?}");
+    assert_eq!((late.messages.answered, late.messages.failed), (3, 3));
+    // Nobody at all comes through now.
+    let finished = run(&server, "--concurrency 1 --timeout 0.3 --json");
+    let document = Document::read(&finished);
+    assert_eq!(document.end.state, State::Unreachable);
+    finished.exits_with(75).complains_about(&["no answer within 0.3 s"]).complains_in_one_line();
+}
+
+/// The frame after two that were answered.
+fn third(client: &mut Client) -> io::Result<Vec<u8>> {
+    client.echo_frames(2)?;
+    client.frame()
+}
+
+fn each_end_that_comes_too_early_has_its_cause() {
+    type Serve = fn(&mut Client) -> io::Result<()>;
+    // What the server does, how many messages it gets to see, and what the load makes of it.
+    let cases: [(Serve, u64, &str); 8] = [
+        (|client| third(client).and_then(|_| client.leave()), 3, "eof_between_frames"),
+        (|client| client.echo_frames(2).and_then(|()| client.leave()), 2, "eof_between_frames"),
+        (
+            |client| {
+                let frame = third(client)?;
+                client.send(&frame[..10])?;
+                client.leave()
+            },
+            3,
+            "eof_in_frame",
+        ),
+        (|client| third(client).and_then(|_| client.reset()), 3, "reset_before_answer"),
+        (
+            |client| {
+                let frame = third(client)?;
+                client.send(&frame[..67])?;
+                client.reset()
+            },
+            3,
+            "reset_before_answer",
+        ),
+        (|client| third(client).and_then(|_| client.be_silent()), 3, "timeout"),
+        (
+            |client| {
+                let mut frame = third(client)?;
+                frame[67] ^= 1;
+                client.send(&frame)?;
+                client.be_silent()
+            },
+            3,
+            "mismatch",
+        ),
+        (
+            |client| {
+                client.echo_frames(1)?;
+                let frame = client.frame()?;
+                client.send(&[&frame[..], b"!"].concat())?;
+                client.be_silent()
+            },
+            2,
+            "surplus",
+        ),
+    ];
+    for (serve, sent, cause) in cases {
+        let server = Server::start(serve);
+        // Each client thinks for longer than a FIN takes.
+        let flags = "--clients 2 --concurrency 1 --messages 5 --timeout 0.4 --think 0.1";
+        let seen = document(&server, flags, 1);
+        assert_eq!(seen.causes(), [(cause, 2)], "{seen:?}");
+        let counts = (seen.messages.sent, seen.messages.answered, seen.messages.failed);
+        assert_eq!(counts, (2 * sent, 4, 6), "{cause}: {seen:?}");
+        assert_eq!(server.frames() as u64, seen.messages.sent, "{cause}");
+        assert_eq!((server.seen().len() as u64, seen.connections.made), (2, 2), "{cause}");
+        let text = run(&server, flags).exits_with(1);
+        assert!(text.text().contains(&format!(" {cause}\n")), "{}", text.text());
+    }
+    // Only an idle client sees that.
+    let server =
+        Server::start(|client: &mut Client| client.echo_frames(2).and_then(|()| client.reset()));
+    let seen = document(&server, "--messages 5 --think 0.5", 1);
+    assert_eq!(seen.causes(), [("reset_after_answer", 1)], "{seen:?}");
+    assert_eq!((seen.messages.sent, seen.messages.answered, seen.messages.failed), (2, 2, 3));
+}
+
+fn a_timeout_is_in_the_percentiles() {
+    const TIMEOUT: Duration = Duration::from_millis(400);
+    let server = Server::start(|client: &mut Client| {
+        client.echo_frames(9)?;
+        client.be_silent()
+    });
+    let seen = document(&server, "--messages 100 --timeout 0.4 --fail-if p99>=400ms", 1);
+    assert_eq!(seen.causes(), [("timeout", 1)], "{seen:?}");
+    assert_eq!((seen.messages.answered, seen.messages.failed), (9, 91));
+    assert_eq!(seen.latency.count, 10, "nine answers and the wait for the tenth");
+    for times in [&seen.latency, &seen.service] {
+        assert!(times.p99() >= TIMEOUT && times.max() >= TIMEOUT, "{times:?}");
+        assert!(times.p50() < TIMEOUT, "{times:?}");
+    }
+    assert!(seen.budgets[0].missed, "{seen:?}");
+}
+
+fn what_fails_in_an_open_loop() {
+    // Every connection ends after ten frames.
+    let server = Server::start(|client: &mut Client| {
+        client.echo_frames(10)?;
+        client.leave()
+    });
+    let seen = document(&server, "--rate 200 --duration 1", 1);
+    assert_eq!(seen.causes(), [("eof_between_frames", seen.errors.total)], "{seen:?}");
+    seen.accounts_for_all();
+    assert_eq!(seen.messages.sent + seen.messages.unsent, 200, "all that was due: {seen:?}");
+    let connections = server.seen_at_last();
+    assert_eq!(seen.connections.made, connections.len() as u64);
+    let frames: usize = connections.iter().map(|seen| seen.frames.len()).sum();
+    assert_eq!(seen.messages.sent, frames as u64, "{seen:?}");
+    let answered: usize = connections.iter().map(|seen| seen.frames.len().min(10)).sum();
+    assert_eq!(seen.messages.answered, answered as u64, "{seen:?}");
+}
+
+fn a_server_that_comes_back() {
+    const PAUSE: Duration = Duration::from_millis(100);
+    let server = Server::start(|client: &mut Client| {
+        client.echo_frames(3)?;
+        client.leave()
+    });
+    let seen = document(&server, "--duration 1 --concurrency 2", 1);
+    assert_eq!(seen.causes(), [("eof_between_frames", seen.errors.total)], "{seen:?}");
+    seen.accounts_for_all();
+    let connections = server.seen_at_last();
+    assert_eq!(seen.connections.made, connections.len() as u64);
+    assert_eq!(seen.messages.answered, 3 * seen.connections.made, "{seen:?}");
+    assert!(seen.errors.total >= seen.connections.made - 2, "{seen:?}");
+    // Two at the begin, and after each pause two more.
+    for (at, connection) in connections.iter().enumerate() {
+        let since = connection.accepted - connections[0].accepted;
+        let due = PAUSE * (at as u32 / 2);
+        assert!(since + PAUSE / 2 >= due, "connection {at} came after {since:?}");
+    }
+}
+
+fn what_was_still_owed_at_the_end() {
+    const PER_ANSWER: Duration = Duration::from_millis(300);
+    // Slow enough for a backlog, and never so slow that a single answer is late.
+    let server = Server::start(|client: &mut Client| {
+        loop {
+            let frame = client.frame()?;
+            thread::sleep(PER_ANSWER);
+            client.send(&frame)?;
+        }
+    });
+    let seen = document(&server, "--rate 20 --duration 0.5 --timeout 1", 1);
+    assert_eq!(seen.causes(), [("timeout", 1)], "{seen:?}");
+    assert_eq!((seen.messages.sent, seen.messages.unsent), (10, 0), "{seen:?}");
+    assert!((1..10).contains(&seen.messages.answered), "{seen:?}");
+    seen.accounts_for_all();
+    assert_eq!(seen.latency.count, 10, "each has waited for a second or has its answer: {seen:?}");
+    assert!(seen.latency.max() >= Duration::from_secs(1), "{seen:?}");
+}

@@ -1,0 +1,32 @@
+//! The command under test, run as a user runs it.
+
+use std::time::Duration;
+
+use super::document::Document;
+use super::server::Server;
+use super::support::program::{Finished, Home, Launch};
+
+/// Longest time for a run of the load; the longest one takes ten seconds.
+pub(crate) const RUN_DEADLINE: Duration = Duration::from_secs(40);
+
+/// `trustctl load` of that server with these flags, in words, not yet started.
+pub(crate) fn load(home: &Home, server: &Server, flags: &str) -> Launch {
+    let address = server.address();
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    home.trustctl(["load", "--host", &host, "--port", &port]).args(flags.split_whitespace())
+}
+
+/// Runs it to its end.
+#[track_caller]
+pub(crate) fn run(server: &Server, flags: &str) -> Finished {
+    load(&Home::new(), server, flags).start().wait_for(RUN_DEADLINE)
+}
+
+/// Runs it with `--json` to its end, which is to be with that exit code and without a word on stderr.
+#[track_caller]
+pub(crate) fn document(server: &Server, flags: &str, exit: i32) -> Document {
+    let finished = run(server, &format!("{flags} --json")).exits_with(exit);
+    let document = Document::read(&finished);
+    finished.complains_about_nothing();
+    document
+}

@@ -1,0 +1,154 @@
+//! How a run ends before its time: by a signal, or because nobody reads what it prints.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use super::Test;
+use super::command::{RUN_DEADLINE, load};
+use super::document::{Document, State};
+use super::logs::Log;
+use super::server::Server;
+use super::support::kernel;
+use super::support::program::Home;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_signal_ends_a_run_with_the_result_so_far", a_signal_ends_a_run),
+    ("a_signal_before_anybody_is_connected_is_obeyed", a_signal_before_anybody_is_connected),
+    ("a_second_reader_takes_the_log_that_a_signal_ended", a_signal_ends_a_log),
+    ("a_reader_that_leaves_ends_the_run_quietly", a_reader_that_leaves),
+    ("files_are_written_for_somebody_else", files_are_written_for_somebody_else),
+    ("progress_is_for_terminals_alone", progress_is_for_terminals_alone),
+];
+
+/// Longer than a test waits.
+const ENDLESS: &str = "--duration 3600 --rate 200 --concurrency 2";
+
+/// Frames after which a signal is sent.
+const FRAMES: usize = 50;
+
+fn a_signal_ends_a_run() {
+    for (signal, name, code) in [(Signal::INT, "SIGINT", 130), (Signal::TERM, "SIGTERM", 143)] {
+        for is_json in [true, false] {
+            let (home, server) = (Home::new(), Server::echo());
+            let flags = if is_json { "--json" } else { "" };
+            let running = load(&home, &server, &format!("{ENDLESS} {flags}")).start();
+            kernel::wait_until("some frames", || server.frames() >= FRAMES);
+            running.signal(signal);
+            let finished = running.wait().exits_with(code);
+            if !is_json {
+                let text = finished.text();
+                assert!(text.contains(name) && text.contains("Time to an echo"), "{text}");
+                finished.complains_about_nothing();
+                continue;
+            }
+            let seen = Document::read(&finished);
+            assert_eq!((seen.end.state, seen.end.detail.as_deref()), (State::Stopped, Some(name)));
+            assert!(seen.messages.answered >= FRAMES as u64 / 2, "{seen:?}");
+            let on_the_way = seen.messages.sent - seen.messages.answered - seen.messages.failed;
+            assert!(on_the_way <= 2 * 100, "{seen:?}");
+            assert_eq!((seen.errors.total, seen.messages.failed), (0, 0), "{seen:?}");
+            assert!(seen.duration() < Duration::from_secs(60), "{seen:?}");
+            let frames: usize = server.seen_at_last().iter().map(|seen| seen.frames.len()).sum();
+            assert_eq!(seen.messages.sent, frames as u64, "{seen:?}");
+            finished.complains_about_nothing();
+        }
+    }
+}
+
+fn a_signal_before_anybody_is_connected() {
+    // The start is in an hour: nothing is connected until then.
+    let start = jiff::Timestamp::now() + Duration::from_secs(3600);
+    let (home, server) = (Home::new(), Server::echo());
+    let running = load(&home, &server, &format!("--start-at {start} --json")).start();
+    kernel::wait_until("a wait", || kernel::all_threads_are(running.pid(), 'S'));
+    running.signal(Signal::INT);
+    let finished = running.wait().exits_with(130);
+    let seen = Document::read(&finished);
+    assert_eq!((seen.end.state, seen.end.detail.as_deref()), (State::Stopped, Some("SIGINT")));
+    assert_eq!((seen.connections.made, seen.messages.sent), (0, 0));
+    assert!(server.seen().is_empty());
+    finished.complains_about_nothing();
+}
+
+fn a_signal_ends_a_log() {
+    let (home, server) = (Home::new(), Server::echo());
+    let path = home.elsewhere("a.hlog");
+    let flags = format!("{ENDLESS} --json --hdr-log {}", path.display());
+    let running = load(&home, &server, &flags).start();
+    // More than a second, so that there is a whole interval and a part of another.
+    kernel::wait_until("some frames", || server.frames() >= 300);
+    running.signal(Signal::INT);
+    let seen = Document::read(&running.wait().exits_with(130));
+    let log = Log::read(&path);
+    assert!(log.rows.len() >= 2 && log.is_finished, "{:?}", log.rows);
+    log.says_the_same_as(&seen);
+}
+
+fn a_reader_that_leaves() {
+    // `| head -1`, while there is more to come.
+    let (home, server) = (Home::new(), Server::echo());
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let running = load(&home, &server, &format!("{ENDLESS} --csv")).stdout(writer).start();
+    let mut line = String::new();
+    BufReader::new(reader).read_line(&mut line).expect("a line");
+    assert!(line.starts_with("start_seconds,"), "{line:?}");
+    running.wait().exits_with(0).complains_about_nothing();
+
+    // Nobody is there when the result is printed.
+    for flags in ["", "--json", "--csv"] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let flags = format!("--concurrency 1 --messages 5 {flags}");
+        let running = load(&home, &server, &flags).stdout(writer).start();
+        running.wait().exits_with(0).complains_about_nothing();
+    }
+}
+
+fn files_are_written_for_somebody_else() {
+    let (home, server) = (Home::new(), Server::echo());
+    let path = home.elsewhere("a.hlog");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let flags = format!("--csv --rate 100 --duration 1.5 --hdr-log {}", path.display());
+    let running = load(&home, &server, &flags).stdout(writer).start();
+    running.wait_for(RUN_DEADLINE).exits_with(0).complains_about_nothing();
+    let log = Log::read(&path);
+    assert!(log.is_finished);
+    assert_eq!(log.latency.len(), 150);
+}
+
+fn progress_is_for_terminals_alone() {
+    let (home, server) = (Home::new(), Server::echo());
+    let flags = "--rate 100 --duration 1.5";
+    load(&home, &server, flags)
+        .start()
+        .wait_for(RUN_DEADLINE)
+        .exits_with(0)
+        .complains_about_nothing();
+
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("its other end");
+    let path = ptsname(&terminal, vec![]).expect("the name of its other end");
+    let path = path.to_str().expect("a path");
+    // The other end stays open until all was read.
+    let other = File::options().read(true).write(true).open(path).expect("the other end");
+    let stderr = other.try_clone().expect("another descriptor");
+    let running = load(&home, &server, flags).env("TERM", "xterm").stderr(stderr).start();
+    let finished = running.wait_for(RUN_DEADLINE).exits_with(0);
+    assert!(!finished.text().contains('\r'), "{}", finished.text());
+    drop(other);
+    let (mut terminal, mut bytes, mut buffer) = (File::from(terminal), vec![], [0; 4096]);
+    // EIO is the end of a terminal.
+    while let Ok(count @ 1..) = terminal.read(&mut buffer) {
+        bytes.extend_from_slice(&buffer[..count]);
+    }
+    let shown = String::from_utf8(bytes).expect("UTF-8");
+    for word in ["measuring 0:01", "/s", "p50 ", "p99 ", "0 errors", " left"] {
+        assert!(shown.contains(word), "no {word:?} in {shown:?}");
+    }
+    assert!(shown.ends_with("\x1b[2K"), "it is taken away: {shown:?}");
+}

@@ -1,0 +1,135 @@
+//! The log of histograms, and that all reports of a run say the same.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use trustctl::load::hdr_log::{Decoder, Reader, Series};
+use trustctl::load::summary::times;
+
+use super::Test;
+use super::command::{RUN_DEADLINE, load};
+use super::document::{Document, Times};
+use super::server::Server;
+use super::support::program::Home;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("the_log_adds_up_to_the_percentiles_of_the_result", the_log_adds_up),
+    ("csv_has_a_line_a_second_that_adds_up", csv_has_a_line_a_second),
+];
+
+/// A log, added up.
+pub(crate) struct Log {
+    /// Begin and length of each interval of the latency, in nanoseconds.
+    pub(crate) rows: Vec<(u64, u64)>,
+    pub(crate) latency: Histogram<u64>,
+    pub(crate) service: Histogram<u64>,
+    /// It ends as logs of whole runs do.
+    pub(crate) is_finished: bool,
+}
+
+impl Log {
+    #[track_caller]
+    pub(crate) fn read(path: &Path) -> Log {
+        let file = BufReader::new(File::open(path).expect("the log is there"));
+        let mut reader = Reader::open(file).expect("a log");
+        assert!(reader.header().is_some(), "the log of a run has a header");
+        let mut decoder = Decoder::default();
+        let (mut rows, mut services) = (vec![], 0);
+        let (mut latency, mut service) = (times(), times());
+        while let Some(interval) = reader.interval(&mut decoder).expect("a right line") {
+            let sum = match interval.series {
+                Series::Latency => {
+                    rows.push((interval.begin, interval.length));
+                    &mut latency
+                }
+                Series::Service => {
+                    services += 1;
+                    &mut service
+                }
+            };
+            for (value, count) in interval.counts {
+                sum.record_n(*value, *count).expect("it is in range");
+            }
+            reader.advance().expect("a right line");
+        }
+        assert!(services == 0 || services == rows.len(), "{services} of {}", rows.len());
+        if services == 0 {
+            service = latency.clone();
+        }
+        Log { rows, latency, service, is_finished: reader.end().is_some() }
+    }
+
+    /// Checks that the log has the result's numbers.
+    #[track_caller]
+    pub(crate) fn says_the_same_as(&self, document: &Document) {
+        assert_eq!(all(&self.latency), (document.latency.count, document.latency.all()));
+        assert_eq!(all(&self.service), (document.service.count, document.service.all()));
+    }
+}
+
+/// How many there are, and the percentiles in the order of [`Times::all`].
+fn all(times: &Histogram<u64>) -> (u64, [Option<u64>; 9]) {
+    let quantiles = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999];
+    let mut all = vec![times.min()];
+    all.extend(quantiles.map(|quantile| times.value_at_quantile(quantile)));
+    all.push(times.max());
+    let all: Vec<Option<u64>> =
+        all.into_iter().map(|time| (!times.is_empty()).then_some(time)).collect();
+    (times.len(), all.try_into().expect("there are nine"))
+}
+
+fn the_log_adds_up() {
+    for (flags, is_open) in [("--rate 400 --concurrency 3", true), ("--think 0.002", false)] {
+        let (home, server) = (Home::new(), Server::echo());
+        let path = home.elsewhere("a.hlog");
+        let path_flag = format!("--hdr-log {}", path.display());
+        let flags = format!("{flags} --duration 2.5 --warm-up 0.5 --size 0-500 --json {path_flag}");
+        let finished = load(&home, &server, &flags).start().wait_for(RUN_DEADLINE).exits_with(0);
+        let document = Document::read(&finished);
+        let log = Log::read(&path);
+        log.says_the_same_as(&document);
+        assert!(log.is_finished);
+        let Times { count, .. } = document.latency;
+        assert!(if is_open { count == 1_000 } else { count > 100 }, "{document:?}");
+
+        // Two seconds, and what was left.
+        assert_eq!(log.rows.len(), 3, "{:?}", log.rows);
+        for pair in log.rows.windows(2) {
+            // In milliseconds, as the format has it.
+            assert!(pair[0].0.abs_diff(pair[1].0 - pair[0].1) < 2_000_000, "{:?}", log.rows);
+        }
+        let whole: u64 = log.rows.iter().map(|(_, length)| length).sum();
+        assert!(Duration::from_nanos(whole) >= Duration::from_millis(2_490), "{:?}", log.rows);
+    }
+}
+
+fn csv_has_a_line_a_second() {
+    let (home, server) = (Home::new(), Server::echo());
+    let flags = "--rate 400 --duration 2.5 --warm-up 0.5 --csv";
+    let finished = load(&home, &server, flags).start().wait_for(RUN_DEADLINE).exits_with(0);
+    let text = finished.text();
+    let lines: Vec<&str> = text.split_terminator("\r\n").collect();
+    assert!(!lines.iter().any(|line| line.contains('\n')), "{text:?}");
+    let names: Vec<&str> = lines[0].split(',').collect();
+    let column = |name: &str| {
+        let at = names.iter().position(|other| *other == name).expect("a column");
+        lines[1..].iter().map(move |line| line.split(',').nth(at).expect("a field").to_owned())
+    };
+    let numbers = |name: &str| -> Vec<f64> {
+        column(name).map(|field| field.parse().expect("a number")).collect()
+    };
+    assert_eq!(lines.len(), 1 + 3, "{text}");
+    assert_eq!(numbers("answered").iter().sum::<f64>(), 1_000.0, "{text}");
+    assert_eq!(numbers("errors").iter().sum::<f64>(), 0.0, "{text}");
+    // Bytes count when they come: those of the last messages of the warm-up may be among them.
+    let bytes = numbers("bytes_received").iter().sum::<f64>();
+    assert!((68_000.0..70_000.0).contains(&bytes), "{text}");
+    assert!(numbers("start_seconds").is_sorted() && numbers("start_seconds")[0] == 0.0, "{text}");
+    assert!(
+        numbers("p50_ns").iter().zip(numbers("max_ns")).all(|(p50, max)| *p50 <= max),
+        "{text}"
+    );
+}

@@ -1,0 +1,77 @@
+//! Memory does not grow with the length of a run.
+
+use std::io::{Read, Write};
+use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::Test;
+use super::command::load;
+use super::document::Document;
+use super::logs::Log;
+use super::server::{Client, Server};
+use super::support::kernel;
+use super::support::program::Home;
+
+pub(crate) const TESTS: &[Test] =
+    &[("memory_after_ten_million_messages_is_that_after_a_hundred_thousand", memory)];
+
+/// Bytes of a message: one of length, one of payload.
+const MESSAGE: u64 = 2;
+
+/// After how many messages memory is looked at.
+const LOOKS: [u64; 3] = [100_000, 1_000_000, 10_000_000];
+
+/// What memory may differ by, in bytes. The kernel gives a histogram, 0.26 MB each, its pages when other times come than
+/// before; a bit for each of ten million messages would be 1.25 MB.
+const DIFFERENCE_MAX: u64 = 1024 * 1024;
+
+/// Longest time for all messages.
+const PATIENCE: Duration = Duration::from_secs(50);
+
+fn memory() {
+    let pid: Arc<OnceLock<u32>> = Arc::default();
+    let (tell, told) = mpsc::channel();
+    let pid_of_load = Arc::clone(&pid);
+    // Nothing is remembered of what comes: this process is not to grow either.
+    let server = Server::start(move |client: &mut Client| {
+        let mut buffer = vec![0; 256 * 1024];
+        let (mut seen, mut looks) = (0, LOOKS.iter());
+        let mut next = looks.next();
+        loop {
+            let count = client.stream.read(&mut buffer)?;
+            if count == 0 {
+                return Ok(());
+            }
+            seen += count as u64;
+            // Before the last messages are sent back, so that the process is there.
+            while let Some(look) = next.filter(|look| seen >= **look * MESSAGE) {
+                let pid = *pid_of_load.wait();
+                let bytes = ["VmRSS", "VmHWM"].map(|name| kernel::status_bytes(pid, name));
+                tell.send((*look, bytes)).expect("the test listens");
+                next = looks.next();
+            }
+            client.stream.write_all(&buffer[..count])?;
+        }
+    });
+    let home = Home::new();
+    let path = home.elsewhere("a.hlog");
+    let messages = LOOKS[LOOKS.len() - 1];
+    let flags = format!(
+        "--messages {messages} --in-flight 2000 --framing u8 --size 1 --json --hdr-log {}",
+        path.display()
+    );
+    let running = load(&home, &server, &flags).start();
+    pid.set(running.pid()).expect("it is set once");
+    let document = Document::read(&running.wait_for(PATIENCE).exits_with(0));
+    document.is_all_right(messages);
+    Log::read(&path).says_the_same_as(&document);
+    let looks: Vec<(u64, [u64; 2])> = told.try_iter().collect();
+    assert_eq!(looks.len(), LOOKS.len(), "{looks:?}");
+    let (_, first) = looks[0];
+    for (_, bytes) in &looks[1..] {
+        for (before, after) in first.iter().zip(bytes) {
+            assert!(*after <= before + DIFFERENCE_MAX, "resident now, and at most: {looks:?}");
+        }
+    }
+}

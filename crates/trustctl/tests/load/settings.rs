@@ -1,0 +1,59 @@
+//! Settings of the load come from the file, from variables and from flags, as all settings do.
+
+use super::Test;
+use super::command::load;
+use super::document::Document;
+use super::server::{Client, Server};
+use super::support::program::Home;
+
+pub(crate) const TESTS: &[Test] = &[
+    ("a_flag_is_stronger_than_a_variable_and_that_than_the_file", layers),
+    ("a_bad_value_is_told_with_where_it_is_from", a_bad_value),
+    ("any_new_setting_takes_the_load_that_checks_all", any_new_setting),
+    ("what_is_said_to_run_it_again_does", what_is_said_to_run_it_again_does),
+];
+
+fn layers() {
+    let (home, server) = (Home::new(), Server::echo());
+    home.configure("[load]\nmessages = 3\nconcurrency = 2\nsize = \"10\"\njson = true\n");
+    let variables = load(&home, &server, "--size 30");
+    let variables = variables.env("TRUST_LOAD_CONCURRENCY", "4").env("TRUST_LOAD_SIZE", "20");
+    let seen = Document::read(&variables.run().exits_with(0));
+    seen.is_all_right(12);
+    assert_eq!(seen.connections.made, 4);
+    let connections = server.seen_at_last();
+    assert!(connections.iter().all(|seen| seen.received.len() == 3 * (4 + 30)));
+    assert_eq!(connections.len(), 4);
+}
+
+fn a_bad_value() {
+    let (home, server) = (Home::new(), Server::echo());
+    let finished = load(&home, &server, "").env("TRUST_LOAD_RATE", "0").run().exits_with(64);
+    finished.prints("").complains_about(&["TRUST_LOAD_RATE", "'0'"]).complains_in_one_line();
+    home.configure("[load]\nrate = \"0\"\n");
+    let finished = load(&home, &server, "").run().exits_with(78).prints("");
+    finished.complains_about(&["config.toml", "rate", "'0'"]).complains_in_one_line();
+    assert!(server.seen().is_empty(), "somebody was connected");
+}
+
+fn any_new_setting() {
+    let (home, server) = (Home::new(), Server::echo());
+    let finished = load(&home, &server, "--messages 2").run().exits_with(0);
+    assert!(!finished.text().contains("How it was measured"), "{}", finished.text());
+    let finished = load(&home, &server, "--messages 2 --seed 1").run().exits_with(0);
+    assert!(finished.text().contains("How it was measured"), "{}", finished.text());
+}
+
+fn what_is_said_to_run_it_again_does() {
+    let (home, server) =
+        (Home::new(), Server::start(|client: &mut Client| client.relay(|_, _| ())));
+    let flags = "--concurrency 2 --messages 7 --size 1-50 --framing u16le+incl --json";
+    let first = Document::read(&load(&home, &server, flags).run().exits_with(0));
+    let again = first.again.strip_prefix("trustctl ").expect("it is our command");
+    // As a shell would take it.
+    let script = format!("exec \"$0\" {again} --json");
+    let second = home.trustctl_in_shell(&script, [""; 0]).run().exits_with(0);
+    let second = Document::read(&second);
+    assert_eq!((&second.again, second.bytes.sent), (&first.again, first.bytes.sent));
+    assert_eq!(second.facts, first.facts);
+}

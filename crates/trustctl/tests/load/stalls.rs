@@ -1,0 +1,64 @@
+//! A server that stalls for one second in ten: what an open loop says about it, and what a closed one hides.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Test;
+use super::command::{RUN_DEADLINE, load};
+use super::document::Document;
+use super::server::{Client, Server};
+use super::support::program::Home;
+
+pub(crate) const TESTS: &[Test] =
+    &[("a_stall_is_seen_in_an_open_loop_and_hidden_by_a_closed_one", a_stall)];
+
+/// How long the server does nothing, once.
+const STALL: Duration = Duration::from_secs(1);
+
+/// When it begins to do nothing, after its first message.
+const STALL_AFTER: Duration = Duration::from_secs(4);
+
+fn stalling() -> Server {
+    Server::start(|client: &mut Client| {
+        let first = client.frame()?;
+        let begun = Instant::now();
+        client.send(&first)?;
+        while begun.elapsed() < STALL_AFTER {
+            client.echo_frames(1)?;
+        }
+        thread::sleep(STALL);
+        client.echo()
+    })
+}
+
+fn a_stall() {
+    let (for_open, for_closed) = (stalling(), stalling());
+    let homes = (Home::new(), Home::new());
+    let flags = "--duration 10 --in-flight 1 --json";
+    let open = load(&homes.0, &for_open, &format!("{flags} --rate 500")).start();
+    let closed = load(&homes.1, &for_closed, flags).start();
+    let open = Document::read(&open.wait_for(RUN_DEADLINE).exits_with(0));
+    let closed = Document::read(&closed.wait_for(RUN_DEADLINE).exits_with(0));
+
+    // A tenth of all messages were due in the stall, and waited for what was left of it: the slowest hundredth of all for
+    // nine tenths of it or more.
+    open.is_all_right(5_000);
+    assert_eq!(open.duration(), Duration::from_secs(10));
+    assert_eq!(open.rate.requested_per_second, Some(500.0));
+    let (p99, max) = (open.latency.p99(), open.latency.max());
+    assert!((STALL * 88 / 100..STALL * 3 / 2).contains(&p99), "{p99:?}");
+    assert!(max >= STALL * 98 / 100, "{max:?}");
+    assert!(open.latency.p50() < STALL / 4, "{:?}", open.latency);
+    // One message alone was with the server while it did nothing.
+    assert!(open.service.p99() < STALL / 4, "{:?}", open.service);
+    assert!(open.service.max() >= STALL * 98 / 100, "{:?}", open.service);
+    // The others waited with the client, which says so.
+    let said = open.client.limits.concat();
+    assert!(said.contains("waited for one of the 1 places on their connection"), "{said:?}");
+
+    // A closed loop sends nothing meanwhile: it has one slow message.
+    assert_eq!((closed.errors.total, closed.messages.failed), (0, 0));
+    assert!(closed.latency.p99() < STALL / 4, "{:?}", closed.latency);
+    assert!(closed.latency.max() >= STALL * 98 / 100, "{:?}", closed.latency);
+    assert_eq!(closed.rate.requested_per_second, None);
+}
