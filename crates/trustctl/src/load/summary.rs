@@ -350,6 +350,8 @@ pub enum End {
     Complete,
     /// A signal of this name came: `SIGINT`.
     Stopped(&'static str),
+    /// This client could not go on, because of this: a file could not be written.
+    Cut(String),
     /// There was no first connection, because of this: no message was sent.
     Unreachable(String),
 }

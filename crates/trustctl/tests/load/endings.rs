@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_signal_ends_a_run_with_the_result_so_far", a_signal_ends_a_run),
     ("a_signal_before_anybody_is_connected_is_obeyed", a_signal_before_anybody_is_connected),
     ("a_second_reader_takes_the_log_that_a_signal_ended", a_signal_ends_a_log),
+    ("a_log_of_nothing_but_a_warm_up_is_one", a_signal_in_the_warm_up),
     ("a_reader_that_leaves_ends_the_run_quietly", a_reader_that_leaves),
     ("files_are_written_for_somebody_else", files_are_written_for_somebody_else),
     ("progress_is_for_terminals_alone", progress_is_for_terminals_alone),
@@ -86,6 +87,20 @@ fn a_signal_ends_a_log() {
     let log = Log::read(&path);
     assert!(log.rows.len() >= 2 && log.is_finished, "{:?}", log.rows);
     log.says_the_same_as(&seen);
+}
+
+fn a_signal_in_the_warm_up() {
+    let (home, server) = (Home::new(), Server::echo());
+    let path = home.elsewhere("a.hlog");
+    let flags = format!("{ENDLESS} --warm-up 3600 --json --hdr-log {}", path.display());
+    let running = load(&home, &server, &flags).start();
+    kernel::wait_until("some frames", || server.frames() >= FRAMES);
+    running.signal(Signal::INT);
+    let seen = Document::read(&running.wait().exits_with(130));
+    assert!(seen.messages.warm_up >= FRAMES as u64 / 2 && seen.messages.sent == 0, "{seen:?}");
+    assert_eq!((seen.latency.count, seen.duration()), (0, Duration::ZERO), "{seen:?}");
+    let log = Log::read(&path);
+    assert!(log.rows.is_empty() && log.is_finished, "{:?}", log.rows);
 }
 
 fn a_reader_that_leaves() {

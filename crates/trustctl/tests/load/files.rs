@@ -2,12 +2,14 @@
 
 use super::Test;
 use super::command::{RUN_DEADLINE, load};
+use super::document::{Document, State};
 use super::server::Server;
 use super::support::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_file_that_cannot_be_made_is_told_first", a_file_that_cannot_be_made),
     ("a_log_that_cannot_be_written_ends_the_run", a_log_that_cannot_be_written),
+    ("a_page_that_cannot_be_written_costs_nothing_else", a_page_that_cannot_be_written),
 ];
 
 fn a_file_that_cannot_be_made() {
@@ -27,5 +29,25 @@ fn a_log_that_cannot_be_written() {
     let words = ["cannot write --hdr-log", "No space left"];
     let flags = "--rate 100 --duration 3600 --hdr-log /dev/full";
     let finished = load(&home, &server, flags).start().wait_for(RUN_DEADLINE).exits_with(74);
+    let text = finished.text();
+    assert!(text.starts_with("STOPPED") && text.contains(words[0]), "{text}");
     finished.complains_about(&words).complains_in_one_line();
+
+    // What was seen until then is worth something all the same.
+    let json = load(&home, &server, &format!("{flags} --json")).start();
+    let finished = json.wait_for(RUN_DEADLINE).exits_with(74);
+    let seen = Document::read(&finished);
+    assert_eq!(seen.end.state, State::Stopped);
+    assert!(seen.end.detail.as_ref().is_some_and(|why| why.contains(words[0])), "{seen:?}");
+    assert!(seen.messages.answered > 0, "{seen:?}");
+    finished.complains_about(&words).complains_in_one_line();
+}
+
+fn a_page_that_cannot_be_written() {
+    let (home, server) = (Home::new(), Server::echo());
+    let flags = "--messages 5 --html /dev/full --json";
+    let finished = load(&home, &server, flags).run().exits_with(74);
+    let seen = Document::read(&finished);
+    assert_eq!((seen.end.state, seen.messages.answered), (State::Complete, 5));
+    finished.complains_about(&["/dev/full", "No space left"]).complains_in_one_line();
 }

@@ -46,7 +46,7 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         return find_rate::run(context, &plan, budgets, *from, output);
     }
     match one_run(context, &plan, wait, &mut output) {
-        Ok(Ended { is_cut: true, .. }) if output.is_gone => Ok(ExitCode::Success),
+        Ok(Ended { is_cut: true, .. }) if output.problem.is_none() => Ok(ExitCode::Success),
         Ok(Ended { summary, signal, .. }) => {
             let judgements = judge(&plan.fail_if, &summary);
             let is_missed = judgements.iter().any(|judgement| judgement.is_missed);
@@ -172,14 +172,14 @@ fn run_engine(
     first: First,
     output: &mut Output,
 ) -> Result<Ended, ConnectError> {
-    let ended = engine::run(shape, first, context.signals, output).map_err(|error| {
+    let mut ended = engine::run(shape, first, context.signals, output).map_err(|error| {
         let message = format!("the load cannot run: {}", reason(&error));
         Failure::new(ExitCode::OsLimit, message)
     })?;
-    match output.problem.take() {
-        Some(problem) => Err(problem.into()),
-        None => Ok(ended),
+    if let Some(problem) = &output.problem {
+        ended.summary.end = End::Cut(problem.message.clone());
     }
+    Ok(ended)
 }
 
 /// What a run shows while it goes on, and what is left of it.
@@ -259,7 +259,11 @@ impl Output {
         self.is_gone && self.html.is_none() && self.hdr_log.is_none()
     }
 
-    /// Writes the reports.
+    /// Writes the reports, each whatever becomes of the others.
+    ///
+    /// # Errors
+    ///
+    /// The first problem with any of them, or with what was written during the run.
     pub(super) fn end(
         mut self,
         summary: &Summary,
@@ -267,23 +271,46 @@ impl Output {
         exit: ExitCode,
     ) -> Result<(), Failure> {
         self.progress.clear();
-        if let Some(HdrLog::Begun(writer)) = self.hdr_log.take() {
-            writer.finish(&LogEnd::of(summary)).map_err(|error| hdr_log_failed(&error))?;
-        }
+        let written = self.end_log(summary);
+        self.keep(written);
         let about = std::mem::take(&mut self.about);
         let searched = self.searched.take();
+        let exit = self.exit(exit);
         let run = Run { about: &about, summary, judgements, searched: searched.as_ref(), exit };
-        if let Some(html) = &mut self.html {
-            html.write(html::report(&run, &self.timeline).as_bytes())?;
+        if let Some(mut html) = self.html.take() {
+            let written = html.write(html::report(&run, &self.timeline).as_bytes());
+            self.keep(written);
         }
+        let run = Run { exit: self.exit(exit), ..run };
         let text = match (self.is_json, self.is_csv, &summary.end) {
             (true, ..) => json::report(&run)
                 .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
             // Its lines were printed as they came; and the line on stderr says why there was no run.
-            (false, true, _) | (false, false, End::Unreachable(_)) => return Ok(()),
+            (false, true, _) | (false, false, End::Unreachable(_)) => String::new(),
             (false, false, _) => terminal::result(&run, Colours::of_stdout()),
         };
-        self.print(&text)
+        let printed = self.print(&text);
+        self.keep(printed);
+        self.problem.map_or(Ok(()), Err)
+    }
+
+    /// What the process exits with: a problem comes before what the run says.
+    fn exit(&self, of_run: ExitCode) -> ExitCode {
+        self.problem.as_ref().map_or(of_run, |problem| problem.exit)
+    }
+
+    /// Ends the log, also that of a run in which measuring did not begin.
+    fn end_log(&mut self, summary: &Summary) -> Result<(), Failure> {
+        let finish = |writer: Writer<File>| writer.finish(&LogEnd::of(summary)).map(drop);
+        let finished = match self.hdr_log.take() {
+            Some(HdrLog::Begun(writer)) => finish(writer),
+            Some(HdrLog::Created(file)) => {
+                self.header.began = summary.began;
+                Writer::new(file, &self.header).and_then(finish)
+            }
+            None => Ok(()),
+        };
+        finished.map_err(|error| hdr_log_failed(&error))
     }
 }
 
@@ -312,9 +339,11 @@ impl Listener for Output {
 
     fn interval(&mut self, interval: &Interval<'_>) -> ControlFlow<()> {
         self.timeline.add(interval);
-        if let Some(HdrLog::Begun(writer)) = &mut self.hdr_log {
-            let written = writer.interval(interval).map_err(|error| hdr_log_failed(&error));
-            self.keep(written);
+        if let Some(HdrLog::Begun(writer)) = &mut self.hdr_log
+            && let Err(error) = writer.interval(interval)
+        {
+            self.hdr_log = None;
+            self.keep(Err(hdr_log_failed(&error)));
         }
         if self.is_csv {
             self.progress.clear();

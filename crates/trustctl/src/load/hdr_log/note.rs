@@ -94,7 +94,7 @@ impl End {
             stopped_by: match &summary.end {
                 Ended::Complete => None,
                 Ended::Stopped(signal) => Some((*signal).to_owned()),
-                Ended::Unreachable(why) => Some(why.clone()),
+                Ended::Cut(why) | Ended::Unreachable(why) => Some(why.clone()),
             },
             client_limits: summary.client.limits.clone(),
             gaps: vec![],

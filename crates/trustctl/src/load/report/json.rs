@@ -135,6 +135,7 @@ impl<'r> Ending<'r> {
         let (state, detail) = match end {
             End::Complete => ("complete", None),
             End::Stopped(signal) => ("stopped", Some(*signal)),
+            End::Cut(why) => ("stopped", Some(why.as_str())),
             End::Unreachable(why) => ("unreachable", Some(why.as_str())),
         };
         Ending { state, detail }

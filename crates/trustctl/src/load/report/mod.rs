@@ -50,7 +50,7 @@ impl Outcome {
     pub fn of(run: &Run<'_>) -> Outcome {
         match run.summary.end {
             End::Unreachable(_) => Outcome::Unreachable,
-            End::Stopped(_) => Outcome::Stopped,
+            End::Stopped(_) | End::Cut(_) => Outcome::Stopped,
             End::Complete if run.exit == ExitCode::Success => Outcome::Passed,
             End::Complete => Outcome::Failed,
         }
@@ -75,6 +75,10 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
         End::Stopped(signal) => {
             let took = seconds(summary.took);
             said.push(format!("Stopped by {signal} after {took}: this is the result so far."));
+        }
+        End::Cut(why) => {
+            let took = seconds(summary.took);
+            said.push(format!("Ended after {took}: {why}. This is the result so far."));
         }
         End::Unreachable(why) => {
             said.push(format!("No message was sent, because there was no connection: {why}"));
