@@ -137,6 +137,7 @@ pub(crate) struct Client {
     pub(crate) cpu_ns: u64,
     pub(crate) busy: f64,
     pub(crate) late: Times,
+    pub(crate) held_back: u64,
     pub(crate) limits: Vec<String>,
 }
 
