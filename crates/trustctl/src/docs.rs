@@ -13,6 +13,7 @@ use crate::commands::all_settings;
 use crate::commands::echo_server::one_connection::{Decided, decided_by};
 use crate::error_map;
 use crate::exit_code::ExitCode;
+use crate::load::summary::Cause;
 use crate::server_events::reason_name;
 
 #[test]
@@ -99,6 +100,15 @@ fn the_table_of_cases_is_the_code_s() {
         let _ = writeln!(table, "| `{}` | {requirement} | {source} | {bug} |", case.id);
     }
     check("CHECK.md", &table);
+}
+
+#[test]
+fn the_table_of_causes_is_the_code_s() {
+    let mut table = String::from("| cause | what happened |\n|---|---|\n");
+    for cause in Cause::ALL {
+        let _ = writeln!(table, "| `{}` | {} |", cause.name(), cause.text());
+    }
+    check("LOAD.md", &table);
 }
 
 const START: &str = "<!-- made from the code: start -->\n";
