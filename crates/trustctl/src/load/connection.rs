@@ -17,8 +17,8 @@ use crate::load::summary::Wrong;
 
 /// One connection.
 ///
-/// Invariants: `received <= sent <= Position { message: begun, offset: 0 }`; the counts in `times` are those of the messages
-/// from `received.message` up to `begun`.
+/// Invariants: `received <= sent <= Position { message: begun, offset: 0 }`; the counts in `oldest` and `later` are those of the
+/// messages from `received.message` up to `begun`.
 #[derive(Debug)]
 pub struct Connection {
     socket: Socket,
@@ -28,8 +28,10 @@ pub struct Connection {
     begun: u64,
     sent: Position,
     received: Position,
-    /// Messages that are on the way, those with the same times together.
-    times: VecDeque<(Times, usize)>,
+    /// Messages that are on the way: the oldest that have the same times.
+    oldest: (Times, usize),
+    /// Those behind them. Empty in most closed loops, which so have nothing outside this value.
+    later: VecDeque<(Times, usize)>,
     is_blocked: bool,
 }
 
@@ -40,13 +42,25 @@ struct Position {
     offset: usize,
 }
 
-/// When a message was due, and when it was begun to send, from the engine's start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// When a message was due, and when it was begun to send, in nanoseconds from the engine's start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     /// When it was due; in a closed loop that is when it was begun.
-    pub due: Duration,
+    pub due_ns: u64,
     /// When it was handed to the kernel.
-    pub begun: Duration,
+    pub begun_ns: u64,
+}
+
+impl Times {
+    /// Of a message that was due and begun then.
+    pub fn new(due: Duration, begun: Duration) -> Times {
+        Times { due_ns: nanos(due), begun_ns: nanos(begun) }
+    }
+}
+
+/// In nanoseconds; of 584 years and more, as many as a number holds.
+pub fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What one receive brought.
@@ -81,7 +95,8 @@ impl Connection {
             begun: 0,
             sent: Position::default(),
             received: Position::default(),
-            times: VecDeque::new(),
+            oldest: (Times::default(), 0),
+            later: VecDeque::new(),
             is_blocked: false,
         }
     }
@@ -103,7 +118,7 @@ impl Connection {
 
     /// Times of the messages that have not come back, and how many have them, the oldest first.
     pub fn times(&self) -> impl Iterator<Item = (Times, usize)> {
-        self.times.iter().copied()
+        [self.oldest].into_iter().chain(self.later.iter().copied())
     }
 
     /// Whether part of a message has come back.
@@ -118,7 +133,10 @@ impl Connection {
 
     /// Has the next `count` messages sent by the next [`Connection::send`].
     pub fn begin(&mut self, times: Times, count: usize) {
-        self.times.push_back((times, count));
+        match self.oldest.1 == 0 {
+            true => self.oldest = (times, count),
+            false => self.later.push_back((times, count)),
+        }
         self.begun += count as u64;
     }
 
@@ -228,13 +246,14 @@ impl Connection {
     fn settle(&mut self, count: u64, mut answered: impl FnMut(Times, usize)) {
         let mut left = count as usize;
         while left > 0 {
-            let (times, same) = self.times.front_mut().expect("what was begun has its times");
+            let (times, same) = &mut self.oldest;
             let settled = left.min(*same);
+            assert!(settled > 0, "what was begun has its times");
             answered(*times, settled);
             left -= settled;
             *same -= settled;
             if *same == 0 {
-                self.times.pop_front();
+                self.oldest = self.later.pop_front().unwrap_or_default();
             }
         }
     }
@@ -299,8 +318,8 @@ mod tests {
     use crate::framing::Framing;
     use crate::load::sizes::Sizes;
 
-    const NOW: Times = Times { due: Duration::ZERO, begun: Duration::ZERO };
-    const LATER: Times = Times { due: Duration::ZERO, begun: Duration::from_secs(1) };
+    const NOW: Times = Times { due_ns: 0, begun_ns: 0 };
+    const LATER: Times = Times { due_ns: 0, begun_ns: 1 };
 
     /// A connection, its script, and the server's end of it.
     fn pair(sizes: &str) -> (Connection, Script, TcpStream) {

@@ -62,7 +62,8 @@ impl Content {
     /// The payload of a message of the connection with that key.
     #[inline]
     pub fn payload(&self, key: u64, message: u64) -> Payload<'_> {
-        let key = mix(key.wrapping_add(message.wrapping_mul(GAMMA)));
+        // Different for each message, which is all that is asked of it: the table is random enough.
+        let key = key.wrapping_add(message.wrapping_mul(GAMMA));
         Payload { table: &self.table, key, varying: self.varying }
     }
 }
@@ -76,20 +77,15 @@ impl Payload<'_> {
     /// Writes the bytes from `offset` on.
     #[inline]
     pub fn fill(&self, offset: usize, out: &mut [u8]) {
+        if offset == 0 && out.len() <= BLOCK {
+            return fill_words(self.table, self.key & self.varying, out);
+        }
         let (mut place, mut out) = (offset, out);
         while !out.is_empty() {
             let (words, key, len) = self.run(place, out.len());
             let (run, rest) = out.split_at_mut(len);
             match place % WORD {
-                0 => {
-                    let (chunks, tail) = run.as_chunks_mut::<WORD>();
-                    for (chunk, word) in chunks.iter_mut().zip(words) {
-                        *chunk = (word ^ key).to_le_bytes();
-                    }
-                    if let (false, Some(word)) = (tail.is_empty(), words.get(chunks.len())) {
-                        tail.copy_from_slice(&(word ^ key).to_le_bytes()[..tail.len()]);
-                    }
-                }
+                0 => fill_words(words, key, run),
                 skipped => run.copy_from_slice(&(words[0] ^ key).to_le_bytes()[skipped..][..len]),
             }
             (place, out) = (place + len, rest);
@@ -99,23 +95,16 @@ impl Payload<'_> {
     /// Where `got`, which should be the bytes from `offset` on, first differs from them: an index into it.
     #[inline]
     pub fn mismatch(&self, offset: usize, got: &[u8]) -> Option<usize> {
+        if offset == 0 && got.len() <= BLOCK && are_words(self.table, self.key & self.varying, got)
+        {
+            return None;
+        }
         let mut at = 0;
         while at < got.len() {
             let (words, key, len) = self.run(offset + at, got.len() - at);
             let run = &got[at..at + len];
             let is_right = match (offset + at) % WORD {
-                0 => {
-                    let (chunks, tail) = run.as_chunks::<WORD>();
-                    // Without a branch a word, so that several are compared at once.
-                    let differing = chunks.iter().zip(words).fold(0, |differing, (chunk, word)| {
-                        differing | (u64::from_le_bytes(*chunk) ^ word ^ key)
-                    });
-                    differing == 0
-                        && (tail.is_empty()
-                            || words
-                                .get(chunks.len())
-                                .is_some_and(|word| (word ^ key).to_le_bytes().starts_with(tail)))
-                }
+                0 => are_words(words, key, run),
                 skipped => *run == (words[0] ^ key).to_le_bytes()[skipped..][..len],
             };
             if !is_right {
@@ -150,10 +139,37 @@ impl Payload<'_> {
         let (block, in_block) = (place / BLOCK, place % BLOCK);
         let key = match block {
             0 => self.key,
-            _ => mix(self.key.wrapping_add((block as u64).wrapping_mul(GAMMA))),
+            // Without the inner one the blocks of a message would be those of the next one, moved.
+            _ => mix(mix(self.key).wrapping_add((block as u64).wrapping_mul(GAMMA))),
         };
         (&self.table[in_block / WORD..], key & self.varying)
     }
+}
+
+/// Writes the words, each with the key, as far as there is room: at least as many words as that takes.
+#[inline]
+fn fill_words(words: &[u64], key: u64, out: &mut [u8]) {
+    let (chunks, tail) = out.as_chunks_mut::<WORD>();
+    for (chunk, word) in chunks.iter_mut().zip(words) {
+        *chunk = (word ^ key).to_le_bytes();
+    }
+    if !tail.is_empty() {
+        let last = words[chunks.len()] ^ key;
+        tail.copy_from_slice(&last.to_le_bytes()[..tail.len()]);
+    }
+}
+
+/// Whether `got` is what [`fill_words`] writes.
+#[inline]
+fn are_words(words: &[u64], key: u64, got: &[u8]) -> bool {
+    let (chunks, tail) = got.as_chunks::<WORD>();
+    // Without a branch a word, so that several are compared at once.
+    let differing = chunks
+        .iter()
+        .zip(words)
+        .fold(0, |differing, (chunk, word)| differing | (u64::from_le_bytes(*chunk) ^ word ^ key));
+    let is_tail = || (words[chunks.len()] ^ key).to_le_bytes().starts_with(tail);
+    differing == 0 && (tail.is_empty() || is_tail())
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::load::connection::{Connection, Fault, Received, Times};
+use crate::load::connection::{Connection, Fault, Received, Times, nanos};
 use crate::load::engine::place::{Alarm, Place, State};
 use crate::load::readiness::{Readiness, Ready};
 use crate::load::shape::{Length, Pace, Shape};
@@ -656,7 +656,7 @@ impl<'a> Engine<'a> {
             if count == 0 {
                 break;
             }
-            let times = Times { due, begun: now };
+            let times = Times::new(due, now);
             connection.begin(times, count);
             place.client_left -= count as u64;
             place.credits = place.credits.saturating_sub(count);
@@ -752,10 +752,11 @@ impl<'a> Engine<'a> {
             State::Open(connection) => {
                 self.open -= 1;
                 for (times, count) in connection.times() {
-                    let is_measured = self.tally.is_measured(times.due);
+                    let is_measured = self.tally.is_measured(times);
                     self.tally.counts.failed += if is_measured { count as u64 } else { 0 };
-                    let waited = now.saturating_sub(times.due);
-                    let has_timed_out = self.shape.timeout.is_some_and(|limit| waited >= limit);
+                    let waited_ns = nanos(now).saturating_sub(times.due_ns);
+                    let limit = self.shape.timeout.map(nanos);
+                    let has_timed_out = limit.is_some_and(|limit_ns| waited_ns >= limit_ns);
                     if cause == Cause::Timeout && has_timed_out {
                         self.tally.given_up(times, count, now);
                     }
@@ -818,9 +819,10 @@ impl<'a> Engine<'a> {
             if due >= self.end {
                 return;
             }
-            if self.tally.is_measured(due) {
+            let times = Times::new(due, due);
+            if self.tally.is_measured(times) {
                 self.tally.counts.unsent += 1;
-                self.tally.given_up(Times { due, begun: due }, 1, now);
+                self.tally.given_up(times, 1, now);
             }
             schedule.advance();
         }

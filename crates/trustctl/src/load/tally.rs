@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::load::connection::Times;
+use crate::load::connection::{Times, nanos};
 use crate::load::summary::{Cause, Counts, Errors, Interval, LATE, WRONG_MAX, Wrong, times};
 
 /// What a run has seen so far.
@@ -15,6 +15,7 @@ use crate::load::summary::{Cause, Counts, Errors, Interval, LATE, WRONG_MAX, Wro
 pub struct Tally {
     /// Messages that were due before are not measured.
     measured_from: Duration,
+    measured_from_ns: u64,
     /// Whether that time has come.
     is_measuring: bool,
     is_open_loop: bool,
@@ -51,6 +52,7 @@ impl Tally {
     pub fn new(is_open_loop: bool) -> Tally {
         Tally {
             measured_from: Duration::MAX,
+            measured_from_ns: u64::MAX,
             is_measuring: false,
             is_open_loop,
             latency: times(),
@@ -75,6 +77,7 @@ impl Tally {
     /// Says from when on is to be measured, before that time comes.
     pub fn plan(&mut self, measured_from: Duration) {
         self.measured_from = measured_from;
+        self.measured_from_ns = nanos(measured_from);
     }
 
     /// The time has come: what the warm-up has seen is left out. Call it before answers to measured messages come.
@@ -85,8 +88,8 @@ impl Tally {
     }
 
     /// Whether a message that was due then is measured.
-    pub fn is_measured(&self, due: Duration) -> bool {
-        due >= self.measured_from
+    pub fn is_measured(&self, times: Times) -> bool {
+        times.due_ns >= self.measured_from_ns
     }
 
     /// A connection was made, which took this long.
@@ -97,22 +100,24 @@ impl Tally {
 
     /// So many messages were begun; `free_since`: when their connection could have taken them.
     pub fn begun(&mut self, times: Times, count: usize, free_since: Duration) {
-        if !self.is_measured(times.due) {
+        if !self.is_measured(times) {
             return;
         }
         let count = count as u64;
         self.counts.sent += count;
         if self.is_open_loop {
-            let could = times.due.max(free_since);
-            self.late.saturating_record_n(nanos(times.begun.saturating_sub(could)), count);
-            self.held_back += if free_since > times.due + LATE { count } else { 0 };
+            let free_since_ns = nanos(free_since);
+            let could_ns = times.due_ns.max(free_since_ns);
+            self.late.saturating_record_n(times.begun_ns.saturating_sub(could_ns), count);
+            let waited_ns = free_since_ns.saturating_sub(times.due_ns);
+            self.held_back += if waited_ns > nanos(LATE) { count } else { 0 };
         }
     }
 
     /// So many messages came back right at `now`; `is_in_time`: before no more messages were due.
     pub fn answered(&mut self, times: Times, count: usize, now: Duration, is_in_time: bool) {
         let count = count as u64;
-        match (self.is_measuring, self.is_measured(times.due)) {
+        match (self.is_measuring, self.is_measured(times)) {
             (true, false) => {
                 self.counts.warm_up += count;
                 return;
@@ -129,16 +134,16 @@ impl Tally {
 
     /// So many messages have waited until `now` and are not waited for any more: they count with that time.
     pub fn given_up(&mut self, times: Times, count: usize, now: Duration) {
-        if self.is_measured(times.due) {
+        if self.is_measured(times) {
             self.record(times, count as u64, now);
         }
     }
 
     fn record(&mut self, times: Times, count: u64, now: Duration) {
-        let waited = |since| nanos(now.saturating_sub(since));
-        self.part.latency.saturating_record_n(waited(times.due), count);
+        let now_ns = nanos(now);
+        self.part.latency.saturating_record_n(now_ns.saturating_sub(times.due_ns), count);
         if self.is_open_loop {
-            self.part.service.saturating_record_n(waited(times.begun), count);
+            self.part.service.saturating_record_n(now_ns.saturating_sub(times.begun_ns), count);
         }
     }
 
@@ -220,11 +225,6 @@ impl Part {
     }
 }
 
-/// In nanoseconds; of 584 years and more, as many as a number holds.
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,7 +232,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn at(due_ms: u64, begun_ms: u64) -> Times {
-        Times { due: Duration::from_millis(due_ms), begun: Duration::from_millis(begun_ms) }
+        Times::new(Duration::from_millis(due_ms), Duration::from_millis(begun_ms))
     }
 
     #[test]
@@ -274,7 +274,8 @@ mod tests {
         for second in 0..3_u64 {
             for _ in 0..=second {
                 let begun = at(1000 * second, 1000 * second);
-                tally.answered(begun, 1, begun.begun + SECOND / 10, second < 2);
+                let now = Duration::from_millis(1000 * second) + SECOND / 10;
+                tally.answered(begun, 1, now, second < 2);
             }
             tally.received(68, true);
             let part = tally.part(Duration::ZERO, (second as u32 + 1) * SECOND);
