@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Test;
 use super::command::{document, run};
@@ -59,16 +59,16 @@ fn clients_that_come_too_late_are_refused() {
 
     // With time left each attempt is told, and there is a pause between them.
     let server = Server::for_one(|client, _| client.echo_frames(3), Backlog::Gone);
-    let late = document(&server, "--duration 1 --think 0.02", 1);
+    let late = document(&server, "--duration 1.5 --think 0.02", 1);
     let refused = late.cause("refused");
-    assert!((1..=10).contains(&refused), "{late:?}");
+    assert!((1..=15).contains(&refused), "{late:?}");
     assert_eq!((late.errors.total, late.connections.made), (refused + 1, 1), "{late:?}");
     late.accounts_for_all();
 }
 
 fn a_full_backlog_is_a_connect_timeout() {
     let server = Server::for_one(|client, _| client.echo(), Backlog::Full);
-    let late = document(&server, "--clients 2 --concurrency 1 --messages 3 --timeout 0.5", 1);
+    let late = document(&server, "--clients 2 --concurrency 1 --messages 3 --timeout 1.5", 1);
     assert_eq!(late.causes(), [("connect_timeout", 1)], "{late:?}");
     assert_eq!((late.messages.answered, late.messages.failed), (3, 3));
     // Nobody at all comes through now.
@@ -134,7 +134,7 @@ fn each_end_that_comes_too_early_has_its_cause() {
     for (serve, sent, cause) in cases {
         let server = Server::start(serve);
         // Each client thinks for longer than a FIN takes.
-        let flags = "--clients 2 --concurrency 1 --messages 5 --timeout 0.4 --think 0.1";
+        let flags = "--clients 2 --concurrency 1 --messages 5 --timeout 1.5 --think 0.1";
         let seen = document(&server, flags, 1);
         assert_eq!(seen.causes(), [(cause, 2)], "{seen:?}");
         let counts = (seen.messages.sent, seen.messages.answered, seen.messages.failed);
@@ -153,12 +153,12 @@ fn each_end_that_comes_too_early_has_its_cause() {
 }
 
 fn a_timeout_is_in_the_percentiles() {
-    const TIMEOUT: Duration = Duration::from_millis(400);
+    const TIMEOUT: Duration = Duration::from_secs(1);
     let server = Server::start(|client: &mut Client| {
         client.echo_frames(9)?;
         client.be_silent()
     });
-    let seen = document(&server, "--messages 100 --timeout 0.4 --fail-if p99>=400ms", 1);
+    let seen = document(&server, "--messages 100 --timeout 1 --fail-if p99>=1s", 1);
     assert_eq!(seen.causes(), [("timeout", 1)], "{seen:?}");
     assert_eq!((seen.messages.answered, seen.messages.failed), (9, 91));
     assert_eq!(seen.latency.count, 10, "nine answers and the wait for the tenth");
@@ -193,6 +193,7 @@ fn a_server_that_comes_back() {
         client.echo_frames(3)?;
         client.leave()
     });
+    let begun = Instant::now();
     let seen = document(&server, "--duration 1 --concurrency 2", 1);
     assert_eq!(seen.causes(), [("eof_between_frames", seen.errors.total)], "{seen:?}");
     seen.accounts_for_all();
@@ -202,9 +203,9 @@ fn a_server_that_comes_back() {
     assert!(seen.errors.total >= seen.connections.made - 2, "{seen:?}");
     // Two at the begin, and after each pause two more.
     for (at, connection) in connections.iter().enumerate() {
-        let since = connection.accepted - connections[0].accepted;
+        let since = connection.accepted - begun;
         let due = PAUSE * (at as u32 / 2);
-        assert!(since + PAUSE / 2 >= due, "connection {at} came after {since:?}");
+        assert!(since >= due, "connection {at} came after {since:?}");
     }
 }
 
@@ -218,11 +219,14 @@ fn what_was_still_owed_at_the_end() {
             client.send(&frame)?;
         }
     });
-    let seen = document(&server, "--rate 20 --duration 0.5 --timeout 1", 1);
+    let seen = document(&server, "--rate 20 --duration 0.5 --timeout 2", 1);
     assert_eq!(seen.causes(), [("timeout", 1)], "{seen:?}");
     assert_eq!((seen.messages.sent, seen.messages.unsent), (10, 0), "{seen:?}");
     assert!((1..10).contains(&seen.messages.answered), "{seen:?}");
     seen.accounts_for_all();
-    assert_eq!(seen.latency.count, 10, "each has waited for a second or has its answer: {seen:?}");
-    assert!(seen.latency.max() >= Duration::from_secs(1), "{seen:?}");
+    assert_eq!(
+        seen.latency.count, 10,
+        "each has waited for two seconds or has its answer: {seen:?}"
+    );
+    assert!(seen.latency.max() >= Duration::from_secs(2), "{seen:?}");
 }

@@ -206,12 +206,15 @@ impl Document {
         }
         assert!((0.0..=1.0).contains(&self.client.busy), "{self:?}");
         assert!(is_open || self.client.late.count == 0, "{self:?}");
+        assert!(self.client.held_back <= if is_open { sent } else { 0 }, "{self:?}");
         let seconds = self.duration().as_secs_f64();
         let received = self.bytes.received_per_second * seconds;
         let in_time = self.bytes.received_in_time;
         assert!(seconds == 0.0 || (received - in_time as f64).abs() < 1.0, "{self:?}");
         let was_run = self.end.state != State::Unreachable && self.connections.made > 0;
         assert_eq!(self.client.cpu_ns > 0, was_run, "{self:?}");
+        let is_sentence = |text: &String| text.ends_with('.');
+        assert!(self.client.limits.iter().all(is_sentence), "{self:?}");
         for times in [&self.latency, &self.service, &self.connections.connect_time] {
             times.are_sound();
         }

@@ -81,6 +81,14 @@ fn all(times: &Histogram<u64>) -> (u64, [Option<u64>; 9]) {
     (times.len(), all.try_into().expect("there are nine"))
 }
 
+/// Checks that there are rows for two seconds and what was left, with these lengths in seconds. Only a client that did
+/// not get to run at the end of a second has fewer, and one that shows it.
+#[track_caller]
+fn has_a_row_a_second(lengths: &[f64]) {
+    let was_late = lengths.iter().any(|length| *length > 1.2);
+    assert!(lengths.len() == 3 || (was_late && lengths.len() < 3), "{lengths:?}");
+}
+
 fn the_log_adds_up() {
     for (flags, is_open) in [("--rate 400 --concurrency 3", true), ("--think 0.002", false)] {
         let (home, server) = (Home::new(), Server::echo());
@@ -95,8 +103,8 @@ fn the_log_adds_up() {
         let Times { count, .. } = document.latency;
         assert!(if is_open { count == 1_000 } else { count > 100 }, "{document:?}");
 
-        // Two seconds, and what was left.
-        assert_eq!(log.rows.len(), 3, "{:?}", log.rows);
+        let lengths: Vec<f64> = log.rows.iter().map(|(_, length)| *length as f64 / 1e9).collect();
+        has_a_row_a_second(&lengths);
         for pair in log.rows.windows(2) {
             // In milliseconds, as the format has it.
             assert!(pair[0].0.abs_diff(pair[1].0 - pair[0].1) < 2_000_000, "{:?}", log.rows);
@@ -121,12 +129,12 @@ fn csv_has_a_line_a_second() {
     let numbers = |name: &str| -> Vec<f64> {
         column(name).map(|field| field.parse().expect("a number")).collect()
     };
-    assert_eq!(lines.len(), 1 + 3, "{text}");
+    has_a_row_a_second(&numbers("length_seconds"));
     assert_eq!(numbers("answered").iter().sum::<f64>(), 1_000.0, "{text}");
     assert_eq!(numbers("errors").iter().sum::<f64>(), 0.0, "{text}");
     // Bytes count when they come: those of the last messages of the warm-up may be among them.
     let bytes = numbers("bytes_received").iter().sum::<f64>();
-    assert!((68_000.0..70_000.0).contains(&bytes), "{text}");
+    assert!((68_000.0..=68_000.0 + 200.0 * 68.0).contains(&bytes), "{text}");
     assert!(numbers("start_seconds").is_sorted() && numbers("start_seconds")[0] == 0.0, "{text}");
     assert!(
         numbers("p50_ns").iter().zip(numbers("max_ns")).all(|(p50, max)| *p50 <= max),

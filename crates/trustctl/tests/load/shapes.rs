@@ -60,10 +60,10 @@ fn a_connection_has_as_many_messages_as_asked() {
 }
 
 fn connections_come_no_faster_than_asked() {
-    const GAP: Duration = Duration::from_millis(50);
+    const GAP: Duration = Duration::from_millis(100);
     let server = Server::echo();
     let begun = Instant::now();
-    let seen = document(&server, "--concurrency 10 --messages 2 --connect-rate 20", 0);
+    let seen = document(&server, "--concurrency 10 --messages 2 --connect-rate 10", 0);
     seen.is_all_right(20);
     let connections = server.seen();
     assert_eq!(connections.len(), 10);
@@ -85,7 +85,7 @@ fn gaps(connections: &[Seen]) -> Vec<Duration> {
 }
 
 /// Messages a second of the tests of arrivals: few, so that a busy machine does not blur the times between them.
-const RATE: u32 = 20;
+const RATE: u32 = 10;
 
 /// How much of all gaps is near that of a constant rate.
 fn regular_share(connections: &[Seen], rate: u32) -> f64 {
@@ -100,10 +100,11 @@ fn a_constant_rate_is_constant() {
     let begun = Instant::now();
     let flags = format!("--rate {RATE} --duration 3 --concurrency 4");
     let seen = document(&server, &flags, 0);
-    seen.is_all_right(60);
-    assert_eq!(seen.rate.requested_per_second, Some(20.0));
-    // The last one was due a twentieth of a second before the end.
-    assert_eq!((seen.rate.achieved_per_second, seen.messages.answered_in_time), (20.0, 60));
+    seen.is_all_right(30);
+    assert_eq!(seen.rate.requested_per_second, Some(10.0));
+    // The last one was due a tenth of a second before the end.
+    assert!(seen.messages.answered_in_time >= 28, "{seen:?}");
+    assert!((9.3..=10.0).contains(&seen.rate.achieved_per_second), "{seen:?}");
     let connections = server.seen_at_last();
     assert_eq!(connections.len(), 4);
     let mut frames: Vec<Instant> =
@@ -114,7 +115,7 @@ fn a_constant_rate_is_constant() {
         assert!(*frame - begun >= due, "message {at} came before it was due");
     }
     let share = regular_share(&connections, RATE);
-    assert!(share > 0.8, "{share} of the gaps are near a twentieth of a second");
+    assert!(share > 0.7, "{share} of the gaps are near a tenth of a second");
 }
 
 fn poisson_arrivals_are_not() {
@@ -122,15 +123,15 @@ fn poisson_arrivals_are_not() {
     let flags = format!("--rate {RATE} --duration 3 --concurrency 4 --arrivals poisson --seed 1");
     let seen = document(&server, &flags, 0);
     // Five standard deviations, which is nothing to chance: the seed decides.
-    assert!((21..=99).contains(&seen.messages.sent), "{seen:?}");
+    assert!((3..=57).contains(&seen.messages.sent), "{seen:?}");
     seen.is_all_right(seen.messages.sent);
     // A third of exponentially distributed times.
     let share = regular_share(&server.seen_at_last(), RATE);
-    assert!(share < 0.6, "{share} of the gaps are near a twentieth of a second");
+    assert!(share < 0.6, "{share} of the gaps are near a tenth of a second");
 }
 
 fn a_client_that_thinks_pauses() {
-    const THINK: Duration = Duration::from_millis(50);
+    const THINK: Duration = Duration::from_millis(200);
     let server = Server::start(|client: &mut Client| {
         let mut answered: Option<Instant> = None;
         loop {
@@ -143,14 +144,14 @@ fn a_client_that_thinks_pauses() {
             client.send(&frame)?;
         }
     });
-    let seen = document(&server, "--concurrency 2 --messages 6 --think 0.05", 0);
-    seen.is_all_right(12);
-    assert!(seen.duration() >= THINK * 5, "{seen:?}");
+    let seen = document(&server, "--concurrency 2 --messages 4 --think 0.2", 0);
+    seen.is_all_right(8);
+    assert!(seen.duration() >= THINK * 3, "{seen:?}");
     assert!(seen.latency.p50() < THINK * 4 / 5, "thinking is no latency: {seen:?}");
 }
 
 fn what_happens_in_the_warm_up() {
-    const SLOW: Duration = Duration::from_millis(400);
+    const SLOW: Duration = Duration::from_millis(900);
     // The first message alone is slow.
     let serve = |client: &mut Client| {
         let frame = client.frame()?;
@@ -159,15 +160,15 @@ fn what_happens_in_the_warm_up() {
         client.echo()
     };
     let server = Server::start(serve);
-    let seen = document(&server, "--rate 100 --warm-up 1 --duration 1", 0);
+    let seen = document(&server, "--rate 100 --warm-up 1.5 --duration 1", 0);
     seen.is_all_right(100);
-    assert_eq!(seen.messages.warm_up, 100, "{seen:?}");
+    assert_eq!(seen.messages.warm_up, 150, "{seen:?}");
     assert!(seen.latency.max() < SLOW, "{seen:?}");
     let connections = server.seen_at_last();
-    assert_eq!(connections[0].frames.len(), 200);
-    assert_eq!(seen.bytes.received, 200 * 68);
+    assert_eq!(connections[0].frames.len(), 250);
+    assert_eq!(seen.bytes.received, 250 * 68);
     // Bytes count when they come: a few may have been sent in the warm-up, or come too late.
-    assert!((80 * 68..=120 * 68).contains(&seen.bytes.received_in_time), "{seen:?}");
+    assert!((50 * 68..=250 * 68 - 1).contains(&seen.bytes.received_in_time), "{seen:?}");
     let seen = document(&Server::start(serve), "--rate 100 --duration 1", 0);
     assert!(seen.latency.max() >= SLOW, "without a warm-up it is seen: {seen:?}");
 
@@ -232,25 +233,25 @@ fn shards_together_send_what_one_run_sends() {
     assert_eq!((frames(&whole), frames(&parts)), (vec![8; 5], vec![8; 5]));
 
     // Few a second: a busy machine starts one process later than the other.
-    const TOGETHER: u32 = 4;
+    const TOGETHER: u32 = 2;
     // Two halves of a rate, at the same time: each message has its place between those of the other half.
     let server = Server::echo();
     let homes = [Home::new(), Home::new()];
     let start = jiff::Timestamp::now() + Duration::from_secs(1);
     let runs = [0, 1].map(|shard| {
         let flags = format!(
-            "--rate {TOGETHER} --duration 3 --concurrency 4 --shard {shard}/2 --start-at {start} --json"
+            "--rate {TOGETHER} --duration 4 --concurrency 4 --shard {shard}/2 --start-at {start} --json"
         );
         load(&homes[shard], &server, &flags).start()
     });
     for run in runs {
         let seen = Document::read(&run.wait_for(RUN_DEADLINE).exits_with(0));
-        seen.is_all_right(6);
-        assert_eq!(seen.rate.requested_per_second, Some(2.0));
+        seen.is_all_right(4);
+        assert_eq!(seen.rate.requested_per_second, Some(1.0));
         assert_eq!(seen.connections.made, 2);
     }
     let share = regular_share(&server.seen_at_last(), TOGETHER);
-    assert!(share > 0.7, "{share} of the gaps are near a quarter of a second");
+    assert!(share > 0.7, "{share} of the gaps are near half a second");
 }
 
 fn a_seed_makes_the_same_bytes_again() {

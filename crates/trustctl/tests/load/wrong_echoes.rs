@@ -246,7 +246,7 @@ fn doubled_lost_or_swapped() {
         client.skip_frames(1)?;
         client.echo()
     });
-    let lost = document(&losing, "--messages 50 --in-flight 1 --timeout 0.3", 1);
+    let lost = document(&losing, "--messages 50 --in-flight 1 --timeout 1", 1);
     assert_eq!(lost.causes(), [("timeout", 1)], "{lost:?}");
     assert_eq!((lost.messages.answered, lost.messages.failed), (4, 46));
 }
