@@ -362,8 +362,10 @@ fn a_client_that_fails_takes_another_connection_while_there_is_time() {
     };
     let shape = Shape { length: Length::Time(Duration::from_millis(650)), ..shape(server(serve)) };
     let summary = summary(&shape);
-    assert!((4..=7).contains(&summary.counts.connections), "{:?}", summary.counts);
-    assert_eq!(summary.counts.answered, 3 * summary.counts.connections);
+    let connections = summary.counts.connections;
+    assert!((2..=7).contains(&connections), "{:?}", summary.counts);
+    let answered = summary.counts.answered;
+    assert!((3 * connections - 2..=3 * connections).contains(&answered), "{:?}", summary.counts);
     assert!(summary.errors.total() >= summary.counts.connections - 1);
 }
 
