@@ -59,7 +59,9 @@ pages:
 	TRUSTCTL_PAGES=$(PAGES) $(CARGO) test --quiet --package trustctl --lib -- --ignored pages_for_a_browser
 	$(CHECK) --case 'framing/*' --html $(PAGES)/check-right.html >$(PAGES)/check-right.txt
 	$(CHECK) --case 'framing/*' --framing u16le --html $(PAGES)/check-wrong.html >$(PAGES)/check-wrong.txt || [ $$? -eq 1 ]
+	ci/load-pages $(PAGES)
 	ci/page --shots $(PAGES)/shots $(PAGES)/*.html
+
 # Installs the reader from PyPI, once.
 hdr-log:
 	ci/hdr-log $(LOGS)
