@@ -19,10 +19,10 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::load::connection::{Connection, Fault, Received, Times, nanos};
-use crate::load::engine::place::{Alarm, Place, State};
+use crate::load::connection::{Connection, Fault, Received, Times};
+use crate::load::engine::place::{Alarm, Place, State, What};
 use crate::load::readiness::{Readiness, Ready};
-use crate::load::shape::{Length, Pace, Shape};
+use crate::load::shape::{Length, Pace, Places, Shape};
 use crate::load::summary::{
     BUSY, Cause, Client, End, Interval, LATE, LATE_SHARE, Live, Phase, Summary, per_second,
 };
@@ -31,6 +31,10 @@ use crate::signals::{Signal, Signals};
 
 /// Bytes that are received or sent with one call.
 const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Connection attempts that are made before sockets are looked at again, so that connecting is not measured by how long the
+/// others take.
+const CONNECTS_MAX: usize = 128;
 
 /// Full buffers that one connection receives before others have their turn.
 const RECEIVES_MAX: usize = 16;
@@ -49,6 +53,9 @@ const LOOKS_IN_A_LIMIT: u32 = 8;
 
 /// After this time a client that failed takes another connection.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// Times that differ by this part of them or less are one to a histogram of three digits.
+const ALIKE: u32 = 2000;
 
 /// The longest wait for the server's FIN after the client's.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
@@ -137,7 +144,7 @@ struct Engine<'a> {
     next_look: Duration,
     meter: Meter,
     live: (f64, Option<u64>, Option<u64>),
-    last_answer: Duration,
+    last_settled: Duration,
     is_cut: bool,
 }
 
@@ -205,7 +212,7 @@ impl<'a> Engine<'a> {
             next_look: Duration::ZERO,
             meter: Meter::start(),
             live: (0.0, None, None),
-            last_answer: Duration::ZERO,
+            last_settled: Duration::ZERO,
             is_cut: false,
         })
     }
@@ -274,28 +281,33 @@ impl<'a> Engine<'a> {
             Stage::WarmUp => self.measure_from,
             Stage::Measuring => self.end,
         };
-        alarm.min(of_stage).min(self.next_tick).min(self.next_part)
+        alarm.min(of_stage).min(self.next_tick).min(self.next_part).min(self.next_look)
     }
 
     fn handle_alarms(&mut self) {
         let now = self.now();
-        while let Some(Reverse(alarm)) = self.alarms.peek()
+        let mut connects = 0;
+        while connects < CONNECTS_MAX
+            && let Some(Reverse(alarm)) = self.alarms.peek()
             && alarm.at <= now
         {
-            let Alarm { place: index, attempt, .. } = *alarm;
+            let Alarm { place: index, what, .. } = *alarm;
             self.alarms.pop();
             let place = &mut self.places[index];
-            if place.attempts != attempt {
-                continue;
-            }
-            match place.state {
-                State::Waiting => self.connect(index),
-                State::Open(_) => {
-                    place.credits += 1;
+            match (what, &place.state) {
+                (What::Connect { attempt }, State::Waiting) if attempt == place.attempts => {
+                    connects += 1;
+                    self.connect(index);
+                }
+                (What::Send { attempt }, State::Open(_)) if attempt == place.attempts => {
                     place.has_alarm = false;
                     self.pump(index);
                 }
-                State::Connecting { .. } | State::Closing { .. } | State::Done => {}
+                (What::Earn, _) => {
+                    place.credits += 1;
+                    self.pump(index);
+                }
+                (What::Connect { .. } | What::Send { .. }, _) => {}
             }
         }
     }
@@ -353,7 +365,8 @@ impl<'a> Engine<'a> {
         for index in 0..self.places.len() {
             match self.places[index].state {
                 State::Open(_) => self.pump(index),
-                State::Waiting if self.has_nothing_to_send(index) => self.retire(index),
+                State::Waiting if !self.places[index].has_tried => self.retire(index, self.end),
+                State::Waiting if self.has_nothing_to_send(index) => self.retire(index, self.end),
                 _ => {}
             }
         }
@@ -433,11 +446,11 @@ impl<'a> Engine<'a> {
                 {
                     self.fail(index, Cause::Timeout);
                 }
-                State::Open(_) if is_over => self.retire(index),
+                State::Open(_) if is_over => self.retire(index, now),
                 State::Closing { since, .. } if now.saturating_sub(*since) >= FAREWELL_MAX => {
                     self.closed(index);
                 }
-                State::Waiting if is_over => self.retire(index),
+                State::Waiting if is_over => self.retire(index, now),
                 _ => {}
             }
         }
@@ -452,7 +465,8 @@ impl<'a> Engine<'a> {
         let place = &mut self.places[index];
         place.state = State::Waiting;
         place.attempts += 1;
-        self.alarms.push(Reverse(Alarm { at, place: index, attempt: place.attempts }));
+        let what = What::Connect { attempt: place.attempts };
+        self.alarms.push(Reverse(Alarm { at, place: index, what }));
     }
 
     fn connect(&mut self, index: usize) {
@@ -486,29 +500,30 @@ impl<'a> Engine<'a> {
         self.open += 1;
         let peak = &mut self.tally.counts.connections_peak;
         *peak = (*peak).max(self.open);
-        let connection = Connection::new(socket, self.connections, &self.shape.script);
-        self.places[index].open(connection, self.shape, now);
-        let others_send = self.stage != Stage::Connecting;
-        if self.attempted(index) && others_send {
-            // Whoever comes while others send already does not catch up.
-            let begin = self.begin;
-            if let Some(schedule) = &mut self.places[index].schedule {
-                schedule.skip_to(now - begin);
-            }
-        }
+        // No two shards have a number in common, so an echo that came to the wrong one is seen.
+        let Places { first, step, .. } = self.shape.places;
+        let number = first + 1 + (self.connections - 1) * step;
+        let connection = Connection::new(socket, number, &self.shape.script);
+        self.places[index].open(connection, now);
+        self.attempted(index);
         self.pump(index);
     }
 
-    /// The place's connection attempt has come to an end; whether it was its first.
-    fn attempted(&mut self, index: usize) -> bool {
-        let is_first = !std::mem::replace(&mut self.places[index].has_tried, true);
-        if is_first {
-            self.first_attempts -= 1;
-            if self.first_attempts == 0 && self.stage == Stage::Connecting {
-                self.begin_sending(self.now());
-            }
+    /// The place's connection attempt has come to an end.
+    fn attempted(&mut self, index: usize) {
+        if std::mem::replace(&mut self.places[index].has_tried, true) {
+            return;
         }
-        is_first
+        self.first_attempts -= 1;
+        if self.stage != Stage::Connecting {
+            // Whoever comes while others send already does not catch up.
+            let since_begin = self.now() - self.begin;
+            if let Some(schedule) = &mut self.places[index].schedule {
+                schedule.skip_to(since_begin);
+            }
+        } else if self.first_attempts == 0 {
+            self.begin_sending(self.now());
+        }
     }
 
     fn handle_ready(&mut self, ready: Ready) {
@@ -520,6 +535,8 @@ impl<'a> Engine<'a> {
         match &mut place.state {
             State::Connecting { .. } if ready.is_writable || ready.is_ending => {
                 self.finish_connecting(index);
+                // The same event may have told of bytes or of the end, and no other one does.
+                self.again.push(ready);
             }
             State::Open(connection) => {
                 if ready.is_writable {
@@ -583,9 +600,10 @@ impl<'a> Engine<'a> {
                     self.tally.answered(times, count, now, is_in_time);
                 });
             if answers > 0 {
-                self.last_answer = now;
+                self.last_settled = now;
                 if was_full {
                     place.free_since = now;
+                    place.was_full = true;
                 }
                 self.earn(index, answers, now);
             }
@@ -624,7 +642,7 @@ impl<'a> Engine<'a> {
             place.credits += answers;
             return;
         }
-        let alarm = Alarm { at: now + think, place: index, attempt: place.attempts };
+        let alarm = Alarm { at: now + think, place: index, what: What::Earn };
         self.alarms.extend(std::iter::repeat_n(Reverse(alarm), answers));
     }
 
@@ -660,7 +678,7 @@ impl<'a> Engine<'a> {
             connection.begin(times, count);
             place.client_left -= count as u64;
             place.credits = place.credits.saturating_sub(count);
-            self.tally.begun(times, count, place.free_since);
+            self.tally.begun(times, count, place.free_since, place.was_full);
         }
         if was_idle {
             place.progress_at = now;
@@ -713,7 +731,8 @@ impl<'a> Engine<'a> {
         let at = self.begin.saturating_add(schedule.next());
         if at < self.end {
             place.has_alarm = true;
-            self.alarms.push(Reverse(Alarm { at, place: index, attempt: place.attempts }));
+            let what = What::Send { attempt: place.attempts };
+            self.alarms.push(Reverse(Alarm { at, place: index, what }));
         }
     }
 
@@ -745,6 +764,7 @@ impl<'a> Engine<'a> {
     /// An error ends the connection, or the attempt to have one.
     fn fail(&mut self, index: usize, cause: Cause) {
         let now = self.now();
+        self.last_settled = now;
         self.tally.failed(cause);
         let place = &mut self.places[index];
         let state = std::mem::replace(&mut place.state, State::Waiting);
@@ -754,13 +774,11 @@ impl<'a> Engine<'a> {
                 for (times, count) in connection.times() {
                     let is_measured = self.tally.is_measured(times);
                     self.tally.counts.failed += if is_measured { count as u64 } else { 0 };
-                    let waited_ns = nanos(now).saturating_sub(times.due_ns);
-                    let limit = self.shape.timeout.map(nanos);
-                    let has_timed_out = limit.is_some_and(|limit_ns| waited_ns >= limit_ns);
-                    if cause == Cause::Timeout && has_timed_out {
+                    if cause == Cause::Timeout {
                         self.tally.given_up(times, count, now);
                     }
                 }
+                place.credits += connection.in_flight();
             }
             State::Closing { .. } => self.open -= 1,
             _ => {}
@@ -784,7 +802,7 @@ impl<'a> Engine<'a> {
             self.take_client(index);
         }
         match at >= self.finish_by || self.has_nothing_to_send(index) {
-            true => self.retire(index),
+            true => self.retire(index, self.now()),
             false => self.connect_later(index, at),
         }
     }
@@ -801,30 +819,46 @@ impl<'a> Engine<'a> {
         };
     }
 
-    fn retire(&mut self, index: usize) {
-        let now = self.now();
+    /// Nothing more comes from this place; what was due and could not be sent has waited until `now`.
+    fn retire(&mut self, index: usize, now: Duration) {
         let place = &mut self.places[index];
         if matches!(place.state, State::Open(_)) {
             self.open -= 1;
         }
         place.state = State::Done;
         self.done += 1;
-        // What was due and could not be sent has waited at least until now.
+        self.count_unsent(index, now);
+    }
+
+    /// Counts what was due until `now`, and before the end, and was not sent.
+    fn count_unsent(&mut self, index: usize, now: Duration) {
+        let until = now.min(self.end).saturating_sub(self.begin);
+        let place = &mut self.places[index];
         let Some(schedule) = &mut place.schedule else { return };
-        if place.client_left == 0 || self.end == Duration::MAX {
+        if place.client_left == 0 || !place.has_tried || self.end == Duration::MAX {
             return;
         }
-        loop {
-            let due = self.begin.saturating_add(schedule.next());
-            if due >= self.end {
-                return;
+        while schedule.next() < until {
+            let due = self.begin + schedule.next();
+            // Many at once, as far as a histogram does not tell their times apart.
+            let same = now.saturating_sub(due) / ALIKE;
+            let left = until.min(schedule.next() + same);
+            let count = schedule.skip_until(left);
+            self.tally.unsent(Times::new(due, due), count, now);
+        }
+    }
+
+    /// What was on the way and what was due when a signal came has waited until then.
+    fn count_outstanding(&mut self, now: Duration) {
+        for index in 0..self.places.len() {
+            if let State::Open(connection) = &self.places[index].state {
+                for (times, count) in connection.times() {
+                    self.tally.outstanding(times, count, now);
+                }
             }
-            let times = Times::new(due, due);
-            if self.tally.is_measured(times) {
-                self.tally.counts.unsent += 1;
-                self.tally.given_up(times, 1, now);
+            if self.stage > Stage::Connecting {
+                self.count_unsent(index, now);
             }
-            schedule.advance();
         }
     }
 
@@ -832,6 +866,9 @@ impl<'a> Engine<'a> {
     fn finish(mut self, stopped: Option<Stopped>) -> Ended {
         let now = self.now();
         self.meter.stop();
+        if stopped.is_some() {
+            self.count_outstanding(now);
+        }
         if self.stage >= Stage::Measuring {
             let part = self.tally.part(self.begin, now);
             self.is_cut |= self.listener.interval(&part).is_break();
@@ -840,7 +877,7 @@ impl<'a> Engine<'a> {
         let until = match (&stopped, self.shape.length) {
             (Some(_), _) => now.min(self.end),
             (None, Length::Time(_)) => self.end,
-            (None, Length::Messages { .. }) => self.last_answer,
+            (None, Length::Messages { .. }) => self.last_settled,
         };
         let took = until.saturating_sub(self.measure_from);
         let end = match &stopped {

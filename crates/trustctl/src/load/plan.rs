@@ -101,8 +101,11 @@ impl Plan {
         };
         let places = Places::of_shard(part, places);
         if let (Some(shard), 0) = (shard, places.count) {
-            let message = format!("nothing is left for shard {shard} of so few clients");
-            return Err(usage(layers.place(&CONCURRENCY), message));
+            let message = format!(
+                "{shard}: nothing is left for it of {places} clients at the same time",
+                places = places.of_all
+            );
+            return Err(usage(layers.place(&SHARD), message));
         }
         let (framing, sizes) = messages(layers)?;
         let given = layers.get(&SEED)?;
@@ -123,7 +126,7 @@ impl Plan {
             shard,
             seed,
             is_seed_given: given.is_some(),
-            again: again(layers, family, seed),
+            again: again(layers, family, seed, of_all),
             concurrency,
             places,
             pace,
@@ -157,7 +160,7 @@ impl Plan {
 
     /// What the engine is to do with the server at that address.
     pub fn shape(&self, address: SocketAddr) -> Shape {
-        let seconds = |rate: f64| Duration::from_secs_f64(1.0 / rate);
+        let seconds = |rate: f64| Duration::from_secs_f64(1.0 / self.places.share(rate));
         Shape {
             address,
             script: Script::new(self.framing, self.sizes.clone(), self.seed),
@@ -308,7 +311,14 @@ fn length(layers: &Layers, concurrency: u64, is_search: bool) -> Result<Length, 
         true => layers.require(&CLIENTS)?,
         false => concurrency,
     };
-    Ok(Length::Messages { clients, each: layers.require(&MESSAGES)? })
+    let each = layers.require(&MESSAGES)?;
+    match clients.checked_mul(each) {
+        Some(_) => Ok(Length::Messages { clients, each }),
+        None => {
+            let why = format!("{each}: more messages than can be counted, with {clients} clients");
+            Err(usage(layers.place(&MESSAGES), why))
+        }
+    }
 }
 
 /// The framing, and sizes of payloads that it and the server take.
@@ -349,9 +359,14 @@ fn usage(place: String, why: impl fmt::Display) -> Failure {
 }
 
 /// The command that makes the same load again, without where its results go.
-fn again(layers: &Layers, family: Family, seed: u64) -> String {
+fn again(layers: &Layers, family: Family, seed: u64, length: Length) -> String {
     let left_out: [&dyn AnySetting; 6] = [&JSON, &CSV, &HDR_LOG, &HTML, &START_AT, &SEED];
-    let is_left_out = |key: &str| left_out.iter().any(|setting| setting.key() == key);
+    // Of the two ways to say how long it takes only the one that won.
+    let lost: &[&dyn AnySetting] = match length {
+        Length::Time(_) => &[&CLIENTS, &MESSAGES],
+        Length::Messages { .. } => &[&DURATION],
+    };
+    let is_left_out = |key: &str| left_out.iter().chain(lost).any(|setting| setting.key() == key);
     let mut words = vec!["trustctl".to_owned(), NAME.to_owned()];
     words.extend(family.flag().map(str::to_owned));
     words.extend(said(layers, SETTINGS.iter().copied().filter(|s| !is_left_out(s.key()))));

@@ -98,6 +98,25 @@ impl Schedule {
         }
     }
 
+    /// Goes on to the first message that is due at that time or later, at least to the next one; how many messages that
+    /// leaves behind. Of a Poisson process, which nobody has seen yet, it is the number to be expected.
+    pub fn skip_until(&mut self, time: Duration) -> u64 {
+        let now = self.next();
+        let ahead = time.saturating_sub(now).as_secs_f64();
+        match self {
+            Schedule::Constant { gap, next, step } => {
+                let count = (ahead / (*gap * *step as f64)).ceil().max(1.0) as u64;
+                *next += count * *step;
+                count
+            }
+            Schedule::Poisson { gap, next, .. } => {
+                let count = (ahead / *gap).ceil().max(1.0);
+                *next += count * *gap;
+                count as u64
+            }
+        }
+    }
+
     /// Leaves out what is due before that time.
     pub fn skip_to(&mut self, time: Duration) {
         match self {
@@ -166,6 +185,18 @@ mod tests {
         let mut poisson = Schedule::new(Arrivals::Poisson, 10.0, 1, 4, 1);
         poisson.skip_to(Duration::from_secs(100));
         assert!(poisson.next() > Duration::from_secs(100));
+    }
+
+    #[test]
+    fn many_messages_are_left_behind_at_once_and_counted() {
+        let mut constant = Schedule::new(Arrivals::Constant, 1000.0, 1, 4, 1);
+        assert_eq!(constant.skip_until(Duration::from_secs(10)), 2500);
+        assert_eq!(constant.next(), Duration::from_millis(10_001));
+        assert_eq!(constant.skip_until(Duration::ZERO), 1);
+        let mut poisson = Schedule::new(Arrivals::Poisson, 1000.0, 1, 4, 1);
+        let count = poisson.skip_until(Duration::from_secs(10));
+        assert!((2450..=2500).contains(&count), "{count}");
+        assert!(poisson.next() >= Duration::from_secs(10));
     }
 
     #[test]

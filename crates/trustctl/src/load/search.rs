@@ -72,6 +72,8 @@ pub enum End {
     Unsteady,
     /// A trial was stopped.
     Stopped,
+    /// The server could not be reached any more.
+    Unreachable,
 }
 
 /// Searches from `start`, which is brought between [`RATE_MIN`] and [`RATE_MAX`], with at most [`TRIALS_MAX`] trials.
@@ -112,6 +114,7 @@ impl End {
             End::NothingHolds => "nothing_holds",
             End::Unsteady => "unsteady",
             End::Stopped => "stopped",
+            End::Unreachable => "unreachable",
         }
     }
 }
@@ -125,6 +128,7 @@ impl fmt::Display for End {
             End::NothingHolds => "not even the lowest rate holds",
             End::Unsteady => "what held once did not hold again",
             End::Stopped => "stopped by a signal",
+            End::Unreachable => "the server could not be reached any more",
         })
     }
 }

@@ -207,6 +207,8 @@ pub struct Counts {
     pub failed: u64,
     /// Messages that were due and could not be sent before the run had to end (open loop only).
     pub unsent: u64,
+    /// Messages that were on the way when a signal ended the run.
+    pub outstanding: u64,
     /// Messages that came back during the warm-up, which nothing else counts.
     pub warm_up: u64,
     /// Bytes that the kernel took, headers included.

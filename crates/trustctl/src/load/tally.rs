@@ -31,6 +31,8 @@ pub struct Tally {
     pub errors: Errors,
     /// The first wrong echoes.
     pub wrong: Vec<Wrong>,
+    /// The median of what was answered before the first message was given up, in nanoseconds.
+    usual_ns: Option<u64>,
     /// Messages that had to wait for a place among those on the way on their connection.
     pub held_back: u64,
     part: Part,
@@ -62,6 +64,7 @@ impl Tally {
             counts: Counts::default(),
             errors: Errors::default(),
             wrong: vec![],
+            usual_ns: None,
             held_back: 0,
             part: Part {
                 begun: Duration::ZERO,
@@ -99,7 +102,9 @@ impl Tally {
     }
 
     /// So many messages were begun; `free_since`: when their connection could have taken them.
-    pub fn begun(&mut self, times: Times, count: usize, free_since: Duration) {
+    ///
+    /// `was_full`: it could not before because as many as are allowed were on the way.
+    pub fn begun(&mut self, times: Times, count: usize, free_since: Duration, was_full: bool) {
         if !self.is_measured(times) {
             return;
         }
@@ -110,7 +115,7 @@ impl Tally {
             let could_ns = times.due_ns.max(free_since_ns);
             self.late.saturating_record_n(times.begun_ns.saturating_sub(could_ns), count);
             let waited_ns = free_since_ns.saturating_sub(times.due_ns);
-            self.held_back += if waited_ns > nanos(LATE) { count } else { 0 };
+            self.held_back += if was_full && waited_ns > nanos(LATE) { count } else { 0 };
         }
     }
 
@@ -133,10 +138,39 @@ impl Tally {
     }
 
     /// So many messages have waited until `now` and are not waited for any more: they count with that time.
+    ///
+    /// But those that have waited for less than most that were answered: how long they would have taken nobody knows, and
+    /// their time would make the rest look faster.
     pub fn given_up(&mut self, times: Times, count: usize, now: Duration) {
-        if self.is_measured(times) {
+        if self.is_measured(times) && self.is_slow(times, now) {
             self.record(times, count as u64, now);
         }
+    }
+
+    /// So many messages were on the way when a signal ended the run at `now`.
+    pub fn outstanding(&mut self, times: Times, count: usize, now: Duration) {
+        if self.is_measured(times) {
+            self.counts.outstanding += count as u64;
+            self.given_up(times, count, now);
+        }
+    }
+
+    /// So many messages were due and not sent until `now`. They have a latency, and no service time.
+    pub fn unsent(&mut self, times: Times, count: u64, now: Duration) {
+        if self.is_measured(times) {
+            self.counts.unsent += count;
+            if self.is_slow(times, now) {
+                let waited_ns = nanos(now).saturating_sub(times.due_ns);
+                self.part.latency.saturating_record_n(waited_ns, count);
+            }
+        }
+    }
+
+    /// Whether it has waited for longer than is usual, from before anything was given up.
+    fn is_slow(&mut self, times: Times, now: Duration) -> bool {
+        let answered = if self.latency.is_empty() { &self.part.latency } else { &self.latency };
+        let usual_ns = *self.usual_ns.get_or_insert_with(|| answered.value_at_quantile(0.5));
+        nanos(now).saturating_sub(times.due_ns) >= usual_ns
     }
 
     fn record(&mut self, times: Times, count: u64, now: Duration) {
@@ -238,12 +272,12 @@ mod tests {
     #[test]
     fn what_was_due_in_the_warm_up_is_not_measured_whenever_it_is_answered() {
         let mut tally = Tally::new(true);
-        tally.begun(at(100, 100), 1, Duration::ZERO);
+        tally.begun(at(100, 100), 1, Duration::ZERO, true);
         tally.answered(at(100, 100), 1, Duration::from_millis(200), true);
         assert_eq!(tally.answered_so_far(), 1);
         tally.plan(SECOND);
         tally.measure();
-        tally.begun(at(1000, 1000), 1, Duration::ZERO);
+        tally.begun(at(1000, 1000), 1, Duration::ZERO, true);
         tally.answered(at(900, 900), 1, Duration::from_millis(1100), true);
         tally.answered(at(1000, 1000), 1, Duration::from_millis(1200), true);
         assert_eq!((tally.counts.sent, tally.counts.answered, tally.counts.warm_up), (1, 1, 2));
@@ -257,10 +291,10 @@ mod tests {
         let mut tally = Tally::new(true);
         tally.plan(Duration::ZERO);
         tally.measure();
-        tally.begun(at(1000, 1400), 1, Duration::from_millis(1400));
+        tally.begun(at(1000, 1400), 1, Duration::from_millis(1400), true);
         tally.answered(at(1000, 1400), 1, Duration::from_millis(1500), true);
         assert_eq!((tally.held_back, tally.late.max()), (1, 0));
-        tally.begun(at(2000, 2030), 1, Duration::from_millis(1500));
+        tally.begun(at(2000, 2030), 1, Duration::from_millis(1500), true);
         assert_eq!(tally.late.max() / 1_000_000, 30);
         let part = tally.part(Duration::ZERO, 3 * SECOND);
         assert_eq!((part.latency.max() / 1_000_000, part.service.max() / 1_000_000), (500, 100));

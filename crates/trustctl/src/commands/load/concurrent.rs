@@ -85,7 +85,7 @@ pub(super) fn end_without_run(
 /// Whether every message came back right, and there was one.
 fn has_succeeded(summary: &Summary) -> bool {
     let counts = &summary.counts;
-    summary.errors.total() == 0 && counts.failed == 0 && counts.answered > 0
+    summary.errors.total() == 0 && counts.failed + counts.unsent == 0 && counts.answered > 0
 }
 
 fn check_descriptors(context: &Context<'_>, plan: &Plan) -> Result<(), Failure> {

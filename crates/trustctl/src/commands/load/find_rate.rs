@@ -15,7 +15,7 @@ use crate::load::engine::{self, Ended, Listener};
 use crate::load::plan::Plan;
 use crate::load::report::progress::Progress;
 use crate::load::report::timeline::Timeline;
-use crate::load::search::{Trial, search};
+use crate::load::search::{self, Trial, search};
 use crate::load::summary::{End, Interval, Live, Searched, Summary, per_second};
 use crate::text::reason;
 
@@ -61,12 +61,16 @@ pub(super) fn run(
         let nobody = || Failure::new(ExitCode::Internal, "a search without a trial").into();
         return end_without_run(context, output, stopped.unwrap_or_else(nobody));
     };
+    let mut found = found;
     let exit = match &stopped {
         Some(ConnectError::Signal(signal)) => {
             summary.end = End::Stopped(signal.name());
             stopped_by(*signal, context.log)
         }
-        Some(ConnectError::Failed(failure)) => failure.exit,
+        Some(ConnectError::Failed(failure)) => {
+            found.end = search::End::Unreachable;
+            failure.exit
+        }
         None if found.rate.is_none() => ExitCode::Negative,
         None => ExitCode::Success,
     };

@@ -16,8 +16,8 @@ pub(super) struct Place {
     pub(super) state: State,
     /// When messages are due, in an open loop.
     pub(super) schedule: Option<Schedule>,
-    /// Messages that may be sent at once, in a closed loop. An alarm of an open loop gives one too, which nobody asks
-    /// for.
+    /// Messages that may be sent at once, in a closed loop. Together with those on the way and those for which an alarm
+    /// is set they are always as many as may be on the way.
     pub(super) credits: usize,
     /// Messages that the client has still to begin.
     pub(super) client_left: u64,
@@ -25,6 +25,8 @@ pub(super) struct Place {
     pub(super) progress_at: Duration,
     /// Since when the connection can take another message.
     pub(super) free_since: Duration,
+    /// It could not before because as many as are allowed were on the way.
+    pub(super) was_full: bool,
     /// An alarm for the next message that is due is set.
     pub(super) has_alarm: bool,
     /// The first connection attempt has ended.
@@ -70,10 +72,11 @@ impl Place {
         Place {
             state: State::Waiting,
             schedule,
-            credits: 0,
+            credits: shape.in_flight,
             client_left: 0,
             progress_at: Duration::ZERO,
             free_since: Duration::ZERO,
+            was_full: false,
             has_alarm: false,
             has_tried: false,
             attempts: 0,
@@ -86,11 +89,11 @@ impl Place {
     }
 
     /// Takes a connection.
-    pub(super) fn open(&mut self, connection: Connection, shape: &Shape, now: Duration) {
+    pub(super) fn open(&mut self, connection: Connection, now: Duration) {
         self.state = State::Open(connection);
-        self.credits = shape.in_flight;
         self.has_alarm = false;
         self.free_since = now;
+        self.was_full = false;
         self.progress_at = now;
     }
 }
@@ -100,8 +103,18 @@ impl Place {
 pub(super) struct Alarm {
     pub(super) at: Duration,
     pub(super) place: usize,
-    /// The connection attempt that it belongs to.
-    pub(super) attempt: u64,
+    pub(super) what: What,
+}
+
+/// What there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// Connect, if this is still the last attempt that is to be made.
+    Connect { attempt: u64 },
+    /// Send what is due, if the connection of this attempt is still there.
+    Send { attempt: u64 },
+    /// The client has thought long enough: one more message may be sent, on whatever connection.
+    Earn,
 }
 
 impl Ord for Alarm {

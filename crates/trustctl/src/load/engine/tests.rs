@@ -412,6 +412,119 @@ fn a_client_that_thinks_sends_no_more_often_than_that() {
 }
 
 #[test]
+fn thinking_goes_on_while_a_connection_is_exchanged_for_another_one() {
+    let shape = Shape {
+        pace: Pace::Closed { think: Duration::from_millis(100) },
+        messages_per_connection: 1,
+        length: Length::Messages { clients: 1, each: 5 },
+        ..shape(server(|stream, _| echo(stream, |_, _| ())))
+    };
+    let begun = Instant::now();
+    let summary = summary(&shape);
+    assert_eq!((summary.counts.answered, summary.counts.connections), (5, 5));
+    assert!(begun.elapsed() >= Duration::from_millis(400), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn bytes_that_come_with_the_connection_are_seen() {
+    let banner = |mut stream: TcpStream, _| {
+        let _ = stream.write_all(b"hello");
+        let _ = stream.read(&mut [0; 1]);
+        thread::sleep(PATIENCE);
+    };
+    let shape = Shape {
+        places: places(30),
+        length: Length::Messages { clients: 30, each: 1 },
+        ..shape(server(banner))
+    };
+    let summary = summary(&shape);
+    let wrong = summary.errors.count(Cause::Surplus) + summary.errors.count(Cause::Mismatch);
+    assert_eq!((wrong, summary.errors.total()), (30, 30), "{:?}", seen(&summary));
+}
+
+#[test]
+fn clients_that_did_not_come_owe_nothing() {
+    let shape = Shape {
+        places: places(10),
+        pace: open(100.0),
+        connect_gap: Duration::from_millis(400),
+        length: Length::Time(Duration::from_secs(1)),
+        ..shape(server(|stream, _| echo(stream, |_, _| ())))
+    };
+    let summary = summary(&shape);
+    assert!((1..=4).contains(&summary.counts.connections), "{:?}", summary.counts);
+    assert_eq!((summary.counts.unsent, summary.counts.failed), (0, 0));
+    assert_eq!(summary.latency.len(), summary.counts.answered);
+}
+
+#[test]
+fn what_waits_behind_a_message_that_timed_out_is_in_the_percentiles_too() {
+    // Answers for a while, and then nothing.
+    let begun = std::sync::OnceLock::new();
+    let serve = move |mut stream: TcpStream, _| {
+        let begun: Instant = *begun.get_or_init(Instant::now);
+        let mut frame = [0; 68];
+        while begun.elapsed() < Duration::from_millis(500) {
+            if stream.read_exact(&mut frame).and_then(|()| stream.write_all(&frame)).is_err() {
+                return;
+            }
+        }
+        thread::sleep(Duration::from_secs(drop_later(stream)));
+    };
+    let shape = Shape {
+        pace: open(200.0),
+        in_flight: 1000,
+        timeout: Some(Duration::from_millis(600)),
+        length: Length::Time(Duration::from_secs(1)),
+        ..shape(server(serve))
+    };
+    let summary = summary(&shape);
+    let counts = summary.counts;
+    assert_eq!(counts.answered + counts.failed + counts.unsent, 200, "{counts:?}");
+    assert!(counts.answered < 150, "{counts:?}");
+    // Each of them had waited longer than those that were answered.
+    assert_eq!(summary.latency.len(), 200);
+    // What was never sent has no service time.
+    assert_eq!(summary.service.len(), 200 - counts.unsent);
+}
+
+#[test]
+fn a_flood_that_nobody_answers_is_counted_at_once() {
+    let serve = |stream: TcpStream, _| thread::sleep(Duration::from_secs(drop_later(stream)));
+    let shape = Shape {
+        places: places(2),
+        pace: open(1e7),
+        in_flight: 1,
+        timeout: Some(Duration::from_millis(200)),
+        length: Length::Time(Duration::from_secs(1)),
+        ..shape(server(serve))
+    };
+    let begun = Instant::now();
+    let summary = summary(&shape);
+    let counts = summary.counts;
+    assert_eq!(counts.answered + counts.failed + counts.unsent, 10_000_000, "{counts:?}");
+    assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+    let longest = Duration::from_nanos(summary.latency.max());
+    // A histogram rounds up, by a thousandth at most.
+    assert!(longest <= begun.elapsed() * 1001 / 1000, "{longest:?}");
+    assert!(summary.latency.len() > 9_000_000);
+}
+
+#[test]
+fn the_run_lasts_until_the_last_message_failed() {
+    let once = |mut stream: TcpStream, _| {
+        let mut frame = [0; 68];
+        let _ = stream.read_exact(&mut frame).and_then(|()| stream.write_all(&frame));
+        thread::sleep(Duration::from_secs(drop_later(stream)));
+    };
+    let limit = Duration::from_millis(500);
+    let shape = Shape { timeout: Some(limit), ..shape(server(once)) };
+    let summary = summary(&shape);
+    assert_eq!((summary.counts.answered, summary.counts.failed), (1, 9));
+    assert!(summary.took >= limit, "{:?}", summary.took);
+}
+
+#[test]
 fn shards_together_send_what_one_run_would() {
     static BYTES: AtomicU64 = AtomicU64::new(0);
     let address = server(|stream, _| {

@@ -155,13 +155,16 @@ struct Messages {
     answered_in_time: u64,
     failed: u64,
     unsent: u64,
+    outstanding: u64,
     warm_up: u64,
 }
 
 impl Messages {
     fn of(counts: &Counts) -> Messages {
-        let Counts { sent, answered, answered_in_time, failed, unsent, warm_up, .. } = *counts;
-        Messages { sent, answered, answered_in_time, failed, unsent, warm_up }
+        let Counts {
+            sent, answered, answered_in_time, failed, unsent, outstanding, warm_up, ..
+        } = *counts;
+        Messages { sent, answered, answered_in_time, failed, unsent, outstanding, warm_up }
     }
 }
 

@@ -86,7 +86,7 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
         }
     }
     said.extend(run.searched.map(search::sentence));
-    let Counts { answered, failed, unsent, .. } = summary.counts;
+    let Counts { answered, failed, unsent, outstanding, .. } = summary.counts;
     let errors = summary.errors.total();
     if errors > 0 || failed > 0 {
         let (errors, failed) = (count(errors, "error"), count(failed, "message"));
@@ -94,6 +94,9 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
     } else if answered > 0 {
         said.push(match answered {
             1 => "The one echo was right, byte for byte.".to_owned(),
+            answered if outstanding > 0 => {
+                format!("The {} echoes that came were right, byte for byte.", grouped(answered))
+            }
             answered => format!("All {} echoes were right, byte for byte.", grouped(answered)),
         });
     } else {
@@ -102,6 +105,9 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
     if unsent > 0 {
         let unsent = count(unsent, "message");
         said.push(format!("{unsent} more had been due and could not be sent before the end."));
+    }
+    if outstanding > 0 {
+        said.push(format!("{} more had not come back by then.", count(outstanding, "message")));
     }
     let missed = run.judgements.iter().filter(|judgement| judgement.is_missed).count();
     said.extend(match (run.judgements.len(), missed) {
@@ -154,6 +160,9 @@ pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, Stri
     let mut messages = format!("{sent} sent, {answered} answered, {failed} failed");
     if counts.unsent > 0 {
         let _ = write!(messages, ", {} due and not sent", grouped(counts.unsent));
+    }
+    if counts.outstanding > 0 {
+        let _ = write!(messages, ", {} on the way at the end", grouped(counts.outstanding));
     }
     let _ = write!(messages, ", in {}", seconds(summary.took));
     if counts.warm_up > 0 {

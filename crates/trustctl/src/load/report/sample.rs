@@ -65,6 +65,7 @@ fn open() -> Sample {
     let Summary { errors, counts, wrong, client, .. } = &mut sample.summary;
     counts.failed = errors.total() + 31;
     counts.unsent = 12;
+    counts.outstanding = 7;
     counts.warm_up = 100_000;
     wrong.extend((1..=4).map(|number| Wrong {
         connection: 17 * number,
