@@ -199,7 +199,10 @@ fn a_server_that_comes_back() {
     seen.accounts_for_all();
     let connections = server.seen_at_last();
     assert_eq!(seen.connections.made, connections.len() as u64);
-    assert_eq!(seen.messages.answered, 3 * seen.connections.made, "{seen:?}");
+    // The end of the run may come to the last two connections before their third message.
+    let answered: usize = connections.iter().map(|seen| seen.frames.len().min(3)).sum();
+    assert_eq!(seen.messages.answered, answered as u64, "{seen:?}");
+    assert!(seen.messages.answered + 6 >= 3 * seen.connections.made, "{seen:?}");
     assert!(seen.errors.total >= seen.connections.made - 2, "{seen:?}");
     // Two at the begin, and after each pause two more.
     for (at, connection) in connections.iter().enumerate() {
