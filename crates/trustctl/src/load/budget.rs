@@ -176,6 +176,12 @@ impl Budget {
         Ok(Budget { text: text.to_owned(), metric, comparison, quantity, value })
     }
 
+    /// Whether it asks for slowness, which every rate has that is high enough.
+    pub fn asks_for_slowness(&self) -> bool {
+        let is_lower = matches!(self.comparison, Comparison::Above | Comparison::AtLeast);
+        is_lower && matches!(self.metric, Metric::Time(..))
+    }
+
     /// Whether the log of a run tells what it needs.
     pub fn is_in_logs(&self) -> bool {
         !matches!(self.metric, Metric::Connections | Metric::Time(Times::Connect, _))

@@ -924,7 +924,8 @@ impl<'a> Engine<'a> {
             limits: vec![],
         };
         let mut limits = vec![];
-        if busy >= BUSY {
+        // So short a run is all beginning, and says nothing about who waits for whom.
+        if busy >= BUSY && self.meter.at.elapsed() >= TICK {
             limits.push(format!(
                 "The client was at work {:.0} % of the time: the numbers are its own as much as the server's. \
                  More shards, each on a processor of its own, load more.",

@@ -84,6 +84,10 @@ impl Plan {
         let target = Target { host: layers.require(&HOST)?, port: layers.require(&PORT)? };
         refuse_pairs(layers)?;
         let find_rate = budget::of_setting(layers, &FIND_RATE)?;
+        if let Some(slow) = find_rate.iter().flatten().find(|budget| budget.asks_for_slowness()) {
+            let why = format!("{slow}: a higher rate takes longer, so allowed are < and <=");
+            return Err(usage(layers.place(&FIND_RATE), why));
+        }
         let rate = layers.get(&RATE)?;
         let is_open = rate.is_some() || find_rate.is_some();
         let concurrency = layers.require(&CONCURRENCY)?;

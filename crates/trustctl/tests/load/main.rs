@@ -10,6 +10,7 @@ mod command;
 mod document;
 mod endings;
 mod files;
+mod find_rate;
 mod logs;
 mod memory;
 mod refusals;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
     let tests = [
         stalls::TESTS,
         memory::TESTS,
+        find_rate::TESTS,
         wrong_echoes::TESTS,
         shapes::TESTS,
         logs::TESTS,

@@ -26,7 +26,7 @@ fn refused(home: &Home, server: &Server, flags: &str, words: &[&str]) {
 fn bad_settings_are_refused() {
     let (home, server) = (Home::new(), Server::echo());
     let rate = "a number a second from 0.001 to 10000000";
-    let cases: [(&str, &[&str]); 22] = [
+    let cases: [(&str, &[&str]); 23] = [
         ("--rate 0", &["--rate '0'", rate]),
         ("--rate -5", &["--rate", rate]),
         ("--rate nan", &["--rate 'nan'", rate]),
@@ -46,6 +46,7 @@ fn bad_settings_are_refused() {
         ("--framing raw --size 0-5", &["--size 0-5", "a raw message has at least 1 byte"]),
         ("--framing u33be", &["--framing 'u33be'"]),
         ("--arrivals sometimes --rate 1", &["--arrivals 'sometimes'", "constant or poisson"]),
+        ("--find-rate p99>5ms", &["--find-rate p99>5ms", "allowed are < and <="]),
         ("--shard 2/2", &["--shard '2/2'", "from 0 to COUNT - 1"]),
         ("--shard 0/0", &["--shard '0/0'", "INDEX/COUNT"]),
         ("--shard /2", &["--shard", "JOB_COMPLETION_INDEX", "not set"]),
