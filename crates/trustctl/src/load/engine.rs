@@ -353,7 +353,7 @@ impl<'a> Engine<'a> {
     fn begin_measuring(&mut self) {
         self.stage = Stage::Measuring;
         self.tally.measure();
-        self.next_part = self.measure_from + INTERVAL;
+        self.next_part = self.boundary(self.measure_from + INTERVAL);
         self.meter = Meter::start();
         self.listener.measuring(self.meter.began);
     }
@@ -381,9 +381,17 @@ impl<'a> Engine<'a> {
         }
         self.tally.next_part(now);
         // Always whole seconds from the begin, also if one was late.
-        while self.next_part <= now {
-            self.next_part += INTERVAL;
+        let mut next = self.next_part;
+        while next <= now {
+            next += INTERVAL;
         }
+        self.next_part = self.boundary(next);
+    }
+
+    /// Where an interval ends that could end then: not when the last messages are due, whose answers a moment later would
+    /// otherwise be an interval of their own, as short as it is slow.
+    fn boundary(&self, at: Duration) -> Duration {
+        if at == self.end { at + INTERVAL } else { at }
     }
 
     fn live(&self, now: Duration) -> Live {

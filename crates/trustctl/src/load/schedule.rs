@@ -79,11 +79,10 @@ impl Schedule {
 
     /// When the next message is due, from the begin of the run.
     pub fn next(&self) -> Duration {
-        let seconds = match self {
+        seconds(match self {
             Schedule::Constant { gap, next, .. } => *next as f64 * gap,
             Schedule::Poisson { next, .. } => *next,
-        };
-        Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+        })
     }
 
     /// Goes on to the one after it.
@@ -105,7 +104,15 @@ impl Schedule {
         let ahead = time.saturating_sub(now).as_secs_f64();
         match self {
             Schedule::Constant { gap, next, step } => {
-                let count = (ahead / (*gap * *step as f64)).ceil().max(1.0) as u64;
+                let is_before = |count: u64| seconds((*next + count * *step) as f64 * *gap) < time;
+                let mut count = (ahead / (*gap * *step as f64)).ceil().max(1.0) as u64;
+                // The quotient may be rounded to the other side of a whole number.
+                while count > 1 && !is_before(count - 1) {
+                    count -= 1;
+                }
+                while is_before(count) {
+                    count += 1;
+                }
                 *next += count * *step;
                 count
             }
@@ -132,6 +139,11 @@ impl Schedule {
             Schedule::Poisson { .. } => {}
         }
     }
+}
+
+/// A time as far as it can be expressed.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
 }
 
 #[cfg(test)]
@@ -197,6 +209,30 @@ mod tests {
         let count = poisson.skip_until(Duration::from_secs(10));
         assert!((2450..=2500).contains(&count), "{count}");
         assert!(poisson.next() >= Duration::from_secs(10));
+    }
+
+    #[test]
+    fn however_a_second_is_left_behind_it_has_as_many_messages() {
+        let second = Duration::from_secs(1);
+        for rate in [3.0, 7.0, 1000.0, 1e6 / 3.0, 1e7] {
+            for places in [1, 2, 3, 7] {
+                for pieces in [1, 3, 10, 17] {
+                    let mut left = 0;
+                    for place in 0..places {
+                        let mut schedule =
+                            Schedule::new(Arrivals::Constant, rate, place, places, 1);
+                        for piece in 1..=pieces {
+                            let until = second * piece / pieces;
+                            while schedule.next() < until {
+                                left += schedule.skip_until(until);
+                            }
+                        }
+                    }
+                    let due = (rate as u64..).find(|n| seconds(*n as f64 / rate) >= second);
+                    assert_eq!(Some(left), due, "{rate} {places} {pieces}");
+                }
+            }
+        }
     }
 
     #[test]
