@@ -3,7 +3,11 @@
 //! A place has one client after the other, and a client one connection after the other. What a place has to do later,
 //! to connect or to send what is due then, is an alarm. Everything else happens when a socket is ready.
 
+mod connecting;
+mod ending;
+mod meter;
 mod place;
+mod result;
 #[cfg(test)]
 mod tests;
 
@@ -16,16 +20,14 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
-use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::load::connection::{Connection, Fault, Received, Times};
+use crate::load::connection::{Fault, Received, Times};
+use crate::load::engine::ending::cause_of_receiving;
+use crate::load::engine::meter::Meter;
 use crate::load::engine::place::{Alarm, Place, State, What};
 use crate::load::readiness::{Readiness, Ready};
-use crate::load::shape::{Length, Pace, Places, Shape};
-use crate::load::summary::{
-    BUSY, Cause, Client, End, Interval, LATE, LATE_SHARE, Live, Phase, Summary, per_second,
-};
+use crate::load::shape::{Length, Pace, Shape};
+use crate::load::summary::{Cause, Interval, Live, Phase, Summary, per_second};
 use crate::load::tally::Tally;
 use crate::signals::{Signal, Signals};
 
@@ -160,17 +162,6 @@ enum Stage {
 enum Stopped {
     Signal(Signal),
     Listener,
-}
-
-/// How busy the client is.
-struct Meter {
-    began: Timestamp,
-    at: Instant,
-    cpu: Duration,
-    /// Time for which there was nothing to do.
-    waited: Duration,
-    /// CPU time and share of the time at work, once it was stopped.
-    measured: Option<(Duration, f64)>,
 }
 
 impl<'a> Engine<'a> {
@@ -464,76 +455,6 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Lets the place connect as soon as it may.
-    fn connect_later(&mut self, index: usize, from: Duration) {
-        let at = from.max(self.next_connect);
-        if !self.shape.connect_gap.is_zero() {
-            self.next_connect = at + self.shape.connect_gap;
-        }
-        let place = &mut self.places[index];
-        place.state = State::Waiting;
-        place.attempts += 1;
-        let what = What::Connect { attempt: place.attempts };
-        self.alarms.push(Reverse(Alarm { at, place: index, what }));
-    }
-
-    fn connect(&mut self, index: usize) {
-        let since = self.now();
-        match self.attempt(index) {
-            Ok(socket) => self.places[index].state = State::Connecting { since, socket },
-            Err(error) => self.fail(index, cause_of_connecting(errno_of(&error))),
-        }
-    }
-
-    fn attempt(&self, index: usize) -> io::Result<Socket> {
-        let address = self.shape.address;
-        let domain = Domain::for_address(address);
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        match socket.connect(&address.into()) {
-            Ok(()) => {}
-            Err(error) if matches!(errno_of(&error), Errno::INPROGRESS | Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-        self.readiness.add(&socket, self.places[index].key(index))?;
-        Ok(socket)
-    }
-
-    /// A connection is there.
-    fn connected(&mut self, index: usize, socket: Socket, took: Duration) {
-        let now = self.now();
-        self.tally.connected(took);
-        self.connections += 1;
-        self.open += 1;
-        let peak = &mut self.tally.counts.connections_peak;
-        *peak = (*peak).max(self.open);
-        // No two shards have a number in common, so an echo that came to the wrong one is seen.
-        let Places { first, step, .. } = self.shape.places;
-        let number = first + 1 + (self.connections - 1) * step;
-        let connection = Connection::new(socket, number, &self.shape.script);
-        self.places[index].open(connection, now);
-        self.attempted(index);
-        self.pump(index);
-    }
-
-    /// The place's connection attempt has come to an end.
-    fn attempted(&mut self, index: usize) {
-        if std::mem::replace(&mut self.places[index].has_tried, true) {
-            return;
-        }
-        self.first_attempts -= 1;
-        if self.stage != Stage::Connecting {
-            // Whoever comes while others send already does not catch up.
-            let since_begin = self.now() - self.begin;
-            if let Some(schedule) = &mut self.places[index].schedule {
-                schedule.skip_to(since_begin);
-            }
-        } else if self.first_attempts == 0 {
-            self.begin_sending(self.now());
-        }
-    }
-
     fn handle_ready(&mut self, ready: Ready) {
         let index = ready.key.place as usize;
         let place = &mut self.places[index];
@@ -555,25 +476,6 @@ impl<'a> Engine<'a> {
             }
             State::Closing { .. } => self.receive(index, ready.is_ending),
             State::Connecting { .. } | State::Waiting | State::Done => {}
-        }
-    }
-
-    fn finish_connecting(&mut self, index: usize) {
-        let now = self.now();
-        let place = &mut self.places[index];
-        let state = std::mem::replace(&mut place.state, State::Waiting);
-        let State::Connecting { since, socket } = state else { unreachable!("it was connecting") };
-        // With nobody listening on a port of the ephemeral range the socket may have connected to itself.
-        let is_self = || match (socket.local_addr(), socket.peer_addr()) {
-            (Ok(own), Ok(peer)) => own == peer,
-            _ => false,
-        };
-        match socket.take_error() {
-            Ok(None) if is_self() => self.fail(index, Cause::Refused),
-            Ok(None) => self.connected(index, socket, now - since),
-            Ok(Some(error)) | Err(error) => {
-                self.fail(index, cause_of_connecting(errno_of(&error)));
-            }
         }
     }
 
@@ -629,17 +531,6 @@ impl<'a> Engine<'a> {
         }
         let key = self.places[index].key(index);
         self.again.push(Ready { key, is_writable: false, is_ending });
-    }
-
-    /// The server has closed an open connection, which is right only if the client was about to.
-    fn handle_end(&mut self, index: usize) {
-        let State::Open(connection) = &self.places[index].state else { unreachable!("it is open") };
-        let (is_inside, is_owed) = (connection.is_inside_message(), connection.in_flight() > 0);
-        match (is_inside, is_owed) {
-            (true, _) => self.fail(index, Cause::EofInFrame),
-            (false, false) if self.has_nothing_to_send(index) => self.closed(index),
-            (false, _) => self.fail(index, Cause::EofBetweenFrames),
-        }
     }
 
     /// In a closed loop each answer lets another message be sent, perhaps after a while.
@@ -743,273 +634,8 @@ impl<'a> Engine<'a> {
             self.alarms.push(Reverse(Alarm { at, place: index, what }));
         }
     }
-
-    fn half_close(&mut self, index: usize) {
-        let now = self.now();
-        let place = &mut self.places[index];
-        let state = std::mem::replace(&mut place.state, State::Waiting);
-        let State::Open(connection) = state else { unreachable!("it was open") };
-        connection.half_close();
-        place.state = State::Closing { since: now, connection };
-    }
-
-    /// The connection is over, with nothing owed.
-    fn closed(&mut self, index: usize) {
-        self.open -= 1;
-        self.places[index].state = State::Waiting;
-        self.go_on(index, self.now());
-    }
-
-    /// A send failed. What the server had answered before is received first.
-    fn fail_sending(&mut self, index: usize, errno: Errno) {
-        self.receive(index, true);
-        if let State::Open(connection) = &self.places[index].state {
-            let cause = cause_of_receiving(errno, connection.in_flight() > 0);
-            self.fail(index, cause);
-        }
-    }
-
-    /// An error ends the connection, or the attempt to have one.
-    fn fail(&mut self, index: usize, cause: Cause) {
-        let now = self.now();
-        self.last_settled = now;
-        self.tally.failed(cause);
-        let place = &mut self.places[index];
-        let state = std::mem::replace(&mut place.state, State::Waiting);
-        match &state {
-            State::Open(connection) => {
-                self.open -= 1;
-                for (times, count) in connection.times() {
-                    let is_measured = self.tally.is_measured(times);
-                    self.tally.counts.failed += if is_measured { count as u64 } else { 0 };
-                    if cause == Cause::Timeout {
-                        self.tally.given_up(times, count, now);
-                    }
-                }
-                place.credits += connection.in_flight();
-            }
-            State::Closing { .. } => self.open -= 1,
-            _ => {}
-        }
-        drop(state);
-        self.attempted(index);
-        let place = &mut self.places[index];
-        match self.shape.length {
-            Length::Messages { .. } => {
-                self.tally.counts.failed += std::mem::take(&mut place.client_left);
-                self.go_on(index, now);
-            }
-            Length::Time(_) => self.go_on(index, now + PAUSE_AFTER_FAILURE),
-        }
-    }
-
-    /// The next connection of the place's client, or its next client, or nothing more.
-    fn go_on(&mut self, index: usize, at: Duration) {
-        let place = &mut self.places[index];
-        if place.client_left == 0 {
-            self.take_client(index);
-        }
-        match at >= self.finish_by || self.has_nothing_to_send(index) {
-            true => self.retire(index, self.now()),
-            false => self.connect_later(index, at),
-        }
-    }
-
-    /// Gives the place its next client, if there is one.
-    fn take_client(&mut self, index: usize) {
-        self.places[index].client_left = match self.shape.length {
-            Length::Time(_) => u64::MAX,
-            Length::Messages { clients, each } if self.clients_begun < clients => {
-                self.clients_begun += 1;
-                each
-            }
-            Length::Messages { .. } => 0,
-        };
-    }
-
-    /// Nothing more comes from this place; what was due and could not be sent has waited until `now`.
-    fn retire(&mut self, index: usize, now: Duration) {
-        let place = &mut self.places[index];
-        if matches!(place.state, State::Open(_)) {
-            self.open -= 1;
-        }
-        place.state = State::Done;
-        self.done += 1;
-        self.count_unsent(index, now);
-    }
-
-    /// Counts what was due until `now`, and before the end, and was not sent.
-    fn count_unsent(&mut self, index: usize, now: Duration) {
-        let until = now.min(self.end).saturating_sub(self.begin);
-        let place = &mut self.places[index];
-        let Some(schedule) = &mut place.schedule else { return };
-        if place.client_left == 0 || !place.has_tried || self.end == Duration::MAX {
-            return;
-        }
-        while schedule.next() < until {
-            let due = self.begin + schedule.next();
-            // Many at once, as far as a histogram does not tell their times apart.
-            let same = now.saturating_sub(due) / ALIKE;
-            let left = until.min(schedule.next() + same);
-            let count = schedule.skip_until(left);
-            self.tally.unsent(Times::new(due, due), count, now);
-        }
-    }
-
-    /// What was on the way and what was due when a signal came has waited until then.
-    fn count_outstanding(&mut self, now: Duration) {
-        for index in 0..self.places.len() {
-            if let State::Open(connection) = &self.places[index].state {
-                for (times, count) in connection.times() {
-                    self.tally.outstanding(times, count, now);
-                }
-            }
-            if self.stage > Stage::Connecting {
-                self.count_unsent(index, now);
-            }
-        }
-    }
-
-    /// Puts together what was seen.
-    fn finish(mut self, stopped: Option<Stopped>) -> Ended {
-        let now = self.now();
-        self.meter.stop();
-        if stopped.is_some() {
-            self.count_outstanding(now);
-        }
-        if self.stage >= Stage::Measuring {
-            let part = self.tally.part(self.begin, now);
-            self.is_cut |= self.listener.interval(&part).is_break();
-        }
-        self.tally.next_part(now);
-        let until = match (&stopped, self.shape.length) {
-            (Some(_), _) => now.min(self.end),
-            (None, Length::Time(_)) => self.end,
-            (None, Length::Messages { .. }) => self.last_settled,
-        };
-        let took = until.saturating_sub(self.measure_from);
-        let end = match &stopped {
-            Some(Stopped::Signal(signal)) => End::Stopped(signal.name()),
-            Some(Stopped::Listener) | None => End::Complete,
-        };
-        let client = self.client();
-        let rate = match self.shape.pace {
-            Pace::Open { rate, .. } => Some(self.shape.places.share(rate)),
-            Pace::Closed { .. } => None,
-        };
-        let Tally { counts, errors, .. } = self.tally;
-        let (connect, wrong) = (self.tally.connect.clone(), std::mem::take(&mut self.tally.wrong));
-        let (latency, service) = self.tally.into_histograms();
-        let began = self.meter.began;
-        let summary = Summary {
-            began,
-            took,
-            rate,
-            latency,
-            service,
-            connect,
-            counts,
-            errors,
-            wrong,
-            client,
-            end,
-        };
-        let signal = match stopped {
-            Some(Stopped::Signal(signal)) => Some(signal),
-            _ => None,
-        };
-        Ended { summary, signal, is_cut: self.is_cut }
-    }
-
-    /// What the client had to do with the result.
-    fn client(&self) -> Client {
-        let (cpu, busy) = self.meter.measured.unwrap_or_default();
-        let mut client = Client {
-            cpu,
-            busy,
-            late: self.tally.late.clone(),
-            held_back: self.tally.held_back,
-            limits: vec![],
-        };
-        let mut limits = vec![];
-        // So short a run is all beginning, and says nothing about who waits for whom.
-        if busy >= BUSY && self.meter.at.elapsed() >= TICK {
-            limits.push(format!(
-                "The client was at work {:.0} % of the time: the numbers are its own as much as the server's. \
-                 More shards, each on a processor of its own, load more.",
-                100.0 * busy
-            ));
-        }
-        if client.late_at() > LATE {
-            limits.push(format!(
-                "The client was late: {:.0} % of the messages were sent {:.1} ms or more after they were due although \
-                 their connection was free.",
-                100.0 * LATE_SHARE,
-                1e3 * client.late_at().as_secs_f64()
-            ));
-        }
-        let no_port = self.tally.errors.count(Cause::NoPort);
-        if no_port > 0 {
-            limits.push(format!(
-                "{no_port} connections were not even tried, because this host had no port or no descriptor left for \
-                 them."
-            ));
-        }
-        client.limits = limits;
-        client
-    }
-}
-
-impl Meter {
-    fn start() -> Meter {
-        Meter {
-            began: Timestamp::now(),
-            at: Instant::now(),
-            cpu: cpu_time(),
-            waited: Duration::ZERO,
-            measured: None,
-        }
-    }
-
-    fn stop(&mut self) {
-        let waited = self.waited.as_secs_f64() / self.at.elapsed().as_secs_f64();
-        let cpu = cpu_time().saturating_sub(self.cpu);
-        self.measured.get_or_insert((cpu, (1.0 - waited).clamp(0.0, 1.0)));
-    }
-}
-
-/// Time that the process has spent on processors.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 fn errno_of(error: &io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
-}
-
-fn cause_of_connecting(errno: Errno) -> Cause {
-    match errno {
-        Errno::CONNREFUSED | Errno::CONNRESET => Cause::Refused,
-        Errno::TIMEDOUT => Cause::ConnectTimeout,
-        Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN => {
-            Cause::Unreachable
-        }
-        Errno::ADDRNOTAVAIL | Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
-            Cause::NoPort
-        }
-        _ => Cause::Io,
-    }
-}
-
-fn cause_of_receiving(errno: Errno, is_owed: bool) -> Cause {
-    match errno {
-        Errno::CONNRESET | Errno::PIPE if is_owed => Cause::ResetBeforeAnswer,
-        Errno::CONNRESET | Errno::PIPE => Cause::ResetAfterAnswer,
-        Errno::TIMEDOUT => Cause::Timeout,
-        Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN => {
-            Cause::Unreachable
-        }
-        _ => Cause::Io,
-    }
 }

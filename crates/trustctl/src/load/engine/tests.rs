@@ -232,7 +232,7 @@ fn each_end_that_comes_too_early_has_its_cause() {
                 let mut frame = [0; 68];
                 stream.read_exact(&mut frame).expect("a frame");
                 stream.write_all(&frame).expect("sends");
-                let socket = Socket::from(stream);
+                let socket = socket2::Socket::from(stream);
                 socket.set_linger(Some(Duration::ZERO)).expect("lingers");
             },
             Cause::ResetAfterAnswer,

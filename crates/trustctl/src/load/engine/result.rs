@@ -1,0 +1,97 @@
+//! What a run comes to.
+
+use super::{Ended, Engine, Stage, Stopped, TICK};
+use crate::load::shape::{Length, Pace};
+use crate::load::summary::{BUSY, Cause, Client, End, LATE, LATE_SHARE, Summary};
+use crate::load::tally::Tally;
+
+impl Engine<'_> {
+    /// Puts together what was seen.
+    pub(super) fn finish(mut self, stopped: Option<Stopped>) -> Ended {
+        let now = self.now();
+        self.meter.stop();
+        if stopped.is_some() {
+            self.count_outstanding(now);
+        }
+        if self.stage >= Stage::Measuring {
+            let part = self.tally.part(self.begin, now);
+            self.is_cut |= self.listener.interval(&part).is_break();
+        }
+        self.tally.next_part(now);
+        let until = match (&stopped, self.shape.length) {
+            (Some(_), _) => now.min(self.end),
+            (None, Length::Time(_)) => self.end,
+            (None, Length::Messages { .. }) => self.last_settled,
+        };
+        let took = until.saturating_sub(self.measure_from);
+        let end = match &stopped {
+            Some(Stopped::Signal(signal)) => End::Stopped(signal.name()),
+            Some(Stopped::Listener) | None => End::Complete,
+        };
+        let client = self.client();
+        let rate = match self.shape.pace {
+            Pace::Open { rate, .. } => Some(self.shape.places.share(rate)),
+            Pace::Closed { .. } => None,
+        };
+        let Tally { counts, errors, .. } = self.tally;
+        let (connect, wrong) = (self.tally.connect.clone(), std::mem::take(&mut self.tally.wrong));
+        let (latency, service) = self.tally.into_histograms();
+        let began = self.meter.began;
+        let summary = Summary {
+            began,
+            took,
+            rate,
+            latency,
+            service,
+            connect,
+            counts,
+            errors,
+            wrong,
+            client,
+            end,
+        };
+        let signal = match stopped {
+            Some(Stopped::Signal(signal)) => Some(signal),
+            _ => None,
+        };
+        Ended { summary, signal, is_cut: self.is_cut }
+    }
+
+    /// What the client had to do with the result.
+    pub(super) fn client(&self) -> Client {
+        let (cpu, busy) = self.meter.measured.unwrap_or_default();
+        let mut client = Client {
+            cpu,
+            busy,
+            late: self.tally.late.clone(),
+            held_back: self.tally.held_back,
+            limits: vec![],
+        };
+        let mut limits = vec![];
+        // So short a run is all beginning, and says nothing about who waits for whom.
+        if busy >= BUSY && self.meter.at.elapsed() >= TICK {
+            limits.push(format!(
+                "The client was at work {:.0} % of the time: the numbers are its own as much as the server's. \
+                 More shards, each on a processor of its own, load more.",
+                100.0 * busy
+            ));
+        }
+        if client.late_at() > LATE {
+            limits.push(format!(
+                "The client was late: {:.0} % of the messages were sent {:.1} ms or more after they were due although \
+                 their connection was free.",
+                100.0 * LATE_SHARE,
+                1e3 * client.late_at().as_secs_f64()
+            ));
+        }
+        let no_port = self.tally.errors.count(Cause::NoPort);
+        if no_port > 0 {
+            limits.push(format!(
+                "{no_port} connections were not even tried, because this host had no port or no descriptor left for \
+                 them."
+            ));
+        }
+        client.limits = limits;
+        client
+    }
+}
