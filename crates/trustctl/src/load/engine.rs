@@ -396,7 +396,7 @@ impl<'a> Engine<'a> {
             Stage::Connecting => now,
             _ => now.saturating_sub(self.begin),
         };
-        let answered = self.tally.answered_so_far();
+        let answered = self.tally.answered_so_far;
         let (done, left) = match self.shape.length {
             Length::Time(time) => {
                 let all = self.shape.warm_up + time;

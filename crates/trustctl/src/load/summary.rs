@@ -201,7 +201,8 @@ pub struct Counts {
     pub sent: u64,
     /// Messages that came back right.
     pub answered: u64,
-    /// Messages that came back right before sending ended, which is what the achieved rate counts.
+    /// Messages that came back right while others were due, which is what the achieved rate counts: also those that were on
+    /// the way when the warm-up ended, and not those that were when sending ended.
     pub answered_in_time: u64,
     /// Messages that were sent and did not come back right, and those that a failed client did not send any more.
     pub failed: u64,

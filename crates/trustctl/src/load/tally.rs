@@ -35,6 +35,8 @@ pub struct Tally {
     usual_ns: Option<u64>,
     /// Messages that had to wait for a place among those on the way on their connection.
     pub held_back: u64,
+    /// Messages that came back right, those of the warm-up included.
+    pub answered_so_far: u64,
     part: Part,
 }
 
@@ -66,6 +68,7 @@ impl Tally {
             wrong: vec![],
             usual_ns: None,
             held_back: 0,
+            answered_so_far: 0,
             part: Part {
                 begun: Duration::ZERO,
                 latency: times(),
@@ -86,7 +89,6 @@ impl Tally {
     /// The time has come: what the warm-up has seen is left out. Call it before answers to measured messages come.
     pub fn measure(&mut self) {
         self.is_measuring = true;
-        self.counts.warm_up += self.part.answered;
         self.part.reset(self.measured_from);
     }
 
@@ -122,18 +124,17 @@ impl Tally {
     /// So many messages came back right at `now`; `is_in_time`: before no more messages were due.
     pub fn answered(&mut self, times: Times, count: usize, now: Duration, is_in_time: bool) {
         let count = count as u64;
-        match (self.is_measuring, self.is_measured(times)) {
-            (true, false) => {
-                self.counts.warm_up += count;
+        self.part.answered += count;
+        self.answered_so_far += count;
+        if self.is_measuring {
+            self.counts.answered_in_time += if is_in_time { count } else { 0 };
+            if !self.is_measured(times) {
                 return;
             }
-            (true, true) => {
-                self.counts.answered += count;
-                self.counts.answered_in_time += if is_in_time { count } else { 0 };
-            }
-            (false, _) => {}
+            self.counts.answered += count;
+        } else {
+            self.counts.warm_up += count;
         }
-        self.part.answered += count;
         self.record(times, count, now);
     }
 
@@ -203,12 +204,6 @@ impl Tally {
         }
     }
 
-    /// Messages that came back right so far, warm-up included.
-    pub fn answered_so_far(&self) -> u64 {
-        let in_warm_up = if self.is_measuring { 0 } else { self.part.answered };
-        self.counts.answered + self.counts.warm_up + in_warm_up
-    }
-
     /// The interval that is over now, and its begin, from when measuring began or, in the warm-up, from `begin`.
     /// Call [`Tally::next_part`] afterwards.
     pub fn part(&self, begin: Duration, now: Duration) -> Interval<'_> {
@@ -230,8 +225,6 @@ impl Tally {
             let Part { latency, service, .. } = &self.part;
             self.latency.add(latency).expect("all histograms have the same bounds");
             self.service.add(service).expect("all histograms have the same bounds");
-        } else {
-            self.counts.warm_up += self.part.answered;
         }
         self.part.reset(now);
     }
@@ -270,17 +263,18 @@ mod tests {
     }
 
     #[test]
-    fn what_was_due_in_the_warm_up_is_not_measured_whenever_it_is_answered() {
+    fn what_was_due_in_the_warm_up_counts_for_the_rate_alone_whenever_it_is_answered() {
         let mut tally = Tally::new(true);
         tally.begun(at(100, 100), 1, Duration::ZERO, true);
         tally.answered(at(100, 100), 1, Duration::from_millis(200), true);
-        assert_eq!(tally.answered_so_far(), 1);
+        assert_eq!(tally.answered_so_far, 1);
         tally.plan(SECOND);
         tally.measure();
         tally.begun(at(1000, 1000), 1, Duration::ZERO, true);
         tally.answered(at(900, 900), 1, Duration::from_millis(1100), true);
         tally.answered(at(1000, 1000), 1, Duration::from_millis(1200), true);
-        assert_eq!((tally.counts.sent, tally.counts.answered, tally.counts.warm_up), (1, 1, 2));
+        assert_eq!((tally.counts.sent, tally.counts.answered, tally.counts.warm_up), (1, 1, 1));
+        assert_eq!((tally.counts.answered_in_time, tally.answered_so_far), (2, 3));
         tally.next_part(2 * SECOND);
         let (latency, _) = tally.into_histograms();
         assert_eq!((latency.len(), latency.max() / 1_000_000), (1, 200));

@@ -541,3 +541,45 @@ fn shards_together_send_what_one_run_would() {
     }
     assert_eq!(BYTES.load(Ordering::Relaxed), 600 * 68);
 }
+
+#[test]
+fn what_comes_back_while_measuring_counts_for_the_rate_also_if_the_warm_up_sent_it() {
+    struct Tells(std::sync::mpsc::Sender<()>, u64);
+
+    impl Listener for Tells {
+        fn live(&mut self, _: &Live) {}
+
+        fn measuring(&mut self, _: Timestamp) {
+            self.0.send(()).expect("the server waits");
+        }
+
+        fn interval(&mut self, part: &Interval<'_>) -> ControlFlow<()> {
+            self.1 += part.answered;
+            ControlFlow::Continue(())
+        }
+    }
+
+    let (measuring, told) = std::sync::mpsc::channel();
+    let told = std::sync::Mutex::new(told);
+    // Keeps the first ten messages until the warm-up is over.
+    let serve = move |mut stream: TcpStream, _| {
+        let mut frames = [0; 10 * 68];
+        stream.read_exact(&mut frames).expect("ten messages");
+        told.lock().expect("one connection").recv_timeout(PATIENCE).expect("it measures");
+        stream.write_all(&frames).expect("the client is there");
+        echo(stream, |_, _| ());
+    };
+    let shape = Shape {
+        in_flight: 10,
+        warm_up: Duration::from_millis(50),
+        length: Length::Messages { clients: 1, each: 30 },
+        ..shape(server(serve))
+    };
+    let stream = TcpStream::connect(shape.address).expect("the server is there");
+    let mut tells = Tells(measuring, 0);
+    let ended = run(&shape, first(stream), &Signals::never(), &mut tells).expect("descriptors");
+    let counts = ended.summary.counts;
+    assert_eq!((counts.sent, counts.answered, counts.warm_up), (20, 20, 0), "{counts:?}");
+    assert_eq!((counts.answered_in_time, tells.1), (30, 30), "{counts:?}");
+    assert_eq!(ended.summary.latency.len(), 20);
+}

@@ -59,7 +59,7 @@ pub struct End {
     pub sent: u64,
     /// Messages that came back right.
     pub answered: u64,
-    /// Messages that came back right before sending ended.
+    /// Messages that came back right in the measured part, whenever they were due.
     pub answered_in_time: u64,
     /// Messages that failed.
     pub failed: u64,
