@@ -142,8 +142,9 @@ impl Shared {
             return;
         }
         let (connection, _) = listener.accept().expect("somebody is there");
-        let program = launch().start_over(connection.into());
-        self.programs().running.push(program);
+        // Whoever asks for the programs waits: this one may have answered before it is among them.
+        let mut programs = self.programs();
+        programs.running.push(launch().start_over(connection.into()));
     }
 
     /// The programs, those reaped that have ended.
