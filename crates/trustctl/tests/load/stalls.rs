@@ -3,14 +3,19 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use super::Test;
 use super::command::{RUN_DEADLINE, load};
 use super::document::Document;
 use super::server::{Client, Server};
+use super::support::kernel;
 use super::support::program::Home;
 
-pub(crate) const TESTS: &[Test] =
-    &[("a_stall_is_seen_in_an_open_loop_and_hidden_by_a_closed_one", a_stall)];
+pub(crate) const TESTS: &[Test] = &[
+    ("a_stall_is_seen_in_an_open_loop_and_hidden_by_a_closed_one", a_stall),
+    ("a_stall_that_a_signal_ends_is_in_the_percentiles", a_stall_that_a_signal_ends),
+];
 
 /// How long the server does nothing, once.
 const STALL: Duration = Duration::from_secs(1);
@@ -61,4 +66,29 @@ fn a_stall() {
     assert!(closed.latency.p99() < STALL / 4, "{:?}", closed.latency);
     assert!(closed.latency.max() >= STALL * 98 / 100, "{:?}", closed.latency);
     assert_eq!(closed.rate.requested_per_second, None);
+}
+
+fn a_stall_that_a_signal_ends() {
+    const ANSWERED: usize = 300;
+    const UNANSWERED: usize = 400;
+    let server = Server::start(|client: &mut Client| {
+        client.echo_frames(ANSWERED)?;
+        client.be_silent()
+    });
+    let home = Home::new();
+    let flags = "--duration 3600 --rate 200 --in-flight 1000 --json";
+    let running = load(&home, &server, flags).start();
+    kernel::wait_until("a stall of two seconds", || server.frames() >= ANSWERED + UNANSWERED);
+    running.signal(Signal::INT);
+    let seen = Document::read(&running.wait().exits_with(130));
+
+    // Four messages in seven wait, the first of them for two seconds: the slowest hundredth of all for hardly less.
+    assert_eq!(seen.messages.answered, ANSWERED as u64, "{seen:?}");
+    assert!(seen.messages.outstanding >= UNANSWERED as u64, "{seen:?}");
+    let (p99, max) = (seen.latency.p99(), seen.latency.max());
+    assert!(p99 >= Duration::from_millis(1_900) && max >= Duration::from_millis(1_970), "{seen:?}");
+    // They were sent: what they have waited is the server's.
+    assert!(seen.service.p99() >= Duration::from_millis(1_900), "{seen:?}");
+    // That nothing failed is all the errors know of it.
+    assert_eq!((seen.errors.total, seen.messages.failed), (0, 0), "{seen:?}");
 }
