@@ -1,12 +1,12 @@
 //! Payloads that a seed and their place decide, cheap to make and to compare.
 
+mod words;
+
+use crate::load::content::words::WORD;
 use crate::random::{GAMMA, SplitMix, mix};
 
 /// Words of the table: 4 KiB, so that it stays in the first-level cache beside everything else.
 const TABLE_WORDS: usize = 512;
-
-/// Bytes of a word.
-const WORD: usize = size_of::<u64>();
 
 /// Bytes of a payload that have a key of their own.
 const BLOCK: usize = TABLE_WORDS * WORD;
@@ -75,17 +75,23 @@ impl Payload<'_> {
     }
 
     /// Writes the bytes from `offset` on.
-    #[inline]
+    #[inline(always)]
     pub fn fill(&self, offset: usize, out: &mut [u8]) {
         if offset == 0 && out.len() <= BLOCK {
-            return fill_words(self.table, self.key & self.varying, out);
+            return words::fill(self.table, self.key & self.varying, out);
         }
+        self.fill_runs(offset, out);
+    }
+
+    /// Not with [`Payload::fill`], so that the short payloads' way is a few instructions where it is used.
+    #[inline(never)]
+    fn fill_runs(&self, offset: usize, out: &mut [u8]) {
         let (mut place, mut out) = (offset, out);
         while !out.is_empty() {
             let (words, key, len) = self.run(place, out.len());
             let (run, rest) = out.split_at_mut(len);
             match place % WORD {
-                0 => fill_words(words, key, run),
+                0 => words::fill(words, key, run),
                 skipped => run.copy_from_slice(&(words[0] ^ key).to_le_bytes()[skipped..][..len]),
             }
             (place, out) = (place + len, rest);
@@ -93,18 +99,24 @@ impl Payload<'_> {
     }
 
     /// Where `got`, which should be the bytes from `offset` on, first differs from them: an index into it.
-    #[inline]
+    #[inline(always)]
     pub fn mismatch(&self, offset: usize, got: &[u8]) -> Option<usize> {
-        if offset == 0 && got.len() <= BLOCK && are_words(self.table, self.key & self.varying, got)
+        if offset == 0 && got.len() <= BLOCK && words::are(self.table, self.key & self.varying, got)
         {
             return None;
         }
+        self.mismatch_in_runs(offset, got)
+    }
+
+    /// Not with [`Payload::mismatch`], as [`Payload::fill_runs`].
+    #[inline(never)]
+    fn mismatch_in_runs(&self, offset: usize, got: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < got.len() {
             let (words, key, len) = self.run(offset + at, got.len() - at);
             let run = &got[at..at + len];
             let is_right = match (offset + at) % WORD {
-                0 => are_words(words, key, run),
+                0 => words::are(words, key, run),
                 skipped => *run == (words[0] ^ key).to_le_bytes()[skipped..][..len],
             };
             if !is_right {
@@ -144,32 +156,6 @@ impl Payload<'_> {
         };
         (&self.table[in_block / WORD..], key & self.varying)
     }
-}
-
-/// Writes the words, each with the key, as far as there is room: at least as many words as that takes.
-#[inline]
-fn fill_words(words: &[u64], key: u64, out: &mut [u8]) {
-    let (chunks, tail) = out.as_chunks_mut::<WORD>();
-    for (chunk, word) in chunks.iter_mut().zip(words) {
-        *chunk = (word ^ key).to_le_bytes();
-    }
-    if !tail.is_empty() {
-        let last = words[chunks.len()] ^ key;
-        tail.copy_from_slice(&last.to_le_bytes()[..tail.len()]);
-    }
-}
-
-/// Whether `got` is what [`fill_words`] writes.
-#[inline]
-fn are_words(words: &[u64], key: u64, got: &[u8]) -> bool {
-    let (chunks, tail) = got.as_chunks::<WORD>();
-    // Without a branch a word, so that several are compared at once.
-    let differing = chunks
-        .iter()
-        .zip(words)
-        .fold(0, |differing, (chunk, word)| differing | (u64::from_le_bytes(*chunk) ^ word ^ key));
-    let is_tail = || (words[chunks.len()] ^ key).to_le_bytes().starts_with(tail);
-    differing == 0 && (tail.is_empty() || is_tail())
 }
 
 #[cfg(test)]

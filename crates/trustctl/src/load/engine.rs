@@ -31,8 +31,9 @@ use crate::load::summary::{Cause, Interval, Live, Phase, Summary, per_second};
 use crate::load::tally::Tally;
 use crate::signals::{Signal, Signals};
 
-/// Bytes that are received or sent with one call.
-const BUFFER_BYTES: usize = 256 * 1024;
+/// Bytes that are received or sent with one call. In a buffer of 256 KiB four frames of 64 KiB would not fit for their headers,
+/// and take two calls.
+const BUFFER_BYTES: usize = 512 * 1024;
 
 /// Connection attempts that are made before sockets are looked at again, so that connecting is not measured by how long the
 /// others take.

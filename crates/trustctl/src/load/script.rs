@@ -87,13 +87,18 @@ impl Script {
         let Some(batch) = &self.batch else { return 0 };
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let messages = bytes.chunks_exact(batch.len).take(most);
-        let right = (from..).zip(messages).take_while(|(number, message)| {
+        let mut number = from;
+        for message in messages {
             let word = message.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
-            let payload = self.content.payload(key, *number);
-            (word ^ batch.word) & batch.mask == 0
-                && payload.mismatch(0, &message[batch.header_len..]).is_none()
-        });
-        right.count() as u64
+            let payload = self.content.payload(key, number);
+            if (word ^ batch.word) & batch.mask != 0
+                || payload.mismatch(0, &message[batch.header_len..]).is_some()
+            {
+                break;
+            }
+            number += 1;
+        }
+        number - from
     }
 
     /// What all messages of a connection have in common.
