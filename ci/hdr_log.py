@@ -15,7 +15,8 @@ HIGHEST_NS = 3_600_000_000_000
 DIGITS = 3
 # What both say must be the same to the last digit.
 QUANTILES = {
-    "p50": 0.5, "p75": 0.75, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999, "p99.99": 0.9999, "max": 1.0,
+    "p50_ns": 0.5, "p75_ns": 0.75, "p90_ns": 0.9, "p95_ns": 0.95,
+    "p99_ns": 0.99, "p99_9_ns": 0.999, "p99_99_ns": 0.9999, "max_ns": 1.0,
 }
 
 
@@ -31,7 +32,7 @@ def main(document_path, log_paths):
         lines = written(path)
         if not rows == lines == log["interval_lines"] or rows == 0:
             fail(f"{path} has {lines} intervals: the reader finds {rows}, trustctl {log['interval_lines']}")
-    for tag, name in ((None, "latency_ns"), ("service", "service_ns")):
+    for tag, name in ((None, "latency"), ("service", "service")):
         compare(name, sums[tag], document[name])
     total = sum(sums[tag].get_total_count() for tag in sums)
     print(f"hdr-log: {len(log_paths)} logs, {total} values, and {2 * len(QUANTILES)} percentiles are the same")

@@ -31,19 +31,38 @@ struct Document {
     unit: Option<String>,
     significant_digits: Option<u8>,
     target: Option<String>,
-    open_loop: Option<bool>,
-    rate: Option<f64>,
-    achieved_rate: Option<f64>,
-    took_ns: Option<u64>,
-    counts: Option<Counts>,
-    errors: Option<BTreeMap<String, u64>>,
-    client_limits: Vec<String>,
-    latency_ns: Option<BTreeMap<String, Option<u64>>>,
-    service_ns: Option<BTreeMap<String, Option<u64>>>,
+    r#loop: Option<String>,
+    duration_ns: Option<u64>,
+    rate: Option<Rate>,
+    messages: Option<Messages>,
+    latency: Option<BTreeMap<String, Option<u64>>>,
+    service: Option<BTreeMap<String, Option<u64>>>,
     values: Option<BTreeMap<String, Option<u64>>>,
+    errors: Option<Failures>,
+    client: Client,
     start_skew_ns: Option<u64>,
     budgets: Vec<Budget>,
     logs: Vec<File>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rate {
+    requested_per_second: Option<f64>,
+    achieved_per_second: f64,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Failures {
+    total: u64,
+    by_cause: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Client {
+    limits: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -56,7 +75,7 @@ struct Budget {
 
 #[derive(Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Counts {
+struct Messages {
     sent: u64,
     answered: u64,
     answered_in_time: u64,
@@ -72,8 +91,8 @@ struct File {
     began: Option<String>,
     late_ns: Option<i64>,
     interval_lines: u64,
-    achieved_rate: Option<f64>,
-    counts: Option<Counts>,
+    achieved_per_second: Option<f64>,
+    messages: Option<Messages>,
 }
 
 /// What stands there where there is no result.
@@ -85,7 +104,7 @@ struct FailedDocument {
     error: String,
 }
 
-const SCHEMA: &str = "trustctl-load-merge/1";
+const SCHEMA: &str = "trustctl-load-merge/2";
 
 /// A home, and logs of shards beside it.
 struct Logs {
@@ -188,27 +207,44 @@ fn shards_that_are_all_there_are_one_result() {
     let finished = logs.merge(&["--json", &second, &first]).exits_with(0).complains_about_nothing();
     let document = document(&finished);
     assert_eq!((document.schema.as_str(), document.exit, document.whole), (SCHEMA, 0, true));
-    assert_eq!((document.gaps.len(), document.client_limits.len()), (0, 0));
+    assert_eq!((document.gaps.len(), document.client.limits.len()), (0, 0));
     assert_eq!((document.unit.as_deref(), document.significant_digits), (Some("ns"), Some(3)));
     assert_eq!(document.target.as_deref(), Some("echo.example:9900"));
-    assert_eq!((document.open_loop, document.rate), (Some(true), Some(20.0)));
-    assert_eq!((document.achieved_rate, document.took_ns), (Some(4.0), Some(1_000_000_000)));
-    let counts = Counts { sent: 6, answered: 4, answered_in_time: 4, failed: 2, unsent: 0 };
-    assert_eq!(document.counts, Some(counts));
-    assert_eq!(document.errors, Some(BTreeMap::from([("timeout".to_owned(), 2)])));
+    assert_eq!(
+        (document.r#loop.as_deref(), document.duration_ns),
+        (Some("open"), Some(1_000_000_000))
+    );
+    let rate = Rate { requested_per_second: Some(20.0), achieved_per_second: 4.0 };
+    assert_eq!(document.rate, Some(rate));
+    let messages = Messages { sent: 6, answered: 4, answered_in_time: 4, failed: 2, unsent: 0 };
+    assert_eq!(document.messages, Some(messages));
+    let errors = document.errors.expect("they are known");
+    assert_eq!((errors.total, errors.by_cause["timeout"], errors.by_cause["refused"]), (2, 2, 0));
     assert_eq!(document.start_skew_ns, Some(2_000_000));
-    let latency = document.latency_ns.expect("the unit is known");
+    let latency = document.latency.expect("the unit is known");
     let value = |name: &str| latency[name].expect("there are values");
     let names: Vec<&str> = latency.keys().map(String::as_str).collect();
-    let expected =
-        ["count", "max", "mean", "min", "p50", "p75", "p90", "p95", "p99", "p99.9", "p99.99"];
+    let expected = [
+        "count",
+        "max_ns",
+        "min_ns",
+        "p50_ns",
+        "p75_ns",
+        "p90_ns",
+        "p95_ns",
+        "p99_99_ns",
+        "p99_9_ns",
+        "p99_ns",
+    ];
     assert_eq!(names, expected);
     assert_eq!(value("count"), 4);
-    assert!((1_000_000..1_001_000).contains(&value("p75")), "{latency:?}");
-    assert!((3_000_000..3_003_000).contains(&value("p90")), "{latency:?}");
-    assert!((1_499_000..1_501_000).contains(&value("mean")), "{latency:?}");
-    let service = document.service_ns.expect("the unit is known");
-    assert!(service["max"].is_some_and(|max| (1_500_000..1_502_000).contains(&max)), "{service:?}");
+    assert!((1_000_000..1_001_000).contains(&value("p75_ns")), "{latency:?}");
+    assert!((3_000_000..3_003_000).contains(&value("p90_ns")), "{latency:?}");
+    let service = document.service.expect("the unit is known");
+    assert!(
+        service["max_ns"].is_some_and(|max| (1_500_000..1_502_000).contains(&max)),
+        "{service:?}"
+    );
     assert!(document.values.is_none());
     let [one, other] = &document.logs[..] else { panic!("two logs") };
     assert_eq!(
@@ -220,8 +256,8 @@ fn shards_that_are_all_there_are_one_result() {
         (&*first, Some("0/2"), Some(500_000))
     );
     assert_eq!(one.began.as_deref(), Some("2026-11-30T12:00:00.0025Z"));
-    assert_eq!((one.interval_lines, one.achieved_rate), (2, Some(1.0)));
-    assert_eq!(other.counts.as_ref().map(|counts| counts.answered), Some(3));
+    assert_eq!((one.interval_lines, one.achieved_per_second), (2, Some(1.0)));
+    assert_eq!(other.messages.as_ref().map(|messages| messages.answered), Some(3));
 }
 
 #[test]
@@ -242,7 +278,7 @@ fn a_shard_that_is_missing_or_was_killed_is_named_and_ends_with_1() {
     assert!(!document.whole && document.exit == 1);
     assert!(document.gaps[1].contains("shard-1.hlog' is cut off in line 7"), "{:?}", document.gaps);
     assert_eq!(document.logs[1].interval_lines, 1, "what is whole is read");
-    assert!(document.logs[1].achieved_rate.is_none() && document.logs[1].counts.is_none());
+    assert!(document.logs[1].achieved_per_second.is_none() && document.logs[1].messages.is_none());
 }
 
 #[test]
@@ -282,7 +318,7 @@ fn a_log_of_another_tool_has_no_unit() {
     let document = document(&finished);
     let values = document.values.expect("it has values");
     assert_eq!((values["count"], document.significant_digits), (Some(3), Some(2)));
-    assert_eq!((document.unit, document.latency_ns.is_none(), document.counts), (None, true, None));
+    assert_eq!((document.unit, document.latency.is_none(), document.messages), (None, true, None));
     let ours = logs.shard(0, 1, 1_000_000, 3);
     logs.merge(&[&ours, &other]).exits_with(65).complains_about(&["does not tell its unit"]);
 }
@@ -315,10 +351,10 @@ fn the_merged_log_says_what_the_logs_said() {
     let both = logs.merge(&["--json", "--hdr-log", &all, &first, &second]).exits_with(0);
     let again = logs.merge(&["--json", &all]).exits_with(0);
     let (both, again) = (document(&both), document(&again));
-    assert_eq!(both.latency_ns, again.latency_ns);
-    assert_eq!(both.service_ns, again.service_ns);
-    assert_eq!((both.counts, both.errors), (again.counts, again.errors));
-    assert_eq!((both.rate, both.achieved_rate), (again.rate, again.achieved_rate));
+    assert_eq!(both.latency, again.latency);
+    assert_eq!(both.service, again.service);
+    assert_eq!((both.messages, both.errors), (again.messages, again.errors));
+    assert_eq!(both.rate, again.rate);
     assert_eq!((again.logs[0].interval_lines, again.logs[0].shard.as_deref()), (4, None));
 }
 

@@ -1,18 +1,15 @@
 //! The result as one JSON document, whose form `docs/HDR-LOG.md` tells.
 
-use std::collections::BTreeMap;
-
-use hdrhistogram::Histogram;
 use serde::Serialize;
-use serde_json::{Map, Value};
 
 use super::{Merged, Part};
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::hdr_log::End;
-use crate::load::summary::{Judgement, QUANTILES};
+use crate::load::report::fields::{Budget, Failures, Rate, Times, Values, loop_name, nanos};
+use crate::load::summary::Judgement;
 
 /// Changes whenever something in the document changes its meaning or goes away; what is new does not change it.
-const SCHEMA: &str = "trustctl-load-merge/1";
+const SCHEMA: &str = "trustctl-load-merge/2";
 
 /// The document of a result.
 ///
@@ -34,18 +31,20 @@ pub fn report(
         unit: is_known.then_some("ns"),
         significant_digits: merged.precision.map(|precision| precision.digits),
         target: merged.header.as_ref().map(|header| &*header.target),
-        open_loop: merged.header.as_ref().map(|header| header.is_open_loop),
-        rate: merged.header.as_ref().and_then(|header| header.rate),
-        achieved_rate: end.map(|end| end.achieved_rate),
-        took_ns: end.map(|end| nanos(end.took)),
-        counts: end.map(Counts::of),
-        errors: end.map(|end| end.errors.seen().map(|(cause, n)| (cause.name(), n)).collect()),
-        client_limits: &merged.end.client_limits,
-        latency_ns: is_known.then(|| values(&merged.latency)),
-        service_ns: is_known.then(|| values(&merged.service)),
-        values: (!is_known).then(|| values(&merged.latency)),
+        r#loop: merged.header.as_ref().map(|header| loop_name(header.is_open_loop)),
+        duration_ns: end.map(|end| nanos(end.took)),
+        rate: merged.header.as_ref().map(|header| Rate {
+            requested_per_second: header.rate,
+            achieved_per_second: merged.end.achieved_rate,
+        }),
+        messages: end.map(Messages::of),
+        latency: is_known.then_some(Times(&merged.latency)),
+        service: is_known.then_some(Times(&merged.service)),
+        values: (!is_known).then_some(Values(&merged.latency)),
+        errors: end.map(|end| Failures::of(&end.errors)),
+        client: Client { limits: &merged.end.client_limits },
         start_skew_ns: merged.skew.map(nanos),
-        budgets: judgements.iter().map(Budget::of).collect(),
+        budgets: Budget::all(judgements),
         logs: merged.parts.iter().map(File::of).collect(),
     };
     serde_json::to_string_pretty(&document).map(|text| text + "\n")
@@ -76,37 +75,27 @@ struct Document<'a> {
     unit: Option<&'a str>,
     significant_digits: Option<u8>,
     target: Option<&'a str>,
-    open_loop: Option<bool>,
-    rate: Option<f64>,
-    achieved_rate: Option<f64>,
-    took_ns: Option<u64>,
-    counts: Option<Counts>,
-    errors: Option<BTreeMap<&'static str, u64>>,
-    client_limits: &'a [String],
-    latency_ns: Option<Map<String, Value>>,
-    service_ns: Option<Map<String, Value>>,
-    values: Option<Map<String, Value>>,
+    r#loop: Option<&'static str>,
+    duration_ns: Option<u64>,
+    rate: Option<Rate>,
+    messages: Option<Messages>,
+    latency: Option<Times<'a>>,
+    service: Option<Times<'a>>,
+    values: Option<Values<'a>>,
+    errors: Option<Failures<'a>>,
+    client: Client<'a>,
     start_skew_ns: Option<u64>,
     budgets: Vec<Budget<'a>>,
     logs: Vec<File<'a>>,
 }
 
 #[derive(Serialize)]
-struct Budget<'a> {
-    budget: &'a str,
-    measured: &'a str,
-    missed: bool,
-}
-
-impl<'a> Budget<'a> {
-    fn of(judgement: &'a Judgement) -> Budget<'a> {
-        let Judgement { budget, measured, is_missed } = judgement;
-        Budget { budget, measured, missed: *is_missed }
-    }
+struct Client<'a> {
+    limits: &'a [String],
 }
 
 #[derive(Serialize)]
-struct Counts {
+struct Messages {
     sent: u64,
     answered: u64,
     answered_in_time: u64,
@@ -114,10 +103,10 @@ struct Counts {
     unsent: u64,
 }
 
-impl Counts {
-    fn of(end: &End) -> Counts {
+impl Messages {
+    fn of(end: &End) -> Messages {
         let End { sent, answered, answered_in_time, failed, unsent, .. } = *end;
-        Counts { sent, answered, answered_in_time, failed, unsent }
+        Messages { sent, answered, answered_in_time, failed, unsent }
     }
 }
 
@@ -128,8 +117,8 @@ struct File<'a> {
     began: Option<String>,
     late_ns: Option<i64>,
     interval_lines: u64,
-    achieved_rate: Option<f64>,
-    counts: Option<Counts>,
+    achieved_per_second: Option<f64>,
+    messages: Option<Messages>,
 }
 
 impl File<'_> {
@@ -140,25 +129,8 @@ impl File<'_> {
             began: part.began.map(|time| time.to_string()),
             late_ns: part.late_ns.and_then(|late| late.try_into().ok()),
             interval_lines: part.intervals,
-            achieved_rate: part.end.as_ref().map(|end| end.achieved_rate),
-            counts: part.end.as_ref().map(Counts::of),
+            achieved_per_second: part.end.as_ref().map(|end| end.achieved_rate),
+            messages: part.end.as_ref().map(Messages::of),
         }
     }
-}
-
-/// What a histogram says; everything but the count is null without values.
-fn values(histogram: &Histogram<u64>) -> Map<String, Value> {
-    let known = |value: u64| if histogram.is_empty() { Value::Null } else { value.into() };
-    let mut map = Map::new();
-    map.insert("count".into(), histogram.len().into());
-    map.insert("min".into(), known(histogram.min()));
-    map.insert("mean".into(), known(histogram.mean().round() as u64));
-    for (quantile, name) in QUANTILES {
-        map.insert(name.into(), known(histogram.value_at_quantile(quantile)));
-    }
-    map
-}
-
-fn nanos(time: std::time::Duration) -> u64 {
-    time.as_nanos().try_into().unwrap_or(u64::MAX)
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
-use crate::load::report::json::quantile_field;
+use crate::load::report::fields::quantile_field;
 use crate::load::summary::{Cause, Interval, per_second};
 
 /// The percentiles of the latency that have a column.

@@ -1,11 +1,9 @@
 //! The result as one JSON document; `docs/LOAD-REPORT.md` says what its fields are.
 
-use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
-use crate::load::summary::{
-    About, Cause, Client, Counts, End, Errors, Judgement, QUANTILES, Run, Searched, Summary, Wrong,
-};
+use crate::load::report::fields::{Budget, Failures, Rate, Times, loop_name, nanos};
+use crate::load::summary::{About, Client, Counts, End, Run, Searched, Summary, Wrong};
 
 /// Names the document. The number changes when a field goes away or changes its meaning, not when one is added.
 pub const SCHEMA: &str = "trustctl-load/1";
@@ -36,7 +34,7 @@ pub fn report(run: &Run<'_>) -> Result<String, serde_json::Error> {
         end: Ending::of(end),
         exit: exit.code(),
         target,
-        r#loop: if *is_open_loop { "open" } else { "closed" },
+        r#loop: loop_name(*is_open_loop),
         facts: Facts(facts),
         again,
         began: began.to_string(),
@@ -56,10 +54,10 @@ pub fn report(run: &Run<'_>) -> Result<String, serde_json::Error> {
         },
         latency: Times(latency),
         service: Times(service),
-        errors: Failures { total: errors.total(), by_cause: ByCause(errors) },
+        errors: Failures::of(errors),
         wrong: wrong.iter().map(WrongByte::of).collect(),
         client: Limits::of(client),
-        budgets: judgements.iter().map(Budget::of).collect(),
+        budgets: Budget::all(judgements),
         search: searched.map(Search::of),
     };
     Ok(serde_json::to_string_pretty(&document)? + "\n")
@@ -143,12 +141,6 @@ impl<'r> Ending<'r> {
 }
 
 #[derive(Serialize)]
-struct Rate {
-    requested_per_second: Option<f64>,
-    achieved_per_second: f64,
-}
-
-#[derive(Serialize)]
 struct Messages {
     sent: u64,
     answered: u64,
@@ -181,12 +173,6 @@ struct Bytes {
     received: u64,
     received_in_time: u64,
     received_per_second: f64,
-}
-
-#[derive(Serialize)]
-struct Failures<'r> {
-    total: u64,
-    by_cause: ByCause<'r>,
 }
 
 #[derive(Serialize)]
@@ -238,20 +224,6 @@ impl<'r> Limits<'r> {
     }
 }
 
-#[derive(Serialize)]
-struct Budget<'r> {
-    budget: &'r str,
-    measured: &'r str,
-    missed: bool,
-}
-
-impl<'r> Budget<'r> {
-    fn of(judgement: &'r Judgement) -> Budget<'r> {
-        let Judgement { budget, measured, is_missed } = judgement;
-        Budget { budget, measured, missed: *is_missed }
-    }
-}
-
 /// Names and values, in their order.
 struct Facts<'r>(&'r [(&'static str, &'static str, String)]);
 
@@ -259,41 +231,4 @@ impl Serialize for Facts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(name, _, value)| (name, value)))
     }
-}
-
-/// How often each cause came, also those that did not.
-struct ByCause<'r>(&'r Errors);
-
-impl Serialize for ByCause<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(Cause::ALL.map(|cause| (cause.name(), self.0.count(cause))))
-    }
-}
-
-/// Count, extremes and percentiles; `null` where there was no time.
-struct Times<'r>(&'r Histogram<u64>);
-
-impl Serialize for Times<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Times(times) = self;
-        let is_any = !times.is_empty();
-        let mut fields = vec![
-            ("count".to_owned(), Some(times.len())),
-            ("min_ns".to_owned(), is_any.then(|| times.min())),
-        ];
-        fields.extend(QUANTILES.map(|(quantile, name)| {
-            (quantile_field(name), is_any.then(|| times.value_at_quantile(quantile)))
-        }));
-        serializer.collect_map(fields)
-    }
-}
-
-/// `p99.9` is `p99_9_ns`.
-pub(super) fn quantile_field(name: &str) -> String {
-    format!("{}_ns", name.replace('.', "_"))
-}
-
-/// Nanoseconds, which a u64 holds for 584 years.
-fn nanos(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

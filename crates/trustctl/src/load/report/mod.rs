@@ -4,6 +4,7 @@ pub mod chart;
 #[cfg(test)]
 mod contract;
 pub mod csv;
+pub mod fields;
 pub mod html;
 pub mod json;
 pub mod progress;
