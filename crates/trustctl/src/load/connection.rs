@@ -224,6 +224,7 @@ impl Connection {
                     message: number + 1,
                     offset: (offset + at) as u64,
                     header: message.header_len() as u64,
+                    payload: message.payload_len() as u64,
                     expected,
                     got: got[at],
                 }));
@@ -395,8 +396,28 @@ mod tests {
             .expect_err("a wrong byte");
         let expected = right;
         let got = right ^ 4;
-        let wrong = Wrong { connection: 1, message: 2, offset: 30, header: 4, expected, got };
+        let (header, payload) = (4, 64);
+        let wrong = Wrong { connection: 1, message: 2, offset: 30, header, payload, expected, got };
         assert_eq!((fault, answers), (Fault::Wrong(wrong), 1));
+    }
+
+    #[test]
+    fn what_ends_a_message_is_no_part_of_its_payload() {
+        let framing = Framing::parse("line").expect("a framing");
+        let script = Script::new(framing, Sizes::parse("64").expect("sizes"), 1);
+        for (at, in_payload) in [(63, Some(63)), (64, None)] {
+            let (mut connection, _, _server) = pair("64");
+            connection.begin(NOW, 1);
+            connection.send(&script, &mut [0; 4096]).expect("it fits");
+            let mut stream = stream(&script, 1);
+            stream[at] ^= 1;
+            match connection.check(&script, &stream, |_, _| ()) {
+                Err(Fault::Wrong(wrong)) => {
+                    assert_eq!((wrong.offset, wrong.payload_offset()), (at as u64, in_payload));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     #[test]

@@ -492,8 +492,13 @@ impl<'a> Engine<'a> {
             let count = match connection.receive(&mut self.buffer) {
                 Received::Bytes(count) => count,
                 Received::Nothing => return,
-                Received::End | Received::Failed(_) if is_closing => return self.closed(index),
+                Received::End if is_closing => return self.closed(index),
                 Received::End => return self.handle_end(index),
+                // Nothing is owed, and no message fails with it.
+                Received::Failed(errno) if is_closing => {
+                    self.tally.failed(cause_of_receiving(errno, false));
+                    return self.closed(index);
+                }
                 Received::Failed(errno) => {
                     let cause = cause_of_receiving(errno, connection.in_flight() > 0);
                     return self.fail(index, cause);

@@ -146,6 +146,11 @@ impl Message<'_> {
         self.header.len
     }
 
+    /// Bytes of the payload.
+    pub fn payload_len(&self) -> usize {
+        self.header.payload_len
+    }
+
     /// Writes its bytes from `offset` on, as many as there are and fit; how many.
     #[inline]
     pub fn fill(&self, offset: usize, out: &mut [u8]) -> usize {

@@ -177,6 +177,8 @@ pub struct Wrong {
     pub offset: u64,
     /// Bytes of the header, so that `offset - header` is the place in the payload.
     pub header: u64,
+    /// Bytes of the payload; what is behind them ends the message.
+    pub payload: u64,
     /// What was sent there.
     pub expected: u8,
     /// What came.
@@ -184,9 +186,9 @@ pub struct Wrong {
 }
 
 impl Wrong {
-    /// Place of the byte in the payload, from 0; `None` if it is one of the header's.
+    /// Place of the byte in the payload, from 0; `None` if it is one of the header's or the newline that ends the message.
     pub fn payload_offset(&self) -> Option<u64> {
-        self.offset.checked_sub(self.header)
+        self.offset.checked_sub(self.header).filter(|place| *place < self.payload)
     }
 }
 

@@ -70,12 +70,13 @@ impl Framing {
             message += 1;
         }
         let (offset, header_bytes) = ((at - begin) as u64, self.header() as u64);
+        let is_newline = matches!(self, Framing::Line) && seen.received[at] == b'\n';
         Wrong {
             connection: number as u64,
             message,
             offset,
             header_bytes,
-            payload_offset: offset.checked_sub(header_bytes),
+            payload_offset: offset.checked_sub(header_bytes).filter(|_| !is_newline),
             expected: seen.received[at],
             got: seen.sent[at],
         }

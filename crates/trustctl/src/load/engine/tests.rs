@@ -543,6 +543,24 @@ fn shards_together_send_what_one_run_would() {
 }
 
 #[test]
+fn a_reset_in_place_of_the_last_fin_is_an_error_and_no_message_is_lost() {
+    let serve = |stream: TcpStream, _| {
+        let socket = socket2::Socket::from(stream.try_clone().expect("a descriptor"));
+        socket.set_linger(Some(Duration::ZERO)).expect("lingers");
+        // Ends at the client's FIN.
+        echo(stream, |_, _| ());
+    };
+    let shape = Shape {
+        places: places(3),
+        length: Length::Messages { clients: 6, each: 10 },
+        ..shape(server(serve))
+    };
+    let summary = summary(&shape);
+    assert_eq!(seen(&summary), [(Cause::ResetAfterAnswer, 6)]);
+    assert_eq!((summary.counts.answered, summary.counts.failed), (60, 0));
+}
+
+#[test]
 fn what_comes_back_while_measuring_counts_for_the_rate_also_if_the_warm_up_sent_it() {
     struct Tells(std::sync::mpsc::Sender<()>, u64);
 

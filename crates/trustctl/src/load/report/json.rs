@@ -188,7 +188,7 @@ struct WrongByte {
 
 impl WrongByte {
     fn of(wrong: &Wrong) -> WrongByte {
-        let Wrong { connection, message, offset, header, expected, got } = *wrong;
+        let Wrong { connection, message, offset, header, expected, got, .. } = *wrong;
         let payload_offset = wrong.payload_offset();
         WrongByte {
             connection,

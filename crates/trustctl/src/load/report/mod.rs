@@ -206,8 +206,12 @@ pub const WRONG_PLACES: &str = "The first wrong byte of each, counted from 0: in
 
 /// A wrong echo in a table.
 pub fn wrong_row(wrong: &Wrong) -> [String; 6] {
-    let Wrong { connection, message, offset, expected, got, .. } = *wrong;
-    let in_payload = wrong.payload_offset().map_or_else(|| "(header)".to_owned(), grouped);
+    let Wrong { connection, message, offset, header, expected, got, .. } = *wrong;
+    let in_payload = match wrong.payload_offset() {
+        Some(place) => grouped(place),
+        None if offset < header => "(header)".to_owned(),
+        None => "(newline)".to_owned(),
+    };
     let [expected, got] = [expected, got].map(|byte| format!("0x{byte:02x}"));
     let [connection, message, offset] = [connection, message, offset].map(grouped);
     [connection, message, offset, in_payload, expected, got]

@@ -72,6 +72,7 @@ fn open() -> Sample {
         message: 1_204 * number,
         offset: if number == 3 { 2 } else { 4 + 13 * number },
         header: 4,
+        payload: 64,
         expected: 0x4f ^ number as u8,
         got: 0x4e ^ number as u8,
     }));
