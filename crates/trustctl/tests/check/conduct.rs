@@ -145,7 +145,7 @@ pub(crate) fn begin(bugs: &Bugs) -> io::Result<()> {
     Ok(())
 }
 
-/// The next client, if it is still there.
+/// The next client, if it is still there; where there are few workers, once one is free.
 pub(crate) fn accept(bugs: &Bugs, listener: &TcpListener) -> Option<TcpStream> {
     match listener.accept() {
         Ok((stream, _)) => {
@@ -154,6 +154,12 @@ pub(crate) fn accept(bugs: &Bugs, listener: &TcpListener) -> Option<TcpStream> {
                 if stream.peer_addr().is_err() {
                     process::abort();
                 }
+            }
+            // Not in the client's own thread: which of those runs first nobody knows.
+            let is_free =
+                |working| (working < bugs.workers.unwrap_or(usize::MAX)).then_some(working + 1);
+            while WORKING.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_free).is_err() {
+                thread::sleep(ASK);
             }
             Some(stream)
         }
@@ -175,7 +181,7 @@ pub(crate) struct Visit<'b> {
 }
 
 impl<'b> Visit<'b> {
-    /// Waits for a worker; `timeout` is that of the server.
+    /// `timeout` is that of the server.
     pub(crate) fn begin(
         bugs: &'b Bugs,
         stream: &TcpStream,
@@ -184,11 +190,6 @@ impl<'b> Visit<'b> {
         let timeout = bugs.timeout.or(timeout);
         stream.set_nodelay(!bugs.delays_small_answers)?;
         stream.set_write_timeout(timeout.filter(|_| !bugs.no_send_timeout))?;
-        let is_free =
-            |working| (working < bugs.workers.unwrap_or(usize::MAX)).then_some(working + 1);
-        while WORKING.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_free).is_err() {
-            thread::sleep(ASK);
-        }
         let since = Instant::now();
         Ok(Visit { bugs, timeout, since, is_new: true, declared: 0, inside: None })
     }

@@ -9,7 +9,11 @@ use super::mutants::{MUTANT, Mutant};
 pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "charges-declared-lengths",
-        behaviour: conduct(Bugs { declared_max: Some(1024 * 1024), ..NO_BUGS }),
+        // However long it is waited for, nobody is ended meanwhile and makes room.
+        behaviour: Behaviour {
+            no_timeout: true,
+            ..conduct(Bugs { declared_max: Some(1024 * 1024), ..NO_BUGS })
+        },
         alone: true,
         fails: &["limits/1", "limits/7"],
         ..MUTANT
@@ -37,7 +41,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "has-few-workers",
-        behaviour: conduct(Bugs { workers: Some(32), ..NO_BUGS }),
+        // However long it is waited for, nobody is ended meanwhile and makes room.
+        behaviour: Behaviour { no_timeout: true, ..conduct(Bugs { workers: Some(32), ..NO_BUGS }) },
         alone: true,
         fails: &["limits/1", "limits/5", "recovery/6"],
         ..MUTANT
