@@ -9,8 +9,9 @@ use super::*;
 use crate::framing::Framing;
 use crate::load::schedule::Arrivals;
 use crate::load::script::Script;
-use crate::load::shape::Places;
+use crate::load::shape::{Length, Places};
 use crate::load::sizes::Sizes;
+use crate::load::summary::Phase;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
