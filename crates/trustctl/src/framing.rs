@@ -60,6 +60,45 @@ impl Framing {
     }
 }
 
+/// The setting `framing` of that command.
+pub const fn setting(command: &'static str) -> Setting<Framing> {
+    Setting::of(
+        command,
+        "framing",
+        "FRAMING",
+        Some("u32be"),
+        "How the server tells messages apart: the length field's width and order, +incl if the length counts its own header; raw; line",
+        Framing::ALLOWED,
+        Framing::parse,
+    )
+}
+
+/// The setting `offset` of that command: bytes in front of the length field.
+pub const fn offset_setting(command: &'static str) -> Setting<u16> {
+    Setting::of(
+        command,
+        "offset",
+        "BYTES",
+        Some("0"),
+        "Bytes in front of the length field; zeros are sent there",
+        "a whole number of bytes from 0 to 255",
+        |text| text.parse().ok().filter(|bytes| *bytes <= 255),
+    )
+}
+
+/// The setting `adjust` of that command: what is added to the length field's value.
+pub const fn adjust_setting(command: &'static str) -> Setting<i64> {
+    Setting::of(
+        command,
+        "adjust",
+        "BYTES",
+        Some("0"),
+        "Added to the length field's value, for lengths that count more or less than what follows",
+        "a whole number of bytes from -65536 to 65536",
+        |text| text.parse().ok().filter(|bytes: &i64| bytes.abs() <= 65_536),
+    )
+}
+
 /// The framing that three settings of a command say together: its name, the bytes in front of the length field, and what
 /// is added to that field's value.
 ///

@@ -8,7 +8,7 @@ use crate::check::case::Case;
 use crate::check::cases;
 use crate::check::command::PORT;
 use crate::check::setup::OnReset;
-use crate::framing::Framing;
+use crate::framing::{self, Framing};
 use crate::settings::{AnySetting, Layers, Setting};
 use crate::target::Family;
 use crate::values::{ALLOWED_COUNT, ALLOWED_LIMIT, parse_count, parse_limit, parse_text};
@@ -62,35 +62,11 @@ pub const PID: Setting<u32> = Setting::of(
     |text| parse_count(text).and_then(|pid| u32::try_from(pid).ok()),
 );
 /// How the server tells messages apart, without offset and adjustment.
-pub const FRAMING: Setting<Framing> = Setting::of(
-    NAME,
-    "framing",
-    "FRAMING",
-    Some("u32be"),
-    "How the server tells messages apart: the length field's width and order, +incl if the length counts its own header; raw; line",
-    Framing::ALLOWED,
-    Framing::parse,
-);
+pub const FRAMING: Setting<Framing> = framing::setting(NAME);
 /// Bytes in front of the length field.
-pub const OFFSET: Setting<u16> = Setting::of(
-    NAME,
-    "offset",
-    "BYTES",
-    Some("0"),
-    "Bytes in front of the length field; zeros are sent there",
-    "a whole number of bytes from 0 to 255",
-    |text| text.parse().ok().filter(|bytes| *bytes <= 255),
-);
+pub const OFFSET: Setting<u16> = framing::offset_setting(NAME);
 /// Added to the length field's value.
-pub const ADJUST: Setting<i64> = Setting::of(
-    NAME,
-    "adjust",
-    "BYTES",
-    Some("0"),
-    "Added to the length field's value, for lengths that count more or less than what follows",
-    "a whole number of bytes from -65536 to 65536",
-    |text| text.parse().ok().filter(|bytes: &i64| bytes.abs() <= 65_536),
-);
+pub const ADJUST: Setting<i64> = framing::adjust_setting(NAME);
 /// The server's limit.
 pub const MAX_FRAME: Setting<u64> = Setting::of(
     NAME,

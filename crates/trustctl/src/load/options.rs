@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::framing::Framing;
+use crate::framing::{self, Framing};
 use crate::load::schedule::Arrivals;
 use crate::load::shard;
 use crate::load::sizes::Sizes;
@@ -214,35 +214,11 @@ pub const SIZE: Setting<Sizes> = Setting::of(
     Sizes::parse,
 );
 /// How the server tells messages apart.
-pub const FRAMING: Setting<Framing> = Setting::of(
-    NAME,
-    "framing",
-    "FRAMING",
-    Some("u32be"),
-    "How the server tells messages apart: the length field's width and order, +incl if the length counts its own header; raw; line",
-    Framing::ALLOWED,
-    Framing::parse,
-);
+pub const FRAMING: Setting<Framing> = framing::setting(NAME);
 /// Bytes in front of the length field.
-pub const OFFSET: Setting<u16> = Setting::of(
-    NAME,
-    "offset",
-    "BYTES",
-    Some("0"),
-    "Bytes in front of the length field; zeros are sent there",
-    "a whole number of bytes from 0 to 255",
-    |text| text.parse().ok().filter(|bytes| *bytes <= 255),
-);
+pub const OFFSET: Setting<u16> = framing::offset_setting(NAME);
 /// Added to the length field's value.
-pub const ADJUST: Setting<i64> = Setting::of(
-    NAME,
-    "adjust",
-    "BYTES",
-    Some("0"),
-    "Added to the length field's value, for lengths that count more or less than what follows",
-    "a whole number of bytes from -65536 to 65536",
-    |text| text.parse().ok().filter(|bytes: &i64| bytes.abs() <= 65_536),
-);
+pub const ADJUST: Setting<i64> = framing::adjust_setting(NAME);
 /// No framing at all.
 pub const RAW: Setting<bool> =
     Setting::switch(NAME, "raw", "Bytes without any framing, as --framing raw");
