@@ -362,6 +362,10 @@ impl<'a> Engine<'a> {
     /// Receives and compares what has come.
     fn receive(&mut self, index: usize, is_ending: bool) {
         for _ in 0..RECEIVES_MAX {
+            // A turn may receive so much that the warm-up ends in it.
+            if self.stage == Stage::WarmUp && self.now() >= self.measure_from {
+                self.begin_measuring();
+            }
             let place = &mut self.places[index];
             let (connection, is_closing) = match &mut place.state {
                 State::Open(connection) => (connection, false),

@@ -206,6 +206,8 @@ pub struct Counts {
     /// Messages that came back right while others were due, which is what the achieved rate counts: also those that were on
     /// the way when the warm-up ended, and not those that were when sending ended.
     pub answered_in_time: u64,
+    /// Of the messages that were due in the measured part those that came back right within it.
+    pub kept_up: u64,
     /// Messages that were sent and did not come back right, and those that a failed client did not send any more.
     pub failed: u64,
     /// Messages that were due and could not be sent before the run had to end (open loop only).
@@ -267,7 +269,7 @@ pub struct Interval<'a> {
     /// Its length.
     pub length: Duration,
     /// From when a message was due (open loop) or sent (closed loop) to the last byte of its echo, in nanoseconds, of
-    /// all that were answered in it or timed out in it.
+    /// all measured messages that were answered in it or timed out in it.
     pub latency: &'a Histogram<u64>,
     /// From when a message was sent to the last byte of its echo, of the same messages; nanoseconds.
     pub service: &'a Histogram<u64>,
@@ -414,7 +416,11 @@ impl Summary {
 
     /// Messages a second that came back right while messages were sent.
     pub fn achieved_rate(&self) -> f64 {
-        per_second(self.counts.answered_in_time, self.took)
+        // If nothing was due, what comes back is the warm-up's, in hardly any time.
+        match self.counts.sent {
+            0 => 0.0,
+            _ => per_second(self.counts.answered_in_time, self.took),
+        }
     }
 
     /// Bytes a second that came back while messages were sent.

@@ -132,6 +132,7 @@ impl Tally {
                 return;
             }
             self.counts.answered += count;
+            self.counts.kept_up += if is_in_time { count } else { 0 };
         } else {
             self.counts.warm_up += count;
         }
@@ -275,6 +276,7 @@ mod tests {
         tally.answered(at(1000, 1000), 1, Duration::from_millis(1200), true);
         assert_eq!((tally.counts.sent, tally.counts.answered, tally.counts.warm_up), (1, 1, 1));
         assert_eq!((tally.counts.answered_in_time, tally.answered_so_far), (2, 3));
+        assert_eq!(tally.counts.kept_up, 1);
         tally.next_part(2 * SECOND);
         let (latency, _) = tally.into_histograms();
         assert_eq!((latency.len(), latency.max() / 1_000_000), (1, 200));

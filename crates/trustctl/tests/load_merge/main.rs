@@ -301,6 +301,11 @@ fn what_is_no_log_is_refused_with_its_line_and_one_document() {
         assert_eq!((document.schema.as_str(), document.exit), (SCHEMA, 65));
         assert!(document.error.ends_with(problem), "{}", document.error);
     }
+    // So few a second that the time they took is none; it is no bug of ours.
+    let end = text.find("\"achieved_rate\":").expect("it has an end") + "\"achieved_rate\":".len();
+    let digits = text[end..].find(',').expect("more follows");
+    fs::write(&bad, [&text[..end], "1e-300", &text[end + digits..]].concat()).expect("written");
+    logs.merge(&["--fail-if", "rate<1", &bad]).exits_with(1).complains_about_nothing();
     let twin = logs.text("twin.hlog");
     fs::copy(&good, &twin).expect("it can be copied");
     let refused = logs.merge(&[&good, &twin]).exits_with(65);

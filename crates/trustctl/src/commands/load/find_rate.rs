@@ -125,7 +125,8 @@ impl Finder<'_> {
         Trial {
             asked,
             due: per_second(counts.sent + counts.unsent, summary.took),
-            achieved: summary.achieved_rate(),
+            // A backlog of the warm-up must not make up for what is late.
+            achieved: per_second(counts.kept_up, summary.took),
             errors: summary.errors.total(),
             broken: first_broken(self.budgets, summary),
             is_client_limit: summary.client.is_limit(),

@@ -46,6 +46,7 @@ fn thousand() -> Summary {
         connections: 4,
         answered: 980,
         answered_in_time: 975,
+        sent: 1_000,
         failed: 15,
         unsent: 5,
         ..Counts::default()
@@ -199,6 +200,7 @@ fn rounding_never_makes_a_missed_budget_look_kept() {
     let judgement = &judge(&[one("max>5ms")], &run)[0];
     assert!(judgement.is_missed);
     assert_eq!(judgement.measured, "5001215 ns");
+    run.counts.sent = 9_999_999;
     run.counts.answered_in_time = 9_999_999;
     assert_eq!(judge(&[one("rate<1000000")], &run)[0].measured, "999999.9 messages/s");
     assert_eq!(judge(&[one("rate<999999.9")], &run)[0].measured, "1,000,000 messages/s");

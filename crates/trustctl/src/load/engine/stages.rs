@@ -47,7 +47,7 @@ impl Engine<'_> {
         }
     }
 
-    fn begin_measuring(&mut self) {
+    pub(super) fn begin_measuring(&mut self) {
         self.stage = Stage::Measuring;
         self.tally.measure();
         self.next_part = self.boundary(self.measure_from + INTERVAL);

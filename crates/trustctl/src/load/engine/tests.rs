@@ -590,7 +590,7 @@ fn what_comes_back_while_measuring_counts_for_the_rate_also_if_the_warm_up_sent_
     };
     let shape = Shape {
         in_flight: 10,
-        warm_up: Duration::from_millis(50),
+        warm_up: Duration::from_millis(300),
         length: Length::Messages { clients: 1, each: 30 },
         ..shape(server(serve))
     };
@@ -601,4 +601,40 @@ fn what_comes_back_while_measuring_counts_for_the_rate_also_if_the_warm_up_sent_
     assert_eq!((counts.sent, counts.answered, counts.warm_up), (20, 20, 0), "{counts:?}");
     assert_eq!((counts.answered_in_time, tells.1), (30, 30), "{counts:?}");
     assert_eq!(ended.summary.latency.len(), 20);
+}
+
+#[test]
+fn the_warm_up_ends_on_time_also_in_a_turn_that_takes_long() {
+    const WARM_UP: Duration = Duration::from_secs(1);
+
+    /// Holds the engine up once, from the warm-up into the measured part.
+    struct Holds(Option<u64>);
+
+    impl Listener for Holds {
+        fn live(&mut self, live: &Live) {
+            if self.0.is_none() && live.phase == Phase::WarmUp {
+                self.0 = Some(live.answered);
+                thread::sleep(WARM_UP);
+            }
+        }
+
+        fn measuring(&mut self, _: Timestamp) {}
+
+        fn interval(&mut self, _: &Interval<'_>) -> ControlFlow<()> {
+            ControlFlow::Continue(())
+        }
+    }
+
+    let shape = Shape {
+        places: places(20),
+        warm_up: WARM_UP,
+        length: Length::Time(WARM_UP),
+        ..shape(server(|stream, _| echo(stream, |_, _| ())))
+    };
+    let stream = TcpStream::connect(shape.address).expect("the server is there");
+    let mut holds = Holds(None);
+    let ended = run(&shape, first(stream), &Signals::never(), &mut holds).expect("descriptors");
+    let counts = ended.summary.counts;
+    assert_eq!(Some(counts.warm_up), holds.0, "{counts:?}");
+    assert!(counts.answered > 0 && counts.kept_up <= counts.answered_in_time, "{counts:?}");
 }

@@ -248,7 +248,7 @@ fn parse<T: for<'de> Deserialize<'de>>(json: &str) -> Result<T, String> {
 }
 
 fn check_rate(rate: f64) -> Result<(), String> {
-    match rate.is_finite() && rate >= 0.0 {
+    match (0.0..=COUNT_MAX as f64).contains(&rate) {
         true => Ok(()),
         false => Err(format!("a rate of {rate} cannot be")),
     }
@@ -373,6 +373,7 @@ mod tests {
             ("0/4", "4/4", "'4/4' is no shard such as 0/4"),
             ("0/4", "00/4", "'00/4' is no shard such as 0/4"),
             ("2500.5", "-1.0", "a rate of -1 cannot be"),
+            ("2500.5", "1e308", "0 cannot be"),
             ("12:00:02", "1x:00:02", "is no time such as"),
             ("2026-11-30T12:00:02", "1969-11-30T12:00:02", "is no time such as"),
             ("\"seed\"", "\"se\\u0007d\"", "unknown field `se\\u{7}d`"),
