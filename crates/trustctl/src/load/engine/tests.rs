@@ -424,8 +424,7 @@ fn thinking_goes_on_while_a_connection_is_exchanged_for_another_one() {
 fn bytes_that_come_with_the_connection_are_seen() {
     let banner = |mut stream: TcpStream, _| {
         let _ = stream.write_all(b"hello");
-        let _ = stream.read(&mut [0; 1]);
-        thread::sleep(PATIENCE);
+        std::mem::forget(stream);
     };
     let shape = Shape {
         places: places(30),

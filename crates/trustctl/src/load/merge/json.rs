@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::{Merged, Part};
 use crate::exit_code::{ExitCode, Failure};
+use crate::load::connection::nanos;
 use crate::load::hdr_log::End;
-use crate::load::report::fields::{Budget, Failures, Rate, Times, Values, loop_name, nanos};
+use crate::load::report::fields::{Budget, Failures, Rate, Times, Values, loop_name};
 use crate::load::summary::Judgement;
 
 /// Changes whenever something in the document changes its meaning or goes away; what is new does not change it.

@@ -102,8 +102,3 @@ impl<'r> Budget<'r> {
         judgements.iter().map(of).collect()
     }
 }
-
-/// Nanoseconds, which a u64 holds for 584 years.
-pub fn nanos(time: std::time::Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}

@@ -2,7 +2,8 @@
 
 use serde::{Serialize, Serializer};
 
-use crate::load::report::fields::{Budget, Failures, Rate, Times, loop_name, nanos};
+use crate::load::connection::nanos;
+use crate::load::report::fields::{Budget, Failures, Rate, Times, loop_name};
 use crate::load::summary::{About, Client, Counts, End, Run, Searched, Summary, Wrong};
 
 /// Names the document. The number changes when a field goes away or changes its meaning, not when one is added.
