@@ -229,25 +229,31 @@ impl<'a, S: Service> Worker<'a, S> {
         self.listeners.register(self.poll.registry())?;
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !self.is_done() {
-            self.wait(&mut events, self.next_wake_up())?;
-            self.handle_events(&events);
-            self.give_turns();
-            if self.timers.next() <= self.now {
-                let due = self.now;
-                self.serve_what_is_ready(&mut events)?;
-                self.judge_deadlines(due);
-            }
-            // After the last wait of the round: what it was woken for is looked at now.
-            self.tend_children();
-            self.accept_clients();
-            self.welcome_all(self.desks.newcomers(self.index));
-            self.contribute_stats();
-            self.follow_stop_flag();
-            self.beat();
+            self.go_round(&mut events, self.next_wake_up())?;
         }
         self.shared.end_beating(self.index);
         // Nobody is to wait for a share of this worker any more.
         self.shared.contribute_stats(self.index, u64::MAX, &Stats::default());
+        Ok(())
+    }
+
+    /// Waits once, until something is ready or `until`, and does all that there is to do then.
+    fn go_round(&mut self, events: &mut Events, until: Timestamp) -> io::Result<()> {
+        self.wait(events, until)?;
+        self.handle_events(events);
+        self.give_turns();
+        if self.timers.next() <= self.now {
+            let due = self.now;
+            self.serve_what_is_ready(events)?;
+            self.judge_deadlines(due);
+        }
+        // After the last wait of the round: what it was woken for is looked at now.
+        self.tend_children();
+        self.accept_clients();
+        self.welcome_all(self.desks.newcomers(self.index));
+        self.contribute_stats();
+        self.follow_stop_flag();
+        self.beat();
         Ok(())
     }
 
@@ -534,3 +540,6 @@ fn join_token(key: usize, generation: u32) -> usize {
     debug_assert!(key < u32::MAX as usize, "more connections than descriptors can be");
     (generation as usize) << 32 | key
 }
+
+#[cfg(test)]
+mod tests;

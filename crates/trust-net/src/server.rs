@@ -292,6 +292,15 @@ impl<S: Service> Server<S> {
         Server { shared, engine, address }
     }
 
+    /// What a test needs to drive the event loops of a server by hand.
+    #[cfg(test)]
+    pub(crate) fn into_event_loops(self) -> (Arc<Shared<S>>, Vec<desk::Seat>, Vec<TcpListener>) {
+        match self.engine {
+            Engine::Event(seats, listeners) => (self.shared, seats, listeners),
+            _ => panic!("a server of another model"),
+        }
+    }
+
     /// Where the server listens, or its end of the one connection.
     pub fn local_addr(&self) -> SocketAddr {
         self.address

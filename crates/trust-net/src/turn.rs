@@ -42,8 +42,9 @@ pub(crate) struct Entry<S> {
     pub(crate) armed: Timestamp,
     readable: bool,
     writable: bool,
-    /// A short receive does not mean "nothing left": an end or an error is to be read, or urgent data
-    /// were announced, where a receive stops (`tcp(7)`). So receive until EAGAIN.
+    /// A short receive does not mean that nothing is left: an end, an error or urgent data were announced,
+    /// and a receive stops in front of those (`tcp(7)`). So receive until EAGAIN or the end, which settles it.
+    /// It says how to read, never that there is something to read.
     reads_to_the_end: bool,
 }
 
@@ -108,8 +109,10 @@ impl<S: Session> Entry<S> {
 
     pub(crate) fn note_readiness(&mut self, event: &mio::event::Event) {
         let failed = event.is_error();
-        self.reads_to_the_end |= failed || event.is_read_closed() || event.is_priority();
-        self.readable |= event.is_readable() || self.reads_to_the_end;
+        let hides_bytes = failed || event.is_read_closed() || event.is_priority();
+        self.reads_to_the_end |= hides_bytes;
+        // By this event alone: one that only says "writable" must not have us read, and ask again, for ever.
+        self.readable |= event.is_readable() || hides_bytes;
         self.writable |= event.is_writable() || event.is_write_closed() || failed;
     }
 
@@ -178,7 +181,7 @@ impl<S: Session> Entry<S> {
         };
         match outcome {
             Ok(0) => {
-                self.readable = false;
+                self.note_all_read();
                 self.client.connection.handle_end_of_stream();
             }
             Ok(count) => {
@@ -189,7 +192,7 @@ impl<S: Session> Entry<S> {
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => {
-                    self.readable = false;
+                    self.note_all_read();
                     ask_afresh(context.registry, &mut self.stream, context.token, Self::INTEREST);
                 }
                 ErrorKind::Interrupted => {
@@ -199,6 +202,12 @@ impl<S: Session> Entry<S> {
                 _ => self.client.handle_io_error(&error, During::Receive),
             },
         }
+    }
+
+    /// Everything that was announced has been received.
+    fn note_all_read(&mut self) {
+        self.readable = false;
+        self.reads_to_the_end = false;
     }
 
     fn handle_received<V: Service<Session = S>>(

@@ -1,0 +1,113 @@
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use super::*;
+use crate::observer::Observer;
+use crate::server::{Model, Server, ServerConfig};
+use crate::service::Echo;
+
+/// Longer than anything here takes, even on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Rounds in a row in which nothing is ready, after which nothing more is to be expected.
+const QUIET_ROUNDS: usize = 50;
+
+struct Nobody;
+
+impl Observer for Nobody {
+    fn observe(&self, _event: &Event<'_>) {}
+}
+
+/// A server whose only worker goes round when the test says so.
+struct ByHand<'a> {
+    worker: Worker<'a, Echo>,
+    events: Events,
+    address: SocketAddr,
+}
+
+impl ByHand<'_> {
+    /// Goes round until `is_so`, without sleeping.
+    fn go_round_until(&mut self, mut is_so: impl FnMut(&mut Worker<'_, Echo>) -> bool) {
+        let began = Instant::now();
+        while !is_so(&mut self.worker) {
+            assert!(began.elapsed() < DEADLINE, "it never came to that");
+            self.go_round();
+        }
+    }
+
+    /// Goes round once; returns whether anything was ready.
+    fn go_round(&mut self) -> bool {
+        self.worker.go_round(&mut self.events, Timestamp::default()).expect("it can wait");
+        !self.events.is_empty()
+    }
+
+    /// How many rounds had something to do until there was nothing more; at most `enough`.
+    fn rounds_until_quiet(&mut self, enough: usize) -> usize {
+        let (mut busy, mut quiet) = (0, 0);
+        while quiet < QUIET_ROUNDS && busy < enough {
+            if self.go_round() {
+                (busy, quiet) = (busy + 1, 0);
+            } else {
+                quiet += 1;
+            }
+        }
+        busy
+    }
+
+    /// A client that was accepted and whose socket does not block.
+    fn connect(&mut self) -> TcpStream {
+        let before = self.worker.entries.len();
+        let stream = TcpStream::connect(self.address).expect("it listens");
+        stream.set_nonblocking(true).expect("it can be");
+        stream.set_nodelay(true).expect("it can be");
+        self.go_round_until(|worker| worker.entries.len() == before + 1);
+        stream
+    }
+
+    /// Goes round until the client has got these bytes.
+    fn echoes(&mut self, stream: &mut TcpStream, expected: &[u8]) {
+        let mut received = vec![];
+        self.go_round_until(|_| {
+            let mut buffer = [0; 4096];
+            if let Ok(count) = stream.read(&mut buffer) {
+                received.extend_from_slice(&buffer[..count]);
+            }
+            received.len() >= expected.len()
+        });
+        assert_eq!(received, expected);
+    }
+}
+
+/// Has a test drive the worker of a server with these settings.
+fn by_hand(config: ServerConfig, test: impl FnOnce(&mut ByHand<'_>)) {
+    let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    let config = ServerConfig { addresses, workers: 1, model: Model::Event, ..config };
+    let server = Server::bind(config, Echo, Arc::new(Nobody)).expect("a free port");
+    let address = server.local_addr();
+    let (shared, mut seats, listeners) = server.into_event_loops();
+    let seat = seats.remove(0);
+    let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
+    let listeners = Listeners::new(listeners, false).expect("they are sockets");
+    let mut worker = Worker::new(0, seat, listeners, &shared, &desks);
+    worker.listeners.register(worker.poll.registry()).expect("descriptors");
+    test(&mut ByHand { worker, events: Events::with_capacity(EVENTS_PER_POLL), address });
+}
+
+#[test]
+fn after_urgent_data_a_silent_connection_costs_nothing() {
+    by_hand(ServerConfig::new(0), |server| {
+        let mut stream = server.connect();
+        stream.write_all(b"before").expect("there is room");
+        server.echoes(&mut stream, b"before");
+        SockRef::from(&stream).send_out_of_band(b"!").expect("there is room");
+        // The byte, and the answer to our question whether that was all.
+        let rounds = server.rounds_until_quiet(100);
+        assert!(rounds <= 4, "{rounds} rounds or more, and nobody sent anything");
+        stream.write_all(b"after").expect("there is room");
+        let rounds = server.rounds_until_quiet(100);
+        assert!(rounds <= 4, "{rounds} rounds or more for one answer");
+    });
+}
