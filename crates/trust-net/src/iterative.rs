@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::SendFlags;
+use socket2::SockRef;
 use trust_wire::{CloseStep, Connection, During, Timestamp};
 
 use crate::accept::{AcceptPolicy, Accepted};
@@ -134,6 +135,7 @@ impl<S: Service> Iterative<'_, S> {
     fn serve(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Unfinished<S>> {
         let shared = self.shared;
         let limits = &shared.limits;
+        shared.prepare_accepted(SockRef::from(&stream));
         // The backstop; the deadlines proper are the core's, and the waits before the calls keep them.
         let _ = stream.set_nonblocking(false);
         let _ = stream.set_read_timeout(limits.timeout);

@@ -379,6 +379,15 @@ impl<S: Service> Shared<S> {
         self.backlog == Backlog::Served || self.stop() == Stop::No
     }
 
+    /// Gives an accepted socket the options that it may not have inherited: those who came before a listening
+    /// socket was handed to this server waited in its backlog without them.
+    pub(crate) fn prepare_accepted(&self, socket: SockRef<'_>) {
+        if self.backlog == Backlog::Left {
+            // Fails for nobody who is still there.
+            let _ = socket::prepare(socket, AcceptedOptions::new(&self.limits));
+        }
+    }
+
     /// A worker has gone round; says when it has to do so again.
     pub(crate) fn beat(&self, worker: usize, now: Timestamp) -> Timestamp {
         if self.pulse.beat(worker) {

@@ -28,7 +28,7 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;
 
-/// What accepted sockets inherit from the listening one (Linux copies these options).
+/// What accepted sockets inherit from the listening one (Linux copies these options when the connection is made).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AcceptedOptions {
     /// Let keepalive find peers that vanished, for want of any other limit.
@@ -44,7 +44,7 @@ impl AcceptedOptions {
 /// A listening socket on the first of `addresses` that this host has.
 ///
 /// With SO_REUSEADDR, so that a restart need not wait for old connections in TIME_WAIT; a second
-/// listener on the same port still fails. Accepted sockets have TCP_NODELAY.
+/// listener on the same port still fails. Accepted sockets have TCP_NODELAY and SO_OOBINLINE.
 ///
 /// # Errors
 ///
@@ -102,6 +102,8 @@ fn listen_on(
 pub(crate) fn prepare(socket: SockRef<'_>, options: AcceptedOptions) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_notsent_lowat(UNSENT_LIMIT)?;
+    // A byte that was sent as urgent is one of the stream's like any other (RFC 6093, section 5).
+    socket.set_out_of_band_inline(true)?;
     if options.keepalive {
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE_IDLE)

@@ -177,16 +177,18 @@ fn a_session_is_dropped_on_every_kind_of_end() {
 }
 
 #[test]
-fn urgent_data_do_not_hide_what_comes_after_them() {
+fn urgent_data_stay_in_the_stream_and_hide_nothing_behind_them() {
+    let last = frame(b"after");
     for model in MODELS {
         let server = start(config(model), Sleepy(Duration::from_millis(200), Arc::default()));
         let mut stream = server.connect();
         // So that all of it is there before any of it is received.
         stream.write_all(&frame(b"sleep")).unwrap();
         stream.write_all(&frame(b"before")).unwrap();
-        socket2::SockRef::from(&stream).send_out_of_band(b"!").unwrap();
-        stream.write_all(&frame(b"after")).unwrap();
-        let expected = [frame(b"sleep"), frame(b"before"), frame(b"after")].concat();
+        stream.write_all(&last[..6]).unwrap();
+        socket2::SockRef::from(&stream).send_out_of_band(&last[6..7]).unwrap();
+        stream.write_all(&last[7..]).unwrap();
+        let expected = [&frame(b"sleep")[..], &frame(b"before"), &last].concat();
         assert_eq!(read_exactly(&mut stream, expected.len()), expected, "{model:?}");
     }
 }

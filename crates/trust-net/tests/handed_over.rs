@@ -7,6 +7,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 
+use socket2::SockRef;
 use support::{DEADLINE, Diary, MODELS, config, frame, read_exactly, read_to_end};
 use trust_net::service::Echo;
 use trust_net::{Model, Observer, Server, ServerConfig};
@@ -50,6 +51,23 @@ fn clients_come_from_every_socket() {
     handle.drain();
     assert_eq!(server.join().expect("no panic").connections, 9);
     assert_eq!(diary.reasons(), ["PeerFin"; 9]);
+}
+
+#[test]
+fn who_came_before_the_server_is_served_like_those_who_come_later() {
+    for model in MODELS {
+        let listeners = [listener()];
+        let mut waiting = connect(&listeners[0]);
+        // Accepted sockets inherit this from one that had it when they came.
+        SockRef::from(&waiting).send_out_of_band(b"!").expect("it is open");
+        let (server, _) = server(model, &listeners);
+        let handle = server.handle();
+        let server = thread::spawn(move || server.run().expect("the event loop works"));
+        assert_eq!(read_exactly(&mut waiting, 1), b"!", "{model:?}");
+        drop(waiting);
+        handle.drain();
+        server.join().expect("no panic");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
+use socket2::SockRef;
 use support::{DEADLINE, Diary, config, frame, read_exactly, read_to_end};
 use trust_net::observer::ClientInfo;
 use trust_net::service::Echo;
@@ -54,6 +55,17 @@ fn a_server_of_one_connection_ends_with_it_and_speaks_of_no_drain() {
     // The end comes although somebody has kept the socket.
     assert_eq!(read_to_end(&mut peer), b"");
     drop(kept);
+}
+
+#[test]
+fn urgent_data_of_the_one_connection_stay_in_the_stream() {
+    let Served { mut peer, server, .. } = serve_one();
+    peer.write_all(b"abc").expect("it is open");
+    SockRef::from(&peer).send_out_of_band(b"!").expect("it is open");
+    peer.write_all(b"def").expect("it is open");
+    assert_eq!(read_exactly(&mut peer, 7), b"abc!def");
+    peer.shutdown(Shutdown::Write).expect("it is open");
+    server.join().expect("no panic");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
+use socket2::SockRef;
 use trust_wire::Timestamp;
 
 use super::Worker;
@@ -124,6 +125,7 @@ impl<S: Service> Worker<'_, S> {
             Accepted::Client((stream, peer)) => {
                 // It is another one's turn.
                 listeners.rotate_left(index + 1);
+                self.shared.prepare_accepted(SockRef::from(&stream));
                 self.place(stream, socket::canonical(peer));
                 true
             }

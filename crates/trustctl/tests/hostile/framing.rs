@@ -16,6 +16,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new(6, "good, good, bad in one segment", good_good_bad),
     Case::new(7, "rubbish behind 4 MB of owed answers", rubbish_behind_answers),
     Case::new(8, "a million empty frames", a_million_empty_frames),
+    Case::new(66, "urgent data", urgent_data),
 ];
 
 /// Lingering takes as long as a step of the test may: nobody here is to be cut.
@@ -189,4 +190,30 @@ fn is_refused(scene: &Scene, header: [u8; 4], rest: &[u8]) -> [u64; 2] {
 /// Bytes in RAM, and the most address space there ever was.
 fn memory(scene: &Scene) -> [u64; 2] {
     [scene.memory("VmRSS"), scene.memory("VmPeak")]
+}
+
+/// A byte that is marked as urgent is one of the stream's (RFC 6093), wherever it stands.
+fn urgent_data(model: Model) {
+    let scene = Scene::start(model, &[]);
+    let mut raw = scene.peer();
+    raw.send(b"abc");
+    raw.send_urgent(b'!');
+    raw.send(b"def");
+    raw.receives(b"abc!def");
+    // Alone, and the first of all.
+    raw.send_urgent(b'?');
+    raw.receives(b"?");
+    assert_eq!(totals(&scene.sees_off(raw)), [8, 8, 0, 0]);
+
+    let whole = frame(&pattern(300));
+    for urgent in [0, 3, 4, 100, whole.len() - 1] {
+        let mut peer = scene.peer();
+        peer.send(&whole[..urgent]);
+        peer.send_urgent(whole[urgent]);
+        peer.send(&whole[urgent + 1..]);
+        peer.receives(&whole);
+        let bytes = whole.len() as u64;
+        assert_eq!(totals(&scene.sees_off(peer)), [bytes, bytes, 1, 1], "urgent is byte {urgent}");
+    }
+    scene.ends();
 }

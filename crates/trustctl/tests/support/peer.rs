@@ -93,6 +93,13 @@ impl Peer {
         }
     }
 
+    /// Sends a byte that is marked as urgent (MSG_OOB).
+    #[track_caller]
+    pub(crate) fn send_urgent(&mut self, byte: u8) {
+        let sent = SockRef::from(&self.stream).send_out_of_band(&[byte]);
+        assert_eq!(sent.ok(), Some(1), "cannot send an urgent byte");
+    }
+
     #[track_caller]
     pub(crate) fn send_frame(&mut self, payload: &[u8]) {
         self.send(&frame(payload));
