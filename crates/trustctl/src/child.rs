@@ -26,6 +26,7 @@ use crate::text::reason;
 ///
 /// It is a part of the server's run: its events have the server's identity, and it reads no settings.
 pub(crate) fn run() -> ExitCode {
+    signals::survive_file_size_limit();
     let channel = stdin();
     let Some((stream, told)) = take_over(channel) else {
         tell(&format!(

@@ -17,9 +17,10 @@ use clap::{ArgMatches, Command};
 use crate::commands::{COMMANDS, Context, Entry, GROUPS, Product, find};
 use crate::event_log::{EventLog, Level};
 use crate::exit_code::{ExitCode, Failure};
-use crate::signals::{IgnoredHangup, Signals};
+use crate::signals::{self, IgnoredHangup, Signals};
 use crate::standard_streams;
 use crate::startup::{GLOBALS, Startup};
+use crate::text::reason;
 use crate::usage::{Outline, check_token_lengths};
 
 /// An executable: `trustctl`, or one that stands for a single command of it.
@@ -31,6 +32,7 @@ pub(crate) struct Program {
 /// Runs the program from its first argument to its exit code.
 pub(crate) fn run(program: &Program) -> ExitCode {
     let start = Instant::now();
+    signals::survive_file_size_limit();
     let tokens: Vec<OsString> = env::args_os().skip(1).collect();
     let outline = Outline::new(program.name, program.command, &tokens);
     let matches = match parse(program, &outline, &tokens) {
@@ -110,7 +112,7 @@ pub(crate) fn parse(
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                tell(&format!("error: cannot write to standard output: {error}"));
+                tell(&format!("error: cannot write to standard output: {}", reason(&error)));
                 Ok(Parsed::Printed(ExitCode::Io))
             }
             _ => Ok(Parsed::Printed(ExitCode::Success)),

@@ -3,12 +3,13 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::SigSet;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PipeFlags;
-use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
 use crate::exit_code::ExitCode;
 
@@ -178,6 +179,17 @@ impl Signals {
             let _ = rustix::event::poll(&mut polled, left.as_ref());
         }
     }
+}
+
+/// Makes a write past the size limit of files (RLIMIT_FSIZE, `setrlimit(2)`) fail with EFBIG, as on a full disk,
+/// instead of ending the process by SIGXFSZ.
+///
+/// The signal is handled, not ignored: `exec(2)` gives handled signals their default back, so programs that we start
+/// behave as they would anywhere else. SIGPIPE, the other signal that ends a process for a write, is ignored by Rust's
+/// runtime, and given its default back by [`std::process::Command`].
+pub(crate) fn survive_file_size_limit() {
+    // Refused only for a number that is no signal's. What the handler notes does not matter.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
 /// Keeps a signal from this thread and those that it starts.

@@ -193,7 +193,8 @@ pub fn print(bytes: &[u8]) -> Result<Stdout, Failure> {
         Ok(()) => Ok(Stdout::Open),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Stdout::Gone),
         Err(error) => {
-            Err(Failure::new(ExitCode::Io, format!("cannot write to standard output: {error}")))
+            let message = format!("cannot write to standard output: {}", reason(&error));
+            Err(Failure::new(ExitCode::Io, message))
         }
     }
 }
