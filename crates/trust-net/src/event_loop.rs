@@ -56,23 +56,29 @@ pub(crate) fn run<S: Service>(
     thread::scope(|scope| {
         let mut seats = seats.into_iter().enumerate();
         let (index, seat) = seats.next().expect("at least one worker");
-        let first = Worker::new(index, seat, listeners, shared, desks);
+        let first = Worker::new(index, seat, listeners, shared, desks)?;
         let mut others = Vec::new();
         let mut outcome = Ok(());
         for (index, seat) in seats {
             let run = move || {
-                Worker::new(index, seat, Listeners::new(vec![], false)?, shared, desks).run()
+                Worker::new(index, seat, Listeners::new(vec![], false)?, shared, desks)?.run()
             };
             match thread::Builder::new().name(format!("worker-{index}")).spawn_scoped(scope, run) {
                 Ok(worker) => others.push(worker),
-                // The workers that are there already are not to wait for ever.
                 Err(error) => {
                     outcome = Err(error);
-                    shared.handle.cut();
+                    break;
                 }
             }
         }
-        outcome = outcome.and(first.run());
+        if outcome.is_ok() {
+            shared.announce();
+            outcome = first.run();
+        } else {
+            // Nobody was accepted. The workers that are there already end.
+            desks.close();
+            shared.handle.cut();
+        }
         for worker in others {
             match worker.join() {
                 Ok(its_outcome) => outcome = outcome.and(its_outcome),
@@ -109,7 +115,7 @@ pub(crate) fn drain<S: Service>(
 ) -> io::Result<()> {
     let listeners = Listeners::new(listeners, shared.counters.listener_failed())?;
     let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
-    let mut worker = Worker::new(0, seat, listeners, shared, &desks);
+    let mut worker = Worker::new(0, seat, listeners, shared, &desks)?;
     if let Some((client, stream)) = current {
         stream.set_nonblocking(true)?;
         worker.enter(TcpStream::from_std(stream), client);
@@ -127,8 +133,9 @@ pub(crate) fn run_with_children<S: Service>(
     children: Children,
 ) -> io::Result<()> {
     let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
-    let mut worker = Worker::new(0, seat, Listeners::new(listeners, false)?, shared, &desks);
+    let mut worker = Worker::new(0, seat, Listeners::new(listeners, false)?, shared, &desks)?;
     worker.children = Some(children);
+    shared.announce();
     worker.run()
 }
 
@@ -140,8 +147,9 @@ pub(crate) fn serve_one<S: Service>(
     info: ClientInfo,
 ) -> io::Result<()> {
     let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
-    let mut worker = Worker::new(0, seat, Listeners::new(vec![], false)?, shared, &desks);
+    let mut worker = Worker::new(0, seat, Listeners::new(vec![], false)?, shared, &desks)?;
     worker.serves_one = true;
+    shared.announce();
     shared.loads.add(worker.index);
     worker.welcome(TcpStream::from_std(stream), info);
     worker.run()
@@ -185,11 +193,12 @@ impl<'a, S: Service> Worker<'a, S> {
     fn new(
         index: usize,
         seat: Seat,
-        listeners: Listeners,
+        mut listeners: Listeners,
         shared: &'a Shared<S>,
         desks: &'a Desks,
-    ) -> Worker<'a, S> {
-        Worker {
+    ) -> io::Result<Worker<'a, S>> {
+        listeners.register(seat.poll.registry())?;
+        Ok(Worker {
             index,
             shared,
             desks,
@@ -211,7 +220,7 @@ impl<'a, S: Service> Worker<'a, S> {
             cut_at: None,
             awake_until: Timestamp::default(),
             now: shared.now(),
-        }
+        })
     }
 
     /// Runs to the end of the drain. If it ends in any other way, so do the other workers: a server
@@ -226,7 +235,6 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn run_to_drain(&mut self) -> io::Result<()> {
-        self.listeners.register(self.poll.registry())?;
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !self.is_done() {
             self.go_round(&mut events, self.next_wake_up())?;

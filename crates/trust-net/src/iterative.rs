@@ -69,6 +69,7 @@ pub(crate) fn run<S: Service>(
         stats_round: 0,
         next_beat: shared.pulse.next_beat(Timestamp::default()),
     };
+    shared.announce();
     let mut unfinished = None;
     while unfinished.is_none()
         && let Some((stream, peer)) = server.next_client()?

@@ -71,6 +71,12 @@ pub enum ChildExit {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// The server has everything that it needs, its threads included, and serves from now on. Comes once, before any
+    /// other event.
+    Started {
+        /// Where it listens, or its end of the one connection.
+        address: SocketAddr,
+    },
     /// A client was accepted.
     Connected(&'a ClientInfo),
     /// A whole frame came; only for observers that ask for frames.

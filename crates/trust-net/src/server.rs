@@ -100,7 +100,6 @@ pub struct Summary {
 pub struct Server<S: Service> {
     shared: Arc<Shared<S>>,
     engine: Engine,
-    address: SocketAddr,
 }
 
 enum Engine {
@@ -281,6 +280,7 @@ impl<S: Service> Server<S> {
             pulse: Pulse::new(workers, config.pulse),
             backlog,
             config,
+            address,
             service,
             observer,
             clock: Clock::start(),
@@ -289,7 +289,7 @@ impl<S: Service> Server<S> {
             counters,
             closed: (0..workers).map(|_| ClosedCounters::default()).collect(),
         });
-        Server { shared, engine, address }
+        Server { shared, engine }
     }
 
     /// What a test needs to drive the event loops of a server by hand.
@@ -303,7 +303,7 @@ impl<S: Service> Server<S> {
 
     /// Where the server listens, or its end of the one connection.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.shared.address
     }
 
     /// What stops this server.
@@ -315,7 +315,8 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     ///
-    /// Errors of the event loop itself; those of connections are events.
+    /// Errors of the event loop itself, and threads that cannot be started; then there was no [`Event::Started`]. Those
+    /// of connections are events.
     pub fn run(self) -> io::Result<Summary> {
         let shared = self.shared;
         match self.engine {
@@ -350,6 +351,7 @@ pub(crate) enum Backlog {
 /// What all threads of a server share.
 pub(crate) struct Shared<S: Service> {
     pub(crate) config: ServerConfig,
+    pub(crate) address: SocketAddr,
     pub(crate) limits: Arc<Limits>,
     pub(crate) service: S,
     pub(crate) observer: Arc<dyn Observer>,
@@ -371,6 +373,11 @@ impl<S: Service> Shared<S> {
 
     pub(crate) fn stop(&self) -> Stop {
         self.handle.stop.load()
+    }
+
+    /// Tells that the server serves from now on, once nothing is left that could keep it from that.
+    pub(crate) fn announce(&self) {
+        self.observer.observe(&Event::Started { address: self.address });
     }
 
     /// Whether clients are accepted at this moment. Those in the backlog of a socket of its own are, also by a

@@ -57,8 +57,7 @@ pub(crate) fn run() -> ExitCode {
     log.finish(|| {
         if report.send(channel).is_err() {
             let cause = Disconnect { reason: report.reason, during: During::Receive, errno: None };
-            let config = told.config();
-            let events = ServerEvents::new(log.clone(), config.limits, config.drain_timeout);
+            let events = ServerEvents::new(log.clone(), told.config());
             report.tell(&client, &cause, &events);
         }
     });
@@ -102,7 +101,7 @@ fn serve(
     };
     let signals = signals.map_err(refused)?;
     let config = told.config();
-    let events = ServerEvents::new(log.clone(), config.limits.clone(), config.drain_timeout);
+    let events = ServerEvents::new(log.clone(), config.clone());
     let events = Arc::new(ChildEvents { events, closed: Mutex::default() });
     let relatives = Relatives::Server(channel);
     let supervisor = Supervisor::new(&signals, log, told.log_file(), relatives).map_err(refused)?;
@@ -132,7 +131,8 @@ impl Observer for ChildEvents {
 
     fn observe(&self, event: &Event<'_>) {
         match *event {
-            Event::Connected(_)
+            Event::Started { .. }
+            | Event::Connected(_)
             | Event::DrainStarted { .. }
             | Event::DrainDone { .. }
             | Event::Stats(_) => {}

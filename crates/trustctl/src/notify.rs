@@ -2,11 +2,9 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -65,12 +63,6 @@ impl Notifier {
         self.manager.as_ref().and(self.sign_of_life)
     }
 
-    /// Clients are served from now on.
-    pub(crate) fn ready(&self, status: impl fmt::Display) {
-        let pid = std::process::id();
-        self.send(&format!("READY=1\nSTATUS={status}\nMAINPID={pid}"));
-    }
-
     /// Tries once, without waiting.
     fn send(&self, message: &str) {
         let Some((socket, address)) = &self.manager else { return };
@@ -92,7 +84,7 @@ impl Notifier {
 
 /// Tells the manager what concerns it, and somebody else everything.
 pub(crate) struct Notified<O> {
-    pub(crate) notifier: Arc<Notifier>,
+    pub(crate) notifier: Notifier,
     pub(crate) others: O,
 }
 
@@ -106,6 +98,13 @@ impl<O: Observer> Observer for Notified<O> {
     }
 
     fn observe(&self, event: &Event<'_>) {
+        // Whoever hears that it is ready finds `server_start` in the log.
+        if let Event::Started { address } = event {
+            self.others.observe(event);
+            let pid = std::process::id();
+            let message = format!("READY=1\nSTATUS=Serving on {address}\nMAINPID={pid}");
+            return self.notifier.send(&message);
+        }
         match event {
             Event::DrainStarted { active } => self.notifier.send(&format!(
                 "STOPPING=1\nSTATUS=Stopping, {active} connections may finish what they have begun"

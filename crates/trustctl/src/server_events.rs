@@ -1,11 +1,12 @@
 //! The events of a server, as lines of the event log.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use trust_net::observer::{ChildExit, ClientInfo, Stats};
-use trust_net::wire::{Disconnect, Limits, Mode, Reason, Totals};
-use trust_net::{Event, Observer, errno};
+use trust_net::wire::{Disconnect, Mode, Reason, Totals};
+use trust_net::{Event, Model, Observer, ServerConfig, errno};
 
 use crate::error_map::{self, During, errno_name};
 use crate::event_log::{self, EventLog, Level};
@@ -13,16 +14,42 @@ use crate::event_log::{self, EventLog, Level};
 /// Writes what happens in a server to the event log.
 pub struct ServerEvents {
     log: EventLog,
-    limits: Limits,
-    drain_timeout: Duration,
+    config: ServerConfig,
+    /// Listening sockets that the server was started with.
+    handed_over: usize,
     wants_frames: bool,
 }
 
 impl ServerEvents {
     /// The limits are repeated in the events of those who exceed them.
-    pub fn new(log: EventLog, limits: Limits, drain_timeout: Duration) -> ServerEvents {
+    pub fn new(log: EventLog, config: ServerConfig) -> ServerEvents {
         let wants_frames = log.enabled(Level::Debug);
-        ServerEvents { log, limits, drain_timeout, wants_frames }
+        ServerEvents { log, config, handed_over: 0, wants_frames }
+    }
+
+    /// The same for a server that was handed so many listening sockets.
+    pub fn with_handed_over(self, handed_over: usize) -> ServerEvents {
+        ServerEvents { handed_over, ..self }
+    }
+
+    fn write_start(&self, address: SocketAddr) {
+        let config = &self.config;
+        let event = self
+            .log
+            .event(Level::Info, "server_start")
+            .field("addr", &format_args!("{}", address.ip()))
+            .field("port", &address.port())
+            .field("mode", mode_name(config.limits.mode))
+            .field("model", model_name(config.model))
+            .field("workers", &config.workers)
+            .field("max_frame_bytes", &config.limits.max_payload)
+            .field("timeout_sec", &config.limits.timeout.unwrap_or_default().as_secs_f64())
+            .field("max_clients", &config.max_clients)
+            .field("pid", &std::process::id());
+        match self.handed_over {
+            0 => event.write(),
+            listeners => event.field("listeners", &listeners).write(),
+        }
     }
 
     fn client_event(
@@ -54,6 +81,7 @@ impl ServerEvents {
         };
         let warn = |name| self.client_event(Level::Warn, name, client);
         let seconds = |limit: Option<Duration>| limit.unwrap_or_default().as_secs_f64();
+        let limits = &self.config.limits;
         let event = match cause.reason {
             // Nobody did anything wrong: `client_close` says it all.
             Reason::PeerFin | Reason::Drain | Reason::SecondSignal | Reason::AtCapacity => return,
@@ -64,18 +92,18 @@ impl ServerEvents {
             }
             Reason::FrameTooLarge { declared } => warn("frame_too_large")
                 .field("declared_bytes", &declared)
-                .field("max_frame_bytes", &self.limits.max_payload),
+                .field("max_frame_bytes", &limits.max_payload),
             Reason::RecvTimeout | Reason::SendTimeout => self
                 .errno_event(client, errno::WOULD_BLOCK, during)
-                .field("timeout_sec", &seconds(self.limits.timeout)),
-            Reason::FrameTimeout => warn("frame_timeout")
-                .field("frame_timeout_sec", &seconds(self.limits.frame_timeout)),
+                .field("timeout_sec", &seconds(limits.timeout)),
+            Reason::FrameTimeout => {
+                warn("frame_timeout").field("frame_timeout_sec", &seconds(limits.frame_timeout))
+            }
             Reason::MaxLifetime => {
-                warn("max_lifetime").field("max_lifetime_sec", &seconds(self.limits.max_lifetime))
+                warn("max_lifetime").field("max_lifetime_sec", &seconds(limits.max_lifetime))
             }
-            Reason::DrainTimeout => {
-                warn("drain_timeout").field("drain_timeout_sec", &self.drain_timeout.as_secs_f64())
-            }
+            Reason::DrainTimeout => warn("drain_timeout")
+                .field("drain_timeout_sec", &self.config.drain_timeout.as_secs_f64()),
             Reason::ClientReset
             | Reason::BrokenPipe
             | Reason::ClientUnreachable
@@ -96,6 +124,7 @@ impl Observer for ServerEvents {
 
     fn observe(&self, event: &Event<'_>) {
         match *event {
+            Event::Started { address } => self.write_start(address),
             Event::Connected(client) => {
                 self.client_event(Level::Info, "client_connect", client).write();
             }
@@ -235,6 +264,15 @@ pub const fn mode_name(mode: Mode) -> &'static str {
         Mode::Auto => "auto",
         Mode::Framed => "framed",
         Mode::Raw => "raw",
+    }
+}
+
+/// The word for a model in events and settings.
+pub const fn model_name(model: Model) -> &'static str {
+    match model {
+        Model::Event => "event",
+        Model::Iterative => "iterative",
+        Model::Process => "process",
     }
 }
 

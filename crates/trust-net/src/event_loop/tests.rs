@@ -91,8 +91,7 @@ fn by_hand(config: ServerConfig, test: impl FnOnce(&mut ByHand<'_>)) {
     let seat = seats.remove(0);
     let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
     let listeners = Listeners::new(listeners, false).expect("they are sockets");
-    let mut worker = Worker::new(0, seat, listeners, &shared, &desks);
-    worker.listeners.register(worker.poll.registry()).expect("descriptors");
+    let worker = Worker::new(0, seat, listeners, &shared, &desks).expect("descriptors");
     test(&mut ByHand { worker, events: Events::with_capacity(EVENTS_PER_POLL), address });
 }
 

@@ -15,11 +15,11 @@ use crate::activation;
 use crate::commands::Context;
 use crate::descriptor;
 use crate::error_map::{self, During};
-use crate::event_log::{self, EventLog, Level};
+use crate::event_log::{EventLog, Level};
 use crate::exit_code::{ExitCode, Failure};
 use crate::launcher::{self, HandOver};
 use crate::notify::{Notified, Notifier};
-use crate::server_events::{ServerEvents, milliseconds, mode_name, parse_mode, with_totals};
+use crate::server_events::{ServerEvents, milliseconds, model_name, parse_mode, with_totals};
 use crate::settings::{
     ALLOWED_BOOL, ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting,
     Layers, Setting, Source, parse_bool, parse_count, parse_limit, parse_port, parse_text, quoted,
@@ -217,7 +217,7 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let handed_over = activation::listeners()?;
     check_against(&handed_over, context.layers)?;
     let mut config = checked_config(context.layers)?;
-    let notifier = Arc::new(Notifier::from_environment(context.log)?);
+    let notifier = Notifier::from_environment(context.log)?;
     config.pulse = notifier.sign_of_life();
     if let Some(problem) = context.home_problem {
         return Err(Failure::new(ExitCode::CannotCreate, problem));
@@ -234,26 +234,19 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
             Supervisor::new(context.signals, context.log, context.log_file, relatives)
         })
         .map_err(|error| internal(&error))?;
-    let events =
-        ServerEvents::new(context.log.clone(), config.limits.clone(), config.drain_timeout);
+    let events = ServerEvents::new(context.log.clone(), config.clone());
+    let events = events.with_handed_over(handed_over.len());
     if config.model == Model::Process {
         launcher::check_executable().map_err(|error| no_children(&error))?;
         config.launcher = Some(Arc::new(HandOver::new(&config, context.log, context.log_file)));
     }
-    let observer = Arc::new(Notified { notifier: Arc::clone(&notifier), others: events });
-    let sockets = handed_over.len();
-    let server = match sockets {
-        0 => Server::bind(config.clone(), Echo, observer)
+    let observer = Arc::new(Notified { notifier, others: events });
+    let server = match handed_over.is_empty() {
+        true => Server::bind(config.clone(), Echo, observer)
             .map_err(|error| cannot_listen(&config.addresses, host.as_deref(), &error))?,
-        _ => Server::of_listeners(config.clone(), Echo, observer, handed_over)
+        false => Server::of_listeners(config, Echo, observer, handed_over)
             .map_err(|error| internal(&error))?,
     };
-    let (address, start) = (server.local_addr(), start_event(context.log, &config, &server));
-    match sockets {
-        0 => start.write(),
-        _ => start.field("listeners", &sockets).write(),
-    }
-    notifier.ready(format_args!("Serving on {address}"));
     let (outcome, signal) = supervisor.run(server);
     let summary = outcome.map_err(|error| internal(&error))?;
     write_stop(context.log, &summary, started.elapsed());
@@ -380,24 +373,6 @@ fn allowed_clients(wanted: Option<u64>, config: &ServerConfig, log: &EventLog) -
     usize::try_from(wanted.unwrap_or(default).min(allowed)).unwrap_or(usize::MAX)
 }
 
-fn start_event<'a>(
-    log: &'a EventLog,
-    config: &ServerConfig,
-    server: &Server<Echo>,
-) -> event_log::Event<'a> {
-    let address = server.local_addr();
-    log.event(Level::Info, "server_start")
-        .field("addr", &format_args!("{}", address.ip()))
-        .field("port", &address.port())
-        .field("mode", mode_name(config.limits.mode))
-        .field("model", model_name(config.model))
-        .field("workers", &config.workers)
-        .field("max_frame_bytes", &config.limits.max_payload)
-        .field("timeout_sec", &config.limits.timeout.unwrap_or_default().as_secs_f64())
-        .field("max_clients", &config.max_clients)
-        .field("pid", &std::process::id())
-}
-
 fn write_stop(log: &EventLog, summary: &Summary, duration: Duration) {
     let event = log
         .event(Level::Info, "server_stop")
@@ -438,7 +413,12 @@ fn no_children(error: &io::Error) -> Failure {
 }
 
 fn internal(error: &io::Error) -> Failure {
-    Failure::new(ExitCode::OsLimit, format!("the event loop failed: {}", reason(error)))
+    let what = match error.kind() {
+        // clone(2) at RLIMIT_NPROC; the loop itself takes EAGAIN for no error.
+        io::ErrorKind::WouldBlock => "cannot start a thread (see ulimit -u)",
+        _ => "the event loop failed",
+    };
+    Failure::new(ExitCode::OsLimit, format!("{what}: {}", reason(error)))
 }
 
 fn parse_model(text: &str) -> Option<Model> {
@@ -462,17 +442,10 @@ fn parse_busy_poll(text: &str) -> Option<Duration> {
     (micros <= BUSY_POLL_MAX_MICROS).then(|| Duration::from_micros(micros))
 }
 
-const fn model_name(model: Model) -> &'static str {
-    match model {
-        Model::Event => "event",
-        Model::Iterative => "iterative",
-        Model::Process => "process",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server_events::mode_name;
     use trust_net::wire::DEFAULT_MAX_PAYLOAD;
 
     #[test]

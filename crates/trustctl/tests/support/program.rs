@@ -112,6 +112,17 @@ impl Home {
         user: u32,
         args: impl IntoIterator<Item = A>,
     ) -> Launch {
+        self.trustctl_as_under(user, &[], args)
+    }
+
+    /// The same as the end of another program's command line.
+    #[track_caller]
+    pub(crate) fn trustctl_as_under<A: AsRef<OsStr>>(
+        &self,
+        user: u32,
+        wrapper: &[&str],
+        args: impl IntoIterator<Item = A>,
+    ) -> Launch {
         use std::os::unix::fs::chown;
         use std::os::unix::process::CommandExt;
         let copy = self.elsewhere("trustctl");
@@ -119,7 +130,11 @@ impl Home {
             std::fs::copy(env!("CARGO_BIN_EXE_trustctl"), &copy).expect("copy the executable");
         }
         chown(self.directory.path(), Some(user), Some(user)).expect("give a directory away");
-        let mut launch = self.launch(copy).args(args);
+        let launch = match wrapper.split_first() {
+            Some((program, words)) => self.launch(program).args(words).args([copy]),
+            None => self.launch(copy),
+        };
+        let mut launch = launch.args(args);
         launch.command.uid(user).gid(user);
         launch
     }

@@ -2,9 +2,13 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
+use crate::leave_out;
+use crate::support::STEP_DEADLINE;
 use crate::support::event;
 use crate::support::model::Model;
 use crate::support::program::{Home, Launch};
@@ -87,4 +91,49 @@ fn the_size_limit_ends_a_process_that_does_not_expect_it() {
     command.args(["-c", script]).arg(home.elsewhere("file"));
     let status = command.status().expect("run a shell");
     assert_eq!(status.signal(), Some(SIGXFSZ));
+}
+
+#[test]
+fn a_server_says_that_it_has_started_once_it_has_all_its_threads_and_not_before() {
+    if !rustix::process::geteuid().is_root() {
+        return leave_out("root, to run as a user who has no other threads");
+    }
+    // Nobody else's: the limit counts the threads of a user. The main thread, two for logs, one for each worker.
+    let user = 100_000 + std::process::id();
+    for (model, workers, threads) in [
+        (Model::Event, 4, 7),
+        (Model::Event, 1, 4),
+        (Model::Iterative, 1, 4),
+        (Model::Process, 1, 4),
+    ] {
+        for allowed in 2..=threads + 1 {
+            let name = format!("trustctl-{user}-{}-{workers}-{allowed}", model.name());
+            let address = SocketAddr::from_abstract_name(&name).expect("a name");
+            let manager = UnixDatagram::bind_addr(&address).expect("a socket of a new name");
+            manager.set_nonblocking(true).expect("it can be asked without waiting");
+            let home = Home::new();
+            let flags = ["echo-server", "--workers", &workers.to_string()];
+            let arguments = flags.iter().chain(model.flags());
+            let limit = format!("--nproc={allowed}");
+            let launch = home.trustctl_as_under(user, &["prlimit", &limit], arguments);
+            let launch = launch.env("NOTIFY_SOCKET", format!("@{name}"));
+            let mut message = [0; 1024];
+            if allowed >= threads {
+                let server = Server::start_as(model, home, launch);
+                manager.set_nonblocking(false).expect("it can be waited for");
+                manager.set_read_timeout(Some(STEP_DEADLINE)).expect("for a while");
+                let length = manager.recv(&mut message).expect("a message");
+                assert!(message[..length].starts_with(b"READY=1\n"));
+                server.stop();
+                continue;
+            }
+            let finished = launch.run().exits_with(71).complains_in_one_line();
+            let events = finished.events();
+            for never in ["server_start", "drain_start", "client_connect"] {
+                assert!(event::named(&events, never).is_empty(), "{allowed}: {events:?}");
+            }
+            let told = manager.recv(&mut message).map_err(|error| error.kind());
+            assert_eq!(told, Err(std::io::ErrorKind::WouldBlock), "{model:?} with {allowed}");
+        }
+    }
 }

@@ -32,7 +32,7 @@ use crate::supervisor::{Relatives, Supervisor};
 pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     refuse_what_is_about_many(context.layers)?;
     let mut config = ServerConfig { max_clients: 1, ..checked_config(context.layers)? };
-    let notifier = Arc::new(Notifier::from_environment(context.log)?);
+    let notifier = Notifier::from_environment(context.log)?;
     config.pulse = notifier.sign_of_life();
     let (stream, peer) = connection(context.descriptor_0.take())?;
     if let Some(problem) = context.home_problem {
@@ -42,16 +42,13 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let supervisor =
         Supervisor::new(context.signals, context.log, context.log_file, Relatives::None)
             .map_err(|error| internal(&error))?;
-    let events =
-        ServerEvents::new(context.log.clone(), config.limits.clone(), config.drain_timeout);
+    let events = ServerEvents::new(context.log.clone(), config.clone());
     let cause = Arc::new(Mutex::default());
     let witness = Witness { events, cause: Arc::clone(&cause) };
-    let observer = Arc::new(Notified { notifier: Arc::clone(&notifier), others: witness });
+    let observer = Arc::new(Notified { notifier, others: witness });
     let info = ClientInfo { id: 1, fd: stream.as_raw_fd(), peer };
-    let server = Server::of_connection(config.clone(), Echo, observer, stream, info)
+    let server = Server::of_connection(config, Echo, observer, stream, info)
         .map_err(|error| internal(&error))?;
-    super::start_event(context.log, &config, &server).write();
-    notifier.ready(format_args!("Serving {peer}"));
     let (outcome, signal) = supervisor.run(server);
     let summary = outcome.map_err(|error| internal(&error))?;
     write_stop(context.log, &summary, started.elapsed());
