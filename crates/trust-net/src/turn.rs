@@ -40,12 +40,19 @@ pub(crate) struct Entry<S> {
     pub(crate) queued: bool,
     /// The earliest time for which this connection is in the timers.
     pub(crate) armed: Timestamp,
-    readable: bool,
+    unread: Unread,
     writable: bool,
-    /// A short receive does not mean that nothing is left: an end, an error or urgent data were announced,
-    /// and a receive stops in front of those (`tcp(7)`). So receive until EAGAIN or the end, which settles it.
-    /// It says how to read, never that there is something to read.
-    reads_to_the_end: bool,
+}
+
+/// What is left to receive, by the events so far.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Unread {
+    Nothing,
+    /// Some bytes, until a receive brings less than was asked for.
+    Bytes,
+    /// More than bytes, until EAGAIN or the end: an end, an error or urgent data were announced, and a receive stops
+    /// in front of those (`tcp(7)`), so that a short one does not show that nothing is left.
+    ToTheEnd,
 }
 
 /// What a connection uses of its worker.
@@ -101,24 +108,28 @@ impl<S: Session> Entry<S> {
             generation,
             queued: false,
             armed: Timestamp::NEVER,
-            readable: false,
+            unread: Unread::Nothing,
             writable: true,
-            reads_to_the_end: false,
         }
     }
 
     pub(crate) fn note_readiness(&mut self, event: &mio::event::Event) {
         let failed = event.is_error();
-        let hides_bytes = failed || event.is_read_closed() || event.is_priority();
-        self.reads_to_the_end |= hides_bytes;
         // By this event alone: one that only says "writable" must not have us read, and ask again, for ever.
-        self.readable |= event.is_readable() || hides_bytes;
+        let announced = if failed || event.is_read_closed() || event.is_priority() {
+            Unread::ToTheEnd
+        } else if event.is_readable() {
+            Unread::Bytes
+        } else {
+            Unread::Nothing
+        };
+        self.unread = self.unread.max(announced);
         self.writable |= event.is_writable() || event.is_write_closed() || failed;
     }
 
     /// Bytes may be there that no event has announced yet.
     pub(crate) fn expect_bytes(&mut self) {
-        self.readable = true;
+        self.unread = self.unread.max(Unread::Bytes);
     }
 
     /// Does what the connection is ready for.
@@ -140,7 +151,7 @@ impl<S: Session> Entry<S> {
                 }
             }
             let connection = &self.client.connection;
-            if self.readable && connection.wants_receive() {
+            if self.unread > Unread::Nothing && connection.wants_receive() {
                 if receives_left == 0 {
                     return Turn::Unfinished;
                 }
@@ -181,18 +192,18 @@ impl<S: Session> Entry<S> {
         };
         match outcome {
             Ok(0) => {
-                self.note_all_read();
+                self.unread = Unread::Nothing;
                 self.client.connection.handle_end_of_stream();
             }
             Ok(count) => {
-                if count < asked && !self.reads_to_the_end {
-                    self.readable = false;
+                if count < asked && self.unread == Unread::Bytes {
+                    self.unread = Unread::Nothing;
                 }
                 self.handle_received(count.min(room_len), count, context);
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => {
-                    self.note_all_read();
+                    self.unread = Unread::Nothing;
                     ask_afresh(context.registry, &mut self.stream, context.token, Self::INTEREST);
                 }
                 ErrorKind::Interrupted => {
@@ -202,12 +213,6 @@ impl<S: Session> Entry<S> {
                 _ => self.client.handle_io_error(&error, During::Receive),
             },
         }
-    }
-
-    /// Everything that was announced has been received.
-    fn note_all_read(&mut self) {
-        self.readable = false;
-        self.reads_to_the_end = false;
     }
 
     fn handle_received<V: Service<Session = S>>(
