@@ -1,5 +1,8 @@
 //! The command that does something again, as a user would type it.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 use crate::settings::{AnySetting, Layers, Source};
 use crate::values::parse_bool;
 
@@ -11,14 +14,13 @@ pub fn said<'s>(
     let mut words = vec![];
     for setting in settings {
         let (Some(text), source) = layers.text(setting) else { continue };
-        let text = text.to_string_lossy();
-        if source <= Source::Default || setting.default() == Some(&*text) {
+        if source <= Source::Default || setting.default().is_some_and(|default| text == default) {
             continue;
         }
-        match (setting.is_switch(), parse_bool(&text)) {
+        match (setting.is_switch(), parse_bool(&text.to_string_lossy())) {
             (true, Some(true)) => words.push(setting.flag()),
             (true, _) => {}
-            (false, _) if text.starts_with('-') => {
+            (false, _) if text.as_bytes().starts_with(b"-") => {
                 words.push(format!("{}={}", setting.flag(), shell_word(&text)));
             }
             (false, _) => words.extend([setting.flag(), shell_word(&text)]),
@@ -27,12 +29,20 @@ pub fn said<'s>(
     words
 }
 
-/// The text as one word for a shell.
-pub fn shell_word(text: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:,+=@%".contains(&byte);
-    match !text.is_empty() && text.bytes().all(is_plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
+/// The text as one word for a shell. Bytes that are not UTF-8 are written as `$'\xff'`, as bash and zsh take it.
+pub fn shell_word(text: impl AsRef<OsStr>) -> String {
+    let bytes = text.as_ref().as_bytes();
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:,+=@%".contains(byte);
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !bytes.is_empty() && bytes.iter().all(is_plain) => text.to_owned(),
+        Ok(text) => format!("'{}'", text.replace('\'', "'\\''")),
+        Err(_) => {
+            let escaped = |byte: &u8| match is_plain(byte) {
+                true => char::from(*byte).to_string(),
+                false => format!("\\x{byte:02x}"),
+            };
+            format!("$'{}'", bytes.iter().map(escaped).collect::<String>())
+        }
     }
 }
 
@@ -50,5 +60,6 @@ mod tests {
         {
             assert_eq!(shell_word(text), word);
         }
+        assert_eq!(shell_word(OsStr::from_bytes(b"a\xff b'")), "$'a\\xff\\x20b\\x27'");
     }
 }

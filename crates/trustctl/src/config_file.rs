@@ -179,7 +179,7 @@ impl Reader<'_> {
         let offset = key.span().start;
         let (key, allowed) = (setting.key(), setting.allowed());
         match scalar(value.get_ref()) {
-            Some(text) if setting.is_valid(&text) => {
+            Some(text) if setting.is_valid(text.as_ref()) => {
                 self.values.insert((command, key), text.into());
                 self.offsets.insert((command, key), offset);
             }
@@ -251,7 +251,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::settings::{Layers, Setting, parse_bool, parse_limit, parse_port, parse_text};
+    use crate::settings::{
+        Layers, Parse, Setting, parse_bool, parse_limit, parse_port, parse_text,
+    };
 
     const LOG: Setting<String> = Setting {
         command: None,
@@ -260,7 +262,7 @@ mod tests {
         default: None,
         help: "",
         allowed: "a path",
-        parse: parse_text,
+        parse: Parse::Text(parse_text),
         switch: false,
     };
     const PORT: Setting<u16> = Setting {
@@ -270,7 +272,7 @@ mod tests {
         default: None,
         help: "",
         allowed: "a port",
-        parse: parse_port,
+        parse: Parse::Text(parse_port),
         switch: false,
     };
     const WAIT: Setting<Duration> = Setting {
@@ -280,7 +282,7 @@ mod tests {
         default: None,
         help: "",
         allowed: "seconds",
-        parse: parse_limit,
+        parse: Parse::Text(parse_limit),
         switch: false,
     };
     const RAW: Setting<bool> = Setting {
@@ -290,7 +292,7 @@ mod tests {
         default: None,
         help: "",
         allowed: "true or false",
-        parse: parse_bool,
+        parse: Parse::Text(parse_bool),
         switch: true,
     };
     const SETTINGS: &[&dyn AnySetting] = &[&LOG, &PORT, &WAIT, &RAW];

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, parser::ValueSource, value_parser};
 
@@ -13,7 +14,7 @@ use crate::config_file::ConfigFile;
 use crate::exit_code::{ExitCode, Failure};
 pub use crate::values::{
     ALLOWED_BOOL, ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, ALLOWED_SIZE,
-    parse_bool, parse_count, parse_limit, parse_port, parse_size, parse_text, quoted,
+    parse_bool, parse_count, parse_limit, parse_path, parse_port, parse_size, parse_text, quoted,
 };
 
 /// One setting of one command, or of all.
@@ -30,10 +31,19 @@ pub struct Setting<T: 'static> {
     pub help: &'static str,
     /// What an error says is allowed: `a port from 0 to 65535`.
     pub allowed: &'static str,
-    /// The value of a text; `None`: not allowed.
-    pub parse: fn(&str) -> Option<T>,
+    /// What takes a value, and refuses what is not allowed.
+    pub parse: Parse<T>,
     /// A flag without value that turns something on; `T` is `bool` then.
     pub switch: bool,
+}
+
+/// From what was given to a value.
+#[derive(Clone, Copy, Debug)]
+pub enum Parse<T: 'static> {
+    /// A text; bytes that are not UTF-8 are read as replacement characters. `None`: not allowed.
+    Text(fn(&str) -> Option<T>),
+    /// The bytes as they were given: names of files, and what goes to other programs.
+    Bytes(fn(&OsStr) -> Option<T>),
 }
 
 impl<T> Setting<T> {
@@ -47,8 +57,36 @@ impl<T> Setting<T> {
         allowed: &'static str,
         parse: fn(&str) -> Option<T>,
     ) -> Setting<T> {
-        let command = Some(command);
+        let (command, parse) = (Some(command), Parse::Text(parse));
         Setting { command, key, value_name, default, help, allowed, parse, switch: false }
+    }
+
+    /// The value of a text; `None`: not allowed.
+    fn read(&self, text: &OsStr) -> Option<T> {
+        match self.parse {
+            Parse::Text(parse) => parse(&text.to_string_lossy()),
+            Parse::Bytes(parse) => parse(text),
+        }
+    }
+}
+
+impl Setting<PathBuf> {
+    /// The name of a file, of a command.
+    pub const fn file(
+        command: &'static str,
+        key: &'static str,
+        help: &'static str,
+    ) -> Setting<PathBuf> {
+        Setting {
+            command: Some(command),
+            key,
+            value_name: "FILE",
+            default: None,
+            help,
+            allowed: "a file name",
+            parse: Parse::Bytes(parse_path),
+            switch: false,
+        }
     }
 }
 
@@ -83,7 +121,7 @@ pub trait AnySetting: Sync {
     /// See [`Setting::switch`].
     fn is_switch(&self) -> bool;
     /// Whether the parser takes that text.
-    fn is_valid(&self, text: &str) -> bool;
+    fn is_valid(&self, text: &OsStr) -> bool;
 
     /// `--frame-timeout`
     fn flag(&self) -> String {
@@ -146,8 +184,8 @@ impl<T> AnySetting for Setting<T> {
     fn is_switch(&self) -> bool {
         self.switch
     }
-    fn is_valid(&self, text: &str) -> bool {
-        (self.parse)(text).is_some()
+    fn is_valid(&self, text: &OsStr) -> bool {
+        self.read(text).is_some()
     }
 }
 
@@ -202,7 +240,7 @@ impl Layers {
     pub fn get<T>(&self, setting: &Setting<T>) -> Result<Option<T>, Failure> {
         let (text, _) = self.text(setting);
         let Some(text) = text else { return Ok(None) };
-        match (setting.parse)(&text.to_string_lossy()) {
+        match setting.read(&text) {
             Some(value) => Ok(Some(value)),
             None => Err(bad_value(ExitCode::Internal, &setting.flag(), &text, setting)),
         }
@@ -265,7 +303,7 @@ impl Layers {
             let message = format!("duplicate flag: {}", setting.flag());
             return Err(Failure::new(ExitCode::Usage, message));
         }
-        if !setting.is_valid(&text.to_string_lossy()) {
+        if !setting.is_valid(text) {
             return Err(bad_value(ExitCode::Usage, &setting.flag(), text, setting));
         }
         self.flags.insert(id, text.to_owned());
@@ -314,7 +352,7 @@ impl Layers {
             let found = variables.iter().find(|(variable, _)| variable.as_os_str() == &*name);
             match found {
                 Some((_, text)) if text.is_empty() => {}
-                Some((_, text)) if setting.is_valid(&text.to_string_lossy()) => {
+                Some((_, text)) if setting.is_valid(text) => {
                     self.environment.insert((setting.command(), setting.key()), text.clone());
                 }
                 Some((_, text)) => {
@@ -386,7 +424,7 @@ mod tests {
         default: Some("30"),
         help: "",
         allowed: ALLOWED_LIMIT,
-        parse: parse_limit,
+        parse: Parse::Text(parse_limit),
         switch: false,
     };
     const PORT: Setting<u16> = Setting {
@@ -396,7 +434,7 @@ mod tests {
         default: None,
         help: "",
         allowed: ALLOWED_PORT,
-        parse: parse_port,
+        parse: Parse::Text(parse_port),
         switch: false,
     };
     const SETTINGS: &[&dyn AnySetting] = &[&WAIT, &PORT];

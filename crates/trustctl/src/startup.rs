@@ -15,7 +15,8 @@ use crate::event_log::{EventLog, Level};
 use crate::exit_code::{ExitCode, Failure};
 use crate::log_sink::open_log_file;
 use crate::settings::{
-    AnySetting, Layers, Setting, check_variable_names, parse_text, variable_prefix,
+    AnySetting, Layers, Parse, Setting, check_variable_names, parse_path, parse_text,
+    variable_prefix,
 };
 use crate::standard_streams;
 use crate::usage::{Outline, TOKEN_BYTES_MAX, is_inside};
@@ -26,14 +27,14 @@ pub(crate) const GLOBALS: &[&dyn AnySetting] = &[&TRUST_HOME, &REQUEST_ID, &LOG_
 /// In the home.
 pub(crate) const CONFIG_FILE_NAME: &str = "config.toml";
 
-const TRUST_HOME: Setting<String> = Setting {
+const TRUST_HOME: Setting<PathBuf> = Setting {
     command: None,
     key: "trust-home",
     value_name: "DIR",
     default: None,
     help: "Directory of config.toml and the log [default: ~/.trustctl]",
     allowed: "a directory name",
-    parse: parse_text,
+    parse: Parse::Bytes(parse_path),
     switch: false,
 };
 
@@ -44,7 +45,7 @@ const REQUEST_ID: Setting<String> = Setting {
     default: None,
     help: "Identity of this run in every event [default: generated]",
     allowed: "a text of 1 to 1024 bytes",
-    parse: |text| parse_text(text).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX),
+    parse: Parse::Text(|text| parse_text(text).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX)),
     switch: false,
 };
 
@@ -55,18 +56,18 @@ const LOG_LEVEL: Setting<Level> = Setting {
     default: Some("info"),
     help: "Lowest level of events that are written: debug, info, warn or error",
     allowed: "debug, info, warn or error",
-    parse: Level::parse,
+    parse: Parse::Text(Level::parse),
     switch: false,
 };
 
-const LOG_FILE: Setting<String> = Setting {
+const LOG_FILE: Setting<PathBuf> = Setting {
     command: None,
     key: "log-file",
     value_name: "PATH",
     default: None,
     help: "File that events are appended to, or none [default: logs/trustctl.log in the home]",
     allowed: "a file name, or none",
-    parse: parse_text,
+    parse: Parse::Bytes(parse_path),
     switch: false,
 };
 
@@ -197,8 +198,8 @@ fn add_variables(layers: &mut Layers, entry: Option<&Entry>) -> Result<(), Failu
 }
 
 fn resolve_home(layers: &Layers) -> Result<PathBuf, Failure> {
-    if let (Some(home), _) = layers.text(&TRUST_HOME) {
-        return Ok(home.into());
+    if let Some(home) = layers.get(&TRUST_HOME)? {
+        return Ok(home);
     }
     match env::var_os("HOME").filter(|home| !home.is_empty()) {
         Some(home) => Ok(Path::new(&home).join(".trustctl")),
@@ -210,9 +211,9 @@ fn resolve_home(layers: &Layers) -> Result<PathBuf, Failure> {
 }
 
 fn resolve_log_file(layers: &Layers, home: Option<&Path>) -> Option<PathBuf> {
-    match layers.text(&LOG_FILE).0 {
-        Some(text) if text == "none" => None,
-        Some(path) => Some(path.into()),
+    match layers.get(&LOG_FILE).ok().flatten() {
+        Some(path) if path.as_os_str() == "none" => None,
+        Some(path) => Some(path),
         None => home.map(|home| home.join("logs").join("trustctl.log")),
     }
 }

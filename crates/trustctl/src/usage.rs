@@ -157,7 +157,7 @@ impl<'a> Outline<'a> {
             let flag = setting.flag();
             if !value.starts_with(&reported) || value.starts_with("--") {
                 None
-            } else if setting.is_valid(&value) {
+            } else if setting.is_valid(&pair[1]) {
                 let whole = bare(&format!("{flag}={value}"));
                 Some(format!(
                     "missing value for {flag} (if {} is the value, write {whole})",

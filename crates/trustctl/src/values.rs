@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A text between quotes that is safe in one line for a terminal, and of bounded length.
@@ -83,6 +84,11 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 /// A text that is not empty.
 pub fn parse_text(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The name of a file, which is not empty and need not be UTF-8.
+pub fn parse_path(text: &OsStr) -> Option<PathBuf> {
+    (!text.is_empty()).then(|| text.into())
 }
 
 /// Characters of a value that an error message repeats.

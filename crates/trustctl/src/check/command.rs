@@ -1,8 +1,10 @@
 //! A server that the check starts itself, and stops.
 
 use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +19,7 @@ use crate::target::Family;
 use crate::text::{reason, seconds};
 
 /// What stands for the port in the command.
-pub const PORT: &str = "{port}";
+const PORT: &[u8] = b"{port}";
 
 /// How long a server may take until it accepts connections: interpreters and virtual machines on a busy machine.
 const START_MAX: Duration = Duration::from_secs(10);
@@ -64,10 +66,11 @@ impl Started {
     /// # Errors
     ///
     /// There is no free port, or no shell.
-    pub fn start(command: &str) -> io::Result<Started> {
+    pub fn start(command: &OsStr) -> io::Result<Started> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let mut child = Command::new("/bin/sh")
-            .args(["-c", &command.replace(PORT, &port.to_string())])
+            .arg("-c")
+            .arg(with_port(command, port))
             .stdin(Stdio::null())
             // Ours is for the report.
             .stdout(Stdio::null())
@@ -176,6 +179,27 @@ impl Drop for Started {
     }
 }
 
+/// Whether the command says where the port stands.
+pub fn has_port(command: &OsStr) -> bool {
+    place_of_port(command.as_bytes()).is_some()
+}
+
+fn place_of_port(command: &[u8]) -> Option<usize> {
+    command.windows(PORT.len()).position(|word| word == PORT)
+}
+
+/// The command with that port in every place for it.
+fn with_port(command: &OsStr, port: u16) -> OsString {
+    let (mut made, mut rest) = (vec![], command.as_bytes());
+    while let Some(at) = place_of_port(rest) {
+        made.extend_from_slice(&rest[..at]);
+        made.extend_from_slice(port.to_string().as_bytes());
+        rest = &rest[at + PORT.len()..];
+    }
+    made.extend_from_slice(rest);
+    OsString::from_vec(made)
+}
+
 /// Keeps the end of what comes out of the pipe, until its end.
 fn keep_end(mut pipe: ChildStderr, kept: &Mutex<VecDeque<u8>>) {
     let mut buffer = [0; STDERR_KEPT];
@@ -241,7 +265,7 @@ mod tests {
     use super::*;
 
     fn failed(command: &str) -> String {
-        let started = Started::start(command).unwrap();
+        let started = Started::start(command.as_ref()).unwrap();
         match started.wait_until_it_accepts(Family::Any, &Signals::never()) {
             Err(StartError::Failed(why)) => why,
             other => panic!("{other:?}"),
@@ -262,8 +286,16 @@ mod tests {
     }
 
     #[test]
+    fn the_port_takes_every_one_of_its_places_and_other_bytes_stay() {
+        let command = OsStr::from_bytes(b"{port} \xff{port}{{port}} {por");
+        assert_eq!(with_port(command, 70).as_bytes(), b"70 \xff70{70} {por");
+        assert!(has_port(command) && !has_port("{por".as_ref()));
+    }
+
+    #[test]
     fn all_processes_of_a_stopped_server_end_also_those_that_ignore_sigterm() {
-        let started = Started::start("trap '' TERM; sleep 1000 & sleep 1000; sleep 1000").unwrap();
+        let command = "trap '' TERM; sleep 1000 & sleep 1000; sleep 1000";
+        let started = Started::start(command.as_ref()).unwrap();
         let pid = started.pid();
         let until = Instant::now() + Duration::from_secs(10);
         while Process::tree(pid).len() < 3 && Instant::now() < until {
@@ -277,7 +309,8 @@ mod tests {
 
     #[test]
     fn of_a_long_stderr_the_end_is_kept() {
-        let started = Started::start("yes 0123456789 | head -n 5000 >&2; echo end >&2").unwrap();
+        let command = "yes 0123456789 | head -n 5000 >&2; echo end >&2";
+        let started = Started::start(command.as_ref()).unwrap();
         let until = Instant::now() + Duration::from_secs(10);
         while !started.last_words().ends_with("0123456789 / end") && Instant::now() < until {
             thread::sleep(Duration::from_millis(1));

@@ -1,15 +1,16 @@
 //! The settings of `trustctl check`, and the command that tries a case again.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::again::{said, shell_word};
 use crate::check::case::Case;
 use crate::check::cases;
-use crate::check::command::PORT;
+use crate::check::command::has_port;
 use crate::check::setup::OnReset;
 use crate::framing::{self, Framing};
-use crate::settings::{AnySetting, Layers, Setting};
+use crate::settings::{AnySetting, Layers, Parse, Setting};
 use crate::target::Family;
 use crate::values::{ALLOWED_COUNT, ALLOWED_LIMIT, parse_count, parse_limit, parse_text};
 
@@ -42,15 +43,16 @@ pub const SETTINGS: &[&dyn AnySetting] = &[
 ];
 
 /// The server's command.
-pub const COMMAND: Setting<String> = Setting::of(
-    NAME,
-    "command",
-    "COMMAND",
-    None,
-    "Start this server, watch it and stop it, in place of HOST:PORT; {port} stands for a free port",
-    "a command for sh with {port} in it",
-    |text| parse_text(text).filter(|text| text.contains(PORT)),
-);
+pub const COMMAND: Setting<OsString> = Setting {
+    command: Some(NAME),
+    key: "command",
+    value_name: "COMMAND",
+    default: None,
+    help: "Start this server, watch it and stop it, in place of HOST:PORT; {port} stands for a free port",
+    allowed: "a command for sh with {port} in it",
+    parse: Parse::Bytes(|text| has_port(text).then(|| text.to_owned())),
+    switch: false,
+};
 /// The server's process.
 pub const PID: Setting<u32> = Setting::of(
     NAME,
@@ -125,14 +127,10 @@ pub const RESET: Setting<OnReset> = Setting::of(
 /// Whether a warning is a failure.
 pub const STRICT: Setting<bool> = Setting::switch(NAME, "strict", "A warning is a failure");
 /// Failures that are known.
-pub const EXPECT: Setting<String> = Setting::of(
+pub const EXPECT: Setting<PathBuf> = Setting::file(
     NAME,
     "expect",
-    "FILE",
-    None,
     "Cases that are known to fail, an id or a pattern a line; they do not fail the run, but passing does",
-    ALLOWED_FILE,
-    parse_text,
 );
 /// Which cases.
 pub const CASE: Setting<String> = Setting::of(
@@ -154,25 +152,11 @@ pub const LIST: Setting<bool> =
 pub const JSON: Setting<bool> =
     Setting::switch(NAME, "json", "Print one JSON document and nothing else");
 /// Where a report for CI goes.
-pub const JUNIT: Setting<String> = Setting::of(
-    NAME,
-    "junit",
-    "FILE",
-    None,
-    "Write a report in JUnit's XML too",
-    ALLOWED_FILE,
-    parse_text,
-);
+pub const JUNIT: Setting<PathBuf> =
+    Setting::file(NAME, "junit", "Write a report in JUnit's XML too");
 /// Where a report for people goes.
-pub const HTML: Setting<String> = Setting::of(
-    NAME,
-    "html",
-    "FILE",
-    None,
-    "Write a page with all transcripts too, which needs nothing else",
-    ALLOWED_FILE,
-    parse_text,
-);
+pub const HTML: Setting<PathBuf> =
+    Setting::file(NAME, "html", "Write a page with all transcripts too, which needs nothing else");
 /// Decides payloads.
 pub const SEED: Setting<u64> = Setting::of(
     NAME,
@@ -214,8 +198,6 @@ pub const MEMORY_ALLOWANCE: Setting<u64> = Setting::of(
     parse_count,
 );
 
-const ALLOWED_FILE: &str = "a file name";
-
 /// What a run is about, not how a case is tried: these do not belong to the command that tries a case again.
 const NOT_AGAIN: [&str; 7] = ["case", "expect", "html", "json", "junit", "list", "seed"];
 
@@ -228,7 +210,7 @@ pub fn select(pattern: &str) -> impl Iterator<Item = &'static Case> {
 /// the seed.
 pub fn again(layers: &Layers, arguments: &[OsString], family: Family) -> String {
     let mut words = vec!["trustctl".to_owned(), NAME.to_owned()];
-    words.extend(arguments.iter().map(|argument| shell_word(&argument.to_string_lossy())));
+    words.extend(arguments.iter().map(shell_word));
     words.extend(family.flag().map(str::to_owned));
     // Without a server of its own on the command line the one of a weaker layer is meant.
     let is_beaten = |key| key == COMMAND.key && !arguments.is_empty();

@@ -127,7 +127,7 @@ enum Server {
     /// It is there, and perhaps its process is known.
     There(Target, Option<u32>),
     /// It is started.
-    Started(String),
+    Started(OsString),
 }
 
 impl Server {
@@ -167,7 +167,7 @@ fn about(context: &Context<'_>, server: &Server) -> Result<About, Failure> {
     let layers = context.layers;
     let (target, command, pid) = match server {
         Server::There(target, pid) => (Some(target.to_string()), None, *pid),
-        Server::Started(command) => (None, Some(command.clone()), None),
+        Server::Started(command) => (None, Some(command.to_string_lossy().into_owned()), None),
     };
     Ok(About {
         started: format!("{:.3}", Timestamp::now()),

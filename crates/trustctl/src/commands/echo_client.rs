@@ -19,10 +19,7 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::settings::{AnySetting, Setting, Source as Layer};
 use crate::signals::Signal;
 use crate::target::{Family, Target};
-use crate::values::{
-    ALLOWED_BOOL, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_SIZE, parse_bool, parse_limit,
-    parse_size,
-};
+use crate::values::{ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_SIZE, parse_limit, parse_size};
 
 /// The word that calls it.
 pub const NAME: &str = "echo-client";
@@ -31,72 +28,62 @@ pub const NAME: &str = "echo-client";
 pub const SETTINGS: &[&dyn AnySetting] =
     &[&PAYLOAD_SIZE, &CHUNK, &RAW, &INTERVAL, &MAX_FRAME, &TIMEOUT];
 
-const PAYLOAD_SIZE: Setting<u32> = Setting {
-    command: Some(NAME),
-    key: "payload-size",
-    value_name: "BYTES",
-    default: None,
-    help: "Send one generated frame with a payload of this size; from 16777216 on, a server in auto mode \
+const PAYLOAD_SIZE: Setting<u32> = Setting::of(
+    NAME,
+    "payload-size",
+    "BYTES",
+    None,
+    "Send one generated frame with a payload of this size; from 16777216 on, a server in auto mode \
            takes it for raw bytes",
-    allowed: ALLOWED_SIZE,
-    parse: parse_size,
-    switch: false,
-};
+    ALLOWED_SIZE,
+    parse_size,
+);
 
-const CHUNK: Setting<u32> = Setting {
-    command: Some(NAME),
-    key: "chunk",
-    value_name: "BYTES",
-    default: None,
-    help: "Send standard input in frames of this size; print exactly the echoed bytes",
-    allowed: "a whole number of bytes from 1 to 4294967295",
-    parse: |text| parse_size(text).filter(|size| *size > 0),
-    switch: false,
-};
+const CHUNK: Setting<u32> = Setting::of(
+    NAME,
+    "chunk",
+    "BYTES",
+    None,
+    "Send standard input in frames of this size; print exactly the echoed bytes",
+    "a whole number of bytes from 1 to 4294967295",
+    |text| parse_size(text).filter(|size| *size > 0),
+);
 
-const RAW: Setting<bool> = Setting {
-    command: Some(NAME),
-    key: "raw",
-    value_name: "BOOL",
-    default: None,
-    help: "Send standard input without frames, half-close when it ends, read to the end",
-    allowed: ALLOWED_BOOL,
-    parse: parse_bool,
-    switch: true,
-};
+const RAW: Setting<bool> = Setting::switch(
+    NAME,
+    "raw",
+    "Send standard input without frames, half-close when it ends, read to the end",
+);
 
-const INTERVAL: Setting<Duration> = Setting {
-    command: Some(NAME),
-    key: "interval",
-    value_name: "SECONDS",
-    default: None,
-    help: "Repeat the messages so often, with round-trip times on stderr, until stopped",
-    allowed: ALLOWED_LIMIT_AT_ONCE,
-    parse: parse_limit,
-    switch: false,
-};
+const INTERVAL: Setting<Duration> = Setting::of(
+    NAME,
+    "interval",
+    "SECONDS",
+    None,
+    "Repeat the messages so often, with round-trip times on stderr, until stopped",
+    ALLOWED_LIMIT_AT_ONCE,
+    parse_limit,
+);
 
-const MAX_FRAME: Setting<u32> = Setting {
-    command: Some(NAME),
-    key: "max-frame",
-    value_name: "BYTES",
-    default: Some("65536"),
-    help: "Longest line of standard input that is sent as a message",
-    allowed: ALLOWED_SIZE,
-    parse: parse_size,
-    switch: false,
-};
+const MAX_FRAME: Setting<u32> = Setting::of(
+    NAME,
+    "max-frame",
+    "BYTES",
+    Some("65536"),
+    "Longest line of standard input that is sent as a message",
+    ALLOWED_SIZE,
+    parse_size,
+);
 
-const TIMEOUT: Setting<Duration> = Setting {
-    command: Some(NAME),
-    key: "timeout",
-    value_name: "SECONDS",
-    default: Some("5"),
-    help: "Longest time to connect, and without progress while an answer is owed; 0: no limit",
-    allowed: ALLOWED_LIMIT,
-    parse: parse_limit,
-    switch: false,
-};
+const TIMEOUT: Setting<Duration> = Setting::of(
+    NAME,
+    "timeout",
+    "SECONDS",
+    Some("5"),
+    "Longest time to connect, and without progress while an answer is owed; 0: no limit",
+    ALLOWED_LIMIT,
+    parse_limit,
+);
 
 /// Its part of the command line.
 pub fn command() -> Command {

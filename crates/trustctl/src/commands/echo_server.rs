@@ -21,8 +21,8 @@ use crate::launcher::{self, HandOver};
 use crate::notify::{Notified, Notifier};
 use crate::server_events::{ServerEvents, milliseconds, model_name, parse_mode, with_totals};
 use crate::settings::{
-    ALLOWED_BOOL, ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting,
-    Layers, Setting, Source, parse_bool, parse_count, parse_limit, parse_port, parse_text, quoted,
+    ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting, Layers, Setting,
+    Source, parse_count, parse_limit, parse_port, parse_text, quoted,
 };
 use crate::signals::Signal;
 use crate::supervisor::{Relatives, Supervisor};
@@ -62,18 +62,8 @@ const BUSY_POLL_MAX_MICROS: u64 = 1_000_000;
 const RESERVED_DESCRIPTORS: u64 = 128;
 const DESCRIPTORS_PER_WORKER: u64 = 5;
 
-const fn setting<T>(
-    key: &'static str,
-    value_name: &'static str,
-    default: Option<&'static str>,
-    help: &'static str,
-    allowed: &'static str,
-    parse: fn(&str) -> Option<T>,
-) -> Setting<T> {
-    Setting { command: Some(NAME), key, value_name, default, help, allowed, parse, switch: false }
-}
-
-const PORT: Setting<u16> = setting(
+const PORT: Setting<u16> = Setting::of(
+    NAME,
     "port",
     "PORT",
     None,
@@ -82,7 +72,8 @@ const PORT: Setting<u16> = setting(
     ALLOWED_PORT,
     parse_port,
 );
-const HOST: Setting<String> = setting(
+const HOST: Setting<String> = Setting::of(
+    NAME,
     "host",
     "HOST",
     None,
@@ -90,7 +81,8 @@ const HOST: Setting<String> = setting(
     "a name or an address",
     parse_text,
 );
-const MODE: Setting<Mode> = setting(
+const MODE: Setting<Mode> = Setting::of(
+    NAME,
     "mode",
     "MODE",
     Some("auto"),
@@ -98,7 +90,8 @@ const MODE: Setting<Mode> = setting(
     "auto, framed or raw",
     parse_mode,
 );
-const MAX_FRAME: Setting<u32> = setting(
+const MAX_FRAME: Setting<u32> = Setting::of(
+    NAME,
     "max-frame",
     "BYTES",
     Some("65536"),
@@ -106,7 +99,8 @@ const MAX_FRAME: Setting<u32> = setting(
     "a whole number of bytes from 1 to 4294967295",
     parse_max_frame,
 );
-const TIMEOUT: Setting<Duration> = setting(
+const TIMEOUT: Setting<Duration> = Setting::of(
+    NAME,
     "timeout",
     "SECONDS",
     Some("5"),
@@ -114,7 +108,8 @@ const TIMEOUT: Setting<Duration> = setting(
     ALLOWED_LIMIT,
     parse_limit,
 );
-const FRAME_TIMEOUT: Setting<Duration> = setting(
+const FRAME_TIMEOUT: Setting<Duration> = Setting::of(
+    NAME,
     "frame-timeout",
     "SECONDS",
     Some("30"),
@@ -122,7 +117,8 @@ const FRAME_TIMEOUT: Setting<Duration> = setting(
     ALLOWED_LIMIT,
     parse_limit,
 );
-const LINGER_TIMEOUT: Setting<Duration> = setting(
+const LINGER_TIMEOUT: Setting<Duration> = Setting::of(
+    NAME,
     "linger-timeout",
     "SECONDS",
     Some("2"),
@@ -130,7 +126,8 @@ const LINGER_TIMEOUT: Setting<Duration> = setting(
     ALLOWED_LIMIT_AT_ONCE,
     parse_limit,
 );
-const DRAIN_TIMEOUT: Setting<Duration> = setting(
+const DRAIN_TIMEOUT: Setting<Duration> = Setting::of(
+    NAME,
     "drain-timeout",
     "SECONDS",
     Some("10"),
@@ -138,7 +135,8 @@ const DRAIN_TIMEOUT: Setting<Duration> = setting(
     ALLOWED_LIMIT_AT_ONCE,
     parse_limit,
 );
-const MAX_LIFETIME: Setting<Duration> = setting(
+const MAX_LIFETIME: Setting<Duration> = Setting::of(
+    NAME,
     "max-lifetime",
     "SECONDS",
     Some("0"),
@@ -146,7 +144,8 @@ const MAX_LIFETIME: Setting<Duration> = setting(
     ALLOWED_LIMIT,
     parse_limit,
 );
-const MAX_CLIENTS: Setting<u64> = setting(
+const MAX_CLIENTS: Setting<u64> = Setting::of(
+    NAME,
     "max-clients",
     "COUNT",
     None,
@@ -155,7 +154,8 @@ const MAX_CLIENTS: Setting<u64> = setting(
     ALLOWED_COUNT,
     parse_count,
 );
-const WORKERS: Setting<u64> = setting(
+const WORKERS: Setting<u64> = Setting::of(
+    NAME,
     "workers",
     "COUNT",
     None,
@@ -163,7 +163,8 @@ const WORKERS: Setting<u64> = setting(
     "a whole number from 1 to 1024",
     parse_workers,
 );
-const MODEL: Setting<Model> = setting(
+const MODEL: Setting<Model> = Setting::of(
+    NAME,
     "model",
     "MODEL",
     Some("event"),
@@ -173,7 +174,8 @@ const MODEL: Setting<Model> = setting(
     parse_model,
 );
 
-const BUSY_POLL: Setting<Duration> = setting(
+const BUSY_POLL: Setting<Duration> = Setting::of(
+    NAME,
     "busy-poll",
     "MICROSECONDS",
     Some("0"),
@@ -184,18 +186,12 @@ const BUSY_POLL: Setting<Duration> = setting(
 );
 
 /// Serve the connection on descriptor 0 instead of listening.
-pub(crate) const INETD: Setting<bool> = Setting {
-    switch: true,
-    ..setting(
-        "inetd",
-        "",
-        None,
-        "Serve the one connection on descriptor 0, as inetd, systemd and tcpserver hand it over, and end with it; \
-         events go to the log file alone",
-        ALLOWED_BOOL,
-        parse_bool,
-    )
-};
+pub(crate) const INETD: Setting<bool> = Setting::switch(
+    NAME,
+    "inetd",
+    "Serve the one connection on descriptor 0, as inetd, systemd and tcpserver hand it over, and end with it; \
+     events go to the log file alone",
+);
 
 /// Its part of the command line.
 pub fn command() -> Command {

@@ -15,16 +15,15 @@ pub const NAME: &str = "hold";
 /// Its settings.
 pub const SETTINGS: &[&dyn AnySetting] = &[&SECONDS];
 
-const SECONDS: Setting<Duration> = Setting {
-    command: Some(NAME),
-    key: "seconds",
-    value_name: "SECONDS",
-    default: None,
-    help: "How long to wait; required",
-    allowed: ALLOWED_LIMIT_AT_ONCE,
-    parse: parse_limit,
-    switch: false,
-};
+const SECONDS: Setting<Duration> = Setting::of(
+    NAME,
+    "seconds",
+    "SECONDS",
+    None,
+    "How long to wait; required",
+    ALLOWED_LIMIT_AT_ONCE,
+    parse_limit,
+);
 
 /// Its part of the command line.
 pub fn command() -> Command {

@@ -5,6 +5,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use clap::{Arg, Command, value_parser};
 use rustix::event::{PollFd, PollFlags};
@@ -30,15 +31,8 @@ const TABLE: &str = "load-merge";
 const JSON: Setting<bool> =
     Setting::switch(TABLE, "json", "Print one JSON document and nothing else");
 
-const HDR_LOG: Setting<String> = Setting::of(
-    TABLE,
-    "hdr-log",
-    "FILE",
-    None,
-    "Write a log with the intervals of all logs too",
-    "a file name",
-    parse_text,
-);
+const HDR_LOG: Setting<PathBuf> =
+    Setting::file(TABLE, "hdr-log", "Write a log with the intervals of all logs too");
 
 const FAIL_IF: Setting<String> = Setting::of(
     TABLE,

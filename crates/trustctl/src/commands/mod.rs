@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Command};
 
@@ -133,7 +133,7 @@ impl Context<'_> {
     /// # Errors
     ///
     /// 73 if it cannot be made.
-    pub fn create(&self, setting: &Setting<String>) -> Result<Option<OutputFile>, Failure> {
+    pub fn create(&self, setting: &Setting<PathBuf>) -> Result<Option<OutputFile>, Failure> {
         let Some(path) = self.layers.get(setting)? else { return Ok(None) };
         match File::create(&path) {
             Ok(file) => Ok(Some(OutputFile { path, file })),
@@ -150,7 +150,7 @@ impl Context<'_> {
 /// A file that a command writes a result to.
 #[derive(Debug)]
 pub struct OutputFile {
-    path: String,
+    path: PathBuf,
     file: File,
 }
 

@@ -1,5 +1,6 @@
 //! The settings of `trustctl load`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -293,27 +294,14 @@ pub const CSV: Setting<bool> = Setting::switch(
     "Print a line of comma-separated values a second, and nothing else",
 );
 /// Where the histograms go.
-pub const HDR_LOG: Setting<String> = Setting::of(
+pub const HDR_LOG: Setting<PathBuf> = Setting::file(
     NAME,
     "hdr-log",
-    "FILE",
-    None,
     "Write an HdrHistogram interval log too, for trustctl load merge and other tools",
-    ALLOWED_FILE,
-    parse_text,
 );
 /// Where a report for people goes.
-pub const HTML: Setting<String> = Setting::of(
-    NAME,
-    "html",
-    "FILE",
-    None,
-    "Write a page with charts too, which needs nothing else",
-    ALLOWED_FILE,
-    parse_text,
-);
-
-const ALLOWED_FILE: &str = "a file name";
+pub const HTML: Setting<PathBuf> =
+    Setting::file(NAME, "html", "Write a page with charts too, which needs nothing else");
 
 const ALLOWED_POSITIVE: &str = "a number of seconds of at least 0.001";
 

@@ -384,7 +384,7 @@ fn host() -> String {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     format!(
         "{}, {} {} {}, {processors} processors",
-        shell_word(&name.nodename().to_string_lossy()),
+        shell_word(&*name.nodename().to_string_lossy()),
         name.sysname().to_string_lossy(),
         name.release().to_string_lossy(),
         name.machine().to_string_lossy()
