@@ -116,7 +116,7 @@ impl Metric {
         let unanswered = counts.failed + counts.unsent;
         let count = match self {
             Metric::Time(times, statistic) => return statistic.of(times.of(summary)),
-            Metric::Rate => return Some(summary.achieved_rate()),
+            Metric::Rate => return Some(summary.achieved_rate),
             Metric::Errors => summary.errors.total(),
             Metric::Cause(cause) => summary.errors.count(cause),
             Metric::Unanswered => unanswered,

@@ -25,3 +25,4 @@ pub mod sizes;
 pub mod start_at;
 pub mod summary;
 pub mod tally;
+pub mod trend;

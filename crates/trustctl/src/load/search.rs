@@ -16,7 +16,7 @@ pub const RATE_MAX: f64 = 1e7;
 /// How close the lowest rate that does not hold is to the highest that does: 5 %, about what two runs differ by.
 pub const STEP: f64 = 1.05;
 
-/// The share of what was due that has to be answered in time.
+/// The share of what was due that a server has to keep up with.
 pub const ACHIEVED_MIN: f64 = 0.98;
 
 /// How often the answer is lowered if it does not hold again, by [`STEP`] at first and each time by the square of the factor
@@ -35,7 +35,7 @@ pub struct Trial {
     /// Messages a second that were due in it: what was asked for, but for the whole messages of a short run, and for what
     /// chance adds or takes with Poisson arrivals.
     pub due: f64,
-    /// Messages a second that came back right in time.
+    /// Messages a second that came back right, as far as the server kept up.
     pub achieved: f64,
     /// Errors, of any cause.
     pub errors: u64,
@@ -97,7 +97,7 @@ impl Trial {
         } else if self.errors > 0 {
             Some(format!("errors: {}", self.errors))
         } else if self.achieved < self.due * ACHIEVED_MIN {
-            Some(format!("{:.1} of {:.1} messages/s answered in time", self.achieved, self.due))
+            Some(format!("kept up with {:.1} of {:.1} messages/s", self.achieved, self.due))
         } else {
             None
         }

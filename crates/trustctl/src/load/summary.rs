@@ -203,8 +203,8 @@ pub struct Counts {
     pub sent: u64,
     /// Messages that came back right.
     pub answered: u64,
-    /// Messages that came back right while others were due, which is what the achieved rate counts: also those that were on
-    /// the way when the warm-up ended, and not those that were when sending ended.
+    /// Messages that came back right while others were due: also those that were on the way when the warm-up ended, and not
+    /// those that were when sending ended.
     pub answered_in_time: u64,
     /// Of the messages that were due in the measured part those that came back right within it.
     pub kept_up: u64,
@@ -372,6 +372,12 @@ pub struct Summary {
     pub took: Duration,
     /// Messages a second that were asked for; `None` in a closed loop.
     pub rate: Option<f64>,
+    /// Messages a second that came back right: see [`Tally::achieved_rate`].
+    ///
+    /// [`Tally::achieved_rate`]: crate::load::tally::Tally::achieved_rate
+    pub achieved_rate: f64,
+    /// The same without what the warm-up left behind.
+    pub sustained_rate: f64,
     /// As in [`Interval::latency`], of the whole measured part.
     pub latency: Histogram<u64>,
     /// As in [`Interval::service`].
@@ -397,6 +403,8 @@ impl Summary {
             began: Timestamp::now(),
             took: Duration::ZERO,
             rate: None,
+            achieved_rate: 0.0,
+            sustained_rate: 0.0,
             latency: times(),
             service: times(),
             connect: times(),
@@ -411,15 +419,6 @@ impl Summary {
                 limits: vec![],
             },
             end,
-        }
-    }
-
-    /// Messages a second that came back right while messages were sent.
-    pub fn achieved_rate(&self) -> f64 {
-        // If nothing was due, what comes back is the warm-up's, in hardly any time.
-        match self.counts.sent {
-            0 => 0.0,
-            _ => per_second(self.counts.answered_in_time, self.took),
         }
     }
 

@@ -5,7 +5,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::load::connection::{Times, nanos};
-use crate::load::summary::{Cause, Counts, Errors, Interval, LATE, WRONG_MAX, Wrong, times};
+use crate::load::summary::{
+    Cause, Counts, Errors, Interval, LATE, WRONG_MAX, Wrong, per_second, times,
+};
+use crate::load::trend::Trend;
 
 /// What a run has seen so far.
 ///
@@ -27,6 +30,8 @@ pub struct Tally {
     pub connect: Histogram<u64>,
     /// Numbers.
     pub counts: Counts,
+    /// Whether the latency of measured messages grew, in an open loop.
+    trend: Trend,
     /// Errors of the whole run.
     pub errors: Errors,
     /// The first wrong echoes.
@@ -64,6 +69,7 @@ impl Tally {
             late: times(),
             connect: times(),
             counts: Counts::default(),
+            trend: Trend::default(),
             errors: Errors::default(),
             wrong: vec![],
             usual_ns: None,
@@ -133,6 +139,11 @@ impl Tally {
             }
             self.counts.answered += count;
             self.counts.kept_up += if is_in_time { count } else { 0 };
+            if self.is_open_loop {
+                let due = (times.due_ns - self.measured_from_ns) as f64 / 1e9;
+                let latency = nanos(now).saturating_sub(times.due_ns) as f64 / 1e9;
+                self.trend.add(due, latency, count);
+            }
         } else {
             self.counts.warm_up += count;
         }
@@ -180,6 +191,30 @@ impl Tally {
         self.part.latency.saturating_record_n(now_ns.saturating_sub(times.due_ns), count);
         if self.is_open_loop {
             self.part.service.saturating_record_n(now_ns.saturating_sub(times.begun_ns), count);
+        }
+    }
+
+    /// Messages a second that come back right, of a measured part that took so long.
+    ///
+    /// At least those that came back in it. In an open loop those that came later count as well, as far as latency did
+    /// not grow: they came later because the server is far away, and not because it fell behind.
+    pub fn achieved_rate(&self, took: Duration) -> f64 {
+        // If nothing was due, what comes back is the warm-up's, in hardly any time.
+        match self.counts.sent {
+            0 => 0.0,
+            _ => per_second(self.counts.answered_in_time, took).max(self.sustained_rate(took)),
+        }
+    }
+
+    /// The same of messages alone that were due in the measured part: a backlog of the warm-up makes up for nothing.
+    pub fn sustained_rate(&self, took: Duration) -> f64 {
+        let in_time = per_second(self.counts.kept_up, took);
+        match self.is_open_loop {
+            true => {
+                let all = per_second(self.counts.answered, took);
+                in_time.max(all / (1.0 + self.trend.growth()))
+            }
+            false => in_time,
         }
     }
 
@@ -294,6 +329,35 @@ mod tests {
         assert_eq!(tally.late.max() / 1_000_000, 30);
         let part = tally.part(Duration::ZERO, 3 * SECOND);
         assert_eq!((part.latency.max() / 1_000_000, part.service.max() / 1_000_000), (500, 100));
+    }
+
+    /// A tally of messages that were due each tenth of a second for ten seconds and took so long.
+    fn ten_seconds(is_open_loop: bool, latency: impl Fn(Duration) -> Duration) -> Tally {
+        let mut tally = Tally::new(is_open_loop);
+        tally.plan(Duration::ZERO);
+        tally.measure();
+        for message in 0..100 {
+            let due = Duration::from_millis(100) * message;
+            let times = Times::new(due, due);
+            tally.begun(times, 1, due, false);
+            tally.answered(times, 1, due + latency(due), due + latency(due) <= 10 * SECOND);
+        }
+        tally
+    }
+
+    #[test]
+    fn a_server_that_is_far_away_achieves_the_rate_and_one_that_falls_behind_does_not() {
+        let rate = |tally: Tally| {
+            assert_eq!(tally.achieved_rate(10 * SECOND), tally.sustained_rate(10 * SECOND));
+            tally.achieved_rate(10 * SECOND)
+        };
+        for latency in [Duration::ZERO, SECOND, 30 * SECOND] {
+            assert_eq!(rate(ten_seconds(true, |_| latency)), 10.0, "{latency:?}");
+        }
+        let overloaded = rate(ten_seconds(true, |due| SECOND + due));
+        assert!((overloaded - 5.0).abs() < 1e-6, "{overloaded}");
+        // In a closed loop nothing is due, and what came back in time is all there is to tell.
+        assert_eq!(rate(ten_seconds(false, |_| SECOND)), 9.1);
     }
 
     #[test]

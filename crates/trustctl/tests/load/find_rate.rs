@@ -6,13 +6,18 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Test;
-use super::command::{RUN_DEADLINE, load};
+use super::command::{RUN_DEADLINE, document, load};
+use super::document::Rate;
 use super::server::{Client, Server};
 use super::support::program::{Finished, Home};
 
 pub(crate) const TESTS: &[Test] = &[
     ("the_highest_rate_is_found_below_what_the_server_can_do", a_slow_server),
     ("a_server_that_never_answers_holds_no_rate", a_silent_server),
+    ("latency_does_not_lower_the_rate_that_is_found", latency_does_not_lower_the_rate),
+    ("latency_longer_than_a_trial_does_not_hide_what_a_server_can_do", latency_longer_than_a_trial),
+    ("all_that_was_due_is_achieved_whatever_the_latency", all_that_was_due_is_achieved),
+    ("an_overloaded_server_achieves_what_it_can_do_and_no_more", an_overloaded_server),
 ];
 
 /// How long the server takes for a message, at least: it has one connection, so at most 500 messages a second come back.
@@ -62,4 +67,53 @@ fn a_silent_server() {
     let text = finished.text();
     assert!(text.contains("No rate that holds p99<1s: not even the lowest rate holds."), "{text}");
     assert!(text.contains("\nTrials\n"), "{text}");
+}
+
+/// Starts a server that answers each message after `latency`, at most one in each `gap` on a connection.
+fn late(latency: Duration, gap: Duration) -> Server {
+    Server::start(move |client: &mut Client| client.echo_late(latency, gap))
+}
+
+fn found(server: &Server, flags: &str) -> f64 {
+    let flags = format!("{flags} --json");
+    let finished = load(&Home::new(), server, &flags).start().wait_for(RUN_DEADLINE);
+    let search = search(&finished.exits_with(0));
+    search["found_per_second"].as_f64().unwrap_or_else(|| panic!("no rate: {search}"))
+}
+
+fn latency_does_not_lower_the_rate() {
+    // 20 clients with 10 messages in flight each: 1,333 messages a second, however fast the machine is.
+    let server = late(Duration::from_millis(150), Duration::ZERO);
+    let flags = "--concurrency 20 --in-flight 10 --find-rate p99<300ms --rate 300 --duration 1";
+    let rate = found(&server, flags);
+    assert!((600.0..1_500.0).contains(&rate), "{rate}");
+}
+
+fn latency_longer_than_a_trial() {
+    // Half a second of messages, each answered after a second, 200 a second at most.
+    let server = late(Duration::from_secs(1), Duration::from_millis(5));
+    let flags = "--in-flight 10000 --find-rate p99<4s --rate 100 --duration 0.5";
+    let rate = found(&server, flags);
+    assert!((100.0..220.0).contains(&rate), "{rate}");
+}
+
+fn all_that_was_due_is_achieved() {
+    let server = late(Duration::from_secs(1), Duration::ZERO);
+    for flags in ["--rate 100 --duration 5", "--rate 100 --duration 0.5", "--rate 10 --duration 2"]
+    {
+        let seen = document(&server, &format!("{flags} --fail-if rate<9.5"), 0);
+        let Rate { requested_per_second, achieved_per_second } = seen.rate;
+        let requested = requested_per_second.expect("it has a rate");
+        assert!((requested * 0.95..=requested).contains(&achieved_per_second), "{seen:?}");
+    }
+}
+
+fn an_overloaded_server() {
+    for latency in [Duration::ZERO, Duration::from_secs(1)] {
+        let server = late(latency, Duration::from_millis(10));
+        let seen = document(&server, "--rate 200 --duration 2 --in-flight 1000", 0);
+        // 100 messages a second are all that it answers, and what it owes at the end comes later.
+        seen.is_all_right(400);
+        assert!((80.0..=110.0).contains(&seen.rate.achieved_per_second), "{seen:?}");
+    }
 }

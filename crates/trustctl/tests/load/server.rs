@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -216,6 +216,29 @@ impl Client {
     /// Sends every frame back.
     pub(crate) fn echo(&mut self) -> io::Result<()> {
         self.echo_frames(usize::MAX)
+    }
+
+    /// Sends every frame back after `latency`, and no two of them less than `gap` apart: whatever is asked of it, its
+    /// connection answers no more than one message each `gap`.
+    pub(crate) fn echo_late(&mut self, latency: Duration, gap: Duration) -> io::Result<()> {
+        let (keep, kept) = mpsc::channel::<(Instant, Vec<u8>)>();
+        let mut stream = self.stream.try_clone()?;
+        thread::spawn(move || {
+            for (due, frame) in kept {
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                if stream.write_all(&frame).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut last: Option<Instant> = None;
+        loop {
+            let frame = self.frame()?;
+            let due = Instant::now() + latency;
+            let due = last.map_or(due, |last| due.max(last + gap));
+            last = Some(due);
+            keep.send((due, frame)).map_err(io::Error::other)?;
+        }
     }
 
     /// Sends back what comes, whatever it is, changed by `change`, which gets the bytes and how many came before.

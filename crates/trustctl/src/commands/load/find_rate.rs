@@ -126,7 +126,7 @@ impl Finder<'_> {
             asked,
             due: per_second(counts.sent + counts.unsent, summary.took),
             // A backlog of the warm-up must not make up for what is late.
-            achieved: per_second(counts.kept_up, summary.took),
+            achieved: summary.sustained_rate,
             errors: summary.errors.total(),
             broken: first_broken(self.budgets, summary),
             is_client_limit: summary.client.is_limit(),

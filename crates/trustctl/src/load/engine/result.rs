@@ -33,6 +33,8 @@ impl Engine<'_> {
             Pace::Open { rate, .. } => Some(self.shape.places.share(rate)),
             Pace::Closed { .. } => None,
         };
+        let achieved_rate = self.tally.achieved_rate(took);
+        let sustained_rate = self.tally.sustained_rate(took);
         let Tally { counts, errors, .. } = self.tally;
         let (connect, wrong) = (self.tally.connect.clone(), std::mem::take(&mut self.tally.wrong));
         let (latency, service) = self.tally.into_histograms();
@@ -41,6 +43,8 @@ impl Engine<'_> {
             began,
             took,
             rate,
+            achieved_rate,
+            sustained_rate,
             latency,
             service,
             connect,

@@ -106,16 +106,10 @@ impl Merged {
         let End { sent, answered, answered_in_time, failed, unsent, .. } = self.end;
         let counts =
             Counts { sent, answered, answered_in_time, failed, unsent, ..Counts::default() };
-        // The time in which as many came back as all shards had a second, who may differ in length.
-        let took = match self.end.achieved_rate > 0.0 {
-            true => {
-                let seconds = answered_in_time as f64 / self.end.achieved_rate;
-                Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
-            }
-            false => self.end.took,
-        };
         Summary {
-            took,
+            took: self.end.took,
+            achieved_rate: self.end.achieved_rate,
+            sustained_rate: self.end.achieved_rate,
             counts,
             errors: self.end.errors,
             latency: self.latency.clone(),

@@ -73,7 +73,7 @@ fn tiles(body: &mut String, summary: &Summary) {
         tiles.push((latency(0.99), "99th percentile".to_owned()));
         tiles.push((latency(1.0), "longest".to_owned()));
     }
-    let achieved = summary.achieved_rate();
+    let achieved = summary.achieved_rate;
     tiles.push((
         rate(achieved),
         match summary.rate {

@@ -21,6 +21,8 @@ pub fn report(run: &Run<'_>) -> Result<String, serde_json::Error> {
         began,
         took,
         rate,
+        achieved_rate,
+        sustained_rate: _,
         latency,
         service,
         connect,
@@ -40,7 +42,7 @@ pub fn report(run: &Run<'_>) -> Result<String, serde_json::Error> {
         again,
         began: began.to_string(),
         duration_ns: nanos(*took),
-        rate: Rate { requested_per_second: *rate, achieved_per_second: summary.achieved_rate() },
+        rate: Rate { requested_per_second: *rate, achieved_per_second: *achieved_rate },
         messages: Messages::of(counts),
         connections: Connections {
             made: counts.connections,

@@ -151,7 +151,7 @@ pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, Stri
             quantiles.map(|(at, name)| format!("{} ({name})", time(times.value_at_quantile(at))));
         told.join(", ")
     };
-    let achieved = summary.achieved_rate();
+    let achieved = summary.achieved_rate;
     let mut rate_said = format!("{} messages/s", rate(achieved));
     if let Some(requested) = summary.rate {
         let share = if requested > 0.0 { achieved / requested } else { 0.0 };

@@ -12,7 +12,7 @@ use crate::load::report::timeline::Timeline;
 use crate::load::search::{self, Found, Trial};
 use crate::load::summary::{
     About, Cause, Client, Counts, End, Errors, Interval, Judgement, Run, Searched, Summary, Wrong,
-    times,
+    per_second, times,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -246,6 +246,8 @@ fn sampled(is_open_loop: bool, seconds: u32, rate: u64, stall: Option<u32>) -> S
         began: Timestamp::from_second(1_790_000_000).expect("a time"),
         took,
         rate: is_open_loop.then_some(rate as f64),
+        achieved_rate: per_second(answered_all, took),
+        sustained_rate: per_second(answered_all, took),
         latency,
         service,
         connect,

@@ -4,7 +4,7 @@ use crate::load::report::units::rate;
 use crate::load::summary::Searched;
 
 /// The columns of [`rows`].
-pub const COLUMNS: [&str; 3] = ["asked for", "came back in time", "result"];
+pub const COLUMNS: [&str; 3] = ["asked for", "achieved", "result"];
 
 /// What was found, in a sentence.
 pub fn sentence(searched: &Searched) -> String {
@@ -19,7 +19,7 @@ pub fn sentence(searched: &Searched) -> String {
     }
 }
 
-/// A row a trial: messages a second that were asked for, those that came back right in time, and whether the rate holds.
+/// A row a trial: messages a second that were asked for, those that were achieved, and whether the rate holds.
 pub fn rows(searched: &Searched) -> impl Iterator<Item = [String; 3]> {
     searched.found.trials.iter().map(|trial| {
         let result = match trial.why_not() {

@@ -108,7 +108,7 @@ fn errors_and_too_few_answers_do_not_hold_either() {
     assert_eq!(Trial { errors: 2, ..good(1.0) }.why_not(), Some("errors: 2".to_owned()));
     let answered = |achieved| Trial { achieved, ..good(1000.0) }.why_not();
     assert_eq!(answered(980.0), None);
-    assert_eq!(answered(979.9), Some("979.9 of 1000.0 messages/s answered in time".to_owned()));
+    assert_eq!(answered(979.9), Some("kept up with 979.9 of 1000.0 messages/s".to_owned()));
     // What chance did not make due need not be answered.
     assert_eq!(Trial { due: 900.0, achieved: 900.0, ..good(1000.0) }.why_not(), None);
 }
