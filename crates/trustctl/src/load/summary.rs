@@ -26,6 +26,10 @@ pub const LATE: Duration = Duration::from_millis(1);
 /// Share of the messages that may be late before it is worth a word.
 pub const LATE_SHARE: f64 = 0.01;
 
+/// Messages that may be late, however few there are, before it is worth a word: a hundredth of fifty is less than one, and
+/// one says nothing about the client.
+pub const LATE_MIN: u64 = 10;
+
 /// The quantiles that reports show, and their names.
 pub const QUANTILES: [(f64, &str); 8] = [
     (0.5, "p50"),
@@ -243,7 +247,17 @@ pub struct Client {
 impl Client {
     /// Whether it was too busy, or too late, for the server to decide the result.
     pub fn is_limit(&self) -> bool {
-        self.busy >= BUSY || self.late_at() > LATE
+        self.busy >= BUSY || self.is_late()
+    }
+
+    /// Whether so many messages were late that it was not by chance.
+    pub fn is_late(&self) -> bool {
+        self.late_messages() >= LATE_MIN && self.late_at() > LATE
+    }
+
+    /// Messages that were sent later than [`LATE`] after they were due although their connection was free.
+    pub fn late_messages(&self) -> u64 {
+        self.late.len() - self.late.count_between(0, LATE.as_nanos() as u64)
     }
 
     /// So late was the first of the latest [`LATE_SHARE`] of the messages.
@@ -460,4 +474,25 @@ pub struct Run<'a> {
 /// How many of them there are in a second; 0 if no time passed.
 pub fn per_second(count: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_late_message_of_fifty_is_chance_and_ten_of_a_thousand_are_not() {
+        let late = |late, punctual| {
+            let mut client = Summary::nothing(End::Complete).client;
+            client.late.record_n(5_000_000, late).expect("in bounds");
+            client.late.record_n(20_000, punctual).expect("in bounds");
+            (client.late_messages(), client.is_limit())
+        };
+        assert_eq!(late(1, 49), (1, false));
+        assert_eq!(late(9, 41), (9, false));
+        assert_eq!(late(10, 40), (10, true));
+        assert_eq!(late(11, 989), (11, true));
+        assert_eq!(late(11, 1_989), (11, false));
+        assert_eq!(late(0, 0), (0, false));
+    }
 }

@@ -2,8 +2,9 @@
 
 use super::{Ended, Engine, Stage, Stopped, TICK};
 use crate::load::shape::{Length, Pace};
-use crate::load::summary::{BUSY, Cause, Client, End, LATE, LATE_SHARE, Summary};
+use crate::load::summary::{BUSY, Cause, Client, End, LATE, Summary};
 use crate::load::tally::Tally;
+use crate::text::grouped;
 
 impl Engine<'_> {
     /// Puts together what was seen.
@@ -80,11 +81,12 @@ impl Engine<'_> {
                 100.0 * busy
             ));
         }
-        if client.late_at() > LATE {
+        if client.is_late() {
             limits.push(format!(
-                "The client was late: {:.0} % of the messages were sent {:.1} ms or more after they were due although \
-                 their connection was free.",
-                100.0 * LATE_SHARE,
+                "The client was late: it sent {} messages more than {} ms after they were due although their \
+                 connection was free, the latest hundredth of all by {:.1} ms or more.",
+                grouped(client.late_messages()),
+                LATE.as_millis(),
                 1e3 * client.late_at().as_secs_f64()
             ));
         }
