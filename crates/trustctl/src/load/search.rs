@@ -2,7 +2,8 @@
 //!
 //! Upwards in doublings until a rate does not hold, then between the two by halving the distance in the logarithm, so that
 //! the answer is equally exact for slow servers and fast ones. A rate that does not hold gets a second chance, because a
-//! busy neighbour may have been the reason; the answer has to hold once more without one, because it may have been luck.
+//! busy neighbour may have been the reason; the answer has to hold in two of three more trials, because it may have been
+//! luck. Trials that contradict each other are told with the result: the answer is then no sharper than they are.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -23,9 +24,12 @@ pub const ACHIEVED_MIN: f64 = 0.98;
 /// before. Eight of them lead from the highest rate to the lowest.
 pub const STEPS_DOWN_MAX: u32 = 9;
 
+/// How often a rate has to hold, or not to, when the answer is confirmed.
+const MAJORITY: usize = 2;
+
 /// The most trials of a search: 24 halvings from [`RATE_MAX`] to [`RATE_MIN`] and 4 between two of them, each twice, then
-/// the answer and its steps down.
-pub const TRIALS_MAX: usize = 2 * (25 + 4) + 1 + STEPS_DOWN_MAX as usize;
+/// the answer and its steps down, each until two trials agree.
+pub const TRIALS_MAX: usize = 2 * (25 + 4) + (2 * MAJORITY - 1) * (1 + STEPS_DOWN_MAX as usize);
 
 /// One run of the load.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +91,19 @@ pub fn search(start: f64, trial: impl FnMut(f64) -> ControlFlow<(), Trial>) -> F
     };
     assert!(search.trials.len() <= TRIALS_MAX, "{} trials", search.trials.len());
     Found { rate: search.held, end, trials: search.trials }
+}
+
+impl Found {
+    /// The lowest rate that did not hold in a trial and the highest one that held in another, if the first is not above
+    /// the second: between them trials disagree.
+    pub fn disagreement(&self) -> Option<(f64, f64)> {
+        let asked = |holds: bool| {
+            let trials = self.trials.iter().filter(move |trial| trial.why_not().is_none() == holds);
+            trials.map(|trial| trial.asked)
+        };
+        let (low, high) = (asked(false).reduce(f64::min)?, asked(true).reduce(f64::max)?);
+        (low <= high).then_some((low, high))
+    }
 }
 
 impl Trial {
@@ -193,7 +210,7 @@ impl<F: FnMut(f64) -> ControlFlow<(), Trial>> Search<F> {
         let Some(mut rate) = self.held else { return ControlFlow::Continue(End::NothingHolds) };
         let mut factor = STEP;
         for _ in 0..=STEPS_DOWN_MAX {
-            let failed = self.try_once(rate)?;
+            let failed = self.confirm_once(rate)?;
             if failed.is_none() {
                 self.held = Some(rate);
                 return ControlFlow::Continue(match above {
@@ -208,6 +225,19 @@ impl<F: FnMut(f64) -> ControlFlow<(), Trial>> Search<F> {
             factor *= factor;
         }
         ControlFlow::Continue(End::Unsteady)
+    }
+
+    /// Tries a rate until two trials agree.
+    fn confirm_once(&mut self, rate: f64) -> ControlFlow<(), Option<Failed>> {
+        let (mut held, mut failed) = (0, 0);
+        loop {
+            let result = self.try_once(rate)?;
+            let seen = if result.is_none() { &mut held } else { &mut failed };
+            *seen += 1;
+            if *seen == MAJORITY {
+                return ControlFlow::Continue(result);
+            }
+        }
     }
 
     fn try_once(&mut self, rate: f64) -> ControlFlow<(), Option<Failed>> {

@@ -43,7 +43,16 @@ struct Search {
     #[serde(deserialize_with = "there")]
     found_per_second: Option<f64>,
     end: String,
+    #[serde(deserialize_with = "there")]
+    disagreement: Option<Disagreement>,
     trials: Vec<Trial>,
+}
+
+#[derive(Deserialize, Debug, PartialEq)]
+#[serde(deny_unknown_fields)]
+struct Disagreement {
+    from_per_second: f64,
+    to_per_second: f64,
 }
 
 #[derive(Deserialize, Debug, PartialEq)]
@@ -292,6 +301,7 @@ fn a_search_has_its_trials_in_order() {
     let search = read(&sample::named("searched")).search.expect("a search");
     assert_eq!((search.budgets, search.found_per_second), (vec!["p99<5ms".into()], Some(1000.0)));
     assert_eq!(search.end, "bracketed");
+    assert_eq!(search.disagreement, None);
     let [holds, fails] = &search.trials[..] else { panic!("{:?}", search.trials) };
     assert_eq!((holds.asked_per_second, &holds.why_not), (1000.0, &None));
     assert_eq!((fails.asked_per_second, fails.achieved_per_second), (1050.0, 1049.5));

@@ -95,6 +95,8 @@ struct Search<'r> {
     budgets: &'r [String],
     found_per_second: Option<f64>,
     end: &'static str,
+    /// None: trials agree.
+    disagreement: Option<Disagreement>,
     trials: Vec<SearchTrial>,
 }
 
@@ -109,9 +111,18 @@ impl<'r> Search<'r> {
             why_not: trial.why_not(),
             is_client_limit: trial.is_client_limit,
         });
+        let disagreement = found.disagreement().map(|(from_per_second, to_per_second)| {
+            Disagreement { from_per_second, to_per_second }
+        });
         let (found_per_second, end) = (found.rate, found.end.name());
-        Search { budgets, found_per_second, end, trials: trials.collect() }
+        Search { budgets, found_per_second, end, disagreement, trials: trials.collect() }
     }
+}
+
+#[derive(Serialize)]
+struct Disagreement {
+    from_per_second: f64,
+    to_per_second: f64,
 }
 
 #[derive(Serialize)]

@@ -10,13 +10,21 @@ pub const COLUMNS: [&str; 3] = ["asked for", "achieved", "result"];
 pub fn sentence(searched: &Searched) -> String {
     let Searched { budgets, found } = searched;
     let budgets = budgets.join(", ");
-    match found.rate {
+    let mut said = match found.rate {
         Some(highest) => {
             let highest = rate(highest);
             format!("The highest rate that holds {budgets}: {highest} messages/s; {}.", found.end)
         }
         None => format!("No rate that holds {budgets}: {}.", found.end),
+    };
+    if let Some((low, high)) = found.disagreement() {
+        let (low, high) = (rate(low), rate(high));
+        said += &match low == high {
+            true => format!(" Trials disagree at {low} messages/s."),
+            false => format!(" Trials disagree between {low} and {high} messages/s."),
+        };
     }
+    said
 }
 
 /// A row a trial: messages a second that were asked for, those that were achieved, and whether the rate holds.
@@ -57,6 +65,12 @@ mod tests {
         let rows: Vec<_> = rows(&searched).collect();
         assert_eq!(rows[0], ["1,000/s", "1,000/s", "holds"]);
         assert_eq!(rows[1][2], "p99<5ms: 7.31 ms (the client was the limit)");
+        let again = trial(1000.0, Some("p99<5ms: 5.20 ms"), false);
+        searched.found.trials.push(again);
+        assert!(sentence(&searched).ends_with("more. Trials disagree at 1,000 messages/s."));
+        searched.found.trials.push(trial(2000.0, None, false));
+        let expected = "more. Trials disagree between 1,000 and 2,000 messages/s.";
+        assert!(sentence(&searched).ends_with(expected), "{}", sentence(&searched));
         searched.found = Found { rate: None, end: End::NothingHolds, trials: vec![] };
         assert_eq!(
             sentence(&searched),

@@ -35,7 +35,7 @@ fn it_doubles_until_a_rate_does_not_hold_and_then_halves_the_distance() {
     let found = search(1000.0, knee(5000.0));
     let expected = [
         1000.0, 2000.0, 4000.0, 8000.0, 8000.0, 5657.0, 5657.0, 4757.0, 5187.0, 5187.0, 4967.0,
-        4967.0,
+        4967.0, 4967.0,
     ];
     assert_eq!(rates(&found), expected);
     assert_eq!((found.rate.map(f64::round), found.end), (Some(4967.0), End::Bracketed));
@@ -46,7 +46,7 @@ fn a_start_that_does_not_hold_leads_down() {
     let found = search(1000.0, knee(100.0));
     let expected = [
         1000.0, 1000.0, 500.0, 500.0, 250.0, 250.0, 125.0, 125.0, 63.0, 88.0, 105.0, 105.0, 96.0,
-        101.0, 101.0, 96.0,
+        101.0, 101.0, 96.0, 96.0,
     ];
     assert_eq!(rates(&found), expected);
     let rate = found.rate.expect("a rate");
@@ -161,7 +161,45 @@ fn an_answer_that_does_not_hold_again_is_lowered_until_one_does() {
 
     let found = slower(0.5);
     assert_eq!((found.rate, found.end), (None, End::Unsteady));
-    assert_eq!(found.trials.len(), 12 + STEPS_DOWN_MAX as usize);
+    assert_eq!(found.trials.len(), 11 + MAJORITY * (1 + STEPS_DOWN_MAX as usize));
+}
+
+#[test]
+fn one_bad_trial_of_three_does_not_lower_the_answer() {
+    let spoilt = |spoil: &'static [usize]| {
+        let mut count = 0;
+        let mut server = knee(5000.0);
+        search(1000.0, move |rate| {
+            count += 1;
+            match spoil.contains(&count) {
+                true => ControlFlow::Continue(slow(rate)),
+                false => server(rate),
+            }
+        })
+    };
+    // The answer is confirmed from the twelfth trial on.
+    for (spoil, trials) in [(&[][..], 13), (&[12], 14), (&[13], 14)] {
+        let found = spoilt(spoil);
+        assert_eq!(found.rate.map(f64::round), Some(4967.0), "{spoil:?}");
+        assert_eq!(found.trials.len(), trials, "{spoil:?}");
+    }
+    assert!(spoilt(&[12, 13]).rate.is_some_and(|rate| rate < 4967.0));
+}
+
+#[test]
+fn trials_that_contradict_each_other_are_told_by_their_rates() {
+    let trials = |trials: &[(f64, bool)]| {
+        let trial = |&(rate, holds)| if holds { good(rate) } else { slow(rate) };
+        let trials = trials.iter().map(trial).collect();
+        Found { rate: None, end: End::Bracketed, trials }.disagreement()
+    };
+    assert_eq!(trials(&[]), None);
+    assert_eq!(trials(&[(100.0, true)]), None);
+    assert_eq!(trials(&[(100.0, false)]), None);
+    assert_eq!(trials(&[(100.0, true), (200.0, false), (200.0, false)]), None);
+    assert_eq!(trials(&[(100.0, true), (200.0, false), (200.0, true)]), Some((200.0, 200.0)));
+    let far = [(500.0, true), (1000.0, false), (365.0, false), (365.0, true)];
+    assert_eq!(trials(&far), Some((365.0, 500.0)));
 }
 
 #[test]
