@@ -3,7 +3,7 @@
 //! Readiness is edge-triggered and each socket is registered once, for both directions. A connection
 //! remembers what it is ready for until a call says otherwise: usually by transferring less than was
 //! asked for. EAGAIN is rare therefore, and after one the kernel is asked afresh (`EPOLL_CTL_MOD`), so
-//! that an EAGAIN without cause loses no edge. All connections of a worker share one
+//! that an EAGAIN without cause loses no edge; after a second one, later ([`crate::questions`]). All connections of a worker share one
 //! receive buffer; one receive is answered by one send. The first worker also accepts and hands each
 //! client to the worker that has the fewest.
 
@@ -23,6 +23,7 @@ use crate::children::Children;
 use crate::client::Client;
 use crate::desk::{ALARM, Desks, Newcomer, Seat, WAKER};
 use crate::observer::{ClientInfo, Event, Stats};
+use crate::questions::Questions;
 use crate::server::{Handle, Shared};
 use crate::service::Service;
 use crate::socket;
@@ -166,6 +167,7 @@ struct Worker<'a, S: Service> {
     listeners: Listeners,
     entries: Slab<Entry<S::Session>>,
     timers: Timers,
+    questions: Questions,
     /// Connections that have used up their turn and are still ready.
     unfinished: Vec<usize>,
     receive_buffer: Vec<u8>,
@@ -207,6 +209,7 @@ impl<'a, S: Service> Worker<'a, S> {
             listeners,
             entries: Slab::with_capacity(shared.config.max_clients.min(PLACES_RESERVED)),
             timers: Timers::new(&shared.limits),
+            questions: Questions::new(),
             unfinished: Vec::new(),
             receive_buffer: vec![0; turn::receive_buffer_len(&shared.limits)],
             reply_buffer: Vec::new(),
@@ -255,6 +258,7 @@ impl<'a, S: Service> Worker<'a, S> {
             self.serve_what_is_ready(events)?;
             self.judge_deadlines(due);
         }
+        self.ask_again();
         // After the last wait of the round: what it was woken for is looked at now.
         self.tend_children();
         self.accept_clients();
@@ -322,7 +326,7 @@ impl<'a, S: Service> Worker<'a, S> {
         // Once a worker has cut what it has, it may still wait for its children.
         let cut_at = self.cut_at.filter(|_| !self.entries.is_empty()).unwrap_or(Timestamp::NEVER);
         let children = self.children.as_ref().map_or(Timestamp::NEVER, Children::next_wake_up);
-        let timers = self.timers.next().min(cut_at).min(children);
+        let timers = self.timers.next().min(self.questions.next()).min(cut_at).min(children);
         listeners.min(timers).min(self.next_beat)
     }
 
@@ -346,6 +350,23 @@ impl<'a, S: Service> Worker<'a, S> {
         }
     }
 
+    /// Asks the kernel about sockets that were not as ready as it had said, for which a pause is over now.
+    fn ask_again(&mut self) {
+        let (entries, listeners) = (&self.entries, &self.listeners);
+        let is_there = |token: Token| {
+            let (key, generation) = split_token(token.0);
+            let entry = entries.get(key).filter(|entry| entry.generation == generation);
+            entry.is_some_and(Entry::is_to_be_asked) || listeners.have(token)
+        };
+        for token in self.questions.take_due(self.now, is_there) {
+            let registry = self.poll.registry();
+            match self.entries.get_mut(split_token(token.0).0) {
+                Some(entry) => entry.ask_again(registry, token),
+                None => self.listeners.ask_again(registry, token),
+            }
+        }
+    }
+
     fn give_turns(&mut self) {
         for key in std::mem::take(&mut self.unfinished) {
             if let Some(entry) = self.entries.get_mut(key)
@@ -363,6 +384,7 @@ impl<'a, S: Service> Worker<'a, S> {
             shared: self.shared,
             registry: self.poll.registry(),
             token: Token(join_token(key, entry.generation)),
+            questions: &mut self.questions,
             receive_buffer: &mut self.receive_buffer,
             reply_buffer: &mut self.reply_buffer,
             now: self.now,

@@ -24,6 +24,7 @@ use crate::desk;
 use crate::event_loop;
 use crate::exact::{ExactError, Stream, recv_exact, recv_some, send_exact};
 use crate::observer::{ClientInfo, Event, Stats};
+use crate::questions::PAUSE;
 use crate::server::Shared;
 use crate::service::Service;
 use crate::socket;
@@ -66,6 +67,7 @@ pub(crate) fn run<S: Service>(
         wake_up: seat.wake_up,
         listener,
         policy: AcceptPolicy::new(),
+        doubt: Doubt::default(),
         stats_round: 0,
         next_beat: shared.pulse.next_beat(Timestamp::default()),
     };
@@ -84,10 +86,39 @@ struct Iterative<'a, S: Service> {
     wake_up: Arc<OwnedFd>,
     listener: TcpListener,
     policy: AcceptPolicy,
+    doubt: Doubt,
     /// The last request for statistics that was answered.
     stats_round: u64,
     /// When the server has to show that it goes round.
     next_beat: Timestamp,
+}
+
+/// What to think of a poll that reports a socket as ready, after calls that said EAGAIN all the same. The second one
+/// makes a pause: with the memory for TCP used up a socket is writable and takes nothing, and poll does not sleep.
+#[derive(Debug, Default)]
+struct Doubt {
+    /// When a call last said so, since one succeeded.
+    last: Option<Timestamp>,
+    paused_until: Timestamp,
+}
+
+impl Doubt {
+    fn handle_success(&mut self) {
+        self.last = None;
+    }
+
+    fn handle_would_block(&mut self, now: Timestamp) {
+        // One that is longer ago is another matter: somebody else was faster to accept, say.
+        if self.last.is_some_and(|last| now < last + 2 * PAUSE) {
+            self.paused_until = now + PAUSE;
+        }
+        self.last = Some(now);
+    }
+
+    /// [`Timestamp::NEVER`] if there is no pause.
+    fn paused_until(&self, now: Timestamp) -> Timestamp {
+        if now < self.paused_until { self.paused_until } else { Timestamp::NEVER }
+    }
 }
 
 /// A client that was being served when the server was told to stop.
@@ -96,6 +127,8 @@ type Unfinished<S> = (Client<<S as Service>::Session>, TcpStream);
 impl<S: Service> Iterative<'_, S> {
     /// The next client; `None` when the server is to stop.
     fn next_client(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        // Somebody may be there without a wait.
+        let mut is_ready = true;
         loop {
             self.contribute_stats(None);
             self.beat();
@@ -104,13 +137,26 @@ impl<S: Service> Iterative<'_, S> {
             }
             let now = self.shared.now();
             let listener = &self.listener;
-            let accepted = self.policy.accept(now, &*self.shared.observer, || listener.accept());
+            let accepted = match is_ready {
+                true => self.policy.accept(now, &*self.shared.observer, || listener.accept()),
+                false => Accepted::Drained,
+            };
+            let is_paused = matches!(accepted, Accepted::Paused);
             let (interest, until) = match accepted {
                 Accepted::Client(client) => {
+                    self.doubt.handle_success();
                     self.shared.loads.add(0);
                     return Ok(Some(client));
                 }
-                Accepted::Drained => (PollFlags::IN, Timestamp::NEVER),
+                Accepted::Drained => {
+                    if is_ready {
+                        self.doubt.handle_would_block(now);
+                    }
+                    match self.doubt.paused_until(now) {
+                        Timestamp::NEVER => (PollFlags::IN, Timestamp::NEVER),
+                        until => (PollFlags::empty(), until),
+                    }
+                }
                 Accepted::Interrupted => continue,
                 // The listener is readable meanwhile, which is not to wake us.
                 Accepted::Paused => (PollFlags::empty(), self.policy.paused_until(now)),
@@ -121,14 +167,17 @@ impl<S: Service> Iterative<'_, S> {
                 }
             };
             let until = until.min(self.next_beat);
-            match wait(listener.as_fd(), interest, &self.wake_up, until, self.shared) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {
-                    self.shared.observer.observe(&Event::Interrupted { during: None });
-                }
-                // The kernel was short of something for a moment (poll(2)).
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                outcome => drop(outcome?),
-            }
+            let waited = wait(listener.as_fd(), interest, &self.wake_up, until, self.shared);
+            is_ready = is_paused
+                || match waited {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {
+                        self.shared.observer.observe(&Event::Interrupted { during: None });
+                        false
+                    }
+                    // The kernel was short of something for a moment (poll(2)).
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+                    outcome => outcome?,
+                };
         }
     }
 
@@ -165,6 +214,7 @@ impl<S: Service> Iterative<'_, S> {
         client.close(stream.as_fd(), &*shared.observer, &shared.closed[0], shared.now());
         drop(stream);
         self.policy.handle_descriptor_free();
+        self.doubt = Doubt::default();
         shared.loads.take_off(0);
         None
     }
@@ -224,6 +274,16 @@ impl<S: Service> Conversation<'_, '_, S> {
     /// Sends what is owed, else receives, or waits until there is something else to do.
     fn exchange(&mut self) {
         let connection = &self.client.connection;
+        let paused_until = self.server.doubt.paused_until(self.server.shared.now());
+        if paused_until != Timestamp::NEVER {
+            let until = paused_until.min(connection.poll_deadline());
+            let socket = self.server.interruptible(&self.stream, until);
+            if socket.wait(PollFlags::empty()).is_ok() {
+                // It has failed meanwhile, and the next call says so.
+                self.server.doubt = Doubt::default();
+            }
+            return;
+        }
         match (connection.wants_send(), connection.wants_receive()) {
             (true, false) => self.send(connection.poll_deadline()),
             (false, _) => self.receive(),
@@ -257,8 +317,9 @@ impl<S: Service> Conversation<'_, '_, S> {
                 Err(error) => (0, Err(error)),
             },
         };
+        let (arrived_at, would_block) = (socket.last_progress, socket.would_block);
+        self.server.note_outcome(count, would_block);
         if count > 0 {
-            let arrived_at = socket.last_progress;
             let bytes = &self.buffer[..count];
             let received = self.client.connection.handle_received(0, bytes, arrived_at);
             // Everything is owed first and then sent by `send`.
@@ -280,7 +341,8 @@ impl<S: Service> Conversation<'_, '_, S> {
         let owed = self.client.connection.owed();
         let outcome = send_exact(&mut socket, owed);
         let sent = outcome.as_ref().map_or_else(ExactError::transferred, |()| owed.len());
-        let sent_at = socket.last_progress;
+        let (sent_at, would_block) = (socket.last_progress, socket.would_block);
+        self.server.note_outcome(sent, would_block);
         if sent > 0 {
             self.client.handle_sent(sent, sent_at);
         }
@@ -309,7 +371,18 @@ impl<S: Service> Iterative<'_, S> {
         until: Timestamp,
     ) -> Interruptible<'s, S> {
         let until = until.min(self.next_beat);
-        Interruptible { stream, server: self, until, last_progress: self.shared.now() }
+        let last_progress = self.shared.now();
+        Interruptible { stream, server: self, until, last_progress, would_block: false }
+    }
+
+    /// What came of receiving or sending.
+    fn note_outcome(&mut self, transferred: usize, would_block: bool) {
+        if transferred > 0 {
+            self.doubt.handle_success();
+        }
+        if would_block {
+            self.doubt.handle_would_block(self.shared.now());
+        }
     }
 }
 
@@ -321,6 +394,8 @@ struct Interruptible<'a, S: Service> {
     until: Timestamp,
     /// When a call last moved bytes.
     last_progress: Timestamp,
+    /// A call said EAGAIN where poll had reported the socket as ready.
+    would_block: bool,
 }
 
 impl<S: Service> Interruptible<'_, S> {
@@ -331,12 +406,17 @@ impl<S: Service> Interruptible<'_, S> {
             false => Err(ErrorKind::WouldBlock.into()),
         }
     }
+
+    fn note_would_block(&mut self, outcome: io::Result<usize>) -> io::Result<usize> {
+        outcome.inspect_err(|error| self.would_block |= error.kind() == ErrorKind::WouldBlock)
+    }
 }
 
 impl<S: Service> Stream for Interruptible<'_, S> {
     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.wait(PollFlags::IN)?;
-        let received = self.stream.read(buffer)?;
+        let mut stream = self.stream;
+        let received = self.note_would_block(stream.read(buffer))?;
         self.last_progress = self.server.shared.now();
         Ok(received)
     }
@@ -345,7 +425,8 @@ impl<S: Service> Stream for Interruptible<'_, S> {
         self.wait(PollFlags::OUT)?;
         // A blocking send would sleep until all of it fits, deaf to the stop flag.
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let sent = rustix::net::send(self.stream, bytes, flags)?;
+        let sent = rustix::net::send(self.stream, bytes, flags).map_err(io::Error::from);
+        let sent = self.note_would_block(sent)?;
         self.last_progress = self.server.shared.now();
         Ok(sent)
     }
@@ -385,4 +466,35 @@ fn wait<S: Service>(
         return Ok(false);
     }
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Calls in a second of which each says EAGAIN, while poll reports readiness every millisecond.
+    fn calls_in_a_second(mut after_each: impl FnMut(&mut Doubt, u64)) -> usize {
+        let (mut doubt, mut calls) = (Doubt::default(), 0);
+        for ms in 0..1000 {
+            let now = Timestamp::from_start(Duration::from_millis(ms));
+            if doubt.paused_until(now) == Timestamp::NEVER {
+                calls += 1;
+                doubt.handle_would_block(now);
+                after_each(&mut doubt, ms);
+            }
+        }
+        calls
+    }
+
+    #[test]
+    fn a_socket_that_is_ready_and_takes_nothing_is_tried_ten_times_a_second() {
+        assert_eq!(calls_in_a_second(|_, _| {}), 11);
+    }
+
+    #[test]
+    fn one_refusal_between_successes_makes_no_pause() {
+        assert_eq!(calls_in_a_second(|doubt, _| doubt.handle_success()), 1000);
+    }
 }

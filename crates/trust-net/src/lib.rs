@@ -27,6 +27,7 @@ mod iterative;
 mod loads;
 pub mod observer;
 mod pulse;
+mod questions;
 pub mod server;
 pub mod service;
 pub mod socket;

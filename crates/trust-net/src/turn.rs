@@ -3,13 +3,13 @@
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::os::fd::AsFd;
 
-use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use trust_wire::{CloseStep, During, HEADER_LEN, Limits, Received, Timestamp};
 
 use crate::client::Client;
 use crate::observer::Event;
+use crate::questions::{Asked, Questions, Registered};
 use crate::server::Shared;
 use crate::service::{Service, Session};
 use crate::socket;
@@ -42,6 +42,7 @@ pub(crate) struct Entry<S> {
     pub(crate) armed: Timestamp,
     unread: Unread,
     writable: bool,
+    asked: Asked,
 }
 
 /// What is left to receive, by the events so far.
@@ -60,6 +61,7 @@ pub(crate) struct TurnContext<'a, S: Service> {
     pub(crate) shared: &'a Shared<S>,
     pub(crate) registry: &'a Registry,
     pub(crate) token: Token,
+    pub(crate) questions: &'a mut Questions,
     pub(crate) receive_buffer: &'a mut [u8],
     pub(crate) reply_buffer: &'a mut Vec<u8>,
     /// When something last happened in this turn; before that, when the worker last looked.
@@ -85,17 +87,6 @@ pub(crate) enum Turn {
     Closed(CloseStep),
 }
 
-/// Lets the kernel report readiness once more, in case EAGAIN came although there is some.
-pub(crate) fn ask_afresh(
-    registry: &Registry,
-    source: &mut impl Source,
-    token: Token,
-    interest: Interest,
-) {
-    // Fails only for a socket that is not registered, and that one has been given an error then.
-    let _ = registry.reregister(source, token, interest);
-}
-
 impl<S: Session> Entry<S> {
     /// Both directions, and urgent data, are registered as one.
     pub(crate) const INTEREST: Interest =
@@ -110,6 +101,7 @@ impl<S: Session> Entry<S> {
             armed: Timestamp::NEVER,
             unread: Unread::Nothing,
             writable: true,
+            asked: Asked::Nothing,
         }
     }
 
@@ -130,6 +122,17 @@ impl<S: Session> Entry<S> {
     /// Bytes may be there that no event has announced yet.
     pub(crate) fn expect_bytes(&mut self) {
         self.unread = self.unread.max(Unread::Bytes);
+    }
+
+    /// Whether the kernel is to be asked about this connection after a pause.
+    pub(crate) fn is_to_be_asked(&self) -> bool {
+        self.asked == Asked::Later
+    }
+
+    /// The pause is over.
+    pub(crate) fn ask_again(&mut self, registry: &Registry, token: Token) {
+        let (source, interest) = (&mut self.stream, Self::INTEREST);
+        Questions::ask_again(&mut self.asked, Registered { source, registry, token, interest });
     }
 
     /// Does what the connection is ready for.
@@ -171,8 +174,9 @@ impl<S: Session> Entry<S> {
                 context.look_at_the_clock();
                 self.client.handle_sent(sent, context.now);
                 self.writable = sent == len;
-                if sent == 0 {
-                    ask_afresh(context.registry, &mut self.stream, context.token, Self::INTEREST);
+                match sent {
+                    0 => self.handle_would_block(context),
+                    _ => self.asked.handle_success(),
                 }
             }
             Err(error) => self.client.handle_io_error(&error, During::Send),
@@ -196,6 +200,7 @@ impl<S: Session> Entry<S> {
                 self.client.connection.handle_end_of_stream();
             }
             Ok(count) => {
+                self.asked.handle_success();
                 if count < asked && self.unread == Unread::Bytes {
                     self.unread = Unread::Nothing;
                 }
@@ -204,7 +209,7 @@ impl<S: Session> Entry<S> {
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => {
                     self.unread = Unread::Nothing;
-                    ask_afresh(context.registry, &mut self.stream, context.token, Self::INTEREST);
+                    self.handle_would_block(context);
                 }
                 ErrorKind::Interrupted => {
                     let during = Some(During::Receive);
@@ -215,6 +220,14 @@ impl<S: Session> Entry<S> {
         }
     }
 
+    /// A call that was to be ready said EAGAIN.
+    fn handle_would_block<V: Service<Session = S>>(&mut self, context: &mut TurnContext<'_, V>) {
+        let TurnContext { registry, token, questions, now, .. } = context;
+        let (source, interest) = (&mut self.stream, Self::INTEREST);
+        let registered = Registered { source, registry, token: *token, interest };
+        questions.handle_would_block(&mut self.asked, registered, *now);
+    }
+
     fn handle_received<V: Service<Session = S>>(
         &mut self,
         in_room: usize,
@@ -223,21 +236,23 @@ impl<S: Session> Entry<S> {
     ) {
         // After the call: what it brought had arrived by now, even if the process was stopped before.
         context.look_at_the_clock();
-        let TurnContext { shared, registry, token, receive_buffer, reply_buffer, now } = context;
+        let TurnContext { shared, receive_buffer, reply_buffer, now, .. } = context;
         let rest = &receive_buffer[..count - in_room];
         let received = self.client.connection.handle_received(in_room, rest, *now);
         if matches!(received, Received::Nothing) {
             return;
         }
         let stream = &self.stream;
-        let send = |parts: &[IoSlice<'_>]| send_once(stream, parts, shared);
+        let mut sent = 0;
+        let send =
+            |parts: &[IoSlice<'_>]| send_once(stream, parts, shared).inspect(|count| sent = *count);
         let observer = &*shared.observer;
         // To the tick of the kernel, which is a good deal cheaper and close enough for how long a session took.
         let clock = || shared.clock.coarse_now().max(*now);
         let is_sent = self.client.answer(&received, reply_buffer, observer, clock, send);
-        if !is_sent {
-            self.writable = false;
-            ask_afresh(registry, &mut self.stream, *token, Self::INTEREST);
+        self.writable &= is_sent;
+        if sent == 0 && !is_sent {
+            self.handle_would_block(context);
         }
     }
 }

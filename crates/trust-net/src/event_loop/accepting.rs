@@ -15,10 +15,10 @@ use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
 use crate::client::Client;
 use crate::desk::Newcomer;
 use crate::observer::{ClientInfo, Event};
+use crate::questions::{Asked, Questions, Registered};
 use crate::service::Service;
 use crate::socket;
 use crate::stop::Stop;
-use crate::turn::ask_afresh;
 
 /// Clients accepted before connections get their turn.
 const ACCEPTS_PER_TURN: u32 = 64;
@@ -40,6 +40,11 @@ struct Listener {
     ready: bool,
     /// It is unusable.
     failed: bool,
+    asked: Asked,
+}
+
+impl Listener {
+    const INTEREST: Interest = Interest::READABLE;
 }
 
 impl Listeners {
@@ -52,6 +57,7 @@ impl Listeners {
                 token: Token(FIRST_LISTENER - index),
                 ready: true,
                 failed,
+                asked: Asked::Nothing,
             })
         };
         let listeners = sockets.into_iter().enumerate().map(listen).collect::<io::Result<_>>()?;
@@ -60,7 +66,7 @@ impl Listeners {
 
     pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
         let register = |listener: &mut Listener| {
-            registry.register(&mut listener.socket, listener.token, Interest::READABLE)
+            registry.register(&mut listener.socket, listener.token, Listener::INTEREST)
         };
         self.listeners.iter_mut().try_for_each(register)
     }
@@ -69,6 +75,20 @@ impl Listeners {
     pub(super) fn note_readiness(&mut self, token: Token) -> bool {
         let listener = self.listeners.iter_mut().find(|listener| listener.token == token);
         listener.map(|listener| listener.ready = true).is_some()
+    }
+
+    /// Whether it is one of them that the token is for.
+    pub(super) fn have(&self, token: Token) -> bool {
+        self.listeners.iter().any(|listener| listener.token == token)
+    }
+
+    /// The pause before a question about one of them is over.
+    pub(super) fn ask_again(&mut self, registry: &Registry, token: Token) {
+        let listener = self.listeners.iter_mut().find(|listener| listener.token == token);
+        if let Some(Listener { socket, asked, .. }) = listener {
+            let interest = Listener::INTEREST;
+            Questions::ask_again(asked, Registered { source: socket, registry, token, interest });
+        }
     }
 
     /// When to try to accept again without being woken.
@@ -123,6 +143,7 @@ impl<S: Service> Worker<'_, S> {
         let observer = &*self.shared.observer;
         match policy.accept(self.now, observer, || listener.socket.accept()) {
             Accepted::Client((stream, peer)) => {
+                listener.asked.handle_success();
                 // It is another one's turn.
                 listeners.rotate_left(index + 1);
                 self.shared.prepare_accepted(SockRef::from(&stream));
@@ -131,8 +152,11 @@ impl<S: Service> Worker<'_, S> {
             }
             Accepted::Drained => {
                 listener.ready = false;
-                let (token, registry) = (listener.token, self.poll.registry());
-                ask_afresh(registry, &mut listener.socket, token, Interest::READABLE);
+                let Listener { socket, token, asked, .. } = listener;
+                let (token, interest) = (*token, Listener::INTEREST);
+                let registry = self.poll.registry();
+                let registered = Registered { source: socket, registry, token, interest };
+                self.questions.handle_would_block(asked, registered, self.now);
                 listeners.iter().any(|listener| listener.ready)
             }
             Accepted::Interrupted => true,

@@ -22,7 +22,7 @@ use super::support::program::Home;
 use super::support::runner;
 use super::support::scene::{Scene, lasted};
 use super::support::server::Server;
-use super::support::tools::Trace;
+use super::support::tools::{Trace, most_in_a_second, times_of};
 use super::support::witness::Witness;
 
 pub(crate) const CASES: &[Case] = &[
@@ -433,26 +433,12 @@ fn traced_server(model: Model, flags: &[&str], injections: &[String]) -> (Server
 
 /// When accept was called, in seconds, in lines that hold that word.
 fn accepts(trace: &Trace, word: &str) -> Vec<f64> {
-    let lines = trace.lines().into_iter();
-    lines
-        .filter(|line| line.contains("accept4(") && line.contains(word))
-        .map(|line| {
-            let time = line.split_whitespace().nth(1).and_then(|time| time.parse().ok());
-            time.unwrap_or_else(|| panic!("no time in {line:?}"))
-        })
-        .collect()
+    times_of(&trace.lines(), &["accept4(", word])
 }
 
 #[track_caller]
 fn wait_for_accepts(trace: &Trace, word: &str, count: usize) {
     kernel::wait_until("so many calls of accept", || accepts(trace, word).len() >= count);
-}
-
-/// The most calls in any second.
-fn most_in_a_second(times: &[f64]) -> usize {
-    let in_the_second_from =
-        |first: &f64| times.iter().filter(|time| (*first..*first + 1.0).contains(*time)).count();
-    times.iter().map(in_the_second_from).max().unwrap_or(0)
 }
 
 fn slow_headers(model: Model) {

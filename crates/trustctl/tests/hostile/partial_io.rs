@@ -13,7 +13,7 @@ use super::support::peer::{Peer, frame, pattern};
 use super::support::program::Home;
 use super::support::scene::{Scene, totals};
 use super::support::server::Server;
-use super::support::tools::Trace;
+use super::support::tools::{Trace, most_in_a_second, times_of};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new(9, "one byte per segment", one_byte_per_segment),
@@ -21,6 +21,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new(11, "ten thousand frames in one write", ten_thousand_frames),
     Case::new(12, "server's sends made short", short_sends),
     Case::new(13, "EINTR and EAGAIN from every call", interrupted_calls),
+    Case::new(67, "ready, but EAGAIN for two seconds", ready_but_eagain)
+        .except(&[(Model::Process, "its children serve as the program of a super-server does")]),
 ];
 
 fn one_byte_per_segment(model: Model) {
@@ -158,6 +160,57 @@ fn interrupted_calls(model: Model) {
             assert!(count > 1, "{errno} came from {call} {count} times with {}", model.name());
         }
     }
+}
+
+/// While the kernel is short of memory for TCP it calls a socket writable and takes nothing. To go on asking keeps a
+/// core busy, and to stop leaves the peer without its answer.
+fn ready_but_eagain(model: Model) {
+    /// Failures that take more than two seconds if they are not too many.
+    const FAILURES: usize = 25;
+    /// Calls of one kind in any second: ten pauses, and what comes before the first one.
+    const MAX_A_SECOND: usize = 20;
+    /// All calls that have to do with sockets: waiting, asking, and the one that fails.
+    const MAX_OF_ALL: usize = 100;
+    const ALL: &str = "accept4,recvfrom,sendto,epoll_wait,epoll_ctl,ppoll";
+    let _needed = Trace::new();
+    let fails = |call: &'static str, first: usize| {
+        let trace = Trace::new();
+        let inject = format!("{call}:error=EAGAIN:when={first}..{}", first + FAILURES - 1);
+        let server = start_under(trace.wrapper(ALL, &[inject]), model, &["--timeout", "60"]);
+        let mut peer = server.peer();
+        // The first of these calls go through, and some are not for clients.
+        for _ in 0..2 * first {
+            peer.send(b"?");
+            peer.receives(b"?");
+        }
+        let address = peer.address();
+        peer.half_close();
+        peer.receives_end();
+        server.closes(address, "peer_fin");
+        let events = server.stop();
+        warns_of_nothing(&events);
+        let lines = trace.lines_after_end_of(&event::named(&events, "server_start"));
+        // Of a call that another thread interrupted in the trace it is the second line.
+        let calls = times_of(&lines, &[&format!(" {call}"), "(INJECTED)"]);
+        // A thread that is about signals may fail too.
+        assert!(calls.len() >= FAILURES, "{call} failed at {calls:?}");
+        let most = most_in_a_second(&calls);
+        assert!(most <= MAX_A_SECOND, "{most} calls of {call} in a second, at {calls:?}");
+        let span = calls[0]..calls[FAILURES - 1];
+        let all = times_of(&lines, &["("]).into_iter();
+        let all: Vec<f64> = all.filter(|time| span.contains(time)).collect();
+        let most = most_in_a_second(&all);
+        assert!(most <= MAX_OF_ALL, "{most} calls in a second while {call} fails");
+    };
+    // They wait much more than they work.
+    thread::scope(|scope| {
+        // The main thread's first sends test its signal pipes.
+        scope.spawn(|| fails("sendto", 4));
+        scope.spawn(|| fails("recvfrom", 2));
+        if model != Model::Inetd {
+            scope.spawn(|| fails("accept4", 1));
+        }
+    });
 }
 
 /// Frames in all the ways that lead to different calls, and raw bytes.

@@ -75,3 +75,20 @@ pub(crate) fn needs(what: &str, command: &mut Command) {
         runner::skip(what);
     }
 }
+
+/// When the calls were made, in seconds, in whose lines of a trace all of these words stand.
+pub(crate) fn times_of(lines: &[String], words: &[&str]) -> Vec<f64> {
+    let is_it = |line: &&String| words.iter().all(|word| line.contains(word));
+    let time = |line: &String| {
+        let time = line.split_whitespace().nth(1).and_then(|time| time.parse().ok());
+        time.unwrap_or_else(|| panic!("no time in {line:?}"))
+    };
+    lines.iter().filter(is_it).map(time).collect()
+}
+
+/// The most calls in any second.
+pub(crate) fn most_in_a_second(times: &[f64]) -> usize {
+    let in_the_second_from =
+        |first: &f64| times.iter().filter(|time| (*first..*first + 1.0).contains(*time)).count();
+    times.iter().map(in_the_second_from).max().unwrap_or(0)
+}

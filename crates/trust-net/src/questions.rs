@@ -1,0 +1,228 @@
+//! Asking the kernel whether a socket is ready after all.
+//!
+//! An edge-triggered poll reports readiness once. If a call then says EAGAIN, either that report is used up and
+//! another one will come, or it was lost, or the kernel reports what it cannot keep: with the memory for TCP used up
+//! a socket is writable and takes nothing. So the kernel is asked once, at once, by registering the socket anew. If it
+//! says "ready" and EAGAIN comes again, the next question waits for a pause.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
+use trust_wire::Timestamp;
+
+/// How long the next question waits, as long as accepting pauses: at most ten a second for each socket.
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+
+/// Sockets that are asked for after one pause: with each of them come a wait and a call that fails, and together
+/// they are to cost next to nothing. The others go on waiting.
+const ASKED_PER_PAUSE: usize = 256;
+
+/// What the kernel was asked about a socket since a call last succeeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Asked {
+    #[default]
+    Nothing,
+    /// Whether it is ready after all.
+    Once,
+    /// That is asked again after a pause, whatever happens meanwhile.
+    Later,
+}
+
+impl Asked {
+    /// A call did what it was to do.
+    pub(crate) fn handle_success(&mut self) {
+        if *self == Asked::Once {
+            *self = Asked::Nothing;
+        }
+    }
+}
+
+/// A socket as it is registered.
+pub(crate) struct Registered<'a, S> {
+    pub(crate) source: &'a mut S,
+    pub(crate) registry: &'a Registry,
+    pub(crate) token: Token,
+    pub(crate) interest: Interest,
+}
+
+impl<S: Source> Registered<'_, S> {
+    /// Lets the kernel report readiness once more.
+    fn ask(self) {
+        // Fails only for a socket that is not registered, and that one has been given an error then.
+        let _ = self.registry.reregister(self.source, self.token, self.interest);
+    }
+}
+
+/// The sockets of a worker about which the kernel is asked later, those that have waited longest first.
+#[derive(Debug)]
+pub(crate) struct Questions {
+    waiting: VecDeque<Token>,
+    /// [`Timestamp::NEVER`] if nobody waits.
+    due_at: Timestamp,
+}
+
+impl Questions {
+    pub(crate) fn new() -> Questions {
+        Questions { waiting: VecDeque::new(), due_at: Timestamp::NEVER }
+    }
+
+    /// A call for this socket has said EAGAIN: asks now, or after a pause.
+    pub(crate) fn handle_would_block<S: Source>(
+        &mut self,
+        asked: &mut Asked,
+        socket: Registered<'_, S>,
+        now: Timestamp,
+    ) {
+        match asked {
+            Asked::Nothing => {
+                *asked = Asked::Once;
+                socket.ask();
+            }
+            Asked::Once => {
+                *asked = Asked::Later;
+                self.waiting.push_back(socket.token);
+                if self.due_at == Timestamp::NEVER {
+                    self.due_at = now + PAUSE;
+                }
+            }
+            Asked::Later => {}
+        }
+    }
+
+    /// The pause is over: asks about a socket that was waiting for that.
+    pub(crate) fn ask_again<S: Source>(asked: &mut Asked, socket: Registered<'_, S>) {
+        *asked = Asked::Once;
+        socket.ask();
+    }
+
+    /// When the next questions are due.
+    pub(crate) fn next(&self) -> Timestamp {
+        self.due_at
+    }
+
+    /// Takes the sockets whose questions are due by now, leaving out those that are gone.
+    pub(crate) fn take_due(
+        &mut self,
+        now: Timestamp,
+        is_there: impl Fn(Token) -> bool,
+    ) -> Vec<Token> {
+        let mut due = Vec::new();
+        if now < self.due_at {
+            return due;
+        }
+        while due.len() < ASKED_PER_PAUSE
+            && let Some(token) = self.waiting.pop_front()
+        {
+            if is_there(token) {
+                due.push(token);
+            }
+        }
+        self.due_at = if self.waiting.is_empty() { Timestamp::NEVER } else { now + PAUSE };
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::net::UdpSocket;
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    /// A socket that the kernel always calls writable.
+    struct Writable {
+        poll: Poll,
+        socket: UdpSocket,
+        asked: Asked,
+    }
+
+    impl Writable {
+        fn new() -> Writable {
+            let poll = Poll::new().expect("a descriptor");
+            let mut socket =
+                UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a descriptor and a port");
+            let registry = poll.registry();
+            registry.register(&mut socket, Token(7), Interest::WRITABLE).expect("a socket");
+            Writable { poll, socket, asked: Asked::default() }
+        }
+
+        fn registered(&mut self) -> (&mut Asked, Registered<'_, UdpSocket>) {
+            let (registry, source) = (self.poll.registry(), &mut self.socket);
+            let interest = Interest::WRITABLE;
+            (&mut self.asked, Registered { source, registry, token: Token(7), interest })
+        }
+
+        fn is_reported(&mut self) -> bool {
+            let mut events = Events::with_capacity(8);
+            self.poll.poll(&mut events, Some(Duration::ZERO)).expect("it waits for nothing");
+            !events.is_empty()
+        }
+    }
+
+    fn ms(count: u64) -> Timestamp {
+        Timestamp::from_start(Duration::from_millis(count))
+    }
+
+    #[test]
+    fn a_socket_that_is_ready_and_takes_nothing_is_asked_about_ten_times_a_second() {
+        let (mut questions, mut socket) = (Questions::new(), Writable::new());
+        let mut calls = 0;
+        for now in 0..1000 {
+            for token in questions.take_due(ms(now), |_| true) {
+                assert_eq!(token, Token(7));
+                let (asked, registered) = socket.registered();
+                Questions::ask_again(asked, registered);
+            }
+            // Each call fails.
+            while socket.is_reported() {
+                calls += 1;
+                let (asked, registered) = socket.registered();
+                questions.handle_would_block(asked, registered, ms(now));
+            }
+        }
+        // The first edge, the first question, and nine pauses.
+        assert_eq!(calls, 11);
+    }
+
+    #[test]
+    fn a_call_that_succeeds_has_the_next_question_asked_at_once() {
+        let (mut questions, mut socket) = (Questions::new(), Writable::new());
+        for _ in 0..100 {
+            assert!(socket.is_reported());
+            let (asked, registered) = socket.registered();
+            questions.handle_would_block(asked, registered, ms(0));
+            assert!(socket.is_reported(), "the answer to the question");
+            socket.asked.handle_success();
+            let (asked, registered) = socket.registered();
+            questions.handle_would_block(asked, registered, ms(0));
+            socket.asked.handle_success();
+        }
+        assert_eq!(questions.next(), Timestamp::NEVER);
+    }
+
+    #[test]
+    fn who_waits_is_listed_once_and_asked_about_in_turn() {
+        const SOCKETS: usize = 2 * ASKED_PER_PAUSE + 10;
+        let (mut questions, mut socket) = (Questions::new(), Writable::new());
+        for number in 0..SOCKETS {
+            let mut asked = Asked::Once;
+            for _ in 0..3 {
+                let (_, registered) = socket.registered();
+                let registered = Registered { token: Token(number), ..registered };
+                questions.handle_would_block(&mut asked, registered, ms(0));
+                asked.handle_success();
+            }
+        }
+        assert_eq!(questions.next(), ms(100));
+        assert!(questions.take_due(ms(99), |_| true).is_empty());
+        let mut taken = questions.take_due(ms(100), |_| true);
+        assert_eq!((taken.len(), questions.next()), (ASKED_PER_PAUSE, ms(200)));
+        // Who is gone is no reason for others to wait.
+        taken.extend(questions.take_due(ms(200), |token| token.0 >= 2 * ASKED_PER_PAUSE));
+        let expected: Vec<Token> =
+            (0..ASKED_PER_PAUSE).chain(2 * ASKED_PER_PAUSE..SOCKETS).map(Token).collect();
+        assert_eq!((taken, questions.next()), (expected, Timestamp::NEVER));
+    }
+}
