@@ -532,6 +532,11 @@ impl<'a, S: Service> Worker<'a, S> {
             self.cut_at = Some(cut_at);
             self.drain_children(cut_at);
             self.for_each_entry(|entry, _| {
+                if !entry.client.is_served() {
+                    // Nothing is owed to it, and whatever it sends was not asked for: it has had its FIN.
+                    let probe = socket::probe(entry.stream.as_fd());
+                    return entry.client.connection.abort(Reason::Drain, probe);
+                }
                 let unread = socket::unread(entry.stream.as_fd());
                 // What came since the last event has not been announced yet.
                 entry.expect_bytes();

@@ -5,9 +5,9 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use support::{MODELS, Sleepy, config, frame, read_exactly, read_to_end, start};
+use support::{DEADLINE, MODELS, Sleepy, config, frame, read_exactly, read_to_end, start};
 use trust_net::service::Echo;
 use trust_net::wire::Limits;
 use trust_net::{Model, ServerConfig, socket};
@@ -46,6 +46,33 @@ fn a_frame_that_begins_after_the_drain_is_not_answered() {
     assert_eq!(read_to_end(&mut idle), b"", "connections are told in the order of acceptance");
     stream.write_all(&[b"\0\x01x", &frame(b"too late")[..]].concat()).unwrap();
     assert_eq!(read_to_end(&mut stream), frame(b"x"));
+}
+
+#[test]
+fn clients_that_were_turned_away_do_not_hold_a_drain_up() {
+    // Either would let them stay for too long.
+    let too_long = 2 * DEADLINE;
+    let limits = Limits { linger_timeout: too_long, ..Limits::default() };
+    let limited =
+        ServerConfig { limits, max_clients: 1, drain_timeout: too_long, ..config(Model::Event) };
+    let server = start(limited, Echo);
+    let mut served = server.connect();
+    served.write_all(&frame(b"served")).unwrap();
+    assert_eq!(read_exactly(&mut served, 10), frame(b"served"));
+    let mut rejected: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+    for stream in &mut rejected {
+        assert_eq!(read_to_end(stream), b"");
+        // They linger, and they are no silent ones.
+        stream.write_all(b"?").unwrap();
+    }
+    server.handle.drain();
+    assert_eq!(read_to_end(&mut served), b"");
+    drop(served);
+    let began = Instant::now();
+    let (summary, diary) = server.finish();
+    assert!(began.elapsed() < DEADLINE, "the drain took {:?}", began.elapsed());
+    assert_eq!((summary.drained, summary.cut, summary.rejected), (1, 0, 3));
+    assert_eq!(diary.reasons(), ["Drain"]);
 }
 
 #[test]
