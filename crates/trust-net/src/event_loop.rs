@@ -43,7 +43,7 @@ const EVENTS_PER_POLL: usize = 1024;
 /// they are used, and a table that does not move leaves no holes behind.
 const PLACES_RESERVED: usize = 16 * 1024;
 
-/// Timers of closed connections that are left where they are: sweeping them out has a price.
+/// Timers of no use that are left where they are: sweeping them out has a price.
 const DEAD_TIMERS_KEPT: usize = 1024;
 
 /// Runs all workers, the first one on this thread, until all of them are done.
@@ -406,6 +406,7 @@ impl<'a, S: Service> Worker<'a, S> {
             let deadline = connection.poll_deadline();
             if self.timers.is_earlier(deadline, entry.armed) {
                 entry.armed = self.timers.arm(deadline, key as u32);
+                self.drop_dead_timers();
             }
         }
     }
@@ -505,7 +506,8 @@ impl<'a, S: Service> Worker<'a, S> {
         self.shared.contribute_stats(self.index, round, &stats);
     }
 
-    /// Closed connections leave their timers behind; they are swept before they outnumber the others.
+    /// Closed connections leave their timers behind, and so do those that are armed for an earlier time. These are swept
+    /// out before they outnumber the others, by whatever makes more of them.
     fn drop_dead_timers(&mut self) {
         if self.timers.len() > DEAD_TIMERS_KEPT + 2 * self.entries.len() {
             let entries = &self.entries;

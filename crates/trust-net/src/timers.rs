@@ -16,7 +16,7 @@ const STEPS_PER_LIMIT: u32 = 32;
 const FINEST: Duration = Duration::from_millis(1);
 const COARSEST: Duration = Duration::from_millis(100);
 
-/// Times with keys, the earliest first. Four bytes a key, because each connection of a server is here, some five times at most while it is busy.
+/// Times with keys, the earliest first. Four bytes a key, because each connection of a server is here, several times while it is busy.
 ///
 /// Invariant: `len` is the number of keys in all buckets, and none of these is empty.
 #[derive(Debug)]

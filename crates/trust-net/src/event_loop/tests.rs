@@ -3,6 +3,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
+use trust_wire::Limits;
 
 use super::*;
 use crate::observer::Observer;
@@ -108,5 +109,38 @@ fn after_urgent_data_a_silent_connection_costs_nothing() {
         stream.write_all(b"after").expect("there is room");
         let rounds = server.rounds_until_quiet(100);
         assert!(rounds <= 4, "{rounds} rounds or more for one answer");
+    });
+}
+
+#[test]
+fn early_deadlines_that_pass_again_and_again_leave_no_timers_behind() {
+    const CLIENTS: usize = 50;
+    // Many times what is kept.
+    const ROUNDS: usize = 3 * DEAD_TIMERS_KEPT / CLIENTS;
+    let hour = Duration::from_secs(3600);
+    let limits = Limits {
+        timeout: Some(hour),
+        frame_timeout: Some(Duration::from_millis(1)),
+        ..Limits::default()
+    };
+    by_hand(ServerConfig { limits, ..ServerConfig::new(0) }, |server| {
+        let mut streams: Vec<TcpStream> = (0..CLIENTS).map(|_| server.connect()).collect();
+        for _ in 0..ROUNDS {
+            for (key, stream) in streams.iter_mut().enumerate() {
+                // A frame in two parts has an early deadline, and a late one when that has passed.
+                stream.write_all(&[0, 0, 0]).expect("there is room");
+                server.go_round_until(|worker| {
+                    worker.entries[key].client.connection.wanted() == Some(1)
+                });
+                stream.write_all(&[0]).expect("there is room");
+                server.echoes(stream, &[0; 4]);
+            }
+            server.go_round_until(|worker| {
+                let late = worker.now + hour / 8;
+                worker.entries.iter().all(|(_, entry)| entry.armed > late)
+            });
+            let timers = server.worker.timers.len();
+            assert!(timers <= DEAD_TIMERS_KEPT + 2 * CLIENTS, "{timers} for {CLIENTS} clients");
+        }
     });
 }
