@@ -88,7 +88,9 @@ fn lines_longer_than_a_pipe_takes_at_once_are_not_mixed_on_stdout() {
     const CLIENTS: usize = 24;
     // Each of its characters takes six in a line.
     let identity = "\u{1}".repeat(1000);
-    let server = Parent::start(&["--log-level", "debug", "--request-id", &identity]);
+    // Nobody is ended for waiting while the children of the others start.
+    let flags = ["--timeout", "60", "--log-level", "debug", "--request-id", &identity];
+    let server = Parent::start(&flags);
     let mut peers: Vec<Peer> = (0..CLIENTS).map(|_| server.peer()).collect();
     for round in 0..4 {
         peers.iter_mut().for_each(|peer| peer.send_frame(&[round; 10]));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
@@ -109,6 +110,12 @@ impl Event {
         self.fields.iter().any(|(_, value)| value.as_u64() == Some(number))
     }
 
+    /// Whether it is about the connection that this `client_connect` began.
+    pub(crate) fn is_of_connection_of(&self, connect: &Event) -> bool {
+        let conn = |event: &Event| event.field("conn").and_then(Value::as_u64);
+        conn(self) == conn(connect) && self.request_id() == connect.request_id()
+    }
+
     fn field(&self, key: &str) -> Option<&Value> {
         self.fields.iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
@@ -167,6 +174,25 @@ pub(crate) fn named<'a>(events: &'a [Event], name: &str) -> Vec<&'a Event> {
 pub(crate) fn only<'a>(events: &'a [Event], name: &str) -> &'a Event {
     let found = named(events, name);
     assert_eq!(found.len(), 1, "one {name} expected, found {found:?}");
+    found[0]
+}
+
+/// The events of the connection of the peer with that address, in the order in which they were written.
+pub(crate) fn about(events: &[Event], peer: SocketAddr) -> Vec<&Event> {
+    let peer = peer.to_string();
+    let is_its_start =
+        |event: &&Event| event.name() == "client_connect" && event.text("peer") == peer;
+    let Some(connect) = events.iter().find(is_its_start) else { return Vec::new() };
+    events.iter().filter(|event| event.is_of_connection_of(connect)).collect()
+}
+
+/// The one event of that name about the connection of the peer with that address. Events of different
+/// connections may come in any order, so the last one of a name is nobody's in particular.
+#[track_caller]
+pub(crate) fn only_about<'a>(events: &'a [Event], peer: SocketAddr, name: &str) -> &'a Event {
+    let mut found = about(events, peer);
+    found.retain(|event| event.name() == name);
+    assert_eq!(found.len(), 1, "one {name} about {peer} expected, found {found:?}");
     found[0]
 }
 

@@ -271,10 +271,7 @@ impl Server {
         let peer = peer.to_string();
         let about_it = |event: &Event| event.text("peer") == peer;
         let connect = self.wait_for_event("client_connect", about_it, STEP_DEADLINE);
-        let of_it = |event: &Event| {
-            event.count("conn") == connect.count("conn")
-                && event.request_id() == connect.request_id()
-        };
+        let of_it = |event: &Event| event.is_of_connection_of(&connect);
         self.wait_for_event(name, of_it, STEP_DEADLINE)
     }
 
