@@ -76,7 +76,7 @@ fn check_value(
     let setting = settings.iter().find(of_name).expect("a name that is taken is a setting's");
     let id = (setting.command(), setting.key());
     let text = file.values.get(&id).and_then(|text| text.to_str()).expect("a value is text");
-    assert!(setting.is_valid(text.as_ref()), "{key} = {text:?}");
+    assert_eq!(setting.fault(text.as_ref()), None, "{key} = {text:?}");
     let is_same = match value {
         Value::String(string) => text == string,
         Value::Integer(number) => text.parse() == Ok(*number),

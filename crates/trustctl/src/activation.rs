@@ -57,7 +57,8 @@ pub(crate) fn refuse_given(
     };
     let Some(setting) = settings.iter().find(given) else { return Ok(()) };
     let value = layers.text(*setting).0.unwrap_or_default();
-    let message = format!("{} {} does not go with {reason}", layers.place(*setting), quoted(value));
+    let message =
+        format!("{} {} cannot be used with {reason}", layers.place(*setting), quoted(value));
     Err(Failure::new(ExitCode::Usage, message))
 }
 

@@ -19,6 +19,8 @@ pub fn said<'s>(
         }
         match (setting.is_switch(), parse_bool(&text.to_string_lossy())) {
             (true, Some(true)) => words.push(setting.flag()),
+            // What it turned off is still on in the file.
+            (true, _) if source > Source::File => words.push(format!("{}=false", setting.flag())),
             (true, _) => {}
             (false, _) if text.as_bytes().starts_with(b"-") => {
                 words.push(format!("{}={}", setting.flag(), shell_word(&text)));

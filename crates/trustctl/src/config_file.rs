@@ -177,22 +177,18 @@ impl Reader<'_> {
             return self.mistake(key.span(), message);
         };
         let offset = key.span().start;
-        let (key, allowed) = (setting.key(), setting.allowed());
-        match scalar(value.get_ref()) {
-            Some(text) if setting.is_valid(text.as_ref()) => {
-                self.values.insert((command, key), text.into());
-                self.offsets.insert((command, key), offset);
-            }
-            Some(text) => {
-                let message = format!("{key} = {}{place}: allowed is {allowed}", quoted(text));
-                self.mistake(value.span(), message);
-            }
-            None => {
-                let kind = kind(value.get_ref());
-                let message = format!("{key}{place} is {kind}: allowed is {allowed}");
-                self.mistake(value.span(), message);
-            }
+        let key = setting.key();
+        let Some(text) = scalar(value.get_ref()) else {
+            let (kind, allowed) = (kind(value.get_ref()), setting.allowed());
+            let message = format!("{key}{place} is {kind}: allowed is {allowed}");
+            return self.mistake(value.span(), message);
+        };
+        if let Some(fault) = setting.fault(text.as_ref()) {
+            let message = format!("{key} = {}{place}: {fault}", quoted(text));
+            return self.mistake(value.span(), message);
         }
+        self.values.insert((command, key), text.into());
+        self.offsets.insert((command, key), offset);
     }
 
     fn is_known(&self, command: Option<&str>, key: &str) -> bool {

@@ -9,9 +9,10 @@ use std::{env, fs};
 use trust_net::wire::Reason;
 
 use crate::check::cases;
-use crate::commands::all_settings;
 use crate::commands::echo_server::one_connection::{Decided, decided_by};
+use crate::commands::{COMMANDS, all_settings};
 use crate::error_map;
+use crate::exclusions::{Exclusion, When};
 use crate::exit_code::ExitCode;
 use crate::load::summary::Cause;
 use crate::server_events::reason_name;
@@ -37,6 +38,15 @@ fn the_table_of_settings_is_the_code_s() {
         let variable = setting.variable();
         let _ =
             writeln!(table, "| {key} | `{flag}` | `{variable}` | {default} | {allowed} | {help} |");
+    }
+    table.push_str("\n| settings that cannot be used together | | why |\n|---|---|---|\n");
+    for Exclusion(one, other, why) in COMMANDS.iter().flat_map(|entry| entry.exclusions) {
+        let cell = |when: &When| {
+            let (setting, value) = (when.setting(), when.value());
+            let command = setting.command().unwrap_or_default();
+            format!("`[{command}]` `{}`{value}", setting.key())
+        };
+        let _ = writeln!(table, "| {} | {} | {why} |", cell(one), cell(other));
     }
     check("CONFIGURATION.md", &table);
 }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use trust_wire::format::LengthFormat;
 
-use crate::exit_code::{ExitCode, Failure};
+use crate::exclusions::When;
+use crate::exit_code::Failure;
 use crate::settings::{AnySetting, Layers, Setting};
 
 /// How a server tells messages apart.
@@ -99,33 +100,35 @@ pub const fn adjust_setting(command: &'static str) -> Setting<i64> {
     )
 }
 
+/// Why a framing without a length field excludes what is about the field.
+pub const NO_LENGTH: &str = "only a length field has an offset or an adjustment";
+
+/// The setting names a framing without a length field.
+pub const fn without_length(framing: &'static dyn AnySetting) -> When {
+    When::Is(framing, |text| matches!(text, "raw" | "line"), "raw or line")
+}
+
 /// The framing that three settings of a command say together: its name, the bytes in front of the length field, and what
 /// is added to that field's value.
 ///
 /// # Errors
 ///
-/// 64 for an offset or an adjustment that does not go with the framing.
+/// 64, or 78 from the file, for an offset or an adjustment that the framing has no room for.
 pub fn of_settings(
     layers: &Layers,
     framing: &Setting<Framing>,
     offset: &Setting<u16>,
     adjust: &Setting<i64>,
 ) -> Result<Framing, Failure> {
-    let framing = layers.require(framing)?;
+    let named = layers.require(framing)?;
+    let Framing::Length(format) = named else { return Ok(named) };
     let (bytes_before, added) = (layers.require(offset)?, layers.require(adjust)?);
     let refused = |setting: &dyn AnySetting| {
-        let message = format!("{} does not go with framing {framing}", layers.place(setting));
-        Failure::new(ExitCode::Usage, message)
+        let message = format!("{} cannot be used with framing {named}", layers.place(setting));
+        Failure::new(layers.blame(&[framing, setting]), message)
     };
-    match framing {
-        Framing::Length(format) => {
-            let format = format.with_offset(bytes_before).ok_or_else(|| refused(offset))?;
-            Ok(Framing::Length(format.with_adjust(added).ok_or_else(|| refused(adjust))?))
-        }
-        _ if bytes_before != 0 => Err(refused(offset)),
-        _ if added != 0 => Err(refused(adjust)),
-        _ => Ok(framing),
-    }
+    let format = format.with_offset(bytes_before).ok_or_else(|| refused(offset))?;
+    Ok(Framing::Length(format.with_adjust(added).ok_or_else(|| refused(adjust))?))
 }
 
 impl fmt::Display for Framing {

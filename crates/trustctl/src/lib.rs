@@ -19,6 +19,7 @@ pub mod echo_client;
 pub mod error_map;
 pub mod event_line;
 pub mod event_log;
+pub mod exclusions;
 pub mod exit_code;
 pub mod framing;
 #[cfg(all(test, loom))]

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use clap::{Arg, ArgAction, ArgMatches, parser::ValueSource, value_parser};
+use clap::{Arg, ArgMatches, parser::ValueSource, value_parser};
 
 use crate::config_file::ConfigFile;
 use crate::exit_code::{ExitCode, Failure};
@@ -33,7 +33,7 @@ pub struct Setting<T: 'static> {
     pub allowed: &'static str,
     /// What takes a value, and refuses what is not allowed.
     pub parse: Parse<T>,
-    /// A flag without value that turns something on; `T` is `bool` then.
+    /// A flag that turns something on, and with `=false` off; `T` is `bool` then.
     pub switch: bool,
 }
 
@@ -42,6 +42,8 @@ pub struct Setting<T: 'static> {
 pub enum Parse<T: 'static> {
     /// A text; bytes that are not UTF-8 are read as replacement characters. `None`: not allowed.
     Text(fn(&str) -> Option<T>),
+    /// A text of several parts. The error says which of them is wrong.
+    Parts(fn(&str) -> Result<T, String>),
     /// The bytes as they were given: names of files, and what goes to other programs.
     Bytes(fn(&OsStr) -> Option<T>),
 }
@@ -61,12 +63,27 @@ impl<T> Setting<T> {
         Setting { command, key, value_name, default, help, allowed, parse, switch: false }
     }
 
-    /// The value of a text; `None`: not allowed.
-    fn read(&self, text: &OsStr) -> Option<T> {
-        match self.parse {
+    /// A setting of a command whose value has several parts.
+    pub const fn of_parts(
+        command: &'static str,
+        key: &'static str,
+        value_name: &'static str,
+        help: &'static str,
+        allowed: &'static str,
+        parse: fn(&str) -> Result<T, String>,
+    ) -> Setting<T> {
+        let (command, default, parse) = (Some(command), None, Parse::Parts(parse));
+        Setting { command, key, value_name, default, help, allowed, parse, switch: false }
+    }
+
+    /// The value of a text, or what is wrong with it.
+    fn read(&self, text: &OsStr) -> Result<T, String> {
+        let value = match self.parse {
             Parse::Text(parse) => parse(&text.to_string_lossy()),
+            Parse::Parts(parse) => return parse(&text.to_string_lossy()),
             Parse::Bytes(parse) => parse(text),
-        }
+        };
+        value.ok_or_else(|| format!("allowed is {}", self.allowed))
     }
 }
 
@@ -120,8 +137,8 @@ pub trait AnySetting: Sync {
     fn allowed(&self) -> &'static str;
     /// See [`Setting::switch`].
     fn is_switch(&self) -> bool;
-    /// Whether the parser takes that text.
-    fn is_valid(&self, text: &OsStr) -> bool;
+    /// What is wrong with that text, and what is allowed; `None`: nothing is.
+    fn fault(&self, text: &OsStr) -> Option<String>;
 
     /// `--frame-timeout`
     fn flag(&self) -> String {
@@ -146,19 +163,19 @@ pub trait AnySetting: Sync {
 
     /// The flag for clap; its id is the key.
     fn arg(&self) -> Arg {
-        let arg = Arg::new(self.key()).long(self.key());
+        // Everything reaches our own parsers, so that all layers give the same messages.
+        let arg = Arg::new(self.key()).long(self.key()).value_parser(value_parser!(OsString));
+        let arg = arg.value_name(self.value_name());
         if self.is_switch() {
-            return arg.action(ArgAction::SetTrue).help(self.help());
+            // `--json`, and `--json=false` against a variable or the file.
+            let arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
+            return arg.help(self.help());
         }
         let help = match self.default() {
             Some(default) => format!("{} [default: {default}]", self.help()),
             None => self.help().to_owned(),
         };
-        // Everything reaches our own parsers, so that all layers give the same messages.
-        arg.value_name(self.value_name())
-            .help(help)
-            .value_parser(value_parser!(OsString))
-            .allow_negative_numbers(true)
+        arg.help(help).allow_negative_numbers(true)
     }
 }
 
@@ -184,8 +201,8 @@ impl<T> AnySetting for Setting<T> {
     fn is_switch(&self) -> bool {
         self.switch
     }
-    fn is_valid(&self, text: &OsStr) -> bool {
-        self.read(text).is_some()
+    fn fault(&self, text: &OsStr) -> Option<String> {
+        self.read(text).err()
     }
 }
 
@@ -241,8 +258,8 @@ impl Layers {
         let (text, _) = self.text(setting);
         let Some(text) = text else { return Ok(None) };
         match setting.read(&text) {
-            Some(value) => Ok(Some(value)),
-            None => Err(bad_value(ExitCode::Internal, &setting.flag(), &text, setting)),
+            Ok(value) => Ok(Some(value)),
+            Err(fault) => Err(bad_value(ExitCode::Internal, &setting.flag(), &text, &fault)),
         }
     }
 
@@ -292,6 +309,23 @@ impl Layers {
         }
     }
 
+    /// The exit code for settings that do not fit each other: that of the configuration file if one of them came from
+    /// there and none from a flag or a variable.
+    pub fn blame(&self, settings: &[&dyn AnySetting]) -> ExitCode {
+        match settings.iter().map(|setting| self.source(*setting)).max() {
+            Some(Source::File) => ExitCode::Config,
+            _ => ExitCode::Usage,
+        }
+    }
+
+    /// Takes a setting out of all layers, so that it has its default.
+    pub(crate) fn forget(&mut self, setting: &dyn AnySetting) {
+        let id = (setting.command(), setting.key());
+        for layer in [&mut self.flags, &mut self.environment, &mut self.file] {
+            layer.remove(&id);
+        }
+    }
+
     /// Takes one flag's text over.
     ///
     /// # Errors
@@ -303,8 +337,8 @@ impl Layers {
             let message = format!("duplicate flag: {}", setting.flag());
             return Err(Failure::new(ExitCode::Usage, message));
         }
-        if !setting.is_valid(text) {
-            return Err(bad_value(ExitCode::Usage, &setting.flag(), text, setting));
+        if let Some(fault) = setting.fault(text) {
+            return Err(bad_value(ExitCode::Usage, &setting.flag(), text, &fault));
         }
         self.flags.insert(id, text.to_owned());
         Ok(())
@@ -325,11 +359,7 @@ impl Layers {
             if matches.value_source(setting.key()) != Some(ValueSource::CommandLine) {
                 continue;
             }
-            let text = match setting.is_switch() {
-                true => Some(OsStr::new("true")),
-                false => matches.get_one::<OsString>(setting.key()).map(OsString::as_os_str),
-            };
-            if let Some(text) = text {
+            if let Some(text) = matches.get_one::<OsString>(setting.key()) {
                 result = result.and(self.add_flag(*setting, text));
             }
         }
@@ -352,12 +382,14 @@ impl Layers {
             let found = variables.iter().find(|(variable, _)| variable.as_os_str() == &*name);
             match found {
                 Some((_, text)) if text.is_empty() => {}
-                Some((_, text)) if setting.is_valid(text) => {
-                    self.environment.insert((setting.command(), setting.key()), text.clone());
-                }
-                Some((_, text)) => {
-                    result = result.and(Err(bad_value(ExitCode::Usage, &name, text, *setting)));
-                }
+                Some((_, text)) => match setting.fault(text) {
+                    None => {
+                        self.environment.insert((setting.command(), setting.key()), text.clone());
+                    }
+                    Some(fault) => {
+                        result = result.and(Err(bad_value(ExitCode::Usage, &name, text, &fault)));
+                    }
+                },
                 None => {}
             }
         }
@@ -407,8 +439,8 @@ fn shouted(name: &str) -> String {
     name.replace('-', "_").to_ascii_uppercase()
 }
 
-fn bad_value(exit: ExitCode, place: &str, text: &OsStr, setting: &dyn AnySetting) -> Failure {
-    Failure::new(exit, format!("{place} {}: allowed is {}", quoted(text), setting.allowed()))
+fn bad_value(exit: ExitCode, place: &str, text: &OsStr, fault: &str) -> Failure {
+    Failure::new(exit, format!("{place} {}: {fault}", quoted(text)))
 }
 
 #[cfg(test)]

@@ -121,7 +121,10 @@ impl Startup {
             Ok(file) => (file, None),
             Err(problem) => (None, Some(problem)),
         };
-        let problem = usage.and(variables).and(configuration);
+        let problem = usage
+            .and(variables)
+            .and(configuration)
+            .and_then(|()| judged(outline.entry).try_for_each(|entry| entry.settle(&mut layers)));
         Startup { layers, problem, home, log_file, file, home_problem }
     }
 
@@ -174,15 +177,18 @@ fn add_flags(
     result.and(layers.add_flags(level, own))
 }
 
+/// The commands whose settings matter to the one that runs: all of them to `config show`.
+fn judged(entry: Option<&Entry>) -> impl Iterator<Item = &'static Entry> {
+    let shows_all = entry.is_some_and(|entry| entry.product == Product::LogAround);
+    let name = entry.map(|entry| entry.name);
+    COMMANDS.iter().filter(move |judged| shows_all || name == Some(judged.name))
+}
+
 /// Takes the variables over that matter to the command; to `config show` all of them do.
 fn add_variables(layers: &mut Layers, entry: Option<&Entry>) -> Result<(), Failure> {
     let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
     let mut result = layers.add_environment(&variables, GLOBALS);
-    let shows_all = entry.is_some_and(|entry| entry.product == Product::LogAround);
-    let judged = COMMANDS
-        .iter()
-        .filter(|judged| shows_all || entry.is_some_and(|entry| entry.name == judged.name));
-    for judged in judged {
+    for judged in judged(entry) {
         // TRUST_LOAD_MERGE_JSON is none of load's, though it begins like those.
         let of_inner = |name: &OsStr| {
             let inner = COMMANDS.iter().filter(|entry| is_inside(entry.name, judged.name));

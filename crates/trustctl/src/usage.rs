@@ -156,16 +156,18 @@ impl<'a> Outline<'a> {
             let setting = settings().find(|setting| pair[0] == *setting.flag())?;
             let flag = setting.flag();
             if !value.starts_with(&reported) || value.starts_with("--") {
-                None
-            } else if setting.is_valid(&pair[1]) {
-                let whole = bare(&format!("{flag}={value}"));
-                Some(format!(
-                    "missing value for {flag} (if {} is the value, write {whole})",
-                    quoted(&*value)
-                ))
-            } else {
-                Some(format!("{flag} {}: allowed is {}", quoted(&*value), setting.allowed()))
+                return None;
             }
+            let value_quoted = quoted(&*value);
+            Some(match setting.fault(&pair[1]) {
+                Some(fault) => format!("{flag} {value_quoted}: {fault}"),
+                None => {
+                    let whole = bare(&format!("{flag}={value}"));
+                    format!(
+                        "missing value for {flag} (if {value_quoted} is the value, write {whole})"
+                    )
+                }
+            })
         })
     }
 

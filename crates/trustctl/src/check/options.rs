@@ -9,10 +9,13 @@ use crate::check::case::Case;
 use crate::check::cases;
 use crate::check::command::has_port;
 use crate::check::setup::OnReset;
-use crate::framing::{self, Framing};
+use crate::exclusions::When::Given;
+use crate::exclusions::{Exclusion, not_zero};
+use crate::exit_code::Failure;
+use crate::framing::{self, Framing, NO_LENGTH, without_length};
 use crate::settings::{AnySetting, Layers, Parse, Setting};
 use crate::target::Family;
-use crate::values::{ALLOWED_COUNT, ALLOWED_LIMIT, parse_count, parse_limit, parse_text};
+use crate::values::{ALLOWED_COUNT, ALLOWED_LIMIT, parse_count, parse_limit, quoted};
 
 /// The word that calls it.
 pub const NAME: &str = "check";
@@ -41,6 +44,22 @@ pub const SETTINGS: &[&dyn AnySetting] = &[
     &MAX_RATE,
     &MEMORY_ALLOWANCE,
 ];
+
+/// Settings that cannot be used together.
+pub const EXCLUSIONS: &[Exclusion] = &[
+    Exclusion(Given(&PID), Given(&COMMAND), "a server that is started is watched anyway"),
+    Exclusion(without_length(&FRAMING), not_zero(&OFFSET), NO_LENGTH),
+    Exclusion(without_length(&FRAMING), not_zero(&ADJUST), NO_LENGTH),
+];
+
+/// Checks the settings against each other.
+///
+/// # Errors
+///
+/// 64, or 78 for those of the configuration file.
+pub fn check(layers: &Layers) -> Result<(), Failure> {
+    framing::of_settings(layers, &FRAMING, &OFFSET, &ADJUST).map(drop)
+}
 
 /// The server's command.
 pub const COMMAND: Setting<OsString> = Setting {
@@ -133,17 +152,13 @@ pub const EXPECT: Setting<PathBuf> = Setting::file(
     "Cases that are known to fail, an id or a pattern a line; they do not fail the run, but passing does",
 );
 /// Which cases.
-pub const CASE: Setting<String> = Setting::of(
+pub const CASE: Setting<String> = Setting::of_parts(
     NAME,
     "case",
     "PATTERN",
-    None,
     "Only these cases: ids with * for any characters, with commas between them",
     "ids of cases, or patterns with *, with commas between them",
-    |text| {
-        parse_text(text)
-            .filter(|text| text.split(',').all(|pattern| select(pattern).next().is_some()))
-    },
+    parse_patterns,
 );
 /// Whether to list them only.
 pub const LIST: Setting<bool> =
@@ -200,6 +215,18 @@ pub const MEMORY_ALLOWANCE: Setting<u64> = Setting::of(
 
 /// What a run is about, not how a case is tried: these do not belong to the command that tries a case again.
 const NOT_AGAIN: [&str; 7] = ["case", "expect", "html", "json", "junit", "list", "seed"];
+
+/// A list of patterns that name a case each.
+fn parse_patterns(text: &str) -> Result<String, String> {
+    match text.split(',').find(|pattern| select(pattern).next().is_none()) {
+        None => Ok(text.to_owned()),
+        Some(unknown) => Err(format!(
+            "{} names no case; allowed are {}, see --list",
+            quoted(unknown),
+            CASE.allowed
+        )),
+    }
+}
 
 /// Cases that the pattern names.
 pub fn select(pattern: &str) -> impl Iterator<Item = &'static Case> {

@@ -19,7 +19,7 @@ use crate::check::options::{
     ADJUST, CASE, COMMAND, EXPECT, FRAMING, HTML, JOBS, JSON, JUNIT, LIST, MAX_FRAME, MAX_RATE,
     MEMORY_ALLOWANCE, OFFSET, PATIENCE, PID, RESET, SEED, SETTLE, STRICT, TIMEOUT, again,
 };
-pub use crate::check::options::{NAME, SETTINGS};
+pub use crate::check::options::{EXCLUSIONS, NAME, SETTINGS, check};
 use crate::check::report::progress::Progress;
 use crate::check::report::terminal;
 use crate::check::report::{About, Counts, End, Report, html, json, junit};
@@ -140,9 +140,6 @@ impl Server {
         match command {
             Some(_) if is_flag && !arguments.is_empty() => {
                 usage("--command starts a server, so HOST:PORT is not given with it".to_owned())
-            }
-            Some(_) if is_flag && context.layers.source(&PID) == Source::Flag => {
-                usage("--command starts a server, so --pid is not given with it".to_owned())
             }
             Some(command) if arguments.is_empty() => Ok(Server::Started(command)),
             None if arguments.is_empty() => {

@@ -15,6 +15,8 @@ use crate::echo_client::link::Link;
 use crate::echo_client::session::{Finished, Session};
 use crate::echo_client::source::{Message, Plan, Source};
 use crate::event_log::{EventLog, Level};
+use crate::exclusions::Exclusion;
+use crate::exclusions::When::{Given, On};
 use crate::exit_code::{ExitCode, Failure};
 use crate::settings::{AnySetting, Setting, Source as Layer};
 use crate::signals::Signal;
@@ -84,6 +86,17 @@ const TIMEOUT: Setting<Duration> = Setting::of(
     ALLOWED_LIMIT,
     parse_limit,
 );
+
+/// Settings that cannot be used together.
+pub const EXCLUSIONS: &[Exclusion] = &[
+    Exclusion(Given(&PAYLOAD_SIZE), Given(&CHUNK), ONE_INPUT),
+    Exclusion(Given(&PAYLOAD_SIZE), On(&RAW), ONE_INPUT),
+    Exclusion(Given(&CHUNK), On(&RAW), ONE_INPUT),
+    Exclusion(Given(&INTERVAL), Given(&CHUNK), "standard input cannot be repeated"),
+    Exclusion(Given(&INTERVAL), On(&RAW), "standard input cannot be repeated"),
+];
+
+const ONE_INPUT: &str = "each of them says what is sent";
 
 /// Its part of the command line.
 pub fn command() -> Command {
@@ -158,16 +171,11 @@ struct Flags {
 }
 
 impl Flags {
-    /// What the strongest layer says: a message or a flag on the command line does not clash with a
-    /// variable or with the file, it beats them.
+    /// What the settings say: a message on the command line beats a variable and the file, as a flag does.
     fn of(context: &Context<'_>, has_messages: bool) -> Result<Flags, Failure> {
         let layers = context.layers;
-        let choices: [&dyn AnySetting; 3] = [&PAYLOAD_SIZE, &CHUNK, &RAW];
-        let mut strongest = if has_messages { Layer::Flag } else { Layer::Unset };
-        for choice in choices {
-            strongest = stronger(strongest, layers.source(choice));
-        }
-        let counts = |choice: &dyn AnySetting| layers.source(choice) == strongest;
+        let counts =
+            |choice: &dyn AnySetting| !has_messages || layers.source(choice) == Layer::Flag;
         Ok(Flags {
             payload_size: layers.get(&PAYLOAD_SIZE)?.filter(|_| counts(&PAYLOAD_SIZE)),
             chunk: layers.get(&CHUNK)?.filter(|_| counts(&CHUNK)),
@@ -178,26 +186,19 @@ impl Flags {
     }
 }
 
-fn stronger(one: Layer, other: Layer) -> Layer {
-    // Layers are listed from the weakest to the strongest.
-    if other as u8 > one as u8 { other } else { one }
-}
-
 /// What to send.
 ///
 /// # Errors
 ///
 /// 64 if more than one thing was asked for, or something that cannot be repeated is to be.
 fn plan(flags: &Flags, messages: &[OsString]) -> Result<Plan, Failure> {
-    let asked = [
-        ("MESSAGE", !messages.is_empty()),
-        ("--payload-size", flags.payload_size.is_some()),
-        ("--chunk", flags.chunk.is_some()),
-        ("--raw", flags.raw),
+    let others = [
+        (PAYLOAD_SIZE.flag(), flags.payload_size.is_some()),
+        (CHUNK.flag(), flags.chunk.is_some()),
+        (RAW.flag(), flags.raw),
     ];
-    let asked: Vec<&str> = asked.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
-    if let [first, second, ..] = asked[..] {
-        let message = format!("{second} cannot be used together with {first}");
+    if let (false, Some((flag, _))) = (messages.is_empty(), others.iter().find(|(_, is)| *is)) {
+        let message = format!("{flag} cannot be used with MESSAGE: {ONE_INPUT}");
         return Err(Failure::new(ExitCode::Usage, message));
     }
     let plan = match (flags.payload_size, flags.chunk) {
@@ -246,9 +247,8 @@ mod tests {
         let message = ["hi".into()];
         let raw = Flags { raw: true, ..NO_FLAGS };
         let chunk = Flags { chunk: Some(1), ..NO_FLAGS };
-        let both = Flags { chunk: Some(1), ..raw };
-        assert_eq!(refused(&both, &[]), "--raw cannot be used together with --chunk");
-        assert_eq!(refused(&chunk, &message), "--chunk cannot be used together with MESSAGE");
+        let expected = "--chunk cannot be used with MESSAGE: each of them says what is sent";
+        assert_eq!(refused(&chunk, &message), expected);
         assert_eq!(plan(&raw, &[]), Ok(Plan::Raw));
         let lines = Cut::Lines { max: 65_536 };
         assert_eq!(plan(&NO_FLAGS, &[]), Ok(Plan::Frames(lines)));

@@ -16,13 +16,15 @@ use crate::commands::Context;
 use crate::descriptor;
 use crate::error_map::{self, During};
 use crate::event_log::{EventLog, Level};
+use crate::exclusions::When::{self, Given, On};
+use crate::exclusions::{Exclusion, not_one, not_zero};
 use crate::exit_code::{ExitCode, Failure};
 use crate::launcher::{self, HandOver};
 use crate::notify::{Notified, Notifier};
 use crate::server_events::{ServerEvents, milliseconds, model_name, parse_mode, with_totals};
 use crate::settings::{
     ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting, Layers, Setting,
-    Source, parse_count, parse_limit, parse_port, parse_text, quoted,
+    parse_count, parse_limit, parse_port, parse_text, quoted,
 };
 use crate::signals::Signal;
 use crate::supervisor::{Relatives, Supervisor};
@@ -193,6 +195,24 @@ pub(crate) const INETD: Setting<bool> = Setting::switch(
      events go to the log file alone",
 );
 
+/// Settings that cannot be used together.
+pub const EXCLUSIONS: &[Exclusion] = &[
+    Exclusion(Given(&PORT), On(&INETD), ON_DESCRIPTOR_0),
+    Exclusion(Given(&HOST), On(&INETD), ON_DESCRIPTOR_0),
+    Exclusion(not_event(&MODEL), On(&INETD), ONE_CONNECTION),
+    Exclusion(not_one(&WORKERS), On(&INETD), ONE_CONNECTION),
+    Exclusion(not_one(&MAX_CLIENTS), On(&INETD), ONE_CONNECTION),
+    Exclusion(not_one(&WORKERS), not_event(&MODEL), "only event loops have several workers"),
+    Exclusion(not_zero(&BUSY_POLL), not_event(&MODEL), "only event loops poll"),
+];
+
+const ON_DESCRIPTOR_0: &str = "it serves the connection on descriptor 0";
+const ONE_CONNECTION: &str = "it serves one connection, from an event loop";
+
+const fn not_event(model: &'static dyn AnySetting) -> When {
+    When::Is(model, |text| text != "event", "not event")
+}
+
 /// Its part of the command line.
 pub fn command() -> Command {
     Command::new(NAME)
@@ -258,7 +278,7 @@ fn check_against(handed_over: &[TcpListener], layers: &Layers) -> Result<(), Fai
     activation::refuse_given(layers, &[&PORT, &HOST], reason)?;
     if handed_over.len() > 1 && layers.require(&MODEL)? == Model::Iterative {
         let message = format!(
-            "LISTEN_FDS '{}' does not go with model iterative ({}), which has one listening socket: allowed is 1",
+            "LISTEN_FDS '{}' cannot be used with model iterative ({}), which has one listening socket: allowed is 1",
             handed_over.len(),
             layers.place(&MODEL)
         );
@@ -267,9 +287,17 @@ fn check_against(handed_over: &[TcpListener], layers: &Layers) -> Result<(), Fai
     Ok(())
 }
 
+/// Checks the settings against each other.
+///
+/// # Errors
+///
+/// 64, or 78 for those of the configuration file.
+pub fn check(layers: &Layers) -> Result<(), Failure> {
+    checked_config(layers).map(drop)
+}
+
 /// The settings, checked against each other; addresses and the number of clients are still to come.
 fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
-    let is_inetd = layers.get(&INETD)? == Some(true);
     let off = |limit: Duration| (!limit.is_zero()).then_some(limit);
     let limits = Limits {
         mode: layers.require(&MODE)?,
@@ -281,67 +309,30 @@ fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
     };
     if limits.mode == Mode::Auto && limits.max_payload >= AUTO_MODE_MAX_FRAME {
         let message = format!(
-            "{} '{}' does not go with mode auto ({}), which takes a first byte of 0x00 for a frame: \
+            "{} '{}' cannot be used with mode auto ({}), which takes a first byte of 0x00 for a frame: \
              allowed is up to {}, or mode framed, or mode raw",
             layers.place(&MAX_FRAME),
             limits.max_payload,
             layers.place(&MODE),
             AUTO_MODE_MAX_FRAME - 1
         );
-        return Err(Failure::new(blame(layers, &[&MAX_FRAME, &MODE]), message));
+        return Err(Failure::new(layers.blame(&[&MAX_FRAME, &MODE]), message));
     }
-    // One connection has an event loop, whatever the file says about servers.
-    let (model, workers) = match is_inetd {
-        true => (Model::Event, Some(1)),
-        false => (layers.require(&MODEL)?, layers.get(&WORKERS)?),
-    };
-    let why_one_worker = match model {
-        Model::Event => None,
-        Model::Iterative => Some("serves one client at a time"),
-        Model::Process => Some("serves clients from processes of their own"),
-    };
-    if let (Some(why), Some(workers @ 2..)) = (why_one_worker, workers) {
-        let message = format!(
-            "{} '{workers}' does not go with model {} ({}), which {why}: allowed is 1",
-            layers.place(&WORKERS),
-            model_name(model),
-            layers.place(&MODEL)
-        );
-        return Err(Failure::new(blame(layers, &[&WORKERS, &MODEL]), message));
-    }
-    let busy_poll = layers.require(&BUSY_POLL)?;
-    if model != Model::Event && !busy_poll.is_zero() {
-        let message = format!(
-            "{} '{}' does not go with model {} ({}), which has no event loop to serve from: allowed is 0",
-            layers.place(&BUSY_POLL),
-            busy_poll.as_micros(),
-            model_name(model),
-            layers.place(&MODEL)
-        );
-        return Err(Failure::new(blame(layers, &[&BUSY_POLL, &MODEL]), message));
-    }
+    let model = layers.require(&MODEL)?;
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     Ok(ServerConfig {
         model,
         limits,
         drain_timeout: layers.require(&DRAIN_TIMEOUT)?,
-        busy_poll,
-        workers: match (model, workers) {
+        busy_poll: layers.require(&BUSY_POLL)?,
+        workers: match (model, layers.get(&WORKERS)?) {
+            _ if layers.get(&INETD)? == Some(true) => 1,
             (Model::Iterative | Model::Process, _) => 1,
             (Model::Event, Some(workers)) => usize::try_from(workers).unwrap_or(usize::MAX),
             (Model::Event, None) => cores(),
         },
         ..ServerConfig::new(layers.get(&PORT)?.unwrap_or(0))
     })
-}
-
-/// The exit code for settings that do not go together: that of the configuration file if one of them
-/// came from there and none from elsewhere.
-fn blame(layers: &Layers, settings: &[&dyn AnySetting]) -> ExitCode {
-    let sources: Vec<Source> = settings.iter().map(|setting| layers.source(*setting)).collect();
-    let is_usage =
-        sources.iter().any(|source| matches!(source, Source::Flag | Source::Environment));
-    if is_usage { ExitCode::Usage } else { ExitCode::Config }
 }
 
 fn addresses(host: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, Failure> {
@@ -441,6 +432,7 @@ fn parse_busy_poll(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exclusions;
     use crate::server_events::mode_name;
     use trust_net::wire::DEFAULT_MAX_PAYLOAD;
 
@@ -455,23 +447,24 @@ mod tests {
         let matches = command().try_get_matches_from(line).unwrap();
         let mut layers = Layers::default();
         layers.add_flags(&matches, SETTINGS)?;
+        exclusions::settle(&mut layers, EXCLUSIONS)?;
         checked_config(&layers)
     }
 
     #[test]
-    fn settings_that_exclude_each_other_are_refused_with_what_is_allowed() {
+    fn settings_that_exclude_each_other_are_refused_with_the_reason() {
         let refused = [
-            (["--model=iterative", "--workers=2"], "--workers '2'", "allowed is 1"),
-            (["--model=iterative", "--busy-poll=50"], "--busy-poll '50'", "allowed is 0"),
-            (["--model=process", "--workers=2"], "--workers '2'", "allowed is 1"),
-            (["--model=process", "--busy-poll=50"], "--busy-poll '50'", "allowed is 0"),
+            (["--model=iterative", "--workers=2"], "--workers '2'", "--model 'iterative': only"),
+            (["--model=iterative", "--busy-poll=50"], "--busy-poll '50'", "--model 'iterative'"),
+            (["--model=process", "--workers=2"], "--workers '2'", "--model 'process': only"),
+            (["--model=process", "--busy-poll=50"], "--busy-poll '50'", "--model 'process'"),
             (["--mode=auto", "--max-frame=16777216"], "--max-frame '16777216'", "up to 16777215"),
         ];
-        for (flags, what, allowed) in refused {
+        for (flags, what, reason) in refused {
             let failure = config(&flags).unwrap_err();
             assert_eq!(failure.exit, ExitCode::Usage);
             assert!(failure.message.starts_with(what), "{}", failure.message);
-            assert!(failure.message.contains(allowed), "{}", failure.message);
+            assert!(failure.message.contains(reason), "{}", failure.message);
         }
     }
 

@@ -5,7 +5,8 @@ use clap::Command;
 use crate::commands::Context;
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::options;
-pub use crate::load::options::{NAME, SETTINGS};
+pub use crate::load::options::{EXCLUSIONS, NAME, SETTINGS};
+pub use crate::load::plan::check;
 use crate::target::Family;
 
 mod concurrent;

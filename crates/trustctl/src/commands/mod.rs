@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgMatches, Command};
 
 use crate::event_log::EventLog;
+use crate::exclusions::{self, Exclusion};
 use crate::exit_code::{ExitCode, Failure};
 use crate::settings::{AnySetting, Layers, Setting};
 use crate::signals::Signals;
@@ -26,9 +27,14 @@ pub mod log_demo;
 
 macro_rules! entry {
     ($module:ident, $product:expr) => {
+        entry!($module, $product, &[], |_| Ok(()))
+    };
+    ($module:ident, $product:expr, $exclusions:expr, $check:expr) => {
         Entry {
             name: $module::NAME,
             settings: $module::SETTINGS,
+            exclusions: $exclusions,
+            check: $check,
             command: $module::command,
             run: $module::run,
             product: $product,
@@ -38,11 +44,11 @@ macro_rules! entry {
 
 /// Every command, in the order of `--help`.
 pub const COMMANDS: &[Entry] = &[
-    entry!(echo_server, Product::Service),
-    entry!(echo_client, Product::Output),
-    entry!(load, Product::Output),
+    entry!(echo_server, Product::Service, echo_server::EXCLUSIONS, echo_server::check),
+    entry!(echo_client, Product::Output, echo_client::EXCLUSIONS, |_| Ok(())),
+    entry!(load, Product::Output, load::EXCLUSIONS, load::check),
     entry!(load_merge, Product::Output),
-    entry!(check, Product::Output),
+    entry!(check, Product::Output, check::EXCLUSIONS, check::check),
     entry!(config_show, Product::LogAround),
     entry!(log_demo, Product::Log),
     entry!(hold, Product::Log),
@@ -58,6 +64,10 @@ pub struct Entry {
     pub name: &'static str,
     /// Its own settings, without the global ones.
     pub settings: &'static [&'static dyn AnySetting],
+    /// Settings of it that cannot be used together.
+    pub exclusions: &'static [Exclusion],
+    /// Checks the others against each other, each of which is allowed by itself.
+    pub check: fn(&Layers) -> Result<(), Failure>,
     /// Its part of the command line, without the global flags.
     pub command: fn() -> Command,
     /// Does the job.
@@ -101,6 +111,16 @@ pub struct Context<'a> {
 }
 
 impl Entry {
+    /// Checks the settings of the command together, and leaves out of the layers what loses against a stronger one.
+    ///
+    /// # Errors
+    ///
+    /// 64, or 78 for a mistake that is the configuration file's alone.
+    pub fn settle(&self, layers: &mut Layers) -> Result<(), Failure> {
+        exclusions::settle(layers, self.exclusions)?;
+        (self.check)(layers)
+    }
+
     /// The name as one word: the table in the configuration file, the middle of the variables.
     pub fn table(&self) -> String {
         self.name.replace(' ', "-")

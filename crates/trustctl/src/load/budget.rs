@@ -7,10 +7,8 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::exit_code::{ExitCode, Failure};
 use crate::load::metric::{Metric, Quantity, Times};
 use crate::load::summary::{Judgement, Summary, TIME_MAX_NS};
-use crate::settings::{Layers, Setting, Source};
 use crate::values::quoted;
 
 /// What [`parse_list`] takes.
@@ -113,23 +111,39 @@ pub fn parse_list(text: &str) -> Result<Vec<Budget>, BadBudget> {
     }
 }
 
-/// The budgets that a setting has.
+/// The budgets of `--fail-if`.
 ///
 /// # Errors
 ///
-/// 64 for one that is wrong, 78 if the configuration file has it.
-pub fn of_setting(
-    layers: &Layers,
-    setting: &Setting<String>,
-) -> Result<Option<Vec<Budget>>, Failure> {
-    let Some(text) = layers.get(setting)? else { return Ok(None) };
-    parse_list(&text).map(Some).map_err(|bad| {
-        let exit = match layers.source(setting) {
-            Source::File => ExitCode::Config,
-            _ => ExitCode::Usage,
-        };
-        Failure::new(exit, format!("{} {}: {bad}", layers.place(setting), quoted(&text)))
-    })
+/// What is wrong with them, for people.
+pub fn parse_fail_if(text: &str) -> Result<Vec<Budget>, String> {
+    parse_list(text).map_err(|bad| bad.to_string())
+}
+
+/// The budgets of `--find-rate`, none of which may ask for slowness.
+///
+/// # Errors
+///
+/// What is wrong with them, for people.
+pub fn parse_find_rate(text: &str) -> Result<Vec<Budget>, String> {
+    let budgets = parse_fail_if(text)?;
+    match budgets.iter().find(|budget| budget.asks_for_slowness()) {
+        None => Ok(budgets),
+        Some(slow) => Err(format!("{slow}: a higher rate takes longer, so allowed are < and <=")),
+    }
+}
+
+/// The budgets of `load merge --fail-if`, which logs tell enough for.
+///
+/// # Errors
+///
+/// What is wrong with them, for people.
+pub fn parse_of_logs(text: &str) -> Result<Vec<Budget>, String> {
+    let budgets = parse_fail_if(text)?;
+    match budgets.iter().find(|budget| !budget.is_in_logs()) {
+        None => Ok(budgets),
+        Some(budget) => Err(format!("{budget}: logs do not tell of connections")),
+    }
 }
 
 /// What becomes of the budgets of `--fail-if`: one whose comparison is true is missed, and so is one whose metric could

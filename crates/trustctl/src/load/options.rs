@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::framing::{self, Framing};
+use crate::exclusions::When::{Given, On};
+use crate::exclusions::{Exclusion, not_zero};
+use crate::framing::{self, Framing, NO_LENGTH, without_length};
+use crate::load::budget::{self, Budget};
 use crate::load::schedule::Arrivals;
 use crate::load::shard;
 use crate::load::sizes::Sizes;
@@ -54,6 +57,31 @@ pub const SETTINGS: &[&dyn AnySetting] = &[
 
 /// The settings that the sequential load has. Any other one takes the engine.
 const SEQUENTIAL: [&str; 5] = ["host", "port", "clients", "messages", "timeout"];
+
+/// Settings that cannot be used together.
+pub const EXCLUSIONS: &[Exclusion] = &[
+    Exclusion(On(&JSON), On(&CSV), "both write to standard output"),
+    Exclusion(On(&RAW), Given(&FRAMING), "raw is a framing of its own"),
+    Exclusion(On(&RAW), not_zero(&OFFSET), "raw messages have no header"),
+    Exclusion(On(&RAW), not_zero(&ADJUST), "raw messages have no header"),
+    Exclusion(without_length(&FRAMING), not_zero(&OFFSET), NO_LENGTH),
+    Exclusion(without_length(&FRAMING), not_zero(&ADJUST), NO_LENGTH),
+    Exclusion(Given(&THINK), Given(&RATE), "an open loop does not wait for answers"),
+    Exclusion(Given(&THINK), Given(&FIND_RATE), "an open loop does not wait for answers"),
+    Exclusion(Given(&THINK), Given(&ARRIVALS), "a closed loop waits for answers"),
+    Exclusion(Given(&FIND_RATE), Given(&SHARD), "shards cannot search together"),
+    Exclusion(Given(&FIND_RATE), Given(&START_AT), "a search starts many runs"),
+    Exclusion(Given(&FIND_RATE), On(&CSV), "a search has many runs"),
+    Exclusion(Given(&FIND_RATE), Given(&HDR_LOG), "a search has many runs"),
+    Exclusion(Given(&FIND_RATE), Given(&FAIL_IF), "a search has its own budgets"),
+    Exclusion(Given(&CLIENTS), Given(&FIND_RATE), "each trial of a search lasts --duration"),
+    Exclusion(Given(&MESSAGES), Given(&FIND_RATE), "each trial of a search lasts --duration"),
+    Exclusion(Given(&DURATION), Given(&CLIENTS), ONE_LENGTH),
+    Exclusion(Given(&DURATION), Given(&MESSAGES), ONE_LENGTH),
+];
+
+const ONE_LENGTH: &str =
+    "a run is as long as one of them says; --concurrency is the number of clients at the same time";
 
 /// Whether nothing was asked for but what the sequential load has.
 pub fn is_sequential(layers: &Layers) -> bool {
@@ -244,25 +272,23 @@ pub const SEED: Setting<u64> = Setting::of(
     |text| text.parse().ok(),
 );
 /// Budgets.
-pub const FAIL_IF: Setting<String> = Setting::of(
+pub const FAIL_IF: Setting<Vec<Budget>> = Setting::of_parts(
     NAME,
     "fail-if",
     "BUDGETS",
-    None,
     "Exit with 1 if one of these is true, as p99>5ms,errors>0,rate<1000",
     "comparisons with commas between them, as p99>5ms,errors>0,rate<1000",
-    parse_text,
+    budget::parse_fail_if,
 );
 /// Searches for the highest rate.
-pub const FIND_RATE: Setting<String> = Setting::of(
+pub const FIND_RATE: Setting<Vec<Budget>> = Setting::of_parts(
     NAME,
     "find-rate",
     "BUDGETS",
-    None,
     "Search for the highest rate at which these are true, as p99<5ms; --rate is where the search begins [default: 1000], and \
      --duration how long each trial takes [default: 5]",
     "comparisons with commas between them, as p99<5ms",
-    parse_text,
+    budget::parse_find_rate,
 );
 /// Which part of the load this is.
 pub const SHARD: Setting<shard::Choice> = Setting::of(

@@ -10,9 +10,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::again::{said, shell_word};
-use crate::exit_code::{ExitCode, Failure};
+use crate::exit_code::Failure;
 use crate::framing::{self, Framing};
-use crate::load::budget::{self, Budget};
+use crate::load::budget::Budget;
 use crate::load::options::{
     ADJUST, ARRIVALS, CLIENTS, CONCURRENCY, CONNECT_RATE, CSV, DURATION, FAIL_IF, FIND_RATE,
     FRAMING, HDR_LOG, HOST, HTML, IN_FLIGHT, JSON, MAX_FRAME, MESSAGES, MESSAGES_PER_CONNECTION,
@@ -25,7 +25,7 @@ use crate::load::shape::{Length, Pace, Places, Shape};
 use crate::load::shard::{INDEX_VARIABLE, Shard};
 use crate::load::sizes::Sizes;
 use crate::load::summary::About;
-use crate::settings::{AnySetting, Layers, Setting, Source};
+use crate::settings::{AnySetting, Layers, Source};
 use crate::target::{Family, Target};
 use crate::text::{grouped, seconds};
 
@@ -79,21 +79,24 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// 64 for settings that do not go together, 78 for a bad budget of the configuration file.
+    /// 64 without a port, and for settings that do not fit each other; 78 if those are the configuration file's.
     pub fn of(layers: &Layers, family: Family) -> Result<Plan, Failure> {
         let target = Target { host: layers.require(&HOST)?, port: layers.require(&PORT)? };
-        refuse_pairs(layers)?;
-        let find_rate = budget::of_setting(layers, &FIND_RATE)?;
-        if let Some(slow) = find_rate.iter().flatten().find(|budget| budget.asks_for_slowness()) {
-            let why = format!("{slow}: a higher rate takes longer, so allowed are < and <=");
-            return Err(usage(layers.place(&FIND_RATE), why));
-        }
+        Plan::for_target(target, layers, family)
+    }
+
+    fn for_target(target: Target, layers: &Layers, family: Family) -> Result<Plan, Failure> {
+        let find_rate = layers.get(&FIND_RATE)?;
         let rate = layers.get(&RATE)?;
         let is_open = rate.is_some() || find_rate.is_some();
+        if !is_open && layers.source(&ARRIVALS) > Source::Default {
+            let why = format!("goes only with {}: only an open loop has arrivals", RATE.flag());
+            return Err(refused(layers, &[&ARRIVALS], why));
+        }
         let concurrency = layers.require(&CONCURRENCY)?;
         let choice = layers.get(&SHARD)?;
         let shard = choice.map(|choice| choice.shard(env::var_os(INDEX_VARIABLE).as_deref()));
-        let shard = shard.transpose().map_err(|error| usage(layers.place(&SHARD), error))?;
+        let shard = shard.transpose().map_err(|error| refused(layers, &[&SHARD], error))?;
         let of_all = length(layers, concurrency, find_rate.is_some())?;
         let part = shard.unwrap_or(Shard::WHOLE);
         let (places, length) = match of_all {
@@ -109,7 +112,7 @@ impl Plan {
                 "{shard}: nothing is left for it of {places} clients at the same time",
                 places = places.of_all
             );
-            return Err(usage(layers.place(&SHARD), message));
+            return Err(refused(layers, &[&SHARD, &CLIENTS, &CONCURRENCY], message));
         }
         let (framing, sizes) = messages(layers)?;
         let given = layers.get(&SEED)?;
@@ -124,13 +127,13 @@ impl Plan {
             target,
             family,
             timeout: layers.require(&TIMEOUT)?,
-            fail_if: budget::of_setting(layers, &FAIL_IF)?.unwrap_or_default(),
+            fail_if: layers.get(&FAIL_IF)?.unwrap_or_default(),
             find_rate: find_rate.map(|budgets| (budgets, rate.unwrap_or(FIND_FROM))),
             start_at: layers.get(&START_AT)?,
             shard,
             seed,
             is_seed_given: given.is_some(),
-            again: again(layers, family, seed, of_all),
+            again: again(layers, family, seed),
             concurrency,
             places,
             pace,
@@ -255,61 +258,22 @@ impl Plan {
     }
 }
 
-/// Settings that say different things about the same.
-fn refuse_pairs(layers: &Layers) -> Result<(), Failure> {
-    let is_on =
-        |switch: &Setting<bool>| -> Result<bool, Failure> { Ok(layers.get(switch)? == Some(true)) };
-    let is_said = |setting: &dyn AnySetting| layers.source(setting) > Source::Default;
-    let has_framing = is_on(&RAW)? && is_said(&FRAMING);
-    let is_open = is_said(&RATE) || is_said(&FIND_RATE);
-    let is_search = is_said(&FIND_RATE);
-    let pairs: [(bool, &dyn AnySetting, &dyn AnySetting, &str); 9] = [
-        (is_on(&JSON)? && is_on(&CSV)?, &JSON, &CSV, "both want standard output"),
-        (has_framing, &RAW, &FRAMING, "raw is a framing of its own"),
-        (is_open && is_said(&THINK), &THINK, &RATE, "an open loop does not wait for answers"),
-        (!is_open && is_said(&ARRIVALS), &ARRIVALS, &RATE, "only an open loop has arrivals"),
-        (is_search && is_said(&SHARD), &FIND_RATE, &SHARD, "shards cannot search together"),
-        (is_search && is_said(&START_AT), &FIND_RATE, &START_AT, "a search has many starts"),
-        (is_search && is_on(&CSV)?, &FIND_RATE, &CSV, "a search has many runs"),
-        (is_search && is_said(&HDR_LOG), &FIND_RATE, &HDR_LOG, "a search has many runs"),
-        (is_search && is_said(&FAIL_IF), &FIND_RATE, &FAIL_IF, "a search has its own budgets"),
-    ];
-    for (is_wrong, one, other, why) in pairs {
-        if is_wrong {
-            let (one, other) = (layers.place(one), layers.place(other));
-            let joint = match !is_open && why.starts_with("only") {
-                true => "goes only with",
-                false => "does not go with",
-            };
-            return Err(Failure::new(ExitCode::Usage, format!("{one} {joint} {other}: {why}")));
-        }
-    }
-    Ok(())
+/// Checks the settings against each other, whatever server they are for.
+///
+/// # Errors
+///
+/// 64, or 78 for those of the configuration file.
+pub fn check(layers: &Layers) -> Result<(), Failure> {
+    let nowhere = Target { host: String::new(), port: 0 };
+    Plan::for_target(nowhere, layers, Family::Any).map(drop)
 }
 
-/// When the run of all shards is over. Of the two ways to say it the stronger layer wins.
+/// When the run of all shards is over.
 fn length(layers: &Layers, concurrency: u64, is_search: bool) -> Result<Length, Failure> {
-    let counts: [&dyn AnySetting; 2] = [&CLIENTS, &MESSAGES];
-    let counted =
-        counts.into_iter().max_by_key(|setting| layers.source(*setting)).expect("there are two");
-    let (by_time, by_count) = (layers.source(&DURATION), layers.source(counted));
-    if by_time > Source::Default && by_time == by_count {
-        let message = format!(
-            "{} does not go with {}: a run is as long as one of them says; --concurrency is the number of clients at \
-             the same time",
-            layers.place(&DURATION),
-            layers.place(counted)
-        );
-        return Err(Failure::new(ExitCode::Usage, message));
-    }
-    if let (Some(time), true) = (layers.get(&DURATION)?, by_time > by_count) {
-        return Ok(Length::Time(time));
-    }
-    if is_search {
-        return match by_count > Source::Default {
-            true => Err(usage(layers.place(counted), "a search is made of trials of a --duration")),
-            false => Ok(Length::Time(TRIAL)),
-        };
+    match layers.get(&DURATION)? {
+        Some(time) => return Ok(Length::Time(time)),
+        None if is_search => return Ok(Length::Time(TRIAL)),
+        None => {}
     }
     let clients = match layers.source(&CLIENTS) > Source::Default {
         true => layers.require(&CLIENTS)?,
@@ -320,7 +284,7 @@ fn length(layers: &Layers, concurrency: u64, is_search: bool) -> Result<Length, 
         Some(_) => Ok(Length::Messages { clients, each }),
         None => {
             let why = format!("{each}: more messages than can be counted, with {clients} clients");
-            Err(usage(layers.place(&MESSAGES), why))
+            Err(refused(layers, &[&MESSAGES, &CLIENTS, &CONCURRENCY], why))
         }
     }
 }
@@ -353,24 +317,23 @@ fn messages(layers: &Layers) -> Result<(Framing, Sizes), Failure> {
         _ => None,
     };
     match wrong {
-        Some(wrong) => Err(usage(layers.place(&SIZE), format_args!("{sizes}: {wrong}"))),
+        Some(wrong) => {
+            let settings: [&dyn AnySetting; 4] = [&SIZE, &FRAMING, &RAW, &MAX_FRAME];
+            Err(refused(layers, &settings, format_args!("{sizes}: {wrong}")))
+        }
         None => Ok((framing, sizes)),
     }
 }
 
-fn usage(place: String, why: impl fmt::Display) -> Failure {
-    Failure::new(ExitCode::Usage, format!("{place} {why}"))
+/// What is wrong with the first of these settings, given the others.
+fn refused(layers: &Layers, settings: &[&dyn AnySetting], why: impl fmt::Display) -> Failure {
+    Failure::new(layers.blame(settings), format!("{} {why}", layers.place(settings[0])))
 }
 
 /// The command that makes the same load again, without where its results go.
-fn again(layers: &Layers, family: Family, seed: u64, length: Length) -> String {
+fn again(layers: &Layers, family: Family, seed: u64) -> String {
     let left_out: [&dyn AnySetting; 6] = [&JSON, &CSV, &HDR_LOG, &HTML, &START_AT, &SEED];
-    // Of the two ways to say how long it takes only the one that won.
-    let lost: &[&dyn AnySetting] = match length {
-        Length::Time(_) => &[&CLIENTS, &MESSAGES],
-        Length::Messages { .. } => &[&DURATION],
-    };
-    let is_left_out = |key: &str| left_out.iter().chain(lost).any(|setting| setting.key() == key);
+    let is_left_out = |key: &str| left_out.iter().any(|setting| setting.key() == key);
     let mut words = vec!["trustctl".to_owned(), NAME.to_owned()];
     words.extend(family.flag().map(str::to_owned));
     words.extend(said(layers, SETTINGS.iter().copied().filter(|s| !is_left_out(s.key()))));

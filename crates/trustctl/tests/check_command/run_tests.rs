@@ -153,9 +153,15 @@ fn what_does_not_go_together_is_refused() {
     refused(&[], &["missing argument: HOST PORT or HOST:PORT, or --command"]);
     let command = ["--command", "serve {port}"];
     refused(&[&command[..], &["localhost:1"]].concat(), &["--command", "HOST:PORT is not given"]);
-    refused(&[&command[..], &["--pid", "1"]].concat(), &["--command", "--pid is not given"]);
+    refused(
+        &[&command[..], &["--pid", "1"]].concat(),
+        &["--command", "--pid cannot be used with --command"],
+    );
     refused(&["--command", "serve"], &["--command 'serve': allowed is", "{port}"]);
-    refused(&["localhost:1", "--case", "framing/1,no/1"], &["--case", "ids of cases"]);
+    refused(
+        &["localhost:1", "--case", "framing/1,no/1"],
+        &["--case", "'no/1' names no case", "ids of cases"],
+    );
     refused(&["localhost:1", "--pid", "0"], &["--pid '0'"]);
     refused(&["localhost:1", "2", "3"], &["unexpected argument"]);
 }

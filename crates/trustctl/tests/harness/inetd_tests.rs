@@ -282,11 +282,11 @@ fn refused_without_output(home: &Home, finished: Finished) -> String {
 
 fn test_inetd_settings() {
     let refused: [(&[&str], &[&str]); 5] = [
-        (&["--port", "9900"], &["--port '9900'", "--inetd", "leave it out"]),
-        (&["--host", "localhost"], &["--host 'localhost'", "--inetd", "leave it out"]),
-        (&["--model", "iterative"], &["--model 'iterative'", "allowed is event"]),
-        (&["--workers", "2"], &["--workers '2'", "allowed is 1"]),
-        (&["--max-clients", "5"], &["--max-clients '5'", "allowed is 1"]),
+        (&["--port", "9900"], &["--port cannot be used with --inetd", "descriptor 0"]),
+        (&["--host", "localhost"], &["--host cannot be used with --inetd", "descriptor 0"]),
+        (&["--model", "iterative"], &["--model 'iterative' cannot", "--inetd", "one connection"]),
+        (&["--workers", "2"], &["--workers '2' cannot", "--inetd", "one connection"]),
+        (&["--max-clients", "5"], &["--max-clients '5' cannot", "--inetd", "one connection"]),
     ];
     for (flags, words) in refused {
         let home = Home::new();
@@ -296,8 +296,10 @@ fn test_inetd_settings() {
     }
     let home = Home::new();
     let (_peer, stream) = connection();
-    let launch = inetd(&home, &[]).stdin(OwnedFd::from(stream)).env("TRUST_ECHO_SERVER_PORT", "1");
-    launch.run().exits_with(64).complains_about(&["TRUST_ECHO_SERVER_PORT '1'", "--inetd"]);
+    let (inetd_variable, port_variable) = ("TRUST_ECHO_SERVER_INETD", "TRUST_ECHO_SERVER_PORT");
+    let launch = home.trustctl(["echo-server"]).stdin(OwnedFd::from(stream));
+    let launch = launch.env(inetd_variable, "true").env(port_variable, "1");
+    launch.run().exits_with(64).complains_about(&[inetd_variable, port_variable]);
 
     // A mistake in the command line is not told to the client either.
     let home = Home::new();

@@ -46,7 +46,7 @@ fn bad_settings_are_refused() {
         ("--framing raw --size 0-5", &["--size 0-5", "a raw message has at least 1 byte"]),
         ("--framing u33be", &["--framing 'u33be'"]),
         ("--arrivals sometimes --rate 1", &["--arrivals 'sometimes'", "constant or poisson"]),
-        ("--find-rate p99>5ms", &["--find-rate p99>5ms", "allowed are < and <="]),
+        ("--find-rate p99>5ms", &["--find-rate 'p99>5ms'", "allowed are < and <="]),
         ("--shard 2/2", &["--shard '2/2'", "from 0 to COUNT - 1"]),
         ("--shard 0/0", &["--shard '0/0'", "INDEX/COUNT"]),
         ("--shard /2", &["--shard", "JOB_COMPLETION_INDEX", "not set"]),
@@ -69,13 +69,13 @@ fn bad_settings_are_refused() {
 fn contradictions_are_refused() {
     let (home, server) = (Home::new(), Server::echo());
     let cases: [(&str, &[&str]); 7] = [
-        ("--json --csv", &["--json does not go with --csv"]),
-        ("--rate 5 --think 1", &["--think does not go with --rate"]),
-        ("--duration 1 --clients 2", &["--duration does not go with --clients"]),
-        ("--duration 1 --messages 2", &["--duration does not go with --messages"]),
+        ("--json --csv", &["--json cannot be used with --csv"]),
+        ("--rate 5 --think 1", &["--think cannot be used with --rate"]),
+        ("--duration 1 --clients 2", &["--duration cannot be used with --clients"]),
+        ("--duration 1 --messages 2", &["--duration cannot be used with --messages"]),
         ("--arrivals poisson", &["--arrivals goes only with --rate"]),
-        ("--raw --framing u8", &["--raw does not go with --framing"]),
-        ("--find-rate p99<1s --csv", &["--find-rate does not go with --csv"]),
+        ("--raw --framing u8", &["--raw cannot be used with --framing"]),
+        ("--find-rate p99<1s --csv", &["--find-rate cannot be used with --csv"]),
     ];
     for (flags, words) in cases {
         refused(&home, &server, flags, words);

@@ -2,6 +2,7 @@
 
 mod limits;
 mod reports;
+mod settings;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -8,19 +8,15 @@ use std::time::Instant;
 use trust_net::observer::ClientInfo;
 use trust_net::service::Echo;
 use trust_net::wire::{self, Disconnect, Reason};
-use trust_net::{Event, Model, Observer, Server, ServerConfig, Summary, socket};
+use trust_net::{Event, Observer, Server, ServerConfig, Summary, socket};
 
-use super::{
-    HOST, INETD, MAX_CLIENTS, MODEL, PORT, WORKERS, checked_config, exit_code, internal, write_stop,
-};
-use crate::activation::refuse_given;
+use super::{checked_config, exit_code, internal, write_stop};
 use crate::commands::Context;
 use crate::descriptor::Kind;
 use crate::error_map::{self, During};
 use crate::exit_code::{ExitCode, Failure};
 use crate::notify::{Notified, Notifier};
 use crate::server_events::ServerEvents;
-use crate::settings::{AnySetting, Layers};
 use crate::signals::Signal;
 use crate::supervisor::{Relatives, Supervisor};
 
@@ -30,7 +26,6 @@ use crate::supervisor::{Relatives, Supervisor};
 ///
 /// 64 for settings that are about listening, and for a descriptor 0 that is no connection; 73 without a log.
 pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    refuse_what_is_about_many(context.layers)?;
     let mut config = ServerConfig { max_clients: 1, ..checked_config(context.layers)? };
     let notifier = Notifier::from_environment(context.log)?;
     config.pulse = notifier.sign_of_life();
@@ -54,25 +49,6 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     write_stop(context.log, &summary, started.elapsed());
     let cause = cause.lock().unwrap_or_else(PoisonError::into_inner).take();
     cause.map_or(Ok(ExitCode::Internal), |cause| exit_of(&cause, &summary, signal))
-}
-
-/// Refuses what was given for this run and can only be about a server that listens.
-fn refuse_what_is_about_many(layers: &Layers) -> Result<(), Failure> {
-    let inetd = layers.place(&INETD);
-    let reason = format!("{inetd}, which serves the connection on descriptor 0: leave it out");
-    refuse_given(layers, &[&PORT, &HOST], &reason)?;
-    let reason = format!("{inetd}, which serves one connection from an event loop: allowed is ");
-    let is_one = |setting| layers.get(setting).map(|count| count == Some(1));
-    let others: [(&dyn AnySetting, bool, &str); 3] = [
-        (&MODEL, layers.require(&MODEL)? == Model::Event, "event"),
-        (&WORKERS, is_one(&WORKERS)?, "1"),
-        (&MAX_CLIENTS, is_one(&MAX_CLIENTS)?, "1"),
-    ];
-    let wrong = others.into_iter().filter(|(_, is_allowed, _)| !is_allowed);
-    for (setting, _, allowed) in wrong {
-        refuse_given(layers, &[setting], &format!("{reason}{allowed}"))?;
-    }
-    Ok(())
 }
 
 /// The connection and its peer. A client who has reset meanwhile, and has no address any more, is served like

@@ -1,0 +1,226 @@
+//! Settings that cannot be used together: the stronger layer wins, and two of the same layer are a mistake.
+
+use crate::exit_code::Failure;
+use crate::settings::{AnySetting, Layers, Source, quoted};
+use crate::values::parse_bool;
+
+/// Two settings that cannot be used together, and why.
+pub struct Exclusion(pub When, pub When, pub &'static str);
+
+/// When a setting counts.
+pub enum When {
+    /// It has any value but its default.
+    Given(&'static dyn AnySetting),
+    /// It is a switch that is on.
+    On(&'static dyn AnySetting),
+    /// It has such a value, and in words what kind that is.
+    Is(&'static dyn AnySetting, fn(&str) -> bool, &'static str),
+}
+
+impl When {
+    /// What it is about.
+    pub fn setting(&self) -> &'static dyn AnySetting {
+        match *self {
+            When::Given(setting) | When::On(setting) | When::Is(setting, ..) => setting,
+        }
+    }
+
+    /// Of which kind its value is, for the documentation; empty if any counts.
+    #[cfg(test)]
+    pub(crate) fn value(&self) -> String {
+        match self {
+            When::Given(_) => String::new(),
+            When::On(_) => " = true".to_owned(),
+            When::Is(_, _, words) => format!(" {words}"),
+        }
+    }
+
+    fn counts(&self, layers: &Layers) -> bool {
+        let (text, source) = layers.text(self.setting());
+        let is = |holds: fn(&str) -> bool| text.is_some_and(|text| holds(&text.to_string_lossy()));
+        match *self {
+            When::Given(_) => source > Source::Default,
+            When::On(_) => is(|text| parse_bool(text) == Some(true)),
+            When::Is(_, holds, _) => is(holds),
+        }
+    }
+
+    fn source(&self, layers: &Layers) -> Source {
+        layers.source(self.setting())
+    }
+
+    /// As messages name it.
+    fn name(&self, layers: &Layers) -> String {
+        let place = layers.place(self.setting());
+        match (self, layers.text(self.setting()).0) {
+            (When::Is(..), Some(text)) => format!("{place} {}", quoted(text)),
+            _ => place,
+        }
+    }
+}
+
+/// Takes out of the layers what loses against a stronger layer.
+///
+/// # Errors
+///
+/// Two settings of the same layer cannot be used together: 64, or 78 if both are in the configuration file.
+pub fn settle(layers: &mut Layers, exclusions: &[Exclusion]) -> Result<(), Failure> {
+    // From the strongest winner down, so that nobody loses against a loser.
+    for winner in [Source::Flag, Source::Environment] {
+        for pair in exclusions {
+            let Exclusion(one, other, _) = pair;
+            if !pair.counts(layers) {
+                continue;
+            }
+            let sources = [one.source(layers), other.source(layers)];
+            let loser = match sources {
+                [a, b] if a == winner && b < winner => other,
+                [a, b] if b == winner && a < winner => one,
+                _ => continue,
+            };
+            layers.forget(loser.setting());
+        }
+    }
+    let Some(pair) = exclusions.iter().find(|pair| pair.counts(layers)) else { return Ok(()) };
+    let Exclusion(one, other, why) = pair;
+    let message = format!("{} cannot be used with {}: {why}", one.name(layers), other.name(layers));
+    Err(Failure::new(layers.blame(&[one.setting(), other.setting()]), message))
+}
+
+impl Exclusion {
+    fn counts(&self, layers: &Layers) -> bool {
+        self.0.counts(layers) && self.1.counts(layers)
+    }
+}
+
+/// It has a number that is not 0.
+pub const fn not_zero(setting: &'static dyn AnySetting) -> When {
+    When::Is(setting, |text| text.parse() != Ok(0i128), "not 0")
+}
+
+/// It has a number that is not 1.
+pub const fn not_one(setting: &'static dyn AnySetting) -> When {
+    When::Is(setting, |text| text.parse() != Ok(1i128), "not 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::{OsStr, OsString};
+    use std::path::Path;
+
+    use super::*;
+    use crate::commands::{COMMANDS, all_settings};
+    use crate::config_file::ConfigFile;
+    use crate::exit_code::ExitCode;
+    use crate::settings::{Setting, parse_count};
+
+    const A: Setting<u64> = count("a");
+    const B: Setting<u64> = count("b");
+    const C: Setting<u64> = count("c");
+    const ON: Setting<bool> = Setting::switch("x", "on", "");
+    const SETTINGS: &[&dyn AnySetting] = &[&A, &B, &C, &ON];
+
+    const EXCLUSIONS: &[Exclusion] = &[
+        Exclusion(When::Given(&A), When::Given(&B), "no"),
+        Exclusion(When::Given(&B), When::Given(&C), "never"),
+        Exclusion(When::On(&ON), When::Is(&C, |text| text != "1", "not 1"), "not so many"),
+    ];
+
+    const fn count(key: &'static str) -> Setting<u64> {
+        Setting::of("x", key, "N", None, "", "a count", parse_count)
+    }
+
+    /// What is left of `KEY=VALUE` in each layer, or the failure.
+    fn settled(flags: &[&str], variables: &[&str], file: &str) -> Result<String, Failure> {
+        let mut layers = Layers::default();
+        for (key, value) in flags.iter().filter_map(|flag| flag.split_once('=')) {
+            let setting = SETTINGS.iter().find(|setting| setting.key() == key).unwrap();
+            layers.add_flag(*setting, OsStr::new(value)).unwrap();
+        }
+        let variables: Vec<(OsString, OsString)> = variables
+            .iter()
+            .filter_map(|variable| variable.split_once('='))
+            .map(|(key, value)| (format!("TRUST_X_{}", key.to_uppercase()).into(), value.into()))
+            .collect();
+        layers.add_environment(&variables, SETTINGS).unwrap();
+        let file = format!("[x]\n{}", file.replace(' ', "\n"));
+        layers.add_file(ConfigFile::parse(file.as_bytes(), Path::new("F"), SETTINGS).unwrap());
+        settle(&mut layers, EXCLUSIONS)?;
+        let shown = SETTINGS.iter().filter_map(|setting| {
+            let text = layers.text(*setting).0?;
+            Some(format!("{}={}", setting.key(), text.to_string_lossy()))
+        });
+        Ok(shown.collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn the_stronger_layer_wins() {
+        let left = |flags, variables, file| settled(flags, variables, file).unwrap();
+        assert_eq!(left(&["a=1"], &["b=2"], "c=3"), "a=1 c=3");
+        assert_eq!(left(&["b=1"], &["a=2"], "c=3"), "b=1");
+        assert_eq!(left(&[], &["a=1"], "b=2 c=3"), "a=1 c=3", "b has lost already");
+        assert_eq!(left(&["c=2"], &["on=true"], ""), "c=2");
+        assert_eq!(left(&["on=true"], &["c=2"], "c=1"), "on=true", "not a weaker layer's");
+        assert_eq!(left(&["on=false"], &[], "c=2 on=true"), "c=2 on=false");
+        assert_eq!(left(&["c=1"], &[], "on=true"), "c=1 on=true");
+    }
+
+    /// A text that makes it count.
+    fn sample(when: &When) -> &'static str {
+        let mut texts = [
+            "true",
+            "2",
+            "1",
+            "raw",
+            "iterative",
+            "p99<5ms",
+            "poisson",
+            "0/2",
+            "serve {port}",
+            "2026-11-20T18:30:00Z",
+            "u16be",
+            "localhost",
+        ]
+        .into_iter();
+        let fits = |text: &&str| {
+            let mut layers = Layers::default();
+            layers.add_flag(when.setting(), OsStr::new(text)).is_ok() && when.counts(&layers)
+        };
+        texts.find(fits).unwrap_or_else(|| panic!("no sample for {}", when.setting().flag()))
+    }
+
+    #[test]
+    fn of_every_pair_either_one_wins_by_its_layer() {
+        let settings = all_settings();
+        for entry in COMMANDS {
+            for Exclusion(one, other, why) in entry.exclusions {
+                for (winner, loser) in [(one, other), (other, one)] {
+                    let mut layers = Layers::default();
+                    let text = OsString::from(sample(loser));
+                    let variable = (OsString::from(loser.setting().variable()), text);
+                    layers.add_environment(&[variable], &settings).unwrap();
+                    layers.add_flag(winner.setting(), OsStr::new(sample(winner))).unwrap();
+                    settle(&mut layers, entry.exclusions).unwrap();
+                    assert!(winner.counts(&layers) && !loser.counts(&layers), "{why}");
+                    assert!(loser.source(&layers) <= Source::Default, "{why}");
+                }
+                let mut layers = Layers::default();
+                for when in [one, other] {
+                    layers.add_flag(when.setting(), OsStr::new(sample(when))).unwrap();
+                }
+                let failure = settle(&mut layers, entry.exclusions).unwrap_err();
+                assert!(failure.exit == ExitCode::Usage && failure.message.ends_with(why));
+            }
+        }
+    }
+
+    #[test]
+    fn two_of_the_same_layer_are_refused_with_the_exit_code_of_that_layer() {
+        let usage = |message: &str| Err(Failure::new(ExitCode::Usage, message));
+        assert_eq!(settled(&["a=1", "b=1"], &[], ""), usage("--a cannot be used with --b: no"));
+        let variables = settled(&[], &["on=1", "c=7"], "");
+        assert_eq!(variables, usage("TRUST_X_ON cannot be used with TRUST_X_C '7': not so many"));
+        let message = "F:3: b in [x] cannot be used with F:2: c in [x]: never";
+        assert_eq!(settled(&[], &[], "c=1 b=1"), Err(Failure::new(ExitCode::Config, message)));
+    }
+}
