@@ -19,7 +19,7 @@ use crate::check::transcript::{Bytes, Transcript, What};
 use crate::check::verdict::{Judged, Verdict};
 use crate::text::{reason, seconds};
 
-pub use flow::{STALL, UNREAD_BYTES};
+pub use flow::{STALL, Stop, UNREAD_BYTES, Unread};
 
 /// Bytes received with one call.
 const RECEIVE_BYTES: usize = 64 * 1024;

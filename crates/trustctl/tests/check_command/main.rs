@@ -5,6 +5,7 @@
 
 mod json;
 mod report_tests;
+mod right_tests;
 mod run_tests;
 mod server;
 #[path = "../support/mod.rs"]
@@ -32,7 +33,8 @@ fn main() -> ExitCode {
     {
         return server::run(kind, port);
     }
-    let tests = || [run_tests::TESTS, report_tests::TESTS, watch_tests::TESTS].concat();
+    let tests =
+        || [run_tests::TESTS, report_tests::TESTS, watch_tests::TESTS, right_tests::TESTS].concat();
     let Some(wanted) = Wanted::parse(arguments) else {
         drop(writeln!(io::stderr(), "check_command: [TEST_NAME…]"));
         return ExitCode::from(64);

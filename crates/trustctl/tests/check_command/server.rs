@@ -46,7 +46,15 @@ enum Kind {
     Resets,
     /// An empty message is not answered, and neither is anything after it.
     NoEmpty,
+    /// Right, with a timeout of two seconds, and slow: [`SERVICE_TIME`] for each message.
+    Slow,
 }
+
+/// The timeout of servers that have one: for a receive, and for a send.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a slow server takes for each message.
+const SERVICE_TIME: Duration = Duration::from_millis(150);
 
 impl Kind {
     fn named(name: &str) -> Option<Kind> {
@@ -56,6 +64,7 @@ impl Kind {
             "dies" => Kind::Dies,
             "resets" => Kind::Resets,
             "no-empty" => Kind::NoEmpty,
+            "slow" => Kind::Slow,
             _ => return None,
         })
     }
@@ -63,6 +72,10 @@ impl Kind {
 
 fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    if kind == Kind::Slow {
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+    }
     loop {
         let mut header = vec![0; if kind == Kind::U16Le { 2 } else { 4 }];
         stream.read_exact(&mut header)?;
@@ -87,6 +100,9 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         header.resize(header.len() + len as usize, 0);
         let at = header.len() - len as usize;
         stream.read_exact(&mut header[at..])?;
+        if kind == Kind::Slow {
+            thread::sleep(SERVICE_TIME);
+        }
         stream.write_all(&header)?;
     }
 }

@@ -206,10 +206,10 @@ fn reset_with_answers_owed(trial: &mut Trial<'_>) -> Judged {
     let message = trial.payload(1000);
     let mut wire = trial.connect()?;
     // So many that the server waits in the middle of a send.
-    wire.send_unread(&trial.frame(&message), UNREAD_BYTES, STALL)?;
+    let unread = wire.send_unread(&trial.frame(&message), UNREAD_BYTES, STALL)?;
     wire.reset();
     trial.expect_service("a reset with answers owed")?;
-    Ok(Verdict::Pass)
+    unread.expect_waiting().map(|()| Verdict::Pass)
 }
 
 fn reset_before_accept(trial: &mut Trial<'_>) -> Judged {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::trial::Trial;
 use crate::check::verdict::{Finding, Judged, Verdict};
-use crate::check::wire::{End, STALL, UNREAD_BYTES, Wire};
+use crate::check::wire::{STALL, Stop, UNREAD_BYTES, Wire};
 use crate::text::grouped;
 
 /// Clients that hold a connection at the same time: far below what a server serves, far above a pool of threads.
@@ -160,10 +160,10 @@ fn one_trickles(trial: &mut Trial<'_>) -> Judged {
 fn one_does_not_read(trial: &mut Trial<'_>) -> Judged {
     let mut deaf = trial.connect()?;
     let message = trial.payload(UNREAD_MESSAGE_BYTES);
-    deaf.send_unread(&trial.frame(&message), UNREAD_BYTES, STALL)?;
+    let unread = deaf.send_unread(&trial.frame(&message), UNREAD_BYTES, STALL)?;
     expect_service_beside(trial, 1, "client that does not read its answers")?;
     deaf.reset();
-    Ok(Verdict::Pass)
+    unread.expect_waiting().map(|()| Verdict::Pass)
 }
 
 fn flood(trial: &mut Trial<'_>) -> Judged {
@@ -193,19 +193,24 @@ fn many_idle(trial: &mut Trial<'_>) -> Judged {
 fn how_much_is_taken(trial: &mut Trial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     let message = trial.payload(UNREAD_MESSAGE_BYTES);
-    let taken = wire.send_unread(&trial.frame(&message), TAKEN_MAX, STALL)?;
-    let end = wire.end();
+    let unread = wire.send_unread(&trial.frame(&message), TAKEN_MAX, STALL)?;
     wire.reset();
     trial.expect_service("a client that sent much and read nothing")?;
-    if taken < TAKEN_MAX {
-        let how = match end {
-            None => "then it stopped reading",
-            Some(End::Open | End::Fin | End::Reset) => "then it ended the connection",
-        };
-        return Ok(Verdict::Info(format!("it took {} bytes, {how}", grouped(taken))));
+    let taken = grouped(unread.taken);
+    match unread.stop {
+        Stop::Waiting => {
+            return Ok(Verdict::Info(format!("it took {taken} bytes, then it stopped reading")));
+        }
+        Stop::Ended => {
+            return Ok(Verdict::Info(format!(
+                "it took {taken} bytes, then it ended the connection"
+            )));
+        }
+        Stop::OutOfTime => return unread.expect_waiting().map(|()| Verdict::Pass),
+        Stop::All => {}
     }
     let expected = "a client that does not read is stopped by back-pressure, or ended";
-    let got = format!("{} bytes were taken, and there was no end of it", grouped(taken));
+    let got = format!("{taken} bytes were taken, and there was no end of it");
     // A kernel may hold as much. What the process holds is the matter of the resources.
     Err(Verdict::warn(expected, got))
 }

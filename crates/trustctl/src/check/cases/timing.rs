@@ -327,15 +327,19 @@ fn not_reading(trial: &mut Trial<'_>) -> Judged {
     // A server that is only slow owes nothing: it has to stand still for long.
     let stall = trial.setup.timeout.map_or(STALL, |timeout| STALL.max(timeout / 2));
     let frame = trial.frame(&message);
-    let sent = wire.send_unread(&frame, UNREAD_BYTES, stall)?;
+    let unread = wire.send_unread(&frame, UNREAD_BYTES, stall)?;
+    if trial.setup.timeout.is_some() {
+        unread.expect_waiting()?;
+    }
+    let sent = unread.taken;
     // The last message may be cut.
     let owed = sent - sent % frame.len() as u64;
     // A send that has moved a part before its timeout counts as progress (SO_SNDTIMEO, `socket(7)`), and the next one
     // has the whole timeout again.
     let longest = trial.setup.timeout.map_or(MEASURED_MAX, |timeout| timeout * 2 + LATE);
-    let since = Instant::now();
+    let (since, queued) = (Instant::now(), wire.queued());
     let is_reset = wire.await_reset_unread(longest)?;
-    let took = since.elapsed();
+    let (took, has_moved) = (since.elapsed(), wire.queued() != queued);
     let expected = "a client that does not read its answers is ended";
     if !is_reset {
         // A FIN stands behind answers that we did not take. What is answered now was not ended.
@@ -359,6 +363,9 @@ fn not_reading(trial: &mut Trial<'_>) -> Judged {
                 grouped(sent)
             );
             return match trial.setup.timeout {
+                Some(_) if has_moved => Err(Verdict::inconclusive(
+                    "too slow to be made to wait: it read or answered now and then all the while",
+                )),
                 Some(_) => Err(Verdict::fail(expected, got)),
                 None => Ok(Verdict::Info(format!("not ended within {}", seconds(longest)))),
             };

@@ -1,9 +1,12 @@
 //! Sending while receiving, and sending without.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use rustix::io::ioctl_fionread;
 use socket2::SockRef;
+use trust_net::socket;
 
 use super::{RECEIVE_BYTES, Wire, pause};
 use crate::check::setup::LARGE_MAX;
@@ -14,12 +17,68 @@ use crate::text::{grouped, seconds};
 /// A server that takes nothing for that long waits for the client.
 pub const STALL: Duration = Duration::from_millis(500);
 
-/// Longest time for which a client sends without reading.
+/// Longest time for which a client sends without reading. A bound of the check: that it was reached says nothing about
+/// the server.
 const UNREAD_TIME: Duration = Duration::from_secs(5);
 
-/// Bytes that a client sends at most without reading where that is to make the server wait: more than kernels buffer by
-/// default on both sides.
-pub const UNREAD_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes that a client sends at most without reading where that is to make the server wait: more than kernels buffer on
+/// both sides with generous settings.
+pub const UNREAD_BYTES: u64 = 24 * 1024 * 1024;
+
+/// A server for which nothing moves while it would have answered so many segments waits for the client.
+const STEPS: u32 = 4;
+
+/// Messages that such a segment counts for at most: a server that receives many short ones at once does not take the
+/// whole time of the first for each.
+const STEP_MESSAGES_MAX: usize = 64;
+
+/// How often it is looked whether anything moves.
+const STALL_LOOK: Duration = Duration::from_millis(10);
+
+/// What became of sending without reading.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread {
+    /// Bytes that our kernel took.
+    pub taken: u64,
+    /// Why no more were sent.
+    pub stop: Stop,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// Why a client that reads nothing stopped sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Nothing moves any more: the server waits for the client to read.
+    Waiting,
+    /// The connection ended.
+    Ended,
+    /// Everything went that was to go. The server, or the kernels, had room for it.
+    All,
+    /// Something still moved when the check's own time was over, which shows nothing about the server.
+    OutOfTime,
+}
+
+impl Unread {
+    /// Wants the server to have been made to wait for the client, or to have ended the connection.
+    ///
+    /// # Errors
+    ///
+    /// Inconclusive if it was not: nothing was shown about a server that waits.
+    pub fn expect_waiting(&self) -> Judged<()> {
+        let (taken, time) = (grouped(self.taken), seconds(self.time));
+        match self.stop {
+            Stop::Waiting | Stop::Ended => Ok(()),
+            Stop::All => Err(Verdict::inconclusive(format!(
+                "it took {taken} bytes and never waited for the client to read"
+            ))),
+            Stop::OutOfTime => Err(Verdict::inconclusive(format!(
+                "too slow to be made to wait: it took {taken} bytes in {time}, {} a second",
+                grouped((self.taken as f64 / self.time.as_secs_f64().max(1e-3)) as u64)
+            ))),
+        }
+    }
+}
 
 impl Wire<'_> {
     /// Sends these messages and waits for their echoes at the same time, so that neither side waits for the other to
@@ -102,30 +161,58 @@ impl Wire<'_> {
         Ok(sent)
     }
 
-    /// Sends this message again and again and reads no answer, until the server takes nothing for `stall` or `most` bytes
-    /// have gone; how many did.
+    /// Sends this message again and again and reads no answer, until nothing has moved for `stall`, neither towards the
+    /// server nor back, or `most` bytes have gone. The stall is longer for a slow server.
     ///
     /// # Errors
     ///
     /// Only when the run is to end.
-    pub fn send_unread(&mut self, message: &[u8], most: u64, stall: Duration) -> Judged<u64> {
+    pub fn send_unread(&mut self, message: &[u8], most: u64, stall: Duration) -> Judged<Unread> {
         // Our receive buffer stays as it is: a kernel does not let it grow unread, and one that is too small drops
         // segments, whose repetitions then make reading them after all slow.
         let _ = SockRef::from(&self.stream).set_send_buffer_size(1);
         self.note("our send buffer is small");
         // Large sends, so that short messages take no longer.
         let many = message.repeat((RECEIVE_BYTES / message.len().max(1)).max(1));
+        // Kernels announce room in steps of a segment, which is as long as this on the loopback interface.
+        let messages = (many.len() / message.len().max(1)).min(STEP_MESSAGES_MAX) as u32;
         let since = Instant::now();
-        let mut taken = 0;
-        while taken < most && since.elapsed() < UNREAD_TIME {
-            let sent = self.try_send(&many, stall)?;
+        let (mut taken, mut moved, mut queued) = (0, since, self.queued());
+        let mut service_time = None;
+        let stop = loop {
+            let at = (taken % many.len() as u64) as usize;
+            let sent = self.try_send(&many[at..], Duration::ZERO)?;
             taken += sent as u64;
-            if sent < many.len() {
-                break;
+            let now = self.queued();
+            if sent > 0 || now != queued {
+                (moved, queued) = (Instant::now(), now);
             }
-        }
-        self.note(&format!("{} bytes taken in {}", grouped(taken), seconds(since.elapsed())));
-        Ok(taken)
+            if service_time.is_none() && now.1 > 0 {
+                service_time = Some(since.elapsed());
+            }
+            let step = service_time.unwrap_or(since.elapsed()) * messages;
+            if self.end.is_some() || self.send_failed.is_some() {
+                break Stop::Ended;
+            } else if taken >= most {
+                break Stop::All;
+            } else if moved.elapsed() >= stall.max(step * STEPS) {
+                break Stop::Waiting;
+            } else if moved.duration_since(since).max(step * STEPS) >= UNREAD_TIME {
+                break Stop::OutOfTime;
+            }
+            let first = if service_time.is_none() { PollFlags::IN } else { PollFlags::empty() };
+            self.wait(PollFlags::OUT | first, STALL_LOOK)?;
+        };
+        let time = since.elapsed();
+        self.note(&format!("{} bytes taken in {}", grouped(taken), seconds(time)));
+        Ok(Unread { taken, stop, time })
+    }
+
+    /// What waits in our kernel for the server, and what waits there for us. Neither changes while the server waits
+    /// for us to read.
+    pub fn queued(&self) -> (u64, u64) {
+        let towards = socket::path_info(self.stream.as_fd()).unacknowledged;
+        (towards, ioctl_fionread(&self.stream).unwrap_or(0))
     }
 
     /// Waits for a RST without receiving, for at most `patience`; whether it came. What had arrived before can still be
