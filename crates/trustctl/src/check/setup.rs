@@ -90,7 +90,12 @@ pub struct Rate {
     connections: AtomicU64,
     open: AtomicU64,
     peak: AtomicU64,
+    leaving_ms: AtomicU64,
 }
+
+/// How long the server's FIN is waited for when a client leaves, in milliseconds. Each time that it does not come, half
+/// of that is enough for the next.
+const LEAVING_MS: u64 = 512;
 
 impl Rate {
     /// At most so many new connections a second; `None`: no limit.
@@ -99,7 +104,8 @@ impl Rate {
             per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.max(1) as u32);
         let next = Mutex::new(None);
         let [connections, open, peak] = [(); 3].map(|()| AtomicU64::new(0));
-        Rate { interval, next, connections, open, peak }
+        let leaving_ms = AtomicU64::new(LEAVING_MS);
+        Rate { interval, next, connections, open, peak, leaving_ms }
     }
 
     /// Counts a connection that is being made.
@@ -122,6 +128,17 @@ impl Rate {
     /// The most that were open at the same time.
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
+    }
+
+    /// How long the server's FIN is waited for when a client leaves.
+    pub fn patience_to_leave(&self) -> Duration {
+        Duration::from_millis(self.leaving_ms.load(Ordering::Relaxed))
+    }
+
+    /// Notes whether the server's FIN came when a client left.
+    pub fn note_leaving(&self, came: bool) {
+        let now = self.leaving_ms.load(Ordering::Relaxed);
+        self.leaving_ms.store(if came { LEAVING_MS } else { (now / 2).max(1) }, Ordering::Relaxed);
     }
 
     /// How long to wait before the next connection; counts it.

@@ -1,6 +1,8 @@
-//! One connection to the server under test. Every byte is recorded, and no call waits for ever.
+//! One connection to the server under test. Every byte of a conversation is recorded, no call waits for ever, and a
+//! connection ends in order unless the case is about a RST.
 
 mod flow;
+mod leave;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -62,6 +64,8 @@ pub struct Wire<'s> {
     end: Option<End>,
     /// What a failed send says about the end; what had arrived before it is still to be received.
     send_failed: Option<End>,
+    /// Whether dropping it closes without another look, also where that is a RST.
+    leaves_at_once: bool,
 }
 
 impl<'s> Wire<'s> {
@@ -85,6 +89,7 @@ impl<'s> Wire<'s> {
             transcript: transcript.clone(),
             end: None,
             send_failed: None,
+            leaves_at_once: false,
         })
     }
 
@@ -389,17 +394,6 @@ impl<'s> Wire<'s> {
         self.record(What::SentFin);
     }
 
-    /// Closes with RST (SO_LINGER with a time of zero, `socket(7)`).
-    pub fn reset(self) {
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
-        self.record(What::SentReset);
-    }
-
-    /// Closes: a FIN, or a RST if bytes are unread.
-    pub fn close(self) {
-        self.record(What::Closed);
-    }
-
     /// Says something in the transcript.
     pub fn note(&self, text: &str) {
         self.record(What::Note(text.to_owned()));
@@ -454,12 +448,6 @@ impl<'s> Wire<'s> {
 
     fn wait(&self, flags: PollFlags, patience: Duration) -> Judged<bool> {
         wait(self.setup, Some((&self.stream, flags)), patience)
-    }
-}
-
-impl Drop for Wire<'_> {
-    fn drop(&mut self) {
-        self.setup.rate.count_closed();
     }
 }
 

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::Test;
-use super::json::{self, Case, Report, Verdict};
+use super::json::{self, Case, Report, State, Verdict};
 use super::server::launch;
 use super::support::program::Home;
 
-pub(crate) const TESTS: &[Test] =
-    &[("a_slow_server_is_not_said_to_go_on_for_ever", a_slow_server_is_not_said_to_go_on_for_ever)];
+pub(crate) const TESTS: &[Test] = &[
+    ("a_slow_server_is_not_said_to_go_on_for_ever", a_slow_server_is_not_said_to_go_on_for_ever),
+    ("no_case_but_those_about_a_reset_sends_one", no_case_but_those_about_a_reset_sends_one),
+];
 
 /// Longest time for a run: some of them wait for a timeout, and the machine may be busy.
 const RUN_DEADLINE: Duration = Duration::from_secs(45);
@@ -33,5 +35,15 @@ fn a_slow_server_is_not_said_to_go_on_for_ever() {
             said.contains("too slow to be made to wait") && said.contains("a second"),
             "{said}"
         );
+    }
+}
+
+fn no_case_but_those_about_a_reset_sends_one() {
+    let cases =
+        "framing/*,partial/*,pipelining/*,closing/1,closing/4,closing/10,half-close/*,limits/*";
+    let report = report("dies-of-a-reset", &["--case", cases, "--patience=2"]);
+    assert_eq!(report.state, State::Complete, "{:?}", report.detail);
+    for case in &report.cases {
+        assert!(case.verdict != Verdict::Fail, "{}: {:?}", case.id, case.got);
     }
 }

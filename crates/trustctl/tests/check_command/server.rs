@@ -1,6 +1,6 @@
 //! Little servers, each a process: right, or wrong in one way.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::thread;
@@ -30,7 +30,13 @@ pub(crate) fn run(kind: &str, port: &str) -> ExitCode {
     };
     loop {
         let Ok((stream, _)) = listener.accept() else { continue };
-        thread::spawn(move || drop(serve(stream, kind)));
+        thread::spawn(move || {
+            let is_reset = |error: &io::Error| error.kind() == ErrorKind::ConnectionReset;
+            if serve(stream, kind).is_err_and(|error| is_reset(&error) && kind == Kind::DiesOfReset)
+            {
+                std::process::exit(DEATH_CODE);
+            }
+        });
     }
 }
 
@@ -48,6 +54,8 @@ enum Kind {
     NoEmpty,
     /// Right, with a timeout of two seconds, and slow: [`SERVICE_TIME`] for each message.
     Slow,
+    /// A RST ends the process, as an error without a handler does in Node.
+    DiesOfReset,
 }
 
 /// The timeout of servers that have one: for a receive, and for a send.
@@ -65,6 +73,7 @@ impl Kind {
             "resets" => Kind::Resets,
             "no-empty" => Kind::NoEmpty,
             "slow" => Kind::Slow,
+            "dies-of-a-reset" => Kind::DiesOfReset,
             _ => return None,
         })
     }

@@ -222,7 +222,7 @@ fn reset_before_accept(trial: &mut Trial<'_>) -> Judged {
 
 fn close_at_once(trial: &mut Trial<'_>) -> Judged {
     for _ in 0..HASTY_CLIENTS {
-        trial.connect()?.close();
+        trial.connect()?.close_at_once();
     }
     trial.expect_service("clients that connected and closed at once")?;
     Ok(Verdict::Pass)

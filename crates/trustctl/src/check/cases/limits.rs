@@ -162,7 +162,7 @@ fn one_does_not_read(trial: &mut Trial<'_>) -> Judged {
     let message = trial.payload(UNREAD_MESSAGE_BYTES);
     let unread = deaf.send_unread(&trial.frame(&message), UNREAD_BYTES, STALL)?;
     expect_service_beside(trial, 1, "client that does not read its answers")?;
-    deaf.reset();
+    deaf.close();
     unread.expect_waiting().map(|()| Verdict::Pass)
 }
 
@@ -194,7 +194,7 @@ fn how_much_is_taken(trial: &mut Trial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     let message = trial.payload(UNREAD_MESSAGE_BYTES);
     let unread = wire.send_unread(&trial.frame(&message), TAKEN_MAX, STALL)?;
-    wire.reset();
+    wire.close();
     trial.expect_service("a client that sent much and read nothing")?;
     let taken = grouped(unread.taken);
     match unread.stop {
