@@ -5,6 +5,7 @@
 
 mod connecting;
 mod ending;
+mod farewell;
 mod meter;
 mod place;
 mod result;
@@ -13,7 +14,7 @@ mod stages;
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::net::TcpStream;
 use std::ops::ControlFlow;
@@ -24,9 +25,10 @@ use rustix::io::Errno;
 
 use crate::load::connection::{Fault, Received, Times};
 use crate::load::engine::ending::cause_of_receiving;
+use crate::load::engine::farewell::{Leaving, leaving_max};
 use crate::load::engine::meter::Meter;
 use crate::load::engine::place::{Alarm, Place, State, What};
-use crate::load::readiness::{Readiness, Ready};
+use crate::load::readiness::{Key, Readiness, Ready};
 use crate::load::shape::{Pace, Shape};
 use crate::load::summary::{Cause, Interval, Live, Summary};
 use crate::load::tally::Tally;
@@ -120,6 +122,10 @@ struct Engine<'a> {
     readiness: Readiness,
     started: Instant,
     places: Vec<Place>,
+    /// Connections that have sent FIN.
+    leaving: HashMap<Key, Leaving>,
+    /// How many of them may be there while their places go on.
+    leaving_max: usize,
     alarms: BinaryHeap<Reverse<Alarm>>,
     tally: Tally,
     buffer: Box<[u8]>,
@@ -185,6 +191,8 @@ impl<'a> Engine<'a> {
             readiness: Readiness::new(signals, started)?,
             started,
             first_attempts: places.len(),
+            leaving: HashMap::new(),
+            leaving_max: leaving_max(places.len()),
             places,
             alarms: BinaryHeap::new(),
             tally: Tally::new(shape.is_open_loop()),
@@ -236,7 +244,7 @@ impl<'a> Engine<'a> {
     /// Runs until every place is done, or something stops it.
     fn run(&mut self) -> io::Result<Option<Stopped>> {
         let mut ready = vec![];
-        while self.done < self.places.len() {
+        while self.done < self.places.len() || !self.leaving.is_empty() {
             ready.append(&mut self.again);
             let before = self.now();
             let until = if ready.is_empty() { self.next_moment() } else { before };
@@ -326,16 +334,17 @@ impl<'a> Engine<'a> {
                     self.fail(index, Cause::Timeout);
                 }
                 State::Open(_) if is_over => self.retire(index, now),
-                State::Closing { since, .. } if now.saturating_sub(*since) >= FAREWELL_MAX => {
-                    self.closed(index);
-                }
                 State::Waiting if is_over => self.retire(index, now),
                 _ => {}
             }
         }
+        self.end_farewells(now);
     }
 
     fn handle_ready(&mut self, ready: Ready) {
+        if self.leaving.contains_key(&ready.key) {
+            return self.receive_last(ready.key);
+        }
         let index = ready.key.place as usize;
         let place = &mut self.places[index];
         if ready.key != place.key(index) {
@@ -354,8 +363,7 @@ impl<'a> Engine<'a> {
                 self.receive(index, ready.is_ending);
                 self.pump(index);
             }
-            State::Closing { .. } => self.receive(index, ready.is_ending),
-            State::Connecting { .. } | State::Waiting | State::Done => {}
+            State::Connecting { .. } | State::Waiting | State::Closing | State::Done => {}
         }
     }
 
@@ -367,21 +375,11 @@ impl<'a> Engine<'a> {
                 self.begin_measuring();
             }
             let place = &mut self.places[index];
-            let (connection, is_closing) = match &mut place.state {
-                State::Open(connection) => (connection, false),
-                State::Closing { connection, .. } => (connection, true),
-                _ => return,
-            };
+            let State::Open(connection) = &mut place.state else { return };
             let count = match connection.receive(&mut self.buffer) {
                 Received::Bytes(count) => count,
                 Received::Nothing => return,
-                Received::End if is_closing => return self.closed(index),
                 Received::End => return self.handle_end(index),
-                // Nothing is owed, and no message fails with it.
-                Received::Failed(errno) if is_closing => {
-                    self.tally.failed(cause_of_receiving(errno, false));
-                    return self.closed(index);
-                }
                 Received::Failed(errno) => {
                     let cause = cause_of_receiving(errno, connection.in_flight() > 0);
                     return self.fail(index, cause);
@@ -467,6 +465,7 @@ impl<'a> Engine<'a> {
             place.client_left -= count as u64;
             place.credits = place.credits.saturating_sub(count);
             self.tally.begun(times, count, place.free_since, place.was_full);
+            self.tally.put_off(times, count, place.put_off);
         }
         if was_idle {
             place.progress_at = now;

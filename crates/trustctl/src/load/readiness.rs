@@ -39,8 +39,8 @@ pub struct Readiness {
     events: Vec<epoll::Event>,
 }
 
-/// Whose a socket is: a place's, for one attempt to connect. Whoever is told of a former attempt looks away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Identifies a socket by its place and connection attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
     /// Number of the place.
     pub place: u32,

@@ -240,14 +240,16 @@ pub struct Client {
     pub late: Histogram<u64>,
     /// Messages that were sent later than they were due because as many as were allowed were on the way on their connection.
     pub held_back: u64,
+    /// Messages that were due while the client put off their connection itself: for `--connect-rate`, or after a failure.
+    pub put_off: u64,
     /// Why the client, and not the server, decided the result, in whole sentences; empty if it did not.
     pub limits: Vec<String>,
 }
 
 impl Client {
-    /// Whether it was too busy, or too late, for the server to decide the result.
+    /// Whether it, and not the server, decided the result.
     pub fn is_limit(&self) -> bool {
-        self.busy >= BUSY || self.is_late()
+        !self.limits.is_empty()
     }
 
     /// Whether so many messages were late that it was not by chance.
@@ -430,6 +432,7 @@ impl Summary {
                 busy: 0.0,
                 late: times(),
                 held_back: 0,
+                put_off: 0,
                 limits: vec![],
             },
             end,
@@ -486,7 +489,7 @@ mod tests {
             let mut client = Summary::nothing(End::Complete).client;
             client.late.record_n(5_000_000, late).expect("in bounds");
             client.late.record_n(20_000, punctual).expect("in bounds");
-            (client.late_messages(), client.is_limit())
+            (client.late_messages(), client.is_late())
         };
         assert_eq!(late(1, 49), (1, false));
         assert_eq!(late(9, 41), (9, false));

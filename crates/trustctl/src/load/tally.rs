@@ -38,6 +38,8 @@ pub struct Tally {
     pub wrong: Vec<Wrong>,
     /// The median of what was answered before the first message was given up, in nanoseconds.
     usual_ns: Option<u64>,
+    /// Messages that were due while the client itself put off their connection.
+    pub put_off: u64,
     /// Messages that had to wait for a place among those on the way on their connection.
     pub held_back: u64,
     /// Messages that came back right, those of the warm-up included.
@@ -73,6 +75,7 @@ impl Tally {
             errors: Errors::default(),
             wrong: vec![],
             usual_ns: None,
+            put_off: 0,
             held_back: 0,
             answered_so_far: 0,
             part: Part {
@@ -124,6 +127,14 @@ impl Tally {
             self.late.saturating_record_n(times.begun_ns.saturating_sub(could_ns), count);
             let waited_ns = free_since_ns.saturating_sub(times.due_ns);
             self.held_back += if was_full && waited_ns > nanos(LATE) { count } else { 0 };
+        }
+    }
+
+    /// Counts messages that were begun on a connection that the client could have made at `could`, and made at `did`.
+    pub fn put_off(&mut self, times: Times, count: usize, (could, did): (Duration, Duration)) {
+        let waited_ns = nanos(did).saturating_sub(times.due_ns.max(nanos(could)));
+        if self.is_open_loop && self.is_measured(times) && waited_ns > nanos(LATE) {
+            self.put_off += count as u64;
         }
     }
 

@@ -139,6 +139,7 @@ pub(crate) struct Client {
     pub(crate) busy: f64,
     pub(crate) late: Times,
     pub(crate) held_back: u64,
+    pub(crate) put_off: u64,
     pub(crate) limits: Vec<String>,
 }
 
@@ -211,7 +212,8 @@ impl Document {
         }
         assert!((0.0..=1.0).contains(&self.client.busy), "{self:?}");
         assert!(is_open || self.client.late.count == 0, "{self:?}");
-        assert!(self.client.held_back <= if is_open { sent } else { 0 }, "{self:?}");
+        let waited = self.client.held_back.max(self.client.put_off);
+        assert!(waited <= if is_open { sent } else { 0 }, "{self:?}");
         let seconds = self.duration().as_secs_f64();
         let received = self.bytes.received_per_second * seconds;
         let in_time = self.bytes.received_in_time;

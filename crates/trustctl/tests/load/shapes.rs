@@ -17,6 +17,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("clients_come_as_many_at_a_time_as_asked", clients_come_as_many_at_a_time_as_asked),
     ("a_connection_has_as_many_messages_as_asked", a_connection_has_as_many_messages_as_asked),
     ("connections_come_no_faster_than_asked", connections_come_no_faster_than_asked),
+    ("no_message_waits_for_the_end_of_the_connection_before", no_message_waits_for_an_end),
+    (
+        "what_a_connection_rate_holds_back_is_told_as_the_client_s",
+        what_a_connection_rate_holds_back,
+    ),
     ("a_client_that_thinks_pauses_after_each_answer", a_client_that_thinks_pauses),
     ("what_happens_in_the_warm_up_is_not_measured", what_happens_in_the_warm_up),
     ("no_more_messages_are_on_the_way_than_asked", no_more_messages_are_on_the_way_than_asked),
@@ -74,6 +79,46 @@ fn connections_come_no_faster_than_asked() {
     // Whoever is connected does not wait for the others.
     let last = connections[9].accepted;
     assert!(connections[0].frames[1] < last, "the first one waited for the last one");
+}
+
+fn no_message_waits_for_an_end() {
+    /// How long the server takes to answer the client's FIN.
+    const TARDY: Duration = Duration::from_millis(600);
+    let server = Server::start(|client: &mut Client| {
+        let ended = client.echo();
+        thread::sleep(TARDY);
+        ended
+    });
+    let flags = "--rate 50 --duration 2 --messages-per-connection 5";
+    let seen = document(&server, flags, 0);
+    seen.is_all_right(100);
+    assert_eq!(seen.connections.made, 20, "{seen:?}");
+    // Of the next connection's messages the first, at least, would have waited.
+    assert!(seen.latency.p99() < TARDY * 2 / 3, "{seen:?}");
+    assert_eq!((seen.client.put_off, seen.client.limits.len()), (0, 0), "{seen:?}");
+    let frames: Vec<usize> = server.seen().iter().map(|seen| seen.frames.len()).collect();
+    assert_eq!(frames, [5; 20]);
+
+    // In a closed loop there are never more connections than clients, also in the server's eyes.
+    let seen = document(&server, "--messages 6 --messages-per-connection 2", 0);
+    seen.is_all_right(6);
+    assert_eq!((seen.connections.made, seen.connections.peak), (3, 1), "{seen:?}");
+    assert!(seen.duration() >= TARDY * 2, "{seen:?}");
+}
+
+fn what_a_connection_rate_holds_back() {
+    let server = Server::echo();
+    let flags = "--rate 100 --duration 1 --messages-per-connection 2";
+    // 50 connections a second are needed.
+    let seen = document(&server, &format!("{flags} --connect-rate 10"), 0);
+    // What is due before the first connection is there is left out.
+    seen.is_all_right(seen.messages.sent);
+    assert!((80..=100).contains(&seen.client.put_off), "{seen:?}");
+    let [limit] = &seen.client.limits[..] else { panic!("{seen:?}") };
+    assert!(limit.contains("before --connect-rate let the client make a connection"), "{limit}");
+    let seen = document(&server, flags, 0);
+    seen.is_all_right(100);
+    assert_eq!(seen.client.put_off, 0, "{seen:?}");
 }
 
 /// Times from one frame to the next, of all connections together.

@@ -23,6 +23,7 @@ impl Engine<'_> {
         let place = &mut self.places[index];
         place.state = State::Waiting;
         place.attempts += 1;
+        place.put_off.1 = at;
         let what = What::Connect { attempt: place.attempts };
         self.alarms.push(Reverse(Alarm { at, place: index, what }));
     }

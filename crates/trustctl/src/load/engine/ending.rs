@@ -11,20 +11,14 @@ use crate::load::shape::Length;
 use crate::load::summary::Cause;
 
 impl Engine<'_> {
-    pub(super) fn half_close(&mut self, index: usize) {
-        let now = self.now();
-        let place = &mut self.places[index];
-        let state = std::mem::replace(&mut place.state, State::Waiting);
-        let State::Open(connection) = state else { unreachable!("it was open") };
-        connection.half_close();
-        place.state = State::Closing { since: now, connection };
-    }
-
-    /// The connection is over, with nothing owed.
+    /// The server has closed the connection, with nothing owed.
     pub(super) fn closed(&mut self, index: usize) {
         self.open -= 1;
-        self.places[index].state = State::Waiting;
-        self.go_on(index, self.now());
+        let now = self.now();
+        let place = &mut self.places[index];
+        place.state = State::Waiting;
+        place.put_off.0 = now;
+        self.go_on(index, now);
     }
 
     /// A send failed. What the server had answered before is received first.
@@ -43,24 +37,21 @@ impl Engine<'_> {
         self.tally.failed(cause);
         let place = &mut self.places[index];
         let state = std::mem::replace(&mut place.state, State::Waiting);
-        match &state {
-            State::Open(connection) => {
-                self.open -= 1;
-                for (times, count) in connection.times() {
-                    let is_measured = self.tally.is_measured(times);
-                    self.tally.counts.failed += if is_measured { count as u64 } else { 0 };
-                    if cause == Cause::Timeout {
-                        self.tally.given_up(times, count, now);
-                    }
+        if let State::Open(connection) = &state {
+            self.open -= 1;
+            for (times, count) in connection.times() {
+                let is_measured = self.tally.is_measured(times);
+                self.tally.counts.failed += if is_measured { count as u64 } else { 0 };
+                if cause == Cause::Timeout {
+                    self.tally.given_up(times, count, now);
                 }
-                place.credits += connection.in_flight();
             }
-            State::Closing { .. } => self.open -= 1,
-            _ => {}
+            place.credits += connection.in_flight();
         }
         drop(state);
         self.attempted(index);
         let place = &mut self.places[index];
+        place.put_off.0 = now;
         match self.shape.length {
             Length::Messages { .. } => {
                 self.tally.counts.failed += std::mem::take(&mut place.client_left);
@@ -83,13 +74,20 @@ impl Engine<'_> {
 
     /// The next connection of the place's client, or its next client, or nothing more.
     pub(super) fn go_on(&mut self, index: usize, at: Duration) {
-        let place = &mut self.places[index];
-        if place.client_left == 0 {
+        if self.places[index].client_left == 0 {
             self.take_client(index);
         }
         match at >= self.finish_by || self.has_nothing_to_send(index) {
             true => self.retire(index, self.now()),
             false => self.connect_later(index, at),
+        }
+    }
+
+    /// Whether a client is left that has not begun.
+    pub(super) fn has_another_client(&self) -> bool {
+        match self.shape.length {
+            Length::Time(_) => true,
+            Length::Messages { clients, .. } => self.clients_begun < clients,
         }
     }
 

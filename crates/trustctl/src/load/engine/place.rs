@@ -27,6 +27,8 @@ pub(super) struct Place {
     pub(super) free_since: Duration,
     /// It could not before because as many as are allowed were on the way.
     pub(super) was_full: bool,
+    /// When the client could have connected, and when it did: in between it put the connection off itself.
+    pub(super) put_off: (Duration, Duration),
     /// An alarm for the next message that is due is set.
     pub(super) has_alarm: bool,
     /// The first connection attempt has ended.
@@ -49,13 +51,8 @@ pub(super) enum State {
     },
     /// It has a connection.
     Open(Connection),
-    /// It has sent FIN and waits for the server's.
-    Closing {
-        /// Since then.
-        since: Duration,
-        /// The connection.
-        connection: Connection,
-    },
+    /// Its last connection has sent FIN, and it takes the next one when the server's has come.
+    Closing,
     /// No client comes any more.
     Done,
 }
@@ -77,6 +74,7 @@ impl Place {
             progress_at: Duration::ZERO,
             free_since: Duration::ZERO,
             was_full: false,
+            put_off: (Duration::ZERO, Duration::ZERO),
             has_alarm: false,
             has_tried: false,
             attempts: 0,

@@ -2,7 +2,7 @@
 
 use super::{Ended, Engine, Stage, Stopped, TICK};
 use crate::load::shape::{Length, Pace};
-use crate::load::summary::{BUSY, Cause, Client, End, LATE, Summary};
+use crate::load::summary::{BUSY, Cause, Client, End, LATE, LATE_SHARE, Summary};
 use crate::load::tally::Tally;
 use crate::text::grouped;
 
@@ -70,6 +70,7 @@ impl Engine<'_> {
             busy,
             late: self.tally.late.clone(),
             held_back: self.tally.held_back,
+            put_off: self.tally.put_off,
             limits: vec![],
         };
         let mut limits = vec![];
@@ -88,6 +89,15 @@ impl Engine<'_> {
                 grouped(client.late_messages()),
                 LATE.as_millis(),
                 1e3 * client.late_at().as_secs_f64()
+            ));
+        }
+        // After a failure the client pauses as well, but then errors tell what was wrong.
+        let sent = self.tally.counts.sent as f64;
+        if !self.shape.connect_gap.is_zero() && client.put_off as f64 > LATE_SHARE * sent {
+            limits.push(format!(
+                "{} messages were due before --connect-rate let the client make a connection for them: that wait is \
+                 in their latency, and none of the server's.",
+                grouped(client.put_off)
             ));
         }
         let no_port = self.tally.errors.count(Cause::NoPort);

@@ -222,17 +222,19 @@ struct Limits<'r> {
     busy: f64,
     late: Times<'r>,
     held_back: u64,
+    put_off: u64,
     limits: &'r [String],
 }
 
 impl<'r> Limits<'r> {
     fn of(client: &'r Client) -> Limits<'r> {
-        let Client { cpu, busy, late, held_back, limits } = client;
+        let Client { cpu, busy, late, held_back, put_off, limits } = client;
         Limits {
             cpu_ns: nanos(*cpu),
             busy: *busy,
             late: Times(late),
             held_back: *held_back,
+            put_off: *put_off,
             limits,
         }
     }

@@ -187,6 +187,10 @@ pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, Stri
         let share = percent(client.held_back as f64 / counts.sent.max(1) as f64);
         let _ = write!(at_work, "; {share} of the messages waited for others on their connection");
     }
+    if client.put_off > 0 {
+        let share = percent(client.put_off as f64 / counts.sent.max(1) as f64);
+        let _ = write!(at_work, "; {share} for a connection that the client put off");
+    }
     vec![
         ("rate", rate_said),
         ("messages", messages),

@@ -240,8 +240,14 @@ fn sampled(is_open_loop: bool, seconds: u32, rate: u64, stall: Option<u32>) -> S
         ..Counts::default()
     };
     let took = SECOND * seconds;
-    let client =
-        Client { cpu: took.mul_f64(0.34), busy: 0.342, late, held_back: 1_730, limits: vec![] };
+    let client = Client {
+        cpu: took.mul_f64(0.34),
+        busy: 0.342,
+        late,
+        held_back: 1_730,
+        put_off: 60,
+        limits: vec![],
+    };
     let summary = Summary {
         began: Timestamp::from_second(1_790_000_000).expect("a time"),
         took,
