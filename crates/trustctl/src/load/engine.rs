@@ -51,6 +51,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// Length of an interval.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Answers that come so soon after the end belong to the interval that ended there.
+const TAIL: Duration = Duration::from_millis(100);
+
 /// The least time between two looks at whose time has run out.
 const LOOK_MIN: Duration = Duration::from_millis(10);
 
@@ -120,7 +123,10 @@ struct Engine<'a> {
     signals: &'a Signals,
     listener: &'a mut dyn Listener,
     readiness: Readiness,
+    /// The one clock of a run: all its times count from here.
     started: Instant,
+    /// The same moment on the wall.
+    started_at: Timestamp,
     places: Vec<Place>,
     /// Connections that have sent FIN.
     leaving: HashMap<Key, Leaving>,
@@ -150,6 +156,7 @@ struct Engine<'a> {
     /// When the next connection attempt may be made.
     next_connect: Duration,
     next_tick: Duration,
+    /// When the interval ends; `Duration::MAX`: when the run does.
     next_part: Duration,
     next_look: Duration,
     meter: Meter,
@@ -178,7 +185,7 @@ impl<'a> Engine<'a> {
         signals: &'a Signals,
         listener: &'a mut dyn Listener,
     ) -> io::Result<Engine<'a>> {
-        let started = Instant::now();
+        let (started, started_at) = (Instant::now(), Timestamp::now());
         // The kernel may otherwise wake a thread 50 us late, to wake several at once (prctl(2), PR_SET_TIMERSLACK).
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         let places: Vec<Place> = (0..shape.places.count)
@@ -190,6 +197,7 @@ impl<'a> Engine<'a> {
             listener,
             readiness: Readiness::new(signals, started)?,
             started,
+            started_at,
             first_attempts: places.len(),
             leaving: HashMap::new(),
             leaving_max: leaving_max(places.len()),
@@ -211,7 +219,7 @@ impl<'a> Engine<'a> {
             next_tick: TICK,
             next_part: Duration::MAX,
             next_look: Duration::ZERO,
-            meter: Meter::start(),
+            meter: Meter::start(Duration::ZERO),
             live: (0.0, None, None),
             last_settled: Duration::ZERO,
             is_cut: false,
@@ -241,10 +249,10 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Runs until every place is done, or something stops it.
+    /// Runs until its time is over and every place is done, or something stops it.
     fn run(&mut self) -> io::Result<Option<Stopped>> {
         let mut ready = vec![];
-        while self.done < self.places.len() || !self.leaving.is_empty() {
+        while self.done < self.places.len() || !self.leaving.is_empty() || self.is_before_end() {
             ready.append(&mut self.again);
             let before = self.now();
             let until = if ready.is_empty() { self.next_moment() } else { before };
@@ -272,6 +280,11 @@ impl<'a> Engine<'a> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether more time is left, if it is a time that ends the run. Nothing may be due in the rest of it.
+    fn is_before_end(&self) -> bool {
+        self.end != Duration::MAX && self.now() < self.end
     }
 
     /// The next time at which something is to be done.
@@ -370,13 +383,14 @@ impl<'a> Engine<'a> {
     /// Receives and compares what has come.
     fn receive(&mut self, index: usize, is_ending: bool) {
         for _ in 0..RECEIVES_MAX {
-            // A turn may receive so much that the warm-up ends in it.
-            if self.stage == Stage::WarmUp && self.now() >= self.measure_from {
-                self.begin_measuring();
-            }
+            let State::Open(connection) = &self.places[index].state else { return };
+            let received = connection.receive(&mut self.buffer);
+            let now = self.now();
+            // A turn may receive so much that the warm-up or an interval ends in it.
+            self.handle_parts(now);
             let place = &mut self.places[index];
             let State::Open(connection) = &mut place.state else { return };
-            let count = match connection.receive(&mut self.buffer) {
+            let count = match received {
                 Received::Bytes(count) => count,
                 Received::Nothing => return,
                 Received::End => return self.handle_end(index),
@@ -385,7 +399,6 @@ impl<'a> Engine<'a> {
                     return self.fail(index, cause);
                 }
             };
-            let now = self.started.elapsed();
             let is_in_time = now <= self.end;
             self.tally.received(count, is_in_time);
             place.progress_at = now;

@@ -297,6 +297,16 @@ pub struct Interval<'a> {
     pub errors: &'a Errors,
 }
 
+impl Interval<'_> {
+    /// Whether nothing happened in it.
+    pub fn is_empty(&self) -> bool {
+        self.answered == 0
+            && self.bytes_received == 0
+            && self.latency.is_empty()
+            && self.errors.total() == 0
+    }
+}
+
 /// What is going on, for a line on a terminal. Rate and percentiles are those of the last whole interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Live {

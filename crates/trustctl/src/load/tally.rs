@@ -251,6 +251,11 @@ impl Tally {
         }
     }
 
+    /// When the interval began.
+    pub fn part_begun(&self) -> Duration {
+        self.part.begun
+    }
+
     /// The interval that is over now, and its begin, from when measuring began or, in the warm-up, from `begin`.
     /// Call [`Tally::next_part`] afterwards.
     pub fn part(&self, begin: Duration, now: Duration) -> Interval<'_> {

@@ -7,10 +7,12 @@ mod addresses;
 mod budgets;
 mod causes;
 mod command;
+mod csv;
 mod document;
 mod endings;
 mod files;
 mod find_rate;
+mod intervals;
 mod logs;
 mod memory;
 mod refusals;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         stalls::TESTS,
         memory::TESTS,
         find_rate::TESTS,
+        intervals::TESTS,
         wrong_echoes::TESTS,
         shapes::TESTS,
         logs::TESTS,

@@ -33,6 +33,7 @@ impl Engine<'_> {
     /// An error ends the connection, or the attempt to have one.
     pub(super) fn fail(&mut self, index: usize, cause: Cause) {
         let now = self.now();
+        self.handle_parts(now);
         self.last_settled = now;
         self.tally.failed(cause);
         let place = &mut self.places[index];
@@ -112,6 +113,14 @@ impl Engine<'_> {
         place.state = State::Done;
         self.done += 1;
         self.count_unsent(index, now);
+        self.settle();
+    }
+
+    /// Work ends with the last answer, and not with the server's FIN.
+    fn settle(&mut self) {
+        if self.end == Duration::MAX && self.is_settled() {
+            self.meter.stop(self.now());
+        }
     }
 
     /// Counts what was due until `now`, and before the end, and was not sent.
@@ -129,6 +138,7 @@ impl Engine<'_> {
             let left = until.min(schedule.next() + same);
             let count = schedule.skip_until(left);
             self.tally.unsent(Times::new(due, due), count, now);
+            self.last_settled = self.last_settled.max(now);
         }
     }
 

@@ -62,10 +62,15 @@ impl Engine<'_> {
             Received::End => {}
             // Nothing is owed, and no message fails with it.
             Received::Bytes(count) => {
-                self.tally.received(count, self.now() <= self.end);
+                let now = self.now();
+                self.handle_parts(now);
+                self.tally.received(count, now <= self.end);
                 self.tally.failed(Cause::Surplus);
             }
-            Received::Failed(errno) => self.tally.failed(cause_of_receiving(errno, false)),
+            Received::Failed(errno) => {
+                self.handle_parts(self.now());
+                self.tally.failed(cause_of_receiving(errno, false));
+            }
         }
         self.left(key);
     }

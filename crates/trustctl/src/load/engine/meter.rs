@@ -1,36 +1,31 @@
 //! How busy the client is.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
 /// How busy the client is.
 pub(super) struct Meter {
-    pub(super) began: Timestamp,
-    pub(super) at: Instant,
+    /// Since when, on the clock of the run.
+    since: Duration,
     cpu: Duration,
     /// Time for which there was nothing to do.
     pub(super) waited: Duration,
-    /// CPU time and share of the time at work, once it was stopped.
-    pub(super) measured: Option<(Duration, f64)>,
+    /// How long it ran, CPU time and share of the time at work, once it was stopped.
+    pub(super) measured: Option<(Duration, Duration, f64)>,
 }
 
 impl Meter {
-    pub(super) fn start() -> Meter {
-        Meter {
-            began: Timestamp::now(),
-            at: Instant::now(),
-            cpu: cpu_time(),
-            waited: Duration::ZERO,
-            measured: None,
-        }
+    pub(super) fn start(since: Duration) -> Meter {
+        Meter { since, cpu: cpu_time(), waited: Duration::ZERO, measured: None }
     }
 
-    pub(super) fn stop(&mut self) {
-        let waited = self.waited.as_secs_f64() / self.at.elapsed().as_secs_f64();
+    /// Only the first time counts.
+    pub(super) fn stop(&mut self, now: Duration) {
+        let ran = now.saturating_sub(self.since);
+        let waited = self.waited.as_secs_f64() / ran.as_secs_f64().max(f64::MIN_POSITIVE);
         let cpu = cpu_time().saturating_sub(self.cpu);
-        self.measured.get_or_insert((cpu, (1.0 - waited).clamp(0.0, 1.0)));
+        self.measured.get_or_insert((ran, cpu, (1.0 - waited).clamp(0.0, 1.0)));
     }
 }
 

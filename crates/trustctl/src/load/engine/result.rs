@@ -1,6 +1,6 @@
 //! What a run comes to.
 
-use super::{Ended, Engine, Stage, Stopped, TICK};
+use super::{Ended, Engine, Stopped, TICK};
 use crate::load::shape::{Length, Pace};
 use crate::load::summary::{BUSY, Cause, Client, End, LATE, LATE_SHARE, Summary};
 use crate::load::tally::Tally;
@@ -10,26 +10,19 @@ impl Engine<'_> {
     /// Puts together what was seen.
     pub(super) fn finish(mut self, stopped: Option<Stopped>) -> Ended {
         let now = self.now();
-        self.meter.stop();
-        if stopped.is_some() {
-            self.count_outstanding(now);
-        }
-        if self.stage >= Stage::Measuring {
-            let part = self.tally.part(self.begin, now);
-            self.is_cut |= self.listener.interval(&part).is_break();
-        }
-        self.tally.next_part(now);
+        self.meter.stop(now);
         let until = match (&stopped, self.shape.length) {
             (Some(_), _) => now.min(self.end),
             (None, Length::Time(_)) => self.end,
             (None, Length::Messages { .. }) => self.last_settled,
         };
+        self.end_last_part(until, stopped.is_some());
         let took = until.saturating_sub(self.measure_from);
         let end = match &stopped {
             Some(Stopped::Signal(signal)) => End::Stopped(signal.name()),
             Some(Stopped::Listener) | None => End::Complete,
         };
-        let client = self.client();
+        let (client, began) = (self.client(), self.began());
         let rate = match self.shape.pace {
             Pace::Open { rate, .. } => Some(self.shape.places.share(rate)),
             Pace::Closed { .. } => None,
@@ -39,7 +32,6 @@ impl Engine<'_> {
         let Tally { counts, errors, .. } = self.tally;
         let (connect, wrong) = (self.tally.connect.clone(), std::mem::take(&mut self.tally.wrong));
         let (latency, service) = self.tally.into_histograms();
-        let began = self.meter.began;
         let summary = Summary {
             began,
             took,
@@ -64,7 +56,7 @@ impl Engine<'_> {
 
     /// What the client had to do with the result.
     pub(super) fn client(&self) -> Client {
-        let (cpu, busy) = self.meter.measured.unwrap_or_default();
+        let (ran, cpu, busy) = self.meter.measured.unwrap_or_default();
         let mut client = Client {
             cpu,
             busy,
@@ -75,7 +67,7 @@ impl Engine<'_> {
         };
         let mut limits = vec![];
         // So short a run is all beginning, and says nothing about who waits for whom.
-        if busy >= BUSY && self.meter.at.elapsed() >= TICK {
+        if busy >= BUSY && ran >= TICK {
             limits.push(format!(
                 "The client was at work {:.0} % of the time: the numbers are its own as much as the server's. \
                  More shards, each on a processor of its own, load more.",

@@ -640,3 +640,68 @@ fn the_warm_up_ends_on_time_also_in_a_turn_that_takes_long() {
     assert_eq!(Some(counts.warm_up), holds.0, "{counts:?}");
     assert!(counts.answered > 0 && counts.kept_up <= counts.answered_in_time, "{counts:?}");
 }
+
+#[test]
+fn seconds_in_which_this_process_did_not_run_are_intervals_as_well() {
+    /// Holds the engine up once while it measures.
+    struct Holds(Kept, bool);
+
+    impl Listener for Holds {
+        fn live(&mut self, live: &Live) {
+            if !self.1
+                && live.phase == Phase::Measuring
+                && live.elapsed >= Duration::from_millis(400)
+            {
+                self.1 = true;
+                thread::sleep(Duration::from_millis(2_200));
+            }
+        }
+
+        fn measuring(&mut self, began: Timestamp) {
+            self.0.measuring(began);
+        }
+
+        fn interval(&mut self, part: &Interval<'_>) -> ControlFlow<()> {
+            self.0.interval(part)
+        }
+    }
+
+    let shape = Shape {
+        length: Length::Time(Duration::from_millis(3_500)),
+        ..shape(server(|stream, _| echo(stream, |_, _| ())))
+    };
+    let stream = TcpStream::connect(shape.address).expect("the server is there");
+    let mut holds = Holds(Kept::default(), false);
+    let ended = run(&shape, first(stream), &Signals::never(), &mut holds).expect("descriptors");
+    let intervals = holds.0.intervals;
+    let starts: Vec<u128> = intervals.iter().map(|(start, ..)| start.as_millis()).collect();
+    assert_eq!(starts, [0, 1000, 2000, 3000], "{intervals:?}");
+    for (_, length, _) in &intervals[..3] {
+        assert_eq!(*length, INTERVAL, "{intervals:?}");
+    }
+    assert!(intervals[3].1 >= INTERVAL / 2, "{intervals:?}");
+    // In one whole second it did not run.
+    assert_eq!(intervals[1].2, 0, "{intervals:?}");
+    let answered: u64 = intervals.iter().map(|(.., answered)| answered).sum();
+    assert_eq!(answered, ended.summary.counts.answered);
+}
+
+#[test]
+fn a_run_that_is_counted_ends_its_last_interval_with_the_last_answer() {
+    // It answers the client's FIN late.
+    let serve = |stream: TcpStream, _| {
+        let kept = stream.try_clone().expect("a descriptor");
+        echo(stream, |_, _| ());
+        thread::sleep(FAREWELL_MAX / 2);
+        drop(kept);
+    };
+    let shape = Shape {
+        pace: open(10.0),
+        length: Length::Messages { clients: 1, each: 8 },
+        ..shape(server(serve))
+    };
+    let mut kept = Kept::default();
+    let summary = run_with(&shape, &mut kept);
+    let [(start, length, answered)] = kept.intervals[..] else { panic!("{:?}", kept.intervals) };
+    assert_eq!((start, length, answered), (Duration::ZERO, summary.took, 8));
+}
