@@ -5,9 +5,10 @@ SEEDS ?= 20000
 TIME ?= 60
 SCRIPTS ?= 300
 FROM ?= 0
+RUNS ?= 20
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo test-hostile conformance pages hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check
+.PHONY: help test test-cli test-echo test-hostile conformance pages hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check stress full
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
@@ -27,6 +28,8 @@ help:
 	@echo 'make bench      echo servers, and load testers, side by side, and what ours are to reach; BENCH=--help tells more'
 	@echo 'make instructions  what our own code executes for an echo, against what is committed; needs valgrind'
 	@echo 'make kubernetes that the manifests in packaging/ are right, and that broken ones are noticed; needs python3 with venv'
+	@echo 'make stress     every suite RUNS=20 times: idle, beside a busy loop on each core, and with one core; SUITES=WORDS and CONDITIONS=WORDS choose some, SUITES=list names them'
+	@echo 'make full       what takes a night: long searches, and make stress; needs root and cargo-fuzz'
 	@echo 'make check      formatting, clippy and docs, with warnings denied'
 
 # The harness is a test target like the others; it goes last, so that its summary is what one sees.
@@ -108,3 +111,10 @@ check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+
+# The table, and what failed runs printed, are in target/stress.
+stress:
+	RUNS='$(RUNS)' SUITES='$(SUITES)' CONDITIONS='$(CONDITIONS)' ci/stress
+
+full:
+	ci/full
