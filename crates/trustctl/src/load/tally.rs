@@ -95,10 +95,11 @@ impl Tally {
         self.measured_from_ns = nanos(measured_from);
     }
 
-    /// The time has come: what the warm-up has seen is left out. Call it before answers to measured messages come.
+    /// The time has come: what the warm-up has seen is left out, but its errors. Call it before answers to measured
+    /// messages come.
     pub fn measure(&mut self) {
+        self.next_part(self.measured_from);
         self.is_measuring = true;
-        self.part.reset(self.measured_from);
     }
 
     /// Whether a message that was due then is measured.
@@ -278,7 +279,12 @@ impl Tally {
             self.latency.add(latency).expect("all histograms have the same bounds");
             self.service.add(service).expect("all histograms have the same bounds");
         }
+        // Errors are those of the whole run: what came before the first interval is told with it.
+        let before = self.part.errors;
         self.part.reset(now);
+        if !self.is_measuring {
+            self.part.errors = before;
+        }
     }
 
     /// The histograms of all intervals that are over: latency and service time.
@@ -374,6 +380,24 @@ mod tests {
         assert!((overloaded - 5.0).abs() < 1e-6, "{overloaded}");
         // In a closed loop nothing is due, and what came back in time is all there is to tell.
         assert_eq!(rate(ten_seconds(false, |_| SECOND)), 9.1);
+    }
+
+    #[test]
+    fn errors_before_the_first_interval_are_told_with_it() {
+        let mut tally = Tally::new(false);
+        tally.failed(Cause::Refused);
+        tally.next_part(Duration::ZERO);
+        tally.plan(SECOND);
+        tally.failed(Cause::Timeout);
+        tally.next_part(SECOND / 2);
+        tally.measure();
+        tally.failed(Cause::Timeout);
+        let part = tally.part(Duration::ZERO, 2 * SECOND);
+        let seen: Vec<_> = part.errors.seen().collect();
+        assert_eq!(seen, [(Cause::Refused, 1), (Cause::Timeout, 2)]);
+        assert_eq!(*part.errors, tally.errors);
+        tally.next_part(2 * SECOND);
+        assert_eq!(tally.part(Duration::ZERO, 3 * SECOND).errors.total(), 0);
     }
 
     #[test]
