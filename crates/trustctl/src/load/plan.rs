@@ -62,7 +62,6 @@ pub struct Plan {
     pub is_seed_given: bool,
     /// The command that does it again.
     again: String,
-    concurrency: u64,
     places: Places,
     pace: Pace,
     in_flight: u64,
@@ -133,8 +132,7 @@ impl Plan {
             shard,
             seed,
             is_seed_given: given.is_some(),
-            again: again(layers, family, seed),
-            concurrency,
+            again: again(layers, family, seed, shard),
             places,
             pace,
             in_flight: layers.get(&IN_FLIGHT)?.unwrap_or(if is_open { IN_FLIGHT_OPEN } else { 1 }),
@@ -215,7 +213,7 @@ impl Plan {
                 }
             }
         }
-        add("concurrency", "clients at the same time", grouped(self.concurrency));
+        add("concurrency", "clients at the same time", grouped(self.places.of_all));
         add("in_flight", "frames in flight on each", grouped(self.in_flight));
         match self.length {
             Length::Messages { clients, each } => {
@@ -331,12 +329,14 @@ fn refused(layers: &Layers, settings: &[&dyn AnySetting], why: impl fmt::Display
 }
 
 /// The command that makes the same load again, without where its results go.
-fn again(layers: &Layers, family: Family, seed: u64) -> String {
-    let left_out: [&dyn AnySetting; 6] = [&JSON, &CSV, &HDR_LOG, &HTML, &START_AT, &SEED];
+fn again(layers: &Layers, family: Family, seed: u64, shard: Option<Shard>) -> String {
+    let left_out: [&dyn AnySetting; 7] = [&JSON, &CSV, &HDR_LOG, &HTML, &START_AT, &SEED, &SHARD];
     let is_left_out = |key: &str| left_out.iter().any(|setting| setting.key() == key);
     let mut words = vec!["trustctl".to_owned(), NAME.to_owned()];
     words.extend(family.flag().map(str::to_owned));
     words.extend(said(layers, SETTINGS.iter().copied().filter(|s| !is_left_out(s.key()))));
+    // Its index may come from the environment, which the next run does not have.
+    words.extend(shard.map(|shard| format!("{} {shard}", SHARD.flag())));
     words.push(format!("--seed {seed}"));
     words.join(" ")
 }

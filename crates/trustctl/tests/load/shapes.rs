@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Test;
-use super::command::{RUN_DEADLINE, document, load};
+use super::command::{RUN_DEADLINE, document, load, run};
 use super::document::Document;
 use super::server::{Client, Seen, Server};
 use super::support::program::Home;
@@ -35,6 +35,7 @@ fn clients_come_as_many_at_a_time_as_asked() {
         let seen = document(&server, &flags, 0);
         seen.is_all_right(clients * 20);
         let peak = clients.min(at_a_time);
+        assert_eq!(seen.facts["concurrency"], peak.to_string());
         assert_eq!((seen.connections.made, seen.connections.peak), (clients, peak), "{seen:?}");
         let connections = server.seen_at_last();
         assert_eq!(connections.len() as u64, clients);
@@ -220,6 +221,13 @@ fn what_happens_in_the_warm_up() {
     let seen = document(&Server::start(serve), "--rate 100 --duration 1", 0);
     assert!(seen.latency.max() >= SLOW, "without a warm-up it is seen: {seen:?}");
 
+    // Nothing is left for the measured part, and the result says why.
+    let finished = run(&Server::echo(), "--messages 10 --warm-up 1").exits_with(1);
+    let words: Vec<&str> = finished.text().split_whitespace().collect();
+    let reason = "No message was measured, which says nothing about the server: 10 messages came back, but during the \
+                  warm-up.";
+    assert!(words.join(" ").contains(reason), "{}", finished.text());
+
     // A wrong byte is one at any time.
     let wrong = Server::start(|client: &mut Client| {
         let mut frame = client.frame()?;
@@ -275,6 +283,8 @@ fn shards_together_send_what_one_run_sends() {
     zero.is_all_right(24);
     one.is_all_right(16);
     assert_eq!((zero.facts["shard"].as_str(), one.facts["shard"].as_str()), ("0/2", "1/2"));
+    // The index came from the environment, which whoever runs it again may not have.
+    assert!(one.again.contains(" --shard 1/2 "), "{}", one.again);
     let frames = |server: &Server| -> Vec<usize> {
         server.seen_at_last().iter().map(|seen| seen.frames.len()).collect()
     };

@@ -87,7 +87,8 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
         }
     }
     said.extend(run.searched.map(search::sentence));
-    let Counts { answered, failed, unsent, outstanding, .. } = summary.counts;
+    let counts = &summary.counts;
+    let Counts { answered, failed, unsent, outstanding, .. } = *counts;
     let errors = summary.errors.total();
     if errors > 0 || failed > 0 {
         let (errors, failed) = (count(errors, "error"), count(failed, "message"));
@@ -101,7 +102,13 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
             answered => format!("All {} echoes were right, byte for byte.", grouped(answered)),
         });
     } else {
-        said.push("No message was measured, which says nothing about the server.".to_owned());
+        said.push(match counts.warm_up {
+            0 => "No message was measured, which says nothing about the server.".to_owned(),
+            warm_up => format!(
+                "No message was measured, which says nothing about the server: {} came back, but during the warm-up.",
+                count(warm_up, "message")
+            ),
+        });
     }
     if unsent > 0 {
         let unsent = count(unsent, "message");
