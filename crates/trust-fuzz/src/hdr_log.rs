@@ -184,6 +184,7 @@ fn written(choices: &mut Choices<'_>) {
             is_open_loop: choices.byte().is_multiple_of(2),
             rate: Some(f64::from(choices.byte()) / 7.0),
             seed: Some(7),
+            is_seed_given: true,
         };
         let (mut log, mut expected): (Vec<u8>, Vec<Read>) = (vec![], vec![]);
         let began = header.began.as_nanosecond() as u64;

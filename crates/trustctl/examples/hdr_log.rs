@@ -47,6 +47,7 @@ fn write(path: &Path, index: u32) -> io::Result<()> {
         is_open_loop: true,
         rate: Some(RATE as f64),
         seed: Some(1),
+        is_seed_given: true,
     };
     let mut writer = Writer::new(File::create(path)?, &header)?;
     let mut random = u64::from(index) + 1;

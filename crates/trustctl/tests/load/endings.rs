@@ -85,7 +85,7 @@ fn a_signal_ends_a_log() {
     running.signal(Signal::INT);
     let seen = Document::read(&running.wait().exits_with(130));
     let log = Log::read(&path);
-    assert!(log.rows.len() >= 2 && log.is_finished, "{:?}", log.rows);
+    assert!(log.rows.len() >= 2 && log.end.is_some(), "{:?}", log.rows);
     log.says_the_same_as(&seen);
 }
 
@@ -100,7 +100,7 @@ fn a_signal_in_the_warm_up() {
     assert!(seen.messages.warm_up >= FRAMES as u64 / 2 && seen.messages.sent == 0, "{seen:?}");
     assert_eq!((seen.latency.count, seen.duration()), (0, Duration::ZERO), "{seen:?}");
     let log = Log::read(&path);
-    assert!(log.rows.is_empty() && log.is_finished, "{:?}", log.rows);
+    assert!(log.rows.is_empty() && log.end.is_some(), "{:?}", log.rows);
 }
 
 fn a_reader_that_leaves() {
@@ -132,7 +132,7 @@ fn files_are_written_for_somebody_else() {
     let running = load(&home, &server, &flags).stdout(writer).start();
     running.wait_for(RUN_DEADLINE).exits_with(0).complains_about_nothing();
     let log = Log::read(&path);
-    assert!(log.is_finished);
+    assert!(log.end.is_some());
     assert_eq!(log.latency.len(), 150);
 }
 

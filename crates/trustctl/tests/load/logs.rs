@@ -1,17 +1,18 @@
 //! The log of histograms, and that all reports of a run say the same.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
 use hdrhistogram::Histogram;
-use trustctl::load::hdr_log::{Decoder, Reader, Series};
+use trustctl::load::hdr_log::{Decoder, End, Header, Reader, Series};
 use trustctl::load::summary::times;
 
 use super::Test;
 use super::command::{RUN_DEADLINE, load};
 use super::csv::Csv;
-use super::document::{Document, Times};
+use super::document::{Document, Messages, Times};
 use super::server::Server;
 use super::support::program::Home;
 
@@ -26,8 +27,9 @@ pub(crate) struct Log {
     pub(crate) rows: Vec<(u64, u64)>,
     pub(crate) latency: Histogram<u64>,
     pub(crate) service: Histogram<u64>,
-    /// It ends as logs of whole runs do.
-    pub(crate) is_finished: bool,
+    pub(crate) header: Header,
+    /// What logs of whole runs end with.
+    pub(crate) end: Option<End>,
 }
 
 impl Log {
@@ -35,7 +37,7 @@ impl Log {
     pub(crate) fn read(path: &Path) -> Log {
         let file = BufReader::new(File::open(path).expect("the log is there"));
         let mut reader = Reader::open(file).expect("a log");
-        assert!(reader.header().is_some(), "the log of a run has a header");
+        let header = reader.header().cloned().expect("the log of a run has a header");
         let mut decoder = Decoder::default();
         let (mut rows, mut services) = (vec![], 0);
         let (mut latency, mut service) = (times(), times());
@@ -59,7 +61,7 @@ impl Log {
         if services == 0 {
             service = latency.clone();
         }
-        Log { rows, latency, service, is_finished: reader.end().is_some() }
+        Log { rows, latency, service, header, end: reader.end().cloned() }
     }
 
     /// Checks that the log has the result's numbers.
@@ -67,6 +69,25 @@ impl Log {
     pub(crate) fn says_the_same_as(&self, document: &Document) {
         assert_eq!(all(&self.latency), (document.latency.count, document.latency.all()));
         assert_eq!(all(&self.service), (document.service.count, document.service.all()));
+        let seed = self.header.seed.map(|seed| seed.to_string());
+        assert_eq!(seed.as_ref(), document.facts.get("seed"));
+        let Some(end) = &self.end else { panic!("the log has no end") };
+        let Messages { sent, answered, answered_in_time, failed, unsent, outstanding, .. } =
+            document.messages;
+        assert_eq!((end.sent, end.answered, end.failed), (sent, answered, failed));
+        assert_eq!((end.answered_in_time, end.unsent), (answered_in_time, unsent));
+        assert_eq!(end.outstanding, outstanding);
+        assert_eq!(
+            (end.took, end.achieved_rate),
+            (document.duration(), document.rate.achieved_per_second)
+        );
+        assert_eq!(end.client_limits, document.client.limits);
+        let errors: Vec<(&str, u64)> =
+            end.errors.seen().map(|(cause, count)| (cause.name(), count)).collect();
+        assert_eq!(
+            errors.into_iter().collect::<BTreeMap<_, _>>(),
+            document.causes().into_iter().collect()
+        );
     }
 }
 
@@ -98,7 +119,6 @@ fn the_log_adds_up() {
         let document = Document::read(&finished);
         let log = Log::read(&path);
         log.says_the_same_as(&document);
-        assert!(log.is_finished);
         let Times { count, .. } = document.latency;
         assert!(if is_open { count == 1_000 } else { count > 100 }, "{document:?}");
 

@@ -81,6 +81,7 @@ struct Messages {
     answered_in_time: u64,
     failed: u64,
     unsent: u64,
+    outstanding: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -137,6 +138,7 @@ impl Logs {
             is_open_loop: true,
             rate: Some(10.0),
             seed: Some(1),
+            is_seed_given: true,
         };
         let file = fs::File::create(self.path(&name)).expect("a log can be made");
         let mut writer = Writer::new(file, &header).expect("it can be written");
@@ -216,7 +218,14 @@ fn shards_that_are_all_there_are_one_result() {
     );
     let rate = Rate { requested_per_second: Some(20.0), achieved_per_second: 4.0 };
     assert_eq!(document.rate, Some(rate));
-    let messages = Messages { sent: 6, answered: 4, answered_in_time: 4, failed: 2, unsent: 0 };
+    let messages = Messages {
+        sent: 6,
+        answered: 4,
+        answered_in_time: 4,
+        failed: 2,
+        unsent: 0,
+        outstanding: 0,
+    };
     assert_eq!(document.messages, Some(messages));
     let errors = document.errors.expect("they are known");
     assert_eq!((errors.total, errors.by_cause["timeout"], errors.by_cause["refused"]), (2, 2, 0));

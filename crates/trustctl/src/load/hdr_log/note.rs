@@ -48,6 +48,8 @@ pub struct Header {
     pub rate: Option<f64>,
     /// What decides all payloads; `None` for several runs with a seed each.
     pub seed: Option<u64>,
+    /// Whether somebody said it: one that each shard took for itself does not tell its run from others.
+    pub is_seed_given: bool,
 }
 
 /// What is known of a run at its end. A log without it is one of a run that was killed.
@@ -65,6 +67,8 @@ pub struct End {
     pub failed: u64,
     /// Messages that were due and not sent.
     pub unsent: u64,
+    /// Messages that were on the way when something ended the run before its time.
+    pub outstanding: u64,
     /// Right answers a second, while messages were sent.
     pub achieved_rate: f64,
     /// Errors by cause.
@@ -81,7 +85,8 @@ impl End {
     /// What the log of a run ends with.
     pub fn of(summary: &Summary) -> End {
         use crate::load::summary::End as Ended;
-        let Counts { sent, answered, answered_in_time, failed, unsent, .. } = summary.counts;
+        let Counts { sent, answered, answered_in_time, failed, unsent, outstanding, .. } =
+            summary.counts;
         End {
             took: summary.took,
             sent,
@@ -89,6 +94,7 @@ impl End {
             answered_in_time,
             failed,
             unsent,
+            outstanding,
             achieved_rate: summary.achieved_rate,
             errors: summary.errors,
             stopped_by: match &summary.end {
@@ -110,6 +116,7 @@ impl End {
             answered_in_time: self.answered_in_time,
             failed: self.failed,
             unsent: self.unsent,
+            outstanding: self.outstanding,
             achieved_rate: self.achieved_rate,
             errors: self.errors.seen().map(|(cause, count)| (cause.name().into(), count)).collect(),
             stopped_by: self.stopped_by.clone(),
@@ -128,7 +135,14 @@ impl End {
             let cause = cause.ok_or_else(|| format!("there is no cause {}", quoted(name)))?;
             errors.add_many(cause, *count);
         }
-        let counts = [note.sent, note.answered, note.answered_in_time, note.failed, note.unsent];
+        let counts = [
+            note.sent,
+            note.answered,
+            note.answered_in_time,
+            note.failed,
+            note.unsent,
+            note.outstanding,
+        ];
         let largest = counts.into_iter().chain(note.errors.into_values()).max().unwrap_or(0);
         if largest > COUNT_MAX {
             return Err(format!("a count of {largest} is above {COUNT_MAX}"));
@@ -141,6 +155,7 @@ impl End {
             answered_in_time: note.answered_in_time,
             failed: note.failed,
             unsent: note.unsent,
+            outstanding: note.outstanding,
             achieved_rate: note.achieved_rate,
             errors,
             stopped_by: note.stopped_by,
@@ -165,6 +180,7 @@ impl Header {
             open_loop: self.is_open_loop,
             rate: self.rate,
             seed: self.seed,
+            seed_given: Some(self.is_seed_given),
         };
         comment(HEADER_PREFIX, &note)
     }
@@ -202,6 +218,8 @@ impl Header {
             is_open_loop: note.open_loop,
             rate: note.rate,
             seed: note.seed,
+            // Logs once had only seeds that somebody had said.
+            is_seed_given: note.seed_given.unwrap_or(note.seed.is_some()),
         })
     }
 }
@@ -220,6 +238,8 @@ struct HeaderNote {
     open_loop: bool,
     rate: Option<f64>,
     seed: Option<u64>,
+    #[serde(default)]
+    seed_given: Option<bool>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -231,6 +251,8 @@ struct EndNote {
     answered_in_time: u64,
     failed: u64,
     unsent: u64,
+    #[serde(default)]
+    outstanding: u64,
     achieved_rate: f64,
     errors: BTreeMap<String, u64>,
     stopped_by: Option<String>,
@@ -279,6 +301,7 @@ mod tests {
             is_open_loop: true,
             rate: Some(2500.5),
             seed: Some(u64::MAX),
+            is_seed_given: true,
         }
     }
 
@@ -292,6 +315,7 @@ mod tests {
             answered_in_time: 3,
             failed: 1,
             unsent: COUNT_MAX,
+            outstanding: 6,
             achieved_rate: 0.3,
             errors,
             stopped_by: Some("SIGINT".into()),
@@ -314,6 +338,18 @@ mod tests {
     }
 
     #[test]
+    fn a_log_from_before_a_key_was_added_is_read() {
+        let line = header().line().replace(",\"seed_given\":true", "");
+        assert_eq!(Header::parse(json(&line, HEADER_PREFIX)), Ok(header()));
+        let line = line.replace("18446744073709551615", "null");
+        let read = Header::parse(json(&line, HEADER_PREFIX)).expect("a header");
+        assert_eq!((read.seed, read.is_seed_given), (None, false));
+        let line = end().line().replace(",\"outstanding\":6", "");
+        let read = End { outstanding: 0, ..end() };
+        assert_eq!(End::parse(json(&line, END_PREFIX)), Ok(read));
+    }
+
+    #[test]
     fn a_run_ends_with_what_its_summary_says() {
         use crate::load::summary::{Client, End as Ended};
         let nothing = Summary::nothing(Ended::Complete);
@@ -326,6 +362,7 @@ mod tests {
                 answered_in_time: 8,
                 failed: 2,
                 unsent: 1,
+                outstanding: 3,
                 ..Counts::default()
             },
             errors: end().errors,
@@ -339,6 +376,7 @@ mod tests {
             answered_in_time: 8,
             failed: 2,
             unsent: 1,
+            outstanding: 3,
             achieved_rate: 2.0,
             errors: end().errors,
             stopped_by: None,

@@ -182,6 +182,7 @@ mod tests {
             is_open_loop: false,
             rate: None,
             seed: Some(1),
+            is_seed_given: true,
         }
     }
 

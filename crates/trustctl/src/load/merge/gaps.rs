@@ -83,11 +83,14 @@ fn difference(a: &Header, b: &Header) -> Option<String> {
         (None, Some(_)) => return Some("the first is no shard".to_owned()),
     };
     let time = |header: &Header| header.start_at.map_or("none".to_owned(), |time| time.to_string());
-    let number = |seed: Option<u64>| seed.map_or("none".to_owned(), |seed| seed.to_string());
+    let seed = |header: &Header| {
+        let given = header.seed.filter(|_| header.is_seed_given);
+        given.map_or("none".to_owned(), |seed| seed.to_string())
+    };
     let same = [
         ("numbers of shards", a_shard.of().to_string(), b_shard.of().to_string()),
         ("targets", quoted(&a.target), quoted(&b.target)),
-        ("seeds", number(a.seed), number(b.seed)),
+        ("seeds", seed(a), seed(b)),
         ("times to start at", time(a), time(b)),
     ];
     let (what, a, b) = same.into_iter().find(|(_, a, b)| a != b)?;

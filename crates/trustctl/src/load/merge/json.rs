@@ -102,12 +102,13 @@ struct Messages {
     answered_in_time: u64,
     failed: u64,
     unsent: u64,
+    outstanding: u64,
 }
 
 impl Messages {
     fn of(end: &End) -> Messages {
-        let End { sent, answered, answered_in_time, failed, unsent, .. } = *end;
-        Messages { sent, answered, answered_in_time, failed, unsent }
+        let End { sent, answered, answered_in_time, failed, unsent, outstanding, .. } = *end;
+        Messages { sent, answered, answered_in_time, failed, unsent, outstanding }
     }
 }
 

@@ -103,9 +103,16 @@ pub struct Part {
 impl Merged {
     /// What budgets are judged by: all that logs tell of a run.
     pub fn summary(&self) -> Summary {
-        let End { sent, answered, answered_in_time, failed, unsent, .. } = self.end;
-        let counts =
-            Counts { sent, answered, answered_in_time, failed, unsent, ..Counts::default() };
+        let End { sent, answered, answered_in_time, failed, unsent, outstanding, .. } = self.end;
+        let counts = Counts {
+            sent,
+            answered,
+            answered_in_time,
+            failed,
+            unsent,
+            outstanding,
+            ..Counts::default()
+        };
         Summary {
             took: self.end.took,
             achieved_rate: self.end.achieved_rate,
@@ -271,6 +278,7 @@ fn whole(logs: &[(&str, Option<&Header>)]) -> Option<Header> {
         is_open_loop: headers.iter().all(|header| header.is_open_loop),
         rate: headers.iter().map(|header| header.rate).sum(),
         seed: first.seed.filter(|_| is_same(|a, b| a.seed == b.seed)),
+        is_seed_given: headers.iter().all(|header| header.is_seed_given),
     })
 }
 
@@ -284,6 +292,7 @@ fn together<R: BufRead>(logs: &[Log<R>]) -> End {
         sum.answered_in_time += end.answered_in_time;
         sum.failed += end.failed;
         sum.unsent += end.unsent;
+        sum.outstanding += end.outstanding;
         sum.achieved_rate += end.achieved_rate;
         sum.errors.merge(&end.errors);
     }

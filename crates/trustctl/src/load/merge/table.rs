@@ -22,7 +22,7 @@ pub fn report(merged: &Merged, judgements: &[Judgement]) -> String {
         let end = &merged.end;
         let wanted =
             header.rate.map_or(String::new(), |rate| format!(" of {rate:.1} that were due"));
-        let _ = writeln!(
+        let _ = write!(
             text,
             "messages  {} sent, {} answered, {} failed, {} unsent",
             grouped(end.sent),
@@ -30,6 +30,10 @@ pub fn report(merged: &Merged, judgements: &[Judgement]) -> String {
             grouped(end.failed),
             grouped(end.unsent)
         );
+        if end.outstanding > 0 {
+            let _ = write!(text, ",\n          {} on the way at the end", grouped(end.outstanding));
+        }
+        text.push('\n');
         let _ = writeln!(
             text,
             "rate      {:.1} answers/s{wanted}, in {}",

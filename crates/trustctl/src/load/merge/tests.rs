@@ -19,6 +19,7 @@ fn header(index: u32, of: u32) -> Header {
         is_open_loop: true,
         rate: Some(100.0),
         seed: Some(1),
+        is_seed_given: true,
     }
 }
 
@@ -31,6 +32,7 @@ fn end(answered: u64) -> End {
         answered,
         answered_in_time: answered,
         failed: 2,
+        outstanding: 1,
         achieved_rate: answered as f64 / 4.0,
         errors,
         ..End::default()
@@ -113,7 +115,7 @@ fn two_shards_are_one_run_of_both() {
     assert_eq!((&merged.latency, &merged.service), (&latency, &service));
     let sum = &merged.end;
     assert_eq!((sum.sent, sum.answered, sum.answered_in_time, sum.failed), (8, 4, 4, 4));
-    assert_eq!((sum.took, sum.achieved_rate), (Duration::from_secs(3), 1.0));
+    assert_eq!((sum.took, sum.achieved_rate, sum.outstanding), (Duration::from_secs(3), 1.0, 2));
     assert_eq!((sum.errors.count(Cause::Timeout), sum.errors.total()), (4, 4));
     assert_eq!(merged.skew, Some(Duration::from_millis(500)));
     let late: Vec<_> = merged.parts.iter().map(|part| part.late_ns).collect();
