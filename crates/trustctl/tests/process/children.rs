@@ -124,9 +124,9 @@ impl Process {
     /// Its descriptors, by number, and what they are. Those that everybody here inherits from whoever started the
     /// tests are left out.
     pub(crate) fn descriptors(self) -> BTreeMap<u32, String> {
-        let inherited = descriptors_of("self");
+        let here = descriptors_of("self");
         let mut own = descriptors_of(&self.0.to_string());
-        own.retain(|number, target| inherited.get(number) != Some(target));
+        own.retain(|number, target| here.get(number) != Some(target) || !is_inherited(*number));
         own
     }
 
@@ -144,6 +144,15 @@ fn descriptors_of(process: &str) -> BTreeMap<u32, String> {
         Some((number, target.to_string_lossy().into_owned()))
     };
     entries.filter_map(read).collect()
+}
+
+/// Whether processes that are started here have this descriptor of ours too. An end of a pipe may have the number that
+/// the other end has in the process at the other end, and the same name (proc_pid_fd(5)).
+fn is_inherited(number: u32) -> bool {
+    let Ok(info) = fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else { return false };
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags");
+    let flags = u32::from_str_radix(flags.trim(), 8).expect("an octal number");
+    flags & rustix::fs::OFlags::CLOEXEC.bits() == 0
 }
 
 /// What `/proc/PID/stat` tells.
