@@ -4,13 +4,16 @@ use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal as Kill, kill_process_group};
 
 use crate::check::process::Process;
@@ -39,6 +42,9 @@ const STOP_LOOK: Duration = Duration::from_millis(10);
 /// Bytes of its last words that are kept: what one error leaves, with a stack trace.
 const STDERR_KEPT: usize = 2048;
 
+/// Bytes that a pipe takes unless somebody asks for another size (pipe(7)).
+const PIPE_BYTES: usize = 65_536;
+
 /// Lines of them that a message shows.
 const STDERR_LINES_SHOWN: usize = 6;
 
@@ -48,7 +54,7 @@ pub struct Started {
     child: Mutex<Child>,
     pid: u32,
     port: u16,
-    stderr: Arc<Mutex<VecDeque<u8>>>,
+    stderr: Arc<Mutex<Stderr>>,
 }
 
 /// Why there is no server.
@@ -77,12 +83,13 @@ impl Started {
             .stderr(Stdio::piped())
             .process_group(0)
             .spawn()?;
-        let stderr = Arc::new(Mutex::new(VecDeque::new()));
-        if let Some(pipe) = child.stderr.take() {
-            let kept = Arc::clone(&stderr);
-            // It ends with the last process that has the other end, which may be after us.
-            thread::Builder::new().name("stderr".into()).spawn(move || keep_end(pipe, &kept))?;
-        }
+        let pipe = child.stderr.take().expect("it is a pipe");
+        let waiting = pipe.as_fd().try_clone_to_owned()?;
+        let stderr = Arc::new(Mutex::new(Stderr::new(pipe)?));
+        let shared = Arc::clone(&stderr);
+        // It ends with the last process that has the other end, which may be after us.
+        let read_on = move || while is_open(&waiting) && lock(&shared).take_all() {};
+        thread::Builder::new().name("stderr".into()).spawn(read_on)?;
         Ok(Started { pid: child.id(), child: Mutex::new(child), port, stderr })
     }
 
@@ -133,11 +140,11 @@ impl Started {
         child.try_wait().ok().flatten().map(ending)
     }
 
-    /// The last lines that the server wrote to stderr, as the end of a message; empty if there are none.
+    /// The last lines that the server has written to stderr before the call, as the end of a message.
     pub fn last_words(&self) -> String {
-        let kept: Vec<u8> =
-            self.stderr.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
-        let text = String::from_utf8_lossy(&kept);
+        let mut stderr = lock(&self.stderr);
+        stderr.take_all();
+        let text = String::from_utf8_lossy(stderr.kept.make_contiguous());
         let lines: Vec<&str> =
             text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let shown = &lines[lines.len().saturating_sub(STDERR_LINES_SHOWN)..];
@@ -200,22 +207,51 @@ fn with_port(command: &OsStr, port: u16) -> OsString {
     OsString::from_vec(made)
 }
 
-/// Keeps the end of what comes out of the pipe, until its end.
-fn keep_end(mut pipe: ChildStderr, kept: &Mutex<VecDeque<u8>>) {
-    let mut buffer = [0; STDERR_KEPT];
-    loop {
-        match pipe.read(&mut buffer) {
-            Ok(0) => return,
-            Ok(count) => {
-                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                kept.extend(&buffer[..count]);
-                let surplus = kept.len().saturating_sub(STDERR_KEPT);
-                kept.drain(..surplus);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
-        }
+/// What a server writes to stderr. A thread takes what comes, so that the server never waits for room in the pipe; whoever
+/// asks takes what that thread has not come to, so that the words of a server that has ended are there.
+#[derive(Debug)]
+struct Stderr {
+    /// Nothing waits for it.
+    pipe: ChildStderr,
+    /// The end of what came.
+    kept: VecDeque<u8>,
+}
+
+impl Stderr {
+    fn new(pipe: ChildStderr) -> io::Result<Stderr> {
+        let flags = rustix::fs::fcntl_getfl(&pipe)?;
+        rustix::fs::fcntl_setfl(&pipe, flags | OFlags::NONBLOCK)?;
+        Ok(Stderr { pipe, kept: VecDeque::new() })
     }
+
+    /// Takes what is in the pipe, and of what comes meanwhile a bounded part; returns whether more may come.
+    fn take_all(&mut self) -> bool {
+        let (mut buffer, mut taken) = ([0; STDERR_KEPT], 0);
+        while taken < PIPE_BYTES {
+            match self.pipe.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(count) => {
+                    taken += count;
+                    self.kept.extend(&buffer[..count]);
+                    let surplus = self.kept.len().saturating_sub(STDERR_KEPT);
+                    self.kept.drain(..surplus);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+        true
+    }
+}
+
+fn lock(stderr: &Mutex<Stderr>) -> MutexGuard<'_, Stderr> {
+    stderr.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until there is something in the pipe, or it has ended; `false` if that cannot be.
+fn is_open(pipe: &OwnedFd) -> bool {
+    let waiting = &mut [PollFd::new(pipe, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(waiting, None)).is_ok()
 }
 
 fn accepts(address: SocketAddr) -> bool {
@@ -308,6 +344,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_server_wrote_before_it_ended_is_told_though_nobody_has_read_it_yet() {
+        let mut shell = Command::new("/bin/sh");
+        let shell = shell.args(["-c", "echo last words >&2"]).stderr(Stdio::piped()).spawn();
+        let mut child = shell.unwrap();
+        let stderr = Stderr::new(child.stderr.take().unwrap()).unwrap();
+        child.wait().unwrap();
+        // Without the thread that takes what comes.
+        let stderr = Arc::new(Mutex::new(stderr));
+        let started = Started { pid: child.id(), child: Mutex::new(child), port: 0, stderr };
+        assert_eq!(started.last_words(), "; its stderr: last words");
+    }
+
+    #[test]
     fn of_a_long_stderr_the_end_is_kept() {
         let command = "yes 0123456789 | head -n 5000 >&2; echo end >&2";
         let started = Started::start(command.as_ref()).unwrap();
@@ -316,6 +365,6 @@ mod tests {
             thread::sleep(Duration::from_millis(1));
         }
         assert!(started.last_words().ends_with("0123456789 / end"), "{}", started.last_words());
-        assert!(started.stderr.lock().unwrap().len() <= STDERR_KEPT);
+        assert!(started.stderr.lock().unwrap().kept.len() <= STDERR_KEPT);
     }
 }
