@@ -3,13 +3,17 @@
 mod support;
 
 use std::io::Write;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use support::{DEADLINE, MODELS, Sleepy, config, frame, read_exactly};
-use trust_net::{Event, Handle, Model, Observer, Server, ServerConfig, Summary};
+use support::{DEADLINE, MODELS, config, frame, read_exactly};
+use trust_net::wire::Frames;
+use trust_net::{
+    Event, Handle, Model, Observer, Reply, Server, ServerConfig, Service, Session, Summary,
+};
 
 /// How often signs are asked for, and how long a worker hangs: many times that.
 const PULSE: Duration = Duration::from_millis(10);
@@ -32,53 +36,74 @@ impl Signs {
     }
 
     fn wait_for_more_than(&self, count: u64) {
-        wait_until("another sign of life", || self.count() > count);
+        let started = Instant::now();
+        while self.count() <= count {
+            assert!(started.elapsed() < DEADLINE, "no other sign of life");
+            thread::park_timeout(Duration::from_millis(1));
+        }
     }
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < DEADLINE, "no {what}");
-        thread::park_timeout(Duration::from_millis(1));
+/// Echoes, but its worker hangs at each frame `hang`, and tells how many signs there were meanwhile. The worker counts
+/// them itself: whoever else would may be late on a busy machine, when there are signs again.
+#[derive(Clone)]
+struct Hangs {
+    signs: Arc<Signs>,
+    tell: mpsc::Sender<u64>,
+}
+
+impl Service for Hangs {
+    type Session = Hangs;
+
+    fn accept(&self, _peer: SocketAddr) -> Hangs {
+        self.clone()
+    }
+}
+
+impl Session for Hangs {
+    fn receive<'a>(&mut self, frames: Frames<'a>, reply: &mut Reply<'a>) {
+        if frames.into_iter().any(|payload| payload == b"hang") {
+            let before = self.signs.count();
+            thread::sleep(HANG);
+            self.tell.send(self.signs.count() - before).expect("the test listens");
+        }
+        reply.send_back(frames);
     }
 }
 
 struct Watched {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     handle: Handle,
     signs: Arc<Signs>,
-    naps: Arc<AtomicI64>,
+    during: mpsc::Receiver<u64>,
     server: JoinHandle<Summary>,
 }
 
 fn start(model: Model, workers: usize, pulse: Option<Duration>) -> Watched {
     let signs = Arc::new(Signs::default());
-    let naps = Arc::new(AtomicI64::new(0));
-    let service = Sleepy(HANG, Arc::clone(&naps));
+    let (tell, during) = mpsc::channel();
+    let service = Hangs { signs: Arc::clone(&signs), tell };
     let config = ServerConfig { workers, pulse, ..config(model) };
     let observer = Arc::clone(&signs) as Arc<dyn Observer>;
     let server = Server::bind(config, service, observer).expect("a free port");
     let (address, handle) = (server.local_addr(), server.handle());
     let server = thread::spawn(move || server.run().expect("the event loop works"));
-    Watched { address, handle, signs, naps, server }
+    Watched { address, handle, signs, during, server }
 }
 
 #[test]
 fn signs_come_without_clients_and_stop_while_one_worker_hangs() {
     for (model, workers) in MODELS.into_iter().zip([3, 1]) {
-        let Watched { address, handle, signs, naps, server } = start(model, workers, Some(PULSE));
+        let Watched { address, handle, signs, during, server } = start(model, workers, Some(PULSE));
         signs.wait_for_more_than(5);
         let mut peer = std::net::TcpStream::connect(address).expect("it listens");
         peer.set_read_timeout(Some(DEADLINE)).expect("a deadline can be set");
         // Also while a client is silent.
         signs.wait_for_more_than(signs.count() + 5);
-        peer.write_all(&frame(b"sleep")).expect("it is open");
-        wait_until("nap", || naps.load(Ordering::SeqCst) == 1);
-        let before = signs.count();
-        read_exactly(&mut peer, 9);
+        peer.write_all(&frame(b"hang")).expect("it is open");
+        read_exactly(&mut peer, 8);
         // The round in which it began to hang may have been counted already, and the one after may be.
-        let during = signs.count() - before;
+        let during = during.try_recv().expect("it has hung");
         assert!(during <= 2, "{during} signs of {model:?} while a worker was hanging");
         signs.wait_for_more_than(signs.count() + 5);
         drop(peer);
