@@ -236,7 +236,9 @@ fn check_pauses(events: &[Event]) {
 }
 
 /// The limit with which the server can open that many descriptors more.
+#[track_caller]
 fn lowest_limit_for(server: &Server, more: usize) -> u64 {
+    server.settles();
     let directory = format!("/proc/{}/fd", server.pid());
     let open: Vec<u64> = fs::read_dir(directory)
         .expect("the server runs")

@@ -89,7 +89,11 @@ fn each_end_that_comes_too_early_has_its_cause() {
     // What the server does, how many messages it gets to see, and what the load makes of it.
     let cases: [(Serve, u64, &str); 8] = [
         (|client| third(client).and_then(|_| client.leave()), 3, "eof_between_frames"),
-        (|client| client.echo_frames(2).and_then(|()| client.leave()), 2, "eof_between_frames"),
+        (
+            |client| client.echo_frames(1).and_then(|()| client.echo_and_leave()),
+            2,
+            "eof_between_frames",
+        ),
         (
             |client| {
                 let frame = third(client)?;
@@ -133,7 +137,7 @@ fn each_end_that_comes_too_early_has_its_cause() {
     ];
     for (serve, sent, cause) in cases {
         let server = Server::start(serve);
-        // Each client thinks for longer than a FIN takes.
+        // Each client thinks, so that it has time to see what comes with an echo.
         let flags = "--clients 2 --concurrency 1 --messages 5 --timeout 1.5 --think 0.1";
         let seen = document(&server, flags, 1);
         assert_eq!(seen.causes(), [(cause, 2)], "{seen:?}");

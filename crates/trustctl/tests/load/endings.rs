@@ -65,7 +65,7 @@ fn a_signal_before_anybody_is_connected() {
     let start = jiff::Timestamp::now() + Duration::from_secs(3600);
     let (home, server) = (Home::new(), Server::echo());
     let running = load(&home, &server, &format!("--start-at {start} --json")).start();
-    kernel::wait_until("a wait", || kernel::all_threads_are(running.pid(), 'S'));
+    kernel::wait_until_quiet(|| vec![running.pid()]);
     running.signal(Signal::INT);
     let finished = running.wait().exits_with(130);
     let seen = Document::read(&finished);

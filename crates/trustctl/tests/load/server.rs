@@ -262,6 +262,15 @@ impl Client {
         self.skip_frames(usize::MAX)
     }
 
+    /// Sends one frame back, with FIN in the same segment, so that the client finds both together.
+    pub(crate) fn echo_and_leave(&mut self) -> io::Result<()> {
+        let frame = self.frame()?;
+        // Holds the bytes back until FIN goes (tcp(7)).
+        rustix::net::sockopt::set_tcp_cork(&self.stream, true)?;
+        self.send(&frame)?;
+        self.leave()
+    }
+
     /// Closes with RST.
     pub(crate) fn reset(&mut self) -> io::Result<()> {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))

@@ -83,6 +83,37 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// How many looks in a row must find nothing done before it counts as quiet.
+const LOOKS_AT_WHAT_IS_QUIET: u32 = 5;
+
+/// Waits until it is quiet: all threads of all these processes sleep, and none has run from one look to the next. So
+/// what they do one after the other is done, also where they wait for each other or for the disk in between.
+#[track_caller]
+pub(crate) fn wait_until_quiet(processes: impl Fn() -> Vec<u32>) {
+    let (mut before, mut looks) = (None, 0);
+    wait_until("a quiet moment", || {
+        let processes = processes();
+        let sleep = processes.iter().all(|pid| all_threads_if_there(*pid, 'S') == Some(true));
+        let now =
+            Some(processes.into_iter().map(|pid| (pid, switches_of(pid))).collect::<Vec<_>>());
+        let is_same = before == now;
+        before = now;
+        looks = if sleep && is_same { looks + 1 } else { 0 };
+        looks >= LOOKS_AT_WHAT_IS_QUIET
+    });
+}
+
+/// How often threads of a process have stopped running, of their own accord or not (proc_pid_status(5)).
+fn switches_of(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let of = |task: std::fs::DirEntry| -> u64 {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+        let counts = status.lines().filter_map(|line| line.split_once("voluntary_ctxt_switches:"));
+        counts.map(|(_, count)| count.trim().parse::<u64>().expect("a number")).sum()
+    };
+    tasks.map(of).sum()
+}
+
 /// Whether all threads of a process are in that state: `S` asleep, `T` stopped (proc_pid_stat(5)).
 pub(crate) fn all_threads_are(pid: u32, state: char) -> bool {
     all_threads_if_there(pid, state).expect("the process runs")

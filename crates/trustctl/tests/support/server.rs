@@ -307,14 +307,26 @@ impl Server {
         }
     }
 
-    /// How many descriptors the processes have open. Where there may be children, not before all processes
-    /// sleep: a server that starts one has more for a moment.
+    /// How many descriptors the processes have open, once it [settles](Server::settles).
     #[track_caller]
     pub(crate) fn descriptor_count(&self) -> usize {
-        if self.model.has_children() {
-            kernel::wait_until("all processes sleeping", || self.all_threads_are('S'));
-        }
+        self.settles();
         self.open_descriptors()
+    }
+
+    /// Waits until it has no more open than it needs for the clients that it has: while it starts a child, it has.
+    /// Its children may go on with their clients meanwhile.
+    #[track_caller]
+    pub(crate) fn settles(&self) {
+        match &self.what {
+            What::Listening(running, _) if self.model.has_children() => {
+                kernel::wait_until_quiet(|| vec![running.pid()]);
+            }
+            What::Listening(..) => (),
+            What::Started(..) => {
+                kernel::wait_until("all programs sleeping", || self.all_threads_are('S'));
+            }
+        }
     }
 
     fn open_descriptors(&self) -> usize {
