@@ -15,6 +15,7 @@ mod docs;
 mod ends;
 mod framing;
 mod hosts;
+mod idle;
 mod limits;
 mod logs;
 mod partial_io;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         logs::CASES,
         client::CASES,
         superservers::CASES,
+        idle::CASES,
     ]
     .concat();
     cases.sort_by_key(|case| case.number);

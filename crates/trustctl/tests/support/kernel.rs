@@ -1,5 +1,6 @@
 //! What the kernel knows about a process and its connections: for states that have no event.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
@@ -157,4 +158,51 @@ pub(crate) fn status_bytes_if_there(pid: u32, name: &str) -> Option<u64> {
 pub(crate) fn forget_peak_memory(pid: u32) {
     // Fails only if the process has ended.
     drop(std::fs::write(format!("/proc/{pid}/clear_refs"), "5"));
+}
+
+/// What processes have done in some time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Effort {
+    /// Time on a processor.
+    pub(crate) cpu: Duration,
+    /// How often a thread got a processor: after it had waited for something, or lost it to another one.
+    pub(crate) turns: u64,
+}
+
+/// What each of several processes has done since it was started.
+pub(crate) struct Efforts(BTreeMap<u32, Effort>);
+
+impl Efforts {
+    pub(crate) fn of(processes: impl IntoIterator<Item = u32>) -> Efforts {
+        Efforts(processes.into_iter().map(|pid| (pid, effort_of(pid))).collect())
+    }
+
+    /// What they have done together.
+    pub(crate) fn sum(&self) -> Effort {
+        self.since(&Efforts(BTreeMap::new()))
+    }
+
+    /// What they have done together since `before`, but for those that have ended.
+    pub(crate) fn since(&self, before: &Efforts) -> Effort {
+        self.0.iter().fold(Effort::default(), |sum, (pid, now)| {
+            let before = before.0.get(pid).copied().unwrap_or_default();
+            Effort {
+                cpu: sum.cpu + now.cpu.saturating_sub(before.cpu),
+                turns: sum.turns + now.turns.saturating_sub(before.turns),
+            }
+        })
+    }
+}
+
+/// What the threads of a process have done so far (`/proc/PID/task/TID/schedstat`, exact where `stat` counts ticks).
+/// Nothing is left of threads and processes that have ended.
+fn effort_of(pid: u32) -> Effort {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.fold(Effort::default(), |Effort { cpu, turns }, task| {
+        let counts = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        // Nanoseconds on a processor, nanoseconds of waiting for one, and how often it was had.
+        let counts: Vec<u64> = counts.split_whitespace().flat_map(str::parse).collect();
+        let [ran, _, had] = counts[..] else { return Effort { cpu, turns } };
+        Effort { cpu: cpu + Duration::from_nanos(ran), turns: turns + had }
+    })
 }

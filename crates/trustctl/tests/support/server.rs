@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::STEP_DEADLINE;
 use super::event::{self, Event};
 use super::followed::Followed;
-use super::kernel;
+use super::kernel::{self, Efforts};
 use super::model::Model;
 use super::peer::Peer;
 use super::program::{Finished, Home, Launch, Running};
@@ -213,6 +213,11 @@ impl Server {
     pub(crate) fn memory(&self, name: &str) -> u64 {
         let processes = self.processes().into_iter();
         processes.filter_map(|pid| kernel::status_bytes_if_there(pid, name)).sum()
+    }
+
+    /// What all processes have done so far.
+    pub(crate) fn efforts(&self) -> Efforts {
+        Efforts::of(self.processes())
     }
 
     /// Makes `VmHWM` of all processes what is in RAM now.
