@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
+use rustix::io::Errno;
 
 use crate::commands::{COMMANDS, Context, Entry, GROUPS, Product, find};
 use crate::event_log::{EventLog, Level};
@@ -20,6 +21,7 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::signals::{self, IgnoredHangup, Signals};
 use crate::standard_streams;
 use crate::startup::{GLOBALS, Startup};
+use crate::sys;
 use crate::text::reason;
 use crate::usage::{Outline, check_token_lengths};
 
@@ -110,13 +112,19 @@ pub(crate) fn parse(
         Err(error) => error,
     };
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                tell(&format!("error: cannot write to standard output: {}", reason(&error)));
-                Ok(Parsed::Printed(ExitCode::Io))
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let printed = match sys::stdout_was_closed() {
+                true => Err(Errno::BADF.into()),
+                false => error.print(),
+            };
+            match printed {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    tell(&format!("error: cannot write to standard output: {}", reason(&error)));
+                    Ok(Parsed::Printed(ExitCode::Io))
+                }
+                _ => Ok(Parsed::Printed(ExitCode::Success)),
             }
-            _ => Ok(Parsed::Printed(ExitCode::Success)),
-        },
+        }
         _ => Err(outline.explain(&error, program.name, tokens)),
     }
 }

@@ -143,7 +143,7 @@ fn nobody_answered(target: &Target, errors: &[(SocketAddr, ExitCode, String)]) -
                 listed.map(|(address, _, reason)| format!("{}: {reason}", address.ip())).collect();
             if errors.len() > LISTED_ADDRESSES_MAX {
                 let more = errors.len() - LISTED_ADDRESSES_MAX;
-                reasons.push(format!("and {more} more addresses"));
+                reasons.push(format!("and {more} more"));
             }
             format!(": {}", reasons.join("; "))
         }
@@ -340,6 +340,6 @@ mod tests {
         assert_eq!(both.exit, ExitCode::TimedOut);
         let many = nobody_answered(&target, &vec![refused; 6]);
         assert_eq!(many.exit, ExitCode::Unavailable);
-        assert!(many.message.ends_with("Connection refused; and 2 more addresses"));
+        assert!(many.message.ends_with("Connection refused; and 2 more"));
     }
 }

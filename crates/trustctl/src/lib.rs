@@ -33,6 +33,7 @@ mod notify;
 #[cfg(test)]
 mod packaging;
 pub mod random;
+pub mod report_file;
 pub mod server_events;
 pub mod settings;
 pub mod signals;

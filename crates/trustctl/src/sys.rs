@@ -1,8 +1,10 @@
-//! The one thing that no safe function does: taking over a descriptor that is known by its number.
-#![allow(unsafe_code, reason = "two calls, see each SAFETY line")]
+//! What no safe function does: taking over a descriptor that is known by its number, and looking at one before Rust's
+//! runtime changes it.
+#![allow(unsafe_code, reason = "two calls and a place in a table, see each SAFETY line")]
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 
@@ -27,6 +29,27 @@ pub(crate) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl_setfd(&descriptor, fcntl_getfd(&descriptor)? | FdFlags::CLOEXEC)?;
     Ok(descriptor)
+}
+
+/// Whether this process was started without a standard output (`>&-`).
+///
+/// Rust's runtime opens `/dev/null` in place of a standard stream that is closed, so that no file gets its number. From
+/// then on a write succeeds and its bytes are lost, as if they had been sent to `/dev/null` on purpose.
+pub(crate) fn stdout_was_closed() -> bool {
+    STDOUT_WAS_CLOSED.load(Ordering::Relaxed)
+}
+
+static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+// SAFETY: the section holds pointers to functions of this type, which the C library calls one by one before `main`
+// (elf(5)). This one needs nothing of Rust's runtime: it makes a system call and stores a flag.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static BEFORE_MAIN: extern "C" fn() = look_at_stdout;
+
+extern "C" fn look_at_stdout() {
+    let is_closed = fcntl_getfd(rustix::stdio::stdout()) == Err(Errno::BADF);
+    STDOUT_WAS_CLOSED.store(is_closed, Ordering::Relaxed);
 }
 
 #[cfg(test)]

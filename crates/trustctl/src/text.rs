@@ -16,6 +16,11 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
+/// So many of something: `1 error`, `1,204 errors`.
+pub fn count(number: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
 /// A time in seconds, as exact as a millisecond and no longer than needed: `5 s`, `0.25 s`.
 pub fn seconds(time: Duration) -> String {
     let millis = time.as_millis();

@@ -28,10 +28,11 @@ use crate::check::setup::{Rate, Setup};
 use crate::check::watch::Watch;
 use crate::colours::Colours;
 use crate::commands::echo_client::stopped_by;
-use crate::commands::{Context, OutputFile, Stdout, print};
+use crate::commands::{Context, Stdout, Unwritten, print};
 use crate::connect::{ConnectError, Limit, connect, resolve};
 use crate::exit_code::{ExitCode, Failure};
 use crate::framing;
+use crate::report_file::{FileId, ReportFile};
 use crate::settings::Source;
 use crate::target::{Family, Target};
 use crate::text::reason;
@@ -218,12 +219,9 @@ fn try_all(
         rate: Rate::new(context.layers.get(&MAX_RATE)?.or((!is_near).then_some(REMOTE_RATE))),
         stop: OwnedFd::from(stop),
     };
-    let mut lines = Lines { about, output, problem: None };
+    let mut lines = Lines { about, output };
     let ran = runner::run(&mut setup, plan, watch.as_ref(), context.signals, stopper, &mut lines);
     lines.output.progress.clear();
-    if let Some(problem) = lines.problem {
-        return Err(problem.into());
-    }
     about.one_at_a_time = setup.one_at_a_time;
     let ran = ran.map_err(|error| internal(&error))?;
     Ok(Tried { ran, died: watch.and_then(|watch| watch.end()) })
@@ -276,7 +274,7 @@ fn finish(
 ) -> Result<ExitCode, Failure> {
     let Tried { ran: Ran { outcomes, signal, is_cut }, died } = tried;
     // Whoever read has gone, as `head` does, and nobody else is to read.
-    if is_cut {
+    if is_cut && output.unwritten.failure().is_none() {
         return Ok(ExitCode::Success);
     }
     let end = match (signal, &died) {
@@ -298,53 +296,71 @@ struct Output {
     is_json: bool,
     colours: Colours,
     progress: Progress,
-    junit: Option<OutputFile>,
-    html: Option<OutputFile>,
-    /// Nobody reads stdout any more.
+    junit: Option<ReportFile>,
+    html: Option<ReportFile>,
+    /// Nobody reads stdout any more, or it takes nothing.
     is_gone: bool,
+    unwritten: Unwritten,
 }
 
 impl Output {
-    /// Makes the files, so that a run of a minute does not end in the discovery that there can be none.
     fn create(context: &Context<'_>) -> Result<Output, Failure> {
+        let known = context.layers.get(&EXPECT)?.and_then(|path| FileId::of_path(&path));
+        let is_known = || format!("is the list of {}", context.layers.place(&EXPECT));
+        let inputs = known.into_iter().map(|id| (id, is_known())).collect();
+        let [junit, html] = context.create_reports([&JUNIT, &HTML], inputs)?;
         Ok(Output {
             is_json: context.is_on(&JSON)?,
             colours: Colours::of_stdout(),
             progress: Progress::on_stderr(),
-            junit: context.create(&JUNIT)?,
-            html: context.create(&HTML)?,
+            junit,
+            html,
             is_gone: false,
+            unwritten: Unwritten::default(),
         })
     }
 
-    /// Writes the reports.
+    /// Writes the reports, each whatever becomes of the others.
     fn end(mut self, report: &Report<'_>) -> Result<(), Failure> {
         self.progress.clear();
-        let files = [(self.junit, junit::report(report)), (self.html, html::report(report))];
+        let of_run = report;
+        let report = with_unwritten(of_run, &self.unwritten);
+        let files = [(self.junit, junit::report(&report)), (self.html, html::report(&report))];
         for (file, text) in files {
-            if let Some(mut file) = file {
-                file.write(text.as_bytes())?;
+            if let Some(file) = file {
+                self.unwritten.keep(file.write_whole(text.as_bytes()));
             }
         }
+        let unwritten = self.unwritten.clone();
+        let report = &with_unwritten(of_run, &unwritten);
         let text = match (self.is_json, report.end) {
             (true, _) => json::report(report)
                 .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
             // The line on stderr says it.
-            (false, End::Unreachable(_)) => return Ok(()),
+            (false, End::Unreachable(_)) => String::new(),
             (false, end) => terminal::summary(report.outcomes, end, self.colours),
         };
         if !self.is_gone {
-            print(text.as_bytes())?;
+            self.unwritten.keep(print(text.as_bytes()));
         }
-        Ok(())
+        self.unwritten.into_result()
     }
+}
+
+/// The report, which says so where others could not be written.
+fn with_unwritten<'r>(report: &Report<'r>, unwritten: &'r Unwritten) -> Report<'r> {
+    let Some(failure) = unwritten.failure() else { return *report };
+    let end = match report.end {
+        End::Complete => End::Unwritten(&failure.message),
+        other => other,
+    };
+    Report { end, exit: failure.exit, ..*report }
 }
 
 /// Prints a line a case as soon as it is done.
 struct Lines<'r> {
     about: &'r About,
     output: &'r mut Output,
-    problem: Option<Failure>,
 }
 
 impl Listener for Lines<'_> {
@@ -358,19 +374,11 @@ impl Listener for Lines<'_> {
             return ControlFlow::Continue(());
         }
         output.progress.clear();
-        match print(terminal::outcome(outcome, self.about, output.colours).as_bytes()) {
-            Ok(Stdout::Open) => ControlFlow::Continue(()),
-            Ok(Stdout::Gone) => {
-                output.is_gone = true;
-                match output.junit.is_some() || output.html.is_some() {
-                    true => ControlFlow::Continue(()),
-                    false => ControlFlow::Break(()),
-                }
-            }
-            Err(problem) => {
-                self.problem = Some(problem);
-                ControlFlow::Break(())
-            }
+        let printed = print(terminal::outcome(outcome, self.about, output.colours).as_bytes());
+        output.is_gone = output.unwritten.keep(printed) != Some(Stdout::Open);
+        match output.is_gone && output.junit.is_none() && output.html.is_none() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `trustctl load merge FILE…`: the logs of several processes as one result.
 
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata};
+use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +15,7 @@ use crate::commands::{Context, print};
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::budget::{self, Budget, judge};
 use crate::load::merge::{LOGS_MAX, Log, Merged, Unmerged, json, merge, table};
+use crate::report_file::{FileId, ReportFile};
 use crate::settings::{AnySetting, Setting};
 use crate::signals::Signals;
 use crate::text::reason;
@@ -148,8 +149,12 @@ fn read(context: &Context<'_>) -> Result<Merged, Unmerged> {
         let input = Input { file, signals: context.signals };
         logs.push(Log::open(&name.to_string_lossy(), BufReader::new(input))?);
     }
-    let output = output(context, &files)?;
-    merge(logs, output, || context.signals.take())
+    let is_log = || "is one of the logs that are merged".to_owned();
+    let inputs = files.iter().filter_map(|(_, metadata)| Some((FileId::of(metadata)?, is_log())));
+    let [mut output] = context.create_reports([&HDR_LOG], inputs.collect())?;
+    let merged = merge(logs, output.as_mut(), || context.signals.take())?;
+    output.map_or(Ok(()), ReportFile::finish)?;
+    Ok(merged)
 }
 
 /// A file, or a pipe whose writer may have nothing to say for ever: a signal ends waiting for it.
@@ -170,22 +175,6 @@ impl Read for Input<'_> {
             false => Err(io::Error::other("a signal came")),
         }
     }
-}
-
-/// Makes the file of the merged log, which must be none of those that are read.
-fn output(context: &Context<'_>, files: &[(&OsString, Metadata)]) -> Result<Option<File>, Failure> {
-    let Some(path) = context.layers.get(&HDR_LOG)? else { return Ok(None) };
-    let place = context.layers.place(&HDR_LOG);
-    if let Ok(metadata) = fs::metadata(&path)
-        && files.iter().any(|(_, known)| is_same(known, &metadata))
-    {
-        let message = format!("{place}: {} is one of the logs that are merged", quoted(&path));
-        return Err(Failure::new(ExitCode::Usage, message));
-    }
-    File::create(&path).map(Some).map_err(|error| {
-        let message = format!("{place}: cannot create {}: {}", quoted(&path), reason(&error));
-        Failure::new(ExitCode::CannotCreate, message)
-    })
 }
 
 fn is_same(a: &Metadata, b: &Metadata) -> bool {

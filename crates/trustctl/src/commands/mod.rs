@@ -1,18 +1,21 @@
 //! The commands: one file each, and the list of them.
 
-use std::fs::File;
+use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Command};
+use rustix::io::Errno;
 
 use crate::event_log::EventLog;
 use crate::exclusions::{self, Exclusion};
 use crate::exit_code::{ExitCode, Failure};
+use crate::report_file::{FileId, ReportFile};
 use crate::settings::{AnySetting, Layers, Setting};
 use crate::signals::Signals;
 use crate::startup;
+use crate::sys;
 use crate::text::reason;
 use crate::values::quoted;
 
@@ -148,48 +151,78 @@ impl Context<'_> {
         Ok(self.layers.get(switch)? == Some(true))
     }
 
-    /// Makes the file that a setting names, so that a long run does not end in the discovery that there can be none.
+    /// Makes sure that the files which these settings name can be written, so that a long run does not end in the
+    /// discovery that they cannot. `inputs` are files that the command reads, and what is said of each.
     ///
     /// # Errors
     ///
-    /// 73 if it cannot be made.
-    pub fn create(&self, setting: &Setting<PathBuf>) -> Result<Option<OutputFile>, Failure> {
-        let Some(path) = self.layers.get(setting)? else { return Ok(None) };
-        match File::create(&path) {
-            Ok(file) => Ok(Some(OutputFile { path, file })),
-            Err(error) => {
+    /// 64 if a file is to be two of the reports, or is needed for something else; 73 if it cannot be made.
+    pub fn create_reports<const N: usize>(
+        &self,
+        settings: [&Setting<PathBuf>; N],
+        inputs: Vec<(FileId, String)>,
+    ) -> Result<[Option<ReportFile>; N], Failure> {
+        let mut taken = inputs;
+        let log = self.log_file.and_then(FileId::of_path);
+        taken.extend(log.map(|id| (id, "is the event log".to_owned())));
+        let stdout = fs::metadata("/proc/self/fd/1").ok().filter(fs::Metadata::is_file);
+        let stdout = stdout.and_then(|metadata| FileId::of(&metadata));
+        taken.extend(stdout.map(|id| (id, "is where standard output goes".to_owned())));
+        // All names before any file is made.
+        for setting in settings {
+            let Some(path) = self.layers.get(setting)? else { continue };
+            let place = self.layers.place(setting);
+            let Some(id) = FileId::of_path(&path) else { continue };
+            if let Some((_, what)) = taken.iter().find(|(other, _)| *other == id) {
+                let message = format!("{place}: {} {what}", quoted(&path));
+                return Err(Failure::new(ExitCode::Usage, message));
+            }
+            taken.push((id, format!("is the same file as that of {place}")));
+        }
+        let mut reports = [const { None }; N];
+        for (setting, report) in settings.into_iter().zip(&mut reports) {
+            let Some(path) = self.layers.get(setting)? else { continue };
+            let created = ReportFile::create(&path).map_err(|error| {
                 let place = self.layers.place(setting);
                 let message =
                     format!("{place}: cannot create {}: {}", quoted(&path), reason(&error));
-                Err(Failure::new(ExitCode::CannotCreate, message))
+                Failure::new(ExitCode::CannotCreate, message)
+            });
+            *report = Some(created?);
+        }
+        Ok(reports)
+    }
+}
+
+/// What could not be written: every output is tried, whatever became of the others.
+#[derive(Clone, Debug, Default)]
+pub struct Unwritten(Option<Failure>);
+
+impl Unwritten {
+    /// Keeps what went wrong, behind what did before.
+    pub fn keep<T>(&mut self, result: Result<T, Failure>) -> Option<T> {
+        match (result, &mut self.0) {
+            (Ok(value), _) => return Some(value),
+            (Err(failure), None) => self.0 = Some(failure),
+            (Err(failure), Some(first)) => {
+                first.message = format!("{}; {}", first.message, failure.message);
             }
         }
-    }
-}
-
-/// A file that a command writes a result to.
-#[derive(Debug)]
-pub struct OutputFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl OutputFile {
-    /// The file, for whoever writes it without this.
-    pub fn into_file(self) -> File {
-        self.file
+        None
     }
 
-    /// Writes these bytes behind those before.
+    /// What went wrong; `None`: nothing did.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.0.as_ref()
+    }
+
+    /// What went wrong, as how the command ends.
     ///
     /// # Errors
     ///
-    /// 74, with the name of the file.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.file.write_all(bytes).map_err(|error| {
-            let message = format!("cannot write {}: {}", quoted(&self.path), reason(&error));
-            Failure::new(ExitCode::Io, message)
-        })
+    /// All of it in one line, with the exit code of the first.
+    pub fn into_result(self) -> Result<(), Failure> {
+        self.0.map_or(Ok(()), Err)
     }
 }
 
@@ -209,7 +242,11 @@ pub enum Stdout {
 /// 74 for anything but EPIPE.
 pub fn print(bytes: &[u8]) -> Result<Stdout, Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+    let written = match sys::stdout_was_closed() && !bytes.is_empty() {
+        true => Err(Errno::BADF.into()),
+        false => stdout.write_all(bytes).and_then(|()| stdout.flush()),
+    };
+    match written {
         Ok(()) => Ok(Stdout::Open),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Stdout::Gone),
         Err(error) => {

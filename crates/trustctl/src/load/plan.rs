@@ -27,7 +27,7 @@ use crate::load::sizes::Sizes;
 use crate::load::summary::About;
 use crate::settings::{AnySetting, Layers, Source};
 use crate::target::{Family, Target};
-use crate::text::{grouped, seconds};
+use crate::text::{count, grouped, seconds};
 
 /// Frames on the way at once on a connection of an open loop: enough that the client hardly ever holds a message back,
 /// few enough that a stalled server is not buried under a backlog that it has to read at once.
@@ -107,10 +107,8 @@ impl Plan {
         };
         let places = Places::of_shard(part, places);
         if let (Some(shard), 0) = (shard, places.count) {
-            let message = format!(
-                "{shard}: nothing is left for it of {places} clients at the same time",
-                places = places.of_all
-            );
+            let clients = count(places.of_all, "client");
+            let message = format!("{shard}: nothing is left for it of {clients} at the same time");
             return Err(refused(layers, &[&SHARD, &CLIENTS, &CONCURRENCY], message));
         }
         let (framing, sizes) = messages(layers)?;

@@ -387,6 +387,8 @@ pub enum End {
     Cut(String),
     /// There was no first connection, because of this: no message was sent.
     Unreachable(String),
+    /// As it was planned, and a report could not be written, because of this.
+    Unwritten(String),
 }
 
 /// What a run of the load saw.

@@ -26,6 +26,7 @@ pub(crate) enum State {
     ServerDied,
     Stopped,
     Unreachable,
+    Unwritten,
 }
 
 #[derive(Debug, Deserialize)]

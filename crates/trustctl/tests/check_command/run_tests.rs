@@ -33,7 +33,7 @@ fn a_right_server_passes() {
     let finished = check("right", &["--case", "framing/*"]).exits_with(0);
     finished.text().lines().for_each(|line| {
         let words = ["pass ", "skipped ", "              because "];
-        let is_summary = line.ends_with("skipped") && line.contains(" cases tried: ");
+        let is_summary = line.ends_with("skipped") && line.contains(" tried: ");
         assert!(is_summary || words.iter().any(|word| line.starts_with(word)), "{line}");
     });
     finished.complains_about_nothing();
@@ -66,7 +66,7 @@ fn a_failure_can_be_tried_again() {
     let text = finished.text();
     assert!(text.starts_with("fail          framing/2 "), "{text}");
     assert!(text.contains(&format!("    again     trustctl {again}\n")), "{text}");
-    assert!(text.ends_with("1 cases tried: 0 passed, 1 failed; 0 skipped\n"), "{text}");
+    assert!(text.ends_with("1 case tried: 0 passed, 1 failed; 0 skipped\n"), "{text}");
 }
 
 fn a_wrong_framing_comes_with_the_right_one() {

@@ -48,6 +48,7 @@ pub(crate) enum State {
     Complete,
     Stopped,
     Unreachable,
+    Unwritten,
 }
 
 #[derive(Debug, Deserialize)]
@@ -196,7 +197,7 @@ impl Document {
         assert!(self.connections.made >= self.connections.peak, "{self:?}");
         match self.end.state {
             State::Stopped => assert!(sent <= answered + failed + outstanding, "{self:?}"),
-            State::Complete => {
+            State::Complete | State::Unwritten => {
                 assert!(sent <= answered + failed && outstanding == 0, "{self:?}");
             }
             State::Unreachable => assert_eq!((sent, answered, failed, unsent), (0, 0, 0, 0)),

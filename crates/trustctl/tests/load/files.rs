@@ -48,6 +48,6 @@ fn a_page_that_cannot_be_written() {
     let flags = "--messages 5 --html /dev/full --json";
     let finished = load(&home, &server, flags).run().exits_with(74);
     let seen = Document::read(&finished);
-    assert_eq!((seen.end.state, seen.messages.answered), (State::Complete, 5));
+    assert_eq!((seen.end.state, seen.messages.answered), (State::Unwritten, 5));
     finished.complains_about(&["/dev/full", "No space left"]).complains_in_one_line();
 }

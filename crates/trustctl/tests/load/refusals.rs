@@ -58,7 +58,7 @@ fn bad_settings_are_refused() {
         &home,
         &server,
         "--shard 1/2 --clients 1 --concurrency 1",
-        &["--shard 1/2: nothing is left for it of 1 clients at the same time"],
+        &["--shard 1/2: nothing is left for it of 1 client at the same time"],
     );
     let with_index = |index| load(&home, &server, "--shard /2").env("JOB_COMPLETION_INDEX", index);
     let finished = with_index("2").run().exits_with(64).prints("").complains_in_one_line();

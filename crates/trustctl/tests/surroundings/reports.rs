@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 
+use crate::leave_out;
 use crate::support::program::{Home, Launch};
 use crate::support::server::{NO_FLAGS, Server};
 
@@ -80,5 +83,188 @@ fn names_of_files_and_commands_may_be_any_bytes() {
     let expected: BTreeSet<OsString> =
         files.iter().chain(["known"].iter()).map(|prefix| name(prefix.as_bytes())).collect();
     assert_eq!(place.names(), expected);
+    server.stop();
+}
+
+#[test]
+fn one_file_is_not_for_two_reports_by_whatever_names() {
+    let (place, server) = (Place::new(), Server::start(NO_FLAGS));
+    let file = place.path("file");
+    fs::write(&file, "precious").expect("write a file");
+    fs::hard_link(&file, place.path("hard")).expect("a link");
+    symlink(&file, place.path("soft")).expect("a link");
+    symlink("new", place.path("dangling")).expect("a link");
+    symlink(".", place.path("here")).expect("a link");
+    let pairs = [
+        ("file", "file"),
+        ("hard", "soft"),
+        ("file", "here/hard"),
+        ("new", "dangling"),
+        ("new", "here/here/new"),
+    ];
+    let before = place.names();
+    for (one, other) in pairs {
+        let [one, other] = [one, other].map(|name| place.path(name));
+        let is_refused = |launch: Launch, first: &str| {
+            let flags =
+                [OsStr::new(first), one.as_os_str(), OsStr::new("--html"), other.as_os_str()];
+            let refused = launch.args(flags).run().exits_with(64).prints("");
+            let words = format!("is the same file as that of {first}");
+            refused.complains_about(&["--html: '", &words]).complains_in_one_line();
+        };
+        is_refused(place.load(&server), "--hdr-log");
+        is_refused(place.check(&server), "--junit");
+    }
+
+    // Files that the command needs for something else.
+    let refused = |launch: Launch, flag: &str, words: &str| {
+        let refused = launch.args([OsStr::new(flag), file.as_os_str()]).run().exits_with(64);
+        refused.complains_about(&[flag, words]).complains_in_one_line();
+    };
+    let known = place.check(&server).args([OsStr::new("--expect"), file.as_os_str()]);
+    fs::write(&file, "framing/2\n").expect("write a list");
+    refused(known, "--html", "is the list of --expect");
+    let log = place.load(&server).args([OsStr::new("--log-file"), file.as_os_str()]);
+    refused(log, "--html", "is the event log");
+    let stdout = fs::OpenOptions::new().append(true).open(&file).expect("open a file");
+    refused(place.load(&server).stdout(stdout), "--html", "is where standard output goes");
+    let text = fs::read_to_string(&file).expect("it is there");
+    assert!(text.starts_with("framing/2\n{\"ts\""), "{text}");
+    assert_eq!(place.names(), before);
+
+    // Nothing is lost where nothing is kept.
+    let nowhere = ["--hdr-log", "/dev/null", "--html", "/dev/null"];
+    place.load(&server).args(nowhere).run().exits_with(0).complains_about_nothing();
+    server.stop();
+}
+
+#[test]
+fn every_output_is_tried_and_the_others_say_which_failed() {
+    let (place, server) = (Place::new(), Server::start(NO_FLAGS));
+    let path = |name: &str| place.path(name).display().to_string();
+    let full = "cannot write '/dev/full': No space left on device";
+    let said = |text: &str| {
+        let document: serde_json::Value = serde_json::from_str(text).expect("one document");
+        document
+    };
+
+    let flags = ["--junit", "/dev/full", "--html", &path("check.html"), "--json"];
+    let finished = place.check(&server).args(flags).run().exits_with(74);
+    let document = said(finished.text());
+    assert_eq!((&document["state"], &document["detail"]), (&"unwritten".into(), &full.into()));
+    assert_eq!(document["exit"], 74);
+    finished.complains_about(&[full]).complains_in_one_line();
+    assert!(is_html(&place.path("check.html")));
+    let flags = ["--junit", "/dev/full", "--html", "/dev/full"];
+    let finished = place.check(&server).args(flags).run().exits_with(74);
+    assert!(finished.text().contains(&format!("a report is missing: {full}; {full}\n")));
+    finished.complains_about(&[&format!("{full}; {full}")]).complains_in_one_line();
+
+    let hdr_log = path("load.hlog");
+    let flags = ["--html", "/dev/full", "--hdr-log", &hdr_log, "--json"];
+    let finished = place.load(&server).args(flags).run().exits_with(74);
+    let end = &said(finished.text())["end"];
+    assert_eq!((&end["state"], &end["detail"]), (&"unwritten".into(), &full.into()));
+    finished.complains_about(&[full]).complains_in_one_line();
+    let finished = place.load(&server).args(["--html", "/dev/full"]).run().exits_with(74);
+    let words = format!("A report is missing: {full}.");
+    assert!(finished.text().starts_with("FAILED") && finished.text().contains(&words));
+    place.home.trustctl(["load", "merge", &hdr_log]).run().exits_with(0);
+
+    // A standard output that takes nothing costs no file, and is no server that is gone.
+    let stdout = || fs::OpenOptions::new().write(true).open("/dev/full").expect("open /dev/full");
+    let html = path("other.html");
+    let words = "cannot write to standard output: No space left on device";
+    for launch in [place.check(&server), place.load(&server)] {
+        let finished = launch.args(["--html", &html]).stdout(stdout()).run().exits_with(74);
+        finished.complains_about(&[words]).complains_in_one_line();
+        let page = fs::read_to_string(&html).expect("a page");
+        assert!(!page.contains("UNREACHABLE") && page.ends_with("</html>\n"));
+        fs::remove_file(&html).expect("remove a page");
+    }
+    server.stop();
+}
+
+#[test]
+fn a_standard_output_that_is_closed_is_an_error_of_writing() {
+    let (place, server) = (Place::new(), Server::start(NO_FLAGS));
+    let (address, port) = (server.address().to_string(), server.port().to_string());
+    let load = ["load", "--port", &port, "--messages", "5"];
+    let commands: [&[&str]; 7] = [
+        &[&load[..], &["--json"]].concat(),
+        &[&load[..], &["--csv"]].concat(),
+        &load,
+        &["check", &address, "--case", "framing/1", "--json"],
+        &["check", &address, "--case", "framing/1"],
+        &["config", "show", "--json"],
+        &["--help"],
+    ];
+    for command in commands {
+        let launch = place.home.trustctl_in_shell("exec \"$0\" \"$@\" >&-", command);
+        let finished = launch.run().exits_with(74).complains_in_one_line();
+        finished.complains_about(&["cannot write to standard output: Bad file descriptor"]);
+        // Nobody who sends it away on purpose is told off.
+        let launch = place.home.trustctl_in_shell("exec \"$0\" \"$@\" 1<>/dev/null", command);
+        launch.run().exits_with(0).complains_about_nothing();
+    }
+    server.stop();
+}
+
+#[test]
+fn what_there_was_stays_until_there_is_something_better() {
+    let (place, server) = (Place::new(), Server::start(NO_FLAGS));
+    let [log, page] = ["log", "page"].map(|name| place.path(name).display().to_string());
+    let reports = ["--hdr-log", &log, "--html", &page];
+    place.load(&server).args(reports).run().exits_with(0).complains_about_nothing();
+    let last_good = fs::read(&log).expect("a log");
+
+    let gone = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
+    let port = gone.port().to_string();
+    let nobody = ["load", "--host", "127.0.0.1", "--port", &port];
+    place.home.trustctl(nobody).args(reports).run().exits_with(69).complains_in_one_line();
+    assert_eq!(fs::read(&log).expect("a log"), last_good);
+    let text = fs::read_to_string(&page).expect("a page");
+    assert!(text.contains("UNREACHABLE") && text.ends_with("</html>\n"));
+
+    // A merge that fails in the middle.
+    let (bad, merged) = (place.path("bad"), place.path("merged"));
+    fs::write(&bad, [&last_good[..], b"0.0,1.0,1.0,nonsense\n"].concat()).expect("write a log");
+    fs::write(&merged, "the last one").expect("write a file");
+    let merge = ["load", "merge"].map(OsStr::new).into_iter().chain([bad.as_os_str()]);
+    let merge = place.home.trustctl(merge).args([OsStr::new("--hdr-log"), merged.as_os_str()]);
+    merge.run().exits_with(65).complains_in_one_line();
+    assert_eq!(fs::read_to_string(&merged).expect("it is there"), "the last one");
+    assert!(place.names().iter().all(|name| !name.as_bytes().starts_with(b".trustctl")));
+    server.stop();
+}
+
+#[test]
+fn where_no_file_can_be_made_an_existing_one_is_written() {
+    if !rustix::process::geteuid().is_root() {
+        return leave_out("root, to run as another user");
+    }
+    const USER: u32 = 54_322;
+    let (place, server) = (Place::new(), Server::start(NO_FLAGS));
+    let page = place.path("page.html");
+    fs::write(&page, "old ".repeat(100_000)).expect("write a file");
+    let port = server.port().to_string();
+    let run = |page: &Path| {
+        let load = ["load", "--port", &port, "--messages", "2", "--log-file", "none", "--html"];
+        let load = load.map(OsStr::new).into_iter().chain([page.as_os_str()]);
+        place.home.trustctl_as(USER, load).run()
+    };
+    // The directory is root's and the file the user's.
+    chown(&page, Some(USER), Some(USER)).expect("give a file away");
+    run(&page).exits_with(0).complains_about_nothing();
+    assert!(is_html(&page));
+    // Now both are root's.
+    chown(&page, Some(0), Some(0)).expect("take a file");
+    let words = ["--html: cannot create", "Permission denied"];
+    run(&page).exits_with(73).complains_about(&words).complains_in_one_line();
+    run(&place.path("new.html")).exits_with(73).complains_about(&words).complains_in_one_line();
+    // The directory is the user's, and may not be used to get round the permissions of the file.
+    chown(&place.path, Some(USER), Some(USER)).expect("give a directory away");
+    run(&page).exits_with(73).complains_about(&words).complains_in_one_line();
+    assert!(is_html(&page));
     server.stop();
 }

@@ -17,7 +17,7 @@ pub fn report(report: &Report<'_>) -> String {
         End::Unreachable(_) => "UNREACHABLE",
         End::Stopped(_) => "STOPPED",
         End::Complete if counts.is_success() => "PASSED",
-        End::Complete | End::ServerDied(_) => "FAILED",
+        End::Complete | End::ServerDied(_) | End::Unwritten(_) => "FAILED",
     };
     let mut body = format!(
         "<h1><span class=\"word {}\">{word}</span> trustctl check {server}</h1>\n",
@@ -34,6 +34,7 @@ pub fn report(report: &Report<'_>) -> String {
             Some(format!("Stopped by {signal}; what was not tried is skipped."))
         }
         End::Unreachable(why) => Some(format!("Nothing was tried: {why}")),
+        End::Unwritten(why) => Some(format!("A report is missing: {why}")),
     };
     if let Some(said) = said {
         let _ = writeln!(body, "<p class=\"fail\">{}</p>", escaped(&said));

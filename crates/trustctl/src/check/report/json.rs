@@ -25,6 +25,7 @@ pub fn report(report: &Report<'_>) -> Result<String, serde_json::Error> {
         End::ServerDied(during) => ("server_died", Some(*during)),
         End::Stopped(signal) => ("stopped", Some(*signal)),
         End::Unreachable(why) => ("unreachable", Some(*why)),
+        End::Unwritten(why) => ("unwritten", Some(*why)),
     };
     let document = Document {
         schema: "trustctl-check",

@@ -18,7 +18,7 @@ pub fn report(report: &Report<'_>) -> String {
         End::Complete => None,
         End::ServerDied(during) => Some(format!("the server died during {during}")),
         End::Stopped(signal) => Some(format!("the run was stopped by {signal}")),
-        End::Unreachable(why) => Some((*why).to_owned()),
+        End::Unreachable(why) | End::Unwritten(why) => Some((*why).to_owned()),
     };
     let (errors, tests) = (usize::from(error.is_some()), outcomes.len());
     let totals = format!(

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::check::runner::{Class, Outcome};
 use crate::check::transcript::{Bytes, Entry, Log, What};
 use crate::exit_code::ExitCode;
-use crate::text::seconds;
+use crate::text::{count, seconds};
 
 /// What a run is about.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl About {
 }
 
 /// What came of a run.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Report<'r> {
     /// What it was about.
     pub about: &'r About,
@@ -88,6 +88,8 @@ pub enum End<'r> {
     Stopped(&'static str),
     /// No case was tried, for this reason.
     Unreachable(&'r str),
+    /// All cases were tried, and a report could not be written, for this reason.
+    Unwritten(&'r str),
 }
 
 /// How many cases count as what.
@@ -143,12 +145,9 @@ impl Counts {
 
     /// In one line, with what is not there left out but for passes and failures.
     pub fn line(&self) -> String {
-        let mut line = format!(
-            "{} cases tried: {} passed, {} failed",
-            self.tried(),
-            self.pass + self.unexpected_pass,
-            self.fail
-        );
+        let tried = count(self.tried() as u64, "case");
+        let passed = self.pass + self.unexpected_pass;
+        let mut line = format!("{tried} tried: {passed} passed, {} failed", self.fail);
         let others = [
             (self.known, "known to fail"),
             (self.unexpected_pass, "of the passes unexpected"),
@@ -156,8 +155,8 @@ impl Counts {
             (self.info, "measured"),
             (self.inconclusive, "inconclusive"),
         ];
-        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
-            let _ = write!(line, ", {count} {what}");
+        for (number, what) in others.into_iter().filter(|(number, _)| *number > 0) {
+            let _ = write!(line, ", {number} {what}");
         }
         let _ = write!(line, "; {} skipped", self.skipped);
         line

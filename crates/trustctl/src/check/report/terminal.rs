@@ -88,6 +88,7 @@ pub fn summary(outcomes: &[Outcome], end: End<'_>, colours: Colours) -> String {
     match end {
         End::Complete | End::Unreachable(_) => {}
         End::ServerDied(during) => _ = writeln!(text, "the server died during {during}"),
+        End::Unwritten(why) => _ = writeln!(text, "a report is missing: {why}"),
         End::Stopped(signal) => {
             let _ = writeln!(text, "stopped by {signal}; what was not tried is skipped");
         }

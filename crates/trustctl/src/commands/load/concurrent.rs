@@ -1,6 +1,5 @@
 //! Clients at the same time: from settings through the engine to the reports.
 
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -11,7 +10,7 @@ use jiff::Timestamp;
 use crate::colours::Colours;
 use crate::commands::echo_client::stopped_by;
 use crate::commands::load::find_rate;
-use crate::commands::{Context, OutputFile, Stdout, print};
+use crate::commands::{Context, Stdout, Unwritten, print};
 use crate::connect::{ConnectError, Limit, connect, resolve};
 use crate::descriptor;
 use crate::exit_code::{ExitCode, Failure};
@@ -26,6 +25,7 @@ use crate::load::report::{csv, html, json, terminal};
 use crate::load::shape::Shape;
 use crate::load::start_at::{Start, start};
 use crate::load::summary::{About, End, Interval, Judgement, Live, Run, Searched, Summary};
+use crate::report_file::ReportFile;
 use crate::settings::AnySetting;
 use crate::text::{grouped, reason, seconds};
 
@@ -46,7 +46,9 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         return find_rate::run(context, &plan, budgets, *from, output);
     }
     match one_run(context, &plan, wait, &mut output) {
-        Ok(Ended { is_cut: true, .. }) if output.problem.is_none() => Ok(ExitCode::Success),
+        Ok(Ended { is_cut: true, .. }) if output.unwritten.failure().is_none() => {
+            Ok(ExitCode::Success)
+        }
         Ok(Ended { summary, signal, .. }) => {
             let judgements = judge(&plan.fail_if, &summary);
             let is_missed = judgements.iter().any(|judgement| judgement.is_missed);
@@ -179,7 +181,7 @@ fn run_engine(
         let message = format!("the load cannot run: {}", reason(&error));
         Failure::new(ExitCode::OsLimit, message)
     })?;
-    if let Some(problem) = &output.problem {
+    if let Some(problem) = output.unwritten.failure() {
         ended.summary.end = End::Cut(problem.message.clone());
     }
     Ok(ended)
@@ -194,21 +196,21 @@ pub(super) struct Output {
     pub(super) timeline: Timeline,
     header: Header,
     hdr_log: Option<HdrLog>,
-    html: Option<OutputFile>,
+    html: Option<ReportFile>,
     /// The search that the reported run came from.
     pub(super) searched: Option<Searched>,
     /// Nobody reads stdout any more.
     is_gone: bool,
-    /// Why the run had to end.
-    problem: Option<Failure>,
+    /// What could not be written, which ends the run.
+    unwritten: Unwritten,
 }
 
 /// The log of the run's histograms.
 enum HdrLog {
     /// Measuring has not begun.
-    Created(File),
+    Created(ReportFile),
     /// Intervals are written.
-    Begun(Writer<File>),
+    Begun(Writer<ReportFile>),
 }
 
 impl Output {
@@ -226,7 +228,7 @@ impl Output {
             seed: Some(plan.seed),
             is_seed_given: plan.is_seed_given,
         };
-        let hdr_log = context.create(&HDR_LOG)?;
+        let [hdr_log, html] = context.create_reports([&HDR_LOG, &HTML], vec![])?;
         Ok(Output {
             is_json: context.is_on(&JSON)?,
             is_csv: context.is_on(&CSV)?,
@@ -234,19 +236,13 @@ impl Output {
             progress: Progress::on_stderr(),
             timeline: Timeline::default(),
             header,
-            hdr_log: hdr_log.map(|file| HdrLog::Created(file.into_file())),
-            html: context.create(&HTML)?,
+            // What a run that is killed has measured until then is worth something.
+            hdr_log: hdr_log.map(|file| HdrLog::Created(file.streamed())),
+            html,
             searched: None,
             is_gone: false,
-            problem: None,
+            unwritten: Unwritten::default(),
         })
-    }
-
-    /// Keeps the first problem, which ends the run.
-    fn keep(&mut self, result: Result<(), Failure>) {
-        if let Err(problem) = result {
-            self.problem.get_or_insert(problem);
-        }
     }
 
     /// Prints what is meant for whoever reads stdout, as long as somebody does.
@@ -275,16 +271,19 @@ impl Output {
     ) -> Result<(), Failure> {
         self.progress.clear();
         let written = self.end_log(summary);
-        self.keep(written);
+        self.unwritten.keep(written);
+        let of_run = summary;
         let about = std::mem::take(&mut self.about);
         let searched = self.searched.take();
-        let exit = self.exit(exit);
-        let run = Run { about: &about, summary, judgements, searched: searched.as_ref(), exit };
-        if let Some(mut html) = self.html.take() {
-            let written = html.write(html::report(&run, &self.timeline).as_bytes());
-            self.keep(written);
+        let searched = searched.as_ref();
+        if let Some(html) = self.html.take() {
+            let summary = &self.with_unwritten(of_run);
+            let run = Run { about: &about, summary, judgements, searched, exit: self.exit(exit) };
+            let written = html.write_whole(html::report(&run, &self.timeline).as_bytes());
+            self.unwritten.keep(written);
         }
-        let run = Run { exit: self.exit(exit), ..run };
+        let summary = &self.with_unwritten(of_run);
+        let run = Run { about: &about, summary, judgements, searched, exit: self.exit(exit) };
         let text = match (self.is_json, self.is_csv, &summary.end) {
             (true, ..) => json::report(&run)
                 .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
@@ -293,20 +292,35 @@ impl Output {
             (false, false, _) => terminal::result(&run, Colours::of_stdout()),
         };
         let printed = self.print(&text);
-        self.keep(printed);
-        self.problem.map_or(Ok(()), Err)
+        self.unwritten.keep(printed);
+        self.unwritten.into_result()
+    }
+
+    /// The summary, which says so where other reports could not be written.
+    fn with_unwritten(&self, summary: &Summary) -> Summary {
+        let mut summary = summary.clone();
+        if let Some(failure) = self.unwritten.failure() {
+            match &mut summary.end {
+                End::Complete => summary.end = End::Unwritten(failure.message.clone()),
+                End::Cut(why) => why.clone_from(&failure.message),
+                End::Unwritten(_) | End::Stopped(_) | End::Unreachable(_) => {}
+            }
+        }
+        summary
     }
 
     /// What the process exits with: a problem comes before what the run says.
     fn exit(&self, of_run: ExitCode) -> ExitCode {
-        self.problem.as_ref().map_or(of_run, |problem| problem.exit)
+        self.unwritten.failure().map_or(of_run, |problem| problem.exit)
     }
 
-    /// Ends the log, also that of a run in which measuring did not begin.
+    /// Ends the log, also that of a run in which measuring did not begin. Where there was no server the last good one
+    /// stays.
     fn end_log(&mut self, summary: &Summary) -> Result<(), Failure> {
-        let finish = |writer: Writer<File>| writer.finish(&LogEnd::of(summary)).map(drop);
+        let finish = |writer: Writer<ReportFile>| writer.finish(&LogEnd::of(summary));
         let finished = match self.hdr_log.take() {
             Some(HdrLog::Begun(writer)) => finish(writer),
+            Some(HdrLog::Created(_)) if matches!(summary.end, End::Unreachable(_)) => Ok(()),
             Some(HdrLog::Created(file)) => {
                 self.header.began = summary.began;
                 Writer::new(file, &self.header).and_then(finish)
@@ -328,7 +342,7 @@ impl Listener for Output {
             Some(HdrLog::Created(file)) => match Writer::new(file, &self.header) {
                 Ok(writer) => Some(HdrLog::Begun(writer)),
                 Err(error) => {
-                    self.keep(Err(hdr_log_failed(&error)));
+                    self.unwritten.keep::<()>(Err(hdr_log_failed(&error)));
                     None
                 }
             },
@@ -336,7 +350,7 @@ impl Listener for Output {
         };
         if self.is_csv {
             let printed = self.print(&csv::header());
-            self.keep(printed);
+            self.unwritten.keep(printed);
         }
     }
 
@@ -346,14 +360,14 @@ impl Listener for Output {
             && let Err(error) = writer.interval(interval)
         {
             self.hdr_log = None;
-            self.keep(Err(hdr_log_failed(&error)));
+            self.unwritten.keep::<()>(Err(hdr_log_failed(&error)));
         }
         if self.is_csv {
             self.progress.clear();
             let printed = self.print(&csv::row(interval));
-            self.keep(printed);
+            self.unwritten.keep(printed);
         }
-        match self.problem.is_some() || self.is_unwanted() {
+        match self.unwritten.failure().is_some() || self.is_unwanted() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }

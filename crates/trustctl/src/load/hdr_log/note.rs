@@ -98,7 +98,7 @@ impl End {
             achieved_rate: summary.achieved_rate,
             errors: summary.errors,
             stopped_by: match &summary.end {
-                Ended::Complete => None,
+                Ended::Complete | Ended::Unwritten(_) => None,
                 Ended::Stopped(signal) => Some((*signal).to_owned()),
                 Ended::Cut(why) | Ended::Unreachable(why) => Some(why.clone()),
             },

@@ -82,6 +82,7 @@ enum State {
     Complete,
     Stopped,
     Unreachable,
+    Unwritten,
 }
 
 #[derive(Deserialize, PartialEq, Debug)]

@@ -149,6 +149,7 @@ impl<'r> Ending<'r> {
             End::Stopped(signal) => ("stopped", Some(*signal)),
             End::Cut(why) => ("stopped", Some(why.as_str())),
             End::Unreachable(why) => ("unreachable", Some(why.as_str())),
+            End::Unwritten(why) => ("unwritten", Some(why.as_str())),
         };
         Ending { state, detail }
     }

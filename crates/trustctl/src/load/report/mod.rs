@@ -23,6 +23,7 @@ use hdrhistogram::Histogram;
 use crate::exit_code::ExitCode;
 use crate::load::report::units::{bytes, percent, rate, time};
 use crate::load::summary::{Cause, Counts, End, QUANTILES, Run, Summary, Wrong};
+pub use crate::text::count;
 use crate::text::{grouped, seconds};
 
 /// What is said about a closed loop, because it bounds what its percentiles can be trusted for.
@@ -53,7 +54,7 @@ impl Outcome {
             End::Unreachable(_) => Outcome::Unreachable,
             End::Stopped(_) | End::Cut(_) => Outcome::Stopped,
             End::Complete if run.exit == ExitCode::Success => Outcome::Passed,
-            End::Complete => Outcome::Failed,
+            End::Complete | End::Unwritten(_) => Outcome::Failed,
         }
     }
 
@@ -81,6 +82,7 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
             let took = seconds(summary.took);
             said.push(format!("Ended after {took}: {why}. This is the result so far."));
         }
+        End::Unwritten(why) => said.push(format!("A report is missing: {why}.")),
         End::Unreachable(why) => {
             said.push(format!("No message was sent, because there was no connection: {why}"));
             return said;
@@ -126,11 +128,6 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
         (all, missed) => Some(format!("{missed} of {all} budgets missed.")),
     });
     said
-}
-
-/// `1 error`, `1,204 errors`
-pub fn count(number: u64, what: &str) -> String {
-    format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
 /// The table of percentiles, its head first: both times in an open loop, one in a closed loop, where they are the same.
