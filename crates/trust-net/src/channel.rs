@@ -137,14 +137,16 @@ pub fn take_over(channel: BorrowedFd<'_>) -> io::Result<(TcpStream, Vec<u8>)> {
     Ok((TcpStream::from(connection), words))
 }
 
-/// Gives an order. A child that has ended needs none; one that takes none is killed in the end.
-pub(crate) fn give_order(channel: BorrowedFd<'_>, order: Order) {
+/// Gives an order; returns whether the channel had room for it. A child that has ended needs none.
+#[must_use]
+pub(crate) fn give_order(channel: BorrowedFd<'_>, order: Order) -> bool {
     let byte = match order {
         Order::Drain => b'd',
         Order::Cut => b'c',
         Order::ReopenLog => b'r',
     };
-    let _ = insist(|| rustix::net::send(channel, &[byte], SEND_FLAGS));
+    let sent = retry_on_intr(|| rustix::net::send(channel, &[byte], SEND_FLAGS));
+    !matches!(sent, Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM))
 }
 
 /// The next order, without waiting.
@@ -298,8 +300,8 @@ mod tests {
         let words = vec![b'w'; HAND_OVER_BYTES_MAX];
         hand_over(server.as_fd(), ours.as_fd(), &words).expect("an empty socket takes it");
         drop(ours);
-        give_order(server.as_fd(), Order::Drain);
-        give_order(server.as_fd(), Order::ReopenLog);
+        assert!(give_order(server.as_fd(), Order::Drain));
+        assert!(give_order(server.as_fd(), Order::ReopenLog));
 
         let (mut connection, told) = take_over(child.as_fd()).expect("it was handed over");
         assert!(told == words);

@@ -19,6 +19,9 @@ use crate::sync::{AtomicBool, Ordering};
 /// own end may wait a second for each of the two places that its log goes to.
 const PATIENCE: Duration = Duration::from_secs(3);
 
+/// Time between two tries to give an order to a child whose channel has no room: it is stopped, or busy.
+const ORDER_PAUSE: Duration = Duration::from_millis(100);
+
 /// Starts the processes that serve clients.
 ///
 /// Between `fork(2)` and `exec(2)` of a program with threads next to nothing is safe, so a child is another
@@ -43,6 +46,8 @@ pub(crate) struct Children {
     by_pid: HashMap<Pid, Child>,
     /// When those that are left are killed.
     kill_at: Timestamp,
+    /// When orders that found no room are given again.
+    order_at: Timestamp,
     was_cut: bool,
 }
 
@@ -51,6 +56,26 @@ struct Child {
     client: ClientInfo,
     accepted_at: Timestamp,
     channel: OwnedFd,
+    /// Orders that the channel had no room for, in their order, each at most once.
+    unsent: Vec<Order>,
+}
+
+impl Child {
+    /// Gives an order, behind those that are still to be given. The same one twice is one.
+    fn give_order(&mut self, order: Order) {
+        if !self.unsent.contains(&order) {
+            self.unsent.push(order);
+        }
+        self.give_unsent();
+    }
+
+    fn give_unsent(&mut self) {
+        while let Some(order) = self.unsent.first()
+            && channel::give_order(self.channel.as_fd(), *order)
+        {
+            self.unsent.remove(0);
+        }
+    }
 }
 
 /// A child that was reaped, and of which the server holds nothing any more.
@@ -66,7 +91,7 @@ pub(crate) struct Exited {
 impl Children {
     pub(crate) fn new(launcher: Arc<dyn Launcher>) -> Children {
         let (by_pid, kill_at) = (HashMap::new(), Timestamp::NEVER);
-        Children { launcher, by_pid, kill_at, was_cut: false }
+        Children { launcher, by_pid, kill_at, order_at: Timestamp::NEVER, was_cut: false }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -85,7 +110,8 @@ impl Children {
         let number = self.launcher.launch(&client, its)?;
         let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or(Errno::SRCH)?;
-        self.by_pid.insert(pid, Child { client, accepted_at: now, channel: ours });
+        let child = Child { client, accepted_at: now, channel: ours, unsent: vec![] };
+        self.by_pid.insert(pid, child);
         Ok(number)
     }
 
@@ -97,7 +123,7 @@ impl Children {
                 Ok(Some((pid, status))) => {
                     // Somebody else's child, of whom nobody else has asked.
                     let Some(child) = self.by_pid.remove(&pid) else { continue };
-                    let Child { client, accepted_at, channel } = child;
+                    let Child { client, accepted_at, channel, .. } = child;
                     let exit = match status.terminating_signal() {
                         Some(signal) => ChildExit::Signal(signal),
                         None => ChildExit::Status(status.exit_status().unwrap_or_default()),
@@ -112,13 +138,28 @@ impl Children {
         }
     }
 
-    pub(crate) fn give_order(&self, order: Order) {
-        self.by_pid.values().for_each(|child| channel::give_order(child.channel.as_fd(), order));
+    /// Gives all of them an order. Who has no room for it gets it later, see [`Children::give_unsent_orders`].
+    pub(crate) fn give_order(&mut self, order: Order, now: Timestamp) {
+        self.by_pid.values_mut().for_each(|child| child.give_order(order));
+        self.plan_orders(now);
+    }
+
+    /// Gives the orders again that found no room, once it is time to.
+    pub(crate) fn give_unsent_orders(&mut self, now: Timestamp) {
+        if self.order_at <= now {
+            self.by_pid.values_mut().for_each(Child::give_unsent);
+            self.plan_orders(now);
+        }
+    }
+
+    fn plan_orders(&mut self, now: Timestamp) {
+        let is_done = self.by_pid.values().all(|child| child.unsent.is_empty());
+        self.order_at = if is_done { Timestamp::NEVER } else { now + ORDER_PAUSE };
     }
 
     /// Has all of them finish. They cut their connections by themselves at the end of the drain.
-    pub(crate) fn drain(&mut self, drain_ends: Timestamp) {
-        self.give_order(Order::Drain);
+    pub(crate) fn drain(&mut self, drain_ends: Timestamp, now: Timestamp) {
+        self.give_order(Order::Drain, now);
         self.kill_at = drain_ends + PATIENCE;
     }
 
@@ -126,7 +167,7 @@ impl Children {
     pub(crate) fn hurry(&mut self, is_cut: bool, now: Timestamp) {
         if is_cut && !self.was_cut {
             self.was_cut = true;
-            self.give_order(Order::Cut);
+            self.give_order(Order::Cut, now);
             self.kill_at = self.kill_at.min(now + PATIENCE);
         }
         if self.kill_at <= now {
@@ -138,9 +179,9 @@ impl Children {
         }
     }
 
-    /// When [`Children::hurry`] has something to do.
+    /// When [`Children::hurry`] or [`Children::give_unsent_orders`] has something to do.
     pub(crate) fn next_wake_up(&self) -> Timestamp {
-        self.kill_at
+        self.kill_at.min(self.order_at)
     }
 }
 
@@ -167,5 +208,62 @@ impl Notices {
 
     pub(crate) fn take_log_moved(&self) -> bool {
         self.log_moved.swap(false, Ordering::SeqCst)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::channel::{Told, next_order};
+
+    #[derive(Debug)]
+    struct NoLauncher;
+
+    impl Launcher for NoLauncher {
+        fn hand_over(&self, _: &ClientInfo) -> Vec<u8> {
+            vec![]
+        }
+
+        fn launch(&self, _: &ClientInfo, _: OwnedFd) -> io::Result<u32> {
+            Err(Errno::NOSYS.into())
+        }
+    }
+
+    fn ms(count: u64) -> Timestamp {
+        Timestamp::from_start(Duration::from_millis(count))
+    }
+
+    #[test]
+    fn no_order_is_lost_to_a_child_that_takes_none_for_a_while() {
+        let mut children = Children::new(Arc::new(NoLauncher));
+        let (ours, its) = channel::pair().expect("two descriptors");
+        let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let client = ClientInfo { id: 1, fd: 1, peer };
+        let (accepted_at, unsent) = (ms(0), vec![]);
+        let child = Child { client, accepted_at, channel: ours, unsent };
+        children.by_pid.insert(Pid::INIT, child);
+        // More than a channel holds, of what can wait.
+        for _ in 0..1500 {
+            children.give_order(Order::ReopenLog, ms(0));
+        }
+        assert_eq!(children.next_wake_up(), ms(100), "the channel is full");
+        children.drain(ms(10_000), ms(0));
+        children.give_order(Order::Cut, ms(0));
+        children.give_order(Order::ReopenLog, ms(0));
+
+        let told = || {
+            let orders = std::iter::from_fn(|| match next_order(its.as_fd()) {
+                Told::Order(order) => Some(order),
+                Told::Nothing => None,
+                Told::Alone => panic!("the server is there"),
+            });
+            orders.collect::<Vec<Order>>()
+        };
+        assert!(told().iter().all(|order| *order == Order::ReopenLog));
+        children.give_unsent_orders(ms(99));
+        assert_eq!(told(), [], "not before its time");
+        children.give_unsent_orders(ms(100));
+        assert_eq!(told(), [Order::ReopenLog, Order::Drain, Order::Cut]);
+        assert_eq!(children.next_wake_up(), ms(10_000) + PATIENCE, "nothing is left to give");
     }
 }

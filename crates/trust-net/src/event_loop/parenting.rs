@@ -70,11 +70,12 @@ impl<S: Service> Worker<'_, S> {
 
     /// Reaps those who have ended, and passes on what other threads have to say.
     pub(super) fn tend_children(&mut self) {
-        let Some(children) = &self.children else { return };
+        let Some(children) = &mut self.children else { return };
         let notices = &self.shared.handle.notices;
         if notices.take_log_moved() {
-            children.give_order(Order::ReopenLog);
+            children.give_order(Order::ReopenLog, self.now);
         }
+        children.give_unsent_orders(self.now);
         if notices.take_exit() {
             while let Some(exited) = self.children.as_mut().and_then(|children| children.reap()) {
                 self.handle_exit(exited);
@@ -84,7 +85,7 @@ impl<S: Service> Worker<'_, S> {
 
     pub(super) fn drain_children(&mut self, drain_ends: Timestamp) {
         if let Some(children) = &mut self.children {
-            children.drain(drain_ends);
+            children.drain(drain_ends, self.now);
         }
     }
 

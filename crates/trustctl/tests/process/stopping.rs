@@ -245,3 +245,29 @@ impl Terminal {
         rustix::io::write(&self.master, keys).expect("a terminal takes keys");
     }
 }
+
+#[test]
+fn a_child_that_was_stopped_drains_behind_any_number_of_other_orders() {
+    // More than its channel holds.
+    const REOPENINGS: usize = 400;
+    let server = Parent::start(&long(&["--drain-timeout", "60"]));
+    let mut peer = server.peer();
+    peer.send_frame(b"before");
+    peer.receives_frame(b"before");
+    let child = server.child_of(peer.address());
+    child.signal(Signal::STOP);
+    for number in 1..=REOPENINGS {
+        server.signal(Signal::HUP);
+        // One by one: signals that come at once are one.
+        let seen = || server.printed().matches("\"SIGHUP\"").count();
+        kernel::wait_until("a signal in the log", || seen() == number);
+    }
+    server.signal(Signal::TERM);
+    server.wait_for_event("drain_start", |_| true, STEP_DEADLINE);
+    child.signal(Signal::CONT);
+    peer.receives_end();
+    let address = peer.address();
+    peer.leave();
+    server.closes(address, "drain");
+    server.ends_with(0);
+}
