@@ -6,6 +6,7 @@ use std::path::Path;
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{WaitOptions, wait as wait_for};
 use trust_net::channel::{self, Order, Told};
 use trust_net::{Handle, Model, Server, Service, Summary};
 
@@ -30,9 +31,10 @@ pub(crate) struct Supervisor<'a> {
 
 /// Who has something to say to a server beside those who send signals.
 pub(crate) enum Relatives<'a> {
-    /// Nobody.
-    None,
-    /// Its children, whose ends SIGCHLD announces.
+    /// Processes that it did not start, whose ends SIGCHLD announces: orphans, if it is the first process of a
+    /// container, and those of a shell that has become it by `exec`. Nobody else reaps them.
+    Strangers(SignalPipe),
+    /// Its children, and such strangers.
     Children(SignalPipe),
     /// The server that it is a child of.
     Server(BorrowedFd<'a>),
@@ -48,15 +50,24 @@ impl Relatives<'_> {
     /// No descriptors left, or the handler was refused.
     pub(crate) fn of(model: Model) -> io::Result<Relatives<'static>> {
         match model {
-            Model::Event | Model::Iterative => Ok(Relatives::None),
+            Model::Event | Model::Iterative => SignalPipe::child().map(Relatives::Strangers),
             Model::Process => SignalPipe::child().map(Relatives::Children),
+        }
+    }
+
+    /// Reaps who has ended, or has the server do it, whose children some of them may be.
+    fn reap(&self, handle: &Handle) {
+        match self {
+            Relatives::Strangers(_) => while let Ok(Some(_)) = wait_for(WaitOptions::NOHANG) {},
+            Relatives::Children(_) => handle.reap_children(),
+            Relatives::Server(_) | Relatives::Lost => {}
         }
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Relatives::None | Relatives::Lost => None,
-            Relatives::Children(pipe) => Some(pipe.as_fd()),
+            Relatives::Lost => None,
+            Relatives::Strangers(pipe) | Relatives::Children(pipe) => Some(pipe.as_fd()),
             Relatives::Server(channel) => Some(*channel),
         }
     }
@@ -107,6 +118,8 @@ impl<'a> Supervisor<'a> {
                     Err(error) => return (Err(error), None),
                 };
             let mut first = None;
+            // Those who ended before anybody listened for their ends.
+            relatives.reap(&handle);
             while !wait(signals, &stats_signal, ended.as_fd(), relatives.descriptor()) {
                 listen_to(&mut relatives, &handle, log, log_file);
                 while stats_signal.take() {
@@ -147,15 +160,15 @@ fn listen_to(
     log_file: Option<&Path>,
 ) {
     match relatives {
-        Relatives::None | Relatives::Lost => {}
-        Relatives::Children(pipe) => {
+        Relatives::Lost => {}
+        Relatives::Strangers(pipe) | Relatives::Children(pipe) => {
             // One look is enough for all that have come.
             let mut came = false;
             while pipe.take() {
                 came = true;
             }
             if came {
-                handle.reap_children();
+                relatives.reap(handle);
             }
         }
         Relatives::Server(channel) => match channel::next_order(*channel) {

@@ -34,9 +34,11 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         return Err(Failure::new(ExitCode::CannotCreate, problem));
     }
     let started = Instant::now();
-    let supervisor =
-        Supervisor::new(context.signals, context.log, context.log_file, Relatives::None)
-            .map_err(|error| internal(&error))?;
+    let supervisor = Relatives::of(config.model)
+        .and_then(|relatives| {
+            Supervisor::new(context.signals, context.log, context.log_file, relatives)
+        })
+        .map_err(|error| internal(&error))?;
     let events = ServerEvents::new(context.log.clone(), config.clone());
     let cause = Arc::new(Mutex::default());
     let witness = Witness { events, cause: Arc::clone(&cause) };
