@@ -135,7 +135,11 @@ impl Engine<'_> {
             let due = self.begin + schedule.next();
             // Many at once, as far as a histogram does not tell their times apart.
             let same = now.saturating_sub(due) / ALIKE;
-            let left = until.min(schedule.next() + same);
+            let mut left = until.min(schedule.next() + same);
+            if due < self.measure_from {
+                // None of the measured part counts as one of the warm-up.
+                left = left.min(self.measure_from - self.begin);
+            }
             let count = schedule.skip_until(left);
             self.tally.unsent(Times::new(due, due), count, now);
             self.last_settled = self.last_settled.max(now);

@@ -705,3 +705,20 @@ fn a_run_that_is_counted_ends_its_last_interval_with_the_last_answer() {
     let [(start, length, answered)] = kept.intervals[..] else { panic!("{:?}", kept.intervals) };
     assert_eq!((start, length, answered), (Duration::ZERO, summary.took, 8));
 }
+
+#[test]
+fn what_was_due_and_not_sent_is_counted_to_the_message_from_the_end_of_the_warm_up_on() {
+    let serve = |stream: TcpStream, _| std::mem::forget(stream);
+    let shape = Shape {
+        places: places(2),
+        pace: open(3000.0),
+        in_flight: 1,
+        timeout: Some(Duration::from_millis(900)),
+        warm_up: Duration::from_millis(77),
+        length: Length::Time(Duration::from_millis(450)),
+        ..shape(server(serve))
+    };
+    let counts = summary(&shape).counts;
+    // Due from 231/3000 s to before 1581/3000 s; none is sent before the end but the first two, in the warm-up.
+    assert_eq!((counts.sent, counts.unsent), (0, 1350), "{counts:?}");
+}
