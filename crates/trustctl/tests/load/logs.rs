@@ -25,6 +25,8 @@ pub(crate) const TESTS: &[Test] = &[
 pub(crate) struct Log {
     /// Begin and length of each interval of the latency, in nanoseconds.
     pub(crate) rows: Vec<(u64, u64)>,
+    /// The latencies of each.
+    pub(crate) intervals: Vec<Histogram<u64>>,
     pub(crate) latency: Histogram<u64>,
     pub(crate) service: Histogram<u64>,
     pub(crate) header: Header,
@@ -39,7 +41,7 @@ impl Log {
         let mut reader = Reader::open(file).expect("a log");
         let header = reader.header().cloned().expect("the log of a run has a header");
         let mut decoder = Decoder::default();
-        let (mut rows, mut services) = (vec![], 0);
+        let (mut rows, mut intervals, mut services) = (vec![], vec![], 0);
         let (mut latency, mut service) = (times(), times());
         while let Some(interval) = reader.interval(&mut decoder).expect("a right line") {
             let sum = match interval.series {
@@ -52,8 +54,13 @@ impl Log {
                     &mut service
                 }
             };
+            let mut histogram = times();
             for (value, count) in interval.counts {
-                sum.record_n(*value, *count).expect("it is in range");
+                histogram.record_n(*value, *count).expect("it is in range");
+            }
+            sum.add(&histogram).expect("it has the same bounds");
+            if interval.series == Series::Latency {
+                intervals.push(histogram);
             }
             reader.advance().expect("a right line");
         }
@@ -61,7 +68,7 @@ impl Log {
         if services == 0 {
             service = latency.clone();
         }
-        Log { rows, latency, service, header, end: reader.end().cloned() }
+        Log { rows, intervals, latency, service, header, end: reader.end().cloned() }
     }
 
     /// Checks that the log has the result's numbers.

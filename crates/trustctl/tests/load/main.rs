@@ -4,6 +4,7 @@
 //! `cargo test -p trustctl --test load -- [TEST_NAME…]`.
 
 mod addresses;
+mod agreement;
 mod budgets;
 mod causes;
 mod command;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         stalls::TESTS,
         memory::TESTS,
         find_rate::TESTS,
+        agreement::TESTS,
         intervals::TESTS,
         wrong_echoes::TESTS,
         shapes::TESTS,

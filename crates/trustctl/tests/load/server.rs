@@ -223,9 +223,11 @@ impl Client {
     pub(crate) fn echo_late(&mut self, latency: Duration, gap: Duration) -> io::Result<()> {
         let (keep, kept) = mpsc::channel::<(Instant, Vec<u8>)>();
         let mut stream = self.stream.try_clone()?;
+        let (number, memory) = (self.number, Arc::clone(&self.memory));
         thread::spawn(move || {
             for (due, frame) in kept {
                 thread::sleep(due.saturating_duration_since(Instant::now()));
+                lock(&memory).connections[number - 1].sent.extend_from_slice(&frame);
                 if stream.write_all(&frame).is_err() {
                     return;
                 }
