@@ -47,7 +47,8 @@ test-echo:
 test-hostile:
 	$(CARGO) test --quiet --package trustctl --test hostile
 
-# trust-bench has one of the right servers. SERVERS=WORD tries only those with that in their names.
+# trust-bench has one of the right servers; ci/setup installs what others need. SERVERS=WORD tries only those with that in
+# their names.
 conformance:
 	$(CARGO) build --quiet --package trust-bench
 	$(CARGO) test --quiet --package trustctl --test check -- $(SERVERS)

@@ -1,4 +1,5 @@
-//! The table in `docs/CHECK.md` of the servers that prove each case, which is made from what they list.
+//! The tables in `docs/CHECK.md` of the servers that prove each case, and of the right ones, which are made from what
+//! they list.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -6,12 +7,9 @@ use std::{env, fs};
 
 use trustctl::check::cases;
 
-use super::mutants;
+use super::{healthy, mutants};
 
-const START: &str = "<!-- made from the wrong servers: start -->\n";
-const END: &str = "<!-- made from the wrong servers: end -->\n";
-
-/// What is wrong with the document, if anything; with `TRUSTCTL_UPDATE_DOCS` set, its table is written anew.
+/// What is wrong with the document, if anything; with `TRUSTCTL_UPDATE_DOCS` set, its tables are written anew.
 pub(crate) fn problem() -> Option<String> {
     const NAME: &str = "docs/CHECK.md";
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(NAME);
@@ -19,28 +17,52 @@ pub(crate) fn problem() -> Option<String> {
         Ok(text) => text,
         Err(error) => return Some(format!("{NAME}: {error}")),
     };
-    let marked = text.split_once(START).and_then(|(before, rest)| {
-        rest.split_once(END).map(|(found, after)| (before, found, after))
-    });
-    let Some((before, found, after)) = marked else {
-        return Some(format!("{NAME} lacks the marks of the table of wrong servers"));
-    };
-    let table = table();
+    let mut new = text.clone();
+    for (of, table) in [("wrong servers", wrong_servers()), ("right servers", right_servers())] {
+        let (start, end) = (
+            format!("<!-- made from the {of}: start -->\n"),
+            format!("<!-- made from the {of}: end -->\n"),
+        );
+        let marked = new.split_once(&start).and_then(|(before, rest)| {
+            rest.split_once(&end).map(|(_, after)| [before, &start, &table, &end, after].concat())
+        });
+        let Some(marked) = marked else {
+            return Some(format!("{NAME} lacks the marks of the table of {of}"));
+        };
+        new = marked;
+    }
     if env::var_os("TRUSTCTL_UPDATE_DOCS").is_some() {
-        let text = [before, START, &table, END, after].concat();
-        return fs::write(&path, text).err().map(|error| format!("{NAME}: {error}"));
+        return fs::write(&path, new).err().map(|error| format!("{NAME}: {error}"));
     }
     let advice = "run `TRUSTCTL_UPDATE_DOCS=1 make conformance`";
-    (found != table).then(|| format!("{NAME} has another table of wrong servers: {advice}"))
+    (new != text).then(|| format!("{NAME} has other tables of servers: {advice}"))
 }
 
-fn table() -> String {
+fn wrong_servers() -> String {
     let mut table = String::from("| case | must find these servers wrong |\n|---|---|\n");
     for case in cases::all() {
         let finds =
             |mutant: &&mutants::Mutant| mutant.found_by().any(|name| cases::matches(name, case.id));
         let names: Vec<&str> = mutants::all().filter(finds).map(|mutant| mutant.name).collect();
         let _ = writeln!(table, "| `{}` | {} |", case.id, names.join(", "));
+    }
+    table
+}
+
+fn right_servers() -> String {
+    let mut table =
+        String::from("| right server | framing | what is found in it, rightly |\n|---|---|---|\n");
+    for healthy in healthy::ALL {
+        let findings: Vec<String> = healthy
+            .findings
+            .lines()
+            .map(|line| line.split_once('#').unwrap_or((line, "")))
+            .filter(|(case, _)| !case.trim().is_empty())
+            .map(|(case, reason)| format!("`{}`: {}", case.trim(), reason.trim()))
+            .collect();
+        let findings = findings.join("; ");
+        let _ =
+            writeln!(table, "| {} | `{}` | {findings} |", healthy.about, healthy.framing_flags());
     }
     table
 }

@@ -1,22 +1,26 @@
-//! Servers in which no case may find a bug: ours, one with tokio-util's codec, and one with a thread a client.
+//! Servers in which no case may find a bug: ours, one with a thread a client, servers in other languages, and relays in
+//! front of ours. Relays that are wrong as they come are here too, with what is wrong with them.
 
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use trustctl::check::expect::Known;
+use trustctl::check::setup::OnReset;
+use trustctl::check::verdict::Verdict;
 use trustctl::framing::Framing;
 
+use super::constraints::{self, Constraints};
+use super::foreign::{Foreign, Language};
+use super::launch::{Program, Started};
 use super::mutant::{Behaviour, HEALTHY, Server, TIMEOUT};
 use super::mutants::MAX_FRAME;
-use super::support::leftovers::OwnedChild;
-use super::support::program::{Home, Running};
-use super::support::{STEP_DEADLINE, runner};
+use super::relay::Relay;
 
 /// A server that is right.
 #[derive(Debug)]
 pub(crate) struct Healthy {
     pub(crate) name: &'static str,
+    /// What it is, in a few words.
+    pub(crate) about: &'static str,
     /// The framing that it speaks, as `--framing` takes it, with `--offset` and `--adjust`.
     framing: &'static str,
     offset: u16,
@@ -24,42 +28,137 @@ pub(crate) struct Healthy {
     pub(crate) max_frame: u64,
     /// Its timeout, if it has one.
     pub(crate) timeout: Option<Duration>,
+    /// How long an answer is waited for.
+    pub(crate) patience: Duration,
+    /// What a RST means where a FIN would do.
+    pub(crate) reset: OnReset,
+    /// What is found in it all the same, and why that is right: lines as `--expect` takes them, each with a comment.
+    pub(crate) findings: &'static str,
+    /// Whether who is faster decides which of these are found: one is enough then.
+    pub(crate) is_race: bool,
+    /// Cases that it is not tried with, and why.
+    pub(crate) left_out: &'static [(&'static str, &'static str)],
     pub(crate) program: Program,
 }
 
-/// What runs it.
-#[derive(Debug)]
-pub(crate) enum Program {
-    /// This executable, with a thread a client.
-    Own(Behaviour),
-    /// `trustctl echo-server` with these flags.
-    EchoServer(&'static [&'static str]),
-    /// `trust-bench serve codec`: tokio, and tokio-util's `LengthDelimitedCodec`.
-    Codec,
-}
+/// As long as a user has reason to wait on a busy machine, and less than the default.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 const STD: Healthy = Healthy {
     name: "std",
+    about: "a thread per client, in Rust",
     framing: "u32be",
     offset: 0,
     adjust: 0,
     max_frame: MAX_FRAME,
     timeout: Some(TIMEOUT),
+    patience: PATIENCE,
+    reset: OnReset::Warn,
+    findings: "",
+    is_race: false,
+    left_out: &[],
     program: Program::Own(HEALTHY),
 };
 
-const OURS: Healthy = Healthy { program: Program::EchoServer(&[]), ..STD };
+/// A server with a thread per client that is short of something.
+const fn short_of(name: &'static str, about: &'static str, constraints: Constraints) -> Healthy {
+    Healthy { name, about, program: Program::Own(Behaviour { constraints, ..HEALTHY }), ..STD }
+}
 
-/// All of them.
+/// One that takes so long over each message.
+const fn slow(name: &'static str, about: &'static str, service_ms: u64) -> Healthy {
+    let service_time = Duration::from_millis(service_ms);
+    short_of(name, about, Constraints { service_time, ..constraints::NONE })
+}
+
+const fn ours(name: &'static str, about: &'static str, flags: &'static [&'static str]) -> Healthy {
+    Healthy { name, about, program: Program::EchoServer(flags), ..STD }
+}
+
+const fn behind(name: &'static str, about: &'static str, relay: Relay) -> Healthy {
+    Healthy { name, about, program: Program::Behind(relay), ..STD }
+}
+
+/// A relay that ends both directions with the first FIN. Answers may be faster than that; and where bytes are unread
+/// then, a RST may be faster than them.
+const fn cutting(
+    name: &'static str,
+    about: &'static str,
+    relay: Relay,
+    findings: &'static str,
+) -> Healthy {
+    Healthy { findings, is_race: true, reset: OnReset::Pass, ..behind(name, about, relay) }
+}
+
+const fn foreign(
+    name: &'static str,
+    about: &'static str,
+    language: Language,
+    source: &'static str,
+    arguments: &'static [&'static str],
+) -> Healthy {
+    let program = Program::Foreign(Foreign { language, name: source, arguments });
+    Healthy { name, about, program, ..STD }
+}
+
+/// The same without a timeout.
+const fn patient(healthy: Healthy) -> Healthy {
+    Healthy { timeout: None, ..healthy }
+}
+
+/// The same without messages.
+const fn raw(healthy: Healthy) -> Healthy {
+    Healthy { framing: "raw", ..healthy }
+}
+
+/// All of them, those that take longest first.
 pub(crate) const ALL: &[Healthy] = &[
+    slow("std-slow-1ms", "1 ms per message", 1),
+    behind("socat", "socat with `-t 30`, a process per connection", Relay::Socat),
+    behind("haproxy", "HAProxy in mode tcp, long timeouts", Relay::HaProxy),
+    behind("nginx", "nginx's stream module, `proxy_half_close on`, a long timeout", Relay::Nginx),
+    cutting(
+        "nginx-default",
+        "nginx's stream module as it comes",
+        Relay::NginxDefault,
+        include_str!("servers/nginx_default.expect"),
+    ),
+    cutting("rinetd", "rinetd as it comes", Relay::Rinetd, include_str!("servers/rinetd.expect")),
+    raw(patient(foreign("node", "Node's `socket.pipe(socket)`", Language::Node, "echo_pipe", &[]))),
+    patient(foreign(
+        "netty-frames",
+        "netty's length decoder, back-pressure, and what is owed flushed before the end",
+        Language::Netty,
+        "EchoNetty",
+        &["MAX_FRAME"],
+    )),
+    foreign(
+        "go-readfull",
+        "Go's `io.ReadFull`, a goroutine per client",
+        Language::Go,
+        "echo",
+        &["MAX_FRAME", "TIMEOUT"],
+    ),
+    Healthy {
+        findings: include_str!("servers/erlang.expect"),
+        ..patient(foreign(
+            "erlang",
+            "Erlang's `{packet, 4}`, a process per client",
+            Language::Erlang,
+            "echo",
+            &["MAX_FRAME"],
+        ))
+    },
     STD,
     Healthy {
         name: "std-exact",
+        about: "a thread per client, `read_exact`",
         program: Program::Own(Behaviour { exact: true, ..HEALTHY }),
         ..STD
     },
     Healthy {
         name: "std-without-timeout",
+        about: "a thread per client, no timeout",
         timeout: None,
         program: Program::Own(Behaviour { no_timeout: true, ..HEALTHY }),
         ..STD
@@ -72,54 +171,26 @@ pub(crate) const ALL: &[Healthy] = &[
     Healthy { name: "std-u16be-offset", framing: "u16be", offset: 3, adjust: -2, ..STD },
     Healthy { name: "std-u64le", framing: "u64le", offset: 1, ..STD },
     Healthy { name: "std-line", framing: "line", ..STD },
-    Healthy {
-        name: "ours-event",
-        program: Program::EchoServer(&["--mode=framed", "--model=event"]),
-        ..OURS
-    },
-    Healthy {
-        name: "ours-iterative",
-        program: Program::EchoServer(&["--mode=framed", "--model=iterative"]),
-        ..OURS
-    },
-    Healthy {
-        name: "ours-process",
-        program: Program::EchoServer(&["--mode=framed", "--model=process"]),
-        ..OURS
-    },
-    Healthy {
-        name: "ours-raw",
-        framing: "raw",
-        program: Program::EchoServer(&["--mode=raw"]),
-        ..OURS
-    },
-    Healthy { name: "ours-auto", program: Program::EchoServer(&["--mode=auto"]), ..OURS },
+    short_of(
+        "std-iterative",
+        "one client after the other",
+        Constraints { one_at_a_time: true, ..constraints::NONE },
+    ),
+    ours("ours-event", "ours, `--model event`", &["--mode=framed", "--model=event"]),
+    ours("ours-iterative", "ours, `--model iterative`", &["--mode=framed", "--model=iterative"]),
+    ours("ours-process", "ours, `--model process`", &["--mode=framed", "--model=process"]),
+    raw(ours("ours-raw", "ours, `--mode raw`", &["--mode=raw"])),
+    ours("ours-auto", "ours, `--mode auto`", &["--mode=auto"]),
     Healthy {
         name: "codec",
+        about: "tokio-util's `LengthDelimitedCodec`",
         max_frame: 16 * 1024 * 1024,
         timeout: None,
+        findings: include_str!("servers/codec.expect"),
         program: Program::Codec,
         ..STD
     },
 ];
-
-/// How often another free port is tried for a server that cannot report its own.
-const PORTS: u32 = 5;
-
-/// How often it is looked whether a server listens.
-const LOOK: Duration = Duration::from_millis(10);
-
-/// A server of the matrix that runs, killed and reaped when dropped.
-pub(crate) struct Started {
-    pub(crate) address: SocketAddr,
-    pub(crate) pid: u32,
-    _process: Process,
-}
-
-enum Process {
-    Child(#[expect(dead_code, reason = "ends it when dropped")] OwnedChild),
-    Ours(#[expect(dead_code, reason = "end it when dropped")] Box<(Running, Home)>),
-}
 
 impl Healthy {
     /// The framing that it speaks.
@@ -130,28 +201,44 @@ impl Healthy {
         Framing::Length(moved.expect("the offset and the adjustment are small"))
     }
 
-    /// Starts it; it listens.
-    pub(crate) fn start(&self) -> Started {
-        match &self.program {
-            Program::Own(_) => start_own("healthy", self.name),
-            Program::EchoServer(flags) => self.start_ours(flags),
-            Program::Codec => start_codec(),
+    /// The flags of `trustctl check` for its framing, without `--framing` in front.
+    pub(crate) fn framing_flags(&self) -> String {
+        let mut flags = self.framing.to_owned();
+        if self.offset > 0 {
+            flags += &format!(" --offset {}", self.offset);
+        }
+        if self.adjust != 0 {
+            flags += &format!(" --adjust={}", self.adjust);
+        }
+        flags
+    }
+
+    /// What is wrong with this verdict on it, if anything.
+    pub(crate) fn problem(&self, id: &str, verdict: &Verdict) -> Option<&'static str> {
+        let findings = Known::parse(self.findings).expect("the findings are cases");
+        match (verdict, findings.names(id)) {
+            (Verdict::Fail(_), false) => Some("must not fail on a right server"),
+            (Verdict::Warn(_), false) => Some("must not warn about a right server"),
+            (Verdict::Pass | Verdict::Info(_), true) if !self.is_race => {
+                Some("finds nothing, though it is listed")
+            }
+            _ => None,
         }
     }
 
-    fn start_ours(&self, flags: &[&str]) -> Started {
-        let home = Home::new();
-        let mut launch = home.trustctl(["echo-server", "--port=0"]).args(flags);
-        launch = launch.args([format!("--max-frame={}", self.max_frame)]);
-        if let Some(timeout) = self.timeout {
-            launch = launch.args([format!("--timeout={}", timeout.as_secs_f64())]);
-        }
-        let running = launch.start();
-        let event = running.wait_for_event("server_start", |_| true, STEP_DEADLINE);
-        let port = u16::try_from(event.count("port")).expect("a port fits into 16 bits");
-        let pid = running.pid();
-        let process = Process::Ours(Box::new((running, home)));
-        Started { address: local(port), pid, _process: process }
+    /// What is wrong if nothing at all is found in it, if anything.
+    pub(crate) fn problem_without_findings(&self) -> Option<&'static str> {
+        self.is_race.then_some("not one of its findings was found")
+    }
+
+    /// Why it is not tried with this case, if so.
+    pub(crate) fn reason_to_leave_out(&self, id: &str) -> Option<&'static str> {
+        self.left_out.iter().find(|(case, _)| *case == id).map(|(_, reason)| *reason)
+    }
+
+    /// Starts it; it listens.
+    pub(crate) fn start(&self) -> Started {
+        self.program.start(self)
     }
 }
 
@@ -160,49 +247,4 @@ pub(crate) fn own(name: &str) -> Option<Server> {
     let healthy = ALL.iter().find(|healthy| healthy.name == name)?;
     let Program::Own(behaviour) = healthy.program else { return None };
     Some(Server { framing: healthy.framing(), max_frame: healthy.max_frame, behaviour })
-}
-
-/// Starts this executable as one of its servers.
-pub(crate) fn start_own(role: &str, name: &str) -> Started {
-    let own = std::env::current_exe().expect("the path of this executable");
-    let mut command = Command::new(own);
-    command.args([role, name]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let child = OwnedChild::spawn(&mut command);
-    let stdout = child.with(|child| child.stdout.take()).expect("stdout is a pipe");
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line).expect("read a pipe");
-    let port = line.trim().parse();
-    let port = port.unwrap_or_else(|_| panic!("{role} {name} does not say its port"));
-    started(child, port)
-}
-
-fn start_codec() -> Started {
-    let built = std::path::Path::new(env!("CARGO_BIN_EXE_trustctl")).with_file_name("trust-bench");
-    if !built.exists() {
-        runner::skip("trust-bench, which make conformance builds");
-    }
-    for _ in 0..PORTS {
-        let free = TcpListener::bind(local(0)).and_then(|listener| listener.local_addr());
-        let port = free.expect("a free port").port();
-        let mut command = Command::new(&built);
-        command.args(["serve", "codec", &port.to_string()]).stdin(Stdio::null());
-        let child = OwnedChild::spawn(command.stdout(Stdio::null()));
-        let since = Instant::now();
-        // It ends at once if somebody else has taken the port meanwhile.
-        while since.elapsed() < STEP_DEADLINE && child.wait(LOOK).is_none() {
-            if TcpStream::connect(local(port)).is_ok() {
-                return started(child, port);
-            }
-        }
-    }
-    panic!("trust-bench serve codec does not listen on any of {PORTS} ports");
-}
-
-fn started(child: OwnedChild, port: u16) -> Started {
-    let pid = child.pid().as_raw_pid().unsigned_abs();
-    Started { address: local(port), pid, _process: Process::Child(child) }
-}
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }

@@ -11,16 +11,20 @@
 //! A word selects servers by their names.
 
 mod conduct;
+mod constraints;
 mod docs;
+mod foreign;
 mod healthy;
 mod input;
 mod keeps;
+mod launch;
 mod mutant;
 mod mutants;
 mod mutants_closing;
 mod mutants_framing;
 mod mutants_limits;
 mod mutants_resources;
+mod relay;
 mod request;
 #[path = "../support/mod.rs"]
 mod support;

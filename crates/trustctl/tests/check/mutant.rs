@@ -3,7 +3,7 @@
 //! What is wrong is a field of [`Behaviour`], each looked at in one place. Right is [`HEALTHY`].
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use trustctl::framing::Framing;
 
 use super::conduct::{self, Visit};
+use super::constraints::{self, Constraints};
 use super::input::{self, Frames, Received};
 use super::keeps::Keeps;
 
@@ -34,6 +35,8 @@ pub(crate) struct Behaviour {
     pub(crate) no_timeout: bool,
     /// It reads with `read_exact`, header and payload, in place of a buffer: no bug.
     pub(crate) exact: bool,
+    /// What it is short of: no bug.
+    pub(crate) constraints: Constraints,
     /// One send for all answers to a receive, whose rest is lost if the kernel does not take all of it.
     pub(crate) one_send: bool,
     /// Answers wait for a moment without input, and are lost if what comes next is refused.
@@ -60,6 +63,7 @@ pub(crate) const HEALTHY: Behaviour = Behaviour {
     conduct: conduct::NO_BUGS,
     no_timeout: false,
     exact: false,
+    constraints: constraints::NONE,
     one_send: false,
     answers_late: false,
     small_answers_first: false,
@@ -87,9 +91,8 @@ impl Server {
     /// Listens on a port that the system chooses, prints it, and serves until its standard input ends, which is when
     /// whoever started it is gone.
     pub(crate) fn run(self) -> io::Result<()> {
-        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
-        // Rust's own backlog of 128 is less than the suite's floods.
-        rustix::net::listen(&listener, 4096)?;
+        let constraints = self.behaviour.constraints;
+        let listener = constraints.listen()?;
         writeln!(io::stdout(), "{}", listener.local_addr()?.port())?;
         thread::Builder::new().spawn(|| {
             let _ = io::copy(&mut io::stdin(), &mut io::sink());
@@ -101,11 +104,10 @@ impl Server {
             let Some(stream) = conduct::accept(&self.behaviour.conduct, &listener) else {
                 continue;
             };
-            let served = thread::Builder::new().spawn(move || {
-                let visited = self.visit(&stream);
-                self.behaviour.keeps.inspect(|keeps| keeps.keep(&stream, visited.is_err()));
+            constraints.serve(stream, move |stream| {
+                let visited = self.visit(stream);
+                self.behaviour.keeps.inspect(|keeps| keeps.keep(stream, visited.is_err()));
             });
-            drop(served);
         }
     }
 
@@ -169,6 +171,12 @@ impl Server {
         let behaviour = &self.behaviour;
         if behaviour.small_answers_first {
             answers.sort_by_key(Vec::len);
+        }
+        if !behaviour.constraints.service_time.is_zero() {
+            return answers.drain(..).try_for_each(|answer| {
+                behaviour.constraints.work();
+                visit.send(stream, &answer)
+            });
         }
         let mut bytes = answers.concat();
         answers.clear();

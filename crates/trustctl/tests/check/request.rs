@@ -9,7 +9,7 @@ const AT_ONCE: usize = 8;
 pub(crate) const NAME: &str = "conformance";
 
 /// How it is called.
-pub(crate) const USAGE: &str = "conformance: [--at-once N] [WORD]…, where a word selects servers";
+pub(crate) const USAGE: &str = "conformance: [--at-once N] [--right] [WORD]…, where a word selects servers, and --right those that are right";
 
 /// What the arguments ask for.
 #[derive(Debug)]
@@ -28,9 +28,16 @@ pub(crate) struct Wanted {
     /// Servers whose names contain one of these; all, if there is none.
     pub(crate) words: Vec<String>,
     pub(crate) at_once: usize,
+    /// The right ones alone.
+    pub(crate) right_alone: bool,
 }
 
 impl Wanted {
+    /// Whether no server is left out.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.words.is_empty() && !self.right_alone
+    }
+
     /// Whether the server of this name is to be tried.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.words.is_empty() || self.words.iter().any(|word| name.contains(word.as_str()))
@@ -39,7 +46,7 @@ impl Wanted {
 
 /// Reads the arguments, without the program's name; `None` if they make no sense.
 pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Request> {
-    let mut wanted = Wanted { words: vec![], at_once: AT_ONCE };
+    let mut wanted = Wanted { words: vec![], at_once: AT_ONCE, right_alone: false };
     let (mut is_list, mut is_ignored, mut is_skipped) = (false, false, false);
     while let Some(argument) = arguments.next() {
         let (option, value) = match argument.split_once('=') {
@@ -50,6 +57,7 @@ pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Reque
             _ if SWITCHES_WITHOUT_EFFECT.contains(&option) => {}
             "--list" => is_list = true,
             "--ignored" => is_ignored = true,
+            "--right" => wanted.right_alone = true,
             "--at-once" => {
                 let at_once = value.or_else(|| arguments.next())?.parse().ok();
                 wanted.at_once = at_once.filter(|count| *count > 0)?;

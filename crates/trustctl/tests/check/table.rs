@@ -19,22 +19,26 @@ use trustctl::check::watch::Watch;
 use trustctl::framing::Framing;
 use trustctl::signals::{IgnoredHangup, Signals};
 
-use super::healthy::{self, Healthy, Started};
+use super::healthy::{self, Healthy};
+use super::launch::{self, Started};
 use super::mutant::TIMEOUT;
 use super::mutants::{self, MAX_FRAME, Mutant};
 use super::request::Wanted;
 
-/// Longest time for the whole table; what takes longer counts as hung.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(600);
+/// Longest time for the whole table, also on one core beside others; what takes longer counts as hung.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(1800);
 
-/// How long an answer is waited for: short, because a wrong server is waited for again and again.
+/// How long an answer of a wrong server is waited for: not long, because it is waited for again and again.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The same where the first look said what it should not: then the machine may have been busy.
 const SECOND_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long a server is left alone with a piece.
+/// How long a wrong server is left alone with a piece.
 const SETTLE: Duration = Duration::from_millis(5);
+
+/// The same of a right one, as by default.
+const DEFAULT_SETTLE: Duration = Duration::from_millis(20);
 
 /// Growth of memory that is no leak, as by default.
 const MEMORY_ALLOWANCE: u64 = 64 << 20;
@@ -52,6 +56,14 @@ enum Subject {
     Healthy(&'static Healthy),
 }
 
+/// How cases are tried.
+#[derive(Clone, Copy)]
+struct Look {
+    patience: Duration,
+    settle: Duration,
+    jobs: usize,
+}
+
 /// Cases that found what they are to find, each with the mutants.
 type Found = BTreeMap<&'static str, Vec<&'static str>>;
 
@@ -63,10 +75,11 @@ type Found = BTreeMap<&'static str, Vec<&'static str>>;
 /// no mutant fails.
 pub(crate) fn run(wanted: &Wanted) {
     let signals = Signals::install(IgnoredHangup::Keep).expect("handle signals");
-    let subjects =
-        mutants::all().map(Subject::Mutant).chain(healthy::ALL.iter().map(Subject::Healthy));
+    // The slowest ones are the first of the right ones.
+    let right = healthy::ALL.iter().map(Subject::Healthy);
+    let wrong = mutants::all().filter(|_| !wanted.right_alone).map(Subject::Mutant);
     let queue: VecDeque<Subject> =
-        subjects.filter(|subject| wanted.wants(subject.name())).collect();
+        right.chain(wrong).filter(|subject| wanted.wants(subject.name())).collect();
     assert!(!queue.is_empty(), "no server has such a name");
     let queue = Mutex::new(queue);
     let (found, problems) = (Mutex::new(Found::new()), Mutex::new(misnamed()));
@@ -82,7 +95,7 @@ pub(crate) fn run(wanted: &Wanted) {
         }
     });
     let (found, mut problems) = (lock(&found), lock(&problems));
-    if wanted.words.is_empty() {
+    if wanted.is_everything() {
         problems.extend(super::docs::problem());
         let not_found = cases::all().filter(|case| !found.contains_key(case.id));
         problems.extend(not_found.map(|case| format!("no mutant fails {}", case.id)));
@@ -127,22 +140,38 @@ impl Subject {
 
     fn start(self) -> Started {
         match self {
-            Subject::Mutant(mutant) => healthy::start_own("mutant", mutant.name),
+            Subject::Mutant(mutant) => launch::start_own("mutant", mutant.name),
             Subject::Healthy(healthy) => healthy.start(),
         }
     }
 
     /// Tries all cases, says what came of it, and tells what should have been otherwise.
     fn judge(self, signals: &Signals, found: &Mutex<Found>) -> Vec<String> {
+        if let Subject::Healthy(healthy) = self
+            && let Some(tool) = healthy.program.missing()
+        {
+            say(&format!("{:<28}skipped: needs {tool}\n", self.name()));
+            // Nothing may be skipped where everything has to be there.
+            let is_wrong = std::env::var_os("CI").is_some();
+            return is_wrong
+                .then(|| format!("{}: needs {tool}", self.name()))
+                .into_iter()
+                .collect();
+        }
         let since = Instant::now();
-        let wanted = cases::all().filter(|case| !self.is_alone() || self.must_find(case.id));
-        let first = self.look(wanted.collect(), PATIENCE, signals);
+        let first = self.look(self.cases().collect(), self.first_look(), signals);
         // A busy machine makes answers late and brings pieces together; so what is wrong is looked at again.
-        let wrong = |outcome: &&Outcome| self.problem(outcome).is_some();
-        let again: Vec<&Case> = first.iter().filter(wrong).map(|outcome| outcome.case).collect();
+        let wrong: Vec<&Outcome> =
+            first.iter().filter(|outcome| self.problem(outcome).is_some()).collect();
+        let again: Vec<&Case> = match self {
+            _ if wrong.is_empty() => vec![],
+            Subject::Mutant(_) => wrong.iter().map(|outcome| outcome.case).collect(),
+            // A false alarm may hit another case each time.
+            Subject::Healthy(_) => self.cases().collect(),
+        };
         let second = match again.is_empty() {
             true => vec![],
-            false => self.look(again, SECOND_PATIENCE, signals),
+            false => self.look(again, self.second_look(), signals),
         };
         let mut text = format!("{:<28}{:>5.1} s ", self.name(), since.elapsed().as_secs_f64());
         let mut problems = vec![];
@@ -161,13 +190,52 @@ impl Subject {
                 outcome.verdict,
                 Verdict::Fail(_) | Verdict::Warn(_) | Verdict::Inconclusive(_)
             );
-            if is_odd || again.is_some() {
+            if is_odd || wrong.iter().any(|wrong| wrong.case.id == id) {
                 let twice = if again.is_some() { " at the second look" } else { "" };
                 let _ = write!(text, " {id} {}{twice};", outcome.verdict.name());
             }
         }
-        say(&format!("{}\n", text.trim_end_matches(';')));
+        text.truncate(text.trim_end_matches(';').len());
+        if let Subject::Healthy(healthy) = self {
+            let is_found = |outcome: &Outcome| matches!(outcome.verdict, Verdict::Fail(_));
+            if !first.iter().chain(&second).any(is_found) {
+                let problem = healthy.problem_without_findings();
+                problems.extend(problem.map(|problem| format!("{}: {problem}", self.name())));
+            }
+            for outcome in wrong {
+                let _ = write!(text, "\n    first look: {} {}", outcome.case.id, said(outcome));
+            }
+            for (id, reason) in healthy.left_out {
+                let _ = write!(text, "\n    left out: {id}: {reason}");
+            }
+        }
+        say(&format!("{text}\n"));
         problems
+    }
+
+    /// The cases that it is tried with.
+    fn cases(self) -> impl Iterator<Item = &'static Case> {
+        cases::all().filter(move |case| match self {
+            Subject::Mutant(_) => !self.is_alone() || self.must_find(case.id),
+            Subject::Healthy(healthy) => healthy.reason_to_leave_out(case.id).is_none(),
+        })
+    }
+
+    fn first_look(self) -> Look {
+        match self {
+            Subject::Mutant(_) => Look { patience: PATIENCE, settle: SETTLE, jobs: JOBS },
+            Subject::Healthy(healthy) => {
+                Look { patience: healthy.patience, settle: DEFAULT_SETTLE, jobs: JOBS }
+            }
+        }
+    }
+
+    fn second_look(self) -> Look {
+        match self {
+            Subject::Mutant(_) => Look { patience: SECOND_PATIENCE, settle: SETTLE, jobs: 1 },
+            // As users do who wonder.
+            Subject::Healthy(_) => self.first_look(),
+        }
     }
 
     /// Whether each case needs a server of its own.
@@ -175,18 +243,12 @@ impl Subject {
         matches!(self, Subject::Mutant(mutant) if mutant.alone)
     }
 
-    fn look(
-        self,
-        cases: Vec<&'static Case>,
-        patience: Duration,
-        signals: &Signals,
-    ) -> Vec<Outcome> {
+    fn look(self, cases: Vec<&'static Case>, look: Look, signals: &Signals) -> Vec<Outcome> {
         match self.is_alone() {
-            false => self.check(cases, patience, signals),
-            true => cases
-                .into_iter()
-                .flat_map(|case| self.check(vec![case], patience, signals))
-                .collect(),
+            false => self.check(cases, look, signals),
+            true => {
+                cases.into_iter().flat_map(|case| self.check(vec![case], look, signals)).collect()
+            }
         }
     }
 
@@ -201,8 +263,9 @@ impl Subject {
     fn problem(self, outcome: &Outcome) -> Option<&'static str> {
         let id = outcome.case.id;
         let is_fail = matches!(outcome.verdict, Verdict::Fail(_));
-        let Subject::Mutant(mutant) = self else {
-            return is_fail.then_some("must not fail on a healthy server");
+        let mutant = match self {
+            Subject::Mutant(mutant) => mutant,
+            Subject::Healthy(healthy) => return healthy.problem(id, &outcome.verdict),
         };
         let lists = |names: &[&str]| names.iter().any(|name| cases::matches(name, id));
         let says = mutant.says.iter().filter(|(case, _)| *case == id);
@@ -219,12 +282,7 @@ impl Subject {
         (is_fail && !lists(mutant.also)).then_some("must not fail on it")
     }
 
-    fn check(
-        self,
-        cases: Vec<&'static Case>,
-        patience: Duration,
-        signals: &Signals,
-    ) -> Vec<Outcome> {
+    fn check(self, cases: Vec<&'static Case>, look: Look, signals: &Signals) -> Vec<Outcome> {
         let server = self.start();
         let (framing, max_frame, timeout) = match self {
             Subject::Mutant(mutant) => {
@@ -240,17 +298,19 @@ impl Subject {
             framing,
             max_frame,
             timeout,
-            patience,
-            settle: SETTLE,
-            reset: OnReset::Warn,
+            patience: look.patience,
+            settle: look.settle,
+            reset: match self {
+                Subject::Mutant(_) => OnReset::Warn,
+                Subject::Healthy(healthy) => healthy.reset,
+            },
             memory_allowance: MEMORY_ALLOWANCE,
             seed: SEED,
             one_at_a_time: false,
             rate: Rate::new(None),
             stop: OwnedFd::from(stop),
         };
-        let jobs = if patience == PATIENCE { JOBS } else { 1 };
-        let plan = Plan { cases, jobs, strict: false, known: Known::default() };
+        let plan = Plan { cases, jobs: look.jobs, strict: false, known: Known::default() };
         let watch = self.is_watched().then(|| {
             let watch = Watch::of_process(server.pid, server.address.port());
             watch.expect("the server runs")

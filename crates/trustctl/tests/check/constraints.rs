@@ -1,0 +1,89 @@
+//! What a right server may be short of: time, places, room in its queues.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+/// What a server has to make do with. No bug: it serves in order, only later or fewer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Constraints {
+    /// Time that it takes over each message before it answers.
+    pub(crate) service_time: Duration,
+    /// Clients that it serves at the same time; more are closed as soon as they are accepted.
+    pub(crate) clients_max: Option<usize>,
+    /// It accepts a client once the one before has left.
+    pub(crate) one_at_a_time: bool,
+    /// Length of the accept queue, as `listen(2)` takes it.
+    pub(crate) backlog: i32,
+    /// Send and receive buffers are as small as the kernel allows.
+    pub(crate) small_buffers: bool,
+}
+
+/// Enough of everything.
+pub(crate) const NONE: Constraints = Constraints {
+    service_time: Duration::ZERO,
+    clients_max: None,
+    one_at_a_time: false,
+    // Rust's own backlog of 128 is less than the suite's floods.
+    backlog: 4096,
+    small_buffers: false,
+};
+
+/// Clients that have a place.
+static PLACES_TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+/// A client's place, free again when dropped.
+#[derive(Debug)]
+struct Place(());
+
+impl Constraints {
+    /// Listens on a free port.
+    pub(crate) fn listen(&self) -> io::Result<TcpListener> {
+        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        rustix::net::listen(&listener, self.backlog)?;
+        if self.small_buffers {
+            // Accepted sockets inherit both; the kernel makes the least that it allows of a byte.
+            let socket = SockRef::from(&listener);
+            socket.set_recv_buffer_size(1)?;
+            socket.set_send_buffer_size(1)?;
+        }
+        Ok(listener)
+    }
+
+    /// A place for a client that has been accepted, if one is free.
+    fn admit(&self) -> Option<Place> {
+        let most = self.clients_max.unwrap_or(usize::MAX);
+        let take = |taken: usize| (taken < most).then_some(taken + 1);
+        PLACES_TAKEN.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).ok().map(|_| Place(()))
+    }
+
+    /// Works on a message for as long as one takes.
+    pub(crate) fn work(&self) {
+        thread::sleep(self.service_time);
+    }
+
+    /// Serves a client with `serve`, beside others or before them.
+    pub(crate) fn serve(&self, stream: TcpStream, serve: impl FnOnce(&TcpStream) + Send + 'static) {
+        let Some(place) = self.admit() else { return };
+        let serve = move || {
+            serve(&stream);
+            drop(stream);
+            drop(place);
+        };
+        if self.one_at_a_time {
+            return serve();
+        }
+        // A server that can start no thread turns the client away.
+        drop(thread::Builder::new().spawn(serve));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        PLACES_TAKEN.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,139 @@
+//! Right servers in other languages, from the sources in `servers/`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use super::healthy::Healthy;
+use super::support::leftovers::OwnedDir;
+
+/// Sources and configurations.
+pub(crate) const SERVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/check/servers");
+
+/// Where Debian's nginx has its stream module.
+pub(crate) const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+/// The parts of netty that its server needs, of Debian's `libnetty-java`; `netty-all.jar` is empty there.
+const NETTY: [&str; 5] = [
+    "/usr/share/java/netty-buffer.jar",
+    "/usr/share/java/netty-codec.jar",
+    "/usr/share/java/netty-common.jar",
+    "/usr/share/java/netty-resolver.jar",
+    "/usr/share/java/netty-transport.jar",
+];
+
+/// A server in another language: it prints the port that it listens on.
+#[derive(Debug)]
+pub(crate) struct Foreign {
+    pub(crate) language: Language,
+    /// Its source, without the ending.
+    pub(crate) name: &'static str,
+    /// Its arguments, where `MAX_FRAME` and `TIMEOUT` (in seconds) stand for the server's.
+    pub(crate) arguments: &'static [&'static str],
+}
+
+/// What runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Language {
+    Erlang,
+    Go,
+    /// Java, with netty.
+    Netty,
+    Node,
+}
+
+impl Foreign {
+    /// What is missing on this machine to run it, if anything.
+    pub(crate) fn missing(&self) -> Option<String> {
+        match self.language {
+            Language::Erlang => tool("escript"),
+            Language::Go => tool("go"),
+            Language::Netty => tool("javac").or_else(|| NETTY.iter().find_map(|jar| is_there(jar))),
+            Language::Node => tool("node"),
+        }
+    }
+
+    /// The command that runs it, built if need be.
+    ///
+    /// # Panics
+    ///
+    /// If it does not compile.
+    pub(crate) fn command(&self, healthy: &Healthy) -> Command {
+        let source = |ending: &str| Path::new(SERVERS).join(self.name).with_extension(ending);
+        let mut command = match self.language {
+            Language::Erlang => with("escript", [source("escript").into()]),
+            Language::Go => Command::new(go().join(self.name)),
+            Language::Netty => {
+                let paths = NETTY.iter().map(Path::new).chain([java()]);
+                let paths = std::env::join_paths(paths).expect("paths without a colon");
+                with("java", ["-cp".into(), paths, self.name.into()])
+            }
+            Language::Node => with("node", [source("js").into()]),
+        };
+        let timeout = healthy.timeout.map(|timeout| timeout.as_secs_f64().to_string());
+        command.args(self.arguments.iter().map(|argument| match *argument {
+            "MAX_FRAME" => healthy.max_frame.to_string(),
+            "TIMEOUT" => timeout.clone().expect("a server that is told its timeout has one"),
+            other => other.to_owned(),
+        }));
+        command
+    }
+}
+
+/// Named if the shell finds no such tool.
+pub(crate) fn tool(name: &str) -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_found = std::env::split_paths(&path).any(|directory| directory.join(name).exists());
+    (!is_found).then(|| name.to_owned())
+}
+
+/// The path itself if nothing is there.
+pub(crate) fn is_there(path: &str) -> Option<String> {
+    (!Path::new(path).exists()).then(|| path.to_owned())
+}
+
+fn with<const N: usize>(program: &str, arguments: [OsString; N]) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
+}
+
+/// Where the Java classes are, which are compiled once a run.
+fn java() -> &'static Path {
+    static BUILT: OnceLock<OwnedDir> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let directory = OwnedDir::create();
+        let mut command = Command::new("javac");
+        command.args(["-cp", &NETTY.join(":"), "-d"]).arg(directory.path());
+        build(command.arg(source("EchoNetty.java")));
+        directory
+    });
+    built.path()
+}
+
+/// Where the Go programs are, which are compiled once a run. What the compiler keeps is in the target directory.
+fn go() -> &'static Path {
+    static BUILT: OnceLock<OwnedDir> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let directory = OwnedDir::create();
+        let mut command = Command::new("go");
+        command.args(["build", "-o"]).arg(directory.path()).arg(source("echo.go"));
+        command.env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go"));
+        // No module, so nothing is downloaded.
+        command.env("GO111MODULE", "off").env("GOFLAGS", "");
+        build(&mut command);
+        directory
+    });
+    built.path()
+}
+
+fn source(name: &str) -> PathBuf {
+    Path::new(SERVERS).join(name)
+}
+
+fn build(command: &mut Command) {
+    let status = command.stdin(Stdio::null()).status();
+    let is_built = status.is_ok_and(|status| status.success());
+    assert!(is_built, "does not compile: {command:?}");
+}
