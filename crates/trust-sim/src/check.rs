@@ -113,6 +113,8 @@ pub struct Witness {
     outstanding_since: Option<Duration>,
     /// When the unfinished frame began, moved on by the time that the connection was not read.
     frame: Option<(usize, Duration)>,
+    /// How many bytes had arrived when the unfinished frame was first judged after its time: they may complete it.
+    frame_fence: Option<usize>,
     lingering_since: Option<Duration>,
     /// An "unreachable" was seen, and no progress since.
     soft_error: bool,
@@ -148,6 +150,7 @@ impl Witness {
             paid_at: now,
             outstanding_since: None,
             frame: None,
+            frame_fence: None,
             lingering_since: None,
             soft_error: false,
             acked_seen_at: now,
@@ -271,7 +274,10 @@ impl Witness {
             (Tail::Unfinished { start, .. }, Some((begun, at))) if begun == start => {
                 Some((begun, at))
             }
-            (Tail::Unfinished { start, .. }, _) => Some((start, now)),
+            (Tail::Unfinished { start, .. }, _) => {
+                self.frame_fence = None;
+                Some((start, now))
+            }
             _ => None,
         };
         match tail {
@@ -302,6 +308,9 @@ impl Witness {
         truth: Truth,
     ) -> Result<Option<Reason>, Violation> {
         let before = self.cause;
+        if self.is_frame_over(due) && !self.was_owing {
+            self.frame_fence.get_or_insert(self.received + probe.unread as usize);
+        }
         if let Some((_, class)) = probe.error {
             if Reason::from(class) == Reason::ClientUnreachable {
                 self.soft_error = true;
@@ -325,6 +334,13 @@ impl Witness {
         Ok(Some(reason))
     }
 
+    /// Whether the time of an unfinished frame is over at `due`.
+    fn is_frame_over(&self, due: Duration) -> bool {
+        let begun_at = self.frame.map_or(Duration::MAX, |(_, at)| at);
+        let limit = self.limits.frame_timeout.unwrap_or(Duration::MAX);
+        due.saturating_sub(begun_at) >= limit
+    }
+
     fn check_not_early(
         &mut self,
         reason: Reason,
@@ -346,8 +362,9 @@ impl Witness {
                     && since(truth.acked_at.min(due)) + self.slack + timeout / 4 >= timeout
             }
             Reason::FrameTimeout => {
-                let begun_at = self.frame.map_or(Duration::MAX, |(_, at)| at);
-                is_reading && since(begun_at) >= self.limits.frame_timeout.unwrap_or(Duration::MAX)
+                let had_all = self.frame_fence.is_some_and(|fence| self.received >= fence);
+                let may_be_judged = is_reading || is_open && !self.was_owing && had_all;
+                may_be_judged && self.is_frame_over(due)
             }
             Reason::SendTimeout | Reason::ClientUnreachable => {
                 let since_outstanding = self.outstanding_since.map_or(Duration::ZERO, since);

@@ -273,7 +273,7 @@ impl Connection {
                 let was_unfinished = unsettled.decoder.held_len() > 0;
                 let decoded = unsettled.decoder.decode(in_room, rest, fence);
                 if !was_unfinished || decoded.count > 0 {
-                    unsettled.frame_started_at = now;
+                    unsettled.begin_frame(now);
                 }
                 decoded
             }
@@ -283,7 +283,7 @@ impl Connection {
                 if !tail.is_empty() {
                     let unsettled = self.unsettled();
                     unsettled.decoder.hold(tail);
-                    unsettled.frame_started_at = now;
+                    unsettled.begin_frame(now);
                 }
                 decoded
             }
@@ -300,7 +300,7 @@ impl Connection {
         let reading = self.owed().is_empty() && probe.unread == 0;
         if self.is_stalled(now) {
             self.end_stalled();
-        } else if reading && now >= self.frame_deadline() {
+        } else if self.is_frame_late(now, probe.unread) {
             let cause = Disconnect::new(Reason::FrameTimeout, During::Receive);
             self.end_at_once(cause, CloseStep::Reset);
         } else if reading && now >= self.awaiting_since.after(self.limits.timeout) {
@@ -325,6 +325,17 @@ impl Connection {
             }
             _ => Timestamp::NEVER,
         }
+    }
+
+    /// Whether the frame's time is over, and what had arrived by then was received and did not complete it. What comes
+    /// later does not count, so that a sender who is never out of bytes does not put the verdict off.
+    fn is_frame_late(&mut self, now: Timestamp, unread: u64) -> bool {
+        if !self.owed().is_empty() || now < self.frame_deadline() {
+            return false;
+        }
+        let received = self.totals.bytes_in;
+        let arrived_in_time = self.unsettled().frame_fence.get_or_insert(received + unread);
+        unread == 0 || received >= *arrived_in_time
     }
 
     /// When acknowledgements are to be looked at next, or their absence has become a stall. A look on

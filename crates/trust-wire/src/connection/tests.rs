@@ -352,3 +352,59 @@ fn bytes_that_wait_in_the_kernel_are_no_silence_and_no_slow_frame() {
     assert_eq!(connection.cause(), None, "the server was late, not the peer");
     assert_eq!(echo(&mut connection, b"\0\0\0", 99, late), frame(b""));
 }
+
+/// Sends 100 kB of an endless frame a second, so fast that 50 kB more are always waiting to be received; returns when the
+/// connection was cut, in seconds.
+fn cut_while_more_is_waiting(connection: &mut Connection) -> Option<u32> {
+    let waiting = Probe { unread: 50_000, ..Probe::default() };
+    connection.handle_received(0, &(1u32 << 30).to_be_bytes(), at(0.0));
+    (1..600).find(|tenth| {
+        let now = at(f64::from(*tenth) / 10.0);
+        let room = connection.room().len().min(10_000);
+        connection.handle_received(room, &vec![0; 10_000 - room], now);
+        if connection.poll_deadline() <= now {
+            connection.handle_deadline(now, waiting);
+        }
+        connection.is_ending()
+    })
+}
+
+#[test]
+fn a_sender_whose_bytes_never_run_out_does_not_put_off_the_frame_timeout() {
+    let limits = Limits {
+        mode: Mode::Framed,
+        max_payload: 1 << 30,
+        frame_timeout: Some(Duration::from_secs(3)),
+        ..Limits::default()
+    };
+    let mut connection = Connection::new(Arc::new(limits), at(0.0));
+    // What had arrived in time is received in half a second.
+    assert_eq!(cut_while_more_is_waiting(&mut connection), Some(35));
+    assert_eq!(reason(&connection), Reason::FrameTimeout);
+    assert_eq!(connection.poll_close(at(4.0)), Some(CloseStep::Reset));
+}
+
+#[test]
+fn a_frame_whose_rest_had_arrived_in_time_is_answered_however_late_it_is_received() {
+    let mut connection = open(Mode::Framed);
+    let (slow, next) = (frame(&[7; 500]), frame(&[8; 500]));
+    connection.handle_received(0, &slow[..100], at(0.0));
+    let unread = (slow.len() - 100 + 250) as u64;
+    connection.handle_deadline(at(30.0), Probe { unread, ..Probe::default() });
+    let room = connection.room().len();
+    assert!(matches!(
+        connection.handle_received(room, &slow[100 + room..], at(31.0)),
+        Received::Frames(decoded) if decoded.count == 1
+    ));
+    connection.handle_answered(&[&slow], 1, slow.len(), at(31.0));
+    // The next one has a time of its own, and nothing of the first one's is left.
+    connection.handle_received(0, &next[..250], at(31.0));
+    connection.handle_deadline(at(60.9), Probe { unread: 1, ..Probe::default() });
+    assert!(!connection.is_ending());
+    connection.handle_deadline(at(61.0), Probe { unread: 1, ..Probe::default() });
+    assert!(!connection.is_ending());
+    let room = connection.room().len().min(1);
+    connection.handle_received(room, &[8][room..], at(61.5));
+    connection.handle_deadline(at(62.0), Probe { unread: 1, ..Probe::default() });
+    assert_eq!(reason(&connection), Reason::FrameTimeout);
+}

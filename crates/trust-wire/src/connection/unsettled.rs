@@ -32,6 +32,9 @@ pub(super) struct Unsettled {
     pub(super) decoder: Decoder,
     /// When the unfinished frame began, moved on by the time that the connection was not read.
     pub(super) frame_started_at: Timestamp,
+    /// Up to which byte of the stream the frame may still be completed although its time is over: those had arrived
+    /// when it was judged first. `None` while it was not.
+    pub(super) frame_fence: Option<u64>,
     pub(super) owed: Owed,
     /// When the caller last reported a [`Probe`] after which bytes were still outstanding.
     pub(super) probed_at: Timestamp,
@@ -46,9 +49,16 @@ impl Unsettled {
             state: State::Open,
             decoder: Decoder::new(max_payload),
             frame_started_at: Timestamp::default(),
+            frame_fence: None,
             owed: Owed::nothing(),
             probed_at: Timestamp::default(),
             soft_error: None,
         }
+    }
+
+    /// The next frame has begun, or may.
+    pub(super) fn begin_frame(&mut self, now: Timestamp) {
+        self.frame_started_at = now;
+        self.frame_fence = None;
     }
 }
