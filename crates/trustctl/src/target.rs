@@ -79,6 +79,20 @@ impl Target {
     }
 }
 
+/// What [`parse_host`] takes.
+pub const ALLOWED_HOST: &str = "a name or an address, perhaps an IPv6 address in brackets";
+
+/// A name or an address, without the brackets that an IPv6 address may have.
+pub fn parse_host(text: &str) -> Option<String> {
+    let host = match text.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').filter(|host| is_ipv6(host))?,
+        None => text,
+    };
+    // A zone may have a bracket.
+    let is_host = !host.is_empty() && (is_ipv6(host) || !host.contains(['[', ']']));
+    is_host.then(|| host.to_owned())
+}
+
 /// What [`parse_server_port`] takes.
 pub const ALLOWED_SERVER_PORT: &str = "a port from 1 to 65535";
 
@@ -209,6 +223,22 @@ mod tests {
         for (arguments, expected) in cases {
             let message = parse(arguments).unwrap_err();
             assert!(message.starts_with(expected), "{arguments:?}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_host_has_both_brackets_around_an_ipv6_address_or_none() {
+        for (text, host) in [
+            ("localhost", "localhost"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("::1", "::1"),
+            ("[::1]", "::1"),
+            ("[fe80::1%eth0]", "fe80::1%eth0"),
+        ] {
+            assert_eq!(parse_host(text).as_deref(), Some(host), "{text}");
+        }
+        for text in ["", "[]", "[[[::1", "[::1", "::1]", "[[::1]]", "[localhost]", "[127.0.0.1]"] {
+            assert_eq!(parse_host(text), None, "{text}");
         }
     }
 

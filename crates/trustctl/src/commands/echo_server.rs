@@ -24,10 +24,11 @@ use crate::notify::{Notified, Notifier};
 use crate::server_events::{ServerEvents, milliseconds, model_name, parse_mode, with_totals};
 use crate::settings::{
     ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting, Layers, Setting,
-    parse_count, parse_limit, parse_port, parse_text, quoted,
+    parse_count, parse_limit, parse_port, quoted,
 };
 use crate::signals::Signal;
 use crate::supervisor::{Relatives, Supervisor};
+use crate::target::{ALLOWED_HOST, parse_host};
 use crate::text::reason;
 
 pub(crate) mod one_connection;
@@ -80,8 +81,8 @@ const HOST: Setting<String> = Setting::of(
     "HOST",
     None,
     "Address or name to listen on [default: all addresses, IPv6 and IPv4]",
-    "a name or an address",
-    parse_text,
+    ALLOWED_HOST,
+    parse_host,
 );
 const MODE: Setting<Mode> = Setting::of(
     NAME,
@@ -337,8 +338,7 @@ fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
 
 fn addresses(host: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     let Some(host) = host else { return Ok(socket::any_address(port)) };
-    let host_alone = host.trim_start_matches('[').trim_end_matches(']');
-    match (host_alone, port).to_socket_addrs().map(Iterator::collect::<Vec<_>>) {
+    match (host, port).to_socket_addrs().map(Iterator::collect::<Vec<_>>) {
         Ok(addresses) if !addresses.is_empty() => Ok(addresses),
         _ => Err(Failure::new(ExitCode::NoHost, format!("unknown host {}", quoted(host)))),
     }

@@ -14,9 +14,9 @@ use crate::load::shard;
 use crate::load::sizes::Sizes;
 use crate::load::start_at;
 use crate::settings::{AnySetting, Layers, Setting, Source};
-use crate::target::{ALLOWED_SERVER_PORT, parse_server_port};
+use crate::target::{ALLOWED_HOST, ALLOWED_SERVER_PORT, parse_host, parse_server_port};
 use crate::values::{
-    ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, parse_count, parse_limit, parse_text,
+    ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, parse_count, parse_limit,
 };
 
 /// The word that calls it.
@@ -98,8 +98,8 @@ pub const HOST: Setting<String> = Setting::of(
     "HOST",
     Some("localhost"),
     "The server's name or address",
-    "a host name or an address",
-    parse_text,
+    ALLOWED_HOST,
+    parse_host,
 );
 /// The server's port.
 pub const PORT: Setting<u16> = Setting::of(
