@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
@@ -22,9 +22,9 @@ use crate::log_queue::Queue;
 /// lines a second this bridges a writer that is not scheduled for 200 ms.
 pub(crate) const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes that stdout is given at once: what a pipe takes as a whole or not at all (PIPE_BUF, `pipe(7)`), so
+/// Bytes that stdout and a FIFO are given at once: what a pipe takes as a whole or not at all (PIPE_BUF, `pipe(7)`), so
 /// that it is known which lines a reader that stopped reading has not got.
-const STDOUT_PIECE_BYTES: usize = 4096;
+const PIPE_PIECE_BYTES: usize = 4096;
 
 /// How long another process that writes to the same file is waited for, and how often it is looked at.
 /// Whoever holds the lock longer than that is no writer of lines.
@@ -66,21 +66,6 @@ impl LogFile {
         let own_path = || Path::new("/proc/self/fd").join(file.as_raw_fd().to_string());
         let reader = is_regular.then(|| File::open(own_path()).ok()).flatten();
         LogFile { file, reader }
-    }
-
-    /// Keeps other processes that log here from writing (`flock(2)`): a line that is being written looks
-    /// like a torn one. Returns whether that worked, which it need not on every file system.
-    fn lock(&self) -> bool {
-        let until = Instant::now() + LOCK_PATIENCE;
-        loop {
-            match self.file.try_lock() {
-                Ok(()) => return true,
-                Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                    thread::park_timeout(LOCK_PAUSE);
-                }
-                Err(_) => return false,
-            }
-        }
     }
 
     /// Whether the file ends in a part of a line; `None` if it does not tell.
@@ -218,8 +203,8 @@ impl Writer {
     /// Writes until an error; returns the lines that are not written as a whole.
     fn write_some<'a>(&mut self, lines: &'a [u8]) -> &'a [u8] {
         let is_locked = match &self.output {
-            Output::File(file) if file.reader.is_some() => file.lock(),
-            Output::Stdout(Some(pipe)) => pipe.lock().is_ok(),
+            Output::File(file) if file.reader.is_some() => lock(&file.file),
+            Output::Stdout(Some(pipe)) => lock(pipe),
             Output::File(_) | Output::Stdout(None) => false,
         };
         if is_locked
@@ -268,7 +253,7 @@ impl Writer {
                 Ok(0) => break,
                 Ok(count) => written += count,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.output.wait_until_writable(),
+                Err(Errno::AGAIN) if self.output.wait_until_writable() => {}
                 // A FIFO in the log file's place may find a reader again; it is tried like a full disk.
                 Err(Errno::PIPE) if matches!(self.output, Output::Stdout(_)) => {
                     self.state = WriterState::Gone;
@@ -299,9 +284,11 @@ impl Output {
     /// The whole lines from the front of `lines` that are written at once.
     fn next_piece<'a>(&self, lines: &'a [u8]) -> &'a [u8] {
         match self {
-            Output::Stdout(_) if lines.len() > STDOUT_PIECE_BYTES => {
+            Output::File(LogFile { reader: None, .. }) | Output::Stdout(_)
+                if lines.len() > PIPE_PIECE_BYTES =>
+            {
                 let is_end = |byte: &u8| *byte == b'\n';
-                let within = lines[..STDOUT_PIECE_BYTES].iter().rposition(is_end);
+                let within = lines[..PIPE_PIECE_BYTES].iter().rposition(is_end);
                 let end = within.or_else(|| lines.iter().position(is_end));
                 &lines[..end.map_or(lines.len(), |at| at + 1)]
             }
@@ -309,11 +296,28 @@ impl Output {
         }
     }
 
-    /// For a stdout that somebody else made non-blocking.
-    fn wait_until_writable(&self) {
+    /// Waits for room in a FIFO, or in a stdout that somebody else made non-blocking; returns whether to write again. A
+    /// reader that stopped reading is waited for in turns, between which another file may take over.
+    fn wait_until_writable(&self) -> bool {
         let mut polled = [PollFd::from_borrowed_fd(self.descriptor(), PollFlags::OUT)];
-        // However it ends, the next write says what is the matter.
-        let _ = poll(&mut polled, None);
+        let patience = Timespec::try_from(RETRY_PAUSE).expect("a part of a second");
+        // An error is one of the next write too.
+        poll(&mut polled, Some(&patience)) != Ok(0)
+    }
+}
+
+/// Keeps other processes that log to the same file or pipe from writing (`flock(2)`): a line that is being written looks
+/// like a torn one. Returns whether that worked, which it need not on every file system.
+fn lock(file: &File) -> bool {
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return true,
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                thread::park_timeout(LOCK_PAUSE);
+            }
+            Err(_) => return false,
+        }
     }
 }
 
@@ -327,16 +331,13 @@ fn count_lines(bytes: &[u8]) -> u64 {
 /// # Errors
 ///
 /// Whatever the system says about the directory or the file. A FIFO that nobody reads is an error
-/// too, instead of a wait without end.
+/// too, instead of a wait without end; nor is a write to it ever waited for.
 pub fn open_log_file(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().append(true).create(true).custom_flags(nonblocking).open(path)?;
-    let flags = rustix::fs::fcntl_getfl(&file)?;
-    rustix::fs::fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
-    Ok(file)
+    OpenOptions::new().append(true).create(true).custom_flags(nonblocking).open(path)
 }
 
 #[cfg(test)]
@@ -434,6 +435,29 @@ mod tests {
         let mut text = [0; 8];
         second.read_exact(&mut text).unwrap();
         assert_eq!(&text, b"one\ntwo\n");
+    }
+
+    #[test]
+    fn another_file_takes_over_from_a_fifo_whose_reader_does_not_read() {
+        let (directory, path) = scratch();
+        let fifo = directory.path().join("fifo");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(&fifo).unwrap();
+        let sink = Sink::start(file_output(&fifo), gap_line()).unwrap();
+        let lines: Vec<String> = (0..10_000).map(|number| format!("line {number}\n")).collect();
+        lines.iter().for_each(|line| sink.push(line.as_bytes()));
+        let waiting = sink.settle(Instant::now() + 2 * RETRY_PAUSE);
+        assert!(waiting > 0, "a pipe takes less");
+        sink.replace_file(open_log_file(&path).unwrap());
+        assert_eq!(sink.settle(deadline()), 0);
+        // The FIFO has the first ones, whole, and the file the rest.
+        let mut first = vec![0; 1024 * 1024];
+        let count = (&reader).read(&mut first).unwrap();
+        let (first, rest) = (&first[..count], fs::read(&path).unwrap());
+        assert!(first.ends_with(b"\n") && !rest.is_empty());
+        assert!([first, &rest].concat() == lines.concat().as_bytes());
     }
 
     #[test]

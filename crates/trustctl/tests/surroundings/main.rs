@@ -4,6 +4,7 @@ mod limits;
 mod processes;
 mod reports;
 mod settings;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 
