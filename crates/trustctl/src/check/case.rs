@@ -46,8 +46,18 @@ pub enum Manners {
     Beside,
     /// It needs two clients or more to be served at the same time.
     Several,
+    /// It holds a crowd of clients, who need to be served at the same time and may be more than the server serves:
+    /// nothing runs beside it.
+    Crowd,
     /// It floods the server, or measures it: nothing runs beside it.
     Alone,
+}
+
+impl Manners {
+    /// Whether nothing may run beside it.
+    pub const fn are_alone(self) -> bool {
+        matches!(self, Manners::Crowd | Manners::Alone)
+    }
 }
 
 impl Case {
@@ -58,7 +68,8 @@ impl Case {
 
     /// Why it cannot be tried with that server, if so.
     pub fn misfit(&self, setup: &Setup, is_watched: bool) -> Option<&'static str> {
-        if self.manners == Manners::Several && setup.one_at_a_time {
+        let needs_several = matches!(self.manners, Manners::Several | Manners::Crowd);
+        if needs_several && setup.one_at_a_time {
             return Some("the server serves one client at a time");
         }
         match (self.needs, &setup.framing) {

@@ -29,6 +29,7 @@ pub const SETTINGS: &[&dyn AnySetting] = &[
     &ADJUST,
     &MAX_FRAME,
     &TIMEOUT,
+    &MAX_CLIENTS,
     &PATIENCE,
     &SETTLE,
     &RESET,
@@ -107,6 +108,16 @@ pub const TIMEOUT: Setting<Duration> = Setting::of(
     "The server's timeout for silent clients; without it, such times are measured and not judged",
     ALLOWED_LIMIT,
     parse_limit,
+);
+/// The server's limit on clients.
+pub const MAX_CLIENTS: Setting<u64> = Setting::of(
+    NAME,
+    "max-clients",
+    "COUNT",
+    None,
+    "Clients that the server serves at the same time, if it turns more away [default: found out]",
+    ALLOWED_COUNT,
+    parse_count,
 );
 /// Longest wait for an answer.
 pub const PATIENCE: Setting<Duration> = Setting::of(

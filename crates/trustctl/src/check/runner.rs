@@ -1,5 +1,7 @@
 //! Which cases run when, and beside which others.
 
+mod again;
+
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, Write};
 use std::net::TcpStream;
@@ -13,17 +15,19 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
-use crate::check::case::{Case, Manners, Needs};
+use crate::check::case::{Case, Needs};
 use crate::check::cases::{self, GROUPS, resources};
 use crate::check::expect::Known;
 use crate::check::hint;
 use crate::check::setup::Setup;
 use crate::check::transcript::Log;
 use crate::check::trial::Trial;
-use crate::check::verdict::{Judged, Verdict};
+use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::check::watch::Watch;
 use crate::signals::{Signal, Signals};
 use crate::wait::wait;
+
+pub use again::Tries;
 
 /// The case without which no other one makes sense.
 pub const FIRST: &str = "framing/1";
@@ -35,6 +39,10 @@ const BESIDE_PATIENCE: Duration = Duration::from_secs(1);
 /// How often the listener is told what is running.
 const PROGRESS: Duration = Duration::from_millis(200);
 
+/// Connections of a case that runs beside others at most, as a rule: so many cases at the same time are as many as a
+/// server with a limit on clients has room for.
+const CLIENTS_OF_A_CASE: u64 = 3;
+
 /// Longest wait for the answer to "is it still there?", which comes at once or never.
 const GONE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -45,6 +53,8 @@ pub struct Outcome {
     pub case: &'static Case,
     /// What came of it.
     pub verdict: Verdict,
+    /// How often it was tried.
+    pub tries: Tries,
     /// Whether it is among the failures that are known.
     pub is_listed: bool,
     /// What may help.
@@ -164,7 +174,9 @@ pub fn run(
         run.attend(|| watch.look_at_start(setup))?;
     }
     run.run_all(setup, &[first], 1)?;
-    if run.serves {
+    if setup.max_clients == Some(1) {
+        setup.one_at_a_time = true;
+    } else if run.serves {
         let one_at_a_time = run.attend(|| {
             let mut trial = Trial::new(setup, first, None);
             serves_one_at_a_time(&mut trial).unwrap_or(false)
@@ -186,8 +198,9 @@ pub fn run(
         }
         let is_about_process = of_group[0].needs == Needs::Process;
         let (alone, beside): (Vec<_>, Vec<_>) =
-            of_group.into_iter().partition(|case| case.manners == Manners::Alone);
-        let jobs = if setup.one_at_a_time { 1 } else { plan.jobs };
+            of_group.into_iter().partition(|case| case.manners.are_alone());
+        let room = setup.max_clients.map_or(u64::MAX, |most| (most / CLIENTS_OF_A_CASE).max(1));
+        let jobs = if setup.one_at_a_time { 1 } else { (plan.jobs as u64).min(room) as usize };
         run.run_all(setup, &beside, jobs)?;
         run.run_all(setup, &alone, 1)?;
         if let Some(watch) = watch.filter(|_| !is_about_process) {
@@ -200,19 +213,23 @@ pub fn run(
     Ok(ran)
 }
 
-/// Whether a second client is only served once the first one has left.
+/// Whether a second client is only served once the first one has left: it waits until then, or is turned away.
 fn serves_one_at_a_time(trial: &mut Trial<'_>) -> Judged<bool> {
     let [hello, ours] = [trial.payload(16), trial.payload(16)];
     let mut first = trial.connect()?;
     first.send(&trial.frame(&hello))?;
     first.expect_echo(&[&hello])?;
     let mut second = trial.connect()?;
-    second.send(&trial.frame(&ours))?;
+    second.try_send(&trial.frame(&ours), trial.setup.patience)?;
     let mut got = vec![];
     if second.receive_into(&mut got, 1, BESIDE_PATIENCE.min(trial.setup.patience))? {
         return Ok(false);
     }
+    let is_turned_away = second.end().is_some();
     first.close();
+    if is_turned_away {
+        return trial.expect_service("another has left").map(|()| true);
+    }
     second.receive_into(&mut got, 1, trial.setup.patience)
 }
 
@@ -238,8 +255,25 @@ struct Shared<'r> {
 }
 
 impl Run<'_> {
-    /// Tries the cases, so many at the same time.
+    /// Tries the cases, so many at the same time, and failures again, one by one.
     fn run_all(&mut self, setup: &Setup, cases: &[&'static Case], jobs: usize) -> io::Result<()> {
+        for outcome in self.run_together(setup, cases, jobs)? {
+            let outcome = match is_to_be_tried_again(&outcome) {
+                true => self.try_again(setup, outcome)?,
+                false => outcome,
+            };
+            self.take(outcome);
+        }
+        Ok(())
+    }
+
+    /// Tries the cases, so many at the same time. What came of them, from the first that is to be tried again.
+    fn run_together(
+        &mut self,
+        setup: &Setup,
+        cases: &[&'static Case],
+        jobs: usize,
+    ) -> io::Result<Vec<Outcome>> {
         let queue = Mutex::new(cases.iter().copied().collect::<VecDeque<_>>());
         let running = Mutex::new(Vec::<&'static str>::new());
         let (done_in, done_out) = mpsc::channel();
@@ -262,27 +296,46 @@ impl Run<'_> {
             }
             drop((done_in, ring));
             // Reported in the order of the plan, whichever is done first.
-            let mut held: Vec<Outcome> = vec![];
+            let (mut done, mut unsettled): (Vec<Outcome>, Vec<Outcome>) = (vec![], vec![]);
             for case in cases {
                 let outcome = loop {
-                    if let Some(at) = held.iter().position(|held| held.case.id == case.id) {
-                        break held.swap_remove(at);
+                    if let Some(at) = done.iter().position(|done| done.case.id == case.id) {
+                        break done.swap_remove(at);
                     }
                     match done_out.try_recv() {
-                        Ok(outcome) => held.push(outcome),
+                        Ok(outcome) => done.push(outcome),
                         // A case panicked, which the end of the scope tells.
-                        Err(mpsc::TryRecvError::Disconnected) => return Ok(()),
+                        Err(mpsc::TryRecvError::Disconnected) => return Ok(unsettled),
                         Err(mpsc::TryRecvError::Empty) => {
-                            let done = self.ran.outcomes.len() + held.len();
+                            let done = self.ran.outcomes.len() + unsettled.len() + done.len();
                             self.listener.progress(&lock(&running), done, self.plan.cases.len());
                             self.listen(&bell)?;
                         }
                     }
                 };
-                self.take(outcome);
+                match unsettled.is_empty() && !is_to_be_tried_again(&outcome) {
+                    true => self.take(outcome),
+                    false => unsettled.push(outcome),
+                }
             }
-            Ok(())
+            Ok(unsettled)
         })
+    }
+
+    /// Tries the case of a failure again, alone.
+    fn try_again(&mut self, setup: &Setup, first: Outcome) -> io::Result<Outcome> {
+        let (shared, serves) = (self.shared, self.serves);
+        let done = self.ran.outcomes.len();
+        self.listener.progress(&[first.case.id], done, self.plan.cases.len());
+        let second = self.attend(|| {
+            if let Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. }) = first.verdict
+            {
+                // What it says is for the case to say.
+                let _ = Trial::new(setup, first.case, None).expect_service("others");
+            }
+            shared.handle(setup, first.case, serves, &Mutex::default())
+        })?;
+        Ok(again::judge(first, second, setup))
     }
 
     /// Does something slow and listens to signals meanwhile.
@@ -351,10 +404,16 @@ impl Shared<'_> {
         if let Some(why) = self.reason_not_to_try(setup, case, serves) {
             return not_tried(case, why);
         }
-        lock(running).push(case.id);
+        let beside = {
+            let mut running = lock(running);
+            running.push(case.id);
+            running.len() - 1
+        };
         let mut outcome = self.try_case(setup, case);
         let has_failed = matches!(outcome.verdict, Verdict::Fail(_));
         let together = lock(running).clone();
+        let beside = beside.max(together.len() - 1);
+        outcome.tries = Tries { tries: 1, failed: u32::from(has_failed), beside };
         match self.watch {
             _ if self.stopped.load(Ordering::Relaxed) => {}
             Some(watch) => watch.note_end(has_failed, &together),
@@ -398,7 +457,18 @@ impl Shared<'_> {
         let mut trial = Trial::new(setup, case, self.watch);
         let verdict = (case.run)(&mut trial).unwrap_or_else(|verdict| verdict);
         let (log, took) = (trial.transcript().log(), started.elapsed());
-        Outcome { case, verdict, is_listed: false, hint: None, log, took }
+        let tries = Tries { tries: 1, failed: 0, beside: 0 };
+        Outcome { case, verdict, tries, is_listed: false, hint: None, log, took }
+    }
+}
+
+/// Whether a failure may be one of what ran beside it, or of clients that the server had no room for.
+fn is_to_be_tried_again(outcome: &Outcome) -> bool {
+    match &outcome.verdict {
+        Verdict::Fail(finding) => {
+            outcome.tries.beside > 0 || matches!(finding.evidence, Evidence::Refusal { .. })
+        }
+        _ => false,
     }
 }
 
@@ -414,5 +484,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 fn not_tried(case: &'static Case, why: String) -> Outcome {
     let (verdict, log) = (Verdict::skipped(why), Log::default());
-    Outcome { case, verdict, is_listed: false, hint: None, log, took: Duration::ZERO }
+    let (tries, took) = (Tries::NONE, Duration::ZERO);
+    Outcome { case, verdict, tries, is_listed: false, hint: None, log, took }
 }

@@ -33,6 +33,8 @@ pub struct Setup {
     pub memory_allowance: u64,
     /// Decides all payloads.
     pub seed: u64,
+    /// How many clients it serves at the same time, if the user said so; more are turned away.
+    pub max_clients: Option<u64>,
     /// Whether it serves one client at a time, as the runner found.
     pub one_at_a_time: bool,
     /// Keeps new connections apart.
@@ -76,6 +78,16 @@ impl Setup {
         self.timeout.map_or(self.patience, |timeout| self.patience.min(timeout / 2))
     }
 
+    /// As many clients as are wanted, or as the server serves at the same time.
+    pub fn together(&self, wanted: usize) -> usize {
+        self.max_clients.map_or(wanted, |most| wanted.min(most as usize))
+    }
+
+    /// The same, with room for one more.
+    pub fn crowd(&self, wanted: usize) -> usize {
+        self.together(wanted + 1).saturating_sub(1)
+    }
+
     /// A payload length near the wanted one that the server takes.
     pub fn payload_len(&self, wanted: u64) -> usize {
         wanted.clamp(self.payload_min(), self.payload_max().min(LARGE_MAX)) as usize
@@ -91,7 +103,13 @@ pub struct Rate {
     open: AtomicU64,
     peak: AtomicU64,
     leaving_ms: AtomicU64,
+    held_by_server: AtomicU64,
+    slow_connects: AtomicU64,
 }
+
+/// A connect that took as long was answered only when its SYN was sent again, after a second (RFC 6298, 2.1; later after
+/// 3 and 7): the accept queue was full (listen(2)). A path that takes as long is not meant to be checked.
+const SYN_AGAIN: Duration = Duration::from_millis(950);
 
 /// How long the server's FIN is waited for when a client leaves, in milliseconds. Each time that it does not come, half
 /// of that is enough for the next.
@@ -105,14 +123,23 @@ impl Rate {
         let next = Mutex::new(None);
         let [connections, open, peak] = [(); 3].map(|()| AtomicU64::new(0));
         let leaving_ms = AtomicU64::new(LEAVING_MS);
-        Rate { interval, next, connections, open, peak, leaving_ms }
+        let held_by_server = AtomicU64::new(u64::MAX);
+        let slow_connects = AtomicU64::new(0);
+        Rate { interval, next, connections, open, peak, leaving_ms, held_by_server, slow_connects }
     }
 
-    /// Counts a connection that is being made.
-    pub fn count_opened(&self) {
+    /// Connects that the server's kernel did not answer at first, as the accept queue was full.
+    pub fn slow_connects(&self) -> u64 {
+        self.slow_connects.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection that was made and how long that took; how many others are open.
+    pub fn count_opened(&self, took: Duration) -> u64 {
+        self.slow_connects.fetch_add(u64::from(took >= SYN_AGAIN), Ordering::Relaxed);
         self.connections.fetch_add(1, Ordering::Relaxed);
-        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
-        self.peak.fetch_max(open, Ordering::Relaxed);
+        let others = self.open.fetch_add(1, Ordering::Relaxed);
+        self.peak.fetch_max(others + 1, Ordering::Relaxed);
+        others
     }
 
     /// Counts the end of one that was counted.
@@ -128,6 +155,21 @@ impl Rate {
     /// The most that were open at the same time.
     pub fn peak(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Those that are open now.
+    pub fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a client was turned away beside so many others of ours, and served alone.
+    pub fn note_turned_away(&self, beside: u64) {
+        self.held_by_server.fetch_min(beside, Ordering::Relaxed);
+    }
+
+    /// The fewest clients of ours beside whom another was turned away, if one was.
+    pub fn turned_away_beside(&self) -> Option<u64> {
+        Some(self.held_by_server.load(Ordering::Relaxed)).filter(|held| *held < u64::MAX)
     }
 
     /// How long the server's FIN is waited for when a client leaves.

@@ -91,8 +91,9 @@ impl Default for Transcript {
 impl Transcript {
     /// Adds an entry of this moment.
     pub fn add(&self, connection: u32, what: What) {
-        let at = self.0.started.elapsed();
         let mut log = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that entries of several threads are in the order of time.
+        let at = self.0.started.elapsed();
         match log.entries.len() < ENTRIES_MAX {
             true => log.entries.push(Entry { at, connection, what }),
             false => log.left_out += 1,

@@ -1,15 +1,20 @@
 //! One case being tried: its connections, payloads and transcript.
 
-use std::time::Duration;
+use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use crate::check::case::Case;
 use crate::check::setup::Setup;
 use crate::check::transcript::{Transcript, What};
-use crate::check::verdict::{Judged, Verdict};
+use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::check::watch::Watch;
 use crate::check::wire::{self, Wire};
 use crate::framing::Framing;
 use crate::random::{SplitMix, mix};
+
+/// How long a server may turn new clients away after others have left, and how often it is asked.
+const ROOM_MAX: Duration = Duration::from_millis(500);
+const ROOM_LOOK: Duration = Duration::from_millis(20);
 
 /// One case being tried.
 #[derive(Debug)]
@@ -46,6 +51,22 @@ impl<'s> Trial<'s> {
     pub fn connect(&mut self) -> Judged<Wire<'s>> {
         self.connections += 1;
         Wire::connect(self.setup, self.connections, &self.transcript)
+    }
+
+    /// Names for so many connections that are made by threads of a case, with [`Trial::connect_as`].
+    pub fn reserve(&mut self, count: usize) -> Range<u32> {
+        let first = self.connections + 1;
+        self.connections += count as u32;
+        first..self.connections + 1
+    }
+
+    /// A new connection of that name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::connect`].
+    pub fn connect_as(&self, number: u32) -> Judged<Wire<'s>> {
+        Wire::connect(self.setup, number, &self.transcript)
     }
 
     /// A payload of about that length: as long as the server takes.
@@ -160,27 +181,39 @@ impl<'s> Trial<'s> {
         wire::pause(self.setup, time)
     }
 
-    /// A new client has one message echoed and leaves: the server serves. `after` says what it was put through before.
+    /// A new client has one message echoed and leaves: the server serves. `after` says what it was put through before. It
+    /// may be turned away for a moment, while the server has not noticed yet that others have left.
     ///
     /// # Errors
     ///
     /// A failure that names what the server did not survive.
     pub fn expect_service(&mut self, after: &str) -> Judged<()> {
-        let hello = self.payload(32);
+        let until = Instant::now() + ROOM_MAX.min(self.setup.patience);
         self.note(format!("a new client, after {after}"));
-        let served = (|| {
-            let mut wire = self.connect()?;
-            wire.send(&self.frame(&hello))?;
-            wire.expect_echo(&[&hello])?;
-            wire.finish();
-            wire.close();
-            Ok(())
-        })();
-        served.map_err(|verdict| match verdict {
-            Verdict::Fail(finding) => {
-                Verdict::fail(format!("the next client is served after {after}"), finding.got)
+        loop {
+            match self.greet() {
+                Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. }))
+                    if Instant::now() < until =>
+                {
+                    self.pause(ROOM_LOOK)?;
+                }
+                served => {
+                    return served.map_err(|verdict| {
+                        verdict
+                            .retold(format!("the next client is served after {after}"), |got| got)
+                    });
+                }
             }
-            other => other,
-        })
+        }
+    }
+
+    /// A client has one message echoed and leaves.
+    fn greet(&mut self) -> Judged<()> {
+        let hello = self.payload(32);
+        let mut wire = self.connect()?;
+        wire.send(&self.frame(&hello))?;
+        wire.expect_echo(&[&hello])?;
+        wire.close();
+        Ok(())
     }
 }

@@ -24,20 +24,60 @@ pub struct Finding {
     pub expected: String,
     /// What this one did.
     pub got: String,
+    /// What shows it, which decides what a failure counts that does not come again.
+    pub evidence: Evidence,
+}
+
+/// What a finding rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Bytes that are wrong, lost or not to be there. Once is enough.
+    Bytes,
+    /// Something that took too long, which may be the machine's fault.
+    Time,
+    /// A connection that was refused, or ended before it brought a byte, while the check held so many others.
+    Refusal {
+        /// Other connections of the check.
+        beside: u64,
+    },
 }
 
 /// A case ends with `?` as soon as its verdict is known.
 pub type Judged<T = Verdict> = Result<T, Verdict>;
 
 impl Verdict {
-    /// A bug: what a right server does, and what this one did.
+    /// A bug: what a right server does, and what this one did, as far as time shows it.
     pub fn fail(expected: impl Into<String>, got: impl Into<String>) -> Verdict {
-        Verdict::Fail(Finding { expected: expected.into(), got: got.into() })
+        Verdict::fail_by(Evidence::Time, expected, got)
+    }
+
+    /// A bug that this shows.
+    pub fn fail_by(
+        evidence: Evidence,
+        expected: impl Into<String>,
+        got: impl Into<String>,
+    ) -> Verdict {
+        Verdict::Fail(Finding { expected: expected.into(), got: got.into(), evidence })
     }
 
     /// Allowed, but unwise.
     pub fn warn(expected: impl Into<String>, got: impl Into<String>) -> Verdict {
-        Verdict::Warn(Finding { expected: expected.into(), got: got.into() })
+        let evidence = Evidence::Time;
+        Verdict::Warn(Finding { expected: expected.into(), got: got.into(), evidence })
+    }
+
+    /// Tells a failure otherwise, for the same reasons; any other verdict stays.
+    pub fn retold(
+        self,
+        expected: impl Into<String>,
+        got: impl FnOnce(String) -> String,
+    ) -> Verdict {
+        match self {
+            Verdict::Fail(Finding { got: was, evidence, .. }) => {
+                Verdict::Fail(Finding { expected: expected.into(), got: got(was), evidence })
+            }
+            other => other,
+        }
     }
 
     /// What could not be shown.

@@ -18,7 +18,7 @@ use trust_net::socket;
 use crate::check::answer;
 use crate::check::setup::{LARGE_MAX, OnReset, Setup};
 use crate::check::transcript::{Bytes, Transcript, What};
-use crate::check::verdict::{Judged, Verdict};
+use crate::check::verdict::{Evidence, Judged, Verdict};
 use crate::text::{reason, seconds};
 
 pub use flow::{STALL, Stop, UNREAD_BYTES, Unread};
@@ -64,6 +64,10 @@ pub struct Wire<'s> {
     end: Option<End>,
     /// What a failed send says about the end; what had arrived before it is still to be received.
     send_failed: Option<End>,
+    /// Whether a byte came.
+    has_received: bool,
+    /// Other connections of the check that were open when this one began.
+    beside: u64,
     /// Whether dropping it closes without another look, also where that is a RST.
     leaves_at_once: bool,
 }
@@ -75,13 +79,19 @@ impl<'s> Wire<'s> {
     ///
     /// A failure if the server does not take the connection in time.
     pub fn connect(setup: &'s Setup, number: u32, transcript: &Transcript) -> Judged<Wire<'s>> {
-        let expected = "the server accepts a connection";
-        let failed =
-            |error: io::Error| Verdict::fail(expected, format!("connect: {}", reason(&error)));
+        let failed = |error: io::Error| {
+            let evidence = match error.kind() {
+                ErrorKind::TimedOut => Evidence::Time,
+                _ => Evidence::Refusal { beside: setup.rate.open() },
+            };
+            let got = format!("connect: {}", reason(&error));
+            Verdict::fail_by(evidence, "the server accepts a connection", got)
+        };
         pause(setup, setup.rate.take_turn())?;
+        let since = Instant::now();
         let stream = open(setup).map_err(failed)?;
         transcript.add(number, What::Connected);
-        setup.rate.count_opened();
+        let beside = setup.rate.count_opened(since.elapsed());
         Ok(Wire {
             setup,
             stream,
@@ -89,6 +99,8 @@ impl<'s> Wire<'s> {
             transcript: transcript.clone(),
             end: None,
             send_failed: None,
+            has_received: false,
+            beside,
             leaves_at_once: false,
         })
     }
@@ -102,7 +114,8 @@ impl<'s> Wire<'s> {
         let expected = "the server reads what is sent";
         match self.try_send(bytes, self.setup.patience)? {
             sent if sent == bytes.len() => Ok(()),
-            sent => Err(Verdict::fail(
+            sent => Err(Verdict::fail_by(
+                self.evidence(),
                 expected,
                 match self.end.or(self.send_failed) {
                     Some(_) => {
@@ -239,7 +252,22 @@ impl<'s> Wire<'s> {
             None if expected.starts_with(got) => format!(" for {}", seconds(self.setup.patience)),
             _ => String::new(),
         };
-        Err(Verdict::fail(answer::expectation(payloads), format!("{diagnosis}{end}{waited}")))
+        let evidence = if expected.starts_with(got) { self.evidence() } else { Evidence::Bytes };
+        let got = format!("{diagnosis}{end}{waited}");
+        Err(Verdict::fail_by(evidence, answer::expectation(payloads), got))
+    }
+
+    /// What it rests on that something did not come: a time, or bytes that are lost as the connection has ended. One that
+    /// ended before it brought a byte was refused.
+    pub fn evidence(&self) -> Evidence {
+        match (self.end.or(self.send_failed), self.has_received) {
+            (None, _) => Evidence::Time,
+            (Some(_), true) => Evidence::Bytes,
+            (Some(_), false) => {
+                let beside = self.setup.rate.open().saturating_sub(1).max(self.beside);
+                Evidence::Refusal { beside }
+            }
+        }
     }
 
     /// Receives once, at most until `limit` bytes are there; whether bytes came. The end is remembered.
@@ -282,10 +310,16 @@ impl<'s> Wire<'s> {
         match (got.len(), self.end) {
             (0, None) => Ok(()),
             (0, Some(End::Reset)) => {
-                Err(Verdict::fail(expected, "the server reset the connection"))
+                let got = "the server reset the connection";
+                Err(Verdict::fail_by(self.evidence(), expected, got))
             }
-            (0, _) => Err(Verdict::fail(expected, "the server closed the connection")),
-            (count, _) => Err(Verdict::fail(expected, format!("{count} bytes came"))),
+            (0, _) => {
+                let got = "the server closed the connection";
+                Err(Verdict::fail_by(self.evidence(), expected, got))
+            }
+            (count, _) => {
+                Err(Verdict::fail_by(Evidence::Bytes, expected, format!("{count} bytes came")))
+            }
         }
     }
 
@@ -323,7 +357,8 @@ impl<'s> Wire<'s> {
     pub fn expect_any_end(&mut self, why: &str) -> Judged<End> {
         let expected = format!("the server closes the connection, {why}");
         match self.drain(self.setup.prompt())? {
-            (extra, _) if !extra.is_empty() => Err(Verdict::fail(
+            (extra, _) if !extra.is_empty() => Err(Verdict::fail_by(
+                Evidence::Bytes,
                 expected,
                 format!("{} bytes came first: {}", extra.len(), answer::shown(&extra)),
             )),
@@ -342,6 +377,10 @@ impl<'s> Wire<'s> {
     /// A failure or a warning, if that is what it says.
     pub fn judge_reset(&self, expected: &str) -> Judged<()> {
         let got = "it reset the connection: what was under way to the client may be lost";
+        if let evidence @ Evidence::Refusal { beside: 1.. } = self.evidence() {
+            // Perhaps it was turned away, which trying it alone shows.
+            return Err(Verdict::fail_by(evidence, expected, got));
+        }
         match self.setup.reset {
             OnReset::Pass => Ok(()),
             OnReset::Warn => Err(Verdict::warn(expected, got)),
@@ -357,7 +396,8 @@ impl<'s> Wire<'s> {
     pub fn expect_no_more(&mut self) -> Judged<()> {
         self.finish();
         match self.drain(self.setup.prompt().min(EXTRA_PATIENCE))? {
-            (extra, _) if !extra.is_empty() => Err(Verdict::fail(
+            (extra, _) if !extra.is_empty() => Err(Verdict::fail_by(
+                Evidence::Bytes,
                 "nothing comes but the echo of what was sent",
                 format!("{} bytes more: {}", extra.len(), answer::shown(&extra)),
             )),
@@ -426,6 +466,7 @@ impl<'s> Wire<'s> {
             match self.stream.read(buffer) {
                 Ok(0) => self.note_end(self.send_failed.unwrap_or(End::Fin)),
                 Ok(count) => {
+                    self.has_received = true;
                     self.record(What::Received(Bytes::of(&buffer[..count])));
                     return Some(count);
                 }

@@ -16,8 +16,8 @@ use crate::check::cases;
 use crate::check::command::{StartError, Started, cannot_start};
 use crate::check::expect::Known;
 use crate::check::options::{
-    ADJUST, CASE, COMMAND, EXPECT, FRAMING, HTML, JOBS, JSON, JUNIT, LIST, MAX_FRAME, MAX_RATE,
-    MEMORY_ALLOWANCE, OFFSET, PATIENCE, PID, RESET, SEED, SETTLE, STRICT, TIMEOUT, again,
+    ADJUST, CASE, COMMAND, EXPECT, FRAMING, HTML, JOBS, JSON, JUNIT, LIST, MAX_CLIENTS, MAX_FRAME,
+    MAX_RATE, MEMORY_ALLOWANCE, OFFSET, PATIENCE, PID, RESET, SEED, SETTLE, STRICT, TIMEOUT, again,
 };
 pub use crate::check::options::{EXCLUSIONS, NAME, SETTINGS, check};
 use crate::check::report::progress::Progress;
@@ -182,6 +182,8 @@ fn about(context: &Context<'_>, server: &Server) -> Result<About, Failure> {
         seed: layers.require(&SEED)?,
         jobs: layers.require(&JOBS)? as usize,
         one_at_a_time: false,
+        max_clients: layers.get(&MAX_CLIENTS)?,
+        turned_away_beside: None,
         again: again(layers, &arguments(context), Family::of(context.matches)),
     })
 }
@@ -215,6 +217,7 @@ fn try_all(
         reset: context.layers.require(&RESET)?,
         memory_allowance: context.layers.require(&MEMORY_ALLOWANCE)?,
         seed: about.seed,
+        max_clients: about.max_clients,
         one_at_a_time: false,
         rate: Rate::new(context.layers.get(&MAX_RATE)?.or((!is_near).then_some(REMOTE_RATE))),
         stop: OwnedFd::from(stop),
@@ -223,6 +226,7 @@ fn try_all(
     let ran = runner::run(&mut setup, plan, watch.as_ref(), context.signals, stopper, &mut lines);
     lines.output.progress.clear();
     about.one_at_a_time = setup.one_at_a_time;
+    about.turned_away_beside = setup.rate.turned_away_beside();
     let ran = ran.map_err(|error| internal(&error))?;
     Ok(Tried { ran, died: watch.and_then(|watch| watch.end()) })
 }

@@ -306,6 +306,7 @@ impl Subject {
             },
             memory_allowance: MEMORY_ALLOWANCE,
             seed: SEED,
+            max_clients: None,
             one_at_a_time: false,
             rate: Rate::new(None),
             stop: OwnedFd::from(stop),
@@ -335,7 +336,8 @@ impl Listener for Quiet {
 fn said(outcome: &Outcome) -> String {
     match &outcome.verdict {
         Verdict::Pass => "pass".to_owned(),
-        Verdict::Fail(Finding { expected, got }) | Verdict::Warn(Finding { expected, got }) => {
+        Verdict::Fail(Finding { expected, got, .. })
+        | Verdict::Warn(Finding { expected, got, .. }) => {
             format!("{}, expected {expected}, got {got}", outcome.verdict.name())
         }
         Verdict::Info(text) | Verdict::Inconclusive(text) | Verdict::Skipped(text) => {

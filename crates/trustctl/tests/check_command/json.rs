@@ -45,6 +45,10 @@ pub(crate) struct Server {
     #[serde(deserialize_with = "present")]
     pub(crate) timeout_sec: Option<f64>,
     pub(crate) one_at_a_time: bool,
+    #[serde(deserialize_with = "present")]
+    pub(crate) max_clients: Option<u64>,
+    #[serde(deserialize_with = "present")]
+    pub(crate) turned_away_beside: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,6 +83,9 @@ pub(crate) struct Case {
     pub(crate) source: String,
     pub(crate) bug: String,
     pub(crate) verdict: Verdict,
+    pub(crate) tries: u32,
+    pub(crate) failed_tries: u32,
+    pub(crate) beside: u32,
     pub(crate) listed: bool,
     #[serde(deserialize_with = "present")]
     pub(crate) expected: Option<String>,
@@ -194,6 +201,8 @@ fn check_case(case: &Case) {
     let has_said = matches!(case.verdict, Verdict::Info | Verdict::Inconclusive | Verdict::Skipped);
     assert_eq!((case.expected.is_some(), case.got.is_some()), (is_finding, is_finding), "{id}");
     assert_eq!(case.said.is_some(), has_said, "{id}");
+    assert!(case.tries > 0 || case.verdict == Verdict::Skipped, "{id}");
+    assert!(case.failed_tries <= case.tries && case.tries <= 2 && case.beside < 64, "{id}");
     assert!(case.again.starts_with("trustctl check ") && case.duration_ms >= 0.0, "{id}");
     for text in [&case.title, &case.requirement, &case.source, &case.bug] {
         assert!(!text.is_empty(), "{id}");

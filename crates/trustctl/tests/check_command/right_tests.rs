@@ -9,6 +9,16 @@ use super::support::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_slow_server_is_not_said_to_go_on_for_ever", a_slow_server_is_not_said_to_go_on_for_ever),
+    ("a_server_with_a_limit_on_clients_is_right", a_server_with_a_limit_on_clients_is_right),
+    ("a_limit_on_clients_can_be_said", a_limit_on_clients_can_be_said),
+    (
+        "what_only_took_long_beside_others_is_a_warning",
+        what_only_took_long_beside_others_is_a_warning,
+    ),
+    (
+        "bytes_that_are_wrong_beside_others_are_a_failure",
+        bytes_that_are_wrong_beside_others_are_a_failure,
+    ),
     ("no_case_but_those_about_a_reset_sends_one", no_case_but_those_about_a_reset_sends_one),
 ];
 
@@ -45,5 +55,56 @@ fn no_case_but_those_about_a_reset_sends_one() {
     assert_eq!(report.state, State::Complete, "{:?}", report.detail);
     for case in &report.cases {
         assert!(case.verdict != Verdict::Fail, "{}: {:?}", case.id, case.got);
+    }
+}
+
+fn a_server_with_a_limit_on_clients_is_right() {
+    let report = report("limited", &["--patience=2", "--jobs=16"]);
+    for case in &report.cases {
+        assert!(case.verdict != Verdict::Fail, "{}: {:?}", case.id, case.got);
+        assert!(case.verdict != Verdict::Warn, "{}: {:?}", case.id, case.got);
+    }
+    let said = case(&report, "limits/5").said.as_deref().unwrap_or_default();
+    assert!(said.starts_with("it sends a new client away beside 50 others"), "{said}");
+    assert!(report.server.turned_away_beside.is_some() && report.server.max_clients.is_none());
+}
+
+fn a_limit_on_clients_can_be_said() {
+    let flags = ["--patience=2", "--max-clients=10", "--case=limits/*,recovery/*"];
+    let report = report("limited", &flags);
+    for case in &report.cases {
+        assert!(
+            matches!(case.verdict, Verdict::Pass | Verdict::Info),
+            "{}: {:?}",
+            case.id,
+            case.got
+        );
+    }
+    assert_eq!(case(&report, "limits/5").verdict, Verdict::Pass);
+    assert_eq!(report.server.max_clients, Some(10));
+}
+
+fn what_only_took_long_beside_others_is_a_warning() {
+    // The last one is inside a message for a second.
+    let flags = ["--patience=0.5", "--case=partial/2,partial/3,partial/5,partial/9"];
+    let report = report("blocks-others", &flags);
+    let warned: Vec<&Case> =
+        report.cases.iter().filter(|case| case.verdict == Verdict::Warn).collect();
+    assert!(!warned.is_empty());
+    for case in warned {
+        assert_eq!((case.tries, case.failed_tries), (2, 1), "{}: {:?}", case.id, case.got);
+        assert!(case.beside > 0, "{}", case.id);
+    }
+    assert_eq!((report.counts.fail, report.exit), (0, 0));
+}
+
+fn bytes_that_are_wrong_beside_others_are_a_failure() {
+    let report = report("mixes", &["--patience=1", "--case=framing/11,framing/12,framing/13"]);
+    let failed: Vec<&Case> =
+        report.cases.iter().filter(|case| case.verdict == Verdict::Fail).collect();
+    assert!(!failed.is_empty());
+    for case in failed {
+        assert_eq!((case.tries, case.failed_tries), (2, 1), "{}: {:?}", case.id, case.got);
+        assert!(case.beside > 0, "{}", case.id);
     }
 }

@@ -3,6 +3,8 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -30,7 +32,13 @@ pub(crate) fn run(kind: &str, port: &str) -> ExitCode {
     };
     loop {
         let Ok((stream, _)) = listener.accept() else { continue };
+        let others = CLIENTS.fetch_add(1, Ordering::SeqCst);
+        if kind == Kind::Limited && others >= PLACES {
+            CLIENTS.fetch_sub(1, Ordering::SeqCst);
+            continue;
+        }
         thread::spawn(move || {
+            let _place = Place;
             let is_reset = |error: &io::Error| error.kind() == ErrorKind::ConnectionReset;
             if serve(stream, kind).is_err_and(|error| is_reset(&error) && kind == Kind::DiesOfReset)
             {
@@ -56,7 +64,31 @@ enum Kind {
     Slow,
     /// A RST ends the process, as an error without a handler does in Node.
     DiesOfReset,
+    /// Right, with places for [`PLACES`] clients; others are sent away at once.
+    Limited,
+    /// It answers nobody while another client is inside a message: only one client sees what is wrong.
+    BlocksOthers,
+    /// A payload loses its last byte while another client is there.
+    Mixes,
 }
+
+/// How many clients a server with a limit serves.
+const PLACES: usize = 10;
+
+/// Clients that are there.
+static CLIENTS: AtomicUsize = AtomicUsize::new(0);
+
+/// A client's place, which it gives back.
+struct Place;
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        CLIENTS.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Who is inside a message.
+static INSIDE: Mutex<()> = Mutex::new(());
 
 /// The timeout of servers that have one: for a receive, and for a send.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -74,6 +106,9 @@ impl Kind {
             "no-empty" => Kind::NoEmpty,
             "slow" => Kind::Slow,
             "dies-of-a-reset" => Kind::DiesOfReset,
+            "limited" => Kind::Limited,
+            "blocks-others" => Kind::BlocksOthers,
+            "mixes" => Kind::Mixes,
             _ => return None,
         })
     }
@@ -106,11 +141,16 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         if len == 0 && kind == Kind::NoEmpty {
             continue;
         }
+        let _inside = (kind == Kind::BlocksOthers).then(|| INSIDE.lock());
         header.resize(header.len() + len as usize, 0);
         let at = header.len() - len as usize;
         stream.read_exact(&mut header[at..])?;
         if kind == Kind::Slow {
             thread::sleep(SERVICE_TIME);
+        }
+        let is_wrong = kind == Kind::Mixes && CLIENTS.load(Ordering::SeqCst) > 1;
+        if let Some(last) = header.last_mut().filter(|_| is_wrong) {
+            *last ^= 1;
         }
         stream.write_all(&header)?;
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::trial::Trial;
-use crate::check::verdict::{Finding, Judged, Verdict};
+use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::check::wire::{STALL, Stop, UNREAD_BYTES, Wire};
 use crate::text::grouped;
 
@@ -39,7 +39,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md; CWE-770; CWE-789",
         bug: "memory is taken for every declared length, or a budget is charged with it",
         needs: Needs::Length,
-        manners: Manners::Several,
+        manners: Manners::Crowd,
         run: declared_and_not_sent,
     },
     Case {
@@ -79,7 +79,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "a fixed number of workers, each waiting for one client",
         needs: Needs::Anything,
-        manners: Manners::Several,
+        manners: Manners::Crowd,
         run: many_idle,
     },
     Case {
@@ -99,34 +99,77 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md; CWE-770",
         bug: "a worker, or a part of a budget, is held for as long as a message is unfinished",
         needs: Needs::Length,
-        manners: Manners::Several,
+        manners: Manners::Crowd,
         run: many_trickle,
     },
 ];
 
-/// A new client is served beside those who hold `crowd` connections. One that is sent away at once is no bug: the
-/// server has a limit and says so.
-fn expect_service_beside(trial: &mut Trial<'_>, crowd: usize, who: &str) -> Judged<()> {
-    let hello = trial.payload(32);
-    trial.note(format!("a new client, beside {crowd} {who}"));
-    let expected = format!("a new client is served beside {crowd} {who}");
-    let mut wire = trial.connect()?;
-    wire.try_send(&trial.frame(&hello), trial.setup.patience)?;
-    let served = wire.expect_echo(&[&hello]);
-    wire.finish();
-    served.map_err(|verdict| match (verdict, wire.end()) {
-        (Verdict::Fail(Finding { got, .. }), None) => Verdict::fail(expected, got),
-        (Verdict::Fail(_), Some(_)) => {
-            Verdict::warn(expected, "it is sent away without an answer: the server holds fewer")
+/// A new client is served beside those who hold `held`. One that is sent away at once is no bug where the server sends
+/// it away beside as many idle clients too: then it has a limit.
+fn expect_service_beside(trial: &mut Trial<'_>, held: Vec<Wire<'_>>, who: &str) -> Judged {
+    let count = held.len();
+    match serve_one_more(trial, count, who)? {
+        OneMore::Served => return Ok(Verdict::Pass),
+        OneMore::SentAway => {}
+    }
+    drop(held);
+    let expected = format!("a new client is served beside {count} {who}");
+    if trial.setup.max_clients.is_some_and(|most| count < most as usize) {
+        return Err(Verdict::warn(expected, "it is sent away without an answer"));
+    }
+    let idle = crowd(trial, count, &[])?;
+    trial.pause(trial.setup.settle)?;
+    match serve_one_more(trial, idle.len(), "idle clients")? {
+        OneMore::Served => Err(Verdict::warn(
+            expected,
+            format!(
+                "it is sent away without an answer, and beside {count} idle clients it is served"
+            ),
+        )),
+        OneMore::SentAway => {
+            trial.setup.rate.note_turned_away(count as u64);
+            Ok(Verdict::Info(format!(
+                "it sends a new client away beside {count} others: a limit on clients (--max-clients)"
+            )))
         }
-        (other, _) => other,
-    })
+    }
 }
 
+/// What became of a new client.
+enum OneMore {
+    Served,
+    /// Its connection was refused, or ended before it brought a byte.
+    SentAway,
+}
+
+fn serve_one_more(trial: &mut Trial<'_>, count: usize, who: &str) -> Judged<OneMore> {
+    let hello = trial.payload(32);
+    trial.note(format!("a new client, beside {count} {who}"));
+    let served: Judged<()> = (|| {
+        let mut wire = trial.connect()?;
+        wire.try_send(&trial.frame(&hello), trial.setup.patience)?;
+        wire.expect_echo(&[&hello])
+    })();
+    match served {
+        Ok(()) => Ok(OneMore::Served),
+        Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. })) => {
+            Ok(OneMore::SentAway)
+        }
+        Err(other) => {
+            Err(other.retold(format!("a new client is served beside {count} {who}"), |got| got))
+        }
+    }
+}
+
+/// So many clients that have sent this, or as many as the server takes.
 fn crowd<'s>(trial: &mut Trial<'s>, count: usize, bytes: &[u8]) -> Judged<Vec<Wire<'s>>> {
     let mut crowd = vec![];
-    for _ in 0..count {
-        let mut wire = trial.connect()?;
+    for _ in 0..trial.setup.crowd(count) {
+        let mut wire = match trial.connect() {
+            // Refusing is allowed. What is judged is what becomes of one more.
+            Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. })) => break,
+            connected => connected?,
+        };
         wire.try_send(bytes, trial.setup.settle)?;
         crowd.push(wire);
     }
@@ -137,8 +180,7 @@ fn declared_and_not_sent(trial: &mut Trial<'_>) -> Judged {
     let header = trial.longest_header()?;
     let held = crowd(trial, CROWD, &header)?;
     trial.pause(trial.setup.settle)?;
-    expect_service_beside(trial, held.len(), "clients that declared the longest message")?;
-    Ok(Verdict::Pass)
+    expect_service_beside(trial, held, "clients that declared the longest message")
 }
 
 fn one_trickles(trial: &mut Trial<'_>) -> Judged {
@@ -146,10 +188,13 @@ fn one_trickles(trial: &mut Trial<'_>) -> Judged {
     let frame = trial.frame(&payload);
     let mut slow = trial.connect()?;
     let beginning = frame.len().saturating_sub(1).min(TRICKLED_BYTES);
+    let who = "client that sends a message byte by byte";
     for byte in &frame[..beginning] {
         slow.send(&[*byte])?;
         trial.pause(trial.setup.settle)?;
-        expect_service_beside(trial, 1, "client that sends a message byte by byte")?;
+        if let OneMore::SentAway = serve_one_more(trial, 1, who)? {
+            return expect_service_beside(trial, vec![slow], who);
+        }
     }
     slow.send(&frame[beginning..])?;
     slow.expect_echo(&[&payload])?;
@@ -161,9 +206,9 @@ fn one_does_not_read(trial: &mut Trial<'_>) -> Judged {
     let mut deaf = trial.connect()?;
     let message = trial.payload(UNREAD_MESSAGE_BYTES);
     let unread = deaf.send_unread(&trial.frame(&message), UNREAD_BYTES, STALL)?;
-    expect_service_beside(trial, 1, "client that does not read its answers")?;
-    deaf.close();
-    unread.expect_waiting().map(|()| Verdict::Pass)
+    let verdict =
+        expect_service_beside(trial, vec![deaf], "client that does not read its answers")?;
+    unread.expect_waiting().map(|()| verdict)
 }
 
 fn flood(trial: &mut Trial<'_>) -> Judged {
@@ -186,8 +231,8 @@ fn flood(trial: &mut Trial<'_>) -> Judged {
 
 fn many_idle(trial: &mut Trial<'_>) -> Judged {
     let held = crowd(trial, CROWD, &[])?;
-    expect_service_beside(trial, held.len(), "idle clients")?;
-    Ok(Verdict::Pass)
+    trial.pause(trial.setup.settle)?;
+    expect_service_beside(trial, held, "idle clients")
 }
 
 fn how_much_is_taken(trial: &mut Trial<'_>) -> Judged {
@@ -218,13 +263,16 @@ fn how_much_is_taken(trial: &mut Trial<'_>) -> Judged {
 fn many_trickle(trial: &mut Trial<'_>) -> Judged {
     let header = trial.longest_header()?;
     let mut held = crowd(trial, TRICKLERS, &header)?;
+    let (count, who) = (held.len(), "clients that trickle the longest message");
     for _ in 0..TRICKLED_BYTES {
         for wire in &mut held {
             // Who is ended meanwhile takes nothing from others.
             wire.try_send(b"x", trial.setup.settle)?;
         }
         trial.pause(TRICKLE_PAUSE)?;
-        expect_service_beside(trial, TRICKLERS, "clients that trickle the longest message")?;
+        if let OneMore::SentAway = serve_one_more(trial, count, who)? {
+            return expect_service_beside(trial, held, who);
+        }
     }
     Ok(Verdict::Pass)
 }

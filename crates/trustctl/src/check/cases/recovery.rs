@@ -1,10 +1,11 @@
 //! Whatever a client does, the next one is served, and gets its own bytes.
 
+use std::sync::Barrier;
 use std::thread;
 
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::trial::Trial;
-use crate::check::verdict::{Judged, Verdict};
+use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::check::wire::Wire;
 
 /// Clients that come one after the other.
@@ -96,7 +97,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 862; docs/PROTOCOL.md",
         bug: "a buffer that connections share, or an answer that goes to a reused descriptor",
         needs: Needs::Anything,
-        manners: Manners::Several,
+        manners: Manners::Crowd,
         run: concurrent,
     },
     Case {
@@ -116,7 +117,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 9293, 3.5.2; recv(2) (ECONNRESET)",
         bug: "the path of errors forgets what the path of the orderly end gives back",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        manners: Manners::Alone,
         run: after_vanished,
     },
     Case {
@@ -187,41 +188,87 @@ fn sequential(trial: &mut Trial<'_>) -> Judged {
             wire.send(&trial.frame(&payload))?;
             wire.expect_echo(&[&payload])
         })();
-        served.map_err(|verdict| match verdict {
-            Verdict::Fail(finding) => {
-                let expected = format!("{SEQUENTIAL} clients are served, one after the other");
-                Verdict::fail(expected, format!("client {}: {}", number + 1, finding.got))
-            }
-            other => other,
+        served.map_err(|verdict: Verdict| {
+            let expected = format!("{SEQUENTIAL} clients are served, one after the other");
+            verdict.retold(expected, |got| format!("client {}: {got}", number + 1))
         })?;
     }
     Ok(Verdict::Pass)
 }
 
+/// Each client sends as soon as it is connected: a server with a timeout may end one that waits for the others. One
+/// that is turned away is no bug.
 fn concurrent(trial: &mut Trial<'_>) -> Judged {
-    let mut clients: Vec<(Wire<'_>, Vec<Vec<u8>>)> = vec![];
-    for _ in 0..CONCURRENT {
-        let payloads = (0..CONCURRENT_MESSAGES).map(|_| trial.payload(500)).collect();
-        clients.push((trial.connect()?, payloads));
-    }
-    let frames: Vec<Vec<u8>> = clients.iter().map(|(_, payloads)| trial.frames(payloads)).collect();
+    let count = trial.setup.together(CONCURRENT);
+    let slow_before = trial.setup.rate.slow_connects();
+    let names = trial.reserve(count);
+    let clients: Vec<(u32, Vec<Vec<u8>>)> = names
+        .map(|name| (name, (0..CONCURRENT_MESSAGES).map(|_| trial.payload(500)).collect()))
+        .collect();
+    let (all, shared) = (Barrier::new(count), &*trial);
     // All of them at once, so that the server has bytes of several in its hands.
-    thread::scope(|scope| {
+    let served = thread::scope(|scope| {
         let running: Vec<_> = clients
-            .iter_mut()
-            .zip(&frames)
-            .map(|((wire, payloads), bytes)| {
-                scope.spawn(move || {
-                    let mut got = vec![];
-                    wire.send_receiving(bytes, &mut got, wire.patience())?;
-                    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
-                    wire.expect_rest(got, &payloads)
-                })
-            })
+            .iter()
+            .map(|(name, payloads)| scope.spawn(|| one_of_many(shared, *name, payloads, &all)))
             .collect();
-        running.into_iter().try_for_each(|client| client.join().expect("a client does not panic"))
-    })?;
-    Ok(Verdict::Pass)
+        let ends =
+            running.into_iter().map(|client| client.join().expect("a client does not panic"));
+        ends.collect::<Vec<Judged<Wire<'_>>>>()
+    });
+    let mut turned_away = 0;
+    for served in served {
+        match served {
+            Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. })) => {
+                turned_away += 1;
+            }
+            served => drop(served?),
+        }
+    }
+    let slow = trial.setup.rate.slow_connects() - slow_before;
+    if slow > 0 {
+        return Err(Verdict::warn(
+            format!("{count} connections at the same time are all taken at once"),
+            format!(
+                "{slow} of {count} connects took about a second or more, because a SYN was dropped: \
+                 the accept queue holds about {} (the backlog of listen)",
+                (count as u64).saturating_sub(slow)
+            ),
+        ));
+    }
+    match turned_away {
+        0 => Ok(Verdict::Pass),
+        _ if turned_away + 1 >= count || trial.setup.max_clients.is_some() => {
+            Err(Verdict::fail_by(
+                Evidence::Refusal { beside: count as u64 },
+                format!("{count} clients are served at the same time"),
+                format!("{turned_away} of them were turned away"),
+            ))
+        }
+        _ => {
+            trial.setup.rate.note_turned_away((count - turned_away) as u64);
+            Ok(Verdict::Info(format!(
+                "{turned_away} of {count} clients were turned away: a limit on clients (--max-clients); \
+                 the others got their own bytes"
+            )))
+        }
+    }
+}
+
+/// The client stays until all have been served.
+fn one_of_many<'s>(
+    trial: &Trial<'s>,
+    name: u32,
+    payloads: &[Vec<u8>],
+    all: &Barrier,
+) -> Judged<Wire<'s>> {
+    all.wait();
+    let mut wire = trial.connect_as(name)?;
+    let (bytes, mut got) = (trial.frames(payloads), vec![]);
+    wire.send_receiving(&bytes, &mut got, wire.patience())?;
+    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+    wire.expect_rest(got, &payloads)?;
+    Ok(wire)
 }
 
 fn cut_beside_another(trial: &mut Trial<'_>) -> Judged {
@@ -248,7 +295,8 @@ fn after_vanished(trial: &mut Trial<'_>) -> Judged {
     let payload = trial.payload(1000);
     let frame = trial.frame(&payload);
     let mut held = vec![];
-    for _ in 0..VANISHED {
+    let count = trial.setup.crowd(VANISHED);
+    for _ in 0..count {
         let mut wire = trial.connect()?;
         wire.try_send(&frame[..frame.len() / 2], trial.setup.settle)?;
         held.push(wire);
@@ -256,9 +304,7 @@ fn after_vanished(trial: &mut Trial<'_>) -> Judged {
     trial.pause(trial.setup.settle)?;
     held.into_iter().for_each(Wire::reset);
     trial.pause(trial.setup.settle)?;
-    trial.expect_service(&format!(
-        "{VANISHED} clients that were reset in the middle of a message"
-    ))?;
+    trial.expect_service(&format!("{count} clients that were reset in the middle of a message"))?;
     Ok(Verdict::Pass)
 }
 

@@ -131,7 +131,10 @@ const fn case(
 
 /// Fills the pools and caches of a server that has just been started. What goes wrong is for the cases to say.
 pub fn warm_up(trial: &mut Trial<'_>) {
-    let together = if trial.setup.one_at_a_time { 1 } else { WARM_UP_CLIENTS };
+    let together = match trial.setup.one_at_a_time {
+        true => 1,
+        false => trial.setup.together(WARM_UP_CLIENTS),
+    };
     let _ = greet_together(trial, together);
     for _ in 0..WARM_UP_CLIENTS {
         let _ = trial.expect_service("others");

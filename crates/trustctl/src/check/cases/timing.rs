@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::trial::Trial;
-use crate::check::verdict::{Judged, Verdict};
+use crate::check::verdict::{Evidence, Judged, Verdict};
 use crate::check::wire::{End, STALL, UNREAD_BYTES, Wire};
 use crate::text::{grouped, seconds};
 
@@ -151,14 +151,16 @@ fn judge_silence(trial: &Trial<'_>, wire: &mut Wire<'_>, since: Instant, who: &s
         None => format!("{who} is sent nothing"),
     };
     if !got.is_empty() {
-        return Err(Verdict::fail(expected, format!("{} bytes came", got.len())));
+        let got = format!("{} bytes came", got.len());
+        return Err(Verdict::fail_by(Evidence::Bytes, expected, got));
     }
     match (wire.end(), trial.setup.timeout) {
         (None, Some(_)) => {
             Err(Verdict::fail(expected, format!("it was still open after {}", seconds(took))))
         }
         (Some(_), Some(timeout)) if took < timeout.mul_f64(0.9) => {
-            Err(Verdict::fail(expected, format!("it was ended after {}", seconds(took))))
+            let got = format!("it was ended after {}", seconds(took));
+            Err(Verdict::fail_by(wire.evidence(), expected, got))
         }
         (Some(_), Some(_)) => Ok(Verdict::Pass),
         (None, None) => Ok(Verdict::Info(format!("not ended within {}", seconds(longest)))),
@@ -231,7 +233,8 @@ fn slow_and_steady(trial: &mut Trial<'_>) -> Judged {
         let mut got = vec![];
         wire.receive_into(&mut got, 64, pause)?;
         if !got.is_empty() {
-            return Err(Verdict::fail(
+            return Err(Verdict::fail_by(
+                Evidence::Bytes,
                 "a message is answered when it is whole",
                 format!("{} bytes came after {sent} of its {} bytes", got.len(), frame.len()),
             ));
@@ -260,11 +263,8 @@ fn active(trial: &mut Trial<'_>) -> Judged {
         let payload = trial.payload(32);
         let took = seconds(since.elapsed());
         let served = wire.send(&trial.frame(&payload)).and_then(|()| wire.expect_echo(&[&payload]));
-        served.map_err(|verdict| match verdict {
-            Verdict::Fail(finding) => {
-                Verdict::fail(expected, format!("{}, {took} after the beginning", finding.got))
-            }
-            other => other,
+        served.map_err(|verdict| {
+            verdict.retold(expected, |got| format!("{got}, {took} after the beginning"))
         })?;
         wire.receive_into(&mut vec![], 64, pause)?;
         overslept(trial, paused.elapsed())?;

@@ -104,13 +104,16 @@ fn case(outcome: &Outcome, again: &str) -> String {
         Verdict::Pass => {}
         Verdict::Info(said) => facts.push(("measured", said.as_str())),
         Verdict::Inconclusive(said) | Verdict::Skipped(said) => facts.push(("because", said)),
-        Verdict::Fail(Finding { expected, got }) | Verdict::Warn(Finding { expected, got }) => {
+        Verdict::Fail(Finding { expected, got, .. })
+        | Verdict::Warn(Finding { expected, got, .. }) => {
             facts.extend([("expected", expected.as_str()), ("got", got)]);
         }
     }
     if class == Class::UnexpectedPass {
         facts.push(("but", "it is listed as known to fail and did not: take it off the list"));
     }
+    let seen = outcome.tries.said();
+    facts.extend(seen.as_deref().map(|seen| ("seen", seen)));
     facts.extend(outcome.hint.as_deref().map(|hint| ("hint", hint)));
     facts.extend([
         ("requirement", case.requirement),

@@ -44,6 +44,8 @@ pub fn report(report: &Report<'_>) -> Result<String, serde_json::Error> {
             max_frame_bytes: about.max_frame,
             timeout_sec: about.timeout.map(|time| time.as_secs_f64()),
             one_at_a_time: about.one_at_a_time,
+            max_clients: about.max_clients,
+            turned_away_beside: about.turned_away_beside,
         },
         settings: Settings {
             patience_sec: about.patience.as_secs_f64(),
@@ -117,6 +119,8 @@ struct Server<'r> {
     max_frame_bytes: u64,
     timeout_sec: Option<f64>,
     one_at_a_time: bool,
+    max_clients: Option<u64>,
+    turned_away_beside: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -133,6 +137,9 @@ struct Tried<'r> {
     #[serde(flatten)]
     case: Described,
     verdict: &'static str,
+    tries: u32,
+    failed_tries: u32,
+    beside: usize,
     listed: bool,
     expected: Option<&'r str>,
     got: Option<&'r str>,
@@ -167,6 +174,9 @@ fn case<'r>(outcome: &'r Outcome, about: &About) -> Tried<'r> {
     Tried {
         case: Described::of(outcome.case),
         verdict: outcome.verdict.name(),
+        tries: outcome.tries.tries,
+        failed_tries: outcome.tries.failed,
+        beside: outcome.tries.beside,
         listed: outcome.is_listed,
         expected: finding.map(|Finding { expected, .. }| expected.as_str()),
         got: finding.map(|Finding { got, .. }| got.as_str()),

@@ -102,6 +102,9 @@ fn story(outcome: &Outcome, finding: &Finding, again: &str) -> String {
         "expected: {}\ngot: {}\ncatches: {}\nsource: {}\n",
         finding.expected, finding.got, outcome.case.bug, outcome.case.source
     );
+    if let Some(said) = outcome.tries.said() {
+        let _ = writeln!(text, "seen: {said}");
+    }
     if let Some(hint) = &outcome.hint {
         let _ = writeln!(text, "hint: {hint}");
     }

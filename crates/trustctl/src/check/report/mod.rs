@@ -45,6 +45,10 @@ pub struct About {
     pub jobs: usize,
     /// Whether the server was found to serve one client at a time.
     pub one_at_a_time: bool,
+    /// How many clients it serves at the same time, as the user said.
+    pub max_clients: Option<u64>,
+    /// The fewest clients of the check beside which it turned another away, if it did.
+    pub turned_away_beside: Option<u64>,
     /// The command that tries a case again, but for the case.
     pub again: String,
 }
@@ -213,12 +217,13 @@ fn hex(bytes: &Bytes, shown: usize) -> String {
 mod tests {
     use super::*;
     use crate::check::cases;
+    use crate::check::runner::Tries;
     use crate::check::verdict::Verdict;
 
     pub(super) fn outcome(verdict: Verdict, is_listed: bool) -> Outcome {
         let case = cases::all().next().expect("a case");
-        let (log, took) = (Log::default(), Duration::from_millis(2));
-        Outcome { case, verdict, is_listed, hint: None, log, took }
+        let (log, took, tries) = (Log::default(), Duration::from_millis(2), Tries::NONE);
+        Outcome { case, verdict, tries, is_listed, hint: None, log, took }
     }
 
     #[test]

@@ -27,9 +27,13 @@ pub fn outcome(outcome: &Outcome, about: &About, colours: Colours) -> String {
         Verdict::Info(said) | Verdict::Inconclusive(said) => {
             let _ = writeln!(text, "              {said}");
         }
-        Verdict::Fail(Finding { expected, got }) | Verdict::Warn(Finding { expected, got }) => {
+        Verdict::Fail(Finding { expected, got, .. })
+        | Verdict::Warn(Finding { expected, got, .. }) => {
             let _ = writeln!(text, "    expected  {expected}");
             let _ = writeln!(text, "    got       {got}");
+            if let Some(said) = outcome.tries.said() {
+                let _ = writeln!(text, "    seen      {said}");
+            }
             if let Some(hint) = hint {
                 let _ = writeln!(text, "    hint      {hint}");
             }
