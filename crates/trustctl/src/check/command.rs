@@ -52,6 +52,7 @@ const STDERR_LINES_SHOWN: usize = 6;
 #[derive(Debug)]
 pub struct Started {
     child: Mutex<Child>,
+    command: OsString,
     pid: u32,
     port: u16,
     stderr: Arc<Mutex<Stderr>>,
@@ -90,7 +91,19 @@ impl Started {
         // It ends with the last process that has the other end, which may be after us.
         let read_on = move || while is_open(&waiting) && lock(&shared).take_all() {};
         thread::Builder::new().name("stderr".into()).spawn(read_on)?;
-        Ok(Started { pid: child.id(), child: Mutex::new(child), port, stderr })
+        let (command, pid) = (command.to_owned(), child.id());
+        Ok(Started { command, pid, child: Mutex::new(child), port, stderr })
+    }
+
+    /// Stops what may be left of it and starts the same command, on another port: the old one may be kept by connections
+    /// that have just ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Started::start`].
+    pub fn again(&self) -> io::Result<Started> {
+        self.stop();
+        Started::start(&self.command)
     }
 
     /// Waits until it accepts connections; where.
@@ -352,7 +365,8 @@ mod tests {
         child.wait().unwrap();
         // Without the thread that takes what comes.
         let stderr = Arc::new(Mutex::new(stderr));
-        let started = Started { pid: child.id(), child: Mutex::new(child), port: 0, stderr };
+        let (command, pid) = (OsString::new(), child.id());
+        let started = Started { command, pid, child: Mutex::new(child), port: 0, stderr };
         assert_eq!(started.last_words(), "; its stderr: last words");
     }
 

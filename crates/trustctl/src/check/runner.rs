@@ -1,6 +1,7 @@
 //! Which cases run when, and beside which others.
 
 mod again;
+mod death;
 
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, Write};
@@ -17,13 +18,14 @@ use rustix::event::PollFlags;
 
 use crate::check::case::{Case, Needs};
 use crate::check::cases::{self, GROUPS, resources};
+use crate::check::command::StartError;
 use crate::check::expect::Known;
 use crate::check::hint;
 use crate::check::setup::Setup;
 use crate::check::transcript::Log;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
-use crate::check::watch::Watch;
+use crate::check::watch::{Death, Watch};
 use crate::signals::{Signal, Signals};
 use crate::wait::wait;
 
@@ -55,6 +57,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// How often it was tried.
     pub tries: Tries,
+    /// Whether nothing came of it, because the server died before or meanwhile, which may be another case's fault.
+    pub is_put_off: bool,
     /// Whether it is among the failures that are known.
     pub is_listed: bool,
     /// What may help.
@@ -144,6 +148,8 @@ pub trait Listener {
 pub struct Ran {
     /// What came of each case of the plan, in its order. Cases that were not tried any more are skipped.
     pub outcomes: Vec<Outcome>,
+    /// The cases during which the server died, if that was the end: it could not be started again.
+    pub died: Option<String>,
     /// What ended it early.
     pub signal: Option<Signal>,
     /// Whether the listener did.
@@ -167,13 +173,24 @@ pub fn run(
     let gone = Mutex::new(None);
     let shared = Shared { watch, stopped: &stopped, gone: &gone };
     let (stop, ran) = (Some(stop), Ran::default());
-    let mut run = Run { plan, shared, signals, stop, listener, ran, serves: true };
+    let mut run = Run {
+        plan,
+        shared,
+        signals,
+        stop,
+        listener,
+        ran,
+        serves: true,
+        watches: false,
+        is_lost: false,
+    };
     let first = cases::all().find(|case| case.id == FIRST).expect("the first case is there");
     let watch = watch.filter(|_| plan.cases.iter().any(|case| case.needs == Needs::Process));
     if let Some(watch) = watch {
         run.attend(|| watch.look_at_start(setup))?;
     }
     run.run_all(setup, &[first], 1)?;
+    run.revive(setup)?;
     if setup.max_clients == Some(1) {
         setup.one_at_a_time = true;
     } else if run.serves {
@@ -184,12 +201,8 @@ pub fn run(
         setup.one_at_a_time = one_at_a_time;
     }
     let watch = watch.filter(|_| run.serves);
-    if let Some(watch) = watch {
-        run.attend(|| {
-            resources::warm_up(&mut Trial::new(setup, first, Some(watch)));
-            watch.look("warm-up", setup);
-        })?;
-    }
+    run.watches = watch.is_some();
+    run.look_first(setup)?;
     for group in GROUPS.iter().filter(|group| !group.is_empty()) {
         let wanted = |case: &&&'static Case| case.group() == group[0].group() && case.id != FIRST;
         let of_group: Vec<&'static Case> = plan.cases.iter().filter(wanted).copied().collect();
@@ -203,10 +216,13 @@ pub fn run(
         let jobs = if setup.one_at_a_time { 1 } else { (plan.jobs as u64).min(room) as usize };
         run.run_all(setup, &beside, jobs)?;
         run.run_all(setup, &alone, 1)?;
+        run.revive(setup)?;
         if let Some(watch) = watch.filter(|_| !is_about_process) {
             run.attend(|| watch.look(group[0].group(), setup))?;
         }
     }
+    let died = run.shared.watch.filter(|watch| run.is_lost || !watch.is_ours());
+    run.ran.died = died.and_then(Watch::end);
     let mut ran = run.ran;
     ran.outcomes
         .sort_by_key(|outcome| plan.cases.iter().position(|case| case.id == outcome.case.id));
@@ -243,6 +259,10 @@ struct Run<'r> {
     ran: Ran,
     /// Whether one message came back.
     serves: bool,
+    /// Whether there is a case about what the server's processes have.
+    watches: bool,
+    /// Whether the server died and cannot be started again.
+    is_lost: bool,
 }
 
 /// What the threads that try cases share.
@@ -255,16 +275,73 @@ struct Shared<'r> {
 }
 
 impl Run<'_> {
-    /// Tries the cases, so many at the same time, and failures again, one by one.
-    fn run_all(&mut self, setup: &Setup, cases: &[&'static Case], jobs: usize) -> io::Result<()> {
-        for outcome in self.run_together(setup, cases, jobs)? {
-            let outcome = match is_to_be_tried_again(&outcome) {
-                true => self.try_again(setup, outcome)?,
-                false => outcome,
-            };
-            self.take(outcome);
+    /// Tries the cases, so many at the same time, and one by one failures again, and what could not be tried as the
+    /// server had died.
+    fn run_all(
+        &mut self,
+        setup: &mut Setup,
+        cases: &[&'static Case],
+        jobs: usize,
+    ) -> io::Result<()> {
+        self.revive(setup)?;
+        let deaths = self.deaths().len();
+        let unsettled = self.run_together(setup, cases, jobs)?;
+        let death = self.deaths().get(deaths).cloned();
+        let mut settled = vec![];
+        for mut outcome in unsettled {
+            let has_seen = death.as_ref().is_some_and(|death| death::has_seen(death, &outcome));
+            self.revive(setup)?;
+            if !self.is_lost {
+                outcome.is_put_off |= has_seen && outcome.tries.beside > 0;
+                if is_to_be_tried_again(&outcome) {
+                    outcome = self.try_again(setup, outcome)?;
+                }
+            }
+            settled.push(outcome);
         }
+        let did_not_come_again = !self.is_lost && self.deaths().len() == deaths + 1;
+        if let Some(death) = death.filter(|_| jobs > 1 && did_not_come_again) {
+            death::blame_one_of(&death, &mut settled);
+        }
+        settled.into_iter().for_each(|outcome| self.take(outcome));
         Ok(())
+    }
+
+    fn deaths(&self) -> Vec<Death> {
+        self.shared.watch.map_or_else(Vec::new, Watch::deaths)
+    }
+
+    /// Starts a server again that died, if the check can: what is to come is not its fault.
+    fn revive(&mut self, setup: &mut Setup) -> io::Result<()> {
+        let Some(watch) = self.shared.watch.filter(|watch| watch.end().is_some()) else {
+            return Ok(());
+        };
+        if self.is_lost || self.shared.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match watch.start_again(setup, self.signals) {
+            Some(Ok(address)) => setup.address = address,
+            Some(Err(StartError::Signal(signal))) => {
+                self.ran.signal = self.ran.signal.or(Some(signal));
+                self.end_all();
+                return Ok(());
+            }
+            Some(Err(StartError::Failed(_))) | None => {
+                self.is_lost = true;
+                return Ok(());
+            }
+        }
+        self.look_first(setup)
+    }
+
+    /// Warms the server up and notes what it has, which all looks are compared with.
+    fn look_first(&mut self, setup: &Setup) -> io::Result<()> {
+        let Some(watch) = self.shared.watch.filter(|_| self.watches) else { return Ok(()) };
+        let first = cases::all().find(|case| case.id == FIRST).expect("the first case is there");
+        self.attend(|| {
+            resources::warm_up(&mut Trial::new(setup, first, Some(watch)));
+            watch.look("warm-up", setup);
+        })
     }
 
     /// Tries the cases, so many at the same time. What came of them, from the first that is to be tried again.
@@ -335,7 +412,10 @@ impl Run<'_> {
             }
             shared.handle(setup, first.case, serves, &Mutex::default())
         })?;
-        Ok(again::judge(first, second, setup))
+        Ok(match first.is_put_off {
+            true => Outcome { is_put_off: false, ..second },
+            false => again::judge(first, second, setup),
+        })
     }
 
     /// Does something slow and listens to signals meanwhile.
@@ -402,7 +482,9 @@ impl Shared<'_> {
         running: &Mutex<Vec<&'static str>>,
     ) -> Outcome {
         if let Some(why) = self.reason_not_to_try(setup, case, serves) {
-            return not_tried(case, why);
+            let has_died = self.watch.is_some_and(|watch| watch.end().is_some());
+            let is_put_off = has_died && !self.stopped.load(Ordering::Relaxed);
+            return Outcome { is_put_off, ..not_tried(case, why) };
         }
         let beside = {
             let mut running = lock(running);
@@ -416,7 +498,14 @@ impl Shared<'_> {
         outcome.tries = Tries { tries: 1, failed: u32::from(has_failed), beside };
         match self.watch {
             _ if self.stopped.load(Ordering::Relaxed) => {}
-            Some(watch) => watch.note_end(has_failed, &together),
+            Some(watch) => {
+                let has_died = watch.note_end(has_failed, &together);
+                if let Some(death) = has_died.filter(|_| beside == 0) {
+                    outcome.is_put_off = !death::has_connected(&outcome.log);
+                    outcome.verdict = death::verdict(&death, &outcome.log);
+                    outcome.tries.failed = 1;
+                }
+            }
             None if has_failed && refuses(setup) => {
                 lock(self.gone).get_or_insert_with(|| together.join(", "));
             }
@@ -458,12 +547,16 @@ impl Shared<'_> {
         let verdict = (case.run)(&mut trial).unwrap_or_else(|verdict| verdict);
         let (log, took) = (trial.transcript().log(), started.elapsed());
         let tries = Tries { tries: 1, failed: 0, beside: 0 };
-        Outcome { case, verdict, tries, is_listed: false, hint: None, log, took }
+        Outcome { case, verdict, tries, is_put_off: false, is_listed: false, hint: None, log, took }
     }
 }
 
-/// Whether a failure may be one of what ran beside it, or of clients that the server had no room for.
+/// Whether a failure may be one of what ran beside it, or of clients that the server had no room for, or the server died
+/// before the case could be tried or judged.
 fn is_to_be_tried_again(outcome: &Outcome) -> bool {
+    if outcome.is_put_off {
+        return true;
+    }
     match &outcome.verdict {
         Verdict::Fail(finding) => {
             outcome.tries.beside > 0 || matches!(finding.evidence, Evidence::Refusal { .. })
@@ -485,5 +578,5 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn not_tried(case: &'static Case, why: String) -> Outcome {
     let (verdict, log) = (Verdict::skipped(why), Log::default());
     let (tries, took) = (Tries::NONE, Duration::ZERO);
-    Outcome { case, verdict, tries, is_listed: false, hint: None, log, took }
+    Outcome { case, verdict, tries, is_put_off: false, is_listed: false, hint: None, log, took }
 }

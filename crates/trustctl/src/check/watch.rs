@@ -2,19 +2,22 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::check::command::Started;
+use crate::check::command::{StartError, Started, cannot_start};
 use crate::check::process::{Computed, PortSockets, Process};
 use crate::check::setup::Setup;
 use crate::check::transcript::Transcript;
 use crate::check::verdict::Judged;
 use crate::check::wire::{self, Wire};
+use crate::signals::Signals;
+use crate::target::Family;
 use crate::text::reason;
 
 /// Longest time in which a server may clean up after a group of cases, unless the run's patience is shorter.
@@ -42,9 +45,16 @@ const HAD_CORE_MIN: f64 = 0.1;
 /// How long the end of a process may take to show after its sockets have closed.
 const END_PATIENCE: Duration = Duration::from_millis(100);
 
-/// The server's processes: one, its children, and theirs.
+/// The server's processes: one, its children, and theirs; and those of the server that takes its place if it dies.
 #[derive(Debug)]
 pub struct Watch {
+    watched: RwLock<Arc<Watched>>,
+    state: Mutex<State>,
+}
+
+/// A server that is looked at.
+#[derive(Debug)]
+struct Watched {
     pid: u32,
     port: u16,
     /// What started it, if that was the check.
@@ -52,7 +62,6 @@ pub struct Watch {
     /// The processes whose end matters: the one with the number, and those that listened at the start.
     mortal: Vec<(u32, OwnedFd)>,
     misfit: Option<String>,
-    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +69,17 @@ struct State {
     idle_at_start: Option<f64>,
     looks: Vec<Look>,
     end: Option<String>,
+    deaths: Vec<Death>,
     exercised: bool,
+}
+
+/// One end of the server that it should not have come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// The cases that ran when it ended.
+    pub during: String,
+    /// How it ended, and what it said.
+    pub how: String,
 }
 
 /// What the server had when it was left alone after a group of cases.
@@ -115,32 +134,48 @@ impl Watch {
     }
 
     fn new(pid: u32, port: u16, started: Option<Started>) -> io::Result<Watch> {
-        let mut mortal = vec![(pid, open(pid)?)];
-        let listeners = listeners(pid, port);
-        if let Ok(listeners) = &listeners {
-            let others = listeners.iter().filter(|listener| **listener != pid);
-            mortal.extend(others.filter_map(|listener| Some((*listener, open(*listener).ok()?))));
-        }
-        let misfit = match listeners {
-            Ok(listeners) if listeners.is_empty() => Some(format!(
-                "process {pid} and its children do not listen on port {port}, so another process is the server"
-            )),
-            Ok(_) => None,
-            Err(error) => {
-                Some(format!("the descriptors of process {pid} cannot be read: {}", reason(&error)))
-            }
-        };
-        Ok(Watch { pid, port, started, mortal, misfit, state: Mutex::default() })
+        let watched = RwLock::new(Arc::new(Watched::new(pid, port, started)?));
+        Ok(Watch { watched, state: Mutex::default() })
+    }
+
+    fn watched(&self) -> Arc<Watched> {
+        Arc::clone(&self.watched.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Starts the server that was started here, and died, again; where it is.
+    ///
+    /// # Errors
+    ///
+    /// It does not start, or a signal came. None of that if it was not started here.
+    pub fn start_again(
+        &self,
+        setup: &Setup,
+        signals: &Signals,
+    ) -> Option<Result<SocketAddr, StartError>> {
+        let family = if setup.address.is_ipv4() { Family::V4 } else { Family::V6 };
+        let again = self.watched().started.as_ref()?.again();
+        let failed = |error: io::Error| StartError::Failed(cannot_start(&error));
+        Some(again.map_err(failed).and_then(|started| {
+            let address = started.wait_until_it_accepts(family, signals)?;
+            let watched = Watched::new(started.pid(), address.port(), Some(started));
+            let watched = Arc::new(watched.map_err(failed)?);
+            *self.watched.write().unwrap_or_else(PoisonError::into_inner) = watched;
+            let mut state = self.lock();
+            // What it has is compared with what it had itself.
+            state.looks.clear();
+            state.end = None;
+            Ok(address)
+        }))
     }
 
     /// The process's number.
     pub fn pid(&self) -> u32 {
-        self.pid
+        self.watched().pid
     }
 
     /// Why nothing can be said about the server by looking at this process, if so.
-    pub fn misfit(&self) -> Option<&str> {
-        self.misfit.as_deref()
+    pub fn misfit(&self) -> Option<String> {
+        self.watched().misfit.clone()
     }
 
     /// Memory in RAM of all processes, in bytes.
@@ -173,7 +208,8 @@ impl Watch {
     }
 
     fn look_for(&self, wanted: Option<Sample>, group: &str, setup: &Setup) {
-        if self.misfit.is_some() || self.has_ended(Duration::ZERO) {
+        let watched = self.watched();
+        if watched.misfit.is_some() || self.has_ended(Duration::ZERO) {
             return;
         }
         let settled = match &wanted {
@@ -185,8 +221,8 @@ impl Watch {
         if self.has_ended(Duration::ZERO) {
             return;
         }
-        let ended = self.mortal.iter().filter(|(_, process)| is_over(process, Duration::ZERO));
-        let lost = ended.map(|(pid, _)| *pid).filter(|pid| *pid != self.pid).collect();
+        let ended = watched.mortal.iter().filter(|(_, process)| is_over(process, Duration::ZERO));
+        let lost = ended.map(|(pid, _)| *pid).filter(|pid| *pid != watched.pid).collect();
         let (connections, peak) = (setup.rate.connections(), setup.rate.peak());
         let look = Look { group: group.to_owned(), connections, peak, had, idle_share, lost };
         self.lock().looks.push(look);
@@ -202,13 +238,22 @@ impl Watch {
         !std::mem::replace(&mut self.lock().exercised, true)
     }
 
-    /// Notes that the server ended while these cases ran, if it has ended within a moment.
-    pub fn note_end(&self, is_suspicious: bool, cases: &[&str]) {
+    /// Notes that the server ended while these cases ran, if it has ended within a moment, and says so once.
+    pub fn note_end(&self, is_suspicious: bool, cases: &[&str]) -> Option<Death> {
         let patience = if is_suspicious { END_PATIENCE } else { Duration::ZERO };
         let mut state = self.lock();
-        if state.end.is_none() && self.has_ended(patience) {
-            state.end = Some(cases.join(", "));
+        if state.end.is_some() || !self.has_ended(patience) {
+            return None;
         }
+        let death = Death { during: cases.join(", "), how: self.watched().how_it_ended() };
+        state.deaths.push(death.clone());
+        state.end = Some(death.during.clone());
+        Some(death)
+    }
+
+    /// Whether the check started it.
+    pub fn is_ours(&self) -> bool {
+        self.watched().started.is_some()
     }
 
     /// The cases during which the server ended, if it has.
@@ -216,47 +261,26 @@ impl Watch {
         self.lock().end.clone()
     }
 
-    /// How it ended, as far as can be told, and what it said.
-    pub fn how_it_ended(&self) -> String {
-        let Some(started) = &self.started else {
-            return format!("process {} is gone", self.pid);
-        };
-        let status = started.ended().unwrap_or_else(|| "its listening process is gone".to_owned());
-        status + &started.last_words()
+    /// All ends of servers so far.
+    pub fn deaths(&self) -> Vec<Death> {
+        self.lock().deaths.clone()
     }
 
-    /// Whether the server is gone: its process, or whatever listened on the port.
+    /// Whether the server is gone.
     fn has_ended(&self, patience: Duration) -> bool {
-        let until = Instant::now() + patience;
-        let [(_, root), others @ ..] = &self.mortal[..] else { return false };
-        let suspicious =
-            is_over(root, patience) || others.iter().any(|(_, fd)| is_over(fd, Duration::ZERO));
-        if !suspicious {
-            return false;
-        }
-        if self.started.is_none() && is_over(root, Duration::ZERO) {
-            return true;
-        }
-        // Of several processes that listen, one may go, and a shell may have left its job alone.
-        loop {
-            match listeners(self.pid, self.port) {
-                Ok(listeners) if listeners.is_empty() => return true,
-                Ok(_) if Instant::now() >= until => return false,
-                Ok(_) => std::thread::sleep(SETTLE_LOOK.min(patience)),
-                Err(_) => return is_over(root, Duration::ZERO),
-            }
-        }
+        self.watched().has_ended(patience)
     }
 
     fn sample(&self) -> Sample {
-        let tree = Process::tree(self.pid);
-        let close_wait = PortSockets::read(self.pid, self.port).close_wait;
+        let watched = self.watched();
+        let tree = Process::tree(watched.pid);
+        let close_wait = PortSockets::read(watched.pid, watched.port).close_wait;
         let mut sample = Sample::default();
         let mut held = HashSet::new();
         for process in &tree {
             if process.is_zombie {
                 // The one that the check itself has started is waited for by the check.
-                sample.zombies += u64::from(process.pid != self.pid);
+                sample.zombies += u64::from(process.pid != watched.pid);
                 continue;
             }
             if let Ok((count, sockets)) = process.descriptors() {
@@ -324,11 +348,64 @@ impl Watch {
     }
 
     fn computed(&self) -> HashMap<u32, Computed> {
-        Process::tree(self.pid).iter().flat_map(Process::computed).collect()
+        Process::tree(self.pid()).iter().flat_map(Process::computed).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watched {
+    fn new(pid: u32, port: u16, started: Option<Started>) -> io::Result<Watched> {
+        let mut mortal = vec![(pid, open(pid)?)];
+        let listeners = listeners(pid, port);
+        if let Ok(listeners) = &listeners {
+            let others = listeners.iter().filter(|listener| **listener != pid);
+            mortal.extend(others.filter_map(|listener| Some((*listener, open(*listener).ok()?))));
+        }
+        let misfit = match listeners {
+            Ok(listeners) if listeners.is_empty() => Some(format!(
+                "process {pid} and its children do not listen on port {port}, so another process is the server"
+            )),
+            Ok(_) => None,
+            Err(error) => {
+                Some(format!("the descriptors of process {pid} cannot be read: {}", reason(&error)))
+            }
+        };
+        Ok(Watched { pid, port, started, mortal, misfit })
+    }
+
+    /// How it ended, as far as can be told, and what it said.
+    fn how_it_ended(&self) -> String {
+        let Some(started) = &self.started else {
+            return format!("process {} is gone", self.pid);
+        };
+        let status = started.ended().unwrap_or_else(|| "its listening process is gone".to_owned());
+        status + &started.last_words()
+    }
+
+    /// Whether the server is gone: its process, or whatever listened on the port.
+    fn has_ended(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let [(_, root), others @ ..] = &self.mortal[..] else { return false };
+        let suspicious =
+            is_over(root, patience) || others.iter().any(|(_, fd)| is_over(fd, Duration::ZERO));
+        if !suspicious {
+            return false;
+        }
+        if self.started.is_none() && is_over(root, Duration::ZERO) {
+            return true;
+        }
+        // Of several processes that listen, one may go, and a shell may have left its job alone.
+        loop {
+            match listeners(self.pid, self.port) {
+                Ok(listeners) if listeners.is_empty() => return true,
+                Ok(_) if Instant::now() >= until => return false,
+                Ok(_) => std::thread::sleep(SETTLE_LOOK.min(patience)),
+                Err(_) => return is_over(root, Duration::ZERO),
+            }
+        }
     }
 }
 

@@ -107,7 +107,7 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let mut output = Output::create(context)?;
     let began = Instant::now();
     match try_all(context, &server, &plan, &mut about, &mut output) {
-        Ok(tried) => finish(context, &about, output, tried, began.elapsed()),
+        Ok(ran) => finish(context, &about, output, ran, began.elapsed()),
         Err(ConnectError::Signal(signal)) => {
             let (outcomes, exit) = (&[][..], stopped_by(signal, context.log));
             let (end, took) = (End::Stopped(signal.name()), began.elapsed());
@@ -184,14 +184,9 @@ fn about(context: &Context<'_>, server: &Server) -> Result<About, Failure> {
         one_at_a_time: false,
         max_clients: layers.get(&MAX_CLIENTS)?,
         turned_away_beside: None,
+        deaths: vec![],
         again: again(layers, &arguments(context), Family::of(context.matches)),
     })
-}
-
-/// What came of the cases, and during which of them the server died.
-struct Tried {
-    ran: Ran,
-    died: Option<String>,
 }
 
 /// Reaches the server, or starts it, tries all cases, and stops it.
@@ -201,7 +196,7 @@ fn try_all(
     plan: &Plan,
     about: &mut About,
     output: &mut Output,
-) -> Result<Tried, ConnectError> {
+) -> Result<Ran, ConnectError> {
     let (address, watch) = reach(context, server, about.patience)?;
     about.address = Some(address.to_string());
     about.pid = watch.as_ref().map(Watch::pid);
@@ -227,8 +222,8 @@ fn try_all(
     lines.output.progress.clear();
     about.one_at_a_time = setup.one_at_a_time;
     about.turned_away_beside = setup.rate.turned_away_beside();
-    let ran = ran.map_err(|error| internal(&error))?;
-    Ok(Tried { ran, died: watch.and_then(|watch| watch.end()) })
+    about.deaths = watch.map_or_else(Vec::new, |watch| watch.deaths());
+    Ok(ran.map_err(|error| internal(&error))?)
 }
 
 fn reach(
@@ -273,10 +268,10 @@ fn finish(
     context: &Context<'_>,
     about: &About,
     output: Output,
-    tried: Tried,
+    ran: Ran,
     took: Duration,
 ) -> Result<ExitCode, Failure> {
-    let Tried { ran: Ran { outcomes, signal, is_cut }, died } = tried;
+    let Ran { outcomes, died, signal, is_cut } = ran;
     // Whoever read has gone, as `head` does, and nobody else is to read.
     if is_cut && output.unwritten.failure().is_none() {
         return Ok(ExitCode::Success);

@@ -16,7 +16,15 @@ pub(crate) struct Report {
     pub(crate) server: Server,
     pub(crate) settings: Settings,
     pub(crate) counts: Counts,
+    pub(crate) deaths: Vec<Death>,
     pub(crate) cases: Vec<Case>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Death {
+    pub(crate) during: String,
+    pub(crate) how: String,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Eq)]

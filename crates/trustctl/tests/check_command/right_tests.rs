@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
         "bytes_that_are_wrong_beside_others_are_a_failure",
         bytes_that_are_wrong_beside_others_are_a_failure,
     ),
+    ("a_server_that_dies_of_a_reset_is_blamed_for_that_alone", a_server_that_dies_of_a_reset),
     ("no_case_but_those_about_a_reset_sends_one", no_case_but_those_about_a_reset_sends_one),
 ];
 
@@ -107,4 +108,18 @@ fn bytes_that_are_wrong_beside_others_are_a_failure() {
         assert_eq!((case.tries, case.failed_tries), (2, 1), "{}: {:?}", case.id, case.got);
         assert!(case.beside > 0, "{}", case.id);
     }
+}
+
+fn a_server_that_dies_of_a_reset() {
+    let cases = "framing/1,framing/11,closing/*,half-close/*,recovery/5,recovery/8";
+    let report = report("dies-of-a-reset", &["--case", cases, "--patience=2"]);
+    assert_eq!(report.state, State::Complete);
+    let resets = ["closing/5", "closing/6", "closing/7", "closing/8", "closing/9", "recovery/8"];
+    for case in &report.cases {
+        let is_due = resets.contains(&case.id.as_str());
+        assert_eq!(case.verdict == Verdict::Fail, is_due, "{}: {:?}", case.id, case.got);
+        let got = case.got.as_deref().unwrap_or_default();
+        assert!(!is_due || got.contains("the server died") && got.contains("RST"), "{got}");
+    }
+    assert!(report.deaths.len() >= resets.len());
 }

@@ -13,7 +13,14 @@ use super::support::server::Server;
 pub(crate) const TESTS: &[Test] = &[
     ("a_started_server_is_watched_and_stopped", a_started_server_is_watched_and_stopped),
     ("a_failed_start_is_told_with_last_words", a_failed_start),
-    ("a_server_that_dies_is_noticed_at_once", a_server_that_dies_is_noticed_at_once),
+    (
+        "a_server_that_dies_is_started_again_and_its_case_is_named",
+        a_server_that_dies_is_started_again_and_its_case_is_named,
+    ),
+    (
+        "a_server_that_cannot_be_started_again_ends_the_run",
+        a_server_that_cannot_be_started_again_ends_the_run,
+    ),
     ("a_death_behind_a_shell_is_noticed", a_death_behind_a_shell_is_noticed),
     ("a_process_is_watched_by_its_number", a_process_is_watched_by_its_number),
     ("another_process_says_nothing", another_process_says_nothing),
@@ -71,11 +78,56 @@ fn a_failed_start() {
     assert!(report.detail.is_some_and(|why| why.contains("exit code 5")));
 }
 
+/// The server dies of framing/6 and framing/7, is started again, and everything else is tried.
 #[track_caller]
-fn dies(command: &str) -> json::Report {
+fn dies(command: &str, how: &str) {
     // Whoever waited for the dead once would be too late.
-    let flags = ["check", "--command", command, "--patience=60", "--jobs=1", "--json"];
+    let flags = ["check", "--command", command, "--patience=60", "--json"];
     let cases = ["--case", "framing/2,framing/6,framing/7,partial/*,resources/*"];
+    let finished =
+        Home::new().trustctl(flags).args(cases).start().wait_for(WHOLE_CHECK).exits_with(1);
+    let report = json::read(finished.text());
+    assert_eq!((report.state, report.detail), (State::Complete, None));
+    let deaths = ["framing/6", "framing/7"];
+    assert!(report.deaths.iter().all(|death| death.how == how), "{:?}", report.deaths);
+    let during = report.deaths.iter().flat_map(|death| death.during.split(", "));
+    assert!(deaths.iter().all(|id| during.clone().any(|during| during == *id)));
+    for case in &report.cases {
+        let id = case.id.as_str();
+        let got = case.got.as_deref().unwrap_or_default();
+        match case.verdict {
+            Verdict::Fail if id == "resources/1" => {
+                let expected = format!("it died during framing/7: {how}");
+                assert!(got.ends_with(&expected), "{got}");
+            }
+            Verdict::Fail => {
+                assert!(deaths.contains(&id), "{id}: {got}");
+                let expected = format!("the server died, {how}; sent last: #1 -> ");
+                assert!(got.starts_with(&expected), "{got}");
+            }
+            _ => assert!(!deaths.contains(&id) && id != "resources/1", "{id}: {:?}", case.said),
+        }
+        let is_tried = case.verdict != Verdict::Skipped || id == "partial/11";
+        assert!(is_tried, "{id}: {:?}", case.said);
+    }
+}
+
+fn a_server_that_dies_is_started_again_and_its_case_is_named() {
+    dies(&command("dies"), &format!("exit code {DEATH_CODE}; its stderr: {LAST_WORDS}"));
+}
+
+fn a_death_behind_a_shell_is_noticed() {
+    let server = command("dies").replace("exec ", "");
+    let how = format!("its listening process is gone; its stderr: {LAST_WORDS}");
+    dies(&format!("{server}; sleep 1000"), &how);
+}
+
+fn a_server_that_cannot_be_started_again_ends_the_run() {
+    let files = Files::new();
+    let marker = files.path("started");
+    let once = format!("test -e '{marker}' && exit 9; touch '{marker}'; {}", command("dies"));
+    let flags = ["check", "--command", &once, "--patience=60", "--jobs=1", "--json"];
+    let cases = ["--case", "framing/2,framing/6,framing/7,partial/*"];
     let finished =
         Home::new().trustctl(flags).args(cases).start().wait_for(WHOLE_CHECK).exits_with(1);
     let report = json::read(finished.text());
@@ -84,33 +136,11 @@ fn dies(command: &str) -> json::Report {
     for case in &report.cases {
         let expected = match case.id.as_str() {
             "framing/2" => Verdict::Pass,
-            "framing/6" | "resources/1" => Verdict::Fail,
+            "framing/6" => Verdict::Fail,
             _ => Verdict::Skipped,
         };
         assert_eq!(case.verdict, expected, "{}: {:?}", case.id, case.got);
-        if expected == Verdict::Skipped {
-            assert_eq!(case.said.as_deref(), Some("the server died during framing/6"));
-        }
     }
-    report
-}
-
-fn a_server_that_dies_is_noticed_at_once() {
-    let report = dies(&command("dies"));
-    let survival = report.cases.iter().find(|case| case.id == "resources/1");
-    let got = survival.and_then(|case| case.got.clone()).unwrap_or_default();
-    let expected =
-        format!("it died during framing/6: exit code {DEATH_CODE}; its stderr: {LAST_WORDS}");
-    assert_eq!(got, expected);
-}
-
-fn a_death_behind_a_shell_is_noticed() {
-    let server = command("dies").replace("exec ", "");
-    let report = dies(&format!("{server}; sleep 1000"));
-    let survival = report.cases.iter().find(|case| case.id == "resources/1");
-    let got = survival.and_then(|case| case.got.clone()).unwrap_or_default();
-    let expected = "it died during framing/6: its listening process is gone; its stderr: ";
-    assert_eq!(got, format!("{expected}{LAST_WORDS}"));
 }
 
 fn a_process_is_watched_by_its_number() {

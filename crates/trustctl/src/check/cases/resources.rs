@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::setup::{LARGE_MAX, Setup};
 use crate::check::trial::Trial;
-use crate::check::verdict::{Judged, Verdict};
+use crate::check::verdict::{Evidence, Judged, Verdict};
 use crate::check::watch::{IDLE_SHARE_MAX, Look, Sample, Watch};
 use crate::framing::Framing;
 use crate::text::grouped;
@@ -154,17 +154,19 @@ fn greet_together(trial: &mut Trial<'_>, count: usize) -> Judged<()> {
 
 fn survival(trial: &mut Trial<'_>) -> Judged {
     let watch = watched(trial)?;
-    let expected = "the server is there after everything that the cases did";
-    let ended = |during: String| {
-        Verdict::fail(expected, format!("it died during {during}: {}", watch.how_it_ended()))
-    };
-    if let Some(during) = watch.end() {
-        return Err(ended(during));
+    if watch.end().is_none() {
+        exercised(trial)?;
+        watch.note_end(true, &["resources/1"]);
     }
-    exercised(trial)?;
-    watch.note_end(true, &["resources/1"]);
-    if let Some(during) = watch.end() {
-        return Err(ended(during));
+    let deaths = watch.deaths();
+    if !deaths.is_empty() {
+        let told =
+            deaths.iter().map(|death| format!("it died during {}: {}", death.during, death.how));
+        return Err(Verdict::fail_by(
+            Evidence::Bytes,
+            "the server is there after everything that the cases did",
+            told.collect::<Vec<_>>().join("; "),
+        ));
     }
     let looks = watch.looks();
     if let Some(look) = looks.iter().find(|look| !look.lost.is_empty()) {

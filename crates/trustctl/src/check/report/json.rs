@@ -9,6 +9,7 @@ use crate::check::report::{About, Counts, End, Report};
 use crate::check::runner::Outcome;
 use crate::check::transcript::{Entry, Log, What};
 use crate::check::verdict::{Finding, Verdict};
+use crate::check::watch::Death;
 
 /// Changes when a field goes away or changes its meaning, not when one is added.
 pub const VERSION: u32 = 1;
@@ -55,6 +56,7 @@ pub fn report(report: &Report<'_>) -> Result<String, serde_json::Error> {
             jobs: about.jobs,
         },
         counts: Counts::of(outcomes),
+        deaths: about.deaths.iter().map(|Death { during, how }| Died { during, how }).collect(),
         cases: outcomes.iter().map(|outcome| case(outcome, about)).collect(),
     };
     Ok(serde_json::to_string_pretty(&document)? + "\n")
@@ -106,6 +108,7 @@ struct Document<'r> {
     server: Server<'r>,
     settings: Settings,
     counts: Counts,
+    deaths: Vec<Died<'r>>,
     cases: Vec<Tried<'r>>,
 }
 
@@ -130,6 +133,12 @@ struct Settings {
     strict: bool,
     seed: u64,
     jobs: usize,
+}
+
+#[derive(Serialize)]
+struct Died<'r> {
+    during: &'r str,
+    how: &'r str,
 }
 
 #[derive(Serialize)]

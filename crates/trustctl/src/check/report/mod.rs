@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::check::runner::{Class, Outcome};
 use crate::check::transcript::{Bytes, Entry, Log, What};
+use crate::check::watch::Death;
 use crate::exit_code::ExitCode;
 use crate::text::{count, seconds};
 
@@ -49,6 +50,8 @@ pub struct About {
     pub max_clients: Option<u64>,
     /// The fewest clients of the check beside which it turned another away, if it did.
     pub turned_away_beside: Option<u64>,
+    /// When the server died, and how.
+    pub deaths: Vec<Death>,
     /// The command that tries a case again, but for the case.
     pub again: String,
 }
@@ -223,7 +226,7 @@ mod tests {
     pub(super) fn outcome(verdict: Verdict, is_listed: bool) -> Outcome {
         let case = cases::all().next().expect("a case");
         let (log, took, tries) = (Log::default(), Duration::from_millis(2), Tries::NONE);
-        Outcome { case, verdict, tries, is_listed, hint: None, log, took }
+        Outcome { case, verdict, tries, is_put_off: false, is_listed, hint: None, log, took }
     }
 
     #[test]

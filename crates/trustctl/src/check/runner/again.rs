@@ -103,7 +103,7 @@ mod tests {
         let tries = Tries { tries: 1, failed, beside };
         let case = cases::all().next().unwrap();
         let (log, took) = (Log::default(), Duration::ZERO);
-        Outcome { case, verdict, tries, is_listed: false, hint: None, log, took }
+        Outcome { case, verdict, tries, is_put_off: false, is_listed: false, hint: None, log, took }
     }
 
     fn judged(evidence: Evidence, second: Verdict) -> (Outcome, Setup) {
