@@ -46,6 +46,8 @@ fn write(path: &Path, index: u32) -> io::Result<()> {
         target: "echo.example:9900".to_owned(),
         is_open_loop: true,
         rate: Some(RATE as f64),
+        rate_of_all: None,
+        duration: None,
         seed: Some(1),
         is_seed_given: true,
     };

@@ -156,6 +156,22 @@ impl Plan {
         }
     }
 
+    /// Messages a second that all shards are to send; `None` in a closed loop.
+    pub fn rate_of_all(&self) -> Option<f64> {
+        match self.pace {
+            Pace::Open { rate, .. } => Some(rate),
+            Pace::Closed { .. } => None,
+        }
+    }
+
+    /// How long the measured part is to be; `None` if messages are counted.
+    pub fn duration(&self) -> Option<Duration> {
+        match self.length {
+            Length::Time(time) => Some(time),
+            Length::Messages { .. } => None,
+        }
+    }
+
     /// How long each run warms up.
     pub fn warm_up(&self) -> Duration {
         self.warm_up

@@ -137,6 +137,8 @@ impl Logs {
             target: "echo.example:9900".into(),
             is_open_loop: true,
             rate: Some(10.0),
+            rate_of_all: None,
+            duration: None,
             seed: Some(1),
             is_seed_given: true,
         };

@@ -225,6 +225,8 @@ impl Output {
             target: about.target.clone(),
             is_open_loop: about.is_open_loop,
             rate: plan.rate(),
+            rate_of_all: plan.rate_of_all(),
+            duration: plan.duration(),
             seed: Some(plan.seed),
             is_seed_given: plan.is_seed_given,
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::load::connection::nanos;
 use crate::load::shard::{Choice, Shard};
 use crate::load::summary::{Cause, Counts, Errors, SIGNIFICANT_DIGITS, Summary};
 use crate::values::quoted;
@@ -46,6 +47,10 @@ pub struct Header {
     pub is_open_loop: bool,
     /// Messages a second that this part is to send; `None` in a closed loop.
     pub rate: Option<f64>,
+    /// The same of all parts together.
+    pub rate_of_all: Option<f64>,
+    /// How long the measured part is to be; `None` if messages are counted.
+    pub duration: Option<Duration>,
     /// What decides all payloads; `None` for several runs with a seed each.
     pub seed: Option<u64>,
     /// Whether somebody said it: one that each shard took for itself does not tell its run from others.
@@ -110,7 +115,7 @@ impl End {
     /// The comment, without the end of its line.
     pub(crate) fn line(&self) -> String {
         let note = EndNote {
-            took_ns: self.took.as_nanos().try_into().unwrap_or(u64::MAX),
+            took_ns: nanos(self.took),
             sent: self.sent,
             answered: self.answered,
             answered_in_time: self.answered_in_time,
@@ -174,11 +179,13 @@ impl Header {
             significant_digits: SIGNIFICANT_DIGITS,
             shard: self.shard.map(|shard| shard.to_string()),
             start_at: self.start_at.map(|time| time.to_string()),
-            warm_up_ns: self.warm_up.as_nanos().try_into().unwrap_or(u64::MAX),
+            warm_up_ns: nanos(self.warm_up),
             began: self.began.to_string(),
             target: self.target.clone(),
             open_loop: self.is_open_loop,
             rate: self.rate,
+            rate_of_all: self.rate_of_all,
+            duration_ns: self.duration.map(nanos),
             seed: self.seed,
             seed_given: Some(self.is_seed_given),
         };
@@ -208,7 +215,7 @@ impl Header {
             Some(Choice::Given(shard)) if shard.to_string() == text => Ok(shard),
             _ => Err(format!("{} is no shard such as 0/4", quoted(text))),
         };
-        note.rate.map_or(Ok(()), check_rate)?;
+        note.rate.into_iter().chain(note.rate_of_all).try_for_each(check_rate)?;
         Ok(Header {
             shard: note.shard.as_deref().map(shard).transpose()?,
             start_at: note.start_at.as_deref().map(time).transpose()?,
@@ -217,6 +224,8 @@ impl Header {
             target: note.target,
             is_open_loop: note.open_loop,
             rate: note.rate,
+            rate_of_all: note.rate_of_all,
+            duration: note.duration_ns.map(Duration::from_nanos),
             seed: note.seed,
             // Logs once had only seeds that somebody had said.
             is_seed_given: note.seed_given.unwrap_or(note.seed.is_some()),
@@ -237,6 +246,10 @@ struct HeaderNote {
     target: String,
     open_loop: bool,
     rate: Option<f64>,
+    #[serde(default)]
+    rate_of_all: Option<f64>,
+    #[serde(default)]
+    duration_ns: Option<u64>,
     seed: Option<u64>,
     #[serde(default)]
     seed_given: Option<bool>,
@@ -300,6 +313,8 @@ mod tests {
             target: "host]\n:9900".into(),
             is_open_loop: true,
             rate: Some(2500.5),
+            rate_of_all: Some(10_002.0),
+            duration: Some(Duration::from_millis(3_050)),
             seed: Some(u64::MAX),
             is_seed_given: true,
         }

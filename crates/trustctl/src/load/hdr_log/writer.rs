@@ -181,6 +181,8 @@ mod tests {
             target: "localhost:9900".into(),
             is_open_loop: false,
             rate: None,
+            rate_of_all: None,
+            duration: None,
             seed: Some(1),
             is_seed_given: true,
         }

@@ -1,15 +1,24 @@
 //! Whether logs go together, and what is missing.
 
 use std::io::BufRead;
+use std::time::Duration;
 
 use super::Log;
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::hdr_log::Header;
+use crate::load::report::fields::loop_name;
 use crate::load::shard::Shard;
+use crate::text::seconds;
 use crate::values::quoted;
 
 /// How many of a kind are told one by one.
 pub(super) const NAMED_MAX: usize = 20;
+
+/// Two shards ran together if the later one began in the first quarter of the shorter one.
+const APART_SHARE: u32 = 4;
+
+/// Shards that began so close to each other ran together, however short they were: processes start at different speeds.
+const APART_MIN: Duration = Duration::from_millis(100);
 
 /// Refuses logs that do not go together, by the names of two of them.
 ///
@@ -45,10 +54,56 @@ pub(super) fn check_together(logs: &[(&str, Option<&Header>)]) -> Result<(), Fai
     }
 }
 
+/// Refuses a log of ours whose intervals do not have what its end says.
+///
+/// # Errors
+///
+/// 65.
+pub(super) fn check_sums<R: BufRead>(log: &Log<R>) -> Result<(), Failure> {
+    let (Some(_), Some(end)) = (log.reader.header(), log.reader.end()) else { return Ok(()) };
+    let [latencies, services] = log.values;
+    // Whoever has no use for service times may have left their lines out.
+    let services = if services == 0 { latencies } else { services };
+    let (least, most) = (latencies.min(services), latencies.max(services));
+    // What was given up has a value as well, if it had waited long enough. A merged log has also those of shards whose end is
+    // missing, which its own end does not count.
+    let given_up = end.failed + end.unsent + end.outstanding;
+    let is_too_few = least < end.answered;
+    let is_too_many = most > end.answered + given_up && end.gaps.is_empty();
+    match is_too_few || is_too_many {
+        false => Ok(()),
+        true => Err(bad(format!(
+            "{}: its end tells of {} answers and {} other messages, and its intervals have {} values: lines are missing or \
+             were changed",
+            quoted(&log.name),
+            end.answered,
+            given_up,
+            if is_too_few { least } else { most }
+        ))),
+    }
+}
+
+/// Shards that did not run together, whose rates are no rate of anything.
+fn apart<R: BufRead>(logs: &[Log<R>]) -> Option<String> {
+    let shards = || logs.iter().filter(|log| log.header_of_shard().is_some());
+    let begun = |log: &&Log<R>| log.header_of_shard().map(|header| header.began);
+    let (first, last) = (shards().min_by_key(begun)?, shards().max_by_key(begun)?);
+    let between = begun(&last)?.duration_since(begun(&first)?).unsigned_abs();
+    let shortest = shards().filter_map(|log| log.reader.end()).map(|end| end.took).min()?;
+    (between > APART_MIN.max(shortest / APART_SHARE)).then(|| {
+        format!(
+            "{} and {} did not run together: {:.2} s between starts",
+            quoted(&first.name),
+            quoted(&last.name),
+            between.as_secs_f64()
+        )
+    })
+}
+
 /// What is missing in logs that have been read to their ends, in words.
 pub(super) fn find<R: BufRead>(logs: &[Log<R>]) -> Vec<String> {
     let of_logs: Vec<_> = logs.iter().map(|log| (&*log.name, log.reader.header())).collect();
-    let mut gaps: Vec<String> = missing_shards(&of_logs).into_iter().collect();
+    let mut gaps: Vec<String> = missing_shards(&of_logs).into_iter().chain(apart(logs)).collect();
     for log in logs {
         let name = quoted(&log.name);
         match (log.reader.cut(), log.reader.header(), log.reader.end()) {
@@ -87,11 +142,19 @@ fn difference(a: &Header, b: &Header) -> Option<String> {
         let given = header.seed.filter(|_| header.is_seed_given);
         given.map_or("none".to_owned(), |seed| seed.to_string())
     };
+    let rate = |header: &Header| {
+        header.rate_of_all.map_or("none".to_owned(), |rate| format!("{rate} messages/s"))
+    };
+    let duration = |header: &Header| header.duration.map_or("none".to_owned(), seconds);
     let same = [
         ("numbers of shards", a_shard.of().to_string(), b_shard.of().to_string()),
         ("targets", quoted(&a.target), quoted(&b.target)),
         ("seeds", seed(a), seed(b)),
         ("times to start at", time(a), time(b)),
+        ("loops", loop_name(a.is_open_loop).to_owned(), loop_name(b.is_open_loop).to_owned()),
+        ("rates of all shards", rate(a), rate(b)),
+        ("warm-ups", seconds(a.warm_up), seconds(b.warm_up)),
+        ("durations", duration(a), duration(b)),
     ];
     let (what, a, b) = same.into_iter().find(|(_, a, b)| a != b)?;
     Some(format!("they are shards of different runs, whose {what} are {a} and {b}"))

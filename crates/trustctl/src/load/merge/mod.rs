@@ -35,6 +35,8 @@ pub struct Log<R> {
     name: String,
     reader: Reader<R>,
     intervals: u64,
+    /// Values of its latency, and of its service time.
+    values: [u64; 2],
 }
 
 impl<R: BufRead> Log<R> {
@@ -45,7 +47,14 @@ impl<R: BufRead> Log<R> {
     /// 65, with its name and the line, if it is none; 74 if it cannot be read.
     pub fn open(name: &str, input: R) -> Result<Log<R>, Failure> {
         let reader = Reader::open(input).map_err(|bad| failure(name, &bad))?;
-        Ok(Log { name: name.to_owned(), reader, intervals: 0 })
+        Ok(Log { name: name.to_owned(), reader, intervals: 0, values: [0; 2] })
+    }
+}
+
+impl<R: BufRead> Log<R> {
+    /// What is known of its run, if it is part of one.
+    fn header_of_shard(&self) -> Option<&Header> {
+        self.reader.header().filter(|header| header.shard.is_some())
     }
 }
 
@@ -156,10 +165,10 @@ pub fn merge<R: BufRead, W: Write>(
         if let Some(signal) = stop() {
             return Err(Unmerged::Stopped(signal));
         }
-        let Log { name, reader, intervals } = earliest;
+        let Log { name, reader, intervals, values } = earliest;
         let bad = |bad| failure(name, &bad);
         let Some(interval) = reader.interval(&mut decoder).map_err(bad)? else { break };
-        sums.add(name, &interval)?;
+        values[interval.series as usize] += sums.add(name, &interval)?;
         if let Some(writer) = &mut writer {
             let start = Duration::from_nanos(interval.begin - base);
             let length = Duration::from_nanos(interval.length);
@@ -171,6 +180,7 @@ pub fn merge<R: BufRead, W: Write>(
         *intervals += 1;
         reader.advance().map_err(bad)?;
     }
+    logs.iter().try_for_each(gaps::check_sums)?;
     let skew = skew(logs.iter().filter_map(|log| log.reader.header()));
     let end = together(&logs);
     if let (Some(writer), Some(_)) = (writer, &header) {
@@ -197,7 +207,8 @@ impl Default for Sums {
 }
 
 impl Sums {
-    fn add(&mut self, name: &str, interval: &Interval<'_>) -> Result<(), Failure> {
+    /// Adds an interval; how many values it has.
+    fn add(&mut self, name: &str, interval: &Interval<'_>) -> Result<u64, Failure> {
         let bad = |problem: String| {
             Failure::new(
                 ExitCode::DataError,
@@ -239,7 +250,7 @@ impl Sums {
         for (value, count) in interval.counts {
             sum.record_n(*value, *count).map_err(|error| bad(error.to_string()))?;
         }
-        Ok(())
+        Ok(more)
     }
 }
 
@@ -277,6 +288,8 @@ fn whole(logs: &[(&str, Option<&Header>)]) -> Option<Header> {
         },
         is_open_loop: headers.iter().all(|header| header.is_open_loop),
         rate: headers.iter().map(|header| header.rate).sum(),
+        rate_of_all: first.rate_of_all.filter(|_| is_same(|a, b| a.rate_of_all == b.rate_of_all)),
+        duration: first.duration.filter(|_| is_same(|a, b| a.duration == b.duration)),
         seed: first.seed.filter(|_| is_same(|a, b| a.seed == b.seed)),
         is_seed_given: headers.iter().all(|header| header.is_seed_given),
     })

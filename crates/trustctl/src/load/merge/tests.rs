@@ -18,6 +18,8 @@ fn header(index: u32, of: u32) -> Header {
         target: "localhost:9900".into(),
         is_open_loop: true,
         rate: Some(100.0),
+        rate_of_all: Some(100.0 * f64::from(of)),
+        duration: Some(Duration::from_secs(4)),
         seed: Some(1),
         is_seed_given: true,
     }
@@ -27,7 +29,7 @@ fn end(answered: u64) -> End {
     let mut errors = Errors::default();
     errors.add_many(Cause::Timeout, 2);
     End {
-        took: Duration::from_secs(answered),
+        took: Duration::from_secs(10 + answered),
         sent: answered + 2,
         answered,
         answered_in_time: answered,
@@ -115,7 +117,7 @@ fn two_shards_are_one_run_of_both() {
     assert_eq!((&merged.latency, &merged.service), (&latency, &service));
     let sum = &merged.end;
     assert_eq!((sum.sent, sum.answered, sum.answered_in_time, sum.failed), (8, 4, 4, 4));
-    assert_eq!((sum.took, sum.achieved_rate, sum.outstanding), (Duration::from_secs(3), 1.0, 2));
+    assert_eq!((sum.took, sum.achieved_rate, sum.outstanding), (Duration::from_secs(13), 1.0, 2));
     assert_eq!((sum.errors.count(Cause::Timeout), sum.errors.total()), (4, 4));
     assert_eq!(merged.skew, Some(Duration::from_millis(500)));
     let late: Vec<_> = merged.parts.iter().map(|part| part.late_ns).collect();
@@ -139,7 +141,10 @@ proptest! {
             one.saturating_record(value);
         }
         let logs: Vec<Vec<u8>> = (0..SHARDS)
-            .map(|shard| log(&header(shard as u32, SHARDS as u32), &split[shard], Some(&end(1))))
+            .map(|shard| {
+                let answered = split[shard].iter().map(|values| values.len() as u64).sum();
+                log(&header(shard as u32, SHARDS as u32), &split[shard], Some(&end(answered)))
+            })
             .collect();
         let named: Vec<Named<'_>> =
             ["a", "b", "c", "d"].into_iter().zip(logs.iter().map(Vec::as_slice)).collect();
@@ -215,7 +220,7 @@ fn what_is_missing_is_named_and_the_rest_is_told_all_the_same() {
 
 #[test]
 fn many_missing_shards_are_not_all_named() {
-    let first = log(&header(0, 10_000), &[], Some(&end(1)));
+    let first = log(&header(0, 10_000), &[], Some(&end(0)));
     let merged = merged(&[("a", &first)]).expect("a log");
     let gap = &merged.end.gaps[0];
     assert!(gap.ends_with(", 19, 20 and 9979 more of 10000 are missing"), "{gap}");
@@ -262,6 +267,26 @@ fn logs_that_do_not_go_together_are_refused_by_name() {
             other(|header| header.start_at = None),
             format!("{rest}{runs} times to start at are 2026-11-30T12:00:00Z and none"),
         ),
+        (
+            &first,
+            other(|header| header.is_open_loop = false),
+            format!("{rest}{runs} loops are open and closed"),
+        ),
+        (
+            &first,
+            other(|header| header.rate_of_all = Some(300.5)),
+            format!("{rest}{runs} rates of all shards are 200 messages/s and 300.5 messages/s"),
+        ),
+        (
+            &first,
+            other(|header| header.warm_up = Duration::ZERO),
+            format!("{rest}{runs} warm-ups are 2 s and 0 s"),
+        ),
+        (
+            &first,
+            other(|header| header.duration = Some(Duration::from_millis(4_500))),
+            format!("{rest}{runs} durations are 4 s and 4.5 s"),
+        ),
         (&first, other(|header| header.shard = None), format!("{rest}the second is no shard")),
         (
             &first,
@@ -289,6 +314,48 @@ fn logs_that_do_not_go_together_are_refused_by_name() {
     }
     let twice = merged(&[("a", &three), ("b", &three.clone())]).expect("of the same tool");
     assert_eq!((twice.latency.len(), twice.header), (2, None));
+}
+
+#[test]
+fn shards_that_did_not_run_together_are_named() {
+    let began = |later: Duration, took: Duration| {
+        let mut second = header(1, 2);
+        second.began = header(0, 2).began + later;
+        let end = End { took, ..end(1) };
+        let first = log(&header(0, 2), &[vec![7]], Some(&end));
+        let second = log(&second, &[vec![7]], Some(&end));
+        merged(&[("b", &second), ("a", &first)]).expect("they go together").end.gaps
+    };
+    let (second, three) = (Duration::from_secs(1), Duration::from_secs(3));
+    let apart =
+        |seconds| vec![format!("'a' and 'b' did not run together: {seconds} s between starts")];
+    assert_eq!(began(Duration::from_millis(2_990), three), apart("2.99"));
+    assert_eq!(began(second, three), apart("1.00"));
+    assert_eq!(began(second / 2, three), Vec::<String>::new());
+    // A process takes a while to start.
+    assert_eq!(began(second / 20, second / 100), Vec::<String>::new());
+    assert_eq!(began(second / 2, second / 100), apart("0.50"));
+}
+
+#[test]
+fn a_log_whose_intervals_have_not_what_its_end_says_is_refused() {
+    let told = |values: u64, end: &End| {
+        merged(&[("a", &log(&header(0, 1), &[vec![7; values as usize]], Some(end)))])
+    };
+    let problem = |values, end: &End| told(values, end).map(drop).expect_err("refused");
+    let what = "lines are missing or were changed";
+    assert_eq!(
+        problem(3, &end(4)),
+        format!(
+            "'a': its end tells of 4 answers and 3 other messages, and its intervals have 3 values: {what}"
+        )
+    );
+    // Three messages were given up, and may have values.
+    assert!((4..=7).all(|values| told(values, &end(4)).is_ok()));
+    assert!(problem(8, &end(4)).contains("have 8 values"));
+    // What was merged may have intervals of a shard whose end is missing.
+    let gaps = vec!["'c' has no end".to_owned()];
+    assert!(told(8, &End { gaps, ..end(4) }).is_ok());
 }
 
 #[test]
