@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Test] = &[
         "what_a_connection_rate_holds_back_is_told_as_the_client_s",
         what_a_connection_rate_holds_back,
     ),
+    ("a_rate_below_a_message_is_told_with_its_digits_and_rounded_up", a_rate_below_a_message),
     ("a_client_that_thinks_pauses_after_each_answer", a_client_that_thinks_pauses),
     ("what_happens_in_the_warm_up_is_not_measured", what_happens_in_the_warm_up),
     ("no_more_messages_are_on_the_way_than_asked", no_more_messages_are_on_the_way_than_asked),
@@ -105,6 +106,18 @@ fn no_message_waits_for_an_end() {
     seen.is_all_right(6);
     assert_eq!((seen.connections.made, seen.connections.peak), (3, 1), "{seen:?}");
     assert!(seen.duration() >= TARDY * 2, "{seen:?}");
+}
+
+fn a_rate_below_a_message() {
+    let finished = run(&Server::echo(), "--rate 0.001 --duration 0.5").exits_with(0);
+    let text = finished.text().split_whitespace().collect::<Vec<&str>>().join(" ");
+    let told =
+        "2 messages/s; 100 % of the 1 message that 0.001 messages/s make in 0.5 s, rounded up";
+    assert!(text.contains(told), "{text}");
+    assert!(text.contains("rate of all clients 0.001 messages/s"), "{text}");
+    // Where rounding does not show it is not worth a word.
+    let finished = run(&Server::echo(), "--rate 200 --duration 0.5").exits_with(0);
+    assert!(finished.text().contains("% of the 200 requested"), "{}", finished.text());
 }
 
 fn what_a_connection_rate_holds_back() {

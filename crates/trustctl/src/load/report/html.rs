@@ -14,7 +14,7 @@ use crate::load::report::timeline::{Point, Timeline};
 use crate::load::report::units::{percent, rate, time};
 use crate::load::report::{
     CLOSED_LOOP, OPEN_LOOP, Outcome, WRONG_COLUMNS, WRONG_PLACES, findings, numbers, percentiles,
-    search, wrong_left_out, wrong_row,
+    search, whole_messages, wrong_left_out, wrong_row,
 };
 use crate::load::summary::{Errors, Run, Searched, Summary};
 use crate::markup::{escaped, page};
@@ -77,7 +77,7 @@ fn tiles(body: &mut String, summary: &Summary) {
     tiles.push((
         rate(achieved),
         match summary.rate {
-            Some(asked) if asked > 0.0 => {
+            Some(asked) if asked > 0.0 && whole_messages(summary, asked).is_none() => {
                 format!("messages/s, {} of what was asked for", percent(achieved / asked))
             }
             _ => "messages/s".to_owned(),

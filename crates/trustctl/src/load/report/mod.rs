@@ -158,8 +158,21 @@ pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, Stri
     let achieved = summary.achieved_rate;
     let mut rate_said = format!("{} messages/s", rate(achieved));
     if let Some(requested) = summary.rate {
-        let share = if requested > 0.0 { achieved / requested } else { 0.0 };
-        let _ = write!(rate_said, ", {} of the {} requested", percent(share), rate(requested));
+        let _ = match whole_messages(summary, requested) {
+            // More than all of what was asked for would be no merit of the server's.
+            Some(due) => write!(
+                rate_said,
+                "; {} of the {} that {} messages/s make in {}, rounded up",
+                percent(achieved * summary.took.as_secs_f64() / due as f64),
+                count(due, "message"),
+                rate(requested),
+                seconds(summary.took)
+            ),
+            None => {
+                let share = if requested > 0.0 { achieved / requested } else { 0.0 };
+                write!(rate_said, ", {} of the {} requested", percent(share), rate(requested))
+            }
+        };
     }
     let [sent, answered, failed] = [counts.sent, counts.answered, counts.failed].map(grouped);
     let mut messages = format!("{sent} sent, {answered} answered, {failed} failed");
@@ -202,6 +215,15 @@ pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, Stri
         ("bytes", format!("{sent} sent, {received} received, {received_rate}/s")),
         ("client", at_work),
     ]
+}
+
+/// How many messages were due, if that is so much more than was asked for that the difference shows: the first one is due at
+/// once, so that their number is rounded up.
+fn whole_messages(summary: &Summary, requested: f64) -> Option<u64> {
+    let due = summary.counts.sent + summary.counts.unsent;
+    let asked = requested * summary.took.as_secs_f64();
+    let is_rounded = due > 0 && due as f64 == asked.ceil();
+    (is_rounded && due as f64 > asked * 1.01).then_some(due)
 }
 
 /// What the columns of [`wrong_row`] are.

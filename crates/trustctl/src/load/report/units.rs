@@ -17,8 +17,11 @@ pub fn time(ns: u64) -> String {
     format!("{digits} s")
 }
 
-/// A number a second, as exact as three digits or whole numbers: `0.25`, `12.5`, `19,998`.
+/// A number a second, as exact as three digits or whole numbers: `0.001`, `0.25`, `12.5`, `19,998`.
 pub fn rate(per_second: f64) -> String {
+    if per_second > 0.0 && per_second < 1.0 {
+        return small_rate(per_second);
+    }
     match three_digits(per_second) {
         // `20`, not `20.0`: rates are asked for in whole numbers.
         Some(digits) if digits.contains('.') => {
@@ -27,6 +30,14 @@ pub fn rate(per_second: f64) -> String {
         Some(digits) => digits,
         None => grouped(per_second.round() as u64),
     }
+}
+
+/// Three significant digits of a number below 1, however small: of `0.0012345` it is `0.00123`.
+fn small_rate(per_second: f64) -> String {
+    // The digits in front of the first that counts, and three from there on.
+    let decimals = (2.0 - per_second.log10().floor()).clamp(0.0, 17.0) as usize;
+    let text = format!("{per_second:.decimals$}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// A size in units of thousands: `512 B`, `12.8 MB`.
@@ -102,6 +113,10 @@ mod tests {
         let cases = [
             (0.0, "0"),
             (0.25, "0.25"),
+            (0.001, "0.001"),
+            (0.001_234_5, "0.00123"),
+            (0.999_9, "1"),
+            (0.000_000_1, "0.0000001"),
             (1.0, "1"),
             (12.5, "12.5"),
             (20.0, "20"),
