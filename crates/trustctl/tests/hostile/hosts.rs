@@ -184,6 +184,9 @@ impl Site {
         // The iterative model serves nobody else meanwhile.
         let witness =
             model.serves_several().then(|| hosts.router.inside(|| Witness::connect(address)));
+        if let Some(witness) = &witness {
+            server.settles(witness.address());
+        }
         let descriptors = server.descriptor_count();
         Site { hosts, server, witness, descriptors }
     }

@@ -23,7 +23,6 @@ use super::support::runner;
 use super::support::scene::{Scene, lasted};
 use super::support::server::Server;
 use super::support::tools::{Trace, most_in_a_second, times_of};
-use super::support::witness::Witness;
 
 pub(crate) const CASES: &[Case] = &[
     Case::new(28, "one client too many", one_client_too_many).except(&[
@@ -55,7 +54,7 @@ fn one_client_too_many(model: Model) {
     let flags = ["--max-clients", "2", "--timeout", "60", "--linger-timeout", "60"];
     let server = Server::of(model, flags);
     let descriptors = server.descriptor_count();
-    let witness = Witness::connect(server.address());
+    let witness = server.witness();
     let mut rejected = 0;
 
     let served = served_peer(&server);
@@ -146,6 +145,7 @@ fn is_turned_away_with_reset(server: &Server) {
 fn served_peer(server: &Server) -> Peer {
     let mut peer = server.peer();
     is_served(&mut peer);
+    server.settles(peer.address());
     peer
 }
 
@@ -164,7 +164,7 @@ fn out_of_descriptors(model: Model) {
     // The iterative model serves nobody meanwhile, and has no place to become free by itself; and a child
     // takes more than one descriptor to start.
     let places = if model == Model::Event { 2 } else { 0 };
-    let witness = model.serves_several().then(|| Witness::connect(server.address()));
+    let witness = model.serves_several().then(|| server.witness());
     let before = set_descriptor_limit(&server, lowest_limit_for(&server, places));
     let served: Vec<Peer> = (0..places).map(|_| served_peer(&server)).collect();
 
@@ -238,7 +238,6 @@ fn check_pauses(events: &[Event]) {
 /// The limit with which the server can open that many descriptors more.
 #[track_caller]
 fn lowest_limit_for(server: &Server, more: usize) -> u64 {
-    server.settles();
     let directory = format!("/proc/{}/fd", server.pid());
     let open: Vec<u64> = fs::read_dir(directory)
         .expect("the server runs")

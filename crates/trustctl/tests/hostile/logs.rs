@@ -83,7 +83,7 @@ fn serves_on_a_full_disk(model: Model, directory: &Path) {
     let disk = SmallDisk::mount(directory, SMALL_DISK);
     let (server, log) = server_with_log_in(directory, model);
     // The iterative model serves nobody else meanwhile.
-    let witness = model.serves_several().then(|| Witness::connect(server.address()));
+    let witness = model.serves_several().then(|| server.witness());
     let descriptors = server.descriptor_count();
     fill(&disk, &server);
     server.serves_the_next_ones(MANY_CONNECTIONS);

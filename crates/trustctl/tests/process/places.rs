@@ -63,8 +63,7 @@ fn who_finds_no_descriptors_for_a_child_is_served_once_there_are_some() {
     let mut before = server.peer();
     before.send_frame(b"before");
     before.receives_frame(b"before");
-    // Until it says so, the server may have descriptors open that it only needs to start the child.
-    server.child_of(before.address());
+    server.settles(before.address());
     let open = Process(server.pid()).descriptor_numbers();
     let mut free = (0..).filter(|number| !open.contains(number));
     // Room for a connection, and not for the channel beside it.

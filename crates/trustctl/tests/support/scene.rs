@@ -35,7 +35,7 @@ impl Scene {
     #[track_caller]
     pub(crate) fn beside_a_witness(model: Model, server: Server) -> Scene {
         // The iterative server has time for one client only: the one that is up to something.
-        let witness = model.serves_several().then(|| Witness::connect(server.address()));
+        let witness = model.serves_several().then(|| server.witness());
         let descriptors = server.descriptor_count();
         Scene { server, witness, descriptors }
     }

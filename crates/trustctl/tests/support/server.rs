@@ -16,6 +16,7 @@ use super::model::Model;
 use super::peer::Peer;
 use super::program::{Finished, Home, Launch, Running};
 use super::super_server::SuperServer;
+use super::witness::Witness;
 
 /// For a server with nothing but defaults.
 pub(crate) const NO_FLAGS: [&str; 0] = [];
@@ -231,6 +232,14 @@ impl Server {
         Peer::connect(self.address())
     }
 
+    /// A client that behaves, served, with a server that has [settled](Server::settles) with it.
+    #[track_caller]
+    pub(crate) fn witness(&self) -> Witness {
+        let witness = Witness::connect(self.address());
+        self.settles(witness.address());
+        witness
+    }
+
     /// `echo-client` for this server, with a home of its own.
     pub(crate) fn echo_client<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
         let port = self.port().to_string();
@@ -312,26 +321,22 @@ impl Server {
         }
     }
 
-    /// How many descriptors the processes have open, once it [settles](Server::settles).
+    /// Waits until it has no descriptor open any more that it needed only to begin with that client, who was served.
     #[track_caller]
-    pub(crate) fn descriptor_count(&self) -> usize {
-        self.settles();
-        self.open_descriptors()
+    pub(crate) fn settles(&self, peer: SocketAddr) {
+        if self.model == Model::Process {
+            // The child serves while the server may still have the connection, and the child's end of their channel.
+            self.event_about(peer, "child_start");
+        }
     }
 
-    /// Waits until it has no more open than it needs for the clients that it has: while it starts a child, it has.
-    /// Its children may go on with their clients meanwhile.
+    /// How many descriptors the processes have open, where it has [settled](Server::settles) with its last client.
     #[track_caller]
-    pub(crate) fn settles(&self) {
-        match &self.what {
-            What::Listening(running, _) if self.model.has_children() => {
-                kernel::wait_until_quiet(|| vec![running.pid()]);
-            }
-            What::Listening(..) => (),
-            What::Started(..) => {
-                kernel::wait_until("all programs sleeping", || self.all_threads_are('S'));
-            }
+    pub(crate) fn descriptor_count(&self) -> usize {
+        if let What::Started(..) = self.what {
+            kernel::wait_until("all programs sleeping", || self.all_threads_are('S'));
         }
+        self.open_descriptors()
     }
 
     fn open_descriptors(&self) -> usize {
