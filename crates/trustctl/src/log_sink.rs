@@ -29,6 +29,9 @@ const PIPE_PIECE_BYTES: usize = 4096;
 /// How long another process that writes to the same file is waited for, and how often it is looked at.
 /// Whoever holds the lock longer than that is no writer of lines.
 const LOCK_PATIENCE: Duration = Duration::from_millis(50);
+/// The same for a pipe that is stdout, to which many children may write long lines at the same time: a little less than
+/// the exit waits for a sink. Who holds the lock longer than that keeps it, and it is not asked for again.
+const STDOUT_LOCK_PATIENCE: Duration = Duration::from_millis(900);
 const LOCK_PAUSE: Duration = Duration::from_micros(200);
 
 /// Time between two writes: what a line waits at most beside the writing itself. The first one after a quiet time
@@ -203,10 +206,13 @@ impl Writer {
     /// Writes until an error; returns the lines that are not written as a whole.
     fn write_some<'a>(&mut self, lines: &'a [u8]) -> &'a [u8] {
         let is_locked = match &self.output {
-            Output::File(file) if file.reader.is_some() => lock(&file.file),
-            Output::Stdout(Some(pipe)) => lock(pipe),
+            Output::File(file) if file.reader.is_some() => lock(&file.file, LOCK_PATIENCE),
+            Output::Stdout(Some(pipe)) => lock(pipe, STDOUT_LOCK_PATIENCE),
             Output::File(_) | Output::Stdout(None) => false,
         };
+        if !is_locked && let Output::Stdout(pipe) = &mut self.output {
+            *pipe = None;
+        }
         if is_locked
             && let Output::File(file) = &self.output
             && let Some(is_torn) = file.is_torn()
@@ -308,8 +314,8 @@ impl Output {
 
 /// Keeps other processes that log to the same file or pipe from writing (`flock(2)`): a line that is being written looks
 /// like a torn one. Returns whether that worked, which it need not on every file system.
-fn lock(file: &File) -> bool {
-    let until = Instant::now() + LOCK_PATIENCE;
+fn lock(file: &File, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
     loop {
         match file.try_lock() {
             Ok(()) => return true,
