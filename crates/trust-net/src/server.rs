@@ -458,6 +458,11 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Connections that have ended since the server was told to stop.
+    pub(crate) fn ended_while_stopping(&self) -> u64 {
+        self.drained.load(Ordering::Relaxed) + self.cut.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn summary(&self, totals: Totals, cut_short: bool) -> Summary {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Summary {

@@ -206,6 +206,8 @@ impl<S: Service> Worker<'_, S> {
     /// Begins the drain of all workers: takes everybody who is already connected, and nobody else; nobody at all
     /// from sockets that others go on with.
     pub(super) fn end_accepting(&mut self) {
+        // A child is started for each of the backlog, which takes its time.
+        self.tell_children_to_drain();
         self.listeners.expect_clients();
         // Its child is started now or never.
         self.start_waiting();
@@ -213,7 +215,8 @@ impl<S: Service> Worker<'_, S> {
             self.accept_the_backlog();
         }
         self.listeners.close(self.poll.registry());
-        let active = self.shared.loads.total() as u64;
+        let ended = self.shared.counters.ended_while_stopping();
+        let active = self.shared.loads.total() as u64 + ended;
         self.shared.observer.observe(&Event::DrainStarted { active });
         self.desks.close();
     }

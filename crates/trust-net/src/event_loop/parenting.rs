@@ -83,6 +83,13 @@ impl<S: Service> Worker<'_, S> {
         }
     }
 
+    /// Has those who are there finish, before there are more of them.
+    pub(super) fn tell_children_to_drain(&mut self) {
+        if let Some(children) = &mut self.children {
+            children.give_order(Order::Drain, self.now);
+        }
+    }
+
     pub(super) fn drain_children(&mut self, drain_ends: Timestamp) {
         if let Some(children) = &mut self.children {
             children.drain(drain_ends, self.now);
@@ -104,6 +111,11 @@ impl<S: Service> Worker<'_, S> {
         // Whoever reads in the log that the client is gone finds its place free.
         self.shared.loads.take_off(self.index);
         self.shared.observer.observe(&Event::ChildExited { client: &client, pid, exit });
+        if self.shared.stop() != Stop::No {
+            // One that could not say was not drained.
+            let was_cut = report.is_none_or(|report| report.was_cut);
+            self.shared.counters.note_drained(was_cut);
+        }
         self.close_for_child(&client, accepted_at, report, Reason::ChildDied);
         self.listeners.handle_descriptor_free();
     }
@@ -120,11 +132,8 @@ impl<S: Service> Worker<'_, S> {
         let report = report.unwrap_or_else(|| {
             Report::only(otherwise, shared.limits.mode, shared.now().since(accepted_at))
         });
-        let Report { reason, totals, was_cut, .. } = report;
+        let Report { reason, totals, .. } = report;
         shared.closed[self.index].note(totals, &reason);
-        if self.cut_at.is_some() {
-            shared.counters.note_drained(was_cut);
-        }
         let cause = Disconnect { reason, during: During::Receive, errno: None };
         report.tell(client, &cause, &*shared.observer);
     }

@@ -271,3 +271,33 @@ fn a_child_that_was_stopped_drains_behind_any_number_of_other_orders() {
     server.closes(address, "drain");
     server.ends_with(0);
 }
+
+#[test]
+fn children_that_are_there_drain_before_the_backlog_has_children() {
+    const NEWCOMERS: usize = 120;
+    let server = Parent::start(&long(&["--drain-timeout", "60"]));
+    let mut idle = server.peer();
+    idle.send_frame(b"before");
+    idle.receives_frame(b"before");
+    // The process that listens alone: a child that is stopped could not drain.
+    server.signal(Signal::STOP);
+    kernel::wait_until("its stop", || kernel::all_threads_are(server.pid(), 'T'));
+    let newcomers: Vec<Peer> = (0..NEWCOMERS).map(|_| server.peer()).collect();
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    idle.receives_end();
+    let idle_address = idle.address();
+    idle.leave();
+    for mut newcomer in newcomers {
+        newcomer.receives_end();
+        newcomer.leave();
+    }
+    let close = server.closes(idle_address, "drain");
+    let events = server.ends_with(0);
+    let at = |event: &Event| events.iter().position(|other| other.line() == event.line());
+    let last_start = event::named(&events, "child_start").last().copied().and_then(at);
+    assert!(at(&close) < last_start, "the idle client was ended after all of the backlog");
+    let active = event::only(&events, "drain_start").count("active");
+    assert_eq!(active, NEWCOMERS as u64 + 1);
+    assert_eq!(event::drained_and_cut(&events), (active, 0));
+}
