@@ -28,6 +28,17 @@ pub struct Process {
     pub resident_pages: u64,
 }
 
+/// The descriptors of a process, by what they are of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Descriptors {
+    /// Inodes of sockets.
+    pub sockets: HashSet<u64>,
+    /// Ends of pipes.
+    pub pipes: u64,
+    /// Files, and everything else.
+    pub others: u64,
+}
+
 /// What a thread had of a core, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Computed {
@@ -66,26 +77,28 @@ impl Process {
         times.collect()
     }
 
-    /// Its descriptors: how many, and the inodes of those that are sockets.
+    /// Its descriptors.
     ///
     /// # Errors
     ///
     /// No permission, for processes of other users. A process that is gone has none.
-    pub fn descriptors(&self) -> io::Result<(usize, HashSet<u64>)> {
-        let (mut count, mut sockets) = (0, HashSet::new());
+    pub fn descriptors(&self) -> io::Result<Descriptors> {
+        let mut found = Descriptors::default();
         let entries = match fs::read_dir(format!("/proc/{}/fd", self.pid)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((0, sockets)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
             entries => entries?,
         };
         for entry in entries.flatten() {
-            count += 1;
-            let Ok(target) = fs::read_link(entry.path()) else { continue };
-            let inode = target.to_str().and_then(|target| {
-                target.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
-            });
-            sockets.extend(inode);
+            let target = fs::read_link(entry.path()).unwrap_or_default();
+            let target = target.to_str().unwrap_or_default();
+            let inode = |target: &str| target.strip_suffix(']')?.parse::<u64>().ok();
+            match target.strip_prefix("socket:[") {
+                Some(socket) => found.sockets.extend(inode(socket)),
+                None if target.starts_with("pipe:[") => found.pipes += 1,
+                None => found.others += 1,
+            }
         }
-        Ok((count, sockets))
+        Ok(found)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::check::command::{StartError, Started, cannot_start};
 use crate::check::process::{Computed, PortSockets, Process};
 use crate::check::setup::Setup;
 use crate::check::transcript::Transcript;
-use crate::check::verdict::Judged;
+use crate::check::verdict::{Judged, Verdict};
 use crate::check::wire::{self, Wire};
 use crate::signals::Signals;
 use crate::target::Family;
@@ -102,8 +102,12 @@ pub struct Look {
 /// What the processes have at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// Open descriptors.
-    pub descriptors: u64,
+    /// Descriptors of sockets.
+    pub sockets: u64,
+    /// Descriptors of pipes.
+    pub pipes: u64,
+    /// Descriptors of files and of everything else.
+    pub files: u64,
     /// Memory in RAM, in bytes.
     pub resident: u64,
     /// Connections whose client has closed and which the server has not closed.
@@ -112,6 +116,13 @@ pub struct Sample {
     pub zombies: u64,
     /// Threads.
     pub threads: u64,
+}
+
+impl Sample {
+    /// All descriptors.
+    pub fn descriptors(&self) -> u64 {
+        self.sockets + self.pipes + self.files
+    }
 }
 
 impl Watch {
@@ -271,21 +282,30 @@ impl Watch {
         self.watched().has_ended(patience)
     }
 
+    /// What it has once that does not change any more.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn settled(&self, setup: &Setup) -> Judged<Sample> {
+        self.settle_first(setup).ok_or_else(|| Verdict::skipped("the run was stopped"))
+    }
+
     fn sample(&self) -> Sample {
         let watched = self.watched();
         let tree = Process::tree(watched.pid);
         let close_wait = PortSockets::read(watched.pid, watched.port).close_wait;
-        let mut sample = Sample::default();
+        let mut sample = Sample { zombies: zombies(&tree, watched.pid), ..Sample::default() };
         let mut held = HashSet::new();
         for process in &tree {
             if process.is_zombie {
-                // The one that the check itself has started is waited for by the check.
-                sample.zombies += u64::from(process.pid != watched.pid);
                 continue;
             }
-            if let Ok((count, sockets)) = process.descriptors() {
-                sample.descriptors += count as u64;
-                held.extend(sockets);
+            if let Ok(descriptors) = process.descriptors() {
+                sample.sockets += descriptors.sockets.len() as u64;
+                sample.pipes += descriptors.pipes;
+                sample.files += descriptors.others;
+                held.extend(descriptors.sockets);
             }
             sample.resident += process.resident_pages * rustix::param::page_size() as u64;
             sample.threads += process.threads;
@@ -297,7 +317,7 @@ impl Watch {
     /// What it has once that does not change any more; `None` if the run is to end.
     fn settle_first(&self, setup: &Setup) -> Option<Sample> {
         let until = Instant::now() + SETTLE_MAX.min(setup.patience);
-        let has = |sample: &Sample| (sample.descriptors, sample.threads, sample.zombies);
+        let has = |sample: &Sample| (sample.descriptors(), sample.threads, sample.zombies);
         let (mut sample, mut same) = (self.sample(), 0);
         while same < STEADY_LOOKS && Instant::now() < until {
             wire::pause(setup, SETTLE_LOOK).ok()?;
@@ -311,7 +331,7 @@ impl Watch {
     /// What it has once it is back at what it had, or the time is over; `None` if the run is to end.
     fn settle(&self, setup: &Setup, wanted: &Sample) -> Option<Sample> {
         let is_back = |sample: &Sample| {
-            sample.descriptors <= wanted.descriptors
+            sample.descriptors() <= wanted.descriptors()
                 && sample.close_wait <= wanted.close_wait
                 && sample.zombies <= wanted.zombies
         };
@@ -426,6 +446,14 @@ fn share(
     (!after.is_empty()).then(|| shares.sum())
 }
 
+/// Children that their parent, one of these processes, has not waited for. The one that the check itself has started is
+/// waited for by the check, and one whose parent has gone by init (ncat's children are of that kind).
+fn zombies(tree: &[Process], root: u32) -> u64 {
+    let is_here = |pid: u32| tree.iter().any(|process| process.pid == pid);
+    let left = |process: &&Process| process.is_zombie && process.pid != root;
+    tree.iter().filter(left).filter(|process| is_here(process.parent)).count() as u64
+}
+
 /// One client with one message.
 fn greet(setup: &Setup) -> Judged<()> {
     let hello = vec![b'-'; setup.payload_len(1)];
@@ -446,7 +474,7 @@ fn listeners(root: u32, port: u16) -> io::Result<Vec<u32>> {
     let listening = PortSockets::read(any.pid, port).listening;
     let mut found = vec![];
     for process in living() {
-        if !process.descriptors()?.1.is_disjoint(&listening) {
+        if !process.descriptors()?.sockets.is_disjoint(&listening) {
             found.push(process.pid);
         }
     }
@@ -482,6 +510,22 @@ mod tests {
         let misfit = Watch::of_process(own, port).unwrap();
         assert!(misfit.misfit().is_some_and(|why| why.contains("do not listen on port")));
         assert!(Watch::of_process(u32::MAX, port).is_err());
+    }
+
+    #[test]
+    fn only_children_whose_parent_is_watched_are_zombies_of_the_server() {
+        let process = |pid, parent, is_zombie| Process {
+            pid,
+            parent,
+            group: 10,
+            is_zombie,
+            threads: 1,
+            resident_pages: 0,
+        };
+        let tree = [process(10, 2, true), process(11, 10, false), process(12, 1, true)];
+        assert_eq!(zombies(&tree, 10), 0);
+        let tree = [process(10, 2, false), process(11, 10, true), process(12, 1, true)];
+        assert_eq!(zombies(&tree, 10), 1);
     }
 
     #[test]

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 /// Bytes that are kept of a client: as much as buffers for both directions of a generous server.
 const BYTES: usize = 1 << 20;
 
-/// Clients of which something is kept, so that a flood does not bring down the machine.
-const CLIENTS_MAX: u32 = 160;
+/// Clients of which memory or a child is kept, so that a flood does not bring down the machine.
+const CLIENTS_MAX: u32 = 500;
 
-/// The same for threads, which cost little.
-const THREADS_MAX: u32 = 5000;
+/// The same for threads and descriptors, which cost little.
+const CHEAP_MAX: u32 = 5000;
 
 /// Half of a core is enough to be seen, and leaves the rest to others.
 const BUSY: Duration = Duration::from_millis(2);
@@ -44,7 +44,8 @@ impl Keeps {
     /// Keeps something of this client, which has gone, or broke.
     pub(crate) fn keep(self, stream: &TcpStream, is_broken: bool) {
         let client = CLIENTS.fetch_add(1, Ordering::Relaxed);
-        if client >= if self == Keeps::Thread { THREADS_MAX } else { CLIENTS_MAX } {
+        let is_cheap = matches!(self, Keeps::Thread | Keeps::Descriptor | Keeps::Connection);
+        if client >= if is_cheap { CHEAP_MAX } else { CLIENTS_MAX } {
             return;
         }
         match self {

@@ -20,6 +20,9 @@ pub(crate) const TESTS: &[Test] = &[
         bytes_that_are_wrong_beside_others_are_a_failure,
     ),
     ("a_server_that_dies_of_a_reset_is_blamed_for_that_alone", a_server_that_dies_of_a_reset),
+    ("a_pool_that_has_grown_is_no_leak", a_pool_that_has_grown_is_no_leak),
+    ("a_heap_that_has_grown_is_no_leak", a_heap_that_has_grown_is_no_leak),
+    ("a_leak_of_one_kind_of_ending_is_found", a_leak_of_one_kind_of_ending_is_found),
     ("no_case_but_those_about_a_reset_sends_one", no_case_but_those_about_a_reset_sends_one),
 ];
 
@@ -122,4 +125,28 @@ fn a_server_that_dies_of_a_reset() {
         assert!(!is_due || got.contains("the server died") && got.contains("RST"), "{got}");
     }
     assert!(report.deaths.len() >= resets.len());
+}
+
+fn a_pool_that_has_grown_is_no_leak() {
+    let report = report("pools-pipes", &["--case=recovery/6,resources/2", "--patience=2"]);
+    let case = case(&report, "resources/2");
+    assert_eq!(case.verdict, Verdict::Info, "{:?}", case.got);
+    let said = case.said.as_deref().unwrap_or_default();
+    assert!(said.contains(" pipes at the end and ") && said.contains("used again"), "{said}");
+}
+
+fn a_heap_that_has_grown_is_no_leak() {
+    let report = report("grows-a-heap", &["--case=recovery/5,resources/3", "--patience=2"]);
+    let case = case(&report, "resources/3");
+    assert_eq!(case.verdict, Verdict::Info, "{:?}", case.got);
+    let said = case.said.as_deref().unwrap_or_default();
+    assert!(said.contains("it did not go on growing"), "{said}");
+}
+
+fn a_leak_of_one_kind_of_ending_is_found() {
+    let report = report("keeps-files-of-resets", &["--case=resources/2", "--patience=2"]);
+    let case = case(&report, "resources/2");
+    assert_eq!(case.verdict, Verdict::Fail, "{:?}", case.said);
+    let got = case.got.as_deref().unwrap_or_default();
+    assert!(got.contains(" files and other descriptors at the end"), "{got}");
 }

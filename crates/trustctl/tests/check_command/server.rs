@@ -1,10 +1,11 @@
 //! Little servers, each a process: right, or wrong in one way.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -40,9 +41,16 @@ pub(crate) fn run(kind: &str, port: &str) -> ExitCode {
         thread::spawn(move || {
             let _place = Place;
             let is_reset = |error: &io::Error| error.kind() == ErrorKind::ConnectionReset;
-            if serve(stream, kind).is_err_and(|error| is_reset(&error) && kind == Kind::DiesOfReset)
-            {
-                std::process::exit(DEATH_CODE);
+            let taken = take(kind);
+            if serve(stream, kind).is_err_and(|error| is_reset(&error)) {
+                match kind {
+                    Kind::DiesOfReset => std::process::exit(DEATH_CODE),
+                    Kind::KeepsFilesOfResets => std::mem::forget(File::open("/dev/null")),
+                    _ => {}
+                }
+            }
+            if let Ok(Some(pipe)) = taken {
+                PIPES.lock().unwrap_or_else(PoisonError::into_inner).push(pipe);
             }
         });
     }
@@ -70,6 +78,35 @@ enum Kind {
     BlocksOthers,
     /// A payload loses its last byte while another client is there.
     Mixes,
+    /// Right; each client takes a pipe, of which there are as many as there were clients at the busiest moment.
+    PoolsPipes,
+    /// Right; each client takes memory from a heap that grows to a size of its own and is used again from then on.
+    GrowsAHeap,
+    /// Each client that resets leaves a file open.
+    KeepsFilesOfResets,
+}
+
+/// Pipes that nobody uses.
+static PIPES: Mutex<Vec<(io::PipeReader, io::PipeWriter)>> = Mutex::new(vec![]);
+
+/// Memory that was used once, and how much there is at most: more than the allowance of 64 MiB.
+static HEAP: Mutex<Vec<Vec<u8>>> = Mutex::new(vec![]);
+const HEAP_PARTS: usize = 96;
+const HEAP_PART_BYTES: usize = 1 << 20;
+
+/// What a client takes that a server may keep.
+fn take(kind: Kind) -> io::Result<Option<(io::PipeReader, io::PipeWriter)>> {
+    if kind == Kind::GrowsAHeap {
+        let mut heap = HEAP.lock().unwrap_or_else(PoisonError::into_inner);
+        if heap.len() < HEAP_PARTS {
+            heap.push(vec![1; HEAP_PART_BYTES]);
+        }
+    }
+    let pool = || PIPES.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    match kind == Kind::PoolsPipes {
+        false => Ok(None),
+        true => pool().map_or_else(io::pipe, Ok).map(Some),
+    }
 }
 
 /// How many clients a server with a limit serves.
@@ -109,6 +146,9 @@ impl Kind {
             "limited" => Kind::Limited,
             "blocks-others" => Kind::BlocksOthers,
             "mixes" => Kind::Mixes,
+            "pools-pipes" => Kind::PoolsPipes,
+            "grows-a-heap" => Kind::GrowsAHeap,
+            "keeps-files-of-resets" => Kind::KeepsFilesOfResets,
             _ => return None,
         })
     }
