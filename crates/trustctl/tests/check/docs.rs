@@ -50,19 +50,24 @@ fn wrong_servers() -> String {
 }
 
 fn right_servers() -> String {
-    let mut table =
-        String::from("| right server | framing | what is found in it, rightly |\n|---|---|---|\n");
+    let mut table = String::from(
+        "| right server | framing | what is found in it, rightly | not tried |\n|---|---|---|---|\n",
+    );
+    let listed = |case: &str, reason: &str| format!("`{}`: {}", case.trim(), reason.trim());
     for healthy in healthy::ALL {
-        let findings: Vec<String> = healthy
-            .findings
-            .lines()
-            .map(|line| line.split_once('#').unwrap_or((line, "")))
+        let lines = healthy.findings.lines().filter_map(|line| line.split_once('#'));
+        let findings = lines
             .filter(|(case, _)| !case.trim().is_empty())
-            .map(|(case, reason)| format!("`{}`: {}", case.trim(), reason.trim()))
-            .collect();
-        let findings = findings.join("; ");
-        let _ =
-            writeln!(table, "| {} | `{}` | {findings} |", healthy.about, healthy.framing_flags());
+            .map(|(case, reason)| listed(case, reason));
+        let left_out = healthy.left_out.iter().map(|(case, reason)| listed(case, reason));
+        let _ = writeln!(
+            table,
+            "| {} | `{}` | {} | {} |",
+            healthy.about,
+            healthy.framing_flags(),
+            findings.collect::<Vec<_>>().join("; "),
+            left_out.collect::<Vec<_>>().join("; ")
+        );
     }
     table
 }

@@ -38,9 +38,11 @@ pub(crate) struct Foreign {
 pub(crate) enum Language {
     Erlang,
     Go,
+    Java,
     /// Java, with netty.
     Netty,
     Node,
+    Python,
 }
 
 impl Foreign {
@@ -49,8 +51,10 @@ impl Foreign {
         match self.language {
             Language::Erlang => tool("escript"),
             Language::Go => tool("go"),
+            Language::Java => tool("javac"),
             Language::Netty => tool("javac").or_else(|| NETTY.iter().find_map(|jar| is_there(jar))),
             Language::Node => tool("node"),
+            Language::Python => tool("python3"),
         }
     }
 
@@ -64,12 +68,14 @@ impl Foreign {
         let mut command = match self.language {
             Language::Erlang => with("escript", [source("escript").into()]),
             Language::Go => Command::new(go().join(self.name)),
+            Language::Java => with("java", ["-cp".into(), java().into(), self.name.into()]),
             Language::Netty => {
                 let paths = NETTY.iter().map(Path::new).chain([java()]);
                 let paths = std::env::join_paths(paths).expect("paths without a colon");
                 with("java", ["-cp".into(), paths, self.name.into()])
             }
             Language::Node => with("node", [source("js").into()]),
+            Language::Python => with("python3", [source("py").into()]),
         };
         let timeout = healthy.timeout.map(|timeout| timeout.as_secs_f64().to_string());
         command.args(self.arguments.iter().map(|argument| match *argument {
@@ -99,14 +105,17 @@ fn with<const N: usize>(program: &str, arguments: [OsString; N]) -> Command {
     command
 }
 
-/// Where the Java classes are, which are compiled once a run.
+/// Where the Java classes are, which are compiled once a run. Those with netty are only there with netty.
 fn java() -> &'static Path {
     static BUILT: OnceLock<OwnedDir> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let directory = OwnedDir::create();
         let mut command = Command::new("javac");
-        command.args(["-cp", &NETTY.join(":"), "-d"]).arg(directory.path());
-        build(command.arg(source("EchoNetty.java")));
+        command.arg("-d").arg(directory.path()).arg(source("EchoThreads.java"));
+        if NETTY.iter().all(|jar| is_there(jar).is_none()) {
+            command.args(["-cp", &NETTY.join(":")]).arg(source("EchoNetty.java"));
+        }
+        build(&mut command);
         directory
     });
     built.path()

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use trustctl::check::cases;
 use trustctl::check::expect::Known;
 use trustctl::check::setup::OnReset;
 use trustctl::check::verdict::Verdict;
@@ -111,8 +112,31 @@ const fn raw(healthy: Healthy) -> Healthy {
     Healthy { framing: "raw", ..healthy }
 }
 
+/// What the check still gets wrong.
+const GUESSES_NAGLE: (&str, &str) =
+    ("timing/6", "the server's own time is taken for Nagle's algorithm");
+const GUESSES_QUEUE: (&str, &str) =
+    ("limits/6", "what two kernels buffer is taken for answers that the server queues");
+const GUESSES_LEAK: (&str, &str) =
+    ("resources/3", "a heap that has not been collected yet is taken for a leak");
+
 /// All of them, those that take longest first.
 pub(crate) const ALL: &[Healthy] = &[
+    Healthy {
+        left_out: &[
+            GUESSES_NAGLE,
+            ("pipelining/6", "1,000 messages take it five minutes"),
+            ("pipelining/8", "128 messages, 40 seconds"),
+            ("pipelining/9", "256 messages, 77 seconds"),
+            ("half-close/2", "200 messages, 60 seconds"),
+        ],
+        ..slow("std-slow-300ms", "300 ms per message", 300)
+    },
+    Healthy {
+        left_out: &[GUESSES_NAGLE, ("pipelining/6", "1,000 messages take it 100 seconds")],
+        ..slow("std-slow-100ms", "100 ms per message", 100)
+    },
+    Healthy { left_out: &[GUESSES_NAGLE], ..slow("std-slow-30ms", "30 ms per message", 30) },
     slow("std-slow-1ms", "1 ms per message", 1),
     behind("socat", "socat with `-t 30`, a process per connection", Relay::Socat),
     behind("haproxy", "HAProxy in mode tcp, long timeouts", Relay::HaProxy),
@@ -124,6 +148,56 @@ pub(crate) const ALL: &[Healthy] = &[
         include_str!("servers/nginx_default.expect"),
     ),
     cutting("rinetd", "rinetd as it comes", Relay::Rinetd, include_str!("servers/rinetd.expect")),
+    Healthy {
+        left_out: &[GUESSES_QUEUE],
+        ..foreign(
+            "python-asyncio",
+            "asyncio streams in Python",
+            Language::Python,
+            "echo_asyncio",
+            &["MAX_FRAME", "TIMEOUT"],
+        )
+    },
+    Healthy {
+        left_out: &[
+            GUESSES_QUEUE,
+            (
+                "recovery/6",
+                "it connects all clients first, and an accept queue of five makes them wait",
+            ),
+        ],
+        ..foreign(
+            "python-socketserver",
+            "Python's `socketserver`, a thread per client, an accept queue of five",
+            Language::Python,
+            "echo_socketserver",
+            &["MAX_FRAME", "TIMEOUT"],
+        )
+    },
+    Healthy {
+        left_out: &[GUESSES_LEAK],
+        ..patient(foreign(
+            "java",
+            "Java's `DataInputStream`, a thread per client",
+            Language::Java,
+            "EchoThreads",
+            &["MAX_FRAME"],
+        ))
+    },
+    Healthy {
+        left_out: &[GUESSES_LEAK, GUESSES_QUEUE],
+        ..raw(patient(foreign(
+            "netty-raw",
+            "netty, bytes as they come",
+            Language::Netty,
+            "EchoNetty",
+            &["raw"],
+        )))
+    },
+    Healthy {
+        left_out: &[("resources/2", "the pipes that io.Copy keeps for splice(2) look like a leak")],
+        ..raw(patient(foreign("go-copy", "Go's `io.Copy`", Language::Go, "echo", &["raw"])))
+    },
     raw(patient(foreign("node", "Node's `socket.pipe(socket)`", Language::Node, "echo_pipe", &[]))),
     patient(foreign(
         "netty-frames",
@@ -171,6 +245,11 @@ pub(crate) const ALL: &[Healthy] = &[
     Healthy { name: "std-u16be-offset", framing: "u16be", offset: 3, adjust: -2, ..STD },
     Healthy { name: "std-u64le", framing: "u64le", offset: 1, ..STD },
     Healthy { name: "std-line", framing: "line", ..STD },
+    short_of(
+        "std-small-buffers",
+        "the smallest buffers that the kernel allows",
+        Constraints { small_buffers: true, ..constraints::NONE },
+    ),
     short_of(
         "std-iterative",
         "one client after the other",
@@ -234,6 +313,16 @@ impl Healthy {
     /// Why it is not tried with this case, if so.
     pub(crate) fn reason_to_leave_out(&self, id: &str) -> Option<&'static str> {
         self.left_out.iter().find(|(case, _)| *case == id).map(|(_, reason)| *reason)
+    }
+
+    /// What is wrong with its lists: findings without a reason, and names of cases that are none.
+    pub(crate) fn misnamed(&self) -> impl Iterator<Item = String> {
+        let is_case = |name: &str| cases::all().any(|case| case.id == name);
+        let lines = self.findings.lines().filter(|line| !line.starts_with('#'));
+        let bare =
+            lines.filter(|line| !line.contains("# ")).map(|line| format!("no reason: {line}"));
+        let left_out = self.left_out.iter().filter(move |(name, _)| !is_case(name));
+        bare.chain(left_out.map(|(name, _)| format!("there is no case {name}")))
     }
 
     /// Starts it; it listens.

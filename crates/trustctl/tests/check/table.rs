@@ -95,8 +95,8 @@ pub(crate) fn run(wanted: &Wanted) {
         }
     });
     let (found, mut problems) = (lock(&found), lock(&problems));
+    problems.extend(super::docs::problem());
     if wanted.is_everything() {
-        problems.extend(super::docs::problem());
         let not_found = cases::all().filter(|case| !found.contains_key(case.id));
         problems.extend(not_found.map(|case| format!("no mutant fails {}", case.id)));
     }
@@ -118,6 +118,9 @@ fn misnamed() -> Vec<String> {
         let named = mutant.found_by().chain(mutant.also.iter().copied());
         let unknown = named.filter(|name| !cases::all().any(|case| cases::matches(name, case.id)));
         wrong.extend(unknown.map(|name| format!("{}: there is no case {name}", mutant.name)));
+    }
+    for healthy in healthy::ALL {
+        wrong.extend(healthy.misnamed().map(|problem| format!("{}: {problem}", healthy.name)));
     }
     wrong
 }
