@@ -8,7 +8,7 @@ FROM ?= 0
 RUNS ?= 20
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
-.PHONY: help test test-cli test-echo test-hostile conformance pages hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check stress full
+.PHONY: help test test-cli test-echo test-hostile conformance conformance-busy pages hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check stress full
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
@@ -16,6 +16,7 @@ help:
 	@echo 'make test-echo  the part of the harness about the echo server'
 	@echo 'make test-hostile  what the server and the client must survive, a line for each case and model of the server'
 	@echo 'make conformance  that trustctl check finds the bugs of servers made wrong on purpose, and none in right ones'
+	@echo 'make conformance-busy  the same three times, beside a busy loop on each core'
 	@echo 'make pages      the pages of reports in headless Chromium, as a desktop, a phone and a printer have them'
 	@echo 'make hdr-log    that an independent reader of HDR logs finds in ours what we find; LOGS=FILES for others; needs python3-venv'
 	@echo 'make docs       that the tables in docs/ are what the code says; UPDATE=1 writes them anew'
@@ -52,6 +53,10 @@ test-hostile:
 conformance:
 	$(CARGO) build --quiet --package trust-bench
 	$(CARGO) test --quiet --package trustctl --test check -- $(SERVERS)
+
+# A part of make stress.
+conformance-busy:
+	$(MAKE) stress RUNS=3 SUITES=conformance CONDITIONS=busy
 
 # Needs chromium and chromium-driver. What was seen is in the directory below, to be looked at. A check that expects another framing has
 # failures to show, and exits with 1.
