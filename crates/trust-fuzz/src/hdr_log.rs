@@ -16,6 +16,7 @@ use trustctl::load::hdr_log::{BadLog, Decoder, End, Header, Reader, Series, Writ
 use trustctl::load::merge::{Log, Merged, Unmerged, json, merge, table};
 use trustctl::load::shard::Shard;
 use trustctl::load::summary::{Errors, Interval, times};
+use trustctl::load::timings::Timings;
 
 use crate::choices::Choices;
 use crate::oneline::{check_failure, check_line};
@@ -204,14 +205,14 @@ fn written(choices: &mut Choices<'_>) {
         let mut end = End::default();
         for _ in 0..choices.byte() % INTERVALS_MAX {
             let length = Duration::from_nanos(choices.number() % 100_000_000_000);
-            let (mut of_latency, mut of_service) = (times(), times());
+            let (mut of_latency, mut of_service) = (Timings::default(), Timings::default());
             for _ in 0..choices.byte() % VALUES_MAX {
                 // A count of 0 would move the largest value and count nothing.
                 let count = u64::from(choices.byte()) + 1;
                 let value = value(choices);
-                of_latency.saturating_record_n(value, count);
+                of_latency.add_many(value, count);
                 latency.saturating_record_n(value, count);
-                of_service.saturating_record(value / 2);
+                of_service.add(value / 2);
                 service.saturating_record(value / 2);
             }
             let interval = Interval {
@@ -242,7 +243,7 @@ fn written(choices: &mut Choices<'_>) {
     let first = merged(&logs, Some(&mut output)).expect("they go together");
     let again = merged(&[&output], None).expect("a merged log is a log");
     for merged in [&first, &again] {
-        assert!(merged.latency == latency && merged.service == service, "counts are kept");
+        assert!(*merged.latency == latency && *merged.service == service, "counts are kept");
         let of_parts: u64 = merged.parts.iter().map(|part| part.intervals).sum();
         assert_eq!((of_parts, merged.is_whole()), (intervals, true));
         check_reports(merged);

@@ -10,11 +10,11 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use jiff::{SignedDuration, Timestamp};
 use trustctl::load::hdr_log::{End, Header, Writer};
 use trustctl::load::shard::Shard;
-use trustctl::load::summary::{Cause, Errors, Interval, per_second, times};
+use trustctl::load::summary::{Cause, Errors, Interval, per_second};
+use trustctl::load::timings::Timings;
 
 /// Shards of the run.
 const SHARDS: u32 = 2;
@@ -55,14 +55,14 @@ fn write(path: &Path, index: u32) -> io::Result<()> {
     let mut random = u64::from(index) + 1;
     let mut errors = Errors::default();
     for second in 0..SECONDS {
-        let (mut latency, mut service) = (times(), times());
+        let (mut latency, mut service) = (Timings::default(), Timings::default());
         let answered = if second == STALLED { 0 } else { RATE };
         for message in 0..answered {
             let time = draw(&mut random);
-            service.saturating_record(time);
+            service.add(time);
             // What was due while nothing came is answered behind the stall.
             let waited = if second == STALLED + 1 { 1_000_000_000 * message / RATE } else { 0 };
-            latency.saturating_record(time + waited);
+            latency.add(time + waited);
         }
         if second == STALLED + 1 {
             errors.add_many(Cause::Timeout, 3);
@@ -85,8 +85,8 @@ fn write(path: &Path, index: u32) -> io::Result<()> {
 
 fn interval<'a>(
     second: u64,
-    latency: &'a Histogram<u64>,
-    service: &'a Histogram<u64>,
+    latency: &'a Timings,
+    service: &'a Timings,
     errors: &'a Errors,
 ) -> Interval<'a> {
     Interval {

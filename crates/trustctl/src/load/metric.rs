@@ -1,9 +1,8 @@
 //! What a budget is about: a number of a run, how it is measured and how it is shown.
 
-use hdrhistogram::Histogram;
-
 use crate::load::report::units;
 use crate::load::summary::{Cause, Summary};
+use crate::load::timings::Timings;
 use crate::text::grouped;
 
 /// A number that a run has.
@@ -109,8 +108,7 @@ impl Metric {
 
     /// What it was; `None`: there is nothing to tell it from, as a percentile of no message or a share of none.
     ///
-    /// Times are as exact as the histogram keeps them, to a thousandth: percentiles and the longest are rounded up, the
-    /// shortest is rounded down.
+    /// The shortest and the longest are exact; percentiles are rounded up, by a thousandth at most.
     pub fn measure(self, quantity: Quantity, summary: &Summary) -> Option<f64> {
         let counts = &summary.counts;
         let unanswered = counts.failed + counts.unsent;
@@ -132,7 +130,7 @@ impl Metric {
 }
 
 impl Times {
-    fn of(self, summary: &Summary) -> &Histogram<u64> {
+    fn of(self, summary: &Summary) -> &Timings {
         match self {
             Times::Latency => &summary.latency,
             Times::Service => &summary.service,
@@ -143,7 +141,7 @@ impl Times {
 
 impl Statistic {
     /// Nanoseconds.
-    fn of(self, times: &Histogram<u64>) -> Option<f64> {
+    fn of(self, times: &Timings) -> Option<f64> {
         if times.is_empty() {
             return None;
         }

@@ -25,4 +25,5 @@ pub mod sizes;
 pub mod start_at;
 pub mod summary;
 pub mod tally;
+pub mod timings;
 pub mod trend;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::exit_code::ExitCode;
 use crate::load::search::Found;
+use crate::load::timings::Timings;
 
 /// The longest time that is told apart from longer ones, in nanoseconds: an hour.
 pub const TIME_MAX_NS: u64 = 3_600_000_000_000;
@@ -237,7 +238,7 @@ pub struct Client {
     pub busy: f64,
     /// How long after its due time a message was sent although the connection could have taken it, in nanoseconds;
     /// empty in a closed loop.
-    pub late: Histogram<u64>,
+    pub late: Timings,
     /// Messages that were sent later than they were due because as many as were allowed were on the way on their connection.
     pub held_back: u64,
     /// Messages that were due while the client put off their connection itself: for `--connect-rate`, or after a failure.
@@ -286,9 +287,9 @@ pub struct Interval<'a> {
     pub length: Duration,
     /// From when a message was due (open loop) or sent (closed loop) to the last byte of its echo, in nanoseconds, of
     /// all measured messages that were answered in it or timed out in it.
-    pub latency: &'a Histogram<u64>,
+    pub latency: &'a Timings,
     /// From when a message was sent to the last byte of its echo, of the same messages; nanoseconds.
-    pub service: &'a Histogram<u64>,
+    pub service: &'a Timings,
     /// Messages that came back right in it.
     pub answered: u64,
     /// Bytes that came back in it.
@@ -407,11 +408,11 @@ pub struct Summary {
     /// The same without what the warm-up left behind.
     pub sustained_rate: f64,
     /// As in [`Interval::latency`], of the whole measured part.
-    pub latency: Histogram<u64>,
+    pub latency: Timings,
     /// As in [`Interval::service`].
-    pub service: Histogram<u64>,
+    pub service: Timings,
     /// Time that connecting took, in nanoseconds.
-    pub connect: Histogram<u64>,
+    pub connect: Timings,
     /// Numbers.
     pub counts: Counts,
     /// Errors by cause, of the whole run.
@@ -433,16 +434,16 @@ impl Summary {
             rate: None,
             achieved_rate: 0.0,
             sustained_rate: 0.0,
-            latency: times(),
-            service: times(),
-            connect: times(),
+            latency: Timings::default(),
+            service: Timings::default(),
+            connect: Timings::default(),
             counts: Counts::default(),
             errors: Errors::default(),
             wrong: vec![],
             client: Client {
                 cpu: Duration::ZERO,
                 busy: 0.0,
-                late: times(),
+                late: Timings::default(),
                 held_back: 0,
                 put_off: 0,
                 limits: vec![],
@@ -499,8 +500,8 @@ mod tests {
     fn one_late_message_of_fifty_is_chance_and_ten_of_a_thousand_are_not() {
         let late = |late, punctual| {
             let mut client = Summary::nothing(End::Complete).client;
-            client.late.record_n(5_000_000, late).expect("in bounds");
-            client.late.record_n(20_000, punctual).expect("in bounds");
+            client.late.add_many(5_000_000, late);
+            client.late.add_many(20_000, punctual);
             (client.late_messages(), client.is_late())
         };
         assert_eq!(late(1, 49), (1, false));

@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use crate::load::connection::{Times, nanos};
-use crate::load::summary::{
-    Cause, Counts, Errors, Interval, LATE, WRONG_MAX, Wrong, per_second, times,
-};
+use crate::load::summary::{Cause, Counts, Errors, Interval, LATE, WRONG_MAX, Wrong, per_second};
+use crate::load::timings::Timings;
 use crate::load::trend::Trend;
 
 /// What a run has seen so far.
@@ -22,12 +19,12 @@ pub struct Tally {
     /// Whether that time has come.
     is_measuring: bool,
     is_open_loop: bool,
-    latency: Histogram<u64>,
-    service: Histogram<u64>,
+    latency: Timings,
+    service: Timings,
     /// How late messages were sent.
-    pub late: Histogram<u64>,
+    pub late: Timings,
     /// How long connecting took.
-    pub connect: Histogram<u64>,
+    pub connect: Timings,
     /// Numbers.
     pub counts: Counts,
     /// Whether the latency of measured messages grew, in an open loop.
@@ -51,8 +48,8 @@ pub struct Tally {
 #[derive(Debug)]
 struct Part {
     begun: Duration,
-    latency: Histogram<u64>,
-    service: Histogram<u64>,
+    latency: Timings,
+    service: Timings,
     answered: u64,
     bytes_received: u64,
     errors: Errors,
@@ -66,10 +63,10 @@ impl Tally {
             measured_from_ns: u64::MAX,
             is_measuring: false,
             is_open_loop,
-            latency: times(),
-            service: times(),
-            late: times(),
-            connect: times(),
+            latency: Timings::default(),
+            service: Timings::default(),
+            late: Timings::default(),
+            connect: Timings::default(),
             counts: Counts::default(),
             trend: Trend::default(),
             errors: Errors::default(),
@@ -80,8 +77,8 @@ impl Tally {
             answered_so_far: 0,
             part: Part {
                 begun: Duration::ZERO,
-                latency: times(),
-                service: times(),
+                latency: Timings::default(),
+                service: Timings::default(),
                 answered: 0,
                 bytes_received: 0,
                 errors: Errors::default(),
@@ -110,7 +107,7 @@ impl Tally {
     /// A connection was made, which took this long.
     pub fn connected(&mut self, took: Duration) {
         self.counts.connections += 1;
-        self.connect.saturating_record(nanos(took));
+        self.connect.add(nanos(took));
     }
 
     /// So many messages were begun; `free_since`: when their connection could have taken them.
@@ -125,7 +122,7 @@ impl Tally {
         if self.is_open_loop {
             let free_since_ns = nanos(free_since);
             let could_ns = times.due_ns.max(free_since_ns);
-            self.late.saturating_record_n(times.begun_ns.saturating_sub(could_ns), count);
+            self.late.add_many(times.begun_ns.saturating_sub(could_ns), count);
             let waited_ns = free_since_ns.saturating_sub(times.due_ns);
             self.held_back += if was_full && waited_ns > nanos(LATE) { count } else { 0 };
         }
@@ -186,7 +183,7 @@ impl Tally {
             self.counts.unsent += count;
             if self.is_slow(times, now) {
                 let waited_ns = nanos(now).saturating_sub(times.due_ns);
-                self.part.latency.saturating_record_n(waited_ns, count);
+                self.part.latency.add_many(waited_ns, count);
             }
         }
     }
@@ -200,9 +197,9 @@ impl Tally {
 
     fn record(&mut self, times: Times, count: u64, now: Duration) {
         let now_ns = nanos(now);
-        self.part.latency.saturating_record_n(now_ns.saturating_sub(times.due_ns), count);
+        self.part.latency.add_many(now_ns.saturating_sub(times.due_ns), count);
         if self.is_open_loop {
-            self.part.service.saturating_record_n(now_ns.saturating_sub(times.begun_ns), count);
+            self.part.service.add_many(now_ns.saturating_sub(times.begun_ns), count);
         }
     }
 
@@ -276,8 +273,8 @@ impl Tally {
     pub fn next_part(&mut self, now: Duration) {
         if self.is_measuring {
             let Part { latency, service, .. } = &self.part;
-            self.latency.add(latency).expect("all histograms have the same bounds");
-            self.service.add(service).expect("all histograms have the same bounds");
+            self.latency.merge(latency);
+            self.service.merge(service);
         }
         // Errors are those of the whole run: what came before the first interval is told with it.
         let before = self.part.errors;
@@ -288,7 +285,7 @@ impl Tally {
     }
 
     /// The histograms of all intervals that are over: latency and service time.
-    pub fn into_histograms(self) -> (Histogram<u64>, Histogram<u64>) {
+    pub fn into_histograms(self) -> (Timings, Timings) {
         let service = if self.is_open_loop { self.service } else { self.latency.clone() };
         (self.latency, service)
     }
@@ -305,7 +302,7 @@ impl Part {
     }
 
     /// In a closed loop a message is due when it is sent.
-    fn service(&self, is_open_loop: bool) -> &Histogram<u64> {
+    fn service(&self, is_open_loop: bool) -> &Timings {
         if is_open_loop { &self.service } else { &self.latency }
     }
 }

@@ -18,7 +18,8 @@ use support::STEP_DEADLINE;
 use support::program::{Finished, Home};
 use trustctl::load::hdr_log::{End, Header, Writer};
 use trustctl::load::shard::Shard;
-use trustctl::load::summary::{Cause, Errors, Interval, times};
+use trustctl::load::summary::{Cause, Errors, Interval};
+use trustctl::load::timings::Timings;
 
 /// The document as `docs/HDR-LOG.md` tells it.
 #[derive(Debug, Deserialize)]
@@ -144,9 +145,9 @@ impl Logs {
         };
         let file = fs::File::create(self.path(&name)).expect("a log can be made");
         let mut writer = Writer::new(file, &header).expect("it can be written");
-        let (mut latencies, mut services) = (times(), times());
-        latencies.record_n(latency, messages).expect("it is in range");
-        services.record_n(latency / 2, messages).expect("it is in range");
+        let (mut latencies, mut services) = (Timings::default(), Timings::default());
+        latencies.add_many(latency, messages);
+        services.add_many(latency / 2, messages);
         let mut errors = Errors::default();
         errors.add(Cause::Timeout);
         let interval = Interval {

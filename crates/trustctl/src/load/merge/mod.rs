@@ -22,6 +22,7 @@ use crate::load::hdr_log::{
 };
 use crate::load::shard::Shard;
 use crate::load::summary::{self, Counts, Summary, times};
+use crate::load::timings::Timings;
 use crate::signals::Signal;
 use crate::text::reason;
 use crate::values::quoted;
@@ -85,9 +86,9 @@ pub struct Merged {
     /// What the histograms tell apart; `None` without any.
     pub precision: Option<Precision>,
     /// All values without a tag.
-    pub latency: Histogram<u64>,
+    pub latency: Timings,
     /// All service times.
-    pub service: Histogram<u64>,
+    pub service: Timings,
     /// The largest difference between the begins of two measured parts.
     pub skew: Option<Duration>,
 }
@@ -188,6 +189,7 @@ pub fn merge<R: BufRead, W: Write>(
     }
     let Sums { latency, service, precision } = sums;
     let precision = precision.map(|(precision, _)| precision);
+    let (latency, service) = (latency.into(), service.into());
     let parts = logs.into_iter().map(part).collect();
     Ok(Merged { parts, header, end, precision, latency, service, skew })
 }

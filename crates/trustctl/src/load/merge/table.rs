@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use hdrhistogram::Histogram;
 
 use super::{Merged, Part};
 use crate::load::summary::{Judgement, QUANTILES};
+use crate::load::timings::Timings;
 use crate::text::{grouped, seconds};
 use crate::values::quoted;
 
@@ -75,7 +75,7 @@ fn values(merged: &Merged) -> String {
         true => vec![("latency", &merged.latency), ("service time", &merged.service)],
         false => vec![("value, unit unknown", &merged.latency)],
     };
-    let row = |name: &str, cell: &dyn Fn(&Histogram<u64>) -> String| -> Vec<String> {
+    let row = |name: &str, cell: &dyn Fn(&Timings) -> String| -> Vec<String> {
         let cells = columns.iter().map(|(_, histogram)| cell(histogram));
         [name.to_owned()].into_iter().chain(cells).collect()
     };

@@ -42,12 +42,7 @@ fn end(answered: u64) -> End {
 }
 
 /// Writes an interval of a second.
-fn write(
-    writer: &mut Writer<&mut Vec<u8>>,
-    second: usize,
-    latency: &Histogram<u64>,
-    service: &Histogram<u64>,
-) {
+fn write(writer: &mut Writer<&mut Vec<u8>>, second: usize, latency: &Timings, service: &Timings) {
     let interval = summary::Interval {
         start: Duration::from_secs(second as u64),
         length: Duration::from_secs(1),
@@ -65,10 +60,10 @@ fn log(header: &Header, intervals: &[Vec<u64>], end: Option<&End>) -> Vec<u8> {
     let mut bytes = vec![];
     let mut writer = Writer::new(&mut bytes, header).expect("memory takes it");
     for (second, values) in intervals.iter().enumerate() {
-        let (mut latency, mut service) = (times(), times());
+        let (mut latency, mut service) = (Timings::default(), Timings::default());
         for value in values {
-            latency.saturating_record(*value);
-            service.saturating_record(value / 2);
+            latency.add(*value);
+            service.add(value / 2);
         }
         write(&mut writer, second, &latency, &service);
     }
@@ -114,7 +109,7 @@ fn two_shards_are_one_run_of_both() {
         latency.record(value).expect("it is in range");
         service.record(value / 2).expect("it is in range");
     }
-    assert_eq!((&merged.latency, &merged.service), (&latency, &service));
+    assert_eq!((&*merged.latency, &*merged.service), (&latency, &service));
     let sum = &merged.end;
     assert_eq!((sum.sent, sum.answered, sum.answered_in_time, sum.failed), (8, 4, 4, 4));
     assert_eq!((sum.took, sum.achieved_rate, sum.outstanding), (Duration::from_secs(13), 1.0, 2));
@@ -149,13 +144,13 @@ proptest! {
         let named: Vec<Named<'_>> =
             ["a", "b", "c", "d"].into_iter().zip(logs.iter().map(Vec::as_slice)).collect();
         let (merged, bytes) = merged_log(&named);
-        prop_assert_eq!(&merged.latency, &one);
+        prop_assert_eq!(&*merged.latency, &one);
         for (quantile, _) in QUANTILES {
             let expected = one.value_at_quantile(quantile);
             prop_assert_eq!(merged.latency.value_at_quantile(quantile), expected);
         }
         let (again, _) = merged_log(&[("all", &bytes)]);
-        prop_assert_eq!(&again.latency, &one);
+        prop_assert_eq!(&*again.latency, &one);
         prop_assert_eq!(&again.service, &merged.service);
         prop_assert_eq!(&again.end, &merged.end);
     }
@@ -362,8 +357,8 @@ fn a_log_whose_intervals_have_not_what_its_end_says_is_refused() {
 fn counts_that_exceed_64_bits_together_are_refused() {
     let mut bytes = vec![];
     let mut writer = Writer::new(&mut bytes, &header(0, 1)).expect("memory takes it");
-    let (mut latency, service) = (times(), times());
-    latency.record_n(7, i64::MAX as u64).expect("it is in range");
+    let (mut latency, service) = (Timings::default(), Timings::default());
+    latency.add_many(7, i64::MAX as u64);
     for second in 0..3 {
         write(&mut writer, second, &latency, &service);
     }

@@ -1,9 +1,9 @@
 //! Fields that the documents of `load` and of `load merge` have in common.
 
-use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 
 use crate::load::summary::{Cause, Errors, Judgement, QUANTILES};
+use crate::load::timings::Timings;
 
 /// The name of a loop.
 pub fn loop_name(is_open_loop: bool) -> &'static str {
@@ -21,7 +21,7 @@ pub struct Rate {
 
 /// Count, extremes and percentiles; `null` where there was no time.
 #[derive(Debug)]
-pub struct Times<'r>(pub &'r Histogram<u64>);
+pub struct Times<'r>(pub &'r Timings);
 
 impl Serialize for Times<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -31,7 +31,7 @@ impl Serialize for Times<'_> {
 
 /// The same of numbers whose unit nobody knows.
 #[derive(Debug)]
-pub struct Values<'r>(pub &'r Histogram<u64>);
+pub struct Values<'r>(pub &'r Timings);
 
 impl Serialize for Values<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -39,7 +39,7 @@ impl Serialize for Values<'_> {
     }
 }
 
-fn values(all: &Histogram<u64>, unit: &str) -> Vec<(String, Option<u64>)> {
+fn values(all: &Timings, unit: &str) -> Vec<(String, Option<u64>)> {
     let is_any = !all.is_empty();
     let mut fields = vec![
         ("count".to_owned(), Some(all.len())),

@@ -6,8 +6,6 @@ mod tests;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use crate::load::report::chart::{Chart, Line, Look, Path, Tick};
 use crate::load::report::scale::{Elapsed, Linear, Logarithmic};
 use crate::load::report::timeline::{Point, Timeline};
@@ -17,6 +15,7 @@ use crate::load::report::{
     search, whole_messages, wrong_left_out, wrong_row,
 };
 use crate::load::summary::{Errors, Run, Searched, Summary};
+use crate::load::timings::Timings;
 use crate::markup::{escaped, page};
 use crate::text::{grouped, seconds};
 
@@ -166,7 +165,7 @@ fn by_percentile(summary: &Summary, is_open_loop: bool) -> Chart {
     let low = if is_open_loop { latency.min().min(service.min()) } else { latency.min() };
     let times = Logarithmic::around(low, latency.max().max(service.max()));
     let count = (decades * f64::from(QUANTILES_PER_DECADE)).ceil() as u32;
-    let curve = |histogram: &Histogram<u64>| {
+    let curve = |histogram: &Timings| {
         Path::through((0..=count).map(|index| {
             let at = f64::from(index) / f64::from(count);
             // At the right edge is the longest, unless there are more than the axis has room for.

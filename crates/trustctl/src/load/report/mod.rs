@@ -18,11 +18,10 @@ pub mod units;
 
 use std::fmt::Write as _;
 
-use hdrhistogram::Histogram;
-
 use crate::exit_code::ExitCode;
 use crate::load::report::units::{bytes, percent, rate, time};
 use crate::load::summary::{Cause, Counts, End, QUANTILES, Run, Summary, Wrong};
+use crate::load::timings::Timings;
 pub use crate::text::count;
 use crate::text::{grouped, seconds};
 
@@ -133,14 +132,14 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
 /// The table of percentiles, its head first: both times in an open loop, one in a closed loop, where they are the same.
 pub fn percentiles(summary: &Summary, is_open_loop: bool) -> Vec<Vec<String>> {
     let Summary { latency, service, .. } = summary;
-    let row = |name: &str, of: &dyn Fn(&Histogram<u64>) -> u64| {
+    let row = |name: &str, of: &dyn Fn(&Timings) -> u64| {
         let mut row = vec![name.to_owned(), time(of(latency))];
         row.extend(is_open_loop.then(|| time(of(service))));
         row
     };
     let mut head = vec![String::new(), "latency".to_owned()];
     head.extend(is_open_loop.then(|| "service time".to_owned()));
-    let mut rows = vec![head, row("min", &Histogram::min)];
+    let mut rows = vec![head, row("min", &Timings::min)];
     for (quantile, name) in QUANTILES {
         rows.push(row(name, &|times| times.value_at_quantile(quantile)));
     }
@@ -150,7 +149,7 @@ pub fn percentiles(summary: &Summary, is_open_loop: bool) -> Vec<Vec<String>> {
 /// What else was counted, each with a name.
 pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, String)> {
     let Summary { counts, client, connect, .. } = summary;
-    let quantiles = |times: &Histogram<u64>, quantiles: [(f64, &str); 2]| {
+    let quantiles = |times: &Timings, quantiles: [(f64, &str); 2]| {
         let told =
             quantiles.map(|(at, name)| format!("{} ({name})", time(times.value_at_quantile(at))));
         told.join(", ")

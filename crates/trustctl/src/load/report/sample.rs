@@ -3,7 +3,6 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use jiff::Timestamp;
 
 use crate::exit_code::ExitCode;
@@ -12,8 +11,9 @@ use crate::load::report::timeline::Timeline;
 use crate::load::search::{self, Found, Trial};
 use crate::load::summary::{
     About, Cause, Client, Counts, End, Errors, Interval, Judgement, Run, Searched, Summary, Wrong,
-    per_second, times,
+    per_second,
 };
+use crate::load::timings::Timings;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -167,10 +167,11 @@ fn sampled(is_open_loop: bool, seconds: u32, rate: u64, stall: Option<u32>) -> S
     /// Different times that an interval has.
     const TIMES_PER_SECOND: u64 = 250;
     let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
-    let (mut latency, mut service, mut late) = (times(), times(), times());
+    let (mut latency, mut service, mut late) =
+        (Timings::default(), Timings::default(), Timings::default());
     let (mut timeline, mut csv) = (Timeline::default(), csv::header());
     let (mut all_errors, mut answered_all) = (Errors::default(), 0);
-    let (mut interval_latency, mut interval_service) = (times(), times());
+    let (mut interval_latency, mut interval_service) = (Timings::default(), Timings::default());
     for second in 0..seconds {
         interval_latency.reset();
         interval_service.reset();
@@ -225,7 +226,7 @@ fn sampled(is_open_loop: bool, seconds: u32, rate: u64, stall: Option<u32>) -> S
     if !is_open_loop {
         late.reset();
     }
-    let mut connect = times();
+    let mut connect = Timings::default();
     (0..64 * u64::from(seconds > 0)).for_each(|_| record(&mut connect, noise.time(), 1));
     let counts = Counts {
         connections: connect.len() + all_errors.total(),
@@ -295,8 +296,8 @@ fn about(is_open_loop: bool, seconds: u32, rate: u64) -> About {
     About { target: "localhost:9900".to_owned(), is_open_loop, facts, again }
 }
 
-fn record(times: &mut Histogram<u64>, time: u64, count: u64) {
-    times.record_n(time, count).expect("in bounds");
+fn record(times: &mut Timings, time: u64, count: u64) {
+    times.add_many(time, count);
 }
 
 /// Random times that are the same each time (xorshift64).

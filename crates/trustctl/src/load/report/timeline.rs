@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-
 use crate::load::summary::{Errors, Interval, per_second};
+use crate::load::timings::Timings;
 
 /// The most points that are kept. A chart on a large screen has about two pixels for each.
 pub const POINTS_MAX: usize = 600;
@@ -122,7 +121,7 @@ impl Point {
 }
 
 impl Times {
-    fn of(latency: &Histogram<u64>) -> Option<Times> {
+    fn of(latency: &Timings) -> Option<Times> {
         let at = |quantile| latency.value_at_quantile(quantile);
         (!latency.is_empty()).then(|| Times { p50: at(0.5), p99: at(0.99), max: at(1.0) })
     }
@@ -140,7 +139,7 @@ impl Times {
 mod tests {
     use super::*;
     use crate::load::report::sample;
-    use crate::load::summary::{Cause, times};
+    use crate::load::summary::Cause;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -214,9 +213,9 @@ mod tests {
 
     #[test]
     fn an_interval_is_told_by_its_percentiles_and_has_none_without_an_answer() {
-        let (none, mut some, errors) = (times(), times(), Errors::default());
+        let (none, mut some, errors) = (Timings::default(), Timings::default(), Errors::default());
         for time in 1..=1000 {
-            some.record(time).expect("in bounds");
+            some.add(time);
         }
         let mut timeline = Timeline::default();
         for (second, latency) in [&none, &some].into_iter().enumerate() {

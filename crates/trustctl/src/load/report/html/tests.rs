@@ -4,7 +4,8 @@ use std::{env, fs};
 
 use super::*;
 use crate::load::report::sample;
-use crate::load::summary::{Interval, times};
+use crate::load::summary::Interval;
+use crate::load::timings::Timings;
 
 fn html(name: &str) -> String {
     let sample = sample::named(name);
@@ -111,7 +112,7 @@ fn errors_stand_over_time_by_cause_with_the_first_wrong_bytes() {
 fn a_second_without_an_answer_is_seen() {
     assert!(!html("open").contains("no answer</span>"));
     let mut sample = sample::named("clean");
-    let (none, errors) = (times(), Errors::default());
+    let (none, errors) = (Timings::default(), Errors::default());
     sample.timeline.add(&Interval {
         start: Duration::from_secs(30),
         length: Duration::from_secs(10),
@@ -130,9 +131,9 @@ fn a_second_without_an_answer_is_seen() {
 #[test]
 fn the_curve_of_a_few_messages_ends_at_the_longest() {
     let mut sample = sample::named("closed");
-    sample.summary.latency = times();
-    sample.summary.latency.record_n(1_000_000, 19).expect("in bounds");
-    sample.summary.latency.record(10_000_000).expect("in bounds");
+    sample.summary.latency = Timings::default();
+    sample.summary.latency.add_many(1_000_000, 19);
+    sample.summary.latency.add(10_000_000);
     sample.summary.service = sample.summary.latency.clone();
     let page = report(&sample.run(), &sample.timeline);
     let (_, rest) = page.split_once("<path class=\"first\" d=\"M0 1000L").expect("the curve");

@@ -1,0 +1,123 @@
+//! Many times in memory that does not grow: how often each came, to a thousandth, and the extremes exactly.
+
+use std::ops::Deref;
+
+use hdrhistogram::Histogram;
+
+use crate::load::summary::{TIME_MAX_NS, times};
+
+/// Times in nanoseconds, at most [`TIME_MAX_NS`] each: a longer one counts as that.
+///
+/// A histogram in all that is read, but that the shortest and the longest are exact, and so no percentile is beyond them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timings {
+    counts: Histogram<u64>,
+    min_ns: u64,
+    max_ns: u64,
+}
+
+impl Default for Timings {
+    fn default() -> Timings {
+        Timings { counts: times(), min_ns: u64::MAX, max_ns: 0 }
+    }
+}
+
+impl Timings {
+    /// Adds a time.
+    pub fn add(&mut self, ns: u64) {
+        self.add_many(ns, 1);
+    }
+
+    /// Adds a time so often.
+    pub fn add_many(&mut self, ns: u64, count: u64) {
+        if count > 0 {
+            self.counts.saturating_record_n(ns, count);
+            let ns = ns.min(TIME_MAX_NS);
+            (self.min_ns, self.max_ns) = (self.min_ns.min(ns), self.max_ns.max(ns));
+        }
+    }
+
+    /// Adds all times of others.
+    pub fn merge(&mut self, others: &Timings) {
+        self.counts.add(&others.counts).expect("all have the same bounds");
+        self.min_ns = self.min_ns.min(others.min_ns);
+        self.max_ns = self.max_ns.max(others.max_ns);
+    }
+
+    /// Forgets all of them.
+    pub fn reset(&mut self) {
+        self.counts.reset();
+        (self.min_ns, self.max_ns) = (u64::MAX, 0);
+    }
+
+    /// The shortest; 0 if there is none.
+    pub fn min(&self) -> u64 {
+        if self.counts.is_empty() { 0 } else { self.min_ns }
+    }
+
+    /// The longest; 0 if there is none.
+    pub fn max(&self) -> u64 {
+        self.max_ns
+    }
+
+    /// The time that this share of them does not exceed, rounded up by a thousandth at most.
+    pub fn value_at_quantile(&self, quantile: f64) -> u64 {
+        match quantile {
+            1.0.. => self.max(),
+            _ => self.counts.value_at_quantile(quantile).clamp(self.min(), self.max()),
+        }
+    }
+}
+
+impl From<Histogram<u64>> for Timings {
+    /// As exact as the histogram is.
+    fn from(counts: Histogram<u64>) -> Timings {
+        let (min_ns, max_ns) = match counts.is_empty() {
+            true => (u64::MAX, 0),
+            false => (counts.min(), counts.max()),
+        };
+        Timings { counts, min_ns, max_ns }
+    }
+}
+
+impl Deref for Timings {
+    type Target = Histogram<u64>;
+
+    fn deref(&self) -> &Histogram<u64> {
+        &self.counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extremes_are_exact_and_no_percentile_is_beyond_them() {
+        let mut timings = Timings::default();
+        assert_eq!((timings.min(), timings.max(), timings.value_at_quantile(0.5)), (0, 0, 0));
+        timings.add(1_000_000_001);
+        for quantile in [0.5, 0.99, 1.0] {
+            assert_eq!(timings.value_at_quantile(quantile), 1_000_000_001);
+        }
+        timings.add_many(7_654_321, 0);
+        timings.add_many(87_654_321, 3);
+        assert_eq!((timings.min(), timings.max(), timings.len()), (87_654_321, 1_000_000_001, 4));
+        let median = timings.value_at_quantile(0.5);
+        assert!((87_654_321..=87_654_321 * 1001 / 1000).contains(&median), "{median}");
+    }
+
+    #[test]
+    fn parts_have_the_extremes_of_the_whole_and_nothing_is_left_after_a_reset() {
+        let (mut whole, mut part) = (Timings::default(), Timings::default());
+        whole.merge(&part);
+        assert_eq!(whole, Timings::default());
+        part.add(3_000_001);
+        whole.merge(&part);
+        part.reset();
+        assert_eq!(part, Timings::default());
+        part.add(2 * TIME_MAX_NS);
+        whole.merge(&part);
+        assert_eq!((whole.min(), whole.max(), whole.len()), (3_000_001, TIME_MAX_NS, 2));
+    }
+}
