@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -67,7 +68,11 @@ impl Constraints {
     }
 
     /// Serves a client with `serve`, beside others or before them.
-    pub(crate) fn serve(&self, stream: TcpStream, serve: impl FnOnce(&TcpStream) + Send + 'static) {
+    pub(crate) fn serve(
+        &self,
+        stream: Arc<TcpStream>,
+        serve: impl FnOnce(&TcpStream) + Send + 'static,
+    ) {
         let Some(place) = self.admit() else { return };
         let serve = move || {
             serve(&stream);

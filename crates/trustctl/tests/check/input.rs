@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use trust_wire::format::LengthFormat;
 use trustctl::framing::Framing;
 
+use super::lapses::Silent;
 use super::mutant::{RECEIVE_BYTES, Server};
 
 /// What reading messages may get wrong.
@@ -69,6 +70,8 @@ pub(crate) struct Bugs {
     pub(crate) half_delays_whole: bool,
     /// A receive that fills its buffer, of a page here, is looked at when more has come.
     pub(crate) full_receive_means_more: bool,
+    /// Room for a payload is written to as soon as its length is known.
+    pub(crate) touches_declared: bool,
 }
 
 /// Nothing wrong.
@@ -102,6 +105,7 @@ pub(crate) const NO_BUGS: Bugs = Bugs {
     empty_ends_the_batch: false,
     half_delays_whole: false,
     full_receive_means_more: false,
+    touches_declared: false,
 };
 
 /// Bytes of a page, as much as a server that is content with one receives at once or has room for.
@@ -153,6 +157,15 @@ impl<'s> Frames<'s> {
         !self.held.is_empty()
     }
 
+    /// Whether part of a message is held, and the client is silent there.
+    pub(crate) fn is_silent(&self, silent: Silent) -> bool {
+        let header_len = self.server.framing.overhead();
+        match silent {
+            Silent::InAHeader => self.is_inside() && self.held.len() < header_len,
+            Silent::InAPayload => self.held.len() >= header_len,
+        }
+    }
+
     /// Gives up what is held of a message.
     pub(crate) fn forget(&mut self) {
         self.held.clear();
@@ -185,8 +198,18 @@ impl<'s> Frames<'s> {
         };
         let was_inside = self.is_inside();
         self.held.extend_from_slice(&buffer[..count]);
-        if self.bugs.full_receive_means_more && count == room {
+        let behaviour = &self.server.behaviour;
+        if self.bugs.full_receive_means_more && count == room
+            || behaviour.amounts.expects_more_behind(stream, count)
+        {
             return Received::Frames;
+        }
+        let held = self.held.len();
+        // Once, as soon as the header is whole.
+        if self.bugs.touches_declared && held - count < self.server.framing.overhead() {
+            let room = vec![1; self.declares() as usize];
+            self.held.extend_from_slice(&room);
+            self.held.truncate(held);
         }
         self.mend();
         self.decode(was_inside, answers)
@@ -361,7 +384,8 @@ impl<'s> Frames<'s> {
             return received;
         }
         let Some(len) = self.declared(format, &frame) else { return Received::Refused };
-        let mut payload = vec![0; len as usize];
+        // Zeros would be pages that nobody has touched.
+        let mut payload = vec![u8::from(self.bugs.touches_declared); len as usize];
         if let Err(received) = fill(stream, &mut payload, self.bugs.payload_in_one_receive) {
             return received;
         }

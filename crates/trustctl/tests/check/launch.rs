@@ -17,6 +17,7 @@ use super::support::program::{Home, Running};
 
 /// What runs a right server.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one for each server of the list")]
 pub(crate) enum Program {
     /// This executable, with a thread a client.
     Own(Behaviour),

@@ -10,6 +10,7 @@
 //!
 //! A word selects servers by their names.
 
+mod amounts;
 mod conduct;
 mod constraints;
 mod docs;
@@ -17,13 +18,16 @@ mod foreign;
 mod healthy;
 mod input;
 mod keeps;
+mod lapses;
 mod launch;
 mod mutant;
 mod mutants;
+mod mutants_amounts;
 mod mutants_closing;
 mod mutants_framing;
 mod mutants_limits;
 mod mutants_resources;
+mod owing;
 mod relay;
 mod request;
 #[path = "../support/mod.rs"]

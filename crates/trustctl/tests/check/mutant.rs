@@ -4,16 +4,19 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use trustctl::framing::Framing;
 
+use super::amounts::{self, Count, Next};
 use super::conduct::{self, Visit};
 use super::constraints::{self, Constraints};
 use super::input::{self, Frames, Received};
 use super::keeps::Keeps;
+use super::lapses::{self, Ended};
+use super::owing::{self, Output};
 
 /// Bytes received with one call.
 pub(crate) const RECEIVE_BYTES: usize = 64 * 1024;
@@ -31,6 +34,12 @@ pub(crate) struct Behaviour {
     pub(crate) framing: input::Bugs,
     /// What it does with its connections.
     pub(crate) conduct: conduct::Bugs,
+    /// What it does when there is much of something.
+    pub(crate) amounts: amounts::Bugs,
+    /// What it does with answers that the kernel does not take at once.
+    pub(crate) owing: owing::Bugs,
+    /// What it does while a client is silent, and with the timers of those that have left.
+    pub(crate) lapses: lapses::Bugs,
     /// It ends an idle client only when that client does.
     pub(crate) no_timeout: bool,
     /// It reads with `read_exact`, header and payload, in place of a buffer: no bug.
@@ -53,14 +62,21 @@ pub(crate) struct Behaviour {
     pub(crate) answers_without_bound: bool,
     /// Closes a refused connection while bytes may be unread.
     pub(crate) closes_unread: bool,
+    /// The same if the answers to the last receive are more than [`SMALL_ANSWERS`].
+    pub(crate) closes_unread_behind_large: bool,
     /// What is left of every client when it has gone.
     pub(crate) keeps: Option<Keeps>,
+    /// What is left of a client that the timeout has ended.
+    pub(crate) keeps_of_idle: Option<Keeps>,
 }
 
 /// The server that does nothing wrong.
 pub(crate) const HEALTHY: Behaviour = Behaviour {
     framing: input::NO_BUGS,
     conduct: conduct::NO_BUGS,
+    amounts: amounts::NO_BUGS,
+    owing: owing::NO_BUGS,
+    lapses: lapses::NO_BUGS,
     no_timeout: false,
     exact: false,
     constraints: constraints::NONE,
@@ -72,8 +88,13 @@ pub(crate) const HEALTHY: Behaviour = Behaviour {
     forgets_after: None,
     answers_without_bound: false,
     closes_unread: false,
+    closes_unread_behind_large: false,
     keeps: None,
+    keeps_of_idle: None,
 };
+
+/// Bytes that a kernel has sent before a close, whoever reads them.
+const SMALL_ANSWERS: usize = 32 * 1024;
 
 /// How long answers wait in a server that sends them late.
 const LATE: Duration = Duration::from_millis(60);
@@ -104,9 +125,13 @@ impl Server {
             let Some(stream) = conduct::accept(&self.behaviour.conduct, &listener) else {
                 continue;
             };
+            let stream = Arc::new(stream);
+            lapses::begin(&self.behaviour.lapses, &stream);
             constraints.serve(stream, move |stream| {
-                let visited = self.visit(stream);
-                self.behaviour.keeps.inspect(|keeps| keeps.keep(stream, visited.is_err()));
+                let is_broken = self.visit(stream).is_err();
+                self.behaviour.keeps.inspect(|keeps| keeps.keep(stream, is_broken));
+                let ended = if is_broken { Ended::Broken } else { Ended::InOrder };
+                lapses::end(&self.behaviour.lapses, stream, ended);
             });
         }
     }
@@ -123,7 +148,8 @@ impl Server {
         let behaviour = &self.behaviour;
         let mut frames = Frames::new(self);
         visit.begin_input(&mut frames);
-        let mut answers = vec![];
+        let (mut answers, mut count) = (vec![], Count::default());
+        let output = Output::of(&behaviour.owing, stream)?;
         let writer = behaviour.answers_without_bound.then(|| write_behind(stream)).transpose()?;
         loop {
             let is_late = behaviour.answers_late && !answers.is_empty();
@@ -135,14 +161,34 @@ impl Server {
             };
             stream.set_read_timeout(patience)?;
             visit.prepare(&mut frames, stream);
+            if behaviour.lapses.asks.is_some_and(|silent| frames.is_silent(silent)) {
+                lapses::ask(stream, patience);
+            }
             let received = frames.receive(stream, &mut answers);
             if visit.handle(&received, &mut frames, stream, &mut answers)?.is_break() {
                 return Ok(());
+            }
+            if let Received::Frames = received {
+                match count.handle(&behaviour.amounts, &mut answers) {
+                    Next::GoOn => {}
+                    Next::Forget => frames.forget(),
+                    Next::End => {
+                        visit.send(stream, &answers.concat())?;
+                        return self.close(stream);
+                    }
+                }
             }
             if let (Some(writer), Received::Frames) = (&writer, &received) {
                 // A client that is gone is noticed by the next receive.
                 let _ = writer.send(std::mem::take(&mut answers).concat());
                 continue;
+            }
+            if let (Some(output), Received::Frames) = (&output, &received) {
+                output.send(stream, &mut answers)?;
+                continue;
+            }
+            if let (Some(output), Received::Fin | Received::Refused) = (&output, &received) {
+                output.finish(stream, &mut answers)?;
             }
             match received {
                 Received::Frames if behaviour.answers_late => {}
@@ -153,7 +199,24 @@ impl Server {
                 Received::Refused if behaviour.refusal_drops_answers || behaviour.answers_late => {
                     return self.close(stream);
                 }
-                Received::Refused | Received::Timeout => {
+                Received::Refused if behaviour.owing.refusal_drops_the_rest => {
+                    owing::send_some(stream, &answers.concat())?;
+                    return self.close(stream);
+                }
+                Received::Refused if behaviour.closes_unread_behind_large => {
+                    let is_large = answers.iter().map(Vec::len).sum::<usize>() > SMALL_ANSWERS;
+                    self.answer(visit, stream, &mut answers)?;
+                    return if is_large { Ok(()) } else { self.close(stream) };
+                }
+                Received::Timeout => {
+                    // What an output that stays stopped has not sent by now is never sent.
+                    if output.is_none() {
+                        self.answer(visit, stream, &mut answers)?;
+                    }
+                    behaviour.keeps_of_idle.inspect(|keeps| keeps.keep(stream, false));
+                    return self.close(stream);
+                }
+                Received::Refused => {
                     self.answer(visit, stream, &mut answers)?;
                     return self.close(stream);
                 }

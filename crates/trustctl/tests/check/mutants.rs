@@ -3,7 +3,7 @@
 use trustctl::framing::Framing;
 
 use super::mutant::{Behaviour, Server};
-use super::{mutants_closing, mutants_framing, mutants_limits, mutants_resources};
+use super::{mutants_amounts, mutants_closing, mutants_framing, mutants_limits, mutants_resources};
 
 /// Largest payload of all servers of the matrix, unless they say something else.
 pub(crate) const MAX_FRAME: u64 = 65_536;
@@ -19,6 +19,8 @@ pub(crate) struct Mutant {
     pub(crate) framing: &'static str,
     /// What it speaks in truth, if that is another one.
     pub(crate) speaks: Option<&'static str>,
+    /// Largest payload, inclusive.
+    pub(crate) max_frame: u64,
     pub(crate) behaviour: Behaviour,
     /// What is wrong hits whoever comes next: each of its cases is tried on a server of its own, and no others are.
     pub(crate) alone: bool,
@@ -37,6 +39,7 @@ pub(crate) const MUTANT: Mutant = Mutant {
     name: "",
     framing: "u32be",
     speaks: None,
+    max_frame: MAX_FRAME,
     behaviour: super::mutant::HEALTHY,
     alone: false,
     fails: &[],
@@ -55,7 +58,7 @@ impl Mutant {
     pub(crate) fn server(&self) -> Server {
         let framing =
             Framing::parse(self.speaks.unwrap_or(self.framing)).expect("the framing has a name");
-        Server { framing, max_frame: MAX_FRAME, behaviour: self.behaviour }
+        Server { framing, max_frame: self.max_frame, behaviour: self.behaviour }
     }
 
     /// Ids and patterns of cases that must find something.
@@ -69,6 +72,7 @@ impl Mutant {
 pub(crate) fn all() -> impl Iterator<Item = &'static Mutant> {
     let groups = [
         mutants_framing::MUTANTS,
+        mutants_amounts::MUTANTS,
         mutants_closing::MUTANTS,
         mutants_limits::MUTANTS,
         mutants_resources::MUTANTS,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::conduct::{Bugs, NO_BUGS};
+use super::lapses::{self, Ended};
 use super::mutant::{Behaviour, HEALTHY};
 use super::mutants::{MUTANT, Mutant};
 
@@ -100,7 +101,24 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         fails: &["timing/8"],
         ..MUTANT
     },
+    Mutant {
+        name: "keeps-timers-of-the-broken",
+        behaviour: stale(Ended::Broken),
+        // Beside other cases it depends on the moment who gets which descriptor.
+        alone: true,
+        ..MUTANT
+    },
+    Mutant {
+        name: "keeps-timers-of-those-that-left",
+        behaviour: stale(Ended::InOrder),
+        alone: true,
+        ..MUTANT
+    },
 ];
+
+const fn stale(ended: Ended) -> Behaviour {
+    Behaviour { lapses: lapses::Bugs { timer_stays: Some(ended), ..lapses::NO_BUGS }, ..HEALTHY }
+}
 
 const fn conduct(conduct: Bugs) -> Behaviour {
     Behaviour { conduct, ..HEALTHY }

@@ -1,6 +1,8 @@
 //! Servers that keep something of every client that has gone.
 
+use super::input;
 use super::keeps::Keeps;
+use super::lapses::{self, Silent};
 use super::mutant::{Behaviour, HEALTHY};
 use super::mutants::{MUTANT, Mutant};
 
@@ -55,7 +57,52 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         fails: &["resources/7"],
         ..MUTANT
     },
+    Mutant {
+        name: "keeps-a-descriptor-of-the-idle",
+        behaviour: Behaviour { keeps_of_idle: Some(Keeps::Descriptor), ..HEALTHY },
+        ..MUTANT
+    },
+    Mutant {
+        name: "keeps-memory-of-the-idle",
+        behaviour: Behaviour { keeps_of_idle: Some(Keeps::Memory), ..HEALTHY },
+        ..MUTANT
+    },
+    Mutant {
+        name: "fills-its-buffer-to-the-declared-length",
+        max_frame: DECLARED_MAX,
+        behaviour: Behaviour { framing: TOUCHES, ..HEALTHY },
+        alone: true,
+        ..MUTANT
+    },
+    Mutant {
+        name: "makes-payloads-of-ones",
+        max_frame: DECLARED_MAX,
+        behaviour: Behaviour { framing: TOUCHES, exact: true, ..HEALTHY },
+        alone: true,
+        ..MUTANT
+    },
+    Mutant {
+        name: "asks-for-the-rest-of-a-header",
+        behaviour: asking(Silent::InAHeader),
+        alone: true,
+        ..MUTANT
+    },
+    Mutant {
+        name: "asks-for-the-rest-of-a-payload",
+        behaviour: asking(Silent::InAPayload),
+        alone: true,
+        ..MUTANT
+    },
 ];
+
+/// So much that memory for a few of the longest messages is seen.
+const DECLARED_MAX: u64 = 16 << 20;
+
+const TOUCHES: input::Bugs = input::Bugs { touches_declared: true, ..input::NO_BUGS };
+
+const fn asking(silent: Silent) -> Behaviour {
+    Behaviour { lapses: lapses::Bugs { asks: Some(silent), ..lapses::NO_BUGS }, ..HEALTHY }
+}
 
 const fn keeping(keeps: Keeps) -> Behaviour {
     Behaviour { keeps: Some(keeps), ..HEALTHY }

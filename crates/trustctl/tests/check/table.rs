@@ -22,7 +22,7 @@ use trustctl::signals::{IgnoredHangup, Signals};
 use super::healthy::{self, Healthy};
 use super::launch::{self, Started};
 use super::mutant::TIMEOUT;
-use super::mutants::{self, MAX_FRAME, Mutant};
+use super::mutants::{self, Mutant};
 use super::request::Wanted;
 
 /// Longest time for the whole table, also on one core beside others; what takes longer counts as hung.
@@ -291,7 +291,7 @@ impl Subject {
             Subject::Mutant(mutant) => {
                 let timeout = (!mutant.behaviour.no_timeout).then_some(TIMEOUT);
                 let framing = Framing::parse(mutant.framing).expect("the framing has a name");
-                (framing, MAX_FRAME, timeout)
+                (framing, mutant.max_frame, timeout)
             }
             Subject::Healthy(healthy) => (healthy.framing(), healthy.max_frame, healthy.timeout),
         };
