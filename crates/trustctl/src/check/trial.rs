@@ -8,13 +8,16 @@ use crate::check::setup::Setup;
 use crate::check::transcript::{Transcript, What};
 use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::check::watch::Watch;
-use crate::check::wire::{self, Wire};
+use crate::check::wire::{self, Path, Wire};
 use crate::framing::Framing;
 use crate::random::{SplitMix, mix};
 
 /// How long a server may turn new clients away after others have left, and how often it is asked.
 const ROOM_MAX: Duration = Duration::from_millis(500);
 const ROOM_LOOK: Duration = Duration::from_millis(20);
+
+/// Bytes of a payload below which a server takes seconds for the messages that fill the buffers of two kernels.
+const UNREAD_PAYLOAD_MIN: usize = 64;
 
 /// One case being tried.
 #[derive(Debug)]
@@ -69,6 +72,16 @@ impl<'s> Trial<'s> {
         Wire::connect(self.setup, number, &self.transcript)
     }
 
+    /// The same over a narrow path, where a server has to wait for a client that does not read much sooner.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::connect`].
+    pub fn connect_narrow(&mut self) -> Judged<Wire<'s>> {
+        self.connections += 1;
+        Wire::connect_over(self.setup, self.connections, &self.transcript, Path::Narrow)
+    }
+
     /// A payload of about that length: as long as the server takes.
     pub fn payload(&mut self, wanted: u64) -> Vec<u8> {
         let len = self.setup.payload_len(wanted);
@@ -82,6 +95,21 @@ impl<'s> Trial<'s> {
             payload.iter_mut().for_each(|byte| *byte = b' ' + *byte % 95);
         }
         payload
+    }
+
+    /// A payload for answers that are left unread.
+    ///
+    /// # Errors
+    ///
+    /// Skipped if messages are so short that a server is busy with them long before it has to wait for its client.
+    pub fn unread_payload(&mut self, wanted: u64) -> Judged<Vec<u8>> {
+        let payload = self.payload(wanted);
+        match payload.len() < UNREAD_PAYLOAD_MIN {
+            true => Err(Verdict::skipped(
+                "messages are too short here: a server is busy with them and not kept waiting",
+            )),
+            false => Ok(payload),
+        }
     }
 
     /// The payload as it goes over the wire.

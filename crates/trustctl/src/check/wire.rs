@@ -3,6 +3,7 @@
 
 mod flow;
 mod leave;
+mod pace;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -22,12 +23,19 @@ use crate::check::verdict::{Evidence, Judged, Verdict};
 use crate::text::{reason, seconds};
 
 pub use flow::{STALL, Stop, UNREAD_BYTES, Unread};
+pub use pace::Pace;
 
 /// Bytes received with one call.
 const RECEIVE_BYTES: usize = 64 * 1024;
 
 /// How often it is looked whether the server's kernel has acknowledged everything.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// Payload of a segment over a narrow path, in bytes: that of an Ethernet.
+const NARROW_SEGMENT: u32 = 1460;
+
+/// Bytes of the receive buffer there, which our kernel doubles (`socket(7)`): several segments, so that the path is not slow.
+const NARROW_WINDOW: usize = 16 * 1024;
 
 /// How long bytes that nobody sent are waited for, where the server does not end the connection either: they come with
 /// the answer or not at all.
@@ -42,6 +50,16 @@ pub enum End {
     Reset,
     /// Neither came in time.
     Open,
+}
+
+/// What the path to the server lets through at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// What it does by itself.
+    AsItIs,
+    /// Small segments and a small window. A kernel makes the send buffer of a connection for some segments, so that a
+    /// server has to wait for its client much sooner than over loopback, where segments have 64 KiB.
+    Narrow,
 }
 
 /// Whether it could be shown that a piece stood alone.
@@ -79,6 +97,20 @@ impl<'s> Wire<'s> {
     ///
     /// A failure if the server does not take the connection in time.
     pub fn connect(setup: &'s Setup, number: u32, transcript: &Transcript) -> Judged<Wire<'s>> {
+        Wire::connect_over(setup, number, transcript, Path::AsItIs)
+    }
+
+    /// The same over a path that may be made narrow.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::connect`].
+    pub fn connect_over(
+        setup: &'s Setup,
+        number: u32,
+        transcript: &Transcript,
+        path: Path,
+    ) -> Judged<Wire<'s>> {
         let failed = |error: io::Error| {
             let evidence = match error.kind() {
                 ErrorKind::TimedOut => Evidence::Time,
@@ -89,7 +121,7 @@ impl<'s> Wire<'s> {
         };
         pause(setup, setup.rate.take_turn())?;
         let since = Instant::now();
-        let stream = open(setup).map_err(failed)?;
+        let stream = open(setup, path).map_err(failed)?;
         transcript.add(number, What::Connected);
         let beside = setup.rate.count_opened(since.elapsed());
         Ok(Wire {
@@ -417,6 +449,11 @@ impl<'s> Wire<'s> {
         socket::path_info(self.stream.as_fd()).round_trip
     }
 
+    /// Bytes of a whole segment to the server (TCP_MAXSEG, `tcp(7)`).
+    pub fn segment(&self) -> u64 {
+        SockRef::from(&self.stream).tcp_mss().unwrap_or(0).into()
+    }
+
     /// How long an answer is waited for.
     pub fn patience(&self) -> Duration {
         self.setup.patience
@@ -492,9 +529,14 @@ impl<'s> Wire<'s> {
     }
 }
 
-fn open(setup: &Setup) -> io::Result<TcpStream> {
+fn open(setup: &Setup, path: Path) -> io::Result<TcpStream> {
     let address = setup.address;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if path == Path::Narrow {
+        // Both before the first segment, which tells them to the server's kernel. Without them more is needed to fill it.
+        let _ = socket.set_tcp_mss(NARROW_SEGMENT);
+        let _ = socket.set_recv_buffer_size(NARROW_WINDOW);
+    }
     socket.connect_timeout(&address.into(), setup.patience)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_nonblocking(true)?;

@@ -87,12 +87,19 @@ impl Wire<'_> {
     /// # Errors
     ///
     /// As [`Wire::send`] and [`Wire::expect_echo`].
-    pub fn exchange(
+    pub fn exchange(&mut self, payloads: &[&[u8]], sent: usize, slowness: Duration) -> Judged<()> {
+        self.exchange_until(payloads, sent, slowness, None).map(drop)
+    }
+
+    /// The same, but for as long as answers come after that moment: then how many messages came back right, which is
+    /// all of them otherwise.
+    pub(super) fn exchange_until(
         &mut self,
         payloads: &[&[u8]],
         mut sent: usize,
         slowness: Duration,
-    ) -> Judged<()> {
+        until: Option<Instant>,
+    ) -> Judged<usize> {
         let expected = self.encoded(payloads);
         let mut buffer = vec![0; RECEIVE_BYTES];
         let mut right = 0;
@@ -113,9 +120,12 @@ impl Wire<'_> {
             };
             if buffer[..count] != expected[right..right + count] {
                 let got = [&expected[..right], &buffer[..count]].concat();
-                return self.judge_echo(payloads, &expected, &got);
+                return self.judge_echo(payloads, &expected, &got).map(|()| payloads.len());
             }
             right += count;
+            if right < expected.len() && until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(self.whole(payloads, right));
+            }
         }
         if sent < expected.len() && self.end.is_none() {
             let got = format!(
@@ -127,7 +137,21 @@ impl Wire<'_> {
             );
             return Err(Verdict::fail("the server reads on while its answers are read", got));
         }
-        self.judge_echo(payloads, &expected, &expected[..right])
+        if right < expected.len() {
+            self.judge_echo(payloads, &expected, &expected[..right])?;
+        }
+        Ok(payloads.len())
+    }
+
+    /// How many of these messages are whole in the first so many bytes of their echoes.
+    fn whole(&self, payloads: &[&[u8]], mut bytes: usize) -> usize {
+        let overhead = self.setup.framing.overhead();
+        let is_whole = |payload: &&&[u8]| {
+            let left = bytes.checked_sub(payload.len() + overhead);
+            bytes = left.unwrap_or(0);
+            left.is_some()
+        };
+        payloads.iter().take_while(is_whole).count()
     }
 
     /// Sends as much as the server takes without a pause longer than `patience`, and receives behind `got` while it
