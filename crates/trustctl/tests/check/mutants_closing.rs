@@ -61,7 +61,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "closes-unread",
         behaviour: Behaviour { closes_unread: true, ..HEALTHY },
-        warns: &["closing/4", "closing/12"],
+        warns: &["closing/4", "closing/12", "closing/13"],
         ..MUTANT
     },
     Mutant {

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use crate::check::case::{Case, Manners, Needs};
+use crate::check::setup::OnReset;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Judged, Verdict};
-use crate::check::wire::{End, STALL, UNREAD_BYTES};
+use crate::check::wire::{End, Pace, STALL, UNREAD_BYTES};
 use crate::text::seconds;
 
 /// Clients that leave before the server can have looked at them: enough that some do before it accepts them, and few
@@ -152,7 +153,28 @@ pub const CASES: &[Case] = &[
         manners: Manners::Beside,
         run: refused_by_fin,
     },
+    Case {
+        id: "closing/13",
+        title: "large answers arrive although the client reads them only after the server has closed",
+        requirement: "Every message before a refused one is answered, also if the answers are large and not read at once",
+        source: "RFC 1122, 4.2.2.13; RFC 9112, 9.6; docs/PROTOCOL.md (orderly end)",
+        bug: "close() with unread bytes makes the kernel reset the connection and drop the answers that it has not sent yet, or owed answers are dropped with the connection",
+        needs: Needs::Length,
+        manners: Manners::Beside,
+        run: large_answers_before_a_refusal,
+    },
 ];
+
+/// Bytes of answers that are left unread until the server has ended the connection. As many as a kernel takes from
+/// the network unread, so that the end can be seen, but more than one segment; and more than that, so that answers
+/// are still to be sent when the server closes.
+const UNREAD_ANSWERS: [u64; 2] = [48 * 1024, 384 * 1024];
+
+/// How long the end is waited for where the answers that are before it may not fit into our kernel.
+const END_UNREAD: Duration = Duration::from_millis(100);
+
+/// Longest time for answers that were left unread.
+const UNREAD_TIME_MAX: Duration = Duration::from_secs(5);
 
 fn fin_between_messages(trial: &mut Trial<'_>) -> Judged {
     let payload = trial.payload(32);
@@ -258,4 +280,45 @@ fn refused_by_fin(trial: &mut Trial<'_>) -> Judged {
     wire.try_send(&[bad, behind].concat(), trial.setup.settle)?;
     wire.expect_end("because a length is above the limit")?;
     Ok(Verdict::Pass)
+}
+
+fn large_answers_before_a_refusal(trial: &mut Trial<'_>) -> Judged {
+    let bad = trial.refused_header()?;
+    let behind = trial.payloads(BEHIND_REFUSAL, BEHIND_REFUSAL).concat();
+    let mut pace = Pace::within(UNREAD_TIME_MAX, trial.setup);
+    let mut ended = Ok(());
+    for bytes in UNREAD_ANSWERS {
+        let payloads = trial.payloads(UNREAD_ANSWERS[0], bytes);
+        let wanted: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+        let mut wire = trial.connect()?;
+        wire.exchange_at(&wanted[..1], 0, &mut pace)?;
+        pace.expect(wanted.len())?;
+        let answers = trial.frames(&payloads);
+        let all = [&answers[..], &bad, &behind].concat();
+        // The server need not take what is behind the bad header.
+        let sent = wire.try_send(&all, trial.setup.settle)?;
+        wire.await_end_unread(END_UNREAD)?;
+        let mut got = vec![];
+        wire.send_receiving(&all[sent..], &mut got, trial.setup.settle)?;
+        while got.len() < answers.len()
+            && wire.receive_into(&mut got, answers.len(), trial.setup.patience)?
+        {}
+        // Answers that no kernel could have taken unread are lost to a RST, and what that means the run says.
+        let is_cut = bytes > UNREAD_ANSWERS[0]
+            && wire.end() == Some(End::Reset)
+            && answers.starts_with(&got);
+        let end = match wire.expect_rest(got, &wanted) {
+            Err(Verdict::Fail(lost)) if is_cut && trial.setup.reset != OnReset::Fail => {
+                Err(Verdict::Warn(lost))
+            }
+            Err(verdict) => return Err(verdict),
+            Ok(()) => wire.expect_end("because a length is above the limit"),
+        };
+        match end {
+            Ok(()) => {}
+            Err(warning @ Verdict::Warn(_)) => ended = Err(warning),
+            Err(verdict) => return Err(verdict),
+        }
+    }
+    ended.map(|()| Verdict::Pass)
 }

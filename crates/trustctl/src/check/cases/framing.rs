@@ -7,7 +7,7 @@ use trust_wire::format::LengthFormat;
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::trial::Trial;
 use crate::check::verdict::{Judged, Verdict};
-use crate::check::wire::{End, Wire};
+use crate::check::wire::{End, Pace, Wire};
 use crate::framing::Framing;
 use crate::text::grouped;
 
@@ -193,7 +193,24 @@ pub const CASES: &[Case] = &[
         manners: Manners::Beside,
         run: good_after_bad,
     },
+    Case {
+        id: "framing/19",
+        title: "messages that are as long as a segment, or a round number with their header, come back",
+        requirement: "Every length up to the limit is as good as any other, with and without the header",
+        source: "docs/PROTOCOL.md; RFC 9293, 3.7.1",
+        bug: "a total is kept in 16 bits, a buffer has room for a round number of bytes with the header, or a receive of a whole segment is taken for one that has more behind it",
+        needs: Needs::Messages,
+        manners: Manners::Beside,
+        run: lengths_around_segments,
+    },
 ];
+
+/// Payloads of segments over common paths, in bytes: the least that IPv4 and IPv6 promise, Ethernet with and without
+/// timestamps, with IPv6 too, and with jumbo frames.
+const SEGMENTS: [u64; 7] = [536, 1220, 1428, 1440, 1448, 1460, 8948];
+
+/// Longest time for messages of these lengths.
+const SEGMENTS_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// Text of another protocol, whose first bytes are a length far above any limit in most formats.
 const TEXT: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -331,6 +348,25 @@ fn lengths_around_powers_of_two(trial: &mut Trial<'_>) -> Judged {
     }
     let payloads: Vec<Vec<u8>> = lengths.into_iter().map(|len| trial.payload(len)).collect();
     echoes_in_turn(trial, &payloads)
+}
+
+fn lengths_around_segments(trial: &mut Trial<'_>) -> Judged {
+    let mut wire = trial.connect()?;
+    let (min, max) = (trial.setup.payload_min(), trial.setup.payload_max());
+    let (overhead, own) = (trial.setup.framing.overhead() as u64, wire.segment());
+    let own = [own, 2 * own].into_iter().filter(|len| *len <= RANDOM_MAX);
+    let segments = SEGMENTS.into_iter().chain(own);
+    // The totals first: so near to the payload that the case before has tried, only they matter.
+    let totals = segments.clone().chain(POWERS).map(|len| len.saturating_sub(overhead));
+    let near = totals.chain(segments).flat_map(|len| [len.saturating_sub(1), len, len + 1]);
+    let lengths: Vec<u64> = near.filter(|len| (min..=max).contains(len)).collect();
+    let mut pace = Pace::within(SEGMENTS_TIME_MAX, trial.setup);
+    for len in lengths {
+        let payload = trial.payload(len);
+        wire.exchange_at(&[&payload], 0, &mut pace)?;
+    }
+    wire.expect_no_more()?;
+    Ok(Verdict::Pass)
 }
 
 fn random_messages(trial: &mut Trial<'_>) -> Judged {

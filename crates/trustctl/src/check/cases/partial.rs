@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::setup::Setup;
 use crate::check::trial::Trial;
-use crate::check::verdict::{Judged, Verdict};
+use crate::check::verdict::{Evidence, Judged, Verdict};
 use crate::framing::Framing;
 
 /// Where most of these requirements come from.
@@ -104,7 +104,22 @@ pub const CASES: &[Case] = &[
         Needs::Messages,
         line_then_newline,
     ),
+    case(
+        "partial/12",
+        "one message in a thousand pieces",
+        "a message may take so many receives and no more, or their number is counted in 8 bits",
+        Needs::Messages,
+        a_thousand_pieces,
+    ),
 ];
+
+/// Pieces of one message, which are a byte each, and the time between two of them: enough for a server to receive most
+/// of them alone.
+const PIECES: u64 = 1500;
+const PIECES_PAUSE: Duration = Duration::from_micros(600);
+
+/// Pieces without which it is not worth a try.
+const PIECES_MIN: usize = 32;
 
 /// A pause that is long for a network, and short for a person.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
@@ -277,6 +292,27 @@ fn line_then_newline(trial: &mut Trial<'_>) -> Judged {
         wire.send_apart([text, newline])?;
         wire.expect_echo(&[&payload])?;
     }
+    Ok(Verdict::Pass)
+}
+
+fn a_thousand_pieces(trial: &mut Trial<'_>) -> Judged {
+    let payload = trial.payload(PIECES);
+    let frame = trial.frame(&payload);
+    if frame.len() < PIECES_MIN {
+        return Ok(Verdict::skipped("messages are too short here for many pieces"));
+    }
+    let mut wire = trial.connect()?;
+    for (done, byte) in frame.iter().enumerate() {
+        if wire.try_send(&[*byte], trial.setup.patience)? == 0 {
+            return Err(Verdict::fail_by(
+                Evidence::Bytes,
+                "a message is received in as many pieces as the network makes of it",
+                format!("the server ended the connection after {done} pieces of a byte each"),
+            ));
+        }
+        trial.pause(PIECES_PAUSE)?;
+    }
+    wire.expect_echo(&[&payload])?;
     Ok(Verdict::Pass)
 }
 

@@ -6,6 +6,7 @@ use crate::check::case::{Case, Manners, Needs};
 use crate::check::setup::LARGE_MAX;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Judged, Verdict};
+use crate::check::wire::Pace;
 use crate::text::grouped;
 
 /// Where most of these requirements come from.
@@ -103,7 +104,64 @@ pub const CASES: &[Case] = &[
         "a receive that fills the buffer is taken for one that has more behind it",
         full_receives,
     ),
+    case(
+        "pipelining/11",
+        "five thousand of the shortest messages in one send",
+        EACH,
+        "answers to one receive go out with one writev of more than IOV_MAX (1,024) parts, or have a fixed number of places",
+        thousands_in_a_send,
+    ),
+    case(
+        "pipelining/12",
+        "seventy thousand messages on one connection",
+        "A connection serves for as long as its client wants, message after message",
+        "a limit on the messages of a connection (1,000 by default in some libraries), or a counter of 16 bits",
+        seventy_thousand,
+    ),
+    case(
+        "pipelining/13",
+        "two thousand messages on one connection, each after the answer to the one before",
+        "A connection serves for as long as its client wants, message after message",
+        "a limit on the receives or events of a connection, or a counter of them that overflows",
+        thousands_in_turn,
+    ),
+    case(
+        "pipelining/14",
+        "answers left unread, in growing amounts, and nothing sent after that",
+        "Messages that were received are answered when the client reads again, whether more are received or not",
+        "the server stops when its output is full, and what it had received by then waits in its input buffer for more to come",
+        left_unread,
+    ),
 ];
+
+/// Messages of one send, with steps before it that show how fast the server is.
+const SENDS: [usize; 5] = [1, 10, 100, 1000, 5000];
+
+/// Messages of one connection by the end of each exchange: round numbers, and more than 16 bits can count.
+const TOTALS: [usize; 9] = [1, 10, 100, 1000, 5000, 10_000, 25_000, 50_000, 70_000];
+
+/// Payloads of these are of up to so many bytes.
+const SHORT_MAX: u64 = 4;
+
+/// Messages one after the other: more than 1,000, 1,024 and 2,000.
+const IN_TURN: usize = 2100;
+
+/// Bytes of each message whose answers are left unread: several of them in every receive.
+const UNREAD_BYTES: u64 = 1000;
+
+/// Bytes that are left unread grow by a part of this, so that some amount ends within the one receive with which the
+/// output gets full. Receives are larger where outputs are.
+const UNREAD_STEPS: [(usize, usize); 3] =
+    [(256 * 1024, 3 * 1024), (1200 * 1024, 6 * 1024), (4 * 1024 * 1024, 48 * 1024)];
+
+/// Messages of one connection there, unless the output of a server takes more.
+const MESSAGES_OF_A_CONNECTION: usize = 900;
+
+/// How long the server is given to fill its output.
+const FILLING: Duration = Duration::from_millis(3);
+
+/// Longest time for each of these cases.
+const MANY_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// Messages of the case with very many.
 const MANY: usize = 1000;
@@ -214,6 +272,82 @@ fn full_receives(trial: &mut Trial<'_>) -> Judged {
         exchange(trial, &payloads, Duration::ZERO)?;
     }
     Ok(Verdict::Pass)
+}
+
+fn thousands_in_a_send(trial: &mut Trial<'_>) -> Judged {
+    let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
+    let mut wire = trial.connect()?;
+    for count in SENDS {
+        let payloads: Vec<Vec<u8>> = (0..count).map(|_| trial.payload(0)).collect();
+        let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+        wire.exchange_at(&payloads, 0, &mut pace)?;
+    }
+    wire.expect_no_more()?;
+    Ok(Verdict::Pass)
+}
+
+fn seventy_thousand(trial: &mut Trial<'_>) -> Judged {
+    let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
+    let mut wire = trial.connect()?;
+    for total in TOTALS {
+        let numbers = pace.answered()..total as u64;
+        let payloads = numbers.map(|number| trial.payload(number % (SHORT_MAX + 1)));
+        let payloads: Vec<Vec<u8>> = payloads.collect();
+        let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+        let exchanged = wire.exchange_at(&payloads, 0, &mut pace);
+        exchanged.map_err(|verdict| behind(pace.answered(), verdict))?;
+    }
+    wire.expect_no_more()?;
+    Ok(Verdict::Pass)
+}
+
+fn thousands_in_turn(trial: &mut Trial<'_>) -> Judged {
+    let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
+    let mut wire = trial.connect()?;
+    for _ in 0..IN_TURN {
+        let payload = trial.payload(SHORT_MAX);
+        let exchanged = wire.exchange_at(&[&payload], 0, &mut pace);
+        exchanged.map_err(|verdict| behind(pace.answered(), verdict))?;
+    }
+    wire.expect_no_more()?;
+    Ok(Verdict::Pass)
+}
+
+fn left_unread(trial: &mut Trial<'_>) -> Judged {
+    let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
+    let payload = trial.unread_payload(UNREAD_BYTES)?;
+    let mut wire = trial.connect_narrow()?;
+    let frame = trial.frame(&payload);
+    let (mut unread, mut exchanged) = (frame.len(), 0);
+    for (most, step) in UNREAD_STEPS {
+        while unread < most {
+            let count = unread.div_ceil(frame.len());
+            pace.expect(count)?;
+            // How many messages a connection may have is for another case.
+            exchanged += count;
+            if exchanged > MESSAGES_OF_A_CONNECTION {
+                (wire, exchanged) = (trial.connect_narrow()?, count);
+            }
+            let sent = wire.try_send(&frame.repeat(count), trial.setup.settle)?;
+            trial.pause(FILLING)?;
+            wire.exchange_at(&vec![&payload[..]; count], sent, &mut pace)?;
+            if sent < count * frame.len() {
+                // It takes no more while nothing is read.
+                return Ok(Verdict::Pass);
+            }
+            unread += step;
+        }
+    }
+    Ok(Verdict::Pass)
+}
+
+/// A failure behind so many messages of the connection.
+fn behind(answered: u64, verdict: Verdict) -> Verdict {
+    let Verdict::Fail(finding) = &verdict else { return verdict };
+    let (expected, answered) = (finding.expected.clone(), grouped(answered));
+    verdict.retold(expected, |got| {
+        format!("{answered} messages of this connection came back right before these; {got}")
+    })
 }
 
 /// A few long messages, each with other bytes.

@@ -2,11 +2,12 @@
 
 use std::sync::Barrier;
 use std::thread;
+use std::time::Duration;
 
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::trial::Trial;
 use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
-use crate::check::wire::Wire;
+use crate::check::wire::{Pace, Wire};
 
 /// Clients that come one after the other.
 const SEQUENTIAL: usize = 100;
@@ -130,7 +131,29 @@ pub const CASES: &[Case] = &[
         manners: Manners::Beside,
         run: good_and_bad,
     },
+    Case {
+        id: "recovery/10",
+        title: "two clients that do not read for a while, each with bytes of its own",
+        requirement: "Answers that wait for their client go to that client, whoever else has answers waiting",
+        source: "RFC 862; docs/PROTOCOL.md (back-pressure)",
+        bug: "one place for the answers that the kernel did not take at once: they go to another client, or replace its own",
+        needs: Needs::Anything,
+        manners: Manners::Several,
+        run: two_do_not_read,
+    },
 ];
+
+/// Bytes of a message of a client that does not read.
+const UNREAD_MESSAGE_BYTES: u64 = 16 * 1024;
+
+/// Bytes that each of them sends at most: more than a server's kernel holds of answers over a narrow path.
+const UNREAD_MAX: usize = 4 * 1024 * 1024;
+
+/// Longest time for their answers once they are read.
+const UNREAD_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// A server that takes nothing for that long waits for its client.
+const UNREAD_STALL: Duration = Duration::from_millis(100);
 
 /// A client sends this and closes; the next one is served.
 fn next_after(trial: &mut Trial<'_>, bytes: &[u8], what: &str) -> Judged {
@@ -331,5 +354,39 @@ fn good_and_bad(trial: &mut Trial<'_>) -> Judged {
         }
         trial.expect_service("a bad client")?;
     }
+    Ok(Verdict::Pass)
+}
+
+fn two_do_not_read(trial: &mut Trial<'_>) -> Judged {
+    let payloads =
+        [trial.unread_payload(UNREAD_MESSAGE_BYTES)?, trial.unread_payload(UNREAD_MESSAGE_BYTES)?];
+    let stall = trial.setup.timeout.map_or(UNREAD_STALL, |timeout| UNREAD_STALL.min(timeout / 8));
+    let mut clients = vec![];
+    for payload in &payloads {
+        let mut pace = Pace::within(UNREAD_TIME_MAX, trial.setup);
+        let mut wire = trial.connect_narrow()?;
+        for count in [1, 8] {
+            wire.exchange_at(&vec![&payload[..]; count], 0, &mut pace)?;
+        }
+        clients.push((wire, pace, payload, 0));
+    }
+    for (wire, _, payload, sent) in &mut clients {
+        let frame = trial.frame(payload);
+        let many = frame.repeat(UNREAD_MAX / frame.len());
+        *sent = wire.try_send_for(&many, stall, UNREAD_TIME_MAX / 4)?;
+        wire.note("reads nothing while the server takes what it can");
+    }
+    // Both at the same time: that one client holds another one up is for another case.
+    thread::scope(|scope| {
+        let running: Vec<_> = clients
+            .iter_mut()
+            .map(|(wire, pace, payload, sent)| {
+                let count = sent.div_ceil(trial.setup.framing.encode(payload).len());
+                let payload: &[u8] = payload;
+                scope.spawn(move || wire.exchange_at(&vec![payload; count], *sent, pace))
+            })
+            .collect();
+        running.into_iter().try_for_each(|client| client.join().expect("a client does not panic"))
+    })?;
     Ok(Verdict::Pass)
 }
