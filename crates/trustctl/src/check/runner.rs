@@ -213,8 +213,11 @@ pub fn run(
         let (alone, beside): (Vec<_>, Vec<_>) =
             of_group.into_iter().partition(|case| case.manners.are_alone());
         let room = setup.max_clients.map_or(u64::MAX, |most| (most / CLIENTS_OF_A_CASE).max(1));
-        let jobs = if setup.one_at_a_time { 1 } else { (plan.jobs as u64).min(room) as usize };
-        run.run_all(setup, &beside, jobs)?;
+        let jobs = if setup.one_at_a_time { 1 } else { plan.jobs as u64 };
+        // Cases that wait for a timeout wait beside each other, or each of them would add its timeout to the run.
+        let waiting =
+            if group[0].group() == "timing" && jobs > 1 { beside.len() as u64 } else { 0 };
+        run.run_all(setup, &beside, jobs.max(waiting).min(room) as usize)?;
         run.run_all(setup, &alone, 1)?;
         run.revive(setup)?;
         if let Some(watch) = watch.filter(|_| !is_about_process) {

@@ -133,7 +133,20 @@ pub const CASES: &[Case] = &[
         manners: Manners::Beside,
         run: |trial| silent_after(trial, &[], "a client that never sent a byte"),
     },
+    Case {
+        id: "timing/10",
+        title: "clients that come after others have left are not ended in their place",
+        requirement: "A timer ends with its connection, whichever way that ends",
+        source: "docs/PROTOCOL.md (recv_timeout); open(2) (the lowest free descriptor)",
+        bug: "a way out of the connection's code that leaves its timer running: it ends the next client on the same descriptor",
+        needs: Needs::Anything,
+        manners: Manners::Beside,
+        run: active_after_others,
+    },
 ];
+
+/// Clients that leave, each in another way, and others that come in their places.
+const SUCCESSORS: usize = 4;
 
 /// Longest wait for something that the server's timeout decides.
 fn longest(trial: &Trial<'_>) -> Duration {
@@ -254,7 +267,12 @@ fn slow_and_steady(trial: &mut Trial<'_>) -> Judged {
 }
 
 fn active(trial: &mut Trial<'_>) -> Judged {
-    let mut wire = trial.connect()?;
+    let wire = trial.connect()?;
+    stay_active(trial, &mut [wire])
+}
+
+/// These clients send a message now and then, for longer than the timeout.
+fn stay_active(trial: &mut Trial<'_>, wires: &mut [Wire<'_>]) -> Judged {
     let since = Instant::now();
     let pause = steady_pause(trial);
     let expected = "a client that sends a message now and then is not ended";
@@ -262,13 +280,25 @@ fn active(trial: &mut Trial<'_>) -> Judged {
         let paused = Instant::now();
         let payload = trial.payload(32);
         let took = seconds(since.elapsed());
-        let served = wire.send(&trial.frame(&payload)).and_then(|()| wire.expect_echo(&[&payload]));
+        let frame = trial.frame(&payload);
+        let served = wires
+            .iter_mut()
+            .try_for_each(|wire| wire.send(&frame))
+            .and_then(|()| wires.iter_mut().try_for_each(|wire| wire.expect_echo(&[&payload])));
         served.map_err(|verdict| {
             verdict.retold(expected, |got| format!("{got}, {took} after the beginning"))
         })?;
-        wire.receive_into(&mut vec![], 64, pause)?;
+        if trial.setup.timeout.is_some_and(|timeout| paused.elapsed() > timeout / 2) {
+            let (count, took) = (wires.len(), seconds(paused.elapsed()));
+            return Err(Verdict::inconclusive(format!("too slow: {count} messages took {took}")));
+        }
+        // The first of them for as long as the pause, and the others for as long as is left.
+        for wire in &mut *wires {
+            let left = pause.saturating_sub(paused.elapsed());
+            wire.receive_into(&mut vec![], 64, left)?;
+        }
         overslept(trial, paused.elapsed())?;
-        if wire.end().is_some() {
+        if wires.iter().any(|wire| wire.end().is_some()) {
             let took = seconds(since.elapsed());
             return Err(Verdict::fail(
                 expected,
@@ -283,6 +313,54 @@ fn active(trial: &mut Trial<'_>) -> Judged {
         Some(_) => Ok(Verdict::Pass),
         None => Ok(Verdict::Info(format!("not ended within {}", seconds(since.elapsed())))),
     }
+}
+
+/// Clients leave in all ways, and as many come at once, which send a message now and then for longer than the timeout.
+fn active_after_others(trial: &mut Trial<'_>) -> Judged {
+    let count = if trial.setup.one_at_a_time { 1 } else { SUCCESSORS };
+    let payload = trial.payload(32);
+    let frame = trial.frame(&payload);
+    let part = trial.cut_payload(1000).unwrap_or_default();
+    let mut leaving = vec![];
+    let mut slowest = Duration::ZERO;
+    while leaving.len() < count.min(served_in_a_pause(trial, slowest)) {
+        let mut wire = trial.connect()?;
+        let since = Instant::now();
+        wire.send(&frame)?;
+        wire.expect_echo(&[&payload])?;
+        slowest = slowest.max(since.elapsed());
+        leaving.push(wire);
+    }
+    let count = leaving.len();
+    for (number, mut wire) in leaving.into_iter().enumerate() {
+        match number {
+            0 => wire.close(),
+            1 => wire.reset(),
+            2 => {
+                wire.try_send(&part, trial.setup.settle)?;
+                trial.pause(trial.setup.settle)?;
+                wire.reset();
+            }
+            _ => {
+                let refused = trial.refused_header().unwrap_or_default();
+                wire.try_send(&refused, trial.setup.settle)?;
+                wire.close();
+            }
+        }
+    }
+    // Their descriptors are free once the server has seen it.
+    trial.pause(trial.setup.settle)?;
+    let mut wires = vec![];
+    for _ in 0..count {
+        wires.push(trial.connect()?);
+    }
+    stay_active(trial, &mut wires)
+}
+
+/// Clients, but at least one, that are served one after the other in a small part of the time between two messages.
+fn served_in_a_pause(trial: &Trial<'_>, each: Duration) -> usize {
+    let times = steady_pause(trial).as_secs_f64() / each.as_secs_f64().max(1e-6);
+    (times as usize / 2).max(1)
 }
 
 /// Sends messages in one go, so that none of them acknowledges an answer, and waits for all answers; how long that took.
