@@ -353,7 +353,7 @@ impl Watch {
     /// # Errors
     ///
     /// Only when the run is to end.
-    fn idle_share(&self, setup: &Setup) -> Judged<Option<f64>> {
+    pub fn idle_share(&self, setup: &Setup) -> Judged<Option<f64>> {
         let mut least: Option<f64> = None;
         for _ in 0..IDLE_WINDOWS {
             let (before, began) = (self.computed(), Instant::now());

@@ -72,6 +72,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         max_frame: DECLARED_MAX,
         behaviour: Behaviour { framing: TOUCHES, ..HEALTHY },
         alone: true,
+        fails: &["resources/8"],
         ..MUTANT
     },
     Mutant {
@@ -79,18 +80,21 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         max_frame: DECLARED_MAX,
         behaviour: Behaviour { framing: TOUCHES, exact: true, ..HEALTHY },
         alone: true,
+        fails: &["resources/8"],
         ..MUTANT
     },
     Mutant {
         name: "asks-for-the-rest-of-a-header",
         behaviour: asking(Silent::InAHeader),
         alone: true,
+        fails: &["resources/9"],
         ..MUTANT
     },
     Mutant {
         name: "asks-for-the-rest-of-a-payload",
         behaviour: asking(Silent::InAPayload),
         alone: true,
+        fails: &["resources/9"],
         ..MUTANT
     },
 ];

@@ -5,6 +5,7 @@
 //! them says something when it is tried alone.
 
 mod growth;
+mod held;
 
 use std::time::{Duration, Instant};
 
@@ -120,6 +121,22 @@ pub const CASES: &[Case] = &[
         "a thread waits for ever for a client that has left",
         threads,
     ),
+    case(
+        8,
+        "declared lengths take no memory",
+        "A declared length is a claim: memory grows with the bytes that arrive",
+        "docs/LIMITS.md; CWE-770; CWE-789",
+        "a buffer of the declared length is made, and filled, as soon as the header is there: a few clients that send nothing take all memory",
+        held::declared,
+    ),
+    case(
+        9,
+        "a server that waits for its clients sleeps",
+        "A client that is silent, wherever it stopped, costs no time",
+        "poll(2); epoll(7)",
+        "a receive that would block is tried again at once, or a socket with unread bytes or room to send is polled for what is not wanted",
+        held::silence,
+    ),
 ];
 
 const fn case(
@@ -130,7 +147,7 @@ const fn case(
     bug: &'static str,
     run: fn(&mut Trial<'_>) -> Judged,
 ) -> Case {
-    const IDS: [&str; 8] = [
+    const IDS: [&str; 10] = [
         "",
         "resources/1",
         "resources/2",
@@ -139,6 +156,8 @@ const fn case(
         "resources/5",
         "resources/6",
         "resources/7",
+        "resources/8",
+        "resources/9",
     ];
     let (needs, manners) = (Needs::Process, Manners::Alone);
     Case { id: IDS[number as usize], title, requirement, source, bug, needs, manners, run }
