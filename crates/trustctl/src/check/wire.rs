@@ -70,6 +70,8 @@ pub enum Apart {
     Shown,
     /// They were not, in all the time that there was.
     NotShown,
+    /// The server ended the connection meanwhile, which what it answered until then is judged by.
+    Ended,
 }
 
 /// One connection.
@@ -210,9 +212,14 @@ impl<'s> Wire<'s> {
                 self.note("not acknowledged: it cannot be shown that this piece stood alone");
                 return Ok(Apart::NotShown);
             }
-            pause(self.setup, LOOK)?;
+            // Without flags `poll(2)` tells of a RST alone, behind which nothing is acknowledged any more.
+            if self.wait(PollFlags::empty(), LOOK)? {
+                return Ok(Apart::Ended);
+            }
         }
-        pause(self.setup, self.setup.settle)?;
+        if self.wait(PollFlags::empty(), self.setup.settle)? {
+            return Ok(Apart::Ended);
+        }
         self.record(What::LeftAlone(self.setup.settle));
         Ok(Apart::Shown)
     }
@@ -228,13 +235,15 @@ impl<'s> Wire<'s> {
             let is_last = pieces.peek().is_none();
             match is_last {
                 true => self.send(piece)?,
-                false => {
-                    if self.send_piece(piece)? == Apart::NotShown {
+                false => match self.send_piece(piece)? {
+                    Apart::Shown => {}
+                    Apart::Ended => return Ok(()),
+                    Apart::NotShown => {
                         return Err(Verdict::inconclusive(
                             "a piece was not acknowledged in time, so the pieces may have come together",
                         ));
                     }
-                }
+                },
             }
         }
         Ok(())

@@ -23,6 +23,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_pool_that_has_grown_is_no_leak", a_pool_that_has_grown_is_no_leak),
     ("a_heap_that_has_grown_is_no_leak", a_heap_that_has_grown_is_no_leak),
     ("a_leak_of_one_kind_of_ending_is_found", a_leak_of_one_kind_of_ending_is_found),
+    ("a_reset_ends_the_wait_for_an_acknowledgement", a_reset_ends_the_wait_for_an_acknowledgement),
+    ("the_time_of_an_answer_is_not_nagles", the_time_of_an_answer_is_not_nagles),
     ("no_case_but_those_about_a_reset_sends_one", no_case_but_those_about_a_reset_sends_one),
 ];
 
@@ -149,4 +151,21 @@ fn a_leak_of_one_kind_of_ending_is_found() {
     assert_eq!(case.verdict, Verdict::Fail, "{:?}", case.said);
     let got = case.got.as_deref().unwrap_or_default();
     assert!(got.contains(" files and other descriptors at the end"), "{got}");
+}
+
+fn a_reset_ends_the_wait_for_an_acknowledgement() {
+    let report = report("reads-once", &["--case=partial/1,partial/4", "--patience=30"]);
+    for id in ["partial/1", "partial/4"] {
+        let case = case(&report, id);
+        assert_eq!(case.verdict, Verdict::Fail, "{id}: {:?}", case.said);
+        let got = case.got.as_deref().unwrap_or_default();
+        assert!(got.ends_with("then the server reset the connection"), "{id}: {got}");
+        assert!(case.duration_ms < 30_000.0, "{id}: it waited");
+    }
+}
+
+fn the_time_of_an_answer_is_not_nagles() {
+    let report = report("takes-moments", &["--case=timing/6"]);
+    let case = case(&report, "timing/6");
+    assert_eq!(case.verdict, Verdict::Info, "{:?}", case.got);
 }

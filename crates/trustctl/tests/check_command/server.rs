@@ -84,7 +84,14 @@ enum Kind {
     GrowsAHeap,
     /// Each client that resets leaves a file open.
     KeepsFilesOfResets,
+    /// A header that comes in pieces ends the connection with a RST: `read` in place of `readFully`.
+    ReadsOnce,
+    /// Right, and it takes [`PAIR_TIME`] for each message.
+    TakesMoments,
 }
+
+/// What a server takes for a message whose two answers take as long as a delayed acknowledgement.
+const PAIR_TIME: Duration = Duration::from_millis(25);
 
 /// Pipes that nobody uses.
 static PIPES: Mutex<Vec<(io::PipeReader, io::PipeWriter)>> = Mutex::new(vec![]);
@@ -149,6 +156,8 @@ impl Kind {
             "pools-pipes" => Kind::PoolsPipes,
             "grows-a-heap" => Kind::GrowsAHeap,
             "keeps-files-of-resets" => Kind::KeepsFilesOfResets,
+            "reads-once" => Kind::ReadsOnce,
+            "takes-moments" => Kind::TakesMoments,
             _ => return None,
         })
     }
@@ -162,7 +171,14 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
     }
     loop {
         let mut header = vec![0; if kind == Kind::U16Le { 2 } else { 4 }];
-        stream.read_exact(&mut header)?;
+        match kind == Kind::ReadsOnce {
+            false => stream.read_exact(&mut header)?,
+            true => match stream.read(&mut header)? {
+                0 => return Ok(()),
+                4 => {}
+                _ => return SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
+            },
+        }
         let len = match header[..] {
             [low, high] => u64::from(u16::from_le_bytes([low, high])),
             [a, b, c, d] => u64::from(u32::from_be_bytes([a, b, c, d])),
@@ -185,8 +201,10 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         header.resize(header.len() + len as usize, 0);
         let at = header.len() - len as usize;
         stream.read_exact(&mut header[at..])?;
-        if kind == Kind::Slow {
-            thread::sleep(SERVICE_TIME);
+        match kind {
+            Kind::Slow => thread::sleep(SERVICE_TIME),
+            Kind::TakesMoments => thread::sleep(PAIR_TIME),
+            _ => {}
         }
         let is_wrong = kind == Kind::Mixes && CLIENTS.load(Ordering::SeqCst) > 1;
         if let Some(last) = header.last_mut().filter(|_| is_wrong) {
