@@ -91,6 +91,8 @@ struct Scene<'a> {
     fin_outstanding: bool,
     /// What a look at the socket finds.
     pending: Option<(i32, ErrnoClass)>,
+    /// The kernel has given the connection up.
+    is_over: bool,
     /// The last cause that was told, the furthest phase, and the mode once it was decided.
     told: Option<Disconnect>,
     phase: Phase,
@@ -124,6 +126,7 @@ impl<'a> Scene<'a> {
             acked_at: start,
             fin_outstanding: false,
             pending: None,
+            is_over: false,
             told: None,
             phase: Phase::Connected,
         };
@@ -164,7 +167,13 @@ impl<'a> Scene<'a> {
             }
             10 => self.fail(During::Receive, choices),
             11 => self.fail(During::Send, choices),
-            _ => self.pending = Some(error(choices)),
+            _ => {
+                let found = error(choices);
+                self.pending = Some(found);
+                // Of an unreachable peer it may go on to be acknowledged.
+                let is_soft = found.1 == ErrnoClass::Unreachable && choices.byte() & 1 == 0;
+                self.is_over |= !is_soft;
+            }
         }
         self.take_steps();
     }
@@ -246,6 +255,9 @@ impl<'a> Scene<'a> {
 
     fn acknowledge(&mut self, count: usize) {
         let count = count.min(self.sent - self.acknowledged);
+        if self.is_over {
+            return;
+        }
         if count > 0 {
             self.now += TICK;
             self.paused += TICK;
@@ -322,12 +334,19 @@ impl<'a> Scene<'a> {
 
     /// What the socket says; asking clears its error.
     fn probe(&mut self) -> Probe {
+        let probe = self.next_probe();
+        self.pending = None;
+        probe
+    }
+
+    fn next_probe(&self) -> Probe {
         let unacknowledged = self.sent - self.acknowledged + usize::from(self.fin_outstanding);
         Probe {
             asked_at: at(self.now),
             unacknowledged: unacknowledged as u64,
             unread: self.unread() as u64,
-            error: self.pending.take(),
+            error: self.pending,
+            is_over: self.is_over,
         }
     }
 
@@ -346,14 +365,28 @@ impl<'a> Scene<'a> {
         if self.is_closed() {
             return;
         }
-        if let Some(step) = self.connection.poll_close(at(self.now)) {
+        if let Some(step) = self.poll_close() {
             self.fin_outstanding |= step == CloseStep::ShutdownSend;
             self.judge(Operation::Step(step));
             if step == CloseStep::ShutdownSend {
-                let next = self.connection.poll_close(at(self.now));
+                let next = self.poll_close();
                 assert_eq!(next, None, "the sending side is shut down once");
             }
         }
+    }
+
+    fn poll_close(&mut self) -> Option<CloseStep> {
+        let (probe, mut is_asked) = (self.next_probe(), false);
+        let step = self.connection.poll_close(at(self.now), || {
+            is_asked = true;
+            probe
+        });
+        if is_asked {
+            self.pending = None;
+            self.witness.note_progress(self.truth());
+            self.judge(Operation::Asked(probe));
+        }
+        step
     }
 
     /// Has the witness judge, and looks at what the witness does not.
@@ -402,7 +435,7 @@ impl<'a> Scene<'a> {
             |limit: Option<Duration>| limit.is_some_and(|limit| limit < AFTER_ALL / 16);
         let has_limits =
             is_limited(self.limits.timeout) && is_limited(Some(self.limits.linger_timeout));
-        if has_limits && !self.fin_arrived {
+        if has_limits {
             assert!(self.is_closed(), "still {:?}", self.connection);
         }
         if !self.is_closed() {

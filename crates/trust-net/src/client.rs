@@ -11,7 +11,7 @@ use trust_wire::{Connection, During, Limits, Received, Timestamp};
 use crate::errno;
 use crate::observer::{ClientInfo, Event, Observer};
 use crate::service::{Reply, Service, Session};
-use crate::socket::path_info;
+use crate::socket::{path_info, settled_path_info};
 use crate::stats::ClosedCounters;
 
 /// One accepted connection; what does the I/O owns it next to the socket.
@@ -146,6 +146,10 @@ impl<S: Session> Client<S> {
         let Some(session) = self.session else { return };
         let cause = self.connection.cause().expect("a closed connection has a cause");
         let totals = self.connection.totals();
+        let path = || match self.connection.is_acknowledged() {
+            true => settled_path_info(socket),
+            false => path_info(socket),
+        };
         counters.note(totals, &cause.reason);
         observer.observe(&Event::Closed {
             client: &info,
@@ -153,7 +157,7 @@ impl<S: Session> Client<S> {
             mode: self.connection.mode(),
             totals,
             lifetime: now.since(self.connection.opened_at()),
-            path: observer.wants_paths().then(|| path_info(socket)),
+            path: observer.wants_paths().then(path),
         });
         session.close(&cause);
     }

@@ -9,11 +9,12 @@
 //! them.
 
 use std::io::{self, ErrorKind, IoSlice, Read};
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::net::SendFlags;
 use socket2::SockRef;
 use trust_wire::{CloseStep, Connection, During, Timestamp};
@@ -31,17 +32,19 @@ use crate::socket;
 use crate::stop::Stop;
 use crate::turn::receive_buffer_len;
 
-/// What the server needs of the kernel, made before it starts: the descriptor that interrupts waiting, and
-/// the seat of the event loop that ends it.
+/// What the server needs of the kernel, made before it starts: the descriptor that interrupts
+/// waiting, the one that tells of acknowledgements, and the seat of the event loop that ends it.
 pub(crate) struct Seat {
     wake_up: Arc<OwnedFd>,
+    edges: OwnedFd,
     last: desk::Seat,
 }
 
 impl Seat {
     pub(crate) fn new() -> io::Result<Seat> {
         let wake_up = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Seat { wake_up: Arc::new(wake_up), last: desk::Seat::new()? })
+        let edges = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Seat { wake_up: Arc::new(wake_up), edges, last: desk::Seat::new()? })
     }
 
     pub(crate) fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
@@ -65,6 +68,7 @@ pub(crate) fn run<S: Service>(
     let mut server = Iterative {
         shared,
         wake_up: seat.wake_up,
+        edges: seat.edges,
         listener,
         policy: AcceptPolicy::new(),
         doubt: Doubt::default(),
@@ -84,6 +88,9 @@ pub(crate) fn run<S: Service>(
 struct Iterative<'a, S: Service> {
     shared: &'a Shared<S>,
     wake_up: Arc<OwnedFd>,
+    /// An epoll instance that reports a change of the connection that waits for its last
+    /// acknowledgements.
+    edges: OwnedFd,
     listener: TcpListener,
     policy: AcceptPolicy,
     doubt: Doubt,
@@ -204,6 +211,7 @@ impl<S: Service> Iterative<'_, S> {
             stream,
             buffer: vec![0; receive_buffer_len(&shared.limits)],
             reply_buffer: Vec::new(),
+            is_watched: false,
         };
         let end = conversation.run();
         let Conversation { client, stream, .. } = conversation;
@@ -244,6 +252,8 @@ struct Conversation<'a, 'b, S: Service> {
     stream: TcpStream,
     buffer: Vec<u8>,
     reply_buffer: Vec<u8>,
+    /// The server's `edges` report changes of the connection.
+    is_watched: bool,
 }
 
 impl<S: Service> Conversation<'_, '_, S> {
@@ -255,8 +265,11 @@ impl<S: Service> Conversation<'_, '_, S> {
             self.server.beat();
             self.client.report_cause(&*shared.observer);
             let due = shared.now();
-            match self.client.connection.poll_close(due) {
-                Some(CloseStep::ShutdownSend) => socket::shutdown_send(self.stream.as_fd()),
+            let socket = self.stream.as_fd();
+            match self.client.connection.poll_close(due, || socket::probe_sent(socket)) {
+                Some(CloseStep::ShutdownSend) => {
+                    socket::shutdown_send(socket, self.client.connection.kernel_patience());
+                }
                 Some(step) => return Some(step),
                 None if shared.stop() != Stop::No => return None,
                 None => self.exchange(),
@@ -274,6 +287,9 @@ impl<S: Service> Conversation<'_, '_, S> {
     /// Sends what is owed, else receives, or waits until there is something else to do.
     fn exchange(&mut self) {
         let connection = &self.client.connection;
+        if connection.awaits_acknowledgement() {
+            return self.await_acknowledgement();
+        }
         let paused_until = self.server.doubt.paused_until(self.server.shared.now());
         if paused_until != Timestamp::NEVER {
             let until = paused_until.min(connection.poll_deadline());
@@ -298,6 +314,48 @@ impl<S: Service> Conversation<'_, '_, S> {
                     self.send(Timestamp::default());
                 }
             }
+        }
+    }
+
+    /// Waits until the state of the connection changes, as it does when FIN is acknowledged, and
+    /// discards what has come. A socket that is shut down is always ready, so the wait is for an
+    /// edge (`epoll(7)`).
+    fn await_acknowledgement(&mut self) {
+        let shared = self.server.shared;
+        let until = self.client.connection.poll_deadline().min(self.server.next_beat);
+        let edges = self.server.edges.as_fd();
+        if !std::mem::replace(&mut self.is_watched, true)
+            && let Err(error) = watch_edges(edges, self.stream.as_fd())
+        {
+            return self.client.handle_io_error(&error, During::Send);
+        }
+        match wait(edges, PollFlags::IN, &self.server.wake_up, until, shared) {
+            Ok(true) => take_edges(edges),
+            // It is time to look at deadlines and at the stop flag.
+            Ok(false) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                shared.observer.observe(&Event::Interrupted { during: None });
+            }
+            // The kernel was short of something for a moment (poll(2)).
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return self.client.handle_io_error(&error, During::Send),
+        }
+        if self.client.connection.wants_receive() {
+            self.discard();
+        }
+    }
+
+    /// Receives what is there, and nothing of it counts any more.
+    fn discard(&mut self) {
+        match socket::receive(self.stream.as_fd(), &mut self.buffer) {
+            Ok(0) => self.client.connection.handle_end_of_stream(),
+            Ok(count) => {
+                let now = self.server.shared.now();
+                self.client.connection.handle_received(0, &self.buffer[..count], now);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => self.client.handle_io_error(&error, During::Receive),
         }
     }
 
@@ -442,6 +500,19 @@ fn is_ready(stream: &TcpStream, interest: PollFlags) -> bool {
     let mut descriptors = [PollFd::new(stream, interest)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     matches!(poll(&mut descriptors, Some(&at_once)), Ok(1))
+}
+
+/// Makes `edges` readable whenever the socket's readiness changes, also if it was ready before.
+fn watch_edges(edges: BorrowedFd<'_>, socket: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
+    Ok(epoll::add(edges, socket, epoll::EventData::new_u64(0), flags)?)
+}
+
+fn take_edges(edges: BorrowedFd<'_>) {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut event = [MaybeUninit::uninit()];
+    // What happened is for the connection to ask.
+    let _ = epoll::wait(edges, &mut event, Some(&at_once));
 }
 
 /// Waits until `socket` is ready (true), or until `until` or a wake-up (false).

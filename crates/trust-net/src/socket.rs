@@ -162,8 +162,13 @@ pub fn receive_parts(socket: BorrowedFd<'_>, parts: &mut [IoSliceMut<'_>]) -> io
     Ok(rustix::net::recvmsg(socket, parts, &mut ancillary, flags)?.bytes)
 }
 
-/// Sends FIN after what was sent before, and goes on receiving.
-pub fn shutdown_send(socket: BorrowedFd<'_>) {
+/// Sends FIN after what was sent before, and goes on receiving. The kernel ends the connection by
+/// itself if nothing is acknowledged for `patience` (TCP_USER_TIMEOUT, `tcp(7)`): it does so also
+/// for a process that has died, whose connections it would try to finish for minutes.
+pub fn shutdown_send(socket: BorrowedFd<'_>, patience: Option<Duration>) {
+    if patience.is_some() {
+        let _ = SockRef::from(&socket).set_tcp_user_timeout(patience);
+    }
     // ENOTCONN after an RST from the peer: the next receive says so.
     let _ = SockRef::from(&socket).shutdown(Shutdown::Write);
 }
@@ -179,21 +184,26 @@ pub(crate) fn end_for_everybody(socket: BorrowedFd<'_>, step: CloseStep) {
     match step {
         // Fails only if it has ended already.
         CloseStep::Reset => drop(rustix::net::connect_unspec(socket)),
-        CloseStep::ShutdownSend | CloseStep::Close => shutdown_send(socket),
+        CloseStep::ShutdownSend | CloseStep::Close => shutdown_send(socket, None),
     }
 }
 
 /// What the socket says about itself; when, is for the caller to say. Calls that fail count as "nothing".
 pub fn probe(socket: BorrowedFd<'_>) -> Probe {
+    Probe { unread: unread(socket), ..probe_sent(socket) }
+}
+
+/// What the socket says about what it has sent. Calls that fail count as "nothing".
+pub fn probe_sent(socket: BorrowedFd<'_>) -> Probe {
     let unacknowledged = sys::unacknowledged(socket).unwrap_or(0);
+    if unacknowledged == 0 {
+        return Probe::default();
+    }
     Probe {
         unacknowledged,
-        unread: unread(socket),
         // Only while something is unacknowledged: reading the error clears it.
-        error: match unacknowledged {
-            0 => None,
-            _ => pending_error(socket),
-        },
+        error: pending_error(socket),
+        is_over: sys::tcp_info(socket).is_ok_and(|info| info.is_closed),
         ..Probe::default()
     }
 }
@@ -217,11 +227,17 @@ pub struct PathInfo {
 /// What the kernel knows about the path (TCP_INFO and SIOCOUTQ, `tcp(7)`). Calls that fail count as
 /// "nothing".
 pub fn path_info(socket: BorrowedFd<'_>) -> PathInfo {
+    let unacknowledged = sys::unacknowledged(socket).unwrap_or(0);
+    PathInfo { unacknowledged, ..settled_path_info(socket) }
+}
+
+/// The same of a connection of which it is known that everything is acknowledged.
+pub(crate) fn settled_path_info(socket: BorrowedFd<'_>) -> PathInfo {
     let info = sys::tcp_info(socket).unwrap_or_default();
     PathInfo {
         round_trip: Duration::from_micros(u64::from(info.round_trip_us)),
         retransmits: info.retransmits,
-        unacknowledged: sys::unacknowledged(socket).unwrap_or(0),
+        unacknowledged: 0,
     }
 }
 

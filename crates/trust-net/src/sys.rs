@@ -23,7 +23,12 @@ pub(crate) fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
 pub(crate) struct TcpInfo {
     pub(crate) round_trip_us: u32,
     pub(crate) retransmits: u32,
+    /// The connection is over: nothing is sent or acknowledged any more.
+    pub(crate) is_closed: bool,
 }
+
+/// TCP_CLOSE of `<linux/tcp_states.h>`.
+const TCP_CLOSE: u8 = 7;
 
 pub(crate) fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
     let mut len = mem::size_of::<libc::tcp_info>() as libc::socklen_t;
@@ -41,7 +46,11 @@ pub(crate) fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
         )
     };
     match outcome {
-        0 => Ok(TcpInfo { round_trip_us: info.tcpi_rtt, retransmits: info.tcpi_total_retrans }),
+        0 => Ok(TcpInfo {
+            round_trip_us: info.tcpi_rtt,
+            retransmits: info.tcpi_total_retrans,
+            is_closed: info.tcpi_state == TCP_CLOSE,
+        }),
         _ => Err(io::Error::last_os_error()),
     }
 }

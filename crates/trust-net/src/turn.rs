@@ -147,8 +147,13 @@ impl<S: Session> Entry<S> {
             }
             if self.client.connection.is_ending() {
                 context.look_at_the_clock();
-                match self.client.connection.poll_close(context.now) {
-                    Some(CloseStep::ShutdownSend) => socket::shutdown_send(self.stream.as_fd()),
+                let stream = self.stream.as_fd();
+                let ask = || socket::probe_sent(stream);
+                match self.client.connection.poll_close(context.now, ask) {
+                    Some(CloseStep::ShutdownSend) => {
+                        let patience = self.client.connection.kernel_patience();
+                        socket::shutdown_send(stream, patience);
+                    }
                     Some(step) => return Turn::Closed(step),
                     None => {}
                 }

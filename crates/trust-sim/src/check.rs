@@ -3,15 +3,15 @@
 
 use std::time::Duration;
 
-use trust_wire::{CloseStep, Connection, Disconnect, Limits, Probe, Reason, Timestamp};
+use trust_wire::closing::TOTAL_LINGER_LIMITS;
+use trust_wire::{
+    CloseStep, Connection, Disconnect, LIFETIME_GRACE, Limits, Probe, Reason, Timestamp,
+};
 
 use crate::model::{Model, Tail};
 
 /// Spare room of a decoder that nothing has to have earned.
 const SPARE_MIN: usize = 512;
-
-/// How many linger limits lingering may take in all.
-const LINGER_LIMITS: u32 = 5;
 
 /// Rounds of timers between an acknowledgement and the judgement of a stall.
 pub const ROUNDS: u32 = 10;
@@ -59,6 +59,8 @@ pub enum Operation {
         /// What the socket said.
         probe: Probe,
     },
+    /// The socket was asked at the end, where nothing but acknowledgements can be missing.
+    Asked(Probe),
     /// The server drains; so many bytes are unread.
     Retired(usize),
     /// What is left is cut.
@@ -104,8 +106,13 @@ pub struct Witness {
     /// The peer's FIN was received, or a call failed.
     fin_received: bool,
     failed: bool,
+    /// The call failed in a way that leaves the connection alive.
+    failed_alive: bool,
     aborted: bool,
     waited_out: bool,
+    /// When the longest life was found to be over, and whether its grace was.
+    outlived_at: Option<Duration>,
+    is_grace_over: bool,
     opened_at: Duration,
     received_at: Duration,
     owing_since: Duration,
@@ -115,7 +122,8 @@ pub struct Witness {
     frame: Option<(usize, Duration)>,
     /// How many bytes had arrived when the unfinished frame was first judged after its time: they may complete it.
     frame_fence: Option<usize>,
-    lingering_since: Option<Duration>,
+    /// When FIN was sent.
+    finished_at: Option<Duration>,
     /// An "unreachable" was seen, and no progress since.
     soft_error: bool,
     /// The last acknowledgement that was noticed.
@@ -142,8 +150,11 @@ impl Witness {
             cause: None,
             fin_received: false,
             failed: false,
+            failed_alive: false,
             aborted: false,
             waited_out: false,
+            outlived_at: None,
+            is_grace_over: false,
             opened_at: now,
             received_at: now,
             owing_since: now,
@@ -151,7 +162,7 @@ impl Witness {
             outstanding_since: None,
             frame: None,
             frame_fence: None,
-            lingering_since: None,
+            finished_at: None,
             soft_error: false,
             acked_seen_at: now,
             closed: None,
@@ -221,6 +232,7 @@ impl Witness {
             Operation::Received(count) => self.expect_received(count, truth.now),
             Operation::EndOfStream => {
                 self.fin_received = true;
+                self.received_at = truth.now;
                 before.or(Some(match self.model.tail(self.served, self.fence) {
                     Tail::Unfinished { have, need, .. } => {
                         Reason::TruncatedFrame { have: have as u64, need: need as u64 }
@@ -229,14 +241,16 @@ impl Witness {
                 }))
             }
             Operation::Failed(reason) => {
-                self.failed = true;
-                if before.is_some() && self.lingering_since.is_some() {
-                    before
-                } else {
-                    Some(reason)
-                }
+                self.note_failure(reason);
+                if before.is_some() && self.finished_at.is_some() { before } else { Some(reason) }
             }
             Operation::Deadline { due, probe } => self.expect_deadline(due, probe, after, truth)?,
+            Operation::Asked(probe) => {
+                require(!self.was_owing && !self.awaits_fin(), "nobody asks too early", || {
+                    format!("{self:?}")
+                })?;
+                self.expect_asked(probe, truth)
+            }
             Operation::Retired(unread) => {
                 if before.is_none() && self.retiring.is_none() {
                     self.retire(Reason::Drain, unread);
@@ -245,12 +259,8 @@ impl Witness {
             }
             Operation::Aborted(reason, probe) => {
                 self.aborted = true;
-                let fin = u64::from(self.lingering_since.is_some());
-                let is_unfinished =
-                    before.is_none() && (self.retiring.is_some() || self.has_begun_a_frame());
-                let is_owing = self.was_owing || probe.unacknowledged > fin;
                 match before {
-                    Some(first) if !is_unfinished && !is_owing => Some(first),
+                    Some(first) if !self.is_missing_something(probe) => Some(first),
                     _ => Some(reason),
                 }
             }
@@ -286,6 +296,48 @@ impl Witness {
         }
     }
 
+    /// Whether a cut costs the peer something.
+    fn is_missing_something(&self, probe: Probe) -> bool {
+        let fin = u64::from(self.finished_at.is_some());
+        let is_unfinished =
+            self.cause.is_none() && (self.retiring.is_some() || self.has_begun_a_frame());
+        is_unfinished || self.was_owing || probe.unacknowledged > fin
+    }
+
+    /// Whether the end waits for the peer's FIN.
+    fn awaits_fin(&self) -> bool {
+        !self.fin_received && !self.limits.linger_timeout.is_zero()
+    }
+
+    fn note_failure(&mut self, reason: Reason) {
+        self.failed = true;
+        self.failed_alive |= reason == Reason::IoError;
+    }
+
+    /// Notes the error that a look has found; returns the reason that it gives, if that is one.
+    fn note_error(&mut self, probe: Probe) -> Option<Reason> {
+        let reason = Reason::from(probe.error?.1);
+        if reason == Reason::ClientUnreachable {
+            self.soft_error = true;
+            return None;
+        }
+        self.note_failure(reason);
+        Some(reason)
+    }
+
+    /// Everything is sent: an error does not change the reason, unless the kernel has given the
+    /// peer up.
+    fn expect_asked(&mut self, probe: Probe, truth: Truth) -> Option<Reason> {
+        let is_gone = self.note_error(probe).is_some();
+        if !is_gone && probe.is_over && truth.unacknowledged > 0 {
+            self.failed = true;
+            if self.soft_error {
+                return Some(Reason::ClientUnreachable);
+            }
+        }
+        self.cause
+    }
+
     fn retire(&mut self, reason: Reason, unread: usize) {
         self.retiring = Some(reason);
         self.fence = self.received + unread;
@@ -311,27 +363,35 @@ impl Witness {
         if self.is_frame_over(due) && !self.was_owing {
             self.frame_fence.get_or_insert(self.received + probe.unread as usize);
         }
-        if let Some((_, class)) = probe.error {
-            if Reason::from(class) == Reason::ClientUnreachable {
-                self.soft_error = true;
-            } else {
-                self.failed = true;
-                let replaces = self.lingering_since.is_none() || before.is_none();
-                return Ok(if replaces { Some(class.into()) } else { before });
-            }
+        if let Some(reason) = self.note_error(probe) {
+            let replaces = self.finished_at.is_none() || before.is_none();
+            return Ok(if replaces { Some(reason) } else { before });
         }
-        if after == before {
-            // The beginning of a retirement is not to be seen from outside but by its time.
-            let is_old = self.limits.max_lifetime.is_some_and(|life| due >= self.opened_at + life);
-            if before.is_none() && self.retiring.is_none() && is_old {
-                self.retire(Reason::MaxLifetime, truth.unread);
-                return Ok(self.retired());
-            }
-            return Ok(before);
+        let is_settled = self.finished_at.is_some() && !self.awaits_fin();
+        if is_settled && probe.is_over && truth.unacknowledged > 0 {
+            self.failed = true;
         }
-        let reason = after.expect("no operation takes a reason back");
-        self.check_not_early(reason, due, probe, truth)?;
-        Ok(Some(reason))
+        // The first look after the longest life begins the grace, which is not to be seen from
+        // outside but by its time; nor is the beginning of a retirement.
+        let is_old = self.limits.max_lifetime.is_some_and(|life| due >= self.opened_at + life);
+        let is_first_look = is_old && self.outlived_at.is_none();
+        if is_first_look {
+            self.outlived_at = Some(truth.now);
+        }
+        let graced_until = self.outlived_at.map(|at| at + LIFETIME_GRACE);
+        self.is_grace_over = !is_first_look && graced_until.is_some_and(|until| due >= until);
+        self.aborted |= self.is_grace_over;
+        if after != before {
+            let reason = after.expect("no operation takes a reason back");
+            self.check_not_early(reason, due, probe, truth)?;
+            return Ok(Some(reason));
+        }
+        if is_first_look && before.is_none() && self.retiring.is_none() {
+            self.retire(Reason::MaxLifetime, truth.unread);
+            return Ok(self.retired());
+        }
+        let is_cut = self.is_grace_over && self.is_missing_something(probe) && !self.failed;
+        Ok(if is_cut { Some(Reason::MaxLifetime) } else { before })
     }
 
     /// Whether the time of an unfinished frame is over at `due`.
@@ -368,17 +428,21 @@ impl Witness {
             }
             Reason::SendTimeout | Reason::ClientUnreachable => {
                 let since_outstanding = self.outstanding_since.map_or(Duration::ZERO, since);
-                since(self.acked_seen_at) >= timeout
-                    && since_outstanding >= timeout
+                let is_lingering = self.finished_at.is_some() && self.awaits_fin();
+                let is_stalled = match is_lingering {
+                    true => self.waited_out && truth.unacknowledged > 0,
+                    false => since(self.acked_seen_at) >= timeout && since_outstanding >= timeout,
+                };
+                // What the kernel has given up is over for it.
+                (is_stalled || self.failed)
                     && self.soft_error == (reason == Reason::ClientUnreachable)
             }
+            Reason::MaxLifetime if self.is_grace_over => self.is_missing_something(probe),
             Reason::MaxLifetime => {
-                let is_old =
-                    self.limits.max_lifetime.is_some_and(|life| since(self.opened_at) >= life);
                 if is_open && self.retiring.is_none() {
                     self.retire(Reason::MaxLifetime, truth.unread);
                 }
-                is_open && is_old && self.retired() == Some(reason)
+                is_open && self.outlived_at.is_some() && self.retired() == Some(reason)
             }
             _ => false,
         };
@@ -414,15 +478,28 @@ impl Witness {
                 format!("{what} at {now:?}: {truth:?}, {self:?}")
             })
         };
-        if let Some(since) = self.lingering_since {
+        match self.outlived_at {
+            None => overdue("a life", is_over(self.opened_at, limits.max_lifetime))?,
+            Some(since) => overdue("the grace", is_over(since, Some(LIFETIME_GRACE)))?,
+        }
+        if let Some(since) = self.finished_at {
             let acked_at = truth.acked_at.max(since);
             let sign_at = acked_at.max(self.received_at);
             let linger = limits.linger_timeout;
-            overdue("lingering in silence", is_over(sign_at, Some(linger)))?;
-            return overdue("lingering", is_over(acked_at, Some(linger * LINGER_LIMITS)));
+            if self.awaits_fin() {
+                overdue("lingering in silence", is_over(sign_at, Some(linger)))?;
+                let total = linger * TOTAL_LINGER_LIMITS;
+                return overdue("lingering", is_over(acked_at, Some(total)));
+            }
+            overdue(
+                "a place of what is acknowledged",
+                !is_outstanding && is_over(sign_at, timeout),
+            )?;
         }
         if let Some(since) = self.outstanding_since {
-            overdue("a stall", is_over(since.max(truth.acked_at), timeout))?;
+            // From the peer's FIN on another limit is in force.
+            let fin_at = self.finished_at.map_or(Duration::ZERO, |_| self.received_at);
+            overdue("a stall", is_over(since.max(truth.acked_at).max(fin_at), timeout))?;
         }
         if self.cause.is_some() || self.was_owing || truth.unread > 0 {
             return Ok(());
@@ -466,19 +543,25 @@ impl Witness {
         );
         let holds = match step {
             CloseStep::ShutdownSend => {
-                let is_first = self.lingering_since.replace(truth.now).is_none();
-                is_first && is_orderly && !self.was_owing && !self.fin_received
+                let is_first = self.finished_at.replace(truth.now).is_none();
+                let waits = self.awaits_fin() || truth.unacknowledged > 0;
+                is_first && is_orderly && !self.was_owing && waits
             }
-            CloseStep::Reset => is_cut || reason == Some(Reason::ClientUnreachable),
+            CloseStep::Reset => {
+                let is_unreachable = reason == Some(Reason::ClientUnreachable);
+                let is_outlived = reason == Some(Reason::MaxLifetime) && self.is_grace_over;
+                is_cut || is_unreachable || self.failed_alive || is_outlived
+            }
             CloseStep::Close if is_cut => self.aborted,
             CloseStep::Close if is_orderly => {
-                let is_waived = self.limits.linger_timeout.is_zero() || self.failed || self.aborted;
-                let is_lingering = self.lingering_since.is_some();
-                is_waived
-                    || !self.was_owing && (self.fin_received || is_lingering && self.waited_out)
+                let is_waived = !self.awaits_fin() || self.failed || self.aborted;
+                let is_waited_out = self.finished_at.is_some() && self.waited_out;
+                self.failed || !self.was_owing && (is_waived || is_waited_out)
             }
             CloseStep::Close => self.failed,
         };
+        let leaves_bytes = step == CloseStep::Close && truth.unacknowledged > 0 && !self.failed;
+        require(!leaves_bytes, "a close leaves no byte to the kernel", || format!("{self:?}"))?;
         if step != CloseStep::ShutdownSend {
             require(self.closed.is_none(), "a connection is closed once", || format!("{step:?}"))?;
             self.closed = Some(step);
@@ -486,17 +569,23 @@ impl Witness {
         require(holds, "the end takes the right steps", || format!("{step:?}: {self:?}"))
     }
 
-    /// A deadline is about to be judged against `due`: notes progress, and whether lingering is over.
-    pub fn note_look(&mut self, due: Duration, truth: Truth) {
+    /// The socket was looked at: notes progress.
+    pub fn note_progress(&mut self, truth: Truth) {
         if truth.acked_at > self.acked_seen_at {
             self.acked_seen_at = truth.acked_at;
             self.soft_error = false;
         }
-        let Some(since) = self.lingering_since else { return };
+    }
+
+    /// A deadline is about to be judged against `due`: notes progress, and whether lingering is
+    /// over.
+    pub fn note_look(&mut self, due: Duration, truth: Truth) {
+        self.note_progress(truth);
+        let Some(since) = self.finished_at else { return };
         let acked_at = self.acked_seen_at.max(since);
         let sign_at = acked_at.max(self.received_at);
         let linger = self.limits.linger_timeout;
-        self.waited_out = due >= sign_at + linger || due >= acked_at + linger * LINGER_LIMITS;
+        self.waited_out = due >= sign_at + linger || due >= acked_at + linger * TOTAL_LINGER_LIMITS;
     }
 
     fn note_owing(&mut self, connection: &Connection, truth: Truth) {
@@ -579,7 +668,12 @@ impl Witness {
         let is_armed = connection.poll_deadline() != Timestamp::NEVER;
         let needs_deadline = match (self.cause, self.limits.timeout) {
             (None, Some(_)) => true,
-            _ => self.lingering_since.is_some() && self.closed.is_none() && !self.failed,
+            (None, None) => false,
+            (Some(_), timeout) => {
+                let is_stall_due = timeout.is_some() && self.outstanding_since.is_some();
+                let is_limited = self.awaits_fin() || is_stall_due;
+                self.finished_at.is_some() && is_limited && self.closed.is_none() && !self.failed
+            }
         };
         let is_closed = connection.phase() == trust_wire::Phase::Closed;
         require(is_armed || !needs_deadline || is_closed, "a deadline is armed", || {

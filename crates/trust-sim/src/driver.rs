@@ -130,7 +130,13 @@ impl Entry {
             if self.writable && self.connection.wants_send() {
                 self.send_owed(path, now)?;
             }
-            match self.connection.poll_close(at(now)) {
+            let mut asked = None;
+            let step = self.connection.poll_close(at(now), || *asked.insert(path.probe()));
+            if let Some(probe) = asked {
+                self.witness.note_progress(truth(path, now));
+                self.judge(Operation::Asked(Probe { asked_at: at(now), ..probe }), path, now)?;
+            }
+            match step {
                 Some(CloseStep::ShutdownSend) => {
                     path.shutdown_send(Side::Server, now);
                     self.judge(Operation::Step(CloseStep::ShutdownSend), path, now)?;

@@ -216,6 +216,7 @@ impl Path {
             unacknowledged: unacknowledged as u64,
             unread: self.unread(Side::Server) as u64,
             error: error.map(|errno| (errno, errno::classify(errno))),
+            is_over: self.server.state != State::Open,
             ..Probe::default()
         }
     }

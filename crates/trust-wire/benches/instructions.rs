@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use trust_wire::decoder::Decoder;
 use trust_wire::frame::encode_frame;
-use trust_wire::{Connection, Limits, Received, Timestamp};
+use trust_wire::{Connection, Limits, Probe, Received, Timestamp};
 
 /// How much more than the committed number is accepted.
 const TOLERANCE: f64 = 0.05;
@@ -107,7 +107,7 @@ fn echo(bytes: &[u8], limits: &Arc<Limits>) {
 fn turn(connection: &mut Connection, bytes: &[u8]) {
     let now = Timestamp::default();
     black_box(connection.wants_send());
-    black_box(connection.poll_close(now));
+    black_box(connection.poll_close(now, Probe::default));
     black_box(connection.wants_receive());
     black_box(connection.room().len());
     let Received::Frames(decoded) = connection.handle_received(0, bytes, now) else {
@@ -115,7 +115,7 @@ fn turn(connection: &mut Connection, bytes: &[u8]) {
     };
     let frames = decoded.frames();
     connection.handle_answered(&frames.parts(), frames.count(), frames.byte_len(), now);
-    black_box(connection.poll_close(now));
+    black_box(connection.poll_close(now, Probe::default));
     black_box(connection.poll_cause());
     black_box(connection.poll_deadline());
 }
@@ -126,7 +126,7 @@ fn counted_open_and_close(input: &Input) {
         let mut connection = Connection::new(Arc::clone(&input.limits), Timestamp::default());
         turn(&mut connection, black_box(&input.one));
         connection.handle_end_of_stream();
-        black_box(connection.poll_close(Timestamp::default()));
+        black_box(connection.poll_close(Timestamp::default(), Probe::default));
         black_box(connection.poll_cause());
     }
 }

@@ -5,6 +5,10 @@
 //! application has not been given yet. So an orderly end sends what is owed, shuts down the sending
 //! side, and then *lingers*: it reads and discards until the peer's FIN has come, and only then
 //! closes. Two limits keep a peer from holding its place for ever.
+//!
+//! Nor does it close before the peer's kernel has acknowledged every byte. What is left behind by a
+//! close is sent on by the kernel for minutes, with memory and a port that no limit of the server
+//! counts.
 
 use core::time::Duration;
 
@@ -12,9 +16,9 @@ use crate::time::Timestamp;
 
 /// How many linger limits the whole of lingering may take, counted from the last acknowledgement.
 /// A peer that keeps on sending is cut after this, and one whose acknowledgements have stopped too.
-const TOTAL_LINGER_LIMITS: u32 = 5;
+pub const TOTAL_LINGER_LIMITS: u32 = 5;
 
-/// A connection whose sending side is shut down and which waits for the peer's FIN.
+/// The clocks of a connection whose sending side is shut down and which waits for the peer's FIN.
 #[derive(Clone, Copy, Debug)]
 pub struct Lingering {
     /// When the peer last gave a sign of life: a byte or an acknowledgement.
@@ -40,7 +44,8 @@ impl Lingering {
         self.acknowledged_at = now;
     }
 
-    /// When waiting ends without a FIN. `linger_timeout` is the longest time without a sign of life.
+    /// When waiting ends without a FIN, or without the acknowledgements that are missing.
+    /// `linger_timeout` is the longest time without a sign of life.
     pub fn deadline(&self, linger_timeout: Duration) -> Timestamp {
         let total = linger_timeout.saturating_mul(TOTAL_LINGER_LIMITS);
         (self.quiet_since + linger_timeout).min(self.acknowledged_at + total)

@@ -38,9 +38,11 @@ pub enum Received<'a> {
 
 /// One connection of a server.
 ///
-/// Invariants: while `owed` is not empty, nothing is decoded; `outstanding <= totals.bytes_out`; the
-/// cause of the end is set exactly once before the connection is closed, apart from failures that
-/// happen while owed bytes are still being sent, which replace an orderly cause.
+/// Invariants: while `owed` is not empty, nothing is decoded; `outstanding <= totals.bytes_out`;
+/// the cause of the end is set exactly once before the connection is closed, apart from failures
+/// that happen while owed bytes are still being sent, and limits that pass before all are
+/// acknowledged, which replace an orderly cause. No connection is closed but by RST while the peer
+/// may still acknowledge something.
 #[derive(Debug)]
 pub struct Connection {
     limits: Arc<Limits>,
@@ -116,9 +118,9 @@ impl Connection {
         let until = match *self.state() {
             State::Open => u64::MAX,
             State::Retiring { until, .. } => until,
-            State::Lingering(cause, mut lingering) => {
+            State::FinSent(cause, mut lingering) => {
                 lingering.handle_received(now);
-                self.enter(State::Lingering(cause, lingering));
+                self.enter(State::FinSent(cause, lingering));
                 return Received::Nothing;
             }
             State::Flushing(_) | State::Closed(..) => return Received::Nothing,
@@ -185,17 +187,14 @@ impl Connection {
     /// Readiness goes first: call this only when what had arrived by `now` was received, as far as the
     /// connection takes it. While bytes are unread, neither silence nor a slow frame is judged.
     pub fn handle_deadline(&mut self, now: Timestamp, probe: Probe) {
-        self.note_probe(probe.asked_at.max(now), probe);
+        let seen_at = probe.asked_at.max(now);
+        self.note_probe(seen_at, probe);
         match *self.state() {
             State::Open | State::Retiring { .. } => self.judge_open(now, probe),
-            State::Flushing(_) if self.is_stalled(now) => self.end_stalled(),
-            State::Lingering(cause, lingering) => {
-                if now >= lingering.deadline(self.limits.linger_timeout) {
-                    self.enter(State::Closed(cause, CloseStep::Close));
-                }
-            }
-            State::Flushing(_) | State::Closed(..) => {}
+            State::Flushing(_) | State::FinSent(..) => self.judge_ending(now, probe),
+            State::Closed(..) => {}
         }
+        self.judge_lifetime(now, seen_at, probe);
         self.settle();
     }
 
@@ -204,7 +203,7 @@ impl Connection {
         match *self.state() {
             State::Open | State::Retiring { .. } => self.owed().is_empty(),
             // Discarding lets a peer that writes before it reads come round to reading.
-            State::Flushing(_) | State::Lingering(..) => !self.peer_finished,
+            State::Flushing(_) | State::FinSent(..) => !self.peer_finished,
             State::Closed(..) => false,
         }
     }
@@ -216,16 +215,20 @@ impl Connection {
 
     /// When to call [`Connection::handle_deadline`]; [`Timestamp::NEVER`] if there is no need to.
     pub fn poll_deadline(&self) -> Timestamp {
-        match *self.state() {
-            State::Open => self.open_deadline().min(self.opened_at.after(self.limits.max_lifetime)),
+        let deadline = match *self.state() {
+            // Its grace has not begun.
+            State::Open => {
+                return self.open_deadline().min(self.opened_at.after(self.limits.max_lifetime));
+            }
             State::Retiring { .. } => self.open_deadline(),
-            State::Flushing(_) => self.stall_deadline(),
-            State::Lingering(_, lingering) => {
+            State::FinSent(_, lingering) if self.awaits_fin() => {
                 let linger = self.limits.linger_timeout;
                 lingering.deadline(linger).min(self.next_probe(Some(linger)))
             }
-            State::Closed(..) => Timestamp::NEVER,
-        }
+            State::Flushing(_) | State::FinSent(..) => self.stall_deadline(),
+            State::Closed(..) => return Timestamp::NEVER,
+        };
+        deadline.min(self.lifetime_deadline())
     }
 
     /// Which state the connection is in.
@@ -233,7 +236,7 @@ impl Connection {
         match *self.state() {
             State::Open | State::Retiring { .. } if self.totals.bytes_in == 0 => Phase::Connected,
             State::Open | State::Retiring { .. } => Phase::Open,
-            State::Flushing(_) | State::Lingering(..) => Phase::Lingering,
+            State::Flushing(_) | State::FinSent(..) => Phase::Lingering,
             State::Closed(..) => Phase::Closed,
         }
     }
@@ -247,6 +250,11 @@ impl Connection {
     pub fn totals(&self) -> Totals {
         let unsent = self.unsettled.as_ref().map_or(0, |unsettled| unsettled.owed.unsent_frames());
         Totals { frames_out: self.totals.frames_out - unsent, ..self.totals }
+    }
+
+    /// Whether it is known that the peer has acknowledged everything that it was sent.
+    pub fn is_acknowledged(&self) -> bool {
+        self.outstanding == 0
     }
 
     /// When the connection was accepted.
@@ -299,14 +307,12 @@ impl Connection {
     fn judge_open(&mut self, now: Timestamp, probe: Probe) {
         let reading = self.owed().is_empty() && probe.unread == 0;
         if self.is_stalled(now) {
-            self.end_stalled();
+            self.end_stalled(During::Send);
         } else if self.is_frame_late(now, probe.unread) {
             let cause = Disconnect::new(Reason::FrameTimeout, During::Receive);
-            self.end_at_once(cause, CloseStep::Reset);
+            self.decide(State::Closed(cause, CloseStep::Reset));
         } else if reading && now >= self.awaiting_since.after(self.limits.timeout) {
             self.end_orderly(Disconnect::new(Reason::RecvTimeout, During::Receive));
-        } else if now >= self.opened_at.after(self.limits.max_lifetime) {
-            self.retire(Reason::MaxLifetime, probe.unread);
         }
     }
 
@@ -391,9 +397,9 @@ impl Connection {
             let look_before =
                 now.before(self.limits.timeout.unwrap_or_default() / PROBES_PER_LIMIT);
             self.awaiting_since = self.awaiting_since.max(look_before);
-            if let State::Lingering(cause, mut lingering) = *self.state() {
+            if let State::FinSent(cause, mut lingering) = *self.state() {
                 lingering.handle_acknowledged(now);
-                self.enter(State::Lingering(cause, lingering));
+                self.enter(State::FinSent(cause, lingering));
             }
         }
         if self.has_outstanding() {
@@ -414,7 +420,7 @@ impl Connection {
     /// for the kernel, and is none.
     fn unacknowledged(&self, probe: Probe) -> u64 {
         match *self.state() {
-            State::Lingering(..) => probe.unacknowledged.saturating_sub(1),
+            State::FinSent(..) => probe.unacknowledged.saturating_sub(1),
             _ => probe.unacknowledged,
         }
     }

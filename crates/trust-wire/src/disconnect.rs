@@ -41,7 +41,8 @@ pub enum Reason {
     MaxLifetime,
     /// The server is stopping.
     Drain,
-    /// Nothing that was sent was acknowledged for as long as the limit allows.
+    /// Nothing that was sent was acknowledged for as long as the limit allows. During a receive if
+    /// that is the limit on waiting for the peer's FIN.
     SendTimeout,
     /// A frame took longer from its first byte to its last than the limit allows.
     FrameTimeout,

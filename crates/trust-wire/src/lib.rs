@@ -33,5 +33,5 @@ pub use decoder::{Decoded, Decoder};
 pub use disconnect::{Disconnect, During, ErrnoClass, Reason};
 pub use format::{BadLength, CannotSay, Format, LengthFormat, U32Be};
 pub use frame::{DEFAULT_MAX_PAYLOAD, Frames, HEADER_LEN};
-pub use limits::{Limits, Mode};
+pub use limits::{LIFETIME_GRACE, Limits, Mode};
 pub use time::Timestamp;

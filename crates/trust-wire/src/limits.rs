@@ -16,6 +16,11 @@ pub enum Mode {
     Raw,
 }
 
+/// How long an end may take once the longest life of a connection is over: to finish and answer a
+/// frame that has begun, to have the answer acknowledged and to linger. What is left then is cut.
+/// As long as a client may be silent by default.
+pub const LIFETIME_GRACE: Duration = Duration::from_secs(5);
+
 /// What a server allows its connections. `None` turns a limit off.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -28,9 +33,11 @@ pub struct Limits {
     pub timeout: Option<Duration>,
     /// Longest time from a frame's first byte to its last; it runs only while the connection is read.
     pub frame_timeout: Option<Duration>,
-    /// Longest time without a sign of life from the peer in the orderly close; zero closes at once.
+    /// Longest time without a sign of life from the peer in the orderly close. Zero waits for
+    /// acknowledgements only, and not for the peer's FIN.
     pub linger_timeout: Duration,
-    /// Longest life of a connection.
+    /// Life of a connection after which it is ended in the orderly way, and [`LIFETIME_GRACE`]
+    /// later cut.
     pub max_lifetime: Option<Duration>,
 }
 

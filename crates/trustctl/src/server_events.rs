@@ -93,9 +93,18 @@ impl ServerEvents {
             Reason::FrameTooLarge { declared } => warn("frame_too_large")
                 .field("declared_bytes", &declared)
                 .field("max_frame_bytes", &limits.max_payload),
-            Reason::RecvTimeout | Reason::SendTimeout => self
-                .errno_event(client, errno::WOULD_BLOCK, during)
+            Reason::RecvTimeout => self
+                .errno_event(client, errno::WOULD_BLOCK, During::Receive)
                 .field("timeout_sec", &seconds(limits.timeout)),
+            Reason::SendTimeout => {
+                let limit = match cause.during {
+                    trust_net::wire::During::Send => limits.timeout,
+                    // It waited for the peer's FIN too.
+                    trust_net::wire::During::Receive => Some(limits.linger_timeout),
+                };
+                self.errno_event(client, errno::WOULD_BLOCK, During::Send)
+                    .field("timeout_sec", &seconds(limit))
+            }
             Reason::FrameTimeout => {
                 warn("frame_timeout").field("frame_timeout_sec", &seconds(limits.frame_timeout))
             }

@@ -48,7 +48,15 @@ impl Path {
     fn take_acknowledgement(&mut self, side: Side, packet: Packet, now: Duration) {
         let socket = self.socket_mut(side);
         socket.window_end = socket.window_end.max(packet.window_end);
+        // That the last acknowledgement has come is a change of state, which both sides of Linux
+        // report.
+        let is_settled = packet.ack_fin && !socket.fin_acked;
         socket.fin_acked |= packet.ack_fin;
+        if is_settled {
+            self.events.push((now, PathEvent::Ready(side)));
+        }
+        let socket = self.socket_mut(side);
+        let has_finished = socket.fin_written;
         if packet.ack > socket.acked {
             socket.acked = packet.ack;
             socket.sent = socket.sent.max(packet.ack);
@@ -57,7 +65,10 @@ impl Path {
             if side == Side::Server {
                 self.acked_at = now;
             }
-            self.events.push((now, PathEvent::Ready(side)));
+            // Room for more is of no interest to who has finished.
+            if !has_finished {
+                self.events.push((now, PathEvent::Ready(side)));
+            }
         }
         if side == Side::Server {
             self.keepalive_questions = 0;

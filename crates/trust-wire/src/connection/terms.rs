@@ -8,13 +8,14 @@ use crate::time::Timestamp;
 pub enum CloseStep {
     /// Shut down the sending side (`shutdown(2)` with SHUT_WR) and go on reading.
     ShutdownSend,
-    /// Close.
+    /// Close. All that was sent is acknowledged, or the connection is gone already.
     Close,
     /// Close with RST (SO_LINGER with a time of zero, `socket(7)`).
     Reset,
 }
 
-/// What the socket says about itself when a deadline is due.
+/// What the socket says about itself when a deadline is due, or when nothing but acknowledgements
+/// is missing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Probe {
     /// When the socket was asked. Acknowledgements count from then and not from the moment that is judged,
@@ -26,6 +27,9 @@ pub struct Probe {
     pub unread: u64,
     /// The pending error (SO_ERROR, `socket(7)`), which reading it clears.
     pub error: Option<(i32, ErrnoClass)>,
+    /// The kernel has given the connection up, so that nothing will be acknowledged any more
+    /// (TCP_CLOSE, `tcp(7)`).
+    pub is_over: bool,
 }
 
 /// What one connection did, in bytes and frames.

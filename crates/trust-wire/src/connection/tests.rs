@@ -37,6 +37,16 @@ fn reason(connection: &Connection) -> Reason {
     connection.cause().expect("the end is decided").reason
 }
 
+/// What a look at the socket says when everything is acknowledged.
+fn all_acknowledged() -> Probe {
+    Probe::default()
+}
+
+/// A look at the socket that is not to be taken.
+fn nobody_asks() -> Probe {
+    panic!("nothing can be unacknowledged, or the peer's FIN is missing");
+}
+
 fn unacknowledged(bytes: u64) -> Probe {
     Probe { unacknowledged: bytes, ..Probe::default() }
 }
@@ -62,7 +72,7 @@ fn the_part_of_a_frame_that_a_peer_left_behind_is_never_echoed() {
     assert_eq!(echo(&mut connection, &stream, 99, at(0.0)), whole);
     connection.handle_end_of_stream();
     assert_eq!(reason(&connection), Reason::TruncatedFrame { have: 7, need: 14 });
-    assert_eq!(connection.poll_close(at(0.0)), Some(CloseStep::Close));
+    assert_eq!(connection.poll_close(at(0.0), all_acknowledged), Some(CloseStep::Close));
     assert_eq!(connection.totals().frames_in, 1);
 }
 
@@ -88,14 +98,14 @@ fn a_bad_header_ends_in_order_after_everything_before_it() {
     echo(&mut connection, &stream, 3, at(0.0));
     let cause = connection.poll_cause().expect("told at once");
     assert_eq!(cause.reason, Reason::FrameTooLarge { declared: u32::MAX });
-    assert_eq!(connection.poll_close(at(0.0)), None, "bytes are still owed");
+    assert_eq!(connection.poll_close(at(0.0), all_acknowledged), None, "bytes are still owed");
     assert!(connection.wants_receive(), "discards while it pays");
     assert_eq!(echo(&mut connection, b"rubbish", 99, at(0.1)), b"");
     connection.handle_sent(5, at(0.2));
-    assert_eq!(connection.poll_close(at(0.2)), Some(CloseStep::ShutdownSend));
-    assert_eq!(connection.poll_close(at(0.2)), None);
+    assert_eq!(connection.poll_close(at(0.2), all_acknowledged), Some(CloseStep::ShutdownSend));
+    assert_eq!(connection.poll_close(at(0.2), all_acknowledged), None);
     connection.handle_error(104, ErrnoClass::Reset, During::Receive);
-    assert_eq!(connection.poll_close(at(0.3)), Some(CloseStep::Close));
+    assert_eq!(connection.poll_close(at(0.3), all_acknowledged), Some(CloseStep::Close));
     assert_eq!(reason(&connection), cause.reason, "the first reason stays");
     assert_eq!(connection.poll_cause(), None);
 }
@@ -122,10 +132,10 @@ fn silence_ends_in_order_and_not_before_its_time() {
         assert_eq!(due, if stream.is_empty() { at(5.0) } else { at(7.0) });
         connection.handle_deadline(due, Probe::default());
         assert_eq!(reason(&connection), Reason::RecvTimeout);
-        assert_eq!(connection.poll_close(due), Some(CloseStep::ShutdownSend));
+        assert_eq!(connection.poll_close(due, all_acknowledged), Some(CloseStep::ShutdownSend));
         assert_eq!(connection.poll_deadline(), due + Duration::from_secs(2));
         connection.handle_deadline(due + Duration::from_secs(2), Probe::default());
-        assert_eq!(connection.poll_close(due), Some(CloseStep::Close));
+        assert_eq!(connection.poll_close(due, all_acknowledged), Some(CloseStep::Close));
     }
 }
 
@@ -143,7 +153,7 @@ fn one_byte_before_every_timeout_does_not_hold_a_place_for_ever() {
     assert_eq!(connection.poll_deadline(), at(30.0));
     connection.handle_deadline(at(30.0), Probe::default());
     assert_eq!(reason(&connection), Reason::FrameTimeout);
-    assert_eq!(connection.poll_close(at(30.0)), Some(CloseStep::Reset));
+    assert_eq!(connection.poll_close(at(30.0), all_acknowledged), Some(CloseStep::Reset));
 }
 
 #[test]
@@ -175,7 +185,7 @@ fn a_stall_is_noticed_within_one_and_a_quarter_limits() {
             connection.handle_deadline(now, unacknowledged(connection.totals().bytes_out));
         }
         assert_eq!(reason(&connection), Reason::SendTimeout);
-        assert_eq!(connection.poll_close(now), Some(CloseStep::Reset));
+        assert_eq!(connection.poll_close(now, all_acknowledged), Some(CloseStep::Reset));
         assert!(now >= at(5.0) && now <= at(6.25), "{now:?}");
     }
 }
@@ -220,10 +230,10 @@ fn acknowledgements_count_from_when_they_were_seen() {
     let mut lingering = open(Mode::Raw);
     echo(&mut lingering, b"answered", 8, at(0.0));
     lingering.retire(Reason::Drain, 0);
-    assert_eq!(lingering.poll_close(at(0.0)), Some(CloseStep::ShutdownSend));
+    assert_eq!(lingering.poll_close(at(0.0), all_acknowledged), Some(CloseStep::ShutdownSend));
     lingering.handle_deadline(at(0.5), late(3));
     lingering.handle_deadline(at(601.5), unacknowledged(3));
-    assert_eq!(lingering.poll_close(at(601.5)), None);
+    assert_eq!(lingering.poll_close(at(601.5), all_acknowledged), None);
     assert_eq!(lingering.poll_deadline(), at(602.0));
 }
 
@@ -285,7 +295,7 @@ fn a_drain_ends_idle_connections_at_once() {
     for mode in [Mode::Auto, Mode::Framed, Mode::Raw] {
         let mut connection = open(mode);
         connection.retire(Reason::Drain, 0);
-        assert_eq!(connection.poll_close(at(0.0)), Some(CloseStep::ShutdownSend));
+        assert_eq!(connection.poll_close(at(0.0), all_acknowledged), Some(CloseStep::ShutdownSend));
     }
 }
 
@@ -293,25 +303,28 @@ fn a_drain_ends_idle_connections_at_once() {
 fn only_unfinished_business_counts_as_cut() {
     let mut idle = open(Mode::Raw);
     idle.retire(Reason::Drain, 0);
-    assert_eq!(idle.poll_close(at(0.0)), Some(CloseStep::ShutdownSend));
+    assert_eq!(idle.poll_close(at(0.0), all_acknowledged), Some(CloseStep::ShutdownSend));
     // The FIN has not been acknowledged yet.
     idle.abort(Reason::DrainTimeout, unacknowledged(1));
-    assert_eq!((reason(&idle), idle.poll_close(at(1.0))), (Reason::Drain, Some(CloseStep::Close)));
+    assert_eq!(
+        (reason(&idle), idle.poll_close(at(1.0), all_acknowledged)),
+        (Reason::Drain, Some(CloseStep::Close))
+    );
 
     let mut halfway = open(Mode::Framed);
     echo(&mut halfway, b"\0", 9, at(0.0));
     halfway.retire(Reason::Drain, 0);
     halfway.abort(Reason::DrainTimeout, Probe::default());
-    assert_eq!(halfway.poll_close(at(1.0)), Some(CloseStep::Reset));
+    assert_eq!(halfway.poll_close(at(1.0), all_acknowledged), Some(CloseStep::Reset));
     assert_eq!(reason(&halfway), Reason::DrainTimeout);
 
     let mut unread = open(Mode::Raw);
     echo(&mut unread, b"x", 1, at(0.0));
     unread.retire(Reason::Drain, 0);
-    assert_eq!(unread.poll_close(at(0.0)), Some(CloseStep::ShutdownSend));
+    assert_eq!(unread.poll_close(at(0.0), all_acknowledged), Some(CloseStep::ShutdownSend));
     unread.abort(Reason::SecondSignal, unacknowledged(2));
     assert_eq!(reason(&unread), Reason::SecondSignal);
-    assert_eq!(unread.poll_close(at(1.0)), Some(CloseStep::Reset));
+    assert_eq!(unread.poll_close(at(1.0), all_acknowledged), Some(CloseStep::Reset));
 
     let mut unserved = open(Mode::Framed);
     unserved.retire(Reason::Drain, 100);
@@ -320,7 +333,7 @@ fn only_unfinished_business_counts_as_cut() {
 
     let mut untouched = open(Mode::Auto);
     untouched.abort(Reason::SecondSignal, Probe::default());
-    assert_eq!(untouched.poll_close(at(1.0)), Some(CloseStep::Close));
+    assert_eq!(untouched.poll_close(at(1.0), all_acknowledged), Some(CloseStep::Close));
 }
 
 #[test]
@@ -333,6 +346,191 @@ fn an_old_connection_finishes_its_frame_and_ends() {
     assert_eq!(connection.cause(), None);
     assert_eq!(echo(&mut connection, b"\0\0", 99, at(3.1)), frame(b""));
     assert_eq!(reason(&connection), Reason::MaxLifetime);
+}
+
+/// A connection whose peer sent 8 bytes and FIN, was answered, and acknowledged nothing.
+fn half_closed(limits: Limits) -> Connection {
+    let mut connection = Connection::new(Arc::new(limits), at(0.0));
+    echo(&mut connection, b"answered", 99, at(0.0));
+    connection.handle_end_of_stream();
+    assert_eq!(reason(&connection), Reason::PeerFin);
+    connection
+}
+
+#[test]
+fn what_is_acknowledged_is_closed_at_once() {
+    let mut connection = half_closed(Limits::default());
+    assert_eq!(connection.poll_close(at(0.1), all_acknowledged), Some(CloseStep::Close));
+
+    let mut untouched = open(Mode::Auto);
+    untouched.handle_end_of_stream();
+    assert_eq!(untouched.poll_close(at(0.1), nobody_asks), Some(CloseStep::Close));
+}
+
+#[test]
+fn a_half_closed_peer_keeps_its_place_until_all_is_acknowledged() {
+    let mut connection = half_closed(Limits::default());
+    let close = |connection: &mut Connection, second, bytes| {
+        connection.poll_close(at(second), || unacknowledged(bytes))
+    };
+    assert_eq!(close(&mut connection, 0.1, 8), Some(CloseStep::ShutdownSend));
+    assert!(connection.awaits_acknowledgement() && !connection.wants_receive());
+    // From here on our own FIN counts as a byte for the kernel.
+    assert_eq!(close(&mut connection, 0.2, 9), None);
+    assert_eq!(close(&mut connection, 0.3, 2), None);
+    assert_eq!(close(&mut connection, 0.4, 1), Some(CloseStep::Close), "a FIN alone is none");
+    assert_eq!(reason(&connection), Reason::PeerFin);
+}
+
+#[test]
+fn a_half_closed_peer_that_stops_to_acknowledge_is_cut() {
+    let mut connection = half_closed(Limits::default());
+    assert!(connection.poll_close(at(0.0), || unacknowledged(8)).is_some());
+    let mut now = at(0.0);
+    let mut left = 9;
+    while connection.phase() != Phase::Closed {
+        now = connection.poll_deadline();
+        // A slow reader at first.
+        left -= u64::from(now < at(10.0) && left > 4);
+        connection.handle_deadline(now, unacknowledged(left));
+        assert_eq!(connection.poll_cause().is_some(), now > at(10.0) || now == at(1.25), "{now:?}");
+    }
+    assert_eq!(reason(&connection), Reason::SendTimeout);
+    assert_eq!(connection.poll_close(now, nobody_asks), Some(CloseStep::Reset));
+    assert!(now >= at(10.0) && now <= at(12.5), "{now:?}");
+}
+
+#[test]
+fn a_fin_while_lingering_does_not_end_the_wait_for_acknowledgements() {
+    for ends_by_fin in [true, false] {
+        let mut connection = open(Mode::Raw);
+        echo(&mut connection, b"answered", 99, at(0.0));
+        connection.retire(Reason::Drain, 0);
+        let first = connection.poll_close(at(0.0), nobody_asks);
+        assert_eq!(first, Some(CloseStep::ShutdownSend));
+        if ends_by_fin {
+            connection.handle_end_of_stream();
+            assert_eq!(connection.poll_close(at(0.1), || unacknowledged(9)), None);
+        }
+        let due = if ends_by_fin { at(5.0) } else { at(2.0) };
+        while connection.poll_deadline() <= due {
+            connection.handle_deadline(connection.poll_deadline(), unacknowledged(9));
+        }
+        assert_eq!(reason(&connection), Reason::SendTimeout, "by FIN: {ends_by_fin}");
+        assert_eq!(connection.poll_close(due, nobody_asks), Some(CloseStep::Reset));
+    }
+}
+
+#[test]
+fn without_a_linger_timeout_only_acknowledgements_are_waited_for() {
+    let limits = Limits { linger_timeout: Duration::ZERO, mode: Mode::Raw, ..Limits::default() };
+    for answered in [0, 8] {
+        let mut connection = Connection::new(Arc::new(limits.clone()), at(0.0));
+        echo(&mut connection, &b"answered"[..answered], 99, at(0.0));
+        connection.retire(Reason::Drain, 0);
+        let ask = || unacknowledged(answered as u64);
+        let expected = if answered == 0 { CloseStep::Close } else { CloseStep::ShutdownSend };
+        assert_eq!(connection.poll_close(at(0.0), ask), Some(expected));
+        if answered > 0 {
+            assert!(connection.wants_receive(), "discards meanwhile");
+            assert_eq!(connection.poll_close(at(0.1), || unacknowledged(9)), None);
+            let step = connection.poll_close(at(0.2), all_acknowledged);
+            assert_eq!(step, Some(CloseStep::Close));
+        }
+        assert_eq!(reason(&connection), Reason::Drain);
+    }
+}
+
+#[test]
+fn what_the_kernel_has_given_up_is_not_waited_for() {
+    let given_up = |error| Probe { is_over: true, error, ..unacknowledged(9) };
+    let unreachable = Some((110, ErrnoClass::Unreachable));
+    let reset = Some((104, ErrnoClass::Reset));
+    let whys = [
+        (unreachable, Reason::ClientUnreachable),
+        (reset, Reason::PeerFin),
+        (None, Reason::PeerFin),
+    ];
+    for (error, expected) in whys {
+        let limits = Limits { timeout: None, ..Limits::default() };
+        let mut connection = half_closed(limits);
+        assert!(connection.poll_close(at(0.0), || unacknowledged(8)).is_some());
+        assert_eq!(connection.poll_deadline(), Timestamp::NEVER, "no limit is in force");
+        let step = connection.poll_close(at(900.0), || given_up(error));
+        assert_eq!(step, Some(CloseStep::Close), "{error:?}");
+        assert_eq!(reason(&connection), expected, "{error:?}");
+    }
+}
+
+#[test]
+fn an_error_that_leaves_the_connection_alive_ends_it_with_rst() {
+    for (class, step) in [
+        (ErrnoClass::Other, CloseStep::Reset),
+        (ErrnoClass::Reset, CloseStep::Close),
+        (ErrnoClass::BrokenPipe, CloseStep::Close),
+    ] {
+        let mut connection = open(Mode::Raw);
+        echo(&mut connection, b"answered", 99, at(0.0));
+        connection.handle_error(5, class, During::Receive);
+        assert_eq!(connection.poll_close(at(0.0), nobody_asks), Some(step), "{class:?}");
+    }
+}
+
+#[test]
+fn an_old_connection_is_cut_when_its_grace_is_over() {
+    let limits = Limits {
+        timeout: None,
+        frame_timeout: None,
+        linger_timeout: Duration::from_secs(60),
+        max_lifetime: Some(Duration::from_secs(3)),
+        ..Limits::default()
+    };
+    let frame = frame(b"answered");
+    // In the middle of a frame; owing, to a peer that reads a little now and then; all sent, and
+    // never read.
+    for (bytes, room) in [(&frame[..5], 99), (&frame[..], 4), (&frame[..], 99)] {
+        let mut connection = Connection::new(Arc::new(limits.clone()), at(0.0));
+        echo(&mut connection, bytes, room, at(0.0));
+        let (mut now, mut told) = (at(0.0), 0);
+        while connection.phase() != Phase::Closed {
+            now = connection.poll_deadline();
+            connection.handle_sent(connection.owed().len().min(1), now);
+            connection.handle_deadline(now, unacknowledged(4));
+            connection.poll_close(now, || unacknowledged(4));
+            told += u32::from(connection.poll_cause().is_some());
+        }
+        assert_eq!((reason(&connection), told), (Reason::MaxLifetime, 1));
+        assert_eq!(connection.poll_close(now, nobody_asks), Some(CloseStep::Reset));
+        assert!(now <= at(8.0), "{now:?}");
+    }
+}
+
+#[test]
+fn the_grace_begins_when_the_process_sees_that_the_life_is_over() {
+    let limits = Limits { max_lifetime: Some(Duration::from_secs(3)), ..Limits::default() };
+    let mut connection = Connection::new(Arc::new(limits), at(0.0));
+    echo(&mut connection, b"\0", 99, at(2.0));
+    let stopped = Probe { asked_at: at(600.0), unread: 3, ..Probe::default() };
+    connection.handle_deadline(at(3.0), stopped);
+    assert_eq!(echo(&mut connection, b"\0\0\0", 99, at(600.0)), frame(b""));
+    assert_eq!(reason(&connection), Reason::MaxLifetime);
+    assert_eq!(connection.poll_close(at(600.0), nobody_asks), Some(CloseStep::ShutdownSend));
+    assert_eq!(connection.poll_deadline(), at(600.5), "the first look for acknowledgements");
+}
+
+#[test]
+fn the_end_of_the_grace_cuts_nothing_where_nothing_is_missing() {
+    let limits = Limits {
+        max_lifetime: Some(Duration::from_secs(3)),
+        linger_timeout: Duration::from_secs(60),
+        ..Limits::default()
+    };
+    let mut connection = Connection::new(Arc::new(limits), at(0.0));
+    connection.handle_deadline(at(3.0), Probe::default());
+    assert_eq!(connection.poll_close(at(3.0), nobody_asks), Some(CloseStep::ShutdownSend));
+    assert_eq!(connection.poll_deadline(), at(8.0));
+    connection.handle_deadline(at(8.0), unacknowledged(1));
+    assert_eq!(connection.poll_close(at(8.0), nobody_asks), Some(CloseStep::Close));
 }
 
 #[test]
@@ -381,7 +579,7 @@ fn a_sender_whose_bytes_never_run_out_does_not_put_off_the_frame_timeout() {
     // What had arrived in time is received in half a second.
     assert_eq!(cut_while_more_is_waiting(&mut connection), Some(35));
     assert_eq!(reason(&connection), Reason::FrameTimeout);
-    assert_eq!(connection.poll_close(at(4.0)), Some(CloseStep::Reset));
+    assert_eq!(connection.poll_close(at(4.0), nobody_asks), Some(CloseStep::Reset));
 }
 
 #[test]

@@ -17,8 +17,9 @@ pub(super) enum State {
     Retiring { reason: Reason, until: u64 },
     /// The end is decided; owed bytes are still to be sent, and what comes is discarded.
     Flushing(Disconnect),
-    /// Everything is sent and the sending side shut down; waits for the peer's FIN.
-    Lingering(Disconnect, Lingering),
+    /// Everything is sent, FIN included. Waits until all of it is acknowledged and, unless that has
+    /// come or is not waited for, until the peer's FIN.
+    FinSent(Disconnect, Lingering),
     /// Over; `step` is how.
     Closed(Disconnect, CloseStep),
 }
@@ -41,6 +42,9 @@ pub(super) struct Unsettled {
     /// An error that the network reported and that the connection may survive (an ICMP
     /// "unreachable"); progress clears it.
     pub(super) soft_error: Option<i32>,
+    /// When the connection is cut whatever its state: the grace after its longest life, which
+    /// begins when that is found to be over. [`Timestamp::NEVER`] until then.
+    pub(super) cut_at: Timestamp,
 }
 
 impl Unsettled {
@@ -53,6 +57,7 @@ impl Unsettled {
             owed: Owed::nothing(),
             probed_at: Timestamp::default(),
             soft_error: None,
+            cut_at: Timestamp::NEVER,
         }
     }
 

@@ -125,7 +125,7 @@ const LINGER_TIMEOUT: Setting<Duration> = Setting::of(
     "linger-timeout",
     "SECONDS",
     Some("2"),
-    "Longest wait in an orderly close without a sign of life from the peer; five times that in all",
+    "Longest wait for the peer's FIN without a sign of life from it; five times that in all",
     ALLOWED_LIMIT_AT_ONCE,
     parse_limit,
 );
@@ -143,7 +143,7 @@ const MAX_LIFETIME: Setting<Duration> = Setting::of(
     "max-lifetime",
     "SECONDS",
     Some("0"),
-    "Longest life of a connection; a frame that has begun is still answered",
+    "Life of a connection after which it is ended in order, and 5 s later cut",
     ALLOWED_LIMIT,
     parse_limit,
 );

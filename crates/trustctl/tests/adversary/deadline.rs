@@ -3,16 +3,15 @@
 use std::time::Duration;
 
 use trust_sim::model::Tail;
+use trust_wire::closing::TOTAL_LINGER_LIMITS;
 
 use super::play::Played;
 use super::verdict::{Case, Logged, ensure};
 use super::watch::Span;
+use crate::support::event::Event;
 
 /// An acknowledgement is delayed by so much at most (TCP_DELACK_MAX of Linux).
 const DELAYED_ACK: Duration = Duration::from_millis(200);
-
-/// How many linger limits lingering may take in all.
-const LINGER_LIMITS: u32 = 5;
 
 impl Case<'_> {
     pub(crate) fn check_not_early(&self) -> Result<(), String> {
@@ -40,8 +39,8 @@ impl Case<'_> {
                 Ok(())
             }
             "send_timeout" | "client_unreachable" => {
-                not_before("accepted", accepted, limits.timeout)?;
-                let timeout = limits.timeout.unwrap_or_default();
+                let timeout = self.patience().unwrap_or_default();
+                not_before("accepted", accepted, Some(timeout))?;
                 for read in &self.history.read {
                     // It had arrived since nothing was there for the last time, and was acknowledged.
                     let acknowledged = read.span.to + DELAYED_ACK + self.under_way;
@@ -74,6 +73,24 @@ impl Case<'_> {
                 not_before("told to stop at", told_to_stop.from, Some(script.drain_timeout))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// How long the peer may acknowledge nothing: the linger limit, where that is in force, is the
+    /// shorter one.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        let limits = &self.played.script.limits;
+        let (at, _) = self.logged.decided;
+        let ends = ["frame_too_large", "recv_timeout", "max_lifetime"];
+        let has_ended = |event: &&&Event| ends.contains(&event.name());
+        let is_stopping = self.played.told_to_stop.from <= at + self.early;
+        let linger = limits.linger_timeout;
+        let may_linger = !linger.is_zero()
+            && (self.logged.events.iter().any(|it| has_ended(&it)) || is_stopping);
+        match limits.timeout {
+            Some(timeout) if may_linger => Some(timeout.min(linger)),
+            None if may_linger => Some(linger),
+            timeout => timeout,
         }
     }
 
@@ -155,6 +172,14 @@ impl Case<'_> {
         let history = self.history;
         let Logged { closed, decided, .. } = self.logged;
         let linger = self.played.script.limits.linger_timeout;
+        if ["peer_fin", "truncated_frame"].contains(&self.reason()) {
+            // Its place is given back with the last acknowledgement.
+            let is_plain = history.is_healthy_until(closed) && history.reads_freely_until(closed);
+            let by = decided.1 + DELAYED_ACK + self.allowed_lateness(decided.1);
+            return ensure(!is_plain || closed <= by, || {
+                format!("{} at {:?}, closed at {closed:?}", self.reason(), decided.1)
+            });
+        }
         if !["frame_too_large", "recv_timeout", "max_lifetime", "drain"].contains(&self.reason()) {
             return Ok(());
         }
@@ -175,7 +200,7 @@ impl Case<'_> {
         let flush = 2 * self.played.script.limits.timeout.unwrap_or_default();
         let due = match is_plain {
             true => since + linger,
-            false => since + LINGER_LIMITS * linger + flush + outage.unwrap_or_default(),
+            false => since + TOTAL_LINGER_LIMITS * linger + flush + outage.unwrap_or_default(),
         };
         ensure(closed <= due + linger / 4 + self.allowed_lateness(due), || {
             format!("over after {took:?} of {linger:?}")

@@ -20,7 +20,7 @@ impl Case<'_> {
         let has_fin = began(history.fin) && bytes_in == history.sent_total();
         let tails = self.tails(bytes_in);
         let is_cut_off = began(history.disturbed);
-        let may_stall = limits.timeout.is_some_and(|timeout| self.may_stall(timeout));
+        let may_stall = self.patience().is_some_and(|patience| self.may_stall(patience));
         let is_possible = match self.reason() {
             "peer_fin" => has_fin && tails.contains(&Tail::Nothing),
             "truncated_frame" => has_fin && tails.iter().any(|tail| self.is_told(tail)),

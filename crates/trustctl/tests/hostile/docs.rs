@@ -1,43 +1,49 @@
-//! The table in `docs/TESTING.md` of what does not apply to which model, which is made from the cases.
+//! The tables in `docs/` that are made from the cases: what does not apply to which model, and
+//! which limit of the server is held by which case.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
+use super::bounds;
 use super::case::{Case, Subject};
 use super::support::model::Model;
 
 const START: &str = "<!-- made from the code: start -->\n";
 const END: &str = "<!-- made from the code: end -->\n";
 
-/// Checks that the document has that table; with `TRUSTCTL_UPDATE_DOCS` set, writes it anew.
+/// Checks that the documents have those tables; with `TRUSTCTL_UPDATE_DOCS` set, writes them anew.
 ///
 /// # Errors
 ///
-/// A sentence, when it has another one, or cannot be read or written.
+/// A sentence, when one has another table, or cannot be read or written, or when a limit is held by
+/// a case that there is not.
 pub(crate) fn check(cases: &[Case]) -> Result<(), String> {
-    const NAME: &str = "docs/TESTING.md";
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(NAME);
-    let failed = |error| format!("{NAME}: {error}");
+    check_table("docs/TESTING.md", &exceptions(cases))?;
+    check_table("docs/LIMITS.md", &bounds::table(cases)?)
+}
+
+fn check_table(name: &str, table: &str) -> Result<(), String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
+    let failed = |error| format!("{name}: {error}");
     let text = fs::read_to_string(&path).map_err(failed)?;
     let marked = text.split_once(START).and_then(|(before, rest)| {
         rest.split_once(END).map(|(found, after)| (before, found, after))
     });
     let Some((before, found, after)) = marked else {
-        return Err(format!("{NAME} lacks the marks of the table of exceptions"));
+        return Err(format!("{name} lacks the marks of a table that is made from the cases"));
     };
-    let table = table(cases);
     if env::var_os("TRUSTCTL_UPDATE_DOCS").is_some() {
-        return fs::write(&path, [before, START, &table, END, after].concat()).map_err(failed);
+        return fs::write(&path, [before, START, table, END, after].concat()).map_err(failed);
     }
     if found != table {
         let advice = "run `TRUSTCTL_UPDATE_DOCS=1 make test-hostile`";
-        return Err(format!("{NAME} has other exceptions than the cases: {advice}"));
+        return Err(format!("{name} has another table than the cases: {advice}"));
     }
     Ok(())
 }
 
-fn table(cases: &[Case]) -> String {
+fn exceptions(cases: &[Case]) -> String {
     let mut table = String::from("| case | not against | because |\n|---|---|---|\n");
     for case in cases {
         let against = |model: &Model| case.reason_against(Subject::Server(*model));

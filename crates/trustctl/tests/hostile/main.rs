@@ -9,6 +9,7 @@
 //! cargo test -p trustctl --test hostile -- [NUMBER|WORD|MODEL]… [--test-threads N]
 //! ```
 
+mod bounds;
 mod case;
 mod client;
 mod docs;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         client::CASES,
         superservers::CASES,
         idle::CASES,
+        bounds::CASES,
     ]
     .concat();
     cases.sort_by_key(|case| case.number);

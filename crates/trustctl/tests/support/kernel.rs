@@ -21,11 +21,15 @@ pub(crate) struct Socket {
     pub(crate) unacknowledged: u32,
     /// Bytes that the process has not read.
     pub(crate) unread: u32,
+    /// Some process has it. What none has is the kernel's alone, which goes on to send what is
+    /// left.
+    pub(crate) is_owned: bool,
 }
 
 impl Socket {
-    /// Asks for the socket in this network namespace that has these ends, of which none may have been
-    /// closed (sock_diag(7), as `/proc/net/tcp` takes long on machines with large tables).
+    /// Asks for the socket in this network namespace that has these ends, as long as the kernel
+    /// knows it: not for what is left of one whose last packet was acknowledged (sock_diag(7), as
+    /// `/proc/net/tcp` takes long on machines with large tables).
     pub(crate) fn find(local: SocketAddrV4, remote: SocketAddrV4) -> Option<Socket> {
         const SOCK_DIAG_BY_FAMILY: u16 = 20;
         const NLM_F_REQUEST: u16 = 1;
@@ -61,16 +65,33 @@ impl Socket {
             .expect("an answer of the kernel");
         let number = |at: usize| reply[at..at + 4].try_into().map(u32::from_ne_bytes);
         let kind = u16::from_ne_bytes([reply[4], reply[5]]);
-        // Behind the header struct inet_diag_msg: family, state, …, rqueue, wqueue.
+        // Behind the header struct inet_diag_msg: family, state, …, rqueue, wqueue, uid, inode.
         let state = reply[17];
-        if kind != SOCK_DIAG_BY_FAMILY || got < 80 || [TIME_WAIT, LISTEN].contains(&state) {
+        if kind != SOCK_DIAG_BY_FAMILY || got < 88 || [TIME_WAIT, LISTEN].contains(&state) {
             return None;
         }
         Some(Socket {
             is_established: state == ESTABLISHED,
             unread: number(72).ok()?,
             unacknowledged: number(76).ok()?,
+            is_owned: number(84).ok()? != 0,
         })
+    }
+}
+
+/// Waits until no process has the local end of a connection any more, and checks that the kernel
+/// has no byte of it to deliver: a FIN, which counts as one, may be on its way.
+#[track_caller]
+pub(crate) fn leaves_nothing(local: SocketAddrV4, remote: SocketAddrV4) {
+    const FIN: u32 = 1;
+    let mut left = None;
+    wait_until("the close of a connection", || {
+        left = Socket::find(local, remote);
+        left.is_none_or(|socket| !socket.is_owned)
+    });
+    if let Some(socket) = left {
+        let bytes = socket.unacknowledged;
+        assert!(bytes <= FIN, "{bytes} bytes for {remote} are left to the kernel: {socket:?}");
     }
 }
 

@@ -40,6 +40,14 @@ impl Scene {
         Scene { server, witness, descriptors }
     }
 
+    /// A server that ends the connections of clients that behave too, so that there is none beside.
+    #[track_caller]
+    pub(crate) fn of_mortals(model: Model, flags: &[&str]) -> Scene {
+        let server = Server::of(model, flags);
+        let descriptors = server.descriptor_count();
+        Scene { server, witness: None, descriptors }
+    }
+
     /// Checks that whoever is served beside is served well.
     #[track_caller]
     pub(crate) fn others_are_well(&self) {
@@ -101,7 +109,7 @@ impl Scene {
     /// Checks that the connection of that peer is closed for one of these reasons.
     #[track_caller]
     pub(crate) fn closes_with_any(&self, peer: SocketAddr, reasons: &[&str]) -> Event {
-        let close = self.event_about(peer, "client_close");
+        let close = self.is_closed(peer);
         let reason = close.text("reason");
         assert!(reasons.contains(&reason), "closed for another reason, {close:?}");
         close

@@ -1,0 +1,395 @@
+//! Peers that do their worst against a limit: each is gone by the limit and its grace, and what the
+//! kernel holds for it goes with it.
+//!
+//! What is left to the kernel is looked at after every `client_close` of every case, see
+//! `Server::closes`.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use trust_wire::LIFETIME_GRACE;
+use trust_wire::closing::TOTAL_LINGER_LIMITS;
+
+use super::case::Case;
+use super::support::event::{self, Event};
+use super::support::kernel;
+use super::support::model::Model;
+use super::support::peer::{Peer, frame, pattern};
+use super::support::scene::Scene;
+use super::support::server::Server;
+
+pub(crate) const CASES: &[Case] = &[
+    Case::new(70, "answers fit the kernel, never read", answers_never_read),
+    Case::new(71, "lingers and trickles", lingers_and_trickles),
+    Case::new(72, "old, and never reads", old_and_never_reads),
+    Case::new(73, "old, and reads a little", old_and_reads_a_little),
+    Case::new(74, "old, and never finishes a frame", old_inside_a_frame),
+    Case::new(75, "turned away, and trickles", turned_away_and_trickles).except(&[
+        (Model::Iterative, "it serves one client, and the next one waits in the backlog"),
+        (Model::Inetd, "how many programs there are is for the super-server to say"),
+    ]),
+    Case::new(76, "half-closed at a drain, never reads", half_closed_at_a_drain),
+];
+
+/// A limit of the server in `docs/LIMITS.md`: what the worst peer gets, and what bounds a peer that
+/// keeps to it.
+struct Bound {
+    limit: &'static str,
+    peer: &'static str,
+    gone_by: String,
+    end: &'static str,
+    keeps_to_it: &'static str,
+    cases: &'static [u32],
+}
+
+/// Everything that a server does for a peer for a limited time.
+fn bounds() -> Vec<Bound> {
+    let linger_total = format!("{TOTAL_LINGER_LIMITS} × `--linger-timeout`");
+    let graced = format!("`--max-lifetime` + {} s", LIFETIME_GRACE.as_secs());
+    let bound = |limit, peer, gone_by: &str, end, keeps_to_it, cases| Bound {
+        limit,
+        peer,
+        gone_by: gone_by.to_owned(),
+        end,
+        keeps_to_it,
+        cases,
+    };
+    let with_linger = format!("1 × `--timeout`, then {linger_total}");
+    vec![
+        bound(
+            "`--timeout`, receiving",
+            "is silent, and stays",
+            &with_linger,
+            "`recv_timeout`, FIN",
+            "a raw byte now and then: `--max-lifetime`",
+            &[21, 22, 71],
+        ),
+        bound(
+            "`--timeout`, sending",
+            "acknowledges nothing",
+            "1¼ × `--timeout`",
+            "`send_timeout`, RST",
+            "a slow reader: `--max-lifetime`",
+            &[17, 24, 70],
+        ),
+        bound(
+            "`--frame-timeout`",
+            "never finishes a frame",
+            "1 × `--frame-timeout`",
+            "`frame_timeout`, RST",
+            "frame after frame: `--max-lifetime`",
+            &[23],
+        ),
+        bound(
+            "`--linger-timeout`, silent",
+            "does not send FIN",
+            "1 × `--linger-timeout`",
+            "the first reason, FIN",
+            "a byte now and then: the next row",
+            &[21, 71],
+        ),
+        bound(
+            "`--linger-timeout`, in all",
+            "keeps on sending",
+            &linger_total,
+            "the first reason, FIN",
+            "acknowledges a little now and then: `--max-lifetime`",
+            &[71],
+        ),
+        bound(
+            "`--linger-timeout`, sending",
+            "acknowledges nothing",
+            &linger_total,
+            "`send_timeout`, RST",
+            "a slow reader: `--max-lifetime`",
+            &[70],
+        ),
+        bound(
+            "`--max-lifetime`",
+            "does not finish, or does not read",
+            &graced,
+            "`max_lifetime`, RST",
+            "nobody",
+            &[72, 73, 74],
+        ),
+        bound(
+            "`--drain-timeout`",
+            "does not finish, or does not read",
+            "1 × `--drain-timeout`",
+            "`drain_timeout`, RST",
+            "nobody",
+            &[35, 76],
+        ),
+        bound(
+            "`--max-clients`",
+            "is turned away, and stays",
+            &linger_total,
+            "`client_reject`, FIN",
+            "nobody",
+            &[28, 75],
+        ),
+        bound(
+            "`--max-frame`",
+            "declares too much, and stays",
+            "what it is owed, then as lingering",
+            "`frame_too_large`, FIN",
+            "a slow reader: `--max-lifetime`",
+            &[3, 7, 70, 71],
+        ),
+    ]
+}
+
+/// The table of `docs/LIMITS.md`.
+///
+/// # Errors
+///
+/// A sentence, when a bound is held by a case that there is not.
+pub(crate) fn table(cases: &[Case]) -> Result<String, String> {
+    let mut table = String::from(
+        "| limit | the peer | is gone by | with | who keeps to it for ever, and what bounds that | held by hostile |\n\
+         |---|---|---|---|---|---|\n",
+    );
+    for Bound { limit, peer, gone_by, end, keeps_to_it, cases: numbers } in bounds() {
+        let mut held_by = Vec::new();
+        for number in numbers {
+            let case = cases.iter().find(|case| case.number == *number);
+            let case =
+                case.ok_or_else(|| format!("{limit} is held by case {number}, which is none"))?;
+            held_by.push(format!("{number} {}", case.name));
+        }
+        let held_by = held_by.join("; ");
+        let _ =
+            writeln!(table, "| {limit} | {peer} | {gone_by} | {end} | {keeps_to_it} | {held_by} |");
+    }
+    Ok(table)
+}
+
+/// The receive buffer of a peer that is to take next to nothing without reading.
+const SMALL_BUFFER: usize = 2 * 1024;
+
+/// What a deadline may be late by, beside the quarter of its limit: on a busy machine, and much
+/// less than a limit that fails to end.
+const LATE: Duration = Duration::from_secs(3);
+
+/// Frames whose answers fit into the server's side of the kernel, and not into the peer's.
+fn questions() -> Vec<u8> {
+    frame(&pattern(1_000)).repeat(50)
+}
+
+/// A peer that has sent [`questions`], all of which are answered, and reads nothing.
+fn answered_peer(server: &Server) -> Peer {
+    let mut peer = Peer::connect_with_receive_buffer(server.address(), SMALL_BUFFER);
+    peer.send(&questions());
+    peer
+}
+
+/// Checks that a connection was not held for longer than `limit`.
+#[track_caller]
+fn gone_by(close: &Event, limit: Duration) {
+    let held = Duration::from_secs_f64(close.number("duration_ms") / 1000.0);
+    assert!(held <= limit + LATE, "held for {held:?}, not {limit:?}: {close:?}");
+}
+
+/// What is owed fits into the buffers of the kernel, so that nothing but acknowledgements is
+/// missing at the end.
+fn answers_never_read(model: Model) {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let limits = ["--timeout", "1", "--linger-timeout", "0.5"];
+    let scene = Scene::start(model, &limits);
+    let is_cut = |scene: &Scene, mut peer: Peer, limit: Duration| {
+        let close = scene.closes(peer.address(), "send_timeout");
+        let all = questions().len() as u64;
+        assert_eq!(
+            close.count("bytes_out"),
+            all,
+            "nothing is owed but acknowledgements: {close:?}"
+        );
+        gone_by(&close, limit);
+        peer.is_reset();
+        scene.others_are_well();
+    };
+    // The peer has finished: between frames, and inside of one.
+    for rest in [&b""[..], &[0, 0]] {
+        let mut peer = answered_peer(&scene);
+        peer.send(rest);
+        peer.half_close();
+        is_cut(&scene, peer, TIMEOUT * 5 / 4);
+    }
+    // The server has: the peer does not finish, or only then.
+    for finishes in [false, true] {
+        let mut peer = answered_peer(&scene);
+        peer.send(&u32::MAX.to_be_bytes());
+        scene.event_about(peer.address(), "frame_too_large");
+        if finishes {
+            peer.half_close();
+        }
+        is_cut(&scene, peer, TIMEOUT * 5 / 4);
+    }
+    reads_late(&scene);
+    scene.ends();
+
+    // Not to wait for the peer's FIN is not to wait for no acknowledgement.
+    let scene = Scene::start(model, &["--timeout", "1", "--linger-timeout", "0"]);
+    let mut peer = answered_peer(&scene);
+    peer.send(&u32::MAX.to_be_bytes());
+    is_cut(&scene, peer, TIMEOUT * 5 / 4);
+    reads_late(&scene);
+    scene.ends();
+}
+
+/// Who reads in the end has everything, and is closed when it has, not at a limit.
+fn reads_late(scene: &Scene) {
+    for rest in [&b""[..], &u32::MAX.to_be_bytes()] {
+        let mut peer = answered_peer(scene);
+        peer.send(rest);
+        peer.half_close();
+        // What this peer does, not what the test waits for.
+        thread::sleep(Duration::from_millis(300));
+        peer.receives_to_end(&questions());
+        let reason = if rest.is_empty() { "peer_fin" } else { "frame_too_large" };
+        let close = scene.closes(peer.address(), reason);
+        assert_eq!(close.count("unacked_bytes"), 0, "{close:?}");
+    }
+}
+
+fn lingers_and_trickles(model: Model) {
+    const LINGER: Duration = Duration::from_millis(400);
+    let scene = Scene::start(model, &["--timeout", "1", "--linger-timeout", "0.4"]);
+    for (sent, reason) in [(&[0, 0xFF, 0, 0][..], "frame_too_large"), (b"", "recv_timeout")] {
+        for trickles in [false, true] {
+            let mut peer = scene.peer();
+            peer.send(sent);
+            peer.receives_end();
+            let (address, twin) = (peer.address(), peer.twin());
+            let close = while_trickling(twin, trickles, || scene.closes(address, reason));
+            let limits = if trickles { TOTAL_LINGER_LIMITS } else { 1 };
+            gone_by(&close, Duration::from_secs(1) + limits * LINGER);
+            scene.others_are_well();
+        }
+    }
+    scene.ends();
+}
+
+/// Has a peer send a byte now and then, if it is to, until something has happened.
+fn while_trickling<T>(peer: Peer, trickles: bool, happens: impl FnOnce() -> T) -> T {
+    const PAUSE: Duration = Duration::from_millis(150);
+    let (done, over) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while over.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+                if trickles {
+                    // It fails once the connection is reset, which is what is waited for.
+                    let _ = peer.stream().write(b"x");
+                }
+            }
+        });
+        let outcome = happens();
+        drop(done);
+        outcome
+    })
+}
+
+/// Flags of a server that bounds nothing but the life of its connections.
+const ONLY_A_LIFE: [&str; 6] = ["--timeout", "0", "--frame-timeout", "0", "--max-lifetime", "1"];
+const LIFE: Duration = Duration::from_secs(1);
+
+/// Checks that the connection of that peer, which its life was too short for, was cut when the
+/// grace was over.
+#[track_caller]
+fn is_outlived(scene: &Scene, peer: SocketAddr) {
+    // Other waits end after ten seconds; this one is for a limit of six.
+    let close = scene.closes(peer, "max_lifetime");
+    gone_by(&close, LIFE + LIFETIME_GRACE);
+    let held = Duration::from_secs_f64(close.number("duration_ms") / 1000.0);
+    assert!(held >= LIFE + LIFETIME_GRACE, "cut after {held:?}: {close:?}");
+    let event = scene.event_about(peer, "max_lifetime");
+    assert_eq!(event.text("level"), "warn", "{event:?}");
+    scene.others_are_well();
+}
+
+fn old_and_never_reads(model: Model) {
+    let scene = Scene::of_mortals(model, &ONLY_A_LIFE);
+    let mut peer = Peer::connect_with_receive_buffer(scene.address(), SMALL_BUFFER);
+    scene.overfills(&peer, &frame(&pattern(65_536)));
+    is_outlived(&scene, peer.address());
+    peer.is_reset();
+    // It has finished, all of it is answered, and the end that this began is not bounded by
+    // anything else.
+    let mut peer = answered_peer(&scene);
+    peer.half_close();
+    is_outlived(&scene, peer.address());
+    peer.is_reset();
+    scene.ends();
+}
+
+fn old_and_reads_a_little(model: Model) {
+    let scene = Scene::of_mortals(model, &ONLY_A_LIFE);
+    let peer = Peer::connect_with_receive_buffer(scene.address(), SMALL_BUFFER);
+    scene.overfills(&peer, &frame(&pattern(65_536)));
+    let (done, over) = mpsc::channel::<()>();
+    let address = peer.address();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut some = vec![0; 3_000];
+            while over.recv_timeout(Duration::from_millis(500)) == Err(RecvTimeoutError::Timeout) {
+                // It fails once the connection is reset, which is what is waited for.
+                let _ = peer.stream().read(&mut some);
+            }
+        });
+        is_outlived(&scene, address);
+        drop(done);
+    });
+    scene.ends();
+}
+
+fn old_inside_a_frame(model: Model) {
+    let scene = Scene::of_mortals(model, &ONLY_A_LIFE);
+    let mut peer = scene.peer();
+    peer.send(&frame(&pattern(1_000))[..500]);
+    let (address, twin) = (peer.address(), peer.twin());
+    while_trickling(twin, true, || is_outlived(&scene, address));
+    peer.receives_reset();
+    scene.ends();
+}
+
+fn turned_away_and_trickles(model: Model) {
+    const LINGER: Duration = Duration::from_millis(400);
+    let flags = ["--max-clients", "1", "--timeout", "60", "--linger-timeout", "0.4"];
+    let server = Server::of(model, flags);
+    let mut served = server.peer();
+    served.send_frame(b"first");
+    served.receives_frame(b"first");
+    let descriptors = server.descriptor_count();
+    let began = Instant::now();
+    let mut peers: Vec<Peer> = (0..3).map(|_| server.peer()).collect();
+    peers.iter_mut().for_each(Peer::receives_end);
+    let mut trickle = || {
+        peers.iter().for_each(|peer| drop(peer.stream().write(b"x")));
+        server.open_descriptors() == descriptors
+    };
+    kernel::wait_until("the end of those who were turned away", &mut trickle);
+    let took = began.elapsed();
+    assert!(took <= TOTAL_LINGER_LIMITS * LINGER + LATE, "{took:?}");
+    served.send_frame(b"still there");
+    served.receives_frame(b"still there");
+    drop(peers);
+    server.stop();
+}
+
+fn half_closed_at_a_drain(model: Model) {
+    let server = Server::of(model, ["--timeout", "60", "--drain-timeout", "0.5"]);
+    let mut peer = answered_peer(&server);
+    peer.half_close();
+    server.event_about(peer.address(), "client_disconnect");
+    server.signal(Signal::TERM);
+    let close = server.closes(peer.address(), "drain_timeout");
+    assert_eq!(close.count("bytes_out"), questions().len() as u64, "{close:?}");
+    peer.is_reset();
+    let events = server.ends_with(1, &[]);
+    assert_eq!(event::drained_and_cut(&events), (0, 1));
+}
