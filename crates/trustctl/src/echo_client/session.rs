@@ -391,11 +391,17 @@ mod tests {
     #[test]
     fn a_server_that_closes_while_nobody_types_is_noticed_at_once() {
         let start = Instant::now();
-        let types_again_late = |mut to_stdin: PipeWriter| {
+        let (client_is_there, client_left) = std::sync::mpsc::channel::<()>();
+        let types_no_more = move |mut to_stdin: PipeWriter| {
             to_stdin.write_all(b"abc\n").unwrap();
-            thread::sleep(Duration::from_millis(300));
+            // Standard input has no end as long as the client looks at it.
+            assert!(client_left.recv().is_err());
         };
-        let (result, printed) = session(LINES, PATIENT, types_again_late, echo_and_close(7));
+        let serve = move |stream: TcpStream| {
+            echo_and_close(7)(stream);
+            drop(client_is_there);
+        };
+        let (result, printed) = session(LINES, PATIENT, types_no_more, serve);
         assert_eq!((exit_of(result), &*printed), (ExitCode::Unavailable, "abc\n"));
         assert!(start.elapsed() < PATIENT);
     }

@@ -396,14 +396,17 @@ fn churn_and_connection_rate_are_kept() {
 
 #[test]
 fn a_client_that_thinks_sends_no_more_often_than_that() {
+    const THINK: Duration = Duration::from_millis(20);
     let shape = Shape {
-        pace: Pace::Closed { think: Duration::from_millis(20) },
+        pace: Pace::Closed { think: THINK },
         in_flight: 2,
-        length: Length::Time(Duration::from_millis(500)),
+        length: Length::Messages { clients: 1, each: 20 },
         ..shape(server(|stream, _| echo(stream, |_, _| ())))
     };
-    let answered = summary(&shape).counts.answered;
-    assert!((10..=50).contains(&answered), "{answered}");
+    let begun = Instant::now();
+    assert_eq!(summary(&shape).counts.answered, 20);
+    // Two at a time, and a pause before all but the first two.
+    assert!(begun.elapsed() >= 9 * THINK, "{:?}", begun.elapsed());
 }
 
 #[test]
