@@ -17,7 +17,7 @@ use trust_wire::closing::TOTAL_LINGER_LIMITS;
 
 use super::case::Case;
 use super::support::event::{self, Event};
-use super::support::kernel;
+use super::support::kernel::{self, Socket};
 use super::support::model::Model;
 use super::support::peer::{Peer, frame, pattern};
 use super::support::scene::Scene;
@@ -34,6 +34,7 @@ pub(crate) const CASES: &[Case] = &[
         (Model::Inetd, "how many programs there are is for the super-server to say"),
     ]),
     Case::new(76, "half-closed at a drain, never reads", half_closed_at_a_drain),
+    Case::new(77, "killed while it waits for a peer", killed_while_it_waits),
 ];
 
 /// A limit of the server in `docs/LIMITS.md`: what the worst peer gets, and what bounds a peer that
@@ -392,4 +393,21 @@ fn half_closed_at_a_drain(model: Model) {
     peer.is_reset();
     let events = server.ends_with(1, &[]);
     assert_eq!(event::drained_and_cut(&events), (0, 1));
+}
+
+/// Nobody is left to cut the peer but the kernel, which was told how long to wait.
+fn killed_while_it_waits(model: Model) {
+    let server = Server::of(model, ["--timeout", "1", "--linger-timeout", "0.2"]);
+    let mut peer = answered_peer(&server);
+    peer.half_close();
+    let (SocketAddr::V4(near), SocketAddr::V4(far)) = (server.address(), peer.address()) else {
+        panic!("peers come from 127.0.0.1");
+    };
+    kernel::wait_until("the server's FIN", || {
+        Socket::find(near, far).is_some_and(|socket| socket.has_finished)
+    });
+    server.kill();
+    kernel::wait_until("the end of what a killed server has left", || {
+        Socket::find(near, far).is_none()
+    });
 }

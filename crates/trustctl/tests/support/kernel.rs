@@ -17,6 +17,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 pub(crate) struct Socket {
     /// Both directions are open.
     pub(crate) is_established: bool,
+    /// FIN was sent, or waits behind the bytes that were.
+    pub(crate) has_finished: bool,
     /// Bytes that the other end has not acknowledged.
     pub(crate) unacknowledged: u32,
     /// Bytes that the process has not read.
@@ -37,6 +39,8 @@ impl Socket {
         const ESTABLISHED: u8 = 1;
         const TIME_WAIT: u8 = 6;
         const LISTEN: u8 = 10;
+        /// TCP_FIN_WAIT1, TCP_FIN_WAIT2, TCP_LAST_ACK and TCP_CLOSING.
+        const FINISHED: [u8; 4] = [4, 5, 9, 11];
         let ip = |address: SocketAddrV4| [&address.ip().octets()[..], &[0; 12]].concat();
         let request = [
             // struct nlmsghdr
@@ -72,6 +76,7 @@ impl Socket {
         }
         Some(Socket {
             is_established: state == ESTABLISHED,
+            has_finished: FINISHED.contains(&state),
             unread: number(72).ok()?,
             unacknowledged: number(76).ok()?,
             is_owned: number(84).ok()? != 0,
@@ -80,7 +85,8 @@ impl Socket {
 }
 
 /// Waits until no process has the local end of a connection any more, and checks that the kernel
-/// has no byte of it to deliver: a FIN, which counts as one, may be on its way.
+/// has no byte of it to deliver: a FIN, which counts as one, may be on its way. Connections in
+/// other network namespaces than the test's are not seen.
 #[track_caller]
 pub(crate) fn leaves_nothing(local: SocketAddrV4, remote: SocketAddrV4) {
     const FIN: u32 = 1;
