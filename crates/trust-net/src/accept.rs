@@ -107,6 +107,11 @@ impl AcceptPolicy {
         if now < self.paused_until { self.paused_until } else { Timestamp::NEVER }
     }
 
+    /// Whether nobody is accepted for a while.
+    pub(crate) fn is_paused(&self, now: Timestamp) -> bool {
+        now < self.paused_until
+    }
+
     /// What a client needs, its connection or something beside it, cannot be had now.
     pub(crate) fn handle_exhausted(&mut self, now: Timestamp, errno: i32, observer: &dyn Observer) {
         if !self.exhausted {

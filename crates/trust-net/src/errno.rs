@@ -56,6 +56,11 @@ pub fn classify_accept(errno: i32) -> AcceptErrorClass {
     }
 }
 
+/// Whether `epoll_ctl(2)` may succeed later: ENOSPC is the limit of watches for each user (max_user_watches, `epoll(7)`).
+pub(crate) fn is_shortage_of_watches(errno: i32) -> bool {
+    matches!(Errno::from_raw_os_error(errno), Errno::NOSPC | Errno::NOMEM)
+}
+
 /// The raw errno of an error that a socket call reported; EIO for one that carries none.
 pub fn of(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(Errno::IO.raw_os_error())

@@ -8,7 +8,7 @@
 //! client to the worker that has the fewest.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use crate::alarm::Alarm;
 use crate::children::Children;
 use crate::client::Client;
 use crate::desk::{ALARM, Desks, Newcomer, Seat, WAKER};
+use crate::errno;
 use crate::observer::{ClientInfo, Event, Stats};
 use crate::questions::Questions;
 use crate::server::{Handle, Shared};
@@ -119,7 +120,9 @@ pub(crate) fn drain<S: Service>(
     let mut worker = Worker::new(0, seat, listeners, shared, &desks)?;
     if let Some((client, stream)) = current {
         stream.set_nonblocking(true)?;
-        worker.enter(TcpStream::from_std(stream), client);
+        let mut stream = TcpStream::from_std(stream);
+        let registered = worker.register(&mut stream);
+        worker.enter(stream, client, registered);
     }
     // At once, so that the drain is of everybody who was there when it was asked for.
     worker.follow_stop_flag();
@@ -152,7 +155,9 @@ pub(crate) fn serve_one<S: Service>(
     worker.serves_one = true;
     shared.announce();
     shared.loads.add(worker.index);
-    worker.welcome(TcpStream::from_std(stream), info);
+    let mut stream = TcpStream::from_std(stream);
+    let registered = worker.register(&mut stream);
+    worker.welcome(stream, info, registered);
     worker.run()
 }
 
@@ -182,6 +187,8 @@ struct Worker<'a, S: Service> {
     serves_one: bool,
     /// Who serves the clients in place of this worker.
     children: Option<Children>,
+    /// Who was accepted and could not be registered yet; only the first worker has some.
+    put_off: Vec<Newcomer>,
     /// Who could not be given a child yet.
     waiting: Option<Waiting>,
     /// When this worker cuts what is left; set once it drains.
@@ -219,6 +226,7 @@ impl<'a, S: Service> Worker<'a, S> {
             next_beat: shared.pulse.next_beat(Timestamp::default()),
             serves_one: false,
             children: None,
+            put_off: Vec::new(),
             waiting: None,
             cut_at: None,
             awake_until: Timestamp::default(),
@@ -320,6 +328,9 @@ impl<'a, S: Service> Worker<'a, S> {
 
     fn next_wake_up(&self) -> Timestamp {
         if !self.unfinished.is_empty() || self.now < self.awake_until {
+            return self.now;
+        }
+        if !self.put_off.is_empty() && !self.listeners.policy.is_paused(self.now) {
             return self.now;
         }
         let listeners = self.listeners.next_wake_up(self.now);
@@ -441,28 +452,39 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn welcome_newcomer(&mut self, newcomer: Newcomer) {
-        let Newcomer { stream, peer, id } = newcomer;
+        let Newcomer { mut stream, peer, id } = newcomer;
+        let registered = self.register(&mut stream);
+        if let Err(error) = &registered
+            && self.shared.stop() == Stop::No
+            && errno::is_shortage_of_watches(errno::of(error))
+        {
+            // As new: in debug builds mio remembers where a stream was to be registered, also if that failed.
+            let stream = TcpStream::from(OwnedFd::from(stream));
+            let newcomer = Newcomer { stream, peer, id };
+            return self.put_off(newcomer, errno::of(error));
+        }
         let info = ClientInfo { id, fd: stream.as_raw_fd(), peer };
-        self.welcome(stream, info);
+        self.welcome(stream, info, registered);
     }
 
-    fn welcome(&mut self, stream: TcpStream, info: ClientInfo) {
+    fn welcome(&mut self, stream: TcpStream, info: ClientInfo, registered: io::Result<()>) {
         let shared = self.shared;
         let limits = Arc::clone(&shared.limits);
         self.now = shared.now();
         let client = Client::accept(&shared.service, limits, info, &*shared.observer, self.now);
-        self.enter(stream, client);
+        self.enter(stream, client, registered);
     }
 
-    fn enter(&mut self, mut stream: TcpStream, client: Client<S::Session>) {
+    /// Registers the stream of the next one that enters.
+    fn register(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        let token = Token(join_token(self.entries.vacant_key(), self.next_generation));
+        self.poll.registry().register(stream, token, Entry::<S::Session>::INTEREST)
+    }
+
+    fn enter(&mut self, stream: TcpStream, client: Client<S::Session>, registered: io::Result<()>) {
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
-        let place = self.entries.vacant_entry();
-        let key = place.key();
-        let token = Token(join_token(key, generation));
-        let interest = Entry::<S::Session>::INTEREST;
-        let registered = self.poll.registry().register(&mut stream, token, interest);
-        place.insert(Entry::new(stream, client, generation));
+        let key = self.entries.insert(Entry::new(stream, client, generation));
         if let Err(error) = registered {
             self.entries[key].client.handle_io_error(&error, During::Receive);
         }

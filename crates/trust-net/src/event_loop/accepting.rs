@@ -132,7 +132,7 @@ impl<S: Service> Worker<'_, S> {
 
     /// Returns whether there may be more.
     fn accept_one(&mut self) -> bool {
-        if !self.start_waiting() {
+        if !self.start_waiting() || !self.welcome_put_off() {
             return false;
         }
         let Listeners { listeners, policy } = &mut self.listeners;
@@ -190,7 +190,37 @@ impl<S: Service> Worker<'_, S> {
         self.desks.hand_over(index, newcomer);
     }
 
-    fn reject(&mut self, stream: TcpStream, peer: SocketAddr) {
+    /// Keeps a client who cannot be registered, as the backlog would, and accepts nobody for a while.
+    pub(super) fn put_off(&mut self, newcomer: Newcomer, errno: i32) {
+        if self.index == 0 {
+            self.put_off.push(newcomer);
+            self.listeners.policy.handle_exhausted(self.now, errno, &*self.shared.observer);
+        } else {
+            // Accepting is the first worker's, and so is waiting with it.
+            self.shared.loads.take_off(self.index);
+            self.shared.loads.add(0);
+            self.desks.hand_over(0, newcomer);
+        }
+    }
+
+    /// Tries again with those who were put off, once the pause is over; returns whether nobody is any more.
+    fn welcome_put_off(&mut self) -> bool {
+        if self.put_off.is_empty() {
+            return true;
+        }
+        if self.listeners.policy.is_paused(self.now) {
+            return false;
+        }
+        let put_off = std::mem::take(&mut self.put_off);
+        self.welcome_all(put_off);
+        if !self.put_off.is_empty() {
+            return false;
+        }
+        self.listeners.policy.handle_success(&*self.shared.observer);
+        true
+    }
+
+    fn reject(&mut self, mut stream: TcpStream, peer: SocketAddr) {
         self.shared.counters.note_rejected();
         self.listeners.policy.note_reject(self.now, peer, &*self.shared.observer);
         if self.rejected_lingering >= MAX_REJECTED_LINGERING {
@@ -200,7 +230,8 @@ impl<S: Service> Worker<'_, S> {
         self.rejected_lingering += 1;
         self.now = self.shared.now();
         let client = Client::reject(Arc::clone(&self.shared.limits), peer, self.now);
-        self.enter(stream, client);
+        let registered = self.register(&mut stream);
+        self.enter(stream, client, registered);
     }
 
     /// Begins the drain of all workers: takes everybody who is already connected, and nobody else; nobody at all
@@ -209,8 +240,9 @@ impl<S: Service> Worker<'_, S> {
         // A child is started for each of the backlog, which takes its time.
         self.tell_children_to_drain();
         self.listeners.expect_clients();
-        // Its child is started now or never.
+        // Its child is started now or never, and who was put off is served now or never.
         self.start_waiting();
+        self.welcome_put_off();
         if self.shared.accepts() {
             self.accept_the_backlog();
         }

@@ -12,7 +12,7 @@ use crate::support::STEP_DEADLINE;
 use crate::support::event;
 use crate::support::model::Model;
 use crate::support::program::{Home, Launch};
-use crate::support::server::Server;
+use crate::support::server::{Server, all_are_served};
 
 /// Bytes that a file may have; as many as a server logs for some clients.
 const FILE_BYTES_MAX: u64 = 8192;
@@ -135,5 +135,35 @@ fn a_server_says_that_it_has_started_once_it_has_all_its_threads_and_not_before(
             let told = manager.recv(&mut message).map_err(|error| error.kind());
             assert_eq!(told, Err(std::io::ErrorKind::WouldBlock), "{model:?} with {allowed}");
         }
+    }
+}
+
+#[test]
+fn a_client_who_cannot_be_watched_waits_as_in_the_accept_queue() {
+    const CLIENTS: usize = 16;
+    let is_there = Command::new("strace").arg("-V").output().is_ok_and(|it| it.status.success());
+    if !is_there {
+        return leave_out("strace");
+    }
+    // As at max_user_watches (epoll(7)), after the two calls for each worker with which the main thread makes them ready.
+    for (workers, when) in [("1", "3..5"), ("2", "5..7")] {
+        let injection = format!("inject=epoll_ctl:error=ENOSPC:when={when}");
+        let home = Home::new();
+        let trace = home.elsewhere("trace").display().to_string();
+        let strace =
+            ["strace", "-D", "-f", "-q", "-o", &trace, "-e", "trace=epoll_ctl", "-e", &injection];
+        let arguments = ["echo-server", "--port", "0", "--workers", workers];
+        let launch = home.trustctl_under(&strace, arguments);
+        let server = Server::start_as(Model::Event, home, launch);
+        let peers = (0..CLIENTS).map(|_| server.peer()).collect();
+        for address in all_are_served(peers) {
+            server.closes(address, "peer_fin");
+        }
+        let events = server.stop();
+        let paused = event::named(&events, "accept_paused");
+        assert!(!paused.is_empty(), "nothing was injected");
+        assert!(paused.iter().all(|it| it.text("errno_name") == "ENOSPC"), "{paused:?}");
+        assert_eq!(event::named(&events, "accept_resumed").len(), paused.len());
+        assert!(event::named(&events, "io_error").is_empty());
     }
 }
