@@ -93,6 +93,11 @@ impl Link {
         (!flags.is_empty()).then(|| (self.socket.as_fd(), flags))
     }
 
+    /// Bytes that were sent and echoes that were received so far, together.
+    pub fn bytes_moved(&self) -> u64 {
+        self.sent + self.conversation.bytes_echoed()
+    }
+
     /// Whether sending failed: [`Link::receive`] has to say how the connection ended.
     pub fn is_broken(&self) -> bool {
         self.broken.is_some()

@@ -17,6 +17,11 @@ use crate::wait::wait;
 /// Bytes that are received at once.
 const RECEIVE_MAX: usize = 256 * 1024;
 
+/// How long a socket is left alone that was ready twice and neither took nor gave a byte: while the kernel is short of
+/// memory for TCP it calls sockets writable that take nothing, and poll(2) does not sleep. Two sends come after each
+/// pause: ten a second.
+const PAUSE: Duration = Duration::from_millis(200);
+
 /// How a session ended when nothing went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finished {
@@ -42,6 +47,10 @@ pub struct Session<'a> {
     round_trips: RoundTrips,
     /// Payload bytes of the echo that is being printed.
     echo_len: u64,
+    /// The bytes that had been sent and received when the socket was last ready, and how often in a row it was for
+    /// nothing.
+    moved: u64,
+    ready_for_nothing: u32,
 }
 
 #[derive(Debug)]
@@ -74,6 +83,8 @@ impl<'a> Session<'a> {
             input_failure: None,
             round_trips: RoundTrips::default(),
             echo_len: 0,
+            moved: 0,
+            ready_for_nothing: 0,
         }
     }
 
@@ -165,10 +176,12 @@ impl<'a> Session<'a> {
         let due = self.source.due(&self.link.conversation).filter(|_| is_talking);
         let has_more = is_talking && self.source.has_more_to_generate(&self.link.conversation);
         let at_once = (is_broken || has_more).then(Instant::now);
-        let until = [patience_end, due, at_once].into_iter().flatten().min();
+        let pause_end = self.pause_end();
+        let until = [patience_end, due, at_once, pause_end].into_iter().flatten().min();
         let input = self.source.interest(&self.link.conversation);
         let input = input.filter(|_| is_talking && self.input_failure.is_none());
-        let socket = self.link.interest(is_reading).filter(|_| is_talking);
+        let socket = self.link.interest(is_reading);
+        let socket = socket.filter(|_| is_talking && pause_end.is_none());
         let waited = wait(self.signals, [input, socket, self.output.interest()], until);
         let waited = waited.map_err(|error| {
             Failure::new(ExitCode::OsLimit, format!("cannot wait: {}", reason(&error)))
@@ -177,6 +190,7 @@ impl<'a> Session<'a> {
             return Ok(Some(Finished::Signal(signal)));
         }
         let [has_input, has_answer, has_reader] = waited.ready;
+        self.ready_for_nothing += u32::from(has_answer);
         if is_reading && (has_answer || is_broken) {
             self.receive();
         } else if let Some(limit) = self.limit.filter(|_| is_reading)
@@ -192,6 +206,20 @@ impl<'a> Session<'a> {
             return self.write();
         }
         Ok(None)
+    }
+
+    /// When to look at the socket again, if it is left alone now.
+    fn pause_end(&mut self) -> Option<Instant> {
+        let moved = self.link.bytes_moved();
+        if moved != self.moved {
+            (self.moved, self.ready_for_nothing) = (moved, 0);
+        }
+        if self.ready_for_nothing < 2 {
+            return None;
+        }
+        // The next time is one for nothing again, or moves something.
+        self.ready_for_nothing = 1;
+        Some(Instant::now() + PAUSE)
     }
 
     fn receive(&mut self) {

@@ -1,12 +1,14 @@
 //! Calls that transfer less than asked, or fail and are to be repeated.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::thread;
 
 use rustix::net::SendFlags;
 
 use super::case::Case;
 use super::support::event::{self, Event};
+use super::support::kernel;
 use super::support::model::Model;
 use super::support::net::Network;
 use super::support::peer::{Peer, frame, pattern};
@@ -22,7 +24,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new(12, "server's sends made short", short_sends),
     Case::new(13, "EINTR and EAGAIN from every call", interrupted_calls),
     Case::new(67, "ready, but EAGAIN for two seconds", ready_but_eagain)
-        .except(&[(Model::Process, "its children serve as the program of a super-server does")]),
+        .except(&[(Model::Process, "its children serve as the program of a super-server does")])
+        .and_once(client_is_ready_but_eagain),
 ];
 
 fn one_byte_per_segment(model: Model) {
@@ -162,15 +165,12 @@ fn interrupted_calls(model: Model) {
     }
 }
 
+/// Failures that take more than two seconds if they are not too many.
+const FAILURES: usize = 25;
+
 /// While the kernel is short of memory for TCP it calls a socket writable and takes nothing. To go on asking keeps a
 /// core busy, and to stop leaves the peer without its answer.
 fn ready_but_eagain(model: Model) {
-    /// Failures that take more than two seconds if they are not too many.
-    const FAILURES: usize = 25;
-    /// Calls of one kind in any second: ten pauses, and what comes before the first one.
-    const MAX_A_SECOND: usize = 20;
-    /// All calls that have to do with sockets: waiting, asking, and the one that fails.
-    const MAX_OF_ALL: usize = 100;
     const ALL: &str = "accept4,recvfrom,sendto,epoll_wait,epoll_ctl,ppoll";
     let _needed = Trace::new();
     let fails = |call: &'static str, first: usize| {
@@ -190,17 +190,7 @@ fn ready_but_eagain(model: Model) {
         let events = server.stop();
         warns_of_nothing(&events);
         let lines = trace.lines_after_end_of(&event::named(&events, "server_start"));
-        // Of a call that another thread interrupted in the trace it is the second line.
-        let calls = times_of(&lines, &[&format!(" {call}"), "(INJECTED)"]);
-        // A thread that is about signals may fail too.
-        assert!(calls.len() >= FAILURES, "{call} failed at {calls:?}");
-        let most = most_in_a_second(&calls);
-        assert!(most <= MAX_A_SECOND, "{most} calls of {call} in a second, at {calls:?}");
-        let span = calls[0]..calls[FAILURES - 1];
-        let all = times_of(&lines, &["("]).into_iter();
-        let all: Vec<f64> = all.filter(|time| span.contains(time)).collect();
-        let most = most_in_a_second(&all);
-        assert!(most <= MAX_OF_ALL, "{most} calls in a second while {call} fails");
+        failed_with_pauses(&lines, call);
     };
     // They wait much more than they work.
     thread::scope(|scope| {
@@ -211,6 +201,49 @@ fn ready_but_eagain(model: Model) {
             scope.spawn(|| fails("accept4", 1));
         }
     });
+}
+
+fn client_is_ready_but_eagain() {
+    /// Each is a send; some of the first calls test signal pipes.
+    const MESSAGES: usize = 20;
+    let trace = Trace::new();
+    let server = Server::start(["--timeout", "60"]);
+    let inject = format!("sendto:error=EAGAIN:when=10..{}", 10 + FAILURES - 1);
+    let wrapper = trace.wrapper("recvfrom,sendto,poll,ppoll", &[inject]);
+    let home = Home::new();
+    let port = server.port().to_string();
+    let client = home.trustctl_under(&wrapper, ["echo-client", "127.0.0.1", &port]);
+    let (client, mut input) = client.start_with_input();
+    for message in 1..=MESSAGES {
+        input.write_all(b"?\n").expect("write a line");
+        client.wait_for_output(2 * message);
+    }
+    drop(input);
+    client.wait().exits_with(0);
+    let ended = |line: &String| line.contains("+++ exited with 0 +++");
+    kernel::wait_until("the end of the trace", || trace.lines().iter().any(ended));
+    failed_with_pauses(&trace.lines(), "sendto");
+    server.stop();
+}
+
+/// Checks that the call failed as often as it was to, and how often anything was called meanwhile.
+#[track_caller]
+fn failed_with_pauses(lines: &[String], call: &str) {
+    /// Calls of one kind in any second: ten pauses, and what comes before the first one.
+    const MAX_A_SECOND: usize = 20;
+    /// All calls that have to do with sockets: waiting, asking, and the one that fails.
+    const MAX_OF_ALL: usize = 100;
+    // Of a call that another thread interrupted in the trace it is the second line.
+    let calls = times_of(lines, &[&format!(" {call}"), "(INJECTED)"]);
+    // A thread that is about signals may fail too.
+    assert!(calls.len() >= FAILURES, "{call} failed at {calls:?}");
+    let most = most_in_a_second(&calls);
+    assert!(most <= MAX_A_SECOND, "{most} calls of {call} in a second, at {calls:?}");
+    let span = calls[0]..calls[FAILURES - 1];
+    let all = times_of(lines, &["("]).into_iter();
+    let all: Vec<f64> = all.filter(|time| span.contains(time)).collect();
+    let most = most_in_a_second(&all);
+    assert!(most <= MAX_OF_ALL, "{most} calls in a second while {call} fails");
 }
 
 /// Frames in all the ways that lead to different calls, and raw bytes.
