@@ -57,9 +57,10 @@ fn a_stall() {
     // One message alone was with the server while it did nothing.
     assert!(open.service.p99() < STALL / 4, "{:?}", open.service);
     assert!(open.service.max() >= STALL * 98 / 100, "{:?}", open.service);
-    // The others waited with the client, which says so: those of the stall, and what a busy machine adds.
+    // The others waited with the client, which says so: those of the stall, and what a busy machine adds. On one core
+    // with many other processes that was half of all.
     let held_back = open.client.held_back;
-    assert!((450..2_500).contains(&held_back), "{held_back}");
+    assert!((450..5_000).contains(&held_back), "{held_back}");
 
     // A closed loop sends nothing meanwhile: it has one slow message.
     assert_eq!((closed.errors.total, closed.messages.failed), (0, 0));
