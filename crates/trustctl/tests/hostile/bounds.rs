@@ -183,7 +183,7 @@ fn questions() -> Vec<u8> {
 }
 
 /// A peer that has sent [`questions`], all of which are answered, and reads nothing.
-fn answered_peer(server: &Server) -> Peer {
+pub(super) fn answered_peer(server: &Server) -> Peer {
     let mut peer = Peer::connect_with_receive_buffer(server.address(), SMALL_BUFFER);
     peer.send(&questions());
     peer

@@ -7,6 +7,7 @@ use rustix::net::SendFlags;
 use rustix::process::Signal;
 use socket2::SockRef;
 
+use super::bounds::answered_peer;
 use super::case::Case;
 use super::support::kernel::{self, Effort, Efforts};
 use super::support::model::Model;
@@ -88,6 +89,15 @@ const OPENINGS: &[Opening] = &[
     Opening::new("frames, never read", |server| never_reads(server, &frame(&pattern(30_000)))),
     Opening::new("empty frames, never read", |server| never_reads(server, &[0; 4_096])),
     Opening::new("never read, then half-close", |server| half_closes(never_reads(server, b"raw"))),
+    Opening::new("all answered, unread, then half-close", |server| {
+        half_closes(unread(server, b""))
+    }),
+    Opening::new("all answered, unread, then a refused header", |server| {
+        unread(server, &u32::MAX.to_be_bytes())
+    }),
+    Opening::new("all answered, unread, refused, then half-close", |server| {
+        half_closes(unread(server, &u32::MAX.to_be_bytes()))
+    }),
     Opening::new("never read, then RST", |server| reset(never_reads(server, b"raw"))),
     Opening::new("never read, and an urgent byte", |server| {
         let peers = never_reads(server, b"raw");
@@ -259,6 +269,14 @@ fn half_closes(mut peers: Vec<Peer>) -> Vec<Peer> {
 fn reset(peers: Vec<Peer>) -> Vec<Peer> {
     peers.into_iter().for_each(Peer::reset);
     vec![]
+}
+
+/// A peer that reads none of its answers, which fit into the kernel: nothing is missing but
+/// acknowledgements.
+fn unread(server: &Server, then: &[u8]) -> Vec<Peer> {
+    let mut peer = answered_peer(server);
+    peer.send(then);
+    vec![peer]
 }
 
 /// A peer that sends until nothing moves any more, because it takes none of its answers.
