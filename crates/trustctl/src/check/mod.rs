@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod case;
 pub mod cases;
+pub mod cause;
 pub mod command;
 pub mod expect;
 pub mod hint;

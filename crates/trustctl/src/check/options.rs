@@ -8,7 +8,7 @@ use crate::again::{said, shell_word};
 use crate::check::case::Case;
 use crate::check::cases;
 use crate::check::command::has_port;
-use crate::check::setup::OnReset;
+use crate::check::setup::{NO_LIMIT, OnReset};
 use crate::exclusions::When::Given;
 use crate::exclusions::{Exclusion, not_zero};
 use crate::exit_code::Failure;
@@ -95,9 +95,9 @@ pub const MAX_FRAME: Setting<u64> = Setting::of(
     "max-frame",
     "BYTES",
     Some("65536"),
-    "Largest payload that the server takes, inclusive",
-    ALLOWED_COUNT,
-    parse_count,
+    "Largest payload that the server takes, inclusive, or none if it takes any",
+    "a whole number from 1, or none",
+    |text| if text == "none" { Some(NO_LIMIT) } else { parse_count(text) },
 );
 /// The server's timeout.
 pub const TIMEOUT: Setting<Duration> = Setting::of(

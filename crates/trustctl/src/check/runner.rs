@@ -18,6 +18,7 @@ use rustix::event::PollFlags;
 
 use crate::check::case::{Case, Needs};
 use crate::check::cases::{self, GROUPS, resources};
+use crate::check::cause::{self, Cause};
 use crate::check::command::StartError;
 use crate::check::expect::Known;
 use crate::check::hint;
@@ -148,6 +149,8 @@ pub trait Listener {
 pub struct Ran {
     /// What came of each case of the plan, in its order. Cases that were not tried any more are skipped.
     pub outcomes: Vec<Outcome>,
+    /// What explains several of the findings.
+    pub causes: Vec<Cause>,
     /// The cases during which the server died, if that was the end: it could not be started again.
     pub died: Option<String>,
     /// What ended it early.
@@ -223,6 +226,14 @@ pub fn run(
         if let Some(watch) = watch.filter(|_| !is_about_process) {
             run.attend(|| watch.look(group[0].group(), setup))?;
         }
+    }
+    if !run.is_lost && run.ran.signal.is_none() && !run.ran.is_cut && run.serves {
+        run.revive(setup)?;
+        let outcomes = std::mem::take(&mut run.ran.outcomes);
+        let found = run.attend(|| cause::find(&mut Trial::new(setup, first, None), &outcomes));
+        // What cannot be found out any more is left out.
+        run.ran.causes = found?.unwrap_or_default();
+        run.ran.outcomes = outcomes;
     }
     let died = run.shared.watch.filter(|watch| run.is_lost || !watch.is_ours());
     run.ran.died = died.and_then(Watch::end);

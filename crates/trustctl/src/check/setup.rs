@@ -12,6 +12,9 @@ use crate::framing::Framing;
 /// enough for a slow path.
 pub const LARGE_MAX: u64 = 4 * 1024 * 1024;
 
+/// The limit of a server that takes any length.
+pub const NO_LIMIT: u64 = u64::MAX;
+
 /// What all cases of a run have in common.
 #[derive(Debug)]
 pub struct Setup {
@@ -19,7 +22,7 @@ pub struct Setup {
     pub address: SocketAddr,
     /// How it tells messages apart.
     pub framing: Framing,
-    /// The longest payload that it takes, in bytes.
+    /// The longest payload that it takes, in bytes; [`NO_LIMIT`] if it takes any.
     pub max_frame: u64,
     /// Its timeout for silent clients, if the user said so: cases about time judge only then.
     pub timeout: Option<Duration>,

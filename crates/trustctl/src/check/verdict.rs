@@ -35,6 +35,8 @@ pub enum Evidence {
     Bytes,
     /// Something that took too long, which may be the machine's fault.
     Time,
+    /// A RST where a FIN would do.
+    Reset,
     /// A connection that was refused, or ended before it brought a byte, while the check held so many others.
     Refusal {
         /// Other connections of the check.

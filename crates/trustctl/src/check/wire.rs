@@ -19,7 +19,7 @@ use trust_net::socket;
 use crate::check::answer;
 use crate::check::setup::{LARGE_MAX, OnReset, Setup};
 use crate::check::transcript::{Bytes, Transcript, What};
-use crate::check::verdict::{Evidence, Judged, Verdict};
+use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::text::{reason, seconds};
 
 pub use flow::{STALL, Stop, UNREAD_BYTES, Unread};
@@ -424,8 +424,11 @@ impl<'s> Wire<'s> {
         }
         match self.setup.reset {
             OnReset::Pass => Ok(()),
-            OnReset::Warn => Err(Verdict::warn(expected, got)),
-            OnReset::Fail => Err(Verdict::fail(expected, got)),
+            OnReset::Warn => {
+                let (expected, got) = (expected.to_owned(), got.to_owned());
+                Err(Verdict::Warn(Finding { expected, got, evidence: Evidence::Reset }))
+            }
+            OnReset::Fail => Err(Verdict::fail_by(Evidence::Reset, expected, got)),
         }
     }
 

@@ -111,13 +111,13 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         Err(ConnectError::Signal(signal)) => {
             let (outcomes, exit) = (&[][..], stopped_by(signal, context.log));
             let (end, took) = (End::Stopped(signal.name()), began.elapsed());
-            output.end(&Report { about: &about, outcomes, end, took, exit })?;
+            output.end(&Report { about: &about, outcomes, causes: &[], end, took, exit })?;
             Ok(exit)
         }
         Err(ConnectError::Failed(failure)) => {
             let (outcomes, exit) = (&[][..], failure.exit);
             let (end, took) = (End::Unreachable(&failure.message), began.elapsed());
-            output.end(&Report { about: &about, outcomes, end, took, exit })?;
+            output.end(&Report { about: &about, outcomes, causes: &[], end, took, exit })?;
             Err(failure)
         }
     }
@@ -271,7 +271,7 @@ fn finish(
     ran: Ran,
     took: Duration,
 ) -> Result<ExitCode, Failure> {
-    let Ran { outcomes, died, signal, is_cut } = ran;
+    let Ran { outcomes, causes, died, signal, is_cut } = ran;
     // Whoever read has gone, as `head` does, and nobody else is to read.
     if is_cut && output.unwritten.failure().is_none() {
         return Ok(ExitCode::Success);
@@ -286,7 +286,7 @@ fn finish(
         None if died.is_none() && Counts::of(&outcomes).is_success() => ExitCode::Success,
         None => ExitCode::Negative,
     };
-    output.end(&Report { about, outcomes: &outcomes, end, took, exit })?;
+    output.end(&Report { about, outcomes: &outcomes, causes: &causes, end, took, exit })?;
     Ok(exit)
 }
 
@@ -337,7 +337,7 @@ impl Output {
                 .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
             // The line on stderr says it.
             (false, End::Unreachable(_)) => String::new(),
-            (false, end) => terminal::summary(report.outcomes, end, self.colours),
+            (false, end) => terminal::summary(report.outcomes, report.causes, end, self.colours),
         };
         if !self.is_gone {
             self.unwritten.keep(print(text.as_bytes()));

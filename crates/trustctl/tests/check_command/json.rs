@@ -17,6 +17,7 @@ pub(crate) struct Report {
     pub(crate) settings: Settings,
     pub(crate) counts: Counts,
     pub(crate) deaths: Vec<Death>,
+    pub(crate) causes: Vec<Cause>,
     pub(crate) cases: Vec<Case>,
 }
 
@@ -25,6 +26,13 @@ pub(crate) struct Report {
 pub(crate) struct Death {
     pub(crate) during: String,
     pub(crate) how: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cause {
+    pub(crate) text: String,
+    pub(crate) cases: Vec<String>,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Eq)]
@@ -49,7 +57,8 @@ pub(crate) struct Server {
     #[serde(deserialize_with = "present")]
     pub(crate) pid: Option<u32>,
     pub(crate) framing: String,
-    pub(crate) max_frame_bytes: u64,
+    #[serde(deserialize_with = "present")]
+    pub(crate) max_frame_bytes: Option<u64>,
     #[serde(deserialize_with = "present")]
     pub(crate) timeout_sec: Option<f64>,
     pub(crate) one_at_a_time: bool,

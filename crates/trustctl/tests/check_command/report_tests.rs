@@ -36,7 +36,7 @@ fn the_json_report_is_one_document() {
     assert_eq!(server.command.as_deref(), Some(command("no-empty").as_str()));
     assert!(server.pid.is_some() && !server.one_at_a_time);
     assert!(server.address.as_deref().is_some_and(|address| address.starts_with("127.0.0.1:")));
-    assert_eq!((server.max_frame_bytes, server.timeout_sec), (65_536, Some(3.0)));
+    assert_eq!((server.max_frame_bytes, server.timeout_sec), (Some(65_536), Some(3.0)));
     let settings = &report.settings;
     assert_eq!((settings.patience_sec, settings.settle_sec), (1.0, 0.01));
     assert_eq!((settings.strict, settings.seed, settings.jobs), (false, 9, 2));

@@ -25,6 +25,9 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_leak_of_one_kind_of_ending_is_found", a_leak_of_one_kind_of_ending_is_found),
     ("a_reset_ends_the_wait_for_an_acknowledgement", a_reset_ends_the_wait_for_an_acknowledgement),
     ("the_time_of_an_answer_is_not_nagles", the_time_of_an_answer_is_not_nagles),
+    ("a_limit_that_was_said_wrong_is_named", a_limit_that_was_said_wrong_is_named),
+    ("a_timeout_that_was_said_wrong_is_named", a_timeout_that_was_said_wrong_is_named),
+    ("a_server_without_a_limit_is_right", a_server_without_a_limit_is_right),
     ("no_case_but_those_about_a_reset_sends_one", no_case_but_those_about_a_reset_sends_one),
 ];
 
@@ -168,4 +171,33 @@ fn the_time_of_an_answer_is_not_nagles() {
     let report = report("takes-moments", &["--case=timing/6"]);
     let case = case(&report, "timing/6");
     assert_eq!(case.verdict, Verdict::Info, "{:?}", case.got);
+}
+
+/// The one cause of the findings of a run.
+#[track_caller]
+fn explained(kind: &str, flags: &[&str], text: &str) {
+    let report = report(kind, flags);
+    let [cause] = &report.causes[..] else { panic!("one cause: {:?}", report.causes) };
+    assert!(cause.text.contains(text), "{}", cause.text);
+    let failed = report.cases.iter().filter(|case| case.verdict == Verdict::Fail);
+    let failed: Vec<&str> = failed.map(|case| case.id.as_str()).collect();
+    assert!(failed.len() > 1 && failed.iter().all(|id| cause.cases.iter().any(|case| case == id)));
+}
+
+fn a_limit_that_was_said_wrong_is_named() {
+    let flags = ["--case=framing/*", "--patience=1", "--max-frame"];
+    explained("right", &[&flags[..], &["100000"]].concat(), ": --max-frame 65536");
+    explained("right", &[&flags[..], &["1000"]].concat(), ": --max-frame 65536");
+}
+
+fn a_timeout_that_was_said_wrong_is_named() {
+    explained("slow", &["--case=timing/1,timing/9", "--timeout=6"], ": --timeout 2.");
+}
+
+fn a_server_without_a_limit_is_right() {
+    let flags = ["--framing=u16le", "--max-frame=none", "--case=framing/*"];
+    let report = report("u16le", &flags);
+    assert_eq!((report.exit, report.server.max_frame_bytes), (0, None));
+    assert!(report.causes.is_empty());
+    assert_eq!(case(&report, "framing/6").verdict, Verdict::Skipped);
 }

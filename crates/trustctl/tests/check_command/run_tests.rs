@@ -49,7 +49,7 @@ fn a_failure_can_be_tried_again() {
     for part in [
         "\n    expected  the echo of a message of 0 bytes\n",
         "\n    got       nothing came back; then nothing more came for 1 s\n",
-        "\n    catches   a receive of 0 bytes for the payload is taken for the end of the stream\n",
+        "\n    usually   a receive of 0 bytes for the payload is taken for the end of the stream\n",
         "\n    source    docs/PROTOCOL.md",
         " #1   -> 00 00 00 00 (4 bytes)\n",
         "\npass          framing/3 ",

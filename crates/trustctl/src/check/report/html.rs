@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::check::report::{Counts, End, Report, transcript};
+use crate::check::cause::Cause;
+use crate::check::report::{Counts, End, Report, caused, transcript};
 use crate::check::runner::{Class, Outcome};
+use crate::check::setup::NO_LIMIT;
 use crate::check::verdict::{Finding, Verdict};
 use crate::markup::{escaped, page};
 use crate::text::seconds;
@@ -40,10 +42,14 @@ pub fn report(report: &Report<'_>) -> String {
         let _ = writeln!(body, "<p class=\"fail\">{}</p>", escaped(&said));
     }
     let timeout = about.timeout.map_or_else(|| "not named".to_owned(), seconds);
+    let largest = match about.max_frame {
+        NO_LIMIT => "no limit".to_owned(),
+        limit => format!("{limit} bytes"),
+    };
     let facts = [
         ("address", about.address.clone().unwrap_or_default()),
         ("framing", about.framing.clone()),
-        ("largest payload", format!("{} bytes", about.max_frame)),
+        ("largest payload", largest),
         ("timeout", timeout),
         ("began", about.started.clone()),
         ("took", seconds(*took)),
@@ -56,6 +62,9 @@ pub fn report(report: &Report<'_>) -> String {
     }
     body.push_str("</dl>\n");
     body.push_str(&list(outcomes));
+    for Cause { text, cases } in report.causes {
+        let _ = writeln!(body, "<p><b>cause</b> {}</p>", escaped(&caused(text, cases)));
+    }
     let mut group = "";
     for outcome in *outcomes {
         if outcome.case.group() != group {
@@ -118,7 +127,7 @@ fn case(outcome: &Outcome, again: &str) -> String {
     facts.extend([
         ("requirement", case.requirement),
         ("source", case.source),
-        ("catches", case.bug),
+        ("usual cause", case.bug),
         ("again", again),
     ]);
     for (name, value) in facts {

@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::check::case::Case;
+use crate::check::cause::Cause;
 use crate::check::report::{About, Counts, End, Report};
 use crate::check::runner::Outcome;
+use crate::check::setup::NO_LIMIT;
 use crate::check::transcript::{Entry, Log, What};
 use crate::check::verdict::{Finding, Verdict};
 use crate::check::watch::Death;
@@ -20,7 +22,7 @@ pub const VERSION: u32 = 1;
 ///
 /// None in practice: all keys are texts.
 pub fn report(report: &Report<'_>) -> Result<String, serde_json::Error> {
-    let Report { about, outcomes, end, took, exit } = report;
+    let Report { about, outcomes, causes, end, took, exit } = report;
     let (state, said) = match end {
         End::Complete => ("complete", None),
         End::ServerDied(during) => ("server_died", Some(*during)),
@@ -42,7 +44,7 @@ pub fn report(report: &Report<'_>) -> Result<String, serde_json::Error> {
             command: about.command.as_deref(),
             pid: about.pid,
             framing: &about.framing,
-            max_frame_bytes: about.max_frame,
+            max_frame_bytes: Some(about.max_frame).filter(|limit| *limit != NO_LIMIT),
             timeout_sec: about.timeout.map(|time| time.as_secs_f64()),
             one_at_a_time: about.one_at_a_time,
             max_clients: about.max_clients,
@@ -57,6 +59,7 @@ pub fn report(report: &Report<'_>) -> Result<String, serde_json::Error> {
         },
         counts: Counts::of(outcomes),
         deaths: about.deaths.iter().map(|Death { during, how }| Died { during, how }).collect(),
+        causes: causes.iter().map(|Cause { text, cases }| Explained { text, cases }).collect(),
         cases: outcomes.iter().map(|outcome| case(outcome, about)).collect(),
     };
     Ok(serde_json::to_string_pretty(&document)? + "\n")
@@ -109,6 +112,7 @@ struct Document<'r> {
     settings: Settings,
     counts: Counts,
     deaths: Vec<Died<'r>>,
+    causes: Vec<Explained<'r>>,
     cases: Vec<Tried<'r>>,
 }
 
@@ -119,7 +123,7 @@ struct Server<'r> {
     command: Option<&'r str>,
     pid: Option<u32>,
     framing: &'r str,
-    max_frame_bytes: u64,
+    max_frame_bytes: Option<u64>,
     timeout_sec: Option<f64>,
     one_at_a_time: bool,
     max_clients: Option<u64>,
@@ -139,6 +143,12 @@ struct Settings {
 struct Died<'r> {
     during: &'r str,
     how: &'r str,
+}
+
+#[derive(Serialize)]
+struct Explained<'r> {
+    text: &'r str,
+    cases: &'r [&'static str],
 }
 
 #[derive(Serialize)]

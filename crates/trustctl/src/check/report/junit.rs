@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::check::report::{End, Report, transcript};
+use crate::check::report::{End, Report, caused, transcript};
 use crate::check::runner::{Class, Outcome};
 use crate::check::verdict::{Finding, Verdict};
 use crate::markup::escaped;
@@ -44,6 +44,11 @@ pub fn report(report: &Report<'_>) -> String {
              <error message=\"{}\"/></testcase>",
             escaped(&error)
         );
+    }
+    if !report.causes.is_empty() {
+        let told: Vec<String> =
+            report.causes.iter().map(|cause| caused(&cause.text, &cause.cases)).collect();
+        let _ = writeln!(xml, "<system-out>{}</system-out>", escaped(&told.join("\n")));
     }
     xml.push_str("</testsuite>\n</testsuites>\n");
     xml
@@ -99,7 +104,7 @@ fn case(outcome: &Outcome, again: &str) -> String {
 
 fn story(outcome: &Outcome, finding: &Finding, again: &str) -> String {
     let mut text = format!(
-        "expected: {}\ngot: {}\ncatches: {}\nsource: {}\n",
+        "expected: {}\ngot: {}\nusual cause: {}\nsource: {}\n",
         finding.expected, finding.got, outcome.case.bug, outcome.case.source
     );
     if let Some(said) = outcome.tries.said() {

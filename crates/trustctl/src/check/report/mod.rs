@@ -9,6 +9,7 @@ pub mod terminal;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::check::cause::Cause;
 use crate::check::runner::{Class, Outcome};
 use crate::check::transcript::{Bytes, Entry, Log, What};
 use crate::check::watch::Death;
@@ -76,6 +77,8 @@ pub struct Report<'r> {
     pub about: &'r About,
     /// What came of the cases, in their order.
     pub outcomes: &'r [Outcome],
+    /// What explains several of the findings.
+    pub causes: &'r [Cause],
     /// How it ended.
     pub end: End<'r>,
     /// How long it took.
@@ -168,6 +171,29 @@ impl Counts {
         let _ = write!(line, "; {} skipped", self.skipped);
         line
     }
+}
+
+/// A cause and the findings that it explains, in a line.
+pub fn caused(text: &str, cases: &[&str]) -> String {
+    match cases.is_empty() {
+        true => text.to_owned(),
+        false => format!("{text} (explains {})", short_list(cases)),
+    }
+}
+
+/// `framing/2, 3, 4; partial/1`
+pub fn short_list(ids: &[&str]) -> String {
+    let (mut list, mut last) = (String::new(), "");
+    for id in ids {
+        let (group, number) = id.split_once('/').unwrap_or((id, ""));
+        match (list.is_empty(), group == last) {
+            (true, _) => list.push_str(id),
+            (false, true) => _ = write!(list, ", {number}"),
+            (false, false) => _ = write!(list, "; {id}"),
+        }
+        last = group;
+    }
+    list
 }
 
 /// What went over the wire, a line an entry: time, connection, direction, bytes in hexadecimal, so many of each entry.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::check::report::{About, Counts, End, transcript};
+use crate::check::cause::Cause;
+use crate::check::report::{About, Counts, End, caused, short_list, transcript};
 use crate::check::runner::{Class, Outcome};
 use crate::check::verdict::{Finding, Verdict};
 use crate::colours::Colours;
@@ -38,7 +39,7 @@ pub fn outcome(outcome: &Outcome, about: &About, colours: Colours) -> String {
                 let _ = writeln!(text, "    hint      {hint}");
             }
             if class != Class::Known {
-                let _ = writeln!(text, "    catches   {}", case.bug);
+                let _ = writeln!(text, "    usually   {}", case.bug);
                 let _ = writeln!(text, "    source    {}", case.source);
                 for line in shortened(transcript(log, BYTES_SHOWN)) {
                     let _ = writeln!(text, "    {line}");
@@ -74,7 +75,7 @@ fn shortened(mut lines: Vec<String>) -> Vec<String> {
 }
 
 /// The last lines of a run: what was skipped and why, and how many cases came to what.
-pub fn summary(outcomes: &[Outcome], end: End<'_>, colours: Colours) -> String {
+pub fn summary(outcomes: &[Outcome], causes: &[Cause], end: End<'_>, colours: Colours) -> String {
     let mut text = String::new();
     let mut reasons: Vec<(&str, Vec<&str>)> = vec![];
     for outcome in outcomes {
@@ -88,6 +89,9 @@ pub fn summary(outcomes: &[Outcome], end: End<'_>, colours: Colours) -> String {
         let word =
             colours.paint(rendition(Class::Skipped), &format!("{:<12}", Class::Skipped.word()));
         let _ = writeln!(text, "{word}  {}\n              because {why}", short_list(&ids));
+    }
+    for Cause { text: cause, cases } in causes {
+        let _ = writeln!(text, "cause         {}", caused(cause, cases));
     }
     match end {
         End::Complete | End::Unreachable(_) => {}
@@ -103,21 +107,6 @@ pub fn summary(outcomes: &[Outcome], end: End<'_>, colours: Colours) -> String {
         text.push_str("nothing was tried, which says nothing about the server\n");
     }
     text
-}
-
-/// `framing/2, 3, 4; partial/1`
-fn short_list(ids: &[&str]) -> String {
-    let (mut list, mut last) = (String::new(), "");
-    for id in ids {
-        let (group, number) = id.split_once('/').unwrap_or((id, ""));
-        match (list.is_empty(), group == last) {
-            (true, _) => list.push_str(id),
-            (false, true) => _ = write!(list, ", {number}"),
-            (false, false) => _ = write!(list, "; {id}"),
-        }
-        last = group;
-    }
-    list
 }
 
 #[cfg(test)]

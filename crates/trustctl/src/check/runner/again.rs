@@ -60,7 +60,7 @@ pub(super) fn judge(first: Outcome, second: Outcome, setup: &Setup) -> Outcome {
             }
             Outcome { took, ..second }
         }
-        (_, Evidence::Time | Evidence::Refusal { .. }) => {
+        (_, Evidence::Time | Evidence::Reset | Evidence::Refusal { .. }) => {
             let verdict = Verdict::Warn(Finding { expected, got, evidence });
             Outcome { verdict, tries, took, ..first }
         }
