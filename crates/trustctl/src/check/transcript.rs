@@ -46,7 +46,7 @@ pub enum What {
     Connected,
     /// Bytes were handed to our kernel.
     Sent(Bytes),
-    /// The server's kernel has acknowledged everything, and it was left alone with it for that long.
+    /// The kernel of the first hop has acknowledged everything, and was left alone with it for that long.
     LeftAlone(Duration),
     /// Bytes came.
     Received(Bytes),

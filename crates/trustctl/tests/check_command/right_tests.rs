@@ -28,6 +28,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_limit_that_was_said_wrong_is_named", a_limit_that_was_said_wrong_is_named),
     ("a_timeout_that_was_said_wrong_is_named", a_timeout_that_was_said_wrong_is_named),
     ("a_server_without_a_limit_is_right", a_server_without_a_limit_is_right),
+    (
+        "a_framing_that_works_after_all_gets_no_other_as_a_hint",
+        a_framing_that_works_after_all_gets_no_other_as_a_hint,
+    ),
     ("no_case_but_those_about_a_reset_sends_one", no_case_but_those_about_a_reset_sends_one),
 ];
 
@@ -200,4 +204,11 @@ fn a_server_without_a_limit_is_right() {
     assert_eq!((report.exit, report.server.max_frame_bytes), (0, None));
     assert!(report.causes.is_empty());
     assert_eq!(case(&report, "framing/6").verdict, Verdict::Skipped);
+}
+
+fn a_framing_that_works_after_all_gets_no_other_as_a_hint() {
+    let report = report("wrong-once", &["--case=framing/1,framing/3", "--patience=1"]);
+    let first = case(&report, "framing/1");
+    assert_eq!((first.verdict, first.hint.as_deref()), (Verdict::Fail, None), "{:?}", first.got);
+    assert_eq!(case(&report, "framing/3").verdict, Verdict::Pass);
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -86,6 +86,8 @@ enum Kind {
     KeepsFilesOfResets,
     /// A header that comes in pieces ends the connection with a RST: `read` in place of `readFully`.
     ReadsOnce,
+    /// The last byte of its first answer is wrong.
+    WrongOnce,
     /// Right, and it takes [`PAIR_TIME`] for each message.
     TakesMoments,
 }
@@ -131,6 +133,9 @@ impl Drop for Place {
     }
 }
 
+/// Whether it has sent an answer.
+static HAS_ANSWERED: AtomicBool = AtomicBool::new(false);
+
 /// Who is inside a message.
 static INSIDE: Mutex<()> = Mutex::new(());
 
@@ -158,6 +163,7 @@ impl Kind {
             "keeps-files-of-resets" => Kind::KeepsFilesOfResets,
             "reads-once" => Kind::ReadsOnce,
             "takes-moments" => Kind::TakesMoments,
+            "wrong-once" => Kind::WrongOnce,
             _ => return None,
         })
     }
@@ -206,7 +212,11 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
             Kind::TakesMoments => thread::sleep(PAIR_TIME),
             _ => {}
         }
-        let is_wrong = kind == Kind::Mixes && CLIENTS.load(Ordering::SeqCst) > 1;
+        let is_wrong = match kind {
+            Kind::Mixes => CLIENTS.load(Ordering::SeqCst) > 1,
+            Kind::WrongOnce => !HAS_ANSWERED.swap(true, Ordering::SeqCst),
+            _ => false,
+        };
         if let Some(last) = header.last_mut().filter(|_| is_wrong) {
             *last ^= 1;
         }
