@@ -51,13 +51,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "idle-for-ever",
         behaviour: conduct(Bugs { no_timeout_outside: true, ..NO_BUGS }),
-        fails: &["timing/1", "timing/7", "timing/9"],
+        fails: &["timing/1", "timing/7", "timing/9", "timing/11"],
         ..MUTANT
     },
     Mutant {
         name: "unfinished-for-ever",
         behaviour: conduct(Bugs { no_timeout_inside: true, ..NO_BUGS }),
-        fails: &["timing/2", "timing/3"],
+        fails: &["timing/2", "timing/3", "timing/11"],
         also: &["framing/15"],
         ..MUTANT
     },
@@ -70,7 +70,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "ends-idle-clients-early",
         behaviour: conduct(Bugs { timeout: Some(Duration::from_millis(700)), ..NO_BUGS }),
-        fails: &["timing/1", "timing/2", "timing/3", "timing/7", "timing/9"],
+        fails: &["timing/1", "timing/2", "timing/3", "timing/7", "timing/9", "timing/11"],
         ..MUTANT
     },
     Mutant {

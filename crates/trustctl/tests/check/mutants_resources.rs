@@ -60,11 +60,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "keeps-a-descriptor-of-the-idle",
         behaviour: Behaviour { keeps_of_idle: Some(Keeps::Descriptor), ..HEALTHY },
+        alone: true,
+        fails: &["resources/10"],
         ..MUTANT
     },
     Mutant {
         name: "keeps-memory-of-the-idle",
         behaviour: Behaviour { keeps_of_idle: Some(Keeps::Memory), ..HEALTHY },
+        alone: true,
+        fails: &["resources/10"],
         ..MUTANT
     },
     Mutant {

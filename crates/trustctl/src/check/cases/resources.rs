@@ -6,6 +6,7 @@
 
 mod growth;
 mod held;
+mod idle;
 
 use std::time::{Duration, Instant};
 
@@ -137,6 +138,14 @@ pub const CASES: &[Case] = &[
         "a receive that would block is tried again at once, or a socket with unread bytes or room to send is polled for what is not wanted",
         held::silence,
     ),
+    case(
+        10,
+        "clients that time out leave nothing",
+        "The descriptor and the memory of a connection are given back when the timeout ends it",
+        "close(2); docs/PROTOCOL.md (recv_timeout)",
+        "the way out of the connection's code that a timeout takes does not give back what the others do",
+        idle::timed_out,
+    ),
 ];
 
 const fn case(
@@ -147,7 +156,7 @@ const fn case(
     bug: &'static str,
     run: fn(&mut Trial<'_>) -> Judged,
 ) -> Case {
-    const IDS: [&str; 10] = [
+    const IDS: [&str; 11] = [
         "",
         "resources/1",
         "resources/2",
@@ -158,6 +167,7 @@ const fn case(
         "resources/7",
         "resources/8",
         "resources/9",
+        "resources/10",
     ];
     let (needs, manners) = (Needs::Process, Manners::Alone);
     Case { id: IDS[number as usize], title, requirement, source, bug, needs, manners, run }

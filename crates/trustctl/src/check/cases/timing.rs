@@ -143,7 +143,20 @@ pub const CASES: &[Case] = &[
         manners: Manners::Beside,
         run: active_after_others,
     },
+    Case {
+        id: "timing/11",
+        title: "clients that are silent at the same time are all ended by the timeout",
+        requirement: "Every connection has a timeout of its own",
+        source: "docs/PROTOCOL.md (recv_timeout)",
+        bug: "one timer for all connections, or a look for silent clients that finds one of them each time",
+        needs: Needs::Anything,
+        manners: Manners::Several,
+        run: many_are_silent,
+    },
 ];
+
+/// Clients that are silent at the same time.
+const SILENT: usize = 10;
 
 /// Clients that leave, each in another way, and others that come in their places.
 const SUCCESSORS: usize = 4;
@@ -355,6 +368,29 @@ fn active_after_others(trial: &mut Trial<'_>) -> Judged {
         wires.push(trial.connect()?);
     }
     stay_active(trial, &mut wires)
+}
+
+fn many_are_silent(trial: &mut Trial<'_>) -> Judged {
+    let part = trial.cut_payload(1000).unwrap_or_default();
+    let mut silent = vec![];
+    for number in 0..trial.setup.together(SILENT) {
+        let (mut wire, since) = idle_wire(trial)?;
+        // A receive inside a message and one between two are often not in the same place.
+        if number % 2 == 0 {
+            wire.try_send(&part, trial.setup.settle)?;
+        }
+        silent.push((wire, since));
+    }
+    let mut judged = Verdict::Pass;
+    for (wire, since) in &mut silent {
+        judged = judge_silence(
+            trial,
+            wire,
+            *since,
+            "each of the clients that are silent at the same time",
+        )?;
+    }
+    Ok(judged)
 }
 
 /// Clients, but at least one, that are served one after the other in a small part of the time between two messages.
