@@ -113,12 +113,14 @@ const fn raw(healthy: Healthy) -> Healthy {
 }
 
 /// What the check still gets wrong.
+const GUESSES_SILENCE: (&str, &str) = (
+    "recovery/6",
+    "a client whose handshake a full accept queue dropped is taken for one who gets no answer",
+);
 const GUESSES_NAGLE: (&str, &str) =
     ("timing/6", "the server's own time is taken for Nagle's algorithm");
 const GUESSES_QUEUE: (&str, &str) =
     ("limits/6", "what two kernels buffer is taken for answers that the server queues");
-const GUESSES_LEAK: (&str, &str) =
-    ("resources/3", "a heap that has not been collected yet is taken for a leak");
 
 /// All of them, those that take longest first.
 pub(crate) const ALL: &[Healthy] = &[
@@ -159,13 +161,7 @@ pub(crate) const ALL: &[Healthy] = &[
         )
     },
     Healthy {
-        left_out: &[
-            GUESSES_QUEUE,
-            (
-                "recovery/6",
-                "it connects all clients first, and an accept queue of five makes them wait",
-            ),
-        ],
+        left_out: &[GUESSES_QUEUE, GUESSES_SILENCE],
         ..foreign(
             "python-socketserver",
             "Python's `socketserver`, a thread per client, an accept queue of five",
@@ -174,18 +170,18 @@ pub(crate) const ALL: &[Healthy] = &[
             &["MAX_FRAME", "TIMEOUT"],
         )
     },
+    patient(foreign(
+        "java",
+        "Java's `DataInputStream`, a thread per client",
+        Language::Java,
+        "EchoThreads",
+        &["MAX_FRAME"],
+    )),
     Healthy {
-        left_out: &[GUESSES_LEAK],
-        ..patient(foreign(
-            "java",
-            "Java's `DataInputStream`, a thread per client",
-            Language::Java,
-            "EchoThreads",
-            &["MAX_FRAME"],
-        ))
-    },
-    Healthy {
-        left_out: &[GUESSES_LEAK, GUESSES_QUEUE],
+        left_out: &[
+            GUESSES_QUEUE,
+            ("resources/3", "a heap that has not been collected yet is taken for a leak"),
+        ],
         ..raw(patient(foreign(
             "netty-raw",
             "netty, bytes as they come",
@@ -194,10 +190,7 @@ pub(crate) const ALL: &[Healthy] = &[
             &["raw"],
         )))
     },
-    Healthy {
-        left_out: &[("resources/2", "the pipes that io.Copy keeps for splice(2) look like a leak")],
-        ..raw(patient(foreign("go-copy", "Go's `io.Copy`", Language::Go, "echo", &["raw"])))
-    },
+    raw(patient(foreign("go-copy", "Go's `io.Copy`", Language::Go, "echo", &["raw"]))),
     raw(patient(foreign("node", "Node's `socket.pipe(socket)`", Language::Node, "echo_pipe", &[]))),
     patient(foreign(
         "netty-frames",
@@ -245,6 +238,26 @@ pub(crate) const ALL: &[Healthy] = &[
     Healthy { name: "std-u16be-offset", framing: "u16be", offset: 3, adjust: -2, ..STD },
     Healthy { name: "std-u64le", framing: "u64le", offset: 1, ..STD },
     Healthy { name: "std-line", framing: "line", ..STD },
+    short_of(
+        "std-10-clients",
+        "10 clients at a time, others are closed at once",
+        Constraints { clients_max: Some(10), ..constraints::NONE },
+    ),
+    short_of(
+        "std-50-clients",
+        "50 clients at a time, others are closed at once",
+        Constraints { clients_max: Some(50), ..constraints::NONE },
+    ),
+    ours("ours-10-clients", "ours, `--max-clients 10`", &["--mode=framed", "--max-clients=10"]),
+    ours("ours-50-clients", "ours, `--max-clients 50`", &["--mode=framed", "--max-clients=50"]),
+    Healthy {
+        left_out: &[GUESSES_SILENCE],
+        ..short_of(
+            "std-backlog-1",
+            "an accept queue of one",
+            Constraints { backlog: 1, ..constraints::NONE },
+        )
+    },
     short_of(
         "std-small-buffers",
         "the smallest buffers that the kernel allows",
