@@ -200,7 +200,7 @@ fn cases_are_listed() {
     }
     let some = ["check", "--list", "--case", "resources/*,framing/2"];
     let some = Home::new().trustctl(some).run().exits_with(0);
-    assert!(some.text().starts_with("framing/2 ") && some.text().lines().count() == 8);
+    assert!(some.text().starts_with("framing/2 ") && some.text().lines().count() == 10);
 }
 
 /// Starts a check of a server that takes connections and says nothing, and waits until it is connected for the

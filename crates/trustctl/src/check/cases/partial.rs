@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::setup::Setup;
 use crate::check::trial::Trial;
-use crate::check::verdict::{Evidence, Judged, Verdict};
+use crate::check::verdict::{Judged, Verdict};
 use crate::framing::Framing;
 use crate::text::seconds;
 
@@ -312,7 +312,7 @@ fn a_thousand_pieces(trial: &mut Trial<'_>) -> Judged {
         }
         if wire.try_send(&[*byte], trial.setup.patience)? == 0 {
             return Err(Verdict::fail_by(
-                Evidence::Bytes,
+                wire.evidence(),
                 "a message is received in as many pieces as the network makes of it",
                 format!("the server ended the connection after {done} pieces of a byte each"),
             ));
