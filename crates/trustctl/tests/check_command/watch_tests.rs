@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use trustctl::check::cases;
+
 use super::Test;
 use super::json::{self, State, Verdict};
 use super::server::{DEATH_CODE, Files, LAST_WORDS, command};
@@ -47,11 +49,13 @@ fn a_started_server_is_watched_and_stopped() {
     let running = Home::new().trustctl(flags).start();
     let finished = running.wait_for(WHOLE_CHECK).exits_with(0).complains_about_nothing();
     let report = json::read(finished.text());
-    let resources: Vec<_> =
-        report.cases.iter().filter(|case| case.id.starts_with("resources/")).collect();
-    assert_eq!(resources.len(), 7);
-    for case in resources {
-        assert_eq!(case.verdict, Verdict::Pass, "{}: {:?}", case.id, case.said);
+    for case in report.cases.iter().filter(|case| case.id.starts_with("resources/")) {
+        let expected = match case.id.as_str() {
+            // Frames of the default size declare too little, and no timeout was said.
+            "resources/8" | "resources/10" => Verdict::Skipped,
+            _ => Verdict::Pass,
+        };
+        assert_eq!(case.verdict, expected, "{}: {:?}", case.id, case.said);
     }
     let pids = files.read("pids");
     assert_eq!(pids.split_whitespace().count(), 2);
@@ -179,8 +183,13 @@ fn without_a_process_its_cases_are_skipped() {
     let address = server.address().to_string();
     let flags = ["check", &address, "--case", "framing/1,resources/*"];
     let finished = Home::new().trustctl(flags).run().exits_with(0);
-    let skipped = "skipped       resources/1, 2, 3, 4, 5, 6, 7, 8, 9\n              because needs --pid or --command\n";
-    assert!(finished.text().contains(skipped), "{}", finished.text());
+    let ids: Vec<&str> =
+        cases::all().filter_map(|case| case.id.strip_prefix("resources/")).collect();
+    let skipped = format!(
+        "skipped       resources/{}\n              because needs --pid or --command\n",
+        ids.join(", ")
+    );
+    assert!(finished.text().contains(&skipped), "{}", finished.text());
     let finished =
         Home::new().trustctl(["check", &address, "--case", "resources/*"]).run().exits_with(1);
     assert!(finished.text().contains("nothing was tried"), "{}", finished.text());
