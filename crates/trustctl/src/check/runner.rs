@@ -21,7 +21,7 @@ use crate::check::cases::{self, GROUPS, resources};
 use crate::check::cause::{self, Cause};
 use crate::check::command::StartError;
 use crate::check::expect::Known;
-use crate::check::hint;
+use crate::check::hint::{self, With};
 use crate::check::setup::Setup;
 use crate::check::transcript::Log;
 use crate::check::trial::Trial;
@@ -195,7 +195,8 @@ pub fn run(
     run.run_all(setup, &[first], 1)?;
     run.revive(setup)?;
     // What is wrong with one message need not be wrong with others.
-    run.serves = run.serves || run.attend(|| hint::is_served(setup))?;
+    let with = if run.deaths().is_empty() { With::Half } else { With::Nothing };
+    run.serves = run.serves || run.attend(|| hint::is_served(setup, with))?;
     if setup.max_clients == Some(1) {
         setup.one_at_a_time = true;
     } else if run.serves {
@@ -554,7 +555,7 @@ impl Shared<'_> {
             }
             *lock(self.gone) = None;
         }
-        (!serves).then(|| format!("not one message comes back, see {FIRST}"))
+        (!serves).then(|| format!("no message comes back as it should, see {FIRST}"))
     }
 
     fn try_case(&self, setup: &Setup, case: &'static Case) -> Outcome {

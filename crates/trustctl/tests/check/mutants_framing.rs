@@ -290,28 +290,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         fails: &["partial/8", "partial/9", "timing/4"],
         ..MUTANT
     },
+    Mutant { name: "has-no-messages", speaks: Some("raw"), fails: &["framing/1"], ..MUTANT },
+    Mutant { name: "length-is-narrower", speaks: Some("u16be"), fails: &["framing/1"], ..MUTANT },
     Mutant {
-        name: "has-no-messages",
+        name: "has-no-lines",
+        framing: "line",
         speaks: Some("raw"),
-        fails: &["framing/6"],
+        also: &["timing/4"],
         warns: &["partial/10"],
-        also: &[
-            "framing/7",
-            "framing/8",
-            "framing/9",
-            "framing/15",
-            "framing/16",
-            "framing/17",
-            "framing/18",
-            "closing/2",
-            "closing/3",
-            "closing/4",
-            "closing/12",
-            "half-close/5",
-            "timing/2",
-            "timing/3",
-            "timing/4",
-        ],
         ..MUTANT
     },
     Mutant {

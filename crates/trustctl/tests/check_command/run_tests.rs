@@ -16,6 +16,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_right_server_passes", a_right_server_passes),
     ("a_failure_can_be_tried_again", a_failure_can_be_tried_again),
     ("a_wrong_framing_comes_with_the_right_one", a_wrong_framing_comes_with_the_right_one),
+    ("a_narrower_length_field_is_no_success", a_narrower_length_field_is_no_success),
+    (
+        "a_server_that_dies_of_half_a_header_is_told_once",
+        a_server_that_dies_of_half_a_header_is_told_once,
+    ),
     ("a_known_failure_does_not_fail_the_run", a_known_failure_does_not_fail_the_run),
     ("an_unexpected_pass_fails_the_run", an_unexpected_pass_fails_the_run),
     ("a_bad_list_is_told_with_its_line", a_bad_list_is_told_with_its_line),
@@ -82,6 +87,32 @@ fn a_wrong_framing_comes_with_the_right_one() {
     }
     let flags = ["--framing", "u16le", "--max-frame", "65535", "--case", "framing/1,framing/4"];
     check("u16le", &flags).exits_with(0);
+}
+
+fn a_narrower_length_field_is_no_success() {
+    let is_told = |kind: &str, asked: &str, right: &str| {
+        let flags = ["--json", NO_WAIT, "--framing", asked, "--case", "framing/1,framing/2"];
+        let report = json::read(check(kind, &flags).exits_with(1).text());
+        let [first, second] = &report.cases[..] else { panic!("two cases: {:?}", report.cases) };
+        assert_eq!((first.verdict, second.verdict), (Verdict::Fail, Verdict::Skipped));
+        let hint = format!("it echoes with --framing {right}");
+        assert_eq!(first.hint.as_ref(), Some(&hint), "{kind} as {asked}");
+        assert!(first.got.as_ref().is_some_and(|got| got.starts_with("they came back: 00")));
+    };
+    is_told("u16be", "u32be", "u16be");
+    is_told("u16be", "u64be", "u16be");
+    is_told("right", "u64be", "u32be");
+    is_told("raw", "u32be", "raw");
+}
+
+fn a_server_that_dies_of_half_a_header_is_told_once() {
+    let flags = ["--json", NO_WAIT, "--case", "framing/1,framing/2"];
+    let report = json::read(check("dies-of-half-a-header", &flags).exits_with(1).text());
+    let [first, second] = &report.cases[..] else { panic!("two cases: {:?}", report.cases) };
+    assert_eq!((first.verdict, second.verdict), (Verdict::Fail, Verdict::Pass));
+    let got = first.got.as_deref().expect("what happened");
+    assert!(got.starts_with("the server died, ") && got.contains("#2 -> 00 00"), "{got}");
+    assert_eq!((first.hint.as_ref(), report.deaths.len()), (None, 1));
 }
 
 fn a_known_failure_does_not_fail_the_run() {

@@ -62,6 +62,12 @@ enum Kind {
     Right,
     /// Right, with two bytes of length, the low one first.
     U16Le,
+    /// Right, with two bytes of length, the high one first.
+    U16Be,
+    /// It does not know messages: bytes go back as they come.
+    Raw,
+    /// A receive that brings less than a header ends the process.
+    DiesOfHalfAHeader,
     /// A length above the limit ends the process.
     Dies,
     /// A length above the limit ends the connection with a RST.
@@ -150,6 +156,9 @@ impl Kind {
         Some(match name {
             "right" => Kind::Right,
             "u16le" => Kind::U16Le,
+            "u16be" => Kind::U16Be,
+            "raw" => Kind::Raw,
+            "dies-of-half-a-header" => Kind::DiesOfHalfAHeader,
             "dies" => Kind::Dies,
             "resets" => Kind::Resets,
             "no-empty" => Kind::NoEmpty,
@@ -175,17 +184,22 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
     }
+    if kind == Kind::Raw {
+        return io::copy(&mut stream.try_clone()?, &mut stream).map(drop);
+    }
     loop {
-        let mut header = vec![0; if kind == Kind::U16Le { 2 } else { 4 }];
-        match kind == Kind::ReadsOnce {
-            false => stream.read_exact(&mut header)?,
-            true => match stream.read(&mut header)? {
+        let mut header = vec![0; if matches!(kind, Kind::U16Le | Kind::U16Be) { 2 } else { 4 }];
+        match kind {
+            Kind::ReadsOnce | Kind::DiesOfHalfAHeader => match stream.read(&mut header)? {
                 0 => return Ok(()),
                 4 => {}
+                _ if kind == Kind::DiesOfHalfAHeader => std::process::exit(DEATH_CODE),
                 _ => return SockRef::from(&stream).set_linger(Some(Duration::ZERO)),
             },
+            _ => stream.read_exact(&mut header)?,
         }
         let len = match header[..] {
+            [high, low] if kind == Kind::U16Be => u64::from(u16::from_be_bytes([high, low])),
             [low, high] => u64::from(u16::from_le_bytes([low, high])),
             [a, b, c, d] => u64::from(u32::from_be_bytes([a, b, c, d])),
             _ => 0,

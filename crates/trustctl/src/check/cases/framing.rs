@@ -1,12 +1,14 @@
 //! One message at a time: lengths, contents, and headers that are none.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trust_wire::format::LengthFormat;
 
+use crate::check::answer;
 use crate::check::case::{Case, Manners, Needs};
+use crate::check::hint;
 use crate::check::trial::Trial;
-use crate::check::verdict::{Judged, Verdict};
+use crate::check::verdict::{Evidence, Judged, Verdict};
 use crate::check::wire::{End, Pace, Wire};
 use crate::framing::Framing;
 use crate::text::grouped;
@@ -21,7 +23,7 @@ pub const CASES: &[Case] = &[
         bug: "the server speaks another framing, or does not echo",
         needs: Needs::Anything,
         manners: Manners::Beside,
-        run: |trial| echo_of(trial, 32),
+        run: small_message,
     },
     Case {
         id: "framing/2",
@@ -244,6 +246,39 @@ fn echo_of(trial: &mut Trial<'_>, len: u64) -> Judged {
     wire.send(&trial.frame(&payload))?;
     wire.expect_echo(&[&payload])?;
     wire.expect_no_more()?;
+    Ok(Verdict::Pass)
+}
+
+/// One message and its echo; then, on another connection, half a header, which is not answered. To a server with a
+/// narrower length field it is a whole empty message, so that everything else would look right.
+fn small_message(trial: &mut Trial<'_>) -> Judged {
+    echo_of(trial, 32)?;
+    let header_len = match trial.setup.framing {
+        Framing::Length(format) if format.header_len() > 1 => format.header_len(),
+        _ => return Ok(Verdict::Pass),
+    };
+    let payload = trial.payload(32);
+    let frame = trial.frame(&payload);
+    let (half, rest) = frame.split_at(header_len / 2);
+    let mut wire = trial.connect()?;
+    let since = Instant::now();
+    wire.send(&frame)?;
+    wire.expect_echo(&[&payload])?;
+    // To such a server the message was two or more, so the answer to one takes no longer.
+    let time = trial.setup.settle.max(since.elapsed() * 2);
+    if hint::answers_part(&mut wire, half, time)? {
+        return Err(Verdict::fail_by(
+            Evidence::Bytes,
+            format!("no answer to {} of the {header_len} bytes of a header", half.len()),
+            format!("they came back: {}", answer::shown(half)),
+        ));
+    }
+    // What becomes of a message in pieces is for other cases to judge, but not the end of the server itself.
+    wire.try_send(rest, time)?;
+    wire.receive_into(&mut vec![], frame.len(), time)?;
+    if wire.end().is_some() {
+        trial.expect_service("half a header")?;
+    }
     Ok(Verdict::Pass)
 }
 
