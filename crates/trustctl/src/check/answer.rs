@@ -65,7 +65,11 @@ fn diagnose_one(
         |payload: &&[u8]| !payload.is_empty() && rest.starts_with(&framing.encode(payload));
     if let Some(later) = payloads[index + 1..].iter().position(is_that) {
         let later = grouped((index + 2 + later) as u64);
-        return format!("message {later} came where message {number} belongs");
+        let as_if = match lacks_empty_ones(framing, &payloads[index..], rest) {
+            true => ", as if no empty message had been sent",
+            false => "",
+        };
+        return format!("message {later} came where message {number} belongs{as_if}");
     }
     if index > 0 && is_that(&payloads[index - 1]) {
         return format!("message {} came a second time", grouped(index as u64));
@@ -86,6 +90,14 @@ fn diagnose_one(
         Framing::Raw | Framing::Line => (0, None),
     };
     wrong.unwrap_or_else(|| wrong_byte(frame, rest, header_len, &number))
+}
+
+/// Whether the first of these messages is empty, and `rest` is what comes back of the others. Of a longer one that may
+/// only be late: who answers messages out of order answers the short ones first.
+fn lacks_empty_ones(framing: &Framing, payloads: &[&[u8]], rest: &[u8]) -> bool {
+    let others = payloads.iter().filter(|payload| !payload.is_empty());
+    let expected: Vec<u8> = others.flat_map(|payload| framing.encode(payload)).collect();
+    payloads.first().is_some_and(|payload| payload.is_empty()) && expected.starts_with(rest)
 }
 
 /// What a header that is not that of message `index` makes of it, if there is such a header.
@@ -219,6 +231,17 @@ mod tests {
         diagnosed(
             &THREE,
             &swapped,
+            "1 message came back right, then message 3 came where message 2 belongs",
+        );
+        let with_empty = [THREE[0], b"", THREE[1], b"", THREE[2]];
+        diagnosed(
+            &with_empty,
+            &frames(&[THREE[0], THREE[1], THREE[2]]),
+            "1 message came back right, then message 3 came where message 2 belongs, as if no empty message had been sent",
+        );
+        diagnosed(
+            &with_empty,
+            &frames(&[THREE[0], THREE[1], b"", b"", THREE[2]]),
             "1 message came back right, then message 3 came where message 2 belongs",
         );
         let twice = frames(&[THREE[0], THREE[0]]);

@@ -53,14 +53,14 @@ pub const CASES: &[Case] = &[
         "pipelining/4",
         "empty messages in a row",
         "An empty message is answered like any other",
-        "nothing left of a payload is taken for nothing left of the input",
+        "a finished payload is taken for the end of the input, or a length of 0 for no message",
         |trial| together(trial, &[0, 0, 0, 0, 0, 12, 0, 0, 9]),
     ),
     case(
         "pipelining/5",
         "short and long messages in turn",
         ORDER,
-        "messages are handed to several workers, and whoever is done first answers first",
+        "messages are handed to several workers, and the first to finish answers first; or one of these lengths is dropped or cut",
         |trial| together(trial, &[900, 3, 12_000, 1, 0, 5000, 40, 20_000, 7, 2]),
     ),
     case(
