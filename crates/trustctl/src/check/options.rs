@@ -135,7 +135,7 @@ pub const SETTLE: Setting<Duration> = Setting::of(
     "settle",
     "SECONDS",
     Some("0.02"),
-    "How long the server is left alone with a piece of a message that its kernel has acknowledged",
+    "How long the server is left alone with a piece of a message that its kernel, or that of a proxy in front of it, has acknowledged",
     "a number of seconds of at least 0.001",
     |text| parse_limit(text).filter(|time| !time.is_zero()),
 );

@@ -28,7 +28,7 @@ pub struct Setup {
     pub timeout: Option<Duration>,
     /// How long an answer is waited for without any progress.
     pub patience: Duration,
-    /// How long a server is left alone with a piece that its kernel has acknowledged.
+    /// How long a server is left alone with a piece that the kernel of the first hop has acknowledged.
     pub settle: Duration,
     /// What a RST means where a FIN would do.
     pub reset: OnReset,

@@ -28,7 +28,7 @@ pub use pace::Pace;
 /// Bytes received with one call.
 const RECEIVE_BYTES: usize = 64 * 1024;
 
-/// How often it is looked whether the server's kernel has acknowledged everything.
+/// How often it is looked whether the kernel of the first hop has acknowledged everything.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Payload of a segment over a narrow path, in bytes: that of an Ethernet.
@@ -66,7 +66,7 @@ pub enum Path {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Apart {
-    /// Its bytes were acknowledged before anything else was sent.
+    /// Its bytes were acknowledged before anything else was sent, which says nothing of what a proxy passes on.
     Shown,
     /// They were not, in all the time that there was.
     NotShown,
@@ -198,8 +198,9 @@ impl<'s> Wire<'s> {
         Ok(())
     }
 
-    /// Sends a piece, waits until the server's kernel has acknowledged all of it, and leaves the server alone with it
-    /// for the settle time, so that a receive can have brought this piece and no more.
+    /// Sends a piece, waits until the kernel of the first hop (the server's, or that of a proxy in front of it) has
+    /// acknowledged all of it, and leaves the server alone with it for the settle time, so that a receive there can have
+    /// brought this piece and no more.
     ///
     /// # Errors
     ///
