@@ -169,18 +169,23 @@ fn comes_back(trial: &mut Trial<'_>, len: u64) -> Judged<bool> {
 fn larger_limit(setup: &Setup) -> Judged<Option<String>> {
     let Framing::Length(format) = setup.framing else { return Ok(None) };
     let most = format.max_payload();
-    if !is_refused(setup, most)? {
-        return Ok(Some(format!(
-            "it refuses no length, not even {}: --max-frame none",
-            grouped(most)
-        )));
+    match is_refused(setup, most)? {
+        Some(true) => {}
+        Some(false) => {
+            return Ok(Some(format!(
+                "it refuses no length, not even {}: --max-frame none",
+                grouped(most)
+            )));
+        }
+        None => return Ok(None),
     }
     let (mut taken, mut refused, since) = (setup.max_frame.saturating_add(1), most, Instant::now());
     while taken + 1 < refused && since.elapsed() < HALVING_MAX {
         let middle = taken + (refused - taken) / 2;
         match is_refused(setup, middle)? {
-            true => refused = middle,
-            false => taken = middle,
+            Some(true) => refused = middle,
+            Some(false) => taken = middle,
+            None => return Ok(None),
         }
     }
     Ok((taken + 1 >= refused).then(|| {
@@ -192,17 +197,18 @@ fn larger_limit(setup: &Setup) -> Judged<Option<String>> {
     }))
 }
 
-/// Whether the server ends the connection because of a header with that length.
-fn is_refused(setup: &Setup, len: u64) -> Judged<bool> {
+/// Whether the server ends the connection because of a header with that length. `None` if it takes no connection: it may
+/// have died of the last one, and then it has no limit that could be found.
+fn is_refused(setup: &Setup, len: u64) -> Judged<Option<bool>> {
     let mut header = vec![];
-    let Framing::Length(format) = setup.framing else { return Ok(false) };
+    let Framing::Length(format) = setup.framing else { return Ok(None) };
     if format.encode(len, &mut header).is_err() {
-        return Ok(true);
+        return Ok(Some(true));
     }
-    let Ok(mut wire) = Wire::connect(setup, 1, &Transcript::default()) else { return Ok(false) };
+    let Ok(mut wire) = Wire::connect(setup, 1, &Transcript::default()) else { return Ok(None) };
     wire.try_send(&header, TRY_MAX)?;
     wire.receive_into(&mut vec![], 1, TRY_MAX.min(setup.prompt()))?;
-    Ok(wire.end().is_some())
+    Ok(Some(wire.end().is_some()))
 }
 
 /// After how much silence a client that was served is ended, if that is not what was said.

@@ -92,6 +92,7 @@ fn dies(command: &str, how: &str) {
         Home::new().trustctl(flags).args(cases).start().wait_for(WHOLE_CHECK).exits_with(1);
     let report = json::read(finished.text());
     assert_eq!((report.state, report.detail), (State::Complete, None));
+    assert!(report.causes.is_empty(), "a death is no limit: {:?}", report.causes);
     let deaths = ["framing/6", "framing/7"];
     assert!(report.deaths.iter().all(|death| death.how == how), "{:?}", report.deaths);
     let during = report.deaths.iter().flat_map(|death| death.during.split(", "));
