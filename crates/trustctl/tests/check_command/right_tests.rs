@@ -27,6 +27,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("the_time_of_an_answer_is_not_nagles", the_time_of_an_answer_is_not_nagles),
     ("a_limit_that_was_said_wrong_is_named", a_limit_that_was_said_wrong_is_named),
     ("a_timeout_that_was_said_wrong_is_named", a_timeout_that_was_said_wrong_is_named),
+    ("a_timeout_that_was_said_right_is_no_cause", a_timeout_that_was_said_right_is_no_cause),
     ("a_server_without_a_limit_is_right", a_server_without_a_limit_is_right),
     (
         "a_framing_that_works_after_all_gets_no_other_as_a_hint",
@@ -196,6 +197,14 @@ fn a_limit_that_was_said_wrong_is_named() {
 
 fn a_timeout_that_was_said_wrong_is_named() {
     explained("slow", &["--case=timing/1,timing/9", "--timeout=6"], ": --timeout 2.");
+}
+
+fn a_timeout_that_was_said_right_is_no_cause() {
+    let report =
+        report("waits-for-the-rest", &["--case=timing/1,timing/2,timing/3", "--timeout=2"]);
+    let verdicts = ["timing/1", "timing/2", "timing/3"].map(|id| case(&report, id).verdict);
+    assert_eq!(verdicts, [Verdict::Pass, Verdict::Fail, Verdict::Fail]);
+    assert!(report.causes.is_empty(), "{:?}", report.causes);
 }
 
 fn a_server_without_a_limit_is_right() {

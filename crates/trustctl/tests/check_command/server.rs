@@ -76,6 +76,8 @@ enum Kind {
     NoEmpty,
     /// Right, with a timeout of two seconds, and slow: [`SERVICE_TIME`] for each message.
     Slow,
+    /// With a timeout of two seconds for the beginning of a message, and none for its rest.
+    WaitsForTheRest,
     /// A RST ends the process, as an error without a handler does in Node.
     DiesOfReset,
     /// Right, with places for [`PLACES`] clients; others are sent away at once.
@@ -163,6 +165,7 @@ impl Kind {
             "resets" => Kind::Resets,
             "no-empty" => Kind::NoEmpty,
             "slow" => Kind::Slow,
+            "waits-for-the-rest" => Kind::WaitsForTheRest,
             "dies-of-a-reset" => Kind::DiesOfReset,
             "limited" => Kind::Limited,
             "blocks-others" => Kind::BlocksOthers,
@@ -188,6 +191,11 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         return io::copy(&mut stream.try_clone()?, &mut stream).map(drop);
     }
     loop {
+        if kind == Kind::WaitsForTheRest {
+            stream.set_read_timeout(Some(TIMEOUT))?;
+            stream.peek(&mut [0])?;
+            stream.set_read_timeout(None)?;
+        }
         let mut header = vec![0; if matches!(kind, Kind::U16Le | Kind::U16Be) { 2 } else { 4 }];
         match kind {
             Kind::ReadsOnce | Kind::DiesOfHalfAHeader => match stream.read(&mut header)? {

@@ -163,7 +163,17 @@ const SUCCESSORS: usize = 4;
 
 /// Longest wait for something that the server's timeout decides.
 fn longest(trial: &Trial<'_>) -> Duration {
-    trial.setup.timeout.map_or(MEASURED_MAX, |timeout| timeout.mul_f64(1.5) + LATE)
+    trial.setup.timeout.map_or(MEASURED_MAX, latest)
+}
+
+/// When the timeout has ended a silent connection also on a busy server.
+fn latest(timeout: Duration) -> Duration {
+    timeout.mul_f64(1.5) + LATE
+}
+
+/// Whether an end after that time may be the timeout's.
+pub fn is_in_time(took: Duration, timeout: Duration) -> bool {
+    (timeout.mul_f64(0.9)..=latest(timeout)).contains(&took)
 }
 
 /// Waits for the server to end a silent connection, and judges when it did if there is a timeout to judge by.
