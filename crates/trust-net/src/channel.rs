@@ -68,6 +68,17 @@ pub struct Report {
     pub lifetime: Duration,
     /// What the kernel knew about the path.
     pub path: Option<PathInfo>,
+    /// Lines of its log that it could not write, which the server is to tell of.
+    pub unlogged: Unlogged,
+}
+
+/// Lines of a log that were not written, by the place where they are missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unlogged {
+    /// The log file.
+    pub file: u64,
+    /// Standard output.
+    pub stdout: u64,
 }
 
 /// How often a call is tried that has no reason to fail: the kernel may be short of memory for a moment.
@@ -166,13 +177,14 @@ pub fn next_order(channel: BorrowedFd<'_>) -> Told {
 }
 
 impl Report {
-    const NUMBERS: usize = 8;
+    const NUMBERS: usize = 10;
     const BYTES: usize = 8 * Report::NUMBERS + 4;
 
     /// A connection of which nothing more is known.
     pub(crate) fn only(reason: Reason, mode: Mode, lifetime: Duration) -> Report {
         let totals = Totals::default();
-        Report { reason, was_cut: true, mode, totals, lifetime, path: None }
+        let unlogged = Unlogged::default();
+        Report { reason, was_cut: true, mode, totals, lifetime, path: None, unlogged }
     }
 
     /// Sends the report to the server.
@@ -215,6 +227,8 @@ impl Report {
             nanoseconds(path.round_trip),
             u64::from(path.retransmits),
             path.unacknowledged,
+            self.unlogged.file,
+            self.unlogged.stdout,
         ];
         let mode = MODES.iter().position(|mode| *mode == self.mode);
         let words = [
@@ -249,6 +263,7 @@ impl Report {
             retransmits: u32::try_from(next()?).ok()?,
             unacknowledged: next()?,
         };
+        let unlogged = Unlogged { file: next()?, stdout: next()? };
         let [kind, mode, was_cut, has_path] = *words else { return None };
         Some(Report {
             reason: *Reason::KINDS.get(usize::from(kind))?,
@@ -257,6 +272,7 @@ impl Report {
             totals,
             lifetime,
             path: (has_path != 0).then_some(path),
+            unlogged,
         })
     }
 }
@@ -287,6 +303,7 @@ mod tests {
                 retransmits: 7,
                 unacknowledged: 8,
             }),
+            unlogged: Unlogged { file: 9, stdout: 10 },
         }
     }
 
@@ -339,7 +356,7 @@ mod tests {
         let whole = report().to_bytes();
         assert_eq!(Report::from_bytes(&whole), Some(report()));
         assert_eq!(Report::from_bytes(&whole[1..]), None);
-        for (at, wrong) in [(64, Reason::KINDS.len() as u8), (65, 3)] {
+        for (at, wrong) in [(80, Reason::KINDS.len() as u8), (81, 3)] {
             let mut bytes = whole;
             bytes[at] = wrong;
             assert_eq!(Report::from_bytes(&bytes), None, "byte {at}");

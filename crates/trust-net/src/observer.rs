@@ -6,6 +6,7 @@ use std::time::Duration;
 use trust_wire::connection::Totals;
 use trust_wire::{Disconnect, During, Mode, Phase, Reason};
 
+use crate::channel::Unlogged;
 use crate::socket::PathInfo;
 
 /// Which connection an event is about.
@@ -137,6 +138,8 @@ pub enum Event<'a> {
         pid: u32,
         /// How.
         exit: ChildExit,
+        /// Lines of its log that it could not write, as far as it could say.
+        unlogged: Unlogged,
     },
     /// All places are taken: a client was ended without being served. At most once a second.
     Rejected {

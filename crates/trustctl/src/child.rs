@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::stdio::stdin;
 use signal_hook::consts::SIGTTOU;
-use trust_net::channel::{self, Report};
+use trust_net::channel::{self, Report, Unlogged};
 use trust_net::service::Echo;
 use trust_net::wire::{Disconnect, During};
 use trust_net::{Event, Observer, Server};
@@ -16,7 +16,7 @@ use crate::cli::{catching_panics, tell};
 use crate::event_log::{EventLog, Level};
 use crate::exit_code::{ExitCode, Failure};
 use crate::launcher::{CHILD, HandOver};
-use crate::log_sink::open_log_file;
+use crate::log_sink::{FILE, STDOUT, open_log_file};
 use crate::server_events::ServerEvents;
 use crate::signals::{self, IgnoredHangup, Signals};
 use crate::supervisor::{Relatives, Supervisor};
@@ -54,8 +54,13 @@ pub(crate) fn run() -> ExitCode {
         }
     };
     // The server writes what closes the connection's story, so everything else comes before the report.
-    log.finish(|| {
+    log.finish_telling(|missing| {
+        let of = |sink| missing.iter().filter(|of| of.sink == sink).map(|of| of.lines).sum();
+        let unlogged = Unlogged { file: of(FILE), stdout: of(STDOUT) };
+        // What is missing is the server's to tell too: it goes on, so that it finds room for a line sooner or later.
+        let report = Report { unlogged, ..report };
         if report.send(channel).is_err() {
+            log.tell_elsewhere(missing);
             let cause = Disconnect { reason: report.reason, during: During::Receive, errno: None };
             let events = ServerEvents::new(log.clone(), told.config());
             report.tell(&client, &cause, &events);
@@ -138,7 +143,9 @@ impl Observer for ChildEvents {
             | Event::Stats(_) => {}
             Event::Closed { cause, mode, totals, lifetime, path, .. } => {
                 let reason = cause.reason;
-                let report = Report { reason, was_cut: false, mode, totals, lifetime, path };
+                let unlogged = Unlogged::default();
+                let report =
+                    Report { reason, was_cut: false, mode, totals, lifetime, path, unlogged };
                 *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
             }
             _ => self.events.observe(event),

@@ -13,6 +13,8 @@ use crate::log_sink::{FILE, LogFile, Output, Sink};
 
 /// How long the exit waits for a sink: a stdout that nobody reads must not keep a process alive.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
+/// The last part of that, for a write that has begun: nobody can say what of it is written.
+const WRITE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How much an event matters; `--log-level` is the lowest one that is written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -59,6 +61,13 @@ struct Shared {
     sinks: Vec<Sink>,
 }
 
+/// Lines that a sink did not take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Missing {
+    pub(crate) sink: &'static str,
+    pub(crate) lines: u64,
+}
+
 impl EventLog {
     /// A log that writes events of `lowest` and above to the file and to stdout, where asked for.
     ///
@@ -100,24 +109,48 @@ impl EventLog {
     /// Ends the log: waits for what was logged so far, tells what is missing where, lets `last` log the
     /// last event, and waits for that; in all for at most a second a sink.
     pub fn finish(&self, last: impl FnOnce()) {
-        let mut patience = vec![EXIT_PATIENCE; self.0.sinks.len()];
-        let mut wait = |index: usize, sink: &Sink| {
-            let started = Instant::now();
-            let missing = sink.settle(started + patience[index]);
-            patience[index] = patience[index].saturating_sub(started.elapsed());
-            missing
-        };
-        for (index, sink) in self.0.sinks.iter().enumerate() {
-            let missing = wait(index, sink);
-            if missing > 0 {
-                let line = gap_line(&self.0.request_id, missing, sink.name());
-                let others = self.0.sinks.iter().enumerate().filter(|(other, _)| *other != index);
-                others.for_each(|(_, other)| other.push(&line));
-            }
+        self.finish_telling(|missing| {
+            self.tell_elsewhere(missing);
+            last();
+        });
+    }
+
+    /// As [`EventLog::finish`], where `last` is to tell how many lines are missing in which sink.
+    pub(crate) fn finish_telling(&self, last: impl FnOnce(&[Missing])) {
+        let sinks = &self.0.sinks;
+        let all = EXIT_PATIENCE * u32::try_from(sinks.len()).unwrap_or(u32::MAX);
+        let until = Instant::now() + all;
+        for sink in sinks {
+            sink.settle(Instant::now() + EXIT_PATIENCE - WRITE_PATIENCE);
         }
-        last();
-        for (index, sink) in self.0.sinks.iter().enumerate() {
-            wait(index, sink);
+        // Not before all of them were waited for: one may have come round meanwhile.
+        let give_up = |sink: &Sink| match sink.settle(Instant::now()) {
+            0 => 0,
+            _ => sink.give_up(Instant::now() + WRITE_PATIENCE),
+        };
+        let missing: Vec<Missing> =
+            sinks.iter().map(|sink| Missing { sink: sink.name(), lines: give_up(sink) }).collect();
+        last(&missing);
+        for (sink, _) in sinks.iter().zip(missing).filter(|(_, missing)| missing.lines == 0) {
+            sink.settle(until);
+        }
+    }
+
+    /// Has each sink tell of what is missing in the others.
+    pub(crate) fn tell_elsewhere(&self, missing: &[Missing]) {
+        for Missing { sink, lines } in missing.iter().filter(|missing| missing.lines > 0) {
+            let line = gap_line(&self.0.request_id, *lines, sink);
+            let others = self.0.sinks.iter().filter(|other| other.name() != *sink);
+            others.for_each(|other| other.push(&line));
+        }
+    }
+
+    /// Tells of lines that another process could not write to the same place.
+    pub(crate) fn add_missing(&self, Missing { sink, lines }: Missing) {
+        if let Some(sink) = self.0.sinks.iter().find(|own| own.name() == sink)
+            && lines > 0
+        {
+            sink.add_missing(lines);
         }
     }
 

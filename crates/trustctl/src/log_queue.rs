@@ -31,9 +31,25 @@ struct State<File> {
     writer_waits: bool,
     /// The writer lets lines gather, unless somebody waits for them.
     writer_rests: bool,
+    /// The writer is writing, so that what it has in hand may be written or not.
+    writer_writes: bool,
+    /// No write is to begin any more.
+    is_given_up: bool,
     /// Somebody waits for everything to be written.
     is_awaited: bool,
     replacement: Option<File>,
+}
+
+impl<File> State<File> {
+    /// Whether there is nothing for the writer to take.
+    fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.dropped == 0
+    }
+
+    /// Lines that are lost or not written yet.
+    fn missing(&self) -> u64 {
+        self.count + self.in_hand + self.gap_in_hand + self.dropped
+    }
 }
 
 impl<File> Queue<File> {
@@ -46,6 +62,8 @@ impl<File> Queue<File> {
             gap_in_hand: 0,
             writer_waits: false,
             writer_rests: false,
+            writer_writes: false,
+            is_given_up: false,
             is_awaited: false,
             replacement: None,
         };
@@ -65,6 +83,17 @@ impl<File> Queue<File> {
         }
         state.lines.extend_from_slice(line);
         state.count += 1;
+        self.wake_writer(state);
+    }
+
+    /// Counts lines that were lost elsewhere, so that they are told of here.
+    pub(crate) fn add_missing(&self, lines: u64) {
+        let mut state = self.lock();
+        state.dropped += lines;
+        self.wake_writer(state);
+    }
+
+    fn wake_writer(&self, mut state: MutexGuard<'_, State<File>>) {
         if state.writer_waits {
             state.writer_waits = false;
             drop(state);
@@ -78,9 +107,9 @@ impl<File> Queue<File> {
         let mut state = self.lock();
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let waiting = state.count + state.in_hand + state.gap_in_hand;
-            if waiting == 0 || left.is_zero() {
-                return waiting + state.dropped;
+            let missing = state.missing();
+            if missing == 0 || left.is_zero() {
+                return missing;
             }
             state.is_awaited = true;
             if std::mem::take(&mut state.writer_rests) {
@@ -91,24 +120,43 @@ impl<File> Queue<File> {
         }
     }
 
+    /// Has no write begin any more, and waits for one that has begun, at most until `until`. Returns how many
+    /// lines were lost and never will be written; if that is none, writing goes on.
+    pub(crate) fn give_up(&self, until: Instant) -> u64 {
+        let mut state = self.lock();
+        state.is_given_up = true;
+        while state.writer_writes {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            state.is_awaited = true;
+            (state, _) =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+        }
+        let missing = state.missing();
+        state.is_given_up = missing > 0;
+        missing
+    }
+
     /// Has the writer go on with another file, from the next line that it takes.
     pub(crate) fn replace(&self, file: File) {
         self.lock().replacement = Some(file);
     }
 
-    /// The writer's: waits for lines and puts them into `batch`, with the number of those that are missing
-    /// behind them, and the file to write them to if that is another one. The batch before counts as
+    /// The writer's: waits for lines, or for some to be missing, and puts them into `batch`, with the number of
+    /// those that are missing behind them, and the file to write them to if that is another one. The batch before counts as
     /// written.
     pub(crate) fn take(&self, batch: &mut Vec<u8>) -> (u64, Option<File>) {
         batch.clear();
         let mut state = self.lock();
         state.in_hand = 0;
         state.gap_in_hand = 0;
-        if state.is_awaited && state.lines.is_empty() {
+        if state.is_awaited && state.is_empty() {
             state.is_awaited = false;
             self.changed.notify_all();
         }
-        while state.lines.is_empty() {
+        while state.is_empty() {
             state.writer_waits = true;
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -135,10 +183,25 @@ impl<File> Queue<File> {
         state.writer_rests = false;
     }
 
-    /// The writer's: lines of the batch in hand were written.
+    /// The writer's: whether it may write; if so, whoever gives up waits for [`Queue::note_written`].
+    pub(crate) fn begin_write(&self) -> bool {
+        let mut state = self.lock();
+        state.writer_writes = !state.is_given_up;
+        state.writer_writes
+    }
+
+    /// The writer's: a write has ended, and so many lines of the batch in hand were written.
     pub(crate) fn note_written(&self, lines: u64) {
         let mut state = self.lock();
+        if lines > state.in_hand {
+            // The one line more is that which tells of the gap.
+            state.gap_in_hand = 0;
+        }
         state.in_hand = state.in_hand.saturating_sub(lines);
+        if std::mem::take(&mut state.writer_writes) && state.is_awaited {
+            drop(state);
+            self.changed.notify_all();
+        }
     }
 
     /// The writer's: another file, if there is one, while a batch is in hand.
@@ -172,5 +235,45 @@ mod tests {
             assert_eq!(queue.settle(started + LONG), 0);
         }
         assert!(started.elapsed() < LONG / 10);
+    }
+
+    #[test]
+    fn who_gives_up_waits_for_a_write_that_has_begun_and_for_no_other() {
+        const LONG: Duration = Duration::from_secs(60);
+        let queue: Arc<Queue<()>> = Arc::new(Queue::new(100));
+        queue.push(b"line\n");
+        queue.take(&mut Vec::new());
+        assert!(queue.begin_write());
+        let other = Arc::clone(&queue);
+        let writer = thread::spawn(move || {
+            while !other.lock().is_given_up {
+                thread::yield_now();
+            }
+            other.note_written(1);
+        });
+        assert_eq!(queue.give_up(Instant::now() + LONG), 0, "a line that was written");
+        writer.join().unwrap();
+        // Nothing was lost, so that there may be more.
+        assert!(queue.begin_write());
+        queue.note_written(0);
+
+        queue.push(b"lost\n");
+        assert_eq!(queue.give_up(Instant::now() + LONG), 1);
+        queue.take(&mut Vec::new());
+        assert!(!queue.begin_write());
+        assert_eq!(queue.settle(Instant::now()), 1);
+    }
+
+    #[test]
+    fn what_was_lost_elsewhere_is_told_without_a_line_to_stand_behind() {
+        let queue: Queue<()> = Queue::new(100);
+        queue.add_missing(3);
+        assert_eq!(queue.settle(Instant::now()), 3);
+        let mut batch = Vec::new();
+        let (missing, _) = queue.take(&mut batch);
+        assert_eq!((missing, batch.len()), (3, 0));
+        assert_eq!(queue.settle(Instant::now()), 3, "nobody has been told yet");
+        queue.note_written(1);
+        assert_eq!(queue.settle(Instant::now()), 0);
     }
 }

@@ -29,9 +29,12 @@ const PIPE_PIECE_BYTES: usize = 4096;
 /// How long another process that writes to the same file is waited for, and how often it is looked at.
 /// Whoever holds the lock longer than that is no writer of lines.
 const LOCK_PATIENCE: Duration = Duration::from_millis(50);
-/// The same for a pipe that is stdout, to which many children may write long lines at the same time: a little less than
-/// the exit waits for a sink. Who holds the lock longer than that keeps it, and it is not asked for again.
-const STDOUT_LOCK_PATIENCE: Duration = Duration::from_millis(900);
+/// The same for a pipe that is stdout, to which many children may write at the same time: a little less than the exit
+/// waits for a sink. Who holds the lock longer than that keeps it, and it is not asked for again.
+const STDOUT_LOCK_PATIENCE: Duration = Duration::from_millis(700);
+/// The same for a line that is longer than a pipe takes as a whole, which without the lock would be mixed with others:
+/// a process that ends rather gives it up, and counts it.
+const LONG_LINE_LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_micros(200);
 
 /// Time between two writes: what a line waits at most beside the writing itself. The first one after a quiet time
@@ -44,6 +47,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The name of the log file's sink in `log_gap`.
 pub(crate) const FILE: &str = "file";
+/// That of standard output.
+pub(crate) const STDOUT: &str = "stdout";
 
 /// Where the lines of one sink end up.
 #[derive(Debug)]
@@ -100,7 +105,7 @@ impl Output {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Output::File(_) => FILE,
-            Output::Stdout(_) => "stdout",
+            Output::Stdout(_) => STDOUT,
         }
     }
 }
@@ -144,6 +149,17 @@ impl Sink {
         self.queue.settle(until)
     }
 
+    /// Has nothing more be written, apart from a write that has begun, which is waited for at most until
+    /// `until`. Returns how many lines were lost for good; if that is none, writing goes on.
+    pub(crate) fn give_up(&self, until: Instant) -> u64 {
+        self.queue.give_up(until)
+    }
+
+    /// Tells of lines that were lost on their way here.
+    pub(crate) fn add_missing(&self, lines: u64) {
+        self.queue.add_missing(lines);
+    }
+
     /// Goes on with another file, from the next line that is written.
     pub(crate) fn replace_file(&self, file: File) {
         self.queue.replace(LogFile::new(file));
@@ -165,6 +181,8 @@ enum WriterState {
     Torn,
     /// Nobody reads it any more.
     Gone,
+    /// Nothing is to be written any more.
+    GivenUp,
 }
 
 impl Writer {
@@ -177,6 +195,10 @@ impl Writer {
                 batch.extend_from_slice(&gap_line(missing, self.output.name()));
             }
             self.write_batch(&batch);
+            if self.state == WriterState::GivenUp {
+                // What is in hand stays there, and is missing.
+                return;
+            }
             // The next lines are let gather: each write has a price that a busy server would pay for every line, and
             // so has waking this thread.
             self.queue.rest(GATHERING);
@@ -186,10 +208,12 @@ impl Writer {
     /// Writes whole lines, and tries for as long as it takes.
     fn write_batch(&mut self, batch: &[u8]) {
         let mut rest = batch;
-        while !rest.is_empty() && self.state != WriterState::Gone {
+        let is_over = |state| matches!(state, WriterState::Gone | WriterState::GivenUp);
+        while !rest.is_empty() && !is_over(self.state) {
             let piece = self.output.next_piece(rest);
             let unwritten = self.write_some(piece).len();
-            if self.state == WriterState::Gone {
+            if is_over(self.state) {
+                self.queue.note_written(0);
                 return;
             }
             let (written, left) = rest.split_at(piece.len() - unwritten);
@@ -207,7 +231,10 @@ impl Writer {
     fn write_some<'a>(&mut self, lines: &'a [u8]) -> &'a [u8] {
         let is_locked = match &self.output {
             Output::File(file) if file.reader.is_some() => lock(&file.file, LOCK_PATIENCE),
-            Output::Stdout(Some(pipe)) => lock(pipe, STDOUT_LOCK_PATIENCE),
+            Output::Stdout(Some(pipe)) => {
+                let is_long = lines.len() > PIPE_PIECE_BYTES;
+                lock(pipe, if is_long { LONG_LINE_LOCK_PATIENCE } else { STDOUT_LOCK_PATIENCE })
+            }
             Output::File(_) | Output::Stdout(None) => false,
         };
         if !is_locked && let Output::Stdout(pipe) = &mut self.output {
@@ -219,7 +246,12 @@ impl Writer {
         {
             self.state = if is_torn { WriterState::Torn } else { WriterState::AtLineStart };
         }
-        let rest = self.write_lines(lines);
+        let rest = if self.queue.begin_write() {
+            self.write_lines(lines)
+        } else {
+            self.state = WriterState::GivenUp;
+            lines
+        };
         if is_locked {
             // Fails only for a descriptor that is not open.
             let _ = match &self.output {
@@ -418,6 +450,25 @@ mod tests {
         let lost = gaps.iter().map(|gap| gap.split(' ').nth(2).unwrap().parse::<usize>().unwrap());
         let written = text.lines().filter(|line| line.starts_with('x')).count();
         assert_eq!(written + lost.sum::<usize>(), pushed, "{gaps:?}");
+    }
+
+    #[test]
+    fn what_was_given_up_is_never_written() {
+        let (sink, mut reader) = sink_into_pipe();
+        let line = [b'x'; 1023].into_iter().chain([b'\n']).collect::<Vec<u8>>();
+        let pushed = 1000;
+        (0..pushed).for_each(|_| sink.push(&line));
+        let missing = sink.give_up(deadline());
+        assert!(missing > 0, "a pipe takes less");
+        // The writer's end of the pipe is closed when the writer has ended.
+        let (mut written, mut piece) = (0, [0; 65_536]);
+        while written + missing <= pushed {
+            match reader.read(&mut piece).unwrap() {
+                0 => break,
+                count => written += count_lines(&piece[..count]),
+            }
+        }
+        assert_eq!(written + missing, pushed);
     }
 
     #[test]

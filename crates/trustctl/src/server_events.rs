@@ -9,7 +9,8 @@ use trust_net::wire::{Disconnect, Mode, Reason, Totals};
 use trust_net::{Event, Model, Observer, ServerConfig, errno};
 
 use crate::error_map::{self, During, errno_name};
-use crate::event_log::{self, EventLog, Level};
+use crate::event_log::{self, EventLog, Level, Missing};
+use crate::log_sink::{FILE, STDOUT};
 
 /// Writes what happens in a server to the event log.
 pub struct ServerEvents {
@@ -164,7 +165,11 @@ impl Observer for ServerEvents {
                 with_errno(self.client_event(Level::Error, "child_start_failed", client), errno)
                     .write();
             }
-            Event::ChildExited { client, pid, exit } => self.write_exit(client, pid, exit),
+            Event::ChildExited { client, pid, exit, unlogged } => {
+                self.log.add_missing(Missing { sink: FILE, lines: unlogged.file });
+                self.log.add_missing(Missing { sink: STDOUT, lines: unlogged.stdout });
+                self.write_exit(client, pid, exit);
+            }
             Event::Stats(stats) => self.write_stats(stats),
             Event::Rejected { peer, suppressed } => self
                 .log

@@ -110,7 +110,8 @@ impl<S: Service> Worker<'_, S> {
         let Exited { client, accepted_at, pid, exit, report } = exited;
         // Whoever reads in the log that the client is gone finds its place free.
         self.shared.loads.take_off(self.index);
-        self.shared.observer.observe(&Event::ChildExited { client: &client, pid, exit });
+        let unlogged = report.map(|report| report.unlogged).unwrap_or_default();
+        self.shared.observer.observe(&Event::ChildExited { client: &client, pid, exit, unlogged });
         if self.shared.stop() != Stop::No {
             // One that could not say was not drained.
             let was_cut = report.is_none_or(|report| report.was_cut);
