@@ -12,7 +12,7 @@ use super::case::Case;
 use super::support::event::{self, Event};
 use super::support::kernel;
 use super::support::model::Model;
-use super::support::net::{Detour, Hosts, connection};
+use super::support::net::{Detour, Hosts, connection, unreachables_received};
 use super::support::peer::{Peer, frame, pattern};
 use super::support::server::Server;
 use super::support::witness::Witness;
@@ -130,10 +130,6 @@ fn host_reboots(model: Model) {
 }
 
 fn host_unreachable(model: Model) {
-    /// So short that the answer is sent again, and arrives, before [`TIMEOUT`]. A detour that took longer to make
-    /// and to end says nothing.
-    const SHORT: Duration = Duration::from_millis(400);
-    const TRIES: usize = 5;
     let site = Site::start(model, SHORT_TIMEOUTS);
     let (began, peer) = site.peer_owed_an_answer(Detour::Unreachable);
     let close = site.server.closes(peer.address(), "client_unreachable");
@@ -145,20 +141,16 @@ fn host_unreachable(model: Model) {
     site.hosts.turn_back_to(Hosts::CLIENT, Detour::Unreachable);
     receives_reset(&peer);
 
+    site.ends();
+
     // What is owed survives an "unreachable" that passes before the deadline.
-    let mut peer = (0..TRIES)
-        .find_map(|_| {
-            let (began, peer) = site.peer_owed_an_answer(Detour::Unreachable);
-            site.hosts.turn_back_to(Hosts::CLIENT, Detour::Unreachable);
-            if began.elapsed() < SHORT {
-                return Some(peer);
-            }
-            let address = peer.address();
-            peer.reset();
-            site.server.event_about(address, "client_close");
-            None
-        })
-        .expect("a detour that is over in good time");
+    let site = Site::start(model, LONG_TIMEOUTS);
+    let before = site.hosts.server.inside(unreachables_received);
+    let (_, mut peer) = site.peer_owed_an_answer(Detour::Unreachable);
+    kernel::wait_until("the server's host being told", || {
+        site.hosts.server.inside(unreachables_received) > before
+    });
+    site.hosts.turn_back_to(Hosts::CLIENT, Detour::Unreachable);
     peer.receives_frame(ANSWER);
     peer.half_close();
     peer.receives_end();
