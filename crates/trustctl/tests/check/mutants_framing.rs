@@ -261,12 +261,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "partial/*",
             "pipelining/*",
             "closing/3",
+            "closing/13",
             "half-close/3",
             "half-close/5",
             "limits/2",
             "timing/3",
             "timing/4",
             "recovery/7",
+            "recovery/10",
         ],
         ..MUTANT
     },
@@ -305,7 +307,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         framing: "line",
         behaviour: bugs(Bugs { line_is_a_receive: true, ..NO_BUGS }),
         fails: &["partial/11"],
-        also: &["framing/*", "partial/*", "pipelining/*", "half-close/3", "limits/2", "timing/4"],
+        also: &[
+            "framing/*",
+            "partial/*",
+            "pipelining/*",
+            "half-close/3",
+            "limits/2",
+            "timing/4",
+            "recovery/10",
+        ],
         ..MUTANT
     },
     Mutant {

@@ -21,7 +21,7 @@ use support::libtest::Wanted;
 use support::runner::{self, Outcome};
 
 /// Longest time for one test; what takes longer counts as hung.
-const TEST_DEADLINE: Duration = Duration::from_secs(60);
+const TEST_DEADLINE: Duration = Duration::from_secs(150);
 
 /// A promise, and what checks it.
 type Test = (&'static str, fn());
