@@ -269,3 +269,29 @@ fn another_file_is_taken_once_and_before_the_lines_that_follow_it() {
         at(Written::Line(b'm'));
     });
 }
+
+#[test]
+fn a_line_that_is_given_up_is_missing_or_written_and_never_both() {
+    in_every_order(PREEMPTIONS, || {
+        let queue = queue(8);
+        push(&queue, b'a');
+        push(&queue, b'b');
+        let (writing, paper) = (Arc::clone(&queue), Paper::default());
+        let written = Arc::clone(&paper);
+        let writer = thread::spawn(move || {
+            let mut batch = Vec::new();
+            writing.take(&mut batch);
+            for line in batch.chunks(LINE_BYTES) {
+                if !writing.begin_write() {
+                    return;
+                }
+                written.lock().unwrap().push(Written::Line(line[0]));
+                writing.note_written(1);
+            }
+        });
+        let missing = queue.give_up(no_deadline());
+        writer.join().unwrap();
+        let written = lines_of(&paper, b"ab").len() as u64;
+        assert_eq!(missing + written, 2, "{missing} are missing, and {paper:?}");
+    });
+}
