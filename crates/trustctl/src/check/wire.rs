@@ -22,7 +22,7 @@ use crate::check::transcript::{Bytes, Transcript, What};
 use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::text::{reason, seconds};
 
-pub use flow::{STALL, Stop, UNREAD_BYTES, Unread};
+pub use flow::{STALL, Stop, Unread};
 pub use pace::Pace;
 
 /// Bytes received with one call.

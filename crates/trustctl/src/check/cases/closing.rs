@@ -6,7 +6,7 @@ use crate::check::case::{Case, Manners, Needs};
 use crate::check::setup::OnReset;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Judged, Verdict};
-use crate::check::wire::{End, Pace, STALL, UNREAD_BYTES};
+use crate::check::wire::{End, Pace, STALL};
 use crate::text::seconds;
 
 /// Clients that leave before the server can have looked at them: enough that some do before it accepts them, and few
@@ -170,6 +170,9 @@ pub const CASES: &[Case] = &[
 /// are still to be sent when the server closes.
 const UNREAD_ANSWERS: [u64; 2] = [48 * 1024, 384 * 1024];
 
+/// Bytes of a message that is sent again and again without reading.
+const UNREAD_MESSAGE_BYTES: u64 = 16 * 1024;
+
 /// How long the end is waited for where the answers that are before it may not fit into our kernel.
 const END_UNREAD: Duration = Duration::from_millis(100);
 
@@ -225,10 +228,10 @@ fn reset_after(trial: &mut Trial<'_>, bytes: &[u8], what: &str) -> Judged {
 }
 
 fn reset_with_answers_owed(trial: &mut Trial<'_>) -> Judged {
-    let message = trial.payload(1000);
-    let mut wire = trial.connect()?;
+    let message = trial.payload(UNREAD_MESSAGE_BYTES);
+    let mut wire = trial.connect_narrow()?;
     // So many that the server waits in the middle of a send.
-    let unread = wire.send_unread(&trial.frame(&message), UNREAD_BYTES, STALL)?;
+    let unread = wire.send_unread(&trial.frame(&message), STALL)?;
     wire.reset();
     trial.expect_service("a reset with answers owed")?;
     unread.expect_waiting().map(|()| Verdict::Pass)

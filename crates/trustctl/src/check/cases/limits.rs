@@ -1,14 +1,12 @@
 //! Clients that take more than their share: many of them, slow ones, and such that do not read.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use crate::check::case::{Case, Manners, Needs};
-use crate::check::setup::Setup;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::check::watch::Watch;
-use crate::check::wire::{End, STALL, Stop, UNREAD_BYTES, Wire};
+use crate::check::wire::{End, STALL, Stop, Wire};
 use crate::text::grouped;
 
 /// Clients that hold a connection at the same time: far below what a server serves, far above a pool of threads.
@@ -26,12 +24,6 @@ const TRICKLED_BYTES: usize = 5;
 
 /// Time between two of these.
 const TRICKLE_PAUSE: Duration = Duration::from_millis(20);
-
-/// Bytes that kernels may hold of a connection to another host: more than they are usually set up for.
-const FAR_ROOM: u64 = 256 * 1024 * 1024;
-
-/// How often a connection may be buffered on its way: something in front of the server holds as much again.
-const HOPS: u64 = 2;
 
 /// A process whose memory grows by less than one part in so many of what was taken does not queue it.
 const QUEUED_PART: u64 = 4;
@@ -215,9 +207,9 @@ fn one_trickles(trial: &mut Trial<'_>) -> Judged {
 }
 
 fn one_does_not_read(trial: &mut Trial<'_>) -> Judged {
-    let mut deaf = trial.connect()?;
+    let mut deaf = trial.connect_narrow()?;
     let message = trial.payload(UNREAD_MESSAGE_BYTES);
-    let unread = deaf.send_unread(&trial.frame(&message), UNREAD_BYTES, STALL)?;
+    let unread = deaf.send_unread(&trial.frame(&message), STALL)?;
     let verdict =
         expect_service_beside(trial, vec![deaf], "client that does not read its answers")?;
     unread.expect_waiting().map(|()| verdict)
@@ -248,11 +240,11 @@ fn many_idle(trial: &mut Trial<'_>) -> Judged {
 }
 
 fn how_much_is_taken(trial: &mut Trial<'_>) -> Judged {
-    let mut wire = trial.connect()?;
+    let mut wire = trial.connect_narrow()?;
     let message = trial.payload(UNREAD_MESSAGE_BYTES);
     let resident = |trial: &Trial<'_>| trial.watch.map(Watch::resident_bytes);
     let before = resident(trial);
-    let unread = wire.send_unread(&trial.frame(&message), kernel_room(trial.setup), STALL)?;
+    let unread = wire.send_unread(&trial.frame(&message), STALL)?;
     let queued = before.and_then(|before| Some(resident(trial)?.saturating_sub(before)));
     let has_ended = unread.stop == Stop::All && ends_early(&mut wire, unread.taken)?;
     wire.close();
@@ -283,19 +275,6 @@ fn how_much_is_taken(trial: &mut Trial<'_>) -> Judged {
     let expected = "a client that does not read is stopped by back-pressure, or ended";
     let got = format!("{taken} bytes were taken, and there was no end of it");
     Err(Verdict::warn(expected, got))
-}
-
-/// Bytes that kernels may hold of a connection in which nobody reads: what they are set up for at most (tcp(7)), on both
-/// sides of each hop.
-fn kernel_room(setup: &Setup) -> u64 {
-    let largest = |name: &str| {
-        let text = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?;
-        text.split_ascii_whitespace().last()?.parse::<u64>().ok()
-    };
-    match (setup.address.ip().is_loopback(), largest("tcp_rmem"), largest("tcp_wmem")) {
-        (true, Some(receive), Some(send)) => (HOPS * (receive + send)).min(FAR_ROOM),
-        _ => FAR_ROOM,
-    }
 }
 
 /// Whether the server's FIN stands before the answers to what was sent: it had ended the connection and read on.

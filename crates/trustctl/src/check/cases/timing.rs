@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::trial::Trial;
 use crate::check::verdict::{Evidence, Judged, Verdict};
-use crate::check::wire::{End, STALL, UNREAD_BYTES, Wire};
+use crate::check::wire::{End, STALL, Wire};
 use crate::text::{grouped, seconds};
 
 /// Longest measurement without a timeout to judge by.
@@ -463,11 +463,11 @@ fn not_reading(trial: &mut Trial<'_>) -> Judged {
         let why = "messages are too short here: a server is busy with them and not kept waiting";
         return Ok(Verdict::skipped(why));
     }
-    let mut wire = trial.connect()?;
+    let mut wire = trial.connect_narrow()?;
     // A server that is only slow owes nothing: it has to stand still for long.
     let stall = trial.setup.timeout.map_or(STALL, |timeout| STALL.max(timeout / 2));
     let frame = trial.frame(&message);
-    let unread = wire.send_unread(&frame, UNREAD_BYTES, stall)?;
+    let unread = wire.send_unread(&frame, stall)?;
     if trial.setup.timeout.is_some() {
         unread.expect_waiting()?;
     }

@@ -1,5 +1,6 @@
 //! Sending while receiving, and sending without.
 
+use std::fs;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use socket2::SockRef;
 use trust_net::socket;
 
 use super::{RECEIVE_BYTES, Wire, pause};
-use crate::check::setup::LARGE_MAX;
+use crate::check::setup::{LARGE_MAX, Setup};
 use crate::check::transcript::What;
 use crate::check::verdict::{Judged, Verdict};
 use crate::text::{grouped, seconds};
@@ -21,9 +22,11 @@ pub const STALL: Duration = Duration::from_millis(500);
 /// the server.
 const UNREAD_TIME: Duration = Duration::from_secs(5);
 
-/// Bytes that a client sends at most without reading where that is to make the server wait: more than kernels buffer on
-/// both sides with generous settings.
-pub const UNREAD_BYTES: u64 = 24 * 1024 * 1024;
+/// Bytes that kernels may hold of a connection to another host: more than they are usually set up for.
+const FAR_ROOM: u64 = 256 * 1024 * 1024;
+
+/// How often a connection may be buffered on its way: something in front of the server holds as much again.
+const HOPS: u64 = 2;
 
 /// A server for which nothing moves while it would have answered so many segments waits for the client.
 const STEPS: u32 = 4;
@@ -186,21 +189,22 @@ impl Wire<'_> {
     }
 
     /// Sends this message again and again and reads no answer, until nothing has moved for `stall`, neither towards the
-    /// server nor back, or `most` bytes have gone. The stall is longer for a slow server.
+    /// server nor back, or more has gone than kernels can hold. The stall is longer for a slow server. Over a narrow path
+    /// it takes much less to make a server wait.
     ///
     /// # Errors
     ///
     /// Only when the run is to end.
-    pub fn send_unread(&mut self, message: &[u8], most: u64, stall: Duration) -> Judged<Unread> {
-        // Our receive buffer stays as it is: a kernel does not let it grow unread, and one that is too small drops
-        // segments, whose repetitions then make reading them after all slow.
+    pub fn send_unread(&mut self, message: &[u8], stall: Duration) -> Judged<Unread> {
+        // Our receive buffer stays as it is: one that is made smaller now drops segments, whose repetitions make reading
+        // them after all slow.
         let _ = SockRef::from(&self.stream).set_send_buffer_size(1);
         self.note("our send buffer is small");
         // Large sends, so that short messages take no longer.
         let many = message.repeat((RECEIVE_BYTES / message.len().max(1)).max(1));
-        // Kernels announce room in steps of a segment, which is as long as this on the loopback interface.
+        // Kernels announce room in steps of a segment, which is as long as this over a loopback path that is not narrow.
         let messages = (many.len() / message.len().max(1)).min(STEP_MESSAGES_MAX) as u32;
-        let since = Instant::now();
+        let (since, most) = (Instant::now(), kernel_room(self.setup));
         let (mut taken, mut moved, mut queued) = (0, since, self.queued());
         let mut service_time = None;
         let stop = loop {
@@ -255,5 +259,18 @@ impl Wire<'_> {
     pub fn receive_at_most(&self, bytes: usize) {
         let _ = SockRef::from(&self.stream).set_recv_buffer_size(bytes);
         self.note("our receive buffer is small");
+    }
+}
+
+/// Bytes that kernels may hold of a connection in which nobody reads: what they are set up for at most (tcp(7)), on both
+/// sides of each hop.
+fn kernel_room(setup: &Setup) -> u64 {
+    let largest = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?;
+        text.split_ascii_whitespace().last()?.parse::<u64>().ok()
+    };
+    match (setup.address.ip().is_loopback(), largest("tcp_rmem"), largest("tcp_wmem")) {
+        (true, Some(receive), Some(send)) => (HOPS * (receive + send)).min(FAR_ROOM),
+        _ => FAR_ROOM,
     }
 }
