@@ -103,10 +103,10 @@ pub fn find(trial: &mut Trial<'_>, outcomes: &[Outcome]) -> Judged<Vec<Cause>> {
     let slow = trial.setup.rate.slow_connects();
     if slow > 0 {
         let text = format!(
-            "{} took about a second or more because a SYN was dropped: the accept queue is short (the backlog of listen)",
+            "{} took about a second or more, as the accept queue was full (the backlog of listen)",
             if slow == 1 { "1 connect".to_owned() } else { format!("{} connects", grouped(slow)) }
         );
-        add(Some(text), warned(outcomes, &["recovery/6"]));
+        add(Some(text), vec![]);
     }
     if let Some(beside) = trial.setup.rate.turned_away_beside() {
         let text = format!(
@@ -120,12 +120,6 @@ pub fn find(trial: &mut Trial<'_>, outcomes: &[Outcome]) -> Judged<Vec<Cause>> {
 fn failed(outcomes: &[Outcome], ids: &[&str]) -> Vec<&'static str> {
     let is_one =
         |it: &&Outcome| matches!(it.verdict, Verdict::Fail(_)) && ids.contains(&it.case.id);
-    outcomes.iter().filter(is_one).map(|outcome| outcome.case.id).collect()
-}
-
-fn warned(outcomes: &[Outcome], ids: &[&str]) -> Vec<&'static str> {
-    let is_one =
-        |it: &&Outcome| matches!(it.verdict, Verdict::Warn(_)) && ids.contains(&it.case.id);
     outcomes.iter().filter(is_one).map(|outcome| outcome.case.id).collect()
 }
 

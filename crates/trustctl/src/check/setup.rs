@@ -110,9 +110,10 @@ pub struct Rate {
     slow_connects: AtomicU64,
 }
 
-/// A connect that took as long was answered only when its SYN was sent again, after a second (RFC 6298, 2.1; later after
-/// 3 and 7): the accept queue was full (listen(2)). A path that takes as long is not meant to be checked.
-const SYN_AGAIN: Duration = Duration::from_millis(950);
+/// A connect that took as long found the accept queue full (listen(2)). Either its SYN was answered only when it was sent
+/// again, after a second (RFC 6298, 2.1; later after 3 and 7), or the last segment of the handshake was dropped, and
+/// with it what was sent until a kernel tried again. A path that takes as long is not meant to be checked.
+pub const CONNECT_SLOW: Duration = Duration::from_millis(950);
 
 /// How long the server's FIN is waited for when a client leaves, in milliseconds. Each time that it does not come, half
 /// of that is enough for the next.
@@ -131,18 +132,25 @@ impl Rate {
         Rate { interval, next, connections, open, peak, leaving_ms, held_by_server, slow_connects }
     }
 
-    /// Connects that the server's kernel did not answer at first, as the accept queue was full.
+    /// Connects that took as long as those do that find the accept queue full.
     pub fn slow_connects(&self) -> u64 {
         self.slow_connects.load(Ordering::Relaxed)
     }
 
     /// Counts a connection that was made and how long that took; how many others are open.
     pub fn count_opened(&self, took: Duration) -> u64 {
-        self.slow_connects.fetch_add(u64::from(took >= SYN_AGAIN), Ordering::Relaxed);
+        if took >= CONNECT_SLOW {
+            self.count_slow_connect();
+        }
         self.connections.fetch_add(1, Ordering::Relaxed);
         let others = self.open.fetch_add(1, Ordering::Relaxed);
         self.peak.fetch_max(others + 1, Ordering::Relaxed);
         others
+    }
+
+    /// Counts a connect that was slow.
+    pub fn count_slow_connect(&self) {
+        self.slow_connects.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts the end of one that was counted.

@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use trust_net::socket;
 
 use crate::check::answer;
-use crate::check::setup::{LARGE_MAX, OnReset, Setup};
+use crate::check::setup::{CONNECT_SLOW, LARGE_MAX, OnReset, Setup};
 use crate::check::transcript::{Bytes, Transcript, What};
 use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::text::{reason, seconds};
@@ -30,6 +30,13 @@ const RECEIVE_BYTES: usize = 64 * 1024;
 
 /// How often it is looked whether the kernel of the first hop has acknowledged everything.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// Longest wait for a place in a full accept queue: kernels send again after 0.2, 0.6, 1.4, 3, 6.2 and 12.6 seconds
+/// (RFC 6298, 5.5).
+const ADMISSION_MAX: Duration = Duration::from_secs(15);
+
+/// How often it is looked whether there was one.
+const ADMISSION_LOOK: Duration = Duration::from_millis(5);
 
 /// Payload of a segment over a narrow path, in bytes: that of an Ethernet.
 const NARROW_SEGMENT: u32 = 1460;
@@ -78,6 +85,9 @@ pub enum Apart {
 #[derive(Debug)]
 pub struct Wire<'s> {
     setup: &'s Setup,
+    /// When connecting began, and how long it took by our kernel.
+    since: Instant,
+    connected_in: Duration,
     stream: TcpStream,
     number: u32,
     transcript: Transcript,
@@ -125,8 +135,11 @@ impl<'s> Wire<'s> {
         let since = Instant::now();
         let stream = open(setup, path).map_err(failed)?;
         transcript.add(number, What::Connected);
-        let beside = setup.rate.count_opened(since.elapsed());
+        let connected_in = since.elapsed();
+        let beside = setup.rate.count_opened(connected_in);
         Ok(Wire {
+            since,
+            connected_in,
             setup,
             stream,
             number,
@@ -183,6 +196,30 @@ impl<'s> Wire<'s> {
             }
         }
         Ok(sent)
+    }
+
+    /// Waits until the server's kernel has acknowledged a byte of what was sent, or something came. Until then the server
+    /// may not know of the connection: with a full accept queue its kernel drops the last segment of the handshake and
+    /// all that follows, while for ours the connection is there.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn await_admission(&self) -> Judged<()> {
+        let unacknowledged = || socket::path_info(self.stream.as_fd()).unacknowledged;
+        let (sent, until) = (unacknowledged(), Instant::now() + ADMISSION_MAX);
+        while sent > 0
+            && unacknowledged() == sent
+            && Instant::now() < until
+            && !self.wait(PollFlags::IN, ADMISSION_LOOK)?
+        {}
+        let is_sent_again = socket::path_info(self.stream.as_fd()).retransmits > 0;
+        let is_slow = self.connected_in < CONNECT_SLOW && self.since.elapsed() >= CONNECT_SLOW;
+        if is_slow && is_sent_again {
+            self.note("the handshake met a full accept queue");
+            self.setup.rate.count_slow_connect();
+        }
+        Ok(())
     }
 
     /// Sends all of it and a FIN that goes with the last byte: the server learns of both at once.
