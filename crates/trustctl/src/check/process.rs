@@ -77,6 +77,12 @@ impl Process {
         times.collect()
     }
 
+    /// Pages that it has asked for to write to, whether they are in RAM or not (`data` of proc_pid_statm(5)).
+    pub fn data_pages(&self) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/statm", self.pid)).ok()?;
+        text.split_ascii_whitespace().nth(5)?.parse().ok()
+    }
+
     /// Its descriptors.
     ///
     /// # Errors

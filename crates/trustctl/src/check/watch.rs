@@ -194,6 +194,12 @@ impl Watch {
         self.sample().resident
     }
 
+    /// Memory that all processes have asked for to write to, whether it is in RAM or not, in bytes.
+    pub fn data_bytes(&self) -> u64 {
+        let pages = Process::tree(self.pid()).iter().filter_map(Process::data_pages).sum::<u64>();
+        pages * rustix::param::page_size() as u64
+    }
+
     /// Notes how much it computes before the first client.
     pub fn look_at_start(&self, setup: &Setup) {
         if let Ok(share) = self.idle_share(setup) {

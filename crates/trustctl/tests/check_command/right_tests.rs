@@ -22,6 +22,11 @@ pub(crate) const TESTS: &[Test] = &[
     ("a_server_that_dies_of_a_reset_is_blamed_for_that_alone", a_server_that_dies_of_a_reset),
     ("a_pool_that_has_grown_is_no_leak", a_pool_that_has_grown_is_no_leak),
     ("a_heap_that_has_grown_is_no_leak", a_heap_that_has_grown_is_no_leak),
+    ("a_heap_that_is_not_collected_yet_is_no_leak", a_heap_that_is_not_collected_yet_is_no_leak),
+    (
+        "a_little_that_each_client_leaves_is_a_warning",
+        a_little_that_each_client_leaves_is_a_warning,
+    ),
     ("a_leak_of_one_kind_of_ending_is_found", a_leak_of_one_kind_of_ending_is_found),
     ("a_reset_ends_the_wait_for_an_acknowledgement", a_reset_ends_the_wait_for_an_acknowledgement),
     ("the_time_of_an_answer_is_not_nagles", the_time_of_an_answer_is_not_nagles),
@@ -151,6 +156,20 @@ fn a_heap_that_has_grown_is_no_leak() {
     assert_eq!(case.verdict, Verdict::Info, "{:?}", case.got);
     let said = case.said.as_deref().unwrap_or_default();
     assert!(said.contains("it did not go on growing"), "{said}");
+}
+
+fn a_heap_that_is_not_collected_yet_is_no_leak() {
+    let report = report("uses-its-heap", &["--case=resources/3", "--patience=2"]);
+    let case = case(&report, "resources/3");
+    assert_eq!(case.verdict, Verdict::Info, "{:?}", case.got);
+    let said = case.said.as_deref().unwrap_or_default();
+    assert!(said.contains("in memory that it had asked for before"), "{said}");
+}
+
+fn a_little_that_each_client_leaves_is_a_warning() {
+    let report = report("keeps-a-little", &["--case=resources/3", "--patience=2"]);
+    let case = case(&report, "resources/3");
+    assert_eq!(case.verdict, Verdict::Warn, "{:?}", case.said);
 }
 
 fn a_leak_of_one_kind_of_ending_is_found() {

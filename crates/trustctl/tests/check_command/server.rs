@@ -90,6 +90,10 @@ enum Kind {
     PoolsPipes,
     /// Right; each client takes memory from a heap that grows to a size of its own and is used again from then on.
     GrowsAHeap,
+    /// Right; each client takes a little of a heap that was there from the beginning.
+    UsesItsHeap,
+    /// Each client leaves some memory behind: [`KEPT_BYTES`].
+    KeepsALittle,
     /// Each client that resets leaves a file open.
     KeepsFilesOfResets,
     /// A header that comes in pieces ends the connection with a RST: `read` in place of `readFully`.
@@ -111,13 +115,35 @@ static HEAP: Mutex<Vec<Vec<u8>>> = Mutex::new(vec![]);
 const HEAP_PARTS: usize = 96;
 const HEAP_PART_BYTES: usize = 1 << 20;
 
+/// A heap that is there from the beginning: more than all clients of a run use of it, [`LITTLE`] each, a page.
+const HEAP_BYTES: usize = 256 << 20;
+const LITTLE: usize = 4096;
+static HEAP_USED: AtomicUsize = AtomicUsize::new(0);
+
+/// What each client leaves: too little for more than the allowance in all, and more than holes in the heap take.
+const KEPT_BYTES: usize = 16 << 10;
+
 /// What a client takes that a server may keep.
 fn take(kind: Kind) -> io::Result<Option<(io::PipeReader, io::PipeWriter)>> {
-    if kind == Kind::GrowsAHeap {
-        let mut heap = HEAP.lock().unwrap_or_else(PoisonError::into_inner);
-        if heap.len() < HEAP_PARTS {
-            heap.push(vec![1; HEAP_PART_BYTES]);
+    let heap = || HEAP.lock().unwrap_or_else(PoisonError::into_inner);
+    match kind {
+        Kind::GrowsAHeap => {
+            let mut heap = heap();
+            if heap.len() < HEAP_PARTS {
+                heap.push(vec![1; HEAP_PART_BYTES]);
+            }
         }
+        // The memory of zeros is asked for at once, and in RAM only where it is written to.
+        Kind::UsesItsHeap => {
+            let mut heap = heap();
+            if heap.is_empty() {
+                heap.push(vec![0; HEAP_BYTES]);
+            }
+            let at = HEAP_USED.fetch_add(LITTLE, Ordering::Relaxed) % HEAP_BYTES;
+            heap[0][at] = 1;
+        }
+        Kind::KeepsALittle => heap().push(vec![1; KEPT_BYTES]),
+        _ => {}
     }
     let pool = || PIPES.lock().unwrap_or_else(PoisonError::into_inner).pop();
     match kind == Kind::PoolsPipes {
@@ -172,6 +198,8 @@ impl Kind {
             "mixes" => Kind::Mixes,
             "pools-pipes" => Kind::PoolsPipes,
             "grows-a-heap" => Kind::GrowsAHeap,
+            "uses-its-heap" => Kind::UsesItsHeap,
+            "keeps-a-little" => Kind::KeepsALittle,
             "keeps-files-of-resets" => Kind::KeepsFilesOfResets,
             "reads-once" => Kind::ReadsOnce,
             "takes-moments" => Kind::TakesMoments,

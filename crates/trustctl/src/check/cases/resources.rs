@@ -364,6 +364,7 @@ fn memory(trial: &mut Trial<'_>) -> Judged {
     let Some(first) = looks.first() else { return Err(no_looks()) };
     let (before, allowed) = (first.had.resident, memory_allowed(trial.setup));
     let watch = watched(trial)?;
+    let mut asked_first = None;
     let (began, mut sizes, mut clients) = (Instant::now(), vec![watch.resident_bytes()], 0);
     let is_above = |sizes: &[u64]| sizes.iter().any(|size| *size > before + allowed);
     // The first round fills what the warm-up left empty. More of them where each brought some.
@@ -376,6 +377,7 @@ fn memory(trial: &mut Trial<'_>) -> Judged {
     {
         clients += send_clients(trial)?.clients;
         sizes.push(watch.resident_bytes());
+        asked_first.get_or_insert_with(|| watch.data_bytes());
     }
     let more = |size: u64| mebibytes(size.saturating_sub(before));
     if is_above(&sizes) {
@@ -399,19 +401,46 @@ fn memory(trial: &mut Trial<'_>) -> Judged {
             ))),
         };
     }
-    let end = sizes[sizes.len() - 1];
-    let is_steady = sizes.len() > MEMORY_ROUNDS && grows(&sizes);
-    match is_steady {
-        true => Err(Verdict::warn(
+    if sizes.len() <= MEMORY_ROUNDS || !grows(&sizes) {
+        return Ok(Verdict::Pass);
+    }
+    let asked = watch.data_bytes().saturating_sub(asked_first.unwrap_or(0));
+    let told = format!(
+        "{} more than before the cases after {} clients, and it grew with every {CLIENTS} of them",
+        more(sizes[sizes.len() - 1]),
+        grouped(clients)
+    );
+    match what_grows(&sizes[1..], asked) {
+        Growth::Slower => Ok(Verdict::Info(format!("{told}, but less and less"))),
+        Growth::Inside => Ok(Verdict::Info(format!(
+            "{told}, in memory that it had asked for before: a heap that was not collected yet"
+        ))),
+        Growth::Steady => Err(Verdict::warn(
             "memory stops growing once the server has served enough clients, one after the other",
-            format!(
-                "{} more than before the cases after {} clients, and it grew with every {CLIENTS} of them: a leak, \
-                 unless a collector has not begun",
-                more(end),
-                grouped(clients)
-            ),
+            format!("{told}: a leak, unless a collector has not begun"),
         )),
-        false => Ok(Verdict::Pass),
+    }
+}
+
+/// What it looks like when memory grows with every round of clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Growth {
+    /// Less in the second half than in the first, as in pools that are being filled. A leak goes on.
+    Slower,
+    /// For the most part in memory that the processes had before, and now write to for the first time. Who leaks asks the
+    /// kernel for more.
+    Inside,
+    Steady,
+}
+
+/// What it looks like, where memory had these sizes after each round and so much more was asked for meanwhile.
+fn what_grows(sizes: &[u64], asked: u64) -> Growth {
+    let [first, middle, last] = [0, sizes.len() / 2, sizes.len() - 1].map(|at| sizes[at]);
+    let halves = [middle.saturating_sub(first), last.saturating_sub(middle)];
+    match halves {
+        [early, late] if late < early / 2 => Growth::Slower,
+        [early, late] if asked < (early + late) / 2 => Growth::Inside,
+        _ => Growth::Steady,
     }
 }
 
@@ -517,4 +546,21 @@ fn send_client(trial: &mut Trial<'_>, number: u64) -> Judged<()> {
 
 fn no_looks() -> Verdict {
     Verdict::inconclusive("the server's processes could not be looked at")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_growth_that_goes_on_and_is_asked_for_looks_like_a_leak() {
+        let steady: Vec<u64> = (0..11).map(|round| 1000 + round * 64).collect();
+        assert_eq!(what_grows(&steady, 640), Growth::Steady);
+        assert_eq!(what_grows(&steady, 100), Growth::Inside);
+        let mut pool = vec![1000];
+        for step in [512, 256, 128, 64, 32, 16, 8, 4, 2, 1] {
+            pool.push(pool[pool.len() - 1] + step);
+        }
+        assert_eq!(what_grows(&pool, 1023), Growth::Slower);
+    }
 }
