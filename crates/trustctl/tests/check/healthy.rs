@@ -112,33 +112,11 @@ const fn raw(healthy: Healthy) -> Healthy {
     Healthy { framing: "raw", ..healthy }
 }
 
-/// What the check still gets wrong.
-const GUESSES_SILENCE: (&str, &str) = (
-    "recovery/6",
-    "a client whose handshake a full accept queue dropped is taken for one who gets no answer",
-);
-const GUESSES_NAGLE: (&str, &str) =
-    ("timing/6", "the server's own time is taken for Nagle's algorithm");
-const GUESSES_QUEUE: (&str, &str) =
-    ("limits/6", "what two kernels buffer is taken for answers that the server queues");
-
 /// All of them, those that take longest first.
 pub(crate) const ALL: &[Healthy] = &[
-    Healthy {
-        left_out: &[
-            GUESSES_NAGLE,
-            ("pipelining/6", "1,000 messages take it five minutes"),
-            ("pipelining/8", "128 messages, 40 seconds"),
-            ("pipelining/9", "256 messages, 77 seconds"),
-            ("half-close/2", "200 messages, 60 seconds"),
-        ],
-        ..slow("std-slow-300ms", "300 ms per message", 300)
-    },
-    Healthy {
-        left_out: &[GUESSES_NAGLE, ("pipelining/6", "1,000 messages take it 100 seconds")],
-        ..slow("std-slow-100ms", "100 ms per message", 100)
-    },
-    Healthy { left_out: &[GUESSES_NAGLE], ..slow("std-slow-30ms", "30 ms per message", 30) },
+    Healthy { ..slow("std-slow-300ms", "300 ms per message", 300) },
+    slow("std-slow-100ms", "100 ms per message", 100),
+    slow("std-slow-30ms", "30 ms per message", 30),
     slow("std-slow-1ms", "1 ms per message", 1),
     behind("socat", "socat with `-t 30`, a process per connection", Relay::Socat),
     behind("haproxy", "HAProxy in mode tcp, long timeouts", Relay::HaProxy),
@@ -151,7 +129,6 @@ pub(crate) const ALL: &[Healthy] = &[
     ),
     cutting("rinetd", "rinetd as it comes", Relay::Rinetd, include_str!("servers/rinetd.expect")),
     Healthy {
-        left_out: &[GUESSES_QUEUE],
         ..foreign(
             "python-asyncio",
             "asyncio streams in Python",
@@ -161,7 +138,6 @@ pub(crate) const ALL: &[Healthy] = &[
         )
     },
     Healthy {
-        left_out: &[GUESSES_QUEUE, GUESSES_SILENCE],
         ..foreign(
             "python-socketserver",
             "Python's `socketserver`, a thread per client, an accept queue of five",
@@ -178,10 +154,6 @@ pub(crate) const ALL: &[Healthy] = &[
         &["MAX_FRAME"],
     )),
     Healthy {
-        left_out: &[
-            GUESSES_QUEUE,
-            ("resources/3", "a heap that has not been collected yet is taken for a leak"),
-        ],
         ..raw(patient(foreign(
             "netty-raw",
             "netty, bytes as they come",
@@ -251,7 +223,6 @@ pub(crate) const ALL: &[Healthy] = &[
     ours("ours-10-clients", "ours, `--max-clients 10`", &["--mode=framed", "--max-clients=10"]),
     ours("ours-50-clients", "ours, `--max-clients 50`", &["--mode=framed", "--max-clients=50"]),
     Healthy {
-        left_out: &[GUESSES_SILENCE],
         ..short_of(
             "std-backlog-1",
             "an accept queue of one",
