@@ -55,7 +55,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "stays-open-after-refusal",
         behaviour: conduct(Bugs { refusal_is_ignored: true, ..NO_BUGS }),
         fails: &["framing/6", "closing/4", "closing/12"],
-        also: &["framing/*"],
+        also: &["framing/*", "closing/13"],
         ..MUTANT
     },
     Mutant {

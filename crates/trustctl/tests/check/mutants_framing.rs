@@ -26,14 +26,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "empty-is-the-end",
         behaviour: bugs(Bugs { empty_is_the_end: true, ..NO_BUGS }),
         fails: &["framing/2", "pipelining/4"],
-        also: &["framing/13", "pipelining/5"],
+        also: &["framing/13", "pipelining/5", "pipelining/11", "pipelining/12"],
         ..MUTANT
     },
     Mutant {
         name: "drops-single-bytes",
         behaviour: bugs(Bugs { drops_single_bytes: true, ..NO_BUGS }),
         fails: &["framing/3"],
-        also: &["framing/13", "partial/2", "pipelining/5"],
+        also: &["framing/13", "partial/2", "pipelining/5", "pipelining/12"],
         ..MUTANT
     },
     Mutant {
@@ -63,6 +63,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "pipelining/8",
             "pipelining/9",
             "half-close/3",
+            "framing/19",
         ],
         ..MUTANT
     },
@@ -70,7 +71,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "limit-is-one-more",
         behaviour: bugs(Bugs { limit_is_one_more: true, ..NO_BUGS }),
         fails: &["framing/6"],
-        also: &["framing/16", "framing/17", "framing/18", "closing/4", "closing/12"],
+        also: &["framing/16", "framing/17", "framing/18", "closing/4", "closing/12", "closing/13"],
         ..MUTANT
     },
     Mutant {
@@ -85,6 +86,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "framing/18",
             "closing/4",
             "closing/12",
+            "closing/13",
         ],
         ..MUTANT
     },
@@ -163,6 +165,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "pipelining/9",
             "pipelining/10",
             "half-close/3",
+            "framing/19",
+            "closing/13",
+            "recovery/10",
         ],
         ..MUTANT
     },
@@ -181,6 +186,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "pipelining/4",
             "pipelining/5",
             "pipelining/7",
+            "framing/19",
+            "pipelining/12",
         ],
         ..MUTANT
     },
@@ -205,6 +212,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "framing/18",
             "closing/4",
             "closing/12",
+            "closing/13",
         ],
         ..MUTANT
     },
@@ -212,13 +220,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "refusal-drops-answers",
         behaviour: Behaviour { refusal_drops_answers: true, ..HEALTHY },
         fails: &["framing/16", "closing/4"],
+        also: &["closing/13"],
         ..MUTANT
     },
     Mutant {
         name: "answers-late",
         behaviour: Behaviour { answers_late: true, ..HEALTHY },
         fails: &["framing/16", "framing/17", "closing/4"],
-        also: &["timing/8"],
+        also: &["timing/8", "closing/13"],
         ..MUTANT
     },
     Mutant {
@@ -235,6 +244,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "framing/17",
             "closing/4",
             "closing/12",
+            "closing/13",
         ],
         ..MUTANT
     },
@@ -269,6 +279,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "timing/4",
             "recovery/7",
             "recovery/10",
+            "timing/11",
         ],
         ..MUTANT
     },
@@ -276,7 +287,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "drops-behind-completed",
         behaviour: bugs(Bugs { drops_behind_completed: true, ..NO_BUGS }),
         fails: &["partial/5", "partial/6"],
-        also: &["partial/*", "pipelining/*", "half-close/3"],
+        also: &["partial/*", "pipelining/*", "half-close/3", "closing/13", "recovery/10"],
         ..MUTANT
     },
     Mutant {
@@ -332,6 +343,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "half-close/3",
             "half-close/4",
             "recovery/6",
+            "closing/13",
+            "recovery/10",
         ],
         ..MUTANT
     },
@@ -348,6 +361,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "timing/6",
             "recovery/6",
             "timing/8",
+            "recovery/10",
         ],
         ..MUTANT
     },
@@ -389,6 +403,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
             "pipelining/10",
             "half-close/2",
             "half-close/3",
+            "framing/19",
+            "pipelining/11",
+            "pipelining/12",
+            "pipelining/14",
+            "closing/13",
+            "recovery/10",
         ],
         ..MUTANT
     },
@@ -396,7 +416,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "sends-once",
         behaviour: Behaviour { one_send: true, ..HEALTHY },
         fails: &["pipelining/8"],
-        also: &["pipelining/*"],
+        also: &["pipelining/*", "recovery/10"],
         ..MUTANT
     },
     Mutant {
@@ -411,7 +431,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "full-receive-means-more",
         behaviour: bugs(Bugs { full_receive_means_more: true, ..NO_BUGS }),
         fails: &["pipelining/10"],
-        also: &["framing/13", "pipelining/*"],
+        also: &["framing/13", "pipelining/*", "framing/19"],
         ..MUTANT
     },
 ];

@@ -78,6 +78,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         behaviour: conduct(Bugs { timeout_of_the_whole: true, ..NO_BUGS }),
         fails: &["timing/5"],
         says: &[("timing/4", "a message has a time limit of its own")],
+        also: &["timing/10"],
         ..MUTANT
     },
     Mutant {

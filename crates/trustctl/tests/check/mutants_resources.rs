@@ -19,6 +19,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "keeps-a-descriptor",
         behaviour: keeping(Keeps::Descriptor),
         fails: &["resources/2"],
+        also: &["resources/10"],
         ..MUTANT
     },
     Mutant {
