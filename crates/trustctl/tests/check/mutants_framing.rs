@@ -423,7 +423,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         name: "answers-without-bound",
         behaviour: Behaviour { answers_without_bound: true, ..HEALTHY },
         says: &[("pipelining/9", "it took all 16,")],
-        also: &["timing/8"],
+        also: &["closing/13", "timing/8"],
         warns: &["limits/6"],
         ..MUTANT
     },
