@@ -94,7 +94,8 @@ fn dies(command: &str, how: &str) {
     assert_eq!((report.state, report.detail), (State::Complete, None));
     assert!(report.causes.is_empty(), "a death is no limit: {:?}", report.causes);
     let deaths = ["framing/6", "framing/7"];
-    assert!(report.deaths.iter().all(|death| death.how == how), "{:?}", report.deaths);
+    // Two cases that end it at the same time may both have their words there.
+    assert!(report.deaths.iter().all(|death| death.how.starts_with(how)), "{:?}", report.deaths);
     let during = report.deaths.iter().flat_map(|death| death.during.split(", "));
     assert!(deaths.iter().all(|id| during.clone().any(|during| during == *id)));
     for case in &report.cases {
