@@ -2,14 +2,21 @@
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use trust_wire::frame::{self, HEADER_LEN, decode_header};
 
 use crate::exact::{ExactError, recv_exact, send_exact};
+use crate::{socket, sys};
 
 /// Room, in bytes, that a payload gets before any of it has arrived: a declared length is a claim.
 const FIRST_ROOM: usize = 512;
+
+/// How often it is looked at first, and at last, whether the peer has acknowledged everything.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+const LOOK_MAX: Duration = Duration::from_millis(100);
 
 /// A connection that sends and receives frames and blocks meanwhile.
 ///
@@ -100,16 +107,45 @@ impl BlockingConnection {
         Ok(payload)
     }
 
-    /// Ends the connection in the orderly way: sends FIN and discards what comes until the peer's FIN
-    /// or until `linger_timeout` has passed. Closing with unread bytes would send RST, and that makes
-    /// the peer's kernel drop what it had not delivered yet (RFC 1122, section 4.2.2.13).
+    /// Ends the connection in the orderly way: sends FIN, discards what comes until the peer's FIN, and waits until the
+    /// peer's kernel has acknowledged what was sent, all of it within `linger_timeout`. Closing with unread bytes would
+    /// send RST, and that makes the peer's kernel drop what it had not delivered yet (RFC 1122, section 4.2.2.13). A
+    /// connection whose time is over ends with RST if bytes are left: the kernel would keep them for minutes.
     ///
     /// # Errors
     ///
-    /// As `shutdown(2)` and `recv(2)`; a peer that does not finish in time is `TimedOut`.
+    /// As `shutdown(2)` and `recv(2)`; a peer that does not finish in time, or does not take what was sent, is `TimedOut`.
     pub fn close(mut self, linger_timeout: Duration) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
         let deadline = Instant::now() + linger_timeout;
+        let ended =
+            self.discard_until_end(deadline).and_then(|()| self.await_acknowledgement(deadline));
+        if ended.is_err() && !self.is_acknowledged()? {
+            socket::reset_on_close(self.stream.as_fd());
+        }
+        ended
+    }
+
+    /// Whether all bytes that were sent are acknowledged. Our FIN, which comes behind them, may not be.
+    fn is_acknowledged(&self) -> io::Result<bool> {
+        Ok(sys::unacknowledged(&self.stream)? <= 1)
+    }
+
+    fn await_acknowledgement(&self, deadline: Instant) -> io::Result<()> {
+        // No event tells of it.
+        let mut pause = LOOK_MIN;
+        while !self.is_acknowledged()? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(ErrorKind::TimedOut.into());
+            }
+            thread::sleep(pause.min(left));
+            pause = (pause * 2).min(LOOK_MAX);
+        }
+        Ok(())
+    }
+
+    fn discard_until_end(&mut self, deadline: Instant) -> io::Result<()> {
         let mut discarded = [0; 4096];
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -196,6 +232,32 @@ mod tests {
         assert_eq!(answer, b"\0\0\0\x0blast answer");
         peer.shutdown(Shutdown::Write).unwrap();
         closing.join().unwrap().unwrap();
+    }
+
+    /// Sends more than the kernels hold for a peer that reads nothing, has finished, and goes on like that.
+    fn close_before_a_peer_that_reads(
+        how_much: Option<usize>,
+        patience: Duration,
+    ) -> io::Result<()> {
+        let (connection, mut peer) = pair();
+        peer.shutdown(Shutdown::Write).unwrap();
+        connection.stream.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(count) = (&connection.stream).write(&[0; 65_536]) {
+            sent += count;
+        }
+        connection.stream.set_nonblocking(false).unwrap();
+        let closing = std::thread::spawn(move || connection.close(patience));
+        let mut taken = vec![0; how_much.unwrap_or(sent)];
+        peer.read_exact(&mut taken).unwrap();
+        closing.join().unwrap()
+    }
+
+    #[test]
+    fn an_orderly_close_waits_until_a_peer_that_has_finished_has_what_was_sent() {
+        close_before_a_peer_that_reads(None, Duration::from_secs(20)).unwrap();
+        let outcome = close_before_a_peer_that_reads(Some(0), Duration::from_millis(50));
+        assert_eq!(outcome.map_err(|error| error.kind()), Err(ErrorKind::TimedOut));
     }
 
     #[test]
