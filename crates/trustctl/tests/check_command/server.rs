@@ -176,8 +176,9 @@ static INSIDE: Mutex<()> = Mutex::new(());
 /// The timeout of servers that have one: for a receive, and for a send.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a slow server takes for each message.
-const SERVICE_TIME: Duration = Duration::from_millis(150);
+/// What a slow server takes for each message: so long that what kernels hold of a connection keeps it busy for longer
+/// than a client of the check sends.
+const SERVICE_TIME: Duration = Duration::from_millis(500);
 
 impl Kind {
     fn named(name: &str) -> Option<Kind> {

@@ -28,12 +28,15 @@ const FAR_ROOM: u64 = 256 * 1024 * 1024;
 /// How often a connection may be buffered on its way: something in front of the server holds as much again.
 const HOPS: u64 = 2;
 
-/// A server for which nothing moves while it would have answered so many segments waits for the client.
-const STEPS: u32 = 4;
+/// Messages that a server is given time for at most before it counts as waiting: one that receives many short ones at
+/// once may take no longer for many than for one.
+const HELD_MAX: u64 = 256;
 
-/// Messages that such a segment counts for at most: a server that receives many short ones at once does not take the
-/// whole time of the first for each.
-const STEP_MESSAGES_MAX: usize = 64;
+/// A server that has answered nothing for so long is too slow, or it does not answer.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
+/// How much longer than for those before a server may take for a message.
+const MARGIN: f64 = 1.5;
 
 /// How often it is looked whether anything moves.
 const STALL_LOOK: Duration = Duration::from_millis(10);
@@ -45,8 +48,8 @@ pub struct Unread {
     pub taken: u64,
     /// Why no more were sent.
     pub stop: Stop,
-    /// How long it took.
-    pub time: Duration,
+    /// What it took for each answer that came.
+    pub service_time: Option<Duration>,
 }
 
 /// Why a client that reads nothing stopped sending.
@@ -69,16 +72,22 @@ impl Unread {
     ///
     /// Inconclusive if it was not: nothing was shown about a server that waits.
     pub fn expect_waiting(&self) -> Judged<()> {
-        let (taken, time) = (grouped(self.taken), seconds(self.time));
+        let taken = grouped(self.taken);
         match self.stop {
             Stop::Waiting | Stop::Ended => Ok(()),
             Stop::All => Err(Verdict::inconclusive(format!(
                 "it took {taken} bytes and never waited for the client to read"
             ))),
-            Stop::OutOfTime => Err(Verdict::inconclusive(format!(
-                "too slow to be made to wait: it took {taken} bytes in {time}, {} a second",
-                grouped((self.taken as f64 / self.time.as_secs_f64().max(1e-3)) as u64)
-            ))),
+            Stop::OutOfTime => Err(Verdict::inconclusive(match self.service_time {
+                Some(time) => format!(
+                    "too slow to be made to wait: it took {taken} bytes and answered {:.1} messages a second",
+                    time.as_secs_f64().max(1e-6).recip()
+                ),
+                None => format!(
+                    "too slow to be made to wait: it took {taken} bytes and answered nothing within {}",
+                    seconds(UNANSWERED)
+                ),
+            })),
         }
     }
 }
@@ -202,8 +211,6 @@ impl Wire<'_> {
         self.note("our send buffer is small");
         // Large sends, so that short messages take no longer.
         let many = message.repeat((RECEIVE_BYTES / message.len().max(1)).max(1));
-        // Kernels announce room in steps of a segment, which is as long as this over a loopback path that is not narrow.
-        let messages = (many.len() / message.len().max(1)).min(STEP_MESSAGES_MAX) as u32;
         let (since, most) = (Instant::now(), kernel_room(self.setup));
         let (mut taken, mut moved, mut queued) = (0, since, self.queued());
         let mut service_time = None;
@@ -212,28 +219,35 @@ impl Wire<'_> {
             let sent = self.try_send(&many[at..], Duration::ZERO)?;
             taken += sent as u64;
             let now = self.queued();
+            if now.1 > queued.1 {
+                let answers = (now.1 / message.len().max(1) as u64).max(1);
+                service_time = Some(since.elapsed() / answers as u32);
+            }
             if sent > 0 || now != queued {
                 (moved, queued) = (Instant::now(), now);
             }
-            if service_time.is_none() && now.1 > 0 {
-                service_time = Some(since.elapsed());
-            }
-            let step = service_time.unwrap_or(since.elapsed()) * messages;
+            // Kernels may announce no room before the server has received all that they hold for it.
+            let held = taken.saturating_sub(now.1) / message.len().max(1) as u64;
+            let busy = service_time.map(|time| time * held.min(HELD_MAX) as u32);
+            let is_too_slow = match busy {
+                Some(busy) => busy.max(moved.duration_since(since)) >= UNREAD_TIME,
+                None => since.elapsed() >= UNANSWERED,
+            };
             if self.end.is_some() || self.send_failed.is_some() {
                 break Stop::Ended;
             } else if taken >= most {
                 break Stop::All;
-            } else if moved.elapsed() >= stall.max(step * STEPS) {
-                break Stop::Waiting;
-            } else if moved.duration_since(since).max(step * STEPS) >= UNREAD_TIME {
+            } else if is_too_slow {
                 break Stop::OutOfTime;
+            } else if busy.is_some_and(|busy| moved.elapsed() >= stall.max(busy.mul_f64(MARGIN))) {
+                break Stop::Waiting;
             }
             let first = if service_time.is_none() { PollFlags::IN } else { PollFlags::empty() };
             self.wait(PollFlags::OUT | first, STALL_LOOK)?;
         };
         let time = since.elapsed();
         self.note(&format!("{} bytes taken in {}", grouped(taken), seconds(time)));
-        Ok(Unread { taken, stop, time })
+        Ok(Unread { taken, stop, service_time })
     }
 
     /// What waits in our kernel for the server, and what waits there for us. Neither changes while the server waits
