@@ -34,6 +34,9 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// Bytes of a message that is sent again and again without reading.
 const UNREAD_MESSAGE_BYTES: u64 = 16 * 1024;
 
+/// How often a crowd is filled up at most: a server gives a place back only when it has seen who held it leave.
+const CROWD_ROUNDS: usize = 5;
+
 /// The cases of this group.
 pub const CASES: &[Case] = &[
     Case {
@@ -121,9 +124,14 @@ fn expect_service_beside(trial: &mut Trial<'_>, held: Vec<Wire<'_>>, who: &str) 
     if trial.setup.max_clients.is_some_and(|most| count < most as usize) {
         return Err(Verdict::warn(expected, "it is sent away without an answer"));
     }
-    let idle = crowd(trial, count, &[])?;
+    // The server is to have seen that those have left.
     trial.pause(trial.setup.settle)?;
-    match serve_one_more(trial, idle.len(), "idle clients")? {
+    let idle = crowd(trial, count, &[])?;
+    if idle.len() < count {
+        let got = format!("it kept {} idle clients of {count}", idle.len());
+        return Err(Verdict::inconclusive(got));
+    }
+    match serve_one_more(trial, count, "idle clients")? {
         OneMore::Served => Err(Verdict::warn(
             expected,
             format!(
@@ -165,17 +173,32 @@ fn serve_one_more(trial: &mut Trial<'_>, count: usize, who: &str) -> Judged<OneM
     }
 }
 
-/// So many clients that have sent this, or as many as the server takes.
+/// So many clients that have sent this, or as many as the server keeps.
 fn crowd<'s>(trial: &mut Trial<'s>, count: usize, bytes: &[u8]) -> Judged<Vec<Wire<'s>>> {
-    let mut crowd = vec![];
-    for _ in 0..trial.setup.crowd(count) {
-        let mut wire = match trial.connect() {
-            // Refusing is allowed. What is judged is what becomes of one more.
-            Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. })) => break,
-            connected => connected?,
-        };
-        wire.try_send(bytes, trial.setup.settle)?;
-        crowd.push(wire);
+    let (count, mut crowd) = (trial.setup.crowd(count), vec![]);
+    for round in 0..CROWD_ROUNDS {
+        let before = crowd.len();
+        for _ in before..count {
+            let mut wire = match trial.connect() {
+                // Refusing is allowed. What is judged is what becomes of one more.
+                Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. })) => break,
+                connected => connected?,
+            };
+            wire.try_send(bytes, trial.setup.settle)?;
+            crowd.push(wire);
+        }
+        trial.pause(trial.setup.settle)?;
+        let mut kept = vec![];
+        for mut wire in crowd {
+            wire.receive_into(&mut vec![], 1, Duration::ZERO)?;
+            if wire.end().is_none() {
+                kept.push(wire);
+            }
+        }
+        crowd = kept;
+        if crowd.len() >= count || round > 0 && crowd.len() <= before {
+            break;
+        }
     }
     Ok(crowd)
 }
@@ -183,7 +206,6 @@ fn crowd<'s>(trial: &mut Trial<'s>, count: usize, bytes: &[u8]) -> Judged<Vec<Wi
 fn declared_and_not_sent(trial: &mut Trial<'_>) -> Judged {
     let header = trial.longest_header()?;
     let held = crowd(trial, CROWD, &header)?;
-    trial.pause(trial.setup.settle)?;
     expect_service_beside(trial, held, "clients that declared the longest message")
 }
 
@@ -235,7 +257,6 @@ fn flood(trial: &mut Trial<'_>) -> Judged {
 
 fn many_idle(trial: &mut Trial<'_>) -> Judged {
     let held = crowd(trial, CROWD, &[])?;
-    trial.pause(trial.setup.settle)?;
     expect_service_beside(trial, held, "idle clients")
 }
 
