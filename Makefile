@@ -6,6 +6,7 @@ TIME ?= 60
 SCRIPTS ?= 300
 FROM ?= 0
 RUNS ?= 20
+LANES ?= 1
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 
 .PHONY: help test test-cli test-echo test-hostile conformance conformance-busy pages hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check stress full
@@ -29,7 +30,7 @@ help:
 	@echo 'make bench      echo servers, and load testers, side by side, and what ours are to reach; BENCH=--help tells more'
 	@echo 'make instructions  what our own code executes for an echo, against what is committed; needs valgrind'
 	@echo 'make kubernetes that the manifests in packaging/ are right, and that broken ones are noticed; needs python3 with venv'
-	@echo 'make stress     every suite RUNS=20 times: idle, beside a busy loop on each core, and with one core; SUITES=WORDS and CONDITIONS=WORDS choose some, SUITES=list names them'
+	@echo 'make stress     every suite RUNS=20 times: idle, beside a busy loop on each core, and with one core; SUITES=WORDS and CONDITIONS=WORDS choose some, SUITES=list names them; LANES=1 is how many run at a time'
 	@echo 'make full       what takes a night: long searches, and make stress; needs root and cargo-fuzz'
 	@echo 'make check      formatting, clippy and docs, with warnings denied'
 
@@ -120,7 +121,7 @@ check:
 
 # The table, and what failed runs printed, are in target/stress.
 stress:
-	RUNS='$(RUNS)' SUITES='$(SUITES)' CONDITIONS='$(CONDITIONS)' ci/stress
+	RUNS='$(RUNS)' LANES='$(LANES)' SUITES='$(SUITES)' CONDITIONS='$(CONDITIONS)' ci/stress
 
 full:
 	ci/full
