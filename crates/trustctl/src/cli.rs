@@ -174,7 +174,7 @@ pub(crate) fn command_line(program: &Program) -> Option<Command> {
         Some(name) => (find(name)?.command)().name(program.name),
         None => {
             let top = Command::new(program.name)
-                .about("Echo service, echo client and load tester for TCP byte streams")
+                .about("Echo service, echo client, load tester and checker for TCP byte streams")
                 .subcommand_required(true);
             COMMANDS.iter().fold(top, |top, entry| match entry.name.split_once(' ') {
                 None => top.subcommand((entry.command)()),
