@@ -406,9 +406,10 @@ mod tests {
         Instant::now() + DEADLINE
     }
 
-    /// A pipe in a file's place: it is full until somebody reads.
+    /// A pipe in a file's place, as it would be opened there: it is full until somebody reads.
     fn sink_into_pipe() -> (Sink, io::PipeReader) {
         let (reader, writer) = io::pipe().unwrap();
+        rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
         let file = File::from(std::os::fd::OwnedFd::from(writer));
         (Sink::start(Output::File(LogFile::new(file)), gap_line()).unwrap(), reader)
     }
