@@ -53,8 +53,10 @@ fn a_signal_ends_a_run() {
             assert!(on_the_way <= 2 * 100, "{seen:?}");
             assert_eq!((seen.errors.total, seen.messages.failed), (0, 0), "{seen:?}");
             assert!(seen.duration() < Duration::from_secs(60), "{seen:?}");
+            // What the server had not read when the client left may be gone: an answer that comes after it is met by a RST.
             let frames: usize = server.seen_at_last().iter().map(|seen| seen.frames.len()).sum();
-            assert_eq!(seen.messages.sent, frames as u64, "{seen:?}");
+            let counted = seen.messages.answered..=seen.messages.sent;
+            assert!(counted.contains(&(frames as u64)), "{frames} frames: {seen:?}");
             finished.complains_about_nothing();
         }
     }
