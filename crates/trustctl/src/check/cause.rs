@@ -210,9 +210,12 @@ fn is_refused(setup: &Setup, len: u64) -> Judged<Option<bool>> {
 fn other_timeout(trial: &mut Trial<'_>) -> Judged<Option<String>> {
     let Some(said) = trial.setup.timeout else { return Ok(None) };
     let payload = trial.payload(32);
-    let mut wire = trial.connect()?;
-    wire.send(&trial.frame(&payload))?;
-    wire.expect_echo(&[&payload])?;
+    let served: Judged<Wire<'_>> = trial.connect().and_then(|mut wire| {
+        wire.send(&trial.frame(&payload))?;
+        wire.expect_echo(&[&payload])?;
+        Ok(wire)
+    });
+    let Ok(mut wire) = served else { return Ok(None) };
     let since = Instant::now();
     wire.receive_into(&mut vec![], 1, IDLE_MAX.max(said.mul_f64(1.5)))?;
     let took = since.elapsed();
