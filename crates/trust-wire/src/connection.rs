@@ -14,7 +14,7 @@ use core::time::Duration;
 
 use crate::decoder::{DecodeEnd, Decoded, decode_in_place};
 use crate::disconnect::{Disconnect, During, ErrnoClass, Reason};
-use crate::format::U32Be;
+use crate::frame::U32Be;
 use crate::limits::{Limits, Mode};
 use crate::time::Timestamp;
 

@@ -10,8 +10,8 @@
 use alloc::vec::Vec;
 use core::mem;
 
-use crate::format::{BadLength, Format, U32Be};
-use crate::frame::Frames;
+use crate::format::{BadLength, Format};
+use crate::frame::{Frames, U32Be};
 
 /// Room, in bytes, that an unfinished frame gets however little of it has arrived: enough for most
 /// small frames, and too little to be worth an attack.

@@ -4,15 +4,13 @@
 //! length field, and the field. The payload is everything behind it that belongs to the frame, whatever it
 //! means there.
 //!
-//! A [`crate::Decoder`] takes any [`Format`]. [`U32Be`], the one of [`crate::frame`], is known when the program
-//! is compiled and costs nothing to ask; a [`LengthFormat`] is chosen while it runs.
+//! A [`crate::Decoder`] takes any [`Format`]. [`crate::U32Be`] is known when the program is compiled and costs
+//! nothing to ask; a [`LengthFormat`] is chosen while it runs.
 
 use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt::{self, Debug};
 use core::ops::Range;
-
-use crate::frame::{HEADER_LEN, peek_header};
 
 /// The most bytes before the length field: with a length field of one byte that is a header of 255 bytes,
 /// the longest that such a field can still count.
@@ -39,22 +37,6 @@ pub trait Format: Copy {
     /// What the header at the front of `bytes` declares, `None` while it is not whole: bytes of the payload
     /// that follows it.
     fn peek(&self, bytes: &[u8]) -> Option<Result<Self::Length, BadLength<Self::Length>>>;
-}
-
-/// Four bytes, big-endian, that count the payload: the format of [`crate::frame`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct U32Be;
-
-impl Format for U32Be {
-    type Length = u32;
-
-    fn header_len(&self) -> usize {
-        HEADER_LEN
-    }
-
-    fn peek(&self, bytes: &[u8]) -> Option<Result<u32, BadLength<u32>>> {
-        peek_header(bytes).map(Ok)
-    }
 }
 
 impl Format for LengthFormat {
@@ -117,7 +99,7 @@ pub struct CannotSay {
 }
 
 impl LengthFormat {
-    /// What [`U32Be`] is.
+    /// What [`crate::U32Be`] is.
     pub const U32_BE: LengthFormat =
         LengthFormat { width: 4, is_big_endian: true, is_inclusive: false, offset: 0, adjust: 0 };
 

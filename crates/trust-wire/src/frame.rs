@@ -5,13 +5,29 @@
 
 use alloc::vec::Vec;
 
-use crate::format::{Format, U32Be};
+use crate::format::{BadLength, Format};
 
 /// Bytes of a frame header.
 pub const HEADER_LEN: usize = 4;
 
 /// The largest payload, in bytes and inclusive, that is accepted unless told otherwise.
 pub const DEFAULT_MAX_PAYLOAD: u32 = 65_536;
+
+/// Four bytes, big-endian, that count the payload: the format of this module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct U32Be;
+
+impl Format for U32Be {
+    type Length = u32;
+
+    fn header_len(&self) -> usize {
+        HEADER_LEN
+    }
+
+    fn peek(&self, bytes: &[u8]) -> Option<Result<u32, BadLength<u32>>> {
+        peek_header(bytes).map(Ok)
+    }
+}
 
 /// The header of a frame with a payload of `payload_len` bytes.
 pub const fn encode_header(payload_len: u32) -> [u8; HEADER_LEN] {
