@@ -21,6 +21,8 @@ use trust_wire::{Disconnect, Mode, Reason, Totals};
 use crate::observer::{ClientInfo, Event, Observer};
 use crate::socket::PathInfo;
 
+pub use crate::observer::Unlogged;
+
 /// Bytes that a child may be told about its connection: several times what a path and an identity of the greatest
 /// length come to, and less than an empty socket takes at once.
 pub const HAND_OVER_BYTES_MAX: usize = 64 * 1024;
@@ -70,15 +72,6 @@ pub struct Report {
     pub path: Option<PathInfo>,
     /// Lines of its log that it could not write, which the server is to tell of.
     pub unlogged: Unlogged,
-}
-
-/// Lines of a log that were not written, by the place where they are missing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unlogged {
-    /// The log file.
-    pub file: u64,
-    /// Standard output.
-    pub stdout: u64,
 }
 
 /// How often a call is tried that has no reason to fail: the kernel may be short of memory for a moment.

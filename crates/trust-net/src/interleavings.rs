@@ -19,7 +19,7 @@ use crate::desk::{Desk, Desks, Newcomer};
 use crate::loads::Loads;
 use crate::observer::Stats;
 use crate::pulse::Pulse;
-use crate::server::{Counters, Handle};
+use crate::shared::{Counters, Handle};
 use crate::stats::{ClosedCounters, StatsRequest};
 use crate::stop::{Stop, StopFlag};
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use trust_wire::connection::Totals;
 use trust_wire::{Disconnect, During, Mode, Phase, Reason};
 
-use crate::channel::Unlogged;
 use crate::socket::PathInfo;
 
 /// Which connection an event is about.
@@ -66,6 +65,15 @@ pub enum ChildExit {
     Status(i32),
     /// By this signal.
     Signal(i32),
+}
+
+/// Lines of a log that were not written, by the place where they are missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unlogged {
+    /// The log file.
+    pub file: u64,
+    /// Standard output.
+    pub stdout: u64,
 }
 
 /// Something that happened in a server.

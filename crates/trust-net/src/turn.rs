@@ -10,8 +10,8 @@ use trust_wire::{CloseStep, During, HEADER_LEN, Limits, Received, Timestamp};
 use crate::client::Client;
 use crate::observer::Event;
 use crate::questions::{Asked, Questions, Registered};
-use crate::server::Shared;
 use crate::service::{Service, Session};
+use crate::shared::Shared;
 use crate::socket;
 
 /// Receives that one connection may do before the others get their turn.

@@ -1,0 +1,66 @@
+//! How a server is set up.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use trust_wire::Limits;
+
+use crate::children::Launcher;
+use crate::socket;
+
+/// How a server serves its clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Model {
+    /// All of them at once, from event loops.
+    #[default]
+    Event,
+    /// One after the other; the next one waits in the backlog.
+    Iterative,
+    /// All of them at once, each from a process of its own that [`ServerConfig::launcher`] starts. The server is told of
+    /// the end of its children by [`Handle::reap_children`]. It has one worker.
+    Process,
+}
+
+/// How a server is set up.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where to listen: the first of these addresses that can be had.
+    pub addresses: Vec<SocketAddr>,
+    /// How clients are served.
+    pub model: Model,
+    /// What every connection is allowed.
+    pub limits: Limits,
+    /// Longest time for connections to finish after [`Handle::drain`]; zero cuts them at once.
+    pub drain_timeout: Duration,
+    /// How many clients are served at once.
+    pub max_clients: usize,
+    /// Threads that run event loops; at least one is used.
+    pub workers: usize,
+    /// How long an event loop asks for events without sleeping after the last one. A wake-up is most of the
+    /// time that a single short message takes, but the core is busy meanwhile. Zero: it always sleeps. The
+    /// iterative model always does.
+    pub busy_poll: Duration,
+    /// Starts the processes of [`Model::Process`]; the other models have no use for it.
+    pub launcher: Option<Arc<dyn Launcher>>,
+    /// Longest time between two [`Event::Alive`], which are only told while every worker goes round. `None`: nobody
+    /// wants to know, and nobody wakes up for it.
+    pub pulse: Option<Duration>,
+}
+
+impl ServerConfig {
+    /// A server on all addresses of this host, with one event loop and the default limits.
+    pub fn new(port: u16) -> ServerConfig {
+        ServerConfig {
+            addresses: socket::any_address(port),
+            model: Model::Event,
+            limits: Limits::default(),
+            drain_timeout: Duration::from_secs(10),
+            max_clients: 1000,
+            workers: 1,
+            busy_poll: Duration::ZERO,
+            launcher: None,
+            pulse: None,
+        }
+    }
+}
