@@ -201,7 +201,7 @@ pub fn run(
         setup.one_at_a_time = true;
     } else if run.serves {
         let one_at_a_time = run.attend(|| {
-            let mut trial = Trial::new(setup, first, None);
+            let mut trial = Trial::new(setup, first.id, None);
             serves_one_at_a_time(&mut trial).unwrap_or(false)
         })?;
         setup.one_at_a_time = one_at_a_time;
@@ -233,7 +233,7 @@ pub fn run(
     if !run.is_lost && run.ran.signal.is_none() && !run.ran.is_cut && run.serves {
         run.revive(setup)?;
         let outcomes = std::mem::take(&mut run.ran.outcomes);
-        let found = run.attend(|| cause::find(&mut Trial::new(setup, first, None), &outcomes));
+        let found = run.attend(|| cause::find(&mut Trial::new(setup, first.id, None), &outcomes));
         // What cannot be found out any more is left out.
         run.ran.causes = found?.unwrap_or_default();
         run.ran.outcomes = outcomes;
@@ -356,7 +356,7 @@ impl Run<'_> {
         let Some(watch) = self.shared.watch.filter(|_| self.watches) else { return Ok(()) };
         let first = cases::all().find(|case| case.id == FIRST).expect("the first case is there");
         self.attend(|| {
-            resources::warm_up(&mut Trial::new(setup, first, Some(watch)));
+            resources::warm_up(&mut Trial::new(setup, first.id, Some(watch)));
             watch.look("warm-up", setup);
         })
     }
@@ -425,7 +425,7 @@ impl Run<'_> {
             if let Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. }) = first.verdict
             {
                 // What it says is for the case to say.
-                let _ = Trial::new(setup, first.case, None).expect_service("others");
+                let _ = Trial::new(setup, first.case.id, None).expect_service("others");
             }
             shared.handle(setup, first.case, serves, &Mutex::default())
         })?;
@@ -560,7 +560,7 @@ impl Shared<'_> {
 
     fn try_case(&self, setup: &Setup, case: &'static Case) -> Outcome {
         let started = Instant::now();
-        let mut trial = Trial::new(setup, case, self.watch);
+        let mut trial = Trial::new(setup, case.id, self.watch);
         let verdict = (case.run)(&mut trial).unwrap_or_else(|verdict| verdict);
         let (log, took) = (trial.transcript().log(), started.elapsed());
         let tries = Tries { tries: 1, failed: 0, beside: 0 };
