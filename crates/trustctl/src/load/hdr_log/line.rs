@@ -1,12 +1,8 @@
 //! What a line of a log is.
 
 use super::note::{END_PREFIX, End, HEADER_PREFIX, Header, NOTE_BYTES_MAX};
-use super::{SERVICE_TAG, Series};
+use super::{SECONDS_MAX, SERVICE_TAG, Series};
 use crate::values::quoted;
-
-/// Seconds that a time can have, from 1970 or from the begin: such a begin and such a time together fit 64 bits in
-/// nanoseconds.
-pub const SECONDS_MAX: u64 = 1 << 33;
 
 /// Digits of a part of a second that count.
 const FRACTION_DIGITS: usize = 9;

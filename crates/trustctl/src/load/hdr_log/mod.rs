@@ -17,6 +17,10 @@ pub use writer::Writer;
 /// The tag of lines with service times.
 pub const SERVICE_TAG: &str = "service";
 
+/// Seconds that a time can have, from 1970 or from the begin: such a begin and such a time together fit 64 bits in
+/// nanoseconds.
+pub const SECONDS_MAX: u64 = 1 << 33;
+
 /// What a line's histogram is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Series {

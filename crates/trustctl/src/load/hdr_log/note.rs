@@ -298,7 +298,7 @@ fn time(text: &str) -> Result<Timestamp, String> {
 }
 
 /// A time that no run sees, so that nanoseconds from 1970 and a run on top of it fit 64 bits.
-const LATEST: Timestamp = Timestamp::constant(super::line::SECONDS_MAX as i64, 0);
+const LATEST: Timestamp = Timestamp::constant(super::SECONDS_MAX as i64, 0);
 
 #[cfg(test)]
 mod tests {
