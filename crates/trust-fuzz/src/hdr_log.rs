@@ -15,8 +15,8 @@ use trustctl::exit_code::{ExitCode, Failure};
 use trustctl::load::hdr_log::{BadLog, Decoder, End, Header, Reader, Series, Writer};
 use trustctl::load::merge::{Log, Merged, Unmerged, json, merge, table};
 use trustctl::load::shard::Shard;
-use trustctl::load::summary::{Errors, Interval, times};
-use trustctl::load::timings::Timings;
+use trustctl::load::summary::{Errors, Interval};
+use trustctl::load::timings::{Timings, times};
 
 use crate::choices::Choices;
 use crate::oneline::{check_failure, check_line};

@@ -8,7 +8,8 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::load::metric::{Metric, Quantity, Times};
-use crate::load::summary::{Judgement, Summary, TIME_MAX_NS};
+use crate::load::summary::{Judgement, Summary};
+use crate::load::timings::TIME_MAX_NS;
 use crate::values::quoted;
 
 /// What [`parse_list`] takes.

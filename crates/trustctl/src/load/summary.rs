@@ -2,18 +2,11 @@
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use jiff::Timestamp;
 
 use crate::exit_code::ExitCode;
 use crate::load::search::Found;
 use crate::load::timings::Timings;
-
-/// The longest time that is told apart from longer ones, in nanoseconds: an hour.
-pub const TIME_MAX_NS: u64 = 3_600_000_000_000;
-
-/// Digits of a time that are kept: a recorded time is exact to a thousandth.
-pub const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// The most wrong echoes that are kept with all they have: the first ones.
 pub const WRONG_MAX: usize = 10;
@@ -42,11 +35,6 @@ pub const QUANTILES: [(f64, &str); 8] = [
     (0.9999, "p99.99"),
     (1.0, "max"),
 ];
-
-/// An empty histogram of times in nanoseconds, as all of them are.
-pub fn times() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, TIME_MAX_NS, SIGNIFICANT_DIGITS).expect("the bounds are legal")
-}
 
 /// Why a message or a connection failed.
 ///

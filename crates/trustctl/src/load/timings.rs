@@ -4,7 +4,16 @@ use std::ops::Deref;
 
 use hdrhistogram::Histogram;
 
-use crate::load::summary::{TIME_MAX_NS, times};
+/// The longest time that is told apart from longer ones, in nanoseconds: an hour.
+pub const TIME_MAX_NS: u64 = 3_600_000_000_000;
+
+/// Digits of a time that are kept: a recorded time is exact to a thousandth.
+pub const SIGNIFICANT_DIGITS: u8 = 3;
+
+/// An empty histogram of times in nanoseconds, as all of them are.
+pub fn times() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, TIME_MAX_NS, SIGNIFICANT_DIGITS).expect("the bounds are legal")
+}
 
 /// Times in nanoseconds, at most [`TIME_MAX_NS`] each: a longer one counts as that.
 ///

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use hdrhistogram::Histogram;
 use trustctl::load::hdr_log::{Decoder, End, Header, Reader, Series};
-use trustctl::load::summary::times;
+use trustctl::load::timings::times;
 
 use super::Test;
 use super::command::{RUN_DEADLINE, load};

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::load::connection::nanos;
 use crate::load::shard::{Choice, Shard};
-use crate::load::summary::{Cause, Counts, Errors, SIGNIFICANT_DIGITS, Summary};
+use crate::load::summary::{Cause, Counts, Errors, Summary};
+use crate::load::timings::SIGNIFICANT_DIGITS;
 use crate::values::quoted;
 
 /// How the first comment begins; it ends with `]`, like the format's own.

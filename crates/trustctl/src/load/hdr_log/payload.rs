@@ -260,7 +260,7 @@ mod tests {
     }
 
     fn two_values() -> Histogram<u64> {
-        let mut histogram = crate::load::summary::times();
+        let mut histogram = crate::load::timings::times();
         histogram.record_n(1_000_000, 3).expect("it is in range");
         histogram.record(7).expect("it is in range");
         histogram

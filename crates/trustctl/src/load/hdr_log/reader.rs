@@ -6,7 +6,7 @@ use super::Series;
 use super::line::{self, Fields, Line};
 use super::note::{End, Header};
 use super::payload::{Decoder, Precision};
-use crate::load::summary::SIGNIFICANT_DIGITS;
+use crate::load::timings::SIGNIFICANT_DIGITS;
 
 /// Bytes of a line: more than any histogram of nanoseconds up to a day has with three digits, deflated or not.
 pub const LINE_BYTES_MAX: usize = 4 << 20;

@@ -170,8 +170,8 @@ mod tests {
 
     use super::*;
     use crate::load::hdr_log::{Decoder, Reader};
-    use crate::load::summary::{Errors, times};
-    use crate::load::timings::Timings;
+    use crate::load::summary::Errors;
+    use crate::load::timings::{Timings, times};
 
     fn header() -> Header {
         Header {

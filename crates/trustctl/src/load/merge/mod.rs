@@ -21,8 +21,8 @@ use crate::load::hdr_log::{
     BadLog, Decoder, End, Header, Interval, Precision, Reader, Series, Writer,
 };
 use crate::load::shard::Shard;
-use crate::load::summary::{self, Counts, Summary, times};
-use crate::load::timings::Timings;
+use crate::load::summary::{self, Counts, Summary};
+use crate::load::timings::{Timings, times};
 use crate::signals::Signal;
 use crate::text::reason;
 use crate::values::quoted;
