@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::check::cases::timing::is_in_time;
-use crate::check::runner::Outcome;
+use crate::check::outcome::Outcome;
 use crate::check::setup::Setup;
 use crate::check::transcript::Transcript;
 use crate::check::trial::Trial;

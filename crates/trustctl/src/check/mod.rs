@@ -12,6 +12,7 @@ pub mod command;
 pub mod expect;
 pub mod hint;
 pub mod options;
+pub mod outcome;
 pub mod process;
 pub mod report;
 pub mod runner;

@@ -8,11 +8,10 @@ use std::io::{self, PipeReader, Write};
 use std::net::TcpStream;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
-use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{panic, thread};
 
 use rustix::event::PollFlags;
 
@@ -22,6 +21,7 @@ use crate::check::cause::{self, Cause};
 use crate::check::command::StartError;
 use crate::check::expect::Known;
 use crate::check::hint::{self, With};
+use crate::check::outcome::{Outcome, Tries};
 use crate::check::setup::Setup;
 use crate::check::transcript::Log;
 use crate::check::trial::Trial;
@@ -29,8 +29,6 @@ use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::check::watch::{Death, Watch};
 use crate::signals::{Signal, Signals};
 use crate::wait::wait;
-
-pub use again::Tries;
 
 /// The case without which no other one makes sense.
 pub const FIRST: &str = "framing/1";
@@ -48,80 +46,6 @@ const CLIENTS_OF_A_CASE: u64 = 3;
 
 /// Longest wait for the answer to "is it still there?", which comes at once or never.
 const GONE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// What came of one case.
-#[derive(Debug)]
-pub struct Outcome {
-    /// Which one.
-    pub case: &'static Case,
-    /// What came of it.
-    pub verdict: Verdict,
-    /// How often it was tried.
-    pub tries: Tries,
-    /// Whether nothing came of it, because the server died before or meanwhile, which may be another case's fault.
-    pub is_put_off: bool,
-    /// Whether it is among the failures that are known.
-    pub is_listed: bool,
-    /// What may help.
-    pub hint: Option<String>,
-    /// What went over its wires.
-    pub log: Log,
-    /// How long it took.
-    pub took: Duration,
-}
-
-/// What a case counts as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
-    /// As it should be.
-    Pass,
-    /// A bug.
-    Fail,
-    /// A bug that is listed as known.
-    Known,
-    /// It is listed as known to fail, and did not.
-    UnexpectedPass,
-    /// Unwise.
-    Warn,
-    /// Measured.
-    Info,
-    /// Not shown.
-    Inconclusive,
-    /// Not run.
-    Skipped,
-}
-
-impl Outcome {
-    /// What it counts as.
-    pub fn class(&self) -> Class {
-        match (&self.verdict, self.is_listed) {
-            (Verdict::Fail(_), true) => Class::Known,
-            (Verdict::Fail(_), false) => Class::Fail,
-            (Verdict::Pass | Verdict::Info(_), true) => Class::UnexpectedPass,
-            (Verdict::Pass, false) => Class::Pass,
-            (Verdict::Info(_), false) => Class::Info,
-            (Verdict::Warn(_), _) => Class::Warn,
-            (Verdict::Inconclusive(_), _) => Class::Inconclusive,
-            (Verdict::Skipped(_), _) => Class::Skipped,
-        }
-    }
-}
-
-impl Class {
-    /// The word for it on the terminal.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Class::Pass => "pass",
-            Class::Fail => "fail",
-            Class::Known => "known",
-            Class::UnexpectedPass => "unexpected",
-            Class::Warn => "warn",
-            Class::Info => "info",
-            Class::Inconclusive => "inconclusive",
-            Class::Skipped => "skipped",
-        }
-    }
-}
 
 /// What runs.
 #[derive(Debug)]

@@ -20,10 +20,10 @@ use crate::check::options::{
     MAX_RATE, MEMORY_ALLOWANCE, OFFSET, PATIENCE, PID, RESET, SEED, SETTLE, STRICT, TIMEOUT, again,
 };
 pub use crate::check::options::{EXCLUSIONS, NAME, SETTINGS, check};
+use crate::check::outcome::Outcome;
 use crate::check::report::progress::Progress;
-use crate::check::report::terminal;
-use crate::check::report::{About, Counts, End, Report, html, json, junit};
-use crate::check::runner::{self, Listener, Outcome, Plan, Ran};
+use crate::check::report::{About, Counts, End, Report, html, json, junit, terminal};
+use crate::check::runner::{self, Listener, Plan, Ran};
 use crate::check::setup::{Rate, Setup};
 use crate::check::watch::Watch;
 use crate::colours::Colours;

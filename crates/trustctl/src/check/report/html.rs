@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::check::cause::Cause;
+use crate::check::outcome::{Class, Outcome};
 use crate::check::report::{Counts, End, Report, caused, transcript};
-use crate::check::runner::{Class, Outcome};
 use crate::check::setup::NO_LIMIT;
 use crate::check::verdict::{Finding, Verdict};
 use crate::markup::{escaped, page};

@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use crate::check::case::Case;
 use crate::check::cause::Cause;
+use crate::check::outcome::Outcome;
 use crate::check::report::{About, Counts, End, Report};
-use crate::check::runner::Outcome;
 use crate::check::setup::NO_LIMIT;
 use crate::check::transcript::{Entry, Log, What};
 use crate::check::verdict::{Finding, Verdict};

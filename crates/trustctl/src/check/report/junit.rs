@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::check::outcome::{Class, Outcome};
 use crate::check::report::{End, Report, caused, transcript};
-use crate::check::runner::{Class, Outcome};
 use crate::check::verdict::{Finding, Verdict};
 use crate::markup::escaped;
 

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::check::cause::Cause;
-use crate::check::runner::{Class, Outcome};
+use crate::check::outcome::{Class, Outcome};
 use crate::check::transcript::{Bytes, Entry, Log, What};
 use crate::check::watch::Death;
 use crate::exit_code::ExitCode;
@@ -246,7 +246,7 @@ fn hex(bytes: &Bytes, shown: usize) -> String {
 mod tests {
     use super::*;
     use crate::check::cases;
-    use crate::check::runner::Tries;
+    use crate::check::outcome::Tries;
     use crate::check::verdict::Verdict;
 
     pub(super) fn outcome(verdict: Verdict, is_listed: bool) -> Outcome {

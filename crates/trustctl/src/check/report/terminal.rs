@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::check::cause::Cause;
+use crate::check::outcome::{Class, Outcome};
 use crate::check::report::{About, Counts, End, caused, short_list, transcript};
-use crate::check::runner::{Class, Outcome};
 use crate::check::verdict::{Finding, Verdict};
 use crate::colours::Colours;
 

@@ -1,45 +1,11 @@
 //! What a failure counts that was tried again alone.
 
-use crate::check::runner::Outcome;
+use crate::check::outcome::{Outcome, Tries};
 use crate::check::setup::Setup;
 use crate::check::verdict::{Evidence, Finding, Verdict};
 
 /// Other connections of the check beside which a refusal is taken for that of a server with a limit on clients.
 const CROWD_MIN: u64 = 2;
-
-/// How often a case was tried, and what came of that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tries {
-    /// How often: the second time alone. 0 for a case that was skipped.
-    pub tries: u32,
-    /// How often it failed.
-    pub failed: u32,
-    /// Other cases that ran beside the first try.
-    pub beside: usize,
-}
-
-impl Tries {
-    /// Not tried.
-    pub const NONE: Tries = Tries { tries: 0, failed: 0, beside: 0 };
-
-    /// Whether it failed, and did not when it was tried again.
-    pub fn is_intermittent(self) -> bool {
-        0 < self.failed && self.failed < self.tries
-    }
-
-    /// In words, if there is something to say.
-    pub fn said(self) -> Option<String> {
-        let Tries { tries, failed, beside } = self;
-        let others = if beside == 1 { "other" } else { "others" };
-        match (self.is_intermittent(), beside) {
-            (false, _) => None,
-            (true, 0) => Some(format!("intermittent: {failed} of {tries} tries")),
-            (true, _) => Some(format!(
-                "intermittent: {failed} of {tries} tries, beside {beside} {others} and not alone"
-            )),
-        }
-    }
-}
 
 /// What a failure and a second try, alone, come to. Wrong bytes are a bug however rare; what only took long or was
 /// refused is a warning; a server that turns clients away while the check has many does so by right.

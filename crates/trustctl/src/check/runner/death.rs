@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::check::answer;
-use crate::check::runner::Outcome;
+use crate::check::outcome::Outcome;
 use crate::check::transcript::{Log, What};
 use crate::check::verdict::{Evidence, Verdict};
 use crate::check::watch::Death;
