@@ -130,7 +130,9 @@ fn bytes_that_are_wrong_beside_others_are_a_failure() {
 
 fn a_server_that_dies_of_a_reset() {
     let cases = "framing/1,framing/11,closing/*,half-close/*,recovery/5,recovery/8";
-    let report = report("dies-of-a-reset", &["--case", cases, "--patience=2"]);
+    // On a busy machine it takes the server a while to see a RST.
+    let flags = ["--case", cases, "--patience=2", "--settle=0.25"];
+    let report = report("dies-of-a-reset", &flags);
     assert_eq!(report.state, State::Complete);
     let resets = ["closing/5", "closing/6", "closing/7", "closing/8", "closing/9", "recovery/8"];
     for case in &report.cases {

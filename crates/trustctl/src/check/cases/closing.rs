@@ -233,6 +233,8 @@ fn reset_with_answers_owed(trial: &mut Trial<'_>) -> Judged {
     // So many that the server waits in the middle of a send.
     let unread = wire.send_unread(&trial.frame(&message), STALL)?;
     wire.reset();
+    // A server that dies of it is to have died before the next client comes.
+    trial.pause(trial.setup.settle)?;
     trial.expect_service("a reset with answers owed")?;
     unread.expect_waiting().map(|()| Verdict::Pass)
 }
@@ -241,6 +243,7 @@ fn reset_before_accept(trial: &mut Trial<'_>) -> Judged {
     for _ in 0..HASTY_CLIENTS {
         trial.connect()?.reset();
     }
+    trial.pause(trial.setup.settle)?;
     trial.expect_service("clients that connected and reset at once")?;
     Ok(Verdict::Pass)
 }
@@ -249,6 +252,7 @@ fn close_at_once(trial: &mut Trial<'_>) -> Judged {
     for _ in 0..HASTY_CLIENTS {
         trial.connect()?.close_at_once();
     }
+    trial.pause(trial.setup.settle)?;
     trial.expect_service("clients that connected and closed at once")?;
     Ok(Verdict::Pass)
 }
