@@ -31,7 +31,10 @@ fn stalling() -> Server {
         while begun.elapsed() < STALL_AFTER {
             client.echo_frames(1)?;
         }
+        // With a message in hand, which waits for all of it, whenever that came.
+        let unlucky = client.frame()?;
         thread::sleep(STALL);
+        client.send(&unlucky)?;
         client.echo()
     })
 }
@@ -52,11 +55,11 @@ fn a_stall() {
     assert_eq!(open.rate.requested_per_second, Some(500.0));
     let (p99, max) = (open.latency.p99(), open.latency.max());
     assert!((STALL * 88 / 100..STALL * 3 / 2).contains(&p99), "{p99:?}");
-    assert!(max >= STALL * 98 / 100, "{max:?}");
+    assert!(max >= STALL, "{max:?}");
     assert!(open.latency.p50() < STALL / 4, "{:?}", open.latency);
     // One message alone was with the server while it did nothing.
     assert!(open.service.p99() < STALL / 4, "{:?}", open.service);
-    assert!(open.service.max() >= STALL * 98 / 100, "{:?}", open.service);
+    assert!(open.service.max() >= STALL, "{:?}", open.service);
     // The others waited with the client, which says so: those of the stall, and what a busy machine adds. On one core
     // with many other processes that was half of all.
     let held_back = open.client.held_back;
@@ -65,7 +68,7 @@ fn a_stall() {
     // A closed loop sends nothing meanwhile: it has one slow message.
     assert_eq!((closed.errors.total, closed.messages.failed), (0, 0));
     assert!(closed.latency.p99() < STALL / 4, "{:?}", closed.latency);
-    assert!(closed.latency.max() >= STALL * 98 / 100, "{:?}", closed.latency);
+    assert!(closed.latency.max() >= STALL, "{:?}", closed.latency);
     assert_eq!(closed.rate.requested_per_second, None);
 }
 
