@@ -127,7 +127,12 @@ impl Home {
         use std::os::unix::process::CommandExt;
         let copy = self.elsewhere("trustctl");
         if !copy.exists() {
-            std::fs::copy(env!("CARGO_BIN_EXE_trustctl"), &copy).expect("copy the executable");
+            // By a process of its own: a child that another thread starts would have what we write to open for a moment,
+            // and such a file cannot be executed (ETXTBSY, `execve(2)`).
+            let copied = Command::new("cp")
+                .args([Path::new(env!("CARGO_BIN_EXE_trustctl")), &copy])
+                .status();
+            assert!(copied.expect("copy the executable").success());
         }
         chown(self.directory.path(), Some(user), Some(user)).expect("give a directory away");
         let launch = match wrapper.split_first() {
