@@ -9,6 +9,7 @@ use super::support::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_slow_server_is_not_said_to_go_on_for_ever", a_slow_server_is_not_said_to_go_on_for_ever),
+    ("a_slow_server_is_not_waited_for_without_end", a_slow_server_is_not_waited_for_without_end),
     ("a_server_with_a_limit_on_clients_is_right", a_server_with_a_limit_on_clients_is_right),
     ("a_limit_on_clients_can_be_said", a_limit_on_clients_can_be_said),
     (
@@ -64,6 +65,16 @@ fn a_slow_server_is_not_said_to_go_on_for_ever() {
             said.contains("too slow to be made to wait") && said.contains("messages a second"),
             "{said}"
         );
+    }
+}
+
+fn a_slow_server_is_not_waited_for_without_end() {
+    let report = report("slow", &["--case", "pipelining/6,pipelining/8"]);
+    for case in &report.cases {
+        assert_eq!(case.verdict, Verdict::Inconclusive, "{}: {:?}", case.id, case.got);
+        let said = case.said.as_deref().unwrap_or_default();
+        assert!(said.contains("too slow") && said.contains("messages a second"), "{said}");
+        assert!(case.duration_ms < 60_000.0, "{}: {} ms", case.id, case.duration_ms);
     }
 }
 

@@ -94,23 +94,18 @@ impl Unread {
 
 impl Wire<'_> {
     /// Sends these messages and waits for their echoes at the same time, so that neither side waits for the other to
-    /// read. The first `sent` bytes of them are taken as sent; `slowness` is a pause before each receive.
+    /// read, until all are there or `until` is over; how many came back right. The first `sent` bytes of them are taken as
+    /// sent; `slowness` is a pause before each receive.
     ///
     /// # Errors
     ///
     /// As [`Wire::send`] and [`Wire::expect_echo`].
-    pub fn exchange(&mut self, payloads: &[&[u8]], sent: usize, slowness: Duration) -> Judged<()> {
-        self.exchange_until(payloads, sent, slowness, None).map(drop)
-    }
-
-    /// The same, but for as long as answers come after that moment: then how many messages came back right, which is
-    /// all of them otherwise.
     pub(super) fn exchange_until(
         &mut self,
         payloads: &[&[u8]],
         mut sent: usize,
         slowness: Duration,
-        until: Option<Instant>,
+        until: Instant,
     ) -> Judged<usize> {
         let expected = self.encoded(payloads);
         let mut buffer = vec![0; RECEIVE_BYTES];
@@ -135,7 +130,7 @@ impl Wire<'_> {
                 return self.judge_echo(payloads, &expected, &got).map(|()| payloads.len());
             }
             right += count;
-            if right < expected.len() && until.is_some_and(|until| Instant::now() >= until) {
+            if right < expected.len() && Instant::now() >= until {
                 return Ok(self.whole(payloads, right));
             }
         }

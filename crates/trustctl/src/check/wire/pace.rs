@@ -12,6 +12,9 @@ use crate::text::{grouped, seconds};
 /// Bytes of one send where there is a time for all of them: what a slow server takes in a moment.
 const SENT_AT_ONCE: usize = 16 * 1024;
 
+/// Longest time for the one exchange of a case.
+const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// How fast a server answers, and until when a case asks it for more.
 ///
 /// Every exchange is measured. The next one is only begun if, at that rate, it takes a part of the patience: some servers
@@ -68,7 +71,7 @@ impl Pace {
             None => "thousands of".to_owned(),
         };
         Verdict::inconclusive(format!(
-            "too slow: {} messages came back right in {}, at {rate} messages per second",
+            "too slow: {} messages came back right in {}, at {rate} messages a second",
             grouped(self.answered),
             seconds(self.began.elapsed())
         ))
@@ -76,16 +79,37 @@ impl Pace {
 }
 
 impl Wire<'_> {
-    /// The same as [`Wire::exchange`], as far as there is time for it.
+    /// Sends these messages and waits for their echoes at the same time, so that neither side waits for the other to
+    /// read. The first `sent` bytes of them are taken as sent; `slowness` is a pause before each receive.
     ///
     /// # Errors
     ///
-    /// As [`Wire::exchange`], and inconclusive if the server is too slow.
+    /// As [`Wire::send`] and [`Wire::expect_echo`], and inconclusive if that takes longer than a case can wait.
+    pub fn exchange(&mut self, payloads: &[&[u8]], sent: usize, slowness: Duration) -> Judged<()> {
+        let mut pace = Pace::within(EXCHANGE_TIME_MAX, self.setup);
+        self.exchange_with(payloads, sent, slowness, &mut pace)
+    }
+
+    /// The same without pauses, as one of several exchanges of a case, if there is time for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::exchange`].
     pub fn exchange_at(&mut self, payloads: &[&[u8]], sent: usize, pace: &mut Pace) -> Judged<()> {
+        self.exchange_with(payloads, sent, Duration::ZERO, pace)
+    }
+
+    fn exchange_with(
+        &mut self,
+        payloads: &[&[u8]],
+        sent: usize,
+        slowness: Duration,
+        pace: &mut Pace,
+    ) -> Judged<()> {
         pace.expect(payloads.len())?;
         let (began, path) = (Instant::now(), self.round_trip());
         let until = pace.began + pace.limit;
-        let right = self.exchange_until(payloads, sent, Duration::ZERO, Some(until))?;
+        let right = self.exchange_until(payloads, sent, slowness, until)?;
         pace.note(right, began.elapsed(), path);
         match right == payloads.len() {
             true => Ok(()),
