@@ -7,19 +7,18 @@ mod bare;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use serde_json::{Value, json};
 
 use crate::load::Shape;
+use crate::outcome::{Outcome, Rows};
 use crate::process::Process;
 use crate::rounds;
-use crate::run::{Outcome, Rows};
 
 /// The shape of a million messages a second and more: both sides handle dozens with one call.
 pub const DOZENS_A_CALL: Shape = Shape { connections: 10, payload_len: 64, in_flight: 128 };

@@ -2,8 +2,9 @@
 
 use crate::clients::{self, Turn};
 use crate::load::Shape;
+use crate::outcome::{Outcome, Rows};
 use crate::peers::{CODEC, FLOOR, OURS, OURS_BUSY, OURS_TWO_WORKERS, OURS_WITH_LOG, PEERS};
-use crate::run::{Outcome, Results, Rows, SHAPES, Sample};
+use crate::run::{Results, SHAPES, Sample};
 use crate::statistics::{Estimate, Verdict};
 
 /// A goal and what a run says of it.

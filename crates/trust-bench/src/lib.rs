@@ -6,6 +6,7 @@ pub mod clients;
 pub mod goals;
 pub mod kernel;
 pub mod load;
+pub mod outcome;
 pub mod peers;
 pub mod process;
 pub mod report;

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use crate::clients::{BARE, CLIENTS, Turn};
 use crate::goals::{Bound, Goal, cpu_per_message, latency, per_second, ratio};
+use crate::outcome::{Outcome, Rows};
 use crate::peers::{FLOOR, PEERS};
-use crate::run::{Idle, Outcome, Results, Rows, Sample, load_title};
+use crate::run::{Idle, Results, Sample, load_title};
 use crate::statistics::{Estimate, Verdict};
 
 /// Width of the column with the peers' names.

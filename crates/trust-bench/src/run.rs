@@ -11,11 +11,11 @@ use hdrhistogram::Histogram;
 
 use crate::churn::Churn;
 use crate::clients::{self, Turn, Turns};
-use crate::kernel;
 use crate::load::{Load, Shape};
+use crate::outcome::{Outcome, Rows};
 use crate::peers::{FLOOR, PEERS, Peer, Program};
 use crate::process::{Process, pin_to_core};
-use crate::rounds;
+use crate::{kernel, rounds};
 
 /// The eight shapes.
 pub const SHAPES: [Shape; 8] = [
@@ -114,20 +114,6 @@ pub struct Idle {
     /// Share of a core that is used.
     pub cpu: f64,
 }
-
-/// What became of a peer in a section.
-#[derive(Debug)]
-pub enum Outcome<T> {
-    /// Measured; one value a round.
-    Measured(Vec<T>),
-    /// Not run, and why.
-    Skipped(String),
-    /// It died, or answered wrong.
-    Failed(String),
-}
-
-/// What one section of a run found: for each peer an outcome.
-pub type Rows<T> = Vec<(&'static str, Outcome<T>)>;
 
 /// All that a run found.
 #[derive(Debug, Default)]
