@@ -3,7 +3,7 @@
 //! The load tester compares with the same code.
 
 use trust_wire::HEADER_LEN;
-use trustctl::echo_client::conversation::{Conversation, Framing, Owed, Window, WrongEcho};
+use trustctl::echo::conversation::{Conversation, Framing, Owed, Window, WrongEcho};
 
 use crate::choices::Choices;
 use crate::oneline::check_line;

@@ -15,6 +15,7 @@ pub mod connect;
 mod descriptor;
 #[cfg(test)]
 mod docs;
+pub mod echo;
 pub mod echo_client;
 pub mod error_map;
 pub mod event_line;

@@ -10,8 +10,8 @@ use clap::{Arg, Command, value_parser};
 
 use crate::commands::Context;
 use crate::connect::{ConnectError, Limit, connect, resolve};
+use crate::echo::link::Link;
 use crate::echo_client::input::Cut;
-use crate::echo_client::link::Link;
 use crate::echo_client::session::{Finished, Session};
 use crate::echo_client::source::{Message, Plan, Source};
 use crate::event_log::{EventLog, Level};

@@ -1,11 +1,8 @@
-//! One side of a conversation with an echo server.
+//! The echo client: a conversation with an echo server between a terminal and a connection.
 //!
-//! [`conversation`] and [`input`] are pure; [`source`], [`link`] and [`output`] each own one
-//! descriptor; [`session`] is the loop between them.
+//! [`input`] is pure; [`source`] and [`output`] each own one descriptor; [`session`] is the loop between them.
 
-pub mod conversation;
 pub mod input;
-pub mod link;
 pub mod output;
 pub mod session;
 pub mod source;

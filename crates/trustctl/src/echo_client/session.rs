@@ -4,11 +4,11 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use crate::echo_client::link::{End, Link, Received};
+use crate::echo::link::{End, Link, Received};
+use crate::echo::round_trips::{RoundTrips, millis};
 use crate::echo_client::output::Output;
 use crate::echo_client::source::Source;
 use crate::exit_code::{ExitCode, Failure};
-use crate::load::round_trips::{RoundTrips, millis};
 use crate::signals::{Signal, Signals};
 use crate::target::Target;
 use crate::text::{grouped, reason};

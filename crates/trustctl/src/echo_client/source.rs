@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
-use crate::echo_client::conversation::{Conversation, Framing, Window};
+use crate::echo::conversation::{Conversation, Framing, Window};
 use crate::echo_client::input::{Cut, Input, LineTooLong};
 
 /// Bytes that are read from standard input at once.

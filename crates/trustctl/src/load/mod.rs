@@ -14,7 +14,6 @@ pub mod options;
 pub mod plan;
 pub mod readiness;
 pub mod report;
-pub mod round_trips;
 pub mod schedule;
 pub mod script;
 pub mod search;

@@ -3,9 +3,9 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::echo_client::conversation::{Conversation, Framing, Window};
-use crate::echo_client::link::{Link, Received};
-use crate::load::round_trips::RoundTrips;
+use crate::echo::conversation::{Conversation, Framing, Window};
+use crate::echo::link::{Link, Received};
+use crate::echo::round_trips::RoundTrips;
 use crate::load::sequential::payload::Payloads;
 use crate::signals::{Signal, Signals};
 use crate::target::Target;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::load::round_trips::RoundTrips;
+use crate::echo::round_trips::RoundTrips;
 use crate::load::sequential::client::Outcome;
 
 /// Digits that a client's number has room for at least.

@@ -10,7 +10,7 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use trust_net::socket::probe;
 
-use crate::echo_client::conversation::{Conversation, WrongEcho};
+use crate::echo::conversation::{Conversation, WrongEcho};
 use crate::error_map::{During, exit_code};
 use crate::exit_code::{ExitCode, Failure};
 use crate::target::Target;
@@ -272,7 +272,7 @@ impl End {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::echo_client::conversation::{Framing, Window};
+    use crate::echo::conversation::{Framing, Window};
     use std::net::TcpListener;
 
     /// A link, and the server's side of it.
