@@ -6,7 +6,7 @@ use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 use trustctl::event_line::EventLine;
-use trustctl::event_log::Level;
+use trustctl::level::Level;
 
 use crate::choices::Choices;
 

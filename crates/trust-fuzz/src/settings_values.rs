@@ -5,8 +5,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
 use trustctl::commands::all_settings;
-use trustctl::event_log::Level;
 use trustctl::exit_code::ExitCode;
+use trustctl::level::Level;
 use trustctl::settings::{
     Layers, check_variable_names, parse_bool, parse_count, parse_limit, parse_port, parse_size,
     parse_text, quoted,

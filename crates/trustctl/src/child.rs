@@ -1,9 +1,8 @@
 //! The process that serves one client of `echo-server --model process`.
 
-use std::fs;
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::{fs, io};
 
 use rustix::stdio::stdin;
 use signal_hook::consts::SIGTTOU;
@@ -13,9 +12,10 @@ use trust_net::wire::{Disconnect, During};
 use trust_net::{Event, Observer, Server};
 
 use crate::cli::{catching_panics, tell};
-use crate::event_log::{EventLog, Level};
+use crate::event_log::EventLog;
 use crate::exit_code::{ExitCode, Failure};
 use crate::launcher::{CHILD, HandOver};
+use crate::level::Level;
 use crate::log_sink::{FILE, STDOUT, open_log_file};
 use crate::server_events::ServerEvents;
 use crate::signals::{self, IgnoredHangup, Signals};

@@ -1,29 +1,28 @@
 //! One run: the command line, the settings, the home, then the command between its two events.
 
-use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::iter;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
+use std::{env, iter};
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 use rustix::io::Errno;
 
 use crate::commands::{COMMANDS, Context, Entry, GROUPS, Product, find};
-use crate::event_log::{EventLog, Level};
+use crate::event_log::EventLog;
 use crate::exit_code::{ExitCode, Failure};
+use crate::level::Level;
 use crate::signals::{self, IgnoredHangup, Signals};
-use crate::standard_streams;
 use crate::startup::{GLOBALS, Startup};
-use crate::sys;
 use crate::text::reason;
 use crate::usage::{Outline, check_token_lengths};
+use crate::{standard_streams, sys};
 
 /// An executable: `trustctl`, or one that stands for a single command of it.
 pub(crate) struct Program {

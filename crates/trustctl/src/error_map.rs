@@ -6,8 +6,8 @@ use std::io;
 use nix::errno::Errno;
 use trust_net::errno;
 
-use crate::event_log::Level;
 use crate::exit_code::ExitCode;
+use crate::level::Level;
 
 /// What was being done when the error came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
-use crate::event_log::Level;
+use crate::level::Level;
 
 /// An event that is being written down.
 ///

@@ -16,7 +16,8 @@ use trust_net::wire::{Limits, Mode};
 use trust_net::{Launcher, ServerConfig};
 
 use crate::activation;
-use crate::event_log::{EventLog, Level};
+use crate::event_log::EventLog;
+use crate::level::Level;
 use crate::server_events::{mode_name, parse_mode};
 
 /// The word that a child is started with. It is no command: nobody but a server can use it.

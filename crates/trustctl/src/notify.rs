@@ -1,12 +1,11 @@
 //! What a service manager is told: that the server is ready, that it stops, and that it is alive (`sd_notify(3)`).
 
-use std::env;
 use std::ffi::OsStr;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{env, io};
 
 use rustix::io::Errno;
 use rustix::net::{
@@ -15,8 +14,9 @@ use rustix::net::{
 use trust_net::{Event, Observer, errno};
 
 use crate::error_map::errno_name;
-use crate::event_log::{EventLog, Level};
+use crate::event_log::EventLog;
 use crate::exit_code::{ExitCode, Failure};
+use crate::level::Level;
 use crate::settings::quoted;
 
 /// The shortest time between two signs of life: whoever asks for more is given this, which costs no more than the

@@ -9,7 +9,8 @@ use trust_net::wire::{Disconnect, Mode, Reason, Totals};
 use trust_net::{Event, Model, Observer, ServerConfig, errno};
 
 use crate::error_map::{self, During, errno_name};
-use crate::event_log::{self, EventLog, Level, Missing};
+use crate::event_log::{self, EventLog, Missing};
+use crate::level::Level;
 use crate::log_sink::{FILE, STDOUT};
 
 /// Writes what happens in a server to the event log.

@@ -1,18 +1,18 @@
 //! What is settled before a command runs: the global settings, the layers, the home, the log.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::{env, io};
 
 use clap::ArgMatches;
 
 use crate::commands::{COMMANDS, Entry, Product, all_settings, echo_server};
 use crate::config_file::{ConfigFile, printable};
-use crate::event_log::{EventLog, Level};
+use crate::event_log::EventLog;
 use crate::exit_code::{ExitCode, Failure};
+use crate::level::Level;
 use crate::log_sink::open_log_file;
 use crate::settings::{
     AnySetting, Layers, Parse, Setting, check_variable_names, parse_path, parse_text,

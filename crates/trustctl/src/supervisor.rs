@@ -10,7 +10,8 @@ use rustix::process::{WaitOptions, wait as wait_for};
 use trust_net::channel::{self, Order, Told};
 use trust_net::{Handle, Model, Server, Service, Summary};
 
-use crate::event_log::{EventLog, Level};
+use crate::event_log::EventLog;
+use crate::level::Level;
 use crate::log_sink::open_log_file;
 use crate::signals::{Signal, SignalPipe, Signals};
 

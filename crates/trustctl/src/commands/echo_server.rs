@@ -1,25 +1,23 @@
 //! `trustctl echo-server --port P`: the echo service.
 
-use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use clap::Command;
 use trust_net::service::Echo;
 use trust_net::wire::{Limits, Mode};
 use trust_net::{Model, Server, ServerConfig, Summary, socket};
 
-use crate::activation;
 use crate::commands::Context;
-use crate::descriptor;
 use crate::error_map::{self, During};
-use crate::event_log::{EventLog, Level};
+use crate::event_log::EventLog;
 use crate::exclusions::When::{self, Given, On};
 use crate::exclusions::{Exclusion, not_one, not_zero};
 use crate::exit_code::{ExitCode, Failure};
 use crate::launcher::{self, HandOver};
+use crate::level::Level;
 use crate::notify::{Notified, Notifier};
 use crate::server_events::{ServerEvents, milliseconds, model_name, parse_mode, with_totals};
 use crate::settings::{
@@ -30,6 +28,7 @@ use crate::signals::Signal;
 use crate::supervisor::{Relatives, Supervisor};
 use crate::target::{ALLOWED_HOST, parse_host};
 use crate::text::reason;
+use crate::{activation, descriptor};
 
 pub(crate) mod one_connection;
 

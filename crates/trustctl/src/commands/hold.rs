@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::Command;
 
 use crate::commands::Context;
-use crate::event_log::Level;
 use crate::exit_code::{ExitCode, Failure};
+use crate::level::Level;
 use crate::settings::{ALLOWED_LIMIT_AT_ONCE, AnySetting, Setting, parse_limit};
 
 /// The word that calls it.

@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use clap::{Arg, Command, value_parser};
 
 use crate::commands::Context;
-use crate::event_log::Level;
 use crate::exit_code::{ExitCode, Failure};
+use crate::level::Level;
 use crate::settings::AnySetting;
 
 /// The words that call it.
