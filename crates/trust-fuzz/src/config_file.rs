@@ -6,7 +6,8 @@ use toml::{Table, Value};
 use trustctl::commands::all_settings;
 use trustctl::config_file::ConfigFile;
 use trustctl::exit_code::ExitCode;
-use trustctl::settings::{AnySetting, Layers, Source};
+use trustctl::layers::{Layers, Source};
+use trustctl::settings::AnySetting;
 
 use crate::oneline::{check_failure, check_line};
 

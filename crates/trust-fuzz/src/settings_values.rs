@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use trustctl::commands::all_settings;
 use trustctl::exit_code::ExitCode;
+use trustctl::layers::{Layers, check_variable_names};
 use trustctl::level::Level;
 use trustctl::settings::{
-    Layers, check_variable_names, parse_bool, parse_count, parse_limit, parse_port, parse_size,
-    parse_text, quoted,
+    parse_bool, parse_count, parse_limit, parse_port, parse_size, parse_text, quoted,
 };
 use trustctl::target::{Target, parse_server_port};
 use trustctl::text::{grouped, seconds};

@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, RawFd};
 
 use crate::descriptor::Kind;
 use crate::exit_code::{ExitCode, Failure};
-use crate::settings::{AnySetting, Layers, Source, quoted};
+use crate::layers::{Layers, Source};
+use crate::settings::{AnySetting, quoted};
 use crate::sys;
 
 /// What a super-server tells a process about itself. They are meant for one process: whoever starts children takes

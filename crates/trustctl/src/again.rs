@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use crate::settings::{AnySetting, Layers, Source};
+use crate::layers::{Layers, Source};
+use crate::settings::AnySetting;
 use crate::values::parse_bool;
 
 /// Flags for every one of the settings that has a value other than its default, whichever layer it comes from.

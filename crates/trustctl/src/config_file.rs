@@ -247,9 +247,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::settings::{
-        Layers, Parse, Setting, parse_bool, parse_limit, parse_port, parse_text,
-    };
+    use crate::layers::Layers;
+    use crate::settings::{Parse, Setting, parse_bool, parse_limit, parse_port, parse_text};
 
     const LOG: Setting<String> = Setting {
         command: None,

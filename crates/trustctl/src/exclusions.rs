@@ -1,7 +1,8 @@
 //! Settings that cannot be used together: the stronger layer wins, and two of the same layer are a mistake.
 
 use crate::exit_code::Failure;
-use crate::settings::{AnySetting, Layers, Source, quoted};
+use crate::layers::{Layers, Source};
+use crate::settings::{AnySetting, quoted};
 use crate::values::parse_bool;
 
 /// Two settings that cannot be used together, and why.

@@ -6,7 +6,8 @@ use trust_wire::format::LengthFormat;
 
 use crate::exclusions::When;
 use crate::exit_code::Failure;
-use crate::settings::{AnySetting, Layers, Setting};
+use crate::layers::Layers;
+use crate::settings::{AnySetting, Setting};
 
 /// How a server tells messages apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

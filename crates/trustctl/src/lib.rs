@@ -26,6 +26,7 @@ pub mod framing;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod launcher;
+pub mod layers;
 pub mod level;
 pub mod load;
 mod log_queue;

@@ -12,12 +12,10 @@ use crate::commands::{COMMANDS, Entry, Product, all_settings, echo_server};
 use crate::config_file::{ConfigFile, printable};
 use crate::event_log::EventLog;
 use crate::exit_code::{ExitCode, Failure};
+use crate::layers::{Layers, check_variable_names};
 use crate::level::Level;
 use crate::log_sink::open_log_file;
-use crate::settings::{
-    AnySetting, Layers, Parse, Setting, check_variable_names, parse_path, parse_text,
-    variable_prefix,
-};
+use crate::settings::{AnySetting, Parse, Setting, parse_path, parse_text, variable_prefix};
 use crate::standard_streams;
 use crate::usage::{Outline, TOKEN_BYTES_MAX, is_inside};
 

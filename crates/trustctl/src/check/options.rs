@@ -13,7 +13,8 @@ use crate::exclusions::When::Given;
 use crate::exclusions::{Exclusion, not_zero};
 use crate::exit_code::Failure;
 use crate::framing::{self, Framing, NO_LENGTH, without_length};
-use crate::settings::{AnySetting, Layers, Parse, Setting};
+use crate::layers::Layers;
+use crate::settings::{AnySetting, Parse, Setting};
 use crate::target::Family;
 use crate::values::{ALLOWED_COUNT, ALLOWED_LIMIT, parse_count, parse_limit, quoted};
 

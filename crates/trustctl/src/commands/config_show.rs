@@ -8,7 +8,8 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::commands::{Context, all_settings, print};
 use crate::exit_code::{ExitCode, Failure};
-use crate::settings::{AnySetting, Source, quoted};
+use crate::layers::Source;
+use crate::settings::{AnySetting, quoted};
 use crate::startup;
 
 /// The words that call it.

@@ -17,11 +17,12 @@ use crate::exclusions::When::{self, Given, On};
 use crate::exclusions::{Exclusion, not_one, not_zero};
 use crate::exit_code::{ExitCode, Failure};
 use crate::launcher::{self, HandOver};
+use crate::layers::Layers;
 use crate::level::Level;
 use crate::notify::{Notified, Notifier};
 use crate::server_events::{ServerEvents, milliseconds, model_name, parse_mode, with_totals};
 use crate::settings::{
-    ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting, Layers, Setting,
+    ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting, Setting,
     parse_count, parse_limit, parse_port, quoted,
 };
 use crate::signals::Signal;

@@ -11,13 +11,13 @@ use rustix::io::Errno;
 use crate::event_log::EventLog;
 use crate::exclusions::{self, Exclusion};
 use crate::exit_code::{ExitCode, Failure};
+use crate::layers::Layers;
 use crate::report_file::{FileId, ReportFile};
-use crate::settings::{AnySetting, Layers, Setting};
+use crate::settings::{AnySetting, Setting};
 use crate::signals::Signals;
-use crate::startup;
-use crate::sys;
 use crate::text::reason;
 use crate::values::quoted;
+use crate::{startup, sys};
 
 pub mod check;
 pub mod config_show;

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 use crate::exclusions::When::{Given, On};
 use crate::exclusions::{Exclusion, not_zero};
 use crate::framing::{self, Framing, NO_LENGTH, without_length};
+use crate::layers::{Layers, Source};
 use crate::load::budget::{self, Budget};
 use crate::load::schedule::Arrivals;
-use crate::load::shard;
 use crate::load::sizes::Sizes;
-use crate::load::start_at;
-use crate::settings::{AnySetting, Layers, Setting, Source};
+use crate::load::{shard, start_at};
+use crate::settings::{AnySetting, Setting};
 use crate::target::{ALLOWED_HOST, ALLOWED_SERVER_PORT, parse_host, parse_server_port};
 use crate::values::{
     ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, parse_count, parse_limit,

@@ -1,17 +1,16 @@
 //! From settings to what the engine is to do, and what is said about it.
 
-use std::env;
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
-use std::thread;
 use std::time::Duration;
+use std::{env, fmt, thread};
 
 use jiff::Timestamp;
 
 use crate::again::{said, shell_word};
 use crate::exit_code::Failure;
 use crate::framing::{self, Framing};
+use crate::layers::{Layers, Source};
 use crate::load::budget::Budget;
 use crate::load::options::{
     ADJUST, ARRIVALS, CLIENTS, CONCURRENCY, CONNECT_RATE, CSV, DURATION, FAIL_IF, FIND_RATE,
@@ -25,7 +24,7 @@ use crate::load::shape::{Length, Pace, Places, Shape};
 use crate::load::shard::{INDEX_VARIABLE, Shard};
 use crate::load::sizes::Sizes;
 use crate::load::summary::About;
-use crate::settings::{AnySetting, Layers, Source};
+use crate::settings::AnySetting;
 use crate::target::{Family, Target};
 use crate::text::{count, grouped, seconds};
 

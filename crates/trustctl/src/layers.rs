@@ -1,0 +1,347 @@
+//! The layers of settings: default, configuration file, environment, flag; the last one wins.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use clap::{ArgMatches, parser::ValueSource};
+
+use crate::config_file::ConfigFile;
+use crate::exit_code::{ExitCode, Failure};
+use crate::settings::{AnySetting, Setting, variable_prefix};
+use crate::values::quoted;
+
+/// Where a value came from, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Source {
+    /// Nowhere: there is no value.
+    Unset,
+    /// Built in.
+    Default,
+    /// `config.toml`
+    File,
+    /// A variable.
+    Environment,
+    /// The command line.
+    Flag,
+}
+
+impl Source {
+    /// The word in `config show`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Source::Unset => "unset",
+            Source::Default => "default",
+            Source::File => "file",
+            Source::Environment => "environment",
+            Source::Flag => "flag",
+        }
+    }
+}
+
+/// The texts that every layer gives for every setting.
+///
+/// Invariant: only texts that their setting's parser takes are in here.
+#[derive(Default)]
+pub struct Layers {
+    flags: Layer,
+    environment: Layer,
+    file: Layer,
+    /// Where in the file they stand.
+    file_places: HashMap<(Option<&'static str>, &'static str), String>,
+}
+
+type Layer = HashMap<(Option<&'static str>, &'static str), OsString>;
+
+impl Layers {
+    /// The strongest layer's value; `None` only without default and without value.
+    ///
+    /// # Errors
+    ///
+    /// None in practice: bad texts were refused when the layers were made.
+    pub fn get<T>(&self, setting: &Setting<T>) -> Result<Option<T>, Failure> {
+        let (text, _) = self.text(setting);
+        let Some(text) = text else { return Ok(None) };
+        match setting.read(&text) {
+            Ok(value) => Ok(Some(value)),
+            Err(fault) => Err(bad_value(ExitCode::Internal, &setting.flag(), &text, &fault)),
+        }
+    }
+
+    /// The strongest layer's value, for a setting that has to have one.
+    ///
+    /// # Errors
+    ///
+    /// 64, `missing required flag: --port`.
+    pub fn require<T>(&self, setting: &Setting<T>) -> Result<T, Failure> {
+        self.get(setting)?.ok_or_else(|| {
+            Failure::new(ExitCode::Usage, format!("missing required flag: {}", setting.flag()))
+        })
+    }
+
+    /// Which layer gives the value.
+    pub fn source(&self, setting: &dyn AnySetting) -> Source {
+        self.text(setting).1
+    }
+
+    /// Where the value was given, as messages name it: the flag, the variable, or path, line, key and
+    /// table of the file. A default is named by the flag that changes it.
+    pub fn place(&self, setting: &dyn AnySetting) -> String {
+        let id = (setting.command(), setting.key());
+        match self.source(setting) {
+            Source::Environment => setting.variable(),
+            Source::File => self.file_places.get(&id).cloned().unwrap_or_else(|| setting.flag()),
+            Source::Flag | Source::Default | Source::Unset => setting.flag(),
+        }
+    }
+
+    /// The strongest layer's text as it was given, not necessarily UTF-8, and its layer.
+    pub fn text(&self, setting: &dyn AnySetting) -> (Option<OsString>, Source) {
+        let id = (setting.command(), setting.key());
+        let layers = [
+            (&self.flags, Source::Flag),
+            (&self.environment, Source::Environment),
+            (&self.file, Source::File),
+        ];
+        for (layer, source) in layers {
+            if let Some(text) = layer.get(&id) {
+                return (Some(text.clone()), source);
+            }
+        }
+        match setting.default() {
+            Some(default) => (Some(default.into()), Source::Default),
+            None => (None, Source::Unset),
+        }
+    }
+
+    /// The exit code for settings that do not fit each other: that of the configuration file if one of them came from
+    /// there and none from a flag or a variable.
+    pub fn blame(&self, settings: &[&dyn AnySetting]) -> ExitCode {
+        match settings.iter().map(|setting| self.source(*setting)).max() {
+            Some(Source::File) => ExitCode::Config,
+            _ => ExitCode::Usage,
+        }
+    }
+
+    /// Takes a setting out of all layers, so that it has its default.
+    pub(crate) fn forget(&mut self, setting: &dyn AnySetting) {
+        let id = (setting.command(), setting.key());
+        for layer in [&mut self.flags, &mut self.environment, &mut self.file] {
+            layer.remove(&id);
+        }
+    }
+
+    /// Takes one flag's text over.
+    ///
+    /// # Errors
+    ///
+    /// 64: the value is bad, or the flag was given before.
+    pub fn add_flag(&mut self, setting: &dyn AnySetting, text: &OsStr) -> Result<(), Failure> {
+        let id = (setting.command(), setting.key());
+        if self.flags.contains_key(&id) {
+            let message = format!("duplicate flag: {}", setting.flag());
+            return Err(Failure::new(ExitCode::Usage, message));
+        }
+        if let Some(fault) = setting.fault(text) {
+            return Err(bad_value(ExitCode::Usage, &setting.flag(), text, &fault));
+        }
+        self.flags.insert(id, text.to_owned());
+        Ok(())
+    }
+
+    /// Takes the flags of one level of the command line over.
+    ///
+    /// # Errors
+    ///
+    /// 64, for the first bad value; the good ones are taken over all the same.
+    pub fn add_flags(
+        &mut self,
+        matches: &ArgMatches,
+        settings: &[&dyn AnySetting],
+    ) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for setting in settings {
+            if matches.value_source(setting.key()) != Some(ValueSource::CommandLine) {
+                continue;
+            }
+            if let Some(text) = matches.get_one::<OsString>(setting.key()) {
+                result = result.and(self.add_flag(*setting, text));
+            }
+        }
+        result
+    }
+
+    /// Takes the variables of these settings over. An empty variable counts as unset.
+    ///
+    /// # Errors
+    ///
+    /// 64, for the first bad value; the good ones are taken over all the same.
+    pub fn add_environment(
+        &mut self,
+        variables: &[(OsString, OsString)],
+        settings: &[&dyn AnySetting],
+    ) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for setting in settings {
+            let name = setting.variable();
+            let found = variables.iter().find(|(variable, _)| variable.as_os_str() == &*name);
+            match found {
+                Some((_, text)) if text.is_empty() => {}
+                Some((_, text)) => match setting.fault(text) {
+                    None => {
+                        self.environment.insert((setting.command(), setting.key()), text.clone());
+                    }
+                    Some(fault) => {
+                        result = result.and(Err(bad_value(ExitCode::Usage, &name, text, &fault)));
+                    }
+                },
+                None => {}
+            }
+        }
+        result
+    }
+
+    /// Takes the values of the configuration file over, which were checked when it was read.
+    pub fn add_file(&mut self, file: ConfigFile) {
+        self.file.extend(file.values);
+        self.file_places.extend(file.places);
+    }
+}
+
+/// Refuses variables that look like settings of the command but are none: they are misspelled.
+///
+/// # Errors
+///
+/// 64, for the first one by name.
+pub fn check_variable_names(
+    variables: &[(OsString, OsString)],
+    command: &str,
+    settings: &[&dyn AnySetting],
+) -> Result<(), Failure> {
+    let prefix = variable_prefix(command);
+    let allowed: Vec<String> = settings.iter().map(|setting| setting.variable()).collect();
+    let unknown = variables
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|name| name.as_bytes().starts_with(prefix.as_bytes()))
+        .filter(|name| allowed.iter().all(|known| known.as_str() != name.as_os_str()))
+        .min();
+    let Some(name) = unknown else { return Ok(()) };
+    let allowed = match allowed.is_empty() {
+        true => format!("{command} has no settings"),
+        false => format!("allowed are {}", allowed.join(", ")),
+    };
+    let message = format!("unknown variable {}: {allowed}", quoted(name));
+    Err(Failure::new(ExitCode::Usage, message))
+}
+
+fn bad_value(exit: ExitCode, place: &str, text: &OsStr, fault: &str) -> Failure {
+    Failure::new(exit, format!("{place} {}: {fault}", quoted(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::settings::Parse;
+    use crate::values::{ALLOWED_LIMIT, ALLOWED_PORT, parse_limit, parse_port};
+
+    const WAIT: Setting<Duration> = Setting {
+        command: Some("echo-server"),
+        key: "frame-timeout",
+        value_name: "SECONDS",
+        default: Some("30"),
+        help: "",
+        allowed: ALLOWED_LIMIT,
+        parse: Parse::Text(parse_limit),
+        switch: false,
+    };
+    const PORT: Setting<u16> = Setting {
+        command: Some("echo-server"),
+        key: "port",
+        value_name: "PORT",
+        default: None,
+        help: "",
+        allowed: ALLOWED_PORT,
+        parse: Parse::Text(parse_port),
+        switch: false,
+    };
+    const SETTINGS: &[&dyn AnySetting] = &[&WAIT, &PORT];
+
+    fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
+    fn file(seconds: &str) -> ConfigFile {
+        let id = (Some("echo-server"), "frame-timeout");
+        ConfigFile { values: HashMap::from([(id, seconds.into())]), ..ConfigFile::default() }
+    }
+
+    #[test]
+    fn a_stronger_layer_wins_whatever_the_order_they_are_read_in() {
+        let seconds =
+            |layers: &Layers| (layers.get(&WAIT).unwrap().unwrap().as_secs(), layers.source(&WAIT));
+        let mut layers = Layers::default();
+        assert_eq!(seconds(&layers), (30, Source::Default));
+        layers.add_file(file("2"));
+        assert_eq!(seconds(&layers), (2, Source::File));
+        let variables = variables(&[("TRUST_ECHO_SERVER_FRAME_TIMEOUT", "3")]);
+        layers.add_environment(&variables, SETTINGS).unwrap();
+        assert_eq!(seconds(&layers), (3, Source::Environment));
+        layers.add_flag(&WAIT, OsStr::new("4")).unwrap();
+        assert_eq!(seconds(&layers), (4, Source::Flag));
+
+        let mut reversed = Layers::default();
+        reversed.add_flag(&WAIT, OsStr::new("4")).unwrap();
+        reversed.add_environment(&variables, SETTINGS).unwrap();
+        reversed.add_file(file("2"));
+        assert_eq!(seconds(&reversed), (4, Source::Flag));
+    }
+
+    #[test]
+    fn a_required_setting_without_value_is_named_by_its_flag() {
+        let failure = Layers::default().require(&PORT).unwrap_err();
+        assert_eq!(failure, Failure::new(ExitCode::Usage, "missing required flag: --port"));
+    }
+
+    #[test]
+    fn a_bad_value_is_told_with_its_place_and_what_is_allowed() {
+        let mut layers = Layers::default();
+        let failure = layers.add_flag(&WAIT, OsStr::new("-1")).unwrap_err();
+        let allowed = "allowed is a number of seconds, 0 (off) or at least 0.001";
+        assert_eq!(failure.message, format!("--frame-timeout '-1': {allowed}"));
+        let variables = variables(&[("TRUST_ECHO_SERVER_FRAME_TIMEOUT", "nan")]);
+        let failure = layers.add_environment(&variables, SETTINGS).unwrap_err();
+        assert_eq!(failure.exit, ExitCode::Usage);
+        assert_eq!(failure.message, format!("TRUST_ECHO_SERVER_FRAME_TIMEOUT 'nan': {allowed}"));
+        assert_eq!(layers.source(&WAIT), Source::Default);
+    }
+
+    #[test]
+    fn a_flag_that_is_given_twice_is_refused() {
+        let mut layers = Layers::default();
+        layers.add_flag(&PORT, OsStr::new("1")).unwrap();
+        let failure = layers.add_flag(&PORT, OsStr::new("1")).unwrap_err();
+        assert_eq!(failure, Failure::new(ExitCode::Usage, "duplicate flag: --port"));
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_unset() {
+        let mut layers = Layers::default();
+        layers.add_environment(&variables(&[("TRUST_ECHO_SERVER_PORT", "")]), SETTINGS).unwrap();
+        assert_eq!(layers.get(&PORT).unwrap(), None);
+    }
+
+    #[test]
+    fn a_misspelled_variable_of_the_command_is_refused_and_others_are_not() {
+        let check =
+            |name| check_variable_names(&variables(&[(name, "1")]), "echo-server", SETTINGS);
+        assert_eq!(check("TRUST_ECHO_SERVER_PORT"), Ok(()));
+        assert_eq!(check("TRUST_LOAD_PRT"), Ok(()));
+        assert_eq!(check("TRUSTED"), Ok(()));
+        let message = "unknown variable 'TRUST_ECHO_SERVER_PRT': allowed are \
+                       TRUST_ECHO_SERVER_FRAME_TIMEOUT, TRUST_ECHO_SERVER_PORT";
+        assert_eq!(check("TRUST_ECHO_SERVER_PRT"), Err(Failure::new(ExitCode::Usage, message)));
+    }
+}
