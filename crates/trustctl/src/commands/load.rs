@@ -11,6 +11,8 @@ use crate::target::Family;
 
 mod concurrent;
 mod find_rate;
+mod output;
+mod reach;
 mod sequential;
 
 const EXAMPLES: &str = "\

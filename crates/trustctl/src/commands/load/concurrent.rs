@@ -1,32 +1,24 @@
 //! Clients at the same time: from settings through the engine to the reports.
 
-use std::io;
-use std::net::SocketAddr;
-use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::colours::Colours;
+use crate::commands::Context;
 use crate::commands::echo_client::stopped_by;
 use crate::commands::load::find_rate;
-use crate::commands::{Context, Stdout, Unwritten, print};
-use crate::connect::{ConnectError, Limit, connect, resolve};
+use crate::commands::load::output::{Output, end_without_run};
+use crate::commands::load::reach::reach;
+use crate::connect::{ConnectError, Limit, resolve};
 use crate::descriptor;
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::budget::judge;
 use crate::load::engine::{self, Ended, First, Listener};
-use crate::load::hdr_log::{End as LogEnd, Header, Writer};
-use crate::load::options::{CONCURRENCY, CSV, HDR_LOG, HTML, JSON, START_AT};
+use crate::load::options::{CONCURRENCY, START_AT};
 use crate::load::plan::Plan;
-use crate::load::report::progress::Progress;
-use crate::load::report::timeline::Timeline;
-use crate::load::report::{csv, html, json, terminal};
 use crate::load::shape::Shape;
 use crate::load::start_at::{Start, start};
-use crate::load::summary::{About, End, Interval, Judgement, Live, Run, Searched, Summary};
-use crate::report_file::ReportFile;
-use crate::settings::AnySetting;
+use crate::load::summary::{End, Live, Summary};
 use crate::text::{grouped, reason, seconds};
 
 /// Descriptors that are not connections: standard streams, files, the log, signals, epoll and a timer.
@@ -61,26 +53,6 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
             Ok(exit)
         }
         Err(error) => end_without_run(context, output, error),
-    }
-}
-
-/// Reports that there was nothing to measure.
-pub(super) fn end_without_run(
-    context: &Context<'_>,
-    output: Output,
-    error: ConnectError,
-) -> Result<ExitCode, Failure> {
-    match error {
-        ConnectError::Signal(signal) => {
-            let exit = stopped_by(signal, context.log);
-            output.end(&Summary::nothing(End::Stopped(signal.name())), &[], exit)?;
-            Ok(exit)
-        }
-        ConnectError::Failed(failure) => {
-            let summary = Summary::nothing(End::Unreachable(failure.message.clone()));
-            output.end(&summary, &[], failure.exit)?;
-            Err(failure)
-        }
     }
 }
 
@@ -120,28 +92,6 @@ fn until_start(context: &Context<'_>, plan: &Plan) -> Result<Duration, Failure> 
             Err(Failure::new(ExitCode::Usage, message))
         }
     }
-}
-
-/// The server's address, and a connection to it that is there.
-pub(super) struct Reached {
-    pub(super) address: SocketAddr,
-    pub(super) first: First,
-}
-
-pub(super) fn reach(
-    context: &Context<'_>,
-    plan: &Plan,
-    addresses: &[SocketAddr],
-) -> Result<Reached, ConnectError> {
-    let limit = Limit::start(plan.timeout);
-    let begun = Instant::now();
-    let stream = connect(&plan.target, addresses, limit, context.signals)?;
-    let took = begun.elapsed();
-    let address = stream.peer_addr().map_err(|error| {
-        let message = format!("cannot connect to {}: {}", plan.target, reason(&error));
-        Failure::new(ExitCode::Unavailable, message)
-    })?;
-    Ok(Reached { address, first: First { stream, took } })
 }
 
 fn one_run(
@@ -185,197 +135,4 @@ fn run_engine(
         ended.summary.end = End::Cut(problem.message.clone());
     }
     Ok(ended)
-}
-
-/// What a run shows while it goes on, and what is left of it.
-pub(super) struct Output {
-    is_json: bool,
-    is_csv: bool,
-    about: About,
-    pub(super) progress: Progress,
-    pub(super) timeline: Timeline,
-    header: Header,
-    hdr_log: Option<HdrLog>,
-    html: Option<ReportFile>,
-    /// The search that the reported run came from.
-    pub(super) searched: Option<Searched>,
-    /// Nobody reads stdout any more.
-    is_gone: bool,
-    /// What could not be written, which ends the run.
-    unwritten: Unwritten,
-}
-
-/// The log of the run's histograms.
-enum HdrLog {
-    /// Measuring has not begun.
-    Created(ReportFile),
-    /// Intervals are written.
-    Begun(Writer<ReportFile>),
-}
-
-impl Output {
-    /// Makes the files, so that a long run does not end in the discovery that there can be none.
-    fn create(context: &Context<'_>, plan: &Plan) -> Result<Output, Failure> {
-        let about = plan.about();
-        let header = Header {
-            shard: plan.shard,
-            start_at: plan.start_at,
-            warm_up: plan.warm_up(),
-            began: Timestamp::UNIX_EPOCH,
-            target: about.target.clone(),
-            is_open_loop: about.is_open_loop,
-            rate: plan.rate(),
-            rate_of_all: plan.rate_of_all(),
-            duration: plan.duration(),
-            seed: Some(plan.seed),
-            is_seed_given: plan.is_seed_given,
-        };
-        let [hdr_log, html] = context.create_reports([&HDR_LOG, &HTML], vec![])?;
-        Ok(Output {
-            is_json: context.is_on(&JSON)?,
-            is_csv: context.is_on(&CSV)?,
-            about,
-            progress: Progress::on_stderr(),
-            timeline: Timeline::default(),
-            header,
-            // What a run that is killed has measured until then is worth something.
-            hdr_log: hdr_log.map(|file| HdrLog::Created(file.streamed())),
-            html,
-            searched: None,
-            is_gone: false,
-            unwritten: Unwritten::default(),
-        })
-    }
-
-    /// Prints what is meant for whoever reads stdout, as long as somebody does.
-    fn print(&mut self, text: &str) -> Result<(), Failure> {
-        if !self.is_gone {
-            self.is_gone = print(text.as_bytes())? == Stdout::Gone;
-        }
-        Ok(())
-    }
-
-    /// Whether nobody wants anything of the run any more.
-    fn is_unwanted(&self) -> bool {
-        self.is_gone && self.html.is_none() && self.hdr_log.is_none()
-    }
-
-    /// Writes the reports, each whatever becomes of the others.
-    ///
-    /// # Errors
-    ///
-    /// The first problem with any of them, or with what was written during the run.
-    pub(super) fn end(
-        mut self,
-        summary: &Summary,
-        judgements: &[Judgement],
-        exit: ExitCode,
-    ) -> Result<(), Failure> {
-        self.progress.clear();
-        let written = self.end_log(summary);
-        self.unwritten.keep(written);
-        let of_run = summary;
-        let about = std::mem::take(&mut self.about);
-        let searched = self.searched.take();
-        let searched = searched.as_ref();
-        if let Some(html) = self.html.take() {
-            let summary = &self.with_unwritten(of_run);
-            let run = Run { about: &about, summary, judgements, searched, exit: self.exit(exit) };
-            let written = html.write_whole(html::report(&run, &self.timeline).as_bytes());
-            self.unwritten.keep(written);
-        }
-        let summary = &self.with_unwritten(of_run);
-        let run = Run { about: &about, summary, judgements, searched, exit: self.exit(exit) };
-        let text = match (self.is_json, self.is_csv, &summary.end) {
-            (true, ..) => json::report(&run)
-                .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
-            // Its lines were printed as they came; and the line on stderr says why there was no run.
-            (false, true, _) | (false, false, End::Unreachable(_)) => String::new(),
-            (false, false, _) => terminal::result(&run, Colours::of_stdout()),
-        };
-        let printed = self.print(&text);
-        self.unwritten.keep(printed);
-        self.unwritten.into_result()
-    }
-
-    /// The summary, which says so where other reports could not be written.
-    fn with_unwritten(&self, summary: &Summary) -> Summary {
-        let mut summary = summary.clone();
-        if let Some(failure) = self.unwritten.failure() {
-            match &mut summary.end {
-                End::Complete => summary.end = End::Unwritten(failure.message.clone()),
-                End::Cut(why) => why.clone_from(&failure.message),
-                End::Unwritten(_) | End::Stopped(_) | End::Unreachable(_) => {}
-            }
-        }
-        summary
-    }
-
-    /// What the process exits with: a problem comes before what the run says.
-    fn exit(&self, of_run: ExitCode) -> ExitCode {
-        self.unwritten.failure().map_or(of_run, |problem| problem.exit)
-    }
-
-    /// Ends the log, also that of a run in which measuring did not begin. Where there was no server the last good one
-    /// stays.
-    fn end_log(&mut self, summary: &Summary) -> Result<(), Failure> {
-        let finish = |writer: Writer<ReportFile>| writer.finish(&LogEnd::of(summary));
-        let finished = match self.hdr_log.take() {
-            Some(HdrLog::Begun(writer)) => finish(writer),
-            Some(HdrLog::Created(_)) if matches!(summary.end, End::Unreachable(_)) => Ok(()),
-            Some(HdrLog::Created(file)) => {
-                self.header.began = summary.began;
-                Writer::new(file, &self.header).and_then(finish)
-            }
-            None => Ok(()),
-        };
-        finished.map_err(|error| hdr_log_failed(&error))
-    }
-}
-
-impl Listener for Output {
-    fn live(&mut self, live: &Live) {
-        self.progress.show(live);
-    }
-
-    fn measuring(&mut self, began: Timestamp) {
-        self.header.began = began;
-        self.hdr_log = match self.hdr_log.take() {
-            Some(HdrLog::Created(file)) => match Writer::new(file, &self.header) {
-                Ok(writer) => Some(HdrLog::Begun(writer)),
-                Err(error) => {
-                    self.unwritten.keep::<()>(Err(hdr_log_failed(&error)));
-                    None
-                }
-            },
-            other => other,
-        };
-        if self.is_csv {
-            let printed = self.print(&csv::header());
-            self.unwritten.keep(printed);
-        }
-    }
-
-    fn interval(&mut self, interval: &Interval<'_>) -> ControlFlow<()> {
-        self.timeline.add(interval);
-        if let Some(HdrLog::Begun(writer)) = &mut self.hdr_log
-            && let Err(error) = writer.interval(interval)
-        {
-            self.hdr_log = None;
-            self.unwritten.keep::<()>(Err(hdr_log_failed(&error)));
-        }
-        if self.is_csv {
-            self.progress.clear();
-            let printed = self.print(&csv::row(interval));
-            self.unwritten.keep(printed);
-        }
-        match self.unwritten.failure().is_some() || self.is_unwanted() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    }
-}
-
-fn hdr_log_failed(error: &io::Error) -> Failure {
-    Failure::new(ExitCode::Io, format!("cannot write {}: {}", HDR_LOG.flag(), reason(error)))
 }

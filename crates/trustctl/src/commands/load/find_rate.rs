@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use crate::commands::Context;
 use crate::commands::echo_client::stopped_by;
-use crate::commands::load::concurrent::{Output, end_without_run, reach};
+use crate::commands::load::output::{Output, end_without_run};
+use crate::commands::load::reach::reach;
 use crate::connect::{ConnectError, Limit, resolve};
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::budget::{Budget, first_broken};

@@ -1,0 +1,38 @@
+//! The first connection of a run: the server is there.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::commands::Context;
+use crate::connect::{ConnectError, Limit, connect};
+use crate::exit_code::{ExitCode, Failure};
+use crate::load::engine::First;
+use crate::load::plan::Plan;
+use crate::text::reason;
+
+/// The server's address, and a connection to it that is there.
+pub(super) struct Reached {
+    pub(super) address: SocketAddr,
+    pub(super) first: First,
+}
+
+/// Connects to the server.
+///
+/// # Errors
+///
+/// As the command's.
+pub(super) fn reach(
+    context: &Context<'_>,
+    plan: &Plan,
+    addresses: &[SocketAddr],
+) -> Result<Reached, ConnectError> {
+    let limit = Limit::start(plan.timeout);
+    let begun = Instant::now();
+    let stream = connect(&plan.target, addresses, limit, context.signals)?;
+    let took = begun.elapsed();
+    let address = stream.peer_addr().map_err(|error| {
+        let message = format!("cannot connect to {}: {}", plan.target, reason(&error));
+        Failure::new(ExitCode::Unavailable, message)
+    })?;
+    Ok(Reached { address, first: First { stream, took } })
+}
