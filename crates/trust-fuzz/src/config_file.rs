@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use toml::{Table, Value};
-use trustctl::commands::all_settings;
+use trustctl::commands::TRUSTCTL;
 use trustctl::config_file::ConfigFile;
 use trustctl::exit_code::ExitCode;
 use trustctl::layers::{Layers, Source};
@@ -18,8 +18,11 @@ use crate::oneline::{check_failure, check_line};
 /// If a mistake is not told with its line, or what is taken is not what the file says.
 pub fn run(data: &[u8]) {
     // The home is where the file is, so it cannot stand in it.
-    let settings: Vec<_> =
-        all_settings().into_iter().filter(|setting| setting.key() != "trust-home").collect();
+    let settings: Vec<_> = TRUSTCTL
+        .all_settings()
+        .into_iter()
+        .filter(|setting| setting.key() != "trust-home")
+        .collect();
     let file = match ConfigFile::parse(data, Path::new("FILE"), &settings) {
         Ok(file) => file,
         Err(failure) => {

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
-use trustctl::commands::all_settings;
+use trustctl::commands::TRUSTCTL;
 use trustctl::exit_code::ExitCode;
 use trustctl::layers::{Layers, check_variable_names};
 use trustctl::level::Level;
@@ -127,7 +127,7 @@ fn check_target(bytes: &[u8]) {
 /// The first byte chooses a setting; the text is its flag's and its variable's, and a variable's name.
 fn check_layers(bytes: &[u8]) {
     let Some((index, text)) = bytes.split_first() else { return };
-    let settings = all_settings();
+    let settings = TRUSTCTL.all_settings();
     let setting = settings[usize::from(*index) % settings.len()];
     let text = OsStr::from_bytes(text);
     let fault = setting.fault(text);

@@ -1,41 +1,38 @@
 //! One run: the command line, the settings, the home, then the command between its two events.
 
+use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::iter;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
-use std::{env, iter};
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 use rustix::io::Errno;
 
-use crate::commands::{COMMANDS, Context, Entry, GROUPS, Product, find};
+use crate::command::{Context, Entry, Product, Program};
 use crate::event_log::EventLog;
 use crate::exit_code::{ExitCode, Failure};
+use crate::globals::GLOBALS;
 use crate::level::Level;
 use crate::signals::{self, IgnoredHangup, Signals};
-use crate::startup::{GLOBALS, Startup};
+use crate::standard_streams;
+use crate::startup::Startup;
+use crate::sys;
 use crate::text::reason;
 use crate::usage::{Outline, check_token_lengths};
-use crate::{standard_streams, sys};
-
-/// An executable: `trustctl`, or one that stands for a single command of it.
-pub(crate) struct Program {
-    pub(crate) name: &'static str,
-    pub(crate) command: Option<&'static str>,
-}
 
 /// Runs the program from its first argument to its exit code.
 pub(crate) fn run(program: &Program) -> ExitCode {
     let start = Instant::now();
     signals::survive_file_size_limit();
     let tokens: Vec<OsString> = env::args_os().skip(1).collect();
-    let outline = Outline::new(program.name, program.command, &tokens);
+    let outline = Outline::new(program, &tokens);
     let matches = match parse(program, &outline, &tokens) {
         Ok(Parsed::Command(matches)) => Ok(matches),
         Ok(Parsed::Printed(exit)) => return exit,
@@ -46,7 +43,7 @@ pub(crate) fn run(program: &Program) -> ExitCode {
         true => IgnoredHangup::Handle,
         false => IgnoredHangup::Keep,
     });
-    let mut startup = Startup::new(&outline, matches.as_ref());
+    let mut startup = Startup::new(program, &outline, matches.as_ref());
     let serves_descriptor_0 = startup.serves_descriptor_0(&outline);
     let descriptor_0 = serves_descriptor_0.then(standard_streams::set_connection_aside).transpose();
     let log = startup.take_log(&outline, serves_descriptor_0).unwrap_or_else(|error| {
@@ -67,8 +64,10 @@ pub(crate) fn run(program: &Program) -> ExitCode {
         })?;
         let matches = innermost(&matches);
         match outline.entry {
-            Some(entry) => run_command(entry, matches, &startup, &log, &signals, descriptor_0),
-            None => Err(outline.unknown_command("", program.command)),
+            Some(entry) => {
+                run_command(program, entry, matches, &startup, &log, &signals, descriptor_0)
+            }
+            None => Err(outline.unknown_command("", program.only)),
         }
     });
     let exit = result.unwrap_or_else(|failure| {
@@ -100,7 +99,7 @@ pub(crate) fn parse(
 ) -> Result<Parsed, Failure> {
     check_token_lengths(tokens)?;
     let Some(command) = command_line(program) else {
-        return Err(outline.unknown_command("", program.command));
+        return Err(outline.unknown_command("", program.only));
     };
     let words = iter::once(OsString::from(program.name)).chain(tokens.iter().cloned());
     let error = match command.try_get_matches_from(words) {
@@ -124,12 +123,13 @@ pub(crate) fn parse(
                 _ => Ok(Parsed::Printed(ExitCode::Success)),
             }
         }
-        _ => Err(outline.explain(&error, program.name, tokens)),
+        _ => Err(outline.explain(&error, tokens)),
     }
 }
 
 /// Runs the command.
 fn run_command(
+    program: &Program,
     entry: &Entry,
     matches: &ArgMatches,
     startup: &Startup,
@@ -142,6 +142,7 @@ fn run_command(
         tell(&format!("warning: {problem}; going on without it"));
     }
     let mut context = Context {
+        program,
         matches,
         layers: &startup.layers,
         log,
@@ -169,15 +170,13 @@ pub(crate) fn catching_panics<T>(
 /// The whole command line; `None` if the program's command does not exist.
 pub(crate) fn command_line(program: &Program) -> Option<Command> {
     let version = env!("CARGO_PKG_VERSION");
-    let command = match program.command {
-        Some(name) => (find(name)?.command)().name(program.name),
+    let command = match program.only {
+        Some(name) => (program.find(name)?.command)().name(program.name),
         None => {
-            let top = Command::new(program.name)
-                .about("Echo service, echo client, load tester and checker for TCP byte streams")
-                .subcommand_required(true);
-            COMMANDS.iter().fold(top, |top, entry| match entry.name.split_once(' ') {
+            let top = Command::new(program.name).about(program.about).subcommand_required(true);
+            program.commands.iter().fold(top, |top, entry| match entry.name.split_once(' ') {
                 None => top.subcommand((entry.command)()),
-                Some((group, _)) => with_group(top, group)
+                Some((group, _)) => with_group(program, top, group)
                     .mut_subcommand(group, |group| group.subcommand((entry.command)())),
             })
         }
@@ -187,11 +186,12 @@ pub(crate) fn command_line(program: &Program) -> Option<Command> {
 
 /// Adds the word that only groups commands, before the first of them. One that is a command itself comes before those
 /// inside it.
-fn with_group(top: Command, group: &'static str) -> Command {
+fn with_group(program: &Program, top: Command, group: &'static str) -> Command {
     if top.find_subcommand(group).is_some() {
         return top;
     }
-    let about = GROUPS.iter().find(|(name, _)| *name == group).map_or("", |(_, about)| *about);
+    let about =
+        program.groups.iter().find(|(name, _)| *name == group).map_or("", |(_, about)| *about);
     top.subcommand(Command::new(group).about(about).subcommand_required(true))
 }
 
@@ -258,38 +258,4 @@ fn keep_panic_messages() {
 /// Writes a line for the user; stderr that is gone is no reason to fail.
 pub(crate) fn tell(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TRUSTCTL: Program = Program { name: "trustctl", command: None };
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        command_line(&TRUSTCTL).unwrap().debug_assert();
-        for entry in COMMANDS {
-            let front = Program { name: "front", command: Some(entry.name) };
-            command_line(&front).unwrap().debug_assert();
-        }
-    }
-
-    #[test]
-    fn help_lists_every_exit_code() {
-        let help = command_line(&TRUSTCTL).unwrap().render_help().to_string();
-        for exit in ExitCode::ALL {
-            let line = format!("  {:>3}  {}\n", exit.code(), exit.meaning());
-            assert!(help.contains(&line), "{line}");
-        }
-    }
-
-    #[test]
-    fn a_front_names_itself_in_its_help_and_version() {
-        let front = Program { name: "front", command: Some("hold") };
-        let mut command = command_line(&front).unwrap();
-        assert_eq!(command.render_version(), concat!("front ", env!("CARGO_PKG_VERSION"), "\n"));
-        assert!(command.render_usage().to_string().starts_with("Usage: front "));
-        assert!(command_line(&Program { name: "front", command: Some("nothing") }).is_none());
-    }
 }

@@ -9,8 +9,8 @@ use std::{env, fs};
 use trust_net::wire::Reason;
 
 use crate::check::cases;
+use crate::commands::TRUSTCTL;
 use crate::commands::echo_server::one_connection::{Decided, decided_by};
-use crate::commands::{COMMANDS, all_settings};
 use crate::error_map;
 use crate::exclusions::{Exclusion, When};
 use crate::exit_code::ExitCode;
@@ -22,7 +22,7 @@ fn the_table_of_settings_is_the_code_s() {
     let mut table = String::from(
         "| setting | flag | variable | default | allowed | what it is |\n|---|---|---|---|---|---|\n",
     );
-    for setting in all_settings() {
+    for setting in TRUSTCTL.all_settings() {
         let key = match (setting.command(), setting.key()) {
             (Some(command), key) => format!("`[{command}]` `{key}`"),
             (None, "trust-home") => "not in the file".to_owned(),
@@ -40,7 +40,7 @@ fn the_table_of_settings_is_the_code_s() {
             writeln!(table, "| {key} | `{flag}` | `{variable}` | {default} | {allowed} | {help} |");
     }
     table.push_str("\n| settings that cannot be used together | | why |\n|---|---|---|\n");
-    for Exclusion(one, other, why) in COMMANDS.iter().flat_map(|entry| entry.exclusions) {
+    for Exclusion(one, other, why) in TRUSTCTL.commands.iter().flat_map(|entry| entry.exclusions) {
         let cell = |when: &When| {
             let (setting, value) = (when.setting(), when.value());
             let command = setting.command().unwrap_or_default();

@@ -110,7 +110,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::commands::{COMMANDS, all_settings};
+    use crate::commands::TRUSTCTL;
     use crate::config_file::ConfigFile;
     use crate::exit_code::ExitCode;
     use crate::settings::{Setting, parse_count};
@@ -192,8 +192,8 @@ mod tests {
 
     #[test]
     fn of_every_pair_either_one_wins_by_its_layer() {
-        let settings = all_settings();
-        for entry in COMMANDS {
+        let settings = TRUSTCTL.all_settings();
+        for entry in TRUSTCTL.commands {
             for Exclusion(one, other, why) in entry.exclusions {
                 for (winner, loser) in [(one, other), (other, one)] {
                     let mut layers = Layers::default();

@@ -9,6 +9,9 @@ pub mod check;
 mod child;
 mod cli;
 pub mod colours;
+pub mod command;
+#[cfg(test)]
+mod command_line;
 pub mod commands;
 pub mod config_file;
 pub mod connect;
@@ -23,6 +26,7 @@ pub mod event_log;
 pub mod exclusions;
 pub mod exit_code;
 pub mod framing;
+pub mod globals;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod launcher;
@@ -33,6 +37,7 @@ mod log_queue;
 pub mod log_sink;
 pub mod markup;
 mod notify;
+pub mod output;
 #[cfg(test)]
 mod packaging;
 pub mod random;
@@ -51,20 +56,26 @@ mod usage;
 mod values;
 pub mod wait;
 
+use std::env;
+use std::process::ExitCode;
+
+use crate::command::Program;
+use crate::commands::TRUSTCTL;
+
 /// Runs `trustctl` with the arguments of this process.
-pub fn trustctl_main() -> std::process::ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|word| word == launcher::CHILD) {
+pub fn trustctl_main() -> ExitCode {
+    if env::args_os().nth(1).is_some_and(|word| word == launcher::CHILD) {
         return child::run().into();
     }
-    cli::run(&cli::Program { name: "trustctl", command: None }).into()
+    cli::run(&TRUSTCTL).into()
 }
 
 /// Runs `trustctl echo-client` with the arguments of this process.
-pub fn echo_client_main() -> std::process::ExitCode {
-    cli::run(&cli::Program { name: "echo-client", command: Some("echo-client") }).into()
+pub fn echo_client_main() -> ExitCode {
+    cli::run(&Program { name: "echo-client", only: Some("echo-client"), ..TRUSTCTL }).into()
 }
 
 /// Runs `trustctl load` with the arguments of this process.
-pub fn echo_load_test_main() -> std::process::ExitCode {
-    cli::run(&cli::Program { name: "echo-load-test", command: Some("load") }).into()
+pub fn echo_load_test_main() -> ExitCode {
+    cli::run(&Program { name: "echo-load-test", only: Some("load"), ..TRUSTCTL }).into()
 }

@@ -4,16 +4,14 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::{env, fs};
 
-use crate::cli::{Parsed, Program, innermost, parse};
-use crate::commands::all_settings;
+use crate::cli::{Parsed, innermost, parse};
+use crate::commands::TRUSTCTL;
 use crate::exit_code::{ExitCode, Failure};
+use crate::globals::GLOBALS;
 use crate::layers::Layers;
 use crate::load::plan::Plan;
-use crate::startup::GLOBALS;
 use crate::target::Family;
 use crate::usage::Outline;
-
-const TRUSTCTL: Program = Program { name: "trustctl", command: None };
 
 /// Where the executable is in the image, in front of what a probe runs.
 const EXECUTABLE: &str = "/usr/local/bin/trustctl";
@@ -56,7 +54,8 @@ fn a_flag_or_a_value_that_does_not_exist_is_noticed() {
 
 #[test]
 fn the_variables_in_the_manifests_are_ours() {
-    let known: Vec<String> = all_settings().iter().map(|setting| setting.variable()).collect();
+    let known: Vec<String> =
+        TRUSTCTL.all_settings().iter().map(|setting| setting.variable()).collect();
     for name in ["server.yaml", "load.yaml", "merge.yaml"] {
         let text = manifest(name);
         let variables = text.lines().filter_map(|line| line.trim().strip_prefix("- name: TRUST_"));
@@ -83,7 +82,7 @@ fn commands_in(name: &str) -> Vec<&'static str> {
 fn command_of(words: &[String]) -> Result<(&'static str, Layers), Failure> {
     let words = words.strip_prefix(&[EXECUTABLE.to_owned()]).unwrap_or(words);
     let tokens: Vec<OsString> = words.iter().map(OsString::from).collect();
-    let outline = Outline::new(TRUSTCTL.name, TRUSTCTL.command, &tokens);
+    let outline = Outline::new(&TRUSTCTL, &tokens);
     let Parsed::Command(matches) = parse(&TRUSTCTL, &outline, &tokens)? else {
         panic!("{words:?} asks for help");
     };

@@ -7,13 +7,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Id};
 
-use crate::commands::{COMMANDS, Entry, find};
+use crate::command::{Entry, Program};
 use crate::exit_code::{ExitCode, Failure};
+use crate::globals::{GLOBALS, TOKEN_BYTES_MAX};
 use crate::settings::{AnySetting, quoted};
-use crate::startup::GLOBALS;
-
-/// Bytes that one token of the command line may have.
-pub(crate) const TOKEN_BYTES_MAX: usize = 1024;
 
 /// Refuses tokens that are too long for anything that this program takes.
 pub(crate) fn check_token_lengths(tokens: &[OsString]) -> Result<(), Failure> {
@@ -29,6 +26,7 @@ pub(crate) fn check_token_lengths(tokens: &[OsString]) -> Result<(), Failure> {
 /// What can be told of a command line that may be wrong: enough to log the failure in the right
 /// place and to name the right `--help`.
 pub(crate) struct Outline<'a> {
+    program: &'a Program,
     /// The program's name and the words of the command that are right so far.
     pub(crate) place: String,
     /// The command, if it is known.
@@ -40,17 +38,13 @@ pub(crate) struct Outline<'a> {
 }
 
 impl<'a> Outline<'a> {
-    /// Reads what it can. `fixed`: the command that the program itself stands for.
-    pub(crate) fn new(
-        program: &str,
-        fixed: Option<&'static str>,
-        tokens: &'a [OsString],
-    ) -> Outline<'a> {
+    /// Reads what it can.
+    pub(crate) fn new(program: &'a Program, tokens: &'a [OsString]) -> Outline<'a> {
         let mut words = String::new();
-        let mut entry = fixed.and_then(find);
-        let mut seeking = fixed.is_none();
-        let mut outline =
-            Outline { place: program.to_owned(), entry: None, globals: Vec::new(), json: false };
+        let mut entry = program.only.and_then(|name| program.find(name));
+        let mut seeking = program.only.is_none();
+        let place = program.name.to_owned();
+        let mut outline = Outline { program, place, entry: None, globals: Vec::new(), json: false };
         let mut tokens = tokens.iter().map(OsString::as_os_str).take_while(|token| *token != "--");
         while let Some(token) = tokens.next() {
             outline.json |= token == "--json";
@@ -64,8 +58,8 @@ impl<'a> Outline<'a> {
             } else if seeking && !token.as_bytes().starts_with(b"-") {
                 let longer = format!("{words} {}", token.to_string_lossy());
                 let longer = longer.trim_start();
-                let found = find(longer);
-                seeking = COMMANDS.iter().any(|entry| is_inside(entry.name, longer));
+                let found = program.find(longer);
+                seeking = program.commands.iter().any(|entry| entry.is_inside(longer));
                 if seeking || found.is_some() {
                     words = longer.to_owned();
                     entry = found;
@@ -73,7 +67,7 @@ impl<'a> Outline<'a> {
             }
         }
         if !words.is_empty() {
-            outline.place = format!("{program} {words}");
+            outline.place = format!("{} {words}", program.name);
         }
         outline.entry = entry;
         outline
@@ -99,13 +93,8 @@ impl<'a> Outline<'a> {
     }
 
     /// What clap found wrong, in one line.
-    pub(crate) fn explain(
-        &self,
-        error: &clap::Error,
-        program: &str,
-        tokens: &[OsString],
-    ) -> Failure {
-        let group = self.place.strip_prefix(program).unwrap_or_default().trim_start();
+    pub(crate) fn explain(&self, error: &clap::Error, tokens: &[OsString]) -> Failure {
+        let group = self.place.strip_prefix(self.program.name).unwrap_or_default().trim_start();
         let what = match error.kind() {
             ErrorKind::MissingSubcommand => return self.unknown_command(group, None),
             ErrorKind::InvalidSubcommand => {
@@ -131,9 +120,9 @@ impl<'a> Outline<'a> {
 
     /// `word` is missing, or no command of the group (empty: of the program).
     pub(crate) fn unknown_command(&self, group: &str, word: Option<&str>) -> Failure {
-        let names = COMMANDS.iter().map(|entry| entry.name);
-        let names: Vec<&str> =
-            names.filter(|name| group.is_empty() || is_inside(name, group)).collect();
+        let entries = self.program.commands.iter();
+        let entries = entries.filter(|entry| group.is_empty() || entry.is_inside(group));
+        let names: Vec<&str> = entries.map(|entry| entry.name).collect();
         let what = match word {
             None if group.is_empty() => "missing command".to_owned(),
             None => format!("missing command after {}", quoted(group)),
@@ -192,11 +181,6 @@ fn global_flag(token: &OsStr) -> Option<(&'static dyn AnySetting, Option<&OsStr>
 fn takes_next(entry: &Entry, token: &OsStr) -> bool {
     let mut with_values = entry.settings.iter().filter(|setting| !setting.is_switch());
     with_values.any(|setting| token == &*setting.flag())
-}
-
-/// Whether the command `name` is in the group of commands, as `log demo` is in `log`.
-pub(crate) fn is_inside(name: &str, group: &str) -> bool {
-    name.strip_prefix(group).is_some_and(|rest| rest.starts_with(' '))
 }
 
 fn unknown_argument(error: &clap::Error) -> String {
@@ -262,129 +246,4 @@ fn flag_of(error: &clap::Error, kind: ContextKind) -> String {
 fn bare(text: &str) -> String {
     let quoted = quoted(text);
     quoted[1..quoted.len() - 1].to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::{Parsed, Program, parse};
-
-    const TRUSTCTL: Program = Program { name: "trustctl", command: None };
-
-    fn mistake(line: &[&str]) -> String {
-        let tokens: Vec<OsString> = line.iter().map(OsString::from).collect();
-        let outline = Outline::new(TRUSTCTL.name, TRUSTCTL.command, &tokens);
-        match parse(&TRUSTCTL, &outline, &tokens) {
-            Err(failure) => {
-                assert_eq!(failure.exit, ExitCode::Usage);
-                assert!(!failure.message.contains('\n'), "{}", failure.message);
-                failure.message
-            }
-            Ok(Parsed::Command(_)) => "runs".into(),
-            Ok(Parsed::Printed(_)) => "prints".into(),
-        }
-    }
-
-    #[test]
-    fn mistakes_are_told_in_one_line_that_names_them() {
-        let hold = "; see 'trustctl hold --help'";
-        let cases: [(&[&str], &str); 15] = [
-            (&["hold", "--seconds"], "missing value for --seconds"),
-            (&["hold", "--seconds", "--log-level", "info"], "missing value for --seconds"),
-            (&["hold", "--seconds", "1", "--seconds", "2"], "duplicate flag: --seconds"),
-            (&["hold", "--secnds", "1"], "unknown flag: --secnds (did you mean --seconds?)"),
-            (&["hold", "-x"], "unknown flag: -x"),
-            (&["hold", "--a\nb"], "unknown flag: --a\\nb"),
-            (&["hold", "5"], "unexpected argument: 5"),
-            (&["hold", "--help=5"], "--help takes no value, but got '5'"),
-            (
-                &["hold", "--seconds", "-inf"],
-                "--seconds '-inf': allowed is a number of seconds, 0 (at once) or at least 0.001",
-            ),
-            (
-                &["hold", "--request-id", "-run"],
-                "missing value for --request-id (if '-run' is the value, write --request-id=-run)",
-            ),
-            (&["--log-level", "info", "hold", "-x"], "unknown flag: -x"),
-            (&["hold", "--trust-home=/x", "-x"], "unknown flag: -x"),
-            (&["--request-id", "log", "hold", "-x"], "unknown flag: -x"),
-            (&["hold", "\u{1b}[1m"], "unexpected argument: \\u{1b}[1m"),
-            (&["hold", "--trust-home"], "missing value for --trust-home"),
-        ];
-        for (line, expected) in cases {
-            assert_eq!(mistake(line), format!("{expected}{hold}"), "{line:?}");
-        }
-        let message = mistake(&["log", "demo"]);
-        assert_eq!(message, "missing argument: MESSAGE; see 'trustctl log demo --help'");
-    }
-
-    #[test]
-    fn unknown_and_missing_commands_come_with_the_valid_ones() {
-        for (line, what) in [
-            (&["foo"][..], "unknown command: foo"),
-            (&["foo", "--seconds", "1"], "unknown command: foo"),
-            (&["--log-level", "info", "a\nb"], "unknown command: a\\nb"),
-            (&[], "missing command"),
-        ] {
-            let message = mistake(line);
-            let names: Vec<&str> = COMMANDS.iter().map(|entry| entry.name).collect();
-            let names = names.join(", ");
-            let expected = format!("{what}; valid commands: {names}; see 'trustctl --help'");
-            assert_eq!(message, expected);
-        }
-        let rest = "; valid commands: log demo; see 'trustctl log --help'";
-        assert_eq!(mistake(&["log"]), format!("missing command after 'log'{rest}"));
-        assert_eq!(mistake(&["log", "foo"]), format!("unknown command: log foo{rest}"));
-    }
-
-    #[test]
-    fn a_command_can_have_another_one_inside_it() {
-        let command_of = |line: &[&str]| {
-            let tokens: Vec<OsString> = line.iter().map(OsString::from).collect();
-            let outline = Outline::new(TRUSTCTL.name, TRUSTCTL.command, &tokens);
-            let told = outline.entry.map(|entry| entry.name);
-            (mistake(line), told)
-        };
-        let runs = |name| ("runs".to_owned(), Some(name));
-        assert_eq!(command_of(&["load", "--port", "1"]), runs("load"));
-        assert_eq!(command_of(&["load", "merge", "a", "b"]), runs("load merge"));
-        assert_eq!(command_of(&["load", "--log-level", "info", "merge", "a"]), runs("load merge"));
-        assert_eq!(command_of(&["load", "--host", "merge", "--port", "1"]), runs("load"));
-        assert_eq!(command_of(&["load", "--host=x", "-4"]), runs("load"));
-        let merge = "; see 'trustctl load merge --help'";
-        for (line, what) in [
-            (&["load", "--port", "1", "merge", "x"][..], "--port cannot be used before 'merge'"),
-            (&["load", "-4", "merge", "x"], "--ipv4 cannot be used before 'merge'"),
-            (&["load", "merge"], "missing argument: FILE..."),
-            (&["load", "merge", "x", "--port", "1"], "unknown flag: --port"),
-        ] {
-            assert_eq!(command_of(line), (format!("{what}{merge}"), Some("load merge")));
-        }
-        let message =
-            "unknown command: load mrge; valid commands: load merge; see 'trustctl load --help'";
-        assert_eq!(command_of(&["load", "mrge"]), (message.to_owned(), Some("load")));
-    }
-
-    #[test]
-    fn a_token_of_more_than_1024_bytes_is_refused_before_anything_else() {
-        assert_eq!(mistake(&["log", "demo", &"x".repeat(1024)]), "runs");
-        let long = "x".repeat(2000);
-        let message = "argument token exceeds 1024-byte limit (got 2000 bytes)";
-        for line in [&[&*long][..], &["--help", &long], &["log", "demo", "--", &long]] {
-            assert_eq!(mistake(line), message);
-        }
-    }
-
-    #[test]
-    fn global_flags_and_the_command_are_found_in_a_wrong_line_too() {
-        let line =
-            ["--trust-home=/x", "log", "--bad", "demo", "--log-file", "none", "--", "--log-level"];
-        let tokens = line.map(OsString::from);
-        let outline = Outline::new("trustctl", None, &tokens);
-        let globals: Vec<_> =
-            outline.globals.iter().map(|(setting, text)| (setting.key(), *text)).collect();
-        let expected = [("trust-home", OsStr::new("/x")), ("log-file", OsStr::new("none"))];
-        assert_eq!(globals, expected);
-        assert_eq!(outline.entry.map(|entry| entry.name), Some("log demo"));
-    }
 }

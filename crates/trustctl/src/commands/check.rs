@@ -16,10 +16,10 @@ use crate::check::cases;
 use crate::check::command::{StartError, Started, cannot_start};
 use crate::check::expect::Known;
 use crate::check::options::{
-    ADJUST, CASE, COMMAND, EXPECT, FRAMING, HTML, JOBS, JSON, JUNIT, LIST, MAX_CLIENTS, MAX_FRAME,
-    MAX_RATE, MEMORY_ALLOWANCE, OFFSET, PATIENCE, PID, RESET, SEED, SETTLE, STRICT, TIMEOUT, again,
+    ADJUST, CASE, COMMAND, EXCLUSIONS, EXPECT, FRAMING, HTML, JOBS, JSON, JUNIT, LIST, MAX_CLIENTS,
+    MAX_FRAME, MAX_RATE, MEMORY_ALLOWANCE, NAME, OFFSET, PATIENCE, PID, RESET, SEED, SETTINGS,
+    SETTLE, STRICT, TIMEOUT, again, check,
 };
-pub use crate::check::options::{EXCLUSIONS, NAME, SETTINGS, check};
 use crate::check::outcome::Outcome;
 use crate::check::report::progress::Progress;
 use crate::check::report::{About, Counts, End, Report, html, json, junit, terminal};
@@ -27,12 +27,12 @@ use crate::check::runner::{self, Listener, Plan, Ran};
 use crate::check::setup::{Rate, Setup};
 use crate::check::watch::Watch;
 use crate::colours::Colours;
-use crate::commands::echo_client::stopped_by;
-use crate::commands::{Context, Stdout, Unwritten, print};
+use crate::command::{Context, Entry, Product};
 use crate::connect::{ConnectError, Limit, connect, resolve};
 use crate::exit_code::{ExitCode, Failure};
 use crate::framing;
 use crate::layers::Source;
+use crate::output::{Stdout, Unwritten, print};
 use crate::report_file::{FileId, ReportFile};
 use crate::target::{Family, Target};
 use crate::text::reason;
@@ -67,8 +67,20 @@ Examples:
 docs/CHECK.md tells how to read a failure, and which bugs the cases find.
 ";
 
+/// The command.
+pub const ENTRY: Entry = Entry {
+    name: NAME,
+    settings: SETTINGS,
+    exclusions: EXCLUSIONS,
+    check,
+    command,
+    run,
+    product: Product::Output,
+    on_descriptor_0: None,
+};
+
 /// Its part of the command line.
-pub fn command() -> Command {
+fn command() -> Command {
     let server = Arg::new("server")
         .value_name("HOST PORT|HOST:PORT")
         .help("The server; an IPv6 address as ::1 9900 or [::1]:9900")
@@ -88,7 +100,7 @@ pub fn command() -> Command {
 ///
 /// 64 for settings that do not go together, 65 for a list of known failures that is wrong, 73 for reports that cannot
 /// be written; 68, 69, 75 and 77 if nobody answers at all.
-pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let patterns = context.layers.get(&CASE)?.unwrap_or_else(|| "*".to_owned());
     let is_wanted =
         |case: &&'static Case| patterns.split(',').any(|pattern| cases::matches(pattern, case.id));
@@ -109,7 +121,7 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     match try_all(context, &server, &plan, &mut about, &mut output) {
         Ok(ran) => finish(context, &about, output, ran, began.elapsed()),
         Err(ConnectError::Signal(signal)) => {
-            let (outcomes, exit) = (&[][..], stopped_by(signal, context.log));
+            let (outcomes, exit) = (&[][..], context.stopped_by(signal));
             let (end, took) = (End::Stopped(signal.name()), began.elapsed());
             output.end(&Report { about: &about, outcomes, causes: &[], end, took, exit })?;
             Ok(exit)
@@ -282,7 +294,7 @@ fn finish(
         (None, None) => End::Complete,
     };
     let exit = match signal {
-        Some(signal) => stopped_by(signal, context.log),
+        Some(signal) => context.stopped_by(signal),
         None if died.is_none() && Counts::of(&outcomes).is_success() => ExitCode::Success,
         None => ExitCode::Negative,
     };

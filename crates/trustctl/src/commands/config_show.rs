@@ -6,20 +6,33 @@ use std::path::Path;
 use clap::{Arg, ArgAction, Command};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::commands::{Context, all_settings, print};
+use crate::command::{Context, Entry, Product};
 use crate::exit_code::{ExitCode, Failure};
+use crate::globals::CONFIG_FILE_NAME;
 use crate::layers::Source;
+use crate::output::print;
 use crate::settings::{AnySetting, quoted};
-use crate::startup;
 
 /// The words that call it.
-pub const NAME: &str = "config show";
+const NAME: &str = "config show";
 
 /// Its settings: none.
-pub const SETTINGS: &[&dyn AnySetting] = &[];
+const SETTINGS: &[&dyn AnySetting] = &[];
+
+/// The command.
+pub const ENTRY: Entry = Entry {
+    name: NAME,
+    settings: SETTINGS,
+    exclusions: &[],
+    check: |_| Ok(()),
+    command,
+    run,
+    product: Product::LogAround,
+    on_descriptor_0: None,
+};
 
 /// Its part of the command line.
-pub fn command() -> Command {
+fn command() -> Command {
     Command::new("show").about("Show every setting, its value and where it came from").arg(
         Arg::new(JSON)
             .long(JSON)
@@ -33,7 +46,7 @@ pub fn command() -> Command {
 /// # Errors
 ///
 /// 74 when stdout cannot be written.
-pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let lines = shown_settings(context);
     let text = match context.matches.get_flag(JSON) {
         true => {
@@ -90,7 +103,9 @@ impl Serialize for Document<'_> {
 
 fn shown_settings(context: &Context<'_>) -> Vec<Shown> {
     let lossy = |path: &Path| path.to_string_lossy().into_owned();
-    let mut lines: Vec<Shown> = all_settings()
+    let mut lines: Vec<Shown> = context
+        .program
+        .all_settings()
         .into_iter()
         .map(|setting| {
             let (text, source) = context.layers.text(setting);
@@ -110,7 +125,7 @@ fn shown_settings(context: &Context<'_>) -> Vec<Shown> {
             _ => continue,
         };
     }
-    let path = context.home.join(startup::CONFIG_FILE_NAME);
+    let path = context.home.join(CONFIG_FILE_NAME);
     let source = if path.exists() { "read" } else { "not there" };
     lines.insert(1, Shown { name: "config_file".into(), value: Some(lossy(&path)), source });
     lines

@@ -8,28 +8,25 @@ use std::time::Duration;
 
 use clap::{Arg, Command, value_parser};
 
-use crate::commands::Context;
+use crate::command::{Context, Entry, Product};
 use crate::connect::{ConnectError, Limit, connect, resolve};
 use crate::echo::link::Link;
 use crate::echo_client::input::Cut;
 use crate::echo_client::session::{Finished, Session};
 use crate::echo_client::source::{Message, Plan, Source};
-use crate::event_log::EventLog;
 use crate::exclusions::Exclusion;
 use crate::exclusions::When::{Given, On};
 use crate::exit_code::{ExitCode, Failure};
 use crate::layers::Source as Layer;
-use crate::level::Level;
 use crate::settings::{AnySetting, Setting};
-use crate::signals::Signal;
 use crate::target::{Family, Target};
 use crate::values::{ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_SIZE, parse_limit, parse_size};
 
 /// The word that calls it.
-pub const NAME: &str = "echo-client";
+const NAME: &str = "echo-client";
 
 /// Its settings.
-pub const SETTINGS: &[&dyn AnySetting] =
+const SETTINGS: &[&dyn AnySetting] =
     &[&PAYLOAD_SIZE, &CHUNK, &RAW, &INTERVAL, &MAX_FRAME, &TIMEOUT];
 
 const PAYLOAD_SIZE: Setting<u32> = Setting::of(
@@ -90,7 +87,7 @@ const TIMEOUT: Setting<Duration> = Setting::of(
 );
 
 /// Settings that cannot be used together.
-pub const EXCLUSIONS: &[Exclusion] = &[
+const EXCLUSIONS: &[Exclusion] = &[
     Exclusion(Given(&PAYLOAD_SIZE), Given(&CHUNK), ONE_INPUT),
     Exclusion(Given(&PAYLOAD_SIZE), On(&RAW), ONE_INPUT),
     Exclusion(Given(&CHUNK), On(&RAW), ONE_INPUT),
@@ -100,8 +97,20 @@ pub const EXCLUSIONS: &[Exclusion] = &[
 
 const ONE_INPUT: &str = "each of them says what is sent";
 
+/// The command.
+pub const ENTRY: Entry = Entry {
+    name: NAME,
+    settings: SETTINGS,
+    exclusions: EXCLUSIONS,
+    check: |_| Ok(()),
+    command,
+    run,
+    product: Product::Output,
+    on_descriptor_0: None,
+};
+
 /// Its part of the command line.
-pub fn command() -> Command {
+fn command() -> Command {
     let server = Arg::new("server")
         .value_name("HOST PORT|HOST:PORT")
         .help("The server; an IPv6 address as ::1 9900 or [::1]:9900")
@@ -125,7 +134,7 @@ pub fn command() -> Command {
 ///
 /// 64 for arguments that do not go together, 65 for a line that is too long, 68, 69, 75, 76 and 77
 /// for the connection, 74 for standard input and output.
-pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let arguments: Vec<OsString> = ["server", "messages"]
         .iter()
         .flat_map(|id| context.matches.get_many::<OsString>(id).unwrap_or_default())
@@ -140,7 +149,7 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         .and_then(|addresses| connect(&target, &addresses, limit, context.signals));
     let stream = match connected {
         Ok(stream) => stream,
-        Err(ConnectError::Signal(signal)) => return Ok(stopped_by(signal, context.log)),
+        Err(ConnectError::Signal(signal)) => return Ok(context.stopped_by(signal)),
         Err(ConnectError::Failed(failure)) => return Err(failure),
     };
     let (stdin, stdout) = (io::stdin(), io::stdout());
@@ -150,17 +159,8 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let session = Session::new(&target, limit, context.signals, source, link, stdout.as_fd());
     match session.run()? {
         Finished::Done => Ok(ExitCode::Success),
-        Finished::Signal(signal) => Ok(stopped_by(signal, context.log)),
+        Finished::Signal(signal) => Ok(context.stopped_by(signal)),
     }
-}
-
-/// Logs the signal that stops a client command; the exit code.
-pub(crate) fn stopped_by(signal: Signal, log: &EventLog) -> ExitCode {
-    log.event(Level::Warn, "signal_received")
-        .field("signal", signal.name())
-        .field("action", "shutdown")
-        .write();
-    signal.exit_code()
 }
 
 /// The settings that decide what is sent.

@@ -10,7 +10,7 @@ use trust_net::service::Echo;
 use trust_net::wire::{Limits, Mode};
 use trust_net::{Model, Server, ServerConfig, Summary, socket};
 
-use crate::commands::Context;
+use crate::command::{Context, Entry, Product};
 use crate::error_map::{self, During};
 use crate::event_log::EventLog;
 use crate::exclusions::When::{self, Given, On};
@@ -34,10 +34,10 @@ use crate::{activation, descriptor};
 pub(crate) mod one_connection;
 
 /// The word that calls it.
-pub const NAME: &str = "echo-server";
+const NAME: &str = "echo-server";
 
 /// Its settings.
-pub const SETTINGS: &[&dyn AnySetting] = &[
+const SETTINGS: &[&dyn AnySetting] = &[
     &PORT,
     &HOST,
     &MODE,
@@ -197,7 +197,7 @@ pub(crate) const INETD: Setting<bool> = Setting::switch(
 );
 
 /// Settings that cannot be used together.
-pub const EXCLUSIONS: &[Exclusion] = &[
+const EXCLUSIONS: &[Exclusion] = &[
     Exclusion(Given(&PORT), On(&INETD), ON_DESCRIPTOR_0),
     Exclusion(Given(&HOST), On(&INETD), ON_DESCRIPTOR_0),
     Exclusion(not_event(&MODEL), On(&INETD), ONE_CONNECTION),
@@ -214,8 +214,20 @@ const fn not_event(model: &'static dyn AnySetting) -> When {
     When::Is(model, |text| text != "event", "not event")
 }
 
+/// The command.
+pub const ENTRY: Entry = Entry {
+    name: NAME,
+    settings: SETTINGS,
+    exclusions: EXCLUSIONS,
+    check,
+    command,
+    run,
+    product: Product::Service,
+    on_descriptor_0: Some(&INETD),
+};
+
 /// Its part of the command line.
-pub fn command() -> Command {
+fn command() -> Command {
     Command::new(NAME)
         .about("Serve: every frame, or every byte, goes back to the client it came from")
         .args(SETTINGS.iter().map(|setting| setting.arg()))
@@ -227,7 +239,7 @@ pub fn command() -> Command {
 ///
 /// 64 without a port or for settings that exclude each other, 73 without a log, 68 for an unknown
 /// host name, and what the error table says about `bind(2)`.
-pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     if context.layers.get(&INETD)? == Some(true) {
         return one_connection::run(context);
     }

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use clap::Command;
 
-use crate::commands::Context;
+use crate::command::{Context, Entry, Product};
 use crate::exit_code::{ExitCode, Failure};
 use crate::level::Level;
 use crate::settings::{ALLOWED_LIMIT_AT_ONCE, AnySetting, Setting, parse_limit};
 
 /// The word that calls it.
-pub const NAME: &str = "hold";
+const NAME: &str = "hold";
 
 /// Its settings.
-pub const SETTINGS: &[&dyn AnySetting] = &[&SECONDS];
+const SETTINGS: &[&dyn AnySetting] = &[&SECONDS];
 
 const SECONDS: Setting<Duration> = Setting::of(
     NAME,
@@ -25,8 +25,20 @@ const SECONDS: Setting<Duration> = Setting::of(
     parse_limit,
 );
 
+/// The command.
+pub const ENTRY: Entry = Entry {
+    name: NAME,
+    settings: SETTINGS,
+    exclusions: &[],
+    check: |_| Ok(()),
+    command,
+    run,
+    product: Product::Log,
+    on_descriptor_0: None,
+};
+
 /// Its part of the command line.
-pub fn command() -> Command {
+fn command() -> Command {
     Command::new(NAME)
         .about("Wait, to try signals")
         .args(SETTINGS.iter().map(|setting| setting.arg()))
@@ -37,7 +49,7 @@ pub fn command() -> Command {
 /// # Errors
 ///
 /// 64 without `--seconds`.
-pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let duration = context.layers.require(&SECONDS)?;
     let Some(signal) = context.signals.wait(Some(duration)) else {
         return Ok(ExitCode::Success);

@@ -2,11 +2,11 @@
 
 use clap::Command;
 
-use crate::commands::Context;
+use crate::command::{Context, Entry, Product};
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::options;
-pub use crate::load::options::{EXCLUSIONS, NAME, SETTINGS};
-pub use crate::load::plan::check;
+use crate::load::options::{EXCLUSIONS, NAME, SETTINGS};
+use crate::load::plan::check;
 use crate::target::Family;
 
 mod concurrent;
@@ -36,8 +36,20 @@ Examples:
 docs/LOAD.md tells what is measured and how to read it.
 ";
 
+/// The command.
+pub const ENTRY: Entry = Entry {
+    name: NAME,
+    settings: SETTINGS,
+    exclusions: EXCLUSIONS,
+    check,
+    command,
+    run,
+    product: Product::Output,
+    on_descriptor_0: None,
+};
+
 /// Its part of the command line.
-pub fn command() -> Command {
+fn command() -> Command {
     Command::new(NAME)
         .about("Load an echo server with many clients, every echo compared byte for byte")
         .before_long_help(EXAMPLES)
@@ -51,7 +63,7 @@ pub fn command() -> Command {
 ///
 /// 64 for settings that do not go together; what connecting reports if there is no server for the first client; 71 if
 /// this system has too few descriptors; 73 and 74 for files.
-pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     match options::is_sequential(context.layers) {
         true => sequential::run(context),
         false => concurrent::run(context),

@@ -10,11 +10,11 @@ use std::path::PathBuf;
 use clap::{Arg, Command, value_parser};
 use rustix::event::{PollFd, PollFlags};
 
-use crate::commands::echo_client::stopped_by;
-use crate::commands::{Context, print};
+use crate::command::{Context, Entry, Product};
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::budget::{self, Budget, judge};
 use crate::load::merge::{LOGS_MAX, Log, Merged, Unmerged, json, merge, table};
+use crate::output::print;
 use crate::report_file::{FileId, ReportFile};
 use crate::settings::{AnySetting, Setting};
 use crate::signals::Signals;
@@ -22,10 +22,10 @@ use crate::text::reason;
 use crate::values::quoted;
 
 /// The words that call it.
-pub const NAME: &str = "load merge";
+const NAME: &str = "load merge";
 
 /// Its settings.
-pub const SETTINGS: &[&dyn AnySetting] = &[&JSON, &HDR_LOG, &FAIL_IF];
+const SETTINGS: &[&dyn AnySetting] = &[&JSON, &HDR_LOG, &FAIL_IF];
 
 const TABLE: &str = "load-merge";
 
@@ -58,8 +58,20 @@ Examples:
 docs/HDR-LOG.md tells what is in a log and in the document.
 ";
 
+/// The command.
+pub const ENTRY: Entry = Entry {
+    name: NAME,
+    settings: SETTINGS,
+    exclusions: &[],
+    check: |_| Ok(()),
+    command,
+    run,
+    product: Product::Output,
+    on_descriptor_0: None,
+};
+
 /// Its part of the command line.
-pub fn command() -> Command {
+fn command() -> Command {
     let files = Arg::new("files")
         .value_name("FILE")
         .help("Logs that load --hdr-log wrote, or other tools")
@@ -79,7 +91,7 @@ pub fn command() -> Command {
 ///
 /// 64 for a file that is given twice, 65 for one that is no log or does not go with the others, 73 if the merged log
 /// cannot be made, 74 if reading or writing fails.
-pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let is_json = context.is_on(&JSON)?;
     let budgets = context.layers.get(&FAIL_IF)?.unwrap_or_default();
     let document = |text: serde_json::Result<String>| {
@@ -112,7 +124,7 @@ pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
             Err(failure)
         }
         Err(Unmerged::Stopped(signal)) => {
-            let exit = stopped_by(signal, context.log);
+            let exit = context.stopped_by(signal);
             if is_json {
                 let failure = Failure::new(exit, format!("stopped by {}", signal.name()));
                 print(document(json::failed(&failure))?.as_bytes())?;

@@ -4,19 +4,31 @@ use std::ffi::OsString;
 
 use clap::{Arg, Command, value_parser};
 
-use crate::commands::Context;
+use crate::command::{Context, Entry, Product};
 use crate::exit_code::{ExitCode, Failure};
 use crate::level::Level;
 use crate::settings::AnySetting;
 
 /// The words that call it.
-pub const NAME: &str = "log demo";
+const NAME: &str = "log demo";
 
 /// Its settings: none.
-pub const SETTINGS: &[&dyn AnySetting] = &[];
+const SETTINGS: &[&dyn AnySetting] = &[];
+
+/// The command.
+pub const ENTRY: Entry = Entry {
+    name: NAME,
+    settings: SETTINGS,
+    exclusions: &[],
+    check: |_| Ok(()),
+    command,
+    run,
+    product: Product::Log,
+    on_descriptor_0: None,
+};
 
 /// Its part of the command line.
-pub fn command() -> Command {
+fn command() -> Command {
     Command::new("demo").about("Write one event").arg(
         Arg::new("message")
             .value_name("MESSAGE")
@@ -32,7 +44,7 @@ pub fn command() -> Command {
 /// # Errors
 ///
 /// None.
-pub fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let message = context.matches.get_one::<OsString>("message").cloned().unwrap_or_default();
     let message = message.to_string_lossy();
     context.log.event(Level::Info, "log_demo").field("message", &message).write();

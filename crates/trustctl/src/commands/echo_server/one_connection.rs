@@ -11,7 +11,7 @@ use trust_net::wire::{self, Disconnect, Reason};
 use trust_net::{Event, Observer, Server, ServerConfig, Summary, socket};
 
 use super::{checked_config, exit_code, internal, write_stop};
-use crate::commands::Context;
+use crate::command::Context;
 use crate::descriptor::Kind;
 use crate::error_map::{self, During};
 use crate::exit_code::{ExitCode, Failure};

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::commands::Context;
-use crate::commands::echo_client::stopped_by;
+use crate::command::Context;
 use crate::commands::load::find_rate;
 use crate::commands::load::output::{Output, end_without_run};
 use crate::commands::load::reach::reach;
@@ -45,7 +44,7 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
             let judgements = judge(&plan.fail_if, &summary);
             let is_missed = judgements.iter().any(|judgement| judgement.is_missed);
             let exit = match signal {
-                Some(signal) => stopped_by(signal, context.log),
+                Some(signal) => context.stopped_by(signal),
                 None if is_missed || !has_succeeded(&summary) => ExitCode::Negative,
                 None => ExitCode::Success,
             };

@@ -5,8 +5,7 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 
-use crate::commands::Context;
-use crate::commands::echo_client::stopped_by;
+use crate::command::Context;
 use crate::commands::load::output::{Output, end_without_run};
 use crate::commands::load::reach::reach;
 use crate::connect::{ConnectError, Limit, resolve};
@@ -66,7 +65,7 @@ pub(super) fn run(
     let exit = match &stopped {
         Some(ConnectError::Signal(signal)) => {
             summary.end = End::Stopped(signal.name());
-            stopped_by(*signal, context.log)
+            context.stopped_by(*signal)
         }
         Some(ConnectError::Failed(failure)) => {
             found.end = search::End::Unreachable;

@@ -6,8 +6,7 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 
 use crate::colours::Colours;
-use crate::commands::echo_client::stopped_by;
-use crate::commands::{Context, Stdout, Unwritten, print};
+use crate::command::Context;
 use crate::connect::ConnectError;
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::engine::Listener;
@@ -18,6 +17,7 @@ use crate::load::report::progress::Progress;
 use crate::load::report::timeline::Timeline;
 use crate::load::report::{csv, html, json, terminal};
 use crate::load::summary::{About, End, Interval, Judgement, Live, Run, Searched, Summary};
+use crate::output::{Stdout, Unwritten, print};
 use crate::report_file::ReportFile;
 use crate::settings::AnySetting;
 use crate::text::reason;
@@ -223,7 +223,7 @@ pub(super) fn end_without_run(
 ) -> Result<ExitCode, Failure> {
     match error {
         ConnectError::Signal(signal) => {
-            let exit = stopped_by(signal, context.log);
+            let exit = context.stopped_by(signal);
             output.end(&Summary::nothing(End::Stopped(signal.name())), &[], exit)?;
             Ok(exit)
         }

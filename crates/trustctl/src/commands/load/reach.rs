@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::commands::Context;
+use crate::command::Context;
 use crate::connect::{ConnectError, Limit, connect};
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::engine::First;

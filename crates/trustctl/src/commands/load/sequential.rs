@@ -1,13 +1,13 @@
 //! One client after the other, a line for each.
 
-use crate::commands::echo_client::stopped_by;
-use crate::commands::{Context, Stdout, print};
+use crate::command::Context;
 use crate::connect::{ConnectError, Limit, connect, resolve};
 use crate::exit_code::{ExitCode, Failure};
 use crate::load::options::{CLIENTS, HOST, MESSAGES, PORT, TIMEOUT};
 use crate::load::sequential::client::{self, Outcome, Plan};
 use crate::load::sequential::payload::Payloads;
 use crate::load::sequential::report::Report;
+use crate::output::{Stdout, print};
 use crate::target::{Family, Target};
 
 /// Runs all clients and prints a line for each, then the totals.
@@ -32,7 +32,7 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let mut limit = Limit::start(timeout);
     let addresses = match resolve(&target, Family::of(context.matches), limit, context.signals) {
         Ok(addresses) => addresses,
-        Err(ConnectError::Signal(signal)) => return Ok(stopped_by(signal, context.log)),
+        Err(ConnectError::Signal(signal)) => return Ok(context.stopped_by(signal)),
         Err(ConnectError::Failed(failure)) => return Err(failure),
     };
     let mut report = Report::new(clients, messages);
@@ -61,7 +61,7 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     }
     print(report.totals().as_bytes())?;
     Ok(match signal {
-        Some(signal) => stopped_by(signal, context.log),
+        Some(signal) => context.stopped_by(signal),
         None if report.has_failures() => ExitCode::Negative,
         None => ExitCode::Success,
     })

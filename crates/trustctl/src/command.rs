@@ -1,65 +1,50 @@
-//! The commands: one file each, and the list of them.
+//! A command, what it is given, and the program that has it.
 
 use std::fs;
-use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Command};
-use rustix::io::Errno;
 
 use crate::event_log::EventLog;
 use crate::exclusions::{self, Exclusion};
 use crate::exit_code::{ExitCode, Failure};
+use crate::globals::GLOBALS;
 use crate::layers::Layers;
+use crate::level::Level;
 use crate::report_file::{FileId, ReportFile};
 use crate::settings::{AnySetting, Setting};
-use crate::signals::Signals;
+use crate::signals::{Signal, Signals};
 use crate::text::reason;
 use crate::values::quoted;
-use crate::{startup, sys};
 
-pub mod check;
-pub mod config_show;
-pub mod echo_client;
-pub mod echo_server;
-pub mod hold;
-pub mod load;
-pub mod load_merge;
-pub mod log_demo;
-
-macro_rules! entry {
-    ($module:ident, $product:expr) => {
-        entry!($module, $product, &[], |_| Ok(()))
-    };
-    ($module:ident, $product:expr, $exclusions:expr, $check:expr) => {
-        Entry {
-            name: $module::NAME,
-            settings: $module::SETTINGS,
-            exclusions: $exclusions,
-            check: $check,
-            command: $module::command,
-            run: $module::run,
-            product: $product,
-        }
-    };
+/// An executable: `trustctl`, or one that stands for a single command of it.
+#[derive(Clone, Copy)]
+pub struct Program {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// All commands, in the order of `--help`.
+    pub commands: &'static [Entry],
+    /// What the words that only group commands are for.
+    pub groups: &'static [(&'static str, &'static str)],
+    /// The one that it stands for; `None`: the first words of the command line say which.
+    pub only: Option<&'static str>,
 }
 
-/// Every command, in the order of `--help`.
-pub const COMMANDS: &[Entry] = &[
-    entry!(echo_server, Product::Service, echo_server::EXCLUSIONS, echo_server::check),
-    entry!(echo_client, Product::Output, echo_client::EXCLUSIONS, |_| Ok(())),
-    entry!(load, Product::Output, load::EXCLUSIONS, load::check),
-    entry!(load_merge, Product::Output),
-    entry!(check, Product::Output, check::EXCLUSIONS, check::check),
-    entry!(config_show, Product::LogAround),
-    entry!(log_demo, Product::Log),
-    entry!(hold, Product::Log),
-];
+impl Program {
+    /// The command with that name.
+    pub fn find(&self, name: &str) -> Option<&'static Entry> {
+        self.commands.iter().find(|entry| entry.name == name)
+    }
 
-/// What the words that only group commands are for.
-pub const GROUPS: &[(&str, &str)] =
-    &[("config", "Look at the settings"), ("log", "Write to the event log")];
+    /// All settings there are: the global ones, then command by command.
+    pub fn all_settings(&self) -> Vec<&'static dyn AnySetting> {
+        let of_commands = self.commands.iter().flat_map(|entry| entry.settings);
+        GLOBALS.iter().chain(of_commands).copied().collect()
+    }
+}
 
 /// One command.
 pub struct Entry {
@@ -77,6 +62,8 @@ pub struct Entry {
     pub run: fn(&mut Context<'_>) -> Result<ExitCode, Failure>,
     /// What it makes.
     pub product: Product,
+    /// The switch that has it serve the connection on descriptor 0, so that nothing else may be written there.
+    pub on_descriptor_0: Option<&'static Setting<bool>>,
 }
 
 /// What a command makes, which decides what its stdout is for.
@@ -94,6 +81,8 @@ pub enum Product {
 
 /// What a command gets to run with.
 pub struct Context<'a> {
+    /// The program that runs, with all its commands.
+    pub program: &'a Program,
     /// The command's own level of the parsed command line.
     pub matches: &'a ArgMatches,
     /// The values of all settings, checked.
@@ -124,21 +113,15 @@ impl Entry {
         (self.check)(layers)
     }
 
+    /// Whether the command is inside of a group, as `log demo` is in `log`.
+    pub fn is_inside(&self, group: &str) -> bool {
+        self.name.strip_prefix(group).is_some_and(|rest| rest.starts_with(' '))
+    }
+
     /// The name as one word: the table in the configuration file, the middle of the variables.
     pub fn table(&self) -> String {
         self.name.replace(' ', "-")
     }
-}
-
-/// The command with that name.
-pub fn find(name: &str) -> Option<&'static Entry> {
-    COMMANDS.iter().find(|entry| entry.name == name)
-}
-
-/// All settings there are: the global ones, then command by command.
-pub fn all_settings() -> Vec<&'static dyn AnySetting> {
-    let of_commands = COMMANDS.iter().flat_map(|entry| entry.settings);
-    startup::GLOBALS.iter().chain(of_commands).copied().collect()
 }
 
 impl Context<'_> {
@@ -149,6 +132,16 @@ impl Context<'_> {
     /// Those of [`Layers::get`].
     pub fn is_on(&self, switch: &Setting<bool>) -> Result<bool, Failure> {
         Ok(self.layers.get(switch)? == Some(true))
+    }
+
+    /// Logs the signal that stops a client command; the exit code.
+    pub fn stopped_by(&self, signal: Signal) -> ExitCode {
+        self.log
+            .event(Level::Warn, "signal_received")
+            .field("signal", signal.name())
+            .field("action", "shutdown")
+            .write();
+        signal.exit_code()
     }
 
     /// Makes sure that the files which these settings name can be written, so that a long run does not end in the
@@ -191,67 +184,5 @@ impl Context<'_> {
             *report = Some(created?);
         }
         Ok(reports)
-    }
-}
-
-/// What could not be written: every output is tried, whatever became of the others.
-#[derive(Clone, Debug, Default)]
-pub struct Unwritten(Option<Failure>);
-
-impl Unwritten {
-    /// Keeps what went wrong, behind what did before.
-    pub fn keep<T>(&mut self, result: Result<T, Failure>) -> Option<T> {
-        match (result, &mut self.0) {
-            (Ok(value), _) => return Some(value),
-            (Err(failure), None) => self.0 = Some(failure),
-            (Err(failure), Some(first)) => {
-                first.message = format!("{}; {}", first.message, failure.message);
-            }
-        }
-        None
-    }
-
-    /// What went wrong; `None`: nothing did.
-    pub fn failure(&self) -> Option<&Failure> {
-        self.0.as_ref()
-    }
-
-    /// What went wrong, as how the command ends.
-    ///
-    /// # Errors
-    ///
-    /// All of it in one line, with the exit code of the first.
-    pub fn into_result(self) -> Result<(), Failure> {
-        self.0.map_or(Ok(()), Err)
-    }
-}
-
-/// Whether stdout still has a reader.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stdout {
-    /// It took everything.
-    Open,
-    /// The reader went away (EPIPE), as `head` does: end quietly, with success.
-    Gone,
-}
-
-/// Writes to stdout at once.
-///
-/// # Errors
-///
-/// 74 for anything but EPIPE.
-pub fn print(bytes: &[u8]) -> Result<Stdout, Failure> {
-    let mut stdout = io::stdout().lock();
-    let written = match sys::stdout_was_closed() && !bytes.is_empty() {
-        true => Err(Errno::BADF.into()),
-        false => stdout.write_all(bytes).and_then(|()| stdout.flush()),
-    };
-    match written {
-        Ok(()) => Ok(Stdout::Open),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Stdout::Gone),
-        Err(error) => {
-            let message = format!("cannot write to standard output: {}", reason(&error));
-            Err(Failure::new(ExitCode::Io, message))
-        }
     }
 }

@@ -1,0 +1,173 @@
+//! What the command line with all commands takes, and what it says of mistakes.
+
+use std::ffi::{OsStr, OsString};
+
+use crate::cli::{Parsed, command_line, parse};
+use crate::command::Program;
+use crate::commands::TRUSTCTL;
+use crate::exit_code::{ExitCode, Failure};
+use crate::globals::TRUST_HOME;
+use crate::layers::Layers;
+use crate::startup::add_flags;
+use crate::usage::Outline;
+
+#[test]
+fn global_flags_are_taken_before_and_after_the_command_but_not_twice() {
+    let home_of = |line: &[&str]| {
+        let matches = command_line(&TRUSTCTL).unwrap().try_get_matches_from(line).unwrap();
+        let mut layers = Layers::default();
+        add_flags(&mut layers, &matches, TRUSTCTL.find("log demo"))?;
+        Ok(layers.text(&TRUST_HOME).0)
+    };
+    let expected = Ok(Some(OsString::from("/x")));
+    assert_eq!(home_of(&["trustctl", "--trust-home", "/x", "log", "demo", "m"]), expected);
+    assert_eq!(home_of(&["trustctl", "log", "--trust-home", "/x", "demo", "m"]), expected);
+    assert_eq!(home_of(&["trustctl", "log", "demo", "m", "--trust-home=/x"]), expected);
+    let twice = ["trustctl", "--trust-home=/x", "log", "demo", "m", "--trust-home=/x"];
+    let failure = Failure::new(ExitCode::Usage, "duplicate flag: --trust-home");
+    assert_eq!(home_of(&twice), Err(failure));
+}
+
+fn mistake(line: &[&str]) -> String {
+    let tokens: Vec<OsString> = line.iter().map(OsString::from).collect();
+    let outline = Outline::new(&TRUSTCTL, &tokens);
+    match parse(&TRUSTCTL, &outline, &tokens) {
+        Err(failure) => {
+            assert_eq!(failure.exit, ExitCode::Usage);
+            assert!(!failure.message.contains('\n'), "{}", failure.message);
+            failure.message
+        }
+        Ok(Parsed::Command(_)) => "runs".into(),
+        Ok(Parsed::Printed(_)) => "prints".into(),
+    }
+}
+
+#[test]
+fn mistakes_are_told_in_one_line_that_names_them() {
+    let hold = "; see 'trustctl hold --help'";
+    let cases: [(&[&str], &str); 15] = [
+        (&["hold", "--seconds"], "missing value for --seconds"),
+        (&["hold", "--seconds", "--log-level", "info"], "missing value for --seconds"),
+        (&["hold", "--seconds", "1", "--seconds", "2"], "duplicate flag: --seconds"),
+        (&["hold", "--secnds", "1"], "unknown flag: --secnds (did you mean --seconds?)"),
+        (&["hold", "-x"], "unknown flag: -x"),
+        (&["hold", "--a\nb"], "unknown flag: --a\\nb"),
+        (&["hold", "5"], "unexpected argument: 5"),
+        (&["hold", "--help=5"], "--help takes no value, but got '5'"),
+        (
+            &["hold", "--seconds", "-inf"],
+            "--seconds '-inf': allowed is a number of seconds, 0 (at once) or at least 0.001",
+        ),
+        (
+            &["hold", "--request-id", "-run"],
+            "missing value for --request-id (if '-run' is the value, write --request-id=-run)",
+        ),
+        (&["--log-level", "info", "hold", "-x"], "unknown flag: -x"),
+        (&["hold", "--trust-home=/x", "-x"], "unknown flag: -x"),
+        (&["--request-id", "log", "hold", "-x"], "unknown flag: -x"),
+        (&["hold", "\u{1b}[1m"], "unexpected argument: \\u{1b}[1m"),
+        (&["hold", "--trust-home"], "missing value for --trust-home"),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(mistake(line), format!("{expected}{hold}"), "{line:?}");
+    }
+    let message = mistake(&["log", "demo"]);
+    assert_eq!(message, "missing argument: MESSAGE; see 'trustctl log demo --help'");
+}
+
+#[test]
+fn unknown_and_missing_commands_come_with_the_valid_ones() {
+    for (line, what) in [
+        (&["foo"][..], "unknown command: foo"),
+        (&["foo", "--seconds", "1"], "unknown command: foo"),
+        (&["--log-level", "info", "a\nb"], "unknown command: a\\nb"),
+        (&[], "missing command"),
+    ] {
+        let message = mistake(line);
+        let names: Vec<&str> = TRUSTCTL.commands.iter().map(|entry| entry.name).collect();
+        let names = names.join(", ");
+        let expected = format!("{what}; valid commands: {names}; see 'trustctl --help'");
+        assert_eq!(message, expected);
+    }
+    let rest = "; valid commands: log demo; see 'trustctl log --help'";
+    assert_eq!(mistake(&["log"]), format!("missing command after 'log'{rest}"));
+    assert_eq!(mistake(&["log", "foo"]), format!("unknown command: log foo{rest}"));
+}
+
+#[test]
+fn a_command_can_have_another_one_inside_it() {
+    let command_of = |line: &[&str]| {
+        let tokens: Vec<OsString> = line.iter().map(OsString::from).collect();
+        let outline = Outline::new(&TRUSTCTL, &tokens);
+        let told = outline.entry.map(|entry| entry.name);
+        (mistake(line), told)
+    };
+    let runs = |name| ("runs".to_owned(), Some(name));
+    assert_eq!(command_of(&["load", "--port", "1"]), runs("load"));
+    assert_eq!(command_of(&["load", "merge", "a", "b"]), runs("load merge"));
+    assert_eq!(command_of(&["load", "--log-level", "info", "merge", "a"]), runs("load merge"));
+    assert_eq!(command_of(&["load", "--host", "merge", "--port", "1"]), runs("load"));
+    assert_eq!(command_of(&["load", "--host=x", "-4"]), runs("load"));
+    let merge = "; see 'trustctl load merge --help'";
+    for (line, what) in [
+        (&["load", "--port", "1", "merge", "x"][..], "--port cannot be used before 'merge'"),
+        (&["load", "-4", "merge", "x"], "--ipv4 cannot be used before 'merge'"),
+        (&["load", "merge"], "missing argument: FILE..."),
+        (&["load", "merge", "x", "--port", "1"], "unknown flag: --port"),
+    ] {
+        assert_eq!(command_of(line), (format!("{what}{merge}"), Some("load merge")));
+    }
+    let message =
+        "unknown command: load mrge; valid commands: load merge; see 'trustctl load --help'";
+    assert_eq!(command_of(&["load", "mrge"]), (message.to_owned(), Some("load")));
+}
+
+#[test]
+fn a_token_of_more_than_1024_bytes_is_refused_before_anything_else() {
+    assert_eq!(mistake(&["log", "demo", &"x".repeat(1024)]), "runs");
+    let long = "x".repeat(2000);
+    let message = "argument token exceeds 1024-byte limit (got 2000 bytes)";
+    for line in [&[&*long][..], &["--help", &long], &["log", "demo", "--", &long]] {
+        assert_eq!(mistake(line), message);
+    }
+}
+
+#[test]
+fn global_flags_and_the_command_are_found_in_a_wrong_line_too() {
+    let line =
+        ["--trust-home=/x", "log", "--bad", "demo", "--log-file", "none", "--", "--log-level"];
+    let tokens = line.map(OsString::from);
+    let outline = Outline::new(&TRUSTCTL, &tokens);
+    let globals: Vec<_> =
+        outline.globals.iter().map(|(setting, text)| (setting.key(), *text)).collect();
+    let expected = [("trust-home", OsStr::new("/x")), ("log-file", OsStr::new("none"))];
+    assert_eq!(globals, expected);
+    assert_eq!(outline.entry.map(|entry| entry.name), Some("log demo"));
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    command_line(&TRUSTCTL).unwrap().debug_assert();
+    for entry in TRUSTCTL.commands {
+        let front = Program { name: "front", only: Some(entry.name), ..TRUSTCTL };
+        command_line(&front).unwrap().debug_assert();
+    }
+}
+
+#[test]
+fn help_lists_every_exit_code() {
+    let help = command_line(&TRUSTCTL).unwrap().render_help().to_string();
+    for exit in ExitCode::ALL {
+        let line = format!("  {:>3}  {}\n", exit.code(), exit.meaning());
+        assert!(help.contains(&line), "{line}");
+    }
+}
+
+#[test]
+fn a_front_names_itself_in_its_help_and_version() {
+    let front = Program { name: "front", only: Some("hold"), ..TRUSTCTL };
+    let mut command = command_line(&front).unwrap();
+    assert_eq!(command.render_version(), concat!("front ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert!(command.render_usage().to_string().starts_with("Usage: front "));
+    assert!(command_line(&Program { name: "front", only: Some("nothing"), ..TRUSTCTL }).is_none());
+}

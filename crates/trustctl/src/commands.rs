@@ -1,0 +1,37 @@
+//! The list of commands.
+
+use crate::command::{Entry, Program};
+
+pub mod check;
+pub mod config_show;
+pub mod echo_client;
+pub mod echo_server;
+pub mod hold;
+pub mod load;
+pub mod load_merge;
+pub mod log_demo;
+
+/// Every command, in the order of `--help`.
+const COMMANDS: &[Entry] = &[
+    echo_server::ENTRY,
+    echo_client::ENTRY,
+    load::ENTRY,
+    load_merge::ENTRY,
+    check::ENTRY,
+    config_show::ENTRY,
+    log_demo::ENTRY,
+    hold::ENTRY,
+];
+
+/// What the words that only group commands are for.
+const GROUPS: &[(&str, &str)] =
+    &[("config", "Look at the settings"), ("log", "Write to the event log")];
+
+/// The program that has all of them.
+pub const TRUSTCTL: Program = Program {
+    name: "trustctl",
+    about: "Echo service, echo client, load tester and checker for TCP byte streams",
+    commands: COMMANDS,
+    groups: GROUPS,
+    only: None,
+};
