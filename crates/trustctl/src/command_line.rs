@@ -5,9 +5,10 @@ use std::ffi::{OsStr, OsString};
 use crate::cli::{Parsed, command_line, parse};
 use crate::command::Program;
 use crate::commands::TRUSTCTL;
+use crate::exclusions::{Exclusion, When, settle};
 use crate::exit_code::{ExitCode, Failure};
 use crate::globals::TRUST_HOME;
-use crate::layers::Layers;
+use crate::layers::{Layers, Source};
 use crate::startup::add_flags;
 use crate::usage::Outline;
 
@@ -170,4 +171,53 @@ fn a_front_names_itself_in_its_help_and_version() {
     assert_eq!(command.render_version(), concat!("front ", env!("CARGO_PKG_VERSION"), "\n"));
     assert!(command.render_usage().to_string().starts_with("Usage: front "));
     assert!(command_line(&Program { name: "front", only: Some("nothing"), ..TRUSTCTL }).is_none());
+}
+
+/// A text that makes it count.
+fn sample(when: &When) -> &'static str {
+    let mut texts = [
+        "true",
+        "2",
+        "1",
+        "raw",
+        "iterative",
+        "p99<5ms",
+        "poisson",
+        "0/2",
+        "serve {port}",
+        "2026-11-20T18:30:00Z",
+        "u16be",
+        "localhost",
+    ]
+    .into_iter();
+    let fits = |text: &&str| {
+        let mut layers = Layers::default();
+        layers.add_flag(when.setting(), OsStr::new(text)).is_ok() && when.counts(&layers)
+    };
+    texts.find(fits).unwrap_or_else(|| panic!("no sample for {}", when.setting().flag()))
+}
+
+#[test]
+fn of_every_pair_either_one_wins_by_its_layer() {
+    let settings = TRUSTCTL.all_settings();
+    for entry in TRUSTCTL.commands {
+        for Exclusion(one, other, why) in entry.exclusions {
+            for (winner, loser) in [(one, other), (other, one)] {
+                let mut layers = Layers::default();
+                let text = OsString::from(sample(loser));
+                let variable = (OsString::from(loser.setting().variable()), text);
+                layers.add_environment(&[variable], &settings).unwrap();
+                layers.add_flag(winner.setting(), OsStr::new(sample(winner))).unwrap();
+                settle(&mut layers, entry.exclusions).unwrap();
+                assert!(winner.counts(&layers) && !loser.counts(&layers), "{why}");
+                assert!(layers.source(loser.setting()) <= Source::Default, "{why}");
+            }
+            let mut layers = Layers::default();
+            for when in [one, other] {
+                layers.add_flag(when.setting(), OsStr::new(sample(when))).unwrap();
+            }
+            let failure = settle(&mut layers, entry.exclusions).unwrap_err();
+            assert!(failure.exit == ExitCode::Usage && failure.message.ends_with(why));
+        }
+    }
 }

@@ -27,8 +27,7 @@ impl When {
     }
 
     /// Of which kind its value is, for the documentation; empty if any counts.
-    #[cfg(test)]
-    pub(crate) fn value(&self) -> String {
+    pub fn value(&self) -> String {
         match self {
             When::Given(_) => String::new(),
             When::On(_) => " = true".to_owned(),
@@ -36,7 +35,8 @@ impl When {
         }
     }
 
-    fn counts(&self, layers: &Layers) -> bool {
+    /// Whether it does.
+    pub fn counts(&self, layers: &Layers) -> bool {
         let (text, source) = layers.text(self.setting());
         let is = |holds: fn(&str) -> bool| text.is_some_and(|text| holds(&text.to_string_lossy()));
         match *self {
@@ -110,7 +110,6 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::commands::TRUSTCTL;
     use crate::config_file::ConfigFile;
     use crate::exit_code::ExitCode;
     use crate::settings::{Setting, parse_count};
@@ -164,55 +163,6 @@ mod tests {
         assert_eq!(left(&["on=true"], &["c=2"], "c=1"), "on=true", "not a weaker layer's");
         assert_eq!(left(&["on=false"], &[], "c=2 on=true"), "c=2 on=false");
         assert_eq!(left(&["c=1"], &[], "on=true"), "c=1 on=true");
-    }
-
-    /// A text that makes it count.
-    fn sample(when: &When) -> &'static str {
-        let mut texts = [
-            "true",
-            "2",
-            "1",
-            "raw",
-            "iterative",
-            "p99<5ms",
-            "poisson",
-            "0/2",
-            "serve {port}",
-            "2026-11-20T18:30:00Z",
-            "u16be",
-            "localhost",
-        ]
-        .into_iter();
-        let fits = |text: &&str| {
-            let mut layers = Layers::default();
-            layers.add_flag(when.setting(), OsStr::new(text)).is_ok() && when.counts(&layers)
-        };
-        texts.find(fits).unwrap_or_else(|| panic!("no sample for {}", when.setting().flag()))
-    }
-
-    #[test]
-    fn of_every_pair_either_one_wins_by_its_layer() {
-        let settings = TRUSTCTL.all_settings();
-        for entry in TRUSTCTL.commands {
-            for Exclusion(one, other, why) in entry.exclusions {
-                for (winner, loser) in [(one, other), (other, one)] {
-                    let mut layers = Layers::default();
-                    let text = OsString::from(sample(loser));
-                    let variable = (OsString::from(loser.setting().variable()), text);
-                    layers.add_environment(&[variable], &settings).unwrap();
-                    layers.add_flag(winner.setting(), OsStr::new(sample(winner))).unwrap();
-                    settle(&mut layers, entry.exclusions).unwrap();
-                    assert!(winner.counts(&layers) && !loser.counts(&layers), "{why}");
-                    assert!(loser.source(&layers) <= Source::Default, "{why}");
-                }
-                let mut layers = Layers::default();
-                for when in [one, other] {
-                    layers.add_flag(when.setting(), OsStr::new(sample(when))).unwrap();
-                }
-                let failure = settle(&mut layers, entry.exclusions).unwrap_err();
-                assert!(failure.exit == ExitCode::Usage && failure.message.ends_with(why));
-            }
-        }
     }
 
     #[test]
