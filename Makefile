@@ -108,7 +108,7 @@ bench:
 
 # The names of functions must be there, so this has a profile of its own. UPDATE=1 writes the numbers anew.
 instructions:
-	$(CARGO) bench --quiet --profile instructions --package trust-wire --bench instructions -- $(if $(UPDATE),--update)
+	$(CARGO) bench --quiet --profile instructions --package trust-net --bench instructions -- $(if $(UPDATE),--update)
 
 # The first time it gets schemas from the Python package index, and keeps them.
 kubernetes:
