@@ -8,11 +8,17 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::hint::black_box;
-use std::io;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use trust_net::ServerConfig;
+use trust_net::by_hand::{ByHand, by_hand};
+use trust_net::service::Echo;
 use trust_wire::decoder::Decoder;
 use trust_wire::frame::encode_frame;
 use trust_wire::{Connection, Limits, Probe, Received, Timestamp};
@@ -32,6 +38,13 @@ const CASES: &[Case] = &[
     ("echo_one", "echo of 64 B through the connection's core", counted_echo_one),
     ("echo_sixteen", "echo of sixteen times 64 B through it", counted_echo_sixteen),
     ("open_and_close", "connection opened, echoed once, ended by FIN", counted_open_and_close),
+    ("turn_echo_one", "echo of 64 B through the event loop", turn_echo_one),
+    ("turn_echo_sixteen", "echo of sixteen times 64 B through it", turn_echo_sixteen),
+    (
+        "turn_connect_close",
+        "client accepted, echoed once, ended by FIN, through it",
+        turn_connect_close,
+    ),
 ];
 
 type Case = (&'static str, &'static str, fn(&Input));
@@ -129,6 +142,119 @@ fn counted_open_and_close(input: &Input) {
         black_box(connection.poll_close(Timestamp::default(), Probe::default));
         black_box(connection.poll_cause());
     }
+}
+
+/// Longer than anything takes, even under callgrind.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// So far away that no deadline comes.
+const LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Longer than a step of the timers' grid: after the first echo, its deadline is looked at for so long.
+const SETTLED: Duration = Duration::from_millis(200);
+
+fn turn_echo_one(input: &Input) {
+    drive(Some(LIMIT), |server| {
+        let mut client = connect_and_settle(server, &input.one);
+        (0..TIMES).for_each(|_| echoed(&mut client, &input.one, server, counted_turn_echo_one));
+    });
+}
+
+fn turn_echo_sixteen(input: &Input) {
+    drive(Some(LIMIT), |server| {
+        let mut client = connect_and_settle(server, &input.sixteen);
+        (0..TIMES).for_each(|_| {
+            echoed(&mut client, &input.sixteen, server, counted_turn_echo_sixteen);
+        });
+    });
+}
+
+fn turn_connect_close(input: &Input) {
+    // How many steps of the timers' grid a thousand clients take is not the same each time.
+    drive(None, |server| {
+        for _ in 0..TIMES {
+            let mut client = connect(server, counted_turn_connect_close);
+            echoed(&mut client, &input.one, server, counted_turn_connect_close);
+            client.shutdown(Shutdown::Write).expect("it is connected");
+            receive(&mut client, &mut [0], server, counted_turn_connect_close);
+        }
+    });
+}
+
+/// A round of the event loop: everything that it does once it has been woken.
+type Round = fn(&mut ByHand<'_, Echo>);
+
+#[inline(never)]
+fn counted_turn_echo_one(server: &mut ByHand<'_, Echo>) {
+    black_box(server.go_round().expect("it can wait"));
+}
+
+#[inline(never)]
+fn counted_turn_echo_sixteen(server: &mut ByHand<'_, Echo>) {
+    black_box(server.go_round().expect("it can wait"));
+}
+
+#[inline(never)]
+fn counted_turn_connect_close(server: &mut ByHand<'_, Echo>) {
+    black_box(server.go_round().expect("it can wait"));
+}
+
+fn drive(limit: Option<Duration>, script: impl FnOnce(&mut ByHand<'_, Echo>)) {
+    let limits = Limits { timeout: limit, frame_timeout: limit, ..Limits::default() };
+    let config = ServerConfig { limits, ..ServerConfig::new(0) };
+    by_hand(config, Echo, Arc::new(()), script).expect("descriptors and a port");
+}
+
+/// A client; whoever was accepted before has been served.
+fn connect(server: &mut ByHand<'_, Echo>, round: Round) -> TcpStream {
+    let client = TcpStream::connect(server.address()).expect("it listens");
+    client.set_nodelay(true).expect("it can be set");
+    client.set_nonblocking(true).expect("it can be set");
+    assert!(server.wait_until_ready(DEADLINE).expect("it can wait"), "a client is there");
+    round(server);
+    client
+}
+
+/// A client that was echoed once, and nothing of it was counted.
+fn connect_and_settle(server: &mut ByHand<'_, Echo>, bytes: &[u8]) -> TcpStream {
+    let uncounted: Round = |server| {
+        server.go_round().expect("it can wait");
+    };
+    let mut client = connect(server, uncounted);
+    echoed(&mut client, bytes, server, uncounted);
+    thread::sleep(SETTLED);
+    client
+}
+
+/// Sends, and receives the same again.
+fn echoed(client: &mut TcpStream, bytes: &[u8], server: &mut ByHand<'_, Echo>, round: Round) {
+    client.write_all(bytes).expect("there is room for little");
+    let mut echo = vec![0; bytes.len()];
+    assert_eq!(receive(client, &mut echo, server, round), bytes.len());
+    assert_eq!(echo, bytes);
+}
+
+/// Has the server go round until `buffer` is full or the stream has ended; returns how much came.
+fn receive(
+    client: &mut TcpStream,
+    buffer: &mut [u8],
+    server: &mut ByHand<'_, Echo>,
+    round: Round,
+) -> usize {
+    let (mut received, began) = (0, Instant::now());
+    while received < buffer.len() {
+        assert!(began.elapsed() < DEADLINE, "{received} bytes of {}", buffer.len());
+        // Only rounds with something to do are counted: how long it takes a byte to get here does not matter.
+        if server.wait_until_ready(Duration::from_millis(1)).expect("it can wait") {
+            round(server);
+        }
+        match client.read(&mut buffer[received..]) {
+            Ok(0) => break,
+            Ok(count) => received += count,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+        }
+    }
+    received
 }
 
 fn main() -> ExitCode {

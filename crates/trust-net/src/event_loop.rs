@@ -35,6 +35,7 @@ use accepting::Listeners;
 use parenting::Waiting;
 
 mod accepting;
+pub mod by_hand;
 mod parenting;
 
 /// Events taken from the kernel with one call.

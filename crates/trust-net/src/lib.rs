@@ -42,6 +42,8 @@ mod turn;
 
 pub use blocking::BlockingConnection;
 pub use children::Launcher;
+#[doc(hidden)]
+pub use event_loop::by_hand;
 pub use exact::{ExactError, Stream, recv_exact, send_exact};
 pub use observer::{Event, Observer};
 pub use server::{Handle, Model, Server, ServerConfig, Summary};

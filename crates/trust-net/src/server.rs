@@ -173,8 +173,11 @@ impl<S: Service> Server<S> {
         Server { shared, engine }
     }
 
-    /// What a test needs to drive the event loops of a server by hand.
-    #[cfg(test)]
+    /// What it takes to drive the event loops of a server by hand.
+    ///
+    /// # Panics
+    ///
+    /// If it is a server of another model.
     pub(crate) fn into_event_loops(self) -> (Arc<Shared<S>>, Vec<desk::Seat>, Vec<TcpListener>) {
         match self.engine {
             Engine::Event(seats, listeners) => (self.shared, seats, listeners),

@@ -1,13 +1,13 @@
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use trust_wire::Limits;
 
+use super::by_hand::{ByHand, by_hand};
 use super::*;
-use crate::observer::Observer;
-use crate::server::{Model, Server, ServerConfig};
+use crate::server::ServerConfig;
 use crate::service::Echo;
 
 /// Longer than anything here takes, even on a busy machine.
@@ -16,40 +16,21 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Rounds in a row in which nothing is ready, after which nothing more is to be expected.
 const QUIET_ROUNDS: usize = 50;
 
-struct Nobody;
-
-impl Observer for Nobody {
-    fn observe(&self, _event: &Event<'_>) {}
-}
-
-/// A server whose only worker goes round when the test says so.
-struct ByHand<'a> {
-    worker: Worker<'a, Echo>,
-    events: Events,
-    address: SocketAddr,
-}
-
-impl ByHand<'_> {
+impl ByHand<'_, Echo> {
     /// Goes round until `is_so`, without sleeping.
     fn go_round_until(&mut self, mut is_so: impl FnMut(&mut Worker<'_, Echo>) -> bool) {
         let began = Instant::now();
         while !is_so(&mut self.worker) {
             assert!(began.elapsed() < DEADLINE, "it never came to that");
-            self.go_round();
+            self.go_round().expect("it can wait");
         }
-    }
-
-    /// Goes round once; returns whether anything was ready.
-    fn go_round(&mut self) -> bool {
-        self.worker.go_round(&mut self.events, Timestamp::default()).expect("it can wait");
-        !self.events.is_empty()
     }
 
     /// How many rounds had something to do until there was nothing more; at most `enough`.
     fn rounds_until_quiet(&mut self, enough: usize) -> usize {
         let (mut busy, mut quiet) = (0, 0);
         while quiet < QUIET_ROUNDS && busy < enough {
-            if self.go_round() {
+            if self.go_round().expect("it can wait") {
                 (busy, quiet) = (busy + 1, 0);
             } else {
                 quiet += 1;
@@ -61,7 +42,7 @@ impl ByHand<'_> {
     /// A client that was accepted and whose socket does not block.
     fn connect(&mut self) -> TcpStream {
         let before = self.worker.entries.len();
-        let stream = TcpStream::connect(self.address).expect("it listens");
+        let stream = TcpStream::connect(self.address()).expect("it listens");
         stream.set_nonblocking(true).expect("it can be");
         stream.set_nodelay(true).expect("it can be");
         self.go_round_until(|worker| worker.entries.len() == before + 1);
@@ -82,23 +63,9 @@ impl ByHand<'_> {
     }
 }
 
-/// Has a test drive the worker of a server with these settings.
-fn by_hand(config: ServerConfig, test: impl FnOnce(&mut ByHand<'_>)) {
-    let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
-    let config = ServerConfig { addresses, workers: 1, model: Model::Event, ..config };
-    let server = Server::bind(config, Echo, Arc::new(Nobody)).expect("a free port");
-    let address = server.local_addr();
-    let (shared, mut seats, listeners) = server.into_event_loops();
-    let seat = seats.remove(0);
-    let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
-    let listeners = Listeners::new(listeners, false).expect("they are sockets");
-    let worker = Worker::new(0, seat, listeners, &shared, &desks).expect("descriptors");
-    test(&mut ByHand { worker, events: Events::with_capacity(EVENTS_PER_POLL), address });
-}
-
 #[test]
 fn after_urgent_data_a_silent_connection_costs_nothing() {
-    by_hand(ServerConfig::new(0), |server| {
+    by_hand(ServerConfig::new(0), Echo, Arc::new(()), |server| {
         let mut stream = server.connect();
         stream.write_all(b"before").expect("there is room");
         server.echoes(&mut stream, b"before");
@@ -109,7 +76,8 @@ fn after_urgent_data_a_silent_connection_costs_nothing() {
         stream.write_all(b"after").expect("there is room");
         let rounds = server.rounds_until_quiet(100);
         assert!(rounds <= 4, "{rounds} rounds or more for one answer");
-    });
+    })
+    .expect("a free port and descriptors");
 }
 
 #[test]
@@ -123,7 +91,8 @@ fn early_deadlines_that_pass_again_and_again_leave_no_timers_behind() {
         frame_timeout: Some(Duration::from_millis(1)),
         ..Limits::default()
     };
-    by_hand(ServerConfig { limits, ..ServerConfig::new(0) }, |server| {
+    let config = ServerConfig { limits, ..ServerConfig::new(0) };
+    by_hand(config, Echo, Arc::new(()), |server| {
         let mut streams: Vec<TcpStream> = (0..CLIENTS).map(|_| server.connect()).collect();
         for _ in 0..ROUNDS {
             for (key, stream) in streams.iter_mut().enumerate() {
@@ -142,5 +111,6 @@ fn early_deadlines_that_pass_again_and_again_leave_no_timers_behind() {
             let timers = server.worker.timers.len();
             assert!(timers <= DEAD_TIMERS_KEPT + 2 * CLIENTS, "{timers} for {CLIENTS} clients");
         }
-    });
+    })
+    .expect("a free port and descriptors");
 }
