@@ -9,6 +9,7 @@
 //! - [`decoder`]: from received bytes to whole frames, in place
 //! - [`format`]: where other protocols have the length, and what it counts
 //! - [`connection`]: states, owed bytes and deadlines of one connection
+//! - [`turn`]: what a connection does when its turn comes, step by step
 //! - [`closing`]: the orderly close
 //! - [`limits`]: what a server allows its connections
 //! - [`disconnect`]: why a connection ended
@@ -27,6 +28,7 @@ pub mod frame;
 pub mod limits;
 mod owed;
 pub mod time;
+pub mod turn;
 
 pub use connection::{CloseStep, Connection, Phase, Probe, Received, Totals};
 pub use decoder::{Decoded, Decoder};
@@ -35,3 +37,4 @@ pub use format::{BadLength, CannotSay, Format, LengthFormat};
 pub use frame::{DEFAULT_MAX_PAYLOAD, Frames, HEADER_LEN, U32Be};
 pub use limits::{LIFETIME_GRACE, Limits, Mode};
 pub use time::Timestamp;
+pub use turn::{Readiness, Turn};

@@ -1,0 +1,298 @@
+//! What a connection does when its turn comes: it sends what it owes, takes the steps of its end, receives and
+//! answers.
+//!
+//! The socket is behind [`Io`] and the service behind [`Serve`], so that every server model, the simulator and the
+//! fuzzer drive this same code. A turn is taken step by step: [`Turn::step`] returns after each call that it made,
+//! and whoever drives it looks at the connection in between.
+//!
+//! A connection remembers what its socket is ready for until a call says otherwise ([`Readiness`]), which is what
+//! edge-triggered readiness asks for (`epoll(7)`).
+
+mod readiness;
+
+use core::time::Duration;
+
+use crate::connection::{CloseStep, Connection, Probe, Received};
+use crate::disconnect::{During, ErrnoClass};
+use crate::time::Timestamp;
+
+pub use self::readiness::{Asked, Question, Readiness, Unread};
+
+/// A socket and a clock. No call waits.
+pub trait Io {
+    /// Receives with one call, into `room` first and then into `rest`; 0 is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was received.
+    fn receive(&mut self, room: &mut [u8], rest: &mut [u8]) -> Result<usize, Refusal>;
+
+    /// Sends with one call; any of `parts` may be empty, but not all of them. Returns how much was taken.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing was taken.
+    fn send(&mut self, parts: &[&[u8]; 3]) -> Result<usize, Refusal>;
+
+    /// Has readiness reported once more, if there is any: the last call should have been possible and was not.
+    fn ask(&mut self, question: Question);
+
+    /// What the socket says about what it has sent.
+    fn probe_sent(&mut self) -> Probe;
+
+    /// Sends FIN after what was sent before. For `patience` see [`Connection::kernel_patience`].
+    fn shutdown_send(&mut self, patience: Option<Duration>);
+
+    /// The time.
+    fn now(&mut self) -> Timestamp;
+
+    /// The time, where a few milliseconds do not matter and a cheaper clock will do. Not before the last
+    /// [`Io::now`].
+    fn coarse_now(&mut self) -> Timestamp {
+        self.now()
+    }
+}
+
+/// Why a call moved no byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// EAGAIN
+    WouldBlock,
+    /// EINTR
+    Interrupted,
+    /// The call failed.
+    Failed {
+        /// The raw errno.
+        errno: i32,
+        /// Its class.
+        class: ErrnoClass,
+    },
+}
+
+/// Whoever answers.
+pub trait Serve {
+    /// The answer to what one receive brought in. It is sent with one call.
+    fn answer<'a>(&'a mut self, received: &'a Received<'_>) -> Answer<'a>;
+}
+
+/// Bytes to send.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// In this order; each part begins at a frame's first byte, if these are frames. Any may be empty.
+    pub parts: [&'a [u8]; 3],
+    /// How many frames they are.
+    pub frames: u64,
+}
+
+/// How much one turn may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Receives before the others get their turn.
+    pub receives: u32,
+    /// Bytes received beside the rest of an unfinished frame. Without one the whole buffer is filled.
+    pub receive_len: usize,
+}
+
+/// What was done, or what is next if nothing was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Step {
+    /// So many bytes were received, and what they ask for was answered.
+    Received(usize),
+    /// So many of the owed bytes were sent.
+    Sent(usize),
+    /// The peer's FIN was received.
+    EndOfStream,
+    /// A call was refused or interrupted.
+    Refused(During),
+    /// A call failed.
+    Failed,
+    /// The socket was asked whether acknowledgements are missing, and they are.
+    Asked,
+    /// FIN was sent.
+    FinSent,
+    /// The connection is to be closed in this way; there is no step after this one.
+    Closed(CloseStep),
+    /// Nothing is left to do until the socket is ready again.
+    Over,
+    /// The connection is still ready and has had enough for now.
+    Unfinished,
+}
+
+/// One turn of a connection.
+#[derive(Debug)]
+pub struct Turn<'a> {
+    readiness: &'a mut Readiness,
+    bounds: Bounds,
+    receives_left: u32,
+    /// The end had its look since something last happened.
+    looked: bool,
+    /// How sending an answer failed, which is reported as a step of its own.
+    failed: Option<(i32, ErrnoClass)>,
+}
+
+impl<'a> Turn<'a> {
+    /// A turn of the connection that is ready in this way.
+    pub fn new(readiness: &'a mut Readiness, bounds: Bounds) -> Turn<'a> {
+        Turn { readiness, bounds, receives_left: bounds.receives, looked: false, failed: None }
+    }
+
+    /// Does the next thing that the connection is ready for. `buffer` is where it receives, and is no longer needed
+    /// afterwards.
+    ///
+    /// To be called until it returns [`Step::Closed`], [`Step::Over`] or [`Step::Unfinished`].
+    ///
+    /// # Panics
+    ///
+    /// If `buffer` is shorter than [`Bounds::receive_len`].
+    pub fn step(
+        &mut self,
+        connection: &mut Connection,
+        io: &mut impl Io,
+        serve: &mut impl Serve,
+        buffer: &mut [u8],
+    ) -> Step {
+        if let Some((errno, class)) = self.failed.take() {
+            connection.handle_error(errno, class, During::Send);
+            return Step::Failed;
+        }
+        if self.readiness.writable && connection.wants_send() {
+            self.looked = false;
+            return self.send_owed(connection, io);
+        }
+        if !self.looked
+            && connection.is_ending()
+            && let Some(step) = self.look_at_the_end(connection, io)
+        {
+            return step;
+        }
+        if self.readiness.unread > Unread::Nothing && connection.wants_receive() {
+            if self.receives_left == 0 {
+                return Step::Unfinished;
+            }
+            self.receives_left -= 1;
+            self.looked = false;
+            return self.receive(connection, io, serve, buffer);
+        }
+        Step::Over
+    }
+
+    fn send_owed(&mut self, connection: &mut Connection, io: &mut impl Io) -> Step {
+        let owed = connection.owed();
+        let len = owed.len();
+        match io.send(&[owed, &[], &[]]) {
+            Ok(sent) => {
+                connection.handle_sent(sent, io.now());
+                self.readiness.writable = sent == len;
+                self.readiness.asked.handle_success();
+                Step::Sent(sent)
+            }
+            Err(Refusal::Failed { errno, class }) => {
+                connection.handle_error(errno, class, During::Send);
+                Step::Failed
+            }
+            // After a signal too: its handler may have asked for something more urgent.
+            Err(Refusal::WouldBlock | Refusal::Interrupted) => {
+                self.readiness.writable = false;
+                self.handle_would_block(io);
+                Step::Refused(During::Send)
+            }
+        }
+    }
+
+    fn look_at_the_end(&mut self, connection: &mut Connection, io: &mut impl Io) -> Option<Step> {
+        self.looked = true;
+        let now = io.now();
+        let mut is_asked = false;
+        let step = connection.poll_close(now, || {
+            is_asked = true;
+            io.probe_sent()
+        });
+        match step {
+            Some(CloseStep::ShutdownSend) => {
+                io.shutdown_send(connection.kernel_patience());
+                Some(Step::FinSent)
+            }
+            Some(step) => Some(Step::Closed(step)),
+            None => is_asked.then_some(Step::Asked),
+        }
+    }
+
+    fn receive(
+        &mut self,
+        connection: &mut Connection,
+        io: &mut impl Io,
+        serve: &mut impl Serve,
+        buffer: &mut [u8],
+    ) -> Step {
+        let room = connection.room();
+        let room_len = room.len();
+        let rest_len = if room_len == 0 { buffer.len() } else { self.bounds.receive_len };
+        match io.receive(room, &mut buffer[..rest_len]) {
+            Ok(0) => {
+                self.readiness.unread = Unread::Nothing;
+                connection.handle_end_of_stream();
+                Step::EndOfStream
+            }
+            Ok(count) => {
+                self.readiness.asked.handle_success();
+                if count < room_len + rest_len && self.readiness.unread == Unread::Bytes {
+                    self.readiness.unread = Unread::Nothing;
+                }
+                let in_room = count.min(room_len);
+                self.answer(connection, io, serve, in_room, &buffer[..count - in_room]);
+                Step::Received(count)
+            }
+            Err(Refusal::WouldBlock) => {
+                self.readiness.unread = Unread::Nothing;
+                self.handle_would_block(io);
+                Step::Refused(During::Receive)
+            }
+            Err(Refusal::Interrupted) => Step::Refused(During::Receive),
+            Err(Refusal::Failed { errno, class }) => {
+                connection.handle_error(errno, class, During::Receive);
+                Step::Failed
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        connection: &mut Connection,
+        io: &mut impl Io,
+        serve: &mut impl Serve,
+        in_room: usize,
+        rest: &[u8],
+    ) {
+        // After the call: what it brought had arrived by now, even if the process was stopped before.
+        let received = connection.handle_received(in_room, rest, io.now());
+        if matches!(received, Received::Nothing) {
+            return;
+        }
+        let Answer { parts, frames } = serve.answer(&received);
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len == 0 {
+            return;
+        }
+        let outcome = io.send(&parts);
+        let sent = outcome.unwrap_or(0);
+        // After the answer: the service may have taken its time, which is not the peer's.
+        connection.handle_answered(&parts, frames, sent, io.coarse_now());
+        self.readiness.writable &= sent == len;
+        match outcome {
+            Ok(_) => {}
+            Err(Refusal::Failed { errno, class }) => self.failed = Some((errno, class)),
+            Err(Refusal::WouldBlock | Refusal::Interrupted) => self.handle_would_block(io),
+        }
+    }
+
+    /// A call that should have been possible was not.
+    fn handle_would_block(&mut self, io: &mut impl Io) {
+        if let Some(question) = self.readiness.asked.handle_would_block() {
+            io.ask(question);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
