@@ -241,8 +241,10 @@ fn write_before_reading(trial: &mut Trial<'_>) -> Judged {
     let all: Vec<Vec<u8>> = payloads.iter().map(|payload| trial.frame(payload)).collect();
     let all = all.concat();
     let patience = trial.setup.timeout.map_or(STOPPED, |timeout| STOPPED.min(timeout / 4));
+    // A client that reads nothing for as long as the timeout is ended, and rightly.
+    let time = trial.setup.timeout.map_or(MANY_TIME_MAX, |timeout| timeout / 2);
     let mut wire = trial.connect()?;
-    let sent = wire.try_send(&all, patience)?;
+    let sent = wire.try_send_for(&all, patience, time)?;
     wire.exchange(&payloads, sent, Duration::ZERO)?;
     wire.expect_no_more()?;
     let taken = grouped(sent as u64);
