@@ -1,11 +1,12 @@
 //! One served connection: the core, the session, and what the observer is told of them.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use trust_wire::frame::{HEADER_LEN, peek_header};
+use trust_wire::frame::{Frames, HEADER_LEN, peek_header};
+use trust_wire::turn::{Answer, Serve};
 use trust_wire::{Connection, During, Limits, Received, Timestamp};
 
 use crate::errno;
@@ -17,11 +18,59 @@ use crate::stats::ClosedCounters;
 /// One accepted connection; what does the I/O owns it next to the socket.
 pub(crate) struct Client<S> {
     pub(crate) connection: Connection,
+    pub(crate) served: Served<S>,
+}
+
+/// Whom the connection serves, and who does.
+pub(crate) struct Served<S> {
     id: u64,
     fd: i32,
     peer: PeerAddress,
     /// `None` for a connection that is turned away; nobody is told of those.
     session: Option<S>,
+}
+
+impl<S> Served<S> {
+    fn info(&self) -> ClientInfo {
+        ClientInfo { id: self.id, fd: self.fd, peer: self.peer.get() }
+    }
+}
+
+/// Has the session answer, and tells the observer of frames.
+pub(crate) struct Answering<'a, S> {
+    pub(crate) served: &'a mut Served<S>,
+    pub(crate) observer: &'a dyn Observer,
+    /// Where a reply is written that does not send back what came; reused.
+    pub(crate) buffer: &'a mut Vec<u8>,
+}
+
+impl<S: Session> Serve for Answering<'_, S> {
+    fn answer<'a>(&'a mut self, received: &'a Received<'_>) -> Answer<'a> {
+        let client = self.observer.wants_frames().then(|| self.served.info());
+        let mut reply = Reply::new(std::mem::take(self.buffer));
+        if let Some(session) = &mut self.served.session {
+            match received {
+                Received::Nothing => {}
+                Received::Raw(bytes) => session.receive_raw(bytes, &mut reply),
+                Received::Frames(decoded) => {
+                    let frames = decoded.frames();
+                    if let Some(client) = &client {
+                        report_frames_received(client, frames, self.observer);
+                    }
+                    session.receive(frames, &mut reply);
+                }
+            }
+        }
+        let ([first, second], written, frames) = reply.into_parts();
+        *self.buffer = written;
+        let parts = [first, second, &self.buffer[..]];
+        if frames > 0
+            && let Some(client) = &client
+        {
+            report_frames_sent(client, &parts, self.observer);
+        }
+        Answer { parts, frames }
+    }
 }
 
 /// A peer's address in half of the bytes: most peers have one of IPv4, and every connection keeps it.
@@ -67,55 +116,19 @@ impl<S: Session> Client<S> {
 
     fn new(connection: Connection, info: ClientInfo, session: Option<S>) -> Client<S> {
         let ClientInfo { id, fd, peer } = info;
-        Client { connection, id, fd, peer: PeerAddress::new(peer), session }
-    }
-
-    fn info(&self) -> ClientInfo {
-        ClientInfo { id: self.id, fd: self.fd, peer: self.peer.get() }
+        let served = Served { id, fd, peer: PeerAddress::new(peer), session };
+        Client { connection, served }
     }
 
     /// Whether the connection is served, and not turned away.
     pub(crate) fn is_served(&self) -> bool {
-        self.session.is_some()
+        self.served.session.is_some()
     }
 
-    /// Lets the session answer what was received, and sends the answer with one call of `send`, which
-    /// returns how much of it was taken: 0 if nothing fits now. `clock` is read after that: the session may have taken
-    /// its time, which is not the peer's. Returns whether all of it was taken.
-    pub(crate) fn answer(
-        &mut self,
-        received: &Received<'_>,
-        buffer: &mut Vec<u8>,
-        observer: &dyn Observer,
-        clock: impl FnOnce() -> Timestamp,
-        send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> bool {
-        let info = observer.wants_frames().then(|| self.info());
-        let Some(session) = &mut self.session else { return true };
-        let mut reply = Reply::new(std::mem::take(buffer));
-        match received {
-            Received::Nothing => {}
-            Received::Raw(bytes) => session.receive_raw(bytes, &mut reply),
-            Received::Frames(decoded) => {
-                let frames = decoded.frames();
-                if let Some(client) = &info {
-                    for payload in frames {
-                        let payload_len = payload.len();
-                        observer.observe(&Event::FrameReceived { client, payload_len });
-                    }
-                }
-                session.receive(frames, &mut reply);
-            }
-        }
-        let all_sent = self.send_reply(&reply, info.as_ref(), observer, clock, send);
-        *buffer = reply.into_buffer();
-        all_sent
-    }
-
-    /// Owed bytes were handed to the kernel.
-    pub(crate) fn handle_sent(&mut self, count: usize, now: Timestamp) {
-        self.connection.handle_sent(count, now);
-        if let (true, Some(session)) = (self.connection.owed().is_empty(), &mut self.session) {
+    /// Owed bytes were handed to the kernel: tells the session if that were all.
+    pub(crate) fn report_drained(&mut self) {
+        if let (true, Some(session)) = (self.connection.owed().is_empty(), &mut self.served.session)
+        {
             session.handle_drained();
         }
     }
@@ -128,7 +141,7 @@ impl<S: Session> Client<S> {
     /// Tells the observer of a cause that is new.
     pub(crate) fn report_cause(&mut self, observer: &dyn Observer) {
         if let (Some(cause), true) = (self.connection.poll_cause(), self.is_served()) {
-            observer.observe(&Event::Ending { client: &self.info(), cause: &cause });
+            observer.observe(&Event::Ending { client: &self.served.info(), cause: &cause });
         }
     }
 
@@ -142,8 +155,8 @@ impl<S: Session> Client<S> {
         now: Timestamp,
     ) {
         self.report_cause(observer);
-        let info = self.info();
-        let Some(session) = self.session else { return };
+        let info = self.served.info();
+        let Some(session) = self.served.session else { return };
         let cause = self.connection.cause().expect("a closed connection has a cause");
         let totals = self.connection.totals();
         let path = || match self.connection.is_acknowledged() {
@@ -161,36 +174,12 @@ impl<S: Session> Client<S> {
         });
         session.close(&cause);
     }
+}
 
-    fn send_reply(
-        &mut self,
-        reply: &Reply<'_>,
-        client: Option<&ClientInfo>,
-        observer: &dyn Observer,
-        clock: impl FnOnce() -> Timestamp,
-        send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
-    ) -> bool {
-        let (parts, frames) = reply.parts();
-        let total: usize = parts.iter().map(|part| part.len()).sum();
-        if total == 0 {
-            return true;
-        }
-        if frames > 0
-            && let Some(client) = client
-        {
-            report_frames_sent(client, &parts, observer);
-        }
-        // Most answers have one part, and one part needs no list.
-        let outcome = match parts {
-            [only, [], []] | [[], only, []] | [[], [], only] => send(&[IoSlice::new(only)]),
-            _ => send(&parts.map(IoSlice::new)),
-        };
-        let sent = *outcome.as_ref().unwrap_or(&0);
-        self.connection.handle_answered(&parts, frames, sent, clock());
-        if let Err(error) = outcome {
-            self.handle_io_error(&error, During::Send);
-        }
-        sent == total
+fn report_frames_received(client: &ClientInfo, frames: Frames<'_>, observer: &dyn Observer) {
+    for payload in frames {
+        let payload_len = payload.len();
+        observer.observe(&Event::FrameReceived { client, payload_len });
     }
 }
 

@@ -16,6 +16,7 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use mio::{Events, Poll, Token};
 use slab::Slab;
+use trust_wire::turn::Unread;
 use trust_wire::{CloseStep, During, Reason, Timestamp};
 
 use crate::alarm::Alarm;
@@ -30,12 +31,14 @@ use crate::shared::{Handle, Shared};
 use crate::socket;
 use crate::stop::Stop;
 use crate::timers::Timers;
-use crate::turn::{self, Entry, Turn, TurnContext};
+use crate::turn::{Buffers, Next, SocketIo, take_turn};
 use accepting::Listeners;
+use entry::{Entry, INTEREST, Polled};
 use parenting::Waiting;
 
 mod accepting;
 pub mod by_hand;
+mod entry;
 mod parenting;
 
 /// Events taken from the kernel with one call.
@@ -176,8 +179,7 @@ struct Worker<'a, S: Service> {
     questions: Questions,
     /// Connections that have used up their turn and are still ready.
     unfinished: Vec<usize>,
-    receive_buffer: Vec<u8>,
-    reply_buffer: Vec<u8>,
+    buffers: Buffers,
     next_generation: u32,
     rejected_lingering: usize,
     /// The last request for statistics that this worker has contributed to.
@@ -219,8 +221,7 @@ impl<'a, S: Service> Worker<'a, S> {
             timers: Timers::new(&shared.limits),
             questions: Questions::new(),
             unfinished: Vec::new(),
-            receive_buffer: vec![0; turn::receive_buffer_len(&shared.limits)],
-            reply_buffer: Vec::new(),
+            buffers: Buffers::new(&shared.limits),
             next_generation: 0,
             rejected_lingering: 0,
             stats_round: 0,
@@ -368,7 +369,7 @@ impl<'a, S: Service> Worker<'a, S> {
         let is_there = |token: Token| {
             let (key, generation) = split_token(token.0);
             let entry = entries.get(key).filter(|entry| entry.generation == generation);
-            entry.is_some_and(Entry::is_to_be_asked) || listeners.have(token)
+            entry.is_some_and(|entry| entry.readiness.is_to_be_asked()) || listeners.have(token)
         };
         for token in self.questions.take_due(self.now, is_there) {
             let registry = self.poll.registry();
@@ -392,26 +393,25 @@ impl<'a, S: Service> Worker<'a, S> {
     /// Lets a connection do what it is ready for.
     fn give_turn(&mut self, key: usize) {
         let Some(entry) = self.entries.get_mut(key) else { return };
-        let mut context = TurnContext {
-            shared: self.shared,
+        let endpoint = Polled {
+            stream: &mut entry.stream,
             registry: self.poll.registry(),
             token: Token(join_token(key, entry.generation)),
             questions: &mut self.questions,
-            receive_buffer: &mut self.receive_buffer,
-            reply_buffer: &mut self.reply_buffer,
-            now: self.now,
         };
         let began_at = self.now;
-        let turn = entry.take_turn(&mut context);
-        self.now = context.now;
-        entry.client.report_cause(&*self.shared.observer);
-        match turn {
-            Turn::Closed(step) => return self.close(key, step),
-            Turn::Unfinished if !entry.queued => {
+        let mut io = SocketIo { shared: self.shared, endpoint, now: began_at };
+        let Entry { client, readiness, .. } = entry;
+        let next = take_turn(client, readiness, &mut io, &mut self.buffers);
+        self.now = io.now;
+        client.report_cause(&*self.shared.observer);
+        match next {
+            Next::Close(step) => return self.close(key, step),
+            Next::Turn if !entry.queued => {
                 entry.queued = true;
                 self.unfinished.push(key);
             }
-            Turn::Unfinished | Turn::Over => {}
+            Next::Turn | Next::Wait => {}
         }
         let connection = &entry.client.connection;
         if self.timers.may_be_earlier(entry.armed, began_at) || connection.is_ending() {
@@ -479,7 +479,7 @@ impl<'a, S: Service> Worker<'a, S> {
     /// Registers the stream of the next one that enters.
     fn register(&mut self, stream: &mut TcpStream) -> io::Result<()> {
         let token = Token(join_token(self.entries.vacant_key(), self.next_generation));
-        self.poll.registry().register(stream, token, Entry::<S::Session>::INTEREST)
+        self.poll.registry().register(stream, token, INTEREST)
     }
 
     fn enter(&mut self, stream: TcpStream, client: Client<S::Session>, registered: io::Result<()>) {
@@ -564,7 +564,7 @@ impl<'a, S: Service> Worker<'a, S> {
                 }
                 let unread = socket::unread(entry.stream.as_fd());
                 // What came since the last event has not been announced yet.
-                entry.expect_bytes();
+                entry.readiness.note(Unread::Bytes, false);
                 entry.client.connection.retire(Reason::Drain, unread);
             });
         }

@@ -133,15 +133,6 @@ pub fn recv_exact<S: Stream + ?Sized>(stream: &mut S, buffer: &mut [u8]) -> Resu
     Ok(())
 }
 
-/// Receives at least one byte, and what else is there, into a buffer that is not empty.
-pub(crate) fn recv_some<S: Stream>(stream: &mut S, buffer: &mut [u8]) -> Result<usize, ExactError> {
-    match uninterrupted(stream, |stream| stream.recv(buffer)) {
-        Ok(0) => Err(ExactError::Disconnected { transferred: 0 }),
-        Ok(count) => Ok(count),
-        Err(error) => Err(ExactError::new(0, error)),
-    }
-}
-
 /// Sends all of `bytes`: to the kernel, which is not to say that the peer has them.
 ///
 /// # Errors

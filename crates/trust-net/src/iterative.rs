@@ -1,36 +1,34 @@
-//! One client at a time, with blocking sockets.
+//! One client at a time.
 //!
 //! A thread that sleeps in `accept(2)` or `recv(2)` does not see that it is told to stop: those calls
 //! are restarted after a signal (`signal(7)`). So every wait is a `poll(2)` on the socket and on a
-//! descriptor that the [`crate::Handle`] makes readable; SO_RCVTIMEO and SO_SNDTIMEO remain as
-//! a backstop. Bytes are moved by [`recv_exact`] and [`send_exact`], and the same core as in the event
-//! loop decides what they mean. Once it is to stop, there is more than one client: the one that is being
-//! served and those in the backlog, all of which may finish what they have begun. An event loop ends
-//! them.
+//! descriptor that the [`crate::Handle`] makes readable, and no other call waits. What a client does
+//! when its socket is ready is what it does in the event loop. Once the server is to stop, there is
+//! more than one client: the one that is being served and those in the backlog, all of which may
+//! finish what they have begun. An event loop ends them.
 
-use std::io::{self, ErrorKind, IoSlice, Read};
+use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
-use rustix::net::SendFlags;
 use socket2::SockRef;
-use trust_wire::{CloseStep, Connection, During, Timestamp};
+use trust_wire::turn::{Question, Unread};
+use trust_wire::{CloseStep, Connection, During, Readiness, Timestamp};
 
 use crate::accept::{AcceptPolicy, Accepted};
 use crate::client::Client;
 use crate::desk;
 use crate::event_loop;
-use crate::exact::{ExactError, Stream, recv_exact, recv_some, send_exact};
 use crate::observer::{ClientInfo, Event, Stats};
 use crate::questions::PAUSE;
 use crate::service::Service;
 use crate::shared::Shared;
 use crate::socket;
 use crate::stop::Stop;
-use crate::turn::receive_buffer_len;
+use crate::turn::{Buffers, Endpoint, Next, SocketIo, take_turn};
 
 /// What the server needs of the kernel, made before it starts: the descriptor that interrupts
 /// waiting, the one that tells of acknowledgements, and the seat of the event loop that ends it.
@@ -69,6 +67,7 @@ pub(crate) fn run<S: Service>(
         shared,
         wake_up: seat.wake_up,
         edges: seat.edges,
+        buffers: Buffers::new(&shared.limits),
         listener,
         policy: AcceptPolicy::new(),
         doubt: Doubt::default(),
@@ -91,6 +90,7 @@ struct Iterative<'a, S: Service> {
     /// An epoll instance that reports a change of the connection that waits for its last
     /// acknowledgements.
     edges: OwnedFd,
+    buffers: Buffers,
     listener: TcpListener,
     policy: AcceptPolicy,
     doubt: Doubt,
@@ -100,8 +100,8 @@ struct Iterative<'a, S: Service> {
     next_beat: Timestamp,
 }
 
-/// What to think of a poll that reports a socket as ready, after calls that said EAGAIN all the same. The second one
-/// makes a pause: with the memory for TCP used up a socket is writable and takes nothing, and poll does not sleep.
+/// What to think of a poll that reports a listening socket as ready, after calls that said EAGAIN all the same. The
+/// second one makes a pause, because poll does not sleep.
 #[derive(Debug, Default)]
 struct Doubt {
     /// When a call last said so, since one succeeded.
@@ -183,7 +183,7 @@ impl<S: Service> Iterative<'_, S> {
                     }
                     // The kernel was short of something for a moment (poll(2)).
                     Err(error) if error.kind() == ErrorKind::WouldBlock => false,
-                    outcome => outcome?,
+                    outcome => !outcome?.is_empty(),
                 };
         }
     }
@@ -193,10 +193,6 @@ impl<S: Service> Iterative<'_, S> {
         let shared = self.shared;
         let limits = &shared.limits;
         shared.prepare_accepted(SockRef::from(&stream));
-        // The backstop; the deadlines proper are the core's, and the waits before the calls keep them.
-        let _ = stream.set_nonblocking(false);
-        let _ = stream.set_read_timeout(limits.timeout);
-        let _ = stream.set_write_timeout(limits.timeout);
         let info = ClientInfo {
             id: shared.counters.next_connection(),
             fd: stream.as_raw_fd(),
@@ -209,8 +205,8 @@ impl<S: Service> Iterative<'_, S> {
             server: self,
             client,
             stream,
-            buffer: vec![0; receive_buffer_len(&shared.limits)],
-            reply_buffer: Vec::new(),
+            readiness: Readiness::default(),
+            paused_until: Timestamp::default(),
             is_watched: false,
         };
         let end = conversation.run();
@@ -222,7 +218,6 @@ impl<S: Service> Iterative<'_, S> {
         client.close(stream.as_fd(), &*shared.observer, &shared.closed[0], shared.now());
         drop(stream);
         self.policy.handle_descriptor_free();
-        self.doubt = Doubt::default();
         shared.loads.take_off(0);
         None
     }
@@ -245,13 +240,14 @@ impl<S: Service> Iterative<'_, S> {
     }
 }
 
-/// One client's turn.
+/// One client's time with the server.
 struct Conversation<'a, 'b, S: Service> {
     server: &'a mut Iterative<'b, S>,
     client: Client<S::Session>,
     stream: TcpStream,
-    buffer: Vec<u8>,
-    reply_buffer: Vec<u8>,
+    readiness: Readiness,
+    /// Until when nothing is tried with a socket that is ready and takes nothing.
+    paused_until: Timestamp,
     /// The server's `edges` report changes of the connection.
     is_watched: bool,
 }
@@ -260,246 +256,119 @@ impl<S: Service> Conversation<'_, '_, S> {
     /// Serves until the connection is to be closed, and says how; `None` if the server is to stop.
     fn run(&mut self) -> Option<CloseStep> {
         let shared = self.server.shared;
+        let mut next = Next::Wait;
         loop {
             self.server.contribute_stats(Some(&self.client.connection));
             self.server.beat();
-            self.client.report_cause(&*shared.observer);
             let due = shared.now();
-            let socket = self.stream.as_fd();
-            match self.client.connection.poll_close(due, || socket::probe_sent(socket)) {
-                Some(CloseStep::ShutdownSend) => {
-                    socket::shutdown_send(socket, self.client.connection.kernel_patience());
-                }
-                Some(step) => return Some(step),
-                None if shared.stop() != Stop::No => return None,
-                None => self.exchange(),
+            if next == Next::Wait {
+                self.await_readiness();
             }
+            next = self.take_turn();
             // The core judges nothing over bytes that are still unread.
             let connection = &mut self.client.connection;
             if connection.poll_deadline() <= due {
                 let mut probe = socket::probe(self.stream.as_fd());
                 probe.asked_at = shared.now();
                 connection.handle_deadline(due, probe);
+                next = self.take_turn();
+            }
+            self.client.report_cause(&*shared.observer);
+            match next {
+                Next::Close(step) => return Some(step),
+                _ if shared.stop() != Stop::No => return None,
+                Next::Wait | Next::Turn => {}
             }
         }
     }
 
-    /// Sends what is owed, else receives, or waits until there is something else to do.
-    fn exchange(&mut self) {
+    fn take_turn(&mut self) -> Next {
+        let Conversation { server, client, stream, readiness, paused_until, .. } = self;
+        let endpoint = Waited { stream, paused_until };
+        let mut io = SocketIo { shared: server.shared, endpoint, now: server.shared.now() };
+        take_turn(client, readiness, &mut io, &mut server.buffers)
+    }
+
+    /// Waits until the socket is ready for what the connection wants, or until there is something else to do.
+    fn await_readiness(&mut self) {
         let connection = &self.client.connection;
+        let mut until = connection.poll_deadline().min(self.server.next_beat);
         if connection.awaits_acknowledgement() {
-            return self.await_acknowledgement();
+            return self.await_acknowledgement(until);
         }
-        let paused_until = self.server.doubt.paused_until(self.server.shared.now());
-        if paused_until != Timestamp::NEVER {
-            let until = paused_until.min(connection.poll_deadline());
-            let socket = self.server.interruptible(&self.stream, until);
-            if socket.wait(PollFlags::empty()).is_ok() {
-                // It has failed meanwhile, and the next call says so.
-                self.server.doubt = Doubt::default();
+        let mut interest = PollFlags::empty();
+        if self.readiness.is_to_be_asked() && self.server.shared.now() < self.paused_until {
+            until = until.min(self.paused_until);
+        } else {
+            if self.readiness.is_to_be_asked() {
+                self.readiness.ask_again();
             }
-            return;
+            interest.set(PollFlags::IN, connection.wants_receive());
+            interest.set(PollFlags::OUT, connection.wants_send());
         }
-        match (connection.wants_send(), connection.wants_receive()) {
-            (true, false) => self.send(connection.poll_deadline()),
-            (false, _) => self.receive(),
-            // Owes its last bytes, and discards what comes meanwhile.
-            (true, true) => {
-                let either = PollFlags::IN | PollFlags::OUT;
-                let socket = self.server.interruptible(&self.stream, connection.poll_deadline());
-                if socket.wait(either).is_ok() {
-                    if is_ready(&self.stream, PollFlags::IN) {
-                        self.receive();
-                    }
-                    self.send(Timestamp::default());
-                }
+        let (socket, wake_up) = (self.stream.as_fd(), &self.server.wake_up);
+        match wait(socket, interest, wake_up, until, self.server.shared) {
+            Ok(ready) if ready.intersects(PollFlags::ERR | PollFlags::HUP) => {
+                self.readiness.note(Unread::ToTheEnd, true);
             }
+            Ok(ready) => {
+                let is_readable = ready.contains(PollFlags::IN);
+                let unread = if is_readable { Unread::Bytes } else { Unread::Nothing };
+                self.readiness.note(unread, ready.contains(PollFlags::OUT));
+            }
+            Err(error) => self.handle_failed_wait(&error, During::Receive),
         }
     }
 
-    /// Waits until the state of the connection changes, as it does when FIN is acknowledged, and
-    /// discards what has come. A socket that is shut down is always ready, so the wait is for an
-    /// edge (`epoll(7)`).
-    fn await_acknowledgement(&mut self) {
-        let shared = self.server.shared;
-        let until = self.client.connection.poll_deadline().min(self.server.next_beat);
+    /// Waits until the state of the connection changes, as it does when FIN is acknowledged, and has what has come
+    /// discarded. A socket that is shut down is always ready, so the wait is for an edge (`epoll(7)`).
+    fn await_acknowledgement(&mut self, until: Timestamp) {
         let edges = self.server.edges.as_fd();
         if !std::mem::replace(&mut self.is_watched, true)
             && let Err(error) = watch_edges(edges, self.stream.as_fd())
         {
             return self.client.handle_io_error(&error, During::Send);
         }
-        match wait(edges, PollFlags::IN, &self.server.wake_up, until, shared) {
-            Ok(true) => take_edges(edges),
-            // It is time to look at deadlines and at the stop flag.
-            Ok(false) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                shared.observer.observe(&Event::Interrupted { during: None });
+        match wait(edges, PollFlags::IN, &self.server.wake_up, until, self.server.shared) {
+            Ok(ready) if ready.is_empty() => {}
+            Ok(_) => take_edges(edges),
+            Err(error) => self.handle_failed_wait(&error, During::Send),
+        }
+        self.readiness.note(Unread::Bytes, false);
+    }
+
+    fn handle_failed_wait(&mut self, error: &io::Error, during: During) {
+        match error.kind() {
+            ErrorKind::Interrupted => {
+                self.server.shared.observer.observe(&Event::Interrupted { during: None });
             }
             // The kernel was short of something for a moment (poll(2)).
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) => return self.client.handle_io_error(&error, During::Send),
-        }
-        if self.client.connection.wants_receive() {
-            self.discard();
-        }
-    }
-
-    /// Receives what is there, and nothing of it counts any more.
-    fn discard(&mut self) {
-        match socket::receive(self.stream.as_fd(), &mut self.buffer) {
-            Ok(0) => self.client.connection.handle_end_of_stream(),
-            Ok(count) => {
-                let now = self.server.shared.now();
-                self.client.connection.handle_received(0, &self.buffer[..count], now);
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => self.client.handle_io_error(&error, During::Receive),
-        }
-    }
-
-    /// Receives what is there, or the exact rest of a frame that has begun.
-    fn receive(&mut self) {
-        let shared = self.server.shared;
-        let connection = &self.client.connection;
-        let mut socket = self.server.interruptible(&self.stream, connection.poll_deadline());
-        let (count, outcome) = match connection.wanted() {
-            Some(wanted) => {
-                let wanted = wanted.min(self.buffer.len());
-                let outcome = recv_exact(&mut socket, &mut self.buffer[..wanted]);
-                (outcome.as_ref().map_or_else(ExactError::transferred, |()| wanted), outcome)
-            }
-            None => match recv_some(&mut socket, &mut self.buffer) {
-                Ok(count) => (count, Ok(())),
-                Err(error) => (0, Err(error)),
-            },
-        };
-        let (arrived_at, would_block) = (socket.last_progress, socket.would_block);
-        self.server.note_outcome(count, would_block);
-        if count > 0 {
-            let bytes = &self.buffer[..count];
-            let received = self.client.connection.handle_received(0, bytes, arrived_at);
-            // Everything is owed first and then sent by `send`.
-            let keep = |_: &[IoSlice<'_>]| Ok(0);
-            let observer = &*shared.observer;
-            let clock = || shared.now();
-            self.client.answer(&received, &mut self.reply_buffer, observer, clock, keep);
-        }
-        match outcome {
-            Err(ExactError::Disconnected { .. }) => self.client.connection.handle_end_of_stream(),
-            Err(error) => self.handle_error(error, During::Receive),
-            Ok(()) => {}
-        }
-    }
-
-    /// Sends what is owed, and waits for room until `until`.
-    fn send(&mut self, until: Timestamp) {
-        let mut socket = self.server.interruptible(&self.stream, until);
-        let owed = self.client.connection.owed();
-        let outcome = send_exact(&mut socket, owed);
-        let sent = outcome.as_ref().map_or_else(ExactError::transferred, |()| owed.len());
-        let (sent_at, would_block) = (socket.last_progress, socket.would_block);
-        self.server.note_outcome(sent, would_block);
-        if sent > 0 {
-            self.client.handle_sent(sent, sent_at);
-        }
-        if let Err(error) = outcome {
-            self.handle_error(error, During::Send);
-        }
-    }
-
-    fn handle_error(&mut self, error: ExactError, during: During) {
-        let source = match error {
-            // It is time to look at deadlines and at the stop flag.
-            ExactError::TimedOut { .. } => return,
-            ExactError::Failed { source, .. } => source,
-            ExactError::Reset { .. } => rustix::io::Errno::CONNRESET.into(),
-            ExactError::Disconnected { .. } => rustix::io::Errno::PIPE.into(),
-        };
-        self.client.handle_io_error(&source, during);
-    }
-}
-
-impl<S: Service> Iterative<'_, S> {
-    /// The stream, with waits that end at `until` and when there is a stop to be seen.
-    fn interruptible<'s>(
-        &'s self,
-        stream: &'s TcpStream,
-        until: Timestamp,
-    ) -> Interruptible<'s, S> {
-        let until = until.min(self.next_beat);
-        let last_progress = self.shared.now();
-        Interruptible { stream, server: self, until, last_progress, would_block: false }
-    }
-
-    /// What came of receiving or sending.
-    fn note_outcome(&mut self, transferred: usize, would_block: bool) {
-        if transferred > 0 {
-            self.doubt.handle_success();
-        }
-        if would_block {
-            self.doubt.handle_would_block(self.shared.now());
+            ErrorKind::WouldBlock => {}
+            _ => self.client.handle_io_error(error, during),
         }
     }
 }
 
-/// A blocking socket that is waited for together with the descriptor that says "stop". A wait that
-/// ends without readiness is a timeout.
-struct Interruptible<'a, S: Service> {
+/// A stream that is waited for with `poll(2)`, which reports what is ready each time that it is asked.
+struct Waited<'a> {
     stream: &'a TcpStream,
-    server: &'a Iterative<'a, S>,
-    until: Timestamp,
-    /// When a call last moved bytes.
-    last_progress: Timestamp,
-    /// A call said EAGAIN where poll had reported the socket as ready.
-    would_block: bool,
+    paused_until: &'a mut Timestamp,
 }
 
-impl<S: Service> Interruptible<'_, S> {
-    fn wait(&self, interest: PollFlags) -> io::Result<()> {
-        let shared = self.server.shared;
-        match wait(self.stream.as_fd(), interest, &self.server.wake_up, self.until, shared)? {
-            true => Ok(()),
-            false => Err(ErrorKind::WouldBlock.into()),
+impl AsFd for Waited<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+impl Endpoint for Waited<'_> {
+    fn ask(&mut self, question: Question, now: Timestamp) {
+        match question {
+            // The next wait does.
+            Question::Now => {}
+            Question::Later => *self.paused_until = now + PAUSE,
         }
     }
-
-    fn note_would_block(&mut self, outcome: io::Result<usize>) -> io::Result<usize> {
-        outcome.inspect_err(|error| self.would_block |= error.kind() == ErrorKind::WouldBlock)
-    }
-}
-
-impl<S: Service> Stream for Interruptible<'_, S> {
-    fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.wait(PollFlags::IN)?;
-        let mut stream = self.stream;
-        let received = self.note_would_block(stream.read(buffer))?;
-        self.last_progress = self.server.shared.now();
-        Ok(received)
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.wait(PollFlags::OUT)?;
-        // A blocking send would sleep until all of it fits, deaf to the stop flag.
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        let sent = rustix::net::send(self.stream, bytes, flags).map_err(io::Error::from);
-        let sent = self.note_would_block(sent)?;
-        self.last_progress = self.server.shared.now();
-        Ok(sent)
-    }
-
-    fn handle_interrupt(&mut self) -> io::Result<()> {
-        self.server.shared.observer.observe(&Event::Interrupted { during: None });
-        Ok(())
-    }
-}
-
-/// Whether the stream is ready for one of `interest`.
-fn is_ready(stream: &TcpStream, interest: PollFlags) -> bool {
-    let mut descriptors = [PollFd::new(stream, interest)];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    matches!(poll(&mut descriptors, Some(&at_once)), Ok(1))
 }
 
 /// Makes `edges` readable whenever the socket's readiness changes, also if it was ready before.
@@ -515,14 +384,14 @@ fn take_edges(edges: BorrowedFd<'_>) {
     let _ = epoll::wait(edges, &mut event, Some(&at_once));
 }
 
-/// Waits until `socket` is ready (true), or until `until` or a wake-up (false).
+/// Waits until `socket` is ready and returns for what, which is nothing at `until` and after a wake-up.
 fn wait<S: Service>(
     socket: BorrowedFd<'_>,
     interest: PollFlags,
     wake_up: &OwnedFd,
     until: Timestamp,
     shared: &Shared<S>,
-) -> io::Result<bool> {
+) -> io::Result<PollFlags> {
     let timeout = match until {
         Timestamp::NEVER => None,
         until => Some(Timespec::try_from(until.since(shared.now())).map_err(io::Error::other)?),
@@ -530,13 +399,13 @@ fn wait<S: Service>(
     let mut descriptors =
         [PollFd::from_borrowed_fd(socket, interest), PollFd::new(wake_up, PollFlags::IN)];
     poll(&mut descriptors, timeout.as_ref())?;
-    let [socket, woken] = descriptors.map(|descriptor| !descriptor.revents().is_empty());
-    if woken {
+    let [ready, woken] = descriptors.map(|descriptor| descriptor.revents());
+    if !woken.is_empty() {
         // Only clears it; what it says is in the stop flag.
         let _ = rustix::io::read(wake_up, &mut [0; 8]);
-        return Ok(false);
+        return Ok(PollFlags::empty());
     }
-    Ok(socket)
+    Ok(ready)
 }
 
 #[cfg(test)]

@@ -1,9 +1,4 @@
-//! Asking the kernel whether a socket is ready after all.
-//!
-//! An edge-triggered poll reports readiness once. If a call then says EAGAIN, either that report is used up and
-//! another one will come, or it was lost, or the kernel reports what it cannot keep: with the memory for TCP used up
-//! a socket is writable and takes nothing. So the kernel is asked once, at once, by registering the socket anew. If it
-//! says "ready" and EAGAIN comes again, the next question waits for a pause.
+//! Asking the kernel whether a socket is ready after all ([`Asked`]), by registering the socket anew.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,6 +6,7 @@ use std::time::Duration;
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
 use trust_wire::Timestamp;
+use trust_wire::turn::{Asked, Question};
 
 /// How long the next question waits, as long as accepting pauses: at most ten a second for each socket.
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
@@ -18,26 +14,6 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 /// Sockets that are asked for after one pause: with each of them come a wait and a call that fails, and together
 /// they are to cost next to nothing. The others go on waiting.
 const ASKED_PER_PAUSE: usize = 256;
-
-/// What the kernel was asked about a socket since a call last succeeded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Asked {
-    #[default]
-    Nothing,
-    /// Whether it is ready after all.
-    Once,
-    /// That is asked again after a pause, whatever happens meanwhile.
-    Later,
-}
-
-impl Asked {
-    /// A call did what it was to do.
-    pub(crate) fn handle_success(&mut self) {
-        if *self == Asked::Once {
-            *self = Asked::Nothing;
-        }
-    }
-}
 
 /// A socket as it is registered.
 pub(crate) struct Registered<'a, S> {
@@ -49,7 +25,7 @@ pub(crate) struct Registered<'a, S> {
 
 impl<S: Source> Registered<'_, S> {
     /// Lets the kernel report readiness once more.
-    fn ask(self) {
+    pub(crate) fn ask(self) {
         // Fails only for a socket that is not registered, and that one has been given an error then.
         let _ = self.registry.reregister(self.source, self.token, self.interest);
     }
@@ -68,32 +44,39 @@ impl Questions {
         Questions { waiting: VecDeque::new(), due_at: Timestamp::NEVER }
     }
 
-    /// A call for this socket has said EAGAIN: asks now, or after a pause.
+    /// Asks about a socket, now or after a pause.
+    pub(crate) fn ask<S: Source>(
+        &mut self,
+        question: Question,
+        socket: Registered<'_, S>,
+        now: Timestamp,
+    ) {
+        match question {
+            Question::Now => socket.ask(),
+            Question::Later => {
+                self.waiting.push_back(socket.token);
+                if self.due_at == Timestamp::NEVER {
+                    self.due_at = now + PAUSE;
+                }
+            }
+        }
+    }
+
+    /// A call for this socket has said EAGAIN.
     pub(crate) fn handle_would_block<S: Source>(
         &mut self,
         asked: &mut Asked,
         socket: Registered<'_, S>,
         now: Timestamp,
     ) {
-        match asked {
-            Asked::Nothing => {
-                *asked = Asked::Once;
-                socket.ask();
-            }
-            Asked::Once => {
-                *asked = Asked::Later;
-                self.waiting.push_back(socket.token);
-                if self.due_at == Timestamp::NEVER {
-                    self.due_at = now + PAUSE;
-                }
-            }
-            Asked::Later => {}
+        if let Some(question) = asked.handle_would_block() {
+            self.ask(question, socket, now);
         }
     }
 
     /// The pause is over: asks about a socket that was waiting for that.
     pub(crate) fn ask_again<S: Source>(asked: &mut Asked, socket: Registered<'_, S>) {
-        *asked = Asked::Once;
+        asked.ask_again();
         socket.ask();
     }
 

@@ -91,14 +91,10 @@ impl<'a> Reply<'a> {
         self.written.extend_from_slice(bytes);
     }
 
-    /// The bytes in the order in which they are sent, and the number of frames in them.
-    pub(crate) fn parts(&self) -> ([&[u8]; 3], u64) {
-        let [first, second] = self.sent_back;
-        ([first, second, &self.written], self.frames)
-    }
-
-    pub(crate) fn into_buffer(self) -> Vec<u8> {
-        self.written
+    /// The bytes in the order in which they are sent: those sent back, then those written; and the number of frames in
+    /// them.
+    pub(crate) fn into_parts(self) -> ([&'a [u8]; 2], Vec<u8>, u64) {
+        (self.sent_back, self.written, self.frames)
     }
 
     fn put_parts(&mut self, parts: [&'a [u8]; 2]) {
@@ -144,9 +140,9 @@ mod tests {
         reply.send_back_raw(&received);
         reply.write_raw(b", written");
         reply.send_back_raw(b", again");
-        let (parts, frames) = reply.parts();
-        assert_eq!(parts[0].as_ptr(), received.as_ptr());
-        assert_eq!(parts.concat(), b"in place, written, again");
+        let ([first, second], written, frames) = reply.into_parts();
+        assert_eq!(first.as_ptr(), received.as_ptr());
+        assert_eq!([first, second, &written].concat(), b"in place, written, again");
         assert_eq!(frames, 0);
     }
 }

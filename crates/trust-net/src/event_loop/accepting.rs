@@ -9,13 +9,14 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry, Token};
 use socket2::SockRef;
 use trust_wire::Timestamp;
+use trust_wire::turn::Asked;
 
 use super::Worker;
 use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
 use crate::client::Client;
 use crate::desk::Newcomer;
 use crate::observer::{ClientInfo, Event};
-use crate::questions::{Asked, Questions, Registered};
+use crate::questions::{Questions, Registered};
 use crate::service::Service;
 use crate::socket;
 use crate::stop::Stop;
