@@ -1,11 +1,12 @@
-//! Drives a connection core the way the event loop of a server does: receive into the room and the shared
-//! buffer, answer with one send, pay what is owed, take the steps of the end, judge deadlines.
+//! The server's end of a path: takes a connection's turns as the event loop of a server does, and has a witness
+//! judge between their steps.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use trust_wire::turn::{Answer, Bounds, Io, Question, Refusal, Serve, Step, Turn, Unread};
 use trust_wire::{
-    CloseStep, Connection, Disconnect, During, Limits, Probe, Reason, Received, Timestamp,
+    CloseStep, Connection, Disconnect, Limits, Probe, Readiness, Reason, Received, Timestamp,
 };
 
 use crate::check::{Operation, Truth, Violation, Witness, require};
@@ -18,10 +19,8 @@ use crate::script::Script;
 pub struct Shared {
     /// The one receive buffer. What earlier receives left in it stays there.
     pub receive_buffer: Vec<u8>,
-    /// Bytes received beside the rest of an unfinished frame.
-    pub receive_len: usize,
-    /// Receives in one turn.
-    pub receives_per_turn: u32,
+    /// What one turn may do.
+    pub bounds: Bounds,
     /// What deadlines are rounded up to.
     pub timer_grid: Duration,
 }
@@ -30,12 +29,92 @@ impl Shared {
     /// What `script` asks for.
     pub fn new(script: &Script) -> Shared {
         let in_place = (4 + script.limits.max_payload as usize).min(1 << 17);
+        let Script { receive_len, receives_per_turn, timer_grid, .. } = *script;
         Shared {
-            receive_buffer: vec![0xa5; script.receive_len + in_place],
-            receive_len: script.receive_len,
-            receives_per_turn: script.receives_per_turn,
-            timer_grid: script.timer_grid,
+            receive_buffer: vec![0xa5; receive_len + in_place],
+            bounds: Bounds { receives: receives_per_turn, receive_len },
+            timer_grid,
         }
+    }
+}
+
+/// Answers with what came.
+#[derive(Debug)]
+pub struct Echo;
+
+impl Serve for Echo {
+    fn answer<'a>(&'a mut self, received: &'a Received<'_>) -> Answer<'a> {
+        match received {
+            Received::Nothing => Answer { parts: [&[]; 3], frames: 0 },
+            Received::Raw(bytes) => Answer { parts: [bytes, &[], &[]], frames: 0 },
+            Received::Frames(decoded) => {
+                let [first, run] = decoded.frames().parts();
+                Answer { parts: [first, run, &[]], frames: decoded.count }
+            }
+        }
+    }
+}
+
+/// The server's socket during one turn, and what is to be known of it afterwards.
+struct Socket<'a> {
+    path: &'a mut Path,
+    now: Duration,
+    /// Bytes handed to the kernel.
+    sent: usize,
+    /// What it said about itself, if it was asked.
+    probed: Option<Probe>,
+    /// How a call failed, if one did.
+    failed: Option<Reason>,
+}
+
+impl Socket<'_> {
+    fn new(path: &mut Path, now: Duration) -> Socket<'_> {
+        Socket { path, now, sent: 0, probed: None, failed: None }
+    }
+
+    fn refused(&mut self, errno: i32) -> Refusal {
+        match errno {
+            EAGAIN => Refusal::WouldBlock,
+            errno => {
+                let class = errno::classify(errno);
+                self.failed = Some(class.into());
+                Refusal::Failed { errno, class }
+            }
+        }
+    }
+}
+
+impl Io for Socket<'_> {
+    fn receive(&mut self, room: &mut [u8], rest: &mut [u8]) -> Result<usize, Refusal> {
+        let received = self.path.receive(Side::Server, room, rest, self.now);
+        received.map_err(|errno| self.refused(errno))
+    }
+
+    fn send(&mut self, parts: &[&[u8]; 3]) -> Result<usize, Refusal> {
+        let sent = self.path.send(Side::Server, &parts.concat(), self.now);
+        let sent = sent.map_err(|errno| self.refused(errno))?;
+        self.sent += sent;
+        Ok(sent)
+    }
+
+    fn ask(&mut self, question: Question) {
+        match question {
+            Question::Now => self.path.ask(self.now),
+            // Told by `Entry::is_to_be_asked`.
+            Question::Later => {}
+        }
+    }
+
+    fn probe_sent(&mut self) -> Probe {
+        *self.probed.insert(Probe { unread: 0, ..self.path.probe() })
+    }
+
+    fn shutdown_send(&mut self, _patience: Option<Duration>) {
+        self.path.shutdown_send(Side::Server, self.now);
+    }
+
+    fn now(&mut self) -> Timestamp {
+        at(self.now)
     }
 }
 
@@ -47,9 +126,7 @@ pub struct Entry {
     pub witness: Witness,
     /// Bytes handed to the kernel, as the network counts them.
     sent: usize,
-    readable: bool,
-    writable: bool,
-    end_is_near: bool,
+    readiness: Readiness,
     /// The earliest time for which a timer runs.
     armed: Option<Duration>,
     /// The last cause that was told.
@@ -58,11 +135,11 @@ pub struct Entry {
 
 /// What is next for a connection after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum Next {
     /// It waits for readiness.
-    Over,
+    Wait,
     /// It is still ready and has had enough for now.
-    Unfinished,
+    Turn,
     /// It is closed.
     Closed,
 }
@@ -84,9 +161,7 @@ impl Entry {
             connection,
             witness,
             sent: 0,
-            readable: true,
-            writable: true,
-            end_is_near: false,
+            readiness: Readiness::default(),
             armed: None,
             told: None,
         };
@@ -104,11 +179,25 @@ impl Entry {
         self.witness.closed.is_some()
     }
 
-    /// The socket is looked at.
+    /// The server has learned of an edge of readiness, with which the kernel says all that there is.
     pub fn note_readiness(&mut self, path: &Path) {
-        self.end_is_near |= path.is_ending(Side::Server);
-        self.readable |= path.is_readable(Side::Server);
-        self.writable |= path.is_writable(Side::Server);
+        let unread = match () {
+            () if path.is_ending(Side::Server) => Unread::ToTheEnd,
+            () if path.is_readable(Side::Server) => Unread::Bytes,
+            () => Unread::Nothing,
+        };
+        self.readiness.note(unread, path.is_writable(Side::Server));
+    }
+
+    /// Whether the kernel is to be asked about it after a pause.
+    pub fn is_to_be_asked(&self) -> bool {
+        self.readiness.is_to_be_asked()
+    }
+
+    /// Asks the kernel about it, after a pause.
+    pub fn ask_again(&mut self, path: &mut Path, now: Duration) {
+        self.readiness.ask_again();
+        path.ask(now);
     }
 
     /// Does what the connection is ready for.
@@ -121,43 +210,49 @@ impl Entry {
         path: &mut Path,
         shared: &mut Shared,
         now: Duration,
-    ) -> Result<Turn, Violation> {
-        let mut receives_left = shared.receives_per_turn;
+    ) -> Result<Next, Violation> {
         if self.is_closed() {
-            return Ok(Turn::Closed);
+            return Ok(Next::Closed);
         }
-        loop {
-            if self.writable && self.connection.wants_send() {
-                self.send_owed(path, now)?;
-            }
-            let mut asked = None;
-            let step = self.connection.poll_close(at(now), || *asked.insert(path.probe()));
-            if let Some(probe) = asked {
+        let mut readiness = self.readiness;
+        let mut turn = Turn::new(&mut readiness, shared.bounds);
+        let mut failed = None;
+        let next = loop {
+            let buffer = &mut shared.receive_buffer;
+            let mut io = Socket::new(path, now);
+            let step = turn.step(&mut self.connection, &mut io, &mut Echo, buffer);
+            self.sent += io.sent;
+            failed = failed.or(io.failed);
+            if let Some(probe) = io.probed {
                 self.witness.note_progress(truth(path, now));
                 self.judge(Operation::Asked(Probe { asked_at: at(now), ..probe }), path, now)?;
             }
             match step {
-                Some(CloseStep::ShutdownSend) => {
-                    path.shutdown_send(Side::Server, now);
+                Step::Received(count) => {
+                    self.judge(Operation::Received(count), path, now)?;
+                    self.judge(Operation::Answered, path, now)?;
+                }
+                Step::Sent(_) => self.judge(Operation::Sent, path, now)?,
+                Step::EndOfStream => self.judge(Operation::EndOfStream, path, now)?,
+                Step::Failed => {
+                    let reason = failed.take().expect("a call has failed");
+                    self.judge(Operation::Failed(reason), path, now)?;
+                }
+                Step::FinSent => {
                     self.judge(Operation::Step(CloseStep::ShutdownSend), path, now)?;
                 }
-                Some(step) => {
+                Step::Closed(step) => {
                     self.judge(Operation::Step(step), path, now)?;
                     path.close(Side::Server, step == CloseStep::Reset, now);
-                    return Ok(Turn::Closed);
+                    break Next::Closed;
                 }
-                None => {}
+                Step::Refused(_) | Step::Asked => {}
+                Step::Over => break Next::Wait,
+                Step::Unfinished => break Next::Turn,
             }
-            if self.readable && self.connection.wants_receive() {
-                if receives_left == 0 {
-                    return Ok(Turn::Unfinished);
-                }
-                receives_left -= 1;
-                self.receive(path, shared, now)?;
-            } else if !(self.writable && self.connection.wants_send()) {
-                return Ok(Turn::Over);
-            }
-        }
+        };
+        self.readiness = readiness;
+        Ok(next)
     }
 
     /// When a timer is to run that does not run yet.
@@ -208,7 +303,8 @@ impl Entry {
     /// A property that does not hold.
     pub fn drain(&mut self, path: &Path, now: Duration) -> Result<(), Violation> {
         let unread = path.unread(Side::Server);
-        self.readable = true;
+        // What came since the last event has not been announced yet.
+        self.readiness.note(Unread::Bytes, false);
         self.connection.retire(Reason::Drain, unread as u64);
         self.judge(Operation::Retired(unread), path, now)
     }
@@ -222,118 +318,6 @@ impl Entry {
         let probe = path.probe();
         self.connection.abort(reason, probe);
         self.judge(Operation::Aborted(reason, probe), path, now)
-    }
-
-    fn send_owed(&mut self, path: &mut Path, now: Duration) -> Result<(), Violation> {
-        let owed = self.connection.owed();
-        let len = owed.len();
-        match path.send(Side::Server, owed, now) {
-            Ok(sent) => self.note_owed_sent(path, sent, len, now),
-            Err(EAGAIN) => self.note_owed_sent(path, 0, len, now),
-            Err(errno) => self.fail(path, errno, During::Send, now),
-        }
-    }
-
-    fn note_owed_sent(
-        &mut self,
-        path: &mut Path,
-        sent: usize,
-        len: usize,
-        now: Duration,
-    ) -> Result<(), Violation> {
-        self.sent += sent;
-        self.connection.handle_sent(sent, at(now));
-        self.note_taken(path, sent == len, now);
-        self.judge(Operation::Sent, path, now)
-    }
-
-    fn note_taken(&mut self, path: &mut Path, is_all: bool, now: Duration) {
-        self.writable = is_all;
-        if !is_all && path.is_writable(Side::Server) {
-            // The kernel was short of memory for a moment.
-            path.ask_afresh(now + Duration::from_millis(1));
-        }
-    }
-
-    fn receive(
-        &mut self,
-        path: &mut Path,
-        shared: &mut Shared,
-        now: Duration,
-    ) -> Result<(), Violation> {
-        let room = self.connection.room();
-        let room_len = room.len();
-        let rest_len = match room_len {
-            0 => shared.receive_buffer.len(),
-            _ => shared.receive_len,
-        };
-        let rest = &mut shared.receive_buffer[..rest_len];
-        match path.receive(Side::Server, room, rest, now) {
-            Ok(0) => {
-                self.readable = false;
-                self.connection.handle_end_of_stream();
-                self.judge(Operation::EndOfStream, path, now)
-            }
-            Ok(count) => {
-                if count < room_len + rest_len && !self.end_is_near {
-                    self.readable = false;
-                }
-                let in_room = count.min(room_len);
-                self.answer(path, in_room, &shared.receive_buffer[..count - in_room], now)
-            }
-            Err(EAGAIN) => {
-                self.readable = false;
-                Ok(())
-            }
-            Err(errno) => self.fail(path, errno, During::Receive, now),
-        }
-    }
-
-    fn answer(
-        &mut self,
-        path: &mut Path,
-        in_room: usize,
-        rest: &[u8],
-        now: Duration,
-    ) -> Result<(), Violation> {
-        let received = self.connection.handle_received(in_room, rest, at(now));
-        let operation = Operation::Received(in_room + rest.len());
-        let decoded;
-        let (parts, frames) = match received {
-            Received::Nothing => ([&[][..], &[]], 0),
-            Received::Raw(bytes) => ([bytes, &[]], 0),
-            Received::Frames(frames) => {
-                decoded = frames;
-                (decoded.frames().parts(), decoded.count)
-            }
-        };
-        let total = parts[0].len() + parts[1].len();
-        if total == 0 {
-            self.judge(operation, path, now)?;
-            return self.judge(Operation::Answered, path, now);
-        }
-        let outcome = path.send(Side::Server, &parts.concat(), now);
-        let sent = outcome.unwrap_or(0);
-        self.sent += sent;
-        self.connection.handle_answered(&parts, frames, sent, at(now));
-        self.judge(operation, path, now)?;
-        self.note_taken(path, sent == total, now);
-        match outcome {
-            Ok(_) | Err(EAGAIN) => self.judge(Operation::Answered, path, now),
-            Err(errno) => self.fail(path, errno, During::Send, now),
-        }
-    }
-
-    fn fail(
-        &mut self,
-        path: &mut Path,
-        errno: i32,
-        during: During,
-        now: Duration,
-    ) -> Result<(), Violation> {
-        let class = errno::classify(errno);
-        self.connection.handle_error(errno, class, during);
-        self.judge(Operation::Failed(class.into()), path, now)
     }
 
     /// Has the witness judge, and takes the cause as whoever writes it down does.

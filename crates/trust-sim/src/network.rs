@@ -59,6 +59,8 @@ pub enum PathEvent {
     KeepAlive,
     /// A socket may have become readable or writable.
     Ready(Side),
+    /// The server's socket was registered anew.
+    Asked,
     /// The path works again.
     Restored,
 }
@@ -248,9 +250,9 @@ impl Path {
         socket.fin_arrived || socket.state != State::Open
     }
 
-    /// What was written and not accepted may be tried again at `at`.
-    pub fn ask_afresh(&mut self, at: Duration) {
-        self.events.push((at, PathEvent::Ready(Side::Server)));
+    /// The server registers its socket anew: what it is ready for is reported once more (`EPOLL_CTL_MOD`).
+    pub fn ask(&mut self, now: Duration) {
+        self.events.push((now, PathEvent::Asked));
     }
 
     /// send(2) without blocking.
@@ -373,7 +375,7 @@ impl Path {
             PathEvent::Restored if self.outage.is_some_and(|(until, _)| until <= now) => {
                 self.outage = None;
             }
-            PathEvent::Restored | PathEvent::Ready(_) => {}
+            PathEvent::Restored | PathEvent::Ready(_) | PathEvent::Asked => {}
         }
     }
 

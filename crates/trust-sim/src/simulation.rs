@@ -8,7 +8,7 @@ use trust_wire::{Limits, Reason};
 
 use crate::check::{ROUNDS, Violation, Witness, require};
 use crate::clock::Clock;
-use crate::driver::{Entry, Shared, Turn, truth};
+use crate::driver::{Entry, Next, Shared, truth};
 use crate::model::Model;
 use crate::network::{Path, PathEvent, Side};
 use crate::peer::{Peer, PeerEnd, PeerEvent};
@@ -24,6 +24,9 @@ const READ_ON: Duration = Duration::from_secs(1800);
 
 /// When every server has been stopped long since.
 const OVERDUE: Duration = Duration::from_secs(24 * 3600);
+
+/// How long a question to the kernel waits, if the one before was of no use: as in the server.
+const QUESTION_PAUSE: Duration = Duration::from_millis(100);
 
 /// Lines of a trace that are kept.
 const TRACE_MAX: usize = 20_000;
@@ -52,6 +55,8 @@ enum Event {
     Wake(usize),
     Timer(usize, Duration),
     Judge(usize, Duration),
+    /// The pause before a question to the kernel is over.
+    Ask(usize),
     Drain,
     DrainTimeout,
     SecondSignal,
@@ -62,6 +67,10 @@ struct Client {
     peer: Peer,
     entry: Option<Entry>,
     wake_scheduled: bool,
+    /// The server's poll has an edge of readiness to report.
+    edge: bool,
+    /// A pause runs, after which the kernel is asked whether the socket is ready after all.
+    question: bool,
 }
 
 struct Simulation<'a> {
@@ -205,6 +214,7 @@ impl<'a> Simulation<'a> {
                 }
             }
             Event::Judge(index, due) => self.judge(index, due)?,
+            Event::Ask(index) => self.ask(index),
             Event::Drain => self.drain()?,
             Event::DrainTimeout => self.cut(Reason::DrainTimeout)?,
             Event::SecondSignal => self.cut(Reason::SecondSignal)?,
@@ -220,7 +230,10 @@ impl<'a> Simulation<'a> {
         let script = &self.script.clients[index];
         let peer = Peer::new(script, now);
         let path = Path::new(script.path, script.seed, now);
-        self.clients[index] = Some(Client { path, peer, entry: None, wake_scheduled: false });
+        // Whoever is registered is told of what it is ready for.
+        let (edge, question) = (true, false);
+        let client = Client { path, peer, entry: None, wake_scheduled: false, edge, question };
+        self.clients[index] = Some(client);
         self.schedule_wake(index);
         self.collect(index);
     }
@@ -256,26 +269,31 @@ impl<'a> Simulation<'a> {
             return Ok(());
         }
         let before = entry.cause();
-        entry.note_readiness(&client.path);
+        if std::mem::take(&mut client.edge) {
+            entry.note_readiness(&client.path);
+        }
         entry.witness.note_outstanding(truth(&client.path, now));
-        let turn = entry.take_turn(&mut client.path, &mut self.shared, now)?;
+        let next = entry.take_turn(&mut client.path, &mut self.shared, now)?;
         entry.witness.check_overdue(truth(&client.path, now), |start| {
             Simulation::paused_since(script, start, now)
         })?;
         let (cause, timer) = (entry.cause(), entry.arm(&self.shared));
+        if entry.is_to_be_asked() && !std::mem::replace(&mut client.question, true) {
+            self.clock.schedule(now + QUESTION_PAUSE, Event::Ask(index));
+        }
         if let Some(time) = timer {
             self.clock.schedule(time, Event::Timer(index, time));
         }
         if cause != before {
             self.note(|| format!("server: client {index} ends for {cause:?}"));
         }
-        match turn {
-            Turn::Closed => {
+        match next {
+            Next::Closed => {
                 self.ended_at = now;
                 self.note(|| format!("server: client {index} closed, {cause:?}"));
             }
-            Turn::Unfinished => self.clock.schedule(now, Event::Wake(index)),
-            Turn::Over => {}
+            Next::Turn => self.clock.schedule(now, Event::Wake(index)),
+            Next::Wait => {}
         }
         self.collect(index);
         Ok(())
@@ -294,6 +312,17 @@ impl<'a> Simulation<'a> {
             self.note(|| format!("server: client {index} judged against {due:?}: {cause:?}"));
         }
         self.turn(index)
+    }
+
+    fn ask(&mut self, index: usize) {
+        let now = self.clock.now();
+        let client = self.clients[index].as_mut().expect("it is connected");
+        client.question = false;
+        let entry = client.entry.as_mut().expect("it is accepted");
+        if !entry.is_closed() {
+            entry.ask_again(&mut client.path, now);
+            self.collect(index);
+        }
     }
 
     fn drain(&mut self) -> Result<(), Violation> {
@@ -341,7 +370,10 @@ impl<'a> Simulation<'a> {
         }
         match event {
             PathEvent::Ready(Side::Client) => client.peer.handle_ready(&client.path, now),
-            PathEvent::Ready(Side::Server) => self.schedule_wake(index),
+            PathEvent::Ready(Side::Server) | PathEvent::Asked => {
+                client.edge = true;
+                self.schedule_wake(index);
+            }
             _ => {}
         }
         self.collect(index);
