@@ -2,8 +2,8 @@
 //!
 //! The load tester compares with the same code.
 
+use trust_cli::echo::conversation::{Conversation, Framing, Owed, Window, WrongEcho};
 use trust_wire::HEADER_LEN;
-use trustctl::echo::conversation::{Conversation, Framing, Owed, Window, WrongEcho};
 
 use crate::choices::Choices;
 use crate::oneline::check_line;

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use toml::{Table, Value};
+use trust_cli::config_file::ConfigFile;
+use trust_cli::exit_code::ExitCode;
+use trust_cli::layers::{Layers, Source};
+use trust_cli::settings::AnySetting;
 use trustctl::commands::TRUSTCTL;
-use trustctl::config_file::ConfigFile;
-use trustctl::exit_code::ExitCode;
-use trustctl::layers::{Layers, Source};
-use trustctl::settings::AnySetting;
 
 use crate::oneline::{check_failure, check_line};
 

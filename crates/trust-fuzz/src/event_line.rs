@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
-use trustctl::event_line::EventLine;
-use trustctl::level::Level;
+use trust_cli::event_line::EventLine;
+use trust_cli::level::Level;
 
 use crate::choices::Choices;
 

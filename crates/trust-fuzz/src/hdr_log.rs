@@ -11,7 +11,7 @@ use flate2::write::ZlibEncoder;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use jiff::Timestamp;
-use trustctl::exit_code::{ExitCode, Failure};
+use trust_cli::exit_code::{ExitCode, Failure};
 use trustctl::load::hdr_log::{BadLog, Decoder, End, Header, Reader, Series, Writer};
 use trustctl::load::merge::{Log, Merged, Unmerged, json, merge, table};
 use trustctl::load::shard::Shard;

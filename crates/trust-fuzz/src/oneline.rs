@@ -1,6 +1,6 @@
 //! What every message to a user has to be.
 
-use trustctl::exit_code::{ExitCode, Failure};
+use trust_cli::exit_code::{ExitCode, Failure};
 
 /// Characters that a message may have: a quoted value has 200 and the list of what is allowed not many more.
 const MESSAGE_CHARACTERS_MAX: usize = 2000;

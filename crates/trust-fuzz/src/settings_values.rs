@@ -4,15 +4,15 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
 
-use trustctl::commands::TRUSTCTL;
-use trustctl::exit_code::ExitCode;
-use trustctl::layers::{Layers, check_variable_names};
-use trustctl::level::Level;
-use trustctl::settings::{
+use trust_cli::exit_code::ExitCode;
+use trust_cli::layers::{Layers, check_variable_names};
+use trust_cli::level::Level;
+use trust_cli::settings::{
     parse_bool, parse_count, parse_limit, parse_port, parse_size, parse_text, quoted,
 };
-use trustctl::target::{Target, parse_server_port};
-use trustctl::text::{grouped, seconds};
+use trust_cli::target::{Target, parse_server_port};
+use trust_cli::text::{grouped, seconds};
+use trustctl::commands::TRUSTCTL;
 
 use crate::oneline::{check_failure, check_line};
 

@@ -5,11 +5,11 @@ use std::ffi::OsString;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, RawFd};
 
-use crate::descriptor::Kind;
-use crate::exit_code::{ExitCode, Failure};
-use crate::layers::{Layers, Source};
-use crate::settings::{AnySetting, quoted};
-use crate::sys;
+use trust_cli::descriptor::Kind;
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::layers::{Layers, Source};
+use trust_cli::settings::{AnySetting, quoted};
+use trust_cli::sys;
 
 /// What a super-server tells a process about itself. They are meant for one process: whoever starts children takes
 /// these away from them.

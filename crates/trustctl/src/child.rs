@@ -6,21 +6,21 @@ use std::{fs, io};
 
 use rustix::stdio::stdin;
 use signal_hook::consts::SIGTTOU;
+use trust_cli::event_log::EventLog;
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::level::Level;
+use trust_cli::log_sink::{FILE, STDOUT, open_log_file};
+use trust_cli::run::{catching_panics, tell};
+use trust_cli::signals::{self, IgnoredHangup, Signals};
+use trust_cli::text::reason;
 use trust_net::channel::{self, Report, Unlogged};
 use trust_net::service::Echo;
 use trust_net::wire::{Disconnect, During};
 use trust_net::{Event, Observer, Server};
 
-use crate::cli::{catching_panics, tell};
-use crate::event_log::EventLog;
-use crate::exit_code::{ExitCode, Failure};
 use crate::launcher::{CHILD, HandOver};
-use crate::level::Level;
-use crate::log_sink::{FILE, STDOUT, open_log_file};
 use crate::server_events::ServerEvents;
-use crate::signals::{self, IgnoredHangup, Signals};
 use crate::supervisor::{Relatives, Supervisor};
-use crate::text::reason;
 
 /// Serves the connection that comes on standard input, and reports how it ended.
 ///

@@ -2,15 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 
-use crate::cli::{Parsed, command_line, parse};
-use crate::command::Program;
+use trust_cli::command::Program;
+use trust_cli::exclusions::{Exclusion, When, settle};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::globals::TRUST_HOME;
+use trust_cli::layers::{Layers, Source};
+use trust_cli::run::{Parsed, command_line, parse};
+use trust_cli::startup::add_flags;
+use trust_cli::usage::Outline;
+
 use crate::commands::TRUSTCTL;
-use crate::exclusions::{Exclusion, When, settle};
-use crate::exit_code::{ExitCode, Failure};
-use crate::globals::TRUST_HOME;
-use crate::layers::{Layers, Source};
-use crate::startup::add_flags;
-use crate::usage::Outline;
 
 #[test]
 fn global_flags_are_taken_before_and_after_the_command_but_not_twice() {

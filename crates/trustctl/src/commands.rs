@@ -1,6 +1,6 @@
 //! The list of commands.
 
-use crate::command::{Entry, Program};
+use trust_cli::command::{Entry, Program};
 
 pub mod check;
 pub mod config_show;

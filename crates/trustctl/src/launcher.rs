@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
+use trust_cli::event_log::EventLog;
+use trust_cli::level::Level;
 use trust_net::observer::ClientInfo;
 use trust_net::wire::{Limits, Mode};
 use trust_net::{Launcher, ServerConfig};
 
 use crate::activation;
-use crate::event_log::EventLog;
-use crate::level::Level;
 use crate::server_events::{mode_name, parse_mode};
 
 /// The word that a child is started with. It is no command: nobody but a server can use it.

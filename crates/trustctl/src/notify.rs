@@ -11,13 +11,12 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with,
 };
+use trust_cli::error_map::errno_name;
+use trust_cli::event_log::EventLog;
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::level::Level;
+use trust_cli::settings::quoted;
 use trust_net::{Event, Observer, errno};
-
-use crate::error_map::errno_name;
-use crate::event_log::EventLog;
-use crate::exit_code::{ExitCode, Failure};
-use crate::level::Level;
-use crate::settings::quoted;
 
 /// The shortest time between two signs of life: whoever asks for more is given this, which costs no more than the
 /// clock of the kernel.

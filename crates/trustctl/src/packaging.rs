@@ -4,14 +4,15 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::{env, fs};
 
-use crate::cli::{Parsed, innermost, parse};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::globals::GLOBALS;
+use trust_cli::layers::Layers;
+use trust_cli::run::{Parsed, innermost, parse};
+use trust_cli::target::Family;
+use trust_cli::usage::Outline;
+
 use crate::commands::TRUSTCTL;
-use crate::exit_code::{ExitCode, Failure};
-use crate::globals::GLOBALS;
-use crate::layers::Layers;
 use crate::load::plan::Plan;
-use crate::target::Family;
-use crate::usage::Outline;
 
 /// Where the executable is in the image, in front of what a probe runs.
 const EXECUTABLE: &str = "/usr/local/bin/trustctl";

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use trust_cli::error_map::{self, During, errno_name};
+use trust_cli::event_log::{self, EventLog, Missing};
+use trust_cli::level::Level;
+use trust_cli::log_sink::{FILE, STDOUT};
 use trust_net::observer::{ChildExit, ClientInfo, Stats};
 use trust_net::wire::{Disconnect, Mode, Reason, Totals};
 use trust_net::{Event, Model, Observer, ServerConfig, errno};
-
-use crate::error_map::{self, During, errno_name};
-use crate::event_log::{self, EventLog, Missing};
-use crate::level::Level;
-use crate::log_sink::{FILE, STDOUT};
 
 /// Writes what happens in a server to the event log.
 pub struct ServerEvents {

@@ -7,13 +7,12 @@ use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{WaitOptions, wait as wait_for};
+use trust_cli::event_log::EventLog;
+use trust_cli::level::Level;
+use trust_cli::log_sink::open_log_file;
+use trust_cli::signals::{Signal, SignalPipe, Signals};
 use trust_net::channel::{self, Order, Told};
 use trust_net::{Handle, Model, Server, Service, Summary};
-
-use crate::event_log::EventLog;
-use crate::level::Level;
-use crate::log_sink::open_log_file;
-use crate::signals::{Signal, SignalPipe, Signals};
 
 /// Passes signals on to a server: the first one that asks for an end drains, every other one cuts.
 /// SIGHUP asks for an end only from a terminal; else it has the log file opened anew, as log rotation

@@ -1,9 +1,8 @@
 //! What a wrong answer says about the server.
 
+use trust_cli::framing::Framing;
+use trust_cli::text::grouped;
 use trust_wire::format::LengthFormat;
-
-use crate::framing::Framing;
-use crate::text::grouped;
 
 /// Bytes that are shown of a payload or an answer.
 const SHOWN_MAX: usize = 16;

@@ -1,9 +1,10 @@
 //! A case: what is required, where that comes from, and how it is tried.
 
+use trust_cli::framing::Framing;
+
 use crate::check::setup::Setup;
 use crate::check::trial::Trial;
 use crate::check::verdict::Judged;
-use crate::framing::Framing;
 
 /// One requirement and how it is tried.
 #[derive(Debug)]

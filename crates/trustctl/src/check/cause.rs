@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use trust_cli::framing::Framing;
+use trust_cli::text::{grouped, seconds};
+
 use crate::check::cases::timing::is_in_time;
 use crate::check::outcome::Outcome;
 use crate::check::setup::Setup;
@@ -9,8 +12,6 @@ use crate::check::transcript::Transcript;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::check::wire::Wire;
-use crate::framing::Framing;
-use crate::text::{grouped, seconds};
 
 /// Longest wait for what a server does with a length, unless the run's patience is shorter.
 const TRY_MAX: Duration = Duration::from_millis(300);

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal as Kill, kill_process_group};
+use trust_cli::signals::{Signal, Signals};
+use trust_cli::target::Family;
+use trust_cli::text::{reason, seconds};
 
 use crate::check::process::Process;
-use crate::signals::{Signal, Signals};
-use crate::target::Family;
-use crate::text::{reason, seconds};
 
 /// What stands for the port in the command.
 const PORT: &[u8] = b"{port}";

@@ -38,7 +38,7 @@ impl Known {
                 continue;
             }
             if !cases::all().any(|case| cases::matches(name, case.id)) {
-                let name = crate::values::quoted(name);
+                let name = trust_cli::values::quoted(name);
                 return Err(bad(format!("{name} is no case, and no pattern of one")));
             }
             patterns.push(name.to_owned());

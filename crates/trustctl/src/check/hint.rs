@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use trust_cli::framing::Framing;
+
 use crate::check::setup::Setup;
 use crate::check::transcript::Transcript;
 use crate::check::verdict::Judged;
 use crate::check::wire::Wire;
-use crate::framing::Framing;
 
 /// Longest time for all tries.
 const TRIES_MAX: Duration = Duration::from_secs(6);

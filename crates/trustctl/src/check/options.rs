@@ -4,19 +4,20 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::again::{said, shell_word};
+use trust_cli::again::{said, shell_word};
+use trust_cli::exclusions::When::Given;
+use trust_cli::exclusions::{Exclusion, not_zero};
+use trust_cli::exit_code::Failure;
+use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
+use trust_cli::layers::Layers;
+use trust_cli::settings::{AnySetting, Parse, Setting};
+use trust_cli::target::Family;
+use trust_cli::values::{ALLOWED_COUNT, ALLOWED_LIMIT, parse_count, parse_limit, quoted};
+
 use crate::check::case::Case;
 use crate::check::cases;
 use crate::check::command::has_port;
 use crate::check::setup::{NO_LIMIT, OnReset};
-use crate::exclusions::When::Given;
-use crate::exclusions::{Exclusion, not_zero};
-use crate::exit_code::Failure;
-use crate::framing::{self, Framing, NO_LENGTH, without_length};
-use crate::layers::Layers;
-use crate::settings::{AnySetting, Parse, Setting};
-use crate::target::Family;
-use crate::values::{ALLOWED_COUNT, ALLOWED_LIMIT, parse_count, parse_limit, quoted};
 
 /// The word that calls it.
 pub const NAME: &str = "check";

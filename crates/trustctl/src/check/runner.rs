@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 use std::{panic, thread};
 
 use rustix::event::PollFlags;
+use trust_cli::signals::{Signal, Signals};
+use trust_cli::wait::wait;
 
 use crate::check::case::{Case, Needs};
 use crate::check::cases::{self, GROUPS, resources};
@@ -27,8 +29,6 @@ use crate::check::transcript::Log;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::check::watch::{Death, Watch};
-use crate::signals::{Signal, Signals};
-use crate::wait::wait;
 
 /// The case without which no other one makes sense.
 pub const FIRST: &str = "framing/1";

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::framing::Framing;
+use trust_cli::framing::Framing;
 
 /// The longest payload that a case sends where only "large" matters: more than kernels buffer by default, and little
 /// enough for a slow path.

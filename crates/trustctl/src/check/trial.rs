@@ -3,13 +3,14 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use trust_cli::framing::Framing;
+use trust_cli::random::{SplitMix, mix};
+
 use crate::check::setup::Setup;
 use crate::check::transcript::{Transcript, What};
 use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::check::watch::Watch;
 use crate::check::wire::{self, Path, Wire};
-use crate::framing::Framing;
-use crate::random::{SplitMix, mix};
 
 /// How long a server may turn new clients away after others have left, and how often it is asked.
 const ROOM_MAX: Duration = Duration::from_millis(500);

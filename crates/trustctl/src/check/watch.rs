@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use trust_cli::signals::Signals;
+use trust_cli::target::Family;
+use trust_cli::text::reason;
 
 use crate::check::command::{StartError, Started, cannot_start};
 use crate::check::process::{Computed, PortSockets, Process};
@@ -16,9 +19,6 @@ use crate::check::setup::Setup;
 use crate::check::transcript::Transcript;
 use crate::check::verdict::{Judged, Verdict};
 use crate::check::wire::{self, Wire};
-use crate::signals::Signals;
-use crate::target::Family;
-use crate::text::reason;
 
 /// Longest time in which a server may clean up after a group of cases, unless the run's patience is shorter.
 const SETTLE_MAX: Duration = Duration::from_secs(2);

@@ -14,13 +14,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use trust_cli::text::{reason, seconds};
 use trust_net::socket;
 
 use crate::check::answer;
 use crate::check::setup::{CONNECT_SLOW, LARGE_MAX, OnReset, Setup};
 use crate::check::transcript::{Bytes, Transcript, What};
 use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
-use crate::text::{reason, seconds};
 
 pub use flow::{STALL, Stop, Unread};
 pub use pace::Pace;

@@ -10,6 +10,17 @@ use std::time::{Duration, Instant};
 
 use clap::{Arg, Command, value_parser};
 use jiff::Timestamp;
+use trust_cli::colours::Colours;
+use trust_cli::command::{Context, Entry, Product};
+use trust_cli::connect::{ConnectError, Limit, connect, resolve};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::framing;
+use trust_cli::layers::Source;
+use trust_cli::output::{Stdout, Unwritten, print};
+use trust_cli::report_file::{FileId, ReportFile};
+use trust_cli::target::{Family, Target};
+use trust_cli::text::reason;
+use trust_cli::values::quoted;
 
 use crate::check::case::Case;
 use crate::check::cases;
@@ -26,17 +37,6 @@ use crate::check::report::{About, Counts, End, Report, html, json, junit, termin
 use crate::check::runner::{self, Listener, Plan, Ran};
 use crate::check::setup::{Rate, Setup};
 use crate::check::watch::Watch;
-use crate::colours::Colours;
-use crate::command::{Context, Entry, Product};
-use crate::connect::{ConnectError, Limit, connect, resolve};
-use crate::exit_code::{ExitCode, Failure};
-use crate::framing;
-use crate::layers::Source;
-use crate::output::{Stdout, Unwritten, print};
-use crate::report_file::{FileId, ReportFile};
-use crate::target::{Family, Target};
-use crate::text::reason;
-use crate::values::quoted;
 
 /// New connections a second to a server on another host.
 const REMOTE_RATE: u64 = 50;

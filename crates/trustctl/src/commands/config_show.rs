@@ -5,13 +5,12 @@ use std::path::Path;
 
 use clap::{Arg, ArgAction, Command};
 use serde::ser::{Serialize, SerializeMap, Serializer};
-
-use crate::command::{Context, Entry, Product};
-use crate::exit_code::{ExitCode, Failure};
-use crate::globals::CONFIG_FILE_NAME;
-use crate::layers::Source;
-use crate::output::print;
-use crate::settings::{AnySetting, quoted};
+use trust_cli::command::{Context, Entry, Product};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::globals::CONFIG_FILE_NAME;
+use trust_cli::layers::Source;
+use trust_cli::output::print;
+use trust_cli::settings::{AnySetting, quoted};
 
 /// The words that call it.
 const NAME: &str = "config show";

@@ -7,20 +7,22 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use clap::{Arg, Command, value_parser};
+use trust_cli::command::{Context, Entry, Product};
+use trust_cli::connect::{ConnectError, Limit, connect, resolve};
+use trust_cli::echo::link::Link;
+use trust_cli::exclusions::Exclusion;
+use trust_cli::exclusions::When::{Given, On};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::layers::Source as Layer;
+use trust_cli::settings::{AnySetting, Setting};
+use trust_cli::target::{Family, Target};
+use trust_cli::values::{
+    ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_SIZE, parse_limit, parse_size,
+};
 
-use crate::command::{Context, Entry, Product};
-use crate::connect::{ConnectError, Limit, connect, resolve};
-use crate::echo::link::Link;
 use crate::echo_client::input::Cut;
 use crate::echo_client::session::{Finished, Session};
 use crate::echo_client::source::{Message, Plan, Source};
-use crate::exclusions::Exclusion;
-use crate::exclusions::When::{Given, On};
-use crate::exit_code::{ExitCode, Failure};
-use crate::layers::Source as Layer;
-use crate::settings::{AnySetting, Setting};
-use crate::target::{Family, Target};
-use crate::values::{ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_SIZE, parse_limit, parse_size};
 
 /// The word that calls it.
 const NAME: &str = "echo-client";

@@ -6,30 +6,31 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use clap::Command;
+use trust_cli::command::{Context, Entry, Product};
+use trust_cli::descriptor;
+use trust_cli::error_map::{self, During};
+use trust_cli::event_log::EventLog;
+use trust_cli::exclusions::When::{self, Given, On};
+use trust_cli::exclusions::{Exclusion, not_one, not_zero};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::layers::Layers;
+use trust_cli::level::Level;
+use trust_cli::settings::{
+    ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting, Setting,
+    parse_count, parse_limit, parse_port, quoted,
+};
+use trust_cli::signals::Signal;
+use trust_cli::target::{ALLOWED_HOST, parse_host};
+use trust_cli::text::reason;
 use trust_net::service::Echo;
 use trust_net::wire::{Limits, Mode};
 use trust_net::{Model, Server, ServerConfig, Summary, socket};
 
-use crate::command::{Context, Entry, Product};
-use crate::error_map::{self, During};
-use crate::event_log::EventLog;
-use crate::exclusions::When::{self, Given, On};
-use crate::exclusions::{Exclusion, not_one, not_zero};
-use crate::exit_code::{ExitCode, Failure};
+use crate::activation;
 use crate::launcher::{self, HandOver};
-use crate::layers::Layers;
-use crate::level::Level;
 use crate::notify::{Notified, Notifier};
 use crate::server_events::{ServerEvents, milliseconds, model_name, parse_mode, with_totals};
-use crate::settings::{
-    ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting, Setting,
-    parse_count, parse_limit, parse_port, quoted,
-};
-use crate::signals::Signal;
 use crate::supervisor::{Relatives, Supervisor};
-use crate::target::{ALLOWED_HOST, parse_host};
-use crate::text::reason;
-use crate::{activation, descriptor};
 
 pub(crate) mod one_connection;
 
@@ -443,10 +444,11 @@ fn parse_busy_poll(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::exclusions;
-    use crate::server_events::mode_name;
+    use trust_cli::exclusions;
     use trust_net::wire::DEFAULT_MAX_PAYLOAD;
+
+    use super::*;
+    use crate::server_events::mode_name;
 
     #[test]
     fn the_default_frame_limit_is_the_library_s() {

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use clap::Command;
-
-use crate::command::{Context, Entry, Product};
-use crate::exit_code::{ExitCode, Failure};
-use crate::level::Level;
-use crate::settings::{ALLOWED_LIMIT_AT_ONCE, AnySetting, Setting, parse_limit};
+use trust_cli::command::{Context, Entry, Product};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::level::Level;
+use trust_cli::settings::{ALLOWED_LIMIT_AT_ONCE, AnySetting, Setting, parse_limit};
 
 /// The word that calls it.
 const NAME: &str = "hold";

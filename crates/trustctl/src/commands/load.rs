@@ -1,13 +1,13 @@
 //! `trustctl load --port P`: echoes under load, every byte compared.
 
 use clap::Command;
+use trust_cli::command::{Context, Entry, Product};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::target::Family;
 
-use crate::command::{Context, Entry, Product};
-use crate::exit_code::{ExitCode, Failure};
 use crate::load::options;
 use crate::load::options::{EXCLUSIONS, NAME, SETTINGS};
 use crate::load::plan::check;
-use crate::target::Family;
 
 mod concurrent;
 mod find_rate;

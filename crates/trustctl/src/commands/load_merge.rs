@@ -9,17 +9,17 @@ use std::path::PathBuf;
 
 use clap::{Arg, Command, value_parser};
 use rustix::event::{PollFd, PollFlags};
+use trust_cli::command::{Context, Entry, Product};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::output::print;
+use trust_cli::report_file::{FileId, ReportFile};
+use trust_cli::settings::{AnySetting, Setting};
+use trust_cli::signals::Signals;
+use trust_cli::text::reason;
+use trust_cli::values::quoted;
 
-use crate::command::{Context, Entry, Product};
-use crate::exit_code::{ExitCode, Failure};
 use crate::load::budget::{self, Budget, judge};
 use crate::load::merge::{LOGS_MAX, Log, Merged, Unmerged, json, merge, table};
-use crate::output::print;
-use crate::report_file::{FileId, ReportFile};
-use crate::settings::{AnySetting, Setting};
-use crate::signals::Signals;
-use crate::text::reason;
-use crate::values::quoted;
 
 /// The words that call it.
 const NAME: &str = "load merge";

@@ -3,11 +3,10 @@
 use std::ffi::OsString;
 
 use clap::{Arg, Command, value_parser};
-
-use crate::command::{Context, Entry, Product};
-use crate::exit_code::{ExitCode, Failure};
-use crate::level::Level;
-use crate::settings::AnySetting;
+use trust_cli::command::{Context, Entry, Product};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::level::Level;
+use trust_cli::settings::AnySetting;
 
 /// The words that call it.
 const NAME: &str = "log demo";

@@ -1,8 +1,7 @@
 //! Cuts standard input into messages, without I/O.
 
 use thiserror::Error;
-
-use crate::text::grouped;
+use trust_cli::text::grouped;
 
 /// Where one message ends and the next begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

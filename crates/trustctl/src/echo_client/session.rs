@@ -4,15 +4,16 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use crate::echo::link::{End, Link, Received};
-use crate::echo::round_trips::{RoundTrips, millis};
+use trust_cli::echo::link::{End, Link, Received};
+use trust_cli::echo::round_trips::{RoundTrips, millis};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::signals::{Signal, Signals};
+use trust_cli::target::Target;
+use trust_cli::text::{grouped, reason};
+use trust_cli::wait::wait;
+
 use crate::echo_client::output::Output;
 use crate::echo_client::source::Source;
-use crate::exit_code::{ExitCode, Failure};
-use crate::signals::{Signal, Signals};
-use crate::target::Target;
-use crate::text::{grouped, reason};
-use crate::wait::wait;
 
 /// Bytes that are received at once.
 const RECEIVE_MAX: usize = 256 * 1024;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use trust_cli::echo::conversation::{Conversation, Framing, Window};
 
-use crate::echo::conversation::{Conversation, Framing, Window};
 use crate::echo_client::input::{Cut, Input, LineTooLong};
 
 /// Bytes that are read from standard input at once.

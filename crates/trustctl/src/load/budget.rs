@@ -6,11 +6,11 @@
 use std::fmt;
 
 use thiserror::Error;
+use trust_cli::values::quoted;
 
 use crate::load::metric::{Metric, Quantity, Times};
 use crate::load::summary::{Judgement, Summary};
 use crate::load::timings::TIME_MAX_NS;
-use crate::values::quoted;
 
 /// What [`parse_list`] takes.
 pub const ALLOWED: &str = "comparisons with commas between them, as p99>5ms,errors>0.1%,rate<1000: a metric (p99, mean, \

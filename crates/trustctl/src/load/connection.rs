@@ -315,8 +315,9 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
+    use trust_cli::framing::Framing;
+
     use super::*;
-    use crate::framing::Framing;
     use crate::load::sizes::Sizes;
 
     const NOW: Times = Times { due_ns: 0, begun_ns: 0 };

@@ -2,8 +2,9 @@
 
 mod words;
 
+use trust_cli::random::{GAMMA, SplitMix, mix};
+
 use crate::load::content::words::WORD;
-use crate::random::{GAMMA, SplitMix, mix};
 
 /// Words of the table: 4 KiB, so that it stays in the first-level cache beside everything else.
 const TABLE_WORDS: usize = 512;

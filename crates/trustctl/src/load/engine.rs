@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::io::Errno;
+use trust_cli::signals::{Signal, Signals};
 
 use crate::load::connection::{Fault, Received, Times};
 use crate::load::engine::ending::cause_of_receiving;
@@ -32,7 +33,6 @@ use crate::load::readiness::{Key, Readiness, Ready};
 use crate::load::shape::{Pace, Shape};
 use crate::load::summary::{Cause, Interval, Live, Summary};
 use crate::load::tally::Tally;
-use crate::signals::{Signal, Signals};
 
 /// Bytes that are received or sent with one call. In a buffer of 256 KiB four frames of 64 KiB would not fit for their headers,
 /// and take two calls.

@@ -1,9 +1,10 @@
 //! What a budget is about: a number of a run, how it is measured and how it is shown.
 
+use trust_cli::text::grouped;
+
 use crate::load::report::units;
 use crate::load::summary::{Cause, Summary};
 use crate::load::timings::Timings;
-use crate::text::grouped;
 
 /// A number that a run has.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,20 +4,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use trust_cli::exclusions::When::{Given, On};
+use trust_cli::exclusions::{Exclusion, not_zero};
+use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
+use trust_cli::layers::{Layers, Source};
+use trust_cli::settings::{AnySetting, Setting};
+use trust_cli::target::{ALLOWED_HOST, ALLOWED_SERVER_PORT, parse_host, parse_server_port};
+use trust_cli::values::{
+    ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, parse_count, parse_limit,
+};
 
-use crate::exclusions::When::{Given, On};
-use crate::exclusions::{Exclusion, not_zero};
-use crate::framing::{self, Framing, NO_LENGTH, without_length};
-use crate::layers::{Layers, Source};
 use crate::load::budget::{self, Budget};
 use crate::load::schedule::Arrivals;
 use crate::load::sizes::Sizes;
 use crate::load::{shard, start_at};
-use crate::settings::{AnySetting, Setting};
-use crate::target::{ALLOWED_HOST, ALLOWED_SERVER_PORT, parse_host, parse_server_port};
-use crate::values::{
-    ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, parse_count, parse_limit,
-};
 
 /// The word that calls it.
 pub const NAME: &str = "load";

@@ -6,11 +6,14 @@ use std::time::Duration;
 use std::{env, fmt, thread};
 
 use jiff::Timestamp;
+use trust_cli::again::{said, shell_word};
+use trust_cli::exit_code::Failure;
+use trust_cli::framing::{self, Framing};
+use trust_cli::layers::{Layers, Source};
+use trust_cli::settings::AnySetting;
+use trust_cli::target::{Family, Target};
+use trust_cli::text::{count, grouped, seconds};
 
-use crate::again::{said, shell_word};
-use crate::exit_code::Failure;
-use crate::framing::{self, Framing};
-use crate::layers::{Layers, Source};
 use crate::load::budget::Budget;
 use crate::load::options::{
     ADJUST, ARRIVALS, CLIENTS, CONCURRENCY, CONNECT_RATE, CSV, DURATION, FAIL_IF, FIND_RATE,
@@ -24,9 +27,6 @@ use crate::load::shape::{Length, Pace, Places, Shape};
 use crate::load::shard::{INDEX_VARIABLE, Shard};
 use crate::load::sizes::Sizes;
 use crate::load::summary::About;
-use crate::settings::AnySetting;
-use crate::target::{Family, Target};
-use crate::text::{count, grouped, seconds};
 
 /// Frames on the way at once on a connection of an open loop: enough that the client hardly ever holds a message back,
 /// few enough that a stalled server is not buried under a backlog that it has to read at once.

@@ -10,8 +10,7 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
 };
-
-use crate::signals::Signals;
+use trust_cli::signals::Signals;
 
 /// Events that are taken from the kernel at once: few enough that what is due meanwhile is not late by much, and
 /// enough that the call costs little for each.

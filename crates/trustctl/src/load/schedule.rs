@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::random::SplitMix;
+use trust_cli::random::SplitMix;
 
 /// How the times at which messages are due lie to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Schedule {
                 let mut schedule = Schedule::Poisson {
                     gap: places as f64 / rate,
                     next: 0.0,
-                    random: SplitMix::new(seed ^ crate::random::mix(place)),
+                    random: SplitMix::new(seed ^ trust_cli::random::mix(place)),
                 };
                 schedule.advance();
                 schedule

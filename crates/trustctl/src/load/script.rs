@@ -1,6 +1,7 @@
 //! What is sent on each connection, and so what has to come back, as a stream of bytes.
 
-use crate::framing::Framing;
+use trust_cli::framing::Framing;
+
 use crate::load::content::{Content, Payload};
 use crate::load::sizes::Sizes;
 

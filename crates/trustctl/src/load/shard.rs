@@ -4,8 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 
 use thiserror::Error;
-
-use crate::values::quoted;
+use trust_cli::values::quoted;
 
 /// The variable in which Kubernetes tells a pod of an Indexed Job which one it is, from 0.
 pub const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";

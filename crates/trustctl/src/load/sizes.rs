@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::values::parse_size;
+use trust_cli::values::parse_size;
 
 /// Sizes of payloads, in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use trust_cli::exit_code::ExitCode;
 
-use crate::exit_code::ExitCode;
 use crate::load::search::Found;
 use crate::load::timings::Timings;
 

@@ -49,8 +49,9 @@ impl Trend {
 
 #[cfg(test)]
 mod tests {
+    use trust_cli::random::SplitMix;
+
     use super::*;
-    use crate::random::SplitMix;
 
     /// The growth of latencies that are told by when their messages were due: a thousand in ten seconds.
     fn growth(latency: impl FnMut(f64) -> f64) -> f64 {

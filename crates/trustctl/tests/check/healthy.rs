@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use trust_cli::framing::Framing;
 use trustctl::check::cases;
 use trustctl::check::expect::Known;
 use trustctl::check::setup::OnReset;
 use trustctl::check::verdict::Verdict;
-use trustctl::framing::Framing;
 
 use super::constraints::{self, Constraints};
 use super::foreign::{Foreign, Language};

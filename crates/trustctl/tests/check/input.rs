@@ -3,8 +3,8 @@
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
 
+use trust_cli::framing::Framing;
 use trust_wire::format::LengthFormat;
-use trustctl::framing::Framing;
 
 use super::lapses::Silent;
 use super::mutant::{RECEIVE_BYTES, Server};

@@ -8,7 +8,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use trustctl::framing::Framing;
+use trust_cli::framing::Framing;
 
 use super::amounts::{self, Count, Next};
 use super::conduct::{self, Visit};

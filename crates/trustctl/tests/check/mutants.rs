@@ -1,6 +1,6 @@
 //! All wrong servers, and which cases must see what is wrong with each.
 
-use trustctl::framing::Framing;
+use trust_cli::framing::Framing;
 
 use super::mutant::{Behaviour, Server};
 use super::{mutants_amounts, mutants_closing, mutants_framing, mutants_limits, mutants_resources};

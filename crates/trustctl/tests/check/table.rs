@@ -9,6 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use trust_cli::framing::Framing;
+use trust_cli::signals::{IgnoredHangup, Signals};
 use trustctl::check::case::Case;
 use trustctl::check::cases;
 use trustctl::check::expect::Known;
@@ -17,8 +19,6 @@ use trustctl::check::runner::{Listener, Plan, run as run_check};
 use trustctl::check::setup::{OnReset, Rate, Setup};
 use trustctl::check::verdict::{Finding, Verdict};
 use trustctl::check::watch::Watch;
-use trustctl::framing::Framing;
-use trustctl::signals::{IgnoredHangup, Signals};
 
 use super::healthy::{self, Healthy};
 use super::launch::{self, Started};

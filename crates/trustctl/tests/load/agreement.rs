@@ -8,11 +8,11 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use trust_cli::random::SplitMix;
+use trust_cli::text::grouped;
 use trustctl::load::hdr_log::End;
 use trustctl::load::report::units;
 use trustctl::load::summary::Cause;
-use trustctl::random::SplitMix;
-use trustctl::text::grouped;
 
 use super::Test;
 use super::command::{RUN_DEADLINE, load};

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use trust_cli::text::seconds;
+
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::setup::OnReset;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Judged, Verdict};
 use crate::check::wire::{End, Pace, STALL};
-use crate::text::seconds;
 
 /// Clients that leave before the server can have looked at them: enough that some do before it accepts them, and few
 /// enough for a short backlog.

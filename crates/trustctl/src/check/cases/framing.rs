@@ -2,16 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use trust_cli::framing::Framing;
+use trust_cli::text::grouped;
 use trust_wire::format::LengthFormat;
 
-use crate::check::answer;
 use crate::check::case::{Case, Manners, Needs};
-use crate::check::hint;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Evidence, Judged, Verdict};
 use crate::check::wire::{End, Pace, Wire};
-use crate::framing::Framing;
-use crate::text::grouped;
+use crate::check::{answer, hint};
 
 /// The cases of this group.
 pub const CASES: &[Case] = &[

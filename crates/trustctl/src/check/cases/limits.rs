@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use trust_cli::text::grouped;
+
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::trial::Trial;
 use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::check::watch::Watch;
 use crate::check::wire::{End, STALL, Stop, Wire};
-use crate::text::grouped;
 
 /// Clients that hold a connection at the same time: far below what a server serves, far above a pool of threads.
 const CROWD: usize = 50;

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use trust_cli::framing::Framing;
+use trust_cli::text::seconds;
+
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::setup::Setup;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Judged, Verdict};
-use crate::framing::Framing;
-use crate::text::seconds;
 
 /// Where most of these requirements come from.
 const STREAM: &str = "RFC 9293 section 3.1 (a stream of octets); recv(2)";

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use trust_cli::text::grouped;
+
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::setup::LARGE_MAX;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Judged, Verdict};
 use crate::check::wire::Pace;
-use crate::text::grouped;
 
 /// Where most of these requirements come from.
 const STREAM: &str = "RFC 9293 section 3.1 (a stream of octets); recv(2)";

@@ -4,12 +4,13 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
+use trust_cli::text::seconds;
+
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::setup::CONNECT_SLOW;
 use crate::check::trial::Trial;
 use crate::check::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::check::wire::{Pace, Wire};
-use crate::text::seconds;
 
 /// Clients that come one after the other.
 const SEQUENTIAL: usize = 100;

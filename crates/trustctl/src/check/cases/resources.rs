@@ -10,13 +10,14 @@ mod idle;
 
 use std::time::{Duration, Instant};
 
+use trust_cli::framing::Framing;
+use trust_cli::text::{grouped, seconds};
+
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::setup::{LARGE_MAX, Setup};
 use crate::check::trial::Trial;
 use crate::check::verdict::{Evidence, Judged, Verdict};
 use crate::check::watch::{IDLE_SHARE_MAX, Look, Sample, Watch};
-use crate::framing::Framing;
-use crate::text::{grouped, seconds};
 
 /// Clients at the same time, and then one after the other, before the first look: pools and caches are filled then.
 const WARM_UP_CLIENTS: usize = 8;

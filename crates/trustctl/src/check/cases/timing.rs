@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use trust_cli::text::{grouped, seconds};
+
 use crate::check::case::{Case, Manners, Needs};
 use crate::check::trial::Trial;
 use crate::check::verdict::{Evidence, Judged, Verdict};
 use crate::check::wire::{End, STALL, Wire};
-use crate::text::{grouped, seconds};
 
 /// Longest measurement without a timeout to judge by.
 const MEASURED_MAX: Duration = Duration::from_secs(3);

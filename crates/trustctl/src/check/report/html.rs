@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
+use trust_cli::markup::{escaped, page};
+use trust_cli::text::seconds;
+
 use crate::check::cause::Cause;
 use crate::check::outcome::{Class, Outcome};
 use crate::check::report::{Counts, End, Report, caused, transcript};
 use crate::check::setup::NO_LIMIT;
 use crate::check::verdict::{Finding, Verdict};
-use crate::markup::{escaped, page};
-use crate::text::seconds;
 
 /// The report as one page. Cases that failed or warned are open.
 pub fn report(report: &Report<'_>) -> String {

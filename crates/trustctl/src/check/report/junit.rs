@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
+use trust_cli::markup::escaped;
+
 use crate::check::outcome::{Class, Outcome};
 use crate::check::report::{End, Report, caused, transcript};
 use crate::check::verdict::{Finding, Verdict};
-use crate::markup::escaped;
 
 /// The report as one document. What is known to fail, or could not be shown, counts as skipped.
 pub fn report(report: &Report<'_>) -> String {

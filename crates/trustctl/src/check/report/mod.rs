@@ -9,12 +9,13 @@ pub mod terminal;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use trust_cli::exit_code::ExitCode;
+use trust_cli::text::{count, seconds};
+
 use crate::check::cause::Cause;
 use crate::check::outcome::{Class, Outcome};
 use crate::check::transcript::{Bytes, Entry, Log, What};
 use crate::check::watch::Death;
-use crate::exit_code::ExitCode;
-use crate::text::{count, seconds};
 
 /// What a run is about.
 #[derive(Clone, Debug)]

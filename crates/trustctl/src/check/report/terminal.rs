@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use trust_cli::colours::Colours;
+
 use crate::check::cause::Cause;
 use crate::check::outcome::{Class, Outcome};
 use crate::check::report::{About, Counts, End, caused, short_list, transcript};
 use crate::check::verdict::{Finding, Verdict};
-use crate::colours::Colours;
 
 /// Bytes that are shown of what went over the wire at once: a header, and enough of a payload to tell it from others.
 const BYTES_SHOWN: usize = 16;

@@ -40,11 +40,12 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::time::Duration;
 
+    use trust_cli::framing::Framing;
+
     use super::*;
     use crate::check::cases;
     use crate::check::setup::{OnReset, Rate};
     use crate::check::transcript::Log;
-    use crate::framing::Framing;
 
     fn setup() -> Setup {
         Setup {

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::io::ioctl_fionread;
 use socket2::SockRef;
+use trust_cli::text::{grouped, seconds};
 use trust_net::socket;
 
 use super::{RECEIVE_BYTES, Wire, pause};
 use crate::check::setup::{LARGE_MAX, Setup};
 use crate::check::transcript::What;
 use crate::check::verdict::{Judged, Verdict};
-use crate::text::{grouped, seconds};
 
 /// A server that takes nothing for that long waits for the client.
 pub const STALL: Duration = Duration::from_millis(500);

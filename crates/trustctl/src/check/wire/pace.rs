@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use trust_cli::text::{grouped, seconds};
 
 use super::Wire;
 use crate::check::setup::Setup;
 use crate::check::verdict::{Judged, Verdict};
-use crate::text::{grouped, seconds};
 
 /// Bytes of one send where there is a time for all of them: what a slow server takes in a moment.
 const SENT_AT_ONCE: usize = 16 * 1024;

@@ -5,19 +5,19 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use trust_cli::command::Context;
+use trust_cli::descriptor::Kind;
+use trust_cli::error_map::{self, During};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::signals::Signal;
 use trust_net::observer::ClientInfo;
 use trust_net::service::Echo;
 use trust_net::wire::{self, Disconnect, Reason};
 use trust_net::{Event, Observer, Server, ServerConfig, Summary, socket};
 
 use super::{checked_config, exit_code, internal, write_stop};
-use crate::command::Context;
-use crate::descriptor::Kind;
-use crate::error_map::{self, During};
-use crate::exit_code::{ExitCode, Failure};
 use crate::notify::{Notified, Notifier};
 use crate::server_events::ServerEvents;
-use crate::signals::Signal;
 use crate::supervisor::{Relatives, Supervisor};
 
 /// Serves the connection to its end.

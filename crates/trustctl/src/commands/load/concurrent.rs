@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use trust_cli::command::Context;
+use trust_cli::connect::{ConnectError, Limit, resolve};
+use trust_cli::descriptor;
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::text::{grouped, reason, seconds};
 
-use crate::command::Context;
 use crate::commands::load::find_rate;
 use crate::commands::load::output::{Output, end_without_run};
 use crate::commands::load::reach::reach;
-use crate::connect::{ConnectError, Limit, resolve};
-use crate::descriptor;
-use crate::exit_code::{ExitCode, Failure};
 use crate::load::budget::judge;
 use crate::load::engine::{self, Ended, First, Listener};
 use crate::load::options::{CONCURRENCY, START_AT};
@@ -18,7 +19,6 @@ use crate::load::plan::Plan;
 use crate::load::shape::Shape;
 use crate::load::start_at::{Start, start};
 use crate::load::summary::{End, Live, Summary};
-use crate::text::{grouped, reason, seconds};
 
 /// Descriptors that are not connections: standard streams, files, the log, signals, epoll and a timer.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -29,7 +29,7 @@ const RESERVED_DESCRIPTORS: u64 = 64;
 ///
 /// As the command's.
 pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    let plan = Plan::of(context.layers, crate::target::Family::of(context.matches))?;
+    let plan = Plan::of(context.layers, trust_cli::target::Family::of(context.matches))?;
     check_descriptors(context, &plan)?;
     let wait = until_start(context, &plan)?;
     let mut output = Output::create(context, &plan)?;

@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
+use trust_cli::command::Context;
+use trust_cli::connect::{ConnectError, Limit, resolve};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::text::reason;
 
-use crate::command::Context;
 use crate::commands::load::output::{Output, end_without_run};
 use crate::commands::load::reach::reach;
-use crate::connect::{ConnectError, Limit, resolve};
-use crate::exit_code::{ExitCode, Failure};
 use crate::load::budget::{Budget, first_broken};
 use crate::load::engine::{self, Ended, Listener};
 use crate::load::plan::Plan;
@@ -17,7 +18,6 @@ use crate::load::report::progress::Progress;
 use crate::load::report::timeline::Timeline;
 use crate::load::search::{self, Trial, search};
 use crate::load::summary::{End, Interval, Live, Searched, Summary, per_second};
-use crate::text::reason;
 
 /// A search that goes on.
 struct Finder<'c> {

@@ -4,11 +4,15 @@ use std::io;
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
+use trust_cli::colours::Colours;
+use trust_cli::command::Context;
+use trust_cli::connect::ConnectError;
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::output::{Stdout, Unwritten, print};
+use trust_cli::report_file::ReportFile;
+use trust_cli::settings::AnySetting;
+use trust_cli::text::reason;
 
-use crate::colours::Colours;
-use crate::command::Context;
-use crate::connect::ConnectError;
-use crate::exit_code::{ExitCode, Failure};
 use crate::load::engine::Listener;
 use crate::load::hdr_log::{End as LogEnd, Header, Writer};
 use crate::load::options::{CSV, HDR_LOG, HTML, JSON};
@@ -17,10 +21,6 @@ use crate::load::report::progress::Progress;
 use crate::load::report::timeline::Timeline;
 use crate::load::report::{csv, html, json, terminal};
 use crate::load::summary::{About, End, Interval, Judgement, Live, Run, Searched, Summary};
-use crate::output::{Stdout, Unwritten, print};
-use crate::report_file::ReportFile;
-use crate::settings::AnySetting;
-use crate::text::reason;
 
 /// What a run shows while it goes on, and what is left of it.
 pub(super) struct Output {

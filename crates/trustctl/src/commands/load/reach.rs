@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use crate::command::Context;
-use crate::connect::{ConnectError, Limit, connect};
-use crate::exit_code::{ExitCode, Failure};
+use trust_cli::command::Context;
+use trust_cli::connect::{ConnectError, Limit, connect};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::text::reason;
+
 use crate::load::engine::First;
 use crate::load::plan::Plan;
-use crate::text::reason;
 
 /// The server's address, and a connection to it that is there.
 pub(super) struct Reached {

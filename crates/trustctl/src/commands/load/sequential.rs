@@ -1,14 +1,15 @@
 //! One client after the other, a line for each.
 
-use crate::command::Context;
-use crate::connect::{ConnectError, Limit, connect, resolve};
-use crate::exit_code::{ExitCode, Failure};
+use trust_cli::command::Context;
+use trust_cli::connect::{ConnectError, Limit, connect, resolve};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::output::{Stdout, print};
+use trust_cli::target::{Family, Target};
+
 use crate::load::options::{CLIENTS, HOST, MESSAGES, PORT, TIMEOUT};
 use crate::load::sequential::client::{self, Outcome, Plan};
 use crate::load::sequential::payload::Payloads;
 use crate::load::sequential::report::Report;
-use crate::output::{Stdout, print};
-use crate::target::{Family, Target};
 
 /// Runs all clients and prints a line for each, then the totals.
 ///

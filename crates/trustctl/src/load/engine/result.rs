@@ -1,10 +1,11 @@
 //! What a run comes to.
 
+use trust_cli::text::grouped;
+
 use super::{Ended, Engine, Stopped, TICK};
 use crate::load::shape::{Length, Pace};
 use crate::load::summary::{BUSY, Cause, Client, End, LATE, LATE_SHARE, Summary};
 use crate::load::tally::Tally;
-use crate::text::grouped;
 
 impl Engine<'_> {
     /// Puts together what was seen.

@@ -5,8 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use trust_cli::framing::Framing;
+
 use super::*;
-use crate::framing::Framing;
 use crate::load::schedule::Arrivals;
 use crate::load::script::Script;
 use crate::load::shape::{Length, Places};

@@ -1,8 +1,9 @@
 //! What a line of a log is.
 
+use trust_cli::values::quoted;
+
 use super::note::{END_PREFIX, End, HEADER_PREFIX, Header, NOTE_BYTES_MAX};
 use super::{SECONDS_MAX, SERVICE_TAG, Series};
-use crate::values::quoted;
 
 /// Digits of a part of a second that count.
 const FRACTION_DIGITS: usize = 9;

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use trust_cli::values::quoted;
 
 use crate::load::connection::nanos;
 use crate::load::shard::{Choice, Shard};
 use crate::load::summary::{Cause, Counts, Errors, Summary};
 use crate::load::timings::SIGNIFICANT_DIGITS;
-use crate::values::quoted;
 
 /// How the first comment begins; it ends with `]`, like the format's own.
 pub const HEADER_PREFIX: &str = "#[trustctl: ";

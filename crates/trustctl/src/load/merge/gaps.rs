@@ -3,13 +3,14 @@
 use std::io::BufRead;
 use std::time::Duration;
 
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::text::seconds;
+use trust_cli::values::quoted;
+
 use super::Log;
-use crate::exit_code::{ExitCode, Failure};
 use crate::load::hdr_log::Header;
 use crate::load::report::fields::loop_name;
 use crate::load::shard::Shard;
-use crate::text::seconds;
-use crate::values::quoted;
 
 /// How many of a kind are told one by one.
 pub(super) const NAMED_MAX: usize = 20;

@@ -1,9 +1,9 @@
 //! The result as one JSON document, whose form `docs/HDR-LOG.md` tells.
 
 use serde::Serialize;
+use trust_cli::exit_code::{ExitCode, Failure};
 
 use super::{Merged, Part};
-use crate::exit_code::{ExitCode, Failure};
 use crate::load::connection::nanos;
 use crate::load::hdr_log::End;
 use crate::load::report::fields::{Budget, Failures, Rate, Times, Values, loop_name};

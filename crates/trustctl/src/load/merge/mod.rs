@@ -15,17 +15,17 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use jiff::Timestamp;
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::signals::Signal;
+use trust_cli::text::reason;
+use trust_cli::values::quoted;
 
-use crate::exit_code::{ExitCode, Failure};
 use crate::load::hdr_log::{
     BadLog, Decoder, End, Header, Interval, Precision, Reader, Series, Writer,
 };
 use crate::load::shard::Shard;
 use crate::load::summary::{self, Counts, Summary};
 use crate::load::timings::{Timings, times};
-use crate::signals::Signal;
-use crate::text::reason;
-use crate::values::quoted;
 
 /// Logs that can be merged at once; each is an open file and some ten kilobytes.
 pub const LOGS_MAX: usize = 1000;

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use trust_cli::text::{grouped, seconds};
+use trust_cli::values::quoted;
 
 use super::{Merged, Part};
 use crate::load::summary::{Judgement, QUANTILES};
 use crate::load::timings::Timings;
-use crate::text::{grouped, seconds};
-use crate::values::quoted;
 
 /// Columns of a terminal that everybody has.
 const WIDTH: u16 = 80;

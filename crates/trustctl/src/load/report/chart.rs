@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use crate::markup::escaped;
+use trust_cli::markup::escaped;
 
 /// Units of the drawing along each side; it is stretched, so they are not pixels.
 const SIDE: f64 = 1000.0;

@@ -6,6 +6,9 @@ mod tests;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use trust_cli::markup::{escaped, page};
+use trust_cli::text::{grouped, seconds};
+
 use crate::load::report::chart::{Chart, Line, Look, Path, Tick};
 use crate::load::report::scale::{Elapsed, Linear, Logarithmic};
 use crate::load::report::timeline::{Point, Timeline};
@@ -16,8 +19,6 @@ use crate::load::report::{
 };
 use crate::load::summary::{Errors, Run, Searched, Summary};
 use crate::load::timings::Timings;
-use crate::markup::{escaped, page};
-use crate::text::{grouped, seconds};
 
 const STYLE: &str = include_str!("page.css");
 

@@ -18,12 +18,13 @@ pub mod units;
 
 use std::fmt::Write as _;
 
-use crate::exit_code::ExitCode;
+use trust_cli::exit_code::ExitCode;
+
 use crate::load::report::units::{bytes, percent, rate, time};
 use crate::load::summary::{Cause, Counts, End, QUANTILES, Run, Summary, Wrong};
 use crate::load::timings::Timings;
-pub use crate::text::count;
-use crate::text::{grouped, seconds};
+pub use trust_cli::text::count;
+use trust_cli::text::{grouped, seconds};
 
 /// What is said about a closed loop, because it bounds what its percentiles can be trusted for.
 pub const CLOSED_LOOP: &str = "Closed loop: the next message waits for an answer, so a server that stalls is \

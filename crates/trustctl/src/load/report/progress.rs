@@ -5,11 +5,11 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use trust_cli::text::grouped;
 
 use crate::load::report::count;
 use crate::load::report::units::{rate, time};
 use crate::load::summary::{Live, Phase};
-use crate::text::grouped;
 
 /// The least time from one drawing to the next: more cannot be read, and each costs the client some time.
 const REDRAW: Duration = Duration::from_millis(100);

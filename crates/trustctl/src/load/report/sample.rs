@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use trust_cli::exit_code::ExitCode;
 
-use crate::exit_code::ExitCode;
 use crate::load::report::csv;
 use crate::load::report::timeline::Timeline;
 use crate::load::search::{self, Found, Trial};

@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 
-use crate::colours::Colours;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use trust_cli::colours::Colours;
+use trust_cli::text::grouped;
+
 use crate::load::report::{
     CLOSED_LOOP, OPEN_LOOP, Outcome, WRONG_COLUMNS, WRONG_PLACES, findings, numbers, percentiles,
     search, wrong_left_out, wrong_row,
 };
 use crate::load::summary::Run;
-use crate::text::grouped;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 /// Columns that every terminal has.
 const COLUMNS: u16 = 80;

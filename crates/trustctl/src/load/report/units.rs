@@ -1,6 +1,6 @@
 //! Times, rates and sizes with three significant digits and a unit.
 
-use crate::text::grouped;
+use trust_cli::text::grouped;
 
 /// A time in the unit that makes it short: `850 ns`, `98.1 µs`, `7.31 ms`, `1.02 s`, `3,600 s`.
 pub fn time(ns: u64) -> String {

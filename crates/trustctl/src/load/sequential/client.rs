@@ -3,14 +3,15 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::echo::conversation::{Conversation, Framing, Window};
-use crate::echo::link::{Link, Received};
-use crate::echo::round_trips::RoundTrips;
+use trust_cli::echo::conversation::{Conversation, Framing, Window};
+use trust_cli::echo::link::{Link, Received};
+use trust_cli::echo::round_trips::RoundTrips;
+use trust_cli::signals::{Signal, Signals};
+use trust_cli::target::Target;
+use trust_cli::text::reason;
+use trust_cli::wait::wait;
+
 use crate::load::sequential::payload::Payloads;
-use crate::signals::{Signal, Signals};
-use crate::target::Target;
-use crate::text::reason;
-use crate::wait::wait;
 
 /// Bytes that are received at once; a payload is much smaller.
 const RECEIVE_MAX: usize = 4096;

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 
-use crate::random::{GAMMA, SplitMix, mix};
+use trust_cli::random::{GAMMA, SplitMix, mix};
 
 /// Bytes of a payload: its name and at least as many random bytes as tell two runs apart.
 const LEN: usize = 96;

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::echo::round_trips::RoundTrips;
+use trust_cli::echo::round_trips::RoundTrips;
+
 use crate::load::sequential::client::Outcome;
 
 /// Digits that a client's number has room for at least.
@@ -76,9 +77,11 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::signals::Signal;
     use std::time::Duration;
+
+    use trust_cli::signals::Signal;
+
+    use super::*;
 
     fn outcome(ok: u64, problem: Option<&str>) -> Outcome {
         let mut outcome = Outcome { ok, problem: problem.map(str::to_owned), ..Outcome::default() };

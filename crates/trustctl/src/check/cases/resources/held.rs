@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use trust_cli::text::grouped;
+
 use super::{mebibytes, watched};
 use crate::check::trial::Trial;
 use crate::check::verdict::{Judged, Verdict};
 use crate::check::watch::{IDLE_SHARE_MAX, Watch};
 use crate::check::wire::Wire;
-use crate::text::grouped;
 
 /// Clients that declare the longest message at most.
 const DECLARING_MAX: u64 = 50;

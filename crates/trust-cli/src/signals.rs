@@ -190,13 +190,13 @@ impl Signals {
 /// The signal is handled, not ignored: `exec(2)` gives handled signals their default back, so programs that we start
 /// behave as they would anywhere else. SIGPIPE, the other signal that ends a process for a write, is ignored by Rust's
 /// runtime, and given its default back by [`std::process::Command`].
-pub(crate) fn survive_file_size_limit() {
+pub fn survive_file_size_limit() {
     // Refused only for a number that is no signal's. What the handler notes does not matter.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
 /// Keeps a signal from this thread and those that it starts.
-pub(crate) fn block(number: i32) {
+pub fn block(number: i32) {
     // Refused only for a number that is no signal's.
     let _ = set_of(number).map(|set| set.thread_block());
 }

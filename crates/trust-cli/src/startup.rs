@@ -108,7 +108,7 @@ impl Startup {
 }
 
 /// Takes the flags of all levels over: the program's, the command's and what is between.
-pub(crate) fn add_flags(
+pub fn add_flags(
     layers: &mut Layers,
     matches: &ArgMatches,
     entry: Option<&Entry>,

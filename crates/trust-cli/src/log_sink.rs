@@ -46,9 +46,9 @@ const GATHERING: Duration = Duration::from_millis(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// The name of the log file's sink in `log_gap`.
-pub(crate) const FILE: &str = "file";
+pub const FILE: &str = "file";
 /// That of standard output.
-pub(crate) const STDOUT: &str = "stdout";
+pub const STDOUT: &str = "stdout";
 
 /// Where the lines of one sink end up.
 #[derive(Debug)]

@@ -25,21 +25,21 @@ pub(crate) fn check_token_lengths(tokens: &[OsString]) -> Result<(), Failure> {
 
 /// What can be told of a command line that may be wrong: enough to log the failure in the right
 /// place and to name the right `--help`.
-pub(crate) struct Outline<'a> {
+pub struct Outline<'a> {
     program: &'a Program,
     /// The program's name and the words of the command that are right so far.
-    pub(crate) place: String,
+    pub place: String,
     /// The command, if it is known.
-    pub(crate) entry: Option<&'static Entry>,
+    pub entry: Option<&'static Entry>,
     /// The texts of global flags, in order.
-    pub(crate) globals: Vec<(&'static dyn AnySetting, &'a OsStr)>,
+    pub globals: Vec<(&'static dyn AnySetting, &'a OsStr)>,
     /// Whether a token asks for a document alone on stdout.
-    pub(crate) json: bool,
+    pub json: bool,
 }
 
 impl<'a> Outline<'a> {
     /// Reads what it can.
-    pub(crate) fn new(program: &'a Program, tokens: &'a [OsString]) -> Outline<'a> {
+    pub fn new(program: &'a Program, tokens: &'a [OsString]) -> Outline<'a> {
         let mut words = String::new();
         let mut entry = program.only.and_then(|name| program.find(name));
         let mut seeking = program.only.is_none();

@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Type};
 
 /// Raises the soft limit of descriptors to the hard one; how many there may be then.
-pub(crate) fn raise_limit() -> u64 {
+pub fn raise_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     if let Some(maximum) = limit.maximum {
         // Refused only if the hard limit has been lowered meanwhile.
@@ -20,7 +20,7 @@ pub(crate) fn raise_limit() -> u64 {
 
 /// What a descriptor stands for, as far as it matters to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// A TCP socket that accepts connections.
     Listener,
     /// A TCP socket with a peer.
@@ -33,13 +33,13 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Looks at a descriptor, and changes nothing about it: the error of a [`Kind::Gone`] is still to be had.
-    pub(crate) fn of(descriptor: BorrowedFd<'_>) -> Kind {
+    pub fn of(descriptor: BorrowedFd<'_>) -> Kind {
         // A descriptor that cannot even be asked is no use to anybody.
         kind(descriptor).unwrap_or(Kind::Other("something that cannot be looked at"))
     }
 
     /// The words for it.
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Kind::Listener => "a listening socket",
             Kind::Connection => "a connected socket",

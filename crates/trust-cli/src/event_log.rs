@@ -31,9 +31,11 @@ struct Shared {
 
 /// Lines that a sink did not take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Missing {
-    pub(crate) sink: &'static str,
-    pub(crate) lines: u64,
+pub struct Missing {
+    /// Its name.
+    pub sink: &'static str,
+    /// How many.
+    pub lines: u64,
 }
 
 impl EventLog {
@@ -84,7 +86,7 @@ impl EventLog {
     }
 
     /// As [`EventLog::finish`], where `last` is to tell how many lines are missing in which sink.
-    pub(crate) fn finish_telling(&self, last: impl FnOnce(&[Missing])) {
+    pub fn finish_telling(&self, last: impl FnOnce(&[Missing])) {
         let sinks = &self.0.sinks;
         let all = EXIT_PATIENCE * u32::try_from(sinks.len()).unwrap_or(u32::MAX);
         let until = Instant::now() + all;
@@ -105,7 +107,7 @@ impl EventLog {
     }
 
     /// Has each sink tell of what is missing in the others.
-    pub(crate) fn tell_elsewhere(&self, missing: &[Missing]) {
+    pub fn tell_elsewhere(&self, missing: &[Missing]) {
         for Missing { sink, lines } in missing.iter().filter(|missing| missing.lines > 0) {
             let line = gap_line(&self.0.request_id, *lines, sink);
             let others = self.0.sinks.iter().filter(|other| other.name() != *sink);
@@ -114,7 +116,7 @@ impl EventLog {
     }
 
     /// Tells of lines that another process could not write to the same place.
-    pub(crate) fn add_missing(&self, Missing { sink, lines }: Missing) {
+    pub fn add_missing(&self, Missing { sink, lines }: Missing) {
         if let Some(sink) = self.0.sinks.iter().find(|own| own.name() == sink)
             && lines > 0
         {
@@ -135,7 +137,7 @@ impl EventLog {
     }
 
     /// The lowest level that is written.
-    pub(crate) fn lowest(&self) -> Level {
+    pub fn lowest(&self) -> Level {
         self.0.lowest
     }
 

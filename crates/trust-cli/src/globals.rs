@@ -12,7 +12,7 @@ pub const GLOBALS: &[&dyn AnySetting] = &[&TRUST_HOME, &REQUEST_ID, &LOG_LEVEL, 
 pub const CONFIG_FILE_NAME: &str = "config.toml";
 
 /// Where the configuration file and the log are.
-pub(crate) const TRUST_HOME: Setting<PathBuf> = Setting {
+pub const TRUST_HOME: Setting<PathBuf> = Setting {
     command: None,
     key: "trust-home",
     value_name: "DIR",
@@ -24,7 +24,7 @@ pub(crate) const TRUST_HOME: Setting<PathBuf> = Setting {
 };
 
 /// What tells the events of this run from others.
-pub(crate) const REQUEST_ID: Setting<String> = Setting {
+pub const REQUEST_ID: Setting<String> = Setting {
     command: None,
     key: "request-id",
     value_name: "ID",
@@ -36,7 +36,7 @@ pub(crate) const REQUEST_ID: Setting<String> = Setting {
 };
 
 /// Which events are written.
-pub(crate) const LOG_LEVEL: Setting<Level> = Setting {
+pub const LOG_LEVEL: Setting<Level> = Setting {
     command: None,
     key: "log-level",
     value_name: "LEVEL",
@@ -48,7 +48,7 @@ pub(crate) const LOG_LEVEL: Setting<Level> = Setting {
 };
 
 /// Where they are written to.
-pub(crate) const LOG_FILE: Setting<PathBuf> = Setting {
+pub const LOG_FILE: Setting<PathBuf> = Setting {
     command: None,
     key: "log-file",
     value_name: "PATH",

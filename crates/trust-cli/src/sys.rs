@@ -16,7 +16,7 @@ use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 /// # Errors
 ///
 /// EBADF for a number that is not open, or that is this program's own.
-pub(crate) fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
+pub fn take_inherited(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the call takes no pointer, and every number is an argument that it knows an answer to.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     if flags < 0 {

@@ -28,7 +28,7 @@ use crate::text::reason;
 use crate::usage::{Outline, check_token_lengths};
 
 /// Runs the program from its first argument to its exit code.
-pub(crate) fn run(program: &Program) -> ExitCode {
+pub fn run(program: &Program) -> ExitCode {
     let start = Instant::now();
     signals::survive_file_size_limit();
     let tokens: Vec<OsString> = env::args_os().skip(1).collect();
@@ -85,14 +85,19 @@ pub(crate) fn run(program: &Program) -> ExitCode {
 }
 
 /// What the command line came to.
-pub(crate) enum Parsed {
+pub enum Parsed {
     /// A command is to run.
     Command(ArgMatches),
     /// `--help` or `--version`: nothing is left to do.
     Printed(ExitCode),
 }
 
-pub(crate) fn parse(
+/// What these words come to; `--help` and `--version` are answered.
+///
+/// # Errors
+///
+/// 64, in one line.
+pub fn parse(
     program: &Program,
     outline: &Outline<'_>,
     tokens: &[OsString],
@@ -156,9 +161,7 @@ fn run_command(
 }
 
 /// Makes a panic a failure like any other, with its own exit code.
-pub(crate) fn catching_panics<T>(
-    action: impl FnOnce() -> Result<T, Failure>,
-) -> Result<T, Failure> {
+pub fn catching_panics<T>(action: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     keep_panic_messages();
     panic::catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|_| {
         let message = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -168,7 +171,7 @@ pub(crate) fn catching_panics<T>(
 }
 
 /// The whole command line; `None` if the program's command does not exist.
-pub(crate) fn command_line(program: &Program) -> Option<Command> {
+pub fn command_line(program: &Program) -> Option<Command> {
     let version = env!("CARGO_PKG_VERSION");
     let command = match program.only {
         Some(name) => (program.find(name)?.command)().name(program.name),
@@ -226,7 +229,8 @@ fn exit_codes_help() -> String {
     help
 }
 
-pub(crate) fn innermost(matches: &ArgMatches) -> &ArgMatches {
+/// The level of the command itself.
+pub fn innermost(matches: &ArgMatches) -> &ArgMatches {
     matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
 }
 
@@ -256,6 +260,6 @@ fn keep_panic_messages() {
 }
 
 /// Writes a line for the user; stderr that is gone is no reason to fail.
-pub(crate) fn tell(line: &str) {
+pub fn tell(line: &str) {
     let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }

@@ -1,0 +1,42 @@
+//! What every command of `trustctl` shares: from the command line through settings and signals to the event log and the
+//! exit code.
+//!
+//! A command is a [`command::Entry`], a program a [`command::Program`] with a list of them, and [`run::run`] runs it. No
+//! command is known here by its name.
+
+pub mod again;
+pub mod colours;
+pub mod command;
+pub mod config_file;
+pub mod connect;
+pub mod descriptor;
+pub mod echo;
+pub mod error_map;
+pub mod event_line;
+pub mod event_log;
+pub mod exclusions;
+pub mod exit_code;
+pub mod framing;
+pub mod globals;
+#[cfg(all(test, loom))]
+mod interleavings;
+pub mod layers;
+pub mod level;
+mod log_queue;
+pub mod log_sink;
+pub mod markup;
+pub mod output;
+pub mod random;
+pub mod report_file;
+pub mod run;
+pub mod settings;
+pub mod signals;
+mod standard_streams;
+pub mod startup;
+mod sync;
+pub mod sys;
+pub mod target;
+pub mod text;
+pub mod usage;
+pub mod values;
+pub mod wait;
