@@ -16,7 +16,7 @@ use change::Why;
 use super::history::{End, History, Progress};
 use super::host::{Change, Fault, Host};
 use super::watch::Watch;
-use crate::support::{STEP_DEADLINE, kernel};
+use trust_testkit::{STEP_DEADLINE, kernel};
 
 /// Bounds of what the kernel takes for TCP_MAXSEG.
 const SEGMENT_MIN: usize = 88;

@@ -8,7 +8,7 @@ use trust_wire::closing::TOTAL_LINGER_LIMITS;
 use super::play::Played;
 use super::verdict::{Case, Logged, ensure};
 use super::watch::Span;
-use crate::support::event::Event;
+use trust_testkit::event::Event;
 
 /// An acknowledgement is delayed by so much at most (TCP_DELACK_MAX of Linux).
 const DELAYED_ACK: Duration = Duration::from_millis(200);

@@ -19,8 +19,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 
 use super::watch::{Span, Watch};
-use crate::support::net::{Network, started};
-use crate::support::runner;
+use trust_testkit::net::{Network, started};
+use trust_testkit::runner;
 
 /// The faults, as sets of clients' addresses: what goes to them does not arrive, or what comes from them.
 const RULES: &str = "table ip adversary {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::play::Played;
 use super::verdict::{CLOCK, Case, PROMPT, Violation, ensure};
-use crate::support::event::{self, Event};
+use trust_testkit::event::{self, Event};
 
 /// Memory that a server with a handful of clients may have at most, in bytes: more than twice the 6.5 MB that
 /// were measured in a build without optimisation.

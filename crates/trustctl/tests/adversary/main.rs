@@ -18,8 +18,6 @@ mod play;
 mod reason;
 mod report;
 mod request;
-#[path = "../support/mod.rs"]
-mod support;
 mod verdict;
 mod watch;
 
@@ -34,7 +32,7 @@ use std::time::Duration;
 use host::Networks;
 use report::Report;
 use request::{Request, Scripts};
-use support::runner::{self, Outcome};
+use trust_testkit::runner::{self, Outcome};
 use watch::LagMeter;
 
 /// Failures after which no more scripts are begun: they would tell nothing new.
@@ -79,7 +77,7 @@ fn main() -> ExitCode {
     let title = format!("scripts {} to {}", scripts.from, scripts.from + scripts.count - 1);
     let deadline = SCRIPT_DEADLINE.saturating_mul(rounds.saturating_add(2));
     let outcome = runner::run_and_print(&title, deadline, play_all, &mut io::stdout());
-    support::leftovers::remove_everything();
+    trust_testkit::leftovers::remove_everything();
     let report = lock(&REPORT).take();
     done(outcome.and_then(|outcome| {
         if let Some(report) = report {

@@ -12,10 +12,10 @@ use super::client::Client;
 use super::history::History;
 use super::host::{Host, Networks};
 use super::watch::{LagMeter, Span, Watch};
-use crate::support::event::Event;
-use crate::support::model::Model;
-use crate::support::server::Server;
-use crate::support::{STEP_DEADLINE, kernel};
+use trust_testkit::event::Event;
+use trust_testkit::model::Model;
+use trust_testkit::server::Server;
+use trust_testkit::{STEP_DEADLINE, kernel};
 
 /// Longest sleep of the driver while nothing is due: how soon it notices that all is over.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::ledger::Outcome;
 use super::play::Played;
-use crate::support::event;
+use trust_testkit::event;
 
 /// Failures that are told in full; the others in a line each.
 const TOLD_IN_FULL: usize = 3;

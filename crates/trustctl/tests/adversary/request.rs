@@ -1,6 +1,6 @@
 //! What the arguments ask for: the run's own, and those that cargo hands to every test target.
 
-use super::support::libtest::{OPTIONS_WITHOUT_EFFECT, SWITCHES_WITHOUT_EFFECT};
+use trust_testkit::libtest::{OPTIONS_WITHOUT_EFFECT, SWITCHES_WITHOUT_EFFECT};
 
 /// Scripts that are played unless told otherwise, and how many at once: most of their time is waiting.
 const SCRIPTS: u64 = 300;

@@ -10,7 +10,7 @@ use trust_sim::model::Model;
 
 use super::history::History;
 use super::play::Played;
-use crate::support::event::Event;
+use trust_testkit::event::Event;
 
 /// A property that did not hold.
 #[derive(Clone, Debug)]

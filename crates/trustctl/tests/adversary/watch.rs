@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::event::Event;
+use trust_testkit::event::Event;
 
 /// How long the meter sleeps, and what it takes for the usual lateness of a sleep.
 const METER_SLEEP: Duration = Duration::from_millis(5);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use super::healthy::Healthy;
-use super::support::leftovers::OwnedDir;
+use trust_testkit::leftovers::OwnedDir;
 
 /// Sources and configurations.
 pub(crate) const SERVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/check/servers");

@@ -11,9 +11,9 @@ use super::foreign::Foreign;
 use super::healthy::Healthy;
 use super::mutant::Behaviour;
 use super::relay::Relay;
-use super::support::STEP_DEADLINE;
-use super::support::leftovers::OwnedChild;
-use super::support::program::{Home, Running};
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::leftovers::OwnedChild;
+use trust_testkit::program::{Home, Running};
 
 /// What runs a right server.
 #[derive(Debug)]

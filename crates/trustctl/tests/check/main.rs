@@ -30,8 +30,6 @@ mod mutants_resources;
 mod owing;
 mod relay;
 mod request;
-#[path = "../support/mod.rs"]
-mod support;
 mod table;
 
 use std::io::{self, Write};
@@ -40,7 +38,7 @@ use std::sync::OnceLock;
 
 use mutants::Mutant;
 use request::{Request, Wanted};
-use support::runner::{self, Outcome};
+use trust_testkit::runner::{self, Outcome};
 
 static WANTED: OnceLock<Wanted> = OnceLock::new();
 
@@ -74,7 +72,7 @@ fn main() -> ExitCode {
     runner::clean_up_on_signals();
     let title = "every case × every server";
     let outcome = runner::run_and_print(title, table::DEADLINE, run_all, &mut io::stdout());
-    support::leftovers::remove_everything();
+    trust_testkit::leftovers::remove_everything();
     done(outcome.map(|outcome| !matches!(outcome, Outcome::Failed(_))))
 }
 

@@ -1,6 +1,6 @@
 //! What the arguments ask for: the run's own, and those that cargo hands to every test target.
 
-use super::support::libtest::{OPTIONS_WITHOUT_EFFECT, SWITCHES_WITHOUT_EFFECT};
+use trust_testkit::libtest::{OPTIONS_WITHOUT_EFFECT, SWITCHES_WITHOUT_EFFECT};
 
 /// Servers that are tried at once: most of their time is waiting.
 const AT_ONCE: usize = 8;

@@ -8,8 +8,6 @@ mod report_tests;
 mod right_tests;
 mod run_tests;
 mod server;
-#[path = "../support/mod.rs"]
-mod support;
 mod watch_tests;
 mod xml;
 
@@ -17,8 +15,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use support::libtest::Wanted;
-use support::runner::{self, Outcome};
+use trust_testkit::libtest::Wanted;
+use trust_testkit::runner::{self, Outcome};
 
 /// Longest time for one test; what takes longer counts as hung.
 const TEST_DEADLINE: Duration = Duration::from_secs(150);
@@ -56,7 +54,7 @@ fn main() -> ExitCode {
             Err(_) => passed = false,
         }
     }
-    support::leftovers::remove_everything();
+    trust_testkit::leftovers::remove_everything();
     done(passed)
 }
 

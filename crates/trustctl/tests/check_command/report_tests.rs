@@ -10,8 +10,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use super::Test;
 use super::json::{self, State, What};
 use super::server::{Files, check, command};
-use super::support::program::Home;
 use super::xml;
+use trust_testkit::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("the_json_report_is_one_document", the_json_report_is_one_document),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Test;
 use super::json::{self, Case, Report, State, Verdict};
 use super::server::launch;
-use super::support::program::Home;
+use trust_testkit::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_slow_server_is_not_said_to_go_on_for_ever", a_slow_server_is_not_said_to_go_on_for_ever),

@@ -9,8 +9,8 @@ use trustctl::check::cases;
 use super::Test;
 use super::json::{self, State, Verdict};
 use super::server::{self, Files, check};
-use super::support::program::{Home, Running};
 use super::xml;
+use trust_testkit::program::{Home, Running};
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_right_server_passes", a_right_server_passes),

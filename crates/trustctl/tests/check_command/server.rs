@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::support::leftovers::OwnedDir;
-use super::support::program::{Finished, Home, Launch};
+use trust_testkit::leftovers::OwnedDir;
+use trust_testkit::program::{Finished, Home, Launch};
 
 /// Largest payload of all of them.
 const MAX_FRAME: u64 = 65_536;

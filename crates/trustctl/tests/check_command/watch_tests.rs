@@ -8,9 +8,9 @@ use trustctl::check::cases;
 use super::Test;
 use super::json::{self, State, Verdict};
 use super::server::{DEATH_CODE, Files, LAST_WORDS, command};
-use super::support::kernel;
-use super::support::program::Home;
-use super::support::server::Server;
+use trust_testkit::kernel;
+use trust_testkit::program::Home;
+use trust_testkit::server::Server;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_started_server_is_watched_and_stopped", a_started_server_is_watched_and_stopped),

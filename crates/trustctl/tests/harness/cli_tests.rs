@@ -2,10 +2,10 @@
 
 use rustix::process::Signal;
 
-use super::support::STEP_DEADLINE;
-use super::support::event::{self, Event};
-use super::support::program::{self, Finished, Home, Launch};
 use super::{Group, Test};
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event::{self, Event};
+use trust_testkit::program::{self, Finished, Home, Launch};
 
 pub(crate) const TESTS: &[Test] = &[
     cli("test_help", test_help),

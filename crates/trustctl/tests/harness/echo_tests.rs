@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::support::STEP_DEADLINE;
-use super::support::event::{self, Event};
-use super::support::peer::{Peer, frame, pattern};
-use super::support::server::Server;
 use super::{Group, Test};
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event::{self, Event};
+use trust_testkit::peer::{Peer, frame, pattern};
+use trust_testkit::server::Server;
 
 pub(crate) const TESTS: &[Test] = &[
     echo("test_listen", test_listen),

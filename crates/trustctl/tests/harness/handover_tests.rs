@@ -12,12 +12,12 @@ use rustix::process::Signal;
 
 use super::Test;
 use super::echo_tests::echo;
-use super::support::STEP_DEADLINE;
-use super::support::event;
-use super::support::model::Model;
-use super::support::peer::{Peer, pattern};
-use super::support::program::{Home, Launch};
-use super::support::server::Server;
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event;
+use trust_testkit::model::Model;
+use trust_testkit::peer::{Peer, pattern};
+use trust_testkit::program::{Home, Launch};
+use trust_testkit::server::Server;
 
 pub(crate) const TESTS: &[Test] = &[
     echo("test_listen_fds", test_listen_fds),

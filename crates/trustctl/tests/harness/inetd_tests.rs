@@ -12,12 +12,12 @@ use socket2::{Domain, Socket, Type};
 
 use super::Test;
 use super::echo_tests::echo;
-use super::support::STEP_DEADLINE;
-use super::support::event::{self, Event};
-use super::support::followed::Followed;
-use super::support::kernel;
-use super::support::peer::{Peer, frame, pattern};
-use super::support::program::{Finished, Home, Launch, Running};
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event::{self, Event};
+use trust_testkit::followed::Followed;
+use trust_testkit::kernel;
+use trust_testkit::peer::{Peer, frame, pattern};
+use trust_testkit::program::{Finished, Home, Launch, Running};
 
 pub(crate) const TESTS: &[Test] = &[
     echo("test_inetd_echo", test_inetd_echo),

@@ -11,15 +11,13 @@ mod echo_tests;
 mod handover_tests;
 mod inetd_tests;
 mod selection;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use selection::Request;
-use support::runner::{self, Outcome};
+use trust_testkit::runner::{self, Outcome};
 
 /// Longest time for one test; what takes longer counts as hung.
 const TEST_DEADLINE: Duration = Duration::from_secs(30);
@@ -89,7 +87,7 @@ fn run(tests: &[Test]) -> ExitCode {
     runner::clean_up_on_signals();
     let outcome = run_all(tests, &mut io::stdout());
     // A thread that hung for good still owns its directory.
-    support::leftovers::remove_everything();
+    trust_testkit::leftovers::remove_everything();
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,

@@ -2,8 +2,8 @@
 
 use std::ffi::OsString;
 
-use super::support::libtest::{OPTIONS_WITHOUT_EFFECT, SWITCHES_WITHOUT_EFFECT};
 use super::{Group, Test};
+use trust_testkit::libtest::{OPTIONS_WITHOUT_EFFECT, SWITCHES_WITHOUT_EFFECT};
 
 /// What the arguments ask for.
 pub(crate) enum Request {

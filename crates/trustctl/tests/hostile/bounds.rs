@@ -16,12 +16,12 @@ use trust_wire::LIFETIME_GRACE;
 use trust_wire::closing::TOTAL_LINGER_LIMITS;
 
 use super::case::Case;
-use super::support::event::{self, Event};
-use super::support::kernel::{self, Socket};
-use super::support::model::Model;
-use super::support::peer::{Peer, frame, pattern};
-use super::support::scene::Scene;
-use super::support::server::Server;
+use trust_testkit::event::{self, Event};
+use trust_testkit::kernel::{self, Socket};
+use trust_testkit::model::Model;
+use trust_testkit::peer::{Peer, frame, pattern};
+use trust_testkit::scene::Scene;
+use trust_testkit::server::Server;
 
 pub(crate) const CASES: &[Case] = &[
     Case::new(70, "answers fit the kernel, never read", answers_never_read),

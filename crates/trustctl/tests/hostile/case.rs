@@ -1,6 +1,6 @@
 //! A case, the models of the server that it applies to, and the tests that come of it.
 
-use super::support::model::Model;
+use trust_testkit::model::Model;
 
 /// What happens to a server or a client, and what has to come of it. It fails by a panic, whose message is
 /// the reason.

@@ -11,14 +11,14 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::case::Case;
 use super::hosts::{LONG_TIMEOUTS, Site};
-use super::support::STEP_DEADLINE;
-use super::support::event;
-use super::support::kernel;
-use super::support::model::Model;
-use super::support::net::{Detour, Hosts, Network, connection, connections, unreachables_received};
-use super::support::peer::frame;
-use super::support::program::{Home, Running};
-use super::support::server::{NO_FLAGS, Server};
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event;
+use trust_testkit::kernel;
+use trust_testkit::model::Model;
+use trust_testkit::net::{Detour, Hosts, Network, connection, connections, unreachables_received};
+use trust_testkit::peer::frame;
+use trust_testkit::program::{Home, Running};
+use trust_testkit::server::{NO_FLAGS, Server};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new(48, "server killed while client waits", server_killed_while_waiting)

@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use super::bounds;
 use super::case::{Case, Subject};
-use super::support::model::Model;
+use trust_testkit::model::Model;
 
 const START: &str = "<!-- made from the code: start -->\n";
 const END: &str = "<!-- made from the code: end -->\n";

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::case::Case;
-use super::support::STEP_DEADLINE;
-use super::support::event::{self, Event};
-use super::support::kernel;
-use super::support::leftovers::OwnedChild;
-use super::support::model::Model;
-use super::support::peer::{Peer, frame, pattern};
-use super::support::scene::{Scene, totals};
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event::{self, Event};
+use trust_testkit::kernel;
+use trust_testkit::leftovers::OwnedChild;
+use trust_testkit::model::Model;
+use trust_testkit::peer::{Peer, frame, pattern};
+use trust_testkit::scene::{Scene, totals};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new(14, "connect, FIN", connect_and_fin),

@@ -3,9 +3,9 @@
 use std::thread;
 
 use super::case::Case;
-use super::support::model::Model;
-use super::support::peer::{Peer, frame, pattern};
-use super::support::scene::{Scene, totals};
+use trust_testkit::model::Model;
+use trust_testkit::peer::{Peer, frame, pattern};
+use trust_testkit::scene::{Scene, totals};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new(1, "empty frame", empty_frame),

@@ -9,13 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::case::Case;
-use super::support::event::{self, Event};
-use super::support::kernel;
-use super::support::model::Model;
-use super::support::net::{Detour, Hosts, connection, unreachables_received};
-use super::support::peer::{Peer, frame, pattern};
-use super::support::server::Server;
-use super::support::witness::Witness;
+use trust_testkit::event::{self, Event};
+use trust_testkit::kernel;
+use trust_testkit::model::Model;
+use trust_testkit::net::{Detour, Hosts, connection, unreachables_received};
+use trust_testkit::peer::{Peer, frame, pattern};
+use trust_testkit::server::Server;
+use trust_testkit::witness::Witness;
 
 pub(crate) const CASES: &[Case] = &[
     Case::new(38, "host vanishes, idle or owed bytes", host_vanishes),

@@ -9,10 +9,10 @@ use socket2::SockRef;
 
 use super::bounds::answered_peer;
 use super::case::Case;
-use super::support::kernel::{self, Effort, Efforts};
-use super::support::model::Model;
-use super::support::peer::{Peer, frame, pattern};
-use super::support::server::Server;
+use trust_testkit::kernel::{self, Effort, Efforts};
+use trust_testkit::model::Model;
+use trust_testkit::peer::{Peer, frame, pattern};
+use trust_testkit::server::Server;
 
 pub(crate) const CASES: &[Case] =
     &[Case::new(68, "an idle second, after whatever came", idle_costs_nothing)];
@@ -180,7 +180,7 @@ fn idle_seconds(model: Model, groups: &[Group]) -> Vec<String> {
     for (server, _) in &opened {
         server.signal(Signal::TERM);
         if model != Model::Inetd {
-            server.wait_for_event("drain_start", |_| true, super::support::STEP_DEADLINE);
+            server.wait_for_event("drain_start", |_| true, trust_testkit::STEP_DEADLINE);
         }
     }
     found.extend(idle_second(", at a drain", groups, &opened));

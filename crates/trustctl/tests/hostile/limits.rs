@@ -13,16 +13,16 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit, setrlim
 use socket2::{Domain, Socket, Type};
 
 use super::case::Case;
-use super::support::STEP_DEADLINE;
-use super::support::event::{self, Event};
-use super::support::kernel;
-use super::support::model::Model;
-use super::support::peer::Peer;
-use super::support::program::Home;
-use super::support::runner;
-use super::support::scene::{Scene, lasted};
-use super::support::server::Server;
-use super::support::tools::{Trace, most_in_a_second, times_of};
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event::{self, Event};
+use trust_testkit::kernel;
+use trust_testkit::model::Model;
+use trust_testkit::peer::Peer;
+use trust_testkit::program::Home;
+use trust_testkit::runner;
+use trust_testkit::scene::{Scene, lasted};
+use trust_testkit::server::Server;
+use trust_testkit::tools::{Trace, most_in_a_second, times_of};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new(28, "one client too many", one_client_too_many).except(&[

@@ -13,18 +13,18 @@ use rustix::process::Signal;
 
 use super::case::Case;
 use super::programs;
-use super::support::STEP_DEADLINE;
-use super::support::event::{self, Event};
-use super::support::followed::Followed;
-use super::support::kernel;
-use super::support::leftovers::OwnedDir;
-use super::support::model::Model;
-use super::support::net::{Network, SmallDisk, with_own_mounts};
-use super::support::output::Output;
-use super::support::peer::{Peer, frame};
-use super::support::program::{Finished, Home, Running};
-use super::support::server::{CHILDREN_AT_ONCE, NO_FLAGS, Server, all_are_served};
-use super::support::witness::Witness;
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event::{self, Event};
+use trust_testkit::followed::Followed;
+use trust_testkit::kernel;
+use trust_testkit::leftovers::OwnedDir;
+use trust_testkit::model::Model;
+use trust_testkit::net::{Network, SmallDisk, with_own_mounts};
+use trust_testkit::output::Output;
+use trust_testkit::peer::{Peer, frame};
+use trust_testkit::program::{Finished, Home, Running};
+use trust_testkit::server::{CHILDREN_AT_ONCE, NO_FLAGS, Server, all_are_served};
+use trust_testkit::witness::Witness;
 
 pub(crate) const CASES: &[Case] = &[
     Case::new(42, "log on a full disk", log_on_a_full_disk)

@@ -25,8 +25,6 @@ mod run;
 mod selection;
 mod signals;
 mod superservers;
-#[path = "../support/mod.rs"]
-mod support;
 mod time;
 
 use std::io::{self, Write};

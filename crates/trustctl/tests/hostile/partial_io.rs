@@ -7,15 +7,15 @@ use std::thread;
 use rustix::net::SendFlags;
 
 use super::case::Case;
-use super::support::event::{self, Event};
-use super::support::kernel;
-use super::support::model::Model;
-use super::support::net::Network;
-use super::support::peer::{Peer, frame, pattern};
-use super::support::program::Home;
-use super::support::scene::{Scene, totals};
-use super::support::server::Server;
-use super::support::tools::{Trace, most_in_a_second, times_of};
+use trust_testkit::event::{self, Event};
+use trust_testkit::kernel;
+use trust_testkit::model::Model;
+use trust_testkit::net::Network;
+use trust_testkit::peer::{Peer, frame, pattern};
+use trust_testkit::program::Home;
+use trust_testkit::scene::{Scene, totals};
+use trust_testkit::server::Server;
+use trust_testkit::tools::{Trace, most_in_a_second, times_of};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new(9, "one byte per segment", one_byte_per_segment),

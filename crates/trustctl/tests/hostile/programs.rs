@@ -6,14 +6,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use super::logs::{ENOUGH_DISK, FEW_CONNECTIONS, SMALL_DISK, long_lines};
-use super::support::event::{self, Event};
-use super::support::followed::Followed;
-use super::support::kernel;
-use super::support::net::SmallDisk;
-use super::support::peer::Peer;
-use super::support::program::Home;
-use super::support::server::all_are_served;
-use super::support::super_server::SuperServer;
+use trust_testkit::event::{self, Event};
+use trust_testkit::followed::Followed;
+use trust_testkit::kernel;
+use trust_testkit::net::SmallDisk;
+use trust_testkit::peer::Peer;
+use trust_testkit::program::Home;
+use trust_testkit::server::all_are_served;
+use trust_testkit::super_server::SuperServer;
 
 /// Programs that share the file, and have no other place to tell what was lost.
 pub(super) fn share_a_full_disk(directory: &Path) {

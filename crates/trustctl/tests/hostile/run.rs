@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::case::{Case, Subject, Test};
-use super::support::apart::{self, Verdict};
+use trust_testkit::apart::{self, Verdict};
 
 /// Longest time for one test; what takes longer counts as hung.
 const TEST_DEADLINE: Duration = Duration::from_secs(120);

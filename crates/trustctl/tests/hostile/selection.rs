@@ -1,8 +1,8 @@
 //! Which tests run: this suite's words, and the arguments that cargo hands to every test target.
 
 use super::case::{Subject, Test};
-use super::support::apart::ALONE;
-use super::support::libtest::{OPTIONS_WITHOUT_EFFECT, SWITCHES_WITHOUT_EFFECT};
+use trust_testkit::apart::ALONE;
+use trust_testkit::libtest::{OPTIONS_WITHOUT_EFFECT, SWITCHES_WITHOUT_EFFECT};
 
 /// The suite's name; `--skip` with it leaves all of it out.
 pub(crate) const NAME: &str = "hostile";

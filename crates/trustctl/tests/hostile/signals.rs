@@ -15,14 +15,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::case::Case;
-use super::support::STEP_DEADLINE;
-use super::support::event::{self, Event};
-use super::support::kernel;
-use super::support::model::Model;
-use super::support::peer::{Peer, frame, pattern};
-use super::support::program::Home;
-use super::support::scene::lasted;
-use super::support::server::{NO_FLAGS, Server};
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event::{self, Event};
+use trust_testkit::kernel;
+use trust_testkit::model::Model;
+use trust_testkit::peer::{Peer, frame, pattern};
+use trust_testkit::program::Home;
+use trust_testkit::scene::lasted;
+use trust_testkit::server::{NO_FLAGS, Server};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new(33, "signal while idle", signal_while_idle),

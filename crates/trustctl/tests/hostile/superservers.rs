@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::case::Case;
-use super::support::event::{self, Event};
-use super::support::followed::Followed;
-use super::support::kernel;
-use super::support::leftovers::OwnedChild;
-use super::support::peer::{Peer, pattern};
-use super::support::program::Home;
-use super::support::tools::needs;
+use trust_testkit::event::{self, Event};
+use trust_testkit::followed::Followed;
+use trust_testkit::kernel;
+use trust_testkit::leftovers::OwnedChild;
+use trust_testkit::peer::{Peer, pattern};
+use trust_testkit::program::Home;
+use trust_testkit::tools::needs;
 
 pub(crate) const CASES: &[Case] = &[
     Case::once(60, "under tcpserver", under_tcpserver, SOMEBODY_ELSES),
@@ -201,7 +201,7 @@ impl Site {
         }
         // It has become the server itself.
         super_server.signal(rustix::process::Signal::TERM);
-        let status = super_server.wait(super::support::STEP_DEADLINE).expect("it stops");
+        let status = super_server.wait(trust_testkit::STEP_DEADLINE).expect("it stops");
         assert_eq!(status.code(), Some(0));
     }
 

@@ -14,15 +14,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use super::case::Case;
-use super::support::STEP_DEADLINE;
-use super::support::event::{Event, MovedClock};
-use super::support::model::Model;
-use super::support::peer::{Peer, frame, pattern};
-use super::support::program::Home;
-use super::support::runner;
-use super::support::scene::{Scene, lasted};
-use super::support::server::Server;
-use super::support::tools;
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event::{Event, MovedClock};
+use trust_testkit::model::Model;
+use trust_testkit::peer::{Peer, frame, pattern};
+use trust_testkit::program::Home;
+use trust_testkit::runner;
+use trust_testkit::scene::{Scene, lasted};
+use trust_testkit::server::Server;
+use trust_testkit::tools;
 
 pub(crate) const CASES: &[Case] = &[
     Case::new(21, "silence after connect", silence_after_connect),

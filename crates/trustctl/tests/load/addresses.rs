@@ -6,9 +6,9 @@ use super::Test;
 use super::command::document;
 use super::document::Document;
 use super::server::{Client, Server};
-use super::support::net::with_own_mounts;
-use super::support::program::Home;
-use super::support::runner::skip;
+use trust_testkit::net::with_own_mounts;
+use trust_testkit::program::Home;
+use trust_testkit::runner::skip;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_server_is_loaded_over_ipv6", a_server_is_loaded_over_ipv6),

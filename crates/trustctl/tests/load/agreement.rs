@@ -20,8 +20,8 @@ use super::csv::Csv;
 use super::document::{Document, Messages};
 use super::logs::Log;
 use super::server::{Client, Server};
-use super::support::kernel;
-use super::support::program::{Finished, Home};
+use trust_testkit::kernel;
+use trust_testkit::program::{Finished, Home};
 
 pub(crate) const TESTS: &[Test] = &[
     ("all_outputs_agree_in_shapes_1_to_15", || agree(1)),

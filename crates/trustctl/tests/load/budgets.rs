@@ -3,7 +3,7 @@
 use super::Test;
 use super::command::{document, load, run};
 use super::server::{Client, Server};
-use super::support::program::Home;
+use trust_testkit::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_budget_that_is_kept_passes", a_budget_that_is_kept_passes),

@@ -9,7 +9,7 @@ use super::Test;
 use super::command::{document, run};
 use super::document::{Document, State};
 use super::server::{Backlog, Client, Server};
-use super::support::program::Home;
+use trust_testkit::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_server_that_is_not_there_is_told_in_any_output", a_server_that_is_not_there),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::document::Document;
 use super::server::Server;
-use super::support::program::{Finished, Home, Launch};
+use trust_testkit::program::{Finished, Home, Launch};
 
 /// Longest time for a run of the load; the longest one takes ten seconds.
 pub(crate) const RUN_DEADLINE: Duration = Duration::from_secs(40);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use super::support::program::Finished;
+use trust_testkit::program::Finished;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

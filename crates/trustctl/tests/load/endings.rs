@@ -12,8 +12,8 @@ use super::command::{RUN_DEADLINE, load};
 use super::document::{Document, State};
 use super::logs::Log;
 use super::server::Server;
-use super::support::kernel;
-use super::support::program::Home;
+use trust_testkit::kernel;
+use trust_testkit::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_signal_ends_a_run_with_the_result_so_far", a_signal_ends_a_run),

@@ -4,7 +4,7 @@ use super::Test;
 use super::command::{RUN_DEADLINE, load};
 use super::document::{Document, State};
 use super::server::Server;
-use super::support::program::Home;
+use trust_testkit::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_file_that_cannot_be_made_is_told_first", a_file_that_cannot_be_made),

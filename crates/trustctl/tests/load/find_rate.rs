@@ -9,7 +9,7 @@ use super::Test;
 use super::command::{RUN_DEADLINE, document, load};
 use super::document::Rate;
 use super::server::{Client, Server};
-use super::support::program::{Finished, Home};
+use trust_testkit::program::{Finished, Home};
 
 pub(crate) const TESTS: &[Test] = &[
     ("the_highest_rate_is_found_below_what_the_server_can_do", a_slow_server),

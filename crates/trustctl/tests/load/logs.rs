@@ -14,7 +14,7 @@ use super::command::{RUN_DEADLINE, load};
 use super::csv::Csv;
 use super::document::{Document, Messages, Times};
 use super::server::Server;
-use super::support::program::Home;
+use trust_testkit::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("the_log_adds_up_to_the_percentiles_of_the_result", the_log_adds_up),

@@ -21,17 +21,15 @@ mod server;
 mod settings;
 mod shapes;
 mod stalls;
-#[path = "../support/mod.rs"]
-mod support;
 mod wrong_echoes;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use support::apart::{self, ALONE, Verdict};
-use support::libtest::Wanted;
-use support::{leftovers, runner};
+use trust_testkit::apart::{self, ALONE, Verdict};
+use trust_testkit::libtest::Wanted;
+use trust_testkit::{leftovers, runner};
 
 /// Longest time for one test; what takes longer counts as hung.
 const TEST_DEADLINE: Duration = Duration::from_secs(60);

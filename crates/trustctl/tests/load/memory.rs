@@ -10,8 +10,8 @@ use super::command::load;
 use super::document::Document;
 use super::logs::Log;
 use super::server::{Client, Server};
-use super::support::kernel;
-use super::support::program::Home;
+use trust_testkit::kernel;
+use trust_testkit::program::Home;
 
 pub(crate) const TESTS: &[Test] =
     &[("memory_after_ten_million_messages_is_that_after_a_hundred_thousand", memory)];

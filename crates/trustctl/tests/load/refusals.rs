@@ -6,7 +6,7 @@ use super::Test;
 use super::command::{document, load};
 use super::document::{Document, State};
 use super::server::Server;
-use super::support::program::Home;
+use trust_testkit::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("bad_settings_are_refused_with_what_is_allowed", bad_settings_are_refused),

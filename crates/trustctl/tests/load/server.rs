@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::support::kernel;
+use trust_testkit::kernel;
 
 /// Longest wait of a server for a byte: longer than any run of the load, which is to end first.
 const PATIENCE: Duration = Duration::from_secs(50);

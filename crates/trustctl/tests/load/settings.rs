@@ -4,7 +4,7 @@ use super::Test;
 use super::command::load;
 use super::document::Document;
 use super::server::{Client, Server};
-use super::support::program::Home;
+use trust_testkit::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_flag_is_stronger_than_a_variable_and_that_than_the_file", layers),

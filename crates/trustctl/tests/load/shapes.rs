@@ -8,7 +8,7 @@ use super::Test;
 use super::command::{RUN_DEADLINE, document, load, run};
 use super::document::Document;
 use super::server::{Client, Seen, Server};
-use super::support::program::Home;
+use trust_testkit::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_constant_rate_is_constant", a_constant_rate_is_constant),

@@ -9,8 +9,8 @@ use super::Test;
 use super::command::{RUN_DEADLINE, load};
 use super::document::Document;
 use super::server::{Client, Server};
-use super::support::kernel;
-use super::support::program::Home;
+use trust_testkit::kernel;
+use trust_testkit::program::Home;
 
 pub(crate) const TESTS: &[Test] = &[
     ("a_stall_is_seen_in_an_open_loop_and_hidden_by_a_closed_one", a_stall),

@@ -9,7 +9,7 @@ use super::Test;
 use super::command::document;
 use super::document::{Document, Wrong};
 use super::server::{Client, Seen, Server};
-use super::support::STEP_DEADLINE;
+use trust_testkit::STEP_DEADLINE;
 
 pub(crate) const TESTS: &[Test] = &[
     ("one_bit_in_a_million_bytes_is_found", one_bit_in_a_million_bytes_is_found),

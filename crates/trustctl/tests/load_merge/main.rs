@@ -1,8 +1,5 @@
 //! `trustctl load merge` as a command: what it prints and writes, how it ends, and where `load` ends and it begins.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -14,8 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::io::ioctl_fionread;
 use rustix::process::Signal;
 use serde::Deserialize;
-use support::STEP_DEADLINE;
-use support::program::{Finished, Home};
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::program::{Finished, Home};
 use trustctl::load::hdr_log::{End, Header, Writer};
 use trustctl::load::shard::Shard;
 use trustctl::load::summary::{Cause, Errors, Interval};

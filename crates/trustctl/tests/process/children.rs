@@ -7,10 +7,10 @@ use std::ops::Deref;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::event::{self, Event};
-use crate::support::kernel;
-use crate::support::model::Model;
-use crate::support::server::Server;
+use trust_testkit::event::{self, Event};
+use trust_testkit::kernel;
+use trust_testkit::model::Model;
+use trust_testkit::server::Server;
 
 /// A server of this model.
 pub(crate) struct Parent(Server);

@@ -3,15 +3,15 @@
 use rustix::process::Signal;
 
 use crate::children::Parent;
-use crate::support::STEP_DEADLINE;
-use crate::support::event;
-use crate::support::followed::Followed;
-use crate::support::kernel;
-use crate::support::model::Model;
-use crate::support::peer::{frame, pattern};
-use crate::support::program::Home;
-use crate::support::server::Server;
-use crate::support::witness::Witness;
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event;
+use trust_testkit::followed::Followed;
+use trust_testkit::kernel;
+use trust_testkit::model::Model;
+use trust_testkit::peer::{frame, pattern};
+use trust_testkit::program::Home;
+use trust_testkit::server::Server;
+use trust_testkit::witness::Witness;
 
 #[test]
 fn a_child_that_dies_in_an_echo_costs_its_own_client_the_connection_and_nobody_else_anything() {

@@ -5,5 +5,3 @@ mod deaths;
 mod places;
 mod serving;
 mod stopping;
-#[path = "../support/mod.rs"]
-mod support;

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
 use crate::children::{Parent, Process, children_of};
-use crate::support::STEP_DEADLINE;
-use crate::support::event;
-use crate::support::model::Model;
-use crate::support::peer::Peer;
-use crate::support::program::Home;
-use crate::support::server::Server;
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event;
+use trust_testkit::model::Model;
+use trust_testkit::peer::Peer;
+use trust_testkit::program::Home;
+use trust_testkit::server::Server;
 
 #[test]
 fn as_many_children_as_clients_are_allowed() {

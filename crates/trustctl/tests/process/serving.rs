@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::children::{Parent, Process, exits_well};
-use crate::support::event;
-use crate::support::model::Model;
-use crate::support::peer::{Peer, pattern};
-use crate::support::program::Home;
-use crate::support::server::Server;
+use trust_testkit::event;
+use trust_testkit::model::Model;
+use trust_testkit::peer::{Peer, pattern};
+use trust_testkit::program::Home;
+use trust_testkit::server::Server;
 
 #[test]
 fn every_mode_is_echoed_by_a_child() {

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::children::{Parent, exits_well};
-use crate::support::STEP_DEADLINE;
-use crate::support::event::{self, Event};
-use crate::support::followed::Followed;
-use crate::support::kernel;
-use crate::support::model::Model;
-use crate::support::peer::{Peer, frame, pattern};
-use crate::support::program::Home;
-use crate::support::server::Server;
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event::{self, Event};
+use trust_testkit::followed::Followed;
+use trust_testkit::kernel;
+use trust_testkit::model::Model;
+use trust_testkit::peer::{Peer, frame, pattern};
+use trust_testkit::program::Home;
+use trust_testkit::server::Server;
 
 /// What no test waits for.
 const LONG: [&str; 6] = ["--timeout", "600", "--frame-timeout", "600", "--linger-timeout", "600"];

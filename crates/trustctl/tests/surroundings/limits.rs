@@ -8,11 +8,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 use crate::leave_out;
-use crate::support::STEP_DEADLINE;
-use crate::support::event;
-use crate::support::model::Model;
-use crate::support::program::{Home, Launch};
-use crate::support::server::{Server, all_are_served};
+use trust_testkit::STEP_DEADLINE;
+use trust_testkit::event;
+use trust_testkit::model::Model;
+use trust_testkit::program::{Home, Launch};
+use trust_testkit::server::{Server, all_are_served};
 
 /// Bytes that a file may have; as many as a server logs for some clients.
 const FILE_BYTES_MAX: u64 = 8192;

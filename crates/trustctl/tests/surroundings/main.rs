@@ -5,8 +5,6 @@ mod processes;
 mod reports;
 mod settings;
 mod streams;
-#[path = "../support/mod.rs"]
-mod support;
 
 /// Says that a test is left out for want of something, which fails it where nothing may be left out.
 #[track_caller]

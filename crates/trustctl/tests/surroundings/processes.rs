@@ -5,10 +5,10 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::leave_out;
-use crate::support::kernel::{self, children_of};
-use crate::support::model::Model;
-use crate::support::program::Home;
-use crate::support::server::{NO_FLAGS, Server};
+use trust_testkit::kernel::{self, children_of};
+use trust_testkit::model::Model;
+use trust_testkit::program::Home;
+use trust_testkit::server::{NO_FLAGS, Server};
 
 #[test]
 fn children_of_a_shell_that_became_the_server_are_reaped_in_every_model() {

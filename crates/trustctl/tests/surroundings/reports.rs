@@ -9,8 +9,8 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::leave_out;
-use crate::support::program::{Home, Launch};
-use crate::support::server::{NO_FLAGS, Server};
+use trust_testkit::program::{Home, Launch};
+use trust_testkit::server::{NO_FLAGS, Server};
 
 /// A directory for reports.
 struct Place {

@@ -1,8 +1,8 @@
 //! Settings that do not fit each other, and those of one layer against those of another.
 
-use crate::support::model::Model;
-use crate::support::program::Home;
-use crate::support::server::{NO_FLAGS, Server};
+use trust_testkit::model::Model;
+use trust_testkit::program::Home;
+use trust_testkit::server::{NO_FLAGS, Server};
 
 /// What stands in the file, in `[load]` unless it says otherwise, and what is said about it.
 const MISTAKES: [(&str, &str); 9] = [

@@ -4,8 +4,8 @@ use std::io::{self, Read};
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::support::event;
-use crate::support::program::Home;
+use trust_testkit::event;
+use trust_testkit::program::Home;
 
 #[test]
 fn who_locks_the_pipe_that_is_stdout_holds_nobody_up() {

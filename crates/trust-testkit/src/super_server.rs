@@ -19,7 +19,7 @@ use super::leftovers::{self, OwnedChild};
 use super::program::{Launch, tail};
 
 /// Accepts until it is dropped, which kills the programs too.
-pub(crate) struct SuperServer {
+pub struct SuperServer {
     port: u16,
     log: PathBuf,
     shared: Arc<Shared>,
@@ -55,7 +55,7 @@ impl SuperServer {
     /// Listens on all addresses of the calling thread's network; `launch` is the program for a client, and
     /// `log` where it tells what it does.
     #[track_caller]
-    pub(crate) fn start(log: PathBuf, launch: impl Fn() -> Launch + Send + 'static) -> SuperServer {
+    pub fn start(log: PathBuf, launch: impl Fn() -> Launch + Send + 'static) -> SuperServer {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("listen on any port");
         let port = listener.local_addr().expect("its address").port();
         let (end, ends) = io::pipe().expect("make a pipe");
@@ -69,37 +69,37 @@ impl SuperServer {
         SuperServer { port, log, shared, ends: Some(ends), accepting: Some(accepting) }
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// The programs that have not ended.
-    pub(crate) fn processes(&self) -> Vec<u32> {
+    pub fn processes(&self) -> Vec<u32> {
         let programs = self.shared.programs();
         programs.running.iter().map(|child| child.pid().as_raw_pid().unsigned_abs()).collect()
     }
 
     /// Sends a signal to every program that runs.
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         for program in &self.shared.programs().running {
             program.signal(signal);
         }
     }
 
     /// From now on clients wait in the backlog.
-    pub(crate) fn stops_accepting(&self) {
+    pub fn stops_accepting(&self) {
         *lock(&self.shared.gate) = Gate::Closed;
     }
 
     /// Accepts again.
-    pub(crate) fn goes_on(&self) {
+    pub fn goes_on(&self) {
         *lock(&self.shared.gate) = Gate::Open;
         self.shared.moved.notify_all();
     }
 
     /// Accepts nobody any more and waits for the end of all programs; how each of them has ended.
     #[track_caller]
-    pub(crate) fn wait(&self) -> Vec<ExitStatus> {
+    pub fn wait(&self) -> Vec<ExitStatus> {
         self.stops_accepting();
         kernel::wait_until("the end of every program", || self.processes().is_empty());
         self.shared.programs().ended.clone()

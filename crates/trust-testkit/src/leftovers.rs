@@ -17,7 +17,7 @@ static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 static EVIDENCE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// A child process that is killed and reaped at the latest when its owner is dropped.
-pub(crate) struct OwnedChild {
+pub struct OwnedChild {
     child: Arc<Mutex<Child>>,
     pid: Pid,
 }
@@ -29,7 +29,7 @@ impl OwnedChild {
     ///
     /// When the executable cannot be started.
     #[track_caller]
-    pub(crate) fn spawn(command: &mut Command) -> OwnedChild {
+    pub fn spawn(command: &mut Command) -> OwnedChild {
         let child = match command.spawn() {
             Ok(child) => child,
             Err(error) => panic!("cannot start {command:?}: {error}"),
@@ -40,23 +40,23 @@ impl OwnedChild {
         OwnedChild { child, pid }
     }
 
-    pub(crate) fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         self.pid
     }
 
     /// Reaches the child itself, to take its pipes.
-    pub(crate) fn with<T>(&self, action: impl FnOnce(&mut Child) -> T) -> T {
+    pub fn with<T>(&self, action: impl FnOnce(&mut Child) -> T) -> T {
         action(&mut lock(&self.child))
     }
 
     /// Sends a signal. The process is not reaped yet, so its number cannot be somebody else's.
     #[track_caller]
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).expect("signal a child that was not reaped");
     }
 
     /// Waits for the end of the process and reaps it; nothing when the time is over.
-    pub(crate) fn wait(&self, timeout: Duration) -> Option<ExitStatus> {
+    pub fn wait(&self, timeout: Duration) -> Option<ExitStatus> {
         let descriptor = pidfd_open(self.pid, PidfdFlags::empty()).expect("pidfd of a child");
         let mut waiting = [PollFd::new(&descriptor, PollFlags::IN)];
         let timeout = Timespec::try_from(timeout).expect("a deadline of seconds");
@@ -74,12 +74,12 @@ impl Drop for OwnedChild {
 }
 
 /// A temporary directory that is removed at the latest when its owner is dropped.
-pub(crate) struct OwnedDir {
+pub struct OwnedDir {
     directory: TempDir,
 }
 
 impl OwnedDir {
-    pub(crate) fn create() -> OwnedDir {
+    pub fn create() -> OwnedDir {
         let directory = tempfile::Builder::new()
             .prefix("trustctl-test-")
             .tempdir()
@@ -88,7 +88,7 @@ impl OwnedDir {
         OwnedDir { directory }
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.directory.path()
     }
 }
@@ -100,14 +100,14 @@ impl Drop for OwnedDir {
 }
 
 /// Kills and reaps every child that is still owned, so that a test which waits for one goes on.
-pub(crate) fn end_children() {
+pub fn end_children() {
     for child in lock(&CHILDREN).iter() {
         end(child);
     }
 }
 
 /// Kills and reaps every child and removes every directory, for a process that is about to end.
-pub(crate) fn remove_everything() {
+pub fn remove_everything() {
     end_children();
     for path in lock(&DIRECTORIES).drain(..) {
         drop(std::fs::remove_dir_all(path));
@@ -115,12 +115,12 @@ pub(crate) fn remove_everything() {
 }
 
 /// Keeps a text that helps to understand the failure which is under way.
-pub(crate) fn add_evidence(text: String) {
+pub fn add_evidence(text: String) {
     lock(&EVIDENCE).push(text);
 }
 
 /// The texts kept since the last call.
-pub(crate) fn take_evidence() -> Vec<String> {
+pub fn take_evidence() -> Vec<String> {
     std::mem::take(&mut lock(&EVIDENCE))
 }
 

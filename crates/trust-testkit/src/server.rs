@@ -19,16 +19,16 @@ use super::super_server::SuperServer;
 use super::witness::Witness;
 
 /// For a server with nothing but defaults.
-pub(crate) const NO_FLAGS: [&str; 0] = [];
+pub const NO_FLAGS: [&str; 0] = [];
 
 /// Clients at a time when a process for each is to end before the next ones come.
-pub(crate) const CHILDREN_AT_ONCE: usize = 64;
+pub const CHILDREN_AT_ONCE: usize = 64;
 
 /// A server that listens, killed and reaped when dropped.
 ///
 /// Of the model `inetd` it is many programs, one a client, which share the log file. What they have in
 /// common is asked for here, so that a test need not tell them from one process.
-pub(crate) struct Server {
+pub struct Server {
     model: Model,
     what: What,
     home: Arc<Home>,
@@ -45,19 +45,19 @@ enum What {
 impl Server {
     /// Starts a server with these flags, in a fresh home, on a port that the system chooses.
     #[track_caller]
-    pub(crate) fn start<A: AsRef<OsStr>>(flags: impl IntoIterator<Item = A>) -> Server {
+    pub fn start<A: AsRef<OsStr>>(flags: impl IntoIterator<Item = A>) -> Server {
         Server::of(Model::Event, flags)
     }
 
     /// Starts a server of that model with these flags; returns when it listens.
     #[track_caller]
-    pub(crate) fn of<A: AsRef<OsStr>>(model: Model, flags: impl IntoIterator<Item = A>) -> Server {
+    pub fn of<A: AsRef<OsStr>>(model: Model, flags: impl IntoIterator<Item = A>) -> Server {
         Server::of_in(model, Home::new(), flags)
     }
 
     /// Starts a server of that model in that home; returns when it listens.
     #[track_caller]
-    pub(crate) fn of_in<A: AsRef<OsStr>>(
+    pub fn of_in<A: AsRef<OsStr>>(
         model: Model,
         home: Home,
         flags: impl IntoIterator<Item = A>,
@@ -68,7 +68,7 @@ impl Server {
     /// Starts a server of that model in that home, from a command line that `launch` makes of the
     /// arguments; returns when it listens.
     #[track_caller]
-    pub(crate) fn of_under<A: AsRef<OsStr>>(
+    pub fn of_under<A: AsRef<OsStr>>(
         model: Model,
         home: Home,
         flags: impl IntoIterator<Item = A>,
@@ -91,7 +91,7 @@ impl Server {
     /// Starts a server of that model, which listens itself, in that home by a command line of the caller's;
     /// returns when it listens.
     #[track_caller]
-    pub(crate) fn start_as(model: Model, home: Home, launch: Launch) -> Server {
+    pub fn start_as(model: Model, home: Home, launch: Launch) -> Server {
         let running = launch.start();
         let start = running.wait_for_event("server_start", |_| true, STEP_DEADLINE);
         let what = What::Listening(running, start);
@@ -100,11 +100,11 @@ impl Server {
 
     /// The `server_start` event of a server that listens itself.
     #[track_caller]
-    pub(crate) fn start_event(&self) -> &Event {
+    pub fn start_event(&self) -> &Event {
         self.listening().1
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         match &self.what {
             What::Listening(_, start) => {
                 u16::try_from(start.count("port")).expect("a port fits into 16 bits")
@@ -113,13 +113,13 @@ impl Server {
         }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port()))
     }
 
     /// The process that listens.
     #[track_caller]
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.listening().0.pid()
     }
 
@@ -132,7 +132,7 @@ impl Server {
     }
 
     /// All its processes, the listening one first. Any of the others may end at any time.
-    pub(crate) fn processes(&self) -> Vec<u32> {
+    pub fn processes(&self) -> Vec<u32> {
         match &self.what {
             What::Listening(running, _) if self.model.has_children() => {
                 [vec![running.pid()], kernel::children_of(running.pid())].concat()
@@ -144,7 +144,7 @@ impl Server {
 
     /// Sends a signal to who is responsible for the connections: the process that listens, or every program.
     #[track_caller]
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         match &self.what {
             What::Listening(running, _) => running.signal(signal),
             What::Started(programs, _) => programs.signal(signal),
@@ -155,7 +155,7 @@ impl Server {
     /// meanwhile. Other threads than the one that takes the signal may run on for a while; when this returns,
     /// none does.
     #[track_caller]
-    pub(crate) fn pause(&self) {
+    pub fn pause(&self) {
         if let What::Started(programs, _) = &self.what {
             programs.stops_accepting();
         }
@@ -171,7 +171,7 @@ impl Server {
 
     /// Lets all processes go on.
     #[track_caller]
-    pub(crate) fn resume(&self) {
+    pub fn resume(&self) {
         self.signal_children(Signal::CONT);
         self.signal(Signal::CONT);
         if let What::Started(programs, _) = &self.what {
@@ -181,7 +181,7 @@ impl Server {
 
     /// Kills all processes.
     #[track_caller]
-    pub(crate) fn kill(&self) {
+    pub fn kill(&self) {
         if self.model.has_children() {
             // Nobody starts another one meanwhile.
             self.pause();
@@ -205,59 +205,56 @@ impl Server {
 
     /// Whether all threads of all processes are in that state (see [`kernel::all_threads_are`]), but for those that
     /// have ended and were not reaped.
-    pub(crate) fn all_threads_are(&self, state: char) -> bool {
+    pub fn all_threads_are(&self, state: char) -> bool {
         let are = |pid, state| kernel::all_threads_if_there(pid, state).unwrap_or(true);
         self.processes().into_iter().all(|pid| are(pid, state) || are(pid, 'Z'))
     }
 
     /// A size of memory (see [`kernel::status_bytes`]) of all processes together, in bytes.
-    pub(crate) fn memory(&self, name: &str) -> u64 {
+    pub fn memory(&self, name: &str) -> u64 {
         let processes = self.processes().into_iter();
         processes.filter_map(|pid| kernel::status_bytes_if_there(pid, name)).sum()
     }
 
     /// What all processes have done so far.
-    pub(crate) fn efforts(&self) -> Efforts {
+    pub fn efforts(&self) -> Efforts {
         Efforts::of(self.processes())
     }
 
     /// Makes `VmHWM` of all processes what is in RAM now.
-    pub(crate) fn forget_peak_memory(&self) {
+    pub fn forget_peak_memory(&self) {
         self.processes().into_iter().for_each(kernel::forget_peak_memory);
     }
 
     /// A new scripted peer, connected.
     #[track_caller]
-    pub(crate) fn peer(&self) -> Peer {
+    pub fn peer(&self) -> Peer {
         Peer::connect(self.address())
     }
 
     /// A client that behaves, served, with a server that has [settled](Server::settles) with it.
     #[track_caller]
-    pub(crate) fn witness(&self) -> Witness {
+    pub fn witness(&self) -> Witness {
         let witness = Witness::connect(self.address());
         self.settles(witness.address());
         witness
     }
 
     /// `echo-client` for this server, with a home of its own.
-    pub(crate) fn echo_client<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
+    pub fn echo_client<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
         let port = self.port().to_string();
         self.clients_home.echo_client(["127.0.0.1", &port]).args(args)
     }
 
     /// `echo-load-test` for this server, with a home of its own.
-    pub(crate) fn echo_load_test<A: AsRef<OsStr>>(
-        &self,
-        args: impl IntoIterator<Item = A>,
-    ) -> Launch {
+    pub fn echo_load_test<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
         let port = self.port().to_string();
         self.clients_home.echo_load_test(["--host", "127.0.0.1", "--port", &port]).args(args)
     }
 
     /// Waits for an event, from the first one on: on the server's stdout, or in the programs' log file.
     #[track_caller]
-    pub(crate) fn wait_for_event(
+    pub fn wait_for_event(
         &self,
         name: &str,
         predicate: impl Fn(&Event) -> bool,
@@ -281,7 +278,7 @@ impl Server {
 
     /// Waits for an event about the connection of the peer with that address.
     #[track_caller]
-    pub(crate) fn event_about(&self, peer: SocketAddr, name: &str) -> Event {
+    pub fn event_about(&self, peer: SocketAddr, name: &str) -> Event {
         let peer = peer.to_string();
         let about_it = |event: &Event| event.text("peer") == peer;
         let connect = self.wait_for_event("client_connect", about_it, STEP_DEADLINE);
@@ -291,7 +288,7 @@ impl Server {
 
     /// Waits until the connection of that peer is closed, and checks why.
     #[track_caller]
-    pub(crate) fn closes(&self, peer: SocketAddr, reason: &str) -> Event {
+    pub fn closes(&self, peer: SocketAddr, reason: &str) -> Event {
         let close = self.is_closed(peer);
         assert_eq!(close.text("reason"), reason, "closed for another reason, {close:?}");
         close
@@ -301,7 +298,7 @@ impl Server {
     /// of it: what a server leaves behind is memory that no limit of its counts, for which it would
     /// still be blamed.
     #[track_caller]
-    pub(crate) fn is_closed(&self, peer: SocketAddr) -> Event {
+    pub fn is_closed(&self, peer: SocketAddr) -> Event {
         let close = self.event_about(peer, "client_close");
         if let (SocketAddr::V4(server), SocketAddr::V4(peer)) = (self.address(), peer) {
             kernel::leaves_nothing(server, peer);
@@ -311,19 +308,19 @@ impl Server {
 
     /// Checks that a new client gets exactly what it sends.
     #[track_caller]
-    pub(crate) fn serves_the_next(&self) {
+    pub fn serves_the_next(&self) {
         self.serves_the_next_ones(1);
     }
 
     /// Where its event log is by default.
-    pub(crate) fn log_file(&self) -> PathBuf {
+    pub fn log_file(&self) -> PathBuf {
         self.home.log_file()
     }
 
     /// Checks that so many new clients get exactly what they send; many at a time where each has a process,
     /// which may take a while to end.
     #[track_caller]
-    pub(crate) fn serves_the_next_ones(&self, count: usize) {
+    pub fn serves_the_next_ones(&self, count: usize) {
         let at_once = if self.model.has_children() { CHILDREN_AT_ONCE } else { 1 };
         for begun in (0..count).step_by(at_once) {
             let peers = (begun..count).take(at_once).map(|_| self.peer()).collect();
@@ -335,7 +332,7 @@ impl Server {
 
     /// Waits until it has no descriptor open any more that it needed only to begin with that client, who was served.
     #[track_caller]
-    pub(crate) fn settles(&self, peer: SocketAddr) {
+    pub fn settles(&self, peer: SocketAddr) {
         if self.model == Model::Process {
             // The child serves while the server may still have the connection, and the child's end of their channel.
             self.event_about(peer, "child_start");
@@ -344,14 +341,14 @@ impl Server {
 
     /// How many descriptors the processes have open, where it has [settled](Server::settles) with its last client.
     #[track_caller]
-    pub(crate) fn descriptor_count(&self) -> usize {
+    pub fn descriptor_count(&self) -> usize {
         if let What::Started(..) = self.what {
             kernel::wait_until("all programs sleeping", || self.all_threads_are('S'));
         }
         self.open_descriptors()
     }
 
-    pub(crate) fn open_descriptors(&self) -> usize {
+    pub fn open_descriptors(&self) -> usize {
         let of = |pid| {
             let directory = std::fs::read_dir(format!("/proc/{pid}/fd"));
             directory.map_or(0, Iterator::count)
@@ -361,7 +358,7 @@ impl Server {
 
     /// Waits until the processes have that many descriptors open again, and none is a zombie.
     #[track_caller]
-    pub(crate) fn comes_back_to_descriptors(&self, wanted: usize) {
+    pub fn comes_back_to_descriptors(&self, wanted: usize) {
         let started = Instant::now();
         let is_zombie = |pid: u32| kernel::all_threads_if_there(pid, 'Z') == Some(true);
         loop {
@@ -380,14 +377,14 @@ impl Server {
 
     /// Stops the server with SIGTERM, which must drain every connection, and checks what it logged.
     #[track_caller]
-    pub(crate) fn stop(self) -> Vec<Event> {
+    pub fn stop(self) -> Vec<Event> {
         self.stop_with(Signal::TERM, 0)
     }
 
     /// Stops the server with SIGTERM, which must drain every connection, and checks what it printed, not
     /// what is in the file: for a server whose log is elsewhere or was disturbed.
     #[track_caller]
-    pub(crate) fn stop_with_log_elsewhere(self) -> Vec<Event> {
+    pub fn stop_with_log_elsewhere(self) -> Vec<Event> {
         self.signal(Signal::TERM);
         let What::Listening(running, _) = self.what else {
             panic!("programs of a super-server's print nothing");
@@ -401,7 +398,7 @@ impl Server {
 
     /// Stops the server with a signal, expects an exit code, and checks what it logged.
     #[track_caller]
-    pub(crate) fn stop_with(self, signal: Signal, code: i32) -> Vec<Event> {
+    pub fn stop_with(self, signal: Signal, code: i32) -> Vec<Event> {
         self.signal(signal);
         self.has_stopped(code)
     }
@@ -409,7 +406,7 @@ impl Server {
     /// Waits for the end of a server that was told to stop, expects an exit code, and checks what it
     /// logged.
     #[track_caller]
-    pub(crate) fn has_stopped(self, code: i32) -> Vec<Event> {
+    pub fn has_stopped(self, code: i32) -> Vec<Event> {
         self.ends_with(code, &[])
     }
 
@@ -419,7 +416,7 @@ impl Server {
     ///
     /// Programs of a super-server's have nothing but the file, and the code is that of those that are drained.
     #[track_caller]
-    pub(crate) fn ends_with(self, code: i32, complaint: &[&str]) -> Vec<Event> {
+    pub fn ends_with(self, code: i32, complaint: &[&str]) -> Vec<Event> {
         let Server { what, home, .. } = self;
         match what {
             What::Listening(running, _) => {
@@ -442,7 +439,7 @@ impl Server {
     /// [`Server::ends_with`] does. Whether its exit code, which is returned too, is the right one is for
     /// the caller to say.
     #[track_caller]
-    pub(crate) fn has_ended(self) -> (Option<i32>, Vec<Event>) {
+    pub fn has_ended(self) -> (Option<i32>, Vec<Event>) {
         let Server { what: What::Listening(running, _), home, .. } = self else {
             panic!("programs of a super-server's have many exit codes");
         };
@@ -452,14 +449,14 @@ impl Server {
 
     /// What was printed on stdout so far.
     #[track_caller]
-    pub(crate) fn printed(&self) -> String {
+    pub fn printed(&self) -> String {
         self.listening().0.printed()
     }
 }
 
 /// Checks that each peer gets exactly what it sends, and the end; their addresses.
 #[track_caller]
-pub(crate) fn all_are_served(mut peers: Vec<Peer>) -> Vec<SocketAddr> {
+pub fn all_are_served(mut peers: Vec<Peer>) -> Vec<SocketAddr> {
     peers.iter_mut().for_each(|peer| peer.send_frame(b"are you there?"));
     for peer in &mut peers {
         peer.receives_frame(b"are you there?");

@@ -12,14 +12,14 @@ use super::event::Event;
 const READ_BYTES: usize = 65_536;
 
 /// The bytes that a process has written to one pipe so far.
-pub(crate) struct Output {
+pub struct Output {
     shared: Arc<(Mutex<Collected>, Condvar)>,
     reader: Option<JoinHandle<()>>,
 }
 
 /// Why what was awaited did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missed {
+pub enum Missed {
     /// The time was over first.
     Deadline(Duration),
     /// The process closed its end first, most likely by ending.
@@ -45,7 +45,7 @@ struct Collected {
 }
 
 impl Output {
-    pub(crate) fn collect(mut pipe: impl Read + Send + 'static) -> Output {
+    pub fn collect(mut pipe: impl Read + Send + 'static) -> Output {
         let shared = Arc::new((Mutex::new(Collected::default()), Condvar::new()));
         let writer = Arc::clone(&shared);
         let reader = thread::spawn(move || {
@@ -70,7 +70,7 @@ impl Output {
     }
 
     /// Waits until at least that many bytes came.
-    pub(crate) fn wait_for_bytes(&self, wanted: usize, timeout: Duration) -> Result<(), Missed> {
+    pub fn wait_for_bytes(&self, wanted: usize, timeout: Duration) -> Result<(), Missed> {
         self.wait(timeout, |collected| (collected.bytes.len() >= wanted).then_some(()))
     }
 
@@ -80,7 +80,7 @@ impl Output {
     ///
     /// When a line is no event.
     #[track_caller]
-    pub(crate) fn wait_for_event(
+    pub fn wait_for_event(
         &self,
         name: &str,
         predicate: impl Fn(&Event) -> bool,
@@ -96,7 +96,7 @@ impl Output {
     }
 
     /// Waits for the end of the output and returns all of it.
-    pub(crate) fn wait_for_end(&mut self, timeout: Duration) -> Result<Vec<u8>, Missed> {
+    pub fn wait_for_end(&mut self, timeout: Duration) -> Result<Vec<u8>, Missed> {
         let bytes =
             self.wait(timeout, |collected| collected.ended.then(|| collected.bytes.clone()))?;
         if let Some(reader) = self.reader.take() {
@@ -106,7 +106,7 @@ impl Output {
     }
 
     /// What came so far, as text.
-    pub(crate) fn so_far(&self) -> String {
+    pub fn so_far(&self) -> String {
         String::from_utf8_lossy(&lock(&self.shared.0).bytes).into_owned()
     }
 

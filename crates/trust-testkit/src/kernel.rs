@@ -14,25 +14,25 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
 /// One end of a connection, as `ss` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Socket {
+pub struct Socket {
     /// Both directions are open.
-    pub(crate) is_established: bool,
+    pub is_established: bool,
     /// FIN was sent, or waits behind the bytes that were.
-    pub(crate) has_finished: bool,
+    pub has_finished: bool,
     /// Bytes that the other end has not acknowledged.
-    pub(crate) unacknowledged: u32,
+    pub unacknowledged: u32,
     /// Bytes that the process has not read.
-    pub(crate) unread: u32,
+    pub unread: u32,
     /// Some process has it. What none has is the kernel's alone, which goes on to send what is
     /// left.
-    pub(crate) is_owned: bool,
+    pub is_owned: bool,
 }
 
 impl Socket {
     /// Asks for the socket in this network namespace that has these ends, as long as the kernel
     /// knows it: not for what is left of one whose last packet was acknowledged (sock_diag(7), as
     /// `/proc/net/tcp` takes long on machines with large tables).
-    pub(crate) fn find(local: SocketAddrV4, remote: SocketAddrV4) -> Option<Socket> {
+    pub fn find(local: SocketAddrV4, remote: SocketAddrV4) -> Option<Socket> {
         const SOCK_DIAG_BY_FAMILY: u16 = 20;
         const NLM_F_REQUEST: u16 = 1;
         const REQUEST_BYTES: u32 = 72;
@@ -88,7 +88,7 @@ impl Socket {
 /// has no byte of it to deliver: a FIN, which counts as one, may be on its way. Connections in
 /// other network namespaces than the test's are not seen.
 #[track_caller]
-pub(crate) fn leaves_nothing(local: SocketAddrV4, remote: SocketAddrV4) {
+pub fn leaves_nothing(local: SocketAddrV4, remote: SocketAddrV4) {
     const FIN: u32 = 1;
     let mut left = None;
     wait_until("the close of a connection", || {
@@ -103,7 +103,7 @@ pub(crate) fn leaves_nothing(local: SocketAddrV4, remote: SocketAddrV4) {
 
 /// Waits until something is so. `what` completes "never came to".
 #[track_caller]
-pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
     while !is_so() {
         assert!(started.elapsed() < STEP_DEADLINE, "never came to {what}");
@@ -117,7 +117,7 @@ const LOOKS_AT_WHAT_IS_QUIET: u32 = 5;
 /// Waits until it is quiet: all threads of all these processes sleep, and none has run from one look to the next. So
 /// what they do one after the other is done, also where they wait for each other or for the disk in between.
 #[track_caller]
-pub(crate) fn wait_until_quiet(processes: impl Fn() -> Vec<u32>) {
+pub fn wait_until_quiet(processes: impl Fn() -> Vec<u32>) {
     let (mut before, mut looks) = (None, 0);
     wait_until("a quiet moment", || {
         let processes = processes();
@@ -143,12 +143,12 @@ fn switches_of(pid: u32) -> u64 {
 }
 
 /// Whether all threads of a process are in that state: `S` asleep, `T` stopped (proc_pid_stat(5)).
-pub(crate) fn all_threads_are(pid: u32, state: char) -> bool {
+pub fn all_threads_are(pid: u32, state: char) -> bool {
     all_threads_if_there(pid, state).expect("the process runs")
 }
 
 /// As [`all_threads_are`]; nothing if there is no such process.
-pub(crate) fn all_threads_if_there(pid: u32, state: char) -> Option<bool> {
+pub fn all_threads_if_there(pid: u32, state: char) -> Option<bool> {
     let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
     Some(tasks.all(|task| {
         // A thread that has ended since has no file any more.
@@ -158,7 +158,7 @@ pub(crate) fn all_threads_if_there(pid: u32, state: char) -> Option<bool> {
 }
 
 /// The processes that a process has started and not reaped (proc_pid_task(5), `children`).
-pub(crate) fn children_of(pid: u32) -> Vec<u32> {
+pub fn children_of(pid: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
     let numbers = |list: String| -> Vec<u32> {
@@ -169,12 +169,12 @@ pub(crate) fn children_of(pid: u32) -> Vec<u32> {
 
 /// A line of `/proc/PID/status` that is a size, in bytes: `VmHWM` the most memory that was in RAM,
 /// `VmPeak` the most address space (proc_pid_status(5)).
-pub(crate) fn status_bytes(pid: u32, name: &str) -> u64 {
+pub fn status_bytes(pid: u32, name: &str) -> u64 {
     status_bytes_if_there(pid, name).expect("the process runs")
 }
 
 /// As [`status_bytes`]; nothing if there is no such process, or none any more that has memory.
-pub(crate) fn status_bytes_if_there(pid: u32, name: &str) -> Option<u64> {
+pub fn status_bytes_if_there(pid: u32, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     let kib = line.trim().strip_suffix(" kB").expect("a size in kB");
@@ -182,35 +182,35 @@ pub(crate) fn status_bytes_if_there(pid: u32, name: &str) -> Option<u64> {
 }
 
 /// Makes `VmHWM` what is in RAM now (proc_pid_clear_refs(5)).
-pub(crate) fn forget_peak_memory(pid: u32) {
+pub fn forget_peak_memory(pid: u32) {
     // Fails only if the process has ended.
     drop(std::fs::write(format!("/proc/{pid}/clear_refs"), "5"));
 }
 
 /// What processes have done in some time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Effort {
+pub struct Effort {
     /// Time on a processor.
-    pub(crate) cpu: Duration,
+    pub cpu: Duration,
     /// How often a thread got a processor: after it had waited for something, or lost it to another one.
-    pub(crate) turns: u64,
+    pub turns: u64,
 }
 
 /// What each of several processes has done since it was started.
-pub(crate) struct Efforts(BTreeMap<u32, Effort>);
+pub struct Efforts(BTreeMap<u32, Effort>);
 
 impl Efforts {
-    pub(crate) fn of(processes: impl IntoIterator<Item = u32>) -> Efforts {
+    pub fn of(processes: impl IntoIterator<Item = u32>) -> Efforts {
         Efforts(processes.into_iter().map(|pid| (pid, effort_of(pid))).collect())
     }
 
     /// What they have done together.
-    pub(crate) fn sum(&self) -> Effort {
+    pub fn sum(&self) -> Effort {
         self.since(&Efforts(BTreeMap::new()))
     }
 
     /// What they have done together since `before`, but for those that have ended.
-    pub(crate) fn since(&self, before: &Efforts) -> Effort {
+    pub fn since(&self, before: &Efforts) -> Effort {
         self.0.iter().fold(Effort::default(), |sum, (pid, now)| {
             let before = before.0.get(pid).copied().unwrap_or_default();
             Effort {

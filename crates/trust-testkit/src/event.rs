@@ -33,7 +33,7 @@ const CLOSE_FIELDS: [&str; 10] = [
 ///
 /// Invariant: the leading fields are there, no key occurs twice.
 #[derive(Clone)]
-pub(crate) struct Event {
+pub struct Event {
     line: String,
     fields: Vec<(String, Value)>,
 }
@@ -44,7 +44,7 @@ impl Event {
     /// # Errors
     ///
     /// A sentence that says what is wrong, with the line itself.
-    pub(crate) fn parse(line: &[u8]) -> Result<Event, String> {
+    pub fn parse(line: &[u8]) -> Result<Event, String> {
         let line = std::str::from_utf8(line)
             .map_err(|_| format!("not UTF-8: {:?}", String::from_utf8_lossy(line)))?;
         let wrong = |what: &str| format!("{what}: {line:?}");
@@ -59,28 +59,28 @@ impl Event {
     }
 
     /// The name of the event.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         self.text("event")
     }
 
     /// The identifier of the run that wrote the event.
-    pub(crate) fn request_id(&self) -> &str {
+    pub fn request_id(&self) -> &str {
         self.text("request_id")
     }
 
     /// The line as it was written.
-    pub(crate) fn line(&self) -> &str {
+    pub fn line(&self) -> &str {
         &self.line
     }
 
     /// Whether the event has that field.
-    pub(crate) fn has(&self, key: &str) -> bool {
+    pub fn has(&self, key: &str) -> bool {
         self.field(key).is_some()
     }
 
     /// The string in the field.
     #[track_caller]
-    pub(crate) fn text(&self, key: &str) -> &str {
+    pub fn text(&self, key: &str) -> &str {
         match self.field(key) {
             Some(Value::String(text)) => text,
             _ => panic!("no text in field {key:?} of {}", self.line),
@@ -89,7 +89,7 @@ impl Event {
 
     /// The whole, not negative number in the field.
     #[track_caller]
-    pub(crate) fn count(&self, key: &str) -> u64 {
+    pub fn count(&self, key: &str) -> u64 {
         match self.field(key).and_then(Value::as_u64) {
             Some(count) => count,
             None => panic!("no count in field {key:?} of {}", self.line),
@@ -98,7 +98,7 @@ impl Event {
 
     /// The number in the field.
     #[track_caller]
-    pub(crate) fn number(&self, key: &str) -> f64 {
+    pub fn number(&self, key: &str) -> f64 {
         match self.field(key).and_then(Value::as_f64) {
             Some(number) => number,
             None => panic!("no number in field {key:?} of {}", self.line),
@@ -106,12 +106,12 @@ impl Event {
     }
 
     /// Whether any field beyond the leading ones holds exactly that number.
-    pub(crate) fn mentions(&self, number: u64) -> bool {
+    pub fn mentions(&self, number: u64) -> bool {
         self.fields.iter().any(|(_, value)| value.as_u64() == Some(number))
     }
 
     /// Whether it is about the connection that this `client_connect` began.
-    pub(crate) fn is_of_connection_of(&self, connect: &Event) -> bool {
+    pub fn is_of_connection_of(&self, connect: &Event) -> bool {
         let conn = |event: &Event| event.field("conn").and_then(Value::as_u64);
         conn(self) == conn(connect) && self.request_id() == connect.request_id()
     }
@@ -149,7 +149,7 @@ impl fmt::Debug for Event {
 ///
 /// `what` names where the bytes came from, for the reason of a failure.
 #[track_caller]
-pub(crate) fn parse_all(bytes: &[u8], what: &str) -> Vec<Event> {
+pub fn parse_all(bytes: &[u8], what: &str) -> Vec<Event> {
     let Some(lines) = bytes.strip_suffix(b"\n") else {
         assert!(bytes.is_empty(), "{what} ends in a torn line");
         return Vec::new();
@@ -165,20 +165,20 @@ pub(crate) fn parse_all(bytes: &[u8], what: &str) -> Vec<Event> {
 }
 
 /// The events of that name, in order.
-pub(crate) fn named<'a>(events: &'a [Event], name: &str) -> Vec<&'a Event> {
+pub fn named<'a>(events: &'a [Event], name: &str) -> Vec<&'a Event> {
     events.iter().filter(|event| event.name() == name).collect()
 }
 
 /// The one event of that name.
 #[track_caller]
-pub(crate) fn only<'a>(events: &'a [Event], name: &str) -> &'a Event {
+pub fn only<'a>(events: &'a [Event], name: &str) -> &'a Event {
     let found = named(events, name);
     assert_eq!(found.len(), 1, "one {name} expected, found {found:?}");
     found[0]
 }
 
 /// The events of the connection of the peer with that address, in the order in which they were written.
-pub(crate) fn about(events: &[Event], peer: SocketAddr) -> Vec<&Event> {
+pub fn about(events: &[Event], peer: SocketAddr) -> Vec<&Event> {
     let peer = peer.to_string();
     let is_its_start =
         |event: &&Event| event.name() == "client_connect" && event.text("peer") == peer;
@@ -189,7 +189,7 @@ pub(crate) fn about(events: &[Event], peer: SocketAddr) -> Vec<&Event> {
 /// The one event of that name about the connection of the peer with that address. Events of different
 /// connections may come in any order, so the last one of a name is nobody's in particular.
 #[track_caller]
-pub(crate) fn only_about<'a>(events: &'a [Event], peer: SocketAddr, name: &str) -> &'a Event {
+pub fn only_about<'a>(events: &'a [Event], peer: SocketAddr, name: &str) -> &'a Event {
     let mut found = about(events, peer);
     found.retain(|event| event.name() == name);
     assert_eq!(found.len(), 1, "one {name} about {peer} expected, found {found:?}");
@@ -197,7 +197,7 @@ pub(crate) fn only_about<'a>(events: &'a [Event], peer: SocketAddr, name: &str) 
 }
 
 /// The events of each run among those of several.
-pub(crate) fn runs(events: &[Event]) -> Vec<Vec<Event>> {
+pub fn runs(events: &[Event]) -> Vec<Vec<Event>> {
     let mut runs: BTreeMap<&str, Vec<Event>> = BTreeMap::new();
     for event in events {
         runs.entry(event.request_id()).or_default().push(event.clone());
@@ -206,7 +206,7 @@ pub(crate) fn runs(events: &[Event]) -> Vec<Vec<Event>> {
 }
 
 /// How many connections were drained and cut, by all runs together.
-pub(crate) fn drained_and_cut(events: &[Event]) -> (u64, u64) {
+pub fn drained_and_cut(events: &[Event]) -> (u64, u64) {
     let sum = |key| named(events, "drain_done").iter().map(|done| done.count(key)).sum();
     (sum("drained"), sum("cut"))
 }
@@ -214,7 +214,7 @@ pub(crate) fn drained_and_cut(events: &[Event]) -> (u64, u64) {
 /// Checks what holds for the events of one whole run: `cmd_start` first, `cmd_finish` last, one
 /// request identifier throughout.
 #[track_caller]
-pub(crate) fn check_run(events: &[Event]) {
+pub fn check_run(events: &[Event]) {
     let (Some(first), Some(last)) = (events.first(), events.last()) else {
         panic!("the run logged nothing");
     };
@@ -233,7 +233,7 @@ pub(crate) fn check_run(events: &[Event]) {
 
 /// Checks that every `client_connect` has exactly one `client_close`, complete and after it.
 #[track_caller]
-pub(crate) fn check_connections(events: &[Event]) {
+pub fn check_connections(events: &[Event]) {
     let mut open = BTreeMap::new();
     let mut numbers = Vec::new();
     for event in events {
@@ -262,10 +262,10 @@ pub(crate) fn check_connections(events: &[Event]) {
 }
 
 /// While it lives, `ts` may be days away from now: the test moves the clock of a program.
-pub(crate) struct MovedClock(());
+pub struct MovedClock(());
 
 impl MovedClock {
-    pub(crate) fn expect() -> MovedClock {
+    pub fn expect() -> MovedClock {
         CLOCK_TOLERANCE_MS.store(72 * HOUR_MS, Ordering::SeqCst);
         MovedClock(())
     }

@@ -19,7 +19,7 @@ use super::output::Output;
 use super::runner::{self, Outcome};
 
 /// The argument in front of the title of the one test that a process is to run, with [`alone`].
-pub(crate) const ALONE: &str = "--alone";
+pub const ALONE: &str = "--alone";
 
 /// How much longer than its test a process may take, to clean up after a test that hung.
 const CLEANING_DEADLINE: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ const CLEANING_DEADLINE: Duration = Duration::from_secs(30);
 const SKIPPED: i32 = 77;
 
 /// What came of a test.
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// It ended well, after so many seconds.
     Passed(f64),
     /// Why not.
@@ -38,11 +38,7 @@ pub(crate) enum Verdict {
 }
 
 /// Runs one test in this process, with its reasons on stdout.
-pub(crate) fn alone(
-    title: &str,
-    deadline: Duration,
-    body: impl FnOnce() + Send + 'static,
-) -> ExitCode {
+pub fn alone(title: &str, deadline: Duration, body: impl FnOnce() + Send + 'static) -> ExitCode {
     // Whoever has started this process may be killed; nothing is to be left behind then.
     set_parent_process_death_signal(Some(Signal::TERM)).expect("ask for a signal");
     runner::clean_up_on_signals();
@@ -66,7 +62,7 @@ pub(crate) fn alone(
 /// # Errors
 ///
 /// What `tell` says, which ends it.
-pub(crate) fn side_by_side(
+pub fn side_by_side(
     titles: &[String],
     at_once: usize,
     deadline: Duration,
@@ -106,12 +102,7 @@ pub(crate) fn side_by_side(
 /// # Errors
 ///
 /// When it cannot be printed.
-pub(crate) fn print(
-    title: &str,
-    verdict: &Verdict,
-    width: usize,
-    out: &mut impl Write,
-) -> io::Result<()> {
+pub fn print(title: &str, verdict: &Verdict, width: usize, out: &mut impl Write) -> io::Result<()> {
     match verdict {
         Verdict::Passed(seconds) => writeln!(out, "{title:<width$}PASS {seconds:6.1} s")?,
         Verdict::Skipped(needs) => writeln!(out, "{title:<width$}skipped: needs {needs}")?,

@@ -19,7 +19,7 @@ const LOOKS_AT_A_STUCK_SERVER: u32 = 5;
 const SENDS_BETWEEN_LOOKS: u32 = 64;
 
 /// A server of one model; where it serves several clients at once, beside a [`Witness`].
-pub(crate) struct Scene {
+pub struct Scene {
     server: Server,
     witness: Option<Witness>,
     descriptors: usize,
@@ -27,13 +27,13 @@ pub(crate) struct Scene {
 
 impl Scene {
     #[track_caller]
-    pub(crate) fn start(model: Model, flags: &[&str]) -> Scene {
+    pub fn start(model: Model, flags: &[&str]) -> Scene {
         Scene::beside_a_witness(model, Server::of(model, flags))
     }
 
     /// Takes a server of that model that has had no client yet.
     #[track_caller]
-    pub(crate) fn beside_a_witness(model: Model, server: Server) -> Scene {
+    pub fn beside_a_witness(model: Model, server: Server) -> Scene {
         // The iterative server has time for one client only: the one that is up to something.
         let witness = model.serves_several().then(|| server.witness());
         let descriptors = server.descriptor_count();
@@ -42,7 +42,7 @@ impl Scene {
 
     /// A server that ends the connections of clients that behave too, so that there is none beside.
     #[track_caller]
-    pub(crate) fn of_mortals(model: Model, flags: &[&str]) -> Scene {
+    pub fn of_mortals(model: Model, flags: &[&str]) -> Scene {
         let server = Server::of(model, flags);
         let descriptors = server.descriptor_count();
         Scene { server, witness: None, descriptors }
@@ -50,20 +50,20 @@ impl Scene {
 
     /// Checks that whoever is served beside is served well.
     #[track_caller]
-    pub(crate) fn others_are_well(&self) {
+    pub fn others_are_well(&self) {
         if let Some(witness) = &self.witness {
             witness.is_well();
         }
     }
 
     /// The address of the client that behaves, if there is one.
-    pub(crate) fn witness_address(&self) -> Option<SocketAddr> {
+    pub fn witness_address(&self) -> Option<SocketAddr> {
         self.witness.as_ref().map(Witness::address)
     }
 
     /// What the kernel knows about the server's end of the connection to that peer.
     #[track_caller]
-    pub(crate) fn socket_of(&self, peer: SocketAddr) -> Socket {
+    pub fn socket_of(&self, peer: SocketAddr) -> Socket {
         let (SocketAddr::V4(server), SocketAddr::V4(peer)) = (self.address(), peer) else {
             panic!("peers come from 127.0.0.1, not from {peer}");
         };
@@ -74,20 +74,20 @@ impl Scene {
     /// Waits until the server has read everything that has come from the peer: over the loopback
     /// device that is everything sent.
     #[track_caller]
-    pub(crate) fn takes_all_of(&self, peer: &Peer) {
+    pub fn takes_all_of(&self, peer: &Peer) {
         kernel::wait_until("all bytes being read", || self.socket_of(peer.address()).unread == 0);
     }
 
     /// Waits until the server sleeps although there are bytes of that peer to be read: it owes
     /// answers that the kernel does not take.
     #[track_caller]
-    pub(crate) fn is_stuck_with(&self, peer: SocketAddr) {
+    pub fn is_stuck_with(&self, peer: SocketAddr) {
         self.is_stuck_unless(peer, || false);
     }
 
     /// As [`Scene::is_stuck_with`], or until something makes that impossible.
     #[track_caller]
-    pub(crate) fn is_stuck_unless(&self, peer: SocketAddr, is_over: impl Fn() -> bool) {
+    pub fn is_stuck_unless(&self, peer: SocketAddr, is_over: impl Fn() -> bool) {
         let mut watch = StuckWatch::default();
         kernel::wait_until("the server being stuck", || is_over() || watch.is_stuck(self, peer));
     }
@@ -95,7 +95,7 @@ impl Scene {
     /// Sends these bytes over and over, without reading, until the server is stuck. Returns how many
     /// bytes were sent.
     #[track_caller]
-    pub(crate) fn overfills(&self, peer: &Peer, bytes: &[u8]) -> usize {
+    pub fn overfills(&self, peer: &Peer, bytes: &[u8]) -> usize {
         let (mut watch, mut sent) = (StuckWatch::default(), 0);
         kernel::wait_until("the server being stuck", || {
             for _ in 0..SENDS_BETWEEN_LOOKS {
@@ -108,7 +108,7 @@ impl Scene {
 
     /// Checks that the connection of that peer is closed for one of these reasons.
     #[track_caller]
-    pub(crate) fn closes_with_any(&self, peer: SocketAddr, reasons: &[&str]) -> Event {
+    pub fn closes_with_any(&self, peer: SocketAddr, reasons: &[&str]) -> Event {
         let close = self.is_closed(peer);
         let reason = close.text("reason");
         assert!(reasons.contains(&reason), "closed for another reason, {close:?}");
@@ -117,14 +117,14 @@ impl Scene {
 
     /// Ends the peer's connection in the orderly way, and checks that the server sees it like that.
     #[track_caller]
-    pub(crate) fn sees_off(&self, mut peer: Peer) -> Event {
+    pub fn sees_off(&self, mut peer: Peer) -> Event {
         peer.half_close();
         peer.receives_end();
         self.closes(peer.address(), "peer_fin")
     }
 
     /// Ends the server without looking at what it did.
-    pub(crate) fn gives_up(self) {
+    pub fn gives_up(self) {
         let Scene { server, witness, .. } = self;
         // Before the server is killed, which the witness would complain about.
         if let Some(witness) = witness {
@@ -136,7 +136,7 @@ impl Scene {
     /// Checks that nothing is left of the attack and that the server serves as before, and stops it.
     /// Returns everything that it logged.
     #[track_caller]
-    pub(crate) fn ends(self) -> Vec<Event> {
+    pub fn ends(self) -> Vec<Event> {
         let Scene { server, witness, descriptors } = self;
         server.comes_back_to_descriptors(descriptors);
         if let Some(witness) = witness {
@@ -177,13 +177,13 @@ impl StuckWatch {
 
 /// Checks that a limit which began after `began` was not cut short.
 #[track_caller]
-pub(crate) fn lasted(began: Instant, limit: Duration) {
+pub fn lasted(began: Instant, limit: Duration) {
     let lasted = began.elapsed();
     assert!(lasted >= limit, "ended after {lasted:?}, before the limit of {limit:?}");
 }
 
 /// Bytes received and sent, frames received and sent, of a `client_close`.
 #[track_caller]
-pub(crate) fn totals(close: &Event) -> [u64; 4] {
+pub fn totals(close: &Event) -> [u64; 4] {
     ["bytes_in", "bytes_out", "frames_in", "frames_out"].map(|key| close.count(key))
 }

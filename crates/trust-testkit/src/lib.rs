@@ -4,29 +4,30 @@
 //! reads as the sentence it checks. Every wait is bounded, every process and directory has an owner
 //! that removes it when the test ends, in whatever way.
 
-#![allow(dead_code, reason = "each suite is a crate of its own and uses its own part of this")]
+#![allow(missing_docs, reason = "the sentences that tests are made of say what they are")]
+#![allow(clippy::new_without_default, reason = "`new` makes a directory, or skips the test")]
 
 use std::time::Duration;
 
-pub(crate) mod apart;
-pub(crate) mod event;
-pub(crate) mod followed;
-pub(crate) mod kernel;
-pub(crate) mod leftovers;
-pub(crate) mod libtest;
-pub(crate) mod model;
-pub(crate) mod net;
-pub(crate) mod output;
-pub(crate) mod peer;
-pub(crate) mod program;
-pub(crate) mod runner;
-pub(crate) mod scene;
-pub(crate) mod server;
-pub(crate) mod super_server;
-pub(crate) mod tools;
-pub(crate) mod witness;
+pub mod apart;
+pub mod event;
+pub mod followed;
+pub mod kernel;
+pub mod leftovers;
+pub mod libtest;
+pub mod model;
+pub mod net;
+pub mod output;
+pub mod peer;
+pub mod program;
+pub mod runner;
+pub mod scene;
+pub mod server;
+pub mod super_server;
+pub mod tools;
+pub mod witness;
 
 /// Longest wait for one step of a test: an event, an answer, the end of a process.
 ///
 /// Generous, because the machine may be busy; a correct build never comes near it.
-pub(crate) const STEP_DEADLINE: Duration = Duration::from_secs(10);
+pub const STEP_DEADLINE: Duration = Duration::from_secs(10);

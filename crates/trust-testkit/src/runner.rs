@@ -25,7 +25,7 @@ static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// What came of a test.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// It ended without a complaint and left nothing behind.
     Passed,
     /// Why not.
@@ -36,7 +36,7 @@ pub(crate) enum Outcome {
 
 /// Ends the current test without a verdict, because something that it needs is not there. Where
 /// everything has to be there (`CI` is set) this is a failure.
-pub(crate) fn skip(needs: &str) -> ! {
+pub fn skip(needs: &str) -> ! {
     panic::panic_any(Skip(needs.to_owned()))
 }
 
@@ -47,7 +47,7 @@ struct Skip(String);
 /// # Errors
 ///
 /// When the result cannot be printed.
-pub(crate) fn run_and_print(
+pub fn run_and_print(
     name: &str,
     deadline: Duration,
     body: fn(),
@@ -74,7 +74,7 @@ pub(crate) fn run_and_print(
 /// # Panics
 ///
 /// When handlers cannot be installed.
-pub(crate) fn clean_up_on_signals() {
+pub fn clean_up_on_signals() {
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         let (mut reader, writer) = UnixStream::pair().expect("make a pair of sockets");
         signal_hook::low_level::pipe::register(signal, writer).expect("handle a signal");
@@ -89,11 +89,7 @@ pub(crate) fn clean_up_on_signals() {
 
 /// Runs one test, which fails by a panic and counts as hung after `deadline`. One at a time: what was left
 /// behind is this one's.
-pub(crate) fn run_one(
-    name: &str,
-    deadline: Duration,
-    body: impl FnOnce() + Send + 'static,
-) -> Outcome {
+pub fn run_one(name: &str, deadline: Duration, body: impl FnOnce() + Send + 'static) -> Outcome {
     panic::set_hook(Box::new(note_panic));
     lock(&PANICS).clear();
     let (ended, end) = mpsc::channel();

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use super::peer::{Peer, pattern};
 
 /// Longest time for one echo of a client that behaves, also on a busy machine.
-pub(crate) const ECHO_DEADLINE: Duration = Duration::from_secs(2);
+pub const ECHO_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Pause between two echoes, so that the witness is no load of its own.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// A client that has its frames echoed until it is dropped or asked.
-pub(crate) struct Witness {
+pub struct Witness {
     address: SocketAddr,
     echoes: Arc<AtomicU64>,
     ends: Arc<AtomicBool>,
@@ -25,7 +25,7 @@ pub(crate) struct Witness {
 impl Witness {
     /// Connects and has a first frame echoed.
     #[track_caller]
-    pub(crate) fn connect(server: SocketAddr) -> Witness {
+    pub fn connect(server: SocketAddr) -> Witness {
         let mut peer = Peer::connect(server);
         let address = peer.address();
         echo(&mut peer, 1);
@@ -43,13 +43,13 @@ impl Witness {
     }
 
     /// Its address, the `peer` of the server's events.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Checks that all echoes so far were exact and in time, and that another one comes.
     #[track_caller]
-    pub(crate) fn is_well(&self) {
+    pub fn is_well(&self) {
         let before = self.echoes.load(Ordering::SeqCst);
         let started = Instant::now();
         while self.echoes.load(Ordering::SeqCst) < before + 2 {
@@ -63,7 +63,7 @@ impl Witness {
 
     /// Ends the connection in the orderly way, and checks that it was well served to the end.
     #[track_caller]
-    pub(crate) fn leaves(mut self) {
+    pub fn leaves(mut self) {
         self.ends.store(true, Ordering::SeqCst);
         let thread = self.thread.take().expect("it leaves once");
         assert!(thread.join().is_ok(), "a client that behaved was not served to its end");

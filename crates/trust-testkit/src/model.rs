@@ -2,7 +2,7 @@
 
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Model {
+pub enum Model {
     /// `--model event`: many clients in one process.
     Event,
     /// `--model iterative`: one client at a time, the next one waits in the backlog.
@@ -14,11 +14,10 @@ pub(crate) enum Model {
 }
 
 impl Model {
-    pub(crate) const ALL: [Model; 4] =
-        [Model::Event, Model::Iterative, Model::Process, Model::Inetd];
+    pub const ALL: [Model; 4] = [Model::Event, Model::Iterative, Model::Process, Model::Inetd];
 
     /// The word for it, also of `--model`.
-    pub(crate) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Model::Event => "event",
             Model::Iterative => "iterative",
@@ -28,17 +27,17 @@ impl Model {
     }
 
     /// Whether several clients are served at the same time.
-    pub(crate) fn serves_several(self) -> bool {
+    pub fn serves_several(self) -> bool {
         self != Model::Iterative
     }
 
     /// Whether each client has a process to itself.
-    pub(crate) fn has_children(self) -> bool {
+    pub fn has_children(self) -> bool {
         matches!(self, Model::Process | Model::Inetd)
     }
 
     /// The flags that choose it, with a port that the system chooses where it listens itself.
-    pub(crate) fn flags(self) -> &'static [&'static str] {
+    pub fn flags(self) -> &'static [&'static str] {
         match self {
             Model::Event => &["--port", "0", "--model", "event"],
             Model::Iterative => &["--port", "0", "--model", "iterative"],

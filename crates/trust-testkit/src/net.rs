@@ -21,14 +21,14 @@ use super::STEP_DEADLINE;
 use super::{kernel, runner};
 
 /// A network namespace: interfaces, routes, TCP settings and ports of its own.
-pub(crate) struct Network {
+pub struct Network {
     namespace: File,
 }
 
 impl Network {
     /// A network with nothing but its loopback interface.
     #[track_caller]
-    pub(crate) fn create() -> Network {
+    pub fn create() -> Network {
         let namespace = apart(|| {
             separate(CloneFlags::CLONE_NEWNET, "network namespaces");
             File::open("/proc/thread-self/ns/net").expect("open the own network namespace")
@@ -40,7 +40,7 @@ impl Network {
 
     /// Does something in this network; sockets, threads and processes that it makes stay in it.
     #[track_caller]
-    pub(crate) fn inside<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
+    pub fn inside<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
         apart(|| {
             setns(&self.namespace, CloneFlags::CLONE_NEWNET).expect("enter a network namespace");
             action()
@@ -49,7 +49,7 @@ impl Network {
 
     /// Runs lines of commands for ip(8).
     #[track_caller]
-    pub(crate) fn ip(&self, commands: &str) {
+    pub fn ip(&self, commands: &str) {
         self.inside(|| {
             let mut command = Command::new("ip");
             command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
@@ -66,7 +66,7 @@ impl Network {
 
     /// Sets one of the network's settings: `ipv4/ip_forward`.
     #[track_caller]
-    pub(crate) fn set(&self, setting: &str, value: &str) {
+    pub fn set(&self, setting: &str, value: &str) {
         let path = Path::new("/proc/sys/net").join(setting);
         self.inside(|| std::fs::write(&path, value))
             .unwrap_or_else(|error| panic!("cannot set {}: {error}", path.display()));
@@ -75,7 +75,7 @@ impl Network {
     /// Destroys this network's end of the established connections to that address, as a crash of the
     /// host would: the RST that the kernel sends for each is up to the caller to lose.
     #[track_caller]
-    pub(crate) fn forget_connections_to(&self, other: SocketAddr) {
+    pub fn forget_connections_to(&self, other: SocketAddr) {
         let output = self.inside(|| {
             let mut command = Command::new("ss");
             command.args(["-KtnHO", "state", "established"]);
@@ -96,21 +96,21 @@ impl Network {
 }
 
 /// Three hosts in a row: a client's, a router, a server's.
-pub(crate) struct Hosts {
-    pub(crate) client: Network,
-    pub(crate) router: Network,
-    pub(crate) server: Network,
+pub struct Hosts {
+    pub client: Network,
+    pub router: Network,
+    pub server: Network,
 }
 
 impl Hosts {
-    pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
-    pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+    pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+    pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
     /// The server's host again, for clients on the router: what happens to packets from or to the
     /// client's host does not happen to theirs.
-    pub(crate) const SERVER_FROM_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 3);
+    pub const SERVER_FROM_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 3);
 
     #[track_caller]
-    pub(crate) fn create() -> Hosts {
+    pub fn create() -> Hosts {
         let [client, router, server] = [(); 3].map(|()| Network::create());
         let path = |network: &Network| {
             format!("/proc/{}/fd/{}", std::process::id(), network.namespace.as_raw_fd())
@@ -148,26 +148,26 @@ impl Hosts {
 
     /// From now on packets between client and server vanish, in both directions.
     #[track_caller]
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         self.router.set("ipv4/ip_forward", "0");
     }
 
     /// Packets between client and server arrive again.
     #[track_caller]
-    pub(crate) fn heal(&self) {
+    pub fn heal(&self) {
         self.router.set("ipv4/ip_forward", "1");
     }
 
     /// From now on packets to that host vanish on the way, or (`unreachable`) are answered with "host
     /// unreachable". Those from it arrive.
     #[track_caller]
-    pub(crate) fn turn_away_from(&self, host: Ipv4Addr, how: Detour) {
+    pub fn turn_away_from(&self, host: Ipv4Addr, how: Detour) {
         self.router.ip(&format!("route add {} {host}/32\n", how.route_type()));
     }
 
     /// Packets to that host arrive again.
     #[track_caller]
-    pub(crate) fn turn_back_to(&self, host: Ipv4Addr, how: Detour) {
+    pub fn turn_back_to(&self, host: Ipv4Addr, how: Detour) {
         self.router.ip(&format!("route del {} {host}/32\n", how.route_type()));
     }
 }
@@ -177,7 +177,7 @@ const CLOSED_PORT: u16 = 9;
 
 /// What the router does with packets that it does not deliver.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Detour {
+pub enum Detour {
     /// Nothing: they vanish.
     Silence,
     /// It tells their sender by ICMP that the host is unreachable.
@@ -195,18 +195,18 @@ impl Detour {
 
 /// One end of an established connection, as the kernel lists it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Connection {
-    pub(crate) own_port: u16,
-    pub(crate) other_port: u16,
+pub struct Connection {
+    pub own_port: u16,
+    pub other_port: u16,
     /// Bytes written and not acknowledged by the other end.
-    pub(crate) unacknowledged: u64,
+    pub unacknowledged: u64,
     /// Bytes received and not read.
-    pub(crate) unread: u64,
+    pub unread: u64,
 }
 
 /// The ends of all established connections in the network of the calling thread which fit (proc(5),
 /// `/proc/net/tcp`). Those that were not accepted yet are among them.
-pub(crate) fn connections(fits: impl Fn(&Connection) -> bool) -> Vec<Connection> {
+pub fn connections(fits: impl Fn(&Connection) -> bool) -> Vec<Connection> {
     const ESTABLISHED: &str = "01";
     let port = |address: &str| {
         let digits = address.rsplit(':').next().unwrap_or_default();
@@ -234,13 +234,13 @@ pub(crate) fn connections(fits: impl Fn(&Connection) -> bool) -> Vec<Connection>
 }
 
 /// The end that has that own port, towards that port of the other end.
-pub(crate) fn connection(own_port: u16, other_port: u16) -> Option<Connection> {
+pub fn connection(own_port: u16, other_port: u16) -> Option<Connection> {
     connections(|end| (end.own_port, end.other_port) == (own_port, other_port)).pop()
 }
 
 /// How many ICMP messages "destination unreachable" have come to the network of the calling thread
 /// (proc_pid_net(5), `/proc/net/snmp`).
-pub(crate) fn unreachables_received() -> u64 {
+pub fn unreachables_received() -> u64 {
     let table = std::fs::read_to_string("/proc/thread-self/net/snmp").expect("ask for counters");
     let mut of_icmp = table.lines().filter_map(|line| line.strip_prefix("Icmp: "));
     let (names, values) = (of_icmp.next().expect("names"), of_icmp.next().expect("values"));
@@ -252,7 +252,7 @@ pub(crate) fn unreachables_received() -> u64 {
 /// Does something where mounts are its own: those that it makes exist for it and for the processes
 /// that it starts, and are gone when all of them have ended.
 #[track_caller]
-pub(crate) fn with_own_mounts<T: Send>(action: impl FnOnce() -> T + Send) -> T {
+pub fn with_own_mounts<T: Send>(action: impl FnOnce() -> T + Send) -> T {
     apart(|| {
         separate(CloneFlags::CLONE_NEWNS, "mounts");
         let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -263,11 +263,11 @@ pub(crate) fn with_own_mounts<T: Send>(action: impl FnOnce() -> T + Send) -> T {
 }
 
 /// A file system in memory, of at most that many bytes; only inside [`with_own_mounts`].
-pub(crate) struct SmallDisk<'a>(&'a Path);
+pub struct SmallDisk<'a>(&'a Path);
 
 impl SmallDisk<'_> {
     #[track_caller]
-    pub(crate) fn mount(directory: &Path, bytes: u64) -> SmallDisk<'_> {
+    pub fn mount(directory: &Path, bytes: u64) -> SmallDisk<'_> {
         std::fs::create_dir_all(directory).expect("make a directory to mount on");
         let size = format!("size={bytes}");
         mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), Some(&*size))
@@ -277,7 +277,7 @@ impl SmallDisk<'_> {
 
     /// Changes how many bytes there is room for.
     #[track_caller]
-    pub(crate) fn resize(&self, bytes: u64) {
+    pub fn resize(&self, bytes: u64) {
         let size = format!("size={bytes}");
         mount(None::<&Path>, self.0, None::<&Path>, MsFlags::MS_REMOUNT, Some(&*size))
             .expect("remount a tmpfs");
@@ -285,7 +285,7 @@ impl SmallDisk<'_> {
 
     /// Whether not one more block can be written.
     #[track_caller]
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         rustix::fs::statvfs(self.0).expect("ask a file system").f_bavail == 0
     }
 }
@@ -310,7 +310,7 @@ fn separate(what: CloneFlags, name: &str) {
 
 /// What came of starting `tool`; skips the test when it is not there.
 #[track_caller]
-pub(crate) fn started<T>(outcome: std::io::Result<T>, tool: &str) -> T {
+pub fn started<T>(outcome: std::io::Result<T>, tool: &str) -> T {
     match outcome {
         Ok(done) => done,
         Err(error) if error.kind() == ErrorKind::NotFound => runner::skip(tool),

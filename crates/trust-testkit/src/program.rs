@@ -17,97 +17,109 @@ use super::output::Output;
 /// How many bytes of a program's output go into the reason of a failure.
 const EVIDENCE_BYTES: usize = 4_096;
 
+/// The executable of that name of the build that the suite is a part of. Cargo puts suites into a directory
+/// beside them, and has built those of `trustctl` before a suite of that package runs.
+///
+/// # Panics
+///
+/// When it has not been built.
+#[track_caller]
+pub fn executable(name: &str) -> PathBuf {
+    let own = std::env::current_exe().expect("the path of this executable");
+    let build = own.ancestors().nth(2).expect("a directory of the build");
+    let path = build.join(name);
+    assert!(path.exists(), "{} is not there: build it first", path.display());
+    path
+}
+
 /// A place for `TRUST_HOME` which does not exist until the program makes it.
-pub(crate) struct Home {
+pub struct Home {
     directory: OwnedDir,
 }
 
 impl Home {
-    pub(crate) fn new() -> Home {
+    pub fn new() -> Home {
         Home { directory: OwnedDir::create() }
     }
 
     /// The value of `TRUST_HOME`.
-    pub(crate) fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.elsewhere("home")
     }
 
     /// A path beside the home that is removed with it.
-    pub(crate) fn elsewhere(&self, name: &str) -> PathBuf {
+    pub fn elsewhere(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Whether nothing at all was made, neither the home nor anything beside it.
-    pub(crate) fn is_untouched(&self) -> bool {
+    pub fn is_untouched(&self) -> bool {
         let mut entries = std::fs::read_dir(self.directory.path()).expect("list a directory");
         entries.next().is_none()
     }
 
     /// Writes `config.toml`.
-    pub(crate) fn configure(&self, text: &str) {
+    pub fn configure(&self, text: &str) {
         std::fs::create_dir_all(self.path()).expect("make the home");
         std::fs::write(self.path().join("config.toml"), text).expect("write config.toml");
     }
 
     /// Where the event log is by default.
-    pub(crate) fn log_file(&self) -> PathBuf {
+    pub fn log_file(&self) -> PathBuf {
         self.path().join("logs/trustctl.log")
     }
 
     /// Every event in the log file, each checked.
     #[track_caller]
-    pub(crate) fn logged(&self) -> Vec<Event> {
+    pub fn logged(&self) -> Vec<Event> {
         read_log(&self.log_file())
     }
 
-    pub(crate) fn trustctl<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
-        self.launch(env!("CARGO_BIN_EXE_trustctl")).args(args)
+    pub fn trustctl<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
+        self.launch(executable("trustctl")).args(args)
     }
 
-    pub(crate) fn echo_client<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
-        self.launch(env!("CARGO_BIN_EXE_echo-client")).args(args)
+    pub fn echo_client<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
+        self.launch(executable("echo-client")).args(args)
     }
 
-    pub(crate) fn echo_load_test<A: AsRef<OsStr>>(
-        &self,
-        args: impl IntoIterator<Item = A>,
-    ) -> Launch {
-        self.launch(env!("CARGO_BIN_EXE_echo-load-test")).args(args)
+    pub fn echo_load_test<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
+        self.launch(executable("echo-load-test")).args(args)
     }
 
     /// `trustctl` as the end of another program's command line; none if `wrapper` is empty.
-    pub(crate) fn trustctl_under<W: AsRef<OsStr>, A: AsRef<OsStr>>(
+    pub fn trustctl_under<W: AsRef<OsStr>, A: AsRef<OsStr>>(
         &self,
         wrapper: &[W],
         args: impl IntoIterator<Item = A>,
     ) -> Launch {
         let Some((program, words)) = wrapper.split_first() else { return self.trustctl(args) };
-        self.launch(program.as_ref()).args(words).args([env!("CARGO_BIN_EXE_trustctl")]).args(args)
+        self.launch(program.as_ref()).args(words).args([executable("trustctl")]).args(args)
     }
 
     /// `trustctl` as a background job of a script gets it: with that signal (`INT`) ignored.
-    pub(crate) fn trustctl_ignoring<A: AsRef<OsStr>>(
+    pub fn trustctl_ignoring<A: AsRef<OsStr>>(
         &self,
         signal: &str,
         args: impl IntoIterator<Item = A>,
     ) -> Launch {
         let script = format!("trap '' {signal}; exec \"$0\" \"$@\"");
-        self.launch("/bin/sh").args(["-c", &script, env!("CARGO_BIN_EXE_trustctl")]).args(args)
+        self.trustctl_in_shell(&script, args)
     }
 
     /// `trustctl` as `$0`, with its arguments, in that line of a shell: `exec "$0" "$@" <&-`.
-    pub(crate) fn trustctl_in_shell<A: AsRef<OsStr>>(
+    pub fn trustctl_in_shell<A: AsRef<OsStr>>(
         &self,
         script: &str,
         args: impl IntoIterator<Item = A>,
     ) -> Launch {
-        self.launch("/bin/sh").args(["-c", script, env!("CARGO_BIN_EXE_trustctl")]).args(args)
+        self.launch("/bin/sh").args(["-c", script]).args([executable("trustctl")]).args(args)
     }
 
     /// `trustctl` as another user, to whom the home is given. The executable is copied beside the home,
     /// as the build may lie where that user cannot go. Needs root.
     #[track_caller]
-    pub(crate) fn trustctl_as<A: AsRef<OsStr>>(
+    pub fn trustctl_as<A: AsRef<OsStr>>(
         &self,
         user: u32,
         args: impl IntoIterator<Item = A>,
@@ -117,7 +129,7 @@ impl Home {
 
     /// The same as the end of another program's command line.
     #[track_caller]
-    pub(crate) fn trustctl_as_under<A: AsRef<OsStr>>(
+    pub fn trustctl_as_under<A: AsRef<OsStr>>(
         &self,
         user: u32,
         wrapper: &[&str],
@@ -129,9 +141,7 @@ impl Home {
         if !copy.exists() {
             // By a process of its own: a child that another thread starts would have what we write to open for a moment,
             // and such a file cannot be executed (ETXTBSY, `execve(2)`).
-            let copied = Command::new("cp")
-                .args([Path::new(env!("CARGO_BIN_EXE_trustctl")), &copy])
-                .status();
+            let copied = Command::new("cp").args([&executable("trustctl"), &copy]).status();
             assert!(copied.expect("copy the executable").success());
         }
         chown(self.directory.path(), Some(user), Some(user)).expect("give a directory away");
@@ -163,7 +173,7 @@ impl Home {
 
 /// Every event in that log file, each checked.
 #[track_caller]
-pub(crate) fn read_log(path: &Path) -> Vec<Event> {
+pub fn read_log(path: &Path) -> Vec<Event> {
     match std::fs::read(path) {
         Ok(bytes) => event::parse_all(&bytes, "the log file"),
         Err(error) => panic!("cannot read the log file {}: {error}", path.display()),
@@ -171,48 +181,48 @@ pub(crate) fn read_log(path: &Path) -> Vec<Event> {
 }
 
 /// A program about to be started, in a clean environment.
-pub(crate) struct Launch {
+pub struct Launch {
     command: Command,
 }
 
 impl Launch {
-    pub(crate) fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Launch {
+    pub fn args<A: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = A>) -> Launch {
         self.command.args(args);
         self
     }
 
-    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Launch {
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Launch {
         self.command.env(name, value);
         self
     }
 
-    pub(crate) fn without_env(mut self, name: &str) -> Launch {
+    pub fn without_env(mut self, name: &str) -> Launch {
         self.command.env_remove(name);
         self
     }
 
     /// Gives the program a standard input in which there may be something.
-    pub(crate) fn stdin(mut self, stdin: impl Into<Stdio>) -> Launch {
+    pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Launch {
         self.command.stdin(stdin);
         self
     }
 
     /// Gives the program another stdout than the pipe that is read in the background; `Running` and
     /// `Finished` then know of no output.
-    pub(crate) fn stdout(mut self, stdout: impl Into<Stdio>) -> Launch {
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Launch {
         self.command.stdout(stdout);
         self
     }
 
     /// As [`Launch::stdout`], for descriptor 2.
-    pub(crate) fn stderr(mut self, stderr: impl Into<Stdio>) -> Launch {
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Launch {
         self.command.stderr(stderr);
         self
     }
 
     /// Runs the program to its end, with nothing on its standard input.
     #[track_caller]
-    pub(crate) fn run(self) -> Finished {
+    pub fn run(self) -> Finished {
         self.start().wait()
     }
 
@@ -220,7 +230,7 @@ impl Launch {
     ///
     /// The bytes must fit into a pipe, for nobody reads while they are written.
     #[track_caller]
-    pub(crate) fn run_with_input(self, bytes: &[u8]) -> Finished {
+    pub fn run_with_input(self, bytes: &[u8]) -> Finished {
         let (running, mut input) = self.start_with_input();
         input.write_all(bytes).expect("write the input");
         drop(input);
@@ -228,7 +238,7 @@ impl Launch {
     }
 
     #[track_caller]
-    pub(crate) fn start(mut self) -> Running {
+    pub fn start(mut self) -> Running {
         let name = self.name();
         let child = OwnedChild::spawn(&mut self.command);
         let (stdout, stderr) = child.with(|child| (child.stdout.take(), child.stderr.take()));
@@ -242,7 +252,7 @@ impl Launch {
 
     /// Starts the program with that connection as its standard input, output and error.
     #[track_caller]
-    pub(crate) fn start_over(mut self, connection: OwnedFd) -> OwnedChild {
+    pub fn start_over(mut self, connection: OwnedFd) -> OwnedChild {
         let twin = || connection.try_clone().expect("duplicate a descriptor");
         self.command.stdin(twin()).stdout(twin()).stderr(twin());
         OwnedChild::spawn(&mut self.command)
@@ -259,7 +269,7 @@ impl Launch {
 
     /// Starts the program and hands out the pipe to its standard input.
     #[track_caller]
-    pub(crate) fn start_with_input(mut self) -> (Running, ChildStdin) {
+    pub fn start_with_input(mut self) -> (Running, ChildStdin) {
         self.command.stdin(Stdio::piped());
         let running = self.start();
         let input = running.child.with(|child| child.stdin.take());
@@ -268,7 +278,7 @@ impl Launch {
 }
 
 /// A program that runs, killed and reaped when dropped.
-pub(crate) struct Running {
+pub struct Running {
     name: String,
     child: OwnedChild,
     stdout: Output,
@@ -276,18 +286,18 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.pid().as_raw_pid().unsigned_abs()
     }
 
     #[track_caller]
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         self.child.signal(signal);
     }
 
     /// Waits for an event on stdout, from the first line on.
     #[track_caller]
-    pub(crate) fn wait_for_event(
+    pub fn wait_for_event(
         &self,
         name: &str,
         predicate: impl Fn(&Event) -> bool,
@@ -301,26 +311,26 @@ impl Running {
 
     /// Waits until at least that many bytes were written to stdout.
     #[track_caller]
-    pub(crate) fn wait_for_output(&self, bytes: usize) {
+    pub fn wait_for_output(&self, bytes: usize) {
         if let Err(missed) = self.stdout.wait_for_bytes(bytes, STEP_DEADLINE) {
             panic!("fewer than {bytes} bytes came on stdout {missed}");
         }
     }
 
     /// What it has written to stdout so far.
-    pub(crate) fn printed(&self) -> String {
+    pub fn printed(&self) -> String {
         self.stdout.so_far()
     }
 
     /// Waits for the program to end by itself.
     #[track_caller]
-    pub(crate) fn wait(self) -> Finished {
+    pub fn wait(self) -> Finished {
         self.wait_for(STEP_DEADLINE)
     }
 
     /// The same, for a program that has to do for longer than a step.
     #[track_caller]
-    pub(crate) fn wait_for(mut self, deadline: Duration) -> Finished {
+    pub fn wait_for(mut self, deadline: Duration) -> Finished {
         let Some(status) = self.child.wait(deadline) else {
             panic!("still running after {deadline:?}: `{}`", self.name);
         };
@@ -350,16 +360,16 @@ impl Drop for Running {
 }
 
 /// What a program that ended has left.
-pub(crate) struct Finished {
+pub struct Finished {
     name: String,
     status: ExitStatus,
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: String,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
 }
 
 impl Finished {
     #[track_caller]
-    pub(crate) fn exits_with(self, code: i32) -> Finished {
+    pub fn exits_with(self, code: i32) -> Finished {
         assert_eq!(
             self.status.code(),
             Some(code),
@@ -373,13 +383,13 @@ impl Finished {
     }
 
     /// The exit code; none if a signal ended it.
-    pub(crate) fn code(&self) -> Option<i32> {
+    pub fn code(&self) -> Option<i32> {
         self.status.code()
     }
 
     /// Checks that stderr holds each of the words.
     #[track_caller]
-    pub(crate) fn complains_about(self, words: &[&str]) -> Finished {
+    pub fn complains_about(self, words: &[&str]) -> Finished {
         for word in words {
             assert!(
                 self.stderr.contains(word),
@@ -392,7 +402,7 @@ impl Finished {
     }
 
     #[track_caller]
-    pub(crate) fn complains_in_one_line(self) -> Finished {
+    pub fn complains_in_one_line(self) -> Finished {
         let lines: Vec<&str> = self.stderr.lines().collect();
         assert!(
             lines.len() == 1 && !lines[0].trim().is_empty(),
@@ -404,14 +414,14 @@ impl Finished {
     }
 
     #[track_caller]
-    pub(crate) fn complains_about_nothing(self) -> Finished {
+    pub fn complains_about_nothing(self) -> Finished {
         assert_eq!(self.stderr, "", "stderr of `{}` is not empty", self.name);
         self
     }
 
     /// Checks that stdout holds exactly this.
     #[track_caller]
-    pub(crate) fn prints(self, expected: impl AsRef<[u8]>) -> Finished {
+    pub fn prints(self, expected: impl AsRef<[u8]>) -> Finished {
         let expected = expected.as_ref();
         assert!(
             self.stdout == expected,
@@ -424,19 +434,19 @@ impl Finished {
     }
 
     #[track_caller]
-    pub(crate) fn text(&self) -> &str {
+    pub fn text(&self) -> &str {
         std::str::from_utf8(&self.stdout).expect("stdout is UTF-8")
     }
 
     /// Every line of stdout as an event, each checked.
     #[track_caller]
-    pub(crate) fn events(&self) -> Vec<Event> {
+    pub fn events(&self) -> Vec<Event> {
         event::parse_all(&self.stdout, "stdout")
     }
 }
 
 /// What of a program's output goes into the reason of a failure.
-pub(crate) fn tail(text: &str) -> &str {
+pub fn tail(text: &str) -> &str {
     let mut start = text.len().saturating_sub(EVIDENCE_BYTES);
     while !text.is_char_boundary(start) {
         start += 1;

@@ -14,14 +14,14 @@ use super::STEP_DEADLINE;
 use super::kernel;
 
 /// A connection to the server; every wait on it is bounded.
-pub(crate) struct Peer {
+pub struct Peer {
     stream: TcpStream,
     address: SocketAddr,
 }
 
 impl Peer {
     #[track_caller]
-    pub(crate) fn connect(server: SocketAddr) -> Peer {
+    pub fn connect(server: SocketAddr) -> Peer {
         let stream = match TcpStream::connect_timeout(&server, STEP_DEADLINE) {
             Ok(stream) => stream,
             Err(error) => panic!("cannot connect to {server}: {error}"),
@@ -31,7 +31,7 @@ impl Peer {
 
     /// A peer with a receive buffer of about that many bytes, so that it takes little without reading.
     #[track_caller]
-    pub(crate) fn connect_with_receive_buffer(server: SocketAddr, bytes: usize) -> Peer {
+    pub fn connect_with_receive_buffer(server: SocketAddr, bytes: usize) -> Peer {
         let socket = Socket::new(Domain::for_address(server), Type::STREAM, None);
         let socket = socket.expect("make a socket");
         // Before the handshake, in which the window is announced.
@@ -45,7 +45,7 @@ impl Peer {
     /// A peer with buffers as small as the kernel makes them, so that what it does not read stays with the
     /// server.
     #[track_caller]
-    pub(crate) fn connect_tiny(server: SocketAddr) -> Peer {
+    pub fn connect_tiny(server: SocketAddr) -> Peer {
         let socket = Socket::new(Domain::for_address(server), Type::STREAM, None);
         let socket = socket.expect("make a socket");
         // The kernel raises these to its minimum.
@@ -57,7 +57,7 @@ impl Peer {
 
     /// A peer that was connected in some special way.
     #[track_caller]
-    pub(crate) fn over(stream: TcpStream) -> Peer {
+    pub fn over(stream: TcpStream) -> Peer {
         stream.set_nodelay(true).expect("set TCP_NODELAY");
         stream.set_read_timeout(Some(STEP_DEADLINE)).expect("set the receive timeout");
         stream.set_write_timeout(Some(STEP_DEADLINE)).expect("set the send timeout");
@@ -66,28 +66,28 @@ impl Peer {
     }
 
     /// This end's address, the `peer` of the server's events.
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// The socket itself, for what only one test needs.
-    pub(crate) fn stream(&self) -> &TcpStream {
+    pub fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
     /// The same connection once more, for a thread of its own. It ends when both are dropped.
-    pub(crate) fn twin(&self) -> Peer {
+    pub fn twin(&self) -> Peer {
         let stream = self.stream.try_clone().expect("duplicate a descriptor");
         Peer { stream, address: self.address }
     }
 
     /// Gives the socket away.
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub fn into_stream(self) -> TcpStream {
         self.stream
     }
 
     #[track_caller]
-    pub(crate) fn send(&mut self, bytes: &[u8]) {
+    pub fn send(&mut self, bytes: &[u8]) {
         if let Err(error) = self.stream.write_all(bytes) {
             panic!("cannot send {} bytes: {error}", bytes.len());
         }
@@ -95,19 +95,19 @@ impl Peer {
 
     /// Sends a byte that is marked as urgent (MSG_OOB).
     #[track_caller]
-    pub(crate) fn send_urgent(&mut self, byte: u8) {
+    pub fn send_urgent(&mut self, byte: u8) {
         let sent = SockRef::from(&self.stream).send_out_of_band(&[byte]);
         assert_eq!(sent.ok(), Some(1), "cannot send an urgent byte");
     }
 
     #[track_caller]
-    pub(crate) fn send_frame(&mut self, payload: &[u8]) {
+    pub fn send_frame(&mut self, payload: &[u8]) {
         self.send(&frame(payload));
     }
 
     /// Sends what the kernel takes at once, and returns how much that is.
     #[track_caller]
-    pub(crate) fn sends_what_fits(&self, bytes: &[u8]) -> usize {
+    pub fn sends_what_fits(&self, bytes: &[u8]) -> usize {
         match rustix::net::send(&self.stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
             Ok(sent) => sent,
             Err(Errno::AGAIN) => 0,
@@ -117,7 +117,7 @@ impl Peer {
 
     /// Checks that exactly these bytes come next.
     #[track_caller]
-    pub(crate) fn receives(&mut self, expected: &[u8]) {
+    pub fn receives(&mut self, expected: &[u8]) {
         let mut received = vec![0; expected.len()];
         if let Err(error) = self.stream.read_exact(&mut received) {
             let wanted = expected.len();
@@ -132,19 +132,19 @@ impl Peer {
 
     /// Checks that exactly this frame comes next.
     #[track_caller]
-    pub(crate) fn receives_frame(&mut self, payload: &[u8]) {
+    pub fn receives_frame(&mut self, payload: &[u8]) {
         self.receives(&frame(payload));
     }
 
     /// Sends FIN and goes on to read.
     #[track_caller]
-    pub(crate) fn half_close(&mut self) {
+    pub fn half_close(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("send FIN");
     }
 
     /// Checks that these bytes come and then, in the orderly way, the end of the stream.
     #[track_caller]
-    pub(crate) fn receives_to_end(&mut self, expected: &[u8]) {
+    pub fn receives_to_end(&mut self, expected: &[u8]) {
         let mut received = Vec::new();
         if let Err(error) = self.stream.read_to_end(&mut received) {
             let got = received.len();
@@ -163,13 +163,13 @@ impl Peer {
 
     /// Checks that nothing comes but the end of the stream, in the orderly way.
     #[track_caller]
-    pub(crate) fn receives_end(&mut self) {
+    pub fn receives_end(&mut self) {
         self.receives_to_end(b"");
     }
 
     /// Checks that the connection ends with RST, whatever came before it.
     #[track_caller]
-    pub(crate) fn receives_reset(&mut self) {
+    pub fn receives_reset(&mut self) {
         let mut received = Vec::new();
         match self.stream.read_to_end(&mut received) {
             Ok(got) => panic!("an orderly end after {got} bytes, no reset"),
@@ -180,7 +180,7 @@ impl Peer {
 
     /// Checks that the connection ends, in the orderly way or with RST, whatever comes before.
     #[track_caller]
-    pub(crate) fn is_gone(&mut self) {
+    pub fn is_gone(&mut self) {
         match self.stream.read_to_end(&mut Vec::new()) {
             Ok(_) => (),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => (),
@@ -191,7 +191,7 @@ impl Peer {
     /// As [`Peer::receives_reset`], but waits without reading: that would open a closed window, and let an
     /// end through that is queued behind data.
     #[track_caller]
-    pub(crate) fn is_reset(&mut self) {
+    pub fn is_reset(&mut self) {
         let mut waiting = [PollFd::new(&self.stream, PollFlags::HUP)];
         let timeout = Timespec::try_from(STEP_DEADLINE).expect("a deadline of seconds");
         let ready = poll(&mut waiting, Some(&timeout)).expect("poll a socket");
@@ -201,7 +201,7 @@ impl Peer {
 
     /// Waits until the kernel of the other side has received all that was sent.
     #[track_caller]
-    pub(crate) fn is_received(&self) {
+    pub fn is_received(&self) {
         kernel::wait_until("all that was sent being acknowledged", || {
             let probe = trust_net::socket::probe(self.stream.as_fd());
             // Asking for the error clears it, so that no later call would tell.
@@ -212,28 +212,28 @@ impl Peer {
 
     /// Checks that no error has come, in the direction of sending either.
     #[track_caller]
-    pub(crate) fn has_no_error(&self) {
+    pub fn has_no_error(&self) {
         let error = self.stream.take_error().expect("read SO_ERROR");
         assert!(error.is_none(), "the connection failed: {error:?}");
     }
 
     /// Closes with RST in place of FIN: `SO_LINGER` with a time of zero.
-    pub(crate) fn reset(self) {
+    pub fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("set SO_LINGER");
     }
 
     /// Closes with FIN, which needs that everything received was read.
-    pub(crate) fn leave(self) {}
+    pub fn leave(self) {}
 }
 
 /// A frame as it is on the wire: the length in four big-endian bytes, then the payload.
-pub(crate) fn frame(payload: &[u8]) -> Vec<u8> {
+pub fn frame(payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a length of 32 bits");
     [&length.to_be_bytes(), payload].concat()
 }
 
 /// Bytes in which a lost, doubled or swapped stretch shows: no period divides a power of two.
-pub(crate) fn pattern(length: usize) -> Vec<u8> {
+pub fn pattern(length: usize) -> Vec<u8> {
     (0..=250).cycle().take(length).collect()
 }
 

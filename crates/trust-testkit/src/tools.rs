@@ -10,20 +10,20 @@ use super::runner;
 
 /// System calls of a server, watched by `strace` from outside: the server stays a direct child. Several may be
 /// watched at once.
-pub(crate) struct Trace {
+pub struct Trace {
     directory: OwnedDir,
 }
 
 impl Trace {
     /// Skips the test when `strace` is not there or may not trace.
-    pub(crate) fn new() -> Trace {
+    pub fn new() -> Trace {
         needs("strace", Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]));
         Trace { directory: OwnedDir::create() }
     }
 
     /// The command line to put before the server's: which calls to trace, with the time of each, and what to
     /// inject. Each process that is started so is written down in a file of its own.
-    pub(crate) fn wrapper(&self, calls: &str, injections: &[String]) -> Vec<OsString> {
+    pub fn wrapper(&self, calls: &str, injections: &[String]) -> Vec<OsString> {
         // The shell's number becomes that of the server.
         let strace = "exec strace -D -f -q -ttt -o \"$0/$$\" \"$@\"";
         let mut words: Vec<OsString> = ["sh", "-c", strace].map(Into::into).into();
@@ -38,7 +38,7 @@ impl Trace {
 
     /// All lines, once the processes that said in these events that they serve have ended.
     #[track_caller]
-    pub(crate) fn lines_after_end_of(&self, server_starts: &[&Event]) -> Vec<String> {
+    pub fn lines_after_end_of(&self, server_starts: &[&Event]) -> Vec<String> {
         let mut text = String::new();
         let has_ended = |text: &str, start: &Event| {
             let from = format!("{} ", start.count("pid"));
@@ -53,7 +53,7 @@ impl Trace {
     }
 
     /// The whole lines so far.
-    pub(crate) fn lines(&self) -> Vec<String> {
+    pub fn lines(&self) -> Vec<String> {
         let text = self.read();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().map(str::to_owned).collect()
@@ -69,7 +69,7 @@ impl Trace {
 }
 
 /// Skips the test unless the command, which changes nothing, succeeds.
-pub(crate) fn needs(what: &str, command: &mut Command) {
+pub fn needs(what: &str, command: &mut Command) {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if !quiet.status().is_ok_and(|status| status.success()) {
         runner::skip(what);
@@ -77,7 +77,7 @@ pub(crate) fn needs(what: &str, command: &mut Command) {
 }
 
 /// When the calls were made, in seconds, in whose lines of a trace all of these words stand.
-pub(crate) fn times_of(lines: &[String], words: &[&str]) -> Vec<f64> {
+pub fn times_of(lines: &[String], words: &[&str]) -> Vec<f64> {
     let is_it = |line: &&String| words.iter().all(|word| line.contains(word));
     let time = |line: &String| {
         let time = line.split_whitespace().nth(1).and_then(|time| time.parse().ok());
@@ -87,7 +87,7 @@ pub(crate) fn times_of(lines: &[String], words: &[&str]) -> Vec<f64> {
 }
 
 /// The most calls in any second.
-pub(crate) fn most_in_a_second(times: &[f64]) -> usize {
+pub fn most_in_a_second(times: &[f64]) -> usize {
     let in_the_second_from =
         |first: &f64| times.iter().filter(|time| (*first..*first + 1.0).contains(*time)).count();
     times.iter().map(in_the_second_from).max().unwrap_or(0)

@@ -8,7 +8,7 @@ use super::event::Event;
 use super::kernel;
 
 /// A log file that somebody writes; what is no event is set aside.
-pub(crate) struct Followed {
+pub struct Followed {
     path: PathBuf,
     file: Option<File>,
     /// The beginning of a line whose end has not been written yet.
@@ -21,14 +21,14 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
-    pub(crate) fn new(path: &Path) -> Followed {
+    pub fn new(path: &Path) -> Followed {
         let (begun, events, torn) = (Vec::new(), Vec::new(), Vec::new());
         Followed { path: path.to_owned(), file: None, begun, events, torn, seen: 0 }
     }
 
     /// Waits for such an event behind the last one that was waited for.
     #[track_caller]
-    pub(crate) fn wait_for(&mut self, name: &str, fits: impl Fn(&Event) -> bool) -> Event {
+    pub fn wait_for(&mut self, name: &str, fits: impl Fn(&Event) -> bool) -> Event {
         let mut fitting = None;
         kernel::wait_until(&format!("a fitting {name} event in the file"), || {
             self.read_on();
@@ -43,14 +43,14 @@ impl Followed {
     }
 
     /// The first such event of all, if it is there by now.
-    pub(crate) fn find(&mut self, name: &str, fits: impl Fn(&Event) -> bool) -> Option<Event> {
+    pub fn find(&mut self, name: &str, fits: impl Fn(&Event) -> bool) -> Option<Event> {
         self.read_on();
         self.events.iter().find(|event| event.name() == name && fits(event)).cloned()
     }
 
     /// The events, and the lines that are none, of a file that nobody writes any more.
     #[track_caller]
-    pub(crate) fn finish(mut self) -> (Vec<Event>, Vec<String>) {
+    pub fn finish(mut self) -> (Vec<Event>, Vec<String>) {
         self.read_on();
         if !self.begun.is_empty() {
             self.torn.push(String::from_utf8_lossy(&self.begun).into_owned());

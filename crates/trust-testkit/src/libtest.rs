@@ -1,7 +1,7 @@
 //! What cargo and libtest pass to every test target, and suites of named tests that take it.
 
 /// Arguments of libtest that change nothing in suites that do without libtest.
-pub(crate) const SWITCHES_WITHOUT_EFFECT: [&str; 9] = [
+pub const SWITCHES_WITHOUT_EFFECT: [&str; 9] = [
     "--nocapture",
     "--no-capture",
     "--show-output",
@@ -14,22 +14,22 @@ pub(crate) const SWITCHES_WITHOUT_EFFECT: [&str; 9] = [
 ];
 
 /// Arguments of libtest that take a value and change nothing in suites that do without libtest.
-pub(crate) const OPTIONS_WITHOUT_EFFECT: [&str; 5] =
+pub const OPTIONS_WITHOUT_EFFECT: [&str; 5] =
     ["--test-threads", "--color", "--format", "--logfile", "-Z"];
 
 /// What the arguments ask for: names, and what cargo hands to every test target.
 #[derive(Default)]
-pub(crate) struct Wanted {
+pub struct Wanted {
     words: Vec<String>,
     skipped: Vec<String>,
     /// The names are to be listed, and nothing is to run.
-    pub(crate) is_list: bool,
+    pub is_list: bool,
     is_ignored: bool,
 }
 
 impl Wanted {
     /// What the arguments say, without the program's name; `None`: an option is unknown, or its value is missing.
-    pub(crate) fn parse(arguments: impl IntoIterator<Item = String>) -> Option<Wanted> {
+    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Option<Wanted> {
         let mut wanted = Wanted::default();
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
@@ -55,13 +55,13 @@ impl Wanted {
     }
 
     /// Whether the test of that name is to run.
-    pub(crate) fn wants(&self, name: &str) -> bool {
+    pub fn wants(&self, name: &str) -> bool {
         let has = |words: &[String]| words.iter().any(|word| name.contains(word.as_str()));
         !self.is_ignored && !has(&self.skipped) && (self.words.is_empty() || has(&self.words))
     }
 
     /// Whether running nothing is what was asked for, not the result of a mistake.
-    pub(crate) fn may_be_empty(&self) -> bool {
+    pub fn may_be_empty(&self) -> bool {
         self.is_ignored || !self.skipped.is_empty()
     }
 }
