@@ -53,7 +53,7 @@ test-hostile:
 # their names.
 conformance:
 	$(CARGO) build --quiet --package trust-bench
-	$(CARGO) test --quiet --package trustctl --test check -- $(SERVERS)
+	$(CARGO) test --quiet --package trustctl --test conformance -- $(SERVERS)
 
 # A part of make stress.
 conformance-busy:

@@ -1,88 +1,63 @@
-//! Proves `trustctl check`: every case finds its bug in a server that was made wrong on purpose, and finds nothing in
-//! servers that are right.
+//! `trustctl check` as a command: what it prints and writes, how it ends, and how it starts, watches and stops a server.
 //!
-//! Each wrong server ([`mutants`]) is a process of its own: this executable again, as `mutant NAME`. It names the cases
-//! that must fail on it, and no others may. A case that no mutant fails does not count, so that is a failure too.
-//!
-//! ```text
-//! cargo test -p trustctl --test check -- [WORD]… [--at-once N]
-//! ```
-//!
-//! A word selects servers by their names.
+//! What the cases find is proved elsewhere (`tests/conformance`). The servers here are ours, and this executable again, as
+//! `serve KIND PORT`. Arguments: `cargo test -p trustctl --test check -- [TEST_NAME…]`.
 
-mod amounts;
-mod conduct;
-mod constraints;
-mod docs;
-mod foreign;
-mod healthy;
-mod input;
-mod keeps;
-mod lapses;
-mod launch;
-mod mutant;
-mod mutants;
-mod mutants_amounts;
-mod mutants_closing;
-mod mutants_framing;
-mod mutants_limits;
-mod mutants_resources;
-mod owing;
-mod relay;
-mod request;
-mod table;
+mod json;
+mod report_tests;
+mod right_tests;
+mod run_tests;
+mod server;
+mod watch_tests;
+mod xml;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::time::Duration;
 
-use mutants::Mutant;
-use request::{Request, Wanted};
+use trust_testkit::libtest::Wanted;
 use trust_testkit::runner::{self, Outcome};
 
-static WANTED: OnceLock<Wanted> = OnceLock::new();
+/// Longest time for one test; what takes longer counts as hung.
+const TEST_DEADLINE: Duration = Duration::from_secs(150);
+
+/// A promise, and what checks it.
+type Test = (&'static str, fn());
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [role, name] = &arguments[..]
-        && let Some(server) = match role.as_str() {
-            "mutant" => Mutant::named(name).map(Mutant::server),
-            "healthy" => healthy::own(name),
-            _ => None,
-        }
+    if let [role, kind, port] = &arguments[..]
+        && role == "serve"
     {
-        return done(server.run().map(|()| true));
+        return server::run(kind, port);
     }
-    let wanted = match request::parse(arguments.into_iter()) {
-        Some(Request::Run(wanted)) => wanted,
-        Some(Request::List) => {
-            return done(writeln!(io::stdout(), "{}: test", request::NAME).map(|()| true));
-        }
-        Some(Request::Nothing(reason)) => {
-            let said = writeln!(io::stderr(), "{}: nothing was run: {reason}", request::NAME);
-            return done(said.map(|()| true));
-        }
-        None => {
-            // Nothing is left to do when stderr is gone too.
-            drop(writeln!(io::stderr(), "{}", request::USAGE));
-            return ExitCode::from(64);
-        }
+    let tests =
+        || [run_tests::TESTS, report_tests::TESTS, watch_tests::TESTS, right_tests::TESTS].concat();
+    let Some(wanted) = Wanted::parse(arguments) else {
+        drop(writeln!(io::stderr(), "check: [TEST_NAME…]"));
+        return ExitCode::from(64);
     };
-    WANTED.set(wanted).expect("set once");
-    runner::clean_up_on_signals();
-    let title = "every case × every server";
-    let outcome = runner::run_and_print(title, table::DEADLINE, run_all, &mut io::stdout());
-    trust_testkit::leftovers::remove_everything();
-    done(outcome.map(|outcome| !matches!(outcome, Outcome::Failed(_))))
-}
-
-fn run_all() {
-    table::run(WANTED.get().expect("set before the run"));
-}
-
-fn done(outcome: io::Result<bool>) -> ExitCode {
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) | Err(_) => ExitCode::FAILURE,
+    let chosen: Vec<Test> = tests().into_iter().filter(|(name, _)| wanted.wants(name)).collect();
+    if wanted.is_list {
+        let mut lines = chosen.iter().map(|(name, _)| writeln!(io::stdout(), "{name}: test"));
+        return done(lines.all(|line| line.is_ok()));
     }
+    if chosen.is_empty() && !wanted.may_be_empty() {
+        drop(writeln!(io::stderr(), "check: no test has such a name"));
+        return ExitCode::FAILURE;
+    }
+    runner::clean_up_on_signals();
+    let mut passed = true;
+    for (name, test) in chosen {
+        match runner::run_and_print(name, TEST_DEADLINE, test, &mut io::stdout()) {
+            Ok(outcome) => passed &= !matches!(outcome, Outcome::Failed(_)),
+            Err(_) => passed = false,
+        }
+    }
+    trust_testkit::leftovers::remove_everything();
+    done(passed)
+}
+
+fn done(is_well: bool) -> ExitCode {
+    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

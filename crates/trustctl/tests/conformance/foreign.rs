@@ -9,7 +9,7 @@ use super::healthy::Healthy;
 use trust_testkit::leftovers::OwnedDir;
 
 /// Sources and configurations.
-pub(crate) const SERVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/check/servers");
+pub(crate) const SERVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/servers");
 
 /// Where Debian's nginx has its stream module.
 pub(crate) const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
