@@ -41,6 +41,9 @@ pub mod by_hand;
 mod entry;
 mod parenting;
 
+/// Deadlines judged before readiness is looked at again.
+const DEADLINES_PER_ROUND: usize = 256;
+
 /// Events taken from the kernel with one call.
 const EVENTS_PER_POLL: usize = 1024;
 
@@ -424,8 +427,15 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn judge_deadlines(&mut self, due: Timestamp) {
-        // Taken out first: what is entered anew for a time that has passed waits for the next round.
-        let taken: Vec<_> = std::iter::from_fn(|| self.timers.take_due(due)).collect();
+        // Taken out first: what is entered anew for a time that has passed waits for the next round. So do others where
+        // thousands are due at once: clients that are served do not wait until all of those have been ended.
+        let (mut taken, mut left) = (vec![], DEADLINES_PER_ROUND);
+        while left > 0
+            && let Some((time, keys)) = self.timers.take_due(due, left)
+        {
+            left -= keys.len();
+            taken.push((time, keys));
+        }
         for (time, keys) in taken {
             keys.into_iter().for_each(|key| self.judge_deadline(due, time, key as usize));
         }

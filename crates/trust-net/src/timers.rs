@@ -87,12 +87,20 @@ impl Timers {
         self.len = self.buckets.values().map(Vec::len).sum();
     }
 
-    /// Takes out the keys of the earliest time, if that has come.
-    pub(crate) fn take_due(&mut self, now: Timestamp) -> Option<(Timestamp, Vec<u32>)> {
-        let first = self.buckets.first_entry().filter(|first| *first.key() <= now)?;
-        let (time, keys) = first.remove_entry();
-        self.len -= keys.len();
-        Some((time, keys))
+    /// Takes out keys of the earliest time, if that has come: those that were entered first, at most so many.
+    pub(crate) fn take_due(
+        &mut self,
+        now: Timestamp,
+        most: usize,
+    ) -> Option<(Timestamp, Vec<u32>)> {
+        let mut first = self.buckets.first_entry().filter(|first| *first.key() <= now)?;
+        let (time, keys) = (*first.key(), first.get_mut());
+        let taken: Vec<u32> = keys.drain(..most.min(keys.len())).collect();
+        if keys.is_empty() {
+            first.remove();
+        }
+        self.len -= taken.len();
+        Some((time, taken))
     }
 }
 
@@ -112,11 +120,22 @@ mod tests {
             assert_eq!(armed, second(5.0625));
         }
         assert_eq!((timers.len(), timers.next()), (100, second(5.0625)));
-        assert_eq!(timers.take_due(second(5.06)), None);
-        let (time, keys) = timers.take_due(second(5.0625)).expect("it is due");
+        assert_eq!(timers.take_due(second(5.06), usize::MAX), None);
+        let (time, keys) = timers.take_due(second(5.0625), usize::MAX).expect("it is due");
         assert_eq!((time, keys), (second(5.0625), (0..100).collect()));
-        assert_eq!((timers.len(), timers.take_due(second(9.0))), (0, None));
+        assert_eq!((timers.len(), timers.take_due(second(9.0), usize::MAX)), (0, None));
         assert_eq!(timers.next(), Timestamp::NEVER);
+    }
+
+    #[test]
+    fn as_many_are_taken_as_are_wanted_and_the_others_stay_due() {
+        let mut timers = Timers::new(&Limits::default());
+        let time = timers.arm(Timestamp::from_start(Duration::from_secs(1)), 0);
+        (1..5).for_each(|key| assert_eq!(timers.arm(time, key), time));
+        assert_eq!(timers.take_due(time, 3), Some((time, vec![0, 1, 2])));
+        assert_eq!((timers.len(), timers.next()), (2, time));
+        assert_eq!(timers.take_due(time, 3), Some((time, vec![3, 4])));
+        assert_eq!((timers.len(), timers.take_due(time, 3)), (0, None));
     }
 
     #[test]
@@ -169,6 +188,9 @@ mod tests {
         }
         timers.retain(|_, key| key == 42);
         assert_eq!(timers.len(), 1);
-        assert_eq!(timers.take_due(Timestamp::NEVER).map(|(_, keys)| keys), Some(vec![42]));
+        assert_eq!(
+            timers.take_due(Timestamp::NEVER, usize::MAX).map(|(_, keys)| keys),
+            Some(vec![42])
+        );
     }
 }
