@@ -453,6 +453,7 @@ impl<'a, S: Service> Worker<'a, S> {
         if connection.poll_deadline() <= due {
             let mut probe = socket::probe(entry.stream.as_fd());
             probe.asked_at = self.shared.now();
+            entry.readiness.note_probe(&probe);
             connection.handle_deadline(due, probe);
         }
         self.give_turn(key);

@@ -270,6 +270,7 @@ impl<S: Service> Conversation<'_, '_, S> {
             if connection.poll_deadline() <= due {
                 let mut probe = socket::probe(self.stream.as_fd());
                 probe.asked_at = shared.now();
+                self.readiness.note_probe(&probe);
                 connection.handle_deadline(due, probe);
                 next = self.take_turn();
             }

@@ -1,5 +1,7 @@
 //! What a socket is ready for, as far as is known.
 
+use crate::connection::Probe;
+
 /// What a connection's socket is ready for, by the events so far and by what calls have said since.
 #[derive(Clone, Copy, Debug)]
 pub struct Readiness {
@@ -33,6 +35,14 @@ impl Readiness {
     pub fn note(&mut self, unread: Unread, writable: bool) {
         self.unread = self.unread.max(unread);
         self.writable |= writable;
+    }
+
+    /// The socket was looked at: bytes that it has need no event any more. A deadline is not judged over unread bytes, so
+    /// without this it would be due again and again until they are announced.
+    pub fn note_probe(&mut self, probe: &Probe) {
+        if probe.unread > 0 {
+            self.note(Unread::Bytes, false);
+        }
     }
 
     /// Whether the kernel is to be asked after a pause ([`Question::Later`]).

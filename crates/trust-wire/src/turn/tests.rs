@@ -226,3 +226,13 @@ fn the_kernel_is_asked_at_once_and_then_after_a_pause() {
     assert_eq!(steps[0], Step::Sent(8));
     assert_eq!(scene.io.sent, frame());
 }
+
+#[test]
+fn bytes_that_a_look_has_found_need_no_event() {
+    let mut scene = Scene::new([Err(Refusal::WouldBlock), Ok(frame())]);
+    assert_eq!(scene.turn(Unread::Bytes, false), [Step::Refused(During::Receive), Step::Over]);
+    scene.readiness.note_probe(&Probe::default());
+    assert_eq!(scene.turn(Unread::Nothing, false), [Step::Over]);
+    scene.readiness.note_probe(&Probe { unread: 8, ..Probe::default() });
+    assert_eq!(scene.turn(Unread::Nothing, false), [Step::Received(8), Step::Over]);
+}
