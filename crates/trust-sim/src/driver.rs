@@ -1,18 +1,16 @@
-//! The server's end of a path: takes a connection's turns as the event loop of a server does, and has a witness
-//! judge between their steps.
+//! The server's end of a path: takes a connection's turns as the event loop of a server does.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use trust_wire::turn::{Answer, Bounds, Io, Question, Refusal, Serve, Step, Turn, Unread};
-use trust_wire::{
-    CloseStep, Connection, Disconnect, Limits, Probe, Readiness, Reason, Received, Timestamp,
-};
+use trust_wire::turn::{Bounds, Io, Question, Refusal, Unread};
+use trust_wire::{CloseStep, Connection, Disconnect, Limits, Probe, Reason, Timestamp};
 
-use crate::check::{Operation, Truth, Violation, Witness, require};
-use crate::errno::{self, EAGAIN};
+use crate::check::{Truth, Violation, Witness, require};
+use crate::errno::{self, EAGAIN, EINTR};
 use crate::network::{Path, Side};
 use crate::script::Script;
+use crate::watched::{Next, Report, Watched, WatchedIo, at};
 
 /// What the connections of a server share.
 #[derive(Debug)]
@@ -38,46 +36,24 @@ impl Shared {
     }
 }
 
-/// Answers with what came.
-#[derive(Debug)]
-pub struct Echo;
-
-impl Serve for Echo {
-    fn answer<'a>(&'a mut self, received: &'a Received<'_>) -> Answer<'a> {
-        match received {
-            Received::Nothing => Answer { parts: [&[]; 3], frames: 0 },
-            Received::Raw(bytes) => Answer { parts: [bytes, &[], &[]], frames: 0 },
-            Received::Frames(decoded) => {
-                let [first, run] = decoded.frames().parts();
-                Answer { parts: [first, run, &[]], frames: decoded.count }
-            }
-        }
-    }
-}
-
-/// The server's socket during one turn, and what is to be known of it afterwards.
+/// The server's socket during one turn.
 struct Socket<'a> {
     path: &'a mut Path,
     now: Duration,
-    /// Bytes handed to the kernel.
-    sent: usize,
-    /// What it said about itself, if it was asked.
-    probed: Option<Probe>,
-    /// How a call failed, if one did.
-    failed: Option<Reason>,
+    report: Report,
 }
 
 impl Socket<'_> {
-    fn new(path: &mut Path, now: Duration) -> Socket<'_> {
-        Socket { path, now, sent: 0, probed: None, failed: None }
-    }
-
-    fn refused(&mut self, errno: i32) -> Refusal {
+    fn refused(&mut self, errno: i32, is_ready: bool) -> Refusal {
         match errno {
-            EAGAIN => Refusal::WouldBlock,
+            EAGAIN => {
+                self.report.refused = Some(is_ready);
+                Refusal::WouldBlock
+            }
+            EINTR => Refusal::Interrupted,
             errno => {
                 let class = errno::classify(errno);
-                self.failed = Some(class.into());
+                self.report.failed = Some(class.into());
                 Refusal::Failed { errno, class }
             }
         }
@@ -87,13 +63,14 @@ impl Socket<'_> {
 impl Io for Socket<'_> {
     fn receive(&mut self, room: &mut [u8], rest: &mut [u8]) -> Result<usize, Refusal> {
         let received = self.path.receive(Side::Server, room, rest, self.now);
-        received.map_err(|errno| self.refused(errno))
+        received.map_err(|errno| self.refused(errno, self.path.is_readable(Side::Server)))
     }
 
     fn send(&mut self, parts: &[&[u8]; 3]) -> Result<usize, Refusal> {
         let sent = self.path.send(Side::Server, &parts.concat(), self.now);
-        let sent = sent.map_err(|errno| self.refused(errno))?;
-        self.sent += sent;
+        let sent =
+            sent.map_err(|errno| self.refused(errno, self.path.is_writable(Side::Server)))?;
+        self.report.sent += sent;
         Ok(sent)
     }
 
@@ -106,7 +83,7 @@ impl Io for Socket<'_> {
     }
 
     fn probe_sent(&mut self) -> Probe {
-        *self.probed.insert(Probe { unread: 0, ..self.path.probe() })
+        *self.report.probed.insert(Probe { unread: 0, ..self.path.probe() })
     }
 
     fn shutdown_send(&mut self, _patience: Option<Duration>) {
@@ -118,34 +95,30 @@ impl Io for Socket<'_> {
     }
 }
 
+impl WatchedIo for Socket<'_> {
+    fn truth(&self) -> Truth {
+        truth(self.path, self.now)
+    }
+
+    fn take_report(&mut self) -> Report {
+        std::mem::take(&mut self.report)
+    }
+}
+
 /// One accepted connection.
 #[derive(Debug)]
 pub struct Entry {
-    connection: Connection,
-    /// Whoever watches it.
-    pub witness: Witness,
-    /// Bytes handed to the kernel, as the network counts them.
-    sent: usize,
-    readiness: Readiness,
+    watched: Watched,
     /// The earliest time for which a timer runs.
     armed: Option<Duration>,
-    /// The last cause that was told.
-    told: Option<Disconnect>,
-}
-
-/// What is next for a connection after its turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
-    /// It waits for readiness.
-    Wait,
-    /// It is still ready and has had enough for now.
-    Turn,
-    /// It is closed.
-    Closed,
 }
 
 impl Entry {
     /// A connection that was accepted just now, and is served if there is a place.
+    ///
+    /// # Errors
+    ///
+    /// A property that does not hold.
     pub fn accept(
         limits: &Arc<Limits>,
         is_served: bool,
@@ -157,46 +130,72 @@ impl Entry {
             true => Connection::new(Arc::clone(limits), at(now)),
             false => Connection::reject(Arc::clone(limits), at(now)),
         };
-        let mut entry = Entry {
-            connection,
-            witness,
-            sent: 0,
-            readiness: Readiness::default(),
-            armed: None,
-            told: None,
-        };
-        entry.judge(Operation::Accepted, path, now)?;
-        Ok(entry)
+        let watched = Watched::accept(connection, witness, truth(path, now))?;
+        Ok(Entry { watched, armed: None })
+    }
+
+    /// Whoever watches it.
+    pub fn witness(&self) -> &Witness {
+        &self.watched.witness
+    }
+
+    /// Whoever watches it, to be told of what the network knows.
+    pub fn witness_mut(&mut self) -> &mut Witness {
+        &mut self.watched.witness
     }
 
     /// Why it ended, in words.
     pub fn cause(&self) -> Option<Disconnect> {
-        self.connection.cause()
+        self.watched.connection().cause()
     }
 
     /// Whether it is over.
     pub fn is_closed(&self) -> bool {
-        self.witness.closed.is_some()
+        self.watched.is_closed()
     }
 
     /// The server has learned of an edge of readiness, with which the kernel says all that there is.
-    pub fn note_readiness(&mut self, path: &Path) {
-        let unread = match () {
-            () if path.is_ending(Side::Server) => Unread::ToTheEnd,
-            () if path.is_readable(Side::Server) => Unread::Bytes,
-            () => Unread::Nothing,
+    pub fn note_readiness(&mut self, path: &mut Path) {
+        let unread = if path.stops_receives() {
+            Unread::ToTheEnd
+        } else if path.is_readable(Side::Server) {
+            Unread::Bytes
+        } else {
+            Unread::Nothing
         };
-        self.readiness.note(unread, path.is_writable(Side::Server));
+        self.watched.readiness.note(unread, path.poll_writable());
+    }
+
+    /// The network has given an edge of readiness, of which the server may not have learned yet.
+    pub fn note_edge(&mut self) {
+        self.watched.effort.note_edge();
+    }
+
+    /// Nothing is on its way to the server that would have it take a turn.
+    ///
+    /// # Errors
+    ///
+    /// If there is something to do.
+    pub fn check_rest(&self, path: &Path) -> Result<(), Violation> {
+        let connection = self.watched.connection();
+        let is_due = connection.wants_receive() && path.is_readable(Side::Server)
+            || connection.wants_send()
+                && path.is_writable(Side::Server)
+                && !path.will_report_room();
+        require(self.is_closed() || !is_due, "in a quiescent state no turn is due", || {
+            let (unread, owed) = (path.unread(Side::Server), connection.owed().len());
+            format!("{unread} bytes unread, {owed} owed, {:?}", self.watched.readiness)
+        })
     }
 
     /// Whether the kernel is to be asked about it after a pause.
     pub fn is_to_be_asked(&self) -> bool {
-        self.readiness.is_to_be_asked()
+        self.watched.readiness.is_to_be_asked()
     }
 
     /// Asks the kernel about it, after a pause.
     pub fn ask_again(&mut self, path: &mut Path, now: Duration) {
-        self.readiness.ask_again();
+        self.watched.readiness.ask_again();
         path.ask(now);
     }
 
@@ -211,53 +210,18 @@ impl Entry {
         shared: &mut Shared,
         now: Duration,
     ) -> Result<Next, Violation> {
-        if self.is_closed() {
-            return Ok(Next::Closed);
+        let mut socket = Socket { path, now, report: Report::default() };
+        let next =
+            self.watched.take_turn(&mut socket, shared.bounds, &mut shared.receive_buffer)?;
+        if let Next::Close(step) = next {
+            path.close(Side::Server, step == CloseStep::Reset, now);
         }
-        let mut readiness = self.readiness;
-        let mut turn = Turn::new(&mut readiness, shared.bounds);
-        let mut failed = None;
-        let next = loop {
-            let buffer = &mut shared.receive_buffer;
-            let mut io = Socket::new(path, now);
-            let step = turn.step(&mut self.connection, &mut io, &mut Echo, buffer);
-            self.sent += io.sent;
-            failed = failed.or(io.failed);
-            if let Some(probe) = io.probed {
-                self.witness.note_progress(truth(path, now));
-                self.judge(Operation::Asked(Probe { asked_at: at(now), ..probe }), path, now)?;
-            }
-            match step {
-                Step::Received(count) => {
-                    self.judge(Operation::Received(count), path, now)?;
-                    self.judge(Operation::Answered, path, now)?;
-                }
-                Step::Sent(_) => self.judge(Operation::Sent, path, now)?,
-                Step::EndOfStream => self.judge(Operation::EndOfStream, path, now)?,
-                Step::Failed => {
-                    let reason = failed.take().expect("a call has failed");
-                    self.judge(Operation::Failed(reason), path, now)?;
-                }
-                Step::FinSent => {
-                    self.judge(Operation::Step(CloseStep::ShutdownSend), path, now)?;
-                }
-                Step::Closed(step) => {
-                    self.judge(Operation::Step(step), path, now)?;
-                    path.close(Side::Server, step == CloseStep::Reset, now);
-                    break Next::Closed;
-                }
-                Step::Refused(_) | Step::Asked => {}
-                Step::Over => break Next::Wait,
-                Step::Unfinished => break Next::Turn,
-            }
-        };
-        self.readiness = readiness;
         Ok(next)
     }
 
     /// When a timer is to run that does not run yet.
     pub fn arm(&mut self, shared: &Shared) -> Option<Duration> {
-        let deadline = self.connection.poll_deadline();
+        let deadline = self.watched.connection().poll_deadline();
         if self.is_closed() || deadline == Timestamp::NEVER {
             return None;
         }
@@ -286,13 +250,11 @@ impl Entry {
         now: Duration,
     ) -> Result<bool, Violation> {
         self.armed = None;
-        if self.connection.poll_deadline() > at(due) {
+        if self.watched.connection().poll_deadline() > at(due) {
             return Ok(false);
         }
         let probe = Probe { asked_at: at(now), ..path.probe() };
-        self.witness.note_look(due, truth(path, now));
-        self.connection.handle_deadline(at(due), probe);
-        self.judge(Operation::Deadline { due, probe }, path, now)?;
+        self.watched.handle_deadline(due, probe, truth(path, now))?;
         Ok(true)
     }
 
@@ -302,11 +264,7 @@ impl Entry {
     ///
     /// A property that does not hold.
     pub fn drain(&mut self, path: &Path, now: Duration) -> Result<(), Violation> {
-        let unread = path.unread(Side::Server);
-        // What came since the last event has not been announced yet.
-        self.readiness.note(Unread::Bytes, false);
-        self.connection.retire(Reason::Drain, unread as u64);
-        self.judge(Operation::Retired(unread), path, now)
+        self.watched.drain(truth(path, now))
     }
 
     /// The server cuts what is left.
@@ -316,23 +274,7 @@ impl Entry {
     /// A property that does not hold.
     pub fn cut(&mut self, path: &mut Path, reason: Reason, now: Duration) -> Result<(), Violation> {
         let probe = path.probe();
-        self.connection.abort(reason, probe);
-        self.judge(Operation::Aborted(reason, probe), path, now)
-    }
-
-    /// Has the witness judge, and takes the cause as whoever writes it down does.
-    fn judge(&mut self, operation: Operation, path: &Path, now: Duration) -> Result<(), Violation> {
-        self.witness.judge(operation, &self.connection, self.sent, truth(path, now))?;
-        let new = self.connection.poll_cause();
-        let expected = match self.connection.cause() {
-            cause if cause == self.told => None,
-            cause => cause,
-        };
-        require(new == expected, "every new cause is told once", || {
-            format!("{new:?} told, {expected:?} is new after {operation:?}")
-        })?;
-        self.told = new.or(self.told);
-        Ok(())
+        self.watched.cut(reason, probe, truth(path, now))
     }
 }
 
@@ -345,8 +287,4 @@ pub fn truth(path: &Path, now: Duration) -> Truth {
         unacknowledged: path.unacknowledged(),
         unread: path.unread(Side::Server),
     }
-}
-
-fn at(time: Duration) -> Timestamp {
-    Timestamp::from_start(time)
 }

@@ -2,6 +2,8 @@
 
 use trust_wire::ErrnoClass;
 
+/// A signal came first.
+pub const EINTR: i32 = 4;
 /// Would block.
 pub const EAGAIN: i32 = 11;
 /// Sent on a connection that is over.

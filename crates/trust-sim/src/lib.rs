@@ -7,13 +7,14 @@
 //! - [`script`]: from a seed to what happens; [`loopback`]: the same for a real server
 //! - [`simulation`]: clients, paths and a server, joined by a clock
 //! - [`network`], [`peer`], [`driver`]: a TCP path, a client at one end, the server at the other
-//! - [`check`], [`model`]: what must hold
+//! - [`watched`]: a connection whose turns are judged; [`check`], [`model`], [`effort`]: what must hold
 //! - [`shrink`]: from a script that fails to a small one
 #![forbid(unsafe_code)]
 
 pub mod check;
 pub mod clock;
 pub mod driver;
+pub mod effort;
 pub mod errno;
 pub mod loopback;
 pub mod model;
@@ -23,3 +24,4 @@ pub mod rng;
 pub mod script;
 pub mod shrink;
 pub mod simulation;
+pub mod watched;

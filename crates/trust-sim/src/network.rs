@@ -10,7 +10,7 @@ use std::time::Duration;
 use trust_wire::Probe;
 
 use self::kernels::{FIRST_RETRANSMIT, KEEPALIVE_IDLE};
-use crate::errno::{self, EAGAIN, EPIPE};
+use crate::errno::{self, EAGAIN, EINTR, EPIPE};
 use crate::rng::Rng;
 use crate::script::PathScript;
 
@@ -112,6 +112,8 @@ struct Socket {
     last_heard: Duration,
     /// When something was first sent that nothing has come in reply to.
     unanswered_since: Option<Duration>,
+    /// A send was refused or cut short: room is an edge of readiness (SOCK_NOSPACE in Linux).
+    lacks_room: bool,
 }
 
 impl Socket {
@@ -139,6 +141,7 @@ impl Socket {
             acked_at_last_look: 0,
             last_heard: Duration::ZERO,
             unanswered_since: None,
+            lacks_room: false,
         }
     }
 
@@ -152,6 +155,12 @@ impl Socket {
 pub struct Path {
     script: PathScript,
     rng: Rng,
+    /// What befalls calls of the server.
+    faults: Rng,
+    /// The last call of the server said EAGAIN without need.
+    was_refused: bool,
+    /// Which bytes of the client are urgent data (RFC 6093).
+    urgent: Vec<usize>,
     client: Socket,
     server: Socket,
     client_host: Host,
@@ -177,6 +186,9 @@ impl Path {
         let mut path = Path {
             script,
             rng: Rng::new(seed),
+            faults: Rng::new(!seed),
+            was_refused: false,
+            urgent: vec![],
             client: Socket::new(usize::MAX, s.client_receive_buffer, s.server_receive_buffer),
             server: Socket::new(
                 s.server_send_buffer,
@@ -244,10 +256,24 @@ impl Path {
         socket.state != State::Open || socket.out.len() - socket.acked < socket.send_buffer
     }
 
-    /// Whether an end or an error is to be read.
-    pub fn is_ending(&self, side: Side) -> bool {
-        let socket = self.socket(side);
-        socket.fin_arrived || socket.state != State::Open
+    /// Whether the server can send; if not, it will be told when it can (`tcp_poll` in Linux).
+    pub fn poll_writable(&mut self) -> bool {
+        let is_writable = self.is_writable(Side::Server);
+        self.server.lacks_room |= !is_writable;
+        is_writable
+    }
+
+    /// Whether the server will be told of room by the acknowledgement of what is on its way: a send took less than it was
+    /// given.
+    pub fn will_report_room(&self) -> bool {
+        self.server.lacks_room && self.unacknowledged() > 0
+    }
+
+    /// Whether an end, an error or urgent data are to be read by the server: receives stop in front of them.
+    pub fn stops_receives(&self) -> bool {
+        let socket = &self.server;
+        let is_urgent = |at: &usize| (socket.read..socket.arrived).contains(at);
+        socket.fin_arrived || socket.state != State::Open || self.urgent.iter().any(is_urgent)
     }
 
     /// The server registers its socket anew: what it is ready for is reported once more (`EPOLL_CTL_MOD`).
@@ -257,6 +283,13 @@ impl Path {
 
     /// send(2) without blocking.
     pub fn send(&mut self, side: Side, bytes: &[u8], now: Duration) -> Result<usize, i32> {
+        if side == Side::Server {
+            self.disturb_call()?;
+            if self.is_short_of_memory(now) {
+                self.server.lacks_room = true;
+                return Err(EAGAIN);
+            }
+        }
         let is_short = side == Side::Server && self.rng.one_in(self.script.short_send_one_in);
         let limit = if is_short { self.rng.size(0..=bytes.len()) } else { bytes.len() };
         let socket = self.socket_mut(side);
@@ -268,10 +301,14 @@ impl Path {
         }
         let free = socket.send_buffer.saturating_sub(socket.out.len() - socket.acked);
         let taken = limit.min(free);
+        socket.lacks_room |= taken < bytes.len();
         if taken == 0 && !bytes.is_empty() {
             return Err(EAGAIN);
         }
         socket.out.extend_from_slice(&bytes[..taken]);
+        if side == Side::Client && taken > 0 && self.faults.one_in(self.script.urgent_one_in) {
+            self.urgent.push(self.client.out.len() - 1);
+        }
         self.transmit(side, now);
         Ok(taken)
     }
@@ -284,11 +321,16 @@ impl Path {
         second: &mut [u8],
         now: Duration,
     ) -> Result<usize, i32> {
+        // An end that is refused cannot be told from silence while the next question waits for a pause.
+        if side == Side::Server && self.unread(side) > 0 {
+            self.disturb_call()?;
+        }
+        let stop = self.receive_stop(side);
         let (socket, sender) = match side {
             Side::Client => (&mut self.client, &self.server),
             Side::Server => (&mut self.server, &self.client),
         };
-        let there = &sender.out[socket.read..socket.arrived];
+        let there = &sender.out[socket.read..stop];
         if there.is_empty() {
             if socket.fin_arrived {
                 return Ok(0);
@@ -309,6 +351,29 @@ impl Path {
             self.send_packet(side, self.bare_packet(side), now);
         }
         Ok(count)
+    }
+
+    /// Where in the stream a receive stops: in front of urgent data, unless it begins there (`tcp(7)`, SO_OOBINLINE).
+    fn receive_stop(&self, side: Side) -> usize {
+        let socket = self.socket(side);
+        let is_ahead = |at: &&usize| side == Side::Server && **at > socket.read;
+        let urgent = self.urgent.iter().find(is_ahead).copied();
+        urgent.unwrap_or(usize::MAX).min(socket.arrived)
+    }
+
+    /// A call of the server is interrupted, or refused without need.
+    fn disturb_call(&mut self) -> Result<(), i32> {
+        if self.faults.one_in(self.script.interrupt_one_in) {
+            return Err(EINTR);
+        }
+        let is_refused = self.faults.one_in(self.script.would_block_one_in);
+        self.was_refused = is_refused && !self.was_refused;
+        if self.was_refused { Err(EAGAIN) } else { Ok(()) }
+    }
+
+    fn is_short_of_memory(&self, now: Duration) -> bool {
+        let shortage = self.script.shortage;
+        shortage.is_some_and(|it| it.at <= now && now < it.at + it.length)
     }
 
     /// shutdown(2) with SHUT_WR.

@@ -44,7 +44,7 @@ pub struct Script {
     pub clients: Vec<ClientScript>,
 }
 
-/// A time in which the server's process does not run.
+/// A time in which something does not run.
 #[derive(Clone, Copy, Debug)]
 pub struct Pause {
     /// When it begins.
@@ -93,6 +93,14 @@ pub struct PathScript {
     pub client_receive_buffer: usize,
     /// One in how many sends takes less than it could.
     pub short_send_one_in: u64,
+    /// One in how many receives and sends of the server says EAGAIN although it need not, never two in a row.
+    pub would_block_one_in: u64,
+    /// One in how many is interrupted by a signal.
+    pub interrupt_one_in: u64,
+    /// When the server's kernel has no memory for what it is to send, and calls the socket writable all the same.
+    pub shortage: Option<Pause>,
+    /// One in how many of the client's sends ends with a byte of urgent data.
+    pub urgent_one_in: u64,
     /// After which time without any packet the server's kernel gives up what it sends again and again.
     pub give_up_after: Duration,
     /// Whether the server's kernel asks silent peers.
@@ -218,6 +226,7 @@ impl ClientScript {
             read_gap: spread(rng, &[0, 0, 1, 100]),
             closes_after: (!rng.one_in(6)).then(|| spread(rng, &[0, 0, 100, 3_000])),
         };
+        client.path.disturb(&mut Rng::new(!client.seed));
         // A slow reader of much has some hundred receives to do, not a million.
         if client.read_gap > Duration::from_millis(1) {
             client.read_len = client.read_len.max(upload / 100);
@@ -239,9 +248,25 @@ impl PathScript {
             server_receive_buffer: small(rng),
             client_receive_buffer: small(rng),
             short_send_one_in: rng.pick(&[2, 10, u64::MAX, u64::MAX]),
+            would_block_one_in: u64::MAX,
+            interrupt_one_in: u64::MAX,
+            shortage: None,
+            urgent_one_in: u64::MAX,
             give_up_after: rng.pick(&[100, 900]) * Duration::from_secs(1),
             keepalive: limits.timeout.is_none(),
         }
+    }
+
+    /// Adds what calls of the server meet beside the network. `rng` is one of its own, so that all else of a seed stays
+    /// as it is.
+    fn disturb(&mut self, rng: &mut Rng) {
+        self.would_block_one_in = rng.pick(&[2, 10, u64::MAX, u64::MAX]);
+        self.interrupt_one_in = rng.pick(&[2, 10, u64::MAX, u64::MAX]);
+        self.urgent_one_in = rng.pick(&[1, 5, u64::MAX, u64::MAX, u64::MAX, u64::MAX]);
+        let has_shortage = rng.one_in(6);
+        let shortage =
+            Pause { at: spread(rng, &[1, 50, 5_000]), length: spread(rng, &[10, 500, 8_000]) };
+        self.shortage = has_shortage.then_some(shortage);
     }
 }
 

@@ -84,6 +84,10 @@ fn changes(script: &Script) -> Vec<Change> {
         of_client(|client| client.path.ack_delay = Duration::ZERO);
         of_client(|client| client.path.segment = 1460);
         of_client(|client| client.path.short_send_one_in = u64::MAX);
+        of_client(|client| client.path.would_block_one_in = u64::MAX);
+        of_client(|client| client.path.interrupt_one_in = u64::MAX);
+        of_client(|client| client.path.shortage = None);
+        of_client(|client| client.path.urgent_one_in = u64::MAX);
         of_client(|client| client.path.server_send_buffer = 1 << 20);
         of_client(|client| client.path.server_receive_buffer = 1 << 20);
         of_client(|client| client.path.client_receive_buffer = 1 << 20);

@@ -8,12 +8,13 @@ use trust_wire::{Limits, Reason};
 
 use crate::check::{ROUNDS, Violation, Witness, require};
 use crate::clock::Clock;
-use crate::driver::{Entry, Next, Shared, truth};
+use crate::driver::{Entry, Shared, truth};
 use crate::model::Model;
 use crate::network::{Path, PathEvent, Side};
 use crate::peer::{Peer, PeerEnd, PeerEvent};
 use crate::rng::Rng;
 use crate::script::Script;
+use crate::watched::Next;
 
 /// Events after which a simulation counts as endless: far above what the longest script needs.
 const EVENTS_MAX: u64 = 3_000_000;
@@ -69,6 +70,8 @@ struct Client {
     wake_scheduled: bool,
     /// The server's poll has an edge of readiness to report.
     edge: bool,
+    /// So many are on their way to it.
+    edges_coming: u32,
     /// A pause runs, after which the kernel is asked whether the socket is ready after all.
     question: bool,
 }
@@ -231,8 +234,15 @@ impl<'a> Simulation<'a> {
         let peer = Peer::new(script, now);
         let path = Path::new(script.path, script.seed, now);
         // Whoever is registered is told of what it is ready for.
-        let (edge, question) = (true, false);
-        let client = Client { path, peer, entry: None, wake_scheduled: false, edge, question };
+        let client = Client {
+            path,
+            peer,
+            entry: None,
+            wake_scheduled: false,
+            edge: true,
+            edges_coming: 0,
+            question: false,
+        };
         self.clients[index] = Some(client);
         self.schedule_wake(index);
         self.collect(index);
@@ -270,11 +280,11 @@ impl<'a> Simulation<'a> {
         }
         let before = entry.cause();
         if std::mem::take(&mut client.edge) {
-            entry.note_readiness(&client.path);
+            entry.note_readiness(&mut client.path);
         }
-        entry.witness.note_outstanding(truth(&client.path, now));
+        entry.witness_mut().note_outstanding(truth(&client.path, now));
         let next = entry.take_turn(&mut client.path, &mut self.shared, now)?;
-        entry.witness.check_overdue(truth(&client.path, now), |start| {
+        entry.witness().check_overdue(truth(&client.path, now), |start| {
             Simulation::paused_since(script, start, now)
         })?;
         let (cause, timer) = (entry.cause(), entry.arm(&self.shared));
@@ -288,7 +298,7 @@ impl<'a> Simulation<'a> {
             self.note(|| format!("server: client {index} ends for {cause:?}"));
         }
         match next {
-            Next::Closed => {
+            Next::Close(_) => {
                 self.ended_at = now;
                 self.note(|| format!("server: client {index} closed, {cause:?}"));
             }
@@ -296,7 +306,12 @@ impl<'a> Simulation<'a> {
             Next::Wait => {}
         }
         self.collect(index);
-        Ok(())
+        let client = self.clients[index].as_ref().expect("it is connected");
+        let is_at_rest = next == Next::Wait && client.edges_coming == 0 && !client.question;
+        match &client.entry {
+            Some(entry) if is_at_rest => entry.check_rest(&client.path),
+            _ => Ok(()),
+        }
     }
 
     fn judge(&mut self, index: usize, due: Duration) -> Result<(), Violation> {
@@ -354,7 +369,7 @@ impl<'a> Simulation<'a> {
             let client = self.clients[index].as_mut().expect("it is connected");
             let entry = client.entry.as_mut().expect("it is accepted");
             if !entry.is_closed() {
-                entry.witness.note_outstanding(truth(&client.path, self.clock.now()));
+                entry.witness_mut().note_outstanding(truth(&client.path, self.clock.now()));
                 change(entry, &mut client.path)?;
                 self.turn(index)?;
             }
@@ -366,12 +381,16 @@ impl<'a> Simulation<'a> {
         let now = self.clock.now();
         let client = self.clients[index].as_mut().expect("it is connected");
         if let Some(entry) = &mut client.entry {
-            entry.witness.note_outstanding(truth(&client.path, now));
+            entry.witness_mut().note_outstanding(truth(&client.path, now));
         }
         match event {
             PathEvent::Ready(Side::Client) => client.peer.handle_ready(&client.path, now),
             PathEvent::Ready(Side::Server) | PathEvent::Asked => {
                 client.edge = true;
+                client.edges_coming -= 1;
+                if let (PathEvent::Ready(_), Some(entry)) = (event, &mut client.entry) {
+                    entry.note_edge();
+                }
                 self.schedule_wake(index);
             }
             _ => {}
@@ -391,6 +410,8 @@ impl<'a> Simulation<'a> {
     fn collect(&mut self, index: usize) {
         let client = self.clients[index].as_mut().expect("it is connected");
         for (at, event) in client.path.events.drain(..) {
+            let is_edge = matches!(event, PathEvent::Ready(Side::Server) | PathEvent::Asked);
+            client.edges_coming += u32::from(is_edge);
             self.clock.schedule(at, Event::Path(index, event));
         }
         for (at, event) in client.peer.events.drain(..) {
@@ -402,7 +423,7 @@ impl<'a> Simulation<'a> {
     fn check_ends(&self) -> Result<(), Violation> {
         for (index, client) in self.clients.iter().enumerate() {
             let Some(Client { entry: Some(entry), peer, path, .. }) = client else { continue };
-            let witness = &entry.witness;
+            let witness = entry.witness();
             let is_over = entry.is_closed() && entry.cause().is_some();
             require(is_over, "nothing is left behind", || format!("client {index}: {witness:?}"))?;
             let owed = witness.owed_in_all();

@@ -65,8 +65,12 @@ impl Path {
             if side == Side::Server {
                 self.acked_at = now;
             }
+            let gives_room = match side {
+                Side::Client => true,
+                Side::Server => std::mem::take(&mut self.server.lacks_room),
+            };
             // Room for more is of no interest to who has finished.
-            if !has_finished {
+            if !has_finished && gives_room {
                 self.events.push((now, PathEvent::Ready(side)));
             }
         }

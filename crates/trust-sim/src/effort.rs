@@ -1,0 +1,91 @@
+//! What a connection may cost: a turn has an end, and where nothing happens there are no calls.
+
+use std::time::Duration;
+
+use crate::check::{Violation, require};
+
+/// Calls that may say EAGAIN, with nothing to be had, before anything happens: one that reads to the end, one of a
+/// drain, and one to spare.
+const IN_VAIN_MAX: u32 = 3;
+
+/// The same in a second of which a call could have moved bytes, by what the kernel reports: the first, the one after the
+/// question at once, ten after pauses, and one to spare.
+const REFUSED_MAX: u32 = 13;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Counts the calls of a connection that move nothing.
+#[derive(Debug, Default)]
+pub struct Effort {
+    /// Since something happened.
+    in_vain: u32,
+    /// In the second that began at `since`, if nothing succeeds in it.
+    refused: u32,
+    /// Edges of readiness in that second that the network gave.
+    edges: u32,
+    since: Duration,
+}
+
+impl Effort {
+    /// The network has news.
+    pub fn note_edge(&mut self) {
+        self.in_vain = 0;
+        self.edges += 1;
+    }
+
+    /// A call moved bytes, or received the end.
+    pub fn note_success(&mut self) {
+        *self = Effort::default();
+    }
+
+    /// A call has said EAGAIN; `is_ready` is what the kernel reports of the socket all the same.
+    ///
+    /// # Errors
+    ///
+    /// If there were too many.
+    pub fn note_refusal(&mut self, is_ready: bool, now: Duration) -> Result<(), Violation> {
+        if !is_ready {
+            self.in_vain += 1;
+            return require(
+                self.in_vain <= IN_VAIN_MAX,
+                "a connection to which nothing happens costs nothing",
+                || format!("{now:?}: {self:?}"),
+            );
+        }
+        if now > self.since + SECOND {
+            *self = Effort { since: now, in_vain: self.in_vain, ..Effort::default() };
+        }
+        self.refused += 1;
+        require(
+            self.refused <= REFUSED_MAX + 2 * self.edges,
+            "a socket that is ready and takes nothing is not asked all the time",
+            || format!("{now:?}: {self:?}"),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(count: u64) -> Duration {
+        Duration::from_millis(count)
+    }
+
+    #[test]
+    fn ten_questions_a_second_are_allowed_for_ever_and_more_are_not() {
+        let mut effort = Effort::default();
+        assert!((0..1000).all(|tenth| effort.note_refusal(true, ms(100 * tenth)).is_ok()));
+        assert!(!(0..20).all(|_| effort.note_refusal(true, ms(100_000)).is_ok()));
+    }
+
+    #[test]
+    fn what_cannot_succeed_is_tried_a_few_times_until_something_happens() {
+        let mut effort = Effort::default();
+        for round in 0..10 {
+            assert!((0..IN_VAIN_MAX).all(|_| effort.note_refusal(false, ms(round)).is_ok()));
+            effort.note_edge();
+        }
+        assert!(!(0..=IN_VAIN_MAX).all(|_| effort.note_refusal(false, ms(100)).is_ok()));
+    }
+}

@@ -1,0 +1,228 @@
+//! A connection whose turns a witness judges, step by step.
+
+use std::time::Duration;
+
+use trust_wire::turn::{Answer, Bounds, Io, Serve, Step, Turn, Unread};
+use trust_wire::{
+    CloseStep, Connection, Disconnect, Probe, Readiness, Reason, Received, Timestamp,
+};
+
+use crate::check::{Operation, Truth, Violation, Witness, require};
+use crate::effort::Effort;
+
+/// A socket that says what was done with it.
+pub trait WatchedIo: Io {
+    /// What is the case now.
+    fn truth(&self) -> Truth;
+
+    /// What was done since the last report.
+    fn take_report(&mut self) -> Report;
+}
+
+/// What was done with a socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    /// Bytes handed to the kernel.
+    pub sent: usize,
+    /// What the socket said about itself, if it was asked.
+    pub probed: Option<Probe>,
+    /// How a call failed, if one did.
+    pub failed: Option<Reason>,
+    /// A call said EAGAIN; whether the kernel reports the socket as ready for it all the same.
+    pub refused: Option<bool>,
+}
+
+/// Answers with what came.
+#[derive(Debug)]
+pub struct Echo;
+
+impl Serve for Echo {
+    fn answer<'a>(&'a mut self, received: &'a Received<'_>) -> Answer<'a> {
+        match received {
+            Received::Nothing => Answer { parts: [&[]; 3], frames: 0 },
+            Received::Raw(bytes) => Answer { parts: [bytes, &[], &[]], frames: 0 },
+            Received::Frames(decoded) => {
+                let [first, run] = decoded.frames().parts();
+                Answer { parts: [first, run, &[]], frames: decoded.count }
+            }
+        }
+    }
+}
+
+/// A connection, and whoever watches it.
+#[derive(Debug)]
+pub struct Watched {
+    connection: Connection,
+    /// Whoever watches it.
+    pub witness: Witness,
+    /// What the server knows of the socket.
+    pub readiness: Readiness,
+    /// What calls that moved nothing there were.
+    pub effort: Effort,
+    /// Bytes handed to the kernel.
+    sent: usize,
+    /// The last cause that was told.
+    told: Option<Disconnect>,
+}
+
+/// What is next for a connection after its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It waits for readiness.
+    Wait,
+    /// It is still ready and has had enough for now.
+    Turn,
+    /// It is to be closed.
+    Close(CloseStep),
+}
+
+impl Watched {
+    /// A connection that was accepted just now.
+    ///
+    /// # Errors
+    ///
+    /// A property that does not hold, as with all methods.
+    pub fn accept(
+        connection: Connection,
+        witness: Witness,
+        truth: Truth,
+    ) -> Result<Watched, Violation> {
+        let (readiness, effort) = (Readiness::default(), Effort::default());
+        let mut watched = Watched { connection, witness, readiness, effort, sent: 0, told: None };
+        watched.judge(Operation::Accepted, truth)?;
+        Ok(watched)
+    }
+
+    /// The connection.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Whether it is over.
+    pub fn is_closed(&self) -> bool {
+        self.witness.closed.is_some()
+    }
+
+    /// Does what the connection is ready for.
+    ///
+    /// # Errors
+    ///
+    /// A property that does not hold.
+    pub fn take_turn(
+        &mut self,
+        io: &mut impl WatchedIo,
+        bounds: Bounds,
+        buffer: &mut [u8],
+    ) -> Result<Next, Violation> {
+        let mut readiness = self.readiness;
+        let mut turn = Turn::new(&mut readiness, bounds);
+        let mut failed = None;
+        let mut receives = 0;
+        let next = loop {
+            let step = turn.step(&mut self.connection, io, &mut Echo, buffer);
+            let (report, truth) = (io.take_report(), io.truth());
+            self.sent += report.sent;
+            failed = failed.or(report.failed);
+            receives += u32::from(matches!(step, Step::Received(_)));
+            require(receives <= bounds.receives, "a turn has an end", || {
+                format!("{receives} receives, {bounds:?}")
+            })?;
+            self.judge_effort(step, report, truth)?;
+            if let Some(probe) = report.probed {
+                self.witness.note_progress(truth);
+                self.judge(Operation::Asked(Probe { asked_at: at(truth.now), ..probe }), truth)?;
+            }
+            match step {
+                Step::Received(count) => {
+                    self.judge(Operation::Received(count), truth)?;
+                    self.judge(Operation::Answered, truth)?;
+                }
+                Step::Sent(_) => self.judge(Operation::Sent, truth)?,
+                Step::EndOfStream => self.judge(Operation::EndOfStream, truth)?,
+                Step::Failed => {
+                    let reason = failed.take().expect("a call has failed");
+                    self.judge(Operation::Failed(reason), truth)?;
+                }
+                Step::FinSent => self.judge(Operation::Step(CloseStep::ShutdownSend), truth)?,
+                Step::Closed(step) => {
+                    self.judge(Operation::Step(step), truth)?;
+                    break Next::Close(step);
+                }
+                Step::Refused(_) | Step::Asked => {}
+                Step::Over => break Next::Wait,
+                Step::Unfinished => break Next::Turn,
+            }
+        };
+        self.readiness = readiness;
+        Ok(next)
+    }
+
+    /// Judges the deadline against `due`.
+    ///
+    /// # Errors
+    ///
+    /// A property that does not hold.
+    pub fn handle_deadline(
+        &mut self,
+        due: Duration,
+        probe: Probe,
+        truth: Truth,
+    ) -> Result<(), Violation> {
+        self.readiness.note_probe(&probe);
+        self.witness.note_look(due, truth);
+        self.connection.handle_deadline(at(due), probe);
+        self.judge(Operation::Deadline { due, probe }, truth)
+    }
+
+    /// The server drains.
+    ///
+    /// # Errors
+    ///
+    /// A property that does not hold.
+    pub fn drain(&mut self, truth: Truth) -> Result<(), Violation> {
+        // What came since the last event has not been announced yet.
+        self.readiness.note(Unread::Bytes, false);
+        self.connection.retire(Reason::Drain, truth.unread as u64);
+        self.judge(Operation::Retired(truth.unread), truth)
+    }
+
+    /// The server cuts what is left.
+    ///
+    /// # Errors
+    ///
+    /// A property that does not hold.
+    pub fn cut(&mut self, reason: Reason, probe: Probe, truth: Truth) -> Result<(), Violation> {
+        self.connection.abort(reason, probe);
+        self.judge(Operation::Aborted(reason, probe), truth)
+    }
+
+    fn judge_effort(&mut self, step: Step, report: Report, truth: Truth) -> Result<(), Violation> {
+        if matches!(step, Step::Received(_) | Step::EndOfStream | Step::Sent(_)) {
+            self.effort.note_success();
+        }
+        match report.refused {
+            Some(is_ready) => self.effort.note_refusal(is_ready, truth.now),
+            None => Ok(()),
+        }
+    }
+
+    /// Has the witness judge, and takes the cause as whoever writes it down does.
+    fn judge(&mut self, operation: Operation, truth: Truth) -> Result<(), Violation> {
+        self.witness.judge(operation, &self.connection, self.sent, truth)?;
+        let new = self.connection.poll_cause();
+        let expected = match self.connection.cause() {
+            cause if cause == self.told => None,
+            cause => cause,
+        };
+        require(new == expected, "every new cause is told once", || {
+            format!("{new:?} told, {expected:?} is new after {operation:?}")
+        })?;
+        self.told = new.or(self.told);
+        Ok(())
+    }
+}
+
+/// A point in simulated time, as the core has it.
+pub fn at(time: Duration) -> Timestamp {
+    Timestamp::from_start(time)
+}
