@@ -1,9 +1,9 @@
 //! The answer of a server under test: whatever came back for any messages in any framing, nothing is wrong with it
 //! exactly if it is their echo.
 
+use trust_check::answer::{diagnose, expectation};
 use trust_cli::framing::Framing;
 use trust_wire::format::LengthFormat;
-use trustctl::check::answer::{diagnose, expectation};
 
 use crate::choices::Choices;
 

@@ -2,7 +2,6 @@
 
 use trust_cli::command::{Entry, Program};
 
-pub mod check;
 pub mod config_show;
 pub mod echo_client;
 pub mod echo_server;
@@ -17,7 +16,8 @@ const COMMANDS: &[Entry] = &[
     echo_client::ENTRY,
     load::ENTRY,
     load_merge::ENTRY,
-    check::ENTRY,
+    #[cfg(feature = "check")]
+    trust_check::command::ENTRY,
     config_show::ENTRY,
     log_demo::ENTRY,
     hold::ENTRY,

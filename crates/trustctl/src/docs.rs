@@ -6,12 +6,12 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
+use trust_check::cases;
 use trust_cli::error_map;
 use trust_cli::exclusions::{Exclusion, When};
 use trust_cli::exit_code::ExitCode;
 use trust_net::wire::Reason;
 
-use crate::check::cases;
 use crate::commands::TRUSTCTL;
 use crate::commands::echo_server::one_connection::{Decided, decided_by};
 use crate::load::summary::Cause;

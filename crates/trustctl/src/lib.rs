@@ -4,7 +4,6 @@
 //! commands each.
 
 pub mod activation;
-pub mod check;
 mod child;
 #[cfg(test)]
 mod command_line;

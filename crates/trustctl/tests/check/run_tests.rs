@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::Stdio;
 
 use rustix::process::Signal;
-use trustctl::check::cases;
+use trust_check::cases;
 
 use super::Test;
 use super::json::{self, State, Verdict};

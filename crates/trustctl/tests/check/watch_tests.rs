@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use trustctl::check::cases;
+use trust_check::cases;
 
 use super::Test;
 use super::json::{self, State, Verdict};

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
-use trustctl::check::cases;
+use trust_check::cases;
 
 use super::{healthy, mutants};
 

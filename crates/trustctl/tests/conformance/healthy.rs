@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
+use trust_check::cases;
+use trust_check::expect::Known;
+use trust_check::setup::OnReset;
+use trust_check::verdict::Verdict;
 use trust_cli::framing::Framing;
-use trustctl::check::cases;
-use trustctl::check::expect::Known;
-use trustctl::check::setup::OnReset;
-use trustctl::check::verdict::Verdict;
 
 use super::constraints::{self, Constraints};
 use super::foreign::{Foreign, Language};

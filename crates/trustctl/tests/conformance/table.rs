@@ -9,16 +9,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use trust_check::case::Case;
+use trust_check::cases;
+use trust_check::expect::Known;
+use trust_check::outcome::Outcome;
+use trust_check::runner::{Listener, Plan, run as run_check};
+use trust_check::setup::{OnReset, Rate, Setup};
+use trust_check::verdict::{Finding, Verdict};
+use trust_check::watch::Watch;
 use trust_cli::framing::Framing;
 use trust_cli::signals::{IgnoredHangup, Signals};
-use trustctl::check::case::Case;
-use trustctl::check::cases;
-use trustctl::check::expect::Known;
-use trustctl::check::outcome::Outcome;
-use trustctl::check::runner::{Listener, Plan, run as run_check};
-use trustctl::check::setup::{OnReset, Rate, Setup};
-use trustctl::check::verdict::{Finding, Verdict};
-use trustctl::check::watch::Watch;
 
 use super::healthy::{self, Healthy};
 use super::launch::{self, Started};

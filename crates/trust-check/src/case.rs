@@ -1,0 +1,87 @@
+//! A case: what is required, where that comes from, and how it is tried.
+
+use trust_cli::framing::Framing;
+
+use crate::setup::Setup;
+use crate::trial::Trial;
+use crate::verdict::Judged;
+
+/// One requirement and how it is tried.
+#[derive(Debug)]
+pub struct Case {
+    /// Group and number, which never change: `framing/3`.
+    pub id: &'static str,
+    /// In a few words.
+    pub title: &'static str,
+    /// What a right server does.
+    pub requirement: &'static str,
+    /// Where the requirement comes from: an RFC's section, a man page, a document of this project.
+    pub source: &'static str,
+    /// The bug that it exists to catch.
+    pub bug: &'static str,
+    /// Which servers it is for.
+    pub needs: Needs,
+    /// How it goes together with others.
+    pub manners: Manners,
+    /// The conversation and the judgement.
+    pub run: fn(&mut Trial<'_>) -> Judged,
+}
+
+/// Which servers a case is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Every echo server.
+    Anything,
+    /// One that knows messages: a length in front of each, or a newline behind it.
+    Messages,
+    /// One whose messages have a length in front.
+    Length,
+    /// One whose process can be looked at (`--pid`, `--command`).
+    Process,
+}
+
+/// How a case goes together with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manners {
+    /// It may run beside others.
+    Beside,
+    /// It needs two clients or more to be served at the same time.
+    Several,
+    /// It holds a crowd of clients, who need to be served at the same time and may be more than the server serves:
+    /// nothing runs beside it.
+    Crowd,
+    /// It floods the server, or measures it: nothing runs beside it.
+    Alone,
+}
+
+impl Manners {
+    /// Whether nothing may run beside it.
+    pub const fn are_alone(self) -> bool {
+        matches!(self, Manners::Crowd | Manners::Alone)
+    }
+}
+
+impl Case {
+    /// The part of the id before the number.
+    pub fn group(&self) -> &'static str {
+        self.id.split_once('/').map_or(self.id, |(group, _)| group)
+    }
+
+    /// Why it cannot be tried with that server, if so.
+    pub fn misfit(&self, setup: &Setup, is_watched: bool) -> Option<&'static str> {
+        let needs_several = matches!(self.manners, Manners::Several | Manners::Crowd);
+        if needs_several && setup.one_at_a_time {
+            return Some("the server serves one client at a time");
+        }
+        match (self.needs, &setup.framing) {
+            (Needs::Process, _) if !is_watched => Some("needs --pid or --command"),
+            (Needs::Anything | Needs::Process, _)
+            | (Needs::Messages, Framing::Length(_) | Framing::Line)
+            | (Needs::Length, Framing::Length(_)) => None,
+            (Needs::Messages, Framing::Raw) => Some("raw bytes have no messages"),
+            (Needs::Length, Framing::Raw | Framing::Line) => {
+                Some("this framing has no length field")
+            }
+        }
+    }
+}

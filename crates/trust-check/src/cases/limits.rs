@@ -1,0 +1,330 @@
+//! Clients that take more than their share: many of them, slow ones, and such that do not read.
+
+use std::time::{Duration, Instant};
+
+use trust_cli::text::grouped;
+
+use crate::case::{Case, Manners, Needs};
+use crate::trial::Trial;
+use crate::verdict::{Evidence, Finding, Judged, Verdict};
+use crate::watch::Watch;
+use crate::wire::{End, STALL, Stop, Wire};
+
+/// Clients that hold a connection at the same time: far below what a server serves, far above a pool of threads.
+const CROWD: usize = 50;
+
+/// Clients of a flood: below the backlog of 128 that many servers listen with, so that those who serve one at a time
+/// can take it too.
+const FLOOD: usize = 120;
+
+/// Clients that trickle a message at the same time.
+const TRICKLERS: usize = 20;
+
+/// Bytes that each of them trickles, one at a time.
+const TRICKLED_BYTES: usize = 5;
+
+/// Time between two of these.
+const TRICKLE_PAUSE: Duration = Duration::from_millis(20);
+
+/// A process whose memory grows by less than one part in so many of what was taken does not queue it.
+const QUEUED_PART: u64 = 4;
+
+/// Longest time in which answers that were left unread are read after all.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// Bytes of a message that is sent again and again without reading.
+const UNREAD_MESSAGE_BYTES: u64 = 16 * 1024;
+
+/// How often a crowd is filled up at most: a server gives a place back only when it has seen who held it leave.
+const CROWD_ROUNDS: usize = 5;
+
+/// The cases of this group.
+pub const CASES: &[Case] = &[
+    Case {
+        id: "limits/1",
+        title: "many clients declare the longest message and send nothing of it",
+        requirement: "A declared length is a claim: it takes nothing from other clients before the bytes arrive",
+        source: "docs/PROTOCOL.md; CWE-770; CWE-789",
+        bug: "memory is taken for every declared length, or a budget is charged with it",
+        needs: Needs::Length,
+        manners: Manners::Crowd,
+        run: declared_and_not_sent,
+    },
+    Case {
+        id: "limits/2",
+        title: "a message that trickles in does not stop others",
+        requirement: "While a message is unfinished other clients are served",
+        source: "docs/PROTOCOL.md; poll(2)",
+        bug: "an event loop that reads a message to its end, however long that takes",
+        needs: Needs::Messages,
+        manners: Manners::Several,
+        run: one_trickles,
+    },
+    Case {
+        id: "limits/3",
+        title: "a client that does not read does not stop others",
+        requirement: "While a client's answers wait for it other clients are served",
+        source: "docs/PROTOCOL.md; send(2) (EAGAIN)",
+        bug: "an event loop that sends an answer to its end, however long that takes",
+        needs: Needs::Anything,
+        manners: Manners::Several,
+        run: one_does_not_read,
+    },
+    Case {
+        id: "limits/4",
+        title: "a flood of connections, and service after it",
+        requirement: "Connections beyond what the server can hold may be refused, and when they have left it serves",
+        source: "accept(2) (EMFILE, ENFILE, ENOBUFS)",
+        bug: "the accept loop ends when no descriptors or threads are left",
+        needs: Needs::Anything,
+        manners: Manners::Alone,
+        run: flood,
+    },
+    Case {
+        id: "limits/5",
+        title: "many idle clients, and a new one is served",
+        requirement: "A client that says nothing holds a connection and no more: no thread of a small pool",
+        source: "docs/PROTOCOL.md",
+        bug: "a fixed number of workers, each waiting for one client",
+        needs: Needs::Anything,
+        manners: Manners::Crowd,
+        run: many_idle,
+    },
+    Case {
+        id: "limits/6",
+        title: "a client that sends and never reads is stopped",
+        requirement: "A server that cannot send stops receiving, or ends the connection",
+        source: "docs/PROTOCOL.md (back-pressure); RFC 9293, 3.8.6",
+        bug: "answers that nobody reads are queued without a bound",
+        needs: Needs::Anything,
+        manners: Manners::Alone,
+        run: how_much_is_taken,
+    },
+    Case {
+        id: "limits/7",
+        title: "many clients declare the longest message and trickle it",
+        requirement: "Unfinished messages take what has arrived of them, and other clients are served",
+        source: "docs/PROTOCOL.md; CWE-770",
+        bug: "a worker, or a part of a budget, is held for as long as a message is unfinished",
+        needs: Needs::Length,
+        manners: Manners::Crowd,
+        run: many_trickle,
+    },
+];
+
+/// A new client is served beside those who hold `held`. One that is sent away at once is no bug where the server sends
+/// it away beside as many idle clients too: then it has a limit.
+fn expect_service_beside(trial: &mut Trial<'_>, held: Vec<Wire<'_>>, who: &str) -> Judged {
+    let count = held.len();
+    match serve_one_more(trial, count, who)? {
+        OneMore::Served => return Ok(Verdict::Pass),
+        OneMore::SentAway => {}
+    }
+    drop(held);
+    let expected = format!("a new client is served beside {count} {who}");
+    if trial.setup.max_clients.is_some_and(|most| count < most as usize) {
+        return Err(Verdict::warn(expected, "it is sent away without an answer"));
+    }
+    // The server is to have seen that those have left.
+    trial.pause(trial.setup.settle)?;
+    let idle = crowd(trial, count, &[])?;
+    if idle.len() < count {
+        let got = format!("it kept {} idle clients of {count}", idle.len());
+        return Err(Verdict::inconclusive(got));
+    }
+    match serve_one_more(trial, count, "idle clients")? {
+        OneMore::Served => Err(Verdict::warn(
+            expected,
+            format!(
+                "it is sent away without an answer, and beside {count} idle clients it is served"
+            ),
+        )),
+        OneMore::SentAway => {
+            trial.setup.rate.note_turned_away(count as u64);
+            Ok(Verdict::Info(format!(
+                "it sends a new client away beside {count} others: a limit on clients (--max-clients)"
+            )))
+        }
+    }
+}
+
+/// What became of a new client.
+enum OneMore {
+    Served,
+    /// Its connection was refused, or ended before it brought a byte.
+    SentAway,
+}
+
+fn serve_one_more(trial: &mut Trial<'_>, count: usize, who: &str) -> Judged<OneMore> {
+    let hello = trial.payload(32);
+    trial.note(format!("a new client, beside {count} {who}"));
+    let served: Judged<()> = (|| {
+        let mut wire = trial.connect()?;
+        wire.try_send(&trial.frame(&hello), trial.setup.patience)?;
+        wire.expect_echo(&[&hello])
+    })();
+    match served {
+        Ok(()) => Ok(OneMore::Served),
+        Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. })) => {
+            Ok(OneMore::SentAway)
+        }
+        Err(other) => {
+            Err(other.retold(format!("a new client is served beside {count} {who}"), |got| got))
+        }
+    }
+}
+
+/// So many clients that have sent this, or as many as the server keeps.
+fn crowd<'s>(trial: &mut Trial<'s>, count: usize, bytes: &[u8]) -> Judged<Vec<Wire<'s>>> {
+    let (count, mut crowd) = (trial.setup.crowd(count), vec![]);
+    for round in 0..CROWD_ROUNDS {
+        let before = crowd.len();
+        for _ in before..count {
+            let mut wire = match trial.connect() {
+                // Refusing is allowed. What is judged is what becomes of one more.
+                Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. })) => break,
+                connected => connected?,
+            };
+            wire.try_send(bytes, trial.setup.settle)?;
+            crowd.push(wire);
+        }
+        trial.pause(trial.setup.settle)?;
+        let mut kept = vec![];
+        for mut wire in crowd {
+            wire.receive_into(&mut vec![], 1, Duration::ZERO)?;
+            if wire.end().is_none() {
+                kept.push(wire);
+            }
+        }
+        crowd = kept;
+        if crowd.len() >= count || round > 0 && crowd.len() <= before {
+            break;
+        }
+    }
+    Ok(crowd)
+}
+
+fn declared_and_not_sent(trial: &mut Trial<'_>) -> Judged {
+    let header = trial.longest_header()?;
+    let held = crowd(trial, CROWD, &header)?;
+    expect_service_beside(trial, held, "clients that declared the longest message")
+}
+
+fn one_trickles(trial: &mut Trial<'_>) -> Judged {
+    let payload = trial.payload(1000);
+    let frame = trial.frame(&payload);
+    let mut slow = trial.connect()?;
+    let beginning = frame.len().saturating_sub(1).min(TRICKLED_BYTES);
+    let who = "client that sends a message byte by byte";
+    for byte in &frame[..beginning] {
+        slow.send(&[*byte])?;
+        trial.pause(trial.setup.settle)?;
+        if let OneMore::SentAway = serve_one_more(trial, 1, who)? {
+            return expect_service_beside(trial, vec![slow], who);
+        }
+    }
+    slow.send(&frame[beginning..])?;
+    slow.expect_echo(&[&payload])?;
+    slow.finish();
+    Ok(Verdict::Pass)
+}
+
+fn one_does_not_read(trial: &mut Trial<'_>) -> Judged {
+    let mut deaf = trial.connect_narrow()?;
+    let message = trial.payload(UNREAD_MESSAGE_BYTES);
+    let unread = deaf.send_unread(&trial.frame(&message), STALL)?;
+    let verdict =
+        expect_service_beside(trial, vec![deaf], "client that does not read its answers")?;
+    unread.expect_waiting().map(|()| verdict)
+}
+
+fn flood(trial: &mut Trial<'_>) -> Judged {
+    let mut held = vec![];
+    while held.len() < FLOOD {
+        match trial.connect() {
+            Ok(wire) => held.push(wire),
+            Err(stopped @ Verdict::Skipped(_)) => return Err(stopped),
+            // Refusing is allowed, and so is not to answer in the middle of a flood.
+            Err(_) => break,
+        }
+    }
+    let count = held.len();
+    // The server is to have seen them before they leave.
+    trial.pause(trial.setup.settle)?;
+    drop(held);
+    trial.expect_service(&format!("a flood of {count} connections that have left"))?;
+    Ok(Verdict::Pass)
+}
+
+fn many_idle(trial: &mut Trial<'_>) -> Judged {
+    let held = crowd(trial, CROWD, &[])?;
+    expect_service_beside(trial, held, "idle clients")
+}
+
+fn how_much_is_taken(trial: &mut Trial<'_>) -> Judged {
+    let mut wire = trial.connect_narrow()?;
+    let message = trial.payload(UNREAD_MESSAGE_BYTES);
+    let resident = |trial: &Trial<'_>| trial.watch.map(Watch::resident_bytes);
+    let before = resident(trial);
+    let unread = wire.send_unread(&trial.frame(&message), STALL)?;
+    let queued = before.and_then(|before| Some(resident(trial)?.saturating_sub(before)));
+    let has_ended = unread.stop == Stop::All && ends_early(&mut wire, unread.taken)?;
+    wire.close();
+    trial.expect_service("a client that sent much and read nothing")?;
+    let taken = grouped(unread.taken);
+    match unread.stop {
+        Stop::Waiting => {
+            return Ok(Verdict::Info(format!("it took {taken} bytes, then it stopped reading")));
+        }
+        Stop::Ended => {
+            return Ok(Verdict::Info(format!(
+                "it took {taken} bytes, then it ended the connection"
+            )));
+        }
+        Stop::OutOfTime => return unread.expect_waiting().map(|()| Verdict::Pass),
+        Stop::All if has_ended => {
+            return Ok(Verdict::Info(format!(
+                "it took {taken} bytes, as it had ended the connection and ignored them"
+            )));
+        }
+        Stop::All if queued.is_some_and(|queued| queued < unread.taken / QUEUED_PART) => {
+            return Ok(Verdict::Info(format!(
+                "{taken} bytes were taken, which are not in the memory of its processes"
+            )));
+        }
+        Stop::All => {}
+    }
+    let expected = "a client that does not read is stopped by back-pressure, or ended";
+    let got = format!("{taken} bytes were taken, and there was no end of it");
+    Err(Verdict::warn(expected, got))
+}
+
+/// Whether the server's FIN stands before the answers to what was sent: it had ended the connection and read on.
+fn ends_early(wire: &mut Wire<'_>, sent: u64) -> Judged<bool> {
+    let (since, mut got, mut count) = (Instant::now(), vec![], 0);
+    while count < sent
+        && since.elapsed() < DRAIN
+        && wire.receive_into(&mut got, usize::MAX, STALL)?
+    {
+        count += got.len() as u64;
+        got.clear();
+    }
+    Ok(count < sent && wire.end() == Some(End::Fin))
+}
+
+fn many_trickle(trial: &mut Trial<'_>) -> Judged {
+    let header = trial.longest_header()?;
+    let mut held = crowd(trial, TRICKLERS, &header)?;
+    let (count, who) = (held.len(), "clients that trickle the longest message");
+    for _ in 0..TRICKLED_BYTES {
+        for wire in &mut held {
+            // Who is ended meanwhile takes nothing from others.
+            wire.try_send(b"x", trial.setup.settle)?;
+        }
+        trial.pause(TRICKLE_PAUSE)?;
+        if let OneMore::SentAway = serve_one_more(trial, count, who)? {
+            return expect_service_beside(trial, held, who);
+        }
+    }
+    Ok(Verdict::Pass)
+}

@@ -1,0 +1,354 @@
+//! Messages that arrive in pieces.
+
+use std::time::{Duration, Instant};
+
+use trust_cli::framing::Framing;
+use trust_cli::text::seconds;
+
+use crate::case::{Case, Manners, Needs};
+use crate::setup::Setup;
+use crate::trial::Trial;
+use crate::verdict::{Judged, Verdict};
+
+/// Where most of these requirements come from.
+const STREAM: &str = "RFC 9293 section 3.1 (a stream of octets); recv(2)";
+
+const fn case(
+    id: &'static str,
+    title: &'static str,
+    bug: &'static str,
+    needs: Needs,
+    run: fn(&mut Trial<'_>) -> Judged,
+) -> Case {
+    let requirement = "A message is the same however the network cuts it into pieces";
+    Case { id, title, requirement, source: STREAM, bug, needs, manners: Manners::Beside, run }
+}
+
+/// The cases of this group.
+pub const CASES: &[Case] = &[
+    case(
+        "partial/1",
+        "a header that comes in two pieces, cut everywhere",
+        "the header is read with one receive",
+        Needs::Length,
+        header_cut_everywhere,
+    ),
+    case(
+        "partial/2",
+        "a header, and then the payload",
+        "the payload is expected with the same receive as the header",
+        Needs::Length,
+        header_then_payload,
+    ),
+    case(
+        "partial/3",
+        "a payload that comes in two pieces",
+        "the payload is read with one receive",
+        Needs::Messages,
+        payload_cut,
+    ),
+    case(
+        "partial/4",
+        "a message one byte at a time",
+        "what a receive brings is taken for a whole header, payload or line",
+        Needs::Messages,
+        byte_by_byte,
+    ),
+    case(
+        "partial/5",
+        "the end of one message with the beginning of the next",
+        "what follows a message that was completed is dropped, or taken for part of it",
+        Needs::Messages,
+        tail_with_head,
+    ),
+    case(
+        "partial/6",
+        "two messages, cut everywhere",
+        "one place of the cut is not thought of: between messages, in either header, in either payload",
+        Needs::Messages,
+        two_cut_everywhere,
+    ),
+    case(
+        "partial/7",
+        "a whole message with half of the next header",
+        "bytes that are less than a header are dropped behind a whole message",
+        Needs::Messages,
+        whole_and_a_half,
+    ),
+    case(
+        "partial/8",
+        "a pause in the middle of a header",
+        "a short timeout inside a header throws away what had come of it",
+        Needs::Messages,
+        pause_in_the_header,
+    ),
+    case(
+        "partial/9",
+        "half of the longest message, a pause, and the rest",
+        "a short timeout inside a payload throws away what had come of it, or the rest has no room",
+        Needs::Messages,
+        pause_in_the_longest,
+    ),
+    Case {
+        id: "partial/10",
+        title: "nothing of an unfinished message is answered",
+        requirement: "A message is answered when it is whole; before that nobody knows whether it will be",
+        source: "docs/PROTOCOL.md",
+        bug: "bytes are sent back as they come, so that a message that never ends is answered in part",
+        needs: Needs::Messages,
+        manners: Manners::Beside,
+        run: nothing_before_the_end,
+    },
+    case(
+        "partial/11",
+        "a line, and then its newline",
+        "what a receive brings is taken for a line, whether a newline is there or not",
+        Needs::Messages,
+        line_then_newline,
+    ),
+    case(
+        "partial/12",
+        "one message in a thousand pieces",
+        "a message may take so many receives and no more, or their number is counted in 8 bits",
+        Needs::Messages,
+        a_thousand_pieces,
+    ),
+];
+
+/// Pieces of one message, which are a byte each, and how many of them have to go one by one.
+const PIECES: u64 = 1200;
+const PIECES_APART: usize = 1000;
+
+/// Pieces without which it is not worth a try.
+const PIECES_MIN: usize = 32;
+
+/// A pause that is long for a network, and short for a person.
+const LONG_PAUSE: Duration = Duration::from_secs(1);
+
+/// Cuts of a message at most, spread over it, where it cannot be cut everywhere: each takes a settle time.
+const CUTS_MAX: usize = 32;
+
+/// How long nothing may come of an unfinished message: long for a server that answers at once.
+const NOTHING_YET: Duration = Duration::from_millis(200);
+
+fn header_cut_everywhere(trial: &mut Trial<'_>) -> Judged {
+    let header_len = trial.setup.framing.overhead();
+    if header_len < 2 {
+        return Ok(Verdict::skipped("a header of one byte comes in one piece"));
+    }
+    let mut wire = trial.connect()?;
+    for cut in cuts(1..header_len) {
+        let payload = trial.payload(24);
+        let frame = trial.frame(&payload);
+        let (before, after) = frame.split_at(cut);
+        wire.send_apart([before, after])?;
+        wire.expect_echo(&[&payload])?;
+    }
+    Ok(Verdict::Pass)
+}
+
+fn header_then_payload(trial: &mut Trial<'_>) -> Judged {
+    let mut wire = trial.connect()?;
+    for len in [1, 24, 1000] {
+        let payload = trial.payload(len);
+        let frame = trial.frame(&payload);
+        let (header, behind) = frame.split_at(frame.len() - payload.len());
+        wire.send_apart([header, behind])?;
+        wire.expect_echo(&[&payload])?;
+    }
+    Ok(Verdict::Pass)
+}
+
+fn payload_cut(trial: &mut Trial<'_>) -> Judged {
+    let mut wire = trial.connect()?;
+    for len in [40, 3000] {
+        let payload = trial.payload(len);
+        let frame = trial.frame(&payload);
+        let begin = header_len(trial.setup);
+        for cut in [1, 7, payload.len() / 2, payload.len().saturating_sub(1)] {
+            let (before, after) = frame.split_at(begin + cut.min(payload.len()));
+            wire.send_apart([before, after])?;
+            wire.expect_echo(&[&payload])?;
+        }
+    }
+    Ok(Verdict::Pass)
+}
+
+fn byte_by_byte(trial: &mut Trial<'_>) -> Judged {
+    let payload = trial.payload(8);
+    let frame = trial.frame(&payload);
+    // Of a long header the last bytes, in which its length field is.
+    let together = frame.len().saturating_sub(CUTS_MAX);
+    let (before, bytes) = frame.split_at(together);
+    let mut wire = trial.connect()?;
+    wire.send_apart([before].into_iter().chain(bytes.chunks(1)))?;
+    wire.expect_echo(&[&payload])?;
+    Ok(Verdict::Pass)
+}
+
+fn tail_with_head(trial: &mut Trial<'_>) -> Judged {
+    let mut wire = trial.connect()?;
+    for head in [1, 2, 5, 12] {
+        let [first, second] = [trial.payload(20), trial.payload(30)];
+        let (a, b) = (trial.frame(&first), trial.frame(&second));
+        let (a_begin, a_end) = a.split_at(a.len() - 3.min(a.len()));
+        let (b_begin, b_end) = b.split_at(head.min(b.len()));
+        wire.send_apart([a_begin, &[a_end, b_begin].concat(), b_end])?;
+        wire.expect_echo(&[&first, &second])?;
+    }
+    Ok(Verdict::Pass)
+}
+
+fn two_cut_everywhere(trial: &mut Trial<'_>) -> Judged {
+    let mut wire = trial.connect()?;
+    let [first, second] = [trial.payload(5), trial.payload(6)];
+    let both = [trial.frame(&first), trial.frame(&second)].concat();
+    for cut in cuts(1..both.len()) {
+        let (before, after) = both.split_at(cut);
+        wire.send_apart([before, after])?;
+        wire.expect_echo(&[&first, &second])?;
+    }
+    Ok(Verdict::Pass)
+}
+
+fn whole_and_a_half(trial: &mut Trial<'_>) -> Judged {
+    let [first, second] = [trial.payload(20), trial.payload(30)];
+    let (whole, next) = (trial.frame(&first), trial.frame(&second));
+    let half = header_len(trial.setup) / 2;
+    if matches!(trial.setup.framing, Framing::Length(_)) && half == 0 {
+        return Ok(Verdict::skipped("a header of one byte has no half"));
+    }
+    let (begin, rest) = next.split_at(half.max(1));
+    let mut wire = trial.connect()?;
+    wire.send_apart([&[&whole, begin].concat()[..], rest])?;
+    wire.expect_echo(&[&first, &second])?;
+    Ok(Verdict::Pass)
+}
+
+fn pause_in_the_header(trial: &mut Trial<'_>) -> Judged {
+    let half = header_len(trial.setup) / 2;
+    if matches!(trial.setup.framing, Framing::Length(_)) && half == 0 {
+        return Ok(Verdict::skipped("a header of one byte comes in one piece"));
+    }
+    pause_after(trial, 40, |_| half.max(1))
+}
+
+fn pause_in_the_longest(trial: &mut Trial<'_>) -> Judged {
+    pause_after(trial, u64::MAX, |frame_len| frame_len / 2)
+}
+
+/// A message of about that length, with a long pause after so many of its bytes.
+fn pause_after(trial: &mut Trial<'_>, len: u64, cut: impl Fn(usize) -> usize) -> Judged {
+    let payload = trial.payload(len);
+    let frame = trial.frame(&payload);
+    if frame.len() < 2 {
+        return Ok(Verdict::skipped("a message of one byte comes in one piece"));
+    }
+    let cut = cut(frame.len()).clamp(1, frame.len() - 1);
+    let mut wire = trial.connect()?;
+    wire.send(&frame[..cut])?;
+    trial.pause(long_pause(trial.setup))?;
+    wire.note("a long pause");
+    wire.exchange(&[&payload], cut, Duration::ZERO)?;
+    Ok(Verdict::Pass)
+}
+
+fn nothing_before_the_end(trial: &mut Trial<'_>) -> Judged {
+    let payload = trial.payload(200);
+    let frame = trial.frame(&payload);
+    let (begin, rest) = frame.split_at(header_len(trial.setup) + payload.len() / 2);
+    if rest.is_empty() {
+        return Ok(Verdict::skipped("a message is too short to have a half here"));
+    }
+    let mut wire = trial.connect()?;
+    wire.send(begin)?;
+    let mut early = vec![];
+    let patience = NOTHING_YET.min(long_pause(trial.setup));
+    while early.len() < frame.len() && wire.receive_into(&mut early, frame.len(), patience)? {}
+    if early.is_empty() {
+        wire.send(rest)?;
+        wire.expect_echo(&[&payload])?;
+        return Ok(Verdict::Pass);
+    }
+    Err(Verdict::warn(
+        "nothing comes back before a message is whole",
+        format!(
+            "{} bytes came after {} of {} bytes of a message were sent",
+            early.len(),
+            begin.len(),
+            frame.len()
+        ),
+    ))
+}
+
+fn line_then_newline(trial: &mut Trial<'_>) -> Judged {
+    if trial.setup.framing != Framing::Line {
+        return Ok(Verdict::skipped("this framing has no newlines"));
+    }
+    let mut wire = trial.connect()?;
+    for len in [1, 40, 1000] {
+        let payload = trial.payload(len);
+        let frame = trial.frame(&payload);
+        let (text, newline) = frame.split_at(payload.len());
+        wire.send_apart([text, newline])?;
+        wire.expect_echo(&[&payload])?;
+    }
+    Ok(Verdict::Pass)
+}
+
+fn a_thousand_pieces(trial: &mut Trial<'_>) -> Judged {
+    let payload = trial.payload(PIECES);
+    let frame = trial.frame(&payload);
+    if frame.len() < PIECES_MIN {
+        return Ok(Verdict::skipped("messages are too short here for many pieces"));
+    }
+    let mut wire = trial.connect()?;
+    // A server may limit the time of a message.
+    let (began, longest) = (Instant::now(), long_pause(trial.setup));
+    let pause = longest.div_f64(1.5 * frame.len() as f64);
+    let mut apart = 0;
+    for (done, byte) in frame.iter().enumerate() {
+        if began.elapsed() >= longest {
+            break;
+        }
+        if wire.try_send(&[*byte], trial.setup.patience)? == 0 {
+            return Err(Verdict::fail_by(
+                wire.evidence(),
+                "a message is received in as many pieces as the network makes of it",
+                format!("the server ended the connection after {done} pieces of a byte each"),
+            ));
+        }
+        apart = done + 1;
+        trial.pause(pause)?;
+    }
+    wire.exchange(&[&payload], apart, Duration::ZERO)?;
+    match apart >= PIECES_APART.min(frame.len()) {
+        true => Ok(Verdict::Pass),
+        false => Err(Verdict::inconclusive(format!(
+            "this machine is too busy: {apart} pieces were sent in {}",
+            seconds(longest)
+        ))),
+    }
+}
+
+/// Bytes in front of a payload.
+fn header_len(setup: &Setup) -> usize {
+    match setup.framing {
+        Framing::Length(format) => format.header_len(),
+        Framing::Raw | Framing::Line => 0,
+    }
+}
+
+/// As long as the server's timeout allows.
+fn long_pause(setup: &Setup) -> Duration {
+    setup.timeout.map_or(LONG_PAUSE, |timeout| LONG_PAUSE.min(timeout / 3))
+}
+
+/// Every place, or [`CUTS_MAX`] of them with the first and the last.
+fn cuts(places: std::ops::Range<usize>) -> impl Iterator<Item = usize> {
+    let count = places.len().clamp(2, CUTS_MAX);
+    let (first, span, all) = (places.start, places.len() - 1, places.len() <= CUTS_MAX);
+    let spread =
+        move |index: usize| if all { first + index } else { first + index * span / (count - 1) };
+    (0..count.min(places.len())).map(spread)
+}

@@ -1,0 +1,366 @@
+//! Many messages at once, and answers that are slow to be read.
+
+use std::time::Duration;
+
+use trust_cli::text::grouped;
+
+use crate::case::{Case, Manners, Needs};
+use crate::setup::LARGE_MAX;
+use crate::trial::Trial;
+use crate::verdict::{Judged, Verdict};
+use crate::wire::Pace;
+
+/// Where most of these requirements come from.
+const STREAM: &str = "RFC 9293 section 3.1 (a stream of octets); recv(2)";
+
+const fn case(
+    id: &'static str,
+    title: &'static str,
+    requirement: &'static str,
+    bug: &'static str,
+    run: fn(&mut Trial<'_>) -> Judged,
+) -> Case {
+    let (needs, manners) = (Needs::Messages, Manners::Beside);
+    Case { id, title, requirement, source: STREAM, bug, needs, manners, run }
+}
+
+const EACH: &str = "Every message is answered, however many of them a receive brings";
+const ORDER: &str = "Answers come in the order of the messages";
+
+/// The cases of this group.
+pub const CASES: &[Case] = &[
+    case(
+        "pipelining/1",
+        "two messages in one segment",
+        EACH,
+        "a receive is taken for one message: the second one is dropped, or waits for more bytes",
+        |trial| together(trial, &[20, 30]),
+    ),
+    case(
+        "pipelining/2",
+        "a hundred messages in one segment",
+        EACH,
+        "some messages of a receive are handled, and the others forgotten",
+        |trial| together(trial, &[8; 100]),
+    ),
+    case(
+        "pipelining/3",
+        "one message and a half in one segment",
+        EACH,
+        "the whole message is answered only when the next one is whole too, or the half is dropped",
+        one_and_a_half,
+    ),
+    case(
+        "pipelining/4",
+        "empty messages in a row",
+        "An empty message is answered like any other",
+        "a finished payload is taken for the end of the input, or a length of 0 for no message",
+        |trial| together(trial, &[0, 0, 0, 0, 0, 12, 0, 0, 9]),
+    ),
+    case(
+        "pipelining/5",
+        "short and long messages in turn",
+        ORDER,
+        "messages are handed to several workers, and the first to finish answers first; or one of these lengths is dropped or cut",
+        |trial| together(trial, &[900, 3, 12_000, 1, 0, 5000, 40, 20_000, 7, 2]),
+    ),
+    case(
+        "pipelining/6",
+        "a thousand messages, answers read all the while",
+        EACH,
+        "the answers have a buffer of a fixed size, and what does not fit is lost",
+        a_thousand,
+    ),
+    case(
+        "pipelining/7",
+        "a large message and short ones behind it",
+        ORDER,
+        "the rest of a large answer is sent when the kernel has room, and others go first",
+        large_then_short,
+    ),
+    Case {
+        id: "pipelining/8",
+        title: "large answers to a client that reads slowly",
+        requirement: "Every byte of an answer arrives, also when the kernel takes it little by little",
+        source: "send(2); RFC 9293 section 3.8.6 (managing the window)",
+        bug: "send(2) takes less than it was given, and the rest is forgotten",
+        needs: Needs::Anything,
+        manners: Manners::Beside,
+        run: slow_reader,
+    },
+    Case {
+        id: "pipelining/9",
+        title: "a client that writes megabytes before it reads",
+        requirement: "The server stops reading while its answers are not read, and goes on when they are",
+        source: "RFC 9293 section 3.8.6 (managing the window)",
+        bug: "answers pile up in memory without a bound, or are dropped, or the connection is stuck",
+        needs: Needs::Anything,
+        manners: Manners::Alone,
+        run: write_before_reading,
+    },
+    case(
+        "pipelining/10",
+        "messages that end exactly where a receive ends",
+        EACH,
+        "a receive that fills the buffer is taken for one that has more behind it",
+        full_receives,
+    ),
+    case(
+        "pipelining/11",
+        "five thousand of the shortest messages in one send",
+        EACH,
+        "answers to one receive go out with one writev of more than IOV_MAX (1,024) parts, or have a fixed number of places",
+        thousands_in_a_send,
+    ),
+    case(
+        "pipelining/12",
+        "seventy thousand messages on one connection",
+        "A connection serves for as long as its client wants, message after message",
+        "a limit on the messages of a connection (1,000 by default in some libraries), or a counter of 16 bits",
+        seventy_thousand,
+    ),
+    case(
+        "pipelining/13",
+        "two thousand messages on one connection, each after the answer to the one before",
+        "A connection serves for as long as its client wants, message after message",
+        "a limit on the receives or events of a connection, or a counter of them that overflows",
+        thousands_in_turn,
+    ),
+    case(
+        "pipelining/14",
+        "answers left unread, in growing amounts, and nothing sent after that",
+        "Messages that were received are answered when the client reads again, whether more are received or not",
+        "the server stops when its output is full, and what it had received by then waits in its input buffer for more to come",
+        left_unread,
+    ),
+];
+
+/// Messages of one send, with steps before it that show how fast the server is.
+const SENDS: [usize; 5] = [1, 10, 100, 1000, 5000];
+
+/// Messages of one connection by the end of each exchange: round numbers, and more than 16 bits can count.
+const TOTALS: [usize; 9] = [1, 10, 100, 1000, 5000, 10_000, 25_000, 50_000, 70_000];
+
+/// Payloads of these are of up to so many bytes.
+const SHORT_MAX: u64 = 4;
+
+/// Messages one after the other: more than 1,000, 1,024 and 2,000.
+const IN_TURN: usize = 2100;
+
+/// Bytes of each message whose answers are left unread: several of them in every receive.
+const UNREAD_BYTES: u64 = 1000;
+
+/// Bytes that are left unread grow by a part of this, so that some amount ends within the one receive with which the
+/// output gets full. Receives are larger where outputs are.
+const UNREAD_STEPS: [(usize, usize); 3] =
+    [(256 * 1024, 3 * 1024), (1200 * 1024, 6 * 1024), (4 * 1024 * 1024, 48 * 1024)];
+
+/// Messages of one connection there, unless the output of a server takes more.
+const MESSAGES_OF_A_CONNECTION: usize = 900;
+
+/// How long the server is given to fill its output.
+const FILLING: Duration = Duration::from_millis(3);
+
+/// Longest time for each of these cases.
+const MANY_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Messages of the case with very many.
+const MANY: usize = 1000;
+
+/// Bytes that are sent to a client that reads slowly: more than two kernels hold.
+const SLOW_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Bytes that a client writes at most before it reads.
+const AHEAD_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Messages with bytes of their own that those are made from, and their length in bytes where the limit allows it.
+const DIFFERENT: usize = 7;
+const LONG_BYTES: u64 = 64 * 1024;
+
+/// Messages of a case at most, where the limit makes them short.
+const MESSAGES_MAX: usize = 50_000;
+
+/// How long a server has taken nothing when it counts as one that has stopped reading.
+const STOPPED: Duration = Duration::from_millis(200);
+
+/// What a slow client waits before each receive.
+const SLOWNESS: Duration = Duration::from_millis(2);
+
+/// Sizes of common receive buffers.
+const RECEIVES: [usize; 6] = [512, 1024, 4096, 8192, 16_384, 65_536];
+
+/// Messages of these lengths with one send.
+fn together(trial: &mut Trial<'_>, lengths: &[u64]) -> Judged {
+    let payloads: Vec<Vec<u8>> = lengths.iter().map(|len| trial.payload(*len)).collect();
+    exchange(trial, &payloads, Duration::ZERO)
+}
+
+fn exchange(trial: &mut Trial<'_>, payloads: &[Vec<u8>], slowness: Duration) -> Judged {
+    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+    let mut wire = trial.connect()?;
+    wire.exchange(&payloads, 0, slowness)?;
+    wire.expect_no_more()?;
+    Ok(Verdict::Pass)
+}
+
+fn one_and_a_half(trial: &mut Trial<'_>) -> Judged {
+    let [first, second] = [trial.payload(20), trial.payload(60)];
+    let (whole, next) = (trial.frame(&first), trial.frame(&second));
+    let (half, rest) = next.split_at(next.len() / 2);
+    let mut wire = trial.connect()?;
+    wire.send(&[&whole, half].concat())?;
+    wire.expect_echo(&[&first])?;
+    wire.send(rest)?;
+    wire.expect_echo(&[&second])?;
+    Ok(Verdict::Pass)
+}
+
+fn a_thousand(trial: &mut Trial<'_>) -> Judged {
+    let payloads: Vec<Vec<u8>> = (0..MANY).map(|_| trial.payload(1000)).collect();
+    exchange(trial, &payloads, Duration::ZERO)
+}
+
+fn large_then_short(trial: &mut Trial<'_>) -> Judged {
+    let large = trial.payload(LARGE_MAX);
+    let short = (0..20).map(|_| trial.payload(10));
+    let payloads: Vec<Vec<u8>> = [large].into_iter().chain(short).collect();
+    exchange(trial, &payloads, SLOWNESS)
+}
+
+fn slow_reader(trial: &mut Trial<'_>) -> Judged {
+    let different = longest_ones(trial);
+    let payloads = in_turn(&different, SLOW_BYTES);
+    let mut wire = trial.connect()?;
+    wire.exchange(&payloads, 0, SLOWNESS)?;
+    wire.expect_no_more()?;
+    Ok(Verdict::Pass)
+}
+
+fn write_before_reading(trial: &mut Trial<'_>) -> Judged {
+    let different = longest_ones(trial);
+    let payloads = in_turn(&different, AHEAD_BYTES);
+    let all: Vec<Vec<u8>> = payloads.iter().map(|payload| trial.frame(payload)).collect();
+    let all = all.concat();
+    let patience = trial.setup.timeout.map_or(STOPPED, |timeout| STOPPED.min(timeout / 4));
+    // A client that reads nothing for as long as the timeout is ended, and rightly.
+    let time = trial.setup.timeout.map_or(MANY_TIME_MAX, |timeout| timeout / 2);
+    let mut wire = trial.connect()?;
+    let sent = wire.try_send_for(&all, patience, time)?;
+    wire.exchange(&payloads, sent, Duration::ZERO)?;
+    wire.expect_no_more()?;
+    let taken = grouped(sent as u64);
+    Ok(Verdict::Info(match sent == all.len() {
+        true => format!("it took all {taken} bytes before an answer was read, and answered all"),
+        false => format!(
+            "it took {taken} of {} bytes before an answer was read, and answered all when they were",
+            grouped(all.len() as u64)
+        ),
+    }))
+}
+
+fn full_receives(trial: &mut Trial<'_>) -> Judged {
+    let overhead = trial.setup.framing.overhead();
+    let min = overhead + trial.setup.payload_min() as usize;
+    for size in RECEIVES {
+        // As few messages as there can be, of about the same length.
+        let longest = trial.setup.payload_len(u64::MAX) + overhead;
+        let count = size.div_ceil(longest);
+        let lengths = (0..count).map(|index| size * (index + 1) / count - size * index / count);
+        let lengths: Vec<usize> = lengths.collect();
+        if lengths.iter().any(|len| *len < min) {
+            continue;
+        }
+        let payloads = lengths.iter().map(|len| trial.payload((len - overhead) as u64));
+        let payloads: Vec<Vec<u8>> = payloads.collect();
+        exchange(trial, &payloads, Duration::ZERO)?;
+    }
+    Ok(Verdict::Pass)
+}
+
+fn thousands_in_a_send(trial: &mut Trial<'_>) -> Judged {
+    let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
+    let mut wire = trial.connect()?;
+    for count in SENDS {
+        let payloads: Vec<Vec<u8>> = (0..count).map(|_| trial.payload(0)).collect();
+        let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+        wire.exchange_at(&payloads, 0, &mut pace)?;
+    }
+    wire.expect_no_more()?;
+    Ok(Verdict::Pass)
+}
+
+fn seventy_thousand(trial: &mut Trial<'_>) -> Judged {
+    let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
+    let mut wire = trial.connect()?;
+    for total in TOTALS {
+        let numbers = pace.answered()..total as u64;
+        let payloads = numbers.map(|number| trial.payload(number % (SHORT_MAX + 1)));
+        let payloads: Vec<Vec<u8>> = payloads.collect();
+        let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+        let exchanged = wire.exchange_at(&payloads, 0, &mut pace);
+        exchanged.map_err(|verdict| behind(pace.answered(), verdict))?;
+    }
+    wire.expect_no_more()?;
+    Ok(Verdict::Pass)
+}
+
+fn thousands_in_turn(trial: &mut Trial<'_>) -> Judged {
+    let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
+    let mut wire = trial.connect()?;
+    for _ in 0..IN_TURN {
+        let payload = trial.payload(SHORT_MAX);
+        let exchanged = wire.exchange_at(&[&payload], 0, &mut pace);
+        exchanged.map_err(|verdict| behind(pace.answered(), verdict))?;
+    }
+    wire.expect_no_more()?;
+    Ok(Verdict::Pass)
+}
+
+fn left_unread(trial: &mut Trial<'_>) -> Judged {
+    let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
+    let payload = trial.unread_payload(UNREAD_BYTES)?;
+    let mut wire = trial.connect_narrow()?;
+    let frame = trial.frame(&payload);
+    let (mut unread, mut exchanged) = (frame.len(), 0);
+    for (most, step) in UNREAD_STEPS {
+        while unread < most {
+            let count = unread.div_ceil(frame.len());
+            pace.expect(count)?;
+            // How many messages a connection may have is for another case.
+            exchanged += count;
+            if exchanged > MESSAGES_OF_A_CONNECTION {
+                (wire, exchanged) = (trial.connect_narrow()?, count);
+            }
+            let sent = wire.try_send(&frame.repeat(count), trial.setup.settle)?;
+            trial.pause(FILLING)?;
+            wire.exchange_at(&vec![&payload[..]; count], sent, &mut pace)?;
+            if sent < count * frame.len() {
+                // It takes no more while nothing is read.
+                return Ok(Verdict::Pass);
+            }
+            unread += step;
+        }
+    }
+    Ok(Verdict::Pass)
+}
+
+/// A failure behind so many messages of the connection.
+fn behind(answered: u64, verdict: Verdict) -> Verdict {
+    let Verdict::Fail(finding) = &verdict else { return verdict };
+    let (expected, answered) = (finding.expected.clone(), grouped(answered));
+    verdict.retold(expected, |got| {
+        format!("{answered} messages of this connection came back right before these; {got}")
+    })
+}
+
+/// A few long messages, each with other bytes.
+fn longest_ones(trial: &mut Trial<'_>) -> Vec<Vec<u8>> {
+    (0..DIFFERENT).map(|_| trial.payload(LONG_BYTES)).collect()
+}
+
+/// These again and again, until they are about so many bytes.
+fn in_turn(payloads: &[Vec<u8>], bytes: u64) -> Vec<&[u8]> {
+    let longest = payloads.iter().map(Vec::len).max().unwrap_or(0).max(1);
+    let count = ((bytes / longest as u64) as usize).min(MESSAGES_MAX);
+    payloads.iter().cycle().take(count).map(Vec::as_slice).collect()
+}

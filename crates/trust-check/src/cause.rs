@@ -1,0 +1,235 @@
+//! One cause behind several findings: what the server was said to be and is not.
+
+use std::time::{Duration, Instant};
+
+use trust_cli::framing::Framing;
+use trust_cli::text::{grouped, seconds};
+
+use crate::cases::timing::is_in_time;
+use crate::outcome::Outcome;
+use crate::setup::Setup;
+use crate::transcript::Transcript;
+use crate::trial::Trial;
+use crate::verdict::{Evidence, Finding, Judged, Verdict};
+use crate::wire::Wire;
+
+/// Longest wait for what a server does with a length, unless the run's patience is shorter.
+const TRY_MAX: Duration = Duration::from_millis(300);
+
+/// Longest time to find a limit by halving: a silent server takes the longest wait for each try.
+const HALVING_MAX: Duration = Duration::from_secs(6);
+
+/// Longest wait for an idle timeout that is not the one that was said.
+const IDLE_MAX: Duration = Duration::from_secs(15);
+
+/// Cases that send long messages, which a smaller limit fails.
+const LONG: [&str; 14] = [
+    "framing/4",
+    "framing/5",
+    "framing/12",
+    "framing/13",
+    "partial/9",
+    "pipelining/5",
+    "pipelining/6",
+    "pipelining/7",
+    "pipelining/8",
+    "pipelining/9",
+    "pipelining/10",
+    "half-close/3",
+    "limits/3",
+    "timing/8",
+];
+
+/// Cases that want a length above the limit to be refused.
+const REFUSED: [&str; 10] = [
+    "framing/6",
+    "framing/7",
+    "framing/8",
+    "framing/9",
+    "framing/15",
+    "framing/16",
+    "framing/17",
+    "framing/18",
+    "closing/4",
+    "closing/12",
+];
+
+/// Cases about the timeout for silent clients.
+const IDLE: [&str; 5] = ["timing/1", "timing/2", "timing/3", "timing/7", "timing/9"];
+
+/// Cases with empty messages among others.
+const EMPTY: [&str; 4] = ["framing/2", "framing/13", "pipelining/4", "pipelining/5"];
+
+/// A cause, and the findings that it explains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// What it is, with the flag that says so, if there is one.
+    pub text: String,
+    /// Cases that failed or warned for it; none where it is an observation alone.
+    pub cases: Vec<&'static str>,
+}
+
+/// What explains several findings, as far as that can be found out.
+///
+/// # Errors
+///
+/// Only when the run is to end.
+pub fn find(trial: &mut Trial<'_>, outcomes: &[Outcome]) -> Judged<Vec<Cause>> {
+    let mut causes = vec![];
+    let mut add = |text: Option<String>, cases: Vec<&'static str>| {
+        causes.extend(text.map(|text| Cause { text, cases }));
+    };
+    let long = failed(outcomes, &LONG);
+    if long.len() > 1 && (long.contains(&"framing/4") || long.contains(&"framing/5")) {
+        add(smaller_limit(trial)?, long);
+    }
+    let refused = failed(outcomes, &REFUSED);
+    if refused.len() > 1 && refused.contains(&"framing/6") {
+        add(larger_limit(trial.setup)?, refused);
+    }
+    let idle = failed(outcomes, &IDLE);
+    if idle.len() > 1 {
+        add(other_timeout(trial)?, idle);
+    }
+    let empty = failed(outcomes, &EMPTY);
+    if empty.len() > 1 && empty.contains(&"framing/2") {
+        add(Some("an empty message is not answered like any other".to_owned()), empty);
+    }
+    let resets: Vec<&str> = outcomes.iter().filter(is_reset).map(|it| it.case.id).collect();
+    if resets.len() > 1 {
+        let text =
+            "it ends connections with RST where a FIN would do (--reset says what that means)";
+        add(Some(text.to_owned()), resets);
+    }
+    let slow = trial.setup.rate.slow_connects();
+    if slow > 0 {
+        let text = format!(
+            "{} took about a second or more, as the accept queue was full (the backlog of listen)",
+            if slow == 1 { "1 connect".to_owned() } else { format!("{} connects", grouped(slow)) }
+        );
+        add(Some(text), vec![]);
+    }
+    if let Some(beside) = trial.setup.rate.turned_away_beside() {
+        let text = format!(
+            "it turned a client away beside {beside} others (--max-clients says its limit)"
+        );
+        add(Some(text), vec![]);
+    }
+    Ok(causes)
+}
+
+fn failed(outcomes: &[Outcome], ids: &[&str]) -> Vec<&'static str> {
+    let is_one =
+        |it: &&Outcome| matches!(it.verdict, Verdict::Fail(_)) && ids.contains(&it.case.id);
+    outcomes.iter().filter(is_one).map(|outcome| outcome.case.id).collect()
+}
+
+fn is_reset(outcome: &&Outcome) -> bool {
+    let is_so = |finding: &Finding| finding.evidence == Evidence::Reset;
+    matches!(&outcome.verdict, Verdict::Fail(finding) | Verdict::Warn(finding) if is_so(finding))
+}
+
+/// The longest message that comes back, if that is less than the limit that was said.
+fn smaller_limit(trial: &mut Trial<'_>) -> Judged<Option<String>> {
+    let said = trial.setup.payload_len(u64::MAX) as u64;
+    let (mut right, mut wrong, since) = (trial.setup.payload_min(), said, Instant::now());
+    while right + 1 < wrong && since.elapsed() < HALVING_MAX {
+        let middle = right + (wrong - right) / 2;
+        match comes_back(trial, middle)? {
+            true => right = middle,
+            false => wrong = middle,
+        }
+    }
+    let is_found = right + 1 >= wrong && wrong <= said && comes_back(trial, right)?;
+    Ok(is_found.then(|| {
+        format!(
+            "the longest message that comes back has {} bytes, not {}: --max-frame {right}",
+            grouped(right),
+            grouped(said)
+        )
+    }))
+}
+
+fn comes_back(trial: &mut Trial<'_>, len: u64) -> Judged<bool> {
+    let payload = trial.payload(len);
+    let frame = trial.frame(&payload);
+    let patience = TRY_MAX.min(trial.setup.patience);
+    let Ok(mut wire) = trial.connect() else { return Ok(false) };
+    let mut got = vec![];
+    wire.send_receiving(&frame, &mut got, patience)?;
+    while got.len() < frame.len() && wire.receive_into(&mut got, frame.len(), patience)? {}
+    Ok(got == frame)
+}
+
+/// The longest message that is not refused, if that is more than the limit that was said.
+fn larger_limit(setup: &Setup) -> Judged<Option<String>> {
+    let Framing::Length(format) = setup.framing else { return Ok(None) };
+    let most = format.max_payload();
+    match is_refused(setup, most)? {
+        Some(true) => {}
+        Some(false) => {
+            return Ok(Some(format!(
+                "it refuses no length, not even {}: --max-frame none",
+                grouped(most)
+            )));
+        }
+        None => return Ok(None),
+    }
+    let (mut taken, mut refused, since) = (setup.max_frame.saturating_add(1), most, Instant::now());
+    while taken + 1 < refused && since.elapsed() < HALVING_MAX {
+        let middle = taken + (refused - taken) / 2;
+        match is_refused(setup, middle)? {
+            Some(true) => refused = middle,
+            Some(false) => taken = middle,
+            None => return Ok(None),
+        }
+    }
+    Ok((taken + 1 >= refused).then(|| {
+        format!(
+            "it refuses lengths above {}, not {}: --max-frame {taken}",
+            grouped(taken),
+            grouped(setup.max_frame)
+        )
+    }))
+}
+
+/// Whether the server ends the connection because of a header with that length. `None` if it takes no connection: it may
+/// have died of the last one, and then it has no limit that could be found.
+fn is_refused(setup: &Setup, len: u64) -> Judged<Option<bool>> {
+    let mut header = vec![];
+    let Framing::Length(format) = setup.framing else { return Ok(None) };
+    if format.encode(len, &mut header).is_err() {
+        return Ok(Some(true));
+    }
+    let Ok(mut wire) = Wire::connect(setup, 1, &Transcript::default()) else { return Ok(None) };
+    wire.try_send(&header, TRY_MAX)?;
+    wire.receive_into(&mut vec![], 1, TRY_MAX.min(setup.prompt()))?;
+    Ok(Some(wire.end().is_some()))
+}
+
+/// After how much silence a client that was served is ended, if that is not what was said.
+fn other_timeout(trial: &mut Trial<'_>) -> Judged<Option<String>> {
+    let Some(said) = trial.setup.timeout else { return Ok(None) };
+    let payload = trial.payload(32);
+    let served: Judged<Wire<'_>> = trial.connect().and_then(|mut wire| {
+        wire.send(&trial.frame(&payload))?;
+        wire.expect_echo(&[&payload])?;
+        Ok(wire)
+    });
+    let Ok(mut wire) = served else { return Ok(None) };
+    let since = Instant::now();
+    wire.receive_into(&mut vec![], 1, IDLE_MAX.max(said.mul_f64(1.5)))?;
+    let took = since.elapsed();
+    if wire.end().is_some() && is_in_time(took, said) {
+        return Ok(None);
+    }
+    let said = seconds(said);
+    Ok(Some(match wire.end() {
+        Some(_) => format!(
+            "silent clients are ended after {:.1} s, not {said}: --timeout {:.1}",
+            took.as_secs_f64(),
+            took.as_secs_f64()
+        ),
+        None => format!("silent clients are not ended within {}, let alone {said}", seconds(took)),
+    }))
+}

@@ -1,0 +1,427 @@
+//! `trustctl check HOST:PORT`: finds the stream bugs of any server.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use clap::{Arg, Command, value_parser};
+use jiff::Timestamp;
+use trust_cli::colours::Colours;
+use trust_cli::command::{Context, Entry, Product};
+use trust_cli::connect::{ConnectError, Limit, connect, resolve};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::framing;
+use trust_cli::layers::Source;
+use trust_cli::output::{Stdout, Unwritten, print};
+use trust_cli::report_file::{FileId, ReportFile};
+use trust_cli::target::{Family, Target};
+use trust_cli::text::reason;
+use trust_cli::values::quoted;
+
+use crate::case::Case;
+use crate::cases;
+use crate::expect::Known;
+use crate::options::{
+    ADJUST, CASE, COMMAND, EXCLUSIONS, EXPECT, FRAMING, HTML, JOBS, JSON, JUNIT, LIST, MAX_CLIENTS,
+    MAX_FRAME, MAX_RATE, MEMORY_ALLOWANCE, NAME, OFFSET, PATIENCE, PID, RESET, SEED, SETTINGS,
+    SETTLE, STRICT, TIMEOUT, again, check,
+};
+use crate::outcome::Outcome;
+use crate::report::progress::Progress;
+use crate::report::{About, Counts, End, Report, html, json, junit, terminal};
+use crate::runner::{self, Listener, Plan, Ran};
+use crate::server_command::{StartError, Started, cannot_start};
+use crate::setup::{Rate, Setup};
+use crate::watch::Watch;
+
+/// New connections a second to a server on another host.
+const REMOTE_RATE: u64 = 50;
+
+/// Longest list of known failures, in bytes.
+const EXPECT_BYTES_MAX: u64 = 1 << 20;
+
+const EXAMPLES: &str = "\
+Has a conversation with an echo server for each bug that servers of byte
+streams usually have: headers in two pieces, many messages in one, clients
+that leave at the wrong moment. The server has to send every message back.
+A failure says what was expected and what came, what went over the wire, and
+which command tries it again.
+
+Examples:
+  4 bytes of length in front of each message:
+    trustctl check localhost:9900
+  2 bytes, the low one first; or a newline behind each message:
+    trustctl check localhost:9900 --framing u16le
+    trustctl check localhost:9900 --framing line
+  Starts the server, watches its memory and descriptors, stops it:
+    trustctl check --command 'my-server --port {port}'
+  One group of cases alone; --list says which there are:
+    trustctl check localhost:9900 --case 'partial/*'
+  A server that is right, for comparison:
+    trustctl check --command 'trustctl echo-server --port {port}'
+
+docs/CHECK.md tells how to read a failure, and which bugs the cases find.
+";
+
+/// The command.
+pub const ENTRY: Entry = Entry {
+    name: NAME,
+    settings: SETTINGS,
+    exclusions: EXCLUSIONS,
+    check,
+    command,
+    run,
+    product: Product::Output,
+    on_descriptor_0: None,
+};
+
+/// Its part of the command line.
+fn command() -> Command {
+    let server = Arg::new("server")
+        .value_name("HOST PORT|HOST:PORT")
+        .help("The server; an IPv6 address as ::1 9900 or [::1]:9900")
+        .num_args(0..)
+        .value_parser(value_parser!(OsString));
+    Command::new(NAME)
+        .about("Find the stream bugs of a server: every case a conversation, a verdict and the wire's transcript")
+        .before_long_help(EXAMPLES)
+        .arg(server)
+        .args(SETTINGS.iter().map(|setting| setting.arg()))
+        .args(Family::args())
+}
+
+/// Tries the cases.
+///
+/// # Errors
+///
+/// 64 for settings that do not go together, 65 for a list of known failures that is wrong, 73 for reports that cannot
+/// be written; 68, 69, 75 and 77 if nobody answers at all.
+fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    let patterns = context.layers.get(&CASE)?.unwrap_or_else(|| "*".to_owned());
+    let is_wanted =
+        |case: &&'static Case| patterns.split(',').any(|pattern| cases::matches(pattern, case.id));
+    let wanted: Vec<&'static Case> = cases::all().filter(is_wanted).collect();
+    if context.is_on(&LIST)? {
+        return list(context, &wanted);
+    }
+    let server = Server::named(context)?;
+    let mut about = about(context, &server)?;
+    let plan = Plan {
+        cases: wanted,
+        jobs: about.jobs,
+        strict: about.strict,
+        known: known_failures(context)?,
+    };
+    let mut output = Output::create(context)?;
+    let began = Instant::now();
+    match try_all(context, &server, &plan, &mut about, &mut output) {
+        Ok(ran) => finish(context, &about, output, ran, began.elapsed()),
+        Err(ConnectError::Signal(signal)) => {
+            let (outcomes, exit) = (&[][..], context.stopped_by(signal));
+            let (end, took) = (End::Stopped(signal.name()), began.elapsed());
+            output.end(&Report { about: &about, outcomes, causes: &[], end, took, exit })?;
+            Ok(exit)
+        }
+        Err(ConnectError::Failed(failure)) => {
+            let (outcomes, exit) = (&[][..], failure.exit);
+            let (end, took) = (End::Unreachable(&failure.message), began.elapsed());
+            output.end(&Report { about: &about, outcomes, causes: &[], end, took, exit })?;
+            Err(failure)
+        }
+    }
+}
+
+/// How the server is reached.
+enum Server {
+    /// It is there, and perhaps its process is known.
+    There(Target, Option<u32>),
+    /// It is started.
+    Started(OsString),
+}
+
+impl Server {
+    /// What the strongest layer says: a server on the command line beats a command of a variable or of the file.
+    fn named(context: &Context<'_>) -> Result<Server, Failure> {
+        let usage = |message: String| Err(Failure::new(ExitCode::Usage, message));
+        let arguments = arguments(context);
+        let command = context.layers.get(&COMMAND)?;
+        let is_flag = context.layers.source(&COMMAND) == Source::Flag;
+        match command {
+            Some(_) if is_flag && !arguments.is_empty() => {
+                usage("--command starts a server, so HOST:PORT is not given with it".to_owned())
+            }
+            Some(command) if arguments.is_empty() => Ok(Server::Started(command)),
+            None if arguments.is_empty() => {
+                usage("missing argument: HOST PORT or HOST:PORT, or --command".to_owned())
+            }
+            _ => {
+                let (target, rest) = Target::parse(&arguments)?;
+                if let Some(extra) = rest.first() {
+                    return usage(format!("unexpected argument {}", quoted(extra)));
+                }
+                Ok(Server::There(target, context.layers.get(&PID)?))
+            }
+        }
+    }
+}
+
+fn arguments(context: &Context<'_>) -> Vec<OsString> {
+    context.matches.get_many::<OsString>("server").unwrap_or_default().cloned().collect()
+}
+
+fn about(context: &Context<'_>, server: &Server) -> Result<About, Failure> {
+    let layers = context.layers;
+    let (target, command, pid) = match server {
+        Server::There(target, pid) => (Some(target.to_string()), None, *pid),
+        Server::Started(command) => (None, Some(command.to_string_lossy().into_owned()), None),
+    };
+    Ok(About {
+        started: format!("{:.3}", Timestamp::now()),
+        target,
+        address: None,
+        command,
+        pid,
+        framing: framing::of_settings(context.layers, &FRAMING, &OFFSET, &ADJUST)?.to_string(),
+        max_frame: layers.require(&MAX_FRAME)?,
+        timeout: layers.get(&TIMEOUT)?.filter(|timeout| !timeout.is_zero()),
+        patience: layers.require(&PATIENCE)?,
+        settle: layers.require(&SETTLE)?,
+        strict: context.is_on(&STRICT)?,
+        seed: layers.require(&SEED)?,
+        jobs: layers.require(&JOBS)? as usize,
+        one_at_a_time: false,
+        max_clients: layers.get(&MAX_CLIENTS)?,
+        turned_away_beside: None,
+        deaths: vec![],
+        again: again(layers, &arguments(context), Family::of(context.matches)),
+    })
+}
+
+/// Reaches the server, or starts it, tries all cases, and stops it.
+fn try_all(
+    context: &Context<'_>,
+    server: &Server,
+    plan: &Plan,
+    about: &mut About,
+    output: &mut Output,
+) -> Result<Ran, ConnectError> {
+    let (address, watch) = reach(context, server, about.patience)?;
+    about.address = Some(address.to_string());
+    about.pid = watch.as_ref().map(Watch::pid);
+    let (stop, stopper) = io::pipe().map_err(|error| internal(&error))?;
+    let is_near = address.ip().is_loopback();
+    let mut setup = Setup {
+        address,
+        framing: framing::of_settings(context.layers, &FRAMING, &OFFSET, &ADJUST)?,
+        max_frame: about.max_frame,
+        timeout: about.timeout,
+        patience: about.patience,
+        settle: about.settle,
+        reset: context.layers.require(&RESET)?,
+        memory_allowance: context.layers.require(&MEMORY_ALLOWANCE)?,
+        seed: about.seed,
+        max_clients: about.max_clients,
+        one_at_a_time: false,
+        rate: Rate::new(context.layers.get(&MAX_RATE)?.or((!is_near).then_some(REMOTE_RATE))),
+        stop: OwnedFd::from(stop),
+    };
+    let mut lines = Lines { about, output };
+    let ran = runner::run(&mut setup, plan, watch.as_ref(), context.signals, stopper, &mut lines);
+    lines.output.progress.clear();
+    about.one_at_a_time = setup.one_at_a_time;
+    about.turned_away_beside = setup.rate.turned_away_beside();
+    about.deaths = watch.map_or_else(Vec::new, |watch| watch.deaths());
+    Ok(ran.map_err(|error| internal(&error))?)
+}
+
+fn reach(
+    context: &Context<'_>,
+    server: &Server,
+    patience: Duration,
+) -> Result<(SocketAddr, Option<Watch>), ConnectError> {
+    let family = Family::of(context.matches);
+    match server {
+        Server::Started(command) => {
+            let failed = |message: String| Failure::new(ExitCode::Unavailable, message);
+            let started = Started::start(command).map_err(|error| failed(cannot_start(&error)))?;
+            let address = started.wait_until_it_accepts(family, context.signals).map_err(
+                |error| match error {
+                    StartError::Signal(signal) => ConnectError::Signal(signal),
+                    StartError::Failed(why) => ConnectError::Failed(failed(why)),
+                },
+            )?;
+            let watch = Watch::of_started(started, address.port())
+                .map_err(|error| failed(format!("the server ended: {}", reason(&error))))?;
+            Ok((address, Some(watch)))
+        }
+        Server::There(target, pid) => {
+            let limit = Limit::start(patience);
+            let addresses = resolve(target, family, limit, context.signals)?;
+            let stream = connect(target, &addresses, limit, context.signals)?;
+            let address = stream.peer_addr().map_err(|error| internal(&error))?;
+            let watch = pid.map(|pid| {
+                Watch::of_process(pid, address.port()).map_err(|error| {
+                    let place = context.layers.place(&PID);
+                    let message = format!("{place} {pid}: {}", reason(&error));
+                    Failure::new(ExitCode::Usage, message)
+                })
+            });
+            Ok((address, watch.transpose()?))
+        }
+    }
+}
+
+/// Says what came of it all, and decides how the process ends.
+fn finish(
+    context: &Context<'_>,
+    about: &About,
+    output: Output,
+    ran: Ran,
+    took: Duration,
+) -> Result<ExitCode, Failure> {
+    let Ran { outcomes, causes, died, signal, is_cut } = ran;
+    // Whoever read has gone, as `head` does, and nobody else is to read.
+    if is_cut && output.unwritten.failure().is_none() {
+        return Ok(ExitCode::Success);
+    }
+    let end = match (signal, &died) {
+        (Some(signal), _) => End::Stopped(signal.name()),
+        (None, Some(during)) => End::ServerDied(during),
+        (None, None) => End::Complete,
+    };
+    let exit = match signal {
+        Some(signal) => context.stopped_by(signal),
+        None if died.is_none() && Counts::of(&outcomes).is_success() => ExitCode::Success,
+        None => ExitCode::Negative,
+    };
+    output.end(&Report { about, outcomes: &outcomes, causes: &causes, end, took, exit })?;
+    Ok(exit)
+}
+
+/// Where reports go.
+struct Output {
+    is_json: bool,
+    colours: Colours,
+    progress: Progress,
+    junit: Option<ReportFile>,
+    html: Option<ReportFile>,
+    /// Nobody reads stdout any more, or it takes nothing.
+    is_gone: bool,
+    unwritten: Unwritten,
+}
+
+impl Output {
+    fn create(context: &Context<'_>) -> Result<Output, Failure> {
+        let known = context.layers.get(&EXPECT)?.and_then(|path| FileId::of_path(&path));
+        let is_known = || format!("is the list of {}", context.layers.place(&EXPECT));
+        let inputs = known.into_iter().map(|id| (id, is_known())).collect();
+        let [junit, html] = context.create_reports([&JUNIT, &HTML], inputs)?;
+        Ok(Output {
+            is_json: context.is_on(&JSON)?,
+            colours: Colours::of_stdout(),
+            progress: Progress::on_stderr(),
+            junit,
+            html,
+            is_gone: false,
+            unwritten: Unwritten::default(),
+        })
+    }
+
+    /// Writes the reports, each whatever becomes of the others.
+    fn end(mut self, report: &Report<'_>) -> Result<(), Failure> {
+        self.progress.clear();
+        let of_run = report;
+        let report = with_unwritten(of_run, &self.unwritten);
+        let files = [(self.junit, junit::report(&report)), (self.html, html::report(&report))];
+        for (file, text) in files {
+            if let Some(file) = file {
+                self.unwritten.keep(file.write_whole(text.as_bytes()));
+            }
+        }
+        let unwritten = self.unwritten.clone();
+        let report = &with_unwritten(of_run, &unwritten);
+        let text = match (self.is_json, report.end) {
+            (true, _) => json::report(report)
+                .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
+            // The line on stderr says it.
+            (false, End::Unreachable(_)) => String::new(),
+            (false, end) => terminal::summary(report.outcomes, report.causes, end, self.colours),
+        };
+        if !self.is_gone {
+            self.unwritten.keep(print(text.as_bytes()));
+        }
+        self.unwritten.into_result()
+    }
+}
+
+/// The report, which says so where others could not be written.
+fn with_unwritten<'r>(report: &Report<'r>, unwritten: &'r Unwritten) -> Report<'r> {
+    let Some(failure) = unwritten.failure() else { return *report };
+    let end = match report.end {
+        End::Complete => End::Unwritten(&failure.message),
+        other => other,
+    };
+    Report { end, exit: failure.exit, ..*report }
+}
+
+/// Prints a line a case as soon as it is done.
+struct Lines<'r> {
+    about: &'r About,
+    output: &'r mut Output,
+}
+
+impl Listener for Lines<'_> {
+    fn progress(&mut self, running: &[&'static str], done: usize, of: usize) {
+        self.output.progress.show(running, done, of);
+    }
+
+    fn finished(&mut self, outcome: &Outcome) -> ControlFlow<()> {
+        let output = &mut *self.output;
+        if output.is_json || output.is_gone {
+            return ControlFlow::Continue(());
+        }
+        output.progress.clear();
+        let printed = print(terminal::outcome(outcome, self.about, output.colours).as_bytes());
+        output.is_gone = output.unwritten.keep(printed) != Some(Stdout::Open);
+        match output.is_gone && output.junit.is_none() && output.html.is_none() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+fn known_failures(context: &Context<'_>) -> Result<Known, Failure> {
+    let Some(path) = context.layers.get(&EXPECT)? else { return Ok(Known::default()) };
+    let place = context.layers.place(&EXPECT);
+    let unreadable = |why: &str| {
+        Failure::new(ExitCode::Io, format!("{place}: cannot read {}: {why}", quoted(&path)))
+    };
+    let file = File::open(&path).map_err(|error| unreadable(&reason(&error)))?;
+    let mut text = vec![];
+    let read = file.take(EXPECT_BYTES_MAX + 1).read_to_end(&mut text);
+    if read.map_err(|error| unreadable(&reason(&error)))? as u64 > EXPECT_BYTES_MAX {
+        return Err(unreadable(&format!("it has more than {EXPECT_BYTES_MAX} bytes")));
+    }
+    Known::parse(&String::from_utf8_lossy(&text)).map_err(|bad| {
+        let message = format!("{}, line {}: {}", quoted(&path), bad.number, bad.problem);
+        Failure::new(ExitCode::DataError, message)
+    })
+}
+
+fn list(context: &Context<'_>, cases: &[&'static Case]) -> Result<ExitCode, Failure> {
+    let text = match context.is_on(&JSON)? {
+        true => json::list(cases)
+            .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
+        false => cases.iter().map(|case| format!("{:<14}  {}\n", case.id, case.title)).collect(),
+    };
+    print(text.as_bytes())?;
+    Ok(ExitCode::Success)
+}
+
+fn internal(error: &io::Error) -> Failure {
+    Failure::new(ExitCode::OsLimit, format!("the check cannot run: {}", reason(error)))
+}

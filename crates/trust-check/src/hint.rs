@@ -1,0 +1,118 @@
+//! Which framing a server speaks that does not speak the one that was named.
+
+use std::time::{Duration, Instant};
+
+use trust_cli::framing::Framing;
+
+use crate::setup::Setup;
+use crate::transcript::Transcript;
+use crate::verdict::Judged;
+use crate::wire::Wire;
+
+/// Longest time for all tries.
+const TRIES_MAX: Duration = Duration::from_secs(6);
+
+/// Longest wait for the echo of one try, unless the run's patience is shorter.
+const TRY_MAX: Duration = Duration::from_millis(300);
+
+/// What is tried, common ones first.
+const NAMES: [&str; 20] = [
+    "u8",
+    "u16be",
+    "u16le",
+    "u24be",
+    "u24le",
+    "u32be",
+    "u32le",
+    "u64be",
+    "u64le",
+    "line",
+    "raw",
+    "u8+incl",
+    "u16be+incl",
+    "u16le+incl",
+    "u24be+incl",
+    "u24le+incl",
+    "u32be+incl",
+    "u32le+incl",
+    "u64be+incl",
+    "u64le+incl",
+];
+
+/// A payload without a newline, of which no part looks like the header of another part.
+const HELLO: &[u8; 23] = b"which framing is right?";
+
+/// Tries other framings and says which one comes back right. `None` if none does, or the run is to end, or the one that
+/// was named does after all: then a wider one comes back too, as the server sees empty messages in front of it.
+pub fn other_framing(setup: &Setup) -> Option<String> {
+    let until = Instant::now() + TRIES_MAX;
+    if is_served(setup, With::Half) {
+        return None;
+    }
+    for name in NAMES {
+        let Some(framing) = Framing::parse(name).filter(|framing| *framing != setup.framing) else {
+            continue;
+        };
+        if Instant::now() >= until {
+            break;
+        }
+        if echoes(setup, &framing, HELLO, With::Half).ok()? {
+            return Some(format!("it echoes with --framing {name}"));
+        }
+    }
+    None
+}
+
+/// What else is sent to see whether messages come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    /// Half a header, or a line without its end, which is no message: it comes back from a server with a narrower length
+    /// field, to which it is an empty message, and from one without messages.
+    Half,
+    /// Nothing, as the server dies of that.
+    Nothing,
+}
+
+/// Whether a message of the framing that was named comes back after all.
+pub fn is_served(setup: &Setup, with: With) -> bool {
+    let len = setup.payload_len(HELLO.len() as u64);
+    let payload: Vec<u8> = HELLO.iter().copied().cycle().take(len).collect();
+    echoes(setup, &setup.framing, &payload, with).unwrap_or(false)
+}
+
+/// Whether one message of that framing comes back, and nothing else.
+fn echoes(setup: &Setup, framing: &Framing, payload: &[u8], with: With) -> Judged<bool> {
+    let message = framing.encode(payload);
+    let patience = TRY_MAX.min(setup.patience);
+    let Ok(mut wire) = Wire::connect(setup, 1, &Transcript::default()) else { return Ok(false) };
+    let since = Instant::now();
+    wire.try_send(&message, patience)?;
+    let mut got = vec![];
+    while got.len() < message.len() && message.starts_with(&got) {
+        if !wire.receive_into(&mut got, message.len(), patience)? {
+            break;
+        }
+    }
+    if got != message || wire.receive_into(&mut got, message.len() + 1, setup.settle)? {
+        return Ok(false);
+    }
+    let part = match (framing, framing.overhead() / 2) {
+        _ if with == With::Nothing => return Ok(true),
+        (Framing::Raw, _) => return Ok(true),
+        (_, 0) => &message[..message.len() - 1],
+        (_, half) => &message[..half],
+    };
+    Ok(!answers_part(&mut wire, part, setup.settle.max(since.elapsed() * 2))?)
+}
+
+/// Whether less than a message comes back within that time, byte for byte.
+///
+/// # Errors
+///
+/// Only when the run is to end.
+pub fn answers_part(wire: &mut Wire<'_>, part: &[u8], time: Duration) -> Judged<bool> {
+    wire.try_send(part, time)?;
+    let mut got = vec![];
+    while got.len() <= part.len() && wire.receive_into(&mut got, part.len() + 1, time)? {}
+    Ok(got == part)
+}

@@ -1,0 +1,523 @@
+//! Which cases run when, and beside which others.
+
+mod again;
+mod death;
+
+use std::collections::VecDeque;
+use std::io::{self, PipeReader, Write};
+use std::net::TcpStream;
+use std::ops::ControlFlow;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+use std::{panic, thread};
+
+use rustix::event::PollFlags;
+use trust_cli::signals::{Signal, Signals};
+use trust_cli::wait::wait;
+
+use crate::case::{Case, Needs};
+use crate::cases::{self, GROUPS, resources};
+use crate::cause::{self, Cause};
+use crate::expect::Known;
+use crate::hint::{self, With};
+use crate::outcome::{Outcome, Tries};
+use crate::server_command::StartError;
+use crate::setup::Setup;
+use crate::transcript::Log;
+use crate::trial::Trial;
+use crate::verdict::{Evidence, Finding, Judged, Verdict};
+use crate::watch::{Death, Watch};
+
+/// The case without which no other one makes sense.
+pub const FIRST: &str = "framing/1";
+
+/// How long a second client is given to be served beside a first one before the server counts as one that serves one
+/// at a time.
+const BESIDE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often the listener is told what is running.
+const PROGRESS: Duration = Duration::from_millis(200);
+
+/// Connections of a case that runs beside others at most, as a rule: so many cases at the same time are as many as a
+/// server with a limit on clients has room for.
+const CLIENTS_OF_A_CASE: u64 = 3;
+
+/// Longest wait for the answer to "is it still there?", which comes at once or never.
+const GONE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What runs.
+#[derive(Debug)]
+pub struct Plan {
+    /// In the order in which they are reported.
+    pub cases: Vec<&'static Case>,
+    /// Cases that run at the same time.
+    pub jobs: usize,
+    /// Whether a warning is a failure.
+    pub strict: bool,
+    /// Failures that are known.
+    pub known: Known,
+}
+
+/// What the runner tells while it works.
+pub trait Listener {
+    /// Cases that are being tried now, and how many of how many are done. Often.
+    fn progress(&mut self, running: &[&'static str], done: usize, of: usize);
+    /// The next case in the order of the plan is done; whether to go on.
+    fn finished(&mut self, outcome: &Outcome) -> ControlFlow<()>;
+}
+
+/// How a run went.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// What came of each case of the plan, in its order. Cases that were not tried any more are skipped.
+    pub outcomes: Vec<Outcome>,
+    /// What explains several of the findings.
+    pub causes: Vec<Cause>,
+    /// The cases during which the server died, if that was the end: it could not be started again.
+    pub died: Option<String>,
+    /// What ended it early.
+    pub signal: Option<Signal>,
+    /// Whether the listener did.
+    pub is_cut: bool,
+}
+
+/// Runs the plan.
+///
+/// # Errors
+///
+/// No descriptors or threads left.
+pub fn run(
+    setup: &mut Setup,
+    plan: &Plan,
+    watch: Option<&Watch>,
+    signals: &Signals,
+    stop: io::PipeWriter,
+    listener: &mut dyn Listener,
+) -> io::Result<Ran> {
+    let stopped = AtomicBool::new(false);
+    let gone = Mutex::new(None);
+    let shared = Shared { watch, stopped: &stopped, gone: &gone };
+    let (stop, ran) = (Some(stop), Ran::default());
+    let mut run = Run {
+        plan,
+        shared,
+        signals,
+        stop,
+        listener,
+        ran,
+        serves: true,
+        watches: false,
+        is_lost: false,
+    };
+    let first = cases::all().find(|case| case.id == FIRST).expect("the first case is there");
+    let watch = watch.filter(|_| plan.cases.iter().any(|case| case.needs == Needs::Process));
+    if let Some(watch) = watch {
+        run.attend(|| watch.look_at_start(setup))?;
+    }
+    run.run_all(setup, &[first], 1)?;
+    run.revive(setup)?;
+    // What is wrong with one message need not be wrong with others.
+    let with = if run.deaths().is_empty() { With::Half } else { With::Nothing };
+    run.serves = run.serves || run.attend(|| hint::is_served(setup, with))?;
+    if setup.max_clients == Some(1) {
+        setup.one_at_a_time = true;
+    } else if run.serves {
+        let one_at_a_time = run.attend(|| {
+            let mut trial = Trial::new(setup, first.id, None);
+            serves_one_at_a_time(&mut trial).unwrap_or(false)
+        })?;
+        setup.one_at_a_time = one_at_a_time;
+    }
+    let watch = watch.filter(|_| run.serves);
+    run.watches = watch.is_some();
+    run.look_first(setup)?;
+    for group in GROUPS.iter().filter(|group| !group.is_empty()) {
+        let wanted = |case: &&&'static Case| case.group() == group[0].group() && case.id != FIRST;
+        let of_group: Vec<&'static Case> = plan.cases.iter().filter(wanted).copied().collect();
+        if of_group.is_empty() {
+            continue;
+        }
+        let is_about_process = of_group[0].needs == Needs::Process;
+        let (alone, beside): (Vec<_>, Vec<_>) =
+            of_group.into_iter().partition(|case| case.manners.are_alone());
+        let room = setup.max_clients.map_or(u64::MAX, |most| (most / CLIENTS_OF_A_CASE).max(1));
+        let jobs = if setup.one_at_a_time { 1 } else { plan.jobs as u64 };
+        // Cases that wait for a timeout wait beside each other, or each of them would add its timeout to the run.
+        let waiting =
+            if group[0].group() == "timing" && jobs > 1 { beside.len() as u64 } else { 0 };
+        run.run_all(setup, &beside, jobs.max(waiting).min(room) as usize)?;
+        run.run_all(setup, &alone, 1)?;
+        run.revive(setup)?;
+        if let Some(watch) = watch.filter(|_| !is_about_process) {
+            run.attend(|| watch.look(group[0].group(), setup))?;
+        }
+    }
+    if !run.is_lost && run.ran.signal.is_none() && !run.ran.is_cut && run.serves {
+        run.revive(setup)?;
+        let outcomes = std::mem::take(&mut run.ran.outcomes);
+        let found = run.attend(|| cause::find(&mut Trial::new(setup, first.id, None), &outcomes));
+        // What cannot be found out any more is left out.
+        run.ran.causes = found?.unwrap_or_default();
+        run.ran.outcomes = outcomes;
+    }
+    let died = run.shared.watch.filter(|watch| run.is_lost || !watch.is_ours());
+    run.ran.died = died.and_then(Watch::end);
+    let mut ran = run.ran;
+    ran.outcomes
+        .sort_by_key(|outcome| plan.cases.iter().position(|case| case.id == outcome.case.id));
+    Ok(ran)
+}
+
+/// Whether a second client is only served once the first one has left: it waits until then, or is turned away.
+fn serves_one_at_a_time(trial: &mut Trial<'_>) -> Judged<bool> {
+    let [hello, ours] = [trial.payload(16), trial.payload(16)];
+    let mut first = trial.connect()?;
+    first.send(&trial.frame(&hello))?;
+    first.expect_echo(&[&hello])?;
+    let mut second = trial.connect()?;
+    second.try_send(&trial.frame(&ours), trial.setup.patience)?;
+    let mut got = vec![];
+    if second.receive_into(&mut got, 1, BESIDE_PATIENCE.min(trial.setup.patience))? {
+        return Ok(false);
+    }
+    let is_turned_away = second.end().is_some();
+    first.close();
+    if is_turned_away {
+        return trial.expect_service("another has left").map(|()| true);
+    }
+    second.receive_into(&mut got, 1, trial.setup.patience)
+}
+
+struct Run<'r> {
+    plan: &'r Plan,
+    shared: Shared<'r>,
+    signals: &'r Signals,
+    /// Dropping it ends all waits of all cases.
+    stop: Option<io::PipeWriter>,
+    listener: &'r mut dyn Listener,
+    ran: Ran,
+    /// Whether one message came back.
+    serves: bool,
+    /// Whether there is a case about what the server's processes have.
+    watches: bool,
+    /// Whether the server died and cannot be started again.
+    is_lost: bool,
+}
+
+/// What the threads that try cases share.
+#[derive(Clone, Copy)]
+struct Shared<'r> {
+    watch: Option<&'r Watch>,
+    stopped: &'r AtomicBool,
+    /// During which cases a server that cannot be watched went away.
+    gone: &'r Mutex<Option<String>>,
+}
+
+impl Run<'_> {
+    /// Tries the cases, so many at the same time, and one by one failures again, and what could not be tried as the
+    /// server had died.
+    fn run_all(
+        &mut self,
+        setup: &mut Setup,
+        cases: &[&'static Case],
+        jobs: usize,
+    ) -> io::Result<()> {
+        self.revive(setup)?;
+        let deaths = self.deaths().len();
+        let unsettled = self.run_together(setup, cases, jobs)?;
+        let death = self.deaths().get(deaths).cloned();
+        let mut settled = vec![];
+        for mut outcome in unsettled {
+            let has_seen = death.as_ref().is_some_and(|death| death::has_seen(death, &outcome));
+            self.revive(setup)?;
+            if !self.is_lost {
+                outcome.is_put_off |= has_seen && outcome.tries.beside > 0;
+                if is_to_be_tried_again(&outcome) {
+                    outcome = self.try_again(setup, outcome)?;
+                }
+            }
+            settled.push(outcome);
+        }
+        let did_not_come_again = !self.is_lost && self.deaths().len() == deaths + 1;
+        if let Some(death) = death.filter(|_| jobs > 1 && did_not_come_again) {
+            death::blame_one_of(&death, &mut settled);
+        }
+        settled.into_iter().for_each(|outcome| self.take(outcome));
+        Ok(())
+    }
+
+    fn deaths(&self) -> Vec<Death> {
+        self.shared.watch.map_or_else(Vec::new, Watch::deaths)
+    }
+
+    /// Starts a server again that died, if the check can: what is to come is not its fault.
+    fn revive(&mut self, setup: &mut Setup) -> io::Result<()> {
+        let Some(watch) = self.shared.watch.filter(|watch| watch.end().is_some()) else {
+            return Ok(());
+        };
+        if self.is_lost || self.shared.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match watch.start_again(setup, self.signals) {
+            Some(Ok(address)) => setup.address = address,
+            Some(Err(StartError::Signal(signal))) => {
+                self.ran.signal = self.ran.signal.or(Some(signal));
+                self.end_all();
+                return Ok(());
+            }
+            Some(Err(StartError::Failed(_))) | None => {
+                self.is_lost = true;
+                return Ok(());
+            }
+        }
+        self.look_first(setup)
+    }
+
+    /// Warms the server up and notes what it has, which all looks are compared with.
+    fn look_first(&mut self, setup: &Setup) -> io::Result<()> {
+        let Some(watch) = self.shared.watch.filter(|_| self.watches) else { return Ok(()) };
+        let first = cases::all().find(|case| case.id == FIRST).expect("the first case is there");
+        self.attend(|| {
+            resources::warm_up(&mut Trial::new(setup, first.id, Some(watch)));
+            watch.look("warm-up", setup);
+        })
+    }
+
+    /// Tries the cases, so many at the same time. What came of them, from the first that is to be tried again.
+    fn run_together(
+        &mut self,
+        setup: &Setup,
+        cases: &[&'static Case],
+        jobs: usize,
+    ) -> io::Result<Vec<Outcome>> {
+        let queue = Mutex::new(cases.iter().copied().collect::<VecDeque<_>>());
+        let running = Mutex::new(Vec::<&'static str>::new());
+        let (done_in, done_out) = mpsc::channel();
+        let (bell, ring) = io::pipe()?;
+        let (shared, serves) = (self.shared, self.serves);
+        thread::scope(|scope| {
+            for _ in 0..jobs.min(cases.len()) {
+                let (done_in, mut ring) = (done_in.clone(), ring.try_clone()?);
+                let (queue, running) = (&queue, &running);
+                thread::Builder::new().name("case".into()).spawn_scoped(scope, move || {
+                    loop {
+                        // Not as `while let`, which would hold the lock while the case is tried.
+                        let Some(case) = lock(queue).pop_front() else { return };
+                        let outcome = shared.handle(setup, case, serves, running);
+                        // The one who listens stays until all cases are done.
+                        let _ = done_in.send(outcome);
+                        let _ = ring.write_all(&[0]);
+                    }
+                })?;
+            }
+            drop((done_in, ring));
+            // Reported in the order of the plan, whichever is done first.
+            let (mut done, mut unsettled): (Vec<Outcome>, Vec<Outcome>) = (vec![], vec![]);
+            for case in cases {
+                let outcome = loop {
+                    if let Some(at) = done.iter().position(|done| done.case.id == case.id) {
+                        break done.swap_remove(at);
+                    }
+                    match done_out.try_recv() {
+                        Ok(outcome) => done.push(outcome),
+                        // A case panicked, which the end of the scope tells.
+                        Err(mpsc::TryRecvError::Disconnected) => return Ok(unsettled),
+                        Err(mpsc::TryRecvError::Empty) => {
+                            let done = self.ran.outcomes.len() + unsettled.len() + done.len();
+                            self.listener.progress(&lock(&running), done, self.plan.cases.len());
+                            self.listen(&bell)?;
+                        }
+                    }
+                };
+                match unsettled.is_empty() && !is_to_be_tried_again(&outcome) {
+                    true => self.take(outcome),
+                    false => unsettled.push(outcome),
+                }
+            }
+            Ok(unsettled)
+        })
+    }
+
+    /// Tries the case of a failure again, alone.
+    fn try_again(&mut self, setup: &Setup, first: Outcome) -> io::Result<Outcome> {
+        let (shared, serves) = (self.shared, self.serves);
+        let done = self.ran.outcomes.len();
+        self.listener.progress(&[first.case.id], done, self.plan.cases.len());
+        let second = self.attend(|| {
+            if let Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. }) = first.verdict
+            {
+                // What it says is for the case to say.
+                let _ = Trial::new(setup, first.case.id, None).expect_service("others");
+            }
+            shared.handle(setup, first.case, serves, &Mutex::default())
+        })?;
+        Ok(match first.is_put_off {
+            true => Outcome { is_put_off: false, ..second },
+            false => again::judge(first, second, setup),
+        })
+    }
+
+    /// Does something slow and listens to signals meanwhile.
+    fn attend<T: Send>(&mut self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+        let (bell, ring) = io::pipe()?;
+        thread::scope(|scope| {
+            let worker = thread::Builder::new().name("case".into()).spawn_scoped(scope, || {
+                let done = work();
+                drop(ring);
+                done
+            })?;
+            while !worker.is_finished() {
+                self.listen(&bell)?;
+            }
+            worker.join().map_err(|panicked| panic::resume_unwind(panicked))
+        })
+    }
+
+    /// Waits for the bell, for a signal, or for a moment.
+    fn listen(&mut self, bell: &PipeReader) -> io::Result<()> {
+        let until = Some(Instant::now() + PROGRESS);
+        let waited = wait(self.signals, [Some((bell.as_fd(), PollFlags::IN))], until)?;
+        if let Some(signal) = waited.signal {
+            self.ran.signal = self.ran.signal.or(Some(signal));
+            self.end_all();
+        }
+        if waited.ready == [true] {
+            rustix::io::read(bell, &mut [0])?;
+        }
+        Ok(())
+    }
+
+    fn end_all(&mut self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        self.stop = None;
+    }
+
+    fn take(&mut self, mut outcome: Outcome) {
+        if outcome.case.id == FIRST {
+            self.serves = !matches!(outcome.verdict, Verdict::Fail(_));
+        }
+        if !self.plan.cases.iter().any(|case| case.id == outcome.case.id) {
+            return;
+        }
+        if let (Verdict::Warn(finding), true) = (&outcome.verdict, self.plan.strict) {
+            outcome.verdict = Verdict::Fail(finding.clone());
+        }
+        outcome.is_listed = self.plan.known.names(outcome.case.id);
+        if self.listener.finished(&outcome).is_break() {
+            self.ran.is_cut = true;
+            self.end_all();
+        }
+        self.ran.outcomes.push(outcome);
+    }
+}
+
+impl Shared<'_> {
+    /// Tries the case, unless there is a reason not to.
+    fn handle(
+        self,
+        setup: &Setup,
+        case: &'static Case,
+        serves: bool,
+        running: &Mutex<Vec<&'static str>>,
+    ) -> Outcome {
+        if let Some(why) = self.reason_not_to_try(setup, case, serves) {
+            let has_died = self.watch.is_some_and(|watch| watch.end().is_some());
+            let is_put_off = has_died && !self.stopped.load(Ordering::Relaxed);
+            return Outcome { is_put_off, ..not_tried(case, why) };
+        }
+        let beside = {
+            let mut running = lock(running);
+            running.push(case.id);
+            running.len() - 1
+        };
+        let mut outcome = self.try_case(setup, case);
+        let has_failed = matches!(outcome.verdict, Verdict::Fail(_));
+        let together = lock(running).clone();
+        let beside = beside.max(together.len() - 1);
+        outcome.tries = Tries { tries: 1, failed: u32::from(has_failed), beside };
+        match self.watch {
+            _ if self.stopped.load(Ordering::Relaxed) => {}
+            Some(watch) => {
+                let has_died = watch.note_end(has_failed, &together);
+                if let Some(death) = has_died.filter(|_| beside == 0) {
+                    outcome.is_put_off = !death::has_connected(&outcome.log);
+                    outcome.verdict = death::verdict(&death, &outcome.log);
+                    outcome.tries.failed = 1;
+                }
+            }
+            None if has_failed && refuses(setup) => {
+                lock(self.gone).get_or_insert_with(|| together.join(", "));
+            }
+            None => {}
+        }
+        lock(running).retain(|id| *id != case.id);
+        if has_failed && case.id == FIRST {
+            outcome.hint = hint::other_framing(setup);
+        }
+        outcome
+    }
+
+    fn reason_not_to_try(&self, setup: &Setup, case: &Case, serves: bool) -> Option<String> {
+        let is_about_process = case.needs == Needs::Process;
+        if self.stopped.load(Ordering::Relaxed) {
+            return Some("the run was stopped".to_owned());
+        }
+        if let Some(why) = case.misfit(setup, self.watch.is_some()) {
+            return Some(why.to_owned());
+        }
+        if let Some(watch) = self.watch
+            && let Some(during) = watch.end()
+        {
+            // Those are about what was seen until then.
+            return (!is_about_process).then(|| format!("the server died during {during}"));
+        }
+        if let Some(during) = lock(self.gone).clone() {
+            if refuses(setup) {
+                return Some(format!("the server accepts no connections since {during}"));
+            }
+            *lock(self.gone) = None;
+        }
+        (!serves).then(|| format!("no message comes back as it should, see {FIRST}"))
+    }
+
+    fn try_case(&self, setup: &Setup, case: &'static Case) -> Outcome {
+        let started = Instant::now();
+        let mut trial = Trial::new(setup, case.id, self.watch);
+        let verdict = (case.run)(&mut trial).unwrap_or_else(|verdict| verdict);
+        let (log, took) = (trial.transcript().log(), started.elapsed());
+        let tries = Tries { tries: 1, failed: 0, beside: 0 };
+        Outcome { case, verdict, tries, is_put_off: false, is_listed: false, hint: None, log, took }
+    }
+}
+
+/// Whether a failure may be one of what ran beside it, or of clients that the server had no room for, or the server died
+/// before the case could be tried or judged.
+fn is_to_be_tried_again(outcome: &Outcome) -> bool {
+    if outcome.is_put_off {
+        return true;
+    }
+    match &outcome.verdict {
+        Verdict::Fail(finding) => {
+            outcome.tries.beside > 0 || matches!(finding.evidence, Evidence::Refusal { .. })
+        }
+        _ => false,
+    }
+}
+
+/// Whether nobody listens there any more.
+fn refuses(setup: &Setup) -> bool {
+    TcpStream::connect_timeout(&setup.address, GONE_PATIENCE)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn not_tried(case: &'static Case, why: String) -> Outcome {
+    let (verdict, log) = (Verdict::skipped(why), Log::default());
+    let (tries, took) = (Tries::NONE, Duration::ZERO);
+    Outcome { case, verdict, tries, is_put_off: false, is_listed: false, hint: None, log, took }
+}

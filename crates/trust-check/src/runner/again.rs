@@ -1,0 +1,122 @@
+//! What a failure counts that was tried again alone.
+
+use crate::outcome::{Outcome, Tries};
+use crate::setup::Setup;
+use crate::verdict::{Evidence, Finding, Verdict};
+
+/// Other connections of the check beside which a refusal is taken for that of a server with a limit on clients.
+const CROWD_MIN: u64 = 2;
+
+/// What a failure and a second try, alone, come to. Wrong bytes are a bug however rare; what only took long or was
+/// refused is a warning; a server that turns clients away while the check has many does so by right.
+pub(super) fn judge(first: Outcome, second: Outcome, setup: &Setup) -> Outcome {
+    let Verdict::Fail(finding) = &first.verdict else { return first };
+    let Finding { expected, got, evidence } = finding.clone();
+    let beside = first.tries.beside;
+    let tries = Tries { tries: 2, failed: 1, beside };
+    let took = first.took + second.took;
+    match (&second.verdict, evidence) {
+        // The run was stopped.
+        (Verdict::Skipped(_), _) => first,
+        (Verdict::Fail(_), _) => Outcome { tries: Tries { failed: 2, ..tries }, took, ..second },
+        (_, Evidence::Bytes) => Outcome { tries, took, ..first },
+        (_, Evidence::Refusal { beside: others }) if beside > 0 || others >= CROWD_MIN => {
+            if matches!(second.verdict, Verdict::Pass | Verdict::Info(_)) {
+                setup.rate.note_turned_away(others.max(beside as u64));
+            }
+            Outcome { took, ..second }
+        }
+        (_, Evidence::Time | Evidence::Reset | Evidence::Refusal { .. }) => {
+            let verdict = Verdict::Warn(Finding { expected, got, evidence });
+            Outcome { verdict, tries, took, ..first }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::{Ipv4Addr, SocketAddr};
+    use std::os::fd::OwnedFd;
+    use std::time::Duration;
+
+    use trust_cli::framing::Framing;
+
+    use super::*;
+    use crate::cases;
+    use crate::setup::{OnReset, Rate};
+    use crate::transcript::Log;
+
+    fn setup() -> Setup {
+        Setup {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+            framing: Framing::Raw,
+            max_frame: 1,
+            timeout: None,
+            patience: Duration::ZERO,
+            settle: Duration::ZERO,
+            reset: OnReset::Warn,
+            memory_allowance: 0,
+            seed: 1,
+            max_clients: None,
+            one_at_a_time: false,
+            rate: Rate::new(None),
+            stop: OwnedFd::from(io::pipe().unwrap().0),
+        }
+    }
+
+    fn outcome(verdict: Verdict, beside: usize) -> Outcome {
+        let failed = u32::from(matches!(verdict, Verdict::Fail(_)));
+        let tries = Tries { tries: 1, failed, beside };
+        let case = cases::all().next().unwrap();
+        let (log, took) = (Log::default(), Duration::ZERO);
+        Outcome { case, verdict, tries, is_put_off: false, is_listed: false, hint: None, log, took }
+    }
+
+    fn judged(evidence: Evidence, second: Verdict) -> (Outcome, Setup) {
+        let setup = setup();
+        let first = outcome(Verdict::fail_by(evidence, "a", "b"), 7);
+        (judge(first, outcome(second, 0), &setup), setup)
+    }
+
+    #[test]
+    fn a_failure_that_comes_again_is_one() {
+        for evidence in [Evidence::Bytes, Evidence::Time, Evidence::Refusal { beside: 9 }] {
+            let (outcome, _) = judged(evidence, Verdict::fail("a", "again"));
+            assert!(matches!(&outcome.verdict, Verdict::Fail(finding) if finding.got == "again"));
+            assert_eq!((outcome.tries.tries, outcome.tries.said()), (2, None));
+        }
+    }
+
+    #[test]
+    fn wrong_bytes_are_a_failure_however_rare_and_a_long_wait_is_a_warning() {
+        let (outcome, _) = judged(Evidence::Bytes, Verdict::Pass);
+        assert!(matches!(outcome.verdict, Verdict::Fail(_)));
+        let said = "intermittent: 1 of 2 tries, beside 7 others and not alone";
+        assert_eq!(outcome.tries.said().as_deref(), Some(said));
+        let (outcome, _) = judged(Evidence::Time, Verdict::Info("1 ms".into()));
+        assert!(matches!(outcome.verdict, Verdict::Warn(_)));
+        assert_eq!(outcome.tries.said().as_deref(), Some(said));
+    }
+
+    #[test]
+    fn a_refusal_beside_next_to_nobody_is_a_warning() {
+        let first = outcome(Verdict::fail_by(Evidence::Refusal { beside: 1 }, "a", "b"), 0);
+        let judged = judge(first, outcome(Verdict::Pass, 0), &setup());
+        assert!(matches!(judged.verdict, Verdict::Warn(_)));
+    }
+
+    #[test]
+    fn a_refusal_beside_a_crowd_of_the_checks_own_is_a_limit() {
+        let (outcome, setup) = judged(Evidence::Refusal { beside: 9 }, Verdict::Pass);
+        assert_eq!((outcome.verdict, outcome.tries.said()), (Verdict::Pass, None));
+        assert_eq!(setup.rate.turned_away_beside(), Some(9));
+    }
+
+    #[test]
+    fn a_run_that_is_stopped_keeps_what_it_had() {
+        let (outcome, _) = judged(Evidence::Time, Verdict::skipped("the run was stopped"));
+        assert!(matches!(outcome.verdict, Verdict::Fail(_)));
+        assert_eq!(outcome.tries.tries, 1);
+    }
+}

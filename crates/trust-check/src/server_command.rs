@@ -1,0 +1,384 @@
+//! A server that the check starts itself, and stops.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::OFlags;
+use rustix::process::{Pid, Signal as Kill, kill_process_group};
+use trust_cli::signals::{Signal, Signals};
+use trust_cli::target::Family;
+use trust_cli::text::{reason, seconds};
+
+use crate::process::Process;
+
+/// What stands for the port in the command.
+const PORT: &[u8] = b"{port}";
+
+/// How long a server may take until it accepts connections: interpreters and virtual machines on a busy machine.
+const START_MAX: Duration = Duration::from_secs(10);
+
+/// How often it is tried whether it accepts by now.
+const START_LOOK: Duration = Duration::from_millis(20);
+
+/// Longest wait for one such try; an answer of this host takes no time.
+const TRY_MAX: Duration = Duration::from_millis(500);
+
+/// How long a server may take to end after SIGTERM before it gets SIGKILL.
+const STOP_MAX: Duration = Duration::from_secs(3);
+
+/// How often it is looked whether it has ended.
+const STOP_LOOK: Duration = Duration::from_millis(10);
+
+/// Bytes of its last words that are kept: what one error leaves, with a stack trace.
+const STDERR_KEPT: usize = 2048;
+
+/// Bytes that a pipe takes unless somebody asks for another size (pipe(7)).
+const PIPE_BYTES: usize = 65_536;
+
+/// Lines of them that a message shows.
+const STDERR_LINES_SHOWN: usize = 6;
+
+/// A server that was started here. It is stopped when this is dropped.
+#[derive(Debug)]
+pub struct Started {
+    child: Mutex<Child>,
+    command: OsString,
+    pid: u32,
+    port: u16,
+    stderr: Arc<Mutex<Stderr>>,
+}
+
+/// Why there is no server.
+#[derive(Debug)]
+pub enum StartError {
+    /// A signal came first.
+    Signal(Signal),
+    /// It could not be started, ended, or accepts nobody; why.
+    Failed(String),
+}
+
+impl Started {
+    /// Starts the command, in which `{port}` stands for a free port, through `sh -c` and in a process group of its own.
+    ///
+    /// # Errors
+    ///
+    /// There is no free port, or no shell.
+    pub fn start(command: &OsStr) -> io::Result<Started> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let mut child = Command::new("/bin/sh")
+            .arg("-c")
+            .arg(with_port(command, port))
+            .stdin(Stdio::null())
+            // Ours is for the report.
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
+        let pipe = child.stderr.take().expect("it is a pipe");
+        let waiting = pipe.as_fd().try_clone_to_owned()?;
+        let stderr = Arc::new(Mutex::new(Stderr::new(pipe)?));
+        let shared = Arc::clone(&stderr);
+        // It ends with the last process that has the other end, which may be after us.
+        let read_on = move || while is_open(&waiting) && lock(&shared).take_all() {};
+        thread::Builder::new().name("stderr".into()).spawn(read_on)?;
+        let (command, pid) = (command.to_owned(), child.id());
+        Ok(Started { command, pid, child: Mutex::new(child), port, stderr })
+    }
+
+    /// Stops what may be left of it and starts the same command, on another port: the old one may be kept by connections
+    /// that have just ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`Started::start`].
+    pub fn again(&self) -> io::Result<Started> {
+        self.stop();
+        Started::start(&self.command)
+    }
+
+    /// Waits until it accepts connections; where.
+    ///
+    /// # Errors
+    ///
+    /// It ended, or takes too long, with what it wrote to stderr; or a signal came.
+    pub fn wait_until_it_accepts(
+        &self,
+        family: Family,
+        signals: &Signals,
+    ) -> Result<SocketAddr, StartError> {
+        let addresses = [
+            SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
+            SocketAddr::from((Ipv6Addr::LOCALHOST, self.port)),
+        ];
+        let until = Instant::now() + START_MAX;
+        loop {
+            for address in addresses.into_iter().filter(|address| family.has(address)) {
+                if accepts(address) {
+                    return Ok(address);
+                }
+            }
+            if let Some(status) = self.ended().filter(|_| self.is_empty()) {
+                let what = format!("the server ended before it accepted connections: {status}");
+                return Err(StartError::Failed(what + &self.last_words()));
+            }
+            if Instant::now() >= until {
+                let (port, time) = (self.port, seconds(START_MAX));
+                let what = format!("the server accepts no connections on port {port} after {time}");
+                return Err(StartError::Failed(what + &self.last_words()));
+            }
+            if let Some(signal) = signals.wait(Some(START_LOOK)) {
+                return Err(StartError::Signal(signal));
+            }
+        }
+    }
+
+    /// The number of the shell, which leads the group.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// How the shell ended, in words, if it has.
+    pub fn ended(&self) -> Option<String> {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        child.try_wait().ok().flatten().map(ending)
+    }
+
+    /// The last lines that the server has written to stderr before the call, as the end of a message.
+    pub fn last_words(&self) -> String {
+        let mut stderr = lock(&self.stderr);
+        stderr.take_all();
+        let text = String::from_utf8_lossy(stderr.kept.make_contiguous());
+        let lines: Vec<&str> =
+            text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let shown = &lines[lines.len().saturating_sub(STDERR_LINES_SHOWN)..];
+        let shown: String = shown.join(" / ").chars().filter(|c| !c.is_control()).collect();
+        match shown.is_empty() {
+            true => "; it wrote nothing to stderr".to_owned(),
+            false => format!("; its stderr: {shown}"),
+        }
+    }
+
+    /// Stops all of its processes: SIGTERM, and SIGKILL to what is left after a bounded time.
+    pub fn stop(&self) {
+        for (signal, time) in [(Kill::TERM, STOP_MAX), (Kill::KILL, STOP_MAX)] {
+            if self.is_empty() {
+                break;
+            }
+            if let Some(group) = Pid::from_raw(self.pid as i32) {
+                // Fails only if the last one has ended just now.
+                let _ = kill_process_group(group, signal);
+            }
+            let until = Instant::now() + time;
+            while !self.is_empty() && Instant::now() < until {
+                thread::sleep(STOP_LOOK);
+            }
+        }
+        let _ = self.ended();
+    }
+
+    /// Whether none of its processes is alive.
+    fn is_empty(&self) -> bool {
+        let _ = self.ended();
+        Process::tree(self.pid).iter().all(|process| process.is_zombie || process.group != self.pid)
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Whether the command says where the port stands.
+pub fn has_port(command: &OsStr) -> bool {
+    place_of_port(command.as_bytes()).is_some()
+}
+
+fn place_of_port(command: &[u8]) -> Option<usize> {
+    command.windows(PORT.len()).position(|word| word == PORT)
+}
+
+/// The command with that port in every place for it.
+fn with_port(command: &OsStr, port: u16) -> OsString {
+    let (mut made, mut rest) = (vec![], command.as_bytes());
+    while let Some(at) = place_of_port(rest) {
+        made.extend_from_slice(&rest[..at]);
+        made.extend_from_slice(port.to_string().as_bytes());
+        rest = &rest[at + PORT.len()..];
+    }
+    made.extend_from_slice(rest);
+    OsString::from_vec(made)
+}
+
+/// What a server writes to stderr. A thread takes what comes, so that the server never waits for room in the pipe; whoever
+/// asks takes what that thread has not come to, so that the words of a server that has ended are there.
+#[derive(Debug)]
+struct Stderr {
+    /// Nothing waits for it.
+    pipe: ChildStderr,
+    /// The end of what came.
+    kept: VecDeque<u8>,
+}
+
+impl Stderr {
+    fn new(pipe: ChildStderr) -> io::Result<Stderr> {
+        let flags = rustix::fs::fcntl_getfl(&pipe)?;
+        rustix::fs::fcntl_setfl(&pipe, flags | OFlags::NONBLOCK)?;
+        Ok(Stderr { pipe, kept: VecDeque::new() })
+    }
+
+    /// Takes what is in the pipe, and of what comes meanwhile a bounded part; returns whether more may come.
+    fn take_all(&mut self) -> bool {
+        let (mut buffer, mut taken) = ([0; STDERR_KEPT], 0);
+        while taken < PIPE_BYTES {
+            match self.pipe.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(count) => {
+                    taken += count;
+                    self.kept.extend(&buffer[..count]);
+                    let surplus = self.kept.len().saturating_sub(STDERR_KEPT);
+                    self.kept.drain(..surplus);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+        true
+    }
+}
+
+fn lock(stderr: &Mutex<Stderr>) -> MutexGuard<'_, Stderr> {
+    stderr.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until there is something in the pipe, or it has ended; `false` if that cannot be.
+fn is_open(pipe: &OwnedFd) -> bool {
+    let waiting = &mut [PollFd::new(pipe, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(waiting, None)).is_ok()
+}
+
+fn accepts(address: SocketAddr) -> bool {
+    let Ok(stream) = TcpStream::connect_timeout(&address, TRY_MAX) else { return false };
+    // With nobody listening, a connection to a port of the ephemeral range may meet itself (RFC 9293, 3.5).
+    stream.local_addr().is_ok_and(|local| local != address)
+}
+
+/// How a process ended, in words. A shell that waited for one that a signal ended exits with 128 and its number.
+fn ending(status: ExitStatus) -> String {
+    match (status.signal(), status.code()) {
+        (Some(number), _) => format!("ended by {}", signal_name(number)),
+        (_, Some(code @ 129..=192)) => {
+            format!("exit code {code}, as after {}", signal_name(code - 128))
+        }
+        (_, Some(0)) => {
+            "exit code 0 (a server that goes into the background is to be given with --pid)"
+                .to_owned()
+        }
+        (_, code) => format!("exit code {}", code.unwrap_or_default()),
+    }
+}
+
+fn signal_name(number: i32) -> String {
+    let names = [
+        (Kill::PIPE, "SIGPIPE"),
+        (Kill::SEGV, "SIGSEGV"),
+        (Kill::ABORT, "SIGABRT"),
+        (Kill::BUS, "SIGBUS"),
+        (Kill::FPE, "SIGFPE"),
+        (Kill::ILL, "SIGILL"),
+        (Kill::KILL, "SIGKILL"),
+        (Kill::TERM, "SIGTERM"),
+        (Kill::INT, "SIGINT"),
+    ];
+    let name = names.iter().find(|(signal, _)| signal.as_raw() == number);
+    name.map_or_else(|| format!("signal {number}"), |(_, name)| (*name).to_owned())
+}
+
+/// What [`Started::start`] failed with, for people.
+pub fn cannot_start(error: &io::Error) -> String {
+    format!("cannot start the server: {}", reason(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(command: &str) -> String {
+        let started = Started::start(command.as_ref()).unwrap();
+        match started.wait_until_it_accepts(Family::Any, &Signals::never()) {
+            Err(StartError::Failed(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_server_that_ends_at_once_is_told_with_its_last_words() {
+        let why = failed("echo one >&2; echo two >&2; exit 3");
+        let expected =
+            "the server ended before it accepted connections: exit code 3; its stderr: one / two";
+        assert_eq!(why, expected);
+        assert!(failed("kill -PIPE $$").contains("ended by SIGPIPE; it wrote nothing"));
+        assert!(
+            failed("sh -c 'kill -SEGV $$'; exit $?").contains("exit code 139, as after SIGSEGV")
+        );
+        assert!(failed("/no/such/server {port}").contains("exit code 127; its stderr: "));
+    }
+
+    #[test]
+    fn the_port_takes_every_one_of_its_places_and_other_bytes_stay() {
+        let command = OsStr::from_bytes(b"{port} \xff{port}{{port}} {por");
+        assert_eq!(with_port(command, 70).as_bytes(), b"70 \xff70{70} {por");
+        assert!(has_port(command) && !has_port("{por".as_ref()));
+    }
+
+    #[test]
+    fn all_processes_of_a_stopped_server_end_also_those_that_ignore_sigterm() {
+        let command = "trap '' TERM; sleep 1000 & sleep 1000; sleep 1000";
+        let started = Started::start(command.as_ref()).unwrap();
+        let pid = started.pid();
+        let until = Instant::now() + Duration::from_secs(10);
+        while Process::tree(pid).len() < 3 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(Process::tree(pid).len(), 3, "{:?}", Process::tree(pid));
+        drop(started);
+        let alive = Process::tree(pid).into_iter().filter(|process| !process.is_zombie).count();
+        assert_eq!(alive, 0);
+    }
+
+    #[test]
+    fn what_a_server_wrote_before_it_ended_is_told_though_nobody_has_read_it_yet() {
+        let mut shell = Command::new("/bin/sh");
+        let shell = shell.args(["-c", "echo last words >&2"]).stderr(Stdio::piped()).spawn();
+        let mut child = shell.unwrap();
+        let stderr = Stderr::new(child.stderr.take().unwrap()).unwrap();
+        child.wait().unwrap();
+        // Without the thread that takes what comes.
+        let stderr = Arc::new(Mutex::new(stderr));
+        let (command, pid) = (OsString::new(), child.id());
+        let started = Started { command, pid, child: Mutex::new(child), port: 0, stderr };
+        assert_eq!(started.last_words(), "; its stderr: last words");
+    }
+
+    #[test]
+    fn of_a_long_stderr_the_end_is_kept() {
+        let command = "yes 0123456789 | head -n 5000 >&2; echo end >&2";
+        let started = Started::start(command.as_ref()).unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        while !started.last_words().ends_with("0123456789 / end") && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(started.last_words().ends_with("0123456789 / end"), "{}", started.last_words());
+        assert!(started.stderr.lock().unwrap().kept.len() <= STDERR_KEPT);
+    }
+}

@@ -1,0 +1,635 @@
+//! One connection to the server under test. Every byte of a conversation is recorded, no call waits for ever, and a
+//! connection ends in order unless the case is about a RST.
+
+mod flow;
+mod leave;
+mod pace;
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use trust_cli::text::{reason, seconds};
+use trust_net::socket;
+
+use crate::answer;
+use crate::setup::{CONNECT_SLOW, LARGE_MAX, OnReset, Setup};
+use crate::transcript::{Bytes, Transcript, What};
+use crate::verdict::{Evidence, Finding, Judged, Verdict};
+
+pub use flow::{STALL, Stop, Unread};
+pub use pace::Pace;
+
+/// Bytes received with one call.
+const RECEIVE_BYTES: usize = 64 * 1024;
+
+/// How often it is looked whether the kernel of the first hop has acknowledged everything.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Longest wait for a place in a full accept queue: kernels send again after 0.2, 0.6, 1.4, 3, 6.2 and 12.6 seconds
+/// (RFC 6298, 5.5).
+const ADMISSION_MAX: Duration = Duration::from_secs(15);
+
+/// How often it is looked whether there was one.
+const ADMISSION_LOOK: Duration = Duration::from_millis(5);
+
+/// Payload of a segment over a narrow path, in bytes: that of an Ethernet.
+const NARROW_SEGMENT: u32 = 1460;
+
+/// Bytes of the receive buffer there, which our kernel doubles (`socket(7)`): several segments, so that the path is not slow.
+const NARROW_WINDOW: usize = 16 * 1024;
+
+/// How long bytes that nobody sent are waited for, where the server does not end the connection either: they come with
+/// the answer or not at all.
+const EXTRA_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How a connection ended, as far as was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The server's FIN came.
+    Fin,
+    /// The server's RST came.
+    Reset,
+    /// Neither came in time.
+    Open,
+}
+
+/// What the path to the server lets through at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// What it does by itself.
+    AsItIs,
+    /// Small segments and a small window. A kernel makes the send buffer of a connection for some segments, so that a
+    /// server has to wait for its client much sooner than over loopback, where segments have 64 KiB.
+    Narrow,
+}
+
+/// Whether it could be shown that a piece stood alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Apart {
+    /// Its bytes were acknowledged before anything else was sent, which says nothing of what a proxy passes on.
+    Shown,
+    /// They were not, in all the time that there was.
+    NotShown,
+    /// The server ended the connection meanwhile, which what it answered until then is judged by.
+    Ended,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Wire<'s> {
+    setup: &'s Setup,
+    /// When connecting began, and how long it took by our kernel.
+    since: Instant,
+    connected_in: Duration,
+    stream: TcpStream,
+    number: u32,
+    transcript: Transcript,
+    end: Option<End>,
+    /// What a failed send says about the end; what had arrived before it is still to be received.
+    send_failed: Option<End>,
+    /// Whether a byte came.
+    has_received: bool,
+    /// Other connections of the check that were open when this one began.
+    beside: u64,
+    /// Whether dropping it closes without another look, also where that is a RST.
+    leaves_at_once: bool,
+}
+
+impl<'s> Wire<'s> {
+    /// Connects; `number` is its name in the transcript.
+    ///
+    /// # Errors
+    ///
+    /// A failure if the server does not take the connection in time.
+    pub fn connect(setup: &'s Setup, number: u32, transcript: &Transcript) -> Judged<Wire<'s>> {
+        Wire::connect_over(setup, number, transcript, Path::AsItIs)
+    }
+
+    /// The same over a path that may be made narrow.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::connect`].
+    pub fn connect_over(
+        setup: &'s Setup,
+        number: u32,
+        transcript: &Transcript,
+        path: Path,
+    ) -> Judged<Wire<'s>> {
+        let failed = |error: io::Error| {
+            let evidence = match error.kind() {
+                ErrorKind::TimedOut => Evidence::Time,
+                _ => Evidence::Refusal { beside: setup.rate.open() },
+            };
+            let got = format!("connect: {}", reason(&error));
+            Verdict::fail_by(evidence, "the server accepts a connection", got)
+        };
+        pause(setup, setup.rate.take_turn())?;
+        let since = Instant::now();
+        let stream = open(setup, path).map_err(failed)?;
+        transcript.add(number, What::Connected);
+        let connected_in = since.elapsed();
+        let beside = setup.rate.count_opened(connected_in);
+        Ok(Wire {
+            since,
+            connected_in,
+            setup,
+            stream,
+            number,
+            transcript: transcript.clone(),
+            end: None,
+            send_failed: None,
+            has_received: false,
+            beside,
+            leaves_at_once: false,
+        })
+    }
+
+    /// Sends all of it; the server has to take it within the patience.
+    ///
+    /// # Errors
+    ///
+    /// A failure if the server ended the connection, or took nothing for that long.
+    pub fn send(&mut self, bytes: &[u8]) -> Judged<()> {
+        let expected = "the server reads what is sent";
+        match self.try_send(bytes, self.setup.patience)? {
+            sent if sent == bytes.len() => Ok(()),
+            sent => Err(Verdict::fail_by(
+                self.evidence(),
+                expected,
+                match self.end.or(self.send_failed) {
+                    Some(_) => {
+                        format!("it ended the connection after {sent} of {} bytes", bytes.len())
+                    }
+                    None => format!(
+                        "it took {sent} of {} bytes and nothing more for {}",
+                        bytes.len(),
+                        seconds(self.setup.patience)
+                    ),
+                },
+            )),
+        }
+    }
+
+    /// Sends as much as the server takes without a pause longer than `patience`; the number of bytes. An end of the
+    /// connection stops it too, and is remembered.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn try_send(&mut self, bytes: &[u8], patience: Duration) -> Judged<usize> {
+        let mut sent = 0;
+        while sent < bytes.len() && self.end.is_none() && self.send_failed.is_none() {
+            match self.write_once(&bytes[sent..]) {
+                Some(count) => sent += count,
+                None if self.send_failed.is_some() || !self.wait(PollFlags::OUT, patience)? => {
+                    break;
+                }
+                None => {}
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Waits until the server's kernel has acknowledged a byte of what was sent, or something came. Until then the server
+    /// may not know of the connection: with a full accept queue its kernel drops the last segment of the handshake and
+    /// all that follows, while for ours the connection is there.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn await_admission(&self) -> Judged<()> {
+        let unacknowledged = || socket::path_info(self.stream.as_fd()).unacknowledged;
+        let (sent, until) = (unacknowledged(), Instant::now() + ADMISSION_MAX);
+        while sent > 0
+            && unacknowledged() == sent
+            && Instant::now() < until
+            && !self.wait(PollFlags::IN, ADMISSION_LOOK)?
+        {}
+        let is_sent_again = socket::path_info(self.stream.as_fd()).retransmits > 0;
+        let is_slow = self.connected_in < CONNECT_SLOW && self.since.elapsed() >= CONNECT_SLOW;
+        if is_slow && is_sent_again {
+            self.note("the handshake met a full accept queue");
+            self.setup.rate.count_slow_connect();
+        }
+        Ok(())
+    }
+
+    /// Sends all of it and a FIN that goes with the last byte: the server learns of both at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::send`].
+    pub fn send_and_finish(&mut self, bytes: &[u8]) -> Judged<()> {
+        // Without it the FIN goes a little later, which is the same to any server but a fast one.
+        let _ = SockRef::from(&self.stream).set_tcp_cork(true);
+        self.send(bytes)?;
+        self.finish();
+        Ok(())
+    }
+
+    /// Sends a piece, waits until the kernel of the first hop (the server's, or that of a proxy in front of it) has
+    /// acknowledged all of it, and leaves the server alone with it for the settle time, so that a receive there can have
+    /// brought this piece and no more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::send`].
+    pub fn send_piece(&mut self, bytes: &[u8]) -> Judged<Apart> {
+        self.send(bytes)?;
+        let until = Instant::now() + self.setup.patience;
+        while socket::path_info(self.stream.as_fd()).unacknowledged > 0 {
+            if Instant::now() >= until {
+                self.note("not acknowledged: it cannot be shown that this piece stood alone");
+                return Ok(Apart::NotShown);
+            }
+            // Without flags `poll(2)` tells of a RST alone, behind which nothing is acknowledged any more.
+            if self.wait(PollFlags::empty(), LOOK)? {
+                return Ok(Apart::Ended);
+            }
+        }
+        if self.wait(PollFlags::empty(), self.setup.settle)? {
+            return Ok(Apart::Ended);
+        }
+        self.record(What::LeftAlone(self.setup.settle));
+        Ok(Apart::Shown)
+    }
+
+    /// Sends the pieces one by one; what follows is judged only if they are shown to have stood apart.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::send`]; inconclusive if they may have come together.
+    pub fn send_apart<'b>(&mut self, pieces: impl IntoIterator<Item = &'b [u8]>) -> Judged<()> {
+        let mut pieces = pieces.into_iter().filter(|piece| !piece.is_empty()).peekable();
+        while let Some(piece) = pieces.next() {
+            let is_last = pieces.peek().is_none();
+            match is_last {
+                true => self.send(piece)?,
+                false => match self.send_piece(piece)? {
+                    Apart::Shown => {}
+                    Apart::Ended => return Ok(()),
+                    Apart::NotShown => {
+                        return Err(Verdict::inconclusive(
+                            "a piece was not acknowledged in time, so the pieces may have come together",
+                        ));
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the echo of these payloads, byte for byte and nothing else so far.
+    ///
+    /// # Errors
+    ///
+    /// A failure that says which message is wrong, missing or split differently.
+    pub fn expect_echo(&mut self, payloads: &[&[u8]]) -> Judged<()> {
+        self.expect_rest(vec![], payloads)
+    }
+
+    /// The same where the beginning of the echo has been received already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::expect_echo`].
+    pub fn expect_rest(&mut self, mut got: Vec<u8>, payloads: &[&[u8]]) -> Judged<()> {
+        let expected = self.encoded(payloads);
+        while got.len() < expected.len() && expected.starts_with(&got) {
+            if !self.receive_into(&mut got, expected.len(), self.setup.patience)? {
+                break;
+            }
+        }
+        self.judge_echo(payloads, &expected, &got)
+    }
+
+    fn encoded(&self, payloads: &[&[u8]]) -> Vec<u8> {
+        let frames = payloads.iter().map(|payload| self.setup.framing.encode(payload));
+        frames.collect::<Vec<_>>().concat()
+    }
+
+    /// Whether what came is the echo of these payloads, which is `expected`.
+    fn judge_echo(&self, payloads: &[&[u8]], expected: &[u8], got: &[u8]) -> Judged<()> {
+        let Some(diagnosis) = answer::diagnose(&self.setup.framing, payloads, got) else {
+            return Ok(());
+        };
+        let end = match self.end {
+            Some(End::Fin) => "; then the server closed the connection",
+            Some(End::Reset) => "; then the server reset the connection",
+            _ if expected.starts_with(got) => "; then nothing more came",
+            _ => "",
+        };
+        let waited = match self.end {
+            None if expected.starts_with(got) => format!(" for {}", seconds(self.setup.patience)),
+            _ => String::new(),
+        };
+        let evidence = if expected.starts_with(got) { self.evidence() } else { Evidence::Bytes };
+        let got = format!("{diagnosis}{end}{waited}");
+        Err(Verdict::fail_by(evidence, answer::expectation(payloads), got))
+    }
+
+    /// What it rests on that something did not come: a time, or bytes that are lost as the connection has ended. One that
+    /// ended before it brought a byte was refused.
+    pub fn evidence(&self) -> Evidence {
+        match (self.end.or(self.send_failed), self.has_received) {
+            (None, _) => Evidence::Time,
+            (Some(_), true) => Evidence::Bytes,
+            (Some(_), false) => {
+                let beside = self.setup.rate.open().saturating_sub(1).max(self.beside);
+                Evidence::Refusal { beside }
+            }
+        }
+    }
+
+    /// Receives once, at most until `limit` bytes are there; whether bytes came. The end is remembered.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn receive_into(
+        &mut self,
+        got: &mut Vec<u8>,
+        limit: usize,
+        patience: Duration,
+    ) -> Judged<bool> {
+        let mut buffer = vec![0; RECEIVE_BYTES.min(limit.saturating_sub(got.len()))];
+        let until = Instant::now() + patience;
+        while self.end.is_none() && !buffer.is_empty() {
+            if let Some(count) = self.read_once(&mut buffer) {
+                got.extend_from_slice(&buffer[..count]);
+                return Ok(true);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if self.end.is_none() && (left.is_zero() || !self.wait(PollFlags::IN, left)?) {
+                if !patience.is_zero() {
+                    self.record(What::Silence(patience));
+                }
+                return Ok(false);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits for `time` and wants nothing to come, and no end.
+    ///
+    /// # Errors
+    ///
+    /// A failure if something came or the connection ended.
+    pub fn expect_silence(&mut self, time: Duration, expected: &str) -> Judged<()> {
+        let mut got = vec![];
+        self.receive_into(&mut got, RECEIVE_BYTES, time)?;
+        match (got.len(), self.end) {
+            (0, None) => Ok(()),
+            (0, Some(End::Reset)) => {
+                let got = "the server reset the connection";
+                Err(Verdict::fail_by(self.evidence(), expected, got))
+            }
+            (0, _) => {
+                let got = "the server closed the connection";
+                Err(Verdict::fail_by(self.evidence(), expected, got))
+            }
+            (count, _) => {
+                Err(Verdict::fail_by(Evidence::Bytes, expected, format!("{count} bytes came")))
+            }
+        }
+    }
+
+    /// Waits for the end of the connection, for as long as `patience` after each byte; what came before it.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn drain(&mut self, patience: Duration) -> Judged<(Vec<u8>, End)> {
+        let mut got = vec![];
+        // A server that sends for ever is no reason to read for ever.
+        let limit = LARGE_MAX as usize * 2;
+        while got.len() < limit && self.receive_into(&mut got, limit, patience)? {}
+        Ok((got, self.end.unwrap_or(End::Open)))
+    }
+
+    /// Waits for the end of the connection without another byte: a FIN, or a RST where that is as good. It has to come
+    /// before the server's timeout would bring it anyway.
+    ///
+    /// # Errors
+    ///
+    /// A failure if bytes came or no end, and what the run says about a RST.
+    pub fn expect_end(&mut self, why: &str) -> Judged<()> {
+        match self.expect_any_end(why)? {
+            End::Reset => self.judge_reset(&format!("the server closes the connection, {why}")),
+            End::Fin | End::Open => Ok(()),
+        }
+    }
+
+    /// Waits for the end of the connection without another byte; how it ended, never [`End::Open`].
+    ///
+    /// # Errors
+    ///
+    /// A failure if bytes came or no end.
+    pub fn expect_any_end(&mut self, why: &str) -> Judged<End> {
+        let expected = format!("the server closes the connection, {why}");
+        match self.drain(self.setup.prompt())? {
+            (extra, _) if !extra.is_empty() => Err(Verdict::fail_by(
+                Evidence::Bytes,
+                expected,
+                format!("{} bytes came first: {}", extra.len(), answer::shown(&extra)),
+            )),
+            (_, End::Open) => Err(Verdict::fail(
+                expected,
+                format!("it was still open after {}", seconds(self.setup.prompt())),
+            )),
+            (_, end) => Ok(end),
+        }
+    }
+
+    /// What the run says about a RST where a FIN would do.
+    ///
+    /// # Errors
+    ///
+    /// A failure or a warning, if that is what it says.
+    pub fn judge_reset(&self, expected: &str) -> Judged<()> {
+        let got = "it reset the connection: what was under way to the client may be lost";
+        if let evidence @ Evidence::Refusal { beside: 1.. } = self.evidence() {
+            // Perhaps it was turned away, which trying it alone shows.
+            return Err(Verdict::fail_by(evidence, expected, got));
+        }
+        match self.setup.reset {
+            OnReset::Pass => Ok(()),
+            OnReset::Warn => {
+                let (expected, got) = (expected.to_owned(), got.to_owned());
+                Err(Verdict::Warn(Finding { expected, got, evidence: Evidence::Reset }))
+            }
+            OnReset::Fail => Err(Verdict::fail_by(Evidence::Reset, expected, got)),
+        }
+    }
+
+    /// Sends FIN and wants nothing more to come. That the server answers it with its own is for other cases to judge.
+    ///
+    /// # Errors
+    ///
+    /// A failure if bytes came.
+    pub fn expect_no_more(&mut self) -> Judged<()> {
+        self.finish();
+        match self.drain(self.setup.prompt().min(EXTRA_PATIENCE))? {
+            (extra, _) if !extra.is_empty() => Err(Verdict::fail_by(
+                Evidence::Bytes,
+                "nothing comes but the echo of what was sent",
+                format!("{} bytes more: {}", extra.len(), answer::shown(&extra)),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes our kernel acknowledge late, as it does by itself once it takes the conversation for one of questions and
+    /// answers (`tcp(7)`, TCP_QUICKACK). It may change its mind, so this holds for the next exchange.
+    pub fn acknowledge_late(&self) {
+        // Without it this is found a little less surely.
+        let _ = sockopt::set_tcp_quickack(&self.stream, false);
+    }
+
+    /// The round trip that our kernel has measured so far; behind a connect that of the path alone.
+    pub fn round_trip(&self) -> Duration {
+        socket::path_info(self.stream.as_fd()).round_trip
+    }
+
+    /// Bytes of a whole segment to the server (TCP_MAXSEG, `tcp(7)`).
+    pub fn segment(&self) -> u64 {
+        SockRef::from(&self.stream).tcp_mss().unwrap_or(0).into()
+    }
+
+    /// How long an answer is waited for.
+    pub fn patience(&self) -> Duration {
+        self.setup.patience
+    }
+
+    /// How the connection ended, if it is known to have.
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// Sends FIN and goes on receiving (`shutdown(2)`).
+    pub fn finish(&mut self) {
+        // Fails only if the server has reset the connection, which the next receive says.
+        let _ = self.stream.shutdown(Shutdown::Write);
+        self.record(What::SentFin);
+    }
+
+    /// Says something in the transcript.
+    pub fn note(&self, text: &str) {
+        self.record(What::Note(text.to_owned()));
+    }
+
+    /// Hands to our kernel what it takes now; `None` if that is nothing. A failure is remembered.
+    fn write_once(&mut self, bytes: &[u8]) -> Option<usize> {
+        loop {
+            match self.stream.write(bytes) {
+                Ok(count) => {
+                    self.record(What::Sent(Bytes::of(&bytes[..count])));
+                    return Some(count);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                Err(error) => {
+                    // EPIPE where a FIN came before the RST, which then only says that we sent after it.
+                    let is_reset = error.kind() != ErrorKind::BrokenPipe;
+                    self.send_failed = Some(if is_reset { End::Reset } else { End::Fin });
+                    self.note(&format!("sending fails: {}", reason(&error)));
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// Receives what is there; `None` if that is nothing. An end is remembered.
+    fn read_once(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => self.note_end(self.send_failed.unwrap_or(End::Fin)),
+                Ok(count) => {
+                    self.has_received = true;
+                    self.record(What::Received(Bytes::of(&buffer[..count])));
+                    return Some(count);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => self.note_end(End::Reset),
+            }
+            return None;
+        }
+    }
+
+    fn note_end(&mut self, end: End) {
+        self.end = Some(end);
+        self.record(if end == End::Fin { What::ReceivedFin } else { What::ReceivedReset });
+    }
+
+    fn record(&self, what: What) {
+        self.transcript.add(self.number, what);
+    }
+
+    fn wait(&self, flags: PollFlags, patience: Duration) -> Judged<bool> {
+        wait(self.setup, Some((&self.stream, flags)), patience)
+    }
+}
+
+fn open(setup: &Setup, path: Path) -> io::Result<TcpStream> {
+    let address = setup.address;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if path == Path::Narrow {
+        // Both before the first segment, which tells them to the server's kernel. Without them more is needed to fill it.
+        let _ = socket.set_tcp_mss(NARROW_SEGMENT);
+        let _ = socket.set_recv_buffer_size(NARROW_WINDOW);
+    }
+    socket.connect_timeout(&address.into(), setup.patience)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_nonblocking(true)?;
+    let stream = TcpStream::from(socket);
+    // With nobody listening, a connection to a port of the ephemeral range may meet itself (RFC 9293, 3.5).
+    if stream.local_addr()? == stream.peer_addr()? {
+        return Err(Errno::CONNREFUSED.into());
+    }
+    Ok(stream)
+}
+
+/// Does nothing for that long.
+///
+/// # Errors
+///
+/// Only when the run is to end.
+pub fn pause(setup: &Setup, time: Duration) -> Judged<()> {
+    match time.is_zero() {
+        true => Ok(()),
+        false => wait(setup, None, time).map(drop),
+    }
+}
+
+/// Waits until the socket is ready (true) or the time is over (false).
+fn wait(
+    setup: &Setup,
+    socket: Option<(&TcpStream, PollFlags)>,
+    patience: Duration,
+) -> Judged<bool> {
+    let until = Instant::now() + patience;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).ok();
+        let mut polled = vec![PollFd::new(&setup.stop, PollFlags::IN)];
+        polled.extend(socket.map(|(socket, flags)| PollFd::new(socket, flags)));
+        match poll(&mut polled, timeout.as_ref()) {
+            Ok(0) => return Ok(false),
+            Ok(_) if !polled[0].revents().is_empty() => {
+                return Err(Verdict::skipped("the run was stopped"));
+            }
+            Ok(_) => return Ok(true),
+            Err(_) if left.is_zero() => return Ok(false),
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Sending while receiving, and sending without.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+use rustix::io::ioctl_fionread;
+use socket2::SockRef;
+use trust_cli::text::{grouped, seconds};
+use trust_net::socket;
+
+use super::{RECEIVE_BYTES, Wire, pause};
+use crate::setup::{LARGE_MAX, Setup};
+use crate::transcript::What;
+use crate::verdict::{Judged, Verdict};
+
+/// A server that takes nothing for that long waits for the client.
+pub const STALL: Duration = Duration::from_millis(500);
+
+/// Longest time for which a client sends without reading. A bound of the check: that it was reached says nothing about
+/// the server.
+const UNREAD_TIME: Duration = Duration::from_secs(5);
+
+/// Bytes that kernels may hold of a connection to another host: more than they are usually set up for.
+const FAR_ROOM: u64 = 256 * 1024 * 1024;
+
+/// How often a connection may be buffered on its way: something in front of the server holds as much again.
+const HOPS: u64 = 2;
+
+/// Messages that a server is given time for at most before it counts as waiting: one that receives many short ones at
+/// once may take no longer for many than for one.
+const HELD_MAX: u64 = 256;
+
+/// A server that has answered nothing for so long is too slow, or it does not answer.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
+/// How much longer than for those before a server may take for a message.
+const MARGIN: f64 = 1.5;
+
+/// How often it is looked whether anything moves.
+const STALL_LOOK: Duration = Duration::from_millis(10);
+
+/// What became of sending without reading.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread {
+    /// Bytes that our kernel took.
+    pub taken: u64,
+    /// Why no more were sent.
+    pub stop: Stop,
+    /// What it took for each answer that came.
+    pub service_time: Option<Duration>,
+}
+
+/// Why a client that reads nothing stopped sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Nothing moves any more: the server waits for the client to read.
+    Waiting,
+    /// The connection ended.
+    Ended,
+    /// Everything went that was to go. The server, or the kernels, had room for it.
+    All,
+    /// Something still moved when the check's own time was over, which shows nothing about the server.
+    OutOfTime,
+}
+
+impl Unread {
+    /// Wants the server to have been made to wait for the client, or to have ended the connection.
+    ///
+    /// # Errors
+    ///
+    /// Inconclusive if it was not: nothing was shown about a server that waits.
+    pub fn expect_waiting(&self) -> Judged<()> {
+        let taken = grouped(self.taken);
+        match self.stop {
+            Stop::Waiting | Stop::Ended => Ok(()),
+            Stop::All => Err(Verdict::inconclusive(format!(
+                "it took {taken} bytes and never waited for the client to read"
+            ))),
+            Stop::OutOfTime => Err(Verdict::inconclusive(match self.service_time {
+                Some(time) => format!(
+                    "too slow to be made to wait: it took {taken} bytes and answered {:.1} messages a second",
+                    time.as_secs_f64().max(1e-6).recip()
+                ),
+                None => format!(
+                    "too slow to be made to wait: it took {taken} bytes and answered nothing within {}",
+                    seconds(UNANSWERED)
+                ),
+            })),
+        }
+    }
+}
+
+impl Wire<'_> {
+    /// Sends these messages and waits for their echoes at the same time, so that neither side waits for the other to
+    /// read, until all are there or `until` is over; how many came back right. The first `sent` bytes of them are taken as
+    /// sent; `slowness` is a pause before each receive.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::send`] and [`Wire::expect_echo`].
+    pub(super) fn exchange_until(
+        &mut self,
+        payloads: &[&[u8]],
+        mut sent: usize,
+        slowness: Duration,
+        until: Instant,
+    ) -> Judged<usize> {
+        let expected = self.encoded(payloads);
+        let mut buffer = vec![0; RECEIVE_BYTES];
+        let mut right = 0;
+        while right < expected.len() && self.end.is_none() {
+            if sent < expected.len() && self.send_failed.is_none() {
+                sent += self.write_once(&expected[sent..]).unwrap_or(0);
+            }
+            pause(self.setup, slowness)?;
+            let limit = buffer.len().min(expected.len() - right);
+            let Some(count) = self.read_once(&mut buffer[..limit]) else {
+                let wanted =
+                    if sent < expected.len() { PollFlags::OUT } else { PollFlags::empty() };
+                if self.end.is_none() && !self.wait(PollFlags::IN | wanted, self.setup.patience)? {
+                    self.record(What::Silence(self.setup.patience));
+                    break;
+                }
+                continue;
+            };
+            if buffer[..count] != expected[right..right + count] {
+                let got = [&expected[..right], &buffer[..count]].concat();
+                return self.judge_echo(payloads, &expected, &got).map(|()| payloads.len());
+            }
+            right += count;
+            if right < expected.len() && Instant::now() >= until {
+                return Ok(self.whole(payloads, right));
+            }
+        }
+        if sent < expected.len() && self.end.is_none() {
+            let got = format!(
+                "it took {} of {} bytes, of which it had answered {}, and nothing more for {}",
+                grouped(sent as u64),
+                grouped(expected.len() as u64),
+                grouped(right as u64),
+                seconds(self.setup.patience)
+            );
+            return Err(Verdict::fail("the server reads on while its answers are read", got));
+        }
+        if right < expected.len() {
+            self.judge_echo(payloads, &expected, &expected[..right])?;
+        }
+        Ok(payloads.len())
+    }
+
+    /// How many of these messages are whole in the first so many bytes of their echoes.
+    fn whole(&self, payloads: &[&[u8]], mut bytes: usize) -> usize {
+        let overhead = self.setup.framing.overhead();
+        let is_whole = |payload: &&&[u8]| {
+            let left = bytes.checked_sub(payload.len() + overhead);
+            bytes = left.unwrap_or(0);
+            left.is_some()
+        };
+        payloads.iter().take_while(is_whole).count()
+    }
+
+    /// Sends as much as the server takes without a pause longer than `patience`, and receives behind `got` while it
+    /// takes nothing, as a client does that has to read in order to be read; the number of bytes sent.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn send_receiving(
+        &mut self,
+        bytes: &[u8],
+        got: &mut Vec<u8>,
+        patience: Duration,
+    ) -> Judged<usize> {
+        let limit = got.len() + LARGE_MAX as usize * 2;
+        let mut sent = self.try_send(bytes, Duration::ZERO)?;
+        let mut until = Instant::now() + patience;
+        while sent < bytes.len() && self.end.is_none() && Instant::now() < until {
+            let before = (sent, got.len());
+            if self.wait(
+                PollFlags::IN | PollFlags::OUT,
+                until.saturating_duration_since(Instant::now()),
+            )? {
+                self.receive_into(got, limit, Duration::ZERO)?;
+                sent += self.try_send(&bytes[sent..], Duration::ZERO)?;
+            }
+            if before != (sent, got.len()) {
+                until = Instant::now() + patience;
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Sends this message again and again and reads no answer, until nothing has moved for `stall`, neither towards the
+    /// server nor back, or more has gone than kernels can hold. The stall is longer for a slow server. Over a narrow path
+    /// it takes much less to make a server wait.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn send_unread(&mut self, message: &[u8], stall: Duration) -> Judged<Unread> {
+        // Our receive buffer stays as it is: one that is made smaller now drops segments, whose repetitions make reading
+        // them after all slow.
+        let _ = SockRef::from(&self.stream).set_send_buffer_size(1);
+        self.note("our send buffer is small");
+        // Large sends, so that short messages take no longer.
+        let many = message.repeat((RECEIVE_BYTES / message.len().max(1)).max(1));
+        let (since, most) = (Instant::now(), kernel_room(self.setup));
+        let (mut taken, mut moved, mut queued) = (0, since, self.queued());
+        let mut service_time = None;
+        let stop = loop {
+            let at = (taken % many.len() as u64) as usize;
+            let sent = self.try_send(&many[at..], Duration::ZERO)?;
+            taken += sent as u64;
+            let now = self.queued();
+            if now.1 > queued.1 {
+                let answers = (now.1 / message.len().max(1) as u64).max(1);
+                service_time = Some(since.elapsed() / answers as u32);
+            }
+            if sent > 0 || now != queued {
+                (moved, queued) = (Instant::now(), now);
+            }
+            // Kernels may announce no room before the server has received all that they hold for it.
+            let held = taken.saturating_sub(now.1) / message.len().max(1) as u64;
+            let busy = service_time.map(|time| time * held.min(HELD_MAX) as u32);
+            let is_too_slow = match busy {
+                Some(busy) => busy.max(moved.duration_since(since)) >= UNREAD_TIME,
+                None => since.elapsed() >= UNANSWERED,
+            };
+            if self.end.is_some() || self.send_failed.is_some() {
+                break Stop::Ended;
+            } else if taken >= most {
+                break Stop::All;
+            } else if is_too_slow {
+                break Stop::OutOfTime;
+            } else if busy.is_some_and(|busy| moved.elapsed() >= stall.max(busy.mul_f64(MARGIN))) {
+                break Stop::Waiting;
+            }
+            let first = if service_time.is_none() { PollFlags::IN } else { PollFlags::empty() };
+            self.wait(PollFlags::OUT | first, STALL_LOOK)?;
+        };
+        let time = since.elapsed();
+        self.note(&format!("{} bytes taken in {}", grouped(taken), seconds(time)));
+        Ok(Unread { taken, stop, service_time })
+    }
+
+    /// What waits in our kernel for the server, and what waits there for us. Neither changes while the server waits
+    /// for us to read.
+    pub fn queued(&self) -> (u64, u64) {
+        let towards = socket::path_info(self.stream.as_fd()).unacknowledged;
+        (towards, ioctl_fionread(&self.stream).unwrap_or(0))
+    }
+
+    /// Waits for a RST without receiving, for at most `patience`; whether it came. What had arrived before can still be
+    /// received, and so can the end.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn await_reset_unread(&self, patience: Duration) -> Judged<bool> {
+        // Without flags `poll(2)` tells only of errors and of the end of both directions.
+        self.wait(PollFlags::empty(), patience)
+    }
+
+    /// Makes our kernel take about so many bytes from the server before we read them, or as few as it can. Much less
+    /// than a segment makes a path slow: the server's kernel waits for room before it sends (RFC 9293, 3.8.6.2.1).
+    pub fn receive_at_most(&self, bytes: usize) {
+        let _ = SockRef::from(&self.stream).set_recv_buffer_size(bytes);
+        self.note("our receive buffer is small");
+    }
+}
+
+/// Bytes that kernels may hold of a connection in which nobody reads: what they are set up for at most (tcp(7)), on both
+/// sides of each hop.
+fn kernel_room(setup: &Setup) -> u64 {
+    let largest = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?;
+        text.split_ascii_whitespace().last()?.parse::<u64>().ok()
+    };
+    match (setup.address.ip().is_loopback(), largest("tcp_rmem"), largest("tcp_wmem")) {
+        (true, Some(receive), Some(send)) => (HOPS * (receive + send)).min(FAR_ROOM),
+        _ => FAR_ROOM,
+    }
+}

@@ -1,0 +1,70 @@
+//! Ending a connection so that the server never sees a RST that no case is about.
+
+use std::io::{ErrorKind, Read};
+use std::net::Shutdown;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+use socket2::SockRef;
+
+use super::{End, RECEIVE_BYTES, Wire};
+use crate::transcript::What;
+
+/// Longest time for what still comes after our FIN, where it comes without a long pause. The end of a client that has
+/// read nothing takes longest.
+const LEAVE_MAX: Duration = Duration::from_secs(3);
+
+impl Wire<'_> {
+    /// Closes in order: FIN, then everything that still comes until the server's own, then close. Closing with
+    /// unread bytes would be a RST (RFC 1122, 4.2.2.13). So does a wire that is dropped.
+    pub fn close(self) {
+        self.record(What::Closed);
+    }
+
+    /// Closes at once, as a client does that has nothing to read: a RST if there is something.
+    pub fn close_at_once(mut self) {
+        self.record(What::Closed);
+        self.leaves_at_once = true;
+    }
+
+    /// Closes with RST (SO_LINGER with a time of zero, `socket(7)`).
+    pub fn reset(mut self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        self.record(What::SentReset);
+        self.leaves_at_once = true;
+    }
+
+    /// Sends FIN and receives until the server's. It is not waited for as long again where it did not come before.
+    fn leave(&mut self) {
+        if self.end.is_some() || self.leaves_at_once || self.send_failed == Some(End::Reset) {
+            return;
+        }
+        // Fails only if the server has reset the connection.
+        let _ = self.stream.shutdown(Shutdown::Write);
+        let (rate, until) = (&self.setup.rate, Instant::now() + LEAVE_MAX);
+        let mut buffer = vec![0; RECEIVE_BYTES];
+        while Instant::now() < until {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return rate.note_leaving(true),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    match self.wait(PollFlags::IN, rate.patience_to_leave()) {
+                        Ok(true) => {}
+                        Ok(false) => return rate.note_leaving(false),
+                        Err(_) => return,
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+        self.note("it still sends, so closing may reset the connection");
+    }
+}
+
+impl Drop for Wire<'_> {
+    fn drop(&mut self) {
+        self.leave();
+        self.setup.rate.count_closed();
+    }
+}
