@@ -66,7 +66,7 @@ CHECK = $(CARGO) run --quiet --package trustctl -- check --command 'exec "$(PAGE
 
 pages:
 	rm -rf $(PAGES) && mkdir -p $(PAGES)
-	TRUSTCTL_PAGES=$(PAGES) $(CARGO) test --quiet --package trustctl --lib -- --ignored pages_for_a_browser
+	TRUSTCTL_PAGES=$(PAGES) $(CARGO) test --quiet --package trust-load --lib -- --ignored pages_for_a_browser
 	$(CHECK) --case 'framing/*' --html $(PAGES)/check-right.html >$(PAGES)/check-right.txt
 	$(CHECK) --case 'framing/*' --framing u16le --html $(PAGES)/check-wrong.html >$(PAGES)/check-wrong.txt || [ $$? -eq 1 ]
 	ci/load-pages $(PAGES)

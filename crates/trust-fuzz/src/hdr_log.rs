@@ -12,11 +12,11 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use jiff::Timestamp;
 use trust_cli::exit_code::{ExitCode, Failure};
-use trustctl::load::hdr_log::{BadLog, Decoder, End, Header, Reader, Series, Writer};
-use trustctl::load::merge::{Log, Merged, Unmerged, json, merge, table};
-use trustctl::load::shard::Shard;
-use trustctl::load::summary::{Errors, Interval};
-use trustctl::load::timings::{Timings, times};
+use trust_load::hdr_log::{BadLog, Decoder, End, Header, Reader, Series, Writer};
+use trust_load::merge::{Log, Merged, Unmerged, json, merge, table};
+use trust_load::shard::Shard;
+use trust_load::summary::{Errors, Interval};
+use trust_load::timings::{Timings, times};
 
 use crate::choices::Choices;
 use crate::oneline::{check_failure, check_line};

@@ -6,16 +6,16 @@ pub mod config_show;
 pub mod echo_client;
 pub mod echo_server;
 pub mod hold;
-pub mod load;
-pub mod load_merge;
 pub mod log_demo;
 
 /// Every command, in the order of `--help`.
 const COMMANDS: &[Entry] = &[
     echo_server::ENTRY,
     echo_client::ENTRY,
-    load::ENTRY,
-    load_merge::ENTRY,
+    #[cfg(feature = "load")]
+    trust_load::command::ENTRY,
+    #[cfg(feature = "load")]
+    trust_load::merge::command::ENTRY,
     #[cfg(feature = "check")]
     trust_check::command::ENTRY,
     config_show::ENTRY,

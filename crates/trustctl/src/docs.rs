@@ -10,11 +10,11 @@ use trust_check::cases;
 use trust_cli::error_map;
 use trust_cli::exclusions::{Exclusion, When};
 use trust_cli::exit_code::ExitCode;
+use trust_load::summary::Cause;
 use trust_net::wire::Reason;
 
 use crate::commands::TRUSTCTL;
 use crate::commands::echo_server::one_connection::{Decided, decided_by};
-use crate::load::summary::Cause;
 use crate::server_events::reason_name;
 
 #[test]

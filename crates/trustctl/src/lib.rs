@@ -12,7 +12,6 @@ pub mod commands;
 mod docs;
 pub mod echo_client;
 mod launcher;
-pub mod load;
 mod notify;
 #[cfg(test)]
 mod packaging;

@@ -10,9 +10,9 @@ use trust_cli::layers::Layers;
 use trust_cli::run::{Parsed, innermost, parse};
 use trust_cli::target::Family;
 use trust_cli::usage::Outline;
+use trust_load::plan::Plan;
 
 use crate::commands::TRUSTCTL;
-use crate::load::plan::Plan;
 
 /// Where the executable is in the image, in front of what a probe runs.
 const EXECUTABLE: &str = "/usr/local/bin/trustctl";

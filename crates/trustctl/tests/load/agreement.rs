@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use trust_cli::random::SplitMix;
 use trust_cli::text::grouped;
-use trustctl::load::hdr_log::End;
-use trustctl::load::report::units;
-use trustctl::load::summary::Cause;
+use trust_load::hdr_log::End;
+use trust_load::report::units;
+use trust_load::summary::Cause;
 
 use super::Test;
 use super::command::{RUN_DEADLINE, load};

@@ -6,8 +6,8 @@ use std::io::BufReader;
 use std::path::Path;
 
 use hdrhistogram::Histogram;
-use trustctl::load::hdr_log::{Decoder, End, Header, Reader, Series};
-use trustctl::load::timings::times;
+use trust_load::hdr_log::{Decoder, End, Header, Reader, Series};
+use trust_load::timings::times;
 
 use super::Test;
 use super::command::{RUN_DEADLINE, load};

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use rustix::io::ioctl_fionread;
 use rustix::process::Signal;
 use serde::Deserialize;
+use trust_load::hdr_log::{End, Header, Writer};
+use trust_load::shard::Shard;
+use trust_load::summary::{Cause, Errors, Interval};
+use trust_load::timings::Timings;
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::program::{Finished, Home};
-use trustctl::load::hdr_log::{End, Header, Writer};
-use trustctl::load::shard::Shard;
-use trustctl::load::summary::{Cause, Errors, Interval};
-use trustctl::load::timings::Timings;
 
 /// The document as `docs/HDR-LOG.md` tells it.
 #[derive(Debug, Deserialize)]

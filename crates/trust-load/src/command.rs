@@ -1,0 +1,66 @@
+//! `trustctl load --port P`: echoes under load, every byte compared.
+
+use clap::Command;
+use trust_cli::command::{Context, Entry, Product};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::target::Family;
+
+use crate::concurrent;
+use crate::options::{self, EXCLUSIONS, NAME, SETTINGS};
+use crate::plan::check;
+use crate::sequential;
+
+const EXAMPLES: &str = "\
+Sends messages to an echo server and compares every byte that comes back.
+With none but the first flags below it has one client after the other, a line
+for each. Any other flag takes the engine: clients at the same time, in a
+closed loop, where an answer lets the next message go, or in an open one,
+where messages are due at their times and latency counts from then.
+
+Examples:
+  Ten clients, one after the other:
+    trustctl load --port 9900 --clients 10
+  50 clients at the same time, each as fast as answers come:
+    trustctl load --port 9900 --concurrency 50 --duration 10
+  20,000 messages a second, and a failure if one in a hundred takes long:
+    trustctl load --port 9900 --concurrency 50 --duration 10 --rate 20000 \\
+      --fail-if 'p99>5ms,errors>0'
+  How many a second can it take?
+    trustctl load --port 9900 --concurrency 50 --find-rate 'p99<5ms'
+
+docs/LOAD.md tells what is measured and how to read it.
+";
+
+/// The command.
+pub const ENTRY: Entry = Entry {
+    name: NAME,
+    settings: SETTINGS,
+    exclusions: EXCLUSIONS,
+    check,
+    command,
+    run,
+    product: Product::Output,
+    on_descriptor_0: None,
+};
+
+/// Its part of the command line.
+fn command() -> Command {
+    Command::new(NAME)
+        .about("Load an echo server with many clients, every echo compared byte for byte")
+        .before_long_help(EXAMPLES)
+        .args(SETTINGS.iter().map(|setting| setting.arg()))
+        .args(Family::args())
+}
+
+/// Runs the load.
+///
+/// # Errors
+///
+/// 64 for settings that do not go together; what connecting reports if there is no server for the first client; 71 if
+/// this system has too few descriptors; 73 and 74 for files.
+fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    match options::is_sequential(context.layers) {
+        true => sequential::command::run(context),
+        false => concurrent::run(context),
+    }
+}

@@ -1,0 +1,542 @@
+//! Clients at the same time: one thread, one readiness loop, any number of connections.
+//!
+//! A place has one client after the other, and a client one connection after the other. What a place has to do later,
+//! to connect or to send what is due then, is an alarm. Everything else happens when a socket is ready.
+
+mod connecting;
+mod ending;
+mod farewell;
+mod meter;
+mod place;
+mod result;
+mod stages;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io;
+use std::net::TcpStream;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rustix::io::Errno;
+use trust_cli::signals::{Signal, Signals};
+
+use crate::connection::{Fault, Received, Times};
+use crate::engine::ending::cause_of_receiving;
+use crate::engine::farewell::{Leaving, leaving_max};
+use crate::engine::meter::Meter;
+use crate::engine::place::{Alarm, Place, State, What};
+use crate::readiness::{Key, Readiness, Ready};
+use crate::shape::{Pace, Shape};
+use crate::summary::{Cause, Interval, Live, Summary};
+use crate::tally::Tally;
+
+/// Bytes that are received or sent with one call. In a buffer of 256 KiB four frames of 64 KiB would not fit for their headers,
+/// and take two calls.
+const BUFFER_BYTES: usize = 512 * 1024;
+
+/// Connection attempts that are made before sockets are looked at again, so that connecting is not measured by how long the
+/// others take.
+const CONNECTS_MAX: usize = 128;
+
+/// Full buffers that one connection receives before others have their turn.
+const RECEIVES_MAX: usize = 16;
+
+/// How often a listener is told what is going on.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Length of an interval.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Answers that come so soon after the end belong to the interval that ended there.
+const TAIL: Duration = Duration::from_millis(100);
+
+/// The least time between two looks at whose time has run out.
+const LOOK_MIN: Duration = Duration::from_millis(10);
+
+/// Looks in the time of a limit: a timeout is noticed that much of it late at most.
+const LOOKS_IN_A_LIMIT: u32 = 8;
+
+/// After this time a client that failed takes another connection.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
+
+/// Times that differ by this part of them or less are one to a histogram of three digits.
+const ALIKE: u32 = 2000;
+
+/// The longest wait for the server's FIN after the client's.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+
+/// What is told while the engine runs.
+pub trait Listener {
+    /// What is going on, ten times a second.
+    fn live(&mut self, live: &Live);
+
+    /// Measuring begins, once; it began at `began`.
+    fn measuring(&mut self, began: Timestamp);
+
+    /// An interval of the measured part is over. `Break` ends the run.
+    fn interval(&mut self, interval: &Interval<'_>) -> ControlFlow<()>;
+}
+
+/// How a run ended, and what it saw.
+#[derive(Debug)]
+pub struct Ended {
+    /// What it saw.
+    pub summary: Summary,
+    /// The signal that ended it.
+    pub signal: Option<Signal>,
+    /// The listener ended it.
+    pub is_cut: bool,
+}
+
+/// A connection that was made before the engine ran, so that a server that is not there is known before.
+#[derive(Debug)]
+pub struct First {
+    /// Non-blocking, with TCP_NODELAY.
+    pub stream: TcpStream,
+    /// How long connecting took.
+    pub took: Duration,
+}
+
+/// Runs the load, with `first` as the first connection.
+///
+/// # Errors
+///
+/// What the kernel says when it has no descriptors or no memory for the engine itself.
+pub fn run(
+    shape: &Shape,
+    first: First,
+    signals: &Signals,
+    listener: &mut dyn Listener,
+) -> io::Result<Ended> {
+    let mut engine = Engine::new(shape, signals, listener)?;
+    engine.adopt(first)?;
+    let stopped = engine.run()?;
+    Ok(engine.finish(stopped))
+}
+
+struct Engine<'a> {
+    shape: &'a Shape,
+    signals: &'a Signals,
+    listener: &'a mut dyn Listener,
+    readiness: Readiness,
+    /// The one clock of a run: all its times count from here.
+    started: Instant,
+    /// The same moment on the wall.
+    started_at: Timestamp,
+    places: Vec<Place>,
+    /// Connections that have sent FIN.
+    leaving: HashMap<Key, Leaving>,
+    /// How many of them may be there while their places go on.
+    leaving_max: usize,
+    alarms: BinaryHeap<Reverse<Alarm>>,
+    tally: Tally,
+    buffer: Box<[u8]>,
+    /// Connections that received all that they may for now, and have more.
+    again: Vec<Ready>,
+    stage: Stage,
+    /// When the clients began to send.
+    begin: Duration,
+    /// When measuring begins.
+    measure_from: Duration,
+    /// When no more messages are due.
+    end: Duration,
+    /// When what is still owed is not waited for any more.
+    finish_by: Duration,
+    clients_begun: u64,
+    connections: u64,
+    open: u64,
+    /// Places that have no client any more.
+    done: usize,
+    /// Places whose first connection is neither there nor failed.
+    first_attempts: usize,
+    /// When the next connection attempt may be made.
+    next_connect: Duration,
+    next_tick: Duration,
+    /// When the interval ends; `Duration::MAX`: when the run does.
+    next_part: Duration,
+    next_look: Duration,
+    meter: Meter,
+    live: (f64, Option<u64>, Option<u64>),
+    last_settled: Duration,
+    is_cut: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Connecting,
+    WarmUp,
+    Measuring,
+    Finishing,
+}
+
+/// Why the loop ended before everything was done.
+enum Stopped {
+    Signal(Signal),
+    Listener,
+}
+
+impl<'a> Engine<'a> {
+    fn new(
+        shape: &'a Shape,
+        signals: &'a Signals,
+        listener: &'a mut dyn Listener,
+    ) -> io::Result<Engine<'a>> {
+        let (started, started_at) = (Instant::now(), Timestamp::now());
+        // The kernel may otherwise wake a thread 50 us late, to wake several at once (prctl(2), PR_SET_TIMERSLACK).
+        let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+        let places: Vec<Place> = (0..shape.places.count)
+            .map(|index| Place::new(shape, shape.places.first + index * shape.places.step))
+            .collect();
+        Ok(Engine {
+            shape,
+            signals,
+            listener,
+            readiness: Readiness::new(signals, started)?,
+            started,
+            started_at,
+            first_attempts: places.len(),
+            leaving: HashMap::new(),
+            leaving_max: leaving_max(places.len()),
+            places,
+            alarms: BinaryHeap::new(),
+            tally: Tally::new(shape.is_open_loop()),
+            buffer: vec![0; BUFFER_BYTES].into(),
+            again: vec![],
+            stage: Stage::Connecting,
+            begin: Duration::ZERO,
+            measure_from: Duration::MAX,
+            end: Duration::MAX,
+            finish_by: Duration::MAX,
+            clients_begun: 0,
+            connections: 0,
+            open: 0,
+            done: 0,
+            next_connect: Duration::ZERO,
+            next_tick: TICK,
+            next_part: Duration::MAX,
+            next_look: Duration::ZERO,
+            meter: Meter::start(Duration::ZERO),
+            live: (0.0, None, None),
+            last_settled: Duration::ZERO,
+            is_cut: false,
+        })
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Gives the first place its connection, and has the others connect.
+    fn adopt(&mut self, first: First) -> io::Result<()> {
+        let now = self.now();
+        for index in 0..self.places.len() {
+            self.take_client(index);
+        }
+        if !self.shape.connect_gap.is_zero() {
+            self.begin_sending(now);
+        }
+        self.next_connect = now + self.shape.connect_gap;
+        self.places[0].attempts = 1;
+        self.readiness.add(&first.stream, self.places[0].key(0))?;
+        self.connected(0, first.stream.into(), first.took);
+        for index in 1..self.places.len() {
+            self.connect_later(index, now);
+        }
+        Ok(())
+    }
+
+    /// Runs until its time is over and every place is done, or something stops it.
+    fn run(&mut self) -> io::Result<Option<Stopped>> {
+        let mut ready = vec![];
+        while self.done < self.places.len() || !self.leaving.is_empty() || self.is_before_end() {
+            ready.append(&mut self.again);
+            let before = self.now();
+            let until = if ready.is_empty() { self.next_moment() } else { before };
+            let woken = self.readiness.wait(until, &mut ready)?;
+            let after = self.now();
+            self.meter.waited += after - before;
+            if woken.is_signal
+                && let Some(signal) = self.signals.take()
+            {
+                return Ok(Some(Stopped::Signal(signal)));
+            }
+            // First, so that no answer comes to a message of a stage that has not begun.
+            self.handle_time(after);
+            for ready in ready.drain(..) {
+                self.handle_ready(ready);
+            }
+            self.handle_alarms();
+            let now = self.now();
+            // What has come is served before anybody is judged, also after the process was stopped.
+            if now >= self.next_look && !woken.is_more && self.again.is_empty() {
+                self.look(now);
+            }
+            if self.is_cut {
+                return Ok(Some(Stopped::Listener));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether more time is left, if it is a time that ends the run. Nothing may be due in the rest of it.
+    fn is_before_end(&self) -> bool {
+        self.end != Duration::MAX && self.now() < self.end
+    }
+
+    /// The next time at which something is to be done.
+    fn next_moment(&self) -> Duration {
+        let alarm = self.alarms.peek().map_or(Duration::MAX, |Reverse(alarm)| alarm.at);
+        let of_stage = match self.stage {
+            Stage::Connecting | Stage::Finishing => Duration::MAX,
+            Stage::WarmUp => self.measure_from,
+            Stage::Measuring => self.end,
+        };
+        alarm.min(of_stage).min(self.next_tick).min(self.next_part).min(self.next_look)
+    }
+
+    fn handle_alarms(&mut self) {
+        let now = self.now();
+        let mut connects = 0;
+        while connects < CONNECTS_MAX
+            && let Some(Reverse(alarm)) = self.alarms.peek()
+            && alarm.at <= now
+        {
+            let Alarm { place: index, what, .. } = *alarm;
+            self.alarms.pop();
+            let place = &mut self.places[index];
+            match (what, &place.state) {
+                (What::Connect { attempt }, State::Waiting) if attempt == place.attempts => {
+                    connects += 1;
+                    self.connect(index);
+                }
+                (What::Send { attempt }, State::Open(_)) if attempt == place.attempts => {
+                    place.has_alarm = false;
+                    self.pump(index);
+                }
+                (What::Earn, _) => {
+                    place.credits += 1;
+                    self.pump(index);
+                }
+                (What::Connect { .. } | What::Send { .. }, _) => {}
+            }
+        }
+    }
+
+    /// Ends what has taken too long.
+    fn look(&mut self, now: Duration) {
+        let limit = self.shape.timeout;
+        let every = limit.unwrap_or(FAREWELL_MAX).min(FAREWELL_MAX) / LOOKS_IN_A_LIMIT;
+        self.next_look = now + every.max(LOOK_MIN);
+        let is_over = now >= self.finish_by;
+        for index in 0..self.places.len() {
+            let place = &self.places[index];
+            let is_too_long =
+                |since: Duration| limit.is_some_and(|limit| now.saturating_sub(since) >= limit);
+            match &place.state {
+                State::Connecting { since, .. } if is_over || is_too_long(*since) => {
+                    self.fail(index, Cause::ConnectTimeout);
+                }
+                State::Open(connection)
+                    if connection.in_flight() > 0
+                        && (is_over || is_too_long(place.progress_at)) =>
+                {
+                    self.fail(index, Cause::Timeout);
+                }
+                State::Open(_) if is_over => self.retire(index, now),
+                State::Waiting if is_over => self.retire(index, now),
+                _ => {}
+            }
+        }
+        self.end_farewells(now);
+    }
+
+    fn handle_ready(&mut self, ready: Ready) {
+        if self.leaving.contains_key(&ready.key) {
+            return self.receive_last(ready.key);
+        }
+        let index = ready.key.place as usize;
+        let place = &mut self.places[index];
+        if ready.key != place.key(index) {
+            return;
+        }
+        match &mut place.state {
+            State::Connecting { .. } if ready.is_writable || ready.is_ending => {
+                self.finish_connecting(index);
+                // The same event may have told of bytes or of the end, and no other one does.
+                self.again.push(ready);
+            }
+            State::Open(connection) => {
+                if ready.is_writable {
+                    connection.unblock();
+                }
+                self.receive(index, ready.is_ending);
+                self.pump(index);
+            }
+            State::Connecting { .. } | State::Waiting | State::Closing | State::Done => {}
+        }
+    }
+
+    /// Receives and compares what has come.
+    fn receive(&mut self, index: usize, is_ending: bool) {
+        for _ in 0..RECEIVES_MAX {
+            let State::Open(connection) = &self.places[index].state else { return };
+            let received = connection.receive(&mut self.buffer);
+            let now = self.now();
+            // A turn may receive so much that the warm-up or an interval ends in it.
+            self.handle_parts(now);
+            let place = &mut self.places[index];
+            let State::Open(connection) = &mut place.state else { return };
+            let count = match received {
+                Received::Bytes(count) => count,
+                Received::Nothing => return,
+                Received::End => return self.handle_end(index),
+                Received::Failed(errno) => {
+                    let cause = cause_of_receiving(errno, connection.in_flight() > 0);
+                    return self.fail(index, cause);
+                }
+            };
+            let is_in_time = now <= self.end;
+            self.tally.received(count, is_in_time);
+            place.progress_at = now;
+            let was_full = connection.in_flight() >= self.shape.in_flight;
+            let mut answers = 0;
+            let checked =
+                connection.check(&self.shape.script, &self.buffer[..count], |times, count| {
+                    answers += count;
+                    self.tally.answered(times, count, now, is_in_time);
+                });
+            if answers > 0 {
+                self.last_settled = now;
+                if was_full {
+                    place.free_since = now;
+                    place.was_full = true;
+                }
+                self.earn(index, answers, now);
+            }
+            match checked {
+                Ok(()) => {}
+                Err(Fault::Wrong(wrong)) => {
+                    self.tally.wrong(wrong);
+                    return self.fail(index, Cause::Mismatch);
+                }
+                Err(Fault::Surplus) => return self.fail(index, Cause::Surplus),
+            }
+            if count < self.buffer.len() && !is_ending {
+                return;
+            }
+        }
+        let key = self.places[index].key(index);
+        self.again.push(Ready { key, is_writable: false, is_ending });
+    }
+
+    /// In a closed loop each answer lets another message be sent, perhaps after a while.
+    fn earn(&mut self, index: usize, answers: usize, now: Duration) {
+        let Pace::Closed { think } = self.shape.pace else { return };
+        let place = &mut self.places[index];
+        if think.is_zero() {
+            place.credits += answers;
+            return;
+        }
+        let alarm = Alarm { at: now + think, place: index, what: What::Earn };
+        self.alarms.extend(std::iter::repeat_n(Reverse(alarm), answers));
+    }
+
+    /// Sends what may be sent by now, and closes a connection that has nothing left to do.
+    fn pump(&mut self, index: usize) {
+        if self.stage == Stage::Connecting {
+            return;
+        }
+        let now = self.now();
+        let place = &mut self.places[index];
+        let State::Open(connection) = &mut place.state else { return };
+        let was_idle = connection.in_flight() == 0;
+        loop {
+            let room = self.shape.in_flight.saturating_sub(connection.in_flight()) as u64;
+            let left = self.shape.messages_per_connection.saturating_sub(connection.begun());
+            let allowed = room.min(left).min(place.client_left) as usize;
+            let (due, count) = match &mut place.schedule {
+                None if now >= self.end => break,
+                None => (now, allowed.min(place.credits)),
+                Some(schedule) => {
+                    let due = self.begin + schedule.next();
+                    if due > now || due >= self.end || allowed == 0 {
+                        break;
+                    }
+                    schedule.advance();
+                    (due, 1)
+                }
+            };
+            if count == 0 {
+                break;
+            }
+            let times = Times::new(due, now);
+            connection.begin(times, count);
+            place.client_left -= count as u64;
+            place.credits = place.credits.saturating_sub(count);
+            self.tally.begun(times, count, place.free_since, place.was_full);
+            self.tally.put_off(times, count, place.put_off);
+        }
+        if was_idle {
+            place.progress_at = now;
+        }
+        let was_sending_oldest = connection.is_sending_oldest();
+        match connection.send(&self.shape.script, &mut self.buffer) {
+            Ok(0) => {}
+            Ok(count) => {
+                self.tally.counts.bytes_sent += count as u64;
+                if was_sending_oldest {
+                    place.progress_at = now;
+                }
+            }
+            Err(errno) => return self.fail_sending(index, errno),
+        }
+        if connection.in_flight() > 0 {
+            self.set_alarm(index);
+        } else if self.has_nothing_to_send(index) {
+            self.half_close(index);
+        } else {
+            self.set_alarm(index);
+        }
+    }
+
+    /// Whether the place's client sends nothing more on this connection.
+    fn has_nothing_to_send(&self, index: usize) -> bool {
+        let place = &self.places[index];
+        let is_used_up = match &place.state {
+            State::Open(connection) => connection.begun() >= self.shape.messages_per_connection,
+            _ => false,
+        };
+        let is_late = match &place.schedule {
+            None => self.now() >= self.end,
+            Some(schedule) => self.begin.saturating_add(schedule.next()) >= self.end,
+        };
+        is_used_up || place.client_left == 0 || is_late
+    }
+
+    /// In an open loop, wakes the place when its next message is due. While it is full, answers do.
+    fn set_alarm(&mut self, index: usize) {
+        let place = &mut self.places[index];
+        let (Some(schedule), State::Open(connection)) = (&place.schedule, &place.state) else {
+            return;
+        };
+        let is_full = connection.in_flight() >= self.shape.in_flight;
+        let is_used_up = connection.begun() >= self.shape.messages_per_connection;
+        if place.has_alarm || is_full || is_used_up || place.client_left == 0 {
+            return;
+        }
+        let at = self.begin.saturating_add(schedule.next());
+        if at < self.end {
+            place.has_alarm = true;
+            let what = What::Send { attempt: place.attempts };
+            self.alarms.push(Reverse(Alarm { at, place: index, what }));
+        }
+    }
+}
+
+fn errno_of(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}

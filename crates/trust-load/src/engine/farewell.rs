@@ -1,0 +1,96 @@
+//! Connections that have sent all they had to: FIN, and a while for the server's.
+
+use std::time::Duration;
+
+use rustix::process::{Resource, getrlimit};
+
+use super::ending::cause_of_receiving;
+use super::place::State;
+use super::{Engine, FAREWELL_MAX};
+use crate::connection::{Connection, Received};
+use crate::readiness::Key;
+use crate::summary::Cause;
+
+/// Descriptors that are neither a place's connection nor one that leaves: files, signals, epoll and a timer.
+const OTHER_DESCRIPTORS: usize = 64;
+
+/// A connection that has sent FIN and is owed nothing.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    since: Duration,
+    connection: Connection,
+}
+
+/// How many connections may leave while their places have others: no connection is to fail for want of a descriptor that
+/// one of them has.
+pub(super) fn leaving_max(places: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(places + OTHER_DESCRIPTORS)
+}
+
+impl Engine<'_> {
+    /// Sends FIN, and lets the place go on.
+    ///
+    /// In an open loop messages are due whatever the server does, so none of them waits for its FIN. In a closed loop
+    /// the place waits: there are never more connections than clients at the same time.
+    pub(super) fn half_close(&mut self, index: usize) {
+        let now = self.now();
+        let place = &mut self.places[index];
+        let state = std::mem::replace(&mut place.state, State::Closing);
+        let State::Open(connection) = state else { unreachable!("it was open") };
+        connection.half_close();
+        place.put_off.0 = now;
+        let key = place.key(index);
+        self.leaving.insert(key, Leaving { since: now, connection });
+        let is_free = self.shape.is_open_loop() && self.leaving.len() <= self.leaving_max;
+        if is_free || self.is_last_connection(index) {
+            self.go_on(index, now);
+        }
+    }
+
+    /// Whether the place has nothing to send on another connection.
+    fn is_last_connection(&self, index: usize) -> bool {
+        let is_last_client = self.places[index].client_left == 0 && !self.has_another_client();
+        is_last_client || (self.places[index].client_left > 0 && self.has_nothing_to_send(index))
+    }
+
+    /// Receives what comes behind the client's FIN: the server's, or what should not come.
+    pub(super) fn receive_last(&mut self, key: Key) {
+        let Some(Leaving { connection, .. }) = self.leaving.get(&key) else { return };
+        match connection.receive(&mut self.buffer) {
+            Received::Nothing => return,
+            Received::End => {}
+            // Nothing is owed, and no message fails with it.
+            Received::Bytes(count) => {
+                let now = self.now();
+                self.handle_parts(now);
+                self.tally.received(count, now <= self.end);
+                self.tally.failed(Cause::Surplus);
+            }
+            Received::Failed(errno) => {
+                self.handle_parts(self.now());
+                self.tally.failed(cause_of_receiving(errno, false));
+            }
+        }
+        self.left(key);
+    }
+
+    /// Closes what has waited for the server's FIN long enough.
+    pub(super) fn end_farewells(&mut self, now: Duration) {
+        let is_over = |leaving: &Leaving| now.saturating_sub(leaving.since) >= FAREWELL_MAX;
+        let over = self.leaving.iter().filter(|(_, leaving)| is_over(leaving));
+        let keys: Vec<Key> = over.map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| self.left(key));
+    }
+
+    /// The connection is over.
+    fn left(&mut self, key: Key) {
+        self.leaving.remove(&key);
+        self.open -= 1;
+        let index = key.place as usize;
+        let place = &self.places[index];
+        if matches!(place.state, State::Closing) && place.key(index) == key {
+            self.go_on(index, self.now());
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A place for clients, and when it has something to do.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use socket2::Socket;
+
+use crate::connection::Connection;
+use crate::readiness::Key;
+use crate::schedule::Schedule;
+use crate::shape::{Pace, Shape};
+
+/// A place for one client after the other.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) state: State,
+    /// When messages are due, in an open loop.
+    pub(super) schedule: Option<Schedule>,
+    /// Messages that may be sent at once, in a closed loop. Together with those on the way and those for which an alarm
+    /// is set they are always as many as may be on the way.
+    pub(super) credits: usize,
+    /// Messages that the client has still to begin.
+    pub(super) client_left: u64,
+    /// Since when nothing has come of what is owed.
+    pub(super) progress_at: Duration,
+    /// Since when the connection can take another message.
+    pub(super) free_since: Duration,
+    /// It could not before because as many as are allowed were on the way.
+    pub(super) was_full: bool,
+    /// When the client could have connected, and when it did: in between it put the connection off itself.
+    pub(super) put_off: (Duration, Duration),
+    /// An alarm for the next message that is due is set.
+    pub(super) has_alarm: bool,
+    /// The first connection attempt has ended.
+    pub(super) has_tried: bool,
+    /// Connection attempts; alarms of former ones mean nothing.
+    pub(super) attempts: u64,
+}
+
+/// What a place is doing.
+#[derive(Debug)]
+pub(super) enum State {
+    /// It waits until it may connect.
+    Waiting,
+    /// It connects.
+    Connecting {
+        /// Since then.
+        since: Duration,
+        /// The socket.
+        socket: Socket,
+    },
+    /// It has a connection.
+    Open(Connection),
+    /// Its last connection has sent FIN, and it takes the next one when the server's has come.
+    Closing,
+    /// No client comes any more.
+    Done,
+}
+
+impl Place {
+    /// Place `number` of all shards.
+    pub(super) fn new(shape: &Shape, number: u64) -> Place {
+        let schedule = match shape.pace {
+            Pace::Closed { .. } => None,
+            Pace::Open { rate, arrivals } => {
+                Some(Schedule::new(arrivals, rate, number, shape.places.of_all, shape.seed))
+            }
+        };
+        Place {
+            state: State::Waiting,
+            schedule,
+            credits: shape.in_flight,
+            client_left: 0,
+            progress_at: Duration::ZERO,
+            free_since: Duration::ZERO,
+            was_full: false,
+            put_off: (Duration::ZERO, Duration::ZERO),
+            has_alarm: false,
+            has_tried: false,
+            attempts: 0,
+        }
+    }
+
+    /// What tells of this attempt's socket from others.
+    pub(super) fn key(&self, index: usize) -> Key {
+        Key { place: index as u32, attempt: self.attempts as u32 }
+    }
+
+    /// Takes a connection.
+    pub(super) fn open(&mut self, connection: Connection, now: Duration) {
+        self.state = State::Open(connection);
+        self.has_alarm = false;
+        self.free_since = now;
+        self.was_full = false;
+        self.progress_at = now;
+    }
+}
+
+/// When a place has something to do: the earliest is the smallest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Alarm {
+    pub(super) at: Duration,
+    pub(super) place: usize,
+    pub(super) what: What,
+}
+
+/// What there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// Connect, if this is still the last attempt that is to be made.
+    Connect { attempt: u64 },
+    /// Send what is due, if the connection of this attempt is still there.
+    Send { attempt: u64 },
+    /// The client has thought long enough: one more message may be sent, on whatever connection.
+    Earn,
+}
+
+impl Ord for Alarm {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.at.cmp(&other.at).then(self.place.cmp(&other.place))
+    }
+}
+
+impl PartialOrd for Alarm {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}

@@ -1,0 +1,154 @@
+//! `--find-rate`: one run after the other, for the highest rate that holds a budget.
+
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+
+use jiff::Timestamp;
+use trust_cli::command::Context;
+use trust_cli::connect::{ConnectError, Limit, resolve};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::text::reason;
+
+use crate::budget::{Budget, first_broken};
+use crate::engine::{self, Ended, Listener};
+use crate::output::{Output, end_without_run};
+use crate::plan::Plan;
+use crate::reach::reach;
+use crate::report::progress::Progress;
+use crate::report::timeline::Timeline;
+use crate::search::{self, Trial, search};
+use crate::summary::{End, Interval, Live, Searched, Summary, per_second};
+
+/// A search that goes on.
+struct Finder<'c> {
+    context: &'c Context<'c>,
+    plan: &'c Plan,
+    budgets: &'c [Budget],
+    addresses: Vec<SocketAddr>,
+    progress: &'c mut Progress,
+    /// The last trial that held, or else the last one.
+    shown: Option<(Summary, Timeline)>,
+    has_held: bool,
+    stopped: Option<ConnectError>,
+}
+
+/// Searches, and reports the trials and the run at the rate that was found.
+pub(crate) fn run(
+    context: &Context<'_>,
+    plan: &Plan,
+    budgets: &[Budget],
+    from: f64,
+    mut output: Output,
+) -> Result<ExitCode, Failure> {
+    let limit = Limit::start(plan.timeout);
+    let addresses = match resolve(&plan.target, plan.family, limit, context.signals) {
+        Ok(addresses) => addresses,
+        Err(error) => return end_without_run(context, output, error),
+    };
+    let mut finder = Finder {
+        context,
+        plan,
+        budgets,
+        addresses,
+        progress: &mut output.progress,
+        shown: None,
+        has_held: false,
+        stopped: None,
+    };
+    let found = search(from, |rate| finder.trial(rate));
+    let Finder { shown, stopped, .. } = finder;
+    let Some((mut summary, timeline)) = shown else {
+        let nobody = || Failure::new(ExitCode::Internal, "a search without a trial").into();
+        return end_without_run(context, output, stopped.unwrap_or_else(nobody));
+    };
+    let mut found = found;
+    let exit = match &stopped {
+        Some(ConnectError::Signal(signal)) => {
+            summary.end = End::Stopped(signal.name());
+            context.stopped_by(*signal)
+        }
+        Some(ConnectError::Failed(failure)) => {
+            found.end = search::End::Unreachable;
+            failure.exit
+        }
+        None if found.rate.is_none() => ExitCode::Negative,
+        None => ExitCode::Success,
+    };
+    output.timeline = timeline;
+    output.searched =
+        Some(Searched { budgets: budgets.iter().map(Budget::to_string).collect(), found });
+    output.end(&summary, &[], exit)?;
+    match stopped {
+        Some(ConnectError::Failed(failure)) => Err(failure),
+        _ => Ok(exit),
+    }
+}
+
+impl Finder<'_> {
+    /// Runs the load at that rate.
+    fn trial(&mut self, rate: f64) -> ControlFlow<(), Trial> {
+        let mut listener = Quiet { progress: &mut *self.progress, timeline: Timeline::default() };
+        let ended = reach(self.context, self.plan, &self.addresses).and_then(|reached| {
+            let shape = Plan::with_rate(&self.plan.shape(reached.address), rate);
+            engine::run(&shape, reached.first, self.context.signals, &mut listener).map_err(
+                |error| {
+                    let message = format!("the load cannot run: {}", reason(&error));
+                    ConnectError::from(Failure::new(ExitCode::OsLimit, message))
+                },
+            )
+        });
+        let timeline = listener.timeline;
+        match ended {
+            Ok(Ended { summary, signal: None, .. }) => {
+                let trial = self.judge(rate, &summary);
+                if trial.why_not().is_none() || !self.has_held {
+                    self.has_held |= trial.why_not().is_none();
+                    self.shown = Some((summary, timeline));
+                }
+                ControlFlow::Continue(trial)
+            }
+            Ok(Ended { summary, signal: Some(signal), .. }) => {
+                self.shown.get_or_insert((summary, timeline));
+                self.stop(ConnectError::Signal(signal))
+            }
+            Err(error) => self.stop(error),
+        }
+    }
+
+    fn stop(&mut self, why: ConnectError) -> ControlFlow<(), Trial> {
+        self.stopped = Some(why);
+        ControlFlow::Break(())
+    }
+
+    fn judge(&self, asked: f64, summary: &Summary) -> Trial {
+        let counts = &summary.counts;
+        Trial {
+            asked,
+            due: per_second(counts.sent + counts.unsent, summary.took),
+            // A backlog of the warm-up must not make up for what is late.
+            achieved: summary.sustained_rate,
+            errors: summary.errors.total(),
+            broken: first_broken(self.budgets, summary),
+            is_client_limit: summary.client.is_limit(),
+        }
+    }
+}
+
+/// Shows what is going on, and prints nothing.
+struct Quiet<'p> {
+    progress: &'p mut Progress,
+    timeline: Timeline,
+}
+
+impl Listener for Quiet<'_> {
+    fn live(&mut self, live: &Live) {
+        self.progress.show(live);
+    }
+
+    fn measuring(&mut self, _: Timestamp) {}
+
+    fn interval(&mut self, interval: &Interval<'_>) -> ControlFlow<()> {
+        self.timeline.add(interval);
+        ControlFlow::Continue(())
+    }
+}

@@ -1,0 +1,322 @@
+//! Writes a log while the run goes on.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
+use jiff::Timestamp;
+
+use super::note::{End, Header};
+use super::{SERVICE_TAG, Series};
+use crate::summary;
+
+/// By what other tools divide the largest value to tell it: nanoseconds in a millisecond.
+const MAX_VALUE_RATIO: f64 = 1e6;
+
+/// A log that is written to.
+///
+/// Every interval is one write and is not kept, so that whoever is killed loses at most that of the last interval, and a
+/// long run needs no more memory than a short one.
+pub struct Writer<W: Write> {
+    output: W,
+    text: Vec<u8>,
+    encoded: Vec<u8>,
+    serializer: V2DeflateSerializer,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins the log of a run when its measured part begins.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing.
+    pub fn new(output: W, header: &Header) -> io::Result<Writer<W>> {
+        let mut writer = Writer::empty(output);
+        writer.begin(header.began, Some(&header.line()))?;
+        Ok(writer)
+    }
+
+    /// Begins the log of values whose unit is unknown.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing.
+    pub fn without_header(output: W, began: Timestamp) -> io::Result<Writer<W>> {
+        let mut writer = Writer::empty(output);
+        writer.begin(began, None)?;
+        Ok(writer)
+    }
+
+    /// Writes an interval, whose times count from the begin of the log. Intervals come in the order of their begins.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing.
+    pub fn interval(&mut self, interval: &summary::Interval<'_>) -> io::Result<()> {
+        let series = [(Series::Latency, interval.latency), (Series::Service, interval.service)];
+        for (series, histogram) in series {
+            self.encoded.clear();
+            encode(&mut self.serializer, histogram, &mut self.encoded)?;
+            let max = histogram.max() as f64 / MAX_VALUE_RATIO;
+            let histogram = STANDARD.encode(&self.encoded);
+            self.line(series, interval.start, interval.length, &format!("{max:.3}"), &histogram);
+        }
+        self.flush()
+    }
+
+    /// Writes an interval as it stands in another log.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing.
+    pub fn copy(
+        &mut self,
+        series: Series,
+        start: Duration,
+        length: Duration,
+        max: &str,
+        histogram: &str,
+    ) -> io::Result<()> {
+        self.line(series, start, length, max, histogram);
+        self.flush()
+    }
+
+    /// Ends the log. Without it a log counts as that of a run that was killed.
+    ///
+    /// # Errors
+    ///
+    /// Those of writing.
+    pub fn finish(mut self, end: &End) -> io::Result<()> {
+        self.text.extend_from_slice(end.line().as_bytes());
+        self.text.push(b'\n');
+        self.flush()
+    }
+
+    fn empty(output: W) -> Writer<W> {
+        Writer { output, text: vec![], encoded: vec![], serializer: V2DeflateSerializer::new() }
+    }
+
+    fn begin(&mut self, began: Timestamp, header: Option<&str>) -> io::Result<()> {
+        // Both are cut alike, so that no interval is before the begin: some readers skip such a one in silence.
+        let seconds = format!("{}.{:03}", began.as_second(), began.subsec_millisecond());
+        let start = format!("#[StartTime: {seconds} (seconds since epoch), {began:.3}]");
+        let base = format!("#[BaseTime: {seconds} (seconds since epoch)]");
+        let lines = [
+            Some("#[Histogram log format version 1.3]"),
+            Some(&start),
+            Some(&base),
+            header,
+            Some(
+                "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"",
+            ),
+        ];
+        for line in lines.into_iter().flatten() {
+            self.text.extend_from_slice(line.as_bytes());
+            self.text.push(b'\n');
+        }
+        self.flush()
+    }
+
+    fn line(
+        &mut self,
+        series: Series,
+        start: Duration,
+        length: Duration,
+        max: &str,
+        histogram: &str,
+    ) {
+        let tag = match series {
+            Series::Latency => String::new(),
+            Series::Service => format!("Tag={SERVICE_TAG},"),
+        };
+        let (start, length) = (Seconds(start), Seconds(length));
+        let line = format!("{tag}{start},{length},{max},{histogram}\n");
+        self.text.extend_from_slice(line.as_bytes());
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let written = self.output.write_all(&self.text);
+        self.text.clear();
+        written.and_then(|()| self.output.flush())
+    }
+}
+
+fn encode(
+    serializer: &mut V2DeflateSerializer,
+    histogram: &Histogram<u64>,
+    encoded: &mut Vec<u8>,
+) -> io::Result<()> {
+    serializer.serialize(histogram, encoded).map(|_| ()).map_err(io::Error::other)
+}
+
+/// A time in seconds, with as many decimals as it has and at least the three that other tools write.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = format!("{:09}", self.0.subsec_nanos());
+        let (millis, rest) = nanos.split_at(3);
+        write!(formatter, "{}.{millis}{}", self.0.as_secs(), rest.trim_end_matches('0'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hdr_log::{Decoder, Reader};
+    use crate::summary::Errors;
+    use crate::timings::{Timings, times};
+
+    fn header() -> Header {
+        Header {
+            shard: None,
+            start_at: None,
+            warm_up: Duration::ZERO,
+            began: "2026-11-30T12:00:02.000912709Z".parse().expect("a time"),
+            target: "localhost:9900".into(),
+            is_open_loop: false,
+            rate: None,
+            rate_of_all: None,
+            duration: None,
+            seed: Some(1),
+            is_seed_given: true,
+        }
+    }
+
+    /// Counts writes.
+    #[derive(Default)]
+    struct Writes(Vec<Vec<u8>>);
+
+    impl Write for Writes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.push(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn interval<'a>(
+        second: u64,
+        latency: &'a Timings,
+        service: &'a Timings,
+        errors: &'a Errors,
+    ) -> summary::Interval<'a> {
+        summary::Interval {
+            start: Duration::from_secs(second),
+            length: Duration::from_secs(1),
+            latency,
+            service,
+            answered: latency.len(),
+            bytes_received: 0,
+            errors,
+        }
+    }
+
+    #[test]
+    fn an_interval_is_one_write_and_an_empty_one_is_written_too() {
+        let mut writes = Writes::default();
+        let mut writer = Writer::new(&mut writes, &header()).expect("it is written");
+        let (empty, errors) = (Timings::default(), Errors::default());
+        let mut stalled = Timings::default();
+        stalled.add(1_234_567_890);
+        writer.interval(&interval(0, &empty, &empty, &errors)).expect("it is written");
+        writer.interval(&interval(1, &stalled, &empty, &errors)).expect("it is written");
+        writer.finish(&End::default()).expect("it is written");
+        assert_eq!(writes.0.len(), 4);
+        let [begin, first, second, end] =
+            [0, 1, 2, 3].map(|index| String::from_utf8(writes.0[index].clone()).expect("UTF-8"));
+        let begin: Vec<&str> = begin.lines().collect();
+        assert_eq!(begin[0], "#[Histogram log format version 1.3]");
+        let start = "#[StartTime: 1796040002.000 (seconds since epoch), 2026-11-30T12:00:02.000Z]";
+        assert_eq!(begin[1], start);
+        assert_eq!(begin[2], "#[BaseTime: 1796040002.000 (seconds since epoch)]");
+        assert!(
+            begin[3].starts_with("#[trustctl: {\"version\":1,\"unit\":\"ns\","),
+            "{}",
+            begin[3]
+        );
+        assert!(begin[4].starts_with("\"StartTimestamp\","), "{}", begin[4]);
+        assert!(first.starts_with("0.000,1.000,0.000,HIST"), "{first}");
+        assert!(
+            first
+                .lines()
+                .nth(1)
+                .is_some_and(|line| line.starts_with("Tag=service,0.000,1.000,0.000,HIST"))
+        );
+        assert!(second.starts_with("1.000,1.000,1234.568,HIST"), "{second}");
+        assert!(end.starts_with("#[trustctl end: {") && end.ends_with("}]\n"), "{end}");
+    }
+
+    #[test]
+    fn a_time_has_the_decimals_that_it_needs() {
+        let cases = [
+            (Duration::from_secs(1), "1.000"),
+            (Duration::from_millis(1_020), "1.020"),
+            (Duration::new(3, 1_000), "3.000001"),
+            (Duration::new(0, 999_999_999), "0.999999999"),
+        ];
+        for (time, expected) in cases {
+            assert_eq!(Seconds(time).to_string(), expected);
+        }
+    }
+
+    proptest! {
+        // Each makes and compares hundreds of thousands of counts.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn what_is_written_is_read_back(
+            intervals in prop::collection::vec(
+                (0u64..2_000_000_000, prop::collection::vec((0u64..4_000_000_000_000, 1u64..1000), 0..9)),
+                0..9,
+            ),
+        ) {
+            let mut bytes = vec![];
+            let mut writer = Writer::new(&mut bytes, &header()).expect("memory takes it");
+            let mut expected = vec![];
+            let errors = Errors::default();
+            let mut start = Duration::ZERO;
+            for (length, values) in intervals {
+                let length = Duration::from_nanos(length);
+                let mut histograms = [Timings::default(), Timings::default()];
+                for (index, (value, count)) in values.into_iter().enumerate() {
+                    histograms[index % 2].add_many(value, count);
+                }
+                let [latency, service] = &histograms;
+                let interval = summary::Interval { start, length, ..interval(0, latency, service, &errors) };
+                writer.interval(&interval).expect("memory takes it");
+                for (series, histogram) in [Series::Latency, Series::Service].into_iter().zip(histograms) {
+                    expected.push((series, start, length, histogram));
+                }
+                start += length;
+            }
+            writer.finish(&End::default()).expect("memory takes it");
+            let (mut reader, mut decoder) = (Reader::open(&*bytes).expect("a log"), Decoder::default());
+            prop_assert_eq!(reader.header(), Some(&header()));
+            let began = header().began.as_nanosecond() as u64;
+            for (series, start, length, histogram) in expected {
+                let found = reader.interval(&mut decoder).expect("it is good").expect("it is there");
+                let begin = Duration::from_nanos(found.begin - began);
+                prop_assert_eq!((found.series, begin), (series, start));
+                prop_assert_eq!(Duration::from_nanos(found.length), length);
+                let mut read = times();
+                for (value, count) in found.counts {
+                    read.record_n(*value, *count).expect("it is in range");
+                }
+                prop_assert_eq!(&read, &*histogram);
+                reader.advance().expect("the next one is good");
+            }
+            prop_assert_eq!(reader.next_begin(), None);
+            prop_assert_eq!((reader.end(), reader.cut()), (Some(&End::default()), None));
+        }
+    }
+}

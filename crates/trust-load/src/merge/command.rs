@@ -1,0 +1,194 @@
+//! `trustctl load merge FILE…`: the logs of several processes as one result.
+
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io::{self, BufReader, Read};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use clap::{Arg, Command, value_parser};
+use rustix::event::{PollFd, PollFlags};
+use trust_cli::command::{Context, Entry, Product};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::output::print;
+use trust_cli::report_file::{FileId, ReportFile};
+use trust_cli::settings::{AnySetting, Setting};
+use trust_cli::signals::Signals;
+use trust_cli::text::reason;
+use trust_cli::values::quoted;
+
+use crate::budget::{self, Budget, judge};
+use crate::merge::{LOGS_MAX, Log, Merged, Unmerged, json, merge, table};
+
+/// The words that call it.
+const NAME: &str = "load merge";
+
+/// Its settings.
+const SETTINGS: &[&dyn AnySetting] = &[&JSON, &HDR_LOG, &FAIL_IF];
+
+const TABLE: &str = "load-merge";
+
+const JSON: Setting<bool> =
+    Setting::switch(TABLE, "json", "Print one JSON document and nothing else");
+
+const HDR_LOG: Setting<PathBuf> =
+    Setting::file(TABLE, "hdr-log", "Write a log with the intervals of all logs too");
+
+const FAIL_IF: Setting<Vec<Budget>> = Setting::of_parts(
+    TABLE,
+    "fail-if",
+    "BUDGETS",
+    "Exit with 1 if one of these is true of all logs together, as p99>5ms,errors>0,rate<1000",
+    "comparisons with commas between them, as p99>5ms,errors>0,rate<1000",
+    budget::parse_of_logs,
+);
+
+const EXAMPLES: &str = "\
+Adds up what several processes measured, count by count: percentiles are those
+of all messages, and none is averaged. Reads HdrHistogram interval logs, also
+those of other tools.
+
+Examples:
+  Four shards of a run, each on a machine of its own:
+    trustctl load merge shard-0.hlog shard-1.hlog shard-2.hlog shard-3.hlog
+  For a script; exits with 1 if a shard is missing or was killed, or a budget missed:
+    trustctl load merge --json --fail-if 'p99>5ms,errors>0' *.hlog
+
+docs/HDR-LOG.md tells what is in a log and in the document.
+";
+
+/// The command.
+pub const ENTRY: Entry = Entry {
+    name: NAME,
+    settings: SETTINGS,
+    exclusions: &[],
+    check: |_| Ok(()),
+    command,
+    run,
+    product: Product::Output,
+    on_descriptor_0: None,
+};
+
+/// Its part of the command line.
+fn command() -> Command {
+    let files = Arg::new("files")
+        .value_name("FILE")
+        .help("Logs that load --hdr-log wrote, or other tools")
+        .num_args(1..)
+        .required(true)
+        .value_parser(value_parser!(OsString));
+    Command::new("merge")
+        .about("Add up the logs of several load tests: the percentiles of all of them together")
+        .before_long_help(EXAMPLES)
+        .arg(files)
+        .args(SETTINGS.iter().map(|setting| setting.arg()))
+}
+
+/// Reads all logs and prints what they say together.
+///
+/// # Errors
+///
+/// 64 for a file that is given twice, 65 for one that is no log or does not go with the others, 73 if the merged log
+/// cannot be made, 74 if reading or writing fails.
+fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    let is_json = context.is_on(&JSON)?;
+    let budgets = context.layers.get(&FAIL_IF)?.unwrap_or_default();
+    let document = |text: serde_json::Result<String>| {
+        text.map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))
+    };
+    // What reading failed with does not matter where a signal ended it.
+    let result = read(context).map_err(|unmerged| match context.signals.take() {
+        Some(signal) => Unmerged::Stopped(signal),
+        None => unmerged,
+    });
+    match result {
+        Ok(merged) => {
+            let judgements = judge(&budgets, &merged.summary());
+            let is_missed = judgements.iter().any(|judgement| judgement.is_missed);
+            let exit = match merged.is_whole() && !is_missed {
+                true => ExitCode::Success,
+                false => ExitCode::Negative,
+            };
+            let text = match is_json {
+                true => document(json::report(&merged, &judgements, exit))?,
+                false => table::report(&merged, &judgements),
+            };
+            print(text.as_bytes())?;
+            Ok(exit)
+        }
+        Err(Unmerged::Failed(failure)) => {
+            if is_json {
+                print(document(json::failed(&failure))?.as_bytes())?;
+            }
+            Err(failure)
+        }
+        Err(Unmerged::Stopped(signal)) => {
+            let exit = context.stopped_by(signal);
+            if is_json {
+                let failure = Failure::new(exit, format!("stopped by {}", signal.name()));
+                print(document(json::failed(&failure))?.as_bytes())?;
+            }
+            Ok(exit)
+        }
+    }
+}
+
+fn read(context: &Context<'_>) -> Result<Merged, Unmerged> {
+    let names: Vec<&OsString> =
+        context.matches.get_many::<OsString>("files").unwrap_or_default().collect();
+    if names.len() > LOGS_MAX {
+        let message = format!("{} files are given: {LOGS_MAX} is the most", names.len());
+        return Err(Failure::new(ExitCode::Usage, message).into());
+    }
+    let mut files: Vec<(&OsString, Metadata)> = vec![];
+    let mut logs = vec![];
+    for name in names {
+        let unreadable = |error: io::Error| {
+            let message = format!("cannot read {}: {}", quoted(name), reason(&error));
+            Failure::new(ExitCode::Io, message)
+        };
+        let file = File::open(name).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if let Some((other, _)) = files.iter().find(|(_, known)| is_same(known, &metadata)) {
+            let message = match other == &name {
+                true => format!("{} is given twice", quoted(name)),
+                false => format!("{} and {} are the same file", quoted(other), quoted(name)),
+            };
+            return Err(Failure::new(ExitCode::Usage, message).into());
+        }
+        files.push((name, metadata));
+        let input = Input { file, signals: context.signals };
+        logs.push(Log::open(&name.to_string_lossy(), BufReader::new(input))?);
+    }
+    let is_log = || "is one of the logs that are merged".to_owned();
+    let inputs = files.iter().filter_map(|(_, metadata)| Some((FileId::of(metadata)?, is_log())));
+    let [mut output] = context.create_reports([&HDR_LOG], inputs.collect())?;
+    let merged = merge(logs, output.as_mut(), || context.signals.take())?;
+    output.map_or(Ok(()), ReportFile::finish)?;
+    Ok(merged)
+}
+
+/// A file, or a pipe whose writer may have nothing to say for ever: a signal ends waiting for it.
+struct Input<'s> {
+    file: File,
+    signals: &'s Signals,
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let [a, b, c] = self.signals.descriptors();
+        let polled = [a, b, c, self.file.as_fd()];
+        let mut polled =
+            polled.map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+        rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, None))?;
+        match polled[..3].iter().all(|signal| signal.revents().is_empty()) {
+            true => self.file.read(bytes),
+            false => Err(io::Error::other("a signal came")),
+        }
+    }
+}
+
+fn is_same(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}

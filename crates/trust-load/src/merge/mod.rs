@@ -1,0 +1,359 @@
+//! Puts logs of several processes together as if one had measured it all.
+//!
+//! Histograms are added count by count, so percentiles are those of all values; none is ever averaged. All logs are
+//! read at the same time and in the order of their intervals, so memory depends on how many there are and not on their
+//! length.
+
+pub mod command;
+mod gaps;
+pub mod json;
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+use std::io::{BufRead, Write};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use jiff::Timestamp;
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::signals::Signal;
+use trust_cli::text::reason;
+use trust_cli::values::quoted;
+
+use crate::hdr_log::{BadLog, Decoder, End, Header, Interval, Precision, Reader, Series, Writer};
+use crate::shard::Shard;
+use crate::summary::{self, Counts, Summary};
+use crate::timings::{Timings, times};
+
+/// Logs that can be merged at once; each is an open file and some ten kilobytes.
+pub const LOGS_MAX: usize = 1000;
+
+/// A log and its name.
+#[derive(Debug)]
+pub struct Log<R> {
+    name: String,
+    reader: Reader<R>,
+    intervals: u64,
+    /// Values of its latency, and of its service time.
+    values: [u64; 2],
+}
+
+impl<R: BufRead> Log<R> {
+    /// Reads a log as far as to its first interval.
+    ///
+    /// # Errors
+    ///
+    /// 65, with its name and the line, if it is none; 74 if it cannot be read.
+    pub fn open(name: &str, input: R) -> Result<Log<R>, Failure> {
+        let reader = Reader::open(input).map_err(|bad| failure(name, &bad))?;
+        Ok(Log { name: name.to_owned(), reader, intervals: 0, values: [0; 2] })
+    }
+}
+
+impl<R: BufRead> Log<R> {
+    /// What is known of its run, if it is part of one.
+    fn header_of_shard(&self) -> Option<&Header> {
+        self.reader.header().filter(|header| header.shard.is_some())
+    }
+}
+
+/// Why there is no result.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unmerged {
+    /// Something is wrong.
+    Failed(Failure),
+    /// A signal came.
+    Stopped(Signal),
+}
+
+impl From<Failure> for Unmerged {
+    fn from(failure: Failure) -> Unmerged {
+        Unmerged::Failed(failure)
+    }
+}
+
+/// What all logs say together.
+#[derive(Debug)]
+pub struct Merged {
+    /// Each of them, in the order in which they were given.
+    pub parts: Vec<Part>,
+    /// What is known of the whole, if the logs are ours.
+    pub header: Option<Header>,
+    /// Numbers of all that have an end; the time is the longest of them.
+    pub end: End,
+    /// What the histograms tell apart; `None` without any.
+    pub precision: Option<Precision>,
+    /// All values without a tag.
+    pub latency: Timings,
+    /// All service times.
+    pub service: Timings,
+    /// The largest difference between the begins of two measured parts.
+    pub skew: Option<Duration>,
+}
+
+/// What one log says.
+#[derive(Debug)]
+pub struct Part {
+    /// The file as it was given.
+    pub name: String,
+    /// Which part of the run it is.
+    pub shard: Option<Shard>,
+    /// When its measured part began.
+    pub began: Option<Timestamp>,
+    /// How much later than it was to, in nanoseconds; negative if it was early.
+    pub late_ns: Option<i128>,
+    /// Lines with an interval.
+    pub intervals: u64,
+    /// How it ended, if that is known.
+    pub end: Option<End>,
+}
+
+impl Merged {
+    /// What budgets are judged by: all that logs tell of a run.
+    pub fn summary(&self) -> Summary {
+        let End { sent, answered, answered_in_time, failed, unsent, outstanding, .. } = self.end;
+        let counts = Counts {
+            sent,
+            answered,
+            answered_in_time,
+            failed,
+            unsent,
+            outstanding,
+            ..Counts::default()
+        };
+        Summary {
+            took: self.end.took,
+            achieved_rate: self.end.achieved_rate,
+            sustained_rate: self.end.achieved_rate,
+            counts,
+            errors: self.end.errors,
+            latency: self.latency.clone(),
+            service: self.service.clone(),
+            ..Summary::nothing(summary::End::Complete)
+        }
+    }
+
+    /// Whether the logs are all there was, as far as they tell.
+    pub fn is_whole(&self) -> bool {
+        self.end.gaps.is_empty()
+    }
+}
+
+/// Adds all logs up, and writes their intervals to `output` in the order of their begins. `stop` is asked for a signal
+/// between two intervals.
+///
+/// # Errors
+///
+/// 65 for logs that do not go together and for lines that are wrong, 74 if reading or writing fails.
+pub fn merge<R: BufRead, W: Write>(
+    mut logs: Vec<Log<R>>,
+    output: Option<W>,
+    stop: impl Fn() -> Option<Signal>,
+) -> Result<Merged, Unmerged> {
+    let of_logs: Vec<_> = logs.iter().map(|log| (&*log.name, log.reader.header())).collect();
+    gaps::check_together(&of_logs)?;
+    let header = whole(&of_logs);
+    let base = match &header {
+        Some(header) => u64::try_from(header.began.as_nanosecond()).unwrap_or(0),
+        None => logs.iter().filter_map(|log| log.reader.next_begin()).min().unwrap_or(0),
+    };
+    let mut writer = output.map(|output| begin(output, header.as_ref(), base)).transpose()?;
+    let mut sums = Sums::default();
+    let mut decoder = Decoder::default();
+    while let Some(earliest) = earliest(&mut logs) {
+        if let Some(signal) = stop() {
+            return Err(Unmerged::Stopped(signal));
+        }
+        let Log { name, reader, intervals, values } = earliest;
+        let bad = |bad| failure(name, &bad);
+        let Some(interval) = reader.interval(&mut decoder).map_err(bad)? else { break };
+        values[interval.series as usize] += sums.add(name, &interval)?;
+        if let Some(writer) = &mut writer {
+            let start = Duration::from_nanos(interval.begin - base);
+            let length = Duration::from_nanos(interval.length);
+            let Interval { series, max, histogram, .. } = interval;
+            writer
+                .copy(series, start, length, max, histogram)
+                .map_err(|error| unwritable(&error))?;
+        }
+        *intervals += 1;
+        reader.advance().map_err(bad)?;
+    }
+    logs.iter().try_for_each(gaps::check_sums)?;
+    let skew = skew(logs.iter().filter_map(|log| log.reader.header()));
+    let end = together(&logs);
+    if let (Some(writer), Some(_)) = (writer, &header) {
+        writer.finish(&end).map_err(|error| unwritable(&error))?;
+    }
+    let Sums { latency, service, precision } = sums;
+    let precision = precision.map(|(precision, _)| precision);
+    let (latency, service) = (latency.into(), service.into());
+    let parts = logs.into_iter().map(part).collect();
+    Ok(Merged { parts, header, end, precision, latency, service, skew })
+}
+
+/// What was added up so far.
+struct Sums {
+    latency: Histogram<u64>,
+    service: Histogram<u64>,
+    /// What all histograms tell apart, and the log that had the first.
+    precision: Option<(Precision, String)>,
+}
+
+impl Default for Sums {
+    fn default() -> Sums {
+        Sums { latency: times(), service: times(), precision: None }
+    }
+}
+
+impl Sums {
+    /// Adds an interval; how many values it has.
+    fn add(&mut self, name: &str, interval: &Interval<'_>) -> Result<u64, Failure> {
+        let bad = |problem: String| {
+            Failure::new(
+                ExitCode::DataError,
+                format!("{}, line {}: {problem}", quoted(name), interval.line),
+            )
+        };
+        let Precision { digits, lowest } = interval.precision;
+        match &self.precision {
+            None => {
+                self.precision = Some((interval.precision, name.to_owned()));
+                for sum in [&mut self.latency, &mut self.service] {
+                    // Those of other tools are of any range, and have room as far as values came.
+                    if (sum.low(), sum.sigfig()) != (lowest, digits) {
+                        *sum = Histogram::new_with_bounds(lowest, 2 * lowest, digits)
+                            .map_err(|error| bad(error.to_string()))?;
+                    }
+                    sum.auto(true);
+                }
+            }
+            Some((wanted, _)) if *wanted == interval.precision => {}
+            Some((wanted, first)) => {
+                return Err(bad(format!(
+                    "its histogram has {digits} significant digits from {lowest} on, and those of {} have {} from {} \
+                     on: they do not add up",
+                    quoted(first),
+                    wanted.digits,
+                    wanted.lowest
+                )));
+            }
+        }
+        let sum = match interval.series {
+            Series::Latency => &mut self.latency,
+            Series::Service => &mut self.service,
+        };
+        let more: u64 = interval.counts.iter().map(|(_, count)| count).sum();
+        if sum.len().checked_add(more).is_none() {
+            return Err(bad("all counts together exceed 64 bits".to_owned()));
+        }
+        for (value, count) in interval.counts {
+            sum.record_n(*value, *count).map_err(|error| bad(error.to_string()))?;
+        }
+        Ok(more)
+    }
+}
+
+/// The log whose next interval begins before those of all others, or as early.
+fn earliest<R: BufRead>(logs: &mut [Log<R>]) -> Option<&mut Log<R>> {
+    let waiting = logs.iter_mut().filter(|log| log.reader.next_begin().is_some());
+    waiting.min_by_key(|log| log.reader.next_begin())
+}
+
+fn begin<W: Write>(output: W, header: Option<&Header>, base: u64) -> Result<Writer<W>, Failure> {
+    let writer = match header {
+        Some(header) => Writer::new(output, header),
+        None => {
+            let began = Timestamp::from_nanosecond(base.into()).unwrap_or(Timestamp::UNIX_EPOCH);
+            Writer::without_header(output, began)
+        }
+    };
+    writer.map_err(|error| unwritable(&error))
+}
+
+/// What is known of all runs together; `None` if they are not ours. They were checked before.
+fn whole(logs: &[(&str, Option<&Header>)]) -> Option<Header> {
+    let headers: Vec<&Header> = logs.iter().filter_map(|(_, header)| *header).collect();
+    let first = *headers.first()?;
+    let is_same =
+        |same: fn(&Header, &Header) -> bool| headers.iter().all(|header| same(header, first));
+    Some(Header {
+        shard: None,
+        start_at: first.start_at.filter(|_| is_same(|a, b| a.start_at == b.start_at)),
+        warm_up: first.warm_up,
+        began: headers.iter().map(|header| header.began).min()?,
+        target: match is_same(|a, b| a.target == b.target) {
+            true => first.target.clone(),
+            false => "several".to_owned(),
+        },
+        is_open_loop: headers.iter().all(|header| header.is_open_loop),
+        rate: headers.iter().map(|header| header.rate).sum(),
+        rate_of_all: first.rate_of_all.filter(|_| is_same(|a, b| a.rate_of_all == b.rate_of_all)),
+        duration: first.duration.filter(|_| is_same(|a, b| a.duration == b.duration)),
+        seed: first.seed.filter(|_| is_same(|a, b| a.seed == b.seed)),
+        is_seed_given: headers.iter().all(|header| header.is_seed_given),
+    })
+}
+
+/// Sums of what is known of the ends, and what is missing.
+fn together<R: BufRead>(logs: &[Log<R>]) -> End {
+    let mut sum = End { gaps: gaps::find(logs), ..End::default() };
+    for end in logs.iter().filter_map(|log| log.reader.end()) {
+        sum.took = sum.took.max(end.took);
+        sum.sent += end.sent;
+        sum.answered += end.answered;
+        sum.answered_in_time += end.answered_in_time;
+        sum.failed += end.failed;
+        sum.unsent += end.unsent;
+        sum.outstanding += end.outstanding;
+        sum.achieved_rate += end.achieved_rate;
+        sum.errors.merge(&end.errors);
+    }
+    let limits = logs.iter().filter_map(|log| Some((&log.name, log.reader.end()?)));
+    sum.client_limits = limits
+        .flat_map(|(name, end)| {
+            end.client_limits.iter().map(move |limit| format!("{}: {limit}", quoted(name)))
+        })
+        .take(gaps::NAMED_MAX)
+        .collect();
+    sum
+}
+
+fn skew<'h>(headers: impl Iterator<Item = &'h Header>) -> Option<Duration> {
+    let begins: Vec<Timestamp> = headers.map(|header| header.began).collect();
+    let (first, last) = (begins.iter().min()?, begins.iter().max()?);
+    Some(last.duration_since(*first).unsigned_abs())
+}
+
+fn part<R: BufRead>(log: Log<R>) -> Part {
+    let header = log.reader.header();
+    let late = |header: &Header| {
+        let due = header.start_at?.as_nanosecond() + header.warm_up.as_nanos() as i128;
+        Some(header.began.as_nanosecond() - due)
+    };
+    Part {
+        shard: header.and_then(|header| header.shard),
+        began: header.map(|header| header.began),
+        late_ns: header.and_then(late),
+        intervals: log.intervals,
+        end: log.reader.end().cloned(),
+        name: log.name,
+    }
+}
+
+fn failure(name: &str, bad: &BadLog) -> Failure {
+    let name = quoted(name);
+    match bad {
+        BadLog::Line { number, problem } => {
+            Failure::new(ExitCode::DataError, format!("{name}, line {number}: {problem}"))
+        }
+        BadLog::Io(error) => {
+            Failure::new(ExitCode::Io, format!("cannot read {name}: {}", reason(error)))
+        }
+    }
+}
+
+fn unwritable(error: &std::io::Error) -> Failure {
+    Failure::new(ExitCode::Io, format!("cannot write the merged log: {}", reason(error)))
+}

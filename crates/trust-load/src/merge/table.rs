@@ -1,0 +1,149 @@
+//! The result for people, at most 80 columns wide.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use trust_cli::text::{grouped, seconds};
+use trust_cli::values::quoted;
+
+use super::{Merged, Part};
+use crate::summary::{Judgement, QUANTILES};
+use crate::timings::Timings;
+
+/// Columns of a terminal that everybody has.
+const WIDTH: u16 = 80;
+
+/// What came of it, in lines.
+pub fn report(merged: &Merged, judgements: &[Judgement]) -> String {
+    let mut text = values(merged);
+    text.push('\n');
+    if let Some(header) = &merged.header {
+        let end = &merged.end;
+        let wanted =
+            header.rate.map_or(String::new(), |rate| format!(" of {rate:.1} that were due"));
+        let _ = write!(
+            text,
+            "messages  {} sent, {} answered, {} failed, {} unsent",
+            grouped(end.sent),
+            grouped(end.answered),
+            grouped(end.failed),
+            grouped(end.unsent)
+        );
+        if end.outstanding > 0 {
+            let _ = write!(text, ",\n          {} on the way at the end", grouped(end.outstanding));
+        }
+        text.push('\n');
+        let _ = writeln!(
+            text,
+            "rate      {:.1} answers/s{wanted}, in {}",
+            end.achieved_rate,
+            seconds(end.took)
+        );
+        let _ = writeln!(text, "errors    {}", grouped(end.errors.total()));
+        for (cause, count) in end.errors.seen() {
+            let _ = writeln!(text, "          {} {}", grouped(count), cause.text());
+        }
+        if let (Some(skew), 2..) = (merged.skew, merged.parts.len()) {
+            let _ =
+                writeln!(text, "start     {} between the first and the last", time(nanos(skew)));
+        }
+        for limit in &end.client_limits {
+            let _ = writeln!(text, "client    {limit}");
+        }
+        text.push('\n');
+    }
+    text.push_str(&parts(&merged.parts));
+    if !judgements.is_empty() || !merged.is_whole() {
+        text.push('\n');
+    }
+    for Judgement { budget, measured, is_missed } in judgements {
+        let word = if *is_missed { "missed" } else { "kept" };
+        let _ = writeln!(text, "budget    {word}: fail if {budget}, was {measured}");
+    }
+    for gap in &merged.end.gaps {
+        let _ = writeln!(text, "incomplete: {gap}");
+    }
+    text
+}
+
+/// Percentiles of what was added up.
+fn values(merged: &Merged) -> String {
+    let mut table = plain();
+    let is_known = merged.header.is_some();
+    let columns = match is_known {
+        true => vec![("latency", &merged.latency), ("service time", &merged.service)],
+        false => vec![("value, unit unknown", &merged.latency)],
+    };
+    let row = |name: &str, cell: &dyn Fn(&Timings) -> String| -> Vec<String> {
+        let cells = columns.iter().map(|(_, histogram)| cell(histogram));
+        [name.to_owned()].into_iter().chain(cells).collect()
+    };
+    let shown = |value: u64| if is_known { time(value) } else { grouped(value) };
+    table.set_header([""].into_iter().chain(columns.iter().map(|(name, _)| *name)));
+    for (quantile, name) in QUANTILES {
+        table.add_row(row(name, &|histogram| match histogram.is_empty() {
+            true => "-".to_owned(),
+            false => shown(histogram.value_at_quantile(quantile)),
+        }));
+    }
+    table.add_row(row("count", &|histogram| grouped(histogram.len())));
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt() + "\n"
+}
+
+/// A line for each log.
+fn parts(parts: &[Part]) -> String {
+    let mut table = plain();
+    table.set_header(["log", "shard", "late", "answers/s", "interval lines"]);
+    for part in parts {
+        let name = quoted(&part.name);
+        let late = part.late_ns.map(|late| {
+            let sign = if late < 0 { "-" } else { "" };
+            format!("{sign}{}", time(late.unsigned_abs().try_into().unwrap_or(u64::MAX)))
+        });
+        let unknown = || "-".to_owned();
+        let rate = part.end.as_ref().map(|end| format!("{:.1}", end.achieved_rate));
+        table.add_row([
+            name[1..name.len() - 1].to_owned(),
+            part.shard.map_or_else(unknown, |shard| shard.to_string()),
+            late.unwrap_or_else(unknown),
+            rate.unwrap_or_else(unknown),
+            grouped(part.intervals),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.trim_fmt() + "\n"
+}
+
+fn plain() -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
+    table
+}
+
+/// A time with as many digits as it was measured with, in the unit that fits.
+fn time(nanos: u64) -> String {
+    let (unit, size) = match nanos {
+        0..1_000 => return format!("{nanos} ns"),
+        1_000..1_000_000 => ("µs", 1e3),
+        1_000_000..1_000_000_000 => ("ms", 1e6),
+        _ => ("s", 1e9),
+    };
+    let value = nanos as f64 / size;
+    let decimals = match value {
+        ..10.0 => 3,
+        ..100.0 => 2,
+        _ => 1,
+    };
+    format!("{value:.decimals$} {unit}")
+}
+
+fn nanos(time: Duration) -> u64 {
+    time.as_nanos().try_into().unwrap_or(u64::MAX)
+}

@@ -1,0 +1,225 @@
+//! One client: its messages one at a time, then the orderly end.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use trust_cli::echo::conversation::{Conversation, Framing, Window};
+use trust_cli::echo::link::{Link, Received};
+use trust_cli::echo::round_trips::RoundTrips;
+use trust_cli::signals::{Signal, Signals};
+use trust_cli::target::Target;
+use trust_cli::text::reason;
+use trust_cli::wait::wait;
+
+use crate::sequential::payload::Payloads;
+
+/// Bytes that are received at once; a payload is much smaller.
+const RECEIVE_MAX: usize = 4096;
+
+/// The longest wait for the server's FIN after the client's. So that there is one client at a time
+/// also from the server's point of view: it may be one that serves only one.
+const FAREWELL_MAX: Duration = Duration::from_secs(1);
+
+/// What all clients have in common.
+pub struct Plan<'a> {
+    /// The server.
+    pub target: &'a Target,
+    /// Messages of each client.
+    pub messages: u64,
+    /// The longest wait for an answer; `None`: no limit.
+    pub limit: Option<Duration>,
+    /// What they send.
+    pub payloads: Payloads,
+    /// Signals that came.
+    pub signals: &'a Signals,
+}
+
+/// How one client fared.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Messages whose echo was right.
+    pub ok: u64,
+    /// Their times.
+    pub round_trips: RoundTrips,
+    /// Why the next message failed, and with it the rest.
+    pub problem: Option<String>,
+    /// The signal that came before the client was done.
+    pub signal: Option<Signal>,
+}
+
+/// Sends all messages of client `number` over a fresh non-blocking connection.
+pub fn run(plan: &Plan<'_>, number: u64, stream: TcpStream) -> Outcome {
+    let window = Window { bytes: usize::MAX, frames: 1 };
+    let mut link = Link::new(stream, Conversation::new(Framing::Framed, window));
+    let mut outcome = Outcome::default();
+    for message in 1..=plan.messages {
+        match exchange(plan, &mut link, &plan.payloads.payload(number, message)) {
+            Ok(time) => {
+                outcome.ok += 1;
+                outcome.round_trips.add(time);
+            }
+            Err(Stop::Signal(signal)) => {
+                outcome.signal = Some(signal);
+                return outcome;
+            }
+            Err(Stop::Problem(problem)) => {
+                outcome.problem = Some(problem);
+                return outcome;
+            }
+        }
+    }
+    match say_goodbye(plan, &mut link) {
+        Ok(()) => {}
+        Err(Stop::Signal(signal)) => outcome.signal = Some(signal),
+        Err(Stop::Problem(problem)) => {
+            // The last echo went on after its end.
+            outcome.ok -= 1;
+            outcome.problem = Some(problem);
+        }
+    }
+    outcome
+}
+
+enum Stop {
+    Signal(Signal),
+    Problem(String),
+}
+
+/// Sends one message and waits for its whole echo; the round-trip time.
+fn exchange(plan: &Plan<'_>, link: &mut Link, payload: &[u8]) -> Result<Duration, Stop> {
+    let mut buffer = [0; RECEIVE_MAX];
+    let begun = Instant::now();
+    link.conversation.push_message(payload);
+    loop {
+        link.send();
+        match link.receive(&mut buffer) {
+            Received::Echo => {
+                let time = begun.elapsed();
+                while link.conversation.poll_echo(usize::MAX).is_some() {}
+                if link.conversation.is_settled() {
+                    return Ok(time);
+                }
+            }
+            Received::Nothing => {
+                let until = link.patience_end(plan.limit);
+                if !is_ready(plan, link, until)?
+                    && let Some(end) = plan.limit.and_then(|limit| link.check_patience(limit))
+                {
+                    return Err(Stop::Problem(link.failure(plan.target, &end).message));
+                }
+            }
+            Received::Wrong(wrong, _) => return Err(Stop::Problem(wrong.to_string())),
+            Received::End(end) => {
+                return Err(Stop::Problem(link.failure(plan.target, &end).message));
+            }
+        }
+    }
+}
+
+/// Half-closes and waits for the server's end. Bytes that come instead are a problem; a server that
+/// takes its time is none.
+fn say_goodbye(plan: &Plan<'_>, link: &mut Link) -> Result<(), Stop> {
+    let until = Instant::now() + FAREWELL_MAX;
+    let mut buffer = [0; RECEIVE_MAX];
+    link.half_close();
+    loop {
+        match link.receive(&mut buffer) {
+            Received::Nothing => {
+                if !is_ready(plan, link, Some(until))? && Instant::now() >= until {
+                    return Ok(());
+                }
+            }
+            Received::Wrong(wrong, _) => return Err(Stop::Problem(wrong.to_string())),
+            Received::Echo | Received::End(_) => return Ok(()),
+        }
+    }
+}
+
+fn is_ready(plan: &Plan<'_>, link: &Link, until: Option<Instant>) -> Result<bool, Stop> {
+    let waited = wait(plan.signals, [link.interest(true)], until)
+        .map_err(|error| Stop::Problem(format!("cannot wait: {}", reason(&error))))?;
+    match waited.signal {
+        Some(signal) => Err(Stop::Signal(signal)),
+        None => Ok(waited.ready == [true]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// A client with five messages against a server that changes each echo by `change`, which gets
+    /// the number of the message.
+    fn outcome(change: impl Fn(usize, &mut Vec<u8>) + Send) -> Outcome {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let signals = Signals::never();
+        let target = Target { host: "server".into(), port: 7 };
+        let plan = Plan {
+            target: &target,
+            messages: 5,
+            limit: Some(Duration::from_secs(1)),
+            payloads: Payloads::new(1),
+            signals: &signals,
+        };
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut frame = vec![0; 100];
+                for number in 1.. {
+                    frame.resize(100, 0);
+                    if server.read_exact(&mut frame).is_err() {
+                        return;
+                    }
+                    change(number, &mut frame);
+                    if server.write_all(&frame).is_err() {
+                        return;
+                    }
+                }
+            });
+            run(&plan, 1, stream)
+        })
+    }
+
+    #[test]
+    fn every_right_echo_counts() {
+        let outcome = outcome(|_, _| {});
+        assert_eq!((outcome.ok, outcome.problem), (5, None));
+        assert_eq!(outcome.round_trips.count(), 5);
+    }
+
+    #[test]
+    fn a_wrong_byte_is_a_problem_of_its_message() {
+        let outcome = outcome(|number, frame| frame[50] ^= u8::from(number == 3));
+        assert_eq!(outcome.ok, 2);
+        assert!(outcome.problem.unwrap().starts_with("wrong echo 3: byte 46 is"));
+    }
+
+    #[test]
+    fn an_echo_that_does_not_come_is_a_problem_after_the_limit() {
+        let outcome = outcome(|number, frame| {
+            if number == 4 {
+                frame.truncate(10);
+            }
+        });
+        assert_eq!(outcome.ok, 3);
+        let expected = "server:7 sent nothing for 1 s while an answer was owed \
+                        (got 10 of 100 bytes of echo 4)";
+        assert_eq!(outcome.problem.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn bytes_after_the_last_echo_are_a_problem() {
+        let outcome = outcome(|number, frame| {
+            if number == 5 {
+                frame.push(b'!');
+            }
+        });
+        assert_eq!(outcome.ok, 4);
+        assert!(outcome.problem.unwrap().contains("bytes that nobody had sent"));
+    }
+}

@@ -1,0 +1,69 @@
+//! One client after the other, a line for each.
+
+use trust_cli::command::Context;
+use trust_cli::connect::{ConnectError, Limit, connect, resolve};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::output::{Stdout, print};
+use trust_cli::target::{Family, Target};
+
+use crate::options::{CLIENTS, HOST, MESSAGES, PORT, TIMEOUT};
+use crate::sequential::client::{self, Outcome, Plan};
+use crate::sequential::payload::Payloads;
+use crate::sequential::report::Report;
+
+/// Runs all clients and prints a line for each, then the totals.
+///
+/// # Errors
+///
+/// 64 without `--port`; what connecting reports if there is no server for the first client.
+pub(crate) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+    let port = context.layers.require(&PORT)?;
+    let host = context.layers.require(&HOST)?;
+    let clients = context.layers.require(&CLIENTS)?;
+    let messages = context.layers.require(&MESSAGES)?;
+    let timeout = context.layers.require(&TIMEOUT)?;
+    let target = Target { host, port };
+    let plan = Plan {
+        target: &target,
+        messages,
+        limit: (!timeout.is_zero()).then_some(timeout),
+        payloads: Payloads::random(),
+        signals: context.signals,
+    };
+    let mut limit = Limit::start(timeout);
+    let addresses = match resolve(&target, Family::of(context.matches), limit, context.signals) {
+        Ok(addresses) => addresses,
+        Err(ConnectError::Signal(signal)) => return Ok(context.stopped_by(signal)),
+        Err(ConnectError::Failed(failure)) => return Err(failure),
+    };
+    let mut report = Report::new(clients, messages);
+    let mut signal = None;
+    for number in 1..=clients {
+        let outcome = match connect(&target, &addresses, limit, context.signals) {
+            Ok(stream) => client::run(&plan, number, stream),
+            // A server that was never there is another thing than one that fails under load.
+            Err(ConnectError::Failed(failure)) if number == 1 => return Err(failure),
+            Err(ConnectError::Failed(failure)) => {
+                Outcome { problem: Some(failure.message), ..Outcome::default() }
+            }
+            Err(ConnectError::Signal(came)) => {
+                signal = Some(came);
+                break;
+            }
+        };
+        signal = outcome.signal;
+        if print(report.add(&outcome).as_bytes())? == Stdout::Gone {
+            return Ok(ExitCode::Success);
+        }
+        if signal.is_some() {
+            break;
+        }
+        limit = Limit::start(timeout);
+    }
+    print(report.totals().as_bytes())?;
+    Ok(match signal {
+        Some(signal) => context.stopped_by(signal),
+        None if report.has_failures() => ExitCode::Negative,
+        None => ExitCode::Success,
+    })
+}

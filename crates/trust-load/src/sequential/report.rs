@@ -1,0 +1,134 @@
+//! The lines that the sequential load prints.
+
+use std::fmt::Write as _;
+
+use trust_cli::echo::round_trips::RoundTrips;
+
+use crate::sequential::client::Outcome;
+
+/// Digits that a client's number has room for at least.
+const NUMBER_WIDTH_MIN: usize = 2;
+
+/// What was wanted, and the sums over all clients so far.
+#[derive(Debug)]
+pub struct Report {
+    messages: u64,
+    width: usize,
+    clients: u64,
+    ok: u64,
+    fail: u64,
+    round_trips: RoundTrips,
+}
+
+impl Report {
+    /// A report on so many clients with so many messages each.
+    pub fn new(clients: u64, messages: u64) -> Report {
+        Report {
+            messages,
+            width: clients.to_string().len().max(NUMBER_WIDTH_MIN),
+            clients: 0,
+            ok: 0,
+            fail: 0,
+            round_trips: RoundTrips::default(),
+        }
+    }
+
+    /// Adds the next client; its line.
+    pub fn add(&mut self, outcome: &Outcome) -> String {
+        let Outcome { ok, round_trips, problem, signal } = outcome;
+        let messages = self.messages;
+        self.clients += 1;
+        self.ok += ok;
+        self.round_trips.merge(round_trips);
+        let mut line =
+            format!("client {:>width$}: {ok}/{messages} ok", self.clients, width = self.width);
+        if let Some(problem) = problem {
+            let fail = messages - ok;
+            self.fail += fail;
+            let _ = write!(line, ", {fail} fail: message {}: {problem}", ok + 1);
+        } else if signal.is_some() && *ok < messages {
+            line.push_str(", interrupted");
+        } else {
+            let _ = write!(line, "  rtt {round_trips}");
+        }
+        line.push('\n');
+        line
+    }
+
+    /// Whether anything failed.
+    pub fn has_failures(&self) -> bool {
+        self.fail > 0
+    }
+
+    /// The sums of all clients that were added.
+    pub fn totals(&self) -> String {
+        let Report { clients, ok, fail, .. } = self;
+        let messages = ok + fail;
+        let round_trips = match self.round_trips.count() {
+            0 => "no echo".to_owned(),
+            _ => self.round_trips.to_string(),
+        };
+        format!(
+            "total: {clients} clients, {messages} messages, {ok} ok, {fail} fail\n\
+             rtt overall: {round_trips}\n"
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use trust_cli::signals::Signal;
+
+    use super::*;
+
+    fn outcome(ok: u64, problem: Option<&str>) -> Outcome {
+        let mut outcome = Outcome { ok, problem: problem.map(str::to_owned), ..Outcome::default() };
+        for index in 0..ok {
+            outcome.round_trips.add(Duration::from_micros(100 + 10 * index));
+        }
+        outcome
+    }
+
+    #[test]
+    fn a_line_a_client_and_the_totals() {
+        let mut report = Report::new(2, 3);
+        assert_eq!(
+            report.add(&outcome(3, None)),
+            "client  1: 3/3 ok  rtt min=0.10ms max=0.12ms avg=0.11ms\n"
+        );
+        assert!(!report.has_failures());
+        assert_eq!(
+            report.add(&outcome(1, Some("server closed the connection"))),
+            "client  2: 1/3 ok, 2 fail: message 2: server closed the connection\n"
+        );
+        assert!(report.has_failures());
+        assert_eq!(
+            report.totals(),
+            "total: 2 clients, 6 messages, 4 ok, 2 fail\n\
+             rtt overall: min=0.10ms max=0.12ms avg=0.11ms\n"
+        );
+    }
+
+    #[test]
+    fn numbers_are_aligned_to_the_last_client() {
+        assert!(Report::new(1, 1).add(&outcome(1, None)).starts_with("client  1: "));
+        assert!(Report::new(100, 1).add(&outcome(1, None)).starts_with("client   1: "));
+    }
+
+    #[test]
+    fn what_was_not_tried_before_a_signal_is_not_counted() {
+        let mut report = Report::new(5, 10);
+        let interrupted = Outcome { signal: Some(Signal::Interrupt), ..outcome(4, None) };
+        assert_eq!(report.add(&interrupted), "client  1: 4/10 ok, interrupted\n");
+        assert!(report.totals().starts_with("total: 1 clients, 4 messages, 4 ok, 0 fail\n"));
+    }
+
+    #[test]
+    fn without_any_echo_there_are_no_times() {
+        let mut report = Report::new(1, 2);
+        report.add(&outcome(0, Some("refused")));
+        assert!(report.totals().ends_with("rtt overall: no echo\n"));
+    }
+}

@@ -1,5 +1,0 @@
-//! Clients one after the other, a message at a time, a line for each client.
-
-pub mod client;
-pub mod payload;
-pub mod report;
