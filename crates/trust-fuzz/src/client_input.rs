@@ -1,6 +1,6 @@
 //! Standard input of the client, cut into messages: the same ones however it is read.
 
-use trustctl::echo_client::input::{Cut, Input, LineTooLong};
+use trust_echo::client::input::{Cut, Input, LineTooLong};
 
 use crate::choices::Choices;
 

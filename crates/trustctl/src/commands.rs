@@ -2,16 +2,16 @@
 
 use trust_cli::command::{Entry, Program};
 
-pub mod config_show;
-pub mod echo_client;
-pub mod echo_server;
-pub mod hold;
-pub mod log_demo;
+use crate::config_show;
+use crate::hold;
+use crate::log_demo;
 
 /// Every command, in the order of `--help`.
 const COMMANDS: &[Entry] = &[
-    echo_server::ENTRY,
-    echo_client::ENTRY,
+    #[cfg(feature = "echo")]
+    trust_echo::server::command::ENTRY,
+    #[cfg(feature = "echo")]
+    trust_echo::client::command::ENTRY,
     #[cfg(feature = "load")]
     trust_load::command::ENTRY,
     #[cfg(feature = "load")]

@@ -10,12 +10,12 @@ use trust_check::cases;
 use trust_cli::error_map;
 use trust_cli::exclusions::{Exclusion, When};
 use trust_cli::exit_code::ExitCode;
+use trust_echo::server::command::one_connection::{Decided, decided_by};
+use trust_echo::server::events::reason_name;
 use trust_load::summary::Cause;
 use trust_net::wire::Reason;
 
 use crate::commands::TRUSTCTL;
-use crate::commands::echo_server::one_connection::{Decided, decided_by};
-use crate::server_events::reason_name;
 
 #[test]
 fn the_table_of_settings_is_the_code_s() {

@@ -1,45 +1,47 @@
-//! The command-line program: everything that has flags, JSON and text.
+//! The program: a list of commands, and the executables that have it.
 //!
 //! The executables are thin fronts of this library: `trustctl` and two that stand for one of its
-//! commands each.
+//! commands each. A product can be left out by its cargo feature: `echo`, `load`, `check`.
 
-pub mod activation;
-mod child;
 #[cfg(test)]
+#[cfg(all(feature = "echo", feature = "load", feature = "check"))]
 mod command_line;
 pub mod commands;
+mod config_show;
 #[cfg(test)]
+#[cfg(all(feature = "echo", feature = "load", feature = "check"))]
 mod docs;
-pub mod echo_client;
-mod launcher;
-mod notify;
+mod hold;
+mod log_demo;
 #[cfg(test)]
+#[cfg(all(feature = "echo", feature = "load", feature = "check"))]
 mod packaging;
-pub mod server_events;
-mod supervisor;
 
-use std::env;
 use std::process::ExitCode;
 
-use trust_cli::command::Program;
 use trust_cli::run::run;
 
 use crate::commands::TRUSTCTL;
 
 /// Runs `trustctl` with the arguments of this process.
 pub fn trustctl_main() -> ExitCode {
-    if env::args_os().nth(1).is_some_and(|word| word == launcher::CHILD) {
-        return child::run().into();
+    #[cfg(feature = "echo")]
+    if trust_echo::server::child::is_called() {
+        return trust_echo::server::child::run().into();
     }
     run(&TRUSTCTL).into()
 }
 
 /// Runs `trustctl echo-client` with the arguments of this process.
+#[cfg(feature = "echo")]
 pub fn echo_client_main() -> ExitCode {
-    run(&Program { name: "echo-client", only: Some("echo-client"), ..TRUSTCTL }).into()
+    let only = Some("echo-client");
+    run(&trust_cli::command::Program { name: "echo-client", only, ..TRUSTCTL }).into()
 }
 
 /// Runs `trustctl load` with the arguments of this process.
+#[cfg(feature = "load")]
 pub fn echo_load_test_main() -> ExitCode {
-    run(&Program { name: "echo-load-test", only: Some("load"), ..TRUSTCTL }).into()
+    let only = Some("load");
+    run(&trust_cli::command::Program { name: "echo-load-test", only, ..TRUSTCTL }).into()
 }

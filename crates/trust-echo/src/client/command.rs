@@ -20,9 +20,9 @@ use trust_cli::values::{
     ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_SIZE, parse_limit, parse_size,
 };
 
-use crate::echo_client::input::Cut;
-use crate::echo_client::session::{Finished, Session};
-use crate::echo_client::source::{Message, Plan, Source};
+use crate::client::input::Cut;
+use crate::client::session::{Finished, Session};
+use crate::client::source::{Message, Plan, Source};
 
 /// The word that calls it.
 const NAME: &str = "echo-client";

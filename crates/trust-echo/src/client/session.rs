@@ -12,8 +12,8 @@ use trust_cli::target::Target;
 use trust_cli::text::{grouped, reason};
 use trust_cli::wait::wait;
 
-use crate::echo_client::output::Output;
-use crate::echo_client::source::Source;
+use crate::client::output::Output;
+use crate::client::source::Source;
 
 /// Bytes that are received at once.
 const RECEIVE_MAX: usize = 256 * 1024;
@@ -279,8 +279,8 @@ fn tell(message: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::echo_client::input::Cut;
-    use crate::echo_client::source::{Message, Plan};
+    use crate::client::input::Cut;
+    use crate::client::source::{Message, Plan};
     use std::io::{PipeWriter, Read};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;

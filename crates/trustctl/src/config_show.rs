@@ -19,7 +19,7 @@ const NAME: &str = "config show";
 const SETTINGS: &[&dyn AnySetting] = &[];
 
 /// The command.
-pub const ENTRY: Entry = Entry {
+pub(crate) const ENTRY: Entry = Entry {
     name: NAME,
     settings: SETTINGS,
     exclusions: &[],

@@ -25,7 +25,7 @@ const SECONDS: Setting<Duration> = Setting::of(
 );
 
 /// The command.
-pub const ENTRY: Entry = Entry {
+pub(crate) const ENTRY: Entry = Entry {
     name: NAME,
     settings: SETTINGS,
     exclusions: &[],

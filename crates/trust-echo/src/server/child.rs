@@ -1,5 +1,6 @@
 //! The process that serves one client of `echo-server --model process`.
 
+use std::env;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, io};
@@ -18,14 +19,19 @@ use trust_net::service::Echo;
 use trust_net::wire::{Disconnect, During};
 use trust_net::{Event, Observer, Server};
 
-use crate::launcher::{CHILD, HandOver};
-use crate::server_events::ServerEvents;
-use crate::supervisor::{Relatives, Supervisor};
+use crate::server::events::ServerEvents;
+use crate::server::launcher::{CHILD, HandOver};
+use crate::server::supervisor::{Relatives, Supervisor};
+
+/// Whether this process was started to serve a connection, by a server.
+pub fn is_called() -> bool {
+    env::args_os().nth(1).is_some_and(|word| word == CHILD)
+}
 
 /// Serves the connection that comes on standard input, and reports how it ended.
 ///
 /// It is a part of the server's run: its events have the server's identity, and it reads no settings.
-pub(crate) fn run() -> ExitCode {
+pub fn run() -> ExitCode {
     signals::survive_file_size_limit();
     let channel = stdin();
     let Some((stream, told)) = take_over(channel) else {

@@ -26,13 +26,13 @@ use trust_net::service::Echo;
 use trust_net::wire::{Limits, Mode};
 use trust_net::{Model, Server, ServerConfig, Summary, socket};
 
-use crate::activation;
-use crate::launcher::{self, HandOver};
-use crate::notify::{Notified, Notifier};
-use crate::server_events::{ServerEvents, milliseconds, model_name, parse_mode, with_totals};
-use crate::supervisor::{Relatives, Supervisor};
+use crate::server::activation;
+use crate::server::events::{ServerEvents, milliseconds, model_name, parse_mode, with_totals};
+use crate::server::launcher::{self, HandOver};
+use crate::server::notify::{Notified, Notifier};
+use crate::server::supervisor::{Relatives, Supervisor};
 
-pub(crate) mod one_connection;
+pub mod one_connection;
 
 /// The word that calls it.
 const NAME: &str = "echo-server";
@@ -448,7 +448,7 @@ mod tests {
     use trust_net::wire::DEFAULT_MAX_PAYLOAD;
 
     use super::*;
-    use crate::server_events::mode_name;
+    use crate::server::events::mode_name;
 
     #[test]
     fn the_default_frame_limit_is_the_library_s() {

@@ -16,9 +16,9 @@ use trust_net::wire::{self, Disconnect, Reason};
 use trust_net::{Event, Observer, Server, ServerConfig, Summary, socket};
 
 use super::{checked_config, exit_code, internal, write_stop};
-use crate::notify::{Notified, Notifier};
-use crate::server_events::ServerEvents;
-use crate::supervisor::{Relatives, Supervisor};
+use crate::server::events::ServerEvents;
+use crate::server::notify::{Notified, Notifier};
+use crate::server::supervisor::{Relatives, Supervisor};
 
 /// Serves the connection to its end.
 ///
@@ -112,7 +112,7 @@ impl Observer for Witness {
 
 /// What decides the exit code of a run with one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Decided {
+pub enum Decided {
     /// How the connection ended.
     Reason(ExitCode),
     /// The errno with which it failed, by the table of errors.
@@ -122,7 +122,7 @@ pub(crate) enum Decided {
 }
 
 /// The table: what decides after a connection that ended for this reason.
-pub(crate) const fn decided_by(reason: &Reason) -> Decided {
+pub const fn decided_by(reason: &Reason) -> Decided {
     match reason {
         Reason::PeerFin | Reason::MaxLifetime => Decided::Reason(ExitCode::Success),
         Reason::TruncatedFrame { .. } | Reason::FrameTooLarge { .. } => {

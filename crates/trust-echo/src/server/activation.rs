@@ -13,7 +13,7 @@ use trust_cli::sys;
 
 /// What a super-server tells a process about itself. They are meant for one process: whoever starts children takes
 /// these away from them.
-pub const VARIABLES: [&str; 7] = [
+pub(crate) const VARIABLES: [&str; 7] = [
     LISTEN_FDS,
     LISTEN_PID,
     "LISTEN_PIDFDID",

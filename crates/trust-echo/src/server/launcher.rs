@@ -17,8 +17,8 @@ use trust_net::observer::ClientInfo;
 use trust_net::wire::{Limits, Mode};
 use trust_net::{Launcher, ServerConfig};
 
-use crate::activation;
-use crate::server_events::{mode_name, parse_mode};
+use crate::server::activation;
+use crate::server::events::{mode_name, parse_mode};
 
 /// The word that a child is started with. It is no command: nobody but a server can use it.
 pub(crate) const CHILD: &str = "serve-connection";

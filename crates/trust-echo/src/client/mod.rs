@@ -2,6 +2,7 @@
 //!
 //! [`input`] is pure; [`source`] and [`output`] each own one descriptor; [`session`] is the loop between them.
 
+pub mod command;
 pub mod input;
 pub mod output;
 pub mod session;

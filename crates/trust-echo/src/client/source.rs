@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use trust_cli::echo::conversation::{Conversation, Framing, Window};
 
-use crate::echo_client::input::{Cut, Input, LineTooLong};
+use crate::client::input::{Cut, Input, LineTooLong};
 
 /// Bytes that are read from standard input at once.
 const READ_MAX: usize = 128 * 1024;

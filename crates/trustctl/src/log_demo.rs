@@ -15,7 +15,7 @@ const NAME: &str = "log demo";
 const SETTINGS: &[&dyn AnySetting] = &[];
 
 /// The command.
-pub const ENTRY: Entry = Entry {
+pub(crate) const ENTRY: Entry = Entry {
     name: NAME,
     settings: SETTINGS,
     exclusions: &[],
