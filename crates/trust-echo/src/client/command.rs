@@ -6,98 +6,21 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use clap::{Arg, Command, value_parser};
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::connect::{ConnectError, Limit, connect, resolve};
 use trust_cli::echo::link::Link;
-use trust_cli::exclusions::Exclusion;
-use trust_cli::exclusions::When::{Given, On};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::Source as Layer;
-use trust_cli::settings::{AnySetting, Setting};
+use trust_cli::settings::AnySetting;
 use trust_cli::target::{Family, Target};
-use trust_cli::values::{
-    ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_SIZE, parse_limit, parse_size,
-};
 
 use crate::client::input::Cut;
+use crate::client::options::{
+    CHUNK, EXCLUSIONS, INTERVAL, MAX_FRAME, NAME, ONE_INPUT, PAYLOAD_SIZE, RAW, SETTINGS, TIMEOUT,
+    command,
+};
 use crate::client::session::{Finished, Session};
 use crate::client::source::{Message, Plan, Source};
-
-/// The word that calls it.
-const NAME: &str = "echo-client";
-
-/// Its settings.
-const SETTINGS: &[&dyn AnySetting] =
-    &[&PAYLOAD_SIZE, &CHUNK, &RAW, &INTERVAL, &MAX_FRAME, &TIMEOUT];
-
-const PAYLOAD_SIZE: Setting<u32> = Setting::of(
-    NAME,
-    "payload-size",
-    "BYTES",
-    None,
-    "Send one generated frame with a payload of this size; from 16777216 on, a server in auto mode \
-           takes it for raw bytes",
-    ALLOWED_SIZE,
-    parse_size,
-);
-
-const CHUNK: Setting<u32> = Setting::of(
-    NAME,
-    "chunk",
-    "BYTES",
-    None,
-    "Send standard input in frames of this size; print exactly the echoed bytes",
-    "a whole number of bytes from 1 to 4294967295",
-    |text| parse_size(text).filter(|size| *size > 0),
-);
-
-const RAW: Setting<bool> = Setting::switch(
-    NAME,
-    "raw",
-    "Send standard input without frames, half-close when it ends, read to the end",
-);
-
-const INTERVAL: Setting<Duration> = Setting::of(
-    NAME,
-    "interval",
-    "SECONDS",
-    None,
-    "Repeat the messages so often, with round-trip times on stderr, until stopped",
-    ALLOWED_LIMIT_AT_ONCE,
-    parse_limit,
-);
-
-const MAX_FRAME: Setting<u32> = Setting::of(
-    NAME,
-    "max-frame",
-    "BYTES",
-    Some("65536"),
-    "Longest line of standard input that is sent as a message",
-    ALLOWED_SIZE,
-    parse_size,
-);
-
-const TIMEOUT: Setting<Duration> = Setting::of(
-    NAME,
-    "timeout",
-    "SECONDS",
-    Some("5"),
-    "Longest time to connect, and without progress while an answer is owed; 0: no limit",
-    ALLOWED_LIMIT,
-    parse_limit,
-);
-
-/// Settings that cannot be used together.
-const EXCLUSIONS: &[Exclusion] = &[
-    Exclusion(Given(&PAYLOAD_SIZE), Given(&CHUNK), ONE_INPUT),
-    Exclusion(Given(&PAYLOAD_SIZE), On(&RAW), ONE_INPUT),
-    Exclusion(Given(&CHUNK), On(&RAW), ONE_INPUT),
-    Exclusion(Given(&INTERVAL), Given(&CHUNK), "standard input cannot be repeated"),
-    Exclusion(Given(&INTERVAL), On(&RAW), "standard input cannot be repeated"),
-];
-
-const ONE_INPUT: &str = "each of them says what is sent";
 
 /// The command.
 pub const ENTRY: Entry = Entry {
@@ -110,25 +33,6 @@ pub const ENTRY: Entry = Entry {
     product: Product::Output,
     on_descriptor_0: None,
 };
-
-/// Its part of the command line.
-fn command() -> Command {
-    let server = Arg::new("server")
-        .value_name("HOST PORT|HOST:PORT")
-        .help("The server; an IPv6 address as ::1 9900 or [::1]:9900")
-        .required(true)
-        .value_parser(value_parser!(OsString));
-    let messages = Arg::new("messages")
-        .value_name("MESSAGE")
-        .help("Messages, a frame each; without any, each line of standard input is one")
-        .num_args(0..)
-        .value_parser(value_parser!(OsString));
-    Command::new(NAME)
-        .about("Send messages to an echo server and print what comes back")
-        .args([server, messages])
-        .args(SETTINGS.iter().map(|setting| setting.arg()))
-        .args(Family::args())
-}
 
 /// Sends the messages and prints their echoes.
 ///

@@ -4,6 +4,7 @@
 
 pub mod command;
 pub mod input;
+mod options;
 pub mod output;
 pub mod session;
 pub mod source;

@@ -6,4 +6,5 @@ pub mod command;
 pub mod events;
 mod launcher;
 mod notify;
+mod options;
 mod supervisor;

@@ -5,7 +5,6 @@ use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 
 use clap::{Arg, Command, value_parser};
 use rustix::event::{PollFd, PollFlags};
@@ -13,36 +12,13 @@ use trust_cli::command::{Context, Entry, Product};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::output::print;
 use trust_cli::report_file::{FileId, ReportFile};
-use trust_cli::settings::{AnySetting, Setting};
 use trust_cli::signals::Signals;
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
 
-use crate::budget::{self, Budget, judge};
+use crate::budget::judge;
+use crate::merge::options::{FAIL_IF, HDR_LOG, JSON, NAME, SETTINGS};
 use crate::merge::{LOGS_MAX, Log, Merged, Unmerged, json, merge, table};
-
-/// The words that call it.
-const NAME: &str = "load merge";
-
-/// Its settings.
-const SETTINGS: &[&dyn AnySetting] = &[&JSON, &HDR_LOG, &FAIL_IF];
-
-const TABLE: &str = "load-merge";
-
-const JSON: Setting<bool> =
-    Setting::switch(TABLE, "json", "Print one JSON document and nothing else");
-
-const HDR_LOG: Setting<PathBuf> =
-    Setting::file(TABLE, "hdr-log", "Write a log with the intervals of all logs too");
-
-const FAIL_IF: Setting<Vec<Budget>> = Setting::of_parts(
-    TABLE,
-    "fail-if",
-    "BUDGETS",
-    "Exit with 1 if one of these is true of all logs together, as p99>5ms,errors>0,rate<1000",
-    "comparisons with commas between them, as p99>5ms,errors>0,rate<1000",
-    budget::parse_of_logs,
-);
 
 const EXAMPLES: &str = "\
 Adds up what several processes measured, count by count: percentiles are those

@@ -7,6 +7,7 @@
 pub mod command;
 mod gaps;
 pub mod json;
+mod options;
 pub mod table;
 #[cfg(test)]
 mod tests;

@@ -15,9 +15,10 @@ use trust_net::service::Echo;
 use trust_net::wire::{self, Disconnect, Reason};
 use trust_net::{Event, Observer, Server, ServerConfig, Summary, socket};
 
-use super::{checked_config, exit_code, internal, write_stop};
+use super::{exit_code, internal, write_stop};
 use crate::server::events::ServerEvents;
 use crate::server::notify::{Notified, Notifier};
+use crate::server::options::checked_config;
 use crate::server::supervisor::{Relatives, Supervisor};
 
 /// Serves the connection to its end.
