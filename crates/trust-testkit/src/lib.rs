@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+pub use libtest_mimic;
+
 pub mod apart;
 pub mod event;
 pub mod followed;
@@ -23,6 +25,7 @@ pub mod program;
 pub mod runner;
 pub mod scene;
 pub mod server;
+pub mod suite;
 pub mod super_server;
 pub mod tools;
 pub mod witness;

@@ -11,18 +11,13 @@ mod server;
 mod watch_tests;
 mod xml;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use trust_testkit::libtest::Wanted;
-use trust_testkit::runner::{self, Outcome};
+use trust_testkit::suite::{Suite, Test};
 
-/// Longest time for one test; what takes longer counts as hung.
-const TEST_DEADLINE: Duration = Duration::from_secs(150);
-
-/// A promise, and what checks it.
-type Test = (&'static str, fn());
+/// One at a time: they are about what a busy machine makes of a server, and what not.
+const SUITE: Suite = Suite { deadline: Duration::from_secs(150), at_once: 1 };
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,33 +26,6 @@ fn main() -> ExitCode {
     {
         return server::run(kind, port);
     }
-    let tests =
-        || [run_tests::TESTS, report_tests::TESTS, watch_tests::TESTS, right_tests::TESTS].concat();
-    let Some(wanted) = Wanted::parse(arguments) else {
-        drop(writeln!(io::stderr(), "check: [TEST_NAME…]"));
-        return ExitCode::from(64);
-    };
-    let chosen: Vec<Test> = tests().into_iter().filter(|(name, _)| wanted.wants(name)).collect();
-    if wanted.is_list {
-        let mut lines = chosen.iter().map(|(name, _)| writeln!(io::stdout(), "{name}: test"));
-        return done(lines.all(|line| line.is_ok()));
-    }
-    if chosen.is_empty() && !wanted.may_be_empty() {
-        drop(writeln!(io::stderr(), "check: no test has such a name"));
-        return ExitCode::FAILURE;
-    }
-    runner::clean_up_on_signals();
-    let mut passed = true;
-    for (name, test) in chosen {
-        match runner::run_and_print(name, TEST_DEADLINE, test, &mut io::stdout()) {
-            Ok(outcome) => passed &= !matches!(outcome, Outcome::Failed(_)),
-            Err(_) => passed = false,
-        }
-    }
-    trust_testkit::leftovers::remove_everything();
-    done(passed)
-}
-
-fn done(is_well: bool) -> ExitCode {
-    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let tests = [run_tests::TESTS, report_tests::TESTS, watch_tests::TESTS, right_tests::TESTS];
+    SUITE.main(tests.concat().into_iter().map(Test::from).collect())
 }

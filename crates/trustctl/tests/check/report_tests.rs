@@ -7,19 +7,20 @@ use std::path::Path;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use super::Test;
 use super::json::{self, State, What};
 use super::server::{Files, check, command};
 use super::xml;
 use trust_testkit::program::Home;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("the_json_report_is_one_document", the_json_report_is_one_document),
-    ("the_junit_report_is_what_ci_systems_read", the_junit_report_is_what_ci_systems_read),
-    ("the_page_needs_nothing_else", the_page_needs_nothing_else),
-    ("no_text_breaks_out_of_a_report", no_text_breaks_out_of_a_report),
-    ("what_cannot_be_written_is_told_first", what_cannot_be_written_is_told_first),
-    ("a_terminal_gets_colours_and_progress", a_terminal_gets_colours_and_progress),
+pub(crate) const TESTS: &[Named] = tests![
+    the_json_report_is_one_document,
+    the_junit_report_is_what_ci_systems_read,
+    the_page_needs_nothing_else,
+    no_text_breaks_out_of_a_report,
+    what_cannot_be_written_is_told_first,
+    a_terminal_gets_colours_and_progress,
 ];
 
 const FLAGS: [&str; 3] = ["--case", "framing/1,framing/2,framing/3", "--patience=1"];

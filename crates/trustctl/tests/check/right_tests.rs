@@ -2,44 +2,33 @@
 
 use std::time::Duration;
 
-use super::Test;
 use super::json::{self, Case, Report, State, Verdict};
 use super::server::launch;
 use trust_testkit::program::Home;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("a_slow_server_is_not_said_to_go_on_for_ever", a_slow_server_is_not_said_to_go_on_for_ever),
-    ("a_slow_server_is_not_waited_for_without_end", a_slow_server_is_not_waited_for_without_end),
-    ("a_server_with_a_limit_on_clients_is_right", a_server_with_a_limit_on_clients_is_right),
-    ("a_limit_on_clients_can_be_said", a_limit_on_clients_can_be_said),
-    (
-        "what_only_took_long_beside_others_is_a_warning",
-        what_only_took_long_beside_others_is_a_warning,
-    ),
-    (
-        "bytes_that_are_wrong_beside_others_are_a_failure",
-        bytes_that_are_wrong_beside_others_are_a_failure,
-    ),
-    ("a_server_that_dies_of_a_reset_is_blamed_for_that_alone", a_server_that_dies_of_a_reset),
-    ("a_pool_that_has_grown_is_no_leak", a_pool_that_has_grown_is_no_leak),
-    ("a_heap_that_has_grown_is_no_leak", a_heap_that_has_grown_is_no_leak),
-    ("a_heap_that_is_not_collected_yet_is_no_leak", a_heap_that_is_not_collected_yet_is_no_leak),
-    (
-        "a_little_that_each_client_leaves_is_a_warning",
-        a_little_that_each_client_leaves_is_a_warning,
-    ),
-    ("a_leak_of_one_kind_of_ending_is_found", a_leak_of_one_kind_of_ending_is_found),
-    ("a_reset_ends_the_wait_for_an_acknowledgement", a_reset_ends_the_wait_for_an_acknowledgement),
-    ("the_time_of_an_answer_is_not_nagles", the_time_of_an_answer_is_not_nagles),
-    ("a_limit_that_was_said_wrong_is_named", a_limit_that_was_said_wrong_is_named),
-    ("a_timeout_that_was_said_wrong_is_named", a_timeout_that_was_said_wrong_is_named),
-    ("a_timeout_that_was_said_right_is_no_cause", a_timeout_that_was_said_right_is_no_cause),
-    ("a_server_without_a_limit_is_right", a_server_without_a_limit_is_right),
-    (
-        "a_framing_that_works_after_all_gets_no_other_as_a_hint",
-        a_framing_that_works_after_all_gets_no_other_as_a_hint,
-    ),
-    ("no_case_but_those_about_a_reset_sends_one", no_case_but_those_about_a_reset_sends_one),
+pub(crate) const TESTS: &[Named] = tests![
+    a_slow_server_is_not_said_to_go_on_for_ever,
+    a_slow_server_is_not_waited_for_without_end,
+    a_server_with_a_limit_on_clients_is_right,
+    a_limit_on_clients_can_be_said,
+    what_only_took_long_beside_others_is_a_warning,
+    bytes_that_are_wrong_beside_others_are_a_failure,
+    a_server_that_dies_of_a_reset_is_blamed_for_that_alone,
+    a_pool_that_has_grown_is_no_leak,
+    a_heap_that_has_grown_is_no_leak,
+    a_heap_that_is_not_collected_yet_is_no_leak,
+    a_little_that_each_client_leaves_is_a_warning,
+    a_leak_of_one_kind_of_ending_is_found,
+    a_reset_ends_the_wait_for_an_acknowledgement,
+    the_time_of_an_answer_is_not_nagles,
+    a_limit_that_was_said_wrong_is_named,
+    a_timeout_that_was_said_wrong_is_named,
+    a_timeout_that_was_said_right_is_no_cause,
+    a_server_without_a_limit_is_right,
+    a_framing_that_works_after_all_gets_no_other_as_a_hint,
+    no_case_but_those_about_a_reset_sends_one,
 ];
 
 /// Longest time for a run: some of them wait for a timeout, and the machine may be busy.
@@ -139,7 +128,7 @@ fn bytes_that_are_wrong_beside_others_are_a_failure() {
     }
 }
 
-fn a_server_that_dies_of_a_reset() {
+fn a_server_that_dies_of_a_reset_is_blamed_for_that_alone() {
     let cases = "framing/1,framing/11,closing/*,half-close/*,recovery/5,recovery/8";
     // On a busy machine it takes the server a while to see a RST.
     let flags = ["--case", cases, "--patience=2", "--settle=0.25"];

@@ -6,31 +6,29 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use trust_check::cases;
 
-use super::Test;
 use super::json::{self, State, Verdict};
 use super::server::{self, Files, check};
 use super::xml;
 use trust_testkit::program::{Home, Running};
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("a_right_server_passes", a_right_server_passes),
-    ("a_failure_can_be_tried_again", a_failure_can_be_tried_again),
-    ("a_wrong_framing_comes_with_the_right_one", a_wrong_framing_comes_with_the_right_one),
-    ("a_narrower_length_field_is_no_success", a_narrower_length_field_is_no_success),
-    (
-        "a_server_that_dies_of_half_a_header_is_told_once",
-        a_server_that_dies_of_half_a_header_is_told_once,
-    ),
-    ("a_known_failure_does_not_fail_the_run", a_known_failure_does_not_fail_the_run),
-    ("an_unexpected_pass_fails_the_run", an_unexpected_pass_fails_the_run),
-    ("a_bad_list_is_told_with_its_line", a_bad_list_is_told_with_its_line),
-    ("strict_makes_a_warning_a_failure", strict_makes_a_warning_a_failure),
-    ("a_run_in_which_nothing_ran_is_no_success", a_run_in_which_nothing_ran_is_no_success),
-    ("what_does_not_go_together_is_refused", what_does_not_go_together_is_refused),
-    ("nobody_answers", nobody_answers),
-    ("cases_are_listed", cases_are_listed),
-    ("a_signal_ends_the_run_with_what_is_known", a_signal_ends_the_run_with_what_is_known),
-    ("a_reader_that_leaves_ends_the_run_quietly", a_reader_that_leaves_ends_the_run_quietly),
+pub(crate) const TESTS: &[Named] = tests![
+    a_right_server_passes,
+    a_failure_can_be_tried_again,
+    a_wrong_framing_comes_with_the_right_one,
+    a_narrower_length_field_is_no_success,
+    a_server_that_dies_of_half_a_header_is_told_once,
+    a_known_failure_does_not_fail_the_run,
+    an_unexpected_pass_fails_the_run,
+    a_bad_list_is_told_with_its_line,
+    strict_makes_a_warning_a_failure,
+    a_run_in_which_nothing_ran_is_no_success,
+    what_does_not_go_together_is_refused,
+    nobody_answers,
+    cases_are_listed,
+    a_signal_ends_the_run_with_what_is_known,
+    a_reader_that_leaves_ends_the_run_quietly,
 ];
 
 const NO_WAIT: &str = "--patience=1";

@@ -5,28 +5,23 @@ use std::time::{Duration, Instant};
 
 use trust_check::cases;
 
-use super::Test;
 use super::json::{self, State, Verdict};
 use super::server::{DEATH_CODE, Files, LAST_WORDS, command};
 use trust_testkit::kernel;
 use trust_testkit::program::Home;
 use trust_testkit::server::Server;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("a_started_server_is_watched_and_stopped", a_started_server_is_watched_and_stopped),
-    ("a_failed_start_is_told_with_last_words", a_failed_start),
-    (
-        "a_server_that_dies_is_started_again_and_its_case_is_named",
-        a_server_that_dies_is_started_again_and_its_case_is_named,
-    ),
-    (
-        "a_server_that_cannot_be_started_again_ends_the_run",
-        a_server_that_cannot_be_started_again_ends_the_run,
-    ),
-    ("a_death_behind_a_shell_is_noticed", a_death_behind_a_shell_is_noticed),
-    ("a_process_is_watched_by_its_number", a_process_is_watched_by_its_number),
-    ("another_process_says_nothing", another_process_says_nothing),
-    ("without_a_process_its_cases_are_skipped", without_a_process_its_cases_are_skipped),
+pub(crate) const TESTS: &[Named] = tests![
+    a_started_server_is_watched_and_stopped,
+    a_failed_start_is_told_with_last_words,
+    a_server_that_dies_is_started_again_and_its_case_is_named,
+    a_server_that_cannot_be_started_again_ends_the_run,
+    a_death_behind_a_shell_is_noticed,
+    a_process_is_watched_by_its_number,
+    another_process_says_nothing,
+    without_a_process_its_cases_are_skipped,
 ];
 
 /// Longest time for a run that looks at a process: it leaves the server alone now and then, and the machine may be busy.
@@ -63,7 +58,7 @@ fn a_started_server_is_watched_and_stopped() {
     assert_eq!(report.server.pid.map(|pid| pid.to_string()).as_deref(), pids.split(' ').next());
 }
 
-fn a_failed_start() {
+fn a_failed_start_is_told_with_last_words() {
     let failed = |command: &str, words: &[&str]| {
         let started = Instant::now();
         let finished = Home::new().trustctl(["check", "--command", command]).run().exits_with(69);

@@ -2,29 +2,26 @@
 
 use rustix::process::Signal;
 
-use super::{Group, Test};
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::event::{self, Event};
 use trust_testkit::program::{self, Finished, Home, Launch};
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    cli("test_help", test_help),
-    cli("test_version", test_version),
-    cli("test_unknown_cmd", test_unknown_cmd),
-    cli("test_missing_args", test_missing_args),
-    cli("test_env_override", test_env_override),
-    cli("test_flag_beats_env", test_flag_beats_env),
-    cli("test_oversize_reject", test_oversize_reject),
-    cli("test_stdout_logs", test_stdout_logs),
-    cli("test_file_logs", test_file_logs),
-    cli("test_request_id_override", test_request_id_override),
-    cli("test_auto_request_id", test_auto_request_id),
-    cli("test_sigint_exit_130", test_sigint_exit_130),
+pub(crate) const TESTS: &[Named] = tests![
+    test_help,
+    test_version,
+    test_unknown_cmd,
+    test_missing_args,
+    test_env_override,
+    test_flag_beats_env,
+    test_oversize_reject,
+    test_stdout_logs,
+    test_file_logs,
+    test_request_id_override,
+    test_auto_request_id,
+    test_sigint_exit_130,
 ];
-
-const fn cli(name: &'static str, run: fn()) -> Test {
-    Test { group: Group::Cli, name, run }
-}
 
 /// Commands that `--help` and the message about an unknown command must list.
 const COMMANDS: [&str; 6] = ["echo-server", "echo-client", "load", "config", "log", "hold"];

@@ -7,28 +7,25 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::{Group, Test};
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::event::{self, Event};
 use trust_testkit::peer::{Peer, frame, pattern};
 use trust_testkit::server::Server;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    echo("test_listen", test_listen),
-    echo("test_echo_raw", test_echo_raw),
-    echo("test_framed_echo", test_framed_echo),
-    echo("test_two_messages", test_two_messages),
-    echo("test_disconnect_recovery", test_disconnect_recovery),
-    echo("test_oversize_reject", test_oversize_reject),
-    echo("test_recv_timeout", test_recv_timeout),
-    echo("test_partial_header_timeout", test_partial_header_timeout),
-    echo("test_sigpipe_survival", test_sigpipe_survival),
-    echo("test_load_50_clients", test_load_50_clients),
+pub(crate) const TESTS: &[Named] = tests![
+    test_listen,
+    test_echo_raw,
+    test_framed_echo,
+    test_two_messages,
+    test_disconnect_recovery,
+    test_oversize_reject,
+    test_recv_timeout,
+    test_partial_header_timeout,
+    test_sigpipe_survival,
+    test_load_50_clients,
 ];
-
-pub(crate) const fn echo(name: &'static str, run: fn()) -> Test {
-    Test { group: Group::Echo, name, run }
-}
 
 /// The largest payload by default, inclusive.
 const MAX_PAYLOAD: usize = 65_536;

@@ -10,22 +10,22 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::Test;
-use super::echo_tests::echo;
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::event;
 use trust_testkit::model::Model;
 use trust_testkit::peer::{Peer, pattern};
 use trust_testkit::program::{Home, Launch};
 use trust_testkit::server::Server;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    echo("test_listen_fds", test_listen_fds),
-    echo("test_listen_fds_wrong", test_listen_fds_wrong),
-    echo("test_restart_refuses_nobody", test_restart_refuses_nobody),
-    echo("test_notify", test_notify),
-    echo("test_notify_fails", test_notify_fails),
-    echo("test_watchdog", test_watchdog),
+pub(crate) const TESTS: &[Named] = tests![
+    test_listen_fds,
+    test_listen_fds_wrong,
+    test_restart_refuses_nobody,
+    test_notify,
+    test_notify_fails,
+    test_watchdog,
 ];
 
 /// Starts the server with what is on descriptors 0 and 2 on 3 and 4, which is how the standard library passes them.

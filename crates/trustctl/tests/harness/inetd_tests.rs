@@ -10,22 +10,22 @@ use rustix::fs::OFlags;
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
-use super::Test;
-use super::echo_tests::echo;
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::event::{self, Event};
 use trust_testkit::followed::Followed;
 use trust_testkit::kernel;
 use trust_testkit::peer::{Peer, frame, pattern};
 use trust_testkit::program::{Finished, Home, Launch, Running};
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    echo("test_inetd_echo", test_inetd_echo),
-    echo("test_inetd_exit_codes", test_inetd_exit_codes),
-    echo("test_inetd_signals", test_inetd_signals),
-    echo("test_inetd_client_gone", test_inetd_client_gone),
-    echo("test_inetd_no_connection", test_inetd_no_connection),
-    echo("test_inetd_settings", test_inetd_settings),
+pub(crate) const TESTS: &[Named] = tests![
+    test_inetd_echo,
+    test_inetd_exit_codes,
+    test_inetd_signals,
+    test_inetd_client_gone,
+    test_inetd_no_connection,
+    test_inetd_settings,
 ];
 
 /// A server on the connection of a client, and the client.

@@ -1,130 +1,81 @@
 //! The black-box harness: 34 named tests against the executables of this build.
 //!
-//! It prints a line a test, never stops at the first failure, and ends in a summary. Arguments:
+//! It prints a line for each test, never stops at the first failure, and ends in a summary. It takes the arguments of
+//! libtest:
 //!
 //! ```text
-//! cargo test -p trustctl --test harness -- [cli|echo] [TEST_NAME…]
+//! cargo test -p trustctl --test harness -- [cli::|echo::][TEST_NAME]
 //! ```
 
 mod cli_tests;
 mod echo_tests;
 mod handover_tests;
 mod inetd_tests;
-mod selection;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use selection::Request;
-use trust_testkit::runner::{self, Outcome};
+use trust_testkit::libtest_mimic::{self, Completion, Trial};
+use trust_testkit::suite::{Suite, Test};
 
-/// Longest time for one test; what takes longer counts as hung.
-const TEST_DEADLINE: Duration = Duration::from_secs(30);
+/// One at a time, so that the lines come in their order.
+const SUITE: Suite = Suite { deadline: Duration::from_secs(30), at_once: 1 };
 
-/// What a test belongs to; the summary counts by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Group {
-    /// What every command does: messages, exit codes, settings, events, signals.
-    Cli,
-    /// The echo server, the echo client and the load test.
-    Echo,
-}
+/// Width of the column of names, above the longest one.
+const NAME_WIDTH: usize = 42;
 
-impl Group {
-    const ALL: [Group; 2] = [Group::Cli, Group::Echo];
-
-    /// The word that selects the group on the command line.
-    const fn word(self) -> &'static str {
-        match self {
-            Group::Cli => "cli",
-            Group::Echo => "echo",
-        }
-    }
-
-    const fn title(self) -> &'static str {
-        match self {
-            Group::Cli => "CLI Tests",
-            Group::Echo => "Echo Server Tests",
-        }
-    }
-}
-
-/// One named test: it fails by a panic, whose message is the reason.
-#[derive(Clone, Copy)]
-struct Test {
-    group: Group,
-    name: &'static str,
-    run: fn(),
-}
-
-impl Test {
-    /// The name in the form in which libtest would list it.
-    fn path(&self) -> String {
-        format!("harness::{}::{}", self.group.word(), self.name)
-    }
-}
+/// What tests belong to, by the first part of their names: what every command does, and the echo server with its client
+/// and its load test.
+const GROUPS: [(&str, &str); 2] = [("cli::", "CLI Tests"), ("echo::", "Echo Server Tests")];
 
 fn main() -> ExitCode {
-    let tests: Vec<Test> =
-        [cli_tests::TESTS, echo_tests::TESTS, inetd_tests::TESTS, handover_tests::TESTS].concat();
-    let request = match selection::parse(std::env::args_os().skip(1)) {
-        Ok(request) => request,
-        Err(message) => return refuse(&message),
-    };
-    match request {
-        Request::List => list(&tests),
-        Request::Run(selection) => match selection.choose(&tests) {
-            Ok(chosen) if chosen.is_empty() && selection.may_be_empty() => ExitCode::SUCCESS,
-            Ok(chosen) if chosen.is_empty() => refuse("no test fits all of the filters"),
-            Ok(chosen) => run(&chosen),
-            Err(message) => refuse(&message),
-        },
-    }
+    let cli = cli_tests::TESTS.iter().map(|(name, run)| Test::new(format!("cli::{name}"), run));
+    let echo = [echo_tests::TESTS, inetd_tests::TESTS, handover_tests::TESTS].concat();
+    let echo = echo.into_iter().map(|(name, run)| Test::new(format!("echo::{name}"), run));
+    SUITE.main_with(cli.chain(echo).collect(), |arguments, trials| {
+        if arguments.list {
+            return libtest_mimic::run(arguments, trials).exit_code();
+        }
+        let chosen = trials.iter().filter(|trial| !arguments.is_filtered_out(trial));
+        let names: Vec<&str> = chosen.map(Trial::name).collect();
+        match run_all(&names, &mut io::stdout()) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) | Err(_) => ExitCode::FAILURE,
+        }
+    })
 }
 
-fn run(tests: &[Test]) -> ExitCode {
-    runner::clean_up_on_signals();
-    let outcome = run_all(tests, &mut io::stdout());
-    // A thread that hung for good still owns its directory.
-    trust_testkit::leftovers::remove_everything();
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => refuse(&format!("cannot print the results: {error}")),
-    }
-}
-
-/// Runs the tests one after the other and prints a line for each and the summary; tells whether all
-/// passed.
-fn run_all(tests: &[Test], out: &mut impl Write) -> io::Result<bool> {
+/// Runs the tests one after the other and prints a line for each and the summary; tells whether all passed.
+fn run_all(names: &[&str], out: &mut impl Write) -> io::Result<bool> {
     let mut passed = Vec::new();
-    for test in tests {
-        let outcome = runner::run_and_print(test.name, TEST_DEADLINE, test.run, out)?;
-        if matches!(outcome, Outcome::Passed) {
-            passed.push(*test);
+    for &name in names {
+        let shown = name.split_once("::").map_or(name, |(_, name)| name);
+        write!(out, "{shown:<NAME_WIDTH$}")?;
+        out.flush()?;
+        match SUITE.run(name) {
+            Ok(Completion::Completed) => {
+                passed.push(name);
+                writeln!(out, "PASS")?;
+            }
+            Ok(Completion::Ignored { reason }) => {
+                writeln!(out, "skipped: {}", reason.unwrap_or_default())?;
+            }
+            Err(failed) => {
+                writeln!(out, "FAIL")?;
+                for line in failed.message().unwrap_or_default().lines() {
+                    writeln!(out, "    {line}")?;
+                }
+            }
         }
     }
     writeln!(out)?;
-    for group in Group::ALL {
-        let of_group = |tests: &[Test]| tests.iter().filter(|test| test.group == group).count();
-        if of_group(tests) > 0 {
-            writeln!(out, "=== {} ===", group.title())?;
-            writeln!(out, "{}/{} passed", of_group(&passed), of_group(tests))?;
+    for (group, title) in GROUPS {
+        let of_group = |names: &[&str]| names.iter().filter(|name| name.starts_with(group)).count();
+        if of_group(names) > 0 {
+            writeln!(out, "=== {title} ===\n{}/{} passed", of_group(&passed), of_group(names))?;
         }
     }
-    writeln!(out, "=== Total: {}/{} passed ===", passed.len(), tests.len())?;
-    Ok(passed.len() == tests.len())
-}
-
-fn list(tests: &[Test]) -> ExitCode {
-    let mut out = io::stdout();
-    let printed = tests.iter().try_for_each(|test| writeln!(out, "{}: test", test.path()));
-    printed.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
-}
-
-fn refuse(message: &str) -> ExitCode {
-    // Nothing is left to do when stderr is gone too.
-    drop(writeln!(io::stderr(), "harness: {message}"));
-    ExitCode::FAILURE
+    writeln!(out, "=== Total: {}/{} passed ===", passed.len(), names.len())?;
+    Ok(passed.len() == names.len())
 }

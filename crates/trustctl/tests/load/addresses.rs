@@ -2,18 +2,17 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
-use super::Test;
 use super::command::document;
 use super::document::Document;
 use super::server::{Client, Server};
 use trust_testkit::net::with_own_mounts;
 use trust_testkit::program::Home;
 use trust_testkit::runner::skip;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("a_server_is_loaded_over_ipv6", a_server_is_loaded_over_ipv6),
-    ("a_name_whose_first_address_refuses_is_reached", a_name_whose_first_address_refuses),
-];
+pub(crate) const TESTS: &[Named] =
+    tests![a_server_is_loaded_over_ipv6, a_name_whose_first_address_refuses_is_reached,];
 
 fn a_server_is_loaded_over_ipv6() {
     let address: SocketAddr = (Ipv6Addr::LOCALHOST, 0).into();
@@ -26,7 +25,7 @@ fn a_server_is_loaded_over_ipv6() {
     assert_eq!(seen.target, format!("[::1]:{}", server.address().port()));
 }
 
-fn a_name_whose_first_address_refuses() {
+fn a_name_whose_first_address_refuses_is_reached() {
     let home = Home::new();
     let hosts = home.elsewhere("hosts");
     std::fs::write(&hosts, "127.0.0.2 several.test\n127.0.0.3 several.test\n").expect("a file");

@@ -14,7 +14,6 @@ use trust_load::hdr_log::End;
 use trust_load::report::units;
 use trust_load::summary::Cause;
 
-use super::Test;
 use super::command::{RUN_DEADLINE, load};
 use super::csv::Csv;
 use super::document::{Document, Messages};
@@ -22,8 +21,9 @@ use super::logs::Log;
 use super::server::{Client, Server};
 use trust_testkit::kernel;
 use trust_testkit::program::{Finished, Home};
+use trust_testkit::suite::Named;
 
-pub(crate) const TESTS: &[Test] = &[
+pub(crate) const TESTS: &[Named] = &[
     ("all_outputs_agree_in_shapes_1_to_15", || agree(1)),
     ("all_outputs_agree_in_shapes_16_to_30", || agree(16)),
     ("all_outputs_agree_in_shapes_31_to_45", || agree(31)),

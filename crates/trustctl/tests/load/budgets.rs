@@ -1,16 +1,17 @@
 //! `--fail-if`: budgets that are kept, missed, or none.
 
-use super::Test;
 use super::command::{document, load, run};
 use super::server::{Client, Server};
 use trust_testkit::program::Home;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("a_budget_that_is_kept_passes", a_budget_that_is_kept_passes),
-    ("a_budget_that_is_missed_fails_and_is_named", a_budget_that_is_missed),
-    ("a_budget_may_allow_errors_and_the_run_fails_all_the_same", a_budget_may_allow_errors),
-    ("what_is_no_budget_is_told_before_anything_is_sent", what_is_no_budget),
-    ("what_is_no_budget_in_the_file_is_told_with_its_place", what_is_no_budget_in_the_file),
+pub(crate) const TESTS: &[Named] = tests![
+    a_budget_that_is_kept_passes,
+    a_budget_that_is_missed_fails_and_is_named,
+    a_budget_may_allow_errors_and_the_run_fails_all_the_same,
+    what_is_no_budget_is_told_before_anything_is_sent,
+    what_is_no_budget_in_the_file_is_told_with_its_place,
 ];
 
 const RUN: &str = "--concurrency 2 --messages 10";
@@ -29,7 +30,7 @@ fn a_budget_that_is_kept_passes() {
     assert!(!text.contains("missed"), "{text}");
 }
 
-fn a_budget_that_is_missed() {
+fn a_budget_that_is_missed_fails_and_is_named() {
     let server = Server::echo();
     let flags = format!("{RUN} --fail-if errors>0,p50>1ns,rate<1000000000");
     let seen = document(&server, &flags, 1);
@@ -53,7 +54,7 @@ fn a_budget_that_is_missed() {
     finished.complains_about_nothing();
 }
 
-fn a_budget_may_allow_errors() {
+fn a_budget_may_allow_errors_and_the_run_fails_all_the_same() {
     let server = Server::start(|client: &mut Client| {
         client.echo_frames(1)?;
         client.leave()
@@ -75,7 +76,7 @@ const BAD: [(&str, &[&str]); 9] = [
     ("p99>9999999s", &["too large", "3600 s"]),
 ];
 
-fn what_is_no_budget() {
+fn what_is_no_budget_is_told_before_anything_is_sent() {
     let (home, server) = (Home::new(), Server::echo());
     for (text, words) in BAD {
         let finished = load(&home, &server, RUN).args(["--fail-if", text]).run().exits_with(64);
@@ -91,7 +92,7 @@ fn what_is_no_budget() {
     assert!(server.seen().is_empty(), "somebody was connected");
 }
 
-fn what_is_no_budget_in_the_file() {
+fn what_is_no_budget_in_the_file_is_told_with_its_place() {
     let (home, server) = (Home::new(), Server::echo());
     home.configure("[load]\nfail-if = \"p99>5\"\n");
     let finished = load(&home, &server, RUN).run().exits_with(78).prints("");

@@ -5,21 +5,22 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Test;
 use super::command::{document, run};
 use super::document::{Document, State};
 use super::server::{Backlog, Client, Server};
 use trust_testkit::program::Home;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("a_server_that_is_not_there_is_told_in_any_output", a_server_that_is_not_there),
-    ("clients_that_come_too_late_are_refused", clients_that_come_too_late_are_refused),
-    ("a_full_backlog_is_a_connect_timeout", a_full_backlog_is_a_connect_timeout),
-    ("each_end_that_comes_too_early_has_its_cause", each_end_that_comes_too_early_has_its_cause),
-    ("a_timeout_is_in_the_percentiles", a_timeout_is_in_the_percentiles),
-    ("what_fails_in_an_open_loop_is_counted_too", what_fails_in_an_open_loop),
-    ("a_server_that_comes_back_is_connected_to_anew", a_server_that_comes_back),
-    ("what_was_still_owed_at_the_end_is_a_timeout", what_was_still_owed_at_the_end),
+pub(crate) const TESTS: &[Named] = tests![
+    a_server_that_is_not_there_is_told_in_any_output,
+    clients_that_come_too_late_are_refused,
+    a_full_backlog_is_a_connect_timeout,
+    each_end_that_comes_too_early_has_its_cause,
+    a_timeout_is_in_the_percentiles,
+    what_fails_in_an_open_loop_is_counted_too,
+    a_server_that_comes_back_is_connected_to_anew,
+    what_was_still_owed_at_the_end_is_a_timeout,
 ];
 
 /// Where nobody listens.
@@ -28,7 +29,7 @@ fn nobody() -> (Home, SocketAddr) {
     (Home::new(), listener.local_addr().expect("an address"))
 }
 
-fn a_server_that_is_not_there() {
+fn a_server_that_is_not_there_is_told_in_any_output() {
     let (home, address) = nobody();
     let port = address.port().to_string();
     let launch = |flags: &[&str]| {
@@ -173,7 +174,7 @@ fn a_timeout_is_in_the_percentiles() {
     assert!(seen.budgets[0].missed, "{seen:?}");
 }
 
-fn what_fails_in_an_open_loop() {
+fn what_fails_in_an_open_loop_is_counted_too() {
     // Every connection ends after ten frames.
     let server = Server::start(|client: &mut Client| {
         client.echo_frames(10)?;
@@ -191,7 +192,7 @@ fn what_fails_in_an_open_loop() {
     assert_eq!(seen.messages.answered, answered as u64, "{seen:?}");
 }
 
-fn a_server_that_comes_back() {
+fn a_server_that_comes_back_is_connected_to_anew() {
     const PAUSE: Duration = Duration::from_millis(100);
     let server = Server::start(|client: &mut Client| {
         client.echo_frames(3)?;
@@ -216,7 +217,7 @@ fn a_server_that_comes_back() {
     }
 }
 
-fn what_was_still_owed_at_the_end() {
+fn what_was_still_owed_at_the_end_is_a_timeout() {
     const PER_ANSWER: Duration = Duration::from_millis(300);
     // Slow enough for a backlog, and never so slow that a single answer is late.
     let server = Server::start(|client: &mut Client| {

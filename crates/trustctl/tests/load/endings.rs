@@ -7,22 +7,23 @@ use std::time::Duration;
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use super::Test;
 use super::command::{RUN_DEADLINE, load};
 use super::document::{Document, State};
 use super::logs::Log;
 use super::server::Server;
 use trust_testkit::kernel;
 use trust_testkit::program::Home;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("a_signal_ends_a_run_with_the_result_so_far", a_signal_ends_a_run),
-    ("a_signal_before_anybody_is_connected_is_obeyed", a_signal_before_anybody_is_connected),
-    ("a_second_reader_takes_the_log_that_a_signal_ended", a_signal_ends_a_log),
-    ("a_log_of_nothing_but_a_warm_up_is_one", a_signal_in_the_warm_up),
-    ("a_reader_that_leaves_ends_the_run_quietly", a_reader_that_leaves),
-    ("files_are_written_for_somebody_else", files_are_written_for_somebody_else),
-    ("progress_is_for_terminals_alone", progress_is_for_terminals_alone),
+pub(crate) const TESTS: &[Named] = tests![
+    a_signal_ends_a_run_with_the_result_so_far,
+    a_signal_before_anybody_is_connected_is_obeyed,
+    a_second_reader_takes_the_log_that_a_signal_ended,
+    a_log_of_nothing_but_a_warm_up_is_one,
+    a_reader_that_leaves_ends_the_run_quietly,
+    files_are_written_for_somebody_else,
+    progress_is_for_terminals_alone,
 ];
 
 /// Longer than a test waits.
@@ -31,7 +32,7 @@ const ENDLESS: &str = "--duration 3600 --rate 200 --concurrency 2";
 /// Frames after which a signal is sent.
 const FRAMES: usize = 50;
 
-fn a_signal_ends_a_run() {
+fn a_signal_ends_a_run_with_the_result_so_far() {
     for (signal, name, code) in [(Signal::INT, "SIGINT", 130), (Signal::TERM, "SIGTERM", 143)] {
         for is_json in [true, false] {
             let (home, server) = (Home::new(), Server::echo());
@@ -62,7 +63,7 @@ fn a_signal_ends_a_run() {
     }
 }
 
-fn a_signal_before_anybody_is_connected() {
+fn a_signal_before_anybody_is_connected_is_obeyed() {
     // The start is in an hour: nothing is connected until then.
     let start = jiff::Timestamp::now() + Duration::from_secs(3600);
     let (home, server) = (Home::new(), Server::echo());
@@ -77,7 +78,7 @@ fn a_signal_before_anybody_is_connected() {
     finished.complains_about_nothing();
 }
 
-fn a_signal_ends_a_log() {
+fn a_second_reader_takes_the_log_that_a_signal_ended() {
     let (home, server) = (Home::new(), Server::echo());
     let path = home.elsewhere("a.hlog");
     let flags = format!("{ENDLESS} --json --hdr-log {}", path.display());
@@ -91,7 +92,7 @@ fn a_signal_ends_a_log() {
     log.says_the_same_as(&seen);
 }
 
-fn a_signal_in_the_warm_up() {
+fn a_log_of_nothing_but_a_warm_up_is_one() {
     let (home, server) = (Home::new(), Server::echo());
     let path = home.elsewhere("a.hlog");
     let flags = format!("{ENDLESS} --warm-up 3600 --json --hdr-log {}", path.display());
@@ -105,7 +106,7 @@ fn a_signal_in_the_warm_up() {
     assert!(log.rows.is_empty() && log.end.is_some(), "{:?}", log.rows);
 }
 
-fn a_reader_that_leaves() {
+fn a_reader_that_leaves_ends_the_run_quietly() {
     // `| head -1`, while there is more to come.
     let (home, server) = (Home::new(), Server::echo());
     let (reader, writer) = std::io::pipe().expect("a pipe");

@@ -1,18 +1,19 @@
 //! Files that cannot be made or written.
 
-use super::Test;
 use super::command::{RUN_DEADLINE, load};
 use super::document::{Document, State};
 use super::server::Server;
 use trust_testkit::program::Home;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("a_file_that_cannot_be_made_is_told_first", a_file_that_cannot_be_made),
-    ("a_log_that_cannot_be_written_ends_the_run", a_log_that_cannot_be_written),
-    ("a_page_that_cannot_be_written_costs_nothing_else", a_page_that_cannot_be_written),
+pub(crate) const TESTS: &[Named] = tests![
+    a_file_that_cannot_be_made_is_told_first,
+    a_log_that_cannot_be_written_ends_the_run,
+    a_page_that_cannot_be_written_costs_nothing_else,
 ];
 
-fn a_file_that_cannot_be_made() {
+fn a_file_that_cannot_be_made_is_told_first() {
     let (home, server) = (Home::new(), Server::echo());
     let path = home.elsewhere("no/such/directory/file");
     for flag in ["--hdr-log", "--html"] {
@@ -24,7 +25,7 @@ fn a_file_that_cannot_be_made() {
     assert!(server.seen().is_empty(), "somebody was connected");
 }
 
-fn a_log_that_cannot_be_written() {
+fn a_log_that_cannot_be_written_ends_the_run() {
     let (home, server) = (Home::new(), Server::echo());
     let words = ["cannot write --hdr-log", "No space left"];
     let flags = "--rate 100 --duration 3600 --hdr-log /dev/full";
@@ -43,7 +44,7 @@ fn a_log_that_cannot_be_written() {
     finished.complains_about(&words).complains_in_one_line();
 }
 
-fn a_page_that_cannot_be_written() {
+fn a_page_that_cannot_be_written_costs_nothing_else() {
     let (home, server) = (Home::new(), Server::echo());
     let flags = "--messages 5 --html /dev/full --json";
     let finished = load(&home, &server, flags).run().exits_with(74);

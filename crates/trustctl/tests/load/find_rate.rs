@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Test;
 use super::command::{RUN_DEADLINE, document, load};
 use super::document::Rate;
 use super::server::{Client, Server};
 use trust_testkit::program::{Finished, Home};
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("the_highest_rate_is_found_below_what_the_server_can_do", a_slow_server),
-    ("a_server_that_never_answers_holds_no_rate", a_silent_server),
-    ("latency_does_not_lower_the_rate_that_is_found", latency_does_not_lower_the_rate),
-    ("latency_longer_than_a_trial_does_not_hide_what_a_server_can_do", latency_longer_than_a_trial),
-    ("all_that_was_due_is_achieved_whatever_the_latency", all_that_was_due_is_achieved),
-    ("an_overloaded_server_achieves_what_it_can_do_and_no_more", an_overloaded_server),
+pub(crate) const TESTS: &[Named] = tests![
+    the_highest_rate_is_found_below_what_the_server_can_do,
+    a_server_that_never_answers_holds_no_rate,
+    latency_does_not_lower_the_rate_that_is_found,
+    latency_longer_than_a_trial_does_not_hide_what_a_server_can_do,
+    all_that_was_due_is_achieved_whatever_the_latency,
+    an_overloaded_server_achieves_what_it_can_do_and_no_more,
 ];
 
 /// How long the server takes for a message, at least: it has one connection, so at most 500 messages a second come back.
@@ -28,7 +29,7 @@ fn search(finished: &Finished) -> Value {
     document["search"].clone()
 }
 
-fn a_slow_server() {
+fn the_highest_rate_is_found_below_what_the_server_can_do() {
     let server = Server::start(|client: &mut Client| {
         loop {
             let frame = client.frame()?;
@@ -53,7 +54,7 @@ fn a_slow_server() {
     assert!(holds(last) && asked(last) == found, "{search}");
 }
 
-fn a_silent_server() {
+fn a_server_that_never_answers_holds_no_rate() {
     let server = Server::start(Client::be_silent);
     let flags = "--find-rate p99<1s --rate 2 --duration 0.1 --timeout 0.2";
     let run = |flags: &str| {
@@ -81,7 +82,7 @@ fn found(server: &Server, flags: &str) -> f64 {
     search["found_per_second"].as_f64().unwrap_or_else(|| panic!("no rate: {search}"))
 }
 
-fn latency_does_not_lower_the_rate() {
+fn latency_does_not_lower_the_rate_that_is_found() {
     // 20 clients with 10 messages in flight each: 1,333 messages a second, however fast the machine is.
     let server = late(Duration::from_millis(150), Duration::ZERO);
     let flags = "--concurrency 20 --in-flight 10 --find-rate p99<300ms --rate 300 --duration 1";
@@ -89,7 +90,7 @@ fn latency_does_not_lower_the_rate() {
     assert!((600.0..1_500.0).contains(&rate), "{rate}");
 }
 
-fn latency_longer_than_a_trial() {
+fn latency_longer_than_a_trial_does_not_hide_what_a_server_can_do() {
     // Half a second of messages, each answered after a second, 200 a second at most.
     let server = late(Duration::from_secs(1), Duration::from_millis(5));
     let flags = "--in-flight 10000 --find-rate p99<4s --rate 100 --duration 0.5";
@@ -97,7 +98,7 @@ fn latency_longer_than_a_trial() {
     assert!((100.0..220.0).contains(&rate), "{rate}");
 }
 
-fn all_that_was_due_is_achieved() {
+fn all_that_was_due_is_achieved_whatever_the_latency() {
     let server = late(Duration::from_secs(1), Duration::ZERO);
     for flags in ["--rate 100 --duration 5", "--rate 100 --duration 0.5", "--rate 10 --duration 2"]
     {
@@ -108,7 +109,7 @@ fn all_that_was_due_is_achieved() {
     }
 }
 
-fn an_overloaded_server() {
+fn an_overloaded_server_achieves_what_it_can_do_and_no_more() {
     for latency in [Duration::ZERO, Duration::from_secs(1)] {
         let server = late(latency, Duration::from_millis(10));
         let seen = document(&server, "--rate 200 --duration 2 --in-flight 1000", 0);

@@ -2,15 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::Test;
 use super::command::run;
 use super::csv::{Csv, Row};
 use super::server::{Client, Server};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("the_last_interval_lasts_until_the_end_of_the_run", the_last_interval),
-    ("seconds_in_which_nothing_is_due_are_intervals_too", seconds_without_a_message),
-    ("answers_behind_the_end_have_intervals_of_their_own", answers_behind_the_end),
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
+
+pub(crate) const TESTS: &[Named] = tests![
+    the_last_interval_lasts_until_the_end_of_the_run,
+    seconds_in_which_nothing_is_due_are_intervals_too,
+    answers_behind_the_end_have_intervals_of_their_own,
 ];
 
 /// Runs it with `--csv`, and returns its intervals.
@@ -21,7 +23,7 @@ fn intervals(server: &Server, flags: &str) -> Vec<Row> {
     csv.rows
 }
 
-fn the_last_interval() {
+fn the_last_interval_lasts_until_the_end_of_the_run() {
     let rows = intervals(&Server::echo(), "--rate 10 --duration 3.05");
     let starts: Vec<f64> = rows.iter().map(|row| row.start).collect();
     assert_eq!(starts, [0.0, 1.0, 2.0, 3.0], "{rows:?}");
@@ -33,7 +35,7 @@ fn the_last_interval() {
     assert!(last.answered_per_second <= 20.0 * f64::from(last.answered as u32), "{rows:?}");
 }
 
-fn seconds_without_a_message() {
+fn seconds_in_which_nothing_is_due_are_intervals_too() {
     let begun = Instant::now();
     let rows = intervals(&Server::echo(), "--rate 0.3 --duration 3.3");
     assert!(
@@ -46,7 +48,7 @@ fn seconds_without_a_message() {
     assert!(rows[..3].iter().all(|row| row.length == 1.0) && rows[3].length == 0.3, "{rows:?}");
 }
 
-fn answers_behind_the_end() {
+fn answers_behind_the_end_have_intervals_of_their_own() {
     let latency = Duration::from_millis(1_500);
     let server =
         Server::start(move |client: &mut Client| client.echo_late(latency, Duration::ZERO));

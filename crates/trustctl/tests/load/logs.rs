@@ -9,17 +9,16 @@ use hdrhistogram::Histogram;
 use trust_load::hdr_log::{Decoder, End, Header, Reader, Series};
 use trust_load::timings::times;
 
-use super::Test;
 use super::command::{RUN_DEADLINE, load};
 use super::csv::Csv;
 use super::document::{Document, Messages, Times};
 use super::server::Server;
 use trust_testkit::program::Home;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("the_log_adds_up_to_the_percentiles_of_the_result", the_log_adds_up),
-    ("csv_has_a_line_a_second_that_adds_up", csv_has_a_line_a_second),
-];
+pub(crate) const TESTS: &[Named] =
+    tests![the_log_adds_up_to_the_percentiles_of_the_result, csv_has_a_line_a_second_that_adds_up,];
 
 /// A log, added up.
 pub(crate) struct Log {
@@ -121,7 +120,7 @@ fn has_a_row_a_second(lengths: &[f64]) {
     assert!((0.5..=1.0).contains(last), "{lengths:?}");
 }
 
-fn the_log_adds_up() {
+fn the_log_adds_up_to_the_percentiles_of_the_result() {
     for (flags, is_open) in [("--rate 400 --concurrency 3", true), ("--think 0.002", false)] {
         let (home, server) = (Home::new(), Server::echo());
         let path = home.elsewhere("a.hlog");
@@ -142,7 +141,7 @@ fn the_log_adds_up() {
     }
 }
 
-fn csv_has_a_line_a_second() {
+fn csv_has_a_line_a_second_that_adds_up() {
     let (home, server) = (Home::new(), Server::echo());
     let flags = "--rate 400 --duration 2.5 --warm-up 0.5 --csv";
     let finished = load(&home, &server, flags).start().wait_for(RUN_DEADLINE).exits_with(0);

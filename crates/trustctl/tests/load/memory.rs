@@ -5,16 +5,17 @@ use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::Test;
 use super::command::load;
 use super::document::Document;
 use super::logs::Log;
 use super::server::{Client, Server};
 use trust_testkit::kernel;
 use trust_testkit::program::Home;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] =
-    &[("memory_after_ten_million_messages_is_that_after_a_hundred_thousand", memory)];
+pub(crate) const TESTS: &[Named] =
+    tests![memory_after_ten_million_messages_is_that_after_a_hundred_thousand,];
 
 /// Bytes of a message: one of length, one of payload.
 const MESSAGE: u64 = 2;
@@ -29,7 +30,7 @@ const DIFFERENCE_MAX: u64 = 1024 * 1024;
 /// Longest time for all messages.
 const PATIENCE: Duration = Duration::from_secs(50);
 
-fn memory() {
+fn memory_after_ten_million_messages_is_that_after_a_hundred_thousand() {
     let pid: Arc<OnceLock<u32>> = Arc::default();
     let (tell, told) = mpsc::channel();
     let pid_of_load = Arc::clone(&pid);

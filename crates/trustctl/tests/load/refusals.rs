@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use super::Test;
 use super::command::{document, load};
 use super::document::{Document, State};
 use super::server::Server;
 use trust_testkit::program::Home;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("bad_settings_are_refused_with_what_is_allowed", bad_settings_are_refused),
-    ("settings_that_contradict_each_other_are_refused", contradictions_are_refused),
-    ("a_start_is_a_time_that_can_be_waited_for", a_start_is_a_time),
-    ("a_host_that_is_unknown_is_told", a_host_that_is_unknown_is_told),
-    ("more_clients_than_descriptors_are_refused", more_clients_than_descriptors),
+pub(crate) const TESTS: &[Named] = tests![
+    bad_settings_are_refused_with_what_is_allowed,
+    settings_that_contradict_each_other_are_refused,
+    a_start_is_a_time_that_can_be_waited_for,
+    a_host_that_is_unknown_is_told,
+    more_clients_than_descriptors_are_refused,
 ];
 
 /// Checks that these flags are refused with these words, in one line.
@@ -23,7 +24,7 @@ fn refused(home: &Home, server: &Server, flags: &str, words: &[&str]) {
     finished.complains_about(words).complains_in_one_line();
 }
 
-fn bad_settings_are_refused() {
+fn bad_settings_are_refused_with_what_is_allowed() {
     let (home, server) = (Home::new(), Server::echo());
     let rate = "a number a second from 0.001 to 10000000";
     let cases: [(&str, &[&str]); 23] = [
@@ -66,7 +67,7 @@ fn bad_settings_are_refused() {
     assert!(server.seen().is_empty(), "somebody was connected");
 }
 
-fn contradictions_are_refused() {
+fn settings_that_contradict_each_other_are_refused() {
     let (home, server) = (Home::new(), Server::echo());
     let cases: [(&str, &[&str]); 7] = [
         ("--json --csv", &["--json cannot be used with --csv"]),
@@ -83,7 +84,7 @@ fn contradictions_are_refused() {
     assert!(server.seen().is_empty(), "somebody was connected");
 }
 
-fn a_start_is_a_time() {
+fn a_start_is_a_time_that_can_be_waited_for() {
     let (home, server) = (Home::new(), Server::echo());
     for text in ["tomorrow", "2026-11-20T18:30:00", "18:30:00Z", "2026-13-01T00:00:00Z"] {
         let words = ["--start-at", text, "RFC 3339"];
@@ -123,7 +124,7 @@ fn a_host_that_is_unknown_is_told() {
     finished.complains_in_one_line();
 }
 
-fn more_clients_than_descriptors() {
+fn more_clients_than_descriptors_are_refused() {
     let (home, server) = (Home::new(), Server::echo());
     let port = server.address().port().to_string();
     let script = "ulimit -n 200; exec \"$0\" \"$@\"";

@@ -1,19 +1,20 @@
 //! Settings of the load come from the file, from variables and from flags, as all settings do.
 
-use super::Test;
 use super::command::load;
 use super::document::Document;
 use super::server::{Client, Server};
 use trust_testkit::program::Home;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("a_flag_is_stronger_than_a_variable_and_that_than_the_file", layers),
-    ("a_bad_value_is_told_with_where_it_is_from", a_bad_value),
-    ("any_new_setting_takes_the_load_that_checks_all", any_new_setting),
-    ("what_is_said_to_run_it_again_does", what_is_said_to_run_it_again_does),
+pub(crate) const TESTS: &[Named] = tests![
+    a_flag_is_stronger_than_a_variable_and_that_than_the_file,
+    a_bad_value_is_told_with_where_it_is_from,
+    any_new_setting_takes_the_load_that_checks_all,
+    what_is_said_to_run_it_again_does,
 ];
 
-fn layers() {
+fn a_flag_is_stronger_than_a_variable_and_that_than_the_file() {
     let (home, server) = (Home::new(), Server::echo());
     home.configure("[load]\nmessages = 3\nconcurrency = 2\nsize = \"10\"\njson = true\n");
     let variables = load(&home, &server, "--size 30");
@@ -26,7 +27,7 @@ fn layers() {
     assert_eq!(connections.len(), 4);
 }
 
-fn a_bad_value() {
+fn a_bad_value_is_told_with_where_it_is_from() {
     let (home, server) = (Home::new(), Server::echo());
     let finished = load(&home, &server, "").env("TRUST_LOAD_RATE", "0").run().exits_with(64);
     finished.prints("").complains_about(&["TRUST_LOAD_RATE", "'0'"]).complains_in_one_line();
@@ -36,7 +37,7 @@ fn a_bad_value() {
     assert!(server.seen().is_empty(), "somebody was connected");
 }
 
-fn any_new_setting() {
+fn any_new_setting_takes_the_load_that_checks_all() {
     let (home, server) = (Home::new(), Server::echo());
     let finished = load(&home, &server, "--messages 2").run().exits_with(0);
     assert!(!finished.text().contains("How it was measured"), "{}", finished.text());

@@ -4,29 +4,27 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Test;
 use super::command::{RUN_DEADLINE, document, load, run};
 use super::document::Document;
 use super::server::{Client, Seen, Server};
 use trust_testkit::program::Home;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("a_constant_rate_is_constant", a_constant_rate_is_constant),
-    ("poisson_arrivals_are_not", poisson_arrivals_are_not),
-    ("shards_together_send_what_one_run_sends", shards_together_send_what_one_run_sends),
-    ("clients_come_as_many_at_a_time_as_asked", clients_come_as_many_at_a_time_as_asked),
-    ("a_connection_has_as_many_messages_as_asked", a_connection_has_as_many_messages_as_asked),
-    ("connections_come_no_faster_than_asked", connections_come_no_faster_than_asked),
-    ("no_message_waits_for_the_end_of_the_connection_before", no_message_waits_for_an_end),
-    (
-        "what_a_connection_rate_holds_back_is_told_as_the_client_s",
-        what_a_connection_rate_holds_back,
-    ),
-    ("a_rate_below_a_message_is_told_with_its_digits_and_rounded_up", a_rate_below_a_message),
-    ("a_client_that_thinks_pauses_after_each_answer", a_client_that_thinks_pauses),
-    ("what_happens_in_the_warm_up_is_not_measured", what_happens_in_the_warm_up),
-    ("no_more_messages_are_on_the_way_than_asked", no_more_messages_are_on_the_way_than_asked),
-    ("a_seed_makes_the_same_bytes_again", a_seed_makes_the_same_bytes_again),
+pub(crate) const TESTS: &[Named] = tests![
+    a_constant_rate_is_constant,
+    poisson_arrivals_are_not,
+    shards_together_send_what_one_run_sends,
+    clients_come_as_many_at_a_time_as_asked,
+    a_connection_has_as_many_messages_as_asked,
+    connections_come_no_faster_than_asked,
+    no_message_waits_for_the_end_of_the_connection_before,
+    what_a_connection_rate_holds_back_is_told_as_the_client_s,
+    a_rate_below_a_message_is_told_with_its_digits_and_rounded_up,
+    a_client_that_thinks_pauses_after_each_answer,
+    what_happens_in_the_warm_up_is_not_measured,
+    no_more_messages_are_on_the_way_than_asked,
+    a_seed_makes_the_same_bytes_again,
 ];
 
 fn clients_come_as_many_at_a_time_as_asked() {
@@ -83,7 +81,7 @@ fn connections_come_no_faster_than_asked() {
     assert!(connections[0].frames[1] < last, "the first one waited for the last one");
 }
 
-fn no_message_waits_for_an_end() {
+fn no_message_waits_for_the_end_of_the_connection_before() {
     /// How long the server takes to answer the client's FIN.
     const TARDY: Duration = Duration::from_millis(600);
     let server = Server::start(|client: &mut Client| {
@@ -108,7 +106,7 @@ fn no_message_waits_for_an_end() {
     assert!(seen.duration() >= TARDY * 2, "{seen:?}");
 }
 
-fn a_rate_below_a_message() {
+fn a_rate_below_a_message_is_told_with_its_digits_and_rounded_up() {
     let finished = run(&Server::echo(), "--rate 0.001 --duration 0.5").exits_with(0);
     let text = finished.text().split_whitespace().collect::<Vec<&str>>().join(" ");
     let told =
@@ -120,7 +118,7 @@ fn a_rate_below_a_message() {
     assert!(finished.text().contains("% of the 200 requested"), "{}", finished.text());
 }
 
-fn what_a_connection_rate_holds_back() {
+fn what_a_connection_rate_holds_back_is_told_as_the_client_s() {
     let server = Server::echo();
     let flags = "--rate 100 --duration 1 --messages-per-connection 2";
     // 50 connections a second are needed.
@@ -189,7 +187,7 @@ fn poisson_arrivals_are_not() {
     assert!(share < 0.6, "{share} of the gaps are near a tenth of a second");
 }
 
-fn a_client_that_thinks_pauses() {
+fn a_client_that_thinks_pauses_after_each_answer() {
     const THINK: Duration = Duration::from_millis(200);
     let server = Server::start(|client: &mut Client| {
         let mut answered: Option<Instant> = None;
@@ -209,7 +207,7 @@ fn a_client_that_thinks_pauses() {
     assert!(seen.latency.p50() < THINK * 4 / 5, "thinking is no latency: {seen:?}");
 }
 
-fn what_happens_in_the_warm_up() {
+fn what_happens_in_the_warm_up_is_not_measured() {
     const SLOW: Duration = Duration::from_millis(900);
     // The first message alone is slow.
     let serve = |client: &mut Client| {

@@ -5,16 +5,17 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::Test;
 use super::command::{RUN_DEADLINE, load};
 use super::document::Document;
 use super::server::{Client, Server};
 use trust_testkit::kernel;
 use trust_testkit::program::Home;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("a_stall_is_seen_in_an_open_loop_and_hidden_by_a_closed_one", a_stall),
-    ("a_stall_that_a_signal_ends_is_in_the_percentiles", a_stall_that_a_signal_ends),
+pub(crate) const TESTS: &[Named] = tests![
+    a_stall_is_seen_in_an_open_loop_and_hidden_by_a_closed_one,
+    a_stall_that_a_signal_ends_is_in_the_percentiles,
 ];
 
 /// How long the server does nothing, once.
@@ -39,7 +40,7 @@ fn stalling() -> Server {
     })
 }
 
-fn a_stall() {
+fn a_stall_is_seen_in_an_open_loop_and_hidden_by_a_closed_one() {
     let (for_open, for_closed) = (stalling(), stalling());
     let homes = (Home::new(), Home::new());
     let flags = "--duration 10 --in-flight 1 --json";
@@ -72,7 +73,7 @@ fn a_stall() {
     assert_eq!(closed.rate.requested_per_second, None);
 }
 
-fn a_stall_that_a_signal_ends() {
+fn a_stall_that_a_signal_ends_is_in_the_percentiles() {
     const ANSWERED: usize = 300;
     const UNANSWERED: usize = 400;
     let server = Server::start(|client: &mut Client| {

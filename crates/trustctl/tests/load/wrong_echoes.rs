@@ -5,19 +5,20 @@
 
 use std::sync::{Arc, Mutex, mpsc};
 
-use super::Test;
 use super::command::document;
 use super::document::{Document, Wrong};
 use super::server::{Client, Seen, Server};
 use trust_testkit::STEP_DEADLINE;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("one_bit_in_a_million_bytes_is_found", one_bit_in_a_million_bytes_is_found),
-    ("one_bit_is_found_in_any_framing_and_size", one_bit_is_found_in_any_framing_and_size),
-    ("one_wrong_connection_among_many_is_named", one_wrong_connection_among_many_is_named),
-    ("every_wrong_connection_is_counted", every_wrong_connection_is_counted),
-    ("a_frame_of_another_connection_is_found", a_frame_of_another_connection_is_found),
-    ("frames_that_are_doubled_lost_or_swapped_are_found", doubled_lost_or_swapped),
+pub(crate) const TESTS: &[Named] = tests![
+    one_bit_in_a_million_bytes_is_found,
+    one_bit_is_found_in_any_framing_and_size,
+    one_wrong_connection_among_many_is_named,
+    every_wrong_connection_is_counted,
+    a_frame_of_another_connection_is_found,
+    frames_that_are_doubled_lost_or_swapped_are_found,
 ];
 
 /// Bytes of a message of the default size, header included.
@@ -214,7 +215,7 @@ fn changing(change: fn(Vec<u8>, Vec<u8>) -> Vec<u8>) -> Server {
     })
 }
 
-fn doubled_lost_or_swapped() {
+fn frames_that_are_doubled_lost_or_swapped_are_found() {
     type Change = fn(Vec<u8>, Vec<u8>) -> Vec<u8>;
     // Which message it is whose echo is not due.
     let cases: [(Change, u64); 3] = [
