@@ -49,15 +49,15 @@ test-cli:
 test-echo:
 	$(HARNESS) echo::
 
-# Needs root, strace and iproute2 for some cases, which are skipped elsewhere.
+# Needs root, strace and iproute2 for some cases, which are skipped elsewhere. CASES=WORD runs those with that in their names.
 test-hostile:
-	$(CARGO) test --quiet --package trustctl --test hostile
+	$(CARGO) test --package trustctl --test hostile -- $(CASES)
 
 # trust-bench has one of the right servers; ci/setup installs what others need. SERVERS=WORD tries only those with that in
 # their names.
 conformance:
 	$(CARGO) build --quiet --package trust-bench
-	$(CARGO) test --quiet --package trustctl --test conformance -- $(SERVERS)
+	$(CARGO) test --package trustctl --test conformance -- $(SERVERS)
 
 # A part of make stress.
 conformance-busy:
@@ -80,8 +80,12 @@ pages:
 hdr-log:
 	ci/hdr-log $(LOGS)
 
+DOCS = $(if $(UPDATE),TRUSTCTL_UPDATE_DOCS=1) $(CARGO) test --quiet --package trustctl
+
 docs:
-	$(if $(UPDATE),TRUSTCTL_UPDATE_DOCS=1) $(CARGO) test --quiet --package trustctl --lib docs
+	$(DOCS) --lib docs
+	$(DOCS) --test hostile -- 'the tables in the docs'
+	$(DOCS) --test conformance -- the_tables_of_servers
 
 interleavings:
 	ci/interleavings
@@ -95,7 +99,7 @@ planted:
 
 # Needs root, iproute2 and nftables. A failure prints the seed and how to play it alone.
 adversary:
-	$(CARGO) test --quiet --package trustctl --test adversary -- --scripts $(SCRIPTS) --from $(FROM)
+	$(CARGO) test --package trustctl --test adversary -- --scripts $(SCRIPTS) --from $(FROM)
 
 # The inputs that were kept are replayed by make test, which needs neither.
 fuzz:

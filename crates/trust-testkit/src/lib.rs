@@ -11,12 +11,10 @@ use std::time::Duration;
 
 pub use libtest_mimic;
 
-pub mod apart;
 pub mod event;
 pub mod followed;
 pub mod kernel;
 pub mod leftovers;
-pub mod libtest;
 pub mod model;
 pub mod net;
 pub mod output;

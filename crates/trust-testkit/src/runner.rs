@@ -1,6 +1,6 @@
-//! Runs a test with a deadline and prints what came of it.
+//! Runs a test with a deadline and tells what came of it.
 
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::panic::{self, PanicHookInfo};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use libtest_mimic::{Completion, Failed};
 use rustix::io::Errno;
 use rustix::process::{WaitOptions, wait};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -16,9 +17,6 @@ use super::leftovers;
 
 /// How long a hung test may take to end after its processes were killed, so that it cleans up.
 const UNWIND_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Width of the column of names, above the longest one.
-const NAME_WIDTH: usize = 42;
 
 /// The messages of all panics since the current test began, in whatever thread they happened.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -34,6 +32,16 @@ pub enum Outcome {
     Skipped(String),
 }
 
+impl From<Outcome> for Result<Completion, Failed> {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Passed => Ok(Completion::Completed),
+            Outcome::Failed(reasons) => Err(reasons.join("\n").into()),
+            Outcome::Skipped(needs) => Ok(Completion::ignored_with(format!("needs {needs}"))),
+        }
+    }
+}
+
 /// Ends the current test without a verdict, because something that it needs is not there. Where
 /// everything has to be there (`CI` is set) this is a failure.
 pub fn skip(needs: &str) -> ! {
@@ -41,32 +49,6 @@ pub fn skip(needs: &str) -> ! {
 }
 
 struct Skip(String);
-
-/// Runs one test, which fails by a panic and counts as hung after `deadline`, and prints a line.
-///
-/// # Errors
-///
-/// When the result cannot be printed.
-pub fn run_and_print(
-    name: &str,
-    deadline: Duration,
-    body: fn(),
-    out: &mut impl Write,
-) -> io::Result<Outcome> {
-    let outcome = run_one(name, deadline, body);
-    match &outcome {
-        Outcome::Passed => writeln!(out, "{name:<NAME_WIDTH$}PASS")?,
-        Outcome::Skipped(needs) => writeln!(out, "{name:<NAME_WIDTH$}skipped: needs {needs}")?,
-        Outcome::Failed(reasons) => {
-            writeln!(out, "{name:<NAME_WIDTH$}FAIL")?;
-            for line in reasons.iter().flat_map(|reason| reason.lines()) {
-                writeln!(out, "    {line}")?;
-            }
-        }
-    }
-    out.flush()?;
-    Ok(outcome)
-}
 
 /// On SIGINT, SIGTERM and SIGHUP kills what the tests have started, removes what they have made, and
 /// ends the process.

@@ -17,7 +17,6 @@ mod ledger;
 mod play;
 mod reason;
 mod report;
-mod request;
 mod verdict;
 mod watch;
 
@@ -25,14 +24,15 @@ use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use clap::{Args, Parser};
 use host::Networks;
 use report::Report;
-use request::{Request, Scripts};
-use trust_testkit::runner::{self, Outcome};
+use trust_testkit::libtest_mimic::{self, Arguments, Trial};
+use trust_testkit::{leftovers, runner};
 use watch::LagMeter;
 
 /// Failures after which no more scripts are begun: they would tell nothing new.
@@ -52,51 +52,54 @@ const REASONS: usize = 12;
 /// soon a script is over, and happen in more than half of them.
 const COUNTED_IN_ONE_OF: usize = 3;
 
-static SCRIPTS: OnceLock<Scripts> = OnceLock::new();
-static REPORT: Mutex<Option<Report>> = Mutex::new(None);
-
-fn main() -> ExitCode {
-    let scripts = match request::parse(std::env::args().skip(1)) {
-        Some(Request::Play(scripts)) => scripts,
-        Some(Request::List) => {
-            return done(writeln!(io::stdout(), "{}: test", request::NAME).map(|()| true));
-        }
-        Some(Request::Nothing(reason)) => {
-            let said = writeln!(io::stderr(), "{}: nothing was run: {reason}", request::NAME);
-            return done(said.map(|()| true));
-        }
-        None => {
-            // Nothing is left to do when stderr is gone too.
-            drop(writeln!(io::stderr(), "{}", request::USAGE));
-            return ExitCode::from(64);
-        }
-    };
-    SCRIPTS.set(scripts).expect("set once");
-    runner::clean_up_on_signals();
-    let rounds = u32::try_from(scripts.count / scripts.at_once).unwrap_or(u32::MAX);
-    let title = format!("scripts {} to {}", scripts.from, scripts.from + scripts.count - 1);
-    let deadline = SCRIPT_DEADLINE.saturating_mul(rounds.saturating_add(2));
-    let outcome = runner::run_and_print(&title, deadline, play_all, &mut io::stdout());
-    trust_testkit::leftovers::remove_everything();
-    let report = lock(&REPORT).take();
-    done(outcome.and_then(|outcome| {
-        if let Some(report) = report {
-            write!(io::stdout(), "\n{}", report.summary())?;
-        }
-        Ok(!matches!(outcome, Outcome::Failed(_)))
-    }))
+/// What libtest takes, and which scripts to play.
+#[derive(Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    plain: Arguments,
+    #[command(flatten)]
+    scripts: Scripts,
 }
 
-fn done(outcome: io::Result<bool>) -> ExitCode {
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) | Err(_) => ExitCode::FAILURE,
-    }
+/// The scripts of a run. Their number is part of their clients' addresses.
+#[derive(Args, Clone, Copy)]
+struct Scripts {
+    /// Plays this one alone
+    #[arg(long, value_name = "SEED", conflicts_with_all = ["scripts", "from"])]
+    seed: Option<u64>,
+    /// How many scripts to play
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    scripts: u16,
+    /// The seed of the first one
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    #[arg(value_parser = clap::value_parser!(u64).range(..=u64::MAX - u64::from(u16::MAX)))]
+    from: u64,
+    /// How many to play at once: most of their time is waiting
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    at_once: u16,
+}
+
+fn main() -> ExitCode {
+    let CommandLine { plain, scripts } = CommandLine::parse();
+    let rounds = u32::from(scripts.scripts / scripts.at_once);
+    let deadline = SCRIPT_DEADLINE.saturating_mul(rounds + 2);
+    let test = move || {
+        runner::clean_up_on_signals();
+        let outcome = runner::run_one("scripts", deadline, move || play_all(scripts));
+        leftovers::remove_everything();
+        outcome.into()
+    };
+    libtest_mimic::run(&plain, vec![Trial::ignorable_test("scripts", test)]).exit_code()
 }
 
 /// Plays and judges all scripts that were asked for.
-fn play_all() {
-    let scripts = *SCRIPTS.get().expect("set before the run");
+fn play_all(scripts: Scripts) {
+    let (from, count) = match scripts.seed {
+        Some(seed) => (seed, 1),
+        None => (scripts.from, u64::from(scripts.scripts)),
+    };
     let (next, report, meter) =
         (AtomicU64::new(0), Mutex::new(Report::default()), LagMeter::default());
     let networks = Networks::create();
@@ -106,10 +109,10 @@ fn play_all() {
             scope.spawn(|| {
                 loop {
                     let number = next.fetch_add(1, Ordering::SeqCst);
-                    if number >= scripts.count || lock(&report).failed() >= FAILURES_MAX {
+                    if number >= count || lock(&report).failed() >= FAILURES_MAX {
                         return;
                     }
-                    play_one(scripts.from + number, number, &networks, &meter, &report);
+                    play_one(from + number, number, &networks, &meter, &report);
                 }
             })
         };
@@ -121,16 +124,12 @@ fn play_all() {
     let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     let failures = report.failures();
     let tame = tameness(&report);
-    let summary = report.summary();
-    *lock(&REPORT) = Some(report);
+    // A run whose output nobody reads still has an exit code.
+    drop(write!(io::stdout(), "\n{}", report.summary()));
     if let Some(failures) = failures {
         panic!("{failures}");
     }
-    assert!(
-        tame.is_none(),
-        "the adversary has become tame: {}\n{summary}",
-        tame.unwrap_or_default()
-    );
+    assert!(tame.is_none(), "the adversary has become tame: {}", tame.unwrap_or_default());
 }
 
 /// What there was too little of in a run that is long enough to tell: checks that nothing reaches are none.

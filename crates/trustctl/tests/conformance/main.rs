@@ -4,11 +4,11 @@
 //! Each wrong server ([`mutants`]) is a process of its own: this executable again, as `mutant NAME`. It names the cases
 //! that must fail on it, and no others may. A case that no mutant fails does not count, so that is a failure too.
 //!
-//! ```text
-//! cargo test -p trustctl --test conformance -- [WORD]… [--at-once N]
-//! ```
+//! A test is a server, called `right/NAME` or `wrong/NAME`. It takes the arguments of libtest:
 //!
-//! A word selects servers by their names.
+//! ```text
+//! cargo test -p trustctl --test conformance -- [NAME]… [--test-threads N]
+//! ```
 
 mod amounts;
 mod conduct;
@@ -29,18 +29,27 @@ mod mutants_limits;
 mod mutants_resources;
 mod owing;
 mod relay;
-mod request;
 mod table;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::time::Duration;
 
 use mutants::Mutant;
-use request::{Request, Wanted};
-use trust_testkit::runner::{self, Outcome};
+use table::Subject;
+use trust_check::cases;
+use trust_testkit::suite::{Named, Suite, Test};
+use trust_testkit::tests;
 
-static WANTED: OnceLock<Wanted> = OnceLock::new();
+/// Eight at a time: most of their time is waiting. The longest one is judged twice if something is wrong with it, also
+/// on one core beside others.
+const SUITE: Suite = Suite { deadline: Duration::from_secs(900), at_once: 8 };
+
+/// About the lists, not about a server.
+const LISTS: &[Named] = tests![
+    every_case_must_find_a_wrong_server,
+    every_case_that_a_server_names_is_one,
+    the_tables_of_servers_in_the_docs_are_these,
+];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -51,38 +60,34 @@ fn main() -> ExitCode {
             _ => None,
         }
     {
-        return done(server.run().map(|()| true));
+        return if server.run().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
-    let wanted = match request::parse(arguments.into_iter()) {
-        Some(Request::Run(wanted)) => wanted,
-        Some(Request::List) => {
-            return done(writeln!(io::stdout(), "{}: test", request::NAME).map(|()| true));
-        }
-        Some(Request::Nothing(reason)) => {
-            let said = writeln!(io::stderr(), "{}: nothing was run: {reason}", request::NAME);
-            return done(said.map(|()| true));
-        }
-        None => {
-            // Nothing is left to do when stderr is gone too.
-            drop(writeln!(io::stderr(), "{}", request::USAGE));
-            return ExitCode::from(64);
-        }
-    };
-    WANTED.set(wanted).expect("set once");
-    runner::clean_up_on_signals();
-    let title = "every case × every server";
-    let outcome = runner::run_and_print(title, table::DEADLINE, run_all, &mut io::stdout());
-    trust_testkit::leftovers::remove_everything();
-    done(outcome.map(|outcome| !matches!(outcome, Outcome::Failed(_))))
+    let servers = Subject::all()
+        .map(|subject| Test::new(subject.title(), move || subject.is_judged_rightly()));
+    SUITE.main(servers.chain(LISTS.iter().copied().map(Test::from)).collect())
 }
 
-fn run_all() {
-    table::run(WANTED.get().expect("set before the run"));
+/// Each mutant's test demands that the cases which it names find it.
+fn every_case_must_find_a_wrong_server() {
+    let is_found = |id| mutants::all().any(|mutant| mutant.must_be_found_by(id));
+    let useless: Vec<&str> = cases::all().map(|case| case.id).filter(|id| !is_found(id)).collect();
+    assert!(useless.is_empty(), "no mutant fails {useless:?}");
 }
 
-fn done(outcome: io::Result<bool>) -> ExitCode {
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) | Err(_) => ExitCode::FAILURE,
+fn every_case_that_a_server_names_is_one() {
+    let mut wrong = vec![];
+    for mutant in mutants::all() {
+        let named = mutant.found_by().chain(mutant.also.iter().copied());
+        let unknown = named.filter(|name| !cases::all().any(|case| cases::matches(name, case.id)));
+        wrong.extend(unknown.map(|name| format!("{}: there is no case {name}", mutant.name)));
     }
+    for healthy in healthy::ALL {
+        wrong.extend(healthy.misnamed().map(|problem| format!("{}: {problem}", healthy.name)));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn the_tables_of_servers_in_the_docs_are_these() {
+    let problem = docs::problem();
+    assert!(problem.is_none(), "{}", problem.unwrap_or_default());
 }

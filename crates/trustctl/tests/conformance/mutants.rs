@@ -1,5 +1,6 @@
 //! All wrong servers, and which cases must see what is wrong with each.
 
+use trust_check::cases;
 use trust_cli::framing::Framing;
 
 use super::mutant::{Behaviour, Server};
@@ -65,6 +66,11 @@ impl Mutant {
     pub(crate) fn found_by(&self) -> impl Iterator<Item = &'static str> {
         let says = self.says.iter().map(|(case, _)| *case);
         self.fails.iter().chain(self.warns).copied().chain(says)
+    }
+
+    /// Whether the case of that id must find something.
+    pub(crate) fn must_be_found_by(&self, id: &str) -> bool {
+        self.found_by().any(|name| cases::matches(name, id))
     }
 }
 

@@ -1,13 +1,10 @@
-//! The table of cases × servers: what was found, and whether it should have been.
+//! A server that all cases are tried on: what was found, and whether it should have been.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use trust_check::case::Case;
 use trust_check::cases;
@@ -24,10 +21,7 @@ use super::healthy::{self, Healthy};
 use super::launch::{self, Started};
 use super::mutant::TIMEOUT;
 use super::mutants::{self, Mutant};
-use super::request::Wanted;
-
-/// Longest time for the whole table, also on one core beside others; what takes longer counts as hung.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(1800);
+use trust_testkit::runner;
 
 /// How long an answer of a wrong server is waited for: not long, because it is waited for again and again.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -50,9 +44,9 @@ const JOBS: usize = 8;
 /// Where every run's payloads come from.
 const SEED: u64 = 1;
 
-/// A server of the table.
+/// A server that is tried.
 #[derive(Clone, Copy)]
-enum Subject {
+pub(crate) enum Subject {
     Mutant(&'static Mutant),
     Healthy(&'static Healthy),
 }
@@ -65,72 +59,17 @@ struct Look {
     jobs: usize,
 }
 
-/// Cases that found what they are to find, each with the mutants.
-type Found = BTreeMap<&'static str, Vec<&'static str>>;
-
-/// Tries all cases on all servers that are wanted.
-///
-/// # Panics
-///
-/// If a case found nothing where it must, or something where it must not; or, with all servers, if there is a case that
-/// no mutant fails.
-pub(crate) fn run(wanted: &Wanted) {
-    let signals = Signals::install(IgnoredHangup::Keep).expect("handle signals");
-    // The slowest ones are the first of the right ones.
-    let right = healthy::ALL.iter().map(Subject::Healthy);
-    let wrong = mutants::all().filter(|_| !wanted.right_alone).map(Subject::Mutant);
-    let queue: VecDeque<Subject> =
-        right.chain(wrong).filter(|subject| wanted.wants(subject.name())).collect();
-    assert!(!queue.is_empty(), "no server has such a name");
-    let queue = Mutex::new(queue);
-    let (found, problems) = (Mutex::new(Found::new()), Mutex::new(misnamed()));
-    thread::scope(|scope| {
-        for _ in 0..wanted.at_once {
-            scope.spawn(|| {
-                loop {
-                    let Some(subject) = lock(&queue).pop_front() else { return };
-                    let wrong = subject.judge(&signals, &found);
-                    lock(&problems).extend(wrong);
-                }
-            });
-        }
-    });
-    let (found, mut problems) = (lock(&found), lock(&problems));
-    problems.extend(super::docs::problem());
-    if wanted.is_everything() {
-        let not_found = cases::all().filter(|case| !found.contains_key(case.id));
-        problems.extend(not_found.map(|case| format!("no mutant fails {}", case.id)));
-    }
-    let table = found.iter().fold(String::new(), |mut text, (case, mutants)| {
-        let _ = writeln!(text, "{case:<16}{}", mutants.join(", "));
-        text
-    });
-    say(&format!("\n{table}\n"));
-    assert!(problems.is_empty(), "{}", problems.join("\n"));
-}
-
-/// Mutants that share a name, and names of cases that are none.
-fn misnamed() -> Vec<String> {
-    let mut wrong = vec![];
-    for mutant in mutants::all() {
-        if mutants::all().filter(|other| other.name == mutant.name).count() > 1 {
-            wrong.push(format!("two mutants are called {}", mutant.name));
-        }
-        let named = mutant.found_by().chain(mutant.also.iter().copied());
-        let unknown = named.filter(|name| !cases::all().any(|case| cases::matches(name, case.id)));
-        wrong.extend(unknown.map(|name| format!("{}: there is no case {name}", mutant.name)));
-    }
-    for healthy in healthy::ALL {
-        wrong.extend(healthy.misnamed().map(|problem| format!("{}: {problem}", healthy.name)));
-    }
-    wrong
-}
-
 impl Subject {
-    fn name(self) -> &'static str {
+    /// All of them: the slowest ones are the first of the right ones.
+    pub(crate) fn all() -> impl Iterator<Item = Subject> {
+        healthy::ALL.iter().map(Subject::Healthy).chain(mutants::all().map(Subject::Mutant))
+    }
+
+    /// The name of its test.
+    pub(crate) fn title(self) -> String {
         match self {
-            Subject::Mutant(mutant) => mutant.name,
-            Subject::Healthy(healthy) => healthy.name,
+            Subject::Mutant(mutant) => format!("wrong/{}", mutant.name),
+            Subject::Healthy(healthy) => format!("right/{}", healthy.name),
         }
     }
 
@@ -149,21 +88,16 @@ impl Subject {
         }
     }
 
-    /// Tries all cases, says what came of it, and tells what should have been otherwise.
-    fn judge(self, signals: &Signals, found: &Mutex<Found>) -> Vec<String> {
+    /// Checks that all cases find in it what they must, and nothing else.
+    #[track_caller]
+    pub(crate) fn is_judged_rightly(self) {
         if let Subject::Healthy(healthy) = self
             && let Some(tool) = healthy.program.missing()
         {
-            say(&format!("{:<28}skipped: needs {tool}\n", self.name()));
-            // Nothing may be skipped where everything has to be there.
-            let is_wrong = std::env::var_os("CI").is_some();
-            return is_wrong
-                .then(|| format!("{}: needs {tool}", self.name()))
-                .into_iter()
-                .collect();
+            runner::skip(&tool);
         }
-        let since = Instant::now();
-        let first = self.look(self.cases().collect(), self.first_look(), signals);
+        let signals = Signals::install(IgnoredHangup::Keep).expect("handle signals");
+        let first = self.look(self.cases().collect(), self.first_look(), &signals);
         // A busy machine makes answers late and brings pieces together; so what is wrong is looked at again.
         let wrong: Vec<&Outcome> =
             first.iter().filter(|outcome| self.problem(outcome).is_some()).collect();
@@ -173,48 +107,40 @@ impl Subject {
             // A false alarm may hit another case each time.
             Subject::Healthy(_) => self.cases().collect(),
         };
-        let second = match again.is_empty() {
-            true => vec![],
-            false => self.look(again, self.second_look(), signals),
-        };
-        let mut text = format!("{:<28}{:>5.1} s ", self.name(), since.elapsed().as_secs_f64());
-        let mut problems = vec![];
-        for outcome in &first {
-            let again = second.iter().find(|again| again.case.id == outcome.case.id);
-            let outcome = again.unwrap_or(outcome);
-            let id = outcome.case.id;
-            match self.problem(outcome) {
-                Some(problem) => {
-                    problems.push(format!("{}: {id} {problem}: {}", self.name(), said(outcome)));
-                }
-                None if self.must_find(id) => lock(found).entry(id).or_default().push(self.name()),
-                None => {}
-            }
-            let is_odd = matches!(
-                outcome.verdict,
-                Verdict::Fail(_) | Verdict::Warn(_) | Verdict::Inconclusive(_)
-            );
-            if is_odd || wrong.iter().any(|wrong| wrong.case.id == id) {
-                let twice = if again.is_some() { " at the second look" } else { "" };
-                let _ = write!(text, " {id} {}{twice};", outcome.verdict.name());
-            }
-        }
-        text.truncate(text.trim_end_matches(';').len());
+        let second =
+            if again.is_empty() { vec![] } else { self.look(again, self.second_look(), &signals) };
+        let second_of = |id| second.iter().find(|again| again.case.id == id);
+        let at_last = first.iter().map(|outcome| second_of(outcome.case.id).unwrap_or(outcome));
+        let mut problems: Vec<String> = at_last
+            .filter_map(|outcome| {
+                let problem = self.problem(outcome)?;
+                Some(format!("{} {problem}: {}", outcome.case.id, said(outcome)))
+            })
+            .collect();
         if let Subject::Healthy(healthy) = self {
             let is_found = |outcome: &Outcome| matches!(outcome.verdict, Verdict::Fail(_));
             if !first.iter().chain(&second).any(is_found) {
-                let problem = healthy.problem_without_findings();
-                problems.extend(problem.map(|problem| format!("{}: {problem}", self.name())));
-            }
-            for outcome in wrong {
-                let _ = write!(text, "\n    first look: {} {}", outcome.case.id, said(outcome));
-            }
-            for (id, reason) in healthy.left_out {
-                let _ = write!(text, "\n    left out: {id}: {reason}");
+                problems.extend(healthy.problem_without_findings().map(str::to_owned));
             }
         }
-        say(&format!("{text}\n"));
-        problems
+        self.tell_of_first_look(&wrong);
+        assert!(problems.is_empty(), "{}", problems.join("\n"));
+    }
+
+    /// What the second look forgave is printed all the same.
+    fn tell_of_first_look(self, wrong: &[&Outcome]) {
+        let text = wrong.iter().fold(String::new(), |mut text, outcome| {
+            let _ = writeln!(
+                text,
+                "{}, first look: {} {}",
+                self.title(),
+                outcome.case.id,
+                said(outcome)
+            );
+            text
+        });
+        // A run whose output nobody reads still has an exit code.
+        drop(io::stderr().write_all(text.as_bytes()));
     }
 
     /// The cases that it is tried with.
@@ -248,17 +174,18 @@ impl Subject {
     }
 
     fn look(self, cases: Vec<&'static Case>, look: Look, signals: &Signals) -> Vec<Outcome> {
-        match self.is_alone() {
-            false => self.check(cases, look, signals),
-            true => {
-                cases.into_iter().flat_map(|case| self.check(vec![case], look, signals)).collect()
-            }
+        if self.is_alone() {
+            return cases
+                .into_iter()
+                .flat_map(|case| self.check(vec![case], look, signals))
+                .collect();
         }
+        self.check(cases, look, signals)
     }
 
     fn must_find(self, id: &str) -> bool {
         match self {
-            Subject::Mutant(mutant) => mutant.found_by().any(|name| cases::matches(name, id)),
+            Subject::Mutant(mutant) => mutant.must_be_found_by(id),
             Subject::Healthy(_) => false,
         }
     }
@@ -348,13 +275,4 @@ fn said(outcome: &Outcome) -> String {
             format!("{}, {text}", outcome.verdict.name())
         }
     }
-}
-
-fn say(text: &str) {
-    // A run whose output nobody reads still has an exit code.
-    drop(io::stdout().write_all(text.as_bytes()));
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

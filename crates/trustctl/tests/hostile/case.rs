@@ -1,12 +1,14 @@
 //! A case, the models of the server that it applies to, and the tests that come of it.
 
 use trust_testkit::model::Model;
+use trust_testkit::suite::Test;
 
 /// What happens to a server or a client, and what has to come of it. It fails by a panic, whose message is
 /// the reason.
 #[derive(Clone, Copy)]
 pub(crate) struct Case {
-    pub(crate) number: u32,
+    /// Its number, if it is from the time when cases were known by numbers.
+    alias: Option<u32>,
     /// What happens, in words that fit on a line.
     pub(crate) name: &'static str,
     run: Option<fn(Model)>,
@@ -20,37 +22,22 @@ pub(crate) struct Case {
     pub(crate) is_heavy: bool,
 }
 
-/// What a test is run against.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Subject {
-    Server(Model),
-    /// Whatever there is, once: a client, another command, somebody else's server.
-    Once,
-}
-
-/// A case and one subject of it.
-#[derive(Clone, Copy)]
-pub(crate) struct Test {
-    pub(crate) case: Case,
-    pub(crate) subject: Subject,
-}
-
 impl Case {
     /// A case of the server, in every model.
-    pub(crate) const fn new(number: u32, name: &'static str, run: fn(Model)) -> Case {
-        let (once, why_once) = (None, "");
-        Case { number, name, run: Some(run), except: &[], once, why_once, is_heavy: false }
+    pub(crate) const fn new(name: &'static str, run: fn(Model)) -> Case {
+        let (alias, once, why_once) = (None, None, "");
+        Case { alias, name, run: Some(run), except: &[], once, why_once, is_heavy: false }
     }
 
     /// A case that is run once and not for each model, with the reason in half a line.
-    pub(crate) const fn once(
-        number: u32,
-        name: &'static str,
-        run: fn(),
-        why_once: &'static str,
-    ) -> Case {
-        let once = Some(run);
-        Case { number, name, run: None, except: &[], once, why_once, is_heavy: false }
+    pub(crate) const fn once(name: &'static str, run: fn(), why_once: &'static str) -> Case {
+        let (alias, once) = (None, Some(run));
+        Case { alias, name, run: None, except: &[], once, why_once, is_heavy: false }
+    }
+
+    /// It had that number. New cases have none.
+    pub(crate) const fn alias(self, number: u32) -> Case {
+        Case { alias: Some(number), ..self }
     }
 
     /// But not in these models, each with the reason in half a line.
@@ -69,80 +56,49 @@ impl Case {
         Case { is_heavy: true, ..self }
     }
 
-    /// Why it does not apply to that subject; nothing if it does.
-    pub(crate) fn reason_against(&self, subject: Subject) -> Option<&'static str> {
-        match subject {
-            Subject::Server(_) if self.run.is_none() => Some(self.why_once),
-            Subject::Server(model) => {
-                self.except.iter().find(|(other, _)| *other == model).map(|(_, why)| *why)
-            }
-            Subject::Once if self.once.is_none() => Some("it is about the server"),
-            Subject::Once => None,
+    /// Why it does not apply to that model; nothing if it does.
+    pub(crate) fn reason_against(&self, model: Model) -> Option<&'static str> {
+        if self.run.is_none() {
+            return Some(self.why_once);
         }
+        self.except.iter().find(|(other, _)| *other == model).map(|(_, why)| *why)
     }
 
-    fn tests(&self) -> impl Iterator<Item = Test> {
-        let case = *self;
-        let applies = move |subject: &Subject| case.reason_against(*subject).is_none();
-        Subject::all().filter(applies).map(move |subject| Test { case, subject })
-    }
-}
-
-impl Subject {
-    pub(crate) fn all() -> impl Iterator<Item = Subject> {
-        Model::ALL.into_iter().map(Subject::Server).chain([Subject::Once])
-    }
-
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Subject::Server(model) => model.name(),
-            Subject::Once => "once",
-        }
-    }
-}
-
-impl Test {
+    /// The name, with the number in front if it has one.
     pub(crate) fn title(&self) -> String {
-        format!("{:>2} {}/{}", self.case.number, self.case.name, self.subject.name())
+        self.alias.map_or_else(String::new, |number| format!("{number} ")) + self.name
     }
 
-    pub(crate) fn run(&self) {
-        match (self.subject, self.case.run, self.case.once) {
-            (Subject::Server(model), Some(run), _) => run(model),
-            (Subject::Once, _, Some(run)) => run(),
-            _ => unreachable!("{} does not apply", self.title()),
-        }
+    /// A test for each subject that it applies to.
+    pub(crate) fn tests(&self) -> impl Iterator<Item = Test> {
+        let server = Model::ALL.into_iter().filter_map(|model| {
+            let run = self.run.filter(|_| self.reason_against(model).is_none())?;
+            Some(self.test(model.name(), move || run(model)))
+        });
+        let once = self.once.map(|run| self.test("once", run));
+        server.chain(once).collect::<Vec<_>>().into_iter()
     }
-}
 
-/// The tests of all the cases, in order.
-///
-/// # Errors
-///
-/// A sentence, when a number is there twice, when a case applies to nothing, or when an exception has no reason or
-/// is made twice: a case must not be left out unnoticed.
-pub(crate) fn tests(cases: &[Case]) -> Result<Vec<Test>, String> {
-    let mut last = 0;
-    for case in cases {
-        let wrong = |what: String| Err(format!("case {} {}: {what}", case.number, case.name));
-        if case.number <= last {
-            return wrong(format!("it stands behind {last}"));
-        }
-        last = case.number;
-        if case.tests().next().is_none() {
-            return wrong("it applies to nothing".to_owned());
-        }
-        for (at, (model, why)) in case.except.iter().enumerate() {
-            if why.trim().is_empty() || why.contains('\n') {
-                return wrong(format!("no reason in one line against {}", model.name()));
-            }
-            if case.except[..at].iter().any(|(other, _)| other == model) {
-                return wrong(format!("{} is excepted twice", model.name()));
-            }
-        }
-        if case.run.is_none() && (case.why_once.is_empty() || !case.except.is_empty()) {
-            return wrong("one reason why it is run once is needed".to_owned());
+    fn test(&self, subject: &str, run: impl FnOnce() + Send + 'static) -> Test {
+        let test = Test::new(format!("{}/{subject}", self.name), run);
+        let test = if self.is_heavy { test.with_the_machine_to_itself() } else { test };
+        self.alias.into_iter().fold(test, Test::with_alias)
+    }
+
+    /// What is wrong with it, if anything: a case must not be left out unnoticed.
+    pub(crate) fn problem(&self) -> Option<&'static str> {
+        let is_reason = |why: &str| !why.trim().is_empty() && !why.contains('\n');
+        let models = |model| self.except.iter().filter(|(other, _)| *other == model).count();
+        if self.tests().next().is_none() {
+            Some("it applies to nothing")
+        } else if !self.except.iter().all(|(_, why)| is_reason(why)) {
+            Some("an exception has no reason in one line")
+        } else if Model::ALL.into_iter().any(|model| models(model) > 1) {
+            Some("a model is excepted twice")
+        } else if self.run.is_none() && (!is_reason(self.why_once) || !self.except.is_empty()) {
+            Some("one reason why it is run once is needed")
+        } else {
+            None
         }
     }
-    Ok(cases.iter().flat_map(Case::tests).collect())
 }

@@ -21,19 +21,21 @@ use trust_testkit::program::{Home, Running};
 use trust_testkit::server::{NO_FLAGS, Server};
 
 pub(crate) const CASES: &[Case] = &[
-    Case::new(48, "server killed while client waits", server_killed_while_waiting)
+    Case::new("server killed while client waits", server_killed_while_waiting)
+        .alias(48)
         .and_once(a_server_resets_while_the_client_waits),
-    Case::new(49, "server killed or resets, owing", server_killed_while_owing)
+    Case::new("server killed or resets, owing", server_killed_while_owing)
+        .alias(49)
         .and_once(a_server_ends_while_owing),
-    Case::new(50, "server's host vanishes, owing", servers_host_vanishes),
-    Case::new(51, "server's host rebooted", servers_host_rebooted),
+    Case::new("server's host vanishes, owing", servers_host_vanishes).alias(50),
+    Case::new("server's host rebooted", servers_host_rebooted).alias(51),
     Case::once(
-        52,
         "unreachable, refused, unknown name",
         nobody_answers,
         "no server of ours takes part",
-    ),
-    Case::new(53, "server shuts down, owing", server_shuts_down),
+    )
+    .alias(52),
+    Case::new("server shuts down, owing", server_shuts_down).alias(53),
 ];
 
 /// A limit that does not matter: whoever waits for it is not noticed by [`STEP_DEADLINE`].

@@ -19,13 +19,13 @@ use trust_testkit::peer::{Peer, frame, pattern};
 use trust_testkit::scene::{Scene, totals};
 
 pub(crate) const CASES: &[Case] = &[
-    Case::new(14, "connect, FIN", connect_and_fin),
-    Case::new(15, "FIN inside a frame", fin_inside_a_frame),
-    Case::new(16, "8 MB and FIN, read a second later", late_reader),
-    Case::new(17, "half-close and never read", half_close_and_never_read),
-    Case::new(18, "RST before and after accept, in echo", resets),
-    Case::new(19, "RST while lingering", reset_while_lingering),
-    Case::new(20, "peer process killed", peer_process_killed),
+    Case::new("connect, FIN", connect_and_fin).alias(14),
+    Case::new("FIN inside a frame", fin_inside_a_frame).alias(15),
+    Case::new("8 MB and FIN, read a second later", late_reader).alias(16),
+    Case::new("half-close and never read", half_close_and_never_read).alias(17),
+    Case::new("RST before and after accept, in echo", resets).alias(18),
+    Case::new("RST while lingering", reset_while_lingering).alias(19),
+    Case::new("peer process killed", peer_process_killed).alias(20),
 ];
 
 /// What a connection that was reset can end with: it depends on the call that meets the RST.

@@ -8,15 +8,15 @@ use trust_testkit::peer::{Peer, frame, pattern};
 use trust_testkit::scene::{Scene, totals};
 
 pub(crate) const CASES: &[Case] = &[
-    Case::new(1, "empty frame", empty_frame),
-    Case::new(2, "lengths 1, MAX-1, MAX", lengths_up_to_the_limit),
-    Case::new(3, "length MAX+1", length_above_the_limit),
-    Case::new(4, "lengths with the sign bit", lengths_with_the_sign_bit),
-    Case::new(5, "little-endian length, HTTP request", other_protocols),
-    Case::new(6, "good, good, bad in one segment", good_good_bad),
-    Case::new(7, "rubbish behind 4 MB of owed answers", rubbish_behind_answers),
-    Case::new(8, "a million empty frames", a_million_empty_frames),
-    Case::new(66, "urgent data", urgent_data),
+    Case::new("empty frame", empty_frame).alias(1),
+    Case::new("lengths 1, MAX-1, MAX", lengths_up_to_the_limit).alias(2),
+    Case::new("length MAX+1", length_above_the_limit).alias(3),
+    Case::new("lengths with the sign bit", lengths_with_the_sign_bit).alias(4),
+    Case::new("little-endian length, HTTP request", other_protocols).alias(5),
+    Case::new("good, good, bad in one segment", good_good_bad).alias(6),
+    Case::new("rubbish behind 4 MB of owed answers", rubbish_behind_answers).alias(7),
+    Case::new("a million empty frames", a_million_empty_frames).alias(8),
+    Case::new("urgent data", urgent_data).alias(66),
 ];
 
 /// Lingering takes as long as a step of the test may: nobody here is to be cut.

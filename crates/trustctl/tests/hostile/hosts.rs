@@ -18,10 +18,10 @@ use trust_testkit::server::Server;
 use trust_testkit::witness::Witness;
 
 pub(crate) const CASES: &[Case] = &[
-    Case::new(38, "host vanishes, idle or owed bytes", host_vanishes),
-    Case::new(39, "path gone for three seconds", path_gone_for_three_seconds),
-    Case::new(40, "host reboots, owed bytes", host_reboots),
-    Case::new(41, "host unreachable, owed bytes", host_unreachable),
+    Case::new("host vanishes, idle or owed bytes", host_vanishes).alias(38),
+    Case::new("path gone for three seconds", path_gone_for_three_seconds).alias(39),
+    Case::new("host reboots, owed bytes", host_reboots).alias(40),
+    Case::new("host unreachable, owed bytes", host_unreachable).alias(41),
 ];
 
 /// EHOSTUNREACH, ECONNRESET and EAGAIN on Linux.

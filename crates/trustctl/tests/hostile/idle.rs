@@ -15,7 +15,7 @@ use trust_testkit::peer::{Peer, frame, pattern};
 use trust_testkit::server::Server;
 
 pub(crate) const CASES: &[Case] =
-    &[Case::new(68, "an idle second, after whatever came", idle_costs_nothing)];
+    &[Case::new("an idle second, after whatever came", idle_costs_nothing).alias(68)];
 
 /// How a client begins, who then does nothing more.
 struct Opening {

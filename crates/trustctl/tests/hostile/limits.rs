@@ -25,20 +25,31 @@ use trust_testkit::server::Server;
 use trust_testkit::tools::{Trace, most_in_a_second, times_of};
 
 pub(crate) const CASES: &[Case] = &[
-    Case::new(28, "one client too many", one_client_too_many).except(&[
+    Case::new("one client too many", one_client_too_many).alias(28).except(&[
         (Model::Iterative, "it serves one client, and the next one waits in the backlog"),
         (Model::Inetd, "how many programs there are is for the super-server to say"),
     ]),
-    Case::new(29, "out of descriptors", out_of_descriptors)
+    Case::new("out of descriptors", out_of_descriptors)
+        .alias(29)
         .except(&[(Model::Inetd, ACCEPTS_NOBODY)]),
-    Case::new(30, "every errno of accept", every_errno_of_accept)
+    Case::new("every errno of accept", every_errno_of_accept)
+        .alias(30)
         .except(&[(Model::Inetd, ACCEPTS_NOBODY)]),
-    Case::new(31, "10,000 slow headers", slow_headers).with_the_machine_to_itself().except(&[
-        (Model::Iterative, "it serves one client, and its backlog does not hold as many"),
-        (Model::Process, "10,000 processes are what it costs, and no 2 KiB a client are promised"),
-        (Model::Inetd, "10,000 processes are what it costs, and no 2 KiB a client are promised"),
-    ]),
-    Case::new(32, "more places than descriptors", more_places_than_descriptors)
+    Case::new("10,000 slow headers", slow_headers).alias(31).with_the_machine_to_itself().except(
+        &[
+            (Model::Iterative, "it serves one client, and its backlog does not hold as many"),
+            (
+                Model::Process,
+                "10,000 processes are what it costs, and no 2 KiB a client are promised",
+            ),
+            (
+                Model::Inetd,
+                "10,000 processes are what it costs, and no 2 KiB a client are promised",
+            ),
+        ],
+    ),
+    Case::new("more places than descriptors", more_places_than_descriptors)
+        .alias(32)
         .except(&[(Model::Inetd, "how many programs there are is for the super-server to say")]),
 ];
 

@@ -27,15 +27,21 @@ use trust_testkit::server::{CHILDREN_AT_ONCE, NO_FLAGS, Server, all_are_served};
 use trust_testkit::witness::Witness;
 
 pub(crate) const CASES: &[Case] = &[
-    Case::new(42, "log on a full disk", log_on_a_full_disk)
+    Case::new("log on a full disk", log_on_a_full_disk)
+        .alias(42)
         .and_once(next_writer_closes_a_torn_line),
-    Case::new(43, "log path impossible", log_path_impossible),
-    Case::new(44, "stdout nobody reads, stdout closed", stdout_nobody_reads)
+    Case::new("log path impossible", log_path_impossible).alias(43),
+    Case::new("stdout nobody reads, stdout closed", stdout_nobody_reads)
+        .alias(44)
         .except(&[(Model::Inetd, "its stdout is the client, and nothing is ever printed there")]),
-    Case::new(45, "hostile text in arguments", serves_under_a_hostile_name).and_once(hostile_text),
-    Case::new(46, "bad flags, ports and rights", bad_flags_ports_and_rights)
+    Case::new("hostile text in arguments", serves_under_a_hostile_name)
+        .alias(45)
+        .and_once(hostile_text),
+    Case::new("bad flags, ports and rights", bad_flags_ports_and_rights)
+        .alias(46)
         .except(&[(Model::Inetd, "it binds nothing, and takes no port")]),
-    Case::new(47, "descriptors 0-2 closed at start", standard_streams_closed)
+    Case::new("descriptors 0-2 closed at start", standard_streams_closed)
+        .alias(47)
         .except(&[(Model::Inetd, "descriptor 0 is the connection")])
         .and_once(client_prints_nowhere_else),
 ];

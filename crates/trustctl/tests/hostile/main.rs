@@ -1,12 +1,11 @@
 //! What the server and the client must survive: each case against every model of the server that it applies
 //! to, with the executables of this build, over real sockets.
 //!
-//! Each test has a process of its own, several at a time. It never stops at the first failure and ends in a
-//! table of what ran in which model. A test whose tool or right is missing is skipped, and says so; with `CI`
-//! set that is a failure. Arguments select tests:
+//! Each test has a process of its own. A test whose tool or right is missing is ignored, and says so; with `CI`
+//! set that is a failure. Arguments are those of libtest; a test is called `[NUMBER] NAME/MODEL`:
 //!
 //! ```text
-//! cargo test -p trustctl --test hostile -- [NUMBER|WORD|MODEL]… [--test-threads N]
+//! cargo test -p trustctl --test hostile -- [PART OF A NAME]… [--test-threads N]
 //! ```
 
 mod bounds;
@@ -21,20 +20,22 @@ mod limits;
 mod logs;
 mod partial_io;
 mod programs;
-mod run;
-mod selection;
 mod signals;
 mod superservers;
 mod time;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use case::{Case, Subject, Test};
-use selection::{NAME, Request};
+use case::Case;
+use trust_testkit::suite::{Suite, Test};
 
-fn main() -> ExitCode {
-    let mut cases: Vec<Case> = [
+/// Eight at a time: they wait much more than they work.
+const SUITE: Suite = Suite { deadline: Duration::from_secs(120), at_once: 8 };
+
+/// All cases.
+fn cases() -> Vec<Case> {
+    [
         framing::CASES,
         partial_io::CASES,
         ends::CASES,
@@ -48,60 +49,22 @@ fn main() -> ExitCode {
         idle::CASES,
         bounds::CASES,
     ]
-    .concat();
-    cases.sort_by_key(|case| case.number);
-    let tests = match case::tests(&cases) {
-        Ok(tests) => tests,
-        Err(wrong) => return refuse(&wrong),
-    };
-    let request = selection::parse(std::env::args().skip(1));
-    if let (Ok(Request::List | Request::Run(_)), Err(wrong)) = (&request, docs::check(&cases)) {
-        return refuse(&wrong);
-    }
-    match request {
-        Ok(Request::List) => done(list(&cases, &mut io::stdout()).map(|()| true)),
-        Ok(Request::Nothing(reason)) => {
-            let said = writeln!(io::stderr(), "{NAME}: nothing was run: {reason}");
-            done(said.map(|()| true))
-        }
-        Ok(Request::Alone(title)) => match tests.iter().find(|test| test.title() == title) {
-            Some(test) => run::alone(*test),
-            None => refuse(&format!("no test is named {title:?}")),
-        },
-        Ok(Request::Run(selection)) => match selection.choose(&tests) {
-            Ok(chosen) => done(run::all(&chosen, &cases, selection.at_once, &mut io::stdout())),
-            Err(message) => refuse(&message),
-        },
-        Err(message) => refuse(&message),
-    }
+    .concat()
 }
 
-/// A line for each test, and one for each subject that a case of the server does not apply to, with the reason.
-fn list(cases: &[Case], out: &mut impl Write) -> io::Result<()> {
-    for case in cases {
-        for subject in Subject::all() {
-            let title = Test { case: *case, subject }.title();
-            match case.reason_against(subject) {
-                None => writeln!(out, "{title}: test")?,
-                Some(_) if subject == Subject::Once => (),
-                Some(reason) => writeln!(out, "{title}: does not apply: {reason}")?,
-            }
-        }
-    }
-    Ok(())
+fn main() -> ExitCode {
+    let lists = [
+        Test::new("every case applies to something and says why not to the rest", are_complete),
+        Test::new("the tables in the docs are those of the cases", docs::check),
+    ];
+    let cases = cases();
+    let (heavy, light): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| case.is_heavy);
+    let tests = light.into_iter().chain(heavy).flat_map(Case::tests);
+    SUITE.main(lists.into_iter().chain(tests).collect())
 }
 
-/// The exit code; `false` is a failure that was told already.
-fn done(outcome: io::Result<bool>) -> ExitCode {
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => refuse(&format!("cannot print the results: {error}")),
+fn are_complete() {
+    for case in cases() {
+        assert_eq!(case.problem(), None, "{}", case.name);
     }
-}
-
-fn refuse(message: &str) -> ExitCode {
-    // Nothing is left to do when stderr is gone too.
-    drop(writeln!(io::stderr(), "{NAME}: {message}"));
-    ExitCode::FAILURE
 }

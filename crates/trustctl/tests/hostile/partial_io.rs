@@ -18,12 +18,13 @@ use trust_testkit::server::Server;
 use trust_testkit::tools::{Trace, most_in_a_second, times_of};
 
 pub(crate) const CASES: &[Case] = &[
-    Case::new(9, "one byte per segment", one_byte_per_segment),
-    Case::new(10, "split at every offset", split_at_every_offset),
-    Case::new(11, "ten thousand frames in one write", ten_thousand_frames),
-    Case::new(12, "server's sends made short", short_sends),
-    Case::new(13, "EINTR and EAGAIN from every call", interrupted_calls),
-    Case::new(67, "ready, but EAGAIN for two seconds", ready_but_eagain)
+    Case::new("one byte per segment", one_byte_per_segment).alias(9),
+    Case::new("split at every offset", split_at_every_offset).alias(10),
+    Case::new("ten thousand frames in one write", ten_thousand_frames).alias(11),
+    Case::new("server's sends made short", short_sends).alias(12),
+    Case::new("EINTR and EAGAIN from every call", interrupted_calls).alias(13),
+    Case::new("ready, but EAGAIN for two seconds", ready_but_eagain)
+        .alias(67)
         .except(&[(Model::Process, "its children serve as the program of a super-server does")])
         .and_once(client_is_ready_but_eagain),
 ];

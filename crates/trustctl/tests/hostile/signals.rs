@@ -25,14 +25,15 @@ use trust_testkit::scene::lasted;
 use trust_testkit::server::{NO_FLAGS, Server};
 
 pub(crate) const CASES: &[Case] = &[
-    Case::new(33, "signal while idle", signal_while_idle),
-    Case::new(34, "SIGTERM under load", sigterm_under_load).except(&[(
+    Case::new("signal while idle", signal_while_idle).alias(33),
+    Case::new("SIGTERM under load", sigterm_under_load).alias(34).except(&[(
         Model::Inetd,
         "the backlog is the super-server's, and a program drains like a child of process",
     )]),
-    Case::new(35, "SIGTERM with a stuck peer", sigterm_with_a_stuck_peer),
-    Case::new(36, "second signal", second_signal),
-    Case::new(37, "fifty restarts under load", fifty_restarts)
+    Case::new("SIGTERM with a stuck peer", sigterm_with_a_stuck_peer).alias(35),
+    Case::new("second signal", second_signal).alias(36),
+    Case::new("fifty restarts under load", fifty_restarts)
+        .alias(37)
         .except(&[(Model::Inetd, "the super-server listens, and it is not restarted")]),
 ];
 

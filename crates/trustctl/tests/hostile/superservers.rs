@@ -15,10 +15,10 @@ use trust_testkit::program::Home;
 use trust_testkit::tools::needs;
 
 pub(crate) const CASES: &[Case] = &[
-    Case::once(60, "under tcpserver", under_tcpserver, SOMEBODY_ELSES),
-    Case::once(61, "under inetd", under_inetd, SOMEBODY_ELSES),
-    Case::once(62, "activated by systemd", activated_by_systemd, SOMEBODY_ELSES),
-    Case::once(63, "units that systemd takes", units_that_systemd_takes, SOMEBODY_ELSES),
+    Case::once("under tcpserver", under_tcpserver, SOMEBODY_ELSES).alias(60),
+    Case::once("under inetd", under_inetd, SOMEBODY_ELSES).alias(61),
+    Case::once("activated by systemd", activated_by_systemd, SOMEBODY_ELSES).alias(62),
+    Case::once("units that systemd takes", units_that_systemd_takes, SOMEBODY_ELSES).alias(63),
 ];
 
 /// Why there is no test for each model.
