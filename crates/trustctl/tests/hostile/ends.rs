@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("RST before and after accept, in echo", resets).alias(18),
     Case::new("RST while lingering", reset_while_lingering).alias(19),
     Case::new("peer process killed", peer_process_killed).alias(20),
+    Case::new("half-closed, then RST, owing", reset_after_a_half_close),
 ];
 
 /// What a connection that was reset can end with: it depends on the call that meets the RST.
@@ -258,6 +259,29 @@ fn reset_while_lingering(model: Model) {
             assert!(!peers.iter().any(|lingering| lingering == peer), "a second cause: {event:?}");
         }
     }
+}
+
+/// The FIN is there, behind bytes that are not read because answers are owed, when the RST comes.
+fn reset_after_a_half_close(model: Model) {
+    // Longer than a step may take, so that only the RST can end it.
+    let scene = Scene::start(model, &["--timeout", "60"]);
+    let message = frame(&pattern(65_536));
+    let mut peer = Peer::connect_with_receive_buffer(scene.address(), SMALL_BUFFER);
+    let address = peer.address();
+    let unread = || scene.socket_of(address).unread;
+    peer.send(&message);
+    scene.is_stuck_unless(address, || unread() == 0);
+    // No more than the server's kernel takes, or the FIN would wait in ours.
+    while unread() == 0 {
+        peer.send(&message);
+        scene.is_stuck_unless(address, || unread() == 0);
+    }
+    peer.half_close();
+    kernel::wait_until("the FIN being there", || !scene.socket_of(address).is_established);
+    scene.is_stuck_with(address);
+    peer.reset();
+    is_reset(&scene, address);
+    assert_eq!(event::named(&scene.ends(), "send_timeout").len(), 0);
 }
 
 fn peer_process_killed(model: Model) {

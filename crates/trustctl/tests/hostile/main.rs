@@ -33,6 +33,9 @@ use trust_testkit::suite::{Suite, Test};
 /// Eight at a time: they wait much more than they work.
 const SUITE: Suite = Suite { deadline: Duration::from_secs(120), at_once: 8 };
 
+/// Where nextest is told which tests run alone.
+const NEXTEST: &str = include_str!("../../../../.config/nextest.toml");
+
 /// All cases.
 fn cases() -> Vec<Case> {
     [
@@ -66,5 +69,7 @@ fn main() -> ExitCode {
 fn are_complete() {
     for case in cases() {
         assert_eq!(case.problem(), None, "{}", case.name);
+        let is_heavy = NEXTEST.contains(&format!("test(/{}/)", case.name));
+        assert_eq!(is_heavy, case.is_heavy, ".config/nextest.toml about {}", case.name);
     }
 }
