@@ -133,6 +133,13 @@ pub const CASES: &[Case] = &[
         "the server stops when its output is full, and what it had received by then waits in its input buffer for more to come",
         left_unread,
     ),
+    case(
+        "pipelining/15",
+        "the same message again and again, in turn and in one segment",
+        "A message is answered, whether it differs from the one before or not",
+        "what came is compared with what came before, and a repetition is taken for nothing new",
+        repeated,
+    ),
 ];
 
 /// Messages of one send, with steps before it that show how fast the server is.
@@ -200,6 +207,22 @@ fn exchange(trial: &mut Trial<'_>, payloads: &[Vec<u8>], slowness: Duration) -> 
     let mut wire = trial.connect()?;
     wire.exchange(&payloads, 0, slowness)?;
     wire.expect_no_more()?;
+    Ok(Verdict::Pass)
+}
+
+/// How often a message is repeated: often enough to come in one segment with itself, and alone.
+const REPETITIONS: usize = 5;
+
+fn repeated(trial: &mut Trial<'_>) -> Judged {
+    let payload = trial.payload(32);
+    let message = trial.frame(&payload);
+    let mut wire = trial.connect()?;
+    for _ in 0..REPETITIONS {
+        wire.send(&message)?;
+        wire.expect_echo(&[&payload])?;
+    }
+    wire.send(&message.repeat(REPETITIONS))?;
+    wire.expect_echo(&[&payload[..]; REPETITIONS])?;
     Ok(Verdict::Pass)
 }
 

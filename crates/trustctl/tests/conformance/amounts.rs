@@ -26,6 +26,8 @@ pub(crate) struct Bugs {
     pub(crate) forgets_after_receives: Option<u64>,
     /// A message of so many bytes, with its header, is not answered.
     pub(crate) loses_frames_of: Option<usize>,
+    /// A message that is the same as the one before is not answered.
+    pub(crate) drops_repetitions: bool,
     /// A receive of exactly one segment is taken for one that has more behind it.
     pub(crate) full_segment_means_more: bool,
 }
@@ -41,6 +43,7 @@ pub(crate) const NO_BUGS: Bugs = Bugs {
     receives_inside_max: None,
     forgets_after_receives: None,
     loses_frames_of: None,
+    drops_repetitions: false,
     full_segment_means_more: false,
 };
 
@@ -51,6 +54,7 @@ pub(crate) struct Count {
     receives: u64,
     /// Receives since the last message that became whole.
     inside: u64,
+    last: Vec<u8>,
 }
 
 /// What a receive leads to.
@@ -89,6 +93,9 @@ impl Count {
     fn count_messages(&mut self, bugs: &Bugs, answers: &mut Vec<Vec<u8>>) -> ControlFlow<()> {
         let before = self.messages;
         self.messages += answers.len() as u64;
+        if bugs.drops_repetitions {
+            answers.retain(|answer| *answer != std::mem::replace(&mut self.last, answer.clone()));
+        }
         let left = bugs.messages_max.map_or(u64::MAX, |most| most.saturating_sub(before));
         answers.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         let mut number = before;

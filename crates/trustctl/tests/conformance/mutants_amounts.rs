@@ -66,6 +66,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         ..MUTANT
     },
     Mutant {
+        name: "drops-repetitions",
+        behaviour: amounts(Bugs { drops_repetitions: true, ..NO_BUGS }),
+        fails: &["pipelining/15"],
+        ..MUTANT
+    },
+    Mutant {
         name: "full-segment-means-more",
         behaviour: amounts(Bugs { full_segment_means_more: true, ..NO_BUGS }),
         fails: &["framing/19"],
