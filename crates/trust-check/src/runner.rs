@@ -346,10 +346,12 @@ impl Run<'_> {
         let done = self.ran.outcomes.len();
         self.listener.progress(&[first.case.id], done, self.plan.cases.len());
         let second = self.attend(|| {
+            let mut trial = Trial::new(setup, first.case.id, None);
+            // What these say is for the case to say. The server is to have seen that others have left.
+            let _ = trial.pause(setup.settle);
             if let Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. }) = first.verdict
             {
-                // What it says is for the case to say.
-                let _ = Trial::new(setup, first.case.id, None).expect_service("others");
+                let _ = trial.expect_service("others");
             }
             shared.handle(setup, first.case, serves, &Mutex::default())
         })?;
