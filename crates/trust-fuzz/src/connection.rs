@@ -1,5 +1,5 @@
-//! The connection core as a sequence of operations: whatever the peer, the kernel and the clock do, in any order
-//! that a caller may meet them in.
+//! A connection's turns as a sequence of operations: whatever the peer, the kernel and the clock do, in any order
+//! that a server may meet them in.
 //!
 //! The simulator has the same judge, the witness, but a network that behaves like one. Here bytes arrive, are
 //! acknowledged and get lost without any reason but the fuzzer's.
@@ -7,12 +7,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use trust_sim::check::{Operation, Truth, Violation, Witness};
+use trust_sim::check::{Truth, Violation, Witness};
 use trust_sim::model::Model;
-use trust_wire::{
-    CloseStep, Connection, Disconnect, During, ErrnoClass, Limits, Mode, Phase, Probe, Reason,
-    Received, Timestamp,
-};
+use trust_sim::watched::{Next, Report, Watched, WatchedIo, at};
+use trust_wire::turn::{Bounds, Io, Question, Refusal, Unread};
+use trust_wire::{Connection, ErrnoClass, Limits, Mode, Phase, Probe, Reason, Timestamp};
 
 use crate::choices::Choices;
 
@@ -37,6 +36,12 @@ const AFTER_ALL: Duration = Duration::from_secs(3600);
 
 /// Between two acknowledgements, so that their times tell them apart.
 const TICK: Duration = Duration::from_nanos(1);
+
+/// Receives in one turn, and bytes beside the rest of a frame; more than the fuzzer has bytes.
+const BOUNDS: Bounds = Bounds { receives: 4, receive_len: 300 };
+
+/// Room for those bytes, and for a frame in front of them.
+const BUFFER_LEN: usize = 1024;
 
 /// Rounds of receiving and sending in which everything has passed: the pieces are as large as they can be.
 const ROUNDS_MAX: usize = 8;
@@ -68,16 +73,23 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A connection, and the socket and the clock that the fuzzer plays.
+/// A connection, and the socket that the fuzzer plays.
 struct Scene<'a> {
-    connection: Connection,
-    witness: Witness,
+    watched: Watched,
+    socket: Socket<'a>,
     limits: Limits,
+    /// How long the process did not run, in all.
+    paused: Duration,
+    /// The furthest phase, and the mode once it was decided.
+    phase: Phase,
+    mode: Mode,
+}
+
+/// The socket and the clock.
+struct Socket<'a> {
     /// Everything that the peer may come to send.
     upload: &'a [u8],
     now: Duration,
-    /// How long the process did not run, in all.
-    paused: Duration,
     /// Bytes of `upload` that arrived, and that were received.
     arrived: usize,
     received: usize,
@@ -93,10 +105,141 @@ struct Scene<'a> {
     pending: Option<(i32, ErrnoClass)>,
     /// The kernel has given the connection up.
     is_over: bool,
-    /// The last cause that was told, the furthest phase, and the mode once it was decided.
-    told: Option<Disconnect>,
-    phase: Phase,
-    mode: Mode,
+    /// What calls meet in this turn.
+    calls: Calls,
+    report: Report,
+}
+
+/// What the calls of a turn meet. Calls that nothing is said about say EAGAIN.
+#[derive(Clone, Copy, Default)]
+struct Calls {
+    /// Bytes that the next receive brings at most, and then the end if there is nothing else.
+    receive: Option<usize>,
+    /// The same for all receives that follow.
+    receives_on: bool,
+    /// Bytes for which there is room.
+    room: usize,
+    /// The next receive, and the next send, is interrupted.
+    interrupts_receive: bool,
+    interrupts_send: bool,
+    /// How the next receive, and the next send, fails.
+    receive_error: Option<(i32, ErrnoClass)>,
+    send_error: Option<(i32, ErrnoClass)>,
+}
+
+impl Calls {
+    /// Everything is possible.
+    const ALL: Calls = Calls {
+        receive: Some(usize::MAX),
+        receives_on: true,
+        room: usize::MAX,
+        interrupts_receive: false,
+        interrupts_send: false,
+        receive_error: None,
+        send_error: None,
+    };
+}
+
+impl Socket<'_> {
+    fn unread(&self) -> usize {
+        self.arrived - self.received
+    }
+
+    /// What the socket says; asking clears its error.
+    fn probe(&mut self) -> Probe {
+        let unacknowledged = self.sent - self.acknowledged + usize::from(self.fin_outstanding);
+        Probe {
+            asked_at: at(self.now),
+            unacknowledged: unacknowledged as u64,
+            unread: self.unread() as u64,
+            error: self.pending.take(),
+            is_over: self.is_over,
+        }
+    }
+
+    fn fail(&mut self, (errno, class): (i32, ErrnoClass)) -> Refusal {
+        self.report.failed = Some(class.into());
+        Refusal::Failed { errno, class }
+    }
+}
+
+impl Io for Socket<'_> {
+    fn receive(&mut self, room: &mut [u8], rest: &mut [u8]) -> Result<usize, Refusal> {
+        if std::mem::take(&mut self.calls.interrupts_receive) {
+            return Err(Refusal::Interrupted);
+        }
+        if let Some(error) = self.calls.receive_error.take() {
+            return Err(self.fail(error));
+        }
+        let most =
+            if self.calls.receives_on { self.calls.receive } else { self.calls.receive.take() };
+        let count = most.unwrap_or(0).min(self.unread()).min(room.len() + rest.len());
+        if count == 0 {
+            let is_end = most.is_some() && self.fin_arrived && self.unread() == 0;
+            return if is_end { Ok(0) } else { Err(Refusal::WouldBlock) };
+        }
+        let bytes = &self.upload[self.received..self.received + count];
+        // What was not received is not to be read.
+        room.fill(0xa5);
+        rest.fill(0xa5);
+        let in_room = count.min(room.len());
+        room[..in_room].copy_from_slice(&bytes[..in_room]);
+        rest[..count - in_room].copy_from_slice(&bytes[in_room..]);
+        self.received += count;
+        Ok(count)
+    }
+
+    fn send(&mut self, parts: &[&[u8]; 3]) -> Result<usize, Refusal> {
+        if std::mem::take(&mut self.calls.interrupts_send) {
+            return Err(Refusal::Interrupted);
+        }
+        if let Some(error) = self.calls.send_error.take() {
+            return Err(self.fail(error));
+        }
+        let bytes = parts.concat();
+        let echo = self.upload.get(self.sent..self.sent + bytes.len());
+        assert!(!bytes.is_empty() && echo == Some(&bytes[..]), "what is sent is what came");
+        let taken = bytes.len().min(self.calls.room);
+        self.calls.room = self.calls.room.saturating_sub(taken);
+        if taken == 0 {
+            return Err(Refusal::WouldBlock);
+        }
+        self.sent += taken;
+        self.report.sent += taken;
+        Ok(taken)
+    }
+
+    // The fuzzer says what is ready when it likes to.
+    fn ask(&mut self, _question: Question) {}
+
+    fn probe_sent(&mut self) -> Probe {
+        let probe = self.probe();
+        *self.report.probed.insert(probe)
+    }
+
+    fn shutdown_send(&mut self, _patience: Option<Duration>) {
+        self.fin_outstanding = true;
+    }
+
+    fn now(&mut self) -> Timestamp {
+        at(self.now)
+    }
+}
+
+impl WatchedIo for Socket<'_> {
+    fn truth(&self) -> Truth {
+        Truth {
+            now: self.now,
+            arrived_at: self.arrived_at,
+            acked_at: self.acked_at,
+            unacknowledged: self.sent - self.acknowledged,
+            unread: self.unread(),
+        }
+    }
+
+    fn take_report(&mut self) -> Report {
+        std::mem::take(&mut self.report)
+    }
 }
 
 impl<'a> Scene<'a> {
@@ -108,15 +251,9 @@ impl<'a> Scene<'a> {
             false => Connection::reject(shared, Timestamp::default()),
         };
         let start = Duration::ZERO;
-        let mut scene = Scene {
-            connection,
-            // Deadlines are judged when they are due, apart from pauses.
-            witness: Witness::new(model, limits.clone(), Duration::ZERO, start),
-            mode: limits.mode,
-            limits,
+        let socket = Socket {
             upload,
             now: start,
-            paused: start,
             arrived: 0,
             received: 0,
             arrived_at: start,
@@ -127,304 +264,202 @@ impl<'a> Scene<'a> {
             fin_outstanding: false,
             pending: None,
             is_over: false,
-            told: None,
-            phase: Phase::Connected,
+            calls: Calls::default(),
+            report: Report::default(),
         };
-        scene.judge(Operation::Accepted);
-        scene.take_steps();
+        // Deadlines are judged when they are due, apart from pauses.
+        let witness = Witness::new(model, limits.clone(), Duration::ZERO, start);
+        let watched = hold(Watched::accept(connection, witness, socket.truth()));
+        let mode = limits.mode;
+        let mut scene =
+            Scene { watched, socket, limits, paused: start, phase: Phase::Connected, mode };
+        scene.turn(Unread::Nothing, false, Calls::default());
         scene
     }
 
+    fn connection(&self) -> &Connection {
+        self.watched.connection()
+    }
+
     fn is_closed(&self) -> bool {
-        self.witness.closed.is_some()
+        self.watched.is_closed()
     }
 
     fn operate(&mut self, choices: &mut Choices<'_>) {
         match choices.byte() % 13 {
             0 => self.arrive(choices.byte().into()),
-            1 => self.fin_arrived = true,
-            2 => self.receive(choices),
-            3 => self.send_owed(choices.byte().into()),
+            1 => self.socket.fin_arrived = true,
+            2 => return self.receive(choices),
+            3 => {
+                let calls = Calls { room: choices.byte().into(), ..Calls::default() };
+                return self.turn(Unread::Nothing, true, calls);
+            }
             4 => self.acknowledge(choices.byte().into()),
             5 => self.pass(Duration::from_micros(choices.one_of(&STEPS_US))),
             6 => {
                 let pause = Duration::from_micros(choices.one_of(&STEPS_US));
-                self.now += pause;
+                self.socket.now += pause;
                 self.paused += pause;
             }
             7 => {
-                let due = self.now.saturating_sub(Duration::from_micros(choices.one_of(&STEPS_US)));
-                self.judge_deadline(due);
+                let step = Duration::from_micros(choices.one_of(&STEPS_US));
+                self.judge_deadline(self.socket.now.saturating_sub(step));
             }
-            8 => {
-                let unread = self.unread();
-                self.connection.retire(Reason::Drain, unread as u64);
-                self.judge(Operation::Retired(unread));
-            }
+            8 => hold(self.watched.drain(self.socket.truth())),
             9 => {
                 let reason = choices.one_of(&[Reason::DrainTimeout, Reason::SecondSignal]);
                 self.abort(reason);
             }
-            10 => self.fail(During::Receive, choices),
-            11 => self.fail(During::Send, choices),
+            10 => {
+                let calls = Calls { receive_error: Some(error(choices)), ..Calls::default() };
+                return self.turn(Unread::ToTheEnd, false, calls);
+            }
+            11 => {
+                let calls = Calls { send_error: Some(error(choices)), ..Calls::default() };
+                return self.turn(Unread::Nothing, true, calls);
+            }
             _ => {
                 let found = error(choices);
-                self.pending = Some(found);
+                self.socket.pending = Some(found);
                 // Of an unreachable peer it may go on to be acknowledged.
                 let is_soft = found.1 == ErrnoClass::Unreachable && choices.byte() & 1 == 0;
-                self.is_over |= !is_soft;
+                self.socket.is_over |= !is_soft;
             }
         }
-        self.take_steps();
+        self.turn(Unread::Nothing, false, Calls::default());
     }
 
     fn arrive(&mut self, count: usize) {
-        if !self.fin_arrived {
-            let count = count.min(self.upload.len() - self.arrived);
-            self.arrived += count;
-            self.arrived_at = if count > 0 { self.now } else { self.arrived_at };
+        let socket = &mut self.socket;
+        if !socket.fin_arrived {
+            let count = count.min(socket.upload.len() - socket.arrived);
+            socket.arrived += count;
+            socket.arrived_at = if count > 0 { socket.now } else { socket.arrived_at };
         }
-    }
-
-    fn unread(&self) -> usize {
-        self.arrived - self.received
     }
 
     /// Receives as much as the fuzzer wants, and answers.
     fn receive(&mut self, choices: &mut Choices<'_>) {
-        let [count, uses_room, sent] = [choices.byte(), choices.byte(), choices.byte()];
+        let [count, fault, room] = [choices.byte(), choices.byte(), choices.byte()];
         // Of an answer mostly all or nothing is taken at once.
-        let sent = if sent >= 240 { usize::MAX } else { usize::from(sent) };
-        self.receive_some(count.into(), uses_room & 1 == 0, sent);
+        let room = if room >= 240 { usize::MAX } else { usize::from(room) };
+        let mut calls = Calls { receive: Some(count.into()), room, ..Calls::default() };
+        // Mostly nothing.
+        match fault {
+            253 => calls.interrupts_receive = true,
+            254 => calls.interrupts_send = true,
+            255 => calls.send_error = Some(error(choices)),
+            _ => {}
+        }
+        self.turn(Unread::Bytes, false, calls);
     }
 
-    fn receive_some(&mut self, count: usize, uses_room: bool, kernel_room: usize) {
-        if !self.connection.wants_receive() {
+    /// Lets the connection do what it is ready for, and looks at what the witness does not.
+    fn turn(&mut self, unread: Unread, writable: bool, calls: Calls) {
+        if self.is_closed() {
             return;
         }
-        let count = count.min(self.unread());
-        if count == 0 {
-            if self.fin_arrived && self.unread() == 0 {
-                self.connection.handle_end_of_stream();
-                self.judge(Operation::EndOfStream);
-            }
-            return;
-        }
-        let bytes = &self.upload[self.received..self.received + count];
-        let mut in_room = 0;
-        if uses_room {
-            let wanted = self.connection.wanted();
-            let room = self.connection.room();
-            assert!(room.len() <= wanted.unwrap_or(0), "the room ends with the frame");
-            room.fill(0xa5);
-            in_room = count.min(room.len());
-            room[..in_room].copy_from_slice(&bytes[..in_room]);
-        }
-        self.received += count;
-        let received = self.connection.handle_received(in_room, &bytes[in_room..], at(self.now));
-        let decoded;
-        let (parts, frames) = match received {
-            Received::Nothing => ([&[][..], &[]], 0),
-            Received::Raw(bytes) => ([bytes, &[]], 0),
-            Received::Frames(frames) => {
-                decoded = frames;
-                (decoded.frames().parts(), decoded.count)
-            }
-        };
-        let answer_len = parts[0].len() + parts[1].len();
-        let answer = &self.upload[self.sent..self.sent + answer_len];
-        assert!(parts[0] == &answer[..parts[0].len()], "the completed frame is what came");
-        assert!(parts[1] == &answer[parts[0].len()..], "the answer is what came");
-        let taken = answer_len.min(kernel_room);
-        if answer_len > 0 {
-            self.sent += taken;
-            self.connection.handle_answered(&parts, frames, taken, at(self.now));
-        }
-        self.judge(Operation::Received(count));
-        self.judge(Operation::Answered);
-    }
-
-    fn send_owed(&mut self, kernel_room: usize) {
-        if self.connection.wants_send() {
-            let taken = self.connection.owed().len().min(kernel_room);
-            self.sent += taken;
-            self.connection.handle_sent(taken, at(self.now));
-            self.judge(Operation::Sent);
-        }
+        self.socket.calls = calls;
+        self.watched.readiness.note(unread, writable);
+        // A turn that was cut short goes on with calls that say EAGAIN, or with the same ones until they are used up.
+        while hold(self.watched.take_turn(&mut self.socket, BOUNDS, &mut [0xa5; BUFFER_LEN]))
+            == Next::Turn
+        {}
+        let Scene { socket, .. } = self;
+        let connection = self.watched.connection();
+        let owed = connection.owed();
+        assert_eq!(owed, &socket.upload[socket.sent..][..owed.len()], "what is owed is what came");
+        let phase = connection.phase();
+        assert!(phase as u8 >= self.phase as u8, "{:?} after {:?}", phase, self.phase);
+        self.phase = phase;
+        let mode = connection.mode();
+        assert!(mode == self.mode || self.mode == Mode::Auto, "{mode:?} after {:?}", self.mode);
+        self.mode = mode;
     }
 
     fn acknowledge(&mut self, count: usize) {
-        let count = count.min(self.sent - self.acknowledged);
-        if self.is_over {
+        let socket = &mut self.socket;
+        let count = count.min(socket.sent - socket.acknowledged);
+        if socket.is_over {
             return;
         }
         if count > 0 {
-            self.now += TICK;
+            socket.now += TICK;
             self.paused += TICK;
-            self.acknowledged += count;
-            self.acked_at = self.now;
-        } else if self.acknowledged == self.sent {
-            self.fin_outstanding = false;
+            socket.acknowledged += count;
+            socket.acked_at = socket.now;
+        } else if socket.acknowledged == socket.sent {
+            socket.fin_outstanding = false;
         }
-        self.witness.note_outstanding(self.truth());
-    }
-
-    fn fail(&mut self, during: During, choices: &mut Choices<'_>) {
-        let (errno, class) = error(choices);
-        let is_called = match during {
-            During::Receive => self.connection.wants_receive(),
-            During::Send => self.connection.wants_send(),
-        };
-        if is_called {
-            self.connection.handle_error(errno, class, during);
-            self.judge(Operation::Failed(class.into()));
-        }
+        self.watched.witness.note_outstanding(self.socket.truth());
     }
 
     fn abort(&mut self, reason: Reason) {
-        let probe = self.probe();
-        self.connection.abort(reason, probe);
-        self.judge(Operation::Aborted(reason, probe));
+        let probe = self.socket.probe();
+        hold(self.watched.cut(reason, probe, self.socket.truth()));
     }
 
     /// Lets time pass for a server that judges deadlines when they are due.
     fn pass(&mut self, time: Duration) {
-        let until = self.now + time;
+        let until = self.socket.now + time;
         for round in 0.. {
-            let deadline = self.connection.poll_deadline();
+            let deadline = self.connection().poll_deadline();
             if self.is_closed() || deadline > at(until) {
                 break;
             }
-            assert!(round < DEADLINES_MAX, "deadlines come to an end: {:?}", self.connection);
-            self.now = self.now.max(deadline.since(Timestamp::default()));
-            self.judge_deadline(self.now);
-            self.take_steps();
+            assert!(round < DEADLINES_MAX, "deadlines come to an end: {:?}", self.connection());
+            self.socket.now = self.socket.now.max(deadline.since(Timestamp::default()));
+            self.judge_deadline(self.socket.now);
+            self.turn(Unread::Nothing, false, Calls::default());
         }
         if !self.is_closed() {
-            self.now = until;
-            let overdue = self.witness.check_overdue(self.truth(), |_| self.paused);
-            hold(overdue, &self.connection);
+            self.socket.now = until;
+            let paused = self.paused;
+            hold(self.watched.witness.check_overdue(self.socket.truth(), |_| paused));
         }
     }
 
     /// Judges the deadline against `due`, if it had come by then.
     fn judge_deadline(&mut self, due: Duration) {
-        if self.arrived_at <= due {
+        if self.socket.arrived_at <= due {
             // Readiness goes first.
             self.receive_all();
         }
-        if self.is_closed() || self.connection.poll_deadline() > at(due) {
+        if self.is_closed() || self.connection().poll_deadline() > at(due) {
             return;
         }
-        let probe = Probe { asked_at: at(self.now), ..self.probe() };
-        self.witness.note_look(due, self.truth());
-        self.connection.handle_deadline(at(due), probe);
-        self.judge(Operation::Deadline { due, probe });
-        let is_due_again = self.connection.poll_deadline() <= at(due);
-        let may_be = probe.unread > 0 || self.connection.phase() == Phase::Closed;
-        assert!(may_be || !is_due_again, "a deadline is judged once: {:?}", self.connection);
+        let probe = self.socket.probe();
+        hold(self.watched.handle_deadline(due, probe, self.socket.truth()));
+        let is_due_again = self.connection().poll_deadline() <= at(due);
+        let may_be = probe.unread > 0 || self.connection().phase() == Phase::Closed;
+        assert!(may_be || !is_due_again, "a deadline is judged once: {:?}", self.connection());
     }
 
     fn receive_all(&mut self) {
-        while self.connection.wants_receive() && (self.unread() > 0 || self.fin_arrived) {
-            self.receive_some(usize::MAX, true, usize::MAX);
-            self.take_steps();
+        if self.connection().wants_receive()
+            && (self.socket.unread() > 0 || self.socket.fin_arrived)
+        {
+            self.turn(Unread::ToTheEnd, false, Calls::ALL);
         }
-    }
-
-    /// What the socket says; asking clears its error.
-    fn probe(&mut self) -> Probe {
-        let probe = self.next_probe();
-        self.pending = None;
-        probe
-    }
-
-    fn next_probe(&self) -> Probe {
-        let unacknowledged = self.sent - self.acknowledged + usize::from(self.fin_outstanding);
-        Probe {
-            asked_at: at(self.now),
-            unacknowledged: unacknowledged as u64,
-            unread: self.unread() as u64,
-            error: self.pending,
-            is_over: self.is_over,
-        }
-    }
-
-    fn truth(&self) -> Truth {
-        Truth {
-            now: self.now,
-            arrived_at: self.arrived_at,
-            acked_at: self.acked_at,
-            unacknowledged: self.sent - self.acknowledged,
-            unread: self.unread(),
-        }
-    }
-
-    /// Takes the steps of the end that are due, as a caller does after every operation.
-    fn take_steps(&mut self) {
-        if self.is_closed() {
-            return;
-        }
-        if let Some(step) = self.poll_close() {
-            self.fin_outstanding |= step == CloseStep::ShutdownSend;
-            self.judge(Operation::Step(step));
-            if step == CloseStep::ShutdownSend {
-                let next = self.poll_close();
-                assert_eq!(next, None, "the sending side is shut down once");
-            }
-        }
-    }
-
-    fn poll_close(&mut self) -> Option<CloseStep> {
-        let (probe, mut is_asked) = (self.next_probe(), false);
-        let step = self.connection.poll_close(at(self.now), || {
-            is_asked = true;
-            probe
-        });
-        if is_asked {
-            self.pending = None;
-            self.witness.note_progress(self.truth());
-            self.judge(Operation::Asked(probe));
-        }
-        step
-    }
-
-    /// Has the witness judge, and looks at what the witness does not.
-    fn judge(&mut self, operation: Operation) {
-        let truth = self.truth();
-        let judged = self.witness.judge(operation, &self.connection, self.sent, truth);
-        hold(judged, &self.connection);
-        let owed = self.connection.owed();
-        assert_eq!(owed, &self.upload[self.sent..][..owed.len()], "what is owed is what came");
-        let new = self.connection.poll_cause();
-        let expected = self.connection.cause().filter(|cause| Some(*cause) != self.told);
-        assert_eq!(new, expected, "every new cause is told once, after {operation:?}");
-        self.told = new.or(self.told);
-        let phase = self.connection.phase();
-        assert!(phase as u8 >= self.phase as u8, "{:?} after {:?}", phase, self.phase);
-        self.phase = phase;
-        let mode = self.connection.mode();
-        assert!(mode == self.mode || self.mode == Mode::Auto, "{mode:?} after {:?}", self.mode);
-        self.mode = mode;
     }
 
     /// The peer sends all, finishes, and takes everything: the connection is closed in a few rounds.
     fn end_with_fin(&mut self) {
         self.arrive(usize::MAX);
-        self.fin_arrived = true;
+        self.socket.fin_arrived = true;
         for _ in 0..ROUNDS_MAX {
             if self.is_closed() {
                 break;
             }
-            self.send_owed(usize::MAX);
-            self.take_steps();
-            self.receive_all();
+            self.turn(Unread::ToTheEnd, true, Calls::ALL);
             self.acknowledge(usize::MAX);
         }
-        assert!(self.is_closed(), "still {:?}", self.connection);
-        let is_served = self.connection.cause().is_some_and(|it| it.reason != Reason::AtCapacity);
-        if is_served && self.witness.is_complete() {
-            assert_eq!(self.sent, self.witness.owed_in_all(), "all that was owed was sent");
+        assert!(self.is_closed(), "still {:?}", self.connection());
+        let cause = self.connection().cause();
+        let is_served = cause.is_some_and(|it| it.reason != Reason::AtCapacity);
+        let witness = &self.watched.witness;
+        if is_served && witness.is_complete() {
+            assert_eq!(self.socket.sent, witness.owed_in_all(), "all that was owed was sent");
         }
     }
 
@@ -436,13 +471,13 @@ impl<'a> Scene<'a> {
         let has_limits =
             is_limited(self.limits.timeout) && is_limited(Some(self.limits.linger_timeout));
         if has_limits {
-            assert!(self.is_closed(), "still {:?}", self.connection);
+            assert!(self.is_closed(), "still {:?}", self.connection());
         }
         if !self.is_closed() {
             self.abort(Reason::SecondSignal);
-            self.take_steps();
+            self.turn(Unread::Nothing, false, Calls::default());
         }
-        assert!(self.is_closed(), "still {:?}", self.connection);
+        assert!(self.is_closed(), "still {:?}", self.connection());
     }
 }
 
@@ -454,12 +489,9 @@ fn error(choices: &mut Choices<'_>) -> (i32, ErrnoClass) {
     (class as i32 + 100, class)
 }
 
-fn hold(result: Result<(), Violation>, connection: &Connection) {
-    if let Err(Violation { property, detail }) = result {
-        panic!("{property}: {detail}\n{connection:?}");
+fn hold<T>(result: Result<T, Violation>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(Violation { property, detail }) => panic!("{property}: {detail}"),
     }
-}
-
-fn at(time: Duration) -> Timestamp {
-    Timestamp::from_start(time)
 }
