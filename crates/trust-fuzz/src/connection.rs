@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use trust_sim::check::{Truth, Violation, Witness};
 use trust_sim::model::Model;
-use trust_sim::watched::{Next, Report, Watched, WatchedIo, at};
+use trust_sim::watched::{CallReport, Next, Watched, WatchedIo, at};
 use trust_wire::turn::{Bounds, Io, Question, Refusal, Unread};
 use trust_wire::{Connection, ErrnoClass, Limits, Mode, Phase, Probe, Reason, Timestamp};
 
@@ -76,7 +76,7 @@ pub fn run(data: &[u8]) {
 /// A connection, and the socket that the fuzzer plays.
 struct Scene<'a> {
     watched: Watched,
-    socket: Socket<'a>,
+    socket: PlayedSocket<'a>,
     limits: Limits,
     /// How long the process did not run, in all.
     paused: Duration,
@@ -86,7 +86,7 @@ struct Scene<'a> {
 }
 
 /// The socket and the clock.
-struct Socket<'a> {
+struct PlayedSocket<'a> {
     /// Everything that the peer may come to send.
     upload: &'a [u8],
     now: Duration,
@@ -107,7 +107,7 @@ struct Socket<'a> {
     is_over: bool,
     /// What calls meet in this turn.
     calls: Calls,
-    report: Report,
+    report: CallReport,
 }
 
 /// What the calls of a turn meet. Calls that nothing is said about say EAGAIN.
@@ -140,7 +140,7 @@ impl Calls {
     };
 }
 
-impl Socket<'_> {
+impl PlayedSocket<'_> {
     fn unread(&self) -> usize {
         self.arrived - self.received
     }
@@ -163,7 +163,7 @@ impl Socket<'_> {
     }
 }
 
-impl Io for Socket<'_> {
+impl Io for PlayedSocket<'_> {
     fn receive(&mut self, room: &mut [u8], rest: &mut [u8]) -> Result<usize, Refusal> {
         if std::mem::take(&mut self.calls.interrupts_receive) {
             return Err(Refusal::Interrupted);
@@ -226,7 +226,7 @@ impl Io for Socket<'_> {
     }
 }
 
-impl WatchedIo for Socket<'_> {
+impl WatchedIo for PlayedSocket<'_> {
     fn truth(&self) -> Truth {
         Truth {
             now: self.now,
@@ -237,7 +237,7 @@ impl WatchedIo for Socket<'_> {
         }
     }
 
-    fn take_report(&mut self) -> Report {
+    fn take_report(&mut self) -> CallReport {
         std::mem::take(&mut self.report)
     }
 }
@@ -251,7 +251,7 @@ impl<'a> Scene<'a> {
             false => Connection::reject(shared, Timestamp::default()),
         };
         let start = Duration::ZERO;
-        let socket = Socket {
+        let socket = PlayedSocket {
             upload,
             now: start,
             arrived: 0,
@@ -265,7 +265,7 @@ impl<'a> Scene<'a> {
             pending: None,
             is_over: false,
             calls: Calls::default(),
-            report: Report::default(),
+            report: CallReport::default(),
         };
         // Deadlines are judged when they are due, apart from pauses.
         let witness = Witness::new(model, limits.clone(), Duration::ZERO, start);

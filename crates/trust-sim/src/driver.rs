@@ -10,11 +10,11 @@ use crate::check::{Truth, Violation, Witness, require};
 use crate::errno::{self, EAGAIN, EINTR};
 use crate::network::{Path, Side};
 use crate::script::Script;
-use crate::watched::{Next, Report, Watched, WatchedIo, at};
+use crate::watched::{CallReport, Next, Watched, WatchedIo, at};
 
 /// What the connections of a server share.
 #[derive(Debug)]
-pub struct Shared {
+pub struct ServerResources {
     /// The one receive buffer. What earlier receives left in it stays there.
     pub receive_buffer: Vec<u8>,
     /// What one turn may do.
@@ -23,12 +23,12 @@ pub struct Shared {
     pub timer_grid: Duration,
 }
 
-impl Shared {
+impl ServerResources {
     /// What `script` asks for.
-    pub fn new(script: &Script) -> Shared {
+    pub fn new(script: &Script) -> ServerResources {
         let in_place = (4 + script.limits.max_payload as usize).min(1 << 17);
         let Script { receive_len, receives_per_turn, timer_grid, .. } = *script;
-        Shared {
+        ServerResources {
             receive_buffer: vec![0xa5; receive_len + in_place],
             bounds: Bounds { receives: receives_per_turn, receive_len },
             timer_grid,
@@ -37,13 +37,13 @@ impl Shared {
 }
 
 /// The server's socket during one turn.
-struct Socket<'a> {
+struct PathIo<'a> {
     path: &'a mut Path,
     now: Duration,
-    report: Report,
+    report: CallReport,
 }
 
-impl Socket<'_> {
+impl PathIo<'_> {
     fn refused(&mut self, errno: i32, is_ready: bool) -> Refusal {
         match errno {
             EAGAIN => {
@@ -60,7 +60,7 @@ impl Socket<'_> {
     }
 }
 
-impl Io for Socket<'_> {
+impl Io for PathIo<'_> {
     fn receive(&mut self, room: &mut [u8], rest: &mut [u8]) -> Result<usize, Refusal> {
         let received = self.path.receive(Side::Server, room, rest, self.now);
         received.map_err(|errno| self.refused(errno, self.path.is_readable(Side::Server)))
@@ -77,7 +77,7 @@ impl Io for Socket<'_> {
     fn ask(&mut self, question: Question) {
         match question {
             Question::Now => self.path.ask(self.now),
-            // Told by `Entry::is_to_be_asked`.
+            // Told by `ServerEnd::is_to_be_asked`.
             Question::Later => {}
         }
     }
@@ -95,25 +95,25 @@ impl Io for Socket<'_> {
     }
 }
 
-impl WatchedIo for Socket<'_> {
+impl WatchedIo for PathIo<'_> {
     fn truth(&self) -> Truth {
         truth(self.path, self.now)
     }
 
-    fn take_report(&mut self) -> Report {
+    fn take_report(&mut self) -> CallReport {
         std::mem::take(&mut self.report)
     }
 }
 
 /// One accepted connection.
 #[derive(Debug)]
-pub struct Entry {
+pub struct ServerEnd {
     watched: Watched,
     /// The earliest time for which a timer runs.
     armed: Option<Duration>,
 }
 
-impl Entry {
+impl ServerEnd {
     /// A connection that was accepted just now, and is served if there is a place.
     ///
     /// # Errors
@@ -125,13 +125,13 @@ impl Entry {
         witness: Witness,
         path: &Path,
         now: Duration,
-    ) -> Result<Entry, Violation> {
+    ) -> Result<ServerEnd, Violation> {
         let connection = match is_served {
             true => Connection::new(Arc::clone(limits), at(now)),
             false => Connection::reject(Arc::clone(limits), at(now)),
         };
         let watched = Watched::accept(connection, witness, truth(path, now))?;
-        Ok(Entry { watched, armed: None })
+        Ok(ServerEnd { watched, armed: None })
     }
 
     /// Whoever watches it.
@@ -207,10 +207,10 @@ impl Entry {
     pub fn take_turn(
         &mut self,
         path: &mut Path,
-        shared: &mut Shared,
+        shared: &mut ServerResources,
         now: Duration,
     ) -> Result<Next, Violation> {
-        let mut socket = Socket { path, now, report: Report::default() };
+        let mut socket = PathIo { path, now, report: CallReport::default() };
         let next =
             self.watched.take_turn(&mut socket, shared.bounds, &mut shared.receive_buffer)?;
         if let Next::Close(step) = next {
@@ -220,7 +220,7 @@ impl Entry {
     }
 
     /// When a timer is to run that does not run yet.
-    pub fn arm(&mut self, shared: &Shared) -> Option<Duration> {
+    pub fn arm(&mut self, shared: &ServerResources) -> Option<Duration> {
         let deadline = self.watched.connection().poll_deadline();
         if self.is_closed() || deadline == Timestamp::NEVER {
             return None;

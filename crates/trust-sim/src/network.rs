@@ -87,7 +87,7 @@ enum Host {
 }
 
 #[derive(Debug)]
-struct Socket {
+struct KernelSocket {
     state: State,
     /// All bytes that were ever written.
     out: Vec<u8>,
@@ -116,9 +116,9 @@ struct Socket {
     lacks_room: bool,
 }
 
-impl Socket {
-    fn new(send_buffer: usize, receive_buffer: usize, peer_receive_buffer: usize) -> Socket {
-        Socket {
+impl KernelSocket {
+    fn new(send_buffer: usize, receive_buffer: usize, peer_receive_buffer: usize) -> KernelSocket {
+        KernelSocket {
             state: State::Open,
             out: vec![],
             sent: 0,
@@ -161,8 +161,8 @@ pub struct Path {
     was_refused: bool,
     /// Which bytes of the client are urgent data (RFC 6093).
     urgent: Vec<usize>,
-    client: Socket,
-    server: Socket,
+    client: KernelSocket,
+    server: KernelSocket,
     client_host: Host,
     /// Until when every packet is lost, and whether a router says so.
     outage: Option<(Duration, bool)>,
@@ -189,8 +189,8 @@ impl Path {
             faults: Rng::new(!seed),
             was_refused: false,
             urgent: vec![],
-            client: Socket::new(usize::MAX, s.client_receive_buffer, s.server_receive_buffer),
-            server: Socket::new(
+            client: KernelSocket::new(usize::MAX, s.client_receive_buffer, s.server_receive_buffer),
+            server: KernelSocket::new(
                 s.server_send_buffer,
                 s.server_receive_buffer,
                 s.client_receive_buffer,
@@ -444,14 +444,14 @@ impl Path {
         }
     }
 
-    fn socket(&self, side: Side) -> &Socket {
+    fn socket(&self, side: Side) -> &KernelSocket {
         match side {
             Side::Client => &self.client,
             Side::Server => &self.server,
         }
     }
 
-    fn socket_mut(&mut self, side: Side) -> &mut Socket {
+    fn socket_mut(&mut self, side: Side) -> &mut KernelSocket {
         match side {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,

@@ -8,7 +8,7 @@ use trust_wire::{Limits, Reason};
 
 use crate::check::{ROUNDS, Violation, Witness, require};
 use crate::clock::Clock;
-use crate::driver::{Entry, Shared, truth};
+use crate::driver::{ServerEnd, ServerResources, truth};
 use crate::model::Model;
 use crate::network::{Path, PathEvent, Side};
 use crate::peer::{Peer, PeerEnd, PeerEvent};
@@ -66,7 +66,7 @@ enum Event {
 struct Client {
     path: Path,
     peer: Peer,
-    entry: Option<Entry>,
+    entry: Option<ServerEnd>,
     wake_scheduled: bool,
     /// The server's poll has an edge of readiness to report.
     edge: bool,
@@ -82,7 +82,7 @@ struct Simulation<'a> {
     clock: Clock<Event>,
     rng: Rng,
     clients: Vec<Option<Client>>,
-    shared: Shared,
+    shared: ServerResources,
     is_draining: bool,
     ended_at: Duration,
     events: u64,
@@ -124,7 +124,7 @@ impl<'a> Simulation<'a> {
             clock,
             rng: Rng::new(script.clients.first().map_or(0, |client| client.seed)),
             clients: script.clients.iter().map(|_| None).collect(),
-            shared: Shared::new(script),
+            shared: ServerResources::new(script),
             is_draining: false,
             ended_at: Duration::ZERO,
             events: 0,
@@ -150,7 +150,7 @@ impl<'a> Simulation<'a> {
 
     /// Whether the server has nothing left to do, and the clients have had their time to read the rest.
     fn is_over(&self) -> bool {
-        let has_closed = |client: &Client| client.entry.as_ref().is_some_and(Entry::is_closed);
+        let has_closed = |client: &Client| client.entry.as_ref().is_some_and(ServerEnd::is_closed);
         let last = self.script.clients.iter().map(|client| client.connects_at).max();
         let quiet_since = self.ended_at.max(last.unwrap_or_default());
         let is_quiet = self.clients.iter().flatten().all(has_closed);
@@ -261,7 +261,8 @@ impl<'a> Simulation<'a> {
         let round = script.timer_grid + script.judge_delay + script.wake_delay;
         let slack = (round + Duration::from_millis(2)) * ROUNDS;
         let witness = Witness::new(model, script.limits.clone(), slack, now);
-        client.entry = Some(Entry::accept(&self.limits, is_served, witness, &client.path, now)?);
+        client.entry =
+            Some(ServerEnd::accept(&self.limits, is_served, witness, &client.path, now)?);
         self.note(|| format!("server accepts client {index}, {active} others"));
         Ok(())
     }
@@ -359,7 +360,7 @@ impl<'a> Simulation<'a> {
 
     fn for_each_open(
         &mut self,
-        change: impl Fn(&mut Entry, &mut Path) -> Result<(), Violation>,
+        change: impl Fn(&mut ServerEnd, &mut Path) -> Result<(), Violation>,
     ) -> Result<(), Violation> {
         for index in 0..self.clients.len() {
             let Some(client) = &self.clients[index] else { continue };

@@ -16,12 +16,12 @@ pub trait WatchedIo: Io {
     fn truth(&self) -> Truth;
 
     /// What was done since the last report.
-    fn take_report(&mut self) -> Report;
+    fn take_report(&mut self) -> CallReport;
 }
 
 /// What was done with a socket.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Report {
+pub struct CallReport {
     /// Bytes handed to the kernel.
     pub sent: usize,
     /// What the socket said about itself, if it was asked.
@@ -196,7 +196,12 @@ impl Watched {
         self.judge(Operation::Aborted(reason, probe), truth)
     }
 
-    fn judge_effort(&mut self, step: Step, report: Report, truth: Truth) -> Result<(), Violation> {
+    fn judge_effort(
+        &mut self,
+        step: Step,
+        report: CallReport,
+        truth: Truth,
+    ) -> Result<(), Violation> {
         if matches!(step, Step::Received(_) | Step::EndOfStream | Step::Sent(_)) {
             self.effort.note_success();
         }
