@@ -1,0 +1,95 @@
+//! Which crates of the workspace may need which others.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// A crate, and the crates of the workspace that it may need; for tests alone it may need others.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("trust-wire", &[]),
+    ("trust-net", &["trust-wire"]),
+    ("trust-cli", &["trust-net", "trust-wire"]),
+    ("trust-echo", &["trust-cli", "trust-net", "trust-wire"]),
+    ("trust-load", &["trust-cli", "trust-net", "trust-wire"]),
+    ("trust-check", &["trust-cli", "trust-net", "trust-wire"]),
+    ("trustctl", &["trust-cli", "trust-echo", "trust-load", "trust-check"]),
+    // No product: the simulator, what fuzzers call, the benchmark, and what the suites share.
+    ("trust-sim", &["trust-wire"]),
+    (
+        "trust-fuzz",
+        &[
+            "trust-wire",
+            "trust-sim",
+            "trust-cli",
+            "trust-echo",
+            "trust-load",
+            "trust-check",
+            "trustctl",
+        ],
+    ),
+    ("trust-bench", &["trust-wire"]),
+    ("trust-testkit", &["trust-net", "trust-wire"]),
+];
+
+/// A crate of the workspace.
+pub(crate) struct Member {
+    pub(crate) name: String,
+    /// Its directory.
+    pub(crate) directory: PathBuf,
+    /// The crates of the workspace that it needs, not only for tests.
+    pub(crate) needs: Vec<String>,
+}
+
+/// All crates of the workspace.
+pub(crate) fn members() -> Vec<Member> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo can be run");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo metadata: {told}");
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("it is a document");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    packages.iter().map(|package| member(package, packages)).collect()
+}
+
+fn member(package: &Value, all: &[Value]) -> Member {
+    let is_ours = |name: &Value| all.iter().any(|other| other["name"] == *name);
+    let dependencies = package["dependencies"].as_array().expect("a list of dependencies");
+    let needed = dependencies.iter().filter(|it| it["kind"] != "dev" && is_ours(&it["name"]));
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    Member {
+        name: text(&package["name"]),
+        directory: Path::new(&text(&package["manifest_path"]))
+            .parent()
+            .expect("it is in one")
+            .to_owned(),
+        needs: needed.map(|dependency| text(&dependency["name"])).collect(),
+    }
+}
+
+/// What a crate needs although it may not.
+fn wrong<'a>(name: &str, needs: &'a [String]) -> Vec<&'a str> {
+    let allowed = ARROWS.iter().find(|(member, _)| *member == name);
+    let (_, allowed) =
+        allowed.unwrap_or_else(|| panic!("what may {name} need? Say it in {}", file!()));
+    let needs = needs.iter().map(String::as_str);
+    needs.filter(|needed| !allowed.contains(needed)).collect()
+}
+
+#[test]
+fn crates_need_each_other_in_one_direction() {
+    for Member { name, needs, .. } in members() {
+        let wrong = wrong(&name, &needs);
+        assert!(wrong.is_empty(), "{name} may not need {wrong:?}");
+    }
+}
+
+#[test]
+fn a_crate_that_needs_what_it_may_not_is_noticed() {
+    let needs = ["trust-cli", "trust-load"].map(str::to_owned);
+    assert_eq!(wrong("trust-check", &needs), ["trust-load"]);
+    assert_eq!(wrong("trustctl", &needs), [""; 0]);
+}

@@ -1,0 +1,5 @@
+//! That the crates use each other in one direction, and so do the modules of each crate.
+
+mod crates;
+mod modules;
+mod rooms;
