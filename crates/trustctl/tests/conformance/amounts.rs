@@ -26,7 +26,7 @@ pub(crate) struct Bugs {
     pub(crate) forgets_after_receives: Option<u64>,
     /// A message of so many bytes, with its header, is not answered.
     pub(crate) loses_frames_of: Option<usize>,
-    /// A message that is the same as the one before is not answered.
+    /// A receive that brings the same message as the one before is not answered.
     pub(crate) drops_repetitions: bool,
     /// A receive of exactly one segment is taken for one that has more behind it.
     pub(crate) full_segment_means_more: bool,
@@ -54,7 +54,8 @@ pub(crate) struct Count {
     receives: u64,
     /// Receives since the last message that became whole.
     inside: u64,
-    last: Vec<u8>,
+    /// The answers to the receive before.
+    last: Vec<Vec<u8>>,
 }
 
 /// What a receive leads to.
@@ -76,6 +77,12 @@ impl Count {
             answers.clear();
             return Next::End;
         }
+        if bugs.drops_repetitions {
+            let before = std::mem::replace(&mut self.last, answers.clone());
+            if answers.len() == 1 && before == *answers {
+                answers.clear();
+            }
+        }
         answers.truncate(bugs.answers_max.unwrap_or(usize::MAX));
         let ended = self.count_messages(bugs, answers);
         if ended.is_break()
@@ -93,9 +100,6 @@ impl Count {
     fn count_messages(&mut self, bugs: &Bugs, answers: &mut Vec<Vec<u8>>) -> ControlFlow<()> {
         let before = self.messages;
         self.messages += answers.len() as u64;
-        if bugs.drops_repetitions {
-            answers.retain(|answer| *answer != std::mem::replace(&mut self.last, answer.clone()));
-        }
         let left = bugs.messages_max.map_or(u64::MAX, |most| most.saturating_sub(before));
         answers.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         let mut number = before;

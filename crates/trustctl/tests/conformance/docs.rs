@@ -34,7 +34,7 @@ pub(crate) fn problem() -> Option<String> {
     if env::var_os("TRUSTCTL_UPDATE_DOCS").is_some() {
         return fs::write(&path, new).err().map(|error| format!("{NAME}: {error}"));
     }
-    let advice = "run `TRUSTCTL_UPDATE_DOCS=1 make conformance`";
+    let advice = "run `make docs UPDATE=1`";
     (new != text).then(|| format!("{NAME} has other tables of servers: {advice}"))
 }
 

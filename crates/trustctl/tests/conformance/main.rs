@@ -42,7 +42,7 @@ use trust_testkit::tests;
 
 /// Eight at a time: most of their time is waiting. The longest one is judged twice if something is wrong with it, also
 /// on one core beside others.
-const SUITE: Suite = Suite { deadline: Duration::from_secs(900), at_once: 8 };
+const SUITE: Suite = Suite { deadline: Duration::from_secs(1800), at_once: 8 };
 
 /// About the lists, not about a server.
 const LISTS: &[Named] = tests![

@@ -38,7 +38,7 @@ fn check_table(name: &str, table: &str) -> Result<(), String> {
         return fs::write(&path, [before, START, table, END, after].concat()).map_err(failed);
     }
     if found != table {
-        let advice = "run `TRUSTCTL_UPDATE_DOCS=1 make test-hostile`";
+        let advice = "run `make docs UPDATE=1`";
         return Err(format!("{name} has another table than the cases: {advice}"));
     }
     Ok(())
