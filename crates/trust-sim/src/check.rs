@@ -231,6 +231,8 @@ impl Witness {
             Operation::Answered | Operation::Sent => before,
             Operation::Received(count) => self.expect_received(count, truth.now),
             Operation::EndOfStream => {
+                let property = "the end is read after the bytes in front of it";
+                require(truth.unread == 0, property, || format!("{} unread", truth.unread))?;
                 self.fin_received = true;
                 self.received_at = truth.now;
                 before.or(Some(match self.model.tail(self.served, self.fence) {
