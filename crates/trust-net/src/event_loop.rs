@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use mio::net::TcpStream;
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Registry, Token};
 use slab::Slab;
 use trust_wire::turn::Unread;
 use trust_wire::{CloseStep, During, Reason, Timestamp};
@@ -37,7 +37,6 @@ use entry::{Entry, INTEREST, Polled};
 use parenting::Waiting;
 
 mod accepting;
-pub mod by_hand;
 mod entry;
 mod parenting;
 
@@ -45,7 +44,7 @@ mod parenting;
 const DEADLINES_PER_ROUND: usize = 256;
 
 /// Events taken from the kernel with one call.
-const EVENTS_PER_POLL: usize = 1024;
+pub(crate) const EVENTS_PER_POLL: usize = 1024;
 
 /// Places for connections that a worker's table has from the start. They are address space and no memory until
 /// they are used, and a table that does not move leaves no holes behind.
@@ -144,7 +143,7 @@ pub(crate) fn run_with_children<S: Service>(
     children: Children,
 ) -> io::Result<()> {
     let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
-    let mut worker = Worker::new(0, seat, Listeners::new(listeners, false)?, shared, &desks)?;
+    let mut worker = Worker::alone(seat, listeners, shared, &desks)?;
     worker.children = Some(children);
     shared.announce();
     worker.run()
@@ -158,7 +157,7 @@ pub(crate) fn serve_one<S: Service>(
     info: ClientInfo,
 ) -> io::Result<()> {
     let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
-    let mut worker = Worker::new(0, seat, Listeners::new(vec![], false)?, shared, &desks)?;
+    let mut worker = Worker::alone(seat, vec![], shared, &desks)?;
     worker.serves_one = true;
     shared.announce();
     shared.loads.add(worker.index);
@@ -168,7 +167,7 @@ pub(crate) fn serve_one<S: Service>(
     worker.run()
 }
 
-struct Worker<'a, S: Service> {
+pub(crate) struct Worker<'a, S: Service> {
     index: usize,
     shared: &'a Shared<S>,
     /// Closed once the listener is closed and `DrainStarted` was reported.
@@ -205,6 +204,16 @@ struct Worker<'a, S: Service> {
 }
 
 impl<'a, S: Service> Worker<'a, S> {
+    /// The only worker of a server.
+    pub(crate) fn alone(
+        seat: Seat,
+        listeners: Vec<std::net::TcpListener>,
+        shared: &'a Shared<S>,
+        desks: &'a Desks,
+    ) -> io::Result<Worker<'a, S>> {
+        Worker::new(0, seat, Listeners::new(listeners, false)?, shared, desks)
+    }
+
     fn new(
         index: usize,
         seat: Seat,
@@ -261,8 +270,13 @@ impl<'a, S: Service> Worker<'a, S> {
         Ok(())
     }
 
+    /// Where what the worker waits for is registered.
+    pub(crate) fn registry(&self) -> &Registry {
+        self.poll.registry()
+    }
+
     /// Waits once, until something is ready or `until`, and does all that there is to do then.
-    fn go_round(&mut self, events: &mut Events, until: Timestamp) -> io::Result<()> {
+    pub(crate) fn go_round(&mut self, events: &mut Events, until: Timestamp) -> io::Result<()> {
         self.wait(events, until)?;
         self.handle_events(events);
         self.give_turns();

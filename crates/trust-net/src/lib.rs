@@ -13,6 +13,8 @@
 pub mod accept;
 mod alarm;
 pub mod blocking;
+#[doc(hidden)]
+pub mod by_hand;
 pub mod channel;
 mod children;
 mod client;
@@ -42,8 +44,6 @@ mod turn;
 
 pub use blocking::BlockingConnection;
 pub use children::Launcher;
-#[doc(hidden)]
-pub use event_loop::by_hand;
 pub use exact::{ExactError, Stream, recv_exact, send_exact};
 pub use observer::{Event, Observer};
 pub use server::{Handle, Model, Server, ServerConfig, Summary};

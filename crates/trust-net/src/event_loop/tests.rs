@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 use trust_wire::Limits;
 
-use super::by_hand::{ByHand, by_hand};
 use super::*;
+use crate::by_hand::{ByHand, by_hand};
 use crate::server::ServerConfig;
 use crate::service::Echo;
 

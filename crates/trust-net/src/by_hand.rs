@@ -9,16 +9,15 @@ use mio::Events;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use trust_wire::Timestamp;
 
-use super::accepting::Listeners;
-use super::{EVENTS_PER_POLL, Worker};
 use crate::desk::Desks;
+use crate::event_loop::{EVENTS_PER_POLL, Worker};
 use crate::observer::Observer;
 use crate::server::{Model, Server, ServerConfig};
 use crate::service::Service;
 
 /// A server on a port of its own, and its only worker.
 pub struct ByHand<'a, S: Service> {
-    pub(super) worker: Worker<'a, S>,
+    pub(crate) worker: Worker<'a, S>,
     events: Events,
     address: SocketAddr,
 }
@@ -41,8 +40,7 @@ pub fn by_hand<S: Service>(
     let (shared, mut seats, listeners) = server.into_event_loops();
     let seat = seats.remove(0);
     let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
-    let listeners = Listeners::new(listeners, false)?;
-    let worker = Worker::new(0, seat, listeners, &shared, &desks)?;
+    let worker = Worker::alone(seat, listeners, &shared, &desks)?;
     drive(&mut ByHand { worker, events: Events::with_capacity(EVENTS_PER_POLL), address });
     Ok(())
 }
@@ -70,7 +68,7 @@ impl<S: Service> ByHand<'_, S> {
     /// As `poll(2)`.
     pub fn wait_until_ready(&self, longest: Duration) -> io::Result<bool> {
         let longest = Timespec::try_from(longest).map_err(io::Error::other)?;
-        let mut queue = [PollFd::new(self.worker.poll.registry(), PollFlags::IN)];
+        let mut queue = [PollFd::new(self.worker.registry(), PollFlags::IN)];
         Ok(poll(&mut queue, Some(&longest))? > 0)
     }
 }
