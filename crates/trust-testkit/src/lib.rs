@@ -11,6 +11,7 @@ use std::time::Duration;
 
 pub use libtest_mimic;
 
+pub mod docs;
 pub mod event;
 pub mod followed;
 pub mod kernel;

@@ -2,40 +2,16 @@
 //! they list.
 
 use std::fmt::Write as _;
-use std::path::Path;
-use std::{env, fs};
 
 use trust_check::cases;
 
 use super::{healthy, mutants};
+use trust_testkit::docs::has_table;
 
-/// What is wrong with the document, if anything; with `TRUSTCTL_UPDATE_DOCS` set, its tables are written anew.
-pub(crate) fn problem() -> Option<String> {
-    const NAME: &str = "docs/CHECK.md";
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(NAME);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) => return Some(format!("{NAME}: {error}")),
-    };
-    let mut new = text.clone();
-    for (of, table) in [("wrong servers", wrong_servers()), ("right servers", right_servers())] {
-        let (start, end) = (
-            format!("<!-- made from the {of}: start -->\n"),
-            format!("<!-- made from the {of}: end -->\n"),
-        );
-        let marked = new.split_once(&start).and_then(|(before, rest)| {
-            rest.split_once(&end).map(|(_, after)| [before, &start, &table, &end, after].concat())
-        });
-        let Some(marked) = marked else {
-            return Some(format!("{NAME} lacks the marks of the table of {of}"));
-        };
-        new = marked;
-    }
-    if env::var_os("TRUSTCTL_UPDATE_DOCS").is_some() {
-        return fs::write(&path, new).err().map(|error| format!("{NAME}: {error}"));
-    }
-    let advice = "run `make docs UPDATE=1`";
-    (new != text).then(|| format!("{NAME} has other tables of servers: {advice}"))
+/// Checks that the document has those tables.
+pub(crate) fn check() {
+    has_table("docs/CHECK.md", "wrong servers", &wrong_servers());
+    has_table("docs/CHECK.md", "right servers", &right_servers());
 }
 
 fn wrong_servers() -> String {

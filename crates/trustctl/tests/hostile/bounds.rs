@@ -156,26 +156,24 @@ fn bounds() -> Vec<Bound> {
 
 /// The table of `docs/LIMITS.md`.
 ///
-/// # Errors
+/// # Panics
 ///
-/// A sentence, when a bound is held by a case that there is not.
-pub(crate) fn table(cases: &[Case]) -> Result<String, String> {
+/// When a bound is held by a case that there is not.
+pub(crate) fn table(cases: &[Case]) -> String {
     let mut table = String::from(
         "| limit | the peer | is gone by | with | who keeps to it for ever, and what bounds that | held by hostile |\n\
          |---|---|---|---|---|---|\n",
     );
-    for Bound { limit, peer, gone_by, end, keeps_to_it, cases: names } in bounds() {
-        let mut held_by = Vec::new();
-        for name in names {
-            let case = cases.iter().find(|case| case.name == *name);
-            let case = case.ok_or_else(|| format!("{limit} is held by {name:?}, which is none"))?;
-            held_by.push(case.title());
-        }
-        let held_by = held_by.join("; ");
+    let title = |name: &&str| {
+        let case = cases.iter().find(|case| case.name == *name);
+        case.unwrap_or_else(|| panic!("a limit is held by {name:?}, which is no case")).title()
+    };
+    for Bound { limit, peer, gone_by, end, keeps_to_it, cases } in bounds() {
+        let held_by = cases.iter().map(title).collect::<Vec<_>>().join("; ");
         let _ =
             writeln!(table, "| {limit} | {peer} | {gone_by} | {end} | {keeps_to_it} | {held_by} |");
     }
-    Ok(table)
+    table
 }
 
 /// The receive buffer of a peer that is to take next to nothing without reading.

@@ -1,0 +1,25 @@
+//! Tables in documents that are made from what a suite lists.
+
+use std::path::Path;
+use std::{env, fs};
+
+/// Checks that a document has this table between the marks that say what it is made from; with
+/// `TRUSTCTL_UPDATE_DOCS` set, writes it anew.
+///
+/// # Panics
+///
+/// When it has another table or no marks, or cannot be read or written.
+#[track_caller]
+pub fn has_table(document: &str, made_from: &str, table: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(document);
+    let text = fs::read_to_string(&path).expect("read a document");
+    let mark = |end| format!("<!-- made from the {made_from}: {end} -->\n");
+    let found = text.split_once(&mark("start")).and_then(|(_, rest)| rest.split_once(&mark("end")));
+    let (found, _) = found.expect("the marks of the table");
+    if env::var_os("TRUSTCTL_UPDATE_DOCS").is_some() {
+        let [old, new] = [found, table].map(|table| mark("start") + table);
+        return fs::write(&path, text.replace(&old, &new)).expect("write a document");
+    }
+    let is_same = found == table;
+    assert!(is_same, "{document} has another table of the {made_from}: run `make docs UPDATE=1`");
+}
