@@ -18,7 +18,7 @@ pub enum Model {
     /// One after the other; the next one waits in the backlog.
     Iterative,
     /// All of them at once, each from a process of its own that [`ServerConfig::launcher`] starts. The server is told of
-    /// the end of its children by [`Handle::reap_children`]. It has one worker.
+    /// the end of its children by [`Handle::reap_children`](crate::Handle::reap_children). It has one worker.
     Process,
 }
 
@@ -31,7 +31,7 @@ pub struct ServerConfig {
     pub model: Model,
     /// What every connection is allowed.
     pub limits: Limits,
-    /// Longest time for connections to finish after [`Handle::drain`]; zero cuts them at once.
+    /// Longest time for connections to finish after [`Handle::drain`](crate::Handle::drain); zero cuts them at once.
     pub drain_timeout: Duration,
     /// How many clients are served at once.
     pub max_clients: usize,
@@ -43,7 +43,7 @@ pub struct ServerConfig {
     pub busy_poll: Duration,
     /// Starts the processes of [`Model::Process`]; the other models have no use for it.
     pub launcher: Option<Arc<dyn Launcher>>,
-    /// Longest time between two [`Event::Alive`], which are only told while every worker goes round. `None`: nobody
+    /// Longest time between two [`Event::Alive`](crate::observer::Event::Alive), which are only told while every worker goes round. `None`: nobody
     /// wants to know, and nobody wakes up for it.
     pub pulse: Option<Duration>,
 }

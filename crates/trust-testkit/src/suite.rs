@@ -1,7 +1,7 @@
 //! Suites in which each test has a process of its own, behind the command line of libtest.
 //!
 //! The processes keep the tests apart: their children, their directories, and who is to blame for a panic in
-//! any thread. A process is this executable again, with [`ALONE`] and the test's name.
+//! any thread. A process is this executable again, with `ALONE` and the test's name.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
