@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trust_wire::turn::{Bounds, Io, Question, Refusal, Unread};
-use trust_wire::{CloseStep, Connection, Disconnect, Limits, Probe, Reason, Timestamp};
+use trust_wire::{CloseStep, Connection, Disconnect, During, Limits, Probe, Reason, Timestamp};
 
 use crate::check::{Truth, Violation, Witness, require};
 use crate::errno::{self, EAGAIN, EINTR};
@@ -44,10 +44,14 @@ struct PathIo<'a> {
 }
 
 impl PathIo<'_> {
-    fn refused(&mut self, errno: i32, is_ready: bool) -> Refusal {
+    fn refused(&mut self, errno: i32, during: During) -> Refusal {
         match errno {
             EAGAIN => {
-                self.report.refused = Some(is_ready);
+                let is_ready = match during {
+                    During::Receive => self.path.is_readable(Side::Server),
+                    During::Send => self.path.is_writable(Side::Server),
+                };
+                self.report.refused = Some((during, is_ready));
                 Refusal::WouldBlock
             }
             EINTR => Refusal::Interrupted,
@@ -63,13 +67,12 @@ impl PathIo<'_> {
 impl Io for PathIo<'_> {
     fn receive(&mut self, room: &mut [u8], rest: &mut [u8]) -> Result<usize, Refusal> {
         let received = self.path.receive(Side::Server, room, rest, self.now);
-        received.map_err(|errno| self.refused(errno, self.path.is_readable(Side::Server)))
+        received.map_err(|errno| self.refused(errno, During::Receive))
     }
 
     fn send(&mut self, parts: &[&[u8]; 3]) -> Result<usize, Refusal> {
         let sent = self.path.send(Side::Server, &parts.concat(), self.now);
-        let sent =
-            sent.map_err(|errno| self.refused(errno, self.path.is_writable(Side::Server)))?;
+        let sent = sent.map_err(|errno| self.refused(errno, During::Send))?;
         self.report.sent += sent;
         Ok(sent)
     }

@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use trust_wire::During;
+
 use crate::check::{Violation, require};
 
 /// Calls that may say EAGAIN, with nothing to be had, before anything happens: one that reads to the end, one of a
 /// drain, and one to spare.
 const IN_VAIN_MAX: u32 = 3;
 
-/// The same in a second of which a call could have moved bytes, by what the kernel reports: the first, the one after the
-/// question at once, ten after pauses, and one to spare.
+/// The same in a second, in one direction, where a call could have moved bytes by what the kernel reports: the first, the
+/// one after the question at once, ten after pauses, and one to spare. A question is about both directions.
 const REFUSED_MAX: u32 = 13;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,8 +21,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub struct Effort {
     /// Since something happened.
     in_vain: u32,
-    /// In the second that began at `since`, if nothing succeeds in it.
-    refused: u32,
+    /// In the second that began at `since`, if nothing succeeds in it, by direction.
+    refused: [u32; 2],
     /// Edges of readiness in that second that the network gave.
     edges: u32,
     since: Duration,
@@ -43,7 +45,12 @@ impl Effort {
     /// # Errors
     ///
     /// If there were too many.
-    pub fn note_refusal(&mut self, is_ready: bool, now: Duration) -> Result<(), Violation> {
+    pub fn note_refusal(
+        &mut self,
+        during: During,
+        is_ready: bool,
+        now: Duration,
+    ) -> Result<(), Violation> {
         if !is_ready {
             self.in_vain += 1;
             return require(
@@ -55,9 +62,10 @@ impl Effort {
         if now > self.since + SECOND {
             *self = Effort { since: now, in_vain: self.in_vain, ..Effort::default() };
         }
-        self.refused += 1;
+        let refused = &mut self.refused[during as usize];
+        *refused += 1;
         require(
-            self.refused <= REFUSED_MAX + 2 * self.edges,
+            *refused <= REFUSED_MAX + 2 * self.edges,
             "a socket that is ready and takes nothing is not asked all the time",
             || format!("{now:?}: {self:?}"),
         )
@@ -75,17 +83,35 @@ mod tests {
     #[test]
     fn ten_questions_a_second_are_allowed_for_ever_and_more_are_not() {
         let mut effort = Effort::default();
-        assert!((0..1000).all(|tenth| effort.note_refusal(true, ms(100 * tenth)).is_ok()));
-        assert!(!(0..20).all(|_| effort.note_refusal(true, ms(100_000)).is_ok()));
+        assert!(
+            (0..1000).all(|tenth| effort.note_refusal(During::Send, true, ms(100 * tenth)).is_ok())
+        );
+        assert!(!(0..20).all(|_| effort.note_refusal(During::Send, true, ms(100_000)).is_ok()));
     }
 
     #[test]
     fn what_cannot_succeed_is_tried_a_few_times_until_something_happens() {
         let mut effort = Effort::default();
         for round in 0..10 {
-            assert!((0..IN_VAIN_MAX).all(|_| effort.note_refusal(false, ms(round)).is_ok()));
+            assert!(
+                (0..IN_VAIN_MAX)
+                    .all(|_| effort.note_refusal(During::Send, false, ms(round)).is_ok())
+            );
             effort.note_edge();
         }
-        assert!(!(0..=IN_VAIN_MAX).all(|_| effort.note_refusal(false, ms(100)).is_ok()));
+        assert!(
+            !(0..=IN_VAIN_MAX).all(|_| effort.note_refusal(During::Send, false, ms(100)).is_ok())
+        );
+    }
+
+    #[test]
+    fn a_question_may_be_answered_for_both_directions() {
+        let mut effort = Effort::default();
+        let both = |effort: &mut Effort, now| {
+            [During::Receive, During::Send]
+                .iter()
+                .all(|during| effort.note_refusal(*during, true, now).is_ok())
+        };
+        assert!((0..1000).all(|tenth| both(&mut effort, ms(100 * tenth))));
     }
 }

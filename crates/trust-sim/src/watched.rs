@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use trust_wire::turn::{Answer, Bounds, Io, Serve, Step, Turn, Unread};
 use trust_wire::{
-    CloseStep, Connection, Disconnect, Probe, Readiness, Reason, Received, Timestamp,
+    CloseStep, Connection, Disconnect, During, Probe, Readiness, Reason, Received, Timestamp,
 };
 
 use crate::check::{Operation, Truth, Violation, Witness, require};
@@ -28,8 +28,8 @@ pub struct CallReport {
     pub probed: Option<Probe>,
     /// How a call failed, if one did.
     pub failed: Option<Reason>,
-    /// A call said EAGAIN; whether the kernel reports the socket as ready for it all the same.
-    pub refused: Option<bool>,
+    /// A call said EAGAIN; which one, and whether the kernel reports the socket as ready for it all the same.
+    pub refused: Option<(During, bool)>,
 }
 
 /// Answers with what came.
@@ -206,7 +206,7 @@ impl Watched {
             self.effort.note_success();
         }
         match report.refused {
-            Some(is_ready) => self.effort.note_refusal(is_ready, truth.now),
+            Some((during, is_ready)) => self.effort.note_refusal(during, is_ready, truth.now),
             None => Ok(()),
         }
     }
