@@ -9,10 +9,7 @@ use crate::crates::{Member, members};
 use crate::modules::{Modules, Way};
 
 /// Uses that may be parts of a circle for now: the crate, who uses, and what. Each has its reason beside it.
-const EXEMPT: &[(&str, &str, &str)] = &[
-    // The loop is driven by hand in a server of its own, and so it makes one.
-    ("trust-net", "event_loop::by_hand", "server"),
-];
+const EXEMPT: &[(&str, &str, &str)] = &[];
 
 /// Which rooms beside each other use which others, and where: those inside of one module are a level.
 type Level = BTreeMap<(String, String), BTreeSet<String>>;
