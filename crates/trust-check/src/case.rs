@@ -3,7 +3,7 @@
 use trust_cli::framing::Framing;
 
 use crate::setup::Setup;
-use crate::trial::Trial;
+use crate::trial::CaseTrial;
 use crate::verdict::Judged;
 
 /// One requirement and how it is tried.
@@ -22,9 +22,9 @@ pub struct Case {
     /// Which servers it is for.
     pub needs: Needs,
     /// How it goes together with others.
-    pub manners: Manners,
+    pub isolation: Isolation,
     /// The conversation and the judgement.
-    pub run: fn(&mut Trial<'_>) -> Judged,
+    pub run: fn(&mut CaseTrial<'_>) -> Judged,
 }
 
 /// Which servers a case is for.
@@ -42,7 +42,7 @@ pub enum Needs {
 
 /// How a case goes together with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manners {
+pub enum Isolation {
     /// It may run beside others.
     Beside,
     /// It needs two clients or more to be served at the same time.
@@ -54,10 +54,10 @@ pub enum Manners {
     Alone,
 }
 
-impl Manners {
+impl Isolation {
     /// Whether nothing may run beside it.
-    pub const fn are_alone(self) -> bool {
-        matches!(self, Manners::Crowd | Manners::Alone)
+    pub const fn is_alone(self) -> bool {
+        matches!(self, Isolation::Crowd | Isolation::Alone)
     }
 }
 
@@ -69,7 +69,7 @@ impl Case {
 
     /// Why it cannot be tried with that server, if so.
     pub fn misfit(&self, setup: &Setup, is_watched: bool) -> Option<&'static str> {
-        let needs_several = matches!(self.manners, Manners::Several | Manners::Crowd);
+        let needs_several = matches!(self.isolation, Isolation::Several | Isolation::Crowd);
         if needs_several && setup.one_at_a_time {
             return Some("the server serves one client at a time");
         }

@@ -6,10 +6,10 @@ use trust_cli::framing::Framing;
 use trust_cli::text::{grouped, seconds};
 
 use crate::cases::timing::is_in_time;
-use crate::outcome::Outcome;
+use crate::outcome::CaseOutcome;
 use crate::setup::Setup;
 use crate::transcript::Transcript;
-use crate::trial::Trial;
+use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::wire::Wire;
 
@@ -74,7 +74,7 @@ pub struct Cause {
 /// # Errors
 ///
 /// Only when the run is to end.
-pub fn find(trial: &mut Trial<'_>, outcomes: &[Outcome]) -> Judged<Vec<Cause>> {
+pub fn find(trial: &mut CaseTrial<'_>, outcomes: &[CaseOutcome]) -> Judged<Vec<Cause>> {
     let mut causes = vec![];
     let mut add = |text: Option<String>, cases: Vec<&'static str>| {
         causes.extend(text.map(|text| Cause { text, cases }));
@@ -118,19 +118,19 @@ pub fn find(trial: &mut Trial<'_>, outcomes: &[Outcome]) -> Judged<Vec<Cause>> {
     Ok(causes)
 }
 
-fn failed(outcomes: &[Outcome], ids: &[&str]) -> Vec<&'static str> {
+fn failed(outcomes: &[CaseOutcome], ids: &[&str]) -> Vec<&'static str> {
     let is_one =
-        |it: &&Outcome| matches!(it.verdict, Verdict::Fail(_)) && ids.contains(&it.case.id);
+        |it: &&CaseOutcome| matches!(it.verdict, Verdict::Fail(_)) && ids.contains(&it.case.id);
     outcomes.iter().filter(is_one).map(|outcome| outcome.case.id).collect()
 }
 
-fn is_reset(outcome: &&Outcome) -> bool {
+fn is_reset(outcome: &&CaseOutcome) -> bool {
     let is_so = |finding: &Finding| finding.evidence == Evidence::Reset;
     matches!(&outcome.verdict, Verdict::Fail(finding) | Verdict::Warn(finding) if is_so(finding))
 }
 
 /// The longest message that comes back, if that is less than the limit that was said.
-fn smaller_limit(trial: &mut Trial<'_>) -> Judged<Option<String>> {
+fn smaller_limit(trial: &mut CaseTrial<'_>) -> Judged<Option<String>> {
     let said = trial.setup.payload_len(u64::MAX) as u64;
     let (mut right, mut wrong, since) = (trial.setup.payload_min(), said, Instant::now());
     while right + 1 < wrong && since.elapsed() < HALVING_MAX {
@@ -150,7 +150,7 @@ fn smaller_limit(trial: &mut Trial<'_>) -> Judged<Option<String>> {
     }))
 }
 
-fn comes_back(trial: &mut Trial<'_>, len: u64) -> Judged<bool> {
+fn comes_back(trial: &mut CaseTrial<'_>, len: u64) -> Judged<bool> {
     let payload = trial.payload(len);
     let frame = trial.frame(&payload);
     let patience = TRY_MAX.min(trial.setup.patience);
@@ -208,7 +208,7 @@ fn is_refused(setup: &Setup, len: u64) -> Judged<Option<bool>> {
 }
 
 /// After how much silence a client that was served is ended, if that is not what was said.
-fn other_timeout(trial: &mut Trial<'_>) -> Judged<Option<String>> {
+fn other_timeout(trial: &mut CaseTrial<'_>) -> Judged<Option<String>> {
     let Some(said) = trial.setup.timeout else { return Ok(None) };
     let payload = trial.payload(32);
     let served: Judged<Wire<'_>> = trial.connect().and_then(|mut wire| {

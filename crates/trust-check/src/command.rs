@@ -30,12 +30,12 @@ use crate::options::{
     MAX_FRAME, MAX_RATE, MEMORY_ALLOWANCE, NAME, OFFSET, PATIENCE, PID, RESET, SEED, SETTINGS,
     SETTLE, STRICT, TIMEOUT, again, check,
 };
-use crate::outcome::Outcome;
+use crate::outcome::CaseOutcome;
 use crate::report::progress::Progress;
-use crate::report::{About, Counts, End, Report, html, json, junit, terminal};
-use crate::runner::{self, Listener, Plan, Ran};
+use crate::report::{About, Counts, RunEnd, RunReport, html, json, junit, terminal};
+use crate::runner::{self, CasePlan, ProgressListener, Ran};
 use crate::server_command::{StartError, Started, cannot_start};
-use crate::setup::{Rate, Setup};
+use crate::setup::{ConnectionPacer, Setup};
 use crate::watch::Watch;
 
 /// New connections a second to a server on another host.
@@ -108,44 +108,44 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     if context.is_on(&LIST)? {
         return list(context, &wanted);
     }
-    let server = Server::named(context)?;
+    let server = ServerAccess::named(context)?;
     let mut about = about(context, &server)?;
-    let plan = Plan {
+    let plan = CasePlan {
         cases: wanted,
         jobs: about.jobs,
         strict: about.strict,
         known: known_failures(context)?,
     };
-    let mut output = Output::create(context)?;
+    let mut output = ReportOutput::create(context)?;
     let began = Instant::now();
     match try_all(context, &server, &plan, &mut about, &mut output) {
         Ok(ran) => finish(context, &about, output, ran, began.elapsed()),
         Err(ConnectError::Signal(signal)) => {
             let (outcomes, exit) = (&[][..], context.stopped_by(signal));
-            let (end, took) = (End::Stopped(signal.name()), began.elapsed());
-            output.end(&Report { about: &about, outcomes, causes: &[], end, took, exit })?;
+            let (end, took) = (RunEnd::Stopped(signal.name()), began.elapsed());
+            output.end(&RunReport { about: &about, outcomes, causes: &[], end, took, exit })?;
             Ok(exit)
         }
         Err(ConnectError::Failed(failure)) => {
             let (outcomes, exit) = (&[][..], failure.exit);
-            let (end, took) = (End::Unreachable(&failure.message), began.elapsed());
-            output.end(&Report { about: &about, outcomes, causes: &[], end, took, exit })?;
+            let (end, took) = (RunEnd::Unreachable(&failure.message), began.elapsed());
+            output.end(&RunReport { about: &about, outcomes, causes: &[], end, took, exit })?;
             Err(failure)
         }
     }
 }
 
 /// How the server is reached.
-enum Server {
+enum ServerAccess {
     /// It is there, and perhaps its process is known.
     There(Target, Option<u32>),
     /// It is started.
     Started(OsString),
 }
 
-impl Server {
+impl ServerAccess {
     /// What the strongest layer says: a server on the command line beats a command of a variable or of the file.
-    fn named(context: &Context<'_>) -> Result<Server, Failure> {
+    fn named(context: &Context<'_>) -> Result<ServerAccess, Failure> {
         let usage = |message: String| Err(Failure::new(ExitCode::Usage, message));
         let arguments = arguments(context);
         let command = context.layers.get(&COMMAND)?;
@@ -154,7 +154,7 @@ impl Server {
             Some(_) if is_flag && !arguments.is_empty() => {
                 usage("--command starts a server, so HOST:PORT is not given with it".to_owned())
             }
-            Some(command) if arguments.is_empty() => Ok(Server::Started(command)),
+            Some(command) if arguments.is_empty() => Ok(ServerAccess::Started(command)),
             None if arguments.is_empty() => {
                 usage("missing argument: HOST PORT or HOST:PORT, or --command".to_owned())
             }
@@ -163,7 +163,7 @@ impl Server {
                 if let Some(extra) = rest.first() {
                     return usage(format!("unexpected argument {}", quoted(extra)));
                 }
-                Ok(Server::There(target, context.layers.get(&PID)?))
+                Ok(ServerAccess::There(target, context.layers.get(&PID)?))
             }
         }
     }
@@ -173,11 +173,13 @@ fn arguments(context: &Context<'_>) -> Vec<OsString> {
     context.matches.get_many::<OsString>("server").unwrap_or_default().cloned().collect()
 }
 
-fn about(context: &Context<'_>, server: &Server) -> Result<About, Failure> {
+fn about(context: &Context<'_>, server: &ServerAccess) -> Result<About, Failure> {
     let layers = context.layers;
     let (target, command, pid) = match server {
-        Server::There(target, pid) => (Some(target.to_string()), None, *pid),
-        Server::Started(command) => (None, Some(command.to_string_lossy().into_owned()), None),
+        ServerAccess::There(target, pid) => (Some(target.to_string()), None, *pid),
+        ServerAccess::Started(command) => {
+            (None, Some(command.to_string_lossy().into_owned()), None)
+        }
     };
     Ok(About {
         started: format!("{:.3}", Timestamp::now()),
@@ -204,10 +206,10 @@ fn about(context: &Context<'_>, server: &Server) -> Result<About, Failure> {
 /// Reaches the server, or starts it, tries all cases, and stops it.
 fn try_all(
     context: &Context<'_>,
-    server: &Server,
-    plan: &Plan,
+    server: &ServerAccess,
+    plan: &CasePlan,
     about: &mut About,
-    output: &mut Output,
+    output: &mut ReportOutput,
 ) -> Result<Ran, ConnectError> {
     let (address, watch) = reach(context, server, about.patience)?;
     about.address = Some(address.to_string());
@@ -226,7 +228,9 @@ fn try_all(
         seed: about.seed,
         max_clients: about.max_clients,
         one_at_a_time: false,
-        rate: Rate::new(context.layers.get(&MAX_RATE)?.or((!is_near).then_some(REMOTE_RATE))),
+        rate: ConnectionPacer::new(
+            context.layers.get(&MAX_RATE)?.or((!is_near).then_some(REMOTE_RATE)),
+        ),
         stop: OwnedFd::from(stop),
     };
     let mut lines = Lines { about, output };
@@ -240,12 +244,12 @@ fn try_all(
 
 fn reach(
     context: &Context<'_>,
-    server: &Server,
+    server: &ServerAccess,
     patience: Duration,
 ) -> Result<(SocketAddr, Option<Watch>), ConnectError> {
     let family = Family::of(context.matches);
     match server {
-        Server::Started(command) => {
+        ServerAccess::Started(command) => {
             let failed = |message: String| Failure::new(ExitCode::Unavailable, message);
             let started = Started::start(command).map_err(|error| failed(cannot_start(&error)))?;
             let address = started.wait_until_it_accepts(family, context.signals).map_err(
@@ -258,7 +262,7 @@ fn reach(
                 .map_err(|error| failed(format!("the server ended: {}", reason(&error))))?;
             Ok((address, Some(watch)))
         }
-        Server::There(target, pid) => {
+        ServerAccess::There(target, pid) => {
             let limit = Limit::start(patience);
             let addresses = resolve(target, family, limit, context.signals)?;
             let stream = connect(target, &addresses, limit, context.signals)?;
@@ -279,7 +283,7 @@ fn reach(
 fn finish(
     context: &Context<'_>,
     about: &About,
-    output: Output,
+    output: ReportOutput,
     ran: Ran,
     took: Duration,
 ) -> Result<ExitCode, Failure> {
@@ -289,21 +293,21 @@ fn finish(
         return Ok(ExitCode::Success);
     }
     let end = match (signal, &died) {
-        (Some(signal), _) => End::Stopped(signal.name()),
-        (None, Some(during)) => End::ServerDied(during),
-        (None, None) => End::Complete,
+        (Some(signal), _) => RunEnd::Stopped(signal.name()),
+        (None, Some(during)) => RunEnd::ServerDied(during),
+        (None, None) => RunEnd::Complete,
     };
     let exit = match signal {
         Some(signal) => context.stopped_by(signal),
         None if died.is_none() && Counts::of(&outcomes).is_success() => ExitCode::Success,
         None => ExitCode::Negative,
     };
-    output.end(&Report { about, outcomes: &outcomes, causes: &causes, end, took, exit })?;
+    output.end(&RunReport { about, outcomes: &outcomes, causes: &causes, end, took, exit })?;
     Ok(exit)
 }
 
 /// Where reports go.
-struct Output {
+struct ReportOutput {
     is_json: bool,
     colours: Colours,
     progress: Progress,
@@ -314,13 +318,13 @@ struct Output {
     unwritten: Unwritten,
 }
 
-impl Output {
-    fn create(context: &Context<'_>) -> Result<Output, Failure> {
+impl ReportOutput {
+    fn create(context: &Context<'_>) -> Result<ReportOutput, Failure> {
         let known = context.layers.get(&EXPECT)?.and_then(|path| FileId::of_path(&path));
         let is_known = || format!("is the list of {}", context.layers.place(&EXPECT));
         let inputs = known.into_iter().map(|id| (id, is_known())).collect();
         let [junit, html] = context.create_reports([&JUNIT, &HTML], inputs)?;
-        Ok(Output {
+        Ok(ReportOutput {
             is_json: context.is_on(&JSON)?,
             colours: Colours::of_stdout(),
             progress: Progress::on_stderr(),
@@ -332,7 +336,7 @@ impl Output {
     }
 
     /// Writes the reports, each whatever becomes of the others.
-    fn end(mut self, report: &Report<'_>) -> Result<(), Failure> {
+    fn end(mut self, report: &RunReport<'_>) -> Result<(), Failure> {
         self.progress.clear();
         let of_run = report;
         let report = with_unwritten(of_run, &self.unwritten);
@@ -348,7 +352,7 @@ impl Output {
             (true, _) => json::report(report)
                 .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
             // The line on stderr says it.
-            (false, End::Unreachable(_)) => String::new(),
+            (false, RunEnd::Unreachable(_)) => String::new(),
             (false, end) => terminal::summary(report.outcomes, report.causes, end, self.colours),
         };
         if !self.is_gone {
@@ -359,27 +363,27 @@ impl Output {
 }
 
 /// The report, which says so where others could not be written.
-fn with_unwritten<'r>(report: &Report<'r>, unwritten: &'r Unwritten) -> Report<'r> {
+fn with_unwritten<'r>(report: &RunReport<'r>, unwritten: &'r Unwritten) -> RunReport<'r> {
     let Some(failure) = unwritten.failure() else { return *report };
     let end = match report.end {
-        End::Complete => End::Unwritten(&failure.message),
+        RunEnd::Complete => RunEnd::Unwritten(&failure.message),
         other => other,
     };
-    Report { end, exit: failure.exit, ..*report }
+    RunReport { end, exit: failure.exit, ..*report }
 }
 
 /// Prints a line a case as soon as it is done.
 struct Lines<'r> {
     about: &'r About,
-    output: &'r mut Output,
+    output: &'r mut ReportOutput,
 }
 
-impl Listener for Lines<'_> {
+impl ProgressListener for Lines<'_> {
     fn progress(&mut self, running: &[&'static str], done: usize, of: usize) {
         self.output.progress.show(running, done, of);
     }
 
-    fn finished(&mut self, outcome: &Outcome) -> ControlFlow<()> {
+    fn finished(&mut self, outcome: &CaseOutcome) -> ControlFlow<()> {
         let output = &mut *self.output;
         if output.is_json || output.is_gone {
             return ControlFlow::Continue(());

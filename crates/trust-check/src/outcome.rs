@@ -8,7 +8,7 @@ use crate::verdict::Verdict;
 
 /// What came of one case.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct CaseOutcome {
     /// Which one.
     pub case: &'static Case,
     /// What came of it.
@@ -48,7 +48,7 @@ pub enum Class {
     Skipped,
 }
 
-impl Outcome {
+impl CaseOutcome {
     /// What it counts as.
     pub fn class(&self) -> Class {
         match (&self.verdict, self.is_listed) {

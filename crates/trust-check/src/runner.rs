@@ -22,11 +22,11 @@ use crate::cases::{self, GROUPS, resources};
 use crate::cause::{self, Cause};
 use crate::expect::Known;
 use crate::hint::{self, With};
-use crate::outcome::{Outcome, Tries};
+use crate::outcome::{CaseOutcome, Tries};
 use crate::server_command::StartError;
 use crate::setup::Setup;
 use crate::transcript::Log;
-use crate::trial::Trial;
+use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::watch::{Death, Watch};
 
@@ -49,7 +49,7 @@ const GONE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What runs.
 #[derive(Debug)]
-pub struct Plan {
+pub struct CasePlan {
     /// In the order in which they are reported.
     pub cases: Vec<&'static Case>,
     /// Cases that run at the same time.
@@ -61,18 +61,18 @@ pub struct Plan {
 }
 
 /// What the runner tells while it works.
-pub trait Listener {
+pub trait ProgressListener {
     /// Cases that are being tried now, and how many of how many are done. Often.
     fn progress(&mut self, running: &[&'static str], done: usize, of: usize);
     /// The next case in the order of the plan is done; whether to go on.
-    fn finished(&mut self, outcome: &Outcome) -> ControlFlow<()>;
+    fn finished(&mut self, outcome: &CaseOutcome) -> ControlFlow<()>;
 }
 
 /// How a run went.
 #[derive(Debug, Default)]
 pub struct Ran {
     /// What came of each case of the plan, in its order. Cases that were not tried any more are skipped.
-    pub outcomes: Vec<Outcome>,
+    pub outcomes: Vec<CaseOutcome>,
     /// What explains several of the findings.
     pub causes: Vec<Cause>,
     /// The cases during which the server died, if that was the end: it could not be started again.
@@ -90,15 +90,15 @@ pub struct Ran {
 /// No descriptors or threads left.
 pub fn run(
     setup: &mut Setup,
-    plan: &Plan,
+    plan: &CasePlan,
     watch: Option<&Watch>,
     signals: &Signals,
     stop: io::PipeWriter,
-    listener: &mut dyn Listener,
+    listener: &mut dyn ProgressListener,
 ) -> io::Result<Ran> {
     let stopped = AtomicBool::new(false);
     let gone = Mutex::new(None);
-    let shared = Shared { watch, stopped: &stopped, gone: &gone };
+    let shared = RunnerShared { watch, stopped: &stopped, gone: &gone };
     let (stop, ran) = (Some(stop), Ran::default());
     let mut run = Run {
         plan,
@@ -125,7 +125,7 @@ pub fn run(
         setup.one_at_a_time = true;
     } else if run.serves {
         let one_at_a_time = run.attend(|| {
-            let mut trial = Trial::new(setup, first.id, None);
+            let mut trial = CaseTrial::new(setup, first.id, None);
             serves_one_at_a_time(&mut trial).unwrap_or(false)
         })?;
         setup.one_at_a_time = one_at_a_time;
@@ -141,7 +141,7 @@ pub fn run(
         }
         let is_about_process = of_group[0].needs == Needs::Process;
         let (alone, beside): (Vec<_>, Vec<_>) =
-            of_group.into_iter().partition(|case| case.manners.are_alone());
+            of_group.into_iter().partition(|case| case.isolation.is_alone());
         let room = setup.max_clients.map_or(u64::MAX, |most| (most / CLIENTS_OF_A_CASE).max(1));
         let jobs = if setup.one_at_a_time { 1 } else { plan.jobs as u64 };
         // Cases that wait for a timeout wait beside each other, or each of them would add its timeout to the run.
@@ -157,7 +157,8 @@ pub fn run(
     if !run.is_lost && run.ran.signal.is_none() && !run.ran.is_cut && run.serves {
         run.revive(setup)?;
         let outcomes = std::mem::take(&mut run.ran.outcomes);
-        let found = run.attend(|| cause::find(&mut Trial::new(setup, first.id, None), &outcomes));
+        let found =
+            run.attend(|| cause::find(&mut CaseTrial::new(setup, first.id, None), &outcomes));
         // What cannot be found out any more is left out.
         run.ran.causes = found?.unwrap_or_default();
         run.ran.outcomes = outcomes;
@@ -171,7 +172,7 @@ pub fn run(
 }
 
 /// Whether a second client is only served once the first one has left: it waits until then, or is turned away.
-fn serves_one_at_a_time(trial: &mut Trial<'_>) -> Judged<bool> {
+fn serves_one_at_a_time(trial: &mut CaseTrial<'_>) -> Judged<bool> {
     let [hello, ours] = [trial.payload(16), trial.payload(16)];
     let mut first = trial.connect()?;
     first.send(&trial.frame(&hello))?;
@@ -191,12 +192,12 @@ fn serves_one_at_a_time(trial: &mut Trial<'_>) -> Judged<bool> {
 }
 
 struct Run<'r> {
-    plan: &'r Plan,
-    shared: Shared<'r>,
+    plan: &'r CasePlan,
+    shared: RunnerShared<'r>,
     signals: &'r Signals,
     /// Dropping it ends all waits of all cases.
     stop: Option<io::PipeWriter>,
-    listener: &'r mut dyn Listener,
+    listener: &'r mut dyn ProgressListener,
     ran: Ran,
     /// Whether one message came back.
     serves: bool,
@@ -208,7 +209,7 @@ struct Run<'r> {
 
 /// What the threads that try cases share.
 #[derive(Clone, Copy)]
-struct Shared<'r> {
+struct RunnerShared<'r> {
     watch: Option<&'r Watch>,
     stopped: &'r AtomicBool,
     /// During which cases a server that cannot be watched went away.
@@ -280,7 +281,7 @@ impl Run<'_> {
         let Some(watch) = self.shared.watch.filter(|_| self.watches) else { return Ok(()) };
         let first = cases::all().find(|case| case.id == FIRST).expect("the first case is there");
         self.attend(|| {
-            resources::warm_up(&mut Trial::new(setup, first.id, Some(watch)));
+            resources::warm_up(&mut CaseTrial::new(setup, first.id, Some(watch)));
             watch.look("warm-up", setup);
         })
     }
@@ -291,7 +292,7 @@ impl Run<'_> {
         setup: &Setup,
         cases: &[&'static Case],
         jobs: usize,
-    ) -> io::Result<Vec<Outcome>> {
+    ) -> io::Result<Vec<CaseOutcome>> {
         let queue = Mutex::new(cases.iter().copied().collect::<VecDeque<_>>());
         let running = Mutex::new(Vec::<&'static str>::new());
         let (done_in, done_out) = mpsc::channel();
@@ -314,7 +315,7 @@ impl Run<'_> {
             }
             drop((done_in, ring));
             // Reported in the order of the plan, whichever is done first.
-            let (mut done, mut unsettled): (Vec<Outcome>, Vec<Outcome>) = (vec![], vec![]);
+            let (mut done, mut unsettled): (Vec<CaseOutcome>, Vec<CaseOutcome>) = (vec![], vec![]);
             for case in cases {
                 let outcome = loop {
                     if let Some(at) = done.iter().position(|done| done.case.id == case.id) {
@@ -341,12 +342,12 @@ impl Run<'_> {
     }
 
     /// Tries the case of a failure again, alone.
-    fn try_again(&mut self, setup: &Setup, first: Outcome) -> io::Result<Outcome> {
+    fn try_again(&mut self, setup: &Setup, first: CaseOutcome) -> io::Result<CaseOutcome> {
         let (shared, serves) = (self.shared, self.serves);
         let done = self.ran.outcomes.len();
         self.listener.progress(&[first.case.id], done, self.plan.cases.len());
         let second = self.attend(|| {
-            let mut trial = Trial::new(setup, first.case.id, None);
+            let mut trial = CaseTrial::new(setup, first.case.id, None);
             // What these say is for the case to say. The server is to have seen that others have left.
             let _ = trial.pause(setup.settle);
             if let Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. }) = first.verdict
@@ -356,7 +357,7 @@ impl Run<'_> {
             shared.handle(setup, first.case, serves, &Mutex::default())
         })?;
         Ok(match first.is_put_off {
-            true => Outcome { is_put_off: false, ..second },
+            true => CaseOutcome { is_put_off: false, ..second },
             false => again::judge(first, second, setup),
         })
     }
@@ -396,7 +397,7 @@ impl Run<'_> {
         self.stop = None;
     }
 
-    fn take(&mut self, mut outcome: Outcome) {
+    fn take(&mut self, mut outcome: CaseOutcome) {
         if outcome.case.id == FIRST {
             self.serves = !matches!(outcome.verdict, Verdict::Fail(_));
         }
@@ -415,7 +416,7 @@ impl Run<'_> {
     }
 }
 
-impl Shared<'_> {
+impl RunnerShared<'_> {
     /// Tries the case, unless there is a reason not to.
     fn handle(
         self,
@@ -423,11 +424,11 @@ impl Shared<'_> {
         case: &'static Case,
         serves: bool,
         running: &Mutex<Vec<&'static str>>,
-    ) -> Outcome {
+    ) -> CaseOutcome {
         if let Some(why) = self.reason_not_to_try(setup, case, serves) {
             let has_died = self.watch.is_some_and(|watch| watch.end().is_some());
             let is_put_off = has_died && !self.stopped.load(Ordering::Relaxed);
-            return Outcome { is_put_off, ..not_tried(case, why) };
+            return CaseOutcome { is_put_off, ..not_tried(case, why) };
         }
         let beside = {
             let mut running = lock(running);
@@ -484,19 +485,28 @@ impl Shared<'_> {
         (!serves).then(|| format!("no message comes back as it should, see {FIRST}"))
     }
 
-    fn try_case(&self, setup: &Setup, case: &'static Case) -> Outcome {
+    fn try_case(&self, setup: &Setup, case: &'static Case) -> CaseOutcome {
         let started = Instant::now();
-        let mut trial = Trial::new(setup, case.id, self.watch);
+        let mut trial = CaseTrial::new(setup, case.id, self.watch);
         let verdict = (case.run)(&mut trial).unwrap_or_else(|verdict| verdict);
         let (log, took) = (trial.transcript().log(), started.elapsed());
         let tries = Tries { tries: 1, failed: 0, beside: 0 };
-        Outcome { case, verdict, tries, is_put_off: false, is_listed: false, hint: None, log, took }
+        CaseOutcome {
+            case,
+            verdict,
+            tries,
+            is_put_off: false,
+            is_listed: false,
+            hint: None,
+            log,
+            took,
+        }
     }
 }
 
 /// Whether a failure may be one of what ran beside it, or of clients that the server had no room for, or the server died
 /// before the case could be tried or judged.
-fn is_to_be_tried_again(outcome: &Outcome) -> bool {
+fn is_to_be_tried_again(outcome: &CaseOutcome) -> bool {
     if outcome.is_put_off {
         return true;
     }
@@ -518,8 +528,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn not_tried(case: &'static Case, why: String) -> Outcome {
+fn not_tried(case: &'static Case, why: String) -> CaseOutcome {
     let (verdict, log) = (Verdict::skipped(why), Log::default());
     let (tries, took) = (Tries::NONE, Duration::ZERO);
-    Outcome { case, verdict, tries, is_put_off: false, is_listed: false, hint: None, log, took }
+    CaseOutcome { case, verdict, tries, is_put_off: false, is_listed: false, hint: None, log, took }
 }

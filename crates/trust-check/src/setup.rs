@@ -41,7 +41,7 @@ pub struct Setup {
     /// Whether it serves one client at a time, as the runner found.
     pub one_at_a_time: bool,
     /// Keeps new connections apart.
-    pub rate: Rate,
+    pub rate: ConnectionPacer,
     /// Readable once the run is to end.
     pub stop: OwnedFd,
 }
@@ -99,7 +99,7 @@ impl Setup {
 
 /// Keeps new connections apart, so that a server far away is not flooded, and counts them.
 #[derive(Debug)]
-pub struct Rate {
+pub struct ConnectionPacer {
     interval: Duration,
     next: Mutex<Option<Instant>>,
     connections: AtomicU64,
@@ -119,9 +119,9 @@ pub const CONNECT_SLOW: Duration = Duration::from_millis(950);
 /// of that is enough for the next.
 const LEAVING_MS: u64 = 512;
 
-impl Rate {
+impl ConnectionPacer {
     /// At most so many new connections a second; `None`: no limit.
-    pub fn new(per_second: Option<u64>) -> Rate {
+    pub fn new(per_second: Option<u64>) -> ConnectionPacer {
         let interval =
             per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.max(1) as u32);
         let next = Mutex::new(None);
@@ -129,7 +129,16 @@ impl Rate {
         let leaving_ms = AtomicU64::new(LEAVING_MS);
         let held_by_server = AtomicU64::new(u64::MAX);
         let slow_connects = AtomicU64::new(0);
-        Rate { interval, next, connections, open, peak, leaving_ms, held_by_server, slow_connects }
+        ConnectionPacer {
+            interval,
+            next,
+            connections,
+            open,
+            peak,
+            leaving_ms,
+            held_by_server,
+            slow_connects,
+        }
     }
 
     /// Connects that took as long as those do that find the accept queue full.

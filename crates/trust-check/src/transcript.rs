@@ -23,14 +23,14 @@ struct Recorder {
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     /// In the order of time.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<TranscriptEntry>,
     /// Entries that came after the last one that was kept.
     pub left_out: u64,
 }
 
 /// Something that happened on a wire.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct TranscriptEntry {
     /// Since the case began.
     pub at: Duration,
     /// Which connection, from 1; 0 for the case itself.
@@ -45,11 +45,11 @@ pub enum What {
     /// The connection was made.
     Connected,
     /// Bytes were handed to our kernel.
-    Sent(Bytes),
+    Sent(Excerpt),
     /// The kernel of the first hop has acknowledged everything, and was left alone with it for that long.
     LeftAlone(Duration),
     /// Bytes came.
-    Received(Bytes),
+    Received(Excerpt),
     /// The server's FIN came.
     ReceivedFin,
     /// The server's RST came.
@@ -68,17 +68,17 @@ pub enum What {
 
 /// The beginning of some bytes, and how many they were.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bytes {
+pub struct Excerpt {
     /// How many.
     pub len: usize,
     /// The first of them.
     pub first: Vec<u8>,
 }
 
-impl Bytes {
+impl Excerpt {
     /// Keeps the beginning.
-    pub fn of(bytes: &[u8]) -> Bytes {
-        Bytes { len: bytes.len(), first: bytes[..bytes.len().min(BYTES_KEPT)].to_vec() }
+    pub fn of(bytes: &[u8]) -> Excerpt {
+        Excerpt { len: bytes.len(), first: bytes[..bytes.len().min(BYTES_KEPT)].to_vec() }
     }
 }
 
@@ -95,7 +95,7 @@ impl Transcript {
         // Under the lock, so that entries of several threads are in the order of time.
         let at = self.0.started.elapsed();
         match log.entries.len() < ENTRIES_MAX {
-            true => log.entries.push(Entry { at, connection, what }),
+            true => log.entries.push(TranscriptEntry { at, connection, what }),
             false => log.left_out += 1,
         }
     }

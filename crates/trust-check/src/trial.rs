@@ -10,7 +10,7 @@ use crate::setup::Setup;
 use crate::transcript::{Transcript, What};
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::watch::Watch;
-use crate::wire::{self, Path, Wire};
+use crate::wire::{self, PathKind, Wire};
 
 /// How long a server may turn new clients away after others have left, and how often it is asked.
 const ROOM_MAX: Duration = Duration::from_millis(500);
@@ -21,7 +21,7 @@ const UNREAD_PAYLOAD_MIN: usize = 64;
 
 /// One case being tried.
 #[derive(Debug)]
-pub struct Trial<'s> {
+pub struct CaseTrial<'s> {
     /// Which case.
     pub id: &'static str,
     /// What all cases have in common.
@@ -33,12 +33,12 @@ pub struct Trial<'s> {
     random: SplitMix,
 }
 
-impl<'s> Trial<'s> {
+impl<'s> CaseTrial<'s> {
     /// A trial of the case with that id. Its payloads depend on the run's seed and the id alone.
-    pub fn new(setup: &'s Setup, id: &'static str, watch: Option<&'s Watch>) -> Trial<'s> {
+    pub fn new(setup: &'s Setup, id: &'static str, watch: Option<&'s Watch>) -> CaseTrial<'s> {
         let name = id.bytes().fold(setup.seed, |state, byte| mix(state ^ u64::from(byte)));
         let transcript = Transcript::default();
-        Trial { id, setup, transcript, watch, connections: 0, random: SplitMix::new(name) }
+        CaseTrial { id, setup, transcript, watch, connections: 0, random: SplitMix::new(name) }
     }
 
     /// What went over its wires.
@@ -56,7 +56,7 @@ impl<'s> Trial<'s> {
         Wire::connect(self.setup, self.connections, &self.transcript)
     }
 
-    /// Names for so many connections that are made by threads of a case, with [`Trial::connect_as`].
+    /// Names for so many connections that are made by threads of a case, with [`CaseTrial::connect_as`].
     pub fn reserve(&mut self, count: usize) -> Range<u32> {
         let first = self.connections + 1;
         self.connections += count as u32;
@@ -79,7 +79,7 @@ impl<'s> Trial<'s> {
     /// As [`Wire::connect`].
     pub fn connect_narrow(&mut self) -> Judged<Wire<'s>> {
         self.connections += 1;
-        Wire::connect_over(self.setup, self.connections, &self.transcript, Path::Narrow)
+        Wire::connect_over(self.setup, self.connections, &self.transcript, PathKind::Narrow)
     }
 
     /// A payload of about that length: as long as the server takes.

@@ -49,7 +49,7 @@ const END_PATIENCE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Watch {
     watched: RwLock<Arc<Watched>>,
-    state: Mutex<State>,
+    state: Mutex<Observed>,
 }
 
 /// A server that is looked at.
@@ -65,7 +65,7 @@ struct Watched {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Observed {
     idle_at_start: Option<f64>,
     looks: Vec<Look>,
     end: Option<String>,
@@ -92,7 +92,7 @@ pub struct Look {
     /// The most connections that it had open at the same time by then.
     pub peak: u64,
     /// What the processes had.
-    pub had: Sample,
+    pub had: ProcessSample,
     /// Share of a core that was computed with no client there; `None` if the kernel does not tell.
     pub idle_share: Option<f64>,
     /// Processes that listened at the start and are gone.
@@ -101,7 +101,7 @@ pub struct Look {
 
 /// What the processes have at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Sample {
+pub struct ProcessSample {
     /// Descriptors of sockets.
     pub sockets: u64,
     /// Descriptors of pipes.
@@ -118,7 +118,7 @@ pub struct Sample {
     pub threads: u64,
 }
 
-impl Sample {
+impl ProcessSample {
     /// All descriptors.
     pub fn descriptors(&self) -> u64 {
         self.sockets + self.pipes + self.files
@@ -224,7 +224,7 @@ impl Watch {
         self.look_for(first, group, setup);
     }
 
-    fn look_for(&self, wanted: Option<Sample>, group: &str, setup: &Setup) {
+    fn look_for(&self, wanted: Option<ProcessSample>, group: &str, setup: &Setup) {
         let watched = self.watched();
         if watched.misfit.is_some() || self.has_ended(Duration::ZERO) {
             return;
@@ -293,15 +293,16 @@ impl Watch {
     /// # Errors
     ///
     /// Only when the run is to end.
-    pub fn settled(&self, setup: &Setup) -> Judged<Sample> {
+    pub fn settled(&self, setup: &Setup) -> Judged<ProcessSample> {
         self.settle_first(setup).ok_or_else(|| Verdict::skipped("the run was stopped"))
     }
 
-    fn sample(&self) -> Sample {
+    fn sample(&self) -> ProcessSample {
         let watched = self.watched();
         let tree = Process::tree(watched.pid);
         let close_wait = PortSockets::read(watched.pid, watched.port).close_wait;
-        let mut sample = Sample { zombies: zombies(&tree, watched.pid), ..Sample::default() };
+        let mut sample =
+            ProcessSample { zombies: zombies(&tree, watched.pid), ..ProcessSample::default() };
         let mut held = HashSet::new();
         for process in &tree {
             if process.is_zombie {
@@ -321,9 +322,9 @@ impl Watch {
     }
 
     /// What it has once that does not change any more; `None` if the run is to end.
-    fn settle_first(&self, setup: &Setup) -> Option<Sample> {
+    fn settle_first(&self, setup: &Setup) -> Option<ProcessSample> {
         let until = Instant::now() + SETTLE_MAX.min(setup.patience);
-        let has = |sample: &Sample| (sample.descriptors(), sample.threads, sample.zombies);
+        let has = |sample: &ProcessSample| (sample.descriptors(), sample.threads, sample.zombies);
         let (mut sample, mut same) = (self.sample(), 0);
         while same < STEADY_LOOKS && Instant::now() < until {
             wire::pause(setup, SETTLE_LOOK).ok()?;
@@ -335,8 +336,8 @@ impl Watch {
     }
 
     /// What it has once it is back at what it had, or the time is over; `None` if the run is to end.
-    fn settle(&self, setup: &Setup, wanted: &Sample) -> Option<Sample> {
-        let is_back = |sample: &Sample| {
+    fn settle(&self, setup: &Setup, wanted: &ProcessSample) -> Option<ProcessSample> {
+        let is_back = |sample: &ProcessSample| {
             sample.descriptors() <= wanted.descriptors()
                 && sample.close_wait <= wanted.close_wait
                 && sample.zombies <= wanted.zombies
@@ -377,7 +378,7 @@ impl Watch {
         Process::tree(self.pid()).iter().flat_map(Process::computed).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Observed> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -19,10 +19,10 @@ use trust_net::socket;
 
 use crate::answer;
 use crate::setup::{CONNECT_SLOW, LARGE_MAX, OnReset, Setup};
-use crate::transcript::{Bytes, Transcript, What};
+use crate::transcript::{Excerpt, Transcript, What};
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
 
-pub use flow::{STALL, Stop, Unread};
+pub use flow::{STALL, StopReason, Unread};
 pub use pace::Pace;
 
 /// Bytes received with one call.
@@ -50,7 +50,7 @@ const EXTRA_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How a connection ended, as far as was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ConnectionEnd {
     /// The server's FIN came.
     Fin,
     /// The server's RST came.
@@ -61,7 +61,7 @@ pub enum End {
 
 /// What the path to the server lets through at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Path {
+pub enum PathKind {
     /// What it does by itself.
     AsItIs,
     /// Small segments and a small window. A kernel makes the send buffer of a connection for some segments, so that a
@@ -91,9 +91,9 @@ pub struct Wire<'s> {
     stream: TcpStream,
     number: u32,
     transcript: Transcript,
-    end: Option<End>,
+    end: Option<ConnectionEnd>,
     /// What a failed send says about the end; what had arrived before it is still to be received.
-    send_failed: Option<End>,
+    send_failed: Option<ConnectionEnd>,
     /// Whether a byte came.
     has_received: bool,
     /// Other connections of the check that were open when this one began.
@@ -109,7 +109,7 @@ impl<'s> Wire<'s> {
     ///
     /// A failure if the server does not take the connection in time.
     pub fn connect(setup: &'s Setup, number: u32, transcript: &Transcript) -> Judged<Wire<'s>> {
-        Wire::connect_over(setup, number, transcript, Path::AsItIs)
+        Wire::connect_over(setup, number, transcript, PathKind::AsItIs)
     }
 
     /// The same over a path that may be made narrow.
@@ -121,7 +121,7 @@ impl<'s> Wire<'s> {
         setup: &'s Setup,
         number: u32,
         transcript: &Transcript,
-        path: Path,
+        path: PathKind,
     ) -> Judged<Wire<'s>> {
         let failed = |error: io::Error| {
             let evidence = match error.kind() {
@@ -322,8 +322,8 @@ impl<'s> Wire<'s> {
             return Ok(());
         };
         let end = match self.end {
-            Some(End::Fin) => "; then the server closed the connection",
-            Some(End::Reset) => "; then the server reset the connection",
+            Some(ConnectionEnd::Fin) => "; then the server closed the connection",
+            Some(ConnectionEnd::Reset) => "; then the server reset the connection",
             _ if expected.starts_with(got) => "; then nothing more came",
             _ => "",
         };
@@ -388,7 +388,7 @@ impl<'s> Wire<'s> {
         self.receive_into(&mut got, RECEIVE_BYTES, time)?;
         match (got.len(), self.end) {
             (0, None) => Ok(()),
-            (0, Some(End::Reset)) => {
+            (0, Some(ConnectionEnd::Reset)) => {
                 let got = "the server reset the connection";
                 Err(Verdict::fail_by(self.evidence(), expected, got))
             }
@@ -407,12 +407,12 @@ impl<'s> Wire<'s> {
     /// # Errors
     ///
     /// Only when the run is to end.
-    pub fn drain(&mut self, patience: Duration) -> Judged<(Vec<u8>, End)> {
+    pub fn drain(&mut self, patience: Duration) -> Judged<(Vec<u8>, ConnectionEnd)> {
         let mut got = vec![];
         // A server that sends for ever is no reason to read for ever.
         let limit = LARGE_MAX as usize * 2;
         while got.len() < limit && self.receive_into(&mut got, limit, patience)? {}
-        Ok((got, self.end.unwrap_or(End::Open)))
+        Ok((got, self.end.unwrap_or(ConnectionEnd::Open)))
     }
 
     /// Waits for the end of the connection without another byte: a FIN, or a RST where that is as good. It has to come
@@ -423,17 +423,19 @@ impl<'s> Wire<'s> {
     /// A failure if bytes came or no end, and what the run says about a RST.
     pub fn expect_end(&mut self, why: &str) -> Judged<()> {
         match self.expect_any_end(why)? {
-            End::Reset => self.judge_reset(&format!("the server closes the connection, {why}")),
-            End::Fin | End::Open => Ok(()),
+            ConnectionEnd::Reset => {
+                self.judge_reset(&format!("the server closes the connection, {why}"))
+            }
+            ConnectionEnd::Fin | ConnectionEnd::Open => Ok(()),
         }
     }
 
-    /// Waits for the end of the connection without another byte; how it ended, never [`End::Open`].
+    /// Waits for the end of the connection without another byte; how it ended, never [`ConnectionEnd::Open`].
     ///
     /// # Errors
     ///
     /// A failure if bytes came or no end.
-    pub fn expect_any_end(&mut self, why: &str) -> Judged<End> {
+    pub fn expect_any_end(&mut self, why: &str) -> Judged<ConnectionEnd> {
         let expected = format!("the server closes the connection, {why}");
         match self.drain(self.setup.prompt())? {
             (extra, _) if !extra.is_empty() => Err(Verdict::fail_by(
@@ -441,7 +443,7 @@ impl<'s> Wire<'s> {
                 expected,
                 format!("{} bytes came first: {}", extra.len(), answer::shown(&extra)),
             )),
-            (_, End::Open) => Err(Verdict::fail(
+            (_, ConnectionEnd::Open) => Err(Verdict::fail(
                 expected,
                 format!("it was still open after {}", seconds(self.setup.prompt())),
             )),
@@ -510,7 +512,7 @@ impl<'s> Wire<'s> {
     }
 
     /// How the connection ended, if it is known to have.
-    pub fn end(&self) -> Option<End> {
+    pub fn end(&self) -> Option<ConnectionEnd> {
         self.end
     }
 
@@ -531,7 +533,7 @@ impl<'s> Wire<'s> {
         loop {
             match self.stream.write(bytes) {
                 Ok(count) => {
-                    self.record(What::Sent(Bytes::of(&bytes[..count])));
+                    self.record(What::Sent(Excerpt::of(&bytes[..count])));
                     return Some(count);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -539,7 +541,8 @@ impl<'s> Wire<'s> {
                 Err(error) => {
                     // EPIPE where a FIN came before the RST, which then only says that we sent after it.
                     let is_reset = error.kind() != ErrorKind::BrokenPipe;
-                    self.send_failed = Some(if is_reset { End::Reset } else { End::Fin });
+                    self.send_failed =
+                        Some(if is_reset { ConnectionEnd::Reset } else { ConnectionEnd::Fin });
                     self.note(&format!("sending fails: {}", reason(&error)));
                     return None;
                 }
@@ -551,23 +554,27 @@ impl<'s> Wire<'s> {
     fn read_once(&mut self, buffer: &mut [u8]) -> Option<usize> {
         loop {
             match self.stream.read(buffer) {
-                Ok(0) => self.note_end(self.send_failed.unwrap_or(End::Fin)),
+                Ok(0) => self.note_end(self.send_failed.unwrap_or(ConnectionEnd::Fin)),
                 Ok(count) => {
                     self.has_received = true;
-                    self.record(What::Received(Bytes::of(&buffer[..count])));
+                    self.record(What::Received(Excerpt::of(&buffer[..count])));
                     return Some(count);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => self.note_end(End::Reset),
+                Err(_) => self.note_end(ConnectionEnd::Reset),
             }
             return None;
         }
     }
 
-    fn note_end(&mut self, end: End) {
+    fn note_end(&mut self, end: ConnectionEnd) {
         self.end = Some(end);
-        self.record(if end == End::Fin { What::ReceivedFin } else { What::ReceivedReset });
+        self.record(if end == ConnectionEnd::Fin {
+            What::ReceivedFin
+        } else {
+            What::ReceivedReset
+        });
     }
 
     fn record(&self, what: What) {
@@ -579,10 +586,10 @@ impl<'s> Wire<'s> {
     }
 }
 
-fn open(setup: &Setup, path: Path) -> io::Result<TcpStream> {
+fn open(setup: &Setup, path: PathKind) -> io::Result<TcpStream> {
     let address = setup.address;
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if path == Path::Narrow {
+    if path == PathKind::Narrow {
         // Both before the first segment, which tells them to the server's kernel. Without them more is needed to fill it.
         let _ = socket.set_tcp_mss(NARROW_SEGMENT);
         let _ = socket.set_recv_buffer_size(NARROW_WINDOW);

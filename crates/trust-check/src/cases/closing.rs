@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use trust_cli::text::seconds;
 
-use crate::case::{Case, Manners, Needs};
+use crate::case::{Case, Isolation, Needs};
 use crate::setup::OnReset;
-use crate::trial::Trial;
+use crate::trial::CaseTrial;
 use crate::verdict::{Judged, Verdict};
-use crate::wire::{End, Pace, STALL};
+use crate::wire::{ConnectionEnd, Pace, STALL};
 
 /// Clients that leave before the server can have looked at them: enough that some do before it accepts them, and few
 /// enough for a short backlog.
@@ -29,7 +29,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 9293, 3.6; recv(2)",
         bug: "a receive of 0 bytes is not taken for the end, and the connection stays in CLOSE_WAIT",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: fin_between_messages,
     },
     Case {
@@ -39,7 +39,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (truncated_frame); recv(2)",
         bug: "the loop that reads a header takes 0 bytes for \"not yet\", and spins or waits for ever",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| {
             let part = trial.cut_header()?;
             cut_by_fin(trial, &part, "the rest of the header can never come")
@@ -52,7 +52,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (truncated_frame); recv(2)",
         bug: "what has arrived of a message is taken for all of it when the stream ends",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| {
             let part = trial.cut_payload(1000)?;
             cut_by_fin(trial, &part, "the rest of the payload can never come")
@@ -65,7 +65,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 1122, 4.2.2.13; docs/PROTOCOL.md",
         bug: "answers still in a buffer are dropped with the connection, or a RST overtakes them",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: answers_before_a_refusal,
     },
     Case {
@@ -75,7 +75,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 9293, 3.5.2; recv(2) (ECONNRESET)",
         bug: "ECONNRESET is an error nobody handles, and ends the process",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| reset_after(trial, &[], "a reset while idle"),
     },
     Case {
@@ -85,7 +85,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 9293, 3.5.2; recv(2) (ECONNRESET)",
         bug: "an error in the middle of a header is not expected, and ends the process or keeps the place",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| {
             let part = trial.cut_header()?;
             reset_after(trial, &part, "a reset inside a header")
@@ -98,7 +98,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 9293, 3.5.2; recv(2) (ECONNRESET)",
         bug: "an error in the middle of a payload is not expected, and ends the process or keeps the place",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| {
             let part = trial.cut_payload(1000)?;
             reset_after(trial, &part, "a reset inside a payload")
@@ -111,7 +111,7 @@ pub const CASES: &[Case] = &[
         source: "send(2) (EPIPE, ECONNRESET); docs/ENDINGS.md",
         bug: "the error of a send is not expected, and ends the process",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: reset_with_answers_owed,
     },
     Case {
@@ -121,7 +121,7 @@ pub const CASES: &[Case] = &[
         source: "accept(2) (ECONNABORTED); getpeername(2) (ENOTCONN)",
         bug: "accept loop that ends at its first error, or asks a dead socket for its peer",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: reset_before_accept,
     },
     Case {
@@ -131,7 +131,7 @@ pub const CASES: &[Case] = &[
         source: "recv(2); docs/PROTOCOL.md (peer_fin)",
         bug: "the first receive is expected to bring something",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: close_at_once,
     },
     Case {
@@ -141,7 +141,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 9293, 3.6; recv(2)",
         bug: "the FIN is not noticed, and only the idle timeout ends the connection",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: prompt_end,
     },
     Case {
@@ -151,7 +151,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 1122, 4.2.2.13; docs/PROTOCOL.md (orderly end)",
         bug: "the connection stays open after a length that is refused, or close() with unread data makes the kernel reset it",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: refused_by_fin,
     },
     Case {
@@ -161,7 +161,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 1122, 4.2.2.13; RFC 9112, 9.6; docs/PROTOCOL.md (orderly end)",
         bug: "close() with unread bytes makes the kernel reset the connection and drop the answers that it has not sent yet, or owed answers are dropped with the connection",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: large_answers_before_a_refusal,
     },
 ];
@@ -180,7 +180,7 @@ const END_UNREAD: Duration = Duration::from_millis(100);
 /// Longest time for answers that were left unread.
 const UNREAD_TIME_MAX: Duration = Duration::from_secs(5);
 
-fn fin_between_messages(trial: &mut Trial<'_>) -> Judged {
+fn fin_between_messages(trial: &mut CaseTrial<'_>) -> Judged {
     let payload = trial.payload(32);
     let mut wire = trial.connect()?;
     wire.send(&trial.frame(&payload))?;
@@ -191,7 +191,7 @@ fn fin_between_messages(trial: &mut Trial<'_>) -> Judged {
 }
 
 /// The client sends a part of a message, and a FIN.
-fn cut_by_fin(trial: &mut Trial<'_>, part: &[u8], why: &str) -> Judged {
+fn cut_by_fin(trial: &mut CaseTrial<'_>, part: &[u8], why: &str) -> Judged {
     let mut wire = trial.connect()?;
     wire.send(part)?;
     wire.finish();
@@ -199,7 +199,7 @@ fn cut_by_fin(trial: &mut Trial<'_>, part: &[u8], why: &str) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn answers_before_a_refusal(trial: &mut Trial<'_>) -> Judged {
+fn answers_before_a_refusal(trial: &mut CaseTrial<'_>) -> Judged {
     let payloads = trial.payloads(32, 96);
     let bad = trial.refused_header()?;
     let behind = trial.payloads(BEHIND_REFUSAL, BEHIND_REFUSAL).concat();
@@ -215,7 +215,7 @@ fn answers_before_a_refusal(trial: &mut Trial<'_>) -> Judged {
 }
 
 /// The client sends something, and resets the connection.
-fn reset_after(trial: &mut Trial<'_>, bytes: &[u8], what: &str) -> Judged {
+fn reset_after(trial: &mut CaseTrial<'_>, bytes: &[u8], what: &str) -> Judged {
     let payload = trial.payload(32);
     let mut wire = trial.connect()?;
     wire.send(&trial.frame(&payload))?;
@@ -228,7 +228,7 @@ fn reset_after(trial: &mut Trial<'_>, bytes: &[u8], what: &str) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn reset_with_answers_owed(trial: &mut Trial<'_>) -> Judged {
+fn reset_with_answers_owed(trial: &mut CaseTrial<'_>) -> Judged {
     let message = trial.payload(UNREAD_MESSAGE_BYTES);
     let mut wire = trial.connect_narrow()?;
     // So many that the server waits in the middle of a send.
@@ -240,7 +240,7 @@ fn reset_with_answers_owed(trial: &mut Trial<'_>) -> Judged {
     unread.expect_waiting().map(|()| Verdict::Pass)
 }
 
-fn reset_before_accept(trial: &mut Trial<'_>) -> Judged {
+fn reset_before_accept(trial: &mut CaseTrial<'_>) -> Judged {
     for _ in 0..HASTY_CLIENTS {
         trial.connect()?.reset();
     }
@@ -249,7 +249,7 @@ fn reset_before_accept(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn close_at_once(trial: &mut Trial<'_>) -> Judged {
+fn close_at_once(trial: &mut CaseTrial<'_>) -> Judged {
     for _ in 0..HASTY_CLIENTS {
         trial.connect()?.close_at_once();
     }
@@ -258,7 +258,7 @@ fn close_at_once(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn prompt_end(trial: &mut Trial<'_>) -> Judged {
+fn prompt_end(trial: &mut CaseTrial<'_>) -> Judged {
     let payload = trial.payload(32);
     let mut wire = trial.connect()?;
     wire.send(&trial.frame(&payload))?;
@@ -275,12 +275,12 @@ fn prompt_end(trial: &mut Trial<'_>) -> Judged {
             format!("it took {}, with a timeout of {}", seconds(took), seconds(timeout)),
         )),
         _ if took >= PROMPT => Err(Verdict::warn(expected, format!("it took {}", seconds(took)))),
-        _ if end == End::Reset => wire.judge_reset(expected).map(|()| Verdict::Pass),
+        _ if end == ConnectionEnd::Reset => wire.judge_reset(expected).map(|()| Verdict::Pass),
         _ => Ok(Verdict::Pass),
     }
 }
 
-fn refused_by_fin(trial: &mut Trial<'_>) -> Judged {
+fn refused_by_fin(trial: &mut CaseTrial<'_>) -> Judged {
     let bad = trial.refused_header()?;
     let behind = trial.payloads(BEHIND_REFUSAL, BEHIND_REFUSAL).concat();
     let mut wire = trial.connect()?;
@@ -290,7 +290,7 @@ fn refused_by_fin(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn large_answers_before_a_refusal(trial: &mut Trial<'_>) -> Judged {
+fn large_answers_before_a_refusal(trial: &mut CaseTrial<'_>) -> Judged {
     let bad = trial.refused_header()?;
     let behind = trial.payloads(BEHIND_REFUSAL, BEHIND_REFUSAL).concat();
     let mut pace = Pace::within(UNREAD_TIME_MAX, trial.setup);
@@ -313,7 +313,7 @@ fn large_answers_before_a_refusal(trial: &mut Trial<'_>) -> Judged {
         {}
         // Answers that no kernel could have taken unread are lost to a RST, and what that means the run says.
         let is_cut = bytes > UNREAD_ANSWERS[0]
-            && wire.end() == Some(End::Reset)
+            && wire.end() == Some(ConnectionEnd::Reset)
             && answers.starts_with(&got);
         let end = match wire.expect_rest(got, &wanted) {
             Err(Verdict::Fail(lost)) if is_cut && trial.setup.reset != OnReset::Fail => {

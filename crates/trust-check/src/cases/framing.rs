@@ -6,10 +6,10 @@ use trust_cli::framing::Framing;
 use trust_cli::text::grouped;
 use trust_wire::format::LengthFormat;
 
-use crate::case::{Case, Manners, Needs};
-use crate::trial::Trial;
+use crate::case::{Case, Isolation, Needs};
+use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Judged, Verdict};
-use crate::wire::{End, Pace, Wire};
+use crate::wire::{ConnectionEnd, Pace, Wire};
 use crate::{answer, hint};
 
 /// The cases of this group.
@@ -21,7 +21,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 862; docs/PROTOCOL.md",
         bug: "the server speaks another framing, or does not echo",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: small_message,
     },
     Case {
@@ -31,7 +31,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "a receive of 0 bytes for the payload is taken for the end of the stream",
         needs: Needs::Messages,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| echo_of(trial, 0),
     },
     Case {
@@ -41,7 +41,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "a length is compared with < where <= belongs",
         needs: Needs::Messages,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| echo_of(trial, 1),
     },
     Case {
@@ -51,7 +51,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "the limit is exclusive, or counts the header, or one receive is taken for the whole payload",
         needs: Needs::Messages,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| longest(trial, 0),
     },
     Case {
@@ -61,7 +61,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "the limit counts the header as well",
         needs: Needs::Messages,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| longest(trial, 1),
     },
     Case {
@@ -71,7 +71,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "the limit is not enforced, or off by one",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: one_more_than_the_limit,
     },
     Case {
@@ -81,7 +81,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md; CWE-195",
         bug: "the length is read as a signed number, becomes negative and passes the check",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| refused_value(trial, |bits| 1 << (bits - 1)),
     },
     Case {
@@ -91,7 +91,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md; CWE-190",
         bug: "the length is -1, which stands for something else, or header and payload together overflow",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| refused_value(trial, |bits| u64::MAX >> (u64::BITS - bits)),
     },
     Case {
@@ -101,7 +101,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "the server guesses the byte order, or reads the length in that of its machine",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: the_other_byte_order,
     },
     Case {
@@ -111,7 +111,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "a payload is looked at for headers, or decoded twice",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: payloads_like_messages,
     },
     Case {
@@ -121,7 +121,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md; RFC 862",
         bug: "the payload goes through string functions or a text mode: cut at a NUL, trimmed, newlines translated",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: payloads_of_special_bytes,
     },
     Case {
@@ -131,7 +131,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "a length is kept in a type that is too small, or a buffer has room for a round number of bytes",
         needs: Needs::Messages,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: lengths_around_powers_of_two,
     },
     Case {
@@ -141,7 +141,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "some lengths or bytes are treated unlike the others",
         needs: Needs::Messages,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: random_messages,
     },
     Case {
@@ -151,7 +151,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md; CWE-191",
         bug: "the subtraction goes below zero: an empty message, or one of almost 4 GiB",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: less_than_it_counts,
     },
     Case {
@@ -161,7 +161,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "whatever comes is sent back, or a wrong client takes the server down",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: text_for_a_header,
     },
     Case {
@@ -171,7 +171,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "answers are collected for a receive, and dropped when its end is refused",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| bad_after_good(trial, Together::OneSegment),
     },
     Case {
@@ -181,7 +181,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "answers wait in a buffer that an error throws away",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| bad_after_good(trial, Together::Apart),
     },
     Case {
@@ -191,7 +191,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "the server skips the header and goes on, out of step from then on",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: good_after_bad,
     },
     Case {
@@ -201,7 +201,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md; RFC 9293, 3.7.1",
         bug: "a total is kept in 16 bits, a buffer has room for a round number of bytes with the header, or a receive of a whole segment is taken for one that has more behind it",
         needs: Needs::Messages,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: lengths_around_segments,
     },
 ];
@@ -239,7 +239,7 @@ const RANDOM_MESSAGES: usize = 48;
 const RANDOM_MAX: u64 = 128 * 1024;
 
 /// One message of about that length, and its echo.
-fn echo_of(trial: &mut Trial<'_>, len: u64) -> Judged {
+fn echo_of(trial: &mut CaseTrial<'_>, len: u64) -> Judged {
     let payload = trial.payload(len);
     let mut wire = trial.connect()?;
     wire.send(&trial.frame(&payload))?;
@@ -250,7 +250,7 @@ fn echo_of(trial: &mut Trial<'_>, len: u64) -> Judged {
 
 /// One message and its echo; then, on another connection, half a header, which is not answered. To a server with a
 /// narrower length field it is a whole empty message, so that everything else would look right.
-fn small_message(trial: &mut Trial<'_>) -> Judged {
+fn small_message(trial: &mut CaseTrial<'_>) -> Judged {
     echo_of(trial, 32)?;
     let header_len = match trial.setup.framing {
         Framing::Length(format) if format.header_len() > 1 => format.header_len(),
@@ -282,7 +282,7 @@ fn small_message(trial: &mut Trial<'_>) -> Judged {
 }
 
 /// The longest message but for so many bytes.
-fn longest(trial: &mut Trial<'_>, less: u64) -> Judged {
+fn longest(trial: &mut CaseTrial<'_>, less: u64) -> Judged {
     let (longest, limit) = (trial.setup.payload_len(u64::MAX) as u64, trial.setup.payload_max());
     let echoed = echo_of(trial, longest.saturating_sub(less))?;
     if longest == limit {
@@ -295,7 +295,7 @@ fn longest(trial: &mut Trial<'_>, less: u64) -> Judged {
     )))
 }
 
-fn one_more_than_the_limit(trial: &mut Trial<'_>) -> Judged {
+fn one_more_than_the_limit(trial: &mut CaseTrial<'_>) -> Judged {
     let too_large = trial.setup.max_frame.saturating_add(1);
     let Some(header) = header_above_the_limit(trial)? else {
         return Ok(Verdict::skipped("the length field cannot say more than the limit"));
@@ -304,7 +304,7 @@ fn one_more_than_the_limit(trial: &mut Trial<'_>) -> Judged {
 }
 
 /// A length field with this value, which depends on its bits, is refused.
-fn refused_value(trial: &mut Trial<'_>, value: fn(u32) -> u64) -> Judged {
+fn refused_value(trial: &mut CaseTrial<'_>, value: fn(u32) -> u64) -> Judged {
     let format = length_format(trial)?;
     let mut header = vec![];
     format.encode_raw(value(format.width() as u32 * 8), &mut header);
@@ -314,7 +314,7 @@ fn refused_value(trial: &mut Trial<'_>, value: fn(u32) -> u64) -> Judged {
     refused(trial, &header, "its header says a length above the limit")
 }
 
-fn the_other_byte_order(trial: &mut Trial<'_>) -> Judged {
+fn the_other_byte_order(trial: &mut CaseTrial<'_>) -> Judged {
     let format = length_format(trial)?;
     let swapped = format.swapped();
     if swapped == format {
@@ -347,7 +347,7 @@ fn the_other_byte_order(trial: &mut Trial<'_>) -> Judged {
     }
 }
 
-fn payloads_like_messages(trial: &mut Trial<'_>) -> Judged {
+fn payloads_like_messages(trial: &mut CaseTrial<'_>) -> Judged {
     let inner = trial.payload(8);
     let frame = trial.frame(&inner);
     let mut payloads = vec![frame.clone(), frame.repeat(3)];
@@ -359,7 +359,7 @@ fn payloads_like_messages(trial: &mut Trial<'_>) -> Judged {
     echoes_in_turn(trial, &payloads)
 }
 
-fn payloads_of_special_bytes(trial: &mut Trial<'_>) -> Judged {
+fn payloads_of_special_bytes(trial: &mut CaseTrial<'_>) -> Judged {
     let len = trial.setup.payload_len(64);
     let payloads: Vec<Vec<u8>> = match trial.setup.framing {
         // A newline is the end of a line, and what is no text is for its server to decide.
@@ -373,7 +373,7 @@ fn payloads_of_special_bytes(trial: &mut Trial<'_>) -> Judged {
     echoes_in_turn(trial, &payloads)
 }
 
-fn lengths_around_powers_of_two(trial: &mut Trial<'_>) -> Judged {
+fn lengths_around_powers_of_two(trial: &mut CaseTrial<'_>) -> Judged {
     let (min, max) = (trial.setup.payload_min(), trial.setup.payload_max());
     let near = POWERS.iter().flat_map(|power| [power - 1, *power, power + 1]);
     let lengths: Vec<u64> = near.filter(|len| (min..=max).contains(len)).collect();
@@ -384,7 +384,7 @@ fn lengths_around_powers_of_two(trial: &mut Trial<'_>) -> Judged {
     echoes_in_turn(trial, &payloads)
 }
 
-fn lengths_around_segments(trial: &mut Trial<'_>) -> Judged {
+fn lengths_around_segments(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     let (min, max) = (trial.setup.payload_min(), trial.setup.payload_max());
     let (overhead, own) = (trial.setup.framing.overhead() as u64, wire.segment());
@@ -403,7 +403,7 @@ fn lengths_around_segments(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn random_messages(trial: &mut Trial<'_>) -> Judged {
+fn random_messages(trial: &mut CaseTrial<'_>) -> Judged {
     let mut payloads = vec![];
     for _ in 0..RANDOM_MESSAGES {
         // Short ones are as likely as long ones.
@@ -414,7 +414,7 @@ fn random_messages(trial: &mut Trial<'_>) -> Judged {
     echoes_in_turn(trial, &payloads)
 }
 
-fn less_than_it_counts(trial: &mut Trial<'_>) -> Judged {
+fn less_than_it_counts(trial: &mut CaseTrial<'_>) -> Judged {
     let format = length_format(trial)?;
     let header = |value| {
         let mut header = vec![];
@@ -434,7 +434,7 @@ fn less_than_it_counts(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn text_for_a_header(trial: &mut Trial<'_>) -> Judged {
+fn text_for_a_header(trial: &mut CaseTrial<'_>) -> Judged {
     let format = length_format(trial)?;
     let header = TEXT.get(..format.header_len());
     let declared = header.and_then(|header| format.decode(header).ok());
@@ -451,7 +451,7 @@ enum Together {
     Apart,
 }
 
-fn bad_after_good(trial: &mut Trial<'_>, together: Together) -> Judged {
+fn bad_after_good(trial: &mut CaseTrial<'_>, together: Together) -> Judged {
     let Some(bad) = header_above_the_limit(trial)? else {
         return Ok(Verdict::skipped("the length field cannot say more than the limit"));
     };
@@ -468,7 +468,7 @@ fn bad_after_good(trial: &mut Trial<'_>, together: Together) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn good_after_bad(trial: &mut Trial<'_>) -> Judged {
+fn good_after_bad(trial: &mut CaseTrial<'_>) -> Judged {
     let Some(bad) = header_above_the_limit(trial)? else {
         return Ok(Verdict::skipped("the length field cannot say more than the limit"));
     };
@@ -482,7 +482,7 @@ fn good_after_bad(trial: &mut Trial<'_>) -> Judged {
 }
 
 /// The header of a message of one byte more than the limit, if there is such a header.
-fn header_above_the_limit(trial: &Trial<'_>) -> Judged<Option<Vec<u8>>> {
+fn header_above_the_limit(trial: &CaseTrial<'_>) -> Judged<Option<Vec<u8>>> {
     let mut header = vec![];
     let above = trial.setup.max_frame.checked_add(1);
     let is_said = above.is_some_and(|len| {
@@ -492,7 +492,7 @@ fn header_above_the_limit(trial: &Trial<'_>) -> Judged<Option<Vec<u8>>> {
 }
 
 /// Each message alone, one after the other on one connection.
-fn echoes_in_turn(trial: &mut Trial<'_>, payloads: &[Vec<u8>]) -> Judged {
+fn echoes_in_turn(trial: &mut CaseTrial<'_>, payloads: &[Vec<u8>]) -> Judged {
     let mut wire = trial.connect()?;
     for payload in payloads {
         wire.exchange(&[payload], 0, Duration::ZERO)?;
@@ -502,7 +502,7 @@ fn echoes_in_turn(trial: &mut Trial<'_>, payloads: &[Vec<u8>]) -> Judged {
 }
 
 /// A client that was served sends this, and the server ends the connection without an answer and serves the next.
-fn refused(trial: &mut Trial<'_>, bytes: &[u8], why: &str) -> Judged {
+fn refused(trial: &mut CaseTrial<'_>, bytes: &[u8], why: &str) -> Judged {
     // One message first: a server may find out by the first bytes what its client speaks.
     let hello = trial.payload(16);
     let mut wire = trial.connect()?;
@@ -520,12 +520,12 @@ fn refused(trial: &mut Trial<'_>, bytes: &[u8], why: &str) -> Judged {
 /// The server ends the connection without an answer.
 fn expect_refusal(wire: &mut Wire<'_>, why: &str) -> Judged<()> {
     match wire.end() {
-        Some(End::Reset) => wire.judge_reset("the server closes the connection"),
+        Some(ConnectionEnd::Reset) => wire.judge_reset("the server closes the connection"),
         _ => wire.expect_end(&format!("because {why}")),
     }
 }
 
-fn length_format(trial: &Trial<'_>) -> Judged<LengthFormat> {
+fn length_format(trial: &CaseTrial<'_>) -> Judged<LengthFormat> {
     match trial.setup.framing {
         Framing::Length(format) => Ok(format),
         Framing::Raw | Framing::Line => Err(Verdict::skipped("this framing has no length field")),

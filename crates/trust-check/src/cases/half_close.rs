@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::case::{Case, Manners, Needs};
-use crate::trial::Trial;
+use crate::case::{Case, Isolation, Needs};
+use crate::trial::CaseTrial;
 use crate::verdict::{Judged, Verdict};
 use crate::wire::Wire;
 
@@ -36,7 +36,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 1122, 4.2.2.13; RFC 9293, 3.6.1; shutdown(2)",
         bug: "the client's FIN closes both directions, and the answer is lost",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| all_answered(trial, 32, 32, How::FinLater),
     },
     Case {
@@ -46,7 +46,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 1122, 4.2.2.13; RFC 9293, 3.6.1; shutdown(2)",
         bug: "what is still in a buffer when the stream ends is dropped",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| {
             let total = OWED_MESSAGES * OWED_MESSAGE_BYTES;
             all_answered(trial, OWED_MESSAGE_BYTES, total, How::FinLater)
@@ -59,7 +59,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 1122, 4.2.2.13; RFC 9293, 3.6.1; send(2) (EAGAIN)",
         bug: "output that is queued when the FIN comes is dropped, or cut off by SO_LINGER",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: large_answers_to_a_slow_reader,
     },
     Case {
@@ -69,7 +69,7 @@ pub const CASES: &[Case] = &[
         source: "poll(2) (POLLRDHUP); RFC 9293, 3.6.1",
         bug: "POLLRDHUP or POLLHUP is looked at before POLLIN, and unread messages are dropped",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| all_answered(trial, 32, 96, How::FinAtOnce),
     },
     Case {
@@ -79,7 +79,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (truncated_frame)",
         bug: "the part is echoed as a message, or takes the whole one's answer with it",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: part_and_fin,
     },
     Case {
@@ -89,7 +89,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 9293, 3.6; recv(2)",
         bug: "the end is only looked for behind a message",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: fin_without_data,
     },
 ];
@@ -103,7 +103,7 @@ enum How {
     FinAtOnce,
 }
 
-fn all_answered(trial: &mut Trial<'_>, each: u64, total: u64, how: How) -> Judged {
+fn all_answered(trial: &mut CaseTrial<'_>, each: u64, total: u64, how: How) -> Judged {
     let payloads = trial.payloads(each, total);
     let bytes = trial.frames(&payloads);
     let mut wire = trial.connect()?;
@@ -125,7 +125,7 @@ fn answered_and_ended(wire: &mut Wire<'_>, got: Vec<u8>, payloads: &[Vec<u8>]) -
     Ok(Verdict::Pass)
 }
 
-fn large_answers_to_a_slow_reader(trial: &mut Trial<'_>) -> Judged {
+fn large_answers_to_a_slow_reader(trial: &mut CaseTrial<'_>) -> Judged {
     let payloads = trial.payloads(SLOW_BYTES, SLOW_BYTES);
     let bytes = trial.frames(&payloads);
     let mut wire = trial.connect()?;
@@ -151,7 +151,7 @@ fn large_answers_to_a_slow_reader(trial: &mut Trial<'_>) -> Judged {
     answered_and_ended(&mut wire, got, &payloads)
 }
 
-fn part_and_fin(trial: &mut Trial<'_>) -> Judged {
+fn part_and_fin(trial: &mut CaseTrial<'_>) -> Judged {
     let payloads = trial.payloads(32, 32);
     let part = trial.cut_payload(1000)?;
     let mut wire = trial.connect()?;
@@ -159,7 +159,7 @@ fn part_and_fin(trial: &mut Trial<'_>) -> Judged {
     answered_and_ended(&mut wire, vec![], &payloads)
 }
 
-fn fin_without_data(trial: &mut Trial<'_>) -> Judged {
+fn fin_without_data(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     wire.finish();
     wire.expect_end("because the client did, without a message")?;

@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use trust_cli::text::grouped;
 
-use crate::case::{Case, Manners, Needs};
-use crate::trial::Trial;
+use crate::case::{Case, Isolation, Needs};
+use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::watch::Watch;
-use crate::wire::{End, STALL, Stop, Wire};
+use crate::wire::{ConnectionEnd, STALL, StopReason, Wire};
 
 /// Clients that hold a connection at the same time: far below what a server serves, far above a pool of threads.
 const CROWD: usize = 50;
@@ -47,7 +47,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md; CWE-770; CWE-789",
         bug: "memory is taken for every declared length, or a budget is charged with it",
         needs: Needs::Length,
-        manners: Manners::Crowd,
+        isolation: Isolation::Crowd,
         run: declared_and_not_sent,
     },
     Case {
@@ -57,7 +57,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md; poll(2)",
         bug: "an event loop that reads a message to its end, however long that takes",
         needs: Needs::Messages,
-        manners: Manners::Several,
+        isolation: Isolation::Several,
         run: one_trickles,
     },
     Case {
@@ -67,7 +67,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md; send(2) (EAGAIN)",
         bug: "an event loop that sends an answer to its end, however long that takes",
         needs: Needs::Anything,
-        manners: Manners::Several,
+        isolation: Isolation::Several,
         run: one_does_not_read,
     },
     Case {
@@ -77,7 +77,7 @@ pub const CASES: &[Case] = &[
         source: "accept(2) (EMFILE, ENFILE, ENOBUFS)",
         bug: "the accept loop ends when no descriptors or threads are left",
         needs: Needs::Anything,
-        manners: Manners::Alone,
+        isolation: Isolation::Alone,
         run: flood,
     },
     Case {
@@ -87,7 +87,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "a fixed number of workers, each waiting for one client",
         needs: Needs::Anything,
-        manners: Manners::Crowd,
+        isolation: Isolation::Crowd,
         run: many_idle,
     },
     Case {
@@ -97,7 +97,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (back-pressure); RFC 9293, 3.8.6",
         bug: "answers that nobody reads are queued without a bound",
         needs: Needs::Anything,
-        manners: Manners::Alone,
+        isolation: Isolation::Alone,
         run: how_much_is_taken,
     },
     Case {
@@ -107,14 +107,14 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md; CWE-770",
         bug: "a worker, or a part of a budget, is held for as long as a message is unfinished",
         needs: Needs::Length,
-        manners: Manners::Crowd,
+        isolation: Isolation::Crowd,
         run: many_trickle,
     },
 ];
 
 /// A new client is served beside those who hold `held`. One that is sent away at once is no bug where the server sends
 /// it away beside as many idle clients too: then it has a limit.
-fn expect_service_beside(trial: &mut Trial<'_>, held: Vec<Wire<'_>>, who: &str) -> Judged {
+fn expect_service_beside(trial: &mut CaseTrial<'_>, held: Vec<Wire<'_>>, who: &str) -> Judged {
     let count = held.len();
     match serve_one_more(trial, count, who)? {
         OneMore::Served => return Ok(Verdict::Pass),
@@ -155,7 +155,7 @@ enum OneMore {
     SentAway,
 }
 
-fn serve_one_more(trial: &mut Trial<'_>, count: usize, who: &str) -> Judged<OneMore> {
+fn serve_one_more(trial: &mut CaseTrial<'_>, count: usize, who: &str) -> Judged<OneMore> {
     let hello = trial.payload(32);
     trial.note(format!("a new client, beside {count} {who}"));
     let served: Judged<()> = (|| {
@@ -175,7 +175,7 @@ fn serve_one_more(trial: &mut Trial<'_>, count: usize, who: &str) -> Judged<OneM
 }
 
 /// So many clients that have sent this, or as many as the server keeps.
-fn crowd<'s>(trial: &mut Trial<'s>, count: usize, bytes: &[u8]) -> Judged<Vec<Wire<'s>>> {
+fn crowd<'s>(trial: &mut CaseTrial<'s>, count: usize, bytes: &[u8]) -> Judged<Vec<Wire<'s>>> {
     let (count, mut crowd) = (trial.setup.crowd(count), vec![]);
     for round in 0..CROWD_ROUNDS {
         let before = crowd.len();
@@ -204,13 +204,13 @@ fn crowd<'s>(trial: &mut Trial<'s>, count: usize, bytes: &[u8]) -> Judged<Vec<Wi
     Ok(crowd)
 }
 
-fn declared_and_not_sent(trial: &mut Trial<'_>) -> Judged {
+fn declared_and_not_sent(trial: &mut CaseTrial<'_>) -> Judged {
     let header = trial.longest_header()?;
     let held = crowd(trial, CROWD, &header)?;
     expect_service_beside(trial, held, "clients that declared the longest message")
 }
 
-fn one_trickles(trial: &mut Trial<'_>) -> Judged {
+fn one_trickles(trial: &mut CaseTrial<'_>) -> Judged {
     let payload = trial.payload(1000);
     let frame = trial.frame(&payload);
     let mut slow = trial.connect()?;
@@ -229,7 +229,7 @@ fn one_trickles(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn one_does_not_read(trial: &mut Trial<'_>) -> Judged {
+fn one_does_not_read(trial: &mut CaseTrial<'_>) -> Judged {
     let mut deaf = trial.connect_narrow()?;
     let message = trial.payload(UNREAD_MESSAGE_BYTES);
     let unread = deaf.send_unread(&trial.frame(&message), STALL)?;
@@ -238,7 +238,7 @@ fn one_does_not_read(trial: &mut Trial<'_>) -> Judged {
     unread.expect_waiting().map(|()| verdict)
 }
 
-fn flood(trial: &mut Trial<'_>) -> Judged {
+fn flood(trial: &mut CaseTrial<'_>) -> Judged {
     let mut held = vec![];
     while held.len() < FLOOD {
         match trial.connect() {
@@ -256,43 +256,43 @@ fn flood(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn many_idle(trial: &mut Trial<'_>) -> Judged {
+fn many_idle(trial: &mut CaseTrial<'_>) -> Judged {
     let held = crowd(trial, CROWD, &[])?;
     expect_service_beside(trial, held, "idle clients")
 }
 
-fn how_much_is_taken(trial: &mut Trial<'_>) -> Judged {
+fn how_much_is_taken(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect_narrow()?;
     let message = trial.payload(UNREAD_MESSAGE_BYTES);
-    let resident = |trial: &Trial<'_>| trial.watch.map(Watch::resident_bytes);
+    let resident = |trial: &CaseTrial<'_>| trial.watch.map(Watch::resident_bytes);
     let before = resident(trial);
     let unread = wire.send_unread(&trial.frame(&message), STALL)?;
     let queued = before.and_then(|before| Some(resident(trial)?.saturating_sub(before)));
-    let has_ended = unread.stop == Stop::All && ends_early(&mut wire, unread.taken)?;
+    let has_ended = unread.stop == StopReason::All && ends_early(&mut wire, unread.taken)?;
     wire.close();
     trial.expect_service("a client that sent much and read nothing")?;
     let taken = grouped(unread.taken);
     match unread.stop {
-        Stop::Waiting => {
+        StopReason::Waiting => {
             return Ok(Verdict::Info(format!("it took {taken} bytes, then it stopped reading")));
         }
-        Stop::Ended => {
+        StopReason::Ended => {
             return Ok(Verdict::Info(format!(
                 "it took {taken} bytes, then it ended the connection"
             )));
         }
-        Stop::OutOfTime => return unread.expect_waiting().map(|()| Verdict::Pass),
-        Stop::All if has_ended => {
+        StopReason::OutOfTime => return unread.expect_waiting().map(|()| Verdict::Pass),
+        StopReason::All if has_ended => {
             return Ok(Verdict::Info(format!(
                 "it took {taken} bytes, as it had ended the connection and ignored them"
             )));
         }
-        Stop::All if queued.is_some_and(|queued| queued < unread.taken / QUEUED_PART) => {
+        StopReason::All if queued.is_some_and(|queued| queued < unread.taken / QUEUED_PART) => {
             return Ok(Verdict::Info(format!(
                 "{taken} bytes were taken, which are not in the memory of its processes"
             )));
         }
-        Stop::All => {}
+        StopReason::All => {}
     }
     let expected = "a client that does not read is stopped by back-pressure, or ended";
     let got = format!("{taken} bytes were taken, and there was no end of it");
@@ -309,10 +309,10 @@ fn ends_early(wire: &mut Wire<'_>, sent: u64) -> Judged<bool> {
         count += got.len() as u64;
         got.clear();
     }
-    Ok(count < sent && wire.end() == Some(End::Fin))
+    Ok(count < sent && wire.end() == Some(ConnectionEnd::Fin))
 }
 
-fn many_trickle(trial: &mut Trial<'_>) -> Judged {
+fn many_trickle(trial: &mut CaseTrial<'_>) -> Judged {
     let header = trial.longest_header()?;
     let mut held = crowd(trial, TRICKLERS, &header)?;
     let (count, who) = (held.len(), "clients that trickle the longest message");

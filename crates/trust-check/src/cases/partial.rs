@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use trust_cli::framing::Framing;
 use trust_cli::text::seconds;
 
-use crate::case::{Case, Manners, Needs};
+use crate::case::{Case, Isolation, Needs};
 use crate::setup::Setup;
-use crate::trial::Trial;
+use crate::trial::CaseTrial;
 use crate::verdict::{Judged, Verdict};
 
 /// Where most of these requirements come from.
@@ -18,10 +18,10 @@ const fn case(
     title: &'static str,
     bug: &'static str,
     needs: Needs,
-    run: fn(&mut Trial<'_>) -> Judged,
+    run: fn(&mut CaseTrial<'_>) -> Judged,
 ) -> Case {
     let requirement = "A message is the same however the network cuts it into pieces";
-    Case { id, title, requirement, source: STREAM, bug, needs, manners: Manners::Beside, run }
+    Case { id, title, requirement, source: STREAM, bug, needs, isolation: Isolation::Beside, run }
 }
 
 /// The cases of this group.
@@ -96,7 +96,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "bytes are sent back as they come, so that a message that never ends is answered in part",
         needs: Needs::Messages,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: nothing_before_the_end,
     },
     case(
@@ -131,7 +131,7 @@ const CUTS_MAX: usize = 32;
 /// How long nothing may come of an unfinished message: long for a server that answers at once.
 const NOTHING_YET: Duration = Duration::from_millis(200);
 
-fn header_cut_everywhere(trial: &mut Trial<'_>) -> Judged {
+fn header_cut_everywhere(trial: &mut CaseTrial<'_>) -> Judged {
     let header_len = trial.setup.framing.overhead();
     if header_len < 2 {
         return Ok(Verdict::skipped("a header of one byte comes in one piece"));
@@ -147,7 +147,7 @@ fn header_cut_everywhere(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn header_then_payload(trial: &mut Trial<'_>) -> Judged {
+fn header_then_payload(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     for len in [1, 24, 1000] {
         let payload = trial.payload(len);
@@ -159,7 +159,7 @@ fn header_then_payload(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn payload_cut(trial: &mut Trial<'_>) -> Judged {
+fn payload_cut(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     for len in [40, 3000] {
         let payload = trial.payload(len);
@@ -174,7 +174,7 @@ fn payload_cut(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn byte_by_byte(trial: &mut Trial<'_>) -> Judged {
+fn byte_by_byte(trial: &mut CaseTrial<'_>) -> Judged {
     let payload = trial.payload(8);
     let frame = trial.frame(&payload);
     // Of a long header the last bytes, in which its length field is.
@@ -186,7 +186,7 @@ fn byte_by_byte(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn tail_with_head(trial: &mut Trial<'_>) -> Judged {
+fn tail_with_head(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     for head in [1, 2, 5, 12] {
         let [first, second] = [trial.payload(20), trial.payload(30)];
@@ -199,7 +199,7 @@ fn tail_with_head(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn two_cut_everywhere(trial: &mut Trial<'_>) -> Judged {
+fn two_cut_everywhere(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     let [first, second] = [trial.payload(5), trial.payload(6)];
     let both = [trial.frame(&first), trial.frame(&second)].concat();
@@ -211,7 +211,7 @@ fn two_cut_everywhere(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn whole_and_a_half(trial: &mut Trial<'_>) -> Judged {
+fn whole_and_a_half(trial: &mut CaseTrial<'_>) -> Judged {
     let [first, second] = [trial.payload(20), trial.payload(30)];
     let (whole, next) = (trial.frame(&first), trial.frame(&second));
     let half = header_len(trial.setup) / 2;
@@ -225,7 +225,7 @@ fn whole_and_a_half(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn pause_in_the_header(trial: &mut Trial<'_>) -> Judged {
+fn pause_in_the_header(trial: &mut CaseTrial<'_>) -> Judged {
     let half = header_len(trial.setup) / 2;
     if matches!(trial.setup.framing, Framing::Length(_)) && half == 0 {
         return Ok(Verdict::skipped("a header of one byte comes in one piece"));
@@ -233,12 +233,12 @@ fn pause_in_the_header(trial: &mut Trial<'_>) -> Judged {
     pause_after(trial, 40, |_| half.max(1))
 }
 
-fn pause_in_the_longest(trial: &mut Trial<'_>) -> Judged {
+fn pause_in_the_longest(trial: &mut CaseTrial<'_>) -> Judged {
     pause_after(trial, u64::MAX, |frame_len| frame_len / 2)
 }
 
 /// A message of about that length, with a long pause after so many of its bytes.
-fn pause_after(trial: &mut Trial<'_>, len: u64, cut: impl Fn(usize) -> usize) -> Judged {
+fn pause_after(trial: &mut CaseTrial<'_>, len: u64, cut: impl Fn(usize) -> usize) -> Judged {
     let payload = trial.payload(len);
     let frame = trial.frame(&payload);
     if frame.len() < 2 {
@@ -253,7 +253,7 @@ fn pause_after(trial: &mut Trial<'_>, len: u64, cut: impl Fn(usize) -> usize) ->
     Ok(Verdict::Pass)
 }
 
-fn nothing_before_the_end(trial: &mut Trial<'_>) -> Judged {
+fn nothing_before_the_end(trial: &mut CaseTrial<'_>) -> Judged {
     let payload = trial.payload(200);
     let frame = trial.frame(&payload);
     let (begin, rest) = frame.split_at(header_len(trial.setup) + payload.len() / 2);
@@ -281,7 +281,7 @@ fn nothing_before_the_end(trial: &mut Trial<'_>) -> Judged {
     ))
 }
 
-fn line_then_newline(trial: &mut Trial<'_>) -> Judged {
+fn line_then_newline(trial: &mut CaseTrial<'_>) -> Judged {
     if trial.setup.framing != Framing::Line {
         return Ok(Verdict::skipped("this framing has no newlines"));
     }
@@ -296,7 +296,7 @@ fn line_then_newline(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn a_thousand_pieces(trial: &mut Trial<'_>) -> Judged {
+fn a_thousand_pieces(trial: &mut CaseTrial<'_>) -> Judged {
     let payload = trial.payload(PIECES);
     let frame = trial.frame(&payload);
     if frame.len() < PIECES_MIN {

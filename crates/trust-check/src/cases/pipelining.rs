@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use trust_cli::text::grouped;
 
-use crate::case::{Case, Manners, Needs};
+use crate::case::{Case, Isolation, Needs};
 use crate::setup::LARGE_MAX;
-use crate::trial::Trial;
+use crate::trial::CaseTrial;
 use crate::verdict::{Judged, Verdict};
 use crate::wire::Pace;
 
@@ -18,10 +18,10 @@ const fn case(
     title: &'static str,
     requirement: &'static str,
     bug: &'static str,
-    run: fn(&mut Trial<'_>) -> Judged,
+    run: fn(&mut CaseTrial<'_>) -> Judged,
 ) -> Case {
-    let (needs, manners) = (Needs::Messages, Manners::Beside);
-    Case { id, title, requirement, source: STREAM, bug, needs, manners, run }
+    let (needs, isolation) = (Needs::Messages, Isolation::Beside);
+    Case { id, title, requirement, source: STREAM, bug, needs, isolation, run }
 }
 
 const EACH: &str = "Every message is answered, however many of them a receive brings";
@@ -85,7 +85,7 @@ pub const CASES: &[Case] = &[
         source: "send(2); RFC 9293 section 3.8.6 (managing the window)",
         bug: "send(2) takes less than it was given, and the rest is forgotten",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: slow_reader,
     },
     Case {
@@ -95,7 +95,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 9293 section 3.8.6 (managing the window)",
         bug: "answers pile up in memory without a bound, or are dropped, or the connection is stuck",
         needs: Needs::Anything,
-        manners: Manners::Alone,
+        isolation: Isolation::Alone,
         run: write_before_reading,
     },
     case(
@@ -197,12 +197,12 @@ const SLOWNESS: Duration = Duration::from_millis(2);
 const RECEIVES: [usize; 6] = [512, 1024, 4096, 8192, 16_384, 65_536];
 
 /// Messages of these lengths with one send.
-fn together(trial: &mut Trial<'_>, lengths: &[u64]) -> Judged {
+fn together(trial: &mut CaseTrial<'_>, lengths: &[u64]) -> Judged {
     let payloads: Vec<Vec<u8>> = lengths.iter().map(|len| trial.payload(*len)).collect();
     exchange(trial, &payloads, Duration::ZERO)
 }
 
-fn exchange(trial: &mut Trial<'_>, payloads: &[Vec<u8>], slowness: Duration) -> Judged {
+fn exchange(trial: &mut CaseTrial<'_>, payloads: &[Vec<u8>], slowness: Duration) -> Judged {
     let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
     let mut wire = trial.connect()?;
     wire.exchange(&payloads, 0, slowness)?;
@@ -213,7 +213,7 @@ fn exchange(trial: &mut Trial<'_>, payloads: &[Vec<u8>], slowness: Duration) -> 
 /// How often a message is repeated: often enough to come in one segment with itself, and alone.
 const REPETITIONS: usize = 5;
 
-fn repeated(trial: &mut Trial<'_>) -> Judged {
+fn repeated(trial: &mut CaseTrial<'_>) -> Judged {
     let payload = trial.payload(32);
     let message = trial.frame(&payload);
     let mut wire = trial.connect()?;
@@ -226,7 +226,7 @@ fn repeated(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn one_and_a_half(trial: &mut Trial<'_>) -> Judged {
+fn one_and_a_half(trial: &mut CaseTrial<'_>) -> Judged {
     let [first, second] = [trial.payload(20), trial.payload(60)];
     let (whole, next) = (trial.frame(&first), trial.frame(&second));
     let (half, rest) = next.split_at(next.len() / 2);
@@ -238,19 +238,19 @@ fn one_and_a_half(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn a_thousand(trial: &mut Trial<'_>) -> Judged {
+fn a_thousand(trial: &mut CaseTrial<'_>) -> Judged {
     let payloads: Vec<Vec<u8>> = (0..MANY).map(|_| trial.payload(1000)).collect();
     exchange(trial, &payloads, Duration::ZERO)
 }
 
-fn large_then_short(trial: &mut Trial<'_>) -> Judged {
+fn large_then_short(trial: &mut CaseTrial<'_>) -> Judged {
     let large = trial.payload(LARGE_MAX);
     let short = (0..20).map(|_| trial.payload(10));
     let payloads: Vec<Vec<u8>> = [large].into_iter().chain(short).collect();
     exchange(trial, &payloads, SLOWNESS)
 }
 
-fn slow_reader(trial: &mut Trial<'_>) -> Judged {
+fn slow_reader(trial: &mut CaseTrial<'_>) -> Judged {
     let different = longest_ones(trial);
     let payloads = in_turn(&different, SLOW_BYTES);
     let mut wire = trial.connect()?;
@@ -259,7 +259,7 @@ fn slow_reader(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn write_before_reading(trial: &mut Trial<'_>) -> Judged {
+fn write_before_reading(trial: &mut CaseTrial<'_>) -> Judged {
     let different = longest_ones(trial);
     let payloads = in_turn(&different, AHEAD_BYTES);
     let all: Vec<Vec<u8>> = payloads.iter().map(|payload| trial.frame(payload)).collect();
@@ -281,7 +281,7 @@ fn write_before_reading(trial: &mut Trial<'_>) -> Judged {
     }))
 }
 
-fn full_receives(trial: &mut Trial<'_>) -> Judged {
+fn full_receives(trial: &mut CaseTrial<'_>) -> Judged {
     let overhead = trial.setup.framing.overhead();
     let min = overhead + trial.setup.payload_min() as usize;
     for size in RECEIVES {
@@ -300,7 +300,7 @@ fn full_receives(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn thousands_in_a_send(trial: &mut Trial<'_>) -> Judged {
+fn thousands_in_a_send(trial: &mut CaseTrial<'_>) -> Judged {
     let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
     let mut wire = trial.connect()?;
     for count in SENDS {
@@ -312,7 +312,7 @@ fn thousands_in_a_send(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn seventy_thousand(trial: &mut Trial<'_>) -> Judged {
+fn seventy_thousand(trial: &mut CaseTrial<'_>) -> Judged {
     let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
     let mut wire = trial.connect()?;
     for total in TOTALS {
@@ -327,7 +327,7 @@ fn seventy_thousand(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn thousands_in_turn(trial: &mut Trial<'_>) -> Judged {
+fn thousands_in_turn(trial: &mut CaseTrial<'_>) -> Judged {
     let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
     let mut wire = trial.connect()?;
     for _ in 0..IN_TURN {
@@ -339,7 +339,7 @@ fn thousands_in_turn(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn left_unread(trial: &mut Trial<'_>) -> Judged {
+fn left_unread(trial: &mut CaseTrial<'_>) -> Judged {
     let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
     let payload = trial.unread_payload(UNREAD_BYTES)?;
     let mut wire = trial.connect_narrow()?;
@@ -377,7 +377,7 @@ fn behind(answered: u64, verdict: Verdict) -> Verdict {
 }
 
 /// A few long messages, each with other bytes.
-fn longest_ones(trial: &mut Trial<'_>) -> Vec<Vec<u8>> {
+fn longest_ones(trial: &mut CaseTrial<'_>) -> Vec<Vec<u8>> {
     (0..DIFFERENT).map(|_| trial.payload(LONG_BYTES)).collect()
 }
 

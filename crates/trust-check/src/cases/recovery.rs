@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use trust_cli::text::seconds;
 
-use crate::case::{Case, Manners, Needs};
+use crate::case::{Case, Isolation, Needs};
 use crate::setup::CONNECT_SLOW;
-use crate::trial::Trial;
+use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::wire::{Pace, Wire};
 
@@ -45,7 +45,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (truncated_frame)",
         bug: "a short read ends the process, or its bytes stay in a buffer that the next client gets",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| {
             let part = trial.cut_header()?;
             next_after(trial, &part, "a FIN inside a header")
@@ -58,7 +58,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (frame_too_large)",
         bug: "a length above the limit ends the process",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| {
             let header = trial.refused_header()?;
             next_after(trial, &header, "a length above the limit")
@@ -71,7 +71,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md; RFC 9293, 3.5.2",
         bug: "text where a length belongs, or a length of all ones, ends the process",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: after_garbage,
     },
     Case {
@@ -81,7 +81,7 @@ pub const CASES: &[Case] = &[
         source: "send(2) (EPIPE, MSG_NOSIGNAL); signal(7) (SIGPIPE)",
         bug: "SIGPIPE is not ignored, or the error of a send ends the process",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: broken_while_sending,
     },
     Case {
@@ -91,7 +91,7 @@ pub const CASES: &[Case] = &[
         source: "close(2); accept(2) (EMFILE)",
         bug: "places, threads or descriptors of clients that left are never used again",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: sequential,
     },
     Case {
@@ -101,7 +101,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 862; docs/PROTOCOL.md",
         bug: "a buffer that connections share, or an answer that goes to a reused descriptor",
         needs: Needs::Anything,
-        manners: Manners::Crowd,
+        isolation: Isolation::Crowd,
         run: concurrent,
     },
     Case {
@@ -111,7 +111,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 9293, 3.5.2; docs/PROTOCOL.md",
         bug: "one buffer for the unfinished messages of all connections",
         needs: Needs::Length,
-        manners: Manners::Several,
+        isolation: Isolation::Several,
         run: cut_beside_another,
     },
     Case {
@@ -121,7 +121,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 9293, 3.5.2; recv(2) (ECONNRESET)",
         bug: "the path of errors forgets what the path of the orderly end gives back",
         needs: Needs::Anything,
-        manners: Manners::Alone,
+        isolation: Isolation::Alone,
         run: after_vanished,
     },
     Case {
@@ -131,7 +131,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md",
         bug: "an error sets something that only a restart takes back",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: good_and_bad,
     },
     Case {
@@ -141,7 +141,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 862; docs/PROTOCOL.md (back-pressure)",
         bug: "one place for the answers that the kernel did not take at once: they go to another client, or replace its own",
         needs: Needs::Anything,
-        manners: Manners::Several,
+        isolation: Isolation::Several,
         run: two_do_not_read,
     },
 ];
@@ -159,7 +159,7 @@ const UNREAD_TIME_MAX: Duration = Duration::from_secs(4);
 const UNREAD_STALL: Duration = Duration::from_millis(100);
 
 /// A client sends this and closes; the next one is served.
-fn next_after(trial: &mut Trial<'_>, bytes: &[u8], what: &str) -> Judged {
+fn next_after(trial: &mut CaseTrial<'_>, bytes: &[u8], what: &str) -> Judged {
     let mut wire = trial.connect()?;
     wire.send(bytes)?;
     wire.finish();
@@ -170,7 +170,7 @@ fn next_after(trial: &mut Trial<'_>, bytes: &[u8], what: &str) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn after_garbage(trial: &mut Trial<'_>) -> Judged {
+fn after_garbage(trial: &mut CaseTrial<'_>) -> Judged {
     let random = trial.payloads(GARBAGE_BYTES, GARBAGE_BYTES).concat();
     let kinds: [(&str, &[u8]); 4] = [
         ("random bytes", &random),
@@ -192,7 +192,7 @@ fn after_garbage(trial: &mut Trial<'_>) -> Judged {
 
 /// Half of the clients reset at once, and the others after a FIN: the next send of the server meets ECONNRESET, or EPIPE
 /// at once. They differ in how much the server has still to receive by then.
-fn broken_while_sending(trial: &mut Trial<'_>) -> Judged {
+fn broken_while_sending(trial: &mut CaseTrial<'_>) -> Judged {
     for number in 0..BROKEN {
         let payloads = trial.payloads(100, UNREAD_MIN << (number / 2));
         let mut wire = trial.connect()?;
@@ -206,7 +206,7 @@ fn broken_while_sending(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn sequential(trial: &mut Trial<'_>) -> Judged {
+fn sequential(trial: &mut CaseTrial<'_>) -> Judged {
     for number in 0..SEQUENTIAL {
         let payload = trial.payload(64);
         let served = (|| {
@@ -224,7 +224,7 @@ fn sequential(trial: &mut Trial<'_>) -> Judged {
 
 /// Each client sends as soon as it is connected: a server with a timeout may end one that waits for the others. Neither
 /// is it a bug that one is turned away, nor that one finds the accept queue full and waits.
-fn concurrent(trial: &mut Trial<'_>) -> Judged {
+fn concurrent(trial: &mut CaseTrial<'_>) -> Judged {
     let count = trial.setup.together(CONCURRENT);
     let slow_before = trial.setup.rate.slow_connects();
     let names = trial.reserve(count);
@@ -279,7 +279,7 @@ fn concurrent(trial: &mut Trial<'_>) -> Judged {
 
 /// The client stays until all have been served.
 fn one_of_many<'s>(
-    trial: &Trial<'s>,
+    trial: &CaseTrial<'s>,
     name: u32,
     payloads: &[Vec<u8>],
     all: &Barrier,
@@ -294,7 +294,7 @@ fn one_of_many<'s>(
     Ok(wire)
 }
 
-fn cut_beside_another(trial: &mut Trial<'_>) -> Judged {
+fn cut_beside_another(trial: &mut CaseTrial<'_>) -> Judged {
     let part = trial.cut_payload(1000)?;
     let [ours, hello] = [trial.payload(1000), trial.payload(32)];
     let frame = trial.frame(&ours);
@@ -314,7 +314,7 @@ fn cut_beside_another(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn after_vanished(trial: &mut Trial<'_>) -> Judged {
+fn after_vanished(trial: &mut CaseTrial<'_>) -> Judged {
     let payload = trial.payload(1000);
     let frame = trial.frame(&payload);
     let mut held = vec![];
@@ -331,7 +331,7 @@ fn after_vanished(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn good_and_bad(trial: &mut Trial<'_>) -> Judged {
+fn good_and_bad(trial: &mut CaseTrial<'_>) -> Judged {
     let part = trial.cut_payload(1000).unwrap_or_default();
     for number in 0..PAIRS {
         let mut bad = trial.connect()?;
@@ -357,7 +357,7 @@ fn good_and_bad(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-fn two_do_not_read(trial: &mut Trial<'_>) -> Judged {
+fn two_do_not_read(trial: &mut CaseTrial<'_>) -> Judged {
     let payloads =
         [trial.unread_payload(UNREAD_MESSAGE_BYTES)?, trial.unread_payload(UNREAD_MESSAGE_BYTES)?];
     let stall = trial.setup.timeout.map_or(UNREAD_STALL, |timeout| UNREAD_STALL.min(timeout / 8));

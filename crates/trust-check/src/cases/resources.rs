@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use trust_cli::framing::Framing;
 use trust_cli::text::{grouped, seconds};
 
-use crate::case::{Case, Manners, Needs};
+use crate::case::{Case, Isolation, Needs};
 use crate::setup::{LARGE_MAX, Setup};
-use crate::trial::Trial;
+use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Judged, Verdict};
-use crate::watch::{IDLE_SHARE_MAX, Look, Sample, Watch};
+use crate::watch::{IDLE_SHARE_MAX, Look, ProcessSample, Watch};
 
 /// Clients at the same time, and then one after the other, before the first look: pools and caches are filled then.
 const WARM_UP_CLIENTS: usize = 8;
@@ -158,7 +158,7 @@ const fn case(
     requirement: &'static str,
     source: &'static str,
     bug: &'static str,
-    run: fn(&mut Trial<'_>) -> Judged,
+    run: fn(&mut CaseTrial<'_>) -> Judged,
 ) -> Case {
     const IDS: [&str; 11] = [
         "",
@@ -173,12 +173,12 @@ const fn case(
         "resources/9",
         "resources/10",
     ];
-    let (needs, manners) = (Needs::Process, Manners::Alone);
-    Case { id: IDS[number as usize], title, requirement, source, bug, needs, manners, run }
+    let (needs, isolation) = (Needs::Process, Isolation::Alone);
+    Case { id: IDS[number as usize], title, requirement, source, bug, needs, isolation, run }
 }
 
 /// Fills the pools and caches of a server that has just been started. What goes wrong is for the cases to say.
-pub fn warm_up(trial: &mut Trial<'_>) {
+pub fn warm_up(trial: &mut CaseTrial<'_>) {
     let together = match trial.setup.one_at_a_time {
         true => 1,
         false => trial.setup.together(WARM_UP_CLIENTS),
@@ -189,7 +189,7 @@ pub fn warm_up(trial: &mut Trial<'_>) {
     }
 }
 
-fn greet_together(trial: &mut Trial<'_>, count: usize) -> Judged<()> {
+fn greet_together(trial: &mut CaseTrial<'_>, count: usize) -> Judged<()> {
     let payload = trial.payload(WARM_UP_BYTES);
     let mut wires = vec![];
     for _ in 0..count {
@@ -200,7 +200,7 @@ fn greet_together(trial: &mut Trial<'_>, count: usize) -> Judged<()> {
     wires.iter_mut().try_for_each(|wire| wire.expect_echo(&[&payload]))
 }
 
-fn survival(trial: &mut Trial<'_>) -> Judged {
+fn survival(trial: &mut CaseTrial<'_>) -> Judged {
     let watch = watched(trial)?;
     if watch.end().is_none() {
         exercised(trial)?;
@@ -233,7 +233,12 @@ fn survival(trial: &mut Trial<'_>) -> Judged {
 }
 
 /// Judges something that is to be what it was before the cases.
-fn counted(trial: &mut Trial<'_>, what: &str, allowed: u64, of: fn(&Sample) -> u64) -> Judged {
+fn counted(
+    trial: &mut CaseTrial<'_>,
+    what: &str,
+    allowed: u64,
+    of: fn(&ProcessSample) -> u64,
+) -> Judged {
     let looks = exercised(trial)?;
     let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Err(no_looks()) };
     let (before, after) = (of(&first.had), of(&last.had));
@@ -252,10 +257,10 @@ fn counted(trial: &mut Trial<'_>, what: &str, allowed: u64, of: fn(&Sample) -> u
 }
 
 /// What is counted.
-type Count = fn(&Sample) -> u64;
+type Count = fn(&ProcessSample) -> u64;
 
 /// Sockets, pipes and files apart: which of them grew says where to look.
-fn descriptors(trial: &mut Trial<'_>) -> Judged {
+fn descriptors(trial: &mut CaseTrial<'_>) -> Judged {
     let looks = exercised(trial)?;
     let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Err(no_looks()) };
     let kinds: [(&str, Count); 3] = [
@@ -313,7 +318,7 @@ fn largest_step(looks: &[Look], of: Count, shown: fn(u64) -> String) -> String {
     )
 }
 
-fn idleness(trial: &mut Trial<'_>) -> Judged {
+fn idleness(trial: &mut CaseTrial<'_>) -> Judged {
     let looks = exercised(trial)?;
     let shares: Option<Vec<f64>> = looks.iter().map(|look| look.idle_share).collect();
     let at_start = watched(trial)?.idle_at_start();
@@ -342,7 +347,7 @@ fn idleness(trial: &mut Trial<'_>) -> Judged {
     }
 }
 
-fn threads(trial: &mut Trial<'_>) -> Judged {
+fn threads(trial: &mut CaseTrial<'_>) -> Judged {
     let looks = exercised(trial)?;
     let (Some(first), Some(last)) = (looks.first(), looks.last()) else { return Err(no_looks()) };
     let (before, after) = (first.had.threads, last.had.threads);
@@ -363,7 +368,7 @@ fn threads(trial: &mut Trial<'_>) -> Judged {
     ))
 }
 
-fn memory(trial: &mut Trial<'_>) -> Judged {
+fn memory(trial: &mut CaseTrial<'_>) -> Judged {
     let looks = exercised(trial)?;
     let Some(first) = looks.first() else { return Err(no_looks()) };
     let (before, allowed) = (first.had.resident, memory_allowed(trial.setup));
@@ -471,7 +476,7 @@ fn mebibytes(bytes: u64) -> String {
 }
 
 /// The watch, if it can tell anything.
-fn watched<'s>(trial: &Trial<'s>) -> Judged<&'s Watch> {
+fn watched<'s>(trial: &CaseTrial<'s>) -> Judged<&'s Watch> {
     let watch = trial.watch.ok_or_else(|| Verdict::skipped("needs --pid or --command"))?;
     match watch.misfit() {
         Some(why) => Err(Verdict::skipped(why)),
@@ -480,7 +485,7 @@ fn watched<'s>(trial: &Trial<'s>) -> Judged<&'s Watch> {
 }
 
 /// All looks, the last one after clients of our own.
-fn exercised(trial: &mut Trial<'_>) -> Judged<Vec<Look>> {
+fn exercised(trial: &mut CaseTrial<'_>) -> Judged<Vec<Look>> {
     let watch = watched(trial)?;
     if watch.end().is_none() && watch.is_to_be_exercised() {
         send_clients(trial)?;
@@ -503,7 +508,7 @@ struct Sent {
 }
 
 /// Clients one after the other that leave in all ways there are.
-fn send_clients(trial: &mut Trial<'_>) -> Judged<Sent> {
+fn send_clients(trial: &mut CaseTrial<'_>) -> Judged<Sent> {
     let (until, mut lost, mut clients) = (Instant::now() + CLIENTS_TIME_MAX, 0, 0);
     while clients < CLIENTS && lost < LOST_CLIENTS_MAX && Instant::now() < until {
         match send_client(trial, clients) {
@@ -516,7 +521,7 @@ fn send_clients(trial: &mut Trial<'_>) -> Judged<Sent> {
     Ok(Sent { clients, are_lost: lost >= LOST_CLIENTS_MAX })
 }
 
-fn send_client(trial: &mut Trial<'_>, number: u64) -> Judged<()> {
+fn send_client(trial: &mut CaseTrial<'_>, number: u64) -> Judged<()> {
     let payload = trial.payload(64);
     let frame = trial.frame(&payload);
     let mut wire = trial.connect()?;

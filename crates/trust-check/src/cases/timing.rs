@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use trust_cli::text::{grouped, seconds};
 
-use crate::case::{Case, Manners, Needs};
-use crate::trial::Trial;
+use crate::case::{Case, Isolation, Needs};
+use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Judged, Verdict};
-use crate::wire::{End, STALL, Wire};
+use crate::wire::{ConnectionEnd, STALL, Wire};
 
 /// Longest measurement without a timeout to judge by.
 const MEASURED_MAX: Duration = Duration::from_secs(3);
@@ -45,7 +45,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (recv_timeout)",
         bug: "there is no timeout, or it is of another unit",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: idle_after_an_echo,
     },
     Case {
@@ -55,7 +55,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (recv_timeout)",
         bug: "the timeout is only looked at between messages",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| {
             let part = trial.cut_header()?;
             silent_after(trial, &part, "a client that stopped inside a header")
@@ -68,7 +68,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (recv_timeout)",
         bug: "the timeout is given to the read of the header alone",
         needs: Needs::Length,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| {
             let part = trial.cut_payload(1000)?;
             silent_after(trial, &part, "a client that stopped inside a payload")
@@ -81,7 +81,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (frame_timeout)",
         bug: "what had arrived of a message is forgotten when a receive times out",
         needs: Needs::Messages,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: slow_and_steady,
     },
     Case {
@@ -91,7 +91,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (recv_timeout)",
         bug: "the timeout counts from the beginning of the connection",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: active,
     },
     Case {
@@ -101,7 +101,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 1122, 4.2.3.4; tcp(7) (TCP_NODELAY)",
         bug: "Nagle's algorithm is on: the second small answer waits for the client's delayed acknowledgement",
         needs: Needs::Anything,
-        manners: Manners::Alone,
+        isolation: Isolation::Alone,
         run: delayed_acknowledgement,
     },
     Case {
@@ -111,7 +111,7 @@ pub const CASES: &[Case] = &[
         source: "RFC 9293, 3.6; docs/PROTOCOL.md (recv_timeout)",
         bug: "the timeout never ends it, or an abort is taken for a close",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: idle_is_ended_by_fin,
     },
     Case {
@@ -121,7 +121,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (send_timeout)",
         bug: "the timeout is for receiving alone, and a client that does not read holds its place for ever",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: not_reading,
     },
     Case {
@@ -131,7 +131,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (recv_timeout)",
         bug: "the timeout is set behind the first receive",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: |trial| silent_after(trial, &[], "a client that never sent a byte"),
     },
     Case {
@@ -141,7 +141,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (recv_timeout); open(2) (the lowest free descriptor)",
         bug: "a way out of the connection's code that leaves its timer running: it ends the next client on the same descriptor",
         needs: Needs::Anything,
-        manners: Manners::Beside,
+        isolation: Isolation::Beside,
         run: active_after_others,
     },
     Case {
@@ -151,7 +151,7 @@ pub const CASES: &[Case] = &[
         source: "docs/PROTOCOL.md (recv_timeout)",
         bug: "one timer for all connections, or a look for silent clients that finds one of them each time",
         needs: Needs::Anything,
-        manners: Manners::Several,
+        isolation: Isolation::Several,
         run: many_are_silent,
     },
 ];
@@ -163,7 +163,7 @@ const SILENT: usize = 10;
 const SUCCESSORS: usize = 4;
 
 /// Longest wait for something that the server's timeout decides.
-fn longest(trial: &Trial<'_>) -> Duration {
+fn longest(trial: &CaseTrial<'_>) -> Duration {
     trial.setup.timeout.map_or(MEASURED_MAX, latest)
 }
 
@@ -178,7 +178,7 @@ pub fn is_in_time(took: Duration, timeout: Duration) -> bool {
 }
 
 /// Waits for the server to end a silent connection, and judges when it did if there is a timeout to judge by.
-fn judge_silence(trial: &Trial<'_>, wire: &mut Wire<'_>, since: Instant, who: &str) -> Judged {
+fn judge_silence(trial: &CaseTrial<'_>, wire: &mut Wire<'_>, since: Instant, who: &str) -> Judged {
     let longest = longest(trial);
     let mut got = vec![];
     wire.receive_into(&mut got, 64, longest.saturating_sub(since.elapsed()))?;
@@ -202,14 +202,14 @@ fn judge_silence(trial: &Trial<'_>, wire: &mut Wire<'_>, since: Instant, who: &s
         (Some(_), Some(_)) => Ok(Verdict::Pass),
         (None, None) => Ok(Verdict::Info(format!("not ended within {}", seconds(longest)))),
         (Some(end), None) => {
-            let how = if end == End::Reset { "RST" } else { "FIN" };
+            let how = if end == ConnectionEnd::Reset { "RST" } else { "FIN" };
             Ok(Verdict::Info(format!("ended after {} with a {how}", seconds(took))))
         }
     }
 }
 
 /// A connection on which one message was echoed, and when that began.
-fn idle_wire<'s>(trial: &mut Trial<'s>) -> Judged<(Wire<'s>, Instant)> {
+fn idle_wire<'s>(trial: &mut CaseTrial<'s>) -> Judged<(Wire<'s>, Instant)> {
     let payload = trial.payload(32);
     let mut wire = trial.connect()?;
     let since = Instant::now();
@@ -218,7 +218,7 @@ fn idle_wire<'s>(trial: &mut Trial<'s>) -> Judged<(Wire<'s>, Instant)> {
     Ok((wire, since))
 }
 
-fn idle_after_an_echo(trial: &mut Trial<'_>) -> Judged {
+fn idle_after_an_echo(trial: &mut CaseTrial<'_>) -> Judged {
     let (mut wire, since) = idle_wire(trial)?;
     judge_silence(trial, &mut wire, since, "an idle client")
 }
@@ -227,7 +227,7 @@ fn idle_after_an_echo(trial: &mut Trial<'_>) -> Judged {
 ///
 /// With a full accept queue the server's kernel drops the last segment of the handshake, so the server learns of the
 /// client a second or more after it connected, and only then can its timeout begin.
-fn silent_after(trial: &mut Trial<'_>, part: &[u8], who: &str) -> Judged {
+fn silent_after(trial: &mut CaseTrial<'_>, part: &[u8], who: &str) -> Judged {
     let rate = &trial.setup.rate;
     let (since, slow_before) = (Instant::now(), rate.slow_connects());
     let mut wire = trial.connect()?;
@@ -241,22 +241,22 @@ fn silent_after(trial: &mut Trial<'_>, part: &[u8], who: &str) -> Judged {
     verdict
 }
 
-fn idle_is_ended_by_fin(trial: &mut Trial<'_>) -> Judged {
+fn idle_is_ended_by_fin(trial: &mut CaseTrial<'_>) -> Judged {
     let (mut wire, since) = idle_wire(trial)?;
     let verdict = judge_silence(trial, &mut wire, since, "an idle client")?;
-    if verdict == Verdict::Pass && wire.end() == Some(End::Reset) {
+    if verdict == Verdict::Pass && wire.end() == Some(ConnectionEnd::Reset) {
         wire.judge_reset("the timeout ends an idle client with a FIN")?;
     }
     Ok(verdict)
 }
 
 /// A quarter of the timeout.
-fn steady_pause(trial: &Trial<'_>) -> Duration {
+fn steady_pause(trial: &CaseTrial<'_>) -> Duration {
     trial.setup.timeout.map_or(STEADY_PAUSE, |timeout| timeout / 4)
 }
 
 /// Whether our own pause became so long that a right server may have ended the connection.
-fn overslept(trial: &Trial<'_>, paused: Duration) -> Judged<()> {
+fn overslept(trial: &CaseTrial<'_>, paused: Duration) -> Judged<()> {
     match trial.setup.timeout {
         Some(timeout) if paused > timeout.mul_f64(0.75) => Err(Verdict::inconclusive(format!(
             "this machine is too busy: a pause of {} became {}",
@@ -267,7 +267,7 @@ fn overslept(trial: &Trial<'_>, paused: Duration) -> Judged<()> {
     }
 }
 
-fn slow_and_steady(trial: &mut Trial<'_>) -> Judged {
+fn slow_and_steady(trial: &mut CaseTrial<'_>) -> Judged {
     let payload = trial.payload(1000);
     let frame = trial.frame(&payload);
     let mut wire = trial.connect()?;
@@ -300,13 +300,13 @@ fn slow_and_steady(trial: &mut Trial<'_>) -> Judged {
     Ok(Verdict::Info(format!("answered although it took {took}")))
 }
 
-fn active(trial: &mut Trial<'_>) -> Judged {
+fn active(trial: &mut CaseTrial<'_>) -> Judged {
     let wire = trial.connect()?;
     stay_active(trial, &mut [wire])
 }
 
 /// These clients send a message now and then, for longer than the timeout.
-fn stay_active(trial: &mut Trial<'_>, wires: &mut [Wire<'_>]) -> Judged {
+fn stay_active(trial: &mut CaseTrial<'_>, wires: &mut [Wire<'_>]) -> Judged {
     let since = Instant::now();
     let pause = steady_pause(trial);
     let expected = "a client that sends a message now and then is not ended";
@@ -350,7 +350,7 @@ fn stay_active(trial: &mut Trial<'_>, wires: &mut [Wire<'_>]) -> Judged {
 }
 
 /// Clients leave in all ways, and as many come at once, which send a message now and then for longer than the timeout.
-fn active_after_others(trial: &mut Trial<'_>) -> Judged {
+fn active_after_others(trial: &mut CaseTrial<'_>) -> Judged {
     let count = if trial.setup.one_at_a_time { 1 } else { SUCCESSORS };
     let payload = trial.payload(32);
     let frame = trial.frame(&payload);
@@ -391,7 +391,7 @@ fn active_after_others(trial: &mut Trial<'_>) -> Judged {
     stay_active(trial, &mut wires)
 }
 
-fn many_are_silent(trial: &mut Trial<'_>) -> Judged {
+fn many_are_silent(trial: &mut CaseTrial<'_>) -> Judged {
     let part = trial.cut_payload(1000).unwrap_or_default();
     let mut silent = vec![];
     for number in 0..trial.setup.together(SILENT) {
@@ -415,7 +415,7 @@ fn many_are_silent(trial: &mut Trial<'_>) -> Judged {
 }
 
 /// Clients, but at least one, that are served one after the other in a small part of the time between two messages.
-fn served_in_a_pause(trial: &Trial<'_>, each: Duration) -> usize {
+fn served_in_a_pause(trial: &CaseTrial<'_>, each: Duration) -> usize {
     let times = steady_pause(trial).as_secs_f64() / each.as_secs_f64().max(1e-6);
     (times as usize / 2).max(1)
 }
@@ -427,7 +427,7 @@ struct Arrival {
 }
 
 /// Sends messages in one go, so that none of them acknowledges an answer, and waits for all answers.
-fn timed(trial: &Trial<'_>, wire: &mut Wire<'_>, payloads: &[Vec<u8>]) -> Judged<Arrival> {
+fn timed(trial: &CaseTrial<'_>, wire: &mut Wire<'_>, payloads: &[Vec<u8>]) -> Judged<Arrival> {
     let bytes = trial.frames(payloads);
     let (mut got, mut times) = (vec![], vec![Instant::now()]);
     wire.send(&bytes)?;
@@ -442,7 +442,7 @@ fn timed(trial: &Trial<'_>, wire: &mut Wire<'_>, payloads: &[Vec<u8>]) -> Judged
 
 /// A server that takes its time for a message takes it for the first one too, so what counts is how much longer the rest
 /// of the answers takes.
-fn delayed_acknowledgement(trial: &mut Trial<'_>) -> Judged {
+fn delayed_acknowledgement(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     let path = wire.round_trip();
     let (mut firsts, mut gaps) = (vec![], vec![]);
@@ -468,7 +468,7 @@ fn delayed_acknowledgement(trial: &mut Trial<'_>) -> Judged {
     }
 }
 
-fn not_reading(trial: &mut Trial<'_>) -> Judged {
+fn not_reading(trial: &mut CaseTrial<'_>) -> Judged {
     let message = trial.payload(UNREAD_MESSAGE_BYTES);
     if message.len() < UNREAD_MESSAGE_MIN {
         let why = "messages are too short here: a server is busy with them and not kept waiting";

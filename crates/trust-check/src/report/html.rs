@@ -6,21 +6,21 @@ use trust_cli::markup::{escaped, page};
 use trust_cli::text::seconds;
 
 use crate::cause::Cause;
-use crate::outcome::{Class, Outcome};
-use crate::report::{Counts, End, Report, caused, transcript};
+use crate::outcome::{CaseOutcome, Class};
+use crate::report::{Counts, RunEnd, RunReport, caused, transcript};
 use crate::setup::NO_LIMIT;
 use crate::verdict::{Finding, Verdict};
 
 /// The report as one page. Cases that failed or warned are open.
-pub fn report(report: &Report<'_>) -> String {
-    let Report { about, outcomes, end, took, .. } = report;
+pub fn report(report: &RunReport<'_>) -> String {
+    let RunReport { about, outcomes, end, took, .. } = report;
     let server = escaped(about.server());
     let counts = Counts::of(outcomes);
     let word = match end {
-        End::Unreachable(_) => "UNREACHABLE",
-        End::Stopped(_) => "STOPPED",
-        End::Complete if counts.is_success() => "PASSED",
-        End::Complete | End::ServerDied(_) | End::Unwritten(_) => "FAILED",
+        RunEnd::Unreachable(_) => "UNREACHABLE",
+        RunEnd::Stopped(_) => "STOPPED",
+        RunEnd::Complete if counts.is_success() => "PASSED",
+        RunEnd::Complete | RunEnd::ServerDied(_) | RunEnd::Unwritten(_) => "FAILED",
     };
     let mut body = format!(
         "<h1><span class=\"word {}\">{word}</span> trustctl check {server}</h1>\n",
@@ -28,16 +28,16 @@ pub fn report(report: &Report<'_>) -> String {
     );
     let _ = writeln!(body, "<p><b>{}</b></p>", escaped(&counts.line()));
     let said = match end {
-        End::Complete if counts.tried() == 0 => {
+        RunEnd::Complete if counts.tried() == 0 => {
             Some("Nothing was tried, which says nothing about the server.".to_owned())
         }
-        End::Complete => None,
-        End::ServerDied(during) => Some(format!("The server died during {during}.")),
-        End::Stopped(signal) => {
+        RunEnd::Complete => None,
+        RunEnd::ServerDied(during) => Some(format!("The server died during {during}.")),
+        RunEnd::Stopped(signal) => {
             Some(format!("Stopped by {signal}; what was not tried is skipped."))
         }
-        End::Unreachable(why) => Some(format!("Nothing was tried: {why}")),
-        End::Unwritten(why) => Some(format!("A report is missing: {why}")),
+        RunEnd::Unreachable(why) => Some(format!("Nothing was tried: {why}")),
+        RunEnd::Unwritten(why) => Some(format!("A report is missing: {why}")),
     };
     if let Some(said) = said {
         let _ = writeln!(body, "<p class=\"fail\">{}</p>", escaped(&said));
@@ -78,7 +78,7 @@ pub fn report(report: &Report<'_>) -> String {
 }
 
 /// What is wrong, each with a link to all there is about it: a page has too many cases to look for them.
-fn list(outcomes: &[Outcome]) -> String {
+fn list(outcomes: &[CaseOutcome]) -> String {
     let mut html = String::new();
     for outcome in outcomes.iter().filter(|outcome| is_odd(outcome)) {
         let (class, id) = (outcome.class().word(), escaped(outcome.case.id));
@@ -94,11 +94,11 @@ fn list(outcomes: &[Outcome]) -> String {
     }
 }
 
-fn is_odd(outcome: &Outcome) -> bool {
+fn is_odd(outcome: &CaseOutcome) -> bool {
     matches!(outcome.class(), Class::Fail | Class::Warn | Class::UnexpectedPass)
 }
 
-fn case(outcome: &Outcome, again: &str) -> String {
+fn case(outcome: &CaseOutcome, again: &str) -> String {
     let (case, class) = (outcome.case, outcome.class());
     let mut html = format!(
         "<details id=\"{2}\"{0}>\n<summary><b class=\"{1}\">{1}</b> <code>{2}</code> {3} \

@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use crate::case::Case;
 use crate::cause::Cause;
-use crate::outcome::Outcome;
-use crate::report::{About, Counts, End, Report};
+use crate::outcome::CaseOutcome;
+use crate::report::{About, Counts, RunEnd, RunReport};
 use crate::setup::NO_LIMIT;
-use crate::transcript::{Entry, Log, What};
+use crate::transcript::{Log, TranscriptEntry, What};
 use crate::verdict::{Finding, Verdict};
 use crate::watch::Death;
 
@@ -21,16 +21,16 @@ pub const VERSION: u32 = 1;
 /// # Errors
 ///
 /// None in practice: all keys are texts.
-pub fn report(report: &Report<'_>) -> Result<String, serde_json::Error> {
-    let Report { about, outcomes, causes, end, took, exit } = report;
+pub fn report(report: &RunReport<'_>) -> Result<String, serde_json::Error> {
+    let RunReport { about, outcomes, causes, end, took, exit } = report;
     let (state, said) = match end {
-        End::Complete => ("complete", None),
-        End::ServerDied(during) => ("server_died", Some(*during)),
-        End::Stopped(signal) => ("stopped", Some(*signal)),
-        End::Unreachable(why) => ("unreachable", Some(*why)),
-        End::Unwritten(why) => ("unwritten", Some(*why)),
+        RunEnd::Complete => ("complete", None),
+        RunEnd::ServerDied(during) => ("server_died", Some(*during)),
+        RunEnd::Stopped(signal) => ("stopped", Some(*signal)),
+        RunEnd::Unreachable(why) => ("unreachable", Some(*why)),
+        RunEnd::Unwritten(why) => ("unwritten", Some(*why)),
     };
-    let document = Document {
+    let document = ReportDocument {
         schema: "trustctl-check",
         version: VERSION,
         state,
@@ -38,7 +38,7 @@ pub fn report(report: &Report<'_>) -> Result<String, serde_json::Error> {
         exit: exit.code(),
         started: &about.started,
         duration_ms: millis(*took),
-        server: Server {
+        server: ServerFields {
             target: about.target.as_deref(),
             address: about.address.as_deref(),
             command: about.command.as_deref(),
@@ -100,7 +100,7 @@ impl Described {
 }
 
 #[derive(Serialize)]
-struct Document<'r> {
+struct ReportDocument<'r> {
     schema: &'static str,
     version: u32,
     state: &'static str,
@@ -108,7 +108,7 @@ struct Document<'r> {
     exit: u8,
     started: &'r str,
     duration_ms: f64,
-    server: Server<'r>,
+    server: ServerFields<'r>,
     settings: Settings,
     counts: Counts,
     deaths: Vec<Died<'r>>,
@@ -117,7 +117,7 @@ struct Document<'r> {
 }
 
 #[derive(Serialize)]
-struct Server<'r> {
+struct ServerFields<'r> {
     target: Option<&'r str>,
     address: Option<&'r str>,
     command: Option<&'r str>,
@@ -166,12 +166,12 @@ struct Tried<'r> {
     hint: Option<&'r str>,
     duration_ms: f64,
     again: String,
-    transcript: Vec<Line<'r>>,
+    transcript: Vec<TranscriptLine<'r>>,
     transcript_left_out: u64,
 }
 
 #[derive(Serialize)]
-struct Line<'r> {
+struct TranscriptLine<'r> {
     at_ms: f64,
     connection: u32,
     what: &'static str,
@@ -181,7 +181,7 @@ struct Line<'r> {
     text: Option<&'r str>,
 }
 
-fn case<'r>(outcome: &'r Outcome, about: &About) -> Tried<'r> {
+fn case<'r>(outcome: &'r CaseOutcome, about: &About) -> Tried<'r> {
     let (finding, said) = match &outcome.verdict {
         Verdict::Pass => (None, None),
         Verdict::Fail(finding) | Verdict::Warn(finding) => (Some(finding), None),
@@ -208,7 +208,7 @@ fn case<'r>(outcome: &'r Outcome, about: &About) -> Tried<'r> {
     }
 }
 
-fn line(entry: &Entry) -> Line<'_> {
+fn line(entry: &TranscriptEntry) -> TranscriptLine<'_> {
     let (what, bytes, time, text) = match &entry.what {
         What::Connected => ("connected", None, None, None),
         What::Sent(bytes) => ("sent", Some(bytes), None, None),
@@ -222,7 +222,7 @@ fn line(entry: &Entry) -> Line<'_> {
         What::Silence(time) => ("silence", None, Some(*time), None),
         What::Note(text) => ("note", None, None, Some(text.as_str())),
     };
-    Line {
+    TranscriptLine {
         at_ms: millis(entry.at),
         connection: entry.connection,
         what,

@@ -4,22 +4,22 @@ use std::fmt::Write as _;
 
 use trust_cli::markup::escaped;
 
-use crate::outcome::{Class, Outcome};
-use crate::report::{End, Report, caused, transcript};
+use crate::outcome::{CaseOutcome, Class};
+use crate::report::{RunEnd, RunReport, caused, transcript};
 use crate::verdict::{Finding, Verdict};
 
 /// The report as one document. What is known to fail, or could not be shown, counts as skipped.
-pub fn report(report: &Report<'_>) -> String {
-    let Report { about, outcomes, end, took, .. } = report;
-    let is_failure = |outcome: &&Outcome| has_failed(outcome.class());
-    let is_skipped = |outcome: &&Outcome| reason_to_skip(outcome).is_some();
+pub fn report(report: &RunReport<'_>) -> String {
+    let RunReport { about, outcomes, end, took, .. } = report;
+    let is_failure = |outcome: &&CaseOutcome| has_failed(outcome.class());
+    let is_skipped = |outcome: &&CaseOutcome| reason_to_skip(outcome).is_some();
     let failures = outcomes.iter().filter(is_failure).count();
     let skipped = outcomes.iter().filter(is_skipped).count();
     let error = match end {
-        End::Complete => None,
-        End::ServerDied(during) => Some(format!("the server died during {during}")),
-        End::Stopped(signal) => Some(format!("the run was stopped by {signal}")),
-        End::Unreachable(why) | End::Unwritten(why) => Some((*why).to_owned()),
+        RunEnd::Complete => None,
+        RunEnd::ServerDied(during) => Some(format!("the server died during {during}")),
+        RunEnd::Stopped(signal) => Some(format!("the run was stopped by {signal}")),
+        RunEnd::Unreachable(why) | RunEnd::Unwritten(why) => Some((*why).to_owned()),
     };
     let (errors, tests) = (usize::from(error.is_some()), outcomes.len());
     let totals = format!(
@@ -59,7 +59,7 @@ fn has_failed(class: Class) -> bool {
     matches!(class, Class::Fail | Class::UnexpectedPass)
 }
 
-fn reason_to_skip(outcome: &Outcome) -> Option<String> {
+fn reason_to_skip(outcome: &CaseOutcome) -> Option<String> {
     match (&outcome.verdict, outcome.class()) {
         (Verdict::Skipped(why), _) => Some(why.clone()),
         (Verdict::Inconclusive(why), _) => Some(format!("inconclusive: {why}")),
@@ -68,7 +68,7 @@ fn reason_to_skip(outcome: &Outcome) -> Option<String> {
     }
 }
 
-fn case(outcome: &Outcome, again: &str) -> String {
+fn case(outcome: &CaseOutcome, again: &str) -> String {
     let case = outcome.case;
     let mut xml = format!(
         "<testcase classname=\"{}\" name=\"{} {}\" time=\"{:.3}\">",
@@ -103,7 +103,7 @@ fn case(outcome: &Outcome, again: &str) -> String {
     xml
 }
 
-fn story(outcome: &Outcome, finding: &Finding, again: &str) -> String {
+fn story(outcome: &CaseOutcome, finding: &Finding, again: &str) -> String {
     let mut text = format!(
         "expected: {}\ngot: {}\nusual cause: {}\nsource: {}\n",
         finding.expected, finding.got, outcome.case.bug, outcome.case.source

@@ -13,8 +13,8 @@ use trust_cli::exit_code::ExitCode;
 use trust_cli::text::{count, seconds};
 
 use crate::cause::Cause;
-use crate::outcome::{Class, Outcome};
-use crate::transcript::{Bytes, Entry, Log, What};
+use crate::outcome::{CaseOutcome, Class};
+use crate::transcript::{Excerpt, Log, TranscriptEntry, What};
 use crate::watch::Death;
 
 /// What a run is about.
@@ -73,15 +73,15 @@ impl About {
 
 /// What came of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Report<'r> {
+pub struct RunReport<'r> {
     /// What it was about.
     pub about: &'r About,
     /// What came of the cases, in their order.
-    pub outcomes: &'r [Outcome],
+    pub outcomes: &'r [CaseOutcome],
     /// What explains several of the findings.
     pub causes: &'r [Cause],
     /// How it ended.
-    pub end: End<'r>,
+    pub end: RunEnd<'r>,
     /// How long it took.
     pub took: Duration,
     /// What the process exits with.
@@ -90,7 +90,7 @@ pub struct Report<'r> {
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End<'r> {
+pub enum RunEnd<'r> {
     /// All cases were tried, or there is a reason not to.
     Complete,
     /// The server went away during these cases.
@@ -126,7 +126,7 @@ pub struct Counts {
 
 impl Counts {
     /// Counts them.
-    pub fn of(outcomes: &[Outcome]) -> Counts {
+    pub fn of(outcomes: &[CaseOutcome]) -> Counts {
         let mut counts = Counts::default();
         for outcome in outcomes {
             *match outcome.class() {
@@ -202,7 +202,7 @@ pub fn transcript(log: &Log, bytes_shown: usize) -> Vec<String> {
     let mut lines: Vec<String> = log
         .entries
         .iter()
-        .map(|Entry { at, connection, what }| {
+        .map(|TranscriptEntry { at, connection, what }| {
             let who = match connection {
                 0 => String::new(),
                 number => format!("#{number}"),
@@ -232,7 +232,7 @@ fn wire_line(what: &What, bytes_shown: usize) -> String {
     }
 }
 
-fn hex(bytes: &Bytes, shown: usize) -> String {
+fn hex(bytes: &Excerpt, shown: usize) -> String {
     let first = &bytes.first[..bytes.first.len().min(shown)];
     let mut text: String = first.iter().map(|byte| format!("{byte:02x} ")).collect();
     if bytes.len > first.len() {
@@ -250,16 +250,16 @@ mod tests {
     use crate::outcome::Tries;
     use crate::verdict::Verdict;
 
-    pub(super) fn outcome(verdict: Verdict, is_listed: bool) -> Outcome {
+    pub(super) fn outcome(verdict: Verdict, is_listed: bool) -> CaseOutcome {
         let case = cases::all().next().expect("a case");
         let (log, took, tries) = (Log::default(), Duration::from_millis(2), Tries::NONE);
-        Outcome { case, verdict, tries, is_put_off: false, is_listed, hint: None, log, took }
+        CaseOutcome { case, verdict, tries, is_put_off: false, is_listed, hint: None, log, took }
     }
 
     #[test]
     fn a_known_failure_is_no_failure_and_an_unexpected_pass_is_no_success() {
         let counts = |verdicts: &[(Verdict, bool)]| {
-            let outcomes: Vec<Outcome> = verdicts
+            let outcomes: Vec<CaseOutcome> = verdicts
                 .iter()
                 .map(|(verdict, is_listed)| outcome(verdict.clone(), *is_listed))
                 .collect();

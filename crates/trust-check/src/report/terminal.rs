@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use trust_cli::colours::Colours;
 
 use crate::cause::Cause;
-use crate::outcome::{Class, Outcome};
-use crate::report::{About, Counts, End, caused, short_list, transcript};
+use crate::outcome::{CaseOutcome, Class};
+use crate::report::{About, Counts, RunEnd, caused, short_list, transcript};
 use crate::verdict::{Finding, Verdict};
 
 /// Bytes that are shown of what went over the wire at once: a header, and enough of a payload to tell it from others.
@@ -17,8 +17,8 @@ const FIRST_LINES: usize = 4;
 const LAST_LINES: usize = 12;
 
 /// The line of a case, and what there is to say about it. `again` is the command that runs this case alone.
-pub fn outcome(outcome: &Outcome, about: &About, colours: Colours) -> String {
-    let Outcome { case, verdict, hint, log, took, .. } = outcome;
+pub fn outcome(outcome: &CaseOutcome, about: &About, colours: Colours) -> String {
+    let CaseOutcome { case, verdict, hint, log, took, .. } = outcome;
     let class = outcome.class();
     let word = colours.paint(rendition(class), &format!("{:<12}", class.word()));
     let mut text = format!("{word}  {:<14}  {}  ({} ms)\n", case.id, case.title, took.as_millis());
@@ -76,7 +76,12 @@ fn shortened(mut lines: Vec<String>) -> Vec<String> {
 }
 
 /// The last lines of a run: what was skipped and why, and how many cases came to what.
-pub fn summary(outcomes: &[Outcome], causes: &[Cause], end: End<'_>, colours: Colours) -> String {
+pub fn summary(
+    outcomes: &[CaseOutcome],
+    causes: &[Cause],
+    end: RunEnd<'_>,
+    colours: Colours,
+) -> String {
     let mut text = String::new();
     let mut reasons: Vec<(&str, Vec<&str>)> = vec![];
     for outcome in outcomes {
@@ -95,10 +100,10 @@ pub fn summary(outcomes: &[Outcome], causes: &[Cause], end: End<'_>, colours: Co
         let _ = writeln!(text, "cause         {}", caused(cause, cases));
     }
     match end {
-        End::Complete | End::Unreachable(_) => {}
-        End::ServerDied(during) => _ = writeln!(text, "the server died during {during}"),
-        End::Unwritten(why) => _ = writeln!(text, "a report is missing: {why}"),
-        End::Stopped(signal) => {
+        RunEnd::Complete | RunEnd::Unreachable(_) => {}
+        RunEnd::ServerDied(during) => _ = writeln!(text, "the server died during {during}"),
+        RunEnd::Unwritten(why) => _ = writeln!(text, "a report is missing: {why}"),
+        RunEnd::Stopped(signal) => {
             let _ = writeln!(text, "stopped by {signal}; what was not tried is skipped");
         }
     }

@@ -1,6 +1,6 @@
 //! What a failure counts that was tried again alone.
 
-use crate::outcome::{Outcome, Tries};
+use crate::outcome::{CaseOutcome, Tries};
 use crate::setup::Setup;
 use crate::verdict::{Evidence, Finding, Verdict};
 
@@ -9,7 +9,7 @@ const CROWD_MIN: u64 = 2;
 
 /// What a failure and a second try, alone, come to. Wrong bytes are a bug however rare; what only took long or was
 /// refused is a warning; a server that turns clients away while the check has many does so by right.
-pub(super) fn judge(first: Outcome, second: Outcome, setup: &Setup) -> Outcome {
+pub(super) fn judge(first: CaseOutcome, second: CaseOutcome, setup: &Setup) -> CaseOutcome {
     let Verdict::Fail(finding) = &first.verdict else { return first };
     let Finding { expected, got, evidence } = finding.clone();
     let beside = first.tries.beside;
@@ -18,17 +18,19 @@ pub(super) fn judge(first: Outcome, second: Outcome, setup: &Setup) -> Outcome {
     match (&second.verdict, evidence) {
         // The run was stopped.
         (Verdict::Skipped(_), _) => first,
-        (Verdict::Fail(_), _) => Outcome { tries: Tries { failed: 2, ..tries }, took, ..second },
-        (_, Evidence::Bytes) => Outcome { tries, took, ..first },
+        (Verdict::Fail(_), _) => {
+            CaseOutcome { tries: Tries { failed: 2, ..tries }, took, ..second }
+        }
+        (_, Evidence::Bytes) => CaseOutcome { tries, took, ..first },
         (_, Evidence::Refusal { beside: others }) if beside > 0 || others >= CROWD_MIN => {
             if matches!(second.verdict, Verdict::Pass | Verdict::Info(_)) {
                 setup.rate.note_turned_away(others.max(beside as u64));
             }
-            Outcome { took, ..second }
+            CaseOutcome { took, ..second }
         }
         (_, Evidence::Time | Evidence::Reset | Evidence::Refusal { .. }) => {
             let verdict = Verdict::Warn(Finding { expected, got, evidence });
-            Outcome { verdict, tries, took, ..first }
+            CaseOutcome { verdict, tries, took, ..first }
         }
     }
 }
@@ -44,7 +46,7 @@ mod tests {
 
     use super::*;
     use crate::cases;
-    use crate::setup::{OnReset, Rate};
+    use crate::setup::{ConnectionPacer, OnReset};
     use crate::transcript::Log;
 
     fn setup() -> Setup {
@@ -60,20 +62,29 @@ mod tests {
             seed: 1,
             max_clients: None,
             one_at_a_time: false,
-            rate: Rate::new(None),
+            rate: ConnectionPacer::new(None),
             stop: OwnedFd::from(io::pipe().unwrap().0),
         }
     }
 
-    fn outcome(verdict: Verdict, beside: usize) -> Outcome {
+    fn outcome(verdict: Verdict, beside: usize) -> CaseOutcome {
         let failed = u32::from(matches!(verdict, Verdict::Fail(_)));
         let tries = Tries { tries: 1, failed, beside };
         let case = cases::all().next().unwrap();
         let (log, took) = (Log::default(), Duration::ZERO);
-        Outcome { case, verdict, tries, is_put_off: false, is_listed: false, hint: None, log, took }
+        CaseOutcome {
+            case,
+            verdict,
+            tries,
+            is_put_off: false,
+            is_listed: false,
+            hint: None,
+            log,
+            took,
+        }
     }
 
-    fn judged(evidence: Evidence, second: Verdict) -> (Outcome, Setup) {
+    fn judged(evidence: Evidence, second: Verdict) -> (CaseOutcome, Setup) {
         let setup = setup();
         let first = outcome(Verdict::fail_by(evidence, "a", "b"), 7);
         (judge(first, outcome(second, 0), &setup), setup)

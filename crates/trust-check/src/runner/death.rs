@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::answer;
-use crate::outcome::Outcome;
+use crate::outcome::CaseOutcome;
 use crate::transcript::{Log, What};
 use crate::verdict::{Evidence, Verdict};
 use crate::watch::Death;
@@ -21,7 +21,7 @@ pub(super) fn verdict(death: &Death, log: &Log) -> Verdict {
 }
 
 /// Blames the first of the cases that ran together when the server died, if it died of none of them alone.
-pub(super) fn blame_one_of(death: &Death, outcomes: &mut [Outcome]) {
+pub(super) fn blame_one_of(death: &Death, outcomes: &mut [CaseOutcome]) {
     if let Some(outcome) = outcomes.iter_mut().find(|outcome| has_seen(death, outcome)) {
         let got = format!("the server died beside {}, {}", death.during, death.how);
         outcome.verdict = Verdict::fail_by(Evidence::Bytes, EXPECTED, got);
@@ -31,7 +31,7 @@ pub(super) fn blame_one_of(death: &Death, outcomes: &mut [Outcome]) {
 }
 
 /// Whether the case ran when the server died.
-pub(super) fn has_seen(death: &Death, outcome: &Outcome) -> bool {
+pub(super) fn has_seen(death: &Death, outcome: &CaseOutcome) -> bool {
     death.during.split(", ").any(|id| id == outcome.case.id)
 }
 

@@ -47,14 +47,14 @@ pub struct Unread {
     /// Bytes that our kernel took.
     pub taken: u64,
     /// Why no more were sent.
-    pub stop: Stop,
+    pub stop: StopReason,
     /// What it took for each answer that came.
     pub service_time: Option<Duration>,
 }
 
 /// Why a client that reads nothing stopped sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub enum StopReason {
     /// Nothing moves any more: the server waits for the client to read.
     Waiting,
     /// The connection ended.
@@ -74,11 +74,11 @@ impl Unread {
     pub fn expect_waiting(&self) -> Judged<()> {
         let taken = grouped(self.taken);
         match self.stop {
-            Stop::Waiting | Stop::Ended => Ok(()),
-            Stop::All => Err(Verdict::inconclusive(format!(
+            StopReason::Waiting | StopReason::Ended => Ok(()),
+            StopReason::All => Err(Verdict::inconclusive(format!(
                 "it took {taken} bytes and never waited for the client to read"
             ))),
-            Stop::OutOfTime => Err(Verdict::inconclusive(match self.service_time {
+            StopReason::OutOfTime => Err(Verdict::inconclusive(match self.service_time {
                 Some(time) => format!(
                     "too slow to be made to wait: it took {taken} bytes and answered {:.1} messages a second",
                     time.as_secs_f64().max(1e-6).recip()
@@ -229,13 +229,13 @@ impl Wire<'_> {
                 None => since.elapsed() >= UNANSWERED,
             };
             if self.end.is_some() || self.send_failed.is_some() {
-                break Stop::Ended;
+                break StopReason::Ended;
             } else if taken >= most {
-                break Stop::All;
+                break StopReason::All;
             } else if is_too_slow {
-                break Stop::OutOfTime;
+                break StopReason::OutOfTime;
             } else if busy.is_some_and(|busy| moved.elapsed() >= stall.max(busy.mul_f64(MARGIN))) {
-                break Stop::Waiting;
+                break StopReason::Waiting;
             }
             let first = if service_time.is_none() { PollFlags::IN } else { PollFlags::empty() };
             self.wait(PollFlags::OUT | first, STALL_LOOK)?;

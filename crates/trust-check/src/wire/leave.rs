@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use socket2::SockRef;
 
-use super::{End, RECEIVE_BYTES, Wire};
+use super::{ConnectionEnd, RECEIVE_BYTES, Wire};
 use crate::transcript::What;
 
 /// Longest time for what still comes after our FIN, where it comes without a long pause. The end of a client that has
@@ -36,7 +36,10 @@ impl Wire<'_> {
 
     /// Sends FIN and receives until the server's. It is not waited for as long again where it did not come before.
     fn leave(&mut self) {
-        if self.end.is_some() || self.leaves_at_once || self.send_failed == Some(End::Reset) {
+        if self.end.is_some()
+            || self.leaves_at_once
+            || self.send_failed == Some(ConnectionEnd::Reset)
+        {
             return;
         }
         // Fails only if the server has reset the connection.

@@ -9,9 +9,9 @@ use std::time::Duration;
 use trust_check::case::Case;
 use trust_check::cases;
 use trust_check::expect::Known;
-use trust_check::outcome::Outcome;
-use trust_check::runner::{Listener, Plan, run as run_check};
-use trust_check::setup::{OnReset, Rate, Setup};
+use trust_check::outcome::CaseOutcome;
+use trust_check::runner::{CasePlan, ProgressListener, run as run_check};
+use trust_check::setup::{ConnectionPacer, OnReset, Setup};
 use trust_check::verdict::{Finding, Verdict};
 use trust_check::watch::Watch;
 use trust_cli::framing::Framing;
@@ -99,7 +99,7 @@ impl Subject {
         let signals = Signals::install(IgnoredHangup::Keep).expect("handle signals");
         let first = self.look(self.cases().collect(), self.first_look(), &signals);
         // A busy machine makes answers late and brings pieces together; so what is wrong is looked at again.
-        let wrong: Vec<&Outcome> =
+        let wrong: Vec<&CaseOutcome> =
             first.iter().filter(|outcome| self.problem(outcome).is_some()).collect();
         let again: Vec<&Case> = match self {
             _ if wrong.is_empty() => vec![],
@@ -118,7 +118,7 @@ impl Subject {
             })
             .collect();
         if let Subject::Healthy(healthy) = self {
-            let is_found = |outcome: &Outcome| matches!(outcome.verdict, Verdict::Fail(_));
+            let is_found = |outcome: &CaseOutcome| matches!(outcome.verdict, Verdict::Fail(_));
             if !first.iter().chain(&second).any(is_found) {
                 problems.extend(healthy.problem_without_findings().map(str::to_owned));
             }
@@ -128,7 +128,7 @@ impl Subject {
     }
 
     /// What the second look forgave is printed all the same.
-    fn tell_of_first_look(self, wrong: &[&Outcome]) {
+    fn tell_of_first_look(self, wrong: &[&CaseOutcome]) {
         let text = wrong.iter().fold(String::new(), |mut text, outcome| {
             let _ = writeln!(
                 text,
@@ -173,7 +173,7 @@ impl Subject {
         matches!(self, Subject::Mutant(mutant) if mutant.alone)
     }
 
-    fn look(self, cases: Vec<&'static Case>, look: Look, signals: &Signals) -> Vec<Outcome> {
+    fn look(self, cases: Vec<&'static Case>, look: Look, signals: &Signals) -> Vec<CaseOutcome> {
         if self.is_alone() {
             return cases
                 .into_iter()
@@ -191,7 +191,7 @@ impl Subject {
     }
 
     /// What is wrong with this outcome, if anything.
-    fn problem(self, outcome: &Outcome) -> Option<&'static str> {
+    fn problem(self, outcome: &CaseOutcome) -> Option<&'static str> {
         let id = outcome.case.id;
         let is_fail = matches!(outcome.verdict, Verdict::Fail(_));
         let mutant = match self {
@@ -213,7 +213,7 @@ impl Subject {
         (is_fail && !lists(mutant.also)).then_some("must not fail on it")
     }
 
-    fn check(self, cases: Vec<&'static Case>, look: Look, signals: &Signals) -> Vec<Outcome> {
+    fn check(self, cases: Vec<&'static Case>, look: Look, signals: &Signals) -> Vec<CaseOutcome> {
         let server = self.start();
         let (framing, max_frame, timeout) = match self {
             Subject::Mutant(mutant) => {
@@ -239,10 +239,10 @@ impl Subject {
             seed: SEED,
             max_clients: None,
             one_at_a_time: false,
-            rate: Rate::new(None),
+            rate: ConnectionPacer::new(None),
             stop: OwnedFd::from(stop),
         };
-        let plan = Plan { cases, jobs: look.jobs, strict: false, known: Known::default() };
+        let plan = CasePlan { cases, jobs: look.jobs, strict: false, known: Known::default() };
         let watch = self.is_watched().then(|| {
             let watch = Watch::of_process(server.pid, server.address.port());
             watch.expect("the server runs")
@@ -255,16 +255,16 @@ impl Subject {
 /// Listens to nothing.
 struct Quiet;
 
-impl Listener for Quiet {
+impl ProgressListener for Quiet {
     fn progress(&mut self, _running: &[&'static str], _done: usize, _of: usize) {}
 
-    fn finished(&mut self, _outcome: &Outcome) -> ControlFlow<()> {
+    fn finished(&mut self, _outcome: &CaseOutcome) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 }
 
 /// The verdict in words.
-fn said(outcome: &Outcome) -> String {
+fn said(outcome: &CaseOutcome) -> String {
     match &outcome.verdict {
         Verdict::Pass => "pass".to_owned(),
         Verdict::Fail(Finding { expected, got, .. })

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{CLIENTS, WAYS_TO_LEAVE, send_clients};
-use crate::trial::Trial;
+use crate::trial::CaseTrial;
 use crate::verdict::{Judged, Verdict};
-use crate::watch::{Sample, Watch};
+use crate::watch::{ProcessSample, Watch};
 
 /// Rounds of clients in which a leak goes on growing.
 const ROUNDS: usize = 3;
@@ -38,9 +38,9 @@ pub(super) struct Further {
 ///
 /// Only when the run is to end.
 pub(super) fn of_count(
-    trial: &mut Trial<'_>,
+    trial: &mut CaseTrial<'_>,
     watch: &Watch,
-    of: impl Fn(&Sample) -> u64,
+    of: impl Fn(&ProcessSample) -> u64,
 ) -> Judged<Further> {
     let start = of(&watch.settled(trial.setup)?);
     let (mut last, mut clients, mut goes_on) = (start, 0, true);
@@ -62,7 +62,7 @@ pub(super) fn of_count(
 /// # Errors
 ///
 /// Only when the run is to end.
-pub(super) fn of_memory(trial: &mut Trial<'_>, watch: &Watch, much: u64) -> Judged<Further> {
+pub(super) fn of_memory(trial: &mut CaseTrial<'_>, watch: &Watch, much: u64) -> Judged<Further> {
     let (since, start) = (Instant::now(), watch.resident_bytes());
     let (mut largest, mut clients, mut still) = (start, 0, 0);
     loop {

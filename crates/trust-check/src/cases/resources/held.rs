@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use trust_cli::text::grouped;
 
 use super::{mebibytes, watched};
-use crate::trial::Trial;
+use crate::trial::CaseTrial;
 use crate::verdict::{Judged, Verdict};
 use crate::watch::{IDLE_SHARE_MAX, Watch};
 use crate::wire::Wire;
@@ -30,7 +30,7 @@ const UNREAD_TIME: Duration = Duration::from_millis(500);
 const UNREAD_STALL: Duration = Duration::from_millis(50);
 
 /// Clients declare the longest message and send a byte of it: memory grows with what has arrived.
-pub(super) fn declared(trial: &mut Trial<'_>) -> Judged {
+pub(super) fn declared(trial: &mut CaseTrial<'_>) -> Judged {
     let watch = watched(trial)?;
     let header = trial.longest_header()?;
     let (allowed, longest) = (trial.setup.memory_allowance, trial.setup.payload_max());
@@ -114,7 +114,7 @@ impl Silent {
     }
 
     /// A client that is silent there; `None` if this framing has no such place.
-    fn client<'s>(self, trial: &mut Trial<'s>) -> Judged<Option<Wire<'s>>> {
+    fn client<'s>(self, trial: &mut CaseTrial<'s>) -> Judged<Option<Wire<'s>>> {
         let hello = trial.payload(32);
         if self == Silent::WithAnswersUnread && trial.unread_payload(UNREAD_BYTES).is_err() {
             return Ok(None);
@@ -140,7 +140,7 @@ impl Silent {
 }
 
 /// What the server computes while clients are there that it has to wait for.
-pub(super) fn silence(trial: &mut Trial<'_>) -> Judged {
+pub(super) fn silence(trial: &mut CaseTrial<'_>) -> Judged {
     let watch = watched(trial)?;
     let together = if trial.setup.one_at_a_time { 1 } else { Silent::ALL.len() };
     for silent in Silent::ALL.chunks(together) {
@@ -173,7 +173,7 @@ pub(super) fn silence(trial: &mut Trial<'_>) -> Judged {
 }
 
 /// The share of a core that the server computes while such clients are there.
-fn share_with(trial: &mut Trial<'_>, watch: &Watch, silent: &[Silent]) -> Judged<f64> {
+fn share_with(trial: &mut CaseTrial<'_>, watch: &Watch, silent: &[Silent]) -> Judged<f64> {
     let mut held = vec![];
     for one in silent {
         held.extend(one.client(trial)?);

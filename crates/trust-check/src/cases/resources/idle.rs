@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{exercised, mebibytes, watched};
-use crate::trial::Trial;
+use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Judged, Verdict};
-use crate::watch::Sample;
+use crate::watch::ProcessSample;
 use crate::wire::Wire;
 
 /// Clients that time out together: more than what a server may have more of for other reasons.
@@ -31,7 +31,7 @@ impl Left {
     const ALL: [Left; 2] = [Left::Descriptors, Left::Memory];
 
     /// How much of it there is more.
-    fn grown(self, before: &Sample, after: &Sample) -> u64 {
+    fn grown(self, before: &ProcessSample, after: &ProcessSample) -> u64 {
         match self {
             Left::Descriptors => after.descriptors().saturating_sub(before.descriptors()),
             Left::Memory => after.resident.saturating_sub(before.resident),
@@ -56,7 +56,7 @@ impl Left {
 
 /// Clients that the timeout ends leave nothing. The cases about time have had such clients; only if there is more of
 /// something since then, or if they were not tried, are there more of them.
-pub(super) fn timed_out(trial: &mut Trial<'_>) -> Judged {
+pub(super) fn timed_out(trial: &mut CaseTrial<'_>) -> Judged {
     let Some(timeout) = trial.setup.timeout else {
         return Ok(Verdict::skipped("needs --timeout"));
     };
@@ -103,7 +103,7 @@ pub(super) fn timed_out(trial: &mut Trial<'_>) -> Judged {
 }
 
 /// Clients send a message, and half of them part of another one, and are silent; how many of them the server ended.
-fn let_time_out(trial: &mut Trial<'_>, longest: Duration) -> Judged<u64> {
+fn let_time_out(trial: &mut CaseTrial<'_>, longest: Duration) -> Judged<u64> {
     let payload = trial.payload(32);
     let frame = trial.frame(&payload);
     let part = trial.cut_payload(1000).unwrap_or_default();
