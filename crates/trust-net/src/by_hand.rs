@@ -9,8 +9,8 @@ use mio::Events;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use trust_wire::Timestamp;
 
-use crate::desk::Desks;
 use crate::event_loop::{EVENTS_PER_POLL, Worker};
+use crate::handoff::Handoffs;
 use crate::observer::Observer;
 use crate::server::{Model, Server, ServerConfig};
 use crate::service::Service;
@@ -37,10 +37,10 @@ pub fn by_hand<S: Service>(
     let config = ServerConfig { addresses, workers: 1, model: Model::Event, ..config };
     let server = Server::bind(config, service, observer)?;
     let address = server.local_addr();
-    let (shared, mut seats, listeners) = server.into_event_loops();
-    let seat = seats.remove(0);
-    let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
-    let worker = Worker::alone(seat, listeners, &shared, &desks)?;
+    let (shared, mut workers, listeners) = server.into_event_loops();
+    let resources = workers.remove(0);
+    let handoffs = Handoffs::new(vec![Arc::clone(&resources.handoff)]);
+    let worker = Worker::alone(resources, listeners, &shared, &handoffs)?;
     drive(&mut ByHand { worker, events: Events::with_capacity(EVENTS_PER_POLL), address });
     Ok(())
 }

@@ -22,8 +22,8 @@ use trust_wire::{CloseStep, During, Reason, Timestamp};
 use crate::alarm::Alarm;
 use crate::children::Children;
 use crate::client::Client;
-use crate::desk::{ALARM, Desks, Newcomer, Seat, WAKER};
 use crate::errno;
+use crate::handoff::{ALARM, HandedOver, Handoffs, WAKER, WorkerResources};
 use crate::observer::{ClientInfo, Event, Stats};
 use crate::questions::Questions;
 use crate::service::Service;
@@ -56,20 +56,22 @@ const DEAD_TIMERS_KEPT: usize = 1024;
 /// Runs all workers, the first one on this thread, until all of them are done.
 pub(crate) fn run<S: Service>(
     shared: &Shared<S>,
-    seats: Vec<Seat>,
+    resources: Vec<WorkerResources>,
     listeners: Vec<std::net::TcpListener>,
 ) -> io::Result<()> {
     let listeners = Listeners::new(listeners, false)?;
-    let desks = &Desks::new(seats.iter().map(|seat| Arc::clone(&seat.desk)).collect());
+    let handoffs =
+        &Handoffs::new(resources.iter().map(|resources| Arc::clone(&resources.handoff)).collect());
     thread::scope(|scope| {
-        let mut seats = seats.into_iter().enumerate();
-        let (index, seat) = seats.next().expect("at least one worker");
-        let first = Worker::new(index, seat, listeners, shared, desks)?;
+        let mut workers = resources.into_iter().enumerate();
+        let (index, resources) = workers.next().expect("at least one worker");
+        let first = Worker::new(index, resources, listeners, shared, handoffs)?;
         let mut others = Vec::new();
         let mut outcome = Ok(());
-        for (index, seat) in seats {
+        for (index, resources) in workers {
             let run = move || {
-                Worker::new(index, seat, Listeners::new(vec![], false)?, shared, desks)?.run()
+                Worker::new(index, resources, Listeners::new(vec![], false)?, shared, handoffs)?
+                    .run()
             };
             match thread::Builder::new().name(format!("worker-{index}")).spawn_scoped(scope, run) {
                 Ok(worker) => others.push(worker),
@@ -84,7 +86,7 @@ pub(crate) fn run<S: Service>(
             outcome = first.run();
         } else {
             // Nobody was accepted. The workers that are there already end.
-            desks.close();
+            handoffs.close();
             shared.handle.cut();
         }
         for worker in others {
@@ -99,7 +101,7 @@ pub(crate) fn run<S: Service>(
 
 /// Has all workers cut what they have and end, unless it is disarmed: on an error, and on a panic.
 struct EndsAll<'a> {
-    desks: &'a Desks,
+    handoffs: &'a Handoffs,
     handle: Option<&'a Handle>,
 }
 
@@ -107,7 +109,7 @@ impl Drop for EndsAll<'_> {
     fn drop(&mut self) {
         if let Some(handle) = self.handle {
             // The first worker may not be there any more to say so.
-            self.desks.close();
+            self.handoffs.close();
             handle.cut();
         }
     }
@@ -117,13 +119,13 @@ impl Drop for EndsAll<'_> {
 /// who waits in the backlog, all at once, until the drain is over.
 pub(crate) fn drain<S: Service>(
     shared: &Shared<S>,
-    seat: Seat,
+    resources: WorkerResources,
     listeners: Vec<std::net::TcpListener>,
     current: Option<(Client<S::Session>, std::net::TcpStream)>,
 ) -> io::Result<()> {
     let listeners = Listeners::new(listeners, shared.counters.listener_failed())?;
-    let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
-    let mut worker = Worker::new(0, seat, listeners, shared, &desks)?;
+    let handoffs = Handoffs::new(vec![Arc::clone(&resources.handoff)]);
+    let mut worker = Worker::new(0, resources, listeners, shared, &handoffs)?;
     if let Some((client, stream)) = current {
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
@@ -138,12 +140,12 @@ pub(crate) fn drain<S: Service>(
 /// Accepts clients and has children serve them.
 pub(crate) fn run_with_children<S: Service>(
     shared: &Shared<S>,
-    seat: Seat,
+    resources: WorkerResources,
     listeners: Vec<std::net::TcpListener>,
     children: Children,
 ) -> io::Result<()> {
-    let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
-    let mut worker = Worker::alone(seat, listeners, shared, &desks)?;
+    let handoffs = Handoffs::new(vec![Arc::clone(&resources.handoff)]);
+    let mut worker = Worker::alone(resources, listeners, shared, &handoffs)?;
     worker.children = Some(children);
     shared.announce();
     worker.run()
@@ -152,12 +154,12 @@ pub(crate) fn run_with_children<S: Service>(
 /// Serves the one connection that somebody else accepted, to its end.
 pub(crate) fn serve_one<S: Service>(
     shared: &Shared<S>,
-    seat: Seat,
+    resources: WorkerResources,
     stream: std::net::TcpStream,
     info: ClientInfo,
 ) -> io::Result<()> {
-    let desks = Desks::new(vec![Arc::clone(&seat.desk)]);
-    let mut worker = Worker::alone(seat, vec![], shared, &desks)?;
+    let handoffs = Handoffs::new(vec![Arc::clone(&resources.handoff)]);
+    let mut worker = Worker::alone(resources, vec![], shared, &handoffs)?;
     worker.serves_one = true;
     shared.announce();
     shared.loads.add(worker.index);
@@ -171,7 +173,7 @@ pub(crate) struct Worker<'a, S: Service> {
     index: usize,
     shared: &'a Shared<S>,
     /// Closed once the listener is closed and `DrainStarted` was reported.
-    desks: &'a Desks,
+    handoffs: &'a Handoffs,
     poll: Poll,
     alarm: Alarm,
     /// Only the first worker has some, until the server stops.
@@ -193,7 +195,7 @@ pub(crate) struct Worker<'a, S: Service> {
     /// Who serves the clients in place of this worker.
     children: Option<Children>,
     /// Who was accepted and could not be registered yet; only the first worker has some.
-    put_off: Vec<Newcomer>,
+    put_off: Vec<HandedOver>,
     /// Who could not be given a child yet.
     waiting: Option<Waiting>,
     /// When this worker cuts what is left; set once it drains.
@@ -206,28 +208,28 @@ pub(crate) struct Worker<'a, S: Service> {
 impl<'a, S: Service> Worker<'a, S> {
     /// The only worker of a server.
     pub(crate) fn alone(
-        seat: Seat,
+        resources: WorkerResources,
         listeners: Vec<std::net::TcpListener>,
         shared: &'a Shared<S>,
-        desks: &'a Desks,
+        handoffs: &'a Handoffs,
     ) -> io::Result<Worker<'a, S>> {
-        Worker::new(0, seat, Listeners::new(listeners, false)?, shared, desks)
+        Worker::new(0, resources, Listeners::new(listeners, false)?, shared, handoffs)
     }
 
     fn new(
         index: usize,
-        seat: Seat,
+        resources: WorkerResources,
         mut listeners: Listeners,
         shared: &'a Shared<S>,
-        desks: &'a Desks,
+        handoffs: &'a Handoffs,
     ) -> io::Result<Worker<'a, S>> {
-        listeners.register(seat.poll.registry())?;
+        listeners.register(resources.poll.registry())?;
         Ok(Worker {
             index,
             shared,
-            desks,
-            poll: seat.poll,
-            alarm: seat.alarm,
+            handoffs,
+            poll: resources.poll,
+            alarm: resources.alarm,
             listeners,
             entries: Slab::with_capacity(shared.config.max_clients.min(PLACES_RESERVED)),
             timers: Timers::new(&shared.limits),
@@ -251,7 +253,7 @@ impl<'a, S: Service> Worker<'a, S> {
     /// Runs to the end of the drain. If it ends in any other way, so do the other workers: a server
     /// without one of its workers would leave clients unserved.
     fn run(mut self) -> io::Result<()> {
-        let mut ends_all = EndsAll { desks: self.desks, handle: Some(&self.shared.handle) };
+        let mut ends_all = EndsAll { handoffs: self.handoffs, handle: Some(&self.shared.handle) };
         let outcome = self.run_to_drain();
         if outcome.is_ok() {
             ends_all.handle = None;
@@ -289,7 +291,7 @@ impl<'a, S: Service> Worker<'a, S> {
         // After the last wait of the round: what it was woken for is looked at now.
         self.tend_children();
         self.accept_clients();
-        self.welcome_all(self.desks.newcomers(self.index));
+        self.welcome_all(self.handoffs.handed_over(self.index));
         self.contribute_stats();
         self.follow_stop_flag();
         self.beat();
@@ -473,12 +475,12 @@ impl<'a, S: Service> Worker<'a, S> {
         self.give_turn(key);
     }
 
-    fn welcome_all(&mut self, newcomers: Vec<Newcomer>) {
-        newcomers.into_iter().for_each(|newcomer| self.welcome_newcomer(newcomer));
+    fn welcome_all(&mut self, clients: Vec<HandedOver>) {
+        clients.into_iter().for_each(|client| self.welcome_one(client));
     }
 
-    fn welcome_newcomer(&mut self, newcomer: Newcomer) {
-        let Newcomer { mut stream, peer, id } = newcomer;
+    fn welcome_one(&mut self, client: HandedOver) {
+        let HandedOver { mut stream, peer, id } = client;
         let registered = self.register(&mut stream);
         if let Err(error) = &registered
             && self.shared.stop() == Stop::No
@@ -486,8 +488,8 @@ impl<'a, S: Service> Worker<'a, S> {
         {
             // As new: in debug builds mio remembers where a stream was to be registered, also if that failed.
             let stream = TcpStream::from(OwnedFd::from(stream));
-            let newcomer = Newcomer { stream, peer, id };
-            return self.put_off(newcomer, errno::of(error));
+            let client = HandedOver { stream, peer, id };
+            return self.put_off(client, errno::of(error));
         }
         let info = ClientInfo { id, fd: stream.as_raw_fd(), peer };
         self.welcome(stream, info, registered);
@@ -570,13 +572,13 @@ impl<'a, S: Service> Worker<'a, S> {
         if stop == Stop::No {
             return;
         }
-        if self.index == 0 && !self.desks.are_closed() {
+        if self.index == 0 && !self.handoffs.are_closed() {
             self.end_accepting();
         }
         if self.cut_at.is_none()
-            && let Some(newcomers) = self.desks.last_newcomers(self.index)
+            && let Some(clients) = self.handoffs.last_handed_over(self.index)
         {
-            self.welcome_all(newcomers);
+            self.welcome_all(clients);
             self.now = self.shared.now();
             let cut_at = self.now + self.shared.config.drain_timeout;
             self.cut_at = Some(cut_at);

@@ -15,7 +15,7 @@ use mio::{Registry, Token};
 use trust_wire::Reason;
 use trust_wire::connection::Totals;
 
-use crate::desk::{Desk, Desks, Newcomer};
+use crate::handoff::{HandedOver, Handoff, Handoffs};
 use crate::loads::Loads;
 use crate::observer::Stats;
 use crate::pulse::Pulse;
@@ -72,11 +72,11 @@ impl Waker {
     }
 }
 
-/// Two workers' desks and what tells the workers something.
+/// Two workers' handoffs and what tells the workers something.
 #[derive(Clone)]
 struct Office {
     bells: [Waker; 2],
-    desks: Arc<Desks>,
+    handoffs: Arc<Handoffs>,
     loads: Arc<Loads>,
     handle: Handle,
     /// What was reported. No lock that the checker would have to try orders of.
@@ -91,17 +91,17 @@ const ENDED: u64 = (1 << SHARE_BITS) - 1;
 impl Office {
     fn new() -> Office {
         let bells = [Waker::default(), Waker::default()];
-        let desks = bells.clone().map(|bell| Arc::new(Desk::new(bell)));
-        let woken = desks.clone();
+        let handoffs = bells.clone().map(|bell| Arc::new(Handoff::new(bell)));
+        let woken = handoffs.clone();
         let handle = Handle {
             stop: Arc::new(StopFlag::default()),
-            stats: Arc::new(StatsRequest::new(desks.len())),
+            stats: Arc::new(StatsRequest::new(handoffs.len())),
             notices: Arc::default(),
-            wake: Arc::new(move || woken.iter().for_each(|desk| desk.wake())),
+            wake: Arc::new(move || woken.iter().for_each(|handoff| handoff.wake())),
         };
-        let loads = Arc::new(Loads::new(desks.len()));
-        let desks = Arc::new(Desks::new(desks.to_vec()));
-        Office { bells, desks, loads, handle, reports: Arc::default() }
+        let loads = Arc::new(Loads::new(handoffs.len()));
+        let handoffs = Arc::new(Handoffs::new(handoffs.to_vec()));
+        Office { bells, handoffs, loads, handle, reports: Arc::default() }
     }
 
     fn contribute(&self, worker: usize, round: u64, share: u64) {
@@ -122,9 +122,9 @@ impl Office {
     /// A worker that serves until the server stops; returns whom.
     fn work(&self, worker: usize) -> Vec<u64> {
         let mut served = Vec::new();
-        let mut serve = |newcomers: Vec<Newcomer>| {
-            for newcomer in newcomers {
-                served.push(newcomer.id);
+        let mut serve = |clients: Vec<HandedOver>| {
+            for client in clients {
+                served.push(client.id);
                 self.loads.take_off(worker);
             }
         };
@@ -132,12 +132,12 @@ impl Office {
         loop {
             self.bells[worker].wait();
             self.bells[worker].wait_no_time();
-            serve(self.desks.newcomers(worker));
+            serve(self.handoffs.handed_over(worker));
             self.contribute_if_wanted(worker, &mut stats_round);
             if self.handle.stop.load() != Stop::No
-                && let Some(newcomers) = self.desks.last_newcomers(worker)
+                && let Some(clients) = self.handoffs.last_handed_over(worker)
             {
-                serve(newcomers);
+                serve(clients);
                 break;
             }
         }
@@ -156,7 +156,7 @@ impl Office {
         if worker == 0 {
             return Some(id);
         }
-        self.desks.hand_over(worker, newcomer(id));
+        self.handoffs.hand_over(worker, client(id));
         None
     }
 
@@ -181,10 +181,10 @@ impl Office {
 }
 
 /// A client whose socket nobody looks at.
-fn newcomer(id: u64) -> Newcomer {
+fn client(id: u64) -> HandedOver {
     let socket = OwnedFd::from(File::open("/dev/null").unwrap());
     let stream = TcpStream::from_std(socket.into());
-    Newcomer { stream, peer: ([127, 0, 0, 1], 1).into(), id }
+    HandedOver { stream, peer: ([127, 0, 0, 1], 1).into(), id }
 }
 
 #[test]
@@ -195,12 +195,12 @@ fn a_client_that_is_handed_over_is_served_without_anything_else_happening() {
             let mut served = Vec::new();
             while served.len() < 2 {
                 office.bells[1].wait();
-                served.extend(office.desks.newcomers(1).into_iter().map(|newcomer| newcomer.id));
+                served.extend(office.handoffs.handed_over(1).into_iter().map(|client| client.id));
             }
             served
         });
-        office.desks.hand_over(1, newcomer(1));
-        office.desks.hand_over(1, newcomer(2));
+        office.handoffs.hand_over(1, client(1));
+        office.handoffs.hand_over(1, client(2));
         assert_eq!(worker.join().unwrap(), [1, 2]);
     });
 }
@@ -217,7 +217,7 @@ fn every_client_that_is_handed_over_is_served_once_also_while_the_server_stops()
         }
         // The rest of the backlog.
         served.extend((3..=4).filter_map(|id| office.accept(id)));
-        office.desks.close();
+        office.handoffs.close();
         served.iter().for_each(|_| office.loads.take_off(0));
         stopper.join().unwrap();
         served.extend(worker.join().unwrap());
@@ -233,13 +233,13 @@ fn a_client_that_comes_while_workers_give_up_is_served_or_still_in_the_inbox() {
         let office = Office::new();
         let worker = office.start(|office| office.work(1));
         let failing = office.start(|office| {
-            office.desks.close();
+            office.handoffs.close();
             office.handle.cut();
         });
         let mut seen: Vec<u64> = (1..=4).filter_map(|id| office.accept(id)).collect();
         failing.join().unwrap();
         seen.extend(worker.join().unwrap());
-        seen.extend(office.desks.newcomers(1).into_iter().map(|newcomer| newcomer.id));
+        seen.extend(office.handoffs.handed_over(1).into_iter().map(|client| client.id));
         seen.sort_unstable();
         assert_eq!(seen, [1, 2, 3, 4]);
     });
@@ -299,7 +299,7 @@ fn requests_for_statistics_are_answered_once_while_workers_end() {
         let office = Office::new();
         let workers = [0, 1].map(|worker| office.start(move |office| office.work(worker)));
         office.handle.report_stats();
-        office.desks.close();
+        office.handoffs.close();
         office.handle.report_stats();
         office.handle.drain();
         workers.into_iter().for_each(|worker| drop(worker.join().unwrap()));

@@ -20,8 +20,8 @@ use trust_wire::{CloseStep, Connection, During, Readiness, Timestamp};
 
 use crate::accept::{AcceptPolicy, Accepted};
 use crate::client::Client;
-use crate::desk;
 use crate::event_loop;
+use crate::handoff;
 use crate::observer::{ClientInfo, Event, Stats};
 use crate::questions::PAUSE;
 use crate::service::Service;
@@ -31,23 +31,28 @@ use crate::stop::Stop;
 use crate::turn::{Buffers, Endpoint, Next, SocketIo, take_turn};
 
 /// What the server needs of the kernel, made before it starts: the descriptor that interrupts
-/// waiting, the one that tells of acknowledgements, and the seat of the event loop that ends it.
-pub(crate) struct Seat {
+/// waiting, the one that tells of acknowledgements, and the resources of the event loop that
+/// ends it.
+pub(crate) struct IterativeResources {
     wake_up: Arc<OwnedFd>,
     edges: OwnedFd,
-    last: desk::Seat,
+    last: handoff::WorkerResources,
 }
 
-impl Seat {
-    pub(crate) fn new() -> io::Result<Seat> {
+impl IterativeResources {
+    pub(crate) fn new() -> io::Result<IterativeResources> {
         let wake_up = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let edges = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Seat { wake_up: Arc::new(wake_up), edges, last: desk::Seat::new()? })
+        Ok(IterativeResources {
+            wake_up: Arc::new(wake_up),
+            edges,
+            last: handoff::WorkerResources::new()?,
+        })
     }
 
     pub(crate) fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
         let wake_up = Arc::clone(&self.wake_up);
-        let wake_last = desk::waker(std::slice::from_ref(&self.last));
+        let wake_last = handoff::waker(std::slice::from_ref(&self.last));
         Arc::new(move || {
             // Fails only if it has been made readable 2^64 times and never read.
             let _ = rustix::io::write(&wake_up, &1u64.to_ne_bytes());
@@ -59,14 +64,14 @@ impl Seat {
 /// Serves one client after the other until told to stop, and then those who are there, all at once.
 pub(crate) fn run<S: Service>(
     shared: &Shared<S>,
-    seat: Seat,
+    resources: IterativeResources,
     listener: TcpListener,
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let mut server = Iterative {
         shared,
-        wake_up: seat.wake_up,
-        edges: seat.edges,
+        wake_up: resources.wake_up,
+        edges: resources.edges,
         buffers: Buffers::new(&shared.limits),
         listener,
         policy: AcceptPolicy::new(),
@@ -81,7 +86,7 @@ pub(crate) fn run<S: Service>(
     {
         unfinished = server.serve(stream, peer);
     }
-    event_loop::drain(shared, seat.last, vec![server.listener], unfinished)
+    event_loop::drain(shared, resources.last, vec![server.listener], unfinished)
 }
 
 struct Iterative<'a, S: Service> {

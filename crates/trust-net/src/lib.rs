@@ -20,10 +20,10 @@ mod children;
 mod client;
 mod clock;
 mod config;
-mod desk;
 pub mod errno;
 mod event_loop;
 pub mod exact;
+mod handoff;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod iterative;

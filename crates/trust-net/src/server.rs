@@ -16,7 +16,7 @@ use crate::shared::{Backlog, Counters, Shared};
 use crate::socket::{self, AcceptedOptions};
 use crate::stats::{ClosedCounters, StatsRequest};
 use crate::stop::{Stop, StopFlag};
-use crate::{desk, event_loop, iterative};
+use crate::{event_loop, handoff, iterative};
 
 pub use crate::config::{Model, ServerConfig};
 pub use crate::shared::{Handle, Summary};
@@ -28,26 +28,30 @@ pub struct Server<S: Service> {
 }
 
 enum Engine {
-    Event(Vec<desk::Seat>, Vec<TcpListener>),
-    Iterative(iterative::Seat, TcpListener),
+    Event(Vec<handoff::WorkerResources>, Vec<TcpListener>),
+    Iterative(iterative::IterativeResources, TcpListener),
     /// Accepting, and the children that serve.
-    Process(desk::Seat, Vec<TcpListener>, Children),
+    Process(handoff::WorkerResources, Vec<TcpListener>, Children),
     /// One connection that somebody else accepted.
-    One(desk::Seat, TcpStream, ClientInfo),
+    One(handoff::WorkerResources, TcpStream, ClientInfo),
 }
 
 impl Engine {
     /// What serves clients of these sockets.
     fn new(config: &ServerConfig, mut listeners: Vec<TcpListener>) -> io::Result<Engine> {
         Ok(match config.model {
-            Model::Event => Engine::Event(desk::seats(config.workers.max(1))?, listeners),
+            Model::Event => Engine::Event(handoff::resources(config.workers.max(1))?, listeners),
             Model::Iterative => {
                 assert_eq!(listeners.len(), 1, "one client at a time comes from one socket");
-                Engine::Iterative(iterative::Seat::new()?, listeners.remove(0))
+                Engine::Iterative(iterative::IterativeResources::new()?, listeners.remove(0))
             }
             Model::Process => {
                 let launcher = config.launcher.clone().ok_or(io::ErrorKind::InvalidInput)?;
-                Engine::Process(desk::Seat::new()?, listeners, Children::new(launcher))
+                Engine::Process(
+                    handoff::WorkerResources::new()?,
+                    listeners,
+                    Children::new(launcher),
+                )
             }
         })
     }
@@ -127,7 +131,7 @@ impl<S: Service> Server<S> {
         let config = ServerConfig { workers: 1, max_clients: 1, ..config };
         let address = stream.local_addr()?;
         socket::prepare(SockRef::from(&stream), AcceptedOptions::new(&config.limits))?;
-        let engine = Engine::One(desk::Seat::new()?, stream, info);
+        let engine = Engine::One(handoff::WorkerResources::new()?, stream, info);
         Ok(Server::new(config, service, observer, engine, address, Backlog::Served))
     }
 
@@ -140,14 +144,14 @@ impl<S: Service> Server<S> {
         backlog: Backlog,
     ) -> Server<S> {
         let wake = match &engine {
-            Engine::Event(seats, _) => desk::waker(seats),
-            Engine::Iterative(seat, _) => seat.waker(),
-            Engine::Process(seat, ..) | Engine::One(seat, ..) => {
-                desk::waker(std::slice::from_ref(seat))
+            Engine::Event(resources, _) => handoff::waker(resources),
+            Engine::Iterative(resources, _) => resources.waker(),
+            Engine::Process(resources, ..) | Engine::One(resources, ..) => {
+                handoff::waker(std::slice::from_ref(resources))
             }
         };
         let workers = match &engine {
-            Engine::Event(seats, _) => seats.len(),
+            Engine::Event(resources, _) => resources.len(),
             Engine::Iterative(..) | Engine::Process(..) | Engine::One(..) => 1,
         };
         let (stop, stats) = (Arc::new(StopFlag::default()), Arc::new(StatsRequest::new(workers)));
@@ -178,9 +182,11 @@ impl<S: Service> Server<S> {
     /// # Panics
     ///
     /// If it is a server of another model.
-    pub(crate) fn into_event_loops(self) -> (Arc<Shared<S>>, Vec<desk::Seat>, Vec<TcpListener>) {
+    pub(crate) fn into_event_loops(
+        self,
+    ) -> (Arc<Shared<S>>, Vec<handoff::WorkerResources>, Vec<TcpListener>) {
         match self.engine {
-            Engine::Event(seats, listeners) => (self.shared, seats, listeners),
+            Engine::Event(resources, listeners) => (self.shared, resources, listeners),
             _ => panic!("a server of another model"),
         }
     }
@@ -204,12 +210,14 @@ impl<S: Service> Server<S> {
     pub fn run(self) -> io::Result<Summary> {
         let shared = self.shared;
         match self.engine {
-            Engine::Event(seats, listeners) => event_loop::run(&shared, seats, listeners)?,
-            Engine::Iterative(seat, listener) => iterative::run(&shared, seat, listener)?,
-            Engine::Process(seat, listeners, children) => {
-                event_loop::run_with_children(&shared, seat, listeners, children)?;
+            Engine::Event(resources, listeners) => event_loop::run(&shared, resources, listeners)?,
+            Engine::Iterative(resources, listener) => iterative::run(&shared, resources, listener)?,
+            Engine::Process(resources, listeners, children) => {
+                event_loop::run_with_children(&shared, resources, listeners, children)?;
             }
-            Engine::One(seat, stream, info) => event_loop::serve_one(&shared, seat, stream, info)?,
+            Engine::One(resources, stream, info) => {
+                event_loop::serve_one(&shared, resources, stream, info)?
+            }
         }
         let mut closed = Stats::default();
         shared.closed.iter().for_each(|counters| counters.add_to(&mut closed));

@@ -14,7 +14,7 @@ use trust_wire::turn::Asked;
 use super::Worker;
 use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
 use crate::client::Client;
-use crate::desk::Newcomer;
+use crate::handoff::HandedOver;
 use crate::observer::{ClientInfo, Event};
 use crate::questions::{Questions, Registered};
 use crate::service::Service;
@@ -184,23 +184,23 @@ impl<S: Service> Worker<'_, S> {
             let info = ClientInfo { id, fd: stream.as_raw_fd(), peer };
             return self.start_child(stream, info);
         }
-        let newcomer = Newcomer { stream, peer, id };
+        let client = HandedOver { stream, peer, id };
         if index == self.index {
-            return self.welcome_newcomer(newcomer);
+            return self.welcome_one(client);
         }
-        self.desks.hand_over(index, newcomer);
+        self.handoffs.hand_over(index, client);
     }
 
     /// Keeps a client who cannot be registered, as the backlog would, and accepts nobody for a while.
-    pub(super) fn put_off(&mut self, newcomer: Newcomer, errno: i32) {
+    pub(super) fn put_off(&mut self, client: HandedOver, errno: i32) {
         if self.index == 0 {
-            self.put_off.push(newcomer);
+            self.put_off.push(client);
             self.listeners.policy.handle_exhausted(self.now, errno, &*self.shared.observer);
         } else {
             // Accepting is the first worker's, and so is waiting with it.
             self.shared.loads.take_off(self.index);
             self.shared.loads.add(0);
-            self.desks.hand_over(0, newcomer);
+            self.handoffs.hand_over(0, client);
         }
     }
 
@@ -251,7 +251,7 @@ impl<S: Service> Worker<'_, S> {
         let ended = self.shared.counters.ended_while_stopping();
         let active = self.shared.loads.total() as u64 + ended;
         self.shared.observer.observe(&Event::DrainStarted { active });
-        self.desks.close();
+        self.handoffs.close();
     }
 
     fn accept_the_backlog(&mut self) {

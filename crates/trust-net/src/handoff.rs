@@ -18,55 +18,56 @@ pub(crate) const ALARM: Token = Token(usize::MAX - 2);
 
 /// What a worker needs of the kernel, made before the server starts so that a lack of descriptors is
 /// an error of starting.
-pub(crate) struct Seat {
+pub(crate) struct WorkerResources {
     pub(crate) poll: Poll,
     pub(crate) alarm: Alarm,
-    pub(crate) desk: Arc<Desk>,
+    pub(crate) handoff: Arc<Handoff>,
 }
 
 /// A worker's inbox and its bell.
-pub(crate) struct Desk {
+pub(crate) struct Handoff {
     waker: Waker,
-    inbox: Mutex<Vec<Newcomer>>,
+    inbox: Mutex<Vec<HandedOver>>,
 }
 
-/// The desks of all workers.
-pub(crate) struct Desks {
-    desks: Vec<Arc<Desk>>,
+/// The handoffs of all workers.
+pub(crate) struct Handoffs {
+    handoffs: Vec<Arc<Handoff>>,
     /// Nobody is handed over any more.
     closed: AtomicBool,
 }
 
 /// A client on its way to the worker that will serve it.
-pub(crate) struct Newcomer {
+pub(crate) struct HandedOver {
     pub(crate) stream: TcpStream,
     pub(crate) peer: SocketAddr,
     pub(crate) id: u64,
 }
 
-impl Seat {
-    pub(crate) fn new() -> io::Result<Seat> {
+impl WorkerResources {
+    pub(crate) fn new() -> io::Result<WorkerResources> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), WAKER)?;
         let alarm = Alarm::new(poll.registry(), ALARM)?;
-        Ok(Seat { poll, alarm, desk: Arc::new(Desk::new(waker)) })
+        Ok(WorkerResources { poll, alarm, handoff: Arc::new(Handoff::new(waker)) })
     }
 }
 
-/// Seats for that many workers.
-pub(crate) fn seats(workers: usize) -> io::Result<Vec<Seat>> {
-    (0..workers).map(|_| Seat::new()).collect()
+/// Resources for that many workers.
+pub(crate) fn resources(workers: usize) -> io::Result<Vec<WorkerResources>> {
+    (0..workers).map(|_| WorkerResources::new()).collect()
 }
 
 /// What wakes all workers.
-pub(crate) fn waker(seats: &[Seat]) -> Arc<dyn Fn() + Send + Sync> {
-    let desks: Vec<Arc<Desk>> = seats.iter().map(|seat| Arc::clone(&seat.desk)).collect();
-    Arc::new(move || desks.iter().for_each(|desk| desk.wake()))
+pub(crate) fn waker(resources: &[WorkerResources]) -> Arc<dyn Fn() + Send + Sync> {
+    let handoffs: Vec<Arc<Handoff>> =
+        resources.iter().map(|resources| Arc::clone(&resources.handoff)).collect();
+    Arc::new(move || handoffs.iter().for_each(|handoff| handoff.wake()))
 }
 
-impl Desk {
-    pub(crate) fn new(waker: Waker) -> Desk {
-        Desk { waker, inbox: Mutex::default() }
+impl Handoff {
+    pub(crate) fn new(waker: Waker) -> Handoff {
+        Handoff { waker, inbox: Mutex::default() }
     }
 
     pub(crate) fn wake(&self) {
@@ -74,26 +75,26 @@ impl Desk {
         let _ = self.waker.wake();
     }
 
-    fn inbox(&self) -> MutexGuard<'_, Vec<Newcomer>> {
+    fn inbox(&self) -> MutexGuard<'_, Vec<HandedOver>> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Desks {
-    pub(crate) fn new(desks: Vec<Arc<Desk>>) -> Desks {
-        Desks { desks, closed: AtomicBool::new(false) }
+impl Handoffs {
+    pub(crate) fn new(handoffs: Vec<Arc<Handoff>>) -> Handoffs {
+        Handoffs { handoffs, closed: AtomicBool::new(false) }
     }
 
     /// Leaves a client for a worker and wakes it.
-    pub(crate) fn hand_over(&self, worker: usize, newcomer: Newcomer) {
-        self.desks[worker].inbox().push(newcomer);
-        self.desks[worker].wake();
+    pub(crate) fn hand_over(&self, worker: usize, client: HandedOver) {
+        self.handoffs[worker].inbox().push(client);
+        self.handoffs[worker].wake();
     }
 
     /// Nobody will be handed over from now on: wakes all workers for a last look at their inboxes.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        self.desks.iter().for_each(|desk| desk.wake());
+        self.handoffs.iter().for_each(|handoff| handoff.wake());
     }
 
     /// Whether nobody will be handed over any more.
@@ -102,12 +103,12 @@ impl Desks {
     }
 
     /// The clients that were left for a worker since the last look.
-    pub(crate) fn newcomers(&self, worker: usize) -> Vec<Newcomer> {
-        std::mem::take(&mut *self.desks[worker].inbox())
+    pub(crate) fn handed_over(&self, worker: usize) -> Vec<HandedOver> {
+        std::mem::take(&mut *self.handoffs[worker].inbox())
     }
 
     /// The same once nobody will be handed over any more, so that nobody is left behind.
-    pub(crate) fn last_newcomers(&self, worker: usize) -> Option<Vec<Newcomer>> {
-        self.are_closed().then(|| self.newcomers(worker))
+    pub(crate) fn last_handed_over(&self, worker: usize) -> Option<Vec<HandedOver>> {
+        self.are_closed().then(|| self.handed_over(worker))
     }
 }
