@@ -49,11 +49,11 @@ pub struct Churn {
 
 struct Slot {
     socket: OwnedFd,
-    state: State,
+    state: ConnectionState,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ConnectionState {
     Connecting,
     /// So many bytes of the echo have come.
     Awaiting(usize),
@@ -128,7 +128,7 @@ impl Churn {
         let socket = OwnedFd::from(socket);
         let interest = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::ET;
         epoll::add(&self.epoll, &socket, epoll::EventData::new_u64(index as u64), interest)?;
-        self.slots[index] = Some(Slot { socket, state: State::Connecting });
+        self.slots[index] = Some(Slot { socket, state: ConnectionState::Connecting });
         Ok(())
     }
 
@@ -137,10 +137,10 @@ impl Churn {
         let Some(slot) = &mut self.slots[index] else { return Ok(false) };
         let frame = self.stream.slice(0, self.stream.frame_len);
         let mut buffer = [0; 2 * PAYLOAD_BYTES];
-        if slot.state == State::Connecting {
+        if slot.state == ConnectionState::Connecting {
             match send(&slot.socket, frame, SendFlags::NOSIGNAL) {
                 // So little always fits into an empty buffer.
-                Ok(_) => slot.state = State::Awaiting(0),
+                Ok(_) => slot.state = ConnectionState::Awaiting(0),
                 Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
@@ -152,18 +152,18 @@ impl Churn {
                 Err(error) => return Err(error.into()),
             };
             match (slot.state, received) {
-                (State::Awaiting(have), 1..) if have + received <= frame.len() => {
+                (ConnectionState::Awaiting(have), 1..) if have + received <= frame.len() => {
                     if self.stream.mismatch(have as u64, &buffer[..received]).is_some() {
                         return Err(io::Error::other("a byte of the echo is wrong"));
                     }
-                    slot.state = State::Awaiting(have + received);
+                    slot.state = ConnectionState::Awaiting(have + received);
                     if have + received == frame.len() {
                         shutdown(&slot.socket, Shutdown::Write)?;
-                        slot.state = State::Closing;
+                        slot.state = ConnectionState::Closing;
                     }
                 }
-                (State::Closing, 0) => return Ok(true),
-                (State::Awaiting(have), 0) => {
+                (ConnectionState::Closing, 0) => return Ok(true),
+                (ConnectionState::Awaiting(have), 0) => {
                     return Err(io::Error::other(format!("closed after {have} bytes of the echo")));
                 }
                 _ => return Err(io::Error::other("more came back than was sent")),

@@ -16,7 +16,7 @@ use std::{io, thread};
 use serde_json::{Value, json};
 
 use crate::load::Shape;
-use crate::outcome::{Outcome, Rows};
+use crate::outcome::{PeerOutcome, Rows};
 use crate::process::Process;
 use crate::rounds;
 
@@ -141,15 +141,16 @@ impl Turns<'_> {
     pub fn take(&self, server: &Process, shape: Shape) -> Rows<Turn> {
         let is_wanted = |name: &str| self.clients.is_empty() || self.clients.contains(&name);
         let names = CLIENTS.iter().map(|(name, _)| *name).filter(|name| is_wanted(name));
-        let mut rows: Rows<Turn> = names.map(|name| (name, Outcome::Measured(vec![]))).collect();
+        let mut rows: Rows<Turn> =
+            names.map(|name| (name, PeerOutcome::Measured(vec![]))).collect();
         for round in 0..=self.rounds {
             for index in rounds::order(round, rows.len()) {
                 let (name, outcome) = &mut rows[index];
-                let Outcome::Measured(turns) = outcome else { continue };
+                let PeerOutcome::Measured(turns) = outcome else { continue };
                 match self.take_one(name, server, shape) {
                     Ok(turn) if round > 0 => turns.push(turn),
                     Ok(_) => {}
-                    Err(error) => *outcome = Outcome::Failed(error.to_string()),
+                    Err(error) => *outcome = PeerOutcome::Failed(error.to_string()),
                 }
             }
         }

@@ -2,9 +2,9 @@
 
 use crate::clients::{self, Turn};
 use crate::load::Shape;
-use crate::outcome::{Outcome, Rows};
+use crate::outcome::{PeerOutcome, Rows};
 use crate::peers::{CODEC, FLOOR, OURS, OURS_BUSY, OURS_TWO_WORKERS, OURS_WITH_LOG, PEERS};
-use crate::run::{Results, SHAPES, Sample};
+use crate::run::{Measurement, Results, SHAPES};
 use crate::statistics::{Estimate, Verdict};
 
 /// A goal and what a run says of it.
@@ -140,23 +140,23 @@ pub fn goals(results: &Results, binary: Binary) -> Vec<Goal> {
 }
 
 /// CPU time of the server for one message, in seconds.
-pub fn cpu_per_message(sample: &Sample) -> f64 {
+pub fn cpu_per_message(sample: &Measurement) -> f64 {
     sample.cpu.as_secs_f64() / sample.count.max(1) as f64
 }
 
 /// Messages, or connections, in a second.
-pub fn per_second(sample: &Sample) -> f64 {
+pub fn per_second(sample: &Measurement) -> f64 {
     sample.count as f64 / sample.elapsed.as_secs_f64()
 }
 
 /// Messages, or connections, for a second of the server's CPU time: what it could do in a second if the load, for which a
 /// connection is dearer than for a server, were no limit.
-pub fn per_cpu_second(sample: &Sample) -> f64 {
+pub fn per_cpu_second(sample: &Measurement) -> f64 {
     sample.count as f64 / sample.cpu.as_secs_f64()
 }
 
 /// A latency in microseconds; 0 where none is measured.
-pub fn latency(sample: &Sample, quantile: f64) -> f64 {
+pub fn latency(sample: &Measurement, quantile: f64) -> f64 {
     let latency = sample.latency.as_ref();
     latency.map_or(0.0, |latency| latency.value_at_quantile(quantile) as f64 / 1e3)
 }
@@ -164,7 +164,7 @@ pub fn latency(sample: &Sample, quantile: f64) -> f64 {
 /// What a peer was measured with, if it was.
 pub fn measured<'a, T>(rows: &'a Rows<T>, peer: &str) -> Option<&'a [T]> {
     match &rows.iter().find(|(name, _)| *name == peer)?.1 {
-        Outcome::Measured(samples) if !samples.is_empty() => Some(samples),
+        PeerOutcome::Measured(samples) if !samples.is_empty() => Some(samples),
         _ => None,
     }
 }
@@ -180,7 +180,7 @@ pub fn ratio<T>(
     Estimate::of(&pairs.map(|(ours, other)| figure(ours) / figure(other)).collect::<Vec<_>>())
 }
 
-fn rows(results: &Results, shape: Shape) -> Option<&Rows<Sample>> {
+fn rows(results: &Results, shape: Shape) -> Option<&Rows<Measurement>> {
     results.shapes.iter().find(|(its_shape, _)| *its_shape == shape).map(|(_, rows)| rows)
 }
 
@@ -194,7 +194,7 @@ fn cpu_ratio(results: &Results, shape: Shape, other: &str) -> Option<Estimate> {
 
 fn busy_poll_ratio(results: &Results, shape: Shape) -> Option<Estimate> {
     let rows = rows(results, shape)?;
-    let p50 = |sample: &Sample| latency(sample, 0.5);
+    let p50 = |sample: &Measurement| latency(sample, 0.5);
     let others = PEERS.iter().filter(|peer| peer.is_other());
     let medians = others.filter_map(|peer| {
         let values: Vec<f64> = measured(rows, peer.name)?.iter().map(p50).collect();

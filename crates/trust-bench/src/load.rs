@@ -63,11 +63,11 @@ pub struct Seen {
 pub struct Load {
     stream: Stream,
     in_flight: usize,
-    connections: Vec<Connection>,
+    connections: Vec<LoadConnection>,
     buffer: Vec<u8>,
 }
 
-struct Connection {
+struct LoadConnection {
     socket: OwnedFd,
     /// Bytes that were handed to the kernel.
     sent: u64,
@@ -93,7 +93,7 @@ impl Load {
             socket.set_tcp_nodelay(true)?;
             socket.set_nonblocking(true)?;
             let due_at = vec![Instant::now(); shape.in_flight].into();
-            connections.push(Connection {
+            connections.push(LoadConnection {
                 socket: socket.into(),
                 sent: 0,
                 due: 0,
@@ -156,7 +156,7 @@ impl Load {
     }
 }
 
-impl Connection {
+impl LoadConnection {
     /// Lets `frames` more be sent.
     fn release(&mut self, frames: usize, stream: &Stream, now: Instant) -> io::Result<()> {
         let ring = self.due_at.len() as u64;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use trust_bench::clients::{self, CLIENTS};
 use trust_bench::peers::{Peer, Program};
-use trust_bench::run::Plan;
+use trust_bench::run::BenchPlan;
 use trust_bench::{goals, kernel, peers, report, run};
 
 const USAGE: &str = "\
@@ -172,7 +172,7 @@ fn bench(args: &Args) -> io::Result<bool> {
     raise_descriptor_limit();
     let scratch = args.report.parent().unwrap_or(Path::new(".")).join("scratch");
     fs::create_dir_all(&scratch)?;
-    let plan = Plan {
+    let plan = BenchPlan {
         rounds: args.rounds,
         length: Duration::from_secs_f64(args.seconds),
         peers: args.peers.clone(),

@@ -2,7 +2,7 @@
 
 /// What became of a peer in a section.
 #[derive(Debug)]
-pub enum Outcome<T> {
+pub enum PeerOutcome<T> {
     /// Measured; one value a round.
     Measured(Vec<T>),
     /// Not run, and why.
@@ -12,4 +12,4 @@ pub enum Outcome<T> {
 }
 
 /// What one section of a run found: for each peer an outcome.
-pub type Rows<T> = Vec<(&'static str, Outcome<T>)>;
+pub type Rows<T> = Vec<(&'static str, PeerOutcome<T>)>;

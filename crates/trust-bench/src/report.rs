@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::clients::{BARE, CLIENTS, Turn};
 use crate::goals::{Bound, Goal, cpu_per_message, latency, per_second, ratio};
-use crate::outcome::{Outcome, Rows};
+use crate::outcome::{PeerOutcome, Rows};
 use crate::peers::{FLOOR, PEERS};
-use crate::run::{Idle, Results, Sample, load_title};
+use crate::run::{Idle, Measurement, Results, load_title};
 use crate::statistics::{Estimate, Verdict};
 
 /// Width of the column with the peers' names.
@@ -61,7 +61,7 @@ pub fn text(results: &Results, goals: &[Goal], header: &[(&str, String)]) -> Str
     out
 }
 
-fn samples(o: &mut String, title: &str, unit: &str, rows: &Rows<Sample>) {
+fn samples(o: &mut String, title: &str, unit: &str, rows: &Rows<Measurement>) {
     line(o, format_args!("\n{title}"));
     line(
         o,
@@ -72,9 +72,9 @@ fn samples(o: &mut String, title: &str, unit: &str, rows: &Rows<Sample>) {
     );
     for (name, outcome) in rows {
         match outcome {
-            Outcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
-            Outcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
-            Outcome::Measured(samples) => {
+            PeerOutcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
+            PeerOutcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
+            PeerOutcome::Measured(samples) => {
                 let figures = Figures::of(samples);
                 let against = ratio(rows, name, FLOOR, cpu_per_message).map(interval);
                 let against = against.unwrap_or_default();
@@ -114,13 +114,13 @@ struct Figures {
 }
 
 impl Figures {
-    fn of(samples: &[Sample]) -> Figures {
-        let median = |figure: &dyn Fn(&Sample) -> f64| {
+    fn of(samples: &[Measurement]) -> Figures {
+        let median = |figure: &dyn Fn(&Measurement) -> f64| {
             let values: Vec<f64> = samples.iter().map(figure).collect();
             Estimate::of(&values).map_or(f64::NAN, |estimate| estimate.median)
         };
         let cpu = median(&|sample| cpu_per_message(sample) * 1e6);
-        let share = |time: fn(&Sample) -> f64| {
+        let share = |time: fn(&Measurement) -> f64| {
             median(&|sample| time(sample) / sample.elapsed.as_secs_f64())
         };
         // Ticks of ten milliseconds say little of one round: the rounds are taken together.
@@ -149,9 +149,9 @@ fn idle(o: &mut String, results: &Results) {
     );
     for (name, outcome) in &results.idle {
         match outcome {
-            Outcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
-            Outcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
-            Outcome::Measured(all) => {
+            PeerOutcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
+            PeerOutcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
+            PeerOutcome::Measured(all) => {
                 for idle in all {
                     let Idle { connections, resident, kernel, cpu } = *idle;
                     let cpu = cpu * 100.0;
@@ -174,9 +174,9 @@ fn starts(o: &mut String, results: &Results) {
     line(o, format_args!("\nfrom start to listening"));
     for (name, outcome) in &results.starts {
         match outcome {
-            Outcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
-            Outcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
-            Outcome::Measured(seconds) => {
+            PeerOutcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
+            PeerOutcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
+            PeerOutcome::Measured(seconds) => {
                 let median = Estimate::of(seconds).map_or(f64::NAN, |estimate| estimate.median);
                 line(o, format_args!("  {name:NAME$} {:6.2} ms", median * 1e3));
             }
@@ -189,9 +189,9 @@ fn turns(o: &mut String, title: &str, rows: &Rows<Turn>) {
     line(o, format_args!("  {:NAME$} {:>13}    CPU ns  core   CPU against bare", "", "messages/s"));
     for (name, outcome) in rows {
         match outcome {
-            Outcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
-            Outcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
-            Outcome::Measured(turns) => {
+            PeerOutcome::Skipped(why) => line(o, format_args!("  {name:NAME$} skipped: {why}")),
+            PeerOutcome::Failed(why) => line(o, format_args!("  {name:NAME$} FAILED: {why}")),
+            PeerOutcome::Measured(turns) => {
                 let median = |figure: fn(&Turn) -> f64| {
                     let estimate = Estimate::of(&turns.iter().map(figure).collect::<Vec<_>>());
                     estimate.map_or(f64::NAN, |estimate| estimate.median)
@@ -219,7 +219,7 @@ fn interval(Estimate { median, low, high }: Estimate) -> String {
 /// Whether a peer or a load tester that was to be measured failed.
 pub fn has_failures(results: &Results) -> bool {
     fn any<T>(rows: &Rows<T>) -> bool {
-        rows.iter().any(|(_, outcome)| matches!(outcome, Outcome::Failed(_)))
+        rows.iter().any(|(_, outcome)| matches!(outcome, PeerOutcome::Failed(_)))
     }
     results.shapes.iter().any(|(_, rows)| any(rows))
         || any(&results.churn)
@@ -290,16 +290,18 @@ pub fn document(results: &Results, goals: &[Goal], header: &[(&str, String)]) ->
 fn rows_json<T>(rows: &Rows<T>, one: impl Fn(&T) -> Value) -> Value {
     let rows = rows.iter().map(|(name, outcome)| {
         let outcome = match outcome {
-            Outcome::Measured(all) => json!({ "rounds": all.iter().map(&one).collect::<Vec<_>>() }),
-            Outcome::Skipped(why) => json!({ "skipped": why }),
-            Outcome::Failed(why) => json!({ "failed": why }),
+            PeerOutcome::Measured(all) => {
+                json!({ "rounds": all.iter().map(&one).collect::<Vec<_>>() })
+            }
+            PeerOutcome::Skipped(why) => json!({ "skipped": why }),
+            PeerOutcome::Failed(why) => json!({ "failed": why }),
         };
         ((*name).to_owned(), outcome)
     });
     Value::Object(rows.collect())
 }
 
-fn sample_json(sample: &Sample) -> Value {
+fn sample_json(sample: &Measurement) -> Value {
     json!({
         "count": sample.count,
         "seconds": sample.elapsed.as_secs_f64(),

@@ -12,7 +12,7 @@ use hdrhistogram::Histogram;
 use crate::churn::Churn;
 use crate::clients::{self, Turn, Turns};
 use crate::load::{Load, Shape};
-use crate::outcome::{Outcome, Rows};
+use crate::outcome::{PeerOutcome, Rows};
 use crate::peers::{FLOOR, PEERS, Peer, Program};
 use crate::process::{Process, pin_to_core};
 use crate::{kernel, rounds};
@@ -66,7 +66,7 @@ pub fn load_title(shape: Shape) -> String {
 }
 
 /// What is run.
-pub struct Plan {
+pub struct BenchPlan {
     /// Measurements of each peer in each shape.
     pub rounds: usize,
     /// Length of one measurement.
@@ -87,7 +87,7 @@ pub struct Plan {
 
 /// One measurement.
 #[derive(Clone, Debug)]
-pub struct Sample {
+pub struct Measurement {
     /// Messages, or connections.
     pub count: u64,
     /// How long it took.
@@ -119,9 +119,9 @@ pub struct Idle {
 #[derive(Debug, Default)]
 pub struct Results {
     /// By shape.
-    pub shapes: Vec<(Shape, Rows<Sample>)>,
+    pub shapes: Vec<(Shape, Rows<Measurement>)>,
     /// Connect, echo, close.
-    pub churn: Rows<Sample>,
+    pub churn: Rows<Measurement>,
     /// Connections that do nothing.
     pub idle: Rows<Idle>,
     /// Seconds from the start of the process until it listens.
@@ -130,7 +130,7 @@ pub struct Results {
     pub load: Vec<(Shape, Rows<Turn>)>,
 }
 
-impl Plan {
+impl BenchPlan {
     /// Runs all of it; says on stderr where it is.
     ///
     /// # Errors
@@ -178,7 +178,7 @@ impl Plan {
         is_wanted
     }
 
-    fn measure_shape(&self, shape: Shape) -> io::Result<Rows<Sample>> {
+    fn measure_shape(&self, shape: Shape) -> io::Result<Rows<Measurement>> {
         let stays = shape.connections * self.peers().count() <= CONNECTIONS_KEPT;
         let mut standing = vec![];
         for peer in self.peers() {
@@ -189,18 +189,18 @@ impl Plan {
                 }
                 Ready::Listening(process) => match Load::connect(process.address, shape) {
                     Ok(load) => Standing::ready(peer, process, Driver::Messages(load)),
-                    Err(error) => Standing::out(peer, Outcome::Failed(error.to_string())),
+                    Err(error) => Standing::out(peer, PeerOutcome::Failed(error.to_string())),
                 },
             });
         }
         Ok(self.take_turns(standing))
     }
 
-    fn measure_churn(&self) -> io::Result<Rows<Sample>> {
+    fn measure_churn(&self) -> io::Result<Rows<Measurement>> {
         let mut standing = vec![];
         for peer in self.peers() {
             if peer.churn == 0 {
-                standing.push(Standing::out(peer, Outcome::Skipped(NOT_ABOUT_IT.to_owned())));
+                standing.push(Standing::out(peer, PeerOutcome::Skipped(NOT_ABOUT_IT.to_owned())));
                 continue;
             }
             standing.push(match self.start(peer) {
@@ -215,16 +215,18 @@ impl Plan {
     }
 
     /// Round after round, after one that does not count.
-    fn take_turns(&self, mut standing: Vec<Standing>) -> Rows<Sample> {
+    fn take_turns(&self, mut standing: Vec<Standing>) -> Rows<Measurement> {
         for round in 0..=self.rounds {
             for index in rounds::order(round, standing.len()) {
                 let one = &mut standing[index];
                 let Some((process, driver)) = &mut one.running else { continue };
                 match (driver.measure(process, self.length), &mut one.outcome) {
-                    (Ok(sample), Outcome::Measured(samples)) if round > 0 => samples.push(sample),
+                    (Ok(sample), PeerOutcome::Measured(samples)) if round > 0 => {
+                        samples.push(sample)
+                    }
                     (Ok(_), _) => {}
                     (Err(error), outcome) => {
-                        *outcome = Outcome::Failed(error.to_string());
+                        *outcome = PeerOutcome::Failed(error.to_string());
                         one.running = None;
                     }
                 }
@@ -238,11 +240,11 @@ impl Plan {
         for peer in self.peers() {
             let connections = IDLE.connections.min(peer.connections_max);
             let outcome = match self.start(peer) {
-                _ if connections == 1 => Outcome::Skipped(NOT_ABOUT_IT.to_owned()),
+                _ if connections == 1 => PeerOutcome::Skipped(NOT_ABOUT_IT.to_owned()),
                 Ready::Not(outcome) => outcome,
                 Ready::Listening(process) => match watch_idle(&process, connections) {
-                    Ok(idle) => Outcome::Measured(vec![idle]),
-                    Err(error) => Outcome::Failed(error.to_string()),
+                    Ok(idle) => PeerOutcome::Measured(vec![idle]),
+                    Err(error) => PeerOutcome::Failed(error.to_string()),
                 },
             };
             rows.push((peer.name, outcome));
@@ -253,10 +255,10 @@ impl Plan {
     fn measure_starts(&self) -> io::Result<Rows<f64>> {
         let mut rows = vec![];
         for peer in self.peers().filter(|peer| !matches!(peer.program, Program::Built(_))) {
-            let mut outcome = Outcome::Measured(vec![]);
+            let mut outcome = PeerOutcome::Measured(vec![]);
             for _ in 0..STARTS {
                 match (self.start(peer), &mut outcome) {
-                    (Ready::Listening(process), Outcome::Measured(seconds)) => {
+                    (Ready::Listening(process), PeerOutcome::Measured(seconds)) => {
                         seconds.push(process.started_in.as_secs_f64());
                     }
                     (Ready::Not(why), _) => outcome = why,
@@ -293,7 +295,7 @@ impl Plan {
         if connections > peer.connections_max {
             let most = peer.connections_max;
             let clients = if most == 1 { "client" } else { "clients" };
-            return Ready::Not(Outcome::Skipped(format!("made for {most} {clients}")));
+            return Ready::Not(PeerOutcome::Skipped(format!("made for {most} {clients}")));
         }
         self.start(peer)
     }
@@ -303,30 +305,30 @@ impl Plan {
         let cores = if peer.is_on_both_cores { &two[..] } else { &two[..1] };
         match Process::start(peer, &self.trustctl, cores, &self.scratch) {
             Ok(Some(process)) => Ready::Listening(process),
-            Ok(None) => Ready::Not(Outcome::Skipped("not installed".to_owned())),
-            Err(error) => Ready::Not(Outcome::Failed(error.to_string())),
+            Ok(None) => Ready::Not(PeerOutcome::Skipped("not installed".to_owned())),
+            Err(error) => Ready::Not(PeerOutcome::Failed(error.to_string())),
         }
     }
 }
 
 enum Ready<T> {
     Listening(Process),
-    Not(Outcome<T>),
+    Not(PeerOutcome<T>),
 }
 
 /// A peer that takes its turns, or is out.
 struct Standing {
     peer: &'static Peer,
     running: Option<(Process, Driver)>,
-    outcome: Outcome<Sample>,
+    outcome: PeerOutcome<Measurement>,
 }
 
 impl Standing {
     fn ready(peer: &'static Peer, process: Process, driver: Driver) -> Standing {
-        Standing { peer, running: Some((process, driver)), outcome: Outcome::Measured(vec![]) }
+        Standing { peer, running: Some((process, driver)), outcome: PeerOutcome::Measured(vec![]) }
     }
 
-    fn out(peer: &'static Peer, outcome: Outcome<Sample>) -> Standing {
+    fn out(peer: &'static Peer, outcome: PeerOutcome<Measurement>) -> Standing {
         Standing { peer, running: None, outcome }
     }
 }
@@ -340,7 +342,7 @@ enum Driver {
 }
 
 impl Driver {
-    fn measure(&mut self, process: &Process, length: Duration) -> io::Result<Sample> {
+    fn measure(&mut self, process: &Process, length: Duration) -> io::Result<Measurement> {
         match self {
             Driver::Messages(load) => measure_messages(process, load, length),
             Driver::Visits(shape) => {
@@ -360,7 +362,11 @@ impl Driver {
     }
 }
 
-fn measure_messages(process: &Process, load: &mut Load, length: Duration) -> io::Result<Sample> {
+fn measure_messages(
+    process: &Process,
+    load: &mut Load,
+    length: Duration,
+) -> io::Result<Measurement> {
     measure(process, || {
         let seen = load.run(length)?;
         Ok((seen.messages, seen.elapsed, Some(seen.latency)))
@@ -369,11 +375,11 @@ fn measure_messages(process: &Process, load: &mut Load, length: Duration) -> io:
 
 type Seen = (u64, Duration, Option<Histogram<u64>>);
 
-fn measure(process: &Process, run: impl FnOnce() -> io::Result<Seen>) -> io::Result<Sample> {
+fn measure(process: &Process, run: impl FnOnce() -> io::Result<Seen>) -> io::Result<Measurement> {
     let (server_before, load_before) = (process.cpu_time()?, kernel::own_cpu_time());
     let (count, elapsed, latency) = run()?;
     let (server, load) = (process.cpu_time()?, kernel::own_cpu_time());
-    Ok(Sample {
+    Ok(Measurement {
         count,
         elapsed,
         cpu: server.total.saturating_sub(server_before.total),

@@ -41,16 +41,16 @@ const ENDING: epoll::EventFlags =
     epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
 
 /// Connections that a client keeps busy.
-struct Client {
+struct BusyClient {
     /// What every connection sends, from its begin for every batch: frames are whole, and which ones does not matter.
     frames: Stream,
-    connections: Vec<Connection>,
+    connections: Vec<BusyConnection>,
     buffer: Vec<u8>,
     /// Frames that came back.
     messages: u64,
 }
 
-struct Connection {
+struct BusyConnection {
     socket: OwnedFd,
     /// Bytes of a frame that has not come back whole.
     partial: usize,
@@ -70,7 +70,7 @@ pub(super) fn run(
     length: Duration,
 ) -> io::Result<Turn> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let mut client = Client::connect(address, shape, &epoll)?;
+    let mut client = BusyClient::connect(address, shape, &epoll)?;
     let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK)?;
     let data = epoll::EventData::new_u64(TIMER);
     epoll::add(&epoll, &timer, data, epoll::EventFlags::IN | epoll::EventFlags::ET)?;
@@ -98,8 +98,8 @@ fn expire_after(timer: &OwnedFd, length: Duration) -> io::Result<()> {
     Ok(())
 }
 
-impl Client {
-    fn connect(address: SocketAddr, shape: Shape, epoll: &OwnedFd) -> io::Result<Client> {
+impl BusyClient {
+    fn connect(address: SocketAddr, shape: Shape, epoll: &OwnedFd) -> io::Result<BusyClient> {
         let mut connections = Vec::with_capacity(shape.connections);
         for slot in 0..shape.connections {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
@@ -109,10 +109,10 @@ impl Client {
             // It ends with frames in flight, and need not leave 10,000 ports in TIME_WAIT for the next one.
             socket.set_linger(Some(Duration::ZERO))?;
             epoll::add(epoll, &socket, epoll::EventData::new_u64(slot as u64), INTEREST)?;
-            connections.push(Connection { socket: socket.into(), partial: 0, owed: 0 });
+            connections.push(BusyConnection { socket: socket.into(), partial: 0, owed: 0 });
         }
         let frames = Stream::new(shape.payload_len, shape.in_flight);
-        Ok(Client { frames, connections, buffer: vec![0; BUFFER_BYTES], messages: 0 })
+        Ok(BusyClient { frames, connections, buffer: vec![0; BUFFER_BYTES], messages: 0 })
     }
 
     fn begin(&mut self, in_flight: usize) -> io::Result<()> {
@@ -151,7 +151,7 @@ impl Client {
     }
 }
 
-impl Connection {
+impl BusyConnection {
     /// Does all that the socket is ready for; returns how many frames came back.
     fn turn(&mut self, is_ending: bool, frames: &Stream, buffer: &mut [u8]) -> io::Result<u64> {
         if self.owed > 0 {

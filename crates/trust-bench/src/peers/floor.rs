@@ -29,7 +29,7 @@ const INTEREST: epoll::EventFlags = epoll::EventFlags::IN
 const ENDING: epoll::EventFlags =
     epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
 
-struct Peer {
+struct FloorClient {
     socket: OwnedFd,
     owed: Vec<u8>,
 }
@@ -75,7 +75,7 @@ fn serve_with(listener: &TcpListener, pad: impl Fn()) -> io::Result<()> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let data = epoll::EventData::new_u64(LISTENER);
     epoll::add(&epoll, listener, data, epoll::EventFlags::IN)?;
-    let mut peers: Vec<Option<Peer>> = vec![];
+    let mut peers: Vec<Option<FloorClient>> = vec![];
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut events = Vec::with_capacity(EVENTS);
     loop {
@@ -104,7 +104,7 @@ fn serve_with(listener: &TcpListener, pad: impl Fn()) -> io::Result<()> {
 fn accept_all(
     listener: &TcpListener,
     epoll: &OwnedFd,
-    peers: &mut Vec<Option<Peer>>,
+    peers: &mut Vec<Option<FloorClient>>,
 ) -> io::Result<()> {
     loop {
         let socket = match accept_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
@@ -120,11 +120,11 @@ fn accept_all(
         }
         let data = epoll::EventData::new_u64(slot as u64);
         epoll::add(epoll, &socket, data, INTEREST)?;
-        peers[slot] = Some(Peer { socket, owed: vec![] });
+        peers[slot] = Some(FloorClient { socket, owed: vec![] });
     }
 }
 
-impl Peer {
+impl FloorClient {
     /// Does all that the socket is ready for; returns whether the connection goes on.
     fn turn(&mut self, is_ending: bool, buffer: &mut [u8]) -> bool {
         loop {
