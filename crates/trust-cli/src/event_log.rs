@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::event_line::EventLine;
 use crate::level::Level;
-use crate::log_sink::{FILE, LogFile, Output, Sink};
+use crate::log_sink::{FILE, LogFile, Sink, SinkOutput};
 
 /// How long the exit waits for a sink: a stdout that nobody reads must not keep a process alive.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
@@ -50,8 +50,8 @@ impl EventLog {
         file: Option<File>,
         stdout: bool,
     ) -> io::Result<EventLog> {
-        let file = file.map(|file| Output::File(LogFile::new(file)));
-        let stdout = stdout.then(Output::stdout);
+        let file = file.map(|file| SinkOutput::File(LogFile::new(file)));
+        let stdout = stdout.then(SinkOutput::stdout);
         let start = |output| {
             let request_id = request_id.clone();
             Sink::start(output, Box::new(move |lines, sink| gap_line(&request_id, lines, sink)))
@@ -147,20 +147,20 @@ impl EventLog {
     }
 
     /// Starts an event; nothing is built when its level is off.
-    pub fn event(&self, level: Level, name: &'static str) -> Event<'_> {
+    pub fn event(&self, level: Level, name: &'static str) -> EventBuilder<'_> {
         if !self.enabled(level) {
-            return Event(None);
+            return EventBuilder(None);
         }
         let line = EventLine::start(LINE.take(), level, name, &self.0.request_id);
-        Event(Some((&self.0, line)))
+        EventBuilder(Some((&self.0, line)))
     }
 }
 
-/// An event that is being built; [`Event::write`] sends it.
+/// An event that is being built; [`EventBuilder::write`] sends it.
 #[must_use = "an event is only sent by write()"]
-pub struct Event<'a>(Option<(&'a Shared, EventLine)>);
+pub struct EventBuilder<'a>(Option<(&'a Shared, EventLine)>);
 
-impl Event<'_> {
+impl EventBuilder<'_> {
     /// Adds a field. A value that has no JSON form becomes `null`.
     pub fn field<V: Serialize + ?Sized>(mut self, key: &'static str, value: &V) -> Self {
         if let Some((_, line)) = &mut self.0 {

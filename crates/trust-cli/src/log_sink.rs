@@ -52,7 +52,7 @@ pub const STDOUT: &str = "stdout";
 
 /// Where the lines of one sink end up.
 #[derive(Debug)]
-pub(crate) enum Output {
+pub(crate) enum SinkOutput {
     /// The log file.
     File(LogFile),
     /// Standard output; with a descriptor of its own for the same pipe, if it is one, that nothing is written to.
@@ -86,11 +86,11 @@ impl LogFile {
     }
 }
 
-impl Output {
+impl SinkOutput {
     /// Standard output. Where it is a pipe, other processes may write lines to it too, as those that serve a client each
     /// do, and a line longer than PIPE_BUF would be mixed with theirs: so there is a lock (`flock(2)`), which needs a
     /// descriptor that is not inherited.
-    pub(crate) fn stdout() -> Output {
+    pub(crate) fn stdout() -> SinkOutput {
         let is_pipe = rustix::fs::fstat(rustix::stdio::stdout())
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
         // A pipe without a reader is not waited for.
@@ -98,14 +98,14 @@ impl Output {
         let open = || {
             OpenOptions::new().write(true).custom_flags(nonblocking).open("/proc/self/fd/1").ok()
         };
-        Output::Stdout(is_pipe.then(open).flatten())
+        SinkOutput::Stdout(is_pipe.then(open).flatten())
     }
 
     /// The word for it in `log_gap`.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
-            Output::File(_) => FILE,
-            Output::Stdout(_) => STDOUT,
+            SinkOutput::File(_) => FILE,
+            SinkOutput::Stdout(_) => STDOUT,
         }
     }
 }
@@ -126,7 +126,7 @@ impl Sink {
     /// # Errors
     ///
     /// When the thread cannot be started.
-    pub(crate) fn start(output: Output, gap_line: GapLine) -> io::Result<Sink> {
+    pub(crate) fn start(output: SinkOutput, gap_line: GapLine) -> io::Result<Sink> {
         let (name, queue) = (output.name(), Arc::new(Queue::new(QUEUE_BYTES)));
         let mut writer =
             Writer { output, queue: Arc::clone(&queue), state: WriterState::AtLineStart };
@@ -168,7 +168,7 @@ impl Sink {
 
 /// The thread's end of a queue.
 struct Writer {
-    output: Output,
+    output: SinkOutput,
     queue: Arc<Queue<LogFile>>,
     state: WriterState,
 }
@@ -230,18 +230,18 @@ impl Writer {
     /// Writes until an error; returns the lines that are not written as a whole.
     fn write_some<'a>(&mut self, lines: &'a [u8]) -> &'a [u8] {
         let is_locked = match &self.output {
-            Output::File(file) if file.reader.is_some() => lock(&file.file, LOCK_PATIENCE),
-            Output::Stdout(Some(pipe)) => {
+            SinkOutput::File(file) if file.reader.is_some() => lock(&file.file, LOCK_PATIENCE),
+            SinkOutput::Stdout(Some(pipe)) => {
                 let is_long = lines.len() > PIPE_PIECE_BYTES;
                 lock(pipe, if is_long { LONG_LINE_LOCK_PATIENCE } else { STDOUT_LOCK_PATIENCE })
             }
-            Output::File(_) | Output::Stdout(None) => false,
+            SinkOutput::File(_) | SinkOutput::Stdout(None) => false,
         };
-        if !is_locked && let Output::Stdout(pipe) = &mut self.output {
+        if !is_locked && let SinkOutput::Stdout(pipe) = &mut self.output {
             *pipe = None;
         }
         if is_locked
-            && let Output::File(file) = &self.output
+            && let SinkOutput::File(file) = &self.output
             && let Some(is_torn) = file.is_torn()
         {
             self.state = if is_torn { WriterState::Torn } else { WriterState::AtLineStart };
@@ -255,8 +255,10 @@ impl Writer {
         if is_locked {
             // Fails only for a descriptor that is not open.
             let _ = match &self.output {
-                Output::File(LogFile { file, .. }) | Output::Stdout(Some(file)) => file.unlock(),
-                Output::Stdout(None) => Ok(()),
+                SinkOutput::File(LogFile { file, .. }) | SinkOutput::Stdout(Some(file)) => {
+                    file.unlock()
+                }
+                SinkOutput::Stdout(None) => Ok(()),
             };
         }
         rest
@@ -293,7 +295,7 @@ impl Writer {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if self.output.wait_until_writable() => {}
                 // A FIFO in the log file's place may find a reader again; it is tried like a full disk.
-                Err(Errno::PIPE) if matches!(self.output, Output::Stdout(_)) => {
+                Err(Errno::PIPE) if matches!(self.output, SinkOutput::Stdout(_)) => {
                     self.state = WriterState::Gone;
                     break;
                 }
@@ -305,24 +307,24 @@ impl Writer {
 
     fn use_replacement(&mut self, replacement: Option<LogFile>) {
         if let Some(file) = replacement {
-            self.output = Output::File(file);
+            self.output = SinkOutput::File(file);
             self.state = WriterState::AtLineStart;
         }
     }
 }
 
-impl Output {
+impl SinkOutput {
     fn descriptor(&self) -> BorrowedFd<'_> {
         match self {
-            Output::File(file) => file.file.as_fd(),
-            Output::Stdout(_) => rustix::stdio::stdout(),
+            SinkOutput::File(file) => file.file.as_fd(),
+            SinkOutput::Stdout(_) => rustix::stdio::stdout(),
         }
     }
 
     /// The whole lines from the front of `lines` that are written at once.
     fn next_piece<'a>(&self, lines: &'a [u8]) -> &'a [u8] {
         match self {
-            Output::File(LogFile { reader: None, .. }) | Output::Stdout(_)
+            SinkOutput::File(LogFile { reader: None, .. }) | SinkOutput::Stdout(_)
                 if lines.len() > PIPE_PIECE_BYTES =>
             {
                 let is_end = |byte: &u8| *byte == b'\n';
@@ -330,7 +332,7 @@ impl Output {
                 let end = within.or_else(|| lines.iter().position(is_end));
                 &lines[..end.map_or(lines.len(), |at| at + 1)]
             }
-            Output::File(_) | Output::Stdout(_) => lines,
+            SinkOutput::File(_) | SinkOutput::Stdout(_) => lines,
         }
     }
 
@@ -398,8 +400,8 @@ mod tests {
         (directory, path)
     }
 
-    fn file_output(path: &Path) -> Output {
-        Output::File(LogFile::new(open_log_file(path).unwrap()))
+    fn file_output(path: &Path) -> SinkOutput {
+        SinkOutput::File(LogFile::new(open_log_file(path).unwrap()))
     }
 
     fn deadline() -> Instant {
@@ -411,7 +413,7 @@ mod tests {
         let (reader, writer) = io::pipe().unwrap();
         rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
         let file = File::from(std::os::fd::OwnedFd::from(writer));
-        (Sink::start(Output::File(LogFile::new(file)), gap_line()).unwrap(), reader)
+        (Sink::start(SinkOutput::File(LogFile::new(file)), gap_line()).unwrap(), reader)
     }
 
     #[test]
@@ -536,7 +538,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_waited_for_and_says_so_at_the_end() {
         let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
-        let sink = Sink::start(Output::File(LogFile::new(full)), gap_line()).unwrap();
+        let sink = Sink::start(SinkOutput::File(LogFile::new(full)), gap_line()).unwrap();
         sink.push(b"one\n");
         sink.push(b"two\n");
         assert_eq!(sink.settle(Instant::now() + RETRY_PAUSE), 2);

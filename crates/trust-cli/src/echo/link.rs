@@ -46,7 +46,7 @@ pub struct Link {
 
 /// What [`Link::receive`] found.
 #[derive(Debug)]
-pub enum Received {
+pub enum LinkInput {
     /// Nothing yet.
     Nothing,
     /// Bytes that are an echo.
@@ -54,12 +54,12 @@ pub enum Received {
     /// Bytes that are none; those in this range of the buffer did not match.
     Wrong(WrongEcho, Range<usize>),
     /// The connection is over.
-    End(End),
+    End(LinkEnd),
 }
 
 /// How a connection ended, told apart as the user needs it.
 #[derive(Debug)]
-pub enum End {
+pub enum LinkEnd {
     /// The server's FIN.
     Closed,
     /// The server's RST.
@@ -131,28 +131,28 @@ impl Link {
     }
 
     /// Receives once and compares.
-    pub fn receive(&mut self, buffer: &mut [u8]) -> Received {
+    pub fn receive(&mut self, buffer: &mut [u8]) -> LinkInput {
         match self.socket.read(buffer) {
-            Ok(0) => Received::End(self.broken.take().map_or(End::Closed, End::of)),
+            Ok(0) => LinkInput::End(self.broken.take().map_or(LinkEnd::Closed, LinkEnd::of)),
             Ok(count) => {
                 self.progress = Instant::now();
                 self.soft_error = None;
                 let before = self.conversation.bytes_echoed();
                 match self.conversation.handle_received(&buffer[..count]) {
-                    Ok(()) => Received::Echo,
+                    Ok(()) => LinkInput::Echo,
                     Err(wrong) => {
                         let matched = (self.conversation.bytes_echoed() - before) as usize;
-                        Received::Wrong(wrong, matched..count)
+                        LinkInput::Wrong(wrong, matched..count)
                     }
                 }
             }
             Err(error) => match (error.kind(), self.broken.take()) {
-                (io::ErrorKind::WouldBlock, Some(broken)) => Received::End(End::of(broken)),
+                (io::ErrorKind::WouldBlock, Some(broken)) => LinkInput::End(LinkEnd::of(broken)),
                 (io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted, broken) => {
                     self.broken = broken;
-                    Received::Nothing
+                    LinkInput::Nothing
                 }
-                (_, broken) => Received::End(End::of(broken.unwrap_or(error))),
+                (_, broken) => LinkInput::End(LinkEnd::of(broken.unwrap_or(error))),
             },
         }
     }
@@ -177,7 +177,7 @@ impl Link {
     /// for that time.
     ///
     /// Acknowledged bytes count, as on a slow link the kernel still sends what it took long ago.
-    pub fn check_patience(&mut self, limit: Duration) -> Option<End> {
+    pub fn check_patience(&mut self, limit: Duration) -> Option<LinkEnd> {
         if !self.is_owed_something() {
             return None;
         }
@@ -199,17 +199,17 @@ impl Link {
         }
         let is_over = !self.is_broken() && self.progress.elapsed() >= limit;
         let soft = self.soft_error.map(io::Error::from_raw_os_error);
-        is_over.then_some(End::TimedOut(limit, soft))
+        is_over.then_some(LinkEnd::TimedOut(limit, soft))
     }
 
     /// What the end of the connection means for the user: the exit code and the message.
-    pub fn failure(&self, target: &Target, end: &End) -> Failure {
+    pub fn failure(&self, target: &Target, end: &LinkEnd) -> Failure {
         let owed = self.conversation.owed();
         let (exit, what) = end.describe(owed.is_some());
         let idle = self.progress.elapsed();
         let message = match (owed, end) {
             (Some(owed), _) => format!("{target} {what} while an answer was owed ({owed})"),
-            (None, End::TimedOut(limit, _)) => {
+            (None, LinkEnd::TimedOut(limit, _)) => {
                 let limit = seconds(*limit);
                 format!("{target} kept the connection open for {limit} after the end of the input")
             }
@@ -231,11 +231,11 @@ impl Link {
     }
 }
 
-impl End {
-    fn of(error: io::Error) -> End {
+impl LinkEnd {
+    fn of(error: io::Error) -> LinkEnd {
         match exit_code(&error, During::Send) {
-            ExitCode::Protocol => End::Reset,
-            _ => End::Failed(error),
+            ExitCode::Protocol => LinkEnd::Reset,
+            _ => LinkEnd::Failed(error),
         }
     }
 
@@ -246,9 +246,9 @@ impl End {
             false => ExitCode::Unavailable,
         };
         match self {
-            End::Closed => (gone, "closed the connection".into()),
-            End::Reset => (gone, "reset the connection".into()),
-            End::TimedOut(limit, soft) => {
+            LinkEnd::Closed => (gone, "closed the connection".into()),
+            LinkEnd::Reset => (gone, "reset the connection".into()),
+            LinkEnd::TimedOut(limit, soft) => {
                 let limit = seconds(*limit);
                 let what = match soft {
                     Some(soft) => format!("sent nothing for {limit} ({})", reason(soft)),
@@ -256,7 +256,7 @@ impl End {
                 };
                 (ExitCode::TimedOut, what)
             }
-            End::Failed(error) => {
+            LinkEnd::Failed(error) => {
                 let exit = exit_code(error, During::Send);
                 let what = match exit {
                     ExitCode::TimedOut => "does not answer any more",
@@ -290,11 +290,11 @@ mod tests {
     }
 
     /// Receives until something happens.
-    fn receive(link: &mut Link) -> Received {
+    fn receive(link: &mut Link) -> LinkInput {
         let mut buffer = [0; 1000];
         loop {
             match link.receive(&mut buffer) {
-                Received::Nothing => std::thread::yield_now(),
+                LinkInput::Nothing => std::thread::yield_now(),
                 received => return received,
             }
         }
@@ -302,7 +302,7 @@ mod tests {
 
     fn end(link: &mut Link) -> Failure {
         match receive(link) {
-            Received::End(end) => link.failure(&target(), &end),
+            LinkInput::End(end) => link.failure(&target(), &end),
             other => panic!("not an end: {other:?}"),
         }
     }
@@ -316,7 +316,7 @@ mod tests {
         let mut frame = vec![0; 70_004];
         server.read_exact(&mut frame).unwrap();
         drop(server);
-        assert!(matches!(receive(&mut link), Received::Echo));
+        assert!(matches!(receive(&mut link), LinkInput::Echo));
         let failure = end(&mut link);
         assert_eq!(failure.exit, ExitCode::Protocol);
         let expected = "server:7 closed the connection while an answer was owed \
@@ -358,7 +358,7 @@ mod tests {
             link.conversation.push_message(b"b");
             link.send();
         }
-        assert!(matches!(receive(&mut link), Received::Echo));
+        assert!(matches!(receive(&mut link), LinkInput::Echo));
         assert_eq!(link.conversation.frames_echoed(), 1);
         assert!(end(&mut link).message.starts_with("server:7 reset the connection"));
     }
@@ -373,7 +373,7 @@ mod tests {
         assert!(link.patience_end(limit).is_some());
         assert_eq!(link.patience_end(None), None);
         server.write_all(&[0; 4]).unwrap();
-        assert!(matches!(receive(&mut link), Received::Echo));
+        assert!(matches!(receive(&mut link), LinkInput::Echo));
         assert_eq!(link.patience_end(limit), None);
         link.half_close();
         assert!(link.patience_end(limit).is_some());
@@ -385,7 +385,7 @@ mod tests {
         link.conversation.push_message(b"abc");
         link.send();
         server.write_all(b"\0\0\0\x03abX").unwrap();
-        let Received::Wrong(wrong, unmatched) = receive(&mut link) else {
+        let LinkInput::Wrong(wrong, unmatched) = receive(&mut link) else {
             panic!("a wrong byte went unnoticed");
         };
         assert_eq!(wrong, WrongEcho::Byte { echo: 1, offset: 2, expected: b'c', got: b'X' });

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use trust_cli::echo::link::{End, Link, Received};
+use trust_cli::echo::link::{Link, LinkEnd, LinkInput};
 use trust_cli::echo::round_trips::{RoundTrips, millis};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::signals::{Signal, Signals};
@@ -225,8 +225,8 @@ impl<'a> Session<'a> {
 
     fn receive(&mut self) {
         match self.link.receive(&mut self.buffer) {
-            Received::Nothing | Received::Echo => {}
-            Received::Wrong(wrong, unmatched) => {
+            LinkInput::Nothing | LinkInput::Echo => {}
+            LinkInput::Wrong(wrong, unmatched) => {
                 if self.source.is_raw() {
                     // Raw bytes are shown as they came, also those that tell why they are wrong.
                     while let Some(part) = self.link.conversation.poll_echo(usize::MAX) {
@@ -237,13 +237,13 @@ impl<'a> Session<'a> {
                 let message = format!("{}: {wrong}", self.target);
                 self.state = State::Printing(Err(Failure::new(ExitCode::Protocol, message)));
             }
-            Received::End(end) => self.handle_end(&end),
+            LinkInput::End(end) => self.handle_end(&end),
         }
     }
 
-    fn handle_end(&mut self, end: &End) {
+    fn handle_end(&mut self, end: &LinkEnd) {
         let conversation = &mut self.link.conversation;
-        let is_complete = matches!(end, End::Closed)
+        let is_complete = matches!(end, LinkEnd::Closed)
             && conversation.is_settled()
             && self.source.find_out_if_done(conversation)
             && conversation.is_settled();

@@ -58,7 +58,7 @@ impl ServerEvents {
         level: Level,
         name: &'static str,
         client: &ClientInfo,
-    ) -> event_log::Event<'_> {
+    ) -> event_log::EventBuilder<'_> {
         self.log
             .event(level, name)
             .field("conn", &client.id)
@@ -67,7 +67,12 @@ impl ServerEvents {
     }
 
     /// An event that is named by the error table.
-    fn errno_event(&self, client: &ClientInfo, errno: i32, during: During) -> event_log::Event<'_> {
+    fn errno_event(
+        &self,
+        client: &ClientInfo,
+        errno: i32,
+        during: During,
+    ) -> event_log::EventBuilder<'_> {
         let row = error_map::find(errno, during);
         with_errno(self.client_event(row.level, row.event, client), errno)
     }
@@ -244,7 +249,7 @@ impl ServerEvents {
             .write();
     }
 
-    fn accept_event(&self, errno: i32) -> event_log::Event<'_> {
+    fn accept_event(&self, errno: i32) -> event_log::EventBuilder<'_> {
         let row = error_map::find(errno, During::Accept);
         with_errno(self.log.event(row.level, row.event), errno)
     }
@@ -301,7 +306,10 @@ pub fn milliseconds(duration: Duration) -> f64 {
 }
 
 /// Adds the counts of bytes and frames.
-pub fn with_totals<'a>(event: event_log::Event<'a>, totals: &Totals) -> event_log::Event<'a> {
+pub fn with_totals<'a>(
+    event: event_log::EventBuilder<'a>,
+    totals: &Totals,
+) -> event_log::EventBuilder<'a> {
     event
         .field("bytes_in", &totals.bytes_in)
         .field("bytes_out", &totals.bytes_out)
@@ -309,6 +317,6 @@ pub fn with_totals<'a>(event: event_log::Event<'a>, totals: &Totals) -> event_lo
         .field("frames_out", &totals.frames_out)
 }
 
-fn with_errno(event: event_log::Event<'_>, errno: i32) -> event_log::Event<'_> {
+fn with_errno(event: event_log::EventBuilder<'_>, errno: i32) -> event_log::EventBuilder<'_> {
     event.field("errno", &errno).field("errno_name", &errno_name(errno))
 }

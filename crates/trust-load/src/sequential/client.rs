@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use trust_cli::echo::conversation::{Conversation, Framing, Window};
-use trust_cli::echo::link::{Link, Received};
+use trust_cli::echo::link::{Link, LinkInput};
 use trust_cli::echo::round_trips::RoundTrips;
 use trust_cli::signals::{Signal, Signals};
 use trust_cli::target::Target;
@@ -93,14 +93,14 @@ fn exchange(plan: &Plan<'_>, link: &mut Link, payload: &[u8]) -> Result<Duration
     loop {
         link.send();
         match link.receive(&mut buffer) {
-            Received::Echo => {
+            LinkInput::Echo => {
                 let time = begun.elapsed();
                 while link.conversation.poll_echo(usize::MAX).is_some() {}
                 if link.conversation.is_settled() {
                     return Ok(time);
                 }
             }
-            Received::Nothing => {
+            LinkInput::Nothing => {
                 let until = link.patience_end(plan.limit);
                 if !is_ready(plan, link, until)?
                     && let Some(end) = plan.limit.and_then(|limit| link.check_patience(limit))
@@ -108,8 +108,8 @@ fn exchange(plan: &Plan<'_>, link: &mut Link, payload: &[u8]) -> Result<Duration
                     return Err(Stop::Problem(link.failure(plan.target, &end).message));
                 }
             }
-            Received::Wrong(wrong, _) => return Err(Stop::Problem(wrong.to_string())),
-            Received::End(end) => {
+            LinkInput::Wrong(wrong, _) => return Err(Stop::Problem(wrong.to_string())),
+            LinkInput::End(end) => {
                 return Err(Stop::Problem(link.failure(plan.target, &end).message));
             }
         }
@@ -124,13 +124,13 @@ fn say_goodbye(plan: &Plan<'_>, link: &mut Link) -> Result<(), Stop> {
     link.half_close();
     loop {
         match link.receive(&mut buffer) {
-            Received::Nothing => {
+            LinkInput::Nothing => {
                 if !is_ready(plan, link, Some(until))? && Instant::now() >= until {
                     return Ok(());
                 }
             }
-            Received::Wrong(wrong, _) => return Err(Stop::Problem(wrong.to_string())),
-            Received::Echo | Received::End(_) => return Ok(()),
+            LinkInput::Wrong(wrong, _) => return Err(Stop::Problem(wrong.to_string())),
+            LinkInput::Echo | LinkInput::End(_) => return Ok(()),
         }
     }
 }
