@@ -20,7 +20,7 @@ use crate::client::options::{
     command,
 };
 use crate::client::session::{Finished, Session};
-use crate::client::source::{Message, Plan, Source};
+use crate::client::source::{PlannedMessage, SendPlan, Source};
 
 /// The command.
 pub const ENTRY: Entry = Entry {
@@ -99,7 +99,7 @@ impl Flags {
 /// # Errors
 ///
 /// 64 if more than one thing was asked for, or something that cannot be repeated is to be.
-fn plan(flags: &Flags, messages: &[OsString]) -> Result<Plan, Failure> {
+fn plan(flags: &Flags, messages: &[OsString]) -> Result<SendPlan, Failure> {
     let others = [
         (PAYLOAD_SIZE.flag(), flags.payload_size.is_some()),
         (CHUNK.flag(), flags.chunk.is_some()),
@@ -110,16 +110,18 @@ fn plan(flags: &Flags, messages: &[OsString]) -> Result<Plan, Failure> {
         return Err(Failure::new(ExitCode::Usage, message));
     }
     let plan = match (flags.payload_size, flags.chunk) {
-        (Some(size), _) => Plan::Messages(vec![Message::Generated(size)], flags.interval),
-        (_, Some(len)) => Plan::Frames(Cut::Chunks { len }),
-        _ if flags.raw => Plan::Raw,
-        _ if messages.is_empty() => Plan::Frames(Cut::Lines { max: flags.max_frame }),
+        (Some(size), _) => {
+            SendPlan::Messages(vec![PlannedMessage::Generated(size)], flags.interval)
+        }
+        (_, Some(len)) => SendPlan::Frames(Cut::Chunks { len }),
+        _ if flags.raw => SendPlan::Raw,
+        _ if messages.is_empty() => SendPlan::Frames(Cut::Lines { max: flags.max_frame }),
         _ => {
-            let bytes = |message: &OsString| Message::Bytes(message.as_bytes().to_vec());
-            Plan::Messages(messages.iter().map(bytes).collect(), flags.interval)
+            let bytes = |message: &OsString| PlannedMessage::Bytes(message.as_bytes().to_vec());
+            SendPlan::Messages(messages.iter().map(bytes).collect(), flags.interval)
         }
     };
-    if flags.interval.is_some() && !matches!(plan, Plan::Messages(..)) {
+    if flags.interval.is_some() && !matches!(plan, SendPlan::Messages(..)) {
         let message = "--interval needs something to repeat: MESSAGE or --payload-size";
         return Err(Failure::new(ExitCode::Usage, message));
     }
@@ -157,9 +159,9 @@ mod tests {
         let chunk = Flags { chunk: Some(1), ..NO_FLAGS };
         let expected = "--chunk cannot be used with MESSAGE: each of them says what is sent";
         assert_eq!(refused(&chunk, &message), expected);
-        assert_eq!(plan(&raw, &[]), Ok(Plan::Raw));
+        assert_eq!(plan(&raw, &[]), Ok(SendPlan::Raw));
         let lines = Cut::Lines { max: 65_536 };
-        assert_eq!(plan(&NO_FLAGS, &[]), Ok(Plan::Frames(lines)));
+        assert_eq!(plan(&NO_FLAGS, &[]), Ok(SendPlan::Frames(lines)));
     }
 
     #[test]
@@ -167,7 +169,7 @@ mod tests {
         let interval = Some(Duration::from_secs(1));
         let flags = Flags { interval, ..NO_FLAGS };
         assert!(refused(&flags, &[]).starts_with("--interval needs something to repeat"));
-        let repeated = Plan::Messages(vec![Message::Bytes(b"hi".to_vec())], interval);
+        let repeated = SendPlan::Messages(vec![PlannedMessage::Bytes(b"hi".to_vec())], interval);
         assert_eq!(plan(&flags, &["hi".into()]), Ok(repeated));
     }
 }

@@ -42,7 +42,7 @@ pub struct Session<'a> {
     link: Link,
     output: Output<'a>,
     buffer: Vec<u8>,
-    state: State,
+    state: SessionState,
     /// Why the input was not sent to its end; told after what was sent is echoed.
     input_failure: Option<Failure>,
     round_trips: RoundTrips,
@@ -55,7 +55,7 @@ pub struct Session<'a> {
 }
 
 #[derive(Debug)]
-enum State {
+enum SessionState {
     /// Messages go out and echoes come in.
     Talking,
     /// That is over, with this result; the last echoes are still to be printed.
@@ -80,7 +80,7 @@ impl<'a> Session<'a> {
             link,
             output: Output::new(output),
             buffer: vec![0; RECEIVE_MAX],
-            state: State::Talking,
+            state: SessionState::Talking,
             input_failure: None,
             round_trips: RoundTrips::default(),
             echo_len: 0,
@@ -107,10 +107,10 @@ impl<'a> Session<'a> {
         loop {
             // Printing first, as it makes room for what is sent next.
             self.print_echoes();
-            if let State::Talking = self.state {
+            if let SessionState::Talking = self.state {
                 self.talk();
             }
-            if let State::Printing(result) = &self.state
+            if let SessionState::Printing(result) = &self.state
                 && self.output.is_empty()
             {
                 return result.clone().map(|()| Finished::Done);
@@ -138,7 +138,7 @@ impl<'a> Session<'a> {
                 self.link.half_close();
             }
         } else if has_all && conversation.is_settled() {
-            self.state = State::Printing(self.input_failure.take().map_or(Ok(()), Err));
+            self.state = SessionState::Printing(self.input_failure.take().map_or(Ok(()), Err));
         }
     }
 
@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
 
     /// Waits for something to do, and does it.
     fn step(&mut self) -> Result<Option<Finished>, Failure> {
-        let is_talking = matches!(self.state, State::Talking);
+        let is_talking = matches!(self.state, SessionState::Talking);
         // Without room for echoes none are received, and then the server cannot be late.
         let is_reading = is_talking && self.output.room() > 0;
         if !is_reading {
@@ -235,7 +235,7 @@ impl<'a> Session<'a> {
                     self.output.push(&self.buffer[unmatched]);
                 }
                 let message = format!("{}: {wrong}", self.target);
-                self.state = State::Printing(Err(Failure::new(ExitCode::Protocol, message)));
+                self.state = SessionState::Printing(Err(Failure::new(ExitCode::Protocol, message)));
             }
             LinkInput::End(end) => self.handle_end(&end),
         }
@@ -247,7 +247,7 @@ impl<'a> Session<'a> {
             && conversation.is_settled()
             && self.source.find_out_if_done(conversation)
             && conversation.is_settled();
-        self.state = State::Printing(match is_complete {
+        self.state = SessionState::Printing(match is_complete {
             true => self.input_failure.take().map_or(Ok(()), Err),
             false => Err(self.link.failure(self.target, end)),
         });
@@ -257,12 +257,12 @@ impl<'a> Session<'a> {
         match (self.output.write(), &self.state) {
             (Ok(()), _) => Ok(None),
             // Whoever read it has seen enough, as head(1) does.
-            (Err(error), State::Talking | State::Printing(Ok(())))
+            (Err(error), SessionState::Talking | SessionState::Printing(Ok(())))
                 if error.kind() == ErrorKind::BrokenPipe =>
             {
                 Ok(Some(Finished::Done))
             }
-            (Err(_), State::Printing(Err(failure))) => Err(failure.clone()),
+            (Err(_), SessionState::Printing(Err(failure))) => Err(failure.clone()),
             (Err(error), _) => {
                 let message = format!("cannot write to standard output: {}", reason(&error));
                 Err(Failure::new(ExitCode::Io, message))
@@ -280,18 +280,18 @@ fn tell(message: &str) {
 mod tests {
     use super::*;
     use crate::client::input::Cut;
-    use crate::client::source::{Message, Plan};
+    use crate::client::source::{PlannedMessage, SendPlan};
     use std::io::{PipeWriter, Read};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
     use std::thread;
 
-    const LINES: Plan = Plan::Frames(Cut::Lines { max: 100 });
+    const LINES: SendPlan = SendPlan::Frames(Cut::Lines { max: 100 });
 
     /// Runs a session against `serve`, with what `feed` writes as standard input: its result, and
     /// what it printed.
     fn session(
-        plan: Plan,
+        plan: SendPlan,
         limit: impl Into<Option<Duration>>,
         feed: impl FnOnce(PipeWriter) + Send,
         serve: impl FnOnce(TcpStream) + Send,
@@ -362,7 +362,7 @@ mod tests {
         let input: String = (0..500_000).map(|number| format!("{number}\n")).collect();
         let expected = input.clone();
         let feed = move |mut to_stdin: PipeWriter| to_stdin.write_all(input.as_bytes()).unwrap();
-        let chunks = Plan::Frames(Cut::Chunks { len: 70_000 });
+        let chunks = SendPlan::Frames(Cut::Chunks { len: 70_000 });
         let (result, printed) = session(chunks, PATIENT, feed, echo);
         assert_eq!(result, Ok(Finished::Done));
         assert!(printed == expected, "{} bytes of {}", printed.len(), expected.len());
@@ -371,7 +371,7 @@ mod tests {
     #[test]
     fn a_generated_payload_of_any_size_is_sent_without_waiting_for_anything() {
         let len = 3 * 1024 * 1024;
-        let messages = Plan::Messages(vec![Message::Generated(len)], None);
+        let messages = SendPlan::Messages(vec![PlannedMessage::Generated(len)], None);
         let whole_then_echo = move |mut stream: TcpStream| {
             let mut frame = vec![0; 4 + len as usize];
             stream.read_exact(&mut frame).unwrap();
@@ -384,7 +384,7 @@ mod tests {
 
     #[test]
     fn raw_bytes_go_both_ways_until_the_server_ends() {
-        let (result, printed) = session(Plan::Raw, PATIENT, text("a\nb"), echo);
+        let (result, printed) = session(SendPlan::Raw, PATIENT, text("a\nb"), echo);
         assert_eq!((result, &*printed), (Ok(Finished::Done), "a\nb"));
     }
 
@@ -395,7 +395,7 @@ mod tests {
             stream.read_to_end(&mut bytes).unwrap();
             stream.write_all(&bytes).unwrap();
         };
-        let raw = session(Plan::Raw, PATIENT, text("question"), answers_at_the_end);
+        let raw = session(SendPlan::Raw, PATIENT, text("question"), answers_at_the_end);
         assert_eq!(raw, (Ok(Finished::Done), "question".into()));
     }
 
@@ -413,7 +413,7 @@ mod tests {
             // While there may be more input, the close would come too early.
             assert!(input_ended.recv().is_err());
         };
-        let raw = session(Plan::Raw, PATIENT, feed, serve);
+        let raw = session(SendPlan::Raw, PATIENT, feed, serve);
         assert_eq!(raw, (Ok(Finished::Done), "abc".into()));
     }
 
@@ -437,8 +437,10 @@ mod tests {
 
     #[test]
     fn a_server_that_closes_while_it_owes_an_answer_breaks_the_protocol() {
-        let messages =
-            Plan::Messages(vec![Message::Generated(3), Message::Generated(90_000)], None);
+        let messages = SendPlan::Messages(
+            vec![PlannedMessage::Generated(3), PlannedMessage::Generated(90_000)],
+            None,
+        );
         let (result, printed) = session(messages, PATIENT, drop, echo_and_close(11));
         assert_eq!(printed, "012\n");
         let failure = result.unwrap_err();
@@ -472,7 +474,7 @@ mod tests {
             stream.read_exact(&mut [0; 2]).unwrap();
             stream.write_all(b"hello, too many clients").unwrap();
         };
-        let (result, printed) = session(Plan::Raw, PATIENT, text("hi"), refuse);
+        let (result, printed) = session(SendPlan::Raw, PATIENT, text("hi"), refuse);
         assert_eq!((exit_of(result), &*printed), (ExitCode::Protocol, "hello, too many clients"));
     }
 }

@@ -22,9 +22,9 @@ const PATTERN: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRS
 
 /// What is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Plan {
+pub enum SendPlan {
     /// These messages, a frame each; with an interval, again and again, one at a time.
-    Messages(Vec<Message>, Option<Duration>),
+    Messages(Vec<PlannedMessage>, Option<Duration>),
     /// Standard input, cut into frames.
     Frames(Cut),
     /// Standard input as it is.
@@ -33,7 +33,7 @@ pub enum Plan {
 
 /// A message that is known from the beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
+pub enum PlannedMessage {
     /// These bytes.
     Bytes(Vec<u8>),
     /// So many bytes of a fixed printable pattern.
@@ -43,7 +43,7 @@ pub enum Message {
 /// Standard input, or the messages, and how far they were sent.
 #[derive(Debug)]
 pub struct Source<'fd> {
-    plan: Plan,
+    plan: SendPlan,
     /// The message that is sent next.
     next: usize,
     /// Payload bytes of a generated message that were sent.
@@ -58,11 +58,11 @@ pub struct Source<'fd> {
 
 impl<'fd> Source<'fd> {
     /// Messages of which none was sent; `standard` is standard input.
-    pub fn new(plan: Plan, standard: BorrowedFd<'fd>) -> Source<'fd> {
+    pub fn new(plan: SendPlan, standard: BorrowedFd<'fd>) -> Source<'fd> {
         let (cut, buffer_len) = match plan {
-            Plan::Messages(..) => (Cut::Lines { max: 0 }, 0),
-            Plan::Frames(cut) => (cut, READ_MAX),
-            Plan::Raw => (Cut::Lines { max: 0 }, READ_MAX),
+            SendPlan::Messages(..) => (Cut::Lines { max: 0 }, 0),
+            SendPlan::Frames(cut) => (cut, READ_MAX),
+            SendPlan::Raw => (Cut::Lines { max: 0 }, READ_MAX),
         };
         let now = Instant::now();
         Source {
@@ -81,9 +81,9 @@ impl<'fd> Source<'fd> {
     pub fn conversation(&self) -> Conversation {
         let (framing, frames) = match self.plan {
             // One at a time, so that a round trip does not contain the wait behind another.
-            Plan::Messages(_, Some(_)) => (Framing::Framed, 1),
-            Plan::Messages(_, None) | Plan::Frames(_) => (Framing::Framed, u64::MAX),
-            Plan::Raw => (Framing::Raw, u64::MAX),
+            SendPlan::Messages(_, Some(_)) => (Framing::Framed, 1),
+            SendPlan::Messages(_, None) | SendPlan::Frames(_) => (Framing::Framed, u64::MAX),
+            SendPlan::Raw => (Framing::Raw, u64::MAX),
         };
         Conversation::new(framing, Window { bytes: WINDOW_BYTES, frames })
     }
@@ -91,19 +91,19 @@ impl<'fd> Source<'fd> {
     /// Whether an echo is followed by a newline when it is printed.
     pub fn prints_lines(&self) -> bool {
         match self.plan {
-            Plan::Messages(..) | Plan::Frames(Cut::Lines { .. }) => true,
-            Plan::Frames(Cut::Chunks { .. }) | Plan::Raw => false,
+            SendPlan::Messages(..) | SendPlan::Frames(Cut::Lines { .. }) => true,
+            SendPlan::Frames(Cut::Chunks { .. }) | SendPlan::Raw => false,
         }
     }
 
     /// Whether bytes go both ways as they are.
     pub fn is_raw(&self) -> bool {
-        self.plan == Plan::Raw
+        self.plan == SendPlan::Raw
     }
 
     /// Whether round trips are of interest.
     pub fn repeats(&self) -> bool {
-        matches!(self.plan, Plan::Messages(_, Some(_)))
+        matches!(self.plan, SendPlan::Messages(_, Some(_)))
     }
 
     /// When the message that was sent last was begun.
@@ -118,14 +118,14 @@ impl<'fd> Source<'fd> {
     /// A line of standard input is too long for a frame.
     pub fn fill(&mut self, conversation: &mut Conversation) -> Result<(), LineTooLong> {
         match &self.plan {
-            Plan::Raw => {}
-            Plan::Frames(_) => {
+            SendPlan::Raw => {}
+            SendPlan::Frames(_) => {
                 while conversation.wants_frame() {
                     let Some(message) = self.input.poll_message()? else { break };
                     conversation.push_message(message);
                 }
             }
-            Plan::Messages(messages, interval) => {
+            SendPlan::Messages(messages, interval) => {
                 if let Some(interval) = interval
                     && self.next == messages.len()
                     && conversation.is_settled()
@@ -138,8 +138,8 @@ impl<'fd> Source<'fd> {
                 while conversation.wants_frame() && self.next < messages.len() {
                     self.begun = Instant::now();
                     match &messages[self.next] {
-                        Message::Bytes(bytes) => conversation.push_message(bytes),
-                        Message::Generated(len) => {
+                        PlannedMessage::Bytes(bytes) => conversation.push_message(bytes),
+                        PlannedMessage::Generated(len) => {
                             conversation.start_frame(*len);
                             self.generated = push_generated(conversation, 0);
                         }
@@ -154,16 +154,16 @@ impl<'fd> Source<'fd> {
     /// Whether a generated message goes on although nothing is waiting to be sent: nobody has to be
     /// waited for then.
     pub fn has_more_to_generate(&self, conversation: &Conversation) -> bool {
-        let is_generated = matches!(self.plan, Plan::Messages(..));
+        let is_generated = matches!(self.plan, SendPlan::Messages(..));
         is_generated && conversation.unsent().is_empty() && conversation.room() > 0
     }
 
     /// What to poll for; `None` if standard input is not wanted, or not yet.
     pub fn interest(&self, conversation: &Conversation) -> Option<(BorrowedFd<'fd>, PollFlags)> {
         let is_wanted = match self.plan {
-            Plan::Messages(..) => false,
-            Plan::Frames(_) => conversation.wants_frame() && self.input.wants_bytes(),
-            Plan::Raw => conversation.room() > 0 && !self.input.is_ended(),
+            SendPlan::Messages(..) => false,
+            SendPlan::Frames(_) => conversation.wants_frame() && self.input.wants_bytes(),
+            SendPlan::Raw => conversation.room() > 0 && !self.input.is_ended(),
         };
         is_wanted.then_some((self.standard, PollFlags::IN))
     }
@@ -171,7 +171,7 @@ impl<'fd> Source<'fd> {
     /// When [`Source::fill`] has something to do again without any input.
     pub fn due(&self, conversation: &Conversation) -> Option<Instant> {
         match &self.plan {
-            Plan::Messages(messages, Some(interval))
+            SendPlan::Messages(messages, Some(interval))
                 if self.next == messages.len() && conversation.is_settled() =>
             {
                 Some(self.round + *interval)
@@ -187,12 +187,12 @@ impl<'fd> Source<'fd> {
     /// What read(2) reports; nothing more is read then.
     pub fn read(&mut self, conversation: &mut Conversation) -> io::Result<()> {
         let max = match self.plan {
-            Plan::Raw => conversation.room().min(READ_MAX),
+            SendPlan::Raw => conversation.room().min(READ_MAX),
             _ => READ_MAX,
         };
         match rustix::io::read(self.standard, &mut self.buffer[..max]) {
             Ok(0) => self.input.handle_end(),
-            Ok(count) if self.plan == Plan::Raw => conversation.push(&self.buffer[..count]),
+            Ok(count) if self.plan == SendPlan::Raw => conversation.push(&self.buffer[..count]),
             Ok(count) => self.input.handle_read(&self.buffer[..count]),
             // It is shared with other processes: one of them took it, or made it non-blocking.
             Err(Errno::INTR | Errno::AGAIN) => {}
@@ -221,10 +221,10 @@ impl<'fd> Source<'fd> {
     /// Whether nothing more will be sent than what the conversation has.
     pub fn is_done(&self) -> bool {
         match &self.plan {
-            Plan::Messages(_, Some(_)) => false,
-            Plan::Messages(messages, None) => self.next == messages.len(),
-            Plan::Frames(_) => self.input.is_done(),
-            Plan::Raw => self.input.is_ended(),
+            SendPlan::Messages(_, Some(_)) => false,
+            SendPlan::Messages(messages, None) => self.next == messages.len(),
+            SendPlan::Frames(_) => self.input.is_done(),
+            SendPlan::Raw => self.input.is_ended(),
         }
     }
 }

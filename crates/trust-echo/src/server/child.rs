@@ -21,7 +21,7 @@ use trust_net::{Event, Observer, Server};
 
 use crate::server::events::ServerEvents;
 use crate::server::launcher::{CHILD, HandOver};
-use crate::server::supervisor::{Relatives, Supervisor};
+use crate::server::supervisor::{OtherProcesses, Supervisor};
 
 /// Whether this process was started to serve a connection, by a server.
 pub fn is_called() -> bool {
@@ -114,8 +114,8 @@ fn serve(
     let config = told.config();
     let events = ServerEvents::new(log.clone(), config.clone());
     let events = Arc::new(ChildEvents { events, closed: Mutex::default() });
-    let relatives = Relatives::Server(channel);
-    let supervisor = Supervisor::new(&signals, log, told.log_file(), relatives).map_err(refused)?;
+    let processes = OtherProcesses::Server(channel);
+    let supervisor = Supervisor::new(&signals, log, told.log_file(), processes).map_err(refused)?;
     let observer = Arc::clone(&events) as Arc<dyn Observer>;
     let server = Server::of_connection(config, Echo, observer, stream, told.client());
     let (outcome, _) = supervisor.run(server.map_err(refused)?);

@@ -26,7 +26,7 @@ use crate::server::options::{
     EXCLUSIONS, HOST, INETD, MAX_CLIENTS, MODEL, NAME, PORT, SETTINGS, check, checked_config,
     command,
 };
-use crate::server::supervisor::{Relatives, Supervisor};
+use crate::server::supervisor::{OtherProcesses, Supervisor};
 
 pub mod one_connection;
 
@@ -72,9 +72,9 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     config.max_clients = allowed_clients(context.layers.get(&MAX_CLIENTS)?, &config, context.log);
 
     let started = Instant::now();
-    let supervisor = Relatives::of(config.model)
-        .and_then(|relatives| {
-            Supervisor::new(context.signals, context.log, context.log_file, relatives)
+    let supervisor = OtherProcesses::of(config.model)
+        .and_then(|processes| {
+            Supervisor::new(context.signals, context.log, context.log_file, processes)
         })
         .map_err(|error| internal(&error))?;
     let events = ServerEvents::new(context.log.clone(), config.clone());

@@ -22,7 +22,7 @@ pub(crate) struct Supervisor<'a> {
     stats_signal: SignalPipe,
     log: &'a EventLog,
     log_file: Option<&'a Path>,
-    relatives: Relatives<'a>,
+    processes: OtherProcesses<'a>,
     hangup_ends: bool,
     /// Its end tells that the server has ended, however it did.
     ended: PipeReader,
@@ -30,7 +30,7 @@ pub(crate) struct Supervisor<'a> {
 }
 
 /// Who has something to say to a server beside those who send signals.
-pub(crate) enum Relatives<'a> {
+pub(crate) enum OtherProcesses<'a> {
     /// Processes that it did not start, whose ends SIGCHLD announces: orphans, if it is the first process of a
     /// container, and those of a shell that has become it by `exec`. Nobody else reaps them.
     Strangers(SignalPipe),
@@ -42,33 +42,35 @@ pub(crate) enum Relatives<'a> {
     Lost,
 }
 
-impl Relatives<'_> {
+impl OtherProcesses<'_> {
     /// Those of a server of that model.
     ///
     /// # Errors
     ///
     /// No descriptors left, or the handler was refused.
-    pub(crate) fn of(model: Model) -> io::Result<Relatives<'static>> {
+    pub(crate) fn of(model: Model) -> io::Result<OtherProcesses<'static>> {
         match model {
-            Model::Event | Model::Iterative => SignalPipe::child().map(Relatives::Strangers),
-            Model::Process => SignalPipe::child().map(Relatives::Children),
+            Model::Event | Model::Iterative => SignalPipe::child().map(OtherProcesses::Strangers),
+            Model::Process => SignalPipe::child().map(OtherProcesses::Children),
         }
     }
 
     /// Reaps who has ended, or has the server do it, whose children some of them may be.
     fn reap(&self, handle: &Handle) {
         match self {
-            Relatives::Strangers(_) => while let Ok(Some(_)) = wait_for(WaitOptions::NOHANG) {},
-            Relatives::Children(_) => handle.reap_children(),
-            Relatives::Server(_) | Relatives::Lost => {}
+            OtherProcesses::Strangers(_) => {
+                while let Ok(Some(_)) = wait_for(WaitOptions::NOHANG) {}
+            }
+            OtherProcesses::Children(_) => handle.reap_children(),
+            OtherProcesses::Server(_) | OtherProcesses::Lost => {}
         }
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Relatives::Lost => None,
-            Relatives::Strangers(pipe) | Relatives::Children(pipe) => Some(pipe.as_fd()),
-            Relatives::Server(channel) => Some(*channel),
+            OtherProcesses::Lost => None,
+            OtherProcesses::Strangers(pipe) | OtherProcesses::Children(pipe) => Some(pipe.as_fd()),
+            OtherProcesses::Server(channel) => Some(*channel),
         }
     }
 }
@@ -83,7 +85,7 @@ impl<'a> Supervisor<'a> {
         signals: &'a Signals,
         log: &'a EventLog,
         log_file: Option<&'a Path>,
-        relatives: Relatives<'a>,
+        processes: OtherProcesses<'a>,
     ) -> io::Result<Supervisor<'a>> {
         let (ended, ends) = io::pipe()?;
         Ok(Supervisor {
@@ -91,7 +93,7 @@ impl<'a> Supervisor<'a> {
             stats_signal: SignalPipe::user1()?,
             log,
             log_file,
-            relatives,
+            processes,
             hangup_ends: io::stdin().is_terminal(),
             ended,
             ends,
@@ -105,7 +107,7 @@ impl<'a> Supervisor<'a> {
     ) -> (io::Result<Summary>, Option<Signal>) {
         let Supervisor { signals, stats_signal, log, log_file, hangup_ends, ended, ends, .. } =
             self;
-        let mut relatives = self.relatives;
+        let mut processes = self.processes;
         let handle = server.handle();
         thread::scope(|scope| {
             let run = move || {
@@ -119,9 +121,9 @@ impl<'a> Supervisor<'a> {
                 };
             let mut first = None;
             // Those who ended before anybody listened for their ends.
-            relatives.reap(&handle);
-            while !wait(signals, &stats_signal, ended.as_fd(), relatives.descriptor()) {
-                listen_to(&mut relatives, &handle, log, log_file);
+            processes.reap(&handle);
+            while !wait(signals, &stats_signal, ended.as_fd(), processes.descriptor()) {
+                listen_to(&mut processes, &handle, log, log_file);
                 while stats_signal.take() {
                     handle.report_stats();
                 }
@@ -154,29 +156,29 @@ fn pass_on(signal: Signal, first: Option<Signal>, handle: &Handle, log: &EventLo
 }
 
 fn listen_to(
-    relatives: &mut Relatives<'_>,
+    processes: &mut OtherProcesses<'_>,
     handle: &Handle,
     log: &EventLog,
     log_file: Option<&Path>,
 ) {
-    match relatives {
-        Relatives::Lost => {}
-        Relatives::Strangers(pipe) | Relatives::Children(pipe) => {
+    match processes {
+        OtherProcesses::Lost => {}
+        OtherProcesses::Strangers(pipe) | OtherProcesses::Children(pipe) => {
             // One look is enough for all that have come.
             let mut came = false;
             while pipe.take() {
                 came = true;
             }
             if came {
-                relatives.reap(handle);
+                processes.reap(handle);
             }
         }
-        Relatives::Server(channel) => match channel::next_order(*channel) {
+        OtherProcesses::Server(channel) => match channel::next_order(*channel) {
             Told::Order(Order::Drain) => handle.drain(),
             Told::Order(Order::Cut) => handle.cut(),
             Told::Order(Order::ReopenLog) => reopen(log, log_file),
             Told::Nothing => {}
-            Told::Alone => *relatives = Relatives::Lost,
+            Told::Alone => *processes = OtherProcesses::Lost,
         },
     }
 }
@@ -203,12 +205,12 @@ fn wait(
     signals: &Signals,
     stats_signal: &SignalPipe,
     ended: BorrowedFd<'_>,
-    relatives: Option<BorrowedFd<'_>>,
+    processes: Option<BorrowedFd<'_>>,
 ) -> bool {
     let [terminate, interrupt, hangup] = signals.descriptors();
-    // Without relatives the first one is looked at twice.
-    let relatives = relatives.unwrap_or(ended);
-    let mut descriptors = [ended, terminate, interrupt, hangup, stats_signal.as_fd(), relatives]
+    // Without other processes the first one is looked at twice.
+    let processes = processes.unwrap_or(ended);
+    let mut descriptors = [ended, terminate, interrupt, hangup, stats_signal.as_fd(), processes]
         .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
     // EINTR is the signal that is waited for.
     let _ = poll(&mut descriptors, None);

@@ -19,7 +19,7 @@ use super::{exit_code, internal, write_stop};
 use crate::server::events::ServerEvents;
 use crate::server::notify::{Notified, Notifier};
 use crate::server::options::checked_config;
-use crate::server::supervisor::{Relatives, Supervisor};
+use crate::server::supervisor::{OtherProcesses, Supervisor};
 
 /// Serves the connection to its end.
 ///
@@ -35,9 +35,9 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         return Err(Failure::new(ExitCode::CannotCreate, problem));
     }
     let started = Instant::now();
-    let supervisor = Relatives::of(config.model)
-        .and_then(|relatives| {
-            Supervisor::new(context.signals, context.log, context.log_file, relatives)
+    let supervisor = OtherProcesses::of(config.model)
+        .and_then(|processes| {
+            Supervisor::new(context.signals, context.log, context.log_file, processes)
         })
         .map_err(|error| internal(&error))?;
     let events = ServerEvents::new(context.log.clone(), config.clone());
