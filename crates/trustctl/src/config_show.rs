@@ -49,7 +49,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let lines = shown_settings(context);
     let text = match context.matches.get_flag(JSON) {
         true => {
-            let document = serde_json::to_string_pretty(&Document(&lines));
+            let document = serde_json::to_string_pretty(&SettingsDocument(&lines));
             document.map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))? + "\n"
         }
         false => lines.iter().fold(String::new(), |mut text, line| {
@@ -83,9 +83,9 @@ impl std::fmt::Display for Shown {
 }
 
 /// The settings as one JSON object, in their order.
-struct Document<'a>(&'a [Shown]);
+struct SettingsDocument<'a>(&'a [Shown]);
 
-impl Serialize for Document<'_> {
+impl Serialize for SettingsDocument<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(serde::Serialize)]
         struct Value<'a> {
