@@ -66,7 +66,7 @@ pub struct Conversation {
 
 /// A piece of an echo that has arrived whole.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Part<'a> {
+pub struct EchoPart<'a> {
     /// Payload bytes.
     pub bytes: &'a [u8],
     /// Whether the echo ends here.
@@ -261,7 +261,7 @@ impl Conversation {
 
     /// The next piece, of at most `max` bytes, of an echo that has arrived whole (raw: of any echoed
     /// bytes). An empty message yields one empty piece.
-    pub fn poll_echo(&mut self, max: usize) -> Option<Part<'_>> {
+    pub fn poll_echo(&mut self, max: usize) -> Option<EchoPart<'_>> {
         if self.taken == self.whole && self.part_left.is_none() {
             return None;
         }
@@ -278,7 +278,7 @@ impl Conversation {
         self.taken += left.min(max);
         let left = left - (self.taken - begin);
         self.part_left = (left > 0 && self.framing == Framing::Framed).then_some(left);
-        Some(Part { bytes: &self.stream[begin..self.taken], is_last: left == 0 })
+        Some(EchoPart { bytes: &self.stream[begin..self.taken], is_last: left == 0 })
     }
 
     /// The answer that comes next, if one is owed: something was sent that was not echoed yet.
