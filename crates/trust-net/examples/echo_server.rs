@@ -9,9 +9,9 @@ use trust_net::service::Echo;
 use trust_net::{Event, Observer, Server, ServerConfig};
 
 /// Tells on standard error who came and why they left.
-struct Gossip;
+struct EventPrinter;
 
-impl Observer for Gossip {
+impl Observer for EventPrinter {
     #[expect(clippy::print_stderr, reason = "an example talks to the terminal")]
     fn observe(&self, event: &Event<'_>) {
         match event {
@@ -30,13 +30,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         addresses: vec![SocketAddr::from(([127, 0, 0, 1], port))],
         ..ServerConfig::new(port)
     };
-    let server = Server::bind(config, Echo, Arc::new(Gossip))?;
-    Gossip.announce(server.local_addr());
+    let server = Server::bind(config, Echo, Arc::new(EventPrinter))?;
+    EventPrinter.announce(server.local_addr());
     server.run()?;
     Ok(())
 }
 
-impl Gossip {
+impl EventPrinter {
     #[expect(clippy::print_stderr, reason = "an example talks to the terminal")]
     fn announce(&self, address: SocketAddr) {
         eprintln!("listening on {address}");
