@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use trust_sim::check::Violation;
 use trust_sim::script::Script;
 use trust_sim::shrink::shrink;
-use trust_sim::simulation::{Outcome, run};
+use trust_sim::simulation::{ScriptOutcome, run};
 use trust_wire::Reason;
 
 const USAGE: &str = "usage: trust-sim --seeds N [--from S] [--no-shrink] | trust-sim --seed S";
@@ -119,7 +119,7 @@ fn write_shrunk(
     writeln!(out, "replay: cargo run --release -p trust-sim -- --seed {seed}")
 }
 
-fn write_outcome(outcome: &Outcome, out: &mut impl Write) -> io::Result<()> {
+fn write_outcome(outcome: &ScriptOutcome, out: &mut impl Write) -> io::Result<()> {
     for line in &outcome.trace {
         writeln!(out, "{line}")?;
     }

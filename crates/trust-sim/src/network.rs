@@ -66,7 +66,7 @@ pub enum PathEvent {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum SocketState {
     /// Held by its process.
     Open,
     /// Ended by RST or by an error, and held by its process.
@@ -88,7 +88,7 @@ enum Host {
 
 #[derive(Debug)]
 struct KernelSocket {
-    state: State,
+    state: SocketState,
     /// All bytes that were ever written.
     out: Vec<u8>,
     sent: usize,
@@ -119,7 +119,7 @@ struct KernelSocket {
 impl KernelSocket {
     fn new(send_buffer: usize, receive_buffer: usize, peer_receive_buffer: usize) -> KernelSocket {
         KernelSocket {
-            state: State::Open,
+            state: SocketState::Open,
             out: vec![],
             sent: 0,
             acked: 0,
@@ -230,7 +230,7 @@ impl Path {
             unacknowledged: unacknowledged as u64,
             unread: self.unread(Side::Server) as u64,
             error: error.map(|errno| (errno, errno::classify(errno))),
-            is_over: self.server.state != State::Open,
+            is_over: self.server.state != SocketState::Open,
             ..Probe::default()
         }
     }
@@ -247,13 +247,13 @@ impl Path {
     /// Whether a receive would not block.
     pub fn is_readable(&self, side: Side) -> bool {
         let socket = self.socket(side);
-        socket.arrived > socket.read || socket.fin_arrived || socket.state != State::Open
+        socket.arrived > socket.read || socket.fin_arrived || socket.state != SocketState::Open
     }
 
     /// Whether a send would not block.
     pub fn is_writable(&self, side: Side) -> bool {
         let socket = self.socket(side);
-        socket.state != State::Open || socket.out.len() - socket.acked < socket.send_buffer
+        socket.state != SocketState::Open || socket.out.len() - socket.acked < socket.send_buffer
     }
 
     /// Whether the server can send; if not, it will be told when it can (`tcp_poll` in Linux).
@@ -273,7 +273,7 @@ impl Path {
     pub fn stops_receives(&self) -> bool {
         let socket = &self.server;
         let is_urgent = |at: &usize| (socket.read..socket.arrived).contains(at);
-        socket.fin_arrived || socket.state != State::Open || self.urgent.iter().any(is_urgent)
+        socket.fin_arrived || socket.state != SocketState::Open || self.urgent.iter().any(is_urgent)
     }
 
     /// The server registers its socket anew: what it is ready for is reported once more (`EPOLL_CTL_MOD`).
@@ -296,7 +296,7 @@ impl Path {
         if let Some(errno) = socket.error.take() {
             return Err(errno);
         }
-        if socket.state != State::Open || socket.fin_written {
+        if socket.state != SocketState::Open || socket.fin_written {
             return Err(EPIPE);
         }
         let free = socket.send_buffer.saturating_sub(socket.out.len() - socket.acked);
@@ -337,7 +337,7 @@ impl Path {
             }
             return match (socket.error.take(), socket.state) {
                 (Some(errno), _) => Err(errno),
-                (None, State::Open) => Err(EAGAIN),
+                (None, SocketState::Open) => Err(EAGAIN),
                 (None, _) => Ok(0),
             };
         }
@@ -347,7 +347,7 @@ impl Path {
         second[..count - in_first].copy_from_slice(&there[in_first..count]);
         socket.read += count;
         let opened = socket.read + socket.receive_buffer - socket.advertised;
-        if opened * 2 >= socket.receive_buffer && socket.state == State::Open {
+        if opened * 2 >= socket.receive_buffer && socket.state == SocketState::Open {
             self.send_packet(side, self.bare_packet(side), now);
         }
         Ok(count)
@@ -379,7 +379,7 @@ impl Path {
     /// shutdown(2) with SHUT_WR.
     pub fn shutdown_send(&mut self, side: Side, now: Duration) {
         let socket = self.socket_mut(side);
-        if socket.state == State::Open && !socket.fin_written {
+        if socket.state == SocketState::Open && !socket.fin_written {
             socket.fin_written = true;
             self.transmit(side, now);
         }
@@ -390,15 +390,15 @@ impl Path {
         let has_unread = self.unread(side) > 0;
         let socket = self.socket_mut(side);
         match socket.state {
-            State::Orphan | State::Gone => {}
-            State::Dead => socket.state = State::Gone,
-            State::Open if reset || has_unread => {
-                socket.state = State::Gone;
+            SocketState::Orphan | SocketState::Gone => {}
+            SocketState::Dead => socket.state = SocketState::Gone,
+            SocketState::Open if reset || has_unread => {
+                socket.state = SocketState::Gone;
                 let packet = Packet { rst: true, ..self.bare_packet(side) };
                 self.send_packet(side, packet, now);
             }
-            State::Open => {
-                socket.state = State::Orphan;
+            SocketState::Open => {
+                socket.state = SocketState::Orphan;
                 socket.fin_written = true;
                 self.transmit(side, now);
             }
@@ -413,7 +413,7 @@ impl Path {
     /// The client's host is up again and knows of nothing.
     pub fn reboot_client(&mut self) {
         self.client_host = Host::Rebooted;
-        self.client.state = State::Gone;
+        self.client.state = SocketState::Gone;
     }
 
     /// Nothing gets through until `until`; if `unreachable`, a router says so. Once in the life of a path:

@@ -34,7 +34,7 @@ const TRACE_MAX: usize = 20_000;
 
 /// What came of a script.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct ScriptOutcome {
     /// Time from the start to the end of the last connection.
     pub simulated: Duration,
     /// Events that happened.
@@ -63,7 +63,7 @@ enum Event {
     SecondSignal,
 }
 
-struct Client {
+struct SimulatedClient {
     path: Path,
     peer: Peer,
     entry: Option<ServerEnd>,
@@ -81,7 +81,7 @@ struct Simulation<'a> {
     limits: Arc<Limits>,
     clock: Clock<Event>,
     rng: Rng,
-    clients: Vec<Option<Client>>,
+    clients: Vec<Option<SimulatedClient>>,
     shared: ServerResources,
     is_draining: bool,
     ended_at: Duration,
@@ -90,7 +90,7 @@ struct Simulation<'a> {
 }
 
 /// Plays `script` to its end, or to the first property that does not hold.
-pub fn run(script: &Script, with_trace: bool) -> Outcome {
+pub fn run(script: &Script, with_trace: bool) -> ScriptOutcome {
     let mut simulation = Simulation::new(script, with_trace);
     let outcome = catch_unwind(AssertUnwindSafe(|| simulation.play()));
     let violation = match outcome {
@@ -102,7 +102,7 @@ pub fn run(script: &Script, with_trace: bool) -> Outcome {
         }
     };
     let entries = simulation.clients.iter().flatten().filter_map(|client| client.entry.as_ref());
-    Outcome {
+    ScriptOutcome {
         simulated: simulation.ended_at,
         events: simulation.events,
         reasons: entries.filter_map(|entry| entry.cause()).map(|cause| cause.reason).collect(),
@@ -150,7 +150,8 @@ impl<'a> Simulation<'a> {
 
     /// Whether the server has nothing left to do, and the clients have had their time to read the rest.
     fn is_over(&self) -> bool {
-        let has_closed = |client: &Client| client.entry.as_ref().is_some_and(ServerEnd::is_closed);
+        let has_closed =
+            |client: &SimulatedClient| client.entry.as_ref().is_some_and(ServerEnd::is_closed);
         let last = self.script.clients.iter().map(|client| client.connects_at).max();
         let quiet_since = self.ended_at.max(last.unwrap_or_default());
         let is_quiet = self.clients.iter().flatten().all(has_closed);
@@ -234,7 +235,7 @@ impl<'a> Simulation<'a> {
         let peer = Peer::new(script, now);
         let path = Path::new(script.path, script.seed, now);
         // Whoever is registered is told of what it is ready for.
-        let client = Client {
+        let client = SimulatedClient {
             path,
             peer,
             entry: None,
@@ -251,8 +252,9 @@ impl<'a> Simulation<'a> {
     fn accept(&mut self, index: usize) -> Result<(), Violation> {
         let now = self.clock.now();
         let script = self.script;
-        let is_active =
-            |client: &&Client| client.entry.as_ref().is_some_and(|entry| !entry.is_closed());
+        let is_active = |client: &&SimulatedClient| {
+            client.entry.as_ref().is_some_and(|entry| !entry.is_closed())
+        };
         let active = self.clients.iter().flatten().filter(is_active).count();
         let is_served = active < script.max_clients;
         let client = self.clients[index].as_mut().expect("it is connected");
@@ -423,7 +425,9 @@ impl<'a> Simulation<'a> {
     /// Nothing is left behind, and who could read everything has read everything.
     fn check_ends(&self) -> Result<(), Violation> {
         for (index, client) in self.clients.iter().enumerate() {
-            let Some(Client { entry: Some(entry), peer, path, .. }) = client else { continue };
+            let Some(SimulatedClient { entry: Some(entry), peer, path, .. }) = client else {
+                continue;
+            };
             let witness = entry.witness();
             let is_over = entry.is_closed() && entry.cause().is_some();
             require(is_over, "nothing is left behind", || format!("client {index}: {witness:?}"))?;

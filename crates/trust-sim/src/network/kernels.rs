@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::errno::{ECONNRESET, EHOSTUNREACH, EPIPE, ETIMEDOUT};
 
-use super::{Host, Packet, Path, PathEvent, Side, State};
+use super::{Host, Packet, Path, PathEvent, Side, SocketState};
 
 /// First wait before sending again, and the longest one (tcp(7), RFC 6298).
 pub(super) const FIRST_RETRANSMIT: Duration = Duration::from_millis(200);
@@ -18,7 +18,7 @@ const KEEPALIVE_QUESTIONS: u32 = 6;
 impl Path {
     pub(super) fn handle_arrival(&mut self, side: Side, packet: Packet, now: Duration) {
         if let Some((_, unreachable)) = self.outage {
-            if unreachable && side == Side::Client && self.server.state == State::Open {
+            if unreachable && side == Side::Client && self.server.state == SocketState::Open {
                 self.server.soft_error = Some(EHOSTUNREACH);
             }
             return;
@@ -27,8 +27,8 @@ impl Path {
             return;
         }
         let socket = self.socket_mut(side);
-        if socket.state == State::Gone || socket.state == State::Dead {
-            if !packet.rst && socket.state == State::Gone {
+        if socket.state == SocketState::Gone || socket.state == SocketState::Dead {
+            if !packet.rst && socket.state == SocketState::Gone {
                 let reply = Packet { rst: true, ..self.bare_packet(side) };
                 self.send_packet(side, reply, now);
             }
@@ -86,8 +86,8 @@ impl Path {
         let socket = self.socket_mut(side);
         let end = packet.start + packet.len;
         let brings_bytes = packet.start <= socket.arrived && end > socket.arrived;
-        if brings_bytes && socket.state == State::Orphan {
-            socket.state = State::Gone;
+        if brings_bytes && socket.state == SocketState::Orphan {
+            socket.state = SocketState::Gone;
             let reply = Packet { rst: true, ..self.bare_packet(side) };
             return self.send_packet(side, reply, now);
         }
@@ -117,12 +117,12 @@ impl Path {
     fn end_with(&mut self, side: Side, errno: i32, now: Duration) {
         let socket = self.socket_mut(side);
         match socket.state {
-            State::Open => {
-                socket.state = State::Dead;
+            SocketState::Open => {
+                socket.state = SocketState::Dead;
                 socket.error = Some(errno);
                 self.events.push((now, PathEvent::Ready(side)));
             }
-            _ => socket.state = State::Gone,
+            _ => socket.state = SocketState::Gone,
         }
     }
 
@@ -131,7 +131,7 @@ impl Path {
         let segment = self.script.segment;
         loop {
             let socket = self.socket_mut(side);
-            if !matches!(socket.state, State::Open | State::Orphan) {
+            if !matches!(socket.state, SocketState::Open | SocketState::Orphan) {
                 return;
             }
             let end = socket.out.len().min(socket.window_end).min(socket.sent + segment);
@@ -165,7 +165,7 @@ impl Path {
         let is_down = side == Side::Client && self.client_host != Host::Up;
         let socket = self.socket_mut(side);
         socket.retransmit_scheduled = false;
-        let is_alive = matches!(socket.state, State::Open | State::Orphan);
+        let is_alive = matches!(socket.state, SocketState::Open | SocketState::Orphan);
         if is_down || !is_alive || !socket.is_outstanding() {
             return;
         }
@@ -196,7 +196,7 @@ impl Path {
     pub(super) fn keep_alive(&mut self, now: Duration) {
         self.keepalive_scheduled = false;
         let server = &self.server;
-        if server.state != State::Open {
+        if server.state != SocketState::Open {
             return;
         }
         let idle_until = server.last_heard + KEEPALIVE_IDLE;
