@@ -160,7 +160,7 @@ const UNREAD_BYTES: u64 = 1000;
 /// Bytes that are left unread grow by a part of this, so that some amount ends within the one receive with which the
 /// output gets full. Receives are larger where outputs are.
 const UNREAD_STEPS: [(usize, usize); 3] =
-    [(256 * 1024, 3 * 1024), (1200 * 1024, 6 * 1024), (4 * 1024 * 1024, 48 * 1024)];
+    [(256 * 1024, 3 * 1024), (1800 * 1024, 6 * 1024), (4 * 1024 * 1024, 48 * 1024)];
 
 /// Messages of one connection there, unless the output of a server takes more.
 const MESSAGES_OF_A_CONNECTION: usize = 900;
@@ -170,6 +170,13 @@ const FILLING: Duration = Duration::from_millis(3);
 
 /// Longest time for each of these cases.
 const MANY_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// The same where amounts grow until a server stops.
+const UNREAD_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Amounts in a row that a server did not take as a whole when it counts as one that has stopped, and not as one that was
+/// slow to read.
+const STOPS: u32 = 3;
 
 /// Messages of the case with very many.
 const MANY: usize = 1000;
@@ -340,11 +347,11 @@ fn thousands_in_turn(trial: &mut CaseTrial<'_>) -> Judged {
 }
 
 fn left_unread(trial: &mut CaseTrial<'_>) -> Judged {
-    let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
+    let mut pace = Pace::within(UNREAD_TIME_MAX, trial.setup);
     let payload = trial.unread_payload(UNREAD_BYTES)?;
     let mut wire = trial.connect_narrow()?;
     let frame = trial.frame(&payload);
-    let (mut unread, mut exchanged) = (frame.len(), 0);
+    let (mut unread, mut exchanged, mut stops) = (frame.len(), 0, 0);
     for (most, step) in UNREAD_STEPS {
         while unread < most {
             let count = unread.div_ceil(frame.len());
@@ -354,10 +361,12 @@ fn left_unread(trial: &mut CaseTrial<'_>) -> Judged {
             if exchanged > MESSAGES_OF_A_CONNECTION {
                 (wire, exchanged) = (trial.connect_narrow()?, count);
             }
-            let sent = wire.try_send(&frame.repeat(count), trial.setup.settle)?;
+            // A server that is only slow to read has not stopped.
+            let sent = wire.try_send(&frame.repeat(count), STOPPED)?;
             trial.pause(FILLING)?;
             wire.exchange_at(&vec![&payload[..]; count], sent, &mut pace)?;
-            if sent < count * frame.len() {
+            stops = if sent < count * frame.len() { stops + 1 } else { 0 };
+            if stops == STOPS {
                 // It takes no more while nothing is read.
                 return Ok(Verdict::Pass);
             }
