@@ -174,7 +174,7 @@ fn serve_one_more(trial: &mut CaseTrial<'_>, count: usize, who: &str) -> Judged<
     }
 }
 
-/// So many clients that have sent this, or as many as the server keeps.
+/// Connects `count` clients that send these bytes, and returns those that the server keeps.
 fn crowd<'s>(trial: &mut CaseTrial<'s>, count: usize, bytes: &[u8]) -> Judged<Vec<Wire<'s>>> {
     let (count, mut crowd) = (trial.setup.crowd(count), vec![]);
     for round in 0..CROWD_ROUNDS {
