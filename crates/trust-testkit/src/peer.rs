@@ -55,6 +55,12 @@ impl Peer {
         Peer::over(socket.into())
     }
 
+    /// Gives a peer that was connected with a small receive buffer a large one: what it reads comes fast from now on.
+    #[track_caller]
+    pub fn enlarge_receive_buffer(&self) {
+        SockRef::from(&self.stream).set_recv_buffer_size(1 << 20).expect("set SO_RCVBUF");
+    }
+
     /// A peer that was connected in some special way.
     #[track_caller]
     pub fn over(stream: TcpStream) -> Peer {
