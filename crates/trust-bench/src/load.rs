@@ -256,8 +256,12 @@ mod tests {
         let mut load = Load::connect(server(|_| {}), SHAPE).expect("connects");
         let seen = load.run(Duration::ZERO).expect("all comes back");
         assert_eq!((seen.messages, seen.latency.len()), (12, 12));
-        let seen = load.run(Duration::from_millis(50)).expect("all comes back");
-        assert!(seen.messages >= 24, "{seen:?}");
+        // Longer where this process does not get to run for a while.
+        let goes_on = (0..8).any(|longer| {
+            let seen = load.run(Duration::from_millis(50 << longer)).expect("all comes back");
+            seen.messages >= 24
+        });
+        assert!(goes_on, "no second message of any connection");
     }
 
     #[test]
