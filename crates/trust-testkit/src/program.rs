@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use super::STEP_DEADLINE;
 use super::event::{self, Event};
 use super::leftovers::{self, OwnedChild, OwnedDir};
-use super::output::Output;
+use super::output::{Missed, Output};
 
 /// How many bytes of a program's output go into the reason of a failure.
 const EVIDENCE_BYTES: usize = 4_096;
@@ -303,10 +303,20 @@ impl Running {
         predicate: impl Fn(&Event) -> bool,
         deadline: Duration,
     ) -> Event {
-        match self.stdout.wait_for_event(name, predicate, deadline) {
+        match self.find_event(name, predicate, deadline) {
             Ok(event) => event,
             Err(missed) => panic!("no fitting {name} event came {missed}"),
         }
+    }
+
+    /// The same where there may be none.
+    pub fn find_event(
+        &self,
+        name: &str,
+        predicate: impl Fn(&Event) -> bool,
+        deadline: Duration,
+    ) -> Result<Event, Missed> {
+        self.stdout.wait_for_event(name, predicate, deadline)
     }
 
     /// Waits until at least that many bytes were written to stdout.
