@@ -41,8 +41,9 @@ fn a_started_server_is_watched_and_stopped() {
          --port {{port}} & echo $$ $! >'{pids}'; wait"
     );
     let flags = ["check", "--command", &command, "--case", "framing/*,resources/*", "--json"];
-    let running = Home::new().trustctl(flags).start();
-    let finished = running.wait_for(WHOLE_CHECK).exits_with(0).complains_about_nothing();
+    let home = Home::new();
+    let finished =
+        home.trustctl(flags).start().wait_for(WHOLE_CHECK).exits_with(0).complains_about_nothing();
     let report = json::read(finished.text());
     for case in report.cases.iter().filter(|case| case.id.starts_with("resources/")) {
         let expected = match case.id.as_str() {
@@ -150,8 +151,9 @@ fn a_process_is_watched_by_its_number() {
     let server = Server::start(["--mode", "framed", "--timeout", "2"]);
     let (address, pid) = (server.address().to_string(), server.pid().to_string());
     let flags = ["check", &address, "--pid", &pid, "--case", "framing/1,resources/2,resources/5"];
-    let running = Home::new().trustctl(flags).args(["--json"]).start();
-    let finished = running.wait_for(WHOLE_CHECK).exits_with(0);
+    let home = Home::new();
+    let finished =
+        home.trustctl(flags).args(["--json"]).start().wait_for(WHOLE_CHECK).exits_with(0);
     let report = json::read(finished.text());
     assert_eq!((report.counts.pass, report.server.pid), (3, Some(server.pid())));
     assert_eq!(report.server.target, Some(address));
