@@ -92,12 +92,11 @@ fn a_limit_on_clients_can_be_said() {
     let flags = ["--patience=2", "--max-clients=10", "--case=limits/*,recovery/*"];
     let report = report("limited", &flags);
     for case in &report.cases {
-        assert!(
-            matches!(case.verdict, Verdict::Pass | Verdict::Info),
-            "{}: {:?}",
-            case.id,
-            case.got
-        );
+        let said = case.said.as_deref().unwrap_or_default();
+        // On a busy machine it may be too slow for limits/6, which sends a lot.
+        let is_slow = case.verdict == Verdict::Inconclusive && said.contains("too slow");
+        let is_right = matches!(case.verdict, Verdict::Pass | Verdict::Info) || is_slow;
+        assert!(is_right, "{}: {:?}, {said}", case.id, case.got);
     }
     assert_eq!(case(&report, "limits/5").verdict, Verdict::Pass);
     assert_eq!(report.server.max_clients, Some(10));
