@@ -11,7 +11,7 @@ pub(crate) const MAX_FRAME: u64 = 65_536;
 
 /// A wrong server.
 ///
-/// Where it lists cases, an entry is an id or a pattern with `*`.
+/// Where it lists cases, a word is an id or a pattern with `*`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mutant {
     /// Its name, unlike all others.
@@ -26,30 +26,73 @@ pub(crate) struct Mutant {
     /// What is wrong hits whoever comes next: each of its cases is tried on a server of its own, and no others are.
     pub(crate) alone: bool,
     /// Cases that must fail on it. No others may, but those in `also`.
-    pub(crate) fails: &'static [&'static str],
+    pub(crate) fails: &'static str,
     /// Cases that may fail on it too.
-    pub(crate) also: &'static [&'static str],
+    pub(crate) also: &'static str,
     /// Cases that must warn about it.
-    pub(crate) warns: &'static [&'static str],
-    /// Cases that judge nothing: the case, and a part of what it must say about this server.
-    pub(crate) says: &'static [(&'static str, &'static str)],
+    pub(crate) warns: &'static str,
+    /// A case that judges nothing, and a part of what it must say about this server.
+    pub(crate) says: Option<(&'static str, &'static str)>,
 }
 
-/// What a mutant is made from: it speaks the default framing and names no case yet.
-pub(crate) const MUTANT: Mutant = Mutant {
-    name: "",
-    framing: "u32be",
-    speaks: None,
-    max_frame: MAX_FRAME,
-    behaviour: super::mutant::HEALTHY,
-    alone: false,
-    fails: &[],
-    also: &[],
-    warns: &[],
-    says: &[],
-};
-
 impl Mutant {
+    /// One that speaks the default framing, and of which no case is named yet.
+    pub(crate) const fn of(name: &'static str, behaviour: Behaviour) -> Mutant {
+        Mutant {
+            name,
+            framing: "u32be",
+            speaks: None,
+            max_frame: MAX_FRAME,
+            behaviour,
+            alone: false,
+            fails: "",
+            also: "",
+            warns: "",
+            says: None,
+        }
+    }
+
+    pub(crate) const fn tried_as(self, framing: &'static str) -> Mutant {
+        Mutant { framing, ..self }
+    }
+
+    pub(crate) const fn speaking(self, framing: &'static str) -> Mutant {
+        Mutant { speaks: Some(framing), ..self }
+    }
+
+    pub(crate) const fn longest(self, max_frame: u64) -> Mutant {
+        Mutant { max_frame, ..self }
+    }
+
+    pub(crate) const fn alone(self) -> Mutant {
+        Mutant { alone: true, ..self }
+    }
+
+    /// With `read_exact` in place of a buffer.
+    pub(crate) const fn exact(self) -> Mutant {
+        Mutant { behaviour: Behaviour { exact: true, ..self.behaviour }, ..self }
+    }
+
+    pub(crate) const fn without_timeout(self) -> Mutant {
+        Mutant { behaviour: Behaviour { no_timeout: true, ..self.behaviour }, ..self }
+    }
+
+    pub(crate) const fn fails(self, fails: &'static str) -> Mutant {
+        Mutant { fails, ..self }
+    }
+
+    pub(crate) const fn also(self, also: &'static str) -> Mutant {
+        Mutant { also, ..self }
+    }
+
+    pub(crate) const fn warns(self, warns: &'static str) -> Mutant {
+        Mutant { warns, ..self }
+    }
+
+    pub(crate) const fn says(self, case: &'static str, part: &'static str) -> Mutant {
+        Mutant { says: Some((case, part)), ..self }
+    }
+
     /// The server of that name.
     pub(crate) fn named(name: &str) -> Option<&'static Mutant> {
         all().find(|mutant| mutant.name == name)
@@ -64,8 +107,8 @@ impl Mutant {
 
     /// Ids and patterns of cases that must find something.
     pub(crate) fn found_by(&self) -> impl Iterator<Item = &'static str> {
-        let says = self.says.iter().map(|(case, _)| *case);
-        self.fails.iter().chain(self.warns).copied().chain(says)
+        let says = self.says.map(|(case, _)| case);
+        self.fails.split_whitespace().chain(self.warns.split_whitespace()).chain(says)
     }
 
     /// Whether the case of that id must find something.
