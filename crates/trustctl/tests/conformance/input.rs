@@ -10,103 +10,69 @@ use super::lapses::Silent;
 use super::mutant::{RECEIVE_BYTES, Server};
 
 /// What reading messages may get wrong.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bugs {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
     /// An answer has a newline behind it that nobody sent.
-    pub(crate) adds_a_newline: bool,
+    AddsANewline,
     /// A payload of one byte is no message.
-    pub(crate) drops_single_bytes: bool,
+    DropsSingleBytes,
     /// A payload of no bytes ends the connection.
-    pub(crate) empty_is_the_end: bool,
+    EmptyIsTheEnd,
     /// A payload of the largest length is too long.
-    pub(crate) limit_is_exclusive: bool,
+    LimitIsExclusive,
     /// The limit is one for header and payload together.
-    pub(crate) limit_counts_header: bool,
+    LimitCountsHeader,
     /// A payload may be a byte longer than the limit.
-    pub(crate) limit_is_one_more: bool,
+    LimitIsOneMore,
     /// Every length is fine.
-    pub(crate) no_limit: bool,
+    NoLimit,
     /// A length with the highest bit set is negative, and so below the limit.
-    pub(crate) length_is_signed: bool,
+    LengthIsSigned,
     /// A length of all ones is no message, and skipped.
-    pub(crate) all_ones_is_nothing: bool,
+    AllOnesIsNothing,
     /// A length that is too large is read in the other byte order.
-    pub(crate) guesses_byte_order: bool,
+    GuessesByteOrder,
     /// A payload that is a message is taken for that message.
-    pub(crate) decodes_twice: bool,
+    DecodesTwice,
     /// Blanks around a payload are no part of it.
-    pub(crate) trims: bool,
+    Trims,
     /// A length is kept in 16 bits.
-    pub(crate) length_is_u16: bool,
+    LengthIsU16,
     /// A payload has room for 4096 bytes; what is beyond comes back as zeros.
-    pub(crate) page_is_enough: bool,
+    PageIsEnough,
     /// Behind the last whole word of a payload there are zeros.
-    pub(crate) copies_words: bool,
+    CopiesWords,
     /// A length that is less than what it counts is that of an empty message.
-    pub(crate) less_is_nothing: bool,
+    LessIsNothing,
     /// What is refused comes back before the end.
-    pub(crate) echoes_the_unknown: bool,
+    EchoesTheUnknown,
     /// A refused header is skipped, and what is behind it taken for messages.
-    pub(crate) skips_refused: bool,
+    SkipsRefused,
     /// A header is what one receive brings of it, and zeros.
-    pub(crate) header_in_one_receive: bool,
+    HeaderInOneReceive,
     /// A payload is what one receive brings of it, and zeros.
-    pub(crate) payload_in_one_receive: bool,
+    PayloadInOneReceive,
     /// A receive that ends with a header brought all there is: the payload is zeros.
-    pub(crate) payload_comes_with_header: bool,
+    PayloadComesWithHeader,
     /// What a receive brings behind the end of a message that was begun before is dropped.
-    pub(crate) drops_behind_completed: bool,
+    DropsBehindCompleted,
     /// Less than a header behind a whole message is dropped.
-    pub(crate) drops_half_header: bool,
+    DropsHalfHeader,
     /// A receive without a newline is a line.
-    pub(crate) line_is_a_receive: bool,
+    LineIsAReceive,
     /// A receive holds one message; what is behind it is dropped.
-    pub(crate) one_frame_a_receive: bool,
+    OneFrameAReceive,
     /// A receive makes one message be answered; what is behind it waits for the next receive.
-    pub(crate) one_frame_a_wakeup: bool,
+    OneFrameAWakeup,
     /// What is behind an empty message waits for the next receive.
-    pub(crate) empty_ends_the_batch: bool,
+    EmptyEndsTheBatch,
     /// Messages are answered when nothing unfinished is behind them.
-    pub(crate) half_delays_whole: bool,
+    HalfDelaysWhole,
     /// A receive that fills its buffer, of a page here, is looked at when more has come.
-    pub(crate) full_receive_means_more: bool,
+    FullReceiveMeansMore,
     /// Room for a payload is written to as soon as its length is known.
-    pub(crate) touches_declared: bool,
+    TouchesDeclared,
 }
-
-/// Nothing wrong.
-pub(crate) const NO_BUGS: Bugs = Bugs {
-    adds_a_newline: false,
-    drops_single_bytes: false,
-    empty_is_the_end: false,
-    limit_is_exclusive: false,
-    limit_counts_header: false,
-    limit_is_one_more: false,
-    no_limit: false,
-    length_is_signed: false,
-    all_ones_is_nothing: false,
-    guesses_byte_order: false,
-    decodes_twice: false,
-    trims: false,
-    length_is_u16: false,
-    page_is_enough: false,
-    copies_words: false,
-    less_is_nothing: false,
-    echoes_the_unknown: false,
-    skips_refused: false,
-    header_in_one_receive: false,
-    payload_in_one_receive: false,
-    payload_comes_with_header: false,
-    drops_behind_completed: false,
-    drops_half_header: false,
-    line_is_a_receive: false,
-    one_frame_a_receive: false,
-    one_frame_a_wakeup: false,
-    empty_ends_the_batch: false,
-    half_delays_whole: false,
-    full_receive_means_more: false,
-    touches_declared: false,
-};
 
 /// Bytes of a page, as much as a server that is content with one receives at once or has room for.
 const PAGE: usize = 4096;
@@ -130,7 +96,6 @@ pub(crate) enum Received {
 #[derive(Debug)]
 pub(crate) struct Frames<'s> {
     server: &'s Server,
-    bugs: Bugs,
     held: Vec<u8>,
 }
 
@@ -144,7 +109,11 @@ enum Begun {
 
 impl<'s> Frames<'s> {
     pub(crate) fn new(server: &'s Server) -> Frames<'s> {
-        Frames { server, bugs: server.behaviour.framing, held: vec![] }
+        Frames { server, held: vec![] }
+    }
+
+    fn has(&self, bug: Bug) -> bool {
+        self.server.behaviour.framing == Some(bug)
     }
 
     /// Holds this as the beginning of a message.
@@ -189,7 +158,7 @@ impl<'s> Frames<'s> {
         {
             return self.receive_exactly(format, stream, answers);
         }
-        let room = if self.bugs.full_receive_means_more { PAGE } else { RECEIVE_BYTES };
+        let room = if self.has(Bug::FullReceiveMeansMore) { PAGE } else { RECEIVE_BYTES };
         let mut buffer = vec![0; room];
         let count = match receive(stream, &mut buffer) {
             Ok(0) => return Received::Fin,
@@ -199,14 +168,14 @@ impl<'s> Frames<'s> {
         let was_inside = self.is_inside();
         self.held.extend_from_slice(&buffer[..count]);
         let behaviour = &self.server.behaviour;
-        if self.bugs.full_receive_means_more && count == room
+        if self.has(Bug::FullReceiveMeansMore) && count == room
             || behaviour.amounts.expects_more_behind(stream, count)
         {
             return Received::Frames;
         }
         let held = self.held.len();
         // Once, as soon as the header is whole.
-        if self.bugs.touches_declared && held - count < self.server.framing.overhead() {
+        if self.has(Bug::TouchesDeclared) && held - count < self.server.framing.overhead() {
             let room = vec![1; self.declares() as usize];
             self.held.extend_from_slice(&room);
             self.held.truncate(held);
@@ -218,11 +187,11 @@ impl<'s> Frames<'s> {
     /// Adds what a receive did not bring, where its end is taken for the end of a message.
     fn mend(&mut self) {
         match self.server.framing {
-            Framing::Line if self.bugs.line_is_a_receive && !self.held.ends_with(b"\n") => {
+            Framing::Line if self.has(Bug::LineIsAReceive) && !self.held.ends_with(b"\n") => {
                 self.held.push(b'\n');
             }
             Framing::Length(format)
-                if self.bugs.payload_comes_with_header
+                if self.has(Bug::PayloadComesWithHeader)
                     && self.held.len() == format.header_len() =>
             {
                 let len = self.declared(format, &self.held).unwrap_or(0);
@@ -234,7 +203,6 @@ impl<'s> Frames<'s> {
 
     /// Answers whole messages of what is held.
     fn decode(&mut self, was_inside: bool, answers: &mut Vec<Vec<u8>>) -> Received {
-        let Bugs { one_frame_a_receive, one_frame_a_wakeup, .. } = self.bugs;
         let before = answers.len();
         let mut at = 0;
         let mut is_refused = false;
@@ -243,13 +211,13 @@ impl<'s> Frames<'s> {
             let len = match self.begun(rest) {
                 Begun::Whole(len) => len,
                 Begun::Unfinished => break,
-                Begun::Refused if self.bugs.skips_refused => {
+                Begun::Refused if self.has(Bug::SkipsRefused) => {
                     at += rest.len().min(self.server.framing.overhead());
                     continue;
                 }
                 Begun::Refused => {
                     is_refused = true;
-                    if self.bugs.echoes_the_unknown {
+                    if self.has(Bug::EchoesTheUnknown) {
                         answers.push(rest.to_vec());
                     }
                     break;
@@ -258,20 +226,21 @@ impl<'s> Frames<'s> {
             let is_first = at == 0;
             answers.extend(self.echo(&rest[..len]));
             at += len;
-            if one_frame_a_receive || is_first && was_inside && self.bugs.drops_behind_completed {
+            let drops_behind = is_first && was_inside && self.has(Bug::DropsBehindCompleted);
+            if drops_behind || self.has(Bug::OneFrameAReceive) {
                 at = self.held.len();
             }
             let is_empty = len == self.server.framing.overhead();
-            if one_frame_a_wakeup || is_empty && self.bugs.empty_ends_the_batch {
+            if self.has(Bug::OneFrameAWakeup) || is_empty && self.has(Bug::EmptyEndsTheBatch) {
                 break;
             }
         }
         let left = self.held.len() - at;
-        if self.bugs.half_delays_whole && left > 0 && !is_refused {
+        if self.has(Bug::HalfDelaysWhole) && left > 0 && !is_refused {
             answers.truncate(before);
             return Received::Frames;
         }
-        if self.bugs.drops_half_header && at > 0 && left < self.server.framing.overhead() {
+        if self.has(Bug::DropsHalfHeader) && at > 0 && left < self.server.framing.overhead() {
             at = self.held.len();
         }
         self.held.drain(..at);
@@ -307,30 +276,31 @@ impl<'s> Frames<'s> {
 
     /// The payload's length; `None` if it is refused.
     fn declared(&self, format: LengthFormat, header: &[u8]) -> Option<u64> {
-        let (bugs, limit) = (&self.bugs, self.server.max_frame);
+        let limit = self.server.max_frame;
         let field = &header[format.length_at()];
-        if bugs.all_ones_is_nothing && field.iter().all(|byte| *byte == 0xff) {
+        if self.has(Bug::AllOnesIsNothing) && field.iter().all(|byte| *byte == 0xff) {
             return Some(0);
         }
         let highest = if format.is_big_endian() { field.first() } else { field.last() };
-        let is_negative = bugs.length_is_signed && highest.is_some_and(|byte| *byte >= 0x80);
+        let is_negative =
+            self.has(Bug::LengthIsSigned) && highest.is_some_and(|byte| *byte >= 0x80);
         let mut len = match format.decode(header) {
             Ok(len) => len,
-            Err(_) if bugs.less_is_nothing => 0,
+            Err(_) if self.has(Bug::LessIsNothing) => 0,
             Err(_) => return None,
         };
-        if bugs.guesses_byte_order && len > limit {
+        if self.has(Bug::GuessesByteOrder) && len > limit {
             len = format.swapped().decode(header).ok()?;
         }
-        let counted = if bugs.limit_counts_header { header.len() as u64 } else { 0 };
-        let least_refused = if bugs.limit_is_exclusive { limit } else { limit + 1 };
-        let more = u64::from(bugs.limit_is_one_more);
+        let counted = if self.has(Bug::LimitCountsHeader) { header.len() as u64 } else { 0 };
+        let least_refused = if self.has(Bug::LimitIsExclusive) { limit } else { limit + 1 };
+        let more = u64::from(self.has(Bug::LimitIsOneMore));
         let is_above = len.saturating_add(counted) >= least_refused + more;
-        let is_too_long = is_above && !bugs.no_limit && !is_negative;
-        if is_too_long || len == 0 && bugs.empty_is_the_end {
+        let is_too_long = is_above && !self.has(Bug::NoLimit) && !is_negative;
+        if is_too_long || len == 0 && self.has(Bug::EmptyIsTheEnd) {
             return None;
         }
-        if bugs.length_is_u16 {
+        if self.has(Bug::LengthIsU16) {
             len &= 0xffff;
         }
         // The header's length is added to it.
@@ -339,7 +309,7 @@ impl<'s> Frames<'s> {
 
     /// What is sent back for a whole message.
     fn echo(&self, frame: &[u8]) -> Option<Vec<u8>> {
-        let (bugs, framing) = (&self.bugs, self.server.framing);
+        let framing = self.server.framing;
         let mut echo = frame.to_vec();
         let (begin, end) = match framing {
             Framing::Length(format) => (format.header_len(), echo.len()),
@@ -347,26 +317,26 @@ impl<'s> Frames<'s> {
             Framing::Raw => (0, echo.len()),
         };
         let payload = &mut echo[begin..end];
-        if bugs.drops_single_bytes && payload.len() == 1 {
+        if self.has(Bug::DropsSingleBytes) && payload.len() == 1 {
             return None;
         }
-        if bugs.page_is_enough && payload.len() > PAGE {
+        if self.has(Bug::PageIsEnough) && payload.len() > PAGE {
             payload[PAGE..].fill(0);
         }
-        if bugs.copies_words {
+        if self.has(Bug::CopiesWords) {
             let words = payload.len() / 4 * 4;
             payload[words..].fill(0);
         }
-        if bugs.trims {
+        if self.has(Bug::Trims) {
             return Some(framing.encode(payload.trim_ascii()));
         }
-        if bugs.decodes_twice
+        if self.has(Bug::DecodesTwice)
             && let Begun::Whole(len) = self.begun(payload)
             && len == payload.len()
         {
             return Some(payload.to_vec());
         }
-        if bugs.adds_a_newline {
+        if self.has(Bug::AddsANewline) {
             echo.push(b'\n');
         }
         Some(echo)
@@ -380,13 +350,13 @@ impl<'s> Frames<'s> {
         answers: &mut Vec<Vec<u8>>,
     ) -> Received {
         let mut frame = vec![0; format.header_len()];
-        if let Err(received) = fill(stream, &mut frame, self.bugs.header_in_one_receive) {
+        if let Err(received) = fill(stream, &mut frame, self.has(Bug::HeaderInOneReceive)) {
             return received;
         }
         let Some(len) = self.declared(format, &frame) else { return Received::Refused };
         // Zeros would be pages that nobody has touched.
-        let mut payload = vec![u8::from(self.bugs.touches_declared); len as usize];
-        if let Err(received) = fill(stream, &mut payload, self.bugs.payload_in_one_receive) {
+        let mut payload = vec![u8::from(self.has(Bug::TouchesDeclared)); len as usize];
+        if let Err(received) = fill(stream, &mut payload, self.has(Bug::PayloadInOneReceive)) {
             return received;
         }
         frame.append(&mut payload);

@@ -31,7 +31,7 @@ const LINGER: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Behaviour {
     /// What it takes for its limit, its length field and its contents.
-    pub(crate) framing: input::Bugs,
+    pub(crate) framing: Option<input::Bug>,
     /// What it does with its connections.
     pub(crate) conduct: conduct::Bugs,
     /// What it does when there is much of something.
@@ -72,7 +72,7 @@ pub(crate) struct Behaviour {
 
 /// The server that does nothing wrong.
 pub(crate) const HEALTHY: Behaviour = Behaviour {
-    framing: input::NO_BUGS,
+    framing: None,
     conduct: conduct::NO_BUGS,
     amounts: amounts::NO_BUGS,
     owing: owing::NO_BUGS,

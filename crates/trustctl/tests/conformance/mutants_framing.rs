@@ -4,109 +4,89 @@
 
 use std::time::Duration;
 
-use super::input::{Bugs, NO_BUGS};
+use super::input::Bug::{self, *};
 use super::mutant::{Behaviour, HEALTHY};
 use super::mutants::Mutant;
 
 pub(crate) const MUTANTS: &[Mutant] = &[
     Mutant::of("speaks-little-endian", HEALTHY).speaking("u32le").fails("framing/1"),
-    framing("adds-a-newline", Bugs { adds_a_newline: true, ..NO_BUGS }).fails("framing/1"),
-    framing("empty-is-the-end", Bugs { empty_is_the_end: true, ..NO_BUGS })
+    framing("adds-a-newline", AddsANewline).fails("framing/1"),
+    framing("empty-is-the-end", EmptyIsTheEnd)
         .fails("framing/2 pipelining/4")
         .also("framing/13 pipelining/5 pipelining/11 pipelining/12"),
-    framing("drops-single-bytes", Bugs { drops_single_bytes: true, ..NO_BUGS })
+    framing("drops-single-bytes", DropsSingleBytes)
         .fails("framing/3")
         .also("framing/13 partial/2 pipelining/5 pipelining/12"),
-    framing("limit-is-exclusive", Bugs { limit_is_exclusive: true, ..NO_BUGS })
-        .fails("framing/4")
-        .also(
-            "framing/12 framing/13 partial/9 pipelining/7 pipelining/8 pipelining/9 \
+    framing("limit-is-exclusive", LimitIsExclusive).fails("framing/4").also(
+        "framing/12 framing/13 partial/9 pipelining/7 pipelining/8 pipelining/9 \
                 half-close/3",
-        ),
-    framing("limit-counts-header", Bugs { limit_counts_header: true, ..NO_BUGS })
-        .fails("framing/4 framing/5")
-        .also(
-            "framing/12 framing/13 partial/9 pipelining/7 pipelining/8 pipelining/9 \
+    ),
+    framing("limit-counts-header", LimitCountsHeader).fails("framing/4 framing/5").also(
+        "framing/12 framing/13 partial/9 pipelining/7 pipelining/8 pipelining/9 \
                 half-close/3 framing/19",
-        ),
-    framing("limit-is-one-more", Bugs { limit_is_one_more: true, ..NO_BUGS })
+    ),
+    framing("limit-is-one-more", LimitIsOneMore)
         .fails("framing/6")
         .also("framing/16 framing/17 framing/18 closing/4 closing/12 closing/13"),
-    framing("no-limit", Bugs { no_limit: true, ..NO_BUGS })
-        .fails("framing/6 framing/7 framing/8")
-        .also(
-            "framing/9 framing/15 framing/16 framing/17 framing/18 closing/4 closing/12 \
+    framing("no-limit", NoLimit).fails("framing/6 framing/7 framing/8").also(
+        "framing/9 framing/15 framing/16 framing/17 framing/18 closing/4 closing/12 \
                 closing/13",
-        ),
-    framing("length-is-signed", Bugs { length_is_signed: true, ..NO_BUGS })
-        .fails("framing/7 framing/8"),
-    framing("all-ones-is-nothing", Bugs { all_ones_is_nothing: true, ..NO_BUGS })
-        .fails("framing/8"),
-    framing("guesses-byte-order", Bugs { guesses_byte_order: true, ..NO_BUGS })
-        .fails("framing/9")
-        .also("framing/7"),
-    framing("decodes-twice", Bugs { decodes_twice: true, ..NO_BUGS }).fails("framing/10"),
-    framing("trims", Bugs { trims: true, ..NO_BUGS })
+    ),
+    framing("length-is-signed", LengthIsSigned).fails("framing/7 framing/8"),
+    framing("all-ones-is-nothing", AllOnesIsNothing).fails("framing/8"),
+    framing("guesses-byte-order", GuessesByteOrder).fails("framing/9").also("framing/7"),
+    framing("decodes-twice", DecodesTwice).fails("framing/10"),
+    framing("trims", Trims)
         .fails("framing/11")
         .also("framing/12 framing/13 framing/16 pipelining/2 pipelining/6 pipelining/7 *"),
-    framing("trims-lines", Bugs { trims: true, ..NO_BUGS })
+    framing("trims-lines", Trims)
         .tried_as("line")
         .fails("framing/11")
         .also("framing/13 pipelining/2 pipelining/5 pipelining/6 pipelining/9 *"),
-    framing("length-is-u16", Bugs { length_is_u16: true, ..NO_BUGS })
+    framing("length-is-u16", LengthIsU16)
         .fails("framing/4 framing/12")
         .also("framing/13 partial/9 pipelining/7 pipelining/8 pipelining/9 half-close/3"),
-    framing("page-is-enough", Bugs { page_is_enough: true, ..NO_BUGS })
-        .fails("framing/4 framing/12 framing/13")
-        .also(
-            "framing/5 partial/9 pipelining/5 pipelining/7 pipelining/8 pipelining/9 \
+    framing("page-is-enough", PageIsEnough).fails("framing/4 framing/12 framing/13").also(
+        "framing/5 partial/9 pipelining/5 pipelining/7 pipelining/8 pipelining/9 \
                 pipelining/10 half-close/3 framing/19 closing/13 recovery/10",
-        ),
-    framing("copies-words", Bugs { copies_words: true, ..NO_BUGS })
-        .fails("framing/12 framing/13")
-        .also(
-            "framing/3 framing/5 partial/2 partial/5 partial/6 partial/7 pipelining/1 \
+    ),
+    framing("copies-words", CopiesWords).fails("framing/12 framing/13").also(
+        "framing/3 framing/5 partial/2 partial/5 partial/6 partial/7 pipelining/1 \
                 pipelining/4 pipelining/5 pipelining/7 framing/19 pipelining/12",
-        ),
-    framing("less-is-nothing", Bugs { less_is_nothing: true, ..NO_BUGS })
-        .tried_as("u32be+incl")
-        .fails("framing/14"),
-    framing("echoes-the-unknown", Bugs { echoes_the_unknown: true, ..NO_BUGS })
-        .fails("framing/15")
-        .also(
-            "framing/6 framing/7 framing/8 framing/9 framing/16 framing/17 framing/18 \
+    ),
+    framing("less-is-nothing", LessIsNothing).tried_as("u32be+incl").fails("framing/14"),
+    framing("echoes-the-unknown", EchoesTheUnknown).fails("framing/15").also(
+        "framing/6 framing/7 framing/8 framing/9 framing/16 framing/17 framing/18 \
                 closing/4 closing/12 closing/13",
-        ),
+    ),
     Mutant::of("refusal-drops-answers", Behaviour { refusal_drops_answers: true, ..HEALTHY })
         .fails("framing/16 closing/4")
         .also("closing/13"),
     Mutant::of("answers-late", Behaviour { answers_late: true, ..HEALTHY })
         .fails("framing/16 framing/17 closing/4")
         .also("timing/8 closing/13"),
-    framing("skips-refused", Bugs { skips_refused: true, ..NO_BUGS }).fails("framing/18").also(
+    framing("skips-refused", SkipsRefused).fails("framing/18").also(
         "framing/6 framing/7 framing/8 framing/9 framing/15 framing/16 framing/17 \
                 closing/4 closing/12 closing/13",
     ),
-    framing("header-in-one-receive", Bugs { header_in_one_receive: true, ..NO_BUGS })
+    framing("header-in-one-receive", HeaderInOneReceive)
         .exact()
         .fails("partial/1 partial/4 partial/6")
         .also("partial/* pipelining/* limits/2 timing/4"),
-    framing("payload-comes-with-header", Bugs { payload_comes_with_header: true, ..NO_BUGS })
+    framing("payload-comes-with-header", PayloadComesWithHeader)
         .fails("partial/2 partial/6")
         .also("partial/* pipelining/* limits/2 timing/4"),
-    framing("payload-in-one-receive", Bugs { payload_in_one_receive: true, ..NO_BUGS })
+    framing("payload-in-one-receive", PayloadInOneReceive)
         .exact()
         .fails("partial/3 partial/4 partial/6")
         .also(
             "framing/* partial/* pipelining/* closing/3 closing/13 half-close/3 \
                 half-close/5 limits/2 timing/3 timing/4 recovery/7 recovery/10 timing/11",
         ),
-    framing("drops-behind-completed", Bugs { drops_behind_completed: true, ..NO_BUGS })
+    framing("drops-behind-completed", DropsBehindCompleted)
         .fails("partial/5 partial/6")
         .also("partial/* pipelining/* half-close/3 closing/13 recovery/10"),
-    framing("drops-half-header", Bugs { drops_half_header: true, ..NO_BUGS })
-        .fails("partial/7")
-        .also("partial/* pipelining/*"),
+    framing("drops-half-header", DropsHalfHeader).fails("partial/7").also("partial/* pipelining/*"),
     Mutant::of(
         "forgets-after-a-pause",
         Behaviour { forgets_after: Some(Duration::from_millis(300)), ..HEALTHY },
@@ -119,28 +99,22 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         .speaking("raw")
         .also("timing/4")
         .warns("partial/10"),
-    framing("line-is-a-receive", Bugs { line_is_a_receive: true, ..NO_BUGS })
+    framing("line-is-a-receive", LineIsAReceive)
         .tried_as("line")
         .fails("partial/11")
         .also("framing/* partial/* pipelining/* half-close/3 limits/2 timing/4 recovery/10"),
-    framing("one-frame-a-receive", Bugs { one_frame_a_receive: true, ..NO_BUGS })
-        .fails("pipelining/1 pipelining/2")
-        .also(
-            "framing/16 partial/* pipelining/* timing/6 closing/4 half-close/2 \
+    framing("one-frame-a-receive", OneFrameAReceive).fails("pipelining/1 pipelining/2").also(
+        "framing/16 partial/* pipelining/* timing/6 closing/4 half-close/2 \
                 half-close/3 half-close/4 recovery/6 closing/13 recovery/10",
-        ),
-    framing("one-frame-a-wakeup", Bugs { one_frame_a_wakeup: true, ..NO_BUGS })
-        .fails("pipelining/1 pipelining/2")
-        .also(
-            "framing/16 partial/* pipelining/* half-close/2 half-close/4 timing/6 \
+    ),
+    framing("one-frame-a-wakeup", OneFrameAWakeup).fails("pipelining/1 pipelining/2").also(
+        "framing/16 partial/* pipelining/* half-close/2 half-close/4 timing/6 \
                 recovery/6 timing/8 recovery/10",
-        ),
-    framing("half-delays-whole", Bugs { half_delays_whole: true, ..NO_BUGS })
+    ),
+    framing("half-delays-whole", HalfDelaysWhole)
         .fails("pipelining/3")
         .also("pipelining/* half-close/5"),
-    framing("empty-ends-the-batch", Bugs { empty_ends_the_batch: true, ..NO_BUGS })
-        .fails("pipelining/4")
-        .also("pipelining/*"),
+    framing("empty-ends-the-batch", EmptyEndsTheBatch).fails("pipelining/4").also("pipelining/*"),
     Mutant::of("small-answers-first", Behaviour { small_answers_first: true, ..HEALTHY })
         .fails("pipelining/5 pipelining/7")
         .also("pipelining/*"),
@@ -159,11 +133,11 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         .also("closing/13 timing/8")
         .warns("limits/6")
         .says("pipelining/9", "it took all 16,"),
-    framing("full-receive-means-more", Bugs { full_receive_means_more: true, ..NO_BUGS })
+    framing("full-receive-means-more", FullReceiveMeansMore)
         .fails("pipelining/10")
         .also("framing/13 pipelining/* framing/19"),
 ];
 
-const fn framing(name: &'static str, framing: Bugs) -> Mutant {
-    Mutant::of(name, Behaviour { framing, ..HEALTHY })
+const fn framing(name: &'static str, bug: Bug) -> Mutant {
+    Mutant::of(name, Behaviour { framing: Some(bug), ..HEALTHY })
 }

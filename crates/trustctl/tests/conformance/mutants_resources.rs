@@ -1,6 +1,6 @@
 //! Servers that keep something of every client that has gone.
 
-use super::input;
+use super::input::Bug;
 use super::keeps::Keeps;
 use super::lapses::{self, Silent};
 use super::mutant::{Behaviour, HEALTHY};
@@ -46,7 +46,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
 /// So much that memory for a few of the longest messages is seen.
 const DECLARED_MAX: u64 = 16 << 20;
 
-const TOUCHES: input::Bugs = input::Bugs { touches_declared: true, ..input::NO_BUGS };
+const TOUCHES: Option<Bug> = Some(Bug::TouchesDeclared);
 
 const fn asking(name: &'static str, silent: Silent) -> Mutant {
     Mutant::of(
