@@ -17,106 +17,71 @@ use super::input::{Frames, Received};
 use super::mutant::TIMEOUT;
 
 /// What handling connections may get wrong.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bugs {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
     /// An accept that fails ends it, and it has no more than so many descriptors.
-    pub(crate) accepts_at_most: Option<u64>,
+    AcceptsAtMost(u64),
     /// It asks every new socket for its peer's address and expects one.
-    pub(crate) expects_an_address: bool,
+    ExpectsAnAddress,
     /// The first receive has to bring something.
-    pub(crate) expects_a_byte: bool,
+    ExpectsAByte,
     /// A receive that fails ends the process.
-    pub(crate) failed_receive_is_fatal: bool,
+    FailedReceiveIsFatal,
     /// A send that fails ends the process, as SIGPIPE does.
-    pub(crate) failed_send_is_fatal: bool,
+    FailedSendIsFatal,
     /// A length that is refused ends the process.
-    pub(crate) refusal_is_fatal: bool,
+    RefusalIsFatal,
     /// After a length that is refused it reads on, and ignores what comes.
-    pub(crate) refusal_is_ignored: bool,
+    RefusalIsIgnored,
     /// A client's FIN changes nothing.
-    pub(crate) fin_is_ignored: bool,
+    FinIsIgnored,
     /// A client's FIN inside a message changes nothing.
-    pub(crate) fin_inside_is_ignored: bool,
+    FinInsideIsIgnored,
     /// A client's FIN before its first message changes nothing.
-    pub(crate) first_fin_is_ignored: bool,
+    FirstFinIsIgnored,
     /// A client's FIN is only noticed when its timeout is over.
-    pub(crate) fin_waits_for_timeout: bool,
+    FinWaitsForTimeout,
     /// What there is of a message when a FIN comes is echoed.
-    pub(crate) part_is_echoed: bool,
+    PartIsEchoed,
     /// A client that has sent FIN gets no answers any more.
-    pub(crate) half_close_is_close: bool,
+    HalfCloseIsClose,
     /// A client's FIN is answered by a RST, which takes what the kernel still has to send.
-    pub(crate) fin_is_aborted: bool,
+    FinIsAborted,
     /// What there was of a message when a connection broke is the beginning of the next one's.
-    pub(crate) leaves_a_part: bool,
+    LeavesAPart,
     /// Unfinished messages of all connections are in the same buffer.
-    pub(crate) one_part_buffer: bool,
+    OnePartBuffer,
     /// So many clients are served at the same time; others wait.
-    pub(crate) workers: Option<usize>,
+    FewWorkers(usize),
     /// So many clients are served at the same time, and the place of one that broke is never free again.
-    pub(crate) broken_keep_their_place: bool,
+    BrokenKeepTheirPlace(usize),
     /// The same of every client that left.
-    pub(crate) all_keep_their_place: bool,
+    AllKeepTheirPlace(usize),
     /// All unfinished messages together may declare so many bytes; who is beyond that waits.
-    pub(crate) declared_max: Option<u64>,
+    DeclaredMax(u64),
     /// While a message is unfinished no other connection is looked at.
-    pub(crate) one_message_at_a_time: bool,
-    /// While an answer is being sent no other one is.
-    pub(crate) one_send_at_a_time: bool,
+    OneMessageAtATime,
+    /// While an answer is being sent no other one is, and that may take for ever.
+    OneSendAtATime,
     /// All connections put their answers into the same buffer.
-    pub(crate) one_answer_buffer: bool,
+    OneAnswerBuffer,
     /// Nagle's algorithm is left on.
-    pub(crate) delays_small_answers: bool,
+    DelaysSmallAnswers,
     /// It has a timeout of another length.
-    pub(crate) timeout: Option<Duration>,
+    Timeout(Duration),
     /// A client that has sent nothing may do so for ever.
-    pub(crate) no_first_timeout: bool,
+    NoFirstTimeout,
     /// A client that is inside a message may be silent for ever.
-    pub(crate) no_timeout_inside: bool,
+    NoTimeoutInside,
     /// A client may be silent for ever, except inside a message.
-    pub(crate) no_timeout_outside: bool,
+    NoTimeoutOutside,
     /// A client may leave its answers unread for ever.
-    pub(crate) no_send_timeout: bool,
+    NoSendTimeout,
     /// The timeout is that of the connection, whatever comes.
-    pub(crate) timeout_of_the_whole: bool,
+    TimeoutOfTheWhole,
     /// The timeout ends a connection with a RST.
-    pub(crate) timeout_aborts: bool,
+    TimeoutAborts,
 }
-
-/// Nothing wrong.
-pub(crate) const NO_BUGS: Bugs = Bugs {
-    accepts_at_most: None,
-    expects_an_address: false,
-    expects_a_byte: false,
-    failed_receive_is_fatal: false,
-    failed_send_is_fatal: false,
-    refusal_is_fatal: false,
-    refusal_is_ignored: false,
-    fin_is_ignored: false,
-    fin_inside_is_ignored: false,
-    first_fin_is_ignored: false,
-    fin_waits_for_timeout: false,
-    part_is_echoed: false,
-    half_close_is_close: false,
-    fin_is_aborted: false,
-    leaves_a_part: false,
-    one_part_buffer: false,
-    workers: None,
-    broken_keep_their_place: false,
-    all_keep_their_place: false,
-    declared_max: None,
-    one_message_at_a_time: false,
-    one_send_at_a_time: false,
-    one_answer_buffer: false,
-    delays_small_answers: false,
-    timeout: None,
-    no_first_timeout: false,
-    no_timeout_inside: false,
-    no_timeout_outside: false,
-    no_send_timeout: false,
-    timeout_of_the_whole: false,
-    timeout_aborts: false,
-};
 
 /// Longer than any run.
 const FOREVER: Duration = Duration::from_secs(3600);
@@ -138,40 +103,47 @@ static WORKING: AtomicUsize = AtomicUsize::new(0);
 static DECLARED: AtomicU64 = AtomicU64::new(0);
 
 /// What holds for the process.
-pub(crate) fn begin(bugs: &Bugs) -> io::Result<()> {
-    if let Some(most) = bugs.accepts_at_most {
+pub(crate) fn begin(bug: Option<Bug>) -> io::Result<()> {
+    if let Some(Bug::AcceptsAtMost(most)) = bug {
         setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: Some(most) })?;
     }
     Ok(())
 }
 
 /// The next client, if it is still there; where there are few workers, once one is free.
-pub(crate) fn accept(bugs: &Bugs, listener: &TcpListener) -> Option<TcpStream> {
+pub(crate) fn accept(bug: Option<Bug>, listener: &TcpListener) -> Option<TcpStream> {
+    let workers = match bug {
+        Some(
+            Bug::FewWorkers(count)
+            | Bug::AllKeepTheirPlace(count)
+            | Bug::BrokenKeepTheirPlace(count),
+        ) => count,
+        _ => usize::MAX,
+    };
     match listener.accept() {
         Ok((stream, _)) => {
-            if bugs.expects_an_address {
+            if bug == Some(Bug::ExpectsAnAddress) {
                 thread::sleep(HASTE);
                 if stream.peer_addr().is_err() {
                     process::abort();
                 }
             }
             // Not in the client's own thread: which of those runs first nobody knows.
-            let is_free =
-                |working| (working < bugs.workers.unwrap_or(usize::MAX)).then_some(working + 1);
+            let is_free = |working| (working < workers).then_some(working + 1);
             while WORKING.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_free).is_err() {
                 thread::sleep(ASK);
             }
             Some(stream)
         }
-        Err(_) if bugs.accepts_at_most.is_some() => process::abort(),
+        Err(_) if matches!(bug, Some(Bug::AcceptsAtMost(_))) => process::abort(),
         Err(_) => None,
     }
 }
 
 /// One connection, as far as it matters beside its messages.
 #[derive(Debug)]
-pub(crate) struct Visit<'b> {
-    bugs: &'b Bugs,
+pub(crate) struct Visit {
+    bug: Option<Bug>,
     timeout: Option<Duration>,
     since: Instant,
     /// Nothing has come yet.
@@ -180,28 +152,36 @@ pub(crate) struct Visit<'b> {
     inside: Option<MutexGuard<'static, ()>>,
 }
 
-impl<'b> Visit<'b> {
+impl Visit {
     /// `timeout` is that of the server.
     pub(crate) fn begin(
-        bugs: &'b Bugs,
+        bug: Option<Bug>,
         stream: &TcpStream,
         timeout: Option<Duration>,
-    ) -> io::Result<Visit<'b>> {
-        let timeout = bugs.timeout.or(timeout);
-        stream.set_nodelay(!bugs.delays_small_answers)?;
-        stream.set_write_timeout(timeout.filter(|_| !bugs.no_send_timeout))?;
+    ) -> io::Result<Visit> {
+        let timeout = match bug {
+            Some(Bug::Timeout(other)) => Some(other),
+            _ => timeout,
+        };
         let since = Instant::now();
-        Ok(Visit { bugs, timeout, since, is_new: true, declared: 0, inside: None })
+        let visit = Visit { bug, timeout, since, is_new: true, declared: 0, inside: None };
+        stream.set_nodelay(!visit.has(Bug::DelaysSmallAnswers))?;
+        let sends_for_ever = visit.has(Bug::NoSendTimeout) || visit.has(Bug::OneSendAtATime);
+        stream.set_write_timeout(timeout.filter(|_| !sends_for_ever))?;
+        Ok(visit)
+    }
+
+    fn has(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
     }
 
     /// How long the next bytes are waited for.
     pub(crate) fn patience(&self, is_inside: bool) -> Option<Duration> {
-        let bugs = self.bugs;
-        let is_for_ever = bugs.no_timeout_inside && is_inside
-            || bugs.no_timeout_outside && !is_inside
-            || bugs.no_first_timeout && self.is_new;
+        let is_for_ever = self.has(Bug::NoTimeoutInside) && is_inside
+            || self.has(Bug::NoTimeoutOutside) && !is_inside
+            || self.has(Bug::NoFirstTimeout) && self.is_new;
         let timeout = self.timeout.filter(|_| !is_for_ever)?;
-        match bugs.timeout_of_the_whole {
+        match self.has(Bug::TimeoutOfTheWhole) {
             // Zero would mean no timeout at all.
             true => Some(timeout.saturating_sub(self.since.elapsed()).max(ASK)),
             false => Some(timeout),
@@ -210,14 +190,14 @@ impl<'b> Visit<'b> {
 
     /// What it does before it receives anything.
     pub(crate) fn begin_input(&self, frames: &mut Frames<'_>) {
-        if self.bugs.leaves_a_part {
+        if self.has(Bug::LeavesAPart) {
             frames.begin_with(std::mem::take(&mut lock(&LEFT)));
         }
     }
 
     /// What it does before it receives.
     pub(crate) fn prepare(&self, frames: &mut Frames<'_>, stream: &TcpStream) {
-        if self.bugs.one_part_buffer {
+        if self.has(Bug::OnePartBuffer) {
             // The receive that follows says what comes of it.
             let _ = stream.peek(&mut [0]);
             frames.begin_with(std::mem::take(&mut lock(&LEFT)));
@@ -235,13 +215,13 @@ impl<'b> Visit<'b> {
         match received {
             Received::Frames => return self.handle_bytes(frames, stream),
             Received::Fin => self.handle_fin(frames, stream, answers)?,
-            Received::Refused if self.bugs.refusal_is_fatal => process::abort(),
-            Received::Refused if self.bugs.refusal_is_ignored => thread::sleep(FOREVER),
-            Received::Timeout if self.bugs.timeout_aborts => {
+            Received::Refused if self.has(Bug::RefusalIsFatal) => process::abort(),
+            Received::Refused if self.has(Bug::RefusalIsIgnored) => thread::sleep(FOREVER),
+            Received::Timeout if self.has(Bug::TimeoutAborts) => {
                 abort_on_close(stream)?;
                 return Ok(ControlFlow::Break(()));
             }
-            Received::Failed(_) if self.bugs.failed_receive_is_fatal => process::abort(),
+            Received::Failed(_) if self.has(Bug::FailedReceiveIsFatal) => process::abort(),
             Received::Failed(_) => self.leave_a_part(frames),
             Received::Refused | Received::Timeout => {}
         }
@@ -253,19 +233,18 @@ impl<'b> Visit<'b> {
         frames: &mut Frames<'_>,
         stream: &TcpStream,
     ) -> io::Result<ControlFlow<()>> {
-        let bugs = self.bugs;
         self.is_new = false;
-        if bugs.half_close_is_close {
+        if self.has(Bug::HalfCloseIsClose) {
             let mut polled = [PollFd::new(stream, PollFlags::RDHUP)];
             let moment = Timespec::try_from(HASTE).ok();
             if poll(&mut polled, moment.as_ref())? > 0 {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        if bugs.one_part_buffer {
+        if self.has(Bug::OnePartBuffer) {
             *lock(&LEFT) = frames.take_part();
         }
-        if bugs.one_message_at_a_time {
+        if self.has(Bug::OneMessageAtATime) {
             match (frames.is_inside(), self.inside.is_some()) {
                 (true, false) => self.inside = Some(lock(&INSIDE)),
                 (true, true) => {}
@@ -275,7 +254,7 @@ impl<'b> Visit<'b> {
                 }
             }
         }
-        if let Some(most) = bugs.declared_max {
+        if let Some(Bug::DeclaredMax(most)) = self.bug {
             // Who declares nothing unfinished waits for room too.
             self.charge(frames.declares().max(1), most);
         }
@@ -288,23 +267,22 @@ impl<'b> Visit<'b> {
         stream: &TcpStream,
         answers: &mut Vec<Vec<u8>>,
     ) -> io::Result<()> {
-        let bugs = self.bugs;
-        if bugs.expects_a_byte && self.is_new {
+        if self.has(Bug::ExpectsAByte) && self.is_new {
             process::abort();
         }
-        if bugs.fin_is_ignored
-            || bugs.fin_inside_is_ignored && frames.is_inside()
-            || bugs.first_fin_is_ignored && self.is_new
+        if self.has(Bug::FinIsIgnored)
+            || self.has(Bug::FinInsideIsIgnored) && frames.is_inside()
+            || self.has(Bug::FirstFinIsIgnored) && self.is_new
         {
             thread::sleep(FOREVER);
         }
-        if bugs.fin_waits_for_timeout {
+        if self.has(Bug::FinWaitsForTimeout) {
             thread::sleep(self.timeout.unwrap_or(TIMEOUT));
         }
-        if bugs.part_is_echoed && frames.is_inside() {
+        if self.has(Bug::PartIsEchoed) && frames.is_inside() {
             answers.push(frames.take_part());
         }
-        if bugs.fin_is_aborted {
+        if self.has(Bug::FinIsAborted) {
             abort_on_close(stream)?;
         }
         self.leave_a_part(frames);
@@ -312,7 +290,7 @@ impl<'b> Visit<'b> {
     }
 
     fn leave_a_part(&self, frames: &mut Frames<'_>) {
-        if self.bugs.leaves_a_part {
+        if self.has(Bug::LeavesAPart) {
             lock(&LEFT).append(&mut frames.take_part());
         }
     }
@@ -329,9 +307,8 @@ impl<'b> Visit<'b> {
 
     /// Sends an answer.
     pub(crate) fn send(&self, mut stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
-        let bugs = self.bugs;
-        let _sending = bugs.one_send_at_a_time.then(|| lock(&SENDING));
-        let sent = match bugs.one_answer_buffer {
+        let _sending = self.has(Bug::OneSendAtATime).then(|| lock(&SENDING));
+        let sent = match self.has(Bug::OneAnswerBuffer) {
             false => stream.write_all(bytes),
             true => {
                 lock(&ANSWERS).extend_from_slice(bytes);
@@ -340,7 +317,7 @@ impl<'b> Visit<'b> {
                 stream.write_all(&all)
             }
         };
-        if sent.is_err() && bugs.failed_send_is_fatal {
+        if sent.is_err() && self.has(Bug::FailedSendIsFatal) {
             process::abort();
         }
         sent
@@ -349,8 +326,11 @@ impl<'b> Visit<'b> {
     /// Gives back what it took.
     pub(crate) fn end(self, is_broken: bool) {
         DECLARED.fetch_sub(self.declared, Ordering::SeqCst);
-        let keeps =
-            self.bugs.all_keep_their_place || self.bugs.broken_keep_their_place && is_broken;
+        let keeps = match self.bug {
+            Some(Bug::AllKeepTheirPlace(_)) => true,
+            Some(Bug::BrokenKeepTheirPlace(_)) => is_broken,
+            _ => false,
+        };
         if !keeps {
             WORKING.fetch_sub(1, Ordering::SeqCst);
         }

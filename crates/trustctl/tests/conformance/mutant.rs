@@ -33,7 +33,7 @@ pub(crate) struct Behaviour {
     /// What it takes for its limit, its length field and its contents.
     pub(crate) framing: Option<input::Bug>,
     /// What it does with its connections.
-    pub(crate) conduct: conduct::Bugs,
+    pub(crate) conduct: Option<conduct::Bug>,
     /// What it does when there is much of something.
     pub(crate) amounts: amounts::Bugs,
     /// What it does with answers that the kernel does not take at once.
@@ -73,7 +73,7 @@ pub(crate) struct Behaviour {
 /// The server that does nothing wrong.
 pub(crate) const HEALTHY: Behaviour = Behaviour {
     framing: None,
-    conduct: conduct::NO_BUGS,
+    conduct: None,
     amounts: amounts::NO_BUGS,
     owing: owing::NO_BUGS,
     lapses: lapses::NO_BUGS,
@@ -119,10 +119,10 @@ impl Server {
             let _ = io::copy(&mut io::stdin(), &mut io::sink());
             std::process::exit(0)
         })?;
-        conduct::begin(&self.behaviour.conduct)?;
+        conduct::begin(self.behaviour.conduct)?;
         loop {
             // A client that has gone again is no reason to end.
-            let Some(stream) = conduct::accept(&self.behaviour.conduct, &listener) else {
+            let Some(stream) = conduct::accept(self.behaviour.conduct, &listener) else {
                 continue;
             };
             let stream = Arc::new(stream);
@@ -138,13 +138,13 @@ impl Server {
 
     fn visit(&self, stream: &TcpStream) -> io::Result<()> {
         let timeout = (!self.behaviour.no_timeout).then_some(TIMEOUT);
-        let mut visit = Visit::begin(&self.behaviour.conduct, stream, timeout)?;
+        let mut visit = Visit::begin(self.behaviour.conduct, stream, timeout)?;
         let served = self.serve(stream, &mut visit);
         visit.end(served.is_err());
         served
     }
 
-    fn serve(&self, stream: &TcpStream, visit: &mut Visit<'_>) -> io::Result<()> {
+    fn serve(&self, stream: &TcpStream, visit: &mut Visit) -> io::Result<()> {
         let behaviour = &self.behaviour;
         let mut frames = Frames::new(self);
         visit.begin_input(&mut frames);
@@ -227,7 +227,7 @@ impl Server {
 
     fn answer(
         &self,
-        visit: &Visit<'_>,
+        visit: &Visit,
         stream: &TcpStream,
         answers: &mut Vec<Vec<u8>>,
     ) -> io::Result<()> {
