@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use trust_cli::framing::Framing;
 use trust_wire::format::LengthFormat;
 
+use super::amounts::expects_more_behind;
 use super::lapses::Silent;
 use super::mutant::{RECEIVE_BYTES, Server};
 
@@ -169,7 +170,7 @@ impl<'s> Frames<'s> {
         self.held.extend_from_slice(&buffer[..count]);
         let behaviour = &self.server.behaviour;
         if self.has(Bug::FullReceiveMeansMore) && count == room
-            || behaviour.amounts.expects_more_behind(stream, count)
+            || expects_more_behind(behaviour.amounts, stream, count)
         {
             return Received::Frames;
         }

@@ -17,7 +17,6 @@ use trust_testkit::program::{Home, Running};
 
 /// What runs a right server.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each server of the list")]
 pub(crate) enum Program {
     /// This executable, with a thread a client.
     Own(Behaviour),

@@ -35,7 +35,7 @@ pub(crate) struct Behaviour {
     /// What it does with its connections.
     pub(crate) conduct: Option<conduct::Bug>,
     /// What it does when there is much of something.
-    pub(crate) amounts: amounts::Bugs,
+    pub(crate) amounts: Option<amounts::Bug>,
     /// What it does with answers that the kernel does not take at once.
     pub(crate) owing: owing::Bugs,
     /// What it does while a client is silent, and with the timers of those that have left.
@@ -74,7 +74,7 @@ pub(crate) struct Behaviour {
 pub(crate) const HEALTHY: Behaviour = Behaviour {
     framing: None,
     conduct: None,
-    amounts: amounts::NO_BUGS,
+    amounts: None,
     owing: owing::NO_BUGS,
     lapses: lapses::NO_BUGS,
     no_timeout: false,
@@ -169,7 +169,7 @@ impl Server {
                 return Ok(());
             }
             if let Received::Frames = received {
-                match count.handle(&behaviour.amounts, &mut answers) {
+                match count.handle(behaviour.amounts, &mut answers) {
                     Next::GoOn => {}
                     Next::Forget => frames.forget(),
                     Next::End => {

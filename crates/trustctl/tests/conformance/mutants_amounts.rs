@@ -1,39 +1,35 @@
 //! Servers that are right in small amounts and wrong in large ones: messages, receives, answers, bytes.
 
-use super::amounts::{Bugs, NO_BUGS};
+use super::amounts::Bug::{self, *};
 use super::mutant::{Behaviour, HEALTHY};
 use super::mutants::Mutant;
 use super::owing::{self, Full, Place};
 
 pub(crate) const MUTANTS: &[Mutant] = &[
-    amounts("answers-1024-messages-of-a-receive", Bugs { answers_max: Some(1024), ..NO_BUGS })
+    amounts("answers-1024-messages-of-a-receive", AnswersMax(1024))
         .fails("pipelining/11")
         .also("pipelining/12"),
-    amounts("fails-with-more-parts-than-iov-max", Bugs { parts_max: Some(1024), ..NO_BUGS })
+    amounts("fails-with-more-parts-than-iov-max", PartsMax(1024))
         .fails("pipelining/11")
         .also("pipelining/12"),
-    amounts("ends-after-1000-messages", Bugs { messages_max: Some(1000), ..NO_BUGS })
+    amounts("ends-after-1000-messages", MessagesMax(1000))
         .fails("pipelining/12 pipelining/13")
         .also("pipelining/*"),
-    amounts("ends-after-1000-receives", Bugs { receives_max: Some(1000), ..NO_BUGS })
+    amounts("ends-after-1000-receives", ReceivesMax(1000))
         .fails("pipelining/13")
         .also("partial/12 pipelining/14"),
-    amounts("counts-messages-in-16-bits", Bugs { loses_message: Some(1 << 16), ..NO_BUGS })
-        .fails("pipelining/12"),
-    amounts("wrong-from-message-10000", Bugs { wrong_from: Some(10_000), ..NO_BUGS })
-        .fails("pipelining/12"),
-    amounts("refuses-more-than-200-receives", Bugs { receives_inside_max: Some(200), ..NO_BUGS })
-        .fails("partial/12"),
-    amounts("counts-receives-in-8-bits", Bugs { forgets_after_receives: Some(256), ..NO_BUGS })
-        .fails("partial/12"),
-    amounts("loses-messages-of-65535-bytes", Bugs { loses_frames_of: Some(65_535), ..NO_BUGS })
+    amounts("counts-messages-in-16-bits", LosesMessage(1 << 16)).fails("pipelining/12"),
+    amounts("wrong-from-message-10000", WrongFrom(10_000)).fails("pipelining/12"),
+    amounts("refuses-more-than-200-receives", ReceivesInsideMax(200)).fails("partial/12"),
+    amounts("counts-receives-in-8-bits", ForgetsAfterReceives(256)).fails("partial/12"),
+    amounts("loses-messages-of-65535-bytes", LosesFramesOf(65_535))
         .fails("framing/19")
         .also("framing/13"),
     // Others repeat a message too, and it depends on the moment what a receive brings.
-    amounts("drops-repetitions", Bugs { drops_repetitions: true, ..NO_BUGS })
+    amounts("drops-repetitions", DropsRepetitions)
         .fails("pipelining/15")
         .also("pipelining/* closing/13 recovery/10"),
-    amounts("full-segment-means-more", Bugs { full_segment_means_more: true, ..NO_BUGS })
+    amounts("full-segment-means-more", FullSegmentMeansMore)
         .fails("framing/19")
         .also("framing/13 pipelining/* half-close/* closing/13 recovery/10 limits/6"),
     Mutant::of(
@@ -67,8 +63,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         .fails("recovery/10"),
 ];
 
-const fn amounts(name: &'static str, amounts: Bugs) -> Mutant {
-    Mutant::of(name, Behaviour { amounts, ..HEALTHY })
+const fn amounts(name: &'static str, bug: Bug) -> Mutant {
+    Mutant::of(name, Behaviour { amounts: Some(bug), ..HEALTHY })
 }
 
 const fn owing(name: &'static str, owing: owing::Bugs) -> Mutant {
