@@ -10,16 +10,16 @@ use crate::children::Launcher;
 use crate::socket;
 
 /// How a server serves its clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, Default)]
 pub enum Model {
     /// All of them at once, from event loops.
     #[default]
     Event,
     /// One after the other; the next one waits in the backlog.
     Iterative,
-    /// All of them at once, each from a process of its own that [`ServerConfig::launcher`] starts. The server is told of
-    /// the end of its children by [`Handle::reap_children`](crate::Handle::reap_children). It has one worker.
-    Process,
+    /// All of them at once, each from a process of its own that the launcher starts. The server is told of the end of
+    /// its children by [`Handle::reap_children`](crate::Handle::reap_children). It has one worker.
+    Process(Arc<dyn Launcher>),
 }
 
 /// How a server is set up.
@@ -41,8 +41,6 @@ pub struct ServerConfig {
     /// time that a single short message takes, but the core is busy meanwhile. Zero: it always sleeps. The
     /// iterative model always does.
     pub busy_poll: Duration,
-    /// Starts the processes of [`Model::Process`]; the other models have no use for it.
-    pub launcher: Option<Arc<dyn Launcher>>,
     /// Longest time between two [`Event::Alive`](crate::observer::Event::Alive), which are only told while every worker goes round. `None`: nobody
     /// wants to know, and nobody wakes up for it.
     pub pulse: Option<Duration>,
@@ -59,7 +57,6 @@ impl ServerConfig {
             max_clients: 1000,
             workers: 1,
             busy_poll: Duration::ZERO,
-            launcher: None,
             pulse: None,
         }
     }

@@ -39,19 +39,15 @@ enum Engine {
 impl Engine {
     /// What serves clients of these sockets.
     fn new(config: &ServerConfig, mut listeners: Vec<TcpListener>) -> io::Result<Engine> {
-        Ok(match config.model {
+        Ok(match &config.model {
             Model::Event => Engine::Event(handoff::resources(config.workers.max(1))?, listeners),
             Model::Iterative => {
                 assert_eq!(listeners.len(), 1, "one client at a time comes from one socket");
                 Engine::Iterative(iterative::IterativeResources::new()?, listeners.remove(0))
             }
-            Model::Process => {
-                let launcher = config.launcher.clone().ok_or(io::ErrorKind::InvalidInput)?;
-                Engine::Process(
-                    handoff::WorkerResources::new()?,
-                    listeners,
-                    Children::new(launcher),
-                )
+            Model::Process(launcher) => {
+                let children = Children::new(Arc::clone(launcher));
+                Engine::Process(handoff::WorkerResources::new()?, listeners, children)
             }
         })
     }
@@ -63,7 +59,7 @@ impl<S: Service> Server<S> {
     /// # Errors
     ///
     /// What `socket(2)`, `bind(2)` and `listen(2)` report for the last of the addresses; out of
-    /// descriptors for the event loops. `InvalidInput` for [`Model::Process`] without a launcher.
+    /// descriptors for the event loops.
     ///
     /// # Panics
     ///
@@ -90,8 +86,7 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     ///
-    /// Out of descriptors for the event loops; what `setsockopt(2)` reports of a socket that is not one of TCP;
-    /// `InvalidInput` for [`Model::Process`] without a launcher.
+    /// Out of descriptors for the event loops; what `setsockopt(2)` reports of a socket that is not one of TCP.
     ///
     /// # Panics
     ///

@@ -15,7 +15,7 @@ use trust_net::{Model, ServerConfig, socket};
 #[test]
 fn a_drain_finishes_the_frame_that_has_begun_and_refuses_newcomers() {
     for model in MODELS {
-        let server = start(config(model), Echo);
+        let server = start(config(model.clone()), Echo);
         let mut stream = server.connect();
         let message = frame(b"begun before, finished after");
         stream.write_all(&frame(b"first")).unwrap();
@@ -93,7 +93,7 @@ fn a_client_in_the_backlog_is_served_by_the_drain() {
 #[test]
 fn a_second_call_cuts_what_is_left() {
     for model in MODELS {
-        let server = start(config(model), Echo);
+        let server = start(config(model.clone()), Echo);
         let mut stream = server.connect();
         stream.write_all(b"\0\0").unwrap();
         server.handle.drain();
@@ -111,7 +111,7 @@ fn a_second_call_cuts_what_is_left() {
 fn the_drain_timeout_cuts_unfinished_frames_only() {
     for model in MODELS {
         let drain_timeout = Duration::from_millis(100);
-        let server = start(ServerConfig { drain_timeout, ..config(model) }, Echo);
+        let server = start(ServerConfig { drain_timeout, ..config(model.clone()) }, Echo);
         let mut stuck = server.connect();
         stuck.write_all(b"\0\0").unwrap();
         server.diary.wait_for("connected 1");
@@ -119,7 +119,7 @@ fn the_drain_timeout_cuts_unfinished_frames_only() {
         assert_eq!(diary.reasons(), ["DrainTimeout"], "{model:?}");
         assert_eq!(summary.cut, 1);
 
-        let server = start(ServerConfig { drain_timeout, ..config(model) }, Echo);
+        let server = start(ServerConfig { drain_timeout, ..config(model.clone()) }, Echo);
         let _idle = server.connect();
         server.diary.wait_for("connected 1");
         let (summary, diary) = server.finish();
@@ -131,7 +131,8 @@ fn the_drain_timeout_cuts_unfinished_frames_only() {
 #[test]
 fn a_client_that_came_just_before_the_drain_is_served() {
     for model in MODELS {
-        let server = start(config(model), Sleepy(Duration::from_millis(300), Arc::default()));
+        let server =
+            start(config(model.clone()), Sleepy(Duration::from_millis(300), Arc::default()));
         let mut sleeper = server.connect();
         sleeper.write_all(&frame(b"sleep")).unwrap();
         server.diary.wait_for("connected 1");
@@ -159,7 +160,7 @@ fn clients_that_never_pause_keep_neither_deadlines_nor_a_stop_from_being_looked_
             linger_timeout: Duration::from_millis(100),
             ..Limits::default()
         };
-        let server = start(ServerConfig { limits, ..config(model) }, Echo);
+        let server = start(ServerConfig { limits, ..config(model.clone()) }, Echo);
         let flood = |_| {
             let mut sending = server.connect();
             let mut receiving = sending.try_clone().unwrap();
@@ -188,7 +189,7 @@ fn clients_that_never_pause_keep_neither_deadlines_nor_a_stop_from_being_looked_
 fn a_drain_without_patience_cuts_nobody_who_is_idle() {
     for model in MODELS {
         let drain_timeout = Duration::ZERO;
-        let server = start(ServerConfig { drain_timeout, ..config(model) }, Echo);
+        let server = start(ServerConfig { drain_timeout, ..config(model.clone()) }, Echo);
         let mut stream = server.connect();
         stream.write_all(&frame(b"before")).unwrap();
         assert_eq!(read_exactly(&mut stream, 10), frame(b"before"));

@@ -16,7 +16,7 @@ use trust_net::{Model, Reply, ServerConfig, Service, Session, socket};
 #[test]
 fn frames_and_text_come_back_as_they_went_out() {
     for model in MODELS {
-        let server = start(config(model), Echo);
+        let server = start(config(model.clone()), Echo);
         for message in [frame(b""), frame(b"hello"), frame(&[7; 65_536]), b"plain text".to_vec()] {
             let mut stream = server.connect();
             stream.write_all(&message).unwrap();
@@ -33,7 +33,7 @@ fn frames_and_text_come_back_as_they_went_out() {
 #[test]
 fn one_byte_at_a_time_is_answered_frame_by_frame() {
     for model in MODELS {
-        let server = start(config(model), Echo);
+        let server = start(config(model.clone()), Echo);
         let mut stream = server.connect();
         for message in [frame(b"slow"), frame(b"and slower")] {
             for byte in &message {
@@ -47,7 +47,7 @@ fn one_byte_at_a_time_is_answered_frame_by_frame() {
 #[test]
 fn a_large_stream_comes_back_whole_to_a_peer_that_reads_late() {
     for model in MODELS {
-        let server = start(config(model), Echo);
+        let server = start(config(model.clone()), Echo);
         let mut stream = server.connect();
         let message: Vec<u8> = (0..200u32).flat_map(|i| frame(&[i as u8; 40_000])).collect();
         let mut sending = stream.try_clone().unwrap();
@@ -67,7 +67,7 @@ fn a_large_stream_comes_back_whole_to_a_peer_that_reads_late() {
 #[test]
 fn an_answer_survives_a_close_with_unread_bytes() {
     for model in MODELS {
-        let server = start(config(model), Echo);
+        let server = start(config(model.clone()), Echo);
         let mut stream = server.connect();
         let good = frame(b"owed");
         stream.write_all(&[&good[..], &[0, 0xff, 0xff, 0xff], &[1; 100_000]].concat()).unwrap();
@@ -82,7 +82,7 @@ fn silence_ends_at_the_timeout_and_not_before() {
     for model in MODELS {
         let timeout = Duration::from_millis(150);
         let limits = Limits { timeout: Some(timeout), ..Limits::default() };
-        let server = start(ServerConfig { limits, ..config(model) }, Echo);
+        let server = start(ServerConfig { limits, ..config(model.clone()) }, Echo);
         for sent in [&b""[..], b"\0\0", b"\0\0\0\x09half"] {
             let started = Instant::now();
             let mut stream = server.connect();
@@ -100,7 +100,7 @@ fn a_peer_that_never_reads_is_cut() {
     for model in MODELS {
         let timeout = Duration::from_millis(200);
         let limits = Limits { timeout: Some(timeout), ..Limits::default() };
-        let server = start(ServerConfig { limits, ..config(model) }, Echo);
+        let server = start(ServerConfig { limits, ..config(model.clone()) }, Echo);
         let mut stream = server.connect();
         let error = std::iter::repeat_with(|| stream.write_all(&[7; 65_536]))
             .find_map(Result::err)
@@ -156,7 +156,7 @@ fn a_session_is_dropped_on_every_kind_of_end() {
     for model in MODELS {
         let service = Counting::default();
         let limits = Limits { timeout: Some(Duration::from_millis(100)), ..Limits::default() };
-        let server = start(ServerConfig { limits, ..config(model) }, service.clone());
+        let server = start(ServerConfig { limits, ..config(model.clone()) }, service.clone());
         drop(server.connect());
         let mut truncated = server.connect();
         truncated.write_all(b"\0\0\0").unwrap();
@@ -180,7 +180,8 @@ fn a_session_is_dropped_on_every_kind_of_end() {
 fn urgent_data_stay_in_the_stream_and_hide_nothing_behind_them() {
     let last = frame(b"after");
     for model in MODELS {
-        let server = start(config(model), Sleepy(Duration::from_millis(200), Arc::default()));
+        let server =
+            start(config(model.clone()), Sleepy(Duration::from_millis(200), Arc::default()));
         let mut stream = server.connect();
         // So that all of it is there before any of it is received.
         stream.write_all(&frame(b"sleep")).unwrap();
@@ -201,7 +202,7 @@ fn the_frame_timeout_runs_from_the_first_byte_of_the_header() {
             frame_timeout: Some(Duration::from_millis(150)),
             ..Limits::default()
         };
-        let server = start(ServerConfig { limits, ..config(model) }, Echo);
+        let server = start(ServerConfig { limits, ..config(model.clone()) }, Echo);
         let mut stream = server.connect();
         stream.write_all(&frame(b"whole")).unwrap();
         assert_eq!(read_exactly(&mut stream, 9), frame(b"whole"));

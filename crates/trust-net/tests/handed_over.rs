@@ -26,7 +26,7 @@ fn server(model: Model, listeners: &[TcpListener]) -> (Server<Echo>, Arc<Diary>)
     let diary = Arc::new(Diary::default());
     let observer = Arc::clone(&diary) as Arc<dyn Observer>;
     let copies = listeners.iter().map(|listener| listener.try_clone().expect("a descriptor"));
-    let config = ServerConfig { workers: 2, ..config(model) };
+    let config = ServerConfig { workers: 2, ..config(model.clone()) };
     let server = Server::of_listeners(config, Echo, observer, copies.collect());
     (server.expect("descriptors for event loops"), diary)
 }
@@ -60,7 +60,7 @@ fn who_came_before_the_server_is_served_like_those_who_come_later() {
         let mut waiting = connect(&listeners[0]);
         // Accepted sockets inherit this from one that had it when they came.
         SockRef::from(&waiting).send_out_of_band(b"!").expect("it is open");
-        let (server, _) = server(model, &listeners);
+        let (server, _) = server(model.clone(), &listeners);
         let handle = server.handle();
         let server = thread::spawn(move || server.run().expect("the event loop works"));
         assert_eq!(read_exactly(&mut waiting, 1), b"!", "{model:?}");
@@ -76,13 +76,13 @@ fn who_waits_when_the_server_is_told_to_stop_is_left_to_the_next_one() {
         let listeners = [listener()];
         let mut waiting = connect(&listeners[0]);
         waiting.write_all(&frame(b"who?")).expect("it is open");
-        let (first, diary) = server(model, &listeners);
+        let (first, diary) = server(model.clone(), &listeners);
         first.handle().drain();
         let summary = first.run().expect("the event loop works");
         assert_eq!((summary.connections, summary.drained), (0, 0), "{model:?}");
         assert_eq!(*diary.entries(), ["drain of 0"], "{model:?}");
 
-        let (second, diary) = server(model, &listeners);
+        let (second, diary) = server(model.clone(), &listeners);
         let handle = second.handle();
         let second = thread::spawn(move || second.run().expect("the event loop works"));
         assert_eq!(read_exactly(&mut waiting, 8), frame(b"who?"), "{model:?}");
@@ -97,7 +97,7 @@ fn who_waits_when_the_server_is_told_to_stop_is_left_to_the_next_one() {
 fn a_server_that_drains_does_not_accept_from_a_socket_that_others_have() {
     for model in MODELS {
         let listeners = [listener()];
-        let (server, diary) = server(model, &listeners);
+        let (server, diary) = server(model.clone(), &listeners);
         let handle = server.handle();
         let server = thread::spawn(move || server.run().expect("the event loop works"));
         let mut slow = connect(&listeners[0]);

@@ -94,7 +94,8 @@ fn start(model: Model, workers: usize, pulse: Option<Duration>) -> Watched {
 #[test]
 fn signs_come_without_clients_and_stop_while_one_worker_hangs() {
     for (model, workers) in MODELS.into_iter().zip([3, 1]) {
-        let Watched { address, handle, signs, during, server } = start(model, workers, Some(PULSE));
+        let Watched { address, handle, signs, during, server } =
+            start(model.clone(), workers, Some(PULSE));
         signs.wait_for_more_than(5);
         let mut peer = std::net::TcpStream::connect(address).expect("it listens");
         peer.set_read_timeout(Some(DEADLINE)).expect("a deadline can be set");

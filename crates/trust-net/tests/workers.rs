@@ -45,8 +45,8 @@ fn beyond_the_last_place_clients_are_turned_away_and_a_place_is_usable_at_once()
 #[test]
 fn a_second_server_on_the_port_is_refused() {
     for model in MODELS {
-        let server = start(ServerConfig { workers: 2, ..config(model) }, Echo);
-        let again = ServerConfig { addresses: vec![server.address], ..config(model) };
+        let server = start(ServerConfig { workers: 2, ..config(model.clone()) }, Echo);
+        let again = ServerConfig { addresses: vec![server.address], ..config(model.clone()) };
         let error = Server::bind(again, Echo, Arc::new(())).err().unwrap();
         assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     }

@@ -16,10 +16,10 @@ use trust_cli::settings::quoted;
 use trust_cli::signals::Signal;
 use trust_cli::text::reason;
 use trust_net::service::Echo;
-use trust_net::{Model, Server, ServerConfig, Summary, socket};
+use trust_net::{Model, Server, Summary, socket};
 
 use crate::server::activation;
-use crate::server::events::{ServerEvents, milliseconds, with_totals};
+use crate::server::events::{ModelName, ServerEvents, milliseconds, with_totals};
 use crate::server::launcher::{self, HandOver};
 use crate::server::notify::{Notified, Notifier};
 use crate::server::options::{
@@ -69,20 +69,26 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     if handed_over.is_empty() {
         config.addresses = addresses(host.as_deref(), context.layers.require(&PORT)?)?;
     }
-    config.max_clients = allowed_clients(context.layers.get(&MAX_CLIENTS)?, &config, context.log);
+    let model = context.layers.require(&MODEL)?;
+    let wanted = context.layers.get(&MAX_CLIENTS)?;
+    config.max_clients = allowed_clients(wanted, model, config.workers, context.log);
 
     let started = Instant::now();
-    let supervisor = OtherProcesses::of(config.model)
+    let supervisor = OtherProcesses::of(model)
         .and_then(|processes| {
             Supervisor::new(context.signals, context.log, context.log_file, processes)
         })
         .map_err(|error| internal(&error))?;
+    config.model = match model {
+        ModelName::Event => Model::Event,
+        ModelName::Iterative => Model::Iterative,
+        ModelName::Process => {
+            launcher::check_executable().map_err(|error| no_children(&error))?;
+            Model::Process(Arc::new(HandOver::new(&config, context.log, context.log_file)))
+        }
+    };
     let events = ServerEvents::new(context.log.clone(), config.clone());
     let events = events.with_handed_over(handed_over.len());
-    if config.model == Model::Process {
-        launcher::check_executable().map_err(|error| no_children(&error))?;
-        config.launcher = Some(Arc::new(HandOver::new(&config, context.log, context.log_file)));
-    }
     let observer = Arc::new(Notified { notifier, others: events });
     let server = match handed_over.is_empty() {
         true => Server::bind(config.clone(), Echo, observer)
@@ -103,7 +109,7 @@ fn check_against(handed_over: &[TcpListener], layers: &Layers) -> Result<(), Fai
     }
     let reason = "LISTEN_FDS, sockets that are listening already: leave it out";
     activation::refuse_given(layers, &[&PORT, &HOST], reason)?;
-    if handed_over.len() > 1 && layers.require(&MODEL)? == Model::Iterative {
+    if handed_over.len() > 1 && layers.require(&MODEL)? == ModelName::Iterative {
         let message = format!(
             "LISTEN_FDS '{}' cannot be used with model iterative ({}), which has one listening socket: allowed is 1",
             handed_over.len(),
@@ -123,13 +129,13 @@ fn addresses(host: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, Failure> 
 }
 
 /// How many clients the descriptors allow, after the soft limit was raised to the hard one.
-fn allowed_clients(wanted: Option<u64>, config: &ServerConfig, log: &EventLog) -> usize {
+fn allowed_clients(wanted: Option<u64>, model: ModelName, workers: usize, log: &EventLog) -> usize {
     let descriptors = descriptor::raise_limit();
-    let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * config.workers as u64;
+    let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_WORKER * workers as u64;
     let allowed = descriptors.saturating_sub(reserved).max(1);
-    let default = match config.model {
-        Model::Event | Model::Iterative => allowed,
-        Model::Process => allowed.min(launcher::default_children()),
+    let default = match model {
+        ModelName::Event | ModelName::Iterative => allowed,
+        ModelName::Process => allowed.min(launcher::default_children()),
     };
     if let Some(wanted) = wanted.filter(|wanted| *wanted > allowed) {
         let event = log.event(Level::Warn, "limit_lowered");

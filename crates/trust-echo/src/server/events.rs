@@ -41,7 +41,7 @@ impl ServerEvents {
             .field("addr", &format_args!("{}", address.ip()))
             .field("port", &address.port())
             .field("mode", mode_name(config.limits.mode))
-            .field("model", model_name(config.model))
+            .field("model", ModelName::of(&config.model).word())
             .field("workers", &config.workers)
             .field("max_frame_bytes", &config.limits.max_payload)
             .field("timeout_sec", &config.limits.timeout.unwrap_or_default().as_secs_f64())
@@ -286,12 +286,37 @@ pub const fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
-/// The word for a model in events and settings.
-pub const fn model_name(model: Model) -> &'static str {
-    match model {
-        Model::Event => "event",
-        Model::Iterative => "iterative",
-        Model::Process => "process",
+/// A model as events and settings name it, which say nothing of how children are started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ModelName {
+    Event,
+    Iterative,
+    Process,
+}
+
+impl ModelName {
+    pub(crate) const ALL: [ModelName; 3] =
+        [ModelName::Event, ModelName::Iterative, ModelName::Process];
+
+    fn of(model: &Model) -> ModelName {
+        match model {
+            Model::Event => ModelName::Event,
+            Model::Iterative => ModelName::Iterative,
+            Model::Process(_) => ModelName::Process,
+        }
+    }
+
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            ModelName::Event => "event",
+            ModelName::Iterative => "iterative",
+            ModelName::Process => "process",
+        }
+    }
+
+    /// The model with that name.
+    pub(crate) fn parse(word: &str) -> Option<ModelName> {
+        ModelName::ALL.into_iter().find(|model| model.word() == word)
     }
 }
 

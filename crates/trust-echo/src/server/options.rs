@@ -13,10 +13,10 @@ use trust_cli::settings::{
     parse_count, parse_limit, parse_port,
 };
 use trust_cli::target::{ALLOWED_HOST, parse_host};
+use trust_net::ServerConfig;
 use trust_net::wire::{Limits, Mode};
-use trust_net::{Model, ServerConfig};
 
-use crate::server::events::{model_name, parse_mode};
+use crate::server::events::{ModelName, parse_mode};
 
 /// The word that calls it.
 pub(crate) const NAME: &str = "echo-server";
@@ -146,7 +146,7 @@ const WORKERS: Setting<u64> = Setting::of(
     "a whole number from 1 to 1024",
     parse_workers,
 );
-pub(crate) const MODEL: Setting<Model> = Setting::of(
+pub(crate) const MODEL: Setting<ModelName> = Setting::of(
     NAME,
     "model",
     "MODEL",
@@ -154,7 +154,7 @@ pub(crate) const MODEL: Setting<Model> = Setting::of(
     "event: all clients at once; iterative: one after the other, the next one waits; process: all at once, \
      a process each",
     "event, iterative or process",
-    parse_model,
+    ModelName::parse,
 );
 
 const BUSY_POLL: Setting<Duration> = Setting::of(
@@ -210,7 +210,7 @@ pub(crate) fn check(layers: &Layers) -> Result<(), Failure> {
     checked_config(layers).map(drop)
 }
 
-/// The settings, checked against each other; addresses and the number of clients are still to come.
+/// The settings, checked against each other; addresses, the model and the number of clients are still to come.
 pub(crate) fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
     let off = |limit: Duration| (!limit.is_zero()).then_some(limit);
     let limits = Limits {
@@ -232,26 +232,19 @@ pub(crate) fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
         );
         return Err(Failure::new(layers.blame(&[&MAX_FRAME, &MODE]), message));
     }
-    let model = layers.require(&MODEL)?;
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     Ok(ServerConfig {
-        model,
         limits,
         drain_timeout: layers.require(&DRAIN_TIMEOUT)?,
         busy_poll: layers.require(&BUSY_POLL)?,
-        workers: match (model, layers.get(&WORKERS)?) {
+        workers: match (layers.require(&MODEL)?, layers.get(&WORKERS)?) {
             _ if layers.get(&INETD)? == Some(true) => 1,
-            (Model::Iterative | Model::Process, _) => 1,
-            (Model::Event, Some(workers)) => usize::try_from(workers).unwrap_or(usize::MAX),
-            (Model::Event, None) => cores(),
+            (ModelName::Iterative | ModelName::Process, _) => 1,
+            (ModelName::Event, Some(workers)) => usize::try_from(workers).unwrap_or(usize::MAX),
+            (ModelName::Event, None) => cores(),
         },
         ..ServerConfig::new(layers.get(&PORT)?.unwrap_or(0))
     })
-}
-
-fn parse_model(text: &str) -> Option<Model> {
-    let mut models = [Model::Event, Model::Iterative, Model::Process].into_iter();
-    models.find(|model| model_name(*model) == text)
 }
 
 fn parse_max_frame(text: &str) -> Option<u32> {
@@ -325,8 +318,8 @@ mod tests {
         for mode in [Mode::Auto, Mode::Framed, Mode::Raw] {
             assert_eq!(parse_mode(mode_name(mode)), Some(mode));
         }
-        for model in [Model::Event, Model::Iterative, Model::Process] {
-            assert_eq!(parse_model(model_name(model)), Some(model));
+        for model in ModelName::ALL {
+            assert_eq!(ModelName::parse(model.word()), Some(model));
         }
         assert_eq!(parse_mode("Auto"), None);
     }

@@ -12,7 +12,9 @@ use trust_cli::level::Level;
 use trust_cli::log_sink::open_log_file;
 use trust_cli::signals::{Signal, SignalPipe, Signals};
 use trust_net::channel::{self, Order, Told};
-use trust_net::{Handle, Model, Server, Service, Summary};
+use trust_net::{Handle, Server, Service, Summary};
+
+use crate::server::events::ModelName;
 
 /// Passes signals on to a server: the first one that asks for an end drains, every other one cuts.
 /// SIGHUP asks for an end only from a terminal; else it has the log file opened anew, as log rotation
@@ -48,11 +50,12 @@ impl OtherProcesses<'_> {
     /// # Errors
     ///
     /// No descriptors left, or the handler was refused.
-    pub(crate) fn of(model: Model) -> io::Result<OtherProcesses<'static>> {
-        match model {
-            Model::Event | Model::Iterative => SignalPipe::child().map(OtherProcesses::Strangers),
-            Model::Process => SignalPipe::child().map(OtherProcesses::Children),
-        }
+    pub(crate) fn of(model: ModelName) -> io::Result<OtherProcesses<'static>> {
+        let of = match model {
+            ModelName::Event | ModelName::Iterative => OtherProcesses::Strangers,
+            ModelName::Process => OtherProcesses::Children,
+        };
+        SignalPipe::child().map(of)
     }
 
     /// Reaps who has ended, or has the server do it, whose children some of them may be.

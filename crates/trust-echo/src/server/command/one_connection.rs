@@ -16,7 +16,7 @@ use trust_net::wire::{self, Disconnect, Reason};
 use trust_net::{Event, Observer, Server, ServerConfig, Summary, socket};
 
 use super::{exit_code, internal, write_stop};
-use crate::server::events::ServerEvents;
+use crate::server::events::{ModelName, ServerEvents};
 use crate::server::notify::{Notified, Notifier};
 use crate::server::options::checked_config;
 use crate::server::supervisor::{OtherProcesses, Supervisor};
@@ -35,7 +35,7 @@ pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         return Err(Failure::new(ExitCode::CannotCreate, problem));
     }
     let started = Instant::now();
-    let supervisor = OtherProcesses::of(config.model)
+    let supervisor = OtherProcesses::of(ModelName::Event)
         .and_then(|processes| {
             Supervisor::new(context.signals, context.log, context.log_file, processes)
         })
