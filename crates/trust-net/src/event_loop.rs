@@ -27,7 +27,7 @@ use crate::handoff::{ALARM, HandedOver, Handoffs, WAKER, WorkerResources};
 use crate::observer::{ClientInfo, Event, Stats};
 use crate::questions::Questions;
 use crate::service::Service;
-use crate::shared::{Handle, Shared};
+use crate::shared::{Handle, RoundReports, Shared};
 use crate::socket;
 use crate::stop::Stop;
 use crate::timers::Timers;
@@ -186,10 +186,7 @@ pub(crate) struct Worker<'a, S: Service> {
     buffers: Buffers,
     next_generation: u32,
     rejected_lingering: usize,
-    /// The last request for statistics that this worker has contributed to.
-    stats_round: u64,
-    /// When this worker has to show that it goes round.
-    next_beat: Timestamp,
+    reports: RoundReports,
     /// Nobody will come after those who are there.
     serves_one: bool,
     /// Who serves the clients in place of this worker.
@@ -238,8 +235,7 @@ impl<'a, S: Service> Worker<'a, S> {
             buffers: Buffers::new(&shared.limits),
             next_generation: 0,
             rejected_lingering: 0,
-            stats_round: 0,
-            next_beat: shared.pulse.next_beat(Timestamp::default()),
+            reports: RoundReports::new(index, &shared.pulse),
             serves_one: false,
             children: None,
             put_off: Vec::new(),
@@ -266,9 +262,7 @@ impl<'a, S: Service> Worker<'a, S> {
         while !self.is_done() {
             self.go_round(&mut events, self.next_wake_up())?;
         }
-        self.shared.end_beating(self.index);
-        // Nobody is to wait for a share of this worker any more.
-        self.shared.contribute_stats(self.index, u64::MAX, &Stats::default());
+        self.reports.end(self.shared);
         Ok(())
     }
 
@@ -294,14 +288,8 @@ impl<'a, S: Service> Worker<'a, S> {
         self.welcome_all(self.handoffs.handed_over(self.index));
         self.contribute_stats();
         self.follow_stop_flag();
-        self.beat();
+        self.reports.beat(self.shared, self.now);
         Ok(())
-    }
-
-    fn beat(&mut self) {
-        if self.next_beat <= self.now {
-            self.next_beat = self.shared.beat(self.index, self.now);
-        }
     }
 
     /// Serves everything that has arrived by now, so that deadlines can be judged against this moment:
@@ -359,7 +347,7 @@ impl<'a, S: Service> Worker<'a, S> {
         let cut_at = self.cut_at.filter(|_| !self.entries.is_empty()).unwrap_or(Timestamp::NEVER);
         let children = self.children.as_ref().map_or(Timestamp::NEVER, Children::next_wake_up);
         let timers = self.timers.next().min(self.questions.next()).min(cut_at).min(children);
-        listeners.min(timers).min(self.next_beat)
+        listeners.min(timers).min(self.reports.next_beat())
     }
 
     fn handle_events(&mut self, events: &Events) {
@@ -546,14 +534,15 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn contribute_stats(&mut self) {
-        let Some(round) = self.shared.stats.wanted(self.stats_round) else { return };
-        self.stats_round = round;
-        let mut stats = Stats { open: self.child_count() as u64, ..Stats::default() };
-        for (_, entry) in self.entries.iter().filter(|(_, entry)| entry.client.is_served()) {
-            let connection = &entry.client.connection;
-            stats.add_open(connection.phase(), connection.totals());
-        }
-        self.shared.contribute_stats(self.index, round, &stats);
+        let (children, entries) = (self.child_count(), &self.entries);
+        self.reports.contribute_stats(self.shared, || {
+            let mut stats = Stats { open: children as u64, ..Stats::default() };
+            for (_, entry) in entries.iter().filter(|(_, entry)| entry.client.is_served()) {
+                let connection = &entry.client.connection;
+                stats.add_open(connection.phase(), connection.totals());
+            }
+            stats
+        });
     }
 
     /// Closed connections leave their timers behind, and so do those that are armed for an earlier time. These are swept

@@ -25,7 +25,7 @@ use crate::handoff;
 use crate::observer::{ClientInfo, Event, Stats};
 use crate::questions::PAUSE;
 use crate::service::Service;
-use crate::shared::Shared;
+use crate::shared::{RoundReports, Shared};
 use crate::socket;
 use crate::stop::Stop;
 use crate::turn::{Buffers, Endpoint, Next, SocketIo, take_turn};
@@ -76,8 +76,7 @@ pub(crate) fn run<S: Service>(
         listener,
         policy: AcceptPolicy::new(),
         doubt: Doubt::default(),
-        stats_round: 0,
-        next_beat: shared.pulse.next_beat(Timestamp::default()),
+        reports: RoundReports::new(0, &shared.pulse),
     };
     shared.announce();
     let mut unfinished = None;
@@ -99,10 +98,7 @@ struct Iterative<'a, S: Service> {
     listener: TcpListener,
     policy: AcceptPolicy,
     doubt: Doubt,
-    /// The last request for statistics that was answered.
-    stats_round: u64,
-    /// When the server has to show that it goes round.
-    next_beat: Timestamp,
+    reports: RoundReports,
 }
 
 /// What to think of a poll that reports a listening socket as ready, after calls that said EAGAIN all the same. The
@@ -142,8 +138,7 @@ impl<S: Service> Iterative<'_, S> {
         // Somebody may be there without a wait.
         let mut is_ready = true;
         loop {
-            self.contribute_stats(None);
-            self.beat();
+            self.report(None);
             if self.shared.stop() != Stop::No {
                 return Ok(None);
             }
@@ -178,7 +173,7 @@ impl<S: Service> Iterative<'_, S> {
                     continue;
                 }
             };
-            let until = until.min(self.next_beat);
+            let until = until.min(self.reports.next_beat());
             let waited = wait(listener.as_fd(), interest, &self.wake_up, until, self.shared);
             is_ready = is_paused
                 || match waited {
@@ -227,21 +222,16 @@ impl<S: Service> Iterative<'_, S> {
         None
     }
 
-    fn beat(&mut self) {
-        let now = self.shared.now();
-        if self.next_beat <= now {
-            self.next_beat = self.shared.beat(0, now);
-        }
-    }
-
-    fn contribute_stats(&mut self, current: Option<&Connection>) {
-        let Some(round) = self.shared.stats.wanted(self.stats_round) else { return };
-        self.stats_round = round;
-        let mut stats = Stats::default();
-        if let Some(connection) = current {
-            stats.add_open(connection.phase(), connection.totals());
-        }
-        self.shared.contribute_stats(0, round, &stats);
+    /// Tells what there is to tell in each round, about the client that is being served too.
+    fn report(&mut self, current: Option<&Connection>) {
+        self.reports.contribute_stats(self.shared, || {
+            let mut stats = Stats::default();
+            if let Some(connection) = current {
+                stats.add_open(connection.phase(), connection.totals());
+            }
+            stats
+        });
+        self.reports.beat(self.shared, self.shared.now());
     }
 }
 
@@ -263,8 +253,7 @@ impl<S: Service> Conversation<'_, '_, S> {
         let shared = self.server.shared;
         let mut next = Next::Wait;
         loop {
-            self.server.contribute_stats(Some(&self.client.connection));
-            self.server.beat();
+            self.server.report(Some(&self.client.connection));
             let due = shared.now();
             if next == Next::Wait {
                 self.await_readiness();
@@ -298,7 +287,7 @@ impl<S: Service> Conversation<'_, '_, S> {
     /// Waits until the socket is ready for what the connection wants, or until there is something else to do.
     fn await_readiness(&mut self) {
         let connection = &self.client.connection;
-        let mut until = connection.poll_deadline().min(self.server.next_beat);
+        let mut until = connection.poll_deadline().min(self.server.reports.next_beat());
         if connection.awaits_acknowledgement() {
             return self.await_acknowledgement(until);
         }

@@ -149,7 +149,8 @@ impl<S: Service> Server<S> {
             Engine::Event(resources, _) => resources.len(),
             Engine::Iterative(..) | Engine::Process(..) | Engine::One(..) => 1,
         };
-        let (stop, stats) = (Arc::new(StopFlag::default()), Arc::new(StatsRequest::new(workers)));
+        let stop = Arc::new(StopFlag::default());
+        let stats = Arc::new(StatsRequest::new(workers));
         let counters = Counters::default();
         if let Engine::One(..) = &engine {
             counters.next_connection();
@@ -164,8 +165,7 @@ impl<S: Service> Server<S> {
             service,
             observer,
             clock: Clock::start(),
-            handle: Handle { stop, stats: Arc::clone(&stats), notices: Arc::default(), wake },
-            stats,
+            handle: Handle { stop, stats, notices: Arc::default(), wake },
             counters,
             closed: (0..workers).map(|_| ClosedCounters::default()).collect(),
         });

@@ -105,7 +105,6 @@ pub(crate) struct Shared<S: Service> {
     pub(crate) counters: Counters,
     /// What each worker has closed.
     pub(crate) closed: Vec<ClosedCounters>,
-    pub(crate) stats: Arc<StatsRequest>,
     pub(crate) clock: Clock,
 }
 
@@ -137,32 +136,65 @@ impl<S: Service> Shared<S> {
             let _ = socket::prepare(socket, AcceptedOptions::new(&self.limits));
         }
     }
+}
 
-    /// A worker has gone round; says when it has to do so again.
-    pub(crate) fn beat(&self, worker: usize, now: Timestamp) -> Timestamp {
-        if self.pulse.beat(worker) {
-            self.observer.observe(&Event::Alive);
-        }
-        self.pulse.next_beat(now)
+/// What a worker adds, each time that it goes round, to what only all of them can tell together.
+pub(crate) struct RoundReports {
+    worker: usize,
+    /// The last request for statistics that the worker has contributed to.
+    stats_round: u64,
+    /// When the worker has to show that it goes round.
+    next_beat: Timestamp,
+}
+
+impl RoundReports {
+    pub(crate) fn new(worker: usize, pulse: &Pulse) -> RoundReports {
+        RoundReports { worker, stats_round: 0, next_beat: pulse.next_beat(Timestamp::default()) }
     }
 
-    /// A worker has ended.
-    pub(crate) fn end_beating(&self, worker: usize) {
-        if self.pulse.end(worker) {
-            self.observer.observe(&Event::Alive);
+    pub(crate) fn next_beat(&self) -> Timestamp {
+        self.next_beat
+    }
+
+    /// Shows that the worker goes round, if it is time to.
+    pub(crate) fn beat<S: Service>(&mut self, shared: &Shared<S>, now: Timestamp) {
+        if self.next_beat <= now {
+            if shared.pulse.beat(self.worker) {
+                shared.observer.observe(&Event::Alive);
+            }
+            self.next_beat = shared.pulse.next_beat(now);
         }
     }
 
-    /// Puts in a worker's open connections, with those that it has closed, at the same moment; the last one
-    /// of a round reports the sum.
-    pub(crate) fn contribute_stats(&self, worker: usize, round: u64, open: &Stats) {
-        let mut share = *open;
-        self.closed[worker].add_to(&mut share);
-        let Some(mut stats) = self.stats.contribute(worker, round, &share) else { return };
+    /// Puts in the worker's open connections, with those that it has closed, at the same moment, if statistics were
+    /// asked for; the last one of a round reports the sum.
+    pub(crate) fn contribute_stats<S: Service>(
+        &mut self,
+        shared: &Shared<S>,
+        open: impl FnOnce() -> Stats,
+    ) {
+        if let Some(round) = shared.handle.stats.wanted(self.stats_round) {
+            self.contribute(shared, round, open());
+        }
+    }
+
+    /// The worker ends: nobody is to wait for it any more.
+    pub(crate) fn end<S: Service>(&mut self, shared: &Shared<S>) {
+        if shared.pulse.end(self.worker) {
+            shared.observer.observe(&Event::Alive);
+        }
+        self.contribute(shared, u64::MAX, Stats::default());
+    }
+
+    fn contribute<S: Service>(&mut self, shared: &Shared<S>, round: u64, mut share: Stats) {
+        self.stats_round = round;
+        shared.closed[self.worker].add_to(&mut share);
+        let sum = shared.handle.stats.contribute(self.worker, round, &share);
+        let Some(mut stats) = sum else { return };
         stats.connections = stats.active() + stats.closed.iter().sum::<u64>();
-        stats.rejected = self.counters.rejected.load(Ordering::Relaxed);
-        stats.uptime = self.now().since(Timestamp::default());
-        self.observer.observe(&Event::Stats(&stats));
+        stats.rejected = shared.counters.rejected.load(Ordering::Relaxed);
+        stats.uptime = shared.now().since(Timestamp::default());
+        shared.observer.observe(&Event::Stats(&stats));
     }
 }
 

@@ -261,7 +261,7 @@ impl<S: Service> Worker<'_, S> {
             if !self.accept_one() || self.shared.stop() == Stop::Cut {
                 break;
             }
-            self.beat();
+            self.reports.beat(self.shared, self.now);
         }
     }
 }
