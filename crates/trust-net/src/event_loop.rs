@@ -14,8 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use mio::net::TcpStream;
-use mio::{Events, Poll, Registry, Token};
-use slab::Slab;
+use mio::{Events, Poll, Registry};
 use trust_wire::turn::Unread;
 use trust_wire::{CloseStep, During, Reason, Timestamp};
 
@@ -30,28 +29,22 @@ use crate::service::Service;
 use crate::shared::{Handle, RoundReports, Shared};
 use crate::socket;
 use crate::stop::Stop;
-use crate::timers::Timers;
 use crate::turn::{Buffers, Next, SocketIo, take_turn};
 use accepting::Listeners;
 use entry::{Entry, INTEREST, Polled};
 use parenting::Waiting;
+use table::{Table, join_token};
 
 mod accepting;
 mod entry;
 mod parenting;
+mod table;
 
 /// Deadlines judged before readiness is looked at again.
 const DEADLINES_PER_ROUND: usize = 256;
 
 /// Events taken from the kernel with one call.
 pub(crate) const EVENTS_PER_POLL: usize = 1024;
-
-/// Places for connections that a worker's table has from the start. They are address space and no memory until
-/// they are used, and a table that does not move leaves no holes behind.
-const PLACES_RESERVED: usize = 16 * 1024;
-
-/// Timers of no use that are left where they are: sweeping them out has a price.
-const DEAD_TIMERS_KEPT: usize = 1024;
 
 /// Runs all workers, the first one on this thread, until all of them are done.
 pub(crate) fn run<S: Service>(
@@ -178,13 +171,9 @@ pub(crate) struct Worker<'a, S: Service> {
     alarm: Alarm,
     /// Only the first worker has some, until the server stops.
     listeners: Listeners,
-    entries: Slab<Entry<S::Session>>,
-    timers: Timers,
+    table: Table<S::Session>,
     questions: Questions,
-    /// Connections that have used up their turn and are still ready.
-    unfinished: Vec<usize>,
     buffers: Buffers,
-    next_generation: u32,
     rejected_lingering: usize,
     reports: RoundReports,
     /// Nobody will come after those who are there.
@@ -228,12 +217,9 @@ impl<'a, S: Service> Worker<'a, S> {
             poll: resources.poll,
             alarm: resources.alarm,
             listeners,
-            entries: Slab::with_capacity(shared.config.max_clients.min(PLACES_RESERVED)),
-            timers: Timers::new(&shared.limits),
+            table: Table::new(shared.config.max_clients, &shared.limits),
             questions: Questions::new(),
-            unfinished: Vec::new(),
             buffers: Buffers::new(&shared.limits),
-            next_generation: 0,
             rejected_lingering: 0,
             reports: RoundReports::new(index, &shared.pulse),
             serves_one: false,
@@ -276,7 +262,7 @@ impl<'a, S: Service> Worker<'a, S> {
         self.wait(events, until)?;
         self.handle_events(events);
         self.give_turns();
-        if self.timers.next() <= self.now {
+        if self.table.timers.next() <= self.now {
             let due = self.now;
             self.serve_what_is_ready(events)?;
             self.judge_deadlines(due);
@@ -296,7 +282,7 @@ impl<'a, S: Service> Worker<'a, S> {
     /// also after a pause of the whole process nobody is cut who has sent in time.
     fn serve_what_is_ready(&mut self, events: &mut Events) -> io::Result<()> {
         // Connections that become ready meanwhile are no reason to go on.
-        for _ in 0..=self.entries.len() / EVENTS_PER_POLL {
+        for _ in 0..=self.table.entries.len() / EVENTS_PER_POLL {
             self.wait(events, Timestamp::default())?;
             self.handle_events(events);
             if events.iter().count() < EVENTS_PER_POLL {
@@ -308,7 +294,7 @@ impl<'a, S: Service> Worker<'a, S> {
 
     fn is_done(&self) -> bool {
         (self.cut_at.is_some() || self.serves_one)
-            && self.entries.is_empty()
+            && self.table.entries.is_empty()
             && self.child_count() == 0
     }
 
@@ -336,7 +322,7 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn next_wake_up(&self) -> Timestamp {
-        if !self.unfinished.is_empty() || self.now < self.awake_until {
+        if !self.table.unfinished.is_empty() || self.now < self.awake_until {
             return self.now;
         }
         if !self.put_off.is_empty() && !self.listeners.policy.is_paused(self.now) {
@@ -344,9 +330,10 @@ impl<'a, S: Service> Worker<'a, S> {
         }
         let listeners = self.listeners.next_wake_up(self.now);
         // Once a worker has cut what it has, it may still wait for its children.
-        let cut_at = self.cut_at.filter(|_| !self.entries.is_empty()).unwrap_or(Timestamp::NEVER);
+        let cut_at = self.cut_at.filter(|_| !self.table.entries.is_empty());
+        let cut_at = cut_at.unwrap_or(Timestamp::NEVER);
         let children = self.children.as_ref().map_or(Timestamp::NEVER, Children::next_wake_up);
-        let timers = self.timers.next().min(self.questions.next()).min(cut_at).min(children);
+        let timers = self.table.timers.next().min(self.questions.next()).min(cut_at).min(children);
         listeners.min(timers).min(self.reports.next_beat())
     }
 
@@ -357,13 +344,9 @@ impl<'a, S: Service> Worker<'a, S> {
                 // The inbox and the flags are looked at in every round, after the last wait.
                 WAKER => {}
                 token if self.listeners.note_readiness(token) => {}
-                Token(token) => {
-                    let (key, generation) = split_token(token);
-                    let Some(entry) = self.entries.get_mut(key) else { continue };
-                    if entry.generation != generation {
-                        continue;
-                    }
-                    entry.note_readiness(event);
+                token => {
+                    let Some(key) = self.table.find(token) else { continue };
+                    self.table.entries[key].note_readiness(event);
                     self.give_turn(key);
                 }
             }
@@ -372,24 +355,24 @@ impl<'a, S: Service> Worker<'a, S> {
 
     /// Asks the kernel about sockets that were not as ready as it had said, for which a pause is over now.
     fn ask_again(&mut self) {
-        let (entries, listeners) = (&self.entries, &self.listeners);
-        let is_there = |token: Token| {
-            let (key, generation) = split_token(token.0);
-            let entry = entries.get(key).filter(|entry| entry.generation == generation);
-            entry.is_some_and(|entry| entry.readiness.is_to_be_asked()) || listeners.have(token)
+        let (table, listeners) = (&self.table, &self.listeners);
+        let is_there = |token| {
+            let key = table.find(token);
+            key.is_some_and(|key| table.entries[key].readiness.is_to_be_asked())
+                || listeners.have(token)
         };
         for token in self.questions.take_due(self.now, is_there) {
             let registry = self.poll.registry();
-            match self.entries.get_mut(split_token(token.0).0) {
-                Some(entry) => entry.ask_again(registry, token),
+            match self.table.find(token) {
+                Some(key) => self.table.entries[key].ask_again(registry, token),
                 None => self.listeners.ask_again(registry, token),
             }
         }
     }
 
     fn give_turns(&mut self) {
-        for key in std::mem::take(&mut self.unfinished) {
-            if let Some(entry) = self.entries.get_mut(key)
+        for key in std::mem::take(&mut self.table.unfinished) {
+            if let Some(entry) = self.table.entries.get_mut(key)
                 && std::mem::take(&mut entry.queued)
             {
                 self.give_turn(key);
@@ -399,11 +382,11 @@ impl<'a, S: Service> Worker<'a, S> {
 
     /// Lets a connection do what it is ready for.
     fn give_turn(&mut self, key: usize) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(entry) = self.table.entries.get_mut(key) else { return };
         let endpoint = Polled {
             stream: &mut entry.stream,
             registry: self.poll.registry(),
-            token: Token(join_token(key, entry.generation)),
+            token: join_token(key, entry.generation),
             questions: &mut self.questions,
         };
         let began_at = self.now;
@@ -416,17 +399,14 @@ impl<'a, S: Service> Worker<'a, S> {
             Next::Close(step) => return self.close(key, step),
             Next::Turn if !entry.queued => {
                 entry.queued = true;
-                self.unfinished.push(key);
+                self.table.unfinished.push(key);
             }
             Next::Turn | Next::Wait => {}
         }
-        let connection = &entry.client.connection;
-        if self.timers.may_be_earlier(entry.armed, began_at) || connection.is_ending() {
-            let deadline = connection.poll_deadline();
-            if self.timers.is_earlier(deadline, entry.armed) {
-                entry.armed = self.timers.arm(deadline, key as u32);
-                self.drop_dead_timers();
-            }
+        if self.table.timers.may_be_earlier(entry.armed, began_at)
+            || entry.client.connection.is_ending()
+        {
+            self.table.arm(key);
         }
     }
 
@@ -435,7 +415,7 @@ impl<'a, S: Service> Worker<'a, S> {
         // thousands are due at once: clients that are served do not wait until all of those have been ended.
         let (mut taken, mut left) = (vec![], DEADLINES_PER_ROUND);
         while left > 0
-            && let Some((time, keys)) = self.timers.take_due(due, left)
+            && let Some((time, keys)) = self.table.timers.take_due(due, left)
         {
             left -= keys.len();
             taken.push((time, keys));
@@ -446,7 +426,7 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn judge_deadline(&mut self, due: Timestamp, entered_for: Timestamp, key: usize) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let Some(entry) = self.table.entries.get_mut(key) else { return };
         // An entry that was armed again for an earlier time, or that of a closed connection in the same place. Who
         // is in that place now and was entered for the same time is judged once, at either of the two.
         if entry.armed != entered_for {
@@ -493,22 +473,19 @@ impl<'a, S: Service> Worker<'a, S> {
 
     /// Registers the stream of the next one that enters.
     fn register(&mut self, stream: &mut TcpStream) -> io::Result<()> {
-        let token = Token(join_token(self.entries.vacant_key(), self.next_generation));
-        self.poll.registry().register(stream, token, INTEREST)
+        self.poll.registry().register(stream, self.table.next_token(), INTEREST)
     }
 
     fn enter(&mut self, stream: TcpStream, client: Client<S::Session>, registered: io::Result<()>) {
-        let generation = self.next_generation;
-        self.next_generation = self.next_generation.wrapping_add(1);
-        let key = self.entries.insert(Entry::new(stream, client, generation));
+        let key = self.table.enter(stream, client);
         if let Err(error) = registered {
-            self.entries[key].client.handle_io_error(&error, During::Receive);
+            self.table.entries[key].client.handle_io_error(&error, During::Receive);
         }
         self.give_turn(key);
     }
 
     fn close(&mut self, key: usize, step: CloseStep) {
-        let entry = self.entries.remove(key);
+        let entry = self.table.remove(key);
         if step == CloseStep::Reset {
             socket::reset_on_close(entry.stream.as_fd());
         }
@@ -524,7 +501,6 @@ impl<'a, S: Service> Worker<'a, S> {
             socket::end_for_everybody(entry.stream.as_fd(), step);
         }
         drop(entry.stream);
-        self.drop_dead_timers();
         self.listeners.handle_descriptor_free();
         if !is_served {
             self.rejected_lingering -= 1;
@@ -534,7 +510,7 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn contribute_stats(&mut self) {
-        let (children, entries) = (self.child_count(), &self.entries);
+        let (children, entries) = (self.child_count(), &self.table.entries);
         self.reports.contribute_stats(self.shared, || {
             let mut stats = Stats { open: children as u64, ..Stats::default() };
             for (_, entry) in entries.iter().filter(|(_, entry)| entry.client.is_served()) {
@@ -543,17 +519,6 @@ impl<'a, S: Service> Worker<'a, S> {
             }
             stats
         });
-    }
-
-    /// Closed connections leave their timers behind, and so do those that are armed for an earlier time. These are swept
-    /// out before they outnumber the others, by whatever makes more of them.
-    fn drop_dead_timers(&mut self) {
-        if self.timers.len() > DEAD_TIMERS_KEPT + 2 * self.entries.len() {
-            let entries = &self.entries;
-            self.timers.retain(|time, key| {
-                entries.get(key as usize).is_some_and(|entry| entry.armed == time)
-            });
-        }
     }
 
     fn follow_stop_flag(&mut self) {
@@ -600,21 +565,12 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn for_each_entry(&mut self, change: impl Fn(&mut Entry<S::Session>, Timestamp)) {
-        let keys: Vec<usize> = self.entries.iter().map(|(key, _)| key).collect();
+        let keys: Vec<usize> = self.table.entries.iter().map(|(key, _)| key).collect();
         for key in keys {
-            change(&mut self.entries[key], self.now);
+            change(&mut self.table.entries[key], self.now);
             self.give_turn(key);
         }
     }
-}
-
-fn split_token(token: usize) -> (usize, u32) {
-    (token & u32::MAX as usize, (token >> 32) as u32)
-}
-
-fn join_token(key: usize, generation: u32) -> usize {
-    debug_assert!(key < u32::MAX as usize, "more connections than descriptors can be");
-    (generation as usize) << 32 | key
 }
 
 #[cfg(test)]

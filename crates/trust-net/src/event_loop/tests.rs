@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use socket2::SockRef;
 use trust_wire::Limits;
 
+use super::table::DEAD_TIMERS_KEPT;
 use super::*;
 use crate::by_hand::{ByHand, by_hand};
 use crate::server::ServerConfig;
@@ -41,11 +42,11 @@ impl ByHand<'_, Echo> {
 
     /// A client that was accepted and whose socket does not block.
     fn connect(&mut self) -> TcpStream {
-        let before = self.worker.entries.len();
+        let before = self.worker.table.entries.len();
         let stream = TcpStream::connect(self.address()).expect("it listens");
         stream.set_nonblocking(true).expect("it can be");
         stream.set_nodelay(true).expect("it can be");
-        self.go_round_until(|worker| worker.entries.len() == before + 1);
+        self.go_round_until(|worker| worker.table.entries.len() == before + 1);
         stream
     }
 
@@ -99,16 +100,16 @@ fn early_deadlines_that_pass_again_and_again_leave_no_timers_behind() {
                 // A frame in two parts has an early deadline, and a late one when that has passed.
                 stream.write_all(&[0, 0, 0]).expect("there is room");
                 server.go_round_until(|worker| {
-                    worker.entries[key].client.connection.wanted() == Some(1)
+                    worker.table.entries[key].client.connection.wanted() == Some(1)
                 });
                 stream.write_all(&[0]).expect("there is room");
                 server.echoes(stream, &[0; 4]);
             }
             server.go_round_until(|worker| {
                 let late = worker.now + hour / 8;
-                worker.entries.iter().all(|(_, entry)| entry.armed > late)
+                worker.table.entries.iter().all(|(_, entry)| entry.armed > late)
             });
-            let timers = server.worker.timers.len();
+            let timers = server.worker.table.timers.len();
             assert!(timers <= DEAD_TIMERS_KEPT + 2 * CLIENTS, "{timers} for {CLIENTS} clients");
         }
     })
