@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
+use trust_net::errno::Operation;
 
-use crate::error_map::{During, exit_code};
+use crate::error_map::exit_code;
 use crate::exit_code::{ExitCode, Failure};
 use crate::signals::{Signal, Signals};
 use crate::target::{Family, Target};
@@ -119,7 +120,7 @@ pub fn connect(
                 errors.push((*address, ExitCode::TimedOut, limit.message()));
             }
             Err(AttemptError::Io(error)) => {
-                errors.push((*address, exit_code(&error, During::Connect), reason(&error)));
+                errors.push((*address, exit_code(&error, Operation::Connect), reason(&error)));
             }
         }
     }

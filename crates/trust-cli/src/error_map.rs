@@ -1,28 +1,13 @@
 //! What every errno leads to: event, level, action and exit code. One table; the documentation is
-//! checked against it.
+//! made from it.
 
 use std::io;
 
 use nix::errno::Errno;
-use trust_net::errno;
+use trust_net::errno::{self, ErrorClass, Operation};
 
 use crate::exit_code::ExitCode;
 use crate::level::Level;
-
-/// What was being done when the error came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum During {
-    /// `recv(2)`, or waiting for bytes.
-    Receive,
-    /// `send(2)`, or waiting for acknowledgements.
-    Send,
-    /// `accept(2)`.
-    Accept,
-    /// `connect(2)`.
-    Connect,
-    /// `bind(2)`, `listen(2)`.
-    Listen,
-}
 
 /// What is done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,13 +37,13 @@ impl Action {
     }
 }
 
-/// One row: what these errnos lead to.
+/// One row: what these errors lead to.
 #[derive(Debug)]
 pub struct Row {
-    /// The numbers; none means "any other".
-    pub errnos: &'static [Errno],
+    /// Their classes; none means "any other".
+    pub classes: &'static [ErrorClass],
     /// What was being done.
-    pub during: &'static [During],
+    pub during: &'static [Operation],
     /// The event of a server.
     pub event: &'static str,
     /// Its level.
@@ -70,62 +55,71 @@ pub struct Row {
     pub exit: Option<ExitCode>,
 }
 
-use During::{Accept, Connect, Listen, Receive, Send};
+use ErrorClass as Class;
+use Operation::{Accept, Connect, Listen, Receive, Send};
 
-const ANY: &[During] = &[Receive, Send, Accept, Connect, Listen];
-const TRANSFER: &[During] = &[Receive, Send];
+const ANY: &[Operation] = &[Receive, Send, Accept, Connect, Listen];
+const TRANSFER: &[Operation] = &[Receive, Send];
+
+/// Linux's numbers begin with 1; the last is EHWPOISON.
+const ERRNO_MAX: i32 = 133;
 
 /// The table; the first row that fits counts.
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
-    row(&[Errno::EAGAIN], &[Receive], "recv_timeout", Level::Warn, Action::CloseClient, Some(ExitCode::TimedOut)),
-    row(&[Errno::EAGAIN], &[Send], "send_timeout", Level::Warn, Action::CloseClient, Some(ExitCode::TimedOut)),
-    row(&[Errno::ECONNRESET], TRANSFER, "client_reset", Level::Warn, Action::CloseClient, Some(ExitCode::Protocol)),
-    row(&[Errno::EPIPE], &[Send], "broken_pipe", Level::Warn, Action::CloseClient, Some(ExitCode::Protocol)),
-    row(&[Errno::ETIMEDOUT], TRANSFER, "client_unreachable", Level::Warn, Action::CloseClient, Some(ExitCode::TimedOut)),
-    row(&[Errno::EHOSTUNREACH, Errno::ENETUNREACH], TRANSFER, "client_unreachable", Level::Warn, Action::CloseClient, Some(ExitCode::Unavailable)),
-    row(&[Errno::EINTR], ANY, "interrupted", Level::Debug, Action::Retry, None),
-    row(&[
-        Errno::ECONNABORTED, Errno::EPROTO, Errno::ENETDOWN, Errno::ENOPROTOOPT, Errno::EHOSTDOWN,
-        Errno::ENONET, Errno::EHOSTUNREACH, Errno::EOPNOTSUPP, Errno::ENETUNREACH, Errno::EPERM,
-    ], &[Accept], "accept_error", Level::Warn, Action::Retry, None),
-    row(&[Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM], &[Accept], "accept_paused", Level::Error, Action::PauseAccept, None),
-    row(&[Errno::EBADF, Errno::EINVAL, Errno::ENOTSOCK], &[Accept], "io_error", Level::Error, Action::DrainAndStop, Some(ExitCode::OsLimit)),
+    row(&[Class::WouldBlock], &[Receive], "recv_timeout", Level::Warn, Action::CloseClient, Some(ExitCode::TimedOut)),
+    row(&[Class::WouldBlock], &[Send], "send_timeout", Level::Warn, Action::CloseClient, Some(ExitCode::TimedOut)),
+    row(&[Class::Reset], TRANSFER, "client_reset", Level::Warn, Action::CloseClient, Some(ExitCode::Protocol)),
+    row(&[Class::BrokenPipe], TRANSFER, "broken_pipe", Level::Warn, Action::CloseClient, Some(ExitCode::Protocol)),
+    row(&[Class::TimedOut], TRANSFER, "client_unreachable", Level::Warn, Action::CloseClient, Some(ExitCode::TimedOut)),
+    row(&[Class::Unreachable], TRANSFER, "client_unreachable", Level::Warn, Action::CloseClient, Some(ExitCode::Unavailable)),
+    row(&[Class::Interrupted], ANY, "interrupted", Level::Debug, Action::Retry, None),
+    row(&[Class::Transient], &[Accept], "accept_error", Level::Warn, Action::Retry, None),
+    row(&[Class::Exhausted], &[Accept], "accept_paused", Level::Error, Action::PauseAccept, None),
+    row(&[Class::Fatal], &[Accept], "io_error", Level::Error, Action::DrainAndStop, Some(ExitCode::OsLimit)),
     row(&[], &[Accept], "io_error", Level::Error, Action::Retry, None),
-    row(&[
-        Errno::ECONNREFUSED, Errno::ECONNRESET, Errno::EHOSTUNREACH, Errno::ENETUNREACH, Errno::ENETDOWN, Errno::EHOSTDOWN,
-        Errno::EADDRINUSE, Errno::EADDRNOTAVAIL, Errno::EAFNOSUPPORT,
-    ], &[Connect, Listen], "error", Level::Error, Action::End, Some(ExitCode::Unavailable)),
-    row(&[Errno::ETIMEDOUT, Errno::EAGAIN], &[Connect], "error", Level::Error, Action::End, Some(ExitCode::TimedOut)),
-    row(&[Errno::EACCES, Errno::EPERM], &[Connect, Listen], "error", Level::Error, Action::End, Some(ExitCode::NotPermitted)),
-    row(&[Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM], &[Connect, Listen], "error", Level::Error, Action::End, Some(ExitCode::OsLimit)),
+    row(&[Class::Refused, Class::Unreachable, Class::AddressInUse, Class::NoAddress], &[Connect, Listen], "error", Level::Error, Action::End, Some(ExitCode::Unavailable)),
+    row(&[Class::TimedOut], &[Connect], "error", Level::Error, Action::End, Some(ExitCode::TimedOut)),
+    row(&[Class::NotPermitted], &[Connect, Listen], "error", Level::Error, Action::End, Some(ExitCode::NotPermitted)),
+    row(&[Class::Exhausted], &[Connect, Listen], "error", Level::Error, Action::End, Some(ExitCode::OsLimit)),
     row(&[], &[Connect, Listen], "error", Level::Error, Action::End, Some(ExitCode::Io)),
     row(&[], TRANSFER, "io_error", Level::Error, Action::CloseClient, Some(ExitCode::Io)),
 ];
 
 const fn row(
-    errnos: &'static [Errno],
-    during: &'static [During],
+    classes: &'static [ErrorClass],
+    during: &'static [Operation],
     event: &'static str,
     level: Level,
     action: Action,
     exit: Option<ExitCode>,
 ) -> Row {
-    Row { errnos, during, event, level, action, exit }
+    Row { classes, during, event, level, action, exit }
+}
+
+impl Row {
+    /// The errnos of a row, class by class; none means "any other".
+    pub fn errnos(&self) -> impl Iterator<Item = Errno> {
+        let is_of =
+            |class, errno| self.during.iter().any(|at| errno::classify(errno, *at) == class);
+        let of = move |class| (1..=ERRNO_MAX).filter(move |errno| is_of(class, *errno));
+        self.classes.iter().flat_map(move |class| of(*class)).map(Errno::from_raw)
+    }
 }
 
 /// The row for an errno.
-pub fn find(errno: i32, during: During) -> &'static Row {
-    let errno = Errno::from_raw(errno);
+pub fn find(errno: i32, during: impl Into<Operation>) -> &'static Row {
+    let during = during.into();
+    let class = errno::classify(errno, during);
     TABLE
         .iter()
         .filter(|row| row.during.contains(&during))
-        .find(|row| row.errnos.is_empty() || row.errnos.contains(&errno))
+        .find(|row| row.classes.is_empty() || row.classes.contains(&class))
         .expect("every kind of call has a row for any other errno")
 }
 
 /// What a command exits with that ends because of this error; 74 if the table says that nothing ends.
-pub fn exit_code(error: &io::Error, during: During) -> ExitCode {
+pub fn exit_code(error: &io::Error, during: Operation) -> ExitCode {
     find(errno::of(error), during).exit.unwrap_or(ExitCode::Io)
 }
 
@@ -140,34 +134,30 @@ pub fn errno_name(errno: i32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use trust_net::errno::{AcceptErrorClass, classify, classify_accept};
     use trust_net::wire::ErrnoClass;
-
-    /// Numbers that Linux knows, and one that it does not.
-    fn errnos() -> impl Iterator<Item = i32> {
-        1..=134
-    }
 
     #[test]
     fn the_table_says_what_the_server_does_with_a_connection() {
-        for errno in errnos().filter(|errno| ![4, 11].contains(errno)) {
-            let event = match classify(errno) {
+        for errno in (1..=ERRNO_MAX).filter(|errno| ![4, 11].contains(errno)) {
+            let event = match errno::classify(errno, Send).into() {
                 ErrnoClass::Reset => "client_reset",
                 ErrnoClass::BrokenPipe => "broken_pipe",
                 ErrnoClass::Unreachable => "client_unreachable",
                 ErrnoClass::Other => "io_error",
             };
-            assert_eq!(find(errno, Send).event, event, "{}", errno_name(errno));
-            assert_eq!(find(errno, Send).action, Action::CloseClient);
+            for during in [Receive, Send] {
+                assert_eq!(find(errno, during).event, event, "{}", errno_name(errno));
+                assert_eq!(find(errno, during).action, Action::CloseClient);
+            }
         }
     }
 
     #[test]
     fn the_table_says_what_the_server_does_with_accept() {
-        for errno in errnos().filter(|errno| *errno != 11) {
-            let action = match classify_accept(errno) {
-                AcceptErrorClass::Exhausted => Action::PauseAccept,
-                AcceptErrorClass::Fatal => Action::DrainAndStop,
+        for errno in 1..=ERRNO_MAX {
+            let action = match errno::classify(errno, Accept) {
+                ErrorClass::Exhausted => Action::PauseAccept,
+                ErrorClass::Fatal => Action::DrainAndStop,
                 _ => Action::Retry,
             };
             assert_eq!(find(errno, Accept).action, action, "{}", errno_name(errno));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use trust_wire::Timestamp;
 
-use crate::errno::{self, AcceptErrorClass};
+use crate::errno::{self, ErrorClass, Operation};
 use crate::observer::{Event, Observer};
 
 /// Clients without a place that may linger at the same time; beyond that they get RST. Enough for a
@@ -74,24 +74,24 @@ impl AcceptPolicy {
                 }
                 Err(error) => errno::of(&error),
             };
-            match errno::classify_accept(errno) {
-                AcceptErrorClass::WouldBlock => {
+            match errno::classify(errno, Operation::Accept) {
+                ErrorClass::WouldBlock => {
                     self.handle_success(observer);
                     return Accepted::Drained;
                 }
-                AcceptErrorClass::Interrupted => {
+                ErrorClass::Interrupted => {
                     observer.observe(&Event::Interrupted { during: None });
                     return Accepted::Interrupted;
                 }
-                AcceptErrorClass::Exhausted => {
+                ErrorClass::Exhausted => {
                     self.handle_exhausted(now, errno, observer);
                     return Accepted::Paused;
                 }
-                AcceptErrorClass::Fatal => {
+                ErrorClass::Fatal => {
                     observer.observe(&Event::ListenerFailed { errno });
                     return Accepted::Failed(errno);
                 }
-                AcceptErrorClass::Transient | AcceptErrorClass::Unknown => {
+                _ => {
                     self.note_failure(now, errno, observer);
                     if self.failures_in_a_row >= FAILURES_BEFORE_PAUSE {
                         self.paused_until = now + PAUSE;

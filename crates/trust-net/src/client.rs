@@ -135,7 +135,8 @@ impl<S: Session> Client<S> {
 
     pub(crate) fn handle_io_error(&mut self, error: &io::Error, during: During) {
         let errno = errno::of(error);
-        self.connection.handle_error(errno, errno::classify(errno), during);
+        let class = errno::classify(errno, during.into()).into();
+        self.connection.handle_error(errno, class, during);
     }
 
     /// Tells the observer of a cause that is new.

@@ -1,64 +1,140 @@
-//! What an errno means to a connection, and to a listening socket.
-//!
-//! The number decides, not the call that reported it. Numbers are Linux's (`errno(3)`).
+//! What an errno means, by what was being done. Numbers are Linux's (`errno(3)`).
 
 use std::io;
 
 use rustix::io::Errno;
-use trust_wire::ErrnoClass;
+use trust_wire::{During, ErrnoClass};
 
-/// What an error of `accept(2)` asks for.
+/// What was being done when an error came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AcceptErrorClass {
-    /// Nobody is waiting any more.
+pub enum Operation {
+    /// `recv(2)`, or waiting for bytes.
+    Receive,
+    /// `send(2)`, or waiting for acknowledgements.
+    Send,
+    /// `accept(2)`.
+    Accept,
+    /// `connect(2)`.
+    Connect,
+    /// `bind(2)`, `listen(2)`.
+    Listen,
+}
+
+/// What an error means to whoever made the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// Nothing can be moved or accepted now; of a connection: it is under way.
     WouldBlock,
     /// A signal came first.
     Interrupted,
-    /// This one client is gone, or the network had a hiccup; the next call may succeed. `accept(2)`
-    /// asks for these to be treated like EAGAIN.
+    /// RST from the peer.
+    Reset,
+    /// Sent after the peer had reset the connection.
+    BrokenPipe,
+    /// The peer's host acknowledges nothing.
+    TimedOut,
+    /// No way leads to the peer's host.
+    Unreachable,
+    /// The peer's host does not take the connection.
+    Refused,
+    /// This host does not have the address, or no port is free.
+    NoAddress,
+    /// Somebody else has the address.
+    AddressInUse,
+    /// Forbidden, as low ports are.
+    NotPermitted,
+    /// This one client is gone, or the network had a hiccup; the next call may succeed. `accept(2)` asks for these to be
+    /// treated like EAGAIN.
     Transient,
-    /// Descriptors or memory have run out; the client stays in the queue.
+    /// Descriptors or memory have run out; of a client: it stays in the queue.
     Exhausted,
     /// The listening socket itself is unusable.
     Fatal,
     /// Nothing that is documented.
-    Unknown,
+    Other,
 }
 
-/// The class of an error that a receive or a send reported.
-pub fn classify(errno: i32) -> ErrnoClass {
-    match Errno::from_raw_os_error(errno) {
-        Errno::CONNRESET => ErrnoClass::Reset,
-        Errno::PIPE => ErrnoClass::BrokenPipe,
-        Errno::TIMEDOUT | Errno::HOSTUNREACH | Errno::NETUNREACH => ErrnoClass::Unreachable,
-        _ => ErrnoClass::Other,
+/// What an errno means. Of a connection the number decides, and not which of its two calls reported it.
+pub fn classify(errno: i32, operation: Operation) -> ErrorClass {
+    let errno = Errno::from_raw_os_error(errno);
+    match operation {
+        _ if errno == Errno::INTR => ErrorClass::Interrupted,
+        Operation::Receive | Operation::Send => match errno {
+            Errno::AGAIN => ErrorClass::WouldBlock,
+            Errno::CONNRESET => ErrorClass::Reset,
+            Errno::PIPE => ErrorClass::BrokenPipe,
+            Errno::TIMEDOUT => ErrorClass::TimedOut,
+            Errno::HOSTUNREACH | Errno::NETUNREACH => ErrorClass::Unreachable,
+            _ => ErrorClass::Other,
+        },
+        Operation::Accept => match errno {
+            Errno::AGAIN => ErrorClass::WouldBlock,
+            Errno::CONNABORTED
+            | Errno::PROTO
+            | Errno::NETDOWN
+            | Errno::NOPROTOOPT
+            | Errno::HOSTDOWN
+            | Errno::NONET
+            | Errno::HOSTUNREACH
+            | Errno::OPNOTSUPP
+            | Errno::NETUNREACH
+            | Errno::PERM => ErrorClass::Transient,
+            Errno::BADF | Errno::INVAL | Errno::NOTSOCK => ErrorClass::Fatal,
+            _ => exhausted_or_other(errno),
+        },
+        Operation::Connect | Operation::Listen => match errno {
+            Errno::INPROGRESS => ErrorClass::WouldBlock,
+            Errno::CONNREFUSED | Errno::CONNRESET => ErrorClass::Refused,
+            Errno::TIMEDOUT | Errno::AGAIN if operation == Operation::Connect => {
+                ErrorClass::TimedOut
+            }
+            Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN => {
+                ErrorClass::Unreachable
+            }
+            Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT => ErrorClass::NoAddress,
+            Errno::ADDRINUSE => ErrorClass::AddressInUse,
+            Errno::ACCESS | Errno::PERM => ErrorClass::NotPermitted,
+            _ => exhausted_or_other(errno),
+        },
     }
 }
 
-/// The class of an error that `accept(2)` reported.
-pub fn classify_accept(errno: i32) -> AcceptErrorClass {
-    match Errno::from_raw_os_error(errno) {
-        Errno::AGAIN => AcceptErrorClass::WouldBlock,
-        Errno::INTR => AcceptErrorClass::Interrupted,
-        Errno::CONNABORTED
-        | Errno::PROTO
-        | Errno::NETDOWN
-        | Errno::NOPROTOOPT
-        | Errno::HOSTDOWN
-        | Errno::NONET
-        | Errno::HOSTUNREACH
-        | Errno::OPNOTSUPP
-        | Errno::NETUNREACH
-        | Errno::PERM => AcceptErrorClass::Transient,
-        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => AcceptErrorClass::Exhausted,
-        Errno::BADF | Errno::INVAL | Errno::NOTSOCK => AcceptErrorClass::Fatal,
-        _ => AcceptErrorClass::Unknown,
+fn exhausted_or_other(errno: Errno) -> ErrorClass {
+    match errno {
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => ErrorClass::Exhausted,
+        _ => ErrorClass::Other,
     }
 }
 
 /// Whether `epoll_ctl(2)` may succeed later: ENOSPC is the limit of watches for each user (max_user_watches, `epoll(7)`).
 pub(crate) fn is_shortage_of_watches(errno: i32) -> bool {
     matches!(Errno::from_raw_os_error(errno), Errno::NOSPC | Errno::NOMEM)
+}
+
+/// Whether `fork(2)` may succeed later: descriptors, memory or processes have run out.
+pub(crate) fn is_shortage_of_processes(errno: i32) -> bool {
+    errno == WOULD_BLOCK || exhausted_or_other(Errno::from_raw_os_error(errno)) != ErrorClass::Other
+}
+
+impl From<ErrorClass> for ErrnoClass {
+    /// What makes a difference to a connection.
+    fn from(class: ErrorClass) -> ErrnoClass {
+        match class {
+            ErrorClass::Reset => ErrnoClass::Reset,
+            ErrorClass::BrokenPipe => ErrnoClass::BrokenPipe,
+            ErrorClass::TimedOut | ErrorClass::Unreachable => ErrnoClass::Unreachable,
+            _ => ErrnoClass::Other,
+        }
+    }
+}
+
+impl From<During> for Operation {
+    fn from(during: During) -> Operation {
+        match during {
+            During::Receive => Operation::Receive,
+            During::Send => Operation::Send,
+        }
+    }
 }
 
 /// The raw errno of an error that a socket call reported; EIO for one that carries none.

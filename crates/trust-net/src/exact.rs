@@ -6,8 +6,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 
-use crate::errno;
-use trust_wire::ErrnoClass;
+use crate::errno::{self, ErrorClass, Operation};
 
 /// The two socket calls that exact I/O needs, so that a test can put a script in the socket's place.
 pub trait Stream {
@@ -103,15 +102,11 @@ impl ExactError {
     }
 
     fn new(transferred: usize, source: io::Error) -> ExactError {
-        if source.kind() == ErrorKind::WouldBlock {
-            return ExactError::TimedOut { transferred };
-        }
-        match errno::classify(errno::of(&source)) {
-            ErrnoClass::Reset => ExactError::Reset { transferred },
-            ErrnoClass::BrokenPipe => ExactError::Disconnected { transferred },
-            ErrnoClass::Unreachable | ErrnoClass::Other => {
-                ExactError::Failed { transferred, source }
-            }
+        match errno::classify(errno::of(&source), Operation::Receive) {
+            ErrorClass::WouldBlock => ExactError::TimedOut { transferred },
+            ErrorClass::Reset => ExactError::Reset { transferred },
+            ErrorClass::BrokenPipe => ExactError::Disconnected { transferred },
+            _ => ExactError::Failed { transferred, source },
         }
     }
 }

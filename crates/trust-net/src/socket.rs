@@ -5,12 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use trust_wire::{CloseStep, Limits, Probe};
 
-use crate::errno;
+use crate::errno::{self, ErrorClass, Operation};
 use crate::sys;
 
 /// Clients that may wait to be accepted. std's 128 overflows under a burst of connects, which costs
@@ -71,8 +70,7 @@ pub fn listen(
 
 /// Whether the host does not have the address, or not even its family.
 fn is_foreign(error: &io::Error) -> bool {
-    let errno = Errno::from_raw_os_error(errno::of(error));
-    matches!(errno, Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL)
+    errno::classify(errno::of(error), Operation::Listen) == ErrorClass::NoAddress
 }
 
 /// All addresses of this host: IPv6 and IPv4 on one socket, or IPv4 where there is no IPv6.
@@ -244,5 +242,5 @@ pub(crate) fn settled_path_info(socket: BorrowedFd<'_>) -> PathInfo {
 fn pending_error(socket: BorrowedFd<'_>) -> Option<(i32, trust_wire::ErrnoClass)> {
     let error = SockRef::from(&socket.as_fd()).take_error().ok()??;
     let errno = errno::of(&error);
-    Some((errno, errno::classify(errno)))
+    Some((errno, errno::classify(errno, Operation::Send).into()))
 }

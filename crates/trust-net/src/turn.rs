@@ -1,6 +1,6 @@
 //! A connection's turn over its socket.
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use trust_wire::turn::{Bounds, Io, Question, Refusal, Step, Turn};
 use trust_wire::{CloseStep, During, HEADER_LEN, Limits, Probe, Readiness, Timestamp};
 
 use crate::client::{Answering, Client};
-use crate::errno;
+use crate::errno::{self, ErrorClass};
 use crate::observer::Event;
 use crate::service::{Service, Session};
 use crate::shared::Shared;
@@ -54,17 +54,15 @@ pub(crate) struct SocketIo<'a, S: Service, E> {
 
 impl<S: Service, E: Endpoint> SocketIo<'_, S, E> {
     fn refused(&self, error: &io::Error, during: During) -> Refusal {
-        match error.kind() {
-            ErrorKind::WouldBlock => Refusal::WouldBlock,
-            ErrorKind::Interrupted => {
+        let errno = errno::of(error);
+        match errno::classify(errno, during.into()) {
+            ErrorClass::WouldBlock => Refusal::WouldBlock,
+            ErrorClass::Interrupted => {
                 let during = Some(during);
                 self.shared.observer.observe(&Event::Interrupted { during });
                 Refusal::Interrupted
             }
-            _ => {
-                let errno = errno::of(error);
-                Refusal::Failed { errno, class: errno::classify(errno) }
-            }
+            class => Refusal::Failed { errno, class: class.into() },
         }
     }
 }

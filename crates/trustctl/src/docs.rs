@@ -66,10 +66,8 @@ fn the_table_of_errnos_is_the_code_s() {
         "| errno | during | event | level | action | exit code |\n|---|---|---|---|---|---|\n",
     );
     for row in error_map::TABLE {
-        let errnos = match row.errnos {
-            [] => "any other".to_owned(),
-            some => some.iter().map(|errno| format!("{errno:?}")).collect::<Vec<_>>().join(", "),
-        };
+        let errnos: Vec<String> = row.errnos().map(|errno| format!("{errno:?}")).collect();
+        let errnos = if errnos.is_empty() { "any other".to_owned() } else { errnos.join(", ") };
         let during = row.during.iter().map(|during| format!("{during:?}").to_lowercase());
         let during = during.collect::<Vec<_>>().join(", ");
         let exit = row.exit.map_or(String::new(), |exit| exit.code().to_string());

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
+use trust_net::errno::Operation;
 use trust_net::socket::probe;
 
 use crate::echo::conversation::{Conversation, WrongEcho};
-use crate::error_map::{During, exit_code};
+use crate::error_map::exit_code;
 use crate::exit_code::{ExitCode, Failure};
 use crate::target::Target;
 use crate::text::{reason, seconds};
@@ -233,7 +234,7 @@ impl Link {
 
 impl LinkEnd {
     fn of(error: io::Error) -> LinkEnd {
-        match exit_code(&error, During::Send) {
+        match exit_code(&error, Operation::Send) {
             ExitCode::Protocol => LinkEnd::Reset,
             _ => LinkEnd::Failed(error),
         }
@@ -257,7 +258,7 @@ impl LinkEnd {
                 (ExitCode::TimedOut, what)
             }
             LinkEnd::Failed(error) => {
-                let exit = exit_code(error, During::Send);
+                let exit = exit_code(error, Operation::Send);
                 let what = match exit {
                     ExitCode::TimedOut => "does not answer any more",
                     ExitCode::Unavailable => "became unreachable",

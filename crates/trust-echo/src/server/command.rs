@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::descriptor;
-use trust_cli::error_map::{self, During};
+use trust_cli::error_map;
 use trust_cli::event_log::EventLog;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::Layers;
@@ -15,6 +15,7 @@ use trust_cli::level::Level;
 use trust_cli::settings::quoted;
 use trust_cli::signals::Signal;
 use trust_cli::text::reason;
+use trust_net::errno::Operation;
 use trust_net::service::Echo;
 use trust_net::{Model, Server, Summary, socket};
 
@@ -155,7 +156,7 @@ fn write_stop(log: &EventLog, summary: &Summary, duration: Duration) {
 fn exit_code(summary: &Summary, signal: Option<Signal>) -> Result<ExitCode, Failure> {
     if let Some(errno) = summary.listener_failed {
         let name = error_map::errno_name(errno);
-        let exit = error_map::find(errno, During::Accept).exit.unwrap_or(ExitCode::OsLimit);
+        let exit = error_map::find(errno, Operation::Accept).exit.unwrap_or(ExitCode::OsLimit);
         return Err(Failure::new(exit, format!("the listening socket failed: {name}")));
     }
     Ok(match signal {
@@ -172,7 +173,7 @@ fn cannot_listen(addresses: &[SocketAddr], host: Option<&str>, error: &io::Error
         None => format!("port {port}"),
     };
     let message = format!("cannot listen on {place}: {}", reason(error));
-    Failure::new(error_map::exit_code(error, During::Listen), message)
+    Failure::new(error_map::exit_code(error, Operation::Listen), message)
 }
 
 fn no_children(error: &io::Error) -> Failure {

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use trust_cli::error_map::{self, During, errno_name};
+use trust_cli::error_map::{self, errno_name};
 use trust_cli::event_log::{self, EventLog, Missing};
 use trust_cli::level::Level;
 use trust_cli::log_sink::{FILE, STDOUT};
+use trust_net::errno::{self, Operation};
 use trust_net::observer::{ChildExit, ClientInfo, Stats};
-use trust_net::wire::{Disconnect, Mode, Reason, Totals};
-use trust_net::{Event, Model, Observer, ServerConfig, errno};
+use trust_net::wire::{Disconnect, During, Mode, Reason, Totals};
+
+use trust_net::{Event, Model, Observer, ServerConfig};
 
 /// Writes what happens in a server to the event log.
 pub struct ServerEvents {
@@ -81,10 +83,6 @@ impl ServerEvents {
         if matches!(cause.reason, Reason::PeerFin | Reason::TruncatedFrame { .. }) {
             self.client_event(Level::Info, "client_disconnect", client).write();
         }
-        let during = match cause.during {
-            trust_net::wire::During::Receive => During::Receive,
-            trust_net::wire::During::Send => During::Send,
-        };
         let warn = |name| self.client_event(Level::Warn, name, client);
         let seconds = |limit: Option<Duration>| limit.unwrap_or_default().as_secs_f64();
         let limits = &self.config.limits;
@@ -104,9 +102,9 @@ impl ServerEvents {
                 .field("timeout_sec", &seconds(limits.timeout)),
             Reason::SendTimeout => {
                 let limit = match cause.during {
-                    trust_net::wire::During::Send => limits.timeout,
+                    During::Send => limits.timeout,
                     // It waited for the peer's FIN too.
-                    trust_net::wire::During::Receive => Some(limits.linger_timeout),
+                    During::Receive => Some(limits.linger_timeout),
                 };
                 self.errno_event(client, errno::WOULD_BLOCK, During::Send)
                     .field("timeout_sec", &seconds(limit))
@@ -122,7 +120,9 @@ impl ServerEvents {
             Reason::ClientReset
             | Reason::BrokenPipe
             | Reason::ClientUnreachable
-            | Reason::IoError => self.errno_event(client, cause.errno.unwrap_or_default(), during),
+            | Reason::IoError => {
+                self.errno_event(client, cause.errno.unwrap_or_default(), cause.during)
+            }
         };
         event.write();
     }
@@ -250,7 +250,7 @@ impl ServerEvents {
     }
 
     fn accept_event(&self, errno: i32) -> event_log::EventBuilder<'_> {
-        let row = error_map::find(errno, During::Accept);
+        let row = error_map::find(errno, Operation::Accept);
         with_errno(self.log.event(row.level, row.event), errno)
     }
 }

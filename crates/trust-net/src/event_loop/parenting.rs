@@ -8,7 +8,7 @@ use trust_wire::{Disconnect, During, Reason, Timestamp};
 use super::Worker;
 use crate::channel::{Order, Report};
 use crate::children::Exited;
-use crate::errno::{self, AcceptErrorClass};
+use crate::errno;
 use crate::observer::{ClientInfo, Event};
 use crate::service::Service;
 use crate::stop::Stop;
@@ -18,11 +18,6 @@ pub(super) struct Waiting {
     stream: TcpStream,
     client: ClientInfo,
     accepted_at: Timestamp,
-}
-
-/// Whether there may be a child later: descriptors, memory or processes have run out (`fork(2)`).
-fn is_shortage(errno: i32) -> bool {
-    errno == errno::WOULD_BLOCK || errno::classify_accept(errno) == AcceptErrorClass::Exhausted
 }
 
 impl<S: Service> Worker<'_, S> {
@@ -53,7 +48,7 @@ impl<S: Service> Worker<'_, S> {
             }
             Err(error) => {
                 let errno = errno::of(&error);
-                if is_shortage(errno) && self.shared.stop() == Stop::No {
+                if errno::is_shortage_of_processes(errno) && self.shared.stop() == Stop::No {
                     // The client goes on waiting, as it would in the backlog.
                     policy.handle_exhausted(self.now, errno, observer);
                     return false;

@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use trust_cli::command::Context;
 use trust_cli::descriptor::Kind;
-use trust_cli::error_map::{self, During};
+use trust_cli::error_map;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::signals::Signal;
 use trust_net::observer::ClientInfo;
 use trust_net::service::Echo;
-use trust_net::wire::{self, Disconnect, Reason};
+use trust_net::wire::{Disconnect, Reason};
 use trust_net::{Event, Observer, Server, ServerConfig, Summary, socket};
 
 use super::{exit_code, internal, write_stop};
@@ -146,15 +146,11 @@ fn exit_of(
     summary: &Summary,
     signal: Option<Signal>,
 ) -> Result<ExitCode, Failure> {
-    let during = match cause.during {
-        wire::During::Receive => During::Receive,
-        wire::During::Send => During::Send,
-    };
     match decided_by(&cause.reason) {
         Decided::Reason(exit) => Ok(exit),
         Decided::Signal => exit_code(summary, signal),
         Decided::Errno => {
-            let row = error_map::find(cause.errno.unwrap_or_default(), during);
+            let row = error_map::find(cause.errno.unwrap_or_default(), cause.during);
             Ok(row.exit.unwrap_or(ExitCode::Io))
         }
     }
