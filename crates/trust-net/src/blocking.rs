@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
 use trust_wire::frame::{self, HEADER_LEN, decode_header};
 
 use crate::exact::{ExactError, recv_exact, send_exact};
@@ -56,10 +57,9 @@ impl BlockingConnection {
     ///
     /// # Errors
     ///
-    /// If TCP_NODELAY cannot be set.
+    /// If TCP_NODELAY or SO_OOBINLINE cannot be set.
     pub fn new(stream: TcpStream, max_payload: u32) -> io::Result<BlockingConnection> {
-        // Small answers must not wait for the acknowledgement of earlier ones (RFC 896).
-        stream.set_nodelay(true)?;
+        socket::prepare_stream(&SockRef::from(&stream))?;
         Ok(BlockingConnection { stream, max_payload })
     }
 

@@ -6,6 +6,7 @@
 //! - [`server`]: a server that runs a service, as an event loop, one client at a time, or with a process for each
 //! - [`channel`]: what such a process and its server tell each other
 //! - [`observer`]: what happens in a server, as typed events
+//! - [`stream`]: a client's connection, for programs with a loop of their own
 //! - [`socket`], [`errno`]: sockets and error numbers as everybody here treats them
 //!
 //! Linux only: readiness, SIOCOUTQ and the order in which errors are reported are Linux's.
@@ -37,6 +38,7 @@ mod shared;
 pub mod socket;
 mod stats;
 mod stop;
+pub mod stream;
 mod sync;
 mod sys;
 mod timers;
@@ -48,4 +50,5 @@ pub use exact::{ExactError, Stream, recv_exact, send_exact};
 pub use observer::{Event, Observer};
 pub use server::{Handle, Model, Server, ServerConfig, Summary};
 pub use service::{Reply, Service, Session};
+pub use stream::{ClientStream, Incoming};
 pub use trust_wire as wire;

@@ -96,12 +96,10 @@ fn listen_on(
     Ok(socket.into())
 }
 
-/// Sets what every connection has, on itself or on the listening socket that it inherits from.
+/// Sets what every connection of a server has, on itself or on the listening socket that it inherits from.
 pub(crate) fn prepare(socket: SockRef<'_>, options: AcceptedOptions) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
+    prepare_stream(&socket)?;
     socket.set_tcp_notsent_lowat(UNSENT_LIMIT)?;
-    // A byte that was sent as urgent is one of the stream's like any other (RFC 6093, section 5).
-    socket.set_out_of_band_inline(true)?;
     if options.keepalive {
         let keepalive = TcpKeepalive::new()
             .with_time(KEEPALIVE_IDLE)
@@ -110,6 +108,14 @@ pub(crate) fn prepare(socket: SockRef<'_>, options: AcceptedOptions) -> io::Resu
         socket.set_tcp_keepalive(&keepalive)?;
     }
     Ok(())
+}
+
+/// Sets what connections have on either side.
+pub(crate) fn prepare_stream(socket: &Socket) -> io::Result<()> {
+    // Small messages must not wait for the acknowledgement of earlier ones (RFC 896).
+    socket.set_tcp_nodelay(true)?;
+    // A byte that was sent as urgent is one of the stream's like any other (RFC 6093, section 5).
+    socket.set_out_of_band_inline(true)
 }
 
 /// An address as people write it: IPv4 never in the form `::ffff:192.0.2.1`.

@@ -1,0 +1,250 @@
+//! A client's connection: connecting, sending, receiving. No call waits.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::errno::{self, ErrorClass, Operation};
+use crate::socket;
+
+/// A connection of a client, or its attempt to have one.
+///
+/// A send that fails does not end it: what the peer had sent before can still be received, and then how it ended.
+#[derive(Debug)]
+pub struct ClientStream {
+    socket: Socket,
+    /// Why nothing can be sent any more.
+    broken: Option<i32>,
+}
+
+/// What a receive brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// So many bytes, at the front of the buffer.
+    Bytes(usize),
+    /// Nothing: the kernel has no more.
+    Nothing,
+    /// The peer's FIN.
+    End,
+    /// The connection failed with this errno.
+    Failed(i32),
+}
+
+impl ClientStream {
+    /// Begins to connect. The socket becomes writable when [`ClientStream::finish_connecting`] has an answer. `configure`
+    /// sets what has to be set before the first segment.
+    ///
+    /// # Errors
+    ///
+    /// As `socket(2)` and `connect(2)`.
+    pub fn begin_connecting(
+        address: SocketAddr,
+        configure: impl FnOnce(&Socket),
+    ) -> io::Result<ClientStream> {
+        let kind = Type::STREAM.nonblocking();
+        let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+        socket::prepare_stream(&socket)?;
+        configure(&socket);
+        if let Err(error) = socket.connect(&address.into())
+            && !matches!(
+                errno::classify(errno::of(&error), Operation::Connect),
+                // After a signal too it goes on (connect(2)).
+                ErrorClass::WouldBlock | ErrorClass::Interrupted
+            )
+        {
+            return Err(error);
+        }
+        Ok(ClientStream { socket, broken: None })
+    }
+
+    /// What came of the attempt.
+    ///
+    /// # Errors
+    ///
+    /// As `connect(2)`.
+    pub fn finish_connecting(&self) -> io::Result<()> {
+        if let Some(error) = self.socket.take_error()? {
+            return Err(error);
+        }
+        // With nobody listening on a port of the ephemeral range, the kernel may pick that very port as
+        // the own one, and the socket connects to itself (RFC 9293, section 3.5): a perfect echo.
+        match (self.socket.local_addr(), self.socket.peer_addr()) {
+            (Ok(own), Ok(peer)) if own == peer => Err(Errno::CONNREFUSED.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    ///
+    /// As `getpeername(2)`: the peer's RST may have come.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.peer_addr()?.as_socket().ok_or_else(|| Errno::AFNOSUPPORT.into())
+    }
+
+    /// Sends with one call; how many bytes the kernel took. None if it takes no more now, or if sending fails, which
+    /// [`ClientStream::receive`] tells.
+    pub fn send(&mut self, bytes: &[u8]) -> usize {
+        while self.broken.is_none() {
+            let error = match socket::send(self.socket.as_fd(), bytes) {
+                Ok(count) => return count,
+                Err(error) => errno::of(&error),
+            };
+            match errno::classify(error, Operation::Send) {
+                ErrorClass::WouldBlock => break,
+                ErrorClass::Interrupted => {}
+                _ => self.broken = Some(error),
+            }
+        }
+        0
+    }
+
+    /// Receives with one call. Bytes that had arrived come also after a failed send, and behind them its errno.
+    pub fn receive(&self, buffer: &mut [u8]) -> Incoming {
+        loop {
+            let error = match socket::receive(self.socket.as_fd(), buffer) {
+                Ok(0) => return self.broken.map_or(Incoming::End, Incoming::Failed),
+                Ok(count) => return Incoming::Bytes(count),
+                Err(error) => errno::of(&error),
+            };
+            match (errno::classify(error, Operation::Receive), self.broken) {
+                (ErrorClass::Interrupted, _) => {}
+                (ErrorClass::WouldBlock, None) => return Incoming::Nothing,
+                (_, broken) => return Incoming::Failed(broken.unwrap_or(error)),
+            }
+        }
+    }
+
+    /// Sends FIN and goes on receiving.
+    pub fn half_close(&self) {
+        // ENOTCONN after an RST from the peer: the next receive says so.
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Why nothing can be sent any more, if that is so.
+    pub fn send_error(&self) -> Option<i32> {
+        self.broken
+    }
+
+    /// An error of the socket was found elsewhere, which took it from the socket (SO_ERROR, `socket(7)`).
+    pub fn handle_error(&mut self, errno: i32) {
+        self.broken.get_or_insert(errno);
+    }
+}
+
+impl AsFd for ClientStream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use rustix::event::{PollFd, PollFlags, poll};
+    use rustix::net::{SendFlags, send};
+
+    use super::*;
+
+    fn await_readiness(stream: &ClientStream, flags: PollFlags) {
+        poll(&mut [PollFd::new(stream, flags)], None).expect("it can be waited for");
+    }
+
+    fn pair() -> (ClientStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let stream = ClientStream::begin_connecting(address, |_| ()).expect("it is under way");
+        let (server, _) = listener.accept().expect("a client");
+        await_readiness(&stream, PollFlags::OUT);
+        stream.finish_connecting().expect("it is there");
+        assert_eq!(stream.peer_addr().expect("an address"), address);
+        (stream, server)
+    }
+
+    /// Receives once something is there.
+    fn receive(stream: &ClientStream, buffer: &mut [u8]) -> Incoming {
+        await_readiness(stream, PollFlags::IN);
+        stream.receive(buffer)
+    }
+
+    #[test]
+    fn bytes_go_both_ways_until_the_end() {
+        let (mut stream, mut server) = pair();
+        let mut buffer = [0; 10];
+        assert_eq!(stream.receive(&mut buffer), Incoming::Nothing);
+        assert_eq!(stream.send(b"question"), 8);
+        stream.half_close();
+        let mut question = String::new();
+        server.read_to_string(&mut question).expect("text");
+        assert_eq!(question, "question");
+        server.write_all(b"answer").expect("sends");
+        drop(server);
+        assert_eq!(receive(&stream, &mut buffer), Incoming::Bytes(6));
+        assert_eq!(receive(&stream, &mut buffer), Incoming::End);
+    }
+
+    #[test]
+    fn urgent_bytes_are_bytes_of_the_stream() {
+        let (stream, server) = pair();
+        send(&server, b"!", SendFlags::OOB).expect("sends");
+        send(&server, b"ab", SendFlags::OOB).expect("sends");
+        drop(server);
+        let (mut got, mut buffer) = (vec![], [0; 10]);
+        while let Incoming::Bytes(count) = receive(&stream, &mut buffer) {
+            got.extend_from_slice(&buffer[..count]);
+        }
+        assert_eq!(got, b"!ab");
+    }
+
+    #[test]
+    fn what_had_arrived_is_received_after_a_failed_send_and_then_why_it_failed() {
+        let (mut stream, mut server) = pair();
+        let mut buffer = [0; 10];
+        server.write_all(b"answer").expect("sends");
+        assert_eq!(stream.send(b"unread"), 6);
+        server.peek(&mut [0]).expect("it has come");
+        // Closing with unread bytes sends RST.
+        drop(server);
+        while stream.send_error().is_none() {
+            stream.send(b"x");
+        }
+        let errno = stream.send_error().expect("it failed");
+        assert_eq!(stream.receive(&mut buffer), Incoming::Bytes(6));
+        assert_eq!(stream.receive(&mut buffer), Incoming::Failed(errno));
+        assert_eq!(stream.send(b"x"), 0);
+    }
+
+    #[test]
+    fn a_port_on_which_nobody_listens_refuses() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        let refused = match ClientStream::begin_connecting(address, |_| ()) {
+            Ok(stream) => {
+                await_readiness(&stream, PollFlags::OUT);
+                stream.finish_connecting()
+            }
+            Err(error) => Err(error),
+        };
+        let error = refused.expect_err("nobody is there");
+        let class = errno::classify(errno::of(&error), Operation::Connect);
+        assert_eq!(class, ErrorClass::Refused);
+    }
+
+    #[test]
+    fn a_socket_that_met_itself_is_refused() {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).expect("a free port");
+        let own = socket.local_addr().expect("an address");
+        socket.connect(&own).expect("it meets itself");
+        let error = ClientStream { socket, broken: None }.finish_connecting();
+        assert_eq!(errno::of(&error.expect_err("nobody is there")), 111);
+    }
+}
