@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use trust_cli::framing::Framing;
+use trust_wire::format::LengthFormat;
 
 use crate::setup::Setup;
 use crate::transcript::Transcript;
@@ -15,30 +16,6 @@ const TRIES_MAX: Duration = Duration::from_secs(6);
 /// Longest wait for the echo of one try, unless the run's patience is shorter.
 const TRY_MAX: Duration = Duration::from_millis(300);
 
-/// What is tried, common ones first.
-const NAMES: [&str; 20] = [
-    "u8",
-    "u16be",
-    "u16le",
-    "u24be",
-    "u24le",
-    "u32be",
-    "u32le",
-    "u64be",
-    "u64le",
-    "line",
-    "raw",
-    "u8+incl",
-    "u16be+incl",
-    "u16le+incl",
-    "u24be+incl",
-    "u24le+incl",
-    "u32be+incl",
-    "u32le+incl",
-    "u64be+incl",
-    "u64le+incl",
-];
-
 /// A payload without a newline, of which no part looks like the header of another part.
 const HELLO: &[u8; 23] = b"which framing is right?";
 
@@ -49,7 +26,9 @@ pub fn other_framing(setup: &Setup) -> Option<String> {
     if is_served(setup, With::Half) {
         return None;
     }
-    for name in NAMES {
+    // Lengths that count their header are the rarest, so those come last.
+    let (exclusive, inclusive) = LengthFormat::NAMES.split_at(LengthFormat::NAMES.len() / 2);
+    for name in exclusive.iter().chain(&["line", "raw"]).chain(inclusive) {
         let Some(framing) = Framing::parse(name).filter(|framing| *framing != setup.framing) else {
             continue;
         };

@@ -103,6 +103,28 @@ impl LengthFormat {
     pub const U32_BE: LengthFormat =
         LengthFormat { width: 4, is_big_endian: true, is_inclusive: false, offset: 0, adjust: 0 };
 
+    /// A name of each width, byte order and way to count, first those that do not count the header.
+    pub const NAMES: [&str; 18] = [
+        "u8",
+        "u16be",
+        "u16le",
+        "u24be",
+        "u24le",
+        "u32be",
+        "u32le",
+        "u64be",
+        "u64le",
+        "u8+incl",
+        "u16be+incl",
+        "u16le+incl",
+        "u24be+incl",
+        "u24le+incl",
+        "u32be+incl",
+        "u32le+incl",
+        "u64be+incl",
+        "u64le+incl",
+    ];
+
     /// The format of this name: `u8`, `u16`, `u24`, `u32` or `u64`, then `be` or `le`, which `u8` may go
     /// without, then perhaps `+incl` if the length counts its own header.
     pub fn parse(text: &str) -> Option<LengthFormat> {
@@ -292,33 +314,11 @@ pub(crate) mod tests {
         format.encode(payload_len, &mut header).map(|()| header)
     }
 
-    /// Names of formats, one each.
-    pub(crate) const NAMES: [&str; 18] = [
-        "u8",
-        "u16be",
-        "u16le",
-        "u24be",
-        "u24le",
-        "u32be",
-        "u32le",
-        "u64be",
-        "u64le",
-        "u8+incl",
-        "u16be+incl",
-        "u16le+incl",
-        "u24be+incl",
-        "u24le+incl",
-        "u32be+incl",
-        "u32le+incl",
-        "u64be+incl",
-        "u64le+incl",
-    ];
-
     /// Every width, order and way to count, with any offset and adjustment that they can have.
     pub(crate) fn any_format() -> impl Strategy<Value = LengthFormat> {
         let offset = prop_oneof![Just(0), 0..=8u16, 0..=MAX_OFFSET];
         let adjust = prop_oneof![Just(0), -20..=20i64, -MAX_ADJUST..=MAX_ADJUST];
-        let parts = (prop::sample::select(&NAMES[..]), offset, adjust);
+        let parts = (prop::sample::select(&LengthFormat::NAMES[..]), offset, adjust);
         parts.prop_filter_map("it says something", |(name, offset, adjust)| {
             LengthFormat::parse(name)?.with_offset(offset)?.with_adjust(adjust)
         })
@@ -326,7 +326,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_name_is_parsed_to_the_format_that_shows_it() {
-        for name in NAMES {
+        for name in LengthFormat::NAMES {
             assert_eq!(format(name, 0, 0).to_string(), name);
         }
         assert_eq!(LengthFormat::parse("u32be"), Some(LengthFormat::U32_BE));
