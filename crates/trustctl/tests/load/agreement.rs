@@ -332,7 +332,8 @@ fn text_of(page: &Path) -> String {
         text.push_str(piece.split_once('>').map_or(piece, |(_, behind)| behind));
         text.push(' ');
     }
-    text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    let entities = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];
+    entities.iter().fold(text, |text, (entity, character)| text.replace(entity, character))
 }
 
 /// A text for people has the numbers of the log.
