@@ -1,16 +1,15 @@
 //! From a target to a connection: resolving its name, trying every address.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
 use trust_net::errno::Operation;
+use trust_net::stream::ClientStream;
 
 use crate::error_map::exit_code;
 use crate::exit_code::{ExitCode, Failure};
@@ -89,7 +88,7 @@ pub fn resolve(
     Ok(fitting)
 }
 
-/// Connects to the first address that answers. The socket is non-blocking, with TCP_NODELAY.
+/// Connects to the first address that answers.
 ///
 /// Each address gets an equal share of what is left of the limit, so that a silent one does not use
 /// up the time of those after it.
@@ -107,7 +106,7 @@ pub fn connect(
     addresses: &[SocketAddr],
     limit: Limit,
     signals: &Signals,
-) -> Result<TcpStream, ConnectError> {
+) -> Result<ClientStream, ConnectError> {
     assert!(!addresses.is_empty(), "resolving yields at least one address");
     let mut errors = Vec::new();
     for (index, address) in addresses.iter().enumerate() {
@@ -168,41 +167,16 @@ fn connect_one(
     address: SocketAddr,
     until: Option<Instant>,
     signals: &Signals,
-) -> Result<TcpStream, AttemptError> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    match socket.connect(&address.into()) {
-        Ok(()) => {}
-        Err(error) => match Errno::from_io_error(&error) {
-            Some(Errno::INPROGRESS | Errno::INTR) => wait_for(&socket, until, signals)?,
-            _ => return Err(error.into()),
-        },
-    }
-    let stream = TcpStream::from(socket);
-    // With nobody listening on a port of the ephemeral range, the kernel may pick that very port as
-    // the own one, and the socket connects to itself (RFC 9293, section 3.5): a perfect echo.
-    if stream.local_addr()? == stream.peer_addr()? {
-        return Err(io::Error::from(Errno::CONNREFUSED).into());
-    }
-    Ok(stream)
-}
-
-fn wait_for(
-    socket: &Socket,
-    until: Option<Instant>,
-    signals: &Signals,
-) -> Result<(), AttemptError> {
+) -> Result<ClientStream, AttemptError> {
+    let stream = ClientStream::begin_connecting(address, |_| ())?;
     loop {
-        let waited = wait(signals, [Some((socket.as_fd(), PollFlags::OUT))], until)?;
+        let waited = wait(signals, [Some((stream.as_fd(), PollFlags::OUT))], until)?;
         if let Some(signal) = waited.signal {
             return Err(AttemptError::Signal(signal));
         }
         if waited.ready == [true] {
-            return match socket.take_error()? {
-                None => Ok(()),
-                Some(error) => Err(error.into()),
-            };
+            stream.finish_connecting()?;
+            return Ok(stream);
         }
         if until.is_some_and(|until| left(until).is_zero()) {
             return Err(AttemptError::TimedOut);
@@ -260,6 +234,8 @@ mod tests {
 
     use std::net::TcpListener;
 
+    use socket2::{Domain, Socket, Type};
+
     const TARGET_PORT: u16 = 7;
 
     fn target(host: &str) -> Target {
@@ -306,7 +282,6 @@ mod tests {
         assert_eq!(failure(refused).exit, ExitCode::Unavailable);
         let stream = connect(&target("name"), &[closed, listening], limit, &signals).unwrap();
         assert_eq!(stream.peer_addr().unwrap(), listening);
-        assert!(stream.nodelay().unwrap());
     }
 
     #[test]

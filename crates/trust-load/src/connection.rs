@@ -4,13 +4,9 @@
 //! comes is compared where it was received.
 
 use std::collections::VecDeque;
-use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
-use socket2::Socket;
+use trust_net::stream::ClientStream;
 
 use crate::script::Script;
 use crate::summary::Wrong;
@@ -21,7 +17,8 @@ use crate::summary::Wrong;
 /// messages from `received.message` up to `begun`.
 #[derive(Debug)]
 pub struct Connection {
-    socket: Socket,
+    /// Its socket.
+    pub stream: ClientStream,
     number: u64,
     /// The script's for this connection.
     key: u64,
@@ -63,19 +60,6 @@ pub fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What one receive brought.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Received {
-    /// So many bytes, at the front of the buffer.
-    Bytes(usize),
-    /// Nothing: the kernel has no more.
-    Nothing,
-    /// The server's FIN.
-    End,
-    /// An error of the socket.
-    Failed(Errno),
-}
-
 /// What is wrong with bytes that came.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -87,9 +71,9 @@ pub enum Fault {
 
 impl Connection {
     /// Connection `number`, from 1, on a socket that is connected.
-    pub fn new(socket: Socket, number: u64, script: &Script) -> Connection {
+    pub fn new(stream: ClientStream, number: u64, script: &Script) -> Connection {
         Connection {
-            socket,
+            stream,
             number,
             key: script.key(number),
             begun: 0,
@@ -146,39 +130,16 @@ impl Connection {
     }
 
     /// Sends what was begun, until all is sent or the kernel takes no more; how many bytes it took.
-    ///
-    /// # Errors
-    ///
-    /// What send(2) says. Answers may lie there to be received all the same.
-    pub fn send(&mut self, script: &Script, buffer: &mut [u8]) -> Result<usize, Errno> {
+    pub fn send(&mut self, script: &Script, buffer: &mut [u8]) -> usize {
         let mut taken = 0;
         while !self.is_blocked && self.sent.message < self.begun {
             let (filled, end) = self.fill(script, buffer);
-            match send(&self.socket, &buffer[..filled], SendFlags::NOSIGNAL) {
-                Ok(count) => {
-                    taken += count;
-                    self.is_blocked = count < filled;
-                    self.sent = if count == filled { end } else { self.after(script, count) };
-                }
-                Err(Errno::AGAIN) => self.is_blocked = true,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
-            }
+            let count = self.stream.send(&buffer[..filled]);
+            taken += count;
+            self.is_blocked = count < filled;
+            self.sent = if count == filled { end } else { self.after(script, count) };
         }
-        Ok(taken)
-    }
-
-    /// Receives once.
-    pub fn receive(&self, buffer: &mut [u8]) -> Received {
-        loop {
-            return match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
-                Ok((0, _)) => Received::End,
-                Ok((count, _)) => Received::Bytes(count),
-                Err(Errno::AGAIN) => Received::Nothing,
-                Err(Errno::INTR) => continue,
-                Err(error) => Received::Failed(error),
-            };
-        }
+        taken
     }
 
     /// Compares what came with what was sent; `answered` gets the times of the messages that are all there, and how many have
@@ -259,12 +220,6 @@ impl Connection {
         }
     }
 
-    /// Sends FIN.
-    pub fn half_close(&self) {
-        // It fails if the server's RST has come, which receiving tells.
-        let _ = self.socket.shutdown(Shutdown::Write);
-    }
-
     /// Fills the buffer with what is to be sent next; how many bytes, and where in the stream they end.
     fn fill(&self, script: &Script, buffer: &mut [u8]) -> (usize, Position) {
         let (mut filled, mut position) = (0, self.sent);
@@ -304,15 +259,9 @@ impl Connection {
     }
 }
 
-impl AsFd for Connection {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Read;
     use std::net::{TcpListener, TcpStream};
 
     use trust_cli::framing::Framing;
@@ -326,13 +275,12 @@ mod tests {
     /// A connection, its script, and the server's end of it.
     fn pair(sizes: &str) -> (Connection, Script, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let client =
-            TcpStream::connect(listener.local_addr().expect("an address")).expect("connects");
-        client.set_nonblocking(true).expect("non-blocking");
+        let address = listener.local_addr().expect("an address");
+        let client = ClientStream::begin_connecting(address, |_| ()).expect("it is under way");
         let (server, _) = listener.accept().expect("a client");
         let framing = Framing::parse("u32be").expect("a framing");
         let script = Script::new(framing, Sizes::parse(sizes).expect("sizes"), 1);
-        (Connection::new(client.into(), 1, &script), script, server)
+        (Connection::new(client, 1, &script), script, server)
     }
 
     /// What the connection sends of its first `count` messages.
@@ -355,7 +303,7 @@ mod tests {
         let (mut arrived, mut piece, mut buffer) = (vec![], vec![0; 70_000], vec![0; 65_536]);
         while arrived.len() < expected.len() {
             connection.unblock();
-            connection.send(&script, &mut buffer).expect("the server is there");
+            connection.send(&script, &mut buffer);
             let count = server.read(&mut piece).expect("bytes");
             arrived.extend_from_slice(&piece[..count]);
         }
@@ -369,7 +317,7 @@ mod tests {
             let (mut connection, script, _server) = pair("64,10");
             connection.begin(NOW, 7);
             connection.begin(LATER, 13);
-            connection.send(&script, &mut [0; 4096]).expect("it fits");
+            connection.send(&script, &mut [0; 4096]);
             let stream = stream(&script, 20);
             let mut answers = 0;
             for bytes in stream.chunks(piece) {
@@ -387,7 +335,7 @@ mod tests {
     fn a_wrong_byte_is_told_with_its_place() {
         let (mut connection, script, _server) = pair("64");
         connection.begin(NOW, 3);
-        connection.send(&script, &mut [0; 4096]).expect("it fits");
+        connection.send(&script, &mut [0; 4096]);
         let mut stream = stream(&script, 3);
         let right = stream[68 + 30];
         stream[68 + 30] ^= 4;
@@ -409,7 +357,7 @@ mod tests {
         for (at, in_payload) in [(63, Some(63)), (64, None)] {
             let (mut connection, _, _server) = pair("64");
             connection.begin(NOW, 1);
-            connection.send(&script, &mut [0; 4096]).expect("it fits");
+            connection.send(&script, &mut [0; 4096]);
             let mut stream = stream(&script, 1);
             stream[at] ^= 1;
             match connection.check(&script, &stream, |_, _| ()) {
@@ -429,23 +377,5 @@ mod tests {
         // Begun, and not yet sent: not even the right bytes are an echo.
         connection.begin(NOW, 1);
         assert_eq!(connection.check(&script, &stream[..1], |_, _| ()), Err(Fault::Surplus));
-    }
-
-    #[test]
-    fn the_end_and_errors_are_told_apart() {
-        let (connection, _, server) = pair("64");
-        let mut buffer = [0; 10];
-        assert_eq!(connection.receive(&mut buffer), Received::Nothing);
-        drop(server);
-        while connection.receive(&mut buffer) == Received::Nothing {}
-        assert_eq!(connection.receive(&mut buffer), Received::End);
-
-        let (mut connection, script, mut server) = pair("64");
-        server.write_all(b"x").expect("sends");
-        connection.begin(NOW, 1);
-        connection.send(&script, &mut [0; 100]).expect("sends");
-        drop(server);
-        // The byte comes before the RST for what the server had not read.
-        while connection.receive(&mut buffer) != Received::Failed(Errno::CONNRESET) {}
     }
 }

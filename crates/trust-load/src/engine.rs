@@ -16,16 +16,16 @@ mod tests;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::io;
-use std::net::TcpStream;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustix::io::Errno;
 use trust_cli::signals::{Signal, Signals};
+use trust_net::errno::Operation;
+use trust_net::stream::{ClientStream, Incoming};
 
-use crate::connection::{Fault, Received, Times};
-use crate::engine::ending::cause_of_receiving;
+use crate::connection::{Fault, Times};
+use crate::engine::ending::cause_of;
 use crate::engine::farewell::{Leaving, leaving_max};
 use crate::engine::meter::Meter;
 use crate::engine::place::{Alarm, Place, State, What};
@@ -95,8 +95,8 @@ pub struct Ended {
 /// A connection that was made before the engine ran, so that a server that is not there is known before.
 #[derive(Debug)]
 pub struct First {
-    /// Non-blocking, with TCP_NODELAY.
-    pub stream: TcpStream,
+    /// It is there.
+    pub stream: ClientStream,
     /// How long connecting took.
     pub took: Duration,
 }
@@ -242,7 +242,7 @@ impl<'a> Engine<'a> {
         self.next_connect = now + self.shape.connect_gap;
         self.places[0].attempts = 1;
         self.readiness.add(&first.stream, self.places[0].key(0))?;
-        self.connected(0, first.stream.into(), first.took);
+        self.connected(0, first.stream, first.took);
         for index in 1..self.places.len() {
             self.connect_later(index, now);
         }
@@ -384,18 +384,18 @@ impl<'a> Engine<'a> {
     fn receive(&mut self, index: usize, is_ending: bool) {
         for _ in 0..RECEIVES_MAX {
             let State::Open(connection) = &self.places[index].state else { return };
-            let received = connection.receive(&mut self.buffer);
+            let received = connection.stream.receive(&mut self.buffer);
             let now = self.now();
             // A turn may receive so much that the warm-up or an interval ends in it.
             self.handle_parts(now);
             let place = &mut self.places[index];
             let State::Open(connection) = &mut place.state else { return };
             let count = match received {
-                Received::Bytes(count) => count,
-                Received::Nothing => return,
-                Received::End => return self.handle_end(index),
-                Received::Failed(errno) => {
-                    let cause = cause_of_receiving(errno, connection.in_flight() > 0);
+                Incoming::Bytes(count) => count,
+                Incoming::Nothing => return,
+                Incoming::End => return self.handle_end(index),
+                Incoming::Failed(errno) => {
+                    let cause = cause_of(errno, Operation::Receive, connection.in_flight() > 0);
                     return self.fail(index, cause);
                 }
             };
@@ -484,15 +484,14 @@ impl<'a> Engine<'a> {
             place.progress_at = now;
         }
         let was_sending_oldest = connection.is_sending_oldest();
-        match connection.send(&self.shape.script, &mut self.buffer) {
-            Ok(0) => {}
-            Ok(count) => {
-                self.tally.counts.bytes_sent += count as u64;
-                if was_sending_oldest {
-                    place.progress_at = now;
-                }
-            }
-            Err(errno) => return self.fail_sending(index, errno),
+        let count = connection.send(&self.shape.script, &mut self.buffer);
+        self.tally.counts.bytes_sent += count as u64;
+        if count > 0 && was_sending_oldest {
+            place.progress_at = now;
+        }
+        if connection.stream.send_error().is_some() {
+            // What the server had answered before is received first.
+            return self.receive(index, true);
         }
         if connection.in_flight() > 0 {
             self.set_alarm(index);
@@ -535,8 +534,4 @@ impl<'a> Engine<'a> {
             self.alarms.push(Reverse(Alarm { at, place: index, what }));
         }
     }
-}
-
-fn errno_of(error: &io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

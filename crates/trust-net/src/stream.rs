@@ -107,7 +107,7 @@ impl ClientStream {
     pub fn receive(&self, buffer: &mut [u8]) -> Incoming {
         loop {
             let error = match socket::receive(self.socket.as_fd(), buffer) {
-                Ok(0) => return self.broken.map_or(Incoming::End, Incoming::Failed),
+                Ok(0) => return self.end(),
                 Ok(count) => return Incoming::Bytes(count),
                 Err(error) => errno::of(&error),
             };
@@ -116,6 +116,17 @@ impl ClientStream {
                 (ErrorClass::WouldBlock, None) => return Incoming::Nothing,
                 (_, broken) => return Incoming::Failed(broken.unwrap_or(error)),
             }
+        }
+    }
+
+    /// What the kernel calls the end of the stream, which it does after a RST too once a send has told of that.
+    fn end(&self) -> Incoming {
+        match self.broken {
+            // The FIN had come, and the RST says only that more was sent after it.
+            Some(errno) if errno::classify(errno, Operation::Send) == ErrorClass::BrokenPipe => {
+                Incoming::End
+            }
+            broken => broken.map_or(Incoming::End, Incoming::Failed),
         }
     }
 
@@ -214,10 +225,35 @@ mod tests {
         while stream.send_error().is_none() {
             stream.send(b"x");
         }
-        let errno = stream.send_error().expect("it failed");
         assert_eq!(stream.receive(&mut buffer), Incoming::Bytes(6));
-        assert_eq!(stream.receive(&mut buffer), Incoming::Failed(errno));
+        assert_eq!(stream.receive(&mut buffer), Incoming::Failed(104));
         assert_eq!(stream.send(b"x"), 0);
+    }
+
+    /// A connection of which the server has closed its end over unread bytes, which is a RST, perhaps behind a FIN.
+    fn reset(after_fin: bool) -> ClientStream {
+        let (mut stream, server) = pair();
+        assert_eq!(stream.send(b"unread"), 6);
+        server.peek(&mut [0]).expect("it has come");
+        if after_fin {
+            server.shutdown(Shutdown::Write).expect("it can be");
+        }
+        drop(server);
+        stream
+    }
+
+    #[test]
+    fn a_reset_is_told_from_an_end_whichever_call_meets_it() {
+        let buffer = &mut [0; 10];
+        assert_eq!(receive(&reset(false), buffer), Incoming::Failed(104));
+        assert_eq!(receive(&reset(true), buffer), Incoming::End);
+        for (after_fin, expected) in [(false, Incoming::Failed(104)), (true, Incoming::End)] {
+            let mut stream = reset(after_fin);
+            while stream.send_error().is_none() {
+                stream.send(b"x");
+            }
+            assert_eq!(receive(&stream, buffer), expected);
+        }
     }
 
     #[test]

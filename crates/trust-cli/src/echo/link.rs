@@ -1,15 +1,14 @@
 //! A connection to an echo server, and the conversation on it.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use rustix::io::Errno;
-use trust_net::errno::Operation;
+use trust_net::errno::{ErrorClass, Operation, classify};
 use trust_net::socket::probe;
+use trust_net::stream::{ClientStream, Incoming};
 
 use crate::echo::conversation::{Conversation, WrongEcho};
 use crate::error_map::exit_code;
@@ -24,17 +23,12 @@ const ACKNOWLEDGEMENT_CHECK: Duration = Duration::from_millis(50);
 /// Idle times below this are not worth mentioning when the server goes away.
 const IDLE_WORTH_TELLING: Duration = Duration::from_millis(500);
 
-const HOST_UNREACHABLE: i32 = Errno::HOSTUNREACH.raw_os_error();
-const NET_UNREACHABLE: i32 = Errno::NETUNREACH.raw_os_error();
-
-/// A non-blocking connection and what was said on it.
+/// A connection and what was said on it.
 #[derive(Debug)]
 pub struct Link {
-    socket: TcpStream,
+    stream: ClientStream,
     /// What was sent and what is owed.
     pub conversation: Conversation,
-    /// Why sending failed. What the server sent before may still lie in the receive queue.
-    broken: Option<io::Error>,
     is_half_closed: bool,
     /// An ICMP "unreachable" since the last progress: the connection may survive it.
     soft_error: Option<i32>,
@@ -72,12 +66,11 @@ pub enum LinkEnd {
 }
 
 impl Link {
-    /// A fresh connection; the socket is non-blocking.
-    pub fn new(socket: TcpStream, conversation: Conversation) -> Link {
+    /// A fresh connection.
+    pub fn new(stream: ClientStream, conversation: Conversation) -> Link {
         Link {
-            socket,
+            stream,
             conversation,
-            broken: None,
             is_half_closed: false,
             soft_error: None,
             progress: Instant::now(),
@@ -91,7 +84,7 @@ impl Link {
         let mut flags = PollFlags::empty();
         flags.set(PollFlags::IN, is_reading);
         flags.set(PollFlags::OUT, self.wants_to_send());
-        (!flags.is_empty()).then(|| (self.socket.as_fd(), flags))
+        (!flags.is_empty()).then(|| (self.stream.as_fd(), flags))
     }
 
     /// Bytes that were sent and echoes that were received so far, together.
@@ -101,22 +94,19 @@ impl Link {
 
     /// Whether sending failed: [`Link::receive`] has to say how the connection ended.
     pub fn is_broken(&self) -> bool {
-        self.broken.is_some()
+        self.stream.send_error().is_some()
     }
 
     /// Sends what the socket takes now.
     pub fn send(&mut self) {
         while self.wants_to_send() {
-            match self.socket.write(self.conversation.unsent()) {
-                Ok(count) => {
-                    self.conversation.handle_sent(count);
-                    self.sent += count as u64;
-                    self.progress = Instant::now();
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) => self.broken = Some(error),
+            let count = self.stream.send(self.conversation.unsent());
+            if count == 0 {
+                return;
             }
+            self.conversation.handle_sent(count);
+            self.sent += count as u64;
+            self.progress = Instant::now();
         }
     }
 
@@ -127,15 +117,16 @@ impl Link {
         }
         self.is_half_closed = true;
         self.progress = Instant::now();
-        // ENOTCONN after an RST: the next receive says so.
-        let _ = self.socket.shutdown(Shutdown::Write);
+        self.stream.half_close();
     }
 
     /// Receives once and compares.
     pub fn receive(&mut self, buffer: &mut [u8]) -> LinkInput {
-        match self.socket.read(buffer) {
-            Ok(0) => LinkInput::End(self.broken.take().map_or(LinkEnd::Closed, LinkEnd::of)),
-            Ok(count) => {
+        match self.stream.receive(buffer) {
+            Incoming::Nothing => LinkInput::Nothing,
+            Incoming::End => LinkInput::End(LinkEnd::Closed),
+            Incoming::Failed(errno) => LinkInput::End(LinkEnd::of(errno)),
+            Incoming::Bytes(count) => {
                 self.progress = Instant::now();
                 self.soft_error = None;
                 let before = self.conversation.bytes_echoed();
@@ -147,14 +138,6 @@ impl Link {
                     }
                 }
             }
-            Err(error) => match (error.kind(), self.broken.take()) {
-                (io::ErrorKind::WouldBlock, Some(broken)) => LinkInput::End(LinkEnd::of(broken)),
-                (io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted, broken) => {
-                    self.broken = broken;
-                    LinkInput::Nothing
-                }
-                (_, broken) => LinkInput::End(LinkEnd::of(broken.unwrap_or(error))),
-            },
         }
     }
 
@@ -182,7 +165,7 @@ impl Link {
         if !self.is_owed_something() {
             return None;
         }
-        let probe = probe(self.socket.as_fd());
+        let probe = probe(self.stream.as_fd());
         let acknowledged = self.sent.saturating_sub(probe.unacknowledged);
         if acknowledged > self.acknowledged {
             self.acknowledged = acknowledged;
@@ -191,12 +174,11 @@ impl Link {
         }
         // An ICMP "unreachable" is kept by the socket, which an established connection does not report
         // by itself. The probe has taken it, or what the next receive would have failed with.
-        match probe.error {
-            Some((errno @ (HOST_UNREACHABLE | NET_UNREACHABLE), _)) => {
-                self.soft_error = Some(errno)
+        if let Some((errno, _)) = probe.error {
+            match classify(errno, Operation::Send) {
+                ErrorClass::Unreachable => self.soft_error = Some(errno),
+                _ => self.stream.handle_error(errno),
             }
-            Some((errno, _)) => self.broken = Some(io::Error::from_raw_os_error(errno)),
-            None => {}
         }
         let is_over = !self.is_broken() && self.progress.elapsed() >= limit;
         let soft = self.soft_error.map(io::Error::from_raw_os_error);
@@ -233,10 +215,10 @@ impl Link {
 }
 
 impl LinkEnd {
-    fn of(error: io::Error) -> LinkEnd {
-        match exit_code(&error, Operation::Send) {
-            ExitCode::Protocol => LinkEnd::Reset,
-            _ => LinkEnd::Failed(error),
+    fn of(errno: i32) -> LinkEnd {
+        match classify(errno, Operation::Send) {
+            ErrorClass::Reset | ErrorClass::BrokenPipe => LinkEnd::Reset,
+            _ => LinkEnd::Failed(io::Error::from_raw_os_error(errno)),
         }
     }
 
@@ -274,16 +256,17 @@ impl LinkEnd {
 mod tests {
     use super::*;
     use crate::echo::conversation::{Framing, Window};
-    use std::net::TcpListener;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
 
     /// A link, and the server's side of it.
     fn link() -> (Link, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = ClientStream::begin_connecting(address, |_| ()).unwrap();
         let (server, _) = listener.accept().unwrap();
-        socket.set_nonblocking(true).unwrap();
         let window = Window { bytes: 1 << 20, frames: u64::MAX };
-        (Link::new(socket, Conversation::new(Framing::Framed, window)), server)
+        (Link::new(stream, Conversation::new(Framing::Framed, window)), server)
     }
 
     fn target() -> Target {

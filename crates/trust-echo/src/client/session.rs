@@ -285,6 +285,7 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
     use std::thread;
+    use trust_net::stream::ClientStream;
 
     const LINES: SendPlan = SendPlan::Frames(Cut::Lines { max: 100 });
 
@@ -297,7 +298,7 @@ mod tests {
         serve: impl FnOnce(TcpStream) + Send,
     ) -> (Result<Finished, Failure>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let address = listener.local_addr().unwrap();
         let signals = Signals::never();
         let (stdin, to_stdin) = io::pipe().unwrap();
         let (mut from_stdout, stdout) = io::pipe().unwrap();
@@ -309,11 +310,10 @@ mod tests {
                 from_stdout.read_to_string(&mut printed).unwrap();
                 printed
             });
-            let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-            socket.set_nonblocking(true).unwrap();
+            let stream = ClientStream::begin_connecting(address, |_| ()).unwrap();
             let target = Target { host: "server".into(), port: 7 };
             let source = Source::new(plan, stdin.as_fd());
-            let link = Link::new(socket, source.conversation());
+            let link = Link::new(stream, source.conversation());
             let limit = limit.into();
             let session = Session::new(&target, limit, &signals, source, link, stdout.as_fd());
             let result = session.run();

@@ -4,14 +4,14 @@ use std::cmp::Reverse;
 use std::io;
 use std::time::Duration;
 
-use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use trust_net::errno::{self, Operation};
+use trust_net::stream::ClientStream;
 
+use super::ending::cause_of;
 use super::place::{Alarm, State, What};
-use super::{Engine, Stage, errno_of};
+use super::{Engine, Stage};
 use crate::connection::Connection;
 use crate::shape::Places;
-use crate::summary::Cause;
 
 impl Engine<'_> {
     /// Lets the place connect as soon as it may.
@@ -30,29 +30,20 @@ impl Engine<'_> {
 
     pub(super) fn connect(&mut self, index: usize) {
         let since = self.now();
-        match self.attempt(index) {
-            Ok(socket) => self.places[index].state = State::Connecting { since, socket },
-            Err(error) => self.fail(index, cause_of_connecting(errno_of(&error))),
+        let stream = ClientStream::begin_connecting(self.shape.address, |_| ());
+        let key = self.places[index].key(index);
+        match stream.and_then(|stream| self.readiness.add(&stream, key).map(|()| stream)) {
+            Ok(stream) => self.places[index].state = State::Connecting { since, stream },
+            Err(error) => self.fail_connecting(index, &error),
         }
     }
 
-    pub(super) fn attempt(&self, index: usize) -> io::Result<Socket> {
-        let address = self.shape.address;
-        let domain = Domain::for_address(address);
-        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        match socket.connect(&address.into()) {
-            Ok(()) => {}
-            Err(error) if matches!(errno_of(&error), Errno::INPROGRESS | Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-        self.readiness.add(&socket, self.places[index].key(index))?;
-        Ok(socket)
+    fn fail_connecting(&mut self, index: usize, error: &io::Error) {
+        self.fail(index, cause_of(errno::of(error), Operation::Connect, false));
     }
 
     /// A connection is there.
-    pub(super) fn connected(&mut self, index: usize, socket: Socket, took: Duration) {
+    pub(super) fn connected(&mut self, index: usize, stream: ClientStream, took: Duration) {
         let now = self.now();
         self.tally.connected(took);
         self.connections += 1;
@@ -62,7 +53,7 @@ impl Engine<'_> {
         // No two shards have a number in common, so an echo that came to the wrong one is seen.
         let Places { first, step, .. } = self.shape.places;
         let number = first + 1 + (self.connections - 1) * step;
-        let connection = Connection::new(socket, number, &self.shape.script);
+        let connection = Connection::new(stream, number, &self.shape.script);
         self.places[index].open(connection, now);
         self.attempted(index);
         self.pump(index);
@@ -89,32 +80,10 @@ impl Engine<'_> {
         let now = self.now();
         let place = &mut self.places[index];
         let state = std::mem::replace(&mut place.state, State::Waiting);
-        let State::Connecting { since, socket } = state else { unreachable!("it was connecting") };
-        // With nobody listening on a port of the ephemeral range the socket may have connected to itself.
-        let is_self = || match (socket.local_addr(), socket.peer_addr()) {
-            (Ok(own), Ok(peer)) => own == peer,
-            _ => false,
-        };
-        match socket.take_error() {
-            Ok(None) if is_self() => self.fail(index, Cause::Refused),
-            Ok(None) => self.connected(index, socket, now - since),
-            Ok(Some(error)) | Err(error) => {
-                self.fail(index, cause_of_connecting(errno_of(&error)));
-            }
+        let State::Connecting { since, stream } = state else { unreachable!("it was connecting") };
+        match stream.finish_connecting() {
+            Ok(()) => self.connected(index, stream, now - since),
+            Err(error) => self.fail_connecting(index, &error),
         }
-    }
-}
-
-fn cause_of_connecting(errno: Errno) -> Cause {
-    match errno {
-        Errno::CONNREFUSED | Errno::CONNRESET => Cause::Refused,
-        Errno::TIMEDOUT => Cause::ConnectTimeout,
-        Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN => {
-            Cause::Unreachable
-        }
-        Errno::ADDRNOTAVAIL | Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM => {
-            Cause::NoPort
-        }
-        _ => Cause::Io,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rustix::io::Errno;
+use trust_net::errno::{ErrorClass, Operation, classify};
 
 use super::place::State;
 use super::{ALIKE, Engine, PAUSE_AFTER_FAILURE, Stage};
@@ -19,15 +19,6 @@ impl Engine<'_> {
         place.state = State::Waiting;
         place.put_off.0 = now;
         self.go_on(index, now);
-    }
-
-    /// A send failed. What the server had answered before is received first.
-    pub(super) fn fail_sending(&mut self, index: usize, errno: Errno) {
-        self.receive(index, true);
-        if let State::Open(connection) = &self.places[index].state {
-            let cause = cause_of_receiving(errno, connection.in_flight() > 0);
-            self.fail(index, cause);
-        }
     }
 
     /// An error ends the connection, or the attempt to have one.
@@ -161,14 +152,16 @@ impl Engine<'_> {
     }
 }
 
-pub(super) fn cause_of_receiving(errno: Errno, is_owed: bool) -> Cause {
-    match errno {
-        Errno::CONNRESET | Errno::PIPE if is_owed => Cause::ResetBeforeAnswer,
-        Errno::CONNRESET | Errno::PIPE => Cause::ResetAfterAnswer,
-        Errno::TIMEDOUT => Cause::Timeout,
-        Errno::HOSTUNREACH | Errno::NETUNREACH | Errno::HOSTDOWN | Errno::NETDOWN => {
-            Cause::Unreachable
-        }
+/// What an error is counted as; `is_owed`: an answer was.
+pub(super) fn cause_of(errno: i32, operation: Operation, is_owed: bool) -> Cause {
+    match classify(errno, operation) {
+        ErrorClass::Reset | ErrorClass::BrokenPipe if is_owed => Cause::ResetBeforeAnswer,
+        ErrorClass::Reset | ErrorClass::BrokenPipe => Cause::ResetAfterAnswer,
+        ErrorClass::Refused => Cause::Refused,
+        ErrorClass::TimedOut if operation == Operation::Connect => Cause::ConnectTimeout,
+        ErrorClass::TimedOut => Cause::Timeout,
+        ErrorClass::Unreachable => Cause::Unreachable,
+        ErrorClass::NoAddress | ErrorClass::Exhausted => Cause::NoPort,
         _ => Cause::Io,
     }
 }

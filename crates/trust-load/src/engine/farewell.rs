@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
+use trust_net::errno::Operation;
+use trust_net::stream::Incoming;
 
-use super::ending::cause_of_receiving;
+use super::ending::cause_of;
 use super::place::State;
 use super::{Engine, FAREWELL_MAX};
-use crate::connection::{Connection, Received};
+use crate::connection::Connection;
 use crate::readiness::Key;
 use crate::summary::Cause;
 
@@ -38,7 +40,7 @@ impl Engine<'_> {
         let place = &mut self.places[index];
         let state = std::mem::replace(&mut place.state, State::Closing);
         let State::Open(connection) = state else { unreachable!("it was open") };
-        connection.half_close();
+        connection.stream.half_close();
         place.put_off.0 = now;
         let key = place.key(index);
         self.leaving.insert(key, Leaving { since: now, connection });
@@ -57,19 +59,19 @@ impl Engine<'_> {
     /// Receives what comes behind the client's FIN: the server's, or what should not come.
     pub(super) fn receive_last(&mut self, key: Key) {
         let Some(Leaving { connection, .. }) = self.leaving.get(&key) else { return };
-        match connection.receive(&mut self.buffer) {
-            Received::Nothing => return,
-            Received::End => {}
+        match connection.stream.receive(&mut self.buffer) {
+            Incoming::Nothing => return,
+            Incoming::End => {}
             // Nothing is owed, and no message fails with it.
-            Received::Bytes(count) => {
+            Incoming::Bytes(count) => {
                 let now = self.now();
                 self.handle_parts(now);
                 self.tally.received(count, now <= self.end);
                 self.tally.failed(Cause::Surplus);
             }
-            Received::Failed(errno) => {
+            Incoming::Failed(errno) => {
                 self.handle_parts(self.now());
-                self.tally.failed(cause_of_receiving(errno, false));
+                self.tally.failed(cause_of(errno, Operation::Receive, false));
             }
         }
         self.left(key);

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use socket2::Socket;
+use trust_net::stream::ClientStream;
 
 use crate::connection::Connection;
 use crate::readiness::Key;
@@ -46,8 +46,8 @@ pub(super) enum State {
     Connecting {
         /// Since then.
         since: Duration,
-        /// The socket.
-        socket: Socket,
+        /// The attempt.
+        stream: ClientStream,
     },
     /// It has a connection.
     Open(Connection),

@@ -95,14 +95,13 @@ impl Listener for Kept {
     }
 }
 
-fn first(stream: TcpStream) -> First {
-    stream.set_nonblocking(true).expect("non-blocking");
+fn first(address: SocketAddr) -> First {
+    let stream = ClientStream::begin_connecting(address, |_| ()).expect("it is under way");
     First { stream, took: Duration::ZERO }
 }
 
 fn run_with(shape: &Shape, kept: &mut Kept) -> Summary {
-    let stream = TcpStream::connect(shape.address).expect("the server is there");
-    let ended = run(shape, first(stream), &Signals::never(), kept).expect("descriptors");
+    let ended = run(shape, first(shape.address), &Signals::never(), kept).expect("descriptors");
     assert!(ended.signal.is_none() && !ended.is_cut);
     ended.summary
 }
@@ -371,12 +370,11 @@ fn a_client_that_fails_takes_another_connection_while_there_is_time() {
 fn a_server_that_is_gone_fails_each_client_once_and_keeps_nobody_waiting() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let stream = TcpStream::connect(address).expect("the backlog takes it");
+    let first = first(address);
     let (gone, _) = listener.accept().expect("a client");
     drop((gone, listener));
     let shape = Shape { length: Length::Messages { clients: 1000, each: 10 }, ..shape(address) };
-    let ended =
-        run(&shape, first(stream), &Signals::never(), &mut Kept::default()).expect("descriptors");
+    let ended = run(&shape, first, &Signals::never(), &mut Kept::default()).expect("descriptors");
     let summary = ended.summary;
     assert_eq!((summary.counts.answered, summary.counts.failed), (0, 10_000));
     assert_eq!(summary.errors.count(Cause::Refused), 999, "{:?}", seen(&summary));
@@ -602,9 +600,9 @@ fn what_comes_back_while_measuring_counts_for_the_rate_also_if_the_warm_up_sent_
         length: Length::Messages { clients: 1, each: 30 },
         ..shape(server(serve))
     };
-    let stream = TcpStream::connect(shape.address).expect("the server is there");
     let mut tells = Tells(measuring, 0);
-    let ended = run(&shape, first(stream), &Signals::never(), &mut tells).expect("descriptors");
+    let ended =
+        run(&shape, first(shape.address), &Signals::never(), &mut tells).expect("descriptors");
     let counts = ended.summary.counts;
     assert_eq!((counts.sent, counts.answered, counts.warm_up), (20, 20, 0), "{counts:?}");
     assert_eq!((counts.answered_in_time, tells.1), (30, 30), "{counts:?}");
@@ -639,9 +637,9 @@ fn the_warm_up_ends_on_time_also_in_a_turn_that_takes_long() {
         length: Length::Time(WARM_UP),
         ..shape(server(|stream, _| echo(stream, |_, _| ())))
     };
-    let stream = TcpStream::connect(shape.address).expect("the server is there");
     let mut holds = Holds(None);
-    let ended = run(&shape, first(stream), &Signals::never(), &mut holds).expect("descriptors");
+    let ended =
+        run(&shape, first(shape.address), &Signals::never(), &mut holds).expect("descriptors");
     let counts = ended.summary.counts;
     assert_eq!(Some(counts.warm_up), holds.0, "{counts:?}");
     assert!(counts.answered > 0 && counts.kept_up <= counts.answered_in_time, "{counts:?}");
@@ -676,9 +674,9 @@ fn seconds_in_which_this_process_did_not_run_are_intervals_as_well() {
         length: Length::Time(Duration::from_millis(3_500)),
         ..shape(server(|stream, _| echo(stream, |_, _| ())))
     };
-    let stream = TcpStream::connect(shape.address).expect("the server is there");
     let mut holds = Holds(Kept::default(), false);
-    let ended = run(&shape, first(stream), &Signals::never(), &mut holds).expect("descriptors");
+    let ended =
+        run(&shape, first(shape.address), &Signals::never(), &mut holds).expect("descriptors");
     let intervals = holds.0.intervals;
     let starts: Vec<u128> = intervals.iter().map(|(start, ..)| start.as_millis()).collect();
     assert_eq!(starts, [0, 1000, 2000, 3000], "{intervals:?}");

@@ -1,6 +1,5 @@
 //! One client: its messages one at a time, then the orderly end.
 
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use trust_cli::echo::conversation::{Conversation, Framing, Window};
@@ -10,6 +9,7 @@ use trust_cli::signals::{Signal, Signals};
 use trust_cli::target::Target;
 use trust_cli::text::reason;
 use trust_cli::wait::wait;
+use trust_net::stream::ClientStream;
 
 use crate::sequential::payload::Payloads;
 
@@ -47,8 +47,8 @@ pub struct Outcome {
     pub signal: Option<Signal>,
 }
 
-/// Sends all messages of client `number` over a fresh non-blocking connection.
-pub fn run(plan: &Plan<'_>, number: u64, stream: TcpStream) -> Outcome {
+/// Sends all messages of client `number` over a fresh connection.
+pub fn run(plan: &Plan<'_>, number: u64, stream: ClientStream) -> Outcome {
     let window = Window { bytes: usize::MAX, frames: 1 };
     let mut link = Link::new(stream, Conversation::new(Framing::Framed, window));
     let mut outcome = Outcome::default();
@@ -155,8 +155,8 @@ mod tests {
     /// the number of the message.
     fn outcome(change: impl Fn(usize, &mut Vec<u8>) + Send) -> Outcome {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        stream.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = ClientStream::begin_connecting(address, |_| ()).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         let signals = Signals::never();
         let target = Target { host: "server".into(), port: 7 };
