@@ -8,7 +8,6 @@ use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use clap::{Arg, Command, value_parser};
 use jiff::Timestamp;
 use trust_cli::colours::Colours;
 use trust_cli::command::{Context, Entry, Product};
@@ -44,7 +43,7 @@ const REMOTE_RATE: u64 = 50;
 /// Longest list of known failures, in bytes.
 const EXPECT_BYTES_MAX: u64 = 1 << 20;
 
-const EXAMPLES: &str = "\
+const INTRODUCTION: &str = "\
 Has a conversation with an echo server for each bug that servers of byte
 streams usually have: headers in two pieces, many messages in one, clients
 that leave at the wrong moment. The server has to send every message back.
@@ -69,30 +68,18 @@ docs/CHECK.md tells how to read a failure, and which bugs the cases find.
 
 /// The command.
 pub const ENTRY: Entry = Entry {
-    name: NAME,
+    introduction: INTRODUCTION,
     settings: SETTINGS,
     exclusions: EXCLUSIONS,
     check,
-    command,
-    run,
-    product: Product::Output,
-    on_descriptor_0: None,
+    arguments: || [Target::arg().num_args(0..)].into_iter().chain(Family::args()).collect(),
+    ..Entry::new(
+        NAME,
+        "Find the stream bugs of a server: every case a conversation, a verdict and the wire's transcript",
+        Product::Output,
+        run,
+    )
 };
-
-/// Its part of the command line.
-fn command() -> Command {
-    let server = Arg::new("server")
-        .value_name("HOST PORT|HOST:PORT")
-        .help("The server; an IPv6 address as ::1 9900 or [::1]:9900")
-        .num_args(0..)
-        .value_parser(value_parser!(OsString));
-    Command::new(NAME)
-        .about("Find the stream bugs of a server: every case a conversation, a verdict and the wire's transcript")
-        .before_long_help(EXAMPLES)
-        .arg(server)
-        .args(SETTINGS.iter().map(|setting| setting.arg()))
-        .args(Family::args())
-}
 
 /// Tries the cases.
 ///

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 
 use crate::event_log::EventLog;
 use crate::exclusions::{self, Exclusion};
@@ -50,14 +50,18 @@ impl Program {
 pub struct Entry {
     /// The words that call it: `log demo`.
     pub name: &'static str,
+    /// What it is for.
+    pub about: &'static str,
+    /// What its `--help` begins with; empty: nothing.
+    pub introduction: &'static str,
     /// Its own settings, without the global ones.
     pub settings: &'static [&'static dyn AnySetting],
     /// Settings of it that cannot be used together.
     pub exclusions: &'static [Exclusion],
     /// Checks the others against each other, each of which is allowed by itself.
     pub check: fn(&Layers) -> Result<(), Failure>,
-    /// Its part of the command line, without the global flags.
-    pub command: fn() -> Command,
+    /// What it takes on the command line beside its settings.
+    pub arguments: fn() -> Vec<Arg>,
     /// Does the job.
     pub run: fn(&mut Context<'_>) -> Result<ExitCode, Failure>,
     /// What it makes.
@@ -103,6 +107,38 @@ pub struct Context<'a> {
 }
 
 impl Entry {
+    /// A command that has nothing which not every command has.
+    pub const fn new(
+        name: &'static str,
+        about: &'static str,
+        product: Product,
+        run: fn(&mut Context<'_>) -> Result<ExitCode, Failure>,
+    ) -> Entry {
+        Entry {
+            name,
+            about,
+            introduction: "",
+            settings: &[],
+            exclusions: &[],
+            check: |_| Ok(()),
+            arguments: Vec::new,
+            run,
+            product,
+            on_descriptor_0: None,
+        }
+    }
+
+    /// Its part of the command line, without the global flags.
+    pub fn command(&self) -> Command {
+        let word = self.name.split_once(' ').map_or(self.name, |(_, word)| word);
+        let command = Command::new(word).about(self.about);
+        let command = command.args(self.settings.iter().map(|setting| setting.arg()));
+        match self.introduction {
+            "" => command.args((self.arguments)()),
+            introduction => command.args((self.arguments)()).before_long_help(introduction),
+        }
+    }
+
     /// Checks the settings of the command together, and leaves out of the layers what loses against a stronger one.
     ///
     /// # Errors

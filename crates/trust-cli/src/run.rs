@@ -174,13 +174,13 @@ pub fn catching_panics<T>(action: impl FnOnce() -> Result<T, Failure>) -> Result
 pub fn command_line(program: &Program) -> Option<Command> {
     let version = env!("CARGO_PKG_VERSION");
     let command = match program.only {
-        Some(name) => (program.find(name)?.command)().name(program.name),
+        Some(name) => program.find(name)?.command().name(program.name),
         None => {
             let top = Command::new(program.name).about(program.about).subcommand_required(true);
             program.commands.iter().fold(top, |top, entry| match entry.name.split_once(' ') {
-                None => top.subcommand((entry.command)()),
+                None => top.subcommand(entry.command()),
                 Some((group, _)) => with_group(program, top, group)
-                    .mut_subcommand(group, |group| group.subcommand((entry.command)())),
+                    .mut_subcommand(group, |group| group.subcommand(entry.command())),
             })
         }
     };

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 
-use clap::{Arg, ArgAction, ArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::exit_code::{ExitCode, Failure};
 use crate::values::{parse_port, quoted};
@@ -63,6 +63,14 @@ impl Target {
             return Err(usage(message));
         };
         Ok((Target::new(host, &port.to_string_lossy())?, rest))
+    }
+
+    /// The argument `server`, whose values [`Target::parse`] takes.
+    pub fn arg() -> Arg {
+        Arg::new("server")
+            .value_name("HOST PORT|HOST:PORT")
+            .help("The server; an IPv6 address as ::1 9900 or [::1]:9900")
+            .value_parser(value_parser!(OsString))
     }
 
     fn new(host: &str, port: &str) -> Result<Target, Failure> {

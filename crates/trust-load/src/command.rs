@@ -1,6 +1,5 @@
 //! `trustctl load --port P`: echoes under load, every byte compared.
 
-use clap::Command;
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::target::Family;
@@ -10,7 +9,7 @@ use crate::options::{self, EXCLUSIONS, NAME, SETTINGS};
 use crate::plan::check;
 use crate::sequential;
 
-const EXAMPLES: &str = "\
+const INTRODUCTION: &str = "\
 Sends messages to an echo server and compares every byte that comes back.
 With none but the first flags below it has one client after the other, a line
 for each. Any other flag takes the engine: clients at the same time, in a
@@ -33,24 +32,18 @@ docs/LOAD.md tells what is measured and how to read it.
 
 /// The command.
 pub const ENTRY: Entry = Entry {
-    name: NAME,
+    introduction: INTRODUCTION,
     settings: SETTINGS,
     exclusions: EXCLUSIONS,
     check,
-    command,
-    run,
-    product: Product::Output,
-    on_descriptor_0: None,
+    arguments: || Family::args().into(),
+    ..Entry::new(
+        NAME,
+        "Load an echo server with many clients, every echo compared byte for byte",
+        Product::Output,
+        run,
+    )
 };
-
-/// Its part of the command line.
-fn command() -> Command {
-    Command::new(NAME)
-        .about("Load an echo server with many clients, every echo compared byte for byte")
-        .before_long_help(EXAMPLES)
-        .args(SETTINGS.iter().map(|setting| setting.arg()))
-        .args(Family::args())
-}
 
 /// Runs the load.
 ///

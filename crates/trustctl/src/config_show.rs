@@ -3,41 +3,29 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, ArgAction};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::globals::CONFIG_FILE_NAME;
 use trust_cli::layers::Source;
 use trust_cli::output::print;
-use trust_cli::settings::{AnySetting, quoted};
-
-/// The words that call it.
-const NAME: &str = "config show";
-
-/// Its settings: none.
-const SETTINGS: &[&dyn AnySetting] = &[];
+use trust_cli::settings::quoted;
 
 /// The command.
 pub(crate) const ENTRY: Entry = Entry {
-    name: NAME,
-    settings: SETTINGS,
-    exclusions: &[],
-    check: |_| Ok(()),
-    command,
-    run,
-    product: Product::LogAround,
-    on_descriptor_0: None,
+    arguments,
+    ..Entry::new(
+        "config show",
+        "Show every setting, its value and where it came from",
+        Product::LogAround,
+        run,
+    )
 };
 
-/// Its part of the command line.
-fn command() -> Command {
-    Command::new("show").about("Show every setting, its value and where it came from").arg(
-        Arg::new(JSON)
-            .long(JSON)
-            .action(ArgAction::SetTrue)
-            .help("Print one JSON document and nothing else"),
-    )
+fn arguments() -> Vec<Arg> {
+    let json = Arg::new(JSON).long(JSON).action(ArgAction::SetTrue);
+    vec![json.help("Print one JSON document and nothing else")]
 }
 
 /// Prints the settings.

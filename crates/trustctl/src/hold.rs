@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use clap::Command;
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::level::Level;
 use trust_cli::settings::{ALLOWED_LIMIT_AT_ONCE, AnySetting, Setting, parse_limit};
 
 /// The word that calls it.
@@ -25,23 +23,8 @@ const SECONDS: Setting<Duration> = Setting::of(
 );
 
 /// The command.
-pub(crate) const ENTRY: Entry = Entry {
-    name: NAME,
-    settings: SETTINGS,
-    exclusions: &[],
-    check: |_| Ok(()),
-    command,
-    run,
-    product: Product::Log,
-    on_descriptor_0: None,
-};
-
-/// Its part of the command line.
-fn command() -> Command {
-    Command::new(NAME)
-        .about("Wait, to try signals")
-        .args(SETTINGS.iter().map(|setting| setting.arg()))
-}
+pub(crate) const ENTRY: Entry =
+    Entry { settings: SETTINGS, ..Entry::new(NAME, "Wait, to try signals", Product::Log, run) };
 
 /// Waits for the time to pass or for a signal.
 ///
@@ -50,10 +33,6 @@ fn command() -> Command {
 /// 64 without `--seconds`.
 fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let duration = context.layers.require(&SECONDS)?;
-    let Some(signal) = context.signals.wait(Some(duration)) else {
-        return Ok(ExitCode::Success);
-    };
-    let event = context.log.event(Level::Warn, "signal_received");
-    event.field("signal", signal.name()).field("action", "shutdown").write();
-    Ok(signal.exit_code())
+    let signal = context.signals.wait(Some(duration));
+    Ok(signal.map_or(ExitCode::Success, |signal| context.stopped_by(signal)))
 }

@@ -2,40 +2,19 @@
 
 use std::ffi::OsString;
 
-use clap::{Arg, Command, value_parser};
+use clap::{Arg, value_parser};
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::level::Level;
-use trust_cli::settings::AnySetting;
-
-/// The words that call it.
-const NAME: &str = "log demo";
-
-/// Its settings: none.
-const SETTINGS: &[&dyn AnySetting] = &[];
 
 /// The command.
-pub(crate) const ENTRY: Entry = Entry {
-    name: NAME,
-    settings: SETTINGS,
-    exclusions: &[],
-    check: |_| Ok(()),
-    command,
-    run,
-    product: Product::Log,
-    on_descriptor_0: None,
-};
+pub(crate) const ENTRY: Entry =
+    Entry { arguments, ..Entry::new("log demo", "Write one event", Product::Log, run) };
 
-/// Its part of the command line.
-fn command() -> Command {
-    Command::new("demo").about("Write one event").arg(
-        Arg::new("message")
-            .value_name("MESSAGE")
-            .help("What the event says")
-            .required(true)
-            .allow_negative_numbers(true)
-            .value_parser(value_parser!(OsString)),
-    )
+fn arguments() -> Vec<Arg> {
+    let message = Arg::new("message").value_name("MESSAGE").help("What the event says");
+    let message = message.required(true).allow_negative_numbers(true);
+    vec![message.value_parser(value_parser!(OsString))]
 }
 
 /// Writes the event.

@@ -17,21 +17,22 @@ use trust_cli::target::{Family, Target};
 use crate::client::input::Cut;
 use crate::client::options::{
     CHUNK, EXCLUSIONS, INTERVAL, MAX_FRAME, NAME, ONE_INPUT, PAYLOAD_SIZE, RAW, SETTINGS, TIMEOUT,
-    command,
+    arguments,
 };
 use crate::client::session::{Finished, Session};
 use crate::client::source::{PlannedMessage, SendPlan, Source};
 
 /// The command.
 pub const ENTRY: Entry = Entry {
-    name: NAME,
     settings: SETTINGS,
     exclusions: EXCLUSIONS,
-    check: |_| Ok(()),
-    command,
-    run,
-    product: Product::Output,
-    on_descriptor_0: None,
+    arguments,
+    ..Entry::new(
+        NAME,
+        "Send messages to an echo server and print what comes back",
+        Product::Output,
+        run,
+    )
 };
 
 /// Sends the messages and prints their echoes.

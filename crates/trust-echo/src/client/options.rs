@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use clap::{Arg, Command, value_parser};
+use clap::{Arg, value_parser};
 use trust_cli::exclusions::Exclusion;
 use trust_cli::exclusions::When::{Given, On};
 use trust_cli::settings::{AnySetting, Setting};
-use trust_cli::target::Family;
+use trust_cli::target::{Family, Target};
 use trust_cli::values::{
     ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_SIZE, parse_limit, parse_size,
 };
@@ -87,21 +87,13 @@ pub(crate) const EXCLUSIONS: &[Exclusion] = &[
 
 pub(crate) const ONE_INPUT: &str = "each of them says what is sent";
 
-/// Its part of the command line.
-pub(crate) fn command() -> Command {
-    let server = Arg::new("server")
-        .value_name("HOST PORT|HOST:PORT")
-        .help("The server; an IPv6 address as ::1 9900 or [::1]:9900")
-        .required(true)
-        .value_parser(value_parser!(OsString));
+/// What it takes beside its settings.
+pub(crate) fn arguments() -> Vec<Arg> {
     let messages = Arg::new("messages")
         .value_name("MESSAGE")
         .help("Messages, a frame each; without any, each line of standard input is one")
         .num_args(0..)
         .value_parser(value_parser!(OsString));
-    Command::new(NAME)
-        .about("Send messages to an echo server and print what comes back")
-        .args([server, messages])
-        .args(SETTINGS.iter().map(|setting| setting.arg()))
-        .args(Family::args())
+    let family = Family::args();
+    [Target::arg().required(true), messages].into_iter().chain(family).collect()
 }

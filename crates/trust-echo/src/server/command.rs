@@ -25,7 +25,6 @@ use crate::server::launcher::{self, HandOver};
 use crate::server::notify::{Notified, Notifier};
 use crate::server::options::{
     EXCLUSIONS, HOST, INETD, MAX_CLIENTS, MODEL, NAME, PORT, SETTINGS, check, checked_config,
-    command,
 };
 use crate::server::supervisor::{OtherProcesses, Supervisor};
 
@@ -38,14 +37,16 @@ const DESCRIPTORS_PER_WORKER: u64 = 5;
 
 /// The command.
 pub const ENTRY: Entry = Entry {
-    name: NAME,
     settings: SETTINGS,
     exclusions: EXCLUSIONS,
     check,
-    command,
-    run,
-    product: Product::Service,
     on_descriptor_0: Some(&INETD),
+    ..Entry::new(
+        NAME,
+        "Serve: every frame, or every byte, goes back to the client it came from",
+        Product::Service,
+        run,
+    )
 };
 
 /// Serves until a signal ends it, or with `--inetd` until its connection has ended.

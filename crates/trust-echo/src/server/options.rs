@@ -3,7 +3,6 @@
 use std::thread;
 use std::time::Duration;
 
-use clap::Command;
 use trust_cli::exclusions::When::{self, Given, On};
 use trust_cli::exclusions::{Exclusion, not_one, not_zero};
 use trust_cli::exit_code::Failure;
@@ -194,13 +193,6 @@ const fn not_event(model: &'static dyn AnySetting) -> When {
     When::Is(model, |text| text != "event", "not event")
 }
 
-/// Its part of the command line.
-pub(crate) fn command() -> Command {
-    Command::new(NAME)
-        .about("Serve: every frame, or every byte, goes back to the client it came from")
-        .args(SETTINGS.iter().map(|setting| setting.arg()))
-}
-
 /// Checks the settings against each other.
 ///
 /// # Errors
@@ -270,6 +262,7 @@ mod tests {
     use trust_net::wire::DEFAULT_MAX_PAYLOAD;
 
     use super::*;
+    use crate::server::command::ENTRY;
     use crate::server::events::mode_name;
 
     #[test]
@@ -280,7 +273,7 @@ mod tests {
     /// What the settings come to that these flags give.
     fn config(flags: &[&str]) -> Result<ServerConfig, Failure> {
         let line = ["echo-server", "--port=0"].iter().chain(flags);
-        let matches = command().try_get_matches_from(line).unwrap();
+        let matches = ENTRY.command().try_get_matches_from(line).unwrap();
         let mut layers = Layers::default();
         layers.add_flags(&matches, SETTINGS)?;
         exclusions::settle(&mut layers, EXCLUSIONS)?;

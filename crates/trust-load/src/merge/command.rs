@@ -6,7 +6,7 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
-use clap::{Arg, Command, value_parser};
+use clap::{Arg, value_parser};
 use rustix::event::{PollFd, PollFlags};
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::exit_code::{ExitCode, Failure};
@@ -20,7 +20,7 @@ use crate::budget::judge;
 use crate::merge::options::{FAIL_IF, HDR_LOG, JSON, NAME, SETTINGS};
 use crate::merge::{LOGS_MAX, Log, Merged, Unmerged, json, merge, table};
 
-const EXAMPLES: &str = "\
+const INTRODUCTION: &str = "\
 Adds up what several processes measured, count by count: percentiles are those
 of all messages, and none is averaged. Reads HdrHistogram interval logs, also
 those of other tools.
@@ -36,29 +36,25 @@ docs/HDR-LOG.md tells what is in a log and in the document.
 
 /// The command.
 pub const ENTRY: Entry = Entry {
-    name: NAME,
+    introduction: INTRODUCTION,
     settings: SETTINGS,
-    exclusions: &[],
-    check: |_| Ok(()),
-    command,
-    run,
-    product: Product::Output,
-    on_descriptor_0: None,
+    arguments,
+    ..Entry::new(
+        NAME,
+        "Add up the logs of several load tests: the percentiles of all of them together",
+        Product::Output,
+        run,
+    )
 };
 
-/// Its part of the command line.
-fn command() -> Command {
+fn arguments() -> Vec<Arg> {
     let files = Arg::new("files")
         .value_name("FILE")
         .help("Logs that load --hdr-log wrote, or other tools")
         .num_args(1..)
         .required(true)
         .value_parser(value_parser!(OsString));
-    Command::new("merge")
-        .about("Add up the logs of several load tests: the percentiles of all of them together")
-        .before_long_help(EXAMPLES)
-        .arg(files)
-        .args(SETTINGS.iter().map(|setting| setting.arg()))
+    vec![files]
 }
 
 /// Reads all logs and prints what they say together.
