@@ -88,11 +88,11 @@ pub const ENTRY: Entry = Entry {
 /// 64 for settings that do not go together, 65 for a list of known failures that is wrong, 73 for reports that cannot
 /// be written; 68, 69, 75 and 77 if nobody answers at all.
 fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    let patterns = context.layers.get(&CASE)?.unwrap_or_else(|| "*".to_owned());
+    let patterns = context.layers.get(&CASE).unwrap_or_else(|| "*".to_owned());
     let is_wanted =
         |case: &&'static Case| patterns.split(',').any(|pattern| cases::matches(pattern, case.id));
     let wanted: Vec<&'static Case> = cases::all().filter(is_wanted).collect();
-    if context.is_on(&LIST)? {
+    if context.is_on(&LIST) {
         return list(context, &wanted);
     }
     let server = ServerAccess::named(context)?;
@@ -135,7 +135,7 @@ impl ServerAccess {
     fn named(context: &Context<'_>) -> Result<ServerAccess, Failure> {
         let usage = |message: String| Err(Failure::new(ExitCode::Usage, message));
         let arguments = arguments(context);
-        let command = context.layers.get(&COMMAND)?;
+        let command = context.layers.get(&COMMAND);
         let is_flag = context.layers.source(&COMMAND) == Source::Flag;
         match command {
             Some(_) if is_flag && !arguments.is_empty() => {
@@ -150,7 +150,7 @@ impl ServerAccess {
                 if let Some(extra) = rest.first() {
                     return usage(format!("unexpected argument {}", quoted(extra)));
                 }
-                Ok(ServerAccess::There(target, context.layers.get(&PID)?))
+                Ok(ServerAccess::There(target, context.layers.get(&PID)))
             }
         }
     }
@@ -176,14 +176,14 @@ fn about(context: &Context<'_>, server: &ServerAccess) -> Result<About, Failure>
         pid,
         framing: framing::of_settings(context.layers, &FRAMING, &OFFSET, &ADJUST)?.to_string(),
         max_frame: layers.require(&MAX_FRAME)?,
-        timeout: layers.get(&TIMEOUT)?.filter(|timeout| !timeout.is_zero()),
+        timeout: layers.get(&TIMEOUT).filter(|timeout| !timeout.is_zero()),
         patience: layers.require(&PATIENCE)?,
         settle: layers.require(&SETTLE)?,
-        strict: context.is_on(&STRICT)?,
+        strict: context.is_on(&STRICT),
         seed: layers.require(&SEED)?,
         jobs: layers.require(&JOBS)? as usize,
         one_at_a_time: false,
-        max_clients: layers.get(&MAX_CLIENTS)?,
+        max_clients: layers.get(&MAX_CLIENTS),
         turned_away_beside: None,
         deaths: vec![],
         again: again(layers, &arguments(context), Family::of(context.matches)),
@@ -216,7 +216,7 @@ fn try_all(
         max_clients: about.max_clients,
         one_at_a_time: false,
         rate: ConnectionPacer::new(
-            context.layers.get(&MAX_RATE)?.or((!is_near).then_some(REMOTE_RATE)),
+            context.layers.get(&MAX_RATE).or((!is_near).then_some(REMOTE_RATE)),
         ),
         stop: OwnedFd::from(stop),
     };
@@ -307,12 +307,12 @@ struct ReportOutput {
 
 impl ReportOutput {
     fn create(context: &Context<'_>) -> Result<ReportOutput, Failure> {
-        let known = context.layers.get(&EXPECT)?.and_then(|path| FileId::of_path(&path));
+        let known = context.layers.get(&EXPECT).and_then(|path| FileId::of_path(&path));
         let is_known = || format!("is the list of {}", context.layers.place(&EXPECT));
         let inputs = known.into_iter().map(|id| (id, is_known())).collect();
         let [junit, html] = context.create_reports([&JUNIT, &HTML], inputs)?;
         Ok(ReportOutput {
-            is_json: context.is_on(&JSON)?,
+            is_json: context.is_on(&JSON),
             colours: Colours::of_stdout(),
             progress: Progress::on_stderr(),
             junit,
@@ -386,7 +386,7 @@ impl ProgressListener for Lines<'_> {
 }
 
 fn known_failures(context: &Context<'_>) -> Result<Known, Failure> {
-    let Some(path) = context.layers.get(&EXPECT)? else { return Ok(Known::default()) };
+    let Some(path) = context.layers.get(&EXPECT) else { return Ok(Known::default()) };
     let place = context.layers.place(&EXPECT);
     let unreadable = |why: &str| {
         Failure::new(ExitCode::Io, format!("{place}: cannot read {}: {why}", quoted(&path)))
@@ -404,7 +404,7 @@ fn known_failures(context: &Context<'_>) -> Result<Known, Failure> {
 }
 
 fn list(context: &Context<'_>, cases: &[&'static Case]) -> Result<ExitCode, Failure> {
-    let text = match context.is_on(&JSON)? {
+    let text = match context.is_on(&JSON) {
         true => json::list(cases)
             .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
         false => cases.iter().map(|case| format!("{:<14}  {}\n", case.id, case.title)).collect(),

@@ -24,9 +24,9 @@ pub fn said<'s>(
             (true, _) if source > Source::File => words.push(format!("{}=false", setting.flag())),
             (true, _) => {}
             (false, _) if text.as_bytes().starts_with(b"-") => {
-                words.push(format!("{}={}", setting.flag(), shell_word(&text)));
+                words.push(format!("{}={}", setting.flag(), shell_word(text)));
             }
-            (false, _) => words.extend([setting.flag(), shell_word(&text)]),
+            (false, _) => words.extend([setting.flag(), shell_word(text)]),
         }
     }
     words

@@ -162,12 +162,8 @@ impl Entry {
 
 impl Context<'_> {
     /// Whether a switch is on.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Layers::get`].
-    pub fn is_on(&self, switch: &Setting<bool>) -> Result<bool, Failure> {
-        Ok(self.layers.get(switch)? == Some(true))
+    pub fn is_on(&self, switch: &Setting<bool>) -> bool {
+        self.layers.get(switch) == Some(true)
     }
 
     /// Logs the signal that stops a client command; the exit code.
@@ -199,7 +195,7 @@ impl Context<'_> {
         taken.extend(stdout.map(|id| (id, "is where standard output goes".to_owned())));
         // All names before any file is made.
         for setting in settings {
-            let Some(path) = self.layers.get(setting)? else { continue };
+            let Some(path) = self.layers.get(setting) else { continue };
             let place = self.layers.place(setting);
             let Some(id) = FileId::of_path(&path) else { continue };
             if let Some((_, what)) = taken.iter().find(|(other, _)| *other == id) {
@@ -210,7 +206,7 @@ impl Context<'_> {
         }
         let mut reports = [const { None }; N];
         for (setting, report) in settings.into_iter().zip(&mut reports) {
-            let Some(path) = self.layers.get(setting)? else { continue };
+            let Some(path) = self.layers.get(setting) else { continue };
             let created = ReportFile::create(&path).map_err(|error| {
                 let place = self.layers.place(setting);
                 let message =

@@ -3,7 +3,6 @@
 //! The whole file is checked whatever command runs, so that a mistake shows when it is made.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read};
 use std::ops::Range;
@@ -13,15 +12,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::exit_code::{ExitCode, Failure};
-use crate::settings::{AnySetting, quoted};
+use crate::settings::{AnySetting, Given, SettingId, quoted};
 
 /// What a configuration file says.
 #[derive(Debug, Default)]
 pub struct ConfigFile {
-    /// The text of each setting, by its command and key.
-    pub values: HashMap<(Option<&'static str>, &'static str), OsString>,
-    /// Where each setting stands, as messages name it: path, line, key and table.
-    pub places: HashMap<(Option<&'static str>, &'static str), String>,
+    /// What it says of each setting.
+    pub values: HashMap<SettingId, Given>,
 }
 
 impl ConfigFile {
@@ -53,17 +50,17 @@ impl ConfigFile {
         path: &Path,
         settings: &[&dyn AnySetting],
     ) -> Result<ConfigFile, Failure> {
-        let place = printable(path);
-        let line = |offset| 1 + bytes[..offset].iter().filter(|b| **b == b'\n').count();
-        let (values, offsets) = parse(bytes, settings).map_err(|mistake| {
-            let message = format!("{place}:{}: {}", line(mistake.offset), mistake.message);
-            Failure::new(ExitCode::Config, message)
-        })?;
-        let places = offsets.into_iter().map(|((command, key), offset)| {
-            let table = table_suffix(command);
-            ((command, key), format!("{place}:{}: {key}{table}", line(offset)))
-        });
-        Ok(ConfigFile { values, places: places.collect() })
+        let place = |offset| {
+            let lines = bytes[..offset].iter().filter(|byte| **byte == b'\n').count();
+            format!("{}:{}", printable(path), 1 + lines)
+        };
+        let document = parse(bytes).map_err(|mistake| mistake.at(&place));
+        let mut reader = Reader { settings, place: &place, values: HashMap::new(), first: None };
+        reader.handle_document(document?.get_ref());
+        match reader.first {
+            Some(mistake) => Err(mistake.at(&place)),
+            None => Ok(ConfigFile { values: reader.values }),
+        }
     }
 }
 
@@ -83,8 +80,11 @@ struct Mistake {
     message: String,
 }
 
-type Values = HashMap<(Option<&'static str>, &'static str), OsString>;
-type Offsets = HashMap<(Option<&'static str>, &'static str), usize>;
+impl Mistake {
+    fn at(self, place: &dyn Fn(usize) -> String) -> Failure {
+        Failure::new(ExitCode::Config, format!("{}: {}", place(self.offset), self.message))
+    }
+}
 
 fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let missing = |error: &io::Error| {
@@ -106,27 +106,21 @@ fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-fn parse(bytes: &[u8], settings: &[&dyn AnySetting]) -> Result<(Values, Offsets), Mistake> {
+fn parse(bytes: &[u8]) -> Result<Spanned<DeTable<'_>>, Mistake> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Mistake { offset: error.valid_up_to(), message: "not UTF-8".into() })?;
-    let document = DeTable::parse(text).map_err(|error| Mistake {
+    DeTable::parse(text).map_err(|error| Mistake {
         offset: error.span().map_or(0, |span| span.start).min(bytes.len()),
         message: error.message().replace('\n', ", "),
-    })?;
-    let (values, offsets) = Default::default();
-    let mut reader = Reader { settings, values, offsets, first: None };
-    reader.handle_document(document.get_ref());
-    match reader.first {
-        Some(mistake) => Err(mistake),
-        None => Ok((reader.values, reader.offsets)),
-    }
+    })
 }
 
 /// Goes through a document; tables are not in the file's order, so the first mistake is searched.
 struct Reader<'a> {
     settings: &'a [&'a dyn AnySetting],
-    values: Values,
-    offsets: Offsets,
+    /// Path and line of an offset.
+    place: &'a dyn Fn(usize) -> String,
+    values: HashMap<SettingId, Given>,
     first: Option<Mistake>,
 }
 
@@ -166,29 +160,30 @@ impl Reader<'_> {
         key: &Spanned<std::borrow::Cow<'_, str>>,
         value: &Spanned<DeValue<'_>>,
     ) {
-        let place = table_suffix(command);
+        let table = command.map_or_else(String::new, |command| format!(" in [{command}]"));
         let of_command = self.settings.iter().filter(|setting| setting.command() == command);
         let Some(setting) = of_command.clone().find(|setting| setting.key() == key.get_ref())
         else {
             let allowed: Vec<&str> = of_command.map(|setting| setting.key()).collect();
             let allowed = allowed.join(", ");
             let message =
-                format!("unknown key {}{place}: allowed are {allowed}", quoted(&**key.get_ref()));
+                format!("unknown key {}{table}: allowed are {allowed}", quoted(&**key.get_ref()));
             return self.mistake(key.span(), message);
         };
-        let offset = key.span().start;
+        let place = format!("{}: {}{table}", (self.place)(key.span().start), setting.key());
         let key = setting.key();
         let Some(text) = scalar(value.get_ref()) else {
             let (kind, allowed) = (kind(value.get_ref()), setting.allowed());
-            let message = format!("{key}{place} is {kind}: allowed is {allowed}");
+            let message = format!("{key}{table} is {kind}: allowed is {allowed}");
             return self.mistake(value.span(), message);
         };
-        if let Some(fault) = setting.fault(text.as_ref()) {
-            let message = format!("{key} = {}{place}: {fault}", quoted(text));
-            return self.mistake(value.span(), message);
+        match setting.given(text.as_ref(), place) {
+            Ok(given) => drop(self.values.insert(setting.id(), given)),
+            Err(fault) => {
+                let message = format!("{key} = {}{table}: {fault}", quoted(text));
+                self.mistake(value.span(), message);
+            }
         }
-        self.values.insert((command, key), text.into());
-        self.offsets.insert((command, key), offset);
     }
 
     fn is_known(&self, command: Option<&str>, key: &str) -> bool {
@@ -207,10 +202,6 @@ impl Reader<'_> {
             self.first = Some(Mistake { offset: span.start, message });
         }
     }
-}
-
-fn table_suffix(command: Option<&str>) -> String {
-    command.map_or_else(String::new, |command| format!(" in [{command}]"))
 }
 
 /// The text of a value, for the parsers that all layers share.
@@ -310,11 +301,11 @@ mod tests {
     fn numbers_strings_and_booleans_go_through_the_settings_parsers() {
         let text = b"log-file = '/x'\n[serve]\nport = 0x2_0\nwait = 2.5\n[call]\nraw = true\n";
         let layers = read(text).unwrap();
-        assert_eq!(layers.get(&LOG).unwrap().as_deref(), Some("/x"));
-        assert_eq!(layers.get(&PORT).unwrap(), Some(32));
-        assert_eq!(layers.get(&WAIT).unwrap(), Some(Duration::from_millis(2500)));
-        assert_eq!(layers.get(&RAW).unwrap(), Some(true));
-        assert_eq!(read(b"[serve]\nport = '99'").unwrap().get(&PORT).unwrap(), Some(99));
+        assert_eq!(layers.get(&LOG).as_deref(), Some("/x"));
+        assert_eq!(layers.get(&PORT), Some(32));
+        assert_eq!(layers.get(&WAIT), Some(Duration::from_millis(2500)));
+        assert_eq!(layers.get(&RAW), Some(true));
+        assert_eq!(read(b"[serve]\nport = '99'").unwrap().get(&PORT), Some(99));
     }
 
     #[test]

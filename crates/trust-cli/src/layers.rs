@@ -1,6 +1,7 @@
 //! The layers of settings: default, configuration file, environment, flag; the last one wins.
 
-use std::collections::HashMap;
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
@@ -8,7 +9,7 @@ use clap::{ArgMatches, parser::ValueSource};
 
 use crate::config_file::ConfigFile;
 use crate::exit_code::{ExitCode, Failure};
-use crate::settings::{AnySetting, Setting, variable_prefix};
+use crate::settings::{AnySetting, Given, Setting, SettingId, variable_prefix};
 use crate::values::quoted;
 
 /// Where a value came from, weakest first.
@@ -39,32 +40,22 @@ impl Source {
     }
 }
 
-/// The texts that every layer gives for every setting.
-///
-/// Invariant: only texts that their setting's parser takes are in here.
+/// The values that every layer gives for every setting. They were parsed when they were taken.
 #[derive(Default)]
 pub struct Layers {
-    flags: Layer,
-    environment: Layer,
-    file: Layer,
-    /// Where in the file they stand.
-    file_places: HashMap<(Option<&'static str>, &'static str), String>,
+    given: BTreeMap<(SettingId, Source), Given>,
 }
-
-type Layer = HashMap<(Option<&'static str>, &'static str), OsString>;
 
 impl Layers {
     /// The strongest layer's value; `None` only without default and without value.
     ///
-    /// # Errors
+    /// # Panics
     ///
-    /// None in practice: bad texts were refused when the layers were made.
-    pub fn get<T>(&self, setting: &Setting<T>) -> Result<Option<T>, Failure> {
-        let (text, _) = self.text(setting);
-        let Some(text) = text else { return Ok(None) };
-        match setting.read(&text) {
-            Ok(value) => Ok(Some(value)),
-            Err(fault) => Err(bad_value(ExitCode::Internal, &setting.flag(), &text, &fault)),
+    /// If the setting's own default is not allowed, or another setting has its name.
+    pub fn get<T: Any + Clone>(&self, setting: &Setting<T>) -> Option<T> {
+        match self.strongest(setting) {
+            Some((given, _)) => Some(given.value.downcast_ref::<T>().expect("its type").clone()),
+            None => setting.default.map(|text| setting.read(text.as_ref()).expect("it is allowed")),
         }
     }
 
@@ -73,8 +64,8 @@ impl Layers {
     /// # Errors
     ///
     /// 64, `missing required flag: --port`.
-    pub fn require<T>(&self, setting: &Setting<T>) -> Result<T, Failure> {
-        self.get(setting)?.ok_or_else(|| {
+    pub fn require<T: Any + Clone>(&self, setting: &Setting<T>) -> Result<T, Failure> {
+        self.get(setting).ok_or_else(|| {
             Failure::new(ExitCode::Usage, format!("missing required flag: {}", setting.flag()))
         })
     }
@@ -84,34 +75,24 @@ impl Layers {
         self.text(setting).1
     }
 
-    /// Where the value was given, as messages name it: the flag, the variable, or path, line, key and
-    /// table of the file. A default is named by the flag that changes it.
+    /// Where the value was given, as messages name it: see [`Given::place`]. A default is named by the flag that changes
+    /// it.
     pub fn place(&self, setting: &dyn AnySetting) -> String {
-        let id = (setting.command(), setting.key());
-        match self.source(setting) {
-            Source::Environment => setting.variable(),
-            Source::File => self.file_places.get(&id).cloned().unwrap_or_else(|| setting.flag()),
-            Source::Flag | Source::Default | Source::Unset => setting.flag(),
-        }
+        self.strongest(setting).map_or_else(|| setting.flag(), |(given, _)| given.place.clone())
     }
 
     /// The strongest layer's text as it was given, not necessarily UTF-8, and its layer.
-    pub fn text(&self, setting: &dyn AnySetting) -> (Option<OsString>, Source) {
-        let id = (setting.command(), setting.key());
-        let layers = [
-            (&self.flags, Source::Flag),
-            (&self.environment, Source::Environment),
-            (&self.file, Source::File),
-        ];
-        for (layer, source) in layers {
-            if let Some(text) = layer.get(&id) {
-                return (Some(text.clone()), source);
-            }
+    pub fn text(&self, setting: &dyn AnySetting) -> (Option<&OsStr>, Source) {
+        match (self.strongest(setting), setting.default()) {
+            (Some((given, source)), _) => (Some(&given.text), source),
+            (None, Some(default)) => (Some(default.as_ref()), Source::Default),
+            (None, None) => (None, Source::Unset),
         }
-        match setting.default() {
-            Some(default) => (Some(default.into()), Source::Default),
-            None => (None, Source::Unset),
-        }
+    }
+
+    fn strongest(&self, setting: &dyn AnySetting) -> Option<(&Given, Source)> {
+        let layers = (setting.id(), Source::Unset)..=(setting.id(), Source::Flag);
+        self.given.range(layers).next_back().map(|((_, source), given)| (given, *source))
     }
 
     /// The exit code for settings that do not fit each other: that of the configuration file if one of them came from
@@ -125,10 +106,7 @@ impl Layers {
 
     /// Takes a setting out of all layers, so that it has its default.
     pub(crate) fn forget(&mut self, setting: &dyn AnySetting) {
-        let id = (setting.command(), setting.key());
-        for layer in [&mut self.flags, &mut self.environment, &mut self.file] {
-            layer.remove(&id);
-        }
+        self.given.retain(|(id, _), _| *id != setting.id());
     }
 
     /// Takes one flag's text over.
@@ -137,16 +115,11 @@ impl Layers {
     ///
     /// 64: the value is bad, or the flag was given before.
     pub fn add_flag(&mut self, setting: &dyn AnySetting, text: &OsStr) -> Result<(), Failure> {
-        let id = (setting.command(), setting.key());
-        if self.flags.contains_key(&id) {
+        if self.given.contains_key(&(setting.id(), Source::Flag)) {
             let message = format!("duplicate flag: {}", setting.flag());
             return Err(Failure::new(ExitCode::Usage, message));
         }
-        if let Some(fault) = setting.fault(text) {
-            return Err(bad_value(ExitCode::Usage, &setting.flag(), text, &fault));
-        }
-        self.flags.insert(id, text.to_owned());
-        Ok(())
+        self.add(setting, Source::Flag, text, setting.flag())
     }
 
     /// Takes the flags of one level of the command line over.
@@ -185,26 +158,30 @@ impl Layers {
         for setting in settings {
             let name = setting.variable();
             let found = variables.iter().find(|(variable, _)| variable.as_os_str() == &*name);
-            match found {
-                Some((_, text)) if text.is_empty() => {}
-                Some((_, text)) => match setting.fault(text) {
-                    None => {
-                        self.environment.insert((setting.command(), setting.key()), text.clone());
-                    }
-                    Some(fault) => {
-                        result = result.and(Err(bad_value(ExitCode::Usage, &name, text, &fault)));
-                    }
-                },
-                None => {}
+            if let Some((_, text)) = found.filter(|(_, text)| !text.is_empty()) {
+                result = result.and(self.add(*setting, Source::Environment, text, name));
             }
         }
         result
     }
 
-    /// Takes the values of the configuration file over, which were checked when it was read.
+    /// Takes the values of the configuration file over.
     pub fn add_file(&mut self, file: ConfigFile) {
-        self.file.extend(file.values);
-        self.file_places.extend(file.places);
+        self.given.extend(file.values.into_iter().map(|(id, given)| ((id, Source::File), given)));
+    }
+
+    fn add(
+        &mut self,
+        setting: &dyn AnySetting,
+        source: Source,
+        text: &OsStr,
+        place: String,
+    ) -> Result<(), Failure> {
+        let given = setting.given(text, place.clone()).map_err(|fault| {
+            Failure::new(ExitCode::Usage, format!("{place} {}: {fault}", quoted(text)))
+        })?;
+        self.given.insert((setting.id(), source), given);
+        Ok(())
     }
 }
 
@@ -233,10 +210,6 @@ pub fn check_variable_names(
     };
     let message = format!("unknown variable {}: {allowed}", quoted(name));
     Err(Failure::new(ExitCode::Usage, message))
-}
-
-fn bad_value(exit: ExitCode, place: &str, text: &OsStr, fault: &str) -> Failure {
-    Failure::new(exit, format!("{place} {}: {fault}", quoted(text)))
 }
 
 #[cfg(test)]
@@ -274,14 +247,14 @@ mod tests {
     }
 
     fn file(seconds: &str) -> ConfigFile {
-        let id = (Some("echo-server"), "frame-timeout");
-        ConfigFile { values: HashMap::from([(id, seconds.into())]), ..ConfigFile::default() }
+        let given = WAIT.given(seconds.as_ref(), "F:2".to_owned()).unwrap();
+        ConfigFile { values: std::collections::HashMap::from([(WAIT.id(), given)]) }
     }
 
     #[test]
     fn a_stronger_layer_wins_whatever_the_order_they_are_read_in() {
         let seconds =
-            |layers: &Layers| (layers.get(&WAIT).unwrap().unwrap().as_secs(), layers.source(&WAIT));
+            |layers: &Layers| (layers.get(&WAIT).unwrap().as_secs(), layers.source(&WAIT));
         let mut layers = Layers::default();
         assert_eq!(seconds(&layers), (30, Source::Default));
         layers.add_file(file("2"));
@@ -330,7 +303,7 @@ mod tests {
     fn an_empty_variable_counts_as_unset() {
         let mut layers = Layers::default();
         layers.add_environment(&variables(&[("TRUST_ECHO_SERVER_PORT", "")]), SETTINGS).unwrap();
-        assert_eq!(layers.get(&PORT).unwrap(), None);
+        assert_eq!(layers.get(&PORT), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A [`Setting`] constant is the only place where a setting's flag, variable, key, default, help
 //! and parser stand; the command line, the file, `config show` and the documentation follow it.
 
+use std::any::Any;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
@@ -117,6 +118,20 @@ impl Setting<bool> {
     }
 }
 
+/// Identifies a setting: its command and its key.
+pub type SettingId = (Option<&'static str>, &'static str);
+
+/// A value as it was given.
+#[derive(Debug)]
+pub struct Given {
+    /// The text, which need not be UTF-8.
+    pub text: OsString,
+    /// What the setting's parser made of it.
+    pub value: Box<dyn Any>,
+    /// Where it stands, as messages name it: the flag, the variable, or path, line, key and table of the file.
+    pub place: String,
+}
+
 /// A [`Setting`] whose type does not matter.
 pub trait AnySetting: Sync {
     /// See [`Setting::command`].
@@ -133,8 +148,13 @@ pub trait AnySetting: Sync {
     fn allowed(&self) -> &'static str;
     /// See [`Setting::switch`].
     fn is_switch(&self) -> bool;
-    /// What is wrong with that text, and what is allowed; `None`: nothing is.
-    fn fault(&self, text: &OsStr) -> Option<String>;
+    /// The text with its value, or what is wrong with it and what is allowed.
+    fn given(&self, text: &OsStr, place: String) -> Result<Given, String>;
+
+    /// See [`SettingId`].
+    fn id(&self) -> SettingId {
+        (self.command(), self.key())
+    }
 
     /// `--frame-timeout`
     fn flag(&self) -> String {
@@ -175,7 +195,7 @@ pub trait AnySetting: Sync {
     }
 }
 
-impl<T> AnySetting for Setting<T> {
+impl<T: Any> AnySetting for Setting<T> {
     fn command(&self) -> Option<&'static str> {
         self.command
     }
@@ -197,8 +217,9 @@ impl<T> AnySetting for Setting<T> {
     fn is_switch(&self) -> bool {
         self.switch
     }
-    fn fault(&self, text: &OsStr) -> Option<String> {
-        self.read(text).err()
+    fn given(&self, text: &OsStr, place: String) -> Result<Given, String> {
+        let value = Box::new(self.read(text)?);
+        Ok(Given { text: text.to_owned(), value, place })
     }
 }
 

@@ -81,7 +81,7 @@ impl Startup {
     /// is wrong nobody can tell, and a connection there is taken for a client.
     pub(crate) fn serves_descriptor_0(&self, outline: &Outline<'_>) -> bool {
         let switch = outline.entry.and_then(|entry| entry.on_descriptor_0);
-        let is_asked_to = switch.is_some_and(|switch| self.layers.get(switch) == Ok(Some(true)));
+        let is_asked_to = switch.is_some_and(|switch| self.layers.get(switch) == Some(true));
         is_asked_to || (self.problem.is_err() && standard_streams::stdin_is_connection())
     }
 
@@ -91,7 +91,7 @@ impl Startup {
         outline: &Outline<'_>,
         file_alone: bool,
     ) -> io::Result<EventLog> {
-        let level = self.layers.get(&LOG_LEVEL).ok().flatten().unwrap_or(Level::Info);
+        let level = self.layers.get(&LOG_LEVEL).unwrap_or(Level::Info);
         let request_id = match self.layers.text(&REQUEST_ID).0 {
             Some(text) => text.to_string_lossy().into_owned(),
             None => uuid::Uuid::now_v7().to_string(),
@@ -157,7 +157,7 @@ fn add_variables(
 }
 
 fn resolve_home(layers: &Layers) -> Result<PathBuf, Failure> {
-    if let Some(home) = layers.get(&TRUST_HOME)? {
+    if let Some(home) = layers.get(&TRUST_HOME) {
         return Ok(home);
     }
     match env::var_os("HOME").filter(|home| !home.is_empty()) {
@@ -170,7 +170,7 @@ fn resolve_home(layers: &Layers) -> Result<PathBuf, Failure> {
 }
 
 fn resolve_log_file(layers: &Layers, home: Option<&Path>) -> Option<PathBuf> {
-    match layers.get(&LOG_FILE).ok().flatten() {
+    match layers.get(&LOG_FILE) {
         Some(path) if path.as_os_str() == "none" => None,
         Some(path) => Some(path),
         None => home.map(|home| home.join("logs").join("trustctl.log")),

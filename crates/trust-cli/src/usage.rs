@@ -148,9 +148,9 @@ impl<'a> Outline<'a> {
                 return None;
             }
             let value_quoted = quoted(&*value);
-            Some(match setting.fault(&pair[1]) {
-                Some(fault) => format!("{flag} {value_quoted}: {fault}"),
-                None => {
+            Some(match setting.given(&pair[1], flag.clone()) {
+                Err(fault) => format!("{flag} {value_quoted}: {fault}"),
+                Ok(_) => {
                     let whole = bare(&format!("{flag}={value}"));
                     format!(
                         "missing value for {flag} (if {value_quoted} is the value, write {whole})"

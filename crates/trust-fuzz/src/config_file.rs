@@ -6,7 +6,7 @@ use toml::{Table, Value};
 use trust_cli::config_file::ConfigFile;
 use trust_cli::exit_code::ExitCode;
 use trust_cli::layers::{Layers, Source};
-use trust_cli::settings::AnySetting;
+use trust_cli::settings::{AnySetting, Given};
 use trustctl::commands::TRUSTCTL;
 
 use crate::oneline::{check_failure, check_line};
@@ -57,8 +57,7 @@ pub fn run(data: &[u8]) {
         }
     }
     assert_eq!(file.values.len(), found, "every value is taken, and no other");
-    assert_eq!(file.places.len(), found, "every value has a place");
-    for ((_, key), place) in &file.places {
+    for ((_, key), Given { place, .. }) in &file.values {
         check_line(place);
         assert!(place.starts_with("FILE:") && place.contains(key), "{place}");
     }
@@ -78,9 +77,9 @@ fn check_value(
 ) {
     let of_name = |setting: &&&dyn AnySetting| setting.command() == command && setting.key() == key;
     let setting = settings.iter().find(of_name).expect("a name that is taken is a setting's");
-    let id = (setting.command(), setting.key());
-    let text = file.values.get(&id).and_then(|text| text.to_str()).expect("a value is text");
-    assert_eq!(setting.fault(text.as_ref()), None, "{key} = {text:?}");
+    let given = file.values.get(&setting.id()).expect("a value is taken");
+    let text = given.text.to_str().expect("a value is text");
+    assert!(setting.given(&given.text, String::new()).is_ok(), "{key} = {text:?}");
     let is_same = match value {
         Value::String(string) => text == string,
         Value::Integer(number) => text.parse() == Ok(*number),

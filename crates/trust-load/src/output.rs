@@ -67,8 +67,8 @@ impl Output {
         };
         let [hdr_log, html] = context.create_reports([&HDR_LOG, &HTML], vec![])?;
         Ok(Output {
-            is_json: context.is_on(&JSON)?,
-            is_csv: context.is_on(&CSV)?,
+            is_json: context.is_on(&JSON),
+            is_csv: context.is_on(&CSV),
             about,
             progress: Progress::on_stderr(),
             timeline: Timeline::default(),

@@ -84,15 +84,15 @@ impl Plan {
     }
 
     fn for_target(target: Target, layers: &Layers, family: Family) -> Result<Plan, Failure> {
-        let find_rate = layers.get(&FIND_RATE)?;
-        let rate = layers.get(&RATE)?;
+        let find_rate = layers.get(&FIND_RATE);
+        let rate = layers.get(&RATE);
         let is_open = rate.is_some() || find_rate.is_some();
         if !is_open && layers.source(&ARRIVALS) > Source::Default {
             let why = format!("goes only with {}: only an open loop has arrivals", RATE.flag());
             return Err(refused(layers, &[&ARRIVALS], why));
         }
         let concurrency = layers.require(&CONCURRENCY)?;
-        let choice = layers.get(&SHARD)?;
+        let choice = layers.get(&SHARD);
         let shard = choice.map(|choice| choice.shard(env::var_os(INDEX_VARIABLE).as_deref()));
         let shard = shard.transpose().map_err(|error| refused(layers, &[&SHARD], error))?;
         let of_all = length(layers, concurrency, find_rate.is_some())?;
@@ -111,7 +111,7 @@ impl Plan {
             return Err(refused(layers, &[&SHARD, &CLIENTS, &CONCURRENCY], message));
         }
         let (framing, sizes) = messages(layers)?;
-        let given = layers.get(&SEED)?;
+        let given = layers.get(&SEED);
         let seed = given.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 1);
         let pace = match is_open {
             true => {
@@ -123,20 +123,20 @@ impl Plan {
             target,
             family,
             timeout: layers.require(&TIMEOUT)?,
-            fail_if: layers.get(&FAIL_IF)?.unwrap_or_default(),
+            fail_if: layers.get(&FAIL_IF).unwrap_or_default(),
             find_rate: find_rate.map(|budgets| (budgets, rate.unwrap_or(FIND_FROM))),
-            start_at: layers.get(&START_AT)?,
+            start_at: layers.get(&START_AT),
             shard,
             seed,
             is_seed_given: given.is_some(),
             again: again(layers, family, seed, shard),
             places,
             pace,
-            in_flight: layers.get(&IN_FLIGHT)?.unwrap_or(if is_open { IN_FLIGHT_OPEN } else { 1 }),
+            in_flight: layers.get(&IN_FLIGHT).unwrap_or(if is_open { IN_FLIGHT_OPEN } else { 1 }),
             length,
             warm_up: layers.require(&WARM_UP)?,
-            connect_rate: layers.get(&CONNECT_RATE)?,
-            messages_per_connection: layers.get(&MESSAGES_PER_CONNECTION)?,
+            connect_rate: layers.get(&CONNECT_RATE),
+            messages_per_connection: layers.get(&MESSAGES_PER_CONNECTION),
             sizes,
             framing,
         })
@@ -281,7 +281,7 @@ pub fn check(layers: &Layers) -> Result<(), Failure> {
 
 /// When the run of all shards is over.
 fn length(layers: &Layers, concurrency: u64, is_search: bool) -> Result<Length, Failure> {
-    match layers.get(&DURATION)? {
+    match layers.get(&DURATION) {
         Some(time) => return Ok(Length::Time(time)),
         None if is_search => return Ok(Length::Time(TRIAL)),
         None => {}
@@ -302,7 +302,7 @@ fn length(layers: &Layers, concurrency: u64, is_search: bool) -> Result<Length, 
 
 /// The framing, and sizes of payloads that it and the server take.
 fn messages(layers: &Layers) -> Result<(Framing, Sizes), Failure> {
-    let framing = match layers.get(&RAW)? == Some(true) {
+    let framing = match layers.get(&RAW) == Some(true) {
         true => Framing::Raw,
         false => framing::of_settings(layers, &FRAMING, &OFFSET, &ADJUST)?,
     };

@@ -1,6 +1,7 @@
 //! What the command line with all commands takes, and what it says of mistakes.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use trust_cli::command::Program;
 use trust_cli::exclusions::{Exclusion, When, settle};
@@ -19,9 +20,9 @@ fn global_flags_are_taken_before_and_after_the_command_but_not_twice() {
         let matches = command_line(&TRUSTCTL).unwrap().try_get_matches_from(line).unwrap();
         let mut layers = Layers::default();
         add_flags(&mut layers, &matches, TRUSTCTL.find("log demo"))?;
-        Ok(layers.text(&TRUST_HOME).0)
+        Ok(layers.get(&TRUST_HOME))
     };
-    let expected = Ok(Some(OsString::from("/x")));
+    let expected = Ok(Some(PathBuf::from("/x")));
     assert_eq!(home_of(&["trustctl", "--trust-home", "/x", "log", "demo", "m"]), expected);
     assert_eq!(home_of(&["trustctl", "log", "--trust-home", "/x", "demo", "m"]), expected);
     assert_eq!(home_of(&["trustctl", "log", "demo", "m", "--trust-home=/x"]), expected);

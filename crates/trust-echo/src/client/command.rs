@@ -86,10 +86,10 @@ impl Flags {
         let counts =
             |choice: &dyn AnySetting| !has_messages || layers.source(choice) == Layer::Flag;
         Ok(Flags {
-            payload_size: layers.get(&PAYLOAD_SIZE)?.filter(|_| counts(&PAYLOAD_SIZE)),
-            chunk: layers.get(&CHUNK)?.filter(|_| counts(&CHUNK)),
-            raw: layers.get(&RAW)?.unwrap_or(false) && counts(&RAW),
-            interval: layers.get(&INTERVAL)?,
+            payload_size: layers.get(&PAYLOAD_SIZE).filter(|_| counts(&PAYLOAD_SIZE)),
+            chunk: layers.get(&CHUNK).filter(|_| counts(&CHUNK)),
+            raw: layers.get(&RAW).unwrap_or(false) && counts(&RAW),
+            interval: layers.get(&INTERVAL),
             max_frame: layers.require(&MAX_FRAME)?,
         })
     }

@@ -56,7 +56,7 @@ pub const ENTRY: Entry = Entry {
 /// 64 without a port or for settings that exclude each other, 73 without a log, 68 for an unknown
 /// host name, and what the error table says about `bind(2)`.
 fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    if context.layers.get(&INETD)? == Some(true) {
+    if context.layers.get(&INETD) == Some(true) {
         return one_connection::run(context);
     }
     let handed_over = activation::listeners()?;
@@ -67,12 +67,12 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     if let Some(problem) = context.home_problem {
         return Err(Failure::new(ExitCode::CannotCreate, problem));
     }
-    let host = context.layers.get(&HOST)?;
+    let host = context.layers.get(&HOST);
     if handed_over.is_empty() {
         config.addresses = addresses(host.as_deref(), context.layers.require(&PORT)?)?;
     }
     let model = context.layers.require(&MODEL)?;
-    let wanted = context.layers.get(&MAX_CLIENTS)?;
+    let wanted = context.layers.get(&MAX_CLIENTS);
     config.max_clients = allowed_clients(wanted, model, config.workers, context.log);
 
     let started = Instant::now();

@@ -229,13 +229,13 @@ pub(crate) fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
         limits,
         drain_timeout: layers.require(&DRAIN_TIMEOUT)?,
         busy_poll: layers.require(&BUSY_POLL)?,
-        workers: match (layers.require(&MODEL)?, layers.get(&WORKERS)?) {
-            _ if layers.get(&INETD)? == Some(true) => 1,
+        workers: match (layers.require(&MODEL)?, layers.get(&WORKERS)) {
+            _ if layers.get(&INETD) == Some(true) => 1,
             (ModelName::Iterative | ModelName::Process, _) => 1,
             (ModelName::Event, Some(workers)) => usize::try_from(workers).unwrap_or(usize::MAX),
             (ModelName::Event, None) => cores(),
         },
-        ..ServerConfig::new(layers.get(&PORT)?.unwrap_or(0))
+        ..ServerConfig::new(layers.get(&PORT).unwrap_or(0))
     })
 }
 
