@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use rustix::io::Errno;
+use serde::Serialize;
 
 use crate::exit_code::{ExitCode, Failure};
 use crate::sys;
@@ -38,6 +39,15 @@ impl Unwritten {
     pub fn into_result(self) -> Result<(), Failure> {
         self.0.map_or(Ok(()), Err)
     }
+}
+
+/// A document as `--json` prints it: indented, with a newline at its end.
+///
+/// # Panics
+///
+/// If it has a map whose keys are no texts.
+pub fn document(document: &impl Serialize) -> String {
+    serde_json::to_string_pretty(document).expect("all keys are texts") + "\n"
 }
 
 /// Whether stdout still has a reader.

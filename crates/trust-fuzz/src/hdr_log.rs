@@ -12,8 +12,10 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use jiff::Timestamp;
 use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::output;
 use trust_load::hdr_log::{BadLog, Decoder, End, Header, Reader, Series, Writer};
-use trust_load::merge::{Log, Merged, Unmerged, json, merge, table};
+use trust_load::merge::json::MergeDocument;
+use trust_load::merge::{Log, Merged, Unmerged, merge, table};
 use trust_load::shard::Shard;
 use trust_load::summary::{Errors, Interval};
 use trust_load::timings::{Timings, times};
@@ -123,8 +125,8 @@ fn check_reports(merged: &Merged) {
     for text in table::report(merged, &[]).lines() {
         assert!(!text.chars().any(char::is_control), "a control character in {text:?}");
     }
-    let document = json::report(merged, &[], ExitCode::Success).expect("there is a document");
-    serde_json::from_str::<serde_json::Value>(&document).expect("the document is JSON");
+    let document = output::document(&MergeDocument::of(merged, &[], ExitCode::Success));
+    serde_json::from_str::<MergeDocument>(&document).expect("the document has its form");
 }
 
 /// The inside of a histogram, which another implementation must take for the same.

@@ -180,12 +180,15 @@ impl Connection {
             let len = message.wire_len();
             let (got, behind) = rest.split_at(rest.len().min(len - offset));
             if let Some((at, expected)) = message.mismatch(offset, got) {
+                let (offset, header) = (offset + at, message.header_len());
+                let in_payload = offset.checked_sub(header);
+                let in_payload = in_payload.filter(|place| *place < message.payload_len());
                 return Err(Fault::Wrong(Wrong {
                     connection: self.number,
                     message: number + 1,
-                    offset: (offset + at) as u64,
-                    header: message.header_len() as u64,
-                    payload: message.payload_len() as u64,
+                    offset: offset as u64,
+                    header_bytes: header as u64,
+                    payload_offset: in_payload.map(|place| place as u64),
                     expected,
                     got: got[at],
                 }));
@@ -345,8 +348,10 @@ mod tests {
             .expect_err("a wrong byte");
         let expected = right;
         let got = right ^ 4;
-        let (header, payload) = (4, 64);
-        let wrong = Wrong { connection: 1, message: 2, offset: 30, header, payload, expected, got };
+        let (connection, message, offset) = (1, 2, 30);
+        let (header_bytes, payload_offset) = (4, Some(26));
+        let wrong =
+            Wrong { connection, message, offset, header_bytes, payload_offset, expected, got };
         assert_eq!((fault, answers), (Fault::Wrong(wrong), 1));
     }
 
@@ -362,7 +367,7 @@ mod tests {
             stream[at] ^= 1;
             match connection.check(&script, &stream, |_, _| ()) {
                 Err(Fault::Wrong(wrong)) => {
-                    assert_eq!((wrong.offset, wrong.payload_offset()), (at as u64, in_payload));
+                    assert_eq!((wrong.offset, wrong.payload_offset), (at as u64, in_payload));
                 }
                 other => panic!("{other:?}"),
             }

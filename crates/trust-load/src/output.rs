@@ -8,7 +8,7 @@ use trust_cli::colours::Colours;
 use trust_cli::command::Context;
 use trust_cli::connect::ConnectError;
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::output::{Stdout, Unwritten, print};
+use trust_cli::output::{Stdout, Unwritten, document, print};
 use trust_cli::report_file::ReportFile;
 use trust_cli::settings::AnySetting;
 use trust_cli::text::reason;
@@ -17,9 +17,10 @@ use crate::engine::Listener;
 use crate::hdr_log::{End as LogEnd, Header, Writer};
 use crate::options::{CSV, HDR_LOG, HTML, JSON};
 use crate::plan::Plan;
+use crate::report::json::LoadDocument;
 use crate::report::progress::Progress;
 use crate::report::timeline::Timeline;
-use crate::report::{csv, html, json, terminal};
+use crate::report::{csv, html, terminal};
 use crate::summary::{About, End, Interval, Judgement, Live, Run, Searched, Summary};
 
 /// What a run shows while it goes on, and what is left of it.
@@ -122,8 +123,7 @@ impl Output {
         let summary = &self.with_unwritten(of_run);
         let run = Run { about: &about, summary, judgements, searched, exit: self.exit(exit) };
         let text = match (self.is_json, self.is_csv, &summary.end) {
-            (true, ..) => json::report(&run)
-                .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
+            (true, ..) => document(&LoadDocument::of(&run)),
             // Its lines were printed as they came; and the line on stderr says why there was no run.
             (false, true, _) | (false, false, End::Unreachable(_)) => String::new(),
             (false, false, _) => terminal::result(&run, Colours::of_stdout()),

@@ -8,6 +8,8 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
+use serde::{Deserialize, Serialize};
+
 /// The lowest rate that is tried, in messages a second.
 pub const RATE_MIN: f64 = 1.0;
 
@@ -62,7 +64,8 @@ pub struct Found {
 }
 
 /// Why a search ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum End {
     /// A rate above, by [`STEP`] at most, does not hold.
     Bracketed,
@@ -117,21 +120,6 @@ impl Trial {
             Some(format!("kept up with {:.1} of {:.1} messages/s", self.achieved, self.due))
         } else {
             None
-        }
-    }
-}
-
-impl End {
-    /// Its name in documents: `client_limit`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            End::Bracketed => "bracketed",
-            End::ClientLimit => "client_limit",
-            End::Unlimited => "unlimited",
-            End::NothingHolds => "nothing_holds",
-            End::Unsteady => "unsteady",
-            End::Stopped => "stopped",
-            End::Unreachable => "unreachable",
         }
     }
 }

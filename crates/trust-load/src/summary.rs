@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use trust_cli::exit_code::ExitCode;
 
 use crate::search::Found;
@@ -39,7 +40,8 @@ pub const QUANTILES: [(f64, &str); 8] = [
 /// Why a message or a connection failed.
 ///
 /// An error ends its connection. It is counted once, whatever number of messages is lost with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// ECONNREFUSED.
     Refused,
@@ -160,7 +162,8 @@ impl Errors {
 }
 
 /// A byte of an echo that is not the one that was sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Wrong {
     /// Number of the connection, from 1 in the order of connecting.
     pub connection: u64,
@@ -168,21 +171,15 @@ pub struct Wrong {
     pub message: u64,
     /// Place of the byte in the message as it goes over the wire, header included, from 0.
     pub offset: u64,
-    /// Bytes of the header, so that `offset - header` is the place in the payload.
-    pub header: u64,
-    /// Bytes of the payload; what is behind them ends the message.
-    pub payload: u64,
-    /// What was sent there.
+    /// How many of the bytes are the header.
+    pub header_bytes: u64,
+    /// Place of the byte in the payload, from 0; `null` if it is one of the header's, or the
+    /// newline that ends a line.
+    pub payload_offset: Option<u64>,
+    /// The byte that was sent.
     pub expected: u8,
-    /// What came.
+    /// The byte that came.
     pub got: u8,
-}
-
-impl Wrong {
-    /// Place of the byte in the payload, from 0; `None` if it is one of the header's or the newline that ends the message.
-    pub fn payload_offset(&self) -> Option<u64> {
-        self.offset.checked_sub(self.header).filter(|place| *place < self.payload)
-    }
 }
 
 /// Numbers of a run. Messages are those of the measured part; connections, errors and bytes those of the whole run.
@@ -355,13 +352,15 @@ pub enum Phase {
 }
 
 /// A budget and whether the run kept it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Judgement {
     /// The budget as it was given: `p99>5ms`.
     pub budget: String,
     /// What was measured, with its unit: `7.31 ms`.
     pub measured: String,
     /// Whether it was missed.
+    #[serde(rename = "missed")]
     pub is_missed: bool,
 }
 

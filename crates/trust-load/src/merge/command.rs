@@ -10,15 +10,16 @@ use clap::{Arg, value_parser};
 use rustix::event::{PollFd, PollFlags};
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::output::print;
+use trust_cli::output::{document, print};
 use trust_cli::report_file::{FileId, ReportFile};
 use trust_cli::signals::Signals;
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
 
 use crate::budget::judge;
+use crate::merge::json::{FailedMerge, MergeDocument};
 use crate::merge::options::{FAIL_IF, HDR_LOG, JSON, NAME, SETTINGS};
-use crate::merge::{LOGS_MAX, Log, Merged, Unmerged, json, merge, table};
+use crate::merge::{LOGS_MAX, Log, Merged, Unmerged, merge, table};
 
 const INTRODUCTION: &str = "\
 Adds up what several processes measured, count by count: percentiles are those
@@ -66,9 +67,6 @@ fn arguments() -> Vec<Arg> {
 fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let is_json = context.is_on(&JSON);
     let budgets = context.layers.get(&FAIL_IF).unwrap_or_default();
-    let document = |text: serde_json::Result<String>| {
-        text.map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))
-    };
     // What reading failed with does not matter where a signal ended it.
     let result = read(context).map_err(|unmerged| match context.signals.take() {
         Some(signal) => Unmerged::Stopped(signal),
@@ -83,7 +81,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
                 false => ExitCode::Negative,
             };
             let text = match is_json {
-                true => document(json::report(&merged, &judgements, exit))?,
+                true => document(&MergeDocument::of(&merged, &judgements, exit)),
                 false => table::report(&merged, &judgements),
             };
             print(text.as_bytes())?;
@@ -91,7 +89,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         }
         Err(Unmerged::Failed(failure)) => {
             if is_json {
-                print(document(json::failed(&failure))?.as_bytes())?;
+                print(document(&FailedMerge::of(&failure)).as_bytes())?;
             }
             Err(failure)
         }
@@ -99,7 +97,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
             let exit = context.stopped_by(signal);
             if is_json {
                 let failure = Failure::new(exit, format!("stopped by {}", signal.name()));
-                print(document(json::failed(&failure))?.as_bytes())?;
+                print(document(&FailedMerge::of(&failure)).as_bytes())?;
             }
             Ok(exit)
         }

@@ -9,7 +9,6 @@ use trust_cli::values::quoted;
 
 use super::Log;
 use crate::hdr_log::Header;
-use crate::report::fields::loop_name;
 use crate::shard::Shard;
 
 /// How many of a kind are told one by one.
@@ -146,13 +145,14 @@ fn difference(a: &Header, b: &Header) -> Option<String> {
     let rate = |header: &Header| {
         header.rate_of_all.map_or("none".to_owned(), |rate| format!("{rate} messages/s"))
     };
+    let kind = |header: &Header| if header.is_open_loop { "open" } else { "closed" }.to_owned();
     let duration = |header: &Header| header.duration.map_or("none".to_owned(), seconds);
     let same = [
         ("numbers of shards", a_shard.of().to_string(), b_shard.of().to_string()),
         ("targets", quoted(&a.target), quoted(&b.target)),
         ("seeds", seed(a), seed(b)),
         ("times to start at", time(a), time(b)),
-        ("loops", loop_name(a.is_open_loop).to_owned(), loop_name(b.is_open_loop).to_owned()),
+        ("loops", kind(a), kind(b)),
         ("rates of all shards", rate(a), rate(b)),
         ("warm-ups", seconds(a.warm_up), seconds(b.warm_up)),
         ("durations", duration(a), duration(b)),

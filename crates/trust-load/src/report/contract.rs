@@ -1,211 +1,25 @@
-//! `docs/LOAD-REPORT.md` against what is written, read strictly and with types of its own.
+//! `docs/LOAD-REPORT.md` against what is written.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::Value;
+use trust_cli::output;
 
-use crate::report::{csv, json, sample};
-use crate::summary::Cause;
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Document {
-    schema: String,
-    end: End,
-    exit: u8,
-    target: String,
-    r#loop: Loop,
-    facts: BTreeMap<String, String>,
-    again: String,
-    began: String,
-    duration_ns: u64,
-    rate: Rate,
-    messages: Messages,
-    connections: Connections,
-    bytes: Bytes,
-    latency: Times,
-    service: Times,
-    errors: Errors,
-    wrong: Vec<Wrong>,
-    client: Client,
-    budgets: Vec<Budget>,
-    #[serde(deserialize_with = "there")]
-    search: Option<Search>,
-}
-
-#[derive(Deserialize, Debug, PartialEq)]
-#[serde(deny_unknown_fields)]
-struct Search {
-    budgets: Vec<String>,
-    #[serde(deserialize_with = "there")]
-    found_per_second: Option<f64>,
-    end: String,
-    #[serde(deserialize_with = "there")]
-    disagreement: Option<Disagreement>,
-    trials: Vec<Trial>,
-}
-
-#[derive(Deserialize, Debug, PartialEq)]
-#[serde(deny_unknown_fields)]
-struct Disagreement {
-    from_per_second: f64,
-    to_per_second: f64,
-}
-
-#[derive(Deserialize, Debug, PartialEq)]
-#[serde(deny_unknown_fields)]
-struct Trial {
-    asked_per_second: f64,
-    due_per_second: f64,
-    achieved_per_second: f64,
-    errors: u64,
-    #[serde(deserialize_with = "there")]
-    why_not: Option<String>,
-    is_client_limit: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct End {
-    state: State,
-    // serde takes a missing Option for None; a field that has a function of its own must be there.
-    #[serde(deserialize_with = "there")]
-    detail: Option<String>,
-}
-
-#[derive(Deserialize, PartialEq, Debug)]
-#[serde(rename_all = "snake_case")]
-enum State {
-    Complete,
-    Stopped,
-    Unreachable,
-    Unwritten,
-}
-
-#[derive(Deserialize, PartialEq, Debug)]
-#[serde(rename_all = "snake_case")]
-enum Loop {
-    Open,
-    Closed,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Rate {
-    #[serde(deserialize_with = "there")]
-    requested_per_second: Option<f64>,
-    achieved_per_second: f64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Messages {
-    sent: u64,
-    answered: u64,
-    answered_in_time: u64,
-    failed: u64,
-    unsent: u64,
-    outstanding: u64,
-    warm_up: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Connections {
-    made: u64,
-    peak: u64,
-    connect_time: Times,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Bytes {
-    sent: u64,
-    received: u64,
-    received_in_time: u64,
-    received_per_second: f64,
-}
-
-#[derive(Deserialize, Debug, PartialEq)]
-#[serde(deny_unknown_fields)]
-struct Times {
-    count: u64,
-    #[serde(deserialize_with = "there")]
-    min_ns: Option<u64>,
-    #[serde(deserialize_with = "there")]
-    p50_ns: Option<u64>,
-    #[serde(deserialize_with = "there")]
-    p75_ns: Option<u64>,
-    #[serde(deserialize_with = "there")]
-    p90_ns: Option<u64>,
-    #[serde(deserialize_with = "there")]
-    p95_ns: Option<u64>,
-    #[serde(deserialize_with = "there")]
-    p99_ns: Option<u64>,
-    #[serde(deserialize_with = "there")]
-    p99_9_ns: Option<u64>,
-    #[serde(deserialize_with = "there")]
-    p99_99_ns: Option<u64>,
-    #[serde(deserialize_with = "there")]
-    max_ns: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Errors {
-    total: u64,
-    by_cause: BTreeMap<String, u64>,
-}
-
-#[derive(Deserialize, Debug, PartialEq)]
-#[serde(deny_unknown_fields)]
-struct Wrong {
-    connection: u64,
-    message: u64,
-    offset: u64,
-    header_bytes: u64,
-    #[serde(deserialize_with = "there")]
-    payload_offset: Option<u64>,
-    expected: u8,
-    got: u8,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Client {
-    cpu_ns: u64,
-    busy: f64,
-    late: Times,
-    held_back: u64,
-    put_off: u64,
-    limits: Vec<String>,
-}
-
-#[derive(Deserialize, Debug, PartialEq)]
-#[serde(deny_unknown_fields)]
-struct Budget {
-    budget: String,
-    measured: String,
-    missed: bool,
-}
-
-fn there<'d, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: serde::Deserializer<'d>,
-    T: Deserialize<'d>,
-{
-    Option::deserialize(deserializer)
-}
+use crate::report::csv;
+use crate::report::fields::{Loop, Percentiles};
+use crate::report::json::{Connections, EndState, LoadDocument, Messages};
+use crate::report::sample;
+use crate::search;
+use crate::summary::{Cause, Judgement};
 
 fn text(sample: &sample::Sample) -> String {
-    json::report(&sample.run()).expect("a document")
+    output::document(&LoadDocument::of(&sample.run()))
 }
 
-fn read(sample: &sample::Sample) -> Document {
-    serde_json::from_str(&text(sample)).expect("a document after the contract")
+fn document_of(name: &str) -> LoadDocument {
+    LoadDocument::of(&sample::named(name).run())
 }
 
 #[test]
@@ -213,14 +27,13 @@ fn every_end_of_a_run_gives_one_valid_document() {
     for (name, sample) in sample::ALL.iter() {
         let text = text(sample);
         assert!(text.ends_with("}\n"), "{name}");
-        let document: Document = serde_json::from_str(&text).expect(name);
+        let document: LoadDocument = serde_json::from_str(&text).expect(name);
+        assert_eq!(document, LoadDocument::of(&sample.run()), "{name}");
         assert_eq!(document.schema, "trustctl-load/1", "{name}");
         assert_eq!(document.exit, sample.exit.code(), "{name}");
         assert_eq!(document.target, sample.about.target, "{name}");
         assert_eq!(document.again, sample.about.again, "{name}");
-        let names: BTreeSet<&str> = Cause::ALL.map(Cause::name).into();
-        let keys: BTreeSet<&str> = document.errors.by_cause.keys().map(String::as_str).collect();
-        assert_eq!(keys, names, "{name}");
+        assert!(document.errors.by_cause.keys().copied().eq(Cause::ALL), "{name}");
         assert_eq!(document.errors.by_cause.values().sum::<u64>(), document.errors.total, "{name}");
     }
 }
@@ -228,12 +41,11 @@ fn every_end_of_a_run_gives_one_valid_document() {
 #[test]
 fn numbers_are_those_of_the_run() {
     let sample = sample::named("open");
-    let (document, summary) = (read(&sample), &sample.summary);
-    assert_eq!((document.end.state, document.end.detail), (State::Complete, None));
+    let (document, summary) = (LoadDocument::of(&sample.run()), &sample.summary);
+    assert_eq!((document.end.state, document.end.detail), (EndState::Complete, None));
     assert_eq!(document.r#loop, Loop::Open);
     assert_eq!(document.facts["in_flight"], "100");
-    let began: jiff::Timestamp = document.began.parse().expect("a time");
-    assert_eq!(began, summary.began);
+    assert_eq!(document.began, summary.began);
     assert_eq!(document.duration_ns, 120_000_000_000);
     assert_eq!(document.rate.requested_per_second, Some(20_000.0));
     let achieved = summary.counts.answered_in_time as f64 / 120.0;
@@ -254,7 +66,7 @@ fn numbers_are_those_of_the_run() {
         [(&document.latency, &summary.latency), (&document.service, &summary.service)]
     {
         let at = |quantile| Some(histogram.value_at_quantile(quantile));
-        let expected = Times {
+        let expected = Percentiles {
             count: histogram.len(),
             min_ns: Some(histogram.min()),
             p50_ns: at(0.5),
@@ -268,7 +80,7 @@ fn numbers_are_those_of_the_run() {
         };
         assert_eq!(times, &expected);
     }
-    assert_eq!(document.errors.by_cause["reset_before_answer"], 31);
+    assert_eq!(document.errors.by_cause[&Cause::ResetBeforeAnswer], 31);
     let header = &document.wrong[2];
     assert_eq!((header.connection, header.message), (51, 3_612));
     assert_eq!((header.offset, header.header_bytes, header.payload_offset), (2, 4, None));
@@ -280,30 +92,30 @@ fn numbers_are_those_of_the_run() {
     assert_eq!((client.held_back, client.put_off), (1_730, 60));
     assert_eq!(client.limits, summary.client.limits);
     let (budget, measured) = ("p99>5ms".to_owned(), "1.02 s".to_owned());
-    assert_eq!(document.budgets[0], Budget { budget, measured, missed: true });
-    assert!(!document.budgets[2].missed);
+    assert_eq!(document.budgets[0], Judgement { budget, measured, is_missed: true });
+    assert!(!document.budgets[2].is_missed);
 }
 
 #[test]
 fn what_was_not_measured_is_null() {
-    let document = read(&sample::named("unreachable"));
-    assert_eq!(document.end.state, State::Unreachable);
+    let document = document_of("unreachable");
+    assert_eq!(document.end.state, EndState::Unreachable);
     assert!(document.end.detail.is_some_and(|why| why.contains("Connection refused")));
     assert_eq!((document.exit, document.errors.total), (69, 1));
     assert_eq!((document.latency.count, document.latency.p99_ns), (0, None));
     assert_eq!(document.rate.requested_per_second, None);
-    let document = read(&sample::named("interrupted"));
-    assert_eq!((document.end.state, document.exit), (State::Stopped, 130));
+    let document = document_of("interrupted");
+    assert_eq!((document.end.state, document.exit), (EndState::Stopped, 130));
     assert_eq!(document.end.detail.as_deref(), Some("SIGINT"));
     assert!(document.latency.p99_ns.is_some());
 }
 
 #[test]
 fn a_search_has_its_trials_in_order() {
-    assert_eq!(read(&sample::named("open")).search, None);
-    let search = read(&sample::named("searched")).search.expect("a search");
+    assert_eq!(document_of("open").search, None);
+    let search = document_of("searched").search.expect("a search");
     assert_eq!((search.budgets, search.found_per_second), (vec!["p99<5ms".into()], Some(1000.0)));
-    assert_eq!(search.end, "bracketed");
+    assert_eq!(search.end, search::End::Bracketed);
     assert_eq!(search.disagreement, None);
     let [holds, fails] = &search.trials[..] else { panic!("{:?}", search.trials) };
     assert_eq!((holds.asked_per_second, &holds.why_not), (1000.0, &None));

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use crate::report::fields::quantile_field;
 use crate::summary::{Cause, Interval, per_second};
 use crate::timings::Timings;
 
@@ -24,6 +23,11 @@ pub fn header() -> String {
     columns.extend(["bytes_received", "errors"].map(str::to_owned));
     columns.extend(Cause::ALL.map(|cause| format!("errors_{}", cause.name())));
     columns.join(",") + "\r\n"
+}
+
+/// `p99.9` is `p99_9_ns`.
+fn quantile_field(name: &str) -> String {
+    format!("{}_ns", name.replace('.', "_"))
 }
 
 /// The line of an interval. A percentile of nothing is empty.

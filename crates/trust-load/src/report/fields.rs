@@ -1,104 +1,101 @@
 //! Fields that the documents of `load` and of `load merge` have in common.
 
-use serde::{Serialize, Serializer};
+use std::collections::BTreeMap;
 
-use crate::summary::{Cause, Errors, Judgement, QUANTILES};
+use serde::{Deserialize, Serialize};
+
+use crate::summary::{Cause, Errors};
 use crate::timings::Timings;
 
-/// The name of a loop.
-pub fn loop_name(is_open_loop: bool) -> &'static str {
-    if is_open_loop { "open" } else { "closed" }
+/// When the next message is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Loop {
+    /// At its time, whatever the server does.
+    Open,
+    /// Once the one before was answered.
+    Closed,
 }
 
-/// Messages a second.
-#[derive(Debug, Serialize)]
+impl Loop {
+    /// Whichever it is.
+    pub fn of(is_open_loop: bool) -> Loop {
+        if is_open_loop { Loop::Open } else { Loop::Closed }
+    }
+}
+
+/// Messages per second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rate {
-    /// `null` in a closed loop.
+    /// Asked for; `null` in a closed loop, and if there was nothing to measure.
     pub requested_per_second: Option<f64>,
-    /// What came back.
+    /// `messages.answered_in_time` per second of `duration_ns`; 0 if nothing was sent in it. In an
+    /// open loop, if it is more: `messages.answered` per second, divided by 1 plus the seconds by
+    /// which latency grew each second. More than was asked for, if the warm-up left a backlog that
+    /// came back.
     pub achieved_per_second: f64,
 }
 
-/// Count, extremes and percentiles; `null` where there was no time.
-#[derive(Debug)]
-pub struct Times<'r>(pub &'r Timings);
+/// Times in nanoseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Percentiles {
+    /// How many there are; if none, the others are `null`.
+    pub count: u64,
+    /// The shortest.
+    pub min_ns: Option<u64>,
+    /// 50 percent of them were at most this long.
+    pub p50_ns: Option<u64>,
+    /// 75 percent.
+    pub p75_ns: Option<u64>,
+    /// 90 percent.
+    pub p90_ns: Option<u64>,
+    /// 95 percent.
+    pub p95_ns: Option<u64>,
+    /// 99 percent.
+    pub p99_ns: Option<u64>,
+    /// 99.9 percent.
+    pub p99_9_ns: Option<u64>,
+    /// 99.99 percent.
+    pub p99_99_ns: Option<u64>,
+    /// The longest.
+    pub max_ns: Option<u64>,
+}
 
-impl Serialize for Times<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(values(self.0, "_ns"))
+impl From<&Timings> for Percentiles {
+    fn from(times: &Timings) -> Percentiles {
+        let some = |time| Some(time).filter(|_| !times.is_empty());
+        let at = |quantile| some(times.value_at_quantile(quantile));
+        Percentiles {
+            count: times.len(),
+            min_ns: some(times.min()),
+            p50_ns: at(0.5),
+            p75_ns: at(0.75),
+            p90_ns: at(0.9),
+            p95_ns: at(0.95),
+            p99_ns: at(0.99),
+            p99_9_ns: at(0.999),
+            p99_99_ns: at(0.9999),
+            max_ns: at(1.0),
+        }
     }
 }
 
-/// The same of numbers whose unit nobody knows.
-#[derive(Debug)]
-pub struct Values<'r>(pub &'r Timings);
-
-impl Serialize for Values<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(values(self.0, ""))
-    }
-}
-
-fn values(all: &Timings, unit: &str) -> Vec<(String, Option<u64>)> {
-    let is_any = !all.is_empty();
-    let mut fields = vec![
-        ("count".to_owned(), Some(all.len())),
-        (format!("min{unit}"), is_any.then(|| all.min())),
-    ];
-    fields.extend(QUANTILES.map(|(quantile, name)| {
-        (in_unit(name, unit), is_any.then(|| all.value_at_quantile(quantile)))
-    }));
-    fields
-}
-
-/// `p99.9` is `p99_9_ns`.
-pub fn quantile_field(name: &str) -> String {
-    in_unit(name, "_ns")
-}
-
-fn in_unit(name: &str, unit: &str) -> String {
-    format!("{}{unit}", name.replace('.', "_"))
-}
-
-/// Errors, by cause.
-#[derive(Debug, Serialize)]
-pub struct Failures<'r> {
-    total: u64,
-    by_cause: ByCause<'r>,
-}
-
-impl<'r> Failures<'r> {
+/// Errors of the whole run. An error ends its connection and is counted once, whatever number of
+/// messages is lost with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failures {
     /// All of them.
-    pub fn of(errors: &'r Errors) -> Failures<'r> {
-        Failures { total: errors.total(), by_cause: ByCause(errors) }
-    }
+    pub total: u64,
+    /// How often each cause came: all of them, also with 0.
+    pub by_cause: BTreeMap<Cause, u64>,
 }
 
-/// How often each cause came, also those that did not.
-#[derive(Debug)]
-struct ByCause<'r>(&'r Errors);
-
-impl Serialize for ByCause<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(Cause::ALL.map(|cause| (cause.name(), self.0.count(cause))))
-    }
-}
-
-/// What was asked for with `--fail-if`, and what came of it.
-#[derive(Debug, Serialize)]
-pub struct Budget<'r> {
-    budget: &'r str,
-    measured: &'r str,
-    missed: bool,
-}
-
-impl<'r> Budget<'r> {
-    /// All of them, in their order.
-    pub fn all(judgements: &'r [Judgement]) -> Vec<Budget<'r>> {
-        let of = |judgement: &'r Judgement| {
-            let Judgement { budget, measured, is_missed } = judgement;
-            Budget { budget, measured, missed: *is_missed }
-        };
-        judgements.iter().map(of).collect()
+impl From<&Errors> for Failures {
+    fn from(errors: &Errors) -> Failures {
+        let by_cause = Cause::ALL.map(|cause| (cause, errors.count(cause)));
+        Failures { total: errors.total(), by_cause: by_cause.into() }
     }
 }

@@ -1,169 +1,162 @@
 //! The result as one JSON document; `docs/LOAD-REPORT.md` says what its fields are.
 
-use serde::{Serialize, Serializer};
+use indexmap::IndexMap;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::connection::nanos;
-use crate::report::fields::{Budget, Failures, Rate, Times, loop_name};
-use crate::summary::{About, Client, Counts, End, Run, Searched, Summary, Wrong};
+use crate::report::fields::{Failures, Loop, Percentiles, Rate};
+use crate::search;
+use crate::summary::{About, Client, Counts, End, Judgement, Run, Searched, Summary, Wrong};
 
-/// Names the document. The number changes when a field goes away or changes its meaning, not when one is added.
+/// Names the document. The number changes when a field goes away or changes its meaning, not when
+/// one is added.
 pub const SCHEMA: &str = "trustctl-load/1";
 
-/// The result as one document, with a newline at its end. It is valid whatever came of the run.
-///
-/// # Errors
-///
-/// None in practice: all keys are texts.
-pub fn report(run: &Run<'_>) -> Result<String, serde_json::Error> {
-    let Run { about, summary, judgements, searched, exit } = run;
-    let About { target, is_open_loop, facts, again } = about;
-    let Summary {
-        began,
-        took,
-        rate,
-        achieved_rate,
-        sustained_rate: _,
-        latency,
-        service,
-        connect,
-        counts,
-        errors,
-        wrong,
-        client,
-        end,
-    } = summary;
-    let document = Document {
-        schema: SCHEMA,
-        end: Ending::of(end),
-        exit: exit.code(),
-        target,
-        r#loop: loop_name(*is_open_loop),
-        facts: Facts(facts),
-        again,
-        began: began.to_string(),
-        duration_ns: nanos(*took),
-        rate: Rate { requested_per_second: *rate, achieved_per_second: *achieved_rate },
-        messages: Messages::of(counts),
-        connections: Connections {
-            made: counts.connections,
-            peak: counts.connections_peak,
-            connect_time: Times(connect),
-        },
-        bytes: Bytes {
-            sent: counts.bytes_sent,
-            received: counts.bytes_received,
-            received_in_time: counts.bytes_received_in_time,
-            received_per_second: summary.bytes_received_rate(),
-        },
-        latency: Times(latency),
-        service: Times(service),
-        errors: Failures::of(errors),
-        wrong: wrong.iter().map(WrongByte::of).collect(),
-        client: Limits::of(client),
-        budgets: Budget::all(judgements),
-        search: searched.map(Search::of),
-    };
-    Ok(serde_json::to_string_pretty(&document)? + "\n")
+/// What `trustctl load --json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadDocument {
+    /// `"trustctl-load/1"`.
+    pub schema: String,
+    /// How the run ended.
+    pub end: Ending,
+    /// The exit code.
+    pub exit: u8,
+    /// The server as it was named.
+    pub target: String,
+    /// When the next message is due.
+    pub r#loop: Loop,
+    /// What was asked for, by the names of flags, with units.
+    pub facts: IndexMap<String, String>,
+    /// The command that runs it again, for a shell.
+    pub again: String,
+    /// When the measured part began, UTC.
+    pub began: Timestamp,
+    /// Length of the measured part: from the end of the warm-up to when no more messages were due.
+    pub duration_ns: u64,
+    /// Messages per second.
+    pub rate: Rate,
+    /// Messages of the measured part.
+    pub messages: Messages,
+    /// Connections of the whole run.
+    pub connections: Connections,
+    /// Bytes of the whole run, with headers.
+    pub bytes: Bytes,
+    /// Times from when a message was due (open loop) or sent (closed loop) to the last byte of its
+    /// echo. A timeout is in it with the time that had passed.
+    pub latency: Percentiles,
+    /// Times from when a message was sent to the last byte of its echo, of the same messages.
+    pub service: Percentiles,
+    /// Errors of the whole run. An error ends its connection and is counted once, whatever number
+    /// of messages is lost with it.
+    pub errors: Failures,
+    /// The first wrong echoes, at most ten, each with its first wrong byte.
+    pub wrong: Vec<Wrong>,
+    /// What the client had to do with the result.
+    pub client: ClientLimits,
+    /// What `--fail-if` asked for, in that order.
+    pub budgets: Vec<Judgement>,
+    /// What `--find-rate` found; `null` without it. Everything else is of the run at the rate that
+    /// was found, or of the last one if none was.
+    pub search: Option<RateSearch>,
 }
 
-#[derive(Serialize)]
-struct Document<'r> {
-    schema: &'static str,
-    end: Ending<'r>,
-    exit: u8,
-    target: &'r str,
-    r#loop: &'static str,
-    facts: Facts<'r>,
-    again: &'r str,
-    began: String,
-    duration_ns: u64,
-    rate: Rate,
-    messages: Messages,
-    connections: Connections<'r>,
-    bytes: Bytes,
-    latency: Times<'r>,
-    service: Times<'r>,
-    errors: Failures<'r>,
-    wrong: Vec<WrongByte>,
-    client: Limits<'r>,
-    budgets: Vec<Budget<'r>>,
-    search: Option<Search<'r>>,
-}
-
-#[derive(Serialize)]
-struct Search<'r> {
-    budgets: &'r [String],
-    found_per_second: Option<f64>,
-    end: &'static str,
-    /// None: trials agree.
-    disagreement: Option<Disagreement>,
-    trials: Vec<SearchTrial>,
-}
-
-impl<'r> Search<'r> {
-    fn of(searched: &'r Searched) -> Search<'r> {
-        let Searched { budgets, found } = searched;
-        let trials = found.trials.iter().map(|trial| SearchTrial {
-            asked_per_second: trial.asked,
-            due_per_second: trial.due,
-            achieved_per_second: trial.achieved,
-            errors: trial.errors,
-            why_not: trial.why_not(),
-            is_client_limit: trial.is_client_limit,
-        });
-        let disagreement = found.disagreement().map(|(from_per_second, to_per_second)| {
-            Disagreement { from_per_second, to_per_second }
-        });
-        let (found_per_second, end) = (found.rate, found.end.name());
-        Search { budgets, found_per_second, end, disagreement, trials: trials.collect() }
+impl LoadDocument {
+    /// The document of a run, whatever came of it.
+    pub fn of(run: &Run<'_>) -> LoadDocument {
+        let Run { about, summary, judgements, searched, exit } = run;
+        let About { target, is_open_loop, facts, again } = about;
+        let facts = facts.iter().map(|(name, _, value)| ((*name).to_owned(), value.clone()));
+        LoadDocument {
+            schema: SCHEMA.into(),
+            end: Ending::of(&summary.end),
+            exit: exit.code(),
+            target: target.clone(),
+            r#loop: Loop::of(*is_open_loop),
+            facts: facts.collect(),
+            again: again.clone(),
+            began: summary.began,
+            duration_ns: nanos(summary.took),
+            rate: Rate {
+                requested_per_second: summary.rate,
+                achieved_per_second: summary.achieved_rate,
+            },
+            messages: Messages::of(&summary.counts),
+            connections: Connections {
+                made: summary.counts.connections,
+                peak: summary.counts.connections_peak,
+                connect_time: (&summary.connect).into(),
+            },
+            bytes: Bytes::of(summary),
+            latency: (&summary.latency).into(),
+            service: (&summary.service).into(),
+            errors: (&summary.errors).into(),
+            wrong: summary.wrong.clone(),
+            client: ClientLimits::of(&summary.client),
+            budgets: judgements.to_vec(),
+            search: searched.map(RateSearch::of),
+        }
     }
 }
 
-#[derive(Serialize)]
-struct Disagreement {
-    from_per_second: f64,
-    to_per_second: f64,
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ending {
+    /// In a word.
+    pub state: EndState,
+    /// Why, or by what; `null` if it is complete.
+    pub detail: Option<String>,
 }
 
-#[derive(Serialize)]
-struct SearchTrial {
-    asked_per_second: f64,
-    due_per_second: f64,
-    achieved_per_second: f64,
-    errors: u64,
-    /// None: it holds.
-    why_not: Option<String>,
-    is_client_limit: bool,
+/// How a run ended, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndState {
+    /// As it was planned.
+    Complete,
+    /// By a signal, or because what is written during the run could not be; `detail` says which.
+    Stopped,
+    /// There was no first connection; `detail` says why.
+    Unreachable,
+    /// The run is complete, and another report could not be written; `detail` says which, and why.
+    Unwritten,
 }
 
-#[derive(Serialize)]
-struct Ending<'r> {
-    state: &'static str,
-    detail: Option<&'r str>,
-}
-
-impl<'r> Ending<'r> {
-    fn of(end: &'r End) -> Ending<'r> {
+impl Ending {
+    fn of(end: &End) -> Ending {
         let (state, detail) = match end {
-            End::Complete => ("complete", None),
-            End::Stopped(signal) => ("stopped", Some(*signal)),
-            End::Cut(why) => ("stopped", Some(why.as_str())),
-            End::Unreachable(why) => ("unreachable", Some(why.as_str())),
-            End::Unwritten(why) => ("unwritten", Some(why.as_str())),
+            End::Complete => (EndState::Complete, None),
+            End::Stopped(signal) => (EndState::Stopped, Some((*signal).to_owned())),
+            End::Cut(why) => (EndState::Stopped, Some(why.clone())),
+            End::Unreachable(why) => (EndState::Unreachable, Some(why.clone())),
+            End::Unwritten(why) => (EndState::Unwritten, Some(why.clone())),
         };
         Ending { state, detail }
     }
 }
 
-#[derive(Serialize)]
-struct Messages {
-    sent: u64,
-    answered: u64,
-    answered_in_time: u64,
-    failed: u64,
-    unsent: u64,
-    outstanding: u64,
-    warm_up: u64,
+/// Messages of the measured part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Messages {
+    /// Sent, if only in part.
+    pub sent: u64,
+    /// Came back right.
+    pub answered: u64,
+    /// Came back right within `duration_ns`: also those that were on the way when the warm-up
+    /// ended, and not those that were on the way at the end.
+    pub answered_in_time: u64,
+    /// Were sent and did not come back right, or were no longer sent because their client had
+    /// failed.
+    pub failed: u64,
+    /// Were due and could not be sent before the run had to end (open loop).
+    pub unsent: u64,
+    /// Were on the way when a signal ended the run.
+    pub outstanding: u64,
+    /// Came back during the warm-up, which nothing else counts.
+    pub warm_up: u64,
 }
 
 impl Messages {
@@ -175,77 +168,145 @@ impl Messages {
     }
 }
 
-#[derive(Serialize)]
-struct Connections<'r> {
-    made: u64,
-    peak: u64,
-    connect_time: Times<'r>,
+/// Connections of the whole run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Connections {
+    /// How many there were.
+    pub made: u64,
+    /// The most at the same time.
+    pub peak: u64,
+    /// How long connecting took.
+    pub connect_time: Percentiles,
 }
 
-#[derive(Serialize)]
-struct Bytes {
-    sent: u64,
-    received: u64,
-    received_in_time: u64,
-    received_per_second: f64,
+/// Bytes of the whole run, with headers.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bytes {
+    /// That the kernel took.
+    pub sent: u64,
+    /// That came back.
+    pub received: u64,
+    /// Those of the measured part that came before sending ended.
+    pub received_in_time: u64,
+    /// `received_in_time` per second of `duration_ns`.
+    pub received_per_second: f64,
 }
 
-#[derive(Serialize)]
-struct WrongByte {
-    connection: u64,
-    message: u64,
-    offset: u64,
-    header_bytes: u64,
-    payload_offset: Option<u64>,
-    expected: u8,
-    got: u8,
-}
-
-impl WrongByte {
-    fn of(wrong: &Wrong) -> WrongByte {
-        let Wrong { connection, message, offset, header, expected, got, .. } = *wrong;
-        let payload_offset = wrong.payload_offset();
-        WrongByte {
-            connection,
-            message,
-            offset,
-            header_bytes: header,
-            payload_offset,
-            expected,
-            got,
+impl Bytes {
+    fn of(summary: &Summary) -> Bytes {
+        Bytes {
+            sent: summary.counts.bytes_sent,
+            received: summary.counts.bytes_received,
+            received_in_time: summary.counts.bytes_received_in_time,
+            received_per_second: summary.bytes_received_rate(),
         }
     }
 }
 
-#[derive(Serialize)]
-struct Limits<'r> {
-    cpu_ns: u64,
-    busy: f64,
-    late: Times<'r>,
-    held_back: u64,
-    put_off: u64,
-    limits: &'r [String],
+/// What the client had to do with the result.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientLimits {
+    /// Time that it spent on a processor in the measured part.
+    pub cpu_ns: u64,
+    /// Share of the measured part during which it was at work and did not wait, from 0 to 1.
+    pub busy: f64,
+    /// Times by which a message was sent after it was due although its connection could have taken
+    /// it; empty in a closed loop.
+    pub late: Percentiles,
+    /// Messages that were sent later than they were due because as many as `--in-flight` allows
+    /// were on the way on their connection. The wait is in their latency and not in their service
+    /// time.
+    pub held_back: u64,
+    /// Messages that were due while the client put off their connection itself: because of
+    /// `--connect-rate`, or for 0.1 s after a failure. The wait is in their latency and not in
+    /// their service time.
+    pub put_off: u64,
+    /// Why the client, and not the server, decided the result, in sentences; empty if it did not.
+    pub limits: Vec<String>,
 }
 
-impl<'r> Limits<'r> {
-    fn of(client: &'r Client) -> Limits<'r> {
+impl ClientLimits {
+    fn of(client: &Client) -> ClientLimits {
         let Client { cpu, busy, late, held_back, put_off, limits } = client;
-        Limits {
+        ClientLimits {
             cpu_ns: nanos(*cpu),
             busy: *busy,
-            late: Times(late),
+            late: late.into(),
             held_back: *held_back,
             put_off: *put_off,
-            limits,
+            limits: limits.clone(),
         }
     }
 }
 
-/// Names and values, in their order.
-struct Facts<'r>(&'r [(&'static str, &'static str, String)]);
+/// What `--find-rate` found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateSearch {
+    /// What was to hold.
+    pub budgets: Vec<String>,
+    /// The highest rate that holds them; `null`: none does.
+    pub found_per_second: Option<f64>,
+    /// Why the search ended.
+    pub end: search::End,
+    /// The lowest rate that did not hold in a trial and the highest one that held in another, if
+    /// that is not lower; `null`: trials agree.
+    pub disagreement: Option<Disagreement>,
+    /// The runs, in their order.
+    pub trials: Vec<SearchTrial>,
+}
 
-impl Serialize for Facts<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, _, value)| (name, value)))
+impl RateSearch {
+    fn of(Searched { budgets, found }: &Searched) -> RateSearch {
+        let trials = found.trials.iter().map(|trial| SearchTrial {
+            asked_per_second: trial.asked,
+            due_per_second: trial.due,
+            achieved_per_second: trial.achieved,
+            errors: trial.errors,
+            why_not: trial.why_not(),
+            is_client_limit: trial.is_client_limit,
+        });
+        let disagreement = found.disagreement().map(|(from_per_second, to_per_second)| {
+            Disagreement { from_per_second, to_per_second }
+        });
+        RateSearch {
+            budgets: budgets.clone(),
+            found_per_second: found.rate,
+            end: found.end,
+            disagreement,
+            trials: trials.collect(),
+        }
     }
+}
+
+/// Rates between which trials disagree.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disagreement {
+    /// The lowest rate that did not hold in a trial.
+    pub from_per_second: f64,
+    /// The highest rate that held in another.
+    pub to_per_second: f64,
+}
+
+/// A run of a search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SearchTrial {
+    /// The rate of the trial.
+    pub asked_per_second: f64,
+    /// Messages per second that were due in it.
+    pub due_per_second: f64,
+    /// Those that came back right while the server kept up, as in `rate`, without what the warm-up
+    /// left behind.
+    pub achieved_per_second: f64,
+    /// Errors of any cause.
+    pub errors: u64,
+    /// Why the rate does not hold; `null`: it does.
+    pub why_not: Option<String>,
+    /// The client, and not the server, decided it: see `client.limits`.
+    pub is_client_limit: bool,
 }

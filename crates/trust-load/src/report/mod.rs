@@ -236,10 +236,10 @@ pub const WRONG_PLACES: &str = "The first wrong byte of each, counted from 0: in
 
 /// A wrong echo in a table.
 pub fn wrong_row(wrong: &Wrong) -> [String; 6] {
-    let Wrong { connection, message, offset, header, expected, got, .. } = *wrong;
-    let in_payload = match wrong.payload_offset() {
+    let Wrong { connection, message, offset, header_bytes, payload_offset, expected, got } = *wrong;
+    let in_payload = match payload_offset {
         Some(place) => grouped(place),
-        None if offset < header => "(header)".to_owned(),
+        None if offset < header_bytes => "(header)".to_owned(),
         None => "(newline)".to_owned(),
     };
     let [expected, got] = [expected, got].map(|byte| format!("0x{byte:02x}"));

@@ -71,8 +71,8 @@ fn open() -> Sample {
         connection: 17 * number,
         message: 1_204 * number,
         offset: if number == 3 { 2 } else { 4 + 13 * number },
-        header: 4,
-        payload: 64,
+        header_bytes: 4,
+        payload_offset: (number != 3).then_some(13 * number),
         expected: 0x4f ^ number as u8,
         got: 0x4e ^ number as u8,
     }));

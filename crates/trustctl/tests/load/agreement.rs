@@ -16,9 +16,10 @@ use trust_load::summary::Cause;
 
 use super::command::{RUN_DEADLINE, load};
 use super::csv::Csv;
-use super::document::{Document, Messages};
+use super::document::Document;
 use super::logs::Log;
 use super::server::{Client, Server};
+use trust_load::report::json::Messages;
 use trust_testkit::kernel;
 use trust_testkit::program::{Finished, Home};
 use trust_testkit::suite::Named;

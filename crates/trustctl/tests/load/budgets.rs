@@ -22,7 +22,7 @@ fn a_budget_that_is_kept_passes() {
     let seen = document(&server, &format!("{RUN} --fail-if {kept}"), 0);
     let budgets: Vec<&str> = seen.budgets.iter().map(|budget| budget.budget.as_str()).collect();
     assert_eq!(budgets, kept.split(',').collect::<Vec<_>>());
-    assert!(seen.budgets.iter().all(|budget| !budget.missed && !budget.measured.is_empty()));
+    assert!(seen.budgets.iter().all(|budget| !budget.is_missed && !budget.measured.is_empty()));
     let finished = run(&server, &format!("{RUN} --fail-if {kept}")).exits_with(0);
     let text = finished.text();
     let kept = text.lines().filter(|line| line.trim_start().starts_with("kept "));
@@ -35,7 +35,7 @@ fn a_budget_that_is_missed_fails_and_is_named() {
     let flags = format!("{RUN} --fail-if errors>0,p50>1ns,rate<1000000000");
     let seen = document(&server, &flags, 1);
     let missed: Vec<(&str, bool)> =
-        seen.budgets.iter().map(|budget| (budget.budget.as_str(), budget.missed)).collect();
+        seen.budgets.iter().map(|budget| (budget.budget.as_str(), budget.is_missed)).collect();
     assert_eq!(missed, [("errors>0", false), ("p50>1ns", true), ("rate<1000000000", true)]);
     assert!(seen.budgets[1].measured.ends_with('s'), "{:?}", seen.budgets);
     assert_eq!((seen.messages.answered, seen.errors.total), (20, 0));
@@ -60,7 +60,7 @@ fn a_budget_may_allow_errors_and_the_run_fails_all_the_same() {
         client.leave()
     });
     let seen = document(&server, "--concurrency 1 --messages 2 --fail-if errors>5", 1);
-    assert!(!seen.budgets[0].missed && seen.errors.total == 1, "{seen:?}");
+    assert!(!seen.budgets[0].is_missed && seen.errors.total == 1, "{seen:?}");
 }
 
 /// Texts that are no budgets, and words of what is said about each.

@@ -6,8 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::command::{document, run};
-use super::document::{Document, State};
+use super::document::{Document, time};
 use super::server::{Backlog, Client, Server};
+use trust_load::report::json::EndState;
+use trust_load::summary::Cause;
 use trust_testkit::program::Home;
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -43,7 +45,7 @@ fn a_server_that_is_not_there_is_told_in_any_output() {
     let finished =
         launch(&["--json", "--fail-if", "errors>0", "--rate", "10"]).run().exits_with(69);
     let document = Document::read(&finished);
-    assert_eq!((document.end.state, document.exit), (State::Unreachable, 69));
+    assert_eq!((document.end.state, document.exit), (EndState::Unreachable, 69));
     let detail = document.end.detail.as_deref().unwrap_or_default();
     assert!(detail.contains("refused"), "{detail:?}");
     assert_eq!((document.connections.made, document.latency.count), (0, 0));
@@ -56,12 +58,12 @@ fn clients_that_come_too_late_are_refused() {
     assert_eq!(late.causes(), [("refused", 4)], "{late:?}");
     assert_eq!((late.messages.sent, late.messages.answered, late.messages.failed), (3, 3, 12));
     assert_eq!(late.connections.made, 1);
-    assert_eq!(late.end.state, State::Complete);
+    assert_eq!(late.end.state, EndState::Complete);
 
     // With time left each attempt is told, and there is a pause between them.
     let server = Server::for_one(|client, _| client.echo_frames(3), Backlog::Gone);
     let late = document(&server, "--duration 1.5 --think 0.02", 1);
-    let refused = late.cause("refused");
+    let refused = late.errors.by_cause[&Cause::Refused];
     assert!((1..=15).contains(&refused), "{late:?}");
     assert_eq!((late.errors.total, late.connections.made), (refused + 1, 1), "{late:?}");
     late.accounts_for_all();
@@ -75,7 +77,7 @@ fn a_full_backlog_is_a_connect_timeout() {
     // Nobody at all comes through now.
     let finished = run(&server, "--concurrency 1 --timeout 0.3 --json");
     let document = Document::read(&finished);
-    assert_eq!(document.end.state, State::Unreachable);
+    assert_eq!(document.end.state, EndState::Unreachable);
     finished.exits_with(75).complains_about(&["no answer within 0.3 s"]).complains_in_one_line();
 }
 
@@ -168,10 +170,10 @@ fn a_timeout_is_in_the_percentiles() {
     assert_eq!((seen.messages.answered, seen.messages.failed), (9, 91));
     assert_eq!(seen.latency.count, 10, "nine answers and the wait for the tenth");
     for times in [&seen.latency, &seen.service] {
-        assert!(times.p99() >= TIMEOUT && times.max() >= TIMEOUT, "{times:?}");
-        assert!(times.p50() < TIMEOUT, "{times:?}");
+        assert!(time(times.p99_ns) >= TIMEOUT && time(times.max_ns) >= TIMEOUT, "{times:?}");
+        assert!(time(times.p50_ns) < TIMEOUT, "{times:?}");
     }
-    assert!(seen.budgets[0].missed, "{seen:?}");
+    assert!(seen.budgets[0].is_missed, "{seen:?}");
 }
 
 fn what_fails_in_an_open_loop_is_counted_too() {
@@ -236,5 +238,5 @@ fn what_was_still_owed_at_the_end_is_a_timeout() {
         seen.latency.count, 10,
         "each has waited for two seconds or has its answer: {seen:?}"
     );
-    assert!(seen.latency.max() >= Duration::from_secs(2), "{seen:?}");
+    assert!(time(seen.latency.max_ns) >= Duration::from_secs(2), "{seen:?}");
 }

@@ -8,9 +8,10 @@ use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::command::{RUN_DEADLINE, load};
-use super::document::{Document, State};
+use super::document::Document;
 use super::logs::Log;
 use super::server::Server;
+use trust_load::report::json::EndState;
 use trust_testkit::kernel;
 use trust_testkit::program::Home;
 use trust_testkit::suite::Named;
@@ -48,7 +49,10 @@ fn a_signal_ends_a_run_with_the_result_so_far() {
                 continue;
             }
             let seen = Document::read(&finished);
-            assert_eq!((seen.end.state, seen.end.detail.as_deref()), (State::Stopped, Some(name)));
+            assert_eq!(
+                (seen.end.state, seen.end.detail.as_deref()),
+                (EndState::Stopped, Some(name))
+            );
             assert!(seen.messages.answered >= FRAMES as u64 / 2, "{seen:?}");
             let on_the_way = seen.messages.sent - seen.messages.answered - seen.messages.failed;
             assert!(on_the_way <= 2 * 100, "{seen:?}");
@@ -72,7 +76,7 @@ fn a_signal_before_anybody_is_connected_is_obeyed() {
     running.signal(Signal::INT);
     let finished = running.wait().exits_with(130);
     let seen = Document::read(&finished);
-    assert_eq!((seen.end.state, seen.end.detail.as_deref()), (State::Stopped, Some("SIGINT")));
+    assert_eq!((seen.end.state, seen.end.detail.as_deref()), (EndState::Stopped, Some("SIGINT")));
     assert_eq!((seen.connections.made, seen.messages.sent), (0, 0));
     assert!(server.seen().is_empty());
     finished.complains_about_nothing();

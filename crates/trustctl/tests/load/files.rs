@@ -1,8 +1,9 @@
 //! Files that cannot be made or written.
 
 use super::command::{RUN_DEADLINE, load};
-use super::document::{Document, State};
+use super::document::Document;
 use super::server::Server;
+use trust_load::report::json::EndState;
 use trust_testkit::program::Home;
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -38,7 +39,7 @@ fn a_log_that_cannot_be_written_ends_the_run() {
     let json = load(&home, &server, &format!("{flags} --json")).start();
     let finished = json.wait_for(RUN_DEADLINE).exits_with(74);
     let seen = Document::read(&finished);
-    assert_eq!(seen.end.state, State::Stopped);
+    assert_eq!(seen.end.state, EndState::Stopped);
     assert!(seen.end.detail.as_ref().is_some_and(|why| why.contains(words[0])), "{seen:?}");
     assert!(seen.messages.answered > 0, "{seen:?}");
     finished.complains_about(&words).complains_in_one_line();
@@ -49,6 +50,6 @@ fn a_page_that_cannot_be_written_costs_nothing_else() {
     let flags = "--messages 5 --html /dev/full --json";
     let finished = load(&home, &server, flags).run().exits_with(74);
     let seen = Document::read(&finished);
-    assert_eq!((seen.end.state, seen.messages.answered), (State::Unwritten, 5));
+    assert_eq!((seen.end.state, seen.messages.answered), (EndState::Unwritten, 5));
     finished.complains_about(&["/dev/full", "No space left"]).complains_in_one_line();
 }

@@ -3,11 +3,11 @@
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::command::{RUN_DEADLINE, document, load};
-use super::document::Rate;
 use super::server::{Client, Server};
+use trust_load::report::fields::Rate;
+use trust_load::report::json::{LoadDocument, RateSearch, SearchTrial};
+use trust_load::search::End;
 use trust_testkit::program::{Finished, Home};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -24,9 +24,9 @@ pub(crate) const TESTS: &[Named] = tests![
 /// How long the server takes for a message, at least: it has one connection, so at most 500 messages a second come back.
 const SERVICE: Duration = Duration::from_millis(2);
 
-fn search(finished: &Finished) -> Value {
-    let document: Value = serde_json::from_str(finished.text()).expect("one document");
-    document["search"].clone()
+fn search(finished: &Finished) -> RateSearch {
+    let document: LoadDocument = serde_json::from_str(finished.text()).expect("one document");
+    document.search.expect("what was found")
 }
 
 fn the_highest_rate_is_found_below_what_the_server_can_do() {
@@ -41,17 +41,17 @@ fn the_highest_rate_is_found_below_what_the_server_can_do() {
     let finished = load(&Home::new(), &server, flags).start().wait_for(RUN_DEADLINE);
     let finished = finished.exits_with(0);
     let search = search(&finished);
-    let found = search["found_per_second"].as_f64().expect("a rate");
-    assert!((10.0..500.0).contains(&found), "{search}");
-    assert_eq!(search["budgets"][0], "p99<100ms");
-    let trials = search["trials"].as_array().expect("trials");
-    let holds = |trial: &Value| trial["why_not"].is_null();
-    let asked = |trial: &Value| trial["asked_per_second"].as_f64().expect("a rate");
+    let found = search.found_per_second.expect("a rate");
+    assert!((10.0..500.0).contains(&found), "{search:?}");
+    assert_eq!(search.budgets, ["p99<100ms"]);
+    let holds = |trial: &SearchTrial| trial.why_not.is_none();
+    let asked = |trial: &SearchTrial| trial.asked_per_second;
+    let trials = &search.trials;
     assert_eq!(asked(&trials[0]), 50.0);
     // Far above what it can do none holds, and the answer held at last.
-    assert!(trials.iter().all(|trial| asked(trial) < 700.0 || !holds(trial)), "{search}");
+    assert!(trials.iter().all(|trial| asked(trial) < 700.0 || !holds(trial)), "{search:?}");
     let last = trials.last().expect("a trial");
-    assert!(holds(last) && asked(last) == found, "{search}");
+    assert!(holds(last) && asked(last) == found, "{search:?}");
 }
 
 fn a_server_that_never_answers_holds_no_rate() {
@@ -62,8 +62,8 @@ fn a_server_that_never_answers_holds_no_rate() {
         finished.exits_with(1)
     };
     let search = search(&run(&format!("{flags} --json")));
-    assert!(search["found_per_second"].is_null(), "{search}");
-    assert_eq!(search["end"], "nothing_holds");
+    assert!(search.found_per_second.is_none(), "{search:?}");
+    assert_eq!(search.end, End::NothingHolds);
     let finished = run(flags);
     let text = finished.text();
     assert!(text.contains("No rate that holds p99<1s: not even the lowest rate holds."), "{text}");
@@ -79,7 +79,7 @@ fn found(server: &Server, flags: &str) -> f64 {
     let flags = format!("{flags} --json");
     let finished = load(&Home::new(), server, &flags).start().wait_for(RUN_DEADLINE);
     let search = search(&finished.exits_with(0));
-    search["found_per_second"].as_f64().unwrap_or_else(|| panic!("no rate: {search}"))
+    search.found_per_second.unwrap_or_else(|| panic!("no rate: {search:?}"))
 }
 
 fn latency_does_not_lower_the_rate_that_is_found() {

@@ -11,8 +11,9 @@ use trust_load::timings::times;
 
 use super::command::{RUN_DEADLINE, load};
 use super::csv::Csv;
-use super::document::{Document, Messages, Times};
+use super::document::{Document, all as all_of};
 use super::server::Server;
+use trust_load::report::json::Messages;
 use trust_testkit::program::Home;
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -76,7 +77,8 @@ impl Log {
         for (logged, told) in
             [(&self.latency, &document.latency), (&self.service, &document.service)]
         {
-            let told_all = told.all().map(|time| time.map(|time| logged.highest_equivalent(time)));
+            let told_all =
+                all_of(told).map(|time| time.map(|time| logged.highest_equivalent(time)));
             assert_eq!(all(logged), (told.count, told_all));
         }
         let seed = self.header.seed.map(|seed| seed.to_string());
@@ -101,7 +103,7 @@ impl Log {
     }
 }
 
-/// How many there are, and the percentiles in the order of [`Times::all`], each as the highest time that the histogram does
+/// How many there are, and the percentiles in the order of [`all_of`], each as the highest time that the histogram does
 /// not tell from it. The document has the shortest and the longest exactly.
 fn all(times: &Histogram<u64>) -> (u64, [Option<u64>; 9]) {
     let quantiles = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999];
@@ -130,7 +132,7 @@ fn the_log_adds_up_to_the_percentiles_of_the_result() {
         let document = Document::read(&finished);
         let log = Log::read(&path);
         log.says_the_same_as(&document);
-        let Times { count, .. } = document.latency;
+        let count = document.latency.count;
         assert!(if is_open { count == 1_000 } else { count > 100 }, "{document:?}");
 
         let lengths: Vec<f64> = log.rows.iter().map(|(_, length)| *length as f64 / 1e9).collect();

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::command::{document, load};
-use super::document::{Document, State};
+use super::document::Document;
 use super::server::Server;
+use trust_load::report::json::EndState;
 use trust_testkit::program::Home;
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -109,8 +110,7 @@ fn a_start_is_a_time_that_can_be_waited_for() {
     let soon = jiff::Timestamp::now() + Duration::from_secs(1);
     let seen = document(&server, &format!("--start-at {soon} --messages 5"), 0);
     seen.is_all_right(5);
-    let began: jiff::Timestamp = seen.began.parse().expect("a time");
-    assert!(began >= soon, "{began} is before {soon}");
+    assert!(seen.began >= soon, "{} is before {soon}", seen.began);
 }
 
 fn a_host_that_is_unknown_is_told() {
@@ -120,7 +120,7 @@ fn a_host_that_is_unknown_is_told() {
     finished.complains_about(&["nobody.invalid"]).complains_in_one_line();
     let finished = Home::new().trustctl(flags).args(["--json"]).run().exits_with(68);
     let seen = Document::read(&finished);
-    assert_eq!(seen.end.state, State::Unreachable);
+    assert_eq!(seen.end.state, EndState::Unreachable);
     finished.complains_in_one_line();
 }
 

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::command::{RUN_DEADLINE, document, load, run};
-use super::document::Document;
+use super::document::{Document, time};
 use super::server::{Client, Seen, Server};
 use trust_testkit::program::Home;
 use trust_testkit::suite::Named;
@@ -94,7 +94,7 @@ fn no_message_waits_for_the_end_of_the_connection_before() {
     seen.is_all_right(100);
     assert_eq!(seen.connections.made, 20, "{seen:?}");
     // Of the next connection's messages the first, at least, would have waited.
-    assert!(seen.latency.p99() < TARDY * 2 / 3, "{seen:?}");
+    assert!(time(seen.latency.p99_ns) < TARDY * 2 / 3, "{seen:?}");
     assert_eq!(seen.client.put_off, 0, "{seen:?}");
     let frames: Vec<usize> = server.seen().iter().map(|seen| seen.frames.len()).collect();
     assert_eq!(frames, [5; 20]);
@@ -205,7 +205,7 @@ fn a_client_that_thinks_pauses_after_each_answer() {
     let seen = document(&server, "--concurrency 2 --messages 4 --think 0.2", 0);
     seen.is_all_right(8);
     assert!(seen.duration() >= THINK * 3, "{seen:?}");
-    assert!(seen.latency.p50() < THINK * 4 / 5, "thinking is no latency: {seen:?}");
+    assert!(time(seen.latency.p50_ns) < THINK * 4 / 5, "thinking is no latency: {seen:?}");
 }
 
 fn what_happens_in_the_warm_up_is_not_measured() {
@@ -223,7 +223,7 @@ fn what_happens_in_the_warm_up_is_not_measured() {
     // On a busy machine the last ones come back a moment later.
     assert!((100..=150).contains(&seen.messages.warm_up), "{seen:?}");
     assert!(seen.messages.warm_up + seen.messages.answered_in_time <= 250, "{seen:?}");
-    assert!(seen.latency.max() < SLOW, "{seen:?}");
+    assert!(time(seen.latency.max_ns) < SLOW, "{seen:?}");
     let connections = server.seen_at_last();
     assert_eq!(connections[0].frames.len(), 250);
     assert_eq!(seen.bytes.received, 250 * 68);
@@ -231,7 +231,7 @@ fn what_happens_in_the_warm_up_is_not_measured() {
     let least = seen.messages.answered_in_time * 68;
     assert!((least..=250 * 68).contains(&seen.bytes.received_in_time), "{seen:?}");
     let seen = document(&Server::start(serve), "--rate 100 --duration 1", 0);
-    assert!(seen.latency.max() >= SLOW, "without a warm-up it is seen: {seen:?}");
+    assert!(time(seen.latency.max_ns) >= SLOW, "without a warm-up it is seen: {seen:?}");
 
     // Nothing is left for the measured part, and the result says why.
     let finished = run(&Server::echo(), "--messages 10 --warm-up 1").exits_with(1);

@@ -6,8 +6,9 @@
 use std::sync::{Arc, Mutex, mpsc};
 
 use super::command::document;
-use super::document::{Document, Wrong};
+use super::document::Document;
 use super::server::{Client, Seen, Server};
+use trust_load::summary::Wrong;
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
