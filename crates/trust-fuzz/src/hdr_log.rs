@@ -104,7 +104,7 @@ fn read_all(data: &[u8]) -> Result<Vec<Read>, (u64, String)> {
         let total = counts.iter().map(|(_, count)| count).sum();
         let before = intervals.last().map_or(0, |(_, begin, _)| *begin);
         assert!(before <= interval.begin, "intervals are told in their order");
-        intervals.push((interval.series, interval.begin, total));
+        intervals.push((interval.fields.series, interval.begin, total));
         reader.advance().map_err(told)?;
     }
     assert!(reader.cut().is_none() || reader.end().is_none(), "what was cut has no end");

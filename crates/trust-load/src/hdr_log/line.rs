@@ -1,9 +1,13 @@
 //! What a line of a log is.
 
+use std::fmt;
+
 use trust_cli::values::quoted;
 
 use super::note::{END_PREFIX, End, HEADER_PREFIX, Header, NOTE_BYTES_MAX};
 use super::{SECONDS_MAX, SERVICE_TAG, Series};
+
+const NANOS: u64 = 1_000_000_000;
 
 /// Digits of a part of a second that count.
 const FRACTION_DIGITS: usize = 9;
@@ -43,6 +47,28 @@ pub struct Fields<'a> {
     pub max: &'a str,
     /// Its histogram, encoded.
     pub histogram: &'a str,
+}
+
+impl fmt::Display for Fields<'_> {
+    /// The line, without its end.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Fields { series, start, length, max, histogram } = *self;
+        if series == Series::Service {
+            write!(f, "Tag={SERVICE_TAG},")?;
+        }
+        write!(f, "{},{},{max},{histogram}", Seconds(start), Seconds(length))
+    }
+}
+
+/// Nanoseconds in seconds, with as many decimals as they have and at least the three that other tools write.
+struct Seconds(u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = format!("{:09}", self.0 % NANOS);
+        let (millis, rest) = nanos.split_at(3);
+        write!(f, "{}.{millis}{}", self.0 / NANOS, rest.trim_end_matches('0'))
+    }
 }
 
 /// Reads a line, which is without its end.
@@ -131,7 +157,6 @@ fn first_word_time(text: &str) -> Result<u64, String> {
 
 /// Nanoseconds of a text in seconds with any number of decimals.
 fn time(text: &str) -> Result<u64, String> {
-    const NANOS: u64 = 1_000_000_000;
     let bad = || format!("{} is no time in seconds", quoted(text));
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let is_number = |digits: &str| digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -165,6 +190,19 @@ mod tests {
             ["", ".", ".5", "-1", "+1", "1e3", "1,5", "NaN", "8589934592", "1.x", "٣", "1.5.5"]
         {
             assert_eq!(time(text), Err(format!("'{text}' is no time in seconds")));
+        }
+    }
+
+    #[test]
+    fn a_time_has_the_decimals_that_it_needs() {
+        let cases = [
+            (1_000_000_000, "1.000"),
+            (1_020_000_000, "1.020"),
+            (3_000_001_000, "3.000001"),
+            (999_999_999, "0.999999999"),
+        ];
+        for (time, expected) in cases {
+            assert_eq!(Seconds(time).to_string(), expected);
         }
     }
 

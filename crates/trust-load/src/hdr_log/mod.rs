@@ -9,6 +9,7 @@ pub mod payload;
 pub mod reader;
 pub mod writer;
 
+pub use line::Fields;
 pub use note::{End, Header};
 pub use payload::{Decoder, Precision};
 pub use reader::{BadLog, Interval, Reader};

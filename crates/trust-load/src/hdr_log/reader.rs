@@ -2,7 +2,6 @@
 
 use std::io::{self, BufRead};
 
-use super::Series;
 use super::line::{self, Fields, Line};
 use super::note::{End, Header};
 use super::payload::{Decoder, Precision};
@@ -34,16 +33,10 @@ pub enum BadLog {
 pub struct Interval<'a> {
     /// The number of its line, from 1.
     pub line: u64,
-    /// What its histogram is of.
-    pub series: Series,
     /// Its begin, in nanoseconds from 1970, or from the log's begin if that is not known.
     pub begin: u64,
-    /// Its length, in nanoseconds.
-    pub length: u64,
-    /// Its largest value in milliseconds, as it stands there.
-    pub max: &'a str,
-    /// Its histogram, encoded.
-    pub histogram: &'a str,
+    /// What stands there.
+    pub fields: Fields<'a>,
     /// What its histogram tells apart.
     pub precision: Precision,
     /// The lowest value and the count of each group of values that came.
@@ -130,18 +123,16 @@ impl<R: BufRead> Reader<R> {
     ) -> Result<Option<Interval<'a>>, BadLog> {
         let Some(begin) = self.waiting else { return Ok(None) };
         let wrong = |problem| BadLog::Line { number: self.number, problem };
-        let Ok(Line::Interval(Fields { series, length, max, histogram, .. })) =
-            line::parse(content(&self.line))
-        else {
+        let Ok(Line::Interval(fields)) = line::parse(content(&self.line)) else {
             unreachable!("only an interval waits");
         };
-        let precision = decoder.decode(histogram.as_bytes()).map_err(wrong)?;
+        let precision = decoder.decode(fields.histogram.as_bytes()).map_err(wrong)?;
         if let Some(problem) = self.difference(precision) {
             return Err(wrong(problem));
         }
         self.precision = Some(precision);
         let (line, counts) = (self.number, decoder.counts());
-        Ok(Some(Interval { line, series, begin, length, max, histogram, precision, counts }))
+        Ok(Some(Interval { line, begin, fields, precision, counts }))
     }
 
     /// Goes on to the next interval.

@@ -1,17 +1,18 @@
 //! Writes a log while the run goes on.
+//!
+//! The library's log writer is not used: it rounds times to the millisecond, writes a line in pieces
+//! and cannot copy a histogram that is encoded already.
 
-use std::fmt;
 use std::io::{self, Write};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Serializer, V2DeflateSerializer};
 use jiff::Timestamp;
 
 use super::note::{End, Header};
-use super::{SERVICE_TAG, Series};
+use super::{Fields, Series};
+use crate::connection::nanos;
 use crate::summary;
 
 /// By what other tools divide the largest value to tell it: nanoseconds in a millisecond.
@@ -35,9 +36,7 @@ impl<W: Write> Writer<W> {
     ///
     /// Those of writing.
     pub fn new(output: W, header: &Header) -> io::Result<Writer<W>> {
-        let mut writer = Writer::empty(output);
-        writer.begin(header.began, Some(&header.line()))?;
-        Ok(writer)
+        Writer::begin(output, header.began, Some(header))
     }
 
     /// Begins the log of values whose unit is unknown.
@@ -46,9 +45,7 @@ impl<W: Write> Writer<W> {
     ///
     /// Those of writing.
     pub fn without_header(output: W, began: Timestamp) -> io::Result<Writer<W>> {
-        let mut writer = Writer::empty(output);
-        writer.begin(began, None)?;
-        Ok(writer)
+        Writer::begin(output, began, None)
     }
 
     /// Writes an interval, whose times count from the begin of the log. Intervals come in the order of their begins.
@@ -60,10 +57,16 @@ impl<W: Write> Writer<W> {
         let series = [(Series::Latency, interval.latency), (Series::Service, interval.service)];
         for (series, histogram) in series {
             self.encoded.clear();
-            encode(&mut self.serializer, histogram, &mut self.encoded)?;
+            self.serializer.serialize(histogram, &mut self.encoded).map_err(io::Error::other)?;
             let max = histogram.max() as f64 / MAX_VALUE_RATIO;
-            let histogram = STANDARD.encode(&self.encoded);
-            self.line(series, interval.start, interval.length, &format!("{max:.3}"), &histogram);
+            let fields = Fields {
+                series,
+                start: nanos(interval.start),
+                length: nanos(interval.length),
+                max: &format!("{max:.3}"),
+                histogram: &STANDARD.encode(&self.encoded),
+            };
+            writeln!(self.text, "{fields}")?;
         }
         self.flush()
     }
@@ -73,15 +76,8 @@ impl<W: Write> Writer<W> {
     /// # Errors
     ///
     /// Those of writing.
-    pub fn copy(
-        &mut self,
-        series: Series,
-        start: Duration,
-        length: Duration,
-        max: &str,
-        histogram: &str,
-    ) -> io::Result<()> {
-        self.line(series, start, length, max, histogram);
+    pub fn copy(&mut self, fields: Fields<'_>) -> io::Result<()> {
+        writeln!(self.text, "{fields}")?;
         self.flush()
     }
 
@@ -91,51 +87,28 @@ impl<W: Write> Writer<W> {
     ///
     /// Those of writing.
     pub fn finish(mut self, end: &End) -> io::Result<()> {
-        self.text.extend_from_slice(end.line().as_bytes());
-        self.text.push(b'\n');
+        writeln!(self.text, "{}", end.line())?;
         self.flush()
     }
 
-    fn empty(output: W) -> Writer<W> {
-        Writer { output, text: vec![], encoded: vec![], serializer: V2DeflateSerializer::new() }
-    }
-
-    fn begin(&mut self, began: Timestamp, header: Option<&str>) -> io::Result<()> {
+    fn begin(output: W, began: Timestamp, header: Option<&Header>) -> io::Result<Writer<W>> {
+        let (text, encoded, serializer) = (vec![], vec![], V2DeflateSerializer::new());
+        let mut writer = Writer { output, text, encoded, serializer };
         // Both are cut alike, so that no interval is before the begin: some readers skip such a one in silence.
         let seconds = format!("{}.{:03}", began.as_second(), began.subsec_millisecond());
-        let start = format!("#[StartTime: {seconds} (seconds since epoch), {began:.3}]");
-        let base = format!("#[BaseTime: {seconds} (seconds since epoch)]");
-        let lines = [
-            Some("#[Histogram log format version 1.3]"),
-            Some(&start),
-            Some(&base),
-            header,
-            Some(
-                "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"",
-            ),
-        ];
-        for line in lines.into_iter().flatten() {
-            self.text.extend_from_slice(line.as_bytes());
-            self.text.push(b'\n');
+        let text = &mut writer.text;
+        writeln!(text, "#[Histogram log format version 1.3]")?;
+        writeln!(text, "#[StartTime: {seconds} (seconds since epoch), {began:.3}]")?;
+        writeln!(text, "#[BaseTime: {seconds} (seconds since epoch)]")?;
+        if let Some(header) = header {
+            writeln!(text, "{}", header.line())?;
         }
-        self.flush()
-    }
-
-    fn line(
-        &mut self,
-        series: Series,
-        start: Duration,
-        length: Duration,
-        max: &str,
-        histogram: &str,
-    ) {
-        let tag = match series {
-            Series::Latency => String::new(),
-            Series::Service => format!("Tag={SERVICE_TAG},"),
-        };
-        let (start, length) = (Seconds(start), Seconds(length));
-        let line = format!("{tag}{start},{length},{max},{histogram}\n");
-        self.text.extend_from_slice(line.as_bytes());
+        writeln!(
+            text,
+            r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#
+        )?;
+        writer.flush()?;
+        Ok(writer)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -145,27 +118,10 @@ impl<W: Write> Writer<W> {
     }
 }
 
-fn encode(
-    serializer: &mut V2DeflateSerializer,
-    histogram: &Histogram<u64>,
-    encoded: &mut Vec<u8>,
-) -> io::Result<()> {
-    serializer.serialize(histogram, encoded).map(|_| ()).map_err(io::Error::other)
-}
-
-/// A time in seconds, with as many decimals as it has and at least the three that other tools write.
-struct Seconds(Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = format!("{:09}", self.0.subsec_nanos());
-        let (millis, rest) = nanos.split_at(3);
-        write!(formatter, "{}.{millis}{}", self.0.as_secs(), rest.trim_end_matches('0'))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -256,19 +212,6 @@ mod tests {
         assert!(end.starts_with("#[trustctl end: {") && end.ends_with("}]\n"), "{end}");
     }
 
-    #[test]
-    fn a_time_has_the_decimals_that_it_needs() {
-        let cases = [
-            (Duration::from_secs(1), "1.000"),
-            (Duration::from_millis(1_020), "1.020"),
-            (Duration::new(3, 1_000), "3.000001"),
-            (Duration::new(0, 999_999_999), "0.999999999"),
-        ];
-        for (time, expected) in cases {
-            assert_eq!(Seconds(time).to_string(), expected);
-        }
-    }
-
     proptest! {
         // Each makes and compares hundreds of thousands of counts.
         #![proptest_config(ProptestConfig::with_cases(24))]
@@ -306,8 +249,8 @@ mod tests {
             for (series, start, length, histogram) in expected {
                 let found = reader.interval(&mut decoder).expect("it is good").expect("it is there");
                 let begin = Duration::from_nanos(found.begin - began);
-                prop_assert_eq!((found.series, begin), (series, start));
-                prop_assert_eq!(Duration::from_nanos(found.length), length);
+                prop_assert_eq!((found.fields.series, begin), (series, start));
+                prop_assert_eq!(Duration::from_nanos(found.fields.length), length);
                 let mut read = times();
                 for (value, count) in found.counts {
                     read.record_n(*value, *count).expect("it is in range");

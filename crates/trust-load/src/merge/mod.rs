@@ -22,7 +22,9 @@ use trust_cli::signals::Signal;
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
 
-use crate::hdr_log::{BadLog, Decoder, End, Header, Interval, Precision, Reader, Series, Writer};
+use crate::hdr_log::{
+    BadLog, Decoder, End, Fields, Header, Interval, Precision, Reader, Series, Writer,
+};
 use crate::shard::Shard;
 use crate::summary::{self, Counts, Summary};
 use crate::timings::{Timings, times};
@@ -169,14 +171,10 @@ pub fn merge<R: BufRead, W: Write>(
         let Log { name, reader, intervals, values } = earliest;
         let bad = |bad| failure(name, &bad);
         let Some(interval) = reader.interval(&mut decoder).map_err(bad)? else { break };
-        values[interval.series as usize] += sums.add(name, &interval)?;
+        values[interval.fields.series as usize] += sums.add(name, &interval)?;
         if let Some(writer) = &mut writer {
-            let start = Duration::from_nanos(interval.begin - base);
-            let length = Duration::from_nanos(interval.length);
-            let Interval { series, max, histogram, .. } = interval;
-            writer
-                .copy(series, start, length, max, histogram)
-                .map_err(|error| unwritable(&error))?;
+            let fields = Fields { start: interval.begin - base, ..interval.fields };
+            writer.copy(fields).map_err(|error| unwritable(&error))?;
         }
         *intervals += 1;
         reader.advance().map_err(bad)?;
@@ -241,7 +239,7 @@ impl Sums {
                 )));
             }
         }
-        let sum = match interval.series {
+        let sum = match interval.fields.series {
             Series::Latency => &mut self.latency,
             Series::Service => &mut self.service,
         };

@@ -44,9 +44,9 @@ impl Log {
         let (mut rows, mut intervals, mut services) = (vec![], vec![], 0);
         let (mut latency, mut service) = (times(), times());
         while let Some(interval) = reader.interval(&mut decoder).expect("a right line") {
-            let sum = match interval.series {
+            let sum = match interval.fields.series {
                 Series::Latency => {
-                    rows.push((interval.begin, interval.length));
+                    rows.push((interval.begin, interval.fields.length));
                     &mut latency
                 }
                 Series::Service => {
@@ -59,7 +59,7 @@ impl Log {
                 histogram.record_n(*value, *count).expect("it is in range");
             }
             sum.add(&histogram).expect("it has the same bounds");
-            if interval.series == Series::Latency {
+            if interval.fields.series == Series::Latency {
                 intervals.push(histogram);
             }
             reader.advance().expect("a right line");
