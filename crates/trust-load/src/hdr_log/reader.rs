@@ -1,6 +1,6 @@
 //! Reads a log line by line, without trust in it.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read as _};
 
 use super::line::{self, Fields, Line};
 use super::note::{End, Header};
@@ -61,8 +61,8 @@ pub struct Reader<R> {
     cut: bool,
     /// Begin of the interval in `line`; `None` at the end of the log.
     waiting: Option<u64>,
-    had_interval: bool,
-    last_begin: u64,
+    /// Begin of the last interval, if there was one.
+    last_begin: Option<u64>,
     precision: Option<Precision>,
 }
 
@@ -84,8 +84,7 @@ impl<R: BufRead> Reader<R> {
             end: None,
             cut: false,
             waiting: None,
-            had_interval: false,
-            last_begin: 0,
+            last_begin: None,
             precision: None,
         };
         reader.advance()?;
@@ -170,41 +169,21 @@ impl<R: BufRead> Reader<R> {
     /// Whether there was another line.
     fn read_line(&mut self) -> Result<bool, BadLog> {
         self.line.clear();
-        let number = self.number + 1;
-        loop {
-            let input = match self.input.fill_buf() {
-                Ok(input) => input,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(BadLog::Io(error)),
-            };
-            let end = input.iter().position(|byte| *byte == b'\n');
-            let taken = end.map_or(input.len(), |end| end + 1);
-            if self.line.len() + taken > LINE_BYTES_MAX {
-                let problem = match self.is_log {
-                    true => format!("it has more than {LINE_BYTES_MAX} bytes"),
-                    false => NO_LOG.to_owned(),
-                };
-                return Err(BadLog::Line { number, problem });
-            }
-            self.line.extend_from_slice(&input[..taken]);
-            self.input.consume(taken);
-            if end.is_some() {
-                self.number = number;
-                return Ok(true);
-            }
-            if taken == 0 {
-                break;
-            }
+        let mut input = (&mut self.input).take(LINE_BYTES_MAX as u64 + 1);
+        input.read_until(b'\n', &mut self.line).map_err(BadLog::Io)?;
+        self.number += u64::from(!self.line.is_empty());
+        let is_long = self.line.len() > LINE_BYTES_MAX;
+        if self.line.ends_with(b"\n") && !is_long {
+            return Ok(true);
         }
         self.cut = !self.line.is_empty();
-        self.number += u64::from(self.cut);
-        match self.is_log {
-            true => Ok(false),
-            false if self.number == 0 => {
-                Err(BadLog::Line { number, problem: "the file is empty".to_owned() })
-            }
-            false => Err(BadLog::Line { number: self.number, problem: NO_LOG.to_owned() }),
-        }
+        let problem = match self.number {
+            _ if self.is_log && is_long => format!("it has more than {LINE_BYTES_MAX} bytes"),
+            _ if self.is_log => return Ok(false),
+            0 => "the file is empty".to_owned(),
+            _ => NO_LOG.to_owned(),
+        };
+        Err(BadLog::Line { number: self.number.max(1), problem })
     }
 
     /// Takes a line in; tells whether it is an interval.
@@ -221,7 +200,7 @@ impl<R: BufRead> Reader<R> {
             Line::Comment | Line::Mark => {}
             Line::StartTime(time) => self.start_time = Some(time),
             Line::BaseTime(time) => self.base_time = Some(time),
-            Line::Header(_) if self.header.is_some() || self.had_interval => {
+            Line::Header(_) if self.header.is_some() || self.last_begin.is_some() => {
                 return Err("a log begins in the middle of another".to_owned());
             }
             Line::Header(header) => self.header = Some(header),
@@ -231,11 +210,10 @@ impl<R: BufRead> Reader<R> {
             },
             Line::Interval(Fields { start, .. }) => {
                 let begin = self.begin(start);
-                if begin < self.last_begin {
+                if Some(begin) < self.last_begin {
                     return Err("the interval begins before the one above it".to_owned());
                 }
-                self.last_begin = begin;
-                self.had_interval = true;
+                self.last_begin = Some(begin);
                 self.waiting = Some(begin);
             }
         }
