@@ -7,23 +7,21 @@
 //! receive buffer; one receive is answered by one send. The first worker also accepts and hands each
 //! client to the worker that has the fewest.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use mio::net::TcpStream;
-use mio::{Events, Poll, Registry};
+use mio::{Events, Registry};
 use trust_wire::turn::Unread;
 use trust_wire::{CloseStep, During, Reason, Timestamp};
 
-use crate::alarm::Alarm;
 use crate::children::Children;
 use crate::client::Client;
 use crate::errno;
 use crate::handoff::{ALARM, HandedOver, Handoffs, WAKER, WorkerResources};
-use crate::observer::{ClientInfo, Event, Stats};
+use crate::observer::{ClientInfo, Stats};
 use crate::questions::Questions;
 use crate::service::Service;
 use crate::shared::{Handle, RoundReports, Shared};
@@ -32,12 +30,14 @@ use crate::stop::Stop;
 use crate::turn::{Buffers, Next, SocketIo, take_turn};
 use accepting::Listeners;
 use entry::{Entry, INTEREST, Polled};
-use parenting::Waiting;
+use parenting::Parent;
+use poller::Poller;
 use table::{Table, join_token};
 
 mod accepting;
 mod entry;
 mod parenting;
+mod poller;
 mod table;
 
 /// Deadlines judged before readiness is looked at again.
@@ -139,7 +139,7 @@ pub(crate) fn run_with_children<S: Service>(
 ) -> io::Result<()> {
     let handoffs = Handoffs::new(vec![Arc::clone(&resources.handoff)]);
     let mut worker = Worker::alone(resources, listeners, shared, &handoffs)?;
-    worker.children = Some(children);
+    worker.role = Role::Parenting(Parent::new(children));
     shared.announce();
     worker.run()
 }
@@ -153,7 +153,7 @@ pub(crate) fn serve_one<S: Service>(
 ) -> io::Result<()> {
     let handoffs = Handoffs::new(vec![Arc::clone(&resources.handoff)]);
     let mut worker = Worker::alone(resources, vec![], shared, &handoffs)?;
-    worker.serves_one = true;
+    worker.role = Role::ServingOne;
     shared.announce();
     shared.loads.add(worker.index);
     let mut stream = TcpStream::from_std(stream);
@@ -162,32 +162,49 @@ pub(crate) fn serve_one<S: Service>(
     worker.run()
 }
 
+/// What a worker does with clients.
+enum Role {
+    /// Serves those that it has accepted, and those that are handed over to it.
+    Serving,
+    /// Serves the one connection that somebody else accepted, and ends with it.
+    ServingOne,
+    /// Has children serve those that it has accepted.
+    Parenting(Parent),
+}
+
+impl Role {
+    fn parent(&mut self) -> Option<&mut Parent> {
+        if let Role::Parenting(parent) = self { Some(parent) } else { None }
+    }
+
+    fn children(&self) -> Option<&Children> {
+        if let Role::Parenting(parent) = self { Some(&parent.children) } else { None }
+    }
+}
+
+/// Whether more clients may come.
+enum Phase {
+    Open,
+    /// Those who are there finish; what is left of them is cut at that time.
+    Draining {
+        cut_at: Timestamp,
+    },
+}
+
 pub(crate) struct Worker<'a, S: Service> {
     index: usize,
     shared: &'a Shared<S>,
     /// Closed once the listener is closed and `DrainStarted` was reported.
     handoffs: &'a Handoffs,
-    poll: Poll,
-    alarm: Alarm,
+    role: Role,
+    phase: Phase,
+    poller: Poller,
     /// Only the first worker has some, until the server stops.
     listeners: Listeners,
     table: Table<S::Session>,
     questions: Questions,
     buffers: Buffers,
-    rejected_lingering: usize,
     reports: RoundReports,
-    /// Nobody will come after those who are there.
-    serves_one: bool,
-    /// Who serves the clients in place of this worker.
-    children: Option<Children>,
-    /// Who was accepted and could not be registered yet; only the first worker has some.
-    put_off: Vec<HandedOver>,
-    /// Who could not be given a child yet.
-    waiting: Option<Waiting>,
-    /// When this worker cuts what is left; set once it drains.
-    cut_at: Option<Timestamp>,
-    /// Until when this worker asks for events without sleeping; moved on by every event.
-    awake_until: Timestamp,
     now: Timestamp,
 }
 
@@ -214,20 +231,14 @@ impl<'a, S: Service> Worker<'a, S> {
             index,
             shared,
             handoffs,
-            poll: resources.poll,
-            alarm: resources.alarm,
+            role: Role::Serving,
+            phase: Phase::Open,
+            poller: Poller::new(resources.poll, resources.alarm),
             listeners,
             table: Table::new(shared.config.max_clients, &shared.limits),
             questions: Questions::new(),
             buffers: Buffers::new(&shared.limits),
-            rejected_lingering: 0,
             reports: RoundReports::new(index, &shared.pulse),
-            serves_one: false,
-            children: None,
-            put_off: Vec::new(),
-            waiting: None,
-            cut_at: None,
-            awake_until: Timestamp::default(),
             now: shared.now(),
         })
     }
@@ -254,7 +265,7 @@ impl<'a, S: Service> Worker<'a, S> {
 
     /// Where what the worker waits for is registered.
     pub(crate) fn registry(&self) -> &Registry {
-        self.poll.registry()
+        self.poller.registry()
     }
 
     /// Waits once, until something is ready or `until`, and does all that there is to do then.
@@ -293,46 +304,33 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn is_done(&self) -> bool {
-        (self.cut_at.is_some() || self.serves_one)
-            && self.table.entries.is_empty()
-            && self.child_count() == 0
+        let more_may_come = match (&self.phase, &self.role) {
+            (Phase::Draining { .. }, _) | (Phase::Open, Role::ServingOne) => false,
+            (Phase::Open, Role::Serving | Role::Parenting(_)) => true,
+        };
+        !more_may_come && self.table.entries.is_empty() && self.child_count() == 0
     }
 
-    /// Waits for readiness until `until`.
+    fn child_count(&self) -> usize {
+        self.role.children().map_or(0, Children::len)
+    }
+
     fn wait(&mut self, events: &mut Events, until: Timestamp) -> io::Result<()> {
-        let timeout = (until <= self.now).then_some(Duration::ZERO);
-        if timeout.is_none() && until != Timestamp::NEVER {
-            self.alarm.set_no_later_than(until, self.shared.clock)?;
-        }
-        match self.poll.poll(events, timeout) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => {
-                events.clear();
-                self.shared.observer.observe(&Event::Interrupted { during: None });
-            }
-            // The kernel was short of something for a moment (poll(2)): no readiness is lost by it.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => events.clear(),
-            Err(error) => return Err(error),
-        }
-        self.now = self.shared.now();
-        if !events.is_empty() && !self.shared.config.busy_poll.is_zero() {
-            self.awake_until = self.now + self.shared.config.busy_poll;
-        }
+        self.now = self.poller.wait(events, until, self.now, self.shared)?;
         Ok(())
     }
 
     fn next_wake_up(&self) -> Timestamp {
-        if !self.table.unfinished.is_empty() || self.now < self.awake_until {
-            return self.now;
-        }
-        if !self.put_off.is_empty() && !self.listeners.policy.is_paused(self.now) {
+        if !self.table.unfinished.is_empty() || self.poller.is_awake(self.now) {
             return self.now;
         }
         let listeners = self.listeners.next_wake_up(self.now);
-        // Once a worker has cut what it has, it may still wait for its children.
-        let cut_at = self.cut_at.filter(|_| !self.table.entries.is_empty());
-        let cut_at = cut_at.unwrap_or(Timestamp::NEVER);
-        let children = self.children.as_ref().map_or(Timestamp::NEVER, Children::next_wake_up);
+        let cut_at = match self.phase {
+            Phase::Draining { cut_at } if !self.table.entries.is_empty() => cut_at,
+            // Once a worker has cut what it has, it may still wait for its children.
+            Phase::Draining { .. } | Phase::Open => Timestamp::NEVER,
+        };
+        let children = self.role.children().map_or(Timestamp::NEVER, Children::next_wake_up);
         let timers = self.table.timers.next().min(self.questions.next()).min(cut_at).min(children);
         listeners.min(timers).min(self.reports.next_beat())
     }
@@ -340,7 +338,7 @@ impl<'a, S: Service> Worker<'a, S> {
     fn handle_events(&mut self, events: &Events) {
         for event in events {
             match event.token() {
-                ALARM => self.alarm.note_went_off(),
+                ALARM => self.poller.note_alarm(),
                 // The inbox and the flags are looked at in every round, after the last wait.
                 WAKER => {}
                 token if self.listeners.note_readiness(token) => {}
@@ -362,7 +360,7 @@ impl<'a, S: Service> Worker<'a, S> {
                 || listeners.have(token)
         };
         for token in self.questions.take_due(self.now, is_there) {
-            let registry = self.poll.registry();
+            let registry = self.poller.registry();
             match self.table.find(token) {
                 Some(key) => self.table.entries[key].ask_again(registry, token),
                 None => self.listeners.ask_again(registry, token),
@@ -385,7 +383,7 @@ impl<'a, S: Service> Worker<'a, S> {
         let Some(entry) = self.table.entries.get_mut(key) else { return };
         let endpoint = Polled {
             stream: &mut entry.stream,
-            registry: self.poll.registry(),
+            registry: self.poller.registry(),
             token: join_token(key, entry.generation),
             questions: &mut self.questions,
         };
@@ -473,7 +471,7 @@ impl<'a, S: Service> Worker<'a, S> {
 
     /// Registers the stream of the next one that enters.
     fn register(&mut self, stream: &mut TcpStream) -> io::Result<()> {
-        self.poll.registry().register(stream, self.table.next_token(), INTEREST)
+        self.poller.registry().register(stream, self.table.next_token(), INTEREST)
     }
 
     fn enter(&mut self, stream: TcpStream, client: Client<S::Session>, registered: io::Result<()>) {
@@ -496,15 +494,15 @@ impl<'a, S: Service> Worker<'a, S> {
         }
         let (observer, counters) = (&*self.shared.observer, &self.shared.closed[self.index]);
         entry.client.close(entry.stream.as_fd(), observer, counters, self.now);
-        if self.serves_one {
+        if matches!(self.role, Role::ServingOne) {
             // Who has handed the connection over may have kept it.
             socket::end_for_everybody(entry.stream.as_fd(), step);
         }
         drop(entry.stream);
         self.listeners.handle_descriptor_free();
         if !is_served {
-            self.rejected_lingering -= 1;
-        } else if self.cut_at.is_some() {
+            self.listeners.note_rejected_gone();
+        } else if matches!(self.phase, Phase::Draining { .. }) {
             self.shared.counters.note_drained(step == CloseStep::Reset);
         }
     }
@@ -529,45 +527,53 @@ impl<'a, S: Service> Worker<'a, S> {
         if self.index == 0 && !self.handoffs.are_closed() {
             self.end_accepting();
         }
-        if self.cut_at.is_none()
+        if matches!(self.phase, Phase::Open)
             && let Some(clients) = self.handoffs.last_handed_over(self.index)
         {
             self.welcome_all(clients);
-            self.now = self.shared.now();
-            let cut_at = self.now + self.shared.config.drain_timeout;
-            self.cut_at = Some(cut_at);
-            self.drain_children(cut_at);
-            self.for_each_entry(|entry, _| {
-                if !entry.client.is_served() {
-                    // Nothing is owed to it, and whatever it sends was not asked for: it has had its FIN.
-                    let probe = socket::probe(entry.stream.as_fd());
-                    return entry.client.connection.abort(Reason::Drain, probe);
-                }
-                let unread = socket::unread(entry.stream.as_fd());
-                // What came since the last event has not been announced yet.
-                entry.readiness.note(Unread::Bytes, false);
-                entry.client.connection.retire(Reason::Drain, unread);
-            });
+            self.begin_drain();
         }
-        if self.cut_at.is_some() && stop == Stop::Cut {
-            self.cut(Reason::SecondSignal);
-        } else if self.cut_at.is_some_and(|cut_at| cut_at <= self.now) {
-            self.cut(Reason::DrainTimeout);
+        match self.phase {
+            Phase::Draining { .. } if stop == Stop::Cut => self.cut(Reason::SecondSignal),
+            Phase::Draining { cut_at } if cut_at <= self.now => self.cut(Reason::DrainTimeout),
+            Phase::Draining { .. } | Phase::Open => {}
         }
-        self.hurry_children(stop);
+        if let Some(parent) = self.role.parent() {
+            parent.children.hurry(stop == Stop::Cut, self.now);
+        }
+    }
+
+    fn begin_drain(&mut self) {
+        self.now = self.shared.now();
+        let cut_at = self.now + self.shared.config.drain_timeout;
+        self.phase = Phase::Draining { cut_at };
+        if let Some(parent) = self.role.parent() {
+            parent.children.drain(cut_at, self.now);
+        }
+        self.for_each_entry(|entry| {
+            if !entry.client.is_served() {
+                // Nothing is owed to it, and whatever it sends was not asked for: it has had its FIN.
+                let probe = socket::probe(entry.stream.as_fd());
+                return entry.client.connection.abort(Reason::Drain, probe);
+            }
+            let unread = socket::unread(entry.stream.as_fd());
+            // What came since the last event has not been announced yet.
+            entry.readiness.note(Unread::Bytes, false);
+            entry.client.connection.retire(Reason::Drain, unread);
+        });
     }
 
     fn cut(&mut self, reason: Reason) {
-        self.for_each_entry(|entry, _| {
+        self.for_each_entry(|entry| {
             let probe = socket::probe(entry.stream.as_fd());
             entry.client.connection.abort(reason, probe);
         });
     }
 
-    fn for_each_entry(&mut self, change: impl Fn(&mut Entry<S::Session>, Timestamp)) {
+    fn for_each_entry(&mut self, change: impl Fn(&mut Entry<S::Session>)) {
         let keys: Vec<usize> = self.table.entries.iter().map(|(key, _)| key).collect();
         for key in keys {
-            change(&mut self.table.entries[key], self.now);
+            change(&mut self.table.entries[key]);
             self.give_turn(key);
         }
     }

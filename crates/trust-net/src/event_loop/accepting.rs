@@ -13,6 +13,7 @@ use trust_wire::turn::Asked;
 
 use super::Worker;
 use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
+use crate::channel::Order;
 use crate::client::Client;
 use crate::handoff::HandedOver;
 use crate::observer::{ClientInfo, Event};
@@ -28,10 +29,14 @@ const ACCEPTS_PER_TURN: u32 = 64;
 /// `join_token`.
 const FIRST_LISTENER: usize = usize::MAX - 16;
 
-/// The listening sockets of a server.
+/// The listening sockets of a server, and those who came from them and are not served.
 pub(super) struct Listeners {
     listeners: Vec<Listener>,
     pub(super) policy: AcceptPolicy,
+    /// Who was accepted and could not be registered yet.
+    put_off: Vec<HandedOver>,
+    /// How many of those who were turned away have not left yet.
+    rejected_lingering: usize,
 }
 
 struct Listener {
@@ -62,7 +67,8 @@ impl Listeners {
             })
         };
         let listeners = sockets.into_iter().enumerate().map(listen).collect::<io::Result<_>>()?;
-        Ok(Listeners { listeners, policy: AcceptPolicy::new() })
+        let (policy, put_off) = (AcceptPolicy::new(), Vec::new());
+        Ok(Listeners { listeners, policy, put_off, rejected_lingering: 0 })
     }
 
     pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
@@ -95,9 +101,18 @@ impl Listeners {
     /// When to try to accept again without being woken.
     pub(super) fn next_wake_up(&self, now: Timestamp) -> Timestamp {
         match self.policy.paused_until(now) {
-            Timestamp::NEVER if self.listeners.iter().any(|listener| listener.ready) => now,
+            Timestamp::NEVER if self.is_ready() || !self.put_off.is_empty() => now,
             paused_until => paused_until,
         }
+    }
+
+    fn is_ready(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.ready)
+    }
+
+    /// One of those who were turned away has left.
+    pub(super) fn note_rejected_gone(&mut self) {
+        self.rejected_lingering -= 1;
     }
 
     pub(super) fn handle_descriptor_free(&mut self) {
@@ -133,10 +148,10 @@ impl<S: Service> Worker<'_, S> {
 
     /// Returns whether there may be more.
     fn accept_one(&mut self) -> bool {
-        if !self.start_waiting() || !self.welcome_put_off() {
+        if !self.serve_who_waits() {
             return false;
         }
-        let Listeners { listeners, policy } = &mut self.listeners;
+        let Listeners { listeners, policy, .. } = &mut self.listeners;
         let Some(index) = listeners.iter().position(|listener| listener.ready) else {
             return false;
         };
@@ -155,10 +170,10 @@ impl<S: Service> Worker<'_, S> {
                 listener.ready = false;
                 let Listener { socket, token, asked, .. } = listener;
                 let (token, interest) = (*token, Listener::INTEREST);
-                let registry = self.poll.registry();
+                let registry = self.poller.registry();
                 let registered = Registered { source: socket, registry, token, interest };
                 self.questions.handle_would_block(asked, registered, self.now);
-                listeners.iter().any(|listener| listener.ready)
+                self.listeners.is_ready()
             }
             Accepted::Interrupted => true,
             Accepted::Paused => false,
@@ -180,9 +195,11 @@ impl<S: Service> Worker<'_, S> {
             return self.reject(stream, peer);
         };
         let id = self.shared.counters.next_connection();
-        if self.children.is_some() {
+        if let Some(parent) = self.role.parent() {
             let info = ClientInfo { id, fd: stream.as_raw_fd(), peer };
-            return self.start_child(stream, info);
+            self.now = self.shared.now();
+            let policy = &mut self.listeners.policy;
+            return parent.serve(stream, info, self.shared, policy, self.now);
         }
         let client = HandedOver { stream, peer, id };
         if index == self.index {
@@ -194,7 +211,7 @@ impl<S: Service> Worker<'_, S> {
     /// Keeps a client who cannot be registered, as the backlog would, and accepts nobody for a while.
     pub(super) fn put_off(&mut self, client: HandedOver, errno: i32) {
         if self.index == 0 {
-            self.put_off.push(client);
+            self.listeners.put_off.push(client);
             self.listeners.policy.handle_exhausted(self.now, errno, &*self.shared.observer);
         } else {
             // Accepting is the first worker's, and so is waiting with it.
@@ -204,17 +221,27 @@ impl<S: Service> Worker<'_, S> {
         }
     }
 
-    /// Tries again with those who were put off, once the pause is over; returns whether nobody is any more.
-    fn welcome_put_off(&mut self) -> bool {
-        if self.put_off.is_empty() {
+    pub(super) fn tend_children(&mut self) {
+        if let Some(parent) = self.role.parent() {
+            parent.tend(self.shared, &mut self.listeners.policy, self.now);
+        }
+    }
+
+    /// Tries again with those who were accepted and could not be served, once the pause is over; returns whether nobody
+    /// waits any more.
+    fn serve_who_waits(&mut self) -> bool {
+        if let Some(parent) = self.role.parent() {
+            return parent.start_waiting(self.shared, &mut self.listeners.policy, self.now);
+        }
+        if self.listeners.put_off.is_empty() {
             return true;
         }
         if self.listeners.policy.is_paused(self.now) {
             return false;
         }
-        let put_off = std::mem::take(&mut self.put_off);
+        let put_off = std::mem::take(&mut self.listeners.put_off);
         self.welcome_all(put_off);
-        if !self.put_off.is_empty() {
+        if !self.listeners.put_off.is_empty() {
             return false;
         }
         self.listeners.policy.handle_success(&*self.shared.observer);
@@ -224,11 +251,11 @@ impl<S: Service> Worker<'_, S> {
     fn reject(&mut self, mut stream: TcpStream, peer: SocketAddr) {
         self.shared.counters.note_rejected();
         self.listeners.policy.note_reject(self.now, peer, &*self.shared.observer);
-        if self.rejected_lingering >= MAX_REJECTED_LINGERING {
+        if self.listeners.rejected_lingering >= MAX_REJECTED_LINGERING {
             socket::reset_on_close(stream.as_fd());
             return;
         }
-        self.rejected_lingering += 1;
+        self.listeners.rejected_lingering += 1;
         self.now = self.shared.now();
         let client = Client::reject(Arc::clone(&self.shared.limits), peer, self.now);
         let registered = self.register(&mut stream);
@@ -238,16 +265,17 @@ impl<S: Service> Worker<'_, S> {
     /// Begins the drain of all workers: takes everybody who is already connected, and nobody else; nobody at all
     /// from sockets that others go on with.
     pub(super) fn end_accepting(&mut self) {
-        // A child is started for each of the backlog, which takes its time.
-        self.tell_children_to_drain();
+        if let Some(parent) = self.role.parent() {
+            // Before there are more of them: one is started for each of the backlog, which takes its time.
+            parent.children.give_order(Order::Drain, self.now);
+        }
         self.listeners.expect_clients();
-        // Its child is started now or never, and who was put off is served now or never.
-        self.start_waiting();
-        self.welcome_put_off();
+        // Now or never.
+        self.serve_who_waits();
         if self.shared.accepts() {
             self.accept_the_backlog();
         }
-        self.listeners.close(self.poll.registry());
+        self.listeners.close(self.poller.registry());
         let ended = self.shared.counters.ended_while_stopping();
         let active = self.shared.loads.total() as u64 + ended;
         self.shared.observer.observe(&Event::DrainStarted { active });
