@@ -5,17 +5,16 @@ mod flow;
 mod leave;
 mod pace;
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::AsFd;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use rustix::net::sockopt;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{SockRef, Socket};
 use trust_cli::text::{reason, seconds};
 use trust_net::socket;
+use trust_net::stream::{ClientStream, Incoming};
 
 use crate::answer;
 use crate::setup::{CONNECT_SLOW, LARGE_MAX, OnReset, Setup};
@@ -88,12 +87,10 @@ pub struct Wire<'s> {
     /// When connecting began, and how long it took by our kernel.
     since: Instant,
     connected_in: Duration,
-    stream: TcpStream,
+    stream: ClientStream,
     number: u32,
     transcript: Transcript,
     end: Option<ConnectionEnd>,
-    /// What a failed send says about the end; what had arrived before it is still to be received.
-    send_failed: Option<ConnectionEnd>,
     /// Whether a byte came.
     has_received: bool,
     /// Other connections of the check that were open when this one began.
@@ -133,7 +130,7 @@ impl<'s> Wire<'s> {
         };
         pause(setup, setup.rate.take_turn())?;
         let since = Instant::now();
-        let stream = open(setup, path).map_err(failed)?;
+        let stream = open(setup, path)?.map_err(failed)?;
         transcript.add(number, What::Connected);
         let connected_in = since.elapsed();
         let beside = setup.rate.count_opened(connected_in);
@@ -145,7 +142,6 @@ impl<'s> Wire<'s> {
             number,
             transcript: transcript.clone(),
             end: None,
-            send_failed: None,
             has_received: false,
             beside,
             leaves_at_once: false,
@@ -164,11 +160,11 @@ impl<'s> Wire<'s> {
             sent => Err(Verdict::fail_by(
                 self.evidence(),
                 expected,
-                match self.end.or(self.send_failed) {
-                    Some(_) => {
+                match self.is_over() {
+                    true => {
                         format!("it ended the connection after {sent} of {} bytes", bytes.len())
                     }
-                    None => format!(
+                    false => format!(
                         "it took {sent} of {} bytes and nothing more for {}",
                         bytes.len(),
                         seconds(self.setup.patience)
@@ -186,13 +182,11 @@ impl<'s> Wire<'s> {
     /// Only when the run is to end.
     pub fn try_send(&mut self, bytes: &[u8], patience: Duration) -> Judged<usize> {
         let mut sent = 0;
-        while sent < bytes.len() && self.end.is_none() && self.send_failed.is_none() {
-            match self.write_once(&bytes[sent..]) {
-                Some(count) => sent += count,
-                None if self.send_failed.is_some() || !self.wait(PollFlags::OUT, patience)? => {
-                    break;
-                }
-                None => {}
+        while sent < bytes.len() && !self.is_over() {
+            let count = self.send_once(&bytes[sent..]);
+            sent += count;
+            if count == 0 && !self.is_over() && !self.wait(PollFlags::OUT, patience)? {
+                break;
             }
         }
         Ok(sent)
@@ -339,10 +333,10 @@ impl<'s> Wire<'s> {
     /// What it rests on that something did not come: a time, or bytes that are lost as the connection has ended. One that
     /// ended before it brought a byte was refused.
     pub fn evidence(&self) -> Evidence {
-        match (self.end.or(self.send_failed), self.has_received) {
-            (None, _) => Evidence::Time,
-            (Some(_), true) => Evidence::Bytes,
-            (Some(_), false) => {
+        match (self.is_over(), self.has_received) {
+            (false, _) => Evidence::Time,
+            (true, true) => Evidence::Bytes,
+            (true, false) => {
                 let beside = self.setup.rate.open().saturating_sub(1).max(self.beside);
                 Evidence::Refusal { beside }
             }
@@ -363,7 +357,7 @@ impl<'s> Wire<'s> {
         let mut buffer = vec![0; RECEIVE_BYTES.min(limit.saturating_sub(got.len()))];
         let until = Instant::now() + patience;
         while self.end.is_none() && !buffer.is_empty() {
-            if let Some(count) = self.read_once(&mut buffer) {
+            if let Some(count) = self.receive_once(&mut buffer) {
                 got.extend_from_slice(&buffer[..count]);
                 return Ok(true);
             }
@@ -516,10 +510,15 @@ impl<'s> Wire<'s> {
         self.end
     }
 
+    /// Whether nothing can be sent any more, for the end came or a send failed. What had arrived may still have to be
+    /// received.
+    fn is_over(&self) -> bool {
+        self.end.is_some() || self.stream.send_error().is_some()
+    }
+
     /// Sends FIN and goes on receiving (`shutdown(2)`).
     pub fn finish(&mut self) {
-        // Fails only if the server has reset the connection, which the next receive says.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.stream.half_close();
         self.record(What::SentFin);
     }
 
@@ -528,44 +527,34 @@ impl<'s> Wire<'s> {
         self.record(What::Note(text.to_owned()));
     }
 
-    /// Hands to our kernel what it takes now; `None` if that is nothing. A failure is remembered.
-    fn write_once(&mut self, bytes: &[u8]) -> Option<usize> {
-        loop {
-            match self.stream.write(bytes) {
-                Ok(count) => {
-                    self.record(What::Sent(Excerpt::of(&bytes[..count])));
-                    return Some(count);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
-                Err(error) => {
-                    // EPIPE where a FIN came before the RST, which then only says that we sent after it.
-                    let is_reset = error.kind() != ErrorKind::BrokenPipe;
-                    self.send_failed =
-                        Some(if is_reset { ConnectionEnd::Reset } else { ConnectionEnd::Fin });
-                    self.note(&format!("sending fails: {}", reason(&error)));
-                    return None;
-                }
-            }
+    /// Hands to our kernel what it takes now; how many bytes.
+    fn send_once(&mut self, bytes: &[u8]) -> usize {
+        if self.stream.send_error().is_some() {
+            return 0;
         }
+        let count = self.stream.send(bytes);
+        if count > 0 {
+            self.record(What::Sent(Excerpt::of(&bytes[..count])));
+        } else if let Some(errno) = self.stream.send_error() {
+            let error = io::Error::from_raw_os_error(errno);
+            self.note(&format!("sending fails: {}", reason(&error)));
+        }
+        count
     }
 
     /// Receives what is there; `None` if that is nothing. An end is remembered.
-    fn read_once(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        loop {
-            match self.stream.read(buffer) {
-                Ok(0) => self.note_end(self.send_failed.unwrap_or(ConnectionEnd::Fin)),
-                Ok(count) => {
-                    self.has_received = true;
-                    self.record(What::Received(Excerpt::of(&buffer[..count])));
-                    return Some(count);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => self.note_end(ConnectionEnd::Reset),
+    fn receive_once(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        match self.stream.receive(buffer) {
+            Incoming::Bytes(count) => {
+                self.has_received = true;
+                self.record(What::Received(Excerpt::of(&buffer[..count])));
+                return Some(count);
             }
-            return None;
+            Incoming::Nothing => {}
+            Incoming::End => self.note_end(ConnectionEnd::Fin),
+            Incoming::Failed(_) => self.note_end(ConnectionEnd::Reset),
         }
+        None
     }
 
     fn note_end(&mut self, end: ConnectionEnd) {
@@ -582,27 +571,26 @@ impl<'s> Wire<'s> {
     }
 
     fn wait(&self, flags: PollFlags, patience: Duration) -> Judged<bool> {
-        wait(self.setup, Some((&self.stream, flags)), patience)
+        wait(self.setup, Some((self.stream.as_fd(), flags)), patience)
     }
 }
 
-fn open(setup: &Setup, path: PathKind) -> io::Result<TcpStream> {
-    let address = setup.address;
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if path == PathKind::Narrow {
-        // Both before the first segment, which tells them to the server's kernel. Without them more is needed to fill it.
-        let _ = socket.set_tcp_mss(NARROW_SEGMENT);
-        let _ = socket.set_recv_buffer_size(NARROW_WINDOW);
-    }
-    socket.connect_timeout(&address.into(), setup.patience)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    let stream = TcpStream::from(socket);
-    // With nobody listening, a connection to a port of the ephemeral range may meet itself (RFC 9293, 3.5).
-    if stream.local_addr()? == stream.peer_addr()? {
-        return Err(Errno::CONNREFUSED.into());
-    }
-    Ok(stream)
+fn open(setup: &Setup, path: PathKind) -> Judged<io::Result<ClientStream>> {
+    let configure = |socket: &Socket| {
+        if path == PathKind::Narrow {
+            // Both before the first segment, which tells them to the server's kernel. Without them more is needed to fill it.
+            let _ = socket.set_tcp_mss(NARROW_SEGMENT);
+            let _ = socket.set_recv_buffer_size(NARROW_WINDOW);
+        }
+    };
+    let stream = match ClientStream::begin_connecting(setup.address, configure) {
+        Ok(stream) => stream,
+        Err(error) => return Ok(Err(error)),
+    };
+    Ok(match wait(setup, Some((stream.as_fd(), PollFlags::OUT)), setup.patience)? {
+        true => stream.finish_connecting().map(|()| stream),
+        false => Err(ErrorKind::TimedOut.into()),
+    })
 }
 
 /// Does nothing for that long.
@@ -620,7 +608,7 @@ pub fn pause(setup: &Setup, time: Duration) -> Judged<()> {
 /// Waits until the socket is ready (true) or the time is over (false).
 fn wait(
     setup: &Setup,
-    socket: Option<(&TcpStream, PollFlags)>,
+    socket: Option<(BorrowedFd<'_>, PollFlags)>,
     patience: Duration,
 ) -> Judged<bool> {
     let until = Instant::now() + patience;
@@ -628,7 +616,7 @@ fn wait(
         let left = until.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).ok();
         let mut polled = vec![PollFd::new(&setup.stop, PollFlags::IN)];
-        polled.extend(socket.map(|(socket, flags)| PollFd::new(socket, flags)));
+        polled.extend(socket.map(|(socket, flags)| PollFd::from_borrowed_fd(socket, flags)));
         match poll(&mut polled, timeout.as_ref()) {
             Ok(0) => return Ok(false),
             Ok(_) if !polled[0].revents().is_empty() => {

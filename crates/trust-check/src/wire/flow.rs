@@ -111,12 +111,12 @@ impl Wire<'_> {
         let mut buffer = vec![0; RECEIVE_BYTES];
         let mut right = 0;
         while right < expected.len() && self.end.is_none() {
-            if sent < expected.len() && self.send_failed.is_none() {
-                sent += self.write_once(&expected[sent..]).unwrap_or(0);
+            if sent < expected.len() {
+                sent += self.send_once(&expected[sent..]);
             }
             pause(self.setup, slowness)?;
             let limit = buffer.len().min(expected.len() - right);
-            let Some(count) = self.read_once(&mut buffer[..limit]) else {
+            let Some(count) = self.receive_once(&mut buffer[..limit]) else {
                 let wanted =
                     if sent < expected.len() { PollFlags::OUT } else { PollFlags::empty() };
                 if self.end.is_none() && !self.wait(PollFlags::IN | wanted, self.setup.patience)? {
@@ -228,7 +228,7 @@ impl Wire<'_> {
                 Some(busy) => busy.max(moved.duration_since(since)) >= UNREAD_TIME,
                 None => since.elapsed() >= UNANSWERED,
             };
-            if self.end.is_some() || self.send_failed.is_some() {
+            if self.is_over() {
                 break StopReason::Ended;
             } else if taken >= most {
                 break StopReason::All;

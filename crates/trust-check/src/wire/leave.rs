@@ -1,13 +1,12 @@
 //! Ending a connection so that the server never sees a RST that no case is about.
 
-use std::io::{ErrorKind, Read};
-use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use socket2::SockRef;
+use trust_net::stream::Incoming;
 
-use super::{ConnectionEnd, RECEIVE_BYTES, Wire};
+use super::{RECEIVE_BYTES, Wire};
 use crate::transcript::What;
 
 /// Longest time for what still comes after our FIN, where it comes without a long pause. The end of a client that has
@@ -36,29 +35,22 @@ impl Wire<'_> {
 
     /// Sends FIN and receives until the server's. It is not waited for as long again where it did not come before.
     fn leave(&mut self) {
-        if self.end.is_some()
-            || self.leaves_at_once
-            || self.send_failed == Some(ConnectionEnd::Reset)
-        {
+        if self.end.is_some() || self.leaves_at_once {
             return;
         }
-        // Fails only if the server has reset the connection.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        self.stream.half_close();
         let (rate, until) = (&self.setup.rate, Instant::now() + LEAVE_MAX);
         let mut buffer = vec![0; RECEIVE_BYTES];
         while Instant::now() < until {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return rate.note_leaving(true),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    match self.wait(PollFlags::IN, rate.patience_to_leave()) {
-                        Ok(true) => {}
-                        Ok(false) => return rate.note_leaving(false),
-                        Err(_) => return,
-                    }
-                }
-                Err(_) => return,
+            match self.stream.receive(&mut buffer) {
+                Incoming::Bytes(_) => {}
+                Incoming::End => return rate.note_leaving(true),
+                Incoming::Failed(_) => return,
+                Incoming::Nothing => match self.wait(PollFlags::IN, rate.patience_to_leave()) {
+                    Ok(true) => {}
+                    Ok(false) => return rate.note_leaving(false),
+                    Err(_) => return,
+                },
             }
         }
         self.note("it still sends, so closing may reset the connection");
