@@ -416,7 +416,8 @@ impl Witness {
                 is_reading
                     && probe.unacknowledged == 0
                     && since(self.received_at) >= timeout
-                    && (truth.arrived_at > due || since(truth.arrived_at) >= timeout)
+                    // What came at the moment of the look came behind it, or the connection would know.
+                    && (truth.arrived_at >= due || since(truth.arrived_at) >= timeout)
                     && since(self.paid_at) >= timeout
                     && since(truth.acked_at.min(due)) + self.slack + timeout / 4 >= timeout
             }
