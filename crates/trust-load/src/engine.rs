@@ -364,7 +364,7 @@ impl<'a> Engine<'a> {
             return;
         }
         match &mut place.state {
-            State::Connecting { .. } if ready.is_writable || ready.is_ending => {
+            State::Connecting { .. } if ready.is_writable || ready.is_to_the_end => {
                 self.finish_connecting(index);
                 // The same event may have told of bytes or of the end, and no other one does.
                 self.again.push(ready);
@@ -373,7 +373,7 @@ impl<'a> Engine<'a> {
                 if ready.is_writable {
                     connection.unblock();
                 }
-                self.receive(index, ready.is_ending);
+                self.receive(index, ready.is_to_the_end);
                 self.pump(index);
             }
             State::Connecting { .. } | State::Waiting | State::Closing | State::Done => {}
@@ -381,7 +381,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Receives and compares what has come.
-    fn receive(&mut self, index: usize, is_ending: bool) {
+    fn receive(&mut self, index: usize, is_to_the_end: bool) {
         for _ in 0..RECEIVES_MAX {
             let State::Open(connection) = &self.places[index].state else { return };
             let received = connection.stream.receive(&mut self.buffer);
@@ -425,12 +425,12 @@ impl<'a> Engine<'a> {
                 }
                 Err(Fault::Surplus) => return self.fail(index, Cause::Surplus),
             }
-            if count < self.buffer.len() && !is_ending {
+            if count < self.buffer.len() && !is_to_the_end {
                 return;
             }
         }
         let key = self.places[index].key(index);
-        self.again.push(Ready { key, is_writable: false, is_ending });
+        self.again.push(Ready { key, is_writable: false, is_to_the_end });
     }
 
     /// In a closed loop each answer lets another message be sent, perhaps after a while.

@@ -17,11 +17,16 @@ use trust_cli::signals::Signals;
 const EVENTS_MAX: usize = 128;
 
 /// Both directions, once for ever: every change is told once (epoll(7), edge-triggered).
-const INTEREST: EventFlags =
-    EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP).union(EventFlags::ET);
+const INTEREST: EventFlags = EventFlags::IN
+    .union(EventFlags::PRI)
+    .union(EventFlags::OUT)
+    .union(EventFlags::RDHUP)
+    .union(EventFlags::ET);
 
-/// The peer's FIN or RST has come: what is received has to be received up to that.
-const ENDING: EventFlags = EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR);
+/// The peer's FIN or RST, or urgent data, has come: a receive stops in front of each of them (tcp(7)), and is no sign that
+/// nothing is left if it is short.
+const TO_THE_END: EventFlags =
+    EventFlags::PRI.union(EventFlags::RDHUP).union(EventFlags::HUP).union(EventFlags::ERR);
 
 const SIGNAL: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
@@ -54,8 +59,8 @@ pub struct Ready {
     pub key: Key,
     /// Something can be sent.
     pub is_writable: bool,
-    /// The peer's FIN or RST has come, perhaps behind bytes.
-    pub is_ending: bool,
+    /// What has come has to be received until nothing is left: the peer's FIN or RST may be behind bytes, or urgent data.
+    pub is_to_the_end: bool,
 }
 
 /// What a wait ended with.
@@ -125,7 +130,7 @@ impl Readiness {
                 _ => ready.push(Ready {
                     key: Key { place: data as u32, attempt: (data >> 32) as u32 },
                     is_writable: flags.contains(EventFlags::OUT),
-                    is_ending: flags.intersects(ENDING),
+                    is_to_the_end: flags.intersects(TO_THE_END),
                 }),
             }
         }
@@ -170,13 +175,13 @@ mod tests {
         readiness.add(&near, key).expect("added");
         readiness.wait(Duration::from_secs(60), &mut ready).expect("waits");
         assert!(
-            matches!(ready[..], [ready] if ready.key == key && ready.is_writable && !ready.is_ending)
+            matches!(ready[..], [ready] if ready.key == key && ready.is_writable && !ready.is_to_the_end)
         );
         ready.clear();
         far.write_all(b"x").expect("sends");
         drop(far);
         readiness.wait(Duration::from_secs(60), &mut ready).expect("waits");
-        assert!(matches!(ready[..], [Ready { is_ending: true, .. }]));
+        assert!(matches!(ready[..], [Ready { is_to_the_end: true, .. }]));
         assert!(started.elapsed() < Duration::from_secs(30));
     }
 }

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use rustix::net::SendFlags;
 use trust_cli::framing::Framing;
 
 use super::*;
@@ -158,6 +159,21 @@ fn any_framing_any_size_and_any_pieces_come_back_right() {
         let summary = summary(&shape);
         assert_eq!((summary.counts.answered, seen(&summary)), (500, vec![]), "{name}");
     }
+}
+
+#[test]
+fn urgent_bytes_are_bytes_of_the_stream() {
+    // The last byte of each echo is urgent: a receive stops in front of it, and no other event tells of it.
+    let urgent = |mut stream: TcpStream, _| {
+        let mut message = [0; 68];
+        while stream.read_exact(&mut message).is_ok()
+            && rustix::net::send(&stream, &message, SendFlags::OOB).is_ok()
+        {}
+    };
+    let shape =
+        Shape { length: Length::Messages { clients: 1, each: 200 }, ..shape(server(urgent)) };
+    let summary = summary(&shape);
+    assert_eq!((summary.counts.answered, seen(&summary)), (200, vec![]));
 }
 
 #[test]
