@@ -285,6 +285,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
     use std::thread;
+
+    use rustix::net::SendFlags;
     use trust_net::stream::ClientStream;
 
     const LINES: SendPlan = SendPlan::Frames(Cut::Lines { max: 100 });
@@ -355,6 +357,18 @@ mod tests {
     fn every_line_is_echoed_and_printed() {
         let (result, printed) = session(LINES, PATIENT, text("one\n\nlast"), echo);
         assert_eq!((result, &*printed), (Ok(Finished::Done), "one\n\nlast\n"));
+    }
+
+    #[test]
+    fn an_echo_that_comes_as_urgent_data_is_whole() {
+        let urgent = |mut stream: TcpStream| {
+            let mut frame = [0; 7];
+            while stream.read_exact(&mut frame).is_ok() {
+                rustix::net::send(&stream, &frame, SendFlags::OOB).unwrap();
+            }
+        };
+        let (result, printed) = session(LINES, PATIENT, text("one\ntwo\n"), urgent);
+        assert_eq!((result, &*printed), (Ok(Finished::Done), "one\ntwo\n"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use trust_testkit::suite::Named;
 use trust_testkit::tests;
 
 pub(crate) const TESTS: &[Named] = tests![
+    a_server_that_sends_urgent_data_is_right,
     a_slow_server_is_not_said_to_go_on_for_ever,
     a_slow_server_is_not_waited_for_without_end,
     a_server_with_a_limit_on_clients_is_right,
@@ -42,6 +43,13 @@ fn report(kind: &str, flags: &[&str]) -> Report {
 #[track_caller]
 fn case<'r>(report: &'r Report, id: &str) -> &'r Case {
     report.cases.iter().find(|case| case.id == id).expect("the case was asked for")
+}
+
+fn a_server_that_sends_urgent_data_is_right() {
+    let report = report("urgent", &["--case=framing/1,partial/1,pipelining/1,pipelining/3"]);
+    for case in &report.cases {
+        assert_eq!(case.verdict, Verdict::Pass, "{}: {:?}", case.id, case.got);
+    }
 }
 
 fn a_slow_server_is_not_said_to_go_on_for_ever() {

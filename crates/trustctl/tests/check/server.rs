@@ -102,6 +102,8 @@ enum Kind {
     WrongOnce,
     /// Right, and it takes [`PAIR_TIME`] for each message.
     TakesMoments,
+    /// Right, and what it sends is urgent.
+    Urgent,
 }
 
 /// What a server takes for a message whose two answers take as long as a delayed acknowledgement.
@@ -205,6 +207,7 @@ impl Kind {
             "reads-once" => Kind::ReadsOnce,
             "takes-moments" => Kind::TakesMoments,
             "wrong-once" => Kind::WrongOnce,
+            "urgent" => Kind::Urgent,
             _ => return None,
         })
     }
@@ -271,8 +274,19 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         if let Some(last) = header.last_mut().filter(|_| is_wrong) {
             *last ^= 1;
         }
-        stream.write_all(&header)?;
+        match kind {
+            Kind::Urgent => send_urgently(&stream, &header)?,
+            _ => stream.write_all(&header)?,
+        }
     }
+}
+
+fn send_urgently(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let count = SockRef::from(stream).send_out_of_band(bytes)?;
+        bytes = &bytes[count..];
+    }
+    Ok(())
 }
 
 /// FIN first, then the client's, so that there is no RST.
