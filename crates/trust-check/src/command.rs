@@ -15,7 +15,7 @@ use trust_cli::connect::{ConnectError, Limit, connect, resolve};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::framing;
 use trust_cli::layers::Source;
-use trust_cli::output::{Stdout, Unwritten, print};
+use trust_cli::output::{Stdout, Unwritten, document, print};
 use trust_cli::report_file::{FileId, ReportFile};
 use trust_cli::target::{Family, Target};
 use trust_cli::text::reason;
@@ -30,8 +30,9 @@ use crate::options::{
     SETTLE, STRICT, TIMEOUT, again, check,
 };
 use crate::outcome::CaseOutcome;
+use crate::report::json::{CaseList, CheckReport};
 use crate::report::progress::Progress;
-use crate::report::{About, Counts, RunEnd, RunReport, html, json, junit, terminal};
+use crate::report::{About, Counts, RunEnd, RunReport, html, junit, terminal};
 use crate::runner::{self, CasePlan, ProgressListener, Ran};
 use crate::server_command::{StartError, Started, cannot_start};
 use crate::setup::{ConnectionPacer, Setup};
@@ -336,8 +337,7 @@ impl ReportOutput {
         let unwritten = self.unwritten.clone();
         let report = &with_unwritten(of_run, &unwritten);
         let text = match (self.is_json, report.end) {
-            (true, _) => json::report(report)
-                .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
+            (true, _) => document(&CheckReport::of(report)),
             // The line on stderr says it.
             (false, RunEnd::Unreachable(_)) => String::new(),
             (false, end) => terminal::summary(report.outcomes, report.causes, end, self.colours),
@@ -405,8 +405,7 @@ fn known_failures(context: &Context<'_>) -> Result<Known, Failure> {
 
 fn list(context: &Context<'_>, cases: &[&'static Case]) -> Result<ExitCode, Failure> {
     let text = match context.is_on(&JSON) {
-        true => json::list(cases)
-            .map_err(|error| Failure::new(ExitCode::Internal, error.to_string()))?,
+        true => document(&CaseList::of(cases)),
         false => cases.iter().map(|case| format!("{:<14}  {}\n", case.id, case.title)).collect(),
     };
     print(text.as_bytes())?;

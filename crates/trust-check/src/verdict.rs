@@ -91,16 +91,4 @@ impl Verdict {
     pub fn skipped(why: impl Into<String>) -> Verdict {
         Verdict::Skipped(why.into())
     }
-
-    /// The word for it, as in reports.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Verdict::Pass => "pass",
-            Verdict::Fail(_) => "fail",
-            Verdict::Warn(_) => "warn",
-            Verdict::Info(_) => "info",
-            Verdict::Inconclusive(_) => "inconclusive",
-            Verdict::Skipped(_) => "skipped",
-        }
-    }
 }

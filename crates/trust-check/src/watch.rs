@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
 use trust_cli::signals::Signals;
 use trust_cli::target::Family;
 use trust_cli::text::reason;
@@ -74,7 +75,8 @@ struct Observed {
 }
 
 /// One end of the server that it should not have come to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Death {
     /// The cases that ran when it ended.
     pub during: String,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::case::Case;
 use crate::cause::Cause;
@@ -16,220 +16,365 @@ use crate::watch::Death;
 /// Changes when a field goes away or changes its meaning, not when one is added.
 pub const VERSION: u32 = 1;
 
-/// The report as one document, with a newline at its end.
-///
-/// # Errors
-///
-/// None in practice: all keys are texts.
-pub fn report(report: &RunReport<'_>) -> Result<String, serde_json::Error> {
-    let RunReport { about, outcomes, causes, end, took, exit } = report;
-    let (state, said) = match end {
-        RunEnd::Complete => ("complete", None),
-        RunEnd::ServerDied(during) => ("server_died", Some(*during)),
-        RunEnd::Stopped(signal) => ("stopped", Some(*signal)),
-        RunEnd::Unreachable(why) => ("unreachable", Some(*why)),
-        RunEnd::Unwritten(why) => ("unwritten", Some(*why)),
-    };
-    let document = ReportDocument {
-        schema: "trustctl-check",
-        version: VERSION,
-        state,
-        detail: said,
-        exit: exit.code(),
-        started: &about.started,
-        duration_ms: millis(*took),
-        server: ServerFields {
-            target: about.target.as_deref(),
-            address: about.address.as_deref(),
-            command: about.command.as_deref(),
+/// What `trustctl check --json` prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckReport {
+    /// `"trustctl-check"`.
+    pub schema: String,
+    /// `1`.
+    pub version: u32,
+    /// How the run ended.
+    pub state: RunState,
+    /// Why, or by what; `null` if it is complete.
+    pub detail: Option<String>,
+    /// The exit code.
+    pub exit: u8,
+    /// When the run began, UTC.
+    pub started: String,
+    /// How long it took.
+    pub duration_ms: f64,
+    /// The server.
+    pub server: ServerFields,
+    /// The flags of these names.
+    pub settings: CheckSettings,
+    /// Cases by what they count as; together all cases.
+    pub counts: Counts,
+    /// Whenever the server died.
+    pub deaths: Vec<Death>,
+    /// What explains several findings.
+    pub causes: Vec<Explanation>,
+    /// What came of each case, in the order of the list.
+    pub cases: Vec<CaseReport>,
+}
+
+impl CheckReport {
+    /// The document of a run, whatever came of it.
+    pub fn of(report: &RunReport<'_>) -> CheckReport {
+        let RunReport { about, outcomes, causes, end, took, exit } = report;
+        let (state, said) = match end {
+            RunEnd::Complete => (RunState::Complete, None),
+            RunEnd::ServerDied(during) => (RunState::ServerDied, Some(*during)),
+            RunEnd::Stopped(signal) => (RunState::Stopped, Some(*signal)),
+            RunEnd::Unreachable(why) => (RunState::Unreachable, Some(*why)),
+            RunEnd::Unwritten(why) => (RunState::Unwritten, Some(*why)),
+        };
+        CheckReport {
+            schema: "trustctl-check".into(),
+            version: VERSION,
+            state,
+            detail: said.map(str::to_owned),
+            exit: exit.code(),
+            started: about.started.clone(),
+            duration_ms: millis(*took),
+            server: ServerFields::of(about),
+            settings: CheckSettings {
+                patience_sec: about.patience.as_secs_f64(),
+                settle_sec: about.settle.as_secs_f64(),
+                strict: about.strict,
+                seed: about.seed,
+                jobs: about.jobs,
+            },
+            counts: Counts::of(outcomes),
+            deaths: about.deaths.clone(),
+            causes: causes.iter().map(Explanation::of).collect(),
+            cases: outcomes.iter().map(|outcome| CaseReport::of(outcome, about)).collect(),
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// All cases were tried, or there is a reason not to.
+    Complete,
+    /// The server died and could not be started again; `detail` says during which cases.
+    ServerDied,
+    /// By a signal, which `detail` names.
+    Stopped,
+    /// No case was tried; `detail` says why.
+    Unreachable,
+    /// All cases were tried, and another report could not be written; `detail` says which, and why.
+    Unwritten,
+}
+
+/// What `trustctl check --list --json` prints: the cases that there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaseList {
+    /// `"trustctl-check-cases"`.
+    pub schema: String,
+    /// `1`.
+    pub version: u32,
+    /// In their order.
+    pub cases: Vec<CaseText>,
+}
+
+impl CaseList {
+    /// The document of these cases.
+    pub fn of(cases: &[&'static Case]) -> CaseList {
+        let cases = cases.iter().map(|case| CaseText::of(case)).collect();
+        CaseList { schema: "trustctl-check-cases".into(), version: VERSION, cases }
+    }
+}
+
+/// What a case is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaseText {
+    /// Group and number, which never change: `framing/3`.
+    pub id: String,
+    /// In a few words.
+    pub title: String,
+    /// What a right server does.
+    pub requirement: String,
+    /// Where the requirement comes from.
+    pub source: String,
+    /// The bug that it finds.
+    pub bug: String,
+}
+
+impl CaseText {
+    fn of(case: &Case) -> CaseText {
+        let Case { id, title, requirement, source, bug, .. } = *case;
+        let [id, title, requirement, source, bug] =
+            [id, title, requirement, source, bug].map(str::to_owned);
+        CaseText { id, title, requirement, source, bug }
+    }
+}
+
+/// The server, and what the flags said about it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerFields {
+    /// The server as it was named; `null` if a command starts it.
+    pub target: Option<String>,
+    /// The address that answered.
+    pub address: Option<String>,
+    /// The command that starts it; `null` if it was named.
+    pub command: Option<String>,
+    /// The process that was watched.
+    pub pid: Option<u32>,
+    /// `--framing`.
+    pub framing: String,
+    /// `--max-frame`; `null`: no limit.
+    pub max_frame_bytes: Option<u64>,
+    /// `--timeout`; `null`: no limit.
+    pub timeout_sec: Option<f64>,
+    /// Whether it was found to serve one client at a time.
+    pub one_at_a_time: bool,
+    /// How many clients it serves at the same time, as `--max-clients` says.
+    pub max_clients: Option<u64>,
+    /// The fewest clients of the check beside which it turned another away, if it did.
+    pub turned_away_beside: Option<u64>,
+}
+
+impl ServerFields {
+    fn of(about: &About) -> ServerFields {
+        ServerFields {
+            target: about.target.clone(),
+            address: about.address.clone(),
+            command: about.command.clone(),
             pid: about.pid,
-            framing: &about.framing,
+            framing: about.framing.clone(),
             max_frame_bytes: Some(about.max_frame).filter(|limit| *limit != NO_LIMIT),
             timeout_sec: about.timeout.map(|time| time.as_secs_f64()),
             one_at_a_time: about.one_at_a_time,
             max_clients: about.max_clients,
             turned_away_beside: about.turned_away_beside,
-        },
-        settings: Settings {
-            patience_sec: about.patience.as_secs_f64(),
-            settle_sec: about.settle.as_secs_f64(),
-            strict: about.strict,
-            seed: about.seed,
-            jobs: about.jobs,
-        },
-        counts: Counts::of(outcomes),
-        deaths: about.deaths.iter().map(|Death { during, how }| Died { during, how }).collect(),
-        causes: causes.iter().map(|Cause { text, cases }| Explained { text, cases }).collect(),
-        cases: outcomes.iter().map(|outcome| case(outcome, about)).collect(),
-    };
-    Ok(serde_json::to_string_pretty(&document)? + "\n")
-}
-
-/// The cases that there are, as one document.
-///
-/// # Errors
-///
-/// None in practice: all keys are texts.
-pub fn list(cases: &[&'static Case]) -> Result<String, serde_json::Error> {
-    let cases = cases.iter().map(|case| Described::of(case)).collect();
-    let document = List { schema: "trustctl-check-cases", version: VERSION, cases };
-    Ok(serde_json::to_string_pretty(&document)? + "\n")
-}
-
-#[derive(Serialize)]
-struct List {
-    schema: &'static str,
-    version: u32,
-    cases: Vec<Described>,
-}
-
-#[derive(Serialize)]
-struct Described {
-    id: &'static str,
-    title: &'static str,
-    requirement: &'static str,
-    source: &'static str,
-    bug: &'static str,
-}
-
-impl Described {
-    fn of(case: &Case) -> Described {
-        let Case { id, title, requirement, source, bug, .. } = *case;
-        Described { id, title, requirement, source, bug }
-    }
-}
-
-#[derive(Serialize)]
-struct ReportDocument<'r> {
-    schema: &'static str,
-    version: u32,
-    state: &'static str,
-    detail: Option<&'r str>,
-    exit: u8,
-    started: &'r str,
-    duration_ms: f64,
-    server: ServerFields<'r>,
-    settings: Settings,
-    counts: Counts,
-    deaths: Vec<Died<'r>>,
-    causes: Vec<Explained<'r>>,
-    cases: Vec<Tried<'r>>,
-}
-
-#[derive(Serialize)]
-struct ServerFields<'r> {
-    target: Option<&'r str>,
-    address: Option<&'r str>,
-    command: Option<&'r str>,
-    pid: Option<u32>,
-    framing: &'r str,
-    max_frame_bytes: Option<u64>,
-    timeout_sec: Option<f64>,
-    one_at_a_time: bool,
-    max_clients: Option<u64>,
-    turned_away_beside: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct Settings {
-    patience_sec: f64,
-    settle_sec: f64,
-    strict: bool,
-    seed: u64,
-    jobs: usize,
-}
-
-#[derive(Serialize)]
-struct Died<'r> {
-    during: &'r str,
-    how: &'r str,
-}
-
-#[derive(Serialize)]
-struct Explained<'r> {
-    text: &'r str,
-    cases: &'r [&'static str],
-}
-
-#[derive(Serialize)]
-struct Tried<'r> {
-    #[serde(flatten)]
-    case: Described,
-    verdict: &'static str,
-    tries: u32,
-    failed_tries: u32,
-    beside: usize,
-    listed: bool,
-    expected: Option<&'r str>,
-    got: Option<&'r str>,
-    said: Option<&'r str>,
-    hint: Option<&'r str>,
-    duration_ms: f64,
-    again: String,
-    transcript: Vec<TranscriptLine<'r>>,
-    transcript_left_out: u64,
-}
-
-#[derive(Serialize)]
-struct TranscriptLine<'r> {
-    at_ms: f64,
-    connection: u32,
-    what: &'static str,
-    bytes: Option<usize>,
-    hex: Option<String>,
-    time_ms: Option<f64>,
-    text: Option<&'r str>,
-}
-
-fn case<'r>(outcome: &'r CaseOutcome, about: &About) -> Tried<'r> {
-    let (finding, said) = match &outcome.verdict {
-        Verdict::Pass => (None, None),
-        Verdict::Fail(finding) | Verdict::Warn(finding) => (Some(finding), None),
-        Verdict::Info(said) | Verdict::Inconclusive(said) | Verdict::Skipped(said) => {
-            (None, Some(said.as_str()))
         }
-    };
-    let Log { entries, left_out } = &outcome.log;
-    Tried {
-        case: Described::of(outcome.case),
-        verdict: outcome.verdict.name(),
-        tries: outcome.tries.tries,
-        failed_tries: outcome.tries.failed,
-        beside: outcome.tries.beside,
-        listed: outcome.is_listed,
-        expected: finding.map(|Finding { expected, .. }| expected.as_str()),
-        got: finding.map(|Finding { got, .. }| got.as_str()),
-        said,
-        hint: outcome.hint.as_deref(),
-        duration_ms: millis(outcome.took),
-        again: about.again(outcome.case.id),
-        transcript: entries.iter().map(line).collect(),
-        transcript_left_out: *left_out,
     }
 }
 
-fn line(entry: &TranscriptEntry) -> TranscriptLine<'_> {
-    let (what, bytes, time, text) = match &entry.what {
-        What::Connected => ("connected", None, None, None),
-        What::Sent(bytes) => ("sent", Some(bytes), None, None),
-        What::LeftAlone(time) => ("left_alone", None, Some(*time), None),
-        What::Received(bytes) => ("received", Some(bytes), None, None),
-        What::ReceivedFin => ("received_fin", None, None, None),
-        What::ReceivedReset => ("received_rst", None, None, None),
-        What::SentFin => ("sent_fin", None, None, None),
-        What::SentReset => ("sent_rst", None, None, None),
-        What::Closed => ("closed", None, None, None),
-        What::Silence(time) => ("silence", None, Some(*time), None),
-        What::Note(text) => ("note", None, None, Some(text.as_str())),
-    };
-    TranscriptLine {
-        at_ms: millis(entry.at),
-        connection: entry.connection,
-        what,
-        bytes: bytes.map(|bytes| bytes.len),
-        hex: bytes.map(|bytes| bytes.first.iter().map(|byte| format!("{byte:02x}")).collect()),
-        time_ms: time.map(millis),
-        text,
+/// The flags of these names.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckSettings {
+    /// `--patience`.
+    pub patience_sec: f64,
+    /// `--settle`.
+    pub settle_sec: f64,
+    /// `--strict`.
+    pub strict: bool,
+    /// `--seed`, or the one that was chosen.
+    pub seed: u64,
+    /// `--jobs`.
+    pub jobs: usize,
+}
+
+/// What explains several findings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Explanation {
+    /// What it is, with the flag that says so, if there is one.
+    pub text: String,
+    /// The cases that it explains, which may be none.
+    pub cases: Vec<String>,
+}
+
+impl Explanation {
+    fn of(Cause { text, cases }: &Cause) -> Explanation {
+        let cases = cases.iter().copied().map(str::to_owned).collect();
+        Explanation { text: text.clone(), cases }
+    }
+}
+
+/// What came of a case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaseReport {
+    /// What it is, as in `--list --json`.
+    #[serde(flatten)]
+    pub about: CaseText,
+    /// What came of it; with `--strict`, what would warn fails.
+    pub verdict: VerdictName,
+    /// How often it was tried (a failure beside other cases again, alone); 0 if it was skipped.
+    pub tries: u32,
+    /// How often it failed; once of two tries: intermittent.
+    pub failed_tries: u32,
+    /// Other cases that ran beside the first try.
+    pub beside: usize,
+    /// Whether `--expect` lists it.
+    pub listed: bool,
+    /// Of `fail` and `warn`: what a right server does.
+    pub expected: Option<String>,
+    /// Of `fail` and `warn`: what this one did.
+    pub got: Option<String>,
+    /// Of `info`, `inconclusive` and `skipped`: what was measured, or why.
+    pub said: Option<String>,
+    /// What may help.
+    pub hint: Option<String>,
+    /// How long it took.
+    pub duration_ms: f64,
+    /// The command that tries it again, for a shell.
+    pub again: String,
+    /// What went over the wire, in the order of time.
+    pub transcript: Vec<TranscriptLine>,
+    /// Entries behind the last one that was kept.
+    pub transcript_left_out: u64,
+}
+
+impl CaseReport {
+    fn of(outcome: &CaseOutcome, about: &About) -> CaseReport {
+        let (verdict, finding, said) = match &outcome.verdict {
+            Verdict::Pass => (VerdictName::Pass, None, None),
+            Verdict::Fail(finding) => (VerdictName::Fail, Some(finding), None),
+            Verdict::Warn(finding) => (VerdictName::Warn, Some(finding), None),
+            Verdict::Info(said) => (VerdictName::Info, None, Some(said)),
+            Verdict::Inconclusive(said) => (VerdictName::Inconclusive, None, Some(said)),
+            Verdict::Skipped(said) => (VerdictName::Skipped, None, Some(said)),
+        };
+        let Log { entries, left_out } = &outcome.log;
+        CaseReport {
+            about: CaseText::of(outcome.case),
+            verdict,
+            tries: outcome.tries.tries,
+            failed_tries: outcome.tries.failed,
+            beside: outcome.tries.beside,
+            listed: outcome.is_listed,
+            expected: finding.map(|Finding { expected, .. }| expected.clone()),
+            got: finding.map(|Finding { got, .. }| got.clone()),
+            said: said.cloned(),
+            hint: outcome.hint.clone(),
+            duration_ms: millis(outcome.took),
+            again: about.again(outcome.case.id),
+            transcript: entries.iter().map(TranscriptLine::of).collect(),
+            transcript_left_out: *left_out,
+        }
+    }
+}
+
+/// What came of a case, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictName {
+    /// As it should be.
+    Pass,
+    /// A bug.
+    Fail,
+    /// Allowed, but unwise.
+    Warn,
+    /// Measured, and not judged.
+    Info,
+    /// It could not be shown.
+    Inconclusive,
+    /// Not run.
+    Skipped,
+}
+
+/// An entry of a transcript.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TranscriptLine {
+    /// Since the case began.
+    pub at_ms: f64,
+    /// Which connection, from 1; 0: the case itself.
+    pub connection: u32,
+    /// What happened.
+    pub what: WireEvent,
+    /// Of `sent` and `received`: how many.
+    pub bytes: Option<usize>,
+    /// Of `sent` and `received`: the first 64 of them.
+    pub hex: Option<String>,
+    /// Of `left_alone` and `silence`: how long.
+    pub time_ms: Option<f64>,
+    /// Of `note`: what it says.
+    pub text: Option<String>,
+}
+
+/// What happened on a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WireEvent {
+    /// The connection was made.
+    Connected,
+    /// Bytes were sent.
+    Sent,
+    /// All was acknowledged, and the server was left alone with it.
+    LeftAlone,
+    /// Bytes came.
+    Received,
+    /// The server's FIN came.
+    ReceivedFin,
+    /// The server's RST came.
+    ReceivedRst,
+    /// The check sent FIN.
+    SentFin,
+    /// The check sent RST.
+    SentRst,
+    /// The check closed.
+    Closed,
+    /// Nothing came.
+    Silence,
+    /// What the case says.
+    Note,
+}
+
+impl TranscriptLine {
+    fn of(entry: &TranscriptEntry) -> TranscriptLine {
+        let (what, bytes, time, text) = match &entry.what {
+            What::Connected => (WireEvent::Connected, None, None, None),
+            What::Sent(bytes) => (WireEvent::Sent, Some(bytes), None, None),
+            What::LeftAlone(time) => (WireEvent::LeftAlone, None, Some(*time), None),
+            What::Received(bytes) => (WireEvent::Received, Some(bytes), None, None),
+            What::ReceivedFin => (WireEvent::ReceivedFin, None, None, None),
+            What::ReceivedReset => (WireEvent::ReceivedRst, None, None, None),
+            What::SentFin => (WireEvent::SentFin, None, None, None),
+            What::SentReset => (WireEvent::SentRst, None, None, None),
+            What::Closed => (WireEvent::Closed, None, None, None),
+            What::Silence(time) => (WireEvent::Silence, None, Some(*time), None),
+            What::Note(text) => (WireEvent::Note, None, None, Some(text.clone())),
+        };
+        TranscriptLine {
+            at_ms: millis(entry.at),
+            connection: entry.connection,
+            what,
+            bytes: bytes.map(|bytes| bytes.len),
+            hex: bytes.map(|bytes| bytes.first.iter().map(|byte| format!("{byte:02x}")).collect()),
+            time_ms: time.map(millis),
+            text,
+        }
     }
 }
 

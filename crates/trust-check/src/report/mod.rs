@@ -9,6 +9,7 @@ pub mod terminal;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use trust_cli::exit_code::ExitCode;
 use trust_cli::text::{count, seconds};
 
@@ -104,7 +105,8 @@ pub enum RunEnd<'r> {
 }
 
 /// How many cases count as what.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Counts {
     /// As it should be.
     pub pass: usize,

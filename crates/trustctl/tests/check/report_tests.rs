@@ -7,9 +7,10 @@ use std::path::Path;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use super::json::{self, State, What};
+use super::json;
 use super::server::{Files, check, command};
 use super::xml;
+use trust_check::report::json::{RunState, WireEvent};
 use trust_testkit::program::Home;
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -30,7 +31,7 @@ fn the_json_report_is_one_document() {
     let finished = check("no-empty", &[&FLAGS[..], &flags].concat()).exits_with(1);
     let report = json::read(finished.text());
     finished.complains_about_nothing();
-    assert_eq!((report.state, report.exit, report.detail), (State::Complete, 1, None));
+    assert_eq!((report.state, report.exit, report.detail), (RunState::Complete, 1, None));
     assert_eq!((report.counts.pass, report.counts.fail, report.counts.skipped), (2, 1, 0));
     let server = &report.server;
     assert_eq!((server.target.as_deref(), server.framing.as_str()), (None, "u32be"));
@@ -42,13 +43,16 @@ fn the_json_report_is_one_document() {
     assert_eq!((settings.patience_sec, settings.settle_sec), (1.0, 0.01));
     assert_eq!((settings.strict, settings.seed, settings.jobs), (false, 9, 2));
     let [first, empty, _] = &report.cases[..] else { panic!("three cases") };
-    let whats: Vec<What> = first.transcript.iter().map(|entry| entry.what).collect();
-    assert!(whats.starts_with(&[What::Connected, What::Sent, What::Received]), "{whats:?}");
+    let whats: Vec<WireEvent> = first.transcript.iter().map(|entry| entry.what).collect();
+    assert!(
+        whats.starts_with(&[WireEvent::Connected, WireEvent::Sent, WireEvent::Received]),
+        "{whats:?}"
+    );
     assert_eq!(first.transcript[1].bytes, Some(36));
     assert_eq!(first.transcript[1].hex, first.transcript[2].hex);
     let flags = " --timeout 3 --patience 1 --settle 0.01 --jobs 2 --seed 9 --case framing/2";
     assert!(empty.again.ends_with(flags), "{}", empty.again);
-    let silence = empty.transcript.iter().find(|entry| entry.what == What::Silence);
+    let silence = empty.transcript.iter().find(|entry| entry.what == WireEvent::Silence);
     assert_eq!(silence.and_then(|entry| entry.time_ms), Some(1000.0));
 }
 
@@ -148,7 +152,7 @@ fn what_cannot_be_written_is_told_first() {
     finished.complains_about(&["cannot write '/dev/full'", "No space left"]);
 }
 
-/// What the check writes to a terminal that is its stdout and stderr.
+/// WireEvent the check writes to a terminal that is its stdout and stderr.
 fn on_a_terminal(environment: &[(&str, &str)]) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("its other end");

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::json::{self, Case, Report, State, Verdict};
+use super::json;
 use super::server::launch;
+use trust_check::report::json::{CaseReport, CheckReport, RunState, VerdictName};
 use trust_testkit::program::Home;
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -35,20 +36,20 @@ pub(crate) const TESTS: &[Named] = tests![
 /// Longest time for a run: some of them wait for a timeout, and the machine may be busy.
 const RUN_DEADLINE: Duration = Duration::from_secs(120);
 
-fn report(kind: &str, flags: &[&str]) -> Report {
+fn report(kind: &str, flags: &[&str]) -> CheckReport {
     let flags = [flags, &["--json"]].concat();
     json::read(launch(&Home::new(), kind, &flags).start().wait_for(RUN_DEADLINE).text())
 }
 
 #[track_caller]
-fn case<'r>(report: &'r Report, id: &str) -> &'r Case {
-    report.cases.iter().find(|case| case.id == id).expect("the case was asked for")
+fn case<'r>(report: &'r CheckReport, id: &str) -> &'r CaseReport {
+    report.cases.iter().find(|case| case.about.id == id).expect("the case was asked for")
 }
 
 fn a_server_that_sends_urgent_data_is_right() {
     let report = report("urgent", &["--case=framing/1,partial/1,pipelining/1,pipelining/3"]);
     for case in &report.cases {
-        assert_eq!(case.verdict, Verdict::Pass, "{}: {:?}", case.id, case.got);
+        assert_eq!(case.verdict, VerdictName::Pass, "{}: {:?}", case.about.id, case.got);
     }
 }
 
@@ -56,7 +57,7 @@ fn a_slow_server_is_not_said_to_go_on_for_ever() {
     let report = report("slow", &["--case", "timing/8,closing/8,limits/3,limits/6", "--timeout=2"]);
     for id in ["timing/8", "closing/8", "limits/3", "limits/6"] {
         let case = case(&report, id);
-        assert_eq!(case.verdict, Verdict::Inconclusive, "{id}: {:?}", case.got);
+        assert_eq!(case.verdict, VerdictName::Inconclusive, "{id}: {:?}", case.got);
         let said = case.said.as_deref().unwrap_or_default();
         assert!(
             said.contains("too slow to be made to wait") && said.contains("messages a second"),
@@ -68,10 +69,10 @@ fn a_slow_server_is_not_said_to_go_on_for_ever() {
 fn a_slow_server_is_not_waited_for_without_end() {
     let report = report("slow", &["--case", "pipelining/6,pipelining/8"]);
     for case in &report.cases {
-        assert_eq!(case.verdict, Verdict::Inconclusive, "{}: {:?}", case.id, case.got);
+        assert_eq!(case.verdict, VerdictName::Inconclusive, "{}: {:?}", case.about.id, case.got);
         let said = case.said.as_deref().unwrap_or_default();
         assert!(said.contains("too slow") && said.contains("messages a second"), "{said}");
-        assert!(case.duration_ms < 60_000.0, "{}: {} ms", case.id, case.duration_ms);
+        assert!(case.duration_ms < 60_000.0, "{}: {} ms", case.about.id, case.duration_ms);
     }
 }
 
@@ -79,17 +80,17 @@ fn no_case_but_those_about_a_reset_sends_one() {
     let cases =
         "framing/*,partial/*,pipelining/*,closing/1,closing/4,closing/10,half-close/*,limits/*";
     let report = report("dies-of-a-reset", &["--case", cases, "--patience=2"]);
-    assert_eq!(report.state, State::Complete, "{:?}", report.detail);
+    assert_eq!(report.state, RunState::Complete, "{:?}", report.detail);
     for case in &report.cases {
-        assert!(case.verdict != Verdict::Fail, "{}: {:?}", case.id, case.got);
+        assert!(case.verdict != VerdictName::Fail, "{}: {:?}", case.about.id, case.got);
     }
 }
 
 fn a_server_with_a_limit_on_clients_is_right() {
     let report = report("limited", &["--patience=2", "--jobs=16"]);
     for case in &report.cases {
-        assert!(case.verdict != Verdict::Fail, "{}: {:?}", case.id, case.got);
-        assert!(case.verdict != Verdict::Warn, "{}: {:?}", case.id, case.got);
+        assert!(case.verdict != VerdictName::Fail, "{}: {:?}", case.about.id, case.got);
+        assert!(case.verdict != VerdictName::Warn, "{}: {:?}", case.about.id, case.got);
     }
     let said = case(&report, "limits/5").said.as_deref().unwrap_or_default();
     assert!(said.starts_with("it sends a new client away beside 10 others"), "{said}");
@@ -102,11 +103,11 @@ fn a_limit_on_clients_can_be_said() {
     for case in &report.cases {
         let said = case.said.as_deref().unwrap_or_default();
         // On a busy machine it may be too slow for limits/6, which sends a lot.
-        let is_slow = case.verdict == Verdict::Inconclusive && said.contains("too slow");
-        let is_right = matches!(case.verdict, Verdict::Pass | Verdict::Info) || is_slow;
-        assert!(is_right, "{}: {:?}, {said}", case.id, case.got);
+        let is_slow = case.verdict == VerdictName::Inconclusive && said.contains("too slow");
+        let is_right = matches!(case.verdict, VerdictName::Pass | VerdictName::Info) || is_slow;
+        assert!(is_right, "{}: {:?}, {said}", case.about.id, case.got);
     }
-    assert_eq!(case(&report, "limits/5").verdict, Verdict::Pass);
+    assert_eq!(case(&report, "limits/5").verdict, VerdictName::Pass);
     assert_eq!(report.server.max_clients, Some(10));
 }
 
@@ -114,12 +115,12 @@ fn what_only_took_long_beside_others_is_a_warning() {
     // The last one is inside a message for a second.
     let flags = ["--patience=0.5", "--case=partial/2,partial/3,partial/5,partial/9"];
     let report = report("blocks-others", &flags);
-    let warned: Vec<&Case> =
-        report.cases.iter().filter(|case| case.verdict == Verdict::Warn).collect();
+    let warned: Vec<&CaseReport> =
+        report.cases.iter().filter(|case| case.verdict == VerdictName::Warn).collect();
     assert!(!warned.is_empty());
     for case in warned {
-        assert_eq!((case.tries, case.failed_tries), (2, 1), "{}: {:?}", case.id, case.got);
-        assert!(case.beside > 0, "{}", case.id);
+        assert_eq!((case.tries, case.failed_tries), (2, 1), "{}: {:?}", case.about.id, case.got);
+        assert!(case.beside > 0, "{}", case.about.id);
     }
     assert_eq!((report.counts.fail, report.exit), (0, 0));
 }
@@ -128,12 +129,12 @@ fn bytes_that_are_wrong_beside_others_are_a_failure() {
     // On a busy machine it takes the server a while to see who has left.
     let flags = ["--patience=1", "--settle=0.25", "--case=framing/11,framing/12,framing/13"];
     let report = report("mixes", &flags);
-    let failed: Vec<&Case> =
-        report.cases.iter().filter(|case| case.verdict == Verdict::Fail).collect();
+    let failed: Vec<&CaseReport> =
+        report.cases.iter().filter(|case| case.verdict == VerdictName::Fail).collect();
     assert!(!failed.is_empty());
     for case in failed {
-        assert_eq!((case.tries, case.failed_tries), (2, 1), "{}: {:?}", case.id, case.got);
-        assert!(case.beside > 0, "{}", case.id);
+        assert_eq!((case.tries, case.failed_tries), (2, 1), "{}: {:?}", case.about.id, case.got);
+        assert!(case.beside > 0, "{}", case.about.id);
     }
 }
 
@@ -142,11 +143,11 @@ fn a_server_that_dies_of_a_reset_is_blamed_for_that_alone() {
     // On a busy machine it takes the server a while to see a RST.
     let flags = ["--case", cases, "--patience=2", "--settle=0.25"];
     let report = report("dies-of-a-reset", &flags);
-    assert_eq!(report.state, State::Complete);
+    assert_eq!(report.state, RunState::Complete);
     let resets = ["closing/5", "closing/6", "closing/7", "closing/8", "closing/9", "recovery/8"];
     for case in &report.cases {
-        let is_due = resets.contains(&case.id.as_str());
-        assert_eq!(case.verdict == Verdict::Fail, is_due, "{}: {:?}", case.id, case.got);
+        let is_due = resets.contains(&case.about.id.as_str());
+        assert_eq!(case.verdict == VerdictName::Fail, is_due, "{}: {:?}", case.about.id, case.got);
         let got = case.got.as_deref().unwrap_or_default();
         assert!(!is_due || got.contains("the server died") && got.contains("RST"), "{got}");
     }
@@ -156,7 +157,7 @@ fn a_server_that_dies_of_a_reset_is_blamed_for_that_alone() {
 fn a_pool_that_has_grown_is_no_leak() {
     let report = report("pools-pipes", &["--case=recovery/6,resources/2", "--patience=2"]);
     let case = case(&report, "resources/2");
-    assert_eq!(case.verdict, Verdict::Info, "{:?}", case.got);
+    assert_eq!(case.verdict, VerdictName::Info, "{:?}", case.got);
     let said = case.said.as_deref().unwrap_or_default();
     assert!(said.contains(" pipes at the end and ") && said.contains("used again"), "{said}");
 }
@@ -164,7 +165,7 @@ fn a_pool_that_has_grown_is_no_leak() {
 fn a_heap_that_has_grown_is_no_leak() {
     let report = report("grows-a-heap", &["--case=recovery/5,resources/3", "--patience=2"]);
     let case = case(&report, "resources/3");
-    assert_eq!(case.verdict, Verdict::Info, "{:?}", case.got);
+    assert_eq!(case.verdict, VerdictName::Info, "{:?}", case.got);
     let said = case.said.as_deref().unwrap_or_default();
     assert!(said.contains("it did not go on growing"), "{said}");
 }
@@ -172,7 +173,7 @@ fn a_heap_that_has_grown_is_no_leak() {
 fn a_heap_that_is_not_collected_yet_is_no_leak() {
     let report = report("uses-its-heap", &["--case=resources/3", "--patience=2"]);
     let case = case(&report, "resources/3");
-    assert_eq!(case.verdict, Verdict::Info, "{:?}", case.got);
+    assert_eq!(case.verdict, VerdictName::Info, "{:?}", case.got);
     let said = case.said.as_deref().unwrap_or_default();
     assert!(said.contains("in memory that it had asked for before"), "{said}");
 }
@@ -180,13 +181,13 @@ fn a_heap_that_is_not_collected_yet_is_no_leak() {
 fn a_little_that_each_client_leaves_is_a_warning() {
     let report = report("keeps-a-little", &["--case=resources/3", "--patience=2"]);
     let case = case(&report, "resources/3");
-    assert_eq!(case.verdict, Verdict::Warn, "{:?}", case.said);
+    assert_eq!(case.verdict, VerdictName::Warn, "{:?}", case.said);
 }
 
 fn a_leak_of_one_kind_of_ending_is_found() {
     let report = report("keeps-files-of-resets", &["--case=resources/2", "--patience=2"]);
     let case = case(&report, "resources/2");
-    assert_eq!(case.verdict, Verdict::Fail, "{:?}", case.said);
+    assert_eq!(case.verdict, VerdictName::Fail, "{:?}", case.said);
     let got = case.got.as_deref().unwrap_or_default();
     assert!(got.contains(" files and other descriptors at the end"), "{got}");
 }
@@ -195,7 +196,7 @@ fn a_reset_ends_the_wait_for_an_acknowledgement() {
     let report = report("reads-once", &["--case=partial/1,partial/4", "--patience=30"]);
     for id in ["partial/1", "partial/4"] {
         let case = case(&report, id);
-        assert_eq!(case.verdict, Verdict::Fail, "{id}: {:?}", case.said);
+        assert_eq!(case.verdict, VerdictName::Fail, "{id}: {:?}", case.said);
         let got = case.got.as_deref().unwrap_or_default();
         assert!(got.ends_with("then the server reset the connection"), "{id}: {got}");
         assert!(case.duration_ms < 30_000.0, "{id}: it waited");
@@ -205,7 +206,7 @@ fn a_reset_ends_the_wait_for_an_acknowledgement() {
 fn the_time_of_an_answer_is_not_nagles() {
     let report = report("takes-moments", &["--case=timing/6"]);
     let case = case(&report, "timing/6");
-    assert_eq!(case.verdict, Verdict::Info, "{:?}", case.got);
+    assert_eq!(case.verdict, VerdictName::Info, "{:?}", case.got);
 }
 
 /// The one cause of the findings of a run.
@@ -214,8 +215,8 @@ fn explained(kind: &str, flags: &[&str], text: &str) {
     let report = report(kind, flags);
     let [cause] = &report.causes[..] else { panic!("one cause: {:?}", report.causes) };
     assert!(cause.text.contains(text), "{}", cause.text);
-    let failed = report.cases.iter().filter(|case| case.verdict == Verdict::Fail);
-    let failed: Vec<&str> = failed.map(|case| case.id.as_str()).collect();
+    let failed = report.cases.iter().filter(|case| case.verdict == VerdictName::Fail);
+    let failed: Vec<&str> = failed.map(|case| case.about.id.as_str()).collect();
     assert!(failed.len() > 1 && failed.iter().all(|id| cause.cases.iter().any(|case| case == id)));
 }
 
@@ -233,7 +234,7 @@ fn a_timeout_that_was_said_right_is_no_cause() {
     let report =
         report("waits-for-the-rest", &["--case=timing/1,timing/2,timing/3", "--timeout=2"]);
     let verdicts = ["timing/1", "timing/2", "timing/3"].map(|id| case(&report, id).verdict);
-    assert_eq!(verdicts, [Verdict::Pass, Verdict::Fail, Verdict::Fail]);
+    assert_eq!(verdicts, [VerdictName::Pass, VerdictName::Fail, VerdictName::Fail]);
     assert!(report.causes.is_empty(), "{:?}", report.causes);
 }
 
@@ -242,12 +243,17 @@ fn a_server_without_a_limit_is_right() {
     let report = report("u16le", &flags);
     assert_eq!((report.exit, report.server.max_frame_bytes), (0, None));
     assert!(report.causes.is_empty());
-    assert_eq!(case(&report, "framing/6").verdict, Verdict::Skipped);
+    assert_eq!(case(&report, "framing/6").verdict, VerdictName::Skipped);
 }
 
 fn a_framing_that_works_after_all_gets_no_other_as_a_hint() {
     let report = report("wrong-once", &["--case=framing/1,framing/3", "--patience=1"]);
     let first = case(&report, "framing/1");
-    assert_eq!((first.verdict, first.hint.as_deref()), (Verdict::Fail, None), "{:?}", first.got);
-    assert_eq!(case(&report, "framing/3").verdict, Verdict::Pass);
+    assert_eq!(
+        (first.verdict, first.hint.as_deref()),
+        (VerdictName::Fail, None),
+        "{:?}",
+        first.got
+    );
+    assert_eq!(case(&report, "framing/3").verdict, VerdictName::Pass);
 }

@@ -6,9 +6,10 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use trust_check::cases;
 
-use super::json::{self, State, Verdict};
+use super::json;
 use super::server::{self, Files, check};
 use super::xml;
+use trust_check::report::json::{CaseList, RunState, VerdictName};
 use trust_testkit::program::{Home, Running};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -77,11 +78,11 @@ fn a_wrong_framing_comes_with_the_right_one() {
     let finished = check("u16le", &[NO_WAIT, "--json"]).exits_with(1);
     let report = json::read(finished.text());
     let first = &report.cases[0];
-    assert_eq!((first.id.as_str(), first.verdict), ("framing/1", Verdict::Fail));
+    assert_eq!((first.about.id.as_str(), first.verdict), ("framing/1", VerdictName::Fail));
     assert_eq!(first.hint.as_deref(), Some("it echoes with --framing u16le"));
     for case in &report.cases[1..] {
-        assert_eq!(case.verdict, Verdict::Skipped, "{}", case.id);
-        assert_eq!(case.hint, None, "{}", case.id);
+        assert_eq!(case.verdict, VerdictName::Skipped, "{}", case.about.id);
+        assert_eq!(case.hint, None, "{}", case.about.id);
     }
     let flags = ["--framing", "u16le", "--max-frame", "65535", "--case", "framing/1,framing/4"];
     check("u16le", &flags).exits_with(0);
@@ -92,7 +93,7 @@ fn a_narrower_length_field_is_no_success() {
         let flags = ["--json", NO_WAIT, "--framing", asked, "--case", "framing/1,framing/2"];
         let report = json::read(check(kind, &flags).exits_with(1).text());
         let [first, second] = &report.cases[..] else { panic!("two cases: {:?}", report.cases) };
-        assert_eq!((first.verdict, second.verdict), (Verdict::Fail, Verdict::Skipped));
+        assert_eq!((first.verdict, second.verdict), (VerdictName::Fail, VerdictName::Skipped));
         let hint = format!("it echoes with --framing {right}");
         assert_eq!(first.hint.as_ref(), Some(&hint), "{kind} as {asked}");
         assert!(first.got.as_ref().is_some_and(|got| got.starts_with("they came back: 00")));
@@ -108,7 +109,7 @@ fn a_server_that_dies_of_half_a_header_is_told_once() {
     let flags = ["--json", NO_WAIT, "--settle=0.5", "--case", "framing/1,framing/2"];
     let report = json::read(check("dies-of-half-a-header", &flags).exits_with(1).text());
     let [first, second] = &report.cases[..] else { panic!("two cases: {:?}", report.cases) };
-    assert_eq!((first.verdict, second.verdict), (Verdict::Fail, Verdict::Pass));
+    assert_eq!((first.verdict, second.verdict), (VerdictName::Fail, VerdictName::Pass));
     let got = first.got.as_deref().expect("what happened");
     assert!(got.starts_with("the server died, ") && got.contains("#2 -> 00 00"), "{got}");
     assert_eq!((first.hint.as_ref(), report.deaths.len()), (None, 1));
@@ -206,7 +207,7 @@ fn nobody_answers() {
     let flags = ["check", &address, "--json", "--junit", &junit, "--html", &html];
     let finished = Home::new().trustctl(flags).run().exits_with(69);
     let report = json::read(finished.text());
-    assert_eq!((report.state, report.exit), (State::Unreachable, 69));
+    assert_eq!((report.state, report.exit), (RunState::Unreachable, 69));
     assert!(report.detail.is_some_and(|why| why.contains("refused")));
     assert!(report.cases.is_empty());
     finished.complains_about(&["refused"]).complains_in_one_line();
@@ -222,7 +223,7 @@ fn cases_are_listed() {
     let lines = all.text().lines().count();
     assert!(all.text().starts_with("framing/1       one small message comes back\n"));
     let json = Home::new().trustctl(["check", "--list", "--json"]).run().exits_with(0);
-    let list: json::List = serde_json::from_str(json.text()).expect("a list of the schema");
+    let list: CaseList = serde_json::from_str(json.text()).expect("a list of the schema");
     assert_eq!((list.schema.as_str(), list.version), ("trustctl-check-cases", 1));
     assert_eq!(list.cases.len(), lines);
     for case in &list.cases {
@@ -272,9 +273,9 @@ fn a_signal_ends_the_run_with_what_is_known() {
         running.signal(signal);
         let finished = running.wait().exits_with(code);
         let report = json::read(finished.text());
-        assert_eq!((report.state, i32::from(report.exit)), (State::Stopped, code));
+        assert_eq!((report.state, i32::from(report.exit)), (RunState::Stopped, code));
         assert_eq!(report.detail.as_deref(), Some(name));
-        assert!(report.cases.iter().all(|case| case.verdict == Verdict::Skipped));
+        assert!(report.cases.iter().all(|case| case.verdict == VerdictName::Skipped));
         assert!(!report.cases.is_empty());
     }
 }

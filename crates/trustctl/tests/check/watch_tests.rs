@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use trust_check::cases;
 
-use super::json::{self, State, Verdict};
+use super::json;
 use super::server::{DEATH_CODE, Files, LAST_WORDS, command};
+use trust_check::report::json::{RunState, VerdictName};
 use trust_testkit::kernel;
 use trust_testkit::program::Home;
 use trust_testkit::server::Server;
@@ -45,13 +46,13 @@ fn a_started_server_is_watched_and_stopped() {
     let finished =
         home.trustctl(flags).start().wait_for(WHOLE_CHECK).exits_with(0).complains_about_nothing();
     let report = json::read(finished.text());
-    for case in report.cases.iter().filter(|case| case.id.starts_with("resources/")) {
-        let expected = match case.id.as_str() {
+    for case in report.cases.iter().filter(|case| case.about.id.starts_with("resources/")) {
+        let expected = match case.about.id.as_str() {
             // Frames of the default size declare too little, and no timeout was said.
-            "resources/8" | "resources/10" => Verdict::Skipped,
-            _ => Verdict::Pass,
+            "resources/8" | "resources/10" => VerdictName::Skipped,
+            _ => VerdictName::Pass,
         };
-        assert_eq!(case.verdict, expected, "{}: {:?}", case.id, case.said);
+        assert_eq!(case.verdict, expected, "{}: {:?}", case.about.id, case.said);
     }
     let pids = files.read("pids");
     assert_eq!(pids.split_whitespace().count(), 2);
@@ -74,7 +75,7 @@ fn a_failed_start_is_told_with_last_words() {
         .run()
         .exits_with(69);
     let report = json::read(finished.text());
-    assert_eq!(report.state, State::Unreachable);
+    assert_eq!(report.state, RunState::Unreachable);
     assert!(report.detail.is_some_and(|why| why.contains("exit code 5")));
 }
 
@@ -87,7 +88,7 @@ fn dies(command: &str, how: &str) {
     let finished =
         Home::new().trustctl(flags).args(cases).start().wait_for(WHOLE_CHECK).exits_with(1);
     let report = json::read(finished.text());
-    assert_eq!((report.state, report.detail), (State::Complete, None));
+    assert_eq!((report.state, report.detail), (RunState::Complete, None));
     assert!(report.causes.is_empty(), "a death is no limit: {:?}", report.causes);
     let deaths = ["framing/6", "framing/7"];
     // Two cases that end it at the same time may both have their words there.
@@ -95,14 +96,14 @@ fn dies(command: &str, how: &str) {
     let during = report.deaths.iter().flat_map(|death| death.during.split(", "));
     assert!(deaths.iter().all(|id| during.clone().any(|during| during == *id)));
     for case in &report.cases {
-        let id = case.id.as_str();
+        let id = case.about.id.as_str();
         let got = case.got.as_deref().unwrap_or_default();
         match case.verdict {
-            Verdict::Fail if id == "resources/1" => {
+            VerdictName::Fail if id == "resources/1" => {
                 let expected = format!("it died during framing/7: {how}");
                 assert!(got.contains(&expected), "{got}");
             }
-            Verdict::Fail => {
+            VerdictName::Fail => {
                 assert!(deaths.contains(&id), "{id}: {got}");
                 let expected = format!("the server died, {how}; sent last: #1 -> ");
                 assert!(got.starts_with(&expected), "{got}");
@@ -111,7 +112,7 @@ fn dies(command: &str, how: &str) {
         }
         // The clients of the resources have a length refused too, which ends the server once more.
         let may_be_skipped = id == "partial/11" || id.starts_with("resources/");
-        let is_tried = case.verdict != Verdict::Skipped || may_be_skipped;
+        let is_tried = case.verdict != VerdictName::Skipped || may_be_skipped;
         assert!(is_tried, "{id}: {:?}", case.said);
     }
 }
@@ -135,15 +136,15 @@ fn a_server_that_cannot_be_started_again_ends_the_run() {
     let finished =
         Home::new().trustctl(flags).args(cases).start().wait_for(WHOLE_CHECK).exits_with(1);
     let report = json::read(finished.text());
-    assert_eq!(report.state, State::ServerDied);
+    assert_eq!(report.state, RunState::ServerDied);
     assert_eq!(report.detail.as_deref(), Some("framing/6"));
     for case in &report.cases {
-        let expected = match case.id.as_str() {
-            "framing/2" => Verdict::Pass,
-            "framing/6" => Verdict::Fail,
-            _ => Verdict::Skipped,
+        let expected = match case.about.id.as_str() {
+            "framing/2" => VerdictName::Pass,
+            "framing/6" => VerdictName::Fail,
+            _ => VerdictName::Skipped,
         };
-        assert_eq!(case.verdict, expected, "{}: {:?}", case.id, case.got);
+        assert_eq!(case.verdict, expected, "{}: {:?}", case.about.id, case.got);
     }
 }
 
@@ -170,7 +171,7 @@ fn another_process_says_nothing() {
     let finished = Home::new().trustctl(flags).run().exits_with(0);
     let report = json::read(finished.text());
     let [first, second] = &report.cases[..] else { panic!("two cases") };
-    assert_eq!((first.verdict, second.verdict), (Verdict::Pass, Verdict::Skipped));
+    assert_eq!((first.verdict, second.verdict), (VerdictName::Pass, VerdictName::Skipped));
     let why = format!("process {pid} and its children do not listen on port {}", server.port());
     assert!(second.said.as_deref().is_some_and(|said| said.starts_with(&why)), "{:?}", second.said);
     server.stop();
