@@ -1,8 +1,14 @@
 //! The histogram in a line: Base64 around V2 or V2 deflate, decoded without trust in what it declares.
+//!
+//! The library's deserializer is not used: it makes room for the bytes that a header declares, and for
+//! every value that could come where this one holds those that came.
+
+use std::array;
+use std::io::{ErrorKind, Read};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use flate2::{Decompress, FlushDecompress, Status};
+use flate2::bufread::ZlibDecoder;
 
 /// Bytes of an inflated histogram: nine for each count of one that has all values of a day in nanoseconds at three digits,
 /// with room for more digits where fewer values came.
@@ -10,9 +16,6 @@ pub const INFLATED_BYTES_MAX: usize = 8 << 20;
 
 /// Counts that a histogram can have, whose room is 32 MiB: five digits of nanoseconds up to a day.
 pub const COUNTS_MAX: u64 = 1 << 22;
-
-/// Bytes that room for inflating begins with; it doubles from there.
-const INFLATED_BYTES_MIN: usize = 1 << 16;
 
 /// Bytes before the counts: cookie, length, offset, digits, lowest and highest value, ratio.
 const HEADER_BYTES: usize = 40;
@@ -34,19 +37,11 @@ pub struct Precision {
 }
 
 /// Decodes histograms, with room that it keeps for the next one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Decoder {
     packed: Vec<u8>,
-    inflate: Decompress,
     plain: Vec<u8>,
     counts: Vec<(u64, u64)>,
-}
-
-impl Default for Decoder {
-    fn default() -> Decoder {
-        let inflate = Decompress::new(true);
-        Decoder { packed: vec![], inflate, plain: vec![], counts: vec![] }
-    }
 }
 
 impl Decoder {
@@ -71,7 +66,7 @@ impl Decoder {
                         "the histogram declares {len} deflated bytes and has {found}"
                     ));
                 }
-                inflate(&mut self.inflate, deflated, &mut self.plain)?;
+                inflate(deflated, &mut self.plain)?;
                 decode_plain(&self.plain, &mut self.counts)
             }
             older if OLDER.contains(&older) => {
@@ -87,57 +82,28 @@ impl Decoder {
     }
 }
 
-fn inflate(inflate: &mut Decompress, deflated: &[u8], plain: &mut Vec<u8>) -> Result<(), String> {
-    inflate.reset(true);
+fn inflate(deflated: &[u8], plain: &mut Vec<u8>) -> Result<(), String> {
     plain.clear();
-    plain.reserve(INFLATED_BYTES_MIN);
-    loop {
-        let rest = &deflated[inflate.total_in() as usize..];
-        let status = inflate
-            .decompress_vec(rest, plain, FlushDecompress::None)
-            .map_err(|_| "the histogram cannot be inflated".to_owned())?;
-        let is_all = inflate.total_in() as usize == deflated.len();
-        match status {
-            Status::StreamEnd if is_all => return Ok(()),
-            Status::StreamEnd => return Err("bytes follow the deflated histogram".to_owned()),
-            Status::Ok | Status::BufError if plain.len() == plain.capacity() => {
-                if plain.len() >= INFLATED_BYTES_MAX {
-                    return Err(format!("the histogram has more than {INFLATED_BYTES_MAX} bytes"));
-                }
-                plain.reserve(plain.len());
-            }
-            Status::Ok | Status::BufError => {
-                return Err("the deflated histogram is not complete".to_owned());
-            }
-        }
+    let mut inflating = ZlibDecoder::new(deflated);
+    let bounded = inflating.by_ref().take(INFLATED_BYTES_MAX as u64 + 1).read_to_end(plain);
+    bounded.map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof => "the deflated histogram is not complete",
+        _ => "the histogram cannot be inflated",
+    })?;
+    if plain.len() > INFLATED_BYTES_MAX {
+        return Err(format!("the histogram has more than {INFLATED_BYTES_MAX} bytes"));
+    }
+    match inflating.total_in() == deflated.len() as u64 {
+        true => Ok(()),
+        false => Err("bytes follow the deflated histogram".to_owned()),
     }
 }
 
 /// Decodes V2 as it is before deflating.
 fn decode_plain(bytes: &[u8], counts: &mut Vec<(u64, u64)>) -> Result<Precision, String> {
     let short = || format!("the histogram has {} bytes, which is too short", bytes.len());
-    let (header, mut encoded) = bytes.split_at_checked(HEADER_BYTES).ok_or_else(short)?;
-    let (cookie, header) = number(header)?;
-    let (len, header) = number(header)?;
-    let (offset, header) = number(header)?;
-    let (digits, header) = number(header)?;
-    let (lowest, header) = long_number(header)?;
-    let (highest, header) = long_number(header)?;
-    let (ratio, _) = long_number(header)?;
-    if cookie & COOKIE_MASK != V2 {
-        return Err("what was deflated is no V2 histogram".to_owned());
-    }
-    if len as usize != encoded.len() {
-        let found = encoded.len();
-        return Err(format!("the histogram declares {len} bytes of counts and has {found}"));
-    }
-    if offset != 0 {
-        return Err("the histogram's counts are shifted, which is not read".to_owned());
-    }
-    if f64::from_bits(ratio) != 1.0 {
-        return Err("the histogram is one of fractions, which is not read".to_owned());
-    }
-    let buckets = Buckets::new(digits, lowest, highest)?;
+    let (header, mut encoded) = bytes.split_first_chunk().ok_or_else(short)?;
+    let buckets = Buckets::new(header, encoded.len())?;
     counts.clear();
     let (mut index, mut total) = (0u64, 0u64);
     while let [first, ..] = encoded {
@@ -147,6 +113,7 @@ fn decode_plain(bytes: &[u8], counts: &mut Vec<(u64, u64)>) -> Result<Precision,
         let half = number >> 1;
         let groups = if number & 1 == 1 { half + 1 } else { 1 };
         if groups > buckets.len - index {
+            let highest = buckets.highest;
             return Err(format!("the histogram has counts above its highest value, {highest}"));
         }
         if number & 1 == 0 && half > 0 {
@@ -155,12 +122,13 @@ fn decode_plain(bytes: &[u8], counts: &mut Vec<(u64, u64)>) -> Result<Precision,
         }
         index += groups;
     }
-    Ok(Precision { digits: buckets.digits, lowest })
+    Ok(buckets.precision)
 }
 
 /// Where which values are counted.
 struct Buckets {
-    digits: u8,
+    precision: Precision,
+    highest: u64,
     /// Bits of a value below the lowest.
     unit_bits: u32,
     /// Bits that number the upper half of a bucket.
@@ -170,67 +138,71 @@ struct Buckets {
 }
 
 impl Buckets {
-    fn new(digits: u32, lowest: u64, highest: u64) -> Result<Buckets, String> {
+    /// Those of a header before so many bytes.
+    fn new(header: &[u8; HEADER_BYTES], found: usize) -> Result<Buckets, String> {
+        let word = |at: usize| u32::from_be_bytes(array::from_fn(|byte| header[at + byte]));
+        let long = |at: usize| u64::from_be_bytes(array::from_fn(|byte| header[at + byte]));
+        let [cookie, len, offset, digits] = [0, 4, 8, 12].map(word);
+        let [lowest, highest, ratio] = [16, 24, 32].map(long);
+        if cookie & COOKIE_MASK != V2 {
+            return Err("what was deflated is no V2 histogram".to_owned());
+        }
+        if len as usize != found {
+            return Err(format!("the histogram declares {len} bytes of counts and has {found}"));
+        }
+        if offset != 0 {
+            return Err("the histogram's counts are shifted, which is not read".to_owned());
+        }
+        if f64::from_bits(ratio) != 1.0 {
+            return Err("the histogram is one of fractions, which is not read".to_owned());
+        }
         if digits > 5 {
             return Err(format!("the histogram has {digits} significant digits: 5 is the most"));
         }
-        let is_range =
-            lowest >= 1 && highest <= i64::MAX as u64 && lowest.saturating_mul(2) <= highest;
+        let is_range = lowest >= 1 && lowest <= highest / 2 && highest <= i64::MAX as u64;
         let unit_bits = lowest.checked_ilog2().unwrap_or(0);
         // Values up to twice the power of ten have a count each.
-        let half_bits = (2 * 10u64.pow(digits)).next_power_of_two().ilog2() - 1;
+        let half_bits = 10u64.pow(digits).next_power_of_two().ilog2();
         // As other implementations have it.
         if !is_range || unit_bits + half_bits + 1 > 61 {
             let range = format!("{lowest} to {highest}");
             return Err(format!("the histogram's range cannot be: {range} at {digits} digits"));
         }
-        let highest_bits = highest.ilog2() + 1;
-        let buckets = u64::from(highest_bits.saturating_sub(unit_bits + half_bits + 1)) + 1;
-        let len = (buckets + 1) << half_bits;
+        // And from there each power of two has half as many.
+        let buckets = (highest >> unit_bits >> half_bits).checked_ilog2().unwrap_or(0) + 1;
+        let len = u64::from(buckets + 1) << half_bits;
         match len > COUNTS_MAX {
             true => {
                 Err(format!("the histogram has room for {len} counts: {COUNTS_MAX} is the most"))
             }
-            false => Ok(Buckets { digits: digits as u8, unit_bits, half_bits, len }),
+            false => {
+                let precision = Precision { digits: digits as u8, lowest };
+                Ok(Buckets { precision, highest, unit_bits, half_bits, len })
+            }
         }
     }
 
     /// The lowest value that is counted there.
     fn value(&self, index: u64) -> u64 {
-        let half = 1 << self.half_bits;
-        match index >> self.half_bits {
-            0 => index << self.unit_bits,
-            bucket => ((index & (half - 1)) + half) << (bucket as u32 - 1 + self.unit_bits),
-        }
+        let above_first = (index >> self.half_bits).saturating_sub(1);
+        (index - (above_first << self.half_bits)) << (above_first as u32 + self.unit_bits)
     }
 }
 
 /// Takes a number of up to nine bytes, the last of which has eight bits of it and the others seven.
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    const LONGEST: u32 = 9;
-    let mut value = 0;
-    for place in 0..LONGEST {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        if place == LONGEST - 1 {
-            return Some(value | u64::from(*byte) << (7 * place));
-        }
-        value |= u64::from(byte & 0x7f) << (7 * place);
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
+    const LAST: usize = 8;
+    let others = bytes.iter().take(LAST).take_while(|byte| **byte >= 0x80).count();
+    let (number, rest) = bytes.split_at_checked(others + 1)?;
+    *bytes = rest;
+    let bits = |place| if place == LAST { 0xff } else { 0x7f };
+    let parts = number.iter().enumerate();
+    Some(parts.fold(0, |sum, (place, byte)| sum | u64::from(byte & bits(place)) << (7 * place)))
 }
 
 fn number(bytes: &[u8]) -> Result<(u32, &[u8]), String> {
     let (first, rest) = bytes.split_first_chunk().ok_or("the histogram is too short")?;
     Ok((u32::from_be_bytes(*first), rest))
-}
-
-fn long_number(bytes: &[u8]) -> Result<(u64, &[u8]), String> {
-    let (first, rest) = bytes.split_first_chunk().ok_or("the histogram is too short")?;
-    Ok((u64::from_be_bytes(*first), rest))
 }
 
 #[cfg(test)]
