@@ -1,35 +1,60 @@
-//! Text inside of documents, and pages of it.
+//! Pages and other documents of markup.
+
+use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
 /// What all pages look like.
 const STYLE: &str = include_str!("page.css");
 
-/// A page that needs nothing else, and may have nothing else: no script, and nothing over a network. Title and body are
-/// markup; the style is for this page alone.
-pub fn page(title: &str, style: &str, body: &str) -> String {
-    format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
-         <title>{title}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
-    )
+/// A page that needs nothing else, and may have nothing else: no script, and nothing over a
+/// network. The style is for this page alone.
+pub fn page(title: &str, style: &str, body: &Markup) -> String {
+    document(html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy"
+                    content="default-src 'none'; style-src 'unsafe-inline'";
+                title { (title) }
+                style { (PreEscaped(STYLE)) (PreEscaped(style)) }
+            }
+            body { (body) }
+        }
+        "\n"
+    })
 }
 
-/// The text for XML and HTML. Characters that XML 1.0 does not allow (2.2) are replaced.
-pub fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            '\t' | '\n' => safe.push(character),
-            '\0'..='\x1f' | '\x7f'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => safe.push('\u{fffd}'),
-            _ => safe.push(character),
+/// The text of a document. Characters that XML 1.0 does not allow (2.2), and other controls, are
+/// replaced.
+pub fn document(markup: Markup) -> String {
+    let is_bad = |c: char| match c {
+        '\t' | '\n' => false,
+        '\u{fffe}' | '\u{ffff}' => true,
+        c => c.is_control(),
+    };
+    markup.into_string().replace(is_bad, "\u{fffd}")
+}
+
+/// Values, each with its name.
+pub fn list(class: &str, values: impl IntoIterator<Item = (impl Render, impl Render)>) -> Markup {
+    html! {
+        dl class=(class) { @for (name, value) in values { dt { (name) } dd { (value) } } }
+    }
+}
+
+/// Rows of cells below their names.
+pub fn table<R: IntoIterator<Item: Render>>(
+    class: &str,
+    names: impl IntoIterator<Item: Render>,
+    rows: impl IntoIterator<Item = R>,
+) -> Markup {
+    html! {
+        table class=(class) {
+            tr { @for name in names { th { (name) } } }
+            @for row in rows { tr { @for cell in row { td { (cell) } } } }
         }
     }
-    safe
 }
 
 #[cfg(test)]
@@ -38,7 +63,12 @@ mod tests {
 
     #[test]
     fn no_text_can_break_out_of_a_document() {
-        assert_eq!(escaped("<a b='c' d=\"e\">&"), "&lt;a b=&#39;c&#39; d=&quot;e&quot;&gt;&amp;");
-        assert_eq!(escaped("a\0\x1b[1m\u{9b}\nb\tü"), "a\u{fffd}\u{fffd}[1m\u{fffd}\nb\tü");
+        let nasty = "<a b='c' d=\"e\">&a\0\x1b[1m\u{9b}\u{ffff}\nb\tü";
+        let safe = "&lt;a b='c' d=&quot;e&quot;&gt;&amp;a\u{fffd}\u{fffd}[1m\u{fffd}\u{fffd}\n\
+            b\tü";
+        assert_eq!(
+            document(html! { p title=(nasty) { (nasty) } }),
+            format!("<p title=\"{safe}\">{safe}</p>")
+        );
     }
 }

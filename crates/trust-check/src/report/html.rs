@@ -1,8 +1,7 @@
 //! The report as one page that needs nothing else.
 
-use std::fmt::Write as _;
-
-use trust_cli::markup::{escaped, page};
+use maud::{Markup, html};
+use trust_cli::markup::{list, page};
 use trust_cli::text::seconds;
 
 use crate::cause::Cause;
@@ -13,8 +12,7 @@ use crate::verdict::{Finding, Verdict};
 
 /// The report as one page. Cases that failed or warned are open.
 pub fn report(report: &RunReport<'_>) -> String {
-    let RunReport { about, outcomes, end, took, .. } = report;
-    let server = escaped(about.server());
+    let RunReport { about, outcomes, causes, end, took, .. } = report;
     let counts = Counts::of(outcomes);
     let word = match end {
         RunEnd::Unreachable(_) => "UNREACHABLE",
@@ -22,11 +20,6 @@ pub fn report(report: &RunReport<'_>) -> String {
         RunEnd::Complete if counts.is_success() => "PASSED",
         RunEnd::Complete | RunEnd::ServerDied(_) | RunEnd::Unwritten(_) => "FAILED",
     };
-    let mut body = format!(
-        "<h1><span class=\"word {}\">{word}</span> trustctl check {server}</h1>\n",
-        word.to_lowercase()
-    );
-    let _ = writeln!(body, "<p><b>{}</b></p>", escaped(&counts.line()));
     let said = match end {
         RunEnd::Complete if counts.tried() == 0 => {
             Some("Nothing was tried, which says nothing about the server.".to_owned())
@@ -39,9 +32,6 @@ pub fn report(report: &RunReport<'_>) -> String {
         RunEnd::Unreachable(why) => Some(format!("Nothing was tried: {why}")),
         RunEnd::Unwritten(why) => Some(format!("A report is missing: {why}")),
     };
-    if let Some(said) = said {
-        let _ = writeln!(body, "<p class=\"fail\">{}</p>", escaped(&said));
-    }
     let timeout = about.timeout.map_or_else(|| "not named".to_owned(), seconds);
     let largest = match about.max_frame {
         NO_LIMIT => "no limit".to_owned(),
@@ -57,40 +47,40 @@ pub fn report(report: &RunReport<'_>) -> String {
         ("seed", about.seed.to_string()),
         ("command", format!("{} --case '*'", about.again)),
     ];
-    body.push_str("<dl>\n");
-    for (name, value) in facts.iter().filter(|(_, value)| !value.is_empty()) {
-        let _ = writeln!(body, "<dt>{name}</dt><dd>{}</dd>", escaped(value));
-    }
-    body.push_str("</dl>\n");
-    body.push_str(&list(outcomes));
-    for Cause { text, cases } in report.causes {
-        let _ = writeln!(body, "<p><b>cause</b> {}</p>", escaped(&caused(text, cases)));
-    }
-    let mut group = "";
-    for outcome in *outcomes {
-        if outcome.case.group() != group {
-            group = outcome.case.group();
-            let _ = writeln!(body, "<h2>{}</h2>", escaped(group));
+    let body = html! {
+        h1 {
+            span class={ "word " (word.to_lowercase()) } { (word) }
+            " trustctl check " (about.server())
         }
-        body.push_str(&case(outcome, &about.again(outcome.case.id)));
-    }
-    page(&format!("trustctl check {server}"), "", &body)
+        p { b { (counts.line()) } }
+        @if let Some(said) = said { p .fail { (said) } }
+        (list("facts", facts.into_iter().filter(|(_, value)| !value.is_empty())))
+        (wrong(outcomes))
+        @for Cause { text, cases } in *causes { p { b { "cause" } " " (caused(text, cases)) } }
+        @for group in outcomes.chunk_by(|one, next| one.case.group() == next.case.group()) {
+            h2 { (group[0].case.group()) }
+            @for outcome in group { (case(outcome, &about.again(outcome.case.id))) }
+        }
+    };
+    page(&format!("trustctl check {}", about.server()), "", &body)
 }
 
-/// What is wrong, each with a link to all there is about it: a page has too many cases to look for them.
-fn list(outcomes: &[CaseOutcome]) -> String {
-    let mut html = String::new();
-    for outcome in outcomes.iter().filter(|outcome| is_odd(outcome)) {
-        let (class, id) = (outcome.class().word(), escaped(outcome.case.id));
-        let title = escaped(outcome.case.title);
-        let _ = writeln!(
-            html,
-            "<li><b class=\"{class}\">{class}</b> <a href=\"#{id}\">{id}</a> {title}</li>"
-        );
-    }
-    match html.is_empty() {
-        true => html,
-        false => format!("<h2>What is wrong</h2>\n<ul>\n{html}</ul>\n"),
+/// What is wrong, each with a link to all there is about it: a page has too many cases to look for
+/// them.
+fn wrong(outcomes: &[CaseOutcome]) -> Markup {
+    let mut odd = outcomes.iter().filter(|outcome| is_odd(outcome)).peekable();
+    html! {
+        @if odd.peek().is_some() {
+            h2 { "What is wrong" }
+            ul {
+                @for (class, case) in odd.map(|outcome| (outcome.class().word(), outcome.case)) {
+                    li {
+                        b class=(class) { (class) } " " a href={ "#" (case.id) } { (case.id) } " "
+                        (case.title)
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -98,17 +88,8 @@ fn is_odd(outcome: &CaseOutcome) -> bool {
     matches!(outcome.class(), Class::Fail | Class::Warn | Class::UnexpectedPass)
 }
 
-fn case(outcome: &CaseOutcome, again: &str) -> String {
+fn case(outcome: &CaseOutcome, again: &str) -> Markup {
     let (case, class) = (outcome.case, outcome.class());
-    let mut html = format!(
-        "<details id=\"{2}\"{0}>\n<summary><b class=\"{1}\">{1}</b> <code>{2}</code> {3} \
-         <span class=\"soft\">{4} ms</span></summary>\n<dl>\n",
-        if is_odd(outcome) { " open" } else { "" },
-        class.word(),
-        escaped(case.id),
-        escaped(case.title),
-        outcome.took.as_millis()
-    );
     let mut facts = vec![];
     match &outcome.verdict {
         Verdict::Pass => {}
@@ -131,16 +112,18 @@ fn case(outcome: &CaseOutcome, again: &str) -> String {
         ("usual cause", case.bug),
         ("again", again),
     ]);
-    for (name, value) in facts {
-        let _ = writeln!(html, "<dt>{name}</dt><dd>{}</dd>", escaped(value));
-    }
-    html.push_str("</dl>\n");
     let lines = transcript(&outcome.log, usize::MAX);
-    if !lines.is_empty() {
-        let _ = writeln!(html, "<pre>{}</pre>", escaped(&lines.join("\n")));
+    html! {
+        details id=(case.id) open[is_odd(outcome)] {
+            summary {
+                b class=(class.word()) { (class.word()) } " "
+                code { (case.id) } " " (case.title) " "
+                span .soft { (outcome.took.as_millis()) " ms" }
+            }
+            (list("facts", facts))
+            @if !lines.is_empty() { pre { (lines.join("\n")) } }
+        }
     }
-    html.push_str("</details>\n");
-    html
 }
 
 #[cfg(test)]
@@ -152,14 +135,16 @@ mod tests {
     fn what_is_wrong_is_listed_with_links_to_it() {
         let outcomes = [outcome(Verdict::fail("a", "b"), false), outcome(Verdict::Pass, false)];
         let id = outcomes[0].case.id;
-        let html = list(&outcomes);
+        let html = wrong(&outcomes).into_string();
         assert_eq!(html.matches("<li>").count(), 1, "{html}");
         assert!(
             html.contains(&format!("<b class=\"fail\">fail</b> <a href=\"#{id}\">{id}</a>")),
             "{html}"
         );
-        assert!(case(&outcomes[0], "again").starts_with(&format!("<details id=\"{id}\" open>")));
-        assert!(case(&outcomes[1], "again").starts_with(&format!("<details id=\"{id}\">")));
-        assert_eq!(list(&outcomes[1..]), "");
+        let [failed, passed] =
+            outcomes.each_ref().map(|outcome| case(outcome, "again").into_string());
+        assert!(failed.starts_with(&format!("<details id=\"{id}\" open>")), "{failed}");
+        assert!(passed.starts_with(&format!("<details id=\"{id}\">")), "{passed}");
+        assert_eq!(wrong(&outcomes[1..]).into_string(), "");
     }
 }

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use trust_cli::markup::escaped;
+use maud::{Markup, Render, html};
 
 /// Units of the drawing along each side; it is stretched, so they are not pixels.
 const SIDE: f64 = 1000.0;
@@ -73,9 +73,9 @@ pub enum Look {
     Nothing,
 }
 
-impl Look {
-    const fn class(self) -> &'static str {
-        match self {
+impl Render for Look {
+    fn render_to(&self, class: &mut String) {
+        class.push_str(match self {
             Look::First => "first",
             Look::Second => "second",
             Look::Third => "third",
@@ -83,7 +83,7 @@ impl Look {
             Look::Area => "area",
             Look::Bad => "bad",
             Look::Nothing => "nothing",
-        }
+        });
     }
 }
 
@@ -126,78 +126,71 @@ impl Path {
     }
 }
 
-impl Chart {
-    /// The chart as a figure of a page.
-    pub fn html(&self) -> String {
+impl Render for Chart {
+    fn render(&self) -> Markup {
         let Chart { id, title, description, y_name, x_name, .. } = self;
-        let class = if self.is_strip { " class=\"strip\"" } else { "" };
-        let mut html = format!("<figure{class}>\n<figcaption><b>{}</b>", escaped(title));
-        for line in &self.lines {
-            let Some(name) = line.name else { continue };
-            let _ = write!(
-                html,
-                " <span class=\"key\"><svg viewBox=\"0 0 28 8\" aria-hidden=\"true\"><path class=\"{}\" \
-                 d=\"M0 4H28\"/></svg> {}</span>",
-                line.look.class(),
-                escaped(name)
-            );
+        let (title_id, description_id) = (format!("{id}-title"), format!("{id}-desc"));
+        html! {
+            figure .strip[self.is_strip] {
+                figcaption {
+                    b { (title) }
+                    @for line in &self.lines {
+                        @if let Some(name) = line.name {
+                            " "
+                            span .key {
+                                svg viewBox="0 0 28 8" aria-hidden="true" {
+                                    path class=(line.look) d="M0 4H28" {}
+                                }
+                                " " (name)
+                            }
+                        }
+                    }
+                }
+                p .axis { (y_name) }
+                .plot {
+                    .y { (labels("bottom", &self.y_ticks)) }
+                    svg role="img" aria-labelledby={ (title_id) " " (description_id) }
+                        viewBox={ "0 0 " (SIDE) " " (SIDE) } preserveAspectRatio="none"
+                    {
+                        title id=(title_id) { (title) }
+                        desc id=(description_id) { (description) }
+                        path .grid d=(self.grid()) {}
+                        @for Line { look, path, .. } in &self.lines {
+                            path class=(look) d=(path.0) {}
+                        }
+                        @if !self.hints.is_empty() { g .hints { (self.hints()) } }
+                    }
+                    .x { (labels("left", &self.x_ticks)) }
+                }
+                p .axis .x-name { (x_name) }
+            }
         }
-        let _ = write!(
-            html,
-            "</figcaption>\n<p class=\"axis\">{}</p>\n<div class=\"plot\">\n<div class=\"y\">",
-            escaped(y_name)
-        );
-        for Tick { at, text } in &self.y_ticks {
-            let _ =
-                write!(html, "<span style=\"bottom:{:.2}%\">{}</span>", at * 100.0, escaped(text));
-        }
-        let _ = write!(
-            html,
-            "</div>\n<svg role=\"img\" aria-labelledby=\"{id}-title {id}-desc\" viewBox=\"0 0 {SIDE} {SIDE}\" \
-             preserveAspectRatio=\"none\">\n<title id=\"{id}-title\">{}</title>\n<desc id=\"{id}-desc\">{}</desc>\n",
-            escaped(title),
-            escaped(description)
-        );
-        self.draw(&mut html);
-        html.push_str("</svg>\n<div class=\"x\">");
-        for Tick { at, text } in &self.x_ticks {
-            let _ =
-                write!(html, "<span style=\"left:{:.2}%\">{}</span>", at * 100.0, escaped(text));
-        }
-        let _ = writeln!(
-            html,
-            "</div>\n</div>\n<p class=\"axis x-name\">{}</p>\n</figure>",
-            escaped(x_name)
-        );
-        html
+    }
+}
+
+impl Chart {
+    fn grid(&self) -> String {
+        let rows = self.y_ticks.iter().map(|tick| format!("M0 {}H{SIDE}", up(tick.at)));
+        let columns = self.x_ticks.iter().map(|tick| format!("M{} 0V{SIDE}", along(tick.at)));
+        rows.chain(columns).collect()
     }
 
-    fn draw(&self, html: &mut String) {
-        let mut grid = String::new();
-        for Tick { at, .. } in &self.y_ticks {
-            let _ = write!(grid, "M0 {}H{SIDE}", up(*at));
+    fn hints(&self) -> Markup {
+        html! {
+            @for (from, to, text) in &self.hints {
+                @let (from, to) = (along(*from), along(*to));
+                @let width = format!("{:.1}", (to - from).max(0.0));
+                rect x=(from) width=(width) height=(SIDE) { title { (text) } }
+            }
         }
-        for Tick { at, .. } in &self.x_ticks {
-            let _ = write!(grid, "M{} 0V{SIDE}", along(*at));
+    }
+}
+
+fn labels(side: &str, ticks: &[Tick]) -> Markup {
+    html! {
+        @for Tick { at, text } in ticks {
+            span style=(format!("{side}:{:.2}%", at * 100.0)) { (text) }
         }
-        let _ = writeln!(html, "<path class=\"grid\" d=\"{grid}\"/>");
-        for Line { look, path, .. } in &self.lines {
-            let _ = writeln!(html, "<path class=\"{}\" d=\"{}\"/>", look.class(), path.0);
-        }
-        if self.hints.is_empty() {
-            return;
-        }
-        html.push_str("<g class=\"hints\">\n");
-        for (from, to, text) in &self.hints {
-            let (from, to) = (along(*from), along(*to));
-            let _ = writeln!(
-                html,
-                "<rect x=\"{from}\" width=\"{:.1}\" height=\"{SIDE}\"><title>{}</title></rect>",
-                (to - from).max(0.0),
-                escaped(text)
-            );
-        }
-        html.push_str("</g>\n");
     }
 }
 
