@@ -265,12 +265,14 @@ impl ProgressListener for Quiet {
 fn said(outcome: &CaseOutcome) -> String {
     match &outcome.verdict {
         Verdict::Pass => "pass".to_owned(),
-        Verdict::Fail(Finding { expected, got, .. })
-        | Verdict::Warn(Finding { expected, got, .. }) => {
-            format!("{}, expected {expected}, got {got}", outcome.verdict.name())
-        }
-        Verdict::Info(text) | Verdict::Inconclusive(text) | Verdict::Skipped(text) => {
-            format!("{}, {text}", outcome.verdict.name())
-        }
+        Verdict::Fail(finding) => format!("fail, {}", in_words(finding)),
+        Verdict::Warn(finding) => format!("warn, {}", in_words(finding)),
+        Verdict::Info(text) => format!("info, {text}"),
+        Verdict::Inconclusive(text) => format!("inconclusive, {text}"),
+        Verdict::Skipped(text) => format!("skipped, {text}"),
     }
+}
+
+fn in_words(Finding { expected, got, .. }: &Finding) -> String {
+    format!("expected {expected}, got {got}")
 }
