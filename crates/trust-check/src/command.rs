@@ -16,6 +16,7 @@ use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::framing;
 use trust_cli::layers::Source;
 use trust_cli::output::{Stdout, Unwritten, document, print};
+use trust_cli::progress::Progress;
 use trust_cli::report_file::{FileId, ReportFile};
 use trust_cli::target::{Family, Target};
 use trust_cli::text::reason;
@@ -31,7 +32,6 @@ use crate::options::{
 };
 use crate::outcome::CaseOutcome;
 use crate::report::json::{CaseList, CheckReport};
-use crate::report::progress::Progress;
 use crate::report::{About, Counts, RunEnd, RunReport, html, junit, terminal};
 use crate::runner::{self, CasePlan, ProgressListener, Ran};
 use crate::server_command::{StartError, Started, cannot_start};
@@ -367,7 +367,8 @@ struct Lines<'r> {
 
 impl ProgressListener for Lines<'_> {
     fn progress(&mut self, running: &[&'static str], done: usize, of: usize) {
-        self.output.progress.show(running, done, of);
+        let line = |room| (terminal::progress(running, done, of, room), None);
+        self.output.progress.show(line);
     }
 
     fn finished(&mut self, outcome: &CaseOutcome) -> ControlFlow<()> {

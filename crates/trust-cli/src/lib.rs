@@ -26,6 +26,7 @@ mod log_queue;
 pub mod log_sink;
 pub mod markup;
 pub mod output;
+pub mod progress;
 pub mod random;
 pub mod report_file;
 pub mod run;

@@ -3,7 +3,6 @@
 pub mod html;
 pub mod json;
 pub mod junit;
-pub mod progress;
 pub mod terminal;
 
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! A line a case, and under a failure what went over the wire.
+//! A line a case, and under a failure what went over the wire; and the line of progress.
 
 use std::fmt::Write as _;
 
@@ -115,9 +115,29 @@ pub fn summary(
     text
 }
 
+/// What is going on, in a line for so many columns.
+pub fn progress(running: &[&str], done: usize, of: usize, room: usize) -> String {
+    let text = format!("{done} of {of}  {}", running.join(", "));
+    match text.chars().count() <= room {
+        true => text,
+        false => text.chars().take(room.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_of_progress_fits_into_the_terminal() {
+        let line = |room| progress(&["a/1", "b/2"], 3, 70, room);
+        assert_eq!(line(79), "3 of 70  a/1, b/2");
+        assert_eq!(line(17), "3 of 70  a/1, b/2");
+        assert_eq!(line(16), "3 of 70  a/1, b…");
+        for room in 1..20 {
+            assert!(line(room).chars().count() <= room);
+        }
+    }
 
     #[test]
     fn of_a_long_transcript_the_beginning_and_the_end_are_shown() {
