@@ -343,8 +343,8 @@ impl<'a, S: Service> Worker<'a, S> {
                 WAKER => {}
                 token if self.listeners.note_readiness(token) => {}
                 token => {
-                    let Some(key) = self.table.find(token) else { continue };
-                    self.table.entries[key].note_readiness(event);
+                    let Some((key, entry)) = self.table.find(token) else { continue };
+                    entry.note_readiness(event);
                     self.give_turn(key);
                 }
             }
@@ -353,16 +353,16 @@ impl<'a, S: Service> Worker<'a, S> {
 
     /// Asks the kernel about sockets that were not as ready as it had said, for which a pause is over now.
     fn ask_again(&mut self) {
-        let (table, listeners) = (&self.table, &self.listeners);
+        let (table, listeners) = (&mut self.table, &self.listeners);
         let is_there = |token| {
-            let key = table.find(token);
-            key.is_some_and(|key| table.entries[key].readiness.is_to_be_asked())
+            let found = table.find(token);
+            found.is_some_and(|(_, entry)| entry.readiness.is_to_be_asked())
                 || listeners.have(token)
         };
         for token in self.questions.take_due(self.now, is_there) {
             let registry = self.poller.registry();
             match self.table.find(token) {
-                Some(key) => self.table.entries[key].ask_again(registry, token),
+                Some((_, entry)) => entry.ask_again(registry, token),
                 None => self.listeners.ask_again(registry, token),
             }
         }
@@ -401,10 +401,13 @@ impl<'a, S: Service> Worker<'a, S> {
             }
             Next::Turn | Next::Wait => {}
         }
-        if self.table.timers.may_be_earlier(entry.armed, began_at)
-            || entry.client.connection.is_ending()
-        {
-            self.table.arm(key);
+        let connection = &entry.client.connection;
+        let timers = &self.table.timers;
+        if timers.may_be_earlier(entry.armed, began_at) || connection.is_ending() {
+            let deadline = connection.poll_deadline();
+            if timers.is_earlier(deadline, entry.armed) {
+                self.table.arm(key, deadline);
+            }
         }
     }
 
@@ -483,7 +486,7 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn close(&mut self, key: usize, step: CloseStep) {
-        let entry = self.table.remove(key);
+        let entry = self.table.entries.remove(key);
         if step == CloseStep::Reset {
             socket::reset_on_close(entry.stream.as_fd());
         }
@@ -499,6 +502,7 @@ impl<'a, S: Service> Worker<'a, S> {
             socket::end_for_everybody(entry.stream.as_fd(), step);
         }
         drop(entry.stream);
+        self.table.drop_dead_timers();
         self.listeners.handle_descriptor_free();
         if !is_served {
             self.listeners.note_rejected_gone();

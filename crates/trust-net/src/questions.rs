@@ -89,7 +89,7 @@ impl Questions {
     pub(crate) fn take_due(
         &mut self,
         now: Timestamp,
-        is_there: impl Fn(Token) -> bool,
+        mut is_there: impl FnMut(Token) -> bool,
     ) -> Vec<Token> {
         let mut due = Vec::new();
         if now < self.due_at {

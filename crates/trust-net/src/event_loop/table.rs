@@ -3,7 +3,7 @@
 use mio::Token;
 use mio::net::TcpStream;
 use slab::Slab;
-use trust_wire::Limits;
+use trust_wire::{Limits, Timestamp};
 
 use super::entry::Entry;
 use crate::client::Client;
@@ -46,31 +46,22 @@ impl<S> Table<S> {
         self.entries.insert(Entry::new(stream, client, generation))
     }
 
-    /// Where the connection with that token is, unless it has ended.
-    pub(super) fn find(&self, token: Token) -> Option<usize> {
+    /// The connection with that token and its place, unless it has ended.
+    pub(super) fn find(&mut self, token: Token) -> Option<(usize, &mut Entry<S>)> {
         let (key, generation) = split_token(token);
-        self.entries.get(key).is_some_and(|entry| entry.generation == generation).then_some(key)
+        let entry = self.entries.get_mut(key).filter(|entry| entry.generation == generation);
+        entry.map(|entry| (key, entry))
     }
 
-    pub(super) fn remove(&mut self, key: usize) -> Entry<S> {
-        let entry = self.entries.remove(key);
+    /// Has the deadline of a connection looked at when it comes.
+    pub(super) fn arm(&mut self, key: usize, deadline: Timestamp) {
+        self.entries[key].armed = self.timers.arm(deadline, key as u32);
         self.drop_dead_timers();
-        entry
-    }
-
-    /// Has the deadline of a connection looked at in time, if that is earlier than it is going to be.
-    pub(super) fn arm(&mut self, key: usize) {
-        let entry = &mut self.entries[key];
-        let deadline = entry.client.connection.poll_deadline();
-        if self.timers.is_earlier(deadline, entry.armed) {
-            entry.armed = self.timers.arm(deadline, key as u32);
-            self.drop_dead_timers();
-        }
     }
 
     /// Closed connections leave their timers behind, and so do those that are armed for an earlier time. These are swept
     /// out before they outnumber the others, by whatever makes more of them.
-    fn drop_dead_timers(&mut self) {
+    pub(super) fn drop_dead_timers(&mut self) {
         if self.timers.len() > DEAD_TIMERS_KEPT + 2 * self.entries.len() {
             let entries = &self.entries;
             self.timers.retain(|time, key| {
