@@ -8,7 +8,7 @@ use std::fmt;
 use thiserror::Error;
 use trust_cli::values::quoted;
 
-use crate::metric::{Metric, Quantity, Times};
+use crate::metric::{Metric, Quantity, TimeKind};
 use crate::summary::{Judgement, Summary};
 use crate::timings::TIME_MAX_NS;
 
@@ -199,7 +199,7 @@ impl Budget {
 
     /// Whether the log of a run tells what it needs.
     pub fn is_in_logs(&self) -> bool {
-        !matches!(self.metric, Metric::Connections | Metric::Time(Times::Connect, _))
+        !matches!(self.metric, Metric::Connections | Metric::Time(TimeKind::Connect, _))
     }
 
     /// What the run had of it.

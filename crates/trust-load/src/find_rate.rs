@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::reach::reach;
 use crate::report::progress::Progress;
 use crate::report::timeline::Timeline;
-use crate::search::{self, Trial, search};
+use crate::search::{SearchEnd, Trial, search};
 use crate::summary::{End, Interval, Live, Searched, Summary, per_second};
 
 /// A search that goes on.
@@ -68,7 +68,7 @@ pub(crate) fn run(
             context.stopped_by(*signal)
         }
         Some(ConnectError::Failed(failure)) => {
-            found.end = search::End::Unreachable;
+            found.end = SearchEnd::Unreachable;
             failure.exit
         }
         None if found.rate.is_none() => ExitCode::Negative,

@@ -10,7 +10,7 @@ use crate::timings::Timings;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Metric {
     /// Something of all times of a kind.
-    Time(Times, Statistic),
+    Time(TimeKind, Statistic),
     /// Errors of the whole run, whatever their cause.
     Errors,
     /// Errors of the whole run with this cause.
@@ -23,9 +23,9 @@ pub enum Metric {
     Connections,
 }
 
-/// Times of a kind.
+/// Which times a metric is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Times {
+pub enum TimeKind {
     /// [`Summary::latency`]; its metrics have no prefix.
     Latency,
     /// [`Summary::service`]; `service-`.
@@ -78,9 +78,9 @@ impl Metric {
             return named;
         }
         let (times, statistic) = match name.split_once('-') {
-            Some(("service", statistic)) => (Times::Service, statistic),
-            Some(("connect", statistic)) => (Times::Connect, statistic),
-            _ => (Times::Latency, name),
+            Some(("service", statistic)) => (TimeKind::Service, statistic),
+            Some(("connect", statistic)) => (TimeKind::Connect, statistic),
+            _ => (TimeKind::Latency, name),
         };
         let statistic = match statistic {
             "min" => Statistic::Min,
@@ -130,12 +130,12 @@ impl Metric {
     }
 }
 
-impl Times {
+impl TimeKind {
     fn of(self, summary: &Summary) -> &Timings {
         match self {
-            Times::Latency => &summary.latency,
-            Times::Service => &summary.service,
-            Times::Connect => &summary.connect,
+            TimeKind::Latency => &summary.latency,
+            TimeKind::Service => &summary.service,
+            TimeKind::Connect => &summary.connect,
         }
     }
 }
@@ -201,9 +201,11 @@ mod tests {
                 "max" => Statistic::Max,
                 _ => Statistic::Quantile(quantile),
             };
-            for (prefix, times) in
-                [("", Times::Latency), ("service-", Times::Service), ("connect-", Times::Connect)]
-            {
+            for (prefix, times) in [
+                ("", TimeKind::Latency),
+                ("service-", TimeKind::Service),
+                ("connect-", TimeKind::Connect),
+            ] {
                 let metric = Metric::parse(&format!("{prefix}{name}"));
                 assert_eq!(metric, Some(Metric::Time(times, expected)), "{prefix}{name}");
             }

@@ -54,11 +54,11 @@ pub struct Trial {
 /// What came of a search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// The highest rate that holds, in messages a second; `None`: none does. With [`End::Stopped`] it is the highest that held
+    /// The highest rate that holds, in messages a second; `None`: none does. With [`SearchEnd::Stopped`] it is the highest that held
     /// until then, and was not tried again.
     pub rate: Option<f64>,
     /// Why it ended.
-    pub end: End,
+    pub end: SearchEnd,
     /// All trials, in their order.
     pub trials: Vec<Trial>,
 }
@@ -66,7 +66,7 @@ pub struct Found {
 /// Why a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum End {
+pub enum SearchEnd {
     /// A rate above, by [`STEP`] at most, does not hold.
     Bracketed,
     /// The same, but because of the client: the server may hold more.
@@ -90,7 +90,7 @@ pub fn search(start: f64, trial: impl FnMut(f64) -> ControlFlow<(), Trial>) -> F
     let mut search = Search { trial, trials: Vec::new(), held: None };
     let end = match search.run(start.clamp(RATE_MIN, RATE_MAX)) {
         ControlFlow::Continue(end) => end,
-        ControlFlow::Break(()) => End::Stopped,
+        ControlFlow::Break(()) => SearchEnd::Stopped,
     };
     assert!(search.trials.len() <= TRIALS_MAX, "{} trials", search.trials.len());
     Found { rate: search.held, end, trials: search.trials }
@@ -124,16 +124,16 @@ impl Trial {
     }
 }
 
-impl fmt::Display for End {
+impl fmt::Display for SearchEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            End::Bracketed => "a higher rate does not hold",
-            End::ClientLimit => "the client was the limit; the server may hold more",
-            End::Unlimited => "the highest rate that can be asked for holds",
-            End::NothingHolds => "not even the lowest rate holds",
-            End::Unsteady => "what held once did not hold again",
-            End::Stopped => "stopped by a signal",
-            End::Unreachable => "the server could not be reached any more",
+            SearchEnd::Bracketed => "a higher rate does not hold",
+            SearchEnd::ClientLimit => "the client was the limit; the server may hold more",
+            SearchEnd::Unlimited => "the highest rate that can be asked for holds",
+            SearchEnd::NothingHolds => "not even the lowest rate holds",
+            SearchEnd::Unsteady => "what held once did not hold again",
+            SearchEnd::Stopped => "stopped by a signal",
+            SearchEnd::Unreachable => "the server could not be reached any more",
         })
     }
 }
@@ -153,7 +153,7 @@ struct Failed {
 }
 
 impl<F: FnMut(f64) -> ControlFlow<(), Trial>> Search<F> {
-    fn run(&mut self, start: f64) -> ControlFlow<(), End> {
+    fn run(&mut self, start: f64) -> ControlFlow<(), SearchEnd> {
         let mut above = self.bracket(start)?;
         while let (Some(failed), Some(low)) = (above, self.held)
             && failed.rate > low * STEP
@@ -194,17 +194,19 @@ impl<F: FnMut(f64) -> ControlFlow<(), Trial>> Search<F> {
     }
 
     /// Tries the answer again, and lower ones until one holds. `above`: the lowest rate that does not hold.
-    fn confirm(&mut self, mut above: Option<Failed>) -> ControlFlow<(), End> {
-        let Some(mut rate) = self.held else { return ControlFlow::Continue(End::NothingHolds) };
+    fn confirm(&mut self, mut above: Option<Failed>) -> ControlFlow<(), SearchEnd> {
+        let Some(mut rate) = self.held else {
+            return ControlFlow::Continue(SearchEnd::NothingHolds);
+        };
         let mut factor = STEP;
         for _ in 0..=STEPS_DOWN_MAX {
             let failed = self.confirm_once(rate)?;
             if failed.is_none() {
                 self.held = Some(rate);
                 return ControlFlow::Continue(match above {
-                    None => End::Unlimited,
-                    Some(failed) if failed.is_client_limit => End::ClientLimit,
-                    Some(_) => End::Bracketed,
+                    None => SearchEnd::Unlimited,
+                    Some(failed) if failed.is_client_limit => SearchEnd::ClientLimit,
+                    Some(_) => SearchEnd::Bracketed,
                 });
             }
             above = failed;
@@ -212,7 +214,7 @@ impl<F: FnMut(f64) -> ControlFlow<(), Trial>> Search<F> {
             rate = (rate / factor).max(RATE_MIN);
             factor *= factor;
         }
-        ControlFlow::Continue(End::Unsteady)
+        ControlFlow::Continue(SearchEnd::Unsteady)
     }
 
     /// Tries a rate until two trials agree.

@@ -11,7 +11,7 @@ use crate::report::csv;
 use crate::report::fields::{Loop, Percentiles};
 use crate::report::json::{Connections, EndState, LoadDocument, Messages};
 use crate::report::sample;
-use crate::search;
+use crate::search::SearchEnd;
 use crate::summary::{Cause, Judgement};
 
 fn text(sample: &sample::Sample) -> String {
@@ -115,7 +115,7 @@ fn a_search_has_its_trials_in_order() {
     assert_eq!(document_of("open").search, None);
     let search = document_of("searched").search.expect("a search");
     assert_eq!((search.budgets, search.found_per_second), (vec!["p99<5ms".into()], Some(1000.0)));
-    assert_eq!(search.end, search::End::Bracketed);
+    assert_eq!(search.end, SearchEnd::Bracketed);
     assert_eq!(search.disagreement, None);
     let [holds, fails] = &search.trials[..] else { panic!("{:?}", search.trials) };
     assert_eq!((holds.asked_per_second, &holds.why_not), (1000.0, &None));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connection::nanos;
 use crate::report::fields::{Failures, Loop, Percentiles, Rate};
-use crate::search;
+use crate::search::SearchEnd;
 use crate::summary::{About, Client, Counts, End, Judgement, Run, Searched, Summary, Wrong};
 
 /// Names the document. The number changes when a field goes away or changes its meaning, not when
@@ -251,7 +251,7 @@ pub struct RateSearch {
     /// The highest rate that holds them; `null`: none does.
     pub found_per_second: Option<f64>,
     /// Why the search ended.
-    pub end: search::End,
+    pub end: SearchEnd,
     /// The lowest rate that did not hold in a trial and the highest one that held in another, if
     /// that is not lower; `null`: trials agree.
     pub disagreement: Option<Disagreement>,

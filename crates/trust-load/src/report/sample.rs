@@ -8,7 +8,7 @@ use trust_cli::exit_code::ExitCode;
 
 use crate::report::csv;
 use crate::report::timeline::Timeline;
-use crate::search::{self, Found, Trial};
+use crate::search::{Found, SearchEnd, Trial};
 use crate::summary::{
     About, Cause, Client, Counts, End, Errors, Interval, Judgement, Run, Searched, Summary, Wrong,
     per_second,
@@ -124,7 +124,7 @@ fn searched() -> Sample {
         is_client_limit: false,
     };
     let trials = vec![trial(1000.0, 1000.0, None), trial(1050.0, 1049.5, Some("p99<5ms: 7.31 ms"))];
-    let found = Found { rate: Some(1000.0), end: search::End::Bracketed, trials };
+    let found = Found { rate: Some(1000.0), end: SearchEnd::Bracketed, trials };
     sample.searched = Some(Searched { budgets: vec!["p99<5ms".into()], found });
     sample
 }

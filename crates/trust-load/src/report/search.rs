@@ -42,7 +42,7 @@ pub fn rows(searched: &Searched) -> impl Iterator<Item = [String; 3]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::search::{End, Found, Trial};
+    use crate::search::{Found, SearchEnd, Trial};
 
     #[test]
     fn the_rate_and_each_trial_are_told() {
@@ -56,7 +56,7 @@ mod tests {
         };
         let trials =
             vec![trial(1000.0, None, false), trial(2000.0, Some("p99<5ms: 7.31 ms"), true)];
-        let found = Found { rate: Some(1000.0), end: End::ClientLimit, trials };
+        let found = Found { rate: Some(1000.0), end: SearchEnd::ClientLimit, trials };
         let mut searched = Searched { budgets: vec!["p99<5ms".into()], found };
         assert_eq!(
             sentence(&searched),
@@ -71,7 +71,7 @@ mod tests {
         searched.found.trials.push(trial(2000.0, None, false));
         let expected = "more. Trials disagree between 1,000 and 2,000 messages/s.";
         assert!(sentence(&searched).ends_with(expected), "{}", sentence(&searched));
-        searched.found = Found { rate: None, end: End::NothingHolds, trials: vec![] };
+        searched.found = Found { rate: None, end: SearchEnd::NothingHolds, trials: vec![] };
         assert_eq!(
             sentence(&searched),
             "No rate that holds p99<5ms: not even the lowest rate holds."

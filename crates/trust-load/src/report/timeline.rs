@@ -27,7 +27,7 @@ pub struct Point {
     /// Their lengths together.
     pub length: Duration,
     /// The worst of their percentiles of the latency; `None` if nothing came.
-    pub times: Option<Times>,
+    pub times: Option<Percentiles>,
     /// Messages that came back right.
     pub answered: u64,
     /// Errors, by cause.
@@ -36,7 +36,7 @@ pub struct Point {
 
 /// Percentiles of the latency, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Times {
+pub struct Percentiles {
     /// The median.
     pub p50: u64,
     /// The 99th percentile.
@@ -96,7 +96,7 @@ impl Timeline {
 impl Point {
     fn of(interval: &Interval<'_>) -> Point {
         let Interval { start, length, latency, answered, errors, .. } = *interval;
-        Point { start, length, times: Times::of(latency), answered, errors: *errors }
+        Point { start, length, times: Percentiles::of(latency), answered, errors: *errors }
     }
 
     fn join(&mut self, next: &Point) {
@@ -120,14 +120,14 @@ impl Point {
     }
 }
 
-impl Times {
-    fn of(latency: &Timings) -> Option<Times> {
+impl Percentiles {
+    fn of(latency: &Timings) -> Option<Percentiles> {
         let at = |quantile| latency.value_at_quantile(quantile);
-        (!latency.is_empty()).then(|| Times { p50: at(0.5), p99: at(0.99), max: at(1.0) })
+        (!latency.is_empty()).then(|| Percentiles { p50: at(0.5), p99: at(0.99), max: at(1.0) })
     }
 
-    fn worse(self, other: Times) -> Times {
-        Times {
+    fn worse(self, other: Percentiles) -> Percentiles {
+        Percentiles {
             p50: self.p50.max(other.p50),
             p99: self.p99.max(other.p99),
             max: self.max.max(other.max),
@@ -155,7 +155,7 @@ mod tests {
             timeline.push(Point {
                 start: SECOND * second,
                 length: SECOND,
-                times: Some(Times { p50: time, p99: time, max: time }),
+                times: Some(Percentiles { p50: time, p99: time, max: time }),
                 answered: u64::from(second),
                 errors,
             });
@@ -168,7 +168,7 @@ mod tests {
         let timeline = of(600);
         assert_eq!(timeline.points().len(), 600);
         assert!(!timeline.is_joined());
-        assert_eq!(timeline.points()[17].times, Some(Times { p50: 18, p99: 18, max: 18 }));
+        assert_eq!(timeline.points()[17].times, Some(Percentiles { p50: 18, p99: 18, max: 18 }));
         assert_eq!(timeline.points()[17].start, SECOND * 17);
     }
 
@@ -198,8 +198,11 @@ mod tests {
         let timeline = of(601);
         assert!(timeline.is_joined());
         assert_eq!(timeline.points().len(), 301);
-        assert_eq!(timeline.points()[0].times, Some(Times { p50: 2, p99: 2, max: 2 }));
-        assert_eq!(timeline.points()[300].times, Some(Times { p50: 601, p99: 601, max: 601 }));
+        assert_eq!(timeline.points()[0].times, Some(Percentiles { p50: 2, p99: 2, max: 2 }));
+        assert_eq!(
+            timeline.points()[300].times,
+            Some(Percentiles { p50: 601, p99: 601, max: 601 })
+        );
         assert_eq!(timeline.points()[300].length, SECOND);
     }
 
@@ -231,7 +234,7 @@ mod tests {
         }
         let [first, second] = timeline.points() else { panic!("{:?}", timeline.points()) };
         assert_eq!((first.times, first.rate()), (None, 0.0));
-        let times = Some(Times { p50: 500, p99: 990, max: 1000 });
+        let times = Some(Percentiles { p50: 500, p99: 990, max: 1000 });
         assert_eq!((second.times, second.rate()), (times, 1000.0));
         let mut joined = *first;
         joined.join(second);

@@ -38,7 +38,7 @@ fn it_doubles_until_a_rate_does_not_hold_and_then_halves_the_distance() {
         4967.0, 4967.0,
     ];
     assert_eq!(rates(&found), expected);
-    assert_eq!((found.rate.map(f64::round), found.end), (Some(4967.0), End::Bracketed));
+    assert_eq!((found.rate.map(f64::round), found.end), (Some(4967.0), SearchEnd::Bracketed));
 }
 
 #[test]
@@ -51,28 +51,28 @@ fn a_start_that_does_not_hold_leads_down() {
     assert_eq!(rates(&found), expected);
     let rate = found.rate.expect("a rate");
     assert!((100.0 / STEP..=100.0).contains(&rate), "{rate}");
-    assert_eq!(found.end, End::Bracketed);
+    assert_eq!(found.end, SearchEnd::Bracketed);
 }
 
 #[test]
 fn nothing_that_holds_ends_at_the_lowest_rate() {
     let found = search(10.0, knee(0.0));
     assert_eq!(rates(&found), [10.0, 10.0, 5.0, 5.0, 3.0, 3.0, 1.0, 1.0, 1.0, 1.0]);
-    assert_eq!((found.rate, found.end), (None, End::NothingHolds));
+    assert_eq!((found.rate, found.end), (None, SearchEnd::NothingHolds));
 }
 
 #[test]
 fn the_lowest_rate_is_an_answer_too() {
     let found = search(10.0, knee(RATE_MIN));
-    assert_eq!((found.rate, found.end), (Some(RATE_MIN), End::Bracketed));
+    assert_eq!((found.rate, found.end), (Some(RATE_MIN), SearchEnd::Bracketed));
     let found = search(RATE_MIN, knee(RATE_MIN));
-    assert_eq!((found.rate, found.end), (Some(RATE_MIN), End::Bracketed));
+    assert_eq!((found.rate, found.end), (Some(RATE_MIN), SearchEnd::Bracketed));
 }
 
 #[test]
 fn everything_that_holds_ends_at_the_highest_rate() {
     let found = search(1000.0, knee(f64::INFINITY));
-    assert_eq!((found.rate, found.end), (Some(RATE_MAX), End::Unlimited));
+    assert_eq!((found.rate, found.end), (Some(RATE_MAX), SearchEnd::Unlimited));
     assert_eq!(rates(&found)[found.trials.len() - 2..], [RATE_MAX, RATE_MAX]);
 }
 
@@ -90,13 +90,13 @@ fn a_client_that_was_the_limit_is_told() {
         }
     };
     let found = search(1000.0, client_at(5000.0, f64::INFINITY));
-    assert_eq!(found.end, End::ClientLimit);
+    assert_eq!(found.end, SearchEnd::ClientLimit);
     let rate = found.rate.expect("a rate");
     // 98 % of what was asked for is enough, so it may be a little above the limit.
     assert!((5000.0 / STEP..=5000.0 / ACHIEVED_MIN).contains(&rate), "{rate}");
     // The client is the limit on the way, and the server is it in the end.
     let found = search(1000.0, client_at(5000.0, 4500.0));
-    assert_eq!(found.end, End::Bracketed);
+    assert_eq!(found.end, SearchEnd::Bracketed);
     let rate = found.rate.expect("a rate");
     assert!((4500.0 / STEP..=4500.0).contains(&rate), "{rate}");
 }
@@ -142,7 +142,7 @@ fn an_answer_that_does_not_hold_again_is_lowered_until_one_does() {
         })
     };
     let found = slower(4600.0);
-    assert_eq!(found.end, End::Bracketed);
+    assert_eq!(found.end, SearchEnd::Bracketed);
     let rate = found.rate.expect("a rate");
     assert!((4600.0 / STEP.powi(2)..=4600.0).contains(&rate), "{rate}");
     assert_eq!(found.trials.last().map(|trial| trial.asked), Some(rate));
@@ -152,14 +152,14 @@ fn an_answer_that_does_not_hold_again_is_lowered_until_one_does() {
         let held = std::mem::take(&mut is_first) || rate < RATE_MAX;
         ControlFlow::Continue(if held { good(rate) } else { slow(rate) })
     });
-    assert_eq!((found.rate, found.end), (Some(RATE_MAX / STEP), End::Bracketed));
+    assert_eq!((found.rate, found.end), (Some(RATE_MAX / STEP), SearchEnd::Bracketed));
 
     let found = slower(100.0);
-    assert_eq!(found.end, End::Bracketed);
+    assert_eq!(found.end, SearchEnd::Bracketed);
     assert!(found.rate.is_some_and(|rate| (10.0..=100.0).contains(&rate)), "{:?}", found.rate);
 
     let found = slower(0.5);
-    assert_eq!((found.rate, found.end), (None, End::Unsteady));
+    assert_eq!((found.rate, found.end), (None, SearchEnd::Unsteady));
     assert_eq!(found.trials.len(), 11 + MAJORITY * (1 + STEPS_DOWN_MAX as usize));
 }
 
@@ -179,7 +179,7 @@ fn trials_that_contradict_each_other_are_told_by_their_rates() {
     let trials = |trials: &[(f64, bool)]| {
         let trial = |&(rate, holds)| if holds { good(rate) } else { slow(rate) };
         let trials = trials.iter().map(trial).collect();
-        Found { rate: None, end: End::Bracketed, trials }.disagreement()
+        Found { rate: None, end: SearchEnd::Bracketed, trials }.disagreement()
     };
     assert_eq!(trials(&[]), None);
     assert_eq!(trials(&[(100.0, true)]), None);
@@ -202,7 +202,7 @@ fn a_signal_stops_it_with_what_held_so_far() {
     };
     for (trials, rate) in [(0, None), (1, Some(1000.0)), (4, Some(4000.0)), (6, Some(4000.0))] {
         let found = stopped_at(trials);
-        assert_eq!((found.rate, found.end, found.trials.len()), (rate, End::Stopped, trials));
+        assert_eq!((found.rate, found.end, found.trials.len()), (rate, SearchEnd::Stopped, trials));
     }
 }
 
@@ -212,7 +212,7 @@ proptest! {
         let (start, at) = (10_f64.powf(start), 10_f64.powf(at));
         let found = search(start, knee(at));
         let rate = found.rate.expect("a rate");
-        prop_assert_eq!(found.end, End::Bracketed);
+        prop_assert_eq!(found.end, SearchEnd::Bracketed);
         prop_assert!(at / STEP <= rate && rate <= at, "{} for {}", rate, at);
     }
 
@@ -256,7 +256,7 @@ proptest! {
             let last = found.trials.last().expect("a trial");
             prop_assert!(last.asked == rate && last.why_not().is_none());
         } else {
-            prop_assert!(matches!(found.end, End::NothingHolds | End::Unsteady));
+            prop_assert!(matches!(found.end, SearchEnd::NothingHolds | SearchEnd::Unsteady));
         }
     }
 }
