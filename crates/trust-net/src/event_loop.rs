@@ -183,7 +183,7 @@ impl Role {
 }
 
 /// Whether more clients may come.
-enum Phase {
+enum Lifecycle {
     Open,
     /// Those who are there finish; what is left of them is cut at that time.
     Draining {
@@ -197,7 +197,7 @@ pub(crate) struct Worker<'a, S: Service> {
     /// Closed once the listener is closed and `DrainStarted` was reported.
     handoffs: &'a Handoffs,
     role: Role,
-    phase: Phase,
+    lifecycle: Lifecycle,
     poller: Poller,
     /// Only the first worker has some, until the server stops.
     listeners: Listeners,
@@ -232,7 +232,7 @@ impl<'a, S: Service> Worker<'a, S> {
             shared,
             handoffs,
             role: Role::Serving,
-            phase: Phase::Open,
+            lifecycle: Lifecycle::Open,
             poller: Poller::new(resources.poll, resources.alarm),
             listeners,
             table: Table::new(shared.config.max_clients, &shared.limits),
@@ -304,9 +304,9 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn is_done(&self) -> bool {
-        let more_may_come = match (&self.phase, &self.role) {
-            (Phase::Draining { .. }, _) | (Phase::Open, Role::ServingOne) => false,
-            (Phase::Open, Role::Serving | Role::Parenting(_)) => true,
+        let more_may_come = match (&self.lifecycle, &self.role) {
+            (Lifecycle::Draining { .. }, _) | (Lifecycle::Open, Role::ServingOne) => false,
+            (Lifecycle::Open, Role::Serving | Role::Parenting(_)) => true,
         };
         !more_may_come && self.table.entries.is_empty() && self.child_count() == 0
     }
@@ -325,10 +325,10 @@ impl<'a, S: Service> Worker<'a, S> {
             return self.now;
         }
         let listeners = self.listeners.next_wake_up(self.now);
-        let cut_at = match self.phase {
-            Phase::Draining { cut_at } if !self.table.entries.is_empty() => cut_at,
+        let cut_at = match self.lifecycle {
+            Lifecycle::Draining { cut_at } if !self.table.entries.is_empty() => cut_at,
             // Once a worker has cut what it has, it may still wait for its children.
-            Phase::Draining { .. } | Phase::Open => Timestamp::NEVER,
+            Lifecycle::Draining { .. } | Lifecycle::Open => Timestamp::NEVER,
         };
         let children = self.role.children().map_or(Timestamp::NEVER, Children::next_wake_up);
         let timers = self.table.timers.next().min(self.questions.next()).min(cut_at).min(children);
@@ -506,7 +506,7 @@ impl<'a, S: Service> Worker<'a, S> {
         self.listeners.handle_descriptor_free();
         if !is_served {
             self.listeners.note_rejected_gone();
-        } else if matches!(self.phase, Phase::Draining { .. }) {
+        } else if matches!(self.lifecycle, Lifecycle::Draining { .. }) {
             self.shared.counters.note_drained(step == CloseStep::Reset);
         }
     }
@@ -531,16 +531,16 @@ impl<'a, S: Service> Worker<'a, S> {
         if self.index == 0 && !self.handoffs.are_closed() {
             self.end_accepting();
         }
-        if matches!(self.phase, Phase::Open)
+        if matches!(self.lifecycle, Lifecycle::Open)
             && let Some(clients) = self.handoffs.last_handed_over(self.index)
         {
             self.welcome_all(clients);
             self.begin_drain();
         }
-        match self.phase {
-            Phase::Draining { .. } if stop == Stop::Cut => self.cut(Reason::SecondSignal),
-            Phase::Draining { cut_at } if cut_at <= self.now => self.cut(Reason::DrainTimeout),
-            Phase::Draining { .. } | Phase::Open => {}
+        match self.lifecycle {
+            Lifecycle::Draining { .. } if stop == Stop::Cut => self.cut(Reason::SecondSignal),
+            Lifecycle::Draining { cut_at } if cut_at <= self.now => self.cut(Reason::DrainTimeout),
+            Lifecycle::Draining { .. } | Lifecycle::Open => {}
         }
         if let Some(parent) = self.role.parent() {
             parent.children.hurry(stop == Stop::Cut, self.now);
@@ -550,7 +550,7 @@ impl<'a, S: Service> Worker<'a, S> {
     fn begin_drain(&mut self) {
         self.now = self.shared.now();
         let cut_at = self.now + self.shared.config.drain_timeout;
-        self.phase = Phase::Draining { cut_at };
+        self.lifecycle = Lifecycle::Draining { cut_at };
         if let Some(parent) = self.role.parent() {
             parent.children.drain(cut_at, self.now);
         }
