@@ -1,5 +1,7 @@
-//! That the crates use each other in one direction, and so do the modules of each crate.
+//! That the crates use each other in one direction, and so do the modules of each crate; that types have names of
+//! their own.
 
 mod crates;
 mod modules;
 mod rooms;
+mod types;

@@ -1,13 +1,16 @@
-//! Reads the modules of a crate and which others each of them uses, as far as names say it.
+//! Reads the modules of a crate: which others each of them uses, as far as names say it, and the types that it defines.
 //!
 //! Code for tests alone does not count, nor do comments. A name that a module has from another one is followed to
 //! where it is defined. Methods of a type are not seen: whoever has a value got its type from somewhere.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use syn::visit::{self, Visit};
 use syn::{Attribute, ImplItem, Item, Macro, Stmt, TraitItem, UseTree};
+
+use crate::crates::Member;
 
 /// The way to a module from the crate's root, which is empty.
 pub(crate) type Way = Vec<String>;
@@ -25,9 +28,37 @@ struct Module {
     imported: HashMap<String, Way>,
     /// Names that it mentions, from the root on.
     mentioned: BTreeSet<Way>,
+    types: Vec<Type>,
+}
+
+/// A type that is defined somewhere, also inside of a function.
+pub(crate) struct Type {
+    pub(crate) name: String,
+}
+
+impl Type {
+    /// What an item defines, if that is a type.
+    fn of(item: &Item) -> Option<Type> {
+        let name = match item {
+            Item::Struct(of) => &of.ident,
+            Item::Enum(of) => &of.ident,
+            Item::Trait(of) => &of.ident,
+            Item::Type(of) => &of.ident,
+            Item::Union(of) => &of.ident,
+            _ => return None,
+        };
+        Some(Type { name: name.to_string() })
+    }
 }
 
 impl Modules {
+    /// Reads a crate of the workspace.
+    pub(crate) fn of_member(member: &Member) -> Modules {
+        let root = ["lib.rs", "main.rs"].map(|file| member.directory.join("src").join(file));
+        let root = root.iter().find(|file| file.exists()).expect("a crate has a first file");
+        Modules::of(root, &|file| fs::read_to_string(file).ok())
+    }
+
     /// Reads a crate from its first file. `read` gives the text of a file, if there is one.
     pub(crate) fn of(root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Modules {
         let mut modules = Modules::default();
@@ -79,6 +110,16 @@ impl Modules {
             module.mentioned.iter().map(move |name| (way.clone(), self.home(name, FOLLOWED_MAX)))
         });
         mentioned.filter(|(from, to)| from != to).collect()
+    }
+
+    /// The types that are defined, and where in the crate of that name.
+    pub(crate) fn into_types(self, name: &str) -> Vec<(String, Type)> {
+        let place = |way: &Way| [&[name.to_owned()], &way[..]].concat().join("::");
+        let of = |(way, module): (Way, Module)| {
+            let place = place(&way);
+            module.types.into_iter().map(move |of| (place.clone(), of))
+        };
+        self.0.into_iter().flat_map(of).collect()
     }
 
     /// The module in which a name is defined.
@@ -177,8 +218,11 @@ impl Reader<'_> {
 
 impl<'a> Visit<'a> for Reader<'_> {
     fn visit_item(&mut self, item: &'a Item) {
+        if is_for_tests(attributes(item)) {
+            return;
+        }
+        self.module.types.extend(Type::of(item));
         match item {
-            _ if is_for_tests(attributes(item)) => {}
             // Those of a file's top level are modules of their own; there are none inside of functions.
             Item::Mod(_) => {}
             Item::Use(of) => self.read_use(&[], &of.tree),
@@ -281,6 +325,7 @@ fn attributes(item: &Item) -> &[Attribute] {
         Item::Static(of) => &of.attrs,
         Item::Struct(of) => &of.attrs,
         Item::Trait(of) => &of.attrs,
+        Item::Union(of) => &of.attrs,
         Item::Type(of) => &of.attrs,
         Item::Use(of) => &of.attrs,
         _ => &[],
