@@ -11,7 +11,7 @@ use trust_cli::text::{grouped, seconds};
 
 use crate::report::chart::{Chart, Line, Look, Path, Tick};
 use crate::report::scale::{Elapsed, Linear, Logarithmic};
-use crate::report::timeline::{Point, Timeline, Times};
+use crate::report::timeline::{Percentiles, Point, Timeline};
 use crate::report::units::{percent, rate, time};
 use crate::report::{
     CLOSED_LOOP, OPEN_LOOP, Outcome, WRONG_COLUMNS, WRONG_PLACES, findings, numbers, percentiles,
@@ -197,7 +197,7 @@ fn latency_over_time(points: &[Point], is_joined: bool) -> Chart {
     let low = seen().map(|times| times.p50).min().unwrap_or(1);
     let worst = seen().map(|times| times.max).max().unwrap_or(1);
     let scale = Logarithmic::around(low, worst);
-    let line = |look, name, of: fn(&Times) -> u64| Line {
+    let line = |look, name, of: fn(&Percentiles) -> u64| Line {
         look,
         name: Some(name),
         path: Path::steps(each(points, |point| point.times.map(|times| scale.place(of(&times))))),
@@ -223,7 +223,7 @@ fn latency_over_time(points: &[Point], is_joined: bool) -> Chart {
         y_ticks: scale.ticks(),
         lines,
         hints: hints(points, |point| {
-            Some(match point.times.map(|Times { p50, p99, max }| [p50, p99, max].map(time)) {
+            Some(match point.times.map(|Percentiles { p50, p99, max }| [p50, p99, max].map(time)) {
                 Some([p50, p99, max]) => format!("p50 {p50}, p99 {p99}, max {max}"),
                 None => "no answer".to_owned(),
             })

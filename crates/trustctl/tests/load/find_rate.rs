@@ -7,7 +7,7 @@ use super::command::{RUN_DEADLINE, document, load};
 use super::server::{Client, Server};
 use trust_load::report::fields::Rate;
 use trust_load::report::json::{LoadDocument, RateSearch, SearchTrial};
-use trust_load::search::End;
+use trust_load::search::SearchEnd;
 use trust_testkit::program::{Finished, Home};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -63,7 +63,7 @@ fn a_server_that_never_answers_holds_no_rate() {
     };
     let search = search(&run(&format!("{flags} --json")));
     assert!(search.found_per_second.is_none(), "{search:?}");
-    assert_eq!(search.end, End::NothingHolds);
+    assert_eq!(search.end, SearchEnd::NothingHolds);
     let finished = run(flags);
     let text = finished.text();
     assert!(text.contains("No rate that holds p99<1s: not even the lowest rate holds."), "{text}");
