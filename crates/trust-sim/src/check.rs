@@ -123,7 +123,8 @@ pub struct Witness {
     finished_at: Option<Duration>,
     /// An "unreachable" was seen, and no progress since.
     soft_error: bool,
-    /// The last acknowledgement that was noticed.
+    /// Bytes that were acknowledged by the last look which noticed some, and when those were.
+    acked_seen: usize,
     acked_seen_at: Duration,
     /// How it was closed.
     pub closed: Option<CloseStep>,
@@ -161,6 +162,7 @@ impl Witness {
             frame_fence: None,
             finished_at: None,
             soft_error: false,
+            acked_seen: 0,
             acked_seen_at: now,
             closed: None,
         }
@@ -520,7 +522,10 @@ impl Witness {
 
     /// The socket was looked at: notes progress.
     pub fn note_progress(&mut self, truth: Truth) {
-        if truth.acked_at > self.acked_seen_at {
+        // Bytes, not times: an acknowledgement may come in the very moment of the look before.
+        let acked = self.sent.saturating_sub(truth.unacknowledged);
+        if acked > self.acked_seen {
+            self.acked_seen = acked;
             self.acked_seen_at = truth.acked_at;
             self.soft_error = false;
         }
