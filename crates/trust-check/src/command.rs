@@ -13,7 +13,6 @@ use trust_cli::colours::Colours;
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::connect::{ConnectError, Limit, connect, resolve};
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::framing;
 use trust_cli::layers::Source;
 use trust_cli::output::{Stdout, Unwritten, document, print};
 use trust_cli::progress::Progress;
@@ -26,9 +25,7 @@ use crate::case::Case;
 use crate::cases;
 use crate::expect::Known;
 use crate::options::{
-    ADJUST, CASE, COMMAND, EXCLUSIONS, EXPECT, FRAMING, HTML, JOBS, JSON, JUNIT, LIST, MAX_CLIENTS,
-    MAX_FRAME, MAX_RATE, MEMORY_ALLOWANCE, NAME, OFFSET, PATIENCE, PID, RESET, SEED, SETTINGS,
-    SETTLE, STRICT, TIMEOUT, again, check,
+    COMMAND, CheckOptions, EXCLUSIONS, EXPECT, HTML, JUNIT, NAME, PID, SETTINGS, again, check,
 };
 use crate::outcome::CaseOutcome;
 use crate::report::json::{CaseList, CheckReport};
@@ -89,24 +86,25 @@ pub const ENTRY: Entry = Entry {
 /// 64 for settings that do not go together, 65 for a list of known failures that is wrong, 73 for reports that cannot
 /// be written; 68, 69, 75 and 77 if nobody answers at all.
 fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    let patterns = context.layers.get(&CASE).unwrap_or_else(|| "*".to_owned());
+    let options = CheckOptions::of(context.layers);
+    let patterns = options.case.as_deref().unwrap_or("*");
     let is_wanted =
         |case: &&'static Case| patterns.split(',').any(|pattern| cases::matches(pattern, case.id));
     let wanted: Vec<&'static Case> = cases::all().filter(is_wanted).collect();
-    if context.is_on(&LIST) {
-        return list(context, &wanted);
+    if options.list {
+        return list(options.json, &wanted);
     }
-    let server = ServerAccess::named(context)?;
-    let mut about = about(context, &server)?;
+    let server = ServerAccess::named(context, &options)?;
+    let mut about = about(context, &options, &server)?;
     let plan = CasePlan {
         cases: wanted,
         jobs: about.jobs,
         strict: about.strict,
-        known: known_failures(context)?,
+        known: known_failures(context, &options)?,
     };
-    let mut output = ReportOutput::create(context)?;
+    let mut output = ReportOutput::create(context, &options)?;
     let began = Instant::now();
-    match try_all(context, &server, &plan, &mut about, &mut output) {
+    match try_all(context, &options, &server, &plan, &mut about, &mut output) {
         Ok(ran) => finish(context, &about, output, ran, began.elapsed()),
         Err(ConnectError::Signal(signal)) => {
             let (outcomes, exit) = (&[][..], context.stopped_by(signal));
@@ -133,16 +131,15 @@ enum ServerAccess {
 
 impl ServerAccess {
     /// What the strongest layer says: a server on the command line beats a command of a variable or of the file.
-    fn named(context: &Context<'_>) -> Result<ServerAccess, Failure> {
+    fn named(context: &Context<'_>, options: &CheckOptions) -> Result<ServerAccess, Failure> {
         let usage = |message: String| Err(Failure::new(ExitCode::Usage, message));
         let arguments = arguments(context);
-        let command = context.layers.get(&COMMAND);
         let is_flag = context.layers.source(&COMMAND) == Source::Flag;
-        match command {
+        match &options.command {
             Some(_) if is_flag && !arguments.is_empty() => {
                 usage("--command starts a server, so HOST:PORT is not given with it".to_owned())
             }
-            Some(command) if arguments.is_empty() => Ok(ServerAccess::Started(command)),
+            Some(command) if arguments.is_empty() => Ok(ServerAccess::Started(command.clone())),
             None if arguments.is_empty() => {
                 usage("missing argument: HOST PORT or HOST:PORT, or --command".to_owned())
             }
@@ -151,7 +148,7 @@ impl ServerAccess {
                 if let Some(extra) = rest.first() {
                     return usage(format!("unexpected argument {}", quoted(extra)));
                 }
-                Ok(ServerAccess::There(target, context.layers.get(&PID)))
+                Ok(ServerAccess::There(target, options.pid))
             }
         }
     }
@@ -161,7 +158,11 @@ fn arguments(context: &Context<'_>) -> Vec<OsString> {
     context.matches.get_many::<OsString>("server").unwrap_or_default().cloned().collect()
 }
 
-fn about(context: &Context<'_>, server: &ServerAccess) -> Result<About, Failure> {
+fn about(
+    context: &Context<'_>,
+    options: &CheckOptions,
+    server: &ServerAccess,
+) -> Result<About, Failure> {
     let layers = context.layers;
     let (target, command, pid) = match server {
         ServerAccess::There(target, pid) => (Some(target.to_string()), None, *pid),
@@ -175,16 +176,16 @@ fn about(context: &Context<'_>, server: &ServerAccess) -> Result<About, Failure>
         address: None,
         command,
         pid,
-        framing: framing::of_settings(context.layers, &FRAMING, &OFFSET, &ADJUST)?.to_string(),
-        max_frame: layers.require(&MAX_FRAME)?,
-        timeout: layers.get(&TIMEOUT).filter(|timeout| !timeout.is_zero()),
-        patience: layers.require(&PATIENCE)?,
-        settle: layers.require(&SETTLE)?,
-        strict: context.is_on(&STRICT),
-        seed: layers.require(&SEED)?,
-        jobs: layers.require(&JOBS)? as usize,
+        framing: options.framing(layers)?.to_string(),
+        max_frame: options.max_frame,
+        timeout: options.timeout.filter(|timeout| !timeout.is_zero()),
+        patience: options.patience,
+        settle: options.settle,
+        strict: options.strict,
+        seed: options.seed,
+        jobs: options.jobs as usize,
         one_at_a_time: false,
-        max_clients: layers.get(&MAX_CLIENTS),
+        max_clients: options.max_clients,
         turned_away_beside: None,
         deaths: vec![],
         again: again(layers, &arguments(context), Family::of(context.matches)),
@@ -194,6 +195,7 @@ fn about(context: &Context<'_>, server: &ServerAccess) -> Result<About, Failure>
 /// Reaches the server, or starts it, tries all cases, and stops it.
 fn try_all(
     context: &Context<'_>,
+    options: &CheckOptions,
     server: &ServerAccess,
     plan: &CasePlan,
     about: &mut About,
@@ -206,19 +208,17 @@ fn try_all(
     let is_near = address.ip().is_loopback();
     let mut setup = Setup {
         address,
-        framing: framing::of_settings(context.layers, &FRAMING, &OFFSET, &ADJUST)?,
+        framing: options.framing(context.layers)?,
         max_frame: about.max_frame,
         timeout: about.timeout,
         patience: about.patience,
         settle: about.settle,
-        reset: context.layers.require(&RESET)?,
-        memory_allowance: context.layers.require(&MEMORY_ALLOWANCE)?,
+        reset: options.reset,
+        memory_allowance: options.memory_allowance,
         seed: about.seed,
         max_clients: about.max_clients,
         one_at_a_time: false,
-        rate: ConnectionPacer::new(
-            context.layers.get(&MAX_RATE).or((!is_near).then_some(REMOTE_RATE)),
-        ),
+        rate: ConnectionPacer::new(options.max_rate.or((!is_near).then_some(REMOTE_RATE))),
         stop: OwnedFd::from(stop),
     };
     let mut lines = Lines { about, output };
@@ -307,13 +307,15 @@ struct ReportOutput {
 }
 
 impl ReportOutput {
-    fn create(context: &Context<'_>) -> Result<ReportOutput, Failure> {
-        let known = context.layers.get(&EXPECT).and_then(|path| FileId::of_path(&path));
+    fn create(context: &Context<'_>, options: &CheckOptions) -> Result<ReportOutput, Failure> {
+        let known = options.expect.as_deref().and_then(FileId::of_path);
         let is_known = || format!("is the list of {}", context.layers.place(&EXPECT));
         let inputs = known.into_iter().map(|id| (id, is_known())).collect();
-        let [junit, html] = context.create_reports([&JUNIT, &HTML], inputs)?;
+        let files =
+            [(&JUNIT as _, options.junit.as_deref()), (&HTML as _, options.html.as_deref())];
+        let [junit, html] = context.create_reports(files, inputs)?;
         Ok(ReportOutput {
-            is_json: context.is_on(&JSON),
+            is_json: options.json,
             colours: Colours::of_stdout(),
             progress: Progress::on_stderr(),
             junit,
@@ -386,26 +388,26 @@ impl ProgressListener for Lines<'_> {
     }
 }
 
-fn known_failures(context: &Context<'_>) -> Result<Known, Failure> {
-    let Some(path) = context.layers.get(&EXPECT) else { return Ok(Known::default()) };
+fn known_failures(context: &Context<'_>, options: &CheckOptions) -> Result<Known, Failure> {
+    let Some(path) = &options.expect else { return Ok(Known::default()) };
     let place = context.layers.place(&EXPECT);
     let unreadable = |why: &str| {
-        Failure::new(ExitCode::Io, format!("{place}: cannot read {}: {why}", quoted(&path)))
+        Failure::new(ExitCode::Io, format!("{place}: cannot read {}: {why}", quoted(path)))
     };
-    let file = File::open(&path).map_err(|error| unreadable(&reason(&error)))?;
+    let file = File::open(path).map_err(|error| unreadable(&reason(&error)))?;
     let mut text = vec![];
     let read = file.take(EXPECT_BYTES_MAX + 1).read_to_end(&mut text);
     if read.map_err(|error| unreadable(&reason(&error)))? as u64 > EXPECT_BYTES_MAX {
         return Err(unreadable(&format!("it has more than {EXPECT_BYTES_MAX} bytes")));
     }
     Known::parse(&String::from_utf8_lossy(&text)).map_err(|bad| {
-        let message = format!("{}, line {}: {}", quoted(&path), bad.number, bad.problem);
+        let message = format!("{}, line {}: {}", quoted(path), bad.number, bad.problem);
         Failure::new(ExitCode::DataError, message)
     })
 }
 
-fn list(context: &Context<'_>, cases: &[&'static Case]) -> Result<ExitCode, Failure> {
-    let text = match context.is_on(&JSON) {
+fn list(is_json: bool, cases: &[&'static Case]) -> Result<ExitCode, Failure> {
+    let text = match is_json {
         true => document(&CaseList::of(cases)),
         false => cases.iter().map(|case| format!("{:<14}  {}\n", case.id, case.title)).collect(),
     };

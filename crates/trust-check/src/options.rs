@@ -10,9 +10,10 @@ use trust_cli::exclusions::{Exclusion, not_zero};
 use trust_cli::exit_code::Failure;
 use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
 use trust_cli::layers::Layers;
-use trust_cli::settings::{AnySetting, Parse, Setting};
+use trust_cli::options;
+use trust_cli::settings::ValueKind;
 use trust_cli::target::Family;
-use trust_cli::values::{ALLOWED_COUNT, ALLOWED_LIMIT, parse_count, parse_limit, quoted};
+use trust_cli::values::{self, parse_count, parse_up_to, quoted};
 
 use crate::case::Case;
 use crate::cases;
@@ -22,31 +23,72 @@ use crate::setup::{NO_LIMIT, OnReset};
 /// The word that calls it.
 pub const NAME: &str = "check";
 
-/// Its settings.
-pub const SETTINGS: &[&dyn AnySetting] = &[
-    &COMMAND,
-    &PID,
-    &FRAMING,
-    &OFFSET,
-    &ADJUST,
-    &MAX_FRAME,
-    &TIMEOUT,
-    &MAX_CLIENTS,
-    &PATIENCE,
-    &SETTLE,
-    &RESET,
-    &STRICT,
-    &EXPECT,
-    &CASE,
-    &LIST,
-    &JSON,
-    &JUNIT,
-    &HTML,
-    &SEED,
-    &JOBS,
-    &MAX_RATE,
-    &MEMORY_ALLOWANCE,
-];
+options! {
+    /// What `trustctl check` is told: a field for each flag.
+    pub struct CheckOptions of "check" {
+        /// Start this server, watch it and stop it, in place of HOST:PORT; {port} stands for a free
+        /// port
+        COMMAND command: OsString, ValueKind::of_bytes(
+            "COMMAND",
+            "a command for sh with {port} in it",
+            |text| has_port(text).then(|| text.to_owned()),
+        );
+        /// The server's process, on this host: its descriptors, memory and children are watched
+        PID pid: u32, ValueKind::of_text("PID", "the number of a process", |text| {
+                parse_count(text).and_then(|pid| u32::try_from(pid).ok())
+        });
+        /// How the server tells messages apart: the length field's width and order, +incl if the
+        /// length counts its own header; raw; line
+        FRAMING framing: Framing = "u32be", framing::FRAMING;
+        /// Bytes in front of the length field; zeros are sent there
+        OFFSET offset: u16 = "0", framing::OFFSET;
+        /// Added to the length field's value, for lengths that count more or less than what follows
+        ADJUST adjust: i64 = "0", framing::ADJUST;
+        /// Largest payload that the server takes, inclusive, or none if it takes any
+        MAX_FRAME max_frame: u64 = "65536", ValueKind::of_text("BYTES", "a whole number from 1, or none", |text| {
+                if text == "none" { Some(NO_LIMIT) } else { parse_count(text) }
+        });
+        /// The server's timeout for silent clients; without it, such times are measured and not
+        /// judged
+        TIMEOUT timeout: Duration, values::LIMIT;
+        /// Clients that the server serves at the same time, if it turns more away [default: found
+        /// out]
+        MAX_CLIENTS max_clients: u64, values::COUNT;
+        /// Longest wait for an answer without any progress
+        PATIENCE patience: Duration = "5", values::SECONDS;
+        /// How long the server is left alone with a piece of a message that its kernel, or that of
+        /// a proxy in front of it, has acknowledged
+        SETTLE settle: Duration = "0.02", values::SECONDS;
+        /// What it means that the server sends RST where a FIN would do
+        RESET reset: OnReset = "warn",
+            ValueKind::of_text("VERDICT", "pass, warn or fail", OnReset::parse);
+        /// A warning is a failure
+        STRICT strict: bool = off, values::SWITCH;
+        /// Cases that are known to fail, an id or a pattern a line; they do not fail the run, but
+        /// passing does
+        EXPECT expect: PathBuf, values::FILE;
+        /// Only these cases: ids with * for any characters, with commas between them
+        CASE case: String, PATTERNS;
+        /// Say which cases there are, and try none
+        LIST list: bool = off, values::SWITCH;
+        /// Print one JSON document and nothing else
+        JSON json: bool = off, values::SWITCH;
+        /// Write a report in JUnit's XML too
+        JUNIT junit: PathBuf, values::FILE;
+        /// Write a page with all transcripts too, which needs nothing else
+        HTML html: PathBuf, values::FILE;
+        /// Decides all payloads
+        SEED seed: u64 = "1", values::SEED;
+        /// Cases that run at the same time
+        JOBS jobs: u64 = "8",
+            ValueKind::of_text("COUNT", "a whole number from 1 to 64", parse_up_to::<64>);
+        /// New connections a second at most [default: no limit on this host, 50 elsewhere]
+        MAX_RATE max_rate: u64, values::COUNT;
+        /// How much the server's memory may grow before it counts as a leak; more for a server with
+        /// a large heap and a collector
+        MEMORY_ALLOWANCE memory_allowance: u64 = "67108864", values::COUNT.named("BYTES");
+    }
+}
 
 /// Settings that cannot be used together.
 pub const EXCLUSIONS: &[Exclusion] = &[
@@ -61,173 +103,33 @@ pub const EXCLUSIONS: &[Exclusion] = &[
 ///
 /// 64, or 78 for those of the configuration file.
 pub fn check(layers: &Layers) -> Result<(), Failure> {
-    framing::of_settings(layers, &FRAMING, &OFFSET, &ADJUST).map(drop)
+    CheckOptions::of(layers).framing(layers).map(drop)
 }
 
-/// The server's command.
-pub const COMMAND: Setting<OsString> = Setting {
-    command: Some(NAME),
-    key: "command",
-    value_name: "COMMAND",
-    default: None,
-    help: "Start this server, watch it and stop it, in place of HOST:PORT; {port} stands for a free port",
-    allowed: "a command for sh with {port} in it",
-    parse: Parse::Bytes(|text| has_port(text).then(|| text.to_owned())),
-    switch: false,
-};
-/// The server's process.
-pub const PID: Setting<u32> = Setting::of(
-    NAME,
-    "pid",
-    "PID",
-    None,
-    "The server's process, on this host: its descriptors, memory and children are watched",
-    "the number of a process",
-    |text| parse_count(text).and_then(|pid| u32::try_from(pid).ok()),
-);
-/// How the server tells messages apart, without offset and adjustment.
-pub const FRAMING: Setting<Framing> = framing::setting(NAME);
-/// Bytes in front of the length field.
-pub const OFFSET: Setting<u16> = framing::offset_setting(NAME);
-/// Added to the length field's value.
-pub const ADJUST: Setting<i64> = framing::adjust_setting(NAME);
-/// The server's limit.
-pub const MAX_FRAME: Setting<u64> = Setting::of(
-    NAME,
-    "max-frame",
-    "BYTES",
-    Some("65536"),
-    "Largest payload that the server takes, inclusive, or none if it takes any",
-    "a whole number from 1, or none",
-    |text| if text == "none" { Some(NO_LIMIT) } else { parse_count(text) },
-);
-/// The server's timeout.
-pub const TIMEOUT: Setting<Duration> = Setting::of(
-    NAME,
-    "timeout",
-    "SECONDS",
-    None,
-    "The server's timeout for silent clients; without it, such times are measured and not judged",
-    ALLOWED_LIMIT,
-    parse_limit,
-);
-/// The server's limit on clients.
-pub const MAX_CLIENTS: Setting<u64> = Setting::of(
-    NAME,
-    "max-clients",
-    "COUNT",
-    None,
-    "Clients that the server serves at the same time, if it turns more away [default: found out]",
-    ALLOWED_COUNT,
-    parse_count,
-);
-/// Longest wait for an answer.
-pub const PATIENCE: Setting<Duration> = Setting::of(
-    NAME,
-    "patience",
-    "SECONDS",
-    Some("5"),
-    "Longest wait for an answer without any progress",
-    "a number of seconds of at least 0.001",
-    |text| parse_limit(text).filter(|time| !time.is_zero()),
-);
-/// How long a piece is left alone.
-pub const SETTLE: Setting<Duration> = Setting::of(
-    NAME,
-    "settle",
-    "SECONDS",
-    Some("0.02"),
-    "How long the server is left alone with a piece of a message that its kernel, or that of a proxy in front of it, has acknowledged",
-    "a number of seconds of at least 0.001",
-    |text| parse_limit(text).filter(|time| !time.is_zero()),
-);
-/// What a RST means where a FIN would do.
-pub const RESET: Setting<OnReset> = Setting::of(
-    NAME,
-    "reset",
-    "VERDICT",
-    Some("warn"),
-    "What it means that the server sends RST where a FIN would do",
-    "pass, warn or fail",
-    |text| match text {
-        "pass" => Some(OnReset::Pass),
-        "warn" => Some(OnReset::Warn),
-        "fail" => Some(OnReset::Fail),
-        _ => None,
-    },
-);
-/// Whether a warning is a failure.
-pub const STRICT: Setting<bool> = Setting::switch(NAME, "strict", "A warning is a failure");
-/// Failures that are known.
-pub const EXPECT: Setting<PathBuf> = Setting::file(
-    NAME,
-    "expect",
-    "Cases that are known to fail, an id or a pattern a line; they do not fail the run, but passing does",
-);
-/// Which cases.
-pub const CASE: Setting<String> = Setting::of_parts(
-    NAME,
-    "case",
-    "PATTERN",
-    "Only these cases: ids with * for any characters, with commas between them",
-    "ids of cases, or patterns with *, with commas between them",
-    parse_patterns,
-);
-/// Whether to list them only.
-pub const LIST: Setting<bool> =
-    Setting::switch(NAME, "list", "Say which cases there are, and try none");
-/// Whether the report is JSON.
-pub const JSON: Setting<bool> =
-    Setting::switch(NAME, "json", "Print one JSON document and nothing else");
-/// Where a report for CI goes.
-pub const JUNIT: Setting<PathBuf> =
-    Setting::file(NAME, "junit", "Write a report in JUnit's XML too");
-/// Where a report for people goes.
-pub const HTML: Setting<PathBuf> =
-    Setting::file(NAME, "html", "Write a page with all transcripts too, which needs nothing else");
-/// Decides payloads.
-pub const SEED: Setting<u64> = Setting::of(
-    NAME,
-    "seed",
-    "NUMBER",
-    Some("1"),
-    "Decides all payloads",
-    "a whole number from 0",
-    |text| text.parse().ok(),
-);
-/// Cases at the same time.
-pub const JOBS: Setting<u64> = Setting::of(
-    NAME,
-    "jobs",
-    "COUNT",
-    Some("8"),
-    "Cases that run at the same time",
-    "a whole number from 1 to 64",
-    |text| parse_count(text).filter(|jobs| *jobs <= 64),
-);
-/// Connections a second.
-pub const MAX_RATE: Setting<u64> = Setting::of(
-    NAME,
-    "max-rate",
-    "COUNT",
-    None,
-    "New connections a second at most [default: no limit on this host, 50 elsewhere]",
-    ALLOWED_COUNT,
-    parse_count,
-);
-/// Growth of memory that is no leak.
-pub const MEMORY_ALLOWANCE: Setting<u64> = Setting::of(
-    NAME,
-    "memory-allowance",
-    "BYTES",
-    Some("67108864"),
-    "How much the server's memory may grow before it counts as a leak; more for a server with a large heap and a collector",
-    ALLOWED_COUNT,
-    parse_count,
-);
+impl CheckOptions {
+    /// How the server tells messages apart.
+    ///
+    /// # Errors
+    ///
+    /// 64, or 78 from the file, for an offset or an adjustment that the framing has no room for.
+    pub fn framing(&self, layers: &Layers) -> Result<Framing, Failure> {
+        framing::of_settings(
+            layers,
+            (&FRAMING, self.framing),
+            (&OFFSET, self.offset),
+            (&ADJUST, self.adjust),
+        )
+    }
+}
 
 /// What a run is about, not how a case is tried: these do not belong to the command that tries a case again.
 const NOT_AGAIN: [&str; 7] = ["case", "expect", "html", "json", "junit", "list", "seed"];
+
+const PATTERNS: ValueKind<String> = ValueKind::of_parts(
+    "PATTERN",
+    "ids of cases, or patterns with *, with commas between them",
+    parse_patterns,
+);
 
 /// A list of patterns that name a case each.
 fn parse_patterns(text: &str) -> Result<String, String> {
@@ -236,7 +138,7 @@ fn parse_patterns(text: &str) -> Result<String, String> {
         Some(unknown) => Err(format!(
             "{} names no case; allowed are {}, see --list",
             quoted(unknown),
-            CASE.allowed
+            CASE.kind.allowed
         )),
     }
 }
@@ -267,6 +169,8 @@ pub fn again(layers: &Layers, arguments: &[OsString], family: Family) -> String 
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
+
+    use trust_cli::settings::AnySetting;
 
     use super::*;
 

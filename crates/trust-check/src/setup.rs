@@ -57,6 +57,18 @@ pub enum OnReset {
     Fail,
 }
 
+impl OnReset {
+    /// The meaning of that name.
+    pub fn parse(text: &str) -> Option<OnReset> {
+        match text {
+            "pass" => Some(OnReset::Pass),
+            "warn" => Some(OnReset::Warn),
+            "fail" => Some(OnReset::Fail),
+            _ => None,
+        }
+    }
+}
+
 impl Setup {
     /// The longest payload that a frame of this server can declare and that it takes.
     pub fn payload_max(&self) -> u64 {

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{Arg, ArgMatches, Command};
 
 use crate::event_log::EventLog;
 use crate::exclusions::{self, Exclusion};
 use crate::exit_code::{ExitCode, Failure};
-use crate::globals::GLOBALS;
+use crate::globals;
 use crate::layers::Layers;
 use crate::level::Level;
 use crate::report_file::{FileId, ReportFile};
@@ -42,7 +42,7 @@ impl Program {
     /// All settings there are: the global ones, then command by command.
     pub fn all_settings(&self) -> Vec<&'static dyn AnySetting> {
         let of_commands = self.commands.iter().flat_map(|entry| entry.settings);
-        GLOBALS.iter().chain(of_commands).copied().collect()
+        globals::SETTINGS.iter().chain(of_commands).copied().collect()
     }
 }
 
@@ -161,11 +161,6 @@ impl Entry {
 }
 
 impl Context<'_> {
-    /// Whether a switch is on.
-    pub fn is_on(&self, switch: &Setting<bool>) -> bool {
-        self.layers.get(switch) == Some(true)
-    }
-
     /// Logs the signal that stops a client command; the exit code.
     pub fn stopped_by(&self, signal: Signal) -> ExitCode {
         self.log
@@ -176,15 +171,15 @@ impl Context<'_> {
         signal.exit_code()
     }
 
-    /// Makes sure that the files which these settings name can be written, so that a long run does not end in the
-    /// discovery that they cannot. `inputs` are files that the command reads, and what is said of each.
+    /// Makes sure that the files which these settings name, if any do, can be written, so that a long run does not end in
+    /// the discovery that they cannot. `inputs` are files that the command reads, and what is said of each.
     ///
     /// # Errors
     ///
     /// 64 if a file is to be two of the reports, or is needed for something else; 73 if it cannot be made.
     pub fn create_reports<const N: usize>(
         &self,
-        settings: [&Setting<PathBuf>; N],
+        files: [(&dyn AnySetting, Option<&Path>); N],
         inputs: Vec<(FileId, String)>,
     ) -> Result<[Option<ReportFile>; N], Failure> {
         let mut taken = inputs;
@@ -194,23 +189,23 @@ impl Context<'_> {
         let stdout = stdout.and_then(|metadata| FileId::of(&metadata));
         taken.extend(stdout.map(|id| (id, "is where standard output goes".to_owned())));
         // All names before any file is made.
-        for setting in settings {
-            let Some(path) = self.layers.get(setting) else { continue };
+        for (setting, path) in files {
+            let Some(path) = path else { continue };
             let place = self.layers.place(setting);
-            let Some(id) = FileId::of_path(&path) else { continue };
+            let Some(id) = FileId::of_path(path) else { continue };
             if let Some((_, what)) = taken.iter().find(|(other, _)| *other == id) {
-                let message = format!("{place}: {} {what}", quoted(&path));
+                let message = format!("{place}: {} {what}", quoted(path));
                 return Err(Failure::new(ExitCode::Usage, message));
             }
             taken.push((id, format!("is the same file as that of {place}")));
         }
         let mut reports = [const { None }; N];
-        for (setting, report) in settings.into_iter().zip(&mut reports) {
-            let Some(path) = self.layers.get(setting) else { continue };
-            let created = ReportFile::create(&path).map_err(|error| {
+        for ((setting, path), report) in files.into_iter().zip(&mut reports) {
+            let Some(path) = path else { continue };
+            let created = ReportFile::create(path).map_err(|error| {
                 let place = self.layers.place(setting);
                 let message =
-                    format!("{place}: cannot create {}: {}", quoted(&path), reason(&error));
+                    format!("{place}: cannot create {}: {}", quoted(path), reason(&error));
                 Failure::new(ExitCode::CannotCreate, message)
             });
             *report = Some(created?);

@@ -12,7 +12,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::exit_code::{ExitCode, Failure};
-use crate::settings::{AnySetting, Given, SettingId, quoted};
+use crate::settings::{AnySetting, Given, SettingId};
+use crate::values::quoted;
 
 /// What a configuration file says.
 #[derive(Debug, Default)]
@@ -235,52 +236,19 @@ fn unquoted(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
     use std::time::Duration;
 
     use super::*;
     use crate::layers::Layers;
-    use crate::settings::{Parse, Setting, parse_bool, parse_limit, parse_port, parse_text};
+    use crate::settings::Setting;
+    use crate::values;
 
-    const LOG: Setting<String> = Setting {
-        command: None,
-        key: "log-file",
-        value_name: "PATH",
-        default: None,
-        help: "",
-        allowed: "a path",
-        parse: Parse::Text(parse_text),
-        switch: false,
-    };
-    const PORT: Setting<u16> = Setting {
-        command: Some("serve"),
-        key: "port",
-        value_name: "PORT",
-        default: None,
-        help: "",
-        allowed: "a port",
-        parse: Parse::Text(parse_port),
-        switch: false,
-    };
-    const WAIT: Setting<Duration> = Setting {
-        command: Some("serve"),
-        key: "wait",
-        value_name: "SECONDS",
-        default: None,
-        help: "",
-        allowed: "seconds",
-        parse: Parse::Text(parse_limit),
-        switch: false,
-    };
-    const RAW: Setting<bool> = Setting {
-        command: Some("call"),
-        key: "raw",
-        value_name: "",
-        default: None,
-        help: "",
-        allowed: "true or false",
-        parse: Parse::Text(parse_bool),
-        switch: true,
-    };
+    const SERVE: Option<&str> = Some("serve");
+    const LOG: Setting<PathBuf> = Setting::new(None, b"log-file", values::FILE, None, "");
+    const PORT: Setting<u16> = Setting::new(SERVE, b"port", values::PORT, None, "");
+    const WAIT: Setting<Duration> = Setting::new(SERVE, b"wait", values::SECONDS, None, "");
+    const RAW: Setting<bool> = Setting::new(Some("call"), b"raw", values::SWITCH, None, "");
     const SETTINGS: &[&dyn AnySetting] = &[&LOG, &PORT, &WAIT, &RAW];
 
     fn read(text: &[u8]) -> Result<Layers, String> {
@@ -301,7 +269,7 @@ mod tests {
     fn numbers_strings_and_booleans_go_through_the_settings_parsers() {
         let text = b"log-file = '/x'\n[serve]\nport = 0x2_0\nwait = 2.5\n[call]\nraw = true\n";
         let layers = read(text).unwrap();
-        assert_eq!(layers.get(&LOG).as_deref(), Some("/x"));
+        assert_eq!(layers.get(&LOG), Some("/x".into()));
         assert_eq!(layers.get(&PORT), Some(32));
         assert_eq!(layers.get(&WAIT), Some(Duration::from_millis(2500)));
         assert_eq!(layers.get(&RAW), Some(true));
@@ -317,18 +285,30 @@ mod tests {
                 "FILE:3: unknown key 'prot' in [serve]: allowed are port, wait",
             ),
             (b"[sreve]\nport = 1", "FILE:1: unknown table [sreve]: allowed are [serve], [call]"),
-            (b"[serve.port]\nx = 1", "FILE:1: port in [serve] is a table: allowed is a port"),
+            (
+                b"[serve.port]\nx = 1",
+                "FILE:1: port in [serve] is a table: allowed is a port from 0 to 65535",
+            ),
             (b"serve = 5", "FILE:1: serve is a single value: it must be a table"),
             (b"[[serve]]", "FILE:1: serve is an array: it must be a table"),
-            (b"[log-file]", "FILE:1: log-file is a table: allowed is a path"),
-            (b"[serve]\nport = 65536", "FILE:2: port = '65536' in [serve]: allowed is a port"),
-            (b"[serve]\nwait = nan", "FILE:2: wait = 'nan' in [serve]: allowed is seconds"),
-            (b"[serve]\nwait = -1", "FILE:2: wait = '-1' in [serve]: allowed is seconds"),
+            (b"[log-file]", "FILE:1: log-file is a table: allowed is a file name"),
+            (
+                b"[serve]\nport = 65536",
+                "FILE:2: port = '65536' in [serve]: allowed is a port from 0 to 65535",
+            ),
+            (
+                b"[serve]\nwait = nan",
+                "FILE:2: wait = 'nan' in [serve]: allowed is a number of seconds of at least 0.001",
+            ),
+            (
+                b"[serve]\nwait = -1",
+                "FILE:2: wait = '-1' in [serve]: allowed is a number of seconds of at least 0.001",
+            ),
             (b"[call]\nraw = 'yes'", "FILE:2: raw = 'yes' in [call]: allowed is true or false"),
-            (b"log-file = [1]", "FILE:1: log-file is an array: allowed is a path"),
+            (b"log-file = [1]", "FILE:1: log-file is an array: allowed is a file name"),
             (
                 b"[serve]\nport = 1\nwait = \"a\\nb\"",
-                "FILE:3: wait = 'a\\nb' in [serve]: allowed is seconds",
+                "FILE:3: wait = 'a\\nb' in [serve]: allowed is a number of seconds of at least 0.001",
             ),
             (b"# \xff", "FILE:1: not UTF-8"),
         ];

@@ -2,8 +2,8 @@
 
 use crate::exit_code::Failure;
 use crate::layers::{Layers, Source};
-use crate::settings::{AnySetting, quoted};
-use crate::values::parse_bool;
+use crate::settings::AnySetting;
+use crate::values::{parse_bool, quoted};
 
 /// Two settings that cannot be used together, and why.
 pub struct Exclusion(pub When, pub When, pub &'static str);
@@ -112,12 +112,13 @@ mod tests {
     use super::*;
     use crate::config_file::ConfigFile;
     use crate::exit_code::ExitCode;
-    use crate::settings::{Setting, parse_count};
+    use crate::settings::Setting;
+    use crate::values;
 
-    const A: Setting<u64> = count("a");
-    const B: Setting<u64> = count("b");
-    const C: Setting<u64> = count("c");
-    const ON: Setting<bool> = Setting::switch("x", "on", "");
+    const A: Setting<u64> = count(b"a");
+    const B: Setting<u64> = count(b"b");
+    const C: Setting<u64> = count(b"c");
+    const ON: Setting<bool> = Setting::new(Some("x"), b"on", values::SWITCH, None, "");
     const SETTINGS: &[&dyn AnySetting] = &[&A, &B, &C, &ON];
 
     const EXCLUSIONS: &[Exclusion] = &[
@@ -126,8 +127,8 @@ mod tests {
         Exclusion(When::On(&ON), When::Is(&C, |text| text != "1", "not 1"), "not so many"),
     ];
 
-    const fn count(key: &'static str) -> Setting<u64> {
-        Setting::of("x", key, "N", None, "", "a count", parse_count)
+    const fn count(key: &'static [u8]) -> Setting<u64> {
+        Setting::new(Some("x"), key, values::COUNT, None, "")
     }
 
     /// What is left of `KEY=VALUE` in each layer, or the failure.

@@ -7,7 +7,7 @@ use trust_wire::format::LengthFormat;
 use crate::exclusions::When;
 use crate::exit_code::Failure;
 use crate::layers::Layers;
-use crate::settings::{AnySetting, Setting};
+use crate::settings::{AnySetting, ValueKind};
 
 /// How a server tells messages apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +21,6 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// What `--framing` takes, without offset and adjustment.
-    pub const ALLOWED: &str =
-        "u8, u16, u24, u32 or u64 with be or le, perhaps with +incl; raw; or line";
-
     /// The framing of that name.
     pub fn parse(text: &str) -> Option<Framing> {
         match text {
@@ -62,44 +58,24 @@ impl Framing {
     }
 }
 
-/// The setting `framing` of that command.
-pub const fn setting(command: &'static str) -> Setting<Framing> {
-    Setting::of(
-        command,
-        "framing",
-        "FRAMING",
-        Some("u32be"),
-        "How the server tells messages apart: the length field's width and order, +incl if the length counts its own header; raw; line",
-        Framing::ALLOWED,
-        Framing::parse,
-    )
-}
+/// Names a framing.
+pub const FRAMING: ValueKind<Framing> = ValueKind::of_text(
+    "FRAMING",
+    "u8, u16, u24, u32 or u64 with be or le, perhaps with +incl; raw; or line",
+    Framing::parse,
+);
 
-/// The setting `offset` of that command: bytes in front of the length field.
-pub const fn offset_setting(command: &'static str) -> Setting<u16> {
-    Setting::of(
-        command,
-        "offset",
-        "BYTES",
-        Some("0"),
-        "Bytes in front of the length field; zeros are sent there",
-        "a whole number of bytes from 0 to 255",
-        |text| text.parse().ok().filter(|bytes| *bytes <= 255),
-    )
-}
+/// Bytes in front of the length field.
+pub const OFFSET: ValueKind<u16> =
+    ValueKind::of_text("BYTES", "a whole number of bytes from 0 to 255", |text| {
+        text.parse().ok().filter(|bytes| *bytes <= 255)
+    });
 
-/// The setting `adjust` of that command: what is added to the length field's value.
-pub const fn adjust_setting(command: &'static str) -> Setting<i64> {
-    Setting::of(
-        command,
-        "adjust",
-        "BYTES",
-        Some("0"),
-        "Added to the length field's value, for lengths that count more or less than what follows",
-        "a whole number of bytes from -65536 to 65536",
-        |text| text.parse().ok().filter(|bytes: &i64| bytes.abs() <= 65_536),
-    )
-}
+/// What is added to the length field's value.
+pub const ADJUST: ValueKind<i64> =
+    ValueKind::of_text("BYTES", "a whole number of bytes from -65536 to 65536", |text| {
+        text.parse().ok().filter(|bytes: &i64| bytes.abs() <= 65_536)
+    });
 
 /// Why a framing without a length field excludes what is about the field.
 pub const NO_LENGTH: &str = "only a length field has an offset or an adjustment";
@@ -117,13 +93,11 @@ pub const fn without_length(framing: &'static dyn AnySetting) -> When {
 /// 64, or 78 from the file, for an offset or an adjustment that the framing has no room for.
 pub fn of_settings(
     layers: &Layers,
-    framing: &Setting<Framing>,
-    offset: &Setting<u16>,
-    adjust: &Setting<i64>,
+    (framing, named): (&dyn AnySetting, Framing),
+    (offset, bytes_before): (&dyn AnySetting, u16),
+    (adjust, added): (&dyn AnySetting, i64),
 ) -> Result<Framing, Failure> {
-    let named = layers.require(framing)?;
     let Framing::Length(format) = named else { return Ok(named) };
-    let (bytes_before, added) = (layers.require(offset)?, layers.require(adjust)?);
     let refused = |setting: &dyn AnySetting| {
         let message = format!("{} cannot be used with framing {named}", layers.place(setting));
         Failure::new(layers.blame(&[framing, setting]), message)

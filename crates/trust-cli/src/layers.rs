@@ -59,17 +59,6 @@ impl Layers {
         }
     }
 
-    /// The strongest layer's value, for a setting that has to have one.
-    ///
-    /// # Errors
-    ///
-    /// 64, `missing required flag: --port`.
-    pub fn require<T: Any + Clone>(&self, setting: &Setting<T>) -> Result<T, Failure> {
-        self.get(setting).ok_or_else(|| {
-            Failure::new(ExitCode::Usage, format!("missing required flag: {}", setting.flag()))
-        })
-    }
-
     /// Which layer gives the value.
     pub fn source(&self, setting: &dyn AnySetting) -> Source {
         self.text(setting).1
@@ -217,29 +206,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::settings::Parse;
-    use crate::values::{ALLOWED_LIMIT, ALLOWED_PORT, parse_limit, parse_port};
+    use crate::values;
 
-    const WAIT: Setting<Duration> = Setting {
-        command: Some("echo-server"),
-        key: "frame-timeout",
-        value_name: "SECONDS",
-        default: Some("30"),
-        help: "",
-        allowed: ALLOWED_LIMIT,
-        parse: Parse::Text(parse_limit),
-        switch: false,
-    };
-    const PORT: Setting<u16> = Setting {
-        command: Some("echo-server"),
-        key: "port",
-        value_name: "PORT",
-        default: None,
-        help: "",
-        allowed: ALLOWED_PORT,
-        parse: Parse::Text(parse_port),
-        switch: false,
-    };
+    const COMMAND: Option<&str> = Some("echo-server");
+    const WAIT: Setting<Duration> =
+        Setting::new(COMMAND, b"frame-timeout", values::LIMIT, Some("30"), "");
+    const PORT: Setting<u16> = Setting::new(COMMAND, b"port", values::PORT, None, "");
     const SETTINGS: &[&dyn AnySetting] = &[&WAIT, &PORT];
 
     fn variables(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
@@ -270,12 +242,6 @@ mod tests {
         reversed.add_environment(&variables, SETTINGS).unwrap();
         reversed.add_file(file("2"));
         assert_eq!(seconds(&reversed), (4, Source::Flag));
-    }
-
-    #[test]
-    fn a_required_setting_without_value_is_named_by_its_flag() {
-        let failure = Layers::default().require(&PORT).unwrap_err();
-        assert_eq!(failure, Failure::new(ExitCode::Usage, "missing required flag: --port"));
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod level;
 mod log_queue;
 pub mod log_sink;
 pub mod markup;
+pub mod options;
 pub mod output;
 pub mod progress;
 pub mod random;

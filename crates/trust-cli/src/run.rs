@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use crate::command::{Context, Entry, Product, Program};
 use crate::event_log::EventLog;
 use crate::exit_code::{ExitCode, Failure};
-use crate::globals::GLOBALS;
+use crate::globals;
 use crate::level::Level;
 use crate::signals::{self, IgnoredHangup, Signals};
 use crate::standard_streams;
@@ -206,7 +206,8 @@ fn with_globals(
     name: &'static str,
     version: &'static str,
 ) -> Command {
-    let globals = GLOBALS.iter().map(|setting| setting.arg().help_heading("Global options"));
+    let globals =
+        globals::SETTINGS.iter().map(|setting| setting.arg().help_heading("Global options"));
     command
         .args(globals)
         .version(version)

@@ -1,18 +1,14 @@
 //! What can be set, each in one place.
 //!
-//! A [`Setting`] constant is the only place where a setting's flag, variable, key, default, help
-//! and parser stand; the command line, the file, `config show` and the documentation follow it.
+//! [`crate::options!`] declares what a command can be told as the fields of a struct. A field says everything about its
+//! setting; the command line, the file, `config show` and the documentation follow it.
 
 use std::any::Any;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
 
 use clap::{Arg, value_parser};
 
-pub use crate::values::{
-    ALLOWED_BOOL, ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, ALLOWED_SIZE,
-    parse_bool, parse_count, parse_limit, parse_path, parse_port, parse_size, parse_text, quoted,
-};
+use crate::exit_code::{ExitCode, Failure};
 
 /// One setting of one command, or of all.
 pub struct Setting<T: 'static> {
@@ -20,18 +16,24 @@ pub struct Setting<T: 'static> {
     pub command: Option<&'static str>,
     /// The name without dashes, which is also the file's key: `frame-timeout`.
     pub key: &'static str,
-    /// What `--help` calls the value: `SECONDS`.
-    pub value_name: &'static str,
+    /// What it can be set to.
+    pub kind: ValueKind<T>,
     /// The weakest layer; `None`: unset, or worked out at run time.
     pub default: Option<&'static str>,
     /// A sentence for `--help`.
     pub help: &'static str,
+}
+
+/// What a setting can be set to.
+pub struct ValueKind<T: 'static> {
+    /// What `--help` calls the value: `SECONDS`.
+    pub name: &'static str,
     /// What an error says is allowed: `a port from 0 to 65535`.
     pub allowed: &'static str,
     /// What takes a value, and refuses what is not allowed.
     pub parse: Parse<T>,
-    /// A flag that turns something on, and with `=false` off; `T` is `bool` then.
-    pub switch: bool,
+    /// A flag alone turns something on, and with `=false` off; `T` is `bool` then.
+    pub is_switch: bool,
 }
 
 /// From what was given to a value.
@@ -46,75 +48,60 @@ pub enum Parse<T: 'static> {
 }
 
 impl<T> Setting<T> {
-    /// A setting of a command.
-    pub const fn of(
-        command: &'static str,
-        key: &'static str,
-        value_name: &'static str,
+    /// A setting of a command, or of all. Around the help there may be spaces, as in a comment.
+    pub const fn new(
+        command: Option<&'static str>,
+        key: &'static [u8],
+        kind: ValueKind<T>,
         default: Option<&'static str>,
         help: &'static str,
-        allowed: &'static str,
-        parse: fn(&str) -> Option<T>,
     ) -> Setting<T> {
-        let (command, parse) = (Some(command), Parse::Text(parse));
-        Setting { command, key, value_name, default, help, allowed, parse, switch: false }
-    }
-
-    /// A setting of a command whose value has several parts.
-    pub const fn of_parts(
-        command: &'static str,
-        key: &'static str,
-        value_name: &'static str,
-        help: &'static str,
-        allowed: &'static str,
-        parse: fn(&str) -> Result<T, String>,
-    ) -> Setting<T> {
-        let (command, default, parse) = (Some(command), None, Parse::Parts(parse));
-        Setting { command, key, value_name, default, help, allowed, parse, switch: false }
+        let Ok(key) = std::str::from_utf8(key) else { panic!("a name is UTF-8") };
+        Setting { command, key, kind, default, help: help.trim_ascii() }
     }
 
     /// The value of a text, or what is wrong with it.
     pub(crate) fn read(&self, text: &OsStr) -> Result<T, String> {
-        let value = match self.parse {
+        let value = match self.kind.parse {
             Parse::Text(parse) => parse(&text.to_string_lossy()),
             Parse::Parts(parse) => return parse(&text.to_string_lossy()),
             Parse::Bytes(parse) => parse(text),
         };
-        value.ok_or_else(|| format!("allowed is {}", self.allowed))
+        value.ok_or_else(|| format!("allowed is {}", self.kind.allowed))
     }
 }
 
-impl Setting<PathBuf> {
-    /// The name of a file, of a command.
-    pub const fn file(
-        command: &'static str,
-        key: &'static str,
-        help: &'static str,
-    ) -> Setting<PathBuf> {
-        Setting {
-            command: Some(command),
-            key,
-            value_name: "FILE",
-            default: None,
-            help,
-            allowed: "a file name",
-            parse: Parse::Bytes(parse_path),
-            switch: false,
-        }
+impl<T> ValueKind<T> {
+    /// One that is read from a text.
+    pub const fn of_text(
+        name: &'static str,
+        allowed: &'static str,
+        parse: fn(&str) -> Option<T>,
+    ) -> ValueKind<T> {
+        ValueKind { name, allowed, parse: Parse::Text(parse), is_switch: false }
     }
-}
 
-impl Setting<bool> {
-    /// A flag of a command that turns something on.
-    pub const fn switch(
-        command: &'static str,
-        key: &'static str,
-        help: &'static str,
-    ) -> Setting<bool> {
-        Setting {
-            switch: true,
-            ..Setting::of(command, key, "BOOL", None, help, ALLOWED_BOOL, parse_bool)
-        }
+    /// One that is read from a text of several parts.
+    pub const fn of_parts(
+        name: &'static str,
+        allowed: &'static str,
+        parse: fn(&str) -> Result<T, String>,
+    ) -> ValueKind<T> {
+        ValueKind { name, allowed, parse: Parse::Parts(parse), is_switch: false }
+    }
+
+    /// One that is read from bytes.
+    pub const fn of_bytes(
+        name: &'static str,
+        allowed: &'static str,
+        parse: fn(&OsStr) -> Option<T>,
+    ) -> ValueKind<T> {
+        ValueKind { name, allowed, parse: Parse::Bytes(parse), is_switch: false }
+    }
+
+    /// The same with another name in `--help`.
+    pub const fn named(self, name: &'static str) -> ValueKind<T> {
+        ValueKind { name, ..self }
     }
 }
 
@@ -138,15 +125,15 @@ pub trait AnySetting: Sync {
     fn command(&self) -> Option<&'static str>;
     /// See [`Setting::key`].
     fn key(&self) -> &'static str;
-    /// See [`Setting::value_name`].
+    /// See [`ValueKind::name`].
     fn value_name(&self) -> &'static str;
     /// See [`Setting::default`].
     fn default(&self) -> Option<&'static str>;
     /// See [`Setting::help`].
     fn help(&self) -> &'static str;
-    /// See [`Setting::allowed`].
+    /// See [`ValueKind::allowed`].
     fn allowed(&self) -> &'static str;
-    /// See [`Setting::switch`].
+    /// See [`ValueKind::is_switch`].
     fn is_switch(&self) -> bool;
     /// The text with its value, or what is wrong with it and what is allowed.
     fn given(&self, text: &OsStr, place: String) -> Result<Given, String>;
@@ -159,6 +146,11 @@ pub trait AnySetting: Sync {
     /// `--frame-timeout`
     fn flag(&self) -> String {
         format!("--{}", self.key())
+    }
+
+    /// It has no value, and the command needs one.
+    fn missing(&self) -> Failure {
+        Failure::new(ExitCode::Usage, format!("missing required flag: {}", self.flag()))
     }
 
     /// `TRUST_ECHO_SERVER_FRAME_TIMEOUT`, and `TRUST_HOME` for `trust-home`.
@@ -203,7 +195,7 @@ impl<T: Any> AnySetting for Setting<T> {
         self.key
     }
     fn value_name(&self) -> &'static str {
-        self.value_name
+        self.kind.name
     }
     fn default(&self) -> Option<&'static str> {
         self.default
@@ -212,10 +204,10 @@ impl<T: Any> AnySetting for Setting<T> {
         self.help
     }
     fn allowed(&self) -> &'static str {
-        self.allowed
+        self.kind.allowed
     }
     fn is_switch(&self) -> bool {
-        self.switch
+        self.kind.is_switch
     }
     fn given(&self, text: &OsStr, place: String) -> Result<Given, String> {
         let value = Box::new(self.read(text)?);

@@ -12,9 +12,8 @@ use crate::command::{Entry, Product, Program};
 use crate::config_file::{ConfigFile, printable};
 use crate::event_log::EventLog;
 use crate::exit_code::{ExitCode, Failure};
-use crate::globals::{CONFIG_FILE_NAME, GLOBALS, LOG_FILE, LOG_LEVEL, REQUEST_ID, TRUST_HOME};
+use crate::globals::{self, CONFIG_FILE_NAME, GlobalOptions, LOG_FILE, TRUST_HOME};
 use crate::layers::{Layers, check_variable_names};
-use crate::level::Level;
 use crate::log_sink::open_log_file;
 use crate::settings::{AnySetting, variable_prefix};
 use crate::standard_streams;
@@ -91,11 +90,8 @@ impl Startup {
         outline: &Outline<'_>,
         file_alone: bool,
     ) -> io::Result<EventLog> {
-        let level = self.layers.get(&LOG_LEVEL).unwrap_or(Level::Info);
-        let request_id = match self.layers.text(&REQUEST_ID).0 {
-            Some(text) => text.to_string_lossy().into_owned(),
-            None => uuid::Uuid::now_v7().to_string(),
-        };
+        let options = GlobalOptions::of(&self.layers);
+        let request_id = options.request_id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
         let stdout = match outline.entry.map(|entry| entry.product) {
             _ if file_alone => false,
             None | Some(Product::Service | Product::Log) => true,
@@ -103,7 +99,7 @@ impl Startup {
             Some(Product::Output) => false,
         };
         let file = self.file.take();
-        EventLog::new(level, request_id, file, stdout)
+        EventLog::new(options.log_level, request_id, file, stdout)
     }
 }
 
@@ -116,7 +112,7 @@ pub fn add_flags(
     let mut result = Ok(());
     let mut level = matches;
     loop {
-        result = result.and(layers.add_flags(level, GLOBALS));
+        result = result.and(layers.add_flags(level, globals::SETTINGS));
         match level.subcommand() {
             Some((_, inner)) => level = inner,
             None => break,
@@ -140,7 +136,7 @@ fn add_variables(
     entry: Option<&Entry>,
 ) -> Result<(), Failure> {
     let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
-    let mut result = layers.add_environment(&variables, GLOBALS);
+    let mut result = layers.add_environment(&variables, globals::SETTINGS);
     for judged in judged(program, entry) {
         // TRUST_LOAD_MERGE_JSON is none of load's, though it begins like those.
         let of_inner = |name: &OsStr| {

@@ -7,6 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::exit_code::{ExitCode, Failure};
+use crate::settings::ValueKind;
 use crate::values::{parse_port, quoted};
 
 /// A server as the user named it.
@@ -81,14 +82,18 @@ impl Target {
             Some(port) => Ok(Target { host: host.to_owned(), port }),
             None => {
                 let port = quoted(port);
-                Err(usage(format!("bad port {port}: allowed is {ALLOWED_SERVER_PORT}")))
+                Err(usage(format!("bad port {port}: allowed is {}", SERVER_PORT.allowed)))
             }
         }
     }
 }
 
-/// What [`parse_host`] takes.
-pub const ALLOWED_HOST: &str = "a name or an address, perhaps an IPv6 address in brackets";
+/// What names a host.
+pub const HOST: ValueKind<String> = ValueKind::of_text(
+    "HOST",
+    "a name or an address, perhaps an IPv6 address in brackets",
+    parse_host,
+);
 
 /// A name or an address, without the brackets that an IPv6 address may have.
 pub fn parse_host(text: &str) -> Option<String> {
@@ -101,8 +106,9 @@ pub fn parse_host(text: &str) -> Option<String> {
     is_host.then(|| host.to_owned())
 }
 
-/// What [`parse_server_port`] takes.
-pub const ALLOWED_SERVER_PORT: &str = "a port from 1 to 65535";
+/// A server's port.
+pub const SERVER_PORT: ValueKind<u16> =
+    ValueKind::of_text("PORT", "a port from 1 to 65535", parse_server_port);
 
 /// A port that something can listen on.
 pub fn parse_server_port(text: &str) -> Option<u16> {

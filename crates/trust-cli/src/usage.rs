@@ -9,8 +9,9 @@ use clap::{ArgMatches, Id};
 
 use crate::command::{Entry, Program};
 use crate::exit_code::{ExitCode, Failure};
-use crate::globals::{GLOBALS, TOKEN_BYTES_MAX};
-use crate::settings::{AnySetting, quoted};
+use crate::globals::{self, TOKEN_BYTES_MAX};
+use crate::settings::AnySetting;
+use crate::values::quoted;
 
 /// Refuses tokens that are too long for anything that this program takes.
 pub(crate) fn check_token_lengths(tokens: &[OsString]) -> Result<(), Failure> {
@@ -81,7 +82,7 @@ impl<'a> Outline<'a> {
     pub(crate) fn check_outer_commands(&self, matches: &ArgMatches) -> Result<(), Failure> {
         let mut level = matches;
         while let Some((word, inner)) = level.subcommand() {
-            let is_global = |id: &str| GLOBALS.iter().any(|setting| setting.key() == id);
+            let is_global = |id: &str| globals::SETTINGS.iter().any(|setting| setting.key() == id);
             let is_given = |id: &&str| level.value_source(id) == Some(ValueSource::CommandLine);
             let given = level.ids().map(Id::as_str).filter(|id| !is_global(id)).find(is_given);
             if let Some(id) = given {
@@ -139,7 +140,8 @@ impl<'a> Outline<'a> {
     fn dashed_value(&self, error: &clap::Error, tokens: &[OsString]) -> Option<String> {
         let reported = context(error, ContextKind::InvalidArg)?;
         let own = self.entry.map_or(&[][..], |entry| entry.settings);
-        let settings = || own.iter().chain(GLOBALS).filter(|setting| !setting.is_switch());
+        let settings =
+            || own.iter().chain(globals::SETTINGS).filter(|setting| !setting.is_switch());
         tokens.windows(2).find_map(|pair| {
             let value = pair[1].to_string_lossy();
             let setting = settings().find(|setting| pair[0] == *setting.flag())?;
@@ -167,7 +169,7 @@ impl<'a> Outline<'a> {
 
 /// The global flag that a token is, and its value if that is in the same token.
 fn global_flag(token: &OsStr) -> Option<(&'static dyn AnySetting, Option<&OsStr>)> {
-    GLOBALS.iter().find_map(|setting| {
+    globals::SETTINGS.iter().find_map(|setting| {
         let rest = token.as_bytes().strip_prefix(setting.flag().as_bytes())?;
         match rest {
             [] => Some((*setting, None)),

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::settings::ValueKind;
+
 /// A text between quotes that is safe in one line for a terminal, and of bounded length.
 pub fn quoted(text: impl AsRef<OsStr>) -> String {
     let text = text.as_ref().to_string_lossy();
@@ -24,19 +26,54 @@ pub fn quoted(text: impl AsRef<OsStr>) -> String {
     quoted
 }
 
-/// What [`parse_port`] takes.
-pub const ALLOWED_PORT: &str = "a port from 0 to 65535";
+/// A TCP port to listen on.
+pub const PORT: ValueKind<u16> = ValueKind::of_text("PORT", "a port from 0 to 65535", parse_port);
+
+/// A limit that 0 turns off.
+pub const LIMIT: ValueKind<Duration> =
+    ValueKind::of_text("SECONDS", "a number of seconds, 0 (off) or at least 0.001", parse_limit);
+
+/// A time where 0 means at once.
+pub const DELAY: ValueKind<Duration> = ValueKind::of_text(
+    "SECONDS",
+    "a number of seconds, 0 (at once) or at least 0.001",
+    parse_limit,
+);
+
+/// A time that is not 0.
+pub const SECONDS: ValueKind<Duration> =
+    ValueKind::of_text("SECONDS", "a number of seconds of at least 0.001", |text| {
+        parse_limit(text).filter(|time| !time.is_zero())
+    });
+
+/// A number of things.
+pub const COUNT: ValueKind<u64> = ValueKind::of_text("COUNT", "a whole number from 1", parse_count);
+
+/// A number of bytes.
+pub const SIZE: ValueKind<u32> =
+    ValueKind::of_text("BYTES", "a whole number of bytes from 0 to 4294967295", parse_size);
+
+/// A number of bytes that is not 0.
+pub const POSITIVE_SIZE: ValueKind<u32> =
+    ValueKind::of_text("BYTES", "a whole number of bytes from 1 to 4294967295", |text| {
+        parse_size(text).filter(|size| *size > 0)
+    });
+
+/// What decides random choices.
+pub const SEED: ValueKind<u64> =
+    ValueKind::of_text("NUMBER", "a whole number from 0", |text| text.parse().ok());
+
+/// Whether something is on: the flag alone says yes.
+pub const SWITCH: ValueKind<bool> =
+    ValueKind { is_switch: true, ..ValueKind::of_text("BOOL", "true or false", parse_bool) };
+
+/// The name of a file.
+pub const FILE: ValueKind<PathBuf> = ValueKind::of_bytes("FILE", "a file name", parse_path);
 
 /// A TCP port.
 pub fn parse_port(text: &str) -> Option<u16> {
     digits(text)?.parse().ok()
 }
-
-/// What [`parse_limit`] takes, for a limit that 0 turns off.
-pub const ALLOWED_LIMIT: &str = "a number of seconds, 0 (off) or at least 0.001";
-
-/// What [`parse_limit`] takes, for a limit where 0 means at once.
-pub const ALLOWED_LIMIT_AT_ONCE: &str = "a number of seconds, 0 (at once) or at least 0.001";
 
 /// A time in seconds, with fractions: 0, or at least a millisecond.
 pub fn parse_limit(text: &str) -> Option<Duration> {
@@ -53,24 +90,20 @@ pub fn parse_limit(text: &str) -> Option<Duration> {
     }
 }
 
-/// What [`parse_count`] takes.
-pub const ALLOWED_COUNT: &str = "a whole number from 1";
-
 /// A number of things, at least one.
 pub fn parse_count(text: &str) -> Option<u64> {
     digits(text)?.parse().ok().filter(|count| *count > 0)
 }
 
-/// What [`parse_size`] takes.
-pub const ALLOWED_SIZE: &str = "a whole number of bytes from 0 to 4294967295";
+/// A number of things, from one to `MAX`.
+pub fn parse_up_to<const MAX: u64>(text: &str) -> Option<u64> {
+    parse_count(text).filter(|count| *count <= MAX)
+}
 
 /// A number of bytes that a frame's length field can hold.
 pub fn parse_size(text: &str) -> Option<u32> {
     digits(text)?.parse().ok()
 }
-
-/// What [`parse_bool`] takes.
-pub const ALLOWED_BOOL: &str = "true or false";
 
 /// Yes or no; 1 and 0 too, as variables often have them.
 pub fn parse_bool(text: &str) -> Option<bool> {

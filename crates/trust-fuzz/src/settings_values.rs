@@ -7,11 +7,11 @@ use std::time::Duration;
 use trust_cli::exit_code::ExitCode;
 use trust_cli::layers::{Layers, check_variable_names};
 use trust_cli::level::Level;
-use trust_cli::settings::{
-    parse_bool, parse_count, parse_limit, parse_port, parse_size, parse_text, quoted,
-};
 use trust_cli::target::{Target, parse_server_port};
 use trust_cli::text::{grouped, seconds};
+use trust_cli::values::{
+    parse_bool, parse_count, parse_limit, parse_port, parse_size, parse_text, quoted,
+};
 use trustctl::commands::TRUSTCTL;
 
 use crate::oneline::{check_failure, check_line};

@@ -33,15 +33,15 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     check_descriptors(context, &plan)?;
     let wait = until_start(context, &plan)?;
     let mut output = Output::create(context, &plan)?;
-    if let Some((budgets, from)) = &plan.find_rate {
-        return find_rate::run(context, &plan, budgets, *from, output);
+    if let Some(budgets) = &plan.options.find_rate {
+        return find_rate::run(context, &plan, budgets, output);
     }
     match one_run(context, &plan, wait, &mut output) {
         Ok(Ended { is_cut: true, .. }) if output.unwritten.failure().is_none() => {
             Ok(ExitCode::Success)
         }
         Ok(Ended { summary, signal, .. }) => {
-            let judgements = judge(&plan.fail_if, &summary);
+            let judgements = judge(plan.options.fail_if.as_deref().unwrap_or_default(), &summary);
             let is_missed = judgements.iter().any(|judgement| judgement.is_missed);
             let exit = match signal {
                 Some(signal) => context.stopped_by(signal),
@@ -78,7 +78,7 @@ fn check_descriptors(context: &Context<'_>, plan: &Plan) -> Result<(), Failure> 
 
 /// How long it is until `--start-at`; zero without one, and when it has passed.
 fn until_start(context: &Context<'_>, plan: &Plan) -> Result<Duration, Failure> {
-    let Some(start_at) = plan.start_at else { return Ok(Duration::ZERO) };
+    let Some(start_at) = plan.options.start_at else { return Ok(Duration::ZERO) };
     match start(start_at, Timestamp::now()) {
         Start::In(left) => Ok(left),
         Start::Passed(_) => Ok(Duration::ZERO),
@@ -99,7 +99,7 @@ fn one_run(
     wait: Duration,
     output: &mut Output,
 ) -> Result<Ended, ConnectError> {
-    let limit = Limit::start(plan.timeout);
+    let limit = Limit::start(plan.options.timeout);
     let addresses = resolve(&plan.target, plan.family, limit, context.signals)?;
     if !wait.is_zero() {
         output.live(&Live::waiting(wait));
@@ -110,9 +110,9 @@ fn one_run(
     let reached = reach(context, plan, &addresses)?;
     let shape = plan.shape(reached.address);
     let ended = run_engine(context, &shape, reached.first, output)?;
-    if let Some(start_at) = plan.start_at {
+    if let Some(start_at) = plan.options.start_at {
         // What the log says as well: by how much the measured part began late.
-        let began = ended.summary.began.duration_since(start_at + plan.warm_up());
+        let began = ended.summary.began.duration_since(start_at + plan.options.warm_up);
         let side = if began.is_negative() { "before" } else { "after" };
         let late = format!("{:.6} s {side} it was to", began.unsigned_abs().as_secs_f64());
         output.about.facts.push(("started", "started", late));

@@ -12,7 +12,7 @@ use trust_cli::text::reason;
 use crate::budget::{Budget, first_broken};
 use crate::engine::{self, Ended, Listener};
 use crate::output::{Output, end_without_run};
-use crate::plan::Plan;
+use crate::plan::{FIND_FROM, Plan};
 use crate::reach::reach;
 use crate::report::progress::Progress;
 use crate::report::timeline::Timeline;
@@ -37,10 +37,9 @@ pub(crate) fn run(
     context: &Context<'_>,
     plan: &Plan,
     budgets: &[Budget],
-    from: f64,
     mut output: Output,
 ) -> Result<ExitCode, Failure> {
-    let limit = Limit::start(plan.timeout);
+    let limit = Limit::start(plan.options.timeout);
     let addresses = match resolve(&plan.target, plan.family, limit, context.signals) {
         Ok(addresses) => addresses,
         Err(error) => return end_without_run(context, output, error),
@@ -55,6 +54,7 @@ pub(crate) fn run(
         has_held: false,
         stopped: None,
     };
+    let from = plan.options.rate.unwrap_or(FIND_FROM);
     let found = search(from, |rate| finder.trial(rate));
     let Finder { shown, stopped, .. } = finder;
     let Some((mut summary, timeline)) = shown else {

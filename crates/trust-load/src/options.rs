@@ -6,13 +6,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use trust_cli::exclusions::When::{Given, On};
 use trust_cli::exclusions::{Exclusion, not_zero};
+use trust_cli::exit_code::Failure;
 use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
 use trust_cli::layers::{Layers, Source};
-use trust_cli::settings::{AnySetting, Setting};
-use trust_cli::target::{ALLOWED_HOST, ALLOWED_SERVER_PORT, parse_host, parse_server_port};
-use trust_cli::values::{
-    ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, parse_count, parse_limit,
-};
+use trust_cli::options;
+use trust_cli::settings::{AnySetting, ValueKind};
+use trust_cli::target::{self, Target};
+use trust_cli::values::{self, COUNT, parse_up_to};
 
 use crate::budget::{self, Budget};
 use crate::schedule::Arrivals;
@@ -22,38 +22,94 @@ use crate::{shard, start_at};
 /// The word that calls it.
 pub const NAME: &str = "load";
 
-/// Its settings.
-pub const SETTINGS: &[&dyn AnySetting] = &[
-    &HOST,
-    &PORT,
-    &CLIENTS,
-    &MESSAGES,
-    &TIMEOUT,
-    &CONCURRENCY,
-    &DURATION,
-    &WARM_UP,
-    &IN_FLIGHT,
-    &RATE,
-    &ARRIVALS,
-    &THINK,
-    &CONNECT_RATE,
-    &MESSAGES_PER_CONNECTION,
-    &SIZE,
-    &FRAMING,
-    &OFFSET,
-    &ADJUST,
-    &RAW,
-    &MAX_FRAME,
-    &SEED,
-    &FAIL_IF,
-    &FIND_RATE,
-    &SHARD,
-    &START_AT,
-    &JSON,
-    &CSV,
-    &HDR_LOG,
-    &HTML,
-];
+options! {
+    /// What `trustctl load` is told: a field for each flag.
+    pub struct LoadOptions of "load" {
+        /// The server's name or address
+        HOST host: String = "localhost", target::HOST;
+        /// The server's port; required
+        PORT port: u16, target::SERVER_PORT;
+        /// Clients, one after the other unless --concurrency says otherwise, each with its own
+        /// connection [with --concurrency: as many]
+        CLIENTS clients: u64 = "1", COUNT.named("N");
+        /// Messages of each client, one at a time unless --in-flight or --rate says otherwise
+        MESSAGES messages: u64 = "10", COUNT.named("M");
+        /// Longest time to connect, and without progress while an echo is awaited; 0: no limit
+        TIMEOUT timeout: Duration = "5", values::LIMIT;
+        /// Clients at the same time
+        CONCURRENCY concurrency: u64 = "1",
+            ValueKind::of_text("C", "a whole number from 1 to 1000000", parse_up_to::<1_000_000>);
+        /// Send for this time, in place of a number of clients and messages; a client that fails
+        /// connects anew after 0.1 s
+        DURATION duration: Duration, values::SECONDS;
+        /// Send for this time before measuring begins; bytes are compared and errors counted all
+        /// the same
+        WARM_UP warm_up: Duration = "0",
+            ValueKind { allowed: "a number of seconds, 0 (none) or at least 0.001", ..values::LIMIT };
+        /// Most messages on the way at once on a connection [default: 1; with --rate or --find-rate
+        /// 100]
+        IN_FLIGHT in_flight: u64,
+            ValueKind::of_text("K", "a whole number from 1 to 100000", parse_up_to::<100_000>);
+        /// Messages a second of all clients together, due at their times whatever the server does:
+        /// an open loop
+        RATE rate: f64, PER_SECOND;
+        /// How the messages of an open loop lie in time: the same time apart, or as independent
+        /// users come
+        ARRIVALS arrivals: Arrivals = "constant",
+            ValueKind::of_text("KIND", Arrivals::ALLOWED, Arrivals::parse);
+        /// Time from an answer to the next message of a closed loop
+        THINK think: Duration = "0", values::DELAY;
+        /// New connections a second at most; clients send as soon as they are connected then, and
+        /// else all together
+        CONNECT_RATE connect_rate: f64, PER_SECOND;
+        /// Close a connection after so many messages and make another one
+        MESSAGES_PER_CONNECTION messages_per_connection: u64, COUNT.named("K");
+        /// Size of the payloads: one, any of a range, or each of a list equally often
+        SIZE size: Sizes = "64", ValueKind::of_text("BYTES", Sizes::ALLOWED, Sizes::parse);
+        /// How the server tells messages apart: the length field's width and order, +incl if the
+        /// length counts its own header; raw; line
+        FRAMING framing: Framing = "u32be", framing::FRAMING;
+        /// Bytes in front of the length field; zeros are sent there
+        OFFSET offset: u16 = "0", framing::OFFSET;
+        /// Added to the length field's value, for lengths that count more or less than what follows
+        ADJUST adjust: i64 = "0", framing::ADJUST;
+        /// Bytes without any framing, as --framing raw
+        RAW raw: bool = off, values::SWITCH;
+        /// Largest payload that the server takes, inclusive; a larger --size is refused
+        MAX_FRAME max_frame: u64 = "65536", COUNT.named("BYTES");
+        /// Decides all payloads and random arrivals [default: another one each time]
+        SEED seed: u64, values::SEED;
+        /// Exit with 1 if one of these is true, as p99>5ms,errors>0,rate<1000
+        FAIL_IF fail_if: Vec<Budget>, ValueKind::of_parts(
+            "BUDGETS",
+            "comparisons with commas between them, as p99>5ms,errors>0,rate<1000",
+            budget::parse_fail_if,
+        );
+        /// Search for the highest rate at which these are true, as p99<5ms; --rate is where the
+        /// search begins [default: 1000], and --duration how long each trial takes [default: 5]
+        FIND_RATE find_rate: Vec<Budget>, ValueKind::of_parts(
+            "BUDGETS",
+            "comparisons with commas between them, as p99<5ms",
+            budget::parse_find_rate,
+        );
+        /// Make this part of the load alone: its share of rate and clients; /COUNT takes the index
+        /// from JOB_COMPLETION_INDEX
+        SHARD shard: shard::Choice,
+            ValueKind::of_text("INDEX/COUNT", shard::Choice::ALLOWED, shard::Choice::parse);
+        /// Start at this time, so that all shards start together; by how much it was missed is
+        /// reported
+        START_AT start_at: Timestamp,
+            ValueKind::of_text("TIME", start_at::ALLOWED, start_at::parse);
+        /// Print one JSON document and nothing else
+        JSON json: bool = off, values::SWITCH;
+        /// Print a line of comma-separated values a second, and nothing else
+        CSV csv: bool = off, values::SWITCH;
+        /// Write an HdrHistogram interval log too, for trustctl load merge and other tools
+        HDR_LOG hdr_log: PathBuf, values::FILE;
+        /// Write a page with charts too, which needs nothing else
+        HTML html: PathBuf, values::FILE;
+    }
+}
 
 /// The settings that the sequential load has. Any other one takes the engine.
 const SEQUENTIAL: [&str; 5] = ["host", "port", "clients", "messages", "timeout"];
@@ -83,6 +139,35 @@ pub const EXCLUSIONS: &[Exclusion] = &[
 const ONE_LENGTH: &str =
     "a run is as long as one of them says; --concurrency is the number of clients at the same time";
 
+impl LoadOptions {
+    /// The server.
+    ///
+    /// # Errors
+    ///
+    /// 64 without a port.
+    pub fn target(&self) -> Result<Target, Failure> {
+        let port = self.port.ok_or_else(|| PORT.missing())?;
+        Ok(Target { host: self.host.clone(), port })
+    }
+
+    /// How the server tells messages apart.
+    ///
+    /// # Errors
+    ///
+    /// 64, or 78 from the file, for an offset or an adjustment that the framing has no room for.
+    pub fn framing(&self, layers: &Layers) -> Result<Framing, Failure> {
+        if self.raw {
+            return Ok(Framing::Raw);
+        }
+        framing::of_settings(
+            layers,
+            (&FRAMING, self.framing),
+            (&OFFSET, self.offset),
+            (&ADJUST, self.adjust),
+        )
+    }
+}
+
 /// Whether nothing was asked for but what the sequential load has.
 pub fn is_sequential(layers: &Layers) -> bool {
     SETTINGS
@@ -91,251 +176,8 @@ pub fn is_sequential(layers: &Layers) -> bool {
         .all(|setting| layers.source(*setting) <= Source::Default)
 }
 
-/// The server's name or address.
-pub const HOST: Setting<String> = Setting::of(
-    NAME,
-    "host",
-    "HOST",
-    Some("localhost"),
-    "The server's name or address",
-    ALLOWED_HOST,
-    parse_host,
-);
-/// The server's port.
-pub const PORT: Setting<u16> = Setting::of(
-    NAME,
-    "port",
-    "PORT",
-    None,
-    "The server's port; required",
-    ALLOWED_SERVER_PORT,
-    parse_server_port,
-);
-/// How many clients.
-pub const CLIENTS: Setting<u64> = Setting::of(
-    NAME,
-    "clients",
-    "N",
-    Some("1"),
-    "Clients, one after the other unless --concurrency says otherwise, each with its own connection [with --concurrency: as \
-     many]",
-    ALLOWED_COUNT,
-    parse_count,
-);
-/// Messages of each.
-pub const MESSAGES: Setting<u64> = Setting::of(
-    NAME,
-    "messages",
-    "M",
-    Some("10"),
-    "Messages of each client, one at a time unless --in-flight or --rate says otherwise",
-    ALLOWED_COUNT,
-    parse_count,
-);
-/// Longest wait.
-pub const TIMEOUT: Setting<Duration> = Setting::of(
-    NAME,
-    "timeout",
-    "SECONDS",
-    Some("5"),
-    "Longest time to connect, and without progress while an echo is awaited; 0: no limit",
-    ALLOWED_LIMIT,
-    parse_limit,
-);
-/// Clients at the same time.
-pub const CONCURRENCY: Setting<u64> = Setting::of(
-    NAME,
-    "concurrency",
-    "C",
-    Some("1"),
-    "Clients at the same time",
-    "a whole number from 1 to 1000000",
-    |text| parse_count(text).filter(|count| *count <= 1_000_000),
-);
-/// For how long messages are sent.
-pub const DURATION: Setting<Duration> = Setting::of(
-    NAME,
-    "duration",
-    "SECONDS",
-    None,
-    "Send for this time, in place of a number of clients and messages; a client that fails connects anew after 0.1 s",
-    ALLOWED_POSITIVE,
-    parse_positive,
-);
-/// What is not measured at the begin.
-pub const WARM_UP: Setting<Duration> = Setting::of(
-    NAME,
-    "warm-up",
-    "SECONDS",
-    Some("0"),
-    "Send for this time before measuring begins; bytes are compared and errors counted all the same",
-    "a number of seconds, 0 (none) or at least 0.001",
-    parse_limit,
-);
-/// Messages on the way.
-pub const IN_FLIGHT: Setting<u64> = Setting::of(
-    NAME,
-    "in-flight",
-    "K",
-    None,
-    "Most messages on the way at once on a connection [default: 1; with --rate or --find-rate 100]",
-    "a whole number from 1 to 100000",
-    |text| parse_count(text).filter(|count| *count <= 100_000),
-);
-/// Messages a second.
-pub const RATE: Setting<f64> = Setting::of(
-    NAME,
-    "rate",
-    "R",
-    None,
-    "Messages a second of all clients together, due at their times whatever the server does: an open loop",
-    ALLOWED_RATE,
-    parse_rate,
-);
-/// How they lie in time.
-pub const ARRIVALS: Setting<Arrivals> = Setting::of(
-    NAME,
-    "arrivals",
-    "KIND",
-    Some("constant"),
-    "How the messages of an open loop lie in time: the same time apart, or as independent users come",
-    Arrivals::ALLOWED,
-    Arrivals::parse,
-);
-/// Pause of a client.
-pub const THINK: Setting<Duration> = Setting::of(
-    NAME,
-    "think",
-    "SECONDS",
-    Some("0"),
-    "Time from an answer to the next message of a closed loop",
-    ALLOWED_LIMIT_AT_ONCE,
-    parse_limit,
-);
-/// Connections a second.
-pub const CONNECT_RATE: Setting<f64> = Setting::of(
-    NAME,
-    "connect-rate",
-    "R",
-    None,
-    "New connections a second at most; clients send as soon as they are connected then, and else all together",
-    ALLOWED_RATE,
-    parse_rate,
-);
-/// Messages after which a connection is closed.
-pub const MESSAGES_PER_CONNECTION: Setting<u64> = Setting::of(
-    NAME,
-    "messages-per-connection",
-    "K",
-    None,
-    "Close a connection after so many messages and make another one",
-    ALLOWED_COUNT,
-    parse_count,
-);
-/// Sizes of payloads.
-pub const SIZE: Setting<Sizes> = Setting::of(
-    NAME,
-    "size",
-    "BYTES",
-    Some("64"),
-    "Size of the payloads: one, any of a range, or each of a list equally often",
-    Sizes::ALLOWED,
-    Sizes::parse,
-);
-/// How the server tells messages apart.
-pub const FRAMING: Setting<Framing> = framing::setting(NAME);
-/// Bytes in front of the length field.
-pub const OFFSET: Setting<u16> = framing::offset_setting(NAME);
-/// Added to the length field's value.
-pub const ADJUST: Setting<i64> = framing::adjust_setting(NAME);
-/// No framing at all.
-pub const RAW: Setting<bool> =
-    Setting::switch(NAME, "raw", "Bytes without any framing, as --framing raw");
-/// The server's limit.
-pub const MAX_FRAME: Setting<u64> = Setting::of(
-    NAME,
-    "max-frame",
-    "BYTES",
-    Some("65536"),
-    "Largest payload that the server takes, inclusive; a larger --size is refused",
-    ALLOWED_COUNT,
-    parse_count,
-);
-/// Decides payloads and arrivals.
-pub const SEED: Setting<u64> = Setting::of(
-    NAME,
-    "seed",
-    "NUMBER",
-    None,
-    "Decides all payloads and random arrivals [default: another one each time]",
-    "a whole number from 0",
-    |text| text.parse().ok(),
-);
-/// Budgets.
-pub const FAIL_IF: Setting<Vec<Budget>> = Setting::of_parts(
-    NAME,
-    "fail-if",
-    "BUDGETS",
-    "Exit with 1 if one of these is true, as p99>5ms,errors>0,rate<1000",
-    "comparisons with commas between them, as p99>5ms,errors>0,rate<1000",
-    budget::parse_fail_if,
-);
-/// Searches for the highest rate.
-pub const FIND_RATE: Setting<Vec<Budget>> = Setting::of_parts(
-    NAME,
-    "find-rate",
-    "BUDGETS",
-    "Search for the highest rate at which these are true, as p99<5ms; --rate is where the search begins [default: 1000], and \
-     --duration how long each trial takes [default: 5]",
-    "comparisons with commas between them, as p99<5ms",
-    budget::parse_find_rate,
-);
-/// Which part of the load this is.
-pub const SHARD: Setting<shard::Choice> = Setting::of(
-    NAME,
-    "shard",
-    "INDEX/COUNT",
-    None,
-    "Make this part of the load alone: its share of rate and clients; /COUNT takes the index from JOB_COMPLETION_INDEX",
-    shard::Choice::ALLOWED,
-    shard::Choice::parse,
-);
-/// When all parts start.
-pub const START_AT: Setting<Timestamp> = Setting::of(
-    NAME,
-    "start-at",
-    "TIME",
-    None,
-    "Start at this time, so that all shards start together; by how much it was missed is reported",
-    start_at::ALLOWED,
-    start_at::parse,
-);
-/// Whether the report is JSON.
-pub const JSON: Setting<bool> =
-    Setting::switch(NAME, "json", "Print one JSON document and nothing else");
-/// Whether the report is CSV.
-pub const CSV: Setting<bool> = Setting::switch(
-    NAME,
-    "csv",
-    "Print a line of comma-separated values a second, and nothing else",
-);
-/// Where the histograms go.
-pub const HDR_LOG: Setting<PathBuf> = Setting::file(
-    NAME,
-    "hdr-log",
-    "Write an HdrHistogram interval log too, for trustctl load merge and other tools",
-);
-/// Where a report for people goes.
-pub const HTML: Setting<PathBuf> =
-    Setting::file(NAME, "html", "Write a page with charts too, which needs nothing else");
-
-const ALLOWED_POSITIVE: &str = "a number of seconds of at least 0.001";
-
-fn parse_positive(text: &str) -> Option<Duration> {
-    parse_limit(text).filter(|time| !time.is_zero())
-}
-
-const ALLOWED_RATE: &str = "a number a second from 0.001 to 10000000";
+const PER_SECOND: ValueKind<f64> =
+    ValueKind::of_text("R", "a number a second from 0.001 to 10000000", parse_rate);
 
 /// A rate, with fractions. The bounds keep every time and every count of a run within what numbers hold.
 fn parse_rate(text: &str) -> Option<f64> {

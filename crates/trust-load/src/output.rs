@@ -15,7 +15,7 @@ use trust_cli::text::reason;
 
 use crate::engine::Listener;
 use crate::hdr_log::{End as LogEnd, Header, Writer};
-use crate::options::{CSV, HDR_LOG, HTML, JSON};
+use crate::options::{HDR_LOG, HTML, LoadOptions};
 use crate::plan::Plan;
 use crate::report::json::LoadDocument;
 use crate::report::progress::Progress;
@@ -55,8 +55,8 @@ impl Output {
         let about = plan.about();
         let header = Header {
             shard: plan.shard,
-            start_at: plan.start_at,
-            warm_up: plan.warm_up(),
+            start_at: plan.options.start_at,
+            warm_up: plan.options.warm_up,
             began: Timestamp::UNIX_EPOCH,
             target: about.target.clone(),
             is_open_loop: about.is_open_loop,
@@ -64,12 +64,14 @@ impl Output {
             rate_of_all: plan.rate_of_all(),
             duration: plan.duration(),
             seed: Some(plan.seed),
-            is_seed_given: plan.is_seed_given,
+            is_seed_given: plan.options.seed.is_some(),
         };
-        let [hdr_log, html] = context.create_reports([&HDR_LOG, &HTML], vec![])?;
+        let LoadOptions { json, csv, hdr_log, html, .. } = &plan.options;
+        let files = [(&HDR_LOG as _, hdr_log.as_deref()), (&HTML as _, html.as_deref())];
+        let [hdr_log, html] = context.create_reports(files, vec![])?;
         Ok(Output {
-            is_json: context.is_on(&JSON),
-            is_csv: context.is_on(&CSV),
+            is_json: *json,
+            is_csv: *csv,
             about,
             progress: Progress::on_stderr(),
             timeline: Timeline::default(),

@@ -5,27 +5,23 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use std::{env, fmt, thread};
 
-use jiff::Timestamp;
 use trust_cli::again::{said, shell_word};
 use trust_cli::exit_code::Failure;
-use trust_cli::framing::{self, Framing};
+use trust_cli::framing::Framing;
 use trust_cli::layers::{Layers, Source};
 use trust_cli::settings::AnySetting;
 use trust_cli::target::{Family, Target};
 use trust_cli::text::{count, grouped, seconds};
 
-use crate::budget::Budget;
 use crate::options::{
-    ADJUST, ARRIVALS, CLIENTS, CONCURRENCY, CONNECT_RATE, CSV, DURATION, FAIL_IF, FIND_RATE,
-    FRAMING, HDR_LOG, HOST, HTML, IN_FLIGHT, JSON, MAX_FRAME, MESSAGES, MESSAGES_PER_CONNECTION,
-    NAME, OFFSET, PORT, RATE, RAW, SEED, SETTINGS, SHARD, SIZE, START_AT, THINK, TIMEOUT, WARM_UP,
+    ARRIVALS, CLIENTS, CONCURRENCY, CSV, FRAMING, HDR_LOG, HTML, JSON, LoadOptions, MAX_FRAME,
+    MESSAGES, NAME, RATE, RAW, SEED, SETTINGS, SHARD, SIZE, START_AT,
 };
 use crate::report::units;
 use crate::schedule::Arrivals;
 use crate::script::Script;
 use crate::shape::{Length, Pace, Places, Shape};
 use crate::shard::{INDEX_VARIABLE, Shard};
-use crate::sizes::Sizes;
 use crate::summary::About;
 
 /// Frames on the way at once on a connection of an open loop: enough that the client hardly ever holds a message back,
@@ -33,7 +29,7 @@ use crate::summary::About;
 const IN_FLIGHT_OPEN: u64 = 100;
 
 /// Where the search for a rate begins, in messages a second.
-const FIND_FROM: f64 = 1000.0;
+pub(crate) const FIND_FROM: f64 = 1000.0;
 
 /// How long a trial of that search takes: long enough for a 99th percentile of some hundred messages.
 const TRIAL: Duration = Duration::from_secs(5);
@@ -45,30 +41,18 @@ pub struct Plan {
     pub target: Target,
     /// Which of its addresses are tried.
     pub family: Family,
-    /// Longest time to connect, and without progress; zero: no limit.
-    pub timeout: Duration,
-    /// Budgets that are not to be true.
-    pub fail_if: Vec<Budget>,
-    /// Budgets that are to be true at the rate that is searched for, and where the search begins.
-    pub find_rate: Option<(Vec<Budget>, f64)>,
-    /// When it starts.
-    pub start_at: Option<Timestamp>,
+    /// What it was told.
+    pub options: LoadOptions,
     /// Which part of the load it is.
     pub shard: Option<Shard>,
     /// Decides payloads and arrivals.
     pub seed: u64,
-    /// Whether somebody said it.
-    pub is_seed_given: bool,
     /// The command that does it again.
     again: String,
     places: Places,
     pace: Pace,
     in_flight: u64,
     length: Length,
-    warm_up: Duration,
-    connect_rate: Option<f64>,
-    messages_per_connection: Option<u64>,
-    sizes: Sizes,
     framing: Framing,
 }
 
@@ -79,23 +63,27 @@ impl Plan {
     ///
     /// 64 without a port, and for settings that do not fit each other; 78 if those are the configuration file's.
     pub fn of(layers: &Layers, family: Family) -> Result<Plan, Failure> {
-        let target = Target { host: layers.require(&HOST)?, port: layers.require(&PORT)? };
-        Plan::for_target(target, layers, family)
+        let options = LoadOptions::of(layers);
+        let target = options.target()?;
+        Plan::for_target(target, options, layers, family)
     }
 
-    fn for_target(target: Target, layers: &Layers, family: Family) -> Result<Plan, Failure> {
-        let find_rate = layers.get(&FIND_RATE);
-        let rate = layers.get(&RATE);
-        let is_open = rate.is_some() || find_rate.is_some();
+    fn for_target(
+        target: Target,
+        options: LoadOptions,
+        layers: &Layers,
+        family: Family,
+    ) -> Result<Plan, Failure> {
+        let is_open = options.rate.is_some() || options.find_rate.is_some();
         if !is_open && layers.source(&ARRIVALS) > Source::Default {
             let why = format!("goes only with {}: only an open loop has arrivals", RATE.flag());
             return Err(refused(layers, &[&ARRIVALS], why));
         }
-        let concurrency = layers.require(&CONCURRENCY)?;
-        let choice = layers.get(&SHARD);
-        let shard = choice.map(|choice| choice.shard(env::var_os(INDEX_VARIABLE).as_deref()));
+        let concurrency = options.concurrency;
+        let shard =
+            options.shard.map(|choice| choice.shard(env::var_os(INDEX_VARIABLE).as_deref()));
         let shard = shard.transpose().map_err(|error| refused(layers, &[&SHARD], error))?;
-        let of_all = length(layers, concurrency, find_rate.is_some())?;
+        let of_all = length(layers, &options)?;
         let part = shard.unwrap_or(Shard::WHOLE);
         let (places, length) = match of_all {
             Length::Time(_) => (concurrency, of_all),
@@ -110,35 +98,26 @@ impl Plan {
             let message = format!("{shard}: nothing is left for it of {clients} at the same time");
             return Err(refused(layers, &[&SHARD, &CLIENTS, &CONCURRENCY], message));
         }
-        let (framing, sizes) = messages(layers)?;
-        let given = layers.get(&SEED);
-        let seed = given.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 1);
-        let pace = match is_open {
-            true => {
-                Pace::Open { rate: rate.unwrap_or(FIND_FROM), arrivals: layers.require(&ARRIVALS)? }
-            }
-            false => Pace::Closed { think: layers.require(&THINK)? },
+        let framing = checked_framing(layers, &options)?;
+        let seed = options.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 1);
+        let pace = if is_open {
+            let rate = options.rate.unwrap_or(FIND_FROM);
+            Pace::Open { rate, arrivals: options.arrivals }
+        } else {
+            Pace::Closed { think: options.think }
         };
         Ok(Plan {
             target,
             family,
-            timeout: layers.require(&TIMEOUT)?,
-            fail_if: layers.get(&FAIL_IF).unwrap_or_default(),
-            find_rate: find_rate.map(|budgets| (budgets, rate.unwrap_or(FIND_FROM))),
-            start_at: layers.get(&START_AT),
             shard,
             seed,
-            is_seed_given: given.is_some(),
             again: again(layers, family, seed, shard),
             places,
             pace,
-            in_flight: layers.get(&IN_FLIGHT).unwrap_or(if is_open { IN_FLIGHT_OPEN } else { 1 }),
+            in_flight: options.in_flight.unwrap_or(if is_open { IN_FLIGHT_OPEN } else { 1 }),
             length,
-            warm_up: layers.require(&WARM_UP)?,
-            connect_rate: layers.get(&CONNECT_RATE),
-            messages_per_connection: layers.get(&MESSAGES_PER_CONNECTION),
-            sizes,
             framing,
+            options,
         })
     }
 
@@ -171,25 +150,20 @@ impl Plan {
         }
     }
 
-    /// How long each run warms up.
-    pub fn warm_up(&self) -> Duration {
-        self.warm_up
-    }
-
     /// What the engine is to do with the server at that address.
     pub fn shape(&self, address: SocketAddr) -> Shape {
         let seconds = |rate: f64| Duration::from_secs_f64(1.0 / self.places.share(rate));
         Shape {
             address,
-            script: Script::new(self.framing, self.sizes.clone(), self.seed),
+            script: Script::new(self.framing, self.options.size.clone(), self.seed),
             places: self.places,
             pace: self.pace,
             in_flight: usize::try_from(self.in_flight).unwrap_or(usize::MAX),
             length: self.length,
-            warm_up: self.warm_up,
-            connect_gap: self.connect_rate.map_or(Duration::ZERO, seconds),
-            messages_per_connection: self.messages_per_connection.unwrap_or(u64::MAX),
-            timeout: (!self.timeout.is_zero()).then_some(self.timeout),
+            warm_up: self.options.warm_up,
+            connect_gap: self.options.connect_rate.map_or(Duration::ZERO, seconds),
+            messages_per_connection: self.options.messages_per_connection.unwrap_or(u64::MAX),
+            timeout: (!self.options.timeout.is_zero()).then_some(self.options.timeout),
             seed: self.seed,
         }
     }
@@ -210,7 +184,7 @@ impl Plan {
         match self.pace {
             Pace::Open { rate, arrivals } => {
                 add("loop", "loop", "open: messages are due at their times".to_owned());
-                if self.find_rate.is_none() {
+                if self.options.find_rate.is_none() {
                     add("rate", "rate of all clients", format!("{} messages/s", units::rate(rate)));
                 }
                 let arrivals = match arrivals {
@@ -235,26 +209,26 @@ impl Plan {
             }
             Length::Time(time) => add("duration", "duration", seconds(time)),
         }
-        if !self.warm_up.is_zero() {
-            add("warm_up", "warm-up", seconds(self.warm_up));
+        if !self.options.warm_up.is_zero() {
+            add("warm_up", "warm-up", seconds(self.options.warm_up));
         }
-        add("size", "payload", format!("{} bytes", self.sizes));
+        add("size", "payload", format!("{} bytes", self.options.size));
         add("framing", "framing", self.framing.to_string());
-        if let Some(rate) = self.connect_rate {
+        if let Some(rate) = self.options.connect_rate {
             add("connect_rate", "new connections", format!("{} a second", units::rate(rate)));
         }
-        if let Some(messages) = self.messages_per_connection {
+        if let Some(messages) = self.options.messages_per_connection {
             add("messages_per_connection", "messages of a connection", grouped(messages));
         }
-        let timeout = match self.timeout.is_zero() {
+        let timeout = match self.options.timeout.is_zero() {
             true => "none".to_owned(),
-            false => seconds(self.timeout),
+            false => seconds(self.options.timeout),
         };
         add("timeout", "timeout", timeout);
         if let Some(shard) = self.shard {
             add("shard", "shard", shard.to_string());
         }
-        if let Some(start_at) = self.start_at {
+        if let Some(start_at) = self.options.start_at {
             add("start_at", "start", start_at.to_string());
         }
         add("seed", "seed", self.seed.to_string());
@@ -276,21 +250,20 @@ impl Plan {
 /// 64, or 78 for those of the configuration file.
 pub fn check(layers: &Layers) -> Result<(), Failure> {
     let nowhere = Target { host: String::new(), port: 0 };
-    Plan::for_target(nowhere, layers, Family::Any).map(drop)
+    Plan::for_target(nowhere, LoadOptions::of(layers), layers, Family::Any).map(drop)
 }
 
 /// When the run of all shards is over.
-fn length(layers: &Layers, concurrency: u64, is_search: bool) -> Result<Length, Failure> {
-    match layers.get(&DURATION) {
-        Some(time) => return Ok(Length::Time(time)),
-        None if is_search => return Ok(Length::Time(TRIAL)),
-        None => {}
+fn length(layers: &Layers, options: &LoadOptions) -> Result<Length, Failure> {
+    let trial = options.find_rate.as_ref().map(|_| TRIAL);
+    if let Some(time) = options.duration.or(trial) {
+        return Ok(Length::Time(time));
     }
     let clients = match layers.source(&CLIENTS) > Source::Default {
-        true => layers.require(&CLIENTS)?,
-        false => concurrency,
+        true => options.clients,
+        false => options.concurrency,
     };
-    let each = layers.require(&MESSAGES)?;
+    let each = options.messages;
     match clients.checked_mul(each) {
         Some(_) => Ok(Length::Messages { clients, each }),
         None => {
@@ -300,13 +273,10 @@ fn length(layers: &Layers, concurrency: u64, is_search: bool) -> Result<Length, 
     }
 }
 
-/// The framing, and sizes of payloads that it and the server take.
-fn messages(layers: &Layers) -> Result<(Framing, Sizes), Failure> {
-    let framing = match layers.get(&RAW) == Some(true) {
-        true => Framing::Raw,
-        false => framing::of_settings(layers, &FRAMING, &OFFSET, &ADJUST)?,
-    };
-    let (sizes, max_frame) = (layers.require(&SIZE)?, layers.require(&MAX_FRAME)?);
+/// The framing, if it and the server take payloads of these sizes.
+fn checked_framing(layers: &Layers, options: &LoadOptions) -> Result<Framing, Failure> {
+    let framing = options.framing(layers)?;
+    let (sizes, max_frame) = (&options.size, options.max_frame);
     let (min, max) = (u64::from(sizes.min()), u64::from(sizes.max()));
     let bytes = |count: u64| format!("{} bytes", grouped(count));
     let wrong = match &framing {
@@ -332,7 +302,7 @@ fn messages(layers: &Layers) -> Result<(Framing, Sizes), Failure> {
             let settings: [&dyn AnySetting; 4] = [&SIZE, &FRAMING, &RAW, &MAX_FRAME];
             Err(refused(layers, &settings, format_args!("{sizes}: {wrong}")))
         }
-        None => Ok((framing, sizes)),
+        None => Ok(framing),
     }
 }
 

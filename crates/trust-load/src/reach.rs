@@ -27,7 +27,7 @@ pub(crate) fn reach(
     plan: &Plan,
     addresses: &[SocketAddr],
 ) -> Result<Reached, ConnectError> {
-    let limit = Limit::start(plan.timeout);
+    let limit = Limit::start(plan.options.timeout);
     let begun = Instant::now();
     let stream = connect(&plan.target, addresses, limit, context.signals)?;
     let took = begun.elapsed();

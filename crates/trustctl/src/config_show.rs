@@ -10,7 +10,7 @@ use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::globals::CONFIG_FILE_NAME;
 use trust_cli::layers::Source;
 use trust_cli::output::print;
-use trust_cli::settings::quoted;
+use trust_cli::values::quoted;
 
 /// The command.
 pub(crate) const ENTRY: Entry = Entry {

@@ -4,23 +4,19 @@ use std::time::Duration;
 
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::settings::{ALLOWED_LIMIT_AT_ONCE, AnySetting, Setting, parse_limit};
+use trust_cli::settings::AnySetting;
+use trust_cli::{options, values};
 
 /// The word that calls it.
 const NAME: &str = "hold";
 
-/// Its settings.
-const SETTINGS: &[&dyn AnySetting] = &[&SECONDS];
-
-const SECONDS: Setting<Duration> = Setting::of(
-    NAME,
-    "seconds",
-    "SECONDS",
-    None,
-    "How long to wait; required",
-    ALLOWED_LIMIT_AT_ONCE,
-    parse_limit,
-);
+options! {
+    /// What `trustctl hold` is told.
+    struct HoldOptions of "hold" {
+        /// How long to wait; required
+        SECONDS seconds: Duration, values::DELAY;
+    }
+}
 
 /// The command.
 pub(crate) const ENTRY: Entry =
@@ -32,7 +28,7 @@ pub(crate) const ENTRY: Entry =
 ///
 /// 64 without `--seconds`.
 fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    let duration = context.layers.require(&SECONDS)?;
+    let duration = HoldOptions::of(context.layers).seconds.ok_or_else(|| SECONDS.missing())?;
     let signal = context.signals.wait(Some(duration));
     Ok(signal.map_or(ExitCode::Success, |signal| context.stopped_by(signal)))
 }

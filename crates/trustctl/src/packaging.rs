@@ -5,7 +5,7 @@ use std::path::Path;
 use std::{env, fs};
 
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::globals::GLOBALS;
+use trust_cli::globals;
 use trust_cli::layers::Layers;
 use trust_cli::run::{Parsed, innermost, parse};
 use trust_cli::target::Family;
@@ -90,7 +90,7 @@ fn command_of(words: &[String]) -> Result<(&'static str, Layers), Failure> {
     let entry = outline.entry.expect("what was parsed has a command");
     let mut layers = Layers::default();
     layers.add_flags(innermost(&matches), entry.settings)?;
-    layers.add_flags(innermost(&matches), GLOBALS)?;
+    layers.add_flags(innermost(&matches), globals::SETTINGS)?;
     Ok((entry.name, layers))
 }
 

@@ -4,20 +4,18 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::time::Duration;
 
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::connect::{ConnectError, Limit, connect, resolve};
 use trust_cli::echo::link::Link;
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::layers::Source as Layer;
+use trust_cli::layers::{self, Layers};
 use trust_cli::settings::AnySetting;
 use trust_cli::target::{Family, Target};
 
 use crate::client::input::Cut;
 use crate::client::options::{
-    CHUNK, EXCLUSIONS, INTERVAL, MAX_FRAME, NAME, ONE_INPUT, PAYLOAD_SIZE, RAW, SETTINGS, TIMEOUT,
-    arguments,
+    CHUNK, ClientOptions, EXCLUSIONS, NAME, ONE_INPUT, PAYLOAD_SIZE, RAW, SETTINGS, arguments,
 };
 use crate::client::session::{Finished, Session};
 use crate::client::source::{PlannedMessage, SendPlan, Source};
@@ -48,8 +46,9 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         .cloned()
         .collect();
     let (target, messages) = Target::parse(&arguments)?;
-    let plan = plan(&Flags::of(context, !messages.is_empty())?, messages)?;
-    let timeout = context.layers.require(&TIMEOUT)?;
+    let options = options(context.layers, !messages.is_empty());
+    let plan = plan(&options, messages)?;
+    let timeout = options.timeout;
     let limit = Limit::start(timeout);
     let family = Family::of(context.matches);
     let connected = resolve(&target, family, limit, context.signals)
@@ -70,29 +69,15 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     }
 }
 
-/// The settings that decide what is sent.
-struct Flags {
-    payload_size: Option<u32>,
-    chunk: Option<u32>,
-    raw: bool,
-    interval: Option<Duration>,
-    max_frame: u32,
-}
-
-impl Flags {
-    /// What the settings say: a message on the command line beats a variable and the file, as a flag does.
-    fn of(context: &Context<'_>, has_messages: bool) -> Result<Flags, Failure> {
-        let layers = context.layers;
-        let counts =
-            |choice: &dyn AnySetting| !has_messages || layers.source(choice) == Layer::Flag;
-        Ok(Flags {
-            payload_size: layers.get(&PAYLOAD_SIZE).filter(|_| counts(&PAYLOAD_SIZE)),
-            chunk: layers.get(&CHUNK).filter(|_| counts(&CHUNK)),
-            raw: layers.get(&RAW).unwrap_or(false) && counts(&RAW),
-            interval: layers.get(&INTERVAL),
-            max_frame: layers.require(&MAX_FRAME)?,
-        })
-    }
+/// What the settings say: a message on the command line beats a variable and the file, as a flag does.
+fn options(layers: &Layers, has_messages: bool) -> ClientOptions {
+    let mut options = ClientOptions::of(layers);
+    let is_beaten =
+        |choice: &dyn AnySetting| has_messages && layers.source(choice) != layers::Source::Flag;
+    options.payload_size = options.payload_size.filter(|_| !is_beaten(&PAYLOAD_SIZE));
+    options.chunk = options.chunk.filter(|_| !is_beaten(&CHUNK));
+    options.raw &= !is_beaten(&RAW);
+    options
 }
 
 /// What to send.
@@ -100,29 +85,29 @@ impl Flags {
 /// # Errors
 ///
 /// 64 if more than one thing was asked for, or something that cannot be repeated is to be.
-fn plan(flags: &Flags, messages: &[OsString]) -> Result<SendPlan, Failure> {
+fn plan(options: &ClientOptions, messages: &[OsString]) -> Result<SendPlan, Failure> {
     let others = [
-        (PAYLOAD_SIZE.flag(), flags.payload_size.is_some()),
-        (CHUNK.flag(), flags.chunk.is_some()),
-        (RAW.flag(), flags.raw),
+        (PAYLOAD_SIZE.flag(), options.payload_size.is_some()),
+        (CHUNK.flag(), options.chunk.is_some()),
+        (RAW.flag(), options.raw),
     ];
     if let (false, Some((flag, _))) = (messages.is_empty(), others.iter().find(|(_, is)| *is)) {
         let message = format!("{flag} cannot be used with MESSAGE: {ONE_INPUT}");
         return Err(Failure::new(ExitCode::Usage, message));
     }
-    let plan = match (flags.payload_size, flags.chunk) {
+    let plan = match (options.payload_size, options.chunk) {
         (Some(size), _) => {
-            SendPlan::Messages(vec![PlannedMessage::Generated(size)], flags.interval)
+            SendPlan::Messages(vec![PlannedMessage::Generated(size)], options.interval)
         }
         (_, Some(len)) => SendPlan::Frames(Cut::Chunks { len }),
-        _ if flags.raw => SendPlan::Raw,
-        _ if messages.is_empty() => SendPlan::Frames(Cut::Lines { max: flags.max_frame }),
+        _ if options.raw => SendPlan::Raw,
+        _ if messages.is_empty() => SendPlan::Frames(Cut::Lines { max: options.max_frame }),
         _ => {
             let bytes = |message: &OsString| PlannedMessage::Bytes(message.as_bytes().to_vec());
-            SendPlan::Messages(messages.iter().map(bytes).collect(), flags.interval)
+            SendPlan::Messages(messages.iter().map(bytes).collect(), options.interval)
         }
     };
-    if flags.interval.is_some() && !matches!(plan, SendPlan::Messages(..)) {
+    if options.interval.is_some() && !matches!(plan, SendPlan::Messages(..)) {
         let message = "--interval needs something to repeat: MESSAGE or --payload-size";
         return Err(Failure::new(ExitCode::Usage, message));
     }
@@ -131,18 +116,17 @@ fn plan(flags: &Flags, messages: &[OsString]) -> Result<SendPlan, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::client::options::MAX_FRAME;
     use trust_wire::DEFAULT_MAX_PAYLOAD;
 
-    const NO_FLAGS: Flags = Flags {
-        payload_size: None,
-        chunk: None,
-        raw: false,
-        interval: None,
-        max_frame: DEFAULT_MAX_PAYLOAD,
-    };
+    fn no_flags() -> ClientOptions {
+        ClientOptions::of(&Layers::default())
+    }
 
-    fn refused(flags: &Flags, messages: &[OsString]) -> String {
+    fn refused(flags: &ClientOptions, messages: &[OsString]) -> String {
         let failure = plan(flags, messages).unwrap_err();
         assert_eq!(failure.exit, ExitCode::Usage);
         failure.message
@@ -156,19 +140,19 @@ mod tests {
     #[test]
     fn one_thing_is_sent_at_a_time() {
         let message = ["hi".into()];
-        let raw = Flags { raw: true, ..NO_FLAGS };
-        let chunk = Flags { chunk: Some(1), ..NO_FLAGS };
+        let raw = ClientOptions { raw: true, ..no_flags() };
+        let chunk = ClientOptions { chunk: Some(1), ..no_flags() };
         let expected = "--chunk cannot be used with MESSAGE: each of them says what is sent";
         assert_eq!(refused(&chunk, &message), expected);
         assert_eq!(plan(&raw, &[]), Ok(SendPlan::Raw));
         let lines = Cut::Lines { max: 65_536 };
-        assert_eq!(plan(&NO_FLAGS, &[]), Ok(SendPlan::Frames(lines)));
+        assert_eq!(plan(&no_flags(), &[]), Ok(SendPlan::Frames(lines)));
     }
 
     #[test]
     fn only_messages_can_be_repeated() {
         let interval = Some(Duration::from_secs(1));
-        let flags = Flags { interval, ..NO_FLAGS };
+        let flags = ClientOptions { interval, ..no_flags() };
         assert!(refused(&flags, &[]).starts_with("--interval needs something to repeat"));
         let repeated = SendPlan::Messages(vec![PlannedMessage::Bytes(b"hi".to_vec())], interval);
         assert_eq!(plan(&flags, &["hi".into()]), Ok(repeated));

@@ -6,75 +6,30 @@ use std::time::Duration;
 use clap::{Arg, value_parser};
 use trust_cli::exclusions::Exclusion;
 use trust_cli::exclusions::When::{Given, On};
-use trust_cli::settings::{AnySetting, Setting};
 use trust_cli::target::{Family, Target};
-use trust_cli::values::{
-    ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_SIZE, parse_limit, parse_size,
-};
+use trust_cli::{options, values};
 
 /// The word that calls it.
 pub(crate) const NAME: &str = "echo-client";
 
-/// Its settings.
-pub(crate) const SETTINGS: &[&dyn AnySetting] =
-    &[&PAYLOAD_SIZE, &CHUNK, &RAW, &INTERVAL, &MAX_FRAME, &TIMEOUT];
-
-pub(crate) const PAYLOAD_SIZE: Setting<u32> = Setting::of(
-    NAME,
-    "payload-size",
-    "BYTES",
-    None,
-    "Send one generated frame with a payload of this size; from 16777216 on, a server in auto mode \
-           takes it for raw bytes",
-    ALLOWED_SIZE,
-    parse_size,
-);
-
-pub(crate) const CHUNK: Setting<u32> = Setting::of(
-    NAME,
-    "chunk",
-    "BYTES",
-    None,
-    "Send standard input in frames of this size; print exactly the echoed bytes",
-    "a whole number of bytes from 1 to 4294967295",
-    |text| parse_size(text).filter(|size| *size > 0),
-);
-
-pub(crate) const RAW: Setting<bool> = Setting::switch(
-    NAME,
-    "raw",
-    "Send standard input without frames, half-close when it ends, read to the end",
-);
-
-pub(crate) const INTERVAL: Setting<Duration> = Setting::of(
-    NAME,
-    "interval",
-    "SECONDS",
-    None,
-    "Repeat the messages so often, with round-trip times on stderr, until stopped",
-    ALLOWED_LIMIT_AT_ONCE,
-    parse_limit,
-);
-
-pub(crate) const MAX_FRAME: Setting<u32> = Setting::of(
-    NAME,
-    "max-frame",
-    "BYTES",
-    Some("65536"),
-    "Longest line of standard input that is sent as a message",
-    ALLOWED_SIZE,
-    parse_size,
-);
-
-pub(crate) const TIMEOUT: Setting<Duration> = Setting::of(
-    NAME,
-    "timeout",
-    "SECONDS",
-    Some("5"),
-    "Longest time to connect, and without progress while an answer is owed; 0: no limit",
-    ALLOWED_LIMIT,
-    parse_limit,
-);
+options! {
+    /// What `trustctl echo-client` is told: a field for each flag.
+    pub(crate) struct ClientOptions of "echo-client" {
+        /// Send one generated frame with a payload of this size; from 16777216 on, a server in auto
+        /// mode takes it for raw bytes
+        PAYLOAD_SIZE payload_size: u32, values::SIZE;
+        /// Send standard input in frames of this size; print exactly the echoed bytes
+        CHUNK chunk: u32, values::POSITIVE_SIZE;
+        /// Send standard input without frames, half-close when it ends, read to the end
+        RAW raw: bool = off, values::SWITCH;
+        /// Repeat the messages so often, with round-trip times on stderr, until stopped
+        INTERVAL interval: Duration, values::DELAY;
+        /// Longest line of standard input that is sent as a message
+        MAX_FRAME max_frame: u32 = "65536", values::SIZE;
+        /// Longest time to connect, and without progress while an answer is owed; 0: no limit
+        TIMEOUT timeout: Duration = "5", values::LIMIT;
+    }
+}
 
 /// Settings that cannot be used together.
 pub(crate) const EXCLUSIONS: &[Exclusion] = &[

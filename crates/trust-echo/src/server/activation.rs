@@ -8,8 +8,9 @@ use std::os::fd::{AsFd, RawFd};
 use trust_cli::descriptor::Kind;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::{Layers, Source};
-use trust_cli::settings::{AnySetting, quoted};
+use trust_cli::settings::AnySetting;
 use trust_cli::sys;
+use trust_cli::values::quoted;
 
 /// What a super-server tells a process about itself. They are meant for one process: whoever starts children takes
 /// these away from them.

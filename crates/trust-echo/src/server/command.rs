@@ -12,9 +12,10 @@ use trust_cli::event_log::EventLog;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::Layers;
 use trust_cli::level::Level;
-use trust_cli::settings::quoted;
+use trust_cli::settings::AnySetting;
 use trust_cli::signals::Signal;
 use trust_cli::text::reason;
+use trust_cli::values::quoted;
 use trust_net::errno::Operation;
 use trust_net::service::Echo;
 use trust_net::{Model, Server, Summary, socket};
@@ -24,7 +25,7 @@ use crate::server::events::{ModelName, ServerEvents, milliseconds, with_totals};
 use crate::server::launcher::{self, HandOver};
 use crate::server::notify::{Notified, Notifier};
 use crate::server::options::{
-    EXCLUSIONS, HOST, INETD, MAX_CLIENTS, MODEL, NAME, PORT, SETTINGS, check, checked_config,
+    EXCLUSIONS, HOST, INETD, MODEL, NAME, PORT, SETTINGS, ServerOptions, check, checked_config,
 };
 use crate::server::supervisor::{OtherProcesses, Supervisor};
 
@@ -56,24 +57,24 @@ pub const ENTRY: Entry = Entry {
 /// 64 without a port or for settings that exclude each other, 73 without a log, 68 for an unknown
 /// host name, and what the error table says about `bind(2)`.
 fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    if context.layers.get(&INETD) == Some(true) {
-        return one_connection::run(context);
+    let options = ServerOptions::of(context.layers);
+    if options.inetd {
+        return one_connection::run(context, &options);
     }
     let handed_over = activation::listeners()?;
-    check_against(&handed_over, context.layers)?;
-    let mut config = checked_config(context.layers)?;
+    check_against(&handed_over, &options, context.layers)?;
+    let mut config = checked_config(&options, context.layers)?;
     let notifier = Notifier::from_environment(context.log)?;
     config.pulse = notifier.sign_of_life();
     if let Some(problem) = context.home_problem {
         return Err(Failure::new(ExitCode::CannotCreate, problem));
     }
-    let host = context.layers.get(&HOST);
-    if handed_over.is_empty() {
-        config.addresses = addresses(host.as_deref(), context.layers.require(&PORT)?)?;
+    let host = options.host.as_deref();
+    if let (Some(port), true) = (options.port, handed_over.is_empty()) {
+        config.addresses = addresses(host, port)?;
     }
-    let model = context.layers.require(&MODEL)?;
-    let wanted = context.layers.get(&MAX_CLIENTS);
-    config.max_clients = allowed_clients(wanted, model, config.workers, context.log);
+    let model = options.model;
+    config.max_clients = allowed_clients(options.max_clients, model, config.workers, context.log);
 
     let started = Instant::now();
     let supervisor = OtherProcesses::of(model)
@@ -94,7 +95,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let observer = Arc::new(Notified { notifier, others: events });
     let server = match handed_over.is_empty() {
         true => Server::bind(config.clone(), Echo, observer)
-            .map_err(|error| cannot_listen(&config.addresses, host.as_deref(), &error))?,
+            .map_err(|error| cannot_listen(&config.addresses, host, &error))?,
         false => Server::of_listeners(config, Echo, observer, handed_over)
             .map_err(|error| internal(&error))?,
     };
@@ -105,13 +106,17 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
 }
 
 /// Checks the settings against the sockets that were handed over, if any were.
-fn check_against(handed_over: &[TcpListener], layers: &Layers) -> Result<(), Failure> {
+fn check_against(
+    handed_over: &[TcpListener],
+    options: &ServerOptions,
+    layers: &Layers,
+) -> Result<(), Failure> {
     if handed_over.is_empty() {
-        return layers.require(&PORT).map(|_| ());
+        return options.port.map(drop).ok_or_else(|| PORT.missing());
     }
     let reason = "LISTEN_FDS, sockets that are listening already: leave it out";
     activation::refuse_given(layers, &[&PORT, &HOST], reason)?;
-    if handed_over.len() > 1 && layers.require(&MODEL)? == ModelName::Iterative {
+    if handed_over.len() > 1 && options.model == ModelName::Iterative {
         let message = format!(
             "LISTEN_FDS '{}' cannot be used with model iterative ({}), which has one listening socket: allowed is 1",
             handed_over.len(),

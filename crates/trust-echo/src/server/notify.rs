@@ -15,7 +15,7 @@ use trust_cli::error_map::errno_name;
 use trust_cli::event_log::EventLog;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::level::Level;
-use trust_cli::settings::quoted;
+use trust_cli::values::quoted;
 use trust_net::{Event, Observer, errno};
 
 /// The shortest time between two signs of life: whoever asks for more is given this, which costs no more than the

@@ -7,11 +7,9 @@ use trust_cli::exclusions::When::{self, Given, On};
 use trust_cli::exclusions::{Exclusion, not_one, not_zero};
 use trust_cli::exit_code::Failure;
 use trust_cli::layers::Layers;
-use trust_cli::settings::{
-    ALLOWED_COUNT, ALLOWED_LIMIT, ALLOWED_LIMIT_AT_ONCE, ALLOWED_PORT, AnySetting, Setting,
-    parse_count, parse_limit, parse_port,
-};
-use trust_cli::target::{ALLOWED_HOST, parse_host};
+use trust_cli::settings::{AnySetting, ValueKind};
+use trust_cli::values::{self, parse_count, parse_up_to};
+use trust_cli::{options, target};
 use trust_net::ServerConfig;
 use trust_net::wire::{Limits, Mode};
 
@@ -20,160 +18,54 @@ use crate::server::events::{ModelName, parse_mode};
 /// The word that calls it.
 pub(crate) const NAME: &str = "echo-server";
 
-/// Its settings.
-pub(crate) const SETTINGS: &[&dyn AnySetting] = &[
-    &PORT,
-    &HOST,
-    &MODE,
-    &MAX_FRAME,
-    &TIMEOUT,
-    &FRAME_TIMEOUT,
-    &LINGER_TIMEOUT,
-    &DRAIN_TIMEOUT,
-    &MAX_LIFETIME,
-    &MAX_CLIENTS,
-    &WORKERS,
-    &MODEL,
-    &BUSY_POLL,
-    &INETD,
-];
+options! {
+    /// What `trustctl echo-server` is told: a field for each flag.
+    pub(crate) struct ServerOptions of "echo-server" {
+        /// Port to listen on; 0 takes a free one and reports it in server_start; required unless
+        /// sockets are handed over
+        PORT port: u16, values::PORT;
+        /// Address or name to listen on [default: all addresses, IPv6 and IPv4]
+        HOST host: String, target::HOST;
+        /// framed: frames only; raw: every byte goes back as it came; auto: a first byte of 0x00
+        /// means framed
+        MODE mode: Mode = "auto", ValueKind::of_text("MODE", "auto, framed or raw", parse_mode);
+        /// Largest payload of a frame, inclusive
+        MAX_FRAME max_frame: u32 = "65536", values::POSITIVE_SIZE;
+        /// Longest silence while a byte is awaited, and longest time without an acknowledgement
+        /// while sending
+        TIMEOUT timeout: Duration = "5", values::LIMIT;
+        /// Longest time from a frame's first byte to its last
+        FRAME_TIMEOUT frame_timeout: Duration = "30", values::LIMIT;
+        /// Longest wait for the peer's FIN without a sign of life from it; five times that in all
+        LINGER_TIMEOUT linger_timeout: Duration = "2", values::DELAY;
+        /// Longest time for connections to finish after SIGTERM or SIGINT
+        DRAIN_TIMEOUT drain_timeout: Duration = "10", values::DELAY;
+        /// Life of a connection after which it is ended in order, and 5 s later cut
+        MAX_LIFETIME max_lifetime: Duration = "0", values::LIMIT;
+        /// Clients served at once; more are turned away in the orderly way [default: what the
+        /// descriptor limit allows; with model process also what RLIMIT_NPROC allows, at most 1000]
+        MAX_CLIENTS max_clients: u64, values::COUNT;
+        /// Threads that run event loops [default: the number of cores]
+        WORKERS workers: u64,
+            ValueKind::of_text("COUNT", "a whole number from 1 to 1024", parse_up_to::<1024>);
+        /// event: all clients at once; iterative: one after the other, the next one waits; process:
+        /// all at once, a process each
+        MODEL model: ModelName = "event",
+            ValueKind::of_text("MODEL", "event, iterative or process", ModelName::parse);
+        /// Time after the last event in which an event loop asks again without sleeping: answers
+        /// come sooner, and a core is busy for it; 0: it always sleeps
+        BUSY_POLL busy_poll: Duration = "0", MICROSECONDS;
+        /// Serve the one connection on descriptor 0, as inetd, systemd and tcpserver hand it over,
+        /// and end with it; events go to the log file alone
+        INETD inetd: bool = off, values::SWITCH;
+    }
+}
 
 /// Payloads below this length, in bytes, have headers that begin with 0x00; text does not.
 const AUTO_MODE_MAX_FRAME: u32 = 1 << 24;
 
 /// The longest time without sleep, in microseconds: whoever wants more does not want to sleep at all.
 const BUSY_POLL_MAX_MICROS: u64 = 1_000_000;
-
-pub(crate) const PORT: Setting<u16> = Setting::of(
-    NAME,
-    "port",
-    "PORT",
-    None,
-    "Port to listen on; 0 takes a free one and reports it in server_start; required unless \
-     sockets are handed over",
-    ALLOWED_PORT,
-    parse_port,
-);
-pub(crate) const HOST: Setting<String> = Setting::of(
-    NAME,
-    "host",
-    "HOST",
-    None,
-    "Address or name to listen on [default: all addresses, IPv6 and IPv4]",
-    ALLOWED_HOST,
-    parse_host,
-);
-const MODE: Setting<Mode> = Setting::of(
-    NAME,
-    "mode",
-    "MODE",
-    Some("auto"),
-    "framed: frames only; raw: every byte goes back as it came; auto: a first byte of 0x00 means framed",
-    "auto, framed or raw",
-    parse_mode,
-);
-const MAX_FRAME: Setting<u32> = Setting::of(
-    NAME,
-    "max-frame",
-    "BYTES",
-    Some("65536"),
-    "Largest payload of a frame, inclusive",
-    "a whole number of bytes from 1 to 4294967295",
-    parse_max_frame,
-);
-const TIMEOUT: Setting<Duration> = Setting::of(
-    NAME,
-    "timeout",
-    "SECONDS",
-    Some("5"),
-    "Longest silence while a byte is awaited, and longest time without an acknowledgement while sending",
-    ALLOWED_LIMIT,
-    parse_limit,
-);
-const FRAME_TIMEOUT: Setting<Duration> = Setting::of(
-    NAME,
-    "frame-timeout",
-    "SECONDS",
-    Some("30"),
-    "Longest time from a frame's first byte to its last",
-    ALLOWED_LIMIT,
-    parse_limit,
-);
-const LINGER_TIMEOUT: Setting<Duration> = Setting::of(
-    NAME,
-    "linger-timeout",
-    "SECONDS",
-    Some("2"),
-    "Longest wait for the peer's FIN without a sign of life from it; five times that in all",
-    ALLOWED_LIMIT_AT_ONCE,
-    parse_limit,
-);
-const DRAIN_TIMEOUT: Setting<Duration> = Setting::of(
-    NAME,
-    "drain-timeout",
-    "SECONDS",
-    Some("10"),
-    "Longest time for connections to finish after SIGTERM or SIGINT",
-    ALLOWED_LIMIT_AT_ONCE,
-    parse_limit,
-);
-const MAX_LIFETIME: Setting<Duration> = Setting::of(
-    NAME,
-    "max-lifetime",
-    "SECONDS",
-    Some("0"),
-    "Life of a connection after which it is ended in order, and 5 s later cut",
-    ALLOWED_LIMIT,
-    parse_limit,
-);
-pub(crate) const MAX_CLIENTS: Setting<u64> = Setting::of(
-    NAME,
-    "max-clients",
-    "COUNT",
-    None,
-    "Clients served at once; more are turned away in the orderly way [default: what the descriptor limit allows; with \
-     model process also what RLIMIT_NPROC allows, at most 1000]",
-    ALLOWED_COUNT,
-    parse_count,
-);
-const WORKERS: Setting<u64> = Setting::of(
-    NAME,
-    "workers",
-    "COUNT",
-    None,
-    "Threads that run event loops [default: the number of cores]",
-    "a whole number from 1 to 1024",
-    parse_workers,
-);
-pub(crate) const MODEL: Setting<ModelName> = Setting::of(
-    NAME,
-    "model",
-    "MODEL",
-    Some("event"),
-    "event: all clients at once; iterative: one after the other, the next one waits; process: all at once, \
-     a process each",
-    "event, iterative or process",
-    ModelName::parse,
-);
-
-const BUSY_POLL: Setting<Duration> = Setting::of(
-    NAME,
-    "busy-poll",
-    "MICROSECONDS",
-    Some("0"),
-    "Time after the last event in which an event loop asks again without sleeping: answers come sooner, \
-     and a core is busy for it; 0: it always sleeps",
-    "a whole number of microseconds from 0 to 1000000",
-    parse_busy_poll,
-);
-
-/// Serve the connection on descriptor 0 instead of listening.
-pub(crate) const INETD: Setting<bool> = Setting::switch(
-    NAME,
-    "inetd",
-    "Serve the one connection on descriptor 0, as inetd, systemd and tcpserver hand it over, and end with it; \
-     events go to the log file alone",
-);
 
 /// Settings that cannot be used together.
 pub(crate) const EXCLUSIONS: &[Exclusion] = &[
@@ -199,19 +91,22 @@ const fn not_event(model: &'static dyn AnySetting) -> When {
 ///
 /// 64, or 78 for those of the configuration file.
 pub(crate) fn check(layers: &Layers) -> Result<(), Failure> {
-    checked_config(layers).map(drop)
+    checked_config(&ServerOptions::of(layers), layers).map(drop)
 }
 
 /// The settings, checked against each other; addresses, the model and the number of clients are still to come.
-pub(crate) fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
+pub(crate) fn checked_config(
+    options: &ServerOptions,
+    layers: &Layers,
+) -> Result<ServerConfig, Failure> {
     let off = |limit: Duration| (!limit.is_zero()).then_some(limit);
     let limits = Limits {
-        mode: layers.require(&MODE)?,
-        max_payload: layers.require(&MAX_FRAME)?,
-        timeout: off(layers.require(&TIMEOUT)?),
-        frame_timeout: off(layers.require(&FRAME_TIMEOUT)?),
-        linger_timeout: layers.require(&LINGER_TIMEOUT)?,
-        max_lifetime: off(layers.require(&MAX_LIFETIME)?),
+        mode: options.mode,
+        max_payload: options.max_frame,
+        timeout: off(options.timeout),
+        frame_timeout: off(options.frame_timeout),
+        linger_timeout: options.linger_timeout,
+        max_lifetime: off(options.max_lifetime),
     };
     if limits.mode == Mode::Auto && limits.max_payload >= AUTO_MODE_MAX_FRAME {
         let message = format!(
@@ -227,25 +122,23 @@ pub(crate) fn checked_config(layers: &Layers) -> Result<ServerConfig, Failure> {
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     Ok(ServerConfig {
         limits,
-        drain_timeout: layers.require(&DRAIN_TIMEOUT)?,
-        busy_poll: layers.require(&BUSY_POLL)?,
-        workers: match (layers.require(&MODEL)?, layers.get(&WORKERS)) {
-            _ if layers.get(&INETD) == Some(true) => 1,
+        drain_timeout: options.drain_timeout,
+        busy_poll: options.busy_poll,
+        workers: match (options.model, options.workers) {
+            _ if options.inetd => 1,
             (ModelName::Iterative | ModelName::Process, _) => 1,
             (ModelName::Event, Some(workers)) => usize::try_from(workers).unwrap_or(usize::MAX),
             (ModelName::Event, None) => cores(),
         },
-        ..ServerConfig::new(layers.get(&PORT).unwrap_or(0))
+        ..ServerConfig::new(options.port.unwrap_or(0))
     })
 }
 
-fn parse_max_frame(text: &str) -> Option<u32> {
-    u32::try_from(parse_count(text)?).ok()
-}
-
-fn parse_workers(text: &str) -> Option<u64> {
-    parse_count(text).filter(|workers| *workers <= 1024)
-}
+const MICROSECONDS: ValueKind<Duration> = ValueKind::of_text(
+    "MICROSECONDS",
+    "a whole number of microseconds from 0 to 1000000",
+    parse_busy_poll,
+);
 
 fn parse_busy_poll(text: &str) -> Option<Duration> {
     let micros = match text {
@@ -277,7 +170,7 @@ mod tests {
         let mut layers = Layers::default();
         layers.add_flags(&matches, SETTINGS)?;
         exclusions::settle(&mut layers, EXCLUSIONS)?;
-        checked_config(&layers)
+        checked_config(&ServerOptions::of(&layers), &layers)
     }
 
     #[test]

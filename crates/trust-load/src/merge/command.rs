@@ -5,6 +5,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use clap::{Arg, value_parser};
 use rustix::event::{PollFd, PollFlags};
@@ -18,7 +19,7 @@ use trust_cli::values::quoted;
 
 use crate::budget::judge;
 use crate::merge::json::{FailedMerge, MergeDocument};
-use crate::merge::options::{FAIL_IF, HDR_LOG, JSON, NAME, SETTINGS};
+use crate::merge::options::{HDR_LOG, MergeOptions, NAME, SETTINGS};
 use crate::merge::{LOGS_MAX, Log, Merged, Unmerged, merge, table};
 
 const INTRODUCTION: &str = "\
@@ -65,16 +66,16 @@ fn arguments() -> Vec<Arg> {
 /// 64 for a file that is given twice, 65 for one that is no log or does not go with the others, 73 if the merged log
 /// cannot be made, 74 if reading or writing fails.
 fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    let is_json = context.is_on(&JSON);
-    let budgets = context.layers.get(&FAIL_IF).unwrap_or_default();
+    let MergeOptions { json: is_json, hdr_log, fail_if } = MergeOptions::of(context.layers);
     // What reading failed with does not matter where a signal ended it.
-    let result = read(context).map_err(|unmerged| match context.signals.take() {
-        Some(signal) => Unmerged::Stopped(signal),
-        None => unmerged,
-    });
+    let result =
+        read(context, hdr_log.as_deref()).map_err(|unmerged| match context.signals.take() {
+            Some(signal) => Unmerged::Stopped(signal),
+            None => unmerged,
+        });
     match result {
         Ok(merged) => {
-            let judgements = judge(&budgets, &merged.summary());
+            let judgements = judge(&fail_if.unwrap_or_default(), &merged.summary());
             let is_missed = judgements.iter().any(|judgement| judgement.is_missed);
             let exit = match merged.is_whole() && !is_missed {
                 true => ExitCode::Success,
@@ -104,7 +105,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     }
 }
 
-fn read(context: &Context<'_>) -> Result<Merged, Unmerged> {
+fn read(context: &Context<'_>, hdr_log: Option<&Path>) -> Result<Merged, Unmerged> {
     let names: Vec<&OsString> =
         context.matches.get_many::<OsString>("files").unwrap_or_default().collect();
     if names.len() > LOGS_MAX {
@@ -133,7 +134,7 @@ fn read(context: &Context<'_>) -> Result<Merged, Unmerged> {
     }
     let is_log = || "is one of the logs that are merged".to_owned();
     let inputs = files.iter().filter_map(|(_, metadata)| Some((FileId::of(metadata)?, is_log())));
-    let [mut output] = context.create_reports([&HDR_LOG], inputs.collect())?;
+    let [mut output] = context.create_reports([(&HDR_LOG, hdr_log)], inputs.collect())?;
     let merged = merge(logs, output.as_mut(), || context.signals.take())?;
     output.map_or(Ok(()), ReportFile::finish)?;
     Ok(merged)

@@ -4,9 +4,9 @@ use trust_cli::command::Context;
 use trust_cli::connect::{ConnectError, Limit, connect, resolve};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::output::{Stdout, print};
-use trust_cli::target::{Family, Target};
+use trust_cli::target::Family;
 
-use crate::options::{CLIENTS, HOST, MESSAGES, PORT, TIMEOUT};
+use crate::options::LoadOptions;
 use crate::sequential::client::{self, Outcome, Plan};
 use crate::sequential::payload::Payloads;
 use crate::sequential::report::Report;
@@ -17,12 +17,9 @@ use crate::sequential::report::Report;
 ///
 /// 64 without `--port`; what connecting reports if there is no server for the first client.
 pub(crate) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    let port = context.layers.require(&PORT)?;
-    let host = context.layers.require(&HOST)?;
-    let clients = context.layers.require(&CLIENTS)?;
-    let messages = context.layers.require(&MESSAGES)?;
-    let timeout = context.layers.require(&TIMEOUT)?;
-    let target = Target { host, port };
+    let options = LoadOptions::of(context.layers);
+    let target = options.target()?;
+    let LoadOptions { clients, messages, timeout, .. } = options;
     let plan = Plan {
         target: &target,
         messages,

@@ -18,7 +18,7 @@ use trust_net::{Event, Observer, Server, ServerConfig, Summary, socket};
 use super::{exit_code, internal, write_stop};
 use crate::server::events::{ModelName, ServerEvents};
 use crate::server::notify::{Notified, Notifier};
-use crate::server::options::checked_config;
+use crate::server::options::{ServerOptions, checked_config};
 use crate::server::supervisor::{OtherProcesses, Supervisor};
 
 /// Serves the connection to its end.
@@ -26,8 +26,8 @@ use crate::server::supervisor::{OtherProcesses, Supervisor};
 /// # Errors
 ///
 /// 64 for settings that are about listening, and for a descriptor 0 that is no connection; 73 without a log.
-pub(super) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    let mut config = ServerConfig { max_clients: 1, ..checked_config(context.layers)? };
+pub(super) fn run(context: &mut Context<'_>, options: &ServerOptions) -> Result<ExitCode, Failure> {
+    let mut config = ServerConfig { max_clients: 1, ..checked_config(options, context.layers)? };
     let notifier = Notifier::from_environment(context.log)?;
     config.pulse = notifier.sign_of_life();
     let (stream, peer) = connection(context.descriptor_0.take())?;

@@ -1,0 +1,92 @@
+//! What a command can be told, declared once: its settings, and the struct that their values come in.
+
+/// Declares settings, each once, as the fields of the struct that their values come in.
+///
+/// ```
+/// use std::path::PathBuf;
+/// use trust_cli::{layers::Layers, options, settings::AnySetting, values};
+///
+/// options! {
+///     /// What `serve` is told.
+///     pub struct Options of "serve" {
+///         /// Port to listen on
+///         PORT port: u16, values::PORT;
+///         /// Clients at the same time
+///         MAX_CLIENTS max_clients: u64 = "10", values::COUNT;
+///         /// Print one JSON document and nothing else
+///         JSON json: bool = off, values::SWITCH;
+///     }
+/// }
+///
+/// let options = Options::of(&Layers::default());
+/// assert_eq!((options.port, options.max_clients, options.json), (None, 10, false));
+/// assert_eq!(MAX_CLIENTS.flag(), "--max-clients");
+/// assert_eq!(SETTINGS.len(), 3);
+/// ```
+///
+/// The comment is the text of `--help`, and the field's name with dashes is the flag. A field with a default is of the
+/// named type, and one without is an option of it. A constant for each setting says where its value came from, and
+/// `SETTINGS` is all of them. Without `of` they are settings of all commands.
+#[macro_export]
+macro_rules! options {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $Options:ident $(of $command:literal)? {
+            $(
+                $(#[doc = $help:literal])+
+                $NAME:ident $field:ident: $type:ty $(= $default:tt)?, $kind:expr;
+            )+
+        }
+    ) => {
+        const OWNER: Option<&'static str> = $crate::options!(@owner $($command)?);
+        $(
+            $(#[doc = $help])+
+            $vis const $NAME: $crate::settings::Setting<$type> = {
+                const FIELD: &str = stringify!($field);
+                const KEY: [u8; FIELD.len()] = $crate::options::key(FIELD);
+                let default = $crate::options!(@default $($default)?);
+                $crate::settings::Setting::new(OWNER, &KEY, $kind, default, concat!($($help),+))
+            };
+        )+
+        /// All of them, in the order of `--help`.
+        $vis const SETTINGS: &[&dyn $crate::settings::AnySetting] = &[$(&$NAME),+];
+
+        $(#[$meta])*
+        #[derive(Debug)]
+        $vis struct $Options {
+            $($(#[doc = $help])+ $vis $field: $crate::options!(@type $type $(, $default)?),)+
+        }
+
+        impl $Options {
+            /// What the strongest layers say.
+            $vis fn of(layers: &$crate::layers::Layers) -> $Options {
+                $Options { $($field: $crate::options!(@value layers $NAME $($default)?)),+ }
+            }
+        }
+    };
+    (@owner) => { None };
+    (@owner $command:literal) => { Some($command) };
+    (@default) => { None };
+    (@default off) => { None };
+    (@default $default:literal) => { Some($default) };
+    (@type $type:ty) => { Option<$type> };
+    (@type $type:ty, $default:tt) => { $type };
+    (@value $layers:ident $NAME:ident) => { $layers.get(&$NAME) };
+    (@value $layers:ident $NAME:ident off) => { $layers.get(&$NAME).unwrap_or(false) };
+    (@value $layers:ident $NAME:ident $default:literal) => {
+        $layers.get(&$NAME).expect("it has a default")
+    };
+}
+
+/// The key of a field, in bytes: `frame-timeout` of `frame_timeout`.
+pub const fn key<const LEN: usize>(field: &str) -> [u8; LEN] {
+    let mut key = [b'-'; LEN];
+    let mut at = 0;
+    while at < LEN {
+        if field.as_bytes()[at] != b'_' {
+            key[at] = field.as_bytes()[at];
+        }
+        at += 1;
+    }
+    key
+}
