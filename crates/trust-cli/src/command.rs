@@ -30,7 +30,7 @@ pub struct Program {
     /// What the words that only group commands are for.
     pub groups: &'static [(&'static str, &'static str)],
     /// The one that it stands for; `None`: the first words of the command line say which.
-    pub only: Option<&'static str>,
+    pub only: Option<&'static Entry>,
 }
 
 impl Program {

@@ -4,7 +4,6 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::iter;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -25,50 +24,44 @@ use crate::standard_streams;
 use crate::startup::Startup;
 use crate::sys;
 use crate::text::reason;
-use crate::usage::{Outline, check_token_lengths};
+use crate::usage::{CommandLine, check_token_lengths, innermost};
 
 /// Runs the program from its first argument to its exit code.
 pub fn run(program: &Program) -> ExitCode {
     let start = Instant::now();
     signals::survive_file_size_limit();
     let tokens: Vec<OsString> = env::args_os().skip(1).collect();
-    let outline = Outline::new(program, &tokens);
-    let matches = match parse(program, &outline, &tokens) {
-        Ok(Parsed::Command(matches)) => Ok(matches),
-        Ok(Parsed::Printed(exit)) => return exit,
-        Err(failure) => Err(failure),
+    let line = match parse(program, &tokens) {
+        Parsed::Line(line) => line,
+        Parsed::Printed(exit) => return exit,
     };
-    let is_service = outline.entry.is_some_and(|entry| entry.product == Product::Service);
+    let is_service = line.entry.is_some_and(|entry| entry.product == Product::Service);
     let signals = Signals::install(match is_service {
         true => IgnoredHangup::Handle,
         false => IgnoredHangup::Keep,
     });
-    let mut startup = Startup::new(program, &outline, matches.as_ref());
-    let serves_descriptor_0 = startup.serves_descriptor_0(&outline);
+    let mut startup = Startup::new(program, &line);
+    let serves_descriptor_0 = startup.serves_descriptor_0(&line);
     let descriptor_0 = serves_descriptor_0.then(standard_streams::set_connection_aside).transpose();
-    let log = startup.take_log(&outline, serves_descriptor_0).unwrap_or_else(|error| {
+    let log = startup.take_log(&line, serves_descriptor_0).unwrap_or_else(|error| {
         startup.problem = startup.problem.clone().and(Err(Failure::new(
             ExitCode::OsLimit,
             format!("cannot start the log's threads: {error}"),
         )));
         EventLog::disabled()
     });
-    let name = outline.entry.map_or(program.name, |entry| entry.name);
+    let name = line.entry.map_or(program.name, |entry| entry.name);
     log.event(Level::Info, "cmd_start").field("cmd", name).write();
-    let result = startup.problem.clone().and(matches).and_then(|matches| {
+    let result = startup.problem.clone().and_then(|()| {
         let signals = signals.map_err(|error| {
             Failure::new(ExitCode::OsLimit, format!("cannot handle signals: {error}"))
         })?;
         let descriptor_0 = descriptor_0.map_err(|error| {
             Failure::new(ExitCode::OsLimit, format!("cannot take descriptor 0 over: {error}"))
         })?;
-        let matches = innermost(&matches);
-        match outline.entry {
-            Some(entry) => {
-                run_command(program, entry, matches, &startup, &log, &signals, descriptor_0)
-            }
-            None => Err(outline.unknown_command("", program.only)),
-        }
+        let entry = line.entry.expect("a line without a command is wrong");
+        let matches = innermost(&line.matches);
+        run_command(program, entry, matches, &startup, &log, &signals, descriptor_0)
     });
     let exit = result.unwrap_or_else(|failure| {
         let event = log.event(Level::Error, "error").field("message", &failure.message);
@@ -85,33 +78,21 @@ pub fn run(program: &Program) -> ExitCode {
 }
 
 /// What the command line came to.
-pub enum Parsed {
-    /// A command is to run.
-    Command(ArgMatches),
+pub enum Parsed<'a> {
+    /// A command is to run, or something is wrong.
+    Line(CommandLine<'a>),
     /// `--help` or `--version`: nothing is left to do.
     Printed(ExitCode),
 }
 
 /// What these words come to; `--help` and `--version` are answered.
-///
-/// # Errors
-///
-/// 64, in one line.
-pub fn parse(
-    program: &Program,
-    outline: &Outline<'_>,
-    tokens: &[OsString],
-) -> Result<Parsed, Failure> {
-    check_token_lengths(tokens)?;
-    let Some(command) = command_line(program) else {
-        return Err(outline.unknown_command("", program.only));
-    };
-    let words = iter::once(OsString::from(program.name)).chain(tokens.iter().cloned());
-    let error = match command.try_get_matches_from(words) {
-        Ok(matches) => {
-            outline.check_outer_commands(&matches)?;
-            return Ok(Parsed::Command(matches));
-        }
+pub fn parse<'a>(program: &'a Program, tokens: &[OsString]) -> Parsed<'a> {
+    let command = command_line(program);
+    if let Err(failure) = check_token_lengths(tokens) {
+        return Parsed::Line(CommandLine::wrong(program, &command, tokens, |_| failure));
+    }
+    let error = match command.clone().try_get_matches_from(tokens) {
+        Ok(matches) => return Parsed::Line(CommandLine::new(program, matches)),
         Err(error) => error,
     };
     match error.kind() {
@@ -123,12 +104,15 @@ pub fn parse(
             match printed {
                 Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                     tell(&format!("error: cannot write to standard output: {}", reason(&error)));
-                    Ok(Parsed::Printed(ExitCode::Io))
+                    Parsed::Printed(ExitCode::Io)
                 }
-                _ => Ok(Parsed::Printed(ExitCode::Success)),
+                _ => Parsed::Printed(ExitCode::Success),
             }
         }
-        _ => Err(outline.explain(&error, tokens)),
+        _ => {
+            let explain = |line: &CommandLine<'_>| line.explain(&error, &command, tokens);
+            Parsed::Line(CommandLine::wrong(program, &command, tokens, explain))
+        }
     }
 }
 
@@ -170,11 +154,11 @@ pub fn catching_panics<T>(action: impl FnOnce() -> Result<T, Failure>) -> Result
     })
 }
 
-/// The whole command line; `None` if the program's command does not exist.
-pub fn command_line(program: &Program) -> Option<Command> {
+/// The whole command line, without the program's name.
+pub fn command_line(program: &Program) -> Command {
     let version = env!("CARGO_PKG_VERSION");
     let command = match program.only {
-        Some(name) => program.find(name)?.command().name(program.name),
+        Some(entry) => entry.command().name(program.name),
         None => {
             let top = Command::new(program.name).about(program.about).subcommand_required(true);
             program.commands.iter().fold(top, |top, entry| match entry.name.split_once(' ') {
@@ -184,7 +168,8 @@ pub fn command_line(program: &Program) -> Option<Command> {
             })
         }
     };
-    Some(with_globals(command, &exit_codes_help(), program.name, version))
+    let command = command.no_binary_name(true).bin_name(program.name);
+    with_globals(command, &exit_codes_help(), program.name, version)
 }
 
 /// Adds the word that only groups commands, before the first of them. One that is a command itself comes before those
@@ -228,11 +213,6 @@ fn exit_codes_help() -> String {
          TRUST_<COMMAND>_<FLAG>. A flag beats a variable, and a variable beats the file.",
     );
     help
-}
-
-/// The level of the command itself.
-pub fn innermost(matches: &ArgMatches) -> &ArgMatches {
-    matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
 }
 
 /// The message of the panic that ends the command; those of other threads are told at once.

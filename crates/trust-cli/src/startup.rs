@@ -17,7 +17,7 @@ use crate::layers::{Layers, check_variable_names};
 use crate::log_sink::open_log_file;
 use crate::settings::{AnySetting, variable_prefix};
 use crate::standard_streams;
-use crate::usage::Outline;
+use crate::usage::{CommandLine, innermost, levels};
 
 /// What is settled before a command runs; as much as possible, if something is wrong.
 pub(crate) struct Startup {
@@ -34,22 +34,12 @@ pub(crate) struct Startup {
 }
 
 impl Startup {
-    pub(crate) fn new(
-        program: &Program,
-        outline: &Outline<'_>,
-        matches: Result<&ArgMatches, &Failure>,
-    ) -> Startup {
+    pub(crate) fn new(program: &Program, line: &CommandLine<'_>) -> Startup {
         let mut layers = Layers::default();
-        let usage = match matches {
-            Ok(matches) => add_flags(&mut layers, matches, outline.entry),
-            Err(failure) => {
-                for (setting, text) in &outline.globals {
-                    let _ = layers.add_flag(*setting, text);
-                }
-                Err(failure.clone())
-            }
-        };
-        let variables = add_variables(&mut layers, program, outline.entry);
+        let sound = line.entry.filter(|_| line.mistake.is_ok());
+        let flags = add_flags(&mut layers, &line.matches, sound);
+        let usage = line.mistake.clone().and(flags);
+        let variables = add_variables(&mut layers, program, line.entry);
         let home = resolve_home(&layers);
         let configuration = home.as_ref().map_err(Failure::clone).and_then(|home| {
             let settings: Vec<_> = program
@@ -71,15 +61,15 @@ impl Startup {
             Err(problem) => (None, Some(problem)),
         };
         let problem = usage.and(variables).and(configuration).and_then(|()| {
-            judged(program, outline.entry).try_for_each(|entry| entry.settle(&mut layers))
+            judged(program, line.entry).try_for_each(|entry| entry.settle(&mut layers))
         });
         Startup { layers, problem, home, log_file, file, home_problem }
     }
 
     /// Whether the connection on descriptor 0 is to be served, so that nothing may be written to it. Where something
     /// is wrong nobody can tell, and a connection there is taken for a client.
-    pub(crate) fn serves_descriptor_0(&self, outline: &Outline<'_>) -> bool {
-        let switch = outline.entry.and_then(|entry| entry.on_descriptor_0);
+    pub(crate) fn serves_descriptor_0(&self, line: &CommandLine<'_>) -> bool {
+        let switch = line.entry.and_then(|entry| entry.on_descriptor_0);
         let is_asked_to = switch.is_some_and(|switch| self.layers.get(switch) == Some(true));
         is_asked_to || (self.problem.is_err() && standard_streams::stdin_is_connection())
     }
@@ -87,15 +77,15 @@ impl Startup {
     /// The log; with `file_alone`, stdout is not written to.
     pub(crate) fn take_log(
         &mut self,
-        outline: &Outline<'_>,
+        line: &CommandLine<'_>,
         file_alone: bool,
     ) -> io::Result<EventLog> {
         let options = GlobalOptions::of(&self.layers);
         let request_id = options.request_id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-        let stdout = match outline.entry.map(|entry| entry.product) {
+        let stdout = match line.entry.map(|entry| entry.product) {
             _ if file_alone => false,
             None | Some(Product::Service | Product::Log) => true,
-            Some(Product::LogAround) => !outline.json,
+            Some(Product::LogAround) => !line.asks_for_json(),
             Some(Product::Output) => false,
         };
         let file = self.file.take();
@@ -109,17 +99,10 @@ pub fn add_flags(
     matches: &ArgMatches,
     entry: Option<&Entry>,
 ) -> Result<(), Failure> {
-    let mut result = Ok(());
-    let mut level = matches;
-    loop {
-        result = result.and(layers.add_flags(level, globals::SETTINGS));
-        match level.subcommand() {
-            Some((_, inner)) => level = inner,
-            None => break,
-        }
-    }
+    let global = |level| layers.add_flags(level, globals::SETTINGS);
+    let globals = levels(matches).map(global).fold(Ok(()), Result::and);
     let own = entry.map_or(&[][..], |entry| entry.settings);
-    result.and(layers.add_flags(level, own))
+    globals.and(layers.add_flags(innermost(matches), own))
 }
 
 /// The commands whose settings matter to the one that runs: all of them to `config show`.

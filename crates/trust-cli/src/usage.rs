@@ -1,17 +1,20 @@
 //! Mistakes on the command line, each in one line that says what is wrong and what would be right.
 
 use std::ffi::{OsStr, OsString};
+use std::iter;
 use std::os::unix::ffi::OsStrExt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Id};
+use clap::{Arg, ArgAction, ArgMatches, Command, Id};
 
 use crate::command::{Entry, Program};
 use crate::exit_code::{ExitCode, Failure};
 use crate::globals::{self, TOKEN_BYTES_MAX};
-use crate::settings::AnySetting;
 use crate::values::quoted;
+
+/// Mistakes of one line that are looked past, to find what else it says.
+const MISTAKES_MAX: usize = 16;
 
 /// Refuses tokens that are too long for anything that this program takes.
 pub(crate) fn check_token_lengths(tokens: &[OsString]) -> Result<(), Failure> {
@@ -24,85 +27,74 @@ pub(crate) fn check_token_lengths(tokens: &[OsString]) -> Result<(), Failure> {
     }
 }
 
-/// What can be told of a command line that may be wrong: enough to log the failure in the right
-/// place and to name the right `--help`.
-pub struct Outline<'a> {
+/// A command line as clap reads it.
+pub struct CommandLine<'a> {
     program: &'a Program,
-    /// The program's name and the words of the command that are right so far.
-    pub place: String,
+    /// What was found; of a wrong line, what is right in it, so that the failure gets into the right log.
+    pub matches: ArgMatches,
+    /// The words of the command, as far as they are right.
+    words: String,
     /// The command, if it is known.
     pub entry: Option<&'static Entry>,
-    /// The texts of global flags, in order.
-    pub globals: Vec<(&'static dyn AnySetting, &'a OsStr)>,
-    /// Whether a token asks for a document alone on stdout.
-    pub json: bool,
+    /// What is wrong: 64, in one line.
+    pub mistake: Result<(), Failure>,
 }
 
-impl<'a> Outline<'a> {
-    /// Reads what it can.
-    pub fn new(program: &'a Program, tokens: &'a [OsString]) -> Outline<'a> {
-        let mut words = String::new();
-        let mut entry = program.only.and_then(|name| program.find(name));
-        let mut seeking = program.only.is_none();
-        let place = program.name.to_owned();
-        let mut outline = Outline { program, place, entry: None, globals: Vec::new(), json: false };
-        let mut tokens = tokens.iter().map(OsString::as_os_str).take_while(|token| *token != "--");
-        while let Some(token) = tokens.next() {
-            outline.json |= token == "--json";
-            if let Some((setting, inline)) = global_flag(token) {
-                outline
-                    .globals
-                    .extend(inline.or_else(|| tokens.next()).map(|text| (setting, text)));
-            } else if entry.is_some_and(|entry| takes_next(entry, token)) {
-                // The value of a flag may be the word of a command too: `load --host merge`.
-                tokens.next();
-            } else if seeking && !token.as_bytes().starts_with(b"-") {
-                let longer = format!("{words} {}", token.to_string_lossy());
-                let longer = longer.trim_start();
-                let found = program.find(longer);
-                seeking = program.commands.iter().any(|entry| entry.is_inside(longer));
-                if seeking || found.is_some() {
-                    words = longer.to_owned();
-                    entry = found;
-                }
-            }
-        }
-        if !words.is_empty() {
-            outline.place = format!("{} {words}", program.name);
-        }
-        outline.entry = entry;
-        outline
+impl<'a> CommandLine<'a> {
+    /// One without mistakes, unless flags stand in front of a command that does not have them.
+    pub(crate) fn new(program: &'a Program, matches: ArgMatches) -> CommandLine<'a> {
+        let words: Vec<&str> = levels(&matches).filter_map(ArgMatches::subcommand_name).collect();
+        let words = words.join(" ");
+        let entry = program.only.or_else(|| program.find(&words));
+        let mut line = CommandLine { program, matches, words, entry, mistake: Ok(()) };
+        line.mistake = line.check_outer_commands();
+        line
+    }
+
+    /// One that is wrong, and what is said of it.
+    pub(crate) fn wrong(
+        program: &'a Program,
+        command: &Command,
+        tokens: &[OsString],
+        failure: impl FnOnce(&CommandLine<'a>) -> Failure,
+    ) -> CommandLine<'a> {
+        let line = CommandLine::new(program, matches_beside_mistakes(command, tokens, false));
+        CommandLine { mistake: Err(failure(&line)), ..line }
+    }
+
+    /// Whether a document alone is to go to stdout.
+    pub(crate) fn asks_for_json(&self) -> bool {
+        matches!(innermost(&self.matches).try_get_one("json"), Ok(Some(true)))
     }
 
     /// Refuses flags of a command before the word of one inside it, which has its own: `load --port 1 merge`.
-    ///
-    /// # Errors
-    ///
-    /// 64, for the first one by name.
-    pub(crate) fn check_outer_commands(&self, matches: &ArgMatches) -> Result<(), Failure> {
-        let mut level = matches;
-        while let Some((word, inner)) = level.subcommand() {
+    fn check_outer_commands(&self) -> Result<(), Failure> {
+        for level in levels(&self.matches) {
+            let Some(word) = level.subcommand_name() else { break };
             let is_global = |id: &str| globals::SETTINGS.iter().any(|setting| setting.key() == id);
             let is_given = |id: &&str| level.value_source(id) == Some(ValueSource::CommandLine);
             let given = level.ids().map(Id::as_str).filter(|id| !is_global(id)).find(is_given);
             if let Some(id) = given {
                 return Err(self.failure(&format!("--{id} cannot be used before {}", quoted(word))));
             }
-            level = inner;
         }
         Ok(())
     }
 
     /// What clap found wrong, in one line.
-    pub(crate) fn explain(&self, error: &clap::Error, tokens: &[OsString]) -> Failure {
-        let group = self.place.strip_prefix(self.program.name).unwrap_or_default().trim_start();
+    pub(crate) fn explain(
+        &self,
+        error: &clap::Error,
+        command: &Command,
+        tokens: &[OsString],
+    ) -> Failure {
         let what = match error.kind() {
-            ErrorKind::MissingSubcommand => return self.unknown_command(group, None),
+            ErrorKind::MissingSubcommand => return self.unknown_command(None),
             ErrorKind::InvalidSubcommand => {
                 let word = context(error, ContextKind::InvalidSubcommand);
-                return self.unknown_command(group, word.as_deref());
+                return self.unknown_command(word.as_deref());
             }
-            ErrorKind::UnknownArgument => match self.dashed_value(error, tokens) {
+            ErrorKind::UnknownArgument => match self.dashed_value(error, command, tokens) {
                 Some(mistake) => mistake,
                 None => unknown_argument(error),
             },
@@ -119,8 +111,9 @@ impl<'a> Outline<'a> {
         self.failure(&what)
     }
 
-    /// `word` is missing, or no command of the group (empty: of the program).
-    pub(crate) fn unknown_command(&self, group: &str, word: Option<&str>) -> Failure {
+    /// `word` is missing, or no command of the group that the words so far name.
+    fn unknown_command(&self, word: Option<&str>) -> Failure {
+        let group = &*self.words;
         let entries = self.program.commands.iter();
         let entries = entries.filter(|entry| group.is_empty() || entry.is_inside(group));
         let names: Vec<&str> = entries.map(|entry| entry.name).collect();
@@ -137,52 +130,94 @@ impl<'a> Outline<'a> {
     }
 
     /// A value that starts with a dash, which clap takes for a cluster of short flags: `-inf`.
-    fn dashed_value(&self, error: &clap::Error, tokens: &[OsString]) -> Option<String> {
+    fn dashed_value(
+        &self,
+        error: &clap::Error,
+        command: &Command,
+        tokens: &[OsString],
+    ) -> Option<String> {
         let reported = context(error, ContextKind::InvalidArg)?;
+        let matches = matches_beside_mistakes(command, tokens, true);
         let own = self.entry.map_or(&[][..], |entry| entry.settings);
         let settings =
             || own.iter().chain(globals::SETTINGS).filter(|setting| !setting.is_switch());
-        tokens.windows(2).find_map(|pair| {
-            let value = pair[1].to_string_lossy();
-            let setting = settings().find(|setting| pair[0] == *setting.flag())?;
-            let flag = setting.flag();
-            if !value.starts_with(&reported) || value.starts_with("--") {
-                return None;
+        let given = levels(&matches).flat_map(|level| {
+            let text = |key| level.try_get_one::<OsString>(key).ok().flatten();
+            settings().filter_map(move |setting| Some((setting, text(setting.key())?)))
+        });
+        let is_it = |text: &OsStr| {
+            let text = text.to_string_lossy();
+            text.starts_with(&reported) && !text.starts_with("--")
+        };
+        let (setting, text) = given.into_iter().find(|(_, text)| is_it(text))?;
+        let (flag, value) = (setting.flag(), quoted(text));
+        Some(match setting.given(text, flag.clone()) {
+            Err(fault) => format!("{flag} {value}: {fault}"),
+            Ok(_) => {
+                let whole = bare(&format!("{flag}={}", text.to_string_lossy()));
+                format!("missing value for {flag} (if {value} is the value, write {whole})")
             }
-            let value_quoted = quoted(&*value);
-            Some(match setting.given(&pair[1], flag.clone()) {
-                Err(fault) => format!("{flag} {value_quoted}: {fault}"),
-                Ok(_) => {
-                    let whole = bare(&format!("{flag}={value}"));
-                    format!(
-                        "missing value for {flag} (if {value_quoted} is the value, write {whole})"
-                    )
-                }
-            })
         })
     }
 
     fn failure(&self, what: &str) -> Failure {
-        Failure::new(ExitCode::Usage, format!("{what}; see '{} --help'", self.place))
+        let place = format!("{} {}", self.program.name, self.words);
+        Failure::new(ExitCode::Usage, format!("{what}; see '{} --help'", place.trim_end()))
     }
 }
 
-/// The global flag that a token is, and its value if that is in the same token.
-fn global_flag(token: &OsStr) -> Option<(&'static dyn AnySetting, Option<&OsStr>)> {
-    globals::SETTINGS.iter().find_map(|setting| {
-        let rest = token.as_bytes().strip_prefix(setting.flag().as_bytes())?;
-        match rest {
-            [] => Some((*setting, None)),
-            [b'=', value @ ..] => Some((*setting, Some(OsStr::from_bytes(value)))),
-            _ => None,
-        }
-    })
+/// The levels of a command line: the program's, perhaps a group's, the command's.
+pub(crate) fn levels(matches: &ArgMatches) -> impl Iterator<Item = &ArgMatches> {
+    iter::successors(Some(matches), |level| level.subcommand().map(|(_, inner)| inner))
 }
 
-/// Whether a token is a flag of the command whose value is the next token.
-fn takes_next(entry: &Entry, token: &OsStr) -> bool {
-    let mut with_values = entry.settings.iter().filter(|setting| !setting.is_switch());
-    with_values.any(|setting| token == &*setting.flag())
+/// The level of the command itself.
+pub fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    levels(matches).last().unwrap_or(matches)
+}
+
+/// What is right in a line that is wrong: what clap stumbles over is left out.
+fn matches_beside_mistakes(command: &Command, tokens: &[OsString], dashed: bool) -> ArgMatches {
+    // Help is no matches.
+    let command = lenient(command.clone(), dashed);
+    let command = command.disable_help_flag(true).disable_version_flag(true);
+    let command = command.disable_help_subcommand(true);
+    let mut tokens = tokens.to_vec();
+    for _ in 0..MISTAKES_MAX {
+        let Err(error) = command.clone().try_get_matches_from(&tokens) else { break };
+        let Some(stumbled_over) = stumbled_over(&error) else { break };
+        let is_part = |token: &OsString| {
+            let rest = token.as_bytes().strip_prefix(stumbled_over.as_bytes());
+            let is_short = stumbled_over.len() == 2 && stumbled_over.starts_with('-');
+            rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'=' || is_short)
+        };
+        let all = tokens.len();
+        tokens.retain(|token| !is_part(token));
+        if tokens.len() == all {
+            break;
+        }
+    }
+    command.ignore_errors(true).try_get_matches_from(tokens).expect("errors are ignored")
+}
+
+/// The word that is not right, for mistakes after which the line can go on.
+fn stumbled_over(error: &clap::Error) -> Option<String> {
+    match error.kind() {
+        ErrorKind::UnknownArgument | ErrorKind::InvalidValue | ErrorKind::TooManyValues => {
+            let word = context(error, ContextKind::InvalidArg)?;
+            Some(word.split(" <").next().unwrap_or_default().to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// The same, but a flag may stand there twice; the first one counts. Where values are `dashed`, they may look like flags.
+fn lenient(command: Command, dashed: bool) -> Command {
+    let lenient_arg = |arg: Arg| match (arg.get_long(), arg.get_value_names()) {
+        (Some(_), Some(_)) => arg.action(ArgAction::Append).allow_hyphen_values(dashed),
+        _ => arg,
+    };
+    command.mut_args(lenient_arg).mut_subcommands(|command| lenient(command, dashed))
 }
 
 fn unknown_argument(error: &clap::Error) -> String {

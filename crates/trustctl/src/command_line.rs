@@ -1,47 +1,54 @@
 //! What the command line with all commands takes, and what it says of mistakes.
 
 use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use trust_cli::command::Program;
 use trust_cli::exclusions::{Exclusion, When, settle};
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::globals::TRUST_HOME;
+use trust_cli::globals::{LOG_FILE, LOG_LEVEL, TRUST_HOME};
 use trust_cli::layers::{Layers, Source};
+use trust_cli::random::SplitMix;
 use trust_cli::run::{Parsed, command_line, parse};
 use trust_cli::startup::add_flags;
-use trust_cli::usage::Outline;
+use trust_cli::usage::CommandLine;
 
 use crate::commands::TRUSTCTL;
 
 #[test]
 fn global_flags_are_taken_before_and_after_the_command_but_not_twice() {
     let home_of = |line: &[&str]| {
-        let matches = command_line(&TRUSTCTL).unwrap().try_get_matches_from(line).unwrap();
+        let matches = command_line(&TRUSTCTL).try_get_matches_from(line).unwrap();
         let mut layers = Layers::default();
         add_flags(&mut layers, &matches, TRUSTCTL.find("log demo"))?;
         Ok(layers.get(&TRUST_HOME))
     };
     let expected = Ok(Some(PathBuf::from("/x")));
-    assert_eq!(home_of(&["trustctl", "--trust-home", "/x", "log", "demo", "m"]), expected);
-    assert_eq!(home_of(&["trustctl", "log", "--trust-home", "/x", "demo", "m"]), expected);
-    assert_eq!(home_of(&["trustctl", "log", "demo", "m", "--trust-home=/x"]), expected);
-    let twice = ["trustctl", "--trust-home=/x", "log", "demo", "m", "--trust-home=/x"];
+    assert_eq!(home_of(&["--trust-home", "/x", "log", "demo", "m"]), expected);
+    assert_eq!(home_of(&["log", "--trust-home", "/x", "demo", "m"]), expected);
+    assert_eq!(home_of(&["log", "demo", "m", "--trust-home=/x"]), expected);
+    let twice = ["--trust-home=/x", "log", "demo", "m", "--trust-home=/x"];
     let failure = Failure::new(ExitCode::Usage, "duplicate flag: --trust-home");
     assert_eq!(home_of(&twice), Err(failure));
 }
 
+fn parsed(tokens: &[OsString]) -> CommandLine<'static> {
+    match parse(&TRUSTCTL, tokens) {
+        Parsed::Line(line) => line,
+        Parsed::Printed(_) => panic!("{tokens:?} asks for help"),
+    }
+}
+
 fn mistake(line: &[&str]) -> String {
     let tokens: Vec<OsString> = line.iter().map(OsString::from).collect();
-    let outline = Outline::new(&TRUSTCTL, &tokens);
-    match parse(&TRUSTCTL, &outline, &tokens) {
+    match parsed(&tokens).mistake {
         Err(failure) => {
             assert_eq!(failure.exit, ExitCode::Usage);
             assert!(!failure.message.contains('\n'), "{}", failure.message);
             failure.message
         }
-        Ok(Parsed::Command(_)) => "runs".into(),
-        Ok(Parsed::Printed(_)) => "prints".into(),
+        Ok(()) => "runs".into(),
     }
 }
 
@@ -101,8 +108,7 @@ fn unknown_and_missing_commands_come_with_the_valid_ones() {
 fn a_command_can_have_another_one_inside_it() {
     let command_of = |line: &[&str]| {
         let tokens: Vec<OsString> = line.iter().map(OsString::from).collect();
-        let outline = Outline::new(&TRUSTCTL, &tokens);
-        let told = outline.entry.map(|entry| entry.name);
+        let told = parsed(&tokens).entry.map(|entry| entry.name);
         (mistake(line), told)
     };
     let runs = |name| ("runs".to_owned(), Some(name));
@@ -140,26 +146,45 @@ fn global_flags_and_the_command_are_found_in_a_wrong_line_too() {
     let line =
         ["--trust-home=/x", "log", "--bad", "demo", "--log-file", "none", "--", "--log-level"];
     let tokens = line.map(OsString::from);
-    let outline = Outline::new(&TRUSTCTL, &tokens);
-    let globals: Vec<_> =
-        outline.globals.iter().map(|(setting, text)| (setting.key(), *text)).collect();
-    let expected = [("trust-home", OsStr::new("/x")), ("log-file", OsStr::new("none"))];
-    assert_eq!(globals, expected);
-    assert_eq!(outline.entry.map(|entry| entry.name), Some("log demo"));
+    let line = parsed(&tokens);
+    assert!(line.mistake.is_err());
+    let mut layers = Layers::default();
+    add_flags(&mut layers, &line.matches, None).unwrap();
+    assert_eq!(layers.get(&TRUST_HOME), Some(PathBuf::from("/x")));
+    assert_eq!(layers.get(&LOG_FILE), Some(PathBuf::from("none")));
+    assert_eq!(layers.source(&LOG_LEVEL), Source::Default);
+    assert_eq!(line.entry.map(|entry| entry.name), Some("log demo"));
+}
+
+#[test]
+fn of_any_line_the_mistake_is_told_in_one_line() {
+    let words = "load merge check hold log demo config show foo 5 -4 -6 -x -inf -1 -- --bad --bad=5 --port --port=1 \
+                 --json --json=x --seconds --log-level --log-file=none --trust-home=/x --help=5";
+    let words: Vec<OsString> = words.split_whitespace().map(OsString::from).collect();
+    let words = [words, vec![OsString::from_vec(b"--\xff".to_vec()), OsString::new()]].concat();
+    let mut numbers = SplitMix::new(1);
+    let mut below = |most: usize| (numbers.next_u64() % most as u64) as usize;
+    for _ in 0..500 {
+        let len = 1 + below(7);
+        let line: Vec<OsString> = (0..len).map(|_| words[below(words.len())].clone()).collect();
+        let Err(failure) = parsed(&line).mistake else { continue };
+        assert_eq!(failure.exit, ExitCode::Usage);
+        assert!(!failure.message.contains('\n'), "{line:?}: {}", failure.message);
+    }
 }
 
 #[test]
 fn the_command_line_is_consistent() {
-    command_line(&TRUSTCTL).unwrap().debug_assert();
+    command_line(&TRUSTCTL).debug_assert();
     for entry in TRUSTCTL.commands {
-        let front = Program { name: "front", only: Some(entry.name), ..TRUSTCTL };
-        command_line(&front).unwrap().debug_assert();
+        let front = Program { name: "front", only: Some(entry), ..TRUSTCTL };
+        command_line(&front).debug_assert();
     }
 }
 
 #[test]
 fn help_lists_every_exit_code() {
-    let help = command_line(&TRUSTCTL).unwrap().render_help().to_string();
+    let help = command_line(&TRUSTCTL).render_help().to_string();
     for exit in ExitCode::ALL {
         let line = format!("  {:>3}  {}\n", exit.code(), exit.meaning());
         assert!(help.contains(&line), "{line}");
@@ -168,11 +193,10 @@ fn help_lists_every_exit_code() {
 
 #[test]
 fn a_front_names_itself_in_its_help_and_version() {
-    let front = Program { name: "front", only: Some("hold"), ..TRUSTCTL };
-    let mut command = command_line(&front).unwrap();
+    let front = Program { name: "front", only: TRUSTCTL.find("hold"), ..TRUSTCTL };
+    let mut command = command_line(&front);
     assert_eq!(command.render_version(), concat!("front ", env!("CARGO_PKG_VERSION"), "\n"));
     assert!(command.render_usage().to_string().starts_with("Usage: front "));
-    assert!(command_line(&Program { name: "front", only: Some("nothing"), ..TRUSTCTL }).is_none());
 }
 
 /// A text that makes it count.

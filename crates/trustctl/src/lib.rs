@@ -35,13 +35,13 @@ pub fn trustctl_main() -> ExitCode {
 /// Runs `trustctl echo-client` with the arguments of this process.
 #[cfg(feature = "echo")]
 pub fn echo_client_main() -> ExitCode {
-    let only = Some("echo-client");
+    let only = Some(&trust_echo::client::command::ENTRY);
     run(&trust_cli::command::Program { name: "echo-client", only, ..TRUSTCTL }).into()
 }
 
 /// Runs `trustctl load` with the arguments of this process.
 #[cfg(feature = "load")]
 pub fn echo_load_test_main() -> ExitCode {
-    let only = Some("load");
+    let only = Some(&trust_load::command::ENTRY);
     run(&trust_cli::command::Program { name: "echo-load-test", only, ..TRUSTCTL }).into()
 }

@@ -5,11 +5,10 @@ use std::path::Path;
 use std::{env, fs};
 
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::globals;
 use trust_cli::layers::Layers;
-use trust_cli::run::{Parsed, innermost, parse};
+use trust_cli::run::{Parsed, parse};
+use trust_cli::startup::add_flags;
 use trust_cli::target::Family;
-use trust_cli::usage::Outline;
 use trust_load::plan::Plan;
 
 use crate::commands::TRUSTCTL;
@@ -83,14 +82,13 @@ fn commands_in(name: &str) -> Vec<&'static str> {
 fn command_of(words: &[String]) -> Result<(&'static str, Layers), Failure> {
     let words = words.strip_prefix(&[EXECUTABLE.to_owned()]).unwrap_or(words);
     let tokens: Vec<OsString> = words.iter().map(OsString::from).collect();
-    let outline = Outline::new(&TRUSTCTL, &tokens);
-    let Parsed::Command(matches) = parse(&TRUSTCTL, &outline, &tokens)? else {
+    let Parsed::Line(line) = parse(&TRUSTCTL, &tokens) else {
         panic!("{words:?} asks for help");
     };
-    let entry = outline.entry.expect("what was parsed has a command");
+    line.mistake?;
+    let entry = line.entry.expect("what was parsed has a command");
     let mut layers = Layers::default();
-    layers.add_flags(innermost(&matches), entry.settings)?;
-    layers.add_flags(innermost(&matches), globals::SETTINGS)?;
+    add_flags(&mut layers, &line.matches, Some(entry))?;
     Ok((entry.name, layers))
 }
 
