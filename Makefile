@@ -22,7 +22,7 @@ help:
 	@echo 'make conformance-busy  the same three times, beside a busy loop on each core'
 	@echo 'make pages      the pages of reports in headless Chromium, as a desktop, a phone and a printer have them'
 	@echo 'make hdr-log    that an independent reader of HDR logs finds in ours what we find; LOGS=FILES for others; needs python3-venv'
-	@echo 'make docs       that the tables in docs/ are what the code says; UPDATE=1 writes them anew'
+	@echo 'make docs       that the tables and schemas in docs/ are what the code says; UPDATE=1 writes them anew'
 	@echo 'make interleavings  what threads share, in every order in which they can run'
 	@echo 'make sim        whole lives of connections in simulated time; SEEDS=N, 20000 unless told otherwise'
 	@echo 'make planted    proves that the simulator finds bugs: plants some, one at a time'

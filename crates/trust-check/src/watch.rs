@@ -76,6 +76,7 @@ struct Observed {
 
 /// One end of the server that it should not have come to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Death {
     /// The cases that ran when it ended.

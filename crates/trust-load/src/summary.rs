@@ -41,6 +41,7 @@ pub const QUANTILES: [(f64, &str); 8] = [
 ///
 /// An error ends its connection. It is counted once, whatever number of messages is lost with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
     /// ECONNREFUSED.
@@ -163,6 +164,7 @@ impl Errors {
 
 /// A byte of an echo that is not the one that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Wrong {
     /// Number of the connection, from 1 in the order of connecting.
@@ -353,6 +355,7 @@ pub enum Phase {
 
 /// A budget and whether the run kept it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Judgement {
     /// The budget as it was given: `p99>5ms`.

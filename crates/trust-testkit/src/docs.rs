@@ -1,4 +1,4 @@
-//! Tables in documents that are made from what a suite lists.
+//! What documents have that is made from the code, or from what a suite lists.
 
 use std::path::Path;
 use std::{env, fs};
@@ -22,4 +22,19 @@ pub fn has_table(document: &str, made_from: &str, table: &str) {
     }
     let is_same = found == table;
     assert!(is_same, "{document} has another table of the {made_from}: run `make docs UPDATE=1`");
+}
+
+/// Checks that a file has this text; with `TRUSTCTL_UPDATE_DOCS` set, writes it anew.
+///
+/// # Panics
+///
+/// When it has another text, or cannot be read or written.
+#[track_caller]
+pub fn has_text(file: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);
+    if env::var_os("TRUSTCTL_UPDATE_DOCS").is_some() {
+        return fs::write(&path, text).expect("write a file");
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == text, "{file} is not what the code says: run `make docs UPDATE=1`");
 }

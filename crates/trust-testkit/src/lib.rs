@@ -12,6 +12,7 @@ use std::time::Duration;
 pub use libtest_mimic;
 
 pub mod docs;
+pub mod document;
 pub mod event;
 pub mod followed;
 pub mod kernel;

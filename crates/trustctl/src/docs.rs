@@ -1,21 +1,28 @@
-//! The tables in `docs/` that are made from the code, and the tests that keep them so.
+//! The tables and schemas in `docs/` that are made from the code, and the tests that keep them so.
 //!
 //! `TRUSTCTL_UPDATE_DOCS=1 cargo test -p trustctl docs` writes them anew.
 
 use std::fmt::Write as _;
-use std::path::Path;
-use std::{env, fs};
 
+use schemars::generate::SchemaSettings;
+use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema};
+use serde_json::Value;
 use trust_check::cases;
-use trust_cli::error_map;
+use trust_check::report::json::{CaseList, CheckReport};
 use trust_cli::exclusions::{Exclusion, When};
 use trust_cli::exit_code::ExitCode;
+use trust_cli::{error_map, output};
 use trust_echo::server::command::one_connection::{Decided, decided_by};
 use trust_echo::server::events::reason_name;
+use trust_load::merge::json::MergeOutput;
+use trust_load::report::json::LoadDocument;
 use trust_load::summary::Cause;
 use trust_net::wire::Reason;
+use trust_testkit::docs;
 
 use crate::commands::TRUSTCTL;
+use crate::config_show::SettingsDocument;
 
 #[test]
 fn the_table_of_settings_is_the_code_s() {
@@ -119,18 +126,35 @@ fn the_table_of_causes_is_the_code_s() {
     check("LOAD.md", &table);
 }
 
-const START: &str = "<!-- made from the code: start -->\n";
-const END: &str = "<!-- made from the code: end -->\n";
+#[test]
+fn the_schemas_are_the_types() {
+    is_published::<LoadDocument>("load");
+    is_published::<MergeOutput>("load-merge");
+    is_published::<CheckReport>("check");
+    is_published::<CaseList>("check-list");
+    is_published::<SettingsDocument>("config-show");
+}
+
+/// Checks that `docs/schema` has the schema of the document.
+#[track_caller]
+fn is_published<T: JsonSchema>(name: &str) {
+    let mut published = RecursiveTransform(|schema: &mut Schema| {
+        // Fields may be added without a new version.
+        if schema.get("additionalProperties").is_some_and(|others| others == false) {
+            schema.remove("additionalProperties");
+        }
+        // Lines of comments are no lines of a description.
+        if let Some(Value::String(text)) = schema.get_mut("description") {
+            *text = text.replace('\n', " ");
+        }
+    });
+    // Every field is there in what is written, which is not asked of what is read.
+    let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let mut schema = generator.into_root_schema_for::<T>();
+    published.transform(&mut schema);
+    docs::has_text(&format!("docs/schema/{name}.json"), &output::document(&schema));
+}
 
 fn check(name: &str, table: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name);
-    let text = fs::read_to_string(&path).unwrap();
-    let (before, rest) = text.split_once(START).expect("the start mark");
-    let (found, after) = rest.split_once(END).expect("the end mark");
-    if env::var_os("TRUSTCTL_UPDATE_DOCS").is_some() {
-        fs::write(&path, format!("{before}{START}{table}{END}{after}")).unwrap();
-        return;
-    }
-    let advice = "run `TRUSTCTL_UPDATE_DOCS=1 cargo test -p trustctl docs`";
-    assert_eq!(found, table, "docs/{name} is not what the code says: {advice}");
+    docs::has_table(&format!("docs/{name}"), "code", table);
 }

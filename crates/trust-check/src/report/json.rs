@@ -18,10 +18,11 @@ pub const VERSION: u32 = 1;
 
 /// What `trustctl check --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CheckReport {
-    /// `"trustctl-check"`.
-    pub schema: String,
+    /// Names the document.
+    pub schema: CheckSchema,
     /// `1`.
     pub version: u32,
     /// How the run ended.
@@ -60,7 +61,7 @@ impl CheckReport {
             RunEnd::Unwritten(why) => (RunState::Unwritten, Some(*why)),
         };
         CheckReport {
-            schema: "trustctl-check".into(),
+            schema: CheckSchema::Report,
             version: VERSION,
             state,
             detail: said.map(str::to_owned),
@@ -83,8 +84,18 @@ impl CheckReport {
     }
 }
 
+/// Names the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum CheckSchema {
+    /// What `trustctl check --json` prints.
+    #[serde(rename = "trustctl-check")]
+    Report,
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// All cases were tried, or there is a reason not to.
@@ -101,10 +112,11 @@ pub enum RunState {
 
 /// What `trustctl check --list --json` prints: the cases that there are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CaseList {
-    /// `"trustctl-check-cases"`.
-    pub schema: String,
+    /// Names the document.
+    pub schema: ListSchema,
     /// `1`.
     pub version: u32,
     /// In their order.
@@ -115,12 +127,22 @@ impl CaseList {
     /// The document of these cases.
     pub fn of(cases: &[&'static Case]) -> CaseList {
         let cases = cases.iter().map(|case| CaseText::of(case)).collect();
-        CaseList { schema: "trustctl-check-cases".into(), version: VERSION, cases }
+        CaseList { schema: ListSchema::Cases, version: VERSION, cases }
     }
+}
+
+/// Names the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum ListSchema {
+    /// What `trustctl check --list --json` prints.
+    #[serde(rename = "trustctl-check-cases")]
+    Cases,
 }
 
 /// What a case is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CaseText {
     /// Group and number, which never change: `framing/3`.
@@ -146,6 +168,7 @@ impl CaseText {
 
 /// The server, and what the flags said about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ServerFields {
     /// The server as it was named; `null` if a command starts it.
@@ -189,6 +212,7 @@ impl ServerFields {
 
 /// The flags of these names.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CheckSettings {
     /// `--patience`.
@@ -205,6 +229,7 @@ pub struct CheckSettings {
 
 /// What explains several findings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Explanation {
     /// What it is, with the flag that says so, if there is one.
@@ -222,6 +247,7 @@ impl Explanation {
 
 /// What came of a case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct CaseReport {
     /// What it is, as in `--list --json`.
@@ -287,6 +313,7 @@ impl CaseReport {
 
 /// What came of a case, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictName {
     /// As it should be.
@@ -305,6 +332,7 @@ pub enum VerdictName {
 
 /// An entry of a transcript.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TranscriptLine {
     /// Since the case began.
@@ -325,6 +353,7 @@ pub struct TranscriptLine {
 
 /// What happened on a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum WireEvent {
     /// The connection was made.

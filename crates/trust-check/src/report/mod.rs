@@ -105,6 +105,7 @@ pub enum RunEnd<'r> {
 
 /// How many cases count as what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Counts {
     /// As it should be.

@@ -10,12 +10,9 @@ use crate::hdr_log::End;
 use crate::report::fields::{Failures, Loop, Percentiles, Rate};
 use crate::summary::Judgement;
 
-/// Changes whenever something in the document changes its meaning or goes away; what is new does
-/// not change it.
-pub const SCHEMA: &str = "trustctl-load-merge/2";
-
 /// What `trustctl load merge --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(untagged)]
 pub enum MergeOutput {
     /// There is a result.
@@ -26,10 +23,11 @@ pub enum MergeOutput {
 
 /// What all logs say together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MergeDocument {
-    /// `"trustctl-load-merge/2"`.
-    pub schema: String,
+    /// Names the document.
+    pub schema: MergeSchema,
     /// The exit code.
     pub exit: u8,
     /// Whether nothing is missing.
@@ -74,7 +72,7 @@ impl MergeDocument {
         let header = merged.header.as_ref();
         let end = header.map(|_| &merged.end);
         MergeDocument {
-            schema: SCHEMA.into(),
+            schema: MergeSchema::Version2,
             exit: exit.code(),
             whole: merged.is_whole(),
             gaps: merged.end.gaps.clone(),
@@ -102,10 +100,11 @@ impl MergeDocument {
 
 /// Where there is no result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FailedMerge {
-    /// `"trustctl-load-merge/2"`.
-    pub schema: String,
+    /// Names the document.
+    pub schema: MergeSchema,
     /// The exit code.
     pub exit: u8,
     /// The line that standard error gets.
@@ -116,12 +115,22 @@ impl FailedMerge {
     /// The document of a failure.
     pub fn of(failure: &Failure) -> FailedMerge {
         let Failure { exit, message } = failure;
-        FailedMerge { schema: SCHEMA.into(), exit: exit.code(), error: message.clone() }
+        FailedMerge { schema: MergeSchema::Version2, exit: exit.code(), error: message.clone() }
     }
+}
+
+/// Names the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum MergeSchema {
+    /// The number changes when a field goes away or changes its meaning, not when one is added.
+    #[serde(rename = "trustctl-load-merge/2")]
+    Version2,
 }
 
 /// Messages of the measured part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MergedMessages {
     /// Sent, if only in part.
@@ -147,6 +156,7 @@ impl MergedMessages {
 
 /// Values whose unit is unknown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Values {
     /// How many there are; if none, the others are `null`.
@@ -190,6 +200,7 @@ impl From<Percentiles> for Values {
 
 /// What the clients had to do with the result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MergedClients {
     /// Why a client, and not the server, decided the result, in sentences, each after the name of
@@ -199,6 +210,7 @@ pub struct MergedClients {
 
 /// What one log says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct MergedLog {
     /// The file as it was given.

@@ -29,7 +29,6 @@ fn every_end_of_a_run_gives_one_valid_document() {
         assert!(text.ends_with("}\n"), "{name}");
         let document: LoadDocument = serde_json::from_str(&text).expect(name);
         assert_eq!(document, LoadDocument::of(&sample.run()), "{name}");
-        assert_eq!(document.schema, "trustctl-load/1", "{name}");
         assert_eq!(document.exit, sample.exit.code(), "{name}");
         assert_eq!(document.target, sample.about.target, "{name}");
         assert_eq!(document.again, sample.about.again, "{name}");

@@ -9,6 +9,7 @@ use crate::timings::Timings;
 
 /// When the next message is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Loop {
     /// At its time, whatever the server does.
@@ -26,6 +27,7 @@ impl Loop {
 
 /// Messages per second.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// Asked for; `null` in a closed loop, and if there was nothing to measure.
@@ -39,6 +41,7 @@ pub struct Rate {
 
 /// Times in nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Percentiles {
     /// How many there are; if none, the others are `null`.
@@ -85,6 +88,7 @@ impl From<&Timings> for Percentiles {
 /// Errors of the whole run. An error ends its connection and is counted once, whatever number of
 /// messages is lost with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Failures {
     /// All of them.

@@ -9,16 +9,13 @@ use crate::report::fields::{Failures, Loop, Percentiles, Rate};
 use crate::search::SearchEnd;
 use crate::summary::{About, Client, Counts, End, Judgement, Run, Searched, Summary, Wrong};
 
-/// Names the document. The number changes when a field goes away or changes its meaning, not when
-/// one is added.
-pub const SCHEMA: &str = "trustctl-load/1";
-
 /// What `trustctl load --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct LoadDocument {
-    /// `"trustctl-load/1"`.
-    pub schema: String,
+    /// Names the document.
+    pub schema: LoadSchema,
     /// How the run ended.
     pub end: Ending,
     /// The exit code.
@@ -69,7 +66,7 @@ impl LoadDocument {
         let About { target, is_open_loop, facts, again } = about;
         let facts = facts.iter().map(|(name, _, value)| ((*name).to_owned(), value.clone()));
         LoadDocument {
-            schema: SCHEMA.into(),
+            schema: LoadSchema::Version1,
             end: Ending::of(&summary.end),
             exit: exit.code(),
             target: target.clone(),
@@ -100,8 +97,18 @@ impl LoadDocument {
     }
 }
 
+/// Names the document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum LoadSchema {
+    /// The number changes when a field goes away or changes its meaning, not when one is added.
+    #[serde(rename = "trustctl-load/1")]
+    Version1,
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Ending {
     /// In a word.
@@ -112,6 +119,7 @@ pub struct Ending {
 
 /// How a run ended, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EndState {
     /// As it was planned.
@@ -139,6 +147,7 @@ impl Ending {
 
 /// Messages of the measured part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Messages {
     /// Sent, if only in part.
@@ -170,6 +179,7 @@ impl Messages {
 
 /// Connections of the whole run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Connections {
     /// How many there were.
@@ -182,6 +192,7 @@ pub struct Connections {
 
 /// Bytes of the whole run, with headers.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Bytes {
     /// That the kernel took.
@@ -207,6 +218,7 @@ impl Bytes {
 
 /// What the client had to do with the result.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ClientLimits {
     /// Time that it spent on a processor in the measured part.
@@ -244,6 +256,7 @@ impl ClientLimits {
 
 /// What `--find-rate` found.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct RateSearch {
     /// What was to hold.
@@ -284,6 +297,7 @@ impl RateSearch {
 
 /// Rates between which trials disagree.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Disagreement {
     /// The lowest rate that did not hold in a trial.
@@ -294,6 +308,7 @@ pub struct Disagreement {
 
 /// A run of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct SearchTrial {
     /// The rate of the trial.

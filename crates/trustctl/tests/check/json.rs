@@ -1,14 +1,14 @@
-//! The report, read as strictly as its types say, and what must hold of every one.
+//! The report, read as strictly as its schema and its types say, and what must hold of every one.
 
 use trust_check::report::Counts;
 use trust_check::report::json::{CaseReport, CaseText, CheckReport, VerdictName, WireEvent};
+use trust_testkit::document;
 
 /// Reads a report, which must be all of the text, and checks that it agrees with itself.
 #[track_caller]
 pub(crate) fn read(text: &str) -> CheckReport {
-    assert!(text.ends_with("}\n"), "the document ends with a newline: {text:?}");
-    let report: CheckReport = serde_json::from_str(text).expect("a report of the schema");
-    assert_eq!((report.schema.as_str(), report.version), ("trustctl-check", 1));
+    let report: CheckReport = document::read(text, "check");
+    assert_eq!(report.version, 1);
     assert!(report.started.ends_with('Z') && report.duration_ms >= 0.0, "{}", report.started);
     let mut counts = Counts::default();
     for case in &report.cases {

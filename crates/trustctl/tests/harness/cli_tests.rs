@@ -1,8 +1,10 @@
 //! What every command does: messages, exit codes, settings, events, signals.
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use trust_testkit::STEP_DEADLINE;
+use trust_testkit::document;
 use trust_testkit::event::{self, Event};
 use trust_testkit::program::{self, Finished, Home, Launch};
 use trust_testkit::suite::Named;
@@ -83,6 +85,11 @@ fn test_env_override() {
     shown.has("echo-server.port", "9902", "environment");
     shown.has("echo-server.timeout", "7", "file");
     shown.has("echo-server.frame-timeout", "30", "default");
+    let shown = home.trustctl(["config", "show", "--json"]).run().exits_with(0);
+    let shown: Value = document::read(shown.text(), "config-show");
+    assert_eq!(shown["echo-server.timeout"], json!({ "value": "7", "source": "file" }));
+    assert_eq!(shown["request_id"]["source"], "generated");
+    assert_eq!(shown["load.port"], json!({ "value": null, "source": "unset" }));
 
     let refused = home.trustctl(["config", "show"]).env("TRUST_ECHO_SERVER_PORT", "65536");
     let refused = refused.run().exits_with(64);

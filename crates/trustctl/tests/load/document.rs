@@ -1,4 +1,4 @@
-//! The result, read as strictly as its types say, and what must hold of every one.
+//! The result, read as strictly as its schema and its types say, and what must hold of every one.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use trust_load::report::fields::{Loop, Percentiles};
 use trust_load::report::json::{EndState, LoadDocument, Messages};
 use trust_load::summary::Cause;
+use trust_testkit::document;
 use trust_testkit::program::Finished;
 
 /// A document whose numbers do not contradict each other.
@@ -24,10 +25,7 @@ impl Document {
     /// The one document that stdout is, whose numbers do not contradict each other.
     #[track_caller]
     pub(crate) fn read(finished: &Finished) -> Document {
-        let document = match serde_json::from_str(finished.text()) {
-            Ok(document) => Document(document),
-            Err(error) => panic!("no document of the schema: {error}\n{}", finished.text()),
-        };
+        let document = Document(document::read(finished.text(), "load"));
         document.is_sound();
         assert_eq!(finished.code(), Some(document.exit.into()), "{document:?}");
         document
@@ -35,7 +33,6 @@ impl Document {
 
     #[track_caller]
     fn is_sound(&self) {
-        assert_eq!(self.schema, "trustctl-load/1");
         let Messages { sent, answered, answered_in_time, failed, unsent, outstanding, .. } =
             self.messages;
         assert!(answered >= answered_in_time || self.facts.contains_key("warm_up"), "{self:?}");

@@ -3,11 +3,12 @@
 use std::thread;
 use std::time::Duration;
 
-use super::command::{RUN_DEADLINE, document, load};
+use super::command::{self, RUN_DEADLINE, load};
 use super::server::{Client, Server};
 use trust_load::report::fields::Rate;
 use trust_load::report::json::{LoadDocument, RateSearch, SearchTrial};
 use trust_load::search::SearchEnd;
+use trust_testkit::document;
 use trust_testkit::program::{Finished, Home};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -25,7 +26,7 @@ pub(crate) const TESTS: &[Named] = tests![
 const SERVICE: Duration = Duration::from_millis(2);
 
 fn search(finished: &Finished) -> RateSearch {
-    let document: LoadDocument = serde_json::from_str(finished.text()).expect("one document");
+    let document: LoadDocument = document::read(finished.text(), "load");
     document.search.expect("what was found")
 }
 
@@ -102,7 +103,7 @@ fn all_that_was_due_is_achieved_whatever_the_latency() {
     let server = late(Duration::from_secs(1), Duration::ZERO);
     for flags in ["--rate 100 --duration 5", "--rate 100 --duration 0.5", "--rate 10 --duration 2"]
     {
-        let seen = document(&server, &format!("{flags} --fail-if rate<9.5"), 0);
+        let seen = command::document(&server, &format!("{flags} --fail-if rate<9.5"), 0);
         let Rate { requested_per_second, achieved_per_second } = seen.rate;
         let requested = requested_per_second.expect("it has a rate");
         assert!((requested * 0.95..=requested).contains(&achieved_per_second), "{seen:?}");
@@ -112,7 +113,7 @@ fn all_that_was_due_is_achieved_whatever_the_latency() {
 fn an_overloaded_server_achieves_what_it_can_do_and_no_more() {
     for latency in [Duration::ZERO, Duration::from_secs(1)] {
         let server = late(latency, Duration::from_millis(10));
-        let seen = document(&server, "--rate 200 --duration 2 --in-flight 1000", 0);
+        let seen = command::document(&server, "--rate 200 --duration 2 --in-flight 1000", 0);
         // 100 messages a second are all that it answers, and what it owes at the end comes later.
         seen.is_all_right(400);
         assert!((80.0..=110.0).contains(&seen.rate.achieved_per_second), "{seen:?}");

@@ -17,9 +17,8 @@ use trust_load::shard::Shard;
 use trust_load::summary::{Cause, Errors, Interval};
 use trust_load::timings::Timings;
 use trust_testkit::STEP_DEADLINE;
+use trust_testkit::document;
 use trust_testkit::program::{Finished, Home};
-
-const SCHEMA: &str = "trustctl-load-merge/2";
 
 /// A home, and logs of shards beside it.
 struct Logs {
@@ -92,8 +91,8 @@ impl Logs {
     }
 }
 
-fn document(finished: &Finished) -> MergeDocument {
-    serde_json::from_str(finished.text()).expect("one document of the published form")
+fn merged(finished: &Finished) -> MergeDocument {
+    document::read(finished.text(), "load-merge")
 }
 
 #[test]
@@ -110,7 +109,7 @@ fn a_budget_is_judged_by_all_logs_together() {
     assert!(text.contains("\nbudget    missed: fail if p90>2ms, was 3.0"), "{text}");
     assert!(text.contains("\nbudget    kept: fail if errors>2, was 2\n"), "{text}");
     let missed = logs.merge(&["--json", "--fail-if", "p90>2ms", &first, &second]).exits_with(1);
-    let [budget] = &document(&missed).budgets[..] else { panic!("one budget") };
+    let [budget] = &merged(&missed).budgets[..] else { panic!("one budget") };
     assert_eq!((&*budget.budget, budget.is_missed), ("p90>2ms", true));
     assert!(budget.measured.starts_with("3.0"), "{}", budget.measured);
     let refused = judged("connections<2").exits_with(64);
@@ -123,8 +122,8 @@ fn shards_that_are_all_there_are_one_result() {
     let logs = Logs::new();
     let (first, second) = (logs.shard(0, 2, 1_000_000, 3), logs.shard(1, 2, 3_000_000, 1));
     let finished = logs.merge(&["--json", &second, &first]).exits_with(0).complains_about_nothing();
-    let document = document(&finished);
-    assert_eq!((document.schema.as_str(), document.exit, document.whole), (SCHEMA, 0, true));
+    let document = merged(&finished);
+    assert_eq!((document.exit, document.whole), (0, true));
     assert_eq!((document.gaps.len(), document.client.limits.len()), (0, 0));
     assert_eq!((document.unit.as_deref(), document.significant_digits), (Some("ns"), Some(3)));
     assert_eq!(document.target.as_deref(), Some("echo.example:9900"));
@@ -185,7 +184,7 @@ fn a_shard_that_is_missing_or_was_killed_is_named_and_ends_with_1() {
     assert!(text.contains("p99.9 ") && text.contains("3.000 ms"), "the result is told: {text}");
     fs::write(&second, &whole[..end - 10]).expect("it can be written");
     let finished = logs.merge(&["--json", &first, &second]).exits_with(1);
-    let document = document(&finished);
+    let document = merged(&finished);
     assert!(!document.whole && document.exit == 1);
     assert!(document.gaps[1].contains("shard-1.hlog' is cut off in line 7"), "{:?}", document.gaps);
     assert_eq!(document.logs[1].interval_lines, 1, "what is whole is read");
@@ -207,9 +206,8 @@ fn what_is_no_log_is_refused_with_its_line_and_one_document() {
         let refused = logs.merge(&[&bad]).exits_with(65);
         refused.prints("").complains_about(&["bad.hlog", problem]).complains_in_one_line();
         let refused = logs.merge(&["--json", &bad]).exits_with(65);
-        let document: FailedMerge =
-            serde_json::from_str(refused.text()).expect("one document of the published form");
-        assert_eq!((document.schema.as_str(), document.exit), (SCHEMA, 65));
+        let document: FailedMerge = document::read(refused.text(), "load-merge");
+        assert_eq!(document.exit, 65);
         assert!(document.error.ends_with(problem), "{}", document.error);
     }
     // So few a second that the time they took is none; it is no bug of ours.
@@ -231,7 +229,7 @@ fn a_log_of_another_tool_has_no_unit() {
     let other = logs.text("other.hlog");
     fs::write(&other, format!("#[Histogram log format version 1.2]\n{line}")).expect("written");
     let finished = logs.merge(&["--json", &other]).exits_with(0);
-    let document = document(&finished);
+    let document = merged(&finished);
     let values = document.values.expect("it has values");
     assert_eq!((values.count, document.significant_digits), (3, Some(2)));
     assert_eq!((document.unit, document.latency.is_none(), document.messages), (None, true, None));
@@ -266,7 +264,7 @@ fn the_merged_log_says_what_the_logs_said() {
     let all = logs.text("all.hlog");
     let both = logs.merge(&["--json", "--hdr-log", &all, &first, &second]).exits_with(0);
     let again = logs.merge(&["--json", &all]).exits_with(0);
-    let (both, again) = (document(&both), document(&again));
+    let (both, again) = (merged(&both), merged(&again));
     assert_eq!(both.latency, again.latency);
     assert_eq!(both.service, again.service);
     assert_eq!((both.messages, both.errors), (again.messages, again.errors));
@@ -279,7 +277,7 @@ fn settings_come_from_the_file_and_variables_of_their_own() {
     let logs = Logs::new();
     let good = logs.shard(0, 1, 1_000_000, 3);
     let merge = || logs.home.trustctl(["load", "merge", &good]);
-    document(&merge().env("TRUST_LOAD_MERGE_JSON", "true").run().exits_with(0));
+    merged(&merge().env("TRUST_LOAD_MERGE_JSON", "true").run().exits_with(0));
     let refused = merge().env("TRUST_LOAD_MERGE_JSN", "true").run().exits_with(64);
     refused
         .complains_about(&["unknown variable 'TRUST_LOAD_MERGE_JSN'", "TRUST_LOAD_MERGE_HDR_LOG"]);
@@ -290,7 +288,7 @@ fn settings_come_from_the_file_and_variables_of_their_own() {
     load.exits_with(64).complains_about(&["unknown variable 'TRUST_LOAD_PRT'"]);
     merge().env("TRUST_LOAD_PORT", "none").run().exits_with(0);
     logs.home.configure("[load-merge]\njson = true\n[load]\nclients = 3\n");
-    document(&merge().run().exits_with(0));
+    merged(&merge().run().exits_with(0));
     let shown = logs.home.trustctl(["config", "show"]).run().exits_with(0);
     assert!(shown.text().contains("load-merge.json: true (file)"), "{}", shown.text());
 }
@@ -349,7 +347,7 @@ fn a_signal_ends_waiting_for_a_pipe_too() {
     }
     running.signal(Signal::INT);
     let finished = running.wait().exits_with(130);
-    let document: FailedMerge = serde_json::from_str(finished.text()).expect("one document");
+    let document: FailedMerge = document::read(finished.text(), "load-merge");
     assert_eq!((document.exit, document.error.as_str()), (130, "stopped by SIGINT"));
     drop(input);
 }

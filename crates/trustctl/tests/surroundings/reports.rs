@@ -9,6 +9,9 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::leave_out;
+use trust_check::report::json::{CheckReport, RunState};
+use trust_load::report::json::{EndState, LoadDocument};
+use trust_testkit::document;
 use trust_testkit::program::{Home, Launch};
 use trust_testkit::server::{NO_FLAGS, Server};
 
@@ -143,16 +146,11 @@ fn every_output_is_tried_and_the_others_say_which_failed() {
     let (place, server) = (Place::new(), Server::start(NO_FLAGS));
     let path = |name: &str| place.path(name).display().to_string();
     let full = "cannot write '/dev/full': No space left on device";
-    let said = |text: &str| {
-        let document: serde_json::Value = serde_json::from_str(text).expect("one document");
-        document
-    };
 
     let flags = ["--junit", "/dev/full", "--html", &path("check.html"), "--json"];
     let finished = place.check(&server).args(flags).run().exits_with(74);
-    let document = said(finished.text());
-    assert_eq!((&document["state"], &document["detail"]), (&"unwritten".into(), &full.into()));
-    assert_eq!(document["exit"], 74);
+    let CheckReport { state, detail, exit, .. } = document::read(finished.text(), "check");
+    assert_eq!((state, detail.as_deref(), exit), (RunState::Unwritten, Some(full), 74));
     finished.complains_about(&[full]).complains_in_one_line();
     assert!(is_html(&place.path("check.html")));
     let flags = ["--junit", "/dev/full", "--html", "/dev/full"];
@@ -163,8 +161,8 @@ fn every_output_is_tried_and_the_others_say_which_failed() {
     let hdr_log = path("load.hlog");
     let flags = ["--html", "/dev/full", "--hdr-log", &hdr_log, "--json"];
     let finished = place.load(&server).args(flags).run().exits_with(74);
-    let end = &said(finished.text())["end"];
-    assert_eq!((&end["state"], &end["detail"]), (&"unwritten".into(), &full.into()));
+    let LoadDocument { end, .. } = document::read(finished.text(), "load");
+    assert_eq!((end.state, end.detail.as_deref()), (EndState::Unwritten, Some(full)));
     finished.complains_about(&[full]).complains_in_one_line();
     let finished = place.load(&server).args(["--html", "/dev/full"]).run().exits_with(74);
     let words = format!("A report is missing: {full}.");
