@@ -68,19 +68,19 @@ pub struct Found {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SearchEnd {
-    /// A rate above, by [`STEP`] at most, does not hold.
+    /// A rate above it, by 5 % at most, does not hold.
     Bracketed,
-    /// The same, but because of the client: the server may hold more.
+    /// A rate above it does not hold, but because of the client: the server may hold more.
     ClientLimit,
-    /// Even [`RATE_MAX`] holds.
+    /// Even the highest rate that is tried holds.
     Unlimited,
-    /// Not even [`RATE_MIN`] holds.
+    /// Not even the lowest rate that is tried holds.
     NothingHolds,
     /// What held once did not hold again, nor did anything below.
     Unsteady,
-    /// A trial was stopped.
+    /// A signal stopped it.
     Stopped,
-    /// The server could not be reached any more.
+    /// The server could no longer be reached.
     Unreachable,
 }
 

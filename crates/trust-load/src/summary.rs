@@ -44,13 +44,13 @@ pub const QUANTILES: [(f64, &str); 8] = [
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// ECONNREFUSED.
+    /// The connection was refused.
     Refused,
     /// No answer to a connection attempt within the timeout.
     ConnectTimeout,
     /// No route, or the network or host is down.
     Unreachable,
-    /// This host has no local port or no descriptor left for another connection: the client's own limit.
+    /// The client had no local port or descriptor left.
     NoPort,
     /// FIN between two frames, while the connection was to go on.
     EofBetweenFrames,
@@ -58,7 +58,7 @@ pub enum Cause {
     EofInFrame,
     /// RST while an answer was owed.
     ResetBeforeAnswer,
-    /// RST while nothing was owed.
+    /// RST while nothing was owed, also in place of the FIN that answers the client's.
     ResetAfterAnswer,
     /// No progress within the timeout while an answer was owed, or an answer that was owed when the run had to end.
     Timeout,

@@ -128,16 +128,92 @@ fn the_table_of_causes_is_the_code_s() {
 
 #[test]
 fn the_schemas_are_the_types() {
-    is_published::<LoadDocument>("load");
-    is_published::<MergeOutput>("load-merge");
-    is_published::<CheckReport>("check");
-    is_published::<CaseList>("check-list");
-    is_published::<SettingsDocument>("config-show");
+    let published = [
+        ("load", schema::<LoadDocument>()),
+        ("load-merge", schema::<MergeOutput>()),
+        ("check", schema::<CheckReport>()),
+        ("check-list", schema::<CaseList>()),
+        ("config-show", schema::<SettingsDocument>()),
+    ];
+    for (name, schema) in published {
+        docs::has_text(&format!("docs/schema/{name}.json"), &output::document(&schema));
+    }
 }
 
-/// Checks that `docs/schema` has the schema of the document.
-#[track_caller]
-fn is_published<T: JsonSchema>(name: &str) {
+#[test]
+fn the_tables_of_fields_are_the_types() {
+    let (load, causes) = (schema::<LoadDocument>().to_value(), schema::<Cause>().to_value());
+    let mut table = fields(&load, &load);
+    table.push_str("\nCauses, the fields of `errors.by_cause`:\n\n| field | |\n|---|---|\n");
+    for (word, meaning) in words(&causes) {
+        let _ = writeln!(table, "| `{word}` | {meaning} |");
+    }
+    check("LOAD-REPORT.md", &table);
+    let merge = schema::<MergeOutput>().to_value();
+    check("HDR-LOG.md", &fields(&merge, &merge["$defs"]["MergeDocument"]));
+    let report = schema::<CheckReport>().to_value();
+    check("CHECK-REPORT.md", &fields(&report, &report));
+}
+
+/// A table of the fields of a type, each with its path. A type in it that has more than one place
+/// has a table of its own.
+fn fields(schema: &Value, of: &Value) -> String {
+    let (mut table, mut shared) = (String::from("| field | |\n|---|---|\n"), vec![]);
+    add_rows(schema, of, "", &mut table, &mut shared);
+    for of in shared {
+        let _ = write!(table, "\n{}:\n\n| field | |\n|---|---|\n", title(of));
+        add_rows(schema, of, "", &mut table, &mut vec![]);
+    }
+    table
+}
+
+fn add_rows<'s>(
+    schema: &'s Value,
+    of: &'s Value,
+    path: &str,
+    table: &mut String,
+    shared: &mut Vec<&'s Value>,
+) {
+    for name in of["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let field = &of["properties"][name];
+        let links = [&field["$ref"], &field["items"]["$ref"], &field["anyOf"][0]["$ref"]];
+        let link = links.into_iter().find_map(Value::as_str).unwrap_or_default();
+        let kind = schema.pointer(link.trim_start_matches('#')).filter(|_| !link.is_empty());
+        let kind = kind.unwrap_or(&Value::Null);
+        let _ = write!(table, "| `{path}{name}` | {}", text(field));
+        for (word, meaning) in words(kind) {
+            let _ = write!(table, " `{word}`: {meaning}");
+        }
+        let has_fields = kind.get("properties").is_some();
+        let is_shared = schema.to_string().matches(&format!("{link}\"")).count() > 1;
+        if has_fields && is_shared {
+            let _ = write!(table, " See {} below.", title(kind));
+            shared.extend(Some(kind).filter(|kind| !shared.contains(kind)));
+        }
+        table.push_str(" |\n");
+        if has_fields && !is_shared {
+            let end = if field.get("items").is_some() { "[]." } else { "." };
+            add_rows(schema, kind, &format!("{path}{name}{end}"), table, shared);
+        }
+    }
+}
+
+/// The words that a field may have, and what they mean.
+fn words(kind: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let words = kind["oneOf"].as_array().into_iter().flatten();
+    words.map(|word| (word["const"].as_str().unwrap(), text(word)))
+}
+
+fn title(kind: &Value) -> String {
+    format!("*{}*", text(kind).trim_end_matches('.'))
+}
+
+fn text(of: &Value) -> &str {
+    of["description"].as_str().unwrap()
+}
+
+/// What `docs/schema` has of the document.
+fn schema<T: JsonSchema>() -> Schema {
     let mut published = RecursiveTransform(|schema: &mut Schema| {
         // Fields may be added without a new version.
         if schema.get("additionalProperties").is_some_and(|others| others == false) {
@@ -152,7 +228,7 @@ fn is_published<T: JsonSchema>(name: &str) {
     let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let mut schema = generator.into_root_schema_for::<T>();
     published.transform(&mut schema);
-    docs::has_text(&format!("docs/schema/{name}.json"), &output::document(&schema));
+    schema
 }
 
 fn check(name: &str, table: &str) {

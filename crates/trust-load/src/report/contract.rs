@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
 use trust_cli::output;
 
 use crate::report::csv;
@@ -123,22 +122,6 @@ fn a_search_has_its_trials_in_order() {
     assert_eq!((fails.due_per_second, fails.errors, fails.is_client_limit), (1050.0, 0, false));
 }
 
-/// Names of all fields at any depth, but for the facts, whose names are those of flags.
-fn fields(value: &Value, names: &mut BTreeSet<String>) {
-    match value {
-        Value::Object(object) => {
-            for (name, value) in object {
-                names.insert(name.clone());
-                if name != "facts" {
-                    fields(value, names);
-                }
-            }
-        }
-        Value::Array(values) => values.iter().for_each(|value| fields(value, names)),
-        _ => {}
-    }
-}
-
 /// The first cells of the tables in a section, as far as they are names.
 fn documented(section: &str) -> BTreeSet<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/LOAD-REPORT.md");
@@ -152,15 +135,6 @@ fn documented(section: &str) -> BTreeSet<String> {
         path.rsplit('.').next().map(str::to_owned)
     });
     names.collect()
-}
-
-#[test]
-fn the_document_names_every_field_and_no_other() {
-    let mut names = BTreeSet::new();
-    for (_, sample) in sample::ALL.iter() {
-        fields(&serde_json::from_str(&text(sample)).expect("JSON"), &mut names);
-    }
-    assert_eq!(documented("JSON"), names);
 }
 
 #[test]
