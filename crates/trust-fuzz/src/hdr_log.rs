@@ -180,15 +180,14 @@ fn written(choices: &mut Choices<'_>) {
     let (mut latency, mut service) = (times(), times());
     let (mut logs, mut intervals) = (vec![], 0);
     let target = String::from_utf8_lossy(choices.short_bytes()).into_owned();
-    let warm_up = Duration::from_nanos(choices.number());
+    let warm_up_ns = choices.number();
     let is_open_loop = choices.byte().is_multiple_of(2);
-    let duration = is_open_loop.then(|| Duration::from_nanos(choices.number()));
+    let duration_ns = is_open_loop.then(|| choices.number());
     let rate_of_all = is_open_loop.then(|| f64::from(choices.byte()) / 7.0);
     for index in 0..of {
         let header = Header {
             shard: Shard::new(index, of),
-            start_at: None,
-            warm_up,
+            warm_up_ns,
             began: Timestamp::constant(1_796_040_000, 0)
                 // They run together.
                 + Duration::from_nanos(choices.number() % 100_000_000),
@@ -196,9 +195,10 @@ fn written(choices: &mut Choices<'_>) {
             is_open_loop,
             rate: Some(f64::from(choices.byte()) / 7.0),
             rate_of_all,
-            duration,
+            duration_ns,
             seed: Some(7),
             is_seed_given: true,
+            ..Header::default()
         };
         let (mut log, mut expected): (Vec<u8>, Vec<Read>) = (vec![], vec![]);
         let began = header.began.as_nanosecond() as u64;
@@ -227,8 +227,8 @@ fn written(choices: &mut Choices<'_>) {
                 errors: &Errors::default(),
             };
             writer.interval(&interval).expect("memory takes it");
-            end.answered += of_service.len();
-            end.failed += of_latency.len() - of_service.len();
+            end.counts.answered += of_service.len();
+            end.counts.failed += of_latency.len() - of_service.len();
             let begin = began + start.as_nanos() as u64;
             expected.push((Series::Latency, begin, of_latency.len()));
             expected.push((Series::Service, begin, of_service.len()));

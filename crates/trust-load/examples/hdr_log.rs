@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use trust_load::hdr_log::{End, Header, Writer};
 use trust_load::shard::Shard;
-use trust_load::summary::{Cause, Errors, Interval, per_second};
+use trust_load::summary::{Cause, Counts, Errors, Interval, per_second};
 use trust_load::timings::Timings;
 
 /// Shards of the run.
@@ -41,15 +41,14 @@ fn write(path: &Path, index: u32) -> io::Result<()> {
     let header = Header {
         shard: Shard::new(index, SHARDS),
         start_at: Some(start_at),
-        warm_up: Duration::from_secs(2),
+        warm_up_ns: 2_000_000_000,
         began: start_at + SignedDuration::new(2, 312_709 + 1_500_000 * index.cast_signed()),
         target: "echo.example:9900".to_owned(),
         is_open_loop: true,
         rate: Some(RATE as f64),
-        rate_of_all: None,
-        duration: None,
         seed: Some(1),
         is_seed_given: true,
+        ..Header::default()
     };
     let mut writer = Writer::new(File::create(path)?, &header)?;
     let mut random = u64::from(index) + 1;
@@ -71,12 +70,14 @@ fn write(path: &Path, index: u32) -> io::Result<()> {
     }
     let (took, answered) = (Duration::from_secs(SECONDS), RATE * (SECONDS - 1));
     writer.finish(&End {
-        took,
-        sent: answered + errors.total(),
-        answered,
-        answered_in_time: answered,
-        failed: errors.total(),
-        unsent: 0,
+        took_ns: took.as_nanos() as u64,
+        counts: Counts {
+            sent: answered + errors.total(),
+            answered,
+            answered_in_time: answered,
+            failed: errors.total(),
+            ..Counts::default()
+        },
         achieved_rate: per_second(answered, took),
         errors,
         ..End::default()

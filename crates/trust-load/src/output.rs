@@ -13,6 +13,7 @@ use trust_cli::report_file::ReportFile;
 use trust_cli::settings::AnySetting;
 use trust_cli::text::reason;
 
+use crate::connection::nanos;
 use crate::engine::Listener;
 use crate::hdr_log::{End as LogEnd, Header, Writer};
 use crate::options::{HDR_LOG, HTML, LoadOptions};
@@ -56,13 +57,13 @@ impl Output {
         let header = Header {
             shard: plan.shard,
             start_at: plan.options.start_at,
-            warm_up: plan.options.warm_up,
+            warm_up_ns: nanos(plan.options.warm_up),
             began: Timestamp::UNIX_EPOCH,
             target: about.target.clone(),
             is_open_loop: about.is_open_loop,
             rate: plan.rate(),
             rate_of_all: plan.rate_of_all(),
-            duration: plan.duration(),
+            duration_ns: plan.duration().map(nanos),
             seed: Some(plan.seed),
             is_seed_given: plan.options.seed.is_some(),
         };

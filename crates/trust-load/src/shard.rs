@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use trust_cli::values::quoted;
 
@@ -25,7 +26,8 @@ pub enum Choice {
 }
 
 /// One part of a load that is split evenly. Invariant: `index < of`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Shard {
     index: u32,
     of: u32,
@@ -130,6 +132,24 @@ impl Shard {
 impl fmt::Display for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.index, self.of)
+    }
+}
+
+impl From<Shard> for String {
+    fn from(shard: Shard) -> String {
+        shard.to_string()
+    }
+}
+
+impl TryFrom<String> for Shard {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Shard, String> {
+        match Choice::parse(&text) {
+            // A shard has one name: no zeros in front of it.
+            Some(Choice::Given(shard)) if shard.to_string() == text => Ok(shard),
+            _ => Err(format!("{} is no shard such as 0/4", quoted(text))),
+        }
     }
 }
 

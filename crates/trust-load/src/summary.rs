@@ -1,5 +1,6 @@
 //! What a run of the load saw: what all reports are made of.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -125,8 +126,24 @@ impl Cause {
 }
 
 /// How often each cause came.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<Cause, u64>", into = "BTreeMap<Cause, u64>")]
 pub struct Errors([u64; Cause::ALL.len()]);
+
+impl From<BTreeMap<Cause, u64>> for Errors {
+    fn from(counts: BTreeMap<Cause, u64>) -> Errors {
+        let mut errors = Errors::default();
+        counts.into_iter().for_each(|(cause, count)| errors.add_many(cause, count));
+        errors
+    }
+}
+
+impl From<Errors> for BTreeMap<Cause, u64> {
+    /// Those that came.
+    fn from(errors: Errors) -> BTreeMap<Cause, u64> {
+        errors.seen().collect()
+    }
+}
 
 impl Errors {
     /// Counts one more.
@@ -185,11 +202,15 @@ pub struct Wrong {
 }
 
 /// Numbers of a run. Messages are those of the measured part; connections, errors and bytes those of the whole run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// Its log has those of the measured part's messages that add up over shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Connections that were made.
+    #[serde(skip)]
     pub connections: u64,
     /// The most connections that were open at the same time.
+    #[serde(skip)]
     pub connections_peak: u64,
     /// Messages that were sent, if only in part.
     pub sent: u64,
@@ -199,20 +220,26 @@ pub struct Counts {
     /// those that were when sending ended.
     pub answered_in_time: u64,
     /// Of the messages that were due in the measured part those that came back right within it.
+    #[serde(skip)]
     pub kept_up: u64,
     /// Messages that were sent and did not come back right, and those that a failed client did not send any more.
     pub failed: u64,
     /// Messages that were due and could not be sent before the run had to end (open loop only).
     pub unsent: u64,
     /// Messages that were on the way when a signal ended the run.
+    #[serde(default)]
     pub outstanding: u64,
     /// Messages that came back during the warm-up, which nothing else counts.
+    #[serde(skip)]
     pub warm_up: u64,
     /// Bytes that the kernel took, headers included.
+    #[serde(skip)]
     pub bytes_sent: u64,
     /// Bytes that came back, headers included.
+    #[serde(skip)]
     pub bytes_received: u64,
     /// Of these, those of the measured part that came before sending ended, which is what bytes a second count.
+    #[serde(skip)]
     pub bytes_received_in_time: u64,
 }
 

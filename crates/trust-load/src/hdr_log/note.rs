@@ -1,15 +1,12 @@
 //! The two comments of our own, in JSON: what merging has to know of a run.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use trust_cli::values::quoted;
 
 use crate::connection::nanos;
-use crate::shard::{Choice, Shard};
-use crate::summary::{Cause, Counts, Errors, Summary};
+use crate::shard::Shard;
+use crate::summary::{Counts, Errors, Summary};
 use crate::timings::SIGNIFICANT_DIGITS;
 
 /// How the first comment begins; it ends with `]`, like the format's own.
@@ -30,51 +27,49 @@ const UNIT: &str = "ns";
 /// The largest number of anything: what every JSON reader tells from its neighbours, and a thousand of them fit 64 bits.
 const COUNT_MAX: u64 = 1 << 53;
 
+/// A time that no run sees, so that nanoseconds from 1970 and a run on top of it fit 64 bits.
+const LATEST: Timestamp = Timestamp::constant(super::SECONDS_MAX as i64, 0);
+
 /// What is known of a run when its measured part begins. Its values are in nanoseconds, with the digits of all
 /// histograms of a run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Header {
     /// Which part of the run this is; `None`: the whole.
     pub shard: Option<Shard>,
     /// When all shards were to start, if that was said.
     pub start_at: Option<Timestamp>,
     /// How long each of them warms up before the measured part.
-    pub warm_up: Duration,
+    pub warm_up_ns: u64,
     /// When the measured part began.
     pub began: Timestamp,
     /// The server as it was given.
     pub target: String,
     /// Whether messages are due at their times, whatever the server does.
+    #[serde(rename = "open_loop")]
     pub is_open_loop: bool,
     /// Messages a second that this part is to send; `None` in a closed loop.
     pub rate: Option<f64>,
     /// The same of all parts together.
     pub rate_of_all: Option<f64>,
     /// How long the measured part is to be; `None` if messages are counted.
-    pub duration: Option<Duration>,
+    pub duration_ns: Option<u64>,
     /// What decides all payloads; `None` for several runs with a seed each.
     pub seed: Option<u64>,
-    /// Whether somebody said it: one that each shard took for itself does not tell its run from others.
+    /// Whether somebody said it: one that each shard took for itself does not tell its run from
+    /// others. Logs without this key had no other seeds.
+    #[serde(rename = "seed_given", default = "yes")]
     pub is_seed_given: bool,
 }
 
 /// What is known of a run at its end. A log without it is one of a run that was killed.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct End {
     /// Length of the measured part.
-    pub took: Duration,
-    /// Messages that were sent.
-    pub sent: u64,
-    /// Messages that came back right.
-    pub answered: u64,
-    /// Messages that came back right in the measured part, whenever they were due.
-    pub answered_in_time: u64,
-    /// Messages that failed.
-    pub failed: u64,
-    /// Messages that were due and not sent.
-    pub unsent: u64,
-    /// Messages that were on the way when something ended the run before its time.
-    pub outstanding: u64,
+    pub took_ns: u64,
+    /// Numbers of messages; a log has no others.
+    #[serde(flatten)]
+    pub counts: Counts,
     /// Right answers a second, while messages were sent.
     pub achieved_rate: f64,
     /// Errors by cause.
@@ -87,20 +82,24 @@ pub struct End {
     pub gaps: Vec<String>,
 }
 
+/// The first comment: which form it has, and what it says.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Versioned<H> {
+    version: u64,
+    unit: String,
+    significant_digits: u8,
+    #[serde(flatten)]
+    header: H,
+}
+
 impl End {
     /// What the log of a run ends with.
     pub fn of(summary: &Summary) -> End {
         use crate::summary::End as Ended;
-        let Counts { sent, answered, answered_in_time, failed, unsent, outstanding, .. } =
-            summary.counts;
         End {
-            took: summary.took,
-            sent,
-            answered,
-            answered_in_time,
-            failed,
-            unsent,
-            outstanding,
+            took_ns: nanos(summary.took),
+            counts: summary.counts,
             achieved_rate: summary.achieved_rate,
             errors: summary.errors,
             stopped_by: match &summary.end {
@@ -115,163 +114,56 @@ impl End {
 
     /// The comment, without the end of its line.
     pub(crate) fn line(&self) -> String {
-        let note = EndNote {
-            took_ns: nanos(self.took),
-            sent: self.sent,
-            answered: self.answered,
-            answered_in_time: self.answered_in_time,
-            failed: self.failed,
-            unsent: self.unsent,
-            outstanding: self.outstanding,
-            achieved_rate: self.achieved_rate,
-            errors: self.errors.seen().map(|(cause, count)| (cause.name().into(), count)).collect(),
-            stopped_by: self.stopped_by.clone(),
-            client_limits: self.client_limits.clone(),
-            gaps: self.gaps.clone(),
-        };
-        comment(END_PREFIX, &note)
+        comment(END_PREFIX, self)
     }
 
     /// What a comment's JSON says.
     pub(crate) fn parse(json: &str) -> Result<End, String> {
-        let note: EndNote = parse(json)?;
-        let mut errors = Errors::default();
-        for (name, count) in &note.errors {
-            let cause = Cause::ALL.into_iter().find(|cause| cause.name() == name);
-            let cause = cause.ok_or_else(|| format!("there is no cause {}", quoted(name)))?;
-            errors.add_many(cause, *count);
+        let end: End = parse(json)?;
+        let Counts { sent, answered, answered_in_time, failed, unsent, outstanding, .. } =
+            end.counts;
+        let counts = [sent, answered, answered_in_time, failed, unsent, outstanding];
+        let errors = end.errors.seen().map(|(_, count)| count);
+        match counts.into_iter().chain(errors).max() {
+            Some(count) if count > COUNT_MAX => {
+                Err(format!("a count of {count} is above {COUNT_MAX}"))
+            }
+            _ => check_rate(end.achieved_rate).map(|()| end),
         }
-        let counts = [
-            note.sent,
-            note.answered,
-            note.answered_in_time,
-            note.failed,
-            note.unsent,
-            note.outstanding,
-        ];
-        let largest = counts.into_iter().chain(note.errors.into_values()).max().unwrap_or(0);
-        if largest > COUNT_MAX {
-            return Err(format!("a count of {largest} is above {COUNT_MAX}"));
-        }
-        check_rate(note.achieved_rate)?;
-        Ok(End {
-            took: Duration::from_nanos(note.took_ns),
-            sent: note.sent,
-            answered: note.answered,
-            answered_in_time: note.answered_in_time,
-            failed: note.failed,
-            unsent: note.unsent,
-            outstanding: note.outstanding,
-            achieved_rate: note.achieved_rate,
-            errors,
-            stopped_by: note.stopped_by,
-            client_limits: note.client_limits,
-            gaps: note.gaps,
-        })
     }
 }
 
 impl Header {
     /// The comment, without the end of its line.
     pub(crate) fn line(&self) -> String {
-        let note = HeaderNote {
-            version: VERSION,
-            unit: UNIT.into(),
-            significant_digits: SIGNIFICANT_DIGITS,
-            shard: self.shard.map(|shard| shard.to_string()),
-            start_at: self.start_at.map(|time| time.to_string()),
-            warm_up_ns: nanos(self.warm_up),
-            began: self.began.to_string(),
-            target: self.target.clone(),
-            open_loop: self.is_open_loop,
-            rate: self.rate,
-            rate_of_all: self.rate_of_all,
-            duration_ns: self.duration.map(nanos),
-            seed: self.seed,
-            seed_given: Some(self.is_seed_given),
-        };
-        comment(HEADER_PREFIX, &note)
+        let (version, unit, significant_digits) = (VERSION, UNIT.into(), SIGNIFICANT_DIGITS);
+        comment(HEADER_PREFIX, &Versioned { version, unit, significant_digits, header: self })
     }
 
     /// What a comment's JSON says.
     pub(crate) fn parse(json: &str) -> Result<Header, String> {
         #[derive(Deserialize)]
-        struct Versioned {
+        struct Version {
             version: u64,
         }
-        let Versioned { version } = parse(json)?;
+        let Version { version } = parse(json)?;
         if version != VERSION {
             return Err(format!("its version is {version}: only {VERSION} is read"));
         }
-        let note: HeaderNote = parse(json)?;
-        if note.unit != UNIT {
-            return Err(format!("the unit {} is unknown: only {UNIT} is read", quoted(note.unit)));
+        let Versioned { unit, significant_digits: digits, header, .. } =
+            parse::<Versioned<Header>>(json)?;
+        if (&*unit, digits) != (UNIT, SIGNIFICANT_DIGITS) {
+            let found = format!("{digits} significant digits of {}", quoted(unit));
+            return Err(format!("{found}: only {SIGNIFICANT_DIGITS} of {UNIT} are read"));
         }
-        if note.significant_digits != SIGNIFICANT_DIGITS {
-            let digits = note.significant_digits;
-            return Err(format!("{digits} significant digits: {SIGNIFICANT_DIGITS} are due"));
+        header.rate.into_iter().chain(header.rate_of_all).try_for_each(check_rate)?;
+        // Intervals count from a time, and none from one before 1970.
+        let mut times = header.start_at.into_iter().chain([header.began]);
+        match times.find(|time| !(Timestamp::UNIX_EPOCH..LATEST).contains(time)) {
+            Some(time) => Err(format!("{time} is not from 1970 to {LATEST}")),
+            None => Ok(header),
         }
-        let shard = |text: &str| match Choice::parse(text) {
-            // A shard has one name: no zeros in front of it.
-            Some(Choice::Given(shard)) if shard.to_string() == text => Ok(shard),
-            _ => Err(format!("{} is no shard such as 0/4", quoted(text))),
-        };
-        note.rate.into_iter().chain(note.rate_of_all).try_for_each(check_rate)?;
-        Ok(Header {
-            shard: note.shard.as_deref().map(shard).transpose()?,
-            start_at: note.start_at.as_deref().map(time).transpose()?,
-            warm_up: Duration::from_nanos(note.warm_up_ns),
-            began: time(&note.began)?,
-            target: note.target,
-            is_open_loop: note.open_loop,
-            rate: note.rate,
-            rate_of_all: note.rate_of_all,
-            duration: note.duration_ns.map(Duration::from_nanos),
-            seed: note.seed,
-            // Logs once had only seeds that somebody had said.
-            is_seed_given: note.seed_given.unwrap_or(note.seed.is_some()),
-        })
     }
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct HeaderNote {
-    version: u64,
-    unit: String,
-    significant_digits: u8,
-    shard: Option<String>,
-    start_at: Option<String>,
-    warm_up_ns: u64,
-    began: String,
-    target: String,
-    open_loop: bool,
-    rate: Option<f64>,
-    #[serde(default)]
-    rate_of_all: Option<f64>,
-    #[serde(default)]
-    duration_ns: Option<u64>,
-    seed: Option<u64>,
-    #[serde(default)]
-    seed_given: Option<bool>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct EndNote {
-    took_ns: u64,
-    sent: u64,
-    answered: u64,
-    answered_in_time: u64,
-    failed: u64,
-    unsent: u64,
-    #[serde(default)]
-    outstanding: u64,
-    achieved_rate: f64,
-    errors: BTreeMap<String, u64>,
-    stopped_by: Option<String>,
-    client_limits: Vec<String>,
-    gaps: Vec<String>,
 }
 
 fn comment(prefix: &str, note: &impl Serialize) -> String {
@@ -290,32 +182,28 @@ fn check_rate(rate: f64) -> Result<(), String> {
     }
 }
 
-/// A point in time that is not before 1970, which intervals count from.
-fn time(text: &str) -> Result<Timestamp, String> {
-    let parsed: Option<Timestamp> = text.parse().ok();
-    parsed
-        .filter(|time| (Timestamp::UNIX_EPOCH..LATEST).contains(time))
-        .ok_or_else(|| format!("{} is no time such as 2026-11-30T12:00:00Z", quoted(text)))
+fn yes() -> bool {
+    true
 }
-
-/// A time that no run sees, so that nanoseconds from 1970 and a run on top of it fit 64 bits.
-const LATEST: Timestamp = Timestamp::constant(super::SECONDS_MAX as i64, 0);
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::summary::Cause;
 
     fn header() -> Header {
         Header {
             shard: Shard::new(0, 4),
             start_at: Some("2026-11-30T12:00:00Z".parse().expect("a time")),
-            warm_up: Duration::from_secs(2),
+            warm_up_ns: 2_000_000_000,
             began: "2026-11-30T12:00:02.000312709Z".parse().expect("a time"),
             target: "host]\n:9900".into(),
             is_open_loop: true,
             rate: Some(2500.5),
             rate_of_all: Some(10_002.0),
-            duration: Some(Duration::from_millis(3_050)),
+            duration_ns: Some(3_050_000_000),
             seed: Some(u64::MAX),
             is_seed_given: true,
         }
@@ -325,13 +213,16 @@ mod tests {
         let mut errors = Errors::default();
         errors.add_many(Cause::Timeout, 3);
         End {
-            took: Duration::new(10, 1),
-            sent: 5,
-            answered: 4,
-            answered_in_time: 3,
-            failed: 1,
-            unsent: COUNT_MAX,
-            outstanding: 6,
+            took_ns: 10_000_000_001,
+            counts: Counts {
+                sent: 5,
+                answered: 4,
+                answered_in_time: 3,
+                failed: 1,
+                unsent: COUNT_MAX,
+                outstanding: 6,
+                ..Counts::default()
+            },
             achieved_rate: 0.3,
             errors,
             stopped_by: Some("SIGINT".into()),
@@ -359,9 +250,10 @@ mod tests {
         assert_eq!(Header::parse(json(&line, HEADER_PREFIX)), Ok(header()));
         let line = line.replace("18446744073709551615", "null");
         let read = Header::parse(json(&line, HEADER_PREFIX)).expect("a header");
-        assert_eq!((read.seed, read.is_seed_given), (None, false));
+        assert_eq!((read.seed, read.is_seed_given), (None, true));
         let line = end().line().replace(",\"outstanding\":6", "");
-        let read = End { outstanding: 0, ..end() };
+        let mut read = end();
+        read.counts.outstanding = 0;
         assert_eq!(End::parse(json(&line, END_PREFIX)), Ok(read));
     }
 
@@ -386,13 +278,8 @@ mod tests {
             ..nothing
         };
         let expected = End {
-            took: Duration::from_secs(4),
-            sent: 12,
-            answered: 10,
-            answered_in_time: 8,
-            failed: 2,
-            unsent: 1,
-            outstanding: 3,
+            took_ns: 4_000_000_000,
+            counts: summary.counts,
             achieved_rate: 2.0,
             errors: end().errors,
             stopped_by: None,
@@ -412,14 +299,18 @@ mod tests {
         let good = json(&line, HEADER_PREFIX);
         let cases = [
             ("\"version\":1", "\"version\":2", "its version is 2: only 1 is read"),
-            ("\"ns\"", "\"us\"", "the unit 'us' is unknown: only ns is read"),
-            ("digits\":3", "digits\":2", "2 significant digits: 3 are due"),
+            ("\"ns\"", "\"us\"", "3 significant digits of 'us': only 3 of ns are read"),
+            ("digits\":3", "digits\":2", "2 significant digits of 'ns': only 3 of ns are read"),
             ("0/4", "4/4", "'4/4' is no shard such as 0/4"),
             ("0/4", "00/4", "'00/4' is no shard such as 0/4"),
             ("2500.5", "-1.0", "a rate of -1 cannot be"),
             ("2500.5", "1e308", "0 cannot be"),
-            ("12:00:02", "1x:00:02", "is no time such as"),
-            ("2026-11-30T12:00:02", "1969-11-30T12:00:02", "is no time such as"),
+            ("12:00:02", "1x:00:02", "failed to parse"),
+            (
+                "2026-11-30T12:00:02",
+                "1969-11-30T12:00:02",
+                "is not from 1970 to 2242-03-16T12:56:32Z",
+            ),
             ("\"seed\"", "\"se\\u0007d\"", "unknown field `se\\u{7}d`"),
             ("}", "", "EOF"),
         ];
@@ -431,7 +322,11 @@ mod tests {
         let line = end().line();
         let good = json(&line, END_PREFIX);
         let cases = [
-            ("\"timeout\"", "\"tiredness\"", "there is no cause 'tiredness'"),
+            (
+                "\"timeout\"",
+                "\"tiredness\"",
+                "unknown variant `tiredness`, expected one of `refused`",
+            ),
             ("9007199254740992", "9007199254740993", "is above 9007199254740992"),
             ("\"timeout\":3", "\"timeout\":9007199254740993", "is above 9007199254740992"),
             ("0.3", "-0.3", "a rate of -0.3 cannot be"),

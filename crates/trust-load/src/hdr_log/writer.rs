@@ -131,17 +131,11 @@ mod tests {
 
     fn header() -> Header {
         Header {
-            shard: None,
-            start_at: None,
-            warm_up: Duration::ZERO,
             began: "2026-11-30T12:00:02.000912709Z".parse().expect("a time"),
             target: "localhost:9900".into(),
-            is_open_loop: false,
-            rate: None,
-            rate_of_all: None,
-            duration: None,
             seed: Some(1),
             is_seed_given: true,
+            ..Header::default()
         }
     }
 

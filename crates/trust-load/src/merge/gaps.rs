@@ -10,12 +10,13 @@ use trust_cli::values::quoted;
 use super::Log;
 use crate::hdr_log::Header;
 use crate::shard::Shard;
+use crate::summary::Counts;
 
 /// How many of a kind are told one by one.
 pub(super) const NAMED_MAX: usize = 20;
 
 /// Two shards ran together if the later one began in the first quarter of the shorter one.
-const APART_SHARE: u32 = 4;
+const APART_SHARE: u64 = 4;
 
 /// Shards that began so close to each other ran together, however short they were: processes start at different speeds.
 const APART_MIN: Duration = Duration::from_millis(100);
@@ -67,16 +68,17 @@ pub(super) fn check_sums<R: BufRead>(log: &Log<R>) -> Result<(), Failure> {
     let (least, most) = (latencies.min(services), latencies.max(services));
     // What was given up has a value as well, if it had waited long enough. A merged log has also those of shards whose end is
     // missing, which its own end does not count.
-    let given_up = end.failed + end.unsent + end.outstanding;
-    let is_too_few = least < end.answered;
-    let is_too_many = most > end.answered + given_up && end.gaps.is_empty();
+    let Counts { answered, failed, unsent, outstanding, .. } = end.counts;
+    let given_up = failed + unsent + outstanding;
+    let is_too_few = least < answered;
+    let is_too_many = most > answered + given_up && end.gaps.is_empty();
     match is_too_few || is_too_many {
         false => Ok(()),
         true => Err(bad(format!(
             "{}: its end tells of {} answers and {} other messages, and its intervals have {} values: lines are missing or \
              were changed",
             quoted(&log.name),
-            end.answered,
+            answered,
             given_up,
             if is_too_few { least } else { most }
         ))),
@@ -89,8 +91,8 @@ fn apart<R: BufRead>(logs: &[Log<R>]) -> Option<String> {
     let begun = |log: &&Log<R>| log.header_of_shard().map(|header| header.began);
     let (first, last) = (shards().min_by_key(begun)?, shards().max_by_key(begun)?);
     let between = begun(&last)?.duration_since(begun(&first)?).unsigned_abs();
-    let shortest = shards().filter_map(|log| log.reader.end()).map(|end| end.took).min()?;
-    (between > APART_MIN.max(shortest / APART_SHARE)).then(|| {
+    let shortest = shards().filter_map(|log| log.reader.end()).map(|end| end.took_ns).min()?;
+    (between > APART_MIN.max(Duration::from_nanos(shortest / APART_SHARE))).then(|| {
         format!(
             "{} and {} did not run together: {:.2} s between starts",
             quoted(&first.name),
@@ -146,7 +148,8 @@ fn difference(a: &Header, b: &Header) -> Option<String> {
         header.rate_of_all.map_or("none".to_owned(), |rate| format!("{rate} messages/s"))
     };
     let kind = |header: &Header| if header.is_open_loop { "open" } else { "closed" }.to_owned();
-    let duration = |header: &Header| header.duration.map_or("none".to_owned(), seconds);
+    let time_of =
+        |ns: Option<u64>| ns.map_or("none".to_owned(), |ns| seconds(Duration::from_nanos(ns)));
     let same = [
         ("numbers of shards", a_shard.of().to_string(), b_shard.of().to_string()),
         ("targets", quoted(&a.target), quoted(&b.target)),
@@ -154,8 +157,8 @@ fn difference(a: &Header, b: &Header) -> Option<String> {
         ("times to start at", time(a), time(b)),
         ("loops", kind(a), kind(b)),
         ("rates of all shards", rate(a), rate(b)),
-        ("warm-ups", seconds(a.warm_up), seconds(b.warm_up)),
-        ("durations", duration(a), duration(b)),
+        ("warm-ups", time_of(Some(a.warm_up_ns)), time_of(Some(b.warm_up_ns))),
+        ("durations", time_of(a.duration_ns), time_of(b.duration_ns)),
     ];
     let (what, a, b) = same.into_iter().find(|(_, a, b)| a != b)?;
     Some(format!("they are shards of different runs, whose {what} are {a} and {b}"))

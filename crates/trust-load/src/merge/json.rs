@@ -8,7 +8,7 @@ use super::{Merged, Part};
 use crate::connection::nanos;
 use crate::hdr_log::End;
 use crate::report::fields::{Failures, Loop, Percentiles, Rate};
-use crate::summary::Judgement;
+use crate::summary::{Counts, Judgement};
 
 /// What `trustctl load merge --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ impl MergeDocument {
             significant_digits: merged.precision.map(|precision| precision.digits),
             target: header.map(|header| header.target.clone()),
             r#loop: header.map(|header| Loop::of(header.is_open_loop)),
-            duration_ns: end.map(|end| nanos(end.took)),
+            duration_ns: end.map(|end| end.took_ns),
             rate: header.map(|header| Rate {
                 requested_per_second: header.rate,
                 achieved_per_second: merged.end.achieved_rate,
@@ -149,7 +149,8 @@ pub struct MergedMessages {
 
 impl MergedMessages {
     fn of(end: &End) -> MergedMessages {
-        let End { sent, answered, answered_in_time, failed, unsent, outstanding, .. } = *end;
+        let Counts { sent, answered, answered_in_time, failed, unsent, outstanding, .. } =
+            end.counts;
         MergedMessages { sent, answered, answered_in_time, failed, unsent, outstanding }
     }
 }

@@ -26,7 +26,7 @@ use crate::hdr_log::{
     BadLog, Decoder, End, Fields, Header, Interval, Precision, Reader, Series, Writer,
 };
 use crate::shard::Shard;
-use crate::summary::{self, Counts, Summary};
+use crate::summary::{self, Summary};
 use crate::timings::{Timings, times};
 
 /// Logs that can be merged at once; each is an open file and some ten kilobytes.
@@ -115,21 +115,11 @@ pub struct Part {
 impl Merged {
     /// What budgets are judged by: all that logs tell of a run.
     pub fn summary(&self) -> Summary {
-        let End { sent, answered, answered_in_time, failed, unsent, outstanding, .. } = self.end;
-        let counts = Counts {
-            sent,
-            answered,
-            answered_in_time,
-            failed,
-            unsent,
-            outstanding,
-            ..Counts::default()
-        };
         Summary {
-            took: self.end.took,
+            took: Duration::from_nanos(self.end.took_ns),
             achieved_rate: self.end.achieved_rate,
             sustained_rate: self.end.achieved_rate,
-            counts,
+            counts: self.end.counts,
             errors: self.end.errors,
             latency: self.latency.clone(),
             service: self.service.clone(),
@@ -280,7 +270,7 @@ fn whole(logs: &[(&str, Option<&Header>)]) -> Option<Header> {
     Some(Header {
         shard: None,
         start_at: first.start_at.filter(|_| is_same(|a, b| a.start_at == b.start_at)),
-        warm_up: first.warm_up,
+        warm_up_ns: first.warm_up_ns,
         began: headers.iter().map(|header| header.began).min()?,
         target: match is_same(|a, b| a.target == b.target) {
             true => first.target.clone(),
@@ -289,7 +279,7 @@ fn whole(logs: &[(&str, Option<&Header>)]) -> Option<Header> {
         is_open_loop: headers.iter().all(|header| header.is_open_loop),
         rate: headers.iter().map(|header| header.rate).sum(),
         rate_of_all: first.rate_of_all.filter(|_| is_same(|a, b| a.rate_of_all == b.rate_of_all)),
-        duration: first.duration.filter(|_| is_same(|a, b| a.duration == b.duration)),
+        duration_ns: first.duration_ns.filter(|_| is_same(|a, b| a.duration_ns == b.duration_ns)),
         seed: first.seed.filter(|_| is_same(|a, b| a.seed == b.seed)),
         is_seed_given: headers.iter().all(|header| header.is_seed_given),
     })
@@ -299,13 +289,13 @@ fn whole(logs: &[(&str, Option<&Header>)]) -> Option<Header> {
 fn together<R: BufRead>(logs: &[Log<R>]) -> End {
     let mut sum = End { gaps: gaps::find(logs), ..End::default() };
     for end in logs.iter().filter_map(|log| log.reader.end()) {
-        sum.took = sum.took.max(end.took);
-        sum.sent += end.sent;
-        sum.answered += end.answered;
-        sum.answered_in_time += end.answered_in_time;
-        sum.failed += end.failed;
-        sum.unsent += end.unsent;
-        sum.outstanding += end.outstanding;
+        sum.took_ns = sum.took_ns.max(end.took_ns);
+        sum.counts.sent += end.counts.sent;
+        sum.counts.answered += end.counts.answered;
+        sum.counts.answered_in_time += end.counts.answered_in_time;
+        sum.counts.failed += end.counts.failed;
+        sum.counts.unsent += end.counts.unsent;
+        sum.counts.outstanding += end.counts.outstanding;
         sum.achieved_rate += end.achieved_rate;
         sum.errors.merge(&end.errors);
     }
@@ -328,7 +318,7 @@ fn skew<'h>(headers: impl Iterator<Item = &'h Header>) -> Option<Duration> {
 fn part<R: BufRead>(log: Log<R>) -> Part {
     let header = log.reader.header();
     let late = |header: &Header| {
-        let due = header.start_at?.as_nanosecond() + header.warm_up.as_nanos() as i128;
+        let due = header.start_at?.as_nanosecond() + i128::from(header.warm_up_ns);
         Some(header.began.as_nanosecond() - due)
     };
     Part {

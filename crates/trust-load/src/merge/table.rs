@@ -8,6 +8,8 @@ use trust_cli::text::{grouped, seconds};
 use trust_cli::values::quoted;
 
 use super::{Merged, Part};
+use crate::connection::nanos;
+use crate::hdr_log::End;
 use crate::summary::{Judgement, QUANTILES};
 use crate::timings::Timings;
 
@@ -19,26 +21,27 @@ pub fn report(merged: &Merged, judgements: &[Judgement]) -> String {
     let mut text = values(merged);
     text.push('\n');
     if let Some(header) = &merged.header {
-        let end = &merged.end;
+        let end @ End { counts, .. } = &merged.end;
         let wanted =
             header.rate.map_or(String::new(), |rate| format!(" of {rate:.1} that were due"));
         let _ = write!(
             text,
             "messages  {} sent, {} answered, {} failed, {} unsent",
-            grouped(end.sent),
-            grouped(end.answered),
-            grouped(end.failed),
-            grouped(end.unsent)
+            grouped(counts.sent),
+            grouped(counts.answered),
+            grouped(counts.failed),
+            grouped(counts.unsent)
         );
-        if end.outstanding > 0 {
-            let _ = write!(text, ",\n          {} on the way at the end", grouped(end.outstanding));
+        if counts.outstanding > 0 {
+            let outstanding = grouped(counts.outstanding);
+            let _ = write!(text, ",\n          {outstanding} on the way at the end");
         }
         text.push('\n');
         let _ = writeln!(
             text,
             "rate      {:.1} answers/s{wanted}, in {}",
             end.achieved_rate,
-            seconds(end.took)
+            seconds(Duration::from_nanos(end.took_ns))
         );
         let _ = writeln!(text, "errors    {}", grouped(end.errors.total()));
         for (cause, count) in end.errors.seen() {
@@ -142,8 +145,4 @@ fn time(nanos: u64) -> String {
         _ => 1,
     };
     format!("{value:.decimals$} {unit}")
-}
-
-fn nanos(time: Duration) -> u64 {
-    time.as_nanos().try_into().unwrap_or(u64::MAX)
 }

@@ -5,7 +5,8 @@ use std::io::Sink;
 use proptest::prelude::*;
 
 use super::*;
-use crate::summary::{self, Cause, Errors, QUANTILES};
+use crate::connection::nanos;
+use crate::summary::{self, Cause, Counts, Errors, QUANTILES};
 
 /// Of a shard; each begins half a second after the one before it, and the first 250 ms late.
 fn header(index: u32, of: u32) -> Header {
@@ -13,13 +14,13 @@ fn header(index: u32, of: u32) -> Header {
     Header {
         shard: Shard::new(index, of),
         start_at: Some("2026-11-30T12:00:00Z".parse().expect("a time")),
-        warm_up: Duration::from_secs(2),
+        warm_up_ns: 2_000_000_000,
         began: began + Duration::from_millis(500) * index,
         target: "localhost:9900".into(),
         is_open_loop: true,
         rate: Some(100.0),
         rate_of_all: Some(100.0 * f64::from(of)),
-        duration: Some(Duration::from_secs(4)),
+        duration_ns: Some(4_000_000_000),
         seed: Some(1),
         is_seed_given: true,
     }
@@ -29,12 +30,15 @@ fn end(answered: u64) -> End {
     let mut errors = Errors::default();
     errors.add_many(Cause::Timeout, 2);
     End {
-        took: Duration::from_secs(10 + answered),
-        sent: answered + 2,
-        answered,
-        answered_in_time: answered,
-        failed: 2,
-        outstanding: 1,
+        took_ns: 1_000_000_000 * (10 + answered),
+        counts: Counts {
+            sent: answered + 2,
+            answered,
+            answered_in_time: answered,
+            failed: 2,
+            outstanding: 1,
+            ..Counts::default()
+        },
         achieved_rate: answered as f64 / 4.0,
         errors,
         ..End::default()
@@ -111,8 +115,15 @@ fn two_shards_are_one_run_of_both() {
     }
     assert_eq!((&*merged.latency, &*merged.service), (&latency, &service));
     let sum = &merged.end;
-    assert_eq!((sum.sent, sum.answered, sum.answered_in_time, sum.failed), (8, 4, 4, 4));
-    assert_eq!((sum.took, sum.achieved_rate, sum.outstanding), (Duration::from_secs(13), 1.0, 2));
+    let counts = Counts {
+        sent: 8,
+        answered: 4,
+        answered_in_time: 4,
+        failed: 4,
+        outstanding: 2,
+        ..Counts::default()
+    };
+    assert_eq!((sum.took_ns, sum.achieved_rate, sum.counts), (13_000_000_000, 1.0, counts));
     assert_eq!((sum.errors.count(Cause::Timeout), sum.errors.total()), (4, 4));
     assert_eq!(merged.skew, Some(Duration::from_millis(500)));
     let late: Vec<_> = merged.parts.iter().map(|part| part.late_ns).collect();
@@ -274,12 +285,12 @@ fn logs_that_do_not_go_together_are_refused_by_name() {
         ),
         (
             &first,
-            other(|header| header.warm_up = Duration::ZERO),
+            other(|header| header.warm_up_ns = 0),
             format!("{rest}{runs} warm-ups are 2 s and 0 s"),
         ),
         (
             &first,
-            other(|header| header.duration = Some(Duration::from_millis(4_500))),
+            other(|header| header.duration_ns = Some(4_500_000_000)),
             format!("{rest}{runs} durations are 4 s and 4.5 s"),
         ),
         (&first, other(|header| header.shard = None), format!("{rest}the second is no shard")),
@@ -316,7 +327,7 @@ fn shards_that_did_not_run_together_are_named() {
     let began = |later: Duration, took: Duration| {
         let mut second = header(1, 2);
         second.began = header(0, 2).began + later;
-        let end = End { took, ..end(1) };
+        let end = End { took_ns: nanos(took), ..end(1) };
         let first = log(&header(0, 2), &[vec![7]], Some(&end));
         let second = log(&second, &[vec![7]], Some(&end));
         merged(&[("b", &second), ("a", &first)]).expect("they go together").end.gaps

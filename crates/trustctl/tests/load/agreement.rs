@@ -12,7 +12,7 @@ use trust_cli::random::SplitMix;
 use trust_cli::text::grouped;
 use trust_load::hdr_log::End;
 use trust_load::report::units;
-use trust_load::summary::Cause;
+use trust_load::summary::{Cause, Counts};
 
 use super::command::{RUN_DEADLINE, load};
 use super::csv::Csv;
@@ -249,7 +249,8 @@ impl Shape {
 
     /// Every message is accounted for, and the exit code follows from that.
     fn is_accounted_for(&self, finished: &Finished, end: &End) {
-        let End { sent, answered, answered_in_time, failed, unsent, outstanding, .. } = *end;
+        let Counts { sent, answered, answered_in_time, failed, unsent, outstanding, .. } =
+            end.counts;
         assert_eq!(outstanding, 0, "{end:?}");
         // A client that is counted may fail before it has sent what it was to.
         assert!(sent <= answered + failed, "{end:?}");
@@ -264,7 +265,7 @@ impl Shape {
         let is_overloaded = unsent > 0 && errors == end.errors.count(Cause::Timeout);
         let may_fail = !self.behaviour.is_right() || is_overloaded;
         assert!(may_fail || (errors == 0 && failed == 0), "{end:?}");
-        let seconds = end.took.as_secs_f64();
+        let seconds = end.took_ns as f64 / 1e9;
         let achieved = end.achieved_rate * seconds;
         let most = answered.max(answered_in_time) as f64;
         assert!(achieved <= most + 0.001, "{end:?}");
@@ -275,10 +276,10 @@ impl Shape {
     fn server_counted_the_same(&self, server: &Server, end: &End) {
         let seen = server.seen_at_last();
         let frames: usize = seen.iter().map(|seen| seen.frames.len()).sum();
-        assert!(frames as u64 >= end.answered, "{frames} frames, {end:?}");
+        assert!(frames as u64 >= end.counts.answered, "{frames} frames, {end:?}");
         // Others were sent in the warm-up.
         if self.behaviour.is_right() && !self.flags.contains("--warm-up") {
-            assert_eq!(frames as u64, end.sent, "{end:?}");
+            assert_eq!(frames as u64, end.counts.sent, "{end:?}");
         }
     }
 
@@ -302,7 +303,7 @@ impl Shape {
 
 /// The intervals follow one upon the other to the end of the measured part, and are seconds.
 fn log_is_sound(log: &Log, end: &End) {
-    let took = end.took.as_nanos() as u64;
+    let took = end.took_ns;
     let Some((first, _)) = log.rows.first() else {
         assert_eq!((took, log.latency.len()), (0, 0), "{end:?}");
         return;
@@ -320,8 +321,9 @@ fn log_is_sound(log: &Log, end: &End) {
         assert!(*length <= 1_100_000_000, "{:?}", log.rows);
     }
     assert!(begin - first >= took, "{:?} for {end:?}", log.rows);
-    assert!(log.latency.len() >= end.answered, "{end:?}");
-    assert!(log.latency.len() <= end.answered + end.failed + end.unsent, "{end:?}");
+    let Counts { answered, failed, unsent, .. } = end.counts;
+    assert!(log.latency.len() >= answered, "{end:?}");
+    assert!(log.latency.len() <= answered + failed + unsent, "{end:?}");
 }
 
 /// The words of a page.
@@ -341,13 +343,14 @@ fn text_of(page: &Path) -> String {
 #[track_caller]
 fn is_told(text: &str, log: &Log, end: &End) {
     let text = text.split_whitespace().collect::<Vec<&str>>().join(" ");
-    let [sent, answered, failed] = [end.sent, end.answered, end.failed].map(grouped);
+    let Counts { sent, answered, failed, unsent, .. } = end.counts;
+    let [sent, answered, failed] = [sent, answered, failed].map(grouped);
     let mut expected = vec![
         format!("{sent} sent, {answered} answered, {failed} failed"),
         format!("{} messages/s", units::rate(end.achieved_rate)),
     ];
-    if end.unsent > 0 {
-        expected.push(format!("{} due and not sent", grouped(end.unsent)));
+    if unsent > 0 {
+        expected.push(format!("{} due and not sent", grouped(unsent)));
     }
     for (cause, count) in end.errors.seen() {
         expected.push(format!("{} {} {}", grouped(count), cause.text(), cause.name()));
@@ -389,7 +392,8 @@ fn csv_says_the_same(text: &str, log: &Log, end: &End) {
     assert_eq!(told, expected);
     let answered: u64 = csv.rows.iter().map(|row| row.answered).sum();
     // What the warm-up had on the way is answered in it as well.
-    assert!(answered >= end.answered.max(end.answered_in_time), "{csv:?} {end:?}");
+    let Counts { answered: due, answered_in_time, .. } = end.counts;
+    assert!(answered >= due.max(answered_in_time), "{csv:?} {end:?}");
     for (row, interval) in csv.rows.iter().zip(&log.intervals) {
         let told =
             [row.p50_ns, row.max_ns].map(|time| time.map(|time| interval.highest_equivalent(time)));

@@ -1,12 +1,12 @@
 //! The log of histograms, and that all reports of a run say the same.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
 use hdrhistogram::Histogram;
 use trust_load::hdr_log::{Decoder, End, Header, Reader, Series};
+use trust_load::summary::Counts;
 use trust_load::timings::times;
 
 use super::command::{RUN_DEADLINE, load};
@@ -86,20 +86,19 @@ impl Log {
         let Some(end) = &self.end else { panic!("the log has no end") };
         let Messages { sent, answered, answered_in_time, failed, unsent, outstanding, .. } =
             document.messages;
-        assert_eq!((end.sent, end.answered, end.failed), (sent, answered, failed));
-        assert_eq!((end.answered_in_time, end.unsent), (answered_in_time, unsent));
-        assert_eq!(end.outstanding, outstanding);
-        assert_eq!(
-            (end.took, end.achieved_rate),
-            (document.duration(), document.rate.achieved_per_second)
-        );
+        let counts = Counts {
+            sent,
+            answered,
+            answered_in_time,
+            failed,
+            unsent,
+            outstanding,
+            ..Counts::default()
+        };
+        assert_eq!((end.counts, end.took_ns), (counts, document.duration_ns));
+        assert_eq!(end.achieved_rate, document.rate.achieved_per_second);
         assert_eq!(end.client_limits, document.client.limits);
-        let errors: Vec<(&str, u64)> =
-            end.errors.seen().map(|(cause, count)| (cause.name(), count)).collect();
-        assert_eq!(
-            errors.into_iter().collect::<BTreeMap<_, _>>(),
-            document.causes().into_iter().collect()
-        );
+        assert_eq!(end.errors, document.errors.by_cause.clone().into());
     }
 }
 

@@ -14,7 +14,7 @@ use trust_load::hdr_log::{End, Header, Writer};
 use trust_load::merge::json::{FailedMerge, MergeDocument, MergedMessages};
 use trust_load::report::fields::{Loop, Rate};
 use trust_load::shard::Shard;
-use trust_load::summary::{Cause, Errors, Interval};
+use trust_load::summary::{Cause, Counts, Errors, Interval};
 use trust_load::timings::Timings;
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::document;
@@ -45,15 +45,13 @@ impl Logs {
         let header = Header {
             shard: Shard::new(index, of),
             start_at: Some(jiff::Timestamp::constant(1_796_040_000, 0)),
-            warm_up: Duration::ZERO,
             began: began + Duration::from_millis(2) * index,
             target: "echo.example:9900".into(),
             is_open_loop: true,
             rate: Some(10.0),
-            rate_of_all: None,
-            duration: None,
             seed: Some(1),
             is_seed_given: true,
+            ..Header::default()
         };
         let file = fs::File::create(self.path(&name)).expect("a log can be made");
         let mut writer = Writer::new(file, &header).expect("it can be written");
@@ -73,11 +71,14 @@ impl Logs {
         };
         writer.interval(&interval).expect("it can be written");
         let end = End {
-            took: Duration::from_secs(1),
-            sent: messages + 1,
-            answered: messages,
-            answered_in_time: messages,
-            failed: 1,
+            took_ns: 1_000_000_000,
+            counts: Counts {
+                sent: messages + 1,
+                answered: messages,
+                answered_in_time: messages,
+                failed: 1,
+                ..Counts::default()
+            },
             achieved_rate: messages as f64,
             errors,
             ..End::default()
