@@ -17,7 +17,6 @@ use trust_load::hdr_log::{BadLog, Decoder, End, Header, Reader, Series, Writer};
 use trust_load::merge::json::MergeDocument;
 use trust_load::merge::{Log, Merged, Unmerged, merge, table};
 use trust_load::shard::Shard;
-use trust_load::summary::{Errors, Interval};
 use trust_load::timings::{Timings, times};
 
 use crate::choices::Choices;
@@ -217,16 +216,8 @@ fn written(choices: &mut Choices<'_>) {
                 of_service.add(value / 2);
                 service.saturating_record(value / 2);
             }
-            let interval = Interval {
-                start,
-                length,
-                latency: &of_latency,
-                service: &of_service,
-                answered: 0,
-                bytes_received: 0,
-                errors: &Errors::default(),
-            };
-            writer.interval(&interval).expect("memory takes it");
+            let histograms = [&of_latency, &of_service];
+            writer.interval(start, length, histograms).expect("memory takes it");
             end.counts.answered += of_service.len();
             end.counts.failed += of_latency.len() - of_service.len();
             let begin = began + start.as_nanos() as u64;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use trust_load::hdr_log::{End, Header, Writer};
 use trust_load::shard::Shard;
-use trust_load::summary::{Cause, Counts, Errors, Interval, per_second};
+use trust_load::summary::{Cause, Counts, Errors, per_second};
 use trust_load::timings::Timings;
 
 /// Shards of the run.
@@ -52,7 +52,6 @@ fn write(path: &Path, index: u32) -> io::Result<()> {
     };
     let mut writer = Writer::new(File::create(path)?, &header)?;
     let mut random = u64::from(index) + 1;
-    let mut errors = Errors::default();
     for second in 0..SECONDS {
         let (mut latency, mut service) = (Timings::default(), Timings::default());
         let answered = if second == STALLED { 0 } else { RATE };
@@ -63,11 +62,11 @@ fn write(path: &Path, index: u32) -> io::Result<()> {
             let waited = if second == STALLED + 1 { 1_000_000_000 * message / RATE } else { 0 };
             latency.add(time + waited);
         }
-        if second == STALLED + 1 {
-            errors.add_many(Cause::Timeout, 3);
-        }
-        writer.interval(&interval(second, &latency, &service, &errors))?;
+        let (start, length) = (Duration::from_secs(second), Duration::from_secs(1));
+        writer.interval(start, length, [&latency, &service])?;
     }
+    let mut errors = Errors::default();
+    errors.add_many(Cause::Timeout, 3);
     let (took, answered) = (Duration::from_secs(SECONDS), RATE * (SECONDS - 1));
     writer.finish(&End {
         took_ns: took.as_nanos() as u64,
@@ -82,23 +81,6 @@ fn write(path: &Path, index: u32) -> io::Result<()> {
         errors,
         ..End::default()
     })
-}
-
-fn interval<'a>(
-    second: u64,
-    latency: &'a Timings,
-    service: &'a Timings,
-    errors: &'a Errors,
-) -> Interval<'a> {
-    Interval {
-        start: Duration::from_secs(second),
-        length: Duration::from_secs(1),
-        latency,
-        service,
-        answered: latency.len(),
-        bytes_received: 0,
-        errors,
-    }
 }
 
 /// A time as servers have them: most near 100 µs, and few of several milliseconds.

@@ -195,9 +195,10 @@ impl Listener for Output {
     }
 
     fn interval(&mut self, interval: &Interval<'_>) -> ControlFlow<()> {
+        let Interval { start, length, latency, service, .. } = *interval;
         self.timeline.add(interval);
         if let Some(HdrLog::Begun(writer)) = &mut self.hdr_log
-            && let Err(error) = writer.interval(interval)
+            && let Err(error) = writer.interval(start, length, [latency, service])
         {
             self.hdr_log = None;
             self.unwritten.keep::<()>(Err(hdr_log_failed(&error)));

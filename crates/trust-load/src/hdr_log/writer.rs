@@ -4,6 +4,7 @@
 //! and cannot copy a histogram that is encoded already.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,7 +14,7 @@ use jiff::Timestamp;
 use super::note::{End, Header};
 use super::{Fields, Series};
 use crate::connection::nanos;
-use crate::summary;
+use crate::timings::Timings;
 
 /// By what other tools divide the largest value to tell it: nanoseconds in a millisecond.
 const MAX_VALUE_RATIO: f64 = 1e6;
@@ -48,24 +49,25 @@ impl<W: Write> Writer<W> {
         Writer::begin(output, began, None)
     }
 
-    /// Writes an interval, whose times count from the begin of the log. Intervals come in the order of their begins.
+    /// Writes an interval, which starts so long after the log: its latencies and its service times.
+    /// Intervals come in the order of their begins.
     ///
     /// # Errors
     ///
     /// Those of writing.
-    pub fn interval(&mut self, interval: &summary::Interval<'_>) -> io::Result<()> {
-        let series = [(Series::Latency, interval.latency), (Series::Service, interval.service)];
-        for (series, histogram) in series {
+    pub fn interval(
+        &mut self,
+        start: Duration,
+        length: Duration,
+        [latency, service]: [&Timings; 2],
+    ) -> io::Result<()> {
+        let (start, length) = (nanos(start), nanos(length));
+        for (series, histogram) in [(Series::Latency, latency), (Series::Service, service)] {
             self.encoded.clear();
             self.serializer.serialize(histogram, &mut self.encoded).map_err(io::Error::other)?;
             let max = histogram.max() as f64 / MAX_VALUE_RATIO;
-            let fields = Fields {
-                series,
-                start: nanos(interval.start),
-                length: nanos(interval.length),
-                max: &format!("{max:.3}"),
-                histogram: &STANDARD.encode(&self.encoded),
-            };
+            let (max, histogram) = (&*format!("{max:.3}"), &*STANDARD.encode(&self.encoded));
+            let fields = Fields { series, start, length, max, histogram };
             writeln!(self.text, "{fields}")?;
         }
         self.flush()
@@ -120,14 +122,11 @@ impl<W: Write> Writer<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
     use crate::hdr_log::{Decoder, Reader};
-    use crate::summary::Errors;
-    use crate::timings::{Timings, times};
+    use crate::timings::times;
 
     fn header() -> Header {
         Header {
@@ -154,32 +153,15 @@ mod tests {
         }
     }
 
-    fn interval<'a>(
-        second: u64,
-        latency: &'a Timings,
-        service: &'a Timings,
-        errors: &'a Errors,
-    ) -> summary::Interval<'a> {
-        summary::Interval {
-            start: Duration::from_secs(second),
-            length: Duration::from_secs(1),
-            latency,
-            service,
-            answered: latency.len(),
-            bytes_received: 0,
-            errors,
-        }
-    }
-
     #[test]
     fn an_interval_is_one_write_and_an_empty_one_is_written_too() {
         let mut writes = Writes::default();
         let mut writer = Writer::new(&mut writes, &header()).expect("it is written");
-        let (empty, errors) = (Timings::default(), Errors::default());
-        let mut stalled = Timings::default();
+        let (empty, mut stalled) = (Timings::default(), Timings::default());
         stalled.add(1_234_567_890);
-        writer.interval(&interval(0, &empty, &empty, &errors)).expect("it is written");
-        writer.interval(&interval(1, &stalled, &empty, &errors)).expect("it is written");
+        let second = Duration::from_secs(1);
+        writer.interval(Duration::ZERO, second, [&empty, &empty]).expect("it is written");
+        writer.interval(second, second, [&stalled, &empty]).expect("it is written");
         writer.finish(&End::default()).expect("it is written");
         assert_eq!(writes.0.len(), 4);
         let [begin, first, second, end] =
@@ -220,7 +202,6 @@ mod tests {
             let mut bytes = vec![];
             let mut writer = Writer::new(&mut bytes, &header()).expect("memory takes it");
             let mut expected = vec![];
-            let errors = Errors::default();
             let mut start = Duration::ZERO;
             for (length, values) in intervals {
                 let length = Duration::from_nanos(length);
@@ -229,8 +210,7 @@ mod tests {
                     histograms[index % 2].add_many(value, count);
                 }
                 let [latency, service] = &histograms;
-                let interval = summary::Interval { start, length, ..interval(0, latency, service, &errors) };
-                writer.interval(&interval).expect("memory takes it");
+                writer.interval(start, length, [latency, service]).expect("memory takes it");
                 for (series, histogram) in [Series::Latency, Series::Service].into_iter().zip(histograms) {
                     expected.push((series, start, length, histogram));
                 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::connection::nanos;
-use crate::summary::{self, Cause, Counts, Errors, QUANTILES};
+use crate::summary::{Cause, Counts, Errors, QUANTILES};
 
 /// Of a shard; each begins half a second after the one before it, and the first 250 ms late.
 fn header(index: u32, of: u32) -> Header {
@@ -47,16 +47,8 @@ fn end(answered: u64) -> End {
 
 /// Writes an interval of a second.
 fn write(writer: &mut Writer<&mut Vec<u8>>, second: usize, latency: &Timings, service: &Timings) {
-    let interval = summary::Interval {
-        start: Duration::from_secs(second as u64),
-        length: Duration::from_secs(1),
-        latency,
-        service,
-        answered: latency.len(),
-        bytes_received: 0,
-        errors: &Errors::default(),
-    };
-    writer.interval(&interval).expect("memory takes it");
+    let (start, length) = (Duration::from_secs(second as u64), Duration::from_secs(1));
+    writer.interval(start, length, [latency, service]).expect("memory takes it");
 }
 
 /// A log with an interval of a second for each list of values.

@@ -14,7 +14,7 @@ use trust_load::hdr_log::{End, Header, Writer};
 use trust_load::merge::json::{FailedMerge, MergeDocument, MergedMessages};
 use trust_load::report::fields::{Loop, Rate};
 use trust_load::shard::Shard;
-use trust_load::summary::{Cause, Counts, Errors, Interval};
+use trust_load::summary::{Cause, Counts, Errors};
 use trust_load::timings::Timings;
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::document;
@@ -60,16 +60,9 @@ impl Logs {
         services.add_many(latency / 2, messages);
         let mut errors = Errors::default();
         errors.add(Cause::Timeout);
-        let interval = Interval {
-            start: Duration::ZERO,
-            length: Duration::from_secs(1),
-            latency: &latencies,
-            service: &services,
-            answered: messages,
-            bytes_received: 0,
-            errors: &errors,
-        };
-        writer.interval(&interval).expect("it can be written");
+        let length = Duration::from_secs(1);
+        let written = writer.interval(Duration::ZERO, length, [&latencies, &services]);
+        written.expect("it can be written");
         let end = End {
             took_ns: 1_000_000_000,
             counts: Counts {
