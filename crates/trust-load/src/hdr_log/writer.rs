@@ -40,13 +40,29 @@ impl<W: Write> Writer<W> {
         Writer::begin(output, header.began, Some(header))
     }
 
-    /// Begins the log of values whose unit is unknown.
+    /// Begins a log at this time; without a header the unit of its values is unknown.
     ///
     /// # Errors
     ///
     /// Those of writing.
-    pub fn without_header(output: W, began: Timestamp) -> io::Result<Writer<W>> {
-        Writer::begin(output, began, None)
+    pub fn begin(output: W, began: Timestamp, header: Option<&Header>) -> io::Result<Writer<W>> {
+        let (text, encoded, serializer) = (vec![], vec![], V2DeflateSerializer::new());
+        let mut writer = Writer { output, text, encoded, serializer };
+        // Both are cut alike, so that no interval is before the begin: some readers skip such a one in silence.
+        let seconds = format!("{}.{:03}", began.as_second(), began.subsec_millisecond());
+        let text = &mut writer.text;
+        writeln!(text, "#[Histogram log format version 1.3]")?;
+        writeln!(text, "#[StartTime: {seconds} (seconds since epoch), {began:.3}]")?;
+        writeln!(text, "#[BaseTime: {seconds} (seconds since epoch)]")?;
+        if let Some(header) = header {
+            writeln!(text, "{}", header.line())?;
+        }
+        writeln!(
+            text,
+            r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#
+        )?;
+        writer.flush()?;
+        Ok(writer)
     }
 
     /// Writes an interval, which starts so long after the log: its latencies and its service times.
@@ -91,26 +107,6 @@ impl<W: Write> Writer<W> {
     pub fn finish(mut self, end: &End) -> io::Result<()> {
         writeln!(self.text, "{}", end.line())?;
         self.flush()
-    }
-
-    fn begin(output: W, began: Timestamp, header: Option<&Header>) -> io::Result<Writer<W>> {
-        let (text, encoded, serializer) = (vec![], vec![], V2DeflateSerializer::new());
-        let mut writer = Writer { output, text, encoded, serializer };
-        // Both are cut alike, so that no interval is before the begin: some readers skip such a one in silence.
-        let seconds = format!("{}.{:03}", began.as_second(), began.subsec_millisecond());
-        let text = &mut writer.text;
-        writeln!(text, "#[Histogram log format version 1.3]")?;
-        writeln!(text, "#[StartTime: {seconds} (seconds since epoch), {began:.3}]")?;
-        writeln!(text, "#[BaseTime: {seconds} (seconds since epoch)]")?;
-        if let Some(header) = header {
-            writeln!(text, "{}", header.line())?;
-        }
-        writeln!(
-            text,
-            r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#
-        )?;
-        writer.flush()?;
-        Ok(writer)
     }
 
     fn flush(&mut self) -> io::Result<()> {

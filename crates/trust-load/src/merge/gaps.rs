@@ -26,25 +26,25 @@ const APART_MIN: Duration = Duration::from_millis(100);
 /// # Errors
 ///
 /// 65.
-pub(super) fn check_together(logs: &[(&str, Option<&Header>)]) -> Result<(), Failure> {
-    let Some(((first, first_header), others)) = logs.split_first() else { return Ok(()) };
-    for (other, header) in others {
-        let problem = match (first_header, header) {
+pub(super) fn check_together<R: BufRead>(logs: &[Log<R>]) -> Result<(), Failure> {
+    let Some((first, others)) = logs.split_first() else { return Ok(()) };
+    for other in others {
+        let [a, b] = [first, other].map(|log| quoted(&log.name));
+        let problem = match (first.reader.header(), other.reader.header()) {
             (None, None) => None,
-            (Some(a), Some(b)) => difference(a, b),
-            _ => {
-                let (known, unknown) =
-                    if first_header.is_some() { (first, other) } else { (other, first) };
-                let (known, unknown) = (quoted(known), quoted(unknown));
-                Some(format!("{known} is in nanoseconds and {unknown} does not tell its unit"))
+            (Some(first), Some(other)) => difference(first, other),
+            (Some(_), None) => {
+                Some(format!("{a} is in nanoseconds and {b} does not tell its unit"))
+            }
+            (None, Some(_)) => {
+                Some(format!("{b} is in nanoseconds and {a} does not tell its unit"))
             }
         };
         if let Some(problem) = problem {
-            let names = format!("{} and {}", quoted(first), quoted(other));
-            return Err(bad(format!("{names} do not go together: {problem}")));
+            return Err(bad(format!("{a} and {b} do not go together: {problem}")));
         }
     }
-    let mut shards: Vec<_> = shards(logs).collect();
+    let mut shards: Vec<_> = shards(logs).map(|(log, _, shard)| (shard, &log.name)).collect();
     shards.sort_by_key(|(shard, _)| *shard);
     match shards.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         None => Ok(()),
@@ -87,16 +87,16 @@ pub(super) fn check_sums<R: BufRead>(log: &Log<R>) -> Result<(), Failure> {
 
 /// Shards that did not run together, whose rates are no rate of anything.
 fn apart<R: BufRead>(logs: &[Log<R>]) -> Option<String> {
-    let shards = || logs.iter().filter(|log| log.header_of_shard().is_some());
-    let begun = |log: &&Log<R>| log.header_of_shard().map(|header| header.began);
-    let (first, last) = (shards().min_by_key(begun)?, shards().max_by_key(begun)?);
-    let between = begun(&last)?.duration_since(begun(&first)?).unsigned_abs();
-    let shortest = shards().filter_map(|log| log.reader.end()).map(|end| end.took_ns).min()?;
+    let begun = || shards(logs).map(|(log, header, _)| (header.began, &log.name));
+    let (begin, first) = begun().min_by_key(|(began, _)| *began)?;
+    let (end, last) = begun().max_by_key(|(began, _)| *began)?;
+    let between = end.duration_since(begin).unsigned_abs();
+    let shortest = shards(logs).filter_map(|(log, ..)| Some(log.reader.end()?.took_ns)).min()?;
     (between > APART_MIN.max(Duration::from_nanos(shortest / APART_SHARE))).then(|| {
         format!(
             "{} and {} did not run together: {:.2} s between starts",
-            quoted(&first.name),
-            quoted(&last.name),
+            quoted(first),
+            quoted(last),
             between.as_secs_f64()
         )
     })
@@ -104,8 +104,7 @@ fn apart<R: BufRead>(logs: &[Log<R>]) -> Option<String> {
 
 /// What is missing in logs that have been read to their ends, in words.
 pub(super) fn find<R: BufRead>(logs: &[Log<R>]) -> Vec<String> {
-    let of_logs: Vec<_> = logs.iter().map(|log| (&*log.name, log.reader.header())).collect();
-    let mut gaps: Vec<String> = missing_shards(&of_logs).into_iter().chain(apart(logs)).collect();
+    let mut gaps: Vec<String> = missing_shards(logs).into_iter().chain(apart(logs)).collect();
     for log in logs {
         let name = quoted(&log.name);
         match (log.reader.cut(), log.reader.header(), log.reader.end()) {
@@ -133,40 +132,32 @@ pub(super) fn find<R: BufRead>(logs: &[Log<R>]) -> Vec<String> {
 
 /// Why two logs are not parts of one measurement; `None` if they may be.
 fn difference(a: &Header, b: &Header) -> Option<String> {
-    let (a_shard, b_shard) = match (a.shard, b.shard) {
+    match (a.shard, b.shard) {
         (None, None) => return None,
-        (Some(a_shard), Some(b_shard)) => (a_shard, b_shard),
         (Some(_), None) => return Some("the second is no shard".to_owned()),
         (None, Some(_)) => return Some("the first is no shard".to_owned()),
-    };
-    let time = |header: &Header| header.start_at.map_or("none".to_owned(), |time| time.to_string());
-    let seed = |header: &Header| {
-        let given = header.seed.filter(|_| header.is_seed_given);
-        given.map_or("none".to_owned(), |seed| seed.to_string())
-    };
-    let rate = |header: &Header| {
-        header.rate_of_all.map_or("none".to_owned(), |rate| format!("{rate} messages/s"))
-    };
-    let kind = |header: &Header| if header.is_open_loop { "open" } else { "closed" }.to_owned();
-    let time_of =
-        |ns: Option<u64>| ns.map_or("none".to_owned(), |ns| seconds(Duration::from_nanos(ns)));
-    let same = [
-        ("numbers of shards", a_shard.of().to_string(), b_shard.of().to_string()),
-        ("targets", quoted(&a.target), quoted(&b.target)),
-        ("seeds", seed(a), seed(b)),
-        ("times to start at", time(a), time(b)),
-        ("loops", kind(a), kind(b)),
-        ("rates of all shards", rate(a), rate(b)),
-        ("warm-ups", time_of(Some(a.warm_up_ns)), time_of(Some(b.warm_up_ns))),
-        ("durations", time_of(a.duration_ns), time_of(b.duration_ns)),
+        (Some(_), Some(_)) => {}
+    }
+    type Told = fn(&Header) -> Option<String>;
+    let same: [(&str, Told); 8] = [
+        ("numbers of shards", |header| Some(header.shard?.of().to_string())),
+        ("targets", |header| Some(quoted(&header.target))),
+        ("seeds", |header| Some(header.seed.filter(|_| header.is_seed_given)?.to_string())),
+        ("times to start at", |header| Some(header.start_at?.to_string())),
+        ("loops", |header| Some(if header.is_open_loop { "open" } else { "closed" }.to_owned())),
+        ("rates of all shards", |header| Some(format!("{} messages/s", header.rate_of_all?))),
+        ("warm-ups", |header| Some(seconds(Duration::from_nanos(header.warm_up_ns)))),
+        ("durations", |header| Some(seconds(Duration::from_nanos(header.duration_ns?)))),
     ];
-    let (what, a, b) = same.into_iter().find(|(_, a, b)| a != b)?;
-    Some(format!("they are shards of different runs, whose {what} are {a} and {b}"))
+    same.into_iter().find_map(|(what, of)| {
+        let [a, b] = [a, b].map(|header| of(header).unwrap_or_else(|| "none".to_owned()));
+        (a != b).then(|| format!("they are shards of different runs, whose {what} are {a} and {b}"))
+    })
 }
 
-fn missing_shards(logs: &[(&str, Option<&Header>)]) -> Option<String> {
-    let mut found: Vec<u32> = shards(logs).map(|(shard, _)| shard.index()).collect();
-    let of = shards(logs).next()?.0.of();
+fn missing_shards<R: BufRead>(logs: &[Log<R>]) -> Option<String> {
+    let mut found: Vec<u32> = shards(logs).map(|(_, _, shard)| shard.index()).collect();
+    let of = shards(logs).next()?.2.of();
     found.sort_unstable();
     let missing: Vec<u32> = (0..of).filter(|index| found.binary_search(index).is_err()).collect();
     let named: Vec<String> = missing.iter().take(NAMED_MAX).map(u32::to_string).collect();
@@ -183,8 +174,12 @@ fn missing_shards(logs: &[(&str, Option<&Header>)]) -> Option<String> {
     }
 }
 
-fn shards<'l>(logs: &[(&'l str, Option<&Header>)]) -> impl Iterator<Item = (Shard, &'l str)> {
-    logs.iter().filter_map(|(name, header)| Some(((*header)?.shard?, *name)))
+/// The logs of shards, and what is known of these.
+fn shards<R: BufRead>(logs: &[Log<R>]) -> impl Iterator<Item = (&Log<R>, &Header, Shard)> {
+    logs.iter().filter_map(|log| {
+        let header = log.reader.header()?;
+        Some((log, header, header.shard?))
+    })
 }
 
 /// A text of a file in one line for a terminal.

@@ -22,9 +22,7 @@ use trust_cli::signals::Signal;
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
 
-use crate::hdr_log::{
-    BadLog, Decoder, End, Fields, Header, Interval, Precision, Reader, Series, Writer,
-};
+use crate::hdr_log::{BadLog, Decoder, End, Fields, Header, Interval, Precision, Reader, Writer};
 use crate::shard::Shard;
 use crate::summary::{self, Summary};
 use crate::timings::{Timings, times};
@@ -51,13 +49,6 @@ impl<R: BufRead> Log<R> {
     pub fn open(name: &str, input: R) -> Result<Log<R>, Failure> {
         let reader = Reader::open(input).map_err(|bad| failure(name, &bad))?;
         Ok(Log { name: name.to_owned(), reader, intervals: 0, values: [0; 2] })
-    }
-}
-
-impl<R: BufRead> Log<R> {
-    /// What is known of its run, if it is part of one.
-    fn header_of_shard(&self) -> Option<&Header> {
-        self.reader.header().filter(|header| header.shard.is_some())
     }
 }
 
@@ -144,14 +135,13 @@ pub fn merge<R: BufRead, W: Write>(
     output: Option<W>,
     stop: impl Fn() -> Option<Signal>,
 ) -> Result<Merged, Unmerged> {
-    let of_logs: Vec<_> = logs.iter().map(|log| (&*log.name, log.reader.header())).collect();
-    gaps::check_together(&of_logs)?;
-    let header = whole(&of_logs);
-    let base = match &header {
-        Some(header) => u64::try_from(header.began.as_nanosecond()).unwrap_or(0),
-        None => logs.iter().filter_map(|log| log.reader.next_begin()).min().unwrap_or(0),
-    };
-    let mut writer = output.map(|output| begin(output, header.as_ref(), base)).transpose()?;
+    gaps::check_together(&logs)?;
+    let headers: Vec<&Header> = logs.iter().filter_map(|log| log.reader.header()).collect();
+    let (header, skew) = (whole(&headers), skew(&headers));
+    let began = header.as_ref().map_or_else(|| first_begin(&logs), |header| header.began);
+    let base = u64::try_from(began.as_nanosecond()).unwrap_or(0);
+    let writer = output.map(|output| Writer::begin(output, began, header.as_ref()));
+    let mut writer = writer.transpose().map_err(unwritable)?;
     let mut sums = Sums::default();
     let mut decoder = Decoder::default();
     while let Some(earliest) = earliest(&mut logs) {
@@ -164,52 +154,45 @@ pub fn merge<R: BufRead, W: Write>(
         values[interval.fields.series as usize] += sums.add(name, &interval)?;
         if let Some(writer) = &mut writer {
             let fields = Fields { start: interval.begin - base, ..interval.fields };
-            writer.copy(fields).map_err(|error| unwritable(&error))?;
+            writer.copy(fields).map_err(unwritable)?;
         }
         *intervals += 1;
         reader.advance().map_err(bad)?;
     }
     logs.iter().try_for_each(gaps::check_sums)?;
-    let skew = skew(logs.iter().filter_map(|log| log.reader.header()));
     let end = together(&logs);
     if let (Some(writer), Some(_)) = (writer, &header) {
-        writer.finish(&end).map_err(|error| unwritable(&error))?;
+        writer.finish(&end).map_err(unwritable)?;
     }
-    let Sums { latency, service, precision } = sums;
-    let precision = precision.map(|(precision, _)| precision);
-    let (latency, service) = (latency.into(), service.into());
+    let precision = sums.precision.map(|(precision, _)| precision);
+    let [latency, service] = sums.values.map(Timings::from);
     let parts = logs.into_iter().map(part).collect();
     Ok(Merged { parts, header, end, precision, latency, service, skew })
 }
 
 /// What was added up so far.
 struct Sums {
-    latency: Histogram<u64>,
-    service: Histogram<u64>,
+    /// Of the latencies, and of the service times.
+    values: [Histogram<u64>; 2],
     /// What all histograms tell apart, and the log that had the first.
     precision: Option<(Precision, String)>,
 }
 
 impl Default for Sums {
     fn default() -> Sums {
-        Sums { latency: times(), service: times(), precision: None }
+        Sums { values: [times(), times()], precision: None }
     }
 }
 
 impl Sums {
     /// Adds an interval; how many values it has.
     fn add(&mut self, name: &str, interval: &Interval<'_>) -> Result<u64, Failure> {
-        let bad = |problem: String| {
-            Failure::new(
-                ExitCode::DataError,
-                format!("{}, line {}: {problem}", quoted(name), interval.line),
-            )
-        };
+        let bad = |problem| failure(name, &BadLog::Line { number: interval.line, problem });
         let Precision { digits, lowest } = interval.precision;
         match &self.precision {
             None => {
                 self.precision = Some((interval.precision, name.to_owned()));
-                for sum in [&mut self.latency, &mut self.service] {
+                for sum in &mut self.values {
                     // Those of other tools are of any range, and have room as far as values came.
                     if (sum.low(), sum.sigfig()) != (lowest, digits) {
                         *sum = Histogram::new_with_bounds(lowest, 2 * lowest, digits)
@@ -229,10 +212,7 @@ impl Sums {
                 )));
             }
         }
-        let sum = match interval.fields.series {
-            Series::Latency => &mut self.latency,
-            Series::Service => &mut self.service,
-        };
+        let sum = &mut self.values[interval.fields.series as usize];
         let more: u64 = interval.counts.iter().map(|(_, count)| count).sum();
         if sum.len().checked_add(more).is_none() {
             return Err(bad("all counts together exceed 64 bits".to_owned()));
@@ -250,39 +230,38 @@ fn earliest<R: BufRead>(logs: &mut [Log<R>]) -> Option<&mut Log<R>> {
     waiting.min_by_key(|log| log.reader.next_begin())
 }
 
-fn begin<W: Write>(output: W, header: Option<&Header>, base: u64) -> Result<Writer<W>, Failure> {
-    let writer = match header {
-        Some(header) => Writer::new(output, header),
-        None => {
-            let began = Timestamp::from_nanosecond(base.into()).unwrap_or(Timestamp::UNIX_EPOCH);
-            Writer::without_header(output, began)
-        }
-    };
-    writer.map_err(|error| unwritable(&error))
+/// When the first interval of all begins.
+fn first_begin<R: BufRead>(logs: &[Log<R>]) -> Timestamp {
+    let first = logs.iter().filter_map(|log| log.reader.next_begin()).min().unwrap_or(0);
+    Timestamp::from_nanosecond(first.into()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
 /// What is known of all runs together; `None` if they are not ours. They were checked before.
-fn whole(logs: &[(&str, Option<&Header>)]) -> Option<Header> {
-    let headers: Vec<&Header> = logs.iter().filter_map(|(_, header)| *header).collect();
-    let first = *headers.first()?;
-    let is_same =
-        |same: fn(&Header, &Header) -> bool| headers.iter().all(|header| same(header, first));
+fn whole(headers: &[&Header]) -> Option<Header> {
+    let target = shared(headers, |header| Some(&header.target));
     Some(Header {
         shard: None,
-        start_at: first.start_at.filter(|_| is_same(|a, b| a.start_at == b.start_at)),
-        warm_up_ns: first.warm_up_ns,
+        start_at: shared(headers, |header| header.start_at),
+        warm_up_ns: headers.first()?.warm_up_ns,
         began: headers.iter().map(|header| header.began).min()?,
-        target: match is_same(|a, b| a.target == b.target) {
-            true => first.target.clone(),
-            false => "several".to_owned(),
-        },
+        target: target.map_or("several", String::as_str).to_owned(),
         is_open_loop: headers.iter().all(|header| header.is_open_loop),
         rate: headers.iter().map(|header| header.rate).sum(),
-        rate_of_all: first.rate_of_all.filter(|_| is_same(|a, b| a.rate_of_all == b.rate_of_all)),
-        duration_ns: first.duration_ns.filter(|_| is_same(|a, b| a.duration_ns == b.duration_ns)),
-        seed: first.seed.filter(|_| is_same(|a, b| a.seed == b.seed)),
+        rate_of_all: shared(headers, |header| header.rate_of_all),
+        duration_ns: shared(headers, |header| header.duration_ns),
+        seed: shared(headers, |header| header.seed),
         is_seed_given: headers.iter().all(|header| header.is_seed_given),
     })
+}
+
+/// What is the same in all of them, if it is.
+fn shared<'h, T: PartialEq>(
+    headers: &[&'h Header],
+    of: impl Fn(&'h Header) -> Option<T>,
+) -> Option<T> {
+    let mut all = headers.iter().map(|header| of(header));
+    let first = all.next()?;
+    all.all(|other| other == first).then_some(first)?
 }
 
 /// Sums of what is known of the ends, and what is missing.
@@ -309,10 +288,9 @@ fn together<R: BufRead>(logs: &[Log<R>]) -> End {
     sum
 }
 
-fn skew<'h>(headers: impl Iterator<Item = &'h Header>) -> Option<Duration> {
-    let begins: Vec<Timestamp> = headers.map(|header| header.began).collect();
-    let (first, last) = (begins.iter().min()?, begins.iter().max()?);
-    Some(last.duration_since(*first).unsigned_abs())
+fn skew(headers: &[&Header]) -> Option<Duration> {
+    let begins = || headers.iter().map(|header| header.began);
+    Some(begins().max()?.duration_since(begins().min()?).unsigned_abs())
 }
 
 fn part<R: BufRead>(log: Log<R>) -> Part {
@@ -343,6 +321,6 @@ fn failure(name: &str, bad: &BadLog) -> Failure {
     }
 }
 
-fn unwritable(error: &std::io::Error) -> Failure {
-    Failure::new(ExitCode::Io, format!("cannot write the merged log: {}", reason(error)))
+fn unwritable(error: std::io::Error) -> Failure {
+    Failure::new(ExitCode::Io, format!("cannot write the merged log: {}", reason(&error)))
 }
