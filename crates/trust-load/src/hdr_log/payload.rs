@@ -206,12 +206,17 @@ fn number(bytes: &[u8]) -> Result<(u32, &[u8]), String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use hdrhistogram::Histogram;
     use hdrhistogram::serialization::{Serializer, V2DeflateSerializer, V2Serializer};
     use proptest::prelude::*;
 
     use super::*;
+
+    /// As in a line.
+    pub(crate) fn encoded(histogram: &Histogram<u64>) -> String {
+        STANDARD.encode(deflated(histogram))
+    }
 
     fn plain(histogram: &Histogram<u64>) -> Vec<u8> {
         let mut bytes = vec![];

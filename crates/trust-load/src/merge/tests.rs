@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::connection::nanos;
+use crate::hdr_log::payload::tests::encoded;
 use crate::summary::{Cause, Counts, Errors, QUANTILES};
 
 /// Of a shard; each begins half a second after the one before it, and the first 250 ms late.
@@ -224,93 +225,70 @@ fn many_missing_shards_are_not_all_named() {
     assert!(gap.ends_with(", 19, 20 and 9979 more of 10000 are missing"), "{gap}");
 }
 
+/// Why two logs, `a` and `b`, are not merged.
+#[track_caller]
+fn refused(first: &[u8], second: &[u8]) -> String {
+    merged(&[("a", first), ("b", second)]).map(drop).expect_err("refused")
+}
+
 #[test]
 fn logs_that_do_not_go_together_are_refused_by_name() {
     let whole = |header: &Header| log(header, &[vec![7]], Some(&end(1)));
     let first = whole(&header(0, 2));
+    type Change = fn(&mut Header);
+    let runs: [(Change, &str); 8] = [
+        (|header| header.shard = Shard::new(1, 3), "numbers of shards are 2 and 3"),
+        (|header| header.target = "b:1".into(), "targets are 'localhost:9900' and 'b:1'"),
+        (|header| header.seed = None, "seeds are 1 and none"),
+        (|header| header.start_at = None, "times to start at are 2026-11-30T12:00:00Z and none"),
+        (|header| header.is_open_loop = false, "loops are open and closed"),
+        (
+            |header| header.rate_of_all = Some(300.5),
+            "rates of all shards are 200 messages/s and 300.5 messages/s",
+        ),
+        (|header| header.warm_up_ns = 0, "warm-ups are 2 s and 0 s"),
+        (|header| header.duration_ns = Some(4_500_000_000), "durations are 4 s and 4.5 s"),
+    ];
+    let rest = "'a' and 'b' do not go together:";
+    for (change, expected) in runs {
+        let mut other = header(1, 2);
+        change(&mut other);
+        let expected = format!("{rest} they are shards of different runs, whose {expected}");
+        assert_eq!(refused(&first, &whole(&other)), expected);
+    }
+    assert_eq!(refused(&first, &first), "'a' and 'b' are both shard 0/2");
+    let run = whole(&Header { shard: None, ..header(1, 2) });
+    assert_eq!(refused(&first, &run), format!("{rest} the second is no shard"));
+    assert_eq!(refused(&run, &first), format!("{rest} the first is no shard"));
+    let problem = "'b', line 1: this is no HDR histogram log";
+    assert_eq!(refused(&first, b"hello\n"), problem);
+}
+
+#[test]
+fn logs_of_other_tools_go_together_if_they_tell_the_same_values_apart() {
     let foreign = |digits: u8, lowest: u64| {
-        use base64::Engine as _;
-        use hdrhistogram::serialization::{Serializer, V2Serializer};
         let mut histogram =
             Histogram::<u64>::new_with_bounds(lowest, 1 << 40, digits).expect("legal");
         histogram.record(1 << 20).expect("it is in range");
-        let mut bytes = vec![];
-        V2Serializer::new().serialize(&histogram, &mut bytes).expect("memory takes it");
-        let encoded = base64::engine::general_purpose::STANDARD.encode(bytes);
+        let encoded = encoded(&histogram);
         format!("#[Histogram log format version 1.2]\n0.5,1.0,1.0,{encoded}\n").into_bytes()
     };
-    let (three, two, coarse) = (foreign(3, 1), foreign(2, 1), foreign(3, 1000));
-    let other = |change: fn(&mut Header)| {
-        let mut header = header(1, 2);
-        change(&mut header);
-        whole(&header)
-    };
-    let rest = "'a' and 'b' do not go together: ";
-    let runs = "they are shards of different runs, whose";
-    let cases = [
-        (&first, whole(&header(0, 2)), "'a' and 'b' are both shard 0/2".to_owned()),
-        (
-            &first,
-            whole(&header(1, 3)),
-            format!("{rest}{runs} numbers of shards are 2 and 3"),
-        ),
-        (
-            &first,
-            other(|header| header.target = "b:1".into()),
-            format!("{rest}{runs} targets are 'localhost:9900' and 'b:1'"),
-        ),
-        (&first, other(|header| header.seed = None), format!("{rest}{runs} seeds are 1 and none")),
-        (
-            &first,
-            other(|header| header.start_at = None),
-            format!("{rest}{runs} times to start at are 2026-11-30T12:00:00Z and none"),
-        ),
-        (
-            &first,
-            other(|header| header.is_open_loop = false),
-            format!("{rest}{runs} loops are open and closed"),
-        ),
-        (
-            &first,
-            other(|header| header.rate_of_all = Some(300.5)),
-            format!("{rest}{runs} rates of all shards are 200 messages/s and 300.5 messages/s"),
-        ),
-        (
-            &first,
-            other(|header| header.warm_up_ns = 0),
-            format!("{rest}{runs} warm-ups are 2 s and 0 s"),
-        ),
-        (
-            &first,
-            other(|header| header.duration_ns = Some(4_500_000_000)),
-            format!("{rest}{runs} durations are 4 s and 4.5 s"),
-        ),
-        (&first, other(|header| header.shard = None), format!("{rest}the second is no shard")),
-        (
-            &first,
-            three.clone(),
-            format!("{rest}'a' is in nanoseconds and 'b' does not tell its unit"),
-        ),
-        (
-            &three,
-            two,
-            "'b', line 2: its histogram has 2 significant digits from 1 on, and those of 'a' have 3 from 1 on: they do \
+    let three = foreign(3, 1);
+    let finer = |found| {
+        format!(
+            "'b', line 2: its histogram has {found}, and those of 'a' have 3 from 1 on: they do \
              not add up"
-                .to_owned(),
-        ),
-        (
-            &three,
-            coarse,
-            "'b', line 2: its histogram has 3 significant digits from 1000 on, and those of 'a' have 3 from 1 on: they \
-             do not add up"
-                .to_owned(),
-        ),
-        (&first, b"hello\n".to_vec(), "'b', line 1: this is no HDR histogram log".to_owned()),
-    ];
-    for (first, second, expected) in cases {
-        assert_eq!(merged(&[("a", first), ("b", &second)]).expect_err("refused"), expected);
-    }
-    let twice = merged(&[("a", &three), ("b", &three.clone())]).expect("of the same tool");
+        )
+    };
+    assert_eq!(refused(&three, &foreign(2, 1)), finer("2 significant digits from 1 on"));
+    assert_eq!(refused(&three, &foreign(3, 1000)), finer("3 significant digits from 1000 on"));
+    let ours = log(&header(0, 2), &[vec![7]], Some(&end(1)));
+    let rest = "'a' and 'b' do not go together:";
+    let unknown = format!("{rest} 'a' is in nanoseconds and 'b' does not tell its unit");
+    assert_eq!(refused(&ours, &three), unknown);
+    let unknown = format!("{rest} 'b' is in nanoseconds and 'a' does not tell its unit");
+    assert_eq!(refused(&three, &ours), unknown);
+    let twice = merged(&[("a", &three), ("b", &three)]).expect("of the same tool");
     assert_eq!((twice.latency.len(), twice.header), (2, None));
 }
 
