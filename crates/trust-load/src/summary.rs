@@ -90,37 +90,28 @@ impl Cause {
 
     /// Its name in documents: `eof_in_frame`.
     pub const fn name(self) -> &'static str {
-        match self {
-            Cause::Refused => "refused",
-            Cause::ConnectTimeout => "connect_timeout",
-            Cause::Unreachable => "unreachable",
-            Cause::NoPort => "no_port",
-            Cause::EofBetweenFrames => "eof_between_frames",
-            Cause::EofInFrame => "eof_in_frame",
-            Cause::ResetBeforeAnswer => "reset_before_answer",
-            Cause::ResetAfterAnswer => "reset_after_answer",
-            Cause::Timeout => "timeout",
-            Cause::Mismatch => "mismatch",
-            Cause::Surplus => "surplus",
-            Cause::Io => "io",
-        }
+        self.words().0
     }
 
     /// What it is, for people: `the server closed inside a frame`.
     pub const fn text(self) -> &'static str {
+        self.words().1
+    }
+
+    const fn words(self) -> (&'static str, &'static str) {
         match self {
-            Cause::Refused => "connection refused",
-            Cause::ConnectTimeout => "no answer to a connection attempt",
-            Cause::Unreachable => "host or network unreachable",
-            Cause::NoPort => "no local port or descriptor left",
-            Cause::EofBetweenFrames => "the server closed between frames",
-            Cause::EofInFrame => "the server closed inside a frame",
-            Cause::ResetBeforeAnswer => "reset before the answer",
-            Cause::ResetAfterAnswer => "reset after the answer",
-            Cause::Timeout => "no answer in time",
-            Cause::Mismatch => "wrong echo",
-            Cause::Surplus => "bytes that nobody had sent",
-            Cause::Io => "other error of a socket",
+            Cause::Refused => ("refused", "connection refused"),
+            Cause::ConnectTimeout => ("connect_timeout", "no answer to a connection attempt"),
+            Cause::Unreachable => ("unreachable", "host or network unreachable"),
+            Cause::NoPort => ("no_port", "no local port or descriptor left"),
+            Cause::EofBetweenFrames => ("eof_between_frames", "the server closed between frames"),
+            Cause::EofInFrame => ("eof_in_frame", "the server closed inside a frame"),
+            Cause::ResetBeforeAnswer => ("reset_before_answer", "reset before the answer"),
+            Cause::ResetAfterAnswer => ("reset_after_answer", "reset after the answer"),
+            Cause::Timeout => ("timeout", "no answer in time"),
+            Cause::Mismatch => ("mismatch", "wrong echo"),
+            Cause::Surplus => ("surplus", "bytes that nobody had sent"),
+            Cause::Io => ("io", "other error of a socket"),
         }
     }
 }
@@ -244,7 +235,7 @@ pub struct Counts {
 }
 
 /// What the client itself had to do with the result.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Client {
     /// Time that the client's process spent on a processor in the measured part.
     pub cpu: Duration,
@@ -323,7 +314,7 @@ impl Interval<'_> {
 }
 
 /// What is going on, for a line on a terminal. Rate and percentiles are those of the last whole interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Live {
     /// What the run is doing.
     pub phase: Phase,
@@ -350,25 +341,15 @@ pub struct Live {
 impl Live {
     /// Of a run that starts after this time.
     pub fn waiting(left: Duration) -> Live {
-        Live {
-            phase: Phase::Waiting,
-            elapsed: Duration::ZERO,
-            done: None,
-            left: Some(left),
-            connections: 0,
-            answered: 0,
-            rate: 0.0,
-            p50: None,
-            p99: None,
-            errors: 0,
-        }
+        Live { left: Some(left), ..Live::default() }
     }
 }
 
 /// What a run is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
     /// It waits for the time at which all shards start.
+    #[default]
     Waiting,
     /// It connects.
     Connecting,
@@ -395,9 +376,10 @@ pub struct Judgement {
 }
 
 /// How the run ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum End {
     /// As it was planned.
+    #[default]
     Complete,
     /// A signal of this name came: `SIGINT`.
     Stopped(&'static str),
@@ -410,7 +392,7 @@ pub enum End {
 }
 
 /// What a run of the load saw.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Summary {
     /// When the measured part began.
     pub began: Timestamp,
@@ -445,28 +427,7 @@ pub struct Summary {
 impl Summary {
     /// That of a run that did not come to measuring.
     pub fn nothing(end: End) -> Summary {
-        Summary {
-            began: Timestamp::now(),
-            took: Duration::ZERO,
-            rate: None,
-            achieved_rate: 0.0,
-            sustained_rate: 0.0,
-            latency: Timings::default(),
-            service: Timings::default(),
-            connect: Timings::default(),
-            counts: Counts::default(),
-            errors: Errors::default(),
-            wrong: vec![],
-            client: Client {
-                cpu: Duration::ZERO,
-                busy: 0.0,
-                late: Timings::default(),
-                held_back: 0,
-                put_off: 0,
-                limits: vec![],
-            },
-            end,
-        }
+        Summary { began: Timestamp::now(), end, ..Summary::default() }
     }
 
     /// Bytes a second that came back while messages were sent.
@@ -516,7 +477,7 @@ mod tests {
     #[test]
     fn one_late_message_of_fifty_is_chance_and_ten_of_a_thousand_are_not() {
         let late = |late, punctual| {
-            let mut client = Summary::nothing(End::Complete).client;
+            let mut client = Client::default();
             client.late.add_many(5_000_000, late);
             client.late.add_many(20_000, punctual);
             (client.late_messages(), client.is_late())

@@ -11,7 +11,7 @@ use crate::trend::Trend;
 ///
 /// The histograms of an interval are added to those of the run when the interval is over, so that a message is recorded
 /// once.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Tally {
     /// Messages that were due before are not measured.
     measured_from: Duration,
@@ -45,7 +45,7 @@ pub struct Tally {
 }
 
 /// What an interval has seen so far.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Part {
     begun: Duration,
     latency: Timings,
@@ -61,28 +61,8 @@ impl Tally {
         Tally {
             measured_from: Duration::MAX,
             measured_from_ns: u64::MAX,
-            is_measuring: false,
             is_open_loop,
-            latency: Timings::default(),
-            service: Timings::default(),
-            late: Timings::default(),
-            connect: Timings::default(),
-            counts: Counts::default(),
-            trend: Trend::default(),
-            errors: Errors::default(),
-            wrong: vec![],
-            usual_ns: None,
-            put_off: 0,
-            held_back: 0,
-            answered_so_far: 0,
-            part: Part {
-                begun: Duration::ZERO,
-                latency: Timings::default(),
-                service: Timings::default(),
-                answered: 0,
-                bytes_received: 0,
-                errors: Errors::default(),
-            },
+            ..Tally::default()
         }
     }
 

@@ -24,7 +24,7 @@ use trust_cli::values::quoted;
 
 use crate::hdr_log::{BadLog, Decoder, End, Fields, Header, Interval, Precision, Reader, Writer};
 use crate::shard::Shard;
-use crate::summary::{self, Summary};
+use crate::summary::Summary;
 use crate::timings::{Timings, times};
 
 /// Logs that can be merged at once; each is an open file and some ten kilobytes.
@@ -114,7 +114,7 @@ impl Merged {
             errors: self.end.errors,
             latency: self.latency.clone(),
             service: self.service.clone(),
-            ..Summary::nothing(summary::End::Complete)
+            ..Summary::default()
         }
     }
 
