@@ -1,10 +1,9 @@
 //! `trustctl load merge FILE…`: the logs of several processes as one result.
 
 use std::ffi::OsString;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use clap::{Arg, value_parser};
@@ -88,19 +87,18 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
             print(text.as_bytes())?;
             Ok(exit)
         }
-        Err(Unmerged::Failed(failure)) => {
+        Err(unmerged) => {
+            let (exit, failure) = match unmerged {
+                Unmerged::Failed(failure) => (Err(failure.clone()), failure),
+                Unmerged::Stopped(signal) => {
+                    let exit = context.stopped_by(signal);
+                    (Ok(exit), Failure::new(exit, format!("stopped by {}", signal.name())))
+                }
+            };
             if is_json {
                 print(document(&FailedMerge::of(&failure)).as_bytes())?;
             }
-            Err(failure)
-        }
-        Err(Unmerged::Stopped(signal)) => {
-            let exit = context.stopped_by(signal);
-            if is_json {
-                let failure = Failure::new(exit, format!("stopped by {}", signal.name()));
-                print(document(&FailedMerge::of(&failure)).as_bytes())?;
-            }
-            Ok(exit)
+            exit
         }
     }
 }
@@ -112,7 +110,7 @@ fn read(context: &Context<'_>, hdr_log: Option<&Path>) -> Result<Merged, Unmerge
         let message = format!("{} files are given: {LOGS_MAX} is the most", names.len());
         return Err(Failure::new(ExitCode::Usage, message).into());
     }
-    let mut files: Vec<(&OsString, Metadata)> = vec![];
+    let mut files: Vec<(&OsString, Option<FileId>)> = vec![];
     let mut logs = vec![];
     for name in names {
         let unreadable = |error: io::Error| {
@@ -120,20 +118,22 @@ fn read(context: &Context<'_>, hdr_log: Option<&Path>) -> Result<Merged, Unmerge
             Failure::new(ExitCode::Io, message)
         };
         let file = File::open(name).map_err(unreadable)?;
-        let metadata = file.metadata().map_err(unreadable)?;
-        if let Some((other, _)) = files.iter().find(|(_, known)| is_same(known, &metadata)) {
-            let message = match other == &name {
+        let id = FileId::of(&file.metadata().map_err(unreadable)?);
+        let is_id = |known: &Option<FileId>| known.is_some() && *known == id;
+        let same = files.iter().find(|(other, known)| *other == name || is_id(known));
+        if let Some((other, _)) = same {
+            let message = match *other == name {
                 true => format!("{} is given twice", quoted(name)),
                 false => format!("{} and {} are the same file", quoted(other), quoted(name)),
             };
             return Err(Failure::new(ExitCode::Usage, message).into());
         }
-        files.push((name, metadata));
+        files.push((name, id));
         let input = Input { file, signals: context.signals };
         logs.push(Log::open(&name.to_string_lossy(), BufReader::new(input))?);
     }
     let is_log = || "is one of the logs that are merged".to_owned();
-    let inputs = files.iter().filter_map(|(_, metadata)| Some((FileId::of(metadata)?, is_log())));
+    let inputs = files.into_iter().filter_map(|(_, id)| Some((id?, is_log())));
     let [mut output] = context.create_reports([(&HDR_LOG, hdr_log)], inputs.collect())?;
     let merged = merge(logs, output.as_mut(), || context.signals.take())?;
     output.map_or(Ok(()), ReportFile::finish)?;
@@ -158,8 +158,4 @@ impl Read for Input<'_> {
             false => Err(io::Error::other("a signal came")),
         }
     }
-}
-
-fn is_same(a: &Metadata, b: &Metadata) -> bool {
-    (a.dev(), a.ino()) == (b.dev(), b.ino())
 }

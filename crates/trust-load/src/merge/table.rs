@@ -91,10 +91,7 @@ fn values(merged: &Merged) -> String {
         }));
     }
     table.add_row(row("count", &|histogram| grouped(histogram.len())));
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.trim_fmt() + "\n"
+    lines(table)
 }
 
 /// A line for each log.
@@ -117,6 +114,11 @@ fn parts(parts: &[Part]) -> String {
             grouped(part.intervals),
         ]);
     }
+    lines(table)
+}
+
+/// Its lines, where numbers stand behind the first column.
+fn lines(mut table: Table) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
