@@ -8,16 +8,16 @@ mod ending;
 mod farewell;
 mod meter;
 mod place;
+mod population;
 mod result;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod timetable;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use trust_cli::signals::{Signal, Signals};
@@ -26,10 +26,12 @@ use trust_net::stream::{ClientStream, Incoming};
 
 use crate::connection::{Fault, Times};
 use crate::engine::ending::cause_of;
-use crate::engine::farewell::{Leaving, leaving_max};
 use crate::engine::meter::Meter;
 use crate::engine::place::{Alarm, Place, State, What};
-use crate::readiness::{Key, Readiness, Ready};
+use crate::engine::population::Population;
+use crate::engine::stages::LastPart;
+use crate::engine::timetable::{Stage, Timetable};
+use crate::readiness::{Readiness, Ready};
 use crate::shape::{Pace, Shape};
 use crate::summary::{Cause, Interval, Live, Summary};
 use crate::tally::Tally;
@@ -114,63 +116,25 @@ pub fn run(
 ) -> io::Result<Ended> {
     let mut engine = Engine::new(shape, signals, listener)?;
     engine.adopt(first)?;
-    let stopped = engine.run()?;
+    let stopped = engine.run(signals)?;
     Ok(engine.finish(stopped))
 }
 
 struct Engine<'a> {
     shape: &'a Shape,
-    signals: &'a Signals,
     listener: &'a mut dyn Listener,
-    readiness: Readiness,
-    /// The one clock of a run: all its times count from here.
-    started: Instant,
-    /// The same moment on the wall.
-    started_at: Timestamp,
+    timetable: Timetable,
     places: Vec<Place>,
-    /// Connections that have sent FIN.
-    leaving: HashMap<Key, Leaving>,
-    /// How many of them may be there while their places go on.
-    leaving_max: usize,
-    alarms: BinaryHeap<Reverse<Alarm>>,
-    tally: Tally,
-    buffer: Box<[u8]>,
+    population: Population,
+    readiness: Readiness,
     /// Connections that received all that they may for now, and have more.
     again: Vec<Ready>,
-    stage: Stage,
-    /// When the clients began to send.
-    begin: Duration,
-    /// When measuring begins.
-    measure_from: Duration,
-    /// When no more messages are due.
-    end: Duration,
-    /// When what is still owed is not waited for any more.
-    finish_by: Duration,
-    clients_begun: u64,
-    connections: u64,
-    open: u64,
-    /// Places that have no client any more.
-    done: usize,
-    /// Places whose first connection is neither there nor failed.
-    first_attempts: usize,
-    /// When the next connection attempt may be made.
-    next_connect: Duration,
-    next_tick: Duration,
-    /// When the interval ends; `Duration::MAX`: when the run does.
-    next_part: Duration,
-    next_look: Duration,
+    buffer: Box<[u8]>,
+    tally: Tally,
     meter: Meter,
-    live: (f64, Option<u64>, Option<u64>),
-    last_settled: Duration,
+    /// What the last interval came to.
+    last_part: LastPart,
     is_cut: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    Connecting,
-    WarmUp,
-    Measuring,
-    Finishing,
 }
 
 /// Why the loop ended before everything was done.
@@ -182,10 +146,10 @@ enum Stopped {
 impl<'a> Engine<'a> {
     fn new(
         shape: &'a Shape,
-        signals: &'a Signals,
+        signals: &Signals,
         listener: &'a mut dyn Listener,
     ) -> io::Result<Engine<'a>> {
-        let (started, started_at) = (Instant::now(), Timestamp::now());
+        let timetable = Timetable::start();
         // The kernel may otherwise wake a thread 50 us late, to wake several at once (prctl(2), PR_SET_TIMERSLACK).
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         let places: Vec<Place> = (0..shape.places.count)
@@ -193,53 +157,30 @@ impl<'a> Engine<'a> {
             .collect();
         Ok(Engine {
             shape,
-            signals,
             listener,
-            readiness: Readiness::new(signals, started)?,
-            started,
-            started_at,
-            first_attempts: places.len(),
-            leaving: HashMap::new(),
-            leaving_max: leaving_max(places.len()),
+            readiness: Readiness::new(signals, timetable.started)?,
+            timetable,
+            population: Population::new(places.len()),
             places,
-            alarms: BinaryHeap::new(),
-            tally: Tally::new(shape.is_open_loop()),
-            buffer: vec![0; BUFFER_BYTES].into(),
             again: vec![],
-            stage: Stage::Connecting,
-            begin: Duration::ZERO,
-            measure_from: Duration::MAX,
-            end: Duration::MAX,
-            finish_by: Duration::MAX,
-            clients_begun: 0,
-            connections: 0,
-            open: 0,
-            done: 0,
-            next_connect: Duration::ZERO,
-            next_tick: TICK,
-            next_part: Duration::MAX,
-            next_look: Duration::ZERO,
+            buffer: vec![0; BUFFER_BYTES].into(),
+            tally: Tally::new(shape.is_open_loop()),
             meter: Meter::start(Duration::ZERO),
-            live: (0.0, None, None),
-            last_settled: Duration::ZERO,
+            last_part: LastPart::default(),
             is_cut: false,
         })
     }
 
-    fn now(&self) -> Duration {
-        self.started.elapsed()
-    }
-
     /// Gives the first place its connection, and has the others connect.
     fn adopt(&mut self, first: First) -> io::Result<()> {
-        let now = self.now();
+        let now = self.timetable.now();
         for index in 0..self.places.len() {
-            self.take_client(index);
+            self.places[index].client_left = self.population.take_client(self.shape.length);
         }
         if !self.shape.connect_gap.is_zero() {
             self.begin_sending(now);
         }
-        self.next_connect = now + self.shape.connect_gap;
+        self.timetable.take_connect(now, self.shape.connect_gap);
         self.places[0].attempts = 1;
         self.readiness.add(&first.stream, self.places[0].key(0))?;
         self.connected(0, first.stream, first.took);
@@ -250,17 +191,17 @@ impl<'a> Engine<'a> {
     }
 
     /// Runs until its time is over and every place is done, or something stops it.
-    fn run(&mut self) -> io::Result<Option<Stopped>> {
+    fn run(&mut self, signals: &Signals) -> io::Result<Option<Stopped>> {
         let mut ready = vec![];
-        while self.done < self.places.len() || !self.leaving.is_empty() || self.is_before_end() {
+        while self.population.is_active() || self.timetable.is_before_end() {
             ready.append(&mut self.again);
-            let before = self.now();
-            let until = if ready.is_empty() { self.next_moment() } else { before };
+            let before = self.timetable.now();
+            let until = if ready.is_empty() { self.timetable.next_moment() } else { before };
             let woken = self.readiness.wait(until, &mut ready)?;
-            let after = self.now();
+            let after = self.timetable.now();
             self.meter.waited += after - before;
             if woken.is_signal
-                && let Some(signal) = self.signals.take()
+                && let Some(signal) = signals.take()
             {
                 return Ok(Some(Stopped::Signal(signal)));
             }
@@ -270,9 +211,9 @@ impl<'a> Engine<'a> {
                 self.handle_ready(ready);
             }
             self.handle_alarms();
-            let now = self.now();
+            let now = self.timetable.now();
             // What has come is served before anybody is judged, also after the process was stopped.
-            if now >= self.next_look && !woken.is_more && self.again.is_empty() {
+            if now >= self.timetable.next_look && !woken.is_more && self.again.is_empty() {
                 self.look(now);
             }
             if self.is_cut {
@@ -282,31 +223,12 @@ impl<'a> Engine<'a> {
         Ok(None)
     }
 
-    /// Whether more time is left, if it is a time that ends the run. Nothing may be due in the rest of it.
-    fn is_before_end(&self) -> bool {
-        self.end != Duration::MAX && self.now() < self.end
-    }
-
-    /// The next time at which something is to be done.
-    fn next_moment(&self) -> Duration {
-        let alarm = self.alarms.peek().map_or(Duration::MAX, |Reverse(alarm)| alarm.at);
-        let of_stage = match self.stage {
-            Stage::Connecting | Stage::Finishing => Duration::MAX,
-            Stage::WarmUp => self.measure_from,
-            Stage::Measuring => self.end,
-        };
-        alarm.min(of_stage).min(self.next_tick).min(self.next_part).min(self.next_look)
-    }
-
     fn handle_alarms(&mut self) {
-        let now = self.now();
+        let now = self.timetable.now();
         let mut connects = 0;
         while connects < CONNECTS_MAX
-            && let Some(Reverse(alarm)) = self.alarms.peek()
-            && alarm.at <= now
+            && let Some(Alarm { place: index, what, .. }) = self.timetable.take_alarm(now)
         {
-            let Alarm { place: index, what, .. } = *alarm;
-            self.alarms.pop();
             let place = &mut self.places[index];
             match (what, &place.state) {
                 (What::Connect { attempt }, State::Waiting) if attempt == place.attempts => {
@@ -330,8 +252,8 @@ impl<'a> Engine<'a> {
     fn look(&mut self, now: Duration) {
         let limit = self.shape.timeout;
         let every = limit.unwrap_or(FAREWELL_MAX).min(FAREWELL_MAX) / LOOKS_IN_A_LIMIT;
-        self.next_look = now + every.max(LOOK_MIN);
-        let is_over = now >= self.finish_by;
+        self.timetable.next_look = now + every.max(LOOK_MIN);
+        let is_over = now >= self.timetable.finish_by;
         for index in 0..self.places.len() {
             let place = &self.places[index];
             let is_too_long =
@@ -355,7 +277,7 @@ impl<'a> Engine<'a> {
     }
 
     fn handle_ready(&mut self, ready: Ready) {
-        if self.leaving.contains_key(&ready.key) {
+        if self.population.leaving.contains_key(&ready.key) {
             return self.receive_last(ready.key);
         }
         let index = ready.key.place as usize;
@@ -385,7 +307,7 @@ impl<'a> Engine<'a> {
         for _ in 0..RECEIVES_MAX {
             let State::Open(connection) = &self.places[index].state else { return };
             let received = connection.stream.receive(&mut self.buffer);
-            let now = self.now();
+            let now = self.timetable.now();
             // A turn may receive so much that the warm-up or an interval ends in it.
             self.handle_parts(now);
             let place = &mut self.places[index];
@@ -399,7 +321,7 @@ impl<'a> Engine<'a> {
                     return self.fail(index, cause);
                 }
             };
-            let is_in_time = now <= self.end;
+            let is_in_time = now <= self.timetable.end;
             self.tally.received(count, is_in_time);
             place.progress_at = now;
             let was_full = connection.in_flight() >= self.shape.in_flight;
@@ -410,7 +332,7 @@ impl<'a> Engine<'a> {
                     self.tally.answered(times, count, now, is_in_time);
                 });
             if answers > 0 {
-                self.last_settled = now;
+                self.tally.last_settled = now;
                 if was_full {
                     place.free_since = now;
                     place.was_full = true;
@@ -441,16 +363,17 @@ impl<'a> Engine<'a> {
             place.credits += answers;
             return;
         }
-        let alarm = Alarm { at: now + think, place: index, what: What::Earn };
-        self.alarms.extend(std::iter::repeat_n(Reverse(alarm), answers));
+        for _ in 0..answers {
+            self.timetable.set_alarm(now + think, index, What::Earn);
+        }
     }
 
     /// Sends what may be sent by now, and closes a connection that has nothing left to do.
     fn pump(&mut self, index: usize) {
-        if self.stage == Stage::Connecting {
+        if self.timetable.stage == Stage::Connecting {
             return;
         }
-        let now = self.now();
+        let now = self.timetable.now();
         let place = &mut self.places[index];
         let State::Open(connection) = &mut place.state else { return };
         let was_idle = connection.in_flight() == 0;
@@ -459,11 +382,11 @@ impl<'a> Engine<'a> {
             let left = self.shape.messages_per_connection.saturating_sub(connection.begun());
             let allowed = room.min(left).min(place.client_left) as usize;
             let (due, count) = match &mut place.schedule {
-                None if now >= self.end => break,
+                None if now >= self.timetable.end => break,
                 None => (now, allowed.min(place.credits)),
                 Some(schedule) => {
-                    let due = self.begin + schedule.next();
-                    if due > now || due >= self.end || allowed == 0 {
+                    let due = self.timetable.due(schedule);
+                    if due > now || due >= self.timetable.end || allowed == 0 {
                         break;
                     }
                     schedule.advance();
@@ -510,8 +433,8 @@ impl<'a> Engine<'a> {
             _ => false,
         };
         let is_late = match &place.schedule {
-            None => self.now() >= self.end,
-            Some(schedule) => self.begin.saturating_add(schedule.next()) >= self.end,
+            None => self.timetable.now() >= self.timetable.end,
+            Some(schedule) => self.timetable.due(schedule) >= self.timetable.end,
         };
         is_used_up || place.client_left == 0 || is_late
     }
@@ -527,11 +450,11 @@ impl<'a> Engine<'a> {
         if place.has_alarm || is_full || is_used_up || place.client_left == 0 {
             return;
         }
-        let at = self.begin.saturating_add(schedule.next());
-        if at < self.end {
+        let at = self.timetable.due(schedule);
+        if at < self.timetable.end {
             place.has_alarm = true;
             let what = What::Send { attempt: place.attempts };
-            self.alarms.push(Reverse(Alarm { at, place: index, what }));
+            self.timetable.set_alarm(at, index, what);
         }
     }
 }

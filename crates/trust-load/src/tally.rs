@@ -41,6 +41,8 @@ pub struct Tally {
     pub held_back: u64,
     /// Messages that came back right, those of the warm-up included.
     pub answered_so_far: u64,
+    /// When a message was last answered, or given up.
+    pub last_settled: Duration,
     part: Part,
 }
 

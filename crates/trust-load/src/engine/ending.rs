@@ -5,7 +5,8 @@ use std::time::Duration;
 use trust_net::errno::{ErrorClass, Operation, classify};
 
 use super::place::State;
-use super::{ALIKE, Engine, PAUSE_AFTER_FAILURE, Stage};
+use super::timetable::Stage;
+use super::{ALIKE, Engine, PAUSE_AFTER_FAILURE};
 use crate::connection::Times;
 use crate::shape::Length;
 use crate::summary::Cause;
@@ -13,8 +14,8 @@ use crate::summary::Cause;
 impl Engine<'_> {
     /// The server has closed the connection, with nothing owed.
     pub(super) fn closed(&mut self, index: usize) {
-        self.open -= 1;
-        let now = self.now();
+        self.population.open -= 1;
+        let now = self.timetable.now();
         let place = &mut self.places[index];
         place.state = State::Waiting;
         place.put_off.0 = now;
@@ -23,14 +24,14 @@ impl Engine<'_> {
 
     /// An error ends the connection, or the attempt to have one.
     pub(super) fn fail(&mut self, index: usize, cause: Cause) {
-        let now = self.now();
+        let now = self.timetable.now();
         self.handle_parts(now);
-        self.last_settled = now;
+        self.tally.last_settled = now;
         self.tally.failed(cause);
         let place = &mut self.places[index];
         let state = std::mem::replace(&mut place.state, State::Waiting);
         if let State::Open(connection) = &state {
-            self.open -= 1;
+            self.population.open -= 1;
             for (times, count) in connection.times() {
                 let is_measured = self.tally.is_measured(times);
                 self.tally.counts.failed += if is_measured { count as u64 } else { 0 };
@@ -67,73 +68,53 @@ impl Engine<'_> {
     /// The next connection of the place's client, or its next client, or nothing more.
     pub(super) fn go_on(&mut self, index: usize, at: Duration) {
         if self.places[index].client_left == 0 {
-            self.take_client(index);
+            self.places[index].client_left = self.population.take_client(self.shape.length);
         }
-        match at >= self.finish_by || self.has_nothing_to_send(index) {
-            true => self.retire(index, self.now()),
+        match at >= self.timetable.finish_by || self.has_nothing_to_send(index) {
+            true => self.retire(index, self.timetable.now()),
             false => self.connect_later(index, at),
         }
-    }
-
-    /// Whether a client is left that has not begun.
-    pub(super) fn has_another_client(&self) -> bool {
-        match self.shape.length {
-            Length::Time(_) => true,
-            Length::Messages { clients, .. } => self.clients_begun < clients,
-        }
-    }
-
-    /// Gives the place its next client, if there is one.
-    pub(super) fn take_client(&mut self, index: usize) {
-        self.places[index].client_left = match self.shape.length {
-            Length::Time(_) => u64::MAX,
-            Length::Messages { clients, each } if self.clients_begun < clients => {
-                self.clients_begun += 1;
-                each
-            }
-            Length::Messages { .. } => 0,
-        };
     }
 
     /// Nothing more comes from this place; what was due and could not be sent has waited until `now`.
     pub(super) fn retire(&mut self, index: usize, now: Duration) {
         let place = &mut self.places[index];
         if matches!(place.state, State::Open(_)) {
-            self.open -= 1;
+            self.population.open -= 1;
         }
         place.state = State::Done;
-        self.done += 1;
+        self.population.busy_places -= 1;
         self.count_unsent(index, now);
         self.settle();
     }
 
     /// Work ends with the last answer, and not with the server's FIN.
     fn settle(&mut self) {
-        if self.end == Duration::MAX && self.is_settled() {
-            self.meter.stop(self.now());
+        if self.timetable.end == Duration::MAX && self.population.is_settled() {
+            self.meter.stop(self.timetable.now());
         }
     }
 
     /// Counts what was due until `now`, and before the end, and was not sent.
     pub(super) fn count_unsent(&mut self, index: usize, now: Duration) {
-        let until = now.min(self.end).saturating_sub(self.begin);
+        let until = now.min(self.timetable.end).saturating_sub(self.timetable.begin);
         let place = &mut self.places[index];
         let Some(schedule) = &mut place.schedule else { return };
-        if place.client_left == 0 || !place.has_tried || self.end == Duration::MAX {
+        if place.client_left == 0 || !place.has_tried || self.timetable.end == Duration::MAX {
             return;
         }
         while schedule.next() < until {
-            let due = self.begin + schedule.next();
+            let due = self.timetable.due(schedule);
             // Many at once, as far as a histogram does not tell their times apart.
             let same = now.saturating_sub(due) / ALIKE;
             let mut left = until.min(schedule.next() + same);
-            if due < self.measure_from {
+            if due < self.timetable.measure_from {
                 // None of the measured part counts as one of the warm-up.
-                left = left.min(self.measure_from - self.begin);
+                left = left.min(self.timetable.measure_from - self.timetable.begin);
             }
             let count = schedule.skip_until(left);
             self.tally.unsent(Times::new(due, due), count, now);
-            self.last_settled = self.last_settled.max(now);
+            self.tally.last_settled = self.tally.last_settled.max(now);
         }
     }
 
@@ -145,7 +126,7 @@ impl Engine<'_> {
                     self.tally.outstanding(times, count, now);
                 }
             }
-            if self.stage > Stage::Connecting {
+            if self.timetable.stage > Stage::Connecting {
                 self.count_unsent(index, now);
             }
         }

@@ -10,20 +10,20 @@ use crate::tally::Tally;
 impl Engine<'_> {
     /// Puts together what was seen.
     pub(super) fn finish(mut self, stopped: Option<Stopped>) -> Ended {
-        let now = self.now();
+        let now = self.timetable.now();
         self.meter.stop(now);
         let until = match (&stopped, self.shape.length) {
-            (Some(_), _) => now.min(self.end),
-            (None, Length::Time(_)) => self.end,
-            (None, Length::Messages { .. }) => self.last_settled,
+            (Some(_), _) => now.min(self.timetable.end),
+            (None, Length::Time(_)) => self.timetable.end,
+            (None, Length::Messages { .. }) => self.tally.last_settled,
         };
         self.end_last_part(until, stopped.is_some());
-        let took = until.saturating_sub(self.measure_from);
+        let took = until.saturating_sub(self.timetable.measure_from);
         let end = match &stopped {
             Some(Stopped::Signal(signal)) => End::Stopped(signal.name()),
             Some(Stopped::Listener) | None => End::Complete,
         };
-        let (client, began) = (self.client(), self.began());
+        let (client, began) = (self.client(), self.timetable.began());
         let rate = match self.shape.pace {
             Pace::Open { rate, .. } => Some(self.shape.places.share(rate)),
             Pace::Closed { .. } => None,

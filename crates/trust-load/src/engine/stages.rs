@@ -2,62 +2,58 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::meter::Meter;
 use super::place::State;
-use super::{Engine, INTERVAL, Stage, TAIL, TICK};
+use super::timetable::Stage;
+use super::{Engine, TAIL};
 use crate::shape::Length;
 use crate::summary::{Live, Phase, per_second};
+
+/// What an interval came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LastPart {
+    /// Messages a second.
+    rate: f64,
+    /// The median and the 99th percentile of the latency, in nanoseconds.
+    p50: Option<u64>,
+    p99: Option<u64>,
+}
 
 impl Engine<'_> {
     /// Stages, intervals and ticks.
     pub(super) fn handle_time(&mut self, now: Duration) {
         self.handle_parts(now);
-        if self.stage == Stage::Measuring && now >= self.end {
+        if self.timetable.stage == Stage::Measuring && now >= self.timetable.end {
             self.end_sending(now);
         }
-        if now >= self.next_tick {
-            self.next_tick = now + TICK;
+        if self.timetable.take_tick(now) {
             self.listener.live(&self.live(now));
         }
     }
 
     /// Ends the warm-up and intervals that are over by now, so that whatever is counted next is counted where it belongs.
     pub(super) fn handle_parts(&mut self, now: Duration) {
-        if self.stage == Stage::WarmUp && now >= self.measure_from {
+        if self.timetable.stage == Stage::WarmUp && now >= self.timetable.measure_from {
             self.begin_measuring();
         }
         // One after the other, also those in which this process did not get to run: an empty second is one too.
-        while now >= self.next_part {
-            let is_last = self.end == Duration::MAX || self.next_part >= self.end;
-            if is_last && self.is_settled() {
+        while now >= self.timetable.next_part {
+            let is_last = self.timetable.end == Duration::MAX
+                || self.timetable.next_part >= self.timetable.end;
+            if is_last && self.population.is_settled() {
                 // Nothing more comes but the server's FIN: the interval ended with the last answer.
-                self.next_part = Duration::MAX;
+                self.timetable.next_part = Duration::MAX;
                 return;
             }
             self.end_part();
         }
     }
 
-    /// Whether every message has had its answer, or never will.
-    pub(super) fn is_settled(&self) -> bool {
-        self.done == self.places.len()
-    }
-
     /// All first connections are there, or failed: clients begin to send.
     pub(super) fn begin_sending(&mut self, now: Duration) {
-        self.stage = Stage::WarmUp;
-        self.begin = now;
-        self.measure_from = now + self.shape.warm_up;
-        self.next_part = now + INTERVAL;
+        self.timetable.begin_sending(now, self.shape);
         self.tally.next_part(now);
-        self.tally.plan(self.measure_from);
-        if let Length::Time(time) = self.shape.length {
-            self.end = self.measure_from + time;
-            self.finish_by =
-                self.shape.timeout.map_or(Duration::MAX, |limit| self.end.saturating_add(limit));
-        }
+        self.tally.plan(self.timetable.measure_from);
         if self.shape.warm_up.is_zero() {
             self.begin_measuring();
         }
@@ -67,59 +63,49 @@ impl Engine<'_> {
     }
 
     pub(super) fn begin_measuring(&mut self) {
-        self.stage = Stage::Measuring;
+        self.timetable.stage = Stage::Measuring;
         self.tally.measure();
-        self.next_part = self.boundary(self.measure_from + INTERVAL);
-        self.meter = Meter::start(self.measure_from);
-        self.listener.measuring(self.began());
-    }
-
-    /// When the measured part began, or would have.
-    pub(super) fn began(&self) -> Timestamp {
-        match self.stage >= Stage::Measuring {
-            true => self.started_at + self.measure_from,
-            false => self.started_at,
-        }
+        self.timetable.plan_part(self.timetable.measure_from);
+        self.meter = Meter::start(self.timetable.measure_from);
+        self.listener.measuring(self.timetable.began());
     }
 
     /// Nothing more is due: connections that have all their answers close.
     fn end_sending(&mut self, now: Duration) {
-        self.stage = Stage::Finishing;
+        self.timetable.stage = Stage::Finishing;
         self.meter.stop(now);
         for index in 0..self.places.len() {
             match self.places[index].state {
                 State::Open(_) => self.pump(index),
-                State::Waiting if !self.places[index].has_tried => self.retire(index, self.end),
-                State::Waiting if self.has_nothing_to_send(index) => self.retire(index, self.end),
+                State::Waiting if !self.places[index].has_tried => {
+                    self.retire(index, self.timetable.end)
+                }
+                State::Waiting if self.has_nothing_to_send(index) => {
+                    self.retire(index, self.timetable.end)
+                }
                 _ => {}
             }
         }
     }
 
     fn end_part(&mut self) {
-        let end = self.next_part;
-        let part = self.tally.part(self.begin, end);
+        let end = self.timetable.next_part;
+        let part = self.tally.part(self.timetable.begin, end);
         let quantile = |q| (!part.latency.is_empty()).then(|| part.latency.value_at_quantile(q));
-        self.live = (per_second(part.answered, part.length), quantile(0.5), quantile(0.99));
-        if self.stage >= Stage::Measuring {
+        let rate = per_second(part.answered, part.length);
+        self.last_part = LastPart { rate, p50: quantile(0.5), p99: quantile(0.99) };
+        if self.timetable.stage >= Stage::Measuring {
             self.is_cut |= self.listener.interval(&part).is_break();
         }
         self.tally.next_part(end);
-        self.next_part = self.boundary(end + INTERVAL);
-    }
-
-    /// Where an interval ends that could end then: not when the last messages are due, whose answers a moment later would
-    /// otherwise be an interval of their own, as short as it looks fast.
-    fn boundary(&self, at: Duration) -> Duration {
-        let after = self.end.saturating_add(TAIL);
-        if (self.end..after).contains(&at) { after } else { at }
+        self.timetable.plan_part(end);
     }
 
     /// Tells of the last interval. It lasts until the end of the measured part, and of the answers that came after it.
     ///
     /// `until` is the end of the measured part; `is_stopped`: something ended the run before it was over.
     pub(super) fn end_last_part(&mut self, until: Duration, is_stopped: bool) {
-        let now = self.now();
+        let now = self.timetable.now();
         if is_stopped {
             self.handle_parts(now);
             self.count_outstanding(now);
@@ -127,28 +113,28 @@ impl Engine<'_> {
         let begun = self.tally.part_begun();
         let end = match is_stopped {
             true => now,
-            false => until.max(self.last_settled),
+            false => until.max(self.tally.last_settled),
         };
         // Nothing comes after the last answer, so its interval may be told longer than it took: a single answer in the first
         // millisecond after the end is no rate of a thousand a second.
-        let end = if begun >= self.end { end.max(begun + TAIL) } else { end };
-        let part = self.tally.part(self.begin, end);
-        if self.stage >= Stage::Measuring && (begun < until || !part.is_empty()) {
+        let end = if begun >= self.timetable.end { end.max(begun + TAIL) } else { end };
+        let part = self.tally.part(self.timetable.begin, end);
+        if self.timetable.stage >= Stage::Measuring && (begun < until || !part.is_empty()) {
             self.is_cut |= self.listener.interval(&part).is_break();
         }
         self.tally.next_part(end);
     }
 
     fn live(&self, now: Duration) -> Live {
-        let phase = match self.stage {
+        let phase = match self.timetable.stage {
             Stage::Connecting => Phase::Connecting,
             Stage::WarmUp => Phase::WarmUp,
             Stage::Measuring => Phase::Measuring,
             Stage::Finishing => Phase::Finishing,
         };
-        let elapsed = match self.stage {
+        let elapsed = match self.timetable.stage {
             Stage::Connecting => now,
-            _ => now.saturating_sub(self.begin),
+            _ => now.saturating_sub(self.timetable.begin),
         };
         let answered = self.tally.answered_so_far;
         let (done, left) = match self.shape.length {
@@ -163,14 +149,14 @@ impl Engine<'_> {
                 (Some(done.min(1.0)), Duration::try_from_secs_f64(left).ok())
             }
         };
-        let is_begun = self.stage != Stage::Connecting;
-        let (rate, p50, p99) = self.live;
+        let is_begun = self.timetable.stage != Stage::Connecting;
+        let LastPart { rate, p50, p99 } = self.last_part;
         Live {
             phase,
             elapsed,
             done: done.filter(|_| is_begun),
             left: left.filter(|_| is_begun),
-            connections: self.open,
+            connections: self.population.open,
             answered,
             rate,
             p50,
