@@ -13,16 +13,12 @@ use crate::trend::Trend;
 /// once.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Messages that were due before are not measured.
-    measured_from: Duration,
+    /// Messages that were due before are not measured; in nanoseconds.
     measured_from_ns: u64,
     /// Whether that time has come.
     is_measuring: bool,
     is_open_loop: bool,
-    latency: Timings,
-    service: Timings,
-    /// How late messages were sent.
-    pub late: Timings,
+    times: MessageTimes,
     /// How long connecting took.
     pub connect: Timings,
     /// Numbers.
@@ -35,10 +31,8 @@ pub struct Tally {
     pub wrong: Vec<Wrong>,
     /// The median of what was answered before the first message was given up, in nanoseconds.
     usual_ns: Option<u64>,
-    /// Messages that were due while the client itself put off their connection.
-    pub put_off: u64,
-    /// Messages that had to wait for a place among those on the way on their connection.
-    pub held_back: u64,
+    /// How the client kept messages waiting.
+    pub delays: ClientDelays,
     /// Messages that came back right, those of the warm-up included.
     pub answered_so_far: u64,
     /// When a message was last answered, or given up.
@@ -46,12 +40,36 @@ pub struct Tally {
     part: Part,
 }
 
+/// How the client itself kept messages waiting, in an open loop.
+#[derive(Debug, Default)]
+pub struct ClientDelays {
+    /// How late messages were sent.
+    pub late: Timings,
+    /// Messages that were due while the client itself put off their connection.
+    pub put_off: u64,
+    /// Messages that had to wait for a place among those on the way on their connection.
+    pub held_back: u64,
+}
+
+/// Latency and service time of messages. In a closed loop, where a message is due when it is sent, they are the same, and
+/// the latter is left empty.
+#[derive(Debug, Default)]
+struct MessageTimes {
+    latency: Timings,
+    service: Timings,
+}
+
+impl MessageTimes {
+    fn service(&self, is_open_loop: bool) -> &Timings {
+        if is_open_loop { &self.service } else { &self.latency }
+    }
+}
+
 /// What an interval has seen so far.
 #[derive(Debug, Default)]
 struct Part {
     begun: Duration,
-    latency: Timings,
-    service: Timings,
+    times: MessageTimes,
     answered: u64,
     bytes_received: u64,
     errors: Errors,
@@ -60,25 +78,23 @@ struct Part {
 impl Tally {
     /// Nothing seen yet.
     pub fn new(is_open_loop: bool) -> Tally {
-        Tally {
-            measured_from: Duration::MAX,
-            measured_from_ns: u64::MAX,
-            is_open_loop,
-            ..Tally::default()
-        }
+        Tally { measured_from_ns: u64::MAX, is_open_loop, ..Tally::default() }
     }
 
     /// Says from when on is to be measured, before that time comes.
     pub fn plan(&mut self, measured_from: Duration) {
-        self.measured_from = measured_from;
         self.measured_from_ns = nanos(measured_from);
     }
 
     /// The time has come: what the warm-up has seen is left out, but its errors. Call it before answers to measured
     /// messages come.
     pub fn measure(&mut self) {
-        self.next_part(self.measured_from);
+        self.next_part(self.measured_from());
         self.is_measuring = true;
+    }
+
+    fn measured_from(&self) -> Duration {
+        Duration::from_nanos(self.measured_from_ns)
     }
 
     /// Whether a message that was due then is measured.
@@ -104,9 +120,9 @@ impl Tally {
         if self.is_open_loop {
             let free_since_ns = nanos(free_since);
             let could_ns = times.due_ns.max(free_since_ns);
-            self.late.add_many(times.begun_ns.saturating_sub(could_ns), count);
+            self.delays.late.add_many(times.begun_ns.saturating_sub(could_ns), count);
             let waited_ns = free_since_ns.saturating_sub(times.due_ns);
-            self.held_back += if was_full && waited_ns > nanos(LATE) { count } else { 0 };
+            self.delays.held_back += if was_full && waited_ns > nanos(LATE) { count } else { 0 };
         }
     }
 
@@ -114,7 +130,7 @@ impl Tally {
     pub fn put_off(&mut self, times: Times, count: usize, (could, did): (Duration, Duration)) {
         let waited_ns = nanos(did).saturating_sub(times.due_ns.max(nanos(could)));
         if self.is_open_loop && self.is_measured(times) && waited_ns > nanos(LATE) {
-            self.put_off += count as u64;
+            self.delays.put_off += count as u64;
         }
     }
 
@@ -165,23 +181,24 @@ impl Tally {
             self.counts.unsent += count;
             if self.is_slow(times, now) {
                 let waited_ns = nanos(now).saturating_sub(times.due_ns);
-                self.part.latency.add_many(waited_ns, count);
+                self.part.times.latency.add_many(waited_ns, count);
             }
         }
     }
 
     /// Whether it has waited for longer than is usual, from before anything was given up.
     fn is_slow(&mut self, times: Times, now: Duration) -> bool {
-        let answered = if self.latency.is_empty() { &self.part.latency } else { &self.latency };
+        let over = &self.times.latency;
+        let answered = if over.is_empty() { &self.part.times.latency } else { over };
         let usual_ns = *self.usual_ns.get_or_insert_with(|| answered.value_at_quantile(0.5));
         nanos(now).saturating_sub(times.due_ns) >= usual_ns
     }
 
     fn record(&mut self, times: Times, count: u64, now: Duration) {
         let now_ns = nanos(now);
-        self.part.latency.add_many(now_ns.saturating_sub(times.due_ns), count);
+        self.part.times.latency.add_many(now_ns.saturating_sub(times.due_ns), count);
         if self.is_open_loop {
-            self.part.service.add_many(now_ns.saturating_sub(times.begun_ns), count);
+            self.part.times.service.add_many(now_ns.saturating_sub(times.begun_ns), count);
         }
     }
 
@@ -239,12 +256,12 @@ impl Tally {
     /// The interval that is over now, and its begin, from when measuring began or, in the warm-up, from `begin`.
     /// Call [`Tally::next_part`] afterwards.
     pub fn part(&self, begin: Duration, now: Duration) -> Interval<'_> {
-        let from = if self.is_measuring { self.measured_from } else { begin };
+        let from = if self.is_measuring { self.measured_from() } else { begin };
         Interval {
             start: self.part.begun.saturating_sub(from),
             length: now.saturating_sub(self.part.begun),
-            latency: &self.part.latency,
-            service: self.part.service(self.is_open_loop),
+            latency: &self.part.times.latency,
+            service: self.part.times.service(self.is_open_loop),
             answered: self.part.answered,
             bytes_received: self.part.bytes_received,
             errors: &self.part.errors,
@@ -254,9 +271,9 @@ impl Tally {
     /// Begins the next interval.
     pub fn next_part(&mut self, now: Duration) {
         if self.is_measuring {
-            let Part { latency, service, .. } = &self.part;
-            self.latency.merge(latency);
-            self.service.merge(service);
+            let MessageTimes { latency, service } = &self.part.times;
+            self.times.latency.merge(latency);
+            self.times.service.merge(service);
         }
         // Errors are those of the whole run: what came before the first interval is told with it.
         let before = self.part.errors;
@@ -268,24 +285,20 @@ impl Tally {
 
     /// The histograms of all intervals that are over: latency and service time.
     pub fn into_histograms(self) -> (Timings, Timings) {
-        let service = if self.is_open_loop { self.service } else { self.latency.clone() };
-        (self.latency, service)
+        let MessageTimes { latency, service } = self.times;
+        let service = if self.is_open_loop { service } else { latency.clone() };
+        (latency, service)
     }
 }
 
 impl Part {
     fn reset(&mut self, now: Duration) {
         self.begun = now;
-        self.latency.reset();
-        self.service.reset();
+        self.times.latency.reset();
+        self.times.service.reset();
         self.answered = 0;
         self.bytes_received = 0;
         self.errors = Errors::default();
-    }
-
-    /// In a closed loop a message is due when it is sent.
-    fn service(&self, is_open_loop: bool) -> &Timings {
-        if is_open_loop { &self.service } else { &self.latency }
     }
 }
 
@@ -325,9 +338,9 @@ mod tests {
         tally.measure();
         tally.begun(at(1000, 1400), 1, Duration::from_millis(1400), true);
         tally.answered(at(1000, 1400), 1, Duration::from_millis(1500), true);
-        assert_eq!((tally.held_back, tally.late.max()), (1, 0));
+        assert_eq!((tally.delays.held_back, tally.delays.late.max()), (1, 0));
         tally.begun(at(2000, 2030), 1, Duration::from_millis(1500), true);
-        assert_eq!(tally.late.max() / 1_000_000, 30);
+        assert_eq!(tally.delays.late.max() / 1_000_000, 30);
         let part = tally.part(Duration::ZERO, 3 * SECOND);
         assert_eq!((part.latency.max() / 1_000_000, part.service.max() / 1_000_000), (500, 100));
     }

@@ -61,9 +61,9 @@ impl Engine<'_> {
         let mut client = Client {
             cpu,
             busy,
-            late: self.tally.late.clone(),
-            held_back: self.tally.held_back,
-            put_off: self.tally.put_off,
+            late: self.tally.delays.late.clone(),
+            held_back: self.tally.delays.held_back,
+            put_off: self.tally.delays.put_off,
             limits: vec![],
         };
         let mut limits = vec![];
