@@ -48,10 +48,15 @@ pub struct Session<'a> {
     round_trips: RoundTrips,
     /// Payload bytes of the echo that is being printed.
     echo_len: u64,
-    /// The bytes that had been sent and received when the socket was last ready, and how often in a row it was for
-    /// nothing.
+    idle_wakeups: IdleWakeups,
+}
+
+/// How often in a row the socket was ready for nothing.
+#[derive(Default)]
+struct IdleWakeups {
+    count: u32,
+    /// The bytes that had been sent and received when it was last ready.
     moved: u64,
-    ready_for_nothing: u32,
 }
 
 #[derive(Debug)]
@@ -84,8 +89,7 @@ impl<'a> Session<'a> {
             input_failure: None,
             round_trips: RoundTrips::default(),
             echo_len: 0,
-            moved: 0,
-            ready_for_nothing: 0,
+            idle_wakeups: IdleWakeups::default(),
         }
     }
 
@@ -191,7 +195,7 @@ impl<'a> Session<'a> {
             return Ok(Some(Finished::Signal(signal)));
         }
         let [has_input, has_answer, has_reader] = waited.ready;
-        self.ready_for_nothing += u32::from(has_answer);
+        self.idle_wakeups.count += u32::from(has_answer);
         if is_reading && (has_answer || is_broken) {
             self.receive();
         } else if let Some(limit) = self.limit.filter(|_| is_reading)
@@ -212,14 +216,14 @@ impl<'a> Session<'a> {
     /// When to look at the socket again, if it is left alone now.
     fn pause_end(&mut self) -> Option<Instant> {
         let moved = self.link.bytes_moved();
-        if moved != self.moved {
-            (self.moved, self.ready_for_nothing) = (moved, 0);
+        if moved != self.idle_wakeups.moved {
+            self.idle_wakeups = IdleWakeups { count: 0, moved };
         }
-        if self.ready_for_nothing < 2 {
+        if self.idle_wakeups.count < 2 {
             return None;
         }
         // The next time is one for nothing again, or moves something.
-        self.ready_for_nothing = 1;
+        self.idle_wakeups.count = 1;
         Some(Instant::now() + PAUSE)
     }
 
