@@ -15,6 +15,7 @@ pub const LARGE_MAX: u64 = 4 * 1024 * 1024;
 /// The limit of a server that takes any length.
 pub const NO_LIMIT: u64 = u64::MAX;
 
+// Many fields: one for each thing that cases go by.
 /// What all cases of a run have in common.
 #[derive(Debug)]
 pub struct Setup {

@@ -192,6 +192,7 @@ pub struct Wrong {
     pub got: u8,
 }
 
+// Many fields: one for each thing that is counted.
 /// Numbers of a run. Messages are those of the measured part; connections, errors and bytes those of the whole run.
 ///
 /// Its log has those of the measured part's messages that add up over shards.
@@ -391,6 +392,7 @@ pub enum End {
     Unwritten(String),
 }
 
+// Many fields: one for each part of a report.
 /// What a run of the load saw.
 #[derive(Clone, Debug, Default)]
 pub struct Summary {

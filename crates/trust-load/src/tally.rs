@@ -7,6 +7,7 @@ use crate::summary::{Cause, Counts, Errors, Interval, LATE, WRONG_MAX, Wrong, pe
 use crate::timings::Timings;
 use crate::trend::Trend;
 
+// Many fields: one for each thing that is seen.
 /// What a run has seen so far.
 ///
 /// The histograms of an interval are added to those of the run when the interval is over, so that a message is recorded

@@ -81,6 +81,7 @@ pub struct Truth {
     pub unread: usize,
 }
 
+// Many fields: it remembers by itself all that a connection does, to compare both.
 /// Whoever watches one connection.
 #[derive(Debug)]
 pub struct Witness {

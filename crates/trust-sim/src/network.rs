@@ -86,6 +86,7 @@ enum Host {
     Rebooted,
 }
 
+// Many fields: both directions of a connection, as a kernel keeps them.
 #[derive(Debug)]
 struct KernelSocket {
     state: SocketState,
@@ -150,6 +151,7 @@ impl KernelSocket {
     }
 }
 
+// Many fields: two kernels, what lies between them, and what befalls both.
 /// The path between a client and the server.
 #[derive(Debug)]
 pub struct Path {

@@ -74,6 +74,7 @@ pub struct ClientScript {
     pub closes_after: Option<Duration>,
 }
 
+// Many fields: each is something that can be varied.
 /// How a path behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct PathScript {

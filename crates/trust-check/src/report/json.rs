@@ -16,6 +16,7 @@ use crate::watch::Death;
 /// Changes when a field goes away or changes its meaning, not when one is added.
 pub const VERSION: u32 = 1;
 
+// Many fields: those of the document.
 /// What `trustctl check --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -245,6 +246,7 @@ impl Explanation {
     }
 }
 
+// Many fields: those of the document.
 /// What came of a case.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

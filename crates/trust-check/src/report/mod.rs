@@ -17,6 +17,7 @@ use crate::outcome::{CaseOutcome, Class};
 use crate::transcript::{Excerpt, Log, TranscriptEntry, What};
 use crate::watch::Death;
 
+// Many fields: one for each line at the head of a report.
 /// What a run is about.
 #[derive(Clone, Debug)]
 pub struct About {

@@ -33,6 +33,7 @@ pub struct Window {
     pub frames: u64,
 }
 
+// Many fields: offsets and counts of one stream, which the invariants hold together.
 /// One side of a conversation with an echo server.
 ///
 /// Invariants: `taken <= whole <= matched <= sent <= stream.len()`, all of them offsets into `stream`;

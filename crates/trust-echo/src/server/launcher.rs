@@ -52,6 +52,7 @@ pub(crate) fn default_children() -> u64 {
     allowed.clamp(1, DEFAULT_CHILDREN_MAX)
 }
 
+// Many fields: all that a child is told, in the form in which it is.
 /// Everything that a child does not find out by itself. Its settings were checked by the server.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
 pub(crate) struct HandOver {

@@ -21,6 +21,7 @@ pub enum MergeOutput {
     Failed(FailedMerge),
 }
 
+// Many fields: those of the document.
 /// What all logs say together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -9,6 +9,7 @@ use crate::report::fields::{Failures, Loop, Percentiles, Rate};
 use crate::search::SearchEnd;
 use crate::summary::{About, Client, Counts, End, Judgement, Run, Searched, Summary, Wrong};
 
+// Many fields: those of the document.
 /// What `trustctl load --json` prints.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -18,9 +18,16 @@ pub(crate) type Way = Vec<String>;
 /// How often a name is followed from a module that has it from another one.
 const FOLLOWED_MAX: usize = 8;
 
+/// What is above a struct of many fields, and why it has them.
+const MANY_FIELDS: &str = "// Many fields: ";
+
 /// The modules of a crate.
 #[derive(Default)]
-pub(crate) struct Modules(BTreeMap<Way, Module>);
+pub(crate) struct Modules {
+    modules: BTreeMap<Way, Module>,
+    /// Structs with a reason for many fields.
+    excused: BTreeSet<String>,
+}
 
 #[derive(Default)]
 struct Module {
@@ -34,20 +41,24 @@ struct Module {
 /// A type that is defined somewhere, also inside of a function.
 pub(crate) struct Type {
     pub(crate) name: String,
+    /// None but those of a struct.
+    pub(crate) fields: usize,
+    /// A comment says why a struct has many.
+    pub(crate) is_excused: bool,
 }
 
 impl Type {
     /// What an item defines, if that is a type.
     fn of(item: &Item) -> Option<Type> {
-        let name = match item {
-            Item::Struct(of) => &of.ident,
-            Item::Enum(of) => &of.ident,
-            Item::Trait(of) => &of.ident,
-            Item::Type(of) => &of.ident,
-            Item::Union(of) => &of.ident,
+        let (name, fields) = match item {
+            Item::Struct(of) => (&of.ident, of.fields.len()),
+            Item::Enum(of) => (&of.ident, 0),
+            Item::Trait(of) => (&of.ident, 0),
+            Item::Type(of) => (&of.ident, 0),
+            Item::Union(of) => (&of.ident, 0),
             _ => return None,
         };
-        Some(Type { name: name.to_string() })
+        Some(Type { name: name.to_string(), fields, is_excused: false })
     }
 }
 
@@ -76,6 +87,7 @@ impl Modules {
         let text = read(file).unwrap_or_else(|| panic!("there is no {}", file.display()));
         let parsed =
             syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        self.excused.extend(excused(&text));
         self.read_items(way, &parsed.items, inside, read);
     }
 
@@ -91,7 +103,7 @@ impl Modules {
         let kept = || items.iter().filter(|item| !is_for_tests(attributes(item)));
         module.children = kept().filter_map(child).collect();
         kept().for_each(|item| module.visit_item(item));
-        self.0.insert(way.clone(), module.module);
+        self.modules.insert(way.clone(), module.module);
         for item in kept() {
             let Item::Mod(child) = item else { continue };
             let name = child.ident.to_string();
@@ -106,7 +118,7 @@ impl Modules {
 
     /// Which module uses which other one.
     pub(crate) fn uses(&self) -> BTreeSet<(Way, Way)> {
-        let mentioned = self.0.iter().flat_map(|(way, module)| {
+        let mentioned = self.modules.iter().flat_map(|(way, module)| {
             module.mentioned.iter().map(move |name| (way.clone(), self.home(name, FOLLOWED_MAX)))
         });
         mentioned.filter(|(from, to)| from != to).collect()
@@ -117,16 +129,20 @@ impl Modules {
         let place = |way: &Way| [&[name.to_owned()], &way[..]].concat().join("::");
         let of = |(way, module): (Way, Module)| {
             let place = place(&way);
-            module.types.into_iter().map(move |of| (place.clone(), of))
+            let excused = &self.excused;
+            module.types.into_iter().map(move |of| {
+                (place.clone(), Type { is_excused: excused.contains(&of.name), ..of })
+            })
         };
-        self.0.into_iter().flat_map(of).collect()
+        self.modules.into_iter().flat_map(of).collect()
     }
 
     /// The module in which a name is defined.
     fn home(&self, name: &[String], followed: usize) -> Way {
-        let length = (0..=name.len()).rev().find(|length| self.0.contains_key(&name[..*length]));
+        let length =
+            (0..=name.len()).rev().find(|length| self.modules.contains_key(&name[..*length]));
         let (module, rest) = name.split_at(length.unwrap_or(0));
-        let next = rest.first().and_then(|first| self.0[module].imported.get(first));
+        let next = rest.first().and_then(|first| self.modules[module].imported.get(first));
         match next {
             Some(origin) if followed > 0 => {
                 let name: Way = origin.iter().chain(&rest[1..]).cloned().collect();
@@ -135,6 +151,14 @@ impl Modules {
             _ => module.to_vec(),
         }
     }
+}
+
+/// The structs below a reason for many fields.
+fn excused(text: &str) -> impl Iterator<Item = String> {
+    text.split(MANY_FIELDS).skip(1).filter_map(|reason| {
+        let (_, name) = reason.split_once("struct ")?;
+        Some(name.chars().take_while(|c| c.is_alphanumeric()).collect())
+    })
 }
 
 fn file_of(inner: &Path, read: &dyn Fn(&Path) -> Option<String>) -> PathBuf {

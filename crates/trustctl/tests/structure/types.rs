@@ -1,4 +1,4 @@
-//! That a type has a name of its own.
+//! That a type has a name of its own, and a struct few fields or a reason.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,9 @@ const NAMESAKES_MAX: usize = 2;
 /// The same for `State`, which is the state of whatever its module is about, and private to it.
 const STATES_MAX: usize = 4;
 
+/// Fields of a struct, unless a comment above it says why it has more.
+const FIELDS_MAX: usize = 12;
+
 /// Crates whose code is all for tests.
 const FOR_TESTS: [&str; 2] = ["trust-testkit", "trust-fuzz"];
 
@@ -20,6 +23,9 @@ fn wrong(types: &[(String, Type)]) -> Vec<String> {
     let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (place, of) in types {
         places.entry(&of.name).or_default().push(place);
+        if of.fields > FIELDS_MAX && !of.is_excused {
+            wrong.push(format!("{} of {place} has {} fields, and no reason", of.name, of.fields));
+        }
     }
     for (name, places) in places {
         let most = if name == "State" { STATES_MAX } else { NAMESAKES_MAX };
@@ -31,7 +37,7 @@ fn wrong(types: &[(String, Type)]) -> Vec<String> {
 }
 
 #[test]
-fn types_have_names_of_their_own() {
+fn types_have_names_of_their_own_and_few_fields() {
     let members = members().into_iter().filter(|member| !FOR_TESTS.contains(&&*member.name));
     let types: Vec<(String, Type)> =
         members.flat_map(|member| Modules::of_member(&member).into_types(&member.name)).collect();
@@ -66,4 +72,17 @@ fn a_state_may_be_that_of_four_modules() {
     let four = ["a", "b", "c", "d"].map(state).concat();
     assert_eq!(wrong_with(&four), [""; 0]);
     assert_eq!(wrong_with(&(four + &state("e"))).len(), 1);
+}
+
+#[test]
+fn a_struct_of_many_fields_says_why() {
+    let fields = |count: usize| (0..count).map(|n| format!("f{n}: u8, ")).collect::<String>();
+    let of = |above: &str, count| format!("{above}\npub struct Large {{ {} }}", fields(count));
+    assert_eq!(wrong_with(&of("/// Large.", 12)), [""; 0]);
+    let found = wrong_with(&of("/// Large.", 13));
+    assert_eq!(found, ["Large of it has 13 fields, and no reason"]);
+    let reason = "// Many fields: it is a page.\n/// Large.\n#[derive(Debug)]";
+    assert_eq!(wrong_with(&of(reason, 13)), [""; 0]);
+    let other = format!("{reason}\nstruct Other;");
+    assert_eq!(wrong_with(&of(&other, 13)).len(), 1);
 }
