@@ -138,16 +138,12 @@ impl<S: Service> Server<S> {
         address: SocketAddr,
         backlog: Backlog,
     ) -> Server<S> {
-        let wake = match &engine {
-            Engine::Event(resources, _) => handoff::waker(resources),
-            Engine::Iterative(resources, _) => resources.waker(),
+        let (wake, workers) = match &engine {
+            Engine::Event(resources, _) => (handoff::waker(resources), resources.len()),
+            Engine::Iterative(resources, _) => (resources.waker(), 1),
             Engine::Process(resources, ..) | Engine::One(resources, ..) => {
-                handoff::waker(std::slice::from_ref(resources))
+                (handoff::waker(std::slice::from_ref(resources)), 1)
             }
-        };
-        let workers = match &engine {
-            Engine::Event(resources, _) => resources.len(),
-            Engine::Iterative(..) | Engine::Process(..) | Engine::One(..) => 1,
         };
         let stop = Arc::new(StopFlag::default());
         let stats = Arc::new(StatsRequest::new(workers));
