@@ -56,55 +56,39 @@ pub(crate) fn run<S: Service>(
     let handoffs =
         &Handoffs::new(resources.iter().map(|resources| Arc::clone(&resources.handoff)).collect());
     thread::scope(|scope| {
+        let ends_all = EndsAll { handoffs, handle: &shared.handle };
         let mut workers = resources.into_iter().enumerate();
         let (index, resources) = workers.next().expect("at least one worker");
         let first = Worker::new(index, resources, listeners, shared, handoffs)?;
         let mut others = Vec::new();
-        let mut outcome = Ok(());
         for (index, resources) in workers {
             let run = move || {
                 Worker::new(index, resources, Listeners::new(vec![], false)?, shared, handoffs)?
                     .run()
             };
-            match thread::Builder::new().name(format!("worker-{index}")).spawn_scoped(scope, run) {
-                Ok(worker) => others.push(worker),
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
-            }
+            let thread = thread::Builder::new().name(format!("worker-{index}"));
+            others.push(thread.spawn_scoped(scope, run)?);
         }
-        if outcome.is_ok() {
-            shared.announce();
-            outcome = first.run();
-        } else {
-            // Nobody was accepted. The workers that are there already end.
-            handoffs.close();
-            shared.handle.cut();
-        }
-        for worker in others {
-            match worker.join() {
-                Ok(its_outcome) => outcome = outcome.and(its_outcome),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        outcome
+        std::mem::forget(ends_all);
+        shared.announce();
+        others.into_iter().fold(first.run(), |outcome, worker| match worker.join() {
+            Ok(its_outcome) => outcome.and(its_outcome),
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
     })
 }
 
-/// Has all workers cut what they have and end, unless it is disarmed: on an error, and on a panic.
+/// Has all workers cut what they have and end, unless it is forgotten: on an error, and on a panic.
 struct EndsAll<'a> {
     handoffs: &'a Handoffs,
-    handle: Option<&'a Handle>,
+    handle: &'a Handle,
 }
 
 impl Drop for EndsAll<'_> {
     fn drop(&mut self) {
-        if let Some(handle) = self.handle {
-            // The first worker may not be there any more to say so.
-            self.handoffs.close();
-            handle.cut();
-        }
+        // The first worker may not be there any more to say so.
+        self.handoffs.close();
+        self.handle.cut();
     }
 }
 
@@ -246,20 +230,13 @@ impl<'a, S: Service> Worker<'a, S> {
     /// Runs to the end of the drain. If it ends in any other way, so do the other workers: a server
     /// without one of its workers would leave clients unserved.
     fn run(mut self) -> io::Result<()> {
-        let mut ends_all = EndsAll { handoffs: self.handoffs, handle: Some(&self.shared.handle) };
-        let outcome = self.run_to_drain();
-        if outcome.is_ok() {
-            ends_all.handle = None;
-        }
-        outcome
-    }
-
-    fn run_to_drain(&mut self) -> io::Result<()> {
+        let ends_all = EndsAll { handoffs: self.handoffs, handle: &self.shared.handle };
         let mut events = Events::with_capacity(EVENTS_PER_POLL);
         while !self.is_done() {
             self.go_round(&mut events, self.next_wake_up())?;
         }
         self.reports.end(self.shared);
+        std::mem::forget(ends_all);
         Ok(())
     }
 
