@@ -1,5 +1,7 @@
 //! Numbers that a seed decides.
 
+use std::hash::{BuildHasher, RandomState};
+
 /// SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014).
 #[derive(Clone, Copy, Debug)]
 pub struct SplitMix(u64);
@@ -25,6 +27,11 @@ pub const fn mix(state: u64) -> u64 {
     let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     state ^ (state >> 31)
+}
+
+/// A seed from the system's randomness.
+pub fn random_seed() -> u64 {
+    RandomState::new().hash_one("seed")
 }
 
 #[cfg(test)]

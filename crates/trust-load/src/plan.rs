@@ -1,6 +1,5 @@
 //! From settings to what the engine is to do, and what is said about it.
 
-use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::time::Duration;
 use std::{env, fmt, thread};
@@ -9,6 +8,7 @@ use trust_cli::again::{said, shell_word};
 use trust_cli::exit_code::Failure;
 use trust_cli::framing::Framing;
 use trust_cli::layers::{Layers, Source};
+use trust_cli::random::random_seed;
 use trust_cli::settings::AnySetting;
 use trust_cli::target::{Family, Target};
 use trust_cli::text::{count, grouped, seconds};
@@ -99,7 +99,7 @@ impl Plan {
             return Err(refused(layers, &[&SHARD, &CLIENTS, &CONCURRENCY], message));
         }
         let framing = checked_framing(layers, &options)?;
-        let seed = options.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 1);
+        let seed = options.seed.unwrap_or_else(|| random_seed() >> 1);
         let pace = if is_open {
             let rate = options.rate.unwrap_or(FIND_FROM);
             Pace::Open { rate, arrivals: options.arrivals }

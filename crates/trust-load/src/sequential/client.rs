@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use trust_cli::connect::ConnectError;
 use trust_cli::echo::conversation::{Conversation, Framing, Window};
 use trust_cli::echo::link::{Link, LinkInput};
 use trust_cli::echo::round_trips::RoundTrips;
@@ -11,7 +12,10 @@ use trust_cli::text::reason;
 use trust_cli::wait::wait;
 use trust_net::stream::ClientStream;
 
-use crate::sequential::payload::Payloads;
+use crate::content::Content;
+
+/// Bytes of a payload: more than tell any two apart.
+const PAYLOAD_BYTES: usize = 96;
 
 /// Bytes that are received at once; a payload is much smaller.
 const RECEIVE_MAX: usize = 4096;
@@ -29,7 +33,7 @@ pub struct Plan<'a> {
     /// The longest wait for an answer; `None`: no limit.
     pub limit: Option<Duration>,
     /// What they send.
-    pub payloads: Payloads,
+    pub content: Content,
     /// Signals that came.
     pub signals: &'a Signals,
 }
@@ -41,10 +45,26 @@ pub struct Outcome {
     pub ok: u64,
     /// Their times.
     pub round_trips: RoundTrips,
+    /// Why the client did not come to its end.
+    pub stop: Option<Stop>,
+}
+
+/// Why a client ended early.
+#[derive(Debug)]
+pub enum Stop {
+    /// A signal came.
+    Signal(Signal),
     /// Why the next message failed, and with it the rest.
-    pub problem: Option<String>,
-    /// The signal that came before the client was done.
-    pub signal: Option<Signal>,
+    Problem(String),
+}
+
+impl From<ConnectError> for Stop {
+    fn from(error: ConnectError) -> Stop {
+        match error {
+            ConnectError::Signal(signal) => Stop::Signal(signal),
+            ConnectError::Failed(failure) => Stop::Problem(failure.message),
+        }
+    }
 }
 
 /// Sends all messages of client `number` over a fresh connection.
@@ -52,37 +72,21 @@ pub fn run(plan: &Plan<'_>, number: u64, stream: ClientStream) -> Outcome {
     let window = Window { bytes: usize::MAX, frames: 1 };
     let mut link = Link::new(stream, Conversation::new(Framing::Framed, window));
     let mut outcome = Outcome::default();
-    for message in 1..=plan.messages {
-        match exchange(plan, &mut link, &plan.payloads.payload(number, message)) {
-            Ok(time) => {
-                outcome.ok += 1;
-                outcome.round_trips.add(time);
-            }
-            Err(Stop::Signal(signal)) => {
-                outcome.signal = Some(signal);
-                return outcome;
-            }
-            Err(Stop::Problem(problem)) => {
-                outcome.problem = Some(problem);
-                return outcome;
-            }
-        }
-    }
-    match say_goodbye(plan, &mut link) {
-        Ok(()) => {}
-        Err(Stop::Signal(signal)) => outcome.signal = Some(signal),
-        Err(Stop::Problem(problem)) => {
-            // The last echo went on after its end.
-            outcome.ok -= 1;
-            outcome.problem = Some(problem);
-        }
-    }
+    outcome.stop = talk(plan, number, &mut link, &mut outcome).err();
     outcome
 }
 
-enum Stop {
-    Signal(Signal),
-    Problem(String),
+fn talk(plan: &Plan<'_>, number: u64, link: &mut Link, outcome: &mut Outcome) -> Result<(), Stop> {
+    let mut payload = [0; PAYLOAD_BYTES];
+    for message in 1..=plan.messages {
+        plan.content.payload(plan.content.key(number), message).fill(0, &mut payload);
+        outcome.round_trips.add(exchange(plan, link, &payload)?);
+        outcome.ok += 1;
+    }
+    say_goodbye(plan, link).inspect_err(|stop| {
+        // The last echo went on after its end.
+        outcome.ok -= u64::from(matches!(stop, Stop::Problem(_)));
+    })
 }
 
 /// Sends one message and waits for its whole echo; the round-trip time.
@@ -151,6 +155,15 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
+    impl Outcome {
+        fn problem(&self) -> Option<&str> {
+            match &self.stop {
+                Some(Stop::Problem(problem)) => Some(problem),
+                _ => None,
+            }
+        }
+    }
+
     /// A client with five messages against a server that changes each echo by `change`, which gets
     /// the number of the message.
     fn outcome(change: impl Fn(usize, &mut Vec<u8>) + Send) -> Outcome {
@@ -164,7 +177,7 @@ mod tests {
             target: &target,
             messages: 5,
             limit: Some(Duration::from_secs(1)),
-            payloads: Payloads::new(1),
+            content: Content::of_bytes(1),
             signals: &signals,
         };
         thread::scope(|scope| {
@@ -188,7 +201,7 @@ mod tests {
     #[test]
     fn every_right_echo_counts() {
         let outcome = outcome(|_, _| {});
-        assert_eq!((outcome.ok, outcome.problem), (5, None));
+        assert_eq!((outcome.ok, outcome.problem()), (5, None));
         assert_eq!(outcome.round_trips.count(), 5);
     }
 
@@ -196,7 +209,7 @@ mod tests {
     fn a_wrong_byte_is_a_problem_of_its_message() {
         let outcome = outcome(|number, frame| frame[50] ^= u8::from(number == 3));
         assert_eq!(outcome.ok, 2);
-        assert!(outcome.problem.unwrap().starts_with("wrong echo 3: byte 46 is"));
+        assert!(outcome.problem().unwrap().starts_with("wrong echo 3: byte 46 is"));
     }
 
     #[test]
@@ -209,7 +222,7 @@ mod tests {
         assert_eq!(outcome.ok, 3);
         let expected = "server:7 sent nothing for 1 s while an answer was owed \
                         (got 10 of 100 bytes of echo 4)";
-        assert_eq!(outcome.problem.as_deref(), Some(expected));
+        assert_eq!(outcome.problem(), Some(expected));
     }
 
     #[test]
@@ -220,6 +233,6 @@ mod tests {
             }
         });
         assert_eq!(outcome.ok, 4);
-        assert!(outcome.problem.unwrap().contains("bytes that nobody had sent"));
+        assert!(outcome.problem().unwrap().contains("bytes that nobody had sent"));
     }
 }

@@ -4,11 +4,12 @@ use trust_cli::command::Context;
 use trust_cli::connect::{ConnectError, Limit, connect, resolve};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::output::{Stdout, print};
+use trust_cli::random::random_seed;
 use trust_cli::target::Family;
 
+use crate::content::Content;
 use crate::options::LoadOptions;
-use crate::sequential::client::{self, Outcome, Plan};
-use crate::sequential::payload::Payloads;
+use crate::sequential::client::{self, Outcome, Plan, Stop};
 use crate::sequential::report::Report;
 
 /// Runs all clients and prints a line for each, then the totals.
@@ -24,7 +25,7 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         target: &target,
         messages,
         limit: (!timeout.is_zero()).then_some(timeout),
-        payloads: Payloads::random(),
+        content: Content::of_bytes(random_seed()),
         signals: context.signals,
     };
     let mut limit = Limit::start(timeout);
@@ -40,19 +41,17 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
             Ok(stream) => client::run(&plan, number, stream),
             // A server that was never there is another thing than one that fails under load.
             Err(ConnectError::Failed(failure)) if number == 1 => return Err(failure),
-            Err(ConnectError::Failed(failure)) => {
-                Outcome { problem: Some(failure.message), ..Outcome::default() }
-            }
             Err(ConnectError::Signal(came)) => {
                 signal = Some(came);
                 break;
             }
+            Err(failed) => Outcome { stop: Some(failed.into()), ..Outcome::default() },
         };
-        signal = outcome.signal;
         if print(report.add(&outcome).as_bytes())? == Stdout::Gone {
             return Ok(ExitCode::Success);
         }
-        if signal.is_some() {
+        if let Some(Stop::Signal(came)) = outcome.stop {
+            signal = Some(came);
             break;
         }
         limit = Limit::start(timeout);

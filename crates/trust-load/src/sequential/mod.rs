@@ -2,5 +2,4 @@
 
 pub mod client;
 pub(crate) mod command;
-pub mod payload;
 pub mod report;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use trust_cli::echo::round_trips::RoundTrips;
 
-use crate::sequential::client::Outcome;
+use crate::sequential::client::{Outcome, Stop};
 
 /// Digits that a client's number has room for at least.
 const NUMBER_WIDTH_MIN: usize = 2;
@@ -35,23 +35,22 @@ impl Report {
 
     /// Adds the next client; its line.
     pub fn add(&mut self, outcome: &Outcome) -> String {
-        let Outcome { ok, round_trips, problem, signal } = outcome;
+        let Outcome { ok, round_trips, stop } = outcome;
         let messages = self.messages;
         self.clients += 1;
         self.ok += ok;
         self.round_trips.merge(round_trips);
         let mut line =
             format!("client {:>width$}: {ok}/{messages} ok", self.clients, width = self.width);
-        if let Some(problem) = problem {
-            let fail = messages - ok;
-            self.fail += fail;
-            let _ = write!(line, ", {fail} fail: message {}: {problem}", ok + 1);
-        } else if signal.is_some() && *ok < messages {
-            line.push_str(", interrupted");
-        } else {
-            let _ = write!(line, "  rtt {round_trips}");
-        }
-        line.push('\n');
+        let _ = match stop {
+            Some(Stop::Problem(problem)) => {
+                let fail = messages - ok;
+                self.fail += fail;
+                writeln!(line, ", {fail} fail: message {}: {problem}", ok + 1)
+            }
+            Some(Stop::Signal(_)) if *ok < messages => writeln!(line, ", interrupted"),
+            _ => writeln!(line, "  rtt {round_trips}"),
+        };
         line
     }
 
@@ -84,7 +83,8 @@ mod tests {
     use super::*;
 
     fn outcome(ok: u64, problem: Option<&str>) -> Outcome {
-        let mut outcome = Outcome { ok, problem: problem.map(str::to_owned), ..Outcome::default() };
+        let stop = problem.map(|problem| Stop::Problem(problem.to_owned()));
+        let mut outcome = Outcome { ok, stop, ..Outcome::default() };
         for index in 0..ok {
             outcome.round_trips.add(Duration::from_micros(100 + 10 * index));
         }
@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn what_was_not_tried_before_a_signal_is_not_counted() {
         let mut report = Report::new(5, 10);
-        let interrupted = Outcome { signal: Some(Signal::Interrupt), ..outcome(4, None) };
+        let stop = Some(Stop::Signal(Signal::Interrupt));
+        let interrupted = Outcome { stop, ..outcome(4, None) };
         assert_eq!(report.add(&interrupted), "client  1: 4/10 ok, interrupted\n");
         assert!(report.totals().starts_with("total: 1 clients, 4 messages, 4 ok, 0 fail\n"));
     }
