@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use trust_cli::colours::Colours;
 use trust_cli::command::{Context, Entry, Product};
-use trust_cli::connect::{ConnectError, Limit, connect, resolve};
+use trust_cli::connect::{Limit, connect, resolve};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::Source;
 use trust_cli::output::{Stdout, Unwritten, document, print};
 use trust_cli::progress::Progress;
 use trust_cli::report_file::{FileId, ReportFile};
+use trust_cli::signals::Stopped;
 use trust_cli::target::{Family, Target};
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
@@ -31,7 +32,7 @@ use crate::outcome::CaseOutcome;
 use crate::report::json::{CaseList, CheckReport};
 use crate::report::{About, Counts, RunEnd, RunReport, html, junit, terminal};
 use crate::runner::{self, CasePlan, ProgressListener, Ran};
-use crate::server_command::{StartError, Started, cannot_start};
+use crate::server_command::{Started, cannot_start, unavailable};
 use crate::setup::{ConnectionPacer, Setup};
 use crate::watch::Watch;
 
@@ -106,13 +107,13 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let began = Instant::now();
     match try_all(context, &options, &server, &plan, &mut about, &mut output) {
         Ok(ran) => finish(context, &about, output, ran, began.elapsed()),
-        Err(ConnectError::Signal(signal)) => {
+        Err(Stopped::Signal(signal)) => {
             let (outcomes, exit) = (&[][..], context.stopped_by(signal));
             let (end, took) = (RunEnd::Stopped(signal.name()), began.elapsed());
             output.end(&RunReport { about: &about, outcomes, causes: &[], end, took, exit })?;
             Ok(exit)
         }
-        Err(ConnectError::Failed(failure)) => {
+        Err(Stopped::Failed(failure)) => {
             let (outcomes, exit) = (&[][..], failure.exit);
             let (end, took) = (RunEnd::Unreachable(&failure.message), began.elapsed());
             output.end(&RunReport { about: &about, outcomes, causes: &[], end, took, exit })?;
@@ -200,7 +201,7 @@ fn try_all(
     plan: &CasePlan,
     about: &mut About,
     output: &mut ReportOutput,
-) -> Result<Ran, ConnectError> {
+) -> Result<Ran, Stopped> {
     let (address, watch) = reach(context, server, about.patience)?;
     about.address = Some(address.to_string());
     about.pid = watch.as_ref().map(Watch::pid);
@@ -234,20 +235,14 @@ fn reach(
     context: &Context<'_>,
     server: &ServerAccess,
     patience: Duration,
-) -> Result<(SocketAddr, Option<Watch>), ConnectError> {
+) -> Result<(SocketAddr, Option<Watch>), Stopped> {
     let family = Family::of(context.matches);
     match server {
         ServerAccess::Started(command) => {
-            let failed = |message: String| Failure::new(ExitCode::Unavailable, message);
-            let started = Started::start(command).map_err(|error| failed(cannot_start(&error)))?;
-            let address = started.wait_until_it_accepts(family, context.signals).map_err(
-                |error| match error {
-                    StartError::Signal(signal) => ConnectError::Signal(signal),
-                    StartError::Failed(why) => ConnectError::Failed(failed(why)),
-                },
-            )?;
+            let started = Started::start(command).map_err(|error| cannot_start(&error))?;
+            let address = started.wait_until_it_accepts(family, context.signals)?;
             let watch = Watch::of_started(started, address.port())
-                .map_err(|error| failed(format!("the server ended: {}", reason(&error))))?;
+                .map_err(|error| unavailable(format!("the server ended: {}", reason(&error))))?;
             Ok((address, Some(watch)))
         }
         ServerAccess::There(target, pid) => {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use std::{panic, thread};
 
 use rustix::event::PollFlags;
-use trust_cli::signals::{Signal, Signals};
+use trust_cli::signals::{Signal, Signals, Stopped};
 use trust_cli::wait::wait;
 
 use crate::case::{Case, Needs};
@@ -23,7 +23,6 @@ use crate::cause::{self, Cause};
 use crate::expect::Known;
 use crate::hint::{self, With};
 use crate::outcome::{CaseOutcome, Tries};
-use crate::server_command::StartError;
 use crate::setup::Setup;
 use crate::transcript::Log;
 use crate::trial::CaseTrial;
@@ -263,12 +262,12 @@ impl Run<'_> {
         }
         match watch.start_again(setup, self.signals) {
             Some(Ok(address)) => setup.address = address,
-            Some(Err(StartError::Signal(signal))) => {
+            Some(Err(Stopped::Signal(signal))) => {
                 self.ran.signal = self.ran.signal.or(Some(signal));
                 self.end_all();
                 return Ok(());
             }
-            Some(Err(StartError::Failed(_))) | None => {
+            Some(Err(Stopped::Failed(_))) | None => {
                 self.is_lost = true;
                 return Ok(());
             }
@@ -381,13 +380,14 @@ impl Run<'_> {
     /// Waits for the bell, for a signal, or for a moment.
     fn listen(&mut self, bell: &PipeReader) -> io::Result<()> {
         let until = Some(Instant::now() + PROGRESS);
-        let waited = wait(self.signals, [Some((bell.as_fd(), PollFlags::IN))], until)?;
-        if let Some(signal) = waited.signal {
-            self.ran.signal = self.ran.signal.or(Some(signal));
-            self.end_all();
-        }
-        if waited.ready == [true] {
-            rustix::io::read(bell, &mut [0])?;
+        match wait(self.signals, [Some((bell.as_fd(), PollFlags::IN))], until) {
+            Ok([false]) => {}
+            Ok([true]) => drop(rustix::io::read(bell, &mut [0])?),
+            Err(Stopped::Signal(signal)) => {
+                self.ran.signal = self.ran.signal.or(Some(signal));
+                self.end_all();
+            }
+            Err(Stopped::Failed(failure)) => return Err(io::Error::other(failure.message)),
         }
         Ok(())
     }

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal as Kill, kill_process_group};
-use trust_cli::signals::{Signal, Signals};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::signals::{Signals, Stopped};
 use trust_cli::target::Family;
 use trust_cli::text::{reason, seconds};
 
@@ -56,15 +57,6 @@ pub struct Started {
     pid: u32,
     port: u16,
     stderr: Arc<Mutex<Stderr>>,
-}
-
-/// Why there is no server.
-#[derive(Debug)]
-pub enum StartError {
-    /// A signal came first.
-    Signal(Signal),
-    /// It could not be started, ended, or accepts nobody; why.
-    Failed(String),
 }
 
 impl Started {
@@ -110,12 +102,12 @@ impl Started {
     ///
     /// # Errors
     ///
-    /// It ended, or takes too long, with what it wrote to stderr; or a signal came.
+    /// 69 if it ended or takes too long, with what it wrote to stderr; or a signal that came.
     pub fn wait_until_it_accepts(
         &self,
         family: Family,
         signals: &Signals,
-    ) -> Result<SocketAddr, StartError> {
+    ) -> Result<SocketAddr, Stopped> {
         let addresses = [
             SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
             SocketAddr::from((Ipv6Addr::LOCALHOST, self.port)),
@@ -129,15 +121,15 @@ impl Started {
             }
             if let Some(status) = self.ended().filter(|_| self.is_empty()) {
                 let what = format!("the server ended before it accepted connections: {status}");
-                return Err(StartError::Failed(what + &self.last_words()));
+                return Err(unavailable(what + &self.last_words()).into());
             }
             if Instant::now() >= until {
                 let (port, time) = (self.port, seconds(START_MAX));
                 let what = format!("the server accepts no connections on port {port} after {time}");
-                return Err(StartError::Failed(what + &self.last_words()));
+                return Err(unavailable(what + &self.last_words()).into());
             }
             if let Some(signal) = signals.wait(Some(START_LOOK)) {
-                return Err(StartError::Signal(signal));
+                return Err(Stopped::Signal(signal));
             }
         }
     }
@@ -305,8 +297,13 @@ fn signal_name(number: i32) -> String {
 }
 
 /// What [`Started::start`] failed with, for people.
-pub fn cannot_start(error: &io::Error) -> String {
-    format!("cannot start the server: {}", reason(error))
+pub fn cannot_start(error: &io::Error) -> Failure {
+    unavailable(format!("cannot start the server: {}", reason(error)))
+}
+
+/// There is no server.
+pub fn unavailable(why: String) -> Failure {
+    Failure::new(ExitCode::Unavailable, why)
 }
 
 #[cfg(test)]
@@ -316,7 +313,7 @@ mod tests {
     fn failed(command: &str) -> String {
         let started = Started::start(command.as_ref()).unwrap();
         match started.wait_until_it_accepts(Family::Any, &Signals::never()) {
-            Err(StartError::Failed(why)) => why,
+            Err(Stopped::Failed(failure)) => failure.message,
             other => panic!("{other:?}"),
         }
     }

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
-use trust_cli::signals::Signals;
+use trust_cli::signals::{Signals, Stopped};
 use trust_cli::target::Family;
 use trust_cli::text::reason;
 
 use crate::process::{Computed, PortSockets, Process};
-use crate::server_command::{StartError, Started, cannot_start};
+use crate::server_command::{Started, cannot_start};
 use crate::setup::Setup;
 use crate::transcript::Transcript;
 use crate::verdict::{Judged, Verdict};
@@ -165,10 +165,10 @@ impl Watch {
         &self,
         setup: &Setup,
         signals: &Signals,
-    ) -> Option<Result<SocketAddr, StartError>> {
+    ) -> Option<Result<SocketAddr, Stopped>> {
         let family = if setup.address.is_ipv4() { Family::V4 } else { Family::V6 };
         let again = self.watched().started.as_ref()?.again();
-        let failed = |error: io::Error| StartError::Failed(cannot_start(&error));
+        let failed = |error: io::Error| Stopped::from(cannot_start(&error));
         Some(again.map_err(failed).and_then(|started| {
             let address = started.wait_until_it_accepts(family, signals)?;
             let watched = Watched::new(started.pid(), address.port(), Some(started));

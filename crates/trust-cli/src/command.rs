@@ -14,7 +14,7 @@ use crate::layers::Layers;
 use crate::level::Level;
 use crate::report_file::{FileId, ReportFile};
 use crate::settings::{AnySetting, Setting};
-use crate::signals::{Signal, Signals};
+use crate::signals::{Signal, Signals, Stopped};
 use crate::text::reason;
 use crate::values::quoted;
 
@@ -161,6 +161,18 @@ impl Entry {
 }
 
 impl Context<'_> {
+    /// Ends a client command that was stopped.
+    ///
+    /// # Errors
+    ///
+    /// What failed, if something did.
+    pub fn end(&self, stopped: Stopped) -> Result<ExitCode, Failure> {
+        match stopped {
+            Stopped::Signal(signal) => Ok(self.stopped_by(signal)),
+            Stopped::Failed(failure) => Err(failure),
+        }
+    }
+
     /// Logs the signal that stops a client command; the exit code.
     pub fn stopped_by(&self, signal: Signal) -> ExitCode {
         self.log

@@ -13,29 +13,14 @@ use trust_net::stream::ClientStream;
 
 use crate::error_map::exit_code;
 use crate::exit_code::{ExitCode, Failure};
-use crate::signals::{Signal, Signals};
+use crate::signals::{Signals, Stopped};
 use crate::target::{Family, Target};
 use crate::text::{reason, seconds};
 use crate::values::quoted;
-use crate::wait::{left, wait};
+use crate::wait::{left, wait_for};
 
 /// Addresses that an error message lists; a name can have hundreds.
 const LISTED_ADDRESSES_MAX: usize = 4;
-
-/// Why there is no connection.
-#[derive(Debug)]
-pub enum ConnectError {
-    /// A signal came first.
-    Signal(Signal),
-    /// No address answered.
-    Failed(Failure),
-}
-
-impl From<Failure> for ConnectError {
-    fn from(failure: Failure) -> Self {
-        ConnectError::Failed(failure)
-    }
-}
 
 /// One time limit over several steps.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +54,7 @@ pub fn resolve(
     family: Family,
     limit: Limit,
     signals: &Signals,
-) -> Result<Vec<SocketAddr>, ConnectError> {
+) -> Result<Vec<SocketAddr>, Stopped> {
     let addresses = match target.host.parse::<IpAddr>() {
         Ok(ip) => vec![SocketAddr::new(ip, target.port)],
         Err(_) => look_up(target, limit, signals)?,
@@ -106,22 +91,24 @@ pub fn connect(
     addresses: &[SocketAddr],
     limit: Limit,
     signals: &Signals,
-) -> Result<ClientStream, ConnectError> {
+) -> Result<ClientStream, Stopped> {
     assert!(!addresses.is_empty(), "resolving yields at least one address");
     let mut errors = Vec::new();
     for (index, address) in addresses.iter().enumerate() {
         let share = (addresses.len() - index) as u32;
         let until = limit.end.map(|end| Instant::now() + left(end) / share);
-        match connect_one(*address, until, signals) {
-            Ok(stream) => return Ok(stream),
-            Err(AttemptError::Signal(signal)) => return Err(ConnectError::Signal(signal)),
-            Err(AttemptError::TimedOut) => {
+        let error = match ClientStream::begin_connecting(*address, |_| ()) {
+            Ok(stream) if !wait_for(signals, stream.as_fd(), PollFlags::OUT, until)? => {
                 errors.push((*address, ExitCode::TimedOut, limit.message()));
+                continue;
             }
-            Err(AttemptError::Io(error)) => {
-                errors.push((*address, exit_code(&error, Operation::Connect), reason(&error)));
-            }
-        }
+            Ok(stream) => match stream.finish_connecting() {
+                Ok(()) => return Ok(stream),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        errors.push((*address, exit_code(&error, Operation::Connect), reason(&error)));
     }
     Err(nobody_answered(target, &errors).into())
 }
@@ -151,48 +138,11 @@ fn nobody_answered(target: &Target, errors: &[(SocketAddr, ExitCode, String)]) -
     Failure::new(exit, format!("cannot connect to {target}{reasons}"))
 }
 
-enum AttemptError {
-    Signal(Signal),
-    TimedOut,
-    Io(io::Error),
-}
-
-impl From<io::Error> for AttemptError {
-    fn from(error: io::Error) -> Self {
-        AttemptError::Io(error)
-    }
-}
-
-fn connect_one(
-    address: SocketAddr,
-    until: Option<Instant>,
-    signals: &Signals,
-) -> Result<ClientStream, AttemptError> {
-    let stream = ClientStream::begin_connecting(address, |_| ())?;
-    loop {
-        let waited = wait(signals, [Some((stream.as_fd(), PollFlags::OUT))], until)?;
-        if let Some(signal) = waited.signal {
-            return Err(AttemptError::Signal(signal));
-        }
-        if waited.ready == [true] {
-            stream.finish_connecting()?;
-            return Ok(stream);
-        }
-        if until.is_some_and(|until| left(until).is_zero()) {
-            return Err(AttemptError::TimedOut);
-        }
-    }
-}
-
 /// Asks the resolver, in a thread of its own as getaddrinfo(3) can neither be polled nor cut short.
-fn look_up(
-    target: &Target,
-    limit: Limit,
-    signals: &Signals,
-) -> Result<Vec<SocketAddr>, ConnectError> {
+fn look_up(target: &Target, limit: Limit, signals: &Signals) -> Result<Vec<SocketAddr>, Stopped> {
     let no_thread = |error: io::Error| {
         let message = format!("cannot start the resolver: {}", reason(&error));
-        ConnectError::Failed(Failure::new(ExitCode::OsLimit, message))
+        Stopped::Failed(Failure::new(ExitCode::OsLimit, message))
     };
     let (done, finished) = io::pipe().map_err(no_thread)?;
     let (found_in, found_out) = mpsc::channel();
@@ -205,19 +155,9 @@ fn look_up(
     };
     thread::Builder::new().name("resolver".into()).spawn(resolver).map_err(no_thread)?;
     let host = quoted(&target.host);
-    loop {
-        let waited = wait(signals, [Some((done.as_fd(), PollFlags::IN))], limit.end);
-        let waited = waited.map_err(no_thread)?;
-        if let Some(signal) = waited.signal {
-            return Err(ConnectError::Signal(signal));
-        }
-        if waited.ready == [true] {
-            break;
-        }
-        if limit.end.is_some_and(|end| left(end).is_zero()) {
-            let message = format!("cannot resolve host {host}: {}", limit.message());
-            return Err(Failure::new(ExitCode::TimedOut, message).into());
-        }
+    if !wait_for(signals, done.as_fd(), PollFlags::IN, limit.end)? {
+        let message = format!("cannot resolve host {host}: {}", limit.message());
+        return Err(Failure::new(ExitCode::TimedOut, message).into());
     }
     let found = found_out.recv().unwrap_or_else(|_| Err(io::Error::other("the resolver died")));
     found.map_err(|error| {
@@ -242,10 +182,10 @@ mod tests {
         Target { host: host.into(), port: TARGET_PORT }
     }
 
-    fn failure<T>(result: Result<T, ConnectError>) -> Failure {
+    fn failure<T>(result: Result<T, Stopped>) -> Failure {
         match result {
-            Err(ConnectError::Failed(failure)) => failure,
-            Err(ConnectError::Signal(signal)) => panic!("{signal:?}"),
+            Err(Stopped::Failed(failure)) => failure,
+            Err(Stopped::Signal(signal)) => panic!("{signal:?}"),
             Ok(_) => panic!("no failure"),
         }
     }

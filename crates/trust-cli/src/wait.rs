@@ -1,33 +1,26 @@
 //! Waiting for descriptors, a signal and a point in time at once.
 
-use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::signals::{Signal, Signals};
+use crate::exit_code::{ExitCode, Failure};
+use crate::signals::{Signals, Stopped};
+use crate::text::reason;
 
-/// What [`wait`] came back with.
-#[derive(Debug)]
-pub struct Waited<const N: usize> {
-    /// The signal that came first.
-    pub signal: Option<Signal>,
-    /// For each descriptor whether something can be done with it, or is wrong with it.
-    pub ready: [bool; N],
-}
-
-/// Waits until a descriptor is ready, a signal came, or `until` is reached (`None`: as long as it
-/// takes). A `None` among the descriptors is left out. Nothing ready is a possible answer.
+/// Waits until a descriptor is ready or `until` is reached (`None`: as long as it takes). A `None`
+/// among the descriptors is left out. Returns for each descriptor whether something can be done with
+/// it, or is wrong with it; nothing ready is a possible answer.
 ///
 /// # Errors
 ///
-/// What poll(2) reports, apart from EINTR.
+/// A signal that came first; 71 for what poll(2) reports, apart from EINTR.
 pub fn wait<const N: usize>(
     signals: &Signals,
     descriptors: [Option<(BorrowedFd<'_>, PollFlags)>; N],
     until: Option<Instant>,
-) -> io::Result<Waited<N>> {
+) -> Result<[bool; N], Stopped> {
     let on_signals = signals.descriptors();
     let wanted = descriptors.iter().flatten();
     let mut polled: Vec<PollFd<'_>> = on_signals
@@ -39,14 +32,36 @@ pub fn wait<const N: usize>(
     let timeout = until.and_then(|until| Timespec::try_from(left(until)).ok());
     match rustix::event::poll(&mut polled, timeout.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            let message = format!("cannot wait: {}", reason(&error.into()));
+            return Err(Failure::new(ExitCode::OsLimit, message).into());
+        }
     }
     let mut came = polled.iter().map(|polled| !polled.revents().is_empty());
     let has_signal = came.by_ref().take(on_signals.len()).fold(false, |any, one| any | one);
-    Ok(Waited {
-        signal: has_signal.then(|| signals.take()).flatten(),
-        ready: descriptors.map(|wanted| wanted.is_some() && came.next() == Some(true)),
-    })
+    if has_signal && let Some(signal) = signals.take() {
+        return Err(Stopped::Signal(signal));
+    }
+    Ok(descriptors.map(|wanted| wanted.is_some() && came.next() == Some(true)))
+}
+
+/// Waits for one descriptor; whether it is ready, or else `until` is reached.
+///
+/// # Errors
+///
+/// As [`wait`].
+pub fn wait_for(
+    signals: &Signals,
+    descriptor: BorrowedFd<'_>,
+    flags: PollFlags,
+    until: Option<Instant>,
+) -> Result<bool, Stopped> {
+    loop {
+        let [is_ready] = wait(signals, [Some((descriptor, flags))], until)?;
+        if is_ready || until.is_some_and(|until| left(until).is_zero()) {
+            return Ok(is_ready);
+        }
+    }
 }
 
 /// The time left until then; zero if it has passed.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use trust_cli::command::Context;
-use trust_cli::connect::{ConnectError, Limit, resolve};
+use trust_cli::connect::{Limit, resolve};
 use trust_cli::descriptor;
 use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::signals::Stopped;
 use trust_cli::text::{grouped, reason, seconds};
 
 use crate::budget::judge;
@@ -98,13 +99,13 @@ fn one_run(
     plan: &Plan,
     wait: Duration,
     output: &mut Output,
-) -> Result<Ended, ConnectError> {
+) -> Result<Ended, Stopped> {
     let limit = Limit::start(plan.options.timeout);
     let addresses = resolve(&plan.target, plan.family, limit, context.signals)?;
     if !wait.is_zero() {
         output.live(&Live::waiting(wait));
         if let Some(signal) = context.signals.wait(Some(wait)) {
-            return Err(ConnectError::Signal(signal));
+            return Err(Stopped::Signal(signal));
         }
     }
     let reached = reach(context, plan, &addresses)?;
@@ -125,7 +126,7 @@ fn run_engine(
     shape: &Shape,
     first: First,
     output: &mut Output,
-) -> Result<Ended, ConnectError> {
+) -> Result<Ended, Stopped> {
     let mut ended = engine::run(shape, first, context.signals, output).map_err(|error| {
         let message = format!("the load cannot run: {}", reason(&error));
         Failure::new(ExitCode::OsLimit, message)

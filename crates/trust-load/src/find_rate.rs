@@ -5,8 +5,9 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 use trust_cli::command::Context;
-use trust_cli::connect::{ConnectError, Limit, resolve};
+use trust_cli::connect::{Limit, resolve};
 use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::signals::Stopped;
 use trust_cli::text::reason;
 
 use crate::budget::{Budget, first_broken};
@@ -29,7 +30,7 @@ struct Finder<'c> {
     /// The last trial that held, or else the last one.
     shown: Option<(Summary, Timeline)>,
     has_held: bool,
-    stopped: Option<ConnectError>,
+    stopped: Option<Stopped>,
 }
 
 /// Searches, and reports the trials and the run at the rate that was found.
@@ -63,11 +64,11 @@ pub(crate) fn run(
     };
     let mut found = found;
     let exit = match &stopped {
-        Some(ConnectError::Signal(signal)) => {
+        Some(Stopped::Signal(signal)) => {
             summary.end = End::Stopped(signal.name());
             context.stopped_by(*signal)
         }
-        Some(ConnectError::Failed(failure)) => {
+        Some(Stopped::Failed(failure)) => {
             found.end = SearchEnd::Unreachable;
             failure.exit
         }
@@ -79,7 +80,7 @@ pub(crate) fn run(
         Some(Searched { budgets: budgets.iter().map(Budget::to_string).collect(), found });
     output.end(&summary, &[], exit)?;
     match stopped {
-        Some(ConnectError::Failed(failure)) => Err(failure),
+        Some(Stopped::Failed(failure)) => Err(failure),
         _ => Ok(exit),
     }
 }
@@ -93,7 +94,7 @@ impl Finder<'_> {
             engine::run(&shape, reached.first, self.context.signals, &mut listener).map_err(
                 |error| {
                     let message = format!("the load cannot run: {}", reason(&error));
-                    ConnectError::from(Failure::new(ExitCode::OsLimit, message))
+                    Stopped::from(Failure::new(ExitCode::OsLimit, message))
                 },
             )
         });
@@ -109,13 +110,13 @@ impl Finder<'_> {
             }
             Ok(Ended { summary, signal: Some(signal), .. }) => {
                 self.shown.get_or_insert((summary, timeline));
-                self.stop(ConnectError::Signal(signal))
+                self.stop(Stopped::Signal(signal))
             }
             Err(error) => self.stop(error),
         }
     }
 
-    fn stop(&mut self, why: ConnectError) -> ControlFlow<(), Trial> {
+    fn stop(&mut self, why: Stopped) -> ControlFlow<(), Trial> {
         self.stopped = Some(why);
         ControlFlow::Break(())
     }

@@ -6,11 +6,11 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 use trust_cli::colours::Colours;
 use trust_cli::command::Context;
-use trust_cli::connect::ConnectError;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::output::{Stdout, Unwritten, document, print};
 use trust_cli::report_file::ReportFile;
 use trust_cli::settings::AnySetting;
+use trust_cli::signals::Stopped;
 use trust_cli::text::reason;
 
 use crate::connection::nanos;
@@ -223,15 +223,15 @@ fn hdr_log_failed(error: &io::Error) -> Failure {
 pub(crate) fn end_without_run(
     context: &Context<'_>,
     output: Output,
-    error: ConnectError,
+    error: Stopped,
 ) -> Result<ExitCode, Failure> {
     match error {
-        ConnectError::Signal(signal) => {
+        Stopped::Signal(signal) => {
             let exit = context.stopped_by(signal);
             output.end(&Summary::nothing(End::Stopped(signal.name())), &[], exit)?;
             Ok(exit)
         }
-        ConnectError::Failed(failure) => {
+        Stopped::Failed(failure) => {
             let summary = Summary::nothing(End::Unreachable(failure.message.clone()));
             output.end(&summary, &[], failure.exit)?;
             Err(failure)

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use trust_cli::command::Context;
-use trust_cli::connect::{ConnectError, Limit, connect};
+use trust_cli::connect::{Limit, connect};
 use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::signals::Stopped;
 use trust_cli::text::reason;
 
 use crate::engine::First;
@@ -26,7 +27,7 @@ pub(crate) fn reach(
     context: &Context<'_>,
     plan: &Plan,
     addresses: &[SocketAddr],
-) -> Result<Reached, ConnectError> {
+) -> Result<Reached, Stopped> {
     let limit = Limit::start(plan.options.timeout);
     let begun = Instant::now();
     let stream = connect(&plan.target, addresses, limit, context.signals)?;

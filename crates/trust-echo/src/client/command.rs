@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use trust_cli::command::{Context, Entry, Product};
-use trust_cli::connect::{ConnectError, Limit, connect, resolve};
+use trust_cli::connect::{Limit, connect, resolve};
 use trust_cli::echo::link::Link;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::{self, Layers};
@@ -17,7 +17,7 @@ use crate::client::input::Cut;
 use crate::client::options::{
     CHUNK, ClientOptions, EXCLUSIONS, NAME, ONE_INPUT, PAYLOAD_SIZE, RAW, SETTINGS, arguments,
 };
-use crate::client::session::{Finished, Session};
+use crate::client::session::Session;
 use crate::client::source::{PlannedMessage, SendPlan, Source};
 
 /// The command.
@@ -51,22 +51,16 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let timeout = options.timeout;
     let limit = Limit::start(timeout);
     let family = Family::of(context.matches);
-    let connected = resolve(&target, family, limit, context.signals)
-        .and_then(|addresses| connect(&target, &addresses, limit, context.signals));
-    let stream = match connected {
-        Ok(stream) => stream,
-        Err(ConnectError::Signal(signal)) => return Ok(context.stopped_by(signal)),
-        Err(ConnectError::Failed(failure)) => return Err(failure),
+    let session = || {
+        let addresses = resolve(&target, family, limit, context.signals)?;
+        let stream = connect(&target, &addresses, limit, context.signals)?;
+        let (stdin, stdout) = (io::stdin(), io::stdout());
+        let source = Source::new(plan, stdin.as_fd());
+        let link = Link::new(stream, source.conversation());
+        let limit = (!timeout.is_zero()).then_some(timeout);
+        Session::new(&target, limit, context.signals, source, link, stdout.as_fd()).run()
     };
-    let (stdin, stdout) = (io::stdin(), io::stdout());
-    let source = Source::new(plan, stdin.as_fd());
-    let link = Link::new(stream, source.conversation());
-    let limit = (!timeout.is_zero()).then_some(timeout);
-    let session = Session::new(&target, limit, context.signals, source, link, stdout.as_fd());
-    match session.run()? {
-        Finished::Done => Ok(ExitCode::Success),
-        Finished::Signal(signal) => Ok(context.stopped_by(signal)),
-    }
+    session().map_or_else(|stopped| context.end(stopped), |()| Ok(ExitCode::Success))
 }
 
 /// What the settings say: a message on the command line beats a variable and the file, as a flag does.

@@ -1,13 +1,14 @@
 //! The loop between standard input, the connection and standard output.
 
 use std::io::{self, ErrorKind, Write as _};
+use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use trust_cli::echo::link::{Link, LinkEnd, LinkInput};
 use trust_cli::echo::round_trips::{RoundTrips, millis};
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::signals::{Signal, Signals};
+use trust_cli::signals::{Signals, Stopped};
 use trust_cli::target::Target;
 use trust_cli::text::{grouped, reason};
 use trust_cli::wait::wait;
@@ -22,15 +23,6 @@ const RECEIVE_MAX: usize = 256 * 1024;
 /// memory for TCP it calls sockets writable that take nothing, and poll(2) does not sleep. Two sends come after each
 /// pause: ten a second.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// How a session ended when nothing went wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finished {
-    /// All was sent and echoed, or nobody reads the output any more.
-    Done,
-    /// A signal came.
-    Signal(Signal),
-}
 
 /// One run of the echo client after it has connected.
 pub struct Session<'a> {
@@ -93,12 +85,12 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Talks until everything is echoed and printed, something fails, or a signal comes.
+    /// Talks until everything is echoed and printed, or nobody reads the output any more.
     ///
     /// # Errors
     ///
-    /// 65 and 74 for the input and the output; 69, 75 and 76 for the connection.
-    pub fn run(mut self) -> Result<Finished, Failure> {
+    /// A signal; 65 and 74 for the input and the output; 69, 75 and 76 for the connection.
+    pub fn run(mut self) -> Result<(), Stopped> {
         let result = self.run_to_end();
         if self.source.repeats() && self.round_trips.count() > 0 {
             let count = grouped(self.round_trips.count());
@@ -107,7 +99,7 @@ impl<'a> Session<'a> {
         result
     }
 
-    fn run_to_end(&mut self) -> Result<Finished, Failure> {
+    fn run_to_end(&mut self) -> Result<(), Stopped> {
         loop {
             // Printing first, as it makes room for what is sent next.
             self.print_echoes();
@@ -117,10 +109,10 @@ impl<'a> Session<'a> {
             if let SessionState::Printing(result) = &self.state
                 && self.output.is_empty()
             {
-                return result.clone().map(|()| Finished::Done);
+                return Ok(result.clone()?);
             }
-            if let Some(finished) = self.step()? {
-                return Ok(finished);
+            if self.step()?.is_break() {
+                return Ok(());
             }
         }
     }
@@ -168,8 +160,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Waits for something to do, and does it.
-    fn step(&mut self) -> Result<Option<Finished>, Failure> {
+    /// Waits for something to do, and does it. `Break`: nobody reads the output any more.
+    fn step(&mut self) -> Result<ControlFlow<()>, Stopped> {
         let is_talking = matches!(self.state, SessionState::Talking);
         // Without room for echoes none are received, and then the server cannot be late.
         let is_reading = is_talking && self.output.room() > 0;
@@ -187,14 +179,8 @@ impl<'a> Session<'a> {
         let input = input.filter(|_| is_talking && self.input_failure.is_none());
         let socket = self.link.interest(is_reading);
         let socket = socket.filter(|_| is_talking && pause_end.is_none());
-        let waited = wait(self.signals, [input, socket, self.output.interest()], until);
-        let waited = waited.map_err(|error| {
-            Failure::new(ExitCode::OsLimit, format!("cannot wait: {}", reason(&error)))
-        })?;
-        if let Some(signal) = waited.signal {
-            return Ok(Some(Finished::Signal(signal)));
-        }
-        let [has_input, has_answer, has_reader] = waited.ready;
+        let [has_input, has_answer, has_reader] =
+            wait(self.signals, [input, socket, self.output.interest()], until)?;
         self.idle_wakeups.count += u32::from(has_answer);
         if is_reading && (has_answer || is_broken) {
             self.receive();
@@ -207,10 +193,10 @@ impl<'a> Session<'a> {
             let message = format!("cannot read standard input: {}", reason(&error));
             self.input_failure = Some(Failure::new(ExitCode::Io, message));
         }
-        if has_reader {
-            return self.write();
+        match has_reader {
+            true => Ok(self.write()?),
+            false => Ok(ControlFlow::Continue(())),
         }
-        Ok(None)
     }
 
     /// When to look at the socket again, if it is left alone now.
@@ -257,14 +243,14 @@ impl<'a> Session<'a> {
         });
     }
 
-    fn write(&mut self) -> Result<Option<Finished>, Failure> {
+    fn write(&mut self) -> Result<ControlFlow<()>, Failure> {
         match (self.output.write(), &self.state) {
-            (Ok(()), _) => Ok(None),
+            (Ok(()), _) => Ok(ControlFlow::Continue(())),
             // Whoever read it has seen enough, as head(1) does.
             (Err(error), SessionState::Talking | SessionState::Printing(Ok(())))
                 if error.kind() == ErrorKind::BrokenPipe =>
             {
-                Ok(Some(Finished::Done))
+                Ok(ControlFlow::Break(()))
             }
             (Err(_), SessionState::Printing(Err(failure))) => Err(failure.clone()),
             (Err(error), _) => {
@@ -302,7 +288,7 @@ mod tests {
         limit: impl Into<Option<Duration>>,
         feed: impl FnOnce(PipeWriter) + Send,
         serve: impl FnOnce(TcpStream) + Send,
-    ) -> (Result<Finished, Failure>, String) {
+    ) -> (Result<(), Stopped>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let signals = Signals::never();
@@ -353,14 +339,17 @@ mod tests {
         move |mut to_stdin| to_stdin.write_all(text.as_bytes()).unwrap()
     }
 
-    fn exit_of(result: Result<Finished, Failure>) -> ExitCode {
-        result.map_or_else(|failure| failure.exit, |_| ExitCode::Success)
+    fn failure(result: Result<(), Stopped>) -> Failure {
+        match result {
+            Err(Stopped::Failed(failure)) => failure,
+            other => panic!("no failure: {other:?}"),
+        }
     }
 
     #[test]
     fn every_line_is_echoed_and_printed() {
         let (result, printed) = session(LINES, PATIENT, text("one\n\nlast"), echo);
-        assert_eq!((result, &*printed), (Ok(Finished::Done), "one\n\nlast\n"));
+        assert_eq!((result, &*printed), (Ok(()), "one\n\nlast\n"));
     }
 
     #[test]
@@ -372,7 +361,7 @@ mod tests {
             }
         };
         let (result, printed) = session(LINES, PATIENT, text("one\ntwo\n"), urgent);
-        assert_eq!((result, &*printed), (Ok(Finished::Done), "one\ntwo\n"));
+        assert_eq!((result, &*printed), (Ok(()), "one\ntwo\n"));
     }
 
     #[test]
@@ -382,7 +371,7 @@ mod tests {
         let feed = move |mut to_stdin: PipeWriter| to_stdin.write_all(input.as_bytes()).unwrap();
         let chunks = SendPlan::Frames(Cut::Chunks { len: 70_000 });
         let (result, printed) = session(chunks, PATIENT, feed, echo);
-        assert_eq!(result, Ok(Finished::Done));
+        assert_eq!(result, Ok(()));
         assert!(printed == expected, "{} bytes of {}", printed.len(), expected.len());
     }
 
@@ -397,13 +386,13 @@ mod tests {
         };
         // Without a limit nothing but the socket wakes the client.
         let (result, printed) = session(messages, None, drop, whole_then_echo);
-        assert_eq!((result, printed.len()), (Ok(Finished::Done), len as usize + 1));
+        assert_eq!((result, printed.len()), (Ok(()), len as usize + 1));
     }
 
     #[test]
     fn raw_bytes_go_both_ways_until_the_server_ends() {
         let (result, printed) = session(SendPlan::Raw, PATIENT, text("a\nb"), echo);
-        assert_eq!((result, &*printed), (Ok(Finished::Done), "a\nb"));
+        assert_eq!((result, &*printed), (Ok(()), "a\nb"));
     }
 
     #[test]
@@ -414,7 +403,7 @@ mod tests {
             stream.write_all(&bytes).unwrap();
         };
         let raw = session(SendPlan::Raw, PATIENT, text("question"), answers_at_the_end);
-        assert_eq!(raw, (Ok(Finished::Done), "question".into()));
+        assert_eq!(raw, (Ok(()), "question".into()));
     }
 
     #[test]
@@ -432,7 +421,7 @@ mod tests {
             assert!(input_ended.recv().is_err());
         };
         let raw = session(SendPlan::Raw, PATIENT, feed, serve);
-        assert_eq!(raw, (Ok(Finished::Done), "abc".into()));
+        assert_eq!(raw, (Ok(()), "abc".into()));
     }
 
     #[test]
@@ -449,7 +438,7 @@ mod tests {
             drop(client_is_there);
         };
         let (result, printed) = session(LINES, PATIENT, types_no_more, serve);
-        assert_eq!((exit_of(result), &*printed), (ExitCode::Unavailable, "abc\n"));
+        assert_eq!((failure(result).exit, &*printed), (ExitCode::Unavailable, "abc\n"));
         assert!(start.elapsed() < PATIENT);
     }
 
@@ -461,7 +450,7 @@ mod tests {
         );
         let (result, printed) = session(messages, PATIENT, drop, echo_and_close(11));
         assert_eq!(printed, "012\n");
-        let failure = result.unwrap_err();
+        let failure = failure(result);
         assert_eq!(failure.exit, ExitCode::Protocol);
         assert!(failure.message.ends_with("(got 4 of 90,004 bytes of echo 2)"), "{failure:?}");
     }
@@ -472,7 +461,7 @@ mod tests {
             let _ = stream.read_to_end(&mut vec![]);
         };
         let (result, _) = session(LINES, Duration::from_millis(50), text("abc"), silent);
-        assert_eq!(exit_of(result), ExitCode::TimedOut);
+        assert_eq!(failure(result).exit, ExitCode::TimedOut);
     }
 
     #[test]
@@ -481,7 +470,7 @@ mod tests {
         let feed = move |mut to_stdin: PipeWriter| to_stdin.write_all(input.as_bytes()).unwrap();
         let (result, printed) = session(LINES, PATIENT, feed, echo);
         assert_eq!(printed, "short\n");
-        let failure = result.unwrap_err();
+        let failure = failure(result);
         assert_eq!(failure.exit, ExitCode::DataError);
         assert!(failure.message.starts_with("line 2 of standard input"), "{failure:?}");
     }
@@ -493,6 +482,9 @@ mod tests {
             stream.write_all(b"hello, too many clients").unwrap();
         };
         let (result, printed) = session(SendPlan::Raw, PATIENT, text("hi"), refuse);
-        assert_eq!((exit_of(result), &*printed), (ExitCode::Protocol, "hello, too many clients"));
+        assert_eq!(
+            (failure(result).exit, &*printed),
+            (ExitCode::Protocol, "hello, too many clients")
+        );
     }
 }

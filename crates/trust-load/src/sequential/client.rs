@@ -2,13 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use trust_cli::connect::ConnectError;
-use trust_cli::echo::conversation::{Conversation, Framing, Window};
+use trust_cli::echo::conversation::{Conversation, Framing, Window, WrongEcho};
 use trust_cli::echo::link::{Link, LinkInput};
 use trust_cli::echo::round_trips::RoundTrips;
-use trust_cli::signals::{Signal, Signals};
+use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::signals::{Signals, Stopped};
 use trust_cli::target::Target;
-use trust_cli::text::reason;
 use trust_cli::wait::wait;
 use trust_net::stream::ClientStream;
 
@@ -46,25 +45,7 @@ pub struct Outcome {
     /// Their times.
     pub round_trips: RoundTrips,
     /// Why the client did not come to its end.
-    pub stop: Option<Stop>,
-}
-
-/// Why a client ended early.
-#[derive(Debug)]
-pub enum Stop {
-    /// A signal came.
-    Signal(Signal),
-    /// Why the next message failed, and with it the rest.
-    Problem(String),
-}
-
-impl From<ConnectError> for Stop {
-    fn from(error: ConnectError) -> Stop {
-        match error {
-            ConnectError::Signal(signal) => Stop::Signal(signal),
-            ConnectError::Failed(failure) => Stop::Problem(failure.message),
-        }
-    }
+    pub stop: Option<Stopped>,
 }
 
 /// Sends all messages of client `number` over a fresh connection.
@@ -76,7 +57,12 @@ pub fn run(plan: &Plan<'_>, number: u64, stream: ClientStream) -> Outcome {
     outcome
 }
 
-fn talk(plan: &Plan<'_>, number: u64, link: &mut Link, outcome: &mut Outcome) -> Result<(), Stop> {
+fn talk(
+    plan: &Plan<'_>,
+    number: u64,
+    link: &mut Link,
+    outcome: &mut Outcome,
+) -> Result<(), Stopped> {
     let mut payload = [0; PAYLOAD_BYTES];
     for message in 1..=plan.messages {
         plan.content.payload(plan.content.key(number), message).fill(0, &mut payload);
@@ -85,12 +71,12 @@ fn talk(plan: &Plan<'_>, number: u64, link: &mut Link, outcome: &mut Outcome) ->
     }
     say_goodbye(plan, link).inspect_err(|stop| {
         // The last echo went on after its end.
-        outcome.ok -= u64::from(matches!(stop, Stop::Problem(_)));
+        outcome.ok -= u64::from(matches!(stop, Stopped::Failed(_)));
     })
 }
 
 /// Sends one message and waits for its whole echo; the round-trip time.
-fn exchange(plan: &Plan<'_>, link: &mut Link, payload: &[u8]) -> Result<Duration, Stop> {
+fn exchange(plan: &Plan<'_>, link: &mut Link, payload: &[u8]) -> Result<Duration, Stopped> {
     let mut buffer = [0; RECEIVE_MAX];
     let begun = Instant::now();
     link.conversation.push_message(payload);
@@ -106,46 +92,41 @@ fn exchange(plan: &Plan<'_>, link: &mut Link, payload: &[u8]) -> Result<Duration
             }
             LinkInput::Nothing => {
                 let until = link.patience_end(plan.limit);
-                if !is_ready(plan, link, until)?
+                let [is_ready] = wait(plan.signals, [link.interest(true)], until)?;
+                if !is_ready
                     && let Some(end) = plan.limit.and_then(|limit| link.check_patience(limit))
                 {
-                    return Err(Stop::Problem(link.failure(plan.target, &end).message));
+                    return Err(link.failure(plan.target, &end).into());
                 }
             }
-            LinkInput::Wrong(wrong, _) => return Err(Stop::Problem(wrong.to_string())),
-            LinkInput::End(end) => {
-                return Err(Stop::Problem(link.failure(plan.target, &end).message));
-            }
+            LinkInput::Wrong(wrong, _) => return Err(wrong_echo(&wrong).into()),
+            LinkInput::End(end) => return Err(link.failure(plan.target, &end).into()),
         }
     }
 }
 
 /// Half-closes and waits for the server's end. Bytes that come instead are a problem; a server that
 /// takes its time is none.
-fn say_goodbye(plan: &Plan<'_>, link: &mut Link) -> Result<(), Stop> {
+fn say_goodbye(plan: &Plan<'_>, link: &mut Link) -> Result<(), Stopped> {
     let until = Instant::now() + FAREWELL_MAX;
     let mut buffer = [0; RECEIVE_MAX];
     link.half_close();
     loop {
         match link.receive(&mut buffer) {
             LinkInput::Nothing => {
-                if !is_ready(plan, link, Some(until))? && Instant::now() >= until {
+                let [is_ready] = wait(plan.signals, [link.interest(true)], Some(until))?;
+                if !is_ready && Instant::now() >= until {
                     return Ok(());
                 }
             }
-            LinkInput::Wrong(wrong, _) => return Err(Stop::Problem(wrong.to_string())),
+            LinkInput::Wrong(wrong, _) => return Err(wrong_echo(&wrong).into()),
             LinkInput::Echo | LinkInput::End(_) => return Ok(()),
         }
     }
 }
 
-fn is_ready(plan: &Plan<'_>, link: &Link, until: Option<Instant>) -> Result<bool, Stop> {
-    let waited = wait(plan.signals, [link.interest(true)], until)
-        .map_err(|error| Stop::Problem(format!("cannot wait: {}", reason(&error))))?;
-    match waited.signal {
-        Some(signal) => Err(Stop::Signal(signal)),
-        None => Ok(waited.ready == [true]),
-    }
+fn wrong_echo(wrong: &WrongEcho) -> Failure {
+    Failure::new(ExitCode::Protocol, wrong.to_string())
 }
 
 #[cfg(test)]
@@ -158,7 +139,7 @@ mod tests {
     impl Outcome {
         fn problem(&self) -> Option<&str> {
             match &self.stop {
-                Some(Stop::Problem(problem)) => Some(problem),
+                Some(Stopped::Failed(failure)) => Some(&failure.message),
                 _ => None,
             }
         }

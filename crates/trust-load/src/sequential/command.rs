@@ -1,15 +1,16 @@
 //! One client after the other, a line for each.
 
 use trust_cli::command::Context;
-use trust_cli::connect::{ConnectError, Limit, connect, resolve};
+use trust_cli::connect::{Limit, connect, resolve};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::output::{Stdout, print};
 use trust_cli::random::random_seed;
+use trust_cli::signals::Stopped;
 use trust_cli::target::Family;
 
 use crate::content::Content;
 use crate::options::LoadOptions;
-use crate::sequential::client::{self, Outcome, Plan, Stop};
+use crate::sequential::client::{self, Outcome, Plan};
 use crate::sequential::report::Report;
 
 /// Runs all clients and prints a line for each, then the totals.
@@ -31,8 +32,7 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let mut limit = Limit::start(timeout);
     let addresses = match resolve(&target, Family::of(context.matches), limit, context.signals) {
         Ok(addresses) => addresses,
-        Err(ConnectError::Signal(signal)) => return Ok(context.stopped_by(signal)),
-        Err(ConnectError::Failed(failure)) => return Err(failure),
+        Err(stopped) => return context.end(stopped),
     };
     let mut report = Report::new(clients, messages);
     let mut signal = None;
@@ -40,17 +40,17 @@ pub(crate) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         let outcome = match connect(&target, &addresses, limit, context.signals) {
             Ok(stream) => client::run(&plan, number, stream),
             // A server that was never there is another thing than one that fails under load.
-            Err(ConnectError::Failed(failure)) if number == 1 => return Err(failure),
-            Err(ConnectError::Signal(came)) => {
+            Err(Stopped::Failed(failure)) if number == 1 => return Err(failure),
+            Err(Stopped::Signal(came)) => {
                 signal = Some(came);
                 break;
             }
-            Err(failed) => Outcome { stop: Some(failed.into()), ..Outcome::default() },
+            Err(failed) => Outcome { stop: Some(failed), ..Outcome::default() },
         };
         if print(report.add(&outcome).as_bytes())? == Stdout::Gone {
             return Ok(ExitCode::Success);
         }
-        if let Some(Stop::Signal(came)) = outcome.stop {
+        if let Some(Stopped::Signal(came)) = outcome.stop {
             signal = Some(came);
             break;
         }

@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use trust_cli::echo::round_trips::RoundTrips;
+use trust_cli::exit_code::Failure;
+use trust_cli::signals::Stopped;
 
-use crate::sequential::client::{Outcome, Stop};
+use crate::sequential::client::Outcome;
 
 /// Digits that a client's number has room for at least.
 const NUMBER_WIDTH_MIN: usize = 2;
@@ -43,12 +45,12 @@ impl Report {
         let mut line =
             format!("client {:>width$}: {ok}/{messages} ok", self.clients, width = self.width);
         let _ = match stop {
-            Some(Stop::Problem(problem)) => {
+            Some(Stopped::Failed(Failure { message, .. })) => {
                 let fail = messages - ok;
                 self.fail += fail;
-                writeln!(line, ", {fail} fail: message {}: {problem}", ok + 1)
+                writeln!(line, ", {fail} fail: message {}: {message}", ok + 1)
             }
-            Some(Stop::Signal(_)) if *ok < messages => writeln!(line, ", interrupted"),
+            Some(Stopped::Signal(_)) if *ok < messages => writeln!(line, ", interrupted"),
             _ => writeln!(line, "  rtt {round_trips}"),
         };
         line
@@ -78,12 +80,13 @@ impl Report {
 mod tests {
     use std::time::Duration;
 
+    use trust_cli::exit_code::ExitCode;
     use trust_cli::signals::Signal;
 
     use super::*;
 
     fn outcome(ok: u64, problem: Option<&str>) -> Outcome {
-        let stop = problem.map(|problem| Stop::Problem(problem.to_owned()));
+        let stop = problem.map(|problem| Failure::new(ExitCode::Protocol, problem).into());
         let mut outcome = Outcome { ok, stop, ..Outcome::default() };
         for index in 0..ok {
             outcome.round_trips.add(Duration::from_micros(100 + 10 * index));
@@ -120,7 +123,7 @@ mod tests {
     #[test]
     fn what_was_not_tried_before_a_signal_is_not_counted() {
         let mut report = Report::new(5, 10);
-        let stop = Some(Stop::Signal(Signal::Interrupt));
+        let stop = Some(Stopped::Signal(Signal::Interrupt));
         let interrupted = Outcome { stop, ..outcome(4, None) };
         assert_eq!(report.add(&interrupted), "client  1: 4/10 ok, interrupted\n");
         assert!(report.totals().starts_with("total: 1 clients, 4 messages, 4 ok, 0 fail\n"));
