@@ -13,9 +13,10 @@ use hdrhistogram::serialization::Deserializer;
 use jiff::Timestamp;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::output;
+use trust_cli::signals::Stopped;
 use trust_load::hdr_log::{BadLog, Decoder, End, Header, Reader, Series, Writer};
 use trust_load::merge::json::MergeDocument;
-use trust_load::merge::{Log, Merged, Unmerged, merge, table};
+use trust_load::merge::{Log, Merged, merge, table};
 use trust_load::shard::Shard;
 use trust_load::timings::{Timings, times};
 
@@ -115,8 +116,8 @@ fn merged(logs: &[&[u8]], output: Option<&mut Vec<u8>>) -> Result<Merged, Failur
     let logs: Result<Vec<_>, _> =
         names.iter().zip(logs).map(|(name, bytes)| Log::open(name, *bytes)).collect();
     merge(logs?, output, || None).map_err(|unmerged| match unmerged {
-        Unmerged::Failed(failure) => failure,
-        Unmerged::Stopped(signal) => panic!("no signal was sent: {signal:?}"),
+        Stopped::Failed(failure) => failure,
+        Stopped::Signal(signal) => panic!("no signal was sent: {signal:?}"),
     })
 }
 

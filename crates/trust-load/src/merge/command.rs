@@ -12,14 +12,14 @@ use trust_cli::command::{Context, Entry, Product};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::output::{document, print};
 use trust_cli::report_file::{FileId, ReportFile};
-use trust_cli::signals::Signals;
+use trust_cli::signals::{Signals, Stopped};
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
 
 use crate::budget::judge;
 use crate::merge::json::{FailedMerge, MergeDocument};
 use crate::merge::options::{HDR_LOG, MergeOptions, NAME, SETTINGS};
-use crate::merge::{LOGS_MAX, Log, Merged, Unmerged, merge, table};
+use crate::merge::{LOGS_MAX, Log, Merged, merge, table};
 
 const INTRODUCTION: &str = "\
 Adds up what several processes measured, count by count: percentiles are those
@@ -69,7 +69,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     // What reading failed with does not matter where a signal ended it.
     let result =
         read(context, hdr_log.as_deref()).map_err(|unmerged| match context.signals.take() {
-            Some(signal) => Unmerged::Stopped(signal),
+            Some(signal) => Stopped::Signal(signal),
             None => unmerged,
         });
     match result {
@@ -89,8 +89,8 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         }
         Err(unmerged) => {
             let (exit, failure) = match unmerged {
-                Unmerged::Failed(failure) => (Err(failure.clone()), failure),
-                Unmerged::Stopped(signal) => {
+                Stopped::Failed(failure) => (Err(failure.clone()), failure),
+                Stopped::Signal(signal) => {
                     let exit = context.stopped_by(signal);
                     (Ok(exit), Failure::new(exit, format!("stopped by {}", signal.name())))
                 }
@@ -103,7 +103,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     }
 }
 
-fn read(context: &Context<'_>, hdr_log: Option<&Path>) -> Result<Merged, Unmerged> {
+fn read(context: &Context<'_>, hdr_log: Option<&Path>) -> Result<Merged, Stopped> {
     let names: Vec<&OsString> =
         context.matches.get_many::<OsString>("files").unwrap_or_default().collect();
     if names.len() > LOGS_MAX {

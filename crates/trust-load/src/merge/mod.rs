@@ -18,7 +18,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use jiff::Timestamp;
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::signals::Signal;
+use trust_cli::signals::{Signal, Stopped};
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
 
@@ -49,21 +49,6 @@ impl<R: BufRead> Log<R> {
     pub fn open(name: &str, input: R) -> Result<Log<R>, Failure> {
         let reader = Reader::open(input).map_err(|bad| failure(name, &bad))?;
         Ok(Log { name: name.to_owned(), reader, intervals: 0, values: [0; 2] })
-    }
-}
-
-/// Why there is no result.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Unmerged {
-    /// Something is wrong.
-    Failed(Failure),
-    /// A signal came.
-    Stopped(Signal),
-}
-
-impl From<Failure> for Unmerged {
-    fn from(failure: Failure) -> Unmerged {
-        Unmerged::Failed(failure)
     }
 }
 
@@ -134,7 +119,7 @@ pub fn merge<R: BufRead, W: Write>(
     mut logs: Vec<Log<R>>,
     output: Option<W>,
     stop: impl Fn() -> Option<Signal>,
-) -> Result<Merged, Unmerged> {
+) -> Result<Merged, Stopped> {
     gaps::check_together(&logs)?;
     let headers: Vec<&Header> = logs.iter().filter_map(|log| log.reader.header()).collect();
     let (header, skew) = (whole(&headers), skew(&headers));
@@ -146,7 +131,7 @@ pub fn merge<R: BufRead, W: Write>(
     let mut decoder = Decoder::default();
     while let Some(earliest) = earliest(&mut logs) {
         if let Some(signal) = stop() {
-            return Err(Unmerged::Stopped(signal));
+            return Err(Stopped::Signal(signal));
         }
         let Log { name, reader, intervals, values } = earliest;
         let bad = |bad| failure(name, &bad);

@@ -78,12 +78,12 @@ fn opened<'b>(logs: &[Named<'b>]) -> Result<Vec<Log<&'b [u8]>>, Failure> {
 }
 
 fn merged(logs: &[Named<'_>]) -> Result<Merged, String> {
-    let failed = |unmerged: Unmerged| match unmerged {
-        Unmerged::Failed(failure) => {
+    let failed = |stopped| match stopped {
+        Stopped::Failed(failure) => {
             assert_eq!(failure.exit, ExitCode::DataError, "{}", failure.message);
             failure.message
         }
-        Unmerged::Stopped(signal) => panic!("no signal was sent: {signal:?}"),
+        Stopped::Signal(signal) => panic!("no signal was sent: {signal:?}"),
     };
     let logs = opened(logs).map_err(|failure| failed(failure.into()))?;
     merge(logs, None::<Sink>, || None).map_err(failed)
@@ -352,7 +352,7 @@ fn a_signal_ends_it_between_two_intervals() {
     let first = log(&header(0, 1), &[vec![7]], Some(&end(1)));
     let logs = opened(&[("a", &first)]).expect("a log");
     let stopped = merge(logs, None::<Sink>, || Some(Signal::Interrupt));
-    assert_eq!(stopped.expect_err("it was stopped"), Unmerged::Stopped(Signal::Interrupt));
+    assert_eq!(stopped.expect_err("it was stopped"), Stopped::Signal(Signal::Interrupt));
 }
 
 #[test]
