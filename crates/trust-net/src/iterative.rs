@@ -7,13 +7,14 @@
 //! more than one client: the one that is being served and those in the backlog, all of which may
 //! finish what they have begun. An event loop ends them.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
+use rustix::io::Errno;
 use socket2::SockRef;
 use trust_wire::turn::{Question, Unread};
 use trust_wire::{CloseStep, Connection, During, Readiness, Timestamp};
@@ -174,17 +175,8 @@ impl<S: Service> Iterative<'_, S> {
                 }
             };
             let until = until.min(self.reports.next_beat());
-            let waited = wait(listener.as_fd(), interest, &self.wake_up, until, self.shared);
-            is_ready = is_paused
-                || match waited {
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {
-                        self.shared.observer.observe(&Event::Interrupted { during: None });
-                        false
-                    }
-                    // The kernel was short of something for a moment (poll(2)).
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => false,
-                    outcome => !outcome?.is_empty(),
-                };
+            let waited = wait(listener.as_fd(), interest, &self.wake_up, until, self.shared)?;
+            is_ready = is_paused || !waited.is_empty();
         }
     }
 
@@ -311,7 +303,7 @@ impl<S: Service> Conversation<'_, '_, S> {
                 let unread = if is_readable { Unread::Bytes } else { Unread::Nothing };
                 self.readiness.note(unread, ready.contains(PollFlags::OUT));
             }
-            Err(error) => self.handle_failed_wait(&error, During::Receive),
+            Err(error) => self.client.handle_io_error(&error, During::Receive),
         }
     }
 
@@ -327,20 +319,9 @@ impl<S: Service> Conversation<'_, '_, S> {
         match wait(edges, PollFlags::IN, &self.server.wake_up, until, self.server.shared) {
             Ok(ready) if ready.is_empty() => {}
             Ok(_) => take_edges(edges),
-            Err(error) => self.handle_failed_wait(&error, During::Send),
+            Err(error) => self.client.handle_io_error(&error, During::Send),
         }
         self.readiness.note(Unread::Bytes, false);
-    }
-
-    fn handle_failed_wait(&mut self, error: &io::Error, during: During) {
-        match error.kind() {
-            ErrorKind::Interrupted => {
-                self.server.shared.observer.observe(&Event::Interrupted { during: None });
-            }
-            // The kernel was short of something for a moment (poll(2)).
-            ErrorKind::WouldBlock => {}
-            _ => self.client.handle_io_error(error, during),
-        }
     }
 }
 
@@ -379,7 +360,7 @@ fn take_edges(edges: BorrowedFd<'_>) {
     let _ = epoll::wait(edges, &mut event, Some(&at_once));
 }
 
-/// Waits until `socket` is ready and returns for what, which is nothing at `until` and after a wake-up.
+/// Waits until `socket` is ready and returns for what, which is nothing at `until`, after a wake-up and after a signal.
 fn wait<S: Service>(
     socket: BorrowedFd<'_>,
     interest: PollFlags,
@@ -393,7 +374,16 @@ fn wait<S: Service>(
     };
     let mut descriptors =
         [PollFd::from_borrowed_fd(socket, interest), PollFd::new(wake_up, PollFlags::IN)];
-    poll(&mut descriptors, timeout.as_ref())?;
+    match poll(&mut descriptors, timeout.as_ref()) {
+        Ok(_) => {}
+        Err(Errno::INTR) => {
+            shared.observer.observe(&Event::Interrupted { during: None });
+            return Ok(PollFlags::empty());
+        }
+        // The kernel was short of something for a moment (poll(2)).
+        Err(Errno::AGAIN) => return Ok(PollFlags::empty()),
+        Err(error) => return Err(error.into()),
+    }
     let [ready, woken] = descriptors.map(|descriptor| descriptor.revents());
     if !woken.is_empty() {
         // Only clears it; what it says is in the stop flag.
