@@ -331,23 +331,6 @@ mod tests {
     }
 
     #[test]
-    fn after_a_failed_send_the_answers_that_had_arrived_are_still_received() {
-        let (mut link, mut server) = link();
-        link.conversation.push_message(b"a");
-        link.send();
-        server.write_all(b"\0\0\0\x01a").unwrap();
-        server.peek(&mut [0]).unwrap();
-        drop(server);
-        while !link.is_broken() {
-            link.conversation.push_message(b"b");
-            link.send();
-        }
-        assert!(matches!(receive(&mut link), LinkInput::Echo));
-        assert_eq!(link.conversation.frames_echoed(), 1);
-        assert!(end(&mut link).message.starts_with("server:7 reset the connection"));
-    }
-
-    #[test]
     fn patience_runs_only_while_an_answer_is_owed() {
         let (mut link, mut server) = link();
         let limit = Some(Duration::from_secs(5));
