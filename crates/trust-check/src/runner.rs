@@ -5,7 +5,6 @@ mod death;
 
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, Write};
-use std::net::TcpStream;
 use std::ops::ControlFlow;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +27,7 @@ use crate::transcript::Log;
 use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::watch::{Death, Watch};
+use crate::wire::{self, PathKind};
 
 /// The case without which no other one makes sense.
 pub const FIRST: &str = "framing/1";
@@ -520,8 +520,9 @@ fn is_to_be_tried_again(outcome: &CaseOutcome) -> bool {
 
 /// Whether nobody listens there any more.
 fn refuses(setup: &Setup) -> bool {
-    TcpStream::connect_timeout(&setup.address, GONE_PATIENCE)
-        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    wire::open(setup, PathKind::AsItIs, GONE_PATIENCE).is_ok_and(|opened| {
+        opened.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

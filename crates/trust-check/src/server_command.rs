@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -19,6 +19,8 @@ use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::signals::{Signals, Stopped};
 use trust_cli::target::Family;
 use trust_cli::text::{reason, seconds};
+use trust_cli::wait::wait_for;
+use trust_net::stream::ClientStream;
 
 use crate::process::Process;
 
@@ -115,7 +117,7 @@ impl Started {
         let until = Instant::now() + START_MAX;
         loop {
             for address in addresses.into_iter().filter(|address| family.has(address)) {
-                if accepts(address) {
+                if accepts(address, signals)? {
                     return Ok(address);
                 }
             }
@@ -259,10 +261,11 @@ fn is_open(pipe: &OwnedFd) -> bool {
     rustix::io::retry_on_intr(|| poll(waiting, None)).is_ok()
 }
 
-fn accepts(address: SocketAddr) -> bool {
-    let Ok(stream) = TcpStream::connect_timeout(&address, TRY_MAX) else { return false };
-    // With nobody listening, a connection to a port of the ephemeral range may meet itself (RFC 9293, 3.5).
-    stream.local_addr().is_ok_and(|local| local != address)
+fn accepts(address: SocketAddr, signals: &Signals) -> Result<bool, Stopped> {
+    let Ok(stream) = ClientStream::begin_connecting(address, |_| ()) else { return Ok(false) };
+    let until = Some(Instant::now() + TRY_MAX);
+    let has_answer = wait_for(signals, stream.as_fd(), PollFlags::OUT, until)?;
+    Ok(has_answer && stream.finish_connecting().is_ok())
 }
 
 /// How a process ended, in words. A shell that waited for one that a signal ended exits with 128 and its number.

@@ -130,7 +130,7 @@ impl<'s> Wire<'s> {
         };
         pause(setup, setup.rate.take_turn())?;
         let since = Instant::now();
-        let stream = open(setup, path)?.map_err(failed)?;
+        let stream = open(setup, path, setup.patience)?.map_err(failed)?;
         transcript.add(number, What::Connected);
         let connected_in = since.elapsed();
         let beside = setup.rate.count_opened(connected_in);
@@ -575,7 +575,12 @@ impl<'s> Wire<'s> {
     }
 }
 
-fn open(setup: &Setup, path: PathKind) -> Judged<io::Result<ClientStream>> {
+/// Connects, within the patience.
+///
+/// # Errors
+///
+/// Only when the run is to end. Inside of it, as `connect(2)`.
+pub fn open(setup: &Setup, path: PathKind, patience: Duration) -> Judged<io::Result<ClientStream>> {
     let configure = |socket: &Socket| {
         if path == PathKind::Narrow {
             // Both before the first segment, which tells them to the server's kernel. Without them more is needed to fill it.
@@ -587,7 +592,7 @@ fn open(setup: &Setup, path: PathKind) -> Judged<io::Result<ClientStream>> {
         Ok(stream) => stream,
         Err(error) => return Ok(Err(error)),
     };
-    Ok(match wait(setup, Some((stream.as_fd(), PollFlags::OUT)), setup.patience)? {
+    Ok(match wait(setup, Some((stream.as_fd(), PollFlags::OUT)), patience)? {
         true => stream.finish_connecting().map(|()| stream),
         false => Err(ErrorKind::TimedOut.into()),
     })
