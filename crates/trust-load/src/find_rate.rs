@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use trust_cli::command::Context;
 use trust_cli::connect::{Limit, resolve};
 use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::progress::Progress;
 use trust_cli::signals::Stopped;
 use trust_cli::text::reason;
 
@@ -15,7 +16,7 @@ use crate::engine::{self, Ended, Listener};
 use crate::output::{Output, end_without_run};
 use crate::plan::{FIND_FROM, Plan};
 use crate::reach::reach;
-use crate::report::progress::Progress;
+use crate::report::progress;
 use crate::report::timeline::Timeline;
 use crate::search::{SearchEnd, Trial, search};
 use crate::summary::{End, Interval, Live, Searched, Summary, per_second};
@@ -143,7 +144,7 @@ struct Quiet<'p> {
 
 impl Listener for Quiet<'_> {
     fn live(&mut self, live: &Live) {
-        self.progress.show(live);
+        self.progress.show(|room| progress::line(live, room));
     }
 
     fn measuring(&mut self, _: Timestamp) {}

@@ -8,6 +8,7 @@ use trust_cli::colours::Colours;
 use trust_cli::command::Context;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::output::{Stdout, Unwritten, document, print};
+use trust_cli::progress::Progress;
 use trust_cli::report_file::ReportFile;
 use trust_cli::settings::AnySetting;
 use trust_cli::signals::Stopped;
@@ -19,9 +20,8 @@ use crate::hdr_log::{End as LogEnd, Header, Writer};
 use crate::options::{HDR_LOG, HTML, LoadOptions};
 use crate::plan::Plan;
 use crate::report::json::LoadDocument;
-use crate::report::progress::Progress;
 use crate::report::timeline::Timeline;
-use crate::report::{csv, html, terminal};
+use crate::report::{csv, html, progress, terminal};
 use crate::summary::{About, End, Interval, Judgement, Live, Run, Searched, Summary};
 
 /// What a run shows while it goes on, and what is left of it.
@@ -173,7 +173,7 @@ impl Output {
 
 impl Listener for Output {
     fn live(&mut self, live: &Live) {
-        self.progress.show(live);
+        self.progress.show(|room| progress::line(live, room));
     }
 
     fn measuring(&mut self, began: Timestamp) {
