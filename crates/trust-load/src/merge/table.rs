@@ -10,6 +10,7 @@ use trust_cli::values::quoted;
 use super::{Merged, Part};
 use crate::connection::nanos;
 use crate::hdr_log::End;
+use crate::report::units::time;
 use crate::summary::{Judgement, QUANTILES};
 use crate::timings::Timings;
 
@@ -130,21 +131,4 @@ fn plain() -> Table {
     table.load_style(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table
-}
-
-/// A time with as many digits as it was measured with, in the unit that fits.
-fn time(nanos: u64) -> String {
-    let (unit, size) = match nanos {
-        0..1_000 => return format!("{nanos} ns"),
-        1_000..1_000_000 => ("µs", 1e3),
-        1_000_000..1_000_000_000 => ("ms", 1e6),
-        _ => ("s", 1e9),
-    };
-    let value = nanos as f64 / size;
-    let decimals = match value {
-        ..10.0 => 3,
-        ..100.0 => 2,
-        _ => 1,
-    };
-    format!("{value:.decimals$} {unit}")
 }

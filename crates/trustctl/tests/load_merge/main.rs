@@ -175,7 +175,7 @@ fn a_shard_that_is_missing_or_was_killed_is_named_and_ends_with_1() {
     let text = finished.text();
     assert!(text.contains("\nincomplete: shard 2 of 3 is missing\n"), "{text}");
     assert!(text.contains("shard-1.hlog' has no end: was its run killed"), "{text}");
-    assert!(text.contains("p99.9 ") && text.contains("3.000 ms"), "the result is told: {text}");
+    assert!(text.contains("p99.9 ") && text.contains("3.00 ms"), "the result is told: {text}");
     fs::write(&second, &whole[..end - 10]).expect("it can be written");
     let finished = logs.merge(&["--json", &first, &second]).exits_with(1);
     let document = merged(&finished);
