@@ -2,12 +2,14 @@
 
 use std::env;
 
+pub use anstyle::{AnsiColor, Style};
+
 /// Whether words have colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colours {
     /// They have none.
     Off,
-    /// As ECMA-48 says.
+    /// As their styles say.
     On,
 }
 
@@ -22,11 +24,11 @@ impl Colours {
         }
     }
 
-    /// The text in this graphic rendition: `1;31`.
-    pub fn paint(self, rendition: &str, text: &str) -> String {
+    /// The text in this style.
+    pub fn paint(self, style: Style, text: &str) -> String {
         match self {
             Colours::Off => text.to_owned(),
-            Colours::On => format!("\x1b[{rendition}m{text}\x1b[0m"),
+            Colours::On => format!("{style}{text}{style:#}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use trust_cli::colours::Colours;
+use trust_cli::colours::{AnsiColor, Colours, Style};
 
 use crate::cause::Cause;
 use crate::outcome::{CaseOutcome, Class};
@@ -20,7 +20,7 @@ const LAST_LINES: usize = 12;
 pub fn outcome(outcome: &CaseOutcome, about: &About, colours: Colours) -> String {
     let CaseOutcome { case, verdict, hint, log, took, .. } = outcome;
     let class = outcome.class();
-    let word = colours.paint(rendition(class), &format!("{:<12}", class.word()));
+    let word = word(class, colours);
     let mut text = format!("{word}  {:<14}  {}  ({} ms)\n", case.id, case.title, took.as_millis());
     match verdict {
         // The summary says why, once for all that have the same reason.
@@ -55,14 +55,16 @@ pub fn outcome(outcome: &CaseOutcome, about: &About, colours: Colours) -> String
     text
 }
 
-fn rendition(class: Class) -> &'static str {
-    match class {
-        Class::Pass => "32",
-        Class::Fail | Class::UnexpectedPass => "1;31",
-        Class::Warn | Class::Inconclusive => "33",
-        Class::Info => "36",
-        Class::Known | Class::Skipped => "2",
-    }
+/// The word of the class, padded to its column.
+fn word(class: Class, colours: Colours) -> String {
+    let style = match class {
+        Class::Pass => AnsiColor::Green.on_default(),
+        Class::Fail | Class::UnexpectedPass => AnsiColor::Red.on_default().bold(),
+        Class::Warn | Class::Inconclusive => AnsiColor::Yellow.on_default(),
+        Class::Info => AnsiColor::Cyan.on_default(),
+        Class::Known | Class::Skipped => Style::new().dimmed(),
+    };
+    colours.paint(style, &format!("{:<12}", class.word()))
 }
 
 /// The beginning and the end of a long transcript.
@@ -92,8 +94,7 @@ pub fn summary(
         }
     }
     for (why, ids) in reasons {
-        let word =
-            colours.paint(rendition(Class::Skipped), &format!("{:<12}", Class::Skipped.word()));
+        let word = word(Class::Skipped, colours);
         let _ = writeln!(text, "{word}  {}\n              because {why}", short_list(&ids));
     }
     for Cause { text: cause, cases } in causes {

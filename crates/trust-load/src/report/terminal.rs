@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use trust_cli::colours::Colours;
+use trust_cli::colours::{AnsiColor, Colours, Style};
 use trust_cli::text::grouped;
 
 use crate::report::{
@@ -15,21 +15,21 @@ use crate::summary::Run;
 /// Columns that every terminal has.
 const COLUMNS: u16 = 80;
 
-const BOLD: &str = "1";
-const GOOD: &str = "1;32";
-const BAD: &str = "1;31";
-const ODD: &str = "1;33";
+const BOLD: Style = Style::new().bold();
+const GOOD: Style = AnsiColor::Green.on_default().bold();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const ODD: Style = AnsiColor::Yellow.on_default().bold();
 
 /// The whole result, at most 80 columns wide.
 pub fn result(run: &Run<'_>, colours: Colours) -> String {
     let Run { about, summary, .. } = run;
     let outcome = Outcome::of(run);
-    let rendition = match outcome {
+    let style = match outcome {
         Outcome::Passed => GOOD,
         Outcome::Failed | Outcome::Unreachable => BAD,
         Outcome::Stopped => ODD,
     };
-    let word = colours.paint(rendition, outcome.word());
+    let word = colours.paint(style, outcome.word());
     let mut text = format!("{word}  {}\n", plain(&about.target));
     text.push_str(&paragraph(&findings(run).join(" ")));
     if !summary.client.limits.is_empty() {
