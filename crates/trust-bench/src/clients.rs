@@ -233,23 +233,13 @@ fn wait(mut child: Child) -> io::Result<()> {
     }
 }
 
-/// Is a bare client, with the arguments that [`Turns::take`] gives it. `None` if they are others.
+/// Is a bare client, as [`Turns::take`] asks for it.
 ///
 /// # Errors
 ///
 /// Those of sockets and epoll(7), when a connection ends, and when nothing comes back.
-pub fn run_bare(arguments: &[String]) -> Option<io::Result<Turn>> {
-    let [port, connections, payload_len, in_flight, warm_up, length] = arguments else {
-        return None;
-    };
-    let shape = Shape {
-        connections: connections.parse().ok()?,
-        payload_len: payload_len.parse().ok()?,
-        in_flight: in_flight.parse().ok()?,
-    };
-    let seconds = |text: &str| Duration::try_from_secs_f64(text.parse().ok()?).ok();
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?));
-    Some(bare::run(address, shape, seconds(warm_up)?, seconds(length)?))
+pub fn run_bare(port: u16, shape: Shape, warm_up: Duration, length: Duration) -> io::Result<Turn> {
+    bare::run(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), shape, warm_up, length)
 }
 
 #[cfg(test)]

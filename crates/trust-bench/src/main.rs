@@ -5,60 +5,113 @@
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::{Parser, Subcommand};
 use trust_bench::clients::{self, CLIENTS};
+use trust_bench::load::Shape;
 use trust_bench::peers::{Peer, Program};
 use trust_bench::run::BenchPlan;
 use trust_bench::{goals, kernel, peers, report, run};
 
-const USAGE: &str = "\
-usage: trust-bench [--rounds N] [--seconds S] [--section TEXT] [--peers NAME,NAME] [--clients NAME,NAME]
-                   [--report PATH]
-
-  --rounds N      measurements of each peer in each section, at least 1 [default: 11]
-  --seconds S     length of a measurement [default: 0.5]
-  --section TEXT  only sections whose title contains TEXT: '50 × 64 B × 1', connect-echo-close, idle, start,
-                  load (load testers in place of servers, in shapes of their own)
-  --peers NAMES   only these peers, with commas between them; floor should be among them
-  --clients NAMES only these load testers in the sections named load; bare should be among them
-  --report PATH   where the JSON document goes [default: target/bench/report.json]";
-
 /// Connections that wait to be accepted: as our server's.
 const BACKLOG: i32 = 4096;
 
-/// What the arguments ask for.
+/// Measures echo servers and load testers side by side
+#[derive(Debug, Parser)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Args {
-    rounds: usize,
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// Measurements of each peer in each section, at least 1
+    #[arg(long, value_name = "N", default_value = "11")]
+    rounds: NonZeroUsize,
+    /// Length of a measurement, from 0.01 to 60
+    #[arg(long, default_value = "0.5", value_parser = length)]
     seconds: f64,
+    /// Only sections whose title contains TEXT: '50 × 64 B × 1', connect-echo-close, idle, start,
+    /// load (load testers in place of servers, in shapes of their own)
+    #[arg(long, value_name = "TEXT")]
     section: Option<String>,
+    /// Only these peers, with commas between them; floor should be among them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = peer)]
     peers: Vec<&'static Peer>,
+    /// Only these load testers in the sections named load; bare should be among them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = client)]
     clients: Vec<&'static str>,
+    /// Where the JSON document goes
+    #[arg(long, value_name = "PATH", default_value = "target/bench/report.json")]
     report: PathBuf,
 }
 
+/// What this program is to itself.
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Is a peer that is part of this program
+    Serve {
+        #[arg(value_parser = peer)]
+        peer: &'static Peer,
+        port: u16,
+    },
+    /// Is the load tester that is part of this program, and prints what it tells of itself
+    #[command(name = clients::BARE_WORD)]
+    Bare {
+        port: u16,
+        connections: usize,
+        payload_len: usize,
+        in_flight: usize,
+        #[arg(value_parser = duration)]
+        warm_up: Duration,
+        #[arg(value_parser = duration)]
+        length: Duration,
+    },
+}
+
+fn length(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.01..=60.0).contains(seconds));
+    seconds.ok_or_else(|| "expected 0.01 to 60".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "expected seconds".to_owned())
+}
+
+fn peer(name: &str) -> Result<&'static Peer, String> {
+    let names = || peers::PEERS.iter().map(|peer| peer.name).collect::<Vec<_>>().join("; ");
+    Peer::named(name.trim()).ok_or_else(|| format!("there are: {}", names()))
+}
+
+fn client(name: &str) -> Result<&'static str, String> {
+    let names = CLIENTS.map(|(known, _)| known);
+    let known = names.into_iter().find(|known| *known == name.trim());
+    known.ok_or_else(|| format!("there are: {}", names.join("; ")))
+}
+
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1).peekable();
-    if arguments.peek().is_some_and(|first| matches!(first.as_str(), "--help" | "-h")) {
-        println!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    if arguments.peek().is_some_and(|first| first == "serve") {
-        return serve(&mut arguments.skip(1));
-    }
-    if arguments.peek().is_some_and(|first| first == clients::BARE_WORD) {
-        return be_bare(&arguments.skip(1).collect::<Vec<_>>());
-    }
-    let args = match parse(arguments) {
+    let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(wrong) => {
-            eprintln!("error: {wrong}\n{USAGE}");
-            return ExitCode::from(64);
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
         }
     };
-    match bench(&args) {
+    let outcome = match &args.part {
+        None => bench(&args),
+        Some(Part::Serve { peer, port }) => serve(peer, *port),
+        Some(Part::Bare { port, connections, payload_len, in_flight, warm_up, length }) => {
+            let [connections, payload_len, in_flight] = [*connections, *payload_len, *in_flight];
+            let shape = Shape { connections, payload_len, in_flight };
+            clients::run_bare(*port, shape, *warm_up, *length).map(|turn| {
+                println!("{}", turn.document());
+                true
+            })
+        }
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -68,83 +121,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Args, String> {
-    let mut args = Args {
-        rounds: 11,
-        seconds: 0.5,
-        section: None,
-        peers: vec![],
-        clients: vec![],
-        report: "target/bench/report.json".into(),
-    };
-    while let Some(flag) = arguments.next() {
-        let value = arguments.next().ok_or_else(|| format!("{flag} needs a value"))?;
-        let wrong = || format!("{flag} cannot be {value}");
-        match flag.as_str() {
-            "--rounds" => args.rounds = value.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?,
-            "--seconds" => {
-                let seconds = value.parse().ok().filter(|s| (0.01..=60.0).contains(s));
-                args.seconds = seconds.ok_or_else(wrong)?;
-            }
-            "--section" => args.section = Some(value),
-            "--peers" => {
-                let named = |name| Peer::named(name).ok_or_else(|| no_peer(name));
-                args.peers =
-                    value.split(',').map(str::trim).map(named).collect::<Result<_, _>>()?;
-            }
-            "--clients" => {
-                let known = |name: &str| CLIENTS.iter().find(|(known, _)| *known == name.trim());
-                let named =
-                    |name| known(name).map(|(known, _)| *known).ok_or_else(|| no_client(name));
-                args.clients = value.split(',').map(named).collect::<Result<_, _>>()?;
-            }
-            "--report" => args.report = value.into(),
-            _ => return Err(format!("unknown flag {flag}")),
-        }
+/// Runs a peer that is part of this program; it ends with an error or by a signal.
+fn serve(peer: &Peer, port: u16) -> io::Result<bool> {
+    match peer.program {
+        Program::Built(run) => listen(port).and_then(run).map(|_| false),
+        _ => Err(io::Error::other(format!("{} is a program of its own", peer.name))),
     }
-    Ok(args)
-}
-
-fn no_peer(name: &str) -> String {
-    let names: Vec<&str> = peers::PEERS.iter().map(|peer| peer.name).collect();
-    format!("no peer {name:?}; there are: {}", names.join("; "))
-}
-
-fn no_client(name: &str) -> String {
-    format!("no load tester {name:?}; there are: {}", CLIENTS.map(|(known, _)| known).join("; "))
-}
-
-/// Runs the load tester that is part of this program, and prints what it tells of itself.
-fn be_bare(arguments: &[String]) -> ExitCode {
-    match clients::run_bare(arguments) {
-        Some(Ok(turn)) => {
-            println!("{}", turn.document());
-            ExitCode::SUCCESS
-        }
-        Some(Err(error)) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-        None => {
-            eprintln!("error: a bare client needs other arguments");
-            ExitCode::from(64)
-        }
-    }
-}
-
-/// Runs a peer that is part of this program: `serve NAME PORT`.
-fn serve(arguments: &mut impl Iterator<Item = String>) -> ExitCode {
-    let peer = arguments.next().and_then(|name| Peer::named(&name));
-    let port = arguments.next().and_then(|port| port.parse().ok());
-    let (Some(Peer { program: Program::Built(run), .. }), Some(port)) = (peer, port) else {
-        eprintln!("error: no such peer");
-        return ExitCode::from(64);
-    };
-    let outcome = listen(port).and_then(run);
-    if let Err(error) = outcome {
-        eprintln!("error: {error}");
-    }
-    ExitCode::FAILURE
 }
 
 fn listen(port: u16) -> io::Result<TcpListener> {
@@ -173,7 +155,7 @@ fn bench(args: &Args) -> io::Result<bool> {
     let scratch = args.report.parent().unwrap_or(Path::new(".")).join("scratch");
     fs::create_dir_all(&scratch)?;
     let plan = BenchPlan {
-        rounds: args.rounds,
+        rounds: args.rounds.get(),
         length: Duration::from_secs_f64(args.seconds),
         peers: args.peers.clone(),
         clients: args.clients.clone(),

@@ -6,54 +6,45 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::Parser;
 use trust_sim::check::Violation;
 use trust_sim::script::Script;
 use trust_sim::shrink::shrink;
 use trust_sim::simulation::{ScriptOutcome, run};
 use trust_wire::Reason;
 
-const USAGE: &str = "usage: trust-sim --seeds N [--from S] [--no-shrink] | trust-sim --seed S";
-
-/// What the arguments ask for.
-#[derive(Clone, Copy, Debug, Default)]
+/// Plays whole lives of connections in simulated time, and shrinks the first that fails
+#[derive(Clone, Copy, Debug, Parser)]
 struct Args {
+    /// How many seeds to play
+    #[arg(long, required_unless_present = "seed")]
     seeds: Option<u64>,
+    /// The first of them
+    #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Plays this seed alone, and shows all of it
+    #[arg(long)]
     seed: Option<u64>,
+    /// Leaves a script that fails as it is
+    #[arg(long)]
     no_shrink: bool,
 }
 
 fn main() -> ExitCode {
-    let Some(args) = parse(std::env::args().skip(1)) else {
-        eprintln!("{USAGE}");
-        return ExitCode::from(64);
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
     };
     // A panic of the core is one of the findings, and told with its seed.
     std::panic::set_hook(Box::new(|_| {}));
     let mut out = io::stdout().lock();
-    match (args.seed, args.seeds) {
-        (Some(seed), _) => replay(seed, &mut out),
-        (None, Some(seeds)) => search(args.from, seeds, !args.no_shrink, &mut out),
-        (None, None) => unreachable!("parsed"),
+    match args.seed {
+        Some(seed) => replay(seed, &mut out),
+        None => search(args.from, args.seeds.unwrap_or(0), !args.no_shrink, &mut out),
     }
-}
-
-fn parse(mut arguments: impl Iterator<Item = String>) -> Option<Args> {
-    let mut args = Args::default();
-    while let Some(flag) = arguments.next() {
-        if flag == "--no-shrink" {
-            args.no_shrink = true;
-            continue;
-        }
-        let value = arguments.next()?.parse().ok()?;
-        match flag.as_str() {
-            "--seeds" => args.seeds = Some(value),
-            "--from" => args.from = value,
-            "--seed" => args.seed = Some(value),
-            _ => return None,
-        }
-    }
-    (args.seed.is_some() || args.seeds.is_some()).then_some(args)
 }
 
 /// Plays one seed and shows all of it.
