@@ -24,7 +24,7 @@ use crate::setup::{NO_LIMIT, OnReset};
 pub const NAME: &str = "check";
 
 options! {
-    /// What `trustctl check` is told: a field for each flag.
+    /// Options of `trustctl check`, one field per flag.
     pub struct CheckOptions of "check" {
         /// Start this server, watch it and stop it, in place of HOST:PORT; {port} stands for a free
         /// port
@@ -45,9 +45,10 @@ options! {
         /// Added to the length field's value, for lengths that count more or less than what follows
         ADJUST adjust: i64 = "0", framing::ADJUST;
         /// Largest payload that the server takes, inclusive, or none if it takes any
-        MAX_FRAME max_frame: u64 = "65536", ValueKind::of_text("BYTES", "a whole number from 1, or none", |text| {
+        MAX_FRAME max_frame: u64 = "65536",
+            ValueKind::of_text("BYTES", "a whole number from 1, or none", |text| {
                 if text == "none" { Some(NO_LIMIT) } else { parse_count(text) }
-        });
+            });
         /// The server's timeout for silent clients; without it, such times are measured and not
         /// judged
         TIMEOUT timeout: Duration, values::LIMIT;
@@ -138,7 +139,7 @@ fn parse_patterns(text: &str) -> Result<String, String> {
         Some(unknown) => Err(format!(
             "{} names no case; allowed are {}, see --list",
             quoted(unknown),
-            CASE.kind.allowed
+            CASE.allowed
         )),
     }
 }
@@ -159,7 +160,7 @@ pub fn again(layers: &Layers, arguments: &[OsString], family: Family) -> String 
     let settings = SETTINGS
         .iter()
         .copied()
-        .filter(|setting| !NOT_AGAIN.contains(&setting.key()) && !is_beaten(setting.key()));
+        .filter(|setting| !NOT_AGAIN.contains(&setting.key) && !is_beaten(setting.key));
     words.extend(said(layers, settings));
     let (seed, _) = layers.text(&SEED);
     words.push(format!("--seed {}", seed.unwrap_or_default().to_string_lossy()));

@@ -15,10 +15,10 @@ pub fn said<'s>(
     let mut words = vec![];
     for setting in settings {
         let (Some(text), source) = layers.text(setting) else { continue };
-        if source <= Source::Default || setting.default().is_some_and(|default| text == default) {
+        if source <= Source::Default || setting.default.is_some_and(|default| text == default) {
             continue;
         }
-        match (setting.is_switch(), parse_bool(&text.to_string_lossy())) {
+        match (setting.is_switch, parse_bool(&text.to_string_lossy())) {
             (true, Some(true)) => words.push(setting.flag()),
             // What it turned off is still on in the file.
             (true, _) if source > Source::File => words.push(format!("{}=false", setting.flag())),

@@ -131,7 +131,7 @@ impl Reader<'_> {
             let command = self
                 .settings
                 .iter()
-                .find_map(|setting| setting.command().filter(|command| *command == name.get_ref()));
+                .find_map(|setting| setting.command.filter(|command| *command == name.get_ref()));
             match (command, value.get_ref()) {
                 (Some(_), DeValue::Table(table)) => {
                     for (key, value) in table {
@@ -162,19 +162,18 @@ impl Reader<'_> {
         value: &Spanned<DeValue<'_>>,
     ) {
         let table = command.map_or_else(String::new, |command| format!(" in [{command}]"));
-        let of_command = self.settings.iter().filter(|setting| setting.command() == command);
-        let Some(setting) = of_command.clone().find(|setting| setting.key() == key.get_ref())
-        else {
-            let allowed: Vec<&str> = of_command.map(|setting| setting.key()).collect();
+        let of_command = self.settings.iter().filter(|setting| setting.command == command);
+        let Some(setting) = of_command.clone().find(|setting| setting.key == key.get_ref()) else {
+            let allowed: Vec<&str> = of_command.map(|setting| setting.key).collect();
             let allowed = allowed.join(", ");
             let message =
                 format!("unknown key {}{table}: allowed are {allowed}", quoted(&**key.get_ref()));
             return self.mistake(key.span(), message);
         };
-        let place = format!("{}: {}{table}", (self.place)(key.span().start), setting.key());
-        let key = setting.key();
+        let place = format!("{}: {}{table}", (self.place)(key.span().start), setting.key);
+        let key = setting.key;
         let Some(text) = scalar(value.get_ref()) else {
-            let (kind, allowed) = (kind(value.get_ref()), setting.allowed());
+            let (kind, allowed) = (kind(value.get_ref()), setting.allowed);
             let message = format!("{key}{table} is {kind}: allowed is {allowed}");
             return self.mistake(value.span(), message);
         };
@@ -188,12 +187,12 @@ impl Reader<'_> {
     }
 
     fn is_known(&self, command: Option<&str>, key: &str) -> bool {
-        self.settings.iter().any(|setting| setting.command() == command && setting.key() == key)
+        self.settings.iter().any(|setting| setting.command == command && setting.key == key)
     }
 
     fn tables(&self) -> String {
         let mut tables: Vec<_> =
-            self.settings.iter().filter_map(|setting| setting.command()).collect();
+            self.settings.iter().filter_map(|setting| setting.command).collect();
         tables.dedup();
         tables.iter().map(|table| format!("[{table}]")).collect::<Vec<_>>().join(", ")
     }

@@ -135,7 +135,7 @@ mod tests {
     fn settled(flags: &[&str], variables: &[&str], file: &str) -> Result<String, Failure> {
         let mut layers = Layers::default();
         for (key, value) in flags.iter().filter_map(|flag| flag.split_once('=')) {
-            let setting = SETTINGS.iter().find(|setting| setting.key() == key).unwrap();
+            let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
             layers.add_flag(*setting, OsStr::new(value)).unwrap();
         }
         let variables: Vec<(OsString, OsString)> = variables
@@ -149,7 +149,7 @@ mod tests {
         settle(&mut layers, EXCLUSIONS)?;
         let shown = SETTINGS.iter().filter_map(|setting| {
             let text = layers.text(*setting).0?;
-            Some(format!("{}={}", setting.key(), text.to_string_lossy()))
+            Some(format!("{}={}", setting.key, text.to_string_lossy()))
         });
         Ok(shown.collect::<Vec<_>>().join(" "))
     }

@@ -8,22 +8,24 @@ use crate::settings::ValueKind;
 use crate::values::{FILE, parse_path, parse_text};
 
 options! {
-    /// What every command is told.
+    /// Options of all commands.
     pub struct GlobalOptions {
         /// Directory of config.toml and the log [default: ~/.trustctl]
         TRUST_HOME trust_home: PathBuf, ValueKind::of_bytes("DIR", "a directory name", parse_path);
 
         /// Identity of this run in every event [default: generated]
-        REQUEST_ID request_id: String, ValueKind::of_text("ID", "a text of 1 to 1024 bytes", |text| {
-            parse_text(text).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX)
-        });
+        REQUEST_ID request_id: String,
+            ValueKind::of_text("ID", "a text of 1 to 1024 bytes", |text| {
+                parse_text(text).filter(|id| id.len() <= REQUEST_ID_BYTES_MAX)
+            });
 
         /// Lowest level of events that are written: debug, info, warn or error
         LOG_LEVEL log_level: Level = "info",
             ValueKind::of_text("LEVEL", "debug, info, warn or error", Level::parse);
 
         /// File that events are appended to, or none [default: logs/trustctl.log in the home]
-        LOG_FILE log_file: PathBuf, ValueKind { allowed: "a file name, or none", ..FILE.named("PATH") };
+        LOG_FILE log_file: PathBuf,
+            ValueKind { allowed: "a file name, or none", ..FILE.named("PATH") };
     }
 }
 

@@ -72,7 +72,7 @@ impl Layers {
 
     /// The strongest layer's text as it was given, not necessarily UTF-8, and its layer.
     pub fn text(&self, setting: &dyn AnySetting) -> (Option<&OsStr>, Source) {
-        match (self.strongest(setting), setting.default()) {
+        match (self.strongest(setting), setting.default) {
             (Some((given, source)), _) => (Some(&given.text), source),
             (None, Some(default)) => (Some(default.as_ref()), Source::Default),
             (None, None) => (None, Source::Unset),
@@ -123,10 +123,10 @@ impl Layers {
     ) -> Result<(), Failure> {
         let mut result = Ok(());
         for setting in settings {
-            if matches.value_source(setting.key()) != Some(ValueSource::CommandLine) {
+            if matches.value_source(setting.key) != Some(ValueSource::CommandLine) {
                 continue;
             }
-            if let Some(text) = matches.get_one::<OsString>(setting.key()) {
+            if let Some(text) = matches.get_one::<OsString>(setting.key) {
                 result = result.and(self.add_flag(*setting, text));
             }
         }

@@ -1,13 +1,12 @@
-//! What a command can be told, declared once: its settings, and the struct that their values come in.
+//! Declares the options of a command once: its settings, and the struct that holds their values.
 
-/// Declares settings, each once, as the fields of the struct that their values come in.
+/// Declares settings, each once, as the fields of the struct that holds their values.
 ///
 /// ```
-/// use std::path::PathBuf;
-/// use trust_cli::{layers::Layers, options, settings::AnySetting, values};
+/// use trust_cli::{layers::Layers, options, values};
 ///
 /// options! {
-///     /// What `serve` is told.
+///     /// Options of `serve`.
 ///     pub struct Options of "serve" {
 ///         /// Port to listen on
 ///         PORT port: u16, values::PORT;
@@ -24,9 +23,10 @@
 /// assert_eq!(SETTINGS.len(), 3);
 /// ```
 ///
-/// The comment is the text of `--help`, and the field's name with dashes is the flag. A field with a default is of the
-/// named type, and one without is an option of it. A constant for each setting says where its value came from, and
-/// `SETTINGS` is all of them. Without `of` they are settings of all commands.
+/// The comment is the text of `--help`, and the field's name with dashes is the flag. A field with
+/// a default has the given type, and a field without one is an `Option` of it; a switch has the
+/// default `off`. Each setting also gets a constant, to ask the layers where its value came from,
+/// and `SETTINGS` lists all of them. Without `of`, the settings belong to all commands.
 #[macro_export]
 macro_rules! options {
     (
@@ -58,7 +58,7 @@ macro_rules! options {
         }
 
         impl $Options {
-            /// What the strongest layers say.
+            /// The value that the strongest layer gives for each setting.
             $vis fn of(layers: &$crate::layers::Layers) -> $Options {
                 $Options { $($field: $crate::options!(@value layers $NAME $($default)?)),+ }
             }

@@ -1,10 +1,12 @@
 //! What can be set, each in one place.
 //!
-//! [`crate::options!`] declares what a command can be told as the fields of a struct. A field says everything about its
-//! setting; the command line, the file, `config show` and the documentation follow it.
+//! [`crate::options!`] declares the settings of a command as the fields of a struct. A field says
+//! everything about its setting; the command line, the file, `config show` and the documentation
+//! follow it.
 
 use std::any::Any;
 use std::ffi::{OsStr, OsString};
+use std::ops::Deref;
 
 use clap::{Arg, value_parser};
 
@@ -12,16 +14,27 @@ use crate::exit_code::{ExitCode, Failure};
 
 /// One setting of one command, or of all.
 pub struct Setting<T: 'static> {
+    declaration: Declaration,
+    /// What takes a value, and refuses what is not allowed.
+    parse: Parse<T>,
+}
+
+/// Everything that is said of a setting; only the type of its values is missing.
+pub struct Declaration {
     /// The command that it belongs to (`log-demo` for `log demo`); `None`: all of them.
     pub command: Option<&'static str>,
     /// The name without dashes, which is also the file's key: `frame-timeout`.
     pub key: &'static str,
-    /// What it can be set to.
-    pub kind: ValueKind<T>,
+    /// What `--help` calls the value: `SECONDS`.
+    pub value_name: &'static str,
+    /// What an error says is allowed: `a port from 0 to 65535`.
+    pub allowed: &'static str,
     /// The weakest layer; `None`: unset, or worked out at run time.
     pub default: Option<&'static str>,
     /// A sentence for `--help`.
     pub help: &'static str,
+    /// Whether the flag alone turns something on, and with `=false` off.
+    pub is_switch: bool,
 }
 
 /// What a setting can be set to.
@@ -57,17 +70,21 @@ impl<T> Setting<T> {
         help: &'static str,
     ) -> Setting<T> {
         let Ok(key) = std::str::from_utf8(key) else { panic!("a name is UTF-8") };
-        Setting { command, key, kind, default, help: help.trim_ascii() }
+        let ValueKind { name: value_name, allowed, parse, is_switch } = kind;
+        let help = help.trim_ascii();
+        let declaration =
+            Declaration { command, key, value_name, allowed, default, help, is_switch };
+        Setting { declaration, parse }
     }
 
     /// The value of a text, or what is wrong with it.
     pub(crate) fn read(&self, text: &OsStr) -> Result<T, String> {
-        let value = match self.kind.parse {
+        let value = match self.parse {
             Parse::Text(parse) => parse(&text.to_string_lossy()),
             Parse::Parts(parse) => return parse(&text.to_string_lossy()),
             Parse::Bytes(parse) => parse(text),
         };
-        value.ok_or_else(|| format!("allowed is {}", self.kind.allowed))
+        value.ok_or_else(|| format!("allowed is {}", self.allowed))
     }
 }
 
@@ -115,103 +132,79 @@ pub struct Given {
     pub text: OsString,
     /// What the setting's parser made of it.
     pub value: Box<dyn Any>,
-    /// Where it stands, as messages name it: the flag, the variable, or path, line, key and table of the file.
+    /// Where it was given, as messages name it: the flag, the variable, or path, line, key and
+    /// table of the file.
     pub place: String,
 }
 
 /// A [`Setting`] whose type does not matter.
-pub trait AnySetting: Sync {
-    /// See [`Setting::command`].
-    fn command(&self) -> Option<&'static str>;
-    /// See [`Setting::key`].
-    fn key(&self) -> &'static str;
-    /// See [`ValueKind::name`].
-    fn value_name(&self) -> &'static str;
-    /// See [`Setting::default`].
-    fn default(&self) -> Option<&'static str>;
-    /// See [`Setting::help`].
-    fn help(&self) -> &'static str;
-    /// See [`ValueKind::allowed`].
-    fn allowed(&self) -> &'static str;
-    /// See [`ValueKind::is_switch`].
-    fn is_switch(&self) -> bool;
+pub trait AnySetting: Deref<Target = Declaration> + Sync {
     /// The text with its value, or what is wrong with it and what is allowed.
     fn given(&self, text: &OsStr, place: String) -> Result<Given, String>;
+}
 
+impl<T: Any> AnySetting for Setting<T> {
+    fn given(&self, text: &OsStr, place: String) -> Result<Given, String> {
+        let value = Box::new(self.read(text)?);
+        Ok(Given { text: text.to_owned(), value, place })
+    }
+}
+
+impl<T> Deref for Setting<T> {
+    type Target = Declaration;
+
+    fn deref(&self) -> &Declaration {
+        &self.declaration
+    }
+}
+
+impl Declaration {
     /// See [`SettingId`].
-    fn id(&self) -> SettingId {
-        (self.command(), self.key())
+    pub fn id(&self) -> SettingId {
+        (self.command, self.key)
     }
 
     /// `--frame-timeout`
-    fn flag(&self) -> String {
-        format!("--{}", self.key())
+    pub fn flag(&self) -> String {
+        format!("--{}", self.key)
     }
 
     /// It has no value, and the command needs one.
-    fn missing(&self) -> Failure {
+    pub fn missing(&self) -> Failure {
         Failure::new(ExitCode::Usage, format!("missing required flag: {}", self.flag()))
     }
 
     /// `TRUST_ECHO_SERVER_FRAME_TIMEOUT`, and `TRUST_HOME` for `trust-home`.
-    fn variable(&self) -> String {
-        match self.command() {
-            Some(command) => format!("{}{}", variable_prefix(command), shouted(self.key())),
-            None => format!("TRUST_{}", shouted(self.key().trim_start_matches("trust-"))),
+    pub fn variable(&self) -> String {
+        match self.command {
+            Some(command) => format!("{}{}", variable_prefix(command), shouted(self.key)),
+            None => format!("TRUST_{}", shouted(self.key.trim_start_matches("trust-"))),
         }
     }
 
     /// What `config show` calls it: `echo-server.frame-timeout`, `trust_home`.
-    fn display_name(&self) -> String {
-        match self.command() {
-            Some(command) => format!("{command}.{}", self.key()),
-            None => self.key().replace('-', "_"),
+    pub fn display_name(&self) -> String {
+        match self.command {
+            Some(command) => format!("{command}.{}", self.key),
+            None => self.key.replace('-', "_"),
         }
     }
 
     /// The flag for clap; its id is the key.
-    fn arg(&self) -> Arg {
+    pub(crate) fn arg(&self) -> Arg {
         // Everything reaches our own parsers, so that all layers give the same messages.
-        let arg = Arg::new(self.key()).long(self.key()).value_parser(value_parser!(OsString));
-        let arg = arg.value_name(self.value_name());
-        if self.is_switch() {
+        let arg = Arg::new(self.key).long(self.key).value_parser(value_parser!(OsString));
+        let arg = arg.value_name(self.value_name);
+        if self.is_switch {
             // `--json`, and `--json=false` against a variable or the file.
             let arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
-            return arg.help(self.help());
+            return arg.help(self.help);
         }
-        let help = match self.default() {
-            Some(default) => format!("{} [default: {default}]", self.help()),
-            None => self.help().to_owned(),
+        let help = match self.default {
+            Some(default) => format!("{} [default: {default}]", self.help),
+            None => self.help.to_owned(),
         };
         arg.help(help).allow_negative_numbers(true)
-    }
-}
-
-impl<T: Any> AnySetting for Setting<T> {
-    fn command(&self) -> Option<&'static str> {
-        self.command
-    }
-    fn key(&self) -> &'static str {
-        self.key
-    }
-    fn value_name(&self) -> &'static str {
-        self.kind.name
-    }
-    fn default(&self) -> Option<&'static str> {
-        self.default
-    }
-    fn help(&self) -> &'static str {
-        self.help
-    }
-    fn allowed(&self) -> &'static str {
-        self.kind.allowed
-    }
-    fn is_switch(&self) -> bool {
-        self.kind.is_switch
-    }
-    fn given(&self, text: &OsStr, place: String) -> Result<Given, String> {
-        let value = Box::new(self.read(text)?);
-        Ok(Given { text: text.to_owned(), value, place })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::globals::{self, CONFIG_FILE_NAME, GlobalOptions, LOG_FILE, TRUST_HOME};
 use crate::layers::{Layers, check_variable_names};
 use crate::log_sink::open_log_file;
-use crate::settings::{AnySetting, variable_prefix};
+use crate::settings::variable_prefix;
 use crate::standard_streams;
 use crate::usage::{CommandLine, innermost, levels};
 

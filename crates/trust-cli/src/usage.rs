@@ -30,7 +30,8 @@ pub(crate) fn check_token_lengths(tokens: &[OsString]) -> Result<(), Failure> {
 /// A command line as clap reads it.
 pub struct CommandLine<'a> {
     program: &'a Program,
-    /// What was found; of a wrong line, what is right in it, so that the failure gets into the right log.
+    /// What clap found; for a wrong line, the rest of it, so that the failure is logged in the
+    /// right place.
     pub matches: ArgMatches,
     /// The words of the command, as far as they are right.
     words: String,
@@ -67,11 +68,12 @@ impl<'a> CommandLine<'a> {
         matches!(innermost(&self.matches).try_get_one("json"), Ok(Some(true)))
     }
 
-    /// Refuses flags of a command before the word of one inside it, which has its own: `load --port 1 merge`.
+    /// Refuses flags of a command before the word of one inside it, which has its own:
+    /// `load --port 1 merge`.
     fn check_outer_commands(&self) -> Result<(), Failure> {
         for level in levels(&self.matches) {
             let Some(word) = level.subcommand_name() else { break };
-            let is_global = |id: &str| globals::SETTINGS.iter().any(|setting| setting.key() == id);
+            let is_global = |id: &str| globals::SETTINGS.iter().any(|setting| setting.key == id);
             let is_given = |id: &&str| level.value_source(id) == Some(ValueSource::CommandLine);
             let given = level.ids().map(Id::as_str).filter(|id| !is_global(id)).find(is_given);
             if let Some(id) = given {
@@ -139,11 +141,10 @@ impl<'a> CommandLine<'a> {
         let reported = context(error, ContextKind::InvalidArg)?;
         let matches = matches_beside_mistakes(command, tokens, true);
         let own = self.entry.map_or(&[][..], |entry| entry.settings);
-        let settings =
-            || own.iter().chain(globals::SETTINGS).filter(|setting| !setting.is_switch());
+        let settings = || own.iter().chain(globals::SETTINGS).filter(|setting| !setting.is_switch);
         let given = levels(&matches).flat_map(|level| {
             let text = |key| level.try_get_one::<OsString>(key).ok().flatten();
-            settings().filter_map(move |setting| Some((setting, text(setting.key())?)))
+            settings().filter_map(move |setting| Some((setting, text(setting.key)?)))
         });
         let is_it = |text: &OsStr| {
             let text = text.to_string_lossy();
@@ -176,9 +177,9 @@ pub fn innermost(matches: &ArgMatches) -> &ArgMatches {
     levels(matches).last().unwrap_or(matches)
 }
 
-/// What is right in a line that is wrong: what clap stumbles over is left out.
+/// The matches of a wrong line without the words that clap stumbles over.
 fn matches_beside_mistakes(command: &Command, tokens: &[OsString], dashed: bool) -> ArgMatches {
-    // Help is no matches.
+    // A request for help yields no matches.
     let command = lenient(command.clone(), dashed);
     let command = command.disable_help_flag(true).disable_version_flag(true);
     let command = command.disable_help_subcommand(true);
@@ -211,7 +212,8 @@ fn stumbled_over(error: &clap::Error) -> Option<String> {
     }
 }
 
-/// The same, but a flag may stand there twice; the first one counts. Where values are `dashed`, they may look like flags.
+/// The same command, but a flag may be given twice, and the first one counts. With `dashed`, a
+/// value may look like a flag.
 fn lenient(command: Command, dashed: bool) -> Command {
     let lenient_arg = |arg: Arg| match (arg.get_long(), arg.get_value_names()) {
         (Some(_), Some(_)) => arg.action(ArgAction::Append).allow_hyphen_values(dashed),

@@ -18,11 +18,8 @@ use crate::oneline::{check_failure, check_line};
 /// If a mistake is not told with its line, or what is taken is not what the file says.
 pub fn run(data: &[u8]) {
     // The home is where the file is, so it cannot stand in it.
-    let settings: Vec<_> = TRUSTCTL
-        .all_settings()
-        .into_iter()
-        .filter(|setting| setting.key() != "trust-home")
-        .collect();
+    let settings: Vec<_> =
+        TRUSTCTL.all_settings().into_iter().filter(|setting| setting.key != "trust-home").collect();
     let file = match ConfigFile::parse(data, Path::new("FILE"), &settings) {
         Ok(file) => file,
         Err(failure) => {
@@ -75,7 +72,7 @@ fn check_value(
     key: &str,
     value: &Value,
 ) {
-    let of_name = |setting: &&&dyn AnySetting| setting.command() == command && setting.key() == key;
+    let of_name = |setting: &&&dyn AnySetting| setting.command == command && setting.key == key;
     let setting = settings.iter().find(of_name).expect("a name that is taken is a setting's");
     let given = file.values.get(&setting.id()).expect("a value is taken");
     let text = given.text.to_str().expect("a value is text");

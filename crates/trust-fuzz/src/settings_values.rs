@@ -143,14 +143,14 @@ fn check_layers(bytes: &[u8]) {
     }
     assert_eq!(
         layers.text(setting).0 == Some(text),
-        is_valid || setting.default().is_some_and(|it| text == it)
+        is_valid || setting.default.is_some_and(|it| text == it)
     );
     let variables = [(OsString::from(setting.variable()), text.to_owned())];
     match layers.add_environment(&variables, &settings) {
         Ok(()) => assert!(is_valid || text.is_empty(), "{text:?}"),
         Err(failure) => check_failure(&failure, ExitCode::Usage),
     }
-    let Some(command) = setting.command() else { return };
+    let Some(command) = setting.command else { return };
     let variables = [(text.to_owned(), OsString::new())];
     if let Err(failure) = check_variable_names(&variables, command, &settings) {
         check_failure(&failure, ExitCode::Usage);

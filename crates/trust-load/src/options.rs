@@ -10,7 +10,7 @@ use trust_cli::exit_code::Failure;
 use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
 use trust_cli::layers::{Layers, Source};
 use trust_cli::options;
-use trust_cli::settings::{AnySetting, ValueKind};
+use trust_cli::settings::ValueKind;
 use trust_cli::target::{self, Target};
 use trust_cli::values::{self, COUNT, parse_up_to};
 
@@ -23,7 +23,7 @@ use crate::{shard, start_at};
 pub const NAME: &str = "load";
 
 options! {
-    /// What `trustctl load` is told: a field for each flag.
+    /// Options of `trustctl load`, one field per flag.
     pub struct LoadOptions of "load" {
         /// The server's name or address
         HOST host: String = "localhost", target::HOST;
@@ -45,7 +45,10 @@ options! {
         /// Send for this time before measuring begins; bytes are compared and errors counted all
         /// the same
         WARM_UP warm_up: Duration = "0",
-            ValueKind { allowed: "a number of seconds, 0 (none) or at least 0.001", ..values::LIMIT };
+            ValueKind {
+                allowed: "a number of seconds, 0 (none) or at least 0.001",
+                ..values::LIMIT
+            };
         /// Most messages on the way at once on a connection [default: 1; with --rate or --find-rate
         /// 100]
         IN_FLIGHT in_flight: u64,
@@ -172,7 +175,7 @@ impl LoadOptions {
 pub fn is_sequential(layers: &Layers) -> bool {
     SETTINGS
         .iter()
-        .filter(|setting| !SEQUENTIAL.contains(&setting.key()))
+        .filter(|setting| !SEQUENTIAL.contains(&setting.key))
         .all(|setting| layers.source(*setting) <= Source::Default)
 }
 

@@ -10,7 +10,6 @@ use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::output::{Stdout, Unwritten, document, print};
 use trust_cli::progress::Progress;
 use trust_cli::report_file::ReportFile;
-use trust_cli::settings::AnySetting;
 use trust_cli::signals::Stopped;
 use trust_cli::text::reason;
 

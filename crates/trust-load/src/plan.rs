@@ -314,10 +314,10 @@ fn refused(layers: &Layers, settings: &[&dyn AnySetting], why: impl fmt::Display
 /// The command that makes the same load again, without where its results go.
 fn again(layers: &Layers, family: Family, seed: u64, shard: Option<Shard>) -> String {
     let left_out: [&dyn AnySetting; 7] = [&JSON, &CSV, &HDR_LOG, &HTML, &START_AT, &SEED, &SHARD];
-    let is_left_out = |key: &str| left_out.iter().any(|setting| setting.key() == key);
+    let is_left_out = |key: &str| left_out.iter().any(|setting| setting.key == key);
     let mut words = vec!["trustctl".to_owned(), NAME.to_owned()];
     words.extend(family.flag().map(str::to_owned));
-    words.extend(said(layers, SETTINGS.iter().copied().filter(|s| !is_left_out(s.key()))));
+    words.extend(said(layers, SETTINGS.iter().copied().filter(|s| !is_left_out(s.key))));
     // Its index may come from the environment, which the next run does not have.
     words.extend(shard.map(|shard| format!("{} {shard}", SHARD.flag())));
     words.push(format!("--seed {seed}"));

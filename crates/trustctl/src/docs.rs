@@ -30,18 +30,18 @@ fn the_table_of_settings_is_the_code_s() {
         "| setting | flag | variable | default | allowed | what it is |\n|---|---|---|---|---|---|\n",
     );
     for setting in TRUSTCTL.all_settings() {
-        let key = match (setting.command(), setting.key()) {
+        let key = match (setting.command, setting.key) {
             (Some(command), key) => format!("`[{command}]` `{key}`"),
             (None, "trust-home") => "not in the file".to_owned(),
             (None, key) => format!("`{key}`"),
         };
-        let default = setting.default().map_or(String::new(), |default| format!("`{default}`"));
-        let flag = match setting.is_switch() {
+        let default = setting.default.map_or(String::new(), |default| format!("`{default}`"));
+        let flag = match setting.is_switch {
             true => setting.flag(),
-            false => format!("{} {}", setting.flag(), setting.value_name()),
+            false => format!("{} {}", setting.flag(), setting.value_name),
         };
-        let allowed = setting.allowed().replace('|', "\\|");
-        let help = setting.help().replace('|', "\\|");
+        let allowed = setting.allowed.replace('|', "\\|");
+        let help = setting.help.replace('|', "\\|");
         let variable = setting.variable();
         let _ =
             writeln!(table, "| {key} | `{flag}` | `{variable}` | {default} | {allowed} | {help} |");
@@ -50,8 +50,8 @@ fn the_table_of_settings_is_the_code_s() {
     for Exclusion(one, other, why) in TRUSTCTL.commands.iter().flat_map(|entry| entry.exclusions) {
         let cell = |when: &When| {
             let (setting, value) = (when.setting(), when.value());
-            let command = setting.command().unwrap_or_default();
-            format!("`[{command}]` `{}`{value}", setting.key())
+            let command = setting.command.unwrap_or_default();
+            format!("`[{command}]` `{}`{value}", setting.key)
         };
         let _ = writeln!(table, "| {} | {} | {why} |", cell(one), cell(other));
     }

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::settings::AnySetting;
 use trust_cli::{options, values};
 
 /// The word that calls it.
 const NAME: &str = "hold";
 
 options! {
-    /// What `trustctl hold` is told.
+    /// Options of `trustctl hold`.
     struct HoldOptions of "hold" {
         /// How long to wait; required
         SECONDS seconds: Duration, values::DELAY;

@@ -13,7 +13,7 @@ use trust_cli::{options, values};
 pub(crate) const NAME: &str = "echo-client";
 
 options! {
-    /// What `trustctl echo-client` is told: a field for each flag.
+    /// Options of `trustctl echo-client`, one field per flag.
     pub(crate) struct ClientOptions of "echo-client" {
         /// Send one generated frame with a payload of this size; from 16777216 on, a server in auto
         /// mode takes it for raw bytes

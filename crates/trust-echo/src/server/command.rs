@@ -12,7 +12,6 @@ use trust_cli::event_log::EventLog;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::Layers;
 use trust_cli::level::Level;
-use trust_cli::settings::AnySetting;
 use trust_cli::signals::Signal;
 use trust_cli::text::reason;
 use trust_cli::values::quoted;

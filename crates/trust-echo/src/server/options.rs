@@ -19,7 +19,7 @@ use crate::server::events::{ModelName, parse_mode};
 pub(crate) const NAME: &str = "echo-server";
 
 options! {
-    /// What `trustctl echo-server` is told: a field for each flag.
+    /// Options of `trustctl echo-server`, one field per flag.
     pub(crate) struct ServerOptions of "echo-server" {
         /// Port to listen on; 0 takes a free one and reports it in server_start; required unless
         /// sockets are handed over

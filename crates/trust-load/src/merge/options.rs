@@ -11,7 +11,7 @@ use crate::budget::{self, Budget};
 pub(crate) const NAME: &str = "load merge";
 
 options! {
-    /// What `trustctl load merge` is told: a field for each flag.
+    /// Options of `trustctl load merge`, one field per flag.
     pub(crate) struct MergeOptions of "load-merge" {
         /// Print one JSON document and nothing else
         JSON json: bool = off, values::SWITCH;
