@@ -29,11 +29,11 @@ use crate::options::{
     COMMAND, CheckOptions, EXCLUSIONS, EXPECT, HTML, JUNIT, NAME, PID, SETTINGS, again, check,
 };
 use crate::outcome::CaseOutcome;
-use crate::report::json::{CaseList, CheckReport};
+use crate::report::json::{CaseList, CheckReport, CheckSettings, ServerFields};
 use crate::report::{About, Counts, RunEnd, RunReport, html, junit, terminal};
 use crate::runner::{self, CasePlan, ProgressListener, Ran};
 use crate::server_command::{Started, cannot_start, unavailable};
-use crate::setup::{ConnectionPacer, Setup};
+use crate::setup::{ConnectionPacer, NO_LIMIT, Setup};
 use crate::watch::Watch;
 
 /// New connections a second to a server on another host.
@@ -99,8 +99,8 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let mut about = about(context, &options, &server)?;
     let plan = CasePlan {
         cases: wanted,
-        jobs: about.jobs,
-        strict: about.strict,
+        jobs: about.settings.jobs,
+        strict: options.strict,
         known: known_failures(context, &options)?,
     };
     let mut output = ReportOutput::create(context, &options)?;
@@ -171,26 +171,37 @@ fn about(
             (None, Some(command.to_string_lossy().into_owned()), None)
         }
     };
-    Ok(About {
-        started: format!("{:.3}", Timestamp::now()),
+    let server = ServerFields {
         target,
         address: None,
         command,
         pid,
         framing: options.framing(layers)?.to_string(),
-        max_frame: options.max_frame,
-        timeout: options.timeout.filter(|timeout| !timeout.is_zero()),
-        patience: options.patience,
-        settle: options.settle,
-        strict: options.strict,
-        seed: options.seed,
-        jobs: options.jobs as usize,
+        max_frame_bytes: Some(options.max_frame).filter(|limit| *limit != NO_LIMIT),
+        timeout_sec: timeout(options).map(|time| time.as_secs_f64()),
         one_at_a_time: false,
         max_clients: options.max_clients,
         turned_away_beside: None,
+    };
+    let settings = CheckSettings {
+        patience_sec: options.patience.as_secs_f64(),
+        settle_sec: options.settle.as_secs_f64(),
+        strict: options.strict,
+        seed: options.seed,
+        jobs: options.jobs as usize,
+    };
+    Ok(About {
+        started: format!("{:.3}", Timestamp::now()),
+        server,
+        settings,
         deaths: vec![],
         again: again(layers, &arguments(context), Family::of(context.matches)),
     })
+}
+
+/// The server's timeout, if it is said to have one.
+fn timeout(options: &CheckOptions) -> Option<Duration> {
+    options.timeout.filter(|timeout| !timeout.is_zero())
 }
 
 /// Reaches the server, or starts it, tries all cases, and stops it.
@@ -202,22 +213,22 @@ fn try_all(
     about: &mut About,
     output: &mut ReportOutput,
 ) -> Result<Ran, Stopped> {
-    let (address, watch) = reach(context, server, about.patience)?;
-    about.address = Some(address.to_string());
-    about.pid = watch.as_ref().map(Watch::pid);
+    let (address, watch) = reach(context, server, options.patience)?;
+    about.server.address = Some(address.to_string());
+    about.server.pid = watch.as_ref().map(Watch::pid);
     let (stop, stopper) = io::pipe().map_err(|error| internal(&error))?;
     let is_near = address.ip().is_loopback();
     let mut setup = Setup {
         address,
         framing: options.framing(context.layers)?,
-        max_frame: about.max_frame,
-        timeout: about.timeout,
-        patience: about.patience,
-        settle: about.settle,
+        max_frame: options.max_frame,
+        timeout: timeout(options),
+        patience: options.patience,
+        settle: options.settle,
         reset: options.reset,
         memory_allowance: options.memory_allowance,
-        seed: about.seed,
-        max_clients: about.max_clients,
+        seed: options.seed,
+        max_clients: options.max_clients,
         one_at_a_time: false,
         rate: ConnectionPacer::new(options.max_rate.or((!is_near).then_some(REMOTE_RATE))),
         stop: OwnedFd::from(stop),
@@ -225,8 +236,8 @@ fn try_all(
     let mut lines = Lines { about, output };
     let ran = runner::run(&mut setup, plan, watch.as_ref(), context.signals, stopper, &mut lines);
     lines.output.progress.clear();
-    about.one_at_a_time = setup.one_at_a_time;
-    about.turned_away_beside = setup.rate.turned_away_beside();
+    about.server.one_at_a_time = setup.one_at_a_time;
+    about.server.turned_away_beside = setup.rate.turned_away_beside();
     about.deaths = watch.map_or_else(Vec::new, |watch| watch.deaths());
     Ok(ran.map_err(|error| internal(&error))?)
 }

@@ -1,13 +1,15 @@
 //! The report as one page that needs nothing else.
 
+use std::time::Duration;
+
 use maud::{Markup, html};
 use trust_cli::markup::{list, page};
 use trust_cli::text::seconds;
 
 use crate::cause::Cause;
 use crate::outcome::{CaseOutcome, Class};
+use crate::report::json::ServerFields;
 use crate::report::{Counts, RunEnd, RunReport, caused, transcript};
-use crate::setup::NO_LIMIT;
 use crate::verdict::{Finding, Verdict};
 
 /// The report as one page. Cases that failed or warned are open.
@@ -32,19 +34,17 @@ pub fn report(report: &RunReport<'_>) -> String {
         RunEnd::Unreachable(why) => Some(format!("Nothing was tried: {why}")),
         RunEnd::Unwritten(why) => Some(format!("A report is missing: {why}")),
     };
-    let timeout = about.timeout.map_or_else(|| "not named".to_owned(), seconds);
-    let largest = match about.max_frame {
-        NO_LIMIT => "no limit".to_owned(),
-        limit => format!("{limit} bytes"),
-    };
+    let ServerFields { address, framing, max_frame_bytes, timeout_sec, .. } = &about.server;
+    let timeout = timeout_sec.map(|time| seconds(Duration::from_secs_f64(time)));
+    let largest = max_frame_bytes.map(|limit| format!("{limit} bytes"));
     let facts = [
-        ("address", about.address.clone().unwrap_or_default()),
-        ("framing", about.framing.clone()),
-        ("largest payload", largest),
-        ("timeout", timeout),
+        ("address", address.clone().unwrap_or_default()),
+        ("framing", framing.clone()),
+        ("largest payload", largest.unwrap_or_else(|| "no limit".to_owned())),
+        ("timeout", timeout.unwrap_or_else(|| "not named".to_owned())),
         ("began", about.started.clone()),
         ("took", seconds(*took)),
-        ("seed", about.seed.to_string()),
+        ("seed", about.settings.seed.to_string()),
         ("command", format!("{} --case '*'", about.again)),
     ];
     let body = html! {

@@ -8,7 +8,6 @@ use crate::case::Case;
 use crate::cause::Cause;
 use crate::outcome::CaseOutcome;
 use crate::report::{About, Counts, RunEnd, RunReport};
-use crate::setup::NO_LIMIT;
 use crate::transcript::{Log, TranscriptEntry, What};
 use crate::verdict::{Finding, Verdict};
 use crate::watch::Death;
@@ -69,14 +68,8 @@ impl CheckReport {
             exit: exit.code(),
             started: about.started.clone(),
             duration_ms: millis(*took),
-            server: ServerFields::of(about),
-            settings: CheckSettings {
-                patience_sec: about.patience.as_secs_f64(),
-                settle_sec: about.settle.as_secs_f64(),
-                strict: about.strict,
-                seed: about.seed,
-                jobs: about.jobs,
-            },
+            server: about.server.clone(),
+            settings: about.settings,
             counts: Counts::of(outcomes),
             deaths: about.deaths.clone(),
             causes: causes.iter().map(Explanation::of).collect(),
@@ -192,23 +185,6 @@ pub struct ServerFields {
     pub max_clients: Option<u64>,
     /// The fewest clients of the check beside which it turned another away, if it did.
     pub turned_away_beside: Option<u64>,
-}
-
-impl ServerFields {
-    fn of(about: &About) -> ServerFields {
-        ServerFields {
-            target: about.target.clone(),
-            address: about.address.clone(),
-            command: about.command.clone(),
-            pid: about.pid,
-            framing: about.framing.clone(),
-            max_frame_bytes: Some(about.max_frame).filter(|limit| *limit != NO_LIMIT),
-            timeout_sec: about.timeout.map(|time| time.as_secs_f64()),
-            one_at_a_time: about.one_at_a_time,
-            max_clients: about.max_clients,
-            turned_away_beside: about.turned_away_beside,
-        }
-    }
 }
 
 /// The flags of these names.

@@ -14,6 +14,7 @@ use trust_cli::text::{count, seconds};
 
 use crate::cause::Cause;
 use crate::outcome::{CaseOutcome, Class};
+use crate::report::json::{CheckSettings, ServerFields};
 use crate::transcript::{Excerpt, Log, TranscriptEntry, What};
 use crate::watch::Death;
 
@@ -23,36 +24,10 @@ use crate::watch::Death;
 pub struct About {
     /// When it began, as in events.
     pub started: String,
-    /// The server as the user named it.
-    pub target: Option<String>,
-    /// The address that answered.
-    pub address: Option<String>,
-    /// The command that started it.
-    pub command: Option<String>,
-    /// Its process, if that is watched.
-    pub pid: Option<u32>,
-    /// How it tells messages apart.
-    pub framing: String,
-    /// Its longest payload, in bytes.
-    pub max_frame: u64,
-    /// Its timeout.
-    pub timeout: Option<Duration>,
-    /// How long an answer is waited for.
-    pub patience: Duration,
-    /// How long a piece is left alone.
-    pub settle: Duration,
-    /// Whether a warning is a failure.
-    pub strict: bool,
-    /// Decides all payloads.
-    pub seed: u64,
-    /// Cases at the same time.
-    pub jobs: usize,
-    /// Whether the server was found to serve one client at a time.
-    pub one_at_a_time: bool,
-    /// How many clients it serves at the same time, as the user said.
-    pub max_clients: Option<u64>,
-    /// The fewest clients of the check beside which it turned another away, if it did.
-    pub turned_away_beside: Option<u64>,
+    /// The server.
+    pub server: ServerFields,
+    /// How it is checked.
+    pub settings: CheckSettings,
     /// When the server died, and how.
     pub deaths: Vec<Death>,
     /// The command that tries a case again, but for the case.
@@ -62,7 +37,8 @@ pub struct About {
 impl About {
     /// The server, in a few words.
     pub fn server(&self) -> &str {
-        let named = self.target.as_deref().or(self.command.as_deref());
+        let ServerFields { target, command, .. } = &self.server;
+        let named = target.as_deref().or(command.as_deref());
         named.unwrap_or("a server that was not named")
     }
 
