@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::report::chart::Tick;
-use crate::report::units::rate;
+use crate::report::units::{rate, round_time};
 
 /// The most labels of an axis of time, so that they stand apart on a phone.
 const TIME_TICKS_MAX: u64 = 6;
@@ -41,7 +41,7 @@ impl Logarithmic {
             let is_inside = *number as f64 >= self.low && *number as f64 <= self.high;
             is_inside && (!is_sparse || is_power_of_ten(*number))
         });
-        numbers.map(|number| Tick { at: self.place(number), text: short_time(number) }).collect()
+        numbers.map(|number| Tick { at: self.place(number), text: round_time(number) }).collect()
     }
 }
 
@@ -52,13 +52,6 @@ fn round_numbers() -> impl Iterator<Item = u64> {
 
 fn is_power_of_ten(number: u64) -> bool {
     10u64.pow(number.ilog10()) == number
-}
-
-/// A round number in its unit: `20 µs`.
-fn short_time(ns: u64) -> String {
-    let units = [(1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "µs")];
-    let fits = units.into_iter().find(|(scale, _)| ns >= *scale);
-    fits.map_or_else(|| format!("{ns} ns"), |(scale, unit)| format!("{} {unit}", ns / scale))
 }
 
 /// An axis of numbers from 0.

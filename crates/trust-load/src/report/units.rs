@@ -2,19 +2,18 @@
 
 use trust_cli::text::grouped;
 
+const TIMES: [&str; 4] = ["ns", "µs", "ms", "s"];
+
 /// A time in the unit that makes it short: `850 ns`, `98.1 µs`, `7.31 ms`, `1.02 s`, `3,600 s`.
 pub fn time(ns: u64) -> String {
-    if ns < 1000 {
-        return format!("{ns} ns");
-    }
-    for (scale, unit) in [(1e3, "µs"), (1e6, "ms")] {
-        if let Some(digits) = three_digits(ns as f64 / scale) {
-            return format!("{digits} {unit}");
-        }
-    }
-    let seconds = ns as f64 / 1e9;
-    let digits = three_digits(seconds).unwrap_or_else(|| grouped(seconds.round() as u64));
-    format!("{digits} s")
+    let (digits, unit) = scaled(ns as f64, &TIMES);
+    format!("{digits} {unit}")
+}
+
+/// The same for a round number of few digits: `20 µs`.
+pub fn round_time(ns: u64) -> String {
+    let (digits, unit) = scaled(ns as f64, &TIMES);
+    format!("{} {unit}", trimmed(&digits))
 }
 
 /// A number a second, as exact as three digits or whole numbers: `0.001`, `0.25`, `12.5`, `19,998`.
@@ -24,10 +23,7 @@ pub fn rate(per_second: f64) -> String {
     }
     match three_digits(per_second) {
         // `20`, not `20.0`: rates are asked for in whole numbers.
-        Some(digits) if digits.contains('.') => {
-            digits.trim_end_matches('0').trim_end_matches('.').to_owned()
-        }
-        Some(digits) => digits,
+        Some(digits) => trimmed(&digits).to_owned(),
         None => grouped(per_second.round() as u64),
     }
 }
@@ -36,23 +32,34 @@ pub fn rate(per_second: f64) -> String {
 fn small_rate(per_second: f64) -> String {
     // The digits in front of the first that counts, and three from there on.
     let decimals = (2.0 - per_second.log10().floor()).clamp(0.0, 17.0) as usize;
-    let text = format!("{per_second:.decimals$}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    trimmed(&format!("{per_second:.decimals$}")).to_owned()
+}
+
+/// Without zeros behind the point that say nothing.
+fn trimmed(digits: &str) -> &str {
+    match digits.contains('.') {
+        true => digits.trim_end_matches('0').trim_end_matches('.'),
+        false => digits,
+    }
 }
 
 /// A size in units of thousands: `512 B`, `12.8 MB`.
 pub fn bytes(count: f64) -> String {
-    if count.round() < 1000.0 {
-        return format!("{count:.0} B");
+    let (digits, unit) = scaled(count, &["B", "kB", "MB", "GB", "TB"]);
+    format!("{digits} {unit}")
+}
+
+/// A number in the unit that makes it short, each a thousand of the one before: whole in the
+/// first, and with three significant digits in the others.
+fn scaled<'u>(number: f64, units: &[&'u str]) -> (String, &'u str) {
+    if number.round() < 1000.0 {
+        return (format!("{number:.0}"), units[0]);
     }
-    for (scale, unit) in [(1e3, "kB"), (1e6, "MB"), (1e9, "GB")] {
-        if let Some(digits) = three_digits(count / scale) {
-            return format!("{digits} {unit}");
-        }
-    }
-    let tera = count / 1e12;
-    let digits = three_digits(tera).unwrap_or_else(|| grouped(tera.round() as u64));
-    format!("{digits} TB")
+    let within = |power: usize| number / 1000f64.powi(power as i32);
+    let fits = (1..units.len()).find_map(|power| Some((three_digits(within(power))?, power)));
+    let last = units.len() - 1;
+    let (digits, power) = fits.unwrap_or_else(|| (grouped(within(last).round() as u64), last));
+    (digits, units[power])
 }
 
 /// A share of a whole: `34.2 %`. What is not all of it is never shown as 100 %, and what is not nothing never as 0 %.
