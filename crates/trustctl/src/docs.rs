@@ -129,13 +129,14 @@ fn the_table_of_causes_is_the_code_s() {
 #[test]
 fn the_schemas_are_the_types() {
     let published = [
-        ("load", schema::<LoadDocument>()),
-        ("load-merge", schema::<MergeOutput>()),
-        ("check", schema::<CheckReport>()),
-        ("check-list", schema::<CaseList>()),
-        ("config-show", schema::<SettingsDocument>()),
+        ("load", "load", schema::<LoadDocument>()),
+        ("load-merge", "load merge", schema::<MergeOutput>()),
+        ("check", "check", schema::<CheckReport>()),
+        ("check-list", "check --list", schema::<CaseList>()),
+        ("config-show", "config show", schema::<SettingsDocument>()),
     ];
-    for (name, schema) in published {
+    for (name, command, mut schema) in published {
+        schema.insert("title".to_owned(), format!("trustctl {command} --json").into());
         docs::has_text(&format!("docs/schema/{name}.json"), &output::document(&schema));
     }
 }
