@@ -56,7 +56,8 @@ impl<'s> CaseTrial<'s> {
         Wire::connect(self.setup, self.connections, &self.transcript)
     }
 
-    /// Names for so many connections that are made by threads of a case, with [`CaseTrial::connect_as`].
+    /// Reserves numbers for `count` connections that threads of the case will make with
+    /// [`CaseTrial::connect_as`].
     pub fn reserve(&mut self, count: usize) -> Range<u32> {
         let first = self.connections + 1;
         self.connections += count as u32;

@@ -510,8 +510,8 @@ impl<'s> Wire<'s> {
         self.end
     }
 
-    /// Whether nothing can be sent any more, for the end came or a send failed. What had arrived may still have to be
-    /// received.
+    /// Whether nothing can be sent any more: the end has come, or a send has failed. Bytes that had arrived
+    /// may still be waiting to be received.
     fn is_over(&self) -> bool {
         self.end.is_some() || self.stream.send_error().is_some()
     }

@@ -116,7 +116,7 @@ pub fn summary(
     text
 }
 
-/// What is going on, in a line for so many columns.
+/// The progress line: which cases run, cut to `room` columns.
 pub fn progress(running: &[&str], done: usize, of: usize, room: usize) -> String {
     let text = format!("{done} of {of}  {}", running.join(", "));
     match text.chars().count() <= room {
