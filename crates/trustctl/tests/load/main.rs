@@ -28,7 +28,7 @@ use std::time::Duration;
 use trust_testkit::suite::{Suite, Test};
 
 /// Four at a time: they wait much more than they work, and those that measure times are not to wait for each other.
-const SUITE: Suite = Suite { deadline: Duration::from_secs(60), at_once: 4 };
+const SUITE: Suite = Suite { deadline: Duration::from_secs(240), at_once: 4 };
 
 fn main() -> ExitCode {
     // The longest first, so that nobody waits for it alone.
