@@ -510,8 +510,8 @@ impl<'s> Wire<'s> {
         self.end
     }
 
-    /// Whether nothing can be sent any more: the end has come, or a send has failed. Bytes that had arrived
-    /// may still be waiting to be received.
+    /// Whether nothing can be sent any more: the peer has ended the connection, or a send has failed.
+    /// Bytes that arrived before may still be there to receive.
     fn is_over(&self) -> bool {
         self.end.is_some() || self.stream.send_error().is_some()
     }

@@ -27,8 +27,8 @@ const LOOKS: [u64; 3] = [100_000, 1_000_000, 10_000_000];
 /// before; a bit for each of ten million messages would be 1.25 MB.
 const DIFFERENCE_MAX: u64 = 1024 * 1024;
 
-/// Longest time for all messages, less than the suite gives a test. They take 3 s on a core of their own, and over
-/// 50 s were seen where the whole suite, and other ones, shared it.
+/// Longest time for all messages; the suite gives a test more. They take 3 s on a core of their own,
+/// and took over 50 s on one that several suites shared.
 const PATIENCE: Duration = Duration::from_secs(200);
 
 fn memory_after_ten_million_messages_is_that_after_a_hundred_thousand() {
