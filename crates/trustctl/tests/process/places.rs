@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 
-use crate::children::{Parent, children_of};
+use crate::children::{Parent, Process, children_of};
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::event;
 use trust_testkit::model::Model;
