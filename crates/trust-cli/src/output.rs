@@ -1,7 +1,9 @@
-//! Standard output, and what becomes of outputs that cannot be written.
+//! Standard output and standard error, and what becomes of outputs that cannot be written.
 
-use std::io::{self, Write};
+use std::io;
+use std::os::fd::BorrowedFd;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -65,17 +67,81 @@ pub enum Stdout {
 ///
 /// 74 for anything but EPIPE.
 pub fn print(bytes: &[u8]) -> Result<Stdout, Failure> {
-    let mut stdout = io::stdout().lock();
     let written = match sys::stdout_was_closed() && !bytes.is_empty() {
-        true => Err(Errno::BADF.into()),
-        false => stdout.write_all(bytes).and_then(|()| stdout.flush()),
+        true => Err(Errno::BADF),
+        false => write_all(rustix::stdio::stdout(), bytes),
     };
     match written {
         Ok(()) => Ok(Stdout::Open),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Stdout::Gone),
+        Err(Errno::PIPE) => Ok(Stdout::Gone),
         Err(error) => {
-            let message = format!("cannot write to standard output: {}", reason(&error));
+            let message =
+                format!("cannot write to standard output: {}", reason(&io::Error::from(error)));
             Err(Failure::new(ExitCode::Io, message))
         }
+    }
+}
+
+/// Writes a line to stderr for the user. If nobody listens there, so be it.
+pub fn tell(line: &str) {
+    let _ = write_all(rustix::stdio::stderr(), format!("{line}\n").as_bytes());
+}
+
+/// Writes everything, however long the reader takes. The other end of a standard stream can be shared with a program
+/// that has made it non-blocking for both (O_NONBLOCK, `fcntl(2)`), as runners of CI jobs do: it is waited for all the same.
+fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(to, bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                // A signal that interrupts it, and an error, are found by the next write.
+                let _ = poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::AsFd;
+    use std::thread;
+
+    use rustix::fs::OFlags;
+
+    use super::*;
+
+    #[test]
+    fn a_reader_that_is_slow_is_waited_for_also_where_a_write_does_not_wait() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+        let bytes: Vec<u8> = (0..500_000).map(|index| (index / 1000) as u8).collect();
+        let read = thread::scope(|scope| {
+            let reading = scope.spawn(|| {
+                let mut first = [0; 1];
+                reader.read_exact(&mut first).unwrap();
+                let mut read = first.to_vec();
+                reader.read_to_end(&mut read).unwrap();
+                read
+            });
+            assert_eq!(write_all(writer.as_fd(), &bytes), Ok(()));
+            drop(writer);
+            reading.join().unwrap()
+        });
+        assert!(read == bytes, "{} bytes", read.len());
+    }
+
+    #[test]
+    fn a_reader_that_has_left_ends_the_wait_for_it() {
+        let (reader, writer) = io::pipe().unwrap();
+        rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+        while rustix::io::write(&writer, &[0; 4096]).is_ok() {}
+        thread::scope(|scope| {
+            scope.spawn(|| drop(reader));
+            assert_eq!(write_all(writer.as_fd(), b"x"), Err(Errno::PIPE));
+        });
     }
 }

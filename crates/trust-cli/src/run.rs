@@ -3,7 +3,6 @@
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -12,18 +11,17 @@ use std::time::Instant;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
-use rustix::io::Errno;
 
+use crate::colours::Colours;
 use crate::command::{Context, Entry, Product, Program};
 use crate::event_log::EventLog;
 use crate::exit_code::{ExitCode, Failure};
 use crate::globals;
 use crate::level::Level;
+use crate::output::{print, tell};
 use crate::signals::{self, IgnoredHangup, Signals};
 use crate::standard_streams;
 use crate::startup::Startup;
-use crate::sys;
-use crate::text::reason;
 use crate::usage::{CommandLine, check_token_lengths, innermost};
 
 /// Runs the program from its first argument to its exit code.
@@ -97,17 +95,18 @@ pub fn parse<'a>(program: &'a Program, tokens: &[OsString]) -> Parsed<'a> {
     };
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let printed = match sys::stdout_was_closed() {
-                true => Err(Errno::BADF.into()),
-                false => error.print(),
+            let text = error.render();
+            let text = match Colours::of_stdout() {
+                Colours::On => text.ansi().to_string(),
+                Colours::Off => text.to_string(),
             };
-            match printed {
-                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    tell(&format!("error: cannot write to standard output: {}", reason(&error)));
-                    Parsed::Printed(ExitCode::Io)
+            Parsed::Printed(match print(text.as_bytes()) {
+                Ok(_) => ExitCode::Success,
+                Err(failure) => {
+                    tell(&format!("error: {}", failure.message));
+                    failure.exit
                 }
-                _ => Parsed::Printed(ExitCode::Success),
-            }
+            })
         }
         _ => {
             let explain = |line: &CommandLine<'_>| line.explain(&error, &command, tokens);
@@ -238,9 +237,4 @@ fn keep_panic_messages() {
             usual(info);
         }
     }));
-}
-
-/// Writes a line for the user; stderr that is gone is no reason to fail.
-pub fn tell(line: &str) {
-    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }

@@ -1,6 +1,6 @@
 //! The loop between standard input, the connection and standard output.
 
-use std::io::{self, ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use trust_cli::echo::link::{Link, LinkEnd, LinkInput};
 use trust_cli::echo::round_trips::{RoundTrips, millis};
 use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::output::tell;
 use trust_cli::signals::{Signals, Stopped};
 use trust_cli::target::Target;
 use trust_cli::text::{grouped, reason};
@@ -261,17 +262,12 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Says something beside the output. If nobody listens on standard error, so be it.
-fn tell(message: &str) {
-    let _ = writeln!(io::stderr().lock(), "{message}");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::client::input::Cut;
     use crate::client::source::{PlannedMessage, SendPlan};
-    use std::io::{PipeWriter, Read};
+    use std::io::{self, PipeWriter, Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
     use std::thread;

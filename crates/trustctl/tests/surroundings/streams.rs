@@ -2,10 +2,13 @@
 
 use std::io::{self, Read};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, fcntl_setfl, flock};
+use rustix::pipe::fcntl_setpipe_size;
 
 use trust_testkit::event;
+use trust_testkit::kernel::wait_until;
 use trust_testkit::program::Home;
+use trust_testkit::server::{NO_FLAGS, Server};
 
 #[test]
 fn who_locks_the_pipe_that_is_stdout_holds_nobody_up() {
@@ -18,4 +21,37 @@ fn who_locks_the_pipe_that_is_stdout_holds_nobody_up() {
     let events = event::parse_all(&printed, "stdout");
     event::check_run(&events);
     assert_eq!(events.len(), 3, "{events:?}");
+}
+
+#[test]
+fn a_stdout_that_does_not_wait_for_its_reader_gets_every_byte_all_the_same() {
+    let (home, server) = (Home::new(), Server::start(NO_FLAGS));
+    let (address, port) = (server.address().to_string(), server.port().to_string());
+    let junit = home.elsewhere("junit.xml");
+    let load = ["load", "--port", &port, "--clients", "300", "--messages", "1"];
+    let check = ["check", &address, "--case", "framing/*", "--jobs", "64"];
+    let commands: [&[&str]; 5] = [
+        &["check", "--list", "--json"],
+        &["config", "show", "--json", "--log-file=none"],
+        &["load", "--help"],
+        &load,
+        &[&check[..], &["--json", "--junit", junit.to_str().expect("text")]].concat(),
+    ];
+    for command in commands {
+        let (mut reader, writer) = io::pipe().expect("a pipe");
+        let room = fcntl_setpipe_size(&writer, 4096).expect("a pipe of one page");
+        fcntl_setfl(&writer, OFlags::NONBLOCK).expect("it does not wait");
+        let running = home.trustctl(command).stdout(writer).start();
+        // A line that does not fit is not begun (pipe(7)).
+        let is_full =
+            || rustix::io::ioctl_fionread(&reader).is_ok_and(|held| held as usize > room - 256);
+        wait_until(&format!("a full pipe: {command:?}"), is_full);
+        let mut printed = String::new();
+        reader.read_to_string(&mut printed).expect("text");
+        running.wait().exits_with(0).complains_about_nothing();
+        assert!(printed.len() > room && printed.ends_with('\n'), "{command:?}: {printed}");
+    }
+    let cases = std::fs::read_to_string(junit).expect("a report");
+    assert!(cases.contains("errors=\"0\"") && cases.ends_with("</testsuites>\n"), "{cases}");
+    server.stop();
 }
