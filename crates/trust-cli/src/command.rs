@@ -95,8 +95,9 @@ pub struct Context<'a> {
     pub log: &'a EventLog,
     /// Signals that came.
     pub signals: &'a Signals,
-    /// The directory of the configuration and the log; it is only made when a file goes there.
-    pub home: &'a Path,
+    /// The directory of the configuration and the log; it is only made when a file goes there. `None`: there is neither,
+    /// as nobody said where.
+    pub home: Option<&'a Path>,
     /// Why the log file or its directory cannot be written. A [`Product::Service`] has to refuse
     /// to start (73); the other commands' users have been warned.
     pub home_problem: Option<&'a str>,

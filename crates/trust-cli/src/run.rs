@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -129,13 +128,16 @@ fn run_command(
     if let (Some(problem), false) = (home_problem, entry.product == Product::Service) {
         tell(&format!("warning: {problem}; going on without it"));
     }
+    if startup.is_homeless {
+        tell("warning: no log file: HOME is not set, and neither --log-file nor --trust-home is");
+    }
     let mut context = Context {
         program,
         matches,
         layers: &startup.layers,
         log,
         signals,
-        home: startup.home.as_deref().unwrap_or(Path::new("")),
+        home: startup.home.as_deref(),
         home_problem,
         log_file: startup.log_file.as_deref(),
         descriptor_0,

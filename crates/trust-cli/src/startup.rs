@@ -11,7 +11,7 @@ use clap::ArgMatches;
 use crate::command::{Entry, Product, Program};
 use crate::config_file::{ConfigFile, printable};
 use crate::event_log::EventLog;
-use crate::exit_code::{ExitCode, Failure};
+use crate::exit_code::Failure;
 use crate::globals::{self, CONFIG_FILE_NAME, GlobalOptions, LOG_FILE, TRUST_HOME};
 use crate::layers::{Layers, check_variable_names};
 use crate::log_sink::open_log_file;
@@ -24,13 +24,15 @@ pub(crate) struct Startup {
     pub(crate) layers: Layers,
     /// The first thing that is wrong: usage, then configuration.
     pub(crate) problem: Result<(), Failure>,
-    /// `None` if not even its default can be told.
+    /// `None` without HOME and anything in its place: then there is no configuration file.
     pub(crate) home: Option<PathBuf>,
     pub(crate) log_file: Option<PathBuf>,
     /// The log file, opened, until the event log takes it.
     file: Option<File>,
     /// Why there is none although one is wanted.
     pub(crate) home_problem: Option<String>,
+    /// There is none because nobody said where: nothing that a command should fail for.
+    pub(crate) is_homeless: bool,
 }
 
 impl Startup {
@@ -41,7 +43,7 @@ impl Startup {
         let usage = line.mistake.clone().and(flags);
         let variables = add_variables(&mut layers, program, line.entry);
         let home = resolve_home(&layers);
-        let configuration = home.as_ref().map_err(Failure::clone).and_then(|home| {
+        let configuration = home.as_ref().map_or(Ok(()), |home| {
             let settings: Vec<_> = program
                 .all_settings()
                 .into_iter()
@@ -50,8 +52,8 @@ impl Startup {
             layers.add_file(ConfigFile::read(&home.join(CONFIG_FILE_NAME), &settings)?);
             Ok(())
         });
-        let home = home.ok();
         let log_file = resolve_log_file(&layers, home.as_deref());
+        let is_homeless = home.is_none() && layers.get(&LOG_FILE).is_none();
         let opened = log_file.as_deref().map(|path| {
             open_log_file(path)
                 .map_err(|error| format!("cannot write the log file {}: {error}", printable(path)))
@@ -63,7 +65,7 @@ impl Startup {
         let problem = usage.and(variables).and(configuration).and_then(|()| {
             judged(program, line.entry).try_for_each(|entry| entry.settle(&mut layers))
         });
-        Startup { layers, problem, home, log_file, file, home_problem }
+        Startup { layers, problem, home, log_file, file, home_problem, is_homeless }
     }
 
     /// Whether the connection on descriptor 0 is to be served, so that nothing may be written to it. Where something
@@ -135,17 +137,11 @@ fn add_variables(
     result
 }
 
-fn resolve_home(layers: &Layers) -> Result<PathBuf, Failure> {
-    if let Some(home) = layers.get(&TRUST_HOME) {
-        return Ok(home);
-    }
-    match env::var_os("HOME").filter(|home| !home.is_empty()) {
-        Some(home) => Ok(Path::new(&home).join(".trustctl")),
-        None => {
-            let message = "no home: HOME is not set, and neither --trust-home nor TRUST_HOME is";
-            Err(Failure::new(ExitCode::Config, message))
-        }
-    }
+fn resolve_home(layers: &Layers) -> Option<PathBuf> {
+    layers.get(&TRUST_HOME).or_else(|| {
+        let home = env::var_os("HOME").filter(|home| !home.is_empty())?;
+        Some(Path::new(&home).join(".trustctl"))
+    })
 }
 
 fn resolve_log_file(layers: &Layers, home: Option<&Path>) -> Option<PathBuf> {

@@ -74,14 +74,18 @@ impl fmt::Display for ShownSetting {
 
 fn shown_settings(context: &Context<'_>) -> SettingsDocument {
     let lossy = |path: &Path| path.to_string_lossy().into_owned();
+    let default = |value: Option<String>| {
+        let source = if value.is_some() { Source::Default } else { Source::Unset };
+        (value, source.name())
+    };
     let mut settings = SettingsDocument::new();
     for setting in context.program.all_settings() {
         let name = setting.display_name();
         let (text, source) = context.layers.text(setting);
         // Three have no fixed default, but a value that is worked out.
         let (value, source) = match (source, &*name) {
-            (Source::Unset, "trust_home") => (Some(lossy(context.home)), Source::Default.name()),
-            (Source::Unset, "log_file") => (context.log_file.map(lossy), Source::Default.name()),
+            (Source::Unset, "trust_home") => default(context.home.map(lossy)),
+            (Source::Unset, "log_file") => default(context.log_file.map(lossy)),
             (Source::Unset, "request_id") => {
                 (Some(context.log.request_id().to_owned()), "generated")
             }
@@ -89,9 +93,10 @@ fn shown_settings(context: &Context<'_>) -> SettingsDocument {
         };
         settings.insert(name, ShownSetting { value, source });
     }
-    let path = context.home.join(CONFIG_FILE_NAME);
-    let source = if path.exists() { "read" } else { "not there" };
-    let file = ShownSetting { value: Some(lossy(&path)), source };
+    let path = context.home.map(|home| home.join(CONFIG_FILE_NAME));
+    let is_read = path.as_deref().is_some_and(Path::exists);
+    let source = if is_read { "read" } else { "not there" };
+    let file = ShownSetting { value: path.as_deref().map(lossy), source };
     settings.shift_insert(1, "config_file".into(), file);
     settings
 }

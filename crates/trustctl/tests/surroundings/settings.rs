@@ -1,5 +1,7 @@
 //! Settings that do not fit each other, and those of one layer against those of another.
 
+use rustix::process::Signal;
+use trust_testkit::STEP_DEADLINE;
 use trust_testkit::model::Model;
 use trust_testkit::program::Home;
 use trust_testkit::server::{NO_FLAGS, Server};
@@ -97,4 +99,36 @@ fn a_flag_beats_a_setting_of_the_file_that_it_cannot_be_used_with() {
         server.serves_the_next();
         server.stop();
     }
+}
+
+#[test]
+fn without_a_home_there_is_no_file_and_no_log_and_every_command_works() {
+    let home = Home::new();
+    let homeless =
+        |args: &[&str]| home.trustctl(args).without_env("HOME").without_env("TRUST_HOME");
+    let warning =
+        "warning: no log file: HOME is not set, and neither --log-file nor --trust-home is";
+    for model in [Model::Event, Model::Iterative, Model::Process] {
+        let server = homeless(&["echo-server", "--host=127.0.0.1"]).args(model.flags()).start();
+        let start = server.wait_for_event("server_start", |_| true, STEP_DEADLINE);
+        let port = start.count("port").to_string();
+        let commands: [&[&str]; 5] = [
+            &["echo-client", "127.0.0.1", &port, "hi"],
+            &["load", "--port", &port, "--messages", "2"],
+            &["check", "127.0.0.1", &port, "--case", "framing/1"],
+            &["log", "demo", "x"],
+            &["config", "show"],
+        ];
+        for command in commands {
+            let finished = homeless(command).run().exits_with(0);
+            finished.complains_about(&[warning]).complains_in_one_line();
+            let finished = homeless(command).args(["--log-file=none"]).run().exits_with(0);
+            finished.complains_about_nothing();
+        }
+        server.signal(Signal::TERM);
+        server.wait().exits_with(0).complains_about(&[warning]).complains_in_one_line();
+    }
+    let shown = homeless(&["config", "show"]).run().exits_with(0);
+    assert!(shown.text().contains("\ntrust_home: (unset)\nconfig_file: (not there)\n"));
+    assert!(home.is_untouched());
 }
