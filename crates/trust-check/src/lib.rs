@@ -13,7 +13,6 @@ pub mod expect;
 pub mod hint;
 pub mod options;
 pub mod outcome;
-pub mod process;
 pub mod report;
 pub mod runner;
 pub mod server_command;

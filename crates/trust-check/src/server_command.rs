@@ -16,13 +16,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal as Kill, kill_process_group};
 use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::process::Process;
 use trust_cli::signals::{Signals, Stopped};
 use trust_cli::target::Family;
 use trust_cli::text::{reason, seconds};
 use trust_cli::wait::wait_for;
 use trust_net::stream::ClientStream;
-
-use crate::process::Process;
 
 /// What stands for the port in the command.
 const PORT: &[u8] = b"{port}";

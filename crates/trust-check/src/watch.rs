@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
+use trust_cli::process::{Computed, Process};
 use trust_cli::signals::{Signals, Stopped};
 use trust_cli::target::Family;
+use trust_cli::tcp_table::{SocketState, inodes_of_port};
 use trust_cli::text::reason;
 
-use crate::process::{Computed, PortSockets, Process};
 use crate::server_command::{Started, cannot_start};
 use crate::setup::Setup;
 use crate::transcript::Transcript;
@@ -303,7 +304,7 @@ impl Watch {
     fn sample(&self) -> ProcessSample {
         let watched = self.watched();
         let tree = Process::tree(watched.pid);
-        let close_wait = PortSockets::read(watched.pid, watched.port).close_wait;
+        let close_wait = inodes_of_port(watched.pid, watched.port, SocketState::CloseWait);
         let mut sample =
             ProcessSample { zombies: zombies(&tree, watched.pid), ..ProcessSample::default() };
         let mut held = HashSet::new();
@@ -481,7 +482,7 @@ fn listeners(root: u32, port: u16) -> io::Result<Vec<u32>> {
     let tree = Process::tree(root);
     let living = || tree.iter().filter(|process| !process.is_zombie);
     let Some(any) = living().next() else { return Ok(vec![]) };
-    let listening = PortSockets::read(any.pid, port).listening;
+    let listening = inodes_of_port(any.pid, port, SocketState::Listening);
     let mut found = vec![];
     for process in living() {
         if !process.descriptors()?.sockets.is_disjoint(&listening) {

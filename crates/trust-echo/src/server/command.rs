@@ -26,6 +26,7 @@ use crate::server::notify::{Notified, Notifier};
 use crate::server::options::{
     EXCLUSIONS, HOST, INETD, MODEL, NAME, PORT, SETTINGS, ServerOptions, check, checked_config,
 };
+use crate::server::port_holder::PortHolder;
 use crate::server::supervisor::{OtherProcesses, Supervisor};
 
 pub mod one_connection;
@@ -177,7 +178,10 @@ fn cannot_listen(addresses: &[SocketAddr], host: Option<&str>, error: &io::Error
         Some(host) => format!("{} port {port}", quoted(host)),
         None => format!("port {port}"),
     };
-    let message = format!("cannot listen on {place}: {}", reason(error));
+    let mut message = format!("cannot listen on {place}: {}", reason(error));
+    if error.kind() == io::ErrorKind::AddrInUse {
+        message = format!("{message}: {}", PortHolder::find(port));
+    }
     Failure::new(error_map::exit_code(error, Operation::Listen), message)
 }
 

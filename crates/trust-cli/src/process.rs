@@ -1,4 +1,4 @@
-//! Processes and their sockets, as `/proc` shows them (proc(5)).
+//! Processes, as `/proc` shows them (proc(5)).
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -6,10 +6,6 @@ use std::io;
 
 /// A process that has ended and was not waited for by its parent.
 const ZOMBIE: char = 'Z';
-
-/// What the tables of sockets call these states (include/net/tcp_states.h).
-const CLOSE_WAIT: &str = "08";
-const LISTEN: &str = "0A";
 
 /// One process at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +50,22 @@ impl Process {
         parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
+    /// All processes that can be seen from here.
+    pub fn all() -> Vec<Process> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        pids.filter_map(Process::read).collect()
+    }
+
     /// The process, all that descend from it, and all of the group that it leads.
     pub fn tree(root: u32) -> Vec<Process> {
-        let Ok(entries) = fs::read_dir("/proc") else { return vec![] };
-        let pids =
-            entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        family(root, pids.filter_map(Process::read).collect())
+        family(root, Process::all())
+    }
+
+    /// What it is called, in at most 15 bytes (`comm` of proc(5)).
+    pub fn name(&self) -> Option<String> {
+        let name = fs::read(format!("/proc/{}/comm", self.pid)).ok()?;
+        Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
     }
 
     /// Time that each of its threads has computed for and has waited for a core, by their numbers, in nanoseconds
@@ -140,42 +146,6 @@ fn family(root: u32, all: Vec<Process>) -> Vec<Process> {
     all.into_iter().filter(|process| members.contains(&process.pid)).collect()
 }
 
-/// The sockets of a TCP port, as a process sees them.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct PortSockets {
-    /// Inodes of those that listen.
-    pub listening: HashSet<u64>,
-    /// Inodes of those whose peer has closed and whose owner has not.
-    pub close_wait: HashSet<u64>,
-}
-
-impl PortSockets {
-    /// Reads the tables of the network that the process lives in.
-    pub fn read(pid: u32, port: u16) -> PortSockets {
-        let mut sockets = PortSockets::default();
-        for table in ["tcp", "tcp6"] {
-            // A kernel without IPv6 has no table for it.
-            let text = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
-            sockets.add(&text, port);
-        }
-        sockets
-    }
-
-    fn add(&mut self, table: &str, port: u16) {
-        let port = format!(":{port:04X}");
-        for line in table.lines().skip(1) {
-            let columns: Vec<&str> = line.split_ascii_whitespace().collect();
-            let [_, local, _, state, _, _, _, _, _, inode, ..] = columns[..] else { continue };
-            let (true, Ok(inode)) = (local.ends_with(&port), inode.parse()) else { continue };
-            match state {
-                LISTEN => _ = self.listening.insert(inode),
-                CLOSE_WAIT => _ = self.close_wait.insert(inode),
-                _ => {}
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,19 +192,5 @@ mod tests {
         assert_eq!(members(10), [10, 11, 12, 13, 15]);
         assert_eq!(members(11), [11, 12]);
         assert!(members(99).is_empty());
-    }
-
-    #[test]
-    fn the_sockets_of_a_port_are_told_apart_by_their_state() {
-        let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
-            0: 0100007F:26AC 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 501 1\n   \
-            1: 0100007F:26AC 0100007F:26AD 08 00000000:00000000 00:00000000 00000000     0        0 502 1\n   \
-            2: 0100007F:26AD 0100007F:26AC 08 00000000:00000000 00:00000000 00000000     0        0 503 1\n   \
-            3: 0100007F:26AC 0100007F:26AE 01 00000000:00000000 00:00000000 00000000     0        0 504 1\n   4: short\n";
-        let mut sockets = PortSockets::default();
-        sockets.add(table, 0x26AC);
-        let expected =
-            PortSockets { listening: HashSet::from([501]), close_wait: HashSet::from([502]) };
-        assert_eq!(sockets, expected);
     }
 }

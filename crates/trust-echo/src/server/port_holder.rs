@@ -1,0 +1,52 @@
+//! Who has a port that a server cannot have.
+
+use std::fmt;
+
+use trust_cli::process::Process;
+use trust_cli::tcp_table::{SocketState, TableRow, sockets_of_port};
+
+/// Who has a port, as a message says it.
+pub(crate) struct PortHolder {
+    socket: Option<TableRow>,
+    process: Option<Process>,
+}
+
+impl PortHolder {
+    /// Looks for it: a listener, or else a connection that was bound to the port.
+    pub(crate) fn find(port: u16) -> PortHolder {
+        let rows = sockets_of_port(std::process::id(), port);
+        let listens = |row: &&TableRow| row.state == SocketState::Listening;
+        let socket = rows.iter().find(listens).or(rows.first()).cloned();
+        let process = socket.as_ref().and_then(|socket| {
+            let has_it = |process: &Process| {
+                process.descriptors().is_ok_and(|found| found.sockets.contains(&socket.inode))
+            };
+            Process::all().into_iter().find(has_it)
+        });
+        PortHolder { socket, process }
+    }
+}
+
+impl fmt::Display for PortHolder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(socket) = &self.socket else {
+            // Such sockets are in no table.
+            return f
+                .write_str("a socket has it that is bound and neither listens nor is connected");
+        };
+        let TableRow { local, remote, state, user, .. } = socket;
+        match &self.process {
+            Some(process) => {
+                let name = process.name().unwrap_or_default();
+                write!(f, "process {} ({}) ", process.pid, name.escape_debug())?;
+            }
+            None => write!(f, "a process of user {user} that cannot be looked into ")?,
+        }
+        match state {
+            SocketState::Listening => write!(f, "listens on {local}"),
+            SocketState::CloseWait | SocketState::Other => {
+                write!(f, "has a connection from {local} to {remote}")
+            }
+        }
+    }
+}
