@@ -43,6 +43,26 @@ pub(crate) fn listeners() -> Result<Vec<TcpListener>, Failure> {
     (FIRST_DESCRIPTOR..FIRST_DESCRIPTOR + count).map(listener).collect()
 }
 
+/// Whether somebody hands sockets over to this process, right or wrong.
+pub(crate) fn are_handed_over() -> bool {
+    handed_over(|name| env::var_os(name), std::process::id()) != Ok(0)
+}
+
+/// Why there are no sockets where somebody may have meant to hand some over, for whoever has to listen by themselves now;
+/// `None` if nothing looks like that.
+pub(crate) fn missed() -> Option<String> {
+    let meant_for = env::var_os(LISTEN_PID).filter(|_| env::var_os(LISTEN_FDS).is_some());
+    if let Some(pid) = meant_for {
+        let own = std::process::id();
+        let pid = pid.to_string_lossy();
+        return Some(format!(
+            "{LISTEN_FDS} is meant for process {pid}, this is {own}: start it with exec"
+        ));
+    }
+    let is_connection = Kind::of(rustix::stdio::stdin()) == Kind::Connection;
+    is_connection.then(|| "descriptor 0 is a connected socket: --inetd serves it".to_owned())
+}
+
 /// Refuses settings that were given for this run by a flag or a variable and are decided already. What stands in
 /// the file is not meant for this run alone, and is passed over.
 ///
@@ -93,6 +113,9 @@ fn listener(number: RawFd) -> Result<TcpListener, Failure> {
     let descriptor = sys::take_inherited(number).map_err(|_| refused("not open"))?;
     match Kind::of(descriptor.as_fd()) {
         Kind::Listener => Ok(descriptor.into()),
+        Kind::Connection => {
+            Err(refused("a connected socket, as with Accept=yes of systemd, which --inetd serves"))
+        }
         other => Err(refused(other.name())),
     }
 }

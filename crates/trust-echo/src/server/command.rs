@@ -112,7 +112,13 @@ fn check_against(
     layers: &Layers,
 ) -> Result<(), Failure> {
     if handed_over.is_empty() {
-        return options.port.map(drop).ok_or_else(|| PORT.missing());
+        return options.port.map(drop).ok_or_else(|| {
+            let mut missing = PORT.missing();
+            if let Some(missed) = activation::missed() {
+                missing.message = format!("{} ({missed})", missing.message);
+            }
+            missing
+        });
     }
     let reason = "LISTEN_FDS, sockets that are listening already: leave it out";
     activation::refuse_given(layers, &[&PORT, &HOST], reason)?;

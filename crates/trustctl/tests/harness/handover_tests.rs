@@ -126,12 +126,15 @@ fn test_listen_fds_wrong() {
     };
     let launch = home.trustctl_in_shell(ONE_HANDED_OVER, ["echo-server"]).env("LISTEN_FDS", "1");
     let finished = launch.stdin(OwnedFd::from(connected)).run().exits_with(64);
-    finished.complains_about(&["descriptor 3 of LISTEN_FDS is a connected socket", allowed]);
+    let words = "a connected socket, as with Accept=yes of systemd, which --inetd serves";
+    finished.complains_about(&["descriptor 3 of LISTEN_FDS is", words, allowed]);
 
     // Variables that were meant for another process are nothing to this one.
     let home = Home::new();
     let launch = home.trustctl(["echo-server"]).env("LISTEN_FDS", "many").env("LISTEN_PID", "1");
-    launch.run().exits_with(64).complains_about(&["missing required flag: --port"]);
+    let words = "--port (LISTEN_FDS is meant for process 1, this is ";
+    let finished = launch.run().exits_with(64).complains_in_one_line();
+    finished.complains_about(&["missing required flag: ", words, ": start it with exec)"]);
     let home = Home::new();
     let launch = home.trustctl(["echo-server", "--port", "0"]);
     let launch = launch.env("LISTEN_FDS", "many").env("LISTEN_PID", "1");

@@ -255,6 +255,18 @@ fn test_inetd_no_connection() {
     let closed = home.trustctl_in_shell("exec \"$0\" \"$@\" <&-", ["echo-server", "--inetd"]);
     refused_without_output(&home, closed.run());
 
+    // Who mixes up the two ways of a super-server is told of the other one.
+    let home = Home::new();
+    let script = "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 </dev/null";
+    let launch = home.trustctl_in_shell(script, ["echo-server", "--inetd"]).env("LISTEN_FDS", "1");
+    let message = refused_without_output(&home, launch.stdin(OwnedFd::from(listener())).run());
+    let hint = "; LISTEN_FDS hands listening sockets over, which are served without --inetd";
+    assert!(message.ends_with(hint), "{message:?}");
+    let (_peer, stream) = connection();
+    let launch = Home::new().trustctl(["echo-server"]).stdin(OwnedFd::from(stream));
+    let hint = "--port (descriptor 0 is a connected socket: --inetd serves it)";
+    launch.run().exits_with(64).complains_about(&[hint]).complains_in_one_line();
+
     // Where stderr is that socket too, only the log is told.
     let (mut other, unix) = UnixStream::pair().expect("a pair");
     other.set_read_timeout(Some(STEP_DEADLINE)).expect("a deadline");

@@ -16,6 +16,7 @@ use trust_net::wire::{Disconnect, Reason};
 use trust_net::{Event, Observer, Server, ServerConfig, Summary, socket};
 
 use super::{exit_code, internal, write_stop};
+use crate::server::activation;
 use crate::server::events::{ModelName, ServerEvents};
 use crate::server::notify::{Notified, Notifier};
 use crate::server::options::{ServerOptions, checked_config};
@@ -68,6 +69,9 @@ fn connection(descriptor: Option<OwnedFd>) -> Result<(TcpStream, SocketAddr), Fa
             let hint = match kind {
                 Kind::Listener => {
                     "; inetd hands connections over with nowait, systemd with Accept=yes"
+                }
+                _ if activation::are_handed_over() => {
+                    "; LISTEN_FDS hands listening sockets over, which are served without --inetd"
                 }
                 _ => "",
             };
