@@ -1,7 +1,6 @@
 //! Events: one JSON object a line, appended to the log file and, where a command says so, to stdout.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,10 +46,10 @@ impl EventLog {
     pub fn new(
         lowest: Level,
         request_id: String,
-        file: Option<File>,
+        file: Option<LogFile>,
         stdout: bool,
     ) -> io::Result<EventLog> {
-        let file = file.map(|file| SinkOutput::File(LogFile::new(file)));
+        let file = file.map(SinkOutput::File);
         let stdout = stdout.then(SinkOutput::stdout);
         let start = |output| {
             let request_id = request_id.clone();
@@ -125,7 +124,7 @@ impl EventLog {
     }
 
     /// Goes on with another log file, from the next line that is written; nothing if there is none.
-    pub fn replace_file(&self, file: File) {
+    pub fn replace_file(&self, file: LogFile) {
         if let Some(sink) = self.0.sinks.iter().find(|sink| sink.name() == FILE) {
             sink.replace_file(file);
         }
@@ -200,7 +199,7 @@ fn gap_line(request_id: &str, dropped: u64, sink: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, OpenOptions};
+    use std::fs;
     use std::path::PathBuf;
 
     use jiff::Timestamp;
@@ -208,7 +207,6 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::log_sink::open_log_file;
 
     struct Scratch {
         _directory: tempfile::TempDir,
@@ -223,7 +221,7 @@ mod tests {
         }
 
         fn log(&self, lowest: Level, request_id: &str) -> EventLog {
-            let file = open_log_file(&self.path).unwrap();
+            let file = LogFile::open(&self.path).unwrap();
             EventLog::new(lowest, request_id.into(), Some(file), false).unwrap()
         }
 
@@ -267,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_fails_nobody_and_costs_a_second_at_the_end() {
-        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let full = LogFile::open("/dev/full".as_ref()).unwrap();
         let log = EventLog::new(Level::Info, String::new(), Some(full), false).unwrap();
         log.event(Level::Info, "lost").write();
         let mut was_last = false;

@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use crate::log_queue::Queue;
+use crate::report_file::FileId;
 
 /// Bytes that may wait to be written; as many again may be on their way. At a busy server's 20 MB of
 /// lines a second this bridges a writer that is not scheduled for 200 ms.
@@ -45,6 +46,9 @@ const GATHERING: Duration = Duration::from_millis(1);
 /// asked more often.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often it is looked whether the log file still has its name, while there is something to write.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The name of the log file's sink in `log_gap`.
 pub const FILE: &str = "file";
 /// That of standard output.
@@ -62,18 +66,48 @@ pub(crate) enum SinkOutput {
 /// A log file, with a second descriptor that reads its last byte: whether a line has to be closed before the
 /// next one is written is only known from there, because other processes write to the file too.
 #[derive(Debug)]
-pub(crate) struct LogFile {
+pub struct LogFile {
+    path: PathBuf,
     file: File,
     /// `None` if it is no regular file, or may not be read.
     reader: Option<File>,
 }
 
 impl LogFile {
-    pub(crate) fn new(file: File) -> LogFile {
+    /// Opens a log file for appending and makes its directory. A torn last line is closed by the first line
+    /// that is written.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says about the directory or the file. A FIFO that nobody reads is an error
+    /// too, instead of a wait without end; nor is a write to it ever waited for.
+    pub fn open(path: &Path) -> io::Result<LogFile> {
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        LogFile::open_in_place(path)
+    }
+
+    fn open_in_place(path: &Path) -> io::Result<LogFile> {
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let mut options = OpenOptions::new();
+        options.append(true).create(true).custom_flags(nonblocking);
+        Ok(LogFile::new(path, options.open(path)?))
+    }
+
+    fn new(path: &Path, file: File) -> LogFile {
         let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
         let own_path = || Path::new("/proc/self/fd").join(file.as_raw_fd().to_string());
         let reader = is_regular.then(|| File::open(own_path()).ok()).flatten();
-        LogFile { file, reader }
+        LogFile { path: path.to_owned(), file, reader }
+    }
+
+    /// The file that has the name now, if it is another one: somebody has moved this one away or removed it. A directory
+    /// that is gone too is not made again, and this file is kept then.
+    fn successor(&self) -> Option<LogFile> {
+        let own = FileId::of(&self.file.metadata().ok()?);
+        let is_another = FileId::of_path(&self.path) != own;
+        is_another.then(|| LogFile::open_in_place(&self.path).ok()).flatten()
     }
 
     /// Whether the file ends in a part of a line; `None` if it does not tell.
@@ -128,8 +162,7 @@ impl Sink {
     /// When the thread cannot be started.
     pub(crate) fn start(output: SinkOutput, gap_line: GapLine) -> io::Result<Sink> {
         let (name, queue) = (output.name(), Arc::new(Queue::new(QUEUE_BYTES)));
-        let mut writer =
-            Writer { output, queue: Arc::clone(&queue), state: WriterState::AtLineStart };
+        let mut writer = Writer::new(output, Arc::clone(&queue));
         thread::Builder::new().name(format!("log-{name}")).spawn(move || writer.run(&gap_line))?;
         Ok(Sink { name, queue })
     }
@@ -161,8 +194,8 @@ impl Sink {
     }
 
     /// Goes on with another file, from the next line that is written.
-    pub(crate) fn replace_file(&self, file: File) {
-        self.queue.replace(LogFile::new(file));
+    pub(crate) fn replace_file(&self, file: LogFile) {
+        self.queue.replace(file);
     }
 }
 
@@ -171,6 +204,8 @@ struct Writer {
     output: SinkOutput,
     queue: Arc<Queue<LogFile>>,
     state: WriterState,
+    /// When it is time to look whether the file still has its name.
+    next_look: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +221,10 @@ enum WriterState {
 }
 
 impl Writer {
+    fn new(output: SinkOutput, queue: Arc<Queue<LogFile>>) -> Writer {
+        Writer { output, queue, state: WriterState::AtLineStart, next_look: Instant::now() }
+    }
+
     fn run(&mut self, gap_line: &GapLine) {
         let mut batch = Vec::new();
         loop {
@@ -305,8 +344,18 @@ impl Writer {
         written
     }
 
+    /// Goes on with the replacement, or with the file that has the name now.
     fn use_replacement(&mut self, replacement: Option<LogFile>) {
-        if let Some(file) = replacement {
+        let now = Instant::now();
+        let is_due = self.next_look <= now;
+        let file = replacement.or_else(|| match &self.output {
+            SinkOutput::File(file) if is_due => file.successor(),
+            SinkOutput::File(_) | SinkOutput::Stdout(_) => None,
+        });
+        if is_due {
+            self.next_look = now + LOOK_INTERVAL;
+        }
+        if let Some(file) = file {
             self.output = SinkOutput::File(file);
             self.state = WriterState::AtLineStart;
         }
@@ -363,21 +412,6 @@ fn lock(file: &File, patience: Duration) -> bool {
 
 fn count_lines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
-}
-
-/// Opens a log file for appending and makes its directory. A torn last line is closed by the first line
-/// that is written.
-///
-/// # Errors
-///
-/// Whatever the system says about the directory or the file. A FIFO that nobody reads is an error
-/// too, instead of a wait without end; nor is a write to it ever waited for.
-pub fn open_log_file(path: &Path) -> io::Result<File> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
-    OpenOptions::new().append(true).create(true).custom_flags(nonblocking).open(path)
 }
 
 #[cfg(test)]

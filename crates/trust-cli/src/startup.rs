@@ -1,7 +1,6 @@
 //! What is settled before a command runs: the global settings, the layers, the home, the log.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::{env, io};
@@ -14,7 +13,7 @@ use crate::event_log::EventLog;
 use crate::exit_code::Failure;
 use crate::globals::{self, CONFIG_FILE_NAME, GlobalOptions, LOG_FILE, TRUST_HOME};
 use crate::layers::{Layers, check_variable_names};
-use crate::log_sink::open_log_file;
+use crate::log_sink::LogFile;
 use crate::settings::variable_prefix;
 use crate::standard_streams;
 use crate::usage::{CommandLine, innermost, levels};
@@ -28,7 +27,7 @@ pub(crate) struct Startup {
     pub(crate) home: Option<PathBuf>,
     pub(crate) log_file: Option<PathBuf>,
     /// The log file, opened, until the event log takes it.
-    file: Option<File>,
+    file: Option<LogFile>,
     /// Why there is none although one is wanted.
     pub(crate) home_problem: Option<String>,
     /// There is none because nobody said where: nothing that a command should fail for.
@@ -55,7 +54,7 @@ impl Startup {
         let log_file = resolve_log_file(&layers, home.as_deref());
         let is_homeless = home.is_none() && layers.get(&LOG_FILE).is_none();
         let opened = log_file.as_deref().map(|path| {
-            open_log_file(path)
+            LogFile::open(path)
                 .map_err(|error| format!("cannot write the log file {}: {error}", printable(path)))
         });
         let (file, home_problem) = match opened.transpose() {

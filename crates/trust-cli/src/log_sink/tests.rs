@@ -17,7 +17,7 @@ fn scratch() -> (tempfile::TempDir, PathBuf) {
 }
 
 fn file_output(path: &Path) -> SinkOutput {
-    SinkOutput::File(LogFile::new(open_log_file(path).unwrap()))
+    SinkOutput::File(LogFile::open(path).unwrap())
 }
 
 fn deadline() -> Instant {
@@ -29,7 +29,7 @@ fn sink_into_pipe() -> (Sink, io::PipeReader) {
     let (reader, writer) = io::pipe().unwrap();
     rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
     let file = File::from(std::os::fd::OwnedFd::from(writer));
-    (Sink::start(SinkOutput::File(LogFile::new(file)), gap_line()).unwrap(), reader)
+    (Sink::start(SinkOutput::File(LogFile::new(Path::new(""), file)), gap_line()).unwrap(), reader)
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn another_file_takes_over_from_a_fifo_whose_reader_does_not_read() {
     lines.iter().for_each(|line| sink.push(line.as_bytes()));
     let waiting = sink.settle(Instant::now() + 2 * RETRY_PAUSE);
     assert!(waiting > 0, "a pipe takes less");
-    sink.replace_file(open_log_file(&path).unwrap());
+    sink.replace_file(LogFile::open(&path).unwrap());
     assert_eq!(sink.settle(deadline()), 0);
     // The FIFO has the first ones, whole, and the file the rest.
     let mut first = vec![0; 1024 * 1024];
@@ -144,7 +144,7 @@ fn another_file_takes_over_between_two_lines() {
     assert_eq!(sink.settle(deadline()), 0);
     let moved = path.with_extension("1");
     fs::rename(&path, &moved).unwrap();
-    sink.replace_file(open_log_file(&path).unwrap());
+    sink.replace_file(LogFile::open(&path).unwrap());
     sink.push(b"new\n");
     assert_eq!(sink.settle(deadline()), 0);
     assert_eq!(fs::read_to_string(&moved).unwrap(), "old\n");
@@ -153,13 +153,12 @@ fn another_file_takes_over_between_two_lines() {
 
 #[test]
 fn a_full_disk_is_waited_for_and_says_so_at_the_end() {
-    let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
-    let sink = Sink::start(SinkOutput::File(LogFile::new(full)), gap_line()).unwrap();
+    let sink = Sink::start(file_output(Path::new("/dev/full")), gap_line()).unwrap();
     sink.push(b"one\n");
     sink.push(b"two\n");
     assert_eq!(sink.settle(Instant::now() + RETRY_PAUSE), 2);
     let (_directory, path) = scratch();
-    sink.replace_file(open_log_file(&path).unwrap());
+    sink.replace_file(LogFile::open(&path).unwrap());
     assert_eq!(sink.settle(deadline()), 0);
     assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
 }
@@ -171,14 +170,13 @@ fn a_torn_last_line_is_closed_by_the_next_one_whoever_tore_it() {
     for before in ["", "{}\n", "{\"to", "\n"] {
         fs::write(&path, before).unwrap();
         let queue = Arc::new(Queue::new(QUEUE_BYTES));
-        let mut writer =
-            Writer { output: file_output(&path), queue, state: WriterState::AtLineStart };
+        let mut writer = Writer::new(file_output(&path), queue);
         writer.write_batch(b"{1}\n{2}\n");
         let closed = if before == "{\"to" { "{\"to\n" } else { before };
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{closed}{{1}}\n{{2}}\n"));
 
         // Another process tears a line, and a third closes it.
-        let mut other = open_log_file(&path).unwrap();
+        let mut other = OpenOptions::new().append(true).open(&path).unwrap();
         other.write_all(b"{\"torn").unwrap();
         writer.write_batch(b"{3}\n");
         other.write_all(b"{\"torn").unwrap();
@@ -208,11 +206,47 @@ fn lines_that_a_gap_line_is_to_tell_of_are_missing_until_it_is_written() {
 fn a_path_that_cannot_be_a_log_file_is_refused_at_once() {
     let (directory, _) = scratch();
     let directory = directory.path();
-    assert!(open_log_file(directory).is_err());
+    assert!(LogFile::open(directory).is_err());
     fs::write(directory.join("file"), "").unwrap();
-    assert!(open_log_file(&directory.join("file").join("x.log")).is_err());
+    assert!(LogFile::open(&directory.join("file").join("x.log")).is_err());
     let fifo = directory.join("fifo");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
-    assert!(open_log_file(&fifo).is_err());
+    assert!(LogFile::open(&fifo).is_err());
+}
+
+#[test]
+fn a_file_that_was_moved_away_or_removed_is_followed_by_one_of_its_name() {
+    let (_directory, path) = scratch();
+    let mut writer = Writer::new(file_output(&path), Arc::new(Queue::new(QUEUE_BYTES)));
+    let mut write = |line: &str, is_due: bool| {
+        if is_due {
+            writer.next_look = Instant::now();
+        }
+        writer.use_replacement(None);
+        writer.write_batch(line.as_bytes());
+    };
+    let moved = path.with_extension("1");
+    write("one\n", true);
+    fs::rename(&path, &moved).unwrap();
+    // It is looked at once in a while.
+    write("two\n", false);
+    write("three\n", true);
+    assert_eq!(fs::read_to_string(&moved).unwrap(), "one\ntwo\n");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
+    // By another file that is there already.
+    fs::rename(&moved, &path).unwrap();
+    write("four\n", true);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\nfour\n");
+    fs::remove_file(&path).unwrap();
+    write("five\n", true);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "five\n");
+    // Without its directory it goes on nowhere, until there is one again.
+    let directory = path.parent().unwrap();
+    fs::remove_dir_all(directory).unwrap();
+    write("six\n", true);
+    assert!(!directory.exists());
+    fs::create_dir(directory).unwrap();
+    write("seven\n", true);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "seven\n");
 }

@@ -10,7 +10,7 @@ use signal_hook::consts::SIGTTOU;
 use trust_cli::event_log::EventLog;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::level::Level;
-use trust_cli::log_sink::{FILE, STDOUT, open_log_file};
+use trust_cli::log_sink::{FILE, LogFile, STDOUT};
 use trust_cli::output::tell;
 use trust_cli::run::catching_panics;
 use trust_cli::signals::{self, IgnoredHangup, Signals};
@@ -83,7 +83,7 @@ fn take_over(channel: BorrowedFd<'_>) -> Option<(std::net::TcpStream, HandOver)>
 
 /// The same places as the server's. What cannot be had is done without: the client is there already.
 fn open_log(told: &HandOver) -> EventLog {
-    let opened = told.log_file().map(|path| (path, open_log_file(path)));
+    let opened = told.log_file().map(|path| (path, LogFile::open(path)));
     let (file, problem) = match opened {
         Some((_, Ok(file))) => (Some(file), None),
         Some((path, Err(error))) => (None, Some((path, error))),

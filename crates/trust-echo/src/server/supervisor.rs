@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{WaitOptions, wait as wait_for};
 use trust_cli::event_log::EventLog;
 use trust_cli::level::Level;
-use trust_cli::log_sink::open_log_file;
+use trust_cli::log_sink::LogFile;
 use trust_cli::signals::{Signal, SignalPipe, Signals};
 use trust_net::channel::{self, Order, Told};
 use trust_net::{Handle, Server, Service, Summary};
@@ -188,7 +188,7 @@ fn listen_to(
 
 fn reopen(log: &EventLog, log_file: Option<&Path>) {
     let Some(path) = log_file else { return };
-    match open_log_file(path) {
+    match LogFile::open(path) {
         Ok(file) => log.replace_file(file),
         Err(error) => log
             .event(Level::Error, "log_reopen_failed")

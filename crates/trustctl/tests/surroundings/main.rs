@@ -4,6 +4,7 @@ mod limits;
 mod ports;
 mod processes;
 mod reports;
+mod rotation;
 mod settings;
 mod streams;
 
