@@ -25,7 +25,7 @@ pub enum Model {
 /// How a server is set up.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Where to listen: the first of these addresses that can be had.
+    /// Where to listen: on all of these addresses, see [`socket::listen`].
     pub addresses: Vec<SocketAddr>,
     /// How clients are served.
     pub model: Model,
@@ -50,7 +50,7 @@ impl ServerConfig {
     /// A server on all addresses of this host, with one event loop and the default limits.
     pub fn new(port: u16) -> ServerConfig {
         ServerConfig {
-            addresses: socket::any_address(port),
+            addresses: vec![socket::any_address(port)],
             model: Model::Event,
             limits: Limits::default(),
             drain_timeout: Duration::from_secs(10),

@@ -32,21 +32,22 @@ use crate::stop::Stop;
 use crate::turn::{Buffers, Endpoint, Next, SocketIo, take_turn};
 
 /// What the server needs of the kernel, made before it starts: the descriptor that interrupts
-/// waiting, the one that tells of acknowledgements, and the resources of the event loop that
-/// ends it.
+/// waiting, those that tell of acknowledgements and of newcomers, and the resources of the event loop
+/// that ends it.
 pub(crate) struct IterativeResources {
     wake_up: Arc<OwnedFd>,
     edges: OwnedFd,
+    arrivals: OwnedFd,
     last: handoff::WorkerResources,
 }
 
 impl IterativeResources {
     pub(crate) fn new() -> io::Result<IterativeResources> {
         let wake_up = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let edges = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(IterativeResources {
             wake_up: Arc::new(wake_up),
-            edges,
+            edges: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            arrivals: epoll::create(epoll::CreateFlags::CLOEXEC)?,
             last: handoff::WorkerResources::new()?,
         })
     }
@@ -66,15 +67,20 @@ impl IterativeResources {
 pub(crate) fn run<S: Service>(
     shared: &Shared<S>,
     resources: IterativeResources,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
 ) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
+    for listener in &listeners {
+        listener.set_nonblocking(true)?;
+        let flags = epoll::EventFlags::IN;
+        epoll::add(&resources.arrivals, listener, epoll::EventData::new_u64(0), flags)?;
+    }
     let mut server = Iterative {
         shared,
         wake_up: resources.wake_up,
         edges: resources.edges,
+        arrivals: resources.arrivals,
         buffers: Buffers::new(&shared.limits),
-        listener,
+        listeners,
         policy: AcceptPolicy::new(),
         doubt: Doubt::default(),
         reports: RoundReports::new(0, &shared.pulse),
@@ -86,7 +92,7 @@ pub(crate) fn run<S: Service>(
     {
         unfinished = server.serve(stream, peer);
     }
-    event_loop::drain(shared, resources.last, vec![server.listener], unfinished)
+    event_loop::drain(shared, resources.last, server.listeners, unfinished)
 }
 
 struct Iterative<'a, S: Service> {
@@ -95,8 +101,10 @@ struct Iterative<'a, S: Service> {
     /// An epoll instance that reports a change of the connection that waits for its last
     /// acknowledgements.
     edges: OwnedFd,
+    /// An epoll instance that is readable while somebody waits at one of the listening sockets.
+    arrivals: OwnedFd,
     buffers: Buffers,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     policy: AcceptPolicy,
     doubt: Doubt,
     reports: RoundReports,
@@ -144,9 +152,9 @@ impl<S: Service> Iterative<'_, S> {
                 return Ok(None);
             }
             let now = self.shared.now();
-            let listener = &self.listener;
+            let listeners = &mut self.listeners;
             let accepted = match is_ready {
-                true => self.policy.accept(now, &*self.shared.observer, || listener.accept()),
+                true => self.policy.accept(now, &*self.shared.observer, || accept_any(listeners)),
                 false => Accepted::Drained,
             };
             let is_paused = matches!(accepted, Accepted::Paused);
@@ -175,7 +183,7 @@ impl<S: Service> Iterative<'_, S> {
                 }
             };
             let until = until.min(self.reports.next_beat());
-            let waited = wait(listener.as_fd(), interest, &self.wake_up, until, self.shared)?;
+            let waited = wait(self.arrivals.as_fd(), interest, &self.wake_up, until, self.shared)?;
             is_ready = is_paused || !waited.is_empty();
         }
     }
@@ -345,6 +353,18 @@ impl Endpoint for Waited<'_> {
             Question::Later => *self.paused_until = now + PAUSE,
         }
     }
+}
+
+/// A client of one of the sockets, whose turn it is last next time.
+fn accept_any(listeners: &mut [TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    for _ in 0..listeners.len() {
+        listeners.rotate_left(1);
+        match listeners[listeners.len() - 1].accept() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            outcome => return outcome,
+        }
+    }
+    Err(Errno::AGAIN.into())
 }
 
 /// Makes `edges` readable whenever the socket's readiness changes, also if it was ready before.

@@ -84,7 +84,7 @@ pub enum Event<'a> {
     /// other event.
     Started {
         /// Where it listens, or its end of the one connection.
-        address: SocketAddr,
+        addresses: &'a [SocketAddr],
     },
     /// A client was accepted.
     Connected(&'a ClientInfo),

@@ -13,7 +13,7 @@ use crate::observer::{ClientInfo, Event, Observer, Stats};
 use crate::pulse::Pulse;
 use crate::service::Service;
 use crate::shared::{Backlog, Counters, Shared};
-use crate::socket::{self, AcceptedOptions};
+use crate::socket::{self, AcceptedOptions, BindError};
 use crate::stats::{ClosedCounters, StatsRequest};
 use crate::stop::{Stop, StopFlag};
 use crate::{event_loop, handoff, iterative};
@@ -29,7 +29,7 @@ pub struct Server<S: Service> {
 
 enum Engine {
     Event(Vec<handoff::WorkerResources>, Vec<TcpListener>),
-    Iterative(iterative::IterativeResources, TcpListener),
+    Iterative(iterative::IterativeResources, Vec<TcpListener>),
     /// Accepting, and the children that serve.
     Process(handoff::WorkerResources, Vec<TcpListener>, Children),
     /// One connection that somebody else accepted.
@@ -38,13 +38,10 @@ enum Engine {
 
 impl Engine {
     /// What serves clients of these sockets.
-    fn new(config: &ServerConfig, mut listeners: Vec<TcpListener>) -> io::Result<Engine> {
+    fn new(config: &ServerConfig, listeners: Vec<TcpListener>) -> io::Result<Engine> {
         Ok(match &config.model {
             Model::Event => Engine::Event(handoff::resources(config.workers.max(1))?, listeners),
-            Model::Iterative => {
-                assert_eq!(listeners.len(), 1, "one client at a time comes from one socket");
-                Engine::Iterative(iterative::IterativeResources::new()?, listeners.remove(0))
-            }
+            Model::Iterative => Engine::Iterative(iterative::IterativeResources::new()?, listeners),
             Model::Process(launcher) => {
                 let children = Children::new(Arc::clone(launcher));
                 Engine::Process(handoff::WorkerResources::new()?, listeners, children)
@@ -53,12 +50,16 @@ impl Engine {
     }
 }
 
+fn addresses_of(listeners: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
+    listeners.iter().map(TcpListener::local_addr).collect()
+}
+
 impl<S: Service> Server<S> {
     /// Listens. Clients wait in the backlog until [`Server::run`].
     ///
     /// # Errors
     ///
-    /// What `socket(2)`, `bind(2)` and `listen(2)` report for the last of the addresses; out of
+    /// What `socket(2)`, `bind(2)` and `listen(2)` report for one of the addresses, see [`socket::listen`]; out of
     /// descriptors for the event loops.
     ///
     /// # Panics
@@ -68,14 +69,14 @@ impl<S: Service> Server<S> {
         config: ServerConfig,
         service: S,
         observer: Arc<dyn Observer>,
-    ) -> io::Result<Server<S>> {
+    ) -> Result<Server<S>, BindError> {
         let options = AcceptedOptions::new(&config.limits);
-        let listener = socket::listen(&config.addresses, options, |socket| {
+        let listeners = socket::listen(&config.addresses, options, |socket| {
             service.configure_listener(socket)
         })?;
-        let address = listener.local_addr()?;
-        let engine = Engine::new(&config, vec![listener])?;
-        Ok(Server::new(config, service, observer, engine, address, Backlog::Served))
+        let addresses = addresses_of(&listeners)?;
+        let engine = Engine::new(&config, listeners)?;
+        Ok(Server::new(config, service, observer, engine, addresses, Backlog::Served))
     }
 
     /// A server of sockets that are listening already, and that others may listen on too, now or later: when it is
@@ -90,21 +91,22 @@ impl<S: Service> Server<S> {
     ///
     /// # Panics
     ///
-    /// If there is no socket, or more than one for [`Model::Iterative`].
+    /// If there is no socket.
     pub fn of_listeners(
         config: ServerConfig,
         service: S,
         observer: Arc<dyn Observer>,
         listeners: Vec<TcpListener>,
     ) -> io::Result<Server<S>> {
-        let address = listeners.first().expect("at least one socket").local_addr()?;
+        assert!(!listeners.is_empty(), "at least one socket");
+        let addresses = addresses_of(&listeners)?;
         for listener in &listeners {
             let socket = SockRef::from(listener);
             socket::prepare(SockRef::from(listener), AcceptedOptions::new(&config.limits))?;
             service.configure_listener(&socket)?;
         }
         let engine = Engine::new(&config, listeners)?;
-        Ok(Server::new(config, service, observer, engine, address, Backlog::Left))
+        Ok(Server::new(config, service, observer, engine, addresses, Backlog::Left))
     }
 
     /// A server of the one connection that somebody else accepted: [`Server::run`] ends when it has ended.
@@ -124,10 +126,10 @@ impl<S: Service> Server<S> {
         info: ClientInfo,
     ) -> io::Result<Server<S>> {
         let config = ServerConfig { workers: 1, max_clients: 1, ..config };
-        let address = stream.local_addr()?;
+        let addresses = vec![stream.local_addr()?];
         socket::prepare(SockRef::from(&stream), AcceptedOptions::new(&config.limits))?;
         let engine = Engine::One(handoff::WorkerResources::new()?, stream, info);
-        Ok(Server::new(config, service, observer, engine, address, Backlog::Served))
+        Ok(Server::new(config, service, observer, engine, addresses, Backlog::Served))
     }
 
     fn new(
@@ -135,7 +137,7 @@ impl<S: Service> Server<S> {
         service: S,
         observer: Arc<dyn Observer>,
         engine: Engine,
-        address: SocketAddr,
+        addresses: Vec<SocketAddr>,
         backlog: Backlog,
     ) -> Server<S> {
         let (wake, workers) = match &engine {
@@ -157,7 +159,7 @@ impl<S: Service> Server<S> {
             pulse: Pulse::new(workers, config.pulse),
             backlog,
             config,
-            address,
+            addresses,
             service,
             observer,
             clock: Clock::start(),
@@ -182,9 +184,9 @@ impl<S: Service> Server<S> {
         }
     }
 
-    /// Where the server listens, or its end of the one connection.
+    /// The first address that the server listens on, or its end of the one connection.
     pub fn local_addr(&self) -> SocketAddr {
-        self.shared.address
+        self.shared.addresses[0]
     }
 
     /// What stops this server.
@@ -202,7 +204,9 @@ impl<S: Service> Server<S> {
         let shared = self.shared;
         match self.engine {
             Engine::Event(resources, listeners) => event_loop::run(&shared, resources, listeners)?,
-            Engine::Iterative(resources, listener) => iterative::run(&shared, resources, listener)?,
+            Engine::Iterative(resources, listeners) => {
+                iterative::run(&shared, resources, listeners)?;
+            }
             Engine::Process(resources, listeners, children) => {
                 event_loop::run_with_children(&shared, resources, listeners, children)?;
             }

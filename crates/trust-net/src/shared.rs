@@ -94,7 +94,8 @@ pub(crate) enum Backlog {
 /// What all threads of a server share.
 pub(crate) struct Shared<S: Service> {
     pub(crate) config: ServerConfig,
-    pub(crate) address: SocketAddr,
+    /// Where the server listens, or its end of the one connection.
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) service: S,
     pub(crate) observer: Arc<dyn Observer>,
@@ -119,7 +120,7 @@ impl<S: Service> Shared<S> {
 
     /// Tells that the server serves from now on, once nothing is left that could keep it from that.
     pub(crate) fn announce(&self) {
-        self.observer.observe(&Event::Started { address: self.address });
+        self.observer.observe(&Event::Started { addresses: &self.addresses });
     }
 
     /// Whether clients are accepted at this moment. Those in the backlog of a socket of its own are, also by a

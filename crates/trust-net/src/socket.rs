@@ -1,7 +1,9 @@
 //! Sockets as everybody here treats them.
 
+use std::error::Error;
+use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -15,6 +17,9 @@ use crate::sys;
 /// Clients that may wait to be accepted. std's 128 overflows under a burst of connects, which costs
 /// those clients SYN retries of a second and more; the kernel lowers this to `net.core.somaxconn`.
 pub(crate) const BACKLOG: i32 = 4096;
+
+/// Ports that are tried until one is free on all addresses.
+const FREE_PORT_TRIES: u32 = 16;
 
 /// Unsent bytes in the kernel's send queue above which a socket counts as not writable
 /// (TCP_NOTSENT_LOWAT, `tcp(7)`). It bounds what a peer that never reads piles up there: 0.15 MB instead
@@ -40,15 +45,51 @@ impl AcceptedOptions {
     }
 }
 
-/// A listening socket on the first of `addresses` that this host has.
+/// What kept a server from listening.
+#[derive(Debug)]
+pub struct BindError {
+    /// On which address; `None`: on none in particular.
+    pub address: Option<SocketAddr>,
+    /// What the system says.
+    pub error: io::Error,
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Some(address) => write!(f, "cannot listen on {address}: {}", self.error),
+            None => self.error.fmt(f),
+        }
+    }
+}
+
+impl Error for BindError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl From<io::Error> for BindError {
+    fn from(error: io::Error) -> BindError {
+        BindError { address: None, error }
+    }
+}
+
+impl From<BindError> for io::Error {
+    fn from(error: BindError) -> io::Error {
+        error.error
+    }
+}
+
+/// Listening sockets on all of these addresses. Where the port is 0 they get a free one, the same for all of them.
 ///
 /// With SO_REUSEADDR, so that a restart need not wait for old connections in TIME_WAIT; a second
 /// listener on the same port still fails. Accepted sockets have TCP_NODELAY and SO_OOBINLINE.
 ///
 /// # Errors
 ///
-/// That of the first address that the host has, or of the last one if it has none of them. A port that
-/// is taken on one address is not served on another instead.
+/// The first address that cannot be had. An IPv6 address on a host without IPv6 is left out, as names have some there
+/// too, unless there is no other.
 ///
 /// # Panics
 ///
@@ -57,15 +98,46 @@ pub fn listen(
     addresses: &[SocketAddr],
     options: AcceptedOptions,
     configure: impl Fn(&Socket) -> io::Result<()>,
-) -> io::Result<TcpListener> {
-    let (last, others) = addresses.split_last().expect("at least one address to listen on");
-    for address in others {
-        match listen_on(*address, options, &configure) {
-            Err(error) if is_foreign(&error) => {}
+) -> Result<Vec<TcpListener>, BindError> {
+    for _ in 1..FREE_PORT_TRIES {
+        match listen_on_all(addresses, options, &configure) {
+            // The port that was free on the first address.
+            Err(taken)
+                if addresses[0].port() == 0 && taken.error.kind() == io::ErrorKind::AddrInUse => {}
             outcome => return outcome,
         }
     }
-    listen_on(*last, options, &configure)
+    listen_on_all(addresses, options, &configure)
+}
+
+fn listen_on_all(
+    addresses: &[SocketAddr],
+    options: AcceptedOptions,
+    configure: &impl Fn(&Socket) -> io::Result<()>,
+) -> Result<Vec<TcpListener>, BindError> {
+    let mut listeners: Vec<TcpListener> = vec![];
+    let mut left_out = None;
+    for address in addresses {
+        let mut address = *address;
+        if let (0, Some(first)) = (address.port(), listeners.first()) {
+            address.set_port(first.local_addr()?.port());
+        }
+        match listen_on(address, options, configure) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => {
+                let is_missing = address.is_ipv6() && is_foreign(&error) && !has_ipv6();
+                let error = BindError { address: Some(address), error };
+                if !is_missing {
+                    return Err(error);
+                }
+                left_out = Some(error);
+            }
+        }
+    }
+    match left_out {
+        Some(error) if listeners.is_empty() => Err(error),
+        _ => Ok(listeners),
+    }
 }
 
 /// Whether the host does not have the address, or not even its family.
@@ -73,16 +145,33 @@ fn is_foreign(error: &io::Error) -> bool {
     errno::classify(errno::of(error), Operation::Listen) == ErrorClass::NoAddress
 }
 
+fn has_ipv6() -> bool {
+    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}
+
 /// All addresses of this host: IPv6 and IPv4 on one socket, or IPv4 where there is no IPv6.
-pub fn any_address(port: u16) -> Vec<SocketAddr> {
-    let addresses: [IpAddr; 2] = [Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()];
-    addresses.map(|address| SocketAddr::new(address, port)).to_vec()
+pub fn any_address(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
 }
 
 fn listen_on(
     address: SocketAddr,
     options: AcceptedOptions,
-    configure: impl Fn(&Socket) -> io::Result<()>,
+    configure: &impl Fn(&Socket) -> io::Result<()>,
+) -> io::Result<TcpListener> {
+    match bind(address, options, configure) {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && is_foreign(&error) => {
+            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            bind(address, options, configure)
+        }
+        outcome => outcome,
+    }
+}
+
+fn bind(
+    address: SocketAddr,
+    options: AcceptedOptions,
+    configure: &impl Fn(&Socket) -> io::Result<()>,
 ) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {

@@ -48,13 +48,14 @@ fn a_second_server_on_the_port_is_refused() {
         let server = start(ServerConfig { workers: 2, ..config(model.clone()) }, Echo);
         let again = ServerConfig { addresses: vec![server.address], ..config(model.clone()) };
         let error = Server::bind(again, Echo, Arc::new(())).err().unwrap();
-        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+        assert_eq!(error.address, Some(server.address));
+        assert_eq!(error.error.kind(), std::io::ErrorKind::AddrInUse);
     }
 }
 
 #[test]
 fn one_socket_serves_ipv6_and_ipv4_where_there_is_ipv6() {
-    let addresses = socket::any_address(0);
+    let addresses = vec![socket::any_address(0)];
     let server =
         Server::bind(ServerConfig { addresses, ..config(Model::Event) }, Echo, Arc::new(()));
     let server = server.unwrap();
@@ -74,17 +75,33 @@ fn one_socket_serves_ipv6_and_ipv4_where_there_is_ipv6() {
 }
 
 #[test]
-fn an_address_in_use_is_not_replaced_by_another_one() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let taken = std::net::TcpListener::bind(taken).unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let addresses = [[127, 0, 0, 1], [127, 0, 0, 2]].map(|ip| SocketAddr::from((ip, port)));
+fn a_server_listens_on_all_its_addresses_at_one_port() {
+    let addresses = [[127, 0, 0, 1], [127, 0, 0, 2], [127, 0, 0, 3]];
+    let addresses = addresses.map(|ip| SocketAddr::from((ip, 0))).to_vec();
+    for model in MODELS {
+        let server = start(ServerConfig { addresses: addresses.clone(), ..config(model) }, Echo);
+        // More than once each: an iterative server takes them in turn.
+        for address in addresses.iter().cycle().take(2 * addresses.len()) {
+            let mut stream = TcpStream::connect((address.ip(), server.address.port())).unwrap();
+            stream.write_all(b"hello").unwrap();
+            assert_eq!(read_exactly(&mut stream, 5), b"hello");
+        }
+    }
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_named() {
+    let listener = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+    let taken = listener.local_addr().unwrap();
     let listen =
         |addresses: &[SocketAddr]| socket::listen(addresses, Default::default(), |_| Ok(()));
-    assert_eq!(listen(&addresses).unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
-    // An address that the host does not have (RFC 5737) is passed over.
-    let foreign = SocketAddr::from(([192, 0, 2, 1], port));
-    assert!(listen(&[foreign, addresses[1]]).is_ok());
+    let free = SocketAddr::from(([127, 0, 0, 1], taken.port()));
+    let error = listen(&[free, taken]).unwrap_err();
+    assert_eq!((error.address, error.error.kind()), (Some(taken), ErrorKind::AddrInUse));
+    // An address that the host does not have (RFC 5737).
+    let foreign = SocketAddr::from(([192, 0, 2, 1], taken.port()));
+    let error = listen(&[free, foreign]).unwrap_err();
+    assert_eq!((error.address, error.error.kind()), (Some(foreign), ErrorKind::AddrNotAvailable));
 }
 
 #[test]

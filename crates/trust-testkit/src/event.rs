@@ -87,6 +87,17 @@ impl Event {
         }
     }
 
+    /// The strings in the field.
+    #[track_caller]
+    pub fn texts(&self, key: &str) -> Vec<&str> {
+        match self.field(key) {
+            Some(Value::Array(items)) => {
+                items.iter().map(|item| item.as_str().expect("a text")).collect()
+            }
+            _ => panic!("no list in field {key:?} of {}", self.line),
+        }
+    }
+
     /// The whole, not negative number in the field.
     #[track_caller]
     pub fn count(&self, key: &str) -> u64 {

@@ -30,8 +30,9 @@ const LISTEN_PID: &str = "LISTEN_PID";
 /// The first descriptor that is handed over (SD_LISTEN_FDS_START).
 const FIRST_DESCRIPTOR: RawFd = 3;
 
-/// Sockets that are taken: an address of each kind for every network that a host is in, several times over.
-const LISTENERS_MAX: RawFd = 16;
+/// Listening sockets that a server has at most: an address of each kind for every network that a host is in, several times
+/// over.
+pub(crate) const LISTENERS_MAX: usize = 16;
 
 /// The sockets that were handed over to this process, in their order; none if none were.
 ///
@@ -98,7 +99,7 @@ fn handed_over(
         // They were meant for a process that has started this one, as a shell does.
         return Ok(0);
     }
-    let in_range = |count: &RawFd| (1..=LISTENERS_MAX).contains(count);
+    let in_range = |count: &RawFd| (1..=LISTENERS_MAX as RawFd).contains(count);
     let allowed_count = format!("a whole number from 1 to {LISTENERS_MAX}");
     number(&count).filter(in_range).ok_or_else(|| bad(LISTEN_FDS, &count, &allowed_count))
 }

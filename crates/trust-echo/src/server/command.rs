@@ -17,14 +17,15 @@ use trust_cli::text::reason;
 use trust_cli::values::quoted;
 use trust_net::errno::Operation;
 use trust_net::service::Echo;
-use trust_net::{Model, Server, Summary, socket};
+use trust_net::socket::{self, BindError};
+use trust_net::{Model, Server, Summary};
 
-use crate::server::activation;
+use crate::server::activation::{self, LISTENERS_MAX};
 use crate::server::events::{ModelName, ServerEvents, milliseconds, with_totals};
 use crate::server::launcher::{self, HandOver};
 use crate::server::notify::{Notified, Notifier};
 use crate::server::options::{
-    EXCLUSIONS, HOST, INETD, MODEL, NAME, PORT, SETTINGS, ServerOptions, check, checked_config,
+    EXCLUSIONS, HOST, INETD, NAME, PORT, SETTINGS, ServerOptions, check, checked_config,
 };
 use crate::server::port_holder::PortHolder;
 use crate::server::supervisor::{OtherProcesses, Supervisor};
@@ -95,7 +96,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let observer = Arc::new(Notified { notifier, others: events });
     let server = match handed_over.is_empty() {
         true => Server::bind(config.clone(), Echo, observer)
-            .map_err(|error| cannot_listen(&config.addresses, host, &error))?,
+            .map_err(|error| cannot_listen(&error, host, config.addresses[0].port()))?,
         false => Server::of_listeners(config, Echo, observer, handed_over)
             .map_err(|error| internal(&error))?,
     };
@@ -122,22 +123,25 @@ fn check_against(
     }
     let reason = "LISTEN_FDS, sockets that are listening already: leave it out";
     activation::refuse_given(layers, &[&PORT, &HOST], reason)?;
-    if handed_over.len() > 1 && options.model == ModelName::Iterative {
-        let message = format!(
-            "LISTEN_FDS '{}' cannot be used with model iterative ({}), which has one listening socket: allowed is 1",
-            handed_over.len(),
-            layers.place(&MODEL)
-        );
-        return Err(Failure::new(ExitCode::Usage, message));
-    }
     Ok(())
 }
 
 fn addresses(host: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-    let Some(host) = host else { return Ok(socket::any_address(port)) };
-    match (host, port).to_socket_addrs().map(Iterator::collect::<Vec<_>>) {
-        Ok(addresses) if !addresses.is_empty() => Ok(addresses),
-        _ => Err(Failure::new(ExitCode::NoHost, format!("unknown host {}", quoted(host)))),
+    let Some(host) = host else { return Ok(vec![socket::any_address(port)]) };
+    let mut found: Vec<SocketAddr> = vec![];
+    for address in (host, port).to_socket_addrs().into_iter().flatten() {
+        if !found.contains(&address) {
+            found.push(address);
+        }
+    }
+    match found.len() {
+        0 => Err(Failure::new(ExitCode::NoHost, format!("unknown host {}", quoted(host)))),
+        1..=LISTENERS_MAX => Ok(found),
+        count => {
+            let host = quoted(host);
+            let message = format!("host {host} has {count} addresses: allowed is {LISTENERS_MAX}");
+            Err(Failure::new(ExitCode::Usage, message))
+        }
     }
 }
 
@@ -178,15 +182,20 @@ fn exit_code(summary: &Summary, signal: Option<Signal>) -> Result<ExitCode, Fail
     })
 }
 
-fn cannot_listen(addresses: &[SocketAddr], host: Option<&str>, error: &io::Error) -> Failure {
-    let port = addresses.first().map_or(0, SocketAddr::port);
+fn cannot_listen(error: &BindError, host: Option<&str>, port: u16) -> Failure {
+    let BindError { address, error } = error;
+    let Some(address) = address else { return internal(error) };
+    let port = if port == 0 { address.port() } else { port };
     let place = match host {
+        Some(host) if *host != address.ip().to_string() => {
+            format!("{} port {port} ({})", quoted(host), address.ip())
+        }
         Some(host) => format!("{} port {port}", quoted(host)),
         None => format!("port {port}"),
     };
     let mut message = format!("cannot listen on {place}: {}", reason(error));
     if error.kind() == io::ErrorKind::AddrInUse {
-        message = format!("{message}: {}", PortHolder::find(port));
+        message = format!("{message}: {}", PortHolder::find(*address));
     }
     Failure::new(error_map::exit_code(error, Operation::Listen), message)
 }

@@ -35,13 +35,15 @@ impl ServerEvents {
         ServerEvents { handed_over, ..self }
     }
 
-    fn write_start(&self, address: SocketAddr) {
-        let config = &self.config;
+    fn write_start(&self, addresses: &[SocketAddr]) {
+        let (config, first) = (&self.config, addresses[0]);
+        let all: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
         let event = self
             .log
             .event(Level::Info, "server_start")
-            .field("addr", &format_args!("{}", address.ip()))
-            .field("port", &address.port())
+            .field("addr", &format_args!("{}", first.ip()))
+            .field("port", &first.port())
+            .field("addresses", &all)
             .field("mode", mode_name(config.limits.mode))
             .field("model", ModelName::of(&config.model).word())
             .field("workers", &config.workers)
@@ -139,7 +141,7 @@ impl Observer for ServerEvents {
 
     fn observe(&self, event: &Event<'_>) {
         match *event {
-            Event::Started { address } => self.write_start(address),
+            Event::Started { addresses } => self.write_start(addresses),
             Event::Connected(client) => {
                 self.client_event(Level::Info, "client_connect", client).write();
             }

@@ -24,7 +24,8 @@ options! {
         /// Port to listen on; 0 takes a free one and reports it in server_start; required unless
         /// sockets are handed over
         PORT port: u16, values::PORT;
-        /// Address or name to listen on [default: all addresses, IPv6 and IPv4]
+        /// Address to listen on, or name, all addresses of which are listened on [default: all
+        /// addresses, IPv6 and IPv4]
         HOST host: String, target::HOST;
         /// framed: frames only; raw: every byte goes back as it came; auto: a first byte of 0x00
         /// means framed

@@ -1,6 +1,7 @@
 //! Who has a port that a server cannot have.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 
 use trust_cli::process::Process;
 use trust_cli::tcp_table::{SocketState, TableRow, sockets_of_port};
@@ -13,10 +14,16 @@ pub(crate) struct PortHolder {
 
 impl PortHolder {
     /// Looks for it: a listener, or else a connection that was bound to the port.
-    pub(crate) fn find(port: u16) -> PortHolder {
-        let rows = sockets_of_port(std::process::id(), port);
+    pub(crate) fn find(address: SocketAddr) -> PortHolder {
+        let rows = sockets_of_port(std::process::id(), address.port());
+        // Others may have the port on addresses that do not get in the way.
+        let clashes = |row: &&TableRow| {
+            let ips = [row.local.ip(), address.ip()];
+            ips.iter().any(IpAddr::is_unspecified) || ips[0].to_canonical() == ips[1]
+        };
+        let mut rows = rows.iter().filter(clashes);
         let listens = |row: &&TableRow| row.state == SocketState::Listening;
-        let socket = rows.iter().find(listens).or(rows.first()).cloned();
+        let socket = rows.clone().find(listens).or(rows.next()).cloned();
         let process = socket.as_ref().and_then(|socket| {
             let has_it = |process: &Process| {
                 process.descriptors().is_ok_and(|found| found.sockets.contains(&socket.inode))

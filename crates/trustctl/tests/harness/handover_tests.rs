@@ -59,13 +59,21 @@ fn start_on(listener: &TcpListener, flags: &[&str]) -> Server {
 }
 
 fn test_listen_fds() {
+    for model in [Model::Event, Model::Iterative, Model::Process] {
+        serves_two_handed_over(model);
+    }
+}
+
+#[track_caller]
+fn serves_two_handed_over(model: Model) {
     let [first, second] = [listener(), listener()];
     let home = Home::new();
     // The file is for a server that listens by itself.
     home.configure("[echo-server]\nport = 1\nhost = \"192.0.2.1\"\n");
-    let launch = home.trustctl_in_shell(HANDED_OVER, ["echo-server"]).env("LISTEN_FDS", "2");
+    let words = ["echo-server", "--model", model.name()];
+    let launch = home.trustctl_in_shell(HANDED_OVER, words).env("LISTEN_FDS", "2");
     let launch = launch.stdin(copy(&first)).stderr(copy(&second));
-    let server = Server::start_as(Model::Event, home, launch);
+    let server = Server::start_as(model, home, launch);
     let start = server.start_event();
     assert_eq!(start.count("port"), u64::from(address(&first).port()), "{start:?}");
     assert_eq!((start.text("addr"), start.count("listeners")), ("127.0.0.1", 2), "{start:?}");
@@ -76,12 +84,10 @@ fn test_listen_fds() {
         let flags = u32::from_str_radix(flags.trim(), 8).expect("an octal number");
         assert_ne!(flags & 0o2_000_000, 0, "descriptor {number} is passed on to children");
     }
-    let mut peers = [&first, &second].map(|listener| Peer::connect(address(listener)));
-    for peer in &mut peers {
+    // In turn, each with the other one waiting.
+    for mut peer in [&first, &second].map(|listener| Peer::connect(address(listener))) {
         peer.send_frame(b"hello");
         peer.receives_frame(b"hello");
-    }
-    for mut peer in peers {
         peer.half_close();
         peer.receives_end();
         server.closes(peer.address(), "peer_fin");
@@ -115,8 +121,6 @@ fn test_listen_fds_wrong() {
     refused(word, "1", &[], &["LISTEN_PID 'self'", "allowed is the number of a process"]);
     refused(ONE_HANDED_OVER, "1", &["--port=0"], &["--port '0'", "LISTEN_FDS", "leave it out"]);
     refused(ONE_HANDED_OVER, "1", &["--host=::"], &["--host '::'", "LISTEN_FDS", "leave it out"]);
-    let twice = "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 4<&0";
-    refused(twice, "2", &["--model=iterative"], &["LISTEN_FDS '2'", "iterative", "allowed is 1"]);
 
     let home = Home::new();
     let (_peer, connected) = {
