@@ -6,6 +6,7 @@
 use std::fmt;
 
 use thiserror::Error;
+use trust_cli::text::count;
 use trust_cli::values::quoted;
 
 use crate::metric::{Metric, Quantity, TimeKind};
@@ -156,6 +157,7 @@ pub fn judge(budgets: &[Budget], summary: &Summary) -> Vec<Judgement> {
             budget: budget.to_string(),
             measured: budget.show(measured),
             is_missed: measured.value.is_none_or(|value| budget.compare(value)),
+            note: budget.note(summary),
         }
     };
     budgets.iter().map(judgement).collect()
@@ -164,7 +166,8 @@ pub fn judge(budgets: &[Budget], summary: &Summary) -> Vec<Judgement> {
 /// Why the budgets of `--find-rate` do not hold, the first of them: `p99<5ms: 7.31 ms`; `None`: all of them do.
 pub fn first_broken(budgets: &[Budget], summary: &Summary) -> Option<String> {
     let broken = budgets.iter().find(|budget| !budget.holds(summary))?;
-    Some(format!("{broken}: {}", broken.show(broken.measure(summary))))
+    let note = broken.note(summary).map_or_else(String::new, |note| format!(" ({note})"));
+    Some(format!("{broken}: {}{note}", broken.show(broken.measure(summary))))
 }
 
 impl Budget {
@@ -206,6 +209,14 @@ impl Budget {
     pub fn measure(&self, summary: &Summary) -> Measured {
         let value = self.metric.measure(self.quantity, summary);
         Measured { quantity: self.quantity, value }
+    }
+
+    /// Says that it is judged by the maximum, where too few samples support its percentile.
+    fn note(&self, summary: &Summary) -> Option<String> {
+        let (kind, samples) = self.metric.unsupported(summary)?;
+        let name = self.text.split(['<', '>']).next().unwrap_or_default().trim();
+        let whose = if samples == 1 { "its" } else { "their" };
+        Some(format!("{name} of {} is {whose} maximum", count(samples, kind.noun())))
     }
 
     /// Whether its comparison is true; it is not if there is nothing to tell its metric from.

@@ -28,6 +28,7 @@ pub mod shard;
 pub mod sizes;
 pub mod start_at;
 pub mod summary;
+pub mod support;
 pub mod tally;
 pub mod timings;
 pub mod trend;

@@ -107,6 +107,13 @@ impl Metric {
         matches!(self, Metric::Errors | Metric::Cause(_) | Metric::Unanswered)
     }
 
+    /// The times, if too few were measured for the percentile that it is.
+    pub fn unsupported(self, summary: &Summary) -> Option<(TimeKind, u64)> {
+        let Metric::Time(kind, Statistic::Quantile(quantile)) = self else { return None };
+        let times = kind.of(summary);
+        (!times.is_empty() && !times.supports(quantile)).then(|| (kind, times.len()))
+    }
+
     /// What it was; `None`: there is nothing to tell it from, as a percentile of no message or a share of none.
     ///
     /// The shortest and the longest are exact; percentiles are rounded up, by a thousandth at most.
@@ -131,6 +138,14 @@ impl Metric {
 }
 
 impl TimeKind {
+    /// What has such a time, for people.
+    pub fn noun(self) -> &'static str {
+        match self {
+            TimeKind::Latency | TimeKind::Service => "message",
+            TimeKind::Connect => "connection",
+        }
+    }
+
     fn of(self, summary: &Summary) -> &Timings {
         match self {
             TimeKind::Latency => &summary.latency,

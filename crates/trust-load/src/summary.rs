@@ -333,8 +333,9 @@ pub struct Live {
     pub rate: f64,
     /// Median of the latency, in nanoseconds; `None` before any.
     pub p50: Option<u64>,
-    /// 99th percentile of the latency, in nanoseconds.
-    pub p99: Option<u64>,
+    /// 99th percentile of the latency, or the maximum where there were too few messages for it:
+    /// its name, and nanoseconds.
+    pub tail: Option<(&'static str, u64)>,
     /// Errors so far.
     pub errors: u64,
 }
@@ -374,6 +375,17 @@ pub struct Judgement {
     /// Whether it was missed.
     #[serde(rename = "missed")]
     pub is_missed: bool,
+    /// That too few samples support its percentile, and so the maximum was judged: `p99.99 of 20
+    /// messages is their maximum`; `null` if enough do.
+    pub note: Option<String>,
+}
+
+impl Judgement {
+    /// What was measured, with the note: `7.31 ms (p99.99 of 20 messages is their maximum)`.
+    pub fn explained(&self) -> String {
+        let note = self.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+        format!("{}{note}", self.measured)
+    }
 }
 
 /// How the run ended.

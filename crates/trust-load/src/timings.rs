@@ -4,6 +4,8 @@ use std::ops::Deref;
 
 use hdrhistogram::Histogram;
 
+use crate::support::is_supported;
+
 /// The longest time that is told apart from longer ones, in nanoseconds: an hour.
 pub const TIME_MAX_NS: u64 = 3_600_000_000_000;
 
@@ -75,6 +77,11 @@ impl Timings {
             1.0.. => self.max(),
             _ => self.counts.value_at_quantile(quantile).clamp(self.min(), self.max()),
         }
+    }
+
+    /// Whether there are enough of them for this percentile: see [`support`](crate::support).
+    pub fn supports(&self, quantile: f64) -> bool {
+        is_supported(self.len(), quantile)
     }
 }
 

@@ -78,6 +78,21 @@ fn each_metric_is_measured_where_it_says() {
 }
 
 #[test]
+fn a_percentile_of_too_few_is_judged_by_their_maximum_and_says_so() {
+    let run = thousand();
+    let note = |text: &str| judge(&[one(text)], &run)[0].note.clone();
+    assert_eq!(note("p99.9>1s"), None);
+    assert_eq!(note("max>1s"), None);
+    assert_eq!(note("p99.99 >1s").as_deref(), Some("p99.99 of 1,000 messages is their maximum"));
+    let connections = Some("connect-p99 of 4 connections is their maximum");
+    assert_eq!(note("connect-p99>1s").as_deref(), connections);
+    let broken = first_broken(&parse_list("p99.99<1s").unwrap(), &run);
+    let expected = "p99.99<1s: 1.00 s (p99.99 of 1,000 messages is their maximum)";
+    assert_eq!(broken.as_deref(), Some(expected));
+    assert_eq!(judge(&[one("p99>1s")], &nothing())[0].note, None);
+}
+
+#[test]
 fn a_percentile_at_the_edge_of_two_values_is_the_lower_one() {
     let mut run = nothing();
     run.latency.add_many(1000, 999);

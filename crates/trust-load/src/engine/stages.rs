@@ -14,9 +14,9 @@ use crate::summary::{Live, Phase, per_second};
 pub(super) struct LastPart {
     /// Messages a second.
     rate: f64,
-    /// The median and the 99th percentile of the latency, in nanoseconds.
+    /// As in [`Live`].
     p50: Option<u64>,
-    p99: Option<u64>,
+    tail: Option<(&'static str, u64)>,
 }
 
 impl Engine<'_> {
@@ -92,8 +92,12 @@ impl Engine<'_> {
         let end = self.timetable.next_part;
         let part = self.tally.part(self.timetable.begin, end);
         let quantile = |q| (!part.latency.is_empty()).then(|| part.latency.value_at_quantile(q));
-        let rate = per_second(part.answered, part.length);
-        self.last_part = LastPart { rate, p50: quantile(0.5), p99: quantile(0.99) };
+        let name = if part.latency.supports(0.99) { "p99" } else { "max" };
+        self.last_part = LastPart {
+            rate: per_second(part.answered, part.length),
+            p50: quantile(0.5),
+            tail: quantile(0.99).map(|time| (name, time)),
+        };
         if self.timetable.stage >= Stage::Measuring {
             self.is_cut |= self.listener.interval(&part).is_break();
         }
@@ -150,7 +154,7 @@ impl Engine<'_> {
             }
         };
         let is_begun = self.timetable.stage != Stage::Connecting;
-        let LastPart { rate, p50, p99 } = self.last_part;
+        let LastPart { rate, p50, tail } = self.last_part;
         Live {
             phase,
             elapsed,
@@ -160,7 +164,7 @@ impl Engine<'_> {
             answered,
             rate,
             p50,
-            p99,
+            tail,
             errors: self.tally.errors.total(),
         }
     }

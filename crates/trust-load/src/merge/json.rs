@@ -7,7 +7,7 @@ use trust_cli::exit_code::{ExitCode, Failure};
 use super::{Merged, Part};
 use crate::connection::nanos;
 use crate::hdr_log::End;
-use crate::report::fields::{Failures, Loop, Percentiles, Rate};
+use crate::report::fields::{ByPercentile, Failures, Loop, Percentiles, Rate, Support};
 use crate::summary::{Counts, Judgement};
 
 /// What `trustctl load merge --json` prints.
@@ -181,6 +181,8 @@ pub struct Values {
     pub p99_99: Option<u64>,
     /// The largest.
     pub max: Option<u64>,
+    /// Whether there are enough of them for each percentile.
+    pub support: ByPercentile<Support>,
 }
 
 impl From<Percentiles> for Values {
@@ -196,6 +198,7 @@ impl From<Percentiles> for Values {
             p99_9: values.p99_9_ns,
             p99_99: values.p99_99_ns,
             max: values.max_ns,
+            support: values.support,
         }
     }
 }

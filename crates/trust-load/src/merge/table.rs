@@ -10,6 +10,7 @@ use trust_cli::values::quoted;
 use super::{Merged, Part};
 use crate::connection::nanos;
 use crate::hdr_log::End;
+use crate::report::marks::{footnote, mark};
 use crate::report::units::time;
 use crate::summary::{Judgement, QUANTILES};
 use crate::timings::Timings;
@@ -61,8 +62,9 @@ pub fn report(merged: &Merged, judgements: &[Judgement]) -> String {
     if !judgements.is_empty() || !merged.is_whole() {
         text.push('\n');
     }
-    for Judgement { budget, measured, is_missed } in judgements {
+    for judgement @ Judgement { budget, is_missed, .. } in judgements {
         let word = if *is_missed { "missed" } else { "kept" };
+        let measured = judgement.explained();
         let _ = writeln!(text, "budget    {word}: fail if {budget}, was {measured}");
     }
     for gap in &merged.end.gaps {
@@ -88,11 +90,19 @@ fn values(merged: &Merged) -> String {
     for (quantile, name) in QUANTILES {
         table.add_row(row(name, &|histogram| match histogram.is_empty() {
             true => "-".to_owned(),
-            false => shown(histogram.value_at_quantile(quantile)),
+            false => {
+                let value = shown(histogram.value_at_quantile(quantile));
+                format!("{}{value}", mark(histogram, quantile))
+            }
         }));
     }
     table.add_row(row("count", &|histogram| grouped(histogram.len())));
-    lines(table)
+    let mut text = lines(table);
+    let histograms: Vec<&Timings> = columns.iter().map(|(_, histogram)| *histogram).collect();
+    if let Some(footnote) = footnote(&histograms) {
+        let _ = writeln!(text, "{}", wrapped(&footnote));
+    }
+    text
 }
 
 /// A line for each log.
@@ -124,6 +134,13 @@ fn lines(mut table: Table) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.trim_fmt() + "\n"
+}
+
+/// As many lines as it takes.
+fn wrapped(text: &str) -> String {
+    let mut table = plain();
+    table.add_row([text]);
+    table.trim_fmt().lines().map(str::trim).collect::<Vec<_>>().join("\n")
 }
 
 fn plain() -> Table {

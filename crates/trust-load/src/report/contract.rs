@@ -7,11 +7,12 @@ use std::path::Path;
 use trust_cli::output;
 
 use crate::report::csv;
-use crate::report::fields::{Loop, Percentiles};
+use crate::report::fields::{ByPercentile, Loop, Percentiles, Support};
 use crate::report::json::{Connections, EndState, LoadDocument, Messages};
 use crate::report::sample;
 use crate::search::SearchEnd;
 use crate::summary::{Cause, Judgement};
+use crate::timings::Timings;
 
 fn text(sample: &sample::Sample) -> String {
     output::document(&LoadDocument::of(&sample.run()))
@@ -75,6 +76,7 @@ fn numbers_are_those_of_the_run() {
             p99_9_ns: at(0.999),
             p99_99_ns: at(0.9999),
             max_ns: Some(histogram.max()),
+            support: ByPercentile::of(|_| Support { supported: true }),
         };
         assert_eq!(times, &expected);
     }
@@ -90,7 +92,7 @@ fn numbers_are_those_of_the_run() {
     assert_eq!((client.held_back, client.put_off), (1_730, 60));
     assert_eq!(client.limits, summary.client.limits);
     let (budget, measured) = ("p99>5ms".to_owned(), "1.02 s".to_owned());
-    assert_eq!(document.budgets[0], Judgement { budget, measured, is_missed: true });
+    assert_eq!(document.budgets[0], Judgement { budget, measured, is_missed: true, note: None });
     assert!(!document.budgets[2].is_missed);
 }
 
@@ -106,6 +108,19 @@ fn what_was_not_measured_is_null() {
     assert_eq!((document.end.state, document.exit), (EndState::Stopped, 130));
     assert_eq!(document.end.detail.as_deref(), Some("SIGINT"));
     assert!(document.latency.p99_ns.is_some());
+}
+
+#[test]
+fn percentiles_without_a_sample_beyond_them_stay_and_are_marked() {
+    let mut sample = sample::named("closed");
+    sample.summary.latency = Timings::default();
+    (1..=20).for_each(|ms| sample.summary.latency.add(ms * 1_000_000));
+    let latency = LoadDocument::of(&sample.run()).latency;
+    assert_eq!((latency.p99_9_ns, latency.p99_99_ns), (latency.max_ns, latency.max_ns));
+    let ByPercentile { p50, p95, p99, p99_99, .. } = &latency.support;
+    let supported = [p50, p95, p99, p99_99].map(|support| support.supported);
+    assert_eq!(supported, [true, true, false, false]);
+    assert!(!document_of("unreachable").latency.support.p50.supported);
 }
 
 #[test]

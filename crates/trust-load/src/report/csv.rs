@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::report::marks::mark;
 use crate::summary::{Cause, Interval, per_second};
 use crate::timings::Timings;
 
@@ -22,6 +23,7 @@ pub fn header() -> String {
     columns.extend(SERVICE.map(|(_, name)| format!("service_{}", quantile_field(name))));
     columns.extend(["bytes_received", "errors"].map(str::to_owned));
     columns.extend(Cause::ALL.map(|cause| format!("errors_{}", cause.name())));
+    columns.push("unsupported".to_owned());
     columns.join(",") + "\r\n"
 }
 
@@ -45,7 +47,20 @@ pub fn row(interval: &Interval<'_>) -> String {
     for cause in Cause::ALL {
         let _ = write!(row, ",{}", errors.count(cause));
     }
-    row + "\r\n"
+    let unsupported: Vec<String> = (unsupported("", latency, &LATENCY))
+        .chain(unsupported("service_", service, &SERVICE))
+        .collect();
+    row + "," + &unsupported.join(" ") + "\r\n"
+}
+
+/// The columns of percentiles that the samples are too few for.
+fn unsupported(
+    prefix: &str,
+    times: &Timings,
+    quantiles: &[(f64, &str)],
+) -> impl Iterator<Item = String> {
+    let marked = quantiles.iter().filter(|(quantile, _)| !mark(times, *quantile).is_empty());
+    marked.map(move |(_, name)| format!("{prefix}{}", quantile_field(name)))
 }
 
 fn percentiles(row: &mut String, times: &Timings, quantiles: &[(f64, &str)]) {
@@ -113,6 +128,7 @@ mod tests {
             ("errors_refused", "1"),
             ("errors_timeout", "2"),
             ("errors_mismatch", "0"),
+            ("unsupported", "service_p50_ns service_p99_ns"),
         ] {
             assert_eq!(value(name), expected, "{name}");
         }
@@ -132,6 +148,6 @@ mod tests {
             errors: &errors,
         });
         let none = ",0".repeat(Cause::ALL.len());
-        assert_eq!(row, format!("1.000,1.000,0,0.000,,,,,,,,0,0{none}\r\n"));
+        assert_eq!(row, format!("1.000,1.000,0,0.000,,,,,,,,0,0{none},\r\n"));
     }
 }

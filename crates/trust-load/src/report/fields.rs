@@ -64,12 +64,15 @@ pub struct Percentiles {
     pub p99_99_ns: Option<u64>,
     /// The longest.
     pub max_ns: Option<u64>,
+    /// Whether there are enough of them for each percentile.
+    pub support: ByPercentile<Support>,
 }
 
 impl From<&Timings> for Percentiles {
     fn from(times: &Timings) -> Percentiles {
         let some = |time| Some(time).filter(|_| !times.is_empty());
         let at = |quantile| some(times.value_at_quantile(quantile));
+        let support = |quantile| Support { supported: times.supports(quantile) };
         Percentiles {
             count: times.len(),
             min_ns: some(times.min()),
@@ -81,8 +84,55 @@ impl From<&Timings> for Percentiles {
             p99_9_ns: at(0.999),
             p99_99_ns: at(0.9999),
             max_ns: at(1.0),
+            support: ByPercentile::of(support),
         }
     }
+}
+
+/// Something of each percentile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(feature = "schema", schemars(rename = "{T}ByPercentile"))]
+#[serde(deny_unknown_fields)]
+pub struct ByPercentile<T> {
+    /// Of the 50th.
+    pub p50: T,
+    /// Of the 75th.
+    pub p75: T,
+    /// Of the 90th.
+    pub p90: T,
+    /// Of the 95th.
+    pub p95: T,
+    /// Of the 99th.
+    pub p99: T,
+    /// Of the 99.9th.
+    pub p99_9: T,
+    /// Of the 99.99th.
+    pub p99_99: T,
+}
+
+impl<T> ByPercentile<T> {
+    /// What there is of each quantile.
+    pub fn of(of: impl Fn(f64) -> T) -> ByPercentile<T> {
+        ByPercentile {
+            p50: of(0.5),
+            p75: of(0.75),
+            p90: of(0.9),
+            p95: of(0.95),
+            p99: of(0.99),
+            p99_9: of(0.999),
+            p99_99: of(0.9999),
+        }
+    }
+}
+
+/// What the samples say about a percentile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Support {
+    /// Whether at least one sample lies beyond it. If not, it is the maximum.
+    pub supported: bool,
 }
 
 /// Errors of the whole run. An error ends its connection and is counted once, whatever number of

@@ -10,12 +10,13 @@ use trust_cli::markup::{list, page, table};
 use trust_cli::text::{grouped, seconds};
 
 use crate::report::chart::{Chart, Line, Look, Path, Tick};
+use crate::report::marks::MARK;
 use crate::report::scale::{Elapsed, Linear, Logarithmic};
 use crate::report::timeline::{Percentiles, Point, Timeline};
 use crate::report::units::{percent, rate, time};
 use crate::report::{
     CLOSED_LOOP, OPEN_LOOP, Outcome, WRONG_COLUMNS, WRONG_PLACES, findings, numbers, percentiles,
-    search, whole_messages, wrong_left_out, wrong_row,
+    percentiles_footnote, search, whole_messages, wrong_left_out, wrong_row,
 };
 use crate::summary::{Cause, Judgement, Run, Summary};
 use crate::timings::Timings;
@@ -91,7 +92,9 @@ fn tiles(summary: &Summary) -> Markup {
     if !summary.latency.is_empty() {
         let latency = |quantile| time(summary.latency.value_at_quantile(quantile));
         tiles.push((latency(0.5), "median latency".to_owned()));
-        tiles.push((latency(0.99), "99th percentile".to_owned()));
+        let is_p99 = summary.latency.supports(0.99);
+        let p99 = if is_p99 { "99th percentile" } else { "99th percentile: the maximum" };
+        tiles.push((latency(0.99), p99.to_owned()));
         tiles.push((latency(1.0), "longest".to_owned()));
     }
     let achieved = summary.achieved_rate;
@@ -116,7 +119,7 @@ fn budget(judgement: &Judgement) -> [Markup; 3] {
     [
         html! { b class=(word) { (word) } },
         html! { code { (judgement.budget) } },
-        html! { (judgement.measured) },
+        html! { (judgement.explained()) },
     ]
 }
 
@@ -126,7 +129,15 @@ fn latency(summary: &Summary, is_open_loop: bool) -> Markup {
     html! {
         h2 { "Latency" }
         p .soft { (if is_open_loop { OPEN_LOOP } else { CLOSED_LOOP }) }
-        .beside { (by_percentile(summary, is_open_loop)) (table("numbers", names, rows)) }
+        .beside {
+            (by_percentile(summary, is_open_loop))
+            div {
+                (table("numbers", names, rows))
+                @if let Some(footnote) = percentiles_footnote(summary, is_open_loop) {
+                    p .footnote { (footnote) }
+                }
+            }
+        }
     }
 }
 
@@ -177,12 +188,19 @@ fn by_percentile(summary: &Summary, is_open_loop: bool) -> Chart {
 fn over_time(summary: &Summary, timeline: &Timeline) -> Markup {
     let points = timeline.points();
     let has_latency = points.iter().any(|point| point.times.is_some());
+    let has_few = points.iter().filter_map(|point| point.times).any(|times| times.is_p99_max);
     html! {
         h2 { "Over time" }
         @if timeline.is_joined() {
             p .soft {
                 "Each point is " (seconds(points[0].length)) " of the run. Its percentiles are the \
                  worst of its seconds; its counts are sums."
+            }
+        }
+        @if has_few {
+            p .soft {
+                (MARK) " Fewer than 100 messages were answered in a second, so that its p99 is its \
+                 maximum."
             }
         }
         .pair {
@@ -223,8 +241,12 @@ fn latency_over_time(points: &[Point], is_joined: bool) -> Chart {
         y_ticks: scale.ticks(),
         lines,
         hints: hints(points, |point| {
-            Some(match point.times.map(|Percentiles { p50, p99, max }| [p50, p99, max].map(time)) {
-                Some([p50, p99, max]) => format!("p50 {p50}, p99 {p99}, max {max}"),
+            Some(match point.times {
+                Some(Percentiles { p50, p99, max, is_p99_max }) => {
+                    let [p50, p99, max] = [p50, p99, max].map(time);
+                    let mark = if is_p99_max { MARK } else { "" };
+                    format!("p50 {p50}, p99 {mark}{p99}, max {max}")
+                }
                 None => "no answer".to_owned(),
             })
         }),

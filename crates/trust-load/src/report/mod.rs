@@ -7,6 +7,7 @@ pub mod csv;
 pub mod fields;
 pub mod html;
 pub mod json;
+pub mod marks;
 pub mod progress;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -20,6 +21,7 @@ use std::fmt::Write as _;
 
 use trust_cli::exit_code::ExitCode;
 
+use crate::report::marks::{footnote, mark};
 use crate::report::units::{bytes, percent, rate, time};
 use crate::summary::{Cause, Counts, End, QUANTILES, Run, Summary, Wrong};
 use crate::timings::Timings;
@@ -133,27 +135,41 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
 /// The table of percentiles, its head first: both times in an open loop, one in a closed loop, where they are the same.
 pub fn percentiles(summary: &Summary, is_open_loop: bool) -> Vec<Vec<String>> {
     let Summary { latency, service, .. } = summary;
-    let row = |name: &str, of: &dyn Fn(&Timings) -> u64| {
-        let mut row = vec![name.to_owned(), time(of(latency))];
-        row.extend(is_open_loop.then(|| time(of(service))));
+    let row = |name: &str, of: &dyn Fn(&Timings) -> String| {
+        let mut row = vec![name.to_owned(), of(latency)];
+        row.extend(is_open_loop.then(|| of(service)));
         row
     };
     let mut head = vec![String::new(), "latency".to_owned()];
     head.extend(is_open_loop.then(|| "service time".to_owned()));
-    let mut rows = vec![head, row("min", &Timings::min)];
+    let mut rows = vec![head, row("min", &|times| time(times.min()))];
     for (quantile, name) in QUANTILES {
-        rows.push(row(name, &|times| times.value_at_quantile(quantile)));
+        rows.push(row(name, &|times| {
+            format!("{}{}", mark(times, quantile), time(times.value_at_quantile(quantile)))
+        }));
     }
     rows
+}
+
+/// What the marks in [`percentiles`] mean; `None` if there are none.
+pub fn percentiles_footnote(summary: &Summary, is_open_loop: bool) -> Option<String> {
+    let Summary { latency, service, .. } = summary;
+    match is_open_loop {
+        true => footnote(&[latency, service]),
+        false => footnote(&[latency]),
+    }
 }
 
 /// What else was counted, each with a name.
 pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, String)> {
     let Summary { counts, client, connect, .. } = summary;
-    let quantiles = |times: &Timings, quantiles: [(f64, &str); 2]| {
-        let told =
-            quantiles.map(|(at, name)| format!("{} ({name})", time(times.value_at_quantile(at))));
-        told.join(", ")
+    // What there are too few samples for is the maximum, and that is told anyway.
+    let with_max = |times: &Timings, quantile: f64, name: &str| {
+        let max = format!("{} (max)", time(times.max()));
+        match times.supports(quantile) {
+            true => format!("{} ({name}), {max}", time(times.value_at_quantile(quantile))),
+            false => format!("{max}, too few for {name}"),
+        }
     };
     let achieved = summary.achieved_rate;
     let mut rate_said = format!("{} messages/s", rate(achieved));
@@ -189,7 +205,10 @@ pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, Stri
     let [made, peak] = [counts.connections, counts.connections_peak].map(grouped);
     let mut connections = format!("{made} made, at most {peak} at a time");
     if !connect.is_empty() {
-        let took = quantiles(connect, [(0.5, "p50"), (1.0, "max")]);
+        let took = match connect.len() {
+            1 => time(connect.max()),
+            _ => with_max(connect, 0.5, "p50"),
+        };
         let _ = write!(connections, "; connecting took {took}");
     }
     let [sent, received] =
@@ -197,7 +216,7 @@ pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, Stri
     let received_rate = bytes(summary.bytes_received_rate());
     let mut at_work = format!("at work {} of the time", percent(client.busy));
     if is_open_loop && !client.late.is_empty() {
-        let late = quantiles(&client.late, [(0.99, "p99"), (1.0, "max")]);
+        let late = with_max(&client.late, 0.99, "p99");
         let _ = write!(at_work, "; late by {late}");
     }
     if client.held_back > 0 {

@@ -25,7 +25,7 @@ pub fn line(live: &Live, room: usize) -> (String, Option<f64>) {
             (live.rate > 0.0 || live.p50.is_some()).then(|| format!("{}/s", rate(live.rate))),
         );
         pieces.extend(live.p50.map(|p50| format!("p50 {}", time(p50))));
-        pieces.extend(live.p99.map(|p99| format!("p99 {}", time(p99))));
+        pieces.extend(live.tail.map(|(name, tail)| format!("{name} {}", time(tail))));
         pieces.push(count(live.errors, "error"));
     }
     // What is left of a second is not nothing.
@@ -73,7 +73,7 @@ mod tests {
             answered: 140_000,
             rate: 19_998.0,
             p50: Some(105_000),
-            p99: Some(1_590_000),
+            tail: Some(("p99", 1_590_000)),
             errors: 3,
         }
     }
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_shown() {
-        let live = Live { done: None, left: None, p50: None, p99: None, errors: 1, ..live() };
+        let live = Live { done: None, left: None, p50: None, tail: None, errors: 1, ..live() };
         assert_eq!(line(&live, 120).0, "measuring 0:07  19,998/s  1 error  64 open");
         assert_eq!(line(&live, 120).1, None);
         let early = Live { rate: 0.0, ..live };

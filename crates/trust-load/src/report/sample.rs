@@ -158,7 +158,7 @@ fn empty() -> Sample {
 }
 
 fn judgement(budget: &str, measured: &str, is_missed: bool) -> Judgement {
-    Judgement { budget: budget.to_owned(), measured: measured.to_owned(), is_missed }
+    Judgement { budget: budget.to_owned(), measured: measured.to_owned(), is_missed, note: None }
 }
 
 /// So many seconds with so many messages each. During a stall, an open loop sees every message that is due wait for its

@@ -8,7 +8,7 @@ use trust_cli::text::grouped;
 
 use crate::report::{
     CLOSED_LOOP, OPEN_LOOP, Outcome, WRONG_COLUMNS, WRONG_PLACES, findings, numbers, percentiles,
-    search, wrong_left_out, wrong_row,
+    percentiles_footnote, search, wrong_left_out, wrong_row,
 };
 use crate::summary::Run;
 
@@ -60,6 +60,9 @@ pub fn result(run: &Run<'_>, colours: Colours) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
         text.push_str(&lines(&rows));
+        if let Some(footnote) = percentiles_footnote(summary, about.is_open_loop) {
+            text.push_str(&paragraph(&footnote));
+        }
         text.push_str(&paragraph(if about.is_open_loop { OPEN_LOOP } else { CLOSED_LOOP }));
     }
     if outcome != Outcome::Unreachable {
@@ -89,7 +92,7 @@ fn budgets(text: &mut String, run: &Run<'_>, colours: Colours) {
     let mut rows = table();
     for judgement in run.judgements {
         let word = if judgement.is_missed { "missed" } else { "kept" };
-        let (budget, measured) = (plain(&judgement.budget), plain(&judgement.measured));
+        let (budget, measured) = (plain(&judgement.budget), plain(&judgement.explained()));
         rows.add_row([word.to_owned(), format!("fail if {budget}"), format!("was {measured}")]);
     }
     for line in lines(&rows).lines() {

@@ -43,6 +43,8 @@ pub struct Percentiles {
     pub p99: u64,
     /// The longest.
     pub max: u64,
+    /// Whether in an interval the 99th percentile is the longest, as there were too few for it.
+    pub is_p99_max: bool,
 }
 
 impl Default for Timeline {
@@ -123,7 +125,12 @@ impl Point {
 impl Percentiles {
     fn of(latency: &Timings) -> Option<Percentiles> {
         let at = |quantile| latency.value_at_quantile(quantile);
-        (!latency.is_empty()).then(|| Percentiles { p50: at(0.5), p99: at(0.99), max: at(1.0) })
+        (!latency.is_empty()).then(|| Percentiles {
+            p50: at(0.5),
+            p99: at(0.99),
+            max: at(1.0),
+            is_p99_max: !latency.supports(0.99),
+        })
     }
 
     fn worse(self, other: Percentiles) -> Percentiles {
@@ -131,6 +138,7 @@ impl Percentiles {
             p50: self.p50.max(other.p50),
             p99: self.p99.max(other.p99),
             max: self.max.max(other.max),
+            is_p99_max: self.is_p99_max || other.is_p99_max,
         }
     }
 }
@@ -142,6 +150,10 @@ mod tests {
     use crate::summary::Cause;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    fn percentiles(p50: u64, p99: u64, max: u64) -> Percentiles {
+        Percentiles { p50, p99, max, is_p99_max: false }
+    }
 
     /// Seconds, each with one time and as many answers as its number says, and an error if it is odd.
     fn of(seconds: u32) -> Timeline {
@@ -155,7 +167,7 @@ mod tests {
             timeline.push(Point {
                 start: SECOND * second,
                 length: SECOND,
-                times: Some(Percentiles { p50: time, p99: time, max: time }),
+                times: Some(percentiles(time, time, time)),
                 answered: u64::from(second),
                 errors,
             });
@@ -168,7 +180,7 @@ mod tests {
         let timeline = of(600);
         assert_eq!(timeline.points().len(), 600);
         assert!(!timeline.is_joined());
-        assert_eq!(timeline.points()[17].times, Some(Percentiles { p50: 18, p99: 18, max: 18 }));
+        assert_eq!(timeline.points()[17].times, Some(percentiles(18, 18, 18)));
         assert_eq!(timeline.points()[17].start, SECOND * 17);
     }
 
@@ -198,11 +210,8 @@ mod tests {
         let timeline = of(601);
         assert!(timeline.is_joined());
         assert_eq!(timeline.points().len(), 301);
-        assert_eq!(timeline.points()[0].times, Some(Percentiles { p50: 2, p99: 2, max: 2 }));
-        assert_eq!(
-            timeline.points()[300].times,
-            Some(Percentiles { p50: 601, p99: 601, max: 601 })
-        );
+        assert_eq!(timeline.points()[0].times, Some(percentiles(2, 2, 2)));
+        assert_eq!(timeline.points()[300].times, Some(percentiles(601, 601, 601)));
         assert_eq!(timeline.points()[300].length, SECOND);
     }
 
@@ -234,7 +243,7 @@ mod tests {
         }
         let [first, second] = timeline.points() else { panic!("{:?}", timeline.points()) };
         assert_eq!((first.times, first.rate()), (None, 0.0));
-        let times = Some(Percentiles { p50: 500, p99: 990, max: 1000 });
+        let times = Some(percentiles(500, 990, 1000));
         assert_eq!((second.times, second.rate()), (times, 1000.0));
         let mut joined = *first;
         joined.join(second);

@@ -1,5 +1,7 @@
 //! `--fail-if`: budgets that are kept, missed, or none.
 
+use std::fs;
+
 use super::command::{document, load, run};
 use super::server::{Client, Server};
 use trust_testkit::program::Home;
@@ -10,6 +12,8 @@ pub(crate) const TESTS: &[Named] = tests![
     a_budget_that_is_kept_passes,
     a_budget_that_is_missed_fails_and_is_named,
     a_budget_may_allow_errors_and_the_run_fails_all_the_same,
+    a_budget_on_a_percentile_of_too_few_is_judged_by_the_maximum_and_says_so,
+    percentiles_of_too_few_are_marked_in_every_report,
     what_is_no_budget_is_told_before_anything_is_sent,
     what_is_no_budget_in_the_file_is_told_with_its_place,
 ];
@@ -61,6 +65,51 @@ fn a_budget_may_allow_errors_and_the_run_fails_all_the_same() {
     });
     let seen = document(&server, "--concurrency 1 --messages 2 --fail-if errors>5", 1);
     assert!(!seen.budgets[0].is_missed && seen.errors.total == 1, "{seen:?}");
+}
+
+fn a_budget_on_a_percentile_of_too_few_is_judged_by_the_maximum_and_says_so() {
+    let server = Server::echo();
+    let budgets = "p99.99>1ns,service-p95>1ns,p95>1ns,connect-p50>30s";
+    let flags = format!("--concurrency 1 --messages 20 --fail-if {budgets}");
+    let seen = document(&server, &flags, 1);
+    let notes = seen.budgets.iter().map(|budget| budget.note.as_deref());
+    let expected = [
+        Some("p99.99 of 20 messages is their maximum"),
+        None,
+        None,
+        Some("connect-p50 of 1 connection is its maximum"),
+    ];
+    assert_eq!(notes.collect::<Vec<_>>(), expected, "{:?}", seen.budgets);
+    let text = run(&server, &flags).exits_with(1);
+    let text = text.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("(p99.99 of 20 messages is their maximum)"), "{text}");
+}
+
+fn percentiles_of_too_few_are_marked_in_every_report() {
+    let (home, server) = (Home::new(), Server::echo());
+    let [page, log] = ["few.html", "few.hlog"].map(|name| home.elsewhere(name));
+    let (page_name, log_name) = (page.display().to_string(), log.display().to_string());
+    let flags = "--concurrency 1 --messages 3";
+    let files = ["--html", &page_name, "--hdr-log", &log_name];
+    let table = load(&home, &server, flags).args(files).run().exits_with(0);
+    let merged = home.trustctl(["load", "merge", &log_name]).run().exits_with(0);
+    for text in [table.text(), merged.text()] {
+        let row = |name: &str| {
+            let fits = |line: &&str| line.split_whitespace().next() == Some(name);
+            text.lines().find(fits).unwrap_or_else(|| panic!("no {name} in {text}"))
+        };
+        for name in ["p75", "p90", "p95", "p99", "p99.9", "p99.99"] {
+            assert!(row(name).contains(" *"), "{text}");
+        }
+        assert!(!row("p50").contains('*') && !row("max").contains('*'), "{text}");
+        assert!(text.contains("Too few samples"), "{text}");
+    }
+    let page = fs::read_to_string(&page).expect("the page");
+    assert!(page.contains("99th percentile: the maximum"), "{page}");
+    assert!(page.contains("* Too few samples for this percentile"), "{page}");
+    let csv = run(&server, &format!("{flags} --csv")).exits_with(0);
+    let row = csv.text().lines().nth(1).expect("an interval");
+    assert!(row.ends_with(",p90_ns p99_ns p99_9_ns service_p99_ns"), "{row}");
 }
 
 /// Texts that are no budgets, and words of what is said about each.

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 use std::time::Duration;
 
-use trust_load::report::fields::{Loop, Percentiles};
+use trust_load::report::fields::{ByPercentile, Loop, Percentiles};
 use trust_load::report::json::{EndState, LoadDocument, Messages};
 use trust_load::summary::Cause;
 use trust_testkit::document;
@@ -119,4 +119,11 @@ fn are_sound(times: &Percentiles) {
     let all = all(times);
     assert!(all.is_sorted(), "{times:?}");
     assert!(all.iter().all(|time| time.is_some() == (times.count > 0)), "{times:?}");
+    let ByPercentile { p50, p75, p90, p95, p99, p99_9, p99_99 } = &times.support;
+    let supported = [p50, p75, p90, p95, p99, p99_9, p99_99].map(|support| support.supported);
+    let needed = [2, 4, 10, 20, 100, 1000, 10_000];
+    assert_eq!(supported, needed.map(|needed| times.count >= needed), "{times:?}");
+    for (time, is_supported) in all[1..].iter().zip(supported) {
+        assert!(is_supported || *time == times.max_ns, "{times:?}");
+    }
 }
