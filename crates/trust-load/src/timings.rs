@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use hdrhistogram::Histogram;
 
-use crate::support::is_supported;
+use crate::support::{confidence_ranks, is_supported};
 
 /// The longest time that is told apart from longer ones, in nanoseconds: an hour.
 pub const TIME_MAX_NS: u64 = 3_600_000_000_000;
@@ -79,6 +79,18 @@ impl Timings {
         }
     }
 
+    /// Between which of them the percentile of all that could be measured lies, with
+    /// [`CONFIDENCE`](crate::support::CONFIDENCE) if they are independent; `None` where there are
+    /// too few for a bound.
+    pub fn confidence(&self, quantile: f64) -> (Option<u64>, Option<u64>) {
+        let (low, high) = confidence_ranks(self.len(), quantile);
+        let count = self.len() as f64;
+        // From the middle of a rank no rounding leads to its neighbour.
+        let at = |rank: u64| self.value_at_quantile((rank as f64 - 0.5) / count);
+        let extreme = |rank| if rank == self.len() { self.max() } else { at(rank) };
+        (low.map(extreme), high.map(extreme))
+    }
+
     /// Whether there are enough of them for this percentile: see [`support`](crate::support).
     pub fn supports(&self, quantile: f64) -> bool {
         is_supported(self.len(), quantile)
@@ -121,6 +133,19 @@ mod tests {
         assert_eq!((timings.min(), timings.max(), timings.len()), (87_654_321, 1_000_000_001, 4));
         let median = timings.value_at_quantile(0.5);
         assert!((87_654_321..=87_654_321 * 1001 / 1000).contains(&median), "{median}");
+    }
+
+    #[test]
+    fn a_percentile_lies_between_two_of_them() {
+        let mut timings = Timings::default();
+        (1..=1000).for_each(|time| timings.add(time));
+        let (low, high) = timings.confidence(0.99);
+        assert!((980..=986).contains(&low.unwrap()), "{low:?}");
+        assert!((995..=998).contains(&high.unwrap()), "{high:?}");
+        timings.reset();
+        assert_eq!(timings.confidence(0.99), (None, None));
+        (1..=20).for_each(|time| timings.add(time));
+        assert_eq!(timings.confidence(0.99), (Some(19), None));
     }
 
     #[test]

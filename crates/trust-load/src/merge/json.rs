@@ -181,8 +181,8 @@ pub struct Values {
     pub p99_99: Option<u64>,
     /// The largest.
     pub max: Option<u64>,
-    /// Whether there are enough of them for each percentile.
-    pub support: ByPercentile<Support>,
+    /// What they say about each percentile.
+    pub support: ByPercentile<ValueSupport>,
 }
 
 impl From<Percentiles> for Values {
@@ -198,8 +198,28 @@ impl From<Percentiles> for Values {
             p99_9: values.p99_9_ns,
             p99_99: values.p99_99_ns,
             max: values.max_ns,
-            support: values.support,
+            support: values.support.map(ValueSupport::from),
         }
+    }
+}
+
+/// What values whose unit is unknown say about a percentile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ValueSupport {
+    /// Whether at least one value lies beyond it. If not, it is the maximum.
+    pub supported: bool,
+    /// With 95 % confidence it is not less than this, if values are independent; `null`: there are
+    /// too few to tell.
+    pub low: Option<u64>,
+    /// Nor more than this.
+    pub high: Option<u64>,
+}
+
+impl From<Support> for ValueSupport {
+    fn from(Support { supported, low_ns, high_ns }: Support) -> ValueSupport {
+        ValueSupport { supported, low: low_ns, high: high_ns }
     }
 }
 

@@ -76,7 +76,10 @@ fn numbers_are_those_of_the_run() {
             p99_9_ns: at(0.999),
             p99_99_ns: at(0.9999),
             max_ns: Some(histogram.max()),
-            support: ByPercentile::of(|_| Support { supported: true }),
+            support: ByPercentile::of(|quantile| {
+                let (low_ns, high_ns) = histogram.confidence(quantile);
+                Support { supported: true, low_ns, high_ns }
+            }),
         };
         assert_eq!(times, &expected);
     }
@@ -120,6 +123,10 @@ fn percentiles_without_a_sample_beyond_them_stay_and_are_marked() {
     let ByPercentile { p50, p95, p99, p99_99, .. } = &latency.support;
     let supported = [p50, p95, p99, p99_99].map(|support| support.supported);
     assert_eq!(supported, [true, true, false, false]);
+    // The histogram tells the 19th from the 20th.
+    let low = p99.low_ns.expect("a bound");
+    assert!(low < latency.max_ns.expect("there are some") && p99.high_ns.is_none(), "{p99:?}");
+    assert!(p50.low_ns < latency.p50_ns && p50.high_ns > latency.p50_ns, "{p50:?}");
     assert!(!document_of("unreachable").latency.support.p50.supported);
 }
 

@@ -64,7 +64,7 @@ pub struct Percentiles {
     pub p99_99_ns: Option<u64>,
     /// The longest.
     pub max_ns: Option<u64>,
-    /// Whether there are enough of them for each percentile.
+    /// What they say about each percentile.
     pub support: ByPercentile<Support>,
 }
 
@@ -72,7 +72,10 @@ impl From<&Timings> for Percentiles {
     fn from(times: &Timings) -> Percentiles {
         let some = |time| Some(time).filter(|_| !times.is_empty());
         let at = |quantile| some(times.value_at_quantile(quantile));
-        let support = |quantile| Support { supported: times.supports(quantile) };
+        let support = |quantile| {
+            let (low_ns, high_ns) = times.confidence(quantile);
+            Support { supported: times.supports(quantile), low_ns, high_ns }
+        };
         Percentiles {
             count: times.len(),
             min_ns: some(times.min()),
@@ -124,6 +127,20 @@ impl<T> ByPercentile<T> {
             p99_99: of(0.9999),
         }
     }
+
+    /// What becomes of each.
+    pub fn map<U>(self, of: impl Fn(T) -> U) -> ByPercentile<U> {
+        let ByPercentile { p50, p75, p90, p95, p99, p99_9, p99_99 } = self;
+        ByPercentile {
+            p50: of(p50),
+            p75: of(p75),
+            p90: of(p90),
+            p95: of(p95),
+            p99: of(p99),
+            p99_9: of(p99_9),
+            p99_99: of(p99_99),
+        }
+    }
 }
 
 /// What the samples say about a percentile.
@@ -133,6 +150,11 @@ impl<T> ByPercentile<T> {
 pub struct Support {
     /// Whether at least one sample lies beyond it. If not, it is the maximum.
     pub supported: bool,
+    /// With 95 % confidence it is not less than this, if samples are independent; `null`: there
+    /// are too few to tell.
+    pub low_ns: Option<u64>,
+    /// Nor more than this.
+    pub high_ns: Option<u64>,
 }
 
 /// Errors of the whole run. An error ends its connection and is counted once, whatever number of

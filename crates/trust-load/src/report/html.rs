@@ -10,7 +10,7 @@ use trust_cli::markup::{list, page, table};
 use trust_cli::text::{grouped, seconds};
 
 use crate::report::chart::{Chart, Line, Look, Path, Tick};
-use crate::report::marks::MARK;
+use crate::report::marks::{MARK, interval};
 use crate::report::scale::{Elapsed, Linear, Logarithmic};
 use crate::report::timeline::{Percentiles, Point, Timeline};
 use crate::report::units::{percent, rate, time};
@@ -18,10 +18,17 @@ use crate::report::{
     CLOSED_LOOP, OPEN_LOOP, Outcome, WRONG_COLUMNS, WRONG_PLACES, findings, numbers, percentiles,
     percentiles_footnote, search, whole_messages, wrong_left_out, wrong_row,
 };
-use crate::summary::{Cause, Judgement, Run, Summary};
+use crate::summary::{Cause, Judgement, QUANTILES, Run, Summary};
 use crate::timings::Timings;
 
 const STYLE: &str = include_str!("page.css");
+
+/// The lowest percentile that has its confidence interval beside it.
+const INTERVALS_FROM: f64 = 0.99;
+
+/// What the confidence intervals are.
+const INTERVALS: &str = "Below p99 and above: where the percentile lies with 95 % confidence, if \
+    messages are independent of each other.";
 
 /// Decades of 1/(1-quantile) up to which percentiles are drawn: 99.9999 %.
 const DECADES_MAX: f64 = 6.0;
@@ -126,6 +133,7 @@ fn budget(judgement: &Judgement) -> [Markup; 3] {
 fn latency(summary: &Summary, is_open_loop: bool) -> Markup {
     let mut rows = percentiles(summary, is_open_loop).into_iter();
     let names = rows.next().unwrap_or_default();
+    let rows = rows.map(|row| with_intervals(summary, row));
     html! {
         h2 { "Latency" }
         p .soft { (if is_open_loop { OPEN_LOOP } else { CLOSED_LOOP }) }
@@ -136,9 +144,23 @@ fn latency(summary: &Summary, is_open_loop: bool) -> Markup {
                 @if let Some(footnote) = percentiles_footnote(summary, is_open_loop) {
                     p .footnote { (footnote) }
                 }
+                p .footnote { (INTERVALS) }
             }
         }
     }
+}
+
+/// The cells of a row, with the confidence interval of a high percentile.
+fn with_intervals(summary: &Summary, row: Vec<String>) -> Vec<Markup> {
+    let is_named = |(_, name): &&(f64, &str)| Some(*name) == row.first().map(String::as_str);
+    let quantile = QUANTILES.iter().find(is_named).map(|(quantile, _)| *quantile);
+    let quantile = quantile.filter(|quantile| (INTERVALS_FROM..1.0).contains(quantile));
+    let columns = [None, Some(&summary.latency), Some(&summary.service)];
+    let cells = row.iter().zip(columns).map(|(cell, times)| {
+        let interval = quantile.zip(times).and_then(|(quantile, times)| interval(times, quantile));
+        html! { (cell) @if let Some(interval) = interval { span .interval { (interval) } } }
+    });
+    cells.collect()
 }
 
 fn by_percentile(summary: &Summary, is_open_loop: bool) -> Chart {

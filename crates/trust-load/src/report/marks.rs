@@ -2,6 +2,7 @@
 
 use trust_cli::text::grouped;
 
+use crate::report::units::time;
 use crate::summary::QUANTILES;
 use crate::support::samples_needed;
 use crate::timings::Timings;
@@ -14,6 +15,16 @@ pub fn mark(times: &Timings, quantile: f64) -> &'static str {
     match times.is_empty() || times.supports(quantile) {
         true => "",
         false => MARK,
+    }
+}
+
+/// Between which times the percentile lies, with 95 % confidence: `1.02 ms to 1.31 ms`.
+pub fn interval(times: &Timings, quantile: f64) -> Option<String> {
+    match times.confidence(quantile) {
+        (None, None) => None,
+        (Some(low), Some(high)) => Some(format!("{} to {}", time(low), time(high))),
+        (Some(low), None) => Some(format!("at least {}", time(low))),
+        (None, Some(high)) => Some(format!("at most {}", time(high))),
     }
 }
 

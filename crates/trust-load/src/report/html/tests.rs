@@ -123,6 +123,21 @@ fn the_curve_of_a_few_messages_ends_at_the_longest() {
 }
 
 #[test]
+fn high_percentiles_have_their_confidence_interval_and_those_of_too_few_a_mark() {
+    let page = html("clean");
+    assert_eq!(page.matches("class=\"interval\"").count(), 6, "p99 to p99.99, in two columns");
+    assert!(page.contains("lies with 95 % confidence"), "{page}");
+    let mut sample = sample::named("closed");
+    sample.summary.latency = Timings::default();
+    (1..=50).for_each(|ms| sample.summary.latency.add(ms * 1_000_000));
+    let page = report(&sample.run(), &sample.timeline);
+    let p99 = "<td>p99</td><td>*50.0 ms<span class=\"interval\">at least 48.0 ms</span></td>";
+    assert!(page.contains(p99), "{page}");
+    assert!(page.contains("<td>p95</td><td>48.0 ms</td>"), "{page}");
+    assert!(page.contains("99th percentile: the maximum"), "{page}");
+}
+
+#[test]
 fn a_run_that_met_nobody_has_no_chart() {
     let page = html("unreachable");
     assert!(page.contains("UNREACHABLE") && page.contains("Connection refused"), "{page}");
