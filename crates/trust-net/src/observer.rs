@@ -85,6 +85,9 @@ pub enum Event<'a> {
     Started {
         /// Where it listens, or its end of the one connection.
         addresses: &'a [SocketAddr],
+        /// Clients that the kernel lets wait to be accepted, on the socket with room for the
+        /// fewest; `None` for a server of one connection.
+        backlog: Option<u32>,
     },
     /// A client was accepted.
     Connected(&'a ClientInfo),

@@ -12,7 +12,7 @@ use crate::loads::Loads;
 use crate::observer::{ClientInfo, Event, Observer, Stats};
 use crate::pulse::Pulse;
 use crate::service::Service;
-use crate::shared::{Backlog, Counters, Shared};
+use crate::shared::{Backlog, BacklogAtStop, Counters, Shared};
 use crate::socket::{self, AcceptedOptions, BindError};
 use crate::stats::{ClosedCounters, StatsRequest};
 use crate::stop::{Stop, StopFlag};
@@ -48,6 +48,17 @@ impl Engine {
             }
         })
     }
+
+    /// The smallest backlog of its sockets; `None` if it has none, or the kernel does not say.
+    fn granted_backlog(&self) -> Option<u32> {
+        let listeners = match self {
+            Engine::Event(_, listeners)
+            | Engine::Iterative(_, listeners)
+            | Engine::Process(_, listeners, _) => listeners.as_slice(),
+            Engine::One(..) => &[],
+        };
+        listeners.iter().filter_map(socket::granted_backlog).min()
+    }
 }
 
 fn addresses_of(listeners: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
@@ -76,7 +87,7 @@ impl<S: Service> Server<S> {
         })?;
         let addresses = addresses_of(&listeners)?;
         let engine = Engine::new(&config, listeners)?;
-        Ok(Server::new(config, service, observer, engine, addresses, Backlog::Served))
+        Ok(Server::new(config, service, observer, engine, addresses, BacklogAtStop::Served))
     }
 
     /// A server of sockets that are listening already, and that others may listen on too, now or later: when it is
@@ -106,7 +117,7 @@ impl<S: Service> Server<S> {
             service.configure_listener(&socket)?;
         }
         let engine = Engine::new(&config, listeners)?;
-        Ok(Server::new(config, service, observer, engine, addresses, Backlog::Left))
+        Ok(Server::new(config, service, observer, engine, addresses, BacklogAtStop::Left))
     }
 
     /// A server of the one connection that somebody else accepted: [`Server::run`] ends when it has ended.
@@ -129,7 +140,7 @@ impl<S: Service> Server<S> {
         let addresses = vec![stream.local_addr()?];
         socket::prepare(SockRef::from(&stream), AcceptedOptions::new(&config.limits))?;
         let engine = Engine::One(handoff::WorkerResources::new()?, stream, info);
-        Ok(Server::new(config, service, observer, engine, addresses, Backlog::Served))
+        Ok(Server::new(config, service, observer, engine, addresses, BacklogAtStop::Served))
     }
 
     fn new(
@@ -138,7 +149,7 @@ impl<S: Service> Server<S> {
         observer: Arc<dyn Observer>,
         engine: Engine,
         addresses: Vec<SocketAddr>,
-        backlog: Backlog,
+        at_stop: BacklogAtStop,
     ) -> Server<S> {
         let (wake, workers) = match &engine {
             Engine::Event(resources, _) => (handoff::waker(resources), resources.len()),
@@ -157,7 +168,7 @@ impl<S: Service> Server<S> {
             limits: Arc::new(config.limits.clone()),
             loads: Loads::new(workers),
             pulse: Pulse::new(workers, config.pulse),
-            backlog,
+            backlog: Backlog { granted: engine.granted_backlog(), at_stop },
             config,
             addresses,
             service,

@@ -82,9 +82,17 @@ impl Handle {
     }
 }
 
+/// The clients that wait to be accepted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backlog {
+    /// As many as the kernel lets wait; `None` without a listening socket.
+    pub(crate) granted: Option<u32>,
+    pub(crate) at_stop: BacklogAtStop,
+}
+
 /// What becomes of the clients in the backlog when a server is told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Backlog {
+pub(crate) enum BacklogAtStop {
     /// They may finish what they have begun: nobody else will accept them.
     Served,
     /// They are left to whoever else has the listening socket.
@@ -120,19 +128,20 @@ impl<S: Service> Shared<S> {
 
     /// Tells that the server serves from now on, once nothing is left that could keep it from that.
     pub(crate) fn announce(&self) {
-        self.observer.observe(&Event::Started { addresses: &self.addresses });
+        let (addresses, backlog) = (&*self.addresses, self.backlog.granted);
+        self.observer.observe(&Event::Started { addresses, backlog });
     }
 
     /// Whether clients are accepted at this moment. Those in the backlog of a socket of its own are, also by a
     /// server that stops.
     pub(crate) fn accepts(&self) -> bool {
-        self.backlog == Backlog::Served || self.stop() == Stop::No
+        self.backlog.at_stop == BacklogAtStop::Served || self.stop() == Stop::No
     }
 
     /// Gives an accepted socket the options that it may not have inherited: those who came before a listening
     /// socket was handed to this server waited in its backlog without them.
     pub(crate) fn prepare_accepted(&self, socket: SockRef<'_>) {
-        if self.backlog == Backlog::Left {
+        if self.backlog.at_stop == BacklogAtStop::Left {
             // Fails for nobody who is still there.
             let _ = socket::prepare(socket, AcceptedOptions::new(&self.limits));
         }

@@ -185,6 +185,12 @@ fn bind(
     Ok(socket.into())
 }
 
+/// Clients that may wait to be accepted: as many as were asked for, or `net.core.somaxconn` of the
+/// network namespace, if that was less. `None` if the kernel does not say.
+pub(crate) fn granted_backlog(listener: &TcpListener) -> Option<u32> {
+    sys::tcp_info(listener).ok().map(|info| info.backlog)
+}
+
 /// Sets what every connection of a server has, on itself or on the listening socket that it inherits from.
 pub(crate) fn prepare(socket: SockRef<'_>, options: AcceptedOptions) -> io::Result<()> {
     prepare_stream(&socket)?;

@@ -23,6 +23,8 @@ pub(crate) fn unacknowledged(socket: impl AsFd) -> io::Result<u64> {
 pub(crate) struct TcpInfo {
     pub(crate) round_trip_us: u32,
     pub(crate) retransmits: u32,
+    /// Of a listening socket: clients that may wait to be accepted.
+    pub(crate) backlog: u32,
     /// The connection is over: nothing is sent or acknowledged any more.
     pub(crate) is_closed: bool,
 }
@@ -49,6 +51,8 @@ pub(crate) fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
         0 => Ok(TcpInfo {
             round_trip_us: info.tcpi_rtt,
             retransmits: info.tcpi_total_retrans,
+            // What a connection counts there is not (tcp_get_info of the kernel).
+            backlog: info.tcpi_sacked,
             is_closed: info.tcpi_state == TCP_CLOSE,
         }),
         _ => Err(io::Error::last_os_error()),
@@ -60,6 +64,16 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_listening_socket_has_the_backlog_that_it_was_granted() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        rustix::net::listen(&listener, 7).unwrap();
+        assert_eq!(tcp_info(&listener).unwrap().backlog, 7);
+        rustix::net::listen(&listener, i32::MAX).unwrap();
+        let most = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        assert_eq!(tcp_info(&listener).unwrap().backlog.to_string(), most.trim());
+    }
 
     #[test]
     fn a_connection_that_was_used_has_a_round_trip_time_and_nothing_outstanding() {

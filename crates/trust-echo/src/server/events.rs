@@ -35,7 +35,7 @@ impl ServerEvents {
         ServerEvents { handed_over, ..self }
     }
 
-    fn write_start(&self, addresses: &[SocketAddr]) {
+    fn write_start(&self, addresses: &[SocketAddr], backlog: Option<u32>) {
         let (config, first) = (&self.config, addresses[0]);
         let all: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
         let event = self
@@ -51,6 +51,10 @@ impl ServerEvents {
             .field("timeout_sec", &config.limits.timeout.unwrap_or_default().as_secs_f64())
             .field("max_clients", &config.max_clients)
             .field("pid", &std::process::id());
+        let event = match backlog {
+            Some(backlog) => event.field("backlog", &backlog),
+            None => event,
+        };
         match self.handed_over {
             0 => event.write(),
             listeners => event.field("listeners", &listeners).write(),
@@ -141,7 +145,7 @@ impl Observer for ServerEvents {
 
     fn observe(&self, event: &Event<'_>) {
         match *event {
-            Event::Started { addresses } => self.write_start(addresses),
+            Event::Started { addresses, backlog } => self.write_start(addresses, backlog),
             Event::Connected(client) => {
                 self.client_event(Level::Info, "client_connect", client).write();
             }

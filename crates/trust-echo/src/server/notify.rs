@@ -98,7 +98,7 @@ impl<O: Observer> Observer for Notified<O> {
 
     fn observe(&self, event: &Event<'_>) {
         // Whoever hears that it is ready finds `server_start` in the log.
-        if let Event::Started { addresses } = event {
+        if let Event::Started { addresses, .. } = event {
             self.others.observe(event);
             let pid = std::process::id();
             let address = addresses[0];

@@ -67,6 +67,7 @@ fn test_listen_fds() {
 #[track_caller]
 fn serves_two_handed_over(model: Model) {
     let [first, second] = [listener(), listener()];
+    rustix::net::listen(&second, 5).expect("another backlog");
     let home = Home::new();
     // The file is for a server that listens by itself.
     home.configure("[echo-server]\nport = 1\nhost = \"192.0.2.1\"\n");
@@ -77,6 +78,7 @@ fn serves_two_handed_over(model: Model) {
     let start = server.start_event();
     assert_eq!(start.count("port"), u64::from(address(&first).port()), "{start:?}");
     assert_eq!((start.text("addr"), start.count("listeners")), ("127.0.0.1", 2), "{start:?}");
+    assert_eq!(start.count("backlog"), 5, "the smallest of the two: {start:?}");
     for number in [3, 4] {
         let path = format!("/proc/{}/fdinfo/{number}", server.pid());
         let info = fs::read_to_string(path).expect("it is open");
