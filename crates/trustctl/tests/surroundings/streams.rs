@@ -1,12 +1,12 @@
 //! Standard streams that somebody else has something to do with.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use rustix::fs::{FlockOperation, OFlags, fcntl_setfl, flock};
 use rustix::pipe::fcntl_setpipe_size;
 
 use trust_testkit::event;
-use trust_testkit::kernel::wait_until;
+use trust_testkit::kernel::{wait_until, wait_until_quiet};
 use trust_testkit::program::Home;
 use trust_testkit::server::{NO_FLAGS, Server};
 
@@ -30,7 +30,8 @@ fn a_stdout_that_does_not_wait_for_its_reader_gets_every_byte_all_the_same() {
     let junit = home.elsewhere("junit.xml");
     let load = ["load", "--port", &port, "--clients", "300", "--messages", "1"];
     let check = ["check", &address, "--case", "framing/*", "--jobs", "64"];
-    let commands: [&[&str]; 5] = [
+    let commands: [&[&str]; 6] = [
+        &["echo-client", &address, "--payload-size", "50000"],
         &["check", "--list", "--json"],
         &["config", "show", "--json", "--log-file=none"],
         &["load", "--help"],
@@ -54,4 +55,21 @@ fn a_stdout_that_does_not_wait_for_its_reader_gets_every_byte_all_the_same() {
     let cases = std::fs::read_to_string(junit).expect("a report");
     assert!(cases.contains("errors=\"0\"") && cases.ends_with("</testsuites>\n"), "{cases}");
     server.stop();
+}
+
+#[test]
+fn a_stderr_that_is_full_and_does_not_wait_gets_the_message_all_the_same() {
+    let home = Home::new();
+    let (mut reader, mut writer) = io::pipe().expect("a pipe");
+    let room = fcntl_setpipe_size(&writer, 4096).expect("a pipe of one page");
+    fcntl_setfl(&writer, OFlags::NONBLOCK).expect("it does not wait");
+    writer.write_all(&vec![b'.'; room]).expect("it is empty");
+    let running = home.trustctl(["echo-server"]).stderr(writer).start();
+    let pid = running.pid();
+    // It is in poll(2), or it would have gone on.
+    wait_until_quiet(|| vec![pid]);
+    let mut told = String::new();
+    reader.read_to_string(&mut told).expect("text");
+    running.wait().exits_with(64);
+    assert_eq!(told.trim_start_matches('.'), "error: missing required flag: --port\n");
 }
