@@ -204,6 +204,9 @@ pub struct Counts {
     /// The most connections that were open at the same time.
     #[serde(skip)]
     pub connections_peak: u64,
+    /// Connections that took a second or more, because their SYN had to be sent again.
+    #[serde(skip)]
+    pub syn_repeated: u64,
     /// Messages that were sent, if only in part.
     pub sent: u64,
     /// Messages that came back right.

@@ -103,9 +103,10 @@ impl Tally {
         times.due_ns >= self.measured_from_ns
     }
 
-    /// A connection was made, which took this long.
-    pub fn connected(&mut self, took: Duration) {
+    /// A connection was made, which took this long; `is_repeated`: its SYN had to be sent again.
+    pub fn connected(&mut self, took: Duration, is_repeated: bool) {
         self.counts.connections += 1;
+        self.counts.syn_repeated += u64::from(is_repeated);
         self.connect.add(nanos(took));
     }
 

@@ -1,9 +1,11 @@
 //! From a place without a connection to one that has it.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use trust_net::errno::{self, Operation};
+use trust_net::socket::path_info;
 use trust_net::stream::ClientStream;
 
 use super::Engine;
@@ -11,6 +13,14 @@ use super::ending::cause_of;
 use super::place::{State, What};
 use super::timetable::Stage;
 use crate::connection::Connection;
+
+/// Shorter than the time after which the kernel sends a SYN again: a second (RFC 6298, section 2.1).
+const SYN_AGAIN: Duration = Duration::from_millis(900);
+
+/// Segments that were sent again, SYNs among them.
+fn retransmits(stream: &ClientStream) -> u32 {
+    path_info(stream.as_fd()).retransmits
+}
 
 impl Engine<'_> {
     /// Lets the place connect as soon as it may.
@@ -41,7 +51,7 @@ impl Engine<'_> {
     /// A connection is there.
     pub(super) fn connected(&mut self, index: usize, stream: ClientStream, took: Duration) {
         let now = self.timetable.now();
-        self.tally.connected(took);
+        self.tally.connected(took, took >= SYN_AGAIN && retransmits(&stream) > 0);
         let number = self.population.connected(self.shape.places);
         let peak = &mut self.tally.counts.connections_peak;
         *peak = (*peak).max(self.population.open);

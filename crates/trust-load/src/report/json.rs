@@ -84,6 +84,7 @@ impl LoadDocument {
             connections: Connections {
                 made: summary.counts.connections,
                 peak: summary.counts.connections_peak,
+                syn_repeated: summary.counts.syn_repeated,
                 connect_time: (&summary.connect).into(),
             },
             bytes: Bytes::of(summary),
@@ -187,6 +188,9 @@ pub struct Connections {
     pub made: u64,
     /// The most at the same time.
     pub peak: u64,
+    /// Took a second or more, because their SYN had to be sent again: the server's accept queue
+    /// was full, or packets were lost.
+    pub syn_repeated: u64,
     /// How long connecting took.
     pub connect_time: Percentiles,
 }

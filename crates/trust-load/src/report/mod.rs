@@ -129,7 +129,22 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
         (all, 0) => Some(format!("All {all} budgets were kept.")),
         (all, missed) => Some(format!("{missed} of {all} budgets missed.")),
     });
+    said.extend(syn_repeated(counts));
     said
+}
+
+/// Why connecting took so long, where the kernel tells.
+fn syn_repeated(counts: &Counts) -> Option<String> {
+    let Counts { syn_repeated, connections, .. } = *counts;
+    (syn_repeated > 0).then(|| {
+        format!(
+            "{} of {} took 1 s or more to make, because a SYN was dropped and sent again: the accept \
+             queue of the server was full (its backlog and net.core.somaxconn bound it), or packets \
+             were lost.",
+            grouped(syn_repeated),
+            count(connections, "connection")
+        )
+    })
 }
 
 /// The table of percentiles, its head first: both times in an open loop, one in a closed loop, where they are the same.

@@ -67,6 +67,7 @@ fn open() -> Sample {
     counts.unsent = 12;
     counts.outstanding = 7;
     counts.warm_up = 100_000;
+    counts.syn_repeated = 43;
     wrong.extend((1..=4).map(|number| Wrong {
         connection: 17 * number,
         message: 1_204 * number,

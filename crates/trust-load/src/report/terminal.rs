@@ -238,6 +238,7 @@ mod tests {
             "  12  no answer in time        timeout\n",
             "          17    1,204          17          13      0x4e  0x4f\n",
             "          51    3,612           2    (header)      0x4c  0x4d\n",
+            "43 of 111 connections took",
             "2 of 3 budgets missed.",
             "12 due and not\n               sent",
         ] {

@@ -7,6 +7,7 @@ mod agreement;
 mod budgets;
 mod causes;
 mod command;
+mod connecting;
 mod csv;
 mod document;
 mod endings;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         shapes::TESTS,
         logs::TESTS,
         causes::TESTS,
+        connecting::TESTS,
         endings::TESTS,
         budgets::TESTS,
         refusals::TESTS,
