@@ -164,7 +164,7 @@ impl<'a> Engine<'a> {
             places,
             again: vec![],
             buffer: vec![0; BUFFER_BYTES].into(),
-            tally: Tally::new(shape.is_open_loop()),
+            tally: Tally::new(shape.is_open_loop(), shape.timeout),
             meter: Meter::start(Duration::ZERO),
             last_part: LastPart::default(),
             is_cut: false,

@@ -15,6 +15,8 @@ pub enum Metric {
     Errors,
     /// Errors of the whole run with this cause.
     Cause(Cause),
+    /// Messages that came back right and took longer than the timeout.
+    Slow,
     /// Messages that were due and did not come back right: those that failed and those that were not sent.
     Unanswered,
     /// Messages a second that came back right while messages were sent.
@@ -63,12 +65,13 @@ pub enum Quantity {
 impl Metric {
     /// The names that [`Metric::parse`] takes.
     pub const ALLOWED: &str = "p50, p99.9 and so on, min, mean or max, with service- or connect- before it or without; \
-                               errors; a cause as mismatch or timeout; unanswered; rate; connections";
+                               errors; a cause as mismatch or timeout; slow; unanswered; rate; connections";
 
     /// The metric of a name; `None`: there is none.
     pub fn parse(name: &str) -> Option<Metric> {
         let named = match name {
             "errors" => Some(Metric::Errors),
+            "slow" => Some(Metric::Slow),
             "unanswered" => Some(Metric::Unanswered),
             "rate" => Some(Metric::Rate),
             "connections" => Some(Metric::Connections),
@@ -96,15 +99,17 @@ impl Metric {
         match self {
             Metric::Time(..) => Quantity::Time,
             Metric::Rate => Quantity::Rate,
-            Metric::Errors | Metric::Cause(_) | Metric::Unanswered | Metric::Connections => {
-                Quantity::Count
-            }
+            Metric::Errors
+            | Metric::Cause(_)
+            | Metric::Slow
+            | Metric::Unanswered
+            | Metric::Connections => Quantity::Count,
         }
     }
 
     /// Whether it can be told as a share of the messages.
     pub fn has_share(self) -> bool {
-        matches!(self, Metric::Errors | Metric::Cause(_) | Metric::Unanswered)
+        matches!(self, Metric::Errors | Metric::Cause(_) | Metric::Slow | Metric::Unanswered)
     }
 
     /// The times, if too few were measured for the percentile that it is.
@@ -125,6 +130,7 @@ impl Metric {
             Metric::Rate => return Some(summary.achieved_rate),
             Metric::Errors => summary.errors.total(),
             Metric::Cause(cause) => summary.errors.count(cause),
+            Metric::Slow => counts.slow,
             Metric::Unanswered => unanswered,
             Metric::Connections => counts.connections,
         };

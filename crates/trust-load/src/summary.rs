@@ -214,6 +214,9 @@ pub struct Counts {
     /// Messages that came back right while others were due: also those that were on the way when the warm-up ended, and not
     /// those that were when sending ended.
     pub answered_in_time: u64,
+    /// Of the messages that came back right those that took longer than the timeout.
+    #[serde(default)]
+    pub slow: u64,
     /// Of the messages that were due in the measured part those that came back right within it.
     #[serde(skip)]
     pub kept_up: u64,
@@ -301,6 +304,8 @@ pub struct Interval<'a> {
     pub service: &'a Timings,
     /// Messages that came back right in it.
     pub answered: u64,
+    /// Measured ones of these that took longer than the timeout.
+    pub slow: u64,
     /// Bytes that came back in it.
     pub bytes_received: u64,
     /// Errors in it, by cause.

@@ -19,6 +19,8 @@ pub struct Tally {
     /// Whether that time has come.
     is_measuring: bool,
     is_open_loop: bool,
+    /// An answer that takes longer is slow; `None`: none is.
+    timeout_ns: Option<u64>,
     times: MessageTimes,
     /// How long connecting took.
     pub connect: Timings,
@@ -72,14 +74,16 @@ struct Part {
     begun: Duration,
     times: MessageTimes,
     answered: u64,
+    slow: u64,
     bytes_received: u64,
     errors: Errors,
 }
 
 impl Tally {
-    /// Nothing seen yet.
-    pub fn new(is_open_loop: bool) -> Tally {
-        Tally { measured_from_ns: u64::MAX, is_open_loop, ..Tally::default() }
+    /// Nothing seen yet. Answers that take longer than the timeout are counted as slow.
+    pub fn new(is_open_loop: bool, timeout: Option<Duration>) -> Tally {
+        let timeout_ns = timeout.map(nanos);
+        Tally { measured_from_ns: u64::MAX, is_open_loop, timeout_ns, ..Tally::default() }
     }
 
     /// Says from when on is to be measured, before that time comes.
@@ -148,10 +152,14 @@ impl Tally {
             }
             self.counts.answered += count;
             self.counts.kept_up += if is_in_time { count } else { 0 };
+            let latency_ns = nanos(now).saturating_sub(times.due_ns);
+            if self.timeout_ns.is_some_and(|timeout_ns| latency_ns > timeout_ns) {
+                self.counts.slow += count;
+                self.part.slow += count;
+            }
             if self.is_open_loop {
                 let due = (times.due_ns - self.measured_from_ns) as f64 / 1e9;
-                let latency = nanos(now).saturating_sub(times.due_ns) as f64 / 1e9;
-                self.trend.add(due, latency, count);
+                self.trend.add(due, latency_ns as f64 / 1e9, count);
             }
         } else {
             self.counts.warm_up += count;
@@ -265,6 +273,7 @@ impl Tally {
             latency: &self.part.times.latency,
             service: self.part.times.service(self.is_open_loop),
             answered: self.part.answered,
+            slow: self.part.slow,
             bytes_received: self.part.bytes_received,
             errors: &self.part.errors,
         }
@@ -299,6 +308,7 @@ impl Part {
         self.times.latency.reset();
         self.times.service.reset();
         self.answered = 0;
+        self.slow = 0;
         self.bytes_received = 0;
         self.errors = Errors::default();
     }
@@ -316,7 +326,7 @@ mod tests {
 
     #[test]
     fn what_was_due_in_the_warm_up_counts_for_the_rate_alone_whenever_it_is_answered() {
-        let mut tally = Tally::new(true);
+        let mut tally = Tally::new(true, None);
         tally.begun(at(100, 100), 1, Duration::ZERO, true);
         tally.answered(at(100, 100), 1, Duration::from_millis(200), true);
         assert_eq!(tally.answered_so_far, 1);
@@ -335,7 +345,7 @@ mod tests {
 
     #[test]
     fn latency_counts_from_when_a_message_was_due_and_service_time_from_when_it_was_sent() {
-        let mut tally = Tally::new(true);
+        let mut tally = Tally::new(true, None);
         tally.plan(Duration::ZERO);
         tally.measure();
         tally.begun(at(1000, 1400), 1, Duration::from_millis(1400), true);
@@ -347,9 +357,29 @@ mod tests {
         assert_eq!((part.latency.max() / 1_000_000, part.service.max() / 1_000_000), (500, 100));
     }
 
+    #[test]
+    fn an_answer_that_takes_longer_than_the_timeout_is_slow() {
+        let mut tally = Tally::new(true, Some(SECOND));
+        let answer = |tally: &mut Tally, due_ms, took_ms| {
+            let now = Duration::from_millis(due_ms + took_ms);
+            tally.answered(at(due_ms, due_ms), 2, now, true);
+        };
+        answer(&mut tally, 0, 5_000);
+        tally.plan(SECOND);
+        tally.measure();
+        answer(&mut tally, 500, 5_000);
+        answer(&mut tally, 1_500, 1_000);
+        assert_eq!(tally.counts.slow, 0, "warm-up, and as long as is allowed");
+        answer(&mut tally, 1_500, 1_001);
+        assert_eq!(tally.part(Duration::ZERO, 3 * SECOND).slow, 2);
+        tally.next_part(3 * SECOND);
+        assert_eq!(tally.part(Duration::ZERO, 4 * SECOND).slow, 0);
+        assert_eq!(tally.counts.slow, 2);
+    }
+
     /// A tally of messages that were due each tenth of a second for ten seconds and took so long.
     fn ten_seconds(is_open_loop: bool, latency: impl Fn(Duration) -> Duration) -> Tally {
-        let mut tally = Tally::new(is_open_loop);
+        let mut tally = Tally::new(is_open_loop, None);
         tally.plan(Duration::ZERO);
         tally.measure();
         for message in 0..100 {
@@ -378,7 +408,7 @@ mod tests {
 
     #[test]
     fn errors_before_the_first_interval_are_told_with_it() {
-        let mut tally = Tally::new(false);
+        let mut tally = Tally::new(false, None);
         tally.failed(Cause::Refused);
         tally.next_part(Duration::ZERO);
         tally.plan(SECOND);
@@ -396,7 +426,7 @@ mod tests {
 
     #[test]
     fn intervals_add_up_to_the_run() {
-        let mut tally = Tally::new(false);
+        let mut tally = Tally::new(false, None);
         tally.plan(Duration::ZERO);
         tally.measure();
         for second in 0..3_u64 {

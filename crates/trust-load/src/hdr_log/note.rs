@@ -120,9 +120,9 @@ impl End {
     /// What a comment's JSON says.
     pub(crate) fn parse(json: &str) -> Result<End, String> {
         let end: End = parse(json)?;
-        let Counts { sent, answered, answered_in_time, failed, unsent, outstanding, .. } =
+        let Counts { sent, answered, answered_in_time, slow, failed, unsent, outstanding, .. } =
             end.counts;
-        let counts = [sent, answered, answered_in_time, failed, unsent, outstanding];
+        let counts = [sent, answered, answered_in_time, slow, failed, unsent, outstanding];
         let errors = end.errors.seen().map(|(_, count)| count);
         match counts.into_iter().chain(errors).max() {
             Some(count) if count > COUNT_MAX => {
@@ -218,6 +218,7 @@ mod tests {
                 sent: 5,
                 answered: 4,
                 answered_in_time: 3,
+                slow: 2,
                 failed: 1,
                 unsent: COUNT_MAX,
                 outstanding: 6,
@@ -251,9 +252,9 @@ mod tests {
         let line = line.replace("18446744073709551615", "null");
         let read = Header::parse(json(&line, HEADER_PREFIX)).expect("a header");
         assert_eq!((read.seed, read.is_seed_given), (None, true));
-        let line = end().line().replace(",\"outstanding\":6", "");
+        let line = end().line().replace(",\"outstanding\":6", "").replace(",\"slow\":2", "");
         let mut read = end();
-        read.counts.outstanding = 0;
+        (read.counts.outstanding, read.counts.slow) = (0, 0);
         assert_eq!(End::parse(json(&line, END_PREFIX)), Ok(read));
     }
 

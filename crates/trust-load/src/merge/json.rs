@@ -140,6 +140,8 @@ pub struct MergedMessages {
     pub answered: u64,
     /// Came back right within the measured part.
     pub answered_in_time: u64,
+    /// Of `answered` those that took longer than `--timeout`.
+    pub slow: u64,
     /// Did not come back right, or were no longer sent because their client had failed.
     pub failed: u64,
     /// Were due and could not be sent before the run had to end (open loop).
@@ -150,9 +152,9 @@ pub struct MergedMessages {
 
 impl MergedMessages {
     fn of(end: &End) -> MergedMessages {
-        let Counts { sent, answered, answered_in_time, failed, unsent, outstanding, .. } =
+        let Counts { sent, answered, answered_in_time, slow, failed, unsent, outstanding, .. } =
             end.counts;
-        MergedMessages { sent, answered, answered_in_time, failed, unsent, outstanding }
+        MergedMessages { sent, answered, answered_in_time, slow, failed, unsent, outstanding }
     }
 }
 

@@ -257,6 +257,7 @@ fn together<R: BufRead>(logs: &[Log<R>]) -> End {
         sum.counts.sent += end.counts.sent;
         sum.counts.answered += end.counts.answered;
         sum.counts.answered_in_time += end.counts.answered_in_time;
+        sum.counts.slow += end.counts.slow;
         sum.counts.failed += end.counts.failed;
         sum.counts.unsent += end.counts.unsent;
         sum.counts.outstanding += end.counts.outstanding;

@@ -34,6 +34,10 @@ pub fn report(merged: &Merged, judgements: &[Judgement]) -> String {
             grouped(counts.failed),
             grouped(counts.unsent)
         );
+        if counts.slow > 0 {
+            let slow = grouped(counts.slow);
+            let _ = write!(text, ",\n          {slow} answered after more than --timeout");
+        }
         if counts.outstanding > 0 {
             let outstanding = grouped(counts.outstanding);
             let _ = write!(text, ",\n          {outstanding} on the way at the end");

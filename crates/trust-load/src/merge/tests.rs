@@ -36,6 +36,7 @@ fn end(answered: u64) -> End {
             sent: answered + 2,
             answered,
             answered_in_time: answered,
+            slow: 1,
             failed: 2,
             outstanding: 1,
             ..Counts::default()
@@ -112,6 +113,7 @@ fn two_shards_are_one_run_of_both() {
         sent: 8,
         answered: 4,
         answered_in_time: 4,
+        slow: 2,
         failed: 4,
         outstanding: 2,
         ..Counts::default()

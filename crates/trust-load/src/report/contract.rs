@@ -49,7 +49,7 @@ fn numbers_are_those_of_the_run() {
     assert_eq!(document.rate.requested_per_second, Some(20_000.0));
     let achieved = summary.counts.answered_in_time as f64 / 120.0;
     assert!((document.rate.achieved_per_second - achieved).abs() < 1e-6);
-    let Messages { sent, answered, answered_in_time, failed, unsent, outstanding, warm_up } =
+    let Messages { sent, answered, answered_in_time, failed, unsent, outstanding, warm_up, .. } =
         document.messages;
     let counts = &summary.counts;
     assert_eq!((sent, answered, failed), (counts.sent, counts.answered, counts.failed));

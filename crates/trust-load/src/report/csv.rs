@@ -23,7 +23,7 @@ pub fn header() -> String {
     columns.extend(SERVICE.map(|(_, name)| format!("service_{}", quantile_field(name))));
     columns.extend(["bytes_received", "errors"].map(str::to_owned));
     columns.extend(Cause::ALL.map(|cause| format!("errors_{}", cause.name())));
-    columns.push("unsupported".to_owned());
+    columns.extend(["slow", "unsupported"].map(str::to_owned));
     columns.join(",") + "\r\n"
 }
 
@@ -34,7 +34,8 @@ fn quantile_field(name: &str) -> String {
 
 /// The line of an interval. A percentile of nothing is empty.
 pub fn row(interval: &Interval<'_>) -> String {
-    let Interval { start, length, latency, service, answered, bytes_received, errors } = interval;
+    let Interval { start, length, latency, service, answered, slow, bytes_received, errors } =
+        interval;
     let mut row = format!(
         "{:.3},{:.3},{answered},{:.3}",
         start.as_secs_f64(),
@@ -50,6 +51,7 @@ pub fn row(interval: &Interval<'_>) -> String {
     let unsupported: Vec<String> = (unsupported("", latency, &LATENCY))
         .chain(unsupported("service_", service, &SERVICE))
         .collect();
+    let _ = write!(row, ",{slow}");
     row + "," + &unsupported.join(" ") + "\r\n"
 }
 
@@ -102,6 +104,7 @@ mod tests {
             latency,
             service,
             answered: 1000,
+            slow: 7,
             bytes_received: 12_000,
             errors,
         });
@@ -128,6 +131,7 @@ mod tests {
             ("errors_refused", "1"),
             ("errors_timeout", "2"),
             ("errors_mismatch", "0"),
+            ("slow", "7"),
             ("unsupported", "service_p50_ns service_p99_ns"),
         ] {
             assert_eq!(value(name), expected, "{name}");
@@ -144,10 +148,11 @@ mod tests {
             latency: &latency,
             service: &latency,
             answered: 0,
+            slow: 0,
             bytes_received: 0,
             errors: &errors,
         });
         let none = ",0".repeat(Cause::ALL.len());
-        assert_eq!(row, format!("1.000,1.000,0,0.000,,,,,,,,0,0{none},\r\n"));
+        assert_eq!(row, format!("1.000,1.000,0,0.000,,,,,,,,0,0{none},0,\r\n"));
     }
 }

@@ -159,6 +159,9 @@ pub struct Messages {
     /// Came back right within `duration_ns`: also those that were on the way when the warm-up
     /// ended, and not those that were on the way at the end.
     pub answered_in_time: u64,
+    /// Of `answered` those that took longer than `--timeout`, as in `latency`: it limits silence,
+    /// and no whole answer.
+    pub slow: u64,
     /// Were sent and did not come back right, or were no longer sent because their client had
     /// failed.
     pub failed: u64,
@@ -173,9 +176,17 @@ pub struct Messages {
 impl Messages {
     fn of(counts: &Counts) -> Messages {
         let Counts {
-            sent, answered, answered_in_time, failed, unsent, outstanding, warm_up, ..
+            sent,
+            answered,
+            answered_in_time,
+            slow,
+            failed,
+            unsent,
+            outstanding,
+            warm_up,
+            ..
         } = *counts;
-        Messages { sent, answered, answered_in_time, failed, unsent, outstanding, warm_up }
+        Messages { sent, answered, answered_in_time, slow, failed, unsent, outstanding, warm_up }
     }
 }
 

@@ -92,7 +92,7 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
     }
     said.extend(run.searched.map(search::sentence));
     let counts = &summary.counts;
-    let Counts { answered, failed, unsent, outstanding, .. } = *counts;
+    let Counts { answered, slow, failed, unsent, outstanding, .. } = *counts;
     let errors = summary.errors.total();
     if errors > 0 || failed > 0 {
         let (errors, failed) = (count(errors, "error"), count(failed, "message"));
@@ -113,6 +113,10 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
                 count(warm_up, "message")
             ),
         });
+    }
+    if slow > 0 {
+        let slow = count(slow, "answer");
+        said.push(format!("{slow} took longer than --timeout, which limits silence alone."));
     }
     if unsent > 0 {
         let unsent = count(unsent, "message");

@@ -68,6 +68,7 @@ fn open() -> Sample {
     counts.outstanding = 7;
     counts.warm_up = 100_000;
     counts.syn_repeated = 43;
+    counts.slow = 1_204;
     wrong.extend((1..=4).map(|number| Wrong {
         connection: 17 * number,
         message: 1_204 * number,
@@ -216,6 +217,7 @@ fn sampled(is_open_loop: bool, seconds: u32, rate: u64, stall: Option<u32>) -> S
             latency: &interval_latency,
             service: &interval_service,
             answered,
+            slow: 0,
             bytes_received: answered * MESSAGE_BYTES,
             errors: &errors,
         };

@@ -237,6 +237,7 @@ mod tests {
                 latency,
                 service: &none,
                 answered: latency.len(),
+                slow: 0,
                 bytes_received: 0,
                 errors: &errors,
             });

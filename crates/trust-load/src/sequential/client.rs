@@ -44,6 +44,8 @@ pub struct Outcome {
     pub ok: u64,
     /// Their times.
     pub round_trips: RoundTrips,
+    /// Those of them that took longer than the limit, which is one on silence.
+    pub slow: u64,
     /// Why the client did not come to its end.
     pub stop: Option<Stopped>,
 }
@@ -66,7 +68,9 @@ fn talk(
     let mut payload = [0; PAYLOAD_BYTES];
     for message in 1..=plan.messages {
         plan.content.payload(plan.content.key(number), message).fill(0, &mut payload);
-        outcome.round_trips.add(exchange(plan, link, &payload)?);
+        let time = exchange(plan, link, &payload)?;
+        outcome.round_trips.add(time);
+        outcome.slow += u64::from(plan.limit.is_some_and(|limit| time > limit));
         outcome.ok += 1;
     }
     say_goodbye(plan, link).inspect_err(|stop| {

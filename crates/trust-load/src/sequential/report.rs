@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use trust_cli::echo::round_trips::RoundTrips;
 use trust_cli::exit_code::Failure;
 use trust_cli::signals::Stopped;
+use trust_cli::text::count;
 
 use crate::sequential::client::Outcome;
 
@@ -19,6 +20,7 @@ pub struct Report {
     clients: u64,
     ok: u64,
     fail: u64,
+    slow: u64,
     round_trips: RoundTrips,
 }
 
@@ -31,16 +33,18 @@ impl Report {
             clients: 0,
             ok: 0,
             fail: 0,
+            slow: 0,
             round_trips: RoundTrips::default(),
         }
     }
 
     /// Adds the next client; its line.
     pub fn add(&mut self, outcome: &Outcome) -> String {
-        let Outcome { ok, round_trips, stop } = outcome;
+        let Outcome { ok, round_trips, slow, stop } = outcome;
         let messages = self.messages;
         self.clients += 1;
         self.ok += ok;
+        self.slow += slow;
         self.round_trips.merge(round_trips);
         let mut line =
             format!("client {:>width$}: {ok}/{messages} ok", self.clients, width = self.width);
@@ -63,16 +67,22 @@ impl Report {
 
     /// The sums of all clients that were added.
     pub fn totals(&self) -> String {
-        let Report { clients, ok, fail, .. } = self;
+        let Report { clients, ok, fail, slow, .. } = self;
         let messages = ok + fail;
         let round_trips = match self.round_trips.count() {
             0 => "no echo".to_owned(),
             _ => self.round_trips.to_string(),
         };
-        format!(
+        let mut totals = format!(
             "total: {clients} clients, {messages} messages, {ok} ok, {fail} fail\n\
              rtt overall: {round_trips}\n"
-        )
+        );
+        if *slow > 0 {
+            let slow = count(*slow, "answer");
+            let _ =
+                writeln!(totals, "{slow} took longer than --timeout, which limits silence alone");
+        }
+        totals
     }
 }
 
@@ -112,6 +122,15 @@ mod tests {
             "total: 2 clients, 6 messages, 4 ok, 2 fail\n\
              rtt overall: min=0.10ms max=0.12ms avg=0.11ms\n"
         );
+    }
+
+    #[test]
+    fn answers_that_took_longer_than_the_timeout_are_counted() {
+        let mut report = Report::new(2, 3);
+        report.add(&Outcome { slow: 1, ..outcome(3, None) });
+        report.add(&Outcome { slow: 1, ..outcome(3, None) });
+        let expected = "2 answers took longer than --timeout, which limits silence alone\n";
+        assert!(report.totals().ends_with(expected), "{}", report.totals());
     }
 
     #[test]

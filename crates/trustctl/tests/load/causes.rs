@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::command::{document, run};
+use super::csv::Csv;
 use super::document::{Document, time};
 use super::server::{Backlog, Client, Server};
 use trust_load::report::json::EndState;
@@ -20,6 +21,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_full_backlog_is_a_connect_timeout,
     each_end_that_comes_too_early_has_its_cause,
     a_timeout_is_in_the_percentiles,
+    a_whole_answer_that_takes_longer_than_the_timeout_is_counted_as_slow,
     what_fails_in_an_open_loop_is_counted_too,
     a_server_that_comes_back_is_connected_to_anew,
     what_was_still_owed_at_the_end_is_a_timeout,
@@ -174,6 +176,38 @@ fn a_timeout_is_in_the_percentiles() {
         assert!(time(times.p50_ns) < TIMEOUT, "{times:?}");
     }
     assert!(seen.budgets[0].is_missed, "{seen:?}");
+}
+
+/// A server that sends each byte of an echo by itself, so that a whole echo takes more than a second.
+fn dripping() -> Server {
+    Server::start(|client: &mut Client| {
+        loop {
+            for byte in client.frame()? {
+                thread::sleep(Duration::from_millis(20));
+                client.send(&[byte])?;
+            }
+        }
+    })
+}
+
+fn a_whole_answer_that_takes_longer_than_the_timeout_is_counted_as_slow() {
+    let server = dripping();
+    let flags = "--concurrency 2 --messages 1 --timeout 1";
+    let seen = document(&server, flags, 0);
+    seen.is_all_right(2);
+    assert_eq!(seen.messages.slow, 2, "{seen:?}");
+    let budget = document(&server, &format!("{flags} --fail-if slow>0"), 1);
+    assert_eq!(budget.budgets[0].measured, "2", "{budget:?}");
+    let text = run(&server, flags).exits_with(0);
+    let told = "2 answers took longer than --timeout";
+    assert!(text.text().contains(told), "{}", text.text());
+    let csv = run(&server, &format!("{flags} --csv")).exits_with(0);
+    assert_eq!(Csv::read(csv.text()).rows.iter().map(|row| row.slow).sum::<u64>(), 2);
+    let sequential = run(&server, "--clients 1 --messages 1 --timeout 1").exits_with(0);
+    let told = "1 answer took longer than --timeout";
+    assert!(sequential.text().contains(told), "{}", sequential.text());
+    let patient = document(&server, "--concurrency 1 --messages 1 --timeout 0", 0);
+    assert_eq!(patient.messages.slow, 0, "{patient:?}");
 }
 
 fn what_fails_in_an_open_loop_is_counted_too() {

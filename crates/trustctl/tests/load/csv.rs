@@ -18,6 +18,7 @@ pub(crate) struct Row {
     /// Nanoseconds; `None`: nothing came.
     pub(crate) p50_ns: Option<u64>,
     pub(crate) max_ns: Option<u64>,
+    pub(crate) slow: u64,
     pub(crate) bytes_received: u64,
     pub(crate) errors: u64,
     /// Errors by the names of their causes.
@@ -79,6 +80,7 @@ impl Row {
             answered_per_second: number("answered_per_second"),
             p50_ns: time("p50_ns"),
             max_ns: time("max_ns"),
+            slow: whole("slow"),
             bytes_received: whole("bytes_received"),
             errors: whole("errors"),
             causes: causes.collect(),

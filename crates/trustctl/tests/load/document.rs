@@ -38,6 +38,7 @@ impl Document {
         assert!(answered >= answered_in_time || self.facts.contains_key("warm_up"), "{self:?}");
         assert!(self.errors.by_cause.keys().copied().eq(Cause::ALL), "{self:?}");
         assert_eq!(self.errors.total, self.errors.by_cause.values().sum::<u64>(), "{self:?}");
+        assert!(self.messages.slow <= answered, "{self:?}");
         // What was never sent has no service time.
         assert!(self.latency.count >= self.service.count, "{self:?}");
         assert!(self.latency.count >= answered, "{self:?}");

@@ -128,6 +128,7 @@ fn shards_that_are_all_there_are_one_result() {
         sent: 6,
         answered: 4,
         answered_in_time: 4,
+        slow: 0,
         failed: 2,
         unsent: 0,
         outstanding: 0,

@@ -100,6 +100,7 @@ fn a_second_without_an_answer_is_seen() {
         latency: &none,
         service: &none,
         answered: 0,
+        slow: 0,
         bytes_received: 0,
         errors: &errors,
     });
