@@ -18,7 +18,7 @@ use trust_cli::output::{Stdout, Unwritten, document, print};
 use trust_cli::progress::Progress;
 use trust_cli::report_file::{FileId, ReportFile};
 use trust_cli::signals::Stopped;
-use trust_cli::target::{Family, Target};
+use trust_cli::target::{Arguments, Family, ServerSettings, Target};
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
 
@@ -26,7 +26,8 @@ use crate::case::Case;
 use crate::cases;
 use crate::expect::Known;
 use crate::options::{
-    COMMAND, CheckOptions, EXCLUSIONS, EXPECT, HTML, JUNIT, NAME, PID, SETTINGS, again, check,
+    COMMAND, CheckOptions, EXCLUSIONS, EXPECT, HTML, JUNIT, NAME, PID, SERVER, SETTINGS, again,
+    check,
 };
 use crate::outcome::CaseOutcome;
 use crate::report::json::{CaseList, CheckReport, CheckSettings, ServerFields};
@@ -141,14 +142,9 @@ impl ServerAccess {
                 usage("--command starts a server, so HOST:PORT is not given with it".to_owned())
             }
             Some(command) if arguments.is_empty() => Ok(ServerAccess::Started(command.clone())),
-            None if arguments.is_empty() => {
-                usage("missing argument: HOST PORT or HOST:PORT, or --command".to_owned())
-            }
             _ => {
-                let (target, rest) = Target::parse(&arguments)?;
-                if let Some(extra) = rest.first() {
-                    return usage(format!("unexpected argument {}", quoted(extra)));
-                }
+                let named = SERVER.target(context.layers, &arguments, Arguments::Server)?;
+                let (target, _) = named.ok_or_else(|| ServerSettings::missing("--command"))?;
                 Ok(ServerAccess::There(target, options.pid))
             }
         }

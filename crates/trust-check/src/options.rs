@@ -12,7 +12,7 @@ use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
 use trust_cli::layers::Layers;
 use trust_cli::options;
 use trust_cli::settings::ValueKind;
-use trust_cli::target::Family;
+use trust_cli::target::{self, Family, ServerSettings, ServerWord};
 use trust_cli::values::{self, parse_count, parse_up_to, quoted};
 
 use crate::case::Case;
@@ -26,6 +26,10 @@ pub const NAME: &str = "check";
 options! {
     /// Options of `trustctl check`, one field per flag.
     pub struct CheckOptions of "check" {
+        /// The server's name or address, perhaps with its port, in place of HOST:PORT
+        HOST host: ServerWord = "localhost", target::HOST;
+        /// The server's port, in place of HOST:PORT
+        PORT port: u16, target::SERVER_PORT;
         /// Start this server, watch it and stop it, in place of HOST:PORT; {port} stands for a free
         /// port
         COMMAND command: OsString, ValueKind::of_bytes(
@@ -91,8 +95,15 @@ options! {
     }
 }
 
+const OWN_PORT: &str = "a server that is started gets a port on this host";
+
+/// What names the server.
+pub const SERVER: ServerSettings = ServerSettings { host: &HOST, port: &PORT };
+
 /// Settings that cannot be used together.
 pub const EXCLUSIONS: &[Exclusion] = &[
+    Exclusion(Given(&HOST), Given(&COMMAND), OWN_PORT),
+    Exclusion(Given(&PORT), Given(&COMMAND), OWN_PORT),
     Exclusion(Given(&PID), Given(&COMMAND), "a server that is started is watched anyway"),
     Exclusion(without_length(&FRAMING), not_zero(&OFFSET), NO_LENGTH),
     Exclusion(without_length(&FRAMING), not_zero(&ADJUST), NO_LENGTH),
@@ -156,7 +167,8 @@ pub fn again(layers: &Layers, arguments: &[OsString], family: Family) -> String 
     words.extend(arguments.iter().map(shell_word));
     words.extend(family.flag().map(str::to_owned));
     // Without a server of its own on the command line the one of a weaker layer is meant.
-    let is_beaten = |key| key == COMMAND.key && !arguments.is_empty();
+    let beaten = [COMMAND.key, HOST.key, PORT.key];
+    let is_beaten = |key: &str| !arguments.is_empty() && beaten.contains(&key);
     let settings = SETTINGS
         .iter()
         .copied()

@@ -55,8 +55,8 @@ pub fn resolve(
     limit: Limit,
     signals: &Signals,
 ) -> Result<Vec<SocketAddr>, Stopped> {
-    let addresses = match target.host.parse::<IpAddr>() {
-        Ok(ip) => vec![SocketAddr::new(ip, target.port)],
+    let addresses = match target.host().parse::<IpAddr>() {
+        Ok(ip) => vec![SocketAddr::new(ip, target.port())],
         Err(_) => look_up(target, limit, signals)?,
     };
     let mut fitting: Vec<SocketAddr> = addresses.into_iter().filter(|a| family.has(a)).collect();
@@ -67,7 +67,7 @@ pub fn resolve(
             Family::V4 => "an IPv4",
             Family::V6 => "an IPv6",
         };
-        let message = format!("host {} does not have {kind} address", quoted(&target.host));
+        let message = format!("host {} does not have {kind} address", quoted(target.host()));
         return Err(Failure::new(ExitCode::NoHost, message).into());
     }
     Ok(fitting)
@@ -146,7 +146,7 @@ fn look_up(target: &Target, limit: Limit, signals: &Signals) -> Result<Vec<Socke
     };
     let (done, finished) = io::pipe().map_err(no_thread)?;
     let (found_in, found_out) = mpsc::channel();
-    let name = (target.host.clone(), target.port);
+    let name = (target.host().to_owned(), target.port());
     let resolver = move || {
         let found = name.to_socket_addrs().map(Vec::from_iter);
         // Nobody listens any more after a signal or the limit.
@@ -154,7 +154,7 @@ fn look_up(target: &Target, limit: Limit, signals: &Signals) -> Result<Vec<Socke
         drop(finished);
     };
     thread::Builder::new().name("resolver".into()).spawn(resolver).map_err(no_thread)?;
-    let host = quoted(&target.host);
+    let host = quoted(target.host());
     if !wait_for(signals, done.as_fd(), PollFlags::IN, limit.end)? {
         let message = format!("cannot resolve host {host}: {}", limit.message());
         return Err(Failure::new(ExitCode::TimedOut, message).into());
@@ -179,7 +179,7 @@ mod tests {
     const TARGET_PORT: u16 = 7;
 
     fn target(host: &str) -> Target {
-        Target { host: host.into(), port: TARGET_PORT }
+        Target::new(host, TARGET_PORT)
     }
 
     fn failure<T>(result: Result<T, Stopped>) -> Failure {

@@ -1,22 +1,48 @@
-//! The server as the user names it: `HOST PORT` or `HOST:PORT`, `-4` and `-6`.
+//! The server as the user names it: in one or two words, with `--host` and `--port`, `-4` and `-6`.
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::exit_code::{ExitCode, Failure};
-use crate::settings::ValueKind;
+use crate::layers::{Layers, Source};
+use crate::settings::{AnySetting, Parse, Setting, ValueKind};
 use crate::values::{parse_port, quoted};
 
-/// A server as the user named it.
+/// A server that can be connected to. Only resolving looks into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// A name, or an address without brackets.
-    pub host: String,
-    /// The port, never 0.
-    pub port: u16,
+    host: String,
+    /// Never 0.
+    port: u16,
+}
+
+/// One word about a server: `HOST`, `HOST:PORT`, `[IPV6]:PORT`, `:PORT` or `PORT`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerWord {
+    /// A name, or an address without brackets; `None`: this host.
+    host: Option<String>,
+    port: Option<u16>,
+}
+
+/// The settings that name the server of a client command.
+pub struct ServerSettings {
+    /// `--host`
+    pub host: &'static Setting<ServerWord>,
+    /// `--port`
+    pub port: &'static Setting<u16>,
+}
+
+/// What the arguments of a client command are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arguments {
+    /// The server.
+    Server,
+    /// The server, then messages. With `--host` or `--port` all of them are messages.
+    ServerThenMessages,
 }
 
 /// Which addresses of a name are tried.
@@ -30,89 +56,177 @@ pub enum Family {
     V6,
 }
 
+/// What a host may be for [`ServerSettings::host`].
+pub const HOST: ValueKind<ServerWord> =
+    ValueKind::of_parts("HOST", "a name or an address, or HOST:PORT", ServerWord::parse);
+
+/// A name or an address to listen on.
+pub const LISTEN_HOST: ValueKind<String> = ValueKind {
+    name: "HOST",
+    allowed: "a name or an address, perhaps an IPv6 address in brackets",
+    parse: Parse::Parts(parse_listen_host),
+    is_switch: false,
+};
+
+/// A server's port.
+pub const SERVER_PORT: ValueKind<u16> = ValueKind::of_text("PORT", PORTS, parse_server_port);
+
+/// A port that something can listen on.
+pub fn parse_server_port(text: &str) -> Option<u16> {
+    parse_port(text).filter(|port| *port > 0)
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = quoted(&self.host);
         // Without the quotes around it, which may have quotes of its own.
         let host = &host[1..host.len() - 1];
-        match self.host.contains(':') {
-            true => write!(f, "[{host}]:{}", self.port),
-            false => write!(f, "{host}:{}", self.port),
+        if self.host.contains(':') {
+            write!(f, "[{host}]:{}", self.port)
+        } else {
+            write!(f, "{host}:{}", self.port)
         }
     }
 }
 
 impl Target {
-    /// Takes `HOST PORT` or `HOST:PORT` off the front of the arguments; the target and the rest.
+    /// A host without brackets, and its port.
+    pub fn new(host: impl Into<String>, port: u16) -> Target {
+        Target { host: host.into(), port }
+    }
+
+    /// A name, or an address without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Never 0.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Takes the server off the front of the arguments; the server and the rest.
     ///
     /// # Errors
     ///
-    /// 64, with the argument and what is allowed.
+    /// 64, with the argument and what is expected.
     pub fn parse(arguments: &[OsString]) -> Result<(Target, &[OsString]), Failure> {
         let Some((first, rest)) = arguments.split_first() else {
-            return Err(usage("missing argument: HOST PORT or HOST:PORT"));
+            return Err(usage(format!("missing server: expected {FORMS}")));
         };
-        let Some(first) = first.to_str() else {
-            return Err(usage(format!("bad host {}: not UTF-8", quoted(first))));
-        };
-        if let (host, Some(port)) = split_host(first)? {
-            return Ok((Target::new(host, port)?, rest));
+        let named = quoted(first);
+        let text = first.to_str().ok_or_else(|| usage(format!("server {named}: not UTF-8")))?;
+        let word =
+            ServerWord::parse(text).map_err(|fault| usage(format!("server {named}: {fault}")))?;
+        if let Some(port) = word.port {
+            return Ok((Target::new(word.host.unwrap_or_else(this_host), port), rest));
         }
-        let (host, _) = split_host(first)?;
         let Some((port, rest)) = rest.split_first() else {
-            let message = format!("missing argument: PORT (after host {})", quoted(first));
-            return Err(usage(message));
+            return Err(usage(format!("server {named} has no port: expected {FORMS}")));
         };
-        Ok((Target::new(host, &port.to_string_lossy())?, rest))
+        let host = word.host.unwrap_or_else(this_host);
+        match parse_server_port(&port.to_string_lossy()) {
+            Some(port) => Ok((Target::new(host, port), rest)),
+            None => {
+                let bad = quoted(port);
+                Err(usage(format!("server {named}: invalid port {bad}: expected {PORTS}")))
+            }
+        }
     }
 
     /// The argument `server`, whose values [`Target::parse`] takes.
     pub fn arg() -> Arg {
         Arg::new("server")
-            .value_name("HOST PORT|HOST:PORT")
-            .help("The server; an IPv6 address as ::1 9900 or [::1]:9900")
+            .value_name("HOST:PORT")
+            .help("The server: HOST:PORT, HOST PORT, [IPV6]:PORT, or :PORT or PORT on this host")
             .value_parser(value_parser!(OsString))
     }
+}
 
-    fn new(host: &str, port: &str) -> Result<Target, Failure> {
-        if host.is_empty() {
-            return Err(usage("bad host '': it is empty"));
-        }
-        match parse_server_port(port) {
-            Some(port) => Ok(Target { host: host.to_owned(), port }),
-            None => {
-                let port = quoted(port);
-                Err(usage(format!("bad port {port}: allowed is {}", SERVER_PORT.allowed)))
-            }
-        }
+impl ServerWord {
+    /// Reads the word, or says what is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// A few words without the text itself.
+    pub fn parse(text: &str) -> Result<ServerWord, String> {
+        let (host, port) = split(text).ok_or_else(|| format!("expected {FORMS}"))?;
+        let port = port.map(|port| {
+            let bad = || format!("invalid port {}: expected {PORTS}", quoted(port));
+            parse_server_port(port).ok_or_else(bad)
+        });
+        let host = host.map(|host| check_zone(host).map(|()| host.to_owned()));
+        Ok(ServerWord { host: host.transpose()?, port: port.transpose()? })
     }
 }
 
-/// What names a host.
-pub const HOST: ValueKind<String> = ValueKind::of_text(
-    "HOST",
-    "a name or an address, perhaps an IPv6 address in brackets",
-    parse_host,
-);
+impl ServerSettings {
+    /// The server that arguments, or else settings, name, and the arguments left over. Arguments
+    /// beat variables and the file, as flags do. `None`: nothing names a server.
+    ///
+    /// # Errors
+    ///
+    /// 64, or 78 for what the configuration file alone says: the server is named twice, or only in
+    /// part, or not as it can be.
+    pub fn target<'a>(
+        &self,
+        layers: &Layers,
+        arguments: &'a [OsString],
+        kind: Arguments,
+    ) -> Result<Option<(Target, &'a [OsString])>, Failure> {
+        let settings: [&dyn AnySetting; 2] = [self.host, self.port];
+        let flag = settings.into_iter().find(|it| layers.source(*it) == Source::Flag);
+        let Some(first) = arguments.first() else {
+            return Ok(self.of_settings(layers)?.map(|target| (target, arguments)));
+        };
+        if let Some(flag) = flag {
+            if kind == Arguments::Server || is_whole(first) {
+                let (flag, first) = (flag.flag(), quoted(first));
+                let message = format!("{flag} cannot be used with {first}: name the server once");
+                return Err(usage(message));
+            }
+            return Ok(self.of_settings(layers)?.map(|target| (target, arguments)));
+        }
+        let (target, rest) = Target::parse(arguments)?;
+        match rest.first() {
+            Some(extra) if kind == Arguments::Server => {
+                Err(usage(format!("unexpected argument {}", quoted(extra))))
+            }
+            _ => Ok(Some((target, rest))),
+        }
+    }
 
-/// A name or an address, without the brackets that an IPv6 address may have.
-pub fn parse_host(text: &str) -> Option<String> {
-    let host = match text.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').filter(|host| is_ipv6(host))?,
-        None => text,
-    };
-    // A zone may have a bracket.
-    let is_host = !host.is_empty() && (is_ipv6(host) || !host.contains(['[', ']']));
-    is_host.then(|| host.to_owned())
-}
+    /// It is named nowhere.
+    pub fn missing(or: &str) -> Failure {
+        usage(format!("missing server: expected {FORMS}, or {or}"))
+    }
 
-/// A server's port.
-pub const SERVER_PORT: ValueKind<u16> =
-    ValueKind::of_text("PORT", "a port from 1 to 65535", parse_server_port);
-
-/// A port that something can listen on.
-pub fn parse_server_port(text: &str) -> Option<u16> {
-    parse_port(text).filter(|port| *port > 0)
+    fn of_settings(&self, layers: &Layers) -> Result<Option<Target>, Failure> {
+        let ServerWord { host, port: own } = layers.get(self.host).unwrap_or_default();
+        let (of_host, of_port) = (layers.source(self.host), layers.source(self.port));
+        let said = |setting: &dyn AnySetting| {
+            let text = layers.text(setting).0.unwrap_or_default();
+            format!("{} {}", layers.place(setting), quoted(text))
+        };
+        let port = match (own, layers.get(self.port)) {
+            (Some(_), Some(_)) if of_host == of_port => {
+                let (host, port) = (said(self.host), said(self.port));
+                let message = format!("{host} has a port already: it cannot be used with {port}");
+                return Err(Failure::new(layers.blame(&[self.host, self.port]), message));
+            }
+            (Some(own), Some(_)) if of_host > of_port => Some(own),
+            (own, port) => port.or(own),
+        };
+        match port {
+            Some(port) => Ok(Some(Target::new(host.unwrap_or_else(this_host), port))),
+            None if of_host > Source::Default => {
+                let (host, port) = (said(self.host), self.port.flag());
+                let message = format!("{host} has no port: add it as HOST:PORT or with {port}");
+                Err(Failure::new(layers.blame(&[self.host]), message))
+            }
+            None => Ok(None),
+        }
+    }
 }
 
 impl Family {
@@ -151,33 +265,84 @@ impl Family {
     }
 }
 
-/// The host, and the port if the text has one.
-fn split_host(text: &str) -> Result<(&str, Option<&str>), Failure> {
-    let bad = || {
-        usage(format!("bad host {}: allowed is HOST PORT, HOST:PORT or [IPV6]:PORT", quoted(text)))
-    };
+const PORTS: &str = "a port from 1 to 65535";
+
+/// How a server is named on the command line.
+const FORMS: &str = "HOST:PORT, HOST PORT, [IPV6]:PORT, :PORT or PORT";
+
+/// Bytes of the longest name of an interface (IFNAMSIZ, less the byte that ends it).
+const INTERFACE_BYTES_MAX: usize = 15;
+
+fn this_host() -> String {
+    "localhost".to_owned()
+}
+
+/// Whether the argument is a host and its port, as few messages are.
+fn is_whole(argument: &OsString) -> bool {
+    let word = argument.to_str().map(ServerWord::parse);
+    matches!(word, Some(Ok(ServerWord { host: Some(_), port: Some(_) })))
+}
+
+/// The host and the port as far as the text has them; `None`: it is neither.
+fn split(text: &str) -> Option<(Option<&str>, Option<&str>)> {
     if let Some(bracketed) = text.strip_prefix('[') {
-        let (host, after) = bracketed.split_once(']').ok_or_else(bad)?;
-        return match (is_ipv6(host), after.strip_prefix(':')) {
-            (true, Some(port)) => Ok((host, Some(port))),
-            (true, None) if after.is_empty() => Ok((host, None)),
-            _ => Err(bad()),
-        };
+        let (host, after) = bracketed.split_once(']')?;
+        let port = if after.is_empty() { None } else { Some(after.strip_prefix(':')?) };
+        return is_ipv6(host).then_some((Some(host), port));
     }
     if is_ipv6(text) {
-        return Ok((text, None));
+        return Some((Some(text), None));
     }
-    match text.split_once(':') {
-        Some((_, port)) if port.contains(':') => Err(bad()),
-        Some((host, port)) => Ok((host, Some(port))),
-        None => Ok((text, None)),
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some((None, Some(text)));
+    }
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    };
+    if port.is_some_and(|port| port.contains(':')) || host.contains(['[', ']']) {
+        return None;
+    }
+    if host.is_empty() {
+        return port.map(|port| (None, Some(port)));
+    }
+    Some((Some(host), port))
+}
+
+/// A name or an address, without the brackets that an IPv6 address may have.
+fn parse_listen_host(text: &str) -> Result<String, String> {
+    match split(text) {
+        Some((Some(host), None)) => check_zone(host).map(|()| host.to_owned()),
+        Some((_, Some(_))) => Err("expected a host alone, as --port names the port".to_owned()),
+        _ => Err(format!("expected {}", LISTEN_HOST.allowed)),
     }
 }
 
+/// Refuses an address that is nothing without its interface (RFC 4007, section 6).
+fn check_zone(host: &str) -> Result<(), String> {
+    match host.parse() {
+        Ok(IpAddr::V6(address)) if address.is_unicast_link_local() => {
+            Err(format!("{NEEDS_ZONE}, as in {address}%eth0"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is said of a link-local address alone.
+pub(crate) const NEEDS_ZONE: &str = "a link-local address needs its interface";
+
 /// Whether it is an IPv6 address, perhaps with a zone (`fe80::1%eth0`).
 fn is_ipv6(text: &str) -> bool {
-    let address = text.split_once('%').map_or(text, |(address, _)| address);
-    address.parse::<Ipv6Addr>().is_ok()
+    let (address, zone) = match text.split_once('%') {
+        Some((address, zone)) => (address, Some(zone)),
+        None => (text, None),
+    };
+    // What the kernel takes as the name of an interface.
+    let is_zone = |zone: &str| {
+        let is_odd = |character: char| character.is_whitespace() || "/:".contains(character);
+        (1..=INTERFACE_BYTES_MAX).contains(&zone.len()) && !zone.contains(is_odd)
+    };
+    address.parse::<Ipv6Addr>().is_ok() && zone.is_none_or(is_zone)
 }
 
 fn usage(message: impl Into<String>) -> Failure {
@@ -185,83 +350,4 @@ fn usage(message: impl Into<String>) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(arguments: &[&str]) -> Result<(String, u16, usize), String> {
-        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
-        match Target::parse(&arguments) {
-            Ok((target, rest)) => Ok((target.host, target.port, rest.len())),
-            Err(failure) => {
-                assert_eq!(failure.exit, ExitCode::Usage);
-                Err(failure.message)
-            }
-        }
-    }
-
-    #[test]
-    fn a_target_is_one_argument_or_two() {
-        let cases: [(&[&str], &str, u16, usize); 10] = [
-            (&["localhost", "9900"], "localhost", 9900, 0),
-            (&["localhost:9900"], "localhost", 9900, 0),
-            (&["localhost:9900", "9901"], "localhost", 9900, 1),
-            (&["localhost", "9900", "a", "b"], "localhost", 9900, 2),
-            (&["192.0.2.1:1", "hi"], "192.0.2.1", 1, 1),
-            (&["::1", "65535"], "::1", 65535, 0),
-            (&["[::1]:9900", "x"], "::1", 9900, 1),
-            (&["[::1]", "9900", "x"], "::1", 9900, 1),
-            (&["fe80::1%eth0", "9900"], "fe80::1%eth0", 9900, 0),
-            (&["[fe80::1%eth0]:9900"], "fe80::1%eth0", 9900, 0),
-        ];
-        for (arguments, host, port, rest) in cases {
-            assert_eq!(parse(arguments), Ok((host.into(), port, rest)), "{arguments:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_target_is_named() {
-        let cases: [(&[&str], &str); 12] = [
-            (&[], "missing argument: HOST PORT or HOST:PORT"),
-            (&["localhost"], "missing argument: PORT (after host 'localhost')"),
-            (&["::1:9900x", "1"], "bad host '::1:9900x': allowed is"),
-            (&["a:b:c"], "bad host 'a:b:c': allowed is"),
-            (&["[::1]9900"], "bad host '[::1]9900': allowed is"),
-            (&["[localhost]:9900"], "bad host '[localhost]:9900': allowed is"),
-            (&["[::1", "1"], "bad host '[::1': allowed is"),
-            (&[":9900"], "bad host ''"),
-            (&["localhost:"], "bad port '': allowed is a port from 1 to 65535"),
-            (&["localhost", "0"], "bad port '0'"),
-            (&["localhost", "65536"], "bad port '65536'"),
-            (&["localhost:+80"], "bad port '+80'"),
-        ];
-        for (arguments, expected) in cases {
-            let message = parse(arguments).unwrap_err();
-            assert!(message.starts_with(expected), "{arguments:?}: {message}");
-        }
-    }
-
-    #[test]
-    fn a_host_has_both_brackets_around_an_ipv6_address_or_none() {
-        for (text, host) in [
-            ("localhost", "localhost"),
-            ("127.0.0.1", "127.0.0.1"),
-            ("::1", "::1"),
-            ("[::1]", "::1"),
-            ("[fe80::1%eth0]", "fe80::1%eth0"),
-        ] {
-            assert_eq!(parse_host(text).as_deref(), Some(host), "{text}");
-        }
-        for text in ["", "[]", "[[[::1", "[::1", "::1]", "[[::1]]", "[localhost]", "[127.0.0.1]"] {
-            assert_eq!(parse_host(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_target_is_shown_in_one_line_with_brackets_where_needed() {
-        let shown = |host: &str| Target { host: host.into(), port: 7 }.to_string();
-        assert_eq!(shown("localhost"), "localhost:7");
-        assert_eq!(shown("::1"), "[::1]:7");
-        assert_eq!(shown("a\nb"), "a\\nb:7");
-        assert_eq!(shown("'a'"), "'a':7");
-    }
-}
+mod tests;

@@ -101,23 +101,24 @@ fn check_target(bytes: &[u8]) {
         Ok(parsed) => parsed,
         Err(failure) => return check_failure(&failure, ExitCode::Usage),
     };
-    assert!(target.port > 0 && !target.host.is_empty(), "{target:?}");
+    assert!(target.port() > 0 && !target.host().is_empty(), "{target:?}");
     let taken: Vec<&str> = arguments[..arguments.len() - rest.len()]
         .iter()
         .map(|argument| argument.to_str().expect("a target is UTF-8"))
         .collect();
     let (host, port) = match taken[..] {
-        [both] => both.rsplit_once(':').expect("a port stands behind a colon"),
+        [one] => one.rsplit_once(':').unwrap_or(("", one)),
         [host, port] => (host, port),
-        _ => panic!("a target is one argument or two, not {taken:?}"),
+        _ => panic!("a server is one argument or two, not {taken:?}"),
     };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    assert_eq!((bare, parse_port(port)), (&*target.host, Some(target.port)), "{taken:?}");
+    let bare = if bare.is_empty() { "localhost" } else { bare };
+    assert_eq!((bare, parse_port(port)), (target.host(), Some(target.port())), "{taken:?}");
     let shown = target.to_string();
     check_line(&shown);
     // A zone may have a bracket, which only two arguments can say.
     let is_odd = |character: char| character.is_control() || character == ']';
-    if target.host.len() <= 200 && !target.host.contains(is_odd) {
+    if target.host().len() <= 200 && !target.host().contains(is_odd) {
         let again = [OsString::from(&shown)];
         let again = Target::parse(&again).map(|(target, _)| target);
         assert_eq!(again, Ok(target), "shown as {shown}");

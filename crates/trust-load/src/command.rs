@@ -1,8 +1,10 @@
-//! `trustctl load --port P`: echoes under load, every byte compared.
+//! `trustctl load HOST:PORT`: echoes under load, every byte compared.
+
+use std::ffi::OsString;
 
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::target::Family;
+use trust_cli::target::{Family, Target};
 
 use crate::concurrent;
 use crate::options::{self, EXCLUSIONS, NAME, SETTINGS};
@@ -18,14 +20,14 @@ where messages are due at their times and latency counts from then.
 
 Examples:
   Ten clients, one after the other:
-    trustctl load --port 9900 --clients 10
+    trustctl load :9900 --clients 10
   50 clients at the same time, each as fast as answers come:
-    trustctl load --port 9900 --concurrency 50 --duration 10
+    trustctl load :9900 --concurrency 50 --duration 10
   20,000 messages a second, and a failure if one in a hundred takes long:
-    trustctl load --port 9900 --concurrency 50 --duration 10 --rate 20000 \\
+    trustctl load :9900 --concurrency 50 --duration 10 --rate 20000 \\
       --fail-if 'p99>5ms,errors>0'
   How many a second can it take?
-    trustctl load --port 9900 --concurrency 50 --find-rate 'p99<5ms'
+    trustctl load :9900 --concurrency 50 --find-rate 'p99<5ms'
 
 docs/LOAD.md tells what is measured and how to read it.
 ";
@@ -36,7 +38,7 @@ pub const ENTRY: Entry = Entry {
     settings: SETTINGS,
     exclusions: EXCLUSIONS,
     check,
-    arguments: || Family::args().into(),
+    arguments: || [Target::arg().num_args(0..)].into_iter().chain(Family::args()).collect(),
     ..Entry::new(
         NAME,
         "Load an echo server with many clients, every echo compared byte for byte",
@@ -52,8 +54,11 @@ pub const ENTRY: Entry = Entry {
 /// 64 for settings that do not go together; what connecting reports if there is no server for the first client; 71 if
 /// this system has too few descriptors; 73 and 74 for files.
 fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    match options::is_sequential(context.layers) {
-        true => sequential::command::run(context),
-        false => concurrent::run(context),
+    let arguments = context.matches.get_many::<OsString>("server").unwrap_or_default();
+    let arguments: Vec<OsString> = arguments.cloned().collect();
+    if options::is_sequential(context.layers) {
+        sequential::command::run(context, &arguments)
+    } else {
+        concurrent::run(context, &arguments)
     }
 }

@@ -1,5 +1,6 @@
 //! Clients at the same time: from settings through the engine to the reports.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,6 +9,7 @@ use trust_cli::connect::{Limit, resolve};
 use trust_cli::descriptor;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::signals::Stopped;
+use trust_cli::target::Family;
 use trust_cli::text::{grouped, reason, seconds};
 
 use crate::budget::judge;
@@ -29,8 +31,8 @@ const RESERVED_DESCRIPTORS: u64 = 64;
 /// # Errors
 ///
 /// As the command's.
-pub(crate) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
-    let plan = Plan::of(context.layers, trust_cli::target::Family::of(context.matches))?;
+pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<ExitCode, Failure> {
+    let plan = Plan::of(context.layers, arguments, Family::of(context.matches))?;
     check_descriptors(context, &plan)?;
     let wait = until_start(context, &plan)?;
     let mut output = Output::create(context, &plan)?;

@@ -11,7 +11,7 @@ use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
 use trust_cli::layers::{Layers, Source};
 use trust_cli::options;
 use trust_cli::settings::ValueKind;
-use trust_cli::target::{self, Target};
+use trust_cli::target::{self, ServerSettings, ServerWord};
 use trust_cli::values::{self, COUNT, parse_up_to};
 
 use crate::budget::{self, Budget};
@@ -25,9 +25,9 @@ pub const NAME: &str = "load";
 options! {
     /// Options of `trustctl load`, one field per flag.
     pub struct LoadOptions of "load" {
-        /// The server's name or address
-        HOST host: String = "localhost", target::HOST;
-        /// The server's port; required
+        /// The server's name or address, perhaps with its port, in place of HOST:PORT
+        HOST host: ServerWord = "localhost", target::HOST;
+        /// The server's port, in place of HOST:PORT
         PORT port: u16, target::SERVER_PORT;
         /// Clients, one after the other unless --concurrency says otherwise, each with its own
         /// connection [with --concurrency: as many]
@@ -114,6 +114,9 @@ options! {
     }
 }
 
+/// What names the server.
+pub const SERVER: ServerSettings = ServerSettings { host: &HOST, port: &PORT };
+
 /// The settings that the sequential load has. Any other one takes the engine.
 const SEQUENTIAL: [&str; 5] = ["host", "port", "clients", "messages", "timeout"];
 
@@ -143,16 +146,6 @@ const ONE_LENGTH: &str =
     "a run is as long as one of them says; --concurrency is the number of clients at the same time";
 
 impl LoadOptions {
-    /// The server.
-    ///
-    /// # Errors
-    ///
-    /// 64 without a port.
-    pub fn target(&self) -> Result<Target, Failure> {
-        let port = self.port.ok_or_else(|| PORT.missing())?;
-        Ok(Target { host: self.host.clone(), port })
-    }
-
     /// How the server tells messages apart.
     ///
     /// # Errors

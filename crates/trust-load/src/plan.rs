@@ -1,5 +1,6 @@
 //! From settings to what the engine is to do, and what is said about it.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 use std::{env, fmt, thread};
@@ -10,12 +11,12 @@ use trust_cli::framing::Framing;
 use trust_cli::layers::{Layers, Source};
 use trust_cli::random::random_seed;
 use trust_cli::settings::AnySetting;
-use trust_cli::target::{Family, Target};
+use trust_cli::target::{Arguments, Family, ServerSettings, Target};
 use trust_cli::text::{count, grouped, seconds};
 
 use crate::options::{
-    ARRIVALS, CLIENTS, CONCURRENCY, CSV, FRAMING, HDR_LOG, HTML, JSON, LoadOptions, MAX_FRAME,
-    MESSAGES, NAME, RATE, RAW, SEED, SETTINGS, SHARD, SIZE, START_AT,
+    ARRIVALS, CLIENTS, CONCURRENCY, CSV, FRAMING, HDR_LOG, HOST, HTML, JSON, LoadOptions,
+    MAX_FRAME, MESSAGES, NAME, PORT, RATE, RAW, SEED, SERVER, SETTINGS, SHARD, SIZE, START_AT,
 };
 use crate::report::units;
 use crate::schedule::Arrivals;
@@ -61,11 +62,12 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// 64 without a port, and for settings that do not fit each other; 78 if those are the configuration file's.
-    pub fn of(layers: &Layers, family: Family) -> Result<Plan, Failure> {
-        let options = LoadOptions::of(layers);
-        let target = options.target()?;
-        Plan::for_target(target, options, layers, family)
+    /// 64 without a server, and for settings that do not fit each other; 78 if those are the configuration file's.
+    pub fn of(layers: &Layers, arguments: &[OsString], family: Family) -> Result<Plan, Failure> {
+        let target = target(layers, arguments)?;
+        let plan = Plan::for_target(target, LoadOptions::of(layers), layers, family)?;
+        let again = again(layers, arguments, family, plan.seed, plan.shard);
+        Ok(Plan { again, ..plan })
     }
 
     fn for_target(
@@ -111,7 +113,7 @@ impl Plan {
             family,
             shard,
             seed,
-            again: again(layers, family, seed, shard),
+            again: String::new(),
             places,
             pace,
             in_flight: options.in_flight.unwrap_or(if is_open { IN_FLIGHT_OPEN } else { 1 }),
@@ -249,8 +251,19 @@ impl Plan {
 ///
 /// 64, or 78 for those of the configuration file.
 pub fn check(layers: &Layers) -> Result<(), Failure> {
-    let nowhere = Target { host: String::new(), port: 0 };
+    let nowhere = Target::new("", 0);
     Plan::for_target(nowhere, LoadOptions::of(layers), layers, Family::Any).map(drop)
+}
+
+/// The server.
+///
+/// # Errors
+///
+/// 64, or 78 for what the configuration file says: it is not named, or not as it can be.
+pub fn target(layers: &Layers, arguments: &[OsString]) -> Result<Target, Failure> {
+    let named = SERVER.target(layers, arguments, Arguments::Server)?;
+    let (target, _) = named.ok_or_else(|| ServerSettings::missing("--host and --port"))?;
+    Ok(target)
 }
 
 /// When the run of all shards is over.
@@ -312,10 +325,21 @@ fn refused(layers: &Layers, settings: &[&dyn AnySetting], why: impl fmt::Display
 }
 
 /// The command that makes the same load again, without where its results go.
-fn again(layers: &Layers, family: Family, seed: u64, shard: Option<Shard>) -> String {
+fn again(
+    layers: &Layers,
+    arguments: &[OsString],
+    family: Family,
+    seed: u64,
+    shard: Option<Shard>,
+) -> String {
     let left_out: [&dyn AnySetting; 7] = [&JSON, &CSV, &HDR_LOG, &HTML, &START_AT, &SEED, &SHARD];
-    let is_left_out = |key: &str| left_out.iter().any(|setting| setting.key == key);
+    let names_server = [HOST.key, PORT.key];
+    let is_left_out = |key: &str| {
+        let is_beaten = !arguments.is_empty() && names_server.contains(&key);
+        is_beaten || left_out.iter().any(|setting| setting.key == key)
+    };
     let mut words = vec!["trustctl".to_owned(), NAME.to_owned()];
+    words.extend(arguments.iter().map(shell_word));
     words.extend(family.flag().map(str::to_owned));
     words.extend(said(layers, SETTINGS.iter().copied().filter(|s| !is_left_out(s.key))));
     // Its index may come from the environment, which the next run does not have.

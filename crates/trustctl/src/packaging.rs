@@ -28,7 +28,7 @@ fn the_load_is_started_with_flags_that_exist_and_go_together() {
     // The pod has JOB_COMPLETION_INDEX, this process has not.
     let words: Vec<String> = words.iter().map(|word| word.replace("=/4", "=3/4")).collect();
     let (_, layers) = command_of(&words).expect("flags that exist");
-    let plan = Plan::of(&layers, Family::Any);
+    let plan = Plan::of(&layers, &[], Family::Any);
     let plan = plan.unwrap_or_else(|failure| panic!("{words:?}: {}", failure.message));
     assert_eq!(plan.shard.map(|shard| shard.to_string()).as_deref(), Some("3/4"));
 }

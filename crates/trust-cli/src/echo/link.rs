@@ -270,7 +270,7 @@ mod tests {
     }
 
     fn target() -> Target {
-        Target { host: "server".into(), port: 7 }
+        Target::new("server", 7)
     }
 
     /// Receives until something happens.

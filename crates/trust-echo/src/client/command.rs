@@ -1,4 +1,4 @@
-//! `trustctl echo-client HOST PORT [MESSAGE…]`: sends messages and prints their echoes.
+//! `trustctl echo-client HOST:PORT [MESSAGE…]`: sends messages and prints their echoes.
 
 use std::ffi::OsString;
 use std::io;
@@ -11,11 +11,12 @@ use trust_cli::echo::link::Link;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::{self, Layers};
 use trust_cli::settings::AnySetting;
-use trust_cli::target::{Family, Target};
+use trust_cli::target::{Arguments, Family, ServerSettings};
 
 use crate::client::input::Cut;
 use crate::client::options::{
-    CHUNK, ClientOptions, EXCLUSIONS, NAME, ONE_INPUT, PAYLOAD_SIZE, RAW, SETTINGS, arguments,
+    CHUNK, ClientOptions, EXCLUSIONS, NAME, ONE_INPUT, PAYLOAD_SIZE, RAW, SERVER, SETTINGS,
+    arguments,
 };
 use crate::client::session::Session;
 use crate::client::source::{PlannedMessage, SendPlan, Source};
@@ -45,7 +46,9 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         .flat_map(|id| context.matches.get_many::<OsString>(id).unwrap_or_default())
         .cloned()
         .collect();
-    let (target, messages) = Target::parse(&arguments)?;
+    let named = SERVER.target(context.layers, &arguments, Arguments::ServerThenMessages)?;
+    let missing = || ServerSettings::missing("--host and --port");
+    let (target, messages) = named.ok_or_else(missing)?;
     let options = options(context.layers, !messages.is_empty());
     let plan = plan(&options, messages)?;
     let timeout = options.timeout;

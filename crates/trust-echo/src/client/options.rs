@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Arg, value_parser};
 use trust_cli::exclusions::Exclusion;
 use trust_cli::exclusions::When::{Given, On};
-use trust_cli::target::{Family, Target};
+use trust_cli::target::{self, Family, ServerSettings, ServerWord, Target};
 use trust_cli::{options, values};
 
 /// The word that calls it.
@@ -15,6 +15,10 @@ pub(crate) const NAME: &str = "echo-client";
 options! {
     /// Options of `trustctl echo-client`, one field per flag.
     pub(crate) struct ClientOptions of "echo-client" {
+        /// The server's name or address, perhaps with its port, in place of HOST:PORT
+        HOST host: ServerWord = "localhost", target::HOST;
+        /// The server's port, in place of HOST:PORT
+        PORT port: u16, target::SERVER_PORT;
         /// Send one generated frame with a payload of this size; from 16777216 on, a server in auto
         /// mode takes it for raw bytes
         PAYLOAD_SIZE payload_size: u32, values::SIZE;
@@ -30,6 +34,9 @@ options! {
         TIMEOUT timeout: Duration = "5", values::LIMIT;
     }
 }
+
+/// What names the server.
+pub(crate) const SERVER: ServerSettings = ServerSettings { host: &HOST, port: &PORT };
 
 /// Settings that cannot be used together.
 pub(crate) const EXCLUSIONS: &[Exclusion] = &[
@@ -50,5 +57,5 @@ pub(crate) fn arguments() -> Vec<Arg> {
         .num_args(0..)
         .value_parser(value_parser!(OsString));
     let family = Family::args();
-    [Target::arg().required(true), messages].into_iter().chain(family).collect()
+    [Target::arg(), messages].into_iter().chain(family).collect()
 }

@@ -299,7 +299,7 @@ mod tests {
                 printed
             });
             let stream = ClientStream::begin_connecting(address, |_| ()).unwrap();
-            let target = Target { host: "server".into(), port: 7 };
+            let target = Target::new("server", 7);
             let source = Source::new(plan, stdin.as_fd());
             let link = Link::new(stream, source.conversation());
             let limit = limit.into();

@@ -26,7 +26,7 @@ options! {
         PORT port: u16, values::PORT;
         /// Address to listen on, or name, all addresses of which are listened on [default: all
         /// addresses, IPv6 and IPv4]
-        HOST host: String, target::HOST;
+        HOST host: String, target::LISTEN_HOST;
         /// framed: frames only; raw: every byte goes back as it came; auto: a first byte of 0x00
         /// means framed
         MODE mode: Mode = "auto", ValueKind::of_text("MODE", "auto, framed or raw", parse_mode);

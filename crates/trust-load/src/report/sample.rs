@@ -283,8 +283,7 @@ fn about(is_open_loop: bool, seconds: u32, rate: u64) -> About {
         ("seed", "seed", "17".to_owned()),
         ("version", "program", "trustctl 0.1.0".to_owned()),
     ];
-    let mut again =
-        format!("trustctl load --host localhost --port 9900 --concurrency 64 --duration {seconds}");
+    let mut again = format!("trustctl load localhost:9900 --concurrency 64 --duration {seconds}");
     if is_open_loop {
         facts.push(("rate", "requested rate", format!("{rate} messages/s")));
         facts.push(("arrivals", "arrivals", "poisson".to_owned()));

@@ -157,7 +157,7 @@ mod tests {
         let stream = ClientStream::begin_connecting(address, |_| ()).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         let signals = Signals::never();
-        let target = Target { host: "server".into(), port: 7 };
+        let target = Target::new("server", 7);
         let plan = Plan {
             target: &target,
             messages: 5,

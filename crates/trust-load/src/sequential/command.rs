@@ -1,5 +1,7 @@
 //! One client after the other, a line for each.
 
+use std::ffi::OsString;
+
 use trust_cli::command::Context;
 use trust_cli::connect::{Limit, connect, resolve};
 use trust_cli::exit_code::{ExitCode, Failure};
@@ -10,6 +12,7 @@ use trust_cli::target::Family;
 
 use crate::content::Content;
 use crate::options::LoadOptions;
+use crate::plan::target;
 use crate::sequential::client::{self, Outcome, Plan};
 use crate::sequential::report::Report;
 
@@ -17,10 +20,10 @@ use crate::sequential::report::Report;
 ///
 /// # Errors
 ///
-/// 64 without `--port`; what connecting reports if there is no server for the first client.
-pub(crate) fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
+/// 64 without a server; what connecting reports if there is no server for the first client.
+pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<ExitCode, Failure> {
     let options = LoadOptions::of(context.layers);
-    let target = options.target()?;
+    let target = target(context.layers, arguments)?;
     let LoadOptions { clients, messages, timeout, .. } = options;
     let plan = Plan {
         target: &target,

@@ -183,7 +183,7 @@ fn refused(flags: &[&str], words: &[&str]) {
 }
 
 fn what_does_not_go_together_is_refused() {
-    refused(&[], &["missing argument: HOST PORT or HOST:PORT, or --command"]);
+    refused(&[], &["missing server: expected HOST:PORT,", "or --command"]);
     let command = ["--command", "serve {port}"];
     refused(&[&command[..], &["localhost:1"]].concat(), &["--command", "HOST:PORT is not given"]);
     refused(

@@ -278,7 +278,7 @@ fn settings_come_from_the_file_and_variables_of_their_own() {
         .complains_about(&["unknown variable 'TRUST_LOAD_MERGE_JSN'", "TRUST_LOAD_MERGE_HDR_LOG"]);
     // They are none of load's, nor load's theirs.
     let load = logs.home.trustctl(["load"]).env("TRUST_LOAD_MERGE_JSON", "true").run();
-    load.exits_with(64).complains_about(&["missing required flag: --port"]);
+    load.exits_with(64).complains_about(&["missing server: expected HOST:PORT"]);
     let load = logs.home.trustctl(["load"]).env("TRUST_LOAD_PRT", "1").run();
     load.exits_with(64).complains_about(&["unknown variable 'TRUST_LOAD_PRT'"]);
     merge().env("TRUST_LOAD_PORT", "none").run().exits_with(0);
@@ -308,12 +308,12 @@ fn load_and_load_merge_are_told_apart() {
     let refused = run(&["load", "--port", "1", "merge", "x"]).exits_with(64);
     refused.complains_about(&["--port cannot be used before 'merge'"]).complains_in_one_line();
     let refused = run(&["load", "mrge"]).exits_with(64);
-    refused.complains_about(&["unknown command: load mrge", "load merge"]);
+    refused.complains_about(&["server 'mrge' has no port"]);
     // A host of that name is nobody's command.
     let refused = run(&["load", "--host", "merge"]).exits_with(64);
-    refused.complains_about(&["missing required flag: --port", "error"]);
+    refused.complains_about(&["--host 'merge' has no port", "error"]);
     let front = logs.home.echo_load_test(["merge", "x"]).run().exits_with(64);
-    front.complains_about(&["unexpected argument: merge"]);
+    front.complains_about(&["server 'merge': invalid port 'x'"]);
 }
 
 #[test]

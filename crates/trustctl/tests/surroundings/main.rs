@@ -5,6 +5,7 @@ mod ports;
 mod processes;
 mod reports;
 mod rotation;
+mod servers;
 mod settings;
 mod streams;
 

@@ -1,0 +1,172 @@
+use super::*;
+
+const SERVER: ServerSettings = ServerSettings { host: &HOST_SETTING, port: &PORT_SETTING };
+static HOST_SETTING: Setting<ServerWord> =
+    Setting::new(Some("x"), b"host", HOST, Some("localhost"), "");
+static PORT_SETTING: Setting<u16> = Setting::new(Some("x"), b"port", SERVER_PORT, None, "");
+
+fn words(arguments: &[&str]) -> Vec<OsString> {
+    arguments.iter().map(OsString::from).collect()
+}
+
+fn parse(arguments: &[&str]) -> Result<(String, u16, usize), String> {
+    match Target::parse(&words(arguments)) {
+        Ok((target, rest)) => Ok((target.host, target.port, rest.len())),
+        Err(failure) => {
+            assert_eq!(failure.exit, ExitCode::Usage);
+            Err(failure.message)
+        }
+    }
+}
+
+/// What names the server: arguments, then the flags, a variable's `HOST` and `PORT`.
+fn named(
+    arguments: &[&str],
+    flags: [Option<&str>; 2],
+    variables: [Option<&str>; 2],
+    kind: Arguments,
+) -> Result<Option<(String, usize)>, String> {
+    let settings: [&dyn AnySetting; 2] = [&HOST_SETTING, &PORT_SETTING];
+    let mut layers = Layers::default();
+    for (setting, (flag, variable)) in settings.into_iter().zip(flags.into_iter().zip(variables)) {
+        if let Some(flag) = flag {
+            layers.add_flag(setting, flag.as_ref()).map_err(|failure| failure.message)?;
+        }
+        if let Some(value) = variable {
+            let variables = [(setting.variable().into(), value.into())];
+            layers.add_environment(&variables, &settings).map_err(|failure| failure.message)?;
+        }
+    }
+    let arguments = words(arguments);
+    let found = SERVER.target(&layers, &arguments, kind).map_err(|failure| failure.message)?;
+    Ok(found.map(|(target, rest)| (target.to_string(), rest.len())))
+}
+
+#[test]
+fn a_server_is_one_argument_or_two() {
+    let cases: [(&[&str], &str, u16, usize); 14] = [
+        (&["localhost", "9900"], "localhost", 9900, 0),
+        (&["localhost:9900"], "localhost", 9900, 0),
+        (&["localhost:9900", "9901"], "localhost", 9900, 1),
+        (&["localhost", "9900", "a", "b"], "localhost", 9900, 2),
+        (&["192.0.2.1:1", "hi"], "192.0.2.1", 1, 1),
+        (&["::1", "65535"], "::1", 65535, 0),
+        (&["[::1]:9900", "x"], "::1", 9900, 1),
+        (&["[::1]", "9900", "x"], "::1", 9900, 1),
+        (&["fe80::1%eth0", "9900"], "fe80::1%eth0", 9900, 0),
+        (&["[fe80::1%eth0]:9900"], "fe80::1%eth0", 9900, 0),
+        (&[":9900"], "localhost", 9900, 0),
+        (&[":9900", "hi"], "localhost", 9900, 1),
+        (&["9900"], "localhost", 9900, 0),
+        (&["9900", "hi"], "localhost", 9900, 1),
+    ];
+    for (arguments, host, port, rest) in cases {
+        assert_eq!(parse(arguments), Ok((host.into(), port, rest)), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_is_no_server_is_named_with_what_is_expected() {
+    let link_local = "a link-local address needs its interface, as in fe80::1%eth0";
+    let port = "expected a port from 1 to 65535";
+    let cases: [(&[&str], &str); 18] = [
+        (&[], "missing server: expected HOST:PORT, HOST PORT, [IPV6]:PORT, :PORT or PORT"),
+        (&["localhost"], "server 'localhost' has no port: expected HOST:PORT,"),
+        (&["::1:9900x", "1"], "server '::1:9900x': expected HOST:PORT,"),
+        (&["a:b:c"], "server 'a:b:c': expected HOST:PORT,"),
+        (&["[::1]9900"], "server '[::1]9900': expected HOST:PORT,"),
+        (&["[localhost]:9900"], "server '[localhost]:9900': expected HOST:PORT,"),
+        (&["[::1", "1"], "server '[::1': expected HOST:PORT,"),
+        (&["::1]", "1"], "server '::1]': expected HOST:PORT,"),
+        (&["", "1"], "server '': expected HOST:PORT,"),
+        (&["fe80::1%eth0:9900"], "server 'fe80::1%eth0:9900': expected HOST:PORT,"),
+        (&["localhost:"], &format!("server 'localhost:': invalid port '': {port}")),
+        (&["localhost", "0"], &format!("server 'localhost': invalid port '0': {port}")),
+        (&["localhost", "hi"], &format!("server 'localhost': invalid port 'hi': {port}")),
+        (&["localhost:+80"], &format!("server 'localhost:+80': invalid port '+80': {port}")),
+        (&["65536"], &format!("server '65536': invalid port '65536': {port}")),
+        (&[":"], &format!("server ':': invalid port '': {port}")),
+        (&["fe80::1", "9900"], &format!("server 'fe80::1': {link_local}")),
+        (&["[fe80::1]:9900"], &format!("server '[fe80::1]:9900': {link_local}")),
+    ];
+    for (arguments, expected) in cases {
+        let message = parse(arguments).unwrap_err();
+        assert!(message.starts_with(expected), "{arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn flags_name_a_server_as_arguments_do() {
+    let by_flags = |host, port| named(&[], [host, port], [None; 2], Arguments::Server);
+    let server = |name: &str| Ok(Some((name.to_owned(), 0)));
+    assert_eq!(by_flags(None, Some("9900")), server("localhost:9900"));
+    assert_eq!(by_flags(Some("h"), Some("9900")), server("h:9900"));
+    assert_eq!(by_flags(Some("h:9900"), None), server("h:9900"));
+    assert_eq!(by_flags(Some("[::1]"), Some("9900")), server("[::1]:9900"));
+    assert_eq!(by_flags(Some("[::1]:9900"), None), server("[::1]:9900"));
+    assert_eq!(by_flags(Some("::1"), Some("9900")), server("[::1]:9900"));
+    assert_eq!(by_flags(None, None), Ok(None));
+    let refused = |host, port| by_flags(host, port).unwrap_err();
+    let both = refused(Some("h:1"), Some("2"));
+    assert_eq!(both, "--host 'h:1' has a port already: it cannot be used with --port '2'");
+    let neither = refused(Some("h"), None);
+    assert_eq!(neither, "--host 'h' has no port: add it as HOST:PORT or with --port");
+    assert!(refused(Some("a:b:c"), None).starts_with("--host 'a:b:c': expected HOST:PORT,"));
+}
+
+#[test]
+fn a_server_is_named_once_on_the_command_line() {
+    let flags = [None, Some("1")];
+    let refused = |kind| named(&["h:2"], flags, [None; 2], kind).unwrap_err();
+    let expected = "--port cannot be used with 'h:2': name the server once";
+    assert_eq!(refused(Arguments::Server), expected);
+    assert_eq!(refused(Arguments::ServerThenMessages), expected);
+    let extra = named(&["h:2", "x"], [None; 2], [None; 2], Arguments::Server).unwrap_err();
+    assert_eq!(extra, "unexpected argument 'x'");
+}
+
+#[test]
+fn beside_flags_arguments_are_messages_where_there_are_any() {
+    let messages = named(&["hi", "7"], [None, Some("1")], [None; 2], Arguments::ServerThenMessages);
+    assert_eq!(messages, Ok(Some(("localhost:1".to_owned(), 2))));
+}
+
+#[test]
+fn the_stronger_layer_names_the_server() {
+    let named = |arguments, flags, variables| {
+        named(arguments, flags, variables, Arguments::Server).map(|found| found.unwrap().0)
+    };
+    let variables = [Some("v:1"), None];
+    assert_eq!(named(&[], [None; 2], variables), Ok("v:1".to_owned()));
+    assert_eq!(named(&["h:2"], [None; 2], variables), Ok("h:2".to_owned()));
+    assert_eq!(named(&[], [None, Some("2")], variables), Ok("v:2".to_owned()));
+    assert_eq!(named(&[], [Some("h:2"), None], [None, Some("1")]), Ok("h:2".to_owned()));
+}
+
+#[test]
+fn a_host_to_listen_on_has_both_brackets_around_an_ipv6_address_or_none() {
+    for (text, host) in [
+        ("localhost", "localhost"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("::1", "::1"),
+        ("[::1]", "::1"),
+        ("[fe80::1%eth0]", "fe80::1%eth0"),
+    ] {
+        assert_eq!(parse_listen_host(text).as_deref(), Ok(host), "{text}");
+    }
+    for text in ["", "[]", "[[[::1", "[::1", "::1]", "[[::1]]", "[localhost]", "[127.0.0.1]"] {
+        assert!(parse_listen_host(text).is_err(), "{text}");
+    }
+    let refused = |text| parse_listen_host(text).unwrap_err();
+    assert_eq!(refused("localhost:1"), "expected a host alone, as --port names the port");
+    assert_eq!(refused("fe80::1"), "a link-local address needs its interface, as in fe80::1%eth0");
+}
+
+#[test]
+fn a_server_is_shown_in_one_line_with_brackets_where_needed() {
+    let shown = |host: &str| Target::new(host, 7).to_string();
+    assert_eq!(shown("localhost"), "localhost:7");
+    assert_eq!(shown("::1"), "[::1]:7");
+    assert_eq!(shown("a\nb"), "a\\nb:7");
+    assert_eq!(shown("'a'"), "'a':7");
+}

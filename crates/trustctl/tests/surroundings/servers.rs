@@ -1,0 +1,99 @@
+//! How the client commands are told their server.
+
+use trust_testkit::program::{Finished, Home};
+use trust_testkit::server::{NO_FLAGS, Server};
+
+/// A run of each client command that is over soon, without its server.
+const COMMANDS: [&[&str]; 3] =
+    [&["echo-client"], &["load", "--messages=1"], &["check", "--case=framing/1"]];
+
+/// Runs each client command with these words for the server.
+fn each(home: &Home, server: &[&str], check: impl Fn(&str, Finished)) {
+    for command in COMMANDS {
+        check(command[0], home.trustctl(command).args(server).run());
+    }
+}
+
+#[test]
+fn every_client_command_takes_a_server_in_every_form() {
+    let server = Server::start(NO_FLAGS);
+    let port = &*server.port().to_string();
+    let (whole, colon) = (&*format!("localhost:{port}"), &*format!(":{port}"));
+    let forms: [&[&str]; 9] = [
+        &[whole],
+        &["localhost", port],
+        &[&format!("127.0.0.1:{port}")],
+        &[colon],
+        &[port],
+        &["--host=localhost", "--port", port],
+        &["--port", port],
+        &["--host", whole],
+        &["--host", colon],
+    ];
+    let home = Home::new();
+    for form in forms {
+        each(&home, form, |_, finished| drop(finished.exits_with(0).complains_about_nothing()));
+        home.trustctl(["echo-client"]).args(form).args(["hi"]).run().exits_with(0).prints("hi\n");
+    }
+}
+
+#[test]
+fn every_client_command_takes_the_brackets_off_an_ipv6_address() {
+    let Ok(listener) = std::net::TcpListener::bind("[::1]:0") else {
+        return super::leave_out("IPv6");
+    };
+    let port = &*listener.local_addr().expect("an address").port().to_string();
+    drop(listener);
+    let home = Home::new();
+    let refused = format!("cannot connect to [::1]:{port}: Connection refused");
+    let forms: [&[&str]; 5] = [
+        &[&format!("[::1]:{port}")],
+        &["[::1]", port],
+        &["::1", port],
+        &["--host=[::1]", "--port", port],
+        &["--host", &format!("[::1]:{port}")],
+    ];
+    for form in forms {
+        each(&home, form, |_, finished| drop(finished.exits_with(69).complains_about(&[&refused])));
+    }
+}
+
+#[test]
+fn every_client_command_says_the_same_about_a_server_that_is_none() {
+    let home = Home::new();
+    let forms = "HOST:PORT, HOST PORT, [IPV6]:PORT, :PORT or PORT";
+    let cases: [(&[&str], String); 8] = [
+        (&["localhost"], format!("server 'localhost' has no port: expected {forms}")),
+        (&["a:b:c"], format!("server 'a:b:c': expected {forms}")),
+        (&["--host=a:b:c"], format!("--host 'a:b:c': expected {forms}")),
+        (&[":0"], "server ':0': invalid port '0': expected a port from 1 to 65535".to_owned()),
+        (&["--port=0"], "--port '0': ".to_owned()),
+        (&["--host=h"], "--host 'h' has no port: add it as HOST:PORT or with --port".to_owned()),
+        (&["--port=1", "h:2"], "--port cannot be used with 'h:2': name the server once".to_owned()),
+        (&["--port=1", "--host=h:2"], "--host 'h:2' has a port already: it cannot be".to_owned()),
+    ];
+    for (server, words) in cases {
+        each(&home, server, |_, finished| {
+            let refused = finished.exits_with(64).prints("").complains_in_one_line();
+            refused.complains_about(&[&format!("error: {words}")]);
+        });
+    }
+    each(&home, &[], |_, finished| {
+        let refused = finished.exits_with(64).complains_in_one_line();
+        refused.complains_about(&[&format!("missing server: expected {forms}, or --")]);
+    });
+}
+
+#[test]
+fn an_argument_beats_a_variable_and_the_file() {
+    let server = Server::start(NO_FLAGS);
+    let whole = format!("127.0.0.1:{}", server.port());
+    let home = Home::new();
+    home.configure("[echo-client]\nport = 1\n[load]\nhost = \"nobody.invalid:1\"\n");
+    for command in COMMANDS {
+        let launch = home.trustctl(command).args([&whole]);
+        launch.env("TRUST_CHECK_PORT", "1").run().exits_with(0).complains_about_nothing();
+    }
+    let launch = home.trustctl(["echo-client", "hi", "--host", &whole]);
+    launch.run().exits_with(0).prints("hi\n");
+}
