@@ -29,6 +29,7 @@ pub mod options;
 pub mod output;
 pub mod process;
 pub mod progress;
+pub mod quantity;
 pub mod random;
 pub mod report_file;
 pub mod run;

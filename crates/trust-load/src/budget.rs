@@ -6,6 +6,7 @@
 use std::fmt;
 
 use thiserror::Error;
+use trust_cli::quantity::{self, RATES, TIMES, Unit};
 use trust_cli::text::count;
 use trust_cli::values::quoted;
 
@@ -16,7 +17,7 @@ use crate::timings::TIME_MAX_NS;
 /// What [`parse_list`] takes.
 pub const ALLOWED: &str = "comparisons with commas between them, as p99>5ms,errors>0.1%,rate<1000: a metric (p99, mean, \
                            service-p99.9, connect-max, errors, timeout, unanswered, rate, connections, …), then <, <=, > \
-                           or >=, then a value (times with ns, us, ms or s)";
+                           or >=, then a value (times with ns, us, ms, s, m or h; rates with k or M, or without)";
 
 /// The most budgets of a run: more than anybody reads.
 pub const BUDGETS_MAX: usize = 100;
@@ -73,7 +74,7 @@ pub enum Fault {
     #[error("{} does not begin with a number; allowed is a number from 0, as 10 or 2.5", quoted(.0))]
     NoNumber(String),
     /// A time has no unit.
-    #[error("a time without a unit; allowed are ns, us, µs, ms and s")]
+    #[error("a time without a unit; allowed are ns, us, µs, ms, s, m and h")]
     NoUnit,
     /// A unit that does not go with the metric.
     #[error("unknown unit {}; allowed {}", quoted(unit), units(*metric))]
@@ -92,7 +93,7 @@ pub enum Fault {
         metric: Metric,
     },
     /// A number that nothing reaches.
-    #[error("{} is too large; allowed are times up to 3600 s and other numbers below 2^53", quoted(.0))]
+    #[error("{} is too large; allowed are times up to 1h and other numbers below 2^53", quoted(.0))]
     TooLarge(String),
 }
 
@@ -274,24 +275,29 @@ enum Comparison {
 const NUMBER_MAX: f64 = 9_007_199_254_740_991.0;
 
 fn parse_value(metric: Metric, text: &str) -> Result<(Quantity, f64), Fault> {
-    let is_digit = |character: char| character.is_ascii_digit() || character == '.';
-    let (number, unit) =
-        text.split_at(text.find(|character| !is_digit(character)).unwrap_or(text.len()));
+    let (number, unit) = quantity::split(text);
     let no_number = || Fault::NoNumber(text.to_owned());
     let unit = unit.trim();
-    let (quantity, exponent, largest) = match (metric.quantity(), unit) {
+    let of = |units: &'static [Unit]| units.iter().find(|known| known.name == unit);
+    let plain = |number: &str| number.parse().ok();
+    let (quantity, value, largest) = match (metric.quantity(), unit) {
         _ if number.is_empty() => return Err(no_number()),
         (Quantity::Time, "") => return Err(Fault::NoUnit),
-        (Quantity::Time, "ns") => (Quantity::Time, 0, TIME_MAX_NS as f64),
-        (Quantity::Time, "us" | "µs" | "μs") => (Quantity::Time, 3, TIME_MAX_NS as f64),
-        (Quantity::Time, "ms") => (Quantity::Time, 6, TIME_MAX_NS as f64),
-        (Quantity::Time, "s") => (Quantity::Time, 9, TIME_MAX_NS as f64),
-        (Quantity::Count, "%") if metric.has_share() => (Quantity::Share, 0, NUMBER_MAX),
-        (quantity @ (Quantity::Count | Quantity::Rate), "") => (quantity, 0, NUMBER_MAX),
+        (Quantity::Count, "%") if metric.has_share() => {
+            (Quantity::Share, plain(number), NUMBER_MAX)
+        }
+        (quantity @ (Quantity::Count | Quantity::Rate), "") => {
+            (quantity, plain(number), NUMBER_MAX)
+        }
+        (Quantity::Time, _) if let Some(unit) = of(TIMES) => {
+            (Quantity::Time, unit.float(number), TIME_MAX_NS as f64)
+        }
+        (Quantity::Rate, _) if let Some(unit) = of(RATES) => {
+            (Quantity::Rate, unit.float(number), NUMBER_MAX)
+        }
         _ => return Err(Fault::UnknownUnit { unit: unit.to_owned(), metric }),
     };
-    // The unit as an exponent: 0.3 ms are 300,000 ns, which multiplying misses by a little.
-    let value: f64 = format!("{number}e{exponent}").parse().map_err(|_| no_number())?;
+    let value: f64 = value.ok_or_else(no_number)?;
     if value > largest {
         return Err(Fault::TooLarge(text.to_owned()));
     }
@@ -311,7 +317,8 @@ fn subject(part: &str) -> String {
 
 fn units(metric: Metric) -> &'static str {
     match (metric.quantity(), metric.has_share()) {
-        (Quantity::Time, _) => "are ns, us, µs, ms and s",
+        (Quantity::Time, _) => "are ns, us, µs, ms, s, m and h",
+        (Quantity::Rate, _) => "are k and M, or none",
         (_, true) => "is none, or % of the messages that were due",
         (_, false) => "is none",
     }

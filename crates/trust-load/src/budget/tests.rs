@@ -115,6 +115,9 @@ fn the_four_comparisons_differ_at_the_value_itself() {
         ("errors<=1", false),
         ("errors>=3", false),
         ("rate<97.5", false),
+        ("rate<0.0975k", false),
+        ("rate<=0.0000975M", true),
+        ("rate<10k", true),
         ("rate<=97.5", true),
         ("unanswered>2%", false),
         ("unanswered>=2%", true),
@@ -142,6 +145,9 @@ fn units_are_factors_of_a_thousand_and_exact() {
         (".5ms", 5e5),
         ("0s", 0.0),
         ("3600s", 3.6e12),
+        ("0.1m", 6e9),
+        ("1.5 m", 9e10),
+        ("1h", 3.6e12),
     ];
     for (text, expected) in cases {
         assert_eq!(nanoseconds(text), expected, "{text}");
@@ -217,7 +223,7 @@ fn the_first_budget_that_does_not_hold_is_told() {
 #[test]
 fn a_malformed_budget_is_told_with_its_part_its_fault_and_what_is_allowed() {
     let comparisons = "allowed are <, <=, > and >=";
-    let times = "allowed are ns, us, µs, ms and s";
+    let times = "allowed are ns, us, µs, ms, s, m and h";
     let number = "does not begin with a number; allowed is a number from 0, as 10 or 2.5";
     let cases = [
         ("", format!("a budget is empty; allowed is {ALLOWED}")),
@@ -234,11 +240,11 @@ fn a_malformed_budget_is_told_with_its_part_its_fault_and_what_is_allowed() {
         ("p0>5ms", format!("'p0>5ms': unknown metric 'p0'; allowed are {}", Metric::ALLOWED)),
         (">5ms", format!("'>5ms': unknown metric ''; allowed are {}", Metric::ALLOWED)),
         ("p99>5", format!("'p99>5': a time without a unit; {times}")),
-        ("p99>5m", format!("'p99>5m': unknown unit 'm'; {times}")),
+        ("p99>5d", format!("'p99>5d': unknown unit 'd'; {times}")),
         ("p99>5MS", format!("'p99>5MS': unknown unit 'MS'; {times}")),
         ("p99>5%", format!("'p99>5%': unknown unit '%'; {times}")),
         ("p99>5e3ms", format!("'p99>5e3ms': unknown unit 'e3ms'; {times}")),
-        ("rate<5%", "'rate<5%': unknown unit '%'; allowed is none".to_owned()),
+        ("rate<5%", "'rate<5%': unknown unit '%'; allowed are k and M, or none".to_owned()),
         ("connections<5%", "'connections<5%': unknown unit '%'; allowed is none".to_owned()),
         ("errors>1ms", "'errors>1ms': unknown unit 'ms'; allowed is none, or % of the messages that were due".to_owned()),
         ("errors>1k", "'errors>1k': unknown unit 'k'; allowed is none, or % of the messages that were due".to_owned()),
@@ -259,7 +265,7 @@ fn a_malformed_budget_is_told_with_its_part_its_fault_and_what_is_allowed() {
         ("connections>0.5", "'connections>0.5': '0.5' is not whole; allowed is a whole number".to_owned()),
         (
             "p99>3600.1s",
-            "'p99>3600.1s': '3600.1s' is too large; allowed are times up to 3600 s and other numbers below 2^53".to_owned(),
+            "'p99>3600.1s': '3600.1s' is too large; allowed are times up to 1h and other numbers below 2^53".to_owned(),
         ),
     ];
     for (text, message) in cases {

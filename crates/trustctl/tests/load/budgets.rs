@@ -113,16 +113,17 @@ fn percentiles_of_too_few_are_marked_in_every_report() {
 }
 
 /// Texts that are no budgets, and words of what is said about each.
-const BAD: [(&str, &[&str]); 9] = [
+const BAD: [(&str, &[&str]); 10] = [
     ("p99", &["'p99'", "no comparison", "<, <=, > and >="]),
-    ("p99>5", &["'p99>5'", "a time without a unit", "ms and s"]),
-    ("p99>5m", &["unknown unit 'm'", "ms"]),
+    ("p99>5", &["'p99>5'", "a time without a unit", "s, m and h"]),
+    ("p99>5d", &["unknown unit 'd'", "ms"]),
+    ("rate<5ms", &["unknown unit 'ms'", "k and M, or none"]),
     ("p99=5ms", &["unknown comparison '='", "<, <=, > and >="]),
     ("p98.x>5ms", &["unknown metric 'p98.x'", "allowed are"]),
     ("rate<fast", &["'fast' does not begin with a number"]),
     ("errors>-1", &["'-1' does not begin with a number"]),
     ("errors>0,", &["a budget is empty"]),
-    ("p99>9999999s", &["too large", "3600 s"]),
+    ("p99>9999999s", &["too large", "1h"]),
 ];
 
 fn what_is_no_budget_is_told_before_anything_is_sent() {
