@@ -13,7 +13,7 @@ use trust_cli::layers::Layers;
 use trust_cli::options;
 use trust_cli::settings::ValueKind;
 use trust_cli::target::{self, Family, ServerSettings, ServerWord};
-use trust_cli::values::{self, parse_count, parse_up_to, quoted};
+use trust_cli::values::{self, parse_count, parse_large_size, parse_up_to, quoted};
 
 use crate::case::Case;
 use crate::cases;
@@ -50,8 +50,8 @@ options! {
         ADJUST adjust: i64 = "0", framing::ADJUST;
         /// Largest payload that the server takes, inclusive, or none if it takes any
         MAX_FRAME max_frame: u64 = "65536",
-            ValueKind::of_text("BYTES", "a whole number from 1, or none", |text| {
-                if text == "none" { Some(NO_LIMIT) } else { parse_count(text) }
+            ValueKind::of_text("SIZE", "a size from 1 byte, as 65536 or 64KiB, or none", |text| {
+                if text == "none" { Some(NO_LIMIT) } else { parse_large_size(text) }
             });
         /// The server's timeout for silent clients; without it, such times are measured and not
         /// judged
@@ -60,10 +60,10 @@ options! {
         /// out]
         MAX_CLIENTS max_clients: u64, values::COUNT;
         /// Longest wait for an answer without any progress
-        PATIENCE patience: Duration = "5", values::SECONDS;
+        PATIENCE patience: Duration = "5s", values::TIME;
         /// How long the server is left alone with a piece of a message that its kernel, or that of
         /// a proxy in front of it, has acknowledged
-        SETTLE settle: Duration = "0.02", values::SECONDS;
+        SETTLE settle: Duration = "20ms", values::TIME;
         /// What it means that the server sends RST where a FIN would do
         RESET reset: OnReset = "warn",
             ValueKind::of_text("VERDICT", "pass, warn or fail", OnReset::parse);
@@ -88,10 +88,10 @@ options! {
         JOBS jobs: u64 = "8",
             ValueKind::of_text("COUNT", "a whole number from 1 to 64", parse_up_to::<64>);
         /// New connections a second at most [default: no limit on this host, 50 elsewhere]
-        MAX_RATE max_rate: u64, values::COUNT;
+        MAX_RATE max_rate: u64, values::COUNT_PER_SECOND;
         /// How much the server's memory may grow before it counts as a leak; more for a server with
         /// a large heap and a collector
-        MEMORY_ALLOWANCE memory_allowance: u64 = "67108864", values::COUNT.named("BYTES");
+        MEMORY_ALLOWANCE memory_allowance: u64 = "64MiB", values::LARGE_SIZE;
     }
 }
 

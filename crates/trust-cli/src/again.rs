@@ -15,7 +15,7 @@ pub fn said<'s>(
     let mut words = vec![];
     for setting in settings {
         let (Some(text), source) = layers.text(setting) else { continue };
-        if source <= Source::Default || setting.default.is_some_and(|default| text == default) {
+        if source <= Source::Default || layers.is_default(setting) {
             continue;
         }
         match (setting.is_switch, parse_bool(&text.to_string_lossy())) {

@@ -246,7 +246,7 @@ mod tests {
     const SERVE: Option<&str> = Some("serve");
     const LOG: Setting<PathBuf> = Setting::new(None, b"log-file", values::FILE, None, "");
     const PORT: Setting<u16> = Setting::new(SERVE, b"port", values::PORT, None, "");
-    const WAIT: Setting<Duration> = Setting::new(SERVE, b"wait", values::SECONDS, None, "");
+    const WAIT: Setting<Duration> = Setting::new(SERVE, b"wait", values::TIME, None, "");
     const RAW: Setting<bool> = Setting::new(Some("call"), b"raw", values::SWITCH, None, "");
     const SETTINGS: &[&dyn AnySetting] = &[&LOG, &PORT, &WAIT, &RAW];
 
@@ -273,11 +273,14 @@ mod tests {
         assert_eq!(layers.get(&WAIT), Some(Duration::from_millis(2500)));
         assert_eq!(layers.get(&RAW), Some(true));
         assert_eq!(read(b"[serve]\nport = '99'").unwrap().get(&PORT), Some(99));
+        let with_unit = read(b"[serve]\nwait = '500ms'").unwrap();
+        assert_eq!(with_unit.get(&WAIT), Some(Duration::from_millis(500)));
     }
 
     #[test]
     fn every_mistake_names_its_line_key_value_and_what_is_allowed() {
-        let cases: [(&[u8], &str); 14] = [
+        let time = format!("allowed is {}", values::TIME.allowed);
+        let cases: [(&[u8], &str); 15] = [
             (b"\nprot = 1", "FILE:2: unknown key 'prot': allowed are log-file"),
             (
                 b"[serve]\n\nprot = 1",
@@ -295,20 +298,15 @@ mod tests {
                 b"[serve]\nport = 65536",
                 "FILE:2: port = '65536' in [serve]: allowed is a port from 0 to 65535",
             ),
-            (
-                b"[serve]\nwait = nan",
-                "FILE:2: wait = 'nan' in [serve]: allowed is a number of seconds of at least 0.001",
-            ),
-            (
-                b"[serve]\nwait = -1",
-                "FILE:2: wait = '-1' in [serve]: allowed is a number of seconds of at least 0.001",
-            ),
+            (b"[serve]\nwait = nan", &format!("FILE:2: wait = 'nan' in [serve]: {time}")),
+            (b"[serve]\nwait = -1", &format!("FILE:2: wait = '-1' in [serve]: {time}")),
             (b"[call]\nraw = 'yes'", "FILE:2: raw = 'yes' in [call]: allowed is true or false"),
             (b"log-file = [1]", "FILE:1: log-file is an array: allowed is a file name"),
             (
                 b"[serve]\nport = 1\nwait = \"a\\nb\"",
-                "FILE:3: wait = 'a\\nb' in [serve]: allowed is a number of seconds of at least 0.001",
+                &format!("FILE:3: wait = 'a\\nb' in [serve]: {time}"),
             ),
+            (b"[serve]\nwait = '1ns'", &format!("FILE:2: wait = '1ns' in [serve]: {time}")),
             (b"# \xff", "FILE:1: not UTF-8"),
         ];
         for (text, expected) in cases {

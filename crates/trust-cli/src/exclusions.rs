@@ -94,9 +94,10 @@ impl Exclusion {
     }
 }
 
-/// It has a number that is not 0.
+/// It has a number that is not 0, with a unit or without.
 pub const fn not_zero(setting: &'static dyn AnySetting) -> When {
-    When::Is(setting, |text| text.parse() != Ok(0i128), "not 0")
+    let has_digit = |text: &str| text.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
+    When::Is(setting, has_digit, "not 0")
 }
 
 /// It has a number that is not 1.

@@ -8,6 +8,7 @@ use crate::exclusions::When;
 use crate::exit_code::Failure;
 use crate::layers::Layers;
 use crate::settings::{AnySetting, ValueKind};
+use crate::values::parse_size;
 
 /// How a server tells messages apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,13 +69,18 @@ pub const FRAMING: ValueKind<Framing> = ValueKind::of_text(
 /// Bytes in front of the length field.
 pub const OFFSET: ValueKind<u16> =
     ValueKind::of_text("BYTES", "a whole number of bytes from 0 to 255", |text| {
-        text.parse().ok().filter(|bytes| *bytes <= 255)
+        let with_unit = || parse_size(text)?.try_into().ok();
+        text.parse().ok().or_else(with_unit).filter(|bytes| *bytes <= 255)
     });
 
 /// What is added to the length field's value.
 pub const ADJUST: ValueKind<i64> =
     ValueKind::of_text("BYTES", "a whole number of bytes from -65536 to 65536", |text| {
-        text.parse().ok().filter(|bytes: &i64| bytes.abs() <= 65_536)
+        let with_unit = || {
+            let (sign, size) = text.strip_prefix('-').map_or((1, text), |size| (-1, size));
+            Some(sign * i64::from(parse_size(size)?))
+        };
+        text.parse().ok().or_else(with_unit).filter(|bytes| (-65_536..=65_536).contains(bytes))
     });
 
 /// Why a framing without a length field excludes what is about the field.

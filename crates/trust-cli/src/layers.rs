@@ -52,7 +52,7 @@ impl Layers {
     /// # Panics
     ///
     /// If the setting's own default is not allowed, or another setting has its name.
-    pub fn get<T: Any + Clone>(&self, setting: &Setting<T>) -> Option<T> {
+    pub fn get<T: Any + Clone + PartialEq>(&self, setting: &Setting<T>) -> Option<T> {
         match self.strongest(setting) {
             Some((given, _)) => Some(given.value.downcast_ref::<T>().expect("its type").clone()),
             None => setting.default.map(|text| setting.read(text.as_ref()).expect("it is allowed")),
@@ -62,6 +62,14 @@ impl Layers {
     /// Which layer gives the value.
     pub fn source(&self, setting: &dyn AnySetting) -> Source {
         self.text(setting).1
+    }
+
+    /// Whether the value is the default, also if a layer gives it in other words.
+    pub fn is_default(&self, setting: &dyn AnySetting) -> bool {
+        match self.strongest(setting) {
+            Some((given, _)) => setting.is_default(given),
+            None => setting.default.is_some(),
+        }
     }
 
     /// Where the value was given, as messages name it: see [`Given::place`]. A default is named by the flag that changes
@@ -231,7 +239,7 @@ mod tests {
         assert_eq!(seconds(&layers), (30, Source::Default));
         layers.add_file(file("2"));
         assert_eq!(seconds(&layers), (2, Source::File));
-        let variables = variables(&[("TRUST_ECHO_SERVER_FRAME_TIMEOUT", "3")]);
+        let variables = variables(&[("TRUST_ECHO_SERVER_FRAME_TIMEOUT", "3000ms")]);
         layers.add_environment(&variables, SETTINGS).unwrap();
         assert_eq!(seconds(&layers), (3, Source::Environment));
         layers.add_flag(&WAIT, OsStr::new("4")).unwrap();
@@ -248,7 +256,7 @@ mod tests {
     fn a_bad_value_is_told_with_its_place_and_what_is_allowed() {
         let mut layers = Layers::default();
         let failure = layers.add_flag(&WAIT, OsStr::new("-1")).unwrap_err();
-        let allowed = "allowed is a number of seconds, 0 (off) or at least 0.001";
+        let allowed = format!("allowed is {}", values::LIMIT.allowed);
         assert_eq!(failure.message, format!("--frame-timeout '-1': {allowed}"));
         let variables = variables(&[("TRUST_ECHO_SERVER_FRAME_TIMEOUT", "nan")]);
         let failure = layers.add_environment(&variables, SETTINGS).unwrap_err();

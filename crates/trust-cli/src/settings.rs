@@ -25,7 +25,7 @@ pub struct Declaration {
     pub command: Option<&'static str>,
     /// The name without dashes, which is also the file's key: `frame-timeout`.
     pub key: &'static str,
-    /// What `--help` calls the value: `SECONDS`.
+    /// What `--help` calls the value: `DURATION`.
     pub value_name: &'static str,
     /// What an error says is allowed: `a port from 0 to 65535`.
     pub allowed: &'static str,
@@ -39,7 +39,7 @@ pub struct Declaration {
 
 /// What a setting can be set to.
 pub struct ValueKind<T: 'static> {
-    /// What `--help` calls the value: `SECONDS`.
+    /// What `--help` calls the value: `DURATION`.
     pub name: &'static str,
     /// What an error says is allowed: `a port from 0 to 65535`.
     pub allowed: &'static str,
@@ -141,12 +141,20 @@ pub struct Given {
 pub trait AnySetting: Deref<Target = Declaration> + Sync {
     /// The text with its value, or what is wrong with it and what is allowed.
     fn given(&self, text: &OsStr, place: String) -> Result<Given, String>;
+
+    /// Whether the value is the default, however either of them is written.
+    fn is_default(&self, given: &Given) -> bool;
 }
 
-impl<T: Any> AnySetting for Setting<T> {
+impl<T: Any + PartialEq> AnySetting for Setting<T> {
     fn given(&self, text: &OsStr, place: String) -> Result<Given, String> {
         let value = Box::new(self.read(text)?);
         Ok(Given { text: text.to_owned(), value, place })
+    }
+
+    fn is_default(&self, given: &Given) -> bool {
+        let default = self.default.and_then(|text| self.read(text.as_ref()).ok());
+        default.is_some_and(|default| given.value.downcast_ref() == Some(&default))
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::quantity::{RATES, SIZES, TIMES, with_unit};
 use crate::settings::ValueKind;
 
 /// A text between quotes that is safe in one line for a terminal, and of bounded length.
@@ -29,35 +30,71 @@ pub fn quoted(text: impl AsRef<OsStr>) -> String {
 /// A TCP port to listen on.
 pub const PORT: ValueKind<u16> = ValueKind::of_text("PORT", "a port from 0 to 65535", parse_port);
 
+/// What a time may be, and what 0 means where it is allowed.
+macro_rules! a_time {
+    ($zero:literal) => {
+        concat!(
+            "a time from 1ms to 277777h",
+            $zero,
+            ", with ns, us, ms, s, m or h as in 500ms, or in seconds as 2.5"
+        )
+    };
+}
+
+/// What a size may be, in that range.
+macro_rules! a_size {
+    ($range:literal) => {
+        concat!(
+            "a size ",
+            $range,
+            ", plain or with k, M or G (of 1000), Ki, Mi or Gi (of 1024), as 64k or 64KiB"
+        )
+    };
+}
+
 /// A limit that 0 turns off.
 pub const LIMIT: ValueKind<Duration> =
-    ValueKind::of_text("SECONDS", "a number of seconds, 0 (off) or at least 0.001", parse_limit);
+    ValueKind::of_text("DURATION", a_time!(", or 0 (off)"), parse_limit);
 
 /// A time where 0 means at once.
-pub const DELAY: ValueKind<Duration> = ValueKind::of_text(
-    "SECONDS",
-    "a number of seconds, 0 (at once) or at least 0.001",
-    parse_limit,
-);
+pub const DELAY: ValueKind<Duration> =
+    ValueKind::of_text("DURATION", a_time!(", or 0 (at once)"), parse_limit);
+
+/// A time where 0 means that there is none of it.
+pub const OPTIONAL_TIME: ValueKind<Duration> =
+    ValueKind::of_text("DURATION", a_time!(", or 0 (none)"), parse_limit);
 
 /// A time that is not 0.
-pub const SECONDS: ValueKind<Duration> =
-    ValueKind::of_text("SECONDS", "a number of seconds of at least 0.001", |text| {
-        parse_limit(text).filter(|time| !time.is_zero())
-    });
+pub const TIME: ValueKind<Duration> = ValueKind::of_text("DURATION", a_time!(""), |text| {
+    parse_limit(text).filter(|time| !time.is_zero())
+});
 
 /// A number of things.
 pub const COUNT: ValueKind<u64> = ValueKind::of_text("COUNT", "a whole number from 1", parse_count);
 
+/// A number of things in a second.
+pub const COUNT_PER_SECOND: ValueKind<u64> = ValueKind::of_text(
+    "RATE",
+    "a whole number a second from 1, with k or M or without, as 500 or 2k",
+    |text| {
+        let with_unit = || with_unit(text, RATES).and_then(|(number, unit)| unit.whole(number));
+        parse_count(text).or_else(with_unit).filter(|count| *count > 0)
+    },
+);
+
 /// A number of bytes.
 pub const SIZE: ValueKind<u32> =
-    ValueKind::of_text("BYTES", "a whole number of bytes from 0 to 4294967295", parse_size);
+    ValueKind::of_text("SIZE", a_size!("from 0 to 4294967295 bytes"), parse_size);
 
 /// A number of bytes that is not 0.
 pub const POSITIVE_SIZE: ValueKind<u32> =
-    ValueKind::of_text("BYTES", "a whole number of bytes from 1 to 4294967295", |text| {
+    ValueKind::of_text("SIZE", a_size!("from 1 to 4294967295 bytes"), |text| {
         parse_size(text).filter(|size| *size > 0)
     });
+
+/// A number of bytes that is not 0, and need not fit a frame.
+pub const LARGE_SIZE: ValueKind<u64> =
+    ValueKind::of_text("SIZE", a_size!("from 1 byte"), parse_large_size);
 
 /// What decides random choices.
 pub const SEED: ValueKind<u64> =
@@ -75,8 +112,25 @@ pub fn parse_port(text: &str) -> Option<u16> {
     digits(text)?.parse().ok()
 }
 
-/// A time in seconds, with fractions: 0, or at least a millisecond.
+/// A time with a unit, or in seconds, with fractions: 0, or at least a millisecond.
 pub fn parse_limit(text: &str) -> Option<Duration> {
+    match with_unit(text, TIMES) {
+        Some(_) => {
+            parse_time(text).filter(|time| time.is_zero() || *time >= Duration::from_millis(1))
+        }
+        None => parse_seconds(text),
+    }
+}
+
+/// A time with a unit, as short as a nanosecond.
+pub fn parse_time(text: &str) -> Option<Duration> {
+    let (number, unit) = with_unit(text, TIMES)?;
+    let time = Duration::from_nanos(unit.whole(number)?);
+    (time <= Duration::from_secs(LIMIT_SECONDS_MAX)).then_some(time)
+}
+
+/// A time in seconds, with fractions: 0, or at least a millisecond.
+fn parse_seconds(text: &str) -> Option<Duration> {
     let seconds: f64 = text.parse().ok()?;
     if seconds.is_sign_negative() || !seconds.is_finite() {
         return None;
@@ -86,7 +140,7 @@ pub fn parse_limit(text: &str) -> Option<Duration> {
     let is_positive = mantissa.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
     match is_positive && seconds < 0.001 {
         true => None,
-        false => Duration::try_from_secs_f64(seconds.min(LIMIT_SECONDS_MAX)).ok(),
+        false => Duration::try_from_secs_f64(seconds.min(LIMIT_SECONDS_MAX as f64)).ok(),
     }
 }
 
@@ -102,7 +156,20 @@ pub fn parse_up_to<const MAX: u64>(text: &str) -> Option<u64> {
 
 /// A number of bytes that a frame's length field can hold.
 pub fn parse_size(text: &str) -> Option<u32> {
-    digits(text)?.parse().ok()
+    parse_bytes(text)?.try_into().ok()
+}
+
+/// A number of bytes, at least one.
+pub fn parse_large_size(text: &str) -> Option<u64> {
+    parse_bytes(text).filter(|bytes| *bytes > 0)
+}
+
+/// A number of bytes, plain or with a unit.
+fn parse_bytes(text: &str) -> Option<u64> {
+    match with_unit(text, SIZES) {
+        Some((number, unit)) => unit.whole(number),
+        None => digits(text)?.parse().ok(),
+    }
 }
 
 /// Yes or no; 1 and 0 too, as variables often have them.
@@ -127,9 +194,9 @@ pub fn parse_path(text: &OsStr) -> Option<PathBuf> {
 /// Characters of a value that an error message repeats.
 const QUOTED_CHARACTERS_MAX: usize = 200;
 
-/// Seconds in 31 years: longer limits are cut to it, as no run sees their end and every clock can
-/// still be added to.
-const LIMIT_SECONDS_MAX: f64 = 1e9;
+/// Seconds in 31 years, and in 277,777 hours and a little: longer limits in plain seconds are cut to
+/// it, as no run sees their end and every clock can still be added to.
+const LIMIT_SECONDS_MAX: u64 = 1_000_000_000;
 
 fn digits(text: &str) -> Option<&str> {
     (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())).then_some(text)
@@ -160,11 +227,65 @@ mod tests {
         }
         let refused = [
             "", " ", "-1", "-0", "0.0005", "0.000999", "1e-400", "nan", "NaN", "-nan", "inf",
-            "-inf", "infinity", "1e400", "5s", " 5", "1,5", "0x10", "1_000", "five",
+            "-inf", "infinity", "1e400", "5 s", " 5", "1,5", "0x10", "1_000", "five",
         ];
         for text in refused {
             assert_eq!(parse_limit(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn times_take_a_unit() {
+        let taken = [
+            ("0ms", 0),
+            ("1ms", 1),
+            ("1000us", 1),
+            ("1000000ns", 1),
+            ("500ms", 500),
+            ("2.5s", 2500),
+            ("1.5m", 90_000),
+            ("1h", 3_600_000),
+            ("277777h", 999_997_200_000),
+            ("1000000000s", 1_000_000_000_000),
+        ];
+        for (text, milliseconds) in taken {
+            assert_eq!(parse_limit(text), Some(Duration::from_millis(milliseconds)), "{text}");
+        }
+        let refused = [
+            "999us",
+            "0.5ms",
+            "1ns",
+            "1.0000000001s",
+            "277778h",
+            "1000000001s",
+            "1e3s",
+            "-1s",
+            "18446744073709551616h",
+            "1d",
+            "5S",
+        ];
+        for text in refused {
+            assert_eq!(parse_limit(text), None, "{text}");
+        }
+        assert_eq!(parse_time("1ns"), Some(Duration::from_nanos(1)));
+        assert_eq!(parse_time("1"), None);
+    }
+
+    #[test]
+    fn sizes_take_a_unit() {
+        let taken =
+            [("64k", 64_000), ("64KiB", 65_536), ("1.5Mi", 1_572_864), ("7B", 7), ("0k", 0)];
+        for (text, bytes) in taken {
+            assert_eq!(parse_size(text), Some(bytes), "{text}");
+        }
+        assert_eq!(
+            ["4194303.9990234375Ki", "4Gi", "4.3G"].map(parse_size),
+            [Some(u32::MAX), None, None]
+        );
+        for text in ["64K", "64 k", "0.5B", "1.0", "-1k", "1e3k"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+        assert_eq!(["4Gi", "0k"].map(parse_large_size), [Some(1 << 32), None]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The texts of flags and variables: ports, sizes, counts, times, switches, and HOST:PORT.
+//! The texts of flags and variables: ports, sizes and times with units and without, counts, switches, and HOST:PORT.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,7 +10,8 @@ use trust_cli::level::Level;
 use trust_cli::target::{Target, parse_server_port};
 use trust_cli::text::{grouped, seconds};
 use trust_cli::values::{
-    parse_bool, parse_count, parse_limit, parse_port, parse_size, parse_text, quoted,
+    parse_bool, parse_count, parse_large_size, parse_limit, parse_port, parse_size, parse_text,
+    parse_time, quoted,
 };
 use trustctl::commands::TRUSTCTL;
 
@@ -50,7 +51,11 @@ fn check_numbers(text: &str) {
     };
     assert_eq!(parse_port(text).map(u128::from), within(0, 65_535));
     assert_eq!(parse_server_port(text).map(u128::from), within(1, 65_535));
-    assert_eq!(parse_size(text).map(u128::from), within(0, u32::MAX.into()));
+    let bytes = amount(text, SIZE_UNITS).or_else(|| within(0, u128::MAX));
+    let fits = |most: u128| bytes.filter(|bytes| *bytes <= most);
+    assert_eq!(parse_size(text).map(u128::from), fits(u32::MAX.into()), "{text}");
+    let large = fits(u64::MAX.into()).filter(|bytes| *bytes > 0);
+    assert_eq!(parse_large_size(text).map(u128::from), large, "{text}");
     assert_eq!(parse_count(text).map(u128::from), within(1, u64::MAX.into()));
     assert_eq!(parse_bool(text).is_some(), ["true", "false", "1", "0"].contains(&text));
     assert_eq!(parse_text(text).as_deref(), Some(text).filter(|text| !text.is_empty()));
@@ -60,10 +65,73 @@ fn check_numbers(text: &str) {
     }
 }
 
+/// Units of time in nanoseconds, and of sizes in bytes.
+const TIME_UNITS: &[(&str, u128)] = &[
+    ("ns", 1),
+    ("us", 1_000),
+    ("µs", 1_000),
+    ("μs", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+];
+const SIZE_UNITS: &[(&str, u128)] = &[
+    ("B", 1),
+    ("k", 1_000),
+    ("kB", 1_000),
+    ("Ki", 1_024),
+    ("KiB", 1_024),
+    ("M", 1_000_000),
+    ("MB", 1_000_000),
+    ("Mi", 1_048_576),
+    ("MiB", 1_048_576),
+    ("G", 1_000_000_000),
+    ("GB", 1_000_000_000),
+    ("Gi", 1_073_741_824),
+    ("GiB", 1_073_741_824),
+];
+
+/// How much a number with a unit is, counted digit by digit; `None` if it is not whole, or above 2^64.
+fn amount(text: &str, units: &[(&str, u128)]) -> Option<u128> {
+    let at = text.find(|character: char| character != '.' && !character.is_ascii_digit())?;
+    let (number, name) = text.split_at(at);
+    let (_, unit) = units.iter().find(|(unit, _)| *unit == name)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.len() + fraction.len() == 0 || fraction.contains('.') {
+        return None;
+    }
+    let fraction = fraction.trim_end_matches('0');
+    if fraction.len() > 18 {
+        return None;
+    }
+    let mut sum = 0;
+    for digit in whole.bytes() {
+        sum = sum * 10 + u128::from(digit - b'0') * unit;
+        if sum > u64::MAX.into() {
+            return None;
+        }
+    }
+    let (mut parts, mut scale) = (0, 1);
+    for digit in fraction.bytes() {
+        parts = parts * 10 + u128::from(digit - b'0') * unit;
+        scale *= 10;
+    }
+    let sum = sum + parts / scale;
+    (parts % scale == 0 && sum <= u64::MAX.into()).then_some(sum)
+}
+
 fn check_time(text: &str) {
     let taken = parse_limit(text);
+    let longest = LIMITS[1].as_nanos();
+    let with_unit = amount(text, TIME_UNITS).filter(|time| *time <= longest);
+    assert_eq!(parse_time(text).map(|time| time.as_nanos()), with_unit, "{text}");
+    if let Some(time) = with_unit {
+        let is_allowed = time == 0 || time >= LIMITS[0].as_nanos();
+        assert_eq!(taken.map(|time| time.as_nanos()), is_allowed.then_some(time), "{text}");
+        return;
+    }
     if let Some(plain) = plain_nanoseconds(text) {
-        let longest = LIMITS[1].as_nanos();
         let is_allowed = plain == 0 || plain >= LIMITS[0].as_nanos();
         assert_eq!(taken.is_some(), is_allowed, "{text}");
         // A float of that size is off by at most a part in 2^52, and is rounded.

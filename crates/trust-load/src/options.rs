@@ -10,6 +10,7 @@ use trust_cli::exit_code::Failure;
 use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
 use trust_cli::layers::{Layers, Source};
 use trust_cli::options;
+use trust_cli::quantity::{RATES, with_unit};
 use trust_cli::settings::ValueKind;
 use trust_cli::target::{self, ServerSettings, ServerWord};
 use trust_cli::values::{self, COUNT, parse_up_to};
@@ -35,20 +36,16 @@ options! {
         /// Messages of each client, one at a time unless --in-flight or --rate says otherwise
         MESSAGES messages: u64 = "10", COUNT.named("M");
         /// Longest time to connect, and without progress while an echo is awaited; 0: no limit
-        TIMEOUT timeout: Duration = "5", values::LIMIT;
+        TIMEOUT timeout: Duration = "5s", values::LIMIT;
         /// Clients at the same time
         CONCURRENCY concurrency: u64 = "1",
             ValueKind::of_text("C", "a whole number from 1 to 1000000", parse_up_to::<1_000_000>);
         /// Send for this time, in place of a number of clients and messages; a client that fails
         /// connects anew after 0.1 s
-        DURATION duration: Duration, values::SECONDS;
+        DURATION duration: Duration, values::TIME;
         /// Send for this time before measuring begins; bytes are compared and errors counted all
         /// the same
-        WARM_UP warm_up: Duration = "0",
-            ValueKind {
-                allowed: "a number of seconds, 0 (none) or at least 0.001",
-                ..values::LIMIT
-            };
+        WARM_UP warm_up: Duration = "0", values::OPTIONAL_TIME;
         /// Most messages on the way at once on a connection [default: 1; with --rate or --find-rate
         /// 100]
         IN_FLIGHT in_flight: u64,
@@ -68,7 +65,7 @@ options! {
         /// Close a connection after so many messages and make another one
         MESSAGES_PER_CONNECTION messages_per_connection: u64, COUNT.named("K");
         /// Size of the payloads: one, any of a range, or each of a list equally often
-        SIZE size: Sizes = "64", ValueKind::of_text("BYTES", Sizes::ALLOWED, Sizes::parse);
+        SIZE size: Sizes = "64", ValueKind::of_text("SIZES", Sizes::ALLOWED, Sizes::parse);
         /// How the server tells messages apart: the length field's width and order, +incl if the
         /// length counts its own header; raw; line
         FRAMING framing: Framing = "u32be", framing::FRAMING;
@@ -79,7 +76,7 @@ options! {
         /// Bytes without any framing, as --framing raw
         RAW raw: bool = off, values::SWITCH;
         /// Largest payload that the server takes, inclusive; a larger --size is refused
-        MAX_FRAME max_frame: u64 = "65536", COUNT.named("BYTES");
+        MAX_FRAME max_frame: u64 = "65536", values::LARGE_SIZE;
         /// Decides all payloads and random arrivals [default: another one each time]
         SEED seed: u64, values::SEED;
         /// Exit with 1 if one of these is true, as p99>5ms,errors>0,rate<1000
@@ -89,7 +86,7 @@ options! {
             budget::parse_fail_if,
         );
         /// Search for the highest rate at which these are true, as p99<5ms; --rate is where the
-        /// search begins [default: 1000], and --duration how long each trial takes [default: 5]
+        /// search begins [default: 1000], and --duration how long each trial takes [default: 5s]
         FIND_RATE find_rate: Vec<Budget>, ValueKind::of_parts(
             "BUDGETS",
             "comparisons with commas between them, as p99<5ms",
@@ -172,14 +169,21 @@ pub fn is_sequential(layers: &Layers) -> bool {
         .all(|setting| layers.source(*setting) <= Source::Default)
 }
 
-const PER_SECOND: ValueKind<f64> =
-    ValueKind::of_text("R", "a number a second from 0.001 to 10000000", parse_rate);
+const PER_SECOND: ValueKind<f64> = ValueKind::of_text(
+    "RATE",
+    "a number a second from 0.001 to 10000000, with k or M or without, as 500 or 2.5k",
+    parse_rate,
+);
 
 /// A rate, with fractions. The bounds keep every time and every count of a run within what numbers hold.
 fn parse_rate(text: &str) -> Option<f64> {
     // What Rust takes beside digits, as inf and nan, is none of these.
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
-    text.parse().ok().filter(|rate| is_number && (0.001..=10_000_000.0).contains(rate))
+    let rate = match with_unit(text, RATES) {
+        Some((number, unit)) => unit.float(number),
+        None => text.parse().ok().filter(|_| is_number),
+    };
+    rate.filter(|rate| (0.001..=10_000_000.0).contains(rate))
 }
 
 #[cfg(test)]
@@ -190,10 +194,23 @@ mod tests {
 
     #[test]
     fn rates_are_numbers_above_0() {
-        for (text, rate) in [("1", 1.0), ("0.5", 0.5), ("1e6", 1e6), ("10000000", 1e7)] {
+        let taken = [
+            ("1", 1.0),
+            ("0.5", 0.5),
+            ("1e6", 1e6),
+            ("10000000", 1e7),
+            ("10k", 1e4),
+            ("2.5k", 2500.0),
+            ("10M", 1e7),
+            ("0.000001k", 0.001),
+        ];
+        for (text, rate) in taken {
             assert_eq!(parse_rate(text), Some(rate), "{text}");
         }
-        for text in ["0", "-1", "", "nan", "inf", "1e8", "0.0001", "1/s", " 1"] {
+        for text in [
+            "0", "-1", "", "nan", "inf", "1e8", "0.0001", "1/s", " 1", "k", "0k", "10.1M", "1K",
+            "1e3k", "1 k",
+        ] {
             assert_eq!(parse_rate(text), None, "{text}");
         }
     }

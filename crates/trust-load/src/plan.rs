@@ -313,7 +313,8 @@ fn checked_framing(layers: &Layers, options: &LoadOptions) -> Result<Framing, Fa
     match wrong {
         Some(wrong) => {
             let settings: [&dyn AnySetting; 4] = [&SIZE, &FRAMING, &RAW, &MAX_FRAME];
-            Err(refused(layers, &settings, format_args!("{sizes}: {wrong}")))
+            let given = layers.text(&SIZE).0.unwrap_or_default();
+            Err(refused(layers, &settings, format_args!("{}: {wrong}", given.to_string_lossy())))
         }
         None => Ok(framing),
     }

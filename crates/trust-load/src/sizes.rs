@@ -18,8 +18,8 @@ enum Kind {
 
 impl Sizes {
     /// What [`Sizes::parse`] takes.
-    pub const ALLOWED: &str = "a size in bytes from 0 to 4294967295, a range MIN-MAX of them, or up to 100 of them with \
-                               commas between them";
+    pub const ALLOWED: &str = "a size from 0 to 4294967295 bytes, as 1500, 64k or 64KiB, a range MIN-MAX of them, or up to \
+                               100 of them with commas between them";
 
     /// The most sizes of a list: more than anybody tells apart in a result.
     pub const LIST_MAX: usize = 100;
@@ -132,6 +132,8 @@ mod tests {
             assert_eq!(sizes.to_string(), text);
         }
         assert_eq!(sizes("7-7"), sizes("7"));
+        assert_eq!(sizes("1k-64KiB"), sizes("1000-65536"));
+        assert_eq!(sizes("64,1.5Ki,1kB"), sizes("64,1536,1000"));
     }
 
     #[test]
@@ -154,7 +156,9 @@ mod tests {
             "64 ",
             "+64",
             "1e3",
-            "64k",
+            "64K",
+            "1k-",
+            "5Gi",
             "0x40",
             "64;65",
             "٣",

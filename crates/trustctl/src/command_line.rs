@@ -66,7 +66,8 @@ fn mistakes_are_told_in_one_line_that_names_them() {
         (&["hold", "--help=5"], "--help takes no value, but got '5'"),
         (
             &["hold", "--seconds", "-inf"],
-            "--seconds '-inf': allowed is a number of seconds, 0 (at once) or at least 0.001",
+            "--seconds '-inf': allowed is a time from 1ms to 277777h, or 0 (at once), with ns, us, \
+             ms, s, m or h as in 500ms, or in seconds as 2.5",
         ),
         (
             &["hold", "--request-id", "-run"],

@@ -31,7 +31,7 @@ options! {
         /// Longest line of standard input that is sent as a message
         MAX_FRAME max_frame: u32 = "65536", values::SIZE;
         /// Longest time to connect, and without progress while an answer is owed; 0: no limit
-        TIMEOUT timeout: Duration = "5", values::LIMIT;
+        TIMEOUT timeout: Duration = "5s", values::LIMIT;
     }
 }
 

@@ -8,7 +8,7 @@ use trust_cli::exclusions::{Exclusion, not_one, not_zero};
 use trust_cli::exit_code::Failure;
 use trust_cli::layers::Layers;
 use trust_cli::settings::{AnySetting, ValueKind};
-use trust_cli::values::{self, parse_count, parse_up_to};
+use trust_cli::values::{self, parse_count, parse_time, parse_up_to};
 use trust_cli::{options, target};
 use trust_net::ServerConfig;
 use trust_net::wire::{Limits, Mode};
@@ -34,13 +34,13 @@ options! {
         MAX_FRAME max_frame: u32 = "65536", values::POSITIVE_SIZE;
         /// Longest silence while a byte is awaited, and longest time without an acknowledgement
         /// while sending
-        TIMEOUT timeout: Duration = "5", values::LIMIT;
+        TIMEOUT timeout: Duration = "5s", values::LIMIT;
         /// Longest time from a frame's first byte to its last
-        FRAME_TIMEOUT frame_timeout: Duration = "30", values::LIMIT;
+        FRAME_TIMEOUT frame_timeout: Duration = "30s", values::LIMIT;
         /// Longest wait for the peer's FIN without a sign of life from it; five times that in all
-        LINGER_TIMEOUT linger_timeout: Duration = "2", values::DELAY;
+        LINGER_TIMEOUT linger_timeout: Duration = "2s", values::DELAY;
         /// Longest time for connections to finish after SIGTERM or SIGINT
-        DRAIN_TIMEOUT drain_timeout: Duration = "10", values::DELAY;
+        DRAIN_TIMEOUT drain_timeout: Duration = "10s", values::DELAY;
         /// Life of a connection after which it is ended in order, and 5 s later cut
         MAX_LIFETIME max_lifetime: Duration = "0", values::LIMIT;
         /// Clients served at once; more are turned away in the orderly way [default: what the
@@ -65,8 +65,8 @@ options! {
 /// Payloads below this length, in bytes, have headers that begin with 0x00; text does not.
 const AUTO_MODE_MAX_FRAME: u32 = 1 << 24;
 
-/// The longest time without sleep, in microseconds: whoever wants more does not want to sleep at all.
-const BUSY_POLL_MAX_MICROS: u64 = 1_000_000;
+/// The longest time without sleep: whoever wants more does not want to sleep at all.
+const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
 
 /// Settings that cannot be used together.
 pub(crate) const EXCLUSIONS: &[Exclusion] = &[
@@ -114,7 +114,7 @@ pub(crate) fn checked_config(
             "{} '{}' cannot be used with mode auto ({}), which takes a first byte of 0x00 for a frame: \
              allowed is up to {}, or mode framed, or mode raw",
             layers.place(&MAX_FRAME),
-            limits.max_payload,
+            layers.text(&MAX_FRAME).0.unwrap_or_default().to_string_lossy(),
             layers.place(&MODE),
             AUTO_MODE_MAX_FRAME - 1
         );
@@ -137,16 +137,17 @@ pub(crate) fn checked_config(
 
 const MICROSECONDS: ValueKind<Duration> = ValueKind::of_text(
     "MICROSECONDS",
-    "a whole number of microseconds from 0 to 1000000",
+    "a time up to 1s, with ns, us, ms or s as in 50us, or in whole microseconds",
     parse_busy_poll,
 );
 
 fn parse_busy_poll(text: &str) -> Option<Duration> {
-    let micros = match text {
-        "0" => 0,
-        _ => parse_count(text)?,
+    let plain = || match text {
+        "0" => Some(0),
+        _ => parse_count(text),
     };
-    (micros <= BUSY_POLL_MAX_MICROS).then(|| Duration::from_micros(micros))
+    let time = parse_time(text).or_else(|| plain().map(Duration::from_micros));
+    time.filter(|time| *time <= BUSY_POLL_MAX)
 }
 
 #[cfg(test)]
@@ -178,10 +179,14 @@ mod tests {
     fn settings_that_exclude_each_other_are_refused_with_the_reason() {
         let refused = [
             (["--model=iterative", "--workers=2"], "--workers '2'", "--model 'iterative': only"),
-            (["--model=iterative", "--busy-poll=50"], "--busy-poll '50'", "--model 'iterative'"),
+            (
+                ["--model=iterative", "--busy-poll=50us"],
+                "--busy-poll '50us'",
+                "--model 'iterative'",
+            ),
             (["--model=process", "--workers=2"], "--workers '2'", "--model 'process': only"),
             (["--model=process", "--busy-poll=50"], "--busy-poll '50'", "--model 'process'"),
-            (["--mode=auto", "--max-frame=16777216"], "--max-frame '16777216'", "up to 16777215"),
+            (["--mode=auto", "--max-frame=16MiB"], "--max-frame '16MiB'", "up to 16777215"),
         ];
         for (flags, what, reason) in refused {
             let failure = config(&flags).unwrap_err();
@@ -195,7 +200,11 @@ mod tests {
     fn busy_polling_is_off_unless_asked_for_in_microseconds() {
         assert_eq!(config(&[]).unwrap().busy_poll, Duration::ZERO);
         assert_eq!(config(&["--busy-poll=50"]).unwrap().busy_poll, Duration::from_micros(50));
-        for wrong in ["-1", "1000001", "0.5", "5s", ""] {
+        for given in ["50us", "0.05ms", "50000ns"] {
+            assert_eq!(parse_busy_poll(given), Some(Duration::from_micros(50)), "{given}");
+        }
+        assert_eq!(["0", "0us"].map(parse_busy_poll), [Some(Duration::ZERO); 2]);
+        for wrong in ["-1", "1000001", "0.5", "5s", "1.1s", "0.5ns", ""] {
             assert_eq!(parse_busy_poll(wrong), None, "{wrong}");
         }
     }

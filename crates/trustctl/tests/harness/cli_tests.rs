@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Named] = tests![
     test_unknown_cmd,
     test_missing_args,
     test_env_override,
+    test_units,
     test_flag_beats_env,
     test_oversize_reject,
     test_stdout_logs,
@@ -36,6 +37,7 @@ fn test_help() {
         explains(&help, word);
     }
     let help = home.trustctl(["echo-server", "--help"]).run().exits_with(0);
+    assert!(help.text().contains("A DURATION has a unit, ns, us, ms, s, m or h"), "units");
     for flag in ["--port", "--mode", "--max-frame", "--timeout", "--drain-timeout"] {
         explains(&help, flag);
     }
@@ -84,7 +86,7 @@ fn test_env_override() {
     shown.has("trust_home", &home.path().display().to_string(), "environment");
     shown.has("echo-server.port", "9902", "environment");
     shown.has("echo-server.timeout", "7", "file");
-    shown.has("echo-server.frame-timeout", "30", "default");
+    shown.has("echo-server.frame-timeout", "30s", "default");
     let shown = home.trustctl(["config", "show", "--json"]).run().exits_with(0);
     let shown: Value = document::read(shown.text(), "config-show");
     assert_eq!(shown["echo-server.timeout"], json!({ "value": "7", "source": "file" }));
@@ -94,6 +96,39 @@ fn test_env_override() {
     let refused = home.trustctl(["config", "show"]).env("TRUST_ECHO_SERVER_PORT", "65536");
     let refused = refused.run().exits_with(64);
     refused.complains_about(&["TRUST_ECHO_SERVER_PORT", "65536"]).complains_in_one_line();
+}
+
+fn test_units() {
+    let home = Home::new();
+    home.configure("[echo-server]\ntimeout = \"500ms\"\nmax-frame = '64KiB'\n[load]\nrate = 2.5\n");
+    let launch = home.trustctl(["config", "show"]).env("TRUST_LOAD_SIZE", "1k-1.5Ki");
+    let shown = config(launch);
+    shown.has("echo-server.timeout", "500ms", "file");
+    shown.has("echo-server.max-frame", "64KiB", "file");
+    shown.has("load.rate", "2.5", "file");
+    shown.has("load.size", "1k-1.5Ki", "environment");
+    home.trustctl(["hold", "--seconds", "1000000ns"]).run().exits_with(0);
+
+    let refused = [
+        ("999us", "a time from 1ms to 277777h, or 0 (at once)"),
+        ("277778h", "a time from 1ms to 277777h, or 0 (at once)"),
+        ("99999999999999999999999999999999999999999h", "a time from 1ms to 277777h"),
+        ("1d", "with ns, us, ms, s, m or h as in 500ms, or in seconds as 2.5"),
+    ];
+    for (time, allowed) in refused {
+        let refused = home.trustctl(["hold", "--seconds", time]).run().exits_with(64);
+        let words = [&*format!("--seconds '{time}'"), "allowed is ", allowed];
+        refused.complains_about(&words).complains_in_one_line();
+    }
+    for size in ["64K", "0.5B", "5Gi", "99999999999999999999999999999999999999999Ki"] {
+        let client = home.echo_client(["localhost:1", "--payload-size", size]);
+        let words = [&*format!("--payload-size '{size}'"), "from 0 to 4294967295 bytes", "64KiB"];
+        client.run().exits_with(64).complains_about(&words).complains_in_one_line();
+    }
+    home.configure("[load]\nrate = \"11M\"\n");
+    let refused = home.trustctl(["config", "show"]).run().exits_with(78);
+    let words = ["config.toml:2: rate = '11M' in [load]", "from 0.001 to 10000000, with k or M"];
+    refused.complains_about(&words).complains_in_one_line();
 }
 
 fn test_flag_beats_env() {

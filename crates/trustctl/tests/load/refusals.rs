@@ -28,7 +28,7 @@ fn refused(home: &Home, server: &Server, flags: &str, words: &[&str]) {
 fn bad_settings_are_refused_with_what_is_allowed() {
     let (home, server) = (Home::new(), Server::echo());
     let rate = "a number a second from 0.001 to 10000000";
-    let cases: [(&str, &[&str]); 23] = [
+    let cases: [(&str, &[&str]); 24] = [
         ("--rate 0", &["--rate '0'", rate]),
         ("--rate -5", &["--rate", rate]),
         ("--rate nan", &["--rate 'nan'", rate]),
@@ -36,11 +36,12 @@ fn bad_settings_are_refused_with_what_is_allowed() {
         ("--connect-rate 0", &["--connect-rate '0'", rate]),
         ("--concurrency 0", &["--concurrency '0'", "from 1 to 1000000"]),
         ("--in-flight 0", &["--in-flight '0'", "from 1 to 100000"]),
-        ("--duration 0", &["--duration '0'", "at least 0.001"]),
+        ("--duration 0", &["--duration '0'", "from 1ms"]),
         ("--messages-per-connection 0", &["--messages-per-connection '0'", "from 1"]),
         ("--size 65537", &["--size 65537", "65,537 bytes", "limit of 65,536 bytes", "--max-frame"]),
         ("--size 0-70000", &["--size 0-70000", "70,000 bytes", "--max-frame"]),
         ("--size 100 --max-frame 99", &["--size 100", "99 bytes", "--max-frame"]),
+        ("--size 70k", &["--size 70k: a payload of 70,000 bytes is above", "--max-frame"]),
         ("--size 5-4", &["--size '5-4'"]),
         ("--size 1,x", &["--size '1,x'"]),
         ("--size 256 --framing u8", &["--size 256", "at most 255 bytes"]),

@@ -12,6 +12,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_bad_value_is_told_with_where_it_is_from,
     any_new_setting_takes_the_load_that_checks_all,
     what_is_said_to_run_it_again_does,
+    units_are_said_again_as_they_were_given,
 ];
 
 fn a_flag_is_stronger_than_a_variable_and_that_than_the_file() {
@@ -57,4 +58,22 @@ fn what_is_said_to_run_it_again_does() {
     let second = Document::read(&second);
     assert_eq!((&second.again, second.bytes.sent), (&first.again, first.bytes.sent));
     assert_eq!(second.facts, first.facts);
+}
+
+fn units_are_said_again_as_they_were_given() {
+    let (home, server) = (Home::new(), Server::echo());
+    home.configure("[load]\ntimeout = \"5000ms\"\nthink = 0\n");
+    let flags =
+        "--duration 100ms --rate 0.1k --size 1Ki --max-frame 2KiB --fail-if p99>1h,rate<0.00001k";
+    let launch = load(&home, &server, flags).env("TRUST_LOAD_WARM_UP", "0.0005m").args(["--json"]);
+    let seen = Document::read(&launch.run().exits_with(0));
+    // What is the default in other words is left out.
+    let said = "--warm-up 0.0005m --rate 0.1k --size 1Ki --max-frame 2KiB --fail-if 'p99>1h,rate<0.00001k'";
+    let said = format!("--duration 100ms {said} --seed ");
+    assert!(seen.again.contains(&said), "{}", seen.again);
+    assert!(!seen.again.contains("--timeout"), "{}", seen.again);
+    let received: Vec<usize> =
+        server.seen_at_last().iter().map(|seen| seen.received.len()).collect();
+    assert!(received.iter().all(|bytes| bytes % (4 + 1024) == 0), "{received:?}");
+    assert_eq!(seen.facts["rate"], "100 messages/s");
 }
