@@ -105,6 +105,12 @@ impl Connection {
         [self.oldest].into_iter().chain(self.later.iter().copied())
     }
 
+    /// When the oldest message that has not come back was begun; `None` if there is none.
+    pub fn oldest_begun(&self) -> Option<Duration> {
+        let (times, count) = self.oldest;
+        (count > 0).then(|| Duration::from_nanos(times.begun_ns))
+    }
+
     /// Whether part of a message has come back.
     pub fn is_inside_message(&self) -> bool {
         self.received.offset > 0

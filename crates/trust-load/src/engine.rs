@@ -250,21 +250,26 @@ impl<'a> Engine<'a> {
 
     /// Ends what has taken too long.
     fn look(&mut self, now: Duration) {
-        let limit = self.shape.timeout;
-        let every = limit.unwrap_or(FAREWELL_MAX).min(FAREWELL_MAX) / LOOKS_IN_A_LIMIT;
+        let (limit, answer_limit) = (self.shape.timeout, self.shape.answer_timeout);
+        let shortest = limit.into_iter().chain(answer_limit).fold(FAREWELL_MAX, Duration::min);
+        let every = shortest / LOOKS_IN_A_LIMIT;
         self.timetable.next_look = now + every.max(LOOK_MIN);
         let is_over = now >= self.timetable.finish_by;
         for index in 0..self.places.len() {
             let place = &self.places[index];
             let is_too_long =
                 |since: Duration| limit.is_some_and(|limit| now.saturating_sub(since) >= limit);
+            let is_too_slow = |begun: Duration| {
+                answer_limit.is_some_and(|limit| now.saturating_sub(begun) >= limit)
+            };
             match &place.state {
                 State::Connecting { since, .. } if is_over || is_too_long(*since) => {
                     self.fail(index, Cause::ConnectTimeout);
                 }
                 State::Open(connection)
-                    if connection.in_flight() > 0
-                        && (is_over || is_too_long(place.progress_at)) =>
+                    if connection.oldest_begun().is_some_and(|begun| {
+                        is_over || is_too_long(place.progress_at) || is_too_slow(begun)
+                    }) =>
                 {
                     self.fail(index, Cause::Timeout);
                 }

@@ -37,6 +37,9 @@ options! {
         MESSAGES messages: u64 = "10", COUNT.named("M");
         /// Longest time to connect, and without progress while an echo is awaited; 0: no limit
         TIMEOUT timeout: Duration = "5s", values::LIMIT;
+        /// Longest time from sending a message to the last byte of its echo, whatever comes
+        /// meanwhile; 0: no limit
+        ANSWER_TIMEOUT answer_timeout: Duration = "0", values::LIMIT;
         /// Clients at the same time
         CONCURRENCY concurrency: u64 = "1",
             ValueKind::of_text("C", "a whole number from 1 to 1000000", parse_up_to::<1_000_000>);

@@ -155,6 +155,7 @@ impl Plan {
     /// What the engine is to do with the server at that address.
     pub fn shape(&self, address: SocketAddr) -> Shape {
         let seconds = |rate: f64| Duration::from_secs_f64(1.0 / self.places.share(rate));
+        let limit = |time: Duration| (!time.is_zero()).then_some(time);
         Shape {
             address,
             script: Script::new(self.framing, self.options.size.clone(), self.seed),
@@ -165,7 +166,8 @@ impl Plan {
             warm_up: self.options.warm_up,
             connect_gap: self.options.connect_rate.map_or(Duration::ZERO, seconds),
             messages_per_connection: self.options.messages_per_connection.unwrap_or(u64::MAX),
-            timeout: (!self.options.timeout.is_zero()).then_some(self.options.timeout),
+            timeout: limit(self.options.timeout),
+            answer_timeout: limit(self.options.answer_timeout),
             seed: self.seed,
         }
     }
@@ -227,6 +229,10 @@ impl Plan {
             false => seconds(self.options.timeout),
         };
         add("timeout", "timeout", timeout);
+        if !self.options.answer_timeout.is_zero() {
+            let answer_timeout = seconds(self.options.answer_timeout);
+            add("answer_timeout", "timeout of a whole answer", answer_timeout);
+        }
         if let Some(shard) = self.shard {
             add("shard", "shard", shard.to_string());
         }

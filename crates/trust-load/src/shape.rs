@@ -30,6 +30,8 @@ pub struct Shape {
     pub messages_per_connection: u64,
     /// Longest time to connect, and without progress while an answer is owed; `None`: no limit.
     pub timeout: Option<Duration>,
+    /// Longest time from when a message was sent to the last byte of its answer; `None`: no limit.
+    pub answer_timeout: Option<Duration>,
     /// Decides what is random about times.
     pub seed: u64,
 }

@@ -76,6 +76,7 @@ fn shape(address: SocketAddr) -> Shape {
         connect_gap: Duration::ZERO,
         messages_per_connection: u64::MAX,
         timeout: Some(PATIENCE),
+        answer_timeout: None,
         seed: 1,
     }
 }

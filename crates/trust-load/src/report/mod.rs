@@ -116,7 +116,9 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
     }
     if slow > 0 {
         let slow = count(slow, "answer");
-        said.push(format!("{slow} took longer than --timeout, which limits silence alone."));
+        said.push(format!(
+            "{slow} took longer than --timeout, which limits silence (--answer-timeout limits whole answers)."
+        ));
     }
     if unsent > 0 {
         let unsent = count(unsent, "message");

@@ -79,8 +79,7 @@ impl Report {
         );
         if *slow > 0 {
             let slow = count(*slow, "answer");
-            let _ =
-                writeln!(totals, "{slow} took longer than --timeout, which limits silence alone");
+            let _ = writeln!(totals, "{slow} took longer than --timeout, which limits silence");
         }
         totals
     }
@@ -129,7 +128,7 @@ mod tests {
         let mut report = Report::new(2, 3);
         report.add(&Outcome { slow: 1, ..outcome(3, None) });
         report.add(&Outcome { slow: 1, ..outcome(3, None) });
-        let expected = "2 answers took longer than --timeout, which limits silence alone\n";
+        let expected = "2 answers took longer than --timeout, which limits silence\n";
         assert!(report.totals().ends_with(expected), "{}", report.totals());
     }
 

@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[Named] = tests![
     each_end_that_comes_too_early_has_its_cause,
     a_timeout_is_in_the_percentiles,
     a_whole_answer_that_takes_longer_than_the_timeout_is_counted_as_slow,
+    a_whole_answer_that_takes_longer_than_its_own_timeout_is_an_error,
     what_fails_in_an_open_loop_is_counted_too,
     a_server_that_comes_back_is_connected_to_anew,
     what_was_still_owed_at_the_end_is_a_timeout,
@@ -208,6 +209,17 @@ fn a_whole_answer_that_takes_longer_than_the_timeout_is_counted_as_slow() {
     assert!(sequential.text().contains(told), "{}", sequential.text());
     let patient = document(&server, "--concurrency 1 --messages 1 --timeout 0", 0);
     assert_eq!(patient.messages.slow, 0, "{patient:?}");
+}
+
+fn a_whole_answer_that_takes_longer_than_its_own_timeout_is_an_error() {
+    let server = dripping();
+    let flags = "--concurrency 2 --messages 3 --timeout 5 --answer-timeout 0.5";
+    let seen = document(&server, flags, 1);
+    assert_eq!(seen.causes(), [("timeout", 2)], "{seen:?}");
+    assert_eq!((seen.messages.answered, seen.messages.failed), (0, 6), "{seen:?}");
+    assert_eq!(seen.facts["answer_timeout"], "0.5 s", "{seen:?}");
+    let patient = document(&server, "--concurrency 1 --messages 1 --answer-timeout 30", 0);
+    patient.is_all_right(1);
 }
 
 fn what_fails_in_an_open_loop_is_counted_too() {
