@@ -21,6 +21,7 @@ use trust_cli::signals::Stopped;
 use trust_cli::target::{Arguments, Family, ServerSettings, Target};
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
+use trust_cli::zone;
 
 use crate::case::Case;
 use crate::cases;
@@ -210,7 +211,7 @@ fn try_all(
     output: &mut ReportOutput,
 ) -> Result<Ran, Stopped> {
     let (address, watch) = reach(context, server, options.patience)?;
-    about.server.address = Some(address.to_string());
+    about.server.address = Some(zone::shown(&address));
     about.server.pid = watch.as_ref().map(Watch::pid);
     let (stop, stopper) = io::pipe().map_err(|error| internal(&error))?;
     let is_near = address.ip().is_loopback();

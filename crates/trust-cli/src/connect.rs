@@ -1,7 +1,7 @@
 //! From a target to a connection: resolving its name, trying every address.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread;
@@ -18,6 +18,7 @@ use crate::target::{Family, Target};
 use crate::text::{reason, seconds};
 use crate::values::quoted;
 use crate::wait::{left, wait_for};
+use crate::zone;
 
 /// Addresses that an error message lists; a name can have hundreds.
 const LISTED_ADDRESSES_MAX: usize = 4;
@@ -48,16 +49,17 @@ impl Limit {
 ///
 /// # Errors
 ///
-/// 68 for an unknown name or one without address of that family, 75 after the limit.
+/// 64 for an unknown interface; 68 for an unknown name or one without address of that family, 75
+/// after the limit.
 pub fn resolve(
     target: &Target,
     family: Family,
     limit: Limit,
     signals: &Signals,
 ) -> Result<Vec<SocketAddr>, Stopped> {
-    let addresses = match target.host().parse::<IpAddr>() {
-        Ok(ip) => vec![SocketAddr::new(ip, target.port())],
-        Err(_) => look_up(target, limit, signals)?,
+    let addresses = match zone::literal(target.host(), target.port())? {
+        Some(address) => vec![address],
+        None => look_up(target, limit, signals)?,
     };
     let mut fitting: Vec<SocketAddr> = addresses.into_iter().filter(|a| family.has(a)).collect();
     fitting.dedup();
@@ -95,6 +97,10 @@ pub fn connect(
     assert!(!addresses.is_empty(), "resolving yields at least one address");
     let mut errors = Vec::new();
     for (index, address) in addresses.iter().enumerate() {
+        if let Err(fault) = zone::check_is_complete(address) {
+            errors.push((*address, ExitCode::Unavailable, fault));
+            continue;
+        }
         let share = (addresses.len() - index) as u32;
         let until = limit.end.map(|end| Instant::now() + left(end) / share);
         let error = match ClientStream::begin_connecting(*address, |_| ()) {
@@ -120,14 +126,15 @@ fn nobody_answered(target: &Target, errors: &[(SocketAddr, ExitCode, String)]) -
         .into_iter()
         .find(|rank| errors.iter().any(|(_, exit, _)| exit == rank))
         .unwrap_or(ExitCode::Io);
-    let is_literal = |address: &SocketAddr| address.to_string() == target.to_string();
+    let is_literal = |address: &SocketAddr| zone::shown(address) == target.to_string();
     let reasons = match errors {
         [(address, _, reason)] if is_literal(address) => format!(": {reason}"),
-        [(address, _, reason)] => format!(" ({}): {reason}", address.ip()),
+        [(address, _, reason)] => format!(" ({}): {reason}", zone::shown_ip(address)),
         _ => {
             let listed = errors.iter().take(LISTED_ADDRESSES_MAX);
-            let mut reasons: Vec<String> =
-                listed.map(|(address, _, reason)| format!("{}: {reason}", address.ip())).collect();
+            let mut reasons: Vec<String> = listed
+                .map(|(address, _, reason)| format!("{}: {reason}", zone::shown_ip(address)))
+                .collect();
             if errors.len() > LISTED_ADDRESSES_MAX {
                 let more = errors.len() - LISTED_ADDRESSES_MAX;
                 reasons.push(format!("and {more} more"));

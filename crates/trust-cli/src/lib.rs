@@ -45,3 +45,4 @@ pub mod text;
 pub mod usage;
 pub mod values;
 pub mod wait;
+pub mod zone;

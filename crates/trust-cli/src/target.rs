@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
@@ -10,6 +10,7 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::layers::{Layers, Source};
 use crate::settings::{AnySetting, Parse, Setting, ValueKind};
 use crate::values::{parse_port, quoted};
+use crate::zone;
 
 /// A server that can be connected to. Only resolving looks into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -321,15 +322,10 @@ fn parse_listen_host(text: &str) -> Result<String, String> {
 /// Refuses an address that is nothing without its interface (RFC 4007, section 6).
 fn check_zone(host: &str) -> Result<(), String> {
     match host.parse() {
-        Ok(IpAddr::V6(address)) if address.is_unicast_link_local() => {
-            Err(format!("{NEEDS_ZONE}, as in {address}%eth0"))
-        }
-        _ => Ok(()),
+        Ok(ip) => zone::check_is_complete(&SocketAddr::new(ip, 0)),
+        Err(_) => Ok(()),
     }
 }
-
-/// What is said of a link-local address alone.
-pub(crate) const NEEDS_ZONE: &str = "a link-local address needs its interface";
 
 /// Whether it is an IPv6 address, perhaps with a zone (`fe80::1%eth0`).
 fn is_ipv6(text: &str) -> bool {

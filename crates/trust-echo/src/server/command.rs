@@ -15,6 +15,7 @@ use trust_cli::level::Level;
 use trust_cli::signals::Signal;
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
+use trust_cli::zone;
 use trust_net::errno::Operation;
 use trust_net::service::Echo;
 use trust_net::socket::{self, BindError};
@@ -128,6 +129,9 @@ fn check_against(
 
 fn addresses(host: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     let Some(host) = host else { return Ok(vec![socket::any_address(port)]) };
+    if let Some(address) = zone::literal(host, port)? {
+        return Ok(vec![address]);
+    }
     let mut found: Vec<SocketAddr> = vec![];
     for address in (host, port).to_socket_addrs().into_iter().flatten() {
         if !found.contains(&address) {
@@ -187,8 +191,8 @@ fn cannot_listen(error: &BindError, host: Option<&str>, port: u16) -> Failure {
     let Some(address) = address else { return internal(error) };
     let port = if port == 0 { address.port() } else { port };
     let place = match host {
-        Some(host) if *host != address.ip().to_string() => {
-            format!("{} port {port} ({})", quoted(host), address.ip())
+        Some(host) if *host != zone::shown_ip(address) => {
+            format!("{} port {port} ({})", quoted(host), zone::shown_ip(address))
         }
         Some(host) => format!("{} port {port}", quoted(host)),
         None => format!("port {port}"),

@@ -8,6 +8,7 @@ use trust_cli::error_map::{self, errno_name};
 use trust_cli::event_log::{self, EventLog, Missing};
 use trust_cli::level::Level;
 use trust_cli::log_sink::{FILE, STDOUT};
+use trust_cli::zone;
 use trust_net::errno::{self, Operation};
 use trust_net::observer::{ChildExit, ClientInfo, Stats};
 use trust_net::wire::{Disconnect, During, Mode, Reason, Totals};
@@ -37,11 +38,11 @@ impl ServerEvents {
 
     fn write_start(&self, addresses: &[SocketAddr], backlog: Option<u32>) {
         let (config, first) = (&self.config, addresses[0]);
-        let all: Vec<String> = addresses.iter().map(SocketAddr::to_string).collect();
+        let all: Vec<String> = addresses.iter().map(zone::shown).collect();
         let event = self
             .log
             .event(Level::Info, "server_start")
-            .field("addr", &format_args!("{}", first.ip()))
+            .field("addr", &zone::shown_ip(&first))
             .field("port", &first.port())
             .field("addresses", &all)
             .field("mode", mode_name(config.limits.mode))

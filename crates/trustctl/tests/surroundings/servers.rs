@@ -1,5 +1,6 @@
 //! How the client commands are told their server.
 
+use trust_testkit::net::Network;
 use trust_testkit::program::{Finished, Home};
 use trust_testkit::server::{NO_FLAGS, Server};
 
@@ -96,4 +97,47 @@ fn an_argument_beats_a_variable_and_the_file() {
     }
     let launch = home.trustctl(["echo-client", "hi", "--host", &whole]);
     launch.run().exits_with(0).prints("hi\n");
+}
+
+#[test]
+fn a_link_local_address_is_reached_and_shown_with_its_interface() {
+    if !rustix::process::geteuid().is_root() {
+        return super::leave_out("root, for a network namespace");
+    }
+    let network = Network::create();
+    network
+        .ip("link add local0 type veth peer name local1\nlink set local1 up\nlink set local0 up\n\
+         addr add fe80::1/64 dev local0 nodad\n");
+    network.inside(|| {
+        let server = Server::start(["--host=fe80::1%local0"]);
+        let start = server.start_event();
+        assert_eq!(start.text("addr"), "fe80::1%local0");
+        let whole = format!("[fe80::1%local0]:{}", server.port());
+        let home = Home::new();
+        each(&home, &[&whole], |_, finished| drop(finished.exits_with(0)));
+        drop(server);
+        let refused = format!("cannot connect to {whole}: Connection refused");
+        each(&home, &[&whole], |_, finished| {
+            drop(finished.exits_with(69).complains_about(&[&refused]))
+        });
+    });
+}
+
+#[test]
+fn a_link_local_address_needs_an_interface_that_is_there() {
+    let home = Home::new();
+    let needs = "a link-local address needs its interface, as in fe80::1%eth0";
+    let unknown = "unknown interface 'nosuch' in 'fe80::1%nosuch': this host has ";
+    let refused = |finished: Finished, words: &str| {
+        drop(finished.exits_with(64).complains_about(&[words]).complains_in_one_line());
+    };
+    for (host, words) in [("fe80::1", needs), ("fe80::1%nosuch", unknown)] {
+        let forms: [&[&str]; 3] =
+            [&[host, "9"], &[&format!("[{host}]:9")], &["--port=9", "--host", host]];
+        for form in forms {
+            each(&home, form, |_, finished| refused(finished, words));
+        }
+        let server = home.trustctl(["echo-server", "--port=0", "--host", host]);
+        refused(server.run(), words);
+    }
 }
