@@ -32,7 +32,7 @@ use crate::engine::population::Population;
 use crate::engine::stages::LastPart;
 use crate::engine::timetable::{Stage, Timetable};
 use crate::readiness::{Readiness, Ready};
-use crate::shape::{Pace, Shape};
+use crate::shape::{Length, Pace, Shape};
 use crate::summary::{Cause, Interval, Live, Summary};
 use crate::tally::Tally;
 
@@ -255,6 +255,8 @@ impl<'a> Engine<'a> {
         let every = shortest / LOOKS_IN_A_LIMIT;
         self.timetable.next_look = now + every.max(LOOK_MIN);
         let is_over = now >= self.timetable.finish_by;
+        let stuck_after = self.connecting_max();
+        let is_stuck = |since: Duration| now.saturating_sub(since) >= stuck_after;
         for index in 0..self.places.len() {
             let place = &self.places[index];
             let is_too_long =
@@ -263,7 +265,9 @@ impl<'a> Engine<'a> {
                 answer_limit.is_some_and(|limit| now.saturating_sub(begun) >= limit)
             };
             match &place.state {
-                State::Connecting { since, .. } if is_over || is_too_long(*since) => {
+                State::Connecting { since, .. }
+                    if is_over || is_stuck(*since) || is_too_long(*since) =>
+                {
                     self.fail(index, Cause::ConnectTimeout);
                 }
                 State::Open(connection)
@@ -271,6 +275,9 @@ impl<'a> Engine<'a> {
                         is_over || is_too_long(place.progress_at) || is_too_slow(begun)
                     }) =>
                 {
+                    if is_over {
+                        self.count_past_grace(index);
+                    }
                     self.fail(index, Cause::Timeout);
                 }
                 State::Open(_) if is_over => self.retire(index, now),
@@ -279,6 +286,17 @@ impl<'a> Engine<'a> {
             }
         }
         self.end_farewells(now);
+    }
+
+    /// Longest time for one of the first connections, which all others wait for, when a time ends the run: as long as the
+    /// run may take after it.
+    fn connecting_max(&self) -> Duration {
+        match (self.timetable.stage, self.shape.length) {
+            (Stage::Connecting, Length::Time(time)) => {
+                self.shape.warm_up.saturating_add(time).saturating_add(self.shape.grace)
+            }
+            _ => Duration::MAX,
+        }
     }
 
     fn handle_ready(&mut self, ready: Ready) {

@@ -15,8 +15,9 @@ use trust_cli::target::{Arguments, Family, ServerSettings, Target};
 use trust_cli::text::{count, grouped, seconds};
 
 use crate::options::{
-    ARRIVALS, CLIENTS, CONCURRENCY, CSV, FRAMING, HDR_LOG, HOST, HTML, JSON, LoadOptions,
-    MAX_FRAME, MESSAGES, NAME, PORT, RATE, RAW, SEED, SERVER, SETTINGS, SHARD, SIZE, START_AT,
+    ARRIVALS, CLIENTS, CONCURRENCY, CSV, DURATION, FRAMING, GRACE, HDR_LOG, HOST, HTML, JSON,
+    LoadOptions, MAX_FRAME, MESSAGES, NAME, PORT, RATE, RAW, SEED, SERVER, SETTINGS, SHARD, SIZE,
+    START_AT,
 };
 use crate::report::units;
 use crate::schedule::Arrivals;
@@ -34,6 +35,9 @@ pub(crate) const FIND_FROM: f64 = 1000.0;
 
 /// How long a trial of that search takes: long enough for a 99th percentile of some hundred messages.
 const TRIAL: Duration = Duration::from_secs(5);
+
+/// Longest wait for the last answers unless it is said: whoever gives a time wants an end.
+const GRACE_MAX: Duration = Duration::from_secs(5);
 
 /// What a run of the load is to do.
 #[derive(Debug)]
@@ -80,6 +84,12 @@ impl Plan {
         if !is_open && layers.source(&ARRIVALS) > Source::Default {
             let why = format!("goes only with {}: only an open loop has arrivals", RATE.flag());
             return Err(refused(layers, &[&ARRIVALS], why));
+        }
+        let is_timed = options.duration.is_some() || options.find_rate.is_some();
+        if !is_timed && options.grace.is_some() {
+            let why =
+                format!("goes only with {}: other runs wait for all answers", DURATION.flag());
+            return Err(refused(layers, &[&GRACE], why));
         }
         let concurrency = options.concurrency;
         let shard =
@@ -152,6 +162,17 @@ impl Plan {
         }
     }
 
+    /// Longest time without progress while an answer is owed; `None`: no limit.
+    fn timeout(&self) -> Option<Duration> {
+        (!self.options.timeout.is_zero()).then_some(self.options.timeout)
+    }
+
+    /// Longest wait for the last answers when a time ends the run.
+    fn grace(&self) -> Duration {
+        let usual = || self.timeout().unwrap_or(GRACE_MAX).min(GRACE_MAX);
+        self.options.grace.unwrap_or_else(usual)
+    }
+
     /// What the engine is to do with the server at that address.
     pub fn shape(&self, address: SocketAddr) -> Shape {
         let seconds = |rate: f64| Duration::from_secs_f64(1.0 / self.places.share(rate));
@@ -163,10 +184,11 @@ impl Plan {
             pace: self.pace,
             in_flight: usize::try_from(self.in_flight).unwrap_or(usize::MAX),
             length: self.length,
+            grace: self.grace(),
             warm_up: self.options.warm_up,
             connect_gap: self.options.connect_rate.map_or(Duration::ZERO, seconds),
             messages_per_connection: self.options.messages_per_connection.unwrap_or(u64::MAX),
-            timeout: limit(self.options.timeout),
+            timeout: self.timeout(),
             answer_timeout: limit(self.options.answer_timeout),
             seed: self.seed,
         }
@@ -211,7 +233,10 @@ impl Plan {
                 add("clients", "clients", grouped(clients));
                 add("messages", "messages of each", grouped(each));
             }
-            Length::Time(time) => add("duration", "duration", seconds(time)),
+            Length::Time(time) => {
+                add("duration", "duration", seconds(time));
+                add("grace", "wait for the last answers", seconds(self.grace()));
+            }
         }
         if !self.options.warm_up.is_zero() {
             add("warm_up", "warm-up", seconds(self.options.warm_up));
@@ -224,11 +249,7 @@ impl Plan {
         if let Some(messages) = self.options.messages_per_connection {
             add("messages_per_connection", "messages of a connection", grouped(messages));
         }
-        let timeout = match self.options.timeout.is_zero() {
-            true => "none".to_owned(),
-            false => seconds(self.options.timeout),
-        };
-        add("timeout", "timeout", timeout);
+        add("timeout", "timeout", self.timeout().map_or("none".to_owned(), seconds));
         if !self.options.answer_timeout.is_zero() {
             let answer_timeout = seconds(self.options.answer_timeout);
             add("answer_timeout", "timeout of a whole answer", answer_timeout);

@@ -22,6 +22,8 @@ pub struct Shape {
     pub in_flight: usize,
     /// When it is over.
     pub length: Length,
+    /// Longest wait for the last answers when a time ends the run.
+    pub grace: Duration,
     /// What happens in this time after the begin is not measured.
     pub warm_up: Duration,
     /// The least time between two connection attempts.

@@ -222,6 +222,9 @@ pub struct Counts {
     pub kept_up: u64,
     /// Messages that were sent and did not come back right, and those that a failed client did not send any more.
     pub failed: u64,
+    /// Of these, those that were still on the way when the wait for the last answers was over.
+    #[serde(skip)]
+    pub past_grace: u64,
     /// Messages that were due and could not be sent before the run had to end (open loop only).
     pub unsent: u64,
     /// Messages that were on the way when a signal ended the run.

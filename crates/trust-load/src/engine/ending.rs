@@ -118,6 +118,16 @@ impl Engine<'_> {
         }
     }
 
+    /// Counts what is on the way when the last answers are not waited for any more.
+    pub(super) fn count_past_grace(&mut self, index: usize) {
+        let State::Open(connection) = &self.places[index].state else { return };
+        for (times, count) in connection.times() {
+            if self.tally.is_measured(times) {
+                self.tally.counts.past_grace += count as u64;
+            }
+        }
+    }
+
     /// What was on the way and what was due when a signal came has waited until then.
     pub(super) fn count_outstanding(&mut self, now: Duration) {
         for index in 0..self.places.len() {

@@ -72,6 +72,7 @@ fn shape(address: SocketAddr) -> Shape {
         pace: Pace::Closed { think: Duration::ZERO },
         in_flight: 1,
         length: messages(1, 10),
+        grace: PATIENCE,
         warm_up: Duration::ZERO,
         connect_gap: Duration::ZERO,
         messages_per_connection: u64::MAX,
@@ -296,6 +297,7 @@ fn each_end_that_comes_too_early_has_its_cause() {
         };
         let shape = Shape {
             timeout: Some(Duration::from_millis(300)),
+            grace: Duration::from_millis(300),
             length: messages(1, length),
             pace: Pace::Closed { think: Duration::from_millis(200) },
             ..shape(server(serve))

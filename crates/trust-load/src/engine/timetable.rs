@@ -82,8 +82,7 @@ impl Timetable {
         self.next_part = now + INTERVAL;
         if let Length::Time(time) = shape.length {
             self.end = self.measure_from + time;
-            let limit = shape.timeout;
-            self.finish_by = limit.map_or(Duration::MAX, |limit| self.end.saturating_add(limit));
+            self.finish_by = self.end.saturating_add(shape.grace);
         }
     }
 

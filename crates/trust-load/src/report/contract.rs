@@ -49,12 +49,21 @@ fn numbers_are_those_of_the_run() {
     assert_eq!(document.rate.requested_per_second, Some(20_000.0));
     let achieved = summary.counts.answered_in_time as f64 / 120.0;
     assert!((document.rate.achieved_per_second - achieved).abs() < 1e-6);
-    let Messages { sent, answered, answered_in_time, failed, unsent, outstanding, warm_up, .. } =
-        document.messages;
+    let Messages {
+        sent,
+        answered,
+        answered_in_time,
+        failed,
+        past_grace,
+        unsent,
+        outstanding,
+        warm_up,
+        ..
+    } = document.messages;
     let counts = &summary.counts;
     assert_eq!((sent, answered, failed), (counts.sent, counts.answered, counts.failed));
     assert_eq!((answered_in_time, unsent, warm_up), (counts.answered_in_time, 12, 100_000));
-    assert_eq!(outstanding, 7);
+    assert_eq!((past_grace, outstanding), (31, 7));
     let Connections { made, peak, connect_time, .. } = document.connections;
     assert_eq!((made, peak, connect_time.count), (counts.connections, 64, 64));
     let bytes = document.bytes;

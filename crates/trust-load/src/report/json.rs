@@ -165,6 +165,8 @@ pub struct Messages {
     /// Were sent and did not come back right, or were no longer sent because their client had
     /// failed.
     pub failed: u64,
+    /// Of `failed`, those that had not come back when `--grace` was over.
+    pub past_grace: u64,
     /// Were due and could not be sent before the run had to end (open loop).
     pub unsent: u64,
     /// Were on the way when a signal ended the run.
@@ -181,12 +183,23 @@ impl Messages {
             answered_in_time,
             slow,
             failed,
+            past_grace,
             unsent,
             outstanding,
             warm_up,
             ..
         } = *counts;
-        Messages { sent, answered, answered_in_time, slow, failed, unsent, outstanding, warm_up }
+        Messages {
+            sent,
+            answered,
+            answered_in_time,
+            slow,
+            failed,
+            past_grace,
+            unsent,
+            outstanding,
+            warm_up,
+        }
     }
 }
 

@@ -114,6 +114,12 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
             ),
         });
     }
+    if counts.past_grace > 0 {
+        said.push(format!(
+            "{} of them had no answer when the wait for the last ones (--grace) was over.",
+            grouped(counts.past_grace)
+        ));
+    }
     if slow > 0 {
         let slow = count(slow, "answer");
         said.push(format!(
@@ -213,6 +219,9 @@ pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, Stri
     }
     let [sent, answered, failed] = [counts.sent, counts.answered, counts.failed].map(grouped);
     let mut messages = format!("{sent} sent, {answered} answered, {failed} failed");
+    if counts.past_grace > 0 {
+        let _ = write!(messages, " ({} unanswered after the grace)", grouped(counts.past_grace));
+    }
     if counts.unsent > 0 {
         let _ = write!(messages, ", {} due and not sent", grouped(counts.unsent));
     }

@@ -64,6 +64,7 @@ fn open() -> Sample {
     let mut sample = sampled(true, 120, 20_000, Some(40));
     let Summary { errors, counts, wrong, client, .. } = &mut sample.summary;
     counts.failed = errors.total() + 31;
+    counts.past_grace = 31;
     counts.unsent = 12;
     counts.outstanding = 7;
     counts.warm_up = 100_000;

@@ -239,7 +239,7 @@ mod tests {
             "          17    1,204          17          13      0x4e  0x4f\n",
             "          51    3,612           2    (header)      0x4c  0x4d\n",
             "2 of 3 budgets missed.",
-            "12 due and not\n               sent",
+            "78 failed (31 unanswered\n               after the grace), 12 due and not sent",
         ] {
             assert!(text.contains(expected), "{expected:?} is not in\n{text}");
         }

@@ -26,6 +26,8 @@ pub(crate) const TESTS: &[Named] = tests![
     what_fails_in_an_open_loop_is_counted_too,
     a_server_that_comes_back_is_connected_to_anew,
     what_was_still_owed_at_the_end_is_a_timeout,
+    a_duration_bounds_the_run_without_a_timeout_too,
+    the_grace_is_for_the_last_answers_of_a_duration,
 ];
 
 /// Where nobody listens.
@@ -285,4 +287,46 @@ fn what_was_still_owed_at_the_end_is_a_timeout() {
         "each has waited for two seconds or has its answer: {seen:?}"
     );
     assert!(time(seen.latency.max_ns) >= Duration::from_secs(2), "{seen:?}");
+}
+
+fn a_duration_bounds_the_run_without_a_timeout_too() {
+    let server = Server::start(Client::be_silent);
+    let flags = "--concurrency 2 --duration 200ms --timeout 0 --grace 300ms";
+    let begun = Instant::now();
+    let seen = document(&server, flags, 1);
+    assert!(begun.elapsed() >= Duration::from_millis(500), "{:?}", begun.elapsed());
+    assert_eq!((seen.messages.sent, seen.messages.failed, seen.messages.past_grace), (2, 2, 2));
+    assert_eq!(seen.causes(), [("timeout", 2)]);
+    assert_eq!((&*seen.facts["timeout"], &*seen.facts["grace"]), ("none", "0.3 s"));
+    assert!(seen.again.contains("--duration 200ms --grace 300ms"), "{}", seen.again);
+
+    let finished = run(&server, flags).exits_with(1);
+    let said = finished.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = "2 of them had no answer when the wait for the last ones (--grace) was over.";
+    assert!(said.contains(words), "{said}");
+
+    // The clients that wait for each other to connect wait no longer than the rest takes.
+    let server = Server::for_one(|client, _| client.echo(), Backlog::Full);
+    let seen = document(&server, "--concurrency 2 --duration 200ms --timeout 0 --grace 300ms", 1);
+    assert_eq!(seen.causes(), [("connect_timeout", 1)]);
+}
+
+fn the_grace_is_for_the_last_answers_of_a_duration() {
+    const LATE: Duration = Duration::from_millis(500);
+    let late = |client: &mut Client| {
+        let frame = client.frame()?;
+        thread::sleep(LATE);
+        client.send(&frame)?;
+        client.echo()
+    };
+    let server = Server::start(late);
+    let seen = document(&server, "--duration 10ms --timeout 0", 0);
+    assert_eq!((seen.messages.answered, seen.messages.past_grace), (1, 0));
+    assert_eq!(seen.facts["grace"], "5 s");
+    let seen = document(&server, "--duration 10ms --grace 0", 1);
+    assert_eq!((seen.messages.answered, seen.messages.past_grace), (0, 1));
+
+    let refused = run(&server, "--messages 3 --grace 1s").exits_with(64);
+    let words = ["--grace goes only with --duration: other runs wait for all answers"];
+    refused.complains_about(&words).complains_in_one_line();
 }

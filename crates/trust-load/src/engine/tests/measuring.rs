@@ -122,6 +122,7 @@ fn what_waits_behind_a_message_that_timed_out_is_in_the_percentiles_too() {
         pace: open(200.0),
         in_flight: 1000,
         timeout: Some(Duration::from_millis(600)),
+        grace: Duration::from_millis(600),
         length: Length::Time(Duration::from_secs(1)),
         ..shape(server(serve))
     };
@@ -143,6 +144,7 @@ fn a_flood_that_nobody_answers_is_counted_at_once() {
         pace: open(1e7),
         in_flight: 1,
         timeout: Some(Duration::from_millis(200)),
+        grace: Duration::from_millis(200),
         length: Length::Time(Duration::from_secs(1)),
         ..shape(server(serve))
     };
@@ -269,6 +271,7 @@ fn what_was_due_and_not_sent_is_counted_to_the_message_from_the_end_of_the_warm_
         pace: open(3000.0),
         in_flight: 1,
         timeout: Some(Duration::from_millis(900)),
+        grace: Duration::from_millis(900),
         warm_up: Duration::from_millis(77),
         length: Length::Time(Duration::from_millis(450)),
         ..shape(server(serve))
