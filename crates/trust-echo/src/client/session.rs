@@ -93,6 +93,9 @@ impl<'a> Session<'a> {
     /// A signal; 65 and 74 for the input and the output; 69, 75 and 76 for the connection.
     pub fn run(mut self) -> Result<(), Stopped> {
         let result = self.run_to_end();
+        if result.is_ok() && self.source.is_empty() {
+            tell("standard input was empty: nothing was sent");
+        }
         if self.source.repeats() && self.round_trips.count() > 0 {
             let count = grouped(self.round_trips.count());
             tell(&format!("{count} echoes  rtt {}", self.round_trips));

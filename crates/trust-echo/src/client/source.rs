@@ -53,6 +53,8 @@ pub struct Source<'fd> {
     begun: Instant,
     standard: BorrowedFd<'fd>,
     input: Input,
+    /// Whether standard input had a byte.
+    had_input: bool,
     buffer: Vec<u8>,
 }
 
@@ -73,6 +75,7 @@ impl<'fd> Source<'fd> {
             begun: now,
             standard,
             input: Input::new(cut),
+            had_input: false,
             buffer: vec![0; buffer_len],
         }
     }
@@ -192,8 +195,7 @@ impl<'fd> Source<'fd> {
         };
         match rustix::io::read(self.standard, &mut self.buffer[..max]) {
             Ok(0) => self.input.handle_end(),
-            Ok(count) if self.plan == SendPlan::Raw => conversation.push(&self.buffer[..count]),
-            Ok(count) => self.input.handle_read(&self.buffer[..count]),
+            Ok(count) => self.handle_read(count, conversation),
             // It is shared with other processes: one of them took it, or made it non-blocking.
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(error) => {
@@ -202,6 +204,19 @@ impl<'fd> Source<'fd> {
             }
         }
         Ok(())
+    }
+
+    fn handle_read(&mut self, count: usize, conversation: &mut Conversation) {
+        self.had_input = true;
+        match self.plan {
+            SendPlan::Raw => conversation.push(&self.buffer[..count]),
+            _ => self.input.handle_read(&self.buffer[..count]),
+        }
+    }
+
+    /// Whether standard input was to be sent, and ended without a byte.
+    pub fn is_empty(&self) -> bool {
+        self.input.is_ended() && !self.had_input
     }
 
     /// Whether nothing more will be sent, even if that has to be found out: standard input may have

@@ -73,3 +73,21 @@ fn a_stderr_that_is_full_and_does_not_wait_gets_the_message_all_the_same() {
     running.wait().exits_with(64);
     assert_eq!(told.trim_start_matches('.'), "error: missing required flag: --port\n");
 }
+
+#[test]
+fn an_empty_standard_input_is_told_and_is_no_failure() {
+    let server = Server::start(NO_FLAGS);
+    let said = "standard input was empty: nothing was sent";
+    for flags in [&[][..], &["--chunk", "10"], &["--raw"]] {
+        let empty = server.echo_client(flags).run_with_input(b"").exits_with(0).prints("");
+        empty.complains_about(&[said]).complains_in_one_line();
+        let one = server.echo_client(flags).run_with_input(b"\n").exits_with(0).prints("\n");
+        one.complains_about_nothing();
+    }
+    server.echo_client(["message"]).run().exits_with(0).complains_about_nothing();
+    let home = Home::new();
+    let to = ["echo-client", &*server.address().to_string()].map(String::from);
+    let closed = home.trustctl_in_shell("exec \"$0\" \"$@\" <&-", to).run().exits_with(0);
+    closed.complains_about(&[said]).complains_in_one_line();
+    server.stop();
+}
