@@ -234,7 +234,7 @@ BREAKAGES = [
     ("server.yaml", "              port: echo", "              port: echos", "no port is called echos"),
     ("server.yaml", "--port=9900", "--port=9901", "--port and its containerPort differ"),
     ("server.yaml", "localhost:9900", "localhost:9901", "liveness probe and the server's differ"),
-    ("server.yaml", "--drain-timeout=10", "--drain-timeout=20", "before --drain-timeout is over"),
+    ("server.yaml", "--drain-timeout=8", "--drain-timeout=20", "before --drain-timeout is over"),
     ("server.yaml", "mountPath: /home/trustctl", "mountpath: /home/trustctl", "'mountPath' is a required property"),
     ("load.yaml", "completions: 4", "completions: 5", "completions and --shard differ"),
     ("load.yaml", "parallelism: 4", "parallelism: 2", "completions and parallelism differ"),

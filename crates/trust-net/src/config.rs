@@ -46,6 +46,10 @@ pub struct ServerConfig {
     pub pulse: Option<Duration>,
 }
 
+/// Container runtimes kill ten seconds after SIGTERM. The rest of that is for the last connections to
+/// be cut, and for a log to be written.
+const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(8);
+
 impl ServerConfig {
     /// A server on all addresses of this host, with one event loop and the default limits.
     pub fn new(port: u16) -> ServerConfig {
@@ -53,7 +57,7 @@ impl ServerConfig {
             addresses: vec![socket::any_address(port)],
             model: Model::Event,
             limits: Limits::default(),
-            drain_timeout: Duration::from_secs(10),
+            drain_timeout: DRAIN_TIMEOUT_DEFAULT,
             max_clients: 1000,
             workers: 1,
             busy_poll: Duration::ZERO,

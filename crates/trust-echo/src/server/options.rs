@@ -39,8 +39,9 @@ options! {
         FRAME_TIMEOUT frame_timeout: Duration = "30s", values::LIMIT;
         /// Longest wait for the peer's FIN without a sign of life from it; five times that in all
         LINGER_TIMEOUT linger_timeout: Duration = "2s", values::DELAY;
-        /// Longest time for connections to finish after SIGTERM or SIGINT
-        DRAIN_TIMEOUT drain_timeout: Duration = "10s", values::DELAY;
+        /// Longest time for connections to finish after SIGTERM or SIGINT; containers are usually
+        /// killed after 10s
+        DRAIN_TIMEOUT drain_timeout: Duration = "8s", values::DELAY;
         /// Life of a connection after which it is ended in order, and 5 s later cut
         MAX_LIFETIME max_lifetime: Duration = "0", values::LIMIT;
         /// Clients served at once; more are turned away in the orderly way [default: what the
@@ -163,6 +164,13 @@ mod tests {
     #[test]
     fn the_default_frame_limit_is_the_library_s() {
         assert_eq!(MAX_FRAME.default, Some(DEFAULT_MAX_PAYLOAD.to_string().as_str()));
+    }
+
+    #[test]
+    fn the_default_drain_is_over_two_seconds_before_containers_are_killed() {
+        let drain_timeout = config(&[]).unwrap().drain_timeout;
+        assert_eq!(drain_timeout + Duration::from_secs(2), Duration::from_secs(10));
+        assert_eq!(drain_timeout, ServerConfig::new(0).drain_timeout, "the library's");
     }
 
     /// What the settings come to that these flags give.

@@ -5,6 +5,7 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::leave_out;
+use trust_testkit::event;
 use trust_testkit::kernel::{self, children_of};
 use trust_testkit::model::Model;
 use trust_testkit::program::Home;
@@ -64,4 +65,20 @@ fn orphans_are_reaped_by_a_server_that_is_the_first_process_in_every_model() {
 fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(pid as i32).expect("a process number");
     kill_process(pid, signal).expect("signal a process that runs");
+}
+
+#[test]
+fn a_drain_has_ended_and_is_logged_before_a_container_would_be_killed() {
+    let server = Server::start(["--timeout", "60"]);
+    let mut stuck = server.peer();
+    // The frame's first bytes, and never its last.
+    stuck.send(&[0, 0, 0, 9, b'x']);
+    stuck.is_received();
+    server.event_about(stuck.address(), "client_connect");
+    server.signal(Signal::TERM);
+    stuck.is_reset();
+    let timeout = server.event_about(stuck.address(), "drain_timeout");
+    assert_eq!(timeout.number("drain_timeout_sec"), 8.0, "{timeout:?}");
+    let events = server.ends_with(1, &[]);
+    assert_eq!(event::drained_and_cut(&events), (0, 1));
 }
