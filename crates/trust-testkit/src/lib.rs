@@ -27,6 +27,7 @@ pub mod scene;
 pub mod server;
 pub mod suite;
 pub mod super_server;
+pub mod terminal;
 pub mod tools;
 pub mod witness;
 

@@ -1,11 +1,9 @@
 //! How a run ends before its time: by a signal, or because nobody reads what it prints.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::command::{RUN_DEADLINE, load};
 use super::document::Document;
@@ -15,6 +13,7 @@ use trust_load::report::json::EndState;
 use trust_testkit::kernel;
 use trust_testkit::program::Home;
 use trust_testkit::suite::Named;
+use trust_testkit::terminal::Terminal;
 use trust_testkit::tests;
 
 pub(crate) const TESTS: &[Named] = tests![
@@ -152,25 +151,14 @@ fn progress_is_for_terminals_alone() {
         .exits_with(0)
         .complains_about_nothing();
 
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
-    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("its other end");
-    let path = ptsname(&terminal, vec![]).expect("the name of its other end");
-    let path = path.to_str().expect("a path");
-    // The other end stays open until all was read.
-    let other = File::options().read(true).write(true).open(path).expect("the other end");
-    let stderr = other.try_clone().expect("another descriptor");
+    let terminal = Terminal::open();
     // It comes back after each line of CSV: percentiles are known after the first.
     let flags = format!("{flags} --csv");
-    let running = load(&home, &server, &flags).env("TERM", "xterm").stderr(stderr).start();
+    let running =
+        load(&home, &server, &flags).env("TERM", "xterm").stderr(terminal.stderr()).start();
     let finished = running.wait_for(RUN_DEADLINE).exits_with(0);
     assert!(!finished.text().contains('\x1b'), "{}", finished.text());
-    drop(other);
-    let (mut terminal, mut bytes, mut buffer) = (File::from(terminal), vec![], [0; 4096]);
-    // EIO is the end of a terminal.
-    while let Ok(count @ 1..) = terminal.read(&mut buffer) {
-        bytes.extend_from_slice(&buffer[..count]);
-    }
-    let shown = String::from_utf8(bytes).expect("UTF-8");
+    let shown = terminal.shown();
     for word in ["measuring 0:0", "/s", "p50 ", "p99 ", "0 errors", " left"] {
         assert!(shown.contains(word), "no {word:?} in {shown:?}");
     }

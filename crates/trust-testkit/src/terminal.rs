@@ -1,0 +1,46 @@
+//! A terminal for a program's stderr, and what the program showed on it.
+
+use std::fs::File;
+use std::process::Stdio;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+use crate::STEP_DEADLINE;
+use crate::output::Output;
+
+/// A terminal of which this process has both ends.
+pub struct Terminal {
+    shown: Output,
+    /// It stays open until the programs have ended.
+    other: File,
+}
+
+impl Terminal {
+    /// A terminal that nothing was shown on.
+    pub fn open() -> Terminal {
+        let reader = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&reader).and_then(|()| unlockpt(&reader)).expect("its other end");
+        let path = ptsname(&reader, vec![]).expect("the name of its other end");
+        let path = path.to_str().expect("a path");
+        let other = File::options().read(true).write(true).open(path).expect("the other end");
+        Terminal { shown: Output::collect(File::from(reader)), other }
+    }
+
+    /// For a program's stderr.
+    pub fn stderr(&self) -> Stdio {
+        self.other.try_clone().expect("another descriptor").into()
+    }
+
+    /// Whether this was shown by now.
+    pub fn has_shown(&self, words: &str) -> bool {
+        self.shown.so_far().contains(words)
+    }
+
+    /// All that was shown by programs that have ended.
+    pub fn shown(self) -> String {
+        let Terminal { mut shown, other } = self;
+        drop(other);
+        let bytes = shown.wait_for_end(STEP_DEADLINE).expect("its end");
+        String::from_utf8(bytes).expect("UTF-8")
+    }
+}
