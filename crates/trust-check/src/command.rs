@@ -14,12 +14,12 @@ use trust_cli::command::{Context, Entry, Product};
 use trust_cli::connect::{Limit, connect, resolve};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::Source;
-use trust_cli::output::{Stdout, Unwritten, document, print};
+use trust_cli::output::{Stdout, Unwritten, document, print, tell};
 use trust_cli::progress::Progress;
 use trust_cli::report_file::{FileId, ReportFile};
 use trust_cli::signals::Stopped;
 use trust_cli::target::{Arguments, Family, ServerSettings, Target};
-use trust_cli::text::reason;
+use trust_cli::text::{reason, seconds};
 use trust_cli::values::quoted;
 use trust_cli::zone;
 
@@ -34,7 +34,7 @@ use crate::outcome::CaseOutcome;
 use crate::report::json::{CaseList, CheckReport, CheckSettings, ServerFields};
 use crate::report::{About, Counts, RunEnd, RunReport, html, junit, terminal};
 use crate::runner::{self, CasePlan, ProgressListener, Ran};
-use crate::server_command::{Started, cannot_start, unavailable};
+use crate::server_command::{StartStopLimits, Started, StoppedServer, cannot_start, unavailable};
 use crate::setup::{ConnectionPacer, NO_LIMIT, Setup};
 use crate::watch::Watch;
 
@@ -179,6 +179,7 @@ fn about(
         one_at_a_time: false,
         max_clients: options.max_clients,
         turned_away_beside: None,
+        was_killed: false,
     };
     let settings = CheckSettings {
         patience_sec: options.patience.as_secs_f64(),
@@ -210,7 +211,7 @@ fn try_all(
     about: &mut About,
     output: &mut ReportOutput,
 ) -> Result<Ran, Stopped> {
-    let (address, watch) = reach(context, server, options.patience)?;
+    let (address, watch) = reach(context, server, options, output)?;
     about.server.address = Some(zone::shown(&address));
     about.server.pid = watch.as_ref().map(Watch::pid);
     let (stop, stopper) = io::pipe().map_err(|error| internal(&error))?;
@@ -235,26 +236,55 @@ fn try_all(
     lines.output.progress.clear();
     about.server.one_at_a_time = setup.one_at_a_time;
     about.server.turned_away_beside = setup.rate.turned_away_beside();
-    about.deaths = watch.map_or_else(Vec::new, |watch| watch.deaths());
-    Ok(ran.map_err(|error| internal(&error))?)
+    about.deaths = watch.as_ref().map_or_else(Vec::new, Watch::deaths);
+    let mut ran = ran.map_err(|error| internal(&error))?;
+    if let Some(watch) = watch {
+        let stopped = stop_server(context, &watch, options, output);
+        about.server.was_killed = stopped.was_killed;
+        ran.signal = ran.signal.or(stopped.signal);
+    }
+    Ok(ran)
+}
+
+/// Stops the server if it was started here, and says so if it had to be killed.
+fn stop_server(
+    context: &Context<'_>,
+    watch: &Watch,
+    options: &CheckOptions,
+    output: &mut ReportOutput,
+) -> StoppedServer {
+    let stopped = watch.stop(context.signals, &mut |line| output.waiting(line)).unwrap_or_default();
+    output.progress.clear();
+    if stopped.was_killed {
+        let after = match stopped.signal {
+            Some(signal) => format!("when {} came", signal.name()),
+            None => format!("{} after SIGTERM (--stop-timeout)", seconds(options.stop_timeout)),
+        };
+        tell(&format!("the server had not ended {after} and was killed"));
+    }
+    stopped
 }
 
 fn reach(
     context: &Context<'_>,
     server: &ServerAccess,
-    patience: Duration,
+    options: &CheckOptions,
+    output: &mut ReportOutput,
 ) -> Result<(SocketAddr, Option<Watch>), Stopped> {
     let family = Family::of(context.matches);
     match server {
         ServerAccess::Started(command) => {
-            let started = Started::start(command).map_err(|error| cannot_start(&error))?;
-            let address = started.wait_until_it_accepts(family, context.signals)?;
+            let limits =
+                StartStopLimits { start: options.start_timeout, stop: options.stop_timeout };
+            let started = Started::start(command, limits).map_err(|error| cannot_start(&error))?;
+            let mut tell = |line: &str| output.waiting(line);
+            let address = started.wait_until_it_accepts(family, context.signals, &mut tell)?;
             let watch = Watch::of_started(started, address.port())
                 .map_err(|error| unavailable(format!("the server ended: {}", reason(&error))))?;
             Ok((address, Some(watch)))
         }
         ServerAccess::There(target, pid) => {
-            let limit = Limit::start(patience);
+            let limit = Limit::start(options.patience);
             let addresses = resolve(target, family, limit, context.signals)?;
             let stream = connect(target, &addresses, limit, context.signals)?;
             let address = stream.peer_addr().map_err(|error| internal(&error))?;
@@ -328,6 +358,11 @@ impl ReportOutput {
         })
     }
 
+    /// Shows what is waited for.
+    fn waiting(&mut self, line: &str) {
+        self.progress.show(|room| (terminal::fitting(line, room), None));
+    }
+
     /// Writes the reports, each whatever becomes of the others.
     fn end(mut self, report: &RunReport<'_>) -> Result<(), Failure> {
         self.progress.clear();
@@ -374,6 +409,10 @@ impl ProgressListener for Lines<'_> {
     fn progress(&mut self, running: &[&'static str], done: usize, of: usize) {
         let line = |room| (terminal::progress(running, done, of, room), None);
         self.output.progress.show(line);
+    }
+
+    fn waiting(&mut self, line: &str) {
+        self.output.waiting(line);
     }
 
     fn finished(&mut self, outcome: &CaseOutcome) -> ControlFlow<()> {

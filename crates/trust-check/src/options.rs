@@ -37,6 +37,11 @@ options! {
             "a command for sh with {port} in it",
             |text| has_port(text).then(|| text.to_owned()),
         );
+        /// How long the server that is started may take to accept connections
+        START_TIMEOUT start_timeout: Duration = "10s", values::TIME;
+        /// How long the server that is started may take to end after SIGTERM, before it gets
+        /// SIGKILL
+        STOP_TIMEOUT stop_timeout: Duration = "3s", values::DELAY;
         /// The server's process, on this host: its descriptors, memory and children are watched
         PID pid: u32, ValueKind::of_text("PID", "the number of a process", |text| {
                 parse_count(text).and_then(|pid| u32::try_from(pid).ok())

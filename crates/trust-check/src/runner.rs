@@ -63,6 +63,8 @@ pub struct CasePlan {
 pub trait ProgressListener {
     /// Cases that are being tried now, and how many of how many are done. Often.
     fn progress(&mut self, running: &[&'static str], done: usize, of: usize);
+    /// What is waited for, while nothing is tried.
+    fn waiting(&mut self, line: &str);
     /// The next case in the order of the plan is done; whether to go on.
     fn finished(&mut self, outcome: &CaseOutcome) -> ControlFlow<()>;
 }
@@ -260,7 +262,8 @@ impl Run<'_> {
         if self.is_lost || self.shared.stopped.load(Ordering::Relaxed) {
             return Ok(());
         }
-        match watch.start_again(setup, self.signals) {
+        let mut tell = |line: &str| self.listener.waiting(line);
+        match watch.start_again(setup, self.signals, &mut tell) {
             Some(Ok(address)) => setup.address = address,
             Some(Err(Stopped::Signal(signal))) => {
                 self.ran.signal = self.ran.signal.or(Some(signal));

@@ -17,7 +17,7 @@ use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal as Kill, kill_process_group};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::process::Process;
-use trust_cli::signals::{Signals, Stopped};
+use trust_cli::signals::{Signal, Signals, Stopped};
 use trust_cli::target::Family;
 use trust_cli::text::{reason, seconds};
 use trust_cli::wait::wait_for;
@@ -26,17 +26,14 @@ use trust_net::stream::ClientStream;
 /// What stands for the port in the command.
 const PORT: &[u8] = b"{port}";
 
-/// How long a server may take until it accepts connections: interpreters and virtual machines on a busy machine.
-const START_MAX: Duration = Duration::from_secs(10);
-
 /// How often it is tried whether it accepts by now.
 const START_LOOK: Duration = Duration::from_millis(20);
 
 /// Longest wait for one such try; an answer of this host takes no time.
 const TRY_MAX: Duration = Duration::from_millis(500);
 
-/// How long a server may take to end after SIGTERM before it gets SIGKILL.
-const STOP_MAX: Duration = Duration::from_secs(3);
+/// Longest wait for processes to be gone after SIGKILL, which none of them can put off.
+const KILL_MAX: Duration = Duration::from_secs(3);
 
 /// How often it is looked whether it has ended.
 const STOP_LOOK: Duration = Duration::from_millis(10);
@@ -50,11 +47,30 @@ const PIPE_BYTES: usize = 65_536;
 /// Lines of them that a message shows.
 const STDERR_LINES_SHOWN: usize = 6;
 
+/// How long a server that is started gets.
+#[derive(Clone, Copy, Debug)]
+pub struct StartStopLimits {
+    /// Until it accepts connections: `--start-timeout`.
+    pub start: Duration,
+    /// To end after SIGTERM, before it gets SIGKILL: `--stop-timeout`.
+    pub stop: Duration,
+}
+
+/// How a server that was started here was stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoppedServer {
+    /// It had not ended in its time, and got SIGKILL.
+    pub was_killed: bool,
+    /// What ended the wait for it, and got it SIGKILL at once.
+    pub signal: Option<Signal>,
+}
+
 /// A server that was started here. It is stopped when this is dropped.
 #[derive(Debug)]
 pub struct Started {
     child: Mutex<Child>,
     command: OsString,
+    limits: StartStopLimits,
     pid: u32,
     port: u16,
     stderr: Arc<Mutex<Stderr>>,
@@ -66,7 +82,7 @@ impl Started {
     /// # Errors
     ///
     /// There is no free port, or no shell.
-    pub fn start(command: &OsStr) -> io::Result<Started> {
+    pub fn start(command: &OsStr, limits: StartStopLimits) -> io::Result<Started> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let mut child = Command::new("/bin/sh")
             .arg("-c")
@@ -85,7 +101,7 @@ impl Started {
         let read_on = move || while is_open(&waiting) && lock(&shared).take_all() {};
         thread::Builder::new().name("stderr".into()).spawn(read_on)?;
         let (command, pid) = (command.to_owned(), child.id());
-        Ok(Started { command, pid, child: Mutex::new(child), port, stderr })
+        Ok(Started { command, limits, pid, child: Mutex::new(child), port, stderr })
     }
 
     /// Stops what may be left of it and starts the same command, on another port: the old one may be kept by connections
@@ -96,10 +112,10 @@ impl Started {
     /// As [`Started::start`].
     pub fn again(&self) -> io::Result<Started> {
         self.stop();
-        Started::start(&self.command)
+        Started::start(&self.command, self.limits)
     }
 
-    /// Waits until it accepts connections; where.
+    /// Waits until it accepts connections; where. `tell` is told what is waited for, every second.
     ///
     /// # Errors
     ///
@@ -108,12 +124,14 @@ impl Started {
         &self,
         family: Family,
         signals: &Signals,
+        tell: &mut dyn FnMut(&str),
     ) -> Result<SocketAddr, Stopped> {
         let addresses = [
             SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
             SocketAddr::from((Ipv6Addr::LOCALHOST, self.port)),
         ];
-        let until = Instant::now() + START_MAX;
+        let what = format!("waiting for the server to accept connections on port {}", self.port);
+        let mut wait = ToldWait::begin(what, self.limits.start);
         loop {
             for address in addresses.into_iter().filter(|address| family.has(address)) {
                 if accepts(address, signals)? {
@@ -124,9 +142,11 @@ impl Started {
                 let what = format!("the server ended before it accepted connections: {status}");
                 return Err(unavailable(what + &self.last_words()).into());
             }
-            if Instant::now() >= until {
-                let (port, time) = (self.port, seconds(START_MAX));
-                let what = format!("the server accepts no connections on port {port} after {time}");
+            if wait.is_over(tell) {
+                let (port, time) = (self.port, seconds(self.limits.start));
+                let what = format!(
+                    "the server accepts no connections on port {port} after {time} (--start-timeout)"
+                );
                 return Err(unavailable(what + &self.last_words()).into());
             }
             if let Some(signal) = signals.wait(Some(START_LOOK)) {
@@ -163,26 +183,85 @@ impl Started {
 
     /// Stops all of its processes: SIGTERM, and SIGKILL to what is left after a bounded time.
     pub fn stop(&self) {
-        for (signal, time) in [(Kill::TERM, STOP_MAX), (Kill::KILL, STOP_MAX)] {
-            if self.is_empty() {
-                break;
-            }
-            if let Some(group) = Pid::from_raw(self.pid as i32) {
-                // Fails only if the last one has ended just now.
-                let _ = kill_process_group(group, signal);
-            }
-            let until = Instant::now() + time;
-            while !self.is_empty() && Instant::now() < until {
-                thread::sleep(STOP_LOOK);
-            }
+        self.stop_with(None, &mut |_| ());
+    }
+
+    /// The same; a signal ends the wait. `tell` is told what is waited for, every second.
+    pub fn stop_with(
+        &self,
+        signals: Option<&Signals>,
+        tell: &mut dyn FnMut(&str),
+    ) -> StoppedServer {
+        let mut stopped = StoppedServer::default();
+        let what = "waiting for the server to end after SIGTERM".to_owned();
+        stopped.signal =
+            self.end_by(Kill::TERM, signals, ToldWait::begin(what, self.limits.stop), tell);
+        stopped.was_killed = !self.is_empty();
+        if stopped.was_killed {
+            self.end_by(Kill::KILL, None, ToldWait::begin(String::new(), KILL_MAX), &mut |_| ());
         }
         let _ = self.ended();
+        stopped
+    }
+
+    /// Sends the signal to all of its processes, and waits for their end, or for one that comes.
+    fn end_by(
+        &self,
+        kill: Kill,
+        signals: Option<&Signals>,
+        mut wait: ToldWait,
+        tell: &mut dyn FnMut(&str),
+    ) -> Option<Signal> {
+        if self.is_empty() {
+            return None;
+        }
+        if let Some(group) = Pid::from_raw(self.pid as i32) {
+            // Fails only if the last one has ended just now.
+            let _ = kill_process_group(group, kill);
+        }
+        while !self.is_empty() && !wait.is_over(tell) {
+            match signals {
+                Some(signals) => {
+                    let signal = signals.wait(Some(STOP_LOOK));
+                    if signal.is_some() {
+                        return signal;
+                    }
+                }
+                None => thread::sleep(STOP_LOOK),
+            }
+        }
+        None
     }
 
     /// Whether none of its processes is alive.
     fn is_empty(&self) -> bool {
         let _ = self.ended();
         Process::tree(self.pid).iter().all(|process| process.is_zombie || process.group != self.pid)
+    }
+}
+
+/// A wait of bounded length, of which is told every second.
+struct ToldWait {
+    what: String,
+    limit: Duration,
+    begun: Instant,
+    /// Seconds that were told last.
+    told: u64,
+}
+
+impl ToldWait {
+    fn begin(what: String, limit: Duration) -> ToldWait {
+        ToldWait { what, limit, begun: Instant::now(), told: 0 }
+    }
+
+    /// Whether it has been long enough.
+    fn is_over(&mut self, tell: &mut dyn FnMut(&str)) -> bool {
+        let waited = self.begun.elapsed();
+        if waited.as_secs() > self.told {
+            self.told = waited.as_secs();
+            tell(&format!("{}: {} s of {}", self.what, self.told, seconds(self.limit)));
+        }
+        waited >= self.limit
     }
 }
 
@@ -312,9 +391,12 @@ pub fn unavailable(why: String) -> Failure {
 mod tests {
     use super::*;
 
+    const LIMITS: StartStopLimits =
+        StartStopLimits { start: Duration::from_secs(10), stop: Duration::from_secs(3) };
+
     fn failed(command: &str) -> String {
-        let started = Started::start(command.as_ref()).unwrap();
-        match started.wait_until_it_accepts(Family::Any, &Signals::never()) {
+        let started = Started::start(command.as_ref(), LIMITS).unwrap();
+        match started.wait_until_it_accepts(Family::Any, &Signals::never(), &mut |_| ()) {
             Err(Stopped::Failed(failure)) => failure.message,
             other => panic!("{other:?}"),
         }
@@ -334,6 +416,40 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_does_not_start_in_its_time_is_waited_for_in_words() {
+        let limits = StartStopLimits { start: Duration::from_millis(1500), ..LIMITS };
+        let started = Started::start("exec sleep 600".as_ref(), limits).unwrap();
+        let (mut told, signals) = (vec![], Signals::never());
+        let mut tell = |line: &str| told.push(line.to_owned());
+        let waited = started.wait_until_it_accepts(Family::Any, &signals, &mut tell);
+        let Err(Stopped::Failed(failure)) = waited else { panic!("{waited:?}") };
+        let port = started.port;
+        let why = "after 1.5 s (--start-timeout); it wrote nothing to stderr";
+        let why = format!("the server accepts no connections on port {port} {why}");
+        assert_eq!(failure.message, why);
+        let line =
+            format!("waiting for the server to accept connections on port {port}: 1 s of 1.5 s");
+        assert_eq!(told, [line]);
+    }
+
+    #[test]
+    fn a_server_that_does_not_end_in_its_time_is_waited_for_in_words_and_killed() {
+        let limits = StartStopLimits { stop: Duration::from_millis(1500), ..LIMITS };
+        let command = "trap '' TERM; sleep 600; sleep 600";
+        let started = Started::start(command.as_ref(), limits).unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        while Process::tree(started.pid()).len() < 2 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let mut told = vec![];
+        let stopped = started.stop_with(None, &mut |line| told.push(line.to_owned()));
+        assert_eq!(stopped, StoppedServer { was_killed: true, signal: None });
+        assert_eq!(told, ["waiting for the server to end after SIGTERM: 1 s of 1.5 s"]);
+        assert!(started.is_empty());
+        assert_eq!(started.stop_with(None, &mut |_| ()), StoppedServer::default());
+    }
+
+    #[test]
     fn the_port_takes_every_one_of_its_places_and_other_bytes_stay() {
         let command = OsStr::from_bytes(b"{port} \xff{port}{{port}} {por");
         assert_eq!(with_port(command, 70).as_bytes(), b"70 \xff70{70} {por");
@@ -343,7 +459,7 @@ mod tests {
     #[test]
     fn all_processes_of_a_stopped_server_end_also_those_that_ignore_sigterm() {
         let command = "trap '' TERM; sleep 1000 & sleep 1000; sleep 1000";
-        let started = Started::start(command.as_ref()).unwrap();
+        let started = Started::start(command.as_ref(), LIMITS).unwrap();
         let pid = started.pid();
         let until = Instant::now() + Duration::from_secs(10);
         while Process::tree(pid).len() < 3 && Instant::now() < until {
@@ -365,14 +481,15 @@ mod tests {
         // Without the thread that takes what comes.
         let stderr = Arc::new(Mutex::new(stderr));
         let (command, pid) = (OsString::new(), child.id());
-        let started = Started { command, pid, child: Mutex::new(child), port: 0, stderr };
+        let started =
+            Started { command, limits: LIMITS, pid, child: Mutex::new(child), port: 0, stderr };
         assert_eq!(started.last_words(), "; its stderr: last words");
     }
 
     #[test]
     fn of_a_long_stderr_the_end_is_kept() {
         let command = "yes 0123456789 | head -n 5000 >&2; echo end >&2";
-        let started = Started::start(command.as_ref()).unwrap();
+        let started = Started::start(command.as_ref(), LIMITS).unwrap();
         let until = Instant::now() + Duration::from_secs(10);
         while !started.last_words().ends_with("0123456789 / end") && Instant::now() < until {
             thread::sleep(Duration::from_millis(1));

@@ -16,7 +16,7 @@ use trust_cli::target::Family;
 use trust_cli::tcp_table::{SocketState, inodes_of_port};
 use trust_cli::text::reason;
 
-use crate::server_command::{Started, cannot_start};
+use crate::server_command::{Started, StoppedServer, cannot_start};
 use crate::setup::Setup;
 use crate::transcript::Transcript;
 use crate::verdict::{Judged, Verdict};
@@ -166,12 +166,13 @@ impl Watch {
         &self,
         setup: &Setup,
         signals: &Signals,
+        tell: &mut dyn FnMut(&str),
     ) -> Option<Result<SocketAddr, Stopped>> {
         let family = if setup.address.is_ipv4() { Family::V4 } else { Family::V6 };
         let again = self.watched().started.as_ref()?.again();
         let failed = |error: io::Error| Stopped::from(cannot_start(&error));
         Some(again.map_err(failed).and_then(|started| {
-            let address = started.wait_until_it_accepts(family, signals)?;
+            let address = started.wait_until_it_accepts(family, signals, tell)?;
             let watched = Watched::new(started.pid(), address.port(), Some(started));
             let watched = Arc::new(watched.map_err(failed)?);
             *self.watched.write().unwrap_or_else(PoisonError::into_inner) = watched;
@@ -181,6 +182,11 @@ impl Watch {
             state.end = None;
             Ok(address)
         }))
+    }
+
+    /// Stops a server that was started here; `None`: it was not.
+    pub fn stop(&self, signals: &Signals, tell: &mut dyn FnMut(&str)) -> Option<StoppedServer> {
+        Some(self.watched().started.as_ref()?.stop_with(Some(signals), tell))
     }
 
     /// The process's number.

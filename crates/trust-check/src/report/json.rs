@@ -185,6 +185,9 @@ pub struct ServerFields {
     pub max_clients: Option<u64>,
     /// The fewest clients of the check beside which it turned another away, if it did.
     pub turned_away_beside: Option<u64>,
+    /// Whether the check started it, and had to kill it: it had not ended `--stop-timeout` after
+    /// SIGTERM, or when a signal ended the wait.
+    pub was_killed: bool,
 }
 
 /// The flags of these names.

@@ -118,9 +118,13 @@ pub fn summary(
 
 /// The progress line: which cases run, cut to `room` columns.
 pub fn progress(running: &[&str], done: usize, of: usize, room: usize) -> String {
-    let text = format!("{done} of {of}  {}", running.join(", "));
+    fitting(&format!("{done} of {of}  {}", running.join(", ")), room)
+}
+
+/// As much of a line as there is room for.
+pub fn fitting(text: &str, room: usize) -> String {
     match text.chars().count() <= room {
-        true => text,
+        true => text.to_owned(),
         false => text.chars().take(room.saturating_sub(1)).chain(['…']).collect(),
     }
 }

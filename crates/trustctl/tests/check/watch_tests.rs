@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use trust_check::cases;
 
 use super::json;
@@ -12,11 +13,14 @@ use trust_testkit::kernel;
 use trust_testkit::program::Home;
 use trust_testkit::server::Server;
 use trust_testkit::suite::Named;
+use trust_testkit::terminal::Terminal;
 use trust_testkit::tests;
 
 pub(crate) const TESTS: &[Named] = tests![
     a_started_server_is_watched_and_stopped,
     a_failed_start_is_told_with_last_words,
+    a_slow_start_is_waited_for_in_its_time_and_in_words,
+    a_server_that_does_not_end_is_waited_for_in_words_and_killed,
     a_server_that_dies_is_started_again_and_its_case_is_named,
     a_server_that_cannot_be_started_again_ends_the_run,
     a_death_behind_a_shell_is_noticed,
@@ -77,6 +81,50 @@ fn a_failed_start_is_told_with_last_words() {
     let report = json::read(finished.text());
     assert_eq!(report.state, RunState::Unreachable);
     assert!(report.detail.is_some_and(|why| why.contains("exit code 5")));
+}
+
+fn a_slow_start_is_waited_for_in_its_time_and_in_words() {
+    let command = format!("sleep 1.2; {}", command("right"));
+    let check = ["check", "--command", &command, "--case", "framing/2"];
+    let short = Home::new().trustctl(check).args(["--start-timeout", "100ms"]).run();
+    let words = ["the server accepts no connections on port", "after 0.1 s (--start-timeout)"];
+    short.exits_with(69).complains_about(&words).complains_in_one_line();
+
+    Home::new().trustctl(check).run().exits_with(0).complains_about_nothing();
+    let terminal = Terminal::open();
+    let launch = Home::new().trustctl(check).args(["--start-timeout", "1h"]);
+    launch.env("TERM", "xterm").stderr(terminal.stderr()).run().exits_with(0);
+    let shown = terminal.shown();
+    for words in ["waiting for the server to accept connections on port ", ": 1 s of 3600 s"] {
+        assert!(shown.contains(words), "{shown:?}");
+    }
+}
+
+fn a_server_that_does_not_end_is_waited_for_in_words_and_killed() {
+    let command = format!("trap '' TERM; {}", command("right"));
+    let check = ["check", "--command", &command, "--case", "framing/2", "--json"];
+    let launch = Home::new().trustctl(check).args(["--stop-timeout", "100ms"]);
+    let killed = launch.run().exits_with(0);
+    let words = "the server had not ended 0.1 s after SIGTERM (--stop-timeout) and was killed";
+    let killed = killed.complains_about(&[words]).complains_in_one_line();
+    assert!(json::read(killed.text()).server.was_killed);
+
+    let terminal = Terminal::open();
+    let launch = Home::new().trustctl(check).args(["--stop-timeout", "1.2"]);
+    launch.env("TERM", "xterm").stderr(terminal.stderr()).run().exits_with(0);
+    let shown = terminal.shown();
+    let words = "waiting for the server to end after SIGTERM: 1 s of 1.2 s";
+    assert!(shown.contains(words), "{shown:?}");
+
+    // Ctrl-C ends the wait.
+    let launch = Home::new().trustctl(check).args(["--stop-timeout", "1h"]);
+    let terminal = Terminal::open();
+    let running = launch.env("TERM", "xterm").stderr(terminal.stderr()).start();
+    kernel::wait_until("the wait for the end", || terminal.has_shown("after SIGTERM: 1 s"));
+    running.signal(Signal::INT);
+    let finished = running.wait().exits_with(130);
+    assert!(json::read(finished.text()).server.was_killed);
+    assert!(terminal.shown().contains("the server had not ended when SIGINT came and was killed"));
 }
 
 /// The server dies of framing/6 and framing/7, is started again, and everything else is tried.

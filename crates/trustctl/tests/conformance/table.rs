@@ -254,6 +254,8 @@ impl Subject {
 struct Quiet;
 
 impl ProgressListener for Quiet {
+    fn waiting(&mut self, _: &str) {}
+
     fn progress(&mut self, _running: &[&'static str], _done: usize, _of: usize) {}
 
     fn finished(&mut self, _outcome: &CaseOutcome) -> ControlFlow<()> {
