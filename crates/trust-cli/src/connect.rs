@@ -1,10 +1,8 @@
-//! From a target to a connection: resolving its name, trying every address.
+//! From the addresses of a target to a connection: racing for it (RFC 8305).
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -14,71 +12,32 @@ use trust_net::stream::ClientStream;
 use crate::error_map::exit_code;
 use crate::exit_code::{ExitCode, Failure};
 use crate::signals::{Signals, Stopped};
-use crate::target::{Family, Target};
-use crate::text::{reason, seconds};
-use crate::values::quoted;
-use crate::wait::{left, wait_for};
+use crate::target::Target;
+use crate::text::reason;
+use crate::wait::{Limit, left, wait_for_any};
 use crate::zone;
+
+/// How long an address is alone with its attempt before the next one is tried too: the Connection
+/// Attempt Delay that RFC 8305 recommends (section 5).
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Addresses that an error message lists; a name can have hundreds.
 const LISTED_ADDRESSES_MAX: usize = 4;
 
-/// One time limit over several steps.
-#[derive(Clone, Copy, Debug)]
-pub struct Limit {
-    time: Option<Duration>,
-    end: Option<Instant>,
+/// A connection of the address that won.
+#[derive(Debug)]
+pub struct Connected {
+    /// It is there.
+    pub stream: ClientStream,
+    /// Whose it is.
+    pub address: SocketAddr,
+    /// How long connecting to this address took, whatever the others before it took.
+    pub took: Duration,
 }
 
-impl Limit {
-    /// A limit that runs from now on; zero means none.
-    pub fn start(time: Duration) -> Limit {
-        let time = (!time.is_zero()).then_some(time);
-        Limit { time, end: time.map(|time| Instant::now() + time) }
-    }
-
-    fn message(&self) -> String {
-        match self.time {
-            Some(time) => format!("no answer within {}", seconds(time)),
-            None => "no answer".to_owned(),
-        }
-    }
-}
-
-/// All addresses of the target. A signal does not wait for the name server.
-///
-/// # Errors
-///
-/// 64 for an unknown interface; 68 for an unknown name or one without address of that family, 75
-/// after the limit.
-pub fn resolve(
-    target: &Target,
-    family: Family,
-    limit: Limit,
-    signals: &Signals,
-) -> Result<Vec<SocketAddr>, Stopped> {
-    let addresses = match zone::literal(target.host(), target.port())? {
-        Some(address) => vec![address],
-        None => look_up(target, limit, signals)?,
-    };
-    let mut fitting: Vec<SocketAddr> = addresses.into_iter().filter(|a| family.has(a)).collect();
-    fitting.dedup();
-    if fitting.is_empty() {
-        let kind = match family {
-            Family::Any => "an",
-            Family::V4 => "an IPv4",
-            Family::V6 => "an IPv6",
-        };
-        let message = format!("host {} does not have {kind} address", quoted(target.host()));
-        return Err(Failure::new(ExitCode::NoHost, message).into());
-    }
-    Ok(fitting)
-}
-
-/// Connects to the first address that answers.
-///
-/// Each address gets an equal share of what is left of the limit, so that a silent one does not use
-/// up the time of those after it.
+/// Connects to the first address that answers. Each begins 250 ms after the one before it, or as
+/// soon as that fails, and goes on beside the others, so that a silent address costs no more than
+/// that, even without a limit. Where the limit has no room for so many such times, they are shorter.
 ///
 /// # Errors
 ///
@@ -93,30 +52,123 @@ pub fn connect(
     addresses: &[SocketAddr],
     limit: Limit,
     signals: &Signals,
-) -> Result<ClientStream, Stopped> {
+) -> Result<Connected, Stopped> {
     assert!(!addresses.is_empty(), "resolving yields at least one address");
-    let mut errors = Vec::new();
-    for (index, address) in addresses.iter().enumerate() {
-        if let Err(fault) = zone::check_is_complete(address) {
-            errors.push((*address, ExitCode::Unavailable, fault));
-            continue;
+    let mut race =
+        Race { addresses, begun: 0, attempts: vec![], lost: vec![], next: Instant::now() };
+    loop {
+        race.begin_what_is_due(limit);
+        if race.attempts.is_empty() {
+            return Err(nobody_answered(target, &race.reasons()).into());
         }
-        let share = (addresses.len() - index) as u32;
-        let until = limit.end.map(|end| Instant::now() + left(end) / share);
-        let error = match ClientStream::begin_connecting(*address, |_| ()) {
-            Ok(stream) if !wait_for(signals, stream.as_fd(), PollFlags::OUT, until)? => {
-                errors.push((*address, ExitCode::TimedOut, limit.message()));
+        if let Some(winner) = race.wait(limit, signals)? {
+            return Ok(winner);
+        }
+        if limit.end.is_some_and(|end| left(end).is_zero()) {
+            race.give_up(limit);
+        }
+    }
+}
+
+/// Attempts that go on at the same time. Every address is ahead, under way or lost.
+struct Race<'a> {
+    addresses: &'a [SocketAddr],
+    /// How many of the addresses have begun.
+    begun: usize,
+    attempts: Vec<Attempt>,
+    lost: Vec<Lost>,
+    /// When the next address begins.
+    next: Instant,
+}
+
+/// An attempt to connect that goes on.
+struct Attempt {
+    index: usize,
+    stream: ClientStream,
+    began: Instant,
+}
+
+/// An address that does not answer, and why.
+struct Lost {
+    index: usize,
+    exit: ExitCode,
+    reason: String,
+}
+
+impl Race<'_> {
+    /// Begins with the next address if it is time, and with more as long as they fail at once.
+    fn begin_what_is_due(&mut self, limit: Limit) {
+        while self.begun < self.addresses.len()
+            && (self.attempts.is_empty() || left(self.next).is_zero())
+        {
+            let (index, began) = (self.begun, Instant::now());
+            let address = self.addresses[index];
+            self.begun += 1;
+            if let Err(reason) = zone::check_is_complete(&address) {
+                self.lost.push(Lost { index, exit: ExitCode::Unavailable, reason });
                 continue;
             }
-            Ok(stream) => match stream.finish_connecting() {
-                Ok(()) => return Ok(stream),
-                Err(error) => error,
-            },
-            Err(error) => error,
-        };
-        errors.push((*address, exit_code(&error, Operation::Connect), reason(&error)));
+            match ClientStream::begin_connecting(address, |_| ()) {
+                Ok(stream) => {
+                    self.attempts.push(Attempt { index, stream, began });
+                    let ahead = self.addresses.len() - self.begun;
+                    let share = limit.end.map(|end| left(end) / (ahead as u32 + 1));
+                    self.next = began + share.map_or(ATTEMPT_DELAY, |it| it.min(ATTEMPT_DELAY));
+                }
+                Err(error) => self.lose(index, &error),
+            }
+        }
     }
-    Err(nobody_answered(target, &errors).into())
+
+    /// Waits for an attempt to end, for the next to begin or for the limit; the connection, if there
+    /// is one.
+    fn wait(&mut self, limit: Limit, signals: &Signals) -> Result<Option<Connected>, Stopped> {
+        let next = (self.begun < self.addresses.len()).then_some(self.next);
+        let until = next.into_iter().chain(limit.end).min();
+        let sockets: Vec<_> =
+            self.attempts.iter().map(|it| (it.stream.as_fd(), PollFlags::OUT)).collect();
+        let mut is_ready = wait_for_any(signals, &sockets, until)?.into_iter();
+        for attempt in std::mem::take(&mut self.attempts) {
+            if is_ready.next() != Some(true) {
+                self.attempts.push(attempt);
+                continue;
+            }
+            let Attempt { index, stream, began } = attempt;
+            match stream.finish_connecting() {
+                Ok(()) => {
+                    let (address, took) = (self.addresses[index], began.elapsed());
+                    return Ok(Some(Connected { stream, address, took }));
+                }
+                Err(error) => {
+                    self.lose(index, &error);
+                    self.next = Instant::now();
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn lose(&mut self, index: usize, error: &io::Error) {
+        let (exit, reason) = (exit_code(error, Operation::Connect), reason(error));
+        self.lost.push(Lost { index, exit, reason });
+    }
+
+    /// The limit is reached: nobody answers any more.
+    fn give_up(&mut self, limit: Limit) {
+        let begun = self.attempts.drain(..).map(|attempt| attempt.index);
+        for index in begun.chain(self.begun..self.addresses.len()) {
+            let (exit, reason) = (ExitCode::TimedOut, limit.message());
+            self.lost.push(Lost { index, exit, reason });
+        }
+        self.begun = self.addresses.len();
+    }
+
+    /// In the order of the addresses.
+    fn reasons(mut self) -> Vec<(SocketAddr, ExitCode, String)> {
+        self.lost.sort_by_key(|lost| lost.index);
+        let reason = |lost: Lost| (self.addresses[lost.index], lost.exit, lost.reason);
+        self.lost.into_iter().map(reason).collect()
+    }
 }
 
 fn nobody_answered(target: &Target, errors: &[(SocketAddr, ExitCode, String)]) -> Failure {
@@ -145,36 +197,6 @@ fn nobody_answered(target: &Target, errors: &[(SocketAddr, ExitCode, String)]) -
     Failure::new(exit, format!("cannot connect to {target}{reasons}"))
 }
 
-/// Asks the resolver, in a thread of its own as getaddrinfo(3) can neither be polled nor cut short.
-fn look_up(target: &Target, limit: Limit, signals: &Signals) -> Result<Vec<SocketAddr>, Stopped> {
-    let no_thread = |error: io::Error| {
-        let message = format!("cannot start the resolver: {}", reason(&error));
-        Stopped::Failed(Failure::new(ExitCode::OsLimit, message))
-    };
-    let (done, finished) = io::pipe().map_err(no_thread)?;
-    let (found_in, found_out) = mpsc::channel();
-    let name = (target.host().to_owned(), target.port());
-    let resolver = move || {
-        let found = name.to_socket_addrs().map(Vec::from_iter);
-        // Nobody listens any more after a signal or the limit.
-        let _ = found_in.send(found);
-        drop(finished);
-    };
-    thread::Builder::new().name("resolver".into()).spawn(resolver).map_err(no_thread)?;
-    let host = quoted(target.host());
-    if !wait_for(signals, done.as_fd(), PollFlags::IN, limit.end)? {
-        let message = format!("cannot resolve host {host}: {}", limit.message());
-        return Err(Failure::new(ExitCode::TimedOut, message).into());
-    }
-    let found = found_out.recv().unwrap_or_else(|_| Err(io::Error::other("the resolver died")));
-    found.map_err(|error| {
-        let reason = reason(&error);
-        let reason = reason.trim_start_matches("failed to lookup address information: ");
-        let message = format!("cannot resolve host {host}: {reason}");
-        Failure::new(ExitCode::NoHost, message).into()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,39 +205,31 @@ mod tests {
 
     use socket2::{Domain, Socket, Type};
 
-    const TARGET_PORT: u16 = 7;
-
     fn target(host: &str) -> Target {
-        Target::new(host, TARGET_PORT)
+        Target::new(host, 7)
     }
 
-    fn failure<T>(result: Result<T, Stopped>) -> Failure {
+    fn failure(result: Result<Connected, Stopped>) -> Failure {
         match result {
             Err(Stopped::Failed(failure)) => failure,
-            Err(Stopped::Signal(signal)) => panic!("{signal:?}"),
-            Ok(_) => panic!("no failure"),
+            other => panic!("no failure: {other:?}"),
         }
     }
 
-    #[test]
-    fn an_address_is_its_own_only_address() {
-        let signals = Signals::never();
-        let limit = Limit::start(Duration::ZERO);
-        let found = resolve(&target("::1"), Family::Any, limit, &signals);
-        assert_eq!(found.unwrap(), ["[::1]:7".parse().unwrap()]);
-        let wrong = failure(resolve(&target("::1"), Family::V4, limit, &signals));
-        assert_eq!(wrong.exit, ExitCode::NoHost);
-        assert_eq!(wrong.message, "host '::1' does not have an IPv4 address");
-    }
-
-    #[test]
-    fn a_name_that_cannot_exist_is_unknown() {
-        let signals = Signals::never();
-        let limit = Limit::start(Duration::ZERO);
-        // Longer than a label may be, so that no name server is asked.
-        let name = "x".repeat(64);
-        let unknown = failure(resolve(&target(&name), Family::Any, limit, &signals));
-        assert_eq!(unknown.exit, ExitCode::NoHost);
+    /// An address that drops SYNs, as its accept queue is full, and what fills it.
+    fn silent() -> (SocketAddr, Vec<Socket>) {
+        let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        full.listen(0).unwrap();
+        let address = full.local_addr().unwrap();
+        let mut held = vec![full];
+        loop {
+            let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            if client.connect_timeout(&address, Duration::from_millis(50)).is_err() {
+                return (address.as_socket().unwrap(), held);
+            }
+            held.push(client);
+        }
     }
 
     #[test]
@@ -227,25 +241,47 @@ mod tests {
         let limit = Limit::start(Duration::from_secs(60));
         let refused = connect(&target("name"), &[closed], limit, &signals);
         assert_eq!(failure(refused).exit, ExitCode::Unavailable);
-        let stream = connect(&target("name"), &[closed, listening], limit, &signals).unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), listening);
+        let connected = connect(&target("name"), &[closed, listening], limit, &signals).unwrap();
+        assert_eq!(
+            (connected.address, connected.stream.peer_addr().unwrap()),
+            (listening, listening)
+        );
+    }
+
+    #[test]
+    fn a_silent_address_holds_up_the_next_for_the_delay_alone_even_without_a_limit() {
+        let signals = Signals::never();
+        let (silent, _held) = silent();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let listening = listener.local_addr().unwrap();
+        let begun = Instant::now();
+        let none = Limit::start(Duration::ZERO);
+        let connected = connect(&target("name"), &[silent, listening], none, &signals).unwrap();
+        assert_eq!(connected.address, listening);
+        let waited = begun.elapsed();
+        // What the winner took is its own.
+        assert!(waited >= ATTEMPT_DELAY && waited - connected.took >= ATTEMPT_DELAY, "{waited:?}");
+    }
+
+    #[test]
+    fn the_last_of_many_silent_addresses_has_its_turn_within_the_limit() {
+        let signals = Signals::never();
+        let (silent, _held) = silent();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut addresses = vec![silent; 40];
+        addresses.push(listener.local_addr().unwrap());
+        // 40 delays are 10 s.
+        let limit = Limit::start(Duration::from_secs(5));
+        let connected = connect(&target("name"), &addresses, limit, &signals).unwrap();
+        assert_eq!(connected.address, addresses[40]);
     }
 
     #[test]
     fn an_address_that_does_not_answer_ends_with_the_limit() {
         let signals = Signals::never();
-        let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        full.listen(0).unwrap();
-        let address = full.local_addr().unwrap().as_socket().unwrap();
-        let mut waiting = vec![];
-        let end = loop {
-            let limit = Limit::start(Duration::from_millis(50));
-            match connect(&target("name"), &[address], limit, &signals) {
-                Ok(stream) => waiting.push(stream),
-                error => break failure(error),
-            }
-        };
+        let (silent, _held) = silent();
+        let limit = Limit::start(Duration::from_millis(50));
+        let end = failure(connect(&target("name"), &[silent], limit, &signals));
         assert_eq!(end.exit, ExitCode::TimedOut);
         let expected = "cannot connect to name:7 (127.0.0.1): no answer within 0.05 s";
         assert_eq!(end.message, expected);

@@ -32,6 +32,7 @@ pub mod progress;
 pub mod quantity;
 pub mod random;
 pub mod report_file;
+pub mod resolve;
 pub mod run;
 pub mod settings;
 pub mod signals;

@@ -7,7 +7,31 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::exit_code::{ExitCode, Failure};
 use crate::signals::{Signals, Stopped};
-use crate::text::reason;
+use crate::text::{reason, seconds};
+
+/// One time limit over several steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    time: Option<Duration>,
+    /// When it is reached.
+    pub end: Option<Instant>,
+}
+
+impl Limit {
+    /// A limit that runs from now on; zero means none.
+    pub fn start(time: Duration) -> Limit {
+        let time = (!time.is_zero()).then_some(time);
+        Limit { time, end: time.map(|time| Instant::now() + time) }
+    }
+
+    /// What is said once it is reached.
+    pub fn message(&self) -> String {
+        match self.time {
+            Some(time) => format!("no answer within {}", seconds(time)),
+            None => "no answer".to_owned(),
+        }
+    }
+}
 
 /// Waits until a descriptor is ready or `until` is reached (`None`: as long as it takes). A `None`
 /// among the descriptors is left out. Returns for each descriptor whether something can be done with
@@ -21,12 +45,26 @@ pub fn wait<const N: usize>(
     descriptors: [Option<(BorrowedFd<'_>, PollFlags)>; N],
     until: Option<Instant>,
 ) -> Result<[bool; N], Stopped> {
+    let wanted: Vec<_> = descriptors.iter().flatten().copied().collect();
+    let mut came = wait_for_any(signals, &wanted, until)?.into_iter();
+    Ok(descriptors.map(|wanted| wanted.is_some() && came.next() == Some(true)))
+}
+
+/// The same for any number of descriptors.
+///
+/// # Errors
+///
+/// As [`wait`].
+pub fn wait_for_any(
+    signals: &Signals,
+    descriptors: &[(BorrowedFd<'_>, PollFlags)],
+    until: Option<Instant>,
+) -> Result<Vec<bool>, Stopped> {
     let on_signals = signals.descriptors();
-    let wanted = descriptors.iter().flatten();
     let mut polled: Vec<PollFd<'_>> = on_signals
         .iter()
         .map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN))
-        .chain(wanted.map(|(descriptor, flags)| PollFd::from_borrowed_fd(*descriptor, *flags)))
+        .chain(descriptors.iter().map(|(it, flags)| PollFd::from_borrowed_fd(*it, *flags)))
         .collect();
     // A time that is too long to be expressed is as good as none.
     let timeout = until.and_then(|until| Timespec::try_from(left(until)).ok());
@@ -37,12 +75,14 @@ pub fn wait<const N: usize>(
             return Err(Failure::new(ExitCode::OsLimit, message).into());
         }
     }
-    let mut came = polled.iter().map(|polled| !polled.revents().is_empty());
-    let has_signal = came.by_ref().take(on_signals.len()).fold(false, |any, one| any | one);
-    if has_signal && let Some(signal) = signals.take() {
+    let came: Vec<bool> = polled.iter().map(|polled| !polled.revents().is_empty()).collect();
+    let (on_signals, came) = came.split_at(on_signals.len());
+    if on_signals.contains(&true)
+        && let Some(signal) = signals.take()
+    {
         return Err(Stopped::Signal(signal));
     }
-    Ok(descriptors.map(|wanted| wanted.is_some() && came.next() == Some(true)))
+    Ok(came.to_vec())
 }
 
 /// Waits for one descriptor; whether it is ready, or else `until` is reached.

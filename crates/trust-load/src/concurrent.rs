@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use trust_cli::command::Context;
-use trust_cli::connect::{Limit, resolve};
 use trust_cli::descriptor;
 use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::resolve::resolve;
 use trust_cli::signals::Stopped;
 use trust_cli::target::Family;
 use trust_cli::text::{grouped, reason, seconds};
+use trust_cli::wait::Limit;
 
 use crate::budget::judge;
 use crate::engine::{self, Ended, First, Listener};

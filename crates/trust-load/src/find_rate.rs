@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 use trust_cli::command::Context;
-use trust_cli::connect::{Limit, resolve};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::progress::Progress;
+use trust_cli::resolve::resolve;
 use trust_cli::signals::Stopped;
 use trust_cli::text::reason;
+use trust_cli::wait::Limit;
 
 use crate::budget::{Budget, first_broken};
 use crate::engine::{self, Ended, Listener};
@@ -26,6 +27,7 @@ struct Finder<'c> {
     context: &'c Context<'c>,
     plan: &'c Plan,
     budgets: &'c [Budget],
+    /// The server's addresses; after the first trial, the one that was reached.
     addresses: Vec<SocketAddr>,
     progress: &'c mut Progress,
     /// The last trial that held, or else the last one.
@@ -91,6 +93,7 @@ impl Finder<'_> {
     fn trial(&mut self, rate: f64) -> ControlFlow<(), Trial> {
         let mut listener = Quiet { progress: &mut *self.progress, timeline: Timeline::default() };
         let ended = reach(self.context, self.plan, &self.addresses).and_then(|reached| {
+            self.addresses = vec![reached.address];
             let shape = Plan::with_rate(&self.plan.shape(reached.address), rate);
             engine::run(&shape, reached.first, self.context.signals, &mut listener).map_err(
                 |error| {

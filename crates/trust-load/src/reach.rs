@@ -1,13 +1,11 @@
 //! The first connection of a run: the server is there.
 
 use std::net::SocketAddr;
-use std::time::Instant;
 
 use trust_cli::command::Context;
-use trust_cli::connect::{Limit, connect};
-use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::connect::{Connected, connect};
 use trust_cli::signals::Stopped;
-use trust_cli::text::reason;
+use trust_cli::wait::Limit;
 
 use crate::engine::First;
 use crate::plan::Plan;
@@ -29,12 +27,7 @@ pub(crate) fn reach(
     addresses: &[SocketAddr],
 ) -> Result<Reached, Stopped> {
     let limit = Limit::start(plan.options.timeout);
-    let begun = Instant::now();
-    let stream = connect(&plan.target, addresses, limit, context.signals)?;
-    let took = begun.elapsed();
-    let address = stream.peer_addr().map_err(|error| {
-        let message = format!("cannot connect to {}: {}", plan.target, reason(&error));
-        Failure::new(ExitCode::Unavailable, message)
-    })?;
+    let connected = connect(&plan.target, addresses, limit, context.signals)?;
+    let Connected { stream, address, took } = connected;
     Ok(Reached { address, first: First { stream, took } })
 }

@@ -262,6 +262,25 @@ pub fn with_own_mounts<T: Send>(action: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// Does something on a thread for which a name has these addresses, and no other name any.
+#[track_caller]
+pub fn with_addresses<T: Send>(
+    name: &str,
+    addresses: &[&str],
+    action: impl FnOnce() -> T + Send,
+) -> T {
+    let mut hosts = tempfile::NamedTempFile::new().expect("a file");
+    for address in addresses {
+        writeln!(hosts, "{address} {name}").expect("write the file");
+    }
+    with_own_mounts(|| {
+        let none = None::<&str>;
+        mount(Some(hosts.path()), "/etc/hosts", none, MsFlags::MS_BIND, none)
+            .expect("another /etc/hosts");
+        action()
+    })
+}
+
 /// A file system in memory, of at most that many bytes; only inside [`with_own_mounts`].
 pub struct SmallDisk<'a>(&'a Path);
 

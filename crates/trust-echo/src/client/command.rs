@@ -6,12 +6,14 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use trust_cli::command::{Context, Entry, Product};
-use trust_cli::connect::{Limit, connect, resolve};
+use trust_cli::connect::connect;
 use trust_cli::echo::link::Link;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::{self, Layers};
+use trust_cli::resolve::resolve;
 use trust_cli::settings::AnySetting;
 use trust_cli::target::{Arguments, Family, ServerSettings};
+use trust_cli::wait::Limit;
 
 use crate::client::input::Cut;
 use crate::client::options::{
@@ -56,10 +58,10 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let family = Family::of(context.matches);
     let session = || {
         let addresses = resolve(&target, family, limit, context.signals)?;
-        let stream = connect(&target, &addresses, limit, context.signals)?;
+        let connected = connect(&target, &addresses, limit, context.signals)?;
         let (stdin, stdout) = (io::stdin(), io::stdout());
         let source = Source::new(plan, stdin.as_fd());
-        let link = Link::new(stream, source.conversation());
+        let link = Link::new(connected.stream, source.conversation());
         let limit = (!timeout.is_zero()).then_some(timeout);
         Session::new(&target, limit, context.signals, source, link, stdout.as_fd()).run()
     };

@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 
 use trust_cli::command::Context;
-use trust_cli::connect::{Limit, connect, resolve};
+use trust_cli::connect::connect;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::output::{Stdout, print};
 use trust_cli::random::random_seed;
+use trust_cli::resolve::resolve;
 use trust_cli::signals::Stopped;
 use trust_cli::target::Family;
+use trust_cli::wait::Limit;
 
 use crate::content::Content;
 use crate::options::LoadOptions;
@@ -33,7 +35,8 @@ pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<E
         signals: context.signals,
     };
     let mut limit = Limit::start(timeout);
-    let addresses = match resolve(&target, Family::of(context.matches), limit, context.signals) {
+    let mut addresses = match resolve(&target, Family::of(context.matches), limit, context.signals)
+    {
         Ok(addresses) => addresses,
         Err(stopped) => return context.end(stopped),
     };
@@ -41,7 +44,11 @@ pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<E
     let mut signal = None;
     for number in 1..=clients {
         let outcome = match connect(&target, &addresses, limit, context.signals) {
-            Ok(stream) => client::run(&plan, number, stream),
+            Ok(connected) => {
+                // All clients take the address that won, and none races again.
+                addresses = vec![connected.address];
+                client::run(&plan, number, connected.stream)
+            }
             // A server that was never there is another thing than one that fails under load.
             Err(Stopped::Failed(failure)) if number == 1 => return Err(failure),
             Err(Stopped::Signal(came)) => {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use super::command::document;
 use super::document::Document;
 use super::server::{Client, Server};
-use trust_testkit::net::with_own_mounts;
+use trust_testkit::net::with_addresses;
 use trust_testkit::program::Home;
 use trust_testkit::runner::skip;
 use trust_testkit::suite::Named;
@@ -27,13 +27,7 @@ fn a_server_is_loaded_over_ipv6() {
 
 fn a_name_whose_first_address_refuses_is_reached() {
     let home = Home::new();
-    let hosts = home.elsewhere("hosts");
-    std::fs::write(&hosts, "127.0.0.2 several.test\n127.0.0.3 several.test\n").expect("a file");
-    with_own_mounts(|| {
-        let from = hosts.as_path();
-        let flags = nix::mount::MsFlags::MS_BIND;
-        nix::mount::mount(Some(from), "/etc/hosts", None::<&str>, flags, None::<&str>)
-            .expect("another /etc/hosts");
+    with_addresses("several.test", &["127.0.0.2", "127.0.0.3"], || {
         let addresses = ("several.test", 0).to_socket_addrs().expect("two addresses");
         let addresses: Vec<SocketAddr> = addresses.collect();
         let second = Ipv4Addr::new(127, 0, 0, 3);

@@ -1,6 +1,10 @@
 //! How the client commands are told their server.
 
-use trust_testkit::net::Network;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+use trust_testkit::net::{Network, with_addresses};
 use trust_testkit::program::{Finished, Home};
 use trust_testkit::server::{NO_FLAGS, Server};
 
@@ -139,5 +143,42 @@ fn a_link_local_address_needs_an_interface_that_is_there() {
         }
         let server = home.trustctl(["echo-server", "--port=0", "--host", host]);
         refused(server.run(), words);
+    }
+}
+
+#[test]
+fn a_silent_address_holds_no_command_up_for_long() {
+    if !rustix::process::geteuid().is_root() {
+        return super::leave_out("root, for a mount namespace");
+    }
+    with_addresses("several.test", &["127.0.0.2", "127.0.0.3"], || {
+        let addresses = ("several.test", 0).to_socket_addrs().expect("two addresses");
+        let [first, last] = addresses.collect::<Vec<_>>()[..] else { panic!("not two addresses") };
+        let server = Server::start(["--host", &last.ip().to_string()]);
+        let _held = silent(SocketAddr::new(first.ip(), server.port()));
+        let whole = format!("several.test:{}", server.port());
+        let home = Home::new();
+        // Without a limit, the silent address would be waited for as long as the kernel tries.
+        each(&home, &[&whole], |_, finished| drop(finished.exits_with(0)));
+        for command in COMMANDS {
+            if command[0] != "check" {
+                home.trustctl(command).args([&whole, "--timeout=0"]).run().exits_with(0);
+            }
+        }
+    });
+}
+
+/// What fills the accept queue of that address, which drops SYNs from then on.
+fn silent(address: SocketAddr) -> Vec<Socket> {
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    full.bind(&address.into()).expect("the port is free at this address");
+    full.listen(0).expect("it listens");
+    let mut held = vec![full];
+    loop {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        if client.connect_timeout(&address.into(), Duration::from_millis(50)).is_err() {
+            return held;
+        }
+        held.push(client);
     }
 }

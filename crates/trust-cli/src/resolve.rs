@@ -1,0 +1,154 @@
+//! From a target to its addresses.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
+use std::sync::mpsc;
+use std::thread;
+
+use rustix::event::PollFlags;
+
+use crate::exit_code::{ExitCode, Failure};
+use crate::signals::{Signals, Stopped};
+use crate::target::{Family, Target};
+use crate::text::reason;
+use crate::values::quoted;
+use crate::wait::{Limit, wait_for};
+use crate::zone;
+
+/// All addresses of the target in the order in which they are tried, each once: that of the system
+/// (RFC 6724), but with the families in turn (RFC 8305, section 4), so that one of them that leads
+/// nowhere costs one delay and not many. A signal does not wait for the name server.
+///
+/// # Errors
+///
+/// 64 for an unknown interface; 68 for an unknown name or one without address of that family, 75
+/// after the limit.
+pub fn resolve(
+    target: &Target,
+    family: Family,
+    limit: Limit,
+    signals: &Signals,
+) -> Result<Vec<SocketAddr>, Stopped> {
+    let addresses = match zone::literal(target.host(), target.port())? {
+        Some(address) => vec![address],
+        None => look_up(target, limit, signals)?,
+    };
+    let mut fitting: Vec<SocketAddr> = vec![];
+    for address in addresses.into_iter().filter(|address| family.has(address)) {
+        if !fitting.contains(&address) {
+            fitting.push(address);
+        }
+    }
+    if fitting.is_empty() {
+        let kind = match family {
+            Family::Any => "an",
+            Family::V4 => "an IPv4",
+            Family::V6 => "an IPv6",
+        };
+        let message = format!("host {} does not have {kind} address", quoted(target.host()));
+        return Err(Failure::new(ExitCode::NoHost, message).into());
+    }
+    Ok(families_in_turn(fitting))
+}
+
+/// The first family's first address, the other one's, the first one's second and so on.
+fn families_in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let Some(first) = addresses.first().copied() else { return addresses };
+    let is_first = |address: &SocketAddr| address.is_ipv6() == first.is_ipv6();
+    let (ours, others): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_first);
+    let (mut ours, mut others) = (ours.into_iter(), others.into_iter());
+    let mut in_turn = vec![];
+    while ours.len() + others.len() > 0 {
+        in_turn.extend(ours.next());
+        in_turn.extend(others.next());
+    }
+    in_turn
+}
+
+/// Asks the resolver, in a thread of its own as getaddrinfo(3) can neither be polled nor cut short.
+fn look_up(target: &Target, limit: Limit, signals: &Signals) -> Result<Vec<SocketAddr>, Stopped> {
+    let no_thread = |error: io::Error| {
+        let message = format!("cannot start the resolver: {}", reason(&error));
+        Stopped::Failed(Failure::new(ExitCode::OsLimit, message))
+    };
+    let (done, finished) = io::pipe().map_err(no_thread)?;
+    let (found_in, found_out) = mpsc::channel();
+    let name = (target.host().to_owned(), target.port());
+    let resolver = move || {
+        let found = name.to_socket_addrs().map(Vec::from_iter);
+        // Nobody listens any more after a signal or the limit.
+        let _ = found_in.send(found);
+        drop(finished);
+    };
+    thread::Builder::new().name("resolver".into()).spawn(resolver).map_err(no_thread)?;
+    let host = quoted(target.host());
+    if !wait_for(signals, done.as_fd(), PollFlags::IN, limit.end)? {
+        let message = format!("cannot resolve host {host}: {}", limit.message());
+        return Err(Failure::new(ExitCode::TimedOut, message).into());
+    }
+    let found = found_out.recv().unwrap_or_else(|_| Err(io::Error::other("the resolver died")));
+    found.map_err(|error| {
+        let reason = reason(&error);
+        let reason = reason.trim_start_matches("failed to lookup address information: ");
+        let message = format!("cannot resolve host {host}: {reason}");
+        Failure::new(ExitCode::NoHost, message).into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn target(host: &str) -> Target {
+        Target::new(host, 7)
+    }
+
+    fn failure(result: Result<Vec<SocketAddr>, Stopped>) -> Failure {
+        match result {
+            Err(Stopped::Failed(failure)) => failure,
+            other => panic!("no failure: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_address_is_its_own_only_address() {
+        let signals = Signals::never();
+        let limit = Limit::start(Duration::ZERO);
+        let found = resolve(&target("::1"), Family::Any, limit, &signals);
+        assert_eq!(found.unwrap(), ["[::1]:7".parse().unwrap()]);
+        let wrong = failure(resolve(&target("::1"), Family::V4, limit, &signals));
+        assert_eq!(wrong.exit, ExitCode::NoHost);
+        assert_eq!(wrong.message, "host '::1' does not have an IPv4 address");
+    }
+
+    #[test]
+    fn a_name_that_cannot_exist_is_unknown() {
+        let signals = Signals::never();
+        let limit = Limit::start(Duration::ZERO);
+        // Longer than a label may be, so that no name server is asked.
+        let name = "x".repeat(64);
+        let unknown = failure(resolve(&target(&name), Family::Any, limit, &signals));
+        assert_eq!(unknown.exit, ExitCode::NoHost);
+    }
+
+    #[test]
+    fn families_take_turns_and_each_keeps_its_order() {
+        let addresses = |texts: &[&str]| -> Vec<SocketAddr> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        let (a, b, c) = ("[2001:db8::1]:7", "[2001:db8::2]:7", "[2001:db8::3]:7");
+        let (x, y) = ("192.0.2.1:7", "192.0.2.2:7");
+        let cases: [(&[&str], &[&str]); 4] = [
+            (&[a, b, c, x], &[a, x, b, c]),
+            (&[x, y, a], &[x, a, y]),
+            (&[x, y], &[x, y]),
+            (&[], &[]),
+        ];
+        for (listed, tried) in cases {
+            assert_eq!(families_in_turn(addresses(listed)), addresses(tried));
+        }
+    }
+}
