@@ -9,20 +9,18 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use trust_cli::approach::Approach;
 use trust_cli::colours::Colours;
 use trust_cli::command::{Context, Entry, Product};
-use trust_cli::connect::connect;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::Source;
 use trust_cli::output::{Stdout, Unwritten, document, print, tell};
 use trust_cli::progress::Progress;
 use trust_cli::report_file::{FileId, ReportFile};
-use trust_cli::resolve::resolve;
 use trust_cli::signals::Stopped;
 use trust_cli::target::{Arguments, Family, ServerSettings, Target};
 use trust_cli::text::{reason, seconds};
 use trust_cli::values::quoted;
-use trust_cli::wait::Limit;
 use trust_cli::zone;
 
 use crate::case::Case;
@@ -286,9 +284,10 @@ fn reach(
             Ok((address, Some(watch)))
         }
         ServerAccess::There(target, pid) => {
-            let limit = Limit::start(options.patience);
-            let addresses = resolve(target, family, limit, context.signals)?;
-            let address = connect(target, &addresses, limit, context.signals)?.address;
+            let (timeout, wait) = (options.patience, options.wait);
+            let signals = context.signals;
+            let approach = Approach { target, family, timeout, wait, signals };
+            let address = approach.reach()?.address;
             let watch = pid.map(|pid| {
                 Watch::of_process(pid, address.port()).map_err(|error| {
                     let place = context.layers.place(&PID);

@@ -66,6 +66,8 @@ options! {
         MAX_CLIENTS max_clients: u64, values::COUNT;
         /// Longest wait for an answer without any progress
         PATIENCE patience: Duration = "5s", values::TIME;
+        /// Time to try again while no server is there: refused, unreachable, or its name unknown
+        WAIT wait: Duration = "0", values::OPTIONAL_TIME;
         /// How long the server is left alone with a piece of a message that its kernel, or that of
         /// a proxy in front of it, has acknowledged
         SETTLE settle: Duration = "20ms", values::TIME;
@@ -109,6 +111,7 @@ pub const SERVER: ServerSettings = ServerSettings { host: &HOST, port: &PORT };
 pub const EXCLUSIONS: &[Exclusion] = &[
     Exclusion(Given(&HOST), Given(&COMMAND), OWN_PORT),
     Exclusion(Given(&PORT), Given(&COMMAND), OWN_PORT),
+    Exclusion(Given(&WAIT), Given(&COMMAND), "a server that is started is waited for anyway"),
     Exclusion(Given(&PID), Given(&COMMAND), "a server that is started is watched anyway"),
     Exclusion(without_length(&FRAMING), not_zero(&OFFSET), NO_LENGTH),
     Exclusion(without_length(&FRAMING), not_zero(&ADJUST), NO_LENGTH),
@@ -140,7 +143,7 @@ impl CheckOptions {
 }
 
 /// What a run is about, not how a case is tried: these do not belong to the command that tries a case again.
-const NOT_AGAIN: [&str; 7] = ["case", "expect", "html", "json", "junit", "list", "seed"];
+const NOT_AGAIN: [&str; 8] = ["case", "expect", "html", "json", "junit", "list", "seed", "wait"];
 
 const PATTERNS: ValueKind<String> = ValueKind::of_parts(
     "PATTERN",

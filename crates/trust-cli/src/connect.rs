@@ -6,11 +6,12 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use trust_net::errno::Operation;
+use trust_net::errno::{self, ErrorClass, Operation};
 use trust_net::stream::ClientStream;
 
 use crate::error_map::exit_code;
 use crate::exit_code::{ExitCode, Failure};
+use crate::resolve::Unreached;
 use crate::signals::{Signals, Stopped};
 use crate::target::Target;
 use crate::text::reason;
@@ -52,14 +53,16 @@ pub fn connect(
     addresses: &[SocketAddr],
     limit: Limit,
     signals: &Signals,
-) -> Result<Connected, Stopped> {
+) -> Result<Connected, Unreached> {
     assert!(!addresses.is_empty(), "resolving yields at least one address");
     let mut race =
         Race { addresses, begun: 0, attempts: vec![], lost: vec![], next: Instant::now() };
     loop {
         race.begin_what_is_due(limit);
         if race.attempts.is_empty() {
-            return Err(nobody_answered(target, &race.reasons()).into());
+            let is_not_yet = race.lost.iter().any(|lost| lost.is_not_yet);
+            let failure = nobody_answered(target, &race.reasons());
+            return Err(if is_not_yet { Unreached::NotYet(failure) } else { failure.into() });
         }
         if let Some(winner) = race.wait(limit, signals)? {
             return Ok(winner);
@@ -93,6 +96,8 @@ struct Lost {
     index: usize,
     exit: ExitCode,
     reason: String,
+    /// It may answer later: the errno is one of a server that is not there yet.
+    is_not_yet: bool,
 }
 
 impl Race<'_> {
@@ -105,7 +110,12 @@ impl Race<'_> {
             let address = self.addresses[index];
             self.begun += 1;
             if let Err(reason) = zone::check_is_complete(&address) {
-                self.lost.push(Lost { index, exit: ExitCode::Unavailable, reason });
+                self.lost.push(Lost {
+                    index,
+                    exit: ExitCode::Unavailable,
+                    reason,
+                    is_not_yet: false,
+                });
                 continue;
             }
             match ClientStream::begin_connecting(address, |_| ()) {
@@ -150,7 +160,9 @@ impl Race<'_> {
 
     fn lose(&mut self, index: usize, error: &io::Error) {
         let (exit, reason) = (exit_code(error, Operation::Connect), reason(error));
-        self.lost.push(Lost { index, exit, reason });
+        let class = errno::classify(errno::of(error), Operation::Connect);
+        let is_not_yet = matches!(class, ErrorClass::Refused | ErrorClass::Unreachable);
+        self.lost.push(Lost { index, exit, reason, is_not_yet });
     }
 
     /// The limit is reached: nobody answers any more.
@@ -158,7 +170,7 @@ impl Race<'_> {
         let begun = self.attempts.drain(..).map(|attempt| attempt.index);
         for index in begun.chain(self.begun..self.addresses.len()) {
             let (exit, reason) = (ExitCode::TimedOut, limit.message());
-            self.lost.push(Lost { index, exit, reason });
+            self.lost.push(Lost { index, exit, reason, is_not_yet: false });
         }
         self.begun = self.addresses.len();
     }
@@ -209,8 +221,8 @@ mod tests {
         Target::new(host, 7)
     }
 
-    fn failure(result: Result<Connected, Stopped>) -> Failure {
-        match result {
+    fn failure(result: Result<Connected, Unreached>) -> Failure {
+        match result.map_err(Stopped::from) {
             Err(Stopped::Failed(failure)) => failure,
             other => panic!("no failure: {other:?}"),
         }

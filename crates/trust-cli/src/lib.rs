@@ -5,6 +5,7 @@
 //! command is known here by its name.
 
 pub mod again;
+pub mod approach;
 pub mod colours;
 pub mod command;
 pub mod config_file;

@@ -16,6 +16,36 @@ use crate::values::quoted;
 use crate::wait::{Limit, wait_for};
 use crate::zone;
 
+/// Why there is no connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreached {
+    /// The server may be there later: its name is unknown, nobody listens, or no way leads there.
+    NotYet(Failure),
+    /// Anything else, which another try does not change.
+    For(Stopped),
+}
+
+impl From<Stopped> for Unreached {
+    fn from(stopped: Stopped) -> Unreached {
+        Unreached::For(stopped)
+    }
+}
+
+impl From<Failure> for Unreached {
+    fn from(failure: Failure) -> Unreached {
+        Unreached::For(failure.into())
+    }
+}
+
+impl From<Unreached> for Stopped {
+    fn from(unreached: Unreached) -> Stopped {
+        match unreached {
+            Unreached::NotYet(failure) => failure.into(),
+            Unreached::For(stopped) => stopped,
+        }
+    }
+}
+
 /// All addresses of the target in the order in which they are tried, each once: that of the system
 /// (RFC 6724), but with the families in turn (RFC 8305, section 4), so that one of them that leads
 /// nowhere costs one delay and not many. A signal does not wait for the name server.
@@ -29,8 +59,9 @@ pub fn resolve(
     family: Family,
     limit: Limit,
     signals: &Signals,
-) -> Result<Vec<SocketAddr>, Stopped> {
-    let addresses = match zone::literal(target.host(), target.port())? {
+) -> Result<Vec<SocketAddr>, Unreached> {
+    let literal = zone::literal(target.host(), target.port())?;
+    let addresses = match literal {
         Some(address) => vec![address],
         None => look_up(target, limit, signals)?,
     };
@@ -47,7 +78,10 @@ pub fn resolve(
             Family::V6 => "an IPv6",
         };
         let message = format!("host {} does not have {kind} address", quoted(target.host()));
-        return Err(Failure::new(ExitCode::NoHost, message).into());
+        let failure = Failure::new(ExitCode::NoHost, message);
+        // A name can get more addresses, and an address no other family.
+        let is_name = literal.is_none();
+        return Err(if is_name { Unreached::NotYet(failure) } else { failure.into() });
     }
     Ok(families_in_turn(fitting))
 }
@@ -67,10 +101,10 @@ fn families_in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Asks the resolver, in a thread of its own as getaddrinfo(3) can neither be polled nor cut short.
-fn look_up(target: &Target, limit: Limit, signals: &Signals) -> Result<Vec<SocketAddr>, Stopped> {
+fn look_up(target: &Target, limit: Limit, signals: &Signals) -> Result<Vec<SocketAddr>, Unreached> {
     let no_thread = |error: io::Error| {
         let message = format!("cannot start the resolver: {}", reason(&error));
-        Stopped::Failed(Failure::new(ExitCode::OsLimit, message))
+        Unreached::from(Failure::new(ExitCode::OsLimit, message))
     };
     let (done, finished) = io::pipe().map_err(no_thread)?;
     let (found_in, found_out) = mpsc::channel();
@@ -92,7 +126,7 @@ fn look_up(target: &Target, limit: Limit, signals: &Signals) -> Result<Vec<Socke
         let reason = reason(&error);
         let reason = reason.trim_start_matches("failed to lookup address information: ");
         let message = format!("cannot resolve host {host}: {reason}");
-        Failure::new(ExitCode::NoHost, message).into()
+        Unreached::NotYet(Failure::new(ExitCode::NoHost, message))
     })
 }
 
@@ -106,8 +140,8 @@ mod tests {
         Target::new(host, 7)
     }
 
-    fn failure(result: Result<Vec<SocketAddr>, Stopped>) -> Failure {
-        match result {
+    fn failure(result: Result<Vec<SocketAddr>, Unreached>) -> Failure {
+        match result.map_err(Stopped::from) {
             Err(Stopped::Failed(failure)) => failure,
             other => panic!("no failure: {other:?}"),
         }

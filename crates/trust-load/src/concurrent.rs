@@ -5,21 +5,19 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use trust_cli::command::Context;
+use trust_cli::connect::Connected;
 use trust_cli::descriptor;
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::resolve::resolve;
 use trust_cli::signals::Stopped;
 use trust_cli::target::Family;
 use trust_cli::text::{grouped, reason, seconds};
-use trust_cli::wait::Limit;
 
 use crate::budget::judge;
-use crate::engine::{self, Ended, First, Listener};
+use crate::engine::{self, Ended, Listener};
 use crate::find_rate;
 use crate::options::{CONCURRENCY, START_AT};
 use crate::output::{Output, end_without_run};
 use crate::plan::Plan;
-use crate::reach::reach;
 use crate::shape::Shape;
 use crate::start_at::{Start, start};
 use crate::summary::{End, Live, Summary};
@@ -103,17 +101,17 @@ fn one_run(
     wait: Duration,
     output: &mut Output,
 ) -> Result<Ended, Stopped> {
-    let limit = Limit::start(plan.options.timeout);
-    let addresses = resolve(&plan.target, plan.family, limit, context.signals)?;
+    let approach = plan.approach(context.signals);
+    let addresses = approach.resolve()?;
     if !wait.is_zero() {
         output.live(&Live::waiting(wait));
         if let Some(signal) = context.signals.wait(Some(wait)) {
             return Err(Stopped::Signal(signal));
         }
     }
-    let reached = reach(context, plan, &addresses)?;
+    let reached = approach.reach_first_at(addresses)?;
     let shape = plan.shape(reached.address);
-    let ended = run_engine(context, &shape, reached.first, output)?;
+    let ended = run_engine(context, &shape, reached, output)?;
     if let Some(start_at) = plan.options.start_at {
         // What the log says as well: by how much the measured part began late.
         let began = ended.summary.began.duration_since(start_at + plan.options.warm_up);
@@ -127,7 +125,7 @@ fn one_run(
 fn run_engine(
     context: &Context<'_>,
     shape: &Shape,
-    first: First,
+    first: Connected,
     output: &mut Output,
 ) -> Result<Ended, Stopped> {
     let mut ended = engine::run(shape, first, context.signals, output).map_err(|error| {

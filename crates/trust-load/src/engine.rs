@@ -20,9 +20,10 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use trust_cli::connect::Connected;
 use trust_cli::signals::{Signal, Signals};
 use trust_net::errno::Operation;
-use trust_net::stream::{ClientStream, Incoming};
+use trust_net::stream::Incoming;
 
 use crate::connection::{Fault, Times};
 use crate::engine::ending::cause_of;
@@ -94,23 +95,15 @@ pub struct Ended {
     pub is_cut: bool,
 }
 
-/// A connection that was made before the engine ran, so that a server that is not there is known before.
-#[derive(Debug)]
-pub struct First {
-    /// It is there.
-    pub stream: ClientStream,
-    /// How long connecting took.
-    pub took: Duration,
-}
-
-/// Runs the load, with `first` as the first connection.
+/// Runs the load, with `first` as the first connection: it was made before, so that a
+/// server that is not there is known by then.
 ///
 /// # Errors
 ///
 /// What the kernel says when it has no descriptors or no memory for the engine itself.
 pub fn run(
     shape: &Shape,
-    first: First,
+    first: Connected,
     signals: &Signals,
     listener: &mut dyn Listener,
 ) -> io::Result<Ended> {
@@ -172,7 +165,7 @@ impl<'a> Engine<'a> {
     }
 
     /// Gives the first place its connection, and has the others connect.
-    fn adopt(&mut self, first: First) -> io::Result<()> {
+    fn adopt(&mut self, first: Connected) -> io::Result<()> {
         let now = self.timetable.now();
         for index in 0..self.places.len() {
             self.places[index].client_left = self.population.take_client(self.shape.length);
@@ -205,7 +198,7 @@ impl<'a> Engine<'a> {
             {
                 return Ok(Some(Stopped::Signal(signal)));
             }
-            // First, so that no answer comes to a message of a stage that has not begun.
+            // Connected, so that no answer comes to a message of a stage that has not begun.
             self.handle_time(after);
             for ready in ready.drain(..) {
                 self.handle_ready(ready);

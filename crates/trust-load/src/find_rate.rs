@@ -2,21 +2,21 @@
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use trust_cli::approach::Approach;
 use trust_cli::command::Context;
+use trust_cli::connect::Connected;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::progress::Progress;
-use trust_cli::resolve::resolve;
 use trust_cli::signals::Stopped;
 use trust_cli::text::reason;
-use trust_cli::wait::Limit;
 
 use crate::budget::{Budget, first_broken};
 use crate::engine::{self, Ended, Listener};
 use crate::output::{Output, end_without_run};
 use crate::plan::{FIND_FROM, Plan};
-use crate::reach::reach;
 use crate::report::progress;
 use crate::report::timeline::Timeline;
 use crate::search::{SearchEnd, Trial, search};
@@ -27,8 +27,8 @@ struct Finder<'c> {
     context: &'c Context<'c>,
     plan: &'c Plan,
     budgets: &'c [Budget],
-    /// The server's addresses; after the first trial, the one that was reached.
-    addresses: Vec<SocketAddr>,
+    /// The address that the first trial reached, for all others.
+    reached: Option<SocketAddr>,
     progress: &'c mut Progress,
     /// The last trial that held, or else the last one.
     shown: Option<(Summary, Timeline)>,
@@ -43,16 +43,11 @@ pub(crate) fn run(
     budgets: &[Budget],
     mut output: Output,
 ) -> Result<ExitCode, Failure> {
-    let limit = Limit::start(plan.options.timeout);
-    let addresses = match resolve(&plan.target, plan.family, limit, context.signals) {
-        Ok(addresses) => addresses,
-        Err(error) => return end_without_run(context, output, error),
-    };
     let mut finder = Finder {
         context,
         plan,
         budgets,
-        addresses,
+        reached: None,
         progress: &mut output.progress,
         shown: None,
         has_held: false,
@@ -91,16 +86,15 @@ pub(crate) fn run(
 impl Finder<'_> {
     /// Runs the load at that rate.
     fn trial(&mut self, rate: f64) -> ControlFlow<(), Trial> {
+        let reached = self.reach();
         let mut listener = Quiet { progress: &mut *self.progress, timeline: Timeline::default() };
-        let ended = reach(self.context, self.plan, &self.addresses).and_then(|reached| {
-            self.addresses = vec![reached.address];
+        let ended = reached.and_then(|reached| {
+            self.reached = Some(reached.address);
             let shape = Plan::with_rate(&self.plan.shape(reached.address), rate);
-            engine::run(&shape, reached.first, self.context.signals, &mut listener).map_err(
-                |error| {
-                    let message = format!("the load cannot run: {}", reason(&error));
-                    Stopped::from(Failure::new(ExitCode::OsLimit, message))
-                },
-            )
+            engine::run(&shape, reached, self.context.signals, &mut listener).map_err(|error| {
+                let message = format!("the load cannot run: {}", reason(&error));
+                Stopped::from(Failure::new(ExitCode::OsLimit, message))
+            })
         });
         let timeline = listener.timeline;
         match ended {
@@ -117,6 +111,17 @@ impl Finder<'_> {
                 self.stop(Stopped::Signal(signal))
             }
             Err(error) => self.stop(error),
+        }
+    }
+
+    /// Connects; only the first time the server is waited for.
+    fn reach(&self) -> Result<Connected, Stopped> {
+        let approach = self.plan.approach(self.context.signals);
+        match self.reached {
+            Some(address) => {
+                Approach { wait: Duration::ZERO, ..approach }.reach_first_at(vec![address])
+            }
+            None => approach.reach(),
         }
     }
 

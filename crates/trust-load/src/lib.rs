@@ -16,7 +16,6 @@ pub mod metric;
 pub mod options;
 mod output;
 pub mod plan;
-mod reach;
 pub mod readiness;
 pub mod report;
 pub mod schedule;

@@ -37,6 +37,8 @@ options! {
         MESSAGES messages: u64 = "10", COUNT.named("M");
         /// Longest time to connect, and without progress while an echo is awaited; 0: no limit
         TIMEOUT timeout: Duration = "5s", values::LIMIT;
+        /// Time to try again while no server is there: refused, unreachable, or its name unknown
+        WAIT wait: Duration = "0", values::OPTIONAL_TIME;
         /// Longest time from sending a message to the last byte of its echo, whatever comes
         /// meanwhile; 0: no limit
         ANSWER_TIMEOUT answer_timeout: Duration = "0", values::LIMIT;
@@ -121,7 +123,7 @@ options! {
 pub const SERVER: ServerSettings = ServerSettings { host: &HOST, port: &PORT };
 
 /// The settings that the sequential load has. Any other one takes the engine.
-const SEQUENTIAL: [&str; 5] = ["host", "port", "clients", "messages", "timeout"];
+const SEQUENTIAL: [&str; 6] = ["host", "port", "clients", "messages", "timeout", "wait"];
 
 /// Settings that cannot be used together.
 pub const EXCLUSIONS: &[Exclusion] = &[

@@ -6,18 +6,20 @@ use std::time::Duration;
 use std::{env, fmt, thread};
 
 use trust_cli::again::{said, shell_word};
+use trust_cli::approach::Approach;
 use trust_cli::exit_code::Failure;
 use trust_cli::framing::Framing;
 use trust_cli::layers::{Layers, Source};
 use trust_cli::random::random_seed;
 use trust_cli::settings::AnySetting;
+use trust_cli::signals::Signals;
 use trust_cli::target::{Arguments, Family, ServerSettings, Target};
 use trust_cli::text::{count, grouped, seconds};
 
 use crate::options::{
     ARRIVALS, CLIENTS, CONCURRENCY, CSV, DURATION, FRAMING, GRACE, HDR_LOG, HOST, HTML, JSON,
     LoadOptions, MAX_FRAME, MESSAGES, NAME, PORT, RATE, RAW, SEED, SERVER, SETTINGS, SHARD, SIZE,
-    START_AT,
+    START_AT, WAIT,
 };
 use crate::report::units;
 use crate::schedule::Arrivals;
@@ -131,6 +133,12 @@ impl Plan {
             framing,
             options,
         })
+    }
+
+    /// How its server is reached.
+    pub fn approach<'a>(&'a self, signals: &'a Signals) -> Approach<'a> {
+        let LoadOptions { timeout, wait, .. } = self.options;
+        Approach { target: &self.target, family: self.family, timeout, wait, signals }
     }
 
     /// Connections at the same time.
@@ -360,7 +368,8 @@ fn again(
     seed: u64,
     shard: Option<Shard>,
 ) -> String {
-    let left_out: [&dyn AnySetting; 7] = [&JSON, &CSV, &HDR_LOG, &HTML, &START_AT, &SEED, &SHARD];
+    let left_out: [&dyn AnySetting; 8] =
+        [&JSON, &CSV, &HDR_LOG, &HTML, &START_AT, &SEED, &SHARD, &WAIT];
     let names_server = [HOST.key, PORT.key];
     let is_left_out = |key: &str| {
         let is_beaten = !arguments.is_empty() && names_server.contains(&key);

@@ -74,6 +74,14 @@ impl Output {
         self.wait(timeout, |collected| (collected.bytes.len() >= wanted).then_some(()))
     }
 
+    /// Waits until that text came.
+    pub fn wait_for_text(&self, text: &str, timeout: Duration) -> Result<(), Missed> {
+        let is_there = |collected: &mut Collected| {
+            String::from_utf8_lossy(&collected.bytes).contains(text).then_some(())
+        };
+        self.wait(timeout, is_there)
+    }
+
     /// Waits for an event of that name which fits the predicate, from the first line on.
     ///
     /// # Panics

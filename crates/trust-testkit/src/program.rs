@@ -327,6 +327,14 @@ impl Running {
         }
     }
 
+    /// Waits until it has written that to stderr.
+    #[track_caller]
+    pub fn wait_for_complaint(&self, words: &str) {
+        if let Err(missed) = self.stderr.wait_for_text(words, STEP_DEADLINE) {
+            panic!("{words:?} did not come on stderr {missed}: {:?}", self.stderr.so_far());
+        }
+    }
+
     /// What it has written to stdout so far.
     pub fn printed(&self) -> String {
         self.stdout.so_far()

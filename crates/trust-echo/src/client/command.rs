@@ -5,15 +5,13 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
+use trust_cli::approach::Approach;
 use trust_cli::command::{Context, Entry, Product};
-use trust_cli::connect::connect;
 use trust_cli::echo::link::Link;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::{self, Layers};
-use trust_cli::resolve::resolve;
 use trust_cli::settings::AnySetting;
 use trust_cli::target::{Arguments, Family, ServerSettings};
-use trust_cli::wait::Limit;
 
 use crate::client::input::Cut;
 use crate::client::options::{
@@ -54,11 +52,10 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let options = options(context.layers, !messages.is_empty());
     let plan = plan(&options, messages)?;
     let timeout = options.timeout;
-    let limit = Limit::start(timeout);
-    let family = Family::of(context.matches);
+    let (family, signals) = (Family::of(context.matches), context.signals);
+    let approach = Approach { target: &target, family, timeout, wait: options.wait, signals };
     let session = || {
-        let addresses = resolve(&target, family, limit, context.signals)?;
-        let connected = connect(&target, &addresses, limit, context.signals)?;
+        let connected = approach.reach()?;
         let (stdin, stdout) = (io::stdin(), io::stdout());
         let source = Source::new(plan, stdin.as_fd());
         let link = Link::new(connected.stream, source.conversation());

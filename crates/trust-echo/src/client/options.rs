@@ -32,6 +32,8 @@ options! {
         MAX_FRAME max_frame: u32 = "65536", values::SIZE;
         /// Longest time to connect, and without progress while an answer is owed; 0: no limit
         TIMEOUT timeout: Duration = "5s", values::LIMIT;
+        /// Time to try again while no server is there: refused, unreachable, or its name unknown
+        WAIT wait: Duration = "0", values::OPTIONAL_TIME;
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use rustix::net::SendFlags;
 use trust_cli::framing::Framing;
+use trust_net::stream::ClientStream;
 
 mod measuring;
 
@@ -123,9 +124,9 @@ impl Listener for Kept {
     }
 }
 
-fn first(address: SocketAddr) -> First {
+fn first(address: SocketAddr) -> Connected {
     let stream = ClientStream::begin_connecting(address, |_| ()).expect("it is under way");
-    First { stream, took: Duration::ZERO }
+    Connected { stream, address, took: Duration::ZERO }
 }
 
 /// Does something with what is going on as well.

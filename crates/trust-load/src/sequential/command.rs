@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 
+use trust_cli::approach::Approach;
 use trust_cli::command::Context;
 use trust_cli::connect::connect;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::output::{Stdout, print};
 use trust_cli::random::random_seed;
-use trust_cli::resolve::resolve;
 use trust_cli::signals::Stopped;
 use trust_cli::target::Family;
 use trust_cli::wait::Limit;
@@ -26,7 +26,7 @@ use crate::sequential::report::Report;
 pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<ExitCode, Failure> {
     let options = LoadOptions::of(context.layers);
     let target = target(context.layers, arguments)?;
-    let LoadOptions { clients, messages, timeout, .. } = options;
+    let LoadOptions { clients, messages, timeout, wait, .. } = options;
     let plan = Plan {
         target: &target,
         messages,
@@ -34,23 +34,25 @@ pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<E
         content: Content::of_bytes(random_seed()),
         signals: context.signals,
     };
-    let mut limit = Limit::start(timeout);
-    let mut addresses = match resolve(&target, Family::of(context.matches), limit, context.signals)
-    {
-        Ok(addresses) => addresses,
+    let (family, signals) = (Family::of(context.matches), context.signals);
+    let approach = Approach { target: &target, family, timeout, wait, signals };
+    // A server that was never there is another thing than one that fails under load.
+    let reached = match approach.reach() {
+        Ok(reached) => reached,
         Err(stopped) => return context.end(stopped),
     };
+    // All clients take the address that won, and none races again.
+    let address = [reached.address];
+    let mut reached = Some(reached);
     let mut report = Report::new(clients, messages);
     let mut signal = None;
     for number in 1..=clients {
-        let outcome = match connect(&target, &addresses, limit, context.signals) {
-            Ok(connected) => {
-                // All clients take the address that won, and none races again.
-                addresses = vec![connected.address];
-                client::run(&plan, number, connected.stream)
-            }
-            // A server that was never there is another thing than one that fails under load.
-            Err(Stopped::Failed(failure)) if number == 1 => return Err(failure),
+        let connected = match reached.take() {
+            Some(reached) => Ok(reached),
+            None => connect(&target, &address, Limit::start(timeout), signals),
+        };
+        let outcome = match connected.map_err(Stopped::from) {
+            Ok(connected) => client::run(&plan, number, connected.stream),
             Err(Stopped::Signal(came)) => {
                 signal = Some(came);
                 break;
@@ -64,7 +66,6 @@ pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<E
             signal = Some(came);
             break;
         }
-        limit = Limit::start(timeout);
     }
     print(report.totals().as_bytes())?;
     Ok(match signal {

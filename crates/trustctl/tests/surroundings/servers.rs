@@ -1,8 +1,11 @@
 //! How the client commands are told their server.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::thread;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use trust_testkit::net::{Network, with_addresses};
 use trust_testkit::program::{Finished, Home};
@@ -144,6 +147,57 @@ fn a_link_local_address_needs_an_interface_that_is_there() {
         let server = home.trustctl(["echo-server", "--port=0", "--host", host]);
         refused(server.run(), words);
     }
+}
+
+#[test]
+fn a_server_that_is_not_there_yet_is_waited_for() {
+    let home = Home::new();
+    for command in COMMANDS {
+        // It refuses as long as it does not listen, and nobody else gets its port.
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        let address = socket.local_addr().expect("an address").as_socket().expect("an address");
+        let address = address.to_string();
+        let client = home.trustctl(command).args([&*address, "--wait=1h"]);
+        let framing = if command[0] == "check" { Some("--framing=raw") } else { None };
+        let client = client.args(framing).start();
+        let line = format!("cannot connect to {address}: Connection refused; waiting up to 3600 s");
+        client.wait_for_complaint(&line);
+        socket.listen(128).expect("it listens");
+        // It serves until the test process ends.
+        thread::spawn(move || serve(&TcpListener::from(socket)));
+        let finished = client.wait().exits_with(0);
+        assert_eq!(finished.stderr.matches("waiting").count(), 1, "{}", finished.stderr);
+    }
+}
+
+/// Sends back what comes.
+fn serve(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        let mut stream = stream.expect("a client");
+        thread::spawn(move || {
+            let mut answers = stream.try_clone().expect("a descriptor");
+            // A client that resets its connection has what it wanted.
+            drop(io::copy(&mut stream, &mut answers));
+        });
+    }
+}
+
+#[test]
+fn a_signal_ends_the_wait_and_the_wait_ends_with_the_last_reason() {
+    let home = Home::new();
+    // Longer than a label may be, so that no name server is asked.
+    let nobody = &*format!("{}:1", "x".repeat(64));
+    for command in COMMANDS {
+        let client = home.trustctl(command).args([nobody, "--wait=1h"]).start();
+        client.wait_for_complaint("waiting up to 3600 s");
+        client.signal(Signal::TERM);
+        client.wait().exits_with(143);
+    }
+    each(&home, &[nobody, "--wait=0.1"], |_, finished| {
+        let words = ["cannot resolve host 'xxx", ", after 0.1 s of waiting"];
+        finished.exits_with(68).complains_about(&words);
+    });
 }
 
 #[test]
