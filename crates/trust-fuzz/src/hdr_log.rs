@@ -192,6 +192,7 @@ fn written(choices: &mut Choices<'_>) {
                 // They run together.
                 + Duration::from_nanos(choices.number() % 100_000_000),
             target: target.clone(),
+            addresses: vec![target.clone()],
             is_open_loop,
             rate: Some(f64::from(choices.byte()) / 7.0),
             rate_of_all,

@@ -110,6 +110,7 @@ fn one_run(
         }
     }
     let reached = approach.reach_first_at(addresses)?;
+    output.connects_to(&[reached.address]);
     let shape = plan.shape(reached.address);
     let ended = run_engine(context, &shape, reached, output)?;
     if let Some(start_at) = plan.options.start_at {

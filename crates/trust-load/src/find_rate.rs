@@ -55,7 +55,8 @@ pub(crate) fn run(
     };
     let from = plan.options.rate.unwrap_or(FIND_FROM);
     let found = search(from, |rate| finder.trial(rate));
-    let Finder { shown, stopped, .. } = finder;
+    let Finder { shown, stopped, reached, .. } = finder;
+    output.connects_to(reached.as_slice());
     let Some((mut summary, timeline)) = shown else {
         let nobody = || Failure::new(ExitCode::Internal, "a search without a trial").into();
         return end_without_run(context, output, stopped.unwrap_or_else(nobody));

@@ -1,6 +1,7 @@
 //! What a run shows while it goes on, and the reports that it leaves.
 
 use std::io;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
@@ -12,6 +13,7 @@ use trust_cli::progress::Progress;
 use trust_cli::report_file::ReportFile;
 use trust_cli::signals::Stopped;
 use trust_cli::text::reason;
+use trust_cli::zone;
 
 use crate::connection::nanos;
 use crate::engine::Listener;
@@ -59,6 +61,7 @@ impl Output {
             warm_up_ns: nanos(plan.options.warm_up),
             began: Timestamp::UNIX_EPOCH,
             target: about.target.clone(),
+            addresses: vec![],
             is_open_loop: about.is_open_loop,
             rate: plan.rate(),
             rate_of_all: plan.rate_of_all(),
@@ -83,6 +86,12 @@ impl Output {
             is_gone: false,
             unwritten: Unwritten::default(),
         })
+    }
+
+    /// Says in all reports which addresses connections go to.
+    pub(crate) fn connects_to(&mut self, addresses: &[SocketAddr]) {
+        self.about.addresses = addresses.iter().map(zone::shown).collect();
+        self.header.addresses.clone_from(&self.about.addresses);
     }
 
     /// Prints what is meant for whoever reads stdout, as long as somebody does.
@@ -204,7 +213,7 @@ impl Listener for Output {
         }
         if self.is_csv {
             self.progress.clear();
-            let printed = self.print(&csv::row(interval));
+            let printed = self.print(&csv::row(interval, &self.about.addresses));
             self.unwritten.keep(printed);
         }
         match self.unwritten.failure().is_some() || self.is_unwanted() {

@@ -273,6 +273,7 @@ impl Plan {
         add("client_version", "version", format!("trustctl {}", env!("CARGO_PKG_VERSION")));
         About {
             target: self.target.to_string(),
+            addresses: vec![],
             is_open_loop: matches!(self.pace, Pace::Open { .. }),
             facts,
             again: self.again.clone(),

@@ -466,6 +466,8 @@ impl Summary {
 pub struct About {
     /// The server as it was given: `localhost:9900`.
     pub target: String,
+    /// The addresses of it that connections go to: `127.0.0.1:9900`. None before the first is there.
+    pub addresses: Vec<String>,
     /// Whether messages are due at their times, whatever the server does.
     pub is_open_loop: bool,
     /// What was asked for, each with a name for documents (`in_flight`), one for people (`frames in flight`) and its
@@ -473,6 +475,14 @@ pub struct About {
     pub facts: Vec<(&'static str, &'static str, String)>,
     /// The command that runs it again.
     pub again: String,
+}
+
+impl About {
+    /// The addresses as one row of a table, if there are any.
+    pub fn addresses_row(&self) -> Option<(&'static str, String)> {
+        let name = if self.addresses.len() == 1 { "address" } else { "addresses" };
+        (!self.addresses.is_empty()).then(|| (name, self.addresses.join(", ")))
+    }
 }
 
 /// All that a report of a run says.

@@ -44,6 +44,9 @@ pub struct Header {
     pub began: Timestamp,
     /// The server as it was given.
     pub target: String,
+    /// The addresses of it that connections go to. Logs without this key did not say.
+    #[serde(default)]
+    pub addresses: Vec<String>,
     /// Whether messages are due at their times, whatever the server does.
     #[serde(rename = "open_loop")]
     pub is_open_loop: bool,
@@ -200,6 +203,7 @@ mod tests {
             warm_up_ns: 2_000_000_000,
             began: "2026-11-30T12:00:02.000312709Z".parse().expect("a time"),
             target: "host]\n:9900".into(),
+            addresses: vec!["127.0.0.1:9900".into()],
             is_open_loop: true,
             rate: Some(2500.5),
             rate_of_all: Some(10_002.0),

@@ -128,6 +128,7 @@ mod tests {
         Header {
             began: "2026-11-30T12:00:02.000912709Z".parse().expect("a time"),
             target: "localhost:9900".into(),
+            addresses: vec!["127.0.0.1:9900".into()],
             seed: Some(1),
             is_seed_given: true,
             ..Header::default()

@@ -41,6 +41,8 @@ pub struct MergeDocument {
     pub significant_digits: Option<u8>,
     /// The server, as in the logs.
     pub target: Option<String>,
+    /// The addresses of it that connections of any log went to; empty if no log says.
+    pub addresses: Vec<String>,
     /// When the next message is due, as in the logs.
     pub r#loop: Option<Loop>,
     /// The longest of them.
@@ -80,6 +82,7 @@ impl MergeDocument {
             unit: header.map(|_| "ns".into()),
             significant_digits: merged.precision.map(|precision| precision.digits),
             target: header.map(|header| header.target.clone()),
+            addresses: header.map_or_else(Vec::new, |header| header.addresses.clone()),
             r#loop: header.map(|header| Loop::of(header.is_open_loop)),
             duration_ns: end.map(|end| end.took_ns),
             rate: header.map(|header| Rate {

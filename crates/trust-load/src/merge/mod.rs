@@ -230,6 +230,7 @@ fn whole(headers: &[&Header]) -> Option<Header> {
         warm_up_ns: headers.first()?.warm_up_ns,
         began: headers.iter().map(|header| header.began).min()?,
         target: target.map_or("several", String::as_str).to_owned(),
+        addresses: addresses(headers),
         is_open_loop: headers.iter().all(|header| header.is_open_loop),
         rate: headers.iter().map(|header| header.rate).sum(),
         rate_of_all: shared(headers, |header| header.rate_of_all),
@@ -237,6 +238,17 @@ fn whole(headers: &[&Header]) -> Option<Header> {
         seed: shared(headers, |header| header.seed),
         is_seed_given: headers.iter().all(|header| header.is_seed_given),
     })
+}
+
+/// Those of all runs, each once.
+fn addresses(headers: &[&Header]) -> Vec<String> {
+    let mut all = vec![];
+    for address in headers.iter().flat_map(|header| &header.addresses) {
+        if !all.contains(address) {
+            all.push(address.clone());
+        }
+    }
+    all
 }
 
 /// What is the same in all of them, if it is.

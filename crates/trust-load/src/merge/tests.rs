@@ -18,6 +18,7 @@ fn header(index: u32, of: u32) -> Header {
         warm_up_ns: 2_000_000_000,
         began: began + Duration::from_millis(500) * index,
         target: "localhost:9900".into(),
+        addresses: vec!["127.0.0.1:9900".into()],
         is_open_loop: true,
         rate: Some(100.0),
         rate_of_all: Some(100.0 * f64::from(of)),

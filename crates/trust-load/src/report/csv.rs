@@ -23,7 +23,7 @@ pub fn header() -> String {
     columns.extend(SERVICE.map(|(_, name)| format!("service_{}", quantile_field(name))));
     columns.extend(["bytes_received", "errors"].map(str::to_owned));
     columns.extend(Cause::ALL.map(|cause| format!("errors_{}", cause.name())));
-    columns.extend(["slow", "unsupported"].map(str::to_owned));
+    columns.extend(["slow", "unsupported", "addresses"].map(str::to_owned));
     columns.join(",") + "\r\n"
 }
 
@@ -32,8 +32,9 @@ fn quantile_field(name: &str) -> String {
     format!("{}_ns", name.replace('.', "_"))
 }
 
-/// The line of an interval. A percentile of nothing is empty.
-pub fn row(interval: &Interval<'_>) -> String {
+/// The line of an interval, with the addresses that connections go to. A percentile of nothing is
+/// empty.
+pub fn row(interval: &Interval<'_>, addresses: &[String]) -> String {
     let Interval { start, length, latency, service, answered, slow, bytes_received, errors } =
         interval;
     let mut row = format!(
@@ -51,8 +52,9 @@ pub fn row(interval: &Interval<'_>) -> String {
     let unsupported: Vec<String> = (unsupported("", latency, &LATENCY))
         .chain(unsupported("service_", service, &SERVICE))
         .collect();
-    let _ = write!(row, ",{slow}");
-    row + "," + &unsupported.join(" ") + "\r\n"
+    let (unsupported, addresses) = (unsupported.join(" "), addresses.join(" "));
+    let _ = write!(row, ",{slow},{unsupported},{addresses}");
+    row + "\r\n"
 }
 
 /// The columns of percentiles that the samples are too few for.
@@ -98,7 +100,7 @@ mod tests {
         errors.add(Cause::Refused);
         let (start, length) = (Duration::from_millis(3000), Duration::from_millis(500));
         let (latency, service, errors) = (&latency, &service, &errors);
-        let row = row(&Interval {
+        let interval = Interval {
             start,
             length,
             latency,
@@ -107,7 +109,8 @@ mod tests {
             slow: 7,
             bytes_received: 12_000,
             errors,
-        });
+        };
+        let row = row(&interval, &["127.0.0.1:7".to_owned(), "[::1]:7".to_owned()]);
         let header = header();
         let (names, values) = (fields(&header), fields(&row));
         assert_eq!(names.len(), values.len());
@@ -133,6 +136,7 @@ mod tests {
             ("errors_mismatch", "0"),
             ("slow", "7"),
             ("unsupported", "service_p50_ns service_p99_ns"),
+            ("addresses", "127.0.0.1:7 [::1]:7"),
         ] {
             assert_eq!(value(name), expected, "{name}");
         }
@@ -142,7 +146,7 @@ mod tests {
     fn of_an_interval_without_an_answer_the_percentiles_are_empty() {
         let (latency, errors) = (Timings::default(), Errors::default());
         let second = Duration::from_secs(1);
-        let row = row(&Interval {
+        let interval = Interval {
             start: second,
             length: second,
             latency: &latency,
@@ -151,8 +155,9 @@ mod tests {
             slow: 0,
             bytes_received: 0,
             errors: &errors,
-        });
+        };
+        let row = row(&interval, &[]);
         let none = ",0".repeat(Cause::ALL.len());
-        assert_eq!(row, format!("1.000,1.000,0,0.000,,,,,,,,0,0{none},0,\r\n"));
+        assert_eq!(row, format!("1.000,1.000,0,0.000,,,,,,,,0,0{none},0,,\r\n"));
     }
 }

@@ -355,7 +355,10 @@ fn strip(cause: Cause, points: &[Point]) -> Option<Chart> {
 fn measured(run: &Run<'_>, is_reached: bool) -> Markup {
     let Run { about, summary, .. } = run;
     let began = summary.began.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
+    let addresses = about.addresses_row();
+    let addresses = addresses.iter().map(|(name, addresses)| (*name, addresses));
     let facts = about.facts.iter().map(|(_, name, value)| (*name, value));
+    let facts = addresses.chain(facts);
     html! {
         h2 { "How it was measured" }
         (list("facts short", facts.chain([("began", &began)])))

@@ -23,6 +23,8 @@ pub struct LoadDocument {
     pub exit: u8,
     /// The server as it was named.
     pub target: String,
+    /// The addresses of it that connections went to; empty if there was none.
+    pub addresses: Vec<String>,
     /// When the next message is due.
     pub r#loop: Loop,
     /// What was asked for, by the names of flags, with units.
@@ -64,13 +66,14 @@ impl LoadDocument {
     /// The document of a run, whatever came of it.
     pub fn of(run: &Run<'_>) -> LoadDocument {
         let Run { about, summary, judgements, searched, exit } = run;
-        let About { target, is_open_loop, facts, again } = about;
+        let About { target, addresses, is_open_loop, facts, again } = about;
         let facts = facts.iter().map(|(name, _, value)| ((*name).to_owned(), value.clone()));
         LoadDocument {
             schema: LoadSchema::Version1,
             end: Ending::of(&summary.end),
             exit: exit.code(),
             target: target.clone(),
+            addresses: addresses.clone(),
             r#loop: Loop::of(*is_open_loop),
             facts: facts.collect(),
             again: again.clone(),

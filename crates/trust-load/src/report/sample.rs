@@ -145,6 +145,7 @@ fn interrupted() -> Sample {
 fn unreachable() -> Sample {
     let mut sample = empty();
     let why = "cannot connect to localhost:9900: Connection refused";
+    sample.about.addresses.clear();
     sample.summary.end = End::Unreachable(why.to_owned());
     sample.summary.errors.add(Cause::Refused);
     sample.exit = ExitCode::Unavailable;
@@ -223,7 +224,7 @@ fn sampled(is_open_loop: bool, seconds: u32, rate: u64, stall: Option<u32>) -> S
             errors: &errors,
         };
         timeline.add(&interval);
-        csv.push_str(&csv::row(&interval));
+        csv.push_str(&csv::row(&interval, &["127.0.0.1:9900".to_owned()]));
         all_errors.merge(&errors);
         answered_all += answered;
     }
@@ -296,7 +297,8 @@ fn about(is_open_loop: bool, seconds: u32, rate: u64) -> About {
         if is_open_loop { "100" } else { "1" }.to_owned(),
     ));
     again += " --size 64 --seed 17";
-    About { target: "localhost:9900".to_owned(), is_open_loop, facts, again }
+    let (target, addresses) = ("localhost:9900".to_owned(), vec!["127.0.0.1:9900".to_owned()]);
+    About { target, addresses, is_open_loop, facts, again }
 }
 
 fn record(times: &mut Timings, time: u64, count: u64) {

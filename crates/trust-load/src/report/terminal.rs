@@ -76,6 +76,9 @@ pub fn result(run: &Run<'_>, colours: Colours) -> String {
     errors(&mut text, run, colours);
     let _ = writeln!(text, "\n{}", colours.paint(BOLD, "How it was measured"));
     let mut facts = table();
+    if let Some((name, addresses)) = about.addresses_row() {
+        facts.add_row([name.to_owned(), plain(&addresses)]);
+    }
     for (_, name, value) in &about.facts {
         facts.add_row([(*name).to_owned(), plain(value)]);
     }

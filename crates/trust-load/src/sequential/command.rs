@@ -43,9 +43,8 @@ pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<E
     };
     // All clients take the address that won, and none races again.
     let address = [reached.address];
-    let mut reached = Some(reached);
-    let mut report = Report::new(clients, messages);
-    let mut signal = None;
+    let mut report = Report::new(reached.address, clients, messages);
+    let (mut reached, mut signal) = (Some(reached), None);
     for number in 1..=clients {
         let connected = match reached.take() {
             Some(reached) => Ok(reached),

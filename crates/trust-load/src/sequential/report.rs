@@ -1,11 +1,13 @@
 //! The lines that the sequential load prints.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 
 use trust_cli::echo::round_trips::RoundTrips;
 use trust_cli::exit_code::Failure;
 use trust_cli::signals::Stopped;
 use trust_cli::text::count;
+use trust_cli::zone;
 
 use crate::sequential::client::Outcome;
 
@@ -15,6 +17,8 @@ const NUMBER_WIDTH_MIN: usize = 2;
 /// What was wanted, and the sums over all clients so far.
 #[derive(Debug)]
 pub struct Report {
+    /// The address that all clients connect to.
+    address: SocketAddr,
     messages: u64,
     width: usize,
     clients: u64,
@@ -26,8 +30,9 @@ pub struct Report {
 
 impl Report {
     /// A report on so many clients with so many messages each.
-    pub fn new(clients: u64, messages: u64) -> Report {
+    pub fn new(address: SocketAddr, clients: u64, messages: u64) -> Report {
         Report {
+            address,
             messages,
             width: clients.to_string().len().max(NUMBER_WIDTH_MIN),
             clients: 0,
@@ -75,7 +80,9 @@ impl Report {
         };
         let mut totals = format!(
             "total: {clients} clients, {messages} messages, {ok} ok, {fail} fail\n\
-             rtt overall: {round_trips}\n"
+             rtt overall: {round_trips}\n\
+             address: {}\n",
+            zone::shown(&self.address)
         );
         if *slow > 0 {
             let slow = count(*slow, "answer");
@@ -87,12 +94,15 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
     use std::time::Duration;
 
     use trust_cli::exit_code::ExitCode;
     use trust_cli::signals::Signal;
 
     use super::*;
+
+    const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7);
 
     fn outcome(ok: u64, problem: Option<&str>) -> Outcome {
         let stop = problem.map(|problem| Failure::new(ExitCode::Protocol, problem).into());
@@ -105,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_line_a_client_and_the_totals() {
-        let mut report = Report::new(2, 3);
+        let mut report = Report::new(ADDRESS, 2, 3);
         assert_eq!(
             report.add(&outcome(3, None)),
             "client  1: 3/3 ok  rtt min=0.10ms max=0.12ms avg=0.11ms\n"
@@ -119,13 +129,14 @@ mod tests {
         assert_eq!(
             report.totals(),
             "total: 2 clients, 6 messages, 4 ok, 2 fail\n\
-             rtt overall: min=0.10ms max=0.12ms avg=0.11ms\n"
+             rtt overall: min=0.10ms max=0.12ms avg=0.11ms\n\
+             address: 127.0.0.1:7\n"
         );
     }
 
     #[test]
     fn answers_that_took_longer_than_the_timeout_are_counted() {
-        let mut report = Report::new(2, 3);
+        let mut report = Report::new(ADDRESS, 2, 3);
         report.add(&Outcome { slow: 1, ..outcome(3, None) });
         report.add(&Outcome { slow: 1, ..outcome(3, None) });
         let expected = "2 answers took longer than --timeout, which limits silence\n";
@@ -134,13 +145,13 @@ mod tests {
 
     #[test]
     fn numbers_are_aligned_to_the_last_client() {
-        assert!(Report::new(1, 1).add(&outcome(1, None)).starts_with("client  1: "));
-        assert!(Report::new(100, 1).add(&outcome(1, None)).starts_with("client   1: "));
+        assert!(Report::new(ADDRESS, 1, 1).add(&outcome(1, None)).starts_with("client  1: "));
+        assert!(Report::new(ADDRESS, 100, 1).add(&outcome(1, None)).starts_with("client   1: "));
     }
 
     #[test]
     fn what_was_not_tried_before_a_signal_is_not_counted() {
-        let mut report = Report::new(5, 10);
+        let mut report = Report::new(ADDRESS, 5, 10);
         let stop = Some(Stopped::Signal(Signal::Interrupt));
         let interrupted = Outcome { stop, ..outcome(4, None) };
         assert_eq!(report.add(&interrupted), "client  1: 4/10 ok, interrupted\n");
@@ -149,8 +160,8 @@ mod tests {
 
     #[test]
     fn without_any_echo_there_are_no_times() {
-        let mut report = Report::new(1, 2);
+        let mut report = Report::new(ADDRESS, 1, 2);
         report.add(&outcome(0, Some("refused")));
-        assert!(report.totals().ends_with("rtt overall: no echo\n"));
+        assert!(report.totals().contains("rtt overall: no echo\n"));
     }
 }

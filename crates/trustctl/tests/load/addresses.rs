@@ -11,8 +11,11 @@ use trust_testkit::runner::skip;
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Named] =
-    tests![a_server_is_loaded_over_ipv6, a_name_whose_first_address_refuses_is_reached,];
+pub(crate) const TESTS: &[Named] = tests![
+    a_server_is_loaded_over_ipv6,
+    a_name_whose_first_address_refuses_is_reached,
+    every_report_has_the_address_that_was_used,
+];
 
 fn a_server_is_loaded_over_ipv6() {
     let address: SocketAddr = (Ipv6Addr::LOCALHOST, 0).into();
@@ -41,6 +44,35 @@ fn a_name_whose_first_address_refuses_is_reached() {
         seen.is_all_right(40);
         assert_eq!(seen.target, format!("several.test:{port}"));
         assert_eq!(server.seen().len(), 4);
+        assert_eq!(seen.addresses, [server.address().to_string()]);
         finished.complains_about_nothing();
     });
+}
+
+fn every_report_has_the_address_that_was_used() {
+    let (home, server) = (Home::new(), Server::echo());
+    let address = server.address().to_string();
+    let target = format!("localhost:{}", server.address().port());
+    let [log, page] = ["a.hlog", "a.html"].map(|name| home.elsewhere(name));
+    let load = || home.trustctl(["load", "-4", &target, "--messages=3"]);
+    let sequential = load().run().exits_with(0);
+    let line = format!("address: {address}");
+    assert!(sequential.text().lines().any(|it| it == line), "{}", sequential.text());
+    let launch = load().args(["--concurrency=2", "--hdr-log"]).args([&log]);
+    let text = launch.args(["--html"]).args([&page]).run().exits_with(0);
+    let is_row = |it: &str| it.split_whitespace().eq(["address", &address]);
+    assert!(text.text().lines().any(is_row), "{}", text.text());
+    let read = |path| std::fs::read_to_string(path).expect("a report");
+    let key = format!("\"addresses\":[\"{address}\"]");
+    assert!(read(&log).contains(&key), "{}", read(&log));
+    assert!(
+        read(&page).contains(&format!("<dt>address</dt><dd>{address}</dd>")),
+        "{}",
+        read(&page)
+    );
+    let csv = load().args(["--csv"]).run().exits_with(0);
+    assert!(csv.text().lines().nth(1).expect("a row").ends_with(&format!(",{address}")));
+    let merged = home.trustctl(["load", "merge", "--json"]).args([&log]).run().exits_with(0);
+    let compact: String = merged.text().split_whitespace().collect();
+    assert!(compact.contains(&key), "{compact}");
 }
