@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use trust_cli::framing::Framing;
+use trust_cli::own_host::is_on_this_host;
 use trust_cli::text::{grouped, seconds};
 
 use crate::cases::timing::is_in_time;
@@ -101,6 +102,13 @@ pub fn find(trial: &mut CaseTrial<'_>, outcomes: &[CaseOutcome]) -> Judged<Vec<C
             "it ends connections with RST where a FIN would do (--reset says what that means)";
         add(Some(text.to_owned()), resets);
     }
+    let half_closes = only_half_closes(outcomes);
+    if !half_closes.is_empty() && !is_on_this_host(trial.setup.address) {
+        let text = "the server, or a box between, does not keep half-close: it ends the connection \
+                    when the client has finished sending (a check on the server's own host tells \
+                    which)";
+        add(Some(text.to_owned()), half_closes);
+    }
     let slow = trial.setup.rate.slow_connects();
     if slow > 0 {
         let text = format!(
@@ -116,6 +124,16 @@ pub fn find(trial: &mut CaseTrial<'_>, outcomes: &[CaseOutcome]) -> Judged<Vec<C
         add(Some(text), vec![]);
     }
     Ok(causes)
+}
+
+/// The cases about half-close that failed, if no others did.
+fn only_half_closes(outcomes: &[CaseOutcome]) -> Vec<&'static str> {
+    let failed = outcomes.iter().filter(|it| matches!(it.verdict, Verdict::Fail(_)));
+    let cases: Vec<_> = failed.map(|outcome| outcome.case).collect();
+    match cases.iter().all(|case| case.group() == "half-close") {
+        true => cases.iter().map(|case| case.id).collect(),
+        false => vec![],
+    }
 }
 
 fn failed(outcomes: &[CaseOutcome], ids: &[&str]) -> Vec<&'static str> {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 use socket2::{SockRef, Socket};
+use trust_cli::own_host::is_on_this_host;
 use trust_cli::text::{reason, seconds};
 use trust_net::socket;
 use trust_net::stream::{ClientStream, Incoming};
@@ -93,6 +94,8 @@ pub struct Wire<'s> {
     end: Option<ConnectionEnd>,
     /// Whether a byte came.
     has_received: bool,
+    /// Whether our FIN was sent.
+    has_finished: bool,
     /// Other connections of the check that were open when this one began.
     beside: u64,
     /// Whether dropping it closes without another look, also where that is a RST.
@@ -143,6 +146,7 @@ impl<'s> Wire<'s> {
             transcript: transcript.clone(),
             end: None,
             has_received: false,
+            has_finished: false,
             beside,
             leaves_at_once: false,
         })
@@ -315,11 +319,14 @@ impl<'s> Wire<'s> {
         let Some(diagnosis) = answer::diagnose(&self.setup.framing, payloads, got) else {
             return Ok(());
         };
+        // Proxies and firewalls that do not keep half-close do the same as such a server.
+        let may_be_a_box = self.has_finished && !is_on_this_host(self.setup.address);
+        let who = if may_be_a_box { "the server, or a box between," } else { "the server" };
         let end = match self.end {
-            Some(ConnectionEnd::Fin) => "; then the server closed the connection",
-            Some(ConnectionEnd::Reset) => "; then the server reset the connection",
-            _ if expected.starts_with(got) => "; then nothing more came",
-            _ => "",
+            Some(ConnectionEnd::Fin) => format!("; then {who} closed the connection"),
+            Some(ConnectionEnd::Reset) => format!("; then {who} reset the connection"),
+            _ if expected.starts_with(got) => "; then nothing more came".to_owned(),
+            _ => String::new(),
         };
         let waited = match self.end {
             None if expected.starts_with(got) => format!(" for {}", seconds(self.setup.patience)),
@@ -519,6 +526,7 @@ impl<'s> Wire<'s> {
     /// Sends FIN and goes on receiving (`shutdown(2)`).
     pub fn finish(&mut self) {
         self.stream.half_close();
+        self.has_finished = true;
         self.record(What::SentFin);
     }
 

@@ -28,6 +28,7 @@ pub mod log_sink;
 pub mod markup;
 pub mod options;
 pub mod output;
+pub mod own_host;
 pub mod process;
 pub mod progress;
 pub mod quantity;

@@ -1,6 +1,7 @@
 //! A connection to an echo server, and the conversation on it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use trust_net::stream::{ClientStream, Incoming};
 use crate::echo::conversation::{Conversation, WrongEcho};
 use crate::error_map::exit_code;
 use crate::exit_code::{ExitCode, Failure};
+use crate::own_host::is_on_this_host;
 use crate::target::Target;
 use crate::text::{reason, seconds};
 
@@ -30,6 +32,8 @@ pub struct Link {
     /// What was sent and what is owed.
     pub conversation: Conversation,
     is_half_closed: bool,
+    /// The peer that was told so, as long as the kernel knew it.
+    half_closed_to: Option<SocketAddr>,
     /// An ICMP "unreachable" since the last progress: the connection may survive it.
     soft_error: Option<i32>,
     /// When something was last sent, received or acknowledged.
@@ -72,6 +76,7 @@ impl Link {
             stream,
             conversation,
             is_half_closed: false,
+            half_closed_to: None,
             soft_error: None,
             progress: Instant::now(),
             sent: 0,
@@ -116,6 +121,7 @@ impl Link {
             return;
         }
         self.is_half_closed = true;
+        self.half_closed_to = self.stream.peer_addr().ok();
         self.progress = Instant::now();
         self.stream.half_close();
     }
@@ -191,6 +197,10 @@ impl Link {
         let (exit, what) = end.describe(owed.is_some());
         let idle = self.progress.elapsed();
         let message = match (owed, end) {
+            (Some(owed), LinkEnd::Closed | LinkEnd::Reset) if self.may_be_a_box() => format!(
+                "{target}, or a box between, {what} after the end of the input while an answer was \
+                 owed ({owed})"
+            ),
             (Some(owed), _) => format!("{target} {what} while an answer was owed ({owed})"),
             (None, LinkEnd::TimedOut(limit, _)) => {
                 let limit = seconds(*limit);
@@ -203,6 +213,12 @@ impl Link {
             (None, _) => format!("{target} {what} while nothing was owed"),
         };
         Failure::new(exit, message)
+    }
+
+    /// Whether the end may be that of a box which ends a connection when one side has finished
+    /// sending, as some proxies and firewalls do.
+    fn may_be_a_box(&self) -> bool {
+        self.half_closed_to.is_some_and(|peer| !is_on_this_host(peer))
     }
 
     fn is_owed_something(&self) -> bool {

@@ -3,6 +3,7 @@
 //! What the cases find is proved elsewhere (`tests/conformance`). The servers here are ours, and this executable again, as
 //! `serve KIND PORT`. Arguments: `cargo test -p trustctl --test check -- [TEST_NAME…]`.
 
+mod far_tests;
 mod json;
 mod report_tests;
 mod right_tests;
@@ -26,6 +27,12 @@ fn main() -> ExitCode {
     {
         return server::run(kind, port);
     }
-    let tests = [run_tests::TESTS, report_tests::TESTS, watch_tests::TESTS, right_tests::TESTS];
+    let tests = [
+        run_tests::TESTS,
+        report_tests::TESTS,
+        watch_tests::TESTS,
+        right_tests::TESTS,
+        far_tests::TESTS,
+    ];
     SUITE.main(tests.concat().into_iter().map(Test::from).collect())
 }
