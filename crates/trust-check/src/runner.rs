@@ -2,6 +2,7 @@
 
 mod again;
 mod death;
+mod refused;
 
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, Write};
@@ -22,6 +23,7 @@ use crate::cause::{self, Cause};
 use crate::expect::Known;
 use crate::hint::{self, With};
 use crate::outcome::{CaseOutcome, Tries};
+use crate::runner::refused::{Refusals, RunningCase};
 use crate::setup::Setup;
 use crate::transcript::Log;
 use crate::trial::CaseTrial;
@@ -45,6 +47,11 @@ const CLIENTS_OF_A_CASE: u64 = 3;
 
 /// Longest wait for the answer to "is it still there?", which comes at once or never.
 const GONE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Longest wait until connections are accepted again, unless the run's patience is shorter, and how
+/// often it is looked: a supervisor starts what has ended again within about a second.
+const RETURN_PATIENCE: Duration = Duration::from_secs(2);
+const RETURN_LOOK: Duration = Duration::from_millis(50);
 
 /// What runs.
 #[derive(Debug)]
@@ -98,8 +105,8 @@ pub fn run(
     listener: &mut dyn ProgressListener,
 ) -> io::Result<Ran> {
     let stopped = AtomicBool::new(false);
-    let gone = Mutex::new(None);
-    let shared = RunnerShared { watch, stopped: &stopped, gone: &gone };
+    let refusals = Mutex::new(Refusals::default());
+    let shared = RunnerShared { watch, stopped: &stopped, refusals: &refusals };
     let (stop, ran) = (Some(stop), Ran::default());
     let mut run = Run {
         plan,
@@ -213,8 +220,7 @@ struct Run<'r> {
 struct RunnerShared<'r> {
     watch: Option<&'r Watch>,
     stopped: &'r AtomicBool,
-    /// During which cases a server that cannot be watched went away.
-    gone: &'r Mutex<Option<String>>,
+    refusals: &'r Mutex<Refusals>,
 }
 
 impl Run<'_> {
@@ -234,8 +240,10 @@ impl Run<'_> {
         for mut outcome in unsettled {
             let has_seen = death.as_ref().is_some_and(|death| death::has_seen(death, &outcome));
             self.revive(setup)?;
+            self.wait_for_return(setup)?;
             if !self.is_lost {
-                outcome.is_put_off |= has_seen && outcome.tries.beside > 0;
+                let is_spared = lock(self.shared.refusals).spare(&outcome);
+                outcome.is_put_off |= (has_seen || is_spared) && outcome.tries.beside > 0;
                 if is_to_be_tried_again(&outcome) {
                     outcome = self.try_again(setup, outcome)?;
                 }
@@ -247,6 +255,25 @@ impl Run<'_> {
             death::blame_one_of(&death, &mut settled);
         }
         settled.into_iter().for_each(|outcome| self.take(outcome));
+        Ok(())
+    }
+
+    /// Waits until connections are accepted again, if they are not: what stands in front of a server
+    /// may be started again.
+    fn wait_for_return(&mut self, setup: &Setup) -> io::Result<()> {
+        if !lock(self.shared.refusals).may_end() {
+            return Ok(());
+        }
+        let is_back = self.attend(|| {
+            let until = Instant::now() + RETURN_PATIENCE.min(setup.patience);
+            while refuses(setup) {
+                if Instant::now() >= until || wire::pause(setup, RETURN_LOOK).is_err() {
+                    return false;
+                }
+            }
+            true
+        })?;
+        lock(self.shared.refusals).handle_wait(is_back);
         Ok(())
     }
 
@@ -296,7 +323,7 @@ impl Run<'_> {
         jobs: usize,
     ) -> io::Result<Vec<CaseOutcome>> {
         let queue = Mutex::new(cases.iter().copied().collect::<VecDeque<_>>());
-        let running = Mutex::new(Vec::<&'static str>::new());
+        let running = Mutex::new(Vec::<RunningCase>::new());
         let (done_in, done_out) = mpsc::channel();
         let (bell, ring) = io::pipe()?;
         let (shared, serves) = (self.shared, self.serves);
@@ -329,7 +356,8 @@ impl Run<'_> {
                         Err(mpsc::TryRecvError::Disconnected) => return Ok(unsettled),
                         Err(mpsc::TryRecvError::Empty) => {
                             let done = self.ran.outcomes.len() + unsettled.len() + done.len();
-                            self.listener.progress(&lock(&running), done, self.plan.cases.len());
+                            let ids: Vec<_> = lock(&running).iter().map(|case| case.id).collect();
+                            self.listener.progress(&ids, done, self.plan.cases.len());
                             self.listen(&bell)?;
                         }
                     }
@@ -410,6 +438,7 @@ impl Run<'_> {
         if let (Verdict::Warn(finding), true) = (&outcome.verdict, self.plan.strict) {
             outcome.verdict = Verdict::Fail(finding.clone());
         }
+        lock(self.shared.refusals).explain(outcome.case.id, &mut outcome.verdict);
         outcome.is_listed = self.plan.known.names(outcome.case.id);
         if self.listener.finished(&outcome).is_break() {
             self.ran.is_cut = true;
@@ -426,21 +455,23 @@ impl RunnerShared<'_> {
         setup: &Setup,
         case: &'static Case,
         serves: bool,
-        running: &Mutex<Vec<&'static str>>,
+        running: &Mutex<Vec<RunningCase>>,
     ) -> CaseOutcome {
         if let Some(why) = self.reason_not_to_try(setup, case, serves) {
             let has_died = self.watch.is_some_and(|watch| watch.end().is_some());
-            let is_put_off = has_died && !self.stopped.load(Ordering::Relaxed);
+            let may_end = lock(self.refusals).may_end();
+            let is_put_off = (has_died || may_end) && !self.stopped.load(Ordering::Relaxed);
             return CaseOutcome { is_put_off, ..not_tried(case, why) };
         }
+        let mut trial = CaseTrial::new(setup, case.id, self.watch);
         let beside = {
             let mut running = lock(running);
-            running.push(case.id);
+            running.push(RunningCase { id: case.id, transcript: trial.transcript().clone() });
             running.len() - 1
         };
-        let mut outcome = self.try_case(setup, case);
+        let mut outcome = try_case(&mut trial, case);
         let has_failed = matches!(outcome.verdict, Verdict::Fail(_));
-        let together = lock(running).clone();
+        let together: Vec<_> = lock(running).iter().map(|case| case.id).collect();
         let beside = beside.max(together.len() - 1);
         outcome.tries = Tries { tries: 1, failed: u32::from(has_failed), beside };
         match self.watch {
@@ -454,11 +485,12 @@ impl RunnerShared<'_> {
                 }
             }
             None if has_failed && refuses(setup) => {
-                lock(self.gone).get_or_insert_with(|| together.join(", "));
+                lock(self.refusals).note(case.id, &lock(running));
             }
             None => {}
         }
-        lock(running).retain(|id| *id != case.id);
+        lock(running).retain(|other| other.id != case.id);
+        lock(self.refusals).handle_end(case.id, &outcome.log);
         if has_failed && case.id == FIRST {
             outcome.hint = hint::other_framing(setup);
         }
@@ -479,32 +511,23 @@ impl RunnerShared<'_> {
             // Those are about what was seen until then.
             return (!is_about_process).then(|| format!("the server died during {during}"));
         }
-        if let Some(during) = lock(self.gone).clone() {
+        let since = lock(self.refusals).since();
+        if since.is_some() {
             if refuses(setup) {
-                return Some(format!("the server accepts no connections since {during}"));
+                return since;
             }
-            *lock(self.gone) = None;
+            lock(self.refusals).handle_acceptance();
         }
         (!serves).then(|| format!("no message comes back as it should, see {FIRST}"))
     }
+}
 
-    fn try_case(&self, setup: &Setup, case: &'static Case) -> CaseOutcome {
-        let started = Instant::now();
-        let mut trial = CaseTrial::new(setup, case.id, self.watch);
-        let verdict = (case.run)(&mut trial).unwrap_or_else(|verdict| verdict);
-        let (log, took) = (trial.transcript().log(), started.elapsed());
-        let tries = Tries { tries: 1, failed: 0, beside: 0 };
-        CaseOutcome {
-            case,
-            verdict,
-            tries,
-            is_put_off: false,
-            is_listed: false,
-            hint: None,
-            log,
-            took,
-        }
-    }
+fn try_case(trial: &mut CaseTrial<'_>, case: &'static Case) -> CaseOutcome {
+    let started = Instant::now();
+    let verdict = (case.run)(trial).unwrap_or_else(|verdict| verdict);
+    let (log, took) = (trial.transcript().log(), started.elapsed());
+    let tries = Tries { tries: 1, failed: 0, beside: 0 };
+    CaseOutcome { case, verdict, tries, is_put_off: false, is_listed: false, hint: None, log, took }
 }
 
 /// Whether a failure may be one of what ran beside it, or of clients that the server had no room for, or the server died

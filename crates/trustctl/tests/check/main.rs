@@ -4,6 +4,7 @@
 //! `serve KIND PORT`. Arguments: `cargo test -p trustctl --test check -- [TEST_NAME…]`.
 
 mod far_tests;
+mod forwarder_tests;
 mod json;
 mod report_tests;
 mod right_tests;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         watch_tests::TESTS,
         right_tests::TESTS,
         far_tests::TESTS,
+        forwarder_tests::TESTS,
     ];
     SUITE.main(tests.concat().into_iter().map(Test::from).collect())
 }
