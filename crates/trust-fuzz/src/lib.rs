@@ -12,6 +12,7 @@ pub mod config_file;
 pub mod connection;
 pub mod decoder;
 pub mod event_line;
+pub mod foreign;
 pub mod format_decoder;
 pub mod hdr_log;
 mod oneline;
@@ -29,6 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("connection", connection::run),
     ("decoder", decoder::run),
     ("event_line", event_line::run),
+    ("foreign", foreign::run),
     ("format_decoder", format_decoder::run),
     ("hdr_log", hdr_log::run),
     ("settings_values", settings_values::run),

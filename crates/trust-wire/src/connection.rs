@@ -5,6 +5,7 @@
 //! is: what it owes never exceeds the answer to one receive.
 
 mod ending;
+mod opening;
 mod terms;
 mod unsettled;
 
@@ -51,8 +52,8 @@ pub struct Connection {
     mode: Mode,
     /// The peer's FIN was received.
     peer_finished: bool,
-    /// The cause was set and the caller was not told yet.
-    cause_is_new: bool,
+    /// The cause was set, or the opening noted, and the caller was not told yet.
+    has_news: bool,
     totals: Totals,
     opened_at: Timestamp,
     /// Since when a byte is awaited: the last one received, or the last time something was owed.
@@ -71,7 +72,7 @@ impl Connection {
             limits,
             unsettled: None,
             peer_finished: false,
-            cause_is_new: false,
+            has_news: false,
             totals: Totals::default(),
             opened_at: now,
             awaiting_since: now,
@@ -132,6 +133,9 @@ impl Connection {
                 [0x00, ..] => Mode::Framed,
                 [_, ..] => Mode::Raw,
             };
+            if self.mode == Mode::Raw {
+                self.note_raw_opening(rest);
+            }
         }
         let fence = usize::try_from(until.saturating_sub(start)).unwrap_or(usize::MAX);
         let received = match self.mode {
@@ -276,11 +280,12 @@ impl Connection {
         fence: usize,
         now: Timestamp,
     ) -> Decoded<'a> {
+        let mut held = 0;
         let decoded = match self.unsettled.as_deref_mut() {
             Some(unsettled) => {
-                let was_unfinished = unsettled.decoder.held_len() > 0;
+                held = unsettled.decoder.held_len();
                 let decoded = unsettled.decoder.decode(in_room, rest, fence);
-                if !was_unfinished || decoded.count > 0 {
+                if held == 0 || decoded.count > 0 {
                     unsettled.begin_frame(now);
                 }
                 decoded
@@ -298,6 +303,7 @@ impl Connection {
         };
         self.totals.frames_in += decoded.count;
         if let DecodeEnd::TooLarge { declared } = decoded.end {
+            self.note_refused_opening(declared, held + in_room, rest);
             self.end_orderly(Disconnect::new(Reason::FrameTooLarge { declared }, During::Receive));
         }
         self.settle();
@@ -446,11 +452,12 @@ impl Connection {
 
     /// Lets go of what is of no use in an open connection that is in the middle of nothing.
     fn settle(&mut self) {
-        if let Some(Unsettled { state: State::Open, decoder, owed, probed_at, soft_error, .. }) =
-            self.unsettled.as_deref()
+        if let Some(unsettled) = self.unsettled.as_deref()
+            && let Unsettled { state: State::Open, decoder, owed, probed_at, .. } = unsettled
             && decoder.held_len() == 0
             && owed.is_empty()
-            && soft_error.is_none()
+            && unsettled.soft_error.is_none()
+            && unsettled.opening.is_none()
             // A look before the last progress says nothing about when the next one is due.
             && (*probed_at <= self.progress_at || !self.has_outstanding())
         {

@@ -105,6 +105,11 @@ impl<F: Format> Decoder<F> {
         self.filled
     }
 
+    /// The unfinished frame, as far as it has arrived.
+    pub fn held(&self) -> &[u8] {
+        &self.held[..self.filled]
+    }
+
     /// Bytes that the unfinished frame has when it is whole, as far as known: of a header that is not
     /// whole only the header itself.
     pub fn needed_len(&self) -> usize {

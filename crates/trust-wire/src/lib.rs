@@ -8,6 +8,7 @@
 //! - [`frame`]: what is on the wire
 //! - [`decoder`]: from received bytes to whole frames, in place
 //! - [`format`]: where other protocols have the length, and what it counts
+//! - [`foreign`]: which other protocol a stream speaks, by its first bytes
 //! - [`connection`]: states, owed bytes and deadlines of one connection
 //! - [`turn`]: what a connection does when its turn comes, step by step
 //! - [`closing`]: the orderly close
@@ -23,6 +24,7 @@ pub mod closing;
 pub mod connection;
 pub mod decoder;
 pub mod disconnect;
+pub mod foreign;
 pub mod format;
 pub mod frame;
 pub mod limits;
@@ -33,6 +35,7 @@ pub mod turn;
 pub use connection::{CloseStep, Connection, Phase, Probe, Received, Totals};
 pub use decoder::{Decoded, Decoder};
 pub use disconnect::{Disconnect, During, ErrnoClass, Reason};
+pub use foreign::{Opening, Protocol};
 pub use format::{BadLength, CannotSay, Format, LengthFormat};
 pub use frame::{DEFAULT_MAX_PAYLOAD, Frames, HEADER_LEN, U32Be};
 pub use limits::{LIFETIME_GRACE, Limits, Mode};

@@ -126,10 +126,10 @@ impl Connection {
 
     /// The cause of the end, once, when it has been decided or has been replaced by a failure.
     pub fn poll_cause(&mut self) -> Option<Disconnect> {
-        if !self.cause_is_new {
+        if !self.has_news {
             return None;
         }
-        self.cause_is_new = false;
+        self.has_news = false;
         self.cause()
     }
 
@@ -256,13 +256,14 @@ impl Connection {
     }
 
     pub(super) fn end_orderly(&mut self, cause: Disconnect) {
-        self.unsettled().decoder.clear();
         self.decide(State::Flushing(cause));
+        self.unsettled().decoder.clear();
     }
 
     /// Enters `state`, which has a new cause that the caller is told of.
     pub(super) fn decide(&mut self, state: State) {
+        self.note_unfinished_opening();
         self.enter(state);
-        self.cause_is_new = true;
+        self.has_news = true;
     }
 }

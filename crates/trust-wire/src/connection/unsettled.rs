@@ -1,8 +1,11 @@
 //! What a connection has while it is in the middle of something.
 
+use alloc::boxed::Box;
+
 use crate::closing::Lingering;
 use crate::decoder::Decoder;
 use crate::disconnect::{Disconnect, Reason};
+use crate::foreign::Opening;
 use crate::owed::Owed;
 use crate::time::Timestamp;
 
@@ -45,6 +48,8 @@ pub(super) struct Unsettled {
     /// When the connection is cut whatever its state: the grace after its longest life, which
     /// begins when that is found to be over. [`Timestamp::NEVER`] until then.
     pub(super) cut_at: Timestamp,
+    /// How the stream began, if that is worth a word of which the caller was not told yet.
+    pub(super) opening: Option<Box<Opening>>,
 }
 
 impl Unsettled {
@@ -58,6 +63,7 @@ impl Unsettled {
             probed_at: Timestamp::default(),
             soft_error: None,
             cut_at: Timestamp::NEVER,
+            opening: None,
         }
     }
 

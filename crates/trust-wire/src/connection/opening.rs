@@ -1,0 +1,66 @@
+//! How the stream of a connection began, where that is worth a word.
+
+use alloc::boxed::Box;
+
+use crate::foreign::{Opening, Protocol};
+use crate::format::LengthFormat;
+use crate::frame::{HEADER_LEN, encode_header};
+use crate::limits::Mode;
+
+use super::Connection;
+
+impl Connection {
+    /// How the stream began, once: of a connection without a whole frame that ends in the middle of its first one or
+    /// because of its header, and of one that became raw ([`Mode::Auto`]) although its bytes are those of a protocol that is
+    /// known. To be called before [`Connection::poll_cause`].
+    pub fn poll_opening(&mut self) -> Option<Box<Opening>> {
+        if !self.has_news {
+            return None;
+        }
+        let opening = self.unsettled.as_deref_mut()?.opening.take();
+        self.settle();
+        opening
+    }
+
+    /// The first bytes have made the connection a raw one. Text is what that is for.
+    #[inline(never)]
+    pub(super) fn note_raw_opening(&mut self, start: &[u8]) {
+        let opening = Opening::new(start, Some(LengthFormat::U32_BE));
+        if opening.protocol().is_some_and(|protocol| protocol != Protocol::Text) {
+            self.keep_opening(opening);
+        }
+    }
+
+    /// A header declares too much. `taken` bytes of the stream's frame had come before `rest`, if it is the first one.
+    #[inline(never)]
+    pub(super) fn note_refused_opening(&mut self, declared: u32, taken: usize, rest: &[u8]) {
+        if self.totals.frames_in > 0 {
+            return;
+        }
+        let opening = match taken {
+            0 => Opening::new(rest, Some(LengthFormat::U32_BE)),
+            _ => {
+                let behind = &rest[HEADER_LEN.saturating_sub(taken)..];
+                let start = [&encode_header(declared)[..], behind].concat();
+                Opening::new(&start, Some(LengthFormat::U32_BE))
+            }
+        };
+        self.keep_opening(opening);
+    }
+
+    /// The connection ends, perhaps in the middle of its first frame.
+    pub(super) fn note_unfinished_opening(&mut self) {
+        if self.totals.frames_in > 0 || self.mode == Mode::Raw {
+            return;
+        }
+        let held = self.unsettled.as_deref().map_or(&[][..], |unsettled| unsettled.decoder.held());
+        if !held.is_empty() {
+            self.keep_opening(Opening::new(held, Some(LengthFormat::U32_BE)));
+        }
+    }
+
+    fn keep_opening(&mut self, opening: Opening) {
+        self.unsettled().opening = Some(Box::new(opening));
+        self.has_news = true;
+    }
+}
