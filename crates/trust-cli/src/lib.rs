@@ -17,6 +17,7 @@ pub mod event_line;
 pub mod event_log;
 pub mod exclusions;
 pub mod exit_code;
+pub mod foreign;
 pub mod framing;
 pub mod globals;
 #[cfg(all(test, loom))]

@@ -139,10 +139,20 @@ impl<S: Session> Client<S> {
         self.connection.handle_error(errno, class, during);
     }
 
-    /// Tells the observer of a cause that is new.
+    /// Tells the observer of a cause that is new, and of an opening that is worth a word.
     pub(crate) fn report_cause(&mut self, observer: &dyn Observer) {
-        if let (Some(cause), true) = (self.connection.poll_cause(), self.is_served()) {
-            observer.observe(&Event::Ending { client: &self.served.info(), cause: &cause });
+        let opening = self.connection.poll_opening();
+        let opening = opening.as_deref();
+        let cause = self.connection.poll_cause();
+        if !self.is_served() || (opening.is_none() && cause.is_none()) {
+            return;
+        }
+        let client = &self.served.info();
+        if let Some(cause) = &cause {
+            let totals = self.connection.totals();
+            observer.observe(&Event::Ending { client, cause, totals, opening });
+        } else if let Some(opening) = opening {
+            observer.observe(&Event::Recognised { client, opening });
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use trust_wire::connection::Totals;
-use trust_wire::{Disconnect, During, Mode, Phase, Reason};
+use trust_wire::{Disconnect, During, Mode, Opening, Phase, Reason};
 
 use crate::socket::PathInfo;
 
@@ -105,12 +105,23 @@ pub enum Event<'a> {
         /// Length of its payload in bytes.
         payload_len: usize,
     },
+    /// A connection became raw by its first byte ([`Mode::Auto`]), and is in a protocol that is known.
+    Recognised {
+        /// Whose.
+        client: &'a ClientInfo,
+        /// How its stream began.
+        opening: &'a Opening,
+    },
     /// The end of a connection is decided, or its cause was replaced by a failure.
     Ending {
         /// Whose.
         client: &'a ClientInfo,
         /// Why.
         cause: &'a Disconnect,
+        /// Bytes and frames so far.
+        totals: Totals,
+        /// How its stream began, if it ended with its first frame unfinished or refused.
+        opening: Option<&'a Opening>,
     },
     /// A connection is closed. Comes exactly once for every [`Event::Connected`].
     Closed {

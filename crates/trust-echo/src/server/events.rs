@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use trust_cli::error_map::{self, errno_name};
 use trust_cli::event_log::{self, EventLog, Missing};
+use trust_cli::foreign;
 use trust_cli::level::Level;
 use trust_cli::log_sink::{FILE, STDOUT};
 use trust_cli::zone;
 use trust_net::errno::{self, Operation};
 use trust_net::observer::{ChildExit, ClientInfo, Stats};
-use trust_net::wire::{Disconnect, During, Mode, Reason, Totals};
+use trust_net::wire::{Disconnect, During, Mode, Opening, Protocol, Reason, Totals};
 
 use trust_net::{Event, Model, Observer, ServerConfig};
 
@@ -86,7 +87,7 @@ impl ServerEvents {
         with_errno(self.client_event(row.level, row.event, client), errno)
     }
 
-    fn write_cause(&self, client: &ClientInfo, cause: &Disconnect) {
+    fn write_cause(&self, client: &ClientInfo, cause: &Disconnect, opening: Option<&Opening>) {
         if matches!(cause.reason, Reason::PeerFin | Reason::TruncatedFrame { .. }) {
             self.client_event(Level::Info, "client_disconnect", client).write();
         }
@@ -101,9 +102,12 @@ impl ServerEvents {
             Reason::TruncatedFrame { have, need } => {
                 warn("truncated_frame").field("have_bytes", &have).field("need_bytes", &need)
             }
-            Reason::FrameTooLarge { declared } => warn("frame_too_large")
-                .field("declared_bytes", &declared)
-                .field("max_frame_bytes", &limits.max_payload),
+            Reason::FrameTooLarge { declared } => {
+                let event = warn("frame_too_large")
+                    .field("declared_bytes", &declared)
+                    .field("max_frame_bytes", &limits.max_payload);
+                return with_opening(event, opening).write();
+            }
             Reason::RecvTimeout => self
                 .errno_event(client, errno::WOULD_BLOCK, During::Receive)
                 .field("timeout_sec", &seconds(limits.timeout)),
@@ -131,7 +135,8 @@ impl ServerEvents {
                 self.errno_event(client, cause.errno.unwrap_or_default(), cause.during)
             }
         };
-        event.write();
+        // A right frame that stays unfinished is nothing to show.
+        with_opening(event, opening.filter(|it| it.protocol().is_some())).write();
     }
 }
 
@@ -156,7 +161,13 @@ impl Observer for ServerEvents {
             Event::FrameSent { client, payload_len } => {
                 self.frame_event("frame_send", client, payload_len);
             }
-            Event::Ending { client, cause } => self.write_cause(client, cause),
+            Event::Recognised { client, opening } => {
+                let event = self.client_event(Level::Info, "foreign_protocol", client);
+                with_opening(event, Some(opening)).write();
+            }
+            Event::Ending { client, cause, opening, .. } => {
+                self.write_cause(client, cause, opening);
+            }
             Event::Closed { client, cause, mode, totals, lifetime, path } => {
                 let path = path.unwrap_or_default();
                 let event = self
@@ -352,3 +363,22 @@ pub fn with_totals<'a>(
 fn with_errno(event: event_log::EventBuilder<'_>, errno: i32) -> event_log::EventBuilder<'_> {
     event.field("errno", &errno).field("errno_name", &errno_name(errno))
 }
+
+/// Adds how the stream began, and what that looks like.
+fn with_opening<'a>(
+    event: event_log::EventBuilder<'a>,
+    opening: Option<&Opening>,
+) -> event_log::EventBuilder<'a> {
+    let Some(opening) = opening else { return event };
+    let event = event.field("first_bytes", &foreign::shown(opening.bytes()));
+    match opening.protocol() {
+        None => event,
+        Some(Protocol::Text) => event.field("hint", TEXT_HINT),
+        Some(protocol) => {
+            event.field("hint", &format_args!("looks like {}", foreign::named(protocol)))
+        }
+    }
+}
+
+/// Frames only is what the server was told, so it is worth a word what is right for text.
+const TEXT_HINT: &str = "looks like text without frames, which --mode raw or auto echoes";

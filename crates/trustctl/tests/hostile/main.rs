@@ -13,6 +13,7 @@ mod case;
 mod client;
 mod docs;
 mod ends;
+mod foreign;
 mod framing;
 mod hosts;
 mod idle;
@@ -40,6 +41,7 @@ const NEXTEST: &str = include_str!("../../../../.config/nextest.toml");
 fn cases() -> Vec<Case> {
     [
         framing::CASES,
+        foreign::CASES,
         partial_io::CASES,
         ends::CASES,
         time::CASES,
