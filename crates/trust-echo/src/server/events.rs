@@ -87,7 +87,13 @@ impl ServerEvents {
         with_errno(self.client_event(row.level, row.event, client), errno)
     }
 
-    fn write_cause(&self, client: &ClientInfo, cause: &Disconnect, opening: Option<&Opening>) {
+    fn write_cause(
+        &self,
+        client: &ClientInfo,
+        cause: &Disconnect,
+        totals: &Totals,
+        opening: Option<&Opening>,
+    ) {
         if matches!(cause.reason, Reason::PeerFin | Reason::TruncatedFrame { .. }) {
             self.client_event(Level::Info, "client_disconnect", client).write();
         }
@@ -128,6 +134,11 @@ impl ServerEvents {
             }
             Reason::DrainTimeout => warn("drain_timeout")
                 .field("drain_timeout_sec", &self.config.drain_timeout.as_secs_f64()),
+            // So balancers look whether a server accepts: nothing was asked, and nothing was lost.
+            Reason::ClientReset if totals.bytes_in == 0 => {
+                let errno = cause.errno.unwrap_or_default();
+                with_errno(self.client_event(Level::Info, "client_reset", client), errno)
+            }
             Reason::ClientReset
             | Reason::BrokenPipe
             | Reason::ClientUnreachable
@@ -165,8 +176,8 @@ impl Observer for ServerEvents {
                 let event = self.client_event(Level::Info, "foreign_protocol", client);
                 with_opening(event, Some(opening)).write();
             }
-            Event::Ending { client, cause, opening, .. } => {
-                self.write_cause(client, cause, opening);
+            Event::Ending { client, cause, totals, opening } => {
+                self.write_cause(client, cause, &totals, opening);
             }
             Event::Closed { client, cause, mode, totals, lifetime, path } => {
                 let path = path.unwrap_or_default();

@@ -27,6 +27,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("RST while lingering", reset_while_lingering).alias(19),
     Case::new("peer process killed", peer_process_killed).alias(20),
     Case::new("half-closed, then RST, owing", reset_after_a_half_close),
+    Case::new("a reset before the first byte", reset_before_the_first_byte),
 ];
 
 /// What a connection that was reset can end with: it depends on the call that meets the RST.
@@ -342,7 +343,9 @@ fn socket_of(peer: Peer) -> Stdio {
 fn is_reset(scene: &Scene, peer: SocketAddr) {
     let close = scene.closes_with_any(peer, &RESET_REASONS);
     let event = scene.event_about(peer, close.text("reason"));
-    assert_eq!(event.text("level"), "warn", "{event:?}");
+    let is_probe = event.name() == "client_reset" && close.count("bytes_in") == 0;
+    let level = if is_probe { "info" } else { "warn" };
+    assert_eq!(event.text("level"), level, "{event:?}");
     let errno_name = if event.name() == "client_reset" { "ECONNRESET" } else { "EPIPE" };
     assert_eq!(event.text("errno_name"), errno_name, "{event:?}");
 }
@@ -356,4 +359,26 @@ fn is_send_timeout(scene: &Scene, peer: SocketAddr) {
     assert_eq!(event.count("errno"), EAGAIN, "{event:?}");
     assert_eq!(event.text("level"), "warn", "{event:?}");
     assert!(event.number("timeout_sec") > 0.0, "{event:?}");
+}
+
+/// A balancer looks for a server like that. Later, an RST is worth a warning.
+fn reset_before_the_first_byte(model: Model) {
+    let scene = Scene::start(model, &[]);
+    let probe = scene.peer();
+    let address = probe.address();
+    scene.event_about(address, "client_connect");
+    probe.reset();
+    let told = scene.event_about(address, "client_reset");
+    assert_eq!(told.text("level"), "info", "{told:?}");
+    scene.closes(address, "client_reset");
+
+    let mut peer = scene.peer();
+    let address = peer.address();
+    peer.send(&frame(b"served"));
+    peer.receives(&frame(b"served"));
+    peer.reset();
+    let told = scene.event_about(address, "client_reset");
+    assert_eq!(told.text("level"), "warn", "{told:?}");
+    scene.closes(address, "client_reset");
+    scene.ends();
 }
