@@ -32,6 +32,8 @@ pub struct Connected {
     pub stream: ClientStream,
     /// Whose it is.
     pub address: SocketAddr,
+    /// The other addresses that the target had, in the order in which they are tried.
+    pub others: Vec<SocketAddr>,
     /// How long connecting to this address took, whatever the others before it took.
     pub took: Duration,
 }
@@ -147,7 +149,9 @@ impl Race<'_> {
             match stream.finish_connecting() {
                 Ok(()) => {
                     let (address, took) = (self.addresses[index], began.elapsed());
-                    return Ok(Some(Connected { stream, address, took }));
+                    let others = self.addresses.iter().copied().filter(|other| *other != address);
+                    let others = others.collect();
+                    return Ok(Some(Connected { stream, address, others, took }));
                 }
                 Err(error) => {
                     self.lose(index, &error);

@@ -110,8 +110,9 @@ fn one_run(
         }
     }
     let reached = approach.reach_first_at(addresses)?;
-    output.connects_to(&[reached.address]);
-    let shape = plan.shape(reached.address);
+    let addresses = plan.addresses(&reached);
+    output.connects_to(&addresses);
+    let shape = plan.shape(addresses);
     let ended = run_engine(context, &shape, reached, output)?;
     if let Some(start_at) = plan.options.start_at {
         // What the log says as well: by how much the measured part began late.

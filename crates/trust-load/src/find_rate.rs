@@ -27,8 +27,8 @@ struct Finder<'c> {
     context: &'c Context<'c>,
     plan: &'c Plan,
     budgets: &'c [Budget],
-    /// The address that the first trial reached, for all others.
-    reached: Option<SocketAddr>,
+    /// Where the first trial connected to, and all others do; empty before it.
+    addresses: Vec<SocketAddr>,
     progress: &'c mut Progress,
     /// The last trial that held, or else the last one.
     shown: Option<(Summary, Timeline)>,
@@ -47,7 +47,7 @@ pub(crate) fn run(
         context,
         plan,
         budgets,
-        reached: None,
+        addresses: vec![],
         progress: &mut output.progress,
         shown: None,
         has_held: false,
@@ -55,8 +55,8 @@ pub(crate) fn run(
     };
     let from = plan.options.rate.unwrap_or(FIND_FROM);
     let found = search(from, |rate| finder.trial(rate));
-    let Finder { shown, stopped, reached, .. } = finder;
-    output.connects_to(reached.as_slice());
+    let Finder { shown, stopped, addresses, .. } = finder;
+    output.connects_to(&addresses);
     let Some((mut summary, timeline)) = shown else {
         let nobody = || Failure::new(ExitCode::Internal, "a search without a trial").into();
         return end_without_run(context, output, stopped.unwrap_or_else(nobody));
@@ -90,8 +90,8 @@ impl Finder<'_> {
         let reached = self.reach();
         let mut listener = Quiet { progress: &mut *self.progress, timeline: Timeline::default() };
         let ended = reached.and_then(|reached| {
-            self.reached = Some(reached.address);
-            let shape = Plan::with_rate(&self.plan.shape(reached.address), rate);
+            self.addresses = self.plan.addresses(&reached);
+            let shape = Plan::with_rate(&self.plan.shape(self.addresses.clone()), rate);
             engine::run(&shape, reached, self.context.signals, &mut listener).map_err(|error| {
                 let message = format!("the load cannot run: {}", reason(&error));
                 Stopped::from(Failure::new(ExitCode::OsLimit, message))
@@ -118,12 +118,10 @@ impl Finder<'_> {
     /// Connects; only the first time the server is waited for.
     fn reach(&self) -> Result<Connected, Stopped> {
         let approach = self.plan.approach(self.context.signals);
-        match self.reached {
-            Some(address) => {
-                Approach { wait: Duration::ZERO, ..approach }.reach_first_at(vec![address])
-            }
-            None => approach.reach(),
+        if self.addresses.is_empty() {
+            return approach.reach();
         }
+        Approach { wait: Duration::ZERO, ..approach }.reach_first_at(self.addresses.clone())
     }
 
     fn stop(&mut self, why: Stopped) -> ControlFlow<(), Trial> {

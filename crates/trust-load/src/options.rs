@@ -108,6 +108,9 @@ options! {
         /// reported
         START_AT start_at: Timestamp,
             ValueKind::of_text("TIME", start_at::ALLOWED, start_at::parse);
+        /// Spread connections over all addresses of the server's name, in turn, in place of the one
+        /// that answers first
+        SPREAD_ADDRESSES spread_addresses: bool = off, values::SWITCH;
         /// Print one JSON document and nothing else
         JSON json: bool = off, values::SWITCH;
         /// Print a line of comma-separated values a second, and nothing else

@@ -7,6 +7,7 @@ use std::{env, fmt, thread};
 
 use trust_cli::again::{said, shell_word};
 use trust_cli::approach::Approach;
+use trust_cli::connect::Connected;
 use trust_cli::exit_code::Failure;
 use trust_cli::framing::Framing;
 use trust_cli::layers::{Layers, Source};
@@ -181,12 +182,18 @@ impl Plan {
         self.options.grace.unwrap_or_else(usual)
     }
 
-    /// What the engine is to do with the server at that address.
-    pub fn shape(&self, address: SocketAddr) -> Shape {
+    /// The addresses that connections go to, beginning with the one that was reached.
+    pub fn addresses(&self, reached: &Connected) -> Vec<SocketAddr> {
+        let others = if self.options.spread_addresses { &reached.others[..] } else { &[] };
+        [&[reached.address], others].concat()
+    }
+
+    /// What the engine is to do with the server at these addresses.
+    pub fn shape(&self, addresses: Vec<SocketAddr>) -> Shape {
         let seconds = |rate: f64| Duration::from_secs_f64(1.0 / self.places.share(rate));
         let limit = |time: Duration| (!time.is_zero()).then_some(time);
         Shape {
-            address,
+            addresses,
             script: Script::new(self.framing, self.options.size.clone(), self.seed),
             places: self.places,
             pace: self.pace,

@@ -10,8 +10,8 @@ use crate::shard::Shard;
 /// What the engine is to do.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// The server.
-    pub address: SocketAddr,
+    /// The server's, at least one, which take connections in turn.
+    pub addresses: Vec<SocketAddr>,
     /// What is sent.
     pub script: Script,
     /// Places for clients: how many there are at the same time.

@@ -1,6 +1,7 @@
 //! From a place without a connection to one that has it.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -36,12 +37,20 @@ impl Engine<'_> {
 
     pub(super) fn connect(&mut self, index: usize) {
         let since = self.timetable.now();
-        let stream = ClientStream::begin_connecting(self.shape.address, |_| ());
+        let stream = ClientStream::begin_connecting(self.address(index), |_| ());
         let key = self.places[index].key(index);
         match stream.and_then(|stream| self.readiness.add(&stream, key).map(|()| stream)) {
             Ok(stream) => self.places[index].state = State::Connecting { since, stream },
             Err(error) => self.fail_connecting(index, &error),
         }
+    }
+
+    /// Where the place connects to: places take the addresses in turn, and each place the next one
+    /// with each connection. The first place's first connection was made before, to the first.
+    fn address(&self, index: usize) -> SocketAddr {
+        let before = self.places[index].attempts as usize - 1;
+        let addresses = &self.shape.addresses;
+        addresses[(index + before) % addresses.len()]
     }
 
     fn fail_connecting(&mut self, index: usize, error: &io::Error) {

@@ -67,7 +67,7 @@ fn messages(clients: u64, each: u64) -> Length {
 fn shape(address: SocketAddr) -> Shape {
     let framing = Framing::parse("u32be").expect("a framing");
     Shape {
-        address,
+        addresses: vec![address],
         script: Script::new(framing, Sizes::parse("64").expect("sizes"), 1),
         places: places(1),
         pace: Pace::Closed { think: Duration::ZERO },
@@ -126,7 +126,7 @@ impl Listener for Kept {
 
 fn first(address: SocketAddr) -> Connected {
     let stream = ClientStream::begin_connecting(address, |_| ()).expect("it is under way");
-    Connected { stream, address, took: Duration::ZERO }
+    Connected { stream, address, others: vec![], took: Duration::ZERO }
 }
 
 /// Does something with what is going on as well.
@@ -145,7 +145,8 @@ impl<F: FnMut(&Live)> Listener for (Kept, F) {
 }
 
 fn run_with(shape: &Shape, listener: &mut dyn Listener) -> Summary {
-    let ended = run(shape, first(shape.address), &Signals::never(), listener).expect("descriptors");
+    let ended =
+        run(shape, first(shape.addresses[0]), &Signals::never(), listener).expect("descriptors");
     assert!(ended.signal.is_none() && !ended.is_cut);
     ended.summary
 }

@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_server_is_loaded_over_ipv6,
     a_name_whose_first_address_refuses_is_reached,
     every_report_has_the_address_that_was_used,
+    connections_are_spread_over_all_addresses_in_turn,
 ];
 
 fn a_server_is_loaded_over_ipv6() {
@@ -75,4 +76,27 @@ fn every_report_has_the_address_that_was_used() {
     let merged = home.trustctl(["load", "merge", "--json"]).args([&log]).run().exits_with(0);
     let compact: String = merged.text().split_whitespace().collect();
     assert!(compact.contains(&key), "{compact}");
+}
+
+fn connections_are_spread_over_all_addresses_in_turn() {
+    with_addresses("several.test", &["127.0.0.2", "127.0.0.3"], || {
+        let first = Server::on((Ipv4Addr::new(127, 0, 0, 2), 0).into(), Client::echo);
+        let port = first.address().port();
+        let last = Server::on((Ipv4Addr::new(127, 0, 0, 3), port).into(), Client::echo);
+        let home = Home::new();
+        let target = format!("several.test:{port}");
+        let load = || home.trustctl(["load", &target, "--concurrency=6", "--json"]);
+        let spread = load().args(["--spread-addresses"]).run().exits_with(0);
+        let spread = Document::read(&spread);
+        spread.is_all_right(60);
+        let mut addresses = spread.addresses.clone();
+        addresses.sort_unstable();
+        assert_eq!(addresses, [first.address().to_string(), last.address().to_string()]);
+        assert!(spread.again.contains("--spread-addresses"), "{}", spread.again);
+        assert_eq!([first.seen().len(), last.seen().len()], [3, 3]);
+        let one = Document::read(&load().run().exits_with(0));
+        assert_eq!(one.addresses.len(), 1);
+        let all = [first.seen().len(), last.seen().len()];
+        assert!(all == [9, 3] || all == [3, 9], "{all:?}");
+    });
 }
