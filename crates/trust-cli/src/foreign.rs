@@ -2,8 +2,17 @@
 
 use std::fmt::Write;
 
-use trust_wire::foreign::{OPENING_MAX, Protocol};
+use trust_wire::foreign::{OPENING_MAX, Opening, Protocol};
 use trust_wire::format::LengthFormat;
+
+/// How an answer began that is no echo, as the rest of a sentence: `began with "SSH-2.0-x\r\n", which looks like SSH`.
+pub fn answer_began(opening: &Opening) -> String {
+    let began = format!("began with {}", quoted(opening.bytes()));
+    match opening.protocol() {
+        Some(protocol) => format!("{began}, which looks like {}", named(protocol)),
+        None => began,
+    }
+}
 
 /// The protocol as the end of a sentence: `an HTTP request`.
 pub fn named(protocol: Protocol) -> String {

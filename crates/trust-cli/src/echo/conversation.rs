@@ -233,6 +233,16 @@ impl Conversation {
         assert!(self.sent <= self.stream.len(), "more bytes sent than there were");
     }
 
+    /// The part of the next echo's header that has arrived.
+    pub fn begun_header(&self) -> &[u8] {
+        &self.header[..self.header_got]
+    }
+
+    /// How the bytes that are sent are cut.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
     /// Compares what arrived with what was sent. After an error the conversation is over.
     ///
     /// # Errors

@@ -10,10 +10,12 @@ use rustix::event::PollFlags;
 use trust_net::errno::{ErrorClass, Operation, classify};
 use trust_net::socket::probe;
 use trust_net::stream::{ClientStream, Incoming};
+use trust_net::wire::{LengthFormat, Opening};
 
-use crate::echo::conversation::{Conversation, WrongEcho};
+use crate::echo::conversation::{Conversation, Framing, WrongEcho};
 use crate::error_map::exit_code;
 use crate::exit_code::{ExitCode, Failure};
+use crate::foreign;
 use crate::own_host::is_on_this_host;
 use crate::target::Target;
 use crate::text::{reason, seconds};
@@ -41,6 +43,8 @@ pub struct Link {
     /// Bytes that were sent, and how many of them were acknowledged when that was last looked at.
     sent: u64,
     acknowledged: u64,
+    /// How the server's stream began, if not with an echo.
+    opening: Option<Box<Opening>>,
 }
 
 /// What [`Link::receive`] found.
@@ -81,6 +85,7 @@ impl Link {
             progress: Instant::now(),
             sent: 0,
             acknowledged: 0,
+            opening: None,
         }
     }
 
@@ -136,10 +141,14 @@ impl Link {
                 self.progress = Instant::now();
                 self.soft_error = None;
                 let before = self.conversation.bytes_echoed();
+                let begun = self.conversation.begun_header().to_vec();
                 match self.conversation.handle_received(&buffer[..count]) {
                     Ok(()) => LinkInput::Echo,
                     Err(wrong) => {
                         let matched = (self.conversation.bytes_echoed() - before) as usize;
+                        if before == 0 && matched == 0 {
+                            self.note_opening(&[&begun, &buffer[..count]].concat());
+                        }
                         LinkInput::Wrong(wrong, matched..count)
                     }
                 }
@@ -189,6 +198,26 @@ impl Link {
         let is_over = !self.is_broken() && self.progress.elapsed() >= limit;
         let soft = self.soft_error.map(io::Error::from_raw_os_error);
         is_over.then_some(LinkEnd::TimedOut(limit, soft))
+    }
+
+    /// What is wrong with what came in place of an echo and, if the server never sent an echo, what it sent instead.
+    pub fn wrong_echo(&self, target: &Target, wrong: &WrongEcho) -> Failure {
+        let message = match self.opening.as_deref() {
+            None => wrong.to_string(),
+            Some(opening) => {
+                let began = foreign::answer_began(opening);
+                format!("{wrong}; the answer {began} (trustctl check {target} finds out more)")
+            }
+        };
+        Failure::new(ExitCode::Protocol, message)
+    }
+
+    fn note_opening(&mut self, start: &[u8]) {
+        let expected = match self.conversation.framing() {
+            Framing::Framed => Some(LengthFormat::U32_BE),
+            Framing::Raw => None,
+        };
+        self.opening = Some(Box::new(Opening::new(start, expected)));
     }
 
     /// What the end of the connection means for the user: the exit code and the message.
@@ -360,6 +389,40 @@ mod tests {
         assert_eq!(link.patience_end(limit), None);
         link.half_close();
         assert!(link.patience_end(limit).is_some());
+    }
+
+    /// What is said of an answer that comes in these pieces.
+    fn complaint(pieces: &[&[u8]]) -> String {
+        let (mut link, mut server) = link();
+        link.conversation.push_message(b"hello");
+        link.send();
+        for (index, piece) in pieces.iter().enumerate() {
+            server.write_all(piece).unwrap();
+            match receive(&mut link) {
+                LinkInput::Wrong(wrong, _) => return link.wrong_echo(&target(), &wrong).message,
+                LinkInput::Echo if index + 1 < pieces.len() => {}
+                other => panic!("a wrong echo went unnoticed: {other:?}"),
+            }
+        }
+        panic!("nothing came");
+    }
+
+    #[test]
+    fn an_answer_in_another_protocol_is_shown_and_named() {
+        let http = complaint(&[b"HTTP/1.1 400 Bad Request\r\n\r\n"]);
+        let expected = "wrong echo 1: its header declares 1,213,486,160 bytes, 5 were sent; the \
+             answer began with \"HTTP/1.1 400 Bad Request\\r\\n\\r\\n\", which looks like an HTTP \
+             response (trustctl check server:7 finds out more)";
+        assert_eq!(http, expected);
+        let in_pieces = complaint(&[b"SS", b"H-2.0-x\r\n"]);
+        assert!(in_pieces.contains("began with \"SSH-2.0-x\\r\\n\", which looks like SSH ("));
+        let little_endian = complaint(&[b"\x05\0\0\0hello"]);
+        assert!(
+            little_endian
+                .contains("began with 05 00 00 00 68 65 6c 6c 6f, which looks like frames")
+        );
+        let later = complaint(&[b"\0\0\0\x05hel", b"GET / HTTP/1.1"]);
+        assert!(!later.contains("began with"), "{later}");
     }
 
     #[test]

@@ -228,8 +228,9 @@ impl<'a> Session<'a> {
                     }
                     self.output.push(&self.buffer[unmatched]);
                 }
-                let message = format!("{}: {wrong}", self.target);
-                self.state = SessionState::Printing(Err(Failure::new(ExitCode::Protocol, message)));
+                let Failure { exit, message } = self.link.wrong_echo(self.target, &wrong);
+                let message = format!("{}: {message}", self.target);
+                self.state = SessionState::Printing(Err(Failure::new(exit, message)));
             }
             LinkInput::End(end) => self.handle_end(&end),
         }

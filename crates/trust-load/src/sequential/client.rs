@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use trust_cli::echo::conversation::{Conversation, Framing, Window, WrongEcho};
+use trust_cli::echo::conversation::{Conversation, Framing, Window};
 use trust_cli::echo::link::{Link, LinkInput};
 use trust_cli::echo::round_trips::RoundTrips;
-use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::signals::{Signals, Stopped};
 use trust_cli::target::Target;
 use trust_cli::wait::wait;
@@ -103,7 +102,9 @@ fn exchange(plan: &Plan<'_>, link: &mut Link, payload: &[u8]) -> Result<Duration
                     return Err(link.failure(plan.target, &end).into());
                 }
             }
-            LinkInput::Wrong(wrong, _) => return Err(wrong_echo(&wrong).into()),
+            LinkInput::Wrong(wrong, _) => {
+                return Err(link.wrong_echo(plan.target, &wrong).into());
+            }
             LinkInput::End(end) => return Err(link.failure(plan.target, &end).into()),
         }
     }
@@ -123,14 +124,12 @@ fn say_goodbye(plan: &Plan<'_>, link: &mut Link) -> Result<(), Stopped> {
                     return Ok(());
                 }
             }
-            LinkInput::Wrong(wrong, _) => return Err(wrong_echo(&wrong).into()),
+            LinkInput::Wrong(wrong, _) => {
+                return Err(link.wrong_echo(plan.target, &wrong).into());
+            }
             LinkInput::Echo | LinkInput::End(_) => return Ok(()),
         }
     }
-}
-
-fn wrong_echo(wrong: &WrongEcho) -> Failure {
-    Failure::new(ExitCode::Protocol, wrong.to_string())
 }
 
 #[cfg(test)]
