@@ -308,7 +308,8 @@ fn a_duration_bounds_the_run_without_a_timeout_too() {
     // The clients that wait for each other to connect wait no longer than the rest takes.
     let server = Server::for_one(|client, _| client.echo(), Backlog::Full);
     let seen = document(&server, "--concurrency 2 --duration 200ms --timeout 0 --grace 300ms", 1);
-    assert_eq!(seen.causes(), [("connect_timeout", 1)]);
+    // It tries again while there is time.
+    assert!(matches!(seen.causes()[..], [("connect_timeout", 1..)]), "{seen:?}");
 }
 
 fn the_grace_is_for_the_last_answers_of_a_duration() {
