@@ -111,6 +111,11 @@ impl Connection {
         (count > 0).then(|| Duration::from_nanos(times.begun_ns))
     }
 
+    /// Whether no byte has come back right.
+    pub fn has_received_nothing(&self) -> bool {
+        self.received == Position::default()
+    }
+
     /// Whether part of a message has come back.
     pub fn is_inside_message(&self) -> bool {
         self.received.offset > 0

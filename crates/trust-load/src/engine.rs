@@ -341,6 +341,7 @@ impl<'a> Engine<'a> {
             self.tally.received(count, is_in_time);
             place.progress_at = now;
             let was_full = connection.in_flight() >= self.shape.in_flight;
+            let is_first = connection.has_received_nothing();
             let mut answers = 0;
             let checked =
                 connection.check(&self.shape.script, &self.buffer[..count], |times, count| {
@@ -354,6 +355,9 @@ impl<'a> Engine<'a> {
                     place.was_full = true;
                 }
                 self.earn(index, answers, now);
+            }
+            if is_first && answers == 0 && checked.is_err() {
+                self.tally.foreign(&self.buffer[..count], self.shape.script.framing());
             }
             match checked {
                 Ok(()) => {}

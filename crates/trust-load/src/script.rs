@@ -51,6 +51,11 @@ struct Header {
 }
 
 impl Script {
+    /// How messages are told apart.
+    pub fn framing(&self) -> Framing {
+        self.framing
+    }
+
     /// Messages of these sizes, each of which the framing can say.
     ///
     /// # Panics

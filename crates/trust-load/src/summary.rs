@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use trust_cli::exit_code::ExitCode;
+use trust_net::wire::Opening;
 
 use crate::search::Found;
 use crate::timings::Timings;
@@ -443,6 +444,8 @@ pub struct Summary {
     pub errors: Errors,
     /// The first wrong echoes, at most [`WRONG_MAX`].
     pub wrong: Vec<Wrong>,
+    /// How the first answer began that was no echo from its first byte on.
+    pub foreign: Option<Opening>,
     /// What the client had to do with it.
     pub client: Client,
     /// How it ended.

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use trust_cli::framing::Framing;
+use trust_net::wire::{Opening, Protocol};
+
 use crate::connection::{Times, nanos};
 use crate::summary::{Cause, Counts, Errors, Interval, LATE, WRONG_MAX, Wrong, per_second};
 use crate::timings::Timings;
@@ -32,6 +35,8 @@ pub struct Tally {
     pub errors: Errors,
     /// The first wrong echoes.
     pub wrong: Vec<Wrong>,
+    /// How the first answer began that was no echo from its first byte on.
+    pub foreign: Option<Opening>,
     /// The median of what was answered before the first message was given up, in nanoseconds.
     usual_ns: Option<u64>,
     /// How the client kept messages waiting.
@@ -249,6 +254,21 @@ impl Tally {
     pub fn failed(&mut self, cause: Cause) {
         self.errors.add(cause);
         self.part.errors.add(cause);
+    }
+
+    /// A connection began with bytes that are no echo. In a framing without lengths only protocols that are known by name
+    /// are worth a word.
+    pub fn foreign(&mut self, start: &[u8], framing: Framing) {
+        if self.foreign.is_some() {
+            return;
+        }
+        let opening = match framing {
+            Framing::Length(format) => Some(Opening::new(start, Some(format))),
+            Framing::Line | Framing::Raw => Some(Opening::new(start, None)).filter(|opening| {
+                !matches!(opening.protocol(), None | Some(Protocol::Text | Protocol::Frames(_)))
+            }),
+        };
+        self.foreign = opening;
     }
 
     /// A byte was wrong.

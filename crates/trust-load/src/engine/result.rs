@@ -30,7 +30,7 @@ impl Engine<'_> {
         };
         let achieved_rate = self.tally.achieved_rate(took);
         let sustained_rate = self.tally.sustained_rate(took);
-        let Tally { counts, errors, .. } = self.tally;
+        let Tally { counts, errors, foreign, .. } = self.tally;
         let (connect, wrong) = (self.tally.connect.clone(), std::mem::take(&mut self.tally.wrong));
         let (latency, service) = self.tally.into_histograms();
         let summary = Summary {
@@ -45,6 +45,7 @@ impl Engine<'_> {
             counts,
             errors,
             wrong,
+            foreign,
             client,
             end,
         };

@@ -254,6 +254,32 @@ fn one_wrong_bit_in_a_million_bytes_is_told_with_its_place() {
     assert_eq!(summary.counts.answered + summary.counts.failed, 20_000);
 }
 
+/// How the first answer began that was no echo, as the result says it.
+fn said_of(script: Script, answer: &'static [u8]) -> Option<String> {
+    let address = server(|mut stream, _| {
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = stream.write_all(answer);
+        let _ = stream.read(&mut [0; 4096]);
+    });
+    let shape = Shape { script, length: messages(1, 1), ..shape(address) };
+    let summary = summary(&shape);
+    assert_eq!(summary.errors.count(Cause::Mismatch), 1, "{:?}", seen(&summary));
+    summary.foreign.map(|opening| trust_cli::foreign::answer_began(&opening))
+}
+
+#[test]
+fn an_answer_in_another_protocol_is_kept_and_named() {
+    let http =
+        Some("began with \"HTTP/1.1 400 Bad\\r\\n\", which looks like an HTTP response".into());
+    for framing in ["u32be", "u16le", "line"] {
+        assert_eq!(said_of(framed(framing, "64"), b"HTTP/1.1 400 Bad\r\n"), http, "{framing}");
+    }
+    let width = said_of(framed("u32be", "64"), b"\x05\0\0\0hello").expect("it is told");
+    assert!(width.ends_with("little-endian length of 4 bytes (u32le)"), "{width}");
+    // In lines any text may come.
+    assert_eq!(said_of(framed("line", "64"), b"error 7\n"), None);
+}
+
 #[test]
 fn each_end_that_comes_too_early_has_its_cause() {
     // What the server does with the first 68 bytes of a connection.

@@ -20,6 +20,7 @@ pub mod units;
 use std::fmt::Write as _;
 
 use trust_cli::exit_code::ExitCode;
+use trust_cli::foreign;
 
 use crate::report::marks::{footnote, mark};
 use crate::report::units::{bytes, percent, rate, time};
@@ -97,6 +98,10 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
     if errors > 0 || failed > 0 {
         let (errors, failed) = (count(errors, "error"), count(failed, "message"));
         said.push(format!("{errors}; {failed} did not come back right."));
+        said.extend(summary.foreign.map(|opening| {
+            let (began, target) = (foreign::answer_began(&opening), &run.about.target);
+            format!("An answer {began}: trustctl check {target} finds out more.")
+        }));
     } else if answered > 0 {
         said.push(match answered {
             1 => "The one echo was right, byte for byte.".to_owned(),

@@ -266,6 +266,7 @@ fn sampled(is_open_loop: bool, seconds: u32, rate: u64, stall: Option<u32>) -> S
         counts,
         errors: all_errors,
         wrong: vec![],
+        foreign: None,
         client,
         end: End::Complete,
     };
