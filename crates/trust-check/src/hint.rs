@@ -1,8 +1,10 @@
-//! Which framing a server speaks that does not speak the one that was named.
+//! What a server speaks that does not speak the framing that was named: another one, or another protocol.
 
 use std::time::{Duration, Instant};
 
+use trust_cli::foreign;
 use trust_cli::framing::Framing;
+use trust_wire::foreign::{OPENING_MAX, Opening, Protocol};
 use trust_wire::format::LengthFormat;
 
 use crate::setup::Setup;
@@ -40,6 +42,21 @@ pub fn other_framing(setup: &Setup) -> Option<String> {
         }
     }
     None
+}
+
+/// How the server answers a message, if that looks like a protocol that is known by name. `None` too if the run is to end.
+pub fn other_protocol(setup: &Setup) -> Option<String> {
+    let patience = TRY_MAX.min(setup.patience);
+    let mut wire = Wire::connect(setup, 1, &Transcript::default()).ok()?;
+    let len = setup.payload_len(HELLO.len() as u64);
+    wire.try_send(&setup.framing.encode(&HELLO[..len.min(HELLO.len())]), patience).ok()?;
+    let mut got = vec![];
+    while got.len() < OPENING_MAX && wire.receive_into(&mut got, OPENING_MAX, patience).ok()? {}
+    let opening = Opening::new(&got, None);
+    match opening.protocol()? {
+        Protocol::Text | Protocol::Frames(_) => None,
+        _ => Some(format!("its answer {}", foreign::answer_began(&opening))),
+    }
 }
 
 /// What else is sent to see whether messages come back.

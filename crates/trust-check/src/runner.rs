@@ -492,7 +492,7 @@ impl RunnerShared<'_> {
         lock(running).retain(|other| other.id != case.id);
         lock(self.refusals).handle_end(case.id, &outcome.log);
         if has_failed && case.id == FIRST {
-            outcome.hint = hint::other_framing(setup);
+            outcome.hint = hint::other_framing(setup).or_else(|| hint::other_protocol(setup));
         }
         outcome
     }

@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_right_server_passes,
     a_failure_can_be_tried_again,
     a_wrong_framing_comes_with_the_right_one,
+    another_protocol_is_shown_and_named,
     a_narrower_length_field_is_no_success,
     a_server_that_dies_of_half_a_header_is_told_once,
     a_known_failure_does_not_fail_the_run,
@@ -87,6 +88,14 @@ fn a_wrong_framing_comes_with_the_right_one() {
     }
     let flags = ["--framing", "u16le", "--max-frame", "65535", "--case", "framing/1,framing/4"];
     check("u16le", &flags).exits_with(0);
+}
+
+fn another_protocol_is_shown_and_named() {
+    let flags = ["--json", NO_WAIT, "--case", "framing/1,framing/2"];
+    let report = json::read(check("http", &flags).exits_with(1).text());
+    let expected = "its answer began with \"HTTP/1.1 400 Bad Request\\r\\n\\r\\n\", \
+                    which looks like an HTTP response";
+    assert_eq!(report.cases[0].hint.as_deref(), Some(expected));
 }
 
 fn a_narrower_length_field_is_no_success() {

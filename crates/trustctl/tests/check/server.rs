@@ -62,6 +62,8 @@ enum Kind {
     Right,
     /// Right, with two bytes of length, the low one first.
     U16Le,
+    /// Answers anything like a web server.
+    Http,
     /// Right, with two bytes of length, the high one first.
     U16Be,
     /// It does not know messages: bytes go back as they come.
@@ -187,6 +189,7 @@ impl Kind {
         Some(match name {
             "right" => Kind::Right,
             "u16le" => Kind::U16Le,
+            "http" => Kind::Http,
             "u16be" => Kind::U16Be,
             "raw" => Kind::Raw,
             "dies-of-half-a-header" => Kind::DiesOfHalfAHeader,
@@ -214,6 +217,10 @@ impl Kind {
 }
 
 fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
+    if kind == Kind::Http {
+        let _ = stream.read(&mut [0; 4096])?;
+        return stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    }
     stream.set_nodelay(true)?;
     if kind == Kind::Slow {
         stream.set_read_timeout(Some(TIMEOUT))?;
