@@ -170,10 +170,10 @@ impl<'a> Engine<'a> {
         for index in 0..self.places.len() {
             self.places[index].client_left = self.population.take_client(self.shape.length);
         }
-        if !self.shape.connect_gap.is_zero() {
+        if !self.shape.connecting.gap.is_zero() {
             self.begin_sending(now);
         }
-        self.timetable.take_connect(now, self.shape.connect_gap);
+        self.timetable.take_connect(now, self.shape.connecting.gap);
         self.places[0].attempts = 1;
         self.readiness.add(&first.stream, self.places[0].key(0))?;
         self.connected(0, first.stream, first.took);
@@ -399,7 +399,7 @@ impl<'a> Engine<'a> {
         let was_idle = connection.in_flight() == 0;
         loop {
             let room = self.shape.in_flight.saturating_sub(connection.in_flight()) as u64;
-            let left = self.shape.messages_per_connection.saturating_sub(connection.begun());
+            let left = self.shape.connecting.messages.saturating_sub(connection.begun());
             let allowed = room.min(left).min(place.client_left) as usize;
             let (due, count) = match &mut place.schedule {
                 None if now >= self.timetable.end => break,
@@ -449,7 +449,7 @@ impl<'a> Engine<'a> {
     fn has_nothing_to_send(&self, index: usize) -> bool {
         let place = &self.places[index];
         let is_used_up = match &place.state {
-            State::Open(connection) => connection.begun() >= self.shape.messages_per_connection,
+            State::Open(connection) => connection.begun() >= self.shape.connecting.messages,
             _ => false,
         };
         let is_late = match &place.schedule {
@@ -466,7 +466,7 @@ impl<'a> Engine<'a> {
             return;
         };
         let is_full = connection.in_flight() >= self.shape.in_flight;
-        let is_used_up = connection.begun() >= self.shape.messages_per_connection;
+        let is_used_up = connection.begun() >= self.shape.connecting.messages;
         if place.has_alarm || is_full || is_used_up || place.client_left == 0 {
             return;
         }

@@ -25,7 +25,7 @@ use crate::options::{
 use crate::report::units;
 use crate::schedule::Arrivals;
 use crate::script::Script;
-use crate::shape::{Length, Pace, Places, Shape};
+use crate::shape::{ConnectPlan, Length, Pace, Places, Shape};
 use crate::shard::{INDEX_VARIABLE, Shard};
 use crate::summary::About;
 
@@ -192,8 +192,13 @@ impl Plan {
     pub fn shape(&self, addresses: Vec<SocketAddr>) -> Shape {
         let seconds = |rate: f64| Duration::from_secs_f64(1.0 / self.places.share(rate));
         let limit = |time: Duration| (!time.is_zero()).then_some(time);
-        Shape {
+        let connecting = ConnectPlan {
             addresses,
+            gap: self.options.connect_rate.map_or(Duration::ZERO, seconds),
+            messages: self.options.messages_per_connection.unwrap_or(u64::MAX),
+        };
+        Shape {
+            connecting,
             script: Script::new(self.framing, self.options.size.clone(), self.seed),
             places: self.places,
             pace: self.pace,
@@ -201,8 +206,6 @@ impl Plan {
             length: self.length,
             grace: self.grace(),
             warm_up: self.options.warm_up,
-            connect_gap: self.options.connect_rate.map_or(Duration::ZERO, seconds),
-            messages_per_connection: self.options.messages_per_connection.unwrap_or(u64::MAX),
             timeout: self.timeout(),
             answer_timeout: limit(self.options.answer_timeout),
             seed: self.seed,

@@ -10,8 +10,8 @@ use crate::shard::Shard;
 /// What the engine is to do.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// The server's, at least one, which take connections in turn.
-    pub addresses: Vec<SocketAddr>,
+    /// Where its connections go to, and how often there is a new one.
+    pub connecting: ConnectPlan,
     /// What is sent.
     pub script: Script,
     /// Places for clients: how many there are at the same time.
@@ -26,16 +26,23 @@ pub struct Shape {
     pub grace: Duration,
     /// What happens in this time after the begin is not measured.
     pub warm_up: Duration,
-    /// The least time between two connection attempts.
-    pub connect_gap: Duration,
-    /// Messages after which a connection is closed and another one made; `u64::MAX`: none.
-    pub messages_per_connection: u64,
     /// Longest time to connect, and without progress while an answer is owed; `None`: no limit.
     pub timeout: Option<Duration>,
     /// Longest time from when a message was sent to the last byte of its answer; `None`: no limit.
     pub answer_timeout: Option<Duration>,
     /// Decides what is random about times.
     pub seed: u64,
+}
+
+/// Where connections go to, and how often there is a new one.
+#[derive(Clone, Debug)]
+pub struct ConnectPlan {
+    /// The server's, at least one, which take connections in turn.
+    pub addresses: Vec<SocketAddr>,
+    /// The least time between two connection attempts.
+    pub gap: Duration,
+    /// Messages after which a connection is closed and another one made; `u64::MAX`: none.
+    pub messages: u64,
 }
 
 /// Which of all places are this process's: `first`, `first + step` and so on, `count` of them.

@@ -26,7 +26,7 @@ fn retransmits(stream: &ClientStream) -> u32 {
 impl Engine<'_> {
     /// Lets the place connect as soon as it may.
     pub(super) fn connect_later(&mut self, index: usize, from: Duration) {
-        let at = self.timetable.take_connect(from, self.shape.connect_gap);
+        let at = self.timetable.take_connect(from, self.shape.connecting.gap);
         let place = &mut self.places[index];
         place.state = State::Waiting;
         place.attempts += 1;
@@ -49,7 +49,7 @@ impl Engine<'_> {
     /// with each connection. The first place's first connection was made before, to the first.
     fn address(&self, index: usize) -> SocketAddr {
         let before = self.places[index].attempts as usize - 1;
-        let addresses = &self.shape.addresses;
+        let addresses = &self.shape.connecting.addresses;
         addresses[(index + before) % addresses.len()]
     }
 

@@ -87,7 +87,7 @@ impl Engine<'_> {
         }
         // After a failure the client pauses as well, but then errors tell what was wrong.
         let sent = self.tally.counts.sent as f64;
-        if !self.shape.connect_gap.is_zero() && client.put_off as f64 > LATE_SHARE * sent {
+        if !self.shape.connecting.gap.is_zero() && client.put_off as f64 > LATE_SHARE * sent {
             limits.push(format!(
                 "{} messages were due before --connect-rate let the client make a connection for them: that wait is \
                  in their latency, and none of the server's.",

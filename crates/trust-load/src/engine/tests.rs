@@ -15,7 +15,7 @@ mod measuring;
 use super::*;
 use crate::schedule::Arrivals;
 use crate::script::Script;
-use crate::shape::{Length, Places};
+use crate::shape::{ConnectPlan, Length, Places};
 use crate::sizes::Sizes;
 use crate::summary::Phase;
 
@@ -64,10 +64,14 @@ fn messages(clients: u64, each: u64) -> Length {
     Length::Messages { clients, each }
 }
 
+fn connecting(address: SocketAddr) -> ConnectPlan {
+    ConnectPlan { addresses: vec![address], gap: Duration::ZERO, messages: u64::MAX }
+}
+
 fn shape(address: SocketAddr) -> Shape {
     let framing = Framing::parse("u32be").expect("a framing");
     Shape {
-        addresses: vec![address],
+        connecting: connecting(address),
         script: Script::new(framing, Sizes::parse("64").expect("sizes"), 1),
         places: places(1),
         pace: Pace::Closed { think: Duration::ZERO },
@@ -75,8 +79,6 @@ fn shape(address: SocketAddr) -> Shape {
         length: messages(1, 10),
         grace: PATIENCE,
         warm_up: Duration::ZERO,
-        connect_gap: Duration::ZERO,
-        messages_per_connection: u64::MAX,
         timeout: Some(PATIENCE),
         answer_timeout: None,
         seed: 1,
@@ -145,8 +147,8 @@ impl<F: FnMut(&Live)> Listener for (Kept, F) {
 }
 
 fn run_with(shape: &Shape, listener: &mut dyn Listener) -> Summary {
-    let ended =
-        run(shape, first(shape.addresses[0]), &Signals::never(), listener).expect("descriptors");
+    let ended = run(shape, first(shape.connecting.addresses[0]), &Signals::never(), listener)
+        .expect("descriptors");
     assert!(ended.signal.is_none() && !ended.is_cut);
     ended.summary
 }
@@ -374,12 +376,9 @@ fn a_server_that_is_gone_fails_each_client_once_and_keeps_nobody_waiting() {
 #[test]
 fn churn_and_connection_rate_are_kept() {
     let begun = Instant::now();
-    let shape = Shape {
-        messages_per_connection: 4,
-        connect_gap: Duration::from_millis(50),
-        length: messages(1, 22),
-        ..echoed()
-    };
+    let mut shape = Shape { length: messages(1, 22), ..echoed() };
+    shape.connecting.messages = 4;
+    shape.connecting.gap = Duration::from_millis(50);
     let summary = summary(&shape);
     assert_eq!((summary.counts.answered, summary.counts.connections), (22, 6));
     assert_eq!(summary.connect.len(), 6);
@@ -403,12 +402,12 @@ fn a_client_that_thinks_sends_no_more_often_than_that() {
 
 #[test]
 fn thinking_goes_on_while_a_connection_is_exchanged_for_another_one() {
-    let shape = Shape {
+    let mut shape = Shape {
         pace: Pace::Closed { think: Duration::from_millis(100) },
-        messages_per_connection: 1,
         length: messages(1, 5),
         ..echoed()
     };
+    shape.connecting.messages = 1;
     let begun = Instant::now();
     let summary = summary(&shape);
     assert_eq!((summary.counts.answered, summary.counts.connections), (5, 5));

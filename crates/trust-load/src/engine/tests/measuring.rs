@@ -92,13 +92,13 @@ fn what_was_due_and_never_answered_is_in_the_percentiles() {
 
 #[test]
 fn clients_that_did_not_come_owe_nothing() {
-    let shape = Shape {
+    let mut shape = Shape {
         places: places(10),
         pace: open(100.0),
-        connect_gap: Duration::from_millis(400),
         length: Length::Time(Duration::from_secs(1)),
         ..echoed()
     };
+    shape.connecting.gap = Duration::from_millis(400);
     let summary = summary(&shape);
     assert!((1..=4).contains(&summary.counts.connections), "{:?}", summary.counts);
     assert_eq!((summary.counts.unsent, summary.counts.failed), (0, 0));
