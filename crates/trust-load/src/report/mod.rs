@@ -146,18 +146,17 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
         (all, 0) => Some(format!("All {all} budgets were kept.")),
         (all, missed) => Some(format!("{missed} of {all} budgets missed.")),
     });
-    said.extend(syn_repeated(counts));
+    said.extend(syn_repeated(counts.syn_repeated, counts.connections).map(|text| text + "."));
     said
 }
 
-/// Why connecting took so long, where the kernel tells.
-fn syn_repeated(counts: &Counts) -> Option<String> {
-    let Counts { syn_repeated, connections, .. } = *counts;
+/// Why so many of the connections took long to make; `None` for none.
+pub fn syn_repeated(syn_repeated: u64, connections: u64) -> Option<String> {
     (syn_repeated > 0).then(|| {
         format!(
             "{} of {} took 1 s or more to make, because a SYN was dropped and sent again: the accept \
              queue of the server was full (its backlog and net.core.somaxconn bound it), or packets \
-             were lost.",
+             were lost",
             grouped(syn_repeated),
             count(connections, "connection")
         )

@@ -1,5 +1,6 @@
 //! One client: its messages one at a time, then the orderly end.
 
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use trust_cli::echo::conversation::{Conversation, Framing, Window};
@@ -8,6 +9,7 @@ use trust_cli::echo::round_trips::RoundTrips;
 use trust_cli::signals::{Signals, Stopped};
 use trust_cli::target::Target;
 use trust_cli::wait::wait;
+use trust_net::socket::path_info;
 use trust_net::stream::ClientStream;
 
 use crate::content::Content;
@@ -45,15 +47,20 @@ pub struct Outcome {
     pub round_trips: RoundTrips,
     /// Those of them that took longer than the limit, which is one on silence.
     pub slow: u64,
+    /// Whether it was connected.
+    pub connected: bool,
+    /// Whether its SYN had to be sent again for that.
+    pub syn_repeated: bool,
     /// Why the client did not come to its end.
     pub stop: Option<Stopped>,
 }
 
 /// Sends all messages of client `number` over a fresh connection.
 pub fn run(plan: &Plan<'_>, number: u64, stream: ClientStream) -> Outcome {
+    let syn_repeated = path_info(stream.as_fd()).retransmits > 0;
     let window = Window { bytes: usize::MAX, frames: 1 };
     let mut link = Link::new(stream, Conversation::new(Framing::Framed, window));
-    let mut outcome = Outcome::default();
+    let mut outcome = Outcome { connected: true, syn_repeated, ..Outcome::default() };
     outcome.stop = talk(plan, number, &mut link, &mut outcome).err();
     outcome
 }

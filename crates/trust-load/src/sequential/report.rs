@@ -9,6 +9,7 @@ use trust_cli::signals::Stopped;
 use trust_cli::text::count;
 use trust_cli::zone;
 
+use crate::report::syn_repeated;
 use crate::sequential::client::Outcome;
 
 /// Digits that a client's number has room for at least.
@@ -25,6 +26,8 @@ pub struct Report {
     ok: u64,
     fail: u64,
     slow: u64,
+    connections: u64,
+    syn_repeated: u64,
     round_trips: RoundTrips,
 }
 
@@ -39,17 +42,21 @@ impl Report {
             ok: 0,
             fail: 0,
             slow: 0,
+            connections: 0,
+            syn_repeated: 0,
             round_trips: RoundTrips::default(),
         }
     }
 
     /// Adds the next client; its line.
     pub fn add(&mut self, outcome: &Outcome) -> String {
-        let Outcome { ok, round_trips, slow, stop } = outcome;
+        let Outcome { ok, round_trips, slow, connected, syn_repeated, stop } = outcome;
         let messages = self.messages;
         self.clients += 1;
         self.ok += ok;
         self.slow += slow;
+        self.connections += u64::from(*connected);
+        self.syn_repeated += u64::from(*syn_repeated);
         self.round_trips.merge(round_trips);
         let mut line =
             format!("client {:>width$}: {ok}/{messages} ok", self.clients, width = self.width);
@@ -87,6 +94,9 @@ impl Report {
         if *slow > 0 {
             let slow = count(*slow, "answer");
             let _ = writeln!(totals, "{slow} took longer than --timeout, which limits silence");
+        }
+        if let Some(said) = syn_repeated(self.syn_repeated, self.connections) {
+            let _ = writeln!(totals, "{said}");
         }
         totals
     }
@@ -141,6 +151,17 @@ mod tests {
         report.add(&Outcome { slow: 1, ..outcome(3, None) });
         let expected = "2 answers took longer than --timeout, which limits silence\n";
         assert!(report.totals().ends_with(expected), "{}", report.totals());
+    }
+
+    #[test]
+    fn connections_whose_syn_was_sent_again_are_counted() {
+        let mut report = Report::new(ADDRESS, 3, 3);
+        report.add(&Outcome { connected: true, syn_repeated: true, ..outcome(3, None) });
+        report.add(&Outcome { connected: true, ..outcome(3, None) });
+        report.add(&outcome(0, Some("refused")));
+        let totals = report.totals();
+        let expected = "\n1 of 2 connections took 1 s or more to make, because a SYN was dropped";
+        assert!(totals.contains(expected), "{totals}");
     }
 
     #[test]
