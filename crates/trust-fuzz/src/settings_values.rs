@@ -221,7 +221,9 @@ fn check_layers(bytes: &[u8]) {
     }
     let Some(command) = setting.command else { return };
     let variables = [(text.to_owned(), OsString::new())];
-    if let Err(failure) = check_variable_names(&variables, command, &settings) {
+    let of_command: Vec<_> =
+        settings.into_iter().filter(|setting| setting.command == Some(command)).collect();
+    if let Err(failure) = check_variable_names(&variables, command, &of_command) {
         check_failure(&failure, ExitCode::Usage);
     }
 }
