@@ -1,4 +1,5 @@
-//! What a server speaks that does not speak the framing that was named: another one, or another protocol.
+//! What a server speaks that does not speak the framing that was named: another one, or another
+//! protocol.
 
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,8 @@ pub fn other_framing(setup: &Setup) -> Option<String> {
     None
 }
 
-/// How the server answers a message, if that looks like a protocol that is known by name. `None` too if the run is to end.
+/// How the server answers a message, if that looks like a protocol that is known by name. `None`
+/// too if the run is to end.
 pub fn other_protocol(setup: &Setup) -> Option<String> {
     let patience = TRY_MAX.min(setup.patience);
     let mut wire = Wire::connect(setup, 1, &Transcript::default()).ok()?;

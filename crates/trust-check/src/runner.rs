@@ -258,8 +258,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Waits until connections are accepted again, if they are not: what stands in front of a server
-    /// may be started again.
+    /// Waits until connections are accepted again, if they are not: what stands in front of a
+    /// server may be started again.
     fn wait_for_return(&mut self, setup: &Setup) -> io::Result<()> {
         if !lock(self.shared.refusals).may_end() {
             return Ok(());

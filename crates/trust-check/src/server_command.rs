@@ -115,7 +115,8 @@ impl Started {
         Started::start(&self.command, self.limits)
     }
 
-    /// Waits until it accepts connections; where. `tell` is told what is waited for, every second.
+    /// Waits until it accepts connections, and returns the address. Calls `tell` every second with
+    /// what it waits for.
     ///
     /// # Errors
     ///
@@ -186,7 +187,7 @@ impl Started {
         self.stop_with(None, &mut |_| ());
     }
 
-    /// The same; a signal ends the wait. `tell` is told what is waited for, every second.
+    /// The same; a signal ends the wait. Calls `tell` every second with what it waits for.
     pub fn stop_with(
         &self,
         signals: Option<&Signals>,

@@ -95,8 +95,8 @@ pub struct Context<'a> {
     pub log: &'a EventLog,
     /// Signals that came.
     pub signals: &'a Signals,
-    /// The directory of the configuration and the log; it is only made when a file goes there. `None`: there is neither,
-    /// as nobody said where.
+    /// The directory of the configuration and the log; it is only made when a file goes there.
+    /// `None` without HOME and anything in its place: then there is neither.
     pub home: Option<&'a Path>,
     /// Why the log file or its directory cannot be written. A [`Product::Service`] has to refuse
     /// to start (73); the other commands' users have been warned.

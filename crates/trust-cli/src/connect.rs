@@ -40,7 +40,8 @@ pub struct Connected {
 
 /// Connects to the first address that answers. Each begins 250 ms after the one before it, or as
 /// soon as that fails, and goes on beside the others, so that a silent address costs no more than
-/// that, even without a limit. Where the limit has no room for so many such times, they are shorter.
+/// that, even without a limit. If the limit is too short for a delay before each, the delays are
+/// shorter.
 ///
 /// # Errors
 ///
@@ -132,8 +133,8 @@ impl Race<'_> {
         }
     }
 
-    /// Waits for an attempt to end, for the next to begin or for the limit; the connection, if there
-    /// is one.
+    /// Waits for an attempt to end, for the next to begin or for the limit; the connection, if
+    /// there is one.
     fn wait(&mut self, limit: Limit, signals: &Signals) -> Result<Option<Connected>, Stopped> {
         let next = (self.begun < self.addresses.len()).then_some(self.next);
         let until = next.into_iter().chain(limit.end).min();
@@ -169,7 +170,7 @@ impl Race<'_> {
         self.lost.push(Lost { index, exit, reason, is_not_yet });
     }
 
-    /// The limit is reached: nobody answers any more.
+    /// Counts every address that has not answered as lost: the limit is reached.
     fn give_up(&mut self, limit: Limit) {
         let begun = self.attempts.drain(..).map(|attempt| attempt.index);
         for index in begun.chain(self.begun..self.addresses.len()) {

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use trust_wire::foreign::{OPENING_MAX, Opening, Protocol};
 use trust_wire::format::LengthFormat;
 
-/// How an answer began that is no echo, as the rest of a sentence: `began with "SSH-2.0-x\r\n", which looks like SSH`.
+/// How an answer began that is no echo, as the rest of a sentence: `began with "SSH-2.0-x\r\n",
+/// which looks like SSH`.
 pub fn answer_began(opening: &Opening) -> String {
     let began = format!("began with {}", quoted(opening.bytes()));
     match opening.protocol() {
@@ -39,7 +40,8 @@ fn framed(format: LengthFormat) -> String {
     format!("frames with a {order} length of {} bytes ({format})", format.width())
 }
 
-/// The first bytes, at most [`OPENING_MAX`]: as they are where all of them are text, else in hexadecimal.
+/// The first bytes, at most [`OPENING_MAX`]: as they are where all of them are text, else in
+/// hexadecimal.
 pub fn shown(bytes: &[u8]) -> String {
     let bytes = &bytes[..bytes.len().min(OPENING_MAX)];
     let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');

@@ -46,7 +46,8 @@ const GATHERING: Duration = Duration::from_millis(1);
 /// asked more often.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether the log file still has its name, while there is something to write.
+/// How often it is looked whether the log file still has its name, while there is something to
+/// write.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The name of the log file's sink in `log_gap`.
@@ -74,13 +75,13 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Opens a log file for appending and makes its directory. A torn last line is closed by the first line
-    /// that is written.
+    /// Opens a log file for appending and makes its directory. A torn last line is closed by the
+    /// first line that is written.
     ///
     /// # Errors
     ///
-    /// Whatever the system says about the directory or the file. A FIFO that nobody reads is an error
-    /// too, instead of a wait without end; nor is a write to it ever waited for.
+    /// Whatever the system says about the directory or the file. A FIFO that nobody reads is an
+    /// error too, instead of a wait without end; nor is a write to it ever waited for.
     pub fn open(path: &Path) -> io::Result<LogFile> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
@@ -102,8 +103,8 @@ impl LogFile {
         LogFile { path: path.to_owned(), file, reader }
     }
 
-    /// The file that has the name now, if it is another one: somebody has moved this one away or removed it. A directory
-    /// that is gone too is not made again, and this file is kept then.
+    /// The file that has the name now, if it is another one: somebody has moved this one away or
+    /// removed it. A directory that is gone too is not made again, and this file is kept then.
     fn successor(&self) -> Option<LogFile> {
         let own = FileId::of(&self.file.metadata().ok()?);
         let is_another = FileId::of_path(&self.path) != own;

@@ -87,8 +87,9 @@ pub fn tell(line: &str) {
     let _ = write_all(rustix::stdio::stderr(), format!("{line}\n").as_bytes());
 }
 
-/// Writes everything, however long the reader takes. The other end of a standard stream can be shared with a program
-/// that has made it non-blocking for both (O_NONBLOCK, `fcntl(2)`), as runners of CI jobs do: it is waited for all the same.
+/// Writes everything, however long the reader takes. The other end of a standard stream can be
+/// shared with a program that has made it non-blocking for both (O_NONBLOCK, `fcntl(2)`), as
+/// runners of CI jobs do: it is waited for all the same.
 fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match rustix::io::write(to, bytes) {

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// Whether the address is one of this host's, in its network namespace: nothing stands between but what
-/// runs here. A packet to itself is the only one that the kernel gives that very address as its source.
+/// Whether the address is one of this host's, in its network namespace: nothing stands between but
+/// what runs here. A packet to itself is the only one that the kernel gives that very address as
+/// its source.
 pub fn is_on_this_host(address: SocketAddr) -> bool {
     let any: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -9,7 +9,8 @@ pub struct Unit {
     exponent: u32,
 }
 
-/// Units of time, in nanoseconds. Keyboards have a u, and two characters look like the Greek letter.
+/// Units of time, in nanoseconds. Keyboards have a u, and two characters look like the Greek
+/// letter.
 pub const TIMES: &[Unit] = &[
     Unit::new("ns", 1, 0),
     Unit::new("us", 1, 3),
@@ -61,7 +62,8 @@ impl Unit {
         Unit { name, times, exponent }
     }
 
-    /// How much so many of this unit are; `None` if that is not whole, or above 2^64, or if the text is no number.
+    /// How much so many of this unit are; `None` if that is not whole, or above 2^64, or if the
+    /// text is no number.
     pub fn whole(self, number: &str) -> Option<u64> {
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if whole.is_empty() && fraction.is_empty() {
@@ -90,7 +92,8 @@ impl Unit {
 
     /// The same as a number that may be rounded, and infinite.
     pub fn float(self, number: &str) -> Option<f64> {
-        // The power of ten as an exponent: 0.3 ms are 300,000 ns, which multiplying misses by a little.
+        // The power of ten as an exponent: 0.3 ms are 300,000 ns, which multiplying misses by a
+        // little.
         let value: f64 = format!("{number}e{}", self.exponent).parse().ok()?;
         Some(value * f64::from(self.times))
     }

@@ -194,8 +194,8 @@ pub fn parse_path(text: &OsStr) -> Option<PathBuf> {
 /// Characters of a value that an error message repeats.
 const QUOTED_CHARACTERS_MAX: usize = 200;
 
-/// Seconds in 31 years, and in 277,777 hours and a little: longer limits in plain seconds are cut to
-/// it, as no run sees their end and every clock can still be added to.
+/// Seconds in 31 years, and in 277,777 hours and a little: longer limits in plain seconds are cut
+/// to it, as no run sees their end and every clock can still be added to.
 const LIMIT_SECONDS_MAX: u64 = 1_000_000_000;
 
 fn digits(text: &str) -> Option<&str> {

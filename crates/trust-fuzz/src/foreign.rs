@@ -1,4 +1,5 @@
-//! What the start of a stream is taken for: never for what was expected, and never where a frame was right.
+//! What the start of a stream is taken for: never for what was expected, and never where a frame
+//! was right.
 
 use std::sync::Arc;
 
@@ -10,12 +11,13 @@ use crate::choices::Choices;
 /// The largest payload of the connection, so that a short stream can have one that is too large.
 const MAX_PAYLOAD: u32 = 300;
 
-/// Bytes: the format that is expected, the connection's mode, how much it receives at once, the stream.
+/// Bytes: the format that is expected, the connection's mode, how much it receives at once, the
+/// stream.
 ///
 /// # Panics
 ///
-/// If the expected format is recognised, if frames are that do not fit, or if a connection tells of a stream whose first
-/// frame was right.
+/// If the expected format is recognised, if frames are that do not fit, or if a connection tells of
+/// a stream whose first frame was right.
 pub fn run(data: &[u8]) {
     let mut choices = Choices::new(data);
     let expected = LengthFormat::parse(choices.one_of(&LengthFormat::NAMES));

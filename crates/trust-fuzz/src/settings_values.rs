@@ -1,4 +1,5 @@
-//! The texts of flags and variables: ports, sizes and times with units and without, counts, switches, and HOST:PORT.
+//! The texts of flags and variables: ports, sizes and times with units and without, counts,
+//! switches, and HOST:PORT.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -92,7 +93,8 @@ const SIZE_UNITS: &[(&str, u128)] = &[
     ("GiB", 1_073_741_824),
 ];
 
-/// How much a number with a unit is, counted digit by digit; `None` if it is not whole, or above 2^64.
+/// How much a number with a unit is, counted digit by digit; `None` if it is not whole, or above
+/// 2^64.
 fn amount(text: &str, units: &[(&str, u128)]) -> Option<u128> {
     let at = text.find(|character: char| character != '.' && !character.is_ascii_digit())?;
     let (number, name) = text.split_at(at);

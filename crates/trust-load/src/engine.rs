@@ -281,8 +281,8 @@ impl<'a> Engine<'a> {
         self.end_farewells(now);
     }
 
-    /// Longest time for one of the first connections, which all others wait for, when a time ends the run: as long as the
-    /// run may take after it.
+    /// Longest time for one of the first connections, which all others wait for, when a time ends
+    /// the run: as long as the run may take after it.
     fn connecting_max(&self) -> Duration {
         match (self.timetable.stage, self.shape.length) {
             (Stage::Connecting, Length::Time(time)) => {

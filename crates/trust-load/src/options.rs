@@ -48,8 +48,8 @@ options! {
         /// Send for this time, in place of a number of clients and messages; a client that fails
         /// connects anew after 0.1 s
         DURATION duration: Duration, values::TIME;
-        /// Longest wait for the last answers of --duration or of a trial of --find-rate; what has not
-        /// come back then counts as unanswered [default: --timeout, but at most 5s]
+        /// Longest wait for the last answers of --duration or of a trial of --find-rate; what has
+        /// not come back then counts as unanswered [default: --timeout, but at most 5s]
         GRACE grace: Duration, values::DELAY;
         /// Send for this time before measuring begins; bytes are compared and errors counted all
         /// the same

@@ -69,7 +69,8 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// 64 without a server, and for settings that do not fit each other; 78 if those are the configuration file's.
+    /// 64 without a server, and for settings that do not fit each other; 78 if those are the
+    /// configuration file's.
     pub fn of(layers: &Layers, arguments: &[OsString], family: Family) -> Result<Plan, Failure> {
         let target = target(layers, arguments)?;
         let plan = Plan::for_target(target, LoadOptions::of(layers), layers, family)?;

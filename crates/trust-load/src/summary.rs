@@ -469,7 +469,8 @@ impl Summary {
 pub struct About {
     /// The server as it was given: `localhost:9900`.
     pub target: String,
-    /// The addresses of it that connections go to: `127.0.0.1:9900`. None before the first is there.
+    /// The addresses of it that connections go to: `127.0.0.1:9900`. None before the first is
+    /// there.
     pub addresses: Vec<String>,
     /// Whether messages are due at their times, whatever the server does.
     pub is_open_loop: bool,

@@ -1,7 +1,7 @@
 //! Which percentiles a number of samples supports.
 //!
-//! A percentile is supported if at least one sample lies beyond it. Otherwise it is the maximum under
-//! another name, decided by a single sample.
+//! A percentile is supported if at least one sample lies beyond it. Otherwise it is the maximum
+//! under another name, decided by a single sample.
 
 /// Whether so many samples support the percentile. The maximum needs one.
 pub fn is_supported(samples: u64, quantile: f64) -> bool {
@@ -18,8 +18,8 @@ pub fn samples_needed(quantile: f64) -> u64 {
     (about.saturating_sub(1)..).find(|samples| is_supported(*samples, quantile)).unwrap_or(u64::MAX)
 }
 
-/// Ranks, from 1, of the samples between which the percentile of all that could be sampled lies with
-/// [`CONFIDENCE`]; `None` where there are too few for a bound.
+/// Ranks, from 1, of the samples between which the percentile of all that could be sampled lies
+/// with [`CONFIDENCE`]; `None` where there are too few for a bound.
 ///
 /// Order statistics, whatever the distribution: how many of independent samples lie beyond the
 /// percentile is binomial. Each side is missed with half of what is left of the confidence.

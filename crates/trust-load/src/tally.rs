@@ -256,8 +256,8 @@ impl Tally {
         self.part.errors.add(cause);
     }
 
-    /// A connection began with bytes that are no echo. In a framing without lengths only protocols that are known by name
-    /// are worth a word.
+    /// A connection began with bytes that are no echo. In a framing without lengths only protocols
+    /// that are known by name are worth a word.
     pub fn foreign(&mut self, start: &[u8], framing: Framing) {
         if self.foreign.is_some() {
             return;

@@ -46,8 +46,8 @@ pub struct ServerConfig {
     pub pulse: Option<Duration>,
 }
 
-/// Container runtimes kill ten seconds after SIGTERM. The rest of that is for the last connections to
-/// be cut, and for a log to be written.
+/// Container runtimes kill ten seconds after SIGTERM. The rest of that is for the last connections
+/// to be cut, and for a log to be written.
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(8);
 
 impl ServerConfig {

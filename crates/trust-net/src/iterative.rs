@@ -32,8 +32,8 @@ use crate::stop::Stop;
 use crate::turn::{Buffers, Endpoint, Next, SocketIo, take_turn};
 
 /// What the server needs of the kernel, made before it starts: the descriptor that interrupts
-/// waiting, those that tell of acknowledgements and of newcomers, and the resources of the event loop
-/// that ends it.
+/// waiting, those that tell of acknowledgements and of newcomers, and the resources of the event
+/// loop that ends it.
 pub(crate) struct IterativeResources {
     wake_up: Arc<OwnedFd>,
     edges: OwnedFd,

@@ -105,7 +105,8 @@ pub enum Event<'a> {
         /// Length of its payload in bytes.
         payload_len: usize,
     },
-    /// A connection became raw by its first byte ([`Mode::Auto`]), and is in a protocol that is known.
+    /// A connection became raw by its first byte ([`Mode::Auto`]), and is in a protocol that is
+    /// known.
     Recognised {
         /// Whose.
         client: &'a ClientInfo,

@@ -70,8 +70,8 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     ///
-    /// What `socket(2)`, `bind(2)` and `listen(2)` report for one of the addresses, see [`socket::listen`]; out of
-    /// descriptors for the event loops.
+    /// What `socket(2)`, `bind(2)` and `listen(2)` report for one of the addresses, see
+    /// [`socket::listen`]; out of descriptors for the event loops.
     ///
     /// # Panics
     ///

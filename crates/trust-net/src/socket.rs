@@ -81,15 +81,16 @@ impl From<BindError> for io::Error {
     }
 }
 
-/// Listening sockets on all of these addresses. Where the port is 0 they get a free one, the same for all of them.
+/// Listening sockets on all of these addresses. Where the port is 0 they get a free one, the same
+/// for all of them.
 ///
 /// With SO_REUSEADDR, so that a restart need not wait for old connections in TIME_WAIT; a second
 /// listener on the same port still fails. Accepted sockets have TCP_NODELAY and SO_OOBINLINE.
 ///
 /// # Errors
 ///
-/// The first address that cannot be had. An IPv6 address on a host without IPv6 is left out, as names have some there
-/// too, unless there is no other.
+/// The first address that cannot be had. An IPv6 address on a host without IPv6 is left out, as
+/// names have some there too, unless there is no other.
 ///
 /// # Panics
 ///

@@ -1,20 +1,25 @@
-//! Which protocol a stream speaks that is not made of the expected frames, judged by its first bytes.
+//! Which protocol a stream speaks that is not made of the expected frames, judged by its first
+//! bytes.
 //!
-//! This is for hints alone: nothing that is sent or answered depends on it. It is asked about bytes that were refused,
-//! that ended unfinished, or that are echoed as they are, and never about whole frames that were answered.
+//! This is for hints alone: nothing that is sent or answered depends on it. It is asked about bytes
+//! that were refused, that ended unfinished, or that are echoed as they are, and never about whole
+//! frames that were answered.
 
 use crate::format::LengthFormat;
 
-/// Bytes of a stream's start that are kept to be shown: a request line, a greeting, or the fixed part of a header.
+/// Bytes of a stream's start that are kept to be shown: a request line, a greeting, or the fixed
+/// part of a header.
 pub const OPENING_MAX: usize = 32;
 
-/// The longest payload, in bytes, of a frame in another format. Larger lengths are too likely to be something else.
+/// The longest payload, in bytes, of a frame in another format. Larger lengths are too likely to be
+/// something else.
 const PAYLOAD_MAX: u64 = 1024 * 1024;
 
 /// Frames in another format that are looked at; that many fit by no accident.
 const FRAMES_MAX: usize = 64;
 
-/// Bytes that frames in another format must fill exactly, if their first byte could also begin a frame as expected.
+/// Bytes that frames in another format must fill exactly, if their first byte could also begin a
+/// frame as expected.
 const FILLED_MIN: usize = 8;
 
 /// A protocol that was recognised.
@@ -49,7 +54,8 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The protocol of a stream that begins with `start`. Frames in the format that was `expected` are none.
+    /// The protocol of a stream that begins with `start`. Frames in the format that was `expected`
+    /// are none.
     ///
     /// `start` is all that is known of the stream; of frames it matters where it ends.
     pub fn recognise(start: &[u8], expected: Option<LengthFormat>) -> Option<Protocol> {
@@ -75,7 +81,8 @@ impl Protocol {
     }
 }
 
-/// The start of a stream that is not made of the expected frames, or whose first frame never became whole.
+/// The start of a stream that is not made of the expected frames, or whose first frame never became
+/// whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
     bytes: [u8; OPENING_MAX],
@@ -84,7 +91,8 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Of a stream of which `start` is known and that should consist of frames in the format that was `expected`.
+    /// Of a stream of which `start` is known and that should consist of frames in the format that
+    /// was `expected`.
     pub fn new(start: &[u8], expected: Option<LengthFormat>) -> Opening {
         let len = start.len().min(OPENING_MAX);
         let mut bytes = [0; OPENING_MAX];
@@ -133,7 +141,8 @@ fn is_redis(start: &[u8]) -> bool {
     is_reply || (digits > 0 && begins(&rest[digits..], b"\r\n$", 2))
 }
 
-/// The packet's version and length, and the kind of its X.224 unit: a request or confirmation of a connection, or data.
+/// The packet's version and length, and the kind of its X.224 unit: a request or confirmation of a
+/// connection, or data.
 fn is_tpkt(start: &[u8]) -> bool {
     matches!(start, [3, 0, high, low, _, 0xd0 | 0xe0 | 0xf0, ..]
         if u16::from_be_bytes([*high, *low]) >= 7)
@@ -157,8 +166,8 @@ fn other_frames(start: &[u8], expected: Option<LengthFormat>) -> Option<LengthFo
         .find(|format| is_filled(format, start) || is_begun(format, start))
 }
 
-/// Whether `start` consists of whole frames. In the middle of nothing a frame as expected could have begun instead, so
-/// where its first byte allows that, more is asked for.
+/// Whether `start` consists of whole frames. In the middle of nothing a frame as expected could
+/// have begun instead, so where its first byte allows that, more is asked for.
 fn is_filled(format: &LengthFormat, start: &[u8]) -> bool {
     let mut rest = start;
     for _ in 0..FRAMES_MAX {
@@ -178,8 +187,8 @@ fn is_filled(format: &LengthFormat, start: &[u8]) -> bool {
     start[0] != 0 || start.len() >= FILLED_MIN
 }
 
-/// Whether a frame with a length of four bytes or more has begun: its upper half is zero, and its lowest byte, with which
-/// a little-endian one begins, is not.
+/// Whether a frame with a length of four bytes or more has begun: its upper half is zero, and its
+/// lowest byte, with which a little-endian one begins, is not.
 fn is_begun(format: &LengthFormat, start: &[u8]) -> bool {
     let Some(header) = start.get(..format.header_len()) else { return false };
     format.width() >= 4

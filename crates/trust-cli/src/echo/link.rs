@@ -200,7 +200,8 @@ impl Link {
         is_over.then_some(LinkEnd::TimedOut(limit, soft))
     }
 
-    /// What is wrong with what came in place of an echo and, if the server never sent an echo, what it sent instead.
+    /// What is wrong with what came in place of an echo and, if the server never sent an echo, what
+    /// it sent instead.
     pub fn wrong_echo(&self, target: &Target, wrong: &WrongEcho) -> Failure {
         let message = match self.opening.as_deref() {
             None => wrong.to_string(),

@@ -30,8 +30,8 @@ const LISTEN_PID: &str = "LISTEN_PID";
 /// The first descriptor that is handed over (SD_LISTEN_FDS_START).
 const FIRST_DESCRIPTOR: RawFd = 3;
 
-/// Listening sockets that a server has at most: an address of each kind for every network that a host is in, several times
-/// over.
+/// Listening sockets that a server has at most: an address of each kind for every network that a
+/// host is in, several times over.
 pub(crate) const LISTENERS_MAX: usize = 16;
 
 /// The sockets that were handed over to this process, in their order; none if none were.
@@ -49,8 +49,8 @@ pub(crate) fn are_handed_over() -> bool {
     handed_over(|name| env::var_os(name), std::process::id()) != Ok(0)
 }
 
-/// Why there are no sockets where somebody may have meant to hand some over, for whoever has to listen by themselves now;
-/// `None` if nothing looks like that.
+/// Why there are no sockets where somebody may have meant to hand some over, for whoever has to
+/// listen by themselves now; `None` if nothing looks like that.
 pub(crate) fn missed() -> Option<String> {
     let meant_for = env::var_os(LISTEN_PID).filter(|_| env::var_os(LISTEN_FDS).is_some());
     if let Some(pid) = meant_for {

@@ -15,7 +15,8 @@ use super::place::{State, What};
 use super::timetable::Stage;
 use crate::connection::Connection;
 
-/// Shorter than the time after which the kernel sends a SYN again: a second (RFC 6298, section 2.1).
+/// Shorter than the time after which the kernel sends a SYN again: a second (RFC 6298, section
+/// 2.1).
 const SYN_AGAIN: Duration = Duration::from_millis(900);
 
 /// Segments that were sent again, SYNs among them.

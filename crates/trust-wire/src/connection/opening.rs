@@ -10,9 +10,10 @@ use crate::limits::Mode;
 use super::Connection;
 
 impl Connection {
-    /// How the stream began, once: of a connection without a whole frame that ends in the middle of its first one or
-    /// because of its header, and of one that became raw ([`Mode::Auto`]) although its bytes are those of a protocol that is
-    /// known. To be called before [`Connection::poll_cause`].
+    /// How the stream began, once: of a connection without a whole frame that ends in the middle of
+    /// its first one or because of its header, and of one that became raw ([`Mode::Auto`]) although
+    /// its bytes are those of a protocol that is known. To be called before
+    /// [`Connection::poll_cause`].
     pub fn poll_opening(&mut self) -> Option<Box<Opening>> {
         if !self.has_news {
             return None;
@@ -31,7 +32,8 @@ impl Connection {
         }
     }
 
-    /// A header declares too much. `taken` bytes of the stream's frame had come before `rest`, if it is the first one.
+    /// A header declares too much. `taken` bytes of the stream's frame had come before `rest`, if
+    /// it is the first one.
     #[inline(never)]
     pub(super) fn note_refused_opening(&mut self, declared: u32, taken: usize, rest: &[u8]) {
         if self.totals.frames_in > 0 {

@@ -1,5 +1,5 @@
-//! A server behind a forwarder that ends with the first RST, as programs do that take an error of one
-//! connection for the end of all.
+//! A server behind a forwarder that ends with the first RST, as programs do that take an error of
+//! one connection for the end of all.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -181,7 +181,8 @@ fn a_timeout_is_in_the_percentiles() {
     assert!(seen.budgets[0].is_missed, "{seen:?}");
 }
 
-/// A server that sends each byte of an echo by itself, so that a whole echo takes more than a second.
+/// A server that sends each byte of an echo by itself, so that a whole echo takes more than a
+/// second.
 fn dripping() -> Server {
     Server::start(|client: &mut Client| {
         loop {
