@@ -7,11 +7,13 @@
 //! - [`channel`]: what such a process and its server tell each other
 //! - [`observer`]: what happens in a server, as typed events
 //! - [`stream`]: a client's connection, for programs with a loop of their own
+//! - [`address`]: where sockets listen or connect to, and who is at the other end
 //! - [`socket`], [`errno`]: sockets and error numbers as everybody here treats them
 //!
 //! Linux only: readiness, SIOCOUTQ and the order in which errors are reported are Linux's.
 
 pub mod accept;
+pub mod address;
 mod alarm;
 pub mod blocking;
 #[doc(hidden)]
@@ -44,6 +46,7 @@ mod sys;
 mod timers;
 mod turn;
 
+pub use address::{Address, Peer, UnixName};
 pub use blocking::BlockingConnection;
 pub use children::Launcher;
 pub use exact::{ExactError, Stream, recv_exact, send_exact};

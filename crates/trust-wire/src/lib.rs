@@ -9,6 +9,7 @@
 //! - [`decoder`]: from received bytes to whole frames, in place
 //! - [`format`]: where other protocols have the length, and what it counts
 //! - [`foreign`]: which other protocol a stream speaks, by its first bytes
+//! - [`proxy_header`]: for whom a proxy has connected
 //! - [`connection`]: states, owed bytes and deadlines of one connection
 //! - [`turn`]: what a connection does when its turn comes, step by step
 //! - [`closing`]: the orderly close
@@ -29,6 +30,7 @@ pub mod format;
 pub mod frame;
 pub mod limits;
 mod owed;
+pub mod proxy_header;
 pub mod time;
 pub mod turn;
 
@@ -39,5 +41,6 @@ pub use foreign::{Opening, Protocol};
 pub use format::{BadLength, CannotSay, Format, LengthFormat};
 pub use frame::{DEFAULT_MAX_PAYLOAD, Frames, HEADER_LEN, U32Be};
 pub use limits::{LIFETIME_GRACE, Limits, Mode};
+pub use proxy_header::{ProxyHeader, ProxyVersion};
 pub use time::Timestamp;
 pub use turn::{Readiness, Turn};
