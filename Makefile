@@ -11,7 +11,7 @@ HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 # The suites of trustctl that need no root, no other programs and little time. The others have targets of their own.
 SUITES_FOR_ALL = check load load_merge process surroundings structure
 
-.PHONY: help test test-cli test-echo test-hostile conformance conformance-busy pages hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check stress full
+.PHONY: help test test-cli test-echo test-hostile conformance conformance-busy pages picture hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check stress full
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
@@ -21,6 +21,7 @@ help:
 	@echo 'make conformance  that trustctl check finds the bugs of servers made wrong on purpose, and none in right ones'
 	@echo 'make conformance-busy  the same three times, beside a busy loop on each core'
 	@echo 'make pages      the pages of reports in headless Chromium, as a desktop, a phone and a printer have them'
+	@echo 'make picture    draws the pictures of the README from a real run; needs rinetd'
 	@echo 'make hdr-log    that an independent reader of HDR logs finds in ours what we find; LOGS=FILES for others; needs python3-venv'
 	@echo 'make docs       that the tables and schemas in docs/ are what the code says; UPDATE=1 writes them anew'
 	@echo 'make interleavings  what threads share, in every order in which they can run'
@@ -75,6 +76,9 @@ pages:
 	$(CHECK) --case 'framing/*' --framing u16le --html $(PAGES)/check-wrong.html >$(PAGES)/check-wrong.txt || [ $$? -eq 1 ]
 	ci/load-pages $(PAGES)
 	ci/page --shots $(PAGES)/shots $(PAGES)/*.html
+
+picture:
+	ci/picture
 
 # Installs the reader from PyPI, once.
 hdr-log:

@@ -1,4 +1,4 @@
-//! A terminal for a program's stderr, and what the program showed on it.
+//! A terminal for a program, and what the program showed on it.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -26,8 +26,8 @@ impl Terminal {
         Terminal { shown: Output::collect(File::from(reader)), other }
     }
 
-    /// For a program's stderr.
-    pub fn stderr(&self) -> Stdio {
+    /// For a program's stdout or stderr.
+    pub fn end(&self) -> Stdio {
         self.other.try_clone().expect("another descriptor").into()
     }
 

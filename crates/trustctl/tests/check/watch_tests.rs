@@ -93,7 +93,7 @@ fn a_slow_start_is_waited_for_in_its_time_and_in_words() {
     Home::new().trustctl(check).run().exits_with(0).complains_about_nothing();
     let terminal = Terminal::open();
     let launch = Home::new().trustctl(check).args(["--start-timeout", "1h"]);
-    launch.env("TERM", "xterm").stderr(terminal.stderr()).run().exits_with(0);
+    launch.env("TERM", "xterm").stderr(terminal.end()).run().exits_with(0);
     let shown = terminal.shown();
     for words in ["waiting for the server to accept connections on port ", ": 1 s of 3600 s"] {
         assert!(shown.contains(words), "{shown:?}");
@@ -111,7 +111,7 @@ fn a_server_that_does_not_end_is_waited_for_in_words_and_killed() {
 
     let terminal = Terminal::open();
     let launch = Home::new().trustctl(check).args(["--stop-timeout", "1.2"]);
-    launch.env("TERM", "xterm").stderr(terminal.stderr()).run().exits_with(0);
+    launch.env("TERM", "xterm").stderr(terminal.end()).run().exits_with(0);
     let shown = terminal.shown();
     let words = "waiting for the server to end after SIGTERM: 1 s of 1.2 s";
     assert!(shown.contains(words), "{shown:?}");
@@ -119,7 +119,7 @@ fn a_server_that_does_not_end_is_waited_for_in_words_and_killed() {
     // Ctrl-C ends the wait.
     let launch = Home::new().trustctl(check).args(["--stop-timeout", "1h"]);
     let terminal = Terminal::open();
-    let running = launch.env("TERM", "xterm").stderr(terminal.stderr()).start();
+    let running = launch.env("TERM", "xterm").stderr(terminal.end()).start();
     kernel::wait_until("the wait for the end", || terminal.has_shown("after SIGTERM: 1 s"));
     running.signal(Signal::INT);
     let finished = running.wait().exits_with(130);

@@ -154,8 +154,7 @@ fn progress_is_for_terminals_alone() {
     let terminal = Terminal::open();
     // It comes back after each line of CSV: percentiles are known after the first.
     let flags = format!("{flags} --csv");
-    let running =
-        load(&home, &server, &flags).env("TERM", "xterm").stderr(terminal.stderr()).start();
+    let running = load(&home, &server, &flags).env("TERM", "xterm").stderr(terminal.end()).start();
     let finished = running.wait_for(RUN_DEADLINE).exits_with(0);
     assert!(!finished.text().contains('\x1b'), "{}", finished.text());
     let shown = terminal.shown();
