@@ -1,7 +1,11 @@
 //! The header with which a proxy says for whom it has connected: the PROXY protocol
 //! (<https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>).
 
+mod encode;
+
 use core::net::SocketAddr;
+
+pub use encode::EncodedProxyHeader;
 
 /// Which of the two forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
