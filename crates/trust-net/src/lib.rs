@@ -7,6 +7,7 @@
 //! - [`channel`]: what such a process and its server tell each other
 //! - [`observer`]: what happens in a server, as typed events
 //! - [`stream`]: a client's connection, for programs with a loop of their own
+//! - [`preface`]: what a client sends first to look like a proxy
 //! - [`address`]: where sockets listen or connect to, and who is at the other end
 //! - [`socket`], [`errno`]: sockets and error numbers as everybody here treats them
 //!
@@ -32,6 +33,7 @@ mod interleavings;
 mod iterative;
 mod loads;
 pub mod observer;
+pub mod preface;
 mod pulse;
 mod questions;
 pub mod server;
@@ -51,6 +53,7 @@ pub use blocking::BlockingConnection;
 pub use children::Launcher;
 pub use exact::{ExactError, Stream, recv_exact, send_exact};
 pub use observer::{Event, Observer};
+pub use preface::{PrefaceSource, ProxyPreface};
 pub use server::{Handle, Model, Server, ServerConfig, Summary};
 pub use service::{Reply, Service, Session};
 pub use stream::{ClientStream, Incoming};

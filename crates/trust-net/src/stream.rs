@@ -5,9 +5,11 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use trust_wire::EncodedProxyHeader;
 
 use crate::errno::{self, ErrorClass, Operation};
+use crate::preface::ProxyPreface;
 use crate::socket;
 
 /// A connection of a client, or its attempt to have one.
@@ -18,6 +20,8 @@ pub struct ClientStream {
     socket: Socket,
     /// Why nothing can be sent any more.
     broken: Option<i32>,
+    /// What the kernel has not taken of the preface: nothing, but where it is out of memory.
+    unsent_preface: Box<[u8]>,
 }
 
 /// What a receive brought.
@@ -57,7 +61,7 @@ impl ClientStream {
         {
             return Err(error);
         }
-        Ok(ClientStream { socket, broken: None })
+        Ok(ClientStream { socket, broken: None, unsent_preface: Box::default() })
     }
 
     /// What came of the attempt.
@@ -86,9 +90,43 @@ impl ClientStream {
         self.socket.peer_addr()?.as_socket().ok_or_else(|| Errno::AFNOSUPPORT.into())
     }
 
+    /// Sends the header of the PROXY protocol in front of everything else, once it is connected; what it was. What the
+    /// kernel does not take of it goes with the next [`ClientStream::send`] or [`ClientStream::flush_preface`].
+    pub fn send_preface(&mut self, preface: &ProxyPreface) -> EncodedProxyHeader {
+        let ends = [self.socket.local_addr(), self.socket.peer_addr()];
+        let [own, peer] = ends.map(|end| end.ok().as_ref().and_then(SockAddr::as_socket));
+        let header = preface.header(own, peer).encode(preface.version);
+        let taken = self.send_stream(&header);
+        // Nearly always nothing, for which nothing is allocated.
+        self.unsent_preface = Box::from(&header[taken..]);
+        header
+    }
+
+    /// Whether part of the preface waits for room in the kernel.
+    pub fn has_unsent_preface(&self) -> bool {
+        !self.unsent_preface.is_empty()
+    }
+
+    /// Sends what is left of the preface; whether nothing is.
+    pub fn flush_preface(&mut self) -> bool {
+        if self.has_unsent_preface() {
+            let unsent = std::mem::take(&mut self.unsent_preface);
+            let taken = self.send_stream(&unsent);
+            self.unsent_preface = Box::from(&unsent[taken..]);
+        }
+        !self.has_unsent_preface()
+    }
+
     /// Sends with one call; how many bytes the kernel took. None if it takes no more now, or if sending fails, which
-    /// [`ClientStream::receive`] tells.
+    /// [`ClientStream::receive`] tells. What is left of a preface goes first and does not count.
     pub fn send(&mut self, bytes: &[u8]) -> usize {
+        match self.flush_preface() && !bytes.is_empty() {
+            true => self.send_stream(bytes),
+            false => 0,
+        }
+    }
+
+    fn send_stream(&mut self, bytes: &[u8]) -> usize {
         while self.broken.is_none() {
             let error = match socket::send(self.socket.as_fd(), bytes) {
                 Ok(count) => return count,
@@ -160,6 +198,9 @@ mod tests {
 
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::net::{SendFlags, send};
+    use trust_wire::ProxyVersion;
+
+    use crate::preface::PrefaceSource;
 
     use super::*;
 
@@ -230,6 +271,42 @@ mod tests {
         assert_eq!(stream.send(b"x"), 0);
     }
 
+    #[test]
+    fn a_preface_goes_in_front_of_everything_and_does_not_count() {
+        let (mut stream, mut server) = pair();
+        let source = PrefaceSource::Address { ip: [203, 0, 113, 7].into(), port: Some(4711) };
+        let preface = ProxyPreface { version: ProxyVersion::V1, source };
+        let header = stream.send_preface(&preface);
+        assert!(stream.flush_preface());
+        assert_eq!(stream.send(b"question"), 8);
+        assert_eq!(stream.send(b""), 0);
+        stream.half_close();
+        let mut got = String::new();
+        server.read_to_string(&mut got).expect("text");
+        let port = server.local_addr().expect("an address").port();
+        assert_eq!(got, format!("PROXY TCP4 203.0.113.7 127.0.0.1 4711 {port}\r\nquestion"));
+        assert!(got.as_bytes().starts_with(&header));
+    }
+
+    #[test]
+    fn a_preface_that_the_kernel_does_not_take_is_sent_before_the_next_bytes() {
+        let (mut stream, mut server) = pair();
+        let filled: usize = std::iter::repeat_with(|| stream.send(&[0; 65_536]))
+            .take_while(|count| *count > 0)
+            .sum();
+        let preface = ProxyPreface { version: ProxyVersion::V2, source: PrefaceSource::Nobody };
+        let header = stream.send_preface(&preface);
+        assert!(!stream.flush_preface() && stream.has_unsent_preface());
+        assert_eq!(stream.send(b"x"), 0);
+        server.read_exact(&mut vec![0; filled]).expect("what fills it");
+        await_readiness(&stream, PollFlags::OUT);
+        assert_eq!(stream.send(b"x"), 1);
+        stream.half_close();
+        let mut got = vec![];
+        server.read_to_end(&mut got).expect("bytes");
+        assert_eq!(got, [&header[..], b"x"].concat());
+    }
+
     /// A connection of which the server has closed its end over unread bytes, which is a RST, perhaps behind a FIN.
     fn reset(after_fin: bool) -> ClientStream {
         let (mut stream, server) = pair();
@@ -280,7 +357,8 @@ mod tests {
         socket.bind(&any.into()).expect("a free port");
         let own = socket.local_addr().expect("an address");
         socket.connect(&own).expect("it meets itself");
-        let error = ClientStream { socket, broken: None }.finish_connecting();
+        let unsent_preface = Box::default();
+        let error = ClientStream { socket, broken: None, unsent_preface }.finish_connecting();
         assert_eq!(errno::of(&error.expect_err("nobody is there")), 111);
     }
 }
