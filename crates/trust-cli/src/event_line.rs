@@ -104,6 +104,13 @@ fn append_json<V: Serialize + ?Sized>(line: &mut Vec<u8>, value: &V) {
     }
 }
 
+/// JSON in which nothing moves a terminal or ends a line.
+pub(crate) fn inert_json<V: Serialize + ?Sized>(value: &V) -> String {
+    let mut json = vec![];
+    append_json(&mut json, value);
+    String::from_utf8(json).expect("JSON is UTF-8")
+}
+
 /// Escapes what JSON leaves as it is although terminals obey it (DEL, and C1 with its CSI) or readers
 /// other than JSON's end a line there (NEL, U+2028, U+2029).
 struct InertText;

@@ -1,13 +1,15 @@
-//! Events: one JSON object a line, appended to the log file and, where a command says so, to stdout.
+//! Events: one JSON object per line, appended to the log file and, where a command says so, written to
+//! stdout, there perhaps as text for people.
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::event_line::EventLine;
+use crate::event_text::LogFormat;
 use crate::level::Level;
 use crate::log_sink::{FILE, LogFile, Sink, SinkOutput};
 
@@ -25,6 +27,9 @@ pub struct EventLog(Arc<Shared>);
 struct Shared {
     lowest: Level,
     request_id: String,
+    format: LogFormat,
+    /// Standard output is a terminal.
+    is_watched: bool,
     sinks: Vec<Sink>,
 }
 
@@ -38,7 +43,8 @@ pub struct Missing {
 }
 
 impl EventLog {
-    /// A log that writes events of `lowest` and above to the file and to stdout, where asked for.
+    /// A log that writes events of `lowest` and above to the file, and to stdout in a format, where
+    /// asked for.
     ///
     /// # Errors
     ///
@@ -47,16 +53,18 @@ impl EventLog {
         lowest: Level,
         request_id: String,
         file: Option<LogFile>,
-        stdout: bool,
+        stdout: Option<LogFormat>,
     ) -> io::Result<EventLog> {
-        let file = file.map(SinkOutput::File);
-        let stdout = stdout.then(SinkOutput::stdout);
-        let start = |output| {
+        let file = file.map(|file| (SinkOutput::File(file), None));
+        let (format, is_watched) = (stdout.unwrap_or(LogFormat::Json), io::stdout().is_terminal());
+        let stdout = stdout.map(|format| (SinkOutput::stdout(), format.rewriting()));
+        let start = |(output, rewriting)| {
             let request_id = request_id.clone();
-            Sink::start(output, Box::new(move |lines, sink| gap_line(&request_id, lines, sink)))
+            let gap_line = move |lines, sink| gap_line(&request_id, lines, sink);
+            Sink::start(output, rewriting, Box::new(gap_line))
         };
         let sinks = file.into_iter().chain(stdout).map(start).collect::<io::Result<_>>()?;
-        Ok(EventLog(Arc::new(Shared { lowest, request_id, sinks })))
+        Ok(EventLog(Arc::new(Shared { lowest, request_id, format, is_watched, sinks })))
     }
 
     /// A log that goes nowhere.
@@ -64,6 +72,8 @@ impl EventLog {
         EventLog(Arc::new(Shared {
             lowest: Level::Error,
             request_id: String::new(),
+            format: LogFormat::Json,
+            is_watched: false,
             sinks: Vec::new(),
         }))
     }
@@ -140,6 +150,11 @@ impl EventLog {
         self.0.lowest
     }
 
+    /// How events look on stdout.
+    pub fn format(&self) -> LogFormat {
+        self.0.format
+    }
+
     /// The identity of this run, which every event carries.
     pub fn request_id(&self) -> &str {
         &self.0.request_id
@@ -170,14 +185,25 @@ impl EventBuilder<'_> {
 
     /// Sends the event as one whole line. A failing write never fails the caller.
     pub fn write(self) {
-        let Some((log, line)) = self.0 else {
-            return;
-        };
-        let line = line.finish();
-        log.sinks.iter().for_each(|sink| sink.push(&line));
-        if line.capacity() <= LINE_KEPT_BYTES {
-            LINE.set(line);
+        if let Some((log, line)) = self.0 {
+            push(line, &log.sinks, |_| true);
         }
+    }
+
+    /// As [`EventBuilder::write`], but not to a terminal, where the user has typed the command and
+    /// sees how it ended.
+    pub fn write_off_terminal(self) {
+        if let Some((log, line)) = self.0 {
+            push(line, &log.sinks, |sink| sink.name() == FILE || !log.is_watched);
+        }
+    }
+}
+
+fn push(line: EventLine, sinks: &[Sink], takes_it: impl Fn(&Sink) -> bool) {
+    let line = line.finish();
+    sinks.iter().filter(|sink| takes_it(sink)).for_each(|sink| sink.push(&line));
+    if line.capacity() <= LINE_KEPT_BYTES {
+        LINE.set(line);
     }
 }
 
@@ -222,7 +248,7 @@ mod tests {
 
         fn log(&self, lowest: Level, request_id: &str) -> EventLog {
             let file = LogFile::open(&self.path).unwrap();
-            EventLog::new(lowest, request_id.into(), Some(file), false).unwrap()
+            EventLog::new(lowest, request_id.into(), Some(file), None).unwrap()
         }
 
         /// What is in the file once everything is written.
@@ -266,7 +292,7 @@ mod tests {
     #[test]
     fn a_full_disk_fails_nobody_and_costs_a_second_at_the_end() {
         let full = LogFile::open("/dev/full".as_ref()).unwrap();
-        let log = EventLog::new(Level::Info, String::new(), Some(full), false).unwrap();
+        let log = EventLog::new(Level::Info, String::new(), Some(full), None).unwrap();
         log.event(Level::Info, "lost").write();
         let mut was_last = false;
         log.finish(|| was_last = true);

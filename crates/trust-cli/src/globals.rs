@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::event_text::LogFormat;
 use crate::level::Level;
 use crate::options;
 use crate::settings::ValueKind;
@@ -22,6 +23,10 @@ options! {
         /// Lowest level of events that are written: debug, info, warn or error
         LOG_LEVEL log_level: Level = "info",
             ValueKind::of_text("LEVEL", "debug, info, warn or error", Level::parse);
+
+        /// Form of the events on standard output: json, text, or auto, which is text on a terminal
+        LOG_FORMAT log_format: LogFormat = "json",
+            ValueKind::of_text("FORMAT", "json, text or auto", LogFormat::parse);
 
         /// File that events are appended to, or none [default: logs/trustctl.log in the home]
         LOG_FILE log_file: PathBuf,

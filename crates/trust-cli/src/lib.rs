@@ -15,6 +15,7 @@ pub mod echo;
 pub mod error_map;
 pub mod event_line;
 pub mod event_log;
+pub mod event_text;
 pub mod exclusions;
 pub mod exit_code;
 pub mod foreign;

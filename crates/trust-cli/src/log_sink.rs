@@ -16,6 +16,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
+use crate::colours::Colours;
+use crate::event_text;
 use crate::log_queue::Queue;
 use crate::report_file::FileId;
 
@@ -156,14 +158,18 @@ pub(crate) struct Sink {
 pub(crate) type GapLine = Box<dyn Fn(u64, &'static str) -> Vec<u8> + Send>;
 
 impl Sink {
-    /// A sink with a thread of its own.
+    /// A sink with a thread of its own, which writes lines as they are, or rewritten as text.
     ///
     /// # Errors
     ///
     /// When the thread cannot be started.
-    pub(crate) fn start(output: SinkOutput, gap_line: GapLine) -> io::Result<Sink> {
+    pub(crate) fn start(
+        output: SinkOutput,
+        rewriting: Option<Colours>,
+        gap_line: GapLine,
+    ) -> io::Result<Sink> {
         let (name, queue) = (output.name(), Arc::new(Queue::new(QUEUE_BYTES)));
-        let mut writer = Writer::new(output, Arc::clone(&queue));
+        let mut writer = Writer::new(output, rewriting, Arc::clone(&queue));
         thread::Builder::new().name(format!("log-{name}")).spawn(move || writer.run(&gap_line))?;
         Ok(Sink { name, queue })
     }
@@ -203,6 +209,8 @@ impl Sink {
 /// The thread's end of a queue.
 struct Writer {
     output: SinkOutput,
+    /// Lines become text in these colours.
+    rewriting: Option<Colours>,
     queue: Arc<Queue<LogFile>>,
     state: WriterState,
     /// When it is time to look whether the file still has its name.
@@ -222,8 +230,9 @@ enum WriterState {
 }
 
 impl Writer {
-    fn new(output: SinkOutput, queue: Arc<Queue<LogFile>>) -> Writer {
-        Writer { output, queue, state: WriterState::AtLineStart, next_look: Instant::now() }
+    fn new(output: SinkOutput, rewriting: Option<Colours>, queue: Arc<Queue<LogFile>>) -> Writer {
+        let (state, next_look) = (WriterState::AtLineStart, Instant::now());
+        Writer { output, rewriting, queue, state, next_look }
     }
 
     fn run(&mut self, gap_line: &GapLine) {
@@ -234,7 +243,11 @@ impl Writer {
             if missing > 0 {
                 batch.extend_from_slice(&gap_line(missing, self.output.name()));
             }
-            self.write_batch(&batch);
+            match self.rewriting {
+                // One line for one line, so that what is counted stays right.
+                Some(colours) => self.write_batch(&event_text::rewrite(&batch, colours)),
+                None => self.write_batch(&batch),
+            }
             if self.state == WriterState::GivenUp {
                 // What is in hand stays there, and is missing.
                 return;

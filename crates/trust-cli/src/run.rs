@@ -48,7 +48,7 @@ pub fn run(program: &Program) -> ExitCode {
         EventLog::disabled()
     });
     let name = line.entry.map_or(program.name, |entry| entry.name);
-    log.event(Level::Info, "cmd_start").field("cmd", name).write();
+    log.event(Level::Info, "cmd_start").field("cmd", name).write_off_terminal();
     let result = startup.problem.clone().and_then(|()| {
         let signals = signals.map_err(|error| {
             Failure::new(ExitCode::OsLimit, format!("cannot handle signals: {error}"))
@@ -62,14 +62,14 @@ pub fn run(program: &Program) -> ExitCode {
     });
     let exit = result.unwrap_or_else(|failure| {
         let event = log.event(Level::Error, "error").field("message", &failure.message);
-        event.field("exit", &failure.exit.code()).write();
+        event.field("exit", &failure.exit.code()).write_off_terminal();
         tell(&format!("error: {}", failure.message));
         failure.exit
     });
     log.finish(|| {
         let duration_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         let event = log.event(Level::Info, "cmd_finish").field("cmd", name);
-        event.field("exit", &exit.code()).field("duration_ms", &duration_ms).write();
+        event.field("exit", &exit.code()).field("duration_ms", &duration_ms).write_off_terminal();
     });
     exit
 }

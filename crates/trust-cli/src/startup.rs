@@ -90,6 +90,7 @@ impl Startup {
             Some(Product::Output) => false,
         };
         let file = self.file.take();
+        let stdout = stdout.then_some(options.log_format);
         EventLog::new(options.log_level, request_id, file, stdout)
     }
 }

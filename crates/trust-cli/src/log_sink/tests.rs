@@ -29,13 +29,16 @@ fn sink_into_pipe() -> (Sink, io::PipeReader) {
     let (reader, writer) = io::pipe().unwrap();
     rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
     let file = File::from(std::os::fd::OwnedFd::from(writer));
-    (Sink::start(SinkOutput::File(LogFile::new(Path::new(""), file)), gap_line()).unwrap(), reader)
+    (
+        Sink::start(SinkOutput::File(LogFile::new(Path::new(""), file)), None, gap_line()).unwrap(),
+        reader,
+    )
 }
 
 #[test]
 fn lines_come_out_whole_and_in_order() {
     let (_directory, path) = scratch();
-    let sink = Sink::start(file_output(&path), gap_line()).unwrap();
+    let sink = Sink::start(file_output(&path), None, gap_line()).unwrap();
     let lines: Vec<String> = (0..10_000).map(|number| format!("line {number}\n")).collect();
     lines.iter().for_each(|line| sink.push(line.as_bytes()));
     assert_eq!(sink.settle(deadline()), 0);
@@ -101,7 +104,7 @@ fn a_log_fifo_keeps_its_lines_for_the_next_reader() {
         || OpenOptions::new().read(true).custom_flags(nonblocking).open(&fifo).unwrap();
 
     let first = open_reader();
-    let sink = Sink::start(file_output(&fifo), gap_line()).unwrap();
+    let sink = Sink::start(file_output(&fifo), None, gap_line()).unwrap();
     drop(first);
     sink.push(b"one\n");
     sink.push(b"two\n");
@@ -121,7 +124,7 @@ fn another_file_takes_over_from_a_fifo_whose_reader_does_not_read() {
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
     let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
     let reader = OpenOptions::new().read(true).custom_flags(nonblocking).open(&fifo).unwrap();
-    let sink = Sink::start(file_output(&fifo), gap_line()).unwrap();
+    let sink = Sink::start(file_output(&fifo), None, gap_line()).unwrap();
     let lines: Vec<String> = (0..10_000).map(|number| format!("line {number}\n")).collect();
     lines.iter().for_each(|line| sink.push(line.as_bytes()));
     let waiting = sink.settle(Instant::now() + 2 * RETRY_PAUSE);
@@ -139,7 +142,7 @@ fn another_file_takes_over_from_a_fifo_whose_reader_does_not_read() {
 #[test]
 fn another_file_takes_over_between_two_lines() {
     let (_directory, path) = scratch();
-    let sink = Sink::start(file_output(&path), gap_line()).unwrap();
+    let sink = Sink::start(file_output(&path), None, gap_line()).unwrap();
     sink.push(b"old\n");
     assert_eq!(sink.settle(deadline()), 0);
     let moved = path.with_extension("1");
@@ -153,7 +156,7 @@ fn another_file_takes_over_between_two_lines() {
 
 #[test]
 fn a_full_disk_is_waited_for_and_says_so_at_the_end() {
-    let sink = Sink::start(file_output(Path::new("/dev/full")), gap_line()).unwrap();
+    let sink = Sink::start(file_output(Path::new("/dev/full")), None, gap_line()).unwrap();
     sink.push(b"one\n");
     sink.push(b"two\n");
     assert_eq!(sink.settle(Instant::now() + RETRY_PAUSE), 2);
@@ -170,7 +173,7 @@ fn a_torn_last_line_is_closed_by_the_next_one_whoever_tore_it() {
     for before in ["", "{}\n", "{\"to", "\n"] {
         fs::write(&path, before).unwrap();
         let queue = Arc::new(Queue::new(QUEUE_BYTES));
-        let mut writer = Writer::new(file_output(&path), queue);
+        let mut writer = Writer::new(file_output(&path), None, queue);
         writer.write_batch(b"{1}\n{2}\n");
         let closed = if before == "{\"to" { "{\"to\n" } else { before };
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{closed}{{1}}\n{{2}}\n"));
@@ -218,7 +221,7 @@ fn a_path_that_cannot_be_a_log_file_is_refused_at_once() {
 #[test]
 fn a_file_that_was_moved_away_or_removed_is_followed_by_one_of_its_name() {
     let (_directory, path) = scratch();
-    let mut writer = Writer::new(file_output(&path), Arc::new(Queue::new(QUEUE_BYTES)));
+    let mut writer = Writer::new(file_output(&path), None, Arc::new(Queue::new(QUEUE_BYTES)));
     let mut write = |line: &str, is_due: bool| {
         if is_due {
             writer.next_look = Instant::now();

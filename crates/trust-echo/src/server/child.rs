@@ -89,7 +89,8 @@ fn open_log(told: &HandOver) -> EventLog {
         Some((path, Err(error))) => (None, Some((path, error))),
         None => (None, None),
     };
-    let log = EventLog::new(told.log_level(), told.request_id.clone(), file, true);
+    let log =
+        EventLog::new(told.log_level(), told.request_id.clone(), file, Some(told.log_format()));
     let log = log.unwrap_or_else(|_| EventLog::disabled());
     if let Some((path, error)) = problem {
         log.event(Level::Error, "log_reopen_failed")

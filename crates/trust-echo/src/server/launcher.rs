@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 use trust_cli::event_log::EventLog;
+use trust_cli::event_text::LogFormat;
 use trust_cli::level::Level;
 use trust_net::observer::ClientInfo;
 use trust_net::wire::{Limits, Mode};
@@ -68,6 +69,7 @@ pub(crate) struct HandOver {
     drain_timeout: Duration,
     pub(crate) request_id: String,
     log_level: String,
+    log_format: String,
     /// Bytes, because not every name is text.
     log_file: Option<Vec<u8>>,
 }
@@ -90,6 +92,7 @@ impl HandOver {
             drain_timeout: config.drain_timeout,
             request_id: log.request_id().to_owned(),
             log_level: log.lowest().name().to_owned(),
+            log_format: log.format().name().to_owned(),
             log_file: log_file.map(|path| path.as_os_str().as_bytes().to_owned()),
         }
     }
@@ -112,6 +115,10 @@ impl HandOver {
 
     pub(crate) fn log_level(&self) -> Level {
         Level::parse(&self.log_level).unwrap_or(Level::Info)
+    }
+
+    pub(crate) fn log_format(&self) -> LogFormat {
+        LogFormat::parse(&self.log_format).unwrap_or(LogFormat::Json)
     }
 
     pub(crate) fn log_file(&self) -> Option<&Path> {

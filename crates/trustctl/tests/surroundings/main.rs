@@ -1,6 +1,7 @@
 //! What a run finds around it: limits of the system, signals, and files that stand in the way.
 
 mod limits;
+mod people;
 mod ports;
 mod processes;
 mod reports;
