@@ -4,11 +4,10 @@
 //! Try `cargo run --example echo_client` on it: it complains that the answer is no echo.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use trust_net::wire::{Frames, Limits, limits::Mode};
-use trust_net::{Reply, Server, ServerConfig, Service, Session};
+use trust_net::{Peer, Reply, Server, ServerConfig, Service, Session};
 
 type Table = Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>;
 
@@ -22,7 +21,7 @@ struct Visitor(Table);
 impl Service for KeyValue {
     type Session = Visitor;
 
-    fn accept(&self, _peer: SocketAddr) -> Visitor {
+    fn accept(&self, _peer: Peer) -> Visitor {
         Visitor(Arc::clone(&self.0))
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use trust_wire::Timestamp;
 
+use crate::address::Peer;
 use crate::errno::{self, ErrorClass, Operation};
 use crate::observer::{Event, Observer};
 
@@ -143,12 +144,7 @@ impl AcceptPolicy {
     }
 
     /// A client was turned away because all places are taken.
-    pub(crate) fn note_reject(
-        &mut self,
-        now: Timestamp,
-        peer: std::net::SocketAddr,
-        observer: &dyn Observer,
-    ) {
+    pub(crate) fn note_reject(&mut self, now: Timestamp, peer: Peer, observer: &dyn Observer) {
         if let Some(suppressed) = self.rejects.admit(now) {
             observer.observe(&Event::Rejected { peer, suppressed });
         }

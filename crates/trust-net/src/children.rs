@@ -237,7 +237,7 @@ mod tests {
     fn no_order_is_lost_to_a_child_that_takes_none_for_a_while() {
         let mut children = Children::new(Arc::new(NoLauncher));
         let (ours, its) = channel::pair().expect("two descriptors");
-        let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+        let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into();
         let client = ClientInfo { id: 1, fd: 1, peer };
         let (accepted_at, unsent) = (ms(0), vec![]);
         let child = Child { client, accepted_at, channel: ours, unsent };

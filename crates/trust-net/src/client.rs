@@ -9,6 +9,7 @@ use trust_wire::frame::{Frames, HEADER_LEN, peek_header};
 use trust_wire::turn::{Answer, Serve};
 use trust_wire::{Connection, During, Limits, Received, Timestamp};
 
+use crate::address::Peer;
 use crate::errno;
 use crate::observer::{ClientInfo, Event, Observer};
 use crate::service::{Reply, Service, Session};
@@ -73,24 +74,30 @@ impl<S: Session> Serve for Answering<'_, S> {
     }
 }
 
-/// A peer's address in half of the bytes: most peers have one of IPv4, and every connection keeps it.
+/// A peer in half of the bytes: most have an address of IPv4, and every connection keeps it.
 enum PeerAddress {
     V4(SocketAddrV4),
     V6(Box<SocketAddrV6>),
+    Unix { pid: i32, uid: u32 },
 }
 
+// Every idle connection has one.
+const _: () = assert!(size_of::<PeerAddress>() == 16);
+
 impl PeerAddress {
-    fn new(address: SocketAddr) -> PeerAddress {
-        match address {
-            SocketAddr::V4(address) => PeerAddress::V4(address),
-            SocketAddr::V6(address) => PeerAddress::V6(Box::new(address)),
+    fn new(peer: Peer) -> PeerAddress {
+        match peer {
+            Peer::Ip(SocketAddr::V4(address)) => PeerAddress::V4(address),
+            Peer::Ip(SocketAddr::V6(address)) => PeerAddress::V6(Box::new(address)),
+            Peer::Unix { pid, uid } => PeerAddress::Unix { pid, uid },
         }
     }
 
-    fn get(&self) -> SocketAddr {
-        match self {
-            PeerAddress::V4(address) => SocketAddr::V4(*address),
-            PeerAddress::V6(address) => SocketAddr::V6(**address),
+    fn get(&self) -> Peer {
+        match *self {
+            PeerAddress::V4(address) => Peer::Ip(address.into()),
+            PeerAddress::V6(ref address) => Peer::Ip((**address).into()),
+            PeerAddress::Unix { pid, uid } => Peer::Unix { pid, uid },
         }
     }
 }
@@ -109,7 +116,7 @@ impl<S: Session> Client<S> {
     }
 
     /// A connection for which there is no place.
-    pub(crate) fn reject(limits: Arc<Limits>, peer: SocketAddr, now: Timestamp) -> Client<S> {
+    pub(crate) fn reject(limits: Arc<Limits>, peer: Peer, now: Timestamp) -> Client<S> {
         let info = ClientInfo { id: 0, fd: -1, peer };
         Client::new(Connection::reject(limits, now), info, None)
     }

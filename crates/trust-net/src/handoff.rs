@@ -1,12 +1,12 @@
 //! Where a worker of the event loop is reached from other threads.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 
 use mio::net::TcpStream;
 use mio::{Poll, Token};
 
+use crate::address::Peer;
 use crate::alarm::Alarm;
 use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, Waker};
 
@@ -40,7 +40,7 @@ pub(crate) struct Handoffs {
 /// A client on its way to the worker that will serve it.
 pub(crate) struct HandedOver {
     pub(crate) stream: TcpStream,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) id: u64,
 }
 

@@ -184,7 +184,7 @@ impl Office {
 fn client(id: u64) -> HandedOver {
     let socket = OwnedFd::from(File::open("/dev/null").unwrap());
     let stream = TcpStream::from_std(socket.into());
-    HandedOver { stream, peer: ([127, 0, 0, 1], 1).into(), id }
+    HandedOver { stream, peer: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(), id }
 }
 
 #[test]

@@ -196,7 +196,7 @@ impl<S: Service> Iterative<'_, S> {
         let info = ClientInfo {
             id: shared.counters.next_connection(),
             fd: stream.as_raw_fd(),
-            peer: socket::canonical(peer),
+            peer: socket::canonical(peer).into(),
         };
         let limits = Arc::clone(limits);
         let now = shared.now();

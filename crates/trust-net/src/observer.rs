@@ -6,6 +6,7 @@ use std::time::Duration;
 use trust_wire::connection::Totals;
 use trust_wire::{Disconnect, During, Mode, Opening, Phase, Reason};
 
+use crate::address::Peer;
 use crate::socket::PathInfo;
 
 /// Which connection an event is about.
@@ -15,8 +16,8 @@ pub struct ClientInfo {
     pub id: u64,
     /// The descriptor of the server's end.
     pub fd: i32,
-    /// The client's address.
-    pub peer: SocketAddr,
+    /// Who the client is.
+    pub peer: Peer,
 }
 
 /// A server at one moment.
@@ -167,7 +168,7 @@ pub enum Event<'a> {
     /// All places are taken: a client was ended without being served. At most once a second.
     Rejected {
         /// Whom.
-        peer: SocketAddr,
+        peer: Peer,
         /// How many more there were since the last such event.
         suppressed: u64,
     },

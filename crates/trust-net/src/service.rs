@@ -1,10 +1,11 @@
 //! What users of the server write: what to answer.
 
 use std::io;
-use std::net::SocketAddr;
 
 use socket2::Socket;
 use trust_wire::{Disconnect, Frames, frame};
+
+use crate::address::Peer;
 
 /// A service: makes a [`Session`] for every client.
 ///
@@ -25,7 +26,7 @@ pub trait Service: Send + Sync + 'static {
     }
 
     /// A client was accepted.
-    fn accept(&self, peer: SocketAddr) -> Self::Session;
+    fn accept(&self, peer: Peer) -> Self::Session;
 }
 
 /// One client of a [`Service`]. All of it runs on one thread, which it must not block.
@@ -114,7 +115,7 @@ pub struct Echo;
 impl Service for Echo {
     type Session = Echo;
 
-    fn accept(&self, _peer: SocketAddr) -> Echo {
+    fn accept(&self, _peer: Peer) -> Echo {
         Echo
     }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use support::{MODELS, Sleepy, config, frame, read_exactly, read_to_end, start};
 use trust_net::service::Echo;
 use trust_net::wire::{Disconnect, Frames, Limits, Reason};
-use trust_net::{Model, Reply, ServerConfig, Service, Session, socket};
+use trust_net::{Model, Peer, Reply, ServerConfig, Service, Session, socket};
 
 #[test]
 fn frames_and_text_come_back_as_they_went_out() {
@@ -119,7 +119,7 @@ struct Counted(Counting);
 impl Service for Counting {
     type Session = Counted;
 
-    fn accept(&self, _peer: SocketAddr) -> Counted {
+    fn accept(&self, _peer: Peer) -> Counted {
         self.0.fetch_add(1, Ordering::SeqCst);
         Counted(self.clone())
     }

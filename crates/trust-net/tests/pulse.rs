@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use support::{DEADLINE, MODELS, config, frame, read_exactly};
 use trust_net::wire::Frames;
 use trust_net::{
-    Event, Handle, Model, Observer, Reply, Server, ServerConfig, Service, Session, Summary,
+    Event, Handle, Model, Observer, Peer, Reply, Server, ServerConfig, Service, Session, Summary,
 };
 
 /// How often signs are asked for, and how long a worker hangs: many times that.
@@ -55,7 +55,7 @@ struct Hangs {
 impl Service for Hangs {
     type Session = Hangs;
 
-    fn accept(&self, _peer: SocketAddr) -> Hangs {
+    fn accept(&self, _peer: Peer) -> Hangs {
         self.clone()
     }
 }

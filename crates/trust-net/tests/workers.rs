@@ -16,7 +16,7 @@ use support::{
 use trust_net::service::Echo;
 use trust_net::wire::{Frames, Limits};
 use trust_net::{
-    Event, Handle, Model, Observer, Reply, Server, ServerConfig, Service, Session, socket,
+    Event, Handle, Model, Observer, Peer, Reply, Server, ServerConfig, Service, Session, socket,
 };
 
 #[test]
@@ -110,7 +110,7 @@ fn clients_are_spread_evenly_over_the_workers() {
     struct Where;
     impl Service for Where {
         type Session = Where;
-        fn accept(&self, _peer: SocketAddr) -> Where {
+        fn accept(&self, _peer: Peer) -> Where {
             Where
         }
     }
@@ -218,7 +218,7 @@ struct Clumsy;
 impl Service for Clumsy {
     type Session = Clumsy;
 
-    fn accept(&self, _peer: SocketAddr) -> Clumsy {
+    fn accept(&self, _peer: Peer) -> Clumsy {
         Clumsy
     }
 }
@@ -281,7 +281,7 @@ struct HoldsUp {
 impl Service for HoldsUp {
     type Session = HoldsUp;
 
-    fn accept(&self, _peer: SocketAddr) -> HoldsUp {
+    fn accept(&self, _peer: Peer) -> HoldsUp {
         self.clone()
     }
 }

@@ -14,7 +14,7 @@ use trust_net::errno::{self, Operation};
 use trust_net::observer::{ChildExit, ClientInfo, Stats};
 use trust_net::wire::{Disconnect, During, Mode, Opening, Protocol, Reason, Totals};
 
-use trust_net::{Event, Model, Observer, ServerConfig};
+use trust_net::{Event, Model, Observer, Peer, ServerConfig};
 
 /// Writes what happens in a server to the event log.
 pub struct ServerEvents {
@@ -69,11 +69,9 @@ impl ServerEvents {
         name: &'static str,
         client: &ClientInfo,
     ) -> event_log::EventBuilder<'_> {
-        self.log
-            .event(level, name)
-            .field("conn", &client.id)
-            .field("client_fd", &client.fd)
-            .field("peer", &format_args!("{}", client.peer))
+        let event = self.log.event(level, name);
+        let event = event.field("conn", &client.id).field("client_fd", &client.fd);
+        with_peer(event, &client.peer)
     }
 
     /// An event that is named by the error table.
@@ -205,13 +203,12 @@ impl Observer for ServerEvents {
                 self.write_exit(client, pid, exit);
             }
             Event::Stats(stats) => self.write_stats(stats),
-            Event::Rejected { peer, suppressed } => self
-                .log
-                .event(Level::Warn, "client_reject")
-                .field("peer", &format_args!("{peer}"))
-                .field("reason", reason_name(&Reason::AtCapacity))
-                .field("suppressed", &suppressed)
-                .write(),
+            Event::Rejected { peer, suppressed } => {
+                with_peer(self.log.event(Level::Warn, "client_reject"), &peer)
+                    .field("reason", reason_name(&Reason::AtCapacity))
+                    .field("suppressed", &suppressed)
+                    .write();
+            }
             Event::Interrupted { .. } => {
                 let row = error_map::find(errno::INTERRUPTED, During::Receive);
                 with_errno(self.log.event(row.level, row.event), errno::INTERRUPTED).write();
@@ -369,6 +366,15 @@ pub fn with_totals<'a>(
         .field("bytes_out", &totals.bytes_out)
         .field("frames_in", &totals.frames_in)
         .field("frames_out", &totals.frames_out)
+}
+
+/// Adds who the peer is.
+fn with_peer<'a>(event: event_log::EventBuilder<'a>, peer: &Peer) -> event_log::EventBuilder<'a> {
+    let event = event.field("peer", &format_args!("{peer}"));
+    match peer {
+        Peer::Ip(_) => event,
+        Peer::Unix { pid, uid } => event.field("peer_pid", pid).field("peer_uid", uid),
+    }
 }
 
 fn with_errno(event: event_log::EventBuilder<'_>, errno: i32) -> event_log::EventBuilder<'_> {

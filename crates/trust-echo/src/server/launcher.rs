@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -16,7 +17,7 @@ use trust_cli::event_text::LogFormat;
 use trust_cli::level::Level;
 use trust_net::observer::ClientInfo;
 use trust_net::wire::{Limits, Mode};
-use trust_net::{Launcher, ServerConfig};
+use trust_net::{Launcher, Peer, ServerConfig};
 
 use crate::server::activation;
 use crate::server::events::{mode_name, parse_mode};
@@ -59,7 +60,8 @@ pub(crate) fn default_children() -> u64 {
 pub(crate) struct HandOver {
     conn: u64,
     client_fd: i32,
-    peer: std::net::SocketAddr,
+    #[serde(with = "PeerForm")]
+    peer: Peer,
     mode: String,
     max_payload: u32,
     timeout: Option<Duration>,
@@ -74,6 +76,14 @@ pub(crate) struct HandOver {
     log_file: Option<Vec<u8>>,
 }
 
+/// The form in which a child is told of its peer.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Peer")]
+enum PeerForm {
+    Ip(SocketAddr),
+    Unix { pid: i32, uid: u32 },
+}
+
 impl HandOver {
     /// What all children of a server are told, for a client that is yet to come.
     pub(crate) fn new(config: &ServerConfig, log: &EventLog, log_file: Option<&Path>) -> HandOver {
@@ -82,7 +92,7 @@ impl HandOver {
         HandOver {
             conn: 0,
             client_fd: -1,
-            peer: std::net::SocketAddr::from(([0, 0, 0, 0], 0)),
+            peer: Peer::Ip(SocketAddr::from(([0, 0, 0, 0], 0))),
             mode: mode_name(mode).to_owned(),
             max_payload,
             timeout,
@@ -167,14 +177,15 @@ mod tests {
         let config = ServerConfig { limits, drain_timeout, ..ServerConfig::new(0) };
         let path = Path::new(OsStr::from_bytes(b"/logs/\xff.log"));
         let told = HandOver::new(&config, &EventLog::disabled(), Some(path));
-        let peer = "[2001:db8::1]:4711".parse().unwrap();
-        let words = told.hand_over(&ClientInfo { id: 12, fd: 9, peer });
-
-        let heard: HandOver = serde_json::from_slice(&words).unwrap();
-        assert_eq!(format!("{:?}", heard.config()), format!("{config:?}"));
-        let client = heard.client();
-        assert_eq!((client.id, client.fd, client.peer), (12, 9, peer));
-        assert_eq!((heard.log_file(), heard.log_level()), (Some(path), Level::Error));
+        let ip = Peer::Ip("[2001:db8::1]:4711".parse().unwrap());
+        for peer in [ip, Peer::Unix { pid: 4711, uid: u32::MAX }] {
+            let words = told.hand_over(&ClientInfo { id: 12, fd: 9, peer });
+            let heard: HandOver = serde_json::from_slice(&words).unwrap();
+            assert_eq!(format!("{:?}", heard.config()), format!("{config:?}"));
+            let client = heard.client();
+            assert_eq!((client.id, client.fd, client.peer), (12, 9, peer));
+            assert_eq!((heard.log_file(), heard.log_level()), (Some(path), Level::Error));
+        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The first worker's other job: taking clients from the listening sockets.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use trust_wire::turn::Asked;
 
 use super::Worker;
 use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
+use crate::address::Peer;
 use crate::channel::Order;
 use crate::client::Client;
 use crate::handoff::HandedOver;
@@ -163,7 +163,7 @@ impl<S: Service> Worker<'_, S> {
                 // It is another one's turn.
                 listeners.rotate_left(index + 1);
                 self.shared.prepare_accepted(SockRef::from(&stream));
-                self.place(stream, socket::canonical(peer));
+                self.place(stream, socket::canonical(peer).into());
                 true
             }
             Accepted::Drained => {
@@ -188,7 +188,7 @@ impl<S: Service> Worker<'_, S> {
     }
 
     /// Gives a client to the worker that has the fewest, or to a child, or turns it away.
-    fn place(&mut self, stream: TcpStream, peer: SocketAddr) {
+    fn place(&mut self, stream: TcpStream, peer: Peer) {
         // Starting children takes time, in which others end.
         self.tend_children();
         let Some(index) = self.shared.loads.place(self.shared.config.max_clients) else {
@@ -248,7 +248,7 @@ impl<S: Service> Worker<'_, S> {
         true
     }
 
-    fn reject(&mut self, mut stream: TcpStream, peer: SocketAddr) {
+    fn reject(&mut self, mut stream: TcpStream, peer: Peer) {
         self.shared.counters.note_rejected();
         self.listeners.policy.note_reject(self.now, peer, &*self.shared.observer);
         if self.listeners.rejected_lingering >= MAX_REJECTED_LINGERING {

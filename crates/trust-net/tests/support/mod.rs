@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use trust_net::wire::Frames;
 use trust_net::{
-    Event, Handle, Model, Observer, Reply, Server, ServerConfig, Service, Session, Summary,
+    Event, Handle, Model, Observer, Peer, Reply, Server, ServerConfig, Service, Session, Summary,
 };
 
 /// Longer than anything here takes, even on a busy machine.
@@ -133,7 +133,7 @@ pub(crate) struct SleepySession(Duration, Arc<AtomicI64>);
 impl Service for Sleepy {
     type Session = SleepySession;
 
-    fn accept(&self, _peer: SocketAddr) -> SleepySession {
+    fn accept(&self, _peer: Peer) -> SleepySession {
         SleepySession(self.0, Arc::clone(&self.1))
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn run(context: &mut Context<'_>, options: &ServerOptions) -> Result<
     let cause = Arc::new(Mutex::default());
     let witness = Witness { events, cause: Arc::clone(&cause) };
     let observer = Arc::new(Notified { notifier, others: witness });
-    let info = ClientInfo { id: 1, fd: stream.as_raw_fd(), peer };
+    let info = ClientInfo { id: 1, fd: stream.as_raw_fd(), peer: peer.into() };
     let server = Server::of_connection(config, Echo, observer, stream, info)
         .map_err(|error| internal(&error))?;
     let (outcome, signal) = supervisor.run(server);
