@@ -29,7 +29,7 @@ pub enum PeerEvent {
 
 /// A client.
 #[derive(Debug)]
-pub struct Peer {
+pub struct SimulatedPeer {
     script: ClientScript,
     /// All that it may come to send.
     pub upload: Vec<u8>,
@@ -50,13 +50,13 @@ pub struct Peer {
     pub events: Vec<(Duration, PeerEvent)>,
 }
 
-impl Peer {
+impl SimulatedPeer {
     /// A client that was connected just now.
-    pub fn new(script: &ClientScript, now: Duration) -> Peer {
+    pub fn new(script: &ClientScript, now: Duration) -> SimulatedPeer {
         let mut rng = Rng::new(script.seed);
         let mut upload = vec![];
         script.messages.iter().for_each(|message| message.write(&mut rng, &mut upload));
-        let mut peer = Peer {
+        let mut peer = SimulatedPeer {
             buffer: vec![0; script.read_len.min(upload.len() + 1)],
             script: script.clone(),
             upload,

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::driver::{ServerEnd, ServerResources, truth};
 use crate::model::Model;
 use crate::network::{Path, PathEvent, Side};
-use crate::peer::{Peer, PeerEnd, PeerEvent};
+use crate::peer::{PeerEnd, PeerEvent, SimulatedPeer};
 use crate::rng::Rng;
 use crate::script::Script;
 use crate::watched::Next;
@@ -65,7 +65,7 @@ enum Event {
 
 struct SimulatedClient {
     path: Path,
-    peer: Peer,
+    peer: SimulatedPeer,
     entry: Option<ServerEnd>,
     wake_scheduled: bool,
     /// The server's poll has an edge of readiness to report.
@@ -232,7 +232,7 @@ impl<'a> Simulation<'a> {
             return;
         }
         let script = &self.script.clients[index];
-        let peer = Peer::new(script, now);
+        let peer = SimulatedPeer::new(script, now);
         let path = Path::new(script.path, script.seed, now);
         // Whoever is registered is told of what it is ready for.
         let client = SimulatedClient {
