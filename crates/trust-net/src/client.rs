@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use trust_wire::frame::{Frames, HEADER_LEN, peek_header};
 use trust_wire::turn::{Answer, Serve};
-use trust_wire::{Connection, During, Limits, Received, Timestamp};
+use trust_wire::{Connection, During, Limits, Mode, Received, Timestamp};
 
 use crate::address::Peer;
 use crate::errno;
@@ -146,20 +146,25 @@ impl<S: Session> Client<S> {
         self.connection.handle_error(errno, class, during);
     }
 
-    /// Tells the observer of a cause that is new, and of an opening that is worth a word.
+    /// Tells the observer of an opening that is worth a word, and of a cause that is new.
     pub(crate) fn report_cause(&mut self, observer: &dyn Observer) {
         let opening = self.connection.poll_opening();
-        let opening = opening.as_deref();
+        let mut opening = opening.as_deref();
         let cause = self.connection.poll_cause();
         if !self.is_served() || (opening.is_none() && cause.is_none()) {
             return;
         }
         let client = &self.served.info();
+        // Raw bytes were answered, whether the end has come with them or not. Elsewhere the opening
+        // belongs to what was wrong.
+        if self.connection.mode() == Mode::Raw
+            && let Some(opening) = opening.take()
+        {
+            observer.observe(&Event::Recognised { client, opening });
+        }
         if let Some(cause) = &cause {
             let totals = self.connection.totals();
             observer.observe(&Event::Ending { client, cause, totals, opening });
-        } else if let Some(opening) = opening {
-            observer.observe(&Event::Recognised { client, opening });
         }
     }
 

@@ -82,14 +82,27 @@ fn named_where_they_are_echoed(model: Model) {
         ),
         (PROXY_V2, "looks like a PROXY protocol header, version 2"),
     ];
-    for (sent, hint) in cases {
+    // The second time the end comes with the bytes, as from `nc -N`.
+    for ((sent, hint), is_at_once) in
+        cases.into_iter().flat_map(|case| [(case, false), (case, true)])
+    {
         let mut peer = scene.peer();
         let address = peer.address();
-        peer.send(sent);
+        match is_at_once {
+            true => {
+                scene.pause();
+                peer.send(sent);
+                peer.half_close();
+                scene.resume();
+            }
+            false => peer.send(sent),
+        }
         peer.receives(sent);
         let told = scene.event_about(address, "foreign_protocol");
         assert_eq!((told.text("hint"), told.text("level")), (hint, "info"), "{told:?}");
-        peer.half_close();
+        if !is_at_once {
+            peer.half_close();
+        }
         peer.receives_to_end(b"");
         scene.closes(address, "peer_fin");
     }
