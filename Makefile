@@ -11,7 +11,7 @@ HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 # The suites of trustctl that need no root, no other programs and little time. The others have targets of their own.
 SUITES_FOR_ALL = check load load_merge process surroundings structure
 
-.PHONY: help test test-cli test-echo test-hostile conformance conformance-busy pages picture hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check stress full
+.PHONY: help test test-cli test-echo test-hostile conformance conformance-busy pages picture man hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check stress full
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
@@ -22,6 +22,7 @@ help:
 	@echo 'make conformance-busy  the same three times, beside a busy loop on each core'
 	@echo 'make pages      the pages of reports in headless Chromium, as a desktop, a phone and a printer have them'
 	@echo 'make picture    draws the pictures of the README from a real run; needs rinetd'
+	@echo 'make man        manual pages and completions, in target/man and target/completions'
 	@echo 'make hdr-log    that an independent reader of HDR logs finds in ours what we find; LOGS=FILES for others; needs python3-venv'
 	@echo 'make docs       that the tables and schemas in docs/ are what the code says; UPDATE=1 writes them anew'
 	@echo 'make interleavings  what threads share, in every order in which they can run'
@@ -79,6 +80,20 @@ pages:
 
 picture:
 	ci/picture
+
+OUT = $(abspath $(or $(CARGO_TARGET_DIR),target))
+COMMANDS = '' echo-server echo-client load 'load merge' check 'config show' 'log demo' hold
+
+man:
+	mkdir -p $(OUT)/man $(OUT)/completions
+	$(CARGO) build --quiet --package trustctl --bin trustctl
+	for command in $(COMMANDS); do \
+		name=$$(echo trustctl $$command | tr ' ' -); \
+		$(OUT)/debug/trustctl help --man $$command >$(OUT)/man/$$name.1 || exit 1; \
+	done
+	for shell in bash elvish fish zsh; do \
+		$(OUT)/debug/trustctl completions $$shell >$(OUT)/completions/trustctl.$$shell || exit 1; \
+	done
 
 # Installs the reader from PyPI, once.
 hdr-log:

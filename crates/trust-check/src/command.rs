@@ -69,6 +69,7 @@ docs/CHECK.md tells how to read a failure, and which bugs the cases find.
 
 /// The command.
 pub const ENTRY: Entry = Entry {
+    example: "localhost:7000",
     introduction: INTRODUCTION,
     settings: SETTINGS,
     exclusions: EXCLUSIONS,
@@ -76,7 +77,7 @@ pub const ENTRY: Entry = Entry {
     arguments: || [Target::arg().num_args(0..)].into_iter().chain(Family::args()).collect(),
     ..Entry::new(
         NAME,
-        "Find the stream bugs of a server: every case a conversation, a verdict and the wire's transcript",
+        "Find the stream bugs of a server, with a transcript of each failure",
         Product::Output,
         run,
     )

@@ -155,11 +155,9 @@ const PATTERNS: ValueKind<String> = ValueKind::of_parts(
 fn parse_patterns(text: &str) -> Result<String, String> {
     match text.split(',').find(|pattern| select(pattern).next().is_none()) {
         None => Ok(text.to_owned()),
-        Some(unknown) => Err(format!(
-            "{} names no case; allowed are {}, see --list",
-            quoted(unknown),
-            CASE.allowed
-        )),
+        Some(unknown) => {
+            Err(format!("{} names no case: expected {}, see --list", quoted(unknown), CASE.allowed))
+        }
     }
 }
 

@@ -86,7 +86,7 @@ impl Approach<'_> {
                 Err(Unreached::For(stopped)) => return Err(stopped),
             };
             let (left, wait) = (left(until), seconds(self.wait));
-            let Failure { exit, message } = failure;
+            let Failure { exit, message, .. } = failure;
             if left.is_zero() {
                 let message = format!("{message}, after {wait} of waiting");
                 return Err(Failure::new(exit, message).into());

@@ -52,6 +52,8 @@ pub struct Entry {
     pub name: &'static str,
     /// What it is for.
     pub about: &'static str,
+    /// What may stand after its name, as an example: `localhost:9900`.
+    pub example: &'static str,
     /// What its `--help` begins with; empty: nothing.
     pub introduction: &'static str,
     /// Its own settings, without the global ones.
@@ -107,6 +109,18 @@ pub struct Context<'a> {
     pub descriptor_0: Option<OwnedFd>,
 }
 
+/// The flags of settings, each below the heading of its group.
+fn grouped_args(settings: &[&dyn AnySetting]) -> impl Iterator<Item = Arg> {
+    let mut group = None;
+    settings.iter().map(move |setting| {
+        group = setting.group.or(group);
+        match group {
+            Some(group) => setting.arg().help_heading(group.title).hide_short_help(group.is_rare),
+            None => setting.arg(),
+        }
+    })
+}
+
 impl Entry {
     /// A command that has nothing which not every command has.
     pub const fn new(
@@ -118,6 +132,7 @@ impl Entry {
         Entry {
             name,
             about,
+            example: "",
             introduction: "",
             settings: &[],
             exclusions: &[],
@@ -133,7 +148,7 @@ impl Entry {
     pub fn command(&self) -> Command {
         let word = self.name.split_once(' ').map_or(self.name, |(_, word)| word);
         let command = Command::new(word).about(self.about);
-        let command = command.args(self.settings.iter().map(|setting| setting.arg()));
+        let command = command.args(grouped_args(self.settings));
         match self.introduction {
             "" => command.args((self.arguments)()),
             introduction => command.args((self.arguments)()).before_long_help(introduction),

@@ -144,7 +144,7 @@ impl Reader<'_> {
                 }
                 (None, DeValue::Table(_)) if !self.is_known(None, name.get_ref()) => {
                     let message = format!(
-                        "unknown table [{}]: allowed are {}",
+                        "unknown table [{}]: expected {}",
                         unquoted(name.get_ref()),
                         self.tables()
                     );
@@ -167,14 +167,14 @@ impl Reader<'_> {
             let allowed: Vec<&str> = of_command.map(|setting| setting.key).collect();
             let allowed = allowed.join(", ");
             let message =
-                format!("unknown key {}{table}: allowed are {allowed}", quoted(&**key.get_ref()));
+                format!("unknown key {}{table}: expected {allowed}", quoted(&**key.get_ref()));
             return self.mistake(key.span(), message);
         };
         let place = format!("{}: {}{table}", (self.place)(key.span().start), setting.key);
         let key = setting.key;
         let Some(text) = scalar(value.get_ref()) else {
             let (kind, allowed) = (kind(value.get_ref()), setting.allowed);
-            let message = format!("{key}{table} is {kind}: allowed is {allowed}");
+            let message = format!("{key}{table} is {kind}: expected {allowed}");
             return self.mistake(value.span(), message);
         };
         match setting.given(text.as_ref(), place) {
@@ -279,29 +279,26 @@ mod tests {
 
     #[test]
     fn every_mistake_names_its_line_key_value_and_what_is_allowed() {
-        let time = format!("allowed is {}", values::TIME.allowed);
+        let time = format!("expected {}", values::TIME.allowed);
         let cases: [(&[u8], &str); 15] = [
-            (b"\nprot = 1", "FILE:2: unknown key 'prot': allowed are log-file"),
-            (
-                b"[serve]\n\nprot = 1",
-                "FILE:3: unknown key 'prot' in [serve]: allowed are port, wait",
-            ),
-            (b"[sreve]\nport = 1", "FILE:1: unknown table [sreve]: allowed are [serve], [call]"),
+            (b"\nprot = 1", "FILE:2: unknown key 'prot': expected log-file"),
+            (b"[serve]\n\nprot = 1", "FILE:3: unknown key 'prot' in [serve]: expected port, wait"),
+            (b"[sreve]\nport = 1", "FILE:1: unknown table [sreve]: expected [serve], [call]"),
             (
                 b"[serve.port]\nx = 1",
-                "FILE:1: port in [serve] is a table: allowed is a port from 0 to 65535",
+                "FILE:1: port in [serve] is a table: expected a port from 0 to 65535",
             ),
             (b"serve = 5", "FILE:1: serve is a single value: it must be a table"),
             (b"[[serve]]", "FILE:1: serve is an array: it must be a table"),
-            (b"[log-file]", "FILE:1: log-file is a table: allowed is a file name"),
+            (b"[log-file]", "FILE:1: log-file is a table: expected a file name"),
             (
                 b"[serve]\nport = 65536",
-                "FILE:2: port = '65536' in [serve]: allowed is a port from 0 to 65535",
+                "FILE:2: port = '65536' in [serve]: expected a port from 0 to 65535",
             ),
             (b"[serve]\nwait = nan", &format!("FILE:2: wait = 'nan' in [serve]: {time}")),
             (b"[serve]\nwait = -1", &format!("FILE:2: wait = '-1' in [serve]: {time}")),
-            (b"[call]\nraw = 'yes'", "FILE:2: raw = 'yes' in [call]: allowed is true or false"),
-            (b"log-file = [1]", "FILE:1: log-file is an array: allowed is a file name"),
+            (b"[call]\nraw = 'yes'", "FILE:2: raw = 'yes' in [call]: expected true or false"),
+            (b"log-file = [1]", "FILE:1: log-file is an array: expected a file name"),
             (
                 b"[serve]\nport = 1\nwait = \"a\\nb\"",
                 &format!("FILE:3: wait = 'a\\nb' in [serve]: {time}"),

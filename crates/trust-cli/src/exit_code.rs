@@ -101,19 +101,36 @@ impl From<ExitCode> for std::process::ExitCode {
 
 /// Why a command ends without success: what stderr says, and the exit code.
 ///
-/// The message is one line without a final stop; `error: ` is put before it on stderr.
+/// Message and hint are without a final stop; on stderr `error: ` and, on the next line, `hint: ` are
+/// put before them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What the process exits with.
     pub exit: ExitCode,
-    /// What went wrong, where, with which value, and what is allowed.
+    /// What went wrong, where, with which value, and what is expected; one line.
     pub message: String,
+    /// What the user can do about it.
+    pub hint: Option<String>,
 }
 
 impl Failure {
     /// A failure with its exit code and its line for stderr.
     pub fn new(exit: ExitCode, message: impl Into<String>) -> Failure {
-        Failure { exit, message: message.into() }
+        Failure { exit, message: message.into(), hint: None }
+    }
+
+    /// The same with a hint.
+    pub fn with_hint(self, hint: impl Into<String>) -> Failure {
+        Failure { hint: Some(hint.into()), ..self }
+    }
+
+    /// What stderr gets.
+    pub fn shown(&self) -> String {
+        let error = format!("error: {}", self.message);
+        match &self.hint {
+            Some(hint) => format!("{error}\nhint: {hint}"),
+            None => error,
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use clap::{ArgMatches, parser::ValueSource};
 use crate::config_file::ConfigFile;
 use crate::exit_code::{ExitCode, Failure};
 use crate::settings::{AnySetting, Given, Setting, SettingId, variable_prefix};
-use crate::values::quoted;
+use crate::values::{invalid, quoted};
 
 /// Where a value came from, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -174,9 +174,9 @@ impl Layers {
         text: &OsStr,
         place: String,
     ) -> Result<(), Failure> {
-        let given = setting.given(text, place.clone()).map_err(|fault| {
-            Failure::new(ExitCode::Usage, format!("{place} {}: {fault}", quoted(text)))
-        })?;
+        let given = setting
+            .given(text, place.clone())
+            .map_err(|fault| Failure::new(ExitCode::Usage, invalid(quoted(text), &place, fault)))?;
         self.given.insert((setting.id(), source), given);
         Ok(())
     }
@@ -203,7 +203,7 @@ pub fn check_variable_names(
     let Some(name) = unknown else { return Ok(()) };
     let allowed = match allowed.is_empty() {
         true => format!("{command} has no settings"),
-        false => format!("allowed are {}", allowed.join(", ")),
+        false => format!("expected {}", allowed.join(", ")),
     };
     let message = format!("unknown variable {}: {allowed}", quoted(name));
     Err(Failure::new(ExitCode::Usage, message))
@@ -256,12 +256,15 @@ mod tests {
     fn a_bad_value_is_told_with_its_place_and_what_is_allowed() {
         let mut layers = Layers::default();
         let failure = layers.add_flag(&WAIT, OsStr::new("-1")).unwrap_err();
-        let allowed = format!("allowed is {}", values::LIMIT.allowed);
-        assert_eq!(failure.message, format!("--frame-timeout '-1': {allowed}"));
+        let allowed = format!("expected {}", values::LIMIT.allowed);
+        assert_eq!(failure.message, format!("invalid value '-1' for --frame-timeout: {allowed}"));
         let variables = variables(&[("TRUST_ECHO_SERVER_FRAME_TIMEOUT", "nan")]);
         let failure = layers.add_environment(&variables, SETTINGS).unwrap_err();
         assert_eq!(failure.exit, ExitCode::Usage);
-        assert_eq!(failure.message, format!("TRUST_ECHO_SERVER_FRAME_TIMEOUT 'nan': {allowed}"));
+        assert_eq!(
+            failure.message,
+            format!("invalid value 'nan' for TRUST_ECHO_SERVER_FRAME_TIMEOUT: {allowed}")
+        );
         assert_eq!(layers.source(&WAIT), Source::Default);
     }
 
@@ -287,7 +290,7 @@ mod tests {
         assert_eq!(check("TRUST_ECHO_SERVER_PORT"), Ok(()));
         assert_eq!(check("TRUST_LOAD_PRT"), Ok(()));
         assert_eq!(check("TRUSTED"), Ok(()));
-        let message = "unknown variable 'TRUST_ECHO_SERVER_PRT': allowed are \
+        let message = "unknown variable 'TRUST_ECHO_SERVER_PRT': expected \
                        TRUST_ECHO_SERVER_FRAME_TIMEOUT, TRUST_ECHO_SERVER_PORT";
         assert_eq!(check("TRUST_ECHO_SERVER_PRT"), Err(Failure::new(ExitCode::Usage, message)));
     }

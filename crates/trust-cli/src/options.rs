@@ -23,7 +23,8 @@
 /// assert_eq!(SETTINGS.len(), 3);
 /// ```
 ///
-/// The comment is the text of `--help`, and the field's name with dashes is the flag. A field with
+/// The first paragraph of the comment is the text of `-h`, and all of it that of `--help`. `group
+/// "Limits"` before it begins a group of settings; `rare "Shards"` one that `-h` leaves out. The field's name with dashes is the flag. A field with
 /// a default has the given type, and a field without one is an `Option` of it; a switch has the
 /// default `off`. Each setting also gets a constant, to ask the layers where its value came from,
 /// and `SETTINGS` lists all of them. Without `of`, the settings belong to all commands.
@@ -33,6 +34,7 @@ macro_rules! options {
         $(#[$meta:meta])*
         $vis:vis struct $Options:ident $(of $command:literal)? {
             $(
+                $(group $group:literal)? $(rare $rare:literal)?
                 $(#[doc = $help:literal])+
                 $NAME:ident $field:ident: $type:ty $(= $default:tt)?, $kind:expr;
             )+
@@ -45,7 +47,9 @@ macro_rules! options {
                 const FIELD: &str = stringify!($field);
                 const KEY: [u8; FIELD.len()] = $crate::options::key(FIELD);
                 let default = $crate::options!(@default $($default)?);
-                $crate::settings::Setting::new(OWNER, &KEY, $kind, default, concat!($($help),+))
+                let group = $crate::options!(@group $($group)? $(, rare $rare)?);
+                let help = concat!($($help, "\n"),+);
+                $crate::settings::Setting::new(OWNER, &KEY, $kind, default, help).begins(group)
             };
         )+
         /// All of them, in the order of `--help`.
@@ -63,6 +67,13 @@ macro_rules! options {
                 $Options { $($field: $crate::options!(@value layers $NAME $($default)?)),+ }
             }
         }
+    };
+    (@group) => { None };
+    (@group $title:literal) => {
+        Some($crate::settings::Group { title: $title, is_rare: false })
+    };
+    (@group , rare $title:literal) => {
+        Some($crate::settings::Group { title: $title, is_rare: true })
     };
     (@owner) => { None };
     (@owner $command:literal) => { Some($command) };

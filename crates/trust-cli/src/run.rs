@@ -2,25 +2,25 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use clap::ArgMatches;
 use clap::error::ErrorKind;
-use clap::{ArgMatches, Command};
 
 use crate::colours::Colours;
 use crate::command::{Context, Entry, Product, Program};
 use crate::event_log::EventLog;
 use crate::exit_code::{ExitCode, Failure};
-use crate::globals;
 use crate::level::Level;
+use crate::manual;
 use crate::output::{print, tell};
 use crate::signals::{self, IgnoredHangup, Signals};
 use crate::standard_streams;
 use crate::startup::Startup;
+use crate::syntax::command_line;
 use crate::usage::{CommandLine, check_token_lengths, innermost};
 
 /// Runs the program from its first argument to its exit code.
@@ -63,7 +63,7 @@ pub fn run(program: &Program) -> ExitCode {
     let exit = result.unwrap_or_else(|failure| {
         let event = log.event(Level::Error, "error").field("message", &failure.message);
         event.field("exit", &failure.exit.code()).write_off_terminal();
-        tell(&format!("error: {}", failure.message));
+        tell(&failure.shown());
         failure.exit
     });
     log.finish(|| {
@@ -78,7 +78,7 @@ pub fn run(program: &Program) -> ExitCode {
 pub enum Parsed<'a> {
     /// A command is to run, or something is wrong.
     Line(CommandLine<'a>),
-    /// `--help` or `--version`: nothing is left to do.
+    /// `--help`, `--version`, a manual page or completions: nothing is left to do.
     Printed(ExitCode),
 }
 
@@ -88,8 +88,21 @@ pub fn parse<'a>(program: &'a Program, tokens: &[OsString]) -> Parsed<'a> {
     if let Err(failure) = check_token_lengths(tokens) {
         return Parsed::Line(CommandLine::wrong(program, &command, tokens, |_| failure));
     }
+    if let Some(page) = manual::page(program, tokens) {
+        return match page {
+            Ok(page) => Parsed::Printed(printed(&page)),
+            Err(failure) => {
+                Parsed::Line(CommandLine::wrong(program, &command, tokens, |_| failure))
+            }
+        };
+    }
     let error = match command.clone().try_get_matches_from(tokens) {
-        Ok(matches) => return Parsed::Line(CommandLine::new(program, matches)),
+        Ok(matches) => {
+            return match manual::completions(program, &matches) {
+                Some(script) => Parsed::Printed(printed(&script)),
+                None => Parsed::Line(CommandLine::new(program, matches)),
+            };
+        }
         Err(error) => error,
     };
     match error.kind() {
@@ -99,17 +112,22 @@ pub fn parse<'a>(program: &'a Program, tokens: &[OsString]) -> Parsed<'a> {
                 Colours::On => text.ansi().to_string(),
                 Colours::Off => text.to_string(),
             };
-            Parsed::Printed(match print(text.as_bytes()) {
-                Ok(_) => ExitCode::Success,
-                Err(failure) => {
-                    tell(&format!("error: {}", failure.message));
-                    failure.exit
-                }
-            })
+            Parsed::Printed(printed(text.as_bytes()))
         }
         _ => {
             let explain = |line: &CommandLine<'_>| line.explain(&error, &command, tokens);
             Parsed::Line(CommandLine::wrong(program, &command, tokens, explain))
+        }
+    }
+}
+
+/// Prints what is not the output of a command; the exit code.
+fn printed(text: &[u8]) -> ExitCode {
+    match print(text) {
+        Ok(_) => ExitCode::Success,
+        Err(failure) => {
+            tell(&failure.shown());
+            failure.exit
         }
     }
 }
@@ -153,69 +171,6 @@ pub fn catching_panics<T>(action: impl FnOnce() -> Result<T, Failure>) -> Result
         let message = format!("internal error, a bug: {}", message.unwrap_or_default());
         Err(Failure::new(ExitCode::Internal, message))
     })
-}
-
-/// The whole command line, without the program's name.
-pub fn command_line(program: &Program) -> Command {
-    let version = env!("CARGO_PKG_VERSION");
-    let command = match program.only {
-        Some(entry) => entry.command().name(program.name),
-        None => {
-            let top = Command::new(program.name).about(program.about).subcommand_required(true);
-            program.commands.iter().fold(top, |top, entry| match entry.name.split_once(' ') {
-                None => top.subcommand(entry.command()),
-                Some((group, _)) => with_group(program, top, group)
-                    .mut_subcommand(group, |group| group.subcommand(entry.command())),
-            })
-        }
-    };
-    let command = command.no_binary_name(true).bin_name(program.name);
-    with_globals(command, &exit_codes_help(), program.name, version)
-}
-
-/// Adds the word that only groups commands, before the first of them. One that is a command itself comes before those
-/// inside it.
-fn with_group(program: &Program, top: Command, group: &'static str) -> Command {
-    if top.find_subcommand(group).is_some() {
-        return top;
-    }
-    let about =
-        program.groups.iter().find(|(name, _)| *name == group).map_or("", |(_, about)| *about);
-    top.subcommand(Command::new(group).about(about).subcommand_required(true))
-}
-
-/// Global flags are added to every level, not passed down by clap, so that one that stands before
-/// the command and after it is noticed.
-fn with_globals(
-    command: Command,
-    after: &str,
-    name: &'static str,
-    version: &'static str,
-) -> Command {
-    let globals =
-        globals::SETTINGS.iter().map(|setting| setting.arg().help_heading("Global options"));
-    command
-        .args(globals)
-        .version(version)
-        .display_name(name)
-        .after_help(after.to_owned())
-        .mut_subcommands(|command| {
-            with_globals(command.disable_help_subcommand(true), after, name, version)
-        })
-}
-
-fn exit_codes_help() -> String {
-    let mut help = String::from("Exit codes:\n");
-    for exit in ExitCode::ALL {
-        let _ = writeln!(help, "  {:>3}  {}", exit.code(), exit.meaning());
-    }
-    help.push_str(
-        "\nA DURATION has a unit, ns, us, ms, s, m or h, or is in seconds: 500ms, 2.5. A SIZE is in bytes, or\n\
-         has k, M, G (of 1000) or Ki, Mi, Gi (of 1024): 64k, 64KiB. A RATE is per second: 500, 10k, 1M.\n\
-         \nEvery setting can also stand in config.toml, below its command's [table], or in a variable,\n\
-         TRUST_<COMMAND>_<FLAG>. A flag beats a variable, and a variable beats the file.",
-    );
-    help
 }
 
 /// The message of the panic that ends the command; those of other threads are told at once.

@@ -31,10 +31,21 @@ pub struct Declaration {
     pub allowed: &'static str,
     /// The weakest layer; `None`: unset, or worked out at run time.
     pub default: Option<&'static str>,
-    /// A sentence for `--help`.
+    /// The group of settings that begins with this one; `None`: it is in that of the one before it.
+    pub group: Option<Group>,
+    /// What `--help` says, in paragraphs with an empty line between them. The first one is for `-h`.
     pub help: &'static str,
     /// Whether the flag alone turns something on, and with `=false` off.
     pub is_switch: bool,
+}
+
+/// Settings that stand together in `--help`.
+#[derive(Clone, Copy, Debug)]
+pub struct Group {
+    /// Its heading.
+    pub title: &'static str,
+    /// `-h` leaves it out.
+    pub is_rare: bool,
 }
 
 /// What a setting can be set to.
@@ -72,9 +83,16 @@ impl<T> Setting<T> {
         let Ok(key) = std::str::from_utf8(key) else { panic!("a name is UTF-8") };
         let ValueKind { name: value_name, allowed, parse, is_switch } = kind;
         let help = help.trim_ascii();
+        let group = None;
         let declaration =
-            Declaration { command, key, value_name, allowed, default, help, is_switch };
+            Declaration { command, key, value_name, allowed, default, group, help, is_switch };
         Setting { declaration, parse }
+    }
+
+    /// The same as the first setting of a group.
+    pub const fn begins(mut self, group: Option<Group>) -> Setting<T> {
+        self.declaration.group = group;
+        self
     }
 
     /// The value of a text, or what is wrong with it.
@@ -84,7 +102,7 @@ impl<T> Setting<T> {
             Parse::Parts(parse) => return parse(&text.to_string_lossy()),
             Parse::Bytes(parse) => parse(text),
         };
-        value.ok_or_else(|| format!("allowed is {}", self.allowed))
+        value.ok_or_else(|| format!("expected {}", self.allowed))
     }
 }
 
@@ -198,6 +216,16 @@ impl Declaration {
         }
     }
 
+    /// The first paragraph of its help.
+    pub fn summary(&self) -> String {
+        joined(self.help.lines().map(str::trim).take_while(|line| !line.is_empty()))
+    }
+
+    /// All of its help.
+    pub fn description(&self) -> String {
+        joined(self.help.lines().map(str::trim).filter(|line| !line.is_empty()))
+    }
+
     /// The flag for clap; its id is the key.
     pub(crate) fn arg(&self) -> Arg {
         // Everything reaches our own parsers, so that all layers give the same messages.
@@ -206,19 +234,24 @@ impl Declaration {
         if self.is_switch {
             // `--json`, and `--json=false` against a variable or the file.
             let arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
-            return arg.help(self.help);
+            return arg.help(self.summary()).long_help(self.description());
         }
-        let help = match self.default {
-            Some(default) => format!("{} [default: {default}]", self.help),
-            None => self.help.to_owned(),
+        let with_default = |help: String| match self.default {
+            Some(default) => format!("{help} [default: {default}]"),
+            None => help,
         };
-        arg.help(help).allow_negative_numbers(true)
+        let arg = arg.help(with_default(self.summary()));
+        arg.long_help(with_default(self.description())).allow_negative_numbers(true)
     }
 }
 
 /// `TRUST_ECHO_SERVER_` for `echo-server`.
 pub fn variable_prefix(command: &str) -> String {
     format!("TRUST_{}_", shouted(command))
+}
+
+fn joined<'a>(lines: impl Iterator<Item = &'a str>) -> String {
+    lines.collect::<Vec<_>>().join(" ")
 }
 
 fn shouted(name: &str) -> String {

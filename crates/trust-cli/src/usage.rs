@@ -1,6 +1,7 @@
-//! Mistakes on the command line, each in one line that says what is wrong and what would be right.
+//! Mistakes on the command line: a line that says what is wrong and what would be right, and a hint.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
 use std::iter;
 use std::os::unix::ffi::OsStrExt;
 
@@ -11,7 +12,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, Id};
 use crate::command::{Entry, Program};
 use crate::exit_code::{ExitCode, Failure};
 use crate::globals::{self, TOKEN_BYTES_MAX};
-use crate::values::quoted;
+use crate::values::{invalid, quoted};
 
 /// Mistakes of one line that are looked past, to find what else it says.
 const MISTAKES_MAX: usize = 16;
@@ -91,14 +92,18 @@ impl<'a> CommandLine<'a> {
         tokens: &[OsString],
     ) -> Failure {
         let what = match error.kind() {
-            ErrorKind::MissingSubcommand => return self.unknown_command(None),
+            ErrorKind::MissingSubcommand => return self.missing_command(),
             ErrorKind::InvalidSubcommand => {
-                let word = context(error, ContextKind::InvalidSubcommand);
-                return self.unknown_command(word.as_deref());
+                let word = context(error, ContextKind::InvalidSubcommand).unwrap_or_default();
+                let near = context(error, ContextKind::SuggestedSubcommand);
+                return self.unknown_command(&word, near.as_deref());
             }
             ErrorKind::UnknownArgument => match self.dashed_value(error, command, tokens) {
                 Some(mistake) => mistake,
-                None => unknown_argument(error),
+                None => {
+                    let near = context(error, ContextKind::SuggestedArg);
+                    return self.failure_near(&unknown_argument(error), near.as_deref());
+                }
             },
             ErrorKind::ArgumentConflict => conflict(error),
             ErrorKind::MissingRequiredArgument => missing_argument(error),
@@ -113,22 +118,35 @@ impl<'a> CommandLine<'a> {
         self.failure(&what)
     }
 
-    /// `word` is missing, or no command of the group that the words so far name.
-    fn unknown_command(&self, word: Option<&str>) -> Failure {
+    /// A command is missing, after the words of a group or altogether.
+    fn missing_command(&self) -> Failure {
+        let group = &*self.words;
+        if !group.is_empty() {
+            let what = format!("missing command after {}", quoted(group));
+            return self.failure(&format!("{what}: expected {}", self.commands()));
+        }
+        let mut hint = self.help_line();
+        for entry in self.program.commands {
+            let (name, about) = (self.program.name, entry.about);
+            let line = format!("{name} {} {}", entry.name, entry.example);
+            let _ = write!(hint, "\n\n  {}\n      {about}", line.trim_end());
+        }
+        Failure::new(ExitCode::Usage, "missing command").with_hint(hint)
+    }
+
+    /// `word` is no command of the group that the words so far name.
+    fn unknown_command(&self, word: &str, near: Option<&str>) -> Failure {
+        let word = format!("{} {word}", self.words);
+        let what = format!("unknown command: {}", bare(word.trim_start()));
+        self.failure_near(&format!("{what}: expected {}", self.commands()), near)
+    }
+
+    /// The commands of the group that the words so far name.
+    fn commands(&self) -> String {
         let group = &*self.words;
         let entries = self.program.commands.iter();
         let entries = entries.filter(|entry| group.is_empty() || entry.is_inside(group));
-        let names: Vec<&str> = entries.map(|entry| entry.name).collect();
-        let what = match word {
-            None if group.is_empty() => "missing command".to_owned(),
-            None => format!("missing command after {}", quoted(group)),
-            Some(word) => {
-                let word = format!("{group} {word}");
-                let quoted = quoted(word.trim_start());
-                format!("unknown command: {}", &quoted[1..quoted.len() - 1])
-            }
-        };
-        self.failure(&format!("{what}; valid commands: {}", names.join(", ")))
+        entries.map(|entry| entry.name).collect::<Vec<_>>().join(", ")
     }
 
     /// A value that starts with a dash, which clap takes for a cluster of short flags: `-inf`.
@@ -153,7 +171,7 @@ impl<'a> CommandLine<'a> {
         let (setting, text) = given.into_iter().find(|(_, text)| is_it(text))?;
         let (flag, value) = (setting.flag(), quoted(text));
         Some(match setting.given(text, flag.clone()) {
-            Err(fault) => format!("{flag} {value}: {fault}"),
+            Err(fault) => invalid(value, flag, fault),
             Ok(_) => {
                 let whole = bare(&format!("{flag}={}", text.to_string_lossy()));
                 format!("missing value for {flag} (if {value} is the value, write {whole})")
@@ -162,8 +180,22 @@ impl<'a> CommandLine<'a> {
     }
 
     fn failure(&self, what: &str) -> Failure {
+        self.failure_near(what, None)
+    }
+
+    /// A mistake, and the word that may have been meant.
+    fn failure_near(&self, what: &str, near: Option<&str>) -> Failure {
+        let see = self.help_line();
+        let hint = match near {
+            Some(near) => format!("did you mean {near}? {see}"),
+            None => see,
+        };
+        Failure::new(ExitCode::Usage, what).with_hint(hint)
+    }
+
+    fn help_line(&self) -> String {
         let place = format!("{} {}", self.program.name, self.words);
-        Failure::new(ExitCode::Usage, format!("{what}; see '{} --help'", place.trim_end()))
+        format!("see '{} --help'", place.trim_end())
     }
 }
 
@@ -228,10 +260,7 @@ fn unknown_argument(error: &clap::Error) -> String {
         true => "unknown flag",
         false => "unexpected argument",
     };
-    match context(error, ContextKind::SuggestedArg) {
-        Some(near) => format!("{what}: {} (did you mean {near}?)", bare(&token)),
-        None => format!("{what}: {}", bare(&token)),
-    }
+    format!("{what}: {}", bare(&token))
 }
 
 fn conflict(error: &clap::Error) -> String {
@@ -256,7 +285,7 @@ fn bad_or_missing_value(error: &clap::Error) -> String {
         None => format!("missing value for {flag}"),
         Some(value) => {
             let allowed = context(error, ContextKind::ValidValue).unwrap_or_default();
-            format!("{flag} {}: allowed is {allowed}", quoted(value))
+            invalid(quoted(value), flag, format!("expected {allowed}"))
         }
     }
 }
@@ -278,7 +307,8 @@ fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
 /// `--seconds` of `--seconds <SECONDS>`.
 fn flag_of(error: &clap::Error, kind: ContextKind) -> String {
     let text = context(error, kind).unwrap_or_default();
-    text.split(' ').next().unwrap_or_default().to_owned()
+    let name = text.split(' ').next().unwrap_or_default();
+    name.trim_matches(['<', '>']).to_owned()
 }
 
 /// Safe in one line for a terminal, without quotes.

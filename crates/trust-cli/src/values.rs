@@ -1,7 +1,7 @@
 //! The texts of settings: what they may be, and how they are shown.
 
 use std::ffi::OsStr;
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,6 +25,11 @@ pub fn quoted(text: impl AsRef<OsStr>) -> String {
     }
     quoted.push('\'');
     quoted
+}
+
+/// That a value, quoted, cannot be what `place` wants: a flag, a variable or an argument.
+pub(crate) fn invalid(value: impl Display, place: impl Display, fault: impl Display) -> String {
+    format!("invalid value {value} for {place}: {fault}")
 }
 
 /// A TCP port to listen on.

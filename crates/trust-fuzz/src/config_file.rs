@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
             let is_there = line.parse().is_ok_and(|line| (1..=lines).contains(&line));
             assert!(is_there && !what.is_empty(), "of {lines} lines: {said}");
             if what.starts_with("unknown") {
-                assert!(what.contains(": allowed are "), "{what}");
+                assert!(what.contains(": expected "), "{what}");
             }
             return;
         }

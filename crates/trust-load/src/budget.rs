@@ -56,28 +56,28 @@ pub struct BadBudget {
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum Fault {
     /// Nothing stands between two commas, or at an end.
-    #[error("a budget is empty; allowed is {ALLOWED}")]
+    #[error("a budget is empty: expected {ALLOWED}")]
     Empty,
     /// There are too many.
-    #[error("allowed are at most {BUDGETS_MAX} budgets")]
+    #[error("expected at most {BUDGETS_MAX} budgets")]
     TooMany,
     /// There is no comparison.
-    #[error("no comparison; allowed are <, <=, > and >=")]
+    #[error("no comparison: expected <, <=, > or >=")]
     NoComparison,
     /// It is none of the four.
-    #[error("unknown comparison {}; allowed are <, <=, > and >=", quoted(.0))]
+    #[error("unknown comparison {}: expected <, <=, > or >=", quoted(.0))]
     UnknownComparison(String),
     /// Nothing of that name is measured.
-    #[error("unknown metric {}; allowed are {}", quoted(.0), Metric::ALLOWED)]
+    #[error("unknown metric {}: expected {}", quoted(.0), Metric::ALLOWED)]
     UnknownMetric(String),
     /// What should be a number is none, or is negative.
-    #[error("{} does not begin with a number; allowed is a number from 0, as 10 or 2.5", quoted(.0))]
+    #[error("{} does not begin with a number: expected a number from 0, as 10 or 2.5", quoted(.0))]
     NoNumber(String),
     /// A time has no unit.
-    #[error("a time without a unit; allowed are ns, us, µs, ms, s, m and h")]
+    #[error("a time without a unit: expected ns, us, µs, ms, s, m or h")]
     NoUnit,
     /// A unit that does not go with the metric.
-    #[error("unknown unit {}; allowed {}", quoted(unit), units(*metric))]
+    #[error("unknown unit {}: expected {}", quoted(unit), units(*metric))]
     UnknownUnit {
         /// What stands behind the number.
         unit: String,
@@ -85,7 +85,7 @@ pub enum Fault {
         metric: Metric,
     },
     /// Things are counted in whole numbers.
-    #[error("{} is not whole; allowed is a whole number{}", quoted(number), or_share(*metric))]
+    #[error("{} is not whole: expected a whole number{}", quoted(number), or_share(*metric))]
     NotWhole {
         /// The number.
         number: String,
@@ -93,7 +93,7 @@ pub enum Fault {
         metric: Metric,
     },
     /// A number that nothing reaches.
-    #[error("{} is too large; allowed are times up to 1h and other numbers below 2^53", quoted(.0))]
+    #[error("{} is too large: expected a time up to 1h, or another number below 2^53", quoted(.0))]
     TooLarge(String),
 }
 
@@ -132,7 +132,7 @@ pub fn parse_find_rate(text: &str) -> Result<Vec<Budget>, String> {
     let budgets = parse_fail_if(text)?;
     match budgets.iter().find(|budget| budget.asks_for_slowness()) {
         None => Ok(budgets),
-        Some(slow) => Err(format!("{slow}: a higher rate takes longer, so allowed are < and <=")),
+        Some(slow) => Err(format!("{slow}: a higher rate takes longer, so expected < or <=")),
     }
 }
 
@@ -317,10 +317,10 @@ fn subject(part: &str) -> String {
 
 fn units(metric: Metric) -> &'static str {
     match (metric.quantity(), metric.has_share()) {
-        (Quantity::Time, _) => "are ns, us, µs, ms, s, m and h",
-        (Quantity::Rate, _) => "are k and M, or none",
-        (_, true) => "is none, or % of the messages that were due",
-        (_, false) => "is none",
+        (Quantity::Time, _) => "ns, us, µs, ms, s, m or h",
+        (Quantity::Rate, _) => "k, M or none",
+        (_, true) => "none, or % of the messages that were due",
+        (_, false) => "none",
     }
 }
 

@@ -34,6 +34,7 @@ docs/LOAD.md tells what is measured and how to read it.
 
 /// The command.
 pub const ENTRY: Entry = Entry {
+    example: "localhost:9900 --concurrency 50 --duration 10s",
     introduction: INTRODUCTION,
     settings: SETTINGS,
     exclusions: EXCLUSIONS,

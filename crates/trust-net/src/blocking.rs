@@ -43,7 +43,7 @@ pub enum RecvFrameError {
         source: ExactError,
     },
     /// The header declares more than is allowed. The stream cannot be followed any further.
-    #[error("the peer declared a frame of {declared} bytes, allowed are {max_payload}")]
+    #[error("the peer declared a frame of {declared} bytes: expected at most {max_payload}")]
     TooLarge {
         /// The declared length in bytes.
         declared: u32,

@@ -421,10 +421,15 @@ impl Finished {
 
     #[track_caller]
     pub fn complains_in_one_line(self) -> Finished {
-        let lines: Vec<&str> = self.stderr.lines().collect();
+        let mut lines = self.stderr.lines();
+        let error = lines.next().unwrap_or_default();
+        let has_hint_at_most = match lines.next() {
+            Some(hint) => hint.starts_with("hint: ") && lines.next().is_none(),
+            None => true,
+        };
         assert!(
-            lines.len() == 1 && !lines[0].trim().is_empty(),
-            "one line on stderr expected from `{}`: {:?}",
+            !error.trim().is_empty() && has_hint_at_most,
+            "one line, and perhaps a hint, on stderr expected from `{}`: {:?}",
             self.name,
             self.stderr
         );

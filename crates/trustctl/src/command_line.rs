@@ -10,8 +10,9 @@ use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::globals::{LOG_FILE, LOG_LEVEL, TRUST_HOME};
 use trust_cli::layers::{Layers, Source};
 use trust_cli::random::SplitMix;
-use trust_cli::run::{Parsed, command_line, parse};
+use trust_cli::run::{Parsed, parse};
 use trust_cli::startup::add_flags;
+use trust_cli::syntax::command_line;
 use trust_cli::usage::CommandLine;
 
 use crate::commands::TRUSTCTL;
@@ -45,8 +46,10 @@ fn mistake(line: &[&str]) -> String {
     match parsed(&tokens).mistake {
         Err(failure) => {
             assert_eq!(failure.exit, ExitCode::Usage);
-            assert!(!failure.message.contains('\n'), "{}", failure.message);
-            failure.message
+            let shown = failure.shown();
+            let mistake = shown.strip_prefix("error: ").expect("an error").to_owned();
+            assert!(!failure.message.contains('\n'), "{mistake}");
+            mistake
         }
         Ok(()) => "runs".into(),
     }
@@ -54,19 +57,19 @@ fn mistake(line: &[&str]) -> String {
 
 #[test]
 fn mistakes_are_told_in_one_line_that_names_them() {
-    let hold = "; see 'trustctl hold --help'";
+    let hold = "see 'trustctl hold --help'";
     let cases: [(&[&str], &str); 15] = [
         (&["hold", "--seconds"], "missing value for --seconds"),
         (&["hold", "--seconds", "--log-level", "info"], "missing value for --seconds"),
         (&["hold", "--seconds", "1", "--seconds", "2"], "duplicate flag: --seconds"),
-        (&["hold", "--secnds", "1"], "unknown flag: --secnds (did you mean --seconds?)"),
+        (&["hold", "--secnds", "1"], "unknown flag: --secnds\nhint: did you mean --seconds?"),
         (&["hold", "-x"], "unknown flag: -x"),
         (&["hold", "--a\nb"], "unknown flag: --a\\nb"),
         (&["hold", "5"], "unexpected argument: 5"),
         (&["hold", "--help=5"], "--help takes no value, but got '5'"),
         (
             &["hold", "--seconds", "-inf"],
-            "--seconds '-inf': allowed is a time from 1ms to 277777h, or 0 (at once), with ns, us, \
+            "invalid value '-inf' for --seconds: expected a time from 1ms to 277777h, or 0 (at once), with ns, us, \
              ms, s, m or h as in 500ms, or in seconds as 2.5",
         ),
         (
@@ -80,29 +83,46 @@ fn mistakes_are_told_in_one_line_that_names_them() {
         (&["hold", "--trust-home"], "missing value for --trust-home"),
     ];
     for (line, expected) in cases {
-        assert_eq!(mistake(line), format!("{expected}{hold}"), "{line:?}");
+        let expected = match expected.contains("hint: ") {
+            true => format!("{expected} {hold}"),
+            false => format!("{expected}\nhint: {hold}"),
+        };
+        assert_eq!(mistake(line), expected, "{line:?}");
     }
     let message = mistake(&["log", "demo"]);
-    assert_eq!(message, "missing argument: MESSAGE; see 'trustctl log demo --help'");
+    assert_eq!(message, "missing argument: MESSAGE\nhint: see 'trustctl log demo --help'");
 }
 
 #[test]
 fn unknown_and_missing_commands_come_with_the_valid_ones() {
+    let names: Vec<&str> = TRUSTCTL.commands.iter().map(|entry| entry.name).collect();
     for (line, what) in [
         (&["foo"][..], "unknown command: foo"),
         (&["foo", "--seconds", "1"], "unknown command: foo"),
         (&["--log-level", "info", "a\nb"], "unknown command: a\\nb"),
-        (&[], "missing command"),
     ] {
-        let message = mistake(line);
-        let names: Vec<&str> = TRUSTCTL.commands.iter().map(|entry| entry.name).collect();
         let names = names.join(", ");
-        let expected = format!("{what}; valid commands: {names}; see 'trustctl --help'");
-        assert_eq!(message, expected);
+        let expected = format!("{what}: expected {names}\nhint: see 'trustctl --help'");
+        assert_eq!(mistake(line), expected);
     }
-    let rest = "; valid commands: log demo; see 'trustctl log --help'";
+    let near = mistake(&["hodl"]);
+    assert!(near.ends_with("\nhint: did you mean hold? see 'trustctl --help'"), "{near}");
+    let rest = ": expected log demo\nhint: see 'trustctl log --help'";
     assert_eq!(mistake(&["log"]), format!("missing command after 'log'{rest}"));
     assert_eq!(mistake(&["log", "foo"]), format!("unknown command: log foo{rest}"));
+}
+
+#[test]
+fn without_a_command_there_is_an_example_of_each() {
+    let overview = mistake(&[]);
+    assert!(overview.starts_with("missing command\nhint: see 'trustctl --help'\n\n"), "{overview}");
+    for entry in TRUSTCTL.commands {
+        let line = format!("trustctl {} {}", entry.name, entry.example);
+        let example = format!("\n  {}\n      {}", line.trim_end(), entry.about);
+        assert!(overview.contains(&example), "{example:?} in {overview}");
+    }
+    let width = overview.lines().map(str::len).max();
+    assert!(width <= Some(80), "{width:?} columns");
 }
 
 #[test]
@@ -118,7 +138,7 @@ fn a_command_can_have_another_one_inside_it() {
     assert_eq!(command_of(&["load", "--log-level", "info", "merge", "a"]), runs("load merge"));
     assert_eq!(command_of(&["load", "--host", "merge", "--port", "1"]), runs("load"));
     assert_eq!(command_of(&["load", "--host=x", "-4"]), runs("load"));
-    let merge = "; see 'trustctl load merge --help'";
+    let merge = "\nhint: see 'trustctl load merge --help'";
     for (line, what) in [
         (&["load", "--port", "1", "merge", "x"][..], "--port cannot be used before 'merge'"),
         (&["load", "-4", "merge", "x"], "--ipv4 cannot be used before 'merge'"),
@@ -185,7 +205,7 @@ fn the_command_line_is_consistent() {
 
 #[test]
 fn help_lists_every_exit_code() {
-    let help = command_line(&TRUSTCTL).render_help().to_string();
+    let help = command_line(&TRUSTCTL).render_long_help().to_string();
     for exit in ExitCode::ALL {
         let line = format!("  {:>3}  {}\n", exit.code(), exit.meaning());
         assert!(help.contains(&line), "{line}");

@@ -41,7 +41,7 @@ fn the_table_of_settings_is_the_code_s() {
             false => format!("{} {}", setting.flag(), setting.value_name),
         };
         let allowed = setting.allowed.replace('|', "\\|");
-        let help = setting.help.replace('|', "\\|");
+        let help = setting.description().replace('|', "\\|");
         let variable = setting.variable();
         let _ =
             writeln!(table, "| {key} | `{flag}` | `{variable}` | {default} | {allowed} | {help} |");

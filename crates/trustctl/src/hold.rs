@@ -18,8 +18,11 @@ options! {
 }
 
 /// The command.
-pub(crate) const ENTRY: Entry =
-    Entry { settings: SETTINGS, ..Entry::new(NAME, "Wait, to try signals", Product::Log, run) };
+pub(crate) const ENTRY: Entry = Entry {
+    example: "--seconds 5",
+    settings: SETTINGS,
+    ..Entry::new(NAME, "Wait, to try signals", Product::Log, run)
+};
 
 /// Waits for the time to pass or for a signal.
 ///

@@ -8,8 +8,11 @@ use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::level::Level;
 
 /// The command.
-pub(crate) const ENTRY: Entry =
-    Entry { arguments, ..Entry::new("log demo", "Write one event", Product::Log, run) };
+pub(crate) const ENTRY: Entry = Entry {
+    example: "hello",
+    arguments,
+    ..Entry::new("log demo", "Write one event", Product::Log, run)
+};
 
 fn arguments() -> Vec<Arg> {
     let message = Arg::new("message").value_name("MESSAGE").help("What the event says");

@@ -111,7 +111,10 @@ fn flags_name_a_server_as_arguments_do() {
     assert_eq!(both, "--host 'h:1' has a port already: it cannot be used with --port '2'");
     let neither = refused(Some("h"), None);
     assert_eq!(neither, "--host 'h' has no port: add it as HOST:PORT or with --port");
-    assert!(refused(Some("a:b:c"), None).starts_with("--host 'a:b:c': expected HOST:PORT,"));
+    assert!(
+        refused(Some("a:b:c"), None)
+            .starts_with("invalid value 'a:b:c' for --host: expected HOST:PORT,")
+    );
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::client::source::{PlannedMessage, SendPlan, Source};
 
 /// The command.
 pub const ENTRY: Entry = Entry {
+    example: "localhost:9900 hello",
     settings: SETTINGS,
     exclusions: EXCLUSIONS,
     arguments,

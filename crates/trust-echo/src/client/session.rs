@@ -228,7 +228,7 @@ impl<'a> Session<'a> {
                     }
                     self.output.push(&self.buffer[unmatched]);
                 }
-                let Failure { exit, message } = self.link.wrong_echo(self.target, &wrong);
+                let Failure { exit, message, .. } = self.link.wrong_echo(self.target, &wrong);
                 let message = format!("{}: {message}", self.target);
                 self.state = SessionState::Printing(Err(Failure::new(exit, message)));
             }

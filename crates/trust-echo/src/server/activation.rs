@@ -107,7 +107,7 @@ fn handed_over(
 fn listener(number: RawFd) -> Result<TcpListener, Failure> {
     let refused = |what: &str| {
         let message = format!(
-            "descriptor {number} of {LISTEN_FDS} is {what}: allowed is a listening TCP socket"
+            "descriptor {number} of {LISTEN_FDS} is {what}: expected a listening TCP socket"
         );
         Failure::new(ExitCode::Usage, message)
     };
@@ -128,7 +128,7 @@ fn number<T: std::str::FromStr>(text: &OsString) -> Option<T> {
 }
 
 fn bad(name: &str, value: &OsString, allowed: &str) -> Failure {
-    Failure::new(ExitCode::Usage, format!("{name} {}: allowed is {allowed}", quoted(value)))
+    Failure::new(ExitCode::Usage, format!("{name} {}: expected {allowed}", quoted(value)))
 }
 
 #[cfg(test)]
@@ -157,11 +157,11 @@ mod tests {
     #[test]
     fn what_is_no_number_or_too_large_is_refused_with_what_is_allowed() {
         for fds in ["0", "17", "99999999999999999999", "-1", "+1", "1 ", "", "one", "0x1"] {
-            let expected = format!("LISTEN_FDS '{fds}': allowed is a whole number from 1 to 16");
+            let expected = format!("LISTEN_FDS '{fds}': expected a whole number from 1 to 16");
             assert_eq!(count(Some("77"), Some(fds)), Err(expected));
         }
         for pid in ["", "-77", "seven", "77777777777777"] {
-            let expected = format!("LISTEN_PID '{pid}': allowed is the number of a process");
+            let expected = format!("LISTEN_PID '{pid}': expected the number of a process");
             assert_eq!(count(Some(pid), Some("1")), Err(expected));
         }
     }

@@ -54,7 +54,7 @@ pub fn run() -> ExitCode {
         Err(failure) => {
             let event = log.event(Level::Error, "error").field("message", &failure.message);
             event.field("exit", &failure.exit.code()).write();
-            tell(&format!("error: {}", failure.message));
+            tell(&failure.shown());
             // Without a report: the server says what became of the client.
             log.finish(|| {});
             return failure.exit;

@@ -40,13 +40,14 @@ const DESCRIPTORS_PER_WORKER: u64 = 5;
 
 /// The command.
 pub const ENTRY: Entry = Entry {
+    example: "--port 9900",
     settings: SETTINGS,
     exclusions: EXCLUSIONS,
     check,
     on_descriptor_0: Some(&INETD),
     ..Entry::new(
         NAME,
-        "Serve: every frame, or every byte, goes back to the client it came from",
+        "Serve clients: every frame, or every byte, goes back to where it came from",
         Product::Service,
         run,
     )
@@ -143,7 +144,7 @@ fn addresses(host: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, Failure> 
         1..=LISTENERS_MAX => Ok(found),
         count => {
             let host = quoted(host);
-            let message = format!("host {host} has {count} addresses: allowed is {LISTENERS_MAX}");
+            let message = format!("host {host} has {count} addresses: expected {LISTENERS_MAX}");
             Err(Failure::new(ExitCode::Usage, message))
         }
     }

@@ -113,7 +113,7 @@ pub(crate) fn checked_config(
     if limits.mode == Mode::Auto && limits.max_payload >= AUTO_MODE_MAX_FRAME {
         let message = format!(
             "{} '{}' cannot be used with mode auto ({}), which takes a first byte of 0x00 for a frame: \
-             allowed is up to {}, or mode framed, or mode raw",
+             expected up to {}, or mode framed, or mode raw",
             layers.place(&MAX_FRAME),
             layers.text(&MAX_FRAME).0.unwrap_or_default().to_string_lossy(),
             layers.place(&MODE),

@@ -222,32 +222,32 @@ fn the_first_budget_that_does_not_hold_is_told() {
 
 #[test]
 fn a_malformed_budget_is_told_with_its_part_its_fault_and_what_is_allowed() {
-    let comparisons = "allowed are <, <=, > and >=";
-    let times = "allowed are ns, us, µs, ms, s, m and h";
-    let number = "does not begin with a number; allowed is a number from 0, as 10 or 2.5";
+    let comparisons = "expected <, <=, > or >=";
+    let times = "expected ns, us, µs, ms, s, m or h";
+    let number = "does not begin with a number: expected a number from 0, as 10 or 2.5";
     let cases = [
-        ("", format!("a budget is empty; allowed is {ALLOWED}")),
-        ("p99>5ms,", format!("a budget is empty; allowed is {ALLOWED}")),
-        ("p99>5ms, ,errors>0", format!("a budget is empty; allowed is {ALLOWED}")),
-        ("p99", format!("'p99': no comparison; {comparisons}")),
-        ("p99 5ms", format!("'p99 5ms': no comparison; {comparisons}")),
-        ("p99=5ms", format!("'p99=5ms': unknown comparison '='; {comparisons}")),
-        ("p99==5ms", format!("'p99==5ms': unknown comparison '=='; {comparisons}")),
-        ("p99=>5ms", format!("'p99=>5ms': unknown comparison '=>'; {comparisons}")),
-        ("p99<>5ms", format!("'p99<>5ms': unknown comparison '<>'; {comparisons}")),
-        ("p99>>5ms", format!("'p99>>5ms': unknown comparison '>>'; {comparisons}")),
-        ("errors>0,p9x>5ms", format!("'p9x>5ms': unknown metric 'p9x'; allowed are {}", Metric::ALLOWED)),
-        ("p0>5ms", format!("'p0>5ms': unknown metric 'p0'; allowed are {}", Metric::ALLOWED)),
-        (">5ms", format!("'>5ms': unknown metric ''; allowed are {}", Metric::ALLOWED)),
-        ("p99>5", format!("'p99>5': a time without a unit; {times}")),
-        ("p99>5d", format!("'p99>5d': unknown unit 'd'; {times}")),
-        ("p99>5MS", format!("'p99>5MS': unknown unit 'MS'; {times}")),
-        ("p99>5%", format!("'p99>5%': unknown unit '%'; {times}")),
-        ("p99>5e3ms", format!("'p99>5e3ms': unknown unit 'e3ms'; {times}")),
-        ("rate<5%", "'rate<5%': unknown unit '%'; allowed are k and M, or none".to_owned()),
-        ("connections<5%", "'connections<5%': unknown unit '%'; allowed is none".to_owned()),
-        ("errors>1ms", "'errors>1ms': unknown unit 'ms'; allowed is none, or % of the messages that were due".to_owned()),
-        ("errors>1k", "'errors>1k': unknown unit 'k'; allowed is none, or % of the messages that were due".to_owned()),
+        ("", format!("a budget is empty: expected {ALLOWED}")),
+        ("p99>5ms,", format!("a budget is empty: expected {ALLOWED}")),
+        ("p99>5ms, ,errors>0", format!("a budget is empty: expected {ALLOWED}")),
+        ("p99", format!("'p99': no comparison: {comparisons}")),
+        ("p99 5ms", format!("'p99 5ms': no comparison: {comparisons}")),
+        ("p99=5ms", format!("'p99=5ms': unknown comparison '=': {comparisons}")),
+        ("p99==5ms", format!("'p99==5ms': unknown comparison '==': {comparisons}")),
+        ("p99=>5ms", format!("'p99=>5ms': unknown comparison '=>': {comparisons}")),
+        ("p99<>5ms", format!("'p99<>5ms': unknown comparison '<>': {comparisons}")),
+        ("p99>>5ms", format!("'p99>>5ms': unknown comparison '>>': {comparisons}")),
+        ("errors>0,p9x>5ms", format!("'p9x>5ms': unknown metric 'p9x': expected {}", Metric::ALLOWED)),
+        ("p0>5ms", format!("'p0>5ms': unknown metric 'p0': expected {}", Metric::ALLOWED)),
+        (">5ms", format!("'>5ms': unknown metric '': expected {}", Metric::ALLOWED)),
+        ("p99>5", format!("'p99>5': a time without a unit: {times}")),
+        ("p99>5d", format!("'p99>5d': unknown unit 'd': {times}")),
+        ("p99>5MS", format!("'p99>5MS': unknown unit 'MS': {times}")),
+        ("p99>5%", format!("'p99>5%': unknown unit '%': {times}")),
+        ("p99>5e3ms", format!("'p99>5e3ms': unknown unit 'e3ms': {times}")),
+        ("rate<5%", "'rate<5%': unknown unit '%': expected k, M or none".to_owned()),
+        ("connections<5%", "'connections<5%': unknown unit '%': expected none".to_owned()),
+        ("errors>1ms", "'errors>1ms': unknown unit 'ms': expected none, or % of the messages that were due".to_owned()),
+        ("errors>1k", "'errors>1k': unknown unit 'k': expected none, or % of the messages that were due".to_owned()),
         ("p99>", format!("'p99>': '' {number}")),
         ("p99>ms", format!("'p99>ms': 'ms' {number}")),
         ("p99>-5ms", format!("'p99>-5ms': '-5ms' {number}")),
@@ -256,16 +256,16 @@ fn a_malformed_budget_is_told_with_its_part_its_fault_and_what_is_allowed() {
         ("rate<inf", format!("'rate<inf': 'inf' {number}")),
         ("p99>.ms", format!("'p99>.ms': '.ms' {number}")),
         ("p99>1.2.3ms", format!("'p99>1.2.3ms': '1.2.3ms' {number}")),
-        ("p99>5ms>1ms", format!("'p99>5ms>1ms': unknown unit 'ms>1ms'; {times}")),
+        ("p99>5ms>1ms", format!("'p99>5ms>1ms': unknown unit 'ms>1ms': {times}")),
         (
             "errors>0.5",
-            "'errors>0.5': '0.5' is not whole; allowed is a whole number, or a number with % of the messages that were due"
+            "'errors>0.5': '0.5' is not whole: expected a whole number, or a number with % of the messages that were due"
                 .to_owned(),
         ),
-        ("connections>0.5", "'connections>0.5': '0.5' is not whole; allowed is a whole number".to_owned()),
+        ("connections>0.5", "'connections>0.5': '0.5' is not whole: expected a whole number".to_owned()),
         (
             "p99>3600.1s",
-            "'p99>3600.1s': '3600.1s' is too large; allowed are times up to 1h and other numbers below 2^53".to_owned(),
+            "'p99>3600.1s': '3600.1s' is too large: expected a time up to 1h, or another number below 2^53".to_owned(),
         ),
     ];
     for (text, message) in cases {
@@ -280,7 +280,7 @@ fn a_malformed_budget_is_told_with_its_part_its_fault_and_what_is_allowed() {
 fn a_list_is_of_bounded_length() {
     let list = |count| vec!["errors>0"; count].join(",");
     assert_eq!(parse_list(&list(BUDGETS_MAX)).map(|budgets| budgets.len()), Ok(BUDGETS_MAX));
-    assert_eq!(wrong(&list(BUDGETS_MAX + 1)), "allowed are at most 100 budgets");
+    assert_eq!(wrong(&list(BUDGETS_MAX + 1)), "expected at most 100 budgets");
 }
 
 proptest! {

@@ -37,12 +37,13 @@ docs/HDR-LOG.md tells what is in a log and in the document.
 
 /// The command.
 pub const ENTRY: Entry = Entry {
+    example: "shard-0.hlog shard-1.hlog",
     introduction: INTRODUCTION,
     settings: SETTINGS,
     arguments,
     ..Entry::new(
         NAME,
-        "Add up the logs of several load tests: the percentiles of all of them together",
+        "Add up the logs of several load tests into the percentiles of all",
         Product::Output,
         run,
     )

@@ -118,7 +118,7 @@ pub struct FailedMerge {
 impl FailedMerge {
     /// The document of a failure.
     pub fn of(failure: &Failure) -> FailedMerge {
-        let Failure { exit, message } = failure;
+        let Failure { exit, message, .. } = failure;
         FailedMerge { schema: MergeSchema::Version2, exit: exit.code(), error: message.clone() }
     }
 }

@@ -199,12 +199,12 @@ fn what_does_not_go_together_is_refused() {
         &[&command[..], &["--pid", "1"]].concat(),
         &["--command", "--pid cannot be used with --command"],
     );
-    refused(&["--command", "serve"], &["--command 'serve': allowed is", "{port}"]);
+    refused(&["--command", "serve"], &["invalid value 'serve' for --command: expected", "{port}"]);
     refused(
         &["localhost:1", "--case", "framing/1,no/1"],
         &["--case", "'no/1' names no case", "ids of cases"],
     );
-    refused(&["localhost:1", "--pid", "0"], &["--pid '0'"]);
+    refused(&["localhost:1", "--pid", "0"], &["invalid value '0' for --pid"]);
     refused(&["localhost:1", "2", "3"], &["unexpected argument"]);
 }
 

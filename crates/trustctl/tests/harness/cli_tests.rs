@@ -117,12 +117,16 @@ fn test_units() {
     ];
     for (time, allowed) in refused {
         let refused = home.trustctl(["hold", "--seconds", time]).run().exits_with(64);
-        let words = [&*format!("--seconds '{time}'"), "allowed is ", allowed];
+        let words = [&*format!("invalid value '{time}' for --seconds"), "expected ", allowed];
         refused.complains_about(&words).complains_in_one_line();
     }
     for size in ["64K", "0.5B", "5Gi", "99999999999999999999999999999999999999999Ki"] {
         let client = home.echo_client(["localhost:1", "--payload-size", size]);
-        let words = [&*format!("--payload-size '{size}'"), "from 0 to 4294967295 bytes", "64KiB"];
+        let words = [
+            &*format!("invalid value '{size}' for --payload-size"),
+            "from 0 to 4294967295 bytes",
+            "64KiB",
+        ];
         client.run().exits_with(64).complains_about(&words).complains_in_one_line();
     }
     home.configure("[load]\nrate = \"11M\"\n");

@@ -110,17 +110,17 @@ fn test_listen_fds_wrong() {
         launch.run().exits_with(64).complains_about(words).complains_in_one_line();
     };
     for count in ["17", "99999999999999999999", "-1", "one", "0"] {
-        let words = [&format!("LISTEN_FDS '{count}'"), "allowed is a whole number from 1 to 16"];
+        let words = [&format!("LISTEN_FDS '{count}'"), "expected a whole number from 1 to 16"];
         refused(ONE_HANDED_OVER, count, &[], &words);
     }
-    let allowed = "allowed is a listening TCP socket";
+    let allowed = "expected a listening TCP socket";
     refused(ONE_HANDED_OVER, "2", &[], &["descriptor 4 of LISTEN_FDS is not open", allowed]);
     let pipe = "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&1";
     refused(pipe, "1", &[], &["descriptor 3 of LISTEN_FDS is a pipe", allowed]);
     let file = "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<\"$0\"";
     refused(file, "1", &[], &["descriptor 3 of LISTEN_FDS is a file", allowed]);
     let word = "LISTEN_PID=self exec \"$0\" \"$@\" 3<&0";
-    refused(word, "1", &[], &["LISTEN_PID 'self'", "allowed is the number of a process"]);
+    refused(word, "1", &[], &["LISTEN_PID 'self'", "expected the number of a process"]);
     refused(ONE_HANDED_OVER, "1", &["--port=0"], &["--port '0'", "LISTEN_FDS", "leave it out"]);
     refused(ONE_HANDED_OVER, "1", &["--host=::"], &["--host '::'", "LISTEN_FDS", "leave it out"]);
 
@@ -270,7 +270,7 @@ fn test_notify_fails() {
     for (name, value) in [("WATCHDOG_USEC", "soon"), ("WATCHDOG_PID", "me")] {
         let home = Home::new();
         let launch = home.trustctl(["echo-server", "--port=0"]).env(name, value);
-        launch.run().exits_with(64).complains_about(&[name, value, "allowed is"]);
+        launch.run().exits_with(64).complains_about(&[name, value, "expected"]);
     }
 }
 

@@ -76,3 +76,27 @@ fn a_mistake_at_a_terminal_is_told_in_words_alone() {
         event::check_run(&elsewhere);
     }
 }
+
+#[test]
+fn manual_pages_and_completions_are_printed_and_make_nothing() {
+    let home = Home::new();
+    for (words, name) in [(&[][..], "trustctl"), (&["load", "merge"], "trustctl-load-merge")] {
+        let page = home.trustctl(["help", "--man"]).args(words).run();
+        let page = page.exits_with(0).complains_about_nothing();
+        for part in [&*format!(".TH {name} 1"), ".SH SYNOPSIS", "Exit codes"] {
+            assert!(page.text().contains(part), "{part} in {}", page.text());
+        }
+    }
+    for shell in ["bash", "elvish", "fish", "zsh"] {
+        let script = home.trustctl(["completions", shell]).run();
+        let script = script.exits_with(0).complains_about_nothing();
+        for word in ["echo-server", "max-frame"] {
+            assert!(script.text().contains(word), "{word} for {shell}");
+        }
+    }
+    assert!(home.is_untouched(), "they made something");
+    let refused = home.trustctl(["help", "--man", "chek"]).run().exits_with(64);
+    refused.complains_about(&["no manual page for 'chek'"]).complains_in_one_line();
+    let refused = home.trustctl(["completions", "cmd"]).run().exits_with(64);
+    refused.complains_about(&["invalid value 'cmd' for SHELL: expected bash, "]);
+}
