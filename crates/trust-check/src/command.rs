@@ -287,7 +287,7 @@ fn reach(
         ServerAccess::There(target, pid) => {
             let (timeout, wait) = (options.patience, options.wait);
             let signals = context.signals;
-            let approach = Approach { target, family, timeout, wait, signals };
+            let approach = Approach { target, family, timeout, wait, preface: None, signals };
             let address = approach.reach()?.address;
             let watch = pid.map(|pid| {
                 Watch::of_process(pid, address.port()).map_err(|error| {

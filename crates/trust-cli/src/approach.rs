@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use trust_net::preface::ProxyPreface;
+
 use crate::connect::{Connected, connect};
 use crate::exit_code::Failure;
 use crate::output::tell;
@@ -29,6 +31,8 @@ pub struct Approach<'a> {
     pub timeout: Duration,
     /// How long a server that is not there yet is tried again; 0: not at all.
     pub wait: Duration,
+    /// What each connection begins with, if with a PROXY header.
+    pub preface: Option<ProxyPreface>,
     /// What ends it.
     pub signals: &'a Signals,
 }
@@ -44,7 +48,7 @@ impl Approach<'_> {
         self.wait_for(|| resolve(self.target, self.family, limit(), self.signals))
     }
 
-    /// Connects to the server.
+    /// Connects to the server. The preface is sent already.
     ///
     /// # Errors
     ///
@@ -69,7 +73,11 @@ impl Approach<'_> {
             Some(addresses) => addresses,
             None => resolve(self.target, self.family, limit, self.signals)?,
         };
-        connect(self.target, &addresses, limit, self.signals)
+        let mut connected = connect(self.target, &addresses, limit, self.signals)?;
+        if let Some(preface) = &self.preface {
+            connected.stream.send_preface(preface);
+        }
+        Ok(connected)
     }
 
     /// Tries again as long as the server is not there yet.
@@ -117,7 +125,8 @@ mod tests {
     }
 
     fn waiting<'a>(target: &'a Target, wait: Duration, signals: &'a Signals) -> Approach<'a> {
-        Approach { target, family: Family::Any, timeout: Duration::from_secs(60), wait, signals }
+        let (family, timeout, preface) = (Family::Any, Duration::from_secs(60), None);
+        Approach { target, family, timeout, wait, preface, signals }
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub mod random;
 pub mod report_file;
 pub mod resolve;
 pub mod run;
+pub mod send_proxy;
 pub mod settings;
 pub mod signals;
 mod standard_streams;

@@ -140,7 +140,8 @@ impl Plan {
     /// How its server is reached.
     pub fn approach<'a>(&'a self, signals: &'a Signals) -> Approach<'a> {
         let LoadOptions { timeout, wait, .. } = self.options;
-        Approach { target: &self.target, family: self.family, timeout, wait, signals }
+        let (target, family) = (&self.target, self.family);
+        Approach { target, family, timeout, wait, preface: None, signals }
     }
 
     /// Connections at the same time.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use trust_net::errno::{ErrorClass, Operation, classify};
+use trust_net::preface::ProxyPreface;
 use trust_net::socket::probe;
 use trust_net::stream::{ClientStream, Incoming};
 use trust_net::wire::{LengthFormat, Opening};
@@ -17,6 +18,7 @@ use crate::error_map::exit_code;
 use crate::exit_code::{ExitCode, Failure};
 use crate::foreign;
 use crate::own_host::is_on_this_host;
+use crate::send_proxy;
 use crate::target::Target;
 use crate::text::{reason, seconds};
 
@@ -31,6 +33,8 @@ const IDLE_WORTH_TELLING: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Link {
     stream: ClientStream,
+    /// What the stream began with, if with a PROXY header.
+    preface: Option<ProxyPreface>,
     /// What was sent and what is owed.
     pub conversation: Conversation,
     is_half_closed: bool,
@@ -78,6 +82,7 @@ impl Link {
     pub fn new(stream: ClientStream, conversation: Conversation) -> Link {
         Link {
             stream,
+            preface: None,
             conversation,
             is_half_closed: false,
             half_closed_to: None,
@@ -87,6 +92,11 @@ impl Link {
             acknowledged: 0,
             opening: None,
         }
+    }
+
+    /// The same of a connection that began with this PROXY header, if with one.
+    pub fn with_preface(self, preface: Option<ProxyPreface>) -> Link {
+        Link { preface, ..self }
     }
 
     /// What to poll for; `None` if nothing.
@@ -100,6 +110,11 @@ impl Link {
     /// Bytes that were sent and echoes that were received so far, together.
     pub fn bytes_moved(&self) -> u64 {
         self.sent + self.conversation.bytes_echoed()
+    }
+
+    /// Whether the kernel has taken all that was to be sent so far.
+    pub fn has_sent_all(&self) -> bool {
+        !self.stream.has_unsent_preface() && self.conversation.unsent().is_empty()
     }
 
     /// Whether sending failed: [`Link::receive`] has to say how the connection ended.
@@ -210,7 +225,7 @@ impl Link {
                 format!("{wrong}; the answer {began} (trustctl check {target} finds out more)")
             }
         };
-        Failure::new(ExitCode::Protocol, message)
+        Failure::new(ExitCode::Protocol, message + &self.preface_hint())
     }
 
     fn note_opening(&mut self, start: &[u8]) {
@@ -242,7 +257,17 @@ impl Link {
             }
             (None, _) => format!("{target} {what} while nothing was owed"),
         };
-        Failure::new(exit, message)
+        Failure::new(exit, message + &self.preface_hint())
+    }
+
+    /// As the end of a message: what may be behind it that not even a part of an echo came.
+    fn preface_hint(&self) -> String {
+        match &self.preface {
+            Some(preface) if self.conversation.bytes_echoed() == 0 => {
+                format!("; {}", send_proxy::hint(preface))
+            }
+            _ => String::new(),
+        }
     }
 
     /// Whether the end may be that of a box which ends a connection when one side has finished
@@ -256,7 +281,7 @@ impl Link {
     }
 
     fn wants_to_send(&self) -> bool {
-        !self.is_broken() && !self.conversation.unsent().is_empty()
+        !self.is_broken() && !self.has_sent_all()
     }
 }
 
@@ -304,6 +329,9 @@ mod tests {
     use crate::echo::conversation::{Framing, Window};
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+
+    use trust_net::preface::PrefaceSource;
+    use trust_net::wire::ProxyVersion;
 
     /// A link, and the server's side of it.
     fn link() -> (Link, TcpStream) {
@@ -365,6 +393,38 @@ mod tests {
         let failure = end(&mut link);
         assert_eq!(failure.exit, ExitCode::Protocol);
         assert!(failure.message.starts_with("server:7 reset the connection while an answer"));
+    }
+
+    #[test]
+    fn a_preface_is_named_where_nothing_of_an_echo_ever_came() {
+        let preface = ProxyPreface { version: ProxyVersion::V1, source: PrefaceSource::Own };
+        let hint =
+            "; a PROXY header (v1) was sent first, and perhaps the server does not expect one";
+        let (link_of, mut server) = link();
+        let mut link_of = link_of.with_preface(Some(preface));
+        link_of.conversation.push_message(b"abc");
+        link_of.send();
+        server.write_all(b"HTTP/1.1 400").unwrap();
+        let LinkInput::Wrong(wrong, _) = receive(&mut link_of) else { panic!("no wrong echo") };
+        let message = link_of.wrong_echo(&target(), &wrong).message;
+        assert!(message.ends_with(hint), "{message}");
+        drop(server);
+
+        let (silent, server) = link();
+        drop(server);
+        let message = end(&mut silent.with_preface(Some(preface))).message;
+        assert!(message.ends_with(hint), "{message}");
+
+        let (served, mut server) = link();
+        let mut served = served.with_preface(Some(preface));
+        served.conversation.push_message(b"abc");
+        served.send();
+        server.write_all(b"\0\0\0\x03abc").unwrap();
+        assert!(matches!(receive(&mut served), LinkInput::Echo));
+        server.read_exact(&mut [0; 7]).unwrap();
+        drop(server);
+        let message = end(&mut served).message;
+        assert!(message.ends_with("closed the connection while nothing was owed"), "{message}");
     }
 
     #[test]

@@ -52,14 +52,14 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let (target, messages) = named.ok_or_else(missing)?;
     let options = options(context.layers, !messages.is_empty());
     let plan = plan(&options, messages)?;
-    let timeout = options.timeout;
+    let ClientOptions { timeout, wait, send_proxy: preface, .. } = options;
     let (family, signals) = (Family::of(context.matches), context.signals);
-    let approach = Approach { target: &target, family, timeout, wait: options.wait, signals };
+    let approach = Approach { target: &target, family, timeout, wait, preface, signals };
     let session = || {
         let connected = approach.reach()?;
         let (stdin, stdout) = (io::stdin(), io::stdout());
         let source = Source::new(plan, stdin.as_fd());
-        let link = Link::new(connected.stream, source.conversation());
+        let link = Link::new(connected.stream, source.conversation()).with_preface(preface);
         let limit = (!timeout.is_zero()).then_some(timeout);
         Session::new(&target, limit, context.signals, source, link, stdout.as_fd()).run()
     };

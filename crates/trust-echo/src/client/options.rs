@@ -6,8 +6,10 @@ use std::time::Duration;
 use clap::{Arg, value_parser};
 use trust_cli::exclusions::Exclusion;
 use trust_cli::exclusions::When::{Given, On};
+use trust_cli::send_proxy::SEND_PROXY as PREFACE;
 use trust_cli::target::{self, Family, ServerSettings, ServerWord, Target};
 use trust_cli::{options, values};
+use trust_net::preface::ProxyPreface;
 
 /// The word that calls it.
 pub(crate) const NAME: &str = "echo-client";
@@ -34,6 +36,9 @@ options! {
         TIMEOUT timeout: Duration = "5s", values::LIMIT;
         /// Time to try again while no server is there: refused, unreachable, or its name unknown
         WAIT wait: Duration = "0", values::OPTIONAL_TIME;
+        /// Send a PROXY protocol header first, as a balancer does: for this connection's own
+        /// address, or for SRC
+        SEND_PROXY send_proxy: ProxyPreface, PREFACE;
     }
 }
 

@@ -131,13 +131,12 @@ impl<'a> Session<'a> {
         }
         self.link.send();
         let has_all = self.source.is_done() || self.input_failure.is_some();
-        let conversation = &self.link.conversation;
         if self.source.is_raw() {
             // The server may be waiting for the end of the input, and answers to the end of its own.
-            if has_all && conversation.unsent().is_empty() {
+            if has_all && self.link.has_sent_all() {
                 self.link.half_close();
             }
-        } else if has_all && conversation.is_settled() {
+        } else if has_all && self.link.conversation.is_settled() {
             self.state = SessionState::Printing(self.input_failure.take().map_or(Ok(()), Err));
         }
     }

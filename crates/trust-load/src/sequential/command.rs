@@ -35,7 +35,7 @@ pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<E
         signals: context.signals,
     };
     let (family, signals) = (Family::of(context.matches), context.signals);
-    let approach = Approach { target: &target, family, timeout, wait, signals };
+    let approach = Approach { target: &target, family, timeout, wait, preface: None, signals };
     // A server that was never there is another thing than one that fails under load.
     let reached = match approach.reach() {
         Ok(reached) => reached,

@@ -1,11 +1,16 @@
 //! What every command does: messages, exit codes, settings, events, signals.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::thread;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::document;
 use trust_testkit::event::{self, Event};
+use trust_testkit::peer::frame;
 use trust_testkit::program::{self, Finished, Home, Launch};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -18,6 +23,7 @@ pub(crate) const TESTS: &[Named] = tests![
     test_env_override,
     test_units,
     test_flag_beats_env,
+    test_send_proxy,
     test_oversize_reject,
     test_stdout_logs,
     test_file_logs,
@@ -146,6 +152,52 @@ fn test_flag_beats_env() {
     }
     assert!(flag.join("logs/trustctl.log").is_file(), "no log in the flag's home");
     assert!(!home.path().exists(), "the environment's home was made all the same");
+}
+
+fn test_send_proxy() {
+    let home = Home::new();
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\x7f\0\0\x01\x12\x67";
+    let (header, server) = behind_header(v2.len() + 2, |server| {
+        let client = home.echo_client([&server.to_string(), "hello"]);
+        let client = client.env("TRUST_ECHO_CLIENT_SEND_PROXY", "v2=203.0.113.7:4711");
+        client.run().exits_with(0).complains_about_nothing().prints("hello\n");
+    });
+    assert_eq!(header, [&v2[..], &server.port().to_be_bytes()].concat());
+
+    let unknown = "PROXY UNKNOWN\r\n";
+    let (header, _) = behind_header(unknown.len(), |server| {
+        let client = home.echo_client([&server.to_string(), "hello", "--send-proxy", "v1=unknown"]);
+        client.run().exits_with(0).complains_about_nothing().prints("hello\n");
+    });
+    assert_eq!(header, unknown.as_bytes());
+
+    let refused = home.echo_client(["127.0.0.1:7", "--send-proxy", "v1=nobody"]).run();
+    refused
+        .exits_with(64)
+        .complains_about(&["--send-proxy", "source 'nobody'"])
+        .complains_in_one_line();
+}
+
+/// What a client that sends the message `hello`, and has it echoed, sends before it: so many bytes.
+fn behind_header(length: usize, client: impl FnOnce(SocketAddr)) -> (Vec<u8>, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let header = thread::scope(|scope| {
+        let server = scope.spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut header = vec![0; length];
+            stream.read_exact(&mut header).expect("a header");
+            let mut message = frame(b"hello");
+            stream.read_exact(&mut message).expect("a message");
+            assert_eq!(message, frame(b"hello"));
+            stream.write_all(&message).expect("it is there");
+            assert_eq!(stream.read(&mut message).expect("an end"), 0);
+            header
+        });
+        client(address);
+        server.join().expect("it saw what it expects")
+    });
+    (header, address)
 }
 
 fn test_oversize_reject() {
