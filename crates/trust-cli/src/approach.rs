@@ -73,11 +73,8 @@ impl Approach<'_> {
             Some(addresses) => addresses,
             None => resolve(self.target, self.family, limit, self.signals)?,
         };
-        let mut connected = connect(self.target, &addresses, limit, self.signals)?;
-        if let Some(preface) = &self.preface {
-            connected.stream.send_preface(preface);
-        }
-        Ok(connected)
+        let connected = connect(self.target, &addresses, limit, self.signals)?;
+        Ok(connected.introduced_by(self.preface.as_ref()))
     }
 
     /// Tries again as long as the server is not there yet.

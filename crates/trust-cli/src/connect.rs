@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use trust_net::errno::{self, ErrorClass, Operation};
+use trust_net::preface::ProxyPreface;
 use trust_net::stream::ClientStream;
 
 use crate::error_map::exit_code;
@@ -36,6 +37,16 @@ pub struct Connected {
     pub others: Vec<SocketAddr>,
     /// How long connecting to this address took, whatever the others before it took.
     pub took: Duration,
+}
+
+impl Connected {
+    /// Sends a PROXY header, if there is one to send, before anything else.
+    pub fn introduced_by(mut self, preface: Option<&ProxyPreface>) -> Connected {
+        if let Some(preface) = preface {
+            self.stream.send_preface(preface);
+        }
+        self
+    }
 }
 
 /// Connects to the first address that answers. Each begins 250 ms after the one before it, or as

@@ -138,6 +138,7 @@ impl Connection {
     /// The kernel takes bytes again.
     pub fn unblock(&mut self) {
         self.is_blocked = false;
+        self.stream.flush_preface();
     }
 
     /// Sends what was begun, until all is sent or the kernel takes no more; how many bytes it took.

@@ -11,9 +11,11 @@ use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
 use trust_cli::layers::{Layers, Source};
 use trust_cli::options;
 use trust_cli::quantity::{RATES, with_unit};
+use trust_cli::send_proxy::SEND_PROXY as PREFACE;
 use trust_cli::settings::ValueKind;
 use trust_cli::target::{self, ServerSettings, ServerWord};
 use trust_cli::values::{self, COUNT, parse_up_to};
+use trust_net::preface::ProxyPreface;
 
 use crate::budget::{self, Budget};
 use crate::schedule::Arrivals;
@@ -39,6 +41,9 @@ options! {
         TIMEOUT timeout: Duration = "5s", values::LIMIT;
         /// Time to try again while no server is there: refused, unreachable, or its name unknown
         WAIT wait: Duration = "0", values::OPTIONAL_TIME;
+        /// Send a PROXY protocol header first on each connection, as a balancer does: for its own
+        /// address, or for SRC
+        SEND_PROXY send_proxy: ProxyPreface, PREFACE;
         /// Longest time from sending a message to the last byte of its echo, whatever comes
         /// meanwhile; 0: no limit
         ANSWER_TIMEOUT answer_timeout: Duration = "0", values::LIMIT;
@@ -126,7 +131,8 @@ options! {
 pub const SERVER: ServerSettings = ServerSettings { host: &HOST, port: &PORT };
 
 /// The settings that the sequential load has. Any other one takes the engine.
-const SEQUENTIAL: [&str; 6] = ["host", "port", "clients", "messages", "timeout", "wait"];
+const SEQUENTIAL: [&str; 7] =
+    ["host", "port", "clients", "messages", "timeout", "wait", "send-proxy"];
 
 /// Settings that cannot be used together.
 pub const EXCLUSIONS: &[Exclusion] = &[

@@ -12,6 +12,7 @@ use trust_cli::exit_code::Failure;
 use trust_cli::framing::Framing;
 use trust_cli::layers::{Layers, Source};
 use trust_cli::random::random_seed;
+use trust_cli::send_proxy;
 use trust_cli::settings::AnySetting;
 use trust_cli::signals::Signals;
 use trust_cli::target::{Arguments, Family, ServerSettings, Target};
@@ -139,9 +140,8 @@ impl Plan {
 
     /// How its server is reached.
     pub fn approach<'a>(&'a self, signals: &'a Signals) -> Approach<'a> {
-        let LoadOptions { timeout, wait, .. } = self.options;
-        let (target, family) = (&self.target, self.family);
-        Approach { target, family, timeout, wait, preface: None, signals }
+        let LoadOptions { timeout, wait, send_proxy: preface, .. } = self.options;
+        Approach { target: &self.target, family: self.family, timeout, wait, preface, signals }
     }
 
     /// Connections at the same time.
@@ -196,6 +196,7 @@ impl Plan {
         let limit = |time: Duration| (!time.is_zero()).then_some(time);
         let connecting = ConnectPlan {
             addresses,
+            preface: self.options.send_proxy,
             gap: self.options.connect_rate.map_or(Duration::ZERO, seconds),
             messages: self.options.messages_per_connection.unwrap_or(u64::MAX),
         };
@@ -263,6 +264,9 @@ impl Plan {
         }
         add("size", "payload", format!("{} bytes", self.options.size));
         add("framing", "framing", self.framing.to_string());
+        if let Some(preface) = &self.options.send_proxy {
+            add("send_proxy", "PROXY header", send_proxy::described(preface));
+        }
         if let Some(rate) = self.options.connect_rate {
             add("connect_rate", "new connections", format!("{} a second", units::rate(rate)));
         }
@@ -287,6 +291,7 @@ impl Plan {
             target: self.target.to_string(),
             addresses: vec![],
             is_open_loop: matches!(self.pace, Pace::Open { .. }),
+            preface: self.options.send_proxy,
             facts,
             again: self.again.clone(),
         }

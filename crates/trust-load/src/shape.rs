@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use trust_net::preface::ProxyPreface;
+
 use crate::schedule::Arrivals;
 use crate::script::Script;
 use crate::shard::Shard;
@@ -39,6 +41,8 @@ pub struct Shape {
 pub struct ConnectPlan {
     /// The server's, at least one, which take connections in turn.
     pub addresses: Vec<SocketAddr>,
+    /// What each begins with, if with a PROXY header.
+    pub preface: Option<ProxyPreface>,
     /// The least time between two connection attempts.
     pub gap: Duration,
     /// Messages after which a connection is closed and another one made; `u64::MAX`: none.

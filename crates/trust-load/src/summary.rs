@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use trust_cli::exit_code::ExitCode;
+use trust_net::preface::ProxyPreface;
 use trust_net::wire::Opening;
 
 use crate::search::Found;
@@ -474,6 +475,8 @@ pub struct About {
     pub addresses: Vec<String>,
     /// Whether messages are due at their times, whatever the server does.
     pub is_open_loop: bool,
+    /// What each connection began with, if with a PROXY header.
+    pub preface: Option<ProxyPreface>,
     /// What was asked for, each with a name for documents (`in_flight`), one for people (`frames in flight`) and its
     /// value with unit.
     pub facts: Vec<(&'static str, &'static str, String)>,

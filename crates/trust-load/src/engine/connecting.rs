@@ -92,9 +92,17 @@ impl Engine<'_> {
         let now = self.timetable.now();
         let place = &mut self.places[index];
         let state = std::mem::replace(&mut place.state, State::Waiting);
-        let State::Connecting { since, stream } = state else { unreachable!("it was connecting") };
+        let State::Connecting { since, mut stream } = state else {
+            unreachable!("it was connecting")
+        };
         match stream.finish_connecting() {
-            Ok(()) => self.connected(index, stream, now - since),
+            Ok(()) => {
+                // At once, as the server may not wait for it until there is a message.
+                if let Some(preface) = &self.shape.connecting.preface {
+                    stream.send_preface(preface);
+                }
+                self.connected(index, stream, now - since);
+            }
             Err(error) => self.fail_connecting(index, &error),
         }
     }

@@ -65,7 +65,8 @@ fn messages(clients: u64, each: u64) -> Length {
 }
 
 fn connecting(address: SocketAddr) -> ConnectPlan {
-    ConnectPlan { addresses: vec![address], gap: Duration::ZERO, messages: u64::MAX }
+    let (gap, messages) = (Duration::ZERO, u64::MAX);
+    ConnectPlan { addresses: vec![address], preface: None, gap, messages }
 }
 
 fn shape(address: SocketAddr) -> Shape {

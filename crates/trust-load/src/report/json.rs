@@ -66,7 +66,7 @@ impl LoadDocument {
     /// The document of a run, whatever came of it.
     pub fn of(run: &Run<'_>) -> LoadDocument {
         let Run { about, summary, judgements, searched, exit } = run;
-        let About { target, addresses, is_open_loop, facts, again } = about;
+        let About { target, addresses, is_open_loop, facts, again, .. } = about;
         let facts = facts.iter().map(|(name, _, value)| ((*name).to_owned(), value.clone()));
         LoadDocument {
             schema: LoadSchema::Version1,

@@ -21,6 +21,7 @@ use std::fmt::Write as _;
 
 use trust_cli::exit_code::ExitCode;
 use trust_cli::foreign;
+use trust_cli::send_proxy;
 
 use crate::report::marks::{footnote, mark};
 use crate::report::units::{bytes, percent, rate, time};
@@ -102,6 +103,10 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
             let (began, target) = (foreign::answer_began(&opening), &run.about.target);
             format!("An answer {began}: trustctl check {target} finds out more.")
         }));
+        // One right answer is enough to know better.
+        let is_suspect = counts.connections > 0 && answered + counts.warm_up == 0;
+        let preface = run.about.preface.filter(|_| is_suspect);
+        said.extend(preface.map(|it| format!("On each connection {}.", send_proxy::hint(&it))));
     } else if answered > 0 {
         said.push(match answered {
             1 => "The one echo was right, byte for byte.".to_owned(),

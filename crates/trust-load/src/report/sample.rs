@@ -299,7 +299,7 @@ fn about(is_open_loop: bool, seconds: u32, rate: u64) -> About {
     ));
     again += " --size 64 --seed 17";
     let (target, addresses) = ("localhost:9900".to_owned(), vec!["127.0.0.1:9900".to_owned()]);
-    About { target, addresses, is_open_loop, facts, again }
+    About { target, addresses, is_open_loop, preface: None, facts, again }
 }
 
 fn record(times: &mut Timings, time: u64, count: u64) {

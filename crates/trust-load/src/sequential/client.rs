@@ -9,6 +9,7 @@ use trust_cli::echo::round_trips::RoundTrips;
 use trust_cli::signals::{Signals, Stopped};
 use trust_cli::target::Target;
 use trust_cli::wait::wait;
+use trust_net::preface::ProxyPreface;
 use trust_net::socket::path_info;
 use trust_net::stream::ClientStream;
 
@@ -32,6 +33,8 @@ pub struct Plan<'a> {
     pub messages: u64,
     /// The longest wait for an answer; `None`: no limit.
     pub limit: Option<Duration>,
+    /// What their connections begin with, if with a PROXY header.
+    pub preface: Option<ProxyPreface>,
     /// What they send.
     pub content: Content,
     /// Signals that came.
@@ -55,11 +58,12 @@ pub struct Outcome {
     pub stop: Option<Stopped>,
 }
 
-/// Sends all messages of client `number` over a fresh connection.
+/// Sends all messages of client `number` over a fresh connection, which has had its preface.
 pub fn run(plan: &Plan<'_>, number: u64, stream: ClientStream) -> Outcome {
     let syn_repeated = path_info(stream.as_fd()).retransmits > 0;
     let window = Window { bytes: usize::MAX, frames: 1 };
-    let mut link = Link::new(stream, Conversation::new(Framing::Framed, window));
+    let link = Link::new(stream, Conversation::new(Framing::Framed, window));
+    let mut link = link.with_preface(plan.preface);
     let mut outcome = Outcome { connected: true, syn_repeated, ..Outcome::default() };
     outcome.stop = talk(plan, number, &mut link, &mut outcome).err();
     outcome
@@ -168,6 +172,7 @@ mod tests {
             target: &target,
             messages: 5,
             limit: Some(Duration::from_secs(1)),
+            preface: None,
             content: Content::of_bytes(1),
             signals: &signals,
         };

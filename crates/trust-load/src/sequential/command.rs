@@ -26,16 +26,17 @@ use crate::sequential::report::Report;
 pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<ExitCode, Failure> {
     let options = LoadOptions::of(context.layers);
     let target = target(context.layers, arguments)?;
-    let LoadOptions { clients, messages, timeout, wait, .. } = options;
+    let LoadOptions { clients, messages, timeout, wait, send_proxy: preface, .. } = options;
     let plan = Plan {
         target: &target,
         messages,
         limit: (!timeout.is_zero()).then_some(timeout),
+        preface,
         content: Content::of_bytes(random_seed()),
         signals: context.signals,
     };
     let (family, signals) = (Family::of(context.matches), context.signals);
-    let approach = Approach { target: &target, family, timeout, wait, preface: None, signals };
+    let approach = Approach { target: &target, family, timeout, wait, preface, signals };
     // A server that was never there is another thing than one that fails under load.
     let reached = match approach.reach() {
         Ok(reached) => reached,
@@ -43,12 +44,13 @@ pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<E
     };
     // All clients take the address that won, and none races again.
     let address = [reached.address];
-    let mut report = Report::new(reached.address, clients, messages);
+    let mut report = Report::new(reached.address, preface, clients, messages);
     let (mut reached, mut signal) = (Some(reached), None);
     for number in 1..=clients {
         let connected = match reached.take() {
             Some(reached) => Ok(reached),
-            None => connect(&target, &address, Limit::start(timeout), signals),
+            None => connect(&target, &address, Limit::start(timeout), signals)
+                .map(|connected| connected.introduced_by(preface.as_ref())),
         };
         let outcome = match connected.map_err(Stopped::from) {
             Ok(connected) => client::run(&plan, number, connected.stream),

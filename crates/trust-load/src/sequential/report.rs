@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 
 use trust_cli::echo::round_trips::RoundTrips;
 use trust_cli::exit_code::Failure;
+use trust_cli::send_proxy;
 use trust_cli::signals::Stopped;
 use trust_cli::text::count;
 use trust_cli::zone;
+use trust_net::preface::ProxyPreface;
 
 use crate::report::syn_repeated;
 use crate::sequential::client::Outcome;
@@ -20,6 +22,8 @@ const NUMBER_WIDTH_MIN: usize = 2;
 pub struct Report {
     /// The address that all clients connect to.
     address: SocketAddr,
+    /// What their connections begin with, if with a PROXY header.
+    preface: Option<ProxyPreface>,
     messages: u64,
     width: usize,
     clients: u64,
@@ -33,9 +37,15 @@ pub struct Report {
 
 impl Report {
     /// A report on so many clients with so many messages each.
-    pub fn new(address: SocketAddr, clients: u64, messages: u64) -> Report {
+    pub fn new(
+        address: SocketAddr,
+        preface: Option<ProxyPreface>,
+        clients: u64,
+        messages: u64,
+    ) -> Report {
         Report {
             address,
+            preface,
             messages,
             width: clients.to_string().len().max(NUMBER_WIDTH_MIN),
             clients: 0,
@@ -91,6 +101,9 @@ impl Report {
              address: {}\n",
             zone::shown(&self.address)
         );
+        if let Some(preface) = &self.preface {
+            let _ = writeln!(totals, "PROXY header: {}", send_proxy::described(preface));
+        }
         if *slow > 0 {
             let slow = count(*slow, "answer");
             let _ = writeln!(totals, "{slow} took longer than --timeout, which limits silence");
@@ -125,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_line_a_client_and_the_totals() {
-        let mut report = Report::new(ADDRESS, 2, 3);
+        let mut report = Report::new(ADDRESS, None, 2, 3);
         assert_eq!(
             report.add(&outcome(3, None)),
             "client  1: 3/3 ok  rtt min=0.10ms max=0.12ms avg=0.11ms\n"
@@ -146,7 +159,7 @@ mod tests {
 
     #[test]
     fn answers_that_took_longer_than_the_timeout_are_counted() {
-        let mut report = Report::new(ADDRESS, 2, 3);
+        let mut report = Report::new(ADDRESS, None, 2, 3);
         report.add(&Outcome { slow: 1, ..outcome(3, None) });
         report.add(&Outcome { slow: 1, ..outcome(3, None) });
         let expected = "2 answers took longer than --timeout, which limits silence\n";
@@ -155,7 +168,7 @@ mod tests {
 
     #[test]
     fn connections_whose_syn_was_sent_again_are_counted() {
-        let mut report = Report::new(ADDRESS, 3, 3);
+        let mut report = Report::new(ADDRESS, None, 3, 3);
         report.add(&Outcome { connected: true, syn_repeated: true, ..outcome(3, None) });
         report.add(&Outcome { connected: true, ..outcome(3, None) });
         report.add(&outcome(0, Some("refused")));
@@ -166,13 +179,15 @@ mod tests {
 
     #[test]
     fn numbers_are_aligned_to_the_last_client() {
-        assert!(Report::new(ADDRESS, 1, 1).add(&outcome(1, None)).starts_with("client  1: "));
-        assert!(Report::new(ADDRESS, 100, 1).add(&outcome(1, None)).starts_with("client   1: "));
+        assert!(Report::new(ADDRESS, None, 1, 1).add(&outcome(1, None)).starts_with("client  1: "));
+        assert!(
+            Report::new(ADDRESS, None, 100, 1).add(&outcome(1, None)).starts_with("client   1: ")
+        );
     }
 
     #[test]
     fn what_was_not_tried_before_a_signal_is_not_counted() {
-        let mut report = Report::new(ADDRESS, 5, 10);
+        let mut report = Report::new(ADDRESS, None, 5, 10);
         let stop = Some(Stopped::Signal(Signal::Interrupt));
         let interrupted = Outcome { stop, ..outcome(4, None) };
         assert_eq!(report.add(&interrupted), "client  1: 4/10 ok, interrupted\n");
@@ -181,7 +196,7 @@ mod tests {
 
     #[test]
     fn without_any_echo_there_are_no_times() {
-        let mut report = Report::new(ADDRESS, 1, 2);
+        let mut report = Report::new(ADDRESS, None, 1, 2);
         report.add(&outcome(0, Some("refused")));
         assert!(report.totals().contains("rtt overall: no echo\n"));
     }

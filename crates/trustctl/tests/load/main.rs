@@ -17,6 +17,7 @@ mod intervals;
 mod logs;
 mod memory;
 mod refusals;
+mod send_proxy;
 mod server;
 mod settings;
 mod shapes;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         settings::TESTS,
         files::TESTS,
         addresses::TESTS,
+        send_proxy::TESTS,
     ];
     SUITE.main(tests.concat().into_iter().map(Test::from).collect())
 }
