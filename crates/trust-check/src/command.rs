@@ -17,6 +17,7 @@ use trust_cli::layers::Source;
 use trust_cli::output::{Stdout, Unwritten, document, print, tell};
 use trust_cli::progress::Progress;
 use trust_cli::report_file::{FileId, ReportFile};
+use trust_cli::send_proxy;
 use trust_cli::signals::Stopped;
 use trust_cli::target::{Arguments, Family, ServerSettings, Target};
 use trust_cli::text::{reason, seconds};
@@ -174,6 +175,7 @@ fn about(
         address: None,
         command,
         pid,
+        send_proxy: options.send_proxy.as_ref().map(send_proxy::described),
         framing: options.framing(layers)?.to_string(),
         max_frame_bytes: Some(options.max_frame).filter(|limit| *limit != NO_LIMIT),
         timeout_sec: timeout(options).map(|time| time.as_secs_f64()),
@@ -219,6 +221,7 @@ fn try_all(
     let is_near = address.ip().is_loopback();
     let mut setup = Setup {
         address,
+        preface: options.send_proxy,
         framing: options.framing(context.layers)?,
         max_frame: options.max_frame,
         timeout: timeout(options),
@@ -272,14 +275,19 @@ fn reach(
     options: &CheckOptions,
     output: &mut ReportOutput,
 ) -> Result<(SocketAddr, Option<Watch>), Stopped> {
-    let family = Family::of(context.matches);
+    let (family, preface) = (Family::of(context.matches), options.send_proxy);
     match server {
         ServerAccess::Started(command) => {
             let limits =
                 StartStopLimits { start: options.start_timeout, stop: options.stop_timeout };
             let started = Started::start(command, limits).map_err(|error| cannot_start(&error))?;
             let mut tell = |line: &str| output.waiting(line);
-            let address = started.wait_until_it_accepts(family, context.signals, &mut tell)?;
+            let address = started.wait_until_it_accepts(
+                family,
+                preface.as_ref(),
+                context.signals,
+                &mut tell,
+            )?;
             let watch = Watch::of_started(started, address.port())
                 .map_err(|error| unavailable(format!("the server ended: {}", reason(&error))))?;
             Ok((address, Some(watch)))
@@ -287,7 +295,7 @@ fn reach(
         ServerAccess::There(target, pid) => {
             let (timeout, wait) = (options.patience, options.wait);
             let signals = context.signals;
-            let approach = Approach { target, family, timeout, wait, preface: None, signals };
+            let approach = Approach { target, family, timeout, wait, preface, signals };
             let address = approach.reach()?.address;
             let watch = pid.map(|pid| {
                 Watch::of_process(pid, address.port()).map_err(|error| {
@@ -381,7 +389,7 @@ impl ReportOutput {
             (true, _) => document(&CheckReport::of(report)),
             // The line on stderr says it.
             (false, RunEnd::Unreachable(_)) => String::new(),
-            (false, end) => terminal::summary(report.outcomes, report.causes, end, self.colours),
+            (false, _) => terminal::summary(report, self.colours),
         };
         if !self.is_gone {
             self.unwritten.keep(print(text.as_bytes()));

@@ -22,6 +22,17 @@ const TRY_MAX: Duration = Duration::from_millis(300);
 /// A payload without a newline, of which no part looks like the header of another part.
 const HELLO: &[u8; 23] = b"which framing is right?";
 
+/// Whether the message comes back without the PROXY header, and not with it.
+pub fn needless_preface(setup: &Setup) -> Option<String> {
+    setup.preface.as_ref()?;
+    let transcript = Transcript::default();
+    let wire = Wire::connect_without_preface(setup, 1, &transcript).ok()?;
+    let is_echoed = echoes_over(wire, setup, &setup.framing, &hello(setup), With::Half).ok()?;
+    (is_echoed && !is_served(setup, With::Half)).then(|| {
+        "it echoes without --send-proxy: the server does not expect a PROXY header".to_owned()
+    })
+}
+
 /// Tries other framings and says which one comes back right. `None` if none does, or the run is to end, or the one that
 /// was named does after all: then a wider one comes back too, as the server sees empty messages in front of it.
 pub fn other_framing(setup: &Setup) -> Option<String> {
@@ -73,16 +84,33 @@ pub enum With {
 
 /// Whether a message of the framing that was named comes back after all.
 pub fn is_served(setup: &Setup, with: With) -> bool {
+    echoes(setup, &setup.framing, &hello(setup), with).unwrap_or(false)
+}
+
+/// A payload that the framing takes.
+fn hello(setup: &Setup) -> Vec<u8> {
     let len = setup.payload_len(HELLO.len() as u64);
-    let payload: Vec<u8> = HELLO.iter().copied().cycle().take(len).collect();
-    echoes(setup, &setup.framing, &payload, with).unwrap_or(false)
+    HELLO.iter().copied().cycle().take(len).collect()
 }
 
 /// Whether one message of that framing comes back, and nothing else.
 fn echoes(setup: &Setup, framing: &Framing, payload: &[u8], with: With) -> Judged<bool> {
+    match Wire::connect(setup, 1, &Transcript::default()) {
+        Ok(wire) => echoes_over(wire, setup, framing, payload, with),
+        Err(_) => Ok(false),
+    }
+}
+
+/// The same over a new connection.
+fn echoes_over(
+    mut wire: Wire<'_>,
+    setup: &Setup,
+    framing: &Framing,
+    payload: &[u8],
+    with: With,
+) -> Judged<bool> {
     let message = framing.encode(payload);
     let patience = TRY_MAX.min(setup.patience);
-    let Ok(mut wire) = Wire::connect(setup, 1, &Transcript::default()) else { return Ok(false) };
     let since = Instant::now();
     wire.try_send(&message, patience)?;
     let mut got = vec![];

@@ -11,9 +11,11 @@ use trust_cli::exit_code::Failure;
 use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
 use trust_cli::layers::Layers;
 use trust_cli::options;
+use trust_cli::send_proxy::SEND_PROXY as PREFACE;
 use trust_cli::settings::ValueKind;
 use trust_cli::target::{self, Family, ServerSettings, ServerWord};
 use trust_cli::values::{self, parse_count, parse_large_size, parse_up_to, quoted};
+use trust_net::preface::ProxyPreface;
 
 use crate::case::Case;
 use crate::cases;
@@ -68,6 +70,9 @@ options! {
         PATIENCE patience: Duration = "5s", values::TIME;
         /// Time to try again while no server is there: refused, unreachable, or its name unknown
         WAIT wait: Duration = "0", values::OPTIONAL_TIME;
+        /// Send a PROXY protocol header first on each connection, as a balancer does: for its own
+        /// address, or for SRC
+        SEND_PROXY send_proxy: ProxyPreface, PREFACE;
         /// How long the server is left alone with a piece of a message that its kernel, or that of
         /// a proxy in front of it, has acknowledged
         SETTLE settle: Duration = "20ms", values::TIME;

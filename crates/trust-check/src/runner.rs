@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use std::{panic, thread};
 
 use rustix::event::PollFlags;
+use trust_cli::send_proxy;
 use trust_cli::signals::{Signal, Signals, Stopped};
 use trust_cli::wait::wait;
 
@@ -492,7 +493,10 @@ impl RunnerShared<'_> {
         lock(running).retain(|other| other.id != case.id);
         lock(self.refusals).handle_end(case.id, &outcome.log);
         if has_failed && case.id == FIRST {
-            outcome.hint = hint::other_framing(setup).or_else(|| hint::other_protocol(setup));
+            outcome.hint = hint::needless_preface(setup)
+                .or_else(|| hint::other_framing(setup))
+                .or_else(|| hint::other_protocol(setup))
+                .or_else(|| setup.preface.as_ref().map(send_proxy::hint));
         }
         outcome
     }
@@ -546,7 +550,7 @@ fn is_to_be_tried_again(outcome: &CaseOutcome) -> bool {
 
 /// Whether nobody listens there any more.
 fn refuses(setup: &Setup) -> bool {
-    wire::open(setup, PathKind::AsItIs, GONE_PATIENCE).is_ok_and(|opened| {
+    wire::open(setup, PathKind::AsItIs, setup.preface.as_ref(), GONE_PATIENCE).is_ok_and(|opened| {
         opened.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
     })
 }

@@ -21,6 +21,7 @@ use trust_cli::signals::{Signal, Signals, Stopped};
 use trust_cli::target::Family;
 use trust_cli::text::{reason, seconds};
 use trust_cli::wait::wait_for;
+use trust_net::preface::ProxyPreface;
 use trust_net::stream::ClientStream;
 
 /// What stands for the port in the command.
@@ -115,7 +116,7 @@ impl Started {
         Started::start(&self.command, self.limits)
     }
 
-    /// Waits until it accepts connections, and returns the address. Calls `tell` every second with
+    /// Waits until it accepts connections, of which each begins with the preface, and returns the address. Calls `tell` every second with
     /// what it waits for.
     ///
     /// # Errors
@@ -124,6 +125,7 @@ impl Started {
     pub fn wait_until_it_accepts(
         &self,
         family: Family,
+        preface: Option<&ProxyPreface>,
         signals: &Signals,
         tell: &mut dyn FnMut(&str),
     ) -> Result<SocketAddr, Stopped> {
@@ -135,7 +137,7 @@ impl Started {
         let mut wait = ToldWait::begin(what, self.limits.start);
         loop {
             for address in addresses.into_iter().filter(|address| family.has(address)) {
-                if accepts(address, signals)? {
+                if accepts(address, preface, signals)? {
                     return Ok(address);
                 }
             }
@@ -340,11 +342,19 @@ fn is_open(pipe: &OwnedFd) -> bool {
     rustix::io::retry_on_intr(|| poll(waiting, None)).is_ok()
 }
 
-fn accepts(address: SocketAddr, signals: &Signals) -> Result<bool, Stopped> {
-    let Ok(stream) = ClientStream::begin_connecting(address, |_| ()) else { return Ok(false) };
+fn accepts(
+    address: SocketAddr,
+    preface: Option<&ProxyPreface>,
+    signals: &Signals,
+) -> Result<bool, Stopped> {
+    let Ok(mut stream) = ClientStream::begin_connecting(address, |_| ()) else { return Ok(false) };
     let until = Some(Instant::now() + TRY_MAX);
     let has_answer = wait_for(signals, stream.as_fd(), PollFlags::OUT, until)?;
-    Ok(has_answer && stream.finish_connecting().is_ok())
+    let is_connected = has_answer && stream.finish_connecting().is_ok();
+    if let Some(preface) = preface.filter(|_| is_connected) {
+        stream.send_preface(preface);
+    }
+    Ok(is_connected)
 }
 
 /// How a process ended, in words. A shell that waited for one that a signal ended exits with 128 and its number.
@@ -397,7 +407,7 @@ mod tests {
 
     fn failed(command: &str) -> String {
         let started = Started::start(command.as_ref(), LIMITS).unwrap();
-        match started.wait_until_it_accepts(Family::Any, &Signals::never(), &mut |_| ()) {
+        match started.wait_until_it_accepts(Family::Any, None, &Signals::never(), &mut |_| ()) {
             Err(Stopped::Failed(failure)) => failure.message,
             other => panic!("{other:?}"),
         }
@@ -422,7 +432,7 @@ mod tests {
         let started = Started::start("exec sleep 600".as_ref(), limits).unwrap();
         let (mut told, signals) = (vec![], Signals::never());
         let mut tell = |line: &str| told.push(line.to_owned());
-        let waited = started.wait_until_it_accepts(Family::Any, &signals, &mut tell);
+        let waited = started.wait_until_it_accepts(Family::Any, None, &signals, &mut tell);
         let Err(Stopped::Failed(failure)) = waited else { panic!("{waited:?}") };
         let port = started.port;
         let why = "after 1.5 s (--start-timeout); it wrote nothing to stderr";

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use trust_cli::framing::Framing;
+use trust_net::preface::ProxyPreface;
 
 /// The longest payload that a case sends where only "large" matters: more than kernels buffer by default, and little
 /// enough for a slow path.
@@ -21,6 +22,8 @@ pub const NO_LIMIT: u64 = u64::MAX;
 pub struct Setup {
     /// Where the server is; the first address that answered.
     pub address: SocketAddr,
+    /// What each connection begins with, if with a PROXY header.
+    pub preface: Option<ProxyPreface>,
     /// How it tells messages apart.
     pub framing: Framing,
     /// The longest payload that it takes, in bytes; [`NO_LIMIT`] if it takes any.

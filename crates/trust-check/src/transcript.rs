@@ -44,7 +44,9 @@ pub struct TranscriptEntry {
 pub enum What {
     /// The connection was made.
     Connected,
-    /// Bytes were handed to our kernel.
+    /// The PROXY header was handed to our kernel.
+    SentPreface(Excerpt),
+    /// Bytes of the stream behind it were.
     Sent(Excerpt),
     /// The kernel of the first hop has acknowledged everything, and was left alone with it for that long.
     LeftAlone(Duration),

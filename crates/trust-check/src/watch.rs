@@ -172,7 +172,8 @@ impl Watch {
         let again = self.watched().started.as_ref()?.again();
         let failed = |error: io::Error| Stopped::from(cannot_start(&error));
         Some(again.map_err(failed).and_then(|started| {
-            let address = started.wait_until_it_accepts(family, signals, tell)?;
+            let address =
+                started.wait_until_it_accepts(family, setup.preface.as_ref(), signals, tell)?;
             let watched = Watched::new(started.pid(), address.port(), Some(started));
             let watched = Arc::new(watched.map_err(failed)?);
             *self.watched.write().unwrap_or_else(PoisonError::into_inner) = watched;

@@ -14,8 +14,10 @@ use rustix::net::sockopt;
 use socket2::{SockRef, Socket};
 use trust_cli::own_host::is_on_this_host;
 use trust_cli::text::{reason, seconds};
+use trust_net::preface::ProxyPreface;
 use trust_net::socket;
 use trust_net::stream::{ClientStream, Incoming};
+use trust_net::wire::EncodedProxyHeader;
 
 use crate::answer;
 use crate::setup::{CONNECT_SLOW, LARGE_MAX, OnReset, Setup};
@@ -92,6 +94,8 @@ pub struct Wire<'s> {
     number: u32,
     transcript: Transcript,
     end: Option<ConnectionEnd>,
+    /// Whether the preface is all that was sent.
+    has_sent_preface_alone: bool,
     /// Whether a byte came.
     has_received: bool,
     /// Whether our FIN was sent.
@@ -112,6 +116,19 @@ impl<'s> Wire<'s> {
         Wire::connect_over(setup, number, transcript, PathKind::AsItIs)
     }
 
+    /// The same without the preface that all others have.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::connect`].
+    pub fn connect_without_preface(
+        setup: &'s Setup,
+        number: u32,
+        transcript: &Transcript,
+    ) -> Judged<Wire<'s>> {
+        Wire::begin(setup, number, transcript, PathKind::AsItIs, None)
+    }
+
     /// The same over a path that may be made narrow.
     ///
     /// # Errors
@@ -123,6 +140,16 @@ impl<'s> Wire<'s> {
         transcript: &Transcript,
         path: PathKind,
     ) -> Judged<Wire<'s>> {
+        Wire::begin(setup, number, transcript, path, setup.preface.as_ref())
+    }
+
+    fn begin(
+        setup: &'s Setup,
+        number: u32,
+        transcript: &Transcript,
+        path: PathKind,
+        preface: Option<&ProxyPreface>,
+    ) -> Judged<Wire<'s>> {
         let failed = |error: io::Error| {
             let evidence = match error.kind() {
                 ErrorKind::TimedOut => Evidence::Time,
@@ -133,9 +160,13 @@ impl<'s> Wire<'s> {
         };
         pause(setup, setup.rate.take_turn())?;
         let since = Instant::now();
-        let stream = open(setup, path, setup.patience)?.map_err(failed)?;
+        let opened = open(setup, path, preface, setup.patience)?.map_err(failed)?;
+        let Opened { stream, connected_at, header } = opened;
         transcript.add(number, What::Connected);
-        let connected_in = since.elapsed();
+        if let Some(header) = &header {
+            transcript.add(number, What::SentPreface(Excerpt::of(header)));
+        }
+        let connected_in = connected_at - since;
         let beside = setup.rate.count_opened(connected_in);
         Ok(Wire {
             since,
@@ -145,6 +176,7 @@ impl<'s> Wire<'s> {
             number,
             transcript: transcript.clone(),
             end: None,
+            has_sent_preface_alone: header.is_some(),
             has_received: false,
             has_finished: false,
             beside,
@@ -235,13 +267,21 @@ impl<'s> Wire<'s> {
 
     /// Sends a piece, waits until the kernel of the first hop (the server's, or that of a proxy in front of it) has
     /// acknowledged all of it, and leaves the server alone with it for the settle time, so that a receive there can have
-    /// brought this piece and no more.
+    /// brought this piece and no more. A preface is a piece of its own.
     ///
     /// # Errors
     ///
     /// As [`Wire::send`].
     pub fn send_piece(&mut self, bytes: &[u8]) -> Judged<Apart> {
+        if self.has_sent_preface_alone && self.leave_alone()? == Apart::Ended {
+            return Ok(Apart::Ended);
+        }
         self.send(bytes)?;
+        self.leave_alone()
+    }
+
+    /// Waits until all that was sent is acknowledged, and then for the settle time.
+    fn leave_alone(&self) -> Judged<Apart> {
         let until = Instant::now() + self.setup.patience;
         while socket::path_info(self.stream.as_fd()).unacknowledged > 0 {
             if Instant::now() >= until {
@@ -542,6 +582,7 @@ impl<'s> Wire<'s> {
         }
         let count = self.stream.send(bytes);
         if count > 0 {
+            self.has_sent_preface_alone = false;
             self.record(What::Sent(Excerpt::of(&bytes[..count])));
         } else if let Some(errno) = self.stream.send_error() {
             let error = io::Error::from_raw_os_error(errno);
@@ -583,12 +624,25 @@ impl<'s> Wire<'s> {
     }
 }
 
-/// Connects, within the patience.
+/// A connection that has just been made.
+pub struct Opened {
+    stream: ClientStream,
+    connected_at: Instant,
+    /// What was sent of its preface, if it has one.
+    header: Option<EncodedProxyHeader>,
+}
+
+/// Connects, within the patience, and sends the preface.
 ///
 /// # Errors
 ///
 /// Only when the run is to end. Inside of it, as `connect(2)`.
-pub fn open(setup: &Setup, path: PathKind, patience: Duration) -> Judged<io::Result<ClientStream>> {
+pub fn open(
+    setup: &Setup,
+    path: PathKind,
+    preface: Option<&ProxyPreface>,
+    patience: Duration,
+) -> Judged<io::Result<Opened>> {
     let configure = |socket: &Socket| {
         if path == PathKind::Narrow {
             // Both before the first segment, which tells them to the server's kernel. Without them more is needed to fill it.
@@ -596,14 +650,25 @@ pub fn open(setup: &Setup, path: PathKind, patience: Duration) -> Judged<io::Res
             let _ = socket.set_recv_buffer_size(NARROW_WINDOW);
         }
     };
-    let stream = match ClientStream::begin_connecting(setup.address, configure) {
+    let mut stream = match ClientStream::begin_connecting(setup.address, configure) {
         Ok(stream) => stream,
         Err(error) => return Ok(Err(error)),
     };
-    Ok(match wait(setup, Some((stream.as_fd(), PollFlags::OUT)), patience)? {
-        true => stream.finish_connecting().map(|()| stream),
-        false => Err(ErrorKind::TimedOut.into()),
-    })
+    if !wait(setup, Some((stream.as_fd(), PollFlags::OUT)), patience)? {
+        return Ok(Err(ErrorKind::TimedOut.into()));
+    }
+    if let Err(error) = stream.finish_connecting() {
+        return Ok(Err(error));
+    }
+    let connected_at = Instant::now();
+    let header = preface.map(|preface| stream.send_preface(preface));
+    // Only a kernel that is out of memory does not take it at once.
+    while !stream.flush_preface() && stream.send_error().is_none() {
+        if !wait(setup, Some((stream.as_fd(), PollFlags::OUT)), patience)? {
+            return Ok(Err(ErrorKind::TimedOut.into()));
+        }
+    }
+    Ok(Ok(Opened { stream, connected_at, header }))
 }
 
 /// Does nothing for that long.

@@ -173,6 +173,8 @@ pub struct ServerFields {
     pub command: Option<String>,
     /// The process that was watched.
     pub pid: Option<u32>,
+    /// The PROXY header that each connection begins with, as `--send-proxy` says; `null`: none.
+    pub send_proxy: Option<String>,
     /// `--framing`.
     pub framing: String,
     /// `--max-frame`; `null`: no limit.
@@ -322,9 +324,9 @@ pub struct TranscriptLine {
     pub connection: u32,
     /// What happened.
     pub what: WireEvent,
-    /// Of `sent` and `received`: how many.
+    /// Of `sent_proxy_header`, `sent` and `received`: how many.
     pub bytes: Option<usize>,
-    /// Of `sent` and `received`: the first 64 of them.
+    /// Of the same: the first 64 of them.
     pub hex: Option<String>,
     /// Of `left_alone` and `silence`: how long.
     pub time_ms: Option<f64>,
@@ -339,7 +341,9 @@ pub struct TranscriptLine {
 pub enum WireEvent {
     /// The connection was made.
     Connected,
-    /// Bytes were sent.
+    /// The PROXY header of `--send-proxy` was sent.
+    SentProxyHeader,
+    /// Bytes were sent; those of a PROXY header are none of them.
     Sent,
     /// All was acknowledged, and the server was left alone with it.
     LeftAlone,
@@ -365,6 +369,7 @@ impl TranscriptLine {
     fn of(entry: &TranscriptEntry) -> TranscriptLine {
         let (what, bytes, time, text) = match &entry.what {
             What::Connected => (WireEvent::Connected, None, None, None),
+            What::SentPreface(bytes) => (WireEvent::SentProxyHeader, Some(bytes), None, None),
             What::Sent(bytes) => (WireEvent::Sent, Some(bytes), None, None),
             What::LeftAlone(time) => (WireEvent::LeftAlone, None, Some(*time), None),
             What::Received(bytes) => (WireEvent::Received, Some(bytes), None, None),

@@ -36,6 +36,10 @@ pub fn report(report: &RunReport<'_>) -> String {
                 skipped=(skipped) time=(time) timestamp=(about.started)
             {
                 "\n"
+                @if let Some(preface) = &about.server.send_proxy {
+                    properties { property name="send-proxy" value=(preface) {} }
+                    "\n"
+                }
                 @for outcome in *outcomes { (case(outcome, &about.again(outcome.case.id))) "\n" }
                 @if let Some(error) = error {
                     testcase classname="run" name="the whole run" time="0" {

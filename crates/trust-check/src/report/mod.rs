@@ -198,6 +198,7 @@ pub fn transcript(log: &Log, bytes_shown: usize) -> Vec<String> {
 fn wire_line(what: &What, bytes_shown: usize) -> String {
     match what {
         What::Connected => "connected".to_owned(),
+        What::SentPreface(bytes) => format!("-> PROXY header {}", hex(bytes, bytes_shown)),
         What::Sent(bytes) => format!("-> {}", hex(bytes, bytes_shown)),
         What::LeftAlone(time) => format!("   acknowledged, and left alone for {}", seconds(*time)),
         What::Received(bytes) => format!("<- {}", hex(bytes, bytes_shown)),

@@ -6,7 +6,7 @@ use trust_cli::colours::{AnsiColor, Colours, Style};
 
 use crate::cause::Cause;
 use crate::outcome::{CaseOutcome, Class};
-use crate::report::{About, Counts, RunEnd, caused, short_list, transcript};
+use crate::report::{About, Counts, RunEnd, RunReport, caused, short_list, transcript};
 use crate::verdict::{Finding, Verdict};
 
 /// Bytes that are shown of what went over the wire at once: a header, and enough of a payload to tell it from others.
@@ -78,12 +78,8 @@ fn shortened(mut lines: Vec<String>) -> Vec<String> {
 }
 
 /// The last lines of a run: what was skipped and why, and how many cases came to what.
-pub fn summary(
-    outcomes: &[CaseOutcome],
-    causes: &[Cause],
-    end: RunEnd<'_>,
-    colours: Colours,
-) -> String {
+pub fn summary(report: &RunReport<'_>, colours: Colours) -> String {
+    let RunReport { about, outcomes, causes, end, .. } = *report;
     let mut text = String::new();
     let mut reasons: Vec<(&str, Vec<&str>)> = vec![];
     for outcome in outcomes {
@@ -107,6 +103,9 @@ pub fn summary(
         RunEnd::Stopped(signal) => {
             let _ = writeln!(text, "stopped by {signal}; what was not tried is skipped");
         }
+    }
+    if let Some(preface) = &about.server.send_proxy {
+        let _ = writeln!(text, "each connection began with a PROXY header: {preface}");
     }
     let counts = Counts::of(outcomes);
     let _ = writeln!(text, "{}", counts.line());

@@ -52,6 +52,7 @@ mod tests {
     fn setup() -> Setup {
         Setup {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+            preface: None,
             framing: Framing::Raw,
             max_frame: 1,
             timeout: None,

@@ -50,6 +50,7 @@ fn on_the_way(log: &Log) -> String {
                 let dots = if bytes.len > shown.len() { " …" } else { "" };
                 format!("{}{dots} ({} bytes)", answer::shown(shown), bytes.len)
             }
+            What::SentPreface(_) => "a PROXY header".to_owned(),
             What::SentFin => "FIN".to_owned(),
             What::SentReset => "RST".to_owned(),
             _ => continue,

@@ -49,7 +49,10 @@ fn check_case(case: &CaseReport) {
     for entry in &case.transcript {
         assert!(entry.at_ms >= last, "{id}: the transcript is not in the order of time");
         last = entry.at_ms;
-        let has_bytes = matches!(entry.what, WireEvent::Sent | WireEvent::Received);
+        let has_bytes = matches!(
+            entry.what,
+            WireEvent::SentProxyHeader | WireEvent::Sent | WireEvent::Received
+        );
         let has_time = matches!(entry.what, WireEvent::LeftAlone | WireEvent::Silence);
         assert_eq!((entry.bytes.is_some(), entry.hex.is_some()), (has_bytes, has_bytes), "{id}");
         assert_eq!(entry.time_ms.is_some(), has_time, "{id}");

@@ -9,6 +9,7 @@ mod json;
 mod report_tests;
 mod right_tests;
 mod run_tests;
+mod send_proxy_tests;
 mod server;
 mod watch_tests;
 mod xml;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         right_tests::TESTS,
         far_tests::TESTS,
         forwarder_tests::TESTS,
+        send_proxy_tests::TESTS,
     ];
     SUITE.main(tests.concat().into_iter().map(Test::from).collect())
 }

@@ -20,12 +20,21 @@ const MAX_FRAME: u64 = 65_536;
 /// What a server that dies says first.
 pub(crate) const LAST_WORDS: &str = "this length is too much for me";
 
+/// What a server says that dies of a connection without a header.
+pub(crate) const NO_HEADER: &str = "a connection began without a PROXY header";
+
+/// How the name of a kind begins whose connections are to begin with a PROXY header.
+const BEHIND_HEADER: &str = "behind-header-";
+
 /// The exit code of a server that dies.
 pub(crate) const DEATH_CODE: i32 = 7;
 
 /// Runs the server of that kind on that port, for ever.
 pub(crate) fn run(kind: &str, port: &str) -> ExitCode {
-    let (Ok(port), Some(kind)) = (port.parse::<u16>(), Kind::named(kind)) else {
+    let behind_header = kind.strip_prefix(BEHIND_HEADER);
+    let is_behind_header = behind_header.is_some();
+    let named = Kind::named(behind_header.unwrap_or(kind));
+    let (Ok(port), Some(kind)) = (port.parse::<u16>(), named) else {
         return ExitCode::from(64);
     };
     let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else {
@@ -42,6 +51,10 @@ pub(crate) fn run(kind: &str, port: &str) -> ExitCode {
             let _place = Place;
             let is_reset = |error: &io::Error| error.kind() == ErrorKind::ConnectionReset;
             let taken = take(kind);
+            if is_behind_header && !takes_header(&stream) {
+                let _ = writeln!(io::stderr(), "{NO_HEADER}");
+                std::process::exit(DEATH_CODE);
+            }
             if serve(stream, kind).is_err_and(|error| is_reset(&error)) {
                 match kind {
                     Kind::DiesOfReset => std::process::exit(DEATH_CODE),
@@ -106,6 +119,8 @@ enum Kind {
     TakesMoments,
     /// Right, and what it sends is urgent.
     Urgent,
+    /// It reads and answers nothing.
+    Silent,
 }
 
 /// What a server takes for a message whose two answers take as long as a delayed acknowledgement.
@@ -211,15 +226,41 @@ impl Kind {
             "takes-moments" => Kind::TakesMoments,
             "wrong-once" => Kind::WrongOnce,
             "urgent" => Kind::Urgent,
+            "silent" => Kind::Silent,
             _ => return None,
         })
     }
+}
+
+/// Takes the PROXY header, and not a byte more. A RST may have overtaken it.
+fn takes_header(mut stream: &TcpStream) -> bool {
+    let mut take = || -> io::Result<bool> {
+        let mut header = vec![0; 8];
+        stream.read_exact(&mut header)?;
+        if header.starts_with(b"PROXY ") {
+            while !header.ends_with(b"\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte)?;
+                header.push(byte[0]);
+            }
+            return Ok(true);
+        }
+        let mut rest = [0; 8];
+        stream.read_exact(&mut rest)?;
+        let mut addresses = vec![0; usize::from(rest[7])];
+        stream.read_exact(&mut addresses)?;
+        Ok([&header[..], &rest[..4]].concat() == b"\r\n\r\n\0\r\nQUIT\n")
+    };
+    take().unwrap_or_else(|error| error.kind() == ErrorKind::ConnectionReset)
 }
 
 fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
     if kind == Kind::Http {
         let _ = stream.read(&mut [0; 4096])?;
         return stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+    }
+    if kind == Kind::Silent {
+        return io::copy(&mut stream, &mut io::sink()).map(drop);
     }
     stream.set_nodelay(true)?;
     if kind == Kind::Slow {

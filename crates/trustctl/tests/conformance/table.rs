@@ -224,6 +224,7 @@ impl Subject {
         let (stop, stopper) = io::pipe().expect("make a pipe");
         let mut setup = Setup {
             address: server.address,
+            preface: None,
             framing,
             max_frame,
             timeout,
