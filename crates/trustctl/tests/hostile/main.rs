@@ -8,6 +8,7 @@
 //! cargo test -p trustctl --test hostile -- [PART OF A NAME]… [--test-threads N]
 //! ```
 
+mod balancers;
 mod bounds;
 mod case;
 mod client;
@@ -51,6 +52,7 @@ fn cases() -> Vec<Case> {
         logs::CASES,
         client::CASES,
         superservers::CASES,
+        balancers::CASES,
         idle::CASES,
         bounds::CASES,
     ]
