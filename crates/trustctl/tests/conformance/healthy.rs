@@ -1,6 +1,7 @@
 //! Servers in which no case may find a bug: ours, one with a thread a client, servers in other languages, and relays in
 //! front of ours. Relays that are wrong as they come are here too, with what is wrong with them.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use trust_check::cases;
@@ -8,6 +9,8 @@ use trust_check::expect::Known;
 use trust_check::setup::OnReset;
 use trust_check::verdict::Verdict;
 use trust_cli::framing::Framing;
+use trust_net::preface::{PrefaceSource, ProxyPreface};
+use trust_net::wire::ProxyVersion;
 
 use super::constraints::{self, Constraints};
 use super::foreign::{Foreign, Language};
@@ -27,6 +30,8 @@ pub(crate) struct Healthy {
     offset: u16,
     adjust: i64,
     pub(crate) max_frame: u64,
+    /// What its connections begin with, if with a PROXY header.
+    pub(crate) preface: Option<ProxyPreface>,
     /// Its timeout, if it has one.
     pub(crate) timeout: Option<Duration>,
     /// How long an answer is waited for.
@@ -42,6 +47,9 @@ pub(crate) struct Healthy {
     pub(crate) program: Program,
 }
 
+/// Whom a client may claim to be.
+const CLIENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+
 /// As long as a user has reason to wait on a busy machine, and less than the default.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -52,6 +60,7 @@ const STD: Healthy = Healthy {
     offset: 0,
     adjust: 0,
     max_frame: MAX_FRAME,
+    preface: None,
     timeout: Some(TIMEOUT),
     patience: PATIENCE,
     reset: OnReset::Warn,
@@ -78,6 +87,17 @@ const fn ours(name: &'static str, about: &'static str, flags: &'static [&'static
 
 const fn behind(name: &'static str, about: &'static str, relay: Relay) -> Healthy {
     Healthy { name, about, program: Program::Behind(relay), ..STD }
+}
+
+/// The same for clients that begin with a PROXY header.
+const fn behind_header(
+    name: &'static str,
+    about: &'static str,
+    relay: Relay,
+    version: ProxyVersion,
+    source: PrefaceSource,
+) -> Healthy {
+    Healthy { preface: Some(ProxyPreface { version, source }), ..behind(name, about, relay) }
 }
 
 /// A relay that ends both directions with the first FIN. Answers may be faster than that; and where bytes are unread
@@ -121,6 +141,20 @@ pub(crate) const ALL: &[Healthy] = &[
     behind("socat", "socat with `-t 30`, a process per connection", Relay::Socat),
     behind("haproxy", "HAProxy in mode tcp, long timeouts", Relay::HaProxy),
     behind("nginx", "nginx's stream module, `proxy_half_close on`, a long timeout", Relay::Nginx),
+    behind_header(
+        "haproxy-accept-proxy",
+        "HAProxy with `accept-proxy`, behind `--send-proxy v2=203.0.113.7:4711`",
+        Relay::HaProxyBehindHeader,
+        ProxyVersion::V2,
+        PrefaceSource::Address { ip: IpAddr::V4(CLIENT), port: Some(4711) },
+    ),
+    behind_header(
+        "nginx-proxy-protocol",
+        "nginx with `proxy_protocol`, behind `--send-proxy v1`",
+        Relay::NginxBehindHeader,
+        ProxyVersion::V1,
+        PrefaceSource::Own,
+    ),
     cutting(
         "nginx-default",
         "nginx's stream module as it comes",

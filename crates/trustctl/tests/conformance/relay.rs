@@ -15,8 +15,12 @@ pub(crate) enum Relay {
     Socat,
     /// In mode `tcp`, with long timeouts.
     HaProxy,
+    /// The same with `accept-proxy`.
+    HaProxyBehindHeader,
     /// Its stream module, with `proxy_half_close on` and a long timeout.
     Nginx,
+    /// The same with `proxy_protocol`.
+    NginxBehindHeader,
     /// Its stream module as it comes.
     NginxDefault,
     /// As it comes.
@@ -28,8 +32,10 @@ impl Relay {
     pub(crate) fn missing(self) -> Option<String> {
         match self {
             Relay::Socat => tool("socat"),
-            Relay::HaProxy => tool("haproxy"),
-            Relay::Nginx | Relay::NginxDefault => tool("nginx").or_else(|| is_there(NGINX_STREAM)),
+            Relay::HaProxy | Relay::HaProxyBehindHeader => tool("haproxy"),
+            Relay::Nginx | Relay::NginxBehindHeader | Relay::NginxDefault => {
+                tool("nginx").or_else(|| is_there(NGINX_STREAM))
+            }
             Relay::Rinetd => tool("rinetd"),
         }
     }
@@ -57,7 +63,13 @@ impl Relay {
                 ("socat", words.to_vec())
             }
             Relay::HaProxy => ("haproxy", configured("haproxy.cfg", &["-db", "-f"], &[])),
+            Relay::HaProxyBehindHeader => {
+                ("haproxy", configured("haproxy_accept.cfg", &["-db", "-f"], &[]))
+            }
             Relay::Nginx => ("nginx", configured("nginx.conf", &["-e", "stderr", "-c"], &[])),
+            Relay::NginxBehindHeader => {
+                ("nginx", configured("nginx_accept.conf", &["-e", "stderr", "-c"], &[]))
+            }
             Relay::NginxDefault => {
                 ("nginx", configured("nginx_default.conf", &["-e", "stderr", "-c"], &[]))
             }

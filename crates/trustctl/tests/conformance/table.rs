@@ -213,18 +213,18 @@ impl Subject {
 
     fn check(self, cases: Vec<&'static Case>, look: Look, signals: &Signals) -> Vec<CaseOutcome> {
         let server = self.start();
-        let (framing, max_frame, timeout) = match self {
+        let (framing, preface, max_frame, timeout) = match self {
             Subject::Mutant(mutant) => {
                 let timeout = (!mutant.behaviour.no_timeout).then_some(TIMEOUT);
                 let framing = Framing::parse(mutant.framing).expect("the framing has a name");
-                (framing, mutant.max_frame, timeout)
+                (framing, None, mutant.max_frame, timeout)
             }
-            Subject::Healthy(healthy) => (healthy.framing(), healthy.max_frame, healthy.timeout),
+            Subject::Healthy(it) => (it.framing(), it.preface, it.max_frame, it.timeout),
         };
         let (stop, stopper) = io::pipe().expect("make a pipe");
         let mut setup = Setup {
             address: server.address,
-            preface: None,
+            preface,
             framing,
             max_frame,
             timeout,
