@@ -28,81 +28,115 @@ pub const NAME: &str = "check";
 options! {
     /// Options of `trustctl check`, one field per flag.
     pub struct CheckOptions of "check" {
-        /// The server's name or address, perhaps with its port, in place of HOST:PORT
+        group "Server"
+        /// The server's name or address, in place of HOST:PORT
+        ///
+        /// The port may be part of it.
         HOST host: ServerWord = "localhost", target::HOST;
         /// The server's port, in place of HOST:PORT
         PORT port: u16, target::SERVER_PORT;
-        /// Start this server, watch it and stop it, in place of HOST:PORT; {port} stands for a free
-        /// port
+        /// Start this server, watch it and stop it, in place of HOST:PORT
+        ///
+        /// {port} stands for a free port.
         COMMAND command: OsString, ValueKind::of_bytes(
             "COMMAND",
             "a command for sh with {port} in it",
             |text| has_port(text).then(|| text.to_owned()),
         );
-        /// How long the server that is started may take to accept connections
-        START_TIMEOUT start_timeout: Duration = "10s", values::TIME;
-        /// How long the server that is started may take to end after SIGTERM, before it gets
-        /// SIGKILL
-        STOP_TIMEOUT stop_timeout: Duration = "3s", values::DELAY;
-        /// The server's process, on this host: its descriptors, memory and children are watched
+        /// The server's process, to watch its resources
+        ///
+        /// It runs on this host; its descriptors, memory and children are watched.
         PID pid: u32, ValueKind::of_text("PID", "the number of a process", |text| {
                 parse_count(text).and_then(|pid| u32::try_from(pid).ok())
         });
-        /// How the server tells messages apart: the length field's width and order, +incl if the
-        /// length counts its own header; raw; line
+        /// Time to try again while no server is there
+        ///
+        /// That is while it refuses, is unreachable, or its name is unknown.
+        WAIT wait: Duration = "0", values::OPTIONAL_TIME;
+
+        group "Protocol of the server"
+        /// How it tells messages apart: its length field, raw or line
+        ///
+        /// The length field's width and order, with +incl if the length counts its own header.
         FRAMING framing: Framing = "u32be", framing::FRAMING;
-        /// Bytes in front of the length field; zeros are sent there
+        /// Bytes before the length field, sent as zeros
         OFFSET offset: u16 = "0", framing::OFFSET;
-        /// Added to the length field's value, for lengths that count more or less than what follows
+        /// Added to the value of the length field
+        ///
+        /// For lengths that count more or less than what follows.
         ADJUST adjust: i64 = "0", framing::ADJUST;
-        /// Largest payload that the server takes, inclusive, or none if it takes any
+        /// Largest payload that it takes, or none
+        ///
+        /// none: it takes any.
         MAX_FRAME max_frame: u64 = "65536",
             ValueKind::of_text("SIZE", "a size from 1 byte, as 65536 or 64KiB, or none", |text| {
                 if text == "none" { Some(NO_LIMIT) } else { parse_large_size(text) }
             });
-        /// The server's timeout for silent clients; without it, such times are measured and not
-        /// judged
+        /// Its idle timeout
+        ///
+        /// Without it, such times are measured and not judged.
         TIMEOUT timeout: Duration, values::LIMIT;
-        /// Clients that the server serves at the same time, if it turns more away [default: found
-        /// out]
+        /// Clients that it serves at once, if it has a limit
+        ///
+        /// [default: found out]
         MAX_CLIENTS max_clients: u64, values::COUNT;
-        /// Longest wait for an answer without any progress
+
+        group "Cases"
+        /// Only these cases: ids, perhaps with *, separated by commas
+        CASE case: String, PATTERNS;
+        /// List the cases, and run none
+        LIST list: bool = off, values::SWITCH;
+        /// Longest wait for an answer without progress
         PATIENCE patience: Duration = "5s", values::TIME;
-        /// Time to try again while no server is there: refused, unreachable, or its name unknown
-        WAIT wait: Duration = "0", values::OPTIONAL_TIME;
-        /// Send a PROXY protocol header first on each connection, as a balancer does: for its own
-        /// address, or for SRC
-        SEND_PROXY send_proxy: ProxyPreface, PREFACE;
-        /// How long the server is left alone with a piece of a message that its kernel, or that of
-        /// a proxy in front of it, has acknowledged
-        SETTLE settle: Duration = "20ms", values::TIME;
-        /// What it means that the server sends RST where a FIN would do
+
+        group "Verdict"
+        /// What a RST in place of a FIN counts as
         RESET reset: OnReset = "warn",
             ValueKind::of_text("VERDICT", "pass, warn or fail", OnReset::parse);
-        /// A warning is a failure
+        /// Treat a warning as a failure
         STRICT strict: bool = off, values::SWITCH;
-        /// Cases that are known to fail, an id or a pattern a line; they do not fail the run, but
-        /// passing does
+        /// Cases that are known to fail, one id or pattern per line
+        ///
+        /// They do not fail the run, but passing does.
         EXPECT expect: PathBuf, values::FILE;
-        /// Only these cases: ids with * for any characters, with commas between them
-        CASE case: String, PATTERNS;
-        /// Say which cases there are, and try none
-        LIST list: bool = off, values::SWITCH;
+
+        group "Reports"
         /// Print one JSON document and nothing else
         JSON json: bool = off, values::SWITCH;
-        /// Write a report in JUnit's XML too
+        /// Write a JUnit XML report too
         JUNIT junit: PathBuf, values::FILE;
-        /// Write a page with all transcripts too, which needs nothing else
+        /// Write a page with all transcripts too
+        ///
+        /// It is one file and loads no other.
         HTML html: PathBuf, values::FILE;
+
+        rare "Starting and connecting"
+        /// Time for --command to accept connections
+        START_TIMEOUT start_timeout: Duration = "10s", values::TIME;
+        /// Time for --command to end after SIGTERM
+        ///
+        /// Then it gets SIGKILL.
+        STOP_TIMEOUT stop_timeout: Duration = "3s", values::DELAY;
+        /// Send a PROXY protocol header first on each connection, as a load balancer does
+        ///
+        /// It names the connection's own address, or SRC.
+        SEND_PROXY send_proxy: ProxyPreface, PREFACE;
+
+        rare "Pace and measurement"
+        /// Time that the server is left alone with a piece of a message
+        ///
+        /// Its kernel, or that of a proxy in front of it, has acknowledged the piece by then.
+        SETTLE settle: Duration = "20ms", values::TIME;
         /// Decides all payloads
         SEED seed: u64 = "1", values::SEED;
         /// Cases that run at the same time
         JOBS jobs: u64 = "8",
             ValueKind::of_text("COUNT", "a whole number from 1 to 64", parse_up_to::<64>);
-        /// New connections a second at most [default: no limit on this host, 50 elsewhere]
+        /// Most new connections per second [default: no limit on this host, 50 elsewhere]
         MAX_RATE max_rate: u64, values::COUNT_PER_SECOND;
-        /// How much the server's memory may grow before it counts as a leak; more for a server with
-        /// a large heap and a collector
+        /// Growth of the server's memory above which it counts as a leak
+        ///
+        /// A server with a large heap and a garbage collector needs more.
         MEMORY_ALLOWANCE memory_allowance: u64 = "64MiB", values::LARGE_SIZE;
     }
 }

@@ -11,7 +11,7 @@ use crate::zone;
 
 /// What `--send-proxy` can be set to.
 pub const SEND_PROXY: ValueKind<ProxyPreface> = ValueKind::of_parts(
-    "VERSION[=SRC]",
+    "VERSION",
     "v1 or v2, perhaps with =ADDRESS or =ADDRESS:PORT, or v1=unknown or v2=local",
     parse,
 );
@@ -24,7 +24,7 @@ fn parse(text: &str) -> Result<ProxyPreface, String> {
     let version = match version {
         "v1" => ProxyVersion::V1,
         "v2" => ProxyVersion::V2,
-        _ => return Err(format!("allowed is {}", SEND_PROXY.allowed)),
+        _ => return Err(format!("expected {}", SEND_PROXY.allowed)),
     };
     let source = match (version, source) {
         (_, None) => PrefaceSource::Own,
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_with_what_is_wrong() {
-        let allowed = format!("allowed is {}", SEND_PROXY.allowed);
+        let allowed = format!("expected {}", SEND_PROXY.allowed);
         for text in ["", "v3", "1", "V1", "v1 ", "true", "=203.0.113.7", "203.0.113.7"] {
             assert_eq!(parse(text), Err(allowed.clone()), "{text}");
         }

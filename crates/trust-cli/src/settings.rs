@@ -221,9 +221,17 @@ impl Declaration {
         joined(self.help.lines().map(str::trim).take_while(|line| !line.is_empty()))
     }
 
-    /// All of its help.
+    /// All of its help. The first paragraph is a heading without a stop, the others are sentences.
     pub fn description(&self) -> String {
-        joined(self.help.lines().map(str::trim).filter(|line| !line.is_empty()))
+        let summary = self.summary();
+        let lines = self.help.lines().map(str::trim);
+        let details = joined(lines.skip_while(|line| !line.is_empty()).skip(1));
+        match details.chars().next() {
+            None => summary,
+            // No sentence: what the default is.
+            Some('[') => format!("{summary} {details}"),
+            Some(_) => format!("{summary}. {details}"),
+        }
     }
 
     /// The flag for clap; its id is the key.

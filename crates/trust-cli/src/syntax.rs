@@ -28,7 +28,8 @@ pub fn command_line(program: &Program) -> Command {
         }
     };
     let command = command.no_binary_name(true).bin_name(program.name);
-    with_globals(command, &exit_codes_help(), program.name, version)
+    let after = exit_codes_help();
+    with_globals(command, &after, program.name, version, program.only.is_some())
 }
 
 /// Adds the word that only groups commands, before the first of them. One that is a command itself comes before those
@@ -49,16 +50,19 @@ fn with_globals(
     after: &str,
     name: &'static str,
     version: &'static str,
+    is_command: bool,
 ) -> Command {
-    let globals =
-        globals::SETTINGS.iter().map(|setting| setting.arg().help_heading("Global options"));
+    // The short help of a command is about its own flags.
+    let globals = globals::SETTINGS
+        .iter()
+        .map(|setting| setting.arg().help_heading("Global options").hide_short_help(is_command));
     command
         .args(globals)
         .version(version)
         .display_name(name)
         .after_long_help(after.to_owned())
         .mut_subcommands(|command| {
-            with_globals(command.disable_help_subcommand(true), after, name, version)
+            with_globals(command.disable_help_subcommand(true), after, name, version, true)
         })
 }
 

@@ -235,7 +235,8 @@ impl Family {
     pub fn args() -> [Arg; 2] {
         let ipv4 = Arg::new("ipv4").short('4').long("ipv4").help("Use IPv4 addresses only");
         let ipv6 = Arg::new("ipv6").short('6').long("ipv6").help("Use IPv6 addresses only");
-        [ipv4.conflicts_with("ipv6"), ipv6].map(|arg| arg.action(ArgAction::SetTrue))
+        [ipv4.conflicts_with("ipv6"), ipv6]
+            .map(|arg| arg.action(ArgAction::SetTrue).help_heading("Server"))
     }
 
     /// What the flags of [`Family::args`] say.

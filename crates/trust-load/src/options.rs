@@ -28,102 +28,145 @@ pub const NAME: &str = "load";
 options! {
     /// Options of `trustctl load`, one field per flag.
     pub struct LoadOptions of "load" {
-        /// The server's name or address, perhaps with its port, in place of HOST:PORT
+        group "Server"
+        /// The server's name or address, in place of HOST:PORT
+        ///
+        /// The port may be part of it.
         HOST host: ServerWord = "localhost", target::HOST;
         /// The server's port, in place of HOST:PORT
         PORT port: u16, target::SERVER_PORT;
-        /// Clients, one after the other unless --concurrency says otherwise, each with its own
-        /// connection [with --concurrency: as many]
-        CLIENTS clients: u64 = "1", COUNT.named("N");
-        /// Messages of each client, one at a time unless --in-flight or --rate says otherwise
-        MESSAGES messages: u64 = "10", COUNT.named("M");
-        /// Longest time to connect, and without progress while an echo is awaited; 0: no limit
+        /// Longest time to connect or to wait for progress; 0: none
+        ///
+        /// Progress is waited for while an echo is awaited.
         TIMEOUT timeout: Duration = "5s", values::LIMIT;
-        /// Time to try again while no server is there: refused, unreachable, or its name unknown
+        /// Time to try again while no server is there
+        ///
+        /// That is while it refuses, is unreachable, or its name is unknown.
         WAIT wait: Duration = "0", values::OPTIONAL_TIME;
-        /// Send a PROXY protocol header first on each connection, as a balancer does: for its own
-        /// address, or for SRC
-        SEND_PROXY send_proxy: ProxyPreface, PREFACE;
-        /// Longest time from sending a message to the last byte of its echo, whatever comes
-        /// meanwhile; 0: no limit
-        ANSWER_TIMEOUT answer_timeout: Duration = "0", values::LIMIT;
+
+        group "Load"
+        /// Clients, each with its own connection
+        ///
+        /// One after another, unless --concurrency is given. [with --concurrency: as many]
+        CLIENTS clients: u64 = "1", COUNT.named("N");
         /// Clients at the same time
         CONCURRENCY concurrency: u64 = "1",
             ValueKind::of_text("C", "a whole number from 1 to 1000000", parse_up_to::<1_000_000>);
-        /// Send for this time, in place of a number of clients and messages; a client that fails
-        /// connects anew after 0.1 s
+        /// Messages per client
+        ///
+        /// One at a time, unless --in-flight or --rate is given.
+        MESSAGES messages: u64 = "10", COUNT.named("M");
+        /// Run for this time, in place of --clients and --messages
+        ///
+        /// A client that fails connects again after 0.1 s.
         DURATION duration: Duration, values::TIME;
-        /// Longest wait for the last answers of --duration or of a trial of --find-rate; what has
-        /// not come back then counts as unanswered [default: --timeout, but at most 5s]
-        GRACE grace: Duration, values::DELAY;
-        /// Send for this time before measuring begins; bytes are compared and errors counted all
-        /// the same
+        /// Time to run before measuring starts
+        ///
+        /// Bytes are compared and errors counted all the same.
         WARM_UP warm_up: Duration = "0", values::OPTIONAL_TIME;
-        /// Most messages on the way at once on a connection [default: 1; with --rate or --find-rate
-        /// 100]
+        /// Messages per second of all clients, sent when due: an open loop
+        ///
+        /// They are due at their times whatever the server does.
+        RATE rate: f64, PER_SECOND;
+        /// Most messages in flight per connection
+        ///
+        /// [default: 1; with --rate or --find-rate 100]
         IN_FLIGHT in_flight: u64,
             ValueKind::of_text("K", "a whole number from 1 to 100000", parse_up_to::<100_000>);
-        /// Messages a second of all clients together, due at their times whatever the server does:
-        /// an open loop
-        RATE rate: f64, PER_SECOND;
-        /// How the messages of an open loop lie in time: the same time apart, or as independent
-        /// users come
-        ARRIVALS arrivals: Arrivals = "constant",
-            ValueKind::of_text("KIND", Arrivals::ALLOWED, Arrivals::parse);
-        /// Time from an answer to the next message of a closed loop
-        THINK think: Duration = "0", values::DELAY;
-        /// New connections a second at most; clients send as soon as they are connected then, and
-        /// else all together
-        CONNECT_RATE connect_rate: f64, PER_SECOND;
-        /// Close a connection after so many messages and make another one
-        MESSAGES_PER_CONNECTION messages_per_connection: u64, COUNT.named("K");
-        /// Size of the payloads: one, any of a range, or each of a list equally often
+        /// Payload sizes: one, a range, or a list
+        ///
+        /// Any size of a range, or each of a list, comes equally often.
         SIZE size: Sizes = "64", ValueKind::of_text("SIZES", Sizes::ALLOWED, Sizes::parse);
-        /// How the server tells messages apart: the length field's width and order, +incl if the
-        /// length counts its own header; raw; line
-        FRAMING framing: Framing = "u32be", framing::FRAMING;
-        /// Bytes in front of the length field; zeros are sent there
-        OFFSET offset: u16 = "0", framing::OFFSET;
-        /// Added to the length field's value, for lengths that count more or less than what follows
-        ADJUST adjust: i64 = "0", framing::ADJUST;
-        /// Bytes without any framing, as --framing raw
-        RAW raw: bool = off, values::SWITCH;
-        /// Largest payload that the server takes, inclusive; a larger --size is refused
-        MAX_FRAME max_frame: u64 = "65536", values::LARGE_SIZE;
-        /// Decides all payloads and random arrivals [default: another one each time]
-        SEED seed: u64, values::SEED;
-        /// Exit with 1 if one of these is true, as p99>5ms,errors>0,rate<1000
-        FAIL_IF fail_if: Vec<Budget>, ValueKind::of_parts(
-            "BUDGETS",
-            "comparisons with commas between them, as p99>5ms,errors>0,rate<1000",
-            budget::parse_fail_if,
-        );
-        /// Search for the highest rate at which these are true, as p99<5ms; --rate is where the
-        /// search begins [default: 1000], and --duration how long each trial takes [default: 5s]
+        /// Search for the highest rate that keeps these budgets
+        ///
+        /// As p99<5ms. --rate is where the search begins [default: 1000], and --duration how long
+        /// each trial takes [default: 5s].
         FIND_RATE find_rate: Vec<Budget>, ValueKind::of_parts(
             "BUDGETS",
             "comparisons with commas between them, as p99<5ms",
             budget::parse_find_rate,
         );
-        /// Make this part of the load alone: its share of rate and clients; /COUNT takes the index
-        /// from JOB_COMPLETION_INDEX
-        SHARD shard: shard::Choice,
-            ValueKind::of_text("INDEX/COUNT", shard::Choice::ALLOWED, shard::Choice::parse);
-        /// Start at this time, so that all shards start together; by how much it was missed is
-        /// reported
-        START_AT start_at: Timestamp,
-            ValueKind::of_text("TIME", start_at::ALLOWED, start_at::parse);
-        /// Spread connections over all addresses of the server's name, in turn, in place of the one
-        /// that answers first
-        SPREAD_ADDRESSES spread_addresses: bool = off, values::SWITCH;
+        /// Exit with 1 if one of these is true, as p99>5ms,errors>0
+        FAIL_IF fail_if: Vec<Budget>, ValueKind::of_parts(
+            "BUDGETS",
+            "comparisons with commas between them, as p99>5ms,errors>0,rate<1000",
+            budget::parse_fail_if,
+        );
+
+        group "Protocol of the server"
+        /// How it tells messages apart: its length field, raw or line
+        ///
+        /// The length field's width and order, with +incl if the length counts its own header.
+        FRAMING framing: Framing = "u32be", framing::FRAMING;
+        /// Bytes before the length field, sent as zeros
+        OFFSET offset: u16 = "0", framing::OFFSET;
+        /// Added to the value of the length field
+        ///
+        /// For lengths that count more or less than what follows.
+        ADJUST adjust: i64 = "0", framing::ADJUST;
+        /// The same as --framing raw
+        RAW raw: bool = off, values::SWITCH;
+        /// Largest payload that it takes
+        ///
+        /// A larger --size is refused.
+        MAX_FRAME max_frame: u64 = "65536", values::LARGE_SIZE;
+
+        group "Reports"
         /// Print one JSON document and nothing else
         JSON json: bool = off, values::SWITCH;
-        /// Print a line of comma-separated values a second, and nothing else
+        /// Print one CSV line per second and nothing else
         CSV csv: bool = off, values::SWITCH;
-        /// Write an HdrHistogram interval log too, for trustctl load merge and other tools
-        HDR_LOG hdr_log: PathBuf, values::FILE;
-        /// Write a page with charts too, which needs nothing else
+        /// Write a page with charts too
+        ///
+        /// It is one file and loads no other.
         HTML html: PathBuf, values::FILE;
+        /// Write an HdrHistogram interval log too
+        ///
+        /// For trustctl load merge and other tools.
+        HDR_LOG hdr_log: PathBuf, values::FILE;
+
+        rare "Connections and pace"
+        /// When the messages of an open loop are due: evenly spaced, or as independent users send
+        ARRIVALS arrivals: Arrivals = "constant",
+            ValueKind::of_text("KIND", Arrivals::ALLOWED, Arrivals::parse);
+        /// Time from an answer to the next message of a closed loop
+        THINK think: Duration = "0", values::DELAY;
+        /// Longest time for a whole echo; 0: no limit
+        ///
+        /// It runs from sending a message to the last byte of its echo, whatever comes meanwhile.
+        ANSWER_TIMEOUT answer_timeout: Duration = "0", values::LIMIT;
+        /// Longest wait for the last answers of --duration or of a trial of --find-rate
+        ///
+        /// What has not come back then counts as unanswered. [default: --timeout, but at most 5s]
+        GRACE grace: Duration, values::DELAY;
+        /// Most new connections per second
+        ///
+        /// Clients then send as soon as they are connected, and otherwise all together.
+        CONNECT_RATE connect_rate: f64, PER_SECOND;
+        /// Close a connection after so many messages and open another
+        MESSAGES_PER_CONNECTION messages_per_connection: u64, COUNT.named("K");
+        /// Spread connections over all addresses of the server's name, in turn
+        ///
+        /// Without it all of them use the address that answers first.
+        SPREAD_ADDRESSES spread_addresses: bool = off, values::SWITCH;
+        /// Send a PROXY protocol header first on each connection, as a load balancer does
+        ///
+        /// It names the connection's own address, or SRC.
+        SEND_PROXY send_proxy: ProxyPreface, PREFACE;
+        /// Decides all payloads and random arrivals [default: different each time]
+        SEED seed: u64, values::SEED;
+
+        rare "Several machines"
+        /// Run only this part of the load: its share of rate and clients
+        ///
+        /// /COUNT takes the index from JOB_COMPLETION_INDEX.
+        SHARD shard: shard::Choice,
+            ValueKind::of_text("INDEX/COUNT", shard::Choice::ALLOWED, shard::Choice::parse);
+        /// Start at this time, so that all shards start together
+        ///
+        /// The report says by how much it was missed.
+        START_AT start_at: Timestamp,
+            ValueKind::of_text("TIME", start_at::ALLOWED, start_at::parse);
     }
 }
 

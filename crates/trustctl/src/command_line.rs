@@ -1,5 +1,7 @@
 //! What the command line with all commands takes, and what it says of mistakes.
 
+use clap::Command;
+
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
@@ -209,6 +211,25 @@ fn help_lists_every_exit_code() {
     for exit in ExitCode::ALL {
         let line = format!("  {:>3}  {}\n", exit.code(), exit.meaning());
         assert!(help.contains(&line), "{line}");
+    }
+}
+
+#[test]
+fn the_short_help_of_every_command_fits_a_screen() {
+    let mut program = command_line(&TRUSTCTL).term_width(80);
+    program.build();
+    let fits = |command: &mut Command| {
+        let name = command.get_name().to_owned();
+        let lines_max = if ["load", "check"].contains(&&*name) { 60 } else { 40 };
+        let help = command.clone().term_width(80).render_help().to_string();
+        let lines = help.lines().count();
+        let columns = help.lines().map(|line| line.chars().count()).max();
+        assert!(lines <= lines_max && columns <= Some(80), "{lines}, {columns:?}: {help}");
+    };
+    fits(&mut program);
+    for command in program.get_subcommands_mut() {
+        fits(command);
+        command.get_subcommands_mut().for_each(fits);
     }
 }
 

@@ -17,28 +17,45 @@ pub(crate) const NAME: &str = "echo-client";
 options! {
     /// Options of `trustctl echo-client`, one field per flag.
     pub(crate) struct ClientOptions of "echo-client" {
-        /// The server's name or address, perhaps with its port, in place of HOST:PORT
+        group "Server"
+        /// The server's name or address, in place of HOST:PORT
+        ///
+        /// The port may be part of it.
         HOST host: ServerWord = "localhost", target::HOST;
         /// The server's port, in place of HOST:PORT
         PORT port: u16, target::SERVER_PORT;
-        /// Send one generated frame with a payload of this size; from 16777216 on, a server in auto
-        /// mode takes it for raw bytes
-        PAYLOAD_SIZE payload_size: u32, values::SIZE;
-        /// Send standard input in frames of this size; print exactly the echoed bytes
-        CHUNK chunk: u32, values::POSITIVE_SIZE;
-        /// Send standard input without frames, half-close when it ends, read to the end
-        RAW raw: bool = off, values::SWITCH;
-        /// Repeat the messages so often, with round-trip times on stderr, until stopped
-        INTERVAL interval: Duration, values::DELAY;
-        /// Longest line of standard input that is sent as a message
-        MAX_FRAME max_frame: u32 = "65536", values::SIZE;
-        /// Longest time to connect, and without progress while an answer is owed; 0: no limit
+        /// Longest time to connect or to wait for progress; 0: none
+        ///
+        /// Progress is waited for while an answer is owed.
         TIMEOUT timeout: Duration = "5s", values::LIMIT;
-        /// Time to try again while no server is there: refused, unreachable, or its name unknown
+        /// Time to try again while no server is there
+        ///
+        /// That is while it refuses, is unreachable, or its name is unknown.
         WAIT wait: Duration = "0", values::OPTIONAL_TIME;
-        /// Send a PROXY protocol header first, as a balancer does: for this connection's own
-        /// address, or for SRC
+        /// Send a PROXY protocol header first, as a load balancer does
+        ///
+        /// It names this connection's own address, or SRC.
         SEND_PROXY send_proxy: ProxyPreface, PREFACE;
+
+        group "Messages"
+        /// Send one generated frame with this payload
+        ///
+        /// From 16777216 bytes on, a server in auto mode takes it for raw bytes.
+        PAYLOAD_SIZE payload_size: u32, values::SIZE;
+        /// Send standard input in frames of this size
+        ///
+        /// Standard output gets exactly the echoed bytes.
+        CHUNK chunk: u32, values::POSITIVE_SIZE;
+        /// Send standard input without frames
+        ///
+        /// When it ends the client half-closes and reads to the end.
+        RAW raw: bool = off, values::SWITCH;
+        /// Repeat the messages at this interval until stopped
+        ///
+        /// Round-trip times go to stderr.
+        INTERVAL interval: Duration, values::DELAY;
+        /// Longest line of standard input
+        MAX_FRAME max_frame: u32 = "65536", values::SIZE;
     }
 }
 

@@ -21,44 +21,67 @@ pub(crate) const NAME: &str = "echo-server";
 options! {
     /// Options of `trustctl echo-server`, one field per flag.
     pub(crate) struct ServerOptions of "echo-server" {
-        /// Port to listen on; 0 takes a free one and reports it in server_start; required unless
-        /// sockets are handed over
+        group "Listening"
+        /// Port to listen on; 0 takes a free one
+        ///
+        /// It is reported in server_start. Required unless sockets are handed over.
         PORT port: u16, values::PORT;
-        /// Address to listen on, or name, all addresses of which are listened on [default: all
-        /// addresses, IPv6 and IPv4]
+        /// Name or address to listen on
+        ///
+        /// All addresses of a name are listened on. [default: all addresses, IPv6 and IPv4]
         HOST host: String, target::LISTEN_HOST;
+
+        group "Protocol"
+        /// framed, raw or auto
+        ///
         /// framed: frames only; raw: every byte goes back as it came; auto: a first byte of 0x00
-        /// means framed
+        /// means framed.
         MODE mode: Mode = "auto", ValueKind::of_text("MODE", "auto, framed or raw", parse_mode);
-        /// Largest payload of a frame, inclusive
+        /// Largest payload of a frame
         MAX_FRAME max_frame: u32 = "65536", values::POSITIVE_SIZE;
-        /// Longest silence while a byte is awaited, and longest time without an acknowledgement
-        /// while sending
+
+        group "Limits"
+        /// Idle timeout: waiting for data, or for acknowledgement of data sent
         TIMEOUT timeout: Duration = "5s", values::LIMIT;
         /// Longest time from a frame's first byte to its last
         FRAME_TIMEOUT frame_timeout: Duration = "30s", values::LIMIT;
-        /// Longest wait for the peer's FIN without a sign of life from it; five times that in all
+        /// Idle timeout while closing
+        ///
+        /// Longest wait for the peer's FIN without a sign of life from it; five times that in all.
         LINGER_TIMEOUT linger_timeout: Duration = "2s", values::DELAY;
-        /// Longest time for connections to finish after SIGTERM or SIGINT; containers are usually
-        /// killed after 10s
+        /// Time to finish after SIGTERM or SIGINT
+        ///
+        /// Containers are usually killed after 10s.
         DRAIN_TIMEOUT drain_timeout: Duration = "8s", values::DELAY;
-        /// Life of a connection after which it is ended in order, and 5 s later cut
+        /// Age at which a connection is closed; 0: none
+        ///
+        /// The close is orderly, and 5 s later the connection is cut.
         MAX_LIFETIME max_lifetime: Duration = "0", values::LIMIT;
-        /// Clients served at once; more are turned away in the orderly way [default: what the
-        /// descriptor limit allows; with model process also what RLIMIT_NPROC allows, at most 1000]
+        /// Clients served at once; more are turned away
+        ///
+        /// [default: what the descriptor limit allows; with model process also what RLIMIT_NPROC
+        /// allows, at most 1000]
         MAX_CLIENTS max_clients: u64, values::COUNT;
-        /// Threads that run event loops [default: the number of cores]
-        WORKERS workers: u64,
-            ValueKind::of_text("COUNT", "a whole number from 1 to 1024", parse_up_to::<1024>);
-        /// event: all clients at once; iterative: one after the other, the next one waits; process:
-        /// all at once, a process each
+
+        group "Execution"
+        /// event, iterative or process
+        ///
+        /// event: all clients at once; iterative: one after another, while the next one waits;
+        /// process: all at once, one process per client.
         MODEL model: ModelName = "event",
             ValueKind::of_text("MODEL", "event, iterative or process", ModelName::parse);
-        /// Time after the last event in which an event loop asks again without sleeping: answers
-        /// come sooner, and a core is busy for it; 0: it always sleeps
+        /// Threads that run event loops [default: one per core]
+        WORKERS workers: u64,
+            ValueKind::of_text("COUNT", "a whole number from 1 to 1024", parse_up_to::<1024>);
+
+        rare "Special uses"
+        /// Time after the last event in which an event loop polls without sleeping
+        ///
+        /// Answers come sooner, and a core is busy for it; 0: it always sleeps.
         BUSY_POLL busy_poll: Duration = "0", MICROSECONDS;
-        /// Serve the one connection on descriptor 0, as inetd, systemd and tcpserver hand it over,
-        /// and end with it; events go to the log file alone
+        /// Serve the one connection on descriptor 0, as inetd, systemd and tcpserver hand it over
+        ///
+        /// The server ends with the connection, and events go to the log file alone.
         INETD inetd: bool = off, values::SWITCH;
     }
 }
