@@ -11,7 +11,7 @@ HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 # The suites of trustctl that need no root, no other programs and little time. The others have targets of their own.
 SUITES_FOR_ALL = check load load_merge process surroundings structure
 
-.PHONY: help test test-cli test-echo test-hostile conformance conformance-busy pages picture man hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes check stress full
+.PHONY: help test test-cli test-echo test-hostile conformance conformance-busy pages picture man hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes prose check stress full
 
 help:
 	@echo 'make test       every test: those of the crates, then the harness'
@@ -36,7 +36,8 @@ help:
 	@echo 'make kubernetes that the manifests in packaging/ are right, and that broken ones are noticed; needs python3 with venv'
 	@echo 'make stress     every suite RUNS=20 times: idle, beside a busy loop on each core, and with one core; SUITES=WORDS and CONDITIONS=WORDS choose some, SUITES=list names them; LANES=1 is how many run at a time'
 	@echo 'make full       what takes a night: long searches, and make stress; needs root and cargo-fuzz'
-	@echo 'make check      formatting, clippy and docs, with warnings denied'
+	@echo 'make prose      wording and line lengths of code, docs and help; UPDATE=1 takes clean files off its debt list'
+	@echo 'make check      formatting, clippy and docs, with warnings denied, and make prose'
 
 # The harness goes last, so that its summary is what one sees.
 test:
@@ -141,8 +142,13 @@ instructions:
 kubernetes:
 	ci/kubernetes
 
+# What to improve is printed with its file and line; the patterns, and the exceptions with their
+# reasons, are in crates/trust-testkit/tests/prose.
+prose:
+	$(if $(UPDATE),TRUSTCTL_UPDATE_DOCS=1) $(CARGO) test --quiet --package trust-testkit --test prose
+
 # trustctl with one product alone: no product needs another.
-check:
+check: prose
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	for product in echo load check; do \
