@@ -1,4 +1,4 @@
-"""Reads interval logs with PyPI's hdrhistogram and compares what it finds with a document of `trustctl load merge`.
+"""Compares what PyPI's hdrhistogram reads in logs with a document of `trustctl load merge`.
 
     hdr_log.py DOCUMENT LOG…
 """
@@ -28,14 +28,16 @@ def main(document_path, log_paths):
     sums = {None: histogram(), "service": histogram()}
     for path, log in zip(log_paths, document["logs"]):
         rows = read(path, sums)
-        # The reader skips in silence what it takes for earlier than the begin of the log.
+        # The reader skips in silence what it takes for earlier than the start of the log.
         lines = written(path)
         if not rows == lines == log["interval_lines"] or rows == 0:
-            fail(f"{path} has {lines} intervals: the reader finds {rows}, trustctl {log['interval_lines']}")
+            ours = log["interval_lines"]
+            fail(f"{path} has {lines} intervals: the reader finds {rows}, trustctl {ours}")
     for tag, name in ((None, "latency"), ("service", "service")):
         compare(name, sums[tag], document[name])
     total = sum(sums[tag].get_total_count() for tag in sums)
-    print(f"hdr-log: {len(log_paths)} logs, {total} values, and {2 * len(QUANTILES)} percentiles are the same")
+    same = f"{len(log_paths)} logs, {total} values, and {2 * len(QUANTILES)} percentiles"
+    print(f"hdr-log: {same} are the same")
 
 
 def histogram():
@@ -74,8 +76,9 @@ def compare(name, found, said):
     if total == 0:
         fail(f"{name}: there are no values to compare")
     for name_of, quantile in QUANTILES.items():
-        # Which of the sorted values a percentile is: the reader rounds, while trustctl (and HdrHistogram for Java) takes
-        # the next one up. So the reader is asked for the very same one.
+        # Which of the sorted values a percentile is: the reader rounds, while trustctl (and
+        # HdrHistogram for Java) takes the next one up. So the reader is asked for the very same
+        # one.
         rank = math.ceil(quantile * total)
         value = found.get_value_at_percentile(100 * rank / total)
         if value != said[name_of]:

@@ -13,7 +13,8 @@ from kubernetes_validate import utils as kubernetes
 # The first version that has all fields by default: backoffLimitPerIndex and podReplacementPolicy.
 OLDEST = kubernetes.Version("1.29")
 
-# Words that a field may have, by its own name and that of the field around it. The schemas have only strings there.
+# Words that a field may have, by its own name and that of the field around it. The schemas have
+# only strings there.
 WORDS = {
     ".accessModes": {"ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"},
     ".completionMode": {"Indexed", "NonIndexed"},

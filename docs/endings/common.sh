@@ -2,9 +2,10 @@
 #
 #     client 10.0.1.2 ---- 10.0.1.1 router 10.0.2.1 ---- 10.0.2.2 server
 #
-# Each host is a network namespace. They are made inside a private mount, network and process namespace, so
-# nothing outside is touched, two runs side by side do not meet, and the kernel removes all of it with the
-# script, however that ends. Needs: Linux, util-linux, iproute2, Python 3; root, or user namespaces.
+# Each host is a network namespace. They are made inside a private mount, network and process
+# namespace, so nothing outside is touched, two runs side by side do not meet, and the kernel
+# removes all of it with the script, however that ends. Needs: Linux, util-linux, iproute2, Python
+# 3; root, or user namespaces.
 
 set -euo pipefail
 
@@ -49,8 +50,8 @@ heal_path() { kernel router ip_forward=1; }
 # The router says that it cannot reach a host.
 unreachable() { on router ip route add unreachable "$(address "$1")/32"; }
 reachable() { on router ip route del unreachable "$(address "$1")/32"; }
-# A host forgets its connections, as a reboot makes it: ss -K ends them at once, and sends an RST that only
-# a cut path keeps from arriving.
+# A host forgets its connections, as a reboot makes it: ss -K ends them at once, and sends an RST
+# that only a cut path keeps from arriving.
 forget_connections() { on "$1" ss -HKt state connected dst "$(address "$2")" >/dev/null; }
 
 address() {
@@ -68,8 +69,9 @@ make_host() {
     ip -n "$host" route add default via "$net.1"
 }
 
-# Three fresh hosts; whatever was going on before is forgotten. A router tells one sender about five times that it
-# cannot reach something, and once a second from then on: who counts on being told begins with a fresh one.
+# Three fresh hosts; earlier state is gone. A router reports to one sender about five times that it
+# cannot reach something, then once per second: a script that relies on these reports starts with a
+# fresh one.
 make_network() {
     local host
     for host in router client server; do
@@ -88,7 +90,8 @@ serve() {
     echo "server  \$ trustctl echo-server --port 9900${*:+ $*}"
     : >"$SERVER_LOG"
     # Not a job of this shell, which would tell how it ended.
-    on server setsid --fork trustctl echo-server --port 9900 --log-file "$SERVER_LOG" "$@" >/dev/null
+    on server setsid --fork trustctl echo-server --port 9900 --log-file "$SERVER_LOG" "$@" \
+        >/dev/null
     export SERVER_PID=
     local try
     for try in {1..100}; do

@@ -15,7 +15,8 @@ client recv
 STEPS
 stop_server
 
-title "the calls: our server is killed with a question unread (stopped first, so that it cannot read)"
+title "the calls: our server is killed with a question unread" \
+    "(stopped first, so that it cannot read)"
 serve
 play <<STEPS
 client connect 9900

@@ -55,7 +55,8 @@ server close
 client drain
 STEPS
 
-title "our server: 80 frames of 50,000 bytes, a bad header and 1,000,000 more bytes, read a second later"
+title "our server: 80 frames of 50,000 bytes, a bad header and 1,000,000 more bytes," \
+    "read a second later"
 serve
 frames=$(for _ in {1..80}; do echo client frame 50000 bytes; done)
 play <<STEPS | uniq -c | sed -E 's/^ +1 //; s/^ +([0-9]+) (.*)/\2   (\1 times)/'

@@ -1,5 +1,5 @@
 #!/bin/bash
-# RST from a rebooted host: it does not know the connection any more, and says so when a segment comes.
+# RST from a rebooted host: it no longer knows the connection, and says so when a segment arrives.
 . "$(dirname "$0")/common.sh"
 
 # Crash and reboot of a host: the path is cut, the host forgets, the path is there again.

@@ -2,8 +2,9 @@
 # Host shut down: init ends every process, politely and then by force; the network goes last.
 . "$(dirname "$0")/common.sh"
 
-# Boots the host "server" with our server and two programs that never read what they get: SIGTERM ends the first
-# of them (port 7001), and the second ignores it (port 7002). Its init does on SIGTERM what every init does.
+# Boots the host "server" with our server and two programs that never read what they get: SIGTERM
+# ends the first of them (port 7001), and the second ignores it (port 7002). Its init does on
+# SIGTERM what every init does.
 boot() {
     nsenter --net=/run/netns/server unshare --pid --fork --kill-child --mount-proc bash -c '
         trap "is_up=no" TERM

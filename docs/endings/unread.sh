@@ -1,5 +1,5 @@
 #!/bin/bash
-# RST by unread data: an ordinary close, with bytes in the receive queue that nobody has read.
+# RST by unread data: an ordinary close, with unread bytes in the receive queue.
 . "$(dirname "$0")/common.sh"
 
 title "the calls: close"
