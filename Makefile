@@ -8,36 +8,40 @@ FROM ?= 0
 RUNS ?= 20
 LANES ?= 1
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
-# The suites of trustctl that need no root, no other programs and little time. The others have targets of their own.
+# The suites of trustctl that need no root, no other programs and little time. The others have
+# targets of their own.
 SUITES_FOR_ALL = check load load_merge process surroundings structure
 
-.PHONY: help test test-cli test-echo test-hostile conformance conformance-busy pages picture man hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions kubernetes prose check stress full
+.PHONY: help test test-cli test-echo test-hostile conformance conformance-busy pages picture \
+	man hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions \
+	kubernetes prose check stress full
 
 help:
-	@echo 'make test       every test: those of the crates, then the harness'
-	@echo 'make test-cli   the part of the harness about every command'
-	@echo 'make test-echo  the part of the harness about the echo server'
-	@echo 'make test-hostile  what the server and the client must survive, a line for each case and model of the server'
-	@echo 'make conformance  that trustctl check finds the bugs of servers made wrong on purpose, and none in right ones'
+	@echo 'make test              every test of the crates, then the harness'
+	@echo 'make test-cli          the part of the harness about all commands'
+	@echo 'make test-echo         the part of the harness about the echo server'
+	@echo 'make test-hostile      the hostile cases, in every model of the server; CASES=WORD'
+	@echo 'make conformance       trustctl check against wrong and right servers; SERVERS=WORD'
 	@echo 'make conformance-busy  the same three times, beside a busy loop on each core'
-	@echo 'make pages      the pages of reports in headless Chromium, as a desktop, a phone and a printer have them'
-	@echo 'make picture    draws the pictures of the README from a real run; needs rinetd'
-	@echo 'make man        manual pages and completions, in target/man and target/completions'
-	@echo 'make hdr-log    that an independent reader of HDR logs finds in ours what we find; LOGS=FILES for others; needs python3-venv'
-	@echo 'make docs       that the tables and schemas in docs/ are what the code says; UPDATE=1 writes them anew'
-	@echo 'make interleavings  what threads share, in every order in which they can run'
-	@echo 'make sim        whole lives of connections in simulated time; SEEDS=N, 20000 unless told otherwise'
-	@echo 'make planted    proves that the simulator finds bugs: plants some, one at a time'
-	@echo 'make adversary  the adversary of the simulation against the server that was built; SCRIPTS=N, 300, and FROM=SEED, 0, unless told otherwise'
-	@echo 'make fuzz       every fuzz target for TIME=60 seconds; needs cargo-fuzz and a C++ compiler'
-	@echo 'make fuzz-check that the fuzz targets build, with warnings denied; needs a C++ compiler'
-	@echo 'make bench      echo servers, and load testers, side by side, and what ours are to reach; BENCH=--help tells more'
-	@echo 'make instructions  what our own code executes for an echo, against what is committed; needs valgrind'
-	@echo 'make kubernetes that the manifests in packaging/ are right, and that broken ones are noticed; needs python3 with venv'
-	@echo 'make stress     every suite RUNS=20 times: idle, beside a busy loop on each core, and with one core; SUITES=WORDS and CONDITIONS=WORDS choose some, SUITES=list names them; LANES=1 is how many run at a time'
-	@echo 'make full       what takes a night: long searches, and make stress; needs root and cargo-fuzz'
-	@echo 'make prose      wording and line lengths of code, docs and help; UPDATE=1 takes clean files off its debt list'
-	@echo 'make check      formatting, clippy and docs, with warnings denied, and make prose'
+	@echo 'make pages             report pages in headless Chromium, as desktop, phone and printer'
+	@echo 'make picture           the pictures of the README, drawn from a real run; needs rinetd'
+	@echo 'make man               manual pages and completions, in target/man and target/completions'
+	@echo 'make hdr-log           our HDR logs in another reader; LOGS=FILES; needs python3-venv'
+	@echo 'make docs              tables and schemas in docs/ against the code; UPDATE=1 writes them'
+	@echo 'make interleavings     code shared by threads, in every order of the threads'
+	@echo 'make sim               connection lifetimes in simulated time; SEEDS=20000'
+	@echo 'make planted           plants bugs one at a time, and expects the simulator to find them'
+	@echo 'make adversary         simulated peers against the built server; SCRIPTS=300, FROM=0'
+	@echo 'make fuzz              every fuzz target; TIME=60 seconds; needs cargo-fuzz and C++'
+	@echo 'make fuzz-check        builds the fuzz targets with warnings denied; needs a C++ compiler'
+	@echo 'make bench             echo servers and load testers side by side; BENCH=--help for options'
+	@echo 'make instructions      instructions per echo, compared to those committed; needs valgrind'
+	@echo 'make kubernetes        checks the manifests in packaging/; needs python3 with venv'
+	@echo 'make stress            every suite RUNS=20 times, idle, busy and on one core; LANES=1,'
+	@echo '                       SUITES=WORDS, CONDITIONS=WORDS; SUITES=list names the suites'
+	@echo 'make full              what takes a night: long searches and stress; needs root, cargo-fuzz'
+	@echo 'make prose             wording and line lengths; UPDATE=1 shortens its debt list'
+	@echo 'make check             formatting, clippy and rustdoc with warnings denied, and prose'
 
 # The harness goes last, so that its summary is what one sees.
 test:
@@ -52,12 +56,13 @@ test-cli:
 test-echo:
 	$(HARNESS) echo::
 
-# Needs root, strace and iproute2 for some cases, which are skipped elsewhere. CASES=WORD runs those with that in their names.
+# Needs root, strace and iproute2 for some cases, which are skipped elsewhere. CASES=WORD runs those
+# with that in their names.
 test-hostile:
 	$(CARGO) test --package trustctl --test hostile -- $(CASES)
 
-# trust-bench has one of the right servers; ci/setup installs what others need. SERVERS=WORD tries only those with that in
-# their names.
+# trust-bench has one of the right servers; ci/setup installs what others need. SERVERS=WORD tries
+# only those with that in their names.
 conformance:
 	$(CARGO) build --quiet --package trust-bench
 	$(CARGO) test --package trustctl --test conformance -- $(SERVERS)
@@ -66,16 +71,19 @@ conformance:
 conformance-busy:
 	$(MAKE) stress RUNS=3 SUITES=conformance CONDITIONS=busy
 
-# Needs chromium and chromium-driver. What was seen is in the directory below, to be looked at. A check that expects another framing has
-# failures to show, and exits with 1.
+# Needs chromium and chromium-driver. What was seen is in the directory below, to be looked at. A
+# check that expects another framing has failures to show, and exits with 1.
 PAGES = $(abspath $(or $(CARGO_TARGET_DIR),target))/pages
-CHECK = $(CARGO) run --quiet --package trustctl -- check --command 'exec "$(PAGES)/../debug/trustctl" echo-server --port {port}'
+SERVER = exec "$(PAGES)/../debug/trustctl" echo-server --port {port}
+CHECK = $(CARGO) run --quiet --package trustctl -- check --command '$(SERVER)' --case 'framing/*'
 
 pages:
 	rm -rf $(PAGES) && mkdir -p $(PAGES)
-	TRUSTCTL_PAGES=$(PAGES) $(CARGO) test --quiet --package trust-load --lib -- --ignored pages_for_a_browser
-	$(CHECK) --case 'framing/*' --html $(PAGES)/check-right.html >$(PAGES)/check-right.txt
-	$(CHECK) --case 'framing/*' --framing u16le --html $(PAGES)/check-wrong.html >$(PAGES)/check-wrong.txt || [ $$? -eq 1 ]
+	TRUSTCTL_PAGES=$(PAGES) $(CARGO) test --quiet --package trust-load --lib -- \
+		--ignored pages_for_a_browser
+	$(CHECK) --html $(PAGES)/check-right.html >$(PAGES)/check-right.txt
+	$(CHECK) --framing u16le --html $(PAGES)/check-wrong.html >$(PAGES)/check-wrong.txt || \
+		[ $$? -eq 1 ]
 	ci/load-pages $(PAGES)
 	ci/page --shots $(PAGES)/shots $(PAGES)/*.html
 
@@ -127,16 +135,19 @@ fuzz:
 
 fuzz-check:
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
-	$(CARGO) clippy --locked --manifest-path fuzz/Cargo.toml --target-dir $${CARGO_TARGET_DIR:-target} --all-targets -- -D warnings
+	$(CARGO) clippy --locked --manifest-path fuzz/Cargo.toml \
+		--target-dir $${CARGO_TARGET_DIR:-target} --all-targets -- -D warnings
 
 # Takes twenty minutes, and wants a machine with two cores to itself.
 bench:
 	$(CARGO) build --release --package trustctl --bin trustctl
 	$(CARGO) run --release --package trust-bench -- $(BENCH)
 
-# The names of functions must be there, so this has a profile of its own. UPDATE=1 writes the numbers anew.
+# The names of functions must be there, so this has a profile of its own. UPDATE=1 writes the
+# numbers anew.
 instructions:
-	$(CARGO) bench --quiet --profile instructions --package trust-net --bench instructions -- $(if $(UPDATE),--update)
+	$(CARGO) bench --quiet --profile instructions --package trust-net --bench instructions -- \
+		$(if $(UPDATE),--update)
 
 # The first time it gets schemas from the Python package index, and keeps them.
 kubernetes:
@@ -152,7 +163,8 @@ check: prose
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	for product in echo load check; do \
-		$(CARGO) clippy --quiet --package trustctl --no-default-features --features $$product -- -D warnings || exit 1; \
+		$(CARGO) clippy --quiet --package trustctl --no-default-features --features $$product -- \
+			-D warnings || exit 1; \
 	done
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
 
