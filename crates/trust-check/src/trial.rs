@@ -186,7 +186,7 @@ impl<'s> CaseTrial<'s> {
         }
     }
 
-    /// The payloads as they go over the wire, one behind the other.
+    /// The payloads as they go over the wire, one after the other.
     pub fn frames(&self, payloads: &[Vec<u8>]) -> Vec<u8> {
         payloads.iter().flat_map(|payload| self.frame(payload)).collect()
     }

@@ -68,7 +68,7 @@ impl Verdict {
         Verdict::Warn(Finding { expected: expected.into(), got: got.into(), evidence })
     }
 
-    /// Tells a failure otherwise, for the same reasons; any other verdict stays.
+    /// Words a failure differently, for the same reasons; any other verdict stays.
     pub fn retold(
         self,
         expected: impl Into<String>,

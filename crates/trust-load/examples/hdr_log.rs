@@ -58,7 +58,7 @@ fn write(path: &Path, index: u32) -> io::Result<()> {
         for message in 0..answered {
             let time = draw(&mut random);
             service.add(time);
-            // What was due while nothing came is answered behind the stall.
+            // What was due while nothing came is answered after the stall.
             let waited = if second == STALLED + 1 { 1_000_000_000 * message / RATE } else { 0 };
             latency.add(time + waited);
         }

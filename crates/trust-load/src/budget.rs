@@ -76,10 +76,10 @@ pub enum Fault {
     /// A time has no unit.
     #[error("a time without a unit: expected ns, us, µs, ms, s, m or h")]
     NoUnit,
-    /// A unit that does not go with the metric.
+    /// A unit that the metric cannot have.
     #[error("unknown unit {}: expected {}", quoted(unit), units(*metric))]
     UnknownUnit {
-        /// What stands behind the number.
+        /// What follows the number.
         unit: String,
         /// What is measured.
         metric: Metric,
@@ -201,7 +201,7 @@ impl Budget {
         is_lower && matches!(self.metric, Metric::Time(..))
     }
 
-    /// Whether the log of a run tells what it needs.
+    /// Whether the log of a run has what it needs.
     pub fn is_in_logs(&self) -> bool {
         !matches!(self.metric, Metric::Connections | Metric::Time(TimeKind::Connect, _))
     }

@@ -200,7 +200,7 @@ impl Quantity {
 
 /// `0.999` for `99.9`: the number that this quantile is called by elsewhere, and no neighbour of it, as dividing gives.
 fn quantile(percent: &str) -> Option<f64> {
-    // The exponent behind it leaves no room for another one, and the digit in front for a sign or `inf`.
+    // The exponent after it leaves no room for another one, and the digit in front for a sign or `inf`.
     let is_plain =
         percent.starts_with(|first: char| first.is_ascii_digit()) && !percent.ends_with('.');
     let quantile: f64 = format!("{percent}e-2").parse().ok()?;

@@ -59,7 +59,7 @@ pub struct Ready {
     pub key: Key,
     /// Something can be sent.
     pub is_writable: bool,
-    /// What has come has to be received until nothing is left: the peer's FIN or RST may be behind bytes, or urgent data.
+    /// What has come has to be received until nothing is left: the peer's FIN or RST may follow bytes, or urgent data.
     pub is_to_the_end: bool,
 }
 
@@ -91,7 +91,7 @@ impl Readiness {
         Ok(Readiness { epoll, timer, started, set_to: None, events })
     }
 
-    /// Tells of this socket from now on, until it is closed.
+    /// Reports this socket from now on, until it is closed.
     ///
     /// # Errors
     ///

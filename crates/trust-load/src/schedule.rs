@@ -77,7 +77,7 @@ impl Schedule {
         }
     }
 
-    /// When the next message is due, from the begin of the run.
+    /// When the next message is due, from the start of the run.
     pub fn next(&self) -> Duration {
         seconds(match self {
             Schedule::Constant { gap, next, .. } => *next as f64 * gap,
@@ -98,7 +98,7 @@ impl Schedule {
     }
 
     /// Goes on to the first message that is due at that time or later, at least to the next one; how many messages that
-    /// leaves behind. Of a Poisson process, which nobody has seen yet, it is the number to be expected.
+    /// leaves behind. Of a Poisson process, which is still unknown, it is the expected number.
     pub fn skip_until(&mut self, time: Duration) -> u64 {
         let now = self.next();
         let ahead = time.saturating_sub(now).as_secs_f64();
@@ -128,8 +128,8 @@ impl Schedule {
     pub fn skip_to(&mut self, time: Duration) {
         match self {
             Schedule::Constant { gap, next, step } => {
-                let behind = (time.as_secs_f64() / *gap).ceil() - *next as f64;
-                *next += (behind.max(0.0) / *step as f64).ceil() as u64 * *step;
+                let missed = (time.as_secs_f64() / *gap).ceil() - *next as f64;
+                *next += (missed.max(0.0) / *step as f64).ceil() as u64 * *step;
             }
             // It has no memory: from any time on it is the same process.
             Schedule::Poisson { next, .. } if Duration::from_secs_f64(*next) < time => {

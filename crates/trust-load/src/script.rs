@@ -23,7 +23,7 @@ pub struct Script {
 /// word, which their first bytes are as well.
 #[derive(Clone, Copy, Debug)]
 struct Batch {
-    /// The header, and zeros in place of the payload behind it.
+    /// The header, and zeros instead of the payload after it.
     word: u64,
     /// The header's bytes of that word.
     mask: u64,
@@ -43,7 +43,7 @@ pub struct Message<'a> {
 /// Bytes in front of a payload: zeros and the length field.
 #[derive(Clone, Copy, Debug)]
 struct Header {
-    /// The length field, its first byte first; what is behind it is not used.
+    /// The length field, its first byte first; what follows it is not used.
     field: [u8; 8],
     zeros: usize,
     len: usize,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use trust_cli::values::quoted;
 
-/// The variable in which Kubernetes tells a pod of an Indexed Job which one it is, from 0.
+/// The variable that gives a pod of an Indexed Job its number, from 0, in Kubernetes.
 pub const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 
 /// The most shards of a load: more machines than one server is tested with.

@@ -21,7 +21,7 @@ impl Sizes {
     pub const ALLOWED: &str = "a size from 0 to 4294967295 bytes, as 1500, 64k or 64KiB, a range MIN-MAX of them, or up to \
                                100 of them with commas between them";
 
-    /// The most sizes of a list: more than anybody tells apart in a result.
+    /// The most sizes of a list: more than anyone can tell apart in a result.
     pub const LIST_MAX: usize = 100;
 
     /// `64`: all of them are; `64-1500`: every size from 64 to 1500 equally often; `64,64,1500`: each of them equally often,

@@ -12,7 +12,7 @@ pub const ALLOWED: &str = "a time as in RFC 3339 with an offset or Z, as 2026-11
 
 /// The time of a text; `None`: not allowed, as a time without an offset, which every machine would take for another one.
 pub fn parse(text: &str) -> Option<Timestamp> {
-    // jiff takes a time zone's name behind it, and other separators, which RFC 3339 does not have.
+    // jiff takes a time zone's name after it, and other separators, which RFC 3339 does not have.
     let bytes = text.as_bytes();
     let is_dated = bytes.get(4) == Some(&b'-') && bytes.get(7) == Some(&b'-');
     let is_parted = bytes.get(10).is_some_and(|byte| matches!(byte, b'T' | b't' | b' '));

@@ -67,7 +67,7 @@ pub enum Cause {
     Timeout,
     /// A wrong byte.
     Mismatch,
-    /// Bytes that nobody had sent.
+    /// Bytes that were never sent.
     Surplus,
     /// Anything else that the kernel reports.
     Io,
@@ -222,7 +222,7 @@ pub struct Counts {
     /// Of the messages that were due in the measured part those that came back right within it.
     #[serde(skip)]
     pub kept_up: u64,
-    /// Messages that were sent and did not come back right, and those that a failed client did not send any more.
+    /// Messages that were sent and did not come back right, and those that a failed client no longer sent.
     pub failed: u64,
     /// Of these, those that were still on the way when the wait for the last answers was over.
     #[serde(skip)]
@@ -253,7 +253,7 @@ pub struct Client {
     pub cpu: Duration,
     /// Share of the measured part during which it was at work and did not wait, from 0 to 1.
     pub busy: f64,
-    /// How long after its due time a message was sent although the connection could have taken it, in nanoseconds;
+    /// How long after its due time each message was sent although the connection could have taken it, in nanoseconds;
     /// empty in a closed loop.
     pub late: Timings,
     /// Messages that were sent later than they were due because as many as were allowed were on the way on their connection.
@@ -298,7 +298,7 @@ pub struct Searched {
 /// A part of the run, usually a second.
 #[derive(Clone, Copy, Debug)]
 pub struct Interval<'a> {
-    /// Its begin, from the begin of the measured part.
+    /// Its start, from the start of the measured part.
     pub start: Duration,
     /// Its length.
     pub length: Duration,

@@ -172,9 +172,9 @@ impl Tally {
         self.record(times, count, now);
     }
 
-    /// So many messages have waited until `now` and are not waited for any more: they count with that time.
+    /// So many messages have waited until `now` and are no longer waited for: they count with that time.
     ///
-    /// But those that have waited for less than most that were answered: how long they would have taken nobody knows, and
+    /// But those that have waited for less than most that were answered: how long they would have taken is unknown, and
     /// their time would make the rest look faster.
     pub fn given_up(&mut self, times: Times, count: usize, now: Duration) {
         if self.is_measured(times) && self.is_slow(times, now) {
@@ -283,7 +283,7 @@ impl Tally {
         self.part.begun
     }
 
-    /// The interval that is over now, and its begin, from when measuring began or, in the warm-up, from `begin`.
+    /// The interval that is over now, and its start, from when measuring began or, in the warm-up, from `begin`.
     /// Call [`Tally::next_part`] afterwards.
     pub fn part(&self, begin: Duration, now: Duration) -> Interval<'_> {
         let from = if self.is_measuring { self.measured_from() } else { begin };

@@ -66,9 +66,9 @@ mod tests {
 
     #[test]
     fn an_overload_is_told_to_the_rate_that_is_answered() {
-        for behind in [0.02, 1.0, 9.0] {
-            let grown = growth(|due| 0.15 + behind * due);
-            assert!((grown - behind).abs() < 1e-9, "{grown} for {behind}");
+        for rise in [0.02, 1.0, 9.0] {
+            let grown = growth(|due| 0.15 + rise * due);
+            assert!((grown - rise).abs() < 1e-9, "{grown} for {rise}");
         }
     }
 

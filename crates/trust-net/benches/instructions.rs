@@ -205,7 +205,7 @@ fn drive(limit: Option<Duration>, script: impl FnOnce(&mut ByHand<'_, Echo>)) {
     by_hand(config, Echo, Arc::new(()), script).expect("descriptors and a port");
 }
 
-/// A client; whoever was accepted before has been served.
+/// A client; those accepted before have been served.
 fn connect(server: &mut ByHand<'_, Echo>, round: Round) -> TcpStream {
     let client = TcpStream::connect(server.address()).expect("it listens");
     client.set_nodelay(true).expect("it can be set");
@@ -360,7 +360,7 @@ fn compare(counts: &BTreeMap<&str, u64>) -> io::Result<bool> {
         println!("{before:>10} {now:>10} {:>+7.1} % {what}{verdict}", change * 100.0);
     }
     for name in baseline.keys().filter(|name| !counts.contains_key(name.as_str())) {
-        println!("{name} is in the baseline and no case any more");
+        println!("{name} is in the baseline and is no longer a case");
         is_well = false;
     }
     Ok(is_well)

@@ -107,7 +107,7 @@ impl BlockingConnection {
         Ok(payload)
     }
 
-    /// Ends the connection in the orderly way: sends FIN, discards what comes until the peer's FIN, and waits until the
+    /// Ends the connection with an orderly close: sends FIN, discards what comes until the peer's FIN, and waits until the
     /// peer's kernel has acknowledged what was sent, all of it within `linger_timeout`. Closing with unread bytes would
     /// send RST, and that makes the peer's kernel drop what it had not delivered yet (RFC 1122, section 4.2.2.13). A
     /// connection whose time is over ends with RST if bytes are left: the kernel would keep them for minutes.
@@ -126,13 +126,13 @@ impl BlockingConnection {
         ended
     }
 
-    /// Whether all bytes that were sent are acknowledged. Our FIN, which comes behind them, may not be.
+    /// Whether all bytes that were sent are acknowledged. Our FIN, which comes after them, may not be.
     fn is_acknowledged(&self) -> io::Result<bool> {
         Ok(sys::unacknowledged(&self.stream)? <= 1)
     }
 
     fn await_acknowledgement(&self, deadline: Instant) -> io::Result<()> {
-        // No event tells of it.
+        // No event reports it.
         let mut pause = LOOK_MIN;
         while !self.is_acknowledged()? {
             let left = deadline.saturating_duration_since(Instant::now());

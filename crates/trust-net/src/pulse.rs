@@ -10,7 +10,7 @@ use crate::sync::Mutex;
 /// What the workers have shown of themselves since the last sign of life.
 #[derive(Debug)]
 pub(crate) struct Pulse {
-    /// Longest time between two beats of a worker; `None` if nobody wants to know.
+    /// Longest time between two beats of a worker; `None` if no one wants to know.
     interval: Option<Duration>,
     workers: Mutex<Vec<Shown>>,
 }
@@ -19,7 +19,7 @@ pub(crate) struct Pulse {
 enum Shown {
     Nothing,
     Beat,
-    /// It has ended, as it was to: nobody waits for it any more.
+    /// It has ended as intended: it is no longer waited for.
     Ended,
 }
 
@@ -78,7 +78,7 @@ mod tests {
         assert!(!pulse.beat(0));
         assert!(pulse.end(1), "the beat of the other one is to be told at once");
         assert!(pulse.beat(0));
-        assert!(!pulse.end(0), "nobody is left to be alive");
+        assert!(!pulse.end(0), "no worker is left to be alive");
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! How a running server is asked for its statistics: each worker adds what it knows when it next looks,
-//! and the last one has the sum. Nobody waits.
+//! and the last one has the sum. No thread waits.
 
 use std::sync::PoisonError;
 
@@ -81,7 +81,7 @@ impl StatsRequest {
     pub(crate) fn contribute(&self, worker: usize, round: u64, share: &Stats) -> Option<Stats> {
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         shares.latest[worker] = (round, *share);
-        // Workers that have ended count as far ahead; a round that nobody asked for is none.
+        // Workers that have ended count as far ahead; a round that was not asked for is none.
         let complete = shares.latest.iter().map(|(round, _)| *round).min()?;
         let complete = complete.min(self.round.load(Ordering::SeqCst));
         if complete == shares.reported {

@@ -25,7 +25,7 @@ pub(crate) struct TcpInfo {
     pub(crate) retransmits: u32,
     /// Of a listening socket: clients that may wait to be accepted.
     pub(crate) backlog: u32,
-    /// The connection is over: nothing is sent or acknowledged any more.
+    /// The connection is over: nothing is sent or acknowledged from now on.
     pub(crate) is_closed: bool,
 }
 

@@ -136,7 +136,7 @@ fn a_client_that_came_just_before_the_drain_is_served() {
         let mut sleeper = server.connect();
         sleeper.write_all(&frame(b"sleep")).unwrap();
         server.diary.wait_for("connected 1");
-        // Nobody accepts meanwhile, and so nobody is told that they are there.
+        // No worker accepts meanwhile, so none learns that they are there.
         let mut late: Vec<TcpStream> = (0..30).map(|_| server.connect()).collect();
         for client in &mut late {
             client.write_all(&frame(b"still here?")).unwrap();
@@ -145,7 +145,7 @@ fn a_client_that_came_just_before_the_drain_is_served() {
         for client in &mut late {
             assert_eq!(read_to_end(client), frame(b"still here?"), "{model:?}");
         }
-        // They stay, and linger, and keep nobody from being served.
+        // They stay, and linger, and keep no one from being served.
         drop((late, sleeper));
         let (summary, diary) = server.finish();
         assert_eq!((summary.drained, summary.cut), (31, 0), "{:?}", diary.reasons());

@@ -356,7 +356,7 @@ fn left_unread(trial: &mut CaseTrial<'_>) -> Judged {
         while unread < most {
             let count = unread.div_ceil(frame.len());
             pace.expect(count)?;
-            // How many messages a connection may have is for another case.
+            // The number of messages per connection is for another case.
             exchanged += count;
             if exchanged > MESSAGES_OF_A_CONNECTION {
                 (wire, exchanged) = (trial.connect_narrow()?, count);
@@ -376,7 +376,7 @@ fn left_unread(trial: &mut CaseTrial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-/// A failure behind so many messages of the connection.
+/// A failure after so many messages of the connection.
 fn behind(answered: u64, verdict: Verdict) -> Verdict {
     let Verdict::Fail(finding) = &verdict else { return verdict };
     let (expected, answered) = (finding.expected.clone(), grouped(answered));

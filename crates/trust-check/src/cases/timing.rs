@@ -493,7 +493,7 @@ fn not_reading(trial: &mut CaseTrial<'_>) -> Judged {
     let (took, has_moved) = (since.elapsed(), wire.queued() != queued);
     let expected = "a client that does not read its answers is ended";
     if !is_reset {
-        // A FIN stands behind answers that we did not take. What is answered now was not ended.
+        // A FIN would come after answers that we did not take. What is answered now was not ended.
         let mut got = vec![];
         let draining = Instant::now();
         while (got.len() as u64) < owed && draining.elapsed() < DRAIN && wire.end().is_none() {

@@ -1,4 +1,4 @@
-//! A line a case, and under a failure what went over the wire; and the line of progress.
+//! A line per case, and under a failure what went over the wire; and the line of progress.
 
 use std::fmt::Write as _;
 

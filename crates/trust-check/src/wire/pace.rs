@@ -144,7 +144,7 @@ impl Wire<'_> {
     }
 
     /// Waits for the end of the connection without receiving, for at most `patience`; whether it came. A FIN comes
-    /// behind everything else, so it is only seen if our kernel has room for all of it.
+    /// after everything else, so it is only seen if our kernel has room for all of it.
     ///
     /// # Errors
     ///

@@ -212,7 +212,7 @@ mod tests {
         input.handle_read(b"one\ntw");
         assert!(!input.wants_bytes());
         assert_eq!(input.poll_message(), Ok(Some(&b"one"[..])));
-        assert!(!input.wants_bytes(), "nobody looked whether there is another one");
+        assert!(!input.wants_bytes(), "the next one was not looked for");
         assert_eq!(input.poll_message(), Ok(None));
         assert!(input.wants_bytes());
         input.handle_end();

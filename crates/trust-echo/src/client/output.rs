@@ -57,7 +57,7 @@ impl<'fd> Output<'fd> {
     ///
     /// # Errors
     ///
-    /// What write(2) reports, for instance EPIPE: nobody reads any more.
+    /// What write(2) reports, for instance EPIPE: there is no reader left.
     pub fn write(&mut self) -> io::Result<()> {
         while !self.is_empty() {
             let rest = &self.held[self.written..];

@@ -20,7 +20,7 @@ const WINDOW_BYTES: usize = 1024 * 1024;
 /// What the payload of a generated frame repeats: printable, and no newline.
 const PATTERN: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
 
-/// What is to be sent.
+/// What will be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendPlan {
     /// These messages, a frame each; with an interval, again and again, one at a time.
@@ -83,7 +83,7 @@ impl<'fd> Source<'fd> {
     /// The conversation that fits the plan.
     pub fn conversation(&self) -> Conversation {
         let (framing, frames) = match self.plan {
-            // One at a time, so that a round trip does not contain the wait behind another.
+            // One at a time, so that a round trip does not contain the wait for another.
             SendPlan::Messages(_, Some(_)) => (Framing::Framed, 1),
             SendPlan::Messages(_, None) | SendPlan::Frames(_) => (Framing::Framed, u64::MAX),
             SendPlan::Raw => (Framing::Raw, u64::MAX),

@@ -26,7 +26,7 @@ pub(crate) struct Supervisor<'a> {
     log_file: Option<&'a Path>,
     processes: OtherProcesses<'a>,
     hangup_ends: bool,
-    /// Its end tells that the server has ended, however it did.
+    /// Its end shows that the server has ended, however it did.
     ended: PipeReader,
     ends: PipeWriter,
 }
@@ -34,7 +34,7 @@ pub(crate) struct Supervisor<'a> {
 /// Who has something to say to a server beside those who send signals.
 pub(crate) enum OtherProcesses<'a> {
     /// Processes that it did not start, whose ends SIGCHLD announces: orphans, if it is the first process of a
-    /// container, and those of a shell that has become it by `exec`. Nobody else reaps them.
+    /// container, and those of a shell that has become it by `exec`. No other process reaps them.
     Strangers(SignalPipe),
     /// Its children, and such strangers.
     Children(SignalPipe),

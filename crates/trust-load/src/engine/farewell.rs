@@ -58,7 +58,7 @@ impl Engine<'_> {
         is_last_client || (self.places[index].client_left > 0 && self.has_nothing_to_send(index))
     }
 
-    /// Receives what comes behind the client's FIN: the server's, or what should not come.
+    /// Receives what comes after the client's FIN: the server's, or what should not come.
     pub(super) fn receive_last(&mut self, key: Key) {
         let leaving = self.population.leaving.get(&key);
         let Some(Leaving { connection, .. }) = leaving else { return };

@@ -105,7 +105,7 @@ impl Engine<'_> {
         self.timetable.plan_part(end);
     }
 
-    /// Tells of the last interval. It lasts until the end of the measured part, and of the answers that came after it.
+    /// Reports the last interval. It lasts until the end of the measured part, and of the answers that came after it.
     ///
     /// `until` is the end of the measured part; `is_stopped`: something ended the run before it was over.
     pub(super) fn end_last_part(&mut self, until: Duration, is_stopped: bool) {

@@ -32,7 +32,7 @@ pub(super) struct Timetable {
     pub(super) measure_from: Duration,
     /// When no more messages are due.
     pub(super) end: Duration,
-    /// When what is still owed is not waited for any more.
+    /// When the wait for what is still owed ends.
     pub(super) finish_by: Duration,
     /// When the next connection attempt may be made.
     next_connect: Duration,

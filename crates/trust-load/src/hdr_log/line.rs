@@ -39,7 +39,7 @@ pub enum Line<'a> {
 pub struct Fields<'a> {
     /// What its histogram is of.
     pub series: Series,
-    /// Its begin as it stands there, in nanoseconds.
+    /// Its start as it stands there, in nanoseconds.
     pub start: u64,
     /// Its length, in nanoseconds.
     pub length: u64,
@@ -150,7 +150,7 @@ fn fields(text: &str) -> Result<Fields<'_>, String> {
     Ok(Fields { series, start, length, max, histogram })
 }
 
-/// The time at the begin of a comment such as `1441812279.474 (seconds since epoch), Wed Sep 09`.
+/// The time at the start of a comment such as `1441812279.474 (seconds since epoch), Wed Sep 09`.
 fn first_word_time(text: &str) -> Result<u64, String> {
     time(text.split([' ', ',', ']']).next().unwrap_or(text))
 }

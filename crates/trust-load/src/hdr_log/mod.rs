@@ -1,6 +1,6 @@
 //! A run over time as an HdrHistogram interval log: one that other tools read, and theirs read here.
 //!
-//! `docs/HDR-LOG.md` tells the format. Lines without a tag are the latency, those with [`SERVICE_TAG`] the service time. What
+//! `docs/HDR-LOG.md` describes the format. Lines without a tag are the latency, those with [`SERVICE_TAG`] the service time. What
 //! merging has to know of a run stands in two comments of our own ([`Header`], [`End`]).
 
 pub mod line;
@@ -18,7 +18,7 @@ pub use writer::Writer;
 /// The tag of lines with service times.
 pub const SERVICE_TAG: &str = "service";
 
-/// Seconds that a time can have, from 1970 or from the begin: such a begin and such a time together fit 64 bits in
+/// Seconds that a time can have, from 1970 or from the start: such a start and such a time together fit 64 bits in
 /// nanoseconds.
 pub const SECONDS_MAX: u64 = 1 << 33;
 

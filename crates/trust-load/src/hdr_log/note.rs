@@ -24,7 +24,7 @@ const VERSION: u64 = 1;
 /// The unit of all values.
 const UNIT: &str = "ns";
 
-/// The largest number of anything: what every JSON reader tells from its neighbours, and a thousand of them fit 64 bits.
+/// The largest number of anything: what every JSON reader distinguishes from its neighbours, and a thousand of them fit 64 bits.
 const COUNT_MAX: u64 = 1 << 53;
 
 /// A time that no run sees, so that nanoseconds from 1970 and a run on top of it fit 64 bits.

@@ -20,14 +20,14 @@ pub const COUNTS_MAX: u64 = 1 << 22;
 /// Bytes before the counts: cookie, length, offset, digits, lowest and highest value, ratio.
 const HEADER_BYTES: usize = 40;
 
-/// A byte of the cookie tells the size of a count, which is not what is encoded since V2: any will do.
+/// A byte of the cookie has the size of a count, which is not what is encoded since V2: any will do.
 const COOKIE_MASK: u32 = 0xffff_ff0f;
 const V2: u32 = 0x1c84_9303;
 const V2_DEFLATE: u32 = 0x1c84_9304;
 /// Plain and deflated V1, and V0.
 const OLDER: [u32; 4] = [0x1c84_9301, 0x1c84_9302, 0x1c84_9308, 0x1c84_9309];
 
-/// What decides which values a histogram tells apart: only those that have it in common add up exactly.
+/// What decides which values a histogram distinguishes: only those that have it in common add up exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Precision {
     /// Significant decimal digits, from 0 to 5.

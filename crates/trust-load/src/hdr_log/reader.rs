@@ -33,11 +33,11 @@ pub enum BadLog {
 pub struct Interval<'a> {
     /// The number of its line, from 1.
     pub line: u64,
-    /// Its begin, in nanoseconds from 1970, or from the log's begin if that is not known.
+    /// Its start, in nanoseconds from 1970, or from the log's start if that is not known.
     pub begin: u64,
     /// What stands there.
     pub fields: Fields<'a>,
-    /// What its histogram tells apart.
+    /// Which values its histogram can tell apart.
     pub precision: Precision,
     /// The lowest value and the count of each group of values that came.
     pub counts: &'a [(u64, u64)],
@@ -106,7 +106,7 @@ impl<R: BufRead> Reader<R> {
         self.cut.then_some(self.number)
     }
 
-    /// The begin of the interval that is next, as in [`Interval::begin`]; `None` when there is no more.
+    /// The start of the interval that is next, as in [`Interval::begin`]; `None` when there is no more.
     pub fn next_begin(&self) -> Option<u64> {
         self.waiting
     }
@@ -186,7 +186,7 @@ impl<R: BufRead> Reader<R> {
         Err(BadLog::Line { number: self.number.max(1), problem })
     }
 
-    /// Takes a line in; tells whether it is an interval.
+    /// Takes a line in; says whether it is an interval.
     fn handle_line(&mut self) -> Result<bool, String> {
         let parsed = line::parse(content(&self.line)).map_err(|problem| match self.is_log {
             true => problem,
@@ -302,12 +302,12 @@ mod tests {
             let lines = [head, &[&interval]].concat();
             read(&log(&lines)).expect("it is a log").0[0].0
         };
-        assert_eq!(begin(&[start], "0.127"), 1_441_812_279_601_000_000, "from the begin");
+        assert_eq!(begin(&[start], "0.127"), 1_441_812_279_601_000_000, "from the start");
         assert_eq!(begin(&[start], "1441812279.5"), 1_441_812_279_500_000_000, "from 1970");
         let early = begin(&[start], "1441812279.4");
         assert_eq!(early, 1_441_812_279_400_000_000, "from 1970, and a little early");
         assert_eq!(begin(&[start, base], "0.5"), 1_441_812_279_500_000_000, "from the base");
-        assert_eq!(begin(&[MARK], "0.5"), 500_000_000, "from what nobody knows");
+        assert_eq!(begin(&[MARK], "0.5"), 500_000_000, "from an unknown start");
         let interval = at("0.25", &ours());
         let whole = log(&[start, HEADER, &interval, END]);
         let (intervals, reader) = read(&whole).expect("a log");

@@ -63,7 +63,7 @@ pub(super) fn check_together<R: BufRead>(logs: &[Log<R>]) -> Result<(), Failure>
 pub(super) fn check_sums<R: BufRead>(log: &Log<R>) -> Result<(), Failure> {
     let (Some(_), Some(end)) = (log.reader.header(), log.reader.end()) else { return Ok(()) };
     let [latencies, services] = log.values;
-    // Whoever has no use for service times may have left their lines out.
+    // Users who do not need service times may have left their lines out.
     let services = if services == 0 { latencies } else { services };
     let (least, most) = (latencies.min(services), latencies.max(services));
     // What was given up has a value as well, if it had waited long enough. A merged log has also those of shards whose end is

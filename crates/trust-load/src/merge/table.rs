@@ -132,7 +132,7 @@ fn parts(parts: &[Part]) -> String {
     lines(table)
 }
 
-/// Its lines, where numbers stand behind the first column.
+/// Its lines, where numbers follow the first column.
 fn lines(mut table: Table) -> String {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -172,7 +172,7 @@ fn the_merged_log_has_all_intervals_in_the_order_of_their_begins() {
     let begins: Vec<&str> = text
         .lines()
         .filter(|line| !line.starts_with(['#', '"']))
-        .map(|line| line.split_inclusive("00,").next().expect("a begin"))
+        .map(|line| line.split_inclusive("00,").next().expect("a start"))
         .collect();
     let expected = ["0.000,", "0.500,", "1.000,", "1.500,"];
     let expected: Vec<String> = expected
@@ -213,7 +213,7 @@ fn what_is_missing_is_named_and_the_rest_is_told_all_the_same() {
         assert_eq!(merged.end.gaps, expected);
         assert!(!merged.is_whole());
         assert_eq!(merged.latency.len(), logs.len() as u64);
-        // Whoever merges that again hears of it too.
+        // Merging that again reports it too.
         let (again, _) = merged_log(&[("all", &bytes)]);
         assert_eq!(again.end.gaps.len(), expected.len());
         assert_eq!(again.end.gaps[0], format!("'all': {}", expected[0]));

@@ -363,7 +363,7 @@ fn measured(run: &Run<'_>, is_reached: bool) -> Markup {
         h2 { "How it was measured" }
         (list("facts short", facts.chain([("began", &began)])))
         p { "Run it again:" }
-        // A line breaks between words, not behind the hyphens of a flag.
+        // A line breaks between words, not after the hyphens of a flag.
         pre { @for word in about.again.split(' ') { span { (word) } " " } }
         @if is_reached {
             p { (if about.is_open_loop { OPEN_LOOP_MEANS } else { CLOSED_LOOP_MEANS }) }

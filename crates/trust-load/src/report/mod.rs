@@ -47,7 +47,7 @@ pub enum Outcome {
     Failed,
     /// A signal ended it.
     Stopped,
-    /// Nobody was there.
+    /// There was no server.
     Unreachable,
 }
 
@@ -62,7 +62,7 @@ impl Outcome {
         }
     }
 
-    /// For the begin of a line.
+    /// For the start of a line.
     pub const fn word(self) -> &'static str {
         match self {
             Outcome::Passed => "PASSED",

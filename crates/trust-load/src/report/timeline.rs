@@ -22,7 +22,7 @@ pub struct Timeline {
 /// Some intervals in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Point {
-    /// Where the first one began, from the begin of the measured part.
+    /// Where the first one began, from the start of the measured part.
     pub start: Duration,
     /// Their lengths together.
     pub length: Duration,

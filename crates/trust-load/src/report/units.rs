@@ -35,7 +35,7 @@ fn small_rate(per_second: f64) -> String {
     trimmed(&format!("{per_second:.decimals$}")).to_owned()
 }
 
-/// Without zeros behind the point that say nothing.
+/// Without meaningless zeros after the point.
 fn trimmed(digits: &str) -> &str {
     match digits.contains('.') {
         true => digits.trim_end_matches('0').trim_end_matches('.'),

@@ -73,7 +73,7 @@ fn after_urgent_data_a_silent_connection_costs_nothing() {
         SockRef::from(&stream).send_out_of_band(b"!").expect("there is room");
         // The byte, and the answer to our question whether that was all.
         let rounds = server.rounds_until_quiet(100);
-        assert!(rounds <= 4, "{rounds} rounds or more, and nobody sent anything");
+        assert!(rounds <= 4, "{rounds} rounds or more, and no one sent anything");
         stream.write_all(b"after").expect("there is room");
         let rounds = server.rounds_until_quiet(100);
         assert!(rounds <= 4, "{rounds} rounds or more for one answer");

@@ -195,9 +195,9 @@ fn what_comes_back_while_measuring_counts_for_the_rate_also_if_the_warm_up_sent_
             measuring.send(()).expect("the server waits");
         }
     };
-    let mut tells = (Kept::default(), tell);
-    let summary = run_with(&shape, &mut tells);
-    let (counts, answered) = (summary.counts, tells.0.answered());
+    let mut observers = (Kept::default(), tell);
+    let summary = run_with(&shape, &mut observers);
+    let (counts, answered) = (summary.counts, observers.0.answered());
     assert_eq!((counts.sent, counts.answered, counts.warm_up), (20, 20, 0), "{counts:?}");
     assert_eq!((counts.answered_in_time, answered), (30, 30), "{counts:?}");
     assert_eq!(summary.latency.len(), 20);
