@@ -29,7 +29,7 @@ Examples:
   How many a second can it take?
     trustctl load :9900 --concurrency 50 --find-rate 'p99<5ms'
 
-docs/LOAD.md tells what is measured and how to read it.
+docs/LOAD.md explains what is measured and how to read it.
 ";
 
 /// The command.

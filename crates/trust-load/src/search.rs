@@ -134,7 +134,7 @@ impl fmt::Display for SearchEnd {
             SearchEnd::NothingHolds => "not even the lowest rate holds",
             SearchEnd::Unsteady => "what held once did not hold again",
             SearchEnd::Stopped => "stopped by a signal",
-            SearchEnd::Unreachable => "the server could not be reached any more",
+            SearchEnd::Unreachable => "the server could no longer be reached",
         })
     }
 }

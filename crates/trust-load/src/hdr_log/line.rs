@@ -115,7 +115,7 @@ fn comment(line: &[u8]) -> Result<Line<'_>, String> {
     }
     match within(END_PREFIX) {
         Some(json) => End::parse(json).map(Line::End).map_err(wrong),
-        None => Err(wrong("it is neither that of a begin nor that of an end".to_owned())),
+        None => Err(wrong("it is neither that of a start nor that of an end".to_owned())),
     }
 }
 
@@ -241,7 +241,7 @@ mod tests {
             (b"#[StartTime: soon]", "'soon' is no time in seconds"),
             (
                 b"#[trustctl: {}",
-                "the comment of trustctl is wrong: it is neither that of a begin nor that of an end",
+                "the comment of trustctl is wrong: it is neither that of a start nor that of an end",
             ),
         ];
         for (line, expected) in cases {

@@ -193,7 +193,7 @@ impl<R: BufRead> Reader<R> {
             false => NO_LOG.to_owned(),
         })?;
         if self.end.is_some() {
-            return Err("there is more behind the end of the log".to_owned());
+            return Err("there is more after the end of the log".to_owned());
         }
         self.is_log |= !matches!(parsed, Line::Comment);
         match parsed {
@@ -362,7 +362,7 @@ mod tests {
                 &[MARK, &other],
                 "2: the comment of trustctl is wrong: its version is 9: only 1 is read",
             ),
-            (&[HEADER, &ours, END, &ours], "4: there is more behind the end of the log"),
+            (&[HEADER, &ours, END, &ours], "4: there is more after the end of the log"),
             (&[HEADER, &ours, HEADER], "3: a log begins in the middle of another"),
             (&[MARK, END], "2: the end of a run that did not begin"),
         ];

@@ -32,7 +32,7 @@ Examples:
   For a script; exits with 1 if a shard is missing or was killed, or a budget missed:
     trustctl load merge --json --fail-if 'p99>5ms,errors>0' *.hlog
 
-docs/HDR-LOG.md tells what is in a log and in the document.
+docs/HDR-LOG.md describes the log and the document.
 ";
 
 /// The command.

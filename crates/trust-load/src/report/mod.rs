@@ -36,7 +36,7 @@ pub const CLOSED_LOOP: &str = "Closed loop: the next message waits for an answer
 
 /// What the two columns of an open loop are.
 pub const OPEN_LOOP: &str = "Open loop: latency counts from when a message was due, service time from when it \
-     was sent. The difference is the wait behind others.";
+     was sent. The difference is the wait before sending.";
 
 /// What came of a run, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
