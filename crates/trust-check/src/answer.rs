@@ -16,8 +16,8 @@ pub fn expectation(payloads: &[&[u8]]) -> String {
     }
 }
 
-/// Says what is wrong with `got` as the answer to these payloads: which message is missing, changed, cut, merged or out
-/// of order. `None` if nothing is. `got` may be anything.
+/// Says what is wrong with `got` as the answer to these payloads: which message is missing,
+/// changed, cut, merged or out of order. `None` if nothing is. `got` may be anything.
 ///
 /// # Panics
 ///
@@ -91,8 +91,9 @@ fn diagnose_one(
     wrong.unwrap_or_else(|| wrong_byte(frame, rest, header_len, &number))
 }
 
-/// Whether the first of these messages is empty, and `rest` is what comes back of the others. Of a longer one that may
-/// only be late: who answers messages out of order answers the short ones first.
+/// Whether the first of these messages is empty, and `rest` is what comes back of the others. Of a
+/// longer one that may only be late: who answers messages out of order answers the short ones
+/// first.
 fn lacks_empty_ones(framing: &Framing, payloads: &[&[u8]], rest: &[u8]) -> bool {
     let others = payloads.iter().filter(|payload| !payload.is_empty());
     let expected: Vec<u8> = others.flat_map(|payload| framing.encode(payload)).collect();

@@ -33,8 +33,9 @@ pub fn needless_preface(setup: &Setup) -> Option<String> {
     })
 }
 
-/// Tries other framings and says which one comes back right. `None` if none does, or the run is to end, or the one that
-/// was named does after all: then a wider one comes back too, as the server sees empty messages in front of it.
+/// Tries other framings and says which one comes back right. `None` if none does, or the run is to
+/// end, or the one that was named does after all: then a wider one comes back too, as the server
+/// sees empty messages in front of it.
 pub fn other_framing(setup: &Setup) -> Option<String> {
     let until = Instant::now() + TRIES_MAX;
     if is_served(setup, With::Half) {
@@ -75,8 +76,9 @@ pub fn other_protocol(setup: &Setup) -> Option<String> {
 /// What else is sent to see whether messages come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum With {
-    /// Half a header, or a line without its end, which is no message: it comes back from a server with a narrower length
-    /// field, to which it is an empty message, and from one without messages.
+    /// Half a header, or a line without its end, which is no message: it comes back from a server
+    /// with a narrower length field, to which it is an empty message, and from one without
+    /// messages.
     Half,
     /// Nothing, as the server dies of that.
     Nothing,

@@ -1,8 +1,8 @@
 //! `trustctl check`: finds the bugs of servers that take a stream for messages.
 //!
-//! A [`case::Case`] is a conversation with the server and a judgement of it. It speaks through [`wire::Wire`], which
-//! records every byte, and cannot wait for ever. [`runner`] decides which cases run when; [`report`] shows what
-//! came of them.
+//! A [`case::Case`] is a conversation with the server and a judgement of it. It speaks through
+//! [`wire::Wire`], which records every byte, and cannot wait for ever. [`runner`] decides which
+//! cases run when; [`report`] shows what came of them.
 
 pub mod answer;
 pub mod case;

@@ -15,7 +15,8 @@ pub struct CaseOutcome {
     pub verdict: Verdict,
     /// How often it was tried.
     pub tries: Tries,
-    /// Whether nothing came of it, because the server died before or meanwhile, which may be another case's fault.
+    /// Whether nothing came of it, because the server died before or meanwhile, which may be
+    /// another case's fault.
     pub is_put_off: bool,
     /// Whether it is among the failures that are known.
     pub is_listed: bool,

@@ -16,7 +16,8 @@ use crate::wire::{self, PathKind, Wire};
 const ROOM_MAX: Duration = Duration::from_millis(500);
 const ROOM_LOOK: Duration = Duration::from_millis(20);
 
-/// Bytes of a payload below which a server takes seconds for the messages that fill the buffers of two kernels.
+/// Bytes of a payload below which a server takes seconds for the messages that fill the buffers of
+/// two kernels.
 const UNREAD_PAYLOAD_MIN: usize = 64;
 
 /// One case being tried.
@@ -73,7 +74,8 @@ impl<'s> CaseTrial<'s> {
         Wire::connect(self.setup, number, &self.transcript)
     }
 
-    /// The same over a narrow path, where a server has to wait for a client that does not read much sooner.
+    /// The same over a narrow path, where a server has to wait for a client that does not read much
+    /// sooner.
     ///
     /// # Errors
     ///
@@ -102,7 +104,8 @@ impl<'s> CaseTrial<'s> {
     ///
     /// # Errors
     ///
-    /// Skipped if messages are so short that a server is busy with them long before it has to wait for its client.
+    /// Skipped if messages are so short that a server is busy with them long before it has to wait
+    /// for its client.
     pub fn unread_payload(&mut self, wanted: u64) -> Judged<Vec<u8>> {
         let payload = self.payload(wanted);
         match payload.len() < UNREAD_PAYLOAD_MIN {
@@ -173,8 +176,8 @@ impl<'s> CaseTrial<'s> {
     ///
     /// # Errors
     ///
-    /// Skipped if a payload cannot be cut, and without a length field: what is a message without its newline differs
-    /// from server to server.
+    /// Skipped if a payload cannot be cut, and without a length field: what is a message without
+    /// its newline differs from server to server.
     pub fn cut_payload(&mut self, wanted: u64) -> Judged<Vec<u8>> {
         let Framing::Length(format) = self.setup.framing else {
             return Err(Verdict::skipped("this framing has no length field"));
@@ -210,8 +213,9 @@ impl<'s> CaseTrial<'s> {
         wire::pause(self.setup, time)
     }
 
-    /// A new client has one message echoed and leaves: the server serves. `after` says what it was put through before. It
-    /// may be turned away for a moment, while the server has not noticed yet that others have left.
+    /// A new client has one message echoed and leaves: the server serves. `after` says what it was
+    /// put through before. It may be turned away for a moment, while the server has not noticed yet
+    /// that others have left.
     ///
     /// # Errors
     ///

@@ -37,7 +37,8 @@ pub enum Evidence {
     Time,
     /// A RST where a FIN would do.
     Reset,
-    /// A connection that was refused, or ended before it brought a byte, while the check held so many others.
+    /// A connection that was refused, or ended before it brought a byte, while the check held so
+    /// many others.
     Refusal {
         /// Other connections of the check.
         beside: u64,

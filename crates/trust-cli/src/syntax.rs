@@ -32,8 +32,8 @@ pub fn command_line(program: &Program) -> Command {
     with_globals(command, &after, program.name, version, program.only.is_some())
 }
 
-/// Adds the word that only groups commands, before the first of them. One that is a command itself comes before those
-/// inside it.
+/// Adds the word that only groups commands, before the first of them. One that is a command itself
+/// comes before those inside it.
 fn with_group(program: &Program, top: Command, group: &'static str) -> Command {
     if top.find_subcommand(group).is_some() {
         return top;

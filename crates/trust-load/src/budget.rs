@@ -1,7 +1,9 @@
-//! What a run may cost: `p99>5ms` is a missed budget with `--fail-if`, `p99<5ms` a kept one with `--find-rate`.
+//! What a run may cost: `p99>5ms` is a missed budget with `--fail-if`, `p99<5ms` a kept one with
+//! `--find-rate`.
 //!
-//! What cannot be told speaks against the run in both: a percentile of no message is a missed budget of `--fail-if`,
-//! and does not hold for `--find-rate`. A run that measured nothing proves nothing.
+//! What cannot be told speaks against the run in both: a percentile of no message is a missed
+//! budget of `--fail-if`, and does not hold for `--find-rate`. A run that measured nothing proves
+//! nothing.
 
 use std::fmt;
 
@@ -149,8 +151,8 @@ pub fn parse_of_logs(text: &str) -> Result<Vec<Budget>, String> {
     }
 }
 
-/// What becomes of the budgets of `--fail-if`: one whose comparison is true is missed, and so is one whose metric could
-/// not be measured.
+/// What becomes of the budgets of `--fail-if`: one whose comparison is true is missed, and so is
+/// one whose metric could not be measured.
 pub fn judge(budgets: &[Budget], summary: &Summary) -> Vec<Judgement> {
     let judgement = |budget: &Budget| {
         let measured = budget.measure(summary);
@@ -164,7 +166,8 @@ pub fn judge(budgets: &[Budget], summary: &Summary) -> Vec<Judgement> {
     budgets.iter().map(judgement).collect()
 }
 
-/// Why the budgets of `--find-rate` do not hold, the first of them: `p99<5ms: 7.31 ms`; `None`: all of them do.
+/// Why the budgets of `--find-rate` do not hold, the first of them: `p99<5ms: 7.31 ms`; `None`: all
+/// of them do.
 pub fn first_broken(budgets: &[Budget], summary: &Summary) -> Option<String> {
     let broken = budgets.iter().find(|budget| !budget.holds(summary))?;
     let note = broken.note(summary).map_or_else(String::new, |note| format!(" ({note})"));
@@ -234,7 +237,8 @@ impl Budget {
         }
     }
 
-    /// What was measured, with all digits where it would look like the budget's own value and is another.
+    /// What was measured, with all digits where it would look like the budget's own value and is
+    /// another.
     fn show(&self, measured: Measured) -> String {
         match measured.value {
             Some(value)

@@ -52,8 +52,8 @@ pub const ENTRY: Entry = Entry {
 ///
 /// # Errors
 ///
-/// 64 for settings that do not go together; what connecting reports if there is no server for the first client; 71 if
-/// this system has too few descriptors; 73 and 74 for files.
+/// 64 for settings that do not go together; what connecting reports if there is no server for the
+/// first client; 71 if this system has too few descriptors; 73 and 74 for files.
 fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let arguments = context.matches.get_many::<OsString>("server").unwrap_or_default();
     let arguments: Vec<OsString> = arguments.cloned().collect();

@@ -22,7 +22,8 @@ use crate::shape::Shape;
 use crate::start_at::{Start, start};
 use crate::summary::{End, Live, Summary};
 
-/// Descriptors that are not connections: standard streams, files, the log, signals, epoll and a timer.
+/// Descriptors that are not connections: standard streams, files, the log, signals, epoll and a
+/// timer.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
 /// Runs the load.

@@ -12,15 +12,17 @@ const TABLE_WORDS: usize = 512;
 /// Bytes of a payload that have a key of their own.
 const BLOCK: usize = TABLE_WORDS * WORD;
 
-/// Bits of a letter that vary, in each byte, and those that make it one: `@` to `_`, no newline among them.
+/// Bits of a letter that vary, in each byte, and those that make it one: `@` to `_`, no newline
+/// among them.
 const LETTER_VARIES: u64 = 0x1f1f_1f1f_1f1f_1f1f;
 const LETTER_FIXED: u64 = 0x4040_4040_4040_4040;
 
 /// All payloads that a seed decides.
 ///
-/// A payload is a table of random words, each combined with a key that its connection, its message and the block of
-/// the payload decide. So any byte can be told without those before it, and two payloads have nothing in common: one
-/// that comes back on another connection, twice or in another place is seen.
+/// A payload is a table of random words, each combined with a key that its connection, its message
+/// and the block of the payload decide. So any byte can be told without those before it, and two
+/// payloads have nothing in common: one that comes back on another connection, twice or in another
+/// place is seen.
 #[derive(Clone, Debug)]
 pub struct Content {
     table: Box<[u64; TABLE_WORDS]>,
@@ -84,7 +86,8 @@ impl Payload<'_> {
         self.fill_runs(offset, out);
     }
 
-    /// Not with [`Payload::fill`], so that the short payloads' way is a few instructions where it is used.
+    /// Not with [`Payload::fill`], so that the short payloads' way is a few instructions where it
+    /// is used.
     #[inline(never)]
     fn fill_runs(&self, offset: usize, out: &mut [u8]) {
         let (mut place, mut out) = (offset, out);
@@ -99,7 +102,8 @@ impl Payload<'_> {
         }
     }
 
-    /// Where `got`, which should be the bytes from `offset` on, first differs from them: an index into it.
+    /// Where `got`, which should be the bytes from `offset` on, first differs from them: an index
+    /// into it.
     #[inline(always)]
     pub fn mismatch(&self, offset: usize, got: &[u8]) -> Option<usize> {
         if offset == 0 && got.len() <= BLOCK && words::are(self.table, self.key & self.varying, got)
@@ -134,8 +138,8 @@ impl Payload<'_> {
         (words[0] ^ key).to_le_bytes()[place % WORD]
     }
 
-    /// What of the `len` bytes from that place on has one key and begins with a whole word, or is in one word: the words, the
-    /// key, and how many bytes.
+    /// What of the `len` bytes from that place on has one key and begins with a whole word, or is
+    /// in one word: the words, the key, and how many bytes.
     #[inline]
     fn run(&self, place: usize, len: usize) -> (&[u64], u64, usize) {
         let (words, key) = self.words(place);

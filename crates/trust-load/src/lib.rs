@@ -1,7 +1,8 @@
 //! Load on an echo server, each echo compared byte for byte.
 //!
-//! [`sequential`] is one client after the other. Everything else is the engine: clients at the same time, in a closed
-//! or an open loop. What a run of it saw is a [`summary::Summary`], which all reports are made of.
+//! [`sequential`] is one client after the other. Everything else is the engine: clients at the same
+//! time, in a closed or an open loop. What a run of it saw is a [`summary::Summary`], which all
+//! reports are made of.
 
 pub mod budget;
 pub mod command;

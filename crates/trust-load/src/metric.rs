@@ -17,7 +17,8 @@ pub enum Metric {
     Cause(Cause),
     /// Messages that came back right and took longer than the timeout.
     Slow,
-    /// Messages that were due and did not come back right: those that failed and those that were not sent.
+    /// Messages that were due and did not come back right: those that failed and those that were
+    /// not sent.
     Unanswered,
     /// Messages a second that came back right while messages were sent.
     Rate,
@@ -119,7 +120,8 @@ impl Metric {
         (!times.is_empty() && !times.supports(quantile)).then(|| (kind, times.len()))
     }
 
-    /// What it was; `None`: there is nothing to tell it from, as a percentile of no message or a share of none.
+    /// What it was; `None`: there is nothing to tell it from, as a percentile of no message or a
+    /// share of none.
     ///
     /// The shortest and the longest are exact; percentiles are rounded up, by a thousandth at most.
     pub fn measure(self, quantity: Quantity, summary: &Summary) -> Option<f64> {
@@ -177,7 +179,8 @@ impl Statistic {
 }
 
 impl Quantity {
-    /// The value with its unit, as exact as reports are: `7.31 ms`, `1,204`, `0.13 %`, `988 messages/s`.
+    /// The value with its unit, as exact as reports are: `7.31 ms`, `1,204`, `0.13 %`,
+    /// `988 messages/s`.
     pub fn show(self, value: f64) -> String {
         match self {
             Quantity::Time => units::time(value.round() as u64),
@@ -198,9 +201,11 @@ impl Quantity {
     }
 }
 
-/// `0.999` for `99.9`: the number that this quantile is called by elsewhere, and no neighbour of it, as dividing gives.
+/// `0.999` for `99.9`: the number that this quantile is called by elsewhere, and no neighbour of
+/// it, as dividing gives.
 fn quantile(percent: &str) -> Option<f64> {
-    // The exponent after it leaves no room for another one, and the digit in front for a sign or `inf`.
+    // The exponent after it leaves no room for another one, and the digit in front for a sign or
+    // `inf`.
     let is_plain =
         percent.starts_with(|first: char| first.is_ascii_digit()) && !percent.ends_with('.');
     let quantile: f64 = format!("{percent}e-2").parse().ok()?;

@@ -12,8 +12,8 @@ use rustix::time::{
 };
 use trust_cli::signals::Signals;
 
-/// Events that are taken from the kernel at once: few enough that what is due meanwhile is not late by much, and
-/// enough that the call costs little for each.
+/// Events that are taken from the kernel at once: few enough that what is due meanwhile is not late
+/// by much, and enough that the call costs little for each.
 const EVENTS_MAX: usize = 128;
 
 /// Both directions, once for ever: every change is told once (epoll(7), edge-triggered).
@@ -23,8 +23,8 @@ const INTEREST: EventFlags = EventFlags::IN
     .union(EventFlags::RDHUP)
     .union(EventFlags::ET);
 
-/// The peer's FIN or RST, or urgent data, has come: a receive stops in front of each of them (tcp(7)), and is no sign that
-/// nothing is left if it is short.
+/// The peer's FIN or RST, or urgent data, has come: a receive stops in front of each of them
+/// (tcp(7)), and is no sign that nothing is left if it is short.
 const TO_THE_END: EventFlags =
     EventFlags::PRI.union(EventFlags::RDHUP).union(EventFlags::HUP).union(EventFlags::ERR);
 
@@ -59,7 +59,8 @@ pub struct Ready {
     pub key: Key,
     /// Something can be sent.
     pub is_writable: bool,
-    /// What has come has to be received until nothing is left: the peer's FIN or RST may follow bytes, or urgent data.
+    /// What has come has to be received until nothing is left: the peer's FIN or RST may follow
+    /// bytes, or urgent data.
     pub is_to_the_end: bool,
 }
 
@@ -101,7 +102,8 @@ impl Readiness {
         Ok(epoll::add(&self.epoll, socket, EventData::new_u64(data), INTEREST)?)
     }
 
-    /// Waits until something is ready or `until`, a time since the start, is reached; what is ready goes to `ready`.
+    /// Waits until something is ready or `until`, a time since the start, is reached; what is ready
+    /// goes to `ready`.
     ///
     /// # Errors
     ///

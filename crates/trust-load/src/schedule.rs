@@ -37,7 +37,8 @@ impl Arrivals {
 
 /// When the messages of one place are due: its part of what all places send together.
 ///
-/// It knows only the next time, so that any number of messages that are due and cannot be sent takes no memory.
+/// It knows only the next time, so that any number of messages that are due and cannot be sent
+/// takes no memory.
 #[derive(Clone, Copy, Debug)]
 pub enum Schedule {
     /// Message `next` of all places is this place's next; every `step`th is.
@@ -97,8 +98,9 @@ impl Schedule {
         }
     }
 
-    /// Goes on to the first message that is due at that time or later, at least to the next one; how many messages that
-    /// leaves behind. Of a Poisson process, which is still unknown, it is the expected number.
+    /// Goes on to the first message that is due at that time or later, at least to the next one;
+    /// how many messages that leaves behind. Of a Poisson process, which is still unknown, it is
+    /// the expected number.
     pub fn skip_until(&mut self, time: Duration) -> u64 {
         let now = self.next();
         let ahead = time.saturating_sub(now).as_secs_f64();

@@ -19,8 +19,8 @@ pub struct Script {
     batch: Option<Batch>,
 }
 
-/// What lets whole messages of one size be written and compared without a look at their parts: a header that is in one
-/// word, which their first bytes are as well.
+/// What lets whole messages of one size be written and compared without a look at their parts: a
+/// header that is in one word, which their first bytes are as well.
 #[derive(Clone, Copy, Debug)]
 struct Batch {
     /// The header, and zeros instead of the payload after it.
@@ -72,8 +72,8 @@ impl Script {
         Script { framing, sizes, content, header, batch }
     }
 
-    /// Writes whole messages from number `from` on, at most `most`, as far as there is room; how many. None is written if this
-    /// takes looking at each: then [`Script::message`] does it.
+    /// Writes whole messages from number `from` on, at most `most`, as far as there is room; how
+    /// many. None is written if this takes looking at each: then [`Script::message`] does it.
     pub fn fill_whole(&self, key: u64, from: u64, most: u64, out: &mut [u8]) -> u64 {
         let Some(batch) = &self.batch else { return 0 };
         let most = usize::try_from(most).unwrap_or(usize::MAX);
@@ -87,8 +87,9 @@ impl Script {
         number - from
     }
 
-    /// How many whole messages from number `from` on, at most `most`, stand right at the front of `bytes`. The first that is not
-    /// among them may be wrong, or not whole, or one that takes a closer look.
+    /// How many whole messages from number `from` on, at most `most`, stand right at the front of
+    /// `bytes`. The first that is not among them may be wrong, or not whole, or one that takes a
+    /// closer look.
     pub fn count_right(&self, key: u64, from: u64, most: u64, bytes: &[u8]) -> u64 {
         let Some(batch) = &self.batch else { return 0 };
         let most = usize::try_from(most).unwrap_or(usize::MAX);
@@ -169,8 +170,8 @@ impl Message<'_> {
         len
     }
 
-    /// Where `got`, which should be its bytes from `offset` on and goes not beyond its end, first differs: an
-    /// index into it, and the byte that should be there.
+    /// Where `got`, which should be its bytes from `offset` on and goes not beyond its end, first
+    /// differs: an index into it, and the byte that should be there.
     #[inline]
     pub fn mismatch(&self, offset: usize, got: &[u8]) -> Option<(usize, u8)> {
         let [header, payload, trailer] = self.parts(offset, got.len());

@@ -1,9 +1,10 @@
 //! `--find-rate`: the highest rate at which a server keeps a budget.
 //!
-//! Upwards in doublings until a rate does not hold, then between the two by halving the distance in the logarithm, so that
-//! the answer is equally exact for slow servers and fast ones. A rate that does not hold gets a second chance, because a
-//! busy neighbour may have been the reason; the answer has to hold in two of three more trials, because it may have been
-//! luck. Trials that contradict each other are told with the result: the answer is then no sharper than they are.
+//! Upwards in doublings until a rate does not hold, then between the two by halving the distance in
+//! the logarithm, so that the answer is equally exact for slow servers and fast ones. A rate that
+//! does not hold gets a second chance, because a busy neighbour may have been the reason; the
+//! answer has to hold in two of three more trials, because it may have been luck. Trials that
+//! contradict each other are told with the result: the answer is then no sharper than they are.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -16,21 +17,22 @@ pub const RATE_MIN: f64 = 1.0;
 /// The highest rate that is tried, in messages a second: what `--rate` takes.
 pub const RATE_MAX: f64 = 1e7;
 
-/// How close the lowest rate that does not hold is to the highest that does: 5 %, about what two runs differ by.
+/// How close the lowest rate that does not hold is to the highest that does: 5 %, about what two
+/// runs differ by.
 pub const STEP: f64 = 1.05;
 
 /// The share of what was due that a server has to keep up with.
 pub const ACHIEVED_MIN: f64 = 0.98;
 
-/// How often the answer is lowered if it does not hold again, by [`STEP`] at first and each time by the square of the factor
-/// before. Eight of them lead from the highest rate to the lowest.
+/// How often the answer is lowered if it does not hold again, by [`STEP`] at first and each time by
+/// the square of the factor before. Eight of them lead from the highest rate to the lowest.
 pub const STEPS_DOWN_MAX: u32 = 9;
 
 /// How often a rate has to hold, or not to, when the answer is confirmed.
 const MAJORITY: usize = 2;
 
-/// The most trials of a search: 24 halvings from [`RATE_MAX`] to [`RATE_MIN`] and 4 between two of them, each twice, then
-/// the answer and its steps down, each until two trials agree.
+/// The most trials of a search: 24 halvings from [`RATE_MAX`] to [`RATE_MIN`] and 4 between two of
+/// them, each twice, then the answer and its steps down, each until two trials agree.
 pub const TRIALS_MAX: usize = 2 * (25 + 4) + (2 * MAJORITY - 1) * (1 + STEPS_DOWN_MAX as usize);
 
 /// One run of the load.
@@ -38,8 +40,8 @@ pub const TRIALS_MAX: usize = 2 * (25 + 4) + (2 * MAJORITY - 1) * (1 + STEPS_DOW
 pub struct Trial {
     /// Messages a second that were asked for.
     pub asked: f64,
-    /// Messages a second that were due in it: what was asked for, but for the whole messages of a short run, and for what
-    /// chance adds or takes with Poisson arrivals.
+    /// Messages a second that were due in it: what was asked for, but for the whole messages of a
+    /// short run, and for what chance adds or takes with Poisson arrivals.
     pub due: f64,
     /// Messages a second that came back right, as far as the server kept up.
     pub achieved: f64,
@@ -54,8 +56,8 @@ pub struct Trial {
 /// What came of a search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// The highest rate that holds, in messages a second; `None`: none does. With [`SearchEnd::Stopped`] it is the highest that held
-    /// until then, and was not tried again.
+    /// The highest rate that holds, in messages a second; `None`: none does. With
+    /// [`SearchEnd::Stopped`] it is the highest that held until then, and was not tried again.
     pub rate: Option<f64>,
     /// Why it ended.
     pub end: SearchEnd,
@@ -84,7 +86,8 @@ pub enum SearchEnd {
     Unreachable,
 }
 
-/// Searches from `start`, which is brought between [`RATE_MIN`] and [`RATE_MAX`], with at most [`TRIALS_MAX`] trials.
+/// Searches from `start`, which is brought between [`RATE_MIN`] and [`RATE_MAX`], with at most
+/// [`TRIALS_MAX`] trials.
 ///
 /// `trial` runs the load at a rate; `Break` stops the search.
 pub fn search(start: f64, trial: impl FnMut(f64) -> ControlFlow<(), Trial>) -> Found {
@@ -98,8 +101,8 @@ pub fn search(start: f64, trial: impl FnMut(f64) -> ControlFlow<(), Trial>) -> F
 }
 
 impl Found {
-    /// The lowest rate that did not hold in a trial and the highest one that held in another, if the first is not above
-    /// the second: between them trials disagree.
+    /// The lowest rate that did not hold in a trial and the highest one that held in another, if
+    /// the first is not above the second: between them trials disagree.
     pub fn disagreement(&self) -> Option<(f64, f64)> {
         let asked = |holds: bool| {
             let trials = self.trials.iter().filter(move |trial| trial.why_not().is_none() == holds);
@@ -165,7 +168,8 @@ impl<F: FnMut(f64) -> ControlFlow<(), Trial>> Search<F> {
         self.confirm(above)
     }
 
-    /// Goes up until a rate does not hold, or down until one does; the lowest rate that does not hold.
+    /// Goes up until a rate does not hold, or down until one does; the lowest rate that does not
+    /// hold.
     fn bracket(&mut self, start: f64) -> ControlFlow<(), Option<Failed>> {
         let mut rate = start;
         let mut lowest: Option<Failed> = None;
@@ -194,7 +198,8 @@ impl<F: FnMut(f64) -> ControlFlow<(), Trial>> Search<F> {
         ControlFlow::Continue(failed)
     }
 
-    /// Tries the answer again, and lower ones until one holds. `above`: the lowest rate that does not hold.
+    /// Tries the answer again, and lower ones until one holds. `above`: the lowest rate that does
+    /// not hold.
     fn confirm(&mut self, mut above: Option<Failed>) -> ControlFlow<(), SearchEnd> {
         let Some(mut rate) = self.held else {
             return ControlFlow::Continue(SearchEnd::NothingHolds);

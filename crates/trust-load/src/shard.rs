@@ -117,13 +117,15 @@ impl Shard {
         self.of
     }
 
-    /// How many of `total` things are its own; those of all shards add up to `total`, and differ by one at most.
+    /// How many of `total` things are its own; those of all shards add up to `total`, and differ by
+    /// one at most.
     pub fn share(self, total: u64) -> u64 {
         let of = u64::from(self.of);
         total / of + u64::from(u64::from(self.index) < total % of)
     }
 
-    /// The numbers of its things among all `total`, which count from 0; each number belongs to exactly one shard.
+    /// The numbers of its things among all `total`, which count from 0; each number belongs to
+    /// exactly one shard.
     pub fn numbers(self, total: u64) -> impl Iterator<Item = u64> {
         (u64::from(self.index)..total).step_by(self.of as usize)
     }

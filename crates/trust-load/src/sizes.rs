@@ -8,7 +8,8 @@ use trust_cli::values::parse_size;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sizes(Kind);
 
-/// Invariants: a range has `min < max`, and a list at least two and at most [`Sizes::LIST_MAX`] sizes.
+/// Invariants: a range has `min < max`, and a list at least two and at most [`Sizes::LIST_MAX`]
+/// sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     One(u32),
@@ -24,8 +25,8 @@ impl Sizes {
     /// The most sizes of a list: more than anyone can tell apart in a result.
     pub const LIST_MAX: usize = 100;
 
-    /// `64`: all of them are; `64-1500`: every size from 64 to 1500 equally often; `64,64,1500`: each of them equally often,
-    /// so that 64 comes twice as often as 1500. `None`: not allowed.
+    /// `64`: all of them are; `64-1500`: every size from 64 to 1500 equally often; `64,64,1500`:
+    /// each of them equally often, so that 64 comes twice as often as 1500. `None`: not allowed.
     pub fn parse(text: &str) -> Option<Sizes> {
         if let Some((min, max)) = text.split_once('-') {
             let (min, max) = (parse_size(min)?, parse_size(max)?);
@@ -101,7 +102,8 @@ impl fmt::Display for Sizes {
     }
 }
 
-/// A number below `count`: the place of `random` among all numbers of 64 bits, which favours none as a remainder would.
+/// A number below `count`: the place of `random` among all numbers of 64 bits, which favours none
+/// as a remainder would.
 fn below(count: u64, random: u64) -> u64 {
     ((u128::from(random) * u128::from(count)) >> 64) as u64
 }

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-/// The longest wait for the start. A time further away is mistyped: no pod and no terminal is kept waiting for so long.
+/// The longest wait for the start. A time further away is mistyped: no pod and no terminal is kept
+/// waiting for so long.
 pub const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What [`parse`] takes.
 pub const ALLOWED: &str = "a time as in RFC 3339 with an offset or Z, as 2026-11-20T18:30:00Z or 2026-11-20T19:30:00.5+01:00";
 
-/// The time of a text; `None`: not allowed, as a time without an offset, which every machine would take for another one.
+/// The time of a text; `None`: not allowed, as a time without an offset, which every machine would
+/// take for another one.
 pub fn parse(text: &str) -> Option<Timestamp> {
     // jiff takes a time zone's name after it, and other separators, which RFC 3339 does not have.
     let bytes = text.as_bytes();

@@ -18,14 +18,15 @@ pub const WRONG_MAX: usize = 10;
 /// From this share of the time at work on, a client is as busy as it can be.
 pub const BUSY: f64 = 0.95;
 
-/// A message that is sent later than this after it was due, although its connection was free, was late.
+/// A message that is sent later than this after it was due, although its connection was free, was
+/// late.
 pub const LATE: Duration = Duration::from_millis(1);
 
 /// Share of the messages that may be late before it is worth a word.
 pub const LATE_SHARE: f64 = 0.01;
 
-/// Messages that may be late, however few there are, before it is worth a word: a hundredth of fifty is less than one, and
-/// one says nothing about the client.
+/// Messages that may be late, however few there are, before it is worth a word: a hundredth of
+/// fifty is less than one, and one says nothing about the client.
 pub const LATE_MIN: u64 = 10;
 
 /// The quantiles that reports show, and their names.
@@ -63,7 +64,8 @@ pub enum Cause {
     ResetBeforeAnswer,
     /// RST while nothing was owed, also in place of the FIN that answers the client's.
     ResetAfterAnswer,
-    /// No progress within the timeout while an answer was owed, or an answer that was owed when the run had to end.
+    /// No progress within the timeout while an answer was owed, or an answer that was owed when the
+    /// run had to end.
     Timeout,
     /// A wrong byte.
     Mismatch,
@@ -195,7 +197,8 @@ pub struct Wrong {
 }
 
 // Many fields: one for each thing that is counted.
-/// Numbers of a run. Messages are those of the measured part; connections, errors and bytes those of the whole run.
+/// Numbers of a run. Messages are those of the measured part; connections, errors and bytes those
+/// of the whole run.
 ///
 /// Its log has those of the measured part's messages that add up over shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -213,8 +216,8 @@ pub struct Counts {
     pub sent: u64,
     /// Messages that came back right.
     pub answered: u64,
-    /// Messages that came back right while others were due: also those that were on the way when the warm-up ended, and not
-    /// those that were when sending ended.
+    /// Messages that came back right while others were due: also those that were on the way when
+    /// the warm-up ended, and not those that were when sending ended.
     pub answered_in_time: u64,
     /// Of the messages that came back right those that took longer than the timeout.
     #[serde(default)]
@@ -222,7 +225,8 @@ pub struct Counts {
     /// Of the messages that were due in the measured part those that came back right within it.
     #[serde(skip)]
     pub kept_up: u64,
-    /// Messages that were sent and did not come back right, and those that a failed client no longer sent.
+    /// Messages that were sent and did not come back right, and those that a failed client no
+    /// longer sent.
     pub failed: u64,
     /// Of these, those that were still on the way when the wait for the last answers was over.
     #[serde(skip)]
@@ -241,7 +245,8 @@ pub struct Counts {
     /// Bytes that came back, headers included.
     #[serde(skip)]
     pub bytes_received: u64,
-    /// Of these, those of the measured part that came before sending ended, which is what bytes a second count.
+    /// Of these, those of the measured part that came before sending ended, which is what bytes a
+    /// second count.
     #[serde(skip)]
     pub bytes_received_in_time: u64,
 }
@@ -253,14 +258,17 @@ pub struct Client {
     pub cpu: Duration,
     /// Share of the measured part during which it was at work and did not wait, from 0 to 1.
     pub busy: f64,
-    /// How long after its due time each message was sent although the connection could have taken it, in nanoseconds;
-    /// empty in a closed loop.
+    /// How long after its due time each message was sent although the connection could have taken
+    /// it, in nanoseconds; empty in a closed loop.
     pub late: Timings,
-    /// Messages that were sent later than they were due because as many as were allowed were on the way on their connection.
+    /// Messages that were sent later than they were due because as many as were allowed were on the
+    /// way on their connection.
     pub held_back: u64,
-    /// Messages that were due while the client put off their connection itself: for `--connect-rate`, or after a failure.
+    /// Messages that were due while the client put off their connection itself: for
+    /// `--connect-rate`, or after a failure.
     pub put_off: u64,
-    /// Why the client, and not the server, decided the result, in whole sentences; empty if it did not.
+    /// Why the client, and not the server, decided the result, in whole sentences; empty if it did
+    /// not.
     pub limits: Vec<String>,
 }
 
@@ -275,7 +283,8 @@ impl Client {
         self.late_messages() >= LATE_MIN && self.late_at() > LATE
     }
 
-    /// Messages that were sent later than [`LATE`] after they were due although their connection was free.
+    /// Messages that were sent later than [`LATE`] after they were due although their connection
+    /// was free.
     pub fn late_messages(&self) -> u64 {
         self.late.len() - self.late.count_between(0, LATE.as_nanos() as u64)
     }
@@ -302,10 +311,11 @@ pub struct Interval<'a> {
     pub start: Duration,
     /// Its length.
     pub length: Duration,
-    /// From when a message was due (open loop) or sent (closed loop) to the last byte of its echo, in nanoseconds, of
-    /// all measured messages that were answered in it or timed out in it.
+    /// From when a message was due (open loop) or sent (closed loop) to the last byte of its echo,
+    /// in nanoseconds, of all measured messages that were answered in it or timed out in it.
     pub latency: &'a Timings,
-    /// From when a message was sent to the last byte of its echo, of the same messages; nanoseconds.
+    /// From when a message was sent to the last byte of its echo, of the same messages;
+    /// nanoseconds.
     pub service: &'a Timings,
     /// Messages that came back right in it.
     pub answered: u64,
@@ -327,7 +337,8 @@ impl Interval<'_> {
     }
 }
 
-/// What is going on, for a line on a terminal. Rate and percentiles are those of the last whole interval.
+/// What is going on, for a line on a terminal. Rate and percentiles are those of the last whole
+/// interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Live {
     /// What the run is doing.
@@ -477,8 +488,8 @@ pub struct About {
     pub is_open_loop: bool,
     /// What each connection began with, if with a PROXY header.
     pub preface: Option<ProxyPreface>,
-    /// What was asked for, each with a name for documents (`in_flight`), one for people (`frames in flight`) and its
-    /// value with unit.
+    /// What was asked for, each with a name for documents (`in_flight`), one for people
+    /// (`frames in flight`) and its value with unit.
     pub facts: Vec<(&'static str, &'static str, String)>,
     /// The command that runs it again.
     pub again: String,

@@ -13,8 +13,8 @@ use crate::trend::Trend;
 // Many fields: one for each thing that is seen.
 /// What a run has seen so far.
 ///
-/// The histograms of an interval are added to those of the run when the interval is over, so that a message is recorded
-/// once.
+/// The histograms of an interval are added to those of the run when the interval is over, so that a
+/// message is recorded once.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// Messages that were due before are not measured; in nanoseconds.
@@ -59,8 +59,8 @@ pub struct ClientDelays {
     pub held_back: u64,
 }
 
-/// Latency and service time of messages. In a closed loop, where a message is due when it is sent, they are the same, and
-/// the latter is left empty.
+/// Latency and service time of messages. In a closed loop, where a message is due when it is sent,
+/// they are the same, and the latter is left empty.
 #[derive(Debug, Default)]
 struct MessageTimes {
     latency: Timings,
@@ -96,8 +96,8 @@ impl Tally {
         self.measured_from_ns = nanos(measured_from);
     }
 
-    /// The time has come: what the warm-up has seen is left out, but its errors. Call it before answers to measured
-    /// messages come.
+    /// The time has come: what the warm-up has seen is left out, but its errors. Call it before
+    /// answers to measured messages come.
     pub fn measure(&mut self) {
         self.next_part(self.measured_from());
         self.is_measuring = true;
@@ -137,7 +137,8 @@ impl Tally {
         }
     }
 
-    /// Counts messages that were begun on a connection that the client could have made at `could`, and made at `did`.
+    /// Counts messages that were begun on a connection that the client could have made at `could`,
+    /// and made at `did`.
     pub fn put_off(&mut self, times: Times, count: usize, (could, did): (Duration, Duration)) {
         let waited_ns = nanos(did).saturating_sub(times.due_ns.max(nanos(could)));
         if self.is_open_loop && self.is_measured(times) && waited_ns > nanos(LATE) {
@@ -172,10 +173,11 @@ impl Tally {
         self.record(times, count, now);
     }
 
-    /// So many messages have waited until `now` and are no longer waited for: they count with that time.
+    /// So many messages have waited until `now` and are no longer waited for: they count with that
+    /// time.
     ///
-    /// But those that have waited for less than most that were answered: how long they would have taken is unknown, and
-    /// their time would make the rest look faster.
+    /// But those that have waited for less than most that were answered: how long they would have
+    /// taken is unknown, and their time would make the rest look faster.
     pub fn given_up(&mut self, times: Times, count: usize, now: Duration) {
         if self.is_measured(times) && self.is_slow(times, now) {
             self.record(times, count as u64, now);
@@ -190,7 +192,8 @@ impl Tally {
         }
     }
 
-    /// So many messages were due and not sent until `now`. They have a latency, and no service time.
+    /// So many messages were due and not sent until `now`. They have a latency, and no service
+    /// time.
     pub fn unsent(&mut self, times: Times, count: u64, now: Duration) {
         if self.is_measured(times) {
             self.counts.unsent += count;
@@ -219,8 +222,9 @@ impl Tally {
 
     /// Messages a second that come back right, of a measured part that took so long.
     ///
-    /// At least those that came back in it. In an open loop those that came later count as well, as far as latency did
-    /// not grow: they came later because the server is far away, and not because it fell behind.
+    /// At least those that came back in it. In an open loop those that came later count as well, as
+    /// far as latency did not grow: they came later because the server is far away, and not because
+    /// it fell behind.
     pub fn achieved_rate(&self, took: Duration) -> f64 {
         // If nothing was due, what comes back is the warm-up's, in hardly any time.
         match self.counts.sent {
@@ -229,7 +233,8 @@ impl Tally {
         }
     }
 
-    /// The same of messages alone that were due in the measured part: a backlog of the warm-up makes up for nothing.
+    /// The same of messages alone that were due in the measured part: a backlog of the warm-up
+    /// makes up for nothing.
     pub fn sustained_rate(&self, took: Duration) -> f64 {
         let in_time = per_second(self.counts.kept_up, took);
         match self.is_open_loop {
@@ -283,8 +288,8 @@ impl Tally {
         self.part.begun
     }
 
-    /// The interval that is over now, and its start, from when measuring began or, in the warm-up, from `begin`.
-    /// Call [`Tally::next_part`] afterwards.
+    /// The interval that is over now, and its start, from when measuring began or, in the warm-up,
+    /// from `begin`. Call [`Tally::next_part`] afterwards.
     pub fn part(&self, begin: Duration, now: Duration) -> Interval<'_> {
         let from = if self.is_measuring { self.measured_from() } else { begin };
         Interval {

@@ -1,4 +1,5 @@
-//! Many times in memory that does not grow: how often each came, to a thousandth, and the extremes exactly.
+//! Many times in memory that does not grow: how often each came, to a thousandth, and the extremes
+//! exactly.
 
 use std::ops::Deref;
 
@@ -19,7 +20,8 @@ pub fn times() -> Histogram<u64> {
 
 /// Times in nanoseconds, at most [`TIME_MAX_NS`] each: a longer one counts as that.
 ///
-/// A histogram in all that is read, but that the shortest and the longest are exact, and so no percentile is beyond them.
+/// A histogram in all that is read, but that the shortest and the longest are exact, and so no
+/// percentile is beyond them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Timings {
     counts: Histogram<u64>,

@@ -1,16 +1,19 @@
-//! Whether latency grows while a run goes on: how a server that falls behind is told from one that is far away.
+//! Whether latency grows while a run goes on: how a server that falls behind is told from one that
+//! is far away.
 
 /// The least number of messages whose latency can be said to grow: two always lie on a line.
 const MESSAGES_MIN: f64 = 3.0;
 
-/// So many standard errors are left to chance: one steady run in a thousand is taken for one that falls behind.
+/// So many standard errors are left to chance: one steady run in a thousand is taken for one that
+/// falls behind.
 const STANDARD_ERRORS: f64 = 3.0;
 
-/// A straight line through latencies over the times at which their messages were due, by least squares, in memory that
-/// does not grow.
+/// A straight line through latencies over the times at which their messages were due, by least
+/// squares, in memory that does not grow.
 ///
-/// A server that keeps up answers each message after about the same time, however long that is. One that is asked for
-/// `r` messages a second and answers `c` falls behind by `r / c - 1` seconds each second, and so its latency grows.
+/// A server that keeps up answers each message after about the same time, however long that is. One
+/// that is asked for `r` messages a second and answers `c` falls behind by `r / c - 1` seconds each
+/// second, and so its latency grows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trend {
     count: f64,
@@ -53,7 +56,8 @@ mod tests {
 
     use super::*;
 
-    /// The growth of latencies that are told by when their messages were due: a thousand in ten seconds.
+    /// The growth of latencies that are told by when their messages were due: a thousand in ten
+    /// seconds.
     fn growth(latency: impl FnMut(f64) -> f64) -> f64 {
         let mut trend = Trend::default();
         let mut latency = latency;

@@ -1,7 +1,8 @@
 //! Counts what our own code executes for an echo, and compares it with what is committed.
 //!
-//! Counted by callgrind, so it is the same number on every run with the same compiler, whatever else the machine
-//! does: `make instructions` compares, `make instructions UPDATE=1` writes the numbers anew.
+//! Counted by callgrind, so it is the same number on every run with the same compiler, whatever
+//! else the machine does: `make instructions` compares, `make instructions UPDATE=1` writes the
+//! numbers anew.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool that talks to the terminal")]
 
@@ -29,8 +30,8 @@ const TOLERANCE: f64 = 0.05;
 /// How often each case does its work, so that what surrounds it does not count.
 const TIMES: u64 = 1000;
 
-/// A case: its name, what is one of it, and the function. Callgrind counts inside of functions whose name contains
-/// `counted_`, followed by the name of the case.
+/// A case: its name, what is one of it, and the function. Callgrind counts inside of functions
+/// whose name contains `counted_`, followed by the name of the case.
 const CASES: &[Case] = &[
     ("decode_one", "frame of 64 B, one in a receive", counted_decode_one),
     ("decode_sixteen", "sixteen frames of 64 B in a receive", counted_decode_sixteen),
@@ -150,7 +151,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// So far away that no deadline comes.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
-/// Longer than a step of the timers' grid: after the first echo, its deadline is looked at for so long.
+/// Longer than a step of the timers' grid: after the first echo, its deadline is looked at for so
+/// long.
 const SETTLED: Duration = Duration::from_millis(200);
 
 fn turn_echo_one(input: &Input) {
@@ -244,7 +246,8 @@ fn receive(
     let (mut received, began) = (0, Instant::now());
     while received < buffer.len() {
         assert!(began.elapsed() < DEADLINE, "{received} bytes of {}", buffer.len());
-        // Only rounds with something to do are counted: how long it takes a byte to get here does not matter.
+        // Only rounds with something to do are counted: how long it takes a byte to get here does
+        // not matter.
         if server.wait_until_ready(Duration::from_millis(1)).expect("it can wait") {
             round(server);
         }

@@ -1,4 +1,5 @@
-//! Sends each argument as a frame and prints the echo: `cargo run --example echo_client -- localhost:9900 hello`
+//! Sends each argument as a frame and prints the echo:
+//! `cargo run --example echo_client -- localhost:9900 hello`
 
 use std::io::Write;
 use std::net::TcpStream;

@@ -13,8 +13,9 @@ use trust_wire::Timestamp;
 
 use crate::clock::Clock;
 
-/// A timer of the kernel (`timerfd_create(2)`), in place of a timeout for each wait: a timeout is set up and taken down
-/// by the kernel with every sleep, which is some four per cent of an echo, and a deadline moves seldom.
+/// A timer of the kernel (`timerfd_create(2)`), in place of a timeout for each wait: a timeout is
+/// set up and taken down by the kernel with every sleep, which is some four per cent of an echo,
+/// and a deadline moves seldom.
 #[derive(Debug)]
 pub(crate) struct Alarm {
     timer: OwnedFd,
@@ -31,7 +32,8 @@ impl Alarm {
         Ok(Alarm { timer, set_for: Timestamp::NEVER })
     }
 
-    /// Has it go off at `time` at the latest. Going off too early does no harm, so it is never put off.
+    /// Has it go off at `time` at the latest. Going off too early does no harm, so it is never put
+    /// off.
     pub(crate) fn set_no_later_than(&mut self, time: Timestamp, clock: Clock) -> io::Result<()> {
         if time >= self.set_for {
             return Ok(());

@@ -107,14 +107,16 @@ impl BlockingConnection {
         Ok(payload)
     }
 
-    /// Ends the connection with an orderly close: sends FIN, discards what comes until the peer's FIN, and waits until the
-    /// peer's kernel has acknowledged what was sent, all of it within `linger_timeout`. Closing with unread bytes would
-    /// send RST, and that makes the peer's kernel drop what it had not delivered yet (RFC 1122, section 4.2.2.13). A
-    /// connection whose time is over ends with RST if bytes are left: the kernel would keep them for minutes.
+    /// Ends the connection with an orderly close: sends FIN, discards what comes until the peer's
+    /// FIN, and waits until the peer's kernel has acknowledged what was sent, all of it within
+    /// `linger_timeout`. Closing with unread bytes would send RST, and that makes the peer's kernel
+    /// drop what it had not delivered yet (RFC 1122, section 4.2.2.13). A connection whose time is
+    /// over ends with RST if bytes are left: the kernel would keep them for minutes.
     ///
     /// # Errors
     ///
-    /// As `shutdown(2)` and `recv(2)`; a peer that does not finish in time, or does not take what was sent, is `TimedOut`.
+    /// As `shutdown(2)` and `recv(2)`; a peer that does not finish in time, or does not take what
+    /// was sent, is `TimedOut`.
     pub fn close(mut self, linger_timeout: Duration) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
         let deadline = Instant::now() + linger_timeout;
@@ -126,7 +128,8 @@ impl BlockingConnection {
         ended
     }
 
-    /// Whether all bytes that were sent are acknowledged. Our FIN, which comes after them, may not be.
+    /// Whether all bytes that were sent are acknowledged. Our FIN, which comes after them, may not
+    /// be.
     fn is_acknowledged(&self) -> io::Result<bool> {
         Ok(sys::unacknowledged(&self.stream)? <= 1)
     }
@@ -234,7 +237,8 @@ mod tests {
         closing.join().unwrap().unwrap();
     }
 
-    /// Sends more than the kernels hold for a peer that reads nothing, has finished, and goes on like that.
+    /// Sends more than the kernels hold for a peer that reads nothing, has finished, and goes on
+    /// like that.
     fn close_before_a_peer_that_reads(
         how_much: Option<usize>,
         patience: Duration,

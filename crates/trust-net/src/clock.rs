@@ -8,8 +8,8 @@ use trust_wire::Timestamp;
 /// Nanoseconds since the server was set up, on the clock that never goes back (`CLOCK_MONOTONIC`,
 /// `clock_gettime(2)`).
 ///
-/// In place of [`std::time::Instant`], whose differences take longer than reading the clock does, and the clock is read
-/// for each receive.
+/// In place of [`std::time::Instant`], whose differences take longer than reading the clock does,
+/// and the clock is read for each receive.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     started: u64,

@@ -1,14 +1,16 @@
 //! Receive and send an exact number of bytes.
 //!
-//! One `recv(2)` returns what happens to be there, and one `send(2)` takes what happens to fit. These
-//! two functions go on until all bytes are through, and tell apart the ways in which that can fail.
+//! One `recv(2)` returns what happens to be there, and one `send(2)` takes what happens to fit.
+//! These two functions go on until all bytes are through, and tell apart the ways in which that can
+//! fail.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 
 use crate::errno::{self, ErrorClass, Operation};
 
-/// The two socket calls that exact I/O needs, so that a test can put a script in the socket's place.
+/// The two socket calls that exact I/O needs, so that a test can put a script in the socket's
+/// place.
 pub trait Stream {
     /// Receives at least one byte; 0 means that the peer sent FIN (`recv(2)`).
     ///

@@ -2,8 +2,8 @@
 
 use crate::sync::{AtomicUsize, Ordering};
 
-/// Connections of each worker, those on their way to it included. One thread places connections, and any
-/// may take them off.
+/// Connections of each worker, those on their way to it included. One thread places connections,
+/// and any may take them off.
 #[derive(Debug)]
 pub(crate) struct Loads(Vec<AtomicUsize>);
 
@@ -17,8 +17,8 @@ impl Loads {
         self.0.iter().map(|load| load.load(Ordering::SeqCst)).sum()
     }
 
-    /// Counts a connection for the worker that has the fewest, and says which one that is; `None` if there
-    /// are `max` already.
+    /// Counts a connection for the worker that has the fewest, and says which one that is; `None`
+    /// if there are `max` already.
     ///
     /// # Panics
     ///

@@ -33,7 +33,8 @@ impl Pulse {
         self.interval.map_or(Timestamp::NEVER, |interval| now + interval)
     }
 
-    /// A worker has gone round. Returns whether all of them have since the last time that they all had.
+    /// A worker has gone round. Returns whether all of them have since the last time that they all
+    /// had.
     pub(crate) fn beat(&self, worker: usize) -> bool {
         self.show(worker, Shown::Beat)
     }

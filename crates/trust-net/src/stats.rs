@@ -1,5 +1,5 @@
-//! How a running server is asked for its statistics: each worker adds what it knows when it next looks,
-//! and the last one has the sum. No thread waits.
+//! How a running server is asked for its statistics: each worker adds what it knows when it next
+//! looks, and the last one has the sum. No thread waits.
 
 use std::sync::PoisonError;
 

@@ -1,4 +1,5 @@
-//! What threads share things with: std's and mio's, or a model checker's while interleavings are tested.
+//! What threads share things with: std's and mio's, or a model checker's while interleavings are
+//! tested.
 
 pub(crate) use std::sync::atomic::Ordering;
 

@@ -206,8 +206,8 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-/// Payloads of segments over common paths, in bytes: the least that IPv4 and IPv6 promise, Ethernet with and without
-/// timestamps, with IPv6 too, and with jumbo frames.
+/// Payloads of segments over common paths, in bytes: the least that IPv4 and IPv6 promise, Ethernet
+/// with and without timestamps, with IPv6 too, and with jumbo frames.
 const SEGMENTS: [u64; 7] = [536, 1220, 1428, 1440, 1448, 1460, 8948];
 
 /// Longest time for messages of these lengths.
@@ -216,7 +216,8 @@ const SEGMENTS_TIME_MAX: Duration = Duration::from_secs(4);
 /// Text of another protocol, whose first bytes are a length far above any limit in most formats.
 const TEXT: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// Powers of two around whose values lengths are tried: sizes of small integers, of common buffers and of pages.
+/// Powers of two around whose values lengths are tried: sizes of small integers, of common buffers
+/// and of pages.
 const POWERS: [u64; 12] = [
     1 << 6,
     1 << 7,
@@ -232,7 +233,8 @@ const POWERS: [u64; 12] = [
     1 << 17,
 ];
 
-/// Messages with random lengths: enough to meet what is wrong with one length in ten, almost surely.
+/// Messages with random lengths: enough to meet what is wrong with one length in ten, almost
+/// surely.
 const RANDOM_MESSAGES: usize = 48;
 
 /// The longest random message, in bytes.
@@ -248,8 +250,9 @@ fn echo_of(trial: &mut CaseTrial<'_>, len: u64) -> Judged {
     Ok(Verdict::Pass)
 }
 
-/// One message and its echo; then, on another connection, half a header, which is not answered. To a server with a
-/// narrower length field it is a whole empty message, so that everything else would look right.
+/// One message and its echo; then, on another connection, half a header, which is not answered. To
+/// a server with a narrower length field it is a whole empty message, so that everything else would
+/// look right.
 fn small_message(trial: &mut CaseTrial<'_>) -> Judged {
     echo_of(trial, 32)?;
     let header_len = match trial.setup.framing {
@@ -272,7 +275,8 @@ fn small_message(trial: &mut CaseTrial<'_>) -> Judged {
             format!("they came back: {}", answer::shown(half)),
         ));
     }
-    // What becomes of a message in pieces is for other cases to judge, but not the end of the server itself.
+    // What becomes of a message in pieces is for other cases to judge, but not the end of the
+    // server itself.
     wire.try_send(rest, time)?;
     wire.receive_into(&mut vec![], frame.len(), time)?;
     if wire.end().is_some() {
@@ -501,7 +505,8 @@ fn echoes_in_turn(trial: &mut CaseTrial<'_>, payloads: &[Vec<u8>]) -> Judged {
     Ok(Verdict::Pass)
 }
 
-/// A client that was served sends this, and the server ends the connection without an answer and serves the next.
+/// A client that was served sends this, and the server ends the connection without an answer and
+/// serves the next.
 fn refused(trial: &mut CaseTrial<'_>, bytes: &[u8], why: &str) -> Judged {
     // One message first: a server may find out by the first bytes what its client speaks.
     let hello = trial.payload(16);

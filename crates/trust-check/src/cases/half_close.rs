@@ -23,7 +23,8 @@ const SLOW_ROOM: usize = 32 * 1024;
 /// Bytes that a slow reader takes at once.
 const SLOW_SIP: usize = 4096;
 
-/// How long a slow reader waits between two sips, and how often it does; then it takes the rest as it comes.
+/// How long a slow reader waits between two sips, and how often it does; then it takes the rest as
+/// it comes.
 const SLOW_PAUSE: Duration = Duration::from_millis(2);
 const SLOW_PAUSES: u32 = 50;
 

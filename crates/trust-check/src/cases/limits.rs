@@ -10,11 +10,12 @@ use crate::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::watch::Watch;
 use crate::wire::{ConnectionEnd, STALL, StopReason, Wire};
 
-/// Clients that hold a connection at the same time: far below what a server serves, far above a pool of threads.
+/// Clients that hold a connection at the same time: far below what a server serves, far above a
+/// pool of threads.
 const CROWD: usize = 50;
 
-/// Clients of a flood: below the backlog of 128 that many servers listen with, so that those who serve one at a time
-/// can take it too.
+/// Clients of a flood: below the backlog of 128 that many servers listen with, so that those who
+/// serve one at a time can take it too.
 const FLOOD: usize = 120;
 
 /// Clients that trickle a message at the same time.
@@ -26,7 +27,8 @@ const TRICKLED_BYTES: usize = 5;
 /// Time between two of these.
 const TRICKLE_PAUSE: Duration = Duration::from_millis(20);
 
-/// A process whose memory grows by less than one part in so many of what was taken does not queue it.
+/// A process whose memory grows by less than one part in so many of what was taken does not queue
+/// it.
 const QUEUED_PART: u64 = 4;
 
 /// Longest time in which answers that were left unread are read after all.
@@ -35,7 +37,8 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// Bytes of a message that is sent again and again without reading.
 const UNREAD_MESSAGE_BYTES: u64 = 16 * 1024;
 
-/// How often a crowd is filled up at most: a server gives a place back only when it has seen who held it leave.
+/// How often a crowd is filled up at most: a server gives a place back only when it has seen who
+/// held it leave.
 const CROWD_ROUNDS: usize = 5;
 
 /// The cases of this group.
@@ -112,8 +115,8 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-/// A new client is served beside those who hold `held`. One that is sent away at once is no bug where the server sends
-/// it away beside as many idle clients too: then it has a limit.
+/// A new client is served beside those who hold `held`. One that is sent away at once is no bug
+/// where the server sends it away beside as many idle clients too: then it has a limit.
 fn expect_service_beside(trial: &mut CaseTrial<'_>, held: Vec<Wire<'_>>, who: &str) -> Judged {
     let count = held.len();
     match serve_one_more(trial, count, who)? {
@@ -299,7 +302,8 @@ fn how_much_is_taken(trial: &mut CaseTrial<'_>) -> Judged {
     Err(Verdict::warn(expected, got))
 }
 
-/// Whether the server's FIN stands before the answers to what was sent: it had ended the connection and read on.
+/// Whether the server's FIN stands before the answers to what was sent: it had ended the connection
+/// and read on.
 fn ends_early(wire: &mut Wire<'_>, sent: u64) -> Judged<bool> {
     let (since, mut got, mut count) = (Instant::now(), vec![], 0);
     while count < sent

@@ -125,7 +125,8 @@ const PIECES_MIN: usize = 32;
 /// A pause that is long for a network, and short for a person.
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 
-/// Cuts of a message at most, spread over it, where it cannot be cut everywhere: each takes a settle time.
+/// Cuts of a message at most, spread over it, where it cannot be cut everywhere: each takes a
+/// settle time.
 const CUTS_MAX: usize = 32;
 
 /// How long nothing may come of an unfinished message: long for a server that answers at once.

@@ -145,7 +145,8 @@ pub const CASES: &[Case] = &[
 /// Messages of one send, with steps before it that show how fast the server is.
 const SENDS: [usize; 5] = [1, 10, 100, 1000, 5000];
 
-/// Messages of one connection by the end of each exchange: round numbers, and more than 16 bits can count.
+/// Messages of one connection by the end of each exchange: round numbers, and more than 16 bits can
+/// count.
 const TOTALS: [usize; 9] = [1, 10, 100, 1000, 5000, 10_000, 25_000, 50_000, 70_000];
 
 /// Payloads of these are of up to so many bytes.
@@ -157,8 +158,8 @@ const IN_TURN: usize = 2100;
 /// Bytes of each message whose answers are left unread: several of them in every receive.
 const UNREAD_BYTES: u64 = 1000;
 
-/// Bytes that are left unread grow by a part of this, so that some amount ends within the one receive with which the
-/// output gets full. Receives are larger where outputs are.
+/// Bytes that are left unread grow by a part of this, so that some amount ends within the one
+/// receive with which the output gets full. Receives are larger where outputs are.
 const UNREAD_STEPS: [(usize, usize); 3] =
     [(256 * 1024, 3 * 1024), (1800 * 1024, 6 * 1024), (4 * 1024 * 1024, 48 * 1024)];
 
@@ -174,8 +175,8 @@ const MANY_TIME_MAX: Duration = Duration::from_secs(3);
 /// The same where amounts grow until a server stops.
 const UNREAD_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Amounts in a row that a server did not take as a whole when it counts as one that has stopped, and not as one that was
-/// slow to read.
+/// Amounts in a row that a server did not take as a whole when it counts as one that has stopped,
+/// and not as one that was slow to read.
 const STOPS: u32 = 3;
 
 /// Messages of the case with very many.
@@ -187,7 +188,8 @@ const SLOW_BYTES: u64 = 8 * 1024 * 1024;
 /// Bytes that a client writes at most before it reads.
 const AHEAD_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Messages with bytes of their own that those are made from, and their length in bytes where the limit allows it.
+/// Messages with bytes of their own that those are made from, and their length in bytes where the
+/// limit allows it.
 const DIFFERENT: usize = 7;
 const LONG_BYTES: u64 = 64 * 1024;
 

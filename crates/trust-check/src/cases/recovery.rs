@@ -149,7 +149,8 @@ pub const CASES: &[Case] = &[
 /// Bytes of a message of a client that does not read.
 const UNREAD_MESSAGE_BYTES: u64 = 16 * 1024;
 
-/// Bytes that each of them sends at most: more than a server's kernel holds of answers over a narrow path.
+/// Bytes that each of them sends at most: more than a server's kernel holds of answers over a
+/// narrow path.
 const UNREAD_MAX: usize = 4 * 1024 * 1024;
 
 /// Longest time for their answers once they are read.
@@ -190,8 +191,8 @@ fn after_garbage(trial: &mut CaseTrial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-/// Half of the clients reset at once, and the others after a FIN: the next send of the server meets ECONNRESET, or EPIPE
-/// at once. They differ in how much the server has still to receive by then.
+/// Half of the clients reset at once, and the others after a FIN: the next send of the server meets
+/// ECONNRESET, or EPIPE at once. They differ in how much the server has still to receive by then.
 fn broken_while_sending(trial: &mut CaseTrial<'_>) -> Judged {
     for number in 0..BROKEN {
         let payloads = trial.payloads(100, UNREAD_MIN << (number / 2));
@@ -222,8 +223,9 @@ fn sequential(trial: &mut CaseTrial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-/// Each client sends as soon as it is connected: a server with a timeout may end one that waits for the others. Neither
-/// is it a bug that one is turned away, nor that one finds the accept queue full and waits.
+/// Each client sends as soon as it is connected: a server with a timeout may end one that waits for
+/// the others. Neither is it a bug that one is turned away, nor that one finds the accept queue
+/// full and waits.
 fn concurrent(trial: &mut CaseTrial<'_>) -> Judged {
     let count = trial.setup.together(CONCURRENT);
     let slow_before = trial.setup.rate.slow_connects();

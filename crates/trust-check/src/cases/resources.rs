@@ -1,8 +1,9 @@
-//! What the server's processes keep of clients that have left, looked at from outside (`--pid`, `--command`).
+//! What the server's processes keep of clients that have left, looked at from outside (`--pid`,
+//! `--command`).
 //!
-//! [`Watch`] notes what they have before the first case, and again whenever a group is over and the server was left
-//! alone. The cases judge the difference. They also send clients of their own, one after the other, so that each of
-//! them says something when it is tried alone.
+//! [`Watch`] notes what they have before the first case, and again whenever a group is over and the
+//! server was left alone. The cases judge the difference. They also send clients of their own, one
+//! after the other, so that each of them says something when it is tried alone.
 
 mod growth;
 mod held;
@@ -19,7 +20,8 @@ use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Judged, Verdict};
 use crate::watch::{IDLE_SHARE_MAX, Look, ProcessSample, Watch};
 
-/// Clients at the same time, and then one after the other, before the first look: pools and caches are filled then.
+/// Clients at the same time, and then one after the other, before the first look: pools and caches
+/// are filled then.
 const WARM_UP_CLIENTS: usize = 8;
 
 /// Their messages, in bytes: what a receive is usually made for.
@@ -46,8 +48,8 @@ const MEMORY_ROUNDS: usize = 10;
 /// Rounds where every one brought some: enough for a collector to begin.
 const GROWING_ROUNDS: usize = 40;
 
-/// Memory that goes on growing by so many allowances is a leak: no heap that is used again grows as much once it is
-/// above the first.
+/// Memory that goes on growing by so many allowances is a leak: no heap that is used again grows as
+/// much once it is above the first.
 const GROWTH_IN_ALLOWANCES: u64 = 2;
 
 /// Longest time for all of them, unless each brought some.
@@ -56,7 +58,8 @@ const MEMORY_TIME_MAX: Duration = Duration::from_secs(4);
 /// Longest time for rounds that each brought some: a busy machine is to tell a leak too.
 const GROWING_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// Descriptors that a server may have more than before the cases: a log, a resolver, a pool that grew.
+/// Descriptors that a server may have more than before the cases: a log, a resolver, a pool that
+/// grew.
 const DESCRIPTORS_ALLOWED: u64 = 8;
 
 /// Children not waited for that a server may have: some wait for them when the next client comes.
@@ -177,7 +180,8 @@ const fn case(
     Case { id: IDS[number as usize], title, requirement, source, bug, needs, isolation, run }
 }
 
-/// Fills the pools and caches of a server that has just been started. What goes wrong is for the cases to say.
+/// Fills the pools and caches of a server that has just been started. What goes wrong is for the
+/// cases to say.
 pub fn warm_up(trial: &mut CaseTrial<'_>) {
     let together = match trial.setup.one_at_a_time {
         true => 1,
@@ -447,15 +451,17 @@ fn memory(trial: &mut CaseTrial<'_>) -> Judged {
 /// What it looks like when memory grows with every round of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Growth {
-    /// Less in the second half than in the first, as in pools that are being filled. A leak goes on.
+    /// Less in the second half than in the first, as in pools that are being filled. A leak goes
+    /// on.
     Slower,
-    /// For the most part in memory that the processes had before, and now write to for the first time. Who leaks asks the
-    /// kernel for more.
+    /// For the most part in memory that the processes had before, and now write to for the first
+    /// time. Who leaks asks the kernel for more.
     Inside,
     Steady,
 }
 
-/// What it looks like, where memory had these sizes after each round and so much more was asked for meanwhile.
+/// What it looks like, where memory had these sizes after each round and so much more was asked for
+/// meanwhile.
 fn what_grows(sizes: &[u64], asked: u64) -> Growth {
     let [first, middle, last] = [0, sizes.len() / 2, sizes.len() - 1].map(|at| sizes[at]);
     let halves = [middle.saturating_sub(first), last.saturating_sub(middle)];
@@ -466,7 +472,8 @@ fn what_grows(sizes: &[u64], asked: u64) -> Growth {
     }
 }
 
-/// What a server may keep for later: what its allocator holds, and room for some of the longest messages.
+/// What a server may keep for later: what its allocator holds, and room for some of the longest
+/// messages.
 fn memory_allowed(setup: &Setup) -> u64 {
     setup.memory_allowance + 16 * setup.payload_max().min(LARGE_MAX)
 }

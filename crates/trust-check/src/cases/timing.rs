@@ -1,5 +1,5 @@
-//! How long the server waits, and for how long it lets clients wait. Judged only against the timeout that the user says
-//! the server has.
+//! How long the server waits, and for how long it lets clients wait. Judged only against the
+//! timeout that the user says the server has.
 
 use std::time::{Duration, Instant};
 
@@ -16,21 +16,22 @@ const MEASURED_MAX: Duration = Duration::from_secs(3);
 /// What a busy server may be late with, beside half of its timeout.
 const LATE: Duration = Duration::from_secs(1);
 
-/// Time between two bytes or messages of a client that is never silent for long, without a timeout to go by.
+/// Time between two bytes or messages of a client that is never silent for long, without a timeout
+/// to go by.
 const STEADY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Pairs of messages whose answers are timed.
 const TIMED_PAIRS: usize = 15;
 
-/// A kernel that has nothing to send acknowledges after 40 ms at the earliest (`tcp(7)`, TCP_QUICKACK; 200 ms elsewhere):
-/// an answer that comes later than this waited for that.
+/// A kernel that has nothing to send acknowledges after 40 ms at the earliest (`tcp(7)`,
+/// TCP_QUICKACK; 200 ms elsewhere): an answer that comes later than this waited for that.
 const DELAYED_ACK: Duration = Duration::from_millis(30);
 
 /// Longest time in which answers that were left unread are read after all.
 const DRAIN: Duration = Duration::from_secs(3);
 
-/// Below this a server takes seconds for the messages that fill the buffers of two kernels, so that it cannot be told whether
-/// it waits.
+/// Below this a server takes seconds for the messages that fill the buffers of two kernels, so that
+/// it cannot be told whether it waits.
 const UNREAD_MESSAGE_MIN: usize = 64;
 
 /// Bytes of a message that is sent again and again without reading.
@@ -177,7 +178,8 @@ pub fn is_in_time(took: Duration, timeout: Duration) -> bool {
     (timeout.mul_f64(0.9)..=latest(timeout)).contains(&took)
 }
 
-/// Waits for the server to end a silent connection, and judges when it did if there is a timeout to judge by.
+/// Waits for the server to end a silent connection, and judges when it did if there is a timeout to
+/// judge by.
 fn judge_silence(trial: &CaseTrial<'_>, wire: &mut Wire<'_>, since: Instant, who: &str) -> Judged {
     let longest = longest(trial);
     let mut got = vec![];
@@ -225,8 +227,9 @@ fn idle_after_an_echo(trial: &mut CaseTrial<'_>) -> Judged {
 
 /// The client sends a part of a message and is silent.
 ///
-/// With a full accept queue the server's kernel drops the last segment of the handshake, so the server learns of the
-/// client a second or more after it connected, and only then can its timeout begin.
+/// With a full accept queue the server's kernel drops the last segment of the handshake, so the
+/// server learns of the client a second or more after it connected, and only then can its timeout
+/// begin.
 fn silent_after(trial: &mut CaseTrial<'_>, part: &[u8], who: &str) -> Judged {
     let rate = &trial.setup.rate;
     let (since, slow_before) = (Instant::now(), rate.slow_connects());
@@ -349,7 +352,8 @@ fn stay_active(trial: &mut CaseTrial<'_>, wires: &mut [Wire<'_>]) -> Judged {
     }
 }
 
-/// Clients leave in all ways, and as many come at once, which send a message now and then for longer than the timeout.
+/// Clients leave in all ways, and as many come at once, which send a message now and then for
+/// longer than the timeout.
 fn active_after_others(trial: &mut CaseTrial<'_>) -> Judged {
     let count = if trial.setup.one_at_a_time { 1 } else { SUCCESSORS };
     let payload = trial.payload(32);
@@ -414,7 +418,8 @@ fn many_are_silent(trial: &mut CaseTrial<'_>) -> Judged {
     Ok(judged)
 }
 
-/// Clients, but at least one, that are served one after the other in a small part of the time between two messages.
+/// Clients, but at least one, that are served one after the other in a small part of the time
+/// between two messages.
 fn served_in_a_pause(trial: &CaseTrial<'_>, each: Duration) -> usize {
     let times = steady_pause(trial).as_secs_f64() / each.as_secs_f64().max(1e-6);
     (times as usize / 2).max(1)
@@ -426,7 +431,8 @@ struct Arrival {
     gap: Duration,
 }
 
-/// Sends messages in one go, so that none of them acknowledges an answer, and waits for all answers.
+/// Sends messages in one go, so that none of them acknowledges an answer, and waits for all
+/// answers.
 fn timed(trial: &CaseTrial<'_>, wire: &mut Wire<'_>, payloads: &[Vec<u8>]) -> Judged<Arrival> {
     let bytes = trial.frames(payloads);
     let (mut got, mut times) = (vec![], vec![Instant::now()]);
@@ -440,8 +446,8 @@ fn timed(trial: &CaseTrial<'_>, wire: &mut Wire<'_>, payloads: &[Vec<u8>]) -> Ju
     Ok(Arrival { first: gaps.next().unwrap_or_default(), gap: gaps.max().unwrap_or_default() })
 }
 
-/// A server that takes its time for a message takes it for the first one too, so what counts is how much longer the rest
-/// of the answers takes.
+/// A server that takes its time for a message takes it for the first one too, so what counts is how
+/// much longer the rest of the answers takes.
 fn delayed_acknowledgement(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     let path = wire.round_trip();
@@ -485,8 +491,8 @@ fn not_reading(trial: &mut CaseTrial<'_>) -> Judged {
     let sent = unread.taken;
     // The last message may be cut.
     let owed = sent - sent % frame.len() as u64;
-    // A send that has moved a part before its timeout counts as progress (SO_SNDTIMEO, `socket(7)`), and the next one
-    // has the whole timeout again.
+    // A send that has moved a part before its timeout counts as progress (SO_SNDTIMEO,
+    // `socket(7)`), and the next one has the whole timeout again.
     let longest = trial.setup.timeout.map_or(MEASURED_MAX, |timeout| timeout * 2 + LATE);
     let (since, queued) = (Instant::now(), wire.queued());
     let is_reset = wire.await_reset_unread(longest)?;

@@ -9,14 +9,17 @@ use crate::outcome::{CaseOutcome, Class};
 use crate::report::{About, Counts, RunEnd, RunReport, caused, short_list, transcript};
 use crate::verdict::{Finding, Verdict};
 
-/// Bytes that are shown of what went over the wire at once: a header, and enough of a payload to tell it from others.
+/// Bytes that are shown of what went over the wire at once: a header, and enough of a payload to
+/// tell it from others.
 const BYTES_SHOWN: usize = 16;
 
-/// Lines of a transcript that are shown: how it began, and how it came to the failure. Other reports have all of it.
+/// Lines of a transcript that are shown: how it began, and how it came to the failure. Other
+/// reports have all of it.
 const FIRST_LINES: usize = 4;
 const LAST_LINES: usize = 12;
 
-/// The line of a case, and what there is to say about it. `again` is the command that runs this case alone.
+/// The line of a case, and what there is to say about it. `again` is the command that runs this
+/// case alone.
 pub fn outcome(outcome: &CaseOutcome, about: &About, colours: Colours) -> String {
     let CaseOutcome { case, verdict, hint, log, took, .. } = outcome;
     let class = outcome.class();

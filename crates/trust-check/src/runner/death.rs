@@ -20,7 +20,8 @@ pub(super) fn verdict(death: &Death, log: &Log) -> Verdict {
     Verdict::fail_by(Evidence::Bytes, EXPECTED, got)
 }
 
-/// Blames the first of the cases that ran together when the server died, if it died of none of them alone.
+/// Blames the first of the cases that ran together when the server died, if it died of none of them
+/// alone.
 pub(super) fn blame_one_of(death: &Death, outcomes: &mut [CaseOutcome]) {
     if let Some(outcome) = outcomes.iter_mut().find(|outcome| has_seen(death, outcome)) {
         let got = format!("the server died beside {}, {}", death.during, death.how);

@@ -17,9 +17,10 @@ const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How fast a server answers, and until when a case asks it for more.
 ///
-/// Every exchange is measured. The next one is only begun if, at that rate, it takes a part of the patience: some servers
-/// answer nothing before they have handled all that they received, and they are not to look dead meanwhile. So a case
-/// begins with a message and sends ten times as many each time.
+/// Every exchange is measured. The next one is only begun if, at that rate, it takes a part of the
+/// patience: some servers answer nothing before they have handled all that they received, and they
+/// are not to look dead meanwhile. So a case begins with a message and sends ten times as many each
+/// time.
 #[derive(Clone, Debug)]
 pub struct Pace {
     began: Instant,
@@ -79,12 +80,14 @@ impl Pace {
 }
 
 impl Wire<'_> {
-    /// Sends these messages and waits for their echoes at the same time, so that neither side waits for the other to
-    /// read. The first `sent` bytes of them are taken as sent; `slowness` is a pause before each receive.
+    /// Sends these messages and waits for their echoes at the same time, so that neither side waits
+    /// for the other to read. The first `sent` bytes of them are taken as sent; `slowness` is a
+    /// pause before each receive.
     ///
     /// # Errors
     ///
-    /// As [`Wire::send`] and [`Wire::expect_echo`], and inconclusive if that takes longer than a case can wait.
+    /// As [`Wire::send`] and [`Wire::expect_echo`], and inconclusive if that takes longer than a
+    /// case can wait.
     pub fn exchange(&mut self, payloads: &[&[u8]], sent: usize, slowness: Duration) -> Judged<()> {
         let mut pace = Pace::within(EXCHANGE_TIME_MAX, self.setup);
         self.exchange_with(payloads, sent, slowness, &mut pace)
@@ -117,8 +120,8 @@ impl Wire<'_> {
         }
     }
 
-    /// Sends as much as the server takes without a pause longer than `patience`, but for about `time` at most; the number
-    /// of bytes.
+    /// Sends as much as the server takes without a pause longer than `patience`, but for about
+    /// `time` at most; the number of bytes.
     ///
     /// # Errors
     ///
@@ -143,8 +146,9 @@ impl Wire<'_> {
         Ok(sent)
     }
 
-    /// Waits for the end of the connection without receiving, for at most `patience`; whether it came. A FIN comes
-    /// after everything else, so it is only seen if our kernel has room for all of it.
+    /// Waits for the end of the connection without receiving, for at most `patience`; whether it
+    /// came. A FIN comes after everything else, so it is only seen if our kernel has room for all
+    /// of it.
     ///
     /// # Errors
     ///

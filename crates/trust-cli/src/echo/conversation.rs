@@ -1,15 +1,15 @@
 //! What was sent to an echo server and what it owes, without I/O.
 //!
-//! An echo is the very bytes that were sent, header included, so one buffer is at once the send queue
-//! and what the answers are compared with: bytes enter it, are sent, come back, and leave it.
+//! An echo is the very bytes that were sent, header included, so one buffer is at once the send
+//! queue and what the answers are compared with: bytes enter it, are sent, come back, and leave it.
 
 use thiserror::Error;
 use trust_wire::frame::{HEADER_LEN, decode_header, encode_header, peek_header};
 
 use crate::text::grouped;
 
-/// Payload bytes of one large frame that may wait to be sent; more only costs memory when the server
-/// refuses the frame after its header.
+/// Payload bytes of one large frame that may wait to be sent; more only costs memory when the
+/// server refuses the frame after its header.
 const UNSENT_MAX: usize = 256 * 1024;
 
 /// Bytes at the front of the buffer that are done with and worth moving the rest for.
@@ -36,9 +36,9 @@ pub struct Window {
 // Many fields: offsets and counts of one stream, which the invariants hold together.
 /// One side of a conversation with an echo server.
 ///
-/// Invariants: `taken <= whole <= matched <= sent <= stream.len()`, all of them offsets into `stream`;
-/// `whole` is where the frame begins whose echo comes next (raw: always `matched`); `header_got` is 0
-/// unless `matched == whole`.
+/// Invariants: `taken <= whole <= matched <= sent <= stream.len()`, all of them offsets into
+/// `stream`; `whole` is where the frame begins whose echo comes next (raw: always `matched`);
+/// `header_got` is 0 unless `matched == whole`.
 #[derive(Debug)]
 pub struct Conversation {
     framing: Framing,
@@ -270,8 +270,8 @@ impl Conversation {
         Ok(())
     }
 
-    /// The next piece, of at most `max` bytes, of an echo that has arrived whole (raw: of any echoed
-    /// bytes). An empty message yields one empty piece.
+    /// The next piece, of at most `max` bytes, of an echo that has arrived whole (raw: of any
+    /// echoed bytes). An empty message yields one empty piece.
     pub fn poll_echo(&mut self, max: usize) -> Option<EchoPart<'_>> {
         if self.taken == self.whole && self.part_left.is_none() {
             return None;
@@ -380,7 +380,8 @@ impl Conversation {
         HEADER_LEN + payload_len as usize
     }
 
-    /// Frees the front of the buffer, so that the window bounds it. Every byte is moved at most once.
+    /// Frees the front of the buffer, so that the window bounds it. Every byte is moved at most
+    /// once.
     fn reclaim(&mut self) {
         let done = self.taken;
         if done < self.stream.len() && (done < RECLAIM_MIN || done * 2 < self.stream.len()) {

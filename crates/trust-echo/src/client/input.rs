@@ -30,7 +30,8 @@ pub struct LineTooLong {
 
 /// Bytes that were read, and the messages in them.
 ///
-/// Invariant: `start <= scanned <= held.len()`, and `held[start..scanned]` has no newline that counts.
+/// Invariant: `start <= scanned <= held.len()`, and `held[start..scanned]` has no newline that
+/// counts.
 #[derive(Debug)]
 pub struct Input {
     cut: Cut,

@@ -13,8 +13,8 @@ use crate::client::input::{Cut, Input, LineTooLong};
 /// Bytes that are read from standard input at once.
 const READ_MAX: usize = 128 * 1024;
 
-/// Bytes without an echo that may be on their way: enough to keep client, network and server busy at
-/// the same time (less costs throughput, more only memory).
+/// Bytes without an echo that may be on their way: enough to keep client, network and server busy
+/// at the same time (less costs throughput, more only memory).
 const WINDOW_BYTES: usize = 1024 * 1024;
 
 /// What the payload of a generated frame repeats: printable, and no newline.

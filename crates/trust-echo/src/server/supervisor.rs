@@ -17,8 +17,8 @@ use trust_net::{Handle, Server, Service, Summary};
 use crate::server::events::ModelName;
 
 /// Passes signals on to a server: the first one that asks for an end drains, every other one cuts.
-/// SIGHUP asks for an end only from a terminal; else it has the log file opened anew, as log rotation
-/// wants it. SIGUSR1 has statistics reported.
+/// SIGHUP asks for an end only from a terminal; else it has the log file opened anew, as log
+/// rotation wants it. SIGUSR1 has statistics reported.
 pub(crate) struct Supervisor<'a> {
     signals: &'a Signals,
     stats_signal: SignalPipe,
@@ -33,8 +33,9 @@ pub(crate) struct Supervisor<'a> {
 
 /// Who has something to say to a server beside those who send signals.
 pub(crate) enum OtherProcesses<'a> {
-    /// Processes that it did not start, whose ends SIGCHLD announces: orphans, if it is the first process of a
-    /// container, and those of a shell that has become it by `exec`. No other process reaps them.
+    /// Processes that it did not start, whose ends SIGCHLD announces: orphans, if it is the first
+    /// process of a container, and those of a shell that has become it by `exec`. No other process
+    /// reaps them.
     Strangers(SignalPipe),
     /// Its children, and such strangers.
     Children(SignalPipe),
@@ -79,7 +80,8 @@ impl OtherProcesses<'_> {
 }
 
 impl<'a> Supervisor<'a> {
-    /// Takes all descriptors that are needed, so that a server that says that it has started has them.
+    /// Takes all descriptors that are needed, so that a server that says that it has started has
+    /// them.
     ///
     /// # Errors
     ///

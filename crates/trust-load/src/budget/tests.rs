@@ -12,8 +12,8 @@ fn nothing() -> Summary {
     Summary { took: Duration::from_secs(10), ..Summary::default() }
 }
 
-/// 1000 messages with latencies of 1 to 1000 ms, each with half of it as service time, and 20 that were lost in two
-/// errors; 4 connections that took 1 ms each.
+/// 1000 messages with latencies of 1 to 1000 ms, each with half of it as service time, and 20 that
+/// were lost in two errors; 4 connections that took 1 ms each.
 fn thousand() -> Summary {
     let mut run = nothing();
     for ms in 1..=1000_u64 {

@@ -8,7 +8,8 @@ pub(super) const WORD: usize = size_of::<u64>();
 #[cfg(target_arch = "x86_64")]
 const WIDE_MIN: usize = 256;
 
-/// Writes the words, each with the key, as far as there is room: at least as many words as that takes.
+/// Writes the words, each with the key, as far as there is room: at least as many words as that
+/// takes.
 #[inline(always)]
 pub(super) fn fill(words: &[u64], key: u64, out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]

@@ -13,7 +13,8 @@ use crate::connection::Connection;
 use crate::readiness::Key;
 use crate::summary::Cause;
 
-/// Descriptors that are neither a place's connection nor one that leaves: files, signals, epoll and a timer.
+/// Descriptors that are neither a place's connection nor one that leaves: files, signals, epoll and
+/// a timer.
 const OTHER_DESCRIPTORS: usize = 64;
 
 /// A connection that has sent FIN and is owed nothing.
@@ -23,8 +24,8 @@ pub(super) struct Leaving {
     connection: Connection,
 }
 
-/// How many connections may leave while their places have others: no connection is to fail for want of a descriptor that
-/// one of them has.
+/// How many connections may leave while their places have others: no connection is to fail for want
+/// of a descriptor that one of them has.
 pub(super) fn leaving_max(places: usize) -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(limit).unwrap_or(usize::MAX).saturating_sub(places + OTHER_DESCRIPTORS)
@@ -33,8 +34,9 @@ pub(super) fn leaving_max(places: usize) -> usize {
 impl Engine<'_> {
     /// Sends FIN, and lets the place go on.
     ///
-    /// In an open loop messages are due whatever the server does, so none of them waits for its FIN. In a closed loop
-    /// the place waits: there are never more connections than clients at the same time.
+    /// In an open loop messages are due whatever the server does, so none of them waits for its
+    /// FIN. In a closed loop the place waits: there are never more connections than clients at the
+    /// same time.
     pub(super) fn half_close(&mut self, index: usize) {
         let now = self.timetable.now();
         let place = &mut self.places[index];

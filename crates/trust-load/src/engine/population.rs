@@ -37,8 +37,8 @@ impl Population {
         }
     }
 
-    /// A connection was made; returns its number. No two shards have one in common, so an echo that came to the wrong one
-    /// is seen.
+    /// A connection was made; returns its number. No two shards have one in common, so an echo that
+    /// came to the wrong one is seen.
     pub(super) fn connected(&mut self, places: Places) -> u64 {
         let number = places.first + 1 + self.connections * places.step;
         self.connections += 1;

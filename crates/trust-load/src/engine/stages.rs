@@ -1,4 +1,5 @@
-//! The stages of a run, and what is told of them: connecting, warm-up, the measured part with its intervals, and the last answers.
+//! The stages of a run, and what is told of them: connecting, warm-up, the measured part with its
+//! intervals, and the last answers.
 
 use std::time::Duration;
 
@@ -31,12 +32,14 @@ impl Engine<'_> {
         }
     }
 
-    /// Ends the warm-up and intervals that are over by now, so that whatever is counted next is counted where it belongs.
+    /// Ends the warm-up and intervals that are over by now, so that whatever is counted next is
+    /// counted where it belongs.
     pub(super) fn handle_parts(&mut self, now: Duration) {
         if self.timetable.stage == Stage::WarmUp && now >= self.timetable.measure_from {
             self.begin_measuring();
         }
-        // One after the other, also those in which this process did not get to run: an empty second is one too.
+        // One after the other, also those in which this process did not get to run: an empty second
+        // is one too.
         while now >= self.timetable.next_part {
             let is_last = self.timetable.end == Duration::MAX
                 || self.timetable.next_part >= self.timetable.end;
@@ -105,9 +108,11 @@ impl Engine<'_> {
         self.timetable.plan_part(end);
     }
 
-    /// Reports the last interval. It lasts until the end of the measured part, and of the answers that came after it.
+    /// Reports the last interval. It lasts until the end of the measured part, and of the answers
+    /// that came after it.
     ///
-    /// `until` is the end of the measured part; `is_stopped`: something ended the run before it was over.
+    /// `until` is the end of the measured part; `is_stopped`: something ended the run before it was
+    /// over.
     pub(super) fn end_last_part(&mut self, until: Duration, is_stopped: bool) {
         let now = self.timetable.now();
         if is_stopped {
@@ -119,8 +124,8 @@ impl Engine<'_> {
             true => now,
             false => until.max(self.tally.last_settled),
         };
-        // Nothing comes after the last answer, so its interval may be told longer than it took: a single answer in the first
-        // millisecond after the end is no rate of a thousand a second.
+        // Nothing comes after the last answer, so its interval may be told longer than it took: a
+        // single answer in the first millisecond after the end is no rate of a thousand a second.
         let end = if begun >= self.timetable.end { end.max(begun + TAIL) } else { end };
         let part = self.tally.part(self.timetable.begin, end);
         if self.timetable.stage >= Stage::Measuring && (begun < until || !part.is_empty()) {

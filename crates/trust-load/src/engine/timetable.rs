@@ -86,7 +86,8 @@ impl Timetable {
         }
     }
 
-    /// Whether more time is left, if it is a time that ends the run. Nothing may be due in the rest of it.
+    /// Whether more time is left, if it is a time that ends the run. Nothing may be due in the rest
+    /// of it.
     pub(super) fn is_before_end(&self) -> bool {
         self.end != Duration::MAX && self.now() < self.end
     }
@@ -111,15 +112,17 @@ impl Timetable {
         is_due
     }
 
-    /// Has the interval that begins at `begin` end an [`INTERVAL`] later, but not when the last messages are due: their
-    /// answers a moment later would otherwise be an interval of their own, as short as it looks fast.
+    /// Has the interval that begins at `begin` end an [`INTERVAL`] later, but not when the last
+    /// messages are due: their answers a moment later would otherwise be an interval of their own,
+    /// as short as it looks fast.
     pub(super) fn plan_part(&mut self, begin: Duration) {
         let at = begin + INTERVAL;
         let after = self.end.saturating_add(TAIL);
         self.next_part = if (self.end..after).contains(&at) { after } else { at };
     }
 
-    /// When the next connection attempt may be made, from then on, with this time to the one after it.
+    /// When the next connection attempt may be made, from then on, with this time to the one after
+    /// it.
     pub(super) fn take_connect(&mut self, from: Duration, gap: Duration) -> Duration {
         let at = from.max(self.next_connect);
         if !gap.is_zero() {

@@ -60,7 +60,8 @@ impl fmt::Display for Fields<'_> {
     }
 }
 
-/// Nanoseconds in seconds, with as many decimals as they have and at least the three that other tools write.
+/// Nanoseconds in seconds, with as many decimals as they have and at least the three that other
+/// tools write.
 struct Seconds(u64);
 
 impl fmt::Display for Seconds {

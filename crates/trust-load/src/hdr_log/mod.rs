@@ -1,7 +1,9 @@
-//! A run over time as an HdrHistogram interval log: one that other tools read, and theirs read here.
+//! A run over time as an HdrHistogram interval log: one that other tools read, and theirs read
+//! here.
 //!
-//! `docs/HDR-LOG.md` describes the format. Lines without a tag are the latency, those with [`SERVICE_TAG`] the service time. What
-//! merging has to know of a run stands in two comments of our own ([`Header`], [`End`]).
+//! `docs/HDR-LOG.md` describes the format. Lines without a tag are the latency, those with
+//! [`SERVICE_TAG`] the service time. What merging has to know of a run stands in two comments of
+//! our own ([`Header`], [`End`]).
 
 pub mod line;
 pub mod note;
@@ -18,8 +20,8 @@ pub use writer::Writer;
 /// The tag of lines with service times.
 pub const SERVICE_TAG: &str = "service";
 
-/// Seconds that a time can have, from 1970 or from the start: such a start and such a time together fit 64 bits in
-/// nanoseconds.
+/// Seconds that a time can have, from 1970 or from the start: such a start and such a time together
+/// fit 64 bits in nanoseconds.
 pub const SECONDS_MAX: u64 = 1 << 33;
 
 /// What a line's histogram is of.

@@ -24,14 +24,15 @@ const VERSION: u64 = 1;
 /// The unit of all values.
 const UNIT: &str = "ns";
 
-/// The largest number of anything: what every JSON reader distinguishes from its neighbours, and a thousand of them fit 64 bits.
+/// The largest number of anything: what every JSON reader distinguishes from its neighbours, and a
+/// thousand of them fit 64 bits.
 const COUNT_MAX: u64 = 1 << 53;
 
 /// A time that no run sees, so that nanoseconds from 1970 and a run on top of it fit 64 bits.
 const LATEST: Timestamp = Timestamp::constant(super::SECONDS_MAX as i64, 0);
 
-/// What is known of a run when its measured part begins. Its values are in nanoseconds, with the digits of all
-/// histograms of a run.
+/// What is known of a run when its measured part begins. Its values are in nanoseconds, with the
+/// digits of all histograms of a run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Header {
     /// Which part of the run this is; `None`: the whole.

@@ -1,7 +1,8 @@
-//! The histogram in a line: Base64 around V2 or V2 deflate, decoded without trust in what it declares.
+//! The histogram in a line: Base64 around V2 or V2 deflate, decoded without trust in what it
+//! declares.
 //!
-//! The library's deserializer is not used: it makes room for the bytes that a header declares, and for
-//! every value that could come where this one holds those that came.
+//! The library's deserializer is not used: it makes room for the bytes that a header declares, and
+//! for every value that could come where this one holds those that came.
 
 use std::array;
 use std::io::{ErrorKind, Read};
@@ -10,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::bufread::ZlibDecoder;
 
-/// Bytes of an inflated histogram: nine for each count of one that has all values of a day in nanoseconds at three digits,
-/// with room for more digits where fewer values came.
+/// Bytes of an inflated histogram: nine for each count of one that has all values of a day in
+/// nanoseconds at three digits, with room for more digits where fewer values came.
 pub const INFLATED_BYTES_MAX: usize = 8 << 20;
 
 /// Counts that a histogram can have, whose room is 32 MiB: five digits of nanoseconds up to a day.
@@ -20,14 +21,16 @@ pub const COUNTS_MAX: u64 = 1 << 22;
 /// Bytes before the counts: cookie, length, offset, digits, lowest and highest value, ratio.
 const HEADER_BYTES: usize = 40;
 
-/// A byte of the cookie has the size of a count, which is not what is encoded since V2: any will do.
+/// A byte of the cookie has the size of a count, which is not what is encoded since V2: any will
+/// do.
 const COOKIE_MASK: u32 = 0xffff_ff0f;
 const V2: u32 = 0x1c84_9303;
 const V2_DEFLATE: u32 = 0x1c84_9304;
 /// Plain and deflated V1, and V0.
 const OLDER: [u32; 4] = [0x1c84_9301, 0x1c84_9302, 0x1c84_9308, 0x1c84_9309];
 
-/// What decides which values a histogram distinguishes: only those that have it in common add up exactly.
+/// What decides which values a histogram distinguishes: only those that have it in common add up
+/// exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Precision {
     /// Significant decimal digits, from 0 to 5.
@@ -76,7 +79,8 @@ impl Decoder {
         }
     }
 
-    /// The lowest value and the count of each group of values that came, in the order of the values. Their sum fits 64 bits.
+    /// The lowest value and the count of each group of values that came, in the order of the
+    /// values. Their sum fits 64 bits.
     pub fn counts(&self) -> &[(u64, u64)] {
         &self.counts
     }

@@ -7,11 +7,12 @@ use super::note::{End, Header};
 use super::payload::{Decoder, Precision};
 use crate::timings::SIGNIFICANT_DIGITS;
 
-/// Bytes of a line: more than any histogram of nanoseconds up to a day has with three digits, deflated or not.
+/// Bytes of a line: more than any histogram of nanoseconds up to a day has with three digits,
+/// deflated or not.
 pub const LINE_BYTES_MAX: usize = 4 << 20;
 
-/// A time of an interval that is so long before that of the log is no time from 1970 but one from the log's begin, as
-/// all readers have it. In nanoseconds: a year.
+/// A time of an interval that is so long before that of the log is no time from 1970 but one from
+/// the log's begin, as all readers have it. In nanoseconds: a year.
 const RELATIVE_NS: u64 = 365 * 24 * 3600 * 1_000_000_000;
 
 /// Why a log cannot be read.
@@ -106,7 +107,8 @@ impl<R: BufRead> Reader<R> {
         self.cut.then_some(self.number)
     }
 
-    /// The start of the interval that is next, as in [`Interval::begin`]; `None` when there is no more.
+    /// The start of the interval that is next, as in [`Interval::begin`]; `None` when there is no
+    /// more.
     pub fn next_begin(&self) -> Option<u64> {
         self.waiting
     }

@@ -1,7 +1,7 @@
 //! Writes a log while the run goes on.
 //!
-//! The library's log writer is not used: it rounds times to the millisecond, writes a line in pieces
-//! and cannot copy a histogram that is encoded already.
+//! The library's log writer is not used: it rounds times to the millisecond, writes a line in
+//! pieces and cannot copy a histogram that is encoded already.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -21,8 +21,8 @@ const MAX_VALUE_RATIO: f64 = 1e6;
 
 /// A log that is written to.
 ///
-/// Every interval is one write and is not kept, so that a run that is killed loses at most the last interval, and a
-/// long run needs no more memory than a short one.
+/// Every interval is one write and is not kept, so that a run that is killed loses at most the last
+/// interval, and a long run needs no more memory than a short one.
 pub struct Writer<W: Write> {
     output: W,
     text: Vec<u8>,
@@ -48,7 +48,8 @@ impl<W: Write> Writer<W> {
     pub fn begin(output: W, began: Timestamp, header: Option<&Header>) -> io::Result<Writer<W>> {
         let (text, encoded, serializer) = (vec![], vec![], V2DeflateSerializer::new());
         let mut writer = Writer { output, text, encoded, serializer };
-        // Both are cut alike, so that no interval is before the start: some readers skip such a one in silence.
+        // Both are cut alike, so that no interval is before the start: some readers skip such a one
+        // in silence.
         let seconds = format!("{}.{:03}", began.as_second(), began.subsec_millisecond());
         let text = &mut writer.text;
         writeln!(text, "#[Histogram log format version 1.3]")?;

@@ -63,8 +63,8 @@ fn arguments() -> Vec<Arg> {
 ///
 /// # Errors
 ///
-/// 64 for a file that is given twice, 65 for one that is no log or cannot be merged with the others, 73 if the merged log
-/// cannot be made, 74 if reading or writing fails.
+/// 64 for a file that is given twice, 65 for one that is no log or cannot be merged with the
+/// others, 73 if the merged log cannot be made, 74 if reading or writing fails.
 fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let MergeOptions { json: is_json, hdr_log, fail_if } = MergeOptions::of(context.layers);
     // What reading failed with does not matter where a signal ended it.

@@ -18,7 +18,8 @@ pub(super) const NAMED_MAX: usize = 20;
 /// Two shards ran together if the later one began in the first quarter of the shorter one.
 const APART_SHARE: u64 = 4;
 
-/// Shards that began so close to each other ran together, however short they were: processes start at different speeds.
+/// Shards that began so close to each other ran together, however short they were: processes start
+/// at different speeds.
 const APART_MIN: Duration = Duration::from_millis(100);
 
 /// Refuses logs that do not go together, by the names of two of them.
@@ -66,8 +67,8 @@ pub(super) fn check_sums<R: BufRead>(log: &Log<R>) -> Result<(), Failure> {
     // Users who do not need service times may have left their lines out.
     let services = if services == 0 { latencies } else { services };
     let (least, most) = (latencies.min(services), latencies.max(services));
-    // What was given up has a value as well, if it had waited long enough. A merged log has also those of shards whose end is
-    // missing, which its own end does not count.
+    // What was given up has a value as well, if it had waited long enough. A merged log has also
+    // those of shards whose end is missing, which its own end does not count.
     let Counts { answered, failed, unsent, outstanding, .. } = end.counts;
     let given_up = failed + unsent + outstanding;
     let is_too_few = least < answered;

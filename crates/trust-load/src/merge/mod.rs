@@ -1,8 +1,8 @@
 //! Puts logs of several processes together as if one had measured it all.
 //!
-//! Histograms are added count by count, so percentiles are those of all values; none is ever averaged. All logs are
-//! read at the same time and in the order of their intervals, so memory depends on how many there are and not on their
-//! length.
+//! Histograms are added count by count, so percentiles are those of all values; none is ever
+//! averaged. All logs are read at the same time and in the order of their intervals, so memory
+//! depends on how many there are and not on their length.
 
 pub mod command;
 mod gaps;
@@ -109,12 +109,13 @@ impl Merged {
     }
 }
 
-/// Adds all logs up, and writes their intervals to `output` in the order of their begins. `stop` is asked for a signal
-/// between two intervals.
+/// Adds all logs up, and writes their intervals to `output` in the order of their begins. `stop` is
+/// asked for a signal between two intervals.
 ///
 /// # Errors
 ///
-/// 65 for logs that do not go together and for lines that are wrong, 74 if reading or writing fails.
+/// 65 for logs that do not go together and for lines that are wrong, 74 if reading or writing
+/// fails.
 pub fn merge<R: BufRead, W: Write>(
     mut logs: Vec<Log<R>>,
     output: Option<W>,

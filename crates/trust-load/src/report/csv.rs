@@ -1,4 +1,5 @@
-//! The run as comma-separated values, a line per interval (RFC 4180); `docs/LOAD-REPORT.md` says what the columns are.
+//! The run as comma-separated values, a line per interval (RFC 4180); `docs/LOAD-REPORT.md` says
+//! what the columns are.
 
 use std::fmt::Write as _;
 

@@ -168,7 +168,8 @@ pub fn syn_repeated(syn_repeated: u64, connections: u64) -> Option<String> {
     })
 }
 
-/// The table of percentiles, its head first: both times in an open loop, one in a closed loop, where they are the same.
+/// The table of percentiles, its head first: both times in an open loop, one in a closed loop,
+/// where they are the same.
 pub fn percentiles(summary: &Summary, is_open_loop: bool) -> Vec<Vec<String>> {
     let Summary { latency, service, .. } = summary;
     let row = |name: &str, of: &dyn Fn(&Timings) -> String| {
@@ -275,8 +276,8 @@ pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, Stri
     ]
 }
 
-/// How many messages were due, if that is so much more than was asked for that the difference shows: the first one is due at
-/// once, so that their number is rounded up.
+/// How many messages were due, if that is so much more than was asked for that the difference
+/// shows: the first one is due at once, so that their number is rounded up.
 fn whole_messages(summary: &Summary, requested: f64) -> Option<u64> {
     let due = summary.counts.sent + summary.counts.unsent;
     let asked = requested * summary.took.as_secs_f64();

@@ -59,7 +59,8 @@ pub(crate) fn named(name: &str) -> Sample {
     sample.clone()
 }
 
-/// Two minutes in an open loop with a stall of a second, errors, wrong bytes, budgets and a client that was late.
+/// Two minutes in an open loop with a stall of a second, errors, wrong bytes, budgets and a client
+/// that was late.
 fn open() -> Sample {
     let mut sample = sampled(true, 120, 20_000, Some(40));
     let Summary { errors, counts, wrong, client, .. } = &mut sample.summary;
@@ -165,8 +166,8 @@ fn judgement(budget: &str, measured: &str, is_missed: bool) -> Judgement {
     Judgement { budget: budget.to_owned(), measured: measured.to_owned(), is_missed, note: None }
 }
 
-/// So many seconds with so many messages each. During a stall, an open loop sees every message that is due wait for its
-/// rest, and a closed loop those alone that were on their way.
+/// So many seconds with so many messages each. During a stall, an open loop sees every message that
+/// is due wait for its rest, and a closed loop those alone that were on their way.
 fn sampled(is_open_loop: bool, seconds: u32, rate: u64, stall: Option<u32>) -> Sample {
     /// Different times that an interval has.
     const TIMES_PER_SECOND: u64 = 250;
@@ -206,7 +207,8 @@ fn sampled(is_open_loop: bool, seconds: u32, rate: u64, stall: Option<u32>) -> S
         if stall.is_some() && is_open_loop && second % 30 == 7 {
             errors.add(Cause::Mismatch);
         }
-        // What comes back jitters a little; what an open loop could not send in a stall comes right after it.
+        // What comes back jitters a little; what an open loop could not send in a stall comes right
+        // after it.
         let answered = match (stall, is_open_loop) {
             (Some(stall), true) if second == stall => rate / 20,
             (Some(stall), true) if second == stall + 1 => rate + rate * 19 / 20 - errors.total(),

@@ -21,7 +21,8 @@ pub struct Logarithmic {
 impl Logarithmic {
     /// From a round number below to a round number above.
     pub fn around(low: u64, high: u64) -> Logarithmic {
-        // A histogram distinguishes times to a thousandth: 1 s may be a little more there, and is no reason for 2 s.
+        // A histogram distinguishes times to a thousandth: 1 s may be a little more there, and is
+        // no reason for 2 s.
         let (low, high) = (low.saturating_add(low / 1000).max(1), high - high / 1000);
         let low = round_numbers().take_while(|number| *number <= low).last().unwrap_or(1);
         let high =

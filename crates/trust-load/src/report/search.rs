@@ -27,7 +27,8 @@ pub fn sentence(searched: &Searched) -> String {
     said
 }
 
-/// A row per trial: messages a second that were asked for, those that were achieved, and whether the rate holds.
+/// A row per trial: messages a second that were asked for, those that were achieved, and whether
+/// the rate holds.
 pub fn rows(searched: &Searched) -> impl Iterator<Item = [String; 3]> {
     searched.found.trials.iter().map(|trial| {
         let result = match trial.why_not() {

@@ -8,8 +8,8 @@ use crate::timings::Timings;
 /// The most points that are kept. A chart on a large screen has about two pixels for each.
 pub const POINTS_MAX: usize = 600;
 
-/// A run over time. Points are intervals until there are too many; then neighbours are joined, counts by adding them,
-/// percentiles by keeping the worse one.
+/// A run over time. Points are intervals until there are too many; then neighbours are joined,
+/// counts by adding them, percentiles by keeping the worse one.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     points: Vec<Point>,
@@ -83,7 +83,8 @@ impl Timeline {
         self.intervals_per_point > 1
     }
 
-    /// Joins each point with its right neighbour. All points are whole when this is called, and their number is even.
+    /// Joins each point with its right neighbour. All points are whole when this is called, and
+    /// their number is even.
     fn halve(&mut self) {
         for index in 0..self.points.len() / 2 {
             let mut point = self.points[2 * index];
@@ -155,7 +156,8 @@ mod tests {
         Percentiles { p50, p99, max, is_p99_max: false }
     }
 
-    /// Seconds, each with one time and as many answers as its number says, and an error if it is odd.
+    /// Seconds, each with one time and as many answers as its number says, and an error if it is
+    /// odd.
     fn of(seconds: u32) -> Timeline {
         let mut timeline = Timeline::default();
         for second in 0..seconds {

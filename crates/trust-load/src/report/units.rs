@@ -62,7 +62,8 @@ fn scaled<'u>(number: f64, units: &[&'u str]) -> (String, &'u str) {
     (digits, units[power])
 }
 
-/// A share of a whole: `34.2 %`. What is not all of it is never shown as 100 %, and what is not nothing never as 0 %.
+/// A share of a whole: `34.2 %`. What is not all of it is never shown as 100 %, and what is not
+/// nothing never as 0 %.
 pub fn percent(share: f64) -> String {
     let percent = share * 100.0;
     let text = match percent {

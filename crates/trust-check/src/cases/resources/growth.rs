@@ -1,4 +1,5 @@
-//! Whether what has grown goes on growing. Growth alone is a suspicion: pools, caches and heaps grow too, and stop.
+//! Whether what has grown goes on growing. Growth alone is a suspicion: pools, caches and heaps
+//! grow too, and stop.
 
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,8 @@ use crate::watch::{ProcessSample, Watch};
 /// Rounds of clients in which a leak goes on growing.
 const ROUNDS: usize = 3;
 
-/// Of the clients of a round that left in one of the ways there are, so many leave something behind that leaks at all:
-/// more than half.
+/// Of the clients of a round that left in one of the ways there are, so many leave something behind
+/// that leaks at all: more than half.
 const LEAST_BY_ROUND: u64 = CLIENTS / WAYS_TO_LEAVE / 2 + 1;
 
 /// Longest time for rounds that judge the growth of memory.
@@ -31,8 +32,9 @@ pub(super) struct Further {
     pub(super) goes_on: bool,
 }
 
-/// Whether something that can be counted goes on growing by at least what the clients of one way to leave make, round
-/// after round. A server that no longer serves is taken for one that has nothing left.
+/// Whether something that can be counted goes on growing by at least what the clients of one way to
+/// leave make, round after round. A server that no longer serves is taken for one that has nothing
+/// left.
 ///
 /// # Errors
 ///

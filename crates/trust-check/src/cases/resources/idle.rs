@@ -11,7 +11,8 @@ use crate::wire::Wire;
 /// Clients that time out together: more than what a server may have more of for other reasons.
 const CLIENTS: u64 = 10;
 
-/// Rounds of that many clients, each of which has to leave as much: pools and heaps grow too, but not again and again.
+/// Rounds of that many clients, each of which has to leave as much: pools and heaps grow too, but
+/// not again and again.
 const ROUNDS: u64 = 3;
 
 /// Growth of memory by client below which it may be anything, in bytes.
@@ -54,8 +55,8 @@ impl Left {
     }
 }
 
-/// Clients that the timeout ends leave nothing. The cases about time have had such clients; only if there is more of
-/// something since then, or if they were not tried, are there more of them.
+/// Clients that the timeout ends leave nothing. The cases about time have had such clients; only if
+/// there is more of something since then, or if they were not tried, are there more of them.
 pub(super) fn timed_out(trial: &mut CaseTrial<'_>) -> Judged {
     let Some(timeout) = trial.setup.timeout else {
         return Ok(Verdict::skipped("needs --timeout"));
@@ -102,7 +103,8 @@ pub(super) fn timed_out(trial: &mut CaseTrial<'_>) -> Judged {
     ))
 }
 
-/// Clients send a message, and half of them part of another one, and are silent; how many of them the server ended.
+/// Clients send a message, and half of them part of another one, and are silent; how many of them
+/// the server ended.
 fn let_time_out(trial: &mut CaseTrial<'_>, longest: Duration) -> Judged<u64> {
     let payload = trial.payload(32);
     let frame = trial.frame(&payload);

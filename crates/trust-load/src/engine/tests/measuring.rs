@@ -277,6 +277,7 @@ fn what_was_due_and_not_sent_is_counted_to_the_message_from_the_end_of_the_warm_
         ..shape(server(serve))
     };
     let counts = summary(&shape).counts;
-    // Due from 231/3000 s to before 1581/3000 s; none is sent before the end but the first two, in the warm-up.
+    // Due from 231/3000 s to before 1581/3000 s; none is sent before the end but the first two, in
+    // the warm-up.
     assert_eq!((counts.sent, counts.unsent), (0, 1350), "{counts:?}");
 }
