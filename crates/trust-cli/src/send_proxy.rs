@@ -81,7 +81,7 @@ pub fn described(preface: &ProxyPreface) -> String {
     }
 }
 
-/// What to think of where no answer comes, as a part of a sentence.
+/// What to think of where no answer comes: a hint, or a part of a sentence.
 pub fn hint(preface: &ProxyPreface) -> String {
     let version = version(preface);
     format!("a PROXY header ({version}) was sent first, and perhaps the server does not expect one")

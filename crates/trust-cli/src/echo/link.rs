@@ -225,7 +225,7 @@ impl Link {
                 format!("{wrong}; the answer {began} (trustctl check {target} finds out more)")
             }
         };
-        Failure::new(ExitCode::Protocol, message + &self.preface_hint())
+        self.hinted(Failure::new(ExitCode::Protocol, message))
     }
 
     fn note_opening(&mut self, start: &[u8]) {
@@ -257,16 +257,16 @@ impl Link {
             }
             (None, _) => format!("{target} {what} while nothing was owed"),
         };
-        Failure::new(exit, message + &self.preface_hint())
+        self.hinted(Failure::new(exit, message))
     }
 
-    /// As the end of a message: what may be behind it that not even a part of an echo came.
-    fn preface_hint(&self) -> String {
+    /// With what may be behind it that not even a part of an echo came.
+    fn hinted(&self, failure: Failure) -> Failure {
         match &self.preface {
             Some(preface) if self.conversation.bytes_echoed() == 0 => {
-                format!("; {}", send_proxy::hint(preface))
+                failure.with_hint(send_proxy::hint(preface))
             }
-            _ => String::new(),
+            _ => failure,
         }
     }
 
@@ -398,22 +398,19 @@ mod tests {
     #[test]
     fn a_preface_is_named_where_nothing_of_an_echo_ever_came() {
         let preface = ProxyPreface { version: ProxyVersion::V1, source: PrefaceSource::Own };
-        let hint =
-            "; a PROXY header (v1) was sent first, and perhaps the server does not expect one";
+        let hint = "a PROXY header (v1) was sent first, and perhaps the server does not expect one";
         let (link_of, mut server) = link();
         let mut link_of = link_of.with_preface(Some(preface));
         link_of.conversation.push_message(b"abc");
         link_of.send();
         server.write_all(b"HTTP/1.1 400").unwrap();
         let LinkInput::Wrong(wrong, _) = receive(&mut link_of) else { panic!("no wrong echo") };
-        let message = link_of.wrong_echo(&target(), &wrong).message;
-        assert!(message.ends_with(hint), "{message}");
+        assert_eq!(link_of.wrong_echo(&target(), &wrong).hint.as_deref(), Some(hint));
         drop(server);
 
         let (silent, server) = link();
         drop(server);
-        let message = end(&mut silent.with_preface(Some(preface))).message;
-        assert!(message.ends_with(hint), "{message}");
+        assert_eq!(end(&mut silent.with_preface(Some(preface))).hint.as_deref(), Some(hint));
 
         let (served, mut server) = link();
         let mut served = served.with_preface(Some(preface));
@@ -423,8 +420,7 @@ mod tests {
         assert!(matches!(receive(&mut served), LinkInput::Echo));
         server.read_exact(&mut [0; 7]).unwrap();
         drop(server);
-        let message = end(&mut served).message;
-        assert!(message.ends_with("closed the connection while nothing was owed"), "{message}");
+        assert_eq!(end(&mut served).hint, None);
     }
 
     #[test]

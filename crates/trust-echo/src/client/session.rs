@@ -227,9 +227,9 @@ impl<'a> Session<'a> {
                     }
                     self.output.push(&self.buffer[unmatched]);
                 }
-                let Failure { exit, message, .. } = self.link.wrong_echo(self.target, &wrong);
-                let message = format!("{}: {message}", self.target);
-                self.state = SessionState::Printing(Err(Failure::new(exit, message)));
+                let failure = self.link.wrong_echo(self.target, &wrong);
+                let message = format!("{}: {}", self.target, failure.message);
+                self.state = SessionState::Printing(Err(Failure { message, ..failure }));
             }
             LinkInput::End(end) => self.handle_end(&end),
         }

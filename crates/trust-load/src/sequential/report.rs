@@ -103,6 +103,9 @@ impl Report {
         );
         if let Some(preface) = &self.preface {
             let _ = writeln!(totals, "PROXY header: {}", send_proxy::described(preface));
+            if self.connections > 0 && self.fail > 0 && self.round_trips.count() == 0 {
+                let _ = writeln!(totals, "hint: {}", send_proxy::hint(preface));
+            }
         }
         if *slow > 0 {
             let slow = count(*slow, "answer");
