@@ -151,6 +151,7 @@ impl PlayedSocket<'_> {
         Probe {
             asked_at: at(self.now),
             unacknowledged: unacknowledged as u64,
+            is_memory: false,
             unread: self.unread() as u64,
             error: self.pending.take(),
             is_over: self.is_over,

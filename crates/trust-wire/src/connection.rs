@@ -39,7 +39,7 @@ pub enum Received<'a> {
 
 /// One connection of a server.
 ///
-/// Invariants: while `owed` is not empty, nothing is decoded; `outstanding <= totals.bytes_out`;
+/// Invariants: while `owed` is not empty, nothing is decoded; `outstanding <= totals.bytes_out`, unless it is memory;
 /// the cause of the end is set exactly once before the connection is closed, apart from failures
 /// that happen while owed bytes are still being sent, and limits that pass before all are
 /// acknowledged, which replace an orderly cause. No connection is closed but by RST while the peer
@@ -58,7 +58,8 @@ pub struct Connection {
     opened_at: Timestamp,
     /// Since when a byte is awaited: the last one received, or the last time something was owed.
     awaiting_since: Timestamp,
-    /// Bytes handed to the kernel that are not known to be acknowledged; more than it can count are that many.
+    /// Bytes handed to the kernel that are not known to be acknowledged; more than it can count are that many. With
+    /// [`Probe::is_memory`] the memory that they took at the last look, and the bytes since.
     outstanding: u32,
     /// When acknowledgements last made progress, or when bytes became outstanding.
     progress_at: Timestamp,
@@ -393,8 +394,11 @@ impl Connection {
 
     fn note_probe(&mut self, now: Timestamp, probe: Probe) {
         let unacknowledged = u32::try_from(self.unacknowledged(probe)).unwrap_or(u32::MAX);
-        if unacknowledged < self.outstanding {
-            self.outstanding = unacknowledged;
+        let before = core::mem::replace(&mut self.outstanding, unacknowledged);
+        if unacknowledged > before {
+            // The memory of what was sent since the last look, which hides how much of it was read.
+            self.progress_at = now;
+        } else if unacknowledged < before {
             self.progress_at = now;
             if let Some(unsettled) = self.unsettled.as_deref_mut() {
                 unsettled.soft_error = None;
@@ -426,7 +430,7 @@ impl Connection {
     /// for the kernel, and is none.
     fn unacknowledged(&self, probe: Probe) -> u64 {
         match *self.state() {
-            State::FinSent(..) => probe.unacknowledged.saturating_sub(1),
+            State::FinSent(..) if !probe.is_memory => probe.unacknowledged.saturating_sub(1),
             _ => probe.unacknowledged,
         }
     }

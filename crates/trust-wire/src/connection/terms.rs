@@ -23,6 +23,9 @@ pub struct Probe {
     pub asked_at: Timestamp,
     /// Sent bytes that the peer has not acknowledged (SIOCOUTQ, `tcp(7)`).
     pub unacknowledged: u64,
+    /// `unacknowledged` is the memory that holds what the peer has not read, as SIOCOUTQ of a unix socket is; a FIN
+    /// takes none.
+    pub is_memory: bool,
     /// Received bytes that were not read yet (FIONREAD, `tcp(7)`).
     pub unread: u64,
     /// The pending error (SO_ERROR, `socket(7)`), which reading it clears.

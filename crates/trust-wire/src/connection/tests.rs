@@ -217,6 +217,57 @@ fn a_deadline_of_another_kind_does_not_put_off_a_stall() {
     assert_eq!(reason(&connection), Reason::SendTimeout);
 }
 
+/// On a unix socket every message takes memory of its own, of which 768 bytes are the least.
+#[test]
+fn memory_that_is_given_back_is_progress_however_much_of_it_is_left() {
+    let memory = |bytes| Probe { is_memory: true, ..unacknowledged(bytes) };
+    let mut connection = open(Mode::Raw);
+    for _ in 0..10 {
+        echo(&mut connection, b"x", 1, at(0.0));
+    }
+    connection.handle_deadline(at(1.25), memory(7680));
+    for (seconds, left) in [(5.0, 6912), (9.0, 6144), (13.0, 5376)] {
+        connection.handle_deadline(at(seconds), memory(left));
+        assert_eq!(connection.cause(), None, "one of them was read");
+    }
+    // More of them are sent than are read.
+    echo(&mut connection, b"yy", 2, at(16.0));
+    connection.handle_deadline(at(17.0), memory(6144));
+    connection.handle_deadline(at(21.9), memory(6144));
+    assert_eq!(connection.cause(), None);
+    connection.handle_deadline(at(22.0), memory(6144));
+    assert_eq!(reason(&connection), Reason::SendTimeout);
+}
+
+#[test]
+fn memory_holds_no_fin_and_nothing_is_left_but_what_was_sent() {
+    let memory = |bytes| Probe { is_memory: true, ..unacknowledged(bytes) };
+    let mut connection = open(Mode::Raw);
+    echo(&mut connection, b"answered", 8, at(0.0));
+    connection.handle_end_of_stream();
+    let close = |connection: &mut Connection, seconds, bytes| {
+        connection.poll_close(at(seconds), || memory(bytes))
+    };
+    assert_eq!(close(&mut connection, 0.0, 768), Some(CloseStep::ShutdownSend));
+    assert_eq!(close(&mut connection, 0.1, 768), None);
+    // A FIN does not count, so this is no progress.
+    connection.handle_deadline(at(4.9), memory(768));
+    assert_eq!(close(&mut connection, 4.9, 768), None);
+    assert_eq!(close(&mut connection, 5.0, 0), Some(CloseStep::Close));
+    assert_eq!(reason(&connection), Reason::PeerFin);
+
+    // Nor is it while the peer's FIN is waited for.
+    let mut lingering = open(Mode::Raw);
+    echo(&mut lingering, b"answered", 8, at(0.0));
+    lingering.retire(Reason::Drain, 0);
+    assert_eq!(close(&mut lingering, 0.0, 768), Some(CloseStep::ShutdownSend));
+    for seconds in [0.5, 1.0, 1.5] {
+        lingering.handle_deadline(at(seconds), memory(768));
+    }
+    lingering.handle_deadline(at(2.0), memory(768));
+    assert_eq!(reason(&lingering), Reason::SendTimeout);
+}
+
 /// A process can be stopped between reading the clock and asking the socket.
 #[test]
 fn acknowledgements_count_from_when_they_were_seen() {
