@@ -21,9 +21,9 @@ pub fn raise_limit() -> u64 {
 /// What a descriptor stands for, as far as it matters to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A TCP socket that accepts connections.
+    /// A socket of TCP, or a unix socket, that accepts connections.
     Listener,
-    /// A TCP socket with a peer.
+    /// A socket of TCP, or a unix socket, with a peer.
     Connection,
     /// A TCP socket whose peer is gone: it has an error to report, and `getpeername(2)` fails.
     Gone,
@@ -65,8 +65,11 @@ fn kind(descriptor: BorrowedFd<'_>) -> io::Result<Kind> {
 fn socket_kind(descriptor: BorrowedFd<'_>) -> io::Result<Kind> {
     let socket = SockRef::from(&descriptor);
     let name = match (socket.domain()?, socket.r#type()?) {
-        (Domain::UNIX, _) => "a UNIX-domain socket",
-        (Domain::IPV4 | Domain::IPV6, Type::DGRAM) => "a datagram socket",
+        (Domain::UNIX, Type::STREAM) if socket.is_listener()? => return Ok(Kind::Listener),
+        (Domain::UNIX, Type::STREAM) if socket.peer_addr().is_ok() => return Ok(Kind::Connection),
+        (Domain::UNIX, Type::STREAM) => "a socket that is not connected",
+        (Domain::UNIX | Domain::IPV4 | Domain::IPV6, Type::DGRAM) => "a datagram socket",
+        (Domain::UNIX, _) => "a unix socket, but no stream",
         (Domain::IPV4 | Domain::IPV6, Type::STREAM) => match socket.protocol()? {
             Some(Protocol::TCP) if socket.is_listener()? => return Ok(Kind::Listener),
             Some(Protocol::TCP) if socket.peer_addr().is_ok() => return Ok(Kind::Connection),
@@ -91,7 +94,7 @@ fn has_error(socket: impl AsFd) -> io::Result<bool> {
 mod tests {
     use std::fs::File;
     use std::net::{TcpListener, TcpStream, UdpSocket};
-    use std::os::unix::net::{UnixDatagram, UnixStream};
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
     use std::time::Duration;
 
     use socket2::Socket;
@@ -108,14 +111,20 @@ mod tests {
         let (datagram, _another) = UnixDatagram::pair().unwrap();
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let (null, file) = (File::open("/dev/null").unwrap(), tempfile::tempfile().unwrap());
-        let (directory, unix) = (File::open("/").unwrap(), "a UNIX-domain socket");
+        let directory = File::open("/").unwrap();
+        let unix = UnixListener::bind(tempfile::tempdir().unwrap().path().join("socket")).unwrap();
+        let fresh_unix = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let packets = Socket::new(Domain::UNIX, Type::SEQPACKET, None).unwrap();
         let kinds = [
             (listener.as_fd(), Kind::Listener),
             (connected.as_fd(), Kind::Connection),
             (fresh.as_fd(), Kind::Other("a socket that is not connected")),
             (pipe.as_fd(), Kind::Other("a pipe")),
-            (stream.as_fd(), Kind::Other(unix)),
-            (datagram.as_fd(), Kind::Other(unix)),
+            (stream.as_fd(), Kind::Connection),
+            (unix.as_fd(), Kind::Listener),
+            (fresh_unix.as_fd(), Kind::Other("a socket that is not connected")),
+            (packets.as_fd(), Kind::Other("a unix socket, but no stream")),
+            (datagram.as_fd(), Kind::Other("a datagram socket")),
             (udp.as_fd(), Kind::Other("a datagram socket")),
             (null.as_fd(), Kind::Other("a device, as /dev/null, or was closed")),
             (file.as_fd(), Kind::Other("a file")),

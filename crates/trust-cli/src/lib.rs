@@ -25,6 +25,7 @@ pub mod globals;
 mod interleavings;
 pub mod layers;
 pub mod level;
+pub mod listen_host;
 mod log_queue;
 pub mod log_sink;
 mod manual;

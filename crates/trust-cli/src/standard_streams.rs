@@ -31,18 +31,22 @@ pub(crate) fn set_connection_aside() -> io::Result<OwnedFd> {
     Ok(connection)
 }
 
-/// Whether descriptor 0 is a socket of the internet, which somebody's client has at its other end.
+/// Whether descriptor 0 is somebody's client: a socket of the internet, or any that stdout is too, as super-servers
+/// have it.
 pub(crate) fn stdin_is_connection() -> bool {
-    is_internet_socket(stdin())
+    is_internet_socket(stdin()) || (is_socket(stdin()) && is_same(stdin(), stdout()))
 }
 
 fn is_connection(stream: BorrowedFd<'_>, connection: BorrowedFd<'_>) -> bool {
-    let same = |stream, connection| {
-        let (one, other) = (fstat(stream).ok()?, fstat(connection).ok()?);
-        Some((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
-    };
     // stderr of a service of systemd is a socket too, of the UNIX domain.
-    same(stream, connection).unwrap_or(false) || is_internet_socket(stream)
+    is_same(stream, connection) || is_internet_socket(stream)
+}
+
+fn is_same(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    match (fstat(one), fstat(other)) {
+        (Ok(one), Ok(other)) => (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino),
+        _ => false,
+    }
 }
 
 fn is_internet_socket(stream: BorrowedFd<'_>) -> bool {

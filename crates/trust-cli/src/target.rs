@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::exit_code::{ExitCode, Failure};
 use crate::layers::{Layers, Source};
-use crate::settings::{AnySetting, Parse, Setting, ValueKind};
+use crate::settings::{AnySetting, Setting, ValueKind};
 use crate::values::{parse_port, quoted};
 use crate::zone;
 
@@ -60,14 +60,6 @@ pub enum Family {
 /// What a host may be for [`ServerSettings::host`].
 pub const HOST: ValueKind<ServerWord> =
     ValueKind::of_parts("HOST", "a name or an address, or HOST:PORT", ServerWord::parse);
-
-/// A name or an address to listen on.
-pub const LISTEN_HOST: ValueKind<String> = ValueKind {
-    name: "HOST",
-    allowed: "a name or an address, perhaps an IPv6 address in brackets",
-    parse: Parse::Parts(parse_listen_host),
-    is_switch: false,
-};
 
 /// A server's port.
 pub const SERVER_PORT: ValueKind<u16> = ValueKind::of_text("PORT", PORTS, parse_server_port);
@@ -286,7 +278,7 @@ fn is_whole(argument: &OsString) -> bool {
 }
 
 /// The host and the port as far as the text has them; `None`: it is neither.
-fn split(text: &str) -> Option<(Option<&str>, Option<&str>)> {
+pub(crate) fn split(text: &str) -> Option<(Option<&str>, Option<&str>)> {
     if let Some(bracketed) = text.strip_prefix('[') {
         let (host, after) = bracketed.split_once(']')?;
         let port = if after.is_empty() { None } else { Some(after.strip_prefix(':')?) };
@@ -311,17 +303,8 @@ fn split(text: &str) -> Option<(Option<&str>, Option<&str>)> {
     Some((Some(host), port))
 }
 
-/// A name or an address, without the brackets that an IPv6 address may have.
-fn parse_listen_host(text: &str) -> Result<String, String> {
-    match split(text) {
-        Some((Some(host), None)) => check_zone(host).map(|()| host.to_owned()),
-        Some((_, Some(_))) => Err("expected a host alone, as --port names the port".to_owned()),
-        _ => Err(format!("expected {}", LISTEN_HOST.allowed)),
-    }
-}
-
 /// Refuses an address that is nothing without its interface (RFC 4007, section 6).
-fn check_zone(host: &str) -> Result<(), String> {
+pub(crate) fn check_zone(host: &str) -> Result<(), String> {
     match host.parse() {
         Ok(ip) => zone::check_is_complete(&SocketAddr::new(ip, 0)),
         Err(_) => Ok(()),

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use trust_net::service::Echo;
-use trust_net::{Event, Observer, Server, ServerConfig};
+use trust_net::{Address, Event, Observer, Server, ServerConfig};
 
 /// Tells on standard error who came and why they left.
 struct EventPrinter;
@@ -27,7 +27,7 @@ impl Observer for EventPrinter {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port: u16 = std::env::args().nth(1).ok_or("usage: echo_server PORT")?.parse()?;
     let config = ServerConfig {
-        addresses: vec![SocketAddr::from(([127, 0, 0, 1], port))],
+        addresses: vec![SocketAddr::from(([127, 0, 0, 1], port)).into()],
         ..ServerConfig::new(port)
     };
     let server = Server::bind(config, Echo, Arc::new(EventPrinter))?;
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 impl EventPrinter {
     #[expect(clippy::print_stderr, reason = "an example talks to the terminal")]
-    fn announce(&self, address: SocketAddr) {
+    fn announce(&self, address: &Address) {
         eprintln!("listening on {address}");
     }
 }

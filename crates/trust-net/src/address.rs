@@ -46,7 +46,34 @@ pub enum Peer {
     },
 }
 
+/// What kind of socket it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// One of TCP, over IPv4 or IPv6.
+    Ip,
+    /// A unix socket.
+    Unix,
+}
+
+impl Peer {
+    /// Of which family the connection's socket is.
+    pub const fn family(&self) -> Family {
+        match self {
+            Peer::Ip(_) => Family::Ip,
+            Peer::Unix { .. } => Family::Unix,
+        }
+    }
+}
+
 impl Address {
+    /// Of which family a socket with this address is.
+    pub const fn family(&self) -> Family {
+        match self {
+            Address::Ip(_) => Family::Ip,
+            Address::Unix(_) => Family::Unix,
+        }
+    }
+
     /// The address of TCP; `None`: it is another kind.
     pub fn ip(&self) -> Option<SocketAddr> {
         match self {

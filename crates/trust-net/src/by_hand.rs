@@ -33,10 +33,10 @@ pub fn by_hand<S: Service>(
     observer: Arc<dyn Observer>,
     drive: impl FnOnce(&mut ByHand<'_, S>),
 ) -> io::Result<()> {
-    let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+    let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()];
     let config = ServerConfig { addresses, workers: 1, model: Model::Event, ..config };
     let server = Server::bind(config, service, observer)?;
-    let address = server.local_addr();
+    let address = server.local_addr().ip().expect("it is one of TCP");
     let (shared, mut workers, listeners) = server.into_event_loops();
     let resources = workers.remove(0);
     let handoffs = Handoffs::new(vec![Arc::clone(&resources.handoff)]);

@@ -7,7 +7,6 @@
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::TcpStream;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -114,7 +113,7 @@ pub(crate) fn hand_over(
 ///
 /// EAGAIN, ENOTSOCK and others if nothing was handed over on this descriptor, `InvalidData` if it was something
 /// else.
-pub fn take_over(channel: BorrowedFd<'_>) -> io::Result<(TcpStream, Vec<u8>)> {
+pub fn take_over(channel: BorrowedFd<'_>) -> io::Result<(OwnedFd, Vec<u8>)> {
     let mut header = [0; 4];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -138,7 +137,7 @@ pub fn take_over(channel: BorrowedFd<'_>) -> io::Result<(TcpStream, Vec<u8>)> {
             (_, count) => filled += count,
         }
     }
-    Ok((TcpStream::from(connection), words))
+    Ok((connection, words))
 }
 
 /// Gives an order; returns whether the channel had room for it. A child that has ended needs none.
@@ -279,7 +278,7 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
     use super::*;
@@ -313,7 +312,8 @@ mod tests {
         assert!(give_order(server.as_fd(), Order::Drain));
         assert!(give_order(server.as_fd(), Order::ReopenLog));
 
-        let (mut connection, told) = take_over(child.as_fd()).expect("it was handed over");
+        let (connection, told) = take_over(child.as_fd()).expect("it was handed over");
+        let mut connection = TcpStream::from(connection);
         assert!(told == words);
         assert_eq!(next_order(child.as_fd()), Told::Order(Order::Drain));
         assert_eq!(next_order(child.as_fd()), Told::Order(Order::ReopenLog));

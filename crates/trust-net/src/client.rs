@@ -9,7 +9,7 @@ use trust_wire::frame::{Frames, HEADER_LEN, peek_header};
 use trust_wire::turn::{Answer, Serve};
 use trust_wire::{Connection, During, Limits, Mode, Received, Timestamp};
 
-use crate::address::Peer;
+use crate::address::{Family, Peer};
 use crate::errno;
 use crate::observer::{ClientInfo, Event, Observer};
 use crate::service::{Reply, Service, Session};
@@ -102,6 +102,16 @@ impl PeerAddress {
     }
 }
 
+impl<S> Client<S> {
+    /// Of which family the connection's socket is.
+    pub(crate) fn family(&self) -> Family {
+        match self.served.peer {
+            PeerAddress::V4(_) | PeerAddress::V6(_) => Family::Ip,
+            PeerAddress::Unix { .. } => Family::Unix,
+        }
+    }
+}
+
 impl<S: Session> Client<S> {
     pub(crate) fn accept(
         service: &impl Service<Session = S>,
@@ -178,7 +188,7 @@ impl<S: Session> Client<S> {
         now: Timestamp,
     ) {
         self.report_cause(observer);
-        let info = self.served.info();
+        let (info, family) = (self.served.info(), self.family());
         let Some(session) = self.served.session else { return };
         let cause = self.connection.cause().expect("a closed connection has a cause");
         let totals = self.connection.totals();
@@ -193,7 +203,7 @@ impl<S: Session> Client<S> {
             mode: self.connection.mode(),
             totals,
             lifetime: now.since(self.connection.opened_at()),
-            path: observer.wants_paths().then(path),
+            path: (family == Family::Ip && observer.wants_paths()).then(path),
         });
         session.close(&cause);
     }

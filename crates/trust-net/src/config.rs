@@ -1,11 +1,11 @@
 //! How a server is set up.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use trust_wire::Limits;
 
+use crate::address::Address;
 use crate::children::Launcher;
 use crate::socket;
 
@@ -25,8 +25,10 @@ pub enum Model {
 /// How a server is set up.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Where to listen: on all of these addresses, see [`socket::listen`].
-    pub addresses: Vec<SocketAddr>,
+    /// Where to listen: on all of these addresses, see [`listening::listen`](crate::listening::listen).
+    pub addresses: Vec<Address>,
+    /// Permissions of the files of unix sockets (`chmod(2)`); `None`: what the umask leaves.
+    pub socket_mode: Option<u32>,
     /// How clients are served.
     pub model: Model,
     /// What every connection is allowed.
@@ -54,7 +56,8 @@ impl ServerConfig {
     /// A server on all addresses of this host, with one event loop and the default limits.
     pub fn new(port: u16) -> ServerConfig {
         ServerConfig {
-            addresses: vec![socket::any_address(port)],
+            addresses: vec![socket::any_address(port).into()],
+            socket_mode: None,
             model: Model::Event,
             limits: Limits::default(),
             drain_timeout: DRAIN_TIMEOUT_DEFAULT,

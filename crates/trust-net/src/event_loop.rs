@@ -8,19 +8,21 @@
 //! client to the worker that has the fewest.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
-use mio::net::TcpStream;
+use mio::unix::SourceFd;
 use mio::{Events, Registry};
 use trust_wire::turn::Unread;
 use trust_wire::{CloseStep, During, Reason, Timestamp};
 
+use crate::address::Family;
 use crate::children::Children;
 use crate::client::Client;
 use crate::errno;
 use crate::handoff::{ALARM, HandedOver, Handoffs, WAKER, WorkerResources};
+use crate::listening::ListeningSocket;
 use crate::observer::{ClientInfo, Stats};
 use crate::questions::Questions;
 use crate::service::Service;
@@ -50,7 +52,7 @@ pub(crate) const EVENTS_PER_POLL: usize = 1024;
 pub(crate) fn run<S: Service>(
     shared: &Shared<S>,
     resources: Vec<WorkerResources>,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<ListeningSocket>,
 ) -> io::Result<()> {
     let listeners = Listeners::new(listeners, false)?;
     let handoffs =
@@ -97,16 +99,14 @@ impl Drop for EndsAll<'_> {
 pub(crate) fn drain<S: Service>(
     shared: &Shared<S>,
     resources: WorkerResources,
-    listeners: Vec<std::net::TcpListener>,
-    current: Option<(Client<S::Session>, std::net::TcpStream)>,
+    listeners: Vec<ListeningSocket>,
+    current: Option<(Client<S::Session>, OwnedFd)>,
 ) -> io::Result<()> {
     let listeners = Listeners::new(listeners, shared.counters.listener_failed())?;
     let handoffs = Handoffs::new(vec![Arc::clone(&resources.handoff)]);
     let mut worker = Worker::new(0, resources, listeners, shared, &handoffs)?;
     if let Some((client, stream)) = current {
-        stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        let registered = worker.register(&mut stream);
+        let registered = worker.register(stream.as_fd());
         worker.enter(stream, client, registered);
     }
     // At once, so that the drain is of everybody who was there when it was asked for.
@@ -118,7 +118,7 @@ pub(crate) fn drain<S: Service>(
 pub(crate) fn run_with_children<S: Service>(
     shared: &Shared<S>,
     resources: WorkerResources,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<ListeningSocket>,
     children: Children,
 ) -> io::Result<()> {
     let handoffs = Handoffs::new(vec![Arc::clone(&resources.handoff)]);
@@ -132,7 +132,7 @@ pub(crate) fn run_with_children<S: Service>(
 pub(crate) fn serve_one<S: Service>(
     shared: &Shared<S>,
     resources: WorkerResources,
-    stream: std::net::TcpStream,
+    stream: OwnedFd,
     info: ClientInfo,
 ) -> io::Result<()> {
     let handoffs = Handoffs::new(vec![Arc::clone(&resources.handoff)]);
@@ -140,8 +140,7 @@ pub(crate) fn serve_one<S: Service>(
     worker.role = Role::ServingOne;
     shared.announce();
     shared.loads.add(worker.index);
-    let mut stream = TcpStream::from_std(stream);
-    let registered = worker.register(&mut stream);
+    let registered = worker.register(stream.as_fd());
     worker.welcome(stream, info, registered);
     worker.run()
 }
@@ -196,7 +195,7 @@ impl<'a, S: Service> Worker<'a, S> {
     /// The only worker of a server.
     pub(crate) fn alone(
         resources: WorkerResources,
-        listeners: Vec<std::net::TcpListener>,
+        listeners: Vec<ListeningSocket>,
         shared: &'a Shared<S>,
         handoffs: &'a Handoffs,
     ) -> io::Result<Worker<'a, S>> {
@@ -359,13 +358,14 @@ impl<'a, S: Service> Worker<'a, S> {
     fn give_turn(&mut self, key: usize) {
         let Some(entry) = self.table.entries.get_mut(key) else { return };
         let endpoint = Polled {
-            stream: &mut entry.stream,
+            stream: &entry.stream,
             registry: self.poller.registry(),
             token: join_token(key, entry.generation),
             questions: &mut self.questions,
         };
         let began_at = self.now;
-        let mut io = SocketIo { shared: self.shared, endpoint, now: began_at };
+        let family = entry.client.family();
+        let mut io = SocketIo { shared: self.shared, endpoint, family, now: began_at };
         let Entry { client, readiness, .. } = entry;
         let next = take_turn(client, readiness, &mut io, &mut self.buffers);
         self.now = io.now;
@@ -411,9 +411,10 @@ impl<'a, S: Service> Worker<'a, S> {
             return;
         }
         entry.armed = Timestamp::NEVER;
+        let family = entry.client.family();
         let connection = &mut entry.client.connection;
         if connection.poll_deadline() <= due {
-            let mut probe = socket::probe(entry.stream.as_fd());
+            let mut probe = socket::probe_of(entry.stream.as_fd(), family);
             probe.asked_at = self.shared.now();
             entry.readiness.note_probe(&probe);
             connection.handle_deadline(due, probe);
@@ -426,14 +427,12 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn welcome_one(&mut self, client: HandedOver) {
-        let HandedOver { mut stream, peer, id } = client;
-        let registered = self.register(&mut stream);
+        let HandedOver { stream, peer, id } = client;
+        let registered = self.register(stream.as_fd());
         if let Err(error) = &registered
             && self.shared.stop() == Stop::No
             && errno::is_shortage_of_watches(errno::of(error))
         {
-            // As new: in debug builds mio remembers where a stream was to be registered, also if that failed.
-            let stream = TcpStream::from(OwnedFd::from(stream));
             let client = HandedOver { stream, peer, id };
             return self.put_off(client, errno::of(error));
         }
@@ -441,7 +440,7 @@ impl<'a, S: Service> Worker<'a, S> {
         self.welcome(stream, info, registered);
     }
 
-    fn welcome(&mut self, stream: TcpStream, info: ClientInfo, registered: io::Result<()>) {
+    fn welcome(&mut self, stream: OwnedFd, info: ClientInfo, registered: io::Result<()>) {
         let shared = self.shared;
         let limits = Arc::clone(&shared.limits);
         self.now = shared.now();
@@ -450,11 +449,12 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     /// Registers the stream of the next one that enters.
-    fn register(&mut self, stream: &mut TcpStream) -> io::Result<()> {
-        self.poller.registry().register(stream, self.table.next_token(), INTEREST)
+    fn register(&self, stream: BorrowedFd<'_>) -> io::Result<()> {
+        let mut source = SourceFd(&stream.as_raw_fd());
+        self.poller.registry().register(&mut source, self.table.next_token(), INTEREST)
     }
 
-    fn enter(&mut self, stream: TcpStream, client: Client<S::Session>, registered: io::Result<()>) {
+    fn enter(&mut self, stream: OwnedFd, client: Client<S::Session>, registered: io::Result<()>) {
         let key = self.table.enter(stream, client);
         if let Err(error) = registered {
             self.table.entries[key].client.handle_io_error(&error, During::Receive);
@@ -464,7 +464,8 @@ impl<'a, S: Service> Worker<'a, S> {
 
     fn close(&mut self, key: usize, step: CloseStep) {
         let entry = self.table.entries.remove(key);
-        if step == CloseStep::Reset {
+        let family = entry.client.family();
+        if step == CloseStep::Reset && family == Family::Ip {
             socket::reset_on_close(entry.stream.as_fd());
         }
         let is_served = entry.client.is_served();
@@ -476,7 +477,7 @@ impl<'a, S: Service> Worker<'a, S> {
         entry.client.close(entry.stream.as_fd(), observer, counters, self.now);
         if matches!(self.role, Role::ServingOne) {
             // Who has handed the connection over may have kept it.
-            socket::end_for_everybody(entry.stream.as_fd(), step);
+            socket::end_for_everybody(entry.stream.as_fd(), family, step);
         }
         drop(entry.stream);
         self.table.drop_dead_timers();
@@ -534,7 +535,7 @@ impl<'a, S: Service> Worker<'a, S> {
         self.for_each_entry(|entry| {
             if !entry.client.is_served() {
                 // Nothing is owed to it, and whatever it sends was not asked for: it has had its FIN.
-                let probe = socket::probe(entry.stream.as_fd());
+                let probe = socket::probe_of(entry.stream.as_fd(), entry.client.family());
                 return entry.client.connection.abort(Reason::Drain, probe);
             }
             let unread = socket::unread(entry.stream.as_fd());
@@ -546,7 +547,7 @@ impl<'a, S: Service> Worker<'a, S> {
 
     fn cut(&mut self, reason: Reason) {
         self.for_each_entry(|entry| {
-            let probe = socket::probe(entry.stream.as_fd());
+            let probe = socket::probe_of(entry.stream.as_fd(), entry.client.family());
             entry.client.connection.abort(reason, probe);
         });
     }

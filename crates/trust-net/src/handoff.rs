@@ -1,9 +1,9 @@
 //! Where a worker of the event loop is reached from other threads.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
 
-use mio::net::TcpStream;
 use mio::{Poll, Token};
 
 use crate::address::Peer;
@@ -39,7 +39,7 @@ pub(crate) struct Handoffs {
 
 /// A client on its way to the worker that will serve it.
 pub(crate) struct HandedOver {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: OwnedFd,
     pub(crate) peer: Peer,
     pub(crate) id: u64,
 }

@@ -9,20 +9,20 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::io::Errno;
-use socket2::SockRef;
 use trust_wire::turn::{Question, Unread};
 use trust_wire::{CloseStep, Connection, During, Readiness, Timestamp};
 
 use crate::accept::{AcceptPolicy, Accepted};
+use crate::address::{Family, Peer};
 use crate::client::Client;
 use crate::event_loop;
 use crate::handoff;
+use crate::listening::ListeningSocket;
 use crate::observer::{ClientInfo, Event, Stats};
 use crate::questions::PAUSE;
 use crate::service::Service;
@@ -67,10 +67,10 @@ impl IterativeResources {
 pub(crate) fn run<S: Service>(
     shared: &Shared<S>,
     resources: IterativeResources,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<ListeningSocket>,
 ) -> io::Result<()> {
     for listener in &listeners {
-        listener.set_nonblocking(true)?;
+        listener.set_nonblocking()?;
         let flags = epoll::EventFlags::IN;
         epoll::add(&resources.arrivals, listener, epoll::EventData::new_u64(0), flags)?;
     }
@@ -104,7 +104,7 @@ struct Iterative<'a, S: Service> {
     /// An epoll instance that is readable while somebody waits at one of the listening sockets.
     arrivals: OwnedFd,
     buffers: Buffers,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<ListeningSocket>,
     policy: AcceptPolicy,
     doubt: Doubt,
     reports: RoundReports,
@@ -139,11 +139,11 @@ impl Doubt {
 }
 
 /// A client that was being served when the server was told to stop.
-type Unfinished<S> = (Client<<S as Service>::Session>, TcpStream);
+type Unfinished<S> = (Client<<S as Service>::Session>, OwnedFd);
 
 impl<S: Service> Iterative<'_, S> {
     /// The next client; `None` when the server is to stop.
-    fn next_client(&mut self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+    fn next_client(&mut self) -> io::Result<Option<(OwnedFd, Peer)>> {
         // Somebody may be there without a wait.
         let mut is_ready = true;
         loop {
@@ -189,15 +189,12 @@ impl<S: Service> Iterative<'_, S> {
     }
 
     /// Serves one client to its end, or until the server is to stop.
-    fn serve(&mut self, stream: TcpStream, peer: SocketAddr) -> Option<Unfinished<S>> {
+    fn serve(&mut self, stream: OwnedFd, peer: Peer) -> Option<Unfinished<S>> {
         let shared = self.shared;
         let limits = &shared.limits;
-        shared.prepare_accepted(SockRef::from(&stream));
-        let info = ClientInfo {
-            id: shared.counters.next_connection(),
-            fd: stream.as_raw_fd(),
-            peer: socket::canonical(peer).into(),
-        };
+        shared.prepare_accepted(stream.as_fd(), peer.family());
+        let info =
+            ClientInfo { id: shared.counters.next_connection(), fd: stream.as_raw_fd(), peer };
         let limits = Arc::clone(limits);
         let now = shared.now();
         let client = Client::accept(&shared.service, limits, info, &*shared.observer, now);
@@ -212,7 +209,7 @@ impl<S: Service> Iterative<'_, S> {
         let end = conversation.run();
         let Conversation { client, stream, .. } = conversation;
         let Some(step) = end else { return Some((client, stream)) };
-        if step == CloseStep::Reset {
+        if step == CloseStep::Reset && client.family() == Family::Ip {
             socket::reset_on_close(stream.as_fd());
         }
         client.close(stream.as_fd(), &*shared.observer, &shared.closed[0], shared.now());
@@ -239,7 +236,7 @@ impl<S: Service> Iterative<'_, S> {
 struct Conversation<'a, 'b, S: Service> {
     server: &'a mut Iterative<'b, S>,
     client: Client<S::Session>,
-    stream: TcpStream,
+    stream: OwnedFd,
     readiness: Readiness,
     /// Until when nothing is tried with a socket that is ready and takes nothing.
     paused_until: Timestamp,
@@ -260,9 +257,10 @@ impl<S: Service> Conversation<'_, '_, S> {
             }
             next = self.take_turn();
             // The core judges nothing over bytes that are still unread.
+            let family = self.client.family();
             let connection = &mut self.client.connection;
             if connection.poll_deadline() <= due {
-                let mut probe = socket::probe(self.stream.as_fd());
+                let mut probe = socket::probe_of(self.stream.as_fd(), family);
                 probe.asked_at = shared.now();
                 self.readiness.note_probe(&probe);
                 connection.handle_deadline(due, probe);
@@ -280,7 +278,8 @@ impl<S: Service> Conversation<'_, '_, S> {
     fn take_turn(&mut self) -> Next {
         let Conversation { server, client, stream, readiness, paused_until, .. } = self;
         let endpoint = Waited { stream, paused_until };
-        let mut io = SocketIo { shared: server.shared, endpoint, now: server.shared.now() };
+        let (shared, family) = (server.shared, client.family());
+        let mut io = SocketIo { shared, endpoint, family, now: shared.now() };
         take_turn(client, readiness, &mut io, &mut server.buffers)
     }
 
@@ -335,7 +334,7 @@ impl<S: Service> Conversation<'_, '_, S> {
 
 /// A stream that is waited for with `poll(2)`, which reports what is ready each time that it is asked.
 struct Waited<'a> {
-    stream: &'a TcpStream,
+    stream: &'a OwnedFd,
     paused_until: &'a mut Timestamp,
 }
 
@@ -356,7 +355,7 @@ impl Endpoint for Waited<'_> {
 }
 
 /// A client of one of the sockets, whose turn it is last next time.
-fn accept_any(listeners: &mut [TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+fn accept_any(listeners: &mut [ListeningSocket]) -> io::Result<(OwnedFd, Peer)> {
     for _ in 0..listeners.len() {
         listeners.rotate_left(1);
         match listeners[listeners.len() - 1].accept() {

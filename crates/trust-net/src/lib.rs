@@ -9,6 +9,7 @@
 //! - [`stream`]: a client's connection, for programs with a loop of their own
 //! - [`preface`]: what a client sends first to look like a proxy
 //! - [`address`]: where sockets listen or connect to, and who is at the other end
+//! - [`listening`]: sockets that listen
 //! - [`socket`], [`errno`]: sockets and error numbers as everybody here treats them
 //!
 //! Linux only: readiness, SIOCOUTQ and the order in which errors are reported are Linux's.
@@ -31,6 +32,7 @@ mod handoff;
 #[cfg(all(test, loom))]
 mod interleavings;
 mod iterative;
+pub mod listening;
 mod loads;
 pub mod observer;
 pub mod preface;
@@ -40,6 +42,7 @@ pub mod server;
 pub mod service;
 mod shared;
 pub mod socket;
+mod socket_file;
 mod stats;
 mod stop;
 pub mod stream;

@@ -1,12 +1,11 @@
 //! What happens in a server, as typed events.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use trust_wire::connection::Totals;
 use trust_wire::{Disconnect, During, Mode, Opening, Phase, Reason};
 
-use crate::address::Peer;
+use crate::address::{Address, Peer};
 use crate::socket::PathInfo;
 
 /// Which connection an event is about.
@@ -85,7 +84,7 @@ pub enum Event<'a> {
     /// other event.
     Started {
         /// Where it listens, or its end of the one connection.
-        addresses: &'a [SocketAddr],
+        addresses: &'a [Address],
         /// Clients that the kernel lets wait to be accepted, on the socket with room for the
         /// fewest; `None` for a server of one connection.
         backlog: Option<u32>,
@@ -137,7 +136,7 @@ pub enum Event<'a> {
         totals: Totals,
         /// From accept to close.
         lifetime: Duration,
-        /// What the kernel knew about the path; only for observers that ask for it.
+        /// What the kernel knew about the path; only of TCP, and for observers that ask for it.
         path: Option<PathInfo>,
     },
     /// A child process was started to serve a client.

@@ -1,9 +1,10 @@
 //! Asking the kernel whether a socket is ready after all ([`Asked`]), by registering the socket anew.
 
 use std::collections::VecDeque;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use mio::event::Source;
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use trust_wire::Timestamp;
 use trust_wire::turn::{Asked, Question};
@@ -16,18 +17,19 @@ pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 const ASKED_PER_PAUSE: usize = 256;
 
 /// A socket as it is registered.
-pub(crate) struct Registered<'a, S> {
-    pub(crate) source: &'a mut S,
+pub(crate) struct Registered<'a> {
+    pub(crate) socket: BorrowedFd<'a>,
     pub(crate) registry: &'a Registry,
     pub(crate) token: Token,
     pub(crate) interest: Interest,
 }
 
-impl<S: Source> Registered<'_, S> {
+impl Registered<'_> {
     /// Lets the kernel report readiness once more.
     pub(crate) fn ask(self) {
         // Fails only for a socket that is not registered, and that one has been given an error then.
-        let _ = self.registry.reregister(self.source, self.token, self.interest);
+        let mut source = SourceFd(&self.socket.as_raw_fd());
+        let _ = self.registry.reregister(&mut source, self.token, self.interest);
     }
 }
 
@@ -45,12 +47,7 @@ impl Questions {
     }
 
     /// Asks about a socket, now or after a pause.
-    pub(crate) fn ask<S: Source>(
-        &mut self,
-        question: Question,
-        socket: Registered<'_, S>,
-        now: Timestamp,
-    ) {
+    pub(crate) fn ask(&mut self, question: Question, socket: Registered<'_>, now: Timestamp) {
         match question {
             Question::Now => socket.ask(),
             Question::Later => {
@@ -63,10 +60,10 @@ impl Questions {
     }
 
     /// A call for this socket has said EAGAIN.
-    pub(crate) fn handle_would_block<S: Source>(
+    pub(crate) fn handle_would_block(
         &mut self,
         asked: &mut Asked,
-        socket: Registered<'_, S>,
+        socket: Registered<'_>,
         now: Timestamp,
     ) {
         if let Some(question) = asked.handle_would_block() {
@@ -75,7 +72,7 @@ impl Questions {
     }
 
     /// The pause is over: asks about a socket that was waiting for that.
-    pub(crate) fn ask_again<S: Source>(asked: &mut Asked, socket: Registered<'_, S>) {
+    pub(crate) fn ask_again(asked: &mut Asked, socket: Registered<'_>) {
         asked.ask_again();
         socket.ask();
     }
@@ -109,7 +106,9 @@ impl Questions {
 
 #[cfg(test)]
 mod tests {
-    use mio::net::UdpSocket;
+    use std::net::UdpSocket;
+    use std::os::fd::AsFd;
+
     use mio::{Events, Poll};
 
     use super::*;
@@ -124,17 +123,17 @@ mod tests {
     impl Writable {
         fn new() -> Writable {
             let poll = Poll::new().expect("a descriptor");
-            let mut socket =
-                UdpSocket::bind(([127, 0, 0, 1], 0).into()).expect("a descriptor and a port");
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a descriptor and a port");
             let registry = poll.registry();
-            registry.register(&mut socket, Token(7), Interest::WRITABLE).expect("a socket");
+            let mut source = SourceFd(&socket.as_raw_fd());
+            registry.register(&mut source, Token(7), Interest::WRITABLE).expect("a socket");
             Writable { poll, socket, asked: Asked::default() }
         }
 
-        fn registered(&mut self) -> (&mut Asked, Registered<'_, UdpSocket>) {
-            let (registry, source) = (self.poll.registry(), &mut self.socket);
+        fn registered(&mut self) -> (&mut Asked, Registered<'_>) {
+            let (registry, socket) = (self.poll.registry(), self.socket.as_fd());
             let interest = Interest::WRITABLE;
-            (&mut self.asked, Registered { source, registry, token: Token(7), interest })
+            (&mut self.asked, Registered { socket, registry, token: Token(7), interest })
         }
 
         fn is_reported(&mut self) -> bool {

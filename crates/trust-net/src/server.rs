@@ -1,19 +1,21 @@
 //! A server that runs a [`Service`].
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 
+use crate::address::{Address, Family};
 use crate::children::Children;
 use crate::clock::Clock;
+use crate::listening::{self, BindError, ListeningSocket};
 use crate::loads::Loads;
 use crate::observer::{ClientInfo, Event, Observer, Stats};
 use crate::pulse::Pulse;
 use crate::service::Service;
 use crate::shared::{Backlog, BacklogAtStop, Counters, Shared};
-use crate::socket::{self, AcceptedOptions, BindError};
+use crate::socket::{self, AcceptedOptions};
 use crate::stats::{ClosedCounters, StatsRequest};
 use crate::stop::{Stop, StopFlag};
 use crate::{event_loop, handoff, iterative};
@@ -28,17 +30,17 @@ pub struct Server<S: Service> {
 }
 
 enum Engine {
-    Event(Vec<handoff::WorkerResources>, Vec<TcpListener>),
-    Iterative(iterative::IterativeResources, Vec<TcpListener>),
+    Event(Vec<handoff::WorkerResources>, Vec<ListeningSocket>),
+    Iterative(iterative::IterativeResources, Vec<ListeningSocket>),
     /// Accepting, and the children that serve.
-    Process(handoff::WorkerResources, Vec<TcpListener>, Children),
+    Process(handoff::WorkerResources, Vec<ListeningSocket>, Children),
     /// One connection that somebody else accepted.
-    One(handoff::WorkerResources, TcpStream, ClientInfo),
+    One(handoff::WorkerResources, OwnedFd, ClientInfo),
 }
 
 impl Engine {
     /// What serves clients of these sockets.
-    fn new(config: &ServerConfig, listeners: Vec<TcpListener>) -> io::Result<Engine> {
+    fn new(config: &ServerConfig, listeners: Vec<ListeningSocket>) -> io::Result<Engine> {
         Ok(match &config.model {
             Model::Event => Engine::Event(handoff::resources(config.workers.max(1))?, listeners),
             Model::Iterative => Engine::Iterative(iterative::IterativeResources::new()?, listeners),
@@ -57,12 +59,12 @@ impl Engine {
             | Engine::Process(_, listeners, _) => listeners.as_slice(),
             Engine::One(..) => &[],
         };
-        listeners.iter().filter_map(socket::granted_backlog).min()
+        listeners.iter().filter_map(ListeningSocket::granted_backlog).min()
     }
 }
 
-fn addresses_of(listeners: &[TcpListener]) -> io::Result<Vec<SocketAddr>> {
-    listeners.iter().map(TcpListener::local_addr).collect()
+fn addresses_of(listeners: &[ListeningSocket]) -> Vec<Address> {
+    listeners.iter().map(|listener| listener.address().clone()).collect()
 }
 
 impl<S: Service> Server<S> {
@@ -71,7 +73,7 @@ impl<S: Service> Server<S> {
     /// # Errors
     ///
     /// What `socket(2)`, `bind(2)` and `listen(2)` report for one of the addresses, see
-    /// [`socket::listen`]; out of descriptors for the event loops.
+    /// [`listening::listen`]; out of descriptors for the event loops.
     ///
     /// # Panics
     ///
@@ -82,10 +84,10 @@ impl<S: Service> Server<S> {
         observer: Arc<dyn Observer>,
     ) -> Result<Server<S>, BindError> {
         let options = AcceptedOptions::new(&config.limits);
-        let listeners = socket::listen(&config.addresses, options, |socket| {
-            service.configure_listener(socket)
-        })?;
-        let addresses = addresses_of(&listeners)?;
+        let configure = |socket: &Socket| service.configure_listener(socket);
+        let listeners =
+            listening::listen(&config.addresses, options, config.socket_mode, configure)?;
+        let addresses = addresses_of(&listeners);
         let engine = Engine::new(&config, listeners)?;
         Ok(Server::new(config, service, observer, engine, addresses, BacklogAtStop::Served))
     }
@@ -98,7 +100,8 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     ///
-    /// Out of descriptors for the event loops; what `setsockopt(2)` reports of a socket that is not one of TCP.
+    /// Out of descriptors for the event loops; what `getsockname(2)` and `setsockopt(2)` report of a socket that is neither one of
+    /// TCP nor a unix socket.
     ///
     /// # Panics
     ///
@@ -107,15 +110,18 @@ impl<S: Service> Server<S> {
         config: ServerConfig,
         service: S,
         observer: Arc<dyn Observer>,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<OwnedFd>,
     ) -> io::Result<Server<S>> {
         assert!(!listeners.is_empty(), "at least one socket");
-        let addresses = addresses_of(&listeners)?;
+        let listeners = listeners.into_iter().map(ListeningSocket::inherited);
+        let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         for listener in &listeners {
-            let socket = SockRef::from(listener);
-            socket::prepare(SockRef::from(listener), AcceptedOptions::new(&config.limits))?;
-            service.configure_listener(&socket)?;
+            if listener.address().family() == Family::Ip {
+                socket::prepare(SockRef::from(listener), AcceptedOptions::new(&config.limits))?;
+            }
+            service.configure_listener(&SockRef::from(listener))?;
         }
+        let addresses = addresses_of(&listeners);
         let engine = Engine::new(&config, listeners)?;
         Ok(Server::new(config, service, observer, engine, addresses, BacklogAtStop::Left))
     }
@@ -128,17 +134,24 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     ///
-    /// Out of descriptors for the event loop; what `getsockname(2)` reports of a socket that is not one of TCP.
+    /// Out of descriptors for the event loop; what `getsockname(2)` reports of a socket that is neither one of TCP nor a
+    /// unix socket.
     pub fn of_connection(
         config: ServerConfig,
         service: S,
         observer: Arc<dyn Observer>,
-        stream: TcpStream,
+        stream: OwnedFd,
         info: ClientInfo,
     ) -> io::Result<Server<S>> {
         let config = ServerConfig { workers: 1, max_clients: 1, ..config };
-        let addresses = vec![stream.local_addr()?];
-        socket::prepare(SockRef::from(&stream), AcceptedOptions::new(&config.limits))?;
+        let addresses = vec![socket::local_address(stream.as_fd())?];
+        match info.peer.family() {
+            Family::Ip => {
+                let options = AcceptedOptions::new(&config.limits);
+                socket::prepare(SockRef::from(&stream), options)?;
+            }
+            Family::Unix => SockRef::from(&stream).set_out_of_band_inline(true)?,
+        }
         let engine = Engine::One(handoff::WorkerResources::new()?, stream, info);
         Ok(Server::new(config, service, observer, engine, addresses, BacklogAtStop::Served))
     }
@@ -148,7 +161,7 @@ impl<S: Service> Server<S> {
         service: S,
         observer: Arc<dyn Observer>,
         engine: Engine,
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<Address>,
         at_stop: BacklogAtStop,
     ) -> Server<S> {
         let (wake, workers) = match &engine {
@@ -188,7 +201,7 @@ impl<S: Service> Server<S> {
     /// If it is a server of another model.
     pub(crate) fn into_event_loops(
         self,
-    ) -> (Arc<Shared<S>>, Vec<handoff::WorkerResources>, Vec<TcpListener>) {
+    ) -> (Arc<Shared<S>>, Vec<handoff::WorkerResources>, Vec<ListeningSocket>) {
         match self.engine {
             Engine::Event(resources, listeners) => (self.shared, resources, listeners),
             _ => panic!("a server of another model"),
@@ -196,8 +209,8 @@ impl<S: Service> Server<S> {
     }
 
     /// The first address that the server listens on, or its end of the one connection.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.shared.addresses[0]
+    pub fn local_addr(&self) -> &Address {
+        &self.shared.addresses[0]
     }
 
     /// What stops this server.

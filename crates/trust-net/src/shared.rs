@@ -1,12 +1,13 @@
 //! What all threads of a server share, whichever model serves its clients.
 
-use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use socket2::SockRef;
 use trust_wire::connection::Totals;
 use trust_wire::{Limits, Timestamp};
 
+use crate::address::{Address, Family};
 use crate::children::Notices;
 use crate::clock::Clock;
 use crate::config::ServerConfig;
@@ -103,7 +104,7 @@ pub(crate) enum BacklogAtStop {
 pub(crate) struct Shared<S: Service> {
     pub(crate) config: ServerConfig,
     /// Where the server listens, or its end of the one connection.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Vec<Address>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) service: S,
     pub(crate) observer: Arc<dyn Observer>,
@@ -140,10 +141,11 @@ impl<S: Service> Shared<S> {
 
     /// Gives an accepted socket the options that it may not have inherited: those who came before a listening
     /// socket was handed to this server waited in its backlog without them.
-    pub(crate) fn prepare_accepted(&self, socket: SockRef<'_>) {
-        if self.backlog.at_stop == BacklogAtStop::Left {
+    pub(crate) fn prepare_accepted(&self, socket: BorrowedFd<'_>, family: Family) {
+        if self.backlog.at_stop == BacklogAtStop::Left && family == Family::Ip {
             // Fails for nobody who is still there.
-            let _ = socket::prepare(socket, AcceptedOptions::new(&self.limits));
+            let options = AcceptedOptions::new(&self.limits);
+            let _ = socket::prepare(SockRef::from(&socket), options);
         }
     }
 }

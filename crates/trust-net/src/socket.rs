@@ -1,25 +1,19 @@
 //! Sockets as everybody here treats them.
 
-use std::error::Error;
-use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags};
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{SockRef, Socket, TcpKeepalive};
 use trust_wire::{CloseStep, Limits, Probe};
 
-use crate::errno::{self, ErrorClass, Operation};
+use crate::address::{Address, Family, Peer, UnixName};
+use crate::errno::{self, Operation};
 use crate::sys;
-
-/// Clients that may wait to be accepted. std's 128 overflows under a burst of connects, which costs
-/// those clients SYN retries of a second and more; the kernel lowers this to `net.core.somaxconn`.
-pub(crate) const BACKLOG: i32 = 4096;
-
-/// Ports that are tried until one is free on all addresses.
-const FREE_PORT_TRIES: u32 = 16;
 
 /// Unsent bytes in the kernel's send queue above which a socket counts as not writable
 /// (TCP_NOTSENT_LOWAT, `tcp(7)`). It bounds what a peer that never reads piles up there: 0.15 MB instead
@@ -32,7 +26,8 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;
 
-/// What accepted sockets inherit from the listening one (Linux copies these options when the connection is made).
+/// What accepted sockets of TCP inherit from the listening one (Linux copies these options when the connection is
+/// made).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AcceptedOptions {
     /// Let keepalive find peers that vanished, for want of any other limit.
@@ -45,151 +40,9 @@ impl AcceptedOptions {
     }
 }
 
-/// What kept a server from listening.
-#[derive(Debug)]
-pub struct BindError {
-    /// On which address; `None`: on none in particular.
-    pub address: Option<SocketAddr>,
-    /// What the system says.
-    pub error: io::Error,
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.address {
-            Some(address) => write!(f, "cannot listen on {address}: {}", self.error),
-            None => self.error.fmt(f),
-        }
-    }
-}
-
-impl Error for BindError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&self.error)
-    }
-}
-
-impl From<io::Error> for BindError {
-    fn from(error: io::Error) -> BindError {
-        BindError { address: None, error }
-    }
-}
-
-impl From<BindError> for io::Error {
-    fn from(error: BindError) -> io::Error {
-        error.error
-    }
-}
-
-/// Listening sockets on all of these addresses. Where the port is 0 they get a free one, the same
-/// for all of them.
-///
-/// With SO_REUSEADDR, so that a restart need not wait for old connections in TIME_WAIT; a second
-/// listener on the same port still fails. Accepted sockets have TCP_NODELAY and SO_OOBINLINE.
-///
-/// # Errors
-///
-/// The first address that cannot be had. An IPv6 address on a host without IPv6 is left out, as
-/// names have some there too, unless there is no other.
-///
-/// # Panics
-///
-/// If there is no address.
-pub fn listen(
-    addresses: &[SocketAddr],
-    options: AcceptedOptions,
-    configure: impl Fn(&Socket) -> io::Result<()>,
-) -> Result<Vec<TcpListener>, BindError> {
-    for _ in 1..FREE_PORT_TRIES {
-        match listen_on_all(addresses, options, &configure) {
-            // The port that was free on the first address.
-            Err(taken)
-                if addresses[0].port() == 0 && taken.error.kind() == io::ErrorKind::AddrInUse => {}
-            outcome => return outcome,
-        }
-    }
-    listen_on_all(addresses, options, &configure)
-}
-
-fn listen_on_all(
-    addresses: &[SocketAddr],
-    options: AcceptedOptions,
-    configure: &impl Fn(&Socket) -> io::Result<()>,
-) -> Result<Vec<TcpListener>, BindError> {
-    let mut listeners: Vec<TcpListener> = vec![];
-    let mut left_out = None;
-    for address in addresses {
-        let mut address = *address;
-        if let (0, Some(first)) = (address.port(), listeners.first()) {
-            address.set_port(first.local_addr()?.port());
-        }
-        match listen_on(address, options, configure) {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => {
-                let is_missing = address.is_ipv6() && is_foreign(&error) && !has_ipv6();
-                let error = BindError { address: Some(address), error };
-                if !is_missing {
-                    return Err(error);
-                }
-                left_out = Some(error);
-            }
-        }
-    }
-    match left_out {
-        Some(error) if listeners.is_empty() => Err(error),
-        _ => Ok(listeners),
-    }
-}
-
-/// Whether the host does not have the address, or not even its family.
-fn is_foreign(error: &io::Error) -> bool {
-    errno::classify(errno::of(error), Operation::Listen) == ErrorClass::NoAddress
-}
-
-fn has_ipv6() -> bool {
-    TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
-}
-
 /// All addresses of this host: IPv6 and IPv4 on one socket, or IPv4 where there is no IPv6.
 pub fn any_address(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
-}
-
-fn listen_on(
-    address: SocketAddr,
-    options: AcceptedOptions,
-    configure: &impl Fn(&Socket) -> io::Result<()>,
-) -> io::Result<TcpListener> {
-    match bind(address, options, configure) {
-        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && is_foreign(&error) => {
-            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-            bind(address, options, configure)
-        }
-        outcome => outcome,
-    }
-}
-
-fn bind(
-    address: SocketAddr,
-    options: AcceptedOptions,
-    configure: &impl Fn(&Socket) -> io::Result<()>,
-) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(address.ip() != Ipv6Addr::UNSPECIFIED)?;
-    }
-    socket.set_reuse_address(true)?;
-    prepare(SockRef::from(&socket), options)?;
-    configure(&socket)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// Clients that may wait to be accepted: as many as were asked for, or `net.core.somaxconn` of the
-/// network namespace, if that was less. `None` if the kernel does not say.
-pub(crate) fn granted_backlog(listener: &TcpListener) -> Option<u32> {
-    sys::tcp_info(listener).ok().map(|info| info.backlog)
 }
 
 /// Sets what every connection of a server has, on itself or on the listening socket that it inherits from.
@@ -212,6 +65,48 @@ pub(crate) fn prepare_stream(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     // A byte that was sent as urgent is one of the stream's like any other (RFC 6093, section 5).
     socket.set_out_of_band_inline(true)
+}
+
+/// Where a socket is bound; a unix socket that is bound to nothing has an empty path.
+///
+/// # Errors
+///
+/// As `getsockname(2)`, and InvalidInput for a socket of another family.
+pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<Address> {
+    let address = SockRef::from(&socket).local_addr()?;
+    match Address::of_socket_address(&address) {
+        Some(Address::Ip(address)) => Ok(Address::Ip(canonical(address))),
+        Some(address) => Ok(address),
+        None if address.is_unix() => Ok(Address::Unix(UnixName::Path("".into()))),
+        None => Err(io::ErrorKind::InvalidInput.into()),
+    }
+}
+
+/// Who is at the other end of a connection. A peer on TCP that has reset it has no address any more:
+/// it is the unspecified one then.
+///
+/// # Errors
+///
+/// As [`local_address`] and [`unix_peer`].
+pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
+    let nobody: IpAddr = match local_address(socket)? {
+        Address::Unix(_) => return unix_peer(socket),
+        Address::Ip(SocketAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
+        Address::Ip(SocketAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let address = SockRef::from(&socket).peer_addr().ok().and_then(|peer| peer.as_socket());
+    Ok(Peer::Ip(address.map_or(SocketAddr::new(nobody, 0), canonical)))
+}
+
+/// The process at the other end of a unix socket (SO_PEERCRED, `unix(7)`): the one that connected, or
+/// that began to listen.
+///
+/// # Errors
+///
+/// As `getsockopt(2)`.
+pub fn unix_peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
+    let credentials = getsockopt(&socket, PeerCredentials)?;
+    Ok(Peer::Unix { pid: credentials.pid(), uid: credentials.uid() })
 }
 
 /// An address as people write it: IPv4 never in the form `::ffff:192.0.2.1`.
@@ -264,7 +159,8 @@ pub fn receive_parts(socket: BorrowedFd<'_>, parts: &mut [IoSliceMut<'_>]) -> io
 
 /// Sends FIN after what was sent before, and goes on receiving. The kernel ends the connection by
 /// itself if nothing is acknowledged for `patience` (TCP_USER_TIMEOUT, `tcp(7)`): it does so also
-/// for a process that has died, whose connections it would try to finish for minutes.
+/// for a process that has died, whose connections it would try to finish for minutes. Of a unix
+/// socket there is nothing to finish: what was sent is there.
 pub fn shutdown_send(socket: BorrowedFd<'_>, patience: Option<Duration>) {
     if patience.is_some() {
         let _ = SockRef::from(&socket).set_tcp_user_timeout(patience);
@@ -279,23 +175,37 @@ pub fn reset_on_close(socket: BorrowedFd<'_>) {
 }
 
 /// Ends a connection also where somebody else has its socket, which a close would leave open: with FIN, or with RST
-/// and without what is queued (`connect(2)` to AF_UNSPEC, which ends it as a whole).
-pub(crate) fn end_for_everybody(socket: BorrowedFd<'_>, step: CloseStep) {
-    match step {
-        // Fails only if it has ended already.
-        CloseStep::Reset => drop(rustix::net::connect_unspec(socket)),
-        CloseStep::ShutdownSend | CloseStep::Close => shutdown_send(socket, None),
+/// and without what is queued (`connect(2)` to AF_UNSPEC, which ends it as a whole). A unix socket knows no RST.
+pub(crate) fn end_for_everybody(socket: BorrowedFd<'_>, family: Family, step: CloseStep) {
+    // Each fails only if it has ended already.
+    match (step, family) {
+        (CloseStep::Reset, Family::Ip) => drop(rustix::net::connect_unspec(socket)),
+        (CloseStep::Reset, Family::Unix) => {
+            drop(SockRef::from(&socket).shutdown(Shutdown::Both));
+        }
+        (CloseStep::ShutdownSend | CloseStep::Close, _) => shutdown_send(socket, None),
     }
 }
 
 /// What the socket says about itself; when, is for the caller to say. Calls that fail count as "nothing".
 pub fn probe(socket: BorrowedFd<'_>) -> Probe {
-    Probe { unread: unread(socket), ..probe_sent(socket) }
+    probe_of(socket, Family::Ip)
+}
+
+/// The same of a socket whose family is known.
+pub(crate) fn probe_of(socket: BorrowedFd<'_>, family: Family) -> Probe {
+    Probe { unread: unread(socket), ..probe_sent(socket, family) }
 }
 
 /// What the socket says about what it has sent. Calls that fail count as "nothing".
-pub fn probe_sent(socket: BorrowedFd<'_>) -> Probe {
+pub(crate) fn probe_sent(socket: BorrowedFd<'_>, family: Family) -> Probe {
     let unacknowledged = sys::unacknowledged(socket).unwrap_or(0);
+    if family == Family::Unix {
+        // The kernel reports that a buffer was read before it takes off its last byte (sock_wfree). There is no error
+        // as long as there is something, because a peer that closes leaves nothing unread.
+        let unacknowledged = if unacknowledged == 1 { 0 } else { unacknowledged };
+        return Probe { unacknowledged, is_memory: true, ..Probe::default() };
+    }
     if unacknowledged == 0 {
         return Probe::default();
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use trust_wire::turn::{Bounds, Io, Question, Refusal, Step, Turn};
 use trust_wire::{CloseStep, During, HEADER_LEN, Limits, Probe, Readiness, Timestamp};
 
+use crate::address::Family;
 use crate::client::{Answering, Client};
 use crate::errno::{self, ErrorClass};
 use crate::observer::Event;
@@ -48,6 +49,7 @@ pub(crate) trait Endpoint: AsFd {
 pub(crate) struct SocketIo<'a, S: Service, E> {
     pub(crate) shared: &'a Shared<S>,
     pub(crate) endpoint: E,
+    pub(crate) family: Family,
     /// When something last happened in this turn; before that, when the thread last looked.
     pub(crate) now: Timestamp,
 }
@@ -93,10 +95,11 @@ impl<S: Service, E: Endpoint> Io for SocketIo<'_, S, E> {
     }
 
     fn probe_sent(&mut self) -> Probe {
-        socket::probe_sent(self.endpoint.as_fd())
+        socket::probe_sent(self.endpoint.as_fd(), self.family)
     }
 
     fn shutdown_send(&mut self, patience: Option<Duration>) {
+        let patience = patience.filter(|_| self.family == Family::Ip);
         socket::shutdown_send(self.endpoint.as_fd(), patience);
     }
 

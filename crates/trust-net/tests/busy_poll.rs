@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::time::{ClockId, clock_gettime};
 use trust_net::observer::{Event, Observer};
 use trust_net::service::Echo;
-use trust_net::{Server, ServerConfig};
+use trust_net::{Address, Server, ServerConfig};
 
 /// How long the idle server is watched.
 const WATCHED: Duration = Duration::from_millis(400);
@@ -44,10 +44,10 @@ fn echo_once(address: SocketAddr) -> TcpStream {
 
 /// CPU time that a server uses right after an echo, in so much time or until it is as much as that.
 fn cpu_after_an_echo(busy_poll: Duration, time: Duration, enough: Duration) -> Duration {
-    let addresses = vec!["127.0.0.1:0".parse().expect("an address")];
+    let addresses = vec![Address::Ip("127.0.0.1:0".parse().expect("an address"))];
     let config = ServerConfig { addresses, busy_poll, workers: 2, ..ServerConfig::new(0) };
     let server = Server::bind(config, Echo, Arc::new(Silent)).expect("listens");
-    let (address, handle) = (server.local_addr(), server.handle());
+    let (address, handle) = (server.local_addr().ip().expect("TCP"), server.handle());
     let running = thread::spawn(move || server.run());
     let peer = echo_once(address);
     let (since, before) = (Instant::now(), cpu_time());

@@ -36,7 +36,7 @@ fn serve_one() -> Served {
     let info = ClientInfo { id: 7, fd: 0, peer: address.into() };
     let limits = Limits { linger_timeout: Duration::from_millis(50), ..Limits::default() };
     let config = ServerConfig { limits, ..config(Model::Event) };
-    let server = Server::of_connection(config, Echo, observer, stream, info)
+    let server = Server::of_connection(config, Echo, observer, stream.into(), info)
         .expect("descriptors for an event loop");
     let handle = server.handle();
     let server = thread::spawn(move || server.run().expect("the event loop works"));

@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use support::{DEADLINE, MODELS, config, frame, read_exactly};
+use support::{DEADLINE, MODELS, config, frame, ip_of, read_exactly};
 use trust_net::wire::Frames;
 use trust_net::{
     Event, Handle, Model, Observer, Peer, Reply, Server, ServerConfig, Service, Session, Summary,
@@ -86,7 +86,7 @@ fn start(model: Model, workers: usize, pulse: Option<Duration>) -> Watched {
     let config = ServerConfig { workers, pulse, ..config(model) };
     let observer = Arc::clone(&signs) as Arc<dyn Observer>;
     let server = Server::bind(config, service, observer).expect("a free port");
-    let (address, handle) = (server.local_addr(), server.handle());
+    let (address, handle) = (ip_of(&server), server.handle());
     let server = thread::spawn(move || server.run().expect("the event loop works"));
     Watched { address, handle, signs, during, server }
 }

@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::{
-    DEADLINE, Diary, MODELS, Running, Sleepy, config, frame, read_exactly, read_to_end, start,
+    DEADLINE, Diary, MODELS, Running, Sleepy, config, frame, ip_of, read_exactly, read_to_end,
+    start,
 };
 use trust_net::service::Echo;
 use trust_net::wire::{Frames, Limits};
 use trust_net::{
-    Event, Handle, Model, Observer, Peer, Reply, Server, ServerConfig, Service, Session, socket,
+    Address, Event, Handle, Model, Observer, Peer, Reply, Server, ServerConfig, Service, Session,
+    listening, socket,
 };
 
 #[test]
@@ -46,20 +48,21 @@ fn beyond_the_last_place_clients_are_turned_away_and_a_place_is_usable_at_once()
 fn a_second_server_on_the_port_is_refused() {
     for model in MODELS {
         let server = start(ServerConfig { workers: 2, ..config(model.clone()) }, Echo);
-        let again = ServerConfig { addresses: vec![server.address], ..config(model.clone()) };
+        let again =
+            ServerConfig { addresses: vec![server.address.into()], ..config(model.clone()) };
         let error = Server::bind(again, Echo, Arc::new(())).err().unwrap();
-        assert_eq!(error.address, Some(server.address));
+        assert_eq!(error.address, Some(server.address.into()));
         assert_eq!(error.error.kind(), std::io::ErrorKind::AddrInUse);
     }
 }
 
 #[test]
 fn one_socket_serves_ipv6_and_ipv4_where_there_is_ipv6() {
-    let addresses = vec![socket::any_address(0)];
+    let addresses = vec![socket::any_address(0).into()];
     let server =
         Server::bind(ServerConfig { addresses, ..config(Model::Event) }, Echo, Arc::new(()));
     let server = server.unwrap();
-    let (port, handle) = (server.local_addr().port(), server.handle());
+    let (port, handle) = (ip_of(&server).port(), server.handle());
     let serving = std::thread::spawn(move || server.run());
     let hosts: &[&str] = match TcpStream::connect(("::1", port)) {
         Ok(_) => &["::1", "127.0.0.1"],
@@ -79,7 +82,8 @@ fn a_server_listens_on_all_its_addresses_at_one_port() {
     let addresses = [[127, 0, 0, 1], [127, 0, 0, 2], [127, 0, 0, 3]];
     let addresses = addresses.map(|ip| SocketAddr::from((ip, 0))).to_vec();
     for model in MODELS {
-        let server = start(ServerConfig { addresses: addresses.clone(), ..config(model) }, Echo);
+        let all = addresses.iter().copied().map(Address::Ip).collect();
+        let server = start(ServerConfig { addresses: all, ..config(model) }, Echo);
         // More than once each: an iterative server takes them in turn.
         for address in addresses.iter().cycle().take(2 * addresses.len()) {
             let mut stream = TcpStream::connect((address.ip(), server.address.port())).unwrap();
@@ -93,15 +97,19 @@ fn a_server_listens_on_all_its_addresses_at_one_port() {
 fn an_address_that_cannot_be_had_is_named() {
     let listener = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
     let taken = listener.local_addr().unwrap();
-    let listen =
-        |addresses: &[SocketAddr]| socket::listen(addresses, Default::default(), |_| Ok(()));
+    let listen = |addresses: [SocketAddr; 2]| {
+        listening::listen(&addresses.map(Address::Ip), Default::default(), None, |_| Ok(()))
+    };
     let free = SocketAddr::from(([127, 0, 0, 1], taken.port()));
-    let error = listen(&[free, taken]).unwrap_err();
-    assert_eq!((error.address, error.error.kind()), (Some(taken), ErrorKind::AddrInUse));
+    let error = listen([free, taken]).unwrap_err();
+    assert_eq!((error.address, error.error.kind()), (Some(taken.into()), ErrorKind::AddrInUse));
     // An address that the host does not have (RFC 5737).
     let foreign = SocketAddr::from(([192, 0, 2, 1], taken.port()));
-    let error = listen(&[free, foreign]).unwrap_err();
-    assert_eq!((error.address, error.error.kind()), (Some(foreign), ErrorKind::AddrNotAvailable));
+    let error = listen([free, foreign]).unwrap_err();
+    assert_eq!(
+        (error.address, error.error.kind()),
+        (Some(foreign.into()), ErrorKind::AddrNotAvailable)
+    );
 }
 
 #[test]
@@ -308,7 +316,7 @@ fn a_bell_that_is_rung_just_before_deadlines_are_judged_is_not_missed() {
     let config = ServerConfig { limits, ..config(Model::Event) };
     let watching = Arc::clone(&observer) as Arc<dyn Observer>;
     let server = Server::bind(config, service, watching).unwrap();
-    let (address, handle) = (server.local_addr(), server.handle());
+    let (address, handle) = (ip_of(&server), server.handle());
     assert!(observer.handle.set(handle.clone()).is_ok());
     let server = std::thread::spawn(move || server.run().unwrap());
 
@@ -348,7 +356,7 @@ fn idle_connections_wake_nobody_but_for_the_sweep() {
     let config = ServerConfig { limits, ..config(Model::Event) };
     let diary = Arc::new(Diary::default());
     let server = Server::bind(config, Echo, Arc::clone(&diary) as Arc<dyn Observer>).unwrap();
-    let (address, handle) = (server.local_addr(), server.handle());
+    let (address, handle) = (ip_of(&server), server.handle());
     let run = move || server.run().unwrap();
     let server = std::thread::Builder::new().name("idle-server".into()).spawn(run).unwrap();
     let server = Running { address, handle, diary, server: Some(server) };

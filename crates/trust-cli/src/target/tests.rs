@@ -147,25 +147,6 @@ fn the_stronger_layer_names_the_server() {
 }
 
 #[test]
-fn a_host_to_listen_on_has_both_brackets_around_an_ipv6_address_or_none() {
-    for (text, host) in [
-        ("localhost", "localhost"),
-        ("127.0.0.1", "127.0.0.1"),
-        ("::1", "::1"),
-        ("[::1]", "::1"),
-        ("[fe80::1%eth0]", "fe80::1%eth0"),
-    ] {
-        assert_eq!(parse_listen_host(text).as_deref(), Ok(host), "{text}");
-    }
-    for text in ["", "[]", "[[[::1", "[::1", "::1]", "[[::1]]", "[localhost]", "[127.0.0.1]"] {
-        assert!(parse_listen_host(text).is_err(), "{text}");
-    }
-    let refused = |text| parse_listen_host(text).unwrap_err();
-    assert_eq!(refused("localhost:1"), "expected a host alone, as --port names the port");
-    assert_eq!(refused("fe80::1"), "a link-local address needs its interface, as in fe80::1%eth0");
-}
-
-#[test]
 fn a_server_is_shown_in_one_line_with_brackets_where_needed() {
     let shown = |host: &str| Target::new(host, 7).to_string();
     assert_eq!(shown("localhost"), "localhost:7");

@@ -2,8 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::net::TcpListener;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 use trust_cli::descriptor::Kind;
 use trust_cli::exit_code::{ExitCode, Failure};
@@ -38,8 +37,9 @@ pub(crate) const LISTENERS_MAX: usize = 16;
 ///
 /// # Errors
 ///
-/// 64 for variables that are no numbers or too large, and for a descriptor that is no listening TCP socket.
-pub(crate) fn listeners() -> Result<Vec<TcpListener>, Failure> {
+/// 64 for variables that are no numbers or too large, and for a descriptor that is no listening socket of
+/// TCP or unix socket.
+pub(crate) fn listeners() -> Result<Vec<OwnedFd>, Failure> {
     let count = handed_over(|name| env::var_os(name), std::process::id())?;
     (FIRST_DESCRIPTOR..FIRST_DESCRIPTOR + count).map(listener).collect()
 }
@@ -104,16 +104,16 @@ fn handed_over(
     number(&count).filter(in_range).ok_or_else(|| bad(LISTEN_FDS, &count, &allowed_count))
 }
 
-fn listener(number: RawFd) -> Result<TcpListener, Failure> {
+fn listener(number: RawFd) -> Result<OwnedFd, Failure> {
     let refused = |what: &str| {
         let message = format!(
-            "descriptor {number} of {LISTEN_FDS} is {what}: expected a listening TCP socket"
+            "descriptor {number} of {LISTEN_FDS} is {what}: expected a listening TCP or unix socket"
         );
         Failure::new(ExitCode::Usage, message)
     };
     let descriptor = sys::take_inherited(number).map_err(|_| refused("not open"))?;
     match Kind::of(descriptor.as_fd()) {
-        Kind::Listener => Ok(descriptor.into()),
+        Kind::Listener => Ok(descriptor),
         Kind::Connection => {
             Err(refused("a connected socket, as with Accept=yes of systemd, which --inetd serves"))
         }

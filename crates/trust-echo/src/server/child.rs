@@ -1,7 +1,7 @@
 //! The process that serves one client of `echo-server --model process`.
 
 use std::env;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::{fs, io};
 
@@ -76,7 +76,7 @@ pub fn run() -> ExitCode {
     ExitCode::Success
 }
 
-fn take_over(channel: BorrowedFd<'_>) -> Option<(std::net::TcpStream, HandOver)> {
+fn take_over(channel: BorrowedFd<'_>) -> Option<(OwnedFd, HandOver)> {
     let (stream, words) = channel::take_over(channel).ok()?;
     Some((stream, serde_json::from_slice(&words).ok()?))
 }
@@ -103,7 +103,7 @@ fn open_log(told: &HandOver) -> EventLog {
 
 fn serve(
     channel: BorrowedFd<'_>,
-    stream: std::net::TcpStream,
+    stream: OwnedFd,
     told: &HandOver,
     log: &EventLog,
     signals: io::Result<Signals>,

@@ -1,7 +1,8 @@
 //! `trustctl echo-server --port P`: the echo service.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::ToSocketAddrs;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,21 +13,23 @@ use trust_cli::event_log::EventLog;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::layers::Layers;
 use trust_cli::level::Level;
+use trust_cli::listen_host::ListenHost;
 use trust_cli::signals::Signal;
 use trust_cli::text::reason;
 use trust_cli::values::quoted;
 use trust_cli::zone;
 use trust_net::errno::Operation;
+use trust_net::listening::BindError;
 use trust_net::service::Echo;
-use trust_net::socket::{self, BindError};
-use trust_net::{Model, Server, Summary};
+use trust_net::{Address, Model, Server, Summary, UnixName, socket};
 
 use crate::server::activation::{self, LISTENERS_MAX};
 use crate::server::events::{ModelName, ServerEvents, milliseconds, with_totals};
 use crate::server::launcher::{self, HandOver};
 use crate::server::notify::{Notified, Notifier};
 use crate::server::options::{
-    EXCLUSIONS, HOST, INETD, NAME, PORT, SETTINGS, ServerOptions, check, checked_config,
+    EXCLUSIONS, HOST, INETD, NAME, PORT, SETTINGS, SOCKET_MODE, ServerOptions, check,
+    checked_config,
 };
 use crate::server::port_holder::PortHolder;
 use crate::server::supervisor::{OtherProcesses, Supervisor};
@@ -72,9 +75,9 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     if let Some(problem) = context.home_problem {
         return Err(Failure::new(ExitCode::CannotCreate, problem));
     }
-    let host = options.host.as_deref();
-    if let (Some(port), true) = (options.port, handed_over.is_empty()) {
-        config.addresses = addresses(host, port)?;
+    let host = options.host.as_ref();
+    if handed_over.is_empty() {
+        config.addresses = addresses(host, options.port.unwrap_or(0))?;
     }
     let model = options.model;
     config.max_clients = allowed_clients(options.max_clients, model, config.workers, context.log);
@@ -98,7 +101,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let observer = Arc::new(Notified { notifier, others: events });
     let server = match handed_over.is_empty() {
         true => Server::bind(config.clone(), Echo, observer)
-            .map_err(|error| cannot_listen(&error, host, config.addresses[0].port()))?,
+            .map_err(|error| cannot_listen(&error, host, options.port))?,
         false => Server::of_listeners(config, Echo, observer, handed_over)
             .map_err(|error| internal(&error))?,
     };
@@ -110,11 +113,18 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
 
 /// Checks the settings against the sockets that were handed over, if any were.
 fn check_against(
-    handed_over: &[TcpListener],
+    handed_over: &[OwnedFd],
     options: &ServerOptions,
     layers: &Layers,
 ) -> Result<(), Failure> {
     if handed_over.is_empty() {
+        let is_unix = matches!(options.host, Some(ListenHost::Unix(_)));
+        if options.socket_mode.is_some() && !is_unix {
+            return Err(no_file(layers));
+        }
+        if is_unix {
+            return Ok(());
+        }
         return options.port.map(drop).ok_or_else(|| {
             let mut missing = PORT.missing();
             if let Some(missed) = activation::missed() {
@@ -124,17 +134,28 @@ fn check_against(
         });
     }
     let reason = "LISTEN_FDS, sockets that are listening already: leave it out";
-    activation::refuse_given(layers, &[&PORT, &HOST], reason)?;
+    activation::refuse_given(layers, &[&PORT, &HOST, &SOCKET_MODE], reason)?;
     Ok(())
 }
 
-fn addresses(host: Option<&str>, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-    let Some(host) = host else { return Ok(vec![socket::any_address(port)]) };
+fn no_file(layers: &Layers) -> Failure {
+    let mode = layers.text(&SOCKET_MODE).0.unwrap_or_default();
+    let (place, mode, host) = (layers.place(&SOCKET_MODE), quoted(mode), HOST.flag());
+    let message = format!("{place} {mode} needs {host} unix:PATH: it makes no file otherwise");
+    Failure::new(layers.blame(&[&SOCKET_MODE]), message)
+}
+
+fn addresses(host: Option<&ListenHost>, port: u16) -> Result<Vec<Address>, Failure> {
+    let host = match host {
+        None => return Ok(vec![socket::any_address(port).into()]),
+        Some(ListenHost::Unix(name)) => return Ok(vec![Address::Unix(name.clone())]),
+        Some(ListenHost::Named(host)) => host.as_str(),
+    };
     if let Some(address) = zone::literal(host, port)? {
-        return Ok(vec![address]);
+        return Ok(vec![address.into()]);
     }
-    let mut found: Vec<SocketAddr> = vec![];
-    for address in (host, port).to_socket_addrs().into_iter().flatten() {
+    let mut found: Vec<Address> = vec![];
+    for address in (host, port).to_socket_addrs().into_iter().flatten().map(Address::Ip) {
         if !found.contains(&address) {
             found.push(address);
         }
@@ -187,10 +208,19 @@ fn exit_code(summary: &Summary, signal: Option<Signal>) -> Result<ExitCode, Fail
     })
 }
 
-fn cannot_listen(error: &BindError, host: Option<&str>, port: u16) -> Failure {
-    let BindError { address, error } = error;
-    let Some(address) = address else { return internal(error) };
-    let port = if port == 0 { address.port() } else { port };
+fn cannot_listen(error: &BindError, host: Option<&ListenHost>, port: Option<u16>) -> Failure {
+    let (address, name, error) = match error {
+        BindError { address: None, error, .. } => return internal(error),
+        BindError { address: Some(Address::Unix(name)), .. } => {
+            return cannot_listen_on_unix(error, name);
+        }
+        BindError { address: Some(Address::Ip(address)), error, .. } => (address, host, error),
+    };
+    let host = match name {
+        Some(ListenHost::Named(host)) => Some(host),
+        Some(ListenHost::Unix(_)) | None => None,
+    };
+    let port = port.filter(|port| *port != 0).unwrap_or(address.port());
     let place = match host {
         Some(host) if *host != zone::shown_ip(address) => {
             format!("{} port {port} ({})", quoted(host), zone::shown_ip(address))
@@ -203,6 +233,19 @@ fn cannot_listen(error: &BindError, host: Option<&str>, port: u16) -> Failure {
         message = format!("{message}: {}", PortHolder::find(*address));
     }
     Failure::new(error_map::exit_code(error, Operation::Listen), message)
+}
+
+fn cannot_listen_on_unix(error: &BindError, name: &UnixName) -> Failure {
+    let why = match &error.obstacle {
+        Some(obstacle) => obstacle.to_string(),
+        None => reason(&error.error),
+    };
+    let exit = match error_map::exit_code(&error.error, Operation::Listen) {
+        // A directory that is not there, a file system that is full or for reading only.
+        ExitCode::Io => ExitCode::CannotCreate,
+        exit => exit,
+    };
+    Failure::new(exit, format!("cannot listen on {}: {why}", quoted(name.to_string())))
 }
 
 fn no_children(error: &io::Error) -> Failure {

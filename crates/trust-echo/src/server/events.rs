@@ -1,7 +1,6 @@
 //! The events of a server, as lines of the event log.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use trust_cli::error_map::{self, errno_name};
@@ -10,11 +9,12 @@ use trust_cli::foreign;
 use trust_cli::level::Level;
 use trust_cli::log_sink::{FILE, STDOUT};
 use trust_cli::zone;
+use trust_net::address::Family;
 use trust_net::errno::{self, Operation};
 use trust_net::observer::{ChildExit, ClientInfo, Stats};
 use trust_net::wire::{Disconnect, During, Mode, Opening, Protocol, Reason, Totals};
 
-use trust_net::{Event, Model, Observer, Peer, ServerConfig};
+use trust_net::{Address, Event, Model, Observer, Peer, ServerConfig};
 
 /// Writes what happens in a server to the event log.
 pub struct ServerEvents {
@@ -37,14 +37,17 @@ impl ServerEvents {
         ServerEvents { handed_over, ..self }
     }
 
-    fn write_start(&self, addresses: &[SocketAddr], backlog: Option<u32>) {
-        let (config, first) = (&self.config, addresses[0]);
-        let all: Vec<String> = addresses.iter().map(zone::shown).collect();
-        let event = self
-            .log
-            .event(Level::Info, "server_start")
-            .field("addr", &zone::shown_ip(&first))
-            .field("port", &first.port())
+    fn write_start(&self, addresses: &[Address], backlog: Option<u32>) {
+        let config = &self.config;
+        let all: Vec<String> = addresses.iter().map(shown).collect();
+        let event = self.log.event(Level::Info, "server_start");
+        let event = match &addresses[0] {
+            Address::Ip(first) => {
+                event.field("addr", &zone::shown_ip(first)).field("port", &first.port())
+            }
+            Address::Unix(name) => event.field("addr", &format_args!("{name}")),
+        };
+        let event = event
             .field("addresses", &all)
             .field("mode", mode_name(config.limits.mode))
             .field("model", ModelName::of(&config.model).word())
@@ -178,13 +181,17 @@ impl Observer for ServerEvents {
                 self.write_cause(client, cause, &totals, opening);
             }
             Event::Closed { client, cause, mode, totals, lifetime, path } => {
-                let path = path.unwrap_or_default();
                 let event = self
                     .client_event(Level::Info, "client_close", client)
                     .field("reason", reason_name(&cause.reason))
                     .field("mode", mode_name(mode));
-                with_totals(event, &totals)
-                    .field("duration_ms", &milliseconds(lifetime))
+                let event =
+                    with_totals(event, &totals).field("duration_ms", &milliseconds(lifetime));
+                if client.peer.family() == Family::Unix {
+                    return event.write();
+                }
+                let path = path.unwrap_or_default();
+                event
                     .field("rtt_us", &path.round_trip.as_micros())
                     .field("retransmits", &path.retransmits)
                     .field("unacked_bytes", &path.unacknowledged)
@@ -366,6 +373,14 @@ pub fn with_totals<'a>(
         .field("bytes_out", &totals.bytes_out)
         .field("frames_in", &totals.frames_in)
         .field("frames_out", &totals.frames_out)
+}
+
+/// An address with its port, or a unix socket.
+fn shown(address: &Address) -> String {
+    match address {
+        Address::Ip(address) => zone::shown(address),
+        Address::Unix(name) => name.to_string(),
+    }
 }
 
 /// Adds who the peer is.

@@ -101,7 +101,7 @@ impl<O: Observer> Observer for Notified<O> {
         if let Event::Started { addresses, .. } = event {
             self.others.observe(event);
             let pid = std::process::id();
-            let address = addresses[0];
+            let address = &addresses[0];
             let message = format!("READY=1\nSTATUS=Serving on {address}\nMAINPID={pid}");
             return self.notifier.send(&message);
         }

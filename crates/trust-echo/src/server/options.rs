@@ -7,11 +7,12 @@ use trust_cli::exclusions::When::{self, Given, On};
 use trust_cli::exclusions::{Exclusion, not_one, not_zero};
 use trust_cli::exit_code::Failure;
 use trust_cli::layers::Layers;
+use trust_cli::listen_host::{LISTEN_HOST, ListenHost};
+use trust_cli::options;
 use trust_cli::settings::{AnySetting, ValueKind};
 use trust_cli::values::{self, parse_count, parse_time, parse_up_to};
-use trust_cli::{options, target};
-use trust_net::ServerConfig;
 use trust_net::wire::{Limits, Mode};
+use trust_net::{ServerConfig, UnixName};
 
 use crate::server::events::{ModelName, parse_mode};
 
@@ -24,12 +25,19 @@ options! {
         group "Listening"
         /// Port to listen on; 0 takes a free one
         ///
-        /// It is reported in server_start. Required unless sockets are handed over.
+        /// It is reported in server_start. Required unless sockets are handed over, or --host is a
+        /// unix socket.
         PORT port: u16, values::PORT;
-        /// Name or address to listen on
+        /// Name, address or unix socket to listen on
         ///
-        /// All addresses of a name are listened on. [default: all addresses, IPv6 and IPv4]
-        HOST host: String, target::LISTEN_HOST;
+        /// All addresses of a name are listened on. A unix socket is unix:PATH, or unix:@NAME in
+        /// the abstract namespace. [default: all addresses, IPv6 and IPv4]
+        HOST host: ListenHost, LISTEN_HOST;
+        /// Permissions of the unix socket's file
+        ///
+        /// An octal number; it is set before anybody can connect. [default: what the umask leaves
+        /// of 0777]
+        SOCKET_MODE socket_mode: u32, MODE_BITS;
 
         group "Protocol"
         /// framed, raw or auto
@@ -96,6 +104,13 @@ const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
 pub(crate) const EXCLUSIONS: &[Exclusion] = &[
     Exclusion(Given(&PORT), On(&INETD), ON_DESCRIPTOR_0),
     Exclusion(Given(&HOST), On(&INETD), ON_DESCRIPTOR_0),
+    Exclusion(Given(&SOCKET_MODE), On(&INETD), ON_DESCRIPTOR_0),
+    Exclusion(
+        Given(&PORT),
+        When::Is(&HOST, ListenHost::is_unix, UNIX),
+        "a unix socket has no port",
+    ),
+    Exclusion(Given(&SOCKET_MODE), When::Is(&HOST, is_no_file, "without a path"), NO_FILE),
     Exclusion(not_event(&MODEL), On(&INETD), ONE_CONNECTION),
     Exclusion(not_one(&WORKERS), On(&INETD), ONE_CONNECTION),
     Exclusion(not_one(&MAX_CLIENTS), On(&INETD), ONE_CONNECTION),
@@ -103,6 +118,8 @@ pub(crate) const EXCLUSIONS: &[Exclusion] = &[
     Exclusion(not_zero(&BUSY_POLL), not_event(&MODEL), "only event loops poll"),
 ];
 
+const UNIX: &str = "of a unix socket";
+const NO_FILE: &str = "it makes no file";
 const ON_DESCRIPTOR_0: &str = "it serves the connection on descriptor 0";
 const ONE_CONNECTION: &str = "it serves one connection, from an event loop";
 
@@ -155,8 +172,23 @@ pub(crate) fn checked_config(
             (ModelName::Event, Some(workers)) => usize::try_from(workers).unwrap_or(usize::MAX),
             (ModelName::Event, None) => cores(),
         },
+        socket_mode: options.socket_mode,
         ..ServerConfig::new(options.port.unwrap_or(0))
     })
+}
+
+const MODE_BITS: ValueKind<u32> =
+    ValueKind::of_text("MODE", "permissions as an octal number, as 0660", parse_mode_bits);
+
+fn parse_mode_bits(text: &str) -> Option<u32> {
+    let is_octal =
+        (1..=4).contains(&text.len()) && text.bytes().all(|digit| digit.is_ascii_digit());
+    let bits = is_octal.then(|| u32::from_str_radix(text, 8).ok())?;
+    bits.filter(|bits| *bits <= 0o777)
+}
+
+fn is_no_file(host: &str) -> bool {
+    !matches!(ListenHost::parse(host), Ok(ListenHost::Unix(UnixName::Path(_))))
 }
 
 const MICROSECONDS: ValueKind<Duration> = ValueKind::of_text(

@@ -1,21 +1,21 @@
 //! The first worker's other job: taking clients from the listening sockets.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
-use mio::net::{TcpListener, TcpStream};
+use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use socket2::SockRef;
 use trust_wire::Timestamp;
 use trust_wire::turn::Asked;
 
 use super::Worker;
 use crate::accept::{AcceptPolicy, Accepted, MAX_REJECTED_LINGERING};
-use crate::address::Peer;
+use crate::address::{Family, Peer};
 use crate::channel::Order;
 use crate::client::Client;
 use crate::handoff::HandedOver;
+use crate::listening::{BACKLOG, ListeningSocket};
 use crate::observer::{ClientInfo, Event};
 use crate::questions::{Questions, Registered};
 use crate::service::Service;
@@ -40,7 +40,7 @@ pub(super) struct Listeners {
 }
 
 struct Listener {
-    socket: TcpListener,
+    socket: ListeningSocket,
     token: Token,
     /// Somebody may be waiting.
     ready: bool,
@@ -55,11 +55,11 @@ impl Listener {
 
 impl Listeners {
     /// None of them is of use any more if one `failed` before there was an event loop.
-    pub(super) fn new(sockets: Vec<std::net::TcpListener>, failed: bool) -> io::Result<Listeners> {
-        let listen = |(index, socket): (usize, std::net::TcpListener)| {
-            socket.set_nonblocking(true)?;
+    pub(super) fn new(sockets: Vec<ListeningSocket>, failed: bool) -> io::Result<Listeners> {
+        let listen = |(index, socket): (usize, ListeningSocket)| {
+            socket.set_nonblocking()?;
             Ok(Listener {
-                socket: TcpListener::from_std(socket),
+                socket,
                 token: Token(FIRST_LISTENER - index),
                 ready: true,
                 failed,
@@ -73,7 +73,8 @@ impl Listeners {
 
     pub(super) fn register(&mut self, registry: &Registry) -> io::Result<()> {
         let register = |listener: &mut Listener| {
-            registry.register(&mut listener.socket, listener.token, Listener::INTEREST)
+            let socket = listener.socket.as_fd().as_raw_fd();
+            registry.register(&mut SourceFd(&socket), listener.token, Listener::INTEREST)
         };
         self.listeners.iter_mut().try_for_each(register)
     }
@@ -93,8 +94,8 @@ impl Listeners {
     pub(super) fn ask_again(&mut self, registry: &Registry, token: Token) {
         let listener = self.listeners.iter_mut().find(|listener| listener.token == token);
         if let Some(Listener { socket, asked, .. }) = listener {
-            let interest = Listener::INTEREST;
-            Questions::ask_again(asked, Registered { source: socket, registry, token, interest });
+            let (socket, interest) = (socket.as_fd(), Listener::INTEREST);
+            Questions::ask_again(asked, Registered { socket, registry, token, interest });
         }
     }
 
@@ -120,10 +121,10 @@ impl Listeners {
     }
 
     fn close(&mut self, registry: &Registry) {
-        for mut listener in self.listeners.drain(..) {
+        for listener in self.listeners.drain(..) {
             // The close alone does not end it where others have the socket too (epoll(7)). It fails if there has
             // been no event loop yet.
-            let _ = registry.deregister(&mut listener.socket);
+            let _ = registry.deregister(&mut SourceFd(&listener.socket.as_fd().as_raw_fd()));
         }
     }
 
@@ -162,8 +163,8 @@ impl<S: Service> Worker<'_, S> {
                 listener.asked.handle_success();
                 // It is another one's turn.
                 listeners.rotate_left(index + 1);
-                self.shared.prepare_accepted(SockRef::from(&stream));
-                self.place(stream, socket::canonical(peer).into());
+                self.shared.prepare_accepted(stream.as_fd(), peer.family());
+                self.place(stream, peer);
                 true
             }
             Accepted::Drained => {
@@ -171,7 +172,7 @@ impl<S: Service> Worker<'_, S> {
                 let Listener { socket, token, asked, .. } = listener;
                 let (token, interest) = (*token, Listener::INTEREST);
                 let registry = self.poller.registry();
-                let registered = Registered { source: socket, registry, token, interest };
+                let registered = Registered { socket: socket.as_fd(), registry, token, interest };
                 self.questions.handle_would_block(asked, registered, self.now);
                 self.listeners.is_ready()
             }
@@ -188,7 +189,7 @@ impl<S: Service> Worker<'_, S> {
     }
 
     /// Gives a client to the worker that has the fewest, or to a child, or turns it away.
-    fn place(&mut self, stream: TcpStream, peer: Peer) {
+    fn place(&mut self, stream: OwnedFd, peer: Peer) {
         // Starting children takes time, in which others end.
         self.tend_children();
         let Some(index) = self.shared.loads.place(self.shared.config.max_clients) else {
@@ -248,17 +249,19 @@ impl<S: Service> Worker<'_, S> {
         true
     }
 
-    fn reject(&mut self, mut stream: TcpStream, peer: Peer) {
+    fn reject(&mut self, stream: OwnedFd, peer: Peer) {
         self.shared.counters.note_rejected();
         self.listeners.policy.note_reject(self.now, peer, &*self.shared.observer);
         if self.listeners.rejected_lingering >= MAX_REJECTED_LINGERING {
-            socket::reset_on_close(stream.as_fd());
+            if peer.family() == Family::Ip {
+                socket::reset_on_close(stream.as_fd());
+            }
             return;
         }
         self.listeners.rejected_lingering += 1;
         self.now = self.shared.now();
         let client = Client::reject(Arc::clone(&self.shared.limits), peer, self.now);
-        let registered = self.register(&mut stream);
+        let registered = self.register(stream.as_fd());
         self.enter(stream, client, registered);
     }
 
@@ -284,7 +287,7 @@ impl<S: Service> Worker<'_, S> {
 
     fn accept_the_backlog(&mut self) {
         // More than the backlogs hold came later, and would hold the drain up.
-        for _ in 0..self.listeners.listeners.len() * socket::BACKLOG as usize {
+        for _ in 0..self.listeners.listeners.len() * BACKLOG as usize {
             // A child may be started for each, which takes its time.
             if !self.accept_one() || self.shared.stop() == Stop::Cut {
                 break;

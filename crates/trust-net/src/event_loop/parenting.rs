@@ -1,8 +1,7 @@
 //! The first worker's job when children serve the clients.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use mio::net::TcpStream;
 use trust_wire::{Disconnect, During, Reason, Timestamp};
 
 use crate::accept::AcceptPolicy;
@@ -26,7 +25,7 @@ pub(super) struct Parent {
 
 /// A client that was accepted and whose child could not be started yet.
 struct Waiting {
-    stream: TcpStream,
+    stream: OwnedFd,
     client: ClientInfo,
     accepted_at: Timestamp,
 }
@@ -39,7 +38,7 @@ impl Parent {
     /// Has a child serve the client, for whom there is a place.
     pub(super) fn serve<S: Service>(
         &mut self,
-        stream: TcpStream,
+        stream: OwnedFd,
         client: ClientInfo,
         shared: &Shared<S>,
         policy: &mut AcceptPolicy,

@@ -1,7 +1,8 @@
 //! The connections of a worker, and when their deadlines are looked at.
 
+use std::os::fd::OwnedFd;
+
 use mio::Token;
-use mio::net::TcpStream;
 use slab::Slab;
 use trust_wire::{Limits, Timestamp};
 
@@ -40,7 +41,7 @@ impl<S> Table<S> {
         join_token(self.entries.vacant_key(), self.next_generation)
     }
 
-    pub(super) fn enter(&mut self, stream: TcpStream, client: Client<S>) -> usize {
+    pub(super) fn enter(&mut self, stream: OwnedFd, client: Client<S>) -> usize {
         let generation = self.next_generation;
         self.next_generation = self.next_generation.wrapping_add(1);
         self.entries.insert(Entry::new(stream, client, generation))

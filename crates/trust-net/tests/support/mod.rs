@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use trust_net::wire::Frames;
 use trust_net::{
-    Event, Handle, Model, Observer, Peer, Reply, Server, ServerConfig, Service, Session, Summary,
+    Address, Event, Handle, Model, Observer, Peer, Reply, Server, ServerConfig, Service, Session,
+    Summary,
 };
 
 /// Longer than anything here takes, even on a busy machine.
@@ -70,13 +71,19 @@ pub(crate) struct Running {
 }
 
 pub(crate) fn config(model: Model) -> ServerConfig {
-    ServerConfig { addresses: vec!["127.0.0.1:0".parse().unwrap()], model, ..ServerConfig::new(0) }
+    let addresses = vec![Address::Ip("127.0.0.1:0".parse().unwrap())];
+    ServerConfig { addresses, model, ..ServerConfig::new(0) }
+}
+
+/// Where a server on TCP listens.
+pub(crate) fn ip_of<S: Service>(server: &Server<S>) -> SocketAddr {
+    server.local_addr().ip().unwrap()
 }
 
 pub(crate) fn start(config: ServerConfig, service: impl Service) -> Running {
     let diary = Arc::new(Diary::default());
     let server = Server::bind(config, service, Arc::clone(&diary) as Arc<dyn Observer>).unwrap();
-    let (address, handle) = (server.local_addr(), server.handle());
+    let (address, handle) = (ip_of(&server), server.handle());
     let server = std::thread::spawn(move || server.run().unwrap());
     Running { address, handle, diary, server: Some(server) }
 }

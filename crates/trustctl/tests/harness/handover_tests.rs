@@ -113,7 +113,7 @@ fn test_listen_fds_wrong() {
         let words = [&format!("LISTEN_FDS '{count}'"), "expected a whole number from 1 to 16"];
         refused(ONE_HANDED_OVER, count, &[], &words);
     }
-    let allowed = "expected a listening TCP socket";
+    let allowed = "expected a listening TCP or unix socket";
     refused(ONE_HANDED_OVER, "2", &[], &["descriptor 4 of LISTEN_FDS is not open", allowed]);
     let pipe = "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&1";
     refused(pipe, "1", &[], &["descriptor 3 of LISTEN_FDS is a pipe", allowed]);

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use rustix::fs::OFlags;
 use rustix::process::Signal;
@@ -231,16 +231,17 @@ fn test_inetd_no_connection() {
     let fresh = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let (pipe, _writer) = std::io::pipe().expect("a pipe");
-    let (unix, _) = UnixStream::pair().expect("a pair");
+    let unix = UnixDatagram::unbound().expect("a socket");
     let file = File::open("/proc/self/exe").expect("the test's own file");
     let null = File::open("/dev/null").expect("it is there");
-    let hint = "a listening socket: with --inetd it has to be a connected TCP socket; inetd hands \
+    let hint = "a listening socket: with --inetd it has to be a connected TCP or unix socket; inetd \
+                hands \
                 connections over with nowait, systemd with Accept=yes";
     let wrong: [(OwnedFd, &str); 7] = [
         (pipe.into(), "a pipe"),
         (file.into(), "a file"),
         (null.into(), "a device, as /dev/null, or was closed"),
-        (unix.into(), "a UNIX-domain socket"),
+        (unix.into(), "a datagram socket"),
         (udp.into(), "a datagram socket"),
         (fresh.into(), "a socket that is not connected"),
         (listener().into(), hint),

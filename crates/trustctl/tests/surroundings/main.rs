@@ -9,6 +9,7 @@ mod rotation;
 mod servers;
 mod settings;
 mod streams;
+mod unix_server;
 
 /// Says that a test is left out for want of something, which fails it where nothing may be left out.
 #[track_caller]

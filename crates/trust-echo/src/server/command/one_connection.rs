@@ -1,6 +1,5 @@
 //! `trustctl echo-server --inetd`: serves the one connection on descriptor 0, and ends with it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -13,7 +12,7 @@ use trust_cli::signals::Signal;
 use trust_net::observer::ClientInfo;
 use trust_net::service::Echo;
 use trust_net::wire::{Disconnect, Reason};
-use trust_net::{Event, Observer, Server, ServerConfig, Summary, socket};
+use trust_net::{Event, Observer, Peer, Server, ServerConfig, Summary, socket};
 
 use super::{exit_code, internal, write_stop};
 use crate::server::activation;
@@ -45,7 +44,7 @@ pub(super) fn run(context: &mut Context<'_>, options: &ServerOptions) -> Result<
     let cause = Arc::new(Mutex::default());
     let witness = Witness { events, cause: Arc::clone(&cause) };
     let observer = Arc::new(Notified { notifier, others: witness });
-    let info = ClientInfo { id: 1, fd: stream.as_raw_fd(), peer: peer.into() };
+    let info = ClientInfo { id: 1, fd: stream.as_raw_fd(), peer };
     let server = Server::of_connection(config, Echo, observer, stream, info)
         .map_err(|error| internal(&error))?;
     let (outcome, signal) = supervisor.run(server);
@@ -57,13 +56,12 @@ pub(super) fn run(context: &mut Context<'_>, options: &ServerOptions) -> Result<
 
 /// The connection and its peer. A client who has reset meanwhile, and has no address any more, is served like
 /// any other: its end is soon found.
-fn connection(descriptor: Option<OwnedFd>) -> Result<(TcpStream, SocketAddr), Failure> {
+fn connection(descriptor: Option<OwnedFd>) -> Result<(OwnedFd, Peer), Failure> {
     let kind = descriptor.as_ref().map_or(Kind::Other("not open"), |it| Kind::of(it.as_fd()));
     match (kind, descriptor) {
         (Kind::Connection | Kind::Gone, Some(descriptor)) => {
-            let stream = TcpStream::from(descriptor);
-            let peer = stream.peer_addr().unwrap_or_else(|_| nobody(&stream));
-            Ok((stream, socket::canonical(peer)))
+            let peer = socket::peer(descriptor.as_fd()).map_err(|error| internal(&error))?;
+            Ok((descriptor, peer))
         }
         (kind, _) => {
             let hint = match kind {
@@ -76,20 +74,12 @@ fn connection(descriptor: Option<OwnedFd>) -> Result<(TcpStream, SocketAddr), Fa
                 _ => "",
             };
             let message = format!(
-                "descriptor 0 is {}: with --inetd it has to be a connected TCP socket{hint}",
+                "descriptor 0 is {}: with --inetd it has to be a connected TCP or unix socket{hint}",
                 kind.name()
             );
             Err(Failure::new(ExitCode::Usage, message))
         }
     }
-}
-
-fn nobody(stream: &TcpStream) -> SocketAddr {
-    let address = match stream.local_addr().map(|address| address.ip().to_canonical()) {
-        Ok(IpAddr::V6(_)) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
-        _ => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-    };
-    SocketAddr::new(address, 0)
 }
 
 /// Writes the events, and remembers how the connection ended.

@@ -1,0 +1,126 @@
+//! Where a server listens, as the user names it: a host, whose port is another setting, or a unix socket.
+
+use std::ffi::OsStr;
+
+use trust_net::UnixName;
+use trust_net::address::UNIX_NAME_MAX;
+
+use crate::settings::ValueKind;
+use crate::target::{check_zone, split};
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenHost {
+    /// On a name's addresses, or an address without brackets.
+    Named(String),
+    /// On a unix socket.
+    Unix(UnixName),
+}
+
+/// A name or an address to listen on, or a unix socket.
+pub const LISTEN_HOST: ValueKind<ListenHost> = ValueKind::of_parts(
+    "HOST",
+    "a name or an address, perhaps an IPv6 address in brackets, or a unix socket: unix:PATH or unix:@NAME",
+    ListenHost::parse,
+);
+
+/// What a unix socket's name begins with.
+const UNIX: &str = "unix:";
+
+impl ListenHost {
+    /// Reads the text, or says what is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// A few words without the text itself.
+    pub fn parse(text: &str) -> Result<ListenHost, String> {
+        if let Some(name) = text.strip_prefix(UNIX) {
+            return parse_unix(name).map(ListenHost::Unix);
+        }
+        if text.contains('/') || text.starts_with('@') {
+            return Err(format!("a unix socket is named {UNIX}{text}"));
+        }
+        match split(text) {
+            Some((Some(host), None)) => {
+                check_zone(host).map(|()| ListenHost::Named(host.to_owned()))
+            }
+            Some((_, Some(_))) => Err("expected a host alone, as --port names the port".to_owned()),
+            _ => Err(format!("expected {}", LISTEN_HOST.allowed)),
+        }
+    }
+
+    /// Whether it is a unix socket that the text names.
+    pub fn is_unix(text: &str) -> bool {
+        text.starts_with(UNIX)
+    }
+}
+
+fn parse_unix(text: &str) -> Result<UnixName, String> {
+    let (kind, name) = match text.strip_prefix('@') {
+        Some(name) => ("name", name),
+        None => ("path", text),
+    };
+    // What bytes that are no text were made into on their way here.
+    if text.contains(char::REPLACEMENT_CHARACTER) {
+        return Err("not UTF-8".to_owned());
+    }
+    UnixName::parse(OsStr::new(text)).ok_or_else(|| match name.len() {
+        0 => format!("expected a {kind} after {UNIX}{text}"),
+        len if len > UNIX_NAME_MAX => {
+            format!("the {kind} of a unix socket has at most {UNIX_NAME_MAX} bytes, this has {len}")
+        }
+        _ => format!("the {kind} of a unix socket has no byte 0"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unix(name: &str) -> Result<ListenHost, String> {
+        Ok(ListenHost::Unix(UnixName::parse(OsStr::new(name)).unwrap()))
+    }
+
+    #[test]
+    fn hosts_to_listen_on_are_named_without_brackets_or_port() {
+        for (text, host) in [
+            ("localhost", "localhost"),
+            ("0.0.0.0", "0.0.0.0"),
+            ("::1", "::1"),
+            ("[::1]", "::1"),
+            ("[fe80::1%eth0]", "fe80::1%eth0"),
+        ] {
+            assert_eq!(ListenHost::parse(text), Ok(ListenHost::Named(host.to_owned())), "{text}");
+        }
+        for text in ["", "[]", "[[[::1", "[::1", "::1]", "[[::1]]", "[localhost]", "[127.0.0.1]"] {
+            assert!(ListenHost::parse(text).is_err(), "{text}");
+        }
+        let refused = |text| ListenHost::parse(text).unwrap_err();
+        assert_eq!(refused("localhost:1"), "expected a host alone, as --port names the port");
+        assert_eq!(
+            refused("fe80::1"),
+            "a link-local address needs its interface, as in fe80::1%eth0"
+        );
+    }
+
+    #[test]
+    fn a_unix_socket_is_named_by_its_path_or_its_abstract_name() {
+        for (text, name) in
+            [("unix:/run/x.sock", "/run/x.sock"), ("unix:x", "x"), ("unix:@name", "@name")]
+        {
+            assert_eq!(ListenHost::parse(text), unix(name));
+        }
+        let refused = |text: &str| ListenHost::parse(text).unwrap_err();
+        assert_eq!(refused("unix:"), "expected a path after unix:");
+        assert_eq!(refused("unix:@"), "expected a name after unix:@");
+        assert_eq!(refused("unix:a\0b"), "the path of a unix socket has no byte 0");
+        for (at, kind) in [("", "path"), ("@", "name")] {
+            let why = format!("the {kind} of a unix socket has at most 107 bytes, this has 108");
+            assert_eq!(refused(&format!("unix:{at}{}", "x".repeat(108))), why);
+        }
+        assert_eq!(refused("unix:/\u{fffd}"), "not UTF-8");
+        for text in ["/run/x.sock", "./x", "run/x", "@name"] {
+            assert_eq!(refused(text), format!("a unix socket is named unix:{text}"));
+        }
+    }
+}
