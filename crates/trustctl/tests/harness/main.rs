@@ -1,4 +1,4 @@
-//! The black-box harness: 35 named tests against the executables of this build.
+//! The black-box harness: 36 named tests against the executables of this build.
 //!
 //! It prints a line for each test, never stops at the first failure, and ends in a summary. It takes the arguments of
 //! libtest:
