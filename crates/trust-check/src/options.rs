@@ -119,7 +119,9 @@ options! {
         STOP_TIMEOUT stop_timeout: Duration = "3s", values::DELAY;
         /// Send a PROXY protocol header first on each connection, as a load balancer does
         ///
-        /// It names the connection's own address, or SRC.
+        /// The header names the connection's own address as the client's. v2=203.0.113.7:4711 names
+        /// another one; without :PORT, with the connection's own port. v1=unknown and v2=local name
+        /// none, as health checks do.
         SEND_PROXY send_proxy: ProxyPreface, PREFACE;
 
         rare "Pace and measurement"

@@ -151,7 +151,9 @@ options! {
         SPREAD_ADDRESSES spread_addresses: bool = off, values::SWITCH;
         /// Send a PROXY protocol header first on each connection, as a load balancer does
         ///
-        /// It names the connection's own address, or SRC.
+        /// The header names the connection's own address as the client's. v2=203.0.113.7:4711 names
+        /// another one; without :PORT, with the connection's own port. v1=unknown and v2=local name
+        /// none, as health checks do.
         SEND_PROXY send_proxy: ProxyPreface, PREFACE;
         /// Decides all payloads and random arrivals [default: different each time]
         SEED seed: u64, values::SEED;
