@@ -16,6 +16,7 @@ pub mod foreign;
 pub mod format_decoder;
 pub mod hdr_log;
 mod oneline;
+pub mod proxy_header;
 pub mod settings_values;
 
 /// A function that takes any bytes, and panics when a property does not hold for them.
@@ -33,5 +34,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("foreign", foreign::run),
     ("format_decoder", format_decoder::run),
     ("hdr_log", hdr_log::run),
+    ("proxy_header", proxy_header::run),
     ("settings_values", settings_values::run),
 ];

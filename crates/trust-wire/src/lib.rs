@@ -41,6 +41,6 @@ pub use foreign::{Opening, Protocol};
 pub use format::{BadLength, CannotSay, Format, LengthFormat};
 pub use frame::{DEFAULT_MAX_PAYLOAD, Frames, HEADER_LEN, U32Be};
 pub use limits::{LIFETIME_GRACE, Limits, Mode};
-pub use proxy_header::{EncodedProxyHeader, ProxyHeader, ProxyVersion};
+pub use proxy_header::{BadProxyHeader, EncodedProxyHeader, ProxyHeader, ProxyVersion};
 pub use time::Timestamp;
 pub use turn::{Readiness, Turn};

@@ -1,11 +1,16 @@
 //! The header with which a proxy says for whom it has connected: the PROXY protocol
 //! (<https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt>).
 
+mod decode;
 mod encode;
 
 use core::net::SocketAddr;
 
-pub use encode::EncodedProxyHeader;
+pub use self::decode::{BadProxyHeader, PROXY_HEADER_MAX};
+pub use self::encode::EncodedProxyHeader;
+
+/// What a header of version 2 begins with (section 2.2).
+const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// Which of the two forms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,14 +4,11 @@ use core::fmt::{self, Write};
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use core::ops::Deref;
 
-use super::{ProxyHeader, ProxyVersion};
+use super::{ProxyHeader, ProxyVersion, SIGNATURE};
 
 /// The longest header that is written: the longest line of version 1 (section 2.1). Version 2 has 52
 /// bytes at most here (section 2.2).
 const ENCODED_MAX: usize = 107;
-
-/// What a header of version 2 begins with (section 2.2).
-const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// The bytes of a header.
 #[derive(Clone, Copy)]
