@@ -8,10 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use trust_sim::check::{Truth, Violation, Witness};
-use trust_sim::model::Model;
+use trust_sim::model::{HeaderModel, Model};
+use trust_sim::script::header::HeaderFate;
 use trust_sim::watched::{CallReport, Next, Watched, WatchedIo, at};
 use trust_wire::turn::{Bounds, Io, Question, Refusal, Unread};
-use trust_wire::{Connection, ErrnoClass, Limits, Mode, Phase, Probe, Reason, Timestamp};
+use trust_wire::{
+    Connection, ErrnoClass, Limits, Mode, Phase, Probe, ProxyHeader, Reason, Timestamp,
+};
 
 use crate::choices::Choices;
 
@@ -46,8 +49,20 @@ const BUFFER_LEN: usize = 1024;
 /// Rounds of receiving and sending in which everything has passed: the pieces are as large as they can be.
 const ROUNDS_MAX: usize = 8;
 
-/// Bytes: mode, largest payload, four limits of time, whether it is served and how it ends, the length of what
-/// the peer sends and that itself; then operations.
+/// PROXY headers that connections may begin with, and what must come of them.
+const HEADERS: [(&[u8], HeaderFate); 8] = [
+    (b"PROXY UNKNOWN\r\n", HeaderFate::Says(ProxyHeader::Socket)),
+    (b"PROXY UNKNOWN and more\r\n", HeaderFate::Says(ProxyHeader::Socket)),
+    (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", HeaderFate::Says(ProxyHeader::Socket)),
+    (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\x05other", HeaderFate::Says(ProxyHeader::Socket)),
+    (b"\r\n\r\n\0\r\nQUIT\n\x30\0\0\0", HeaderFate::WrongAt(13)),
+    (b"PROXY TCP5 ", HeaderFate::WrongAt(11)),
+    (b"\0\0\0\x01", HeaderFate::WrongAt(1)),
+    (b"PROFILE", HeaderFate::WrongAt(4)),
+];
+
+/// Bytes: mode, largest payload, four limits of time, whether it is served, how it ends and whether a PROXY header is
+/// awaited, perhaps its limit and which one comes, the length of what the peer sends and that itself; then operations.
 ///
 /// # Panics
 ///
@@ -60,10 +75,23 @@ pub fn run(data: &[u8]) {
     let [timeout, frame_timeout, linger_timeout, max_lifetime] =
         [limit(), limit(), limit(), limit()].map(|limit| limit.map(Duration::from_millis));
     let linger_timeout = linger_timeout.unwrap_or_default();
-    let limits = Limits { mode, max_payload, timeout, frame_timeout, linger_timeout, max_lifetime };
     let flags = choices.byte();
-    let upload = choices.short_bytes();
-    let mut scene = Scene::new(limits, flags & 1 == 0, upload);
+    let has_header = flags & 4 != 0;
+    let header_limit = || Duration::from_millis(choices.one_of(&LIMITS_MS[1..]));
+    let proxy_header = has_header.then(header_limit);
+    let limits = Limits {
+        mode,
+        max_payload,
+        timeout,
+        frame_timeout,
+        linger_timeout,
+        max_lifetime,
+        proxy_header,
+    };
+    let header = has_header.then(|| choices.one_of(&HEADERS));
+    let stream = choices.short_bytes();
+    let upload = [header.map_or(&[][..], |(bytes, _)| bytes), stream].concat();
+    let mut scene = Scene::new(limits, flags & 1 == 0, header, &upload);
     while !choices.is_empty() && !scene.is_closed() {
         scene.operate(&mut choices);
     }
@@ -87,8 +115,9 @@ struct Scene<'a> {
 
 /// The socket and the clock.
 struct PlayedSocket<'a> {
-    /// Everything that the peer may come to send.
+    /// Everything that the peer may come to send: a PROXY header, and the stream.
     upload: &'a [u8],
+    stream: &'a [u8],
     now: Duration,
     /// Bytes of `upload` that arrived, and that were received.
     arrived: usize,
@@ -198,7 +227,7 @@ impl Io for PlayedSocket<'_> {
             return Err(self.fail(error));
         }
         let bytes = parts.concat();
-        let echo = self.upload.get(self.sent..self.sent + bytes.len());
+        let echo = self.stream.get(self.sent..self.sent + bytes.len());
         assert!(!bytes.is_empty() && echo == Some(&bytes[..]), "what is sent is what came");
         let taken = bytes.len().min(self.calls.room);
         self.calls.room = self.calls.room.saturating_sub(taken);
@@ -244,8 +273,15 @@ impl WatchedIo for PlayedSocket<'_> {
 }
 
 impl<'a> Scene<'a> {
-    fn new(limits: Limits, is_served: bool, upload: &'a [u8]) -> Scene<'a> {
-        let model = Model::of(upload, limits.mode, limits.max_payload);
+    fn new(
+        limits: Limits,
+        is_served: bool,
+        header: Option<(&[u8], HeaderFate)>,
+        upload: &'a [u8],
+    ) -> Scene<'a> {
+        let stream = &upload[header.map_or(0, |(bytes, _)| bytes.len())..];
+        let header = header.map(|(bytes, fate)| HeaderModel::of(bytes, fate));
+        let model = Model::of(stream, limits.mode, limits.max_payload);
         let shared = Arc::new(limits.clone());
         let connection = match is_served {
             true => Connection::new(shared, Timestamp::default()),
@@ -254,6 +290,7 @@ impl<'a> Scene<'a> {
         let start = Duration::ZERO;
         let socket = PlayedSocket {
             upload,
+            stream,
             now: start,
             arrived: 0,
             received: 0,
@@ -269,7 +306,7 @@ impl<'a> Scene<'a> {
             report: CallReport::default(),
         };
         // Deadlines are judged when they are due, apart from pauses.
-        let witness = Witness::new(model, limits.clone(), Duration::ZERO, start);
+        let witness = Witness::new(header, model, limits.clone(), Duration::ZERO, start);
         let watched = hold(Watched::accept(connection, witness, socket.truth()));
         let mode = limits.mode;
         let mut scene =
@@ -369,7 +406,7 @@ impl<'a> Scene<'a> {
         let Scene { socket, .. } = self;
         let connection = self.watched.connection();
         let owed = connection.owed();
-        assert_eq!(owed, &socket.upload[socket.sent..][..owed.len()], "what is owed is what came");
+        assert_eq!(owed, &socket.stream[socket.sent..][..owed.len()], "what is owed is what came");
         let phase = connection.phase();
         assert!(phase as u8 >= self.phase as u8, "{:?} after {:?}", phase, self.phase);
         self.phase = phase;
@@ -469,8 +506,10 @@ impl<'a> Scene<'a> {
         self.pass(AFTER_ALL);
         let is_limited =
             |limit: Option<Duration>| limit.is_some_and(|limit| limit < AFTER_ALL / 16);
-        let has_limits =
-            is_limited(self.limits.timeout) && is_limited(Some(self.limits.linger_timeout));
+        let limits = &self.limits;
+        let has_limits = is_limited(limits.timeout)
+            && is_limited(Some(limits.linger_timeout))
+            && limits.proxy_header.is_none_or(|limit| is_limited(Some(limit)));
         if has_limits {
             assert!(self.is_closed(), "still {:?}", self.connection());
         }

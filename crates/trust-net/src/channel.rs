@@ -2,8 +2,8 @@
 //! between the two.
 //!
 //! First the server sends the connection itself (SCM_RIGHTS) with what the child has to know about it, then
-//! orders of a byte each. The child sends one report, once its connection has ended. Both are the same
-//! executable, so there is no version to agree on.
+//! orders of a byte each. The child sends one report, once its connection has ended, and before that whom a PROXY
+//! header has named, if there is one. Both are the same executable, so there is no version to agree on.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -20,6 +20,10 @@ use trust_wire::{Disconnect, Mode, Reason, Totals};
 use crate::observer::{ClientInfo, Event, Observer};
 use crate::socket::PathInfo;
 
+mod last_words;
+
+pub use self::last_words::Introduced;
+pub(crate) use self::last_words::LastWords;
 pub use crate::observer::Unlogged;
 
 /// Bytes that a child may be told about its connection: several times what a path and an identity of the greatest
@@ -192,15 +196,6 @@ impl Report {
         }
     }
 
-    /// The report of a child that has ended; `None` if it could not give one.
-    pub(crate) fn receive(channel: BorrowedFd<'_>) -> Option<Report> {
-        // One more, so that a report that is too long is none.
-        let mut bytes = [0; Report::BYTES + 1];
-        let receive = || rustix::net::recv(channel, &mut bytes, RECEIVE_FLAGS);
-        let (_, count) = insist(receive).ok()?;
-        Report::from_bytes(&bytes[..count])
-    }
-
     /// Tells the observer that the connection is closed.
     pub fn tell(&self, client: &ClientInfo, cause: &Disconnect, observer: &dyn Observer) {
         let Report { mode, totals, lifetime, path, .. } = *self;
@@ -283,7 +278,7 @@ mod tests {
 
     use super::*;
 
-    fn report() -> Report {
+    pub(super) fn report() -> Report {
         Report {
             reason: Reason::FrameTimeout,
             was_cut: true,
@@ -326,8 +321,8 @@ mod tests {
 
         report().send(child.as_fd()).expect("there is room");
         drop(child);
-        assert_eq!(Report::receive(server.as_fd()), Some(report()));
-        assert_eq!(Report::receive(server.as_fd()), None, "one report");
+        assert_eq!(LastWords::receive(server.as_fd()).report, Some(report()));
+        assert_eq!(LastWords::receive(server.as_fd()).report, None, "one report");
     }
 
     #[test]

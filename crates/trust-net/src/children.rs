@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 use trust_wire::Timestamp;
 
-use crate::channel::{self, Order, Report};
+use crate::channel::{self, Introduced, LastWords, Order, Report};
 use crate::observer::{ChildExit, ClientInfo};
 use crate::sync::{AtomicBool, Ordering};
 
@@ -81,6 +81,8 @@ impl Child {
 /// A child that was reaped, and of which the server holds nothing any more.
 pub(crate) struct Exited {
     pub(crate) client: ClientInfo,
+    /// The child has told of the client, which is the one that a PROXY header names.
+    pub(crate) is_told_of: bool,
     pub(crate) accepted_at: Timestamp,
     pub(crate) pid: u32,
     pub(crate) exit: ChildExit,
@@ -128,9 +130,13 @@ impl Children {
                         Some(signal) => ChildExit::Signal(signal),
                         None => ChildExit::Status(status.exit_status().unwrap_or_default()),
                     };
-                    let report = Report::receive(channel.as_fd());
+                    let LastWords { introduced, report } = LastWords::receive(channel.as_fd());
+                    let is_told_of = introduced.is_some();
+                    let Introduced { peer, proxy } =
+                        introduced.unwrap_or(Introduced { peer: client.peer, proxy: None });
+                    let client = ClientInfo { peer, proxy, ..client };
                     let pid = pid.as_raw_pid().cast_unsigned();
-                    return Some(Exited { client, accepted_at, pid, exit, report });
+                    return Some(Exited { client, is_told_of, accepted_at, pid, exit, report });
                 }
                 Err(Errno::INTR) => {}
                 Ok(None) | Err(_) => return None,
@@ -238,7 +244,7 @@ mod tests {
         let mut children = Children::new(Arc::new(NoLauncher));
         let (ours, its) = channel::pair().expect("two descriptors");
         let peer = std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into();
-        let client = ClientInfo { id: 1, fd: 1, peer };
+        let client = ClientInfo::new(1, 1, peer);
         let (accepted_at, unsent) = (ms(0), vec![]);
         let child = Child { client, accepted_at, channel: ours, unsent };
         children.by_pid.insert(Pid::INIT, child);

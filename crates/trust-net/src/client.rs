@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use trust_wire::frame::{Frames, HEADER_LEN, peek_header};
 use trust_wire::turn::{Answer, Serve};
-use trust_wire::{Connection, During, Limits, Mode, Received, Timestamp};
+use trust_wire::{Connection, During, Limits, Mode, ProxyHeader, Received, Timestamp};
 
 use crate::address::{Family, Peer};
 use crate::errno;
 use crate::observer::{ClientInfo, Event, Observer};
 use crate::service::{Reply, Service, Session};
-use crate::socket::{path_info, settled_path_info};
+use crate::socket::{self, path_info, settled_path_info};
 use crate::stats::ClosedCounters;
 
 /// One accepted connection; what does the I/O owns it next to the socket.
@@ -27,29 +27,63 @@ pub(crate) struct Served<S> {
     id: u64,
     fd: i32,
     peer: PeerAddress,
-    /// `None` for a connection that is turned away; nobody is told of those.
-    session: Option<S>,
+    admission: Admission<S>,
+}
+
+/// How far a client has come.
+enum Admission<S> {
+    /// It is turned away. Nobody is told of it.
+    TurnedAway,
+    /// Its PROXY header is still to come. Nobody was told of it yet.
+    Awaited,
+    /// It ends without its header.
+    Unknown,
+    /// The session answers it.
+    Admitted(S),
 }
 
 impl<S> Served<S> {
+    // Out of the way of the echo, which seldom needs it.
+    #[inline(never)]
     fn info(&self) -> ClientInfo {
-        ClientInfo { id: self.id, fd: self.fd, peer: self.peer.get() }
+        let (id, fd) = (self.id, self.fd);
+        match &self.peer {
+            PeerAddress::Proxied(both) => {
+                ClientInfo { id, fd, peer: both[0], proxy: Some(both[1]) }
+            }
+            peer => ClientInfo::new(id, fd, peer.get()),
+        }
+    }
+
+    fn session(&mut self) -> Option<&mut S> {
+        if let Admission::Admitted(session) = &mut self.admission { Some(session) } else { None }
     }
 }
 
-/// Has the session answer, and tells the observer of frames.
-pub(crate) struct Answering<'a, S> {
-    pub(crate) served: &'a mut Served<S>,
+/// Has the session answer, and tells the observer of the client and of frames.
+pub(crate) struct Answering<'a, S: Service> {
+    pub(crate) served: &'a mut Served<S::Session>,
+    pub(crate) service: &'a S,
     pub(crate) observer: &'a dyn Observer,
     /// Where a reply is written that does not send back what came; reused.
     pub(crate) buffer: &'a mut Vec<u8>,
 }
 
-impl<S: Session> Serve for Answering<'_, S> {
+impl<S: Service> Serve for Answering<'_, S> {
+    fn introduce(&mut self, header: &ProxyHeader) {
+        if let ProxyHeader::Tcp { source, .. } = header {
+            let (proxy, client) = (self.served.peer.get(), socket::canonical(*source));
+            self.served.peer = PeerAddress::Proxied(Box::new([client.into(), proxy]));
+        }
+        let info = self.served.info();
+        self.observer.observe(&Event::Connected(&info));
+        self.served.admission = Admission::Admitted(self.service.accept(info.peer));
+    }
+
     fn answer<'a>(&'a mut self, received: &'a Received<'_>) -> Answer<'a> {
         let client = self.observer.wants_frames().then(|| self.served.info());
         let mut reply = Reply::new(std::mem::take(self.buffer));
-        if let Some(session) = &mut self.served.session {
+        if let Some(session) = self.served.session() {
             match received {
                 Received::Nothing => {}
                 Received::Raw(bytes) => session.receive_raw(bytes, &mut reply),
@@ -78,7 +112,12 @@ impl<S: Session> Serve for Answering<'_, S> {
 enum PeerAddress {
     V4(SocketAddrV4),
     V6(Box<SocketAddrV6>),
-    Unix { pid: i32, uid: u32 },
+    Unix {
+        pid: i32,
+        uid: u32,
+    },
+    /// A client, and its proxy.
+    Proxied(Box<[Peer; 2]>),
 }
 
 // Every idle connection has one.
@@ -98,6 +137,7 @@ impl PeerAddress {
             PeerAddress::V4(address) => Peer::Ip(address.into()),
             PeerAddress::V6(ref address) => Peer::Ip((**address).into()),
             PeerAddress::Unix { pid, uid } => Peer::Unix { pid, uid },
+            PeerAddress::Proxied(ref both) => both[0],
         }
     }
 }
@@ -108,6 +148,8 @@ impl<S> Client<S> {
         match self.served.peer {
             PeerAddress::V4(_) | PeerAddress::V6(_) => Family::Ip,
             PeerAddress::Unix { .. } => Family::Unix,
+            // The socket is the proxy's.
+            PeerAddress::Proxied(ref both) => both[1].family(),
         }
     }
 }
@@ -120,32 +162,36 @@ impl<S: Session> Client<S> {
         observer: &dyn Observer,
         now: Timestamp,
     ) -> Client<S> {
-        observer.observe(&Event::Connected(&info));
-        let session = Some(service.accept(info.peer));
-        Client::new(Connection::new(limits, now), info, session)
+        let admission = match limits.proxy_header {
+            Some(_) => Admission::Awaited,
+            None => {
+                observer.observe(&Event::Connected(&info));
+                Admission::Admitted(service.accept(info.peer))
+            }
+        };
+        Client::new(Connection::new(limits, now), info, admission)
     }
 
     /// A connection for which there is no place.
     pub(crate) fn reject(limits: Arc<Limits>, peer: Peer, now: Timestamp) -> Client<S> {
-        let info = ClientInfo { id: 0, fd: -1, peer };
-        Client::new(Connection::reject(limits, now), info, None)
+        let info = ClientInfo::new(0, -1, peer);
+        Client::new(Connection::reject(limits, now), info, Admission::TurnedAway)
     }
 
-    fn new(connection: Connection, info: ClientInfo, session: Option<S>) -> Client<S> {
-        let ClientInfo { id, fd, peer } = info;
-        let served = Served { id, fd, peer: PeerAddress::new(peer), session };
+    fn new(connection: Connection, info: ClientInfo, admission: Admission<S>) -> Client<S> {
+        let ClientInfo { id, fd, peer, .. } = info;
+        let served = Served { id, fd, peer: PeerAddress::new(peer), admission };
         Client { connection, served }
     }
 
     /// Whether the connection is served, and not turned away.
     pub(crate) fn is_served(&self) -> bool {
-        self.served.session.is_some()
+        !matches!(self.served.admission, Admission::TurnedAway)
     }
 
     /// Owed bytes were handed to the kernel: tells the session if that were all.
     pub(crate) fn report_drained(&mut self) {
-        if let (true, Some(session)) = (self.connection.owed().is_empty(), &mut self.served.session)
-        {
+        if let (true, Some(session)) = (self.connection.owed().is_empty(), self.served.session()) {
             session.handle_drained();
         }
     }
@@ -158,6 +204,14 @@ impl<S: Session> Client<S> {
 
     /// Tells the observer of an opening that is worth a word, and of a cause that is new.
     pub(crate) fn report_cause(&mut self, observer: &dyn Observer) {
+        // After each turn there is a look, and next to never anything to tell.
+        if self.connection.has_news() {
+            self.report_news(observer);
+        }
+    }
+
+    #[inline(never)]
+    fn report_news(&mut self, observer: &dyn Observer) {
         let opening = self.connection.poll_opening();
         let mut opening = opening.as_deref();
         let cause = self.connection.poll_cause();
@@ -165,9 +219,14 @@ impl<S: Session> Client<S> {
             return;
         }
         let client = &self.served.info();
+        if matches!(self.served.admission, Admission::Awaited) {
+            observer.observe(&Event::Connected(client));
+            self.served.admission = Admission::Unknown;
+        }
         // Raw bytes were answered, whether the end has come with them or not. Elsewhere the opening
         // belongs to what was wrong.
         if self.connection.mode() == Mode::Raw
+            && self.served.session().is_some()
             && let Some(opening) = opening.take()
         {
             observer.observe(&Event::Recognised { client, opening });
@@ -189,7 +248,9 @@ impl<S: Session> Client<S> {
     ) {
         self.report_cause(observer);
         let (info, family) = (self.served.info(), self.family());
-        let Some(session) = self.served.session else { return };
+        if !self.is_served() {
+            return;
+        }
         let cause = self.connection.cause().expect("a closed connection has a cause");
         let totals = self.connection.totals();
         let path = || match self.connection.is_acknowledged() {
@@ -205,7 +266,9 @@ impl<S: Session> Client<S> {
             lifetime: now.since(self.connection.opened_at()),
             path: (family == Family::Ip && observer.wants_paths()).then(path),
         });
-        session.close(&cause);
+        if let Admission::Admitted(session) = self.served.admission {
+            session.close(&cause);
+        }
     }
 }
 

@@ -436,7 +436,7 @@ impl<'a, S: Service> Worker<'a, S> {
             let client = HandedOver { stream, peer, id };
             return self.put_off(client, errno::of(error));
         }
-        let info = ClientInfo { id, fd: stream.as_raw_fd(), peer };
+        let info = ClientInfo::new(id, stream.as_raw_fd(), peer);
         self.welcome(stream, info, registered);
     }
 

@@ -193,8 +193,8 @@ impl<S: Service> Iterative<'_, S> {
         let shared = self.shared;
         let limits = &shared.limits;
         shared.prepare_accepted(stream.as_fd(), peer.family());
-        let info =
-            ClientInfo { id: shared.counters.next_connection(), fd: stream.as_raw_fd(), peer };
+        let id = shared.counters.next_connection();
+        let info = ClientInfo::new(id, stream.as_raw_fd(), peer);
         let limits = Arc::clone(limits);
         let now = shared.now();
         let client = Client::accept(&shared.service, limits, info, &*shared.observer, now);

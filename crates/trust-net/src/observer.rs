@@ -17,6 +17,16 @@ pub struct ClientInfo {
     pub fd: i32,
     /// Who the client is.
     pub peer: Peer,
+    /// Whoever has connected for the client, if a PROXY header has said so; `peer` is the client then,
+    /// and until then the proxy.
+    pub proxy: Option<Peer>,
+}
+
+impl ClientInfo {
+    /// A client whose socket has `peer` at its other end.
+    pub fn new(id: u64, fd: i32, peer: Peer) -> ClientInfo {
+        ClientInfo { id, fd, peer, proxy: None }
+    }
 }
 
 /// A server at one moment.
@@ -89,7 +99,8 @@ pub enum Event<'a> {
         /// fewest; `None` for a server of one connection.
         backlog: Option<u32>,
     },
-    /// A client was accepted.
+    /// A client was accepted. Where connections begin with a PROXY header: it has come, or the
+    /// connection ends without one.
     Connected(&'a ClientInfo),
     /// A whole frame came; only for observers that ask for frames.
     FrameReceived {

@@ -25,7 +25,8 @@ pub trait Service: Send + Sync + 'static {
         Ok(())
     }
 
-    /// A client was accepted.
+    /// A client was accepted. Where connections begin with a PROXY header: it has come, and `peer` is
+    /// the client that it names. A connection that ends without one has no session.
     fn accept(&self, peer: Peer) -> Self::Session;
 }
 

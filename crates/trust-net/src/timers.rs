@@ -30,7 +30,8 @@ pub(crate) struct Timers {
 
 impl Timers {
     pub(crate) fn new(limits: &Limits) -> Timers {
-        let shortest = [limits.timeout, limits.frame_timeout, limits.max_lifetime]
+        let Limits { timeout, frame_timeout, max_lifetime, proxy_header, .. } = *limits;
+        let shortest = [timeout, frame_timeout, max_lifetime, proxy_header]
             .into_iter()
             .flatten()
             .chain((!limits.linger_timeout.is_zero()).then_some(limits.linger_timeout))

@@ -138,10 +138,10 @@ where
     S::Session: Session,
 {
     let mut turn = Turn::new(readiness, BOUNDS);
-    let observer = &*io.shared.observer;
+    let (service, observer) = (&io.shared.service, &*io.shared.observer);
     loop {
         let Client { connection, served } = client;
-        let mut answering = Answering { served, observer, buffer: &mut buffers.reply };
+        let mut answering = Answering { served, service, observer, buffer: &mut buffers.reply };
         match turn.step(connection, io, &mut answering, &mut buffers.receive) {
             Step::Sent(_) => client.report_drained(),
             Step::Over => return Next::Wait,

@@ -33,7 +33,7 @@ fn serve_one() -> Served {
     let kept = stream.try_clone().expect("a descriptor");
     let diary = Arc::new(Diary::default());
     let observer = Arc::clone(&diary) as Arc<dyn Observer>;
-    let info = ClientInfo { id: 7, fd: 0, peer: address.into() };
+    let info = ClientInfo::new(7, 0, address.into());
     let limits = Limits { linger_timeout: Duration::from_millis(50), ..Limits::default() };
     let config = ServerConfig { limits, ..config(Model::Event) };
     let server = Server::of_connection(config, Echo, observer, stream.into(), info)

@@ -1,14 +1,18 @@
 //! What must hold all along, judged by a witness who knows the network and the naive model, and of the
 //! connection only what it says and does.
 
+mod awaited_header;
 mod demands;
 
 use std::time::Duration;
 
 use trust_wire::closing::TOTAL_LINGER_LIMITS;
-use trust_wire::{CloseStep, Connection, Disconnect, LIFETIME_GRACE, Limits, Probe, Reason};
+use trust_wire::{
+    CloseStep, Connection, Disconnect, LIFETIME_GRACE, Limits, Probe, ProxyHeader, Reason,
+};
 
-use crate::model::{Model, Tail};
+use self::awaited_header::{AwaitedHeader, is_header_invalid};
+use crate::model::{HeaderModel, HeaderNow, Model, Tail};
 
 /// Rounds of timers between an acknowledgement and the judgement of a stall.
 pub const ROUNDS: u32 = 10;
@@ -39,8 +43,8 @@ pub fn require(
 pub enum Operation {
     /// It was accepted.
     Accepted,
-    /// So many bytes were received.
-    Received(usize),
+    /// So many bytes were received, with which whoever answers was told of this PROXY header.
+    Received(usize, Option<ProxyHeader>),
     /// So many bytes were answered and handed over, and so many more were owed.
     Answered,
     /// So many of the owed bytes were handed over.
@@ -85,6 +89,8 @@ pub struct Truth {
 /// Whoever watches one connection.
 #[derive(Debug)]
 pub struct Witness {
+    /// The PROXY header, until it is whole.
+    header: Option<AwaitedHeader>,
     model: Model,
     limits: Limits,
     /// How late a deadline may be judged, pauses of the process apart.
@@ -133,8 +139,15 @@ pub struct Witness {
 
 impl Witness {
     /// Watches a connection that was accepted just now.
-    pub fn new(model: Model, limits: Limits, slack: Duration, now: Duration) -> Witness {
+    pub fn new(
+        header: Option<HeaderModel>,
+        model: Model,
+        limits: Limits,
+        slack: Duration,
+        now: Duration,
+    ) -> Witness {
         Witness {
+            header: header.map(AwaitedHeader::new),
             model,
             limits,
             slack,
@@ -209,7 +222,7 @@ impl Witness {
         })?;
         self.cause = after;
         self.note_owing(connection, truth);
-        if !matches!(operation, Operation::Received(_)) {
+        if !matches!(operation, Operation::Received(..)) {
             self.check_answer(connection)?;
         }
         self.check_buffers(connection)?;
@@ -229,12 +242,17 @@ impl Witness {
         Ok(match operation {
             Operation::Accepted => after.filter(|reason| *reason == Reason::AtCapacity),
             Operation::Answered | Operation::Sent => before,
-            Operation::Received(count) => self.expect_received(count, truth.now),
+            Operation::Received(count, introduced) => {
+                self.expect_received(count, introduced, after, truth.now)?
+            }
             Operation::EndOfStream => {
                 let property = "the end is read after the bytes in front of it";
                 require(truth.unread == 0, property, || format!("{} unread", truth.unread))?;
                 self.fin_received = true;
                 self.received_at = truth.now;
+                if let Some(header) = &self.header {
+                    return Ok(before.or(Some(header.reason_of_fin())));
+                }
                 before.or(Some(match self.model.tail(self.served, self.fence) {
                     Tail::Unfinished { have, need, .. } => {
                         Reason::TruncatedFrame { have: have as u64, need: need as u64 }
@@ -273,7 +291,35 @@ impl Witness {
         })
     }
 
-    fn expect_received(&mut self, count: usize, now: Duration) -> Option<Reason> {
+    fn expect_received(
+        &mut self,
+        count: usize,
+        introduced: Option<ProxyHeader>,
+        after: Option<Reason>,
+        now: Duration,
+    ) -> Result<Option<Reason>, Violation> {
+        let awaited = self.header.as_mut().filter(|_| self.cause.is_none());
+        let header = awaited.map(|header| header.receive(count));
+        let expected = match header {
+            Some(HeaderNow::Whole(says, _)) => Some(says),
+            _ => None,
+        };
+        require(introduced == expected, "whoever answers is told of the header", || {
+            format!("{introduced:?} in place of {expected:?}")
+        })?;
+        match header {
+            None => Ok(self.expect_stream(count, now)),
+            Some(HeaderNow::Unfinished) => Ok(self.retired()),
+            Some(HeaderNow::Wrong) => Ok(after.filter(is_header_invalid)),
+            Some(HeaderNow::Whole(_, rest)) => {
+                let received = self.header.take().map_or(0, |header| header.received);
+                self.fence = self.fence.saturating_sub(received - rest);
+                Ok(self.expect_stream(rest, now))
+            }
+        }
+    }
+
+    fn expect_stream(&mut self, count: usize, now: Duration) -> Option<Reason> {
         self.received += count;
         self.received_at = now;
         if self.cause.is_some() {
@@ -342,15 +388,25 @@ impl Witness {
 
     fn retire(&mut self, reason: Reason, unread: usize) {
         self.retiring = Some(reason);
-        self.fence = self.received + unread;
+        // Of a connection whose header is awaited the bytes count from its beginning.
+        let received = self.header.as_ref().map_or(self.received, |header| header.received);
+        self.fence = received + unread;
     }
 
     /// The reason for which a retiring connection that has taken all it was to take ends.
     fn retired(&self) -> Option<Reason> {
-        self.retiring.filter(|_| self.served >= self.fence && !self.has_begun_a_frame())
+        let is_over = match &self.header {
+            Some(header) => header.received >= self.fence,
+            None => self.served >= self.fence && !self.has_begun_a_frame(),
+        };
+        self.retiring.filter(|_| is_over)
     }
 
+    /// Or a PROXY header.
     fn has_begun_a_frame(&self) -> bool {
+        if let Some(header) = &self.header {
+            return header.received > 0;
+        }
         matches!(self.model.tail(self.served, self.fence), Tail::Unfinished { .. })
     }
 
@@ -362,6 +418,9 @@ impl Witness {
         truth: Truth,
     ) -> Result<Option<Reason>, Violation> {
         let before = self.cause;
+        if let Some(header) = self.header.as_mut().filter(|_| self.cause.is_none()) {
+            header.note_look(due.saturating_sub(self.opened_at), &self.limits, probe);
+        }
         if self.is_frame_over(due) && !self.was_owing {
             self.frame_fence.get_or_insert(self.received + probe.unread as usize);
         }
@@ -417,12 +476,20 @@ impl Witness {
         let holds = match reason {
             Reason::RecvTimeout => {
                 is_reading
+                    && self.header.is_none()
                     && probe.unacknowledged == 0
                     && since(self.received_at) >= timeout
                     // What came at the moment of the look came behind it, or the connection would know.
                     && (truth.arrived_at >= due || since(truth.arrived_at) >= timeout)
                     && since(self.paid_at) >= timeout
                     && since(truth.acked_at.min(due)) + self.slack + timeout / 4 >= timeout
+            }
+            Reason::ProxyHeaderTimeout => {
+                let limit = self.limits.proxy_header.unwrap_or(Duration::MAX);
+                let had_all = |header: &AwaitedHeader| probe.unread == 0 || header.had_all();
+                is_open
+                    && since(self.opened_at) >= limit
+                    && self.header.as_ref().is_some_and(had_all)
             }
             Reason::FrameTimeout => {
                 let had_all = self.frame_fence.is_some_and(|fence| self.received >= fence);
@@ -506,6 +573,9 @@ impl Witness {
         }
         if self.cause.is_some() || self.was_owing || truth.unread > 0 {
             return Ok(());
+        }
+        if self.header.is_some() {
+            return overdue("a proxy header", is_over(self.opened_at, limits.proxy_header));
         }
         let quiet_since = self.received_at.max(self.paid_at).max(truth.acked_at);
         overdue("silence", !is_outstanding && is_over(quiet_since, timeout))?;

@@ -31,6 +31,7 @@ impl Script {
     pub fn on_loopback(seed: u64) -> Script {
         let mut script = Script::of(seed);
         let limits = &mut script.limits;
+        limits.proxy_header = None;
         // No frame limit is 0 on a command line.
         limits.max_payload = limits.max_payload.max(1);
         for limit in [&mut limits.timeout, &mut limits.frame_timeout, &mut limits.max_lifetime] {
@@ -56,6 +57,8 @@ fn shorten(client: &mut ClientScript) {
     client.connects_at = (client.connects_at / FASTER).min(WAIT_MAX);
     client.read_gap /= FASTER;
     client.closes_after = client.closes_after.map(|after| after / FASTER);
+    // The network has no proxy.
+    client.header = None;
     for step in &mut client.steps {
         step.after = (step.after / FASTER).min(WAIT_MAX);
         if let Action::Outage(length, _) = &mut step.action {

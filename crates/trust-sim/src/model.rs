@@ -1,6 +1,8 @@
 //! The protocol, told a second time and naively: whole byte strings, no state that is carried along.
 
-use trust_wire::Mode;
+use trust_wire::{Mode, ProxyHeader};
+
+use crate::script::header::HeaderFate;
 
 /// Bytes of a header, told a second time on purpose.
 const HEADER: usize = 4;
@@ -37,6 +39,42 @@ pub enum Tail {
         /// The length that it declares.
         declared: u32,
     },
+}
+
+/// What the first bytes of a connection mean to a server that awaits a PROXY header.
+#[derive(Debug)]
+pub struct HeaderModel {
+    len: usize,
+    fate: HeaderFate,
+}
+
+/// What comes of the bytes of a header that were received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderNow {
+    /// More are needed.
+    Unfinished,
+    /// It is none.
+    Wrong,
+    /// It says this, and what follows it are so many bytes of the stream.
+    Whole(ProxyHeader, usize),
+}
+
+impl HeaderModel {
+    /// That of a peer that sends these bytes before everything else.
+    pub fn of(bytes: &[u8], fate: HeaderFate) -> HeaderModel {
+        HeaderModel { len: bytes.len(), fate }
+    }
+
+    /// What comes of the first `received` bytes of the connection.
+    pub fn after(&self, received: usize) -> HeaderNow {
+        match self.fate {
+            HeaderFate::WrongAt(at) if received >= at => HeaderNow::Wrong,
+            HeaderFate::Says(header) if received >= self.len => {
+                HeaderNow::Whole(header, received - self.len)
+            }
+            HeaderFate::Says(_) | HeaderFate::WrongAt(_) => HeaderNow::Unfinished,
+        }
+    }
 }
 
 impl Model {

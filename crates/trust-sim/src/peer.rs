@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::errno::EAGAIN;
 use crate::network::{Path, Side};
-use crate::rng::Rng;
 use crate::script::{Action, ClientScript, Step};
 
 /// How a client saw its connection end.
@@ -31,8 +30,8 @@ pub enum PeerEvent {
 #[derive(Debug)]
 pub struct SimulatedPeer {
     script: ClientScript,
-    /// All that it may come to send.
-    pub upload: Vec<u8>,
+    /// All that it may come to send, the PROXY header first.
+    upload: Vec<u8>,
     sent: usize,
     steps_done: usize,
     is_reading: bool,
@@ -53,12 +52,16 @@ pub struct SimulatedPeer {
 impl SimulatedPeer {
     /// A client that was connected just now.
     pub fn new(script: &ClientScript, now: Duration) -> SimulatedPeer {
-        let mut rng = Rng::new(script.seed);
+        let mut script = script.clone();
         let mut upload = vec![];
-        script.messages.iter().for_each(|message| message.write(&mut rng, &mut upload));
+        if let Some(header) = &script.header {
+            upload.extend_from_slice(&header.bytes);
+            script.steps = [&header.steps[..], &script.steps].concat();
+        }
+        upload.append(&mut script.upload());
         let mut peer = SimulatedPeer {
             buffer: vec![0; script.read_len.min(upload.len() + 1)],
-            script: script.clone(),
+            script,
             upload,
             sent: 0,
             steps_done: 0,
@@ -173,7 +176,9 @@ impl SimulatedPeer {
             }
             Ok(count) => {
                 let echo = &self.buffer[..count];
-                let sent = self.upload.get(self.echoed..self.echoed + count);
+                let header_len = self.script.header.as_ref().map_or(0, |header| header.bytes.len());
+                let start = header_len + self.echoed;
+                let sent = self.upload.get(start..start + count);
                 if sent != Some(echo) {
                     let at = self.echoed;
                     return Err(format!("{count} bytes from byte {at} on are not what was sent"));

@@ -1,10 +1,14 @@
 //! What happens in a simulation: from a seed to a list of events that can be shrunk.
 
+pub mod header;
+
 use std::time::Duration;
 
 use trust_wire::{Limits, Mode};
 
 use crate::rng::Rng;
+
+use self::header::HeaderScript;
 
 /// When a server is stopped whose script does not say so: long after everything else.
 const STOP_AT_LAST: Duration = Duration::from_secs(4 * 3600);
@@ -62,6 +66,8 @@ pub struct ClientScript {
     pub seed: u64,
     /// The path to the server.
     pub path: PathScript,
+    /// What it sends before everything else, if the server awaits a PROXY header.
+    pub header: Option<HeaderScript>,
     /// What it has to send.
     pub messages: Vec<Message>,
     /// What it does, one after the other.
@@ -175,7 +181,7 @@ impl Script {
             .unwrap_or(Duration::MAX);
         let timer_grid =
             (shortest / 32).clamp(Duration::from_millis(1), Duration::from_millis(100));
-        Script {
+        let mut script = Script {
             max_clients: if rng.one_in(8) { 1 } else { 1000 },
             receive_len: rng.pick(&[1, 7, 100, 1500, 65_536, 65_536]),
             receives_per_turn: rng.pick(&[1, 2, 16, 16]),
@@ -188,6 +194,22 @@ impl Script {
             second_signal_after: rng.one_in(4).then(|| spread(&mut rng, &[0, 100, 3_000])),
             clients,
             limits,
+        };
+        script.put_behind_a_proxy(&mut Rng::new(seed.rotate_left(32)));
+        script
+    }
+
+    /// Makes the clients of some seeds come through a proxy. `rng` is one of its own, so that all else of a seed stays as
+    /// it is.
+    fn put_behind_a_proxy(&mut self, rng: &mut Rng) {
+        if rng.one_in(4) {
+            let limit = Duration::from_millis(rng.pick(&[100, 1_000, 5_000, 5_000]));
+            self.limits.proxy_header = Some(limit);
+            self.timer_grid = self.timer_grid.min(limit / 32);
+            for client in &mut self.clients {
+                let header = HeaderScript::random(rng, &self.limits, &client.upload());
+                client.header = Some(header);
+            }
         }
     }
 }
@@ -204,6 +226,7 @@ fn limits(rng: &mut Rng) -> Limits {
         frame_timeout: some(rng, &[0, 1_000, 3_000, 30_000, 30_000]),
         linger_timeout: Duration::from_millis(rng.pick(&[0, 30, 500, 2_000, 2_000, 2_000])),
         max_lifetime: some(rng, &[0, 0, 0, 0, 700, 10_000]),
+        proxy_header: None,
     }
 }
 
@@ -214,6 +237,13 @@ fn spread(rng: &mut Rng, choices_ms: &[u64]) -> Duration {
 }
 
 impl ClientScript {
+    /// The bytes of its messages.
+    pub fn upload(&self) -> Vec<u8> {
+        let (mut rng, mut upload) = (Rng::new(self.seed), vec![]);
+        self.messages.iter().for_each(|message| message.write(&mut rng, &mut upload));
+        upload
+    }
+
     fn random(rng: &mut Rng, limits: &Limits) -> ClientScript {
         let messages = messages(rng, limits);
         let upload: usize = messages.iter().map(Message::wire_len).sum();
@@ -222,6 +252,7 @@ impl ClientScript {
             seed: rng.bits(),
             path: PathScript::random(rng, limits, upload),
             steps: steps(rng, upload),
+            header: None,
             messages,
             read_len: rng.pick(&[1, 100, 4096, 1 << 20, 1 << 20]).max(upload / 200),
             read_gap: spread(rng, &[0, 0, 1, 100]),

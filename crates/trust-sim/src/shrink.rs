@@ -66,6 +66,19 @@ fn changes(script: &Script) -> Vec<Change> {
                 script.clients[index].messages.remove(message);
             }));
         }
+        let header_steps = client.header.as_ref().map_or(0, |header| header.steps.len());
+        for step in 0..header_steps {
+            add(Box::new(move |script| {
+                let header = script.clients[index].header.as_mut();
+                header.expect("it has one").steps.remove(step);
+            }));
+        }
+    }
+    if script.limits.proxy_header.is_some() {
+        add(Box::new(|script| {
+            script.limits.proxy_header = None;
+            script.clients.iter_mut().for_each(|client| client.header = None);
+        }));
     }
     add(Box::new(|script| script.second_signal_after = None));
     add(Box::new(|script| script.wake_delay = Duration::ZERO));

@@ -9,11 +9,11 @@ use trust_wire::{Limits, Reason};
 use crate::check::{ROUNDS, Violation, Witness, require};
 use crate::clock::Clock;
 use crate::driver::{ServerEnd, ServerResources, truth};
-use crate::model::Model;
+use crate::model::{HeaderModel, Model};
 use crate::network::{Path, PathEvent, Side};
 use crate::peer::{PeerEnd, PeerEvent, SimulatedPeer};
 use crate::rng::Rng;
-use crate::script::Script;
+use crate::script::{ClientScript, Script};
 use crate::watched::Next;
 
 /// Events after which a simulation counts as endless: far above what the longest script needs.
@@ -258,11 +258,14 @@ impl<'a> Simulation<'a> {
         let active = self.clients.iter().flatten().filter(is_active).count();
         let is_served = active < script.max_clients;
         let client = self.clients[index].as_mut().expect("it is connected");
-        let model = Model::of(&client.peer.upload, script.limits.mode, script.limits.max_payload);
+        let ClientScript { header, .. } = &script.clients[index];
+        let (mode, max_payload) = (script.limits.mode, script.limits.max_payload);
+        let model = Model::of(&script.clients[index].upload(), mode, max_payload);
         // Every round of the timers may be late by a step of the grid and by the server's own delays.
         let round = script.timer_grid + script.judge_delay + script.wake_delay;
         let slack = (round + Duration::from_millis(2)) * ROUNDS;
-        let witness = Witness::new(model, script.limits.clone(), slack, now);
+        let header = header.as_ref().map(|header| HeaderModel::of(&header.bytes, header.fate));
+        let witness = Witness::new(header, model, script.limits.clone(), slack, now);
         client.entry =
             Some(ServerEnd::accept(&self.limits, is_served, witness, &client.path, now)?);
         self.note(|| format!("server accepts client {index}, {active} others"));

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use trust_wire::turn::{Answer, Bounds, Io, Serve, Step, Turn, Unread};
 use trust_wire::{
-    CloseStep, Connection, Disconnect, During, Probe, Readiness, Reason, Received, Timestamp,
+    CloseStep, Connection, Disconnect, During, Probe, ProxyHeader, Readiness, Reason, Received,
+    Timestamp,
 };
 
 use crate::check::{Operation, Truth, Violation, Witness, require};
@@ -33,10 +34,17 @@ pub struct CallReport {
 }
 
 /// Answers with what came.
-#[derive(Debug)]
-pub struct Echo;
+#[derive(Debug, Default)]
+pub struct Echo {
+    /// The PROXY header of which it was told.
+    introduced: Option<ProxyHeader>,
+}
 
 impl Serve for Echo {
+    fn introduce(&mut self, header: &ProxyHeader) {
+        self.introduced = Some(*header);
+    }
+
     fn answer<'a>(&'a mut self, received: &'a Received<'_>) -> Answer<'a> {
         match received {
             Received::Nothing => Answer { parts: [&[]; 3], frames: 0 },
@@ -116,10 +124,11 @@ impl Watched {
     ) -> Result<Next, Violation> {
         let mut readiness = self.readiness;
         let mut turn = Turn::new(&mut readiness, bounds);
+        let mut echo = Echo::default();
         let mut failed = None;
         let mut receives = 0;
         let next = loop {
-            let step = turn.step(&mut self.connection, io, &mut Echo, buffer);
+            let step = turn.step(&mut self.connection, io, &mut echo, buffer);
             let (report, truth) = (io.take_report(), io.truth());
             self.sent += report.sent;
             failed = failed.or(report.failed);
@@ -134,7 +143,8 @@ impl Watched {
             }
             match step {
                 Step::Received(count) => {
-                    self.judge(Operation::Received(count), truth)?;
+                    let introduced = echo.introduced.take();
+                    self.judge(Operation::Received(count, introduced), truth)?;
                     self.judge(Operation::Answered, truth)?;
                 }
                 Step::Sent(_) => self.judge(Operation::Sent, truth)?,

@@ -5,6 +5,7 @@
 //! is: what it owes never exceeds the answer to one receive.
 
 mod ending;
+mod introduction;
 mod opening;
 mod terms;
 mod unsettled;
@@ -47,7 +48,7 @@ pub enum Received<'a> {
 #[derive(Debug)]
 pub struct Connection {
     limits: Arc<Limits>,
-    /// `None` as long as all of it is as in a connection that has just been opened.
+    /// `None` as long as all of it is as in a connection that is open and has done nothing.
     unsettled: Option<Box<Unsettled>>,
     mode: Mode,
     /// The peer's FIN was received.
@@ -70,8 +71,8 @@ impl Connection {
     pub fn new(limits: Arc<Limits>, now: Timestamp) -> Connection {
         Connection {
             mode: limits.mode,
+            unsettled: limits.proxy_header.map(|_| Unsettled::introducing(limits.max_payload)),
             limits,
-            unsettled: None,
             peer_finished: false,
             has_news: false,
             totals: Totals::default(),
@@ -109,6 +110,8 @@ impl Connection {
     ///
     /// What is returned must be answered, and the answer reported with
     /// [`Connection::handle_answered`], before any other method is called.
+    ///
+    /// While [`Connection::awaits_header`] they are for [`Connection::handle_header`].
     pub fn handle_received<'a>(
         &mut self,
         in_room: usize,
@@ -125,7 +128,9 @@ impl Connection {
                 self.enter(State::FinSent(cause, lingering));
                 return Received::Nothing;
             }
-            State::Flushing(_) | State::Closed(..) => return Received::Nothing,
+            State::Introducing(_) | State::Flushing(_) | State::Closed(..) => {
+                return Received::Nothing;
+            }
         };
         self.awaiting_since = now;
         if self.mode == Mode::Auto {
@@ -196,6 +201,7 @@ impl Connection {
         self.note_probe(seen_at, probe);
         match *self.state() {
             State::Open | State::Retiring { .. } => self.judge_open(now, probe),
+            State::Introducing(_) => self.judge_header(now, probe.unread),
             State::Flushing(_) | State::FinSent(..) => self.judge_ending(now, probe),
             State::Closed(..) => {}
         }
@@ -206,6 +212,7 @@ impl Connection {
     /// Whether to receive when the socket is readable.
     pub fn wants_receive(&self) -> bool {
         match *self.state() {
+            State::Introducing(_) => true,
             State::Open | State::Retiring { .. } => self.owed().is_empty(),
             // Discarding lets a peer that writes before it reads come round to reading.
             State::Flushing(_) | State::FinSent(..) => !self.peer_finished,
@@ -226,6 +233,7 @@ impl Connection {
                 return self.open_deadline().min(self.opened_at.after(self.limits.max_lifetime));
             }
             State::Retiring { .. } => self.open_deadline(),
+            State::Introducing(_) => self.header_deadline(),
             State::FinSent(_, lingering) if self.awaits_fin() => {
                 let linger = self.limits.linger_timeout;
                 lingering.deadline(linger).min(self.next_probe(Some(linger)))
@@ -239,6 +247,7 @@ impl Connection {
     /// Which state the connection is in.
     pub fn phase(&self) -> Phase {
         match *self.state() {
+            State::Introducing(_) => Phase::Connected,
             State::Open | State::Retiring { .. } if self.totals.bytes_in == 0 => Phase::Connected,
             State::Open | State::Retiring { .. } => Phase::Open,
             State::Flushing(_) | State::FinSent(..) => Phase::Lingering,

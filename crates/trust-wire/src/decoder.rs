@@ -217,7 +217,7 @@ impl<F: Format> Decoder<F> {
         }
     }
 
-    /// Holds the beginning of a frame, which has no header that ends the stream; nothing is held before.
+    /// Holds the beginning of a frame, which has no header that ends the stream.
     #[inline(never)]
     pub(crate) fn hold(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {

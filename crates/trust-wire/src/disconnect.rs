@@ -1,5 +1,7 @@
 //! Why a connection ended.
 
+use crate::proxy_header::BadProxyHeader;
+
 /// The cause of a connection's end, with what there is to say about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disconnect {
@@ -62,11 +64,15 @@ pub enum Reason {
     AtCapacity,
     /// The process that served the connection ended without a word.
     ChildDied,
+    /// The PROXY header with which the connection had to begin is wrong, or not there.
+    ProxyHeaderInvalid(BadProxyHeader),
+    /// The PROXY header was not whole for as long as the limit allows.
+    ProxyHeaderTimeout,
 }
 
 impl Reason {
-    /// One of each kind, for tables that are kept by kind; details are zero.
-    pub const KINDS: [Reason; 16] = [
+    /// One of each kind, for tables that are kept by kind; details mean nothing.
+    pub const KINDS: [Reason; 18] = [
         Reason::PeerFin,
         Reason::TruncatedFrame { have: 0, need: 0 },
         Reason::FrameTooLarge { declared: 0 },
@@ -83,6 +89,8 @@ impl Reason {
         Reason::IoError,
         Reason::AtCapacity,
         Reason::ChildDied,
+        Reason::ProxyHeaderInvalid(BadProxyHeader::Missing),
+        Reason::ProxyHeaderTimeout,
     ];
 
     /// Where in [`Reason::KINDS`] this kind is.

@@ -39,6 +39,9 @@ pub struct Limits {
     /// Life of a connection after which it is ended in the orderly way, and [`LIFETIME_GRACE`]
     /// later cut.
     pub max_lifetime: Option<Duration>,
+    /// Longest time from accept to the last byte of the PROXY header with which every connection
+    /// then has to begin; `Duration::MAX` is no limit. `None`: there is no such header.
+    pub proxy_header: Option<Duration>,
 }
 
 impl Default for Limits {
@@ -50,6 +53,7 @@ impl Default for Limits {
             frame_timeout: Some(Duration::from_secs(30)),
             linger_timeout: Duration::from_secs(2),
             max_lifetime: None,
+            proxy_header: None,
         }
     }
 }

@@ -6,7 +6,7 @@ mod encode;
 
 use core::net::SocketAddr;
 
-pub use self::decode::{BadProxyHeader, PROXY_HEADER_MAX};
+pub use self::decode::{BadProxyHeader, PROXY_BLOCK_MAX, PROXY_HEADER_MAX};
 pub use self::encode::EncodedProxyHeader;
 
 /// What a header of version 2 begins with (section 2.2).

@@ -14,6 +14,7 @@ use core::time::Duration;
 
 use crate::connection::{CloseStep, Connection, Probe, Received};
 use crate::disconnect::{During, ErrnoClass};
+use crate::proxy_header::ProxyHeader;
 use crate::time::Timestamp;
 
 pub use self::readiness::{Asked, Question, Readiness, Unread};
@@ -71,6 +72,9 @@ pub enum Refusal {
 
 /// Whoever answers.
 pub trait Serve {
+    /// The PROXY header has come, before anything that is to be answered.
+    fn introduce(&mut self, header: &ProxyHeader);
+
     /// The answer to what one receive brought in. It is sent with one call.
     fn answer<'a>(&'a mut self, received: &'a Received<'_>) -> Answer<'a>;
 }
@@ -265,7 +269,15 @@ impl<'a> Turn<'a> {
         rest: &[u8],
     ) {
         // After the call: what it brought had arrived by now, even if the process was stopped before.
-        let received = connection.handle_received(in_room, rest, io.now());
+        let now = io.now();
+        let mut rest = rest;
+        if connection.awaits_header() {
+            rest = introduce(connection, serve, rest, now);
+            if rest.is_empty() {
+                return;
+            }
+        }
+        let received = connection.handle_received(in_room, rest, now);
         if matches!(received, Received::Nothing) {
             return;
         }
@@ -292,6 +304,19 @@ impl<'a> Turn<'a> {
             io.ask(question);
         }
     }
+}
+
+/// Receives the PROXY header; returns what follows it, if it is whole.
+#[cold]
+fn introduce<'a>(
+    connection: &mut Connection,
+    serve: &mut impl Serve,
+    bytes: &'a [u8],
+    now: Timestamp,
+) -> &'a [u8] {
+    let Some((header, rest)) = connection.handle_header(bytes, now) else { return &[] };
+    serve.introduce(&header);
+    rest
 }
 
 #[cfg(test)]

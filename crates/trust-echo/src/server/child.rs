@@ -15,7 +15,8 @@ use trust_cli::output::tell;
 use trust_cli::run::catching_panics;
 use trust_cli::signals::{self, IgnoredHangup, Signals};
 use trust_cli::text::reason;
-use trust_net::channel::{self, Report, Unlogged};
+use trust_net::channel::{self, Introduced, Report, Unlogged};
+use trust_net::observer::ClientInfo;
 use trust_net::service::Echo;
 use trust_net::wire::{Disconnect, During};
 use trust_net::{Event, Observer, Server};
@@ -47,9 +48,8 @@ pub fn run() -> ExitCode {
     let _ = fs::write("/proc/self/comm", "trustctl");
     let signals = Signals::install(IgnoredHangup::Handle);
     let log = open_log(&told);
-    let client = told.client();
     let outcome = catching_panics(|| serve(channel, stream, &told, &log, signals));
-    let report = match outcome {
+    let (client, report) = match outcome {
         Ok(report) => report,
         Err(failure) => {
             let event = log.event(Level::Error, "error").field("message", &failure.message);
@@ -102,12 +102,12 @@ fn open_log(told: &HandOver) -> EventLog {
 }
 
 fn serve(
-    channel: BorrowedFd<'_>,
+    channel: BorrowedFd<'static>,
     stream: OwnedFd,
     told: &HandOver,
     log: &EventLog,
     signals: io::Result<Signals>,
-) -> Result<Report, Failure> {
+) -> Result<(ClientInfo, Report), Failure> {
     let refused = |error: io::Error| {
         let message = format!("cannot serve a connection: {}", reason(&error));
         Failure::new(ExitCode::OsLimit, message)
@@ -115,7 +115,9 @@ fn serve(
     let signals = signals.map_err(refused)?;
     let config = told.config();
     let events = ServerEvents::new(log.clone(), config.clone());
-    let events = Arc::new(ChildEvents { events, closed: Mutex::default() });
+    let introduces = config.limits.proxy_header.is_some();
+    let introduces = introduces.then_some(channel);
+    let events = Arc::new(ChildEvents { events, introduces, closed: Mutex::default() });
     let processes = OtherProcesses::Server(channel);
     let supervisor = Supervisor::new(&signals, log, told.log_file(), processes).map_err(refused)?;
     let observer = Arc::clone(&events) as Arc<dyn Observer>;
@@ -123,14 +125,17 @@ fn serve(
     let (outcome, _) = supervisor.run(server.map_err(refused)?);
     let summary = outcome.map_err(refused)?;
     let closed = *events.closed.lock().unwrap_or_else(PoisonError::into_inner);
-    let report = closed.expect("a server of one connection ends with it");
-    Ok(Report { was_cut: summary.cut > 0, ..report })
+    let (client, report) = closed.expect("a server of one connection ends with it");
+    Ok((client, Report { was_cut: summary.cut > 0, ..report }))
 }
 
 /// Writes what happens to the connection, apart from what the server itself says about it.
 struct ChildEvents {
     events: ServerEvents,
-    closed: Mutex<Option<Report>>,
+    /// Where the server is to be told whom a PROXY header names, if there is one. Whoever knows the
+    /// client tells of it, so that is the child then.
+    introduces: Option<BorrowedFd<'static>>,
+    closed: Mutex<Option<(ClientInfo, Report)>>,
 }
 
 impl Observer for ChildEvents {
@@ -144,17 +149,24 @@ impl Observer for ChildEvents {
 
     fn observe(&self, event: &Event<'_>) {
         match *event {
+            Event::Connected(client) => {
+                if let Some(channel) = self.introduces {
+                    // The server first: what it is not told of is its to tell. If it is gone, nobody is.
+                    let _ = Introduced::of(client).send(channel);
+                    self.events.observe(event);
+                }
+            }
             Event::Started { .. }
-            | Event::Connected(_)
             | Event::DrainStarted { .. }
             | Event::DrainDone { .. }
             | Event::Stats(_) => {}
-            Event::Closed { cause, mode, totals, lifetime, path, .. } => {
+            Event::Closed { client, cause, mode, totals, lifetime, path } => {
                 let reason = cause.reason;
                 let unlogged = Unlogged::default();
                 let report =
                     Report { reason, was_cut: false, mode, totals, lifetime, path, unlogged };
-                *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+                *self.closed.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some((*client, report));
             }
             _ => self.events.observe(event),
         }

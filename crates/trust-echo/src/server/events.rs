@@ -16,6 +16,8 @@ use trust_net::wire::{Disconnect, During, Mode, Opening, Protocol, Reason, Total
 
 use trust_net::{Address, Event, Model, Observer, Peer, ServerConfig};
 
+use crate::server::proxy;
+
 /// Writes what happens in a server to the event log.
 pub struct ServerEvents {
     log: EventLog,
@@ -74,7 +76,11 @@ impl ServerEvents {
     ) -> event_log::EventBuilder<'_> {
         let event = self.log.event(level, name);
         let event = event.field("conn", &client.id).field("client_fd", &client.fd);
-        with_peer(event, &client.peer)
+        let event = with_peer(event, &client.peer);
+        match &client.proxy {
+            Some(proxy) => event.field("proxy", &format_args!("{proxy}")),
+            None => event,
+        }
     }
 
     /// An event that is named by the error table.
@@ -113,7 +119,16 @@ impl ServerEvents {
                 let event = warn("frame_too_large")
                     .field("declared_bytes", &declared)
                     .field("max_frame_bytes", &limits.max_payload);
-                return with_opening(event, opening).write();
+                return self.with_opening(event, opening).write();
+            }
+            Reason::ProxyHeaderInvalid(bad) => {
+                let event = warn("proxy_header_invalid").field("problem", &proxy::problem(bad));
+                return with_strange_opening(event, opening).write();
+            }
+            Reason::ProxyHeaderTimeout => {
+                let event = warn("proxy_header_timeout")
+                    .field("proxy_timeout_sec", &seconds(limits.proxy_header));
+                return with_strange_opening(event, opening).write();
             }
             Reason::RecvTimeout => self
                 .errno_event(client, errno::WOULD_BLOCK, During::Receive)
@@ -135,8 +150,9 @@ impl ServerEvents {
             }
             Reason::DrainTimeout => warn("drain_timeout")
                 .field("drain_timeout_sec", &self.config.drain_timeout.as_secs_f64()),
-            // So balancers look whether a server accepts: nothing was asked, and nothing was lost.
-            Reason::ClientReset if totals.bytes_in == 0 => {
+            // So balancers look whether a server accepts: nothing was asked, and nothing was lost. Of a
+            // connection that has begun its PROXY header there is an opening.
+            Reason::ClientReset if totals.bytes_in == 0 && opening.is_none() => {
                 let errno = cause.errno.unwrap_or_default();
                 with_errno(self.client_event(Level::Info, "client_reset", client), errno)
             }
@@ -148,7 +164,30 @@ impl ServerEvents {
             }
         };
         // A right frame that stays unfinished is nothing to show.
-        with_opening(event, opening.filter(|it| it.protocol().is_some())).write();
+        self.with_opening(event, opening.filter(|it| it.protocol().is_some())).write();
+    }
+
+    /// Adds how the stream began, and what that looks like.
+    fn with_opening<'a>(
+        &self,
+        event: event_log::EventBuilder<'a>,
+        opening: Option<&Opening>,
+    ) -> event_log::EventBuilder<'a> {
+        let Some(opening) = opening else { return event };
+        let event = event.field("first_bytes", &foreign::shown(opening.bytes()));
+        let reads_headers = self.config.limits.proxy_header.is_some();
+        match opening.protocol() {
+            None => event,
+            Some(Protocol::Text) => event.field("hint", TEXT_HINT),
+            Some(protocol) => {
+                let named = foreign::named(protocol);
+                let remedy = match protocol {
+                    Protocol::ProxyV1 | Protocol::ProxyV2 if !reads_headers => PROXY_REMEDY,
+                    _ => "",
+                };
+                event.field("hint", &format_args!("looks like {named}{remedy}"))
+            }
+        }
     }
 }
 
@@ -175,7 +214,7 @@ impl Observer for ServerEvents {
             }
             Event::Recognised { client, opening } => {
                 let event = self.client_event(Level::Info, "foreign_protocol", client);
-                with_opening(event, Some(opening)).write();
+                self.with_opening(event, Some(opening)).write();
             }
             Event::Ending { client, cause, totals, opening } => {
                 self.write_cause(client, cause, &totals, opening);
@@ -307,6 +346,8 @@ pub const fn reason_name(reason: &Reason) -> &'static str {
         Reason::IoError => "io_error",
         Reason::AtCapacity => "at_capacity",
         Reason::ChildDied => "child_died",
+        Reason::ProxyHeaderInvalid(_) => "proxy_header_invalid",
+        Reason::ProxyHeaderTimeout => "proxy_header_timeout",
     }
 }
 
@@ -396,16 +437,16 @@ fn with_errno(event: event_log::EventBuilder<'_>, errno: i32) -> event_log::Even
     event.field("errno", &errno).field("errno_name", &errno_name(errno))
 }
 
-/// Adds how the stream began, and what that looks like.
-fn with_opening<'a>(
+/// Adds how a stream began that has no PROXY header, and what that looks like.
+fn with_strange_opening<'a>(
     event: event_log::EventBuilder<'a>,
     opening: Option<&Opening>,
 ) -> event_log::EventBuilder<'a> {
     let Some(opening) = opening else { return event };
     let event = event.field("first_bytes", &foreign::shown(opening.bytes()));
     match opening.protocol() {
-        None => event,
-        Some(Protocol::Text) => event.field("hint", TEXT_HINT),
+        // What is wrong with a header was said, and text is seen.
+        None | Some(Protocol::ProxyV1 | Protocol::ProxyV2 | Protocol::Text) => event,
         Some(protocol) => {
             event.field("hint", &format_args!("looks like {}", foreign::named(protocol)))
         }
@@ -414,3 +455,6 @@ fn with_opening<'a>(
 
 /// Frames only is what the server was told, so it is worth a word what is right for text.
 const TEXT_HINT: &str = "looks like text without frames, which --mode raw or auto echoes";
+
+/// What would have been right for whoever sends a header that the server does not know of.
+const PROXY_REMEDY: &str = ", which --proxy-protocol reads";

@@ -68,6 +68,7 @@ pub(crate) struct HandOver {
     frame_timeout: Option<Duration>,
     linger_timeout: Duration,
     max_lifetime: Option<Duration>,
+    proxy_header: Option<Duration>,
     drain_timeout: Duration,
     pub(crate) request_id: String,
     log_level: String,
@@ -87,8 +88,15 @@ enum PeerForm {
 impl HandOver {
     /// What all children of a server are told, for a client that is yet to come.
     pub(crate) fn new(config: &ServerConfig, log: &EventLog, log_file: Option<&Path>) -> HandOver {
-        let Limits { mode, max_payload, timeout, frame_timeout, linger_timeout, max_lifetime } =
-            config.limits;
+        let Limits {
+            mode,
+            max_payload,
+            timeout,
+            frame_timeout,
+            linger_timeout,
+            max_lifetime,
+            proxy_header,
+        } = config.limits;
         HandOver {
             conn: 0,
             client_fd: -1,
@@ -99,6 +107,7 @@ impl HandOver {
             frame_timeout,
             linger_timeout,
             max_lifetime,
+            proxy_header,
             drain_timeout: config.drain_timeout,
             request_id: log.request_id().to_owned(),
             log_level: log.lowest().name().to_owned(),
@@ -108,7 +117,7 @@ impl HandOver {
     }
 
     pub(crate) fn client(&self) -> ClientInfo {
-        ClientInfo { id: self.conn, fd: self.client_fd, peer: self.peer }
+        ClientInfo::new(self.conn, self.client_fd, self.peer)
     }
 
     pub(crate) fn config(&self) -> ServerConfig {
@@ -119,6 +128,7 @@ impl HandOver {
             frame_timeout: self.frame_timeout,
             linger_timeout: self.linger_timeout,
             max_lifetime: self.max_lifetime,
+            proxy_header: self.proxy_header,
         };
         ServerConfig { limits, drain_timeout: self.drain_timeout, ..ServerConfig::new(0) }
     }
@@ -138,7 +148,7 @@ impl HandOver {
 
 impl Launcher for HandOver {
     fn hand_over(&self, client: &ClientInfo) -> Vec<u8> {
-        let ClientInfo { id: conn, fd: client_fd, peer } = *client;
+        let ClientInfo { id: conn, fd: client_fd, peer, .. } = *client;
         let words = HandOver { conn, client_fd, peer, ..self.clone() };
         serde_json::to_vec(&words).expect("numbers, text and bytes have a JSON form")
     }
@@ -172,6 +182,7 @@ mod tests {
             frame_timeout: Some(Duration::from_micros(1500)),
             linger_timeout: Duration::ZERO,
             max_lifetime: Some(Duration::from_secs(9)),
+            proxy_header: Some(Duration::MAX),
         };
         let drain_timeout = Duration::from_millis(3);
         let config = ServerConfig { limits, drain_timeout, ..ServerConfig::new(0) };
@@ -179,7 +190,7 @@ mod tests {
         let told = HandOver::new(&config, &EventLog::disabled(), Some(path));
         let ip = Peer::Ip("[2001:db8::1]:4711".parse().unwrap());
         for peer in [ip, Peer::Unix { pid: 4711, uid: u32::MAX }] {
-            let words = told.hand_over(&ClientInfo { id: 12, fd: 9, peer });
+            let words = told.hand_over(&ClientInfo::new(12, 9, peer));
             let heard: HandOver = serde_json::from_slice(&words).unwrap();
             assert_eq!(format!("{:?}", heard.config()), format!("{config:?}"));
             let client = heard.client();

@@ -8,4 +8,5 @@ mod launcher;
 mod notify;
 mod options;
 mod port_holder;
+mod proxy;
 mod supervisor;

@@ -149,6 +149,7 @@ pub(crate) fn checked_config(
         frame_timeout: off(options.frame_timeout),
         linger_timeout: options.linger_timeout,
         max_lifetime: off(options.max_lifetime),
+        proxy_header: None,
     };
     if limits.mode == Mode::Auto && limits.max_payload >= AUTO_MODE_MAX_FRAME {
         let message = format!(

@@ -197,7 +197,7 @@ impl<S: Service> Worker<'_, S> {
         };
         let id = self.shared.counters.next_connection();
         if let Some(parent) = self.role.parent() {
-            let info = ClientInfo { id, fd: stream.as_raw_fd(), peer };
+            let info = ClientInfo::new(id, stream.as_raw_fd(), peer);
             self.now = self.shared.now();
             let policy = &mut self.listeners.policy;
             return parent.serve(stream, info, self.shared, policy, self.now);

@@ -44,7 +44,10 @@ impl Parent {
         policy: &mut AcceptPolicy,
         now: Timestamp,
     ) {
-        shared.observer.observe(&Event::Connected(&client));
+        // Else the child does, once it knows the client.
+        if shared.limits.proxy_header.is_none() {
+            shared.observer.observe(&Event::Connected(&client));
+        }
         self.waiting = Some(Waiting { stream, client, accepted_at: now });
         self.start_waiting(shared, policy, now);
     }
@@ -74,6 +77,7 @@ impl Parent {
                     policy.handle_exhausted(now, errno, observer);
                     return false;
                 }
+                tell_of_unknown(shared, &client);
                 observer.observe(&Event::ChildFailed { client: &client, errno });
                 self.waiting = None;
                 shared.loads.take_off(PARENT);
@@ -105,7 +109,10 @@ impl Parent {
 }
 
 fn handle_exit<S: Service>(shared: &Shared<S>, exited: &Exited) {
-    let Exited { client, accepted_at, pid, exit, report } = *exited;
+    let Exited { client, is_told_of, accepted_at, pid, exit, report } = *exited;
+    if !is_told_of {
+        tell_of_unknown(shared, &client);
+    }
     // Whoever reads in the log that the client is gone finds its place free.
     shared.loads.take_off(PARENT);
     let unlogged = report.map(|report| report.unlogged).unwrap_or_default();
@@ -116,6 +123,13 @@ fn handle_exit<S: Service>(shared: &Shared<S>, exited: &Exited) {
         shared.counters.note_drained(was_cut);
     }
     close(shared, &client, accepted_at, report, Reason::ChildDied);
+}
+
+/// Tells of a client whose PROXY header nobody has read, if that is what it had to begin with.
+fn tell_of_unknown<S: Service>(shared: &Shared<S>, client: &ClientInfo) {
+    if shared.limits.proxy_header.is_some() {
+        shared.observer.observe(&Event::Connected(client));
+    }
 }
 
 /// The client of a child is gone: for `otherwise`, if the child could not say.

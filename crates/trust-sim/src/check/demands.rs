@@ -1,5 +1,7 @@
 //! What must hold after each step of a connection, and of the step that ends it.
 
+use std::time::Duration;
+
 use trust_wire::{CloseStep, Connection, Phase, Reason, Timestamp};
 
 use super::{Truth, Violation, Witness, require};
@@ -30,6 +32,8 @@ impl Witness {
                     | Reason::FrameTimeout
                     | Reason::DrainTimeout
                     | Reason::SecondSignal
+                    | Reason::ProxyHeaderInvalid(_)
+                    | Reason::ProxyHeaderTimeout
             )
         );
         let holds = match step {
@@ -86,10 +90,13 @@ impl Witness {
     }
 
     pub(super) fn check_buffers(&self, connection: &Connection) -> Result<(), Violation> {
-        let held = match self.model.tail(self.served, self.fence) {
-            Tail::Unfinished { have, .. } if self.cause.is_none() => have + have.max(SPARE_MIN),
+        let have = match (&self.header, self.model.tail(self.served, self.fence)) {
+            (Some(header), _) => header.held(),
+            (None, Tail::Unfinished { have, .. }) => have,
             _ => 0,
         };
+        let is_holding = have > 0 && self.cause.is_none();
+        let held = if is_holding { have + have.max(SPARE_MIN) } else { 0 };
         // What is owed was put aside once, is freed as a whole, and is no more than the answer to one receive.
         let owed_at_most = if self.was_owing { self.put_aside } else { 0 };
         let one_answer = self.last_receive + 4 + self.limits.max_payload as usize;
@@ -115,6 +122,7 @@ impl Witness {
         require(!reads_while_owing, "a connection that owes is not read", || format!("{self:?}"))?;
         let is_armed = connection.poll_deadline() != Timestamp::NEVER;
         let needs_deadline = match (self.cause, self.limits.timeout) {
+            (None, _) if self.header.is_some() => self.limits.proxy_header < Some(Duration::MAX),
             (None, Some(_)) => true,
             (None, None) => false,
             (Some(_), timeout) => {
@@ -142,5 +150,7 @@ fn is_failure(reason: Reason) -> bool {
             | Reason::BrokenPipe
             | Reason::ClientUnreachable
             | Reason::IoError
+            | Reason::ProxyHeaderInvalid(_)
+            | Reason::ProxyHeaderTimeout
     )
 }

@@ -15,6 +15,7 @@ impl Connection {
     pub fn handle_end_of_stream(&mut self) {
         self.peer_finished = true;
         match *self.state() {
+            State::Introducing(_) => self.end_before_header(),
             State::Open | State::Retiring { .. } => {
                 let reason = match self.unfinished() {
                     None => Reason::PeerFin,
@@ -45,7 +46,7 @@ impl Connection {
             State::Flushing(first) if self.owed().is_empty() => {
                 self.enter(State::Closed(first, step));
             }
-            State::Open | State::Retiring { .. } | State::Flushing(_) => {
+            State::Introducing(_) | State::Open | State::Retiring { .. } | State::Flushing(_) => {
                 self.decide(State::Closed(cause, step));
             }
         }
@@ -54,18 +55,26 @@ impl Connection {
     /// Ends the connection for `reason` once everything is answered whose first byte had been received
     /// by now; `unread` is how many bytes of that the kernel still holds.
     pub fn retire(&mut self, reason: Reason, unread: u64) {
-        if let State::Open = *self.state() {
-            self.enter(State::Retiring { reason, until: self.totals.bytes_in + unread });
-            self.retire_if_done();
+        match *self.state() {
+            State::Introducing(None) => self.retire_before_header(reason, unread),
+            State::Open => {
+                self.enter(State::Retiring { reason, until: self.totals.bytes_in + unread });
+                self.retire_if_done();
+            }
+            State::Introducing(Some(_))
+            | State::Retiring { .. }
+            | State::Flushing(_)
+            | State::FinSent(..)
+            | State::Closed(..) => {}
         }
     }
 
-    /// Ends the connection at once: with RST if something is cut by that, which is a frame that had begun, or
-    /// bytes that were owed or not acknowledged. Where nothing is, an orderly end under way keeps its
+    /// Ends the connection at once: with RST if something is cut by that, which is a frame or PROXY header
+    /// that had begun, or bytes that were owed or not acknowledged. Where nothing is, an orderly end under way keeps its
     /// reason.
     pub fn abort(&mut self, reason: Reason, probe: Probe) {
-        let is_receiving =
-            self.unfinished().is_some() || matches!(*self.state(), State::Retiring { .. });
+        let is_receiving = self.unfinished().is_some()
+            || matches!(*self.state(), State::Introducing(Some(_)) | State::Retiring { .. });
         let is_sending = !self.owed().is_empty() || self.unacknowledged(probe) > 0;
         let during = if is_receiving { During::Receive } else { During::Send };
         let cause = Disconnect::new(reason, during);
@@ -81,7 +90,7 @@ impl Connection {
             State::Flushing(first) | State::FinSent(first, _) => {
                 self.enter(State::Closed(first, CloseStep::Close));
             }
-            State::Open | State::Retiring { .. } => {
+            State::Introducing(_) | State::Open | State::Retiring { .. } => {
                 self.decide(State::Closed(cause, CloseStep::Close));
             }
         }
@@ -89,7 +98,7 @@ impl Connection {
 
     /// Whether the end is decided, so that [`Connection::poll_close`] may have a step.
     pub fn is_ending(&self) -> bool {
-        !matches!(*self.state(), State::Open | State::Retiring { .. })
+        !matches!(*self.state(), State::Introducing(_) | State::Open | State::Retiring { .. })
     }
 
     /// The next step of the end, if one is due. After `Close` and `Reset` there is none.
@@ -99,7 +108,7 @@ impl Connection {
     /// so a caller that polls then needs no timer to learn of it.
     pub fn poll_close(&mut self, now: Timestamp, ask: impl FnOnce() -> Probe) -> Option<CloseStep> {
         match *self.state() {
-            State::Open | State::Retiring { .. } => None,
+            State::Introducing(_) | State::Open | State::Retiring { .. } => None,
             State::Closed(_, step) => Some(step),
             State::Flushing(_) | State::FinSent(..) if !self.owed().is_empty() => None,
             State::Flushing(cause) | State::FinSent(cause, _) => self.next_step(cause, now, ask),
@@ -124,6 +133,12 @@ impl Connection {
         limit.filter(|_| self.has_outstanding())
     }
 
+    /// Whether [`Connection::poll_opening`] or [`Connection::poll_cause`] has something new.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        self.has_news
+    }
+
     /// The cause of the end, once, when it has been decided or has been replaced by a failure.
     pub fn poll_cause(&mut self) -> Option<Disconnect> {
         if !self.has_news {
@@ -136,7 +151,7 @@ impl Connection {
     /// The cause of the end, if it is decided.
     pub fn cause(&self) -> Option<Disconnect> {
         match *self.state() {
-            State::Open | State::Retiring { .. } => None,
+            State::Introducing(_) | State::Open | State::Retiring { .. } => None,
             State::Flushing(cause) | State::FinSent(cause, _) | State::Closed(cause, _) => {
                 Some(cause)
             }

@@ -8,10 +8,12 @@ use crate::frame::{HEADER_LEN, encode_header};
 use crate::limits::Mode;
 
 use super::Connection;
+use super::unsettled::State;
 
 impl Connection {
     /// How the stream began, once: of a connection without a whole frame that ends in the middle of
-    /// its first one or because of its header, and of one that became raw ([`Mode::Auto`]) although
+    /// its first one or because of its header, of one that ends in the middle of its PROXY header or
+    /// because of that, and of one that became raw ([`Mode::Auto`]) although
     /// its bytes are those of a protocol that is known. To be called before
     /// [`Connection::poll_cause`].
     pub fn poll_opening(&mut self) -> Option<Box<Opening>> {
@@ -50,14 +52,17 @@ impl Connection {
         self.keep_opening(opening);
     }
 
-    /// The connection ends, perhaps in the middle of its first frame.
+    /// The connection ends, perhaps in the middle of its PROXY header or its first frame.
     pub(super) fn note_unfinished_opening(&mut self) {
-        if self.totals.frames_in > 0 || self.mode == Mode::Raw {
-            return;
-        }
+        let expected = match *self.state() {
+            // Any frames are something else, the right ones too.
+            State::Introducing(_) => None,
+            _ if self.totals.frames_in > 0 || self.mode == Mode::Raw => return,
+            _ => Some(LengthFormat::U32_BE),
+        };
         let held = self.unsettled.as_deref().map_or(&[][..], |unsettled| unsettled.decoder.held());
         if !held.is_empty() {
-            self.keep_opening(Opening::new(held, Some(LengthFormat::U32_BE)));
+            self.keep_opening(Opening::new(held, expected));
         }
     }
 

@@ -14,6 +14,9 @@ use super::CloseStep;
 /// Where a connection is on its way to its end.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum State {
+    /// Its PROXY header is still to come. What was received of it is held by the decoder. If the
+    /// connection is to end, for that reason, only so many bytes are still received.
+    Introducing(Option<(Reason, u64)>),
     /// Answers what comes.
     Open,
     /// Answers what begins before byte `until` of the stream, then ends with `reason`.
@@ -33,11 +36,12 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Unsettled {
     pub(super) state: State,
+    /// Holds an unfinished frame, or PROXY header.
     pub(super) decoder: Decoder,
     /// When the unfinished frame began, moved on by the time that the connection was not read.
     pub(super) frame_started_at: Timestamp,
     /// Up to which byte of the stream the frame may still be completed although its time is over: those had arrived
-    /// when it was judged first. `None` while it was not.
+    /// when it was judged first. `None` while it was not. For a PROXY header the same.
     pub(super) frame_fence: Option<u64>,
     pub(super) owed: Owed,
     /// When the caller last reported a [`Probe`] after which bytes were still outstanding.
@@ -65,6 +69,13 @@ impl Unsettled {
             cut_at: Timestamp::NEVER,
             opening: None,
         }
+    }
+
+    /// What a connection has whose PROXY header is still to come.
+    #[cold]
+    pub(super) fn introducing(max_payload: u32) -> Box<Unsettled> {
+        let state = State::Introducing(None);
+        Box::new(Unsettled { state, ..Unsettled::new(max_payload) })
     }
 
     /// The next frame has begun, or may.

@@ -6,14 +6,14 @@ use core::str;
 use super::{ProxyHeader, SIGNATURE};
 
 /// The longest header that is taken, in bytes.
-pub const PROXY_HEADER_MAX: usize = FIXED_LEN + BLOCK_MAX;
+pub const PROXY_HEADER_MAX: usize = FIXED_LEN + PROXY_BLOCK_MAX;
 
 /// Bytes of a line of version 1, CRLF included (section 2.1).
 const LINE_MAX: usize = 107;
 
 /// Bytes that may follow the fixed part of version 2: addresses and TLVs. Proxies send a few hundred,
 /// and a few thousand with a client's certificate. The format allows 65,535.
-const BLOCK_MAX: usize = 4096;
+pub const PROXY_BLOCK_MAX: usize = 4096;
 
 const LINE_START: &[u8] = b"PROXY ";
 

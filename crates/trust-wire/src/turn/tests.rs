@@ -55,10 +55,20 @@ impl Io for Scripted {
     }
 }
 
-struct Echo;
+#[derive(Default)]
+struct Echo {
+    /// What it was told of, and how often it answered before.
+    introduced: Vec<(ProxyHeader, usize)>,
+    answers: usize,
+}
 
 impl Serve for Echo {
+    fn introduce(&mut self, header: &ProxyHeader) {
+        self.introduced.push((*header, self.answers));
+    }
+
     fn answer<'a>(&'a mut self, received: &'a Received<'_>) -> Answer<'a> {
+        self.answers += 1;
         match received {
             Received::Nothing => Answer { parts: [&[]; 3], frames: 0 },
             Received::Raw(bytes) => Answer { parts: [bytes, &[], &[]], frames: 0 },
@@ -75,14 +85,20 @@ struct Scene {
     connection: Connection,
     readiness: Readiness,
     io: Scripted,
+    echo: Echo,
 }
 
 impl Scene {
     fn new(receives: impl IntoIterator<Item = Result<Vec<u8>, Refusal>>) -> Scene {
+        Scene::with(Limits::default(), receives)
+    }
+
+    fn with(limits: Limits, receives: impl IntoIterator<Item = Result<Vec<u8>, Refusal>>) -> Scene {
         let receives = receives.into_iter().collect();
         Scene {
-            connection: Connection::new(Arc::new(Limits::default()), Timestamp::default()),
+            connection: Connection::new(Arc::new(limits), Timestamp::default()),
             readiness: Readiness::default(),
+            echo: Echo::default(),
             io: Scripted { receives, ..Scripted::default() },
         }
     }
@@ -94,7 +110,7 @@ impl Scene {
         let mut steps = vec![];
         loop {
             let buffer = &mut [0xa5; 64];
-            let step = turn.step(&mut self.connection, &mut self.io, &mut Echo, buffer);
+            let step = turn.step(&mut self.connection, &mut self.io, &mut self.echo, buffer);
             steps.push(step);
             if matches!(step, Step::Closed(_) | Step::Over | Step::Unfinished) {
                 return steps;
@@ -235,4 +251,24 @@ fn bytes_that_a_look_has_found_need_no_event() {
     assert_eq!(scene.turn(Unread::Nothing, false), [Step::Over]);
     scene.readiness.note_probe(&Probe { unread: 8, ..Probe::default() });
     assert_eq!(scene.turn(Unread::Nothing, false), [Step::Received(8), Step::Over]);
+}
+
+#[test]
+fn who_answers_is_told_of_the_header_before_anything_else_and_once() {
+    let limits = Limits { proxy_header: Some(Duration::from_secs(5)), ..Limits::default() };
+    let (line, frame) = (b"PROXY UNKNOWN\r\n", frame());
+    let all = [line, &frame[..]].concat();
+    for at in [0, 1, 14, 15, 16, 22, 23] {
+        let (first, rest) = all.split_at(at);
+        let pieces = [first, rest].into_iter().filter(|piece| !piece.is_empty());
+        let mut scene = Scene::with(limits.clone(), pieces.map(|piece| Ok(piece.to_vec())));
+        let steps = scene.turn(Unread::ToTheEnd, false);
+        assert!(!steps.contains(&Step::Failed), "{steps:?}");
+        assert_eq!(scene.io.sent, frame, "cut at {at}");
+        assert_eq!(scene.echo.introduced, [(ProxyHeader::Socket, 0)], "cut at {at}");
+    }
+    let mut scene = Scene::with(limits, [Ok(b"hello".to_vec())]);
+    let steps = scene.turn(Unread::Bytes, false);
+    assert_eq!(steps, [Step::Received(5), Step::Closed(CloseStep::Reset)]);
+    assert_eq!((scene.echo.introduced, scene.echo.answers), (vec![], 0));
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, SockRef, Socket, Type};
-use trust_sim::rng::Rng;
 use trust_sim::script::{Action, ClientScript};
 
 use change::Why;
@@ -53,11 +52,8 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(script: &ClientScript, host: Host, watch: Watch) -> Client {
-        let mut rng = Rng::new(script.seed);
-        let mut upload = vec![];
-        script.messages.iter().for_each(|message| message.write(&mut rng, &mut upload));
         Client {
-            history: History::new(upload, script),
+            history: History::new(script.upload(), script),
             script: script.clone(),
             host,
             watch,

@@ -44,7 +44,7 @@ pub(super) fn run(context: &mut Context<'_>, options: &ServerOptions) -> Result<
     let cause = Arc::new(Mutex::default());
     let witness = Witness { events, cause: Arc::clone(&cause) };
     let observer = Arc::new(Notified { notifier, others: witness });
-    let info = ClientInfo { id: 1, fd: stream.as_raw_fd(), peer };
+    let info = ClientInfo::new(1, stream.as_raw_fd(), peer);
     let server = Server::of_connection(config, Echo, observer, stream, info)
         .map_err(|error| internal(&error))?;
     let (outcome, signal) = supervisor.run(server);
@@ -120,12 +120,13 @@ pub enum Decided {
 pub const fn decided_by(reason: &Reason) -> Decided {
     match reason {
         Reason::PeerFin | Reason::MaxLifetime => Decided::Reason(ExitCode::Success),
-        Reason::TruncatedFrame { .. } | Reason::FrameTooLarge { .. } => {
-            Decided::Reason(ExitCode::Protocol)
-        }
-        Reason::RecvTimeout | Reason::SendTimeout | Reason::FrameTimeout => {
-            Decided::Reason(ExitCode::TimedOut)
-        }
+        Reason::TruncatedFrame { .. }
+        | Reason::FrameTooLarge { .. }
+        | Reason::ProxyHeaderInvalid(_) => Decided::Reason(ExitCode::Protocol),
+        Reason::RecvTimeout
+        | Reason::SendTimeout
+        | Reason::FrameTimeout
+        | Reason::ProxyHeaderTimeout => Decided::Reason(ExitCode::TimedOut),
         Reason::Drain | Reason::DrainTimeout | Reason::SecondSignal => Decided::Signal,
         Reason::ClientReset | Reason::BrokenPipe | Reason::ClientUnreachable | Reason::IoError => {
             Decided::Errno
