@@ -57,7 +57,7 @@ impl fmt::Display for Obstacle {
             Obstacle::Server(0) => f.write_str("another server listens there"),
             Obstacle::Server(pid) => write!(f, "another server listens there (process {pid})"),
             Obstacle::Locked(lock) => {
-                write!(f, "another server is about to: it holds the lock {}", lock.display())
+                write!(f, "another server is about to listen there: it holds {}", lock.display())
             }
             Obstacle::NoLock(lock, why) => write!(f, "cannot lock {}: {why}", lock.display()),
             Obstacle::NoSocket => f.write_str("a file that is no socket has that name"),

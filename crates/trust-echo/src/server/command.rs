@@ -118,12 +118,13 @@ fn check_against(
     layers: &Layers,
 ) -> Result<(), Failure> {
     if handed_over.is_empty() {
-        let is_unix = matches!(options.host, Some(ListenHost::Unix(_)));
-        if options.socket_mode.is_some() && !is_unix {
-            return Err(no_file(layers));
-        }
-        if is_unix {
+        if let Some(ListenHost::Unix(_)) = options.host {
             return Ok(());
+        }
+        // One that a weaker layer has than the port is meant for another server.
+        let for_this_one = layers.source(&SOCKET_MODE) >= layers.source(&PORT);
+        if options.socket_mode.is_some() && for_this_one {
+            return Err(no_file(layers));
         }
         return options.port.map(drop).ok_or_else(|| {
             let mut missing = PORT.missing();

@@ -289,6 +289,29 @@ fn the_file_has_the_mode_that_was_asked_for_whatever_the_umask() {
 }
 
 #[test]
+fn the_file_of_settings_may_be_for_a_unix_socket_and_a_flag_for_a_port() {
+    let place = Place::new();
+    let start = |flags: &[&str]| {
+        let home = Home::new();
+        let host = place.host();
+        home.configure(&format!("[echo-server]\nhost = {host:?}\nsocket-mode = \"0666\"\n"));
+        let launch = home.trustctl(["echo-server"]).args(flags);
+        Server::start_as(Model::Event, home, launch)
+    };
+    let server = start(&[]);
+    assert_eq!(server.start_event().text("addr"), place.host());
+    let mode = fs::metadata(&place.path).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o7777, 0o666);
+    server.stop();
+    for flags in [&["--port=0"][..], &["--port=0", "--host=127.0.0.1"]] {
+        let server = start(flags);
+        drop(server.peer());
+        assert!(place.names().is_empty());
+        server.stop();
+    }
+}
+
+#[test]
 fn the_file_is_gone_as_soon_as_nobody_is_accepted_any_more() {
     for model in MODELS {
         let place = Place::new();
