@@ -1,4 +1,5 @@
-//! Where a server listens, as the user names it: a host, whose port is another setting, or a unix socket.
+//! Where a server listens, as the user names it: a host, whose port is another setting, or a unix
+//! socket.
 
 use std::ffi::OsStr;
 
@@ -20,7 +21,8 @@ pub enum ListenHost {
 /// A name or an address to listen on, or a unix socket.
 pub const LISTEN_HOST: ValueKind<ListenHost> = ValueKind::of_parts(
     "HOST",
-    "a name or an address, perhaps an IPv6 address in brackets, or a unix socket: unix:PATH or unix:@NAME",
+    "a name or an address, perhaps an IPv6 address in brackets, or a unix socket: \
+     unix:PATH or unix:@NAME",
     ListenHost::parse,
 );
 

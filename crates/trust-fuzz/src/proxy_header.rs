@@ -7,8 +7,8 @@ use trust_wire::{ProxyHeader, ProxyVersion};
 ///
 /// # Panics
 ///
-/// If pieces come to another answer than the whole, if a header is longer than it may be, if it is not
-/// known with its last byte, or if it does not survive being written.
+/// If pieces come to another answer than the whole, if a header is longer than it may be, if it is
+/// not known with its last byte, or if it does not survive being written.
 pub fn run(data: &[u8]) {
     let whole = ProxyHeader::decode(data);
     let mut answers = (0..=data.len()).map(|len| (len, ProxyHeader::decode(&data[..len])));

@@ -30,7 +30,7 @@ const ACCEPT_FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLO
 /// A socket that listens, on TCP or on a unix socket.
 #[derive(Debug)]
 pub struct ListeningSocket {
-    /// Goes first, so that nobody finds the file and no server behind it.
+    /// Goes first, so that no client finds the file without a server.
     _file: Option<SocketFile>,
     descriptor: OwnedFd,
     address: Address,
@@ -121,7 +121,8 @@ impl ListeningSocket {
             }
             Family::Unix => {
                 let stream = accept_with(&self.descriptor, ACCEPT_FLAGS)?;
-                // It has not inherited this one. Otherwise a byte that was sent as urgent would be lost.
+                // It has not inherited this one. Otherwise a byte that was sent as urgent would be
+                // lost.
                 SockRef::from(&stream).set_out_of_band_inline(true)?;
                 let peer = socket::unix_peer(stream.as_fd())?;
                 Ok((stream, peer))
@@ -129,8 +130,9 @@ impl ListeningSocket {
         }
     }
 
-    /// Clients that may wait to be accepted: as many as were asked for, or `net.core.somaxconn` of the
-    /// network namespace, if that was less. `None` if the kernel does not say, as of a unix socket.
+    /// Clients that may wait to be accepted: as many as were asked for, or `net.core.somaxconn` of
+    /// the network namespace, if that was less. `None` if the kernel does not say, as of a unix
+    /// socket.
     pub(crate) fn granted_backlog(&self) -> Option<u32> {
         match self.address.family() {
             Family::Ip => sys::tcp_info(&self.descriptor).ok().map(|info| info.backlog),
@@ -142,13 +144,13 @@ impl ListeningSocket {
 /// Listening sockets on all of these addresses. Where the port is 0 they get a free one, the same
 /// for all of them.
 ///
-/// Those of TCP have SO_REUSEADDR, so that a restart need not wait for old connections in TIME_WAIT;
-/// a second listener on the same port still fails. Accepted sockets have TCP_NODELAY and
+/// Those of TCP have SO_REUSEADDR, so that a restart need not wait for old connections in
+/// TIME_WAIT; a second listener on the same port still fails. Accepted sockets have TCP_NODELAY and
 /// SO_OOBINLINE.
 ///
-/// A unix socket's file replaces one on which nobody listens. It has the permissions `socket_mode`
-/// before anybody can connect, those that the umask leaves if that is `None`, and is removed when
-/// the socket is dropped.
+/// A unix socket's file replaces one on which no process listens. It has the permissions
+/// `socket_mode` before anybody can connect, those that the umask leaves if that is `None`, and is
+/// removed when the socket is dropped.
 ///
 /// # Errors
 ///
@@ -259,7 +261,7 @@ impl<F: Fn(&Socket) -> io::Result<()>> Listening<F> {
                 None
             }
         };
-        // Until it listens nobody can connect, whatever the permissions.
+        // Until it listens no client can connect, whatever the permissions.
         if let (Some(file), Some(mode)) = (&file, self.socket_mode) {
             file.set_mode(mode).map_err(plainly)?;
         }

@@ -16,18 +16,18 @@ use crate::errno::{self, Operation};
 use crate::sys;
 
 /// Unsent bytes in the kernel's send queue above which a socket counts as not writable
-/// (TCP_NOTSENT_LOWAT, `tcp(7)`). It bounds what a peer that never reads piles up there: 0.15 MB instead
-/// of 4.2 MB. Bytes in flight do not count, so it costs a long path nothing.
+/// (TCP_NOTSENT_LOWAT, `tcp(7)`). It bounds what a peer that never reads piles up there: 0.15 MB
+/// instead of 4.2 MB. Bytes in flight do not count, so it costs a long path nothing.
 const UNSENT_LIMIT: u32 = 64 * 1024;
 
-/// Silence after which keepalive begins to ask, and the interval and number of its questions: a peer
-/// that vanished is found after two minutes.
+/// Silence after which keepalive begins to ask, and the interval and number of its questions: a
+/// peer that vanished is found after two minutes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;
 
-/// What accepted sockets of TCP inherit from the listening one (Linux copies these options when the connection is
-/// made).
+/// What accepted sockets of TCP inherit from the listening one (Linux copies these options when the
+/// connection is made).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AcceptedOptions {
     /// Let keepalive find peers that vanished, for want of any other limit.
@@ -45,7 +45,8 @@ pub fn any_address(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
 }
 
-/// Sets what every connection of a server has, on itself or on the listening socket that it inherits from.
+/// Sets what every connection of a server has, on itself or on the listening socket that it
+/// inherits from.
 pub(crate) fn prepare(socket: SockRef<'_>, options: AcceptedOptions) -> io::Result<()> {
     prepare_stream(&socket)?;
     socket.set_tcp_notsent_lowat(UNSENT_LIMIT)?;
@@ -82,24 +83,24 @@ pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<Address> {
     }
 }
 
-/// Who is at the other end of a connection. A peer on TCP that has reset it has no address any more:
-/// it is the unspecified one then.
+/// Who is at the other end of a connection. A peer on TCP that has reset it no longer has an
+/// address: it is the unspecified one then.
 ///
 /// # Errors
 ///
 /// As [`local_address`] and [`unix_peer`].
 pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
-    let nobody: IpAddr = match local_address(socket)? {
+    let unspecified: IpAddr = match local_address(socket)? {
         Address::Unix(_) => return unix_peer(socket),
         Address::Ip(SocketAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
         Address::Ip(SocketAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let address = SockRef::from(&socket).peer_addr().ok().and_then(|peer| peer.as_socket());
-    Ok(Peer::Ip(address.map_or(SocketAddr::new(nobody, 0), canonical)))
+    Ok(Peer::Ip(address.map_or(SocketAddr::new(unspecified, 0), canonical)))
 }
 
-/// The process at the other end of a unix socket (SO_PEERCRED, `unix(7)`): the one that connected, or
-/// that began to listen.
+/// The process at the other end of a unix socket (SO_PEERCRED, `unix(7)`): the one that connected,
+/// or that began to listen.
 ///
 /// # Errors
 ///
@@ -174,8 +175,9 @@ pub fn reset_on_close(socket: BorrowedFd<'_>) {
     let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
 }
 
-/// Ends a connection also where somebody else has its socket, which a close would leave open: with FIN, or with RST
-/// and without what is queued (`connect(2)` to AF_UNSPEC, which ends it as a whole). A unix socket knows no RST.
+/// Ends a connection also where somebody else has its socket, which a close would leave open: with
+/// FIN, or with RST and without what is queued (`connect(2)` to AF_UNSPEC, which ends it as a
+/// whole). A unix socket knows no RST.
 pub(crate) fn end_for_everybody(socket: BorrowedFd<'_>, family: Family, step: CloseStep) {
     // Each fails only if it has ended already.
     match (step, family) {
@@ -187,7 +189,8 @@ pub(crate) fn end_for_everybody(socket: BorrowedFd<'_>, family: Family, step: Cl
     }
 }
 
-/// What the socket says about itself; when, is for the caller to say. Calls that fail count as "nothing".
+/// What the socket says about itself; when, is for the caller to say. Calls that fail count as
+/// "nothing".
 pub fn probe(socket: BorrowedFd<'_>) -> Probe {
     probe_of(socket, Family::Ip)
 }
@@ -201,8 +204,9 @@ pub(crate) fn probe_of(socket: BorrowedFd<'_>, family: Family) -> Probe {
 pub(crate) fn probe_sent(socket: BorrowedFd<'_>, family: Family) -> Probe {
     let unacknowledged = sys::unacknowledged(socket).unwrap_or(0);
     if family == Family::Unix {
-        // The kernel reports that a buffer was read before it takes off its last byte (sock_wfree). There is no error
-        // as long as there is something, because a peer that closes leaves nothing unread.
+        // The kernel reports that a buffer was read before it takes off its last byte (sock_wfree).
+        // There is no error as long as there is something, because a peer that closes leaves
+        // nothing unread.
         let unacknowledged = if unacknowledged == 1 { 0 } else { unacknowledged };
         return Probe { unacknowledged, is_memory: true, ..Probe::default() };
     }

@@ -1,13 +1,14 @@
-//! The file of a unix socket that is listened on (`unix(7)`): made, in place of one on which nobody
-//! listens, and removed.
+//! The file of a unix socket that is listened on (`unix(7)`): made, instead of one on which no
+//! process listens, and removed.
 //!
-//! `bind(2)` makes the file and takes no path that is there. A server that was killed leaves its file
-//! behind, so the next one has to tell such a file from one that is in use, and remove it; and two
-//! that start at the same moment must not take the first one's new file for the old one. No call
-//! removes a file only if it is still the same. So whoever binds holds a lock meanwhile and for as
-//! long as the file is its own: `PATH.lock`, as `flock(2)` has it, which ends with the process however
-//! that ends. PostgreSQL and MySQL keep such a file beside their sockets too. Whoever may make that
-//! file may make the socket's, so it lets nobody in who could not get in the way before.
+//! `bind(2)` makes the file and takes no path that is there. A server that was killed leaves its
+//! file behind, so the next one has to tell such a file from one that is in use, and remove it; and
+//! two that start at the same moment must not take the first one's new file for the old one. No
+//! call removes a file only if it is still the same. So the process that binds holds a lock
+//! meanwhile and for as long as the file is its own: `PATH.lock`, as `flock(2)` has it, which ends
+//! with the process however that ends. PostgreSQL and MySQL keep such a file beside their sockets
+//! too. Users who may make that file may make the socket's, so it lets no one in who could not get
+//! in the way before.
 
 use std::fmt;
 use std::fs::{self, File, Permissions};
@@ -23,7 +24,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::address::Peer;
 use crate::socket;
 
-/// How often the lock is taken anew because its file was removed meanwhile, as a server does that stops.
+/// How often the lock is taken anew because its file was removed meanwhile, as a server does that
+/// stops.
 const LOCK_TRIES: u32 = 16;
 
 /// What is in the way of a unix socket.
@@ -31,7 +33,7 @@ const LOCK_TRIES: u32 = 16;
 pub enum Obstacle {
     /// A server listens there: the process that began to, 0 if it cannot be seen from here.
     Server(i32),
-    /// The lock beside the path is held, and nobody listens there: a server starts or stops.
+    /// The lock beside the path is held, and no process listens there: a server starts or stops.
     Locked(PathBuf),
     /// The lock cannot be taken, and why.
     NoLock(PathBuf, String),
@@ -171,7 +173,8 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Before the lock ends with the descriptor, so that nobody takes it on a file that goes.
+        // Before the lock ends with the descriptor, so that no process takes it on a file that
+        // goes.
         let _ = fs::remove_file(&self.path);
     }
 }
@@ -182,7 +185,7 @@ fn refused_lock(path: PathBuf, error: io::Error) -> Refused {
     Refused { error, obstacle }
 }
 
-/// Removes a socket on which nobody listens.
+/// Removes a socket on which no process listens.
 fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), Refused> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -203,7 +206,7 @@ fn remove_stale(path: &Path, address: &SockAddr) -> Result<(), Refused> {
     }
 }
 
-/// The process that began to listen at an address; `None`: nobody listens.
+/// The process that began to listen at an address; `None`: there is none.
 fn try_to_connect(address: &SockAddr) -> io::Result<Option<i32>> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;

@@ -60,10 +60,10 @@ fn a_session_is_made_for_the_client_that_the_header_names() {
         assert_eq!(answer(server.connect(), &[mapped]), "203.0.113.7:1");
         let v6 = b"PROXY TCP6 2001:db8::7 ::1 1 2\r\n?";
         assert_eq!(answer(server.connect(), &[v6]), "[2001:db8::7]:1");
-        for nobody in [&b"PROXY UNKNOWN\r\n?"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0?"] {
+        for unnamed in [&b"PROXY UNKNOWN\r\n?"[..], b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0?"] {
             let stream = server.connect();
             let own = stream.local_addr().unwrap().to_string();
-            assert_eq!(answer(stream, &[nobody]), own);
+            assert_eq!(answer(stream, &[unnamed]), own);
         }
         let (summary, _) = server.finish();
         assert_eq!(summary.totals.bytes_in, 6, "headers do not count");

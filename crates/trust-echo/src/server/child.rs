@@ -32,7 +32,8 @@ pub fn is_called() -> bool {
 
 /// Serves the connection that comes on standard input, and reports how it ended.
 ///
-/// It is a part of the server's run: its events have the server's identity, and it reads no settings.
+/// It is a part of the server's run: its events have the server's identity, and it reads no
+/// settings.
 pub fn run() -> ExitCode {
     signals::survive_file_size_limit();
     let channel = stdin();
@@ -42,9 +43,11 @@ pub fn run() -> ExitCode {
         ));
         return ExitCode::Usage;
     };
-    // A child is in the background of its server's terminal, which would stop it for a line (`stty tostop`).
+    // A child is in the background of its server's terminal, which would stop it for a line
+    // (`stty tostop`).
     signals::block(SIGTTOU);
-    // Else ps(1) and killall(1) call it after the link in /proc that it was started by. No name is no harm.
+    // Else ps(1) and killall(1) call it after the link in /proc that it was started by. No name is
+    // no harm.
     let _ = fs::write("/proc/self/comm", "trustctl");
     let signals = Signals::install(IgnoredHangup::Handle);
     let log = open_log(&told);
@@ -60,11 +63,13 @@ pub fn run() -> ExitCode {
             return failure.exit;
         }
     };
-    // The server writes what closes the connection's story, so everything else comes before the report.
+    // The server writes what closes the connection's story, so everything else comes before the
+    // report.
     log.finish_telling(|missing| {
         let of = |sink| missing.iter().filter(|of| of.sink == sink).map(|of| of.lines).sum();
         let unlogged = Unlogged { file: of(FILE), stdout: of(STDOUT) };
-        // What is missing is the server's to tell too: it goes on, so that it finds room for a line sooner or later.
+        // What is missing is the server's to tell too: it goes on, so that it finds room for a line
+        // sooner or later.
         let report = Report { unlogged, ..report };
         if report.send(channel).is_err() {
             log.tell_elsewhere(missing);
@@ -81,7 +86,8 @@ fn take_over(channel: BorrowedFd<'_>) -> Option<(OwnedFd, HandOver)> {
     Some((stream, serde_json::from_slice(&words).ok()?))
 }
 
-/// The same places as the server's. What cannot be had is done without: the client is there already.
+/// The same places as the server's. What cannot be had is done without: the client is there
+/// already.
 fn open_log(told: &HandOver) -> EventLog {
     let opened = told.log_file().map(|path| (path, LogFile::open(path)));
     let (file, problem) = match opened {
@@ -132,8 +138,8 @@ fn serve(
 /// Writes what happens to the connection, apart from what the server itself says about it.
 struct ChildEvents {
     events: ServerEvents,
-    /// Where the server is to be told whom a PROXY header names, if there is one. Whoever knows the
-    /// client tells of it, so that is the child then.
+    /// Where the server learns whom a PROXY header names, if there is one. The process that knows
+    /// the client reports it, so that is the child then.
     introduces: Option<BorrowedFd<'static>>,
     closed: Mutex<Option<(ClientInfo, Report)>>,
 }
@@ -151,7 +157,8 @@ impl Observer for ChildEvents {
         match *event {
             Event::Connected(client) => {
                 if let Some(channel) = self.introduces {
-                    // The server first: what it is not told of is its to tell. If it is gone, nobody is.
+                    // The server first: it reports what it does not learn. If it is gone, no one
+                    // does.
                     let _ = Introduced::of(client).send(channel);
                     self.events.observe(event);
                 }

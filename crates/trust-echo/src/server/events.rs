@@ -150,8 +150,8 @@ impl ServerEvents {
             }
             Reason::DrainTimeout => warn("drain_timeout")
                 .field("drain_timeout_sec", &self.config.drain_timeout.as_secs_f64()),
-            // So balancers look whether a server accepts: nothing was asked, and nothing was lost. Of a
-            // connection that has begun its PROXY header there is an opening.
+            // So balancers look whether a server accepts: nothing was asked, and nothing was lost.
+            // Of a connection that has begun its PROXY header there is an opening.
             Reason::ClientReset if totals.bytes_in == 0 && opening.is_none() => {
                 let errno = cause.errno.unwrap_or_default();
                 with_errno(self.client_event(Level::Info, "client_reset", client), errno)

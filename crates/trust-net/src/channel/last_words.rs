@@ -10,20 +10,20 @@ use super::{RECEIVE_FLAGS, Report, SEND_FLAGS, insist};
 use crate::address::Peer;
 use crate::observer::ClientInfo;
 
-/// Whom a PROXY header has named. A child says so before it tells of the client, which is its task
+/// Whom a PROXY header has named. A child says so before it reports the client, which is its task
 /// then and not the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Introduced {
-    /// The client, or whoever has connected if there was no header.
+    /// The client, or the peer that has connected if there was no header.
     pub peer: Peer,
-    /// Whoever has connected for it.
+    /// The peer that has connected for it.
     pub proxy: Option<Peer>,
 }
 
 /// All that is on the channel of a child that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LastWords {
-    /// `None` if it has told nobody of its client.
+    /// `None` if it has not reported its client.
     pub(crate) introduced: Option<Introduced>,
     /// `None` if it could not give one.
     pub(crate) report: Option<Report>,
@@ -55,7 +55,7 @@ impl Introduced {
         Introduced { peer: client.peer, proxy: client.proxy }
     }
 
-    /// Tells the server.
+    /// Reports it to the server.
     ///
     /// # Errors
     ///
@@ -86,7 +86,7 @@ impl Introduced {
 /// Which kind of a peer, and then: its address, port and zone; or its process and user.
 const PEER_BYTES: usize = 1 + 16 + 2 + 4;
 
-const NOBODY: u8 = 0;
+const NO_PEER: u8 = 0;
 const IPV4: u8 = 1;
 const IPV6: u8 = 2;
 const UNIX: u8 = 3;
@@ -95,7 +95,7 @@ fn peer_to_bytes(peer: Option<Peer>) -> [u8; PEER_BYTES] {
     let mut bytes = [0; PEER_BYTES];
     let mut put = |at: usize, part: &[u8]| bytes[at..at + part.len()].copy_from_slice(part);
     match peer {
-        None => put(0, &[NOBODY]),
+        None => put(0, &[NO_PEER]),
         Some(Peer::Ip(SocketAddr::V4(address))) => {
             put(0, &[IPV4]);
             put(1, &address.ip().octets());
@@ -124,7 +124,7 @@ fn peer_from_bytes(bytes: &[u8]) -> Option<Option<Peer>> {
     let (port, scope) = (u16::from_be_bytes(*port), u32::from_be_bytes(scope.try_into().ok()?));
     let [first, second, ..] = *address.as_chunks::<4>().0 else { return None };
     Some(match *kind {
-        NOBODY => None,
+        NO_PEER => None,
         IPV4 => Some(Peer::Ip((Ipv4Addr::from(first), port).into())),
         IPV6 => {
             let address = SocketAddrV6::new(Ipv6Addr::from(*address), port, 0, scope);
@@ -174,7 +174,7 @@ mod tests {
         let peer = Peer::Unix { pid: 1, uid: 2 };
         let whole = Introduced { peer, proxy: None }.to_bytes();
         assert!(Introduced::from_bytes(&whole).is_some());
-        for (at, wrong) in [(0, NOBODY), (0, 4), (PEER_BYTES, 4)] {
+        for (at, wrong) in [(0, NO_PEER), (0, 4), (PEER_BYTES, 4)] {
             let mut bytes = whole;
             bytes[at] = wrong;
             assert_eq!(Introduced::from_bytes(&bytes), None, "byte {at}");

@@ -1,5 +1,5 @@
-//! PROXY headers as simulated proxies send them: right ones, wrong ones, none. Told a second time, so
-//! nothing here is the product's.
+//! PROXY headers as simulated proxies send them: right ones, wrong ones, none. Told a second time,
+//! so nothing here is the product's.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -134,7 +134,8 @@ fn without(upload: &[u8]) -> HeaderFate {
     HeaderFate::WrongAt(begun.unwrap_or_default() + 1)
 }
 
-/// In pieces, at any pace, and perhaps not to the end. The last piece may have more than the header.
+/// In pieces, at any pace, and perhaps not to the end. The last piece may have more than the
+/// header.
 fn steps(rng: &mut Rng, limits: &Limits, len: usize) -> Vec<Step> {
     let limit = limits.proxy_header.unwrap_or_default();
     let longest = rng.pick(&[1, 5, 30, 5_000, 5_000]).max(len / 40);

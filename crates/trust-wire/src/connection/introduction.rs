@@ -14,8 +14,8 @@ impl Connection {
         matches!(*self.state(), State::Introducing(_))
     }
 
-    /// Takes received bytes while the PROXY header is awaited. Once it is whole, returns what it says
-    /// and the bytes that follow it, which are those of the stream.
+    /// Takes received bytes while the PROXY header is awaited. Once it is whole, returns what it
+    /// says and the bytes that follow it, which are those of the stream.
     #[inline(never)]
     pub fn handle_header<'a>(
         &mut self,
@@ -46,8 +46,8 @@ impl Connection {
         None
     }
 
-    /// The peer's FIN has come in place of the header's last byte. Balancers look in this way whether
-    /// a server accepts, without a header: that is a normal end.
+    /// The peer's FIN has come in place of the header's last byte. Balancers look in this way
+    /// whether a server accepts, without a header: that is a normal end.
     pub(super) fn end_before_header(&mut self) {
         match self.unfinished() {
             None => self.end_orderly(Disconnect::new(Reason::PeerFin, During::Receive)),
@@ -67,8 +67,8 @@ impl Connection {
         }
     }
 
-    /// Judges a header that may be late. Bytes that had arrived by the first look after its time may
-    /// complete it, like a frame.
+    /// Judges a header that may be late. Bytes that had arrived by the first look after its time
+    /// may complete it, like a frame.
     pub(super) fn judge_header(&mut self, now: Timestamp, unread: u64) {
         if now < self.opened_at.after(self.limits.proxy_header) {
             return;

@@ -12,10 +12,9 @@ use super::unsettled::State;
 
 impl Connection {
     /// How the stream began, once: of a connection without a whole frame that ends in the middle of
-    /// its first one or because of its header, of one that ends in the middle of its PROXY header or
-    /// because of that, and of one that became raw ([`Mode::Auto`]) although
-    /// its bytes are those of a protocol that is known. To be called before
-    /// [`Connection::poll_cause`].
+    /// its first one or because of its header, of one that ends in the middle of its PROXY header
+    /// or because of that, and of one that became raw ([`Mode::Auto`]) although its bytes are those
+    /// of a protocol that is known. To be called before [`Connection::poll_cause`].
     pub fn poll_opening(&mut self) -> Option<Box<Opening>> {
         if !self.has_news {
             return None;

@@ -11,8 +11,8 @@ pub const PROXY_HEADER_MAX: usize = FIXED_LEN + PROXY_BLOCK_MAX;
 /// Bytes of a line of version 1, CRLF included (section 2.1).
 const LINE_MAX: usize = 107;
 
-/// Bytes that may follow the fixed part of version 2: addresses and TLVs. Proxies send a few hundred,
-/// and a few thousand with a client's certificate. The format allows 65,535.
+/// Bytes that may follow the fixed part of version 2: addresses and TLVs. Proxies send a few
+/// hundred, and a few thousand with a client's certificate. The format allows 65,535.
 pub const PROXY_BLOCK_MAX: usize = 4096;
 
 const LINE_START: &[u8] = b"PROXY ";
@@ -71,8 +71,8 @@ impl ProxyHeader {
     /// The header at the start of `bytes`, which are the first ones of a stream, and its length;
     /// `None` if it is not whole yet.
     ///
-    /// Both versions are taken. What is wrong is found as soon as it is there, so a stream that has no
-    /// header is not waited for.
+    /// Both versions are taken. What is wrong is found as soon as it is there, so a stream that has
+    /// no header is not waited for.
     ///
     /// # Errors
     ///
@@ -215,8 +215,8 @@ where
     })
 }
 
-/// Checks that the TLVs from byte `at` of the header on end with it, and its checksum if one of them
-/// is that.
+/// Checks that the TLVs from byte `at` of the header on end with it, and its checksum if one of
+/// them is that.
 fn check_tlvs(header: &[u8], mut at: usize) -> Result<(), BadProxyHeader> {
     while let Some(tlv) = header.get(at..).filter(|rest| !rest.is_empty()) {
         let &[kind, high, low, ref rest @ ..] = tlv else { return Err(BadProxyHeader::Tlv) };

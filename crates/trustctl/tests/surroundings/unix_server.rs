@@ -102,7 +102,7 @@ fn closes(server: &Server, reason: &str) -> Event {
     close
 }
 
-/// What a server on the path says that does not start, behind the error, and its exit code.
+/// The error message of a server that does not start on the path, and its exit code.
 fn refusal(home: &Home, path: &Path, code: i32) -> String {
     let host = format!("unix:{}", path.display());
     let launch = home.trustctl(["echo-server", "--log-file=none", "--host", &host]);
@@ -218,7 +218,7 @@ fn a_file_that_a_killed_server_has_left_is_replaced() {
         killed.wait_for_event("server_start", |_| true, STEP_DEADLINE);
         killed.signal(Signal::KILL);
         killed.wait();
-        let refused = UnixStream::connect(&place.path).expect_err("nobody listens");
+        let refused = UnixStream::connect(&place.path).expect_err("there is no listener");
         assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
 
         let server = place.start(model, &[]);
@@ -239,7 +239,7 @@ fn what_somebody_else_has_there_is_left_alone() {
     server.stop();
 
     let path = home.elsewhere("other");
-    let other = UnixListener::bind(&path).expect("nobody has it");
+    let other = UnixListener::bind(&path).expect("it is free");
     let listens = format!("another server listens there (process {})", std::process::id());
     assert_eq!(refusal(&home, &path, 69), listens);
     // It was asked by a connection that has ended.
@@ -335,7 +335,7 @@ fn a_file_that_was_put_there_since_stays() {
     let place = Place::new();
     let server = place.start(Model::Event, &[]);
     fs::remove_file(&place.path).expect("it is there");
-    let others = UnixListener::bind(&place.path).expect("nobody has it");
+    let others = UnixListener::bind(&place.path).expect("it is free");
     server.stop();
     drop(place.connect());
     drop(others);
@@ -345,7 +345,7 @@ fn a_file_that_was_put_there_since_stays() {
 fn a_socket_that_was_handed_over_is_served_and_left() {
     for model in MODELS {
         let (home, place) = (Home::new(), Place::new());
-        let listener = UnixListener::bind(&place.path).expect("nobody has it");
+        let listener = UnixListener::bind(&place.path).expect("it is free");
         let mut early = place.connect();
         early.write_all(b"early").expect("it is taken");
         let script = "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 </dev/null";
@@ -393,7 +393,8 @@ fn a_reader_that_is_slow_is_served_and_one_that_never_reads_is_cut() {
         let place = Place::new();
         let server = place.start(model, &flags);
         let mut slow = place.connect();
-        // Each answer takes memory of its own, much more than its bytes, which falls when it is read.
+        // Each answer takes memory of its own, much more than its bytes, which falls when it is
+        // read.
         const FRAMES: usize = 8;
         for count in 1..=FRAMES {
             slow.write_all(&frame(b"x")).expect("it is taken");

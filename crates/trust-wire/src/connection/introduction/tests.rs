@@ -151,7 +151,7 @@ fn who_leaves_before_the_first_byte_has_only_looked() {
     assert!(connection.poll_opening().is_none());
     assert_eq!(step(&mut connection, at(0.0)), Some(CloseStep::Close));
 
-    // With an RST the caller tells by the opening whether it was inside the header.
+    // With an RST the opening shows the caller whether it was inside the header.
     for (begun, has_opening) in [(&b""[..], false), (b"PRO", true)] {
         let mut connection = awaiting(limits());
         takes(&mut connection, begun, at(0.0));

@@ -121,7 +121,7 @@ fn what_is_not_about_tcp_leaves_the_socket_s_addresses() {
     let cases = [
         binary(0x20, 0, &[]),
         binary(0x20, 0x11, &IPV4),
-        // A local one's family and block are nobody's business.
+        // A local one's family and block are ignored.
         binary(0x20, 0xff, b"whatever"),
         binary(0x21, 0, &[]),
         binary(0x21, 0, b"whatever"),
@@ -235,7 +235,15 @@ proptest! {
     #[test]
     fn any_bytes_come_to_the_same_however_they_are_cut(
         start in prop::sample::select(
-            [&b""[..], b"PROXY ", b"PROXY TCP4 ", b"PROXY UNKNOWN ", &SIGNATURE[..], b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"].to_vec()
+            [
+                &b""[..],
+                b"PROXY ",
+                b"PROXY TCP4 ",
+                b"PROXY UNKNOWN ",
+                &SIGNATURE[..],
+                b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+            ]
+            .to_vec()
         ),
         rest in prop::collection::vec(any::<u8>(), 0..200),
     ) {
