@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -23,6 +22,7 @@ use trust_cli::target::{Arguments, Family, ServerSettings, Target};
 use trust_cli::text::{reason, seconds};
 use trust_cli::values::quoted;
 use trust_cli::zone;
+use trust_net::Address;
 
 use crate::case::Case;
 use crate::cases;
@@ -215,10 +215,10 @@ fn try_all(
     output: &mut ReportOutput,
 ) -> Result<Ran, Stopped> {
     let (address, watch) = reach(context, server, options, output)?;
-    about.server.address = Some(zone::shown(&address));
+    about.server.address = Some(zone::shown_address(&address));
     about.server.pid = watch.as_ref().map(Watch::pid);
     let (stop, stopper) = io::pipe().map_err(|error| internal(&error))?;
-    let is_near = address.ip().is_loopback();
+    let is_near = address.ip().is_none_or(|address| address.ip().is_loopback());
     let mut setup = Setup {
         address,
         preface: options.send_proxy,
@@ -274,7 +274,7 @@ fn reach(
     server: &ServerAccess,
     options: &CheckOptions,
     output: &mut ReportOutput,
-) -> Result<(SocketAddr, Option<Watch>), Stopped> {
+) -> Result<(Address, Option<Watch>), Stopped> {
     let (family, preface) = (Family::of(context.matches), options.send_proxy);
     match server {
         ServerAccess::Started(command) => {
@@ -288,7 +288,7 @@ fn reach(
                 context.signals,
                 &mut tell,
             )?;
-            let watch = Watch::of_started(started, address.port())
+            let watch = Watch::of_started(started, &address)
                 .map_err(|error| unavailable(format!("the server ended: {}", reason(&error))))?;
             Ok((address, Some(watch)))
         }
@@ -298,7 +298,7 @@ fn reach(
             let approach = Approach { target, family, timeout, wait, preface, signals };
             let address = approach.reach()?.address;
             let watch = pid.map(|pid| {
-                Watch::of_process(pid, address.port()).map_err(|error| {
+                Watch::of_process(pid, &address).map_err(|error| {
                     let place = context.layers.place(&PID);
                     let message = format!("{place} {pid}: {}", reason(&error));
                     Failure::new(ExitCode::Usage, message)

@@ -21,6 +21,7 @@ use trust_cli::signals::{Signal, Signals, Stopped};
 use trust_cli::target::Family;
 use trust_cli::text::{reason, seconds};
 use trust_cli::wait::wait_for;
+use trust_net::Address;
 use trust_net::preface::ProxyPreface;
 use trust_net::stream::ClientStream;
 
@@ -128,7 +129,7 @@ impl Started {
         preface: Option<&ProxyPreface>,
         signals: &Signals,
         tell: &mut dyn FnMut(&str),
-    ) -> Result<SocketAddr, Stopped> {
+    ) -> Result<Address, Stopped> {
         let addresses = [
             SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
             SocketAddr::from((Ipv6Addr::LOCALHOST, self.port)),
@@ -137,7 +138,8 @@ impl Started {
         let mut wait = ToldWait::begin(what, self.limits.start);
         loop {
             for address in addresses.into_iter().filter(|address| family.has(address)) {
-                if accepts(address, preface, signals)? {
+                let address = Address::Ip(address);
+                if accepts(&address, preface, signals)? {
                     return Ok(address);
                 }
             }
@@ -343,7 +345,7 @@ fn is_open(pipe: &OwnedFd) -> bool {
 }
 
 fn accepts(
-    address: SocketAddr,
+    address: &Address,
     preface: Option<&ProxyPreface>,
     signals: &Signals,
 ) -> Result<bool, Stopped> {

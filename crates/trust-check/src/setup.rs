@@ -1,12 +1,12 @@
 //! What all cases of a run have in common.
 
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use trust_cli::framing::Framing;
+use trust_net::Address;
 use trust_net::preface::ProxyPreface;
 
 /// The longest payload that a case sends where only "large" matters: more than kernels buffer by default, and little
@@ -21,7 +21,7 @@ pub const NO_LIMIT: u64 = u64::MAX;
 #[derive(Debug)]
 pub struct Setup {
     /// Where the server is; the first address that answered.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What each connection begins with, if with a PROXY header.
     pub preface: Option<ProxyPreface>,
     /// How it tells messages apart.

@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -15,6 +14,8 @@ use trust_cli::signals::{Signals, Stopped};
 use trust_cli::target::Family;
 use trust_cli::tcp_table::{SocketState, inodes_of_port};
 use trust_cli::text::reason;
+use trust_cli::{unix_table, zone};
+use trust_net::Address;
 
 use crate::server_command::{Started, StoppedServer, cannot_start};
 use crate::setup::Setup;
@@ -58,7 +59,7 @@ pub struct Watch {
 #[derive(Debug)]
 struct Watched {
     pid: u32,
-    port: u16,
+    address: Address,
     /// What started it, if that was the check.
     started: Option<Started>,
     /// The processes whose end matters: the one with the number, and those that listened at the start.
@@ -130,26 +131,26 @@ impl ProcessSample {
 }
 
 impl Watch {
-    /// Looks at this process, which listens on that port, from now on.
+    /// Looks at this process, which listens there, from now on.
     ///
     /// # Errors
     ///
     /// There is no such process.
-    pub fn of_process(pid: u32, port: u16) -> io::Result<Watch> {
-        Watch::new(pid, port, None)
+    pub fn of_process(pid: u32, address: &Address) -> io::Result<Watch> {
+        Watch::new(pid, address, None)
     }
 
-    /// Looks at a server that was started here, which listens on that port, and keeps it until this is dropped.
+    /// Looks at a server that was started here, which listens there, and keeps it until this is dropped.
     ///
     /// # Errors
     ///
     /// It has ended.
-    pub fn of_started(started: Started, port: u16) -> io::Result<Watch> {
-        Watch::new(started.pid(), port, Some(started))
+    pub fn of_started(started: Started, address: &Address) -> io::Result<Watch> {
+        Watch::new(started.pid(), address, Some(started))
     }
 
-    fn new(pid: u32, port: u16, started: Option<Started>) -> io::Result<Watch> {
-        let watched = RwLock::new(Arc::new(Watched::new(pid, port, started)?));
+    fn new(pid: u32, address: &Address, started: Option<Started>) -> io::Result<Watch> {
+        let watched = RwLock::new(Arc::new(Watched::new(pid, address, started)?));
         Ok(Watch { watched, state: Mutex::default() })
     }
 
@@ -167,14 +168,14 @@ impl Watch {
         setup: &Setup,
         signals: &Signals,
         tell: &mut dyn FnMut(&str),
-    ) -> Option<Result<SocketAddr, Stopped>> {
-        let family = if setup.address.is_ipv4() { Family::V4 } else { Family::V6 };
+    ) -> Option<Result<Address, Stopped>> {
+        let family = setup.address.ip().as_ref().map_or(Family::Any, Family::of_address);
         let again = self.watched().started.as_ref()?.again();
         let failed = |error: io::Error| Stopped::from(cannot_start(&error));
         Some(again.map_err(failed).and_then(|started| {
             let address =
                 started.wait_until_it_accepts(family, setup.preface.as_ref(), signals, tell)?;
-            let watched = Watched::new(started.pid(), address.port(), Some(started));
+            let watched = Watched::new(started.pid(), &address, Some(started));
             let watched = Arc::new(watched.map_err(failed)?);
             *self.watched.write().unwrap_or_else(PoisonError::into_inner) = watched;
             let mut state = self.lock();
@@ -311,7 +312,10 @@ impl Watch {
     fn sample(&self) -> ProcessSample {
         let watched = self.watched();
         let tree = Process::tree(watched.pid);
-        let close_wait = inodes_of_port(watched.pid, watched.port, SocketState::CloseWait);
+        let close_wait = match &watched.address {
+            Address::Ip(ip) => inodes_of_port(watched.pid, ip.port(), SocketState::CloseWait),
+            Address::Unix(_) => HashSet::new(),
+        };
         let mut sample =
             ProcessSample { zombies: zombies(&tree, watched.pid), ..ProcessSample::default() };
         let mut held = HashSet::new();
@@ -395,23 +399,27 @@ impl Watch {
 }
 
 impl Watched {
-    fn new(pid: u32, port: u16, started: Option<Started>) -> io::Result<Watched> {
+    fn new(pid: u32, address: &Address, started: Option<Started>) -> io::Result<Watched> {
         let mut mortal = vec![(pid, open(pid)?)];
-        let listeners = listeners(pid, port);
+        let listeners = listeners(pid, address);
         if let Ok(listeners) = &listeners {
             let others = listeners.iter().filter(|listener| **listener != pid);
             mortal.extend(others.filter_map(|listener| Some((*listener, open(*listener).ok()?))));
         }
         let misfit = match listeners {
             Ok(listeners) if listeners.is_empty() => Some(format!(
-                "process {pid} and its children do not listen on port {port}, so another process is the server"
+                "process {pid} and its children do not listen on {}, so another process is the server",
+                match address {
+                    Address::Ip(ip) => format!("port {}", ip.port()),
+                    Address::Unix(_) => zone::shown_address(address),
+                }
             )),
             Ok(_) => None,
             Err(error) => {
                 Some(format!("the descriptors of process {pid} cannot be read: {}", reason(&error)))
             }
         };
-        Ok(Watched { pid, port, started, mortal, misfit })
+        Ok(Watched { pid, address: address.clone(), started, mortal, misfit })
     }
 
     /// How it ended, as far as can be told, and what it said.
@@ -423,7 +431,7 @@ impl Watched {
         status + &started.last_words()
     }
 
-    /// Whether the server is gone: its process, or whatever listened on the port.
+    /// Whether the server is gone: its process, or whatever listened there.
     fn has_ended(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         let [(_, root), others @ ..] = &self.mortal[..] else { return false };
@@ -437,7 +445,7 @@ impl Watched {
         }
         // Of several processes that listen, one may go, and a shell may have left its job alone.
         loop {
-            match listeners(self.pid, self.port) {
+            match listeners(self.pid, &self.address) {
                 Ok(listeners) if listeners.is_empty() => return true,
                 Ok(_) if Instant::now() >= until => return false,
                 Ok(_) => std::thread::sleep(SETTLE_LOOK.min(patience)),
@@ -480,16 +488,19 @@ fn greet(setup: &Setup) -> Judged<()> {
     wire.expect_echo(&[&hello])
 }
 
-/// The living processes of the tree that hold a socket which listens on the port.
+/// The living processes of the tree that hold a socket which listens there.
 ///
 /// # Errors
 ///
 /// No permission to look.
-fn listeners(root: u32, port: u16) -> io::Result<Vec<u32>> {
+fn listeners(root: u32, address: &Address) -> io::Result<Vec<u32>> {
     let tree = Process::tree(root);
     let living = || tree.iter().filter(|process| !process.is_zombie);
     let Some(any) = living().next() else { return Ok(vec![]) };
-    let listening = inodes_of_port(any.pid, port, SocketState::Listening);
+    let listening = match address {
+        Address::Ip(ip) => inodes_of_port(any.pid, ip.port(), SocketState::Listening),
+        Address::Unix(name) => unix_table::listening_inodes(any.pid, name),
+    };
     let mut found = vec![];
     for process in living() {
         if !process.descriptors()?.sockets.is_disjoint(&listening) {
@@ -521,13 +532,13 @@ mod tests {
     #[test]
     fn a_process_that_does_not_listen_on_the_port_is_not_taken_for_the_server() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let address = Address::from(listener.local_addr().unwrap());
         let own = std::process::id();
-        assert_eq!(Watch::of_process(own, port).unwrap().misfit(), None);
+        assert_eq!(Watch::of_process(own, &address).unwrap().misfit(), None);
         drop(listener);
-        let misfit = Watch::of_process(own, port).unwrap();
+        let misfit = Watch::of_process(own, &address).unwrap();
         assert!(misfit.misfit().is_some_and(|why| why.contains("do not listen on port")));
-        assert!(Watch::of_process(u32::MAX, port).is_err());
+        assert!(Watch::of_process(u32::MAX, &address).is_err());
     }
 
     #[test]

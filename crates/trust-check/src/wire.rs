@@ -360,7 +360,7 @@ impl<'s> Wire<'s> {
             return Ok(());
         };
         // Proxies and firewalls that do not keep half-close do the same as such a server.
-        let may_be_a_box = self.has_finished && !is_on_this_host(self.setup.address);
+        let may_be_a_box = self.has_finished && !is_on_this_host(&self.setup.address);
         let who = if may_be_a_box { "the server, or a box between," } else { "the server" };
         let end = match self.end {
             Some(ConnectionEnd::Fin) => format!("; then {who} closed the connection"),
@@ -650,9 +650,21 @@ pub fn open(
             let _ = socket.set_recv_buffer_size(NARROW_WINDOW);
         }
     };
-    let mut stream = match ClientStream::begin_connecting(setup.address, configure) {
-        Ok(stream) => stream,
-        Err(error) => return Ok(Err(error)),
+    let address = &setup.address;
+    let since = Instant::now();
+    let mut stream = loop {
+        match ClientStream::begin_connecting(address, configure) {
+            Ok(stream) => break stream,
+            Err(error)
+                if ClientStream::is_queue_full(address, &error) && since.elapsed() < patience =>
+            {
+                pause(setup, ClientStream::queue_pause(since.elapsed()))?;
+            }
+            Err(error) if ClientStream::is_queue_full(address, &error) => {
+                return Ok(Err(ErrorKind::TimedOut.into()));
+            }
+            Err(error) => return Ok(Err(error)),
+        }
     };
     if !wait(setup, Some((stream.as_fd(), PollFlags::OUT)), patience)? {
         return Ok(Err(ErrorKind::TimedOut.into()));

@@ -1,8 +1,8 @@
 //! From a target to a connection: resolving, racing, and waiting until the server is there.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use trust_net::Address;
 use trust_net::preface::ProxyPreface;
 
 use crate::connect::{Connected, connect};
@@ -43,7 +43,7 @@ impl Approach<'_> {
     /// # Errors
     ///
     /// As [`resolve`], once the wait is over.
-    pub fn resolve(&self) -> Result<Vec<SocketAddr>, Stopped> {
+    pub fn resolve(&self) -> Result<Vec<Address>, Stopped> {
         let limit = || Limit::start(self.timeout);
         self.wait_for(|| resolve(self.target, self.family, limit(), self.signals))
     }
@@ -62,12 +62,12 @@ impl Approach<'_> {
     /// # Errors
     ///
     /// As [`Approach::reach`].
-    pub fn reach_first_at(&self, addresses: Vec<SocketAddr>) -> Result<Connected, Stopped> {
+    pub fn reach_first_at(&self, addresses: Vec<Address>) -> Result<Connected, Stopped> {
         let mut addresses = Some(addresses);
         self.wait_for(|| self.attempt(addresses.take()))
     }
 
-    fn attempt(&self, addresses: Option<Vec<SocketAddr>>) -> Result<Connected, Unreached> {
+    fn attempt(&self, addresses: Option<Vec<Address>>) -> Result<Connected, Unreached> {
         let limit = Limit::start(self.timeout);
         let addresses = match addresses {
             Some(addresses) => addresses,

@@ -1,11 +1,12 @@
 //! From the addresses of a target to a connection: racing for it (RFC 8305).
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use rustix::io::Errno;
+use trust_net::Address;
 use trust_net::errno::{self, ErrorClass, Operation};
 use trust_net::preface::ProxyPreface;
 use trust_net::stream::ClientStream;
@@ -32,9 +33,9 @@ pub struct Connected {
     /// It is there.
     pub stream: ClientStream,
     /// Whose it is.
-    pub address: SocketAddr,
+    pub address: Address,
     /// The other addresses that the target had, in the order in which they are tried.
-    pub others: Vec<SocketAddr>,
+    pub others: Vec<Address>,
     /// How long connecting to this address took, whatever the others before it took.
     pub took: Duration,
 }
@@ -64,7 +65,7 @@ impl Connected {
 /// If there are no addresses.
 pub fn connect(
     target: &Target,
-    addresses: &[SocketAddr],
+    addresses: &[Address],
     limit: Limit,
     signals: &Signals,
 ) -> Result<Connected, Unreached> {
@@ -89,7 +90,7 @@ pub fn connect(
 
 /// Attempts that go on at the same time. Every address is ahead, under way or lost.
 struct Race<'a> {
-    addresses: &'a [SocketAddr],
+    addresses: &'a [Address],
     /// How many of the addresses have begun.
     begun: usize,
     attempts: Vec<Attempt>,
@@ -101,8 +102,15 @@ struct Race<'a> {
 /// An attempt to connect that goes on.
 struct Attempt {
     index: usize,
-    stream: ClientStream,
+    state: AttemptState,
     began: Instant,
+}
+
+enum AttemptState {
+    /// The socket tells when it has an answer.
+    UnderWay(ClientStream),
+    /// The accept queue of the unix socket was full: it is tried again then.
+    Queueing { again: Instant },
 }
 
 /// An address that does not answer, and why.
@@ -121,48 +129,76 @@ impl Race<'_> {
             && (self.attempts.is_empty() || left(self.next).is_zero())
         {
             let (index, began) = (self.begun, Instant::now());
-            let address = self.addresses[index];
+            let address = &self.addresses[index];
             self.begun += 1;
-            if let Err(reason) = zone::check_is_complete(&address) {
-                self.lost.push(Lost {
-                    index,
-                    exit: ExitCode::Unavailable,
-                    reason,
-                    is_not_yet: false,
-                });
+            if let Some(ip) = address.ip()
+                && let Err(reason) = zone::check_is_complete(&ip)
+            {
+                let exit = ExitCode::Unavailable;
+                self.lost.push(Lost { index, exit, reason, is_not_yet: false });
                 continue;
             }
-            match ClientStream::begin_connecting(address, |_| ()) {
-                Ok(stream) => {
-                    self.attempts.push(Attempt { index, stream, began });
-                    let ahead = self.addresses.len() - self.begun;
-                    let share = limit.end.map(|end| left(end) / (ahead as u32 + 1));
-                    self.next = began + share.map_or(ATTEMPT_DELAY, |it| it.min(ATTEMPT_DELAY));
-                }
-                Err(error) => self.lose(index, &error),
+            if self.attempt(index, began) {
+                let ahead = self.addresses.len() - self.begun;
+                let share = limit.end.map(|end| left(end) / (ahead as u32 + 1));
+                self.next = began + share.map_or(ATTEMPT_DELAY, |it| it.min(ATTEMPT_DELAY));
             }
         }
+    }
+
+    /// Attempts to connect to an address, as since `began`; whether that goes on.
+    fn attempt(&mut self, index: usize, began: Instant) -> bool {
+        let address = &self.addresses[index];
+        let state = match ClientStream::begin_connecting(address, |_| ()) {
+            Ok(stream) => AttemptState::UnderWay(stream),
+            Err(error) if ClientStream::is_queue_full(address, &error) => {
+                let again = Instant::now() + ClientStream::queue_pause(began.elapsed());
+                AttemptState::Queueing { again }
+            }
+            Err(error) => {
+                self.lose(index, &error);
+                return false;
+            }
+        };
+        self.attempts.push(Attempt { index, state, began });
+        true
     }
 
     /// Waits for an attempt to end, for the next to begin or for the limit; the connection, if
     /// there is one.
     fn wait(&mut self, limit: Limit, signals: &Signals) -> Result<Option<Connected>, Stopped> {
         let next = (self.begun < self.addresses.len()).then_some(self.next);
-        let until = next.into_iter().chain(limit.end).min();
-        let sockets: Vec<_> =
-            self.attempts.iter().map(|it| (it.stream.as_fd(), PollFlags::OUT)).collect();
+        let again = self.attempts.iter().filter_map(|attempt| match attempt.state {
+            AttemptState::Queueing { again } => Some(again),
+            AttemptState::UnderWay(_) => None,
+        });
+        let until = next.into_iter().chain(limit.end).chain(again).min();
+        let sockets = self.attempts.iter().filter_map(|attempt| match &attempt.state {
+            AttemptState::UnderWay(stream) => Some((stream.as_fd(), PollFlags::OUT)),
+            AttemptState::Queueing { .. } => None,
+        });
+        let sockets: Vec<_> = sockets.collect();
         let mut is_ready = wait_for_any(signals, &sockets, until)?.into_iter();
         for attempt in std::mem::take(&mut self.attempts) {
-            if is_ready.next() != Some(true) {
-                self.attempts.push(attempt);
-                continue;
-            }
-            let Attempt { index, stream, began } = attempt;
+            let Attempt { index, began, .. } = attempt;
+            let stream = match attempt.state {
+                AttemptState::Queueing { again } if left(again).is_zero() => {
+                    if !self.attempt(index, began) {
+                        self.next = Instant::now();
+                    }
+                    continue;
+                }
+                AttemptState::UnderWay(stream) if is_ready.next() == Some(true) => stream,
+                _ => {
+                    self.attempts.push(attempt);
+                    continue;
+                }
+            };
             match stream.finish_connecting() {
                 Ok(()) => {
-                    let (address, took) = (self.addresses[index], began.elapsed());
-                    let others = self.addresses.iter().copied().filter(|other| *other != address);
-                    let others = others.collect();
+                    let (address, took) = (self.addresses[index].clone(), began.elapsed());
+                    let others = self.addresses.iter().filter(|other| **other != address);
+                    let others = others.cloned().collect();
                     return Ok(Some(Connected { stream, address, others, took }));
                 }
                 Err(error) => {
@@ -175,45 +211,63 @@ impl Race<'_> {
     }
 
     fn lose(&mut self, index: usize, error: &io::Error) {
-        let (exit, reason) = (exit_code(error, Operation::Connect), reason(error));
+        let reason = refusal(&self.addresses[index], error);
+        let exit = exit_code(error, Operation::Connect);
         let class = errno::classify(errno::of(error), Operation::Connect);
-        let is_not_yet = matches!(class, ErrorClass::Refused | ErrorClass::Unreachable);
+        let is_not_yet =
+            matches!(class, ErrorClass::Refused | ErrorClass::Missing | ErrorClass::Unreachable);
         self.lost.push(Lost { index, exit, reason, is_not_yet });
     }
 
     /// Counts every address that has not answered as lost: the limit is reached.
     fn give_up(&mut self, limit: Limit) {
-        let begun = self.attempts.drain(..).map(|attempt| attempt.index);
-        for index in begun.chain(self.begun..self.addresses.len()) {
-            let (exit, reason) = (ExitCode::TimedOut, limit.message());
-            self.lost.push(Lost { index, exit, reason, is_not_yet: false });
+        let begun = self.attempts.drain(..).map(|Attempt { index, state, .. }| match state {
+            AttemptState::UnderWay(_) => (index, limit.message()),
+            AttemptState::Queueing { .. } => {
+                (index, format!("its accept queue is full: {}", limit.message()))
+            }
+        });
+        let ahead = (self.begun..self.addresses.len()).map(|index| (index, limit.message()));
+        for (index, reason) in begun.chain(ahead) {
+            self.lost.push(Lost { index, exit: ExitCode::TimedOut, reason, is_not_yet: false });
         }
         self.begun = self.addresses.len();
     }
 
     /// In the order of the addresses.
-    fn reasons(mut self) -> Vec<(SocketAddr, ExitCode, String)> {
+    fn reasons(mut self) -> Vec<(Address, ExitCode, String)> {
         self.lost.sort_by_key(|lost| lost.index);
-        let reason = |lost: Lost| (self.addresses[lost.index], lost.exit, lost.reason);
+        let reason = |lost: Lost| (self.addresses[lost.index].clone(), lost.exit, lost.reason);
         self.lost.into_iter().map(reason).collect()
     }
 }
 
-fn nobody_answered(target: &Target, errors: &[(SocketAddr, ExitCode, String)]) -> Failure {
+/// Why an attempt to connect failed, in words that fit the kind of address.
+pub fn refusal(address: &Address, error: &io::Error) -> String {
+    let errno = Errno::from_raw_os_error(errno::of(error));
+    match (address, errno) {
+        (Address::Unix(_), Errno::NOENT) => "no such socket".to_owned(),
+        (Address::Unix(_), Errno::CONNREFUSED) => "nothing listens there".to_owned(),
+        (Address::Unix(_), Errno::PROTOTYPE) => "it is not a stream socket".to_owned(),
+        _ => reason(error),
+    }
+}
+
+fn nobody_answered(target: &Target, errors: &[(Address, ExitCode, String)]) -> Failure {
     let ranks =
         [ExitCode::TimedOut, ExitCode::NotPermitted, ExitCode::Unavailable, ExitCode::OsLimit];
     let exit = ranks
         .into_iter()
         .find(|rank| errors.iter().any(|(_, exit, _)| exit == rank))
         .unwrap_or(ExitCode::Io);
-    let is_literal = |address: &SocketAddr| zone::shown(address) == target.to_string();
+    let is_literal = |address: &Address| zone::shown_address(address) == target.to_string();
     let reasons = match errors {
         [(address, _, reason)] if is_literal(address) => format!(": {reason}"),
-        [(address, _, reason)] => format!(" ({}): {reason}", zone::shown_ip(address)),
+        [(address, _, reason)] => format!(" ({}): {reason}", zone::shown_host(address)),
         _ => {
             let listed = errors.iter().take(LISTED_ADDRESSES_MAX);
             let mut reasons: Vec<String> = listed
-                .map(|(address, _, reason)| format!("{}: {reason}", zone::shown_ip(address)))
+                .map(|(address, _, reason)| format!("{}: {reason}", zone::shown_host(address)))
                 .collect();
             if errors.len() > LISTED_ADDRESSES_MAX {
                 let more = errors.len() - LISTED_ADDRESSES_MAX;
@@ -229,9 +283,12 @@ fn nobody_answered(target: &Target, errors: &[(SocketAddr, ExitCode, String)]) -
 mod tests {
     use super::*;
 
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 
     use socket2::{Domain, Socket, Type};
+    use trust_net::UnixName;
 
     fn target(host: &str) -> Target {
         Target::new(host, 7)
@@ -245,7 +302,7 @@ mod tests {
     }
 
     /// An address that drops SYNs, as its accept queue is full, and what fills it.
-    fn silent() -> (SocketAddr, Vec<Socket>) {
+    fn silent() -> (Address, Vec<Socket>) {
         let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         full.listen(0).unwrap();
@@ -254,7 +311,7 @@ mod tests {
         loop {
             let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             if client.connect_timeout(&address, Duration::from_millis(50)).is_err() {
-                return (address.as_socket().unwrap(), held);
+                return (address.as_socket().unwrap().into(), held);
             }
             held.push(client);
         }
@@ -264,16 +321,15 @@ mod tests {
     fn the_next_address_is_tried_when_one_refuses() {
         let signals = Signals::never();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let listening = listener.local_addr().unwrap();
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listening = Address::from(listener.local_addr().unwrap());
+        let closed = Address::from(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
         let limit = Limit::start(Duration::from_secs(60));
-        let refused = connect(&target("name"), &[closed], limit, &signals);
+        let refused = connect(&target("name"), std::slice::from_ref(&closed), limit, &signals);
         assert_eq!(failure(refused).exit, ExitCode::Unavailable);
-        let connected = connect(&target("name"), &[closed, listening], limit, &signals).unwrap();
-        assert_eq!(
-            (connected.address, connected.stream.peer_addr().unwrap()),
-            (listening, listening)
-        );
+        let addresses = [closed, listening.clone()];
+        let connected = connect(&target("name"), &addresses, limit, &signals).unwrap();
+        assert_eq!(connected.address, listening);
+        assert_eq!(connected.stream.peer_addr().unwrap(), listening);
     }
 
     #[test]
@@ -281,10 +337,11 @@ mod tests {
         let signals = Signals::never();
         let (silent, _held) = silent();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let listening = listener.local_addr().unwrap();
+        let listening = Address::from(listener.local_addr().unwrap());
         let begun = Instant::now();
         let none = Limit::start(Duration::ZERO);
-        let connected = connect(&target("name"), &[silent, listening], none, &signals).unwrap();
+        let addresses = [silent, listening.clone()];
+        let connected = connect(&target("name"), &addresses, none, &signals).unwrap();
         assert_eq!(connected.address, listening);
         let waited = begun.elapsed();
         // What the winner took is its own.
@@ -297,7 +354,7 @@ mod tests {
         let (silent, _held) = silent();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut addresses = vec![silent; 40];
-        addresses.push(listener.local_addr().unwrap());
+        addresses.push(listener.local_addr().unwrap().into());
         // 40 delays are 10 s.
         let limit = Limit::start(Duration::from_secs(5));
         let connected = connect(&target("name"), &addresses, limit, &signals).unwrap();
@@ -315,11 +372,71 @@ mod tests {
         assert_eq!(end.message, expected);
     }
 
+    /// A unix socket that has room for one client who waits, and one who does.
+    fn full(name: &str) -> (Address, UnixListener, ClientStream) {
+        let name = format!("trust-cli-{name}-{}", std::process::id());
+        let address = UnixAddress::from_abstract_name(&name).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let address = Address::Unix(UnixName::Abstract(name.into_bytes()));
+        let waiting = ClientStream::begin_connecting(&address, |_| ()).unwrap();
+        (address, listener, waiting)
+    }
+
+    #[test]
+    fn a_full_accept_queue_of_a_unix_socket_is_tried_again_until_there_is_room() {
+        let signals = Signals::never();
+        let (address, listener, _waiting) = full("until-room");
+        let (soon, made) = (Duration::from_millis(30), Duration::from_secs(60));
+        let room = std::thread::spawn(move || {
+            std::thread::sleep(soon);
+            // One makes room, and the other one is ours.
+            [listener.accept().unwrap(), listener.accept().unwrap()].len()
+        });
+        let addresses = [address.clone()];
+        let connected = connect(&target("name"), &addresses, Limit::start(made), &signals).unwrap();
+        assert_eq!(connected.address, address);
+        assert!(connected.took >= soon, "{:?}", connected.took);
+        assert_eq!(room.join().unwrap(), 2);
+    }
+
+    #[test]
+    fn a_full_accept_queue_of_a_unix_socket_ends_with_the_limit() {
+        let signals = Signals::never();
+        let (address, _listener, _waiting) = full("until-limit");
+        let limit = Limit::start(Duration::from_millis(50));
+        let end = failure(connect(&target("name"), &[address], limit, &signals));
+        assert_eq!(end.exit, ExitCode::TimedOut);
+        let why = "its accept queue is full: no answer within 0.05 s";
+        assert!(end.message.ends_with(why), "{}", end.message);
+    }
+
+    #[test]
+    fn a_unix_socket_on_which_nobody_listens_is_not_there_yet_whether_it_has_a_file_or_not() {
+        let signals = Signals::never();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.sock");
+        let address = [Address::Unix(UnixName::Path(path.clone()))];
+        let none = Limit::start(Duration::ZERO);
+        for why in ["no such socket", "nothing listens there"] {
+            match connect(&target("name"), &address, none, &signals).map(drop) {
+                Err(Unreached::NotYet(Failure {
+                    exit: ExitCode::Unavailable, message, ..
+                })) => {
+                    assert!(message.ends_with(why), "{message}");
+                }
+                other => panic!("{why}: {other:?}"),
+            }
+            drop(UnixListener::bind(&path));
+        }
+    }
+
     #[test]
     fn the_worst_surprise_of_all_addresses_gives_the_exit_code() {
         let target = target("name");
         let address: SocketAddr = "192.0.2.1:7".parse().unwrap();
-        let refused = (address, ExitCode::Unavailable, "Connection refused".to_owned());
+        let address = Address::from(address);
+        let refused = (address.clone(), ExitCode::Unavailable, "Connection refused".to_owned());
         let silent = (address, ExitCode::TimedOut, "no answer within 5 s".to_owned());
         let one = nobody_answered(&target, std::slice::from_ref(&refused));
         assert_eq!(one.message, "cannot connect to name:7 (192.0.2.1): Connection refused");

@@ -79,6 +79,7 @@ pub const TABLE: &[Row] = &[
     row(&[Class::Fatal], &[Accept], "io_error", Level::Error, Action::DrainAndStop, Some(ExitCode::OsLimit)),
     row(&[], &[Accept], "io_error", Level::Error, Action::Retry, None),
     row(&[Class::Refused, Class::Unreachable, Class::AddressInUse, Class::NoAddress], &[Connect, Listen], "error", Level::Error, Action::End, Some(ExitCode::Unavailable)),
+    row(&[Class::Missing], &[Connect], "error", Level::Error, Action::End, Some(ExitCode::Unavailable)),
     row(&[Class::TimedOut], &[Connect], "error", Level::Error, Action::End, Some(ExitCode::TimedOut)),
     row(&[Class::NotPermitted], &[Connect, Listen], "error", Level::Error, Action::End, Some(ExitCode::NotPermitted)),
     row(&[Class::Exhausted], &[Connect, Listen], "error", Level::Error, Action::End, Some(ExitCode::OsLimit)),

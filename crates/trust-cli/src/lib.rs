@@ -51,6 +51,7 @@ pub mod sys;
 pub mod target;
 pub mod tcp_table;
 pub mod text;
+pub mod unix_table;
 pub mod usage;
 pub mod values;
 pub mod wait;

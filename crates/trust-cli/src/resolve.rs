@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use rustix::event::PollFlags;
+use trust_net::Address;
 
 use crate::exit_code::{ExitCode, Failure};
 use crate::signals::{Signals, Stopped};
@@ -59,7 +60,7 @@ pub fn resolve(
     family: Family,
     limit: Limit,
     signals: &Signals,
-) -> Result<Vec<SocketAddr>, Unreached> {
+) -> Result<Vec<Address>, Unreached> {
     let literal = zone::literal(target.host(), target.port())?;
     let addresses = match literal {
         Some(address) => vec![address],
@@ -83,7 +84,7 @@ pub fn resolve(
         let is_name = literal.is_none();
         return Err(if is_name { Unreached::NotYet(failure) } else { failure.into() });
     }
-    Ok(families_in_turn(fitting))
+    Ok(families_in_turn(fitting).into_iter().map(Address::Ip).collect())
 }
 
 /// The first family's first address, the other one's, the first one's second and so on.
@@ -140,7 +141,7 @@ mod tests {
         Target::new(host, 7)
     }
 
-    fn failure(result: Result<Vec<SocketAddr>, Unreached>) -> Failure {
+    fn failure(result: Result<Vec<Address>, Unreached>) -> Failure {
         match result.map_err(Stopped::from) {
             Err(Stopped::Failed(failure)) => failure,
             other => panic!("no failure: {other:?}"),
@@ -152,7 +153,8 @@ mod tests {
         let signals = Signals::never();
         let limit = Limit::start(Duration::ZERO);
         let found = resolve(&target("::1"), Family::Any, limit, &signals);
-        assert_eq!(found.unwrap(), ["[::1]:7".parse().unwrap()]);
+        let own: SocketAddr = "[::1]:7".parse().unwrap();
+        assert_eq!(found.unwrap(), [Address::Ip(own)]);
         let wrong = failure(resolve(&target("::1"), Family::V4, limit, &signals));
         assert_eq!(wrong.exit, ExitCode::NoHost);
         assert_eq!(wrong.message, "host '::1' does not have an IPv4 address");

@@ -240,6 +240,11 @@ impl Family {
         }
     }
 
+    /// The one that the address is of.
+    pub fn of_address(address: &SocketAddr) -> Family {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
     /// The flag that says it; `None`: none does.
     pub const fn flag(self) -> Option<&'static str> {
         match self {

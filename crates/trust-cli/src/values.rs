@@ -32,6 +32,12 @@ pub(crate) fn invalid(value: impl Display, place: impl Display, fault: impl Disp
     format!("invalid value {value} for {place}: {fault}")
 }
 
+/// The same as [`quoted`] without the quotes around it.
+pub fn bare(text: impl AsRef<OsStr>) -> String {
+    let quoted = quoted(text);
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
 /// A TCP port to listen on.
 pub const PORT: ValueKind<u16> = ValueKind::of_text("PORT", "a port from 0 to 65535", parse_port);
 

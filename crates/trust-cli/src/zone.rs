@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use nix::net::if_::{if_nameindex, if_nametoindex};
+use trust_net::Address;
 
 use crate::exit_code::{ExitCode, Failure};
-use crate::values::quoted;
+use crate::values::{bare, quoted};
 
 /// Interfaces that an error message lists; a host of containers can have hundreds.
 const LISTED_INTERFACES_MAX: usize = 8;
@@ -71,6 +72,16 @@ pub fn shown(address: &SocketAddr) -> String {
     if address.is_ipv6() { format!("[{ip}]:{}", address.port()) } else { address.to_string() }
 }
 
+/// An address of any kind as it is typed, in one line: `[fe80::1%eth0]:9900`, `unix:/run/x.sock`.
+pub fn shown_address(address: &Address) -> String {
+    address.ip().map_or_else(|| bare(address.to_string()), |ip| shown(&ip))
+}
+
+/// The same without a port.
+pub fn shown_host(address: &Address) -> String {
+    address.ip().map_or_else(|| bare(address.to_string()), |ip| shown_ip(&ip))
+}
+
 /// Number and name of every interface of this network namespace.
 fn interfaces() -> Vec<(u32, String)> {
     let Ok(interfaces) = if_nameindex() else { return vec![] };
@@ -82,6 +93,8 @@ fn interfaces() -> Vec<(u32, String)> {
 
 #[cfg(test)]
 mod tests {
+    use trust_net::UnixName;
+
     use super::*;
 
     #[test]
@@ -108,8 +121,15 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_as_it_is_typed() {
-        let shown = |text: &str| shown(&text.parse().expect("an address"));
-        assert_eq!(shown("192.0.2.1:7"), "192.0.2.1:7");
-        assert_eq!(shown("[2001:db8::1]:7"), "[2001:db8::1]:7");
+        let ip = |text: &str| shown(&text.parse().expect("an address"));
+        assert_eq!(ip("192.0.2.1:7"), "192.0.2.1:7");
+        assert_eq!(ip("[2001:db8::1]:7"), "[2001:db8::1]:7");
+        let unix = |name: &str| {
+            let address = Address::Unix(UnixName::parse(name.as_ref()).expect("a name"));
+            assert_eq!(shown_host(&address), shown_address(&address));
+            shown_address(&address)
+        };
+        assert_eq!(unix("/run/x.sock"), "unix:/run/x.sock");
+        assert_eq!(unix("@a\nb"), "unix:@a\\nb");
     }
 }

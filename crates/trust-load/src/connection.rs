@@ -291,7 +291,8 @@ mod tests {
     fn pair(sizes: &str) -> (Connection, Script, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
-        let client = ClientStream::begin_connecting(address, |_| ()).expect("it is under way");
+        let client =
+            ClientStream::begin_connecting(&address.into(), |_| ()).expect("it is under way");
         let (server, _) = listener.accept().expect("a client");
         let framing = Framing::parse("u32be").expect("a framing");
         let script = Script::new(framing, Sizes::parse(sizes).expect("sizes"), 1);

@@ -224,7 +224,9 @@ impl<'a> Engine<'a> {
         {
             let place = &mut self.places[index];
             match (what, &place.state) {
-                (What::Connect { attempt }, State::Waiting) if attempt == place.attempts => {
+                (What::Connect { attempt }, State::Waiting | State::Queueing { .. })
+                    if attempt == place.attempts =>
+                {
                     connects += 1;
                     self.connect(index);
                 }
@@ -258,7 +260,7 @@ impl<'a> Engine<'a> {
                 answer_limit.is_some_and(|limit| now.saturating_sub(begun) >= limit)
             };
             match &place.state {
-                State::Connecting { since, .. }
+                State::Connecting { since, .. } | State::Queueing { since }
                     if is_over || is_stuck(*since) || is_too_long(*since) =>
                 {
                     self.fail(index, Cause::ConnectTimeout);
@@ -314,7 +316,11 @@ impl<'a> Engine<'a> {
                 self.receive(index, ready.is_to_the_end);
                 self.pump(index);
             }
-            State::Connecting { .. } | State::Waiting | State::Closing | State::Done => {}
+            State::Connecting { .. }
+            | State::Waiting
+            | State::Queueing { .. }
+            | State::Closing
+            | State::Done => {}
         }
     }
 

@@ -1,6 +1,5 @@
 //! `--find-rate`: one run after the other, for the highest rate that holds a budget.
 
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::progress::Progress;
 use trust_cli::signals::Stopped;
 use trust_cli::text::reason;
+use trust_net::Address;
 
 use crate::budget::{Budget, first_broken};
 use crate::engine::{self, Ended, Listener};
@@ -28,7 +28,7 @@ struct Finder<'c> {
     plan: &'c Plan,
     budgets: &'c [Budget],
     /// Where the first trial connected to, and all others do; empty before it.
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Address>,
     progress: &'c mut Progress,
     /// The last trial that held, or else the last one.
     shown: Option<(Summary, Timeline)>,

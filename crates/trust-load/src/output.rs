@@ -1,7 +1,6 @@
 //! What a run shows while it goes on, and the reports that it leaves.
 
 use std::io;
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
@@ -14,6 +13,7 @@ use trust_cli::report_file::ReportFile;
 use trust_cli::signals::Stopped;
 use trust_cli::text::reason;
 use trust_cli::zone;
+use trust_net::Address;
 
 use crate::connection::nanos;
 use crate::engine::Listener;
@@ -89,8 +89,8 @@ impl Output {
     }
 
     /// Says in all reports which addresses connections go to.
-    pub(crate) fn connects_to(&mut self, addresses: &[SocketAddr]) {
-        self.about.addresses = addresses.iter().map(zone::shown).collect();
+    pub(crate) fn connects_to(&mut self, addresses: &[Address]) {
+        self.about.addresses = addresses.iter().map(zone::shown_address).collect();
         self.header.addresses.clone_from(&self.about.addresses);
     }
 

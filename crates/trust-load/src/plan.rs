@@ -1,7 +1,6 @@
 //! From settings to what the engine is to do, and what is said about it.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::time::Duration;
 use std::{env, fmt, thread};
 
@@ -17,6 +16,7 @@ use trust_cli::settings::AnySetting;
 use trust_cli::signals::Signals;
 use trust_cli::target::{Arguments, Family, ServerSettings, Target};
 use trust_cli::text::{count, grouped, seconds};
+use trust_net::Address;
 
 use crate::options::{
     ARRIVALS, CLIENTS, CONCURRENCY, CSV, DURATION, FRAMING, GRACE, HDR_LOG, HOST, HTML, JSON,
@@ -185,13 +185,13 @@ impl Plan {
     }
 
     /// The addresses that connections go to, beginning with the one that was reached.
-    pub fn addresses(&self, reached: &Connected) -> Vec<SocketAddr> {
+    pub fn addresses(&self, reached: &Connected) -> Vec<Address> {
         let others = if self.options.spread_addresses { &reached.others[..] } else { &[] };
-        [&[reached.address], others].concat()
+        [std::slice::from_ref(&reached.address), others].concat()
     }
 
     /// What the engine is to do with the server at these addresses.
-    pub fn shape(&self, addresses: Vec<SocketAddr>) -> Shape {
+    pub fn shape(&self, addresses: Vec<Address>) -> Shape {
         let seconds = |rate: f64| Duration::from_secs_f64(1.0 / self.places.share(rate));
         let limit = |time: Duration| (!time.is_zero()).then_some(time);
         let connecting = ConnectPlan {

@@ -1,8 +1,8 @@
 //! What the engine is to do: settings that go together.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use trust_net::Address;
 use trust_net::preface::ProxyPreface;
 
 use crate::schedule::Arrivals;
@@ -40,7 +40,7 @@ pub struct Shape {
 #[derive(Clone, Debug)]
 pub struct ConnectPlan {
     /// The server's, at least one, which take connections in turn.
-    pub addresses: Vec<SocketAddr>,
+    pub addresses: Vec<Address>,
     /// What each begins with, if with a PROXY header.
     pub preface: Option<ProxyPreface>,
     /// The least time between two connection attempts.

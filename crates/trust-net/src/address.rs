@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
@@ -135,6 +135,12 @@ impl UnixName {
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Address {
         Address::Ip(address)
+    }
+}
+
+impl<I: Into<IpAddr>> From<(I, u16)> for Address {
+    fn from(address: (I, u16)) -> Address {
+        Address::Ip(address.into())
     }
 }
 

@@ -37,6 +37,8 @@ pub enum ErrorClass {
     Unreachable,
     /// The peer's host does not take the connection.
     Refused,
+    /// There is no unix socket of that name.
+    Missing,
     /// This host does not have the address, or no port is free.
     NoAddress,
     /// Somebody else has the address.
@@ -85,6 +87,7 @@ pub fn classify(errno: i32, operation: Operation) -> ErrorClass {
         Operation::Connect | Operation::Listen => match errno {
             Errno::INPROGRESS => ErrorClass::WouldBlock,
             Errno::CONNREFUSED | Errno::CONNRESET => ErrorClass::Refused,
+            Errno::NOENT if operation == Operation::Connect => ErrorClass::Missing,
             Errno::TIMEDOUT | Errno::AGAIN if operation == Operation::Connect => {
                 ErrorClass::TimedOut
             }

@@ -1,16 +1,27 @@
 //! A client's connection: connecting, sending, receiving. No call waits.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use trust_wire::EncodedProxyHeader;
 
+use crate::address::Address;
 use crate::errno::{self, ErrorClass, Operation};
 use crate::preface::ProxyPreface;
 use crate::socket;
+
+/// Shortest and longest pause before another attempt where the accept queue of a unix socket was
+/// full: a server that accepts empties it in microseconds, and one that is stopped for minutes is
+/// not worth a busy core.
+const QUEUE_PAUSE_MIN: Duration = Duration::from_millis(1);
+const QUEUE_PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// The pause grows to this part of the time waited so far.
+const QUEUE_PAUSE_PART: u32 = 8;
 
 /// A connection of a client, or its attempt to have one.
 ///
@@ -43,16 +54,26 @@ impl ClientStream {
     ///
     /// # Errors
     ///
-    /// As `socket(2)` and `connect(2)`.
+    /// As `socket(2)` and `connect(2)`; see [`ClientStream::is_queue_full`].
     pub fn begin_connecting(
-        address: SocketAddr,
+        address: &Address,
         configure: impl FnOnce(&Socket),
     ) -> io::Result<ClientStream> {
         let kind = Type::STREAM.nonblocking();
-        let socket = Socket::new(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-        socket::prepare_stream(&socket)?;
+        let socket = match address {
+            Address::Ip(ip) => {
+                let socket = Socket::new(Domain::for_address(*ip), kind, Some(Protocol::TCP))?;
+                socket::prepare_stream(&socket)?;
+                socket
+            }
+            Address::Unix(_) => {
+                let socket = Socket::new(Domain::UNIX, kind, None)?;
+                socket.set_out_of_band_inline(true)?;
+                socket
+            }
+        };
         configure(&socket);
-        if let Err(error) = socket.connect(&address.into())
+        if let Err(error) = socket.connect(&address.to_socket_address()?)
             && !matches!(
                 errno::classify(errno::of(&error), Operation::Connect),
                 // After a signal too it goes on (connect(2)).
@@ -62,6 +83,18 @@ impl ClientStream {
             return Err(error);
         }
         Ok(ClientStream { socket, broken: None, unsent_preface: Box::default() })
+    }
+
+    /// Whether [`ClientStream::begin_connecting`] failed because the accept queue of a unix socket
+    /// is full (EAGAIN, `connect(2)`). Unlike EINPROGRESS nothing is under way then, and no
+    /// readiness tells when there is room: begin again after [`ClientStream::queue_pause`].
+    pub fn is_queue_full(address: &Address, error: &io::Error) -> bool {
+        matches!(address, Address::Unix(_)) && errno::of(error) == errno::WOULD_BLOCK
+    }
+
+    /// The pause before the next attempt, after so much time with a full accept queue.
+    pub fn queue_pause(waited: Duration) -> Duration {
+        (waited / QUEUE_PAUSE_PART).clamp(QUEUE_PAUSE_MIN, QUEUE_PAUSE_MAX)
     }
 
     /// What came of the attempt.
@@ -76,7 +109,9 @@ impl ClientStream {
         // With nobody listening on a port of the ephemeral range, the kernel may pick that very port as
         // the own one, and the socket connects to itself (RFC 9293, section 3.5): a perfect echo.
         match (self.socket.local_addr(), self.socket.peer_addr()) {
-            (Ok(own), Ok(peer)) if own == peer => Err(Errno::CONNREFUSED.into()),
+            (Ok(own), Ok(peer)) if own.as_socket().is_some() && own == peer => {
+                Err(Errno::CONNREFUSED.into())
+            }
             _ => Ok(()),
         }
     }
@@ -86,8 +121,9 @@ impl ClientStream {
     /// # Errors
     ///
     /// As `getpeername(2)`: the peer's RST may have come.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.peer_addr()?.as_socket().ok_or_else(|| Errno::AFNOSUPPORT.into())
+    pub fn peer_addr(&self) -> io::Result<Address> {
+        let address = self.socket.peer_addr()?;
+        Address::of_socket_address(&address).ok_or_else(|| Errno::AFNOSUPPORT.into())
     }
 
     /// Sends the header of the PROXY protocol in front of everything else, once it is connected; what it was. What the
@@ -193,8 +229,11 @@ impl AsFd for ClientStream {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::net::{SendFlags, send};
@@ -203,6 +242,7 @@ mod tests {
     use crate::preface::PrefaceSource;
 
     use super::*;
+    use crate::address::UnixName;
 
     fn await_readiness(stream: &ClientStream, flags: PollFlags) {
         poll(&mut [PollFd::new(stream, flags)], None).expect("it can be waited for");
@@ -210,13 +250,34 @@ mod tests {
 
     fn pair() -> (ClientStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let stream = ClientStream::begin_connecting(address, |_| ()).expect("it is under way");
+        let address = listener.local_addr().expect("an address").into();
+        let stream = ClientStream::begin_connecting(&address, |_| ()).expect("it is under way");
         let (server, _) = listener.accept().expect("a client");
         await_readiness(&stream, PollFlags::OUT);
         stream.finish_connecting().expect("it is there");
         assert_eq!(stream.peer_addr().expect("an address"), address);
         (stream, server)
+    }
+
+    /// A listening socket with a name of its own in the abstract namespace, and that name.
+    fn unix_listener(name: &str) -> (UnixListener, Address) {
+        let name = format!("trust-net-stream-{name}-{}", std::process::id());
+        let own = std::os::unix::net::SocketAddr::from_abstract_name(&name).expect("a name");
+        let listener = UnixListener::bind_addr(&own).expect("nobody else has it");
+        (listener, unix(&format!("@{name}")))
+    }
+
+    fn unix(name: &str) -> Address {
+        Address::Unix(UnixName::parse(OsStr::new(name)).expect("a name"))
+    }
+
+    fn unix_pair(name: &str) -> (ClientStream, UnixStream) {
+        let (listener, address) = unix_listener(name);
+        let stream = ClientStream::begin_connecting(&address, |_| ()).expect("it is there");
+        await_readiness(&stream, PollFlags::OUT);
+        stream.finish_connecting().expect("it is there");
+        assert_eq!(stream.peer_addr().expect("an address"), address);
+        (stream, listener.accept().expect("a client").0)
     }
 
     /// Receives once something is there.
@@ -336,9 +397,9 @@ mod tests {
     #[test]
     fn a_port_on_which_nobody_listens_refuses() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
+        let address = listener.local_addr().expect("an address").into();
         drop(listener);
-        let refused = match ClientStream::begin_connecting(address, |_| ()) {
+        let refused = match ClientStream::begin_connecting(&address, |_| ()) {
             Ok(stream) => {
                 await_readiness(&stream, PollFlags::OUT);
                 stream.finish_connecting()
@@ -360,5 +421,74 @@ mod tests {
         let unsent_preface = Box::default();
         let error = ClientStream { socket, broken: None, unsent_preface }.finish_connecting();
         assert_eq!(errno::of(&error.expect_err("nobody is there")), 111);
+    }
+
+    #[test]
+    fn bytes_go_both_ways_over_a_unix_socket_until_the_end() {
+        let (mut stream, mut server) = unix_pair("both-ways");
+        let mut buffer = [0; 10];
+        assert_eq!(stream.receive(&mut buffer), Incoming::Nothing);
+        assert_eq!(stream.send(b"question"), 8);
+        stream.half_close();
+        let mut question = String::new();
+        server.read_to_string(&mut question).expect("text");
+        assert_eq!(question, "question");
+        server.write_all(b"answer").expect("sends");
+        drop(server);
+        assert_eq!(receive(&stream, &mut buffer), Incoming::Bytes(6));
+        assert_eq!(receive(&stream, &mut buffer), Incoming::End);
+    }
+
+    #[test]
+    fn a_unix_socket_closed_over_unread_bytes_brings_the_answer_and_then_a_reset() {
+        let (mut stream, mut server) = unix_pair("unread");
+        let mut buffer = [0; 10];
+        assert_eq!(stream.send(b"unread"), 6);
+        server.write_all(b"answer").expect("sends");
+        drop(server);
+        assert_eq!(receive(&stream, &mut buffer), Incoming::Bytes(6));
+        assert_eq!(receive(&stream, &mut buffer), Incoming::Failed(104));
+    }
+
+    #[test]
+    fn what_is_unread_on_a_unix_socket_is_gone_exactly_when_the_peer_has_read_all_of_it() {
+        let (mut stream, mut server) = unix_pair("queue");
+        let unread = |stream: &ClientStream| socket::path_info(stream.as_fd()).unacknowledged;
+        assert_eq!(unread(&stream), 0);
+        assert_eq!(stream.send(b"question"), 8);
+        let queued = unread(&stream);
+        assert!(queued > 8, "kernel memory, not bytes: {queued}");
+        server.read_exact(&mut [0; 7]).expect("bytes");
+        assert_eq!(unread(&stream), queued);
+        server.read_exact(&mut [0; 1]).expect("a byte");
+        assert_eq!(unread(&stream), 0);
+    }
+
+    #[test]
+    fn a_full_accept_queue_of_a_unix_socket_is_told_and_nothing_is_under_way() {
+        let (listener, address) = unix_listener("full");
+        rustix::net::listen(&listener, 0).expect("it listens already");
+        let begin = || ClientStream::begin_connecting(&address, |_| ());
+        let first = begin().expect("the queue has room for one");
+        let full = begin().expect_err("it has no more");
+        assert!(ClientStream::is_queue_full(&address, &full), "{full}");
+        assert!(!ClientStream::is_queue_full(&([127, 0, 0, 1], 7).into(), &full));
+        listener.accept().expect("the first client");
+        begin().expect("there is room again").finish_connecting().expect("it is there");
+        drop(first);
+        let pause = |millis| ClientStream::queue_pause(Duration::from_millis(millis)).as_millis();
+        assert_eq!([pause(0), pause(80), pause(10_000)], [1, 10, 50]);
+    }
+
+    #[test]
+    fn no_unix_socket_of_that_name_and_one_on_which_nobody_listens_are_told_apart() {
+        let class = |address: &Address| {
+            let error = ClientStream::begin_connecting(address, |_| ()).expect_err("nobody");
+            errno::classify(errno::of(&error), Operation::Connect)
+        };
+        assert_eq!(class(&unix("/proc/self/no-such.sock")), ErrorClass::Missing);
+        let (listener, address) = unix_listener("closed");
+        drop(listener);
+        assert_eq!(class(&address), ErrorClass::Refused);
     }
 }

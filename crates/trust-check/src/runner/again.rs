@@ -38,7 +38,7 @@ pub(super) fn judge(first: CaseOutcome, second: CaseOutcome, setup: &Setup) -> C
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::Ipv4Addr;
     use std::os::fd::OwnedFd;
     use std::time::Duration;
 
@@ -51,7 +51,7 @@ mod tests {
 
     fn setup() -> Setup {
         Setup {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
+            address: (Ipv4Addr::LOCALHOST, 1).into(),
             preface: None,
             framing: Framing::Raw,
             max_frame: 1,

@@ -278,7 +278,8 @@ fn kernel_room(setup: &Setup) -> u64 {
         let text = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?;
         text.split_ascii_whitespace().last()?.parse::<u64>().ok()
     };
-    match (setup.address.ip().is_loopback(), largest("tcp_rmem"), largest("tcp_wmem")) {
+    let is_near = setup.address.ip().is_none_or(|address| address.ip().is_loopback());
+    match (is_near, largest("tcp_rmem"), largest("tcp_wmem")) {
         (true, Some(receive), Some(send)) => (HOPS * (receive + send)).min(FAR_ROOM),
         _ => FAR_ROOM,
     }

@@ -1,12 +1,12 @@
 //! A connection to an echo server, and the conversation on it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use trust_net::Address;
 use trust_net::errno::{ErrorClass, Operation, classify};
 use trust_net::preface::ProxyPreface;
 use trust_net::socket::probe;
@@ -39,7 +39,7 @@ pub struct Link {
     pub conversation: Conversation,
     is_half_closed: bool,
     /// The peer that was told so, as long as the kernel knew it.
-    half_closed_to: Option<SocketAddr>,
+    half_closed_to: Option<Address>,
     /// An ICMP "unreachable" since the last progress: the connection may survive it.
     soft_error: Option<i32>,
     /// When something was last sent, received or acknowledged.
@@ -47,6 +47,9 @@ pub struct Link {
     /// Bytes that were sent, and how many of them were acknowledged when that was last looked at.
     sent: u64,
     acknowledged: u64,
+    /// What the kernel held then of what was sent: bytes that are not acknowledged, or the memory
+    /// of what the peer of a unix socket has not read.
+    held: u64,
     /// How the server's stream began, if not with an echo.
     opening: Option<Box<Opening>>,
 }
@@ -90,6 +93,7 @@ impl Link {
             progress: Instant::now(),
             sent: 0,
             acknowledged: 0,
+            held: 0,
             opening: None,
         }
     }
@@ -190,15 +194,18 @@ impl Link {
     /// Whether the wait for an answer has been too long: nothing was sent, received or acknowledged
     /// for that time.
     ///
-    /// Acknowledged bytes count, as on a slow link the kernel still sends what it took long ago.
+    /// Acknowledged bytes count, as on a slow link the kernel still sends what it took long ago, and
+    /// bytes that the peer of a unix socket has read.
     pub fn check_patience(&mut self, limit: Duration) -> Option<LinkEnd> {
         if !self.is_owed_something() {
             return None;
         }
         let probe = probe(self.stream.as_fd());
         let acknowledged = self.sent.saturating_sub(probe.unacknowledged);
-        if acknowledged > self.acknowledged {
-            self.acknowledged = acknowledged;
+        let held = std::mem::replace(&mut self.held, probe.unacknowledged);
+        // Memory may fall while it is still more than all that was sent.
+        if acknowledged > self.acknowledged || probe.unacknowledged < held {
+            self.acknowledged = acknowledged.max(self.acknowledged);
             self.progress = Instant::now();
             self.soft_error = None;
         }
@@ -273,7 +280,7 @@ impl Link {
     /// Whether the end may be that of a box which ends a connection when one side has finished
     /// sending, as some proxies and firewalls do.
     fn may_be_a_box(&self) -> bool {
-        self.half_closed_to.is_some_and(|peer| !is_on_this_host(peer))
+        self.half_closed_to.as_ref().is_some_and(|peer| !is_on_this_host(peer))
     }
 
     fn is_owed_something(&self) -> bool {
@@ -329,6 +336,12 @@ mod tests {
     use crate::echo::conversation::{Framing, Window};
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
+
+    use trust_net::UnixName;
+
+    const WINDOW: Window = Window { bytes: 1 << 20, frames: u64::MAX };
 
     use trust_net::preface::PrefaceSource;
     use trust_net::wire::ProxyVersion;
@@ -337,10 +350,9 @@ mod tests {
     fn link() -> (Link, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let stream = ClientStream::begin_connecting(address, |_| ()).unwrap();
+        let stream = ClientStream::begin_connecting(&address.into(), |_| ()).unwrap();
         let (server, _) = listener.accept().unwrap();
-        let window = Window { bytes: 1 << 20, frames: u64::MAX };
-        (Link::new(stream, Conversation::new(Framing::Framed, window)), server)
+        (Link::new(stream, Conversation::new(Framing::Framed, WINDOW)), server)
     }
 
     fn target() -> Target {
@@ -446,6 +458,31 @@ mod tests {
         assert_eq!(link.patience_end(limit), None);
         link.half_close();
         assert!(link.patience_end(limit).is_some());
+    }
+
+    #[test]
+    fn what_the_peer_of_a_unix_socket_has_read_is_progress() {
+        let name = format!("trust-cli-link-{}", std::process::id());
+        let address = UnixAddress::from_abstract_name(&name).unwrap();
+        let listener = UnixListener::bind_addr(&address).unwrap();
+        let address = Address::Unix(UnixName::Abstract(name.into_bytes()));
+        let stream = ClientStream::begin_connecting(&address, |_| ()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let mut link = Link::new(stream, Conversation::new(Framing::Framed, WINDOW));
+        let limit = Duration::from_millis(20);
+        for _ in 0..3 {
+            link.conversation.push_message(b"some bytes");
+            link.send();
+        }
+        assert!(link.check_patience(Duration::from_secs(60)).is_none());
+        for _ in 0..3 {
+            std::thread::sleep(limit);
+            // All three take more memory than they have bytes, also when one of them is read.
+            server.read_exact(&mut [0; 14]).unwrap();
+            assert!(link.check_patience(limit).is_none());
+        }
+        std::thread::sleep(limit);
+        assert!(matches!(link.check_patience(limit), Some(LinkEnd::TimedOut(..))));
     }
 
     /// What is said of an answer that comes in these pieces.

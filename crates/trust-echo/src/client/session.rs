@@ -301,7 +301,7 @@ mod tests {
                 from_stdout.read_to_string(&mut printed).unwrap();
                 printed
             });
-            let stream = ClientStream::begin_connecting(address, |_| ()).unwrap();
+            let stream = ClientStream::begin_connecting(&address.into(), |_| ()).unwrap();
             let target = Target::new("server", 7);
             let source = Source::new(plan, stdin.as_fd());
             let link = Link::new(stream, source.conversation());

@@ -1,10 +1,10 @@
 //! From a place without a connection to one that has it.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use trust_net::Address;
 use trust_net::errno::{self, Operation};
 use trust_net::socket::path_info;
 use trust_net::stream::ClientStream;
@@ -37,8 +37,18 @@ impl Engine<'_> {
     }
 
     pub(super) fn connect(&mut self, index: usize) {
-        let since = self.timetable.now();
-        let stream = ClientStream::begin_connecting(self.address(index), |_| ());
+        let now = self.timetable.now();
+        let since = match self.places[index].state {
+            State::Queueing { since } => since,
+            _ => now,
+        };
+        let address = self.address(index);
+        let stream = match ClientStream::begin_connecting(address, |_| ()) {
+            Err(error) if ClientStream::is_queue_full(address, &error) => {
+                return self.queue(index, since, now);
+            }
+            stream => stream,
+        };
         let key = self.places[index].key(index);
         match stream.and_then(|stream| self.readiness.add(&stream, key).map(|()| stream)) {
             Ok(stream) => self.places[index].state = State::Connecting { since, stream },
@@ -46,12 +56,21 @@ impl Engine<'_> {
         }
     }
 
+    /// Lets the place try again soon, which is the same attempt.
+    fn queue(&mut self, index: usize, since: Duration, now: Duration) {
+        let place = &mut self.places[index];
+        place.state = State::Queueing { since };
+        let what = What::Connect { attempt: place.attempts };
+        let pause = ClientStream::queue_pause(now.saturating_sub(since));
+        self.timetable.set_alarm(now + pause, index, what);
+    }
+
     /// Where the place connects to: places take the addresses in turn, and each place the next one
     /// with each connection. The first place's first connection was made before, to the first.
-    fn address(&self, index: usize) -> SocketAddr {
+    fn address(&self, index: usize) -> &Address {
         let before = self.places[index].attempts as usize - 1;
         let addresses = &self.shape.connecting.addresses;
-        addresses[(index + before) % addresses.len()]
+        &addresses[(index + before) % addresses.len()]
     }
 
     fn fail_connecting(&mut self, index: usize, error: &io::Error) {

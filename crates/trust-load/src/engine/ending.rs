@@ -148,7 +148,7 @@ pub(super) fn cause_of(errno: i32, operation: Operation, is_owed: bool) -> Cause
     match classify(errno, operation) {
         ErrorClass::Reset | ErrorClass::BrokenPipe if is_owed => Cause::ResetBeforeAnswer,
         ErrorClass::Reset | ErrorClass::BrokenPipe => Cause::ResetAfterAnswer,
-        ErrorClass::Refused => Cause::Refused,
+        ErrorClass::Refused | ErrorClass::Missing => Cause::Refused,
         ErrorClass::TimedOut if operation == Operation::Connect => Cause::ConnectTimeout,
         ErrorClass::TimedOut => Cause::Timeout,
         ErrorClass::Unreachable => Cause::Unreachable,

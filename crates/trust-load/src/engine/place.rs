@@ -42,6 +42,11 @@ pub(super) struct Place {
 pub(super) enum State {
     /// It waits until it may connect.
     Waiting,
+    /// It found the accept queue of a unix socket full, and tries again soon.
+    Queueing {
+        /// Since then.
+        since: Duration,
+    },
     /// It connects.
     Connecting {
         /// Since then.

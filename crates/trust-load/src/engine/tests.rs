@@ -8,9 +8,11 @@ use std::time::Instant;
 
 use rustix::net::SendFlags;
 use trust_cli::framing::Framing;
+use trust_net::Address;
 use trust_net::stream::ClientStream;
 
 mod measuring;
+mod queueing;
 
 use super::*;
 use crate::schedule::Arrivals;
@@ -64,12 +66,12 @@ fn messages(clients: u64, each: u64) -> Length {
     Length::Messages { clients, each }
 }
 
-fn connecting(address: SocketAddr) -> ConnectPlan {
+fn connecting(address: impl Into<Address>) -> ConnectPlan {
     let (gap, messages) = (Duration::ZERO, u64::MAX);
-    ConnectPlan { addresses: vec![address], preface: None, gap, messages }
+    ConnectPlan { addresses: vec![address.into()], preface: None, gap, messages }
 }
 
-fn shape(address: SocketAddr) -> Shape {
+fn shape(address: impl Into<Address>) -> Shape {
     let framing = Framing::parse("u32be").expect("a framing");
     Shape {
         connecting: connecting(address),
@@ -127,9 +129,9 @@ impl Listener for Kept {
     }
 }
 
-fn first(address: SocketAddr) -> Connected {
+fn first(address: &Address) -> Connected {
     let stream = ClientStream::begin_connecting(address, |_| ()).expect("it is under way");
-    Connected { stream, address, others: vec![], took: Duration::ZERO }
+    Connected { stream, address: address.clone(), others: vec![], took: Duration::ZERO }
 }
 
 /// Does something with what is going on as well.
@@ -148,7 +150,7 @@ impl<F: FnMut(&Live)> Listener for (Kept, F) {
 }
 
 fn run_with(shape: &Shape, listener: &mut dyn Listener) -> Summary {
-    let ended = run(shape, first(shape.connecting.addresses[0]), &Signals::never(), listener)
+    let ended = run(shape, first(&shape.connecting.addresses[0]), &Signals::never(), listener)
         .expect("descriptors");
     assert!(ended.signal.is_none() && !ended.is_cut);
     ended.summary
@@ -364,7 +366,7 @@ fn a_client_that_fails_takes_another_connection_while_there_is_time() {
 fn a_server_that_is_gone_fails_each_client_once_and_keeps_nobody_waiting() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
-    let first = first(address);
+    let first = first(&address.into());
     let (gone, _) = listener.accept().expect("a client");
     drop((gone, listener));
     let shape = Shape { length: messages(1000, 10), ..shape(address) };

@@ -164,7 +164,7 @@ mod tests {
     fn outcome(change: impl Fn(usize, &mut Vec<u8>) + Send) -> Outcome {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let stream = ClientStream::begin_connecting(address, |_| ()).unwrap();
+        let stream = ClientStream::begin_connecting(&address.into(), |_| ()).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         let signals = Signals::never();
         let target = Target::new("server", 7);

@@ -43,8 +43,8 @@ pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<E
         Err(stopped) => return context.end(stopped),
     };
     // All clients take the address that won, and none races again.
-    let address = [reached.address];
-    let mut report = Report::new(reached.address, preface, clients, messages);
+    let address = [reached.address.clone()];
+    let mut report = Report::new(reached.address.clone(), preface, clients, messages);
     let (mut reached, mut signal) = (Some(reached), None);
     for number in 1..=clients {
         let connected = match reached.take() {

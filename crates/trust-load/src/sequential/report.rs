@@ -1,7 +1,6 @@
 //! The lines that the sequential load prints.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 
 use trust_cli::echo::round_trips::RoundTrips;
 use trust_cli::exit_code::Failure;
@@ -9,6 +8,7 @@ use trust_cli::send_proxy;
 use trust_cli::signals::Stopped;
 use trust_cli::text::count;
 use trust_cli::zone;
+use trust_net::Address;
 use trust_net::preface::ProxyPreface;
 
 use crate::report::syn_repeated;
@@ -21,7 +21,7 @@ const NUMBER_WIDTH_MIN: usize = 2;
 #[derive(Debug)]
 pub struct Report {
     /// The address that all clients connect to.
-    address: SocketAddr,
+    address: Address,
     /// What their connections begin with, if with a PROXY header.
     preface: Option<ProxyPreface>,
     messages: u64,
@@ -38,7 +38,7 @@ pub struct Report {
 impl Report {
     /// A report on so many clients with so many messages each.
     pub fn new(
-        address: SocketAddr,
+        address: Address,
         preface: Option<ProxyPreface>,
         clients: u64,
         messages: u64,
@@ -99,7 +99,7 @@ impl Report {
             "total: {clients} clients, {messages} messages, {ok} ok, {fail} fail\n\
              rtt overall: {round_trips}\n\
              address: {}\n",
-            zone::shown(&self.address)
+            zone::shown_address(&self.address)
         );
         if let Some(preface) = &self.preface {
             let _ = writeln!(totals, "PROXY header: {}", send_proxy::described(preface));
@@ -120,7 +120,7 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
     use std::time::Duration;
 
     use trust_cli::exit_code::ExitCode;
@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7);
+    const ADDRESS: Address = Address::Ip(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7));
 
     fn outcome(ok: u64, problem: Option<&str>) -> Outcome {
         let stop = problem.map(|problem| Failure::new(ExitCode::Protocol, problem).into());
