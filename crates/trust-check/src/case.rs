@@ -54,6 +54,22 @@ pub enum Isolation {
     Alone,
 }
 
+/// Cases about something that TCP has and a unix socket does not, and why they are skipped there.
+pub const TCP_ALONE: &[(&str, &str)] = &[
+    ("framing/19", "a segment needs TCP"),
+    ("closing/5", A_RST),
+    ("closing/6", A_RST),
+    ("closing/7", A_RST),
+    ("closing/8", A_RST),
+    ("closing/9", A_RST),
+    ("closing/12", A_RST),
+    ("timing/6", "Nagle's algorithm needs TCP"),
+    ("timing/7", A_RST),
+    ("resources/4", "CLOSE_WAIT needs TCP"),
+];
+
+const A_RST: &str = "a RST needs TCP";
+
 impl Isolation {
     /// Whether nothing may run beside it.
     pub const fn is_alone(self) -> bool {
@@ -69,6 +85,10 @@ impl Case {
 
     /// Why it cannot be tried with that server, if so.
     pub fn misfit(&self, setup: &Setup, is_watched: bool) -> Option<&'static str> {
+        let tcp_alone = TCP_ALONE.iter().find(|(id, _)| *id == self.id);
+        if let Some((_, why)) = tcp_alone.filter(|_| !setup.is_tcp()) {
+            return Some(why);
+        }
         let needs_several = matches!(self.isolation, Isolation::Several | Isolation::Crowd);
         if needs_several && setup.one_at_a_time {
             return Some("the server serves one client at a time");

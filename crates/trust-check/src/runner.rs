@@ -17,6 +17,7 @@ use rustix::event::PollFlags;
 use trust_cli::send_proxy;
 use trust_cli::signals::{Signal, Signals, Stopped};
 use trust_cli::wait::wait;
+use trust_net::errno::{self, ErrorClass, Operation};
 
 use crate::case::{Case, Needs};
 use crate::cases::{self, GROUPS, resources};
@@ -551,7 +552,8 @@ fn is_to_be_tried_again(outcome: &CaseOutcome) -> bool {
 /// Whether nobody listens there any more.
 fn refuses(setup: &Setup) -> bool {
     wire::open(setup, PathKind::AsItIs, setup.preface.as_ref(), GONE_PATIENCE).is_ok_and(|opened| {
-        opened.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        let class = |error| errno::classify(errno::of(&error), Operation::Connect);
+        opened.is_err_and(|error| matches!(class(error), ErrorClass::Refused | ErrorClass::Missing))
     })
 }
 

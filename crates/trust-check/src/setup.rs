@@ -32,7 +32,8 @@ pub struct Setup {
     pub timeout: Option<Duration>,
     /// How long an answer is waited for without any progress.
     pub patience: Duration,
-    /// How long a server is left alone with a piece that the kernel of the first hop has acknowledged.
+    /// How long a server is left alone with a piece that the kernel of the first hop has
+    /// acknowledged, or that was read from a unix socket.
     pub settle: Duration,
     /// What a RST means where a FIN would do.
     pub reset: OnReset,
@@ -74,6 +75,11 @@ impl OnReset {
 }
 
 impl Setup {
+    /// Whether the server is reached over TCP, and not over a unix socket.
+    pub fn is_tcp(&self) -> bool {
+        self.address.ip().is_some()
+    }
+
     /// The longest payload that a frame of this server can declare and that it takes.
     pub fn payload_max(&self) -> u64 {
         match &self.framing {

@@ -50,6 +50,8 @@ pub enum What {
     Sent(Excerpt),
     /// The kernel of the first hop has acknowledged everything, and was left alone with it for that long.
     LeftAlone(Duration),
+    /// The peer of our unix socket has read everything, and was left alone with it for that long.
+    ReadAndLeftAlone(Duration),
     /// Bytes came.
     Received(Excerpt),
     /// The server's FIN came.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt;
 use socket2::{SockRef, Socket};
+use trust_cli::connect::refusal;
 use trust_cli::own_host::is_on_this_host;
 use trust_cli::text::{reason, seconds};
 use trust_net::preface::ProxyPreface;
@@ -75,7 +76,8 @@ pub enum PathKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Apart {
-    /// Its bytes were acknowledged before anything else was sent, which says nothing of what a proxy passes on.
+    /// Its bytes were acknowledged before anything else was sent, or read from a unix socket,
+    /// which says nothing of what a proxy passes on.
     Shown,
     /// They were not, in all the time that there was.
     NotShown,
@@ -155,7 +157,7 @@ impl<'s> Wire<'s> {
                 ErrorKind::TimedOut => Evidence::Time,
                 _ => Evidence::Refusal { beside: setup.rate.open() },
             };
-            let got = format!("connect: {}", reason(&error));
+            let got = format!("connect: {}", refusal(&setup.address, &error));
             Verdict::fail_by(evidence, "the server accepts a connection", got)
         };
         pause(setup, setup.rate.take_turn())?;
@@ -230,12 +232,16 @@ impl<'s> Wire<'s> {
 
     /// Waits until the server's kernel has acknowledged a byte of what was sent, or something came. Until then the server
     /// may not know of the connection: with a full accept queue its kernel drops the last segment of the handshake and
-    /// all that follows, while for ours the connection is there.
+    /// all that follows, while for ours the connection is there. Over a unix socket a connection
+    /// that is there has its place in the queue.
     ///
     /// # Errors
     ///
     /// Only when the run is to end.
     pub fn await_admission(&self) -> Judged<()> {
+        if !self.setup.is_tcp() {
+            return Ok(());
+        }
         let unacknowledged = || socket::path_info(self.stream.as_fd()).unacknowledged;
         let (sent, until) = (unacknowledged(), Instant::now() + ADMISSION_MAX);
         while sent > 0
@@ -259,7 +265,9 @@ impl<'s> Wire<'s> {
     /// As [`Wire::send`].
     pub fn send_and_finish(&mut self, bytes: &[u8]) -> Judged<()> {
         // Without it the FIN goes a little later, which is the same to any server but a fast one.
-        let _ = SockRef::from(&self.stream).set_tcp_cork(true);
+        if self.setup.is_tcp() {
+            let _ = SockRef::from(&self.stream).set_tcp_cork(true);
+        }
         self.send(bytes)?;
         self.finish();
         Ok(())
@@ -267,7 +275,8 @@ impl<'s> Wire<'s> {
 
     /// Sends a piece, waits until the kernel of the first hop (the server's, or that of a proxy in front of it) has
     /// acknowledged all of it, and leaves the server alone with it for the settle time, so that a receive there can have
-    /// brought this piece and no more. A preface is a piece of its own.
+    /// brought this piece and no more. A preface is a piece of its own. On a unix socket the same counter (SIOCOUTQ) is
+    /// the memory of what the peer has not read, so there the peer itself has read all of it.
     ///
     /// # Errors
     ///
@@ -285,7 +294,8 @@ impl<'s> Wire<'s> {
         let until = Instant::now() + self.setup.patience;
         while socket::path_info(self.stream.as_fd()).unacknowledged > 0 {
             if Instant::now() >= until {
-                self.note("not acknowledged: it cannot be shown that this piece stood alone");
+                let done = self.taken();
+                self.note(&format!("not {done}: it cannot be shown that this piece stood alone"));
                 return Ok(Apart::NotShown);
             }
             // Without flags `poll(2)` tells of a RST alone, behind which nothing is acknowledged any more.
@@ -296,7 +306,11 @@ impl<'s> Wire<'s> {
         if self.wait(PollFlags::empty(), self.setup.settle)? {
             return Ok(Apart::Ended);
         }
-        self.record(What::LeftAlone(self.setup.settle));
+        let settle = self.setup.settle;
+        self.record(match self.setup.is_tcp() {
+            true => What::LeftAlone(settle),
+            false => What::ReadAndLeftAlone(settle),
+        });
         Ok(Apart::Shown)
     }
 
@@ -315,14 +329,20 @@ impl<'s> Wire<'s> {
                     Apart::Shown => {}
                     Apart::Ended => return Ok(()),
                     Apart::NotShown => {
-                        return Err(Verdict::inconclusive(
-                            "a piece was not acknowledged in time, so the pieces may have come together",
-                        ));
+                        return Err(Verdict::inconclusive(format!(
+                            "a piece was not {} in time, so the pieces may have come together",
+                            self.taken()
+                        )));
                     }
                 },
             }
         }
         Ok(())
+    }
+
+    /// What happens to bytes that leave our send queue.
+    fn taken(&self) -> &'static str {
+        if self.setup.is_tcp() { "acknowledged" } else { "read" }
     }
 
     /// Waits for the echo of these payloads, byte for byte and nothing else so far.
@@ -505,6 +525,9 @@ impl<'s> Wire<'s> {
         }
         match self.setup.reset {
             OnReset::Pass => Ok(()),
+            // Closing over unread bytes is ECONNRESET to the peer of a unix socket too, but only
+            // after it has received everything that was sent to it: nothing can be lost.
+            OnReset::Warn if !self.setup.is_tcp() => Ok(()),
             OnReset::Warn => {
                 let (expected, got) = (expected.to_owned(), got.to_owned());
                 Err(Verdict::Warn(Finding { expected, got, evidence: Evidence::Reset }))
@@ -608,10 +631,10 @@ impl<'s> Wire<'s> {
 
     fn note_end(&mut self, end: ConnectionEnd) {
         self.end = Some(end);
-        self.record(if end == ConnectionEnd::Fin {
-            What::ReceivedFin
-        } else {
-            What::ReceivedReset
+        self.record(match (end, self.setup.is_tcp()) {
+            (ConnectionEnd::Fin, _) => What::ReceivedFin,
+            (_, true) => What::ReceivedReset,
+            (_, false) => What::Note("the server closed over unread bytes (ECONNRESET)".to_owned()),
         });
     }
 
@@ -644,7 +667,7 @@ pub fn open(
     patience: Duration,
 ) -> Judged<io::Result<Opened>> {
     let configure = |socket: &Socket| {
-        if path == PathKind::Narrow {
+        if path == PathKind::Narrow && setup.is_tcp() {
             // Both before the first segment, which tells them to the server's kernel. Without them more is needed to fill it.
             let _ = socket.set_tcp_mss(NARROW_SEGMENT);
             let _ = socket.set_recv_buffer_size(NARROW_WINDOW);

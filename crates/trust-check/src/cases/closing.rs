@@ -312,7 +312,8 @@ fn large_answers_before_a_refusal(trial: &mut CaseTrial<'_>) -> Judged {
             && wire.receive_into(&mut got, answers.len(), trial.setup.patience)?
         {}
         // Answers that no kernel could have taken unread are lost to a RST, and what that means the run says.
-        let is_cut = bytes > UNREAD_ANSWERS[0]
+        let is_cut = trial.setup.is_tcp()
+            && bytes > UNREAD_ANSWERS[0]
             && wire.end() == Some(ConnectionEnd::Reset)
             && answers.starts_with(&got);
         let end = match wire.expect_rest(got, &wanted) {

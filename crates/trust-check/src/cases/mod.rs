@@ -44,6 +44,7 @@ pub fn matches(pattern: &str, id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::case::TCP_ALONE;
     use std::collections::HashSet;
 
     #[test]
@@ -62,6 +63,13 @@ mod tests {
                     assert!(!text.is_empty() && !text.ends_with('.'), "{}: {text:?}", case.id);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn every_case_that_needs_tcp_is_one() {
+        for (id, _) in TCP_ALONE {
+            assert!(all().any(|case| case.id == *id), "there is no case {id}");
         }
     }
 

@@ -345,7 +345,7 @@ pub enum WireEvent {
     SentProxyHeader,
     /// Bytes were sent; those of a PROXY header are none of them.
     Sent,
-    /// All was acknowledged, and the server was left alone with it.
+    /// All was acknowledged, or read from a unix socket, and the server was left alone with it.
     LeftAlone,
     /// Bytes came.
     Received,
@@ -371,7 +371,9 @@ impl TranscriptLine {
             What::Connected => (WireEvent::Connected, None, None, None),
             What::SentPreface(bytes) => (WireEvent::SentProxyHeader, Some(bytes), None, None),
             What::Sent(bytes) => (WireEvent::Sent, Some(bytes), None, None),
-            What::LeftAlone(time) => (WireEvent::LeftAlone, None, Some(*time), None),
+            What::LeftAlone(time) | What::ReadAndLeftAlone(time) => {
+                (WireEvent::LeftAlone, None, Some(*time), None)
+            }
             What::Received(bytes) => (WireEvent::Received, Some(bytes), None, None),
             What::ReceivedFin => (WireEvent::ReceivedFin, None, None, None),
             What::ReceivedReset => (WireEvent::ReceivedRst, None, None, None),

@@ -201,6 +201,7 @@ fn wire_line(what: &What, bytes_shown: usize) -> String {
         What::SentPreface(bytes) => format!("-> PROXY header {}", hex(bytes, bytes_shown)),
         What::Sent(bytes) => format!("-> {}", hex(bytes, bytes_shown)),
         What::LeftAlone(time) => format!("   acknowledged, and left alone for {}", seconds(*time)),
+        What::ReadAndLeftAlone(time) => format!("   read, and left alone for {}", seconds(*time)),
         What::Received(bytes) => format!("<- {}", hex(bytes, bytes_shown)),
         What::ReceivedFin => "<- FIN".to_owned(),
         What::ReceivedReset => "<- RST".to_owned(),

@@ -266,6 +266,9 @@ impl Wire<'_> {
     /// Makes our kernel take about so many bytes from the server before we read them, or as few as it can. Much less
     /// than a segment makes a path slow: the server's kernel waits for room before it sends (RFC 9293, 3.8.6.2.1).
     pub fn receive_at_most(&self, bytes: usize) {
+        if !self.setup.is_tcp() {
+            return self.note("over a unix socket the server's send buffer alone limits it");
+        }
         let _ = SockRef::from(&self.stream).set_recv_buffer_size(bytes);
         self.note("our receive buffer is small");
     }

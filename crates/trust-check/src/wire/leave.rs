@@ -26,8 +26,12 @@ impl Wire<'_> {
         self.leaves_at_once = true;
     }
 
-    /// Closes with RST (SO_LINGER with a time of zero, `socket(7)`).
+    /// Closes with RST (SO_LINGER with a time of zero, `socket(7)`). A unix socket has none: it is
+    /// closed at once, and the server's next send fails with EPIPE.
     pub fn reset(mut self) {
+        if !self.setup.is_tcp() {
+            return self.close_at_once();
+        }
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         self.record(What::SentReset);
         self.leaves_at_once = true;
