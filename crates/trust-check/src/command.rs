@@ -58,6 +58,8 @@ Examples:
   2 bytes, the low one first; or a newline behind each message:
     trustctl check localhost:9900 --framing u16le
     trustctl check localhost:9900 --framing line
+  A server on a unix socket; cases that are about TCP are skipped:
+    trustctl check unix:/run/my-server.sock
   Starts the server, watches its memory and descriptors, stops it:
     trustctl check --command 'my-server --port {port}'
   One group of cases alone; --list says which there are:
@@ -140,13 +142,14 @@ impl ServerAccess {
         let usage = |message: String| Err(Failure::new(ExitCode::Usage, message));
         let arguments = arguments(context);
         let is_flag = context.layers.source(&COMMAND) == Source::Flag;
+        let family = Family::of(context.matches);
         match &options.command {
             Some(_) if is_flag && !arguments.is_empty() => {
                 usage("--command starts a server, so HOST:PORT is not given with it".to_owned())
             }
             Some(command) if arguments.is_empty() => Ok(ServerAccess::Started(command.clone())),
             _ => {
-                let named = SERVER.target(context.layers, &arguments, Arguments::Server)?;
+                let named = SERVER.target(context.layers, &arguments, Arguments::Server, family)?;
                 let (target, _) = named.ok_or_else(|| ServerSettings::missing("--command"))?;
                 Ok(ServerAccess::There(target, options.pid))
             }

@@ -29,7 +29,7 @@ options! {
     /// Options of `trustctl check`, one field per flag.
     pub struct CheckOptions of "check" {
         group "Server"
-        /// The server's name or address, in place of HOST:PORT
+        /// The server's name or address, or unix:PATH, in place of HOST:PORT
         ///
         /// The port may be part of it.
         HOST host: ServerWord = "localhost", target::HOST;
@@ -51,7 +51,7 @@ options! {
         });
         /// Time to try again while no server is there
         ///
-        /// That is while it refuses, is unreachable, or its name is unknown.
+        /// That is while it refuses, is unreachable, its name is unknown or its socket missing.
         WAIT wait: Duration = "0", values::OPTIONAL_TIME;
 
         group "Protocol of the server"

@@ -11,7 +11,7 @@ use trust_net::Address;
 
 use crate::exit_code::{ExitCode, Failure};
 use crate::signals::{Signals, Stopped};
-use crate::target::{Family, Target};
+use crate::target::{Family, Target, TargetPlace};
 use crate::text::reason;
 use crate::values::quoted;
 use crate::wait::{Limit, wait_for};
@@ -49,7 +49,8 @@ impl From<Unreached> for Stopped {
 
 /// All addresses of the target in the order in which they are tried, each once: that of the system
 /// (RFC 6724), but with the families in turn (RFC 8305, section 4), so that one of them that leads
-/// nowhere costs one delay and not many. A signal does not wait for the name server.
+/// nowhere costs one delay and not many. A signal does not wait for the name server. A unix socket
+/// is its own only address, whether it is there or not.
 ///
 /// # Errors
 ///
@@ -61,10 +62,14 @@ pub fn resolve(
     limit: Limit,
     signals: &Signals,
 ) -> Result<Vec<Address>, Unreached> {
-    let literal = zone::literal(target.host(), target.port())?;
+    let (host, port) = match target.place() {
+        TargetPlace::Host { host, port } => (host, *port),
+        TargetPlace::Unix(name) => return Ok(vec![Address::Unix(name.clone())]),
+    };
+    let literal = zone::literal(host, port)?;
     let addresses = match literal {
         Some(address) => vec![address],
-        None => look_up(target, limit, signals)?,
+        None => look_up(host, port, limit, signals)?,
     };
     let mut fitting: Vec<SocketAddr> = vec![];
     for address in addresses.into_iter().filter(|address| family.has(address)) {
@@ -78,7 +83,7 @@ pub fn resolve(
             Family::V4 => "an IPv4",
             Family::V6 => "an IPv6",
         };
-        let message = format!("host {} does not have {kind} address", quoted(target.host()));
+        let message = format!("host {} does not have {kind} address", quoted(host));
         let failure = Failure::new(ExitCode::NoHost, message);
         // A name can get more addresses, and an address no other family.
         let is_name = literal.is_none();
@@ -102,14 +107,19 @@ fn families_in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Asks the resolver, in a thread of its own as getaddrinfo(3) can neither be polled nor cut short.
-fn look_up(target: &Target, limit: Limit, signals: &Signals) -> Result<Vec<SocketAddr>, Unreached> {
+fn look_up(
+    host: &str,
+    port: u16,
+    limit: Limit,
+    signals: &Signals,
+) -> Result<Vec<SocketAddr>, Unreached> {
     let no_thread = |error: io::Error| {
         let message = format!("cannot start the resolver: {}", reason(&error));
         Unreached::from(Failure::new(ExitCode::OsLimit, message))
     };
     let (done, finished) = io::pipe().map_err(no_thread)?;
     let (found_in, found_out) = mpsc::channel();
-    let name = (target.host().to_owned(), target.port());
+    let name = (host.to_owned(), port);
     let resolver = move || {
         let found = name.to_socket_addrs().map(Vec::from_iter);
         // Nobody listens any more after a signal or the limit.
@@ -117,7 +127,7 @@ fn look_up(target: &Target, limit: Limit, signals: &Signals) -> Result<Vec<Socke
         drop(finished);
     };
     thread::Builder::new().name("resolver".into()).spawn(resolver).map_err(no_thread)?;
-    let host = quoted(target.host());
+    let host = quoted(host);
     if !wait_for(signals, done.as_fd(), PollFlags::IN, limit.end)? {
         let message = format!("cannot resolve host {host}: {}", limit.message());
         return Err(Failure::new(ExitCode::TimedOut, message).into());

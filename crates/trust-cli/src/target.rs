@@ -5,28 +5,46 @@ use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
 
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use trust_net::UnixName;
+use trust_net::address::UNIX_NAME_MAX;
 
 use crate::exit_code::{ExitCode, Failure};
 use crate::layers::{Layers, Source};
-use crate::settings::{AnySetting, Setting, ValueKind};
-use crate::values::{parse_port, quoted};
+use crate::settings::{AnySetting, Parse, Setting, ValueKind};
+use crate::values::{bare, parse_port, quoted};
 use crate::zone;
 
 /// A server that can be connected to. Only resolving looks into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// A name, or an address without brackets.
-    host: String,
-    /// Never 0.
-    port: u16,
+pub struct Target(TargetPlace);
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPlace {
+    /// At a port of a host.
+    Host {
+        /// A name, or an address without brackets.
+        host: String,
+        /// Never 0.
+        port: u16,
+    },
+    /// At a unix socket of this host.
+    Unix(UnixName),
 }
 
-/// One word about a server: `HOST`, `HOST:PORT`, `[IPV6]:PORT`, `:PORT` or `PORT`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ServerWord {
-    /// A name, or an address without brackets; `None`: this host.
-    host: Option<String>,
-    port: Option<u16>,
+/// One word about a server: `HOST`, `HOST:PORT`, `[IPV6]:PORT`, `:PORT`, `PORT`, `unix:PATH` or
+/// `unix:@NAME`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServerWord {
+    /// A host, a port, or both.
+    Host {
+        /// A name, or an address without brackets; `None`: this host.
+        host: Option<String>,
+        /// Never 0.
+        port: Option<u16>,
+    },
+    /// A unix socket, which is all of the server.
+    Unix(UnixName),
 }
 
 /// The settings that name the server of a client command.
@@ -59,7 +77,7 @@ pub enum Family {
 
 /// What a host may be for [`ServerSettings::host`].
 pub const HOST: ValueKind<ServerWord> =
-    ValueKind::of_parts("HOST", "a name or an address, or HOST:PORT", ServerWord::parse);
+    ValueKind::of_parts("HOST", "a name or an address, HOST:PORT or unix:PATH", ServerWord::parse);
 
 /// A server's port.
 pub const SERVER_PORT: ValueKind<u16> = ValueKind::of_text("PORT", PORTS, parse_server_port);
@@ -71,13 +89,12 @@ pub fn parse_server_port(text: &str) -> Option<u16> {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = quoted(&self.host);
-        // Without the quotes around it, which may have quotes of its own.
-        let host = &host[1..host.len() - 1];
-        if self.host.contains(':') {
-            write!(f, "[{host}]:{}", self.port)
-        } else {
-            write!(f, "{host}:{}", self.port)
+        match &self.0 {
+            TargetPlace::Host { host, port } if host.contains(':') => {
+                write!(f, "[{}]:{port}", bare(host))
+            }
+            TargetPlace::Host { host, port } => write!(f, "{}:{port}", bare(host)),
+            TargetPlace::Unix(name) => f.write_str(&bare(name.to_string())),
         }
     }
 }
@@ -85,17 +102,22 @@ impl fmt::Display for Target {
 impl Target {
     /// A host without brackets, and its port.
     pub fn new(host: impl Into<String>, port: u16) -> Target {
-        Target { host: host.into(), port }
+        Target(TargetPlace::Host { host: host.into(), port })
     }
 
-    /// A name, or an address without brackets.
-    pub fn host(&self) -> &str {
-        &self.host
+    /// A unix socket.
+    pub fn unix(name: UnixName) -> Target {
+        Target(TargetPlace::Unix(name))
     }
 
-    /// Never 0.
-    pub fn port(&self) -> u16 {
-        self.port
+    /// Where it is.
+    pub fn place(&self) -> &TargetPlace {
+        &self.0
+    }
+
+    /// Whether it is a unix socket.
+    pub fn is_unix(&self) -> bool {
+        matches!(self.0, TargetPlace::Unix(_))
     }
 
     /// Takes the server off the front of the arguments; the server and the rest.
@@ -111,13 +133,16 @@ impl Target {
         let text = first.to_str().ok_or_else(|| usage(format!("server {named}: not UTF-8")))?;
         let word =
             ServerWord::parse(text).map_err(|fault| usage(format!("server {named}: {fault}")))?;
-        if let Some(port) = word.port {
-            return Ok((Target::new(word.host.unwrap_or_else(this_host), port), rest));
+        let (host, port) = match word {
+            ServerWord::Unix(name) => return Ok((Target::unix(name), rest)),
+            ServerWord::Host { host, port } => (host.unwrap_or_else(this_host), port),
+        };
+        if let Some(port) = port {
+            return Ok((Target::new(host, port), rest));
         }
         let Some((port, rest)) = rest.split_first() else {
             return Err(usage(format!("server {named} has no port: expected {FORMS}")));
         };
-        let host = word.host.unwrap_or_else(this_host);
         match parse_server_port(&port.to_string_lossy()) {
             Some(port) => Ok((Target::new(host, port), rest)),
             None => {
@@ -131,7 +156,10 @@ impl Target {
     pub fn arg() -> Arg {
         Arg::new("server")
             .value_name("HOST:PORT")
-            .help("The server: HOST:PORT, HOST PORT, [IPV6]:PORT, or :PORT or PORT on this host")
+            .help(
+                "The server: HOST:PORT, HOST PORT, [IPV6]:PORT, or :PORT or PORT on this host, or \
+                 unix:PATH or unix:@NAME",
+            )
             .value_parser(value_parser!(OsString))
     }
 }
@@ -143,13 +171,19 @@ impl ServerWord {
     ///
     /// A few words without the text itself.
     pub fn parse(text: &str) -> Result<ServerWord, String> {
+        if let Some(name) = text.strip_prefix(SCHEME) {
+            return parse_unix(name).map(ServerWord::Unix);
+        }
+        if text.starts_with(['/', '.', '@']) || text.contains('/') && !text.contains(':') {
+            return Err(format!("expected {SCHEME}{} for a unix socket", bare(text)));
+        }
         let (host, port) = split(text).ok_or_else(|| format!("expected {FORMS}"))?;
         let port = port.map(|port| {
             let bad = || format!("invalid port {}: expected {PORTS}", quoted(port));
             parse_server_port(port).ok_or_else(bad)
         });
         let host = host.map(|host| check_zone(host).map(|()| host.to_owned()));
-        Ok(ServerWord { host: host.transpose()?, port: port.transpose()? })
+        Ok(ServerWord::Host { host: host.transpose()?, port: port.transpose()? })
     }
 }
 
@@ -160,8 +194,24 @@ impl ServerSettings {
     /// # Errors
     ///
     /// 64, or 78 for what the configuration file alone says: the server is named twice, or only in
-    /// part, or not as it can be.
+    /// part, or not as it can be, or is a unix socket although a family is asked for.
     pub fn target<'a>(
+        &self,
+        layers: &Layers,
+        arguments: &'a [OsString],
+        kind: Arguments,
+        family: Family,
+    ) -> Result<Option<(Target, &'a [OsString])>, Failure> {
+        let named = self.named(layers, arguments, kind)?;
+        match (&named, family.flag()) {
+            (Some((target, _)), Some(flag)) if target.is_unix() => {
+                Err(usage(format!("{flag} cannot be used with {target}: {NO_IP}")))
+            }
+            _ => Ok(named),
+        }
+    }
+
+    fn named<'a>(
         &self,
         layers: &Layers,
         arguments: &'a [OsString],
@@ -183,7 +233,8 @@ impl ServerSettings {
         let (target, rest) = Target::parse(arguments)?;
         match rest.first() {
             Some(extra) if kind == Arguments::Server => {
-                Err(usage(format!("unexpected argument {}", quoted(extra))))
+                let why = if target.is_unix() { format!(": {NO_PORT}") } else { String::new() };
+                Err(usage(format!("unexpected argument {}{why}", quoted(extra))))
             }
             _ => Ok(Some((target, rest))),
         }
@@ -195,11 +246,24 @@ impl ServerSettings {
     }
 
     fn of_settings(&self, layers: &Layers) -> Result<Option<Target>, Failure> {
-        let ServerWord { host, port: own } = layers.get(self.host).unwrap_or_default();
         let (of_host, of_port) = (layers.source(self.host), layers.source(self.port));
         let said = |setting: &dyn AnySetting| {
             let text = layers.text(setting).0.unwrap_or_default();
             format!("{} {}", layers.place(setting), quoted(text))
+        };
+        let (host, own) = match layers.get(self.host) {
+            None => (None, None),
+            Some(ServerWord::Host { host, port }) => (host, port),
+            Some(ServerWord::Unix(name))
+                if layers.get(self.port).is_none() || of_host > of_port =>
+            {
+                return Ok(Some(Target::unix(name)));
+            }
+            Some(ServerWord::Unix(_)) => {
+                let (host, port) = (said(self.host), said(self.port));
+                let message = format!("{port} cannot be used with {host}: {NO_PORT}");
+                return Err(Failure::new(layers.blame(&[self.host, self.port]), message));
+            }
         };
         let port = match (own, layers.get(self.port)) {
             (Some(_), Some(_)) if of_host == of_port => {
@@ -267,7 +331,13 @@ impl Family {
 const PORTS: &str = "a port from 1 to 65535";
 
 /// How a server is named on the command line.
-const FORMS: &str = "HOST:PORT, HOST PORT, [IPV6]:PORT, :PORT or PORT";
+const FORMS: &str = "HOST:PORT, HOST PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or unix:@NAME";
+
+/// What stands in front of the name of a unix socket.
+const SCHEME: &str = "unix:";
+
+const NO_PORT: &str = "a unix socket has no port";
+const NO_IP: &str = "a unix socket is neither IPv4 nor IPv6";
 
 /// Bytes of the longest name of an interface (IFNAMSIZ, less the byte that ends it).
 const INTERFACE_BYTES_MAX: usize = 15;
@@ -279,7 +349,34 @@ fn this_host() -> String {
 /// Whether the argument is a host and its port, as few messages are.
 fn is_whole(argument: &OsString) -> bool {
     let word = argument.to_str().map(ServerWord::parse);
-    matches!(word, Some(Ok(ServerWord { host: Some(_), port: Some(_) })))
+    matches!(
+        word,
+        Some(Ok(ServerWord::Host { host: Some(_), port: Some(_) } | ServerWord::Unix(_)))
+    )
+}
+
+/// The unix socket that stands behind `unix:`, or a few words about what is wrong.
+fn parse_unix(text: &str) -> Result<UnixName, String> {
+    let (kind, name) = match text.strip_prefix('@') {
+        Some(name) => ("name", name),
+        None => ("path", text),
+    };
+    if parse_server_port(text).is_some() {
+        let host = SCHEME.trim_end_matches(':');
+        return Err(format!(
+            "expected {SCHEME}./{text} for a unix socket, or {host} {text} for a port of the host {host}"
+        ));
+    }
+    if text.contains(char::REPLACEMENT_CHARACTER) {
+        return Err("not UTF-8".to_owned());
+    }
+    UnixName::parse(text.as_ref()).ok_or_else(|| match name.len() {
+        0 => format!("expected a {kind} after {SCHEME}{text}"),
+        len if len > UNIX_NAME_MAX => {
+            format!("the {kind} of a unix socket has at most {UNIX_NAME_MAX} bytes, this has {len}")
+        }
+        _ => format!("the {kind} of a unix socket has no byte 0"),
+    })
 }
 
 /// The host and the port as far as the text has them; `None`: it is neither.

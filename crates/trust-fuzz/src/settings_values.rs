@@ -8,7 +8,7 @@ use std::time::Duration;
 use trust_cli::exit_code::ExitCode;
 use trust_cli::layers::{Layers, check_variable_names};
 use trust_cli::level::Level;
-use trust_cli::target::{Target, parse_server_port};
+use trust_cli::target::{Target, TargetPlace, parse_server_port};
 use trust_cli::text::{grouped, seconds};
 use trust_cli::values::{
     parse_bool, parse_count, parse_large_size, parse_limit, parse_port, parse_size, parse_text,
@@ -171,11 +171,24 @@ fn check_target(bytes: &[u8]) {
         Ok(parsed) => parsed,
         Err(failure) => return check_failure(&failure, ExitCode::Usage),
     };
-    assert!(target.port() > 0 && !target.host().is_empty(), "{target:?}");
     let taken: Vec<&str> = arguments[..arguments.len() - rest.len()]
         .iter()
         .map(|argument| argument.to_str().expect("a target is UTF-8"))
         .collect();
+    let shown = target.to_string();
+    check_line(&shown);
+    let (of_target, port_of_target) = match target.place() {
+        TargetPlace::Host { host, port } => (host, *port),
+        TargetPlace::Unix(name) => {
+            assert_eq!(taken, [name.to_string()]);
+            if !taken[0].contains(char::is_control) {
+                let again = Target::parse(&[OsString::from(&shown)]).map(|(target, _)| target);
+                assert_eq!(again, Ok(target), "shown as {shown}");
+            }
+            return;
+        }
+    };
+    assert!(port_of_target > 0 && !of_target.is_empty(), "{target:?}");
     let (host, port) = match taken[..] {
         [one] => one.rsplit_once(':').unwrap_or(("", one)),
         [host, port] => (host, port),
@@ -183,12 +196,10 @@ fn check_target(bytes: &[u8]) {
     };
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     let bare = if bare.is_empty() { "localhost" } else { bare };
-    assert_eq!((bare, parse_port(port)), (target.host(), Some(target.port())), "{taken:?}");
-    let shown = target.to_string();
-    check_line(&shown);
+    assert_eq!((bare, parse_port(port)), (&**of_target, Some(port_of_target)), "{taken:?}");
     // A zone may have a bracket, which only two arguments can say.
     let is_odd = |character: char| character.is_control() || character == ']';
-    if target.host().len() <= 200 && !target.host().contains(is_odd) {
+    if of_target.len() <= 200 && !of_target.contains(is_odd) {
         let again = [OsString::from(&shown)];
         let again = Target::parse(&again).map(|(target, _)| target);
         assert_eq!(again, Ok(target), "shown as {shown}");

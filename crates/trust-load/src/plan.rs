@@ -21,7 +21,7 @@ use trust_net::Address;
 use crate::options::{
     ARRIVALS, CLIENTS, CONCURRENCY, CSV, DURATION, FRAMING, GRACE, HDR_LOG, HOST, HTML, JSON,
     LoadOptions, MAX_FRAME, MESSAGES, NAME, PORT, RATE, RAW, SEED, SERVER, SETTINGS, SHARD, SIZE,
-    START_AT, WAIT,
+    SPREAD_ADDRESSES, START_AT, WAIT,
 };
 use crate::report::units;
 use crate::schedule::Arrivals;
@@ -73,7 +73,12 @@ impl Plan {
     /// 64 without a server, and for settings that do not fit each other; 78 if those are the
     /// configuration file's.
     pub fn of(layers: &Layers, arguments: &[OsString], family: Family) -> Result<Plan, Failure> {
-        let target = target(layers, arguments)?;
+        let target = target(layers, arguments, family)?;
+        let by = if arguments.is_empty() { layers.source(&HOST) } else { Source::Flag };
+        if target.is_unix() && layers.source(&SPREAD_ADDRESSES) >= by {
+            let why = format!("cannot be used with {target}: a unix socket is one address");
+            return Err(refused(layers, &[&SPREAD_ADDRESSES], why));
+        }
         let plan = Plan::for_target(target, LoadOptions::of(layers), layers, family)?;
         let again = again(layers, arguments, family, plan.seed, plan.shard);
         Ok(Plan { again, ..plan })
@@ -313,8 +318,8 @@ pub fn check(layers: &Layers) -> Result<(), Failure> {
 /// # Errors
 ///
 /// 64, or 78 for what the configuration file says: it is not named, or not as it can be.
-pub fn target(layers: &Layers, arguments: &[OsString]) -> Result<Target, Failure> {
-    let named = SERVER.target(layers, arguments, Arguments::Server)?;
+pub fn target(layers: &Layers, arguments: &[OsString], family: Family) -> Result<Target, Failure> {
+    let named = SERVER.target(layers, arguments, Arguments::Server, family)?;
     let (target, _) = named.ok_or_else(|| ServerSettings::missing("--host and --port"))?;
     Ok(target)
 }

@@ -11,7 +11,8 @@ fn words(arguments: &[&str]) -> Vec<OsString> {
 
 fn parse(arguments: &[&str]) -> Result<(String, u16, usize), String> {
     match Target::parse(&words(arguments)) {
-        Ok((target, rest)) => Ok((target.host, target.port, rest.len())),
+        Ok((Target(TargetPlace::Host { host, port }), rest)) => Ok((host, port, rest.len())),
+        Ok((unix, rest)) => Ok((unix.to_string(), 0, rest.len())),
         Err(failure) => {
             assert_eq!(failure.exit, ExitCode::Usage);
             Err(failure.message)
@@ -38,7 +39,8 @@ fn named(
         }
     }
     let arguments = words(arguments);
-    let found = SERVER.target(&layers, &arguments, kind).map_err(|failure| failure.message)?;
+    let found = SERVER.target(&layers, &arguments, kind, Family::Any);
+    let found = found.map_err(|failure| failure.message)?;
     Ok(found.map(|(target, rest)| (target.to_string(), rest.len())))
 }
 
@@ -70,7 +72,7 @@ fn what_is_no_server_is_named_with_what_is_expected() {
     let link_local = "a link-local address needs its interface, as in fe80::1%eth0";
     let port = "expected a port from 1 to 65535";
     let cases: [(&[&str], &str); 18] = [
-        (&[], "missing server: expected HOST:PORT, HOST PORT, [IPV6]:PORT, :PORT or PORT"),
+        (&[], "missing server: expected HOST:PORT, HOST PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH"),
         (&["localhost"], "server 'localhost' has no port: expected HOST:PORT,"),
         (&["::1:9900x", "1"], "server '::1:9900x': expected HOST:PORT,"),
         (&["a:b:c"], "server 'a:b:c': expected HOST:PORT,"),
@@ -153,4 +155,81 @@ fn a_server_is_shown_in_one_line_with_brackets_where_needed() {
     assert_eq!(shown("::1"), "[::1]:7");
     assert_eq!(shown("a\nb"), "a\\nb:7");
     assert_eq!(shown("'a'"), "'a':7");
+}
+
+#[test]
+fn a_unix_socket_is_one_argument() {
+    let cases: [(&[&str], &str, usize); 6] = [
+        (&["unix:/run/x.sock"], "unix:/run/x.sock", 0),
+        (&["unix:x.sock"], "unix:x.sock", 0),
+        (&["unix:./80"], "unix:./80", 0),
+        (&["unix:@a name"], "unix:@a name", 0),
+        (&["unix:/a:9900"], "unix:/a:9900", 0),
+        (&["unix:/run/x.sock", "9900", "hi"], "unix:/run/x.sock", 2),
+    ];
+    for (arguments, name, rest) in cases {
+        assert_eq!(parse(arguments), Ok((name.into(), 0, rest)), "{arguments:?}");
+    }
+    let longest = format!("unix:{}", "x".repeat(107));
+    assert_eq!(parse(&[&longest]), Ok((longest.clone(), 0, 0)));
+    let name = UnixName::parse("/a\nb".as_ref()).unwrap();
+    assert_eq!(Target::unix(name).to_string(), "unix:/a\\nb");
+}
+
+#[test]
+fn what_is_nearly_a_unix_socket_is_refused_with_what_it_may_be_meant_to_be() {
+    let port_or_path =
+        "expected unix:./80 for a unix socket, or unix 80 for a port of the host unix";
+    let cases = [
+        ("/run/x.sock", "expected unix:/run/x.sock for a unix socket"),
+        ("./x.sock", "expected unix:./x.sock for a unix socket"),
+        ("run/x.sock", "expected unix:run/x.sock for a unix socket"),
+        ("/run/x.sock:9900", "expected unix:/run/x.sock:9900 for a unix socket"),
+        ("@name", "expected unix:@name for a unix socket"),
+        ("unix:", "expected a path after unix:"),
+        ("unix:@", "expected a name after unix:@"),
+        ("unix:80", port_or_path),
+        ("unix:a\0", "the path of a unix socket has no byte 0"),
+    ];
+    for (text, why) in cases {
+        let expected = format!("server {}: {why}", quoted(text));
+        assert_eq!(parse(&[text]).unwrap_err(), expected);
+    }
+    for (kind, start) in [("path", "unix:"), ("name", "unix:@")] {
+        let message = parse(&[&format!("{start}{}", "x".repeat(108))]).unwrap_err();
+        let why = format!("the {kind} of a unix socket has at most 107 bytes, this has 108");
+        assert!(message.ends_with(&why), "{message}");
+    }
+    assert_eq!(parse(&["unix", "80"]), Ok(("unix".into(), 80, 0)));
+    let lossy = ServerWord::parse("unix:/\u{fffd}").unwrap_err();
+    assert_eq!(lossy, "not UTF-8");
+}
+
+#[test]
+fn a_unix_socket_goes_with_no_port_and_no_family() {
+    let server = |arguments, flags, variables| {
+        named(arguments, flags, variables, Arguments::Server).map(|found| found.unwrap().0)
+    };
+    let (none, socket) = ([None; 2], "unix:/s".to_owned());
+    let by_flag = [Some("unix:/s"), None];
+    assert_eq!(server(&[], by_flag, none), Ok(socket.clone()));
+    assert_eq!(server(&[], none, by_flag), Ok(socket.clone()));
+    assert_eq!(server(&[], by_flag, [None, Some("1")]), Ok(socket.clone()));
+    assert_eq!(server(&["unix:/s"], none, [Some("v:1"), Some("1")]), Ok(socket));
+    let both = server(&[], [Some("unix:/s"), Some("1")], none).unwrap_err();
+    let why = "--port '1' cannot be used with --host 'unix:/s': a unix socket has no port";
+    assert_eq!(both, why);
+    let stronger = server(&[], [None, Some("1")], by_flag).unwrap_err();
+    assert!(stronger.starts_with("--port '1' cannot be used with TRUST_X_HOST"), "{stronger}");
+    let second = server(&["unix:/s", "9900"], none, none).unwrap_err();
+    assert_eq!(second, "unexpected argument '9900': a unix socket has no port");
+    let (layers, arguments) = (Layers::default(), words(&["unix:/s", "9900"]));
+    let messages = |family| {
+        let found = SERVER.target(&layers, &arguments, Arguments::ServerThenMessages, family);
+        found.map(|found| found.unwrap().1.len()).map_err(|failure| failure.message)
+    };
+    assert_eq!(messages(Family::Any), Ok(1));
+    let why = "cannot be used with unix:/s: a unix socket is neither IPv4 nor IPv6";
+    assert_eq!(messages(Family::V4).unwrap_err(), format!("-4 {why}"));
+    assert_eq!(messages(Family::V6).unwrap_err(), format!("-6 {why}"));
 }

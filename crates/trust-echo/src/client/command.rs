@@ -47,13 +47,13 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         .flat_map(|id| context.matches.get_many::<OsString>(id).unwrap_or_default())
         .cloned()
         .collect();
-    let named = SERVER.target(context.layers, &arguments, Arguments::ServerThenMessages)?;
+    let (family, signals) = (Family::of(context.matches), context.signals);
+    let named = SERVER.target(context.layers, &arguments, Arguments::ServerThenMessages, family)?;
     let missing = || ServerSettings::missing("--host and --port");
     let (target, messages) = named.ok_or_else(missing)?;
     let options = options(context.layers, !messages.is_empty());
     let plan = plan(&options, messages)?;
     let ClientOptions { timeout, wait, send_proxy: preface, .. } = options;
-    let (family, signals) = (Family::of(context.matches), context.signals);
     let approach = Approach { target: &target, family, timeout, wait, preface, signals };
     let session = || {
         let connected = approach.reach()?;

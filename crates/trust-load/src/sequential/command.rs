@@ -25,7 +25,8 @@ use crate::sequential::report::Report;
 /// 64 without a server; what connecting reports if there is no server for the first client.
 pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<ExitCode, Failure> {
     let options = LoadOptions::of(context.layers);
-    let target = target(context.layers, arguments)?;
+    let (family, signals) = (Family::of(context.matches), context.signals);
+    let target = target(context.layers, arguments, family)?;
     let LoadOptions { clients, messages, timeout, wait, send_proxy: preface, .. } = options;
     let plan = Plan {
         target: &target,
@@ -35,7 +36,6 @@ pub(crate) fn run(context: &mut Context<'_>, arguments: &[OsString]) -> Result<E
         content: Content::of_bytes(random_seed()),
         signals: context.signals,
     };
-    let (family, signals) = (Family::of(context.matches), context.signals);
     let approach = Approach { target: &target, family, timeout, wait, preface, signals };
     // A server that was never there is another thing than one that fails under load.
     let reached = match approach.reach() {

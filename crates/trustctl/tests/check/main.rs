@@ -11,6 +11,7 @@ mod right_tests;
 mod run_tests;
 mod send_proxy_tests;
 mod server;
+mod unix_tests;
 mod watch_tests;
 mod xml;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         far_tests::TESTS,
         forwarder_tests::TESTS,
         send_proxy_tests::TESTS,
+        unix_tests::TESTS,
     ];
     SUITE.main(tests.concat().into_iter().map(Test::from).collect())
 }

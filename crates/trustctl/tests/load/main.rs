@@ -22,6 +22,7 @@ mod server;
 mod settings;
 mod shapes;
 mod stalls;
+mod unix_sockets;
 mod wrong_echoes;
 
 use std::process::ExitCode;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         files::TESTS,
         addresses::TESTS,
         send_proxy::TESTS,
+        unix_sockets::TESTS,
     ];
     SUITE.main(tests.concat().into_iter().map(Test::from).collect())
 }

@@ -10,6 +10,7 @@ mod servers;
 mod settings;
 mod streams;
 mod unix_server;
+mod unix_sockets;
 
 /// Says that a test is left out for want of something, which fails it where nothing may be left out.
 #[track_caller]

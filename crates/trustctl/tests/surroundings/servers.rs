@@ -12,11 +12,11 @@ use trust_testkit::program::{Finished, Home};
 use trust_testkit::server::{NO_FLAGS, Server};
 
 /// A run of each client command that is over soon, without its server.
-const COMMANDS: [&[&str]; 3] =
+pub(crate) const COMMANDS: [&[&str]; 3] =
     [&["echo-client"], &["load", "--messages=1"], &["check", "--case=framing/1"]];
 
 /// Runs each client command with these words for the server.
-fn each(home: &Home, server: &[&str], check: impl Fn(&str, Finished)) {
+pub(crate) fn each(home: &Home, server: &[&str], check: impl Fn(&str, Finished)) {
     for command in COMMANDS {
         check(command[0], home.trustctl(command).args(server).run());
     }
@@ -69,7 +69,7 @@ fn every_client_command_takes_the_brackets_off_an_ipv6_address() {
 #[test]
 fn every_client_command_says_the_same_about_a_server_that_is_none() {
     let home = Home::new();
-    let forms = "HOST:PORT, HOST PORT, [IPV6]:PORT, :PORT or PORT";
+    let forms = "HOST:PORT, HOST PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or unix:@NAME";
     let cases: [(&[&str], String); 8] = [
         (&["localhost"], format!("server 'localhost' has no port: expected {forms}")),
         (&["a:b:c"], format!("server 'a:b:c': expected {forms}")),
