@@ -35,7 +35,9 @@ use crate::outcome::CaseOutcome;
 use crate::report::json::{CaseList, CheckReport, CheckSettings, ServerFields};
 use crate::report::{About, Counts, RunEnd, RunReport, html, junit, terminal};
 use crate::runner::{self, CasePlan, ProgressListener, Ran};
-use crate::server_command::{StartStopLimits, Started, StoppedServer, cannot_start, unavailable};
+use crate::server_command::{
+    StartStopLimits, Started, StoppedServer, cannot_start, has_socket, unavailable,
+};
 use crate::setup::{ConnectionPacer, NO_LIMIT, Setup};
 use crate::watch::Watch;
 
@@ -147,7 +149,12 @@ impl ServerAccess {
             Some(_) if is_flag && !arguments.is_empty() => {
                 usage("--command starts a server, so HOST:PORT is not given with it".to_owned())
             }
-            Some(command) if arguments.is_empty() => Ok(ServerAccess::Started(command.clone())),
+            Some(command) if arguments.is_empty() => match family.flag() {
+                Some(flag) if has_socket(command) => {
+                    usage(format!("{flag} cannot be used with {{socket}} in --command"))
+                }
+                _ => Ok(ServerAccess::Started(command.clone())),
+            },
             _ => {
                 let named = SERVER.target(context.layers, &arguments, Arguments::Server, family)?;
                 let (target, _) = named.ok_or_else(|| ServerSettings::missing("--command"))?;

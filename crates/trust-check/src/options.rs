@@ -19,7 +19,7 @@ use trust_net::preface::ProxyPreface;
 
 use crate::case::Case;
 use crate::cases;
-use crate::server_command::has_port;
+use crate::server_command::has_place;
 use crate::setup::{NO_LIMIT, OnReset};
 
 /// The word that calls it.
@@ -37,11 +37,11 @@ options! {
         PORT port: u16, target::SERVER_PORT;
         /// Start this server, watch it and stop it, in place of HOST:PORT
         ///
-        /// {port} stands for a free port.
+        /// {port} stands for a free port, {socket} for the path of a unix socket.
         COMMAND command: OsString, ValueKind::of_bytes(
             "COMMAND",
-            "a command for sh with {port} in it",
-            |text| has_port(text).then(|| text.to_owned()),
+            "a command for sh with {port} or {socket} in it",
+            |text| has_place(text).then(|| text.to_owned()),
         );
         /// The server's process, to watch its resources
         ///
@@ -143,7 +143,7 @@ options! {
     }
 }
 
-const OWN_PORT: &str = "a server that is started gets a port on this host";
+const OWN_PORT: &str = "a server that is started gets a port or a socket on this host";
 
 /// What names the server.
 pub const SERVER: ServerSettings = ServerSettings { host: &HOST, port: &PORT };

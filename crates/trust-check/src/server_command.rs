@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io::{self, Read};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -15,18 +17,22 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal as Kill, kill_process_group};
+use tempfile::TempDir;
+use trust_cli::again::shell_word;
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::process::Process;
 use trust_cli::signals::{Signal, Signals, Stopped};
 use trust_cli::target::Family;
 use trust_cli::text::{reason, seconds};
 use trust_cli::wait::wait_for;
-use trust_net::Address;
+use trust_cli::zone;
 use trust_net::preface::ProxyPreface;
 use trust_net::stream::ClientStream;
+use trust_net::{Address, UnixName};
 
-/// What stands for the port in the command.
-const PORT: &[u8] = b"{port}";
+/// What stands in the command for where the server is to listen.
+const PORT: &str = "{port}";
+const SOCKET: &str = "{socket}";
 
 /// How often it is tried whether it accepts by now.
 const START_LOOK: Duration = Duration::from_millis(20);
@@ -74,21 +80,84 @@ pub struct Started {
     command: OsString,
     limits: StartStopLimits,
     pid: u32,
-    port: u16,
+    place: StartedPlace,
     stderr: Arc<Mutex<Stderr>>,
 }
 
+/// Where a server that is started is to listen.
+#[derive(Debug)]
+enum StartedPlace {
+    /// On this port of this host.
+    Port(u16),
+    /// On a unix socket in a directory of its own, which is removed when this is dropped.
+    Socket(TempDir),
+}
+
+impl StartedPlace {
+    /// A free one of the kind that the command names.
+    fn free(command: &OsStr) -> io::Result<StartedPlace> {
+        if has(command, SOCKET) {
+            let directory = tempfile::Builder::new().prefix("trustctl-check-").tempdir()?;
+            return Ok(StartedPlace::Socket(directory));
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Ok(StartedPlace::Port(listener.local_addr()?.port()))
+    }
+
+    /// The command with that place in it.
+    fn fill_in(&self, command: &OsStr) -> OsString {
+        match self {
+            StartedPlace::Port(port) => replaced(command, PORT, port.to_string().as_ref()),
+            StartedPlace::Socket(directory) => {
+                replaced(command, SOCKET, shell_word(socket_in(directory)).as_ref())
+            }
+        }
+    }
+
+    /// The addresses that this may be.
+    fn addresses(&self, family: Family) -> Vec<Address> {
+        match self {
+            StartedPlace::Port(port) => {
+                let addresses =
+                    [(Ipv4Addr::LOCALHOST, *port).into(), (Ipv6Addr::LOCALHOST, *port).into()];
+                let fitting = addresses.into_iter().filter(|address| family.has(address));
+                fitting.map(Address::Ip).collect()
+            }
+            StartedPlace::Socket(directory) => {
+                vec![Address::Unix(UnixName::Path(socket_in(directory)))]
+            }
+        }
+    }
+}
+
+impl fmt::Display for StartedPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartedPlace::Port(port) => write!(f, "port {port}"),
+            StartedPlace::Socket(directory) => f.write_str(&zone::shown_address(&Address::Unix(
+                UnixName::Path(socket_in(directory)),
+            ))),
+        }
+    }
+}
+
+/// Short, as the names of unix sockets have to be.
+fn socket_in(directory: &TempDir) -> PathBuf {
+    directory.path().join("sock")
+}
+
 impl Started {
-    /// Starts the command, in which `{port}` stands for a free port, through `sh -c` and in a process group of its own.
+    /// Starts the command, in which `{port}` stands for a free port or `{socket}` for the path of a
+    /// unix socket, through `sh -c` and in a process group of its own.
     ///
     /// # Errors
     ///
-    /// There is no free port, or no shell.
+    /// There is no free port or no directory for a socket, or no shell.
     pub fn start(command: &OsStr, limits: StartStopLimits) -> io::Result<Started> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let place = StartedPlace::free(command)?;
         let mut child = Command::new("/bin/sh")
             .arg("-c")
-            .arg(with_port(command, port))
+            .arg(place.fill_in(command))
             .stdin(Stdio::null())
             // Ours is for the report.
             .stdout(Stdio::null())
@@ -103,10 +172,10 @@ impl Started {
         let read_on = move || while is_open(&waiting) && lock(&shared).take_all() {};
         thread::Builder::new().name("stderr".into()).spawn(read_on)?;
         let (command, pid) = (command.to_owned(), child.id());
-        Ok(Started { command, limits, pid, child: Mutex::new(child), port, stderr })
+        Ok(Started { command, limits, pid, child: Mutex::new(child), place, stderr })
     }
 
-    /// Stops what may be left of it and starts the same command, on another port: the old one may be kept by connections
+    /// Stops what may be left of it and starts the same command, in another place: a port may be kept by connections
     /// that have just ended.
     ///
     /// # Errors
@@ -130,17 +199,13 @@ impl Started {
         signals: &Signals,
         tell: &mut dyn FnMut(&str),
     ) -> Result<Address, Stopped> {
-        let addresses = [
-            SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)),
-            SocketAddr::from((Ipv6Addr::LOCALHOST, self.port)),
-        ];
-        let what = format!("waiting for the server to accept connections on port {}", self.port);
+        let addresses = self.place.addresses(family);
+        let what = format!("waiting for the server to accept connections on {}", self.place);
         let mut wait = ToldWait::begin(what, self.limits.start);
         loop {
-            for address in addresses.into_iter().filter(|address| family.has(address)) {
-                let address = Address::Ip(address);
-                if accepts(&address, preface, signals)? {
-                    return Ok(address);
+            for address in &addresses {
+                if accepts(address, preface, signals)? {
+                    return Ok(address.clone());
                 }
             }
             if let Some(status) = self.ended().filter(|_| self.is_empty()) {
@@ -148,9 +213,9 @@ impl Started {
                 return Err(unavailable(what + &self.last_words()).into());
             }
             if wait.is_over(tell) {
-                let (port, time) = (self.port, seconds(self.limits.start));
+                let (place, time) = (&self.place, seconds(self.limits.start));
                 let what = format!(
-                    "the server accepts no connections on port {port} after {time} (--start-timeout)"
+                    "the server accepts no connections on {place} after {time} (--start-timeout)"
                 );
                 return Err(unavailable(what + &self.last_words()).into());
             }
@@ -276,22 +341,31 @@ impl Drop for Started {
     }
 }
 
-/// Whether the command says where the port stands.
-pub fn has_port(command: &OsStr) -> bool {
-    place_of_port(command.as_bytes()).is_some()
+/// Whether the command has exactly one kind of place to listen on: `{port}` or `{socket}`.
+pub fn has_place(command: &OsStr) -> bool {
+    has(command, PORT) != has(command, SOCKET)
 }
 
-fn place_of_port(command: &[u8]) -> Option<usize> {
-    command.windows(PORT.len()).position(|word| word == PORT)
+/// Whether the command starts a server that listens on a unix socket.
+pub fn has_socket(command: &OsStr) -> bool {
+    has(command, SOCKET)
 }
 
-/// The command with that port in every place for it.
-fn with_port(command: &OsStr, port: u16) -> OsString {
+fn has(command: &OsStr, word: &str) -> bool {
+    place_of(command.as_bytes(), word).is_some()
+}
+
+fn place_of(command: &[u8], word: &str) -> Option<usize> {
+    command.windows(word.len()).position(|part| part == word.as_bytes())
+}
+
+/// The command with `by` in every place for the word.
+fn replaced(command: &OsStr, word: &str, by: &OsStr) -> OsString {
     let (mut made, mut rest) = (vec![], command.as_bytes());
-    while let Some(at) = place_of_port(rest) {
+    while let Some(at) = place_of(rest, word) {
         made.extend_from_slice(&rest[..at]);
-        made.extend_from_slice(port.to_string().as_bytes());
-        rest = &rest[at + PORT.len()..];
+        made.extend_from_slice(by.as_bytes());
+        rest = &rest[at + word.len()..];
     }
     made.extend_from_slice(rest);
     OsString::from_vec(made)
@@ -436,12 +510,12 @@ mod tests {
         let mut tell = |line: &str| told.push(line.to_owned());
         let waited = started.wait_until_it_accepts(Family::Any, None, &signals, &mut tell);
         let Err(Stopped::Failed(failure)) = waited else { panic!("{waited:?}") };
-        let port = started.port;
+        let place = &started.place;
+        assert!(place.to_string().starts_with("port "), "{place}");
         let why = "after 1.5 s (--start-timeout); it wrote nothing to stderr";
-        let why = format!("the server accepts no connections on port {port} {why}");
+        let why = format!("the server accepts no connections on {place} {why}");
         assert_eq!(failure.message, why);
-        let line =
-            format!("waiting for the server to accept connections on port {port}: 1 s of 1.5 s");
+        let line = format!("waiting for the server to accept connections on {place}: 1 s of 1.5 s");
         assert_eq!(told, [line]);
     }
 
@@ -465,8 +539,26 @@ mod tests {
     #[test]
     fn the_port_takes_every_one_of_its_places_and_other_bytes_stay() {
         let command = OsStr::from_bytes(b"{port} \xff{port}{{port}} {por");
-        assert_eq!(with_port(command, 70).as_bytes(), b"70 \xff70{70} {por");
-        assert!(has_port(command) && !has_port("{por".as_ref()));
+        let filled = StartedPlace::Port(70).fill_in(command);
+        assert_eq!(filled.as_bytes(), b"70 \xff70{70} {por");
+        assert!(has_place(command) && !has_place("{por".as_ref()));
+    }
+
+    #[test]
+    fn a_socket_is_in_a_directory_of_its_own_that_goes_with_the_server() {
+        let command = OsStr::new("test -d $(dirname {socket}) && exec sleep 600");
+        assert!(has_place(command) && !has_place("{port} {socket}".as_ref()));
+        let started = Started::start(command, LIMITS).unwrap();
+        let [Address::Unix(UnixName::Path(path))] = &started.place.addresses(Family::Any)[..]
+        else {
+            panic!("{}", started.place);
+        };
+        let directory = path.parent().unwrap().to_owned();
+        assert!(directory.is_dir() && !path.exists());
+        assert_eq!(started.place.to_string(), format!("unix:{}", path.display()));
+        assert_eq!(started.ended(), None);
+        drop(started);
+        assert!(!directory.exists());
     }
 
     #[test]
@@ -493,9 +585,9 @@ mod tests {
         child.wait().unwrap();
         // Without the thread that takes what comes.
         let stderr = Arc::new(Mutex::new(stderr));
-        let (command, pid) = (OsString::new(), child.id());
+        let (command, pid, place) = (OsString::new(), child.id(), StartedPlace::Port(0));
         let started =
-            Started { command, limits: LIMITS, pid, child: Mutex::new(child), port: 0, stderr };
+            Started { command, limits: LIMITS, pid, child: Mutex::new(child), place, stderr };
         assert_eq!(started.last_words(), "; its stderr: last words");
     }
 

@@ -30,6 +30,11 @@ fn main() -> ExitCode {
     {
         return server::run(kind, port);
     }
+    if let [role, kind, path] = &arguments[..]
+        && role == "serve-unix"
+    {
+        return unix_tests::run(kind, path);
+    }
     let tests = [
         run_tests::TESTS,
         report_tests::TESTS,

@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::json;
 use super::server::Files;
 use super::xml;
 use trust_check::report::json::{CaseReport, CheckReport, VerdictName, WireEvent};
+use trust_testkit::leftovers::OwnedChild;
 use trust_testkit::program::{Finished, Home, Launch};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -23,6 +25,10 @@ pub(crate) const TESTS: &[Named] = tests![
     a_piece_that_the_server_does_not_read_shows_nothing,
     a_server_that_closes_over_unread_bytes_loses_nothing_and_is_blamed_only_if_that_is_asked_for,
     a_full_accept_queue_is_waited_for,
+    a_server_that_is_started_is_told_its_socket_and_leaves_nothing,
+    a_server_that_dies_on_a_unix_socket_is_started_again_on_another,
+    a_process_that_does_not_listen_on_the_socket_is_not_watched,
+    one_place_to_listen_is_asked_for,
 ];
 
 /// Longest time for a run: some of them wait for a timeout, and the machine may be busy.
@@ -34,6 +40,30 @@ const MAX_FRAME: u32 = 65_536;
 /// Their timeout.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a server that dies says first, and its exit code.
+const LAST_WORDS: &str = "this length is too much for me";
+const DEATH_CODE: i32 = 7;
+
+/// Runs the server of that kind on a socket of that path, for ever.
+pub(crate) fn run(kind: &str, path: &str) -> ExitCode {
+    let kind = match kind {
+        "right" => Kind::Right,
+        "dies" => Kind::Dies,
+        _ => return ExitCode::from(64),
+    };
+    let Ok(listener) = UnixListener::bind(path) else { return ExitCode::FAILURE };
+    for stream in listener.incoming().flatten() {
+        thread::spawn(move || echo(stream, kind));
+    }
+    ExitCode::SUCCESS
+}
+
+/// The command that starts a server of that kind.
+fn command(kind: &str) -> String {
+    let own = std::env::current_exe().expect("the path of this executable");
+    format!("exec '{}' serve-unix {kind} {{socket}}", own.display())
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Right.
@@ -44,6 +74,8 @@ enum Kind {
     ReadsOnce,
     /// After a length that is refused it closes at once, with bytes unread.
     ClosesAtOnce,
+    /// A length that is refused ends the process.
+    Dies,
 }
 
 /// Serves clients on that socket, each in a thread, for as long as the test runs.
@@ -74,7 +106,14 @@ fn echo(mut stream: UnixStream, kind: Kind) -> io::Result<()> {
         }
         let length = u32::from_be_bytes([message[0], message[1], message[2], message[3]]);
         if length > MAX_FRAME {
-            return if kind == Kind::ClosesAtOnce { Ok(()) } else { leave(&stream) };
+            match kind {
+                Kind::ClosesAtOnce => return Ok(()),
+                Kind::Dies => {
+                    writeln!(io::stderr(), "{LAST_WORDS}")?;
+                    std::process::exit(DEATH_CODE);
+                }
+                _ => return leave(&stream),
+            }
         }
         message.resize(4 + length as usize, 0);
         match kind {
@@ -257,4 +296,71 @@ fn a_full_accept_queue_is_waited_for() {
     for case in &report.cases {
         assert_eq!(case.verdict, VerdictName::Pass, "{}: {:?}", case.about.id, case.got);
     }
+}
+
+/// The report on a server of that kind that the check starts, whose sockets are in `files`.
+fn report_on_started(files: &Files, kind: &str, flags: &[&str]) -> CheckReport {
+    let launch = Home::new().trustctl(["check", "--command", &command(kind), "--json"]);
+    let launch = launch.args(flags).env("TMPDIR", files.path(""));
+    json::read(launch.start().wait_for(RUN_DEADLINE).text())
+}
+
+fn a_server_that_is_started_is_told_its_socket_and_leaves_nothing() {
+    let files = Files::new();
+    let cases = "--case=framing/1,partial/1,recovery/5,resources/*";
+    let report = report_on_started(&files, "right", &[cases]);
+    for case in &report.cases {
+        let id = case.about.id.as_str();
+        let expected = match id {
+            "resources/4" | "resources/8" | "resources/10" => VerdictName::Skipped,
+            _ => VerdictName::Pass,
+        };
+        // A few descriptors or little memory may be measured.
+        let is_right = case.verdict == expected || case.verdict == VerdictName::Info;
+        assert!(is_right, "{id}: {:?} {:?}", case.got, case.said);
+    }
+    let start = format!("unix:{}/trustctl-check-", files.path("").trim_end_matches('/'));
+    let address = report.server.address.as_ref().expect("it was reached");
+    assert!(address.starts_with(&start), "{address}");
+    let left = std::fs::read_dir(files.path("")).expect("the directory is there").count();
+    assert_eq!(left, 0);
+}
+
+fn a_server_that_dies_on_a_unix_socket_is_started_again_on_another() {
+    let files = Files::new();
+    let flags = ["--case=framing/1,framing/6,framing/13", "--jobs=1"];
+    let report = report_on_started(&files, "dies", &flags);
+    let [death] = &report.deaths[..] else { panic!("{:?}", report.deaths) };
+    assert!(death.how.contains("exit code 7") && death.how.contains(LAST_WORDS), "{death:?}");
+    assert_eq!(case(&report, "framing/6").verdict, VerdictName::Fail);
+    assert_eq!(case(&report, "framing/13").verdict, VerdictName::Pass);
+    let left = std::fs::read_dir(files.path("")).expect("the directory is there").count();
+    assert_eq!(left, 0);
+}
+
+fn a_process_that_does_not_listen_on_the_socket_is_not_watched() {
+    let files = Files::new();
+    let (listener, server) = listener(&files);
+    serve(listener, Kind::Right);
+    let pid = std::process::id().to_string();
+    let flags = ["--case=framing/1,resources/6", "--json", "--pid"];
+    let own = json::read(check(&server, &[&flags[..], &[&pid]].concat()).exits_with(0).text());
+    assert_eq!(case(&own, "resources/6").verdict, VerdictName::Pass);
+    let idle = OwnedChild::spawn(Command::new("sleep").arg("600"));
+    let pid = idle.pid().as_raw_pid().to_string();
+    let other = check(&server, &[&flags[..], &[&pid]].concat());
+    let other = json::read(other.text());
+    let said = case(&other, "resources/6").said.as_deref().unwrap_or_default();
+    let why = format!("do not listen on {server}, so another process is the server");
+    assert!(said.contains(&why), "{said}");
+}
+
+fn one_place_to_listen_is_asked_for() {
+    for command in ["serve", "serve {port} {socket}"] {
+        let refused = Home::new().trustctl(["check", "--command", command]).run().exits_with(64);
+        refused.complains_about(&["a command for sh with {port} or {socket} in it"]);
+    }
+    let command = ["check", "-4", "--command", "serve {socket}"];
+    let refused = Home::new().trustctl(command).run().exits_with(64);
+    refused.complains_about(&["-4 cannot be used with {socket} in --command"]);
 }
