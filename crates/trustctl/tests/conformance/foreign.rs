@@ -23,13 +23,15 @@ const NETTY: [&str; 5] = [
     "/usr/share/java/netty-transport.jar",
 ];
 
-/// A server in another language: it prints the port that it listens on.
+/// A server in another language: it prints the port, or the path of the unix socket, that it listens
+/// on.
 #[derive(Debug)]
 pub(crate) struct Foreign {
     pub(crate) language: Language,
     /// Its source, without the ending.
     pub(crate) name: &'static str,
-    /// Its arguments, where `MAX_FRAME` and `TIMEOUT` (in seconds) stand for the server's.
+    /// Its arguments, where `MAX_FRAME` and `TIMEOUT` (in seconds) stand for the server's, and
+    /// `SOCKET` for the path of a unix socket.
     pub(crate) arguments: &'static [&'static str],
 }
 
@@ -58,12 +60,12 @@ impl Foreign {
         }
     }
 
-    /// The command that runs it, built if need be.
+    /// The command that runs it, built if need be; `socket` is the path that it may listen on.
     ///
     /// # Panics
     ///
     /// If it does not compile.
-    pub(crate) fn command(&self, healthy: &Healthy) -> Command {
+    pub(crate) fn command(&self, healthy: &Healthy, socket: &Path) -> Command {
         let source = |ending: &str| Path::new(SERVERS).join(self.name).with_extension(ending);
         let mut command = match self.language {
             Language::Erlang => with("escript", [source("escript").into()]),
@@ -81,6 +83,7 @@ impl Foreign {
         command.args(self.arguments.iter().map(|argument| match *argument {
             "MAX_FRAME" => healthy.max_frame.to_string(),
             "TIMEOUT" => timeout.clone().expect("a server that is told its timeout has one"),
+            "SOCKET" => socket.display().to_string(),
             other => other.to_owned(),
         }));
         command

@@ -139,6 +139,7 @@ pub(crate) const ALL: &[Healthy] = &[
     slow("std-slow-30ms", "30 ms per message", 30),
     slow("std-slow-1ms", "1 ms per message", 1),
     behind("socat", "socat with `-t 30`, a process per connection", Relay::Socat),
+    behind("socat-unix", "socat with `-t 30`, on a unix socket", Relay::SocatUnix),
     behind("haproxy", "HAProxy in mode tcp, long timeouts", Relay::HaProxy),
     behind("nginx", "nginx's stream module, `proxy_half_close on`, a long timeout", Relay::Nginx),
     behind_header(
@@ -180,6 +181,20 @@ pub(crate) const ALL: &[Healthy] = &[
             &["MAX_FRAME", "TIMEOUT"],
         )
     },
+    foreign(
+        "python-asyncio-unix",
+        "asyncio streams in Python, on a unix socket",
+        Language::Python,
+        "echo_asyncio",
+        &["MAX_FRAME", "TIMEOUT", "SOCKET"],
+    ),
+    foreign(
+        "python-socketserver-unix",
+        "Python's `socketserver`, an accept queue of five, on a unix socket",
+        Language::Python,
+        "echo_socketserver",
+        &["MAX_FRAME", "TIMEOUT", "SOCKET"],
+    ),
     patient(foreign(
         "java",
         "Java's `DataInputStream`, a thread per client",
@@ -198,6 +213,13 @@ pub(crate) const ALL: &[Healthy] = &[
     },
     raw(patient(foreign("go-copy", "Go's `io.Copy`", Language::Go, "echo", &["raw"]))),
     raw(patient(foreign("node", "Node's `socket.pipe(socket)`", Language::Node, "echo_pipe", &[]))),
+    raw(patient(foreign(
+        "node-unix",
+        "Node's `socket.pipe(socket)`, on a unix socket",
+        Language::Node,
+        "echo_pipe",
+        &["SOCKET"],
+    ))),
     patient(foreign(
         "netty-frames",
         "netty's length decoder, back-pressure, and what is owed flushed before the end",
@@ -222,6 +244,13 @@ pub(crate) const ALL: &[Healthy] = &[
             &["MAX_FRAME"],
         ))
     },
+    patient(foreign(
+        "erlang-unix",
+        "Erlang's `{packet, 4}`, on a unix socket, where nothing is lost",
+        Language::Erlang,
+        "echo",
+        &["MAX_FRAME", "SOCKET"],
+    )),
     STD,
     Healthy {
         name: "std-exact",

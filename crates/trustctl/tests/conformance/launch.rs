@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -11,8 +12,9 @@ use super::foreign::Foreign;
 use super::healthy::Healthy;
 use super::mutant::Behaviour;
 use super::relay::Relay;
+use trust_net::{Address, UnixName};
 use trust_testkit::STEP_DEADLINE;
-use trust_testkit::leftovers::OwnedChild;
+use trust_testkit::leftovers::{OwnedChild, OwnedDir};
 use trust_testkit::program::{Home, Running};
 
 /// What runs a right server.
@@ -38,10 +40,12 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// A server of the matrix that runs, killed and reaped when dropped.
 pub(crate) struct Started {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: Address,
     /// The process that listens.
     pub(crate) pid: u32,
     _process: Process,
+    /// Where its unix socket is, if it has one.
+    _directory: Option<OwnedDir>,
 }
 
 #[expect(dead_code, reason = "end the processes when dropped, the relay before its server")]
@@ -76,8 +80,9 @@ impl Program {
             Program::Own(_) => start_own("healthy", healthy.name),
             Program::EchoServer(flags) => {
                 let ours = Ours::start(healthy, flags);
-                let (address, pid) = (ours.address, ours.running.pid());
-                Started { address, pid, _process: Process::Ours(Box::new(ours)) }
+                let (address, pid) = (ours.address.into(), ours.running.pid());
+                let _process = Process::Ours(Box::new(ours));
+                Started { address, pid, _process, _directory: None }
             }
             Program::Codec => {
                 let (child, address) = listening(|port| {
@@ -85,15 +90,28 @@ impl Program {
                     command.args(["serve", "codec", &port.to_string()]);
                     command
                 });
-                started(child, address)
+                started(child, address.into())
             }
-            Program::Foreign(foreign) => start_reporting(&mut foreign.command(healthy)),
+            Program::Foreign(foreign) => {
+                let directory = OwnedDir::create();
+                let socket = directory.path().join("x.sock");
+                let started = start_reporting(&mut foreign.command(healthy, &socket));
+                Started { _directory: Some(directory), ..started }
+            }
             Program::Behind(relay) => {
                 let ours = Ours::start(healthy, &["--mode=framed"]);
                 let (server, home) = (ours.address, ours.home.path());
-                let (child, address) = listening(|port| relay.command(local(port), server, &home));
+                let command = |port| relay.command(local(port), server, &home);
+                let (child, address) = match relay {
+                    Relay::SocatUnix => listening_at(command(0), home.join(Relay::SOCKET)),
+                    _ => {
+                        let (child, address) = listening(command);
+                        (child, address.into())
+                    }
+                };
                 let pid = pid_of(&child);
-                Started { address, pid, _process: Process::Behind(child, Box::new(ours)) }
+                let _process = Process::Behind(child, Box::new(ours));
+                Started { address, pid, _process, _directory: None }
             }
         }
     }
@@ -120,18 +138,38 @@ pub(crate) fn start_own(role: &str, name: &str) -> Started {
     start_reporting(Command::new(own).args([role, name]))
 }
 
-/// Starts a server that listens on a free port and prints it.
+/// Starts a server that listens on a free port, or a unix socket of that path, and prints it.
 fn start_reporting(command: &mut Command) -> Started {
     let child = OwnedChild::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()));
     let stdout = child.with(|child| child.stdout.take()).expect("stdout is a pipe");
     let mut stdout = BufReader::new(stdout);
     let mut line = String::new();
     stdout.read_line(&mut line).expect("read a pipe");
-    let port = line.trim().parse();
-    let port = port.unwrap_or_else(|_| panic!("{command:?} prints no port, but {line:?}"));
+    let address = match line.trim().parse() {
+        Ok(port) => local(port).into(),
+        Err(_) if line.starts_with('/') => unix(line.trim().into()),
+        Err(_) => panic!("{command:?} prints no port or path, but {line:?}"),
+    };
     // Whatever else it prints must not hold it up. The end of the process ends the thread.
     thread::spawn(move || io::copy(&mut stdout, &mut io::sink()));
-    started(child, local(port))
+    started(child, address)
+}
+
+fn unix(path: PathBuf) -> Address {
+    Address::Unix(UnixName::Path(path))
+}
+
+/// Starts a server that listens on a unix socket of that path, and waits until it does.
+fn listening_at(mut command: Command, path: PathBuf) -> (OwnedChild, Address) {
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let child = OwnedChild::spawn(quiet);
+    let since = Instant::now();
+    while since.elapsed() < STEP_DEADLINE && child.wait(LOOK).is_none() {
+        if UnixStream::connect(&path).is_ok() {
+            return (child, unix(path));
+        }
+    }
+    panic!("{command:?} does not listen");
 }
 
 /// Starts a server that is told its port, and waits until it listens.
@@ -154,8 +192,9 @@ fn listening(command: impl Fn(u16) -> Command) -> (OwnedChild, SocketAddr) {
     panic!("{:?} does not listen on any of {PORTS} ports", command(0));
 }
 
-fn started(child: OwnedChild, address: SocketAddr) -> Started {
-    Started { address, pid: pid_of(&child), _process: Process::Child(child) }
+fn started(child: OwnedChild, address: Address) -> Started {
+    let pid = pid_of(&child);
+    Started { address, pid, _process: Process::Child(child), _directory: None }
 }
 
 fn pid_of(child: &OwnedChild) -> u32 {

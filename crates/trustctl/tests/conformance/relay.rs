@@ -13,6 +13,8 @@ use super::foreign::{NGINX_STREAM, SERVERS, is_there, tool};
 pub(crate) enum Relay {
     /// A process per connection. By default it waits half a second for the other side's FIN.
     Socat,
+    /// The same on a unix socket in its directory, [`Relay::SOCKET`].
+    SocatUnix,
     /// In mode `tcp`, with long timeouts.
     HaProxy,
     /// The same with `accept-proxy`.
@@ -28,10 +30,13 @@ pub(crate) enum Relay {
 }
 
 impl Relay {
+    /// The name of its unix socket, if it has one.
+    pub(crate) const SOCKET: &str = "relay.sock";
+
     /// What is missing on this machine to run it, if anything.
     pub(crate) fn missing(self) -> Option<String> {
         match self {
-            Relay::Socat => tool("socat"),
+            Relay::Socat | Relay::SocatUnix => tool("socat"),
             Relay::HaProxy | Relay::HaProxyBehindHeader => tool("haproxy"),
             Relay::Nginx | Relay::NginxBehindHeader | Relay::NginxDefault => {
                 tool("nginx").or_else(|| is_there(NGINX_STREAM))
@@ -59,6 +64,12 @@ impl Relay {
             Relay::Socat => {
                 let (ip, port) = (address.ip(), address.port());
                 let listen = format!("TCP-LISTEN:{port},bind={ip},fork,reuseaddr,backlog=1024");
+                let words = ["-t", "30", &listen, &format!("TCP:{server}")].map(Into::into);
+                ("socat", words.to_vec())
+            }
+            Relay::SocatUnix => {
+                let path = directory.join(Relay::SOCKET);
+                let listen = format!("UNIX-LISTEN:{},fork,backlog=1024", path.display());
                 let words = ["-t", "30", &listen, &format!("TCP:{server}")].map(Into::into);
                 ("socat", words.to_vec())
             }

@@ -223,7 +223,7 @@ impl Subject {
         };
         let (stop, stopper) = io::pipe().expect("make a pipe");
         let mut setup = Setup {
-            address: server.address.into(),
+            address: server.address.clone(),
             preface,
             framing,
             max_frame,
@@ -243,7 +243,7 @@ impl Subject {
         };
         let plan = CasePlan { cases, jobs: look.jobs, strict: false, known: Known::default() };
         let watch = self.is_watched().then(|| {
-            let watch = Watch::of_process(server.pid, &server.address.into());
+            let watch = Watch::of_process(server.pid, &server.address);
             watch.expect("the server runs")
         });
         let ran = run_check(&mut setup, &plan, watch.as_ref(), signals, stopper, &mut Quiet);

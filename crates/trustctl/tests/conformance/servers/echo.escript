@@ -1,17 +1,25 @@
 #!/usr/bin/env escript
 %% Echo server in Erlang, one process per client; {packet, 4} is four bytes of length, high byte first.
 %%
-%%     escript echo.escript MAX_FRAME
+%%     escript echo.escript MAX_FRAME [SOCKET]
 %%
-%% Listens on a free port and prints it.
+%% Listens on a free port, or on a unix socket of that path, and prints it.
 
 main([MaxFrame]) ->
-    Options = [binary, {packet, 4}, {packet_size, list_to_integer(MaxFrame)}, {active, false},
-               {ip, {127, 0, 0, 1}}, {nodelay, true}, {exit_on_close, false}, {backlog, 1024}],
-    {ok, Listener} = gen_tcp:listen(0, Options),
+    Listener = listen(MaxFrame, [{ip, {127, 0, 0, 1}}, {nodelay, true}]),
     {ok, Port} = inet:port(Listener),
     io:format("~b~n", [Port]),
+    accept(Listener);
+main([MaxFrame, Socket]) ->
+    Listener = listen(MaxFrame, [{ifaddr, {local, Socket}}]),
+    io:format("~s~n", [Socket]),
     accept(Listener).
+
+listen(MaxFrame, Place) ->
+    Options = [binary, {packet, 4}, {packet_size, list_to_integer(MaxFrame)}, {active, false},
+               {exit_on_close, false}, {backlog, 1024} | Place],
+    {ok, Listener} = gen_tcp:listen(0, Options),
+    Listener.
 
 accept(Listener) ->
     {ok, Client} = gen_tcp:accept(Listener),

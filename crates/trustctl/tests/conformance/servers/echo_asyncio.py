@@ -1,8 +1,8 @@
 """Echo server on asyncio streams, one task per client; four bytes of length, high byte first.
 
-    python3 echo_asyncio.py MAX_FRAME TIMEOUT_SECONDS
+    python3 echo_asyncio.py MAX_FRAME TIMEOUT_SECONDS [SOCKET]
 
-Listens on a free port and prints it.
+Listens on a free port, or on a unix socket of that path, and prints it.
 """
 
 import asyncio
@@ -49,8 +49,12 @@ async def serve(reader, writer):
 
 
 async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)
+    if len(sys.argv) > 3:
+        server = await asyncio.start_unix_server(serve, sys.argv[3], backlog=1024)
+        print(sys.argv[3], flush=True)
+    else:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=1024)
+        print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
 

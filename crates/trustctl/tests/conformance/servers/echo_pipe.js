@@ -1,8 +1,8 @@
 // Echo server on node:net that pipes each connection into itself.
 //
-//     node echo_pipe.js
+//     node echo_pipe.js [SOCKET]
 //
-// Listens on a free port and prints it.
+// Listens on a free port, or on a unix socket of that path, and prints it.
 "use strict";
 
 const net = require("node:net");
@@ -13,4 +13,6 @@ const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket)
   socket.pipe(socket);
 });
 
-server.listen(0, "127.0.0.1", 1024, () => console.log(server.address().port));
+const path = process.argv[2];
+const place = path ? { path } : { port: 0, host: "127.0.0.1" };
+server.listen({ ...place, backlog: 1024 }, () => console.log(path || server.address().port));

@@ -1,8 +1,8 @@
 """Echo server on socketserver, one thread per client; four bytes of length, high byte first.
 
-    python3 echo_socketserver.py MAX_FRAME TIMEOUT_SECONDS
+    python3 echo_socketserver.py MAX_FRAME TIMEOUT_SECONDS [SOCKET]
 
-Listens on a free port, with socketserver's own accept queue of five, and prints the port.
+Listens on a free port, or on a unix socket of that path, with socketserver's own accept queue of five, and prints it.
 """
 
 import socket
@@ -10,11 +10,12 @@ import socketserver
 import sys
 
 MAX_FRAME = int(sys.argv[1])
+SOCKET = sys.argv[3] if len(sys.argv) > 3 else None
 
 
 class Echo(socketserver.StreamRequestHandler):
     timeout = float(sys.argv[2])
-    disable_nagle_algorithm = True
+    disable_nagle_algorithm = SOCKET is None
 
     def handle(self):
         try:
@@ -44,6 +45,10 @@ class Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
 
-with Server(("127.0.0.1", 0), Echo) as server:
-    print(server.server_address[1], flush=True)
+class UnixServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+
+
+with UnixServer(SOCKET, Echo) if SOCKET else Server(("127.0.0.1", 0), Echo) as server:
+    print(SOCKET or server.server_address[1], flush=True)
     server.serve_forever()
