@@ -157,7 +157,7 @@ impl Target {
         Arg::new("server")
             .value_name("HOST:PORT")
             .help(
-                "The server: HOST:PORT, HOST PORT, [IPV6]:PORT, or :PORT or PORT on this host, or \
+                "The server: HOST:PORT, HOST PORT, [IPV6]:PORT, :PORT or PORT on this host, \
                  unix:PATH or unix:@NAME",
             )
             .value_parser(value_parser!(OsString))
