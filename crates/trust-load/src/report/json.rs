@@ -3,6 +3,8 @@
 use indexmap::IndexMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use trust_cli::foreign;
+use trust_net::wire::Opening;
 
 use crate::connection::nanos;
 use crate::report::fields::{Failures, Loop, Percentiles, Rate};
@@ -53,6 +55,9 @@ pub struct LoadDocument {
     pub errors: Failures,
     /// The first wrong echoes, at most ten, each with its first wrong byte.
     pub wrong: Vec<Wrong>,
+    /// How the first answer began that was no echo, on a connection that had brought none; `null`
+    /// if none was.
+    pub foreign_answer: Option<ForeignAnswer>,
     /// What the client had to do with the result.
     pub client: ClientLimits,
     /// What `--fail-if` asked for, in that order.
@@ -95,6 +100,7 @@ impl LoadDocument {
             service: (&summary.service).into(),
             errors: (&summary.errors).into(),
             wrong: summary.wrong.clone(),
+            foreign_answer: summary.foreign.as_ref().map(ForeignAnswer::of),
             client: ClientLimits::of(&summary.client),
             budgets: judgements.to_vec(),
             search: searched.map(RateSearch::of),
@@ -244,6 +250,28 @@ impl Bytes {
             received: summary.counts.bytes_received,
             received_in_time: summary.counts.bytes_received_in_time,
             received_per_second: summary.bytes_received_rate(),
+        }
+    }
+}
+
+/// An answer that is no echo.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ForeignAnswer {
+    /// Up to 32 of its first bytes: as text if all of them are printable ASCII or whitespace,
+    /// otherwise in hexadecimal.
+    pub first_bytes: String,
+    /// The protocol that they look like: `looks like an HTTP response`; `null`: none that is known.
+    pub hint: Option<String>,
+}
+
+impl ForeignAnswer {
+    fn of(opening: &Opening) -> ForeignAnswer {
+        let hint = |protocol| format!("looks like {}", foreign::named(protocol));
+        ForeignAnswer {
+            first_bytes: foreign::shown(opening.bytes()),
+            hint: opening.protocol().map(hint),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Why messages and connections fail: each cause is counted under its name, and nothing is retried in silence.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Named] = tests![
     what_fails_in_an_open_loop_is_counted_too,
     a_server_that_comes_back_is_connected_to_anew,
     what_was_still_owed_at_the_end_is_a_timeout,
+    an_answer_in_another_protocol_is_shown_in_every_report,
     a_duration_bounds_the_run_without_a_timeout_too,
     the_grace_is_for_the_last_answers_of_a_duration,
 ];
@@ -331,4 +332,26 @@ fn the_grace_is_for_the_last_answers_of_a_duration() {
     let refused = run(&server, "--messages 3 --grace 1s").exits_with(64);
     let words = ["--grace goes only with --duration: other runs wait for all answers"];
     refused.complains_about(&words).complains_in_one_line();
+}
+
+fn an_answer_in_another_protocol_is_shown_in_every_report() {
+    let home = Home::new();
+    let server = Server::start(|client| {
+        client.stream.read_exact(&mut [0; 68])?;
+        client.stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    });
+    let flags = "--clients=1 --concurrency=1 --messages=1";
+    let seen = document(&server, flags, 1);
+    let answer = seen.foreign_answer.as_ref().expect("it came");
+    assert_eq!(answer.first_bytes, "HTTP/1.1 400 Bad Request\r\n\r\n");
+    assert_eq!(answer.hint.as_deref(), Some("looks like an HTTP response"));
+    let page = home.elsewhere("page.html");
+    let html = format!("{flags} --html {}", page.display());
+    let text = run(&server, &html).exits_with(1);
+    let page = std::fs::read_to_string(page).expect("a page");
+    for text in [text.text(), &page] {
+        let flat: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains("which looks like an HTTP response"), "{text}");
+    }
+    assert_eq!(document(&Server::echo(), flags, 0).foreign_answer, None);
 }
