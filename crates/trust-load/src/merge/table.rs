@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use trust_cli::text::{grouped, seconds};
-use trust_cli::values::quoted;
+use trust_cli::values::{bare, quoted};
 
 use super::{Merged, Part};
 use crate::connection::nanos;
@@ -17,6 +17,9 @@ use crate::timings::Timings;
 
 /// Columns of a terminal that everybody has.
 const WIDTH: u16 = 80;
+
+/// Addresses that are listed: those of a name with a few servers behind it. JSON has all of them.
+const ADDRESSES_MAX: usize = 8;
 
 /// What came of it, in lines.
 pub fn report(merged: &Merged, judgements: &[Judgement]) -> String {
@@ -59,6 +62,14 @@ pub fn report(merged: &Merged, judgements: &[Judgement]) -> String {
         }
         for limit in &end.client_limits {
             let _ = writeln!(text, "client    {limit}");
+        }
+        let mut name = "address";
+        for address in header.addresses.iter().take(ADDRESSES_MAX) {
+            let _ = writeln!(text, "{name:<9} {}", bare(address));
+            name = "";
+        }
+        if let more @ 1.. = header.addresses.len().saturating_sub(ADDRESSES_MAX) {
+            let _ = writeln!(text, "          and {more} more");
         }
         text.push('\n');
     }

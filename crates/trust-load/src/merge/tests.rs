@@ -359,6 +359,25 @@ fn a_signal_ends_it_between_two_intervals() {
 }
 
 #[test]
+fn the_table_has_the_addresses_of_all_logs_each_once_and_in_one_line() {
+    let of = |index, addresses: &[&str]| {
+        let addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
+        log(&Header { addresses, ..header(index, 2) }, &[vec![7]], Some(&end(1)))
+    };
+    let first = of(0, &["unix:/run/x.sock", "unix:/a\n\x1b"]);
+    let second = of(1, &["unix:/run/x.sock", "127.0.0.1:9900"]);
+    let text = table::report(&merged(&[("a", &first), ("b", &second)]).expect("logs"), &[]);
+    let lines =
+        "\naddress   unix:/run/x.sock\n          unix:/a\\n\\u{1b}\n          127.0.0.1:9900\n";
+    assert!(text.contains(lines), "{text}");
+    let many: Vec<String> = (0..20).map(|number| format!("192.0.2.{number}:7")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let many = of(0, &many);
+    let text = table::report(&merged(&[("a", &many)]).expect("a log"), &[]);
+    assert!(text.contains("\n          192.0.2.7:7\n          and 12 more\n"), "{text}");
+}
+
+#[test]
 fn the_table_fits_eighty_columns_and_names_what_is_missing() {
     let long = format!("{}\x1b[31m.hlog", "directory/".repeat(20));
     let first = log(&header(0, 3), &[vec![999, 1_000, 312_700, 3_000_000_000]], Some(&end(4)));
@@ -368,7 +387,8 @@ fn the_table_fits_eighty_columns_and_names_what_is_missing() {
     }
     assert!(!text.contains('\x1b'), "{text:?}");
     assert!(text.contains("\nincomplete: shards 1 and 2 of 3 are missing\n"), "{text}");
-    for shown in ["p99.99", "3.00 s", "1.00 µs", "2 no answer in time", "250 ms"] {
+    let shown = ["p99.99", "3.00 s", "1.00 µs", "2 no answer in time", "250 ms", "127.0.0.1:9900"];
+    for shown in shown {
         assert!(text.contains(shown), "{shown} in {text}");
     }
 }
