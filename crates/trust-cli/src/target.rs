@@ -10,7 +10,7 @@ use trust_net::address::UNIX_NAME_MAX;
 
 use crate::exit_code::{ExitCode, Failure};
 use crate::layers::{Layers, Source};
-use crate::settings::{AnySetting, Parse, Setting, ValueKind};
+use crate::settings::{AnySetting, Setting, ValueKind};
 use crate::values::{bare, parse_port, quoted};
 use crate::zone;
 

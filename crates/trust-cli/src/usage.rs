@@ -12,7 +12,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, Id};
 use crate::command::{Entry, Program};
 use crate::exit_code::{ExitCode, Failure};
 use crate::globals::{self, TOKEN_BYTES_MAX};
-use crate::values::{invalid, quoted};
+use crate::values::{bare, invalid, quoted};
 
 /// Mistakes of one line that are looked past, to find what else it says.
 const MISTAKES_MAX: usize = 16;
@@ -173,7 +173,7 @@ impl<'a> CommandLine<'a> {
         Some(match setting.given(text, flag.clone()) {
             Err(fault) => invalid(value, flag, fault),
             Ok(_) => {
-                let whole = bare(&format!("{flag}={}", text.to_string_lossy()));
+                let whole = bare(format!("{flag}={}", text.to_string_lossy()));
                 format!("missing value for {flag} (if {value} is the value, write {whole})")
             }
         })
@@ -309,10 +309,4 @@ fn flag_of(error: &clap::Error, kind: ContextKind) -> String {
     let text = context(error, kind).unwrap_or_default();
     let name = text.split(' ').next().unwrap_or_default();
     name.trim_matches(['<', '>']).to_owned()
-}
-
-/// Safe in one line for a terminal, without quotes.
-fn bare(text: &str) -> String {
-    let quoted = quoted(text);
-    quoted[1..quoted.len() - 1].to_owned()
 }

@@ -256,6 +256,8 @@ fn sample(when: &When) -> &'static str {
         "2026-11-20T18:30:00Z",
         "u16be",
         "localhost",
+        "0660",
+        "unix:x",
     ]
     .into_iter();
     let fits = |text: &&str| {
