@@ -440,6 +440,25 @@ mod tests {
     }
 
     #[test]
+    fn over_a_unix_socket_a_preface_names_nobody_but_a_source_that_is_given() {
+        let ip = [203, 0, 113, 7].into();
+        for (name, source, expected) in [
+            ("own", PrefaceSource::Own, "PROXY UNKNOWN\r\n"),
+            ("given", PrefaceSource::Address { ip, port: Some(4711) }, GIVEN),
+        ] {
+            let (mut stream, mut server) = unix_pair(&format!("preface-{name}"));
+            stream.send_preface(&ProxyPreface { version: ProxyVersion::V1, source });
+            stream.half_close();
+            let mut got = String::new();
+            server.read_to_string(&mut got).expect("text");
+            assert_eq!(got, expected);
+        }
+    }
+
+    /// The destination has no address, and has to be one of the same family.
+    const GIVEN: &str = "PROXY TCP4 203.0.113.7 0.0.0.0 4711 0\r\n";
+
+    #[test]
     fn a_unix_socket_closed_over_unread_bytes_brings_the_answer_and_then_a_reset() {
         let (mut stream, mut server) = unix_pair("unread");
         let mut buffer = [0; 10];
