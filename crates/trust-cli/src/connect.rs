@@ -107,7 +107,7 @@ struct Attempt {
 }
 
 enum AttemptState {
-    /// The socket tells when it has an answer.
+    /// The socket becomes writable when it has an answer.
     UnderWay(ClientStream),
     /// The accept queue of the unix socket was full: it is tried again then.
     Queueing { again: Instant },

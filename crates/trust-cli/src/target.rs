@@ -355,7 +355,7 @@ fn is_whole(argument: &OsString) -> bool {
     )
 }
 
-/// The unix socket that stands behind `unix:`, or a few words about what is wrong.
+/// The unix socket that follows `unix:`, or a few words about what is wrong.
 fn parse_unix(text: &str) -> Result<UnixName, String> {
     let (kind, name) = match text.strip_prefix('@') {
         Some(name) => ("name", name),
@@ -364,7 +364,8 @@ fn parse_unix(text: &str) -> Result<UnixName, String> {
     if parse_server_port(text).is_some() {
         let host = SCHEME.trim_end_matches(':');
         return Err(format!(
-            "expected {SCHEME}./{text} for a unix socket, or {host} {text} for a port of the host {host}"
+            "expected {SCHEME}./{text} for a unix socket, or {host} {text} for a port of the \
+             host {host}"
         ));
     }
     if text.contains(char::REPLACEMENT_CHARACTER) {

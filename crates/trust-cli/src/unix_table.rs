@@ -84,7 +84,7 @@ mod tests {
     fn a_name_in_the_abstract_namespace_is_found() {
         let name = format!("trust-cli-table-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
-        let _listener = UnixListener::bind_addr(&address).expect("nobody else has it");
+        let _listener = UnixListener::bind_addr(&address).expect("it is free");
         assert_eq!(inodes(&format!("@{name}")), 1);
         assert_eq!(inodes(&name), 0);
     }

@@ -49,7 +49,7 @@ fn every_client_command_takes_a_unix_socket_in_every_form() {
     serve(UnixListener::bind(&path).expect("a socket"));
     let name = format!("trustctl-surroundings-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
-    serve(UnixListener::bind_addr(&address).expect("nobody else has it"));
+    serve(UnixListener::bind_addr(&address).expect("it is free"));
     let by_name = format!("unix:@{name}");
     for server in [&by_path, &by_name] {
         for form in [&[&**server][..], &["--host", server]] {
@@ -66,7 +66,7 @@ fn every_client_command_takes_a_unix_socket_in_every_form() {
         ["echo-client", "load", "check"].map(|it| format!("[{it}]\nhost = \"{by_path}\"\n"));
     home.configure(&lines.concat());
     each(&home, &[], |_, finished| drop(finished.exits_with(0)));
-    // What is behind the socket of an echo client is a message, as behind HOST:PORT.
+    // What follows the socket of an echo client is a message, as after HOST:PORT.
     let client = home.trustctl(["echo-client", &by_path, "9900"]);
     client.run().exits_with(0).prints("9900\n");
 }

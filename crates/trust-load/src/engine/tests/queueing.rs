@@ -1,4 +1,4 @@
-//! Unix sockets whose accept queue is full, which connect(2) tells with EAGAIN.
+//! Unix sockets whose accept queue is full, which connect(2) reports as EAGAIN.
 
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
@@ -11,7 +11,7 @@ use super::*;
 fn listener(name: &str) -> (UnixListener, Address) {
     let name = format!("trust-load-{name}-{}", std::process::id());
     let address = UnixAddress::from_abstract_name(&name).expect("a name");
-    let listener = UnixListener::bind_addr(&address).expect("nobody else has it");
+    let listener = UnixListener::bind_addr(&address).expect("it is free");
     rustix::net::listen(&listener, 0).expect("it listens already");
     (listener, Address::Unix(UnixName::Abstract(name.into_bytes())))
 }

@@ -2,7 +2,8 @@
 
     python3 echo_socketserver.py MAX_FRAME TIMEOUT_SECONDS [SOCKET]
 
-Listens on a free port, or on a unix socket of that path, with socketserver's own accept queue of five, and prints it.
+Listens on a free port, or on a unix socket of that path, with socketserver's own accept queue of
+five, and prints it.
 """
 
 import socket
