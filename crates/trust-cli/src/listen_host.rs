@@ -1,13 +1,11 @@
 //! Where a server listens, as the user names it: a host, whose port is another setting, or a unix
 //! socket.
 
-use std::ffi::OsStr;
-
 use trust_net::UnixName;
-use trust_net::address::UNIX_NAME_MAX;
 
 use crate::settings::ValueKind;
-use crate::target::{check_zone, split};
+use crate::target::{SCHEME, check_zone, parse_unix, split};
+use crate::values::bare;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +24,6 @@ pub const LISTEN_HOST: ValueKind<ListenHost> = ValueKind::of_parts(
     ListenHost::parse,
 );
 
-/// What a unix socket's name begins with.
-const UNIX: &str = "unix:";
-
 impl ListenHost {
     /// Reads the text, or says what is wrong with it.
     ///
@@ -36,11 +31,11 @@ impl ListenHost {
     ///
     /// A few words without the text itself.
     pub fn parse(text: &str) -> Result<ListenHost, String> {
-        if let Some(name) = text.strip_prefix(UNIX) {
+        if let Some(name) = text.strip_prefix(SCHEME) {
             return parse_unix(name).map(ListenHost::Unix);
         }
         if text.contains('/') || text.starts_with('@') {
-            return Err(format!("a unix socket is named {UNIX}{text}"));
+            return Err(format!("a unix socket is named {SCHEME}{}", bare(text)));
         }
         match split(text) {
             Some((Some(host), None)) => {
@@ -53,30 +48,14 @@ impl ListenHost {
 
     /// Whether it is a unix socket that the text names.
     pub fn is_unix(text: &str) -> bool {
-        text.starts_with(UNIX)
+        text.starts_with(SCHEME)
     }
-}
-
-fn parse_unix(text: &str) -> Result<UnixName, String> {
-    let (kind, name) = match text.strip_prefix('@') {
-        Some(name) => ("name", name),
-        None => ("path", text),
-    };
-    // What bytes that are no text were made into on their way here.
-    if text.contains(char::REPLACEMENT_CHARACTER) {
-        return Err("not UTF-8".to_owned());
-    }
-    UnixName::parse(OsStr::new(text)).ok_or_else(|| match name.len() {
-        0 => format!("expected a {kind} after {UNIX}{text}"),
-        len if len > UNIX_NAME_MAX => {
-            format!("the {kind} of a unix socket has at most {UNIX_NAME_MAX} bytes, this has {len}")
-        }
-        _ => format!("the {kind} of a unix socket has no byte 0"),
-    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
     fn unix(name: &str) -> Result<ListenHost, String> {

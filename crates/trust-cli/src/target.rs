@@ -334,7 +334,7 @@ const PORTS: &str = "a port from 1 to 65535";
 const FORMS: &str = "HOST:PORT, HOST PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or unix:@NAME";
 
 /// What stands in front of the name of a unix socket.
-const SCHEME: &str = "unix:";
+pub(crate) const SCHEME: &str = "unix:";
 
 const NO_PORT: &str = "a unix socket has no port";
 const NO_IP: &str = "a unix socket is neither IPv4 nor IPv6";
@@ -356,7 +356,7 @@ fn is_whole(argument: &OsString) -> bool {
 }
 
 /// The unix socket that follows `unix:`, or a few words about what is wrong.
-fn parse_unix(text: &str) -> Result<UnixName, String> {
+pub(crate) fn parse_unix(text: &str) -> Result<UnixName, String> {
     let (kind, name) = match text.strip_prefix('@') {
         Some(name) => ("name", name),
         None => ("path", text),
