@@ -18,7 +18,7 @@ use crate::timings::Timings;
 /// Columns of a terminal that everybody has.
 const WIDTH: u16 = 80;
 
-/// Addresses that are listed: those of a name with a few servers behind it. JSON has all of them.
+/// Addresses that are listed: enough for a name of a few servers. JSON has all of them.
 const ADDRESSES_MAX: usize = 8;
 
 /// What came of it, in lines.
