@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn over_a_unix_socket_a_preface_names_nobody_but_a_source_that_is_given() {
+    fn over_a_unix_socket_a_preface_names_only_a_source_that_is_given() {
         let ip = [203, 0, 113, 7].into();
         for (name, source, expected) in [
             ("own", PrefaceSource::Own, "PROXY UNKNOWN\r\n"),

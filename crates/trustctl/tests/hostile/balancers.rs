@@ -36,6 +36,7 @@ defaults
 
 listen echo
     bind LISTEN accept-proxy
+    bind unix@DIRECTORY/socket accept-proxy
     server echo SERVER
 ";
 
@@ -71,6 +72,13 @@ fn haproxy() {
     balancer.is_told_of_clients();
     // Nobody is named: HAProxy takes the addresses of the connection.
     ["v1=unknown", "v2=local"].into_iter().for_each(|flag| balancer.is_told_nothing_by(flag));
+    // Over a unix socket only a source that is given has an address.
+    let socket = format!("unix:{}", balancer.directory.path().join("socket").display());
+    for flag in ["v1=203.0.113.7:4711", "v2=203.0.113.7:4711"] {
+        let [source, destination] = balancer.told_of_client_of(&socket, flag);
+        assert_eq!(source.to_string(), "203.0.113.7:4711", "{flag}");
+        assert_eq!(destination.to_string(), "0.0.0.0:0", "{flag}");
+    }
 }
 
 fn nginx() {
@@ -89,7 +97,7 @@ struct Balancer {
     address: SocketAddr,
     log: PathBuf,
     _child: OwnedChild,
-    _directory: OwnedDir,
+    directory: OwnedDir,
     _server: Server,
 }
 
@@ -114,7 +122,7 @@ impl Balancer {
         let mut command = command(&file, stdout);
         let child = OwnedChild::spawn(command.stdin(Stdio::null()).stderr(Stdio::null()));
         kernel::wait_until("a balancer that listens", || TcpStream::connect(address).is_ok());
-        Balancer { address, log, _child: child, _directory: directory, _server: server }
+        Balancer { address, log, _child: child, directory, _server: server }
     }
 
     /// Source and destination of each whole line in the log, if it has them: the first client only
@@ -149,8 +157,13 @@ impl Balancer {
     /// What it writes about an echo client with this header.
     #[track_caller]
     fn told_of_client(&self, flag: &str) -> [SocketAddr; 2] {
+        self.told_of_client_of(&self.address.to_string(), flag)
+    }
+
+    #[track_caller]
+    fn told_of_client_of(&self, server: &str, flag: &str) -> [SocketAddr; 2] {
         let told = self.told_of(1, || {
-            let client = Home::new().echo_client([&self.address.to_string(), "hello"]);
+            let client = Home::new().echo_client([server, "hello"]);
             let client = client.args(["--send-proxy", flag]).run();
             client.exits_with(0).complains_about_nothing().prints("hello\n");
         });
