@@ -516,8 +516,9 @@ fn checked_runs(log: Followed, mut ended: Vec<Option<i32>>, drained: i32) -> Vec
         let close = event::only(&run, "client_close");
         let allowed = match close.text("reason") {
             "peer_fin" | "max_lifetime" => vec![0],
-            "recv_timeout" | "send_timeout" | "frame_timeout" => vec![75],
+            "recv_timeout" | "send_timeout" | "frame_timeout" | "proxy_header_timeout" => vec![75],
             "truncated_frame" | "frame_too_large" | "client_reset" | "broken_pipe" => vec![76],
+            "proxy_header_invalid" => vec![76],
             "client_unreachable" => vec![69, 75],
             "io_error" => vec![74],
             "drain" => vec![0, drained],

@@ -58,6 +58,10 @@ impl ServerEvents {
             .field("timeout_sec", &config.limits.timeout.unwrap_or_default().as_secs_f64())
             .field("max_clients", &config.max_clients)
             .field("pid", &std::process::id());
+        let event = match config.limits.proxy_header {
+            Some(_) => event.field("proxy_protocol", &true),
+            None => event,
+        };
         let event = match backlog {
             Some(backlog) => event.field("backlog", &backlog),
             None => event,

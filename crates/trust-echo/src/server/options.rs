@@ -87,6 +87,13 @@ options! {
         ///
         /// Answers come sooner, and a core is busy for it; 0: it always sleeps.
         BUSY_POLL busy_poll: Duration = "0", MICROSECONDS;
+        /// Require a PROXY protocol header on every connection, and take the client from it
+        ///
+        /// Versions 1 and 2. Whoever can connect can claim to be anybody, so nobody but the proxy
+        /// must be able to.
+        PROXY_PROTOCOL proxy_protocol: bool = off, values::SWITCH;
+        /// Longest time from accept to the end of the PROXY header
+        PROXY_TIMEOUT proxy_timeout: Duration = "5s", values::LIMIT;
         /// Serve the one connection on descriptor 0, as inetd, systemd and tcpserver hand it over
         ///
         /// The server ends with the connection, and events go to the log file alone.
@@ -149,7 +156,9 @@ pub(crate) fn checked_config(
         frame_timeout: off(options.frame_timeout),
         linger_timeout: options.linger_timeout,
         max_lifetime: off(options.max_lifetime),
-        proxy_header: None,
+        proxy_header: options
+            .proxy_protocol
+            .then(|| off(options.proxy_timeout).unwrap_or(Duration::MAX)),
     };
     if limits.mode == Mode::Auto && limits.max_payload >= AUTO_MODE_MAX_FRAME {
         let message = format!(

@@ -91,6 +91,14 @@ fn bounds() -> Vec<Bound> {
             &["a byte now and then"],
         ),
         bound(
+            "`--proxy-timeout`",
+            "never finishes its PROXY header",
+            "1 × `--proxy-timeout`",
+            "`proxy_header_timeout`, RST",
+            "nobody",
+            &["PROXY header, a byte now and then", "PROXY header, never the rest"],
+        ),
+        bound(
             "`--linger-timeout`, silent",
             "does not send FIN",
             "1 × `--linger-timeout`",

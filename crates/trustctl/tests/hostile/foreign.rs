@@ -44,12 +44,12 @@ fn named_where_they_are_refused(model: Model) {
         (
             b"PROXY TCP4 1.1.1.1 2.2.2.2 3 4\r\n\0\0\0\x02hi",
             "PROXY TCP4 1.1.1.1 2.2.2.2 3 4\r\n",
-            "looks like a PROXY protocol header, version 1",
+            "looks like a PROXY protocol header, version 1, which --proxy-protocol reads",
         ),
         (
             PROXY_V2,
             "0d 0a 0d 0a 00 0d 0a 51 55 49 54 0a 21 11 00 0c 01 01 01 01 02 02 02 02 00 03 00 04",
-            "looks like a PROXY protocol header, version 2",
+            "looks like a PROXY protocol header, version 2, which --proxy-protocol reads",
         ),
     ];
     for (sent, first_bytes, hint) in cases {
@@ -78,9 +78,9 @@ fn named_where_they_are_echoed(model: Model) {
         (CLIENT_HELLO, "looks like a TLS ClientHello"),
         (
             b"PROXY TCP4 1.1.1.1 2.2.2.2 3 4\r\n\0\0\0\x02hi",
-            "looks like a PROXY protocol header, version 1",
+            "looks like a PROXY protocol header, version 1, which --proxy-protocol reads",
         ),
-        (PROXY_V2, "looks like a PROXY protocol header, version 2"),
+        (PROXY_V2, "looks like a PROXY protocol header, version 2, which --proxy-protocol reads"),
     ];
     // The second time the end comes with the bytes, as from `nc -N`.
     for ((sent, hint), is_at_once) in

@@ -22,6 +22,7 @@ mod limits;
 mod logs;
 mod partial_io;
 mod programs;
+mod proxied;
 mod signals;
 mod superservers;
 mod time;
@@ -55,6 +56,7 @@ fn cases() -> Vec<Case> {
         balancers::CASES,
         idle::CASES,
         bounds::CASES,
+        proxied::CASES,
     ]
     .concat()
 }
