@@ -174,18 +174,21 @@ fn about(
     server: &ServerAccess,
 ) -> Result<About, Failure> {
     let layers = context.layers;
-    let (target, command, pid) = match server {
-        ServerAccess::There(target, pid) => (Some(target.to_string()), None, *pid),
+    let (target, command, pid, is_unix) = match server {
+        ServerAccess::There(target, pid) => {
+            (Some(target.to_string()), None, *pid, target.is_unix())
+        }
         ServerAccess::Started(command) => {
-            (None, Some(command.to_string_lossy().into_owned()), None)
+            (None, Some(command.to_string_lossy().into_owned()), None, has_socket(command))
         }
     };
+    let preface = options.send_proxy.as_ref();
     let server = ServerFields {
         target,
         address: None,
         command,
         pid,
-        send_proxy: options.send_proxy.as_ref().map(send_proxy::described),
+        send_proxy: preface.map(|preface| send_proxy::described(preface, is_unix)),
         framing: options.framing(layers)?.to_string(),
         max_frame_bytes: Some(options.max_frame).filter(|limit| *limit != NO_LIMIT),
         timeout_sec: timeout(options).map(|time| time.as_secs_f64()),

@@ -65,10 +65,18 @@ fn address(text: &str) -> Result<PrefaceSource, String> {
     }
 }
 
-/// The header in words, for reports: `v2, from 203.0.113.7:4711`.
-pub fn described(preface: &ProxyPreface) -> String {
+/// The header in words, for reports: `v2, from 203.0.113.7:4711`. On unix sockets connections have
+/// neither addresses nor ports.
+pub fn described(preface: &ProxyPreface, is_unix: bool) -> String {
     let version = version(preface);
-    match (preface.source, preface.version) {
+    let source = match preface.source {
+        PrefaceSource::Own if is_unix => PrefaceSource::Nobody,
+        PrefaceSource::Address { ip, port: None } if is_unix => {
+            PrefaceSource::Address { ip, port: Some(0) }
+        }
+        source => source,
+    };
+    match (source, preface.version) {
         (PrefaceSource::Own, _) => format!("{version}, from the address of each connection"),
         (PrefaceSource::Nobody, ProxyVersion::V1) => format!("{version}, UNKNOWN"),
         (PrefaceSource::Nobody, ProxyVersion::V2) => format!("{version}, LOCAL"),
@@ -99,7 +107,7 @@ mod tests {
     use super::*;
 
     fn in_words(text: &str) -> String {
-        described(&parse(text).expect("a header"))
+        described(&parse(text).expect("a header"), false)
     }
 
     #[test]
@@ -119,6 +127,18 @@ mod tests {
         for (text, words) in taken {
             assert_eq!(in_words(text), words, "{text}");
         }
+    }
+
+    #[test]
+    fn on_a_unix_socket_a_header_has_no_address_of_the_connection() {
+        let in_words = |text| described(&parse(text).expect("a header"), true);
+        let words = [
+            ("v1", "v1, UNKNOWN"),
+            ("v2", "v2, LOCAL"),
+            ("v2=203.0.113.7", "v2, from 203.0.113.7:0"),
+            ("v2=203.0.113.7:4711", "v2, from 203.0.113.7:4711"),
+        ];
+        words.into_iter().for_each(|(text, words)| assert_eq!(in_words(text), words));
     }
 
     #[test]

@@ -270,7 +270,8 @@ impl Plan {
         add("size", "payload", format!("{} bytes", self.options.size));
         add("framing", "framing", self.framing.to_string());
         if let Some(preface) = &self.options.send_proxy {
-            add("send_proxy", "PROXY header", send_proxy::described(preface));
+            let described = send_proxy::described(preface, self.target.is_unix());
+            add("send_proxy", "PROXY header", described);
         }
         if let Some(rate) = self.options.connect_rate {
             add("connect_rate", "new connections", format!("{} a second", units::rate(rate)));

@@ -102,7 +102,8 @@ impl Report {
             zone::shown_address(&self.address)
         );
         if let Some(preface) = &self.preface {
-            let _ = writeln!(totals, "PROXY header: {}", send_proxy::described(preface));
+            let described = send_proxy::described(preface, self.address.ip().is_none());
+            let _ = writeln!(totals, "PROXY header: {described}");
             if self.connections > 0 && self.fail > 0 && self.round_trips.count() == 0 {
                 let _ = writeln!(totals, "hint: {}", send_proxy::hint(preface));
             }
