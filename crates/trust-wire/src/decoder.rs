@@ -1,11 +1,11 @@
 //! From received bytes to whole frames, in place.
 //!
-//! Whole frames are found where they were received and are not copied. Only the unfinished tail of a
-//! frame is kept, and while there is one, the caller can receive straight into its buffer
+//! Whole frames are decoded where they were received, without a copy. Only the unfinished tail of a
+//! frame is kept. While there is one, the caller can receive straight into its buffer
 //! ([`Decoder::room`]).
 //!
-//! Functions that are marked `inline(never)` have to do with unfinished frames. A receive that finds none executes
-//! fewer instructions without them: `make instructions`.
+//! Functions marked `inline(never)` handle unfinished frames. Keeping them out of line saves
+//! instructions in a receive without one: `make instructions`.
 
 use alloc::vec::Vec;
 use core::mem;
@@ -13,15 +13,15 @@ use core::mem;
 use crate::format::{BadLength, Format};
 use crate::frame::{Frames, U32Be};
 
-/// Room, in bytes, that an unfinished frame gets however little of it has arrived: enough for most
-/// small frames, and too little to be worth an attack.
+/// Room, in bytes, for an unfinished frame however little of it has arrived: enough for most small
+/// frames, and too little to be worth an attack.
 const MIN_ROOM: usize = 512;
 
 /// Finds whole frames in a stream of bytes.
 ///
-/// Invariants: `filled <= held.len()`; `held[..filled]` is an unfinished frame whose header, if all of it
-/// is there, declares at most `max_payload`; `held.len() - filled` never exceeds the larger of 512 bytes and
-/// `filled`, whatever length the frame declares.
+/// Invariants: `filled <= held.len()`; `held[..filled]` is an unfinished frame whose header, if
+/// complete, declares at most `max_payload`; `held.len() - filled` never exceeds the larger of 512
+/// bytes and `filled`, whatever length the frame declares.
 ///
 /// ```
 /// use trust_wire::decoder::DecodeEnd;
@@ -50,11 +50,11 @@ pub struct Decoder<F = U32Be> {
 #[derive(Debug, Default)]
 pub struct Decoded<'a, F: Format = U32Be> {
     format: F,
-    /// The frame that was unfinished before and is whole now; else empty.
+    /// The previously unfinished frame, if it is now whole; otherwise empty.
     completed: Vec<u8>,
     /// Whole frames where they were received.
     run: &'a [u8],
-    /// How many frames there are in all.
+    /// Total number of frames.
     pub count: u64,
     /// How decoding stopped.
     pub end: DecodeEnd<F::Length>,
@@ -67,40 +67,42 @@ impl<F: Format> Decoded<'_, F> {
     }
 }
 
-/// How decoding of what was received stopped.
+/// How decoding the received bytes stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DecodeEnd<L = u32> {
-    /// All bytes are used up; perhaps part of a frame is held.
+    /// All bytes are used up; part of a frame may be held.
     #[default]
     Exhausted,
-    /// A frame begins where none may begin any more; it and what follows were left alone.
+    /// A frame begins at or after the fence; it and everything after it were left alone.
     Fence,
-    /// A header declares a payload above the limit; it and what follows were left alone.
+    /// A header declares a payload above the limit; it and everything after it were left alone.
     TooLarge {
         /// The length that the header declares, in bytes.
         declared: L,
     },
-    /// A header declares no length at all; it and what follows were left alone. No header of [`U32Be`] does.
+    /// A header declares no valid length; it and everything after it were left alone. This cannot
+    /// happen with [`U32Be`].
     BadLength {
-        /// What the length field says.
+        /// The value of the length field.
         value: L,
     },
 }
 
 impl Decoder {
-    /// A decoder of [`crate::frame`]'s format that takes payloads of at most `max_payload` bytes.
+    /// A decoder for [`crate::frame`]'s format that accepts payloads of at most `max_payload`
+    /// bytes.
     pub const fn new(max_payload: u32) -> Decoder {
         Decoder::with_format(U32Be, max_payload)
     }
 }
 
 impl<F: Format> Decoder<F> {
-    /// A decoder of any format that takes payloads of at most `max_payload` bytes.
+    /// A decoder for any format that accepts payloads of at most `max_payload` bytes.
     pub const fn with_format(format: F, max_payload: u32) -> Decoder<F> {
         Decoder { format, max_payload, filled: 0, held: Vec::new() }
     }
 
-    /// Bytes of an unfinished frame that are held, header included.
+    /// Bytes held of an unfinished frame, header included.
     pub fn held_len(&self) -> usize {
         self.filled
     }
@@ -110,19 +112,19 @@ impl<F: Format> Decoder<F> {
         &self.held[..self.filled]
     }
 
-    /// Bytes that the unfinished frame has when it is whole, as far as known: of a header that is not
-    /// whole only the header itself.
+    /// Length of the unfinished frame when complete, as far as known: while its header is
+    /// incomplete, the length of the header alone.
     pub fn needed_len(&self) -> usize {
         needed_len(self.format, &self.held[..self.held_len()])
     }
 
-    /// Bytes of memory that are held for an unfinished frame.
+    /// Bytes of memory allocated for an unfinished frame.
     pub fn capacity(&self) -> usize {
         self.held.capacity()
     }
 
-    /// Where the next bytes of the unfinished frame can be received without a copy; empty if no frame
-    /// is unfinished. Pass the number of bytes that were put here to [`Decoder::decode`].
+    /// Where the next bytes of the unfinished frame can be received without a copy; empty if no
+    /// frame is unfinished. Pass the number of bytes received here to [`Decoder::decode`].
     #[inline(never)]
     pub fn room(&mut self) -> &mut [u8] {
         let filled = self.held_len();
@@ -133,10 +135,11 @@ impl<F: Format> Decoder<F> {
         &mut self.held[filled..]
     }
 
-    /// Takes what was received: `in_room` bytes in [`Decoder::room`], and after them `rest`.
+    /// Decodes received bytes: `in_room` bytes in [`Decoder::room`], followed by `rest`.
     ///
-    /// Frames that begin at or after byte `fence` of this input are left alone (`usize::MAX`: none).
-    /// After every [`DecodeEnd`] but [`DecodeEnd::Exhausted`] the stream is over for this decoder.
+    /// Frames that begin at or after byte `fence` of this input are left alone (`usize::MAX`:
+    /// none). After any [`DecodeEnd`] except [`DecodeEnd::Exhausted`] the stream is over for this
+    /// decoder.
     ///
     /// # Panics
     ///
@@ -178,14 +181,14 @@ impl<F: Format> Decoder<F> {
         decoded
     }
 
-    /// Drops what is held; for a stream whose frames are of no interest any more.
+    /// Drops the held bytes, for a stream whose frames no longer matter.
     pub fn clear(&mut self) {
         self.filled = 0;
         self.held = Vec::new();
     }
 
-    /// Completes the held frame from the front of `rest`: the frame, nothing yet, or how its header ends the
-    /// stream.
+    /// Completes the held frame from the front of `rest`. Returns the frame, nothing yet, or how
+    /// its header ends the stream.
     #[inline(never)]
     fn finish_held(&mut self, rest: &mut &[u8]) -> Result<Option<Vec<u8>>, DecodeEnd<F::Length>> {
         // At most three rounds: the header, the payload, the whole frame.
@@ -225,12 +228,13 @@ impl<F: Format> Decoder<F> {
         }
     }
 
-    /// Appends bytes of an unfinished frame that is known to need `needed` bytes.
+    /// Appends bytes of an unfinished frame whose needed length so far is `needed`.
     fn append(&mut self, bytes: &[u8], needed: usize) {
         self.held.truncate(self.held_len());
         let arrived = self.held.len() + bytes.len();
         if self.held.capacity() < arrived {
-            // With the room that the frame may have afterwards, so that it is not moved at once again.
+            // Including the room that the frame may get next, so that it is not moved again at
+            // once.
             let room = needed.saturating_sub(arrived).min(arrived.max(MIN_ROOM));
             self.held.reserve_exact(arrived + room - self.held.len());
         }
@@ -252,7 +256,8 @@ impl<F: Format> Decoder<F> {
     }
 }
 
-/// What a decoder that holds nothing finds in `bytes`, and the beginning of a frame that it is to hold then.
+/// What a decoder that holds nothing finds in `bytes`, and the beginning of a frame that it must
+/// then hold.
 pub(crate) fn decode_in_place<F: Format>(
     format: F,
     bytes: &[u8],
@@ -298,8 +303,8 @@ fn scan<F: Format>(format: F, bytes: &[u8], max_payload: u32, fence: usize) -> S
     Scan { whole, count, end }
 }
 
-/// Bytes that the frame at the front of `bytes` has when it is whole; of a header that is not whole only
-/// the header itself. The header is none that ends the stream.
+/// Length of the frame at the front of `bytes` when complete; while its header is incomplete, the
+/// length of the header alone. The header must not be one that ends the stream.
 fn needed_len<F: Format>(format: F, bytes: &[u8]) -> usize {
     let payload_len = match format.peek(bytes) {
         Some(Ok(payload_len)) => payload_len.into() as usize,

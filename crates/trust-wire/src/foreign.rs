@@ -1,25 +1,24 @@
-//! Which protocol a stream speaks that is not made of the expected frames, judged by its first
-//! bytes.
+//! Guesses which protocol a stream speaks, if not the expected frames, from its first bytes.
 //!
-//! This is for hints alone: nothing that is sent or answered depends on it. It is asked about bytes
-//! that were refused, that ended unfinished, or that are echoed as they are, and never about whole
-//! frames that were answered.
+//! This is for hints only: nothing that is sent or answered depends on it. It is asked about bytes
+//! that were refused, that ended unfinished, or that are echoed raw, and never about whole frames
+//! that were answered.
 
 use crate::format::LengthFormat;
 
-/// Bytes of a stream's start that are kept to be shown: a request line, a greeting, or the fixed
-/// part of a header.
+/// Bytes kept of a stream's start, for display: a request line, a greeting, or the fixed part of a
+/// header.
 pub const OPENING_MAX: usize = 32;
 
 /// The longest payload, in bytes, of a frame in another format. Larger lengths are too likely to be
 /// something else.
 const PAYLOAD_MAX: u64 = 1024 * 1024;
 
-/// Frames in another format that are looked at; that many fit by no accident.
+/// How many frames in another format are checked; that many do not match by accident.
 const FRAMES_MAX: usize = 64;
 
-/// Bytes that frames in another format must fill exactly, if their first byte could also begin a
-/// frame as expected.
+/// How many bytes frames in another format must fill exactly, if their first byte could also begin
+/// an expected frame.
 const FILLED_MIN: usize = 8;
 
 /// A protocol that was recognised.
@@ -54,10 +53,10 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// The protocol of a stream that begins with `start`. Frames in the format that was `expected`
-    /// are none.
+    /// The protocol of a stream that begins with `start`. Frames in the `expected` format do not
+    /// count.
     ///
-    /// `start` is all that is known of the stream; of frames it matters where it ends.
+    /// `start` is all that is known of the stream. For frames, where it ends matters.
     pub fn recognise(start: &[u8], expected: Option<LengthFormat>) -> Option<Protocol> {
         let named = [
             (is_http_request(start), Protocol::HttpRequest),
@@ -66,7 +65,7 @@ impl Protocol {
             (is_tls(start), Protocol::TlsRecord),
             (begins(start, b"SSH-", 4), Protocol::Ssh),
             (begins(start, b"PROXY ", 4), Protocol::ProxyV1),
-            // The first four bytes alone are two empty lines.
+            // The first four bytes alone could be two empty lines.
             (begins(start, b"\r\n\r\n\0\r\nQUIT\n", 5), Protocol::ProxyV2),
             (start.starts_with(b"220 ") || start.starts_with(b"220-"), Protocol::Greeting),
             (is_redis(start), Protocol::Redis),
@@ -81,8 +80,8 @@ impl Protocol {
     }
 }
 
-/// The start of a stream that is not made of the expected frames, or whose first frame never became
-/// whole.
+/// The start of a stream that does not consist of the expected frames, or whose first frame was
+/// never completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
     bytes: [u8; OPENING_MAX],
@@ -91,8 +90,8 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Of a stream of which `start` is known and that should consist of frames in the format that
-    /// was `expected`.
+    /// The opening of a stream that begins with `start` and should consist of frames in the
+    /// `expected` format.
     pub fn new(start: &[u8], expected: Option<LengthFormat>) -> Opening {
         let len = start.len().min(OPENING_MAX);
         let mut bytes = [0; OPENING_MAX];
@@ -105,20 +104,20 @@ impl Opening {
         &self.bytes[..usize::from(self.len)]
     }
 
-    /// The protocol that it was recognised as.
+    /// The protocol, if recognised.
     pub fn protocol(&self) -> Option<Protocol> {
         self.protocol
     }
 }
 
-/// Whether as much of `word` as fits stands at the start, and at least `min` bytes of it.
+/// Whether `start` begins with `word`, or ends inside it after at least `min` of its bytes.
 fn begins(start: &[u8], word: &[u8], min: usize) -> bool {
     let common = start.len().min(word.len());
     common >= min && start[..common] == word[..common]
 }
 
 fn is_http_request(start: &[u8]) -> bool {
-    // CONNECT has an authority for a target, which may begin with anything.
+    // The target of CONNECT is an authority, which may begin with anything.
     if begins(start, b"CONNECT ", 4) || begins(start, b"PRI * HTTP/2", 5) {
         return true;
     }
@@ -128,7 +127,7 @@ fn is_http_request(start: &[u8]) -> bool {
     methods.iter().any(|method| begins(start, method, 4) && is_target(start.get(method.len())))
 }
 
-/// Type, version and length of a record.
+/// Checks the type, version and length of a record.
 fn is_tls(start: &[u8]) -> bool {
     matches!(start, [20..=23, 3, 0..=4, 0..=0x41, ..])
 }
@@ -141,8 +140,8 @@ fn is_redis(start: &[u8]) -> bool {
     is_reply || (digits > 0 && begins(&rest[digits..], b"\r\n$", 2))
 }
 
-/// The packet's version and length, and the kind of its X.224 unit: a request or confirmation of a
-/// connection, or data.
+/// Checks the packet's version and length, and the kind of its X.224 unit: a connection request or
+/// confirm, or data.
 fn is_tpkt(start: &[u8]) -> bool {
     matches!(start, [3, 0, high, low, _, 0xd0 | 0xe0 | 0xf0, ..]
         if u16::from_be_bytes([*high, *low]) >= 7)
@@ -156,9 +155,9 @@ fn is_text(start: &[u8]) -> bool {
     start.len() >= 4 && start.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n'))
 }
 
-/// The format of the frames that `start` consists of, if it is another one than the expected.
+/// The format of the frames that `start` consists of, if it is not the expected one.
 fn other_frames(start: &[u8], expected: Option<LengthFormat>) -> Option<LengthFormat> {
-    // The wider a length is, the less likely it fits by accident.
+    // The wider a length field is, the less likely it matches by accident.
     ["u64le", "u64be", "u32le", "u32be", "u24le", "u24be", "u16le", "u16be"]
         .into_iter()
         .filter_map(LengthFormat::parse)
@@ -166,8 +165,8 @@ fn other_frames(start: &[u8], expected: Option<LengthFormat>) -> Option<LengthFo
         .find(|format| is_filled(format, start) || is_begun(format, start))
 }
 
-/// Whether `start` consists of whole frames. In the middle of nothing a frame as expected could
-/// have begun instead, so where its first byte allows that, more is asked for.
+/// Whether `start` consists of whole frames. If its first byte could also begin an expected frame,
+/// more evidence is required.
 fn is_filled(format: &LengthFormat, start: &[u8]) -> bool {
     let mut rest = start;
     for _ in 0..FRAMES_MAX {
@@ -187,8 +186,8 @@ fn is_filled(format: &LengthFormat, start: &[u8]) -> bool {
     start[0] != 0 || start.len() >= FILLED_MIN
 }
 
-/// Whether a frame with a length of four bytes or more has begun: its upper half is zero, and its
-/// lowest byte, with which a little-endian one begins, is not.
+/// Whether a little-endian frame with a length of four bytes or more has begun: the upper half of
+/// the length is zero, and its lowest byte, the first, is not.
 fn is_begun(format: &LengthFormat, start: &[u8]) -> bool {
     let Some(header) = start.get(..format.header_len()) else { return false };
     format.width() >= 4

@@ -1,41 +1,41 @@
-//! Where a frame's length stands and what it counts: the length-prefixed formats of other protocols.
+//! The length-prefixed formats of other protocols: where a frame's length is, and what it counts.
 //!
-//! A frame is a header and a payload. The header is [`LengthFormat::header_len`] bytes: those before the
-//! length field, and the field. The payload is everything behind it that belongs to the frame, whatever it
-//! means there.
+//! A frame is a header and a payload. The header is [`LengthFormat::header_len`] bytes: the length
+//! field and the bytes before it. The payload is the rest of the frame, whatever it means in that
+//! protocol.
 //!
-//! A [`crate::Decoder`] takes any [`Format`]. [`crate::U32Be`] is known when the program is compiled and costs
-//! nothing to ask; a [`LengthFormat`] is chosen while it runs.
+//! A [`crate::Decoder`] takes any [`Format`]. [`crate::U32Be`] is known at compile time and costs
+//! nothing; a [`LengthFormat`] is chosen at run time.
 
 use alloc::vec::Vec;
 use core::error::Error;
 use core::fmt::{self, Debug};
 use core::ops::Range;
 
-/// The most bytes before the length field: with a length field of one byte that is a header of 255 bytes,
-/// the longest that such a field can still count.
+/// The most bytes before the length field. With a one-byte length field that makes a header of 255
+/// bytes, the longest that such a field can still count.
 pub const MAX_OFFSET: u16 = 254;
 
-/// The most, in bytes, that is added to the length field's value, and the most that is taken off: far more
-/// than fields around a payload take, and no sum of it overflows.
+/// The largest adjustment of the length field's value, in bytes, up or down: far more than any
+/// fields around a payload take, and small enough that no sum overflows.
 pub const MAX_ADJUST: i64 = 65_536;
 
 /// Widths of a length field in bytes, and their names.
 const WIDTHS: [(&str, u8); 5] = [("u8", 1), ("u16", 2), ("u24", 3), ("u32", 4), ("u64", 8)];
 
-/// What is behind the name of a format whose length counts its own header.
+/// Suffix of the name of a format whose length counts its own header.
 const INCLUSIVE: &str = "+incl";
 
 /// How a [`crate::Decoder`] reads headers.
 pub trait Format: Copy {
-    /// Holds what a length field says, and any length that a header declares.
+    /// Holds the value of a length field, and any length that a header declares.
     type Length: Copy + Debug + Eq + Into<u64>;
 
-    /// Bytes of a header; always the same, and at least 1.
+    /// Length of a header in bytes; constant, and at least 1.
     fn header_len(&self) -> usize;
 
-    /// What the header at the front of `bytes` declares, `None` while it is not whole: bytes of the payload
-    /// that follows it.
+    /// The payload length, in bytes, declared by the header at the front of `bytes`; `None` while
+    /// the header is incomplete.
     fn peek(&self, bytes: &[u8]) -> Option<Result<Self::Length, BadLength<Self::Length>>>;
 }
 
@@ -51,17 +51,18 @@ impl Format for LengthFormat {
     }
 }
 
-/// Where a frame's length stands and what it counts.
+/// Where a frame's length is, and what it counts.
 ///
-/// Invariants: the length field can declare at least one payload, if only an empty one; a field of one
-/// byte is big-endian, so that equal formats compare equal.
+/// Invariants: the length field can declare at least one payload, even if only an empty one; a
+/// one-byte field is big-endian, so that equal formats compare equal.
 ///
 /// ```
 /// use trust_wire::{BadLength, LengthFormat};
 ///
-/// // A byte that tells the kind of message, then a length that counts itself and not that byte.
-/// let format = LengthFormat::parse("u32be").and_then(|format| format.with_offset(1)?.with_adjust(-4));
-/// let format = format.expect("the offset and the adjustment are small");
+/// // A byte for the kind of message, then a length that counts itself but not that byte.
+/// let format = LengthFormat::parse("u32be")
+///     .and_then(|format| format.with_offset(1)?.with_adjust(-4))
+///     .expect("the offset and the adjustment are small");
 /// assert_eq!(format.to_string(), "u32be offset 1 adjust -4");
 /// assert_eq!(format.decode(b"Z\0\0\0\x05"), Ok(1));
 /// assert_eq!(format.decode(b"Z\0\0\0\x03"), Err(BadLength { value: 3 }));
@@ -73,21 +74,21 @@ impl Format for LengthFormat {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LengthFormat {
-    /// Bytes of the length field.
+    /// Width of the length field in bytes.
     width: u8,
     is_big_endian: bool,
     /// Whether the length counts the header as well.
     is_inclusive: bool,
     /// Bytes before the length field.
     offset: u16,
-    /// What is added to the length field's value.
+    /// Added to the length field's value.
     adjust: i64,
 }
 
-/// A header whose length field says less than it has to count, or more than a number of 64 bits.
+/// A header whose length field says less than it must count, or more than fits in 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadLength<L = u64> {
-    /// What the length field says.
+    /// The value of the length field.
     pub value: L,
 }
 
@@ -99,11 +100,12 @@ pub struct CannotSay {
 }
 
 impl LengthFormat {
-    /// What [`crate::U32Be`] is.
+    /// The same format as [`crate::U32Be`].
     pub const U32_BE: LengthFormat =
         LengthFormat { width: 4, is_big_endian: true, is_inclusive: false, offset: 0, adjust: 0 };
 
-    /// A name of each width, byte order and way to count, first those that do not count the header.
+    /// A name for each width, byte order and way of counting; first those that do not count the
+    /// header.
     pub const NAMES: [&str; 18] = [
         "u8",
         "u16be",
@@ -125,8 +127,8 @@ impl LengthFormat {
         "u64le+incl",
     ];
 
-    /// The format of this name: `u8`, `u16`, `u24`, `u32` or `u64`, then `be` or `le`, which `u8` may go
-    /// without, then perhaps `+incl` if the length counts its own header.
+    /// Parses a format's name: `u8`, `u16`, `u24`, `u32` or `u64`, then `be` or `le` (optional for
+    /// `u8`), then optionally `+incl` if the length counts its own header.
     pub fn parse(text: &str) -> Option<LengthFormat> {
         let (field, is_inclusive) = match text.strip_suffix(INCLUSIVE) {
             Some(field) => (field, true),
@@ -143,42 +145,42 @@ impl LengthFormat {
         })
     }
 
-    /// The same with `bytes` before the length field, which are zeros in a header that we make. `None`
-    /// above [`MAX_OFFSET`], and if no length would be left that the field can say.
+    /// The same format with `bytes` before the length field, which are zeros in encoded headers.
+    /// `None` above [`MAX_OFFSET`], or if the field could not declare any payload.
     pub fn with_offset(self, bytes: u16) -> Option<LengthFormat> {
         let format = LengthFormat { offset: bytes, ..self };
         (bytes <= MAX_OFFSET && format.says_something()).then_some(format)
     }
 
-    /// The same with `bytes` added to the length field's value: negative if it counts more than the
-    /// payload, positive if it counts less. `None` beyond [`MAX_ADJUST`], and if no length would be left
-    /// that the field can say.
+    /// The same format with `bytes` added to the length field's value: negative if it counts more
+    /// than the payload, positive if it counts less. `None` beyond [`MAX_ADJUST`], or if the field
+    /// could not declare any payload.
     pub fn with_adjust(self, bytes: i64) -> Option<LengthFormat> {
         let format = LengthFormat { adjust: bytes, ..self };
         ((-MAX_ADJUST..=MAX_ADJUST).contains(&bytes) && format.says_something()).then_some(format)
     }
 
-    /// Bytes of a header: those before the length field, and the field.
+    /// Length of a header in bytes: the length field and the bytes before it.
     pub fn header_len(&self) -> usize {
         usize::from(self.offset) + self.width()
     }
 
-    /// Where the length field stands in the header.
+    /// Where in the header the length field is.
     pub fn length_at(&self) -> Range<usize> {
         usize::from(self.offset)..self.header_len()
     }
 
-    /// Bytes of the length field.
+    /// Width of the length field in bytes.
     pub fn width(&self) -> usize {
         usize::from(self.width)
     }
 
-    /// Whether the length field's first byte is its highest; true of one byte.
+    /// Whether the length field's first byte is its highest; true for a one-byte field.
     pub fn is_big_endian(&self) -> bool {
         self.is_big_endian
     }
 
-    /// The same in the other byte order; of a length field of one byte the same.
+    /// The same format in the other byte order; unchanged if the length field has one byte.
     pub fn swapped(&self) -> LengthFormat {
         LengthFormat { is_big_endian: !self.is_big_endian || self.width == 1, ..*self }
     }
@@ -193,16 +195,17 @@ impl LengthFormat {
         u64::try_from(self.correction()).unwrap_or(0)
     }
 
-    /// The length, in bytes, of the payload behind this header. It is the peer's claim: any value can come.
-    /// Bytes behind the header are not looked at.
+    /// The length, in bytes, of the payload after this header. It is the peer's claim and can be
+    /// any value. Bytes after the header are ignored.
     ///
     /// # Errors
     ///
-    /// If the length field says less than what it counts beside the payload, or the sum is no `u64`.
+    /// If the length field says less than what it counts besides the payload, or the sum exceeds
+    /// `u64`.
     ///
     /// # Panics
     ///
-    /// If the header is not whole.
+    /// If the header is incomplete.
     pub fn decode(&self, header: &[u8]) -> Result<u64, BadLength> {
         let field = &header[self.length_at()];
         let append = |value: u64, byte: &u8| value << 8 | u64::from(*byte);
@@ -213,27 +216,27 @@ impl LengthFormat {
         value.checked_add_signed(self.correction()).ok_or(BadLength { value })
     }
 
-    /// Appends the header of a payload of `payload_len` bytes to `out`.
+    /// Appends the header for a payload of `payload_len` bytes to `out`.
     ///
     /// # Errors
     ///
-    /// If no header declares this length; nothing is appended then.
+    /// If no header can declare this length; nothing is appended then.
     pub fn encode(&self, payload_len: u64, out: &mut Vec<u8>) -> Result<(), CannotSay> {
         self.value_of(payload_len).map(|value| self.encode_raw(value, out))
     }
 
-    /// What the length field says of a payload of `payload_len` bytes.
+    /// The value of the length field for a payload of `payload_len` bytes.
     ///
     /// # Errors
     ///
-    /// If no header declares this length.
+    /// If no header can declare this length.
     pub fn value_of(&self, payload_len: u64) -> Result<u64, CannotSay> {
         let value = payload_len.checked_add_signed(-self.correction());
         value.filter(|value| *value <= self.max_value()).ok_or(CannotSay { payload_len })
     }
 
-    /// Appends a header whose length field says `value`, right or wrong, to `out`. Of a value that is too
-    /// large for the field the highest bytes are cut off.
+    /// Appends a header whose length field says `value`, right or wrong, to `out`. If the value is
+    /// too large for the field, its highest bytes are cut off.
     pub fn encode_raw(&self, value: u64, out: &mut Vec<u8>) {
         out.resize(out.len() + usize::from(self.offset), 0);
         let bytes = value.to_be_bytes();
@@ -249,20 +252,21 @@ impl LengthFormat {
         u64::MAX >> (u64::BITS - 8 * u32::from(self.width))
     }
 
-    /// What is added to the length field's value to have the payload's length.
+    /// What to add to the length field's value to get the payload's length.
     fn correction(&self) -> i64 {
         let counted =
             if self.is_inclusive { i64::from(self.offset) + i64::from(self.width) } else { 0 };
         self.adjust - counted
     }
 
-    /// Whether there is a payload, if only an empty one, that a header can declare.
+    /// Whether a header can declare any payload, even if only an empty one.
     fn says_something(&self) -> bool {
         self.correction() >= 0 || self.correction().unsigned_abs() <= self.max_value()
     }
 }
 
-/// The name that [`LengthFormat::parse`] takes, then offset and adjustment unless they are zero.
+/// Writes the name that [`LengthFormat::parse`] takes, then offset and adjustment unless they are
+/// zero.
 impl fmt::Display for LengthFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let order = match (self.width, self.is_big_endian) {
@@ -314,7 +318,7 @@ pub(crate) mod tests {
         format.encode(payload_len, &mut header).map(|()| header)
     }
 
-    /// Every width, order and way to count, with any offset and adjustment that they can have.
+    /// Every width, byte order and way of counting, with any valid offset and adjustment.
     pub(crate) fn any_format() -> impl Strategy<Value = LengthFormat> {
         let offset = prop_oneof![Just(0), 0..=8u16, 0..=MAX_OFFSET];
         let adjust = prop_oneof![Just(0), -20..=20i64, -MAX_ADJUST..=MAX_ADJUST];

@@ -1,7 +1,7 @@
 //! What is on the wire: `length (u32, big-endian) · payload (length bytes)`.
 //!
-//! A length of 0 is a valid frame. How large a payload may be is not a matter of the format but of
-//! whoever receives it: see [`crate::Decoder`]. Formats of other protocols: [`crate::format`].
+//! A length of 0 is a valid frame. The format does not limit the payload; the receiver does: see
+//! [`crate::Decoder`]. For the formats of other protocols see [`crate::format`].
 
 use alloc::vec::Vec;
 
@@ -10,7 +10,7 @@ use crate::format::{BadLength, Format};
 /// Bytes of a frame header.
 pub const HEADER_LEN: usize = 4;
 
-/// The largest payload, in bytes and inclusive, that is accepted unless told otherwise.
+/// The default limit on the payload, in bytes, inclusive.
 pub const DEFAULT_MAX_PAYLOAD: u32 = 65_536;
 
 /// Four bytes, big-endian, that count the payload: the format of this module.
@@ -34,12 +34,12 @@ pub const fn encode_header(payload_len: u32) -> [u8; HEADER_LEN] {
     payload_len.to_be_bytes()
 }
 
-/// The payload length, in bytes, that a header declares. It is the peer's claim: any value can come.
+/// The payload length, in bytes, declared by a header. It is the peer's claim and can be any value.
 pub const fn decode_header(header: [u8; HEADER_LEN]) -> u32 {
     u32::from_be_bytes(header)
 }
 
-/// The payload length that `bytes` declare, or `None` while fewer than [`HEADER_LEN`] are there.
+/// The payload length declared by `bytes`, or `None` if there are fewer than [`HEADER_LEN`] bytes.
 pub fn peek_header(bytes: &[u8]) -> Option<u32> {
     bytes.first_chunk::<HEADER_LEN>().map(|header| decode_header(*header))
 }
@@ -56,10 +56,10 @@ pub fn encode_frame(payload: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(payload);
 }
 
-/// Whole frames as they lie in memory: one that was put together, then a run of received ones.
+/// Whole frames as they lie in memory: one assembled from pieces, then a run of received ones.
 ///
 /// Both parts hold whole frames and nothing else. To send the same frames again, send
-/// [`Frames::parts`]; to look into them, iterate over their payloads.
+/// [`Frames::parts`]; to read them, iterate over their payloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frames<'a, F = U32Be> {
     format: F,
@@ -69,7 +69,7 @@ pub struct Frames<'a, F = U32Be> {
 }
 
 impl<'a, F: Format> Frames<'a, F> {
-    /// Both parts must hold whole frames only, which is what [`crate::Decoder`] yields.
+    /// Both parts must hold only whole frames, as [`crate::Decoder`] yields them.
     pub(crate) fn new(format: F, first: &'a [u8], run: &'a [u8], count: u64) -> Frames<'a, F> {
         Frames { format, first, run, count }
     }
@@ -84,12 +84,12 @@ impl<'a, F: Format> Frames<'a, F> {
         [self.first, self.run]
     }
 
-    /// Bytes of all frames, headers included.
+    /// Total length in bytes, headers included.
     pub fn byte_len(&self) -> usize {
         self.first.len() + self.run.len()
     }
 
-    /// Whether there is no frame at all.
+    /// Whether there are no frames.
     pub fn is_empty(&self) -> bool {
         self.first.is_empty() && self.run.is_empty()
     }

@@ -1,21 +1,21 @@
 //! Length-prefix framing and the life of a TCP connection, without I/O.
 //!
-//! TCP carries a stream of bytes, not messages (RFC 9293, section 3.8). This crate turns the one into
-//! the other and decides how a connection ends. It opens no socket, reads no clock and prints
-//! nothing: bytes and the time go in, whole frames, deadlines and closing steps come out. The event
+//! TCP carries a stream of bytes, not messages (RFC 9293, section 3.8). This crate turns the stream
+//! into messages and decides how a connection ends. It opens no socket, reads no clock and prints
+//! nothing: bytes and the time go in; whole frames, deadlines and closing steps come out. The event
 //! loop, the blocking server, the clients and the simulator all run this same code.
 //!
 //! - [`frame`]: what is on the wire
 //! - [`decoder`]: from received bytes to whole frames, in place
-//! - [`format`]: where other protocols have the length, and what it counts
-//! - [`foreign`]: which other protocol a stream speaks, by its first bytes
-//! - [`proxy_header`]: for whom a proxy has connected
+//! - [`format`]: where other protocols put the length, and what it counts
+//! - [`foreign`]: recognises other protocols by the first bytes of a stream
+//! - [`proxy_header`]: which client a proxy is connecting for
 //! - [`connection`]: states, owed bytes and deadlines of one connection
-//! - [`turn`]: what a connection does when its turn comes, step by step
+//! - [`turn`]: one turn of a connection, step by step
 //! - [`closing`]: the orderly close
-//! - [`limits`]: what a server allows its connections
+//! - [`limits`]: the limits that a server sets for its connections
 //! - [`disconnect`]: why a connection ended
-//! - [`time`]: the monotonic time that callers pass in
+//! - [`time`]: the monotonic time, passed in by callers
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Bytes that were answered and not yet taken by the kernel.
+//! Answers that the kernel has not taken yet.
 
 use alloc::vec::Vec;
 
@@ -7,15 +7,16 @@ use crate::time::Timestamp;
 
 /// The unsent rest of one answer.
 ///
-/// Invariants: `sent <= bytes.len()`; `since` is [`Timestamp::NEVER`] exactly while nothing is owed.
+/// Invariants: `sent <= bytes.len()`; `since` is [`Timestamp::NEVER`] if and only if nothing is
+/// owed.
 #[derive(Debug)]
 pub(crate) struct Owed {
     bytes: Vec<u8>,
-    /// How many of `bytes` the kernel took meanwhile.
+    /// How many of `bytes` the kernel has taken so far.
     sent: usize,
-    /// Where the first frame begins that lies in `bytes` as a whole; `None` for raw bytes.
+    /// Where the first complete frame in `bytes` begins; `None` for raw bytes.
     boundary: Option<usize>,
-    /// Since when something is owed.
+    /// When the bytes became owed.
     since: Timestamp,
 }
 
@@ -40,8 +41,8 @@ impl Owed {
         self.bytes.capacity()
     }
 
-    /// Keeps what follows the first `skip` bytes of `parts`. If the answer is `framed`, each part
-    /// holds whole frames.
+    /// Keeps everything after the first `skip` bytes of `parts`. If the answer is `framed`, each
+    /// part holds whole frames.
     pub(crate) fn put(&mut self, parts: &[&[u8]], skip: usize, framed: bool, now: Timestamp) {
         let total: usize = parts.iter().map(|part| part.len()).sum();
         assert!(skip <= total, "more bytes sent than were answered");
@@ -70,7 +71,7 @@ impl Owed {
         }
     }
 
-    /// Frames of which the last byte was not sent.
+    /// Counts the frames whose last byte has not been sent.
     pub(crate) fn unsent_frames(&self) -> u64 {
         let Some(boundary) = self.boundary else {
             return 0;

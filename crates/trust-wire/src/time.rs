@@ -1,18 +1,18 @@
-//! The monotonic time that callers pass in.
+//! The monotonic time, passed in by callers.
 
 use core::ops::Add;
 use core::time::Duration;
 
-/// A point in time: nanoseconds since a start that the caller chose, on a clock that never goes
-/// back (`CLOCK_MONOTONIC` of `clock_gettime(2)`).
+/// A point in time: nanoseconds since a start chosen by the caller, on a clock that never goes back
+/// (`CLOCK_MONOTONIC` of `clock_gettime(2)`).
 ///
-/// Eight bytes, so that a connection can afford several. Additions saturate at
-/// [`Timestamp::NEVER`], so that a limit that is off needs no special case.
+/// It takes eight bytes, so a connection can afford several. Additions saturate at
+/// [`Timestamp::NEVER`], so a disabled limit needs no special case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// Later than every other point in time: the deadline of what has no deadline.
+    /// Later than every other point in time: stands for "no deadline".
     pub const NEVER: Timestamp = Timestamp(u64::MAX);
 
     /// The point in time `elapsed` after the start; [`Timestamp::NEVER`] after 584 years.
@@ -20,22 +20,22 @@ impl Timestamp {
         Timestamp(nanoseconds(elapsed))
     }
 
-    /// The point in time so many nanoseconds after the start.
+    /// The point in time `elapsed` nanoseconds after the start.
     pub const fn from_nanos(elapsed: u64) -> Timestamp {
         Timestamp(elapsed)
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// The time from `earlier` to this; zero if `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// This point in time less `duration`; the start if that would lie before it.
+    /// This point in time minus `duration`; no earlier than the start.
     pub fn before(self, duration: Duration) -> Timestamp {
         Timestamp(self.0.saturating_sub(nanoseconds(duration)))
     }
 
-    /// The first multiple of `grid` that is not before this point in time.
+    /// The first multiple of `grid` at or after this point in time.
     ///
     /// # Panics
     ///
@@ -45,7 +45,7 @@ impl Timestamp {
         Timestamp(self.0.div_ceil(grid).saturating_mul(grid))
     }
 
-    /// This point in time plus a limit, where no limit means [`Timestamp::NEVER`].
+    /// This point in time plus a limit; [`Timestamp::NEVER`] if there is no limit.
     pub fn after(self, limit: Option<Duration>) -> Timestamp {
         limit.map_or(Timestamp::NEVER, |limit| self + limit)
     }
@@ -61,7 +61,7 @@ impl Add<Duration> for Timestamp {
 
 fn nanoseconds(duration: Duration) -> u64 {
     const PER_SECOND: u64 = 1_000_000_000;
-    // In 64 bits, because this is done several times for each receive.
+    // In 64 bits, because this runs several times per receive.
     duration.as_secs().saturating_mul(PER_SECOND).saturating_add(duration.subsec_nanos().into())
 }
 

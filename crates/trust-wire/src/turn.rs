@@ -1,12 +1,11 @@
-//! What a connection does when its turn comes: it sends what it owes, takes the steps of its end, receives and
-//! answers.
+//! One turn of a connection: it sends what it owes, takes the closing steps, receives and answers.
 //!
-//! The socket is behind [`Io`] and the service behind [`Serve`], so that every server model, the simulator and the
-//! fuzzer drive this same code. A turn is taken step by step: [`Turn::step`] returns after each call that it made,
-//! and whoever drives it looks at the connection in between.
+//! The socket is behind [`Io`] and the service behind [`Serve`], so every server model, the
+//! simulator and the fuzzer drive this same code. A turn is taken step by step: [`Turn::step`]
+//! returns after each call it made, and the caller looks at the connection in between.
 //!
-//! A connection remembers what its socket is ready for until a call says otherwise ([`Readiness`]), which is what
-//! edge-triggered readiness asks for (`epoll(7)`).
+//! A connection remembers what its socket is ready for until a call says otherwise ([`Readiness`]),
+//! as edge-triggered readiness requires (`epoll(7)`).
 
 mod readiness;
 
@@ -19,36 +18,39 @@ use crate::time::Timestamp;
 
 pub use self::readiness::{Asked, Question, Readiness, Unread};
 
-/// A socket and a clock. No call waits.
+/// A socket and a clock. No call blocks.
 pub trait Io {
-    /// Receives with one call, into `room` first and then into `rest`; 0 is the end of the stream.
+    /// Receives with one call, into `room` first and then into `rest`; returns 0 at the end of the
+    /// stream.
     ///
     /// # Errors
     ///
     /// Why nothing was received.
     fn receive(&mut self, room: &mut [u8], rest: &mut [u8]) -> Result<usize, Refusal>;
 
-    /// Sends with one call; any of `parts` may be empty, but not all of them. Returns how much was taken.
+    /// Sends with one call; any of `parts` may be empty, but not all of them. Returns the number of
+    /// bytes taken.
     ///
     /// # Errors
     ///
     /// Why nothing was taken.
     fn send(&mut self, parts: &[&[u8]; 3]) -> Result<usize, Refusal>;
 
-    /// Has readiness reported once more, if there is any: the last call should have been possible and was not.
+    /// Asks for readiness, if any, to be reported again: the last call should have been possible,
+    /// but was not.
     fn ask(&mut self, question: Question);
 
-    /// What the socket says about what it has sent.
+    /// What the socket reports about sent bytes.
     fn probe_sent(&mut self) -> Probe;
 
-    /// Sends FIN after what was sent before. For `patience` see [`Connection::kernel_patience`].
+    /// Sends FIN after everything sent before. For `patience` see [`Connection::kernel_patience`].
     fn shutdown_send(&mut self, patience: Option<Duration>);
 
-    /// The time.
+    /// The current time.
     fn now(&mut self) -> Timestamp;
 
-    /// The time, where a few milliseconds do not matter and a cheaper clock will do. Not before the last
-    /// [`Io::now`].
+    /// The current time from a cheaper clock, for uses where a few milliseconds do not matter.
+    /// Never earlier than the last [`Io::now`].
     fn coarse_now(&mut self) -> Timestamp {
         self.now()
     }
@@ -70,7 +72,7 @@ pub enum Refusal {
     },
 }
 
-/// Whoever answers.
+/// A service that answers.
 pub trait Serve {
     /// The PROXY header has come, before anything that is to be answered.
     fn introduce(&mut self, header: &ProxyHeader);
@@ -82,28 +84,30 @@ pub trait Serve {
 /// Bytes to send.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
-    /// In this order; each part begins at a frame's first byte, if these are frames. Any may be empty.
+    /// Sent in this order. Each part of a framed answer begins at a frame boundary. Any may be
+    /// empty.
     pub parts: [&'a [u8]; 3],
-    /// How many frames they are.
+    /// How many frames they hold.
     pub frames: u64,
 }
 
 /// How much one turn may do.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Receives before the others get their turn.
+    /// Receives before other connections get their turn.
     pub receives: u32,
-    /// Bytes received beside the rest of an unfinished frame. Without one the whole buffer is filled.
+    /// Bytes received beyond the rest of an unfinished frame. If no frame is unfinished, the whole
+    /// buffer is filled.
     pub receive_len: usize,
 }
 
-/// What was done, or what is next if nothing was.
+/// What was done, or what is next if nothing was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Step {
-    /// So many bytes were received, and what they ask for was answered.
+    /// This many bytes were received, and answered where they ask for it.
     Received(usize),
-    /// So many of the owed bytes were sent.
+    /// This many of the owed bytes were sent.
     Sent(usize),
     /// The peer's FIN was received.
     EndOfStream,
@@ -111,15 +115,15 @@ pub enum Step {
     Refused(During),
     /// A call failed.
     Failed,
-    /// The socket was asked whether acknowledgements are missing, and they are.
+    /// The socket was asked about missing acknowledgements, and some are missing.
     Asked,
     /// FIN was sent.
     FinSent,
-    /// The connection is to be closed in this way; there is no step after this one.
+    /// Close the connection in this way; no step follows.
     Closed(CloseStep),
     /// Nothing is left to do until the socket is ready again.
     Over,
-    /// The connection is still ready and has had enough for now.
+    /// The connection is still ready, but its turn is used up.
     Unfinished,
 }
 
@@ -129,22 +133,22 @@ pub struct Turn<'a> {
     readiness: &'a mut Readiness,
     bounds: Bounds,
     receives_left: u32,
-    /// The end had its look since something last happened.
+    /// The end has been looked at since something last happened.
     looked: bool,
-    /// How sending an answer failed, which is reported as a step of its own.
+    /// The error from sending an answer, reported as a step of its own.
     failed: Option<(i32, ErrnoClass)>,
 }
 
 impl<'a> Turn<'a> {
-    /// A turn of the connection that is ready in this way.
+    /// Starts a turn of a connection with this readiness.
     pub fn new(readiness: &'a mut Readiness, bounds: Bounds) -> Turn<'a> {
         Turn { readiness, bounds, receives_left: bounds.receives, looked: false, failed: None }
     }
 
-    /// Does the next thing that the connection is ready for. `buffer` is where it receives, and is no longer needed
-    /// afterwards.
+    /// Does the next thing that the connection is ready for. It receives into `buffer`, which is
+    /// free again afterwards.
     ///
-    /// To be called until it returns [`Step::Closed`], [`Step::Over`] or [`Step::Unfinished`].
+    /// Call it until it returns [`Step::Closed`], [`Step::Over`] or [`Step::Unfinished`].
     ///
     /// # Panics
     ///
@@ -195,7 +199,7 @@ impl<'a> Turn<'a> {
                 connection.handle_error(errno, class, During::Send);
                 Step::Failed
             }
-            // After a signal too: its handler may have asked for something more urgent.
+            // Also after a signal: its handler may have asked for something more urgent.
             Err(Refusal::WouldBlock | Refusal::Interrupted) => {
                 self.readiness.writable = false;
                 self.handle_would_block(io);
@@ -288,7 +292,7 @@ impl<'a> Turn<'a> {
         }
         let outcome = io.send(&parts);
         let sent = outcome.unwrap_or(0);
-        // After the answer: the service may have taken its time, which is not the peer's.
+        // Taken after the answer: time that the service needs does not count against the peer.
         connection.handle_answered(&parts, frames, sent, io.coarse_now());
         self.readiness.writable &= sent == len;
         match outcome {
@@ -298,7 +302,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// A call that should have been possible was not.
+    /// Handles a call that should have been possible but was not.
     fn handle_would_block(&mut self, io: &mut impl Io) {
         if let Some(question) = self.readiness.asked.handle_would_block() {
             io.ask(question);

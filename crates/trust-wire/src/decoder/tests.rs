@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 const MAX: u32 = 1000;
 
-/// What a receiver of the whole byte string would find: payloads, and how it ends.
+/// What a receiver of the whole byte string would find: payloads, and how decoding ends.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     payloads: Vec<Vec<u8>>,
@@ -15,7 +15,7 @@ struct Outcome {
     left: Vec<u8>,
 }
 
-/// The naive decoder: looks at the whole stream at once.
+/// The naive decoder: it sees the whole stream at once.
 fn decode_whole<F: Format>(format: F, mut bytes: &[u8]) -> Outcome {
     let mut payloads = vec![];
     while let Some(declared) = format.peek(bytes) {
@@ -38,7 +38,7 @@ fn decode_whole<F: Format>(format: F, mut bytes: &[u8]) -> Outcome {
     Outcome { payloads, end: DecodeEnd::Exhausted, left: bytes.to_vec() }
 }
 
-/// Feeds `stream` in chunks; of each chunk as much goes through the room as `use_room` allows.
+/// Feeds `stream` in chunks; if a chunk's flag is set, as much of it as fits goes through the room.
 fn decode_in_chunks<F: Format>(format: F, stream: &[u8], chunks: &[(usize, bool)]) -> Outcome {
     let mut decoder = Decoder::with_format(format, MAX);
     let mut payloads = vec![];
@@ -87,7 +87,7 @@ fn stream_of(payload_lens: &[usize]) -> Vec<u8> {
     stream
 }
 
-/// Frames of any format; the bytes before a length are not looked at, so they are any too.
+/// Frames of any format; the bytes before a length are ignored, so they are arbitrary.
 fn stream_in(format: LengthFormat, payload_lens: &[usize]) -> Vec<u8> {
     let mut stream = vec![];
     for payload in payloads_of(payload_lens) {

@@ -2,7 +2,7 @@
 
 use crate::connection::Probe;
 
-/// What a connection's socket is ready for, by the events so far and by what calls have said since.
+/// What a connection's socket is ready for, judging by the events and the results of calls so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Readiness {
     pub(super) unread: Unread,
@@ -15,42 +15,43 @@ pub struct Readiness {
 pub enum Unread {
     /// Nothing.
     Nothing,
-    /// Some bytes, until a receive brings less than was asked for.
+    /// Some bytes, until a receive returns fewer than were asked for.
     Bytes,
-    /// More than bytes, until EAGAIN or the end: an end, an error or urgent data were announced, and a receive stops
-    /// in front of those (`tcp(7)`), so that a short one does not show that nothing is left.
+    /// Read until EAGAIN or the end: an end, an error or urgent data were announced. A receive
+    /// stops in front of those (`tcp(7)`), so a short one does not prove that nothing is left.
     ToTheEnd,
 }
 
 impl Default for Readiness {
-    /// That of a new connection: it can send, and what can be received is announced.
+    /// That of a new connection: it can send; an event will announce what can be received.
     fn default() -> Readiness {
         Readiness { unread: Unread::Nothing, writable: true, asked: Asked::Nothing }
     }
 }
 
 impl Readiness {
-    /// An event has announced this. Only what this event says itself: one that says "writable" must not have the
-    /// socket read, and asked about again, for ever.
+    /// Records an event. It adds only what this event itself reports: one that says "writable" must
+    /// not cause reads and further questions to the kernel forever.
     pub fn note(&mut self, unread: Unread, writable: bool) {
         self.unread = self.unread.max(unread);
         self.writable |= writable;
     }
 
-    /// The socket was looked at: bytes that it has need no event any more. A deadline is not judged over unread bytes, so
-    /// without this it would be due again and again until they are announced.
+    /// Records a probe of the socket: bytes that it has unread need no event. Deadlines are not
+    /// judged while bytes are unread, so without this the deadline would keep firing until they are
+    /// announced.
     pub fn note_probe(&mut self, probe: &Probe) {
         if probe.unread > 0 {
             self.note(Unread::Bytes, false);
         }
     }
 
-    /// Whether the kernel is to be asked after a pause ([`Question::Later`]).
+    /// Whether to ask the kernel after a pause ([`Question::Later`]).
     pub fn is_to_be_asked(&self) -> bool {
         self.asked == Asked::Later
     }
 
-    /// That pause is over, and the kernel is asked now.
+    /// Records that this pause is over and the kernel is being asked now.
     pub fn ask_again(&mut self) {
         self.asked.ask_again();
     }
@@ -58,10 +59,11 @@ impl Readiness {
 
 /// What the kernel was asked about a socket since a call last succeeded.
 ///
-/// Edge-triggered readiness is reported once. If a call then says EAGAIN, either that report is used up and another one
-/// will come, or it was lost, or the kernel reports what it cannot keep: with the memory for TCP used up a socket is
-/// writable and takes nothing. So the kernel is asked once, at once. If it says "ready" and EAGAIN comes again, the next
-/// question waits for a pause.
+/// Edge-triggered readiness is reported once. If a call then returns EAGAIN, there are three cases:
+/// the report is used up and another will come; it was lost; or the kernel reports more than it can
+/// do (when TCP memory is exhausted, a socket is writable and takes nothing). So the kernel is
+/// asked once, immediately. If it says "ready" and EAGAIN comes again, the next question waits for
+/// a pause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Asked {
     /// Nothing.
@@ -69,28 +71,29 @@ pub enum Asked {
     Nothing,
     /// Whether it is ready after all.
     Once,
-    /// That is asked again after a pause, whatever happens meanwhile.
+    /// The same, but after a pause, whatever happens in the meantime.
     Later,
 }
 
 /// When to ask the kernel whether a socket is ready after all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// At once.
+    /// Immediately.
     Now,
-    /// After a pause, once for all that happens meanwhile. The caller says then that it is over.
+    /// After a pause, once for everything that happens meanwhile. The caller reports when it is
+    /// over.
     Later,
 }
 
 impl Asked {
-    /// A call did what it was to do.
+    /// Records a call that succeeded.
     pub fn handle_success(&mut self) {
         if *self == Asked::Once {
             *self = Asked::Nothing;
         }
     }
 
-    /// A call has said EAGAIN.
+    /// Records a call that returned EAGAIN.
     pub fn handle_would_block(&mut self) -> Option<Question> {
         match self {
             Asked::Nothing => {
@@ -105,7 +108,7 @@ impl Asked {
         }
     }
 
-    /// The pause is over, and the kernel is asked now.
+    /// Records that the pause is over and the kernel is being asked now.
     pub fn ask_again(&mut self) {
         *self = Asked::Once;
     }

@@ -10,8 +10,8 @@ const BOUNDS: Bounds = Bounds { receives: 3, receive_len: 8 };
 
 const GONE: Refusal = Refusal::Failed { errno: 104, class: ErrnoClass::Reset };
 
-/// A socket of which every call has a scripted outcome: bytes to receive, and how much is taken. Without one there is
-/// nothing to receive, and everything is taken.
+/// A socket with a scripted outcome for every call: bytes to receive, and how much a send takes.
+/// Without a script there is nothing to receive, and everything is taken.
 #[derive(Default)]
 struct Scripted {
     receives: VecDeque<Result<Vec<u8>, Refusal>>,
@@ -80,7 +80,7 @@ impl Serve for Echo {
     }
 }
 
-/// A connection, and what its turns are taken with.
+/// A connection and everything its turns need.
 struct Scene {
     connection: Connection,
     readiness: Readiness,
@@ -204,7 +204,7 @@ fn an_end_with_bytes_unacknowledged_sends_fin_and_asks_again_at_each_event() {
     let steps = scene.turn(Unread::ToTheEnd, false);
     assert_eq!(steps, [Step::Received(8), Step::EndOfStream, Step::FinSent, Step::Over]);
     assert!(scene.io.fin_sent);
-    // The FIN counts as one.
+    // The FIN counts as one byte.
     scene.io.unacknowledged = 9;
     assert_eq!(scene.turn(Unread::Nothing, true), [Step::Asked, Step::Over]);
     scene.io.unacknowledged = 1;
