@@ -1,5 +1,5 @@
-//! What must hold all along, judged by a witness who knows the network and the naive model, and of the
-//! connection only what it says and does.
+//! The properties that must always hold. They are judged by a witness that knows the network and
+//! the naive model, but sees the connection only from outside.
 
 mod awaited_header;
 mod demands;
@@ -14,13 +14,13 @@ use trust_wire::{
 use self::awaited_header::{AwaitedHeader, is_header_invalid};
 use crate::model::{HeaderModel, HeaderNow, Model, Tail};
 
-/// Rounds of timers between an acknowledgement and the judgement of a stall.
+/// How many rounds of timers may pass between an acknowledgement and the judgement of a stall.
 pub const ROUNDS: u32 = 10;
 
 /// A property that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which one, in words that do not vary from seed to seed.
+    /// Its name, the same for every seed.
     pub property: &'static str,
     /// What was seen.
     pub detail: String,
@@ -38,7 +38,7 @@ pub fn require(
     }
 }
 
-/// What was just done with a connection.
+/// The last operation on a connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Operation {
     /// It was accepted.
@@ -47,7 +47,7 @@ pub enum Operation {
     Received(usize, Option<ProxyHeader>),
     /// So many bytes were answered and handed over, and so many more were owed.
     Answered,
-    /// So many of the owed bytes were handed over.
+    /// Some of the owed bytes went to the kernel.
     Sent,
     /// FIN was received.
     EndOfStream,
@@ -57,53 +57,53 @@ pub enum Operation {
     Deadline {
         /// The time against which it was judged.
         due: Duration,
-        /// What the socket said.
+        /// What the socket reported.
         probe: Probe,
     },
-    /// The socket was asked at the end, where nothing but acknowledgements can be missing.
+    /// The socket was asked at the end, when only acknowledgements can be missing.
     Asked(Probe),
-    /// The server drains; so many bytes are unread.
+    /// The server drains; this many bytes are unread.
     Retired(usize),
-    /// What is left is cut.
+    /// The server cuts off what is left.
     Aborted(Reason, Probe),
-    /// A step of the end is to be taken.
+    /// A step of the end is about to be taken.
     Step(CloseStep),
 }
 
 /// What the network knows at the moment of a check.
 #[derive(Clone, Copy, Debug)]
 pub struct Truth {
-    /// Now.
+    /// The current time.
     pub now: Duration,
     /// When bytes last arrived in the receive queue.
     pub arrived_at: Duration,
     /// When bytes were last acknowledged.
     pub acked_at: Duration,
-    /// Bytes that are not acknowledged.
+    /// Bytes not yet acknowledged.
     pub unacknowledged: usize,
     /// Bytes in the receive queue.
     pub unread: usize,
 }
 
-// Many fields: it remembers by itself all that a connection does, to compare both.
-/// Whoever watches one connection.
+// Many fields: it keeps its own record of everything that a connection does, to compare the two.
+/// Watches one connection.
 #[derive(Debug)]
 pub struct Witness {
     /// The PROXY header, until it is whole.
     header: Option<AwaitedHeader>,
     model: Model,
     limits: Limits,
-    /// How late a deadline may be judged, pauses of the process apart.
+    /// How late a deadline may be judged, not counting pauses of the process.
     slack: Duration,
-    /// Bytes received, and those of them that came before the end was decided.
+    /// Bytes received, and how many of them arrived before the end was decided.
     received: usize,
     served: usize,
     fence: usize,
     retiring: Option<Reason>,
-    /// Bytes that were handed over.
+    /// Bytes handed to the kernel.
     sent: usize,
     was_owing: bool,
-    /// Bytes that were put aside when owing began, and those of the last receive that was answered.
+    /// Bytes kept when owing began, and bytes of the last receive that was answered.
     put_aside: usize,
     last_receive: usize,
     cause: Option<Reason>,
@@ -114,7 +114,7 @@ pub struct Witness {
     failed_alive: bool,
     aborted: bool,
     waited_out: bool,
-    /// When the longest life was found to be over, and whether its grace was.
+    /// When the maximum lifetime was found to be over, and whether its grace period was.
     outlived_at: Option<Duration>,
     is_grace_over: bool,
     opened_at: Duration,
@@ -122,15 +122,17 @@ pub struct Witness {
     owing_since: Duration,
     paid_at: Duration,
     outstanding_since: Option<Duration>,
-    /// When the unfinished frame began, moved on by the time that the connection was not read.
+    /// When the unfinished frame began, moved on by the time that the connection was not being
+    /// read.
     frame: Option<(usize, Duration)>,
-    /// How many bytes had arrived when the unfinished frame was first judged after its time: they may complete it.
+    /// How many bytes had arrived when the unfinished frame was first judged after its deadline.
+    /// They may still complete it.
     frame_fence: Option<usize>,
     /// When FIN was sent.
     finished_at: Option<Duration>,
-    /// An "unreachable" was seen, and no progress since.
+    /// An "unreachable" was seen, with no progress since.
     soft_error: bool,
-    /// Bytes that were acknowledged by the last look which noticed some, and when those were.
+    /// Bytes acknowledged at the last look that noticed progress, and when they were acknowledged.
     acked_seen: usize,
     acked_seen_at: Duration,
     /// How it was closed.
@@ -187,21 +189,22 @@ impl Witness {
         self.cause
     }
 
-    /// Bytes that the peer is owed in all.
+    /// All bytes owed to the peer, sent or not.
     pub fn owed_in_all(&self) -> usize {
         self.model.answer_len(self.served, self.fence)
     }
 
-    /// Whether the end took its full course: FIN both ways, nothing failed, nothing was cut.
+    /// Whether the end took its full course: FIN both ways, no failure, nothing cut off.
     pub fn is_complete(&self) -> bool {
         self.closed == Some(CloseStep::Close) && self.fin_received && !self.failed && !self.aborted
     }
 
-    /// Judges `operation`, after which `connection` is as it is. `sent` is how many bytes it handed over in all.
+    /// Judges `operation`, given the state of `connection` after it. `sent` is the total number of
+    /// bytes it has handed to the kernel.
     ///
     /// # Errors
     ///
-    /// The first property that does not hold.
+    /// If a property does not hold: the first one.
     pub fn judge(
         &mut self,
         operation: Operation,
@@ -210,7 +213,8 @@ impl Witness {
         truth: Truth,
     ) -> Result<(), Violation> {
         if sent > self.sent && truth.unacknowledged == sent - self.sent {
-            // The peer has all that it was sent before, so its time begins with these bytes.
+            // The peer has acknowledged everything sent before, so its time begins with these
+            // bytes.
             self.outstanding_since = None;
         }
         self.sent = sent;
@@ -230,8 +234,8 @@ impl Witness {
         Ok(())
     }
 
-    /// Which reason there must be after `operation`. Of a deadline's judgement it only says whether `after` is
-    /// not too early; that it is not too late is for [`Witness::check_overdue`].
+    /// Returns the reason that there must be after `operation`. For a deadline it only checks that
+    /// `after` is not too early; [`Witness::check_overdue`] checks that it is not too late.
     fn expect(
         &mut self,
         operation: Operation,
@@ -344,7 +348,7 @@ impl Witness {
         }
     }
 
-    /// Whether a cut costs the peer something.
+    /// Whether cutting the connection off costs the peer anything.
     fn is_missing_something(&self, probe: Probe) -> bool {
         let fin = u64::from(self.finished_at.is_some());
         let is_unfinished =
@@ -362,7 +366,7 @@ impl Witness {
         self.failed_alive |= reason == Reason::IoError;
     }
 
-    /// Notes the error that a look has found; returns the reason that it gives, if that is one.
+    /// Notes an error found by a probe; returns the reason that it gives, if any.
     fn note_error(&mut self, probe: Probe) -> Option<Reason> {
         let reason = Reason::from(probe.error?.1);
         if reason == Reason::ClientUnreachable {
@@ -373,8 +377,8 @@ impl Witness {
         Some(reason)
     }
 
-    /// Everything is sent: an error does not change the reason, unless the kernel has given the
-    /// peer up.
+    /// Everything is sent: an error does not change the reason, unless the kernel has given up on
+    /// the peer.
     fn expect_asked(&mut self, probe: Probe, truth: Truth) -> Option<Reason> {
         let is_gone = self.note_error(probe).is_some();
         if !is_gone && probe.is_over && truth.unacknowledged > 0 {
@@ -393,7 +397,7 @@ impl Witness {
         self.fence = received + unread;
     }
 
-    /// The reason for which a retiring connection that has taken all it was to take ends.
+    /// The reason why a retiring connection ends, once it has received everything that it had to.
     fn retired(&self) -> Option<Reason> {
         let is_over = match &self.header {
             Some(header) => header.received >= self.fence,
@@ -432,8 +436,8 @@ impl Witness {
         if is_settled && probe.is_over && truth.unacknowledged > 0 {
             self.failed = true;
         }
-        // The first look after the longest life begins the grace, which is not to be seen from
-        // outside but by its time; nor is the beginning of a retirement.
+        // The first look after the maximum lifetime starts the grace period, which only shows from
+        // outside by its length; nor is the start of a retirement visible.
         let is_old = self.limits.max_lifetime.is_some_and(|life| due >= self.opened_at + life);
         let is_first_look = is_old && self.outlived_at.is_none();
         if is_first_look {
@@ -455,7 +459,7 @@ impl Witness {
         Ok(if is_cut { Some(Reason::MaxLifetime) } else { before })
     }
 
-    /// Whether the time of an unfinished frame is over at `due`.
+    /// Whether the unfinished frame has used up its time at `due`.
     fn is_frame_over(&self, due: Duration) -> bool {
         let begun_at = self.frame.map_or(Duration::MAX, |(_, at)| at);
         let limit = self.limits.frame_timeout.unwrap_or(Duration::MAX);
@@ -479,7 +483,8 @@ impl Witness {
                     && self.header.is_none()
                     && probe.unacknowledged == 0
                     && since(self.received_at) >= timeout
-                    // What came at the moment of the look came behind it, or the connection would know.
+                    // Bytes that arrived at the moment of the look arrived after it, or the
+                    // connection would know of them.
                     && (truth.arrived_at >= due || since(truth.arrived_at) >= timeout)
                     && since(self.paid_at) >= timeout
                     && since(truth.acked_at.min(due)) + self.slack + timeout / 4 >= timeout
@@ -503,7 +508,7 @@ impl Witness {
                     true => self.waited_out && truth.unacknowledged > 0,
                     false => since(self.acked_seen_at) >= timeout && since_outstanding >= timeout,
                 };
-                // What the kernel has given up is over for it.
+                // A connection that the kernel has given up on is over.
                 (is_stalled || self.failed)
                     && self.soft_error == (reason == Reason::ClientUnreachable)
             }
@@ -521,11 +526,12 @@ impl Witness {
         })
     }
 
-    /// Whether something should have ended by now; `paused` is how long the process did not run lately.
+    /// Checks that nothing should have ended by now. `paused` is how long the process did not run
+    /// lately.
     ///
     /// # Errors
     ///
-    /// If it should.
+    /// If something should have ended.
     pub fn check_overdue(
         &self,
         truth: Truth,
@@ -567,7 +573,7 @@ impl Witness {
             )?;
         }
         if let Some(since) = self.outstanding_since {
-            // From the peer's FIN on another limit is in force.
+            // After the peer's FIN another limit applies.
             let fin_at = self.finished_at.map_or(Duration::ZERO, |_| self.received_at);
             overdue("a stall", is_over(since.max(truth.acked_at).max(fin_at), timeout))?;
         }
@@ -580,7 +586,7 @@ impl Witness {
         let quiet_since = self.received_at.max(self.paid_at).max(truth.acked_at);
         overdue("silence", !is_outstanding && is_over(quiet_since, timeout))?;
         if let Some((_, begun_at)) = self.frame {
-            // Bytes that had to wait in the receive queue put it off; that is over since they were received.
+            // Bytes waiting in the receive queue postpone it, but not once they are received.
             overdue("a slow frame", is_over(begun_at, limits.frame_timeout))?;
         } else if self.retiring.is_none() || self.served >= self.fence {
             overdue(
@@ -591,9 +597,10 @@ impl Witness {
         Ok(())
     }
 
-    /// The socket was looked at: notes progress.
+    /// Notes progress when the socket is probed.
     pub fn note_progress(&mut self, truth: Truth) {
-        // Bytes, not times: an acknowledgement may come in the very moment of the look before.
+        // Compares bytes, not times: an acknowledgement may arrive at the very moment of the look
+        // before.
         let acked = self.sent.saturating_sub(truth.unacknowledged);
         if acked > self.acked_seen {
             self.acked_seen = acked;
@@ -602,8 +609,8 @@ impl Witness {
         }
     }
 
-    /// A deadline is about to be judged against `due`: notes progress, and whether lingering is
-    /// over.
+    /// Notes progress, and whether lingering is over, when a deadline is about to be judged against
+    /// `due`.
     pub fn note_look(&mut self, due: Duration, truth: Truth) {
         self.note_progress(truth);
         let Some(since) = self.finished_at else { return };
@@ -629,7 +636,7 @@ impl Witness {
         self.note_outstanding(truth);
     }
 
-    /// Notes whether bytes are outstanding, which changes with acknowledgements too.
+    /// Notes whether bytes are outstanding, which also changes with acknowledgements.
     pub fn note_outstanding(&mut self, truth: Truth) {
         self.outstanding_since = match self.was_owing || truth.unacknowledged > 0 {
             true => self.outstanding_since.or(Some(truth.now)),

@@ -1,10 +1,10 @@
-//! Simulated time: nothing passes but what is scheduled.
+//! Simulated time: it passes only from one scheduled event to the next.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-/// What is to happen, in order of time; what is scheduled for the same time keeps its order.
+/// Scheduled events in order of time; those for the same time keep their order.
 #[derive(Debug)]
 pub struct Clock<E> {
     now: Duration,
@@ -32,14 +32,14 @@ impl<E> Clock<E> {
         self.now
     }
 
-    /// Has `event` happen at `at`, or now if that has passed.
+    /// Schedules `event` for `at`, or for now if that has passed.
     pub fn schedule(&mut self, at: Duration, event: E) {
         self.next_number += 1;
         let at = at.max(self.now);
         self.queue.push(Scheduled { at, number: self.next_number, event });
     }
 
-    /// Moves on to the next event; `None` if there is none.
+    /// Moves on to the next event; `None` if none is left.
     pub fn advance(&mut self) -> Option<E> {
         let next = self.queue.pop()?;
         self.now = next.at;
@@ -48,7 +48,7 @@ impl<E> Clock<E> {
 }
 
 impl<E> Ord for Scheduled<E> {
-    /// The greatest is the next to happen.
+    /// The greatest happens next.
     fn cmp(&self, other: &Scheduled<E>) -> Ordering {
         (other.at, other.number).cmp(&(self.at, self.number))
     }

@@ -1,4 +1,4 @@
-//! The server's end of a path: takes a connection's turns as the event loop of a server does.
+//! The server's end of a path: takes a connection's turns as a server's event loop does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub struct ServerResources {
     pub receive_buffer: Vec<u8>,
     /// What one turn may do.
     pub bounds: Bounds,
-    /// What deadlines are rounded up to.
+    /// The grid that deadlines are rounded up to.
     pub timer_grid: Duration,
 }
 
@@ -80,7 +80,7 @@ impl Io for PathIo<'_> {
     fn ask(&mut self, question: Question) {
         match question {
             Question::Now => self.path.ask(self.now),
-            // Told by `ServerEnd::is_to_be_asked`.
+            // Reported by `ServerEnd::is_to_be_asked`.
             Question::Later => {}
         }
     }
@@ -112,16 +112,16 @@ impl WatchedIo for PathIo<'_> {
 #[derive(Debug)]
 pub struct ServerEnd {
     watched: Watched,
-    /// The earliest time for which a timer runs.
+    /// The earliest time for which a timer is set.
     armed: Option<Duration>,
 }
 
 impl ServerEnd {
-    /// A connection that was accepted just now, and is served if there is a place.
+    /// A connection that has just been accepted; it is served if there is a free slot.
     ///
     /// # Errors
     ///
-    /// A property that does not hold.
+    /// If a property does not hold.
     pub fn accept(
         limits: &Arc<Limits>,
         is_served: bool,
@@ -137,17 +137,17 @@ impl ServerEnd {
         Ok(ServerEnd { watched, armed: None })
     }
 
-    /// Whoever watches it.
+    /// The witness that watches it.
     pub fn witness(&self) -> &Witness {
         &self.watched.witness
     }
 
-    /// Whoever watches it, to be told of what the network knows.
+    /// The witness that watches it, to be updated from the network.
     pub fn witness_mut(&mut self) -> &mut Witness {
         &mut self.watched.witness
     }
 
-    /// Why it ended, in words.
+    /// Why it ended.
     pub fn cause(&self) -> Option<Disconnect> {
         self.watched.connection().cause()
     }
@@ -157,7 +157,8 @@ impl ServerEnd {
         self.watched.is_closed()
     }
 
-    /// The server has learned of an edge of readiness, with which the kernel says all that there is.
+    /// The server learns of an edge of readiness, with which the kernel reports everything there
+    /// is.
     pub fn note_readiness(&mut self, path: &mut Path) {
         let unread = if path.stops_receives() {
             Unread::ToTheEnd
@@ -169,12 +170,12 @@ impl ServerEnd {
         self.watched.readiness.note(unread, path.poll_writable());
     }
 
-    /// The network has given an edge of readiness, of which the server may not have learned yet.
+    /// The network has produced an edge of readiness; the server may not know of it yet.
     pub fn note_edge(&mut self) {
         self.watched.effort.note_edge();
     }
 
-    /// Nothing is on its way to the server that would have it take a turn.
+    /// Checks that a connection at rest has no turn due.
     ///
     /// # Errors
     ///
@@ -191,12 +192,12 @@ impl ServerEnd {
         })
     }
 
-    /// Whether the kernel is to be asked about it after a pause.
+    /// Whether to ask the kernel about it after a pause.
     pub fn is_to_be_asked(&self) -> bool {
         self.watched.readiness.is_to_be_asked()
     }
 
-    /// Asks the kernel about it, after a pause.
+    /// Asks the kernel about it after that pause.
     pub fn ask_again(&mut self, path: &mut Path, now: Duration) {
         self.watched.readiness.ask_again();
         path.ask(now);
@@ -206,7 +207,7 @@ impl ServerEnd {
     ///
     /// # Errors
     ///
-    /// A property that does not hold.
+    /// If a property does not hold.
     pub fn take_turn(
         &mut self,
         path: &mut Path,
@@ -222,7 +223,7 @@ impl ServerEnd {
         Ok(next)
     }
 
-    /// When a timer is to run that does not run yet.
+    /// Sets a timer for the deadline, unless one runs no later; returns its time.
     pub fn arm(&mut self, shared: &ServerResources) -> Option<Duration> {
         let deadline = self.watched.connection().poll_deadline();
         if self.is_closed() || deadline == Timestamp::NEVER {
@@ -236,16 +237,16 @@ impl ServerEnd {
         Some(deadline)
     }
 
-    /// Whether the timer that was entered for `time` is still the one that counts.
+    /// Whether the timer set for `time` is still the current one.
     pub fn is_armed(&self, time: Duration) -> bool {
         self.armed == Some(time) && !self.is_closed()
     }
 
-    /// Judges the deadline against `due`, if it has come. Returns whether it had.
+    /// Judges the deadline against `due`, if it has come. Returns whether it had come.
     ///
     /// # Errors
     ///
-    /// A property that does not hold.
+    /// If a property does not hold.
     pub fn judge_deadline(
         &mut self,
         path: &mut Path,
@@ -265,16 +266,16 @@ impl ServerEnd {
     ///
     /// # Errors
     ///
-    /// A property that does not hold.
+    /// If a property does not hold.
     pub fn drain(&mut self, path: &Path, now: Duration) -> Result<(), Violation> {
         self.watched.drain(truth(path, now))
     }
 
-    /// The server cuts what is left.
+    /// The server cuts off what is left.
     ///
     /// # Errors
     ///
-    /// A property that does not hold.
+    /// If a property does not hold.
     pub fn cut(&mut self, path: &mut Path, reason: Reason, now: Duration) -> Result<(), Violation> {
         let probe = path.probe();
         self.watched.cut(reason, probe, truth(path, now))

@@ -1,4 +1,4 @@
-//! What a connection may cost: a turn has an end, and where nothing happens there are no calls.
+//! The calls that a connection may make: turns end, and an idle connection makes no calls.
 
 use std::time::Duration;
 
@@ -6,12 +6,13 @@ use trust_wire::During;
 
 use crate::check::{Violation, require};
 
-/// Calls that may say EAGAIN, with nothing to be had, before anything happens: one that reads to the end, one of a
-/// drain, and one to spare.
+/// Calls that may return EAGAIN when nothing is to be had, until something happens: one that reads
+/// to the end, one of a drain, and one spare.
 const IN_VAIN_MAX: u32 = 3;
 
-/// The same in a second, in one direction, where a call could have moved bytes by what the kernel reports: the first, the
-/// one after the question at once, ten after pauses, and one to spare. A question is about both directions.
+/// Calls that may return EAGAIN, per second and direction, although the kernel reports the socket
+/// ready: the first, the one after the immediate question, ten after pauses, and one spare. A
+/// question covers both directions.
 const REFUSED_MAX: u32 = 13;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,28 +20,29 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Counts the calls of a connection that move nothing.
 #[derive(Debug, Default)]
 pub struct Effort {
-    /// Since something happened.
+    /// How many since something last happened.
     in_vain: u32,
-    /// In the second that began at `since`, if nothing succeeds in it, by direction.
+    /// How many by direction, in the second from `since`; reset by any success.
     refused: [u32; 2],
-    /// Edges of readiness in that second that the network gave.
+    /// Edges of readiness that the network produced in that second.
     edges: u32,
     since: Duration,
 }
 
 impl Effort {
-    /// The network has news.
+    /// The network has news for the connection.
     pub fn note_edge(&mut self) {
         self.in_vain = 0;
         self.edges += 1;
     }
 
-    /// A call moved bytes, or received the end.
+    /// A call moved bytes or received the end.
     pub fn note_success(&mut self) {
         *self = Effort::default();
     }
 
-    /// A call has said EAGAIN; `is_ready` is what the kernel reports of the socket all the same.
+    /// A call returned EAGAIN; `is_ready` says whether the kernel reports the socket ready all the
+    /// same.
     ///
     /// # Errors
     ///

@@ -2,17 +2,17 @@
 
 use trust_wire::ErrnoClass;
 
-/// A signal came first.
+/// Interrupted by a signal.
 pub const EINTR: i32 = 4;
-/// Would block.
+/// The call would block.
 pub const EAGAIN: i32 = 11;
 /// Sent on a connection that is over.
 pub const EPIPE: i32 = 32;
-/// RST came.
+/// RST received.
 pub const ECONNRESET: i32 = 104;
-/// Nothing was acknowledged until the kernel gave up.
+/// No acknowledgement until the kernel gave up.
 pub const ETIMEDOUT: i32 = 110;
-/// A router says that there is no way.
+/// A router reports that there is no route.
 pub const EHOSTUNREACH: i32 = 113;
 
 /// The class of an error.

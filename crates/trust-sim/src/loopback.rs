@@ -1,4 +1,4 @@
-//! A seed's script as it can be played in real time, over loopback, against a server that is a process.
+//! A seed's script, to be played in real time over loopback against a real server process.
 
 use std::time::Duration;
 
@@ -7,27 +7,28 @@ use crate::script::{Action, ClientScript, Script};
 /// How many times shorter all times are than in the simulation.
 const FASTER: u32 = 10;
 
-/// How many times sooner the server is stopped: while most clients are still at it, as they are through
-/// early when nothing takes time on the way.
+/// How many times sooner the server is stopped: while most clients are still busy, since without
+/// delays on the way they finish early.
 const SOONER: u32 = 60;
 
-/// Bounds of what the server waits for: below, a busy machine would blur who was late; above, nobody has
-/// the time to wait for it.
+/// Bounds for the server's timeouts: with shorter ones a busy machine would blur which side was
+/// late, and longer ones would make the test too slow.
 const LIMIT_MIN: Duration = Duration::from_millis(300);
 const LIMIT_MAX: Duration = Duration::from_millis(1_000);
 
-/// The longest time between two steps of a client, and the longest outage: TCP tries again within as much.
+/// The longest time between two steps of a client, and the longest outage: TCP retries within as
+/// much.
 const WAIT_MAX: Duration = Duration::from_millis(1_000);
 
-/// The longest time that the server's process does not run.
+/// The longest time that the server's process is paused.
 const PAUSE_MAX: Duration = Duration::from_millis(600);
 
-/// When the server is stopped at the latest.
+/// The latest time at which the server is stopped.
 const STOP_AT_LAST: Duration = Duration::from_millis(2_500);
 
 impl Script {
-    /// The script of `seed`, with every time as short as real time can afford. What is said, who says it, in
-    /// which pieces and in which order stays as it is.
+    /// The script of `seed`, with every time as short as real time can afford. What is sent, by
+    /// whom, in which pieces and in which order does not change.
     pub fn on_loopback(seed: u64) -> Script {
         let mut script = Script::of(seed);
         let limits = &mut script.limits;
@@ -37,7 +38,7 @@ impl Script {
         for limit in [&mut limits.timeout, &mut limits.frame_timeout, &mut limits.max_lifetime] {
             *limit = limit.map(shorter_limit);
         }
-        // 0 means at once.
+        // 0 means no lingering.
         if !limits.linger_timeout.is_zero() {
             limits.linger_timeout = shorter_limit(limits.linger_timeout);
         }
@@ -71,7 +72,7 @@ fn shorter_limit(limit: Duration) -> Duration {
     whole_ms(limit / FASTER).clamp(LIMIT_MIN, LIMIT_MAX)
 }
 
-/// Whole milliseconds, so that a flag says exactly what is meant.
+/// Whole milliseconds, so that a flag can express it exactly.
 fn whole_ms(time: Duration) -> Duration {
     Duration::from_millis(time.as_millis() as u64)
 }

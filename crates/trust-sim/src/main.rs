@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
         }
     };
-    // A panic of the core is one of the findings, and told with its seed.
+    // A panic of the core is one of the findings, and is reported with its seed.
     std::panic::set_hook(Box::new(|_| {}));
     let mut out = io::stdout().lock();
     match args.seed {
@@ -93,7 +93,7 @@ fn search(from: u64, seeds: u64, shrinks: bool, out: &mut impl Write) -> ExitCod
     exit_code(ExitCode::SUCCESS, out.write_all(report.as_bytes()))
 }
 
-/// What is left of a script that fails with `violation`, and how to see all of it again.
+/// Writes the shrunk script that still fails with `violation`, and how to replay the seed.
 fn write_shrunk(
     script: &Script,
     seed: u64,
@@ -121,7 +121,8 @@ fn write_outcome(outcome: &ScriptOutcome, out: &mut impl Write) -> io::Result<()
     }
 }
 
-/// That of the result, also if the reader went away (EPIPE), as `head` does; 74 if nothing can be written.
+/// Passes `result` on, also if the reader went away (EPIPE), as with `head`; 74 if writing fails
+/// otherwise.
 fn exit_code(result: ExitCode, told: io::Result<()>) -> ExitCode {
     match told {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -136,7 +137,7 @@ fn exit_code(result: ExitCode, told: io::Result<()>) -> ExitCode {
 mod tests {
     use super::*;
 
-    /// Standard output that fails with every write.
+    /// A standard output whose every write fails.
     struct Failing(io::ErrorKind);
 
     impl Write for Failing {

@@ -1,40 +1,40 @@
-//! The protocol, told a second time and naively: whole byte strings, no state that is carried along.
+//! The protocol implemented a second time, naively: whole byte strings and no state.
 
 use trust_wire::{Mode, ProxyHeader};
 
 use crate::script::header::HeaderFate;
 
-/// Bytes of a header, told a second time on purpose.
+/// Bytes of a header, repeated here on purpose.
 const HEADER: usize = 4;
 
-/// What the whole of a peer's byte string means to a server.
+/// What a peer's whole byte string means to a server.
 ///
-/// An echo is a prefix of what was sent, so what is owed is told by its length.
+/// An echo is a prefix of what was sent, so its length says it all.
 #[derive(Debug)]
 pub struct Model {
-    /// The bytes go back as they come.
+    /// The bytes are echoed raw.
     is_raw: bool,
-    /// Where each legal frame begins and ends, also one that the string does not hold as a whole.
+    /// Where each legal frame begins and ends; the last may end beyond the string.
     frames: Vec<(usize, usize)>,
-    /// Where a header declares too much, and what it declares.
+    /// Where a header declares too large a payload, and the length it declares.
     too_large: Option<(usize, u32)>,
 }
 
-/// What lies behind the last whole frame of the bytes received so far.
+/// What follows the last whole frame of the bytes received so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
-    /// Nothing, or nothing that counts.
+    /// Nothing, or nothing that matters.
     Nothing,
     /// Part of a frame that began at byte `start`.
     Unfinished {
         /// Where in the stream it begins.
         start: usize,
-        /// Bytes of it that are there.
+        /// Bytes of it that have arrived.
         have: usize,
-        /// Bytes that it has when whole; those of the header while that is not whole.
+        /// Its length when complete; while the header is incomplete, the length of the header.
         need: usize,
     },
-    /// A header that declares too much.
+    /// A header that declares too large a payload.
     TooLarge {
         /// The length that it declares.
         declared: u32,
@@ -78,7 +78,7 @@ impl HeaderModel {
 }
 
 impl Model {
-    /// Reads the whole of what a peer may come to send.
+    /// Reads everything that a peer may send.
     pub fn of(upload: &[u8], mode: Mode, max_payload: u32) -> Model {
         let is_raw = match mode {
             Mode::Raw => true,
@@ -104,8 +104,8 @@ impl Model {
         model
     }
 
-    /// How many of the first `received` bytes are to come back if nothing is answered that begins at or
-    /// after byte `fence`.
+    /// How many of the first `received` bytes are echoed, if no frame that begins at or after byte
+    /// `fence` is answered.
     pub fn answer_len(&self, received: usize, fence: usize) -> usize {
         match self.is_raw {
             true => received.min(fence),
@@ -113,12 +113,12 @@ impl Model {
         }
     }
 
-    /// How many frames that answer has.
+    /// How many frames the echo has.
     pub fn answer_frames(&self, received: usize, fence: usize) -> usize {
         self.whole(received, fence).len()
     }
 
-    /// What lies behind that answer.
+    /// What follows the echoed frames.
     pub fn tail(&self, received: usize, fence: usize) -> Tail {
         if let Some((start, declared)) = self.too_large
             && start < fence
@@ -126,7 +126,8 @@ impl Model {
         {
             return Tail::TooLarge { declared };
         }
-        // A header that will declare too much is as unfinished as any other until it is whole.
+        // A header that will declare too large a payload is as unfinished as any other until it is
+        // complete.
         let next = self.frames.get(self.answer_frames(received, fence)).copied();
         let next = next.or(self.too_large.map(|(start, _)| (start, usize::MAX)));
         match next {
@@ -139,7 +140,7 @@ impl Model {
         }
     }
 
-    /// The frames that are whole in the first `received` bytes and begin before `fence`.
+    /// The frames that are whole within the first `received` bytes and begin before `fence`.
     fn whole(&self, received: usize, fence: usize) -> &[(usize, usize)] {
         let count = self.frames.partition_point(|(start, end)| *end <= received && *start < fence);
         &self.frames[..count]

@@ -1,7 +1,8 @@
-//! A simulated TCP path: two sockets and what is under way between them.
+//! A simulated TCP path: two sockets and what is in flight between them.
 //!
-//! As much of RFC 9293 and of Linux as a server can notice: bytes in flight, send and receive buffers,
-//! the window, delayed acknowledgements, retransmission, FIN, RST, ICMP errors, and hosts that are gone.
+//! It covers as much of RFC 9293 and of Linux as a server can notice: bytes in flight, send and
+//! receive buffers, the window, delayed acknowledgements, retransmission, FIN, RST, ICMP errors,
+//! and hosts that disappear.
 
 mod kernels;
 
@@ -32,13 +33,13 @@ impl Side {
     }
 }
 
-/// What is under way.
+/// A packet in flight.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet {
     start: usize,
     len: usize,
     fin: bool,
-    /// Asks for an acknowledgement although it brings nothing.
+    /// It asks for an acknowledgement although it carries nothing.
     asks: bool,
     rst: bool,
     ack: usize,
@@ -46,20 +47,20 @@ pub struct Packet {
     window_end: usize,
 }
 
-/// What a path wants to happen later.
+/// An event that a path schedules.
 #[derive(Clone, Copy, Debug)]
 pub enum PathEvent {
     /// A packet arrives.
     Arrive(Side, Packet),
     /// A delayed acknowledgement is due.
     Acknowledge(Side),
-    /// It is time to look whether something must be sent again.
+    /// It is time to check whether something must be retransmitted.
     Retransmit(Side),
-    /// It is time to ask a silent peer.
+    /// It is time to send a keepalive probe.
     KeepAlive,
     /// A socket may have become readable or writable.
     Ready(Side),
-    /// The server's socket was registered anew.
+    /// The server's socket was registered again.
     Asked,
     /// The path works again.
     Restored,
@@ -67,9 +68,9 @@ pub enum PathEvent {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SocketState {
-    /// Held by its process.
+    /// Owned by its process.
     Open,
-    /// Ended by RST or by an error, and held by its process.
+    /// Ended by RST or by an error, and still owned by its process.
     Dead,
     /// Closed by its process; the kernel delivers the rest.
     Orphan,
@@ -80,9 +81,9 @@ enum SocketState {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Host {
     Up,
-    /// Switched off, or behind a cable that was cut.
+    /// Switched off, or its cable was cut.
     Silent,
-    /// Up again, and does not know the connection.
+    /// Up again, with no memory of the connection.
     Rebooted,
 }
 
@@ -90,7 +91,7 @@ enum Host {
 #[derive(Debug)]
 struct KernelSocket {
     state: SocketState,
-    /// All bytes that were ever written.
+    /// All bytes ever written.
     out: Vec<u8>,
     sent: usize,
     acked: usize,
@@ -111,9 +112,10 @@ struct KernelSocket {
     retransmit_after: Duration,
     acked_at_last_look: usize,
     last_heard: Duration,
-    /// When something was first sent that nothing has come in reply to.
+    /// When the oldest unanswered packet was first sent.
     unanswered_since: Option<Duration>,
-    /// A send was refused or cut short: room is an edge of readiness (SOCK_NOSPACE in Linux).
+    /// A send was refused or cut short: free room will be reported as an edge of readiness
+    /// (SOCK_NOSPACE in Linux).
     lacks_room: bool,
 }
 
@@ -151,29 +153,29 @@ impl KernelSocket {
     }
 }
 
-// Many fields: two kernels, what lies between them, and what befalls both.
+// Many fields: two kernels, what is between them, and the faults of both.
 /// The path between a client and the server.
 #[derive(Debug)]
 pub struct Path {
     script: PathScript,
     rng: Rng,
-    /// What befalls calls of the server.
+    /// Decides which calls of the server fail.
     faults: Rng,
-    /// The last call of the server said EAGAIN without need.
+    /// The last call of the server returned EAGAIN although it need not have.
     was_refused: bool,
-    /// Which bytes of the client are urgent data (RFC 6093).
+    /// Which of the client's bytes are urgent data (RFC 6093).
     urgent: Vec<usize>,
     client: KernelSocket,
     server: KernelSocket,
     client_host: Host,
-    /// Until when every packet is lost, and whether a router says so.
+    /// Until when every packet is lost, and whether a router reports it.
     outage: Option<(Duration, bool)>,
     was_cut: bool,
     /// When the last packet in each direction arrives: packets do not overtake each other.
     last_arrival: [Duration; 2],
     keepalive_questions: u32,
     keepalive_scheduled: bool,
-    /// What is to be scheduled.
+    /// Events to be scheduled.
     pub events: Vec<(Duration, PathEvent)>,
     /// When bytes last arrived in the server's receive queue.
     pub arrived_at: Duration,
@@ -214,13 +216,13 @@ impl Path {
         path
     }
 
-    /// Bytes that can be received, FIN not counted (FIONREAD).
+    /// Bytes that can be received, not counting a FIN (FIONREAD).
     pub fn unread(&self, side: Side) -> usize {
         let socket = self.socket(side);
         socket.arrived - socket.read
     }
 
-    /// What the server's socket says about itself; reading the error clears it.
+    /// What the server's socket reports about itself; reading the error clears it.
     pub fn probe(&mut self) -> Probe {
         let unacknowledged = self.unacknowledged() + self.unacknowledged_fin();
         let server = &mut self.server;
@@ -237,7 +239,7 @@ impl Path {
         }
     }
 
-    /// Bytes of the server that the client has not acknowledged.
+    /// The server's bytes that the client has not acknowledged.
     pub fn unacknowledged(&self) -> usize {
         self.server.out.len() - self.server.acked
     }
@@ -258,27 +260,29 @@ impl Path {
         socket.state != SocketState::Open || socket.out.len() - socket.acked < socket.send_buffer
     }
 
-    /// Whether the server can send; if not, it will be told when it can (`tcp_poll` in Linux).
+    /// Whether the server can send; if not, it will be notified when it can (`tcp_poll` in Linux).
     pub fn poll_writable(&mut self) -> bool {
         let is_writable = self.is_writable(Side::Server);
         self.server.lacks_room |= !is_writable;
         is_writable
     }
 
-    /// Whether the server will be told of room by the acknowledgement of what is on its way: a send took less than it was
-    /// given.
+    /// Whether the acknowledgement of bytes in flight will notify the server of free room: a send
+    /// took less than it was given.
     pub fn will_report_room(&self) -> bool {
         self.server.lacks_room && self.unacknowledged() > 0
     }
 
-    /// Whether an end, an error or urgent data are to be read by the server: receives stop in front of them.
+    /// Whether the server has an end, an error or urgent data to read: receives stop in front of
+    /// them.
     pub fn stops_receives(&self) -> bool {
         let socket = &self.server;
         let is_urgent = |at: &usize| (socket.read..socket.arrived).contains(at);
         socket.fin_arrived || socket.state != SocketState::Open || self.urgent.iter().any(is_urgent)
     }
 
-    /// The server registers its socket anew: what it is ready for is reported once more (`EPOLL_CTL_MOD`).
+    /// The server registers its socket again, so that its readiness is reported once more
+    /// (`EPOLL_CTL_MOD`).
     pub fn ask(&mut self, now: Duration) {
         self.events.push((now, PathEvent::Asked));
     }
@@ -323,7 +327,8 @@ impl Path {
         second: &mut [u8],
         now: Duration,
     ) -> Result<usize, i32> {
-        // An end that is refused cannot be told from silence while the next question waits for a pause.
+        // A refused end of stream would look like silence while the next question waits for a
+        // pause.
         if side == Side::Server && self.unread(side) > 0 {
             self.disturb_call()?;
         }
@@ -355,7 +360,8 @@ impl Path {
         Ok(count)
     }
 
-    /// Where in the stream a receive stops: in front of urgent data, unless it begins there (`tcp(7)`, SO_OOBINLINE).
+    /// Where in the stream a receive stops: in front of urgent data, unless it begins there
+    /// (`tcp(7)`, SO_OOBINLINE).
     fn receive_stop(&self, side: Side) -> usize {
         let socket = self.socket(side);
         let is_ahead = |at: &&usize| side == Side::Server && **at > socket.read;
@@ -363,7 +369,7 @@ impl Path {
         urgent.unwrap_or(usize::MAX).min(socket.arrived)
     }
 
-    /// A call of the server is interrupted, or refused without need.
+    /// Lets a call of the server be interrupted, or return EAGAIN although it need not.
     fn disturb_call(&mut self) -> Result<(), i32> {
         if self.faults.one_in(self.script.interrupt_one_in) {
             return Err(EINTR);
@@ -412,14 +418,14 @@ impl Path {
         self.client_host = Host::Silent;
     }
 
-    /// The client's host is up again and knows of nothing.
+    /// The client's host is up again, with no memory of the connection.
     pub fn reboot_client(&mut self) {
         self.client_host = Host::Rebooted;
         self.client.state = SocketState::Gone;
     }
 
-    /// Nothing gets through until `until`; if `unreachable`, a router says so. Once in the life of a path:
-    /// several outages in a row would be more than TCP promises to survive.
+    /// Loses everything until `until`; if `unreachable`, a router reports it. Happens at most once
+    /// per path: several outages in a row would be more than TCP promises to survive.
     pub fn cut(&mut self, until: Duration, unreachable: bool) {
         if std::mem::replace(&mut self.was_cut, true) {
             return;
@@ -428,7 +434,7 @@ impl Path {
         self.events.push((until, PathEvent::Restored));
     }
 
-    /// Does what was scheduled.
+    /// Handles a scheduled event.
     pub fn handle(&mut self, event: PathEvent, now: Duration) {
         match event {
             PathEvent::Arrive(side, packet) => self.handle_arrival(side, packet, now),

@@ -15,7 +15,7 @@ pub enum PeerEnd {
     Error(i32),
 }
 
-/// What a client wants to happen later.
+/// An event that a client schedules.
 #[derive(Clone, Copy, Debug)]
 pub enum PeerEvent {
     /// Its next step is due.
@@ -37,7 +37,7 @@ pub struct SimulatedPeer {
     is_reading: bool,
     /// Its host is gone, or it has closed.
     is_gone: bool,
-    /// It did something that can cost it answers: closed early, sent RST, vanished.
+    /// It did something that can lose it answers: closed early, sent RST, or vanished.
     pub is_careless: bool,
     read_scheduled: bool,
     buffer: Vec<u8>,
@@ -45,12 +45,12 @@ pub struct SimulatedPeer {
     pub echoed: usize,
     /// How it saw the end.
     pub end: Option<PeerEnd>,
-    /// What is to be scheduled.
+    /// Events to be scheduled.
     pub events: Vec<(Duration, PeerEvent)>,
 }
 
 impl SimulatedPeer {
-    /// A client that was connected just now.
+    /// A client that has just connected.
     pub fn new(script: &ClientScript, now: Duration) -> SimulatedPeer {
         let mut script = script.clone();
         let mut upload = vec![];
@@ -77,7 +77,7 @@ impl SimulatedPeer {
         peer
     }
 
-    /// Whether it still reads, or would if something came.
+    /// Whether it still reads, or would if anything arrived.
     pub fn reads_on(&self) -> bool {
         self.is_reading
     }
@@ -91,11 +91,11 @@ impl SimulatedPeer {
         }
     }
 
-    /// Does what was scheduled, and says so if it is worth a line.
+    /// Handles a scheduled event; returns a line for the trace, or an empty one.
     ///
     /// # Errors
     ///
-    /// If what comes back is not what was sent.
+    /// If the echo differs from what was sent.
     pub fn handle(
         &mut self,
         event: PeerEvent,
@@ -126,14 +126,14 @@ impl SimulatedPeer {
         let Step { action, .. } = self.script.steps[self.steps_done];
         self.steps_done += 1;
         self.schedule_step(now);
-        // A host that is gone can only come back, and a path can fail without it.
+        // A host that is gone can only come back; its path can still fail.
         if self.is_gone && !matches!(action, Action::Reboot | Action::Outage(..)) {
             return String::new();
         }
         match action {
             Action::Send(count) => {
                 let end = (self.sent + count).min(self.upload.len());
-                // Whoever sends after an RST learns of it by reading.
+                // A client that sends after an RST learns of it by reading.
                 self.sent +=
                     path.send(Side::Client, &self.upload[self.sent..end], now).unwrap_or(0);
             }
@@ -153,7 +153,7 @@ impl SimulatedPeer {
                 self.is_gone = true;
                 path.silence_client();
             }
-            // Only a host that was switched off before can come up again.
+            // Only a host that was switched off can reboot.
             Action::Reboot if self.is_gone => path.reboot_client(),
             Action::Reboot => {}
             Action::Outage(length, unreachable) => path.cut(now + length, unreachable),

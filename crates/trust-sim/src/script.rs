@@ -1,4 +1,4 @@
-//! What happens in a simulation: from a seed to a list of events that can be shrunk.
+//! What happens in a simulation: a seed becomes a list of events that can be shrunk.
 
 pub mod header;
 
@@ -13,42 +13,42 @@ use self::header::HeaderScript;
 /// When a server is stopped whose script does not say so: long after everything else.
 const STOP_AT_LAST: Duration = Duration::from_secs(4 * 3600);
 
-/// The longest outage: TCP survives it, as one of its retries comes before the kernel gives up.
+/// The longest outage. TCP survives it: one of its retries comes before the kernel gives up.
 const OUTAGE_MAX: Duration = Duration::from_secs(40);
 
-/// Bytes that one client sends at most.
+/// The most bytes that one client sends.
 const UPLOAD_MAX: usize = 300_000;
 
 /// A whole simulation.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// What the server allows.
+    /// The server's limits.
     pub limits: Limits,
     /// Clients that are served at once.
     pub max_clients: usize,
-    /// Bytes received with one call beside the rest of an unfinished frame.
+    /// Bytes received per call, not counting the rest of an unfinished frame.
     pub receive_len: usize,
-    /// Receives that a connection may do in one turn.
+    /// Receives per connection and turn.
     pub receives_per_turn: u32,
-    /// Longest time between readiness and the server's noticing it.
+    /// Longest time between readiness and the server noticing it.
     pub wake_delay: Duration,
-    /// Time between serving what is ready and judging a deadline.
+    /// Time between serving ready sockets and judging a deadline.
     pub judge_delay: Duration,
-    /// What deadlines are rounded up to.
+    /// The grid that deadlines are rounded up to.
     pub timer_grid: Duration,
     /// When the server's process does not run: stopped, or its machine suspended.
     pub pauses: Vec<Pause>,
     /// When the server is told to stop.
     pub drain_at: Duration,
-    /// How long after that it cuts what is left.
+    /// How long after that it cuts off what is left.
     pub drain_timeout: Duration,
-    /// How long after the first signal the second one comes, if at all.
+    /// Time from the first signal to the second, if there is one.
     pub second_signal_after: Option<Duration>,
     /// The clients.
     pub clients: Vec<ClientScript>,
 }
 
-/// A time in which something does not run.
+/// A time during which something does not run.
 #[derive(Clone, Copy, Debug)]
 pub struct Pause {
     /// When it begins.
@@ -62,7 +62,7 @@ pub struct Pause {
 pub struct ClientScript {
     /// When its connection is established.
     pub connects_at: Duration,
-    /// Of what its bytes are made, and how its path behaves in detail.
+    /// Decides its bytes, and the details of its path.
     pub seed: u64,
     /// The path to the server.
     pub path: PathScript,
@@ -70,65 +70,66 @@ pub struct ClientScript {
     pub header: Option<HeaderScript>,
     /// What it has to send.
     pub messages: Vec<Message>,
-    /// What it does, one after the other.
+    /// Its steps, in order.
     pub steps: Vec<Step>,
-    /// Bytes that it receives with one call.
+    /// Bytes received per call.
     pub read_len: usize,
     /// Time between two receives.
     pub read_gap: Duration,
-    /// How long after the end of the stream it closes; never, if `None`.
+    /// How long after the end of the stream it closes; `None`: never.
     pub closes_after: Option<Duration>,
 }
 
-// Many fields: each is something that can be varied.
+// Many fields: each can be varied on its own.
 /// How a path behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct PathScript {
     /// Time that every packet takes.
     pub latency: Duration,
-    /// Longest additional time.
+    /// Longest additional time per packet.
     pub jitter: Duration,
     /// Longest delay of an acknowledgement.
     pub ack_delay: Duration,
     /// Bytes in a packet.
     pub segment: usize,
-    /// Bytes that the server's kernel keeps for the client until they are acknowledged.
+    /// Bytes that the server's kernel keeps until the client acknowledges them.
     pub server_send_buffer: usize,
-    /// Bytes that the server's kernel keeps for the server.
+    /// Bytes that the server's kernel keeps until the server reads them.
     pub server_receive_buffer: usize,
-    /// Bytes that the client's kernel keeps for the client.
+    /// Bytes that the client's kernel keeps until the client reads them.
     pub client_receive_buffer: usize,
-    /// One in how many sends takes less than it could.
+    /// One in this many sends takes less than it could.
     pub short_send_one_in: u64,
-    /// One in how many receives and sends of the server says EAGAIN although it need not, never two in a row.
+    /// One in this many of the server's receives and sends returns EAGAIN although it need not,
+    /// never twice in a row.
     pub would_block_one_in: u64,
-    /// One in how many is interrupted by a signal.
+    /// One in this many is interrupted by a signal.
     pub interrupt_one_in: u64,
-    /// When the server's kernel has no memory for what it is to send, and calls the socket writable all the same.
+    /// When the server's kernel has no memory for sending, yet reports the socket writable.
     pub shortage: Option<Pause>,
-    /// One in how many of the client's sends ends with a byte of urgent data.
+    /// One in this many of the client's sends ends with a byte of urgent data.
     pub urgent_one_in: u64,
-    /// After which time without any packet the server's kernel gives up what it sends again and again.
+    /// How long without any packet until the server's kernel gives up retransmitting.
     pub give_up_after: Duration,
-    /// Whether the server's kernel asks silent peers.
+    /// Whether the server's kernel sends keepalive probes.
     pub keepalive: bool,
 }
 
 /// Something that a client sends.
 #[derive(Clone, Copy, Debug)]
 pub enum Message {
-    /// A frame with so many bytes of payload.
+    /// A frame with a payload of this many bytes.
     Frame(usize),
-    /// A header with this length and nothing behind it.
+    /// A header with this length and nothing after it.
     Header(u32),
-    /// So many bytes of text.
+    /// This many bytes of text.
     Text(usize),
 }
 
-/// What a client does, and how long after the step before.
+/// A step of a client, and how long after the previous one.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
-    /// Time since the step before.
+    /// Time since the previous step.
     pub after: Duration,
     /// What it does.
     pub action: Action,
@@ -137,9 +138,9 @@ pub struct Step {
 /// What a client, its host or its path can do.
 #[derive(Clone, Copy, Debug)]
 pub enum Action {
-    /// Sends the next so many bytes of its messages.
+    /// Sends this many more bytes of its messages.
     Send(usize),
-    /// Receives nothing any more until told to.
+    /// Stops receiving until told to resume.
     StopReading,
     /// Receives again.
     StartReading,
@@ -153,7 +154,7 @@ pub enum Action {
     Vanish,
     /// Its host is back after it was gone.
     Reboot,
-    /// Nothing gets through for this time; a router says so if `true`.
+    /// Loses every packet for this time; if `true`, a router reports it.
     Outage(Duration, bool),
 }
 
@@ -230,7 +231,7 @@ fn limits(rng: &mut Rng) -> Limits {
     }
 }
 
-/// A time of an order of magnitude that one of `choices_ms` gives.
+/// A random time, up to a limit picked from `choices_ms`.
 fn spread(rng: &mut Rng, choices_ms: &[u64]) -> Duration {
     let longest = Duration::from_millis(rng.pick(choices_ms));
     rng.time_up_to(longest)
@@ -259,7 +260,7 @@ impl ClientScript {
             closes_after: (!rng.one_in(6)).then(|| spread(rng, &[0, 0, 100, 3_000])),
         };
         client.path.disturb(&mut Rng::new(!client.seed));
-        // A slow reader of much has some hundred receives to do, not a million.
+        // A slow reader of many bytes needs some hundred receives, not a million.
         if client.read_gap > Duration::from_millis(1) {
             client.read_len = client.read_len.max(upload / 100);
         }
@@ -289,8 +290,8 @@ impl PathScript {
         }
     }
 
-    /// Adds what calls of the server meet beside the network. `rng` is one of its own, so that all else of a seed stays
-    /// as it is.
+    /// Adds the faults of the server's calls. `rng` must be a separate generator, so that the rest
+    /// of a seed's script does not change.
     fn disturb(&mut self, rng: &mut Rng) {
         self.would_block_one_in = rng.pick(&[2, 10, u64::MAX, u64::MAX]);
         self.interrupt_one_in = rng.pick(&[2, 10, u64::MAX, u64::MAX]);
@@ -321,7 +322,7 @@ fn messages(rng: &mut Rng, limits: &Limits) -> Vec<Message> {
                 _ => rng.size(0..=max_payload) as u32,
             }),
         };
-        // Text in front is what raw connections and strangers send.
+        // Text first is what raw connections and strangers send.
         let message = if messages.is_empty() && rng.one_in(4) {
             Message::Text(rng.pick(&[1, 20, 3_000, 20_000]))
         } else {
@@ -365,7 +366,7 @@ fn steps(rng: &mut Rng, upload: usize) -> Vec<Step> {
             7 => vec![step(Action::Close)],
             8 => vec![step(Action::HalfClose)],
             9 => vec![
-                // What the router said is no longer true when the peer is gone for another reason.
+                // The router's report is outdated once the peer is gone for another reason.
                 step(Action::Outage(wait.min(Duration::from_secs(3)), true)),
                 Step { after: wait, action: rng.pick(&[Action::Vanish, Action::StopReading]) },
             ],
@@ -373,7 +374,7 @@ fn steps(rng: &mut Rng, upload: usize) -> Vec<Step> {
         };
         steps.splice(place..place, pair);
     }
-    // The usual end; without it the peer stays silent.
+    // The usual end; without it the peer just falls silent.
     if !rng.one_in(4) {
         let action =
             rng.pick(&[Action::HalfClose, Action::HalfClose, Action::Close, Action::Reset]);

@@ -1,16 +1,17 @@
-//! From a script that fails to a small one that fails in the same way.
+//! Reduces a failing script to a small one that fails in the same way.
 
 use std::time::Duration;
 
 use crate::script::{Action, ClientScript, Message, Script};
 
-/// Scripts that are tried at most.
+/// Upper limit on the scripts tried.
 const TRIES_MAX: u32 = 4_000;
 
 /// A change that makes a script smaller, if it applies.
 type Change = Box<dyn Fn(&mut Script)>;
 
-/// Takes away from `script` whatever it can do without and still fail in the same way, which `still_fails` tells.
+/// Removes from `script` whatever is not needed to fail in the same way, as judged by
+/// `still_fails`.
 pub fn shrink(script: &Script, still_fails: impl Fn(&Script) -> bool) -> Script {
     let mut smallest = script.clone();
     let mut tries = 0;
@@ -19,7 +20,7 @@ pub fn shrink(script: &Script, still_fails: impl Fn(&Script) -> bool) -> Script 
         for change in changes(&smallest) {
             let mut candidate = smallest.clone();
             change(&mut candidate);
-            // The scripts are compared as what they print: there is nothing in them that is not printed.
+            // Scripts are compared by their debug output, which shows everything in them.
             if format!("{candidate:?}") == format!("{smallest:?}") {
                 continue;
             }
@@ -129,7 +130,7 @@ fn changes(script: &Script) -> Vec<Change> {
     changes
 }
 
-/// Halves to the millisecond, so that it comes to an end.
+/// Halves it, in whole milliseconds, so that repeated halving ends.
 fn halve(time: &mut Duration) {
     *time = Duration::from_millis(time.as_millis() as u64 / 2);
 }
@@ -138,7 +139,7 @@ fn halve(time: &mut Duration) {
 mod tests {
     use super::*;
 
-    /// Seeds that are shrunk.
+    /// How many seeds are shrunk.
     const SEEDS: u64 = 200;
 
     fn resets(client: &ClientScript) -> bool {

@@ -16,34 +16,35 @@ use crate::rng::Rng;
 use crate::script::{ClientScript, Script};
 use crate::watched::Next;
 
-/// Events after which a simulation counts as endless: far above what the longest script needs.
+/// More events than this count as endless: far above what the longest script needs.
 const EVENTS_MAX: u64 = 3_000_000;
 
-/// How long the simulation goes on after the last connection was closed, for clients that still read: longer than
-/// the longest outage and the longest wait before sending again.
+/// How long the simulation goes on after the last connection is closed, for clients that still
+/// read: longer than the longest outage and the longest wait before a retransmission.
 const READ_ON: Duration = Duration::from_secs(1800);
 
-/// When every server has been stopped long since.
+/// When every server should have stopped long ago.
 const OVERDUE: Duration = Duration::from_secs(24 * 3600);
 
-/// How long a question to the kernel waits, if the one before was of no use: as in the server.
+/// How long a question to the kernel waits if the one before did not help; the same as in the
+/// server.
 const QUESTION_PAUSE: Duration = Duration::from_millis(100);
 
-/// Lines of a trace that are kept.
+/// Lines of a trace to keep.
 const TRACE_MAX: usize = 20_000;
 
-/// What came of a script.
+/// The outcome of a script.
 #[derive(Debug)]
 pub struct ScriptOutcome {
     /// Time from the start to the end of the last connection.
     pub simulated: Duration,
     /// Events that happened.
     pub events: u64,
-    /// Why the connections ended that were accepted.
+    /// Why the accepted connections ended.
     pub reasons: Vec<Reason>,
     /// The first property that did not hold.
     pub violation: Option<Violation>,
-    /// What happened, if asked for.
+    /// What happened, if a trace was asked for.
     pub trace: Vec<String>,
 }
 
@@ -70,9 +71,9 @@ struct SimulatedClient {
     wake_scheduled: bool,
     /// The server's poll has an edge of readiness to report.
     edge: bool,
-    /// So many are on their way to it.
+    /// How many more are on their way to it.
     edges_coming: u32,
-    /// A pause runs, after which the kernel is asked whether the socket is ready after all.
+    /// A pause is running; after it the kernel is asked whether the socket is ready after all.
     question: bool,
 }
 
@@ -148,7 +149,7 @@ impl<'a> Simulation<'a> {
         self.check_ends()
     }
 
-    /// Whether the server has nothing left to do, and the clients have had their time to read the rest.
+    /// Whether the server has nothing left to do, and the clients have had time to read the rest.
     fn is_over(&self) -> bool {
         let has_closed =
             |client: &SimulatedClient| client.entry.as_ref().is_some_and(ServerEnd::is_closed);
@@ -158,7 +159,7 @@ impl<'a> Simulation<'a> {
         self.clock.now() > if is_quiet { quiet_since + READ_ON } else { OVERDUE }
     }
 
-    /// When an event that needs the server's process can happen, if that does not run now.
+    /// When an event that needs the server's process can happen, if the process is paused now.
     fn server_paused_until(&self, event: Event) -> Option<Duration> {
         if matches!(event, Event::Connect(_) | Event::Path(..) | Event::Peer(..)) {
             return None;
@@ -170,7 +171,7 @@ impl<'a> Simulation<'a> {
             .map(|pause| pause.at + pause.length)
     }
 
-    /// How long the process did not run since `start`.
+    /// How long the process was paused since `start`.
     fn paused_since(script: &Script, start: Duration, now: Duration) -> Duration {
         let within = |pause: &crate::script::Pause| {
             (pause.at + pause.length).min(now).saturating_sub(pause.at.max(start))
@@ -234,7 +235,7 @@ impl<'a> Simulation<'a> {
         let script = &self.script.clients[index];
         let peer = SimulatedPeer::new(script, now);
         let path = Path::new(script.path, script.seed, now);
-        // Whoever is registered is told of what it is ready for.
+        // Registering a socket reports what it is ready for.
         let client = SimulatedClient {
             path,
             peer,
@@ -412,7 +413,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Schedules what the path and the peer of a client want to happen.
+    /// Schedules the events of a client's path and peer.
     fn collect(&mut self, index: usize) {
         let client = self.clients[index].as_mut().expect("it is connected");
         for (at, event) in client.path.events.drain(..) {
@@ -425,7 +426,7 @@ impl<'a> Simulation<'a> {
         }
     }
 
-    /// Nothing is left behind, and who could read everything has read everything.
+    /// Checks that every connection ended, and that every client that could read everything did.
     fn check_ends(&self) -> Result<(), Violation> {
         for (index, client) in self.clients.iter().enumerate() {
             let Some(SimulatedClient { entry: Some(entry), peer, path, .. }) = client else {
@@ -467,7 +468,8 @@ mod tests {
     /// Enough for every reason to occur, and few enough for a build without optimisation.
     const SEEDS: u64 = 2_000;
 
-    /// What only a long search met: a FIN, and an acknowledgement, that arrive at the very moment of a look.
+    /// Seeds that only a long search found: a FIN and an acknowledgement that arrive at the very
+    /// moment of a look.
     const RARE: [u64; 2] = [1_631_767, 4_887_910];
 
     #[test]
@@ -482,7 +484,7 @@ mod tests {
             outcome.reasons.iter().for_each(|reason| seen[reason.kind()] += 1);
         }
         for reason in Reason::KINDS {
-            // No simulated call fails in a way that has no class, and there are no processes.
+            // No simulated call fails with an unclassified error, and there are no child processes.
             let is_possible = !matches!(reason, Reason::IoError | Reason::ChildDied);
             assert_eq!(seen[reason.kind()] > 0, is_possible, "{reason:?} in {SEEDS} seeds");
         }

@@ -11,9 +11,9 @@ use trust_wire::{
 use crate::check::{Operation, Truth, Violation, Witness, require};
 use crate::effort::Effort;
 
-/// A socket that says what was done with it.
+/// A socket that reports what was done with it.
 pub trait WatchedIo: Io {
-    /// What is the case now.
+    /// What the network knows now.
     fn truth(&self) -> Truth;
 
     /// What was done since the last report.
@@ -25,11 +25,12 @@ pub trait WatchedIo: Io {
 pub struct CallReport {
     /// Bytes handed to the kernel.
     pub sent: usize,
-    /// What the socket said about itself, if it was asked.
+    /// What the socket reported about itself, if it was asked.
     pub probed: Option<Probe>,
     /// How a call failed, if one did.
     pub failed: Option<Reason>,
-    /// A call said EAGAIN; which one, and whether the kernel reports the socket as ready for it all the same.
+    /// A call returned EAGAIN: which one, and whether the kernel reports the socket as ready for it
+    /// all the same.
     pub refused: Option<(During, bool)>,
 }
 
@@ -57,39 +58,39 @@ impl Serve for Echo {
     }
 }
 
-/// A connection, and whoever watches it.
+/// A connection and its witness.
 #[derive(Debug)]
 pub struct Watched {
     connection: Connection,
-    /// Whoever watches it.
+    /// The witness that watches it.
     pub witness: Witness,
-    /// What the server knows of the socket.
+    /// What the server knows about the socket's readiness.
     pub readiness: Readiness,
-    /// What calls that moved nothing there were.
+    /// The calls that moved nothing.
     pub effort: Effort,
     /// Bytes handed to the kernel.
     sent: usize,
-    /// The last cause that was told.
+    /// The last cause that was reported.
     told: Option<Disconnect>,
 }
 
-/// What is next for a connection after its turn.
+/// What to do with a connection after its turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It waits for readiness.
+    /// Wait for readiness.
     Wait,
-    /// It is still ready and has had enough for now.
+    /// It is still ready, but its turn is used up.
     Turn,
-    /// It is to be closed.
+    /// Close it.
     Close(CloseStep),
 }
 
 impl Watched {
-    /// A connection that was accepted just now.
+    /// A connection that has just been accepted.
     ///
     /// # Errors
     ///
-    /// A property that does not hold, as with all methods.
+    /// If a property does not hold; the same goes for all methods.
     pub fn accept(
         connection: Connection,
         witness: Witness,
@@ -115,7 +116,7 @@ impl Watched {
     ///
     /// # Errors
     ///
-    /// A property that does not hold.
+    /// If a property does not hold.
     pub fn take_turn(
         &mut self,
         io: &mut impl WatchedIo,
@@ -171,7 +172,7 @@ impl Watched {
     ///
     /// # Errors
     ///
-    /// A property that does not hold.
+    /// If a property does not hold.
     pub fn handle_deadline(
         &mut self,
         due: Duration,
@@ -188,19 +189,19 @@ impl Watched {
     ///
     /// # Errors
     ///
-    /// A property that does not hold.
+    /// If a property does not hold.
     pub fn drain(&mut self, truth: Truth) -> Result<(), Violation> {
-        // What came since the last event has not been announced yet.
+        // Bytes that arrived since the last event have not been announced yet.
         self.readiness.note(Unread::Bytes, false);
         self.connection.retire(Reason::Drain, truth.unread as u64);
         self.judge(Operation::Retired(truth.unread), truth)
     }
 
-    /// The server cuts what is left.
+    /// The server cuts off what is left.
     ///
     /// # Errors
     ///
-    /// A property that does not hold.
+    /// If a property does not hold.
     pub fn cut(&mut self, reason: Reason, probe: Probe, truth: Truth) -> Result<(), Violation> {
         self.connection.abort(reason, probe);
         self.judge(Operation::Aborted(reason, probe), truth)
@@ -221,7 +222,7 @@ impl Watched {
         }
     }
 
-    /// Has the witness judge, and takes the cause as whoever writes it down does.
+    /// Lets the witness judge, and takes the cause as a log writer would.
     fn judge(&mut self, operation: Operation, truth: Truth) -> Result<(), Violation> {
         self.witness.judge(operation, &self.connection, self.sent, truth)?;
         let new = self.connection.poll_cause();
@@ -237,7 +238,7 @@ impl Watched {
     }
 }
 
-/// A point in simulated time, as the core has it.
+/// A point in simulated time, for the core.
 pub fn at(time: Duration) -> Timestamp {
     Timestamp::from_start(time)
 }

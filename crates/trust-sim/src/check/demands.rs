@@ -1,4 +1,4 @@
-//! What must hold after each step of a connection, and of the step that ends it.
+//! What must hold after each step of a connection, and for the step that ends it.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use trust_wire::{CloseStep, Connection, Phase, Reason, Timestamp};
 use super::{Truth, Violation, Witness, require};
 use crate::model::Tail;
 
-/// Spare room of a decoder that nothing has to have earned.
+/// Spare room of a decoder, in bytes, that received bytes need not have earned.
 const SPARE_MIN: usize = 512;
 
 impl Witness {
@@ -64,7 +64,7 @@ impl Witness {
         require(holds, "the end takes the right steps", || format!("{step:?}: {self:?}"))
     }
 
-    /// Everything that came and is whole is answered, and nothing else.
+    /// Checks that every whole frame that arrived is answered, and nothing else.
     pub(super) fn check_answer(&self, connection: &Connection) -> Result<(), Violation> {
         let owed = connection.owed().len();
         let answer = self.owed_in_all();

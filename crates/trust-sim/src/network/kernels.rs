@@ -1,4 +1,4 @@
-//! What the two kernels of a path do with packets: what they send, acknowledge, send again and give up.
+//! What the two kernels of a path do with packets: send, acknowledge, retransmit and give up.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use crate::errno::{ECONNRESET, EHOSTUNREACH, EPIPE, ETIMEDOUT};
 
 use super::{Host, Packet, Path, PathEvent, Side, SocketState};
 
-/// First wait before sending again, and the longest one (tcp(7), RFC 6298).
+/// The first and the longest wait before a retransmission (tcp(7), RFC 6298).
 pub(super) const FIRST_RETRANSMIT: Duration = Duration::from_millis(200);
 const LAST_RETRANSMIT: Duration = Duration::from_secs(60);
 
-/// Keepalive: silence before the first question, time between questions, and how many there are.
+/// Keepalive: idle time before the first probe, time between probes, and their number.
 pub(super) const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_QUESTIONS: u32 = 6;
@@ -48,8 +48,8 @@ impl Path {
     fn take_acknowledgement(&mut self, side: Side, packet: Packet, now: Duration) {
         let socket = self.socket_mut(side);
         socket.window_end = socket.window_end.max(packet.window_end);
-        // That the last acknowledgement has come is a change of state, which both sides of Linux
-        // report.
+        // The arrival of the last acknowledgement is a change of state, which Linux reports on both
+        // sides.
         let is_settled = packet.ack_fin && !socket.fin_acked;
         socket.fin_acked |= packet.ack_fin;
         if is_settled {
@@ -69,7 +69,7 @@ impl Path {
                 Side::Client => true,
                 Side::Server => std::mem::take(&mut self.server.lacks_room),
             };
-            // Room for more is of no interest to who has finished.
+            // A side that has finished sending does not care about more room.
             if !has_finished && gives_room {
                 self.events.push((now, PathEvent::Ready(side)));
             }
@@ -212,7 +212,7 @@ impl Path {
         self.schedule_keepalive(now + KEEPALIVE_INTERVAL);
     }
 
-    /// A packet that brings nothing but an acknowledgement.
+    /// A packet that carries only an acknowledgement.
     pub(super) fn bare_packet(&self, side: Side) -> Packet {
         let socket = self.socket(side);
         Packet {
