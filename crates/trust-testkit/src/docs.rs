@@ -1,14 +1,14 @@
-//! What documents have that is made from the code, or from what a suite lists.
+//! The parts of documents that are made from the code, or from a suite's list of tests.
 
 use std::path::Path;
 use std::{env, fs};
 
 /// Checks that a document has this table between the marks that say what it is made from; with
-/// `TRUSTCTL_UPDATE_DOCS` set, writes it anew.
+/// `TRUSTCTL_UPDATE_DOCS` set, rewrites it instead.
 ///
 /// # Panics
 ///
-/// When it has another table or no marks, or cannot be read or written.
+/// If the table differs, the marks are missing, or the document cannot be read or written.
 #[track_caller]
 pub fn has_table(document: &str, made_from: &str, table: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(document);
@@ -24,11 +24,11 @@ pub fn has_table(document: &str, made_from: &str, table: &str) {
     assert!(is_same, "{document} has another table of the {made_from}: run `make docs UPDATE=1`");
 }
 
-/// Checks that a file has this text; with `TRUSTCTL_UPDATE_DOCS` set, writes it anew.
+/// Checks that a file has this text; with `TRUSTCTL_UPDATE_DOCS` set, rewrites it instead.
 ///
 /// # Panics
 ///
-/// When it has another text, or cannot be read or written.
+/// If the text differs, or the file cannot be read or written.
 #[track_caller]
 pub fn has_text(file: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);

@@ -1,4 +1,4 @@
-//! JSON documents as commands print them with `--json`, and their schemas in `docs/schema`.
+//! JSON documents as printed by commands with `--json`, and their schemas in `docs/schema`.
 
 use std::fs;
 use std::path::Path;
@@ -6,12 +6,11 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Reads the document that a text is, and nothing else.
+/// Reads a text that is one JSON document and nothing else.
 ///
 /// # Panics
 ///
-/// If it is not what the published schema of this name says, or not what its type says, which also
-/// knows of no other fields.
+/// If it does not fit the published schema of this name or its type. Either rejects unknown fields.
 #[track_caller]
 pub fn read<T: DeserializeOwned>(text: &str, schema: &str) -> T {
     assert!(text.ends_with("}\n"), "the document ends with a newline: {text:?}");

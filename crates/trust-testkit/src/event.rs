@@ -15,7 +15,7 @@ const LEADING_FIELDS: [&str; 4] = ["ts", "level", "event", "request_id"];
 static CLOCK_TOLERANCE_MS: AtomicI64 = AtomicI64::new(HOUR_MS);
 const HOUR_MS: i64 = 3_600_000;
 
-/// What every `client_close` says about its connection.
+/// The fields that every `client_close` has about its connection.
 const CLOSE_FIELDS: [&str; 10] = [
     "conn",
     "client_fd",
@@ -29,9 +29,9 @@ const CLOSE_FIELDS: [&str; 10] = [
     "duration_ms",
 ];
 
-/// An event that passed every check which holds for all events.
+/// An event that passed the checks that apply to all events.
 ///
-/// Invariant: the leading fields are there, no key occurs twice.
+/// Invariant: the leading fields are there, and no key occurs twice.
 #[derive(Clone)]
 pub struct Event {
     line: String,
@@ -43,7 +43,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// A sentence that says what is wrong, with the line itself.
+    /// If the line is wrong: a sentence about what is wrong, with the line itself.
     pub fn parse(line: &[u8]) -> Result<Event, String> {
         let line = std::str::from_utf8(line)
             .map_err(|_| format!("not UTF-8: {:?}", String::from_utf8_lossy(line)))?;
@@ -68,12 +68,12 @@ impl Event {
         self.text("request_id")
     }
 
-    /// The line as it was written.
+    /// The line as written.
     pub fn line(&self) -> &str {
         &self.line
     }
 
-    /// Whether the event has that field.
+    /// Whether the event has this field.
     pub fn has(&self, key: &str) -> bool {
         self.field(key).is_some()
     }
@@ -98,7 +98,7 @@ impl Event {
         }
     }
 
-    /// The whole, not negative number in the field.
+    /// The non-negative integer in the field.
     #[track_caller]
     pub fn count(&self, key: &str) -> u64 {
         match self.field(key).and_then(Value::as_u64) {
@@ -116,12 +116,12 @@ impl Event {
         }
     }
 
-    /// Whether any field beyond the leading ones holds exactly that number.
+    /// Whether any field other than the leading ones holds exactly this number.
     pub fn mentions(&self, number: u64) -> bool {
         self.fields.iter().any(|(_, value)| value.as_u64() == Some(number))
     }
 
-    /// Whether it is about the connection that this `client_connect` began.
+    /// Whether it is about the connection that this `client_connect` opened.
     pub fn is_of_connection_of(&self, connect: &Event) -> bool {
         let conn = |event: &Event| event.field("conn").and_then(Value::as_u64);
         conn(self) == conn(connect) && self.request_id() == connect.request_id()
@@ -156,9 +156,9 @@ impl fmt::Debug for Event {
     }
 }
 
-/// Parses whole lines; the last one must have its newline too.
+/// Parses complete lines; the last one must end in a newline too.
 ///
-/// `what` names where the bytes came from, for the reason of a failure.
+/// `what` names the source of the bytes, for the failure message.
 #[track_caller]
 pub fn parse_all(bytes: &[u8], what: &str) -> Vec<Event> {
     let Some(lines) = bytes.strip_suffix(b"\n") else {
@@ -175,12 +175,12 @@ pub fn parse_all(bytes: &[u8], what: &str) -> Vec<Event> {
         .collect()
 }
 
-/// The events of that name, in order.
+/// The events with this name, in order.
 pub fn named<'a>(events: &'a [Event], name: &str) -> Vec<&'a Event> {
     events.iter().filter(|event| event.name() == name).collect()
 }
 
-/// The one event of that name.
+/// The only event with this name.
 #[track_caller]
 pub fn only<'a>(events: &'a [Event], name: &str) -> &'a Event {
     let found = named(events, name);
@@ -188,7 +188,7 @@ pub fn only<'a>(events: &'a [Event], name: &str) -> &'a Event {
     found[0]
 }
 
-/// The events of the connection of the peer with that address, in the order in which they were written.
+/// The events about the connection of the peer with this address, in the order written.
 pub fn about(events: &[Event], peer: SocketAddr) -> Vec<&Event> {
     let peer = peer.to_string();
     let is_its_start =
@@ -197,8 +197,9 @@ pub fn about(events: &[Event], peer: SocketAddr) -> Vec<&Event> {
     events.iter().filter(|event| event.is_of_connection_of(connect)).collect()
 }
 
-/// The one event of that name about the connection of the peer with that address. Events of different
-/// connections may come in any order, so the last one of a name is nobody's in particular.
+/// The only event with this name about the connection of the peer with this address. Events of
+/// different connections may come in any order, so the last event with a name could be about any of
+/// them.
 #[track_caller]
 pub fn only_about<'a>(events: &'a [Event], peer: SocketAddr, name: &str) -> &'a Event {
     let mut found = about(events, peer);
@@ -207,7 +208,7 @@ pub fn only_about<'a>(events: &'a [Event], peer: SocketAddr, name: &str) -> &'a 
     found[0]
 }
 
-/// The events of each run among those of several.
+/// The events of several runs, split by run.
 pub fn runs(events: &[Event]) -> Vec<Vec<Event>> {
     let mut runs: BTreeMap<&str, Vec<Event>> = BTreeMap::new();
     for event in events {
@@ -216,14 +217,14 @@ pub fn runs(events: &[Event]) -> Vec<Vec<Event>> {
     runs.into_values().collect()
 }
 
-/// How many connections were drained and cut, by all runs together.
+/// How many connections all runs together drained, and how many they cut off.
 pub fn drained_and_cut(events: &[Event]) -> (u64, u64) {
     let sum = |key| named(events, "drain_done").iter().map(|done| done.count(key)).sum();
     (sum("drained"), sum("cut"))
 }
 
-/// Checks what holds for the events of one whole run: `cmd_start` first, `cmd_finish` last, one
-/// request identifier throughout.
+/// Checks the events of one complete run: `cmd_start` first, `cmd_finish` last, the same request
+/// identifier throughout.
 #[track_caller]
 pub fn check_run(events: &[Event]) {
     let (Some(first), Some(last)) = (events.first(), events.last()) else {
@@ -242,7 +243,8 @@ pub fn check_run(events: &[Event]) {
     }
 }
 
-/// Checks that every `client_connect` has exactly one `client_close`, complete and after it.
+/// Checks that every `client_connect` is followed by exactly one `client_close` with all its
+/// fields.
 #[track_caller]
 pub fn check_connections(events: &[Event]) {
     let mut open = BTreeMap::new();
@@ -272,7 +274,7 @@ pub fn check_connections(events: &[Event]) {
     assert_eq!(numbers, expected, "connection numbers are not 1, 2, 3, … each once");
 }
 
-/// While it lives, `ts` may be days away from now: the test moves the clock of a program.
+/// While it is alive, `ts` may be days off: the test changes a program's clock.
 pub struct MovedClock(());
 
 impl MovedClock {
@@ -288,7 +290,7 @@ impl Drop for MovedClock {
     }
 }
 
-/// `2026-01-31T23:59:59.123Z`, and a moment of this year's order of magnitude.
+/// Checks for the form `2026-01-31T23:59:59.123Z`, and for a time close to now.
 fn check_timestamp(text: &str) -> Result<(), String> {
     let shape: String =
         text.chars().map(|char| if char.is_ascii_digit() { '0' } else { char }).collect();
@@ -303,7 +305,7 @@ fn check_timestamp(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A JSON object whose keys keep their order and occur once each.
+/// A JSON object whose keys keep their order and occur only once.
 struct StrictObject(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for StrictObject {

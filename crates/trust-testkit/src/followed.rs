@@ -1,4 +1,4 @@
-//! A log file that is read while it is written, as a reader of logs does.
+//! A log file that is read while it is written, as by `tail -f`.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use super::event::Event;
 use super::kernel;
 
-/// A log file that somebody writes; what is no event is set aside.
+/// A log file that is being written; lines that are not events are set aside.
 pub struct Followed {
     path: PathBuf,
     file: Option<File>,
-    /// The beginning of a line whose end has not been written yet.
+    /// The beginning of a line that has not been completed yet.
     begun: Vec<u8>,
     events: Vec<Event>,
-    /// Lines that are no events.
+    /// Lines that are not events.
     torn: Vec<String>,
-    /// How many of the events were looked at by [`Followed::wait_for`].
+    /// How many of the events [`Followed::wait_for`] has looked at.
     seen: usize,
 }
 
@@ -26,7 +26,7 @@ impl Followed {
         Followed { path: path.to_owned(), file: None, begun, events, torn, seen: 0 }
     }
 
-    /// Waits for such an event behind the last one that was waited for.
+    /// Waits for such an event after the last one that was waited for.
     #[track_caller]
     pub fn wait_for(&mut self, name: &str, fits: impl Fn(&Event) -> bool) -> Event {
         let mut fitting = None;
@@ -42,13 +42,13 @@ impl Followed {
         self.events[at].clone()
     }
 
-    /// The first such event of all, if it is there by now.
+    /// The first such event in the whole file, if there is one yet.
     pub fn find(&mut self, name: &str, fits: impl Fn(&Event) -> bool) -> Option<Event> {
         self.read_on();
         self.events.iter().find(|event| event.name() == name && fits(event)).cloned()
     }
 
-    /// The events, and the lines that are none, of a file that nobody writes any more.
+    /// The events, and the lines that are not events, of a file that is no longer being written.
     #[track_caller]
     pub fn finish(mut self) -> (Vec<Event>, Vec<String>) {
         self.read_on();

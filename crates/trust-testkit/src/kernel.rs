@@ -1,4 +1,4 @@
-//! What the kernel knows about a process and its connections: for states that have no event.
+//! What the kernel knows about a process and its connections, for states that no event reports.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
@@ -17,21 +17,21 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 pub struct Socket {
     /// Both directions are open.
     pub is_established: bool,
-    /// FIN was sent, or waits behind the bytes that were.
+    /// FIN was sent, or is queued after bytes still to be sent.
     pub has_finished: bool,
     /// Bytes that the other end has not acknowledged.
     pub unacknowledged: u32,
     /// Bytes that the process has not read.
     pub unread: u32,
-    /// Some process has it. What none has is the kernel's alone, which goes on to send what is
-    /// left.
+    /// Some process has it open. Otherwise only the kernel still has it, and goes on sending the
+    /// rest.
     pub is_owned: bool,
 }
 
 impl Socket {
-    /// Asks for the socket in this network namespace that has these ends, as long as the kernel
-    /// knows it: not for what is left of one whose last packet was acknowledged (sock_diag(7), as
-    /// `/proc/net/tcp` takes long on machines with large tables).
+    /// Looks up the socket with these ends in this network namespace, for as long as the kernel has
+    /// it open: a connection whose last packet was acknowledged is not found. It uses sock_diag(7),
+    /// as `/proc/net/tcp` is slow on machines with large tables.
     pub fn find(local: SocketAddrV4, remote: SocketAddrV4) -> Option<Socket> {
         const SOCK_DIAG_BY_FAMILY: u16 = 20;
         const NLM_F_REQUEST: u16 = 1;
@@ -69,7 +69,8 @@ impl Socket {
             .expect("an answer of the kernel");
         let number = |at: usize| reply[at..at + 4].try_into().map(u32::from_ne_bytes);
         let kind = u16::from_ne_bytes([reply[4], reply[5]]);
-        // Behind the header struct inet_diag_msg: family, state, …, rqueue, wqueue, uid, inode.
+        // After the header comes struct inet_diag_msg: family, state, …, rqueue, wqueue, uid,
+        // inode.
         let state = reply[17];
         if kind != SOCK_DIAG_BY_FAMILY || got < 88 || [TIME_WAIT, LISTEN].contains(&state) {
             return None;
@@ -84,9 +85,9 @@ impl Socket {
     }
 }
 
-/// Waits until no process has the local end of a connection any more, and checks that the kernel
-/// has no byte of it to deliver: a FIN, which counts as one, may be on its way. Connections in
-/// other network namespaces than the test's are not seen.
+/// Waits until no process has the local end of a connection open, and checks that the kernel has no
+/// byte of it left to deliver. A FIN, which counts as one byte, may still be on its way.
+/// Connections in other network namespaces than the test's are not seen.
 #[track_caller]
 pub fn leaves_nothing(local: SocketAddrV4, remote: SocketAddrV4) {
     const FIN: u32 = 1;
@@ -101,7 +102,7 @@ pub fn leaves_nothing(local: SocketAddrV4, remote: SocketAddrV4) {
     }
 }
 
-/// Waits until something is so. `what` completes "never came to".
+/// Waits until a condition holds. `what` completes "never came to".
 #[track_caller]
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
@@ -111,11 +112,12 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// How many looks in a row must find nothing done before it counts as quiet.
+/// How many looks in a row must see no activity before the processes count as quiet.
 const LOOKS_AT_WHAT_IS_QUIET: u32 = 5;
 
-/// Waits until it is quiet: all threads of all these processes sleep, and none has run from one look to the next. So
-/// what they do one after the other is done, also where they wait for each other or for the disk in between.
+/// Waits until all threads of these processes sleep and none has run from one look to the next.
+/// Several looks in a row must agree, so chains of work are finished too, even if the processes
+/// wait for each other or for the disk in between.
 #[track_caller]
 pub fn wait_until_quiet(processes: impl Fn() -> Vec<u32>) {
     let (mut before, mut looks) = (None, 0);
@@ -131,7 +133,7 @@ pub fn wait_until_quiet(processes: impl Fn() -> Vec<u32>) {
     });
 }
 
-/// How often threads of a process have stopped running, of their own accord or not (proc_pid_status(5)).
+/// How often threads of a process have stopped running, voluntarily or not (proc_pid_status(5)).
 fn switches_of(pid: u32) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let of = |task: std::fs::DirEntry| -> u64 {
@@ -142,22 +144,22 @@ fn switches_of(pid: u32) -> u64 {
     tasks.map(of).sum()
 }
 
-/// Whether all threads of a process are in that state: `S` asleep, `T` stopped (proc_pid_stat(5)).
+/// Whether all threads of a process are in this state: `S` asleep, `T` stopped (proc_pid_stat(5)).
 pub fn all_threads_are(pid: u32, state: char) -> bool {
     all_threads_if_there(pid, state).expect("the process runs")
 }
 
-/// As [`all_threads_are`]; nothing if there is no such process.
+/// Like [`all_threads_are`]; `None` if there is no such process.
 pub fn all_threads_if_there(pid: u32, state: char) -> Option<bool> {
     let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
     Some(tasks.all(|task| {
-        // A thread that has ended since has no file any more.
+        // A thread that has ended meanwhile has no file.
         let Ok(stat) = std::fs::read_to_string(task.path().join("stat")) else { return true };
         stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with(state))
     }))
 }
 
-/// The processes that a process has started and not reaped (proc_pid_task(5), `children`).
+/// The processes that a process has started and not yet reaped (proc_pid_task(5), `children`).
 pub fn children_of(pid: u32) -> Vec<u32> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
@@ -167,13 +169,13 @@ pub fn children_of(pid: u32) -> Vec<u32> {
     lists.flat_map(numbers).collect()
 }
 
-/// A line of `/proc/PID/status` that is a size, in bytes: `VmHWM` the most memory that was in RAM,
-/// `VmPeak` the most address space (proc_pid_status(5)).
+/// A size from `/proc/PID/status`, in bytes: `VmHWM` is peak memory, `VmPeak` is peak address space
+/// (proc_pid_status(5)).
 pub fn status_bytes(pid: u32, name: &str) -> u64 {
     status_bytes_if_there(pid, name).expect("the process runs")
 }
 
-/// As [`status_bytes`]; nothing if there is no such process, or none any more that has memory.
+/// Like [`status_bytes`]; `None` if there is no such process, or it has no memory left.
 pub fn status_bytes_if_there(pid: u32, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -181,22 +183,23 @@ pub fn status_bytes_if_there(pid: u32, name: &str) -> Option<u64> {
     Some(kib.parse::<u64>().expect("a number of kB") * 1024)
 }
 
-/// Makes `VmHWM` what is in RAM now (proc_pid_clear_refs(5)).
+/// Resets `VmHWM` to current memory use (proc_pid_clear_refs(5)).
 pub fn forget_peak_memory(pid: u32) {
     // Fails only if the process has ended.
     drop(std::fs::write(format!("/proc/{pid}/clear_refs"), "5"));
 }
 
-/// What processes have done in some time.
+/// The work done by processes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effort {
     /// Time on a processor.
     pub cpu: Duration,
-    /// How often a thread got a processor: after it had waited for something, or lost it to another one.
+    /// How often a thread got a processor, after waiting for something or losing it to another
+    /// thread.
     pub turns: u64,
 }
 
-/// What each of several processes has done since it was started.
+/// The work done by each of several processes since it started.
 pub struct Efforts(BTreeMap<u32, Effort>);
 
 impl Efforts {
@@ -204,12 +207,12 @@ impl Efforts {
         Efforts(processes.into_iter().map(|pid| (pid, effort_of(pid))).collect())
     }
 
-    /// What they have done together.
+    /// The work done by all of them.
     pub fn sum(&self) -> Effort {
         self.since(&Efforts(BTreeMap::new()))
     }
 
-    /// What they have done together since `before`, but for those that have ended.
+    /// The work done by all of them since `before`, except those that have ended.
     pub fn since(&self, before: &Efforts) -> Effort {
         self.0.iter().fold(Effort::default(), |sum, (pid, now)| {
             let before = before.0.get(pid).copied().unwrap_or_default();
@@ -221,13 +224,13 @@ impl Efforts {
     }
 }
 
-/// What the threads of a process have done so far (`/proc/PID/task/TID/schedstat`, exact where `stat` counts ticks).
-/// Nothing is left of threads and processes that have ended.
+/// The work done by the threads of a process so far (`/proc/PID/task/TID/schedstat`, which is exact
+/// where `stat` counts ticks). Threads and processes that have ended count for nothing.
 fn effort_of(pid: u32) -> Effort {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     tasks.fold(Effort::default(), |Effort { cpu, turns }, task| {
         let counts = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        // Nanoseconds on a processor, nanoseconds of waiting for one, and how often it was had.
+        // Nanoseconds on a processor, nanoseconds waiting for one, and how often it got one.
         let counts: Vec<u64> = counts.split_whitespace().flat_map(str::parse).collect();
         let [ran, _, had] = counts[..] else { return Effort { cpu, turns } };
         Effort { cpu: cpu + Duration::from_nanos(ran), turns: turns + had }

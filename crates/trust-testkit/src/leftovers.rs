@@ -1,7 +1,7 @@
 //! Everything a test could leave behind: child processes, temporary directories.
 //!
-//! The owners ([`OwnedChild`], [`OwnedDir`]) clean up when they are dropped. The registry behind them
-//! is for the ends that drop nothing: a test that hangs, and a signal to the test process.
+//! The owners ([`OwnedChild`], [`OwnedDir`]) clean up when they are dropped. The registry behind
+//! them covers exits that drop nothing: a hung test, or a signal to the test process.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -16,18 +16,18 @@ static CHILDREN: Mutex<Vec<Arc<Mutex<Child>>>> = Mutex::new(Vec::new());
 static DIRECTORIES: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 static EVIDENCE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// A child process that is killed and reaped at the latest when its owner is dropped.
+/// A child process that is killed and reaped when its owner is dropped, if not before.
 pub struct OwnedChild {
     child: Arc<Mutex<Child>>,
     pid: Pid,
 }
 
 impl OwnedChild {
-    /// Starts the command; the pipes that it asked for are taken out of the returned child.
+    /// Starts the command. Its pipes stay in the child, to be taken by [`OwnedChild::with`].
     ///
     /// # Panics
     ///
-    /// When the executable cannot be started.
+    /// If the executable cannot be started.
     #[track_caller]
     pub fn spawn(command: &mut Command) -> OwnedChild {
         let child = match command.spawn() {
@@ -44,18 +44,18 @@ impl OwnedChild {
         self.pid
     }
 
-    /// Reaches the child itself, to take its pipes.
+    /// Gives access to the child itself, to take its pipes.
     pub fn with<T>(&self, action: impl FnOnce(&mut Child) -> T) -> T {
         action(&mut lock(&self.child))
     }
 
-    /// Sends a signal. The process is not reaped yet, so its number cannot be somebody else's.
+    /// Sends a signal. The process is not reaped yet, so its number cannot have been reused.
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid, signal).expect("signal a child that was not reaped");
     }
 
-    /// Waits for the end of the process and reaps it; nothing when the time is over.
+    /// Waits for the end of the process and reaps it; `None` when the time is up.
     pub fn wait(&self, timeout: Duration) -> Option<ExitStatus> {
         let descriptor = pidfd_open(self.pid, PidfdFlags::empty()).expect("pidfd of a child");
         let mut waiting = [PollFd::new(&descriptor, PollFlags::IN)];
@@ -73,7 +73,7 @@ impl Drop for OwnedChild {
     }
 }
 
-/// A temporary directory that is removed at the latest when its owner is dropped.
+/// A temporary directory that is removed when its owner is dropped, if not before.
 pub struct OwnedDir {
     directory: TempDir,
 }
@@ -99,7 +99,8 @@ impl Drop for OwnedDir {
     }
 }
 
-/// Kills and reaps every child that is still owned, so that a test which waits for one goes on.
+/// Kills and reaps all children that still have an owner, so that a test that waits for one goes
+/// on.
 pub fn end_children() {
     for child in lock(&CHILDREN).iter() {
         end(child);
@@ -114,7 +115,7 @@ pub fn remove_everything() {
     }
 }
 
-/// Keeps a text that helps to understand the failure which is under way.
+/// Keeps a text that helps to explain the failure in progress.
 pub fn add_evidence(text: String) {
     lock(&EVIDENCE).push(text);
 }
@@ -126,12 +127,12 @@ pub fn take_evidence() -> Vec<String> {
 
 fn end(child: &Mutex<Child>) {
     let mut child = lock(child);
-    // Both fail only for a process that has been reaped, which is what they are for.
+    // Both fail only for a process that is already reaped, which is the goal.
     drop(child.kill());
     drop(child.wait());
 }
 
-/// A panic elsewhere is no reason to leave processes behind.
+/// A panic elsewhere is no reason to leave processes running.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
 //! What the black-box suites share: executables under test, scripted peers, a strict event reader.
 //!
-//! Helpers panic with a reason that names what was awaited and what came instead, so that a test
-//! reads as the sentence it checks. Every wait is bounded, every process and directory has an owner
-//! that removes it when the test ends, in whatever way.
+//! Helpers panic with a message that names what was awaited and what came instead, so that a test
+//! reads like the sentence it checks. Every wait is bounded. Every process and directory has an
+//! owner that removes it when the test ends, however it ends.
 
 #![allow(missing_docs, reason = "the sentences that tests are made of say what they are")]
 #![allow(clippy::new_without_default, reason = "`new` makes a directory, or skips the test")]
@@ -33,5 +33,5 @@ pub mod witness;
 
 /// Longest wait for one step of a test: an event, an answer, the end of a process.
 ///
-/// Generous, because the machine may be busy; a correct build never comes near it.
+/// Generous, because the machine may be busy; a correct build never comes close to it.
 pub const STEP_DEADLINE: Duration = Duration::from_secs(10);

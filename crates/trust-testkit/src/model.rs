@@ -1,22 +1,22 @@
-//! The ways in which the server serves its clients.
+//! The server models.
 
-/// One of them.
+/// A way of serving clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Model {
     /// `--model event`: many clients in one process.
     Event,
     /// `--model iterative`: one client at a time, the next one waits in the backlog.
     Iterative,
-    /// `--model process`: a child process for each client.
+    /// `--model process`: one child process per client.
     Process,
-    /// `--inetd`: a program that somebody else's server starts for each client, here the test.
+    /// `--inetd`: a super-server, here the test itself, starts one program per client.
     Inetd,
 }
 
 impl Model {
     pub const ALL: [Model; 4] = [Model::Event, Model::Iterative, Model::Process, Model::Inetd];
 
-    /// The word for it, also of `--model`.
+    /// Its name, also the value of `--model`.
     pub const fn name(self) -> &'static str {
         match self {
             Model::Event => "event",
@@ -26,17 +26,17 @@ impl Model {
         }
     }
 
-    /// Whether several clients are served at the same time.
+    /// Whether it serves several clients at the same time.
     pub fn serves_several(self) -> bool {
         self != Model::Iterative
     }
 
-    /// Whether each client has a process to itself.
+    /// Whether each client has its own process.
     pub fn has_children(self) -> bool {
         matches!(self, Model::Process | Model::Inetd)
     }
 
-    /// The flags that choose it, with a port that the system chooses where it listens itself.
+    /// The flags that choose it; if it listens itself, on a port chosen by the system.
     pub fn flags(self) -> &'static [&'static str] {
         match self {
             Model::Event => &["--port", "0", "--model", "event"],

@@ -1,9 +1,9 @@
-//! Hosts and file systems of a test's own, which nobody else sees.
+//! Hosts and file systems that belong to one test and are invisible to all others.
 //!
-//! Namespaces here have no names: they exist as long as a descriptor, a socket, a thread or a process
-//! belongs to them. So nothing is left behind, in whatever way a test or the test process ends, and
-//! runs side by side do not meet. A thread can be in another network than the rest of its process,
-//! and sockets, threads and processes that it makes stay there.
+//! The namespaces have no names: they exist while a descriptor, a socket, a thread or a process
+//! belongs to them. So nothing is left behind, however a test or the test process ends, and
+//! concurrent runs do not interfere. A thread can be in another network than the rest of its
+//! process; the sockets, threads and processes that it creates stay there.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -20,13 +20,13 @@ use nix::sched::{CloneFlags, setns, unshare};
 use super::STEP_DEADLINE;
 use super::{kernel, runner};
 
-/// A network namespace: interfaces, routes, TCP settings and ports of its own.
+/// A network namespace, with its own interfaces, routes, TCP settings and ports.
 pub struct Network {
     namespace: File,
 }
 
 impl Network {
-    /// A network with nothing but its loopback interface.
+    /// A network with only a loopback interface.
     #[track_caller]
     pub fn create() -> Network {
         let namespace = apart(|| {
@@ -38,7 +38,8 @@ impl Network {
         network
     }
 
-    /// Does something in this network; sockets, threads and processes that it makes stay in it.
+    /// Runs `action` in this network; the sockets, threads and processes that it creates stay
+    /// there.
     #[track_caller]
     pub fn inside<T: Send>(&self, action: impl FnOnce() -> T + Send) -> T {
         apart(|| {
@@ -47,7 +48,7 @@ impl Network {
         })
     }
 
-    /// Runs lines of commands for ip(8).
+    /// Runs ip(8) commands, one per line.
     #[track_caller]
     pub fn ip(&self, commands: &str) {
         self.inside(|| {
@@ -64,7 +65,7 @@ impl Network {
         });
     }
 
-    /// Sets one of the network's settings: `ipv4/ip_forward`.
+    /// Sets one of the network's settings, such as `ipv4/ip_forward`.
     #[track_caller]
     pub fn set(&self, setting: &str, value: &str) {
         let path = Path::new("/proc/sys/net").join(setting);
@@ -72,8 +73,9 @@ impl Network {
             .unwrap_or_else(|error| panic!("cannot set {}: {error}", path.display()));
     }
 
-    /// Destroys this network's end of the established connections to that address, as a crash of the
-    /// host would: the RST that the kernel sends for each is up to the caller to lose.
+    /// Destroys this network's end of the established connections to that address, as a crash of
+    /// the host would. The kernel sends an RST for each; the caller must make sure that it gets
+    /// lost.
     #[track_caller]
     pub fn forget_connections_to(&self, other: SocketAddr) {
         let output = self.inside(|| {
@@ -82,7 +84,7 @@ impl Network {
             command.args(["dst", &other.to_string()]);
             started(command.output(), "ss (iproute2)")
         });
-        // It succeeds also when nothing matched, and when the kernel cannot do it.
+        // It also succeeds when nothing matched, and when the kernel does not support it.
         let listed = String::from_utf8_lossy(&output.stdout);
         let complaint = String::from_utf8_lossy(&output.stderr);
         let address = format!(":{}", other.port());
@@ -95,7 +97,7 @@ impl Network {
     }
 }
 
-/// Three hosts in a row: a client's, a router, a server's.
+/// Three hosts in a row: the client's, a router, the server's.
 pub struct Hosts {
     pub client: Network,
     pub router: Network,
@@ -105,8 +107,8 @@ pub struct Hosts {
 impl Hosts {
     pub const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
     pub const SERVER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
-    /// The server's host again, for clients on the router: what happens to packets from or to the
-    /// client's host does not happen to theirs.
+    /// The server's host again, for clients on the router: faults on the path to the client's host
+    /// do not affect them.
     pub const SERVER_FROM_ROUTER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 3);
 
     #[track_caller]
@@ -131,14 +133,14 @@ impl Hosts {
             ));
         }
         server.ip(&format!("addr add {}/24 dev uplink\n", Hosts::SERVER_FROM_ROUTER));
-        // Answers that go elsewhere than where packets came from are part of the tests; and every
-        // packet that cannot be delivered gets its ICMP message.
+        // Asymmetric routes are part of the tests, and every packet that cannot be delivered gets
+        // its ICMP message.
         for (setting, value) in [("conf/all/rp_filter", "0"), ("icmp_ratelimit", "0")] {
             router.set(&format!("ipv4/{setting}"), value);
         }
         let hosts = Hosts { client, router, server };
         hosts.heal();
-        // An interface that was set up just now may still lose packets.
+        // An interface that has just been set up may still lose packets.
         let there = SocketAddr::from((Hosts::SERVER, CLOSED_PORT));
         match hosts.client.inside(|| TcpStream::connect_timeout(&there, STEP_DEADLINE)) {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => hosts,
@@ -146,33 +148,33 @@ impl Hosts {
         }
     }
 
-    /// From now on packets between client and server vanish, in both directions.
+    /// Drops packets between client and server from now on, in both directions.
     #[track_caller]
     pub fn cut(&self) {
         self.router.set("ipv4/ip_forward", "0");
     }
 
-    /// Packets between client and server arrive again.
+    /// Delivers packets between client and server again.
     #[track_caller]
     pub fn heal(&self) {
         self.router.set("ipv4/ip_forward", "1");
     }
 
-    /// From now on packets to that host vanish on the way, or (`unreachable`) are answered with "host
-    /// unreachable". Those from it arrive.
+    /// From now on packets to that host are dropped on the way, or (`unreachable`) answered with
+    /// "host unreachable". Packets from it still arrive.
     #[track_caller]
     pub fn turn_away_from(&self, host: Ipv4Addr, how: Detour) {
         self.router.ip(&format!("route add {} {host}/32\n", how.route_type()));
     }
 
-    /// Packets to that host arrive again.
+    /// Delivers packets to that host again.
     #[track_caller]
     pub fn turn_back_to(&self, host: Ipv4Addr, how: Detour) {
         self.router.ip(&format!("route del {} {host}/32\n", how.route_type()));
     }
 }
 
-/// A port on which nobody listens in a network that is new.
+/// A port without a listener in a new network.
 const CLOSED_PORT: u16 = 9;
 
 /// What the router does with packets that it does not deliver.
@@ -180,7 +182,7 @@ const CLOSED_PORT: u16 = 9;
 pub enum Detour {
     /// Nothing: they vanish.
     Silence,
-    /// It tells their sender by ICMP that the host is unreachable.
+    /// It reports to their sender by ICMP that the host is unreachable.
     Unreachable,
 }
 
@@ -198,14 +200,14 @@ impl Detour {
 pub struct Connection {
     pub own_port: u16,
     pub other_port: u16,
-    /// Bytes written and not acknowledged by the other end.
+    /// Bytes written but not acknowledged by the other end.
     pub unacknowledged: u64,
-    /// Bytes received and not read.
+    /// Bytes received but not read.
     pub unread: u64,
 }
 
-/// The ends of all established connections in the network of the calling thread which fit (proc(5),
-/// `/proc/net/tcp`). Those that were not accepted yet are among them.
+/// The ends of all established connections that fit in the network of the calling thread, including
+/// those not accepted yet (proc(5), `/proc/net/tcp`).
 pub fn connections(fits: impl Fn(&Connection) -> bool) -> Vec<Connection> {
     const ESTABLISHED: &str = "01";
     let port = |address: &str| {
@@ -215,7 +217,7 @@ pub fn connections(fits: impl Fn(&Connection) -> bool) -> Vec<Connection> {
     let bytes = |hex: &str| u64::from_str_radix(hex, 16).expect("a number of bytes");
     let mut found = Vec::new();
     for table in ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"] {
-        // A kernel without IPv6 has no table for it.
+        // A kernel without IPv6 has no such table.
         let table = std::fs::read_to_string(table).unwrap_or_default();
         for line in table.lines().skip(1) {
             let columns: Vec<&str> = line.split_whitespace().collect();
@@ -233,12 +235,12 @@ pub fn connections(fits: impl Fn(&Connection) -> bool) -> Vec<Connection> {
     found
 }
 
-/// The end that has that own port, towards that port of the other end.
+/// The end with this own port and this port at the other end.
 pub fn connection(own_port: u16, other_port: u16) -> Option<Connection> {
     connections(|end| (end.own_port, end.other_port) == (own_port, other_port)).pop()
 }
 
-/// How many ICMP messages "destination unreachable" have come to the network of the calling thread
+/// How many ICMP messages "destination unreachable" the network of the calling thread has received
 /// (proc_pid_net(5), `/proc/net/snmp`).
 pub fn unreachables_received() -> u64 {
     let table = std::fs::read_to_string("/proc/thread-self/net/snmp").expect("ask for counters");
@@ -249,8 +251,8 @@ pub fn unreachables_received() -> u64 {
     value.parse().expect("a number")
 }
 
-/// Does something where mounts are its own: those that it makes exist for it and for the processes
-/// that it starts, and are gone when all of them have ended.
+/// Runs `action` with private mounts: mounts that it makes exist only for it and the processes it
+/// starts, and are gone when all of these have ended.
 #[track_caller]
 pub fn with_own_mounts<T: Send>(action: impl FnOnce() -> T + Send) -> T {
     apart(|| {
@@ -262,7 +264,8 @@ pub fn with_own_mounts<T: Send>(action: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Does something on a thread for which a name has these addresses, and no other name any.
+/// Runs `action` on a thread on which one name resolves to these addresses, and no other name
+/// resolves.
 #[track_caller]
 pub fn with_addresses<T: Send>(
     name: &str,
@@ -281,7 +284,7 @@ pub fn with_addresses<T: Send>(
     })
 }
 
-/// A file system in memory, of at most that many bytes; only inside [`with_own_mounts`].
+/// A file system in memory, limited to that many bytes; only inside [`with_own_mounts`].
 pub struct SmallDisk<'a>(&'a Path);
 
 impl SmallDisk<'_> {
@@ -294,7 +297,7 @@ impl SmallDisk<'_> {
         SmallDisk(directory)
     }
 
-    /// Changes how many bytes there is room for.
+    /// Changes the limit in bytes.
     #[track_caller]
     pub fn resize(&self, bytes: u64) {
         let size = format!("size={bytes}");
@@ -302,14 +305,14 @@ impl SmallDisk<'_> {
             .expect("remount a tmpfs");
     }
 
-    /// Whether not one more block can be written.
+    /// Whether no further block can be written.
     #[track_caller]
     pub fn is_full(&self) -> bool {
         rustix::fs::statvfs(self.0).expect("ask a file system").f_bavail == 0
     }
 }
 
-/// Runs in a thread of its own, whose panic becomes the caller's.
+/// Runs `action` on its own thread, whose panic becomes the caller's.
 #[track_caller]
 fn apart<T: Send>(action: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| match scope.spawn(action).join() {
@@ -327,7 +330,7 @@ fn separate(what: CloneFlags, name: &str) {
     }
 }
 
-/// What came of starting `tool`; skips the test when it is not there.
+/// The outcome of starting `tool`; skips the test if it is not installed.
 #[track_caller]
 pub fn started<T>(outcome: std::io::Result<T>, tool: &str) -> T {
     match outcome {

@@ -1,4 +1,4 @@
-//! What a process writes, read in the background so that it never waits for the test.
+//! The output of a process, read in the background so that the process never waits for the test.
 
 use std::fmt;
 use std::io::Read;
@@ -17,10 +17,10 @@ pub struct Output {
     reader: Option<JoinHandle<()>>,
 }
 
-/// Why what was awaited did not come.
+/// Why something awaited did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Missed {
-    /// The time was over first.
+    /// The time was up first.
     Deadline(Duration),
     /// The process closed its end first, most likely by ending.
     EndOfOutput,
@@ -69,12 +69,12 @@ impl Output {
         Output { shared, reader: Some(reader) }
     }
 
-    /// Waits until at least that many bytes came.
+    /// Waits until at least this many bytes have come.
     pub fn wait_for_bytes(&self, wanted: usize, timeout: Duration) -> Result<(), Missed> {
         self.wait(timeout, |collected| (collected.bytes.len() >= wanted).then_some(()))
     }
 
-    /// Waits until that text came.
+    /// Waits until this text has come.
     pub fn wait_for_text(&self, text: &str, timeout: Duration) -> Result<(), Missed> {
         let is_there = |collected: &mut Collected| {
             String::from_utf8_lossy(&collected.bytes).contains(text).then_some(())
@@ -82,11 +82,11 @@ impl Output {
         self.wait(timeout, is_there)
     }
 
-    /// Waits for an event of that name which fits the predicate, from the first line on.
+    /// Waits for an event with this name that fits the predicate, searching from the first line.
     ///
     /// # Panics
     ///
-    /// When a line is no event.
+    /// If a line is not an event.
     #[track_caller]
     pub fn wait_for_event(
         &self,
@@ -113,7 +113,7 @@ impl Output {
         Ok(bytes)
     }
 
-    /// What came so far, as text.
+    /// The output so far, as text.
     pub fn so_far(&self) -> String {
         String::from_utf8_lossy(&lock(&self.shared.0).bytes).into_owned()
     }

@@ -1,4 +1,4 @@
-//! A scripted TCP peer: does to the server what a test says, byte for byte.
+//! A scripted TCP peer: a test controls every byte that it sends.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -29,12 +29,13 @@ impl Peer {
         Peer::over(stream)
     }
 
-    /// A peer with a receive buffer of about that many bytes, so that it takes little without reading.
+    /// A peer with a receive buffer of about this many bytes, so that it takes little without
+    /// reading.
     #[track_caller]
     pub fn connect_with_receive_buffer(server: SocketAddr, bytes: usize) -> Peer {
         let socket = Socket::new(Domain::for_address(server), Type::STREAM, None);
         let socket = socket.expect("make a socket");
-        // Before the handshake, in which the window is announced.
+        // Before the handshake, which announces the window.
         socket.set_recv_buffer_size(bytes).expect("set SO_RCVBUF");
         if let Err(error) = socket.connect_timeout(&server.into(), STEP_DEADLINE) {
             panic!("cannot connect to {server}: {error}");
@@ -42,8 +43,8 @@ impl Peer {
         Peer::over(socket.into())
     }
 
-    /// A peer with buffers as small as the kernel makes them, so that what it does not read stays with the
-    /// server.
+    /// A peer with the smallest buffers that the kernel allows, so that what it does not read stays
+    /// with the server.
     #[track_caller]
     pub fn connect_tiny(server: SocketAddr) -> Peer {
         let socket = Socket::new(Domain::for_address(server), Type::STREAM, None);
@@ -55,13 +56,14 @@ impl Peer {
         Peer::over(socket.into())
     }
 
-    /// Gives a peer that was connected with a small receive buffer a large one: what it reads comes fast from now on.
+    /// Gives a peer that was connected with a small receive buffer a large one, so that it reads
+    /// fast from now on.
     #[track_caller]
     pub fn enlarge_receive_buffer(&self) {
         SockRef::from(&self.stream).set_recv_buffer_size(1 << 20).expect("set SO_RCVBUF");
     }
 
-    /// A peer that was connected in some special way.
+    /// A peer over a connection that was set up in a special way.
     #[track_caller]
     pub fn over(stream: TcpStream) -> Peer {
         stream.set_nodelay(true).expect("set TCP_NODELAY");
@@ -76,18 +78,18 @@ impl Peer {
         self.address
     }
 
-    /// The socket itself, for what only one test needs.
+    /// The socket itself, for what only a single test needs.
     pub fn stream(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// The same connection once more, for a thread of its own. It ends when both are dropped.
+    /// The same connection again, for another thread. It closes when both are dropped.
     pub fn twin(&self) -> Peer {
         let stream = self.stream.try_clone().expect("duplicate a descriptor");
         Peer { stream, address: self.address }
     }
 
-    /// Gives the socket away.
+    /// Gives up the socket.
     pub fn into_stream(self) -> TcpStream {
         self.stream
     }
@@ -99,7 +101,7 @@ impl Peer {
         }
     }
 
-    /// Sends a byte that is marked as urgent (MSG_OOB).
+    /// Sends a byte marked as urgent (MSG_OOB).
     #[track_caller]
     pub fn send_urgent(&mut self, byte: u8) {
         let sent = SockRef::from(&self.stream).send_out_of_band(&[byte]);
@@ -111,7 +113,7 @@ impl Peer {
         self.send(&frame(payload));
     }
 
-    /// Sends what the kernel takes at once, and returns how much that is.
+    /// Sends what the kernel takes without waiting; returns the number of bytes.
     #[track_caller]
     pub fn sends_what_fits(&self, bytes: &[u8]) -> usize {
         match rustix::net::send(&self.stream, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
@@ -142,13 +144,13 @@ impl Peer {
         self.receives(&frame(payload));
     }
 
-    /// Sends FIN and goes on to read.
+    /// Sends FIN and keeps reading.
     #[track_caller]
     pub fn half_close(&mut self) {
         self.stream.shutdown(Shutdown::Write).expect("send FIN");
     }
 
-    /// Checks that these bytes come and then, in the orderly way, the end of the stream.
+    /// Checks that these bytes come, and then an orderly end of the stream.
     #[track_caller]
     pub fn receives_to_end(&mut self, expected: &[u8]) {
         let mut received = Vec::new();
@@ -160,20 +162,20 @@ impl Peer {
                 _ => panic!("{error} after {got} bytes"),
             }
         }
-        // Once FIN was received, a read reports the end even if RST came after it.
+        // Once FIN has been received, reads report the end even if an RST came after it.
         if let Some(error) = self.stream.take_error().expect("read SO_ERROR") {
             panic!("reset after the end of the stream: {error}");
         }
         assert_same(&received, expected);
     }
 
-    /// Checks that nothing comes but the end of the stream, in the orderly way.
+    /// Checks that nothing comes but an orderly end of the stream.
     #[track_caller]
     pub fn receives_end(&mut self) {
         self.receives_to_end(b"");
     }
 
-    /// Checks that the connection ends with RST, whatever came before it.
+    /// Checks that the connection ends with RST, whatever comes before it.
     #[track_caller]
     pub fn receives_reset(&mut self) {
         let mut received = Vec::new();
@@ -184,7 +186,7 @@ impl Peer {
         }
     }
 
-    /// Checks that the connection ends, in the orderly way or with RST, whatever comes before.
+    /// Checks that the connection ends, orderly or with RST, whatever comes before.
     #[track_caller]
     pub fn is_gone(&mut self) {
         match self.stream.read_to_end(&mut Vec::new()) {
@@ -194,8 +196,8 @@ impl Peer {
         }
     }
 
-    /// As [`Peer::receives_reset`], but waits without reading: that would open a closed window, and let an
-    /// end through that is queued behind data.
+    /// Like [`Peer::receives_reset`], but waits without reading: reading would open a closed window
+    /// and let through an end that is queued behind data.
     #[track_caller]
     pub fn is_reset(&mut self) {
         let mut waiting = [PollFd::new(&self.stream, PollFlags::HUP)];
@@ -205,45 +207,45 @@ impl Peer {
         self.receives_reset();
     }
 
-    /// Waits until the kernel of the other side has received all that was sent.
+    /// Waits until the kernel at the other end has received everything sent.
     #[track_caller]
     pub fn is_received(&self) {
         kernel::wait_until("all that was sent being acknowledged", || {
             let probe = trust_net::socket::probe(self.stream.as_fd());
-            // Asking for the error clears it, so that no later call would tell.
+            // Reading the error clears it, so no later call would report it.
             assert!(probe.error.is_none(), "failed before all was received: {probe:?}");
             probe.unacknowledged == 0
         });
     }
 
-    /// Checks that no error has come, in the direction of sending either.
+    /// Checks that no error has come, including for sends.
     #[track_caller]
     pub fn has_no_error(&self) {
         let error = self.stream.take_error().expect("read SO_ERROR");
         assert!(error.is_none(), "the connection failed: {error:?}");
     }
 
-    /// Closes with RST in place of FIN: `SO_LINGER` with a time of zero.
+    /// Closes with RST instead of FIN: `SO_LINGER` with a time of zero.
     pub fn reset(self) {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("set SO_LINGER");
     }
 
-    /// Closes with FIN, which needs that everything received was read.
+    /// Closes with FIN, which requires that everything received has been read.
     pub fn leave(self) {}
 }
 
-/// A frame as it is on the wire: the length in four big-endian bytes, then the payload.
+/// A frame on the wire: the length in four big-endian bytes, then the payload.
 pub fn frame(payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a length of 32 bits");
     [&length.to_be_bytes(), payload].concat()
 }
 
-/// Bytes in which a lost, doubled or swapped stretch shows: no period divides a power of two.
+/// Bytes that reveal a lost, repeated or swapped stretch: the period divides no power of two.
 pub fn pattern(length: usize) -> Vec<u8> {
     (0..=250).cycle().take(length).collect()
 }
 
-/// Large payloads make no readable message; where they begin to differ does.
+/// Large payloads make unreadable messages, so this shows where they begin to differ.
 #[track_caller]
 fn assert_same(received: &[u8], expected: &[u8]) {
     if received == expected {

@@ -1,4 +1,4 @@
-//! Runs an executable of the build in a home of its own.
+//! Runs an executable of the build in its own home directory.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -14,15 +14,15 @@ use super::event::{self, Event};
 use super::leftovers::{self, OwnedChild, OwnedDir};
 use super::output::{Missed, Output};
 
-/// How many bytes of a program's output go into the reason of a failure.
+/// How many bytes of a program's output are included in a failure message.
 const EVIDENCE_BYTES: usize = 4_096;
 
-/// The executable of that name of the build that the suite is a part of. Cargo puts suites into a directory
-/// beside them, and has built those of `trustctl` before a suite of that package runs.
+/// The executable of that name from the same build as the suite. Cargo puts suites into a directory
+/// beside the executables, and builds those of `trustctl` before it runs a suite of that package.
 ///
 /// # Panics
 ///
-/// When it has not been built.
+/// If it has not been built.
 #[track_caller]
 pub fn executable(name: &str) -> PathBuf {
     let own = std::env::current_exe().expect("the path of this executable");
@@ -32,7 +32,7 @@ pub fn executable(name: &str) -> PathBuf {
     path
 }
 
-/// A place for `TRUST_HOME` which does not exist until the program makes it.
+/// A path for `TRUST_HOME` that does not exist until the program creates it.
 pub struct Home {
     directory: OwnedDir,
 }
@@ -47,12 +47,12 @@ impl Home {
         self.elsewhere("home")
     }
 
-    /// A path beside the home that is removed with it.
+    /// A path next to the home, removed together with it.
     pub fn elsewhere(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Whether nothing at all was made, neither the home nor anything beside it.
+    /// Whether nothing was created, neither the home nor anything next to it.
     pub fn is_untouched(&self) -> bool {
         let mut entries = std::fs::read_dir(self.directory.path()).expect("list a directory");
         entries.next().is_none()
@@ -64,12 +64,12 @@ impl Home {
         std::fs::write(self.path().join("config.toml"), text).expect("write config.toml");
     }
 
-    /// Where the event log is by default.
+    /// The default path of the event log.
     pub fn log_file(&self) -> PathBuf {
         self.path().join("logs/trustctl.log")
     }
 
-    /// Every event in the log file, each checked.
+    /// Every event in the log file, each one checked.
     #[track_caller]
     pub fn logged(&self) -> Vec<Event> {
         read_log(&self.log_file())
@@ -87,7 +87,7 @@ impl Home {
         self.launch(executable("echo-load-test")).args(args)
     }
 
-    /// `trustctl` as the end of another program's command line; none if `wrapper` is empty.
+    /// `trustctl` at the end of another program's command line; on its own if `wrapper` is empty.
     pub fn trustctl_under<W: AsRef<OsStr>, A: AsRef<OsStr>>(
         &self,
         wrapper: &[W],
@@ -97,7 +97,7 @@ impl Home {
         self.launch(program.as_ref()).args(words).args([executable("trustctl")]).args(args)
     }
 
-    /// `trustctl` as a background job of a script gets it: with that signal (`INT`) ignored.
+    /// `trustctl` as a script would start it in the background: with that signal (`INT`) ignored.
     pub fn trustctl_ignoring<A: AsRef<OsStr>>(
         &self,
         signal: &str,
@@ -107,7 +107,7 @@ impl Home {
         self.trustctl_in_shell(&script, args)
     }
 
-    /// `trustctl` as `$0`, with its arguments, in that line of a shell: `exec "$0" "$@" <&-`.
+    /// `trustctl` and its arguments in a line of shell, as `$0` and `$@`: `exec "$0" "$@" <&-`.
     pub fn trustctl_in_shell<A: AsRef<OsStr>>(
         &self,
         script: &str,
@@ -116,8 +116,8 @@ impl Home {
         self.launch("/bin/sh").args(["-c", script]).args([executable("trustctl")]).args(args)
     }
 
-    /// `trustctl` as another user, to whom the home is given. The executable is copied beside the home,
-    /// as the build may lie where that user cannot go. Needs root.
+    /// `trustctl` as another user, who gets the home. The executable is copied next to the home, as
+    /// that user may have no access to the build. Needs root.
     #[track_caller]
     pub fn trustctl_as<A: AsRef<OsStr>>(
         &self,
@@ -127,7 +127,7 @@ impl Home {
         self.trustctl_as_under(user, &[], args)
     }
 
-    /// The same as the end of another program's command line.
+    /// The same, at the end of another program's command line.
     #[track_caller]
     pub fn trustctl_as_under<A: AsRef<OsStr>>(
         &self,
@@ -139,8 +139,9 @@ impl Home {
         use std::os::unix::process::CommandExt;
         let copy = self.elsewhere("trustctl");
         if !copy.exists() {
-            // By a process of its own: a child that another thread starts would have what we write to open for a moment,
-            // and such a file cannot be executed (ETXTBSY, `execve(2)`).
+            // Copied by another process: if this one wrote the file, a child started meanwhile by
+            // another thread would have it open for a moment, and a file open for writing cannot be
+            // executed (ETXTBSY, `execve(2)`).
             let copied = Command::new("cp").args([&executable("trustctl"), &copy]).status();
             assert!(copied.expect("copy the executable").success());
         }
@@ -171,7 +172,7 @@ impl Home {
     }
 }
 
-/// Every event in that log file, each checked.
+/// Every event in that log file, each one checked.
 #[track_caller]
 pub fn read_log(path: &Path) -> Vec<Event> {
     match std::fs::read(path) {
@@ -201,34 +202,34 @@ impl Launch {
         self
     }
 
-    /// Gives the program a standard input in which there may be something.
+    /// Gives the program a standard input that may have content.
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Launch {
         self.command.stdin(stdin);
         self
     }
 
     /// Gives the program another stdout than the pipe that is read in the background; `Running` and
-    /// `Finished` then know of no output.
+    /// `Finished` then see no output.
     pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Launch {
         self.command.stdout(stdout);
         self
     }
 
-    /// As [`Launch::stdout`], for descriptor 2.
+    /// Like [`Launch::stdout`], for stderr.
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Launch {
         self.command.stderr(stderr);
         self
     }
 
-    /// Runs the program to its end, with nothing on its standard input.
+    /// Runs the program to its end, with empty standard input.
     #[track_caller]
     pub fn run(self) -> Finished {
         self.start().wait()
     }
 
-    /// Runs the program to its end, with the bytes on its standard input.
+    /// Runs the program to its end, with these bytes on its standard input.
     ///
-    /// The bytes must fit into a pipe, for nobody reads while they are written.
+    /// The bytes must fit into a pipe, because they are written before the output is read.
     #[track_caller]
     pub fn run_with_input(self, bytes: &[u8]) -> Finished {
         let (running, mut input) = self.start_with_input();
@@ -250,7 +251,7 @@ impl Launch {
         }
     }
 
-    /// Starts the program with that connection as its standard input, output and error.
+    /// Starts the program with this connection as its standard input, output and error.
     #[track_caller]
     pub fn start_over(mut self, connection: OwnedFd) -> OwnedChild {
         let twin = || connection.try_clone().expect("duplicate a descriptor");
@@ -258,7 +259,7 @@ impl Launch {
         OwnedChild::spawn(&mut self.command)
     }
 
-    /// The command line as a reader would write it, long arguments cut.
+    /// The command line for display, with long arguments cut.
     fn name(&self) -> String {
         const SHOWN_CHARS: usize = 60;
         let program = Path::new(self.command.get_program()).file_name();
@@ -267,7 +268,7 @@ impl Launch {
         words.map(cut).collect::<Vec<String>>().join(" ")
     }
 
-    /// Starts the program and hands out the pipe to its standard input.
+    /// Starts the program; returns the pipe to its standard input as well.
     #[track_caller]
     pub fn start_with_input(mut self) -> (Running, ChildStdin) {
         self.command.stdin(Stdio::piped());
@@ -277,7 +278,7 @@ impl Launch {
     }
 }
 
-/// A program that runs, killed and reaped when dropped.
+/// A running program, killed and reaped when dropped.
 pub struct Running {
     name: String,
     child: OwnedChild,
@@ -295,7 +296,7 @@ impl Running {
         self.child.signal(signal);
     }
 
-    /// Waits for an event on stdout, from the first line on.
+    /// Waits for an event on stdout, searching from the first line.
     #[track_caller]
     pub fn wait_for_event(
         &self,
@@ -309,7 +310,7 @@ impl Running {
         }
     }
 
-    /// The same where there may be none.
+    /// The same, if there may be none.
     pub fn find_event(
         &self,
         name: &str,
@@ -319,7 +320,7 @@ impl Running {
         self.stdout.wait_for_event(name, predicate, deadline)
     }
 
-    /// Waits until at least that many bytes were written to stdout.
+    /// Waits until at least this many bytes have been written to stdout.
     #[track_caller]
     pub fn wait_for_output(&self, bytes: usize) {
         if let Err(missed) = self.stdout.wait_for_bytes(bytes, STEP_DEADLINE) {
@@ -327,7 +328,7 @@ impl Running {
         }
     }
 
-    /// Waits until it has written that to stderr.
+    /// Waits until it has written these words to stderr.
     #[track_caller]
     pub fn wait_for_complaint(&self, words: &str) {
         if let Err(missed) = self.stderr.wait_for_text(words, STEP_DEADLINE) {
@@ -335,18 +336,18 @@ impl Running {
         }
     }
 
-    /// What it has written to stdout so far.
+    /// Its stdout so far.
     pub fn printed(&self) -> String {
         self.stdout.so_far()
     }
 
-    /// Waits for the program to end by itself.
+    /// Waits for the program to end on its own.
     #[track_caller]
     pub fn wait(self) -> Finished {
         self.wait_for(STEP_DEADLINE)
     }
 
-    /// The same, for a program that has to do for longer than a step.
+    /// The same, for a program that is busy for longer than one step.
     #[track_caller]
     pub fn wait_for(mut self, deadline: Duration) -> Finished {
         let Some(status) = self.child.wait(deadline) else {
@@ -377,7 +378,7 @@ impl Drop for Running {
     }
 }
 
-/// What a program that ended has left.
+/// The results of a program that has ended.
 pub struct Finished {
     name: String,
     status: ExitStatus,
@@ -400,12 +401,12 @@ impl Finished {
         self
     }
 
-    /// The exit code; none if a signal ended it.
+    /// The exit code; `None` if a signal ended it.
     pub fn code(&self) -> Option<i32> {
         self.status.code()
     }
 
-    /// Checks that stderr holds each of the words.
+    /// Checks that stderr contains each of the words.
     #[track_caller]
     pub fn complains_about(self, words: &[&str]) -> Finished {
         for word in words {
@@ -442,7 +443,7 @@ impl Finished {
         self
     }
 
-    /// Checks that stdout holds exactly this.
+    /// Checks that stdout is exactly this.
     #[track_caller]
     pub fn prints(self, expected: impl AsRef<[u8]>) -> Finished {
         let expected = expected.as_ref();
@@ -461,14 +462,14 @@ impl Finished {
         std::str::from_utf8(&self.stdout).expect("stdout is UTF-8")
     }
 
-    /// Every line of stdout as an event, each checked.
+    /// Every line of stdout as an event, each one checked.
     #[track_caller]
     pub fn events(&self) -> Vec<Event> {
         event::parse_all(&self.stdout, "stdout")
     }
 }
 
-/// What of a program's output goes into the reason of a failure.
+/// The end of a program's output, for a failure message.
 pub fn tail(text: &str) -> &str {
     let mut start = text.len().saturating_sub(EVIDENCE_BYTES);
     while !text.is_char_boundary(start) {

@@ -1,4 +1,4 @@
-//! Runs a test with a deadline and tells what came of it.
+//! Runs a test with a deadline and reports the outcome.
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
@@ -15,20 +15,20 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::leftovers;
 
-/// How long a hung test may take to end after its processes were killed, so that it cleans up.
+/// How long a hung test may take to end after its processes were killed, so that it can clean up.
 const UNWIND_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The messages of all panics since the current test began, in whatever thread they happened.
+/// The messages of all panics since the current test began, on any thread.
 static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// What came of a test.
+/// The outcome of a test.
 #[derive(Debug)]
 pub enum Outcome {
-    /// It ended without a complaint and left nothing behind.
+    /// It ended without a failure and left nothing behind.
     Passed,
-    /// Why not.
+    /// It failed, for these reasons.
     Failed(Vec<String>),
-    /// It did not run: what it needs is not there.
+    /// It did not run, because something that it needs is missing.
     Skipped(String),
 }
 
@@ -42,20 +42,20 @@ impl From<Outcome> for Result<Completion, Failed> {
     }
 }
 
-/// Ends the current test without a verdict, because something that it needs is not there. Where
-/// everything has to be there (`CI` is set) this is a failure.
+/// Ends the current test without a verdict, because something that it needs is missing. With `CI`
+/// set nothing may be missing, and this is a failure.
 pub fn skip(needs: &str) -> ! {
     panic::panic_any(Skip(needs.to_owned()))
 }
 
 struct Skip(String);
 
-/// On SIGINT, SIGTERM and SIGHUP kills what the tests have started, removes what they have made, and
-/// ends the process.
+/// Makes SIGINT, SIGTERM and SIGHUP kill the processes that the tests started, remove what they
+/// created, and end the process.
 ///
 /// # Panics
 ///
-/// When handlers cannot be installed.
+/// If handlers cannot be installed.
 pub fn clean_up_on_signals() {
     for signal in [SIGHUP, SIGINT, SIGTERM] {
         let (mut reader, writer) = UnixStream::pair().expect("make a pair of sockets");
@@ -69,15 +69,15 @@ pub fn clean_up_on_signals() {
     }
 }
 
-/// Runs one test, which fails by a panic and counts as hung after `deadline`. One at a time: what was left
-/// behind is this one's.
+/// Runs one test, which fails by a panic and counts as hung after `deadline`. Call it for one test
+/// at a time, so that leftovers belong to that test.
 pub fn run_one(name: &str, deadline: Duration, body: impl FnOnce() + Send + 'static) -> Outcome {
     panic::set_hook(Box::new(note_panic));
     lock(&PANICS).clear();
     let (ended, end) = mpsc::channel();
     let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
         body();
-        // Nobody listens any more when this comes after the deadline.
+        // The receiver is gone if this comes after the deadline.
         let _ = ended.send(());
     });
     let thread = thread.expect("start a thread");
@@ -114,7 +114,7 @@ pub fn run_one(name: &str, deadline: Duration, body: impl FnOnce() + Send + 'sta
     }
 }
 
-/// A test has reaped all its processes when it ends; a zombie is a child too.
+/// A test must have reaped all its processes when it ends; a zombie is a child too.
 fn remaining_child() -> Option<String> {
     match wait(WaitOptions::NOHANG) {
         Err(Errno::CHILD) => None,

@@ -1,5 +1,5 @@
-//! A server under attack, and what must come out of it unharmed: another client, the descriptors, and
-//! the service for whoever comes next.
+//! A server under attack, and what must survive unharmed: another client, the descriptors, and the
+//! service for later clients.
 
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -15,10 +15,11 @@ use super::witness::Witness;
 /// How many looks in a row must find the server waiting before it counts as stuck.
 const LOOKS_AT_A_STUCK_SERVER: u32 = 5;
 
-/// How often an overfilling peer tries to send before it looks whether the server is stuck.
+/// How many sends an overfilling peer tries before it looks whether the server is stuck.
 const SENDS_BETWEEN_LOOKS: u32 = 64;
 
-/// A server of one model; where it serves several clients at once, beside a [`Witness`].
+/// A server of one model; if it serves several clients at once, with a [`Witness`] beside the
+/// attacker.
 pub struct Scene {
     server: Server,
     witness: Option<Witness>,
@@ -31,16 +32,16 @@ impl Scene {
         Scene::beside_a_witness(model, Server::of(model, flags))
     }
 
-    /// Takes a server of that model that has had no client yet.
+    /// Takes a server of this model that has had no client yet.
     #[track_caller]
     pub fn beside_a_witness(model: Model, server: Server) -> Scene {
-        // The iterative server has time for one client only: the one that is up to something.
+        // The iterative server has time for only one client: the misbehaving one.
         let witness = model.serves_several().then(|| server.witness());
         let descriptors = server.descriptor_count();
         Scene { server, witness, descriptors }
     }
 
-    /// A server that ends the connections of clients that behave too, so that there is none beside.
+    /// For a server that also ends the connections of well-behaved clients, so there is no witness.
     #[track_caller]
     pub fn of_mortals(model: Model, flags: &[&str]) -> Scene {
         let server = Server::of(model, flags);
@@ -48,7 +49,7 @@ impl Scene {
         Scene { server, witness: None, descriptors }
     }
 
-    /// Checks that whoever is served beside is served well.
+    /// Checks that the witness, if there is one, is served well.
     #[track_caller]
     pub fn others_are_well(&self) {
         if let Some(witness) = &self.witness {
@@ -56,7 +57,7 @@ impl Scene {
         }
     }
 
-    /// The address of the client that behaves, if there is one.
+    /// The address of the witness, if there is one.
     pub fn witness_address(&self) -> Option<SocketAddr> {
         self.witness.as_ref().map(Witness::address)
     }
@@ -71,29 +72,30 @@ impl Scene {
         socket.unwrap_or_else(|| panic!("the server has no connection to {peer}"))
     }
 
-    /// Waits until the server has read everything that has come from the peer: over the loopback
-    /// device that is everything sent.
+    /// Waits until the server has read everything that has arrived from the peer: over the loopback
+    /// device, everything sent.
     #[track_caller]
     pub fn takes_all_of(&self, peer: &Peer) {
         kernel::wait_until("all bytes being read", || self.socket_of(peer.address()).unread == 0);
     }
 
-    /// Waits until the server sleeps although there are bytes of that peer to be read: it owes
+    /// Waits until the server sleeps although that peer's bytes are waiting to be read: it owes
     /// answers that the kernel does not take.
     #[track_caller]
     pub fn is_stuck_with(&self, peer: SocketAddr) {
         self.is_stuck_unless(peer, || false);
     }
 
-    /// As [`Scene::is_stuck_with`], or until something makes that impossible.
+    /// Like [`Scene::is_stuck_with`], but also ends when `is_over` says that it can no longer
+    /// happen.
     #[track_caller]
     pub fn is_stuck_unless(&self, peer: SocketAddr, is_over: impl Fn() -> bool) {
         let mut watch = StuckWatch::default();
         kernel::wait_until("the server being stuck", || is_over() || watch.is_stuck(self, peer));
     }
 
-    /// Sends these bytes over and over, without reading, until the server is stuck. Returns how many
-    /// bytes were sent.
+    /// Sends these bytes over and over, without reading, until the server is stuck. Returns the
+    /// number of bytes sent.
     #[track_caller]
     pub fn overfills(&self, peer: &Peer, bytes: &[u8]) -> usize {
         let (mut watch, mut sent) = (StuckWatch::default(), 0);
@@ -115,7 +117,8 @@ impl Scene {
         close
     }
 
-    /// Ends the peer's connection in the orderly way, and checks that the server sees it like that.
+    /// Ends the peer's connection with an orderly close, and checks that the server logs it as
+    /// such.
     #[track_caller]
     pub fn sees_off(&self, mut peer: Peer) -> Event {
         peer.half_close();
@@ -123,18 +126,18 @@ impl Scene {
         self.closes(peer.address(), "peer_fin")
     }
 
-    /// Ends the server without looking at what it did.
+    /// Ends the server without checking what it did.
     pub fn gives_up(self) {
         let Scene { server, witness, .. } = self;
-        // Before the server is killed, which the witness would complain about.
+        // The witness must leave before the server is killed, or it would fail.
         if let Some(witness) = witness {
             witness.leaves();
         }
         drop(server);
     }
 
-    /// Checks that nothing is left of the attack and that the server serves as before, and stops it.
-    /// Returns everything that it logged.
+    /// Checks that nothing is left of the attack and that the server serves as before, and stops
+    /// it. Returns everything that it logged.
     #[track_caller]
     pub fn ends(self) -> Vec<Event> {
         let Scene { server, witness, descriptors } = self;

@@ -1,4 +1,5 @@
-//! An echo server under test: started on a free port, watched through its events, stopped and checked.
+//! An echo server under test: started on a free port, observed through its events, stopped and
+//! checked.
 
 use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -18,16 +19,16 @@ use super::program::{Finished, Home, Launch, Running};
 use super::super_server::SuperServer;
 use super::witness::Witness;
 
-/// For a server with nothing but defaults.
+/// For a server with only defaults.
 pub const NO_FLAGS: [&str; 0] = [];
 
-/// Clients at a time when a process for each is to end before the next ones come.
+/// Clients at a time, where a process for each must end before the next ones come.
 pub const CHILDREN_AT_ONCE: usize = 64;
 
-/// A server that listens, killed and reaped when dropped.
+/// A listening server, killed and reaped when dropped.
 ///
-/// Of the model `inetd` it is many programs, one a client, which share the log file. What they have in
-/// common is asked for here, so that a test need not tell them from one process.
+/// With the model `inetd` it is many programs, one per client, which share the log file. This type
+/// covers both, so that a test need not care which it is.
 pub struct Server {
     model: Model,
     what: What,
@@ -36,26 +37,26 @@ pub struct Server {
 }
 
 enum What {
-    /// A process that listens, perhaps with children, and its `server_start`.
+    /// A process that listens, possibly with children, and its `server_start`.
     Listening(Running, Event),
-    /// The programs that the test starts, and the file in which they log.
+    /// The programs that the test starts, and the file that they log to.
     Started(SuperServer, Mutex<Followed>),
 }
 
 impl Server {
-    /// Starts a server with these flags, in a fresh home, on a port that the system chooses.
+    /// Starts a server with these flags, in a new home, on a port chosen by the system.
     #[track_caller]
     pub fn start<A: AsRef<OsStr>>(flags: impl IntoIterator<Item = A>) -> Server {
         Server::of(Model::Event, flags)
     }
 
-    /// Starts a server of that model with these flags; returns when it listens.
+    /// Starts a server of this model with these flags; returns when it listens.
     #[track_caller]
     pub fn of<A: AsRef<OsStr>>(model: Model, flags: impl IntoIterator<Item = A>) -> Server {
         Server::of_in(model, Home::new(), flags)
     }
 
-    /// Starts a server of that model in that home; returns when it listens.
+    /// Starts a server of this model in this home; returns when it listens.
     #[track_caller]
     pub fn of_in<A: AsRef<OsStr>>(
         model: Model,
@@ -65,7 +66,7 @@ impl Server {
         Server::of_under(model, home, flags, |home, arguments| home.trustctl(arguments))
     }
 
-    /// Starts a server of that model in that home, from a command line that `launch` makes of the
+    /// Starts a server of this model in this home, with a command line that `launch` makes from the
     /// arguments; returns when it listens.
     #[track_caller]
     pub fn of_under<A: AsRef<OsStr>>(
@@ -88,8 +89,8 @@ impl Server {
         Server { model, what: What::Started(programs, log), home, clients_home: Home::new() }
     }
 
-    /// Starts a server of that model, which listens itself, in that home by a command line of the caller's;
-    /// returns when it listens.
+    /// Starts a server of this model, which must listen itself, in this home with the caller's
+    /// command line; returns when it listens.
     #[track_caller]
     pub fn start_as(model: Model, home: Home, launch: Launch) -> Server {
         let running = launch.start();
@@ -142,7 +143,7 @@ impl Server {
         }
     }
 
-    /// Sends a signal to who is responsible for the connections: the process that listens, or every program.
+    /// Sends a signal to the owner of the connections: the listening process, or every program.
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
         match &self.what {
@@ -151,9 +152,9 @@ impl Server {
         }
     }
 
-    /// Stops all processes with SIGSTOP, until [`Server::resume`] or their end, and accepts nobody
-    /// meanwhile. Other threads than the one that takes the signal may run on for a while; when this returns,
-    /// none does.
+    /// Stops all processes with SIGSTOP until [`Server::resume`] or their end, and accepts no
+    /// clients meanwhile. Threads other than the one that takes the signal may run on for a while;
+    /// when this returns, none is running.
     #[track_caller]
     pub fn pause(&self) {
         if let What::Started(programs, _) = &self.what {
@@ -161,7 +162,8 @@ impl Server {
         }
         self.signal(Signal::STOP);
         if let What::Listening(running, _) = &self.what {
-            // Not its children before: it sleeps until one that it starts has come to run the program.
+            // Stop the children after it: it sleeps until a child that it is starting has executed
+            // the program.
             let pid = running.pid();
             kernel::wait_until("the server's stop", || kernel::all_threads_are(pid, 'T'));
             self.signal_children(Signal::STOP);
@@ -169,7 +171,7 @@ impl Server {
         kernel::wait_until("the stop of all threads", || self.all_threads_are('T'));
     }
 
-    /// Lets all processes go on.
+    /// Resumes all processes.
     #[track_caller]
     pub fn resume(&self) {
         self.signal_children(Signal::CONT);
@@ -183,15 +185,15 @@ impl Server {
     #[track_caller]
     pub fn kill(&self) {
         if self.model.has_children() {
-            // Nobody starts another one meanwhile.
+            // So that no new process is started meanwhile.
             self.pause();
         }
-        // The children first: the end of who has started them continues those that are stopped (setpgid(2)).
+        // The children first: when their parent ends, stopped ones are continued (setpgid(2)).
         self.signal_children(Signal::KILL);
         self.signal(Signal::KILL);
     }
 
-    /// Sends a signal to the children of the process that listens.
+    /// Sends a signal to the children of the listening process.
     fn signal_children(&self, signal: Signal) {
         if let What::Started(..) = self.what {
             return;
@@ -203,25 +205,25 @@ impl Server {
         }
     }
 
-    /// Whether all threads of all processes are in that state (see [`kernel::all_threads_are`]), but for those that
-    /// have ended and were not reaped.
+    /// Whether all threads of all processes are in this state (see [`kernel::all_threads_are`]),
+    /// not counting zombies.
     pub fn all_threads_are(&self, state: char) -> bool {
         let are = |pid, state| kernel::all_threads_if_there(pid, state).unwrap_or(true);
         self.processes().into_iter().all(|pid| are(pid, state) || are(pid, 'Z'))
     }
 
-    /// A size of memory (see [`kernel::status_bytes`]) of all processes together, in bytes.
+    /// A memory size (see [`kernel::status_bytes`]), summed over all processes, in bytes.
     pub fn memory(&self, name: &str) -> u64 {
         let processes = self.processes().into_iter();
         processes.filter_map(|pid| kernel::status_bytes_if_there(pid, name)).sum()
     }
 
-    /// What all processes have done so far.
+    /// The work done by all processes so far.
     pub fn efforts(&self) -> Efforts {
         Efforts::of(self.processes())
     }
 
-    /// Makes `VmHWM` of all processes what is in RAM now.
+    /// Resets `VmHWM` of all processes to current memory use.
     pub fn forget_peak_memory(&self) {
         self.processes().into_iter().for_each(kernel::forget_peak_memory);
     }
@@ -232,7 +234,8 @@ impl Server {
         Peer::connect(self.address())
     }
 
-    /// A client that behaves, served, with a server that has [settled](Server::settles) with it.
+    /// A well-behaved client that is being served by a server that has [settled](Server::settles)
+    /// with it.
     #[track_caller]
     pub fn witness(&self) -> Witness {
         let witness = Witness::connect(self.address());
@@ -240,19 +243,20 @@ impl Server {
         witness
     }
 
-    /// `echo-client` for this server, with a home of its own.
+    /// `echo-client` for this server, with its own home.
     pub fn echo_client<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
         let port = self.port().to_string();
         self.clients_home.echo_client(["127.0.0.1", &port]).args(args)
     }
 
-    /// `echo-load-test` for this server, with a home of its own.
+    /// `echo-load-test` for this server, with its own home.
     pub fn echo_load_test<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Launch {
         let port = self.port().to_string();
         self.clients_home.echo_load_test(["--host", "127.0.0.1", "--port", &port]).args(args)
     }
 
-    /// Waits for an event, from the first one on: on the server's stdout, or in the programs' log file.
+    /// Waits for an event, searching from the first one: on the server's stdout, or in the
+    /// programs' log file.
     #[track_caller]
     pub fn wait_for_event(
         &self,
@@ -296,7 +300,7 @@ impl Server {
         let peer = peer.to_string();
         let about_it = |event: &Event| event.text("peer") == peer;
         let mut connects = vec![self.wait_for_event("client_connect", about_it, STEP_DEADLINE)];
-        // A port that a RST has freed may be somebody else's by now.
+        // A port that an RST has freed may have been reused by now.
         while let Some(later) = self.find_event(
             "client_connect",
             |event| about_it(event) && !connects.iter().any(|one| event.is_of_connection_of(one)),
@@ -318,8 +322,8 @@ impl Server {
     }
 
     /// Waits until the connection of that peer is closed, and checks that the kernel holds no byte
-    /// of it: what a server leaves behind is memory that no limit of its counts, for which it would
-    /// still be blamed.
+    /// of it. Otherwise the server would leave behind memory that none of its limits count, but for
+    /// which it would be blamed.
     #[track_caller]
     pub fn is_closed(&self, peer: SocketAddr) -> Event {
         let close = self.event_about(peer, "client_close");
@@ -329,19 +333,19 @@ impl Server {
         close
     }
 
-    /// Checks that a new client gets exactly what it sends.
+    /// Checks that a new client gets back exactly what it sends.
     #[track_caller]
     pub fn serves_the_next(&self) {
         self.serves_the_next_ones(1);
     }
 
-    /// Where its event log is by default.
+    /// The default path of its event log.
     pub fn log_file(&self) -> PathBuf {
         self.home.log_file()
     }
 
-    /// Checks that so many new clients get exactly what they send; many at a time where each has a process,
-    /// which may take a while to end.
+    /// Checks that this many new clients get back exactly what they send; in batches if each has a
+    /// process, which may take a while to end.
     #[track_caller]
     pub fn serves_the_next_ones(&self, count: usize) {
         let at_once = if self.model.has_children() { CHILDREN_AT_ONCE } else { 1 };
@@ -353,16 +357,19 @@ impl Server {
         }
     }
 
-    /// Waits until it has no descriptor open any more that it needed only to begin with that client, who was served.
+    /// Waits until it has closed the descriptors that it needed only to start serving that client.
+    /// The client must have been served.
     #[track_caller]
     pub fn settles(&self, peer: SocketAddr) {
         if self.model == Model::Process {
-            // The child serves while the server may still have the connection, and the child's end of their channel.
+            // The child may serve while the server still has the connection open, and the child's
+            // end of their channel.
             self.event_about(peer, "child_start");
         }
     }
 
-    /// How many descriptors the processes have open, where it has [settled](Server::settles) with its last client.
+    /// How many descriptors the processes have open, once it has [settled](Server::settles) with
+    /// its last client.
     #[track_caller]
     pub fn descriptor_count(&self) -> usize {
         if let What::Started(..) = self.what {
@@ -379,7 +386,7 @@ impl Server {
         self.processes().into_iter().map(of).sum()
     }
 
-    /// Waits until the processes have that many descriptors open again, and none is a zombie.
+    /// Waits until the processes have this many descriptors open again, and none is a zombie.
     #[track_caller]
     pub fn comes_back_to_descriptors(&self, wanted: usize) {
         let started = Instant::now();
@@ -398,14 +405,14 @@ impl Server {
         }
     }
 
-    /// Stops the server with SIGTERM, which must drain every connection, and checks what it logged.
+    /// Stops the server with SIGTERM, which must drain every connection, and checks its log.
     #[track_caller]
     pub fn stop(self) -> Vec<Event> {
         self.stop_with(Signal::TERM, 0)
     }
 
-    /// Stops the server with SIGTERM, which must drain every connection, and checks what it printed, not
-    /// what is in the file: for a server whose log is elsewhere or was disturbed.
+    /// Stops the server with SIGTERM, which must drain every connection, and checks its stdout but
+    /// not its log file: for a server whose log is elsewhere or was disturbed.
     #[track_caller]
     pub fn stop_with_log_elsewhere(self) -> Vec<Event> {
         self.signal(Signal::TERM);
@@ -419,25 +426,25 @@ impl Server {
         printed
     }
 
-    /// Stops the server with a signal, expects an exit code, and checks what it logged.
+    /// Stops the server with a signal, expects this exit code, and checks its log.
     #[track_caller]
     pub fn stop_with(self, signal: Signal, code: i32) -> Vec<Event> {
         self.signal(signal);
         self.has_stopped(code)
     }
 
-    /// Waits for the end of a server that was told to stop, expects an exit code, and checks what it
-    /// logged.
+    /// Waits for the end of a server that was told to stop, expects this exit code, and checks its
+    /// log.
     #[track_caller]
     pub fn has_stopped(self, code: i32) -> Vec<Event> {
         self.ends_with(code, &[])
     }
 
-    /// Waits for the end of the server, expects an exit code, and checks what it logged: every line
-    /// an event, one close for each connect, stdout and file the same, stderr empty or with each of
-    /// the words.
+    /// Waits for the end of the server, expects this exit code, and checks its log: every line is
+    /// an event, every connect has one close, stdout and file are the same, and stderr is empty or
+    /// contains each of the words.
     ///
-    /// Programs of a super-server's have nothing but the file, and the code is that of those that are drained.
+    /// Programs of a super-server have only the file, and the code is that of drained ones.
     #[track_caller]
     pub fn ends_with(self, code: i32, complaint: &[&str]) -> Vec<Event> {
         let Server { what, home, .. } = self;
@@ -458,9 +465,8 @@ impl Server {
         }
     }
 
-    /// Waits for the end of a server that was told to stop, and checks what it logged as
-    /// [`Server::ends_with`] does. Whether its exit code, which is returned too, is the right one is for
-    /// the caller to say.
+    /// Waits for the end of a server that was told to stop, and checks its log as
+    /// [`Server::ends_with`] does. Returns the exit code too, which the caller must check.
     #[track_caller]
     pub fn has_ended(self) -> (Option<i32>, Vec<Event>) {
         let Server { what: What::Listening(running, _), home, .. } = self else {
@@ -470,14 +476,14 @@ impl Server {
         (finished.code(), checked_log(&home, &finished))
     }
 
-    /// What was printed on stdout so far.
+    /// The stdout so far.
     #[track_caller]
     pub fn printed(&self) -> String {
         self.listening().0.printed()
     }
 }
 
-/// Checks that each peer gets exactly what it sends, and the end; their addresses.
+/// Checks that each peer gets exactly what it sends, and the end; returns their addresses.
 #[track_caller]
 pub fn all_are_served(mut peers: Vec<Peer>) -> Vec<SocketAddr> {
     peers.iter_mut().for_each(|peer| peer.send_frame(b"are you there?"));
@@ -502,8 +508,8 @@ fn checked_log(home: &Home, finished: &Finished) -> Vec<Event> {
     printed
 }
 
-/// Checks the log of programs with a connection each, and that each has ended with the code that goes with the
-/// end of its connection: for a drain that is `drained`.
+/// Checks the log of programs with one connection each, and that each has exited with the code for
+/// the end of its connection: after a drain that is `drained`.
 #[track_caller]
 fn checked_runs(log: Followed, mut ended: Vec<Option<i32>>, drained: i32) -> Vec<Event> {
     let (events, torn) = log.finish();
@@ -535,7 +541,7 @@ fn checked_runs(log: Followed, mut ended: Vec<Option<i32>>, drained: i32) -> Vec
     events
 }
 
-/// Threads may write to the two places in different orders.
+/// Threads may write to the two outputs in different orders.
 fn sorted_lines(events: &[Event]) -> Vec<&str> {
     let mut lines: Vec<&str> = events.iter().map(Event::line).collect();
     lines.sort_unstable();

@@ -1,7 +1,7 @@
-//! Suites in which each test has a process of its own, behind the command line of libtest.
+//! Suites in which each test has its own process, with the command line of libtest.
 //!
-//! The processes keep the tests apart: their children, their directories, and who is to blame for a panic in
-//! any thread. A process is this executable again, with `ALONE` and the test's name.
+//! The processes keep the tests apart: their children, their directories, and their panics on any
+//! thread. A process is this executable again, with `ALONE` and the test's name.
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
@@ -18,19 +18,19 @@ use super::leftovers::{self, OwnedChild};
 use super::output::Output;
 use super::runner::{self, Outcome};
 
-/// The argument in front of the name of the one test that a process is to run.
+/// The argument before the name of the one test that a process must run.
 const ALONE: &str = "--alone";
 
 /// How much longer than its test a process may take, to clean up after a test that hung.
 const CLEANING_DEADLINE: Duration = Duration::from_secs(30);
 
-/// How the process of one test says that it was skipped; otherwise it ends with 0 or 1.
+/// Exit code of a test's process when the test was skipped; otherwise it exits with 0 or 1.
 const SKIPPED: u8 = 77;
 
-/// Held for reading by every test that runs, and for writing by one that is to run without others.
+/// Held for reading by every running test, and for writing by one that must run alone.
 static MACHINE: RwLock<()> = RwLock::new(());
 
-/// A promise, and what checks it: it fails by a panic, whose message is the reason.
+/// A promise and the check for it, which fails by a panic whose message is the reason.
 pub struct Test {
     name: String,
     alias: String,
@@ -38,13 +38,13 @@ pub struct Test {
     body: Box<dyn FnOnce() + Send>,
 }
 
-/// Makes tests of functions, named like them.
+/// Makes tests from functions, with the same names.
 #[macro_export]
 macro_rules! tests {
     ($($test:ident),* $(,)?) => { &[$((stringify!($test), $test)),*] };
 }
 
-/// The name of a test and its function, as [`tests!`] makes them.
+/// A test's name and its function, as made by [`tests!`].
 pub type Named = (&'static str, fn());
 
 impl From<Named> for Test {
@@ -59,12 +59,12 @@ impl Test {
         Test { name, alias, is_heavy: false, body: Box::new(body) }
     }
 
-    /// Also called `[alias]`, in front of its name.
+    /// Adds a second name, shown as `[alias]` before the first.
     pub fn with_alias(self, alias: impl ToString) -> Test {
         Test { alias: alias.to_string(), ..self }
     }
 
-    /// Nothing else of the suite runs meanwhile.
+    /// Runs it while nothing else of the suite runs.
     pub fn with_the_machine_to_itself(self) -> Test {
         Test { is_heavy: true, ..self }
     }
@@ -73,18 +73,18 @@ impl Test {
 /// How the tests of a suite are run.
 #[derive(Clone, Copy)]
 pub struct Suite {
-    /// Longest time for one test; what takes longer counts as hung.
+    /// Longest time for one test; a test that takes longer counts as hung.
     pub deadline: Duration,
     /// Tests at a time, unless `--test-threads` says something else.
     pub at_once: usize,
 }
 
-/// What libtest takes, but for what it prints.
+/// The arguments of libtest, except those about printing.
 #[derive(Parser)]
 struct CommandLine {
     #[command(flatten)]
     plain: Arguments,
-    /// A test runs if one of the filters fits.
+    /// A test runs if any of the filters fits.
     filters: Vec<String>,
 }
 
@@ -94,7 +94,7 @@ impl Suite {
         self.main_with(tests, |arguments, trials| libtest_mimic::run(arguments, trials).exit_code())
     }
 
-    /// The same, where `run` gets the tests that are to run, and prints.
+    /// The same, but `run` gets the selected tests, and prints.
     pub fn main_with(
         &self,
         tests: Vec<Test>,
@@ -132,11 +132,11 @@ impl Suite {
         Trial::ignorable_test(test.name, run).with_kind(test.alias)
     }
 
-    /// Runs the test of that name in a process of its own.
+    /// Runs the test with this name in its own process.
     ///
     /// # Errors
     ///
-    /// Why it failed.
+    /// If it failed: the reasons.
     pub fn run(&self, name: &str) -> Result<Completion, Failed> {
         let own = std::env::current_exe().expect("the path of this executable");
         let mut command = Command::new(own);
@@ -158,9 +158,9 @@ impl Suite {
         }
     }
 
-    /// Runs it in this process, with its reasons on stdout.
+    /// Runs it in this process, and prints its reasons to stdout.
     fn run_here(&self, test: Test) -> ExitCode {
-        // Whoever has started this process may be killed; nothing is to be left behind then.
+        // The parent may be killed; nothing must be left behind then.
         set_parent_process_death_signal(Some(Signal::TERM)).expect("ask for a signal");
         runner::clean_up_on_signals();
         let outcome = runner::run_one(&test.name, self.deadline, test.body);

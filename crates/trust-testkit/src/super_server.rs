@@ -1,5 +1,5 @@
-//! A super-server in the test's own process: it accepts, and starts a program for each client, with the
-//! connection as standard input, output and error, as inetd(8) does.
+//! A super-server in the test's own process: like inetd(8), it accepts connections and starts one
+//! program per client, with the connection as standard input, output and error.
 
 use std::fs;
 use std::io::{self, PipeWriter};
@@ -18,19 +18,19 @@ use super::kernel;
 use super::leftovers::{self, OwnedChild};
 use super::program::{Launch, tail};
 
-/// Accepts until it is dropped, which kills the programs too.
+/// Accepts clients until it is dropped, which kills the programs too.
 pub struct SuperServer {
     port: u16,
     log: PathBuf,
     shared: Arc<Shared>,
-    /// Its end ends the thread.
+    /// Dropping it ends the thread.
     ends: Option<PipeWriter>,
     accepting: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
 struct Shared {
-    /// No client is accepted while it is held; false while the super-server pauses.
+    /// No client is accepted while it is locked.
     gate: Mutex<Gate>,
     moved: Condvar,
     programs: Mutex<Programs>,
@@ -52,8 +52,8 @@ struct Programs {
 }
 
 impl SuperServer {
-    /// Listens on all addresses of the calling thread's network; `launch` is the program for a client, and
-    /// `log` where it tells what it does.
+    /// Listens on all addresses of the calling thread's network; `launch` starts the program for a
+    /// client, and `log` is the file that it logs to.
     #[track_caller]
     pub fn start(log: PathBuf, launch: impl Fn() -> Launch + Send + 'static) -> SuperServer {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("listen on any port");
@@ -73,7 +73,7 @@ impl SuperServer {
         self.port
     }
 
-    /// The programs that have not ended.
+    /// The programs that are still running.
     pub fn processes(&self) -> Vec<u32> {
         let programs = self.shared.programs();
         programs.running.iter().map(|child| child.pid().as_raw_pid().unsigned_abs()).collect()
@@ -86,7 +86,7 @@ impl SuperServer {
         }
     }
 
-    /// From now on clients wait in the backlog.
+    /// Leaves clients waiting in the backlog from now on.
     pub fn stops_accepting(&self) {
         *lock(&self.shared.gate) = Gate::Closed;
     }
@@ -97,7 +97,7 @@ impl SuperServer {
         self.shared.moved.notify_all();
     }
 
-    /// Accepts nobody any more and waits for the end of all programs; how each of them has ended.
+    /// Stops accepting and waits for the end of all programs; returns how each of them ended.
     #[track_caller]
     pub fn wait(&self) -> Vec<ExitStatus> {
         self.stops_accepting();
@@ -112,7 +112,7 @@ impl Drop for SuperServer {
         self.shared.moved.notify_all();
         drop(self.ends.take());
         if let Some(accepting) = self.accepting.take() {
-            // The message of its panic was noted.
+            // The message of its panic was recorded.
             drop(accepting.join());
         }
         if thread::panicking() {
@@ -142,12 +142,12 @@ impl Shared {
             return;
         }
         let (connection, _) = listener.accept().expect("somebody is there");
-        // Whoever asks for the programs waits: this one may have answered before it is among them.
+        // Locked first, so that no list of the programs misses this one once it has answered.
         let mut programs = self.programs();
         programs.running.push(launch().start_over(connection.into()));
     }
 
-    /// The programs, those reaped that have ended.
+    /// The programs, with those that have ended reaped.
     fn programs(&self) -> MutexGuard<'_, Programs> {
         let mut programs = lock(&self.programs);
         let Programs { running, ended } = &mut *programs;

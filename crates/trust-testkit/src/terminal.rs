@@ -1,4 +1,4 @@
-//! A terminal for a program, and what the program showed on it.
+//! A terminal for a program, and what the program shows on it.
 
 use std::fs::File;
 use std::process::Stdio;
@@ -8,15 +8,15 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use crate::STEP_DEADLINE;
 use crate::output::Output;
 
-/// A terminal of which this process has both ends.
+/// A terminal with both ends in this process.
 pub struct Terminal {
     shown: Output,
-    /// It stays open until the programs have ended.
+    /// Kept open until the programs have ended.
     other: File,
 }
 
 impl Terminal {
-    /// A terminal that nothing was shown on.
+    /// A terminal that shows nothing yet.
     pub fn open() -> Terminal {
         let reader = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
         grantpt(&reader).and_then(|()| unlockpt(&reader)).expect("its other end");
@@ -31,12 +31,12 @@ impl Terminal {
         self.other.try_clone().expect("another descriptor").into()
     }
 
-    /// Whether this was shown by now.
+    /// Whether these words have been shown by now.
     pub fn has_shown(&self, words: &str) -> bool {
         self.shown.so_far().contains(words)
     }
 
-    /// All that was shown by programs that have ended.
+    /// Everything that was shown, once the programs have ended.
     pub fn shown(self) -> String {
         let Terminal { mut shown, other } = self;
         drop(other);

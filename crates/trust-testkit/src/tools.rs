@@ -1,4 +1,4 @@
-//! External tools that make faults, and whether they are there.
+//! External tools that inject faults, and whether they are installed.
 
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
@@ -8,23 +8,23 @@ use super::kernel;
 use super::leftovers::OwnedDir;
 use super::runner;
 
-/// System calls of a server, watched by `strace` from outside: the server stays a direct child. Several may be
-/// watched at once.
+/// The system calls of servers, observed by `strace`. Each server stays a direct child of the test.
+/// Several can be observed at once.
 pub struct Trace {
     directory: OwnedDir,
 }
 
 impl Trace {
-    /// Skips the test when `strace` is not there or may not trace.
+    /// Skips the test if `strace` is missing or may not trace.
     pub fn new() -> Trace {
         needs("strace", Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]));
         Trace { directory: OwnedDir::create() }
     }
 
-    /// The command line to put before the server's: which calls to trace, with the time of each, and what to
-    /// inject. Each process that is started so is written down in a file of its own.
+    /// The command line to put before the server's: which calls to trace, with the time of each,
+    /// and what to inject. Each process started this way gets its own trace file.
     pub fn wrapper(&self, calls: &str, injections: &[String]) -> Vec<OsString> {
-        // The shell's number becomes that of the server.
+        // The shell's process ID becomes that of the server.
         let strace = "exec strace -D -f -q -ttt -o \"$0/$$\" \"$@\"";
         let mut words: Vec<OsString> = ["sh", "-c", strace].map(Into::into).into();
         words.push(self.directory.path().into());
@@ -36,7 +36,7 @@ impl Trace {
         words
     }
 
-    /// All lines, once the processes that said in these events that they serve have ended.
+    /// All lines, once the processes that logged these `server_start` events have ended.
     #[track_caller]
     pub fn lines_after_end_of(&self, server_starts: &[&Event]) -> Vec<String> {
         let mut text = String::new();
@@ -52,14 +52,14 @@ impl Trace {
         text.lines().map(str::to_owned).collect()
     }
 
-    /// The whole lines so far.
+    /// The complete lines so far.
     pub fn lines(&self) -> Vec<String> {
         let text = self.read();
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().map(str::to_owned).collect()
     }
 
-    /// What there is by now, the traces of several servers one after the other.
+    /// Everything there is by now, the traces of several servers one after another.
     fn read(&self) -> String {
         let traces = std::fs::read_dir(self.directory.path()).expect("list a directory");
         let text = |entry: std::fs::DirEntry| std::fs::read(entry.path()).unwrap_or_default();
@@ -68,7 +68,7 @@ impl Trace {
     }
 }
 
-/// Skips the test unless the command, which changes nothing, succeeds.
+/// Skips the test unless the command, which must change nothing, succeeds.
 pub fn needs(what: &str, command: &mut Command) {
     let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if !quiet.status().is_ok_and(|status| status.success()) {
@@ -76,7 +76,7 @@ pub fn needs(what: &str, command: &mut Command) {
     }
 }
 
-/// When the calls were made, in seconds, in whose lines of a trace all of these words stand.
+/// The times, in seconds, of the calls whose lines in a trace contain all of these words.
 pub fn times_of(lines: &[String], words: &[&str]) -> Vec<f64> {
     let is_it = |line: &&String| words.iter().all(|word| line.contains(word));
     let time = |line: &String| {

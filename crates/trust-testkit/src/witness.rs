@@ -1,4 +1,4 @@
-//! A client that behaves, beside one that does not: the server owes it the same service as ever.
+//! A well-behaved client beside a misbehaving one: the server must serve it as well as ever.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::peer::{Peer, pattern};
 
-/// Longest time for one echo of a client that behaves, also on a busy machine.
+/// Longest time for one echo to a well-behaved client, even on a busy machine.
 pub const ECHO_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Pause between two echoes, so that the witness is no load of its own.
+/// Pause between two echoes, so that the witness itself is hardly any load.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A client that has its frames echoed until it is dropped or asked.
+/// A client that has its frames echoed until it is dropped or told to leave.
 pub struct Witness {
     address: SocketAddr,
     echoes: Arc<AtomicU64>,
@@ -61,7 +61,7 @@ impl Witness {
         }
     }
 
-    /// Ends the connection in the orderly way, and checks that it was well served to the end.
+    /// Ends the connection with an orderly close, and checks that it was served well to the end.
     #[track_caller]
     pub fn leaves(mut self) {
         self.ends.store(true, Ordering::SeqCst);

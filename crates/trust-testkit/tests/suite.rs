@@ -1,8 +1,8 @@
-//! What a suite promises whoever runs it, and its tests.
+//! The promises of a suite to its users and its tests.
 
 use std::process::{Command, Output};
 
-/// Runs the sample suite with these arguments, which CI does not see.
+/// Runs the sample suite with these arguments, without `CI` set.
 fn sample(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sample-suite"));
     command.args(arguments).env_remove("CI");
@@ -14,7 +14,7 @@ fn output(mut command: Command) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(stdout).expect("UTF-8"))
 }
 
-/// The names behind `test`, with what is said of each.
+/// The names after `test`, each with its verdict.
 fn told(text: &str) -> Vec<(&str, &str)> {
     let lines = text.lines().filter_map(|line| line.strip_prefix("test "));
     let mut told: Vec<(&str, &str)> =
@@ -76,5 +76,6 @@ fn a_test_that_hangs_leaves_neither_processes_nor_directories() {
     assert_eq!(output(command).0, Some(101));
     let mut entries = directory.path().read_dir().expect("list a directory");
     assert!(entries.next().is_none(), "a directory is left");
-    // Who waits for the end of stdout waits for whoever has it: a child that is left would have held `output` up.
+    // Waiting for the end of stdout means waiting for all of its owners: a remaining child would
+    // have held `output` up.
 }

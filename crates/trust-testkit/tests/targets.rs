@@ -1,4 +1,4 @@
-//! A suite that nothing runs proves nothing.
+//! A suite that is never run proves nothing.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! A suite whose tests end in every way that there is, for the tests of suites. Each name says how.
+//! A suite whose tests end in every possible way, to test suites with. Each test's name says how it
+//! ends.
 
 use std::process::{Command, ExitCode};
 use std::thread;
@@ -8,7 +9,7 @@ use trust_testkit::leftovers::{OwnedChild, OwnedDir};
 use trust_testkit::suite::{Named, Suite, Test};
 use trust_testkit::{runner, tests};
 
-/// Longer than any test of it but one takes.
+/// Longer than any of its tests takes, except one.
 const SUITE: Suite = Suite { deadline: Duration::from_secs(2), at_once: 8 };
 
 const TESTS: &[Named] = tests![passes, fails, fails_in_a_thread, hangs, leaves_a_child, skips];

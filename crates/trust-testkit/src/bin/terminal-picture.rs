@@ -1,9 +1,9 @@
-//! Draws what a program prints on a terminal, as SVG pictures for light and for dark pages.
+//! Draws the output of a program on a terminal, as SVG pictures for light and for dark pages.
 //!
 //! `terminal-picture NAME COMMAND…` runs the command with its standard output on a terminal, shows
-//! that below a prompt with the command, and writes `NAME-light.svg` and `NAME-dark.svg`. It fails
-//! if the command could not be run or printed nothing; how the command ended is part of the
-//! picture, and no failure.
+//! the output below a prompt with the command, and writes `NAME-light.svg` and `NAME-dark.svg`. It
+//! fails if the command could not be run or printed nothing. How the command ended is part of the
+//! picture, and not a failure.
 
 use std::error::Error;
 use std::process::Command;
@@ -21,7 +21,7 @@ struct Scheme {
     colours: [u32; 16],
 }
 
-/// Dark enough to be read on white: at least 4.5 to 1, as WCAG 2.2 asks for (1.4.3).
+/// Dark enough to read on white: a contrast of at least 4.5 to 1, as WCAG 2.2 requires (1.4.3).
 const LIGHT: Scheme = Scheme {
     name: "light",
     foreground: 0x1f_2328,
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .stdout(terminal.end())
         .status()
         .map_err(|error| format!("cannot run {program}: {error}"))?;
-    // The terminal writes both characters for the end of a line.
+    // The terminal ends lines with both characters.
     let shown = terminal.shown().replace("\r\n", "\n");
     if shown.trim().is_empty() {
         return Err(format!("{program} printed nothing").into());
