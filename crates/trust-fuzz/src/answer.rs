@@ -1,5 +1,5 @@
-//! The answer of a server under test: whatever came back for any messages in any framing, nothing is wrong with it
-//! exactly if it is their echo.
+//! The diagnosis of a server's answer: for any messages in any framing, nothing is wrong if and
+//! only if the answer is their echo.
 
 use trust_check::answer::{diagnose, expectation};
 use trust_cli::framing::Framing;
@@ -7,7 +7,7 @@ use trust_wire::format::LengthFormat;
 
 use crate::choices::Choices;
 
-/// Names of framings; lengths get an offset and an adjustment too.
+/// Names of framings; lengths also get an offset and an adjustment.
 const FRAMINGS: [&str; 12] = [
     "u32be",
     "raw",
@@ -23,18 +23,19 @@ const FRAMINGS: [&str; 12] = [
     "u32be+incl",
 ];
 
-/// Payloads are told apart by at most so many.
+/// The most payloads in one input.
 const PAYLOADS_MAX: usize = 8;
 
-/// Bytes of a payload at most, beside those that the format asks for.
+/// The most bytes of a payload beyond those that the format requires.
 const PAYLOAD_MAX: u8 = 40;
 
-/// Bytes: framing, offset, adjustment, the number of payloads and each with its length, then pieces of what came back: a
-/// frame, part of one, a payload, or any bytes.
+/// Input: framing, offset, adjustment, the number of payloads, and each with its length; then the
+/// pieces of the answer: a frame, part of one, a payload, or any bytes.
 ///
 /// # Panics
 ///
-/// If the diagnosis says that nothing is wrong where something is, or the other way round, or is no sentence.
+/// If the diagnosis finds nothing wrong with a wrong answer or something wrong with a right one, or
+/// is not a sentence.
 pub fn run(data: &[u8]) {
     let mut choices = Choices::new(data);
     let framing = framing(&mut choices);
@@ -72,7 +73,7 @@ fn framing(choices: &mut Choices<'_>) -> Framing {
     Framing::Length(moved(format).unwrap_or(format))
 }
 
-/// A payload that the framing can say.
+/// A payload that the framing can express.
 fn payload(framing: &Framing, choices: &mut Choices<'_>) -> Vec<u8> {
     let len = u64::from(choices.byte() % (PAYLOAD_MAX + 1));
     let len = match framing {

@@ -1,17 +1,17 @@
-//! What the fuzzer decides, taken from the front of its bytes.
+//! The fuzzer's decisions, taken from the front of its bytes.
 
-/// The fuzzer's bytes, of which the front is used up decision by decision. Where there are none left every
-/// decision is 0, so that any bytes mean something and a shorter input does less.
+/// The fuzzer's bytes, used up from the front, decision by decision. Once none are left every
+/// decision is 0, so that any input means something and a shorter one does less.
 #[derive(Clone, Copy, Debug)]
 pub struct Choices<'a>(&'a [u8]);
 
 impl<'a> Choices<'a> {
-    /// All decisions are in `bytes`.
+    /// Takes all decisions from `bytes`.
     pub fn new(bytes: &'a [u8]) -> Choices<'a> {
         Choices(bytes)
     }
 
-    /// Whether nothing is left.
+    /// Whether no bytes are left.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -35,13 +35,13 @@ impl<'a> Choices<'a> {
         taken
     }
 
-    /// Bytes behind a length byte.
+    /// A length byte, and as many bytes after it.
     pub fn short_bytes(&mut self) -> &'a [u8] {
         let len = self.byte();
         self.bytes(len.into())
     }
 
-    /// All that is left.
+    /// All the remaining bytes.
     pub fn rest(&mut self) -> &'a [u8] {
         self.bytes(usize::MAX)
     }

@@ -1,4 +1,4 @@
-//! What a server sends to a client: it is taken for an echo exactly as far as it is one.
+//! What a server sends to a client is accepted exactly as far as it is the echo.
 //!
 //! The load tester compares with the same code.
 
@@ -8,19 +8,22 @@ use trust_wire::HEADER_LEN;
 use crate::choices::Choices;
 use crate::oneline::check_line;
 
-/// Bytes that are handed out at once, so that an echo needs several pieces.
+/// Bytes handed out at once, so that an echo takes several pieces.
 const PIECE: usize = 7;
 
-/// Messages, and bytes of each: enough for several on their way at once, and few enough for byte by byte.
+/// Number and length of the messages: enough for several in flight, and few enough to go byte by
+/// byte.
 const MESSAGES_MAX: usize = 16;
 const MESSAGE_LEN_MAX: usize = 63;
 
-/// Bytes: framed or raw, messages and their lengths, how many bytes are sent and received at once, where and how
-/// a byte of the echo is changed, how much follows unasked; then the text of the messages, again and again.
+/// Input: framed or raw, messages and their lengths, how many bytes are sent and received at once,
+/// where and how a byte of the echo is changed, and how many unrequested bytes follow; then the
+/// text of the messages, repeated as needed.
 ///
 /// # Panics
 ///
-/// If a right echo is refused or a wrong one taken, or another byte is named than the first wrong one.
+/// If a right echo is refused, a wrong one is accepted, or any byte but the first wrong one is
+/// named.
 pub fn run(data: &[u8]) {
     let mut choices = Choices::new(data);
     let framing = choices.one_of(&[Framing::Framed, Framing::Raw]);
@@ -78,20 +81,20 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A conversation, and what it should be about.
+/// A conversation, and what it should contain.
 struct Scene {
     conversation: Conversation,
     framing: Framing,
-    /// Every byte that was sent, and how many of them came back.
+    /// Every byte sent, and how many of them have come back.
     sent: Vec<u8>,
     echoed: usize,
-    /// Payload that was pushed, and that was handed out.
+    /// The payload pushed, and the payload handed out.
     payload: Vec<u8>,
     printed: Vec<u8>,
 }
 
 impl Scene {
-    /// Whether the window took the message.
+    /// Returns whether the window took the message.
     fn push(&mut self, message: &[u8]) -> bool {
         match self.framing {
             Framing::Framed if !self.conversation.wants_frame() => return false,
@@ -110,7 +113,7 @@ impl Scene {
         self.conversation.handle_sent(count);
     }
 
-    /// Compares with what was sent; whether the conversation goes on.
+    /// Compares with the bytes sent; returns whether the conversation goes on.
     fn receive(&mut self, bytes: &[u8]) -> bool {
         let expected = &self.sent[self.echoed..][..bytes.len()];
         let wrong_at = expected.iter().zip(bytes).position(|(expected, got)| expected != got);
@@ -120,7 +123,8 @@ impl Scene {
         }
         match wrong_at {
             None => {
-                // A header that is wrong so far as it came would be refused with its last byte.
+                // If any byte of the header so far were wrong, it would be refused with the
+                // header's last byte.
                 assert_eq!(result, Ok(()), "a right echo");
                 self.echoed += bytes.len();
                 self.check_owed();
@@ -138,7 +142,7 @@ impl Scene {
         }
     }
 
-    /// The byte `at` of all is the first wrong one, and came with `bytes`.
+    /// Byte `at` of the echo is the first wrong one, and is among `bytes`.
     fn check_wrong(&mut self, at: usize, bytes: &[u8], result: Result<(), WrongEcho>) {
         let (expected, got) = (self.sent[at], bytes[at - self.echoed]);
         if self.framing == Framing::Raw {
@@ -153,7 +157,7 @@ impl Scene {
             assert_eq!(result, Err(WrongEcho::Byte { echo, offset, expected, got }));
             return;
         }
-        // A header is judged when it is whole.
+        // A header is judged once it is complete.
         let came = self.echoed + bytes.len();
         let header = start..start + HEADER_LEN;
         let result = match self.sent.get(came..header.end) {
@@ -186,7 +190,7 @@ impl Scene {
         }
     }
 
-    /// Which frame the byte is in, from 0, and where it begins.
+    /// The number of the frame that the byte is in, from 0, and where that frame begins.
     fn frame_at(&self, at: usize) -> (usize, usize) {
         let (mut number, mut start) = (0, 0);
         loop {

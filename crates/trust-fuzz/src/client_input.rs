@@ -1,14 +1,14 @@
-//! Standard input of the client, cut into messages: the same ones however it is read.
+//! The client's standard input is cut into the same messages however it is read.
 
 use trust_echo::client::input::{Cut, Input, LineTooLong};
 
 use crate::choices::Choices;
 
-/// Bytes: how to cut, at which length, how much is read at once, and the input.
+/// Input: how to cut and at which length, how much is read at once, and the standard input.
 ///
 /// # Panics
 ///
-/// If the messages are not those of the whole input.
+/// If the messages differ from those of the whole input.
 pub fn run(data: &[u8]) {
     let mut choices = Choices::new(data);
     let by_lines = choices.byte().is_multiple_of(2);
@@ -25,14 +25,14 @@ pub fn run(data: &[u8]) {
     assert!(found == expected, "{cut:?}: {found:?} in place of {expected:?}");
 }
 
-/// All messages at once, and the line that is too long.
+/// All messages, cut in one go, and the line that is too long, if any.
 fn messages(input: &[u8], cut: Cut) -> (Vec<&[u8]>, Option<LineTooLong>) {
     let max = match cut {
         Cut::Chunks { len } => return (input.chunks(len as usize).collect(), None),
         Cut::Lines { max } => max,
     };
     let mut lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
-    // What stands behind the last newline is a line only if it is something.
+    // The bytes after the last newline are a line only if there are any.
     lines.pop_if(|last| last.is_empty());
     let Some(index) = lines.iter().position(|line| line.len() > max as usize) else {
         return (lines, None);

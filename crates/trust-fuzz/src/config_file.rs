@@ -1,4 +1,4 @@
-//! The configuration file: any bytes are settings with allowed values, or a mistake in one line.
+//! The configuration file: any bytes are either settings with valid values or an error in one line.
 
 use std::path::Path;
 
@@ -11,13 +11,13 @@ use trustctl::commands::TRUSTCTL;
 
 use crate::oneline::{check_failure, check_line};
 
-/// Bytes: the file.
+/// Input: the file.
 ///
 /// # Panics
 ///
-/// If a mistake is not told with its line, or what is taken is not what the file says.
+/// If an error does not name its line, or an accepted value differs from the file's.
 pub fn run(data: &[u8]) {
-    // The home is where the file is, so it cannot stand in it.
+    // The home contains the file, so the file cannot set it.
     let settings: Vec<_> =
         TRUSTCTL.all_settings().into_iter().filter(|setting| setting.key != "trust-home").collect();
     let file = match ConfigFile::parse(data, Path::new("FILE"), &settings) {
@@ -36,7 +36,7 @@ pub fn run(data: &[u8]) {
         }
     };
     let text = std::str::from_utf8(data).expect("what is taken is UTF-8");
-    // Numbers that no type of the plain reading holds are texts for the settings' parsers.
+    // Numbers that do not fit the plain reader's types are left to the settings' parsers, as text.
     let Ok(table) = toml::from_str::<Table>(text) else { return };
     let mut found = 0;
     for (name, value) in &table {
@@ -64,7 +64,7 @@ pub fn run(data: &[u8]) {
     assert_eq!(settings.iter().filter(from_file).count(), found, "every value counts");
 }
 
-/// Looks for what a plain reading of the file found in what was taken.
+/// Checks that a value found by a plain reading of the file was accepted.
 fn check_value(
     file: &ConfigFile,
     settings: &[&'static dyn AnySetting],

@@ -1,8 +1,8 @@
-//! A connection's turns as a sequence of operations: whatever the peer, the kernel and the clock do, in any order
-//! that a server may meet them in.
+//! A connection's turns as a sequence of operations: whatever the peer, the kernel and the clock
+//! do, in any order that a server may see.
 //!
-//! The simulator has the same judge, the witness, but a network that behaves like one. Here bytes arrive, are
-//! acknowledged and get lost without any reason but the fuzzer's.
+//! The simulator has the same judge, the witness, but a realistic network. Here bytes arrive, are
+//! acknowledged and get lost just as the fuzzer decides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,33 +20,36 @@ use crate::choices::Choices;
 
 const MODES: [Mode; 3] = [Mode::Auto, Mode::Framed, Mode::Raw];
 
-/// Limits of a payload; mostly small, so that few bytes are frames, and frames around the limit.
+/// Limits on the payload; mostly small, so that few bytes make frames, and frames close to the
+/// limit.
 const MAX_PAYLOADS: [u32; 8] = [0, 1, 3, 8, 64, 200, 65_536, u32::MAX];
 
-/// Limits of time in milliseconds, the shortest that a setting takes among them; 0 turns one off.
+/// Timeouts in milliseconds, including the shortest that a setting accepts; 0 disables one.
 const LIMITS_MS: [u64; 6] = [0, 1, 4, 1000, 5000, 1_000_000_000_000];
 
-/// Steps of the clock in microseconds: within a millisecond, around the limits, and above all of them.
+/// Steps of the clock in microseconds: within a millisecond, around the limits, and beyond all of
+/// them.
 const STEPS_US: [u64; 10] =
     [0, 1, 250, 999, 1000, 4000, 1_000_000, 1_250_000, 5_000_000, 60_000_000];
 
-/// Deadlines that may be due one after the other while nothing else happens: four looks a limit, and the
+/// Deadlines that may be due in a row while nothing else happens: four looks per limit, and the
 /// linger limit five times.
 const DEADLINES_MAX: usize = 64;
 
-/// Long after every limit but the longest, which stands for none.
+/// Long after every limit except the longest, which stands for none.
 const AFTER_ALL: Duration = Duration::from_secs(3600);
 
-/// Between two acknowledgements, so that their times tell them apart.
+/// Time between two acknowledgements, so that they can be told apart.
 const TICK: Duration = Duration::from_nanos(1);
 
-/// Receives in one turn, and bytes beside the rest of a frame; more than the fuzzer has bytes.
+/// Receives per turn, and bytes beyond the rest of a frame: more than the fuzzer's input has.
 const BOUNDS: Bounds = Bounds { receives: 4, receive_len: 300 };
 
-/// Room for those bytes, and for a frame in front of them.
+/// Room for those bytes and a frame before them.
 const BUFFER_LEN: usize = 1024;
 
-/// Rounds of receiving and sending in which everything has passed: the pieces are as large as they can be.
+/// After this many rounds of receiving and sending everything must have passed, as the pieces are
+/// as large as possible.
 const ROUNDS_MAX: usize = 8;
 
 /// PROXY headers that connections may begin with, and what must come of them.
@@ -101,14 +104,14 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A connection, and the socket that the fuzzer plays.
+/// A connection, and the socket played by the fuzzer.
 struct Scene<'a> {
     watched: Watched,
     socket: PlayedSocket<'a>,
     limits: Limits,
-    /// How long the process did not run, in all.
+    /// The total time that the process was paused.
     paused: Duration,
-    /// The furthest phase, and the mode once it was decided.
+    /// The furthest phase, and the mode once decided.
     phase: Phase,
     mode: Mode,
 }
@@ -119,45 +122,45 @@ struct PlayedSocket<'a> {
     upload: &'a [u8],
     stream: &'a [u8],
     now: Duration,
-    /// Bytes of `upload` that arrived, and that were received.
+    /// Bytes of `upload` that have arrived, and that were received.
     arrived: usize,
     received: usize,
     arrived_at: Duration,
     fin_arrived: bool,
-    /// Bytes that the kernel took, and that the peer acknowledged.
+    /// Bytes that the kernel has taken, and that the peer has acknowledged.
     sent: usize,
     acknowledged: usize,
     acked_at: Duration,
-    /// The sending side is shut down, and the peer does not have the FIN.
+    /// The sending side is shut down, and the peer has not received the FIN.
     fin_outstanding: bool,
-    /// What a look at the socket finds.
+    /// The error that the next probe finds.
     pending: Option<(i32, ErrnoClass)>,
-    /// The kernel has given the connection up.
+    /// The kernel has given up on the connection.
     is_over: bool,
-    /// What calls meet in this turn.
+    /// The outcomes of calls in this turn.
     calls: Calls,
     report: CallReport,
 }
 
-/// What the calls of a turn meet. Calls that nothing is said about say EAGAIN.
+/// The outcomes of calls in a turn. Calls with no outcome set return EAGAIN.
 #[derive(Clone, Copy, Default)]
 struct Calls {
-    /// Bytes that the next receive brings at most, and then the end if there is nothing else.
+    /// The most bytes that the next receive returns; the end of the stream if there are none.
     receive: Option<usize>,
-    /// The same for all receives that follow.
+    /// The same for all later receives.
     receives_on: bool,
-    /// Bytes for which there is room.
+    /// How many bytes sends take.
     room: usize,
-    /// The next receive, and the next send, is interrupted.
+    /// Whether the next receive, and the next send, is interrupted.
     interrupts_receive: bool,
     interrupts_send: bool,
-    /// How the next receive, and the next send, fails.
+    /// The error of the next receive, and of the next send.
     receive_error: Option<(i32, ErrnoClass)>,
     send_error: Option<(i32, ErrnoClass)>,
 }
 
 impl Calls {
-    /// Everything is possible.
+    /// Every call succeeds in full.
     const ALL: Calls = Calls {
         receive: Some(usize::MAX),
         receives_on: true,
@@ -174,7 +177,7 @@ impl PlayedSocket<'_> {
         self.arrived - self.received
     }
 
-    /// What the socket says; asking clears its error.
+    /// What the socket reports; asking clears its error.
     fn probe(&mut self) -> Probe {
         let unacknowledged = self.sent - self.acknowledged + usize::from(self.fin_outstanding);
         Probe {
@@ -209,7 +212,7 @@ impl Io for PlayedSocket<'_> {
             return if is_end { Ok(0) } else { Err(Refusal::WouldBlock) };
         }
         let bytes = &self.upload[self.received..self.received + count];
-        // What was not received is not to be read.
+        // Bytes that were not received must not be read.
         room.fill(0xa5);
         rest.fill(0xa5);
         let in_room = count.min(room.len());
@@ -239,7 +242,7 @@ impl Io for PlayedSocket<'_> {
         Ok(taken)
     }
 
-    // The fuzzer says what is ready when it likes to.
+    // The fuzzer reports readiness when it chooses to.
     fn ask(&mut self, _question: Question) {}
 
     fn probe_sent(&mut self) -> Probe {
@@ -359,7 +362,7 @@ impl<'a> Scene<'a> {
             _ => {
                 let found = error(choices);
                 self.socket.pending = Some(found);
-                // Of an unreachable peer it may go on to be acknowledged.
+                // An unreachable peer may still come back and acknowledge.
                 let is_soft = found.1 == ErrnoClass::Unreachable && choices.byte() & 1 == 0;
                 self.socket.is_over |= !is_soft;
             }
@@ -376,13 +379,13 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Receives as much as the fuzzer wants, and answers.
+    /// Receives as much as the fuzzer chooses, and answers.
     fn receive(&mut self, choices: &mut Choices<'_>) {
         let [count, fault, room] = [choices.byte(), choices.byte(), choices.byte()];
-        // Of an answer mostly all or nothing is taken at once.
+        // Mostly, all or nothing of an answer is taken at once.
         let room = if room >= 240 { usize::MAX } else { usize::from(room) };
         let mut calls = Calls { receive: Some(count.into()), room, ..Calls::default() };
-        // Mostly nothing.
+        // Mostly no fault.
         match fault {
             253 => calls.interrupts_receive = true,
             254 => calls.interrupts_send = true,
@@ -392,14 +395,15 @@ impl<'a> Scene<'a> {
         self.turn(Unread::Bytes, false, calls);
     }
 
-    /// Lets the connection do what it is ready for, and looks at what the witness does not.
+    /// Lets the connection do what it is ready for, and checks what the witness does not.
     fn turn(&mut self, unread: Unread, writable: bool, calls: Calls) {
         if self.is_closed() {
             return;
         }
         self.socket.calls = calls;
         self.watched.readiness.note(unread, writable);
-        // A turn that was cut short goes on with calls that say EAGAIN, or with the same ones until they are used up.
+        // A turn that was cut short goes on with calls that return EAGAIN, or with the same ones
+        // until they are used up.
         while hold(self.watched.take_turn(&mut self.socket, BOUNDS, &mut [0xa5; BUFFER_LEN]))
             == Next::Turn
         {}
@@ -437,7 +441,7 @@ impl<'a> Scene<'a> {
         hold(self.watched.cut(reason, probe, self.socket.truth()));
     }
 
-    /// Lets time pass for a server that judges deadlines when they are due.
+    /// Lets time pass, with deadlines judged when they are due.
     fn pass(&mut self, time: Duration) {
         let until = self.socket.now + time;
         for round in 0.. {
@@ -460,7 +464,7 @@ impl<'a> Scene<'a> {
     /// Judges the deadline against `due`, if it had come by then.
     fn judge_deadline(&mut self, due: Duration) {
         if self.socket.arrived_at <= due {
-            // Readiness goes first.
+            // Readiness comes first.
             self.receive_all();
         }
         if self.is_closed() || self.connection().poll_deadline() > at(due) {
@@ -481,7 +485,8 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// The peer sends all, finishes, and takes everything: the connection is closed in a few rounds.
+    /// The peer sends everything, finishes, and reads everything: the connection closes within a
+    /// few rounds.
     fn end_with_fin(&mut self) {
         self.arrive(usize::MAX);
         self.socket.fin_arrived = true;
@@ -501,7 +506,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Nothing comes any more: the limits end the connection, where there are none, the server does.
+    /// Nothing arrives any more: the limits end the connection; without limits, the server does.
     fn end_in_silence(&mut self) {
         self.pass(AFTER_ALL);
         let is_limited =
@@ -525,7 +530,7 @@ fn error(choices: &mut Choices<'_>) -> (i32, ErrnoClass) {
     let classes =
         [ErrnoClass::Reset, ErrnoClass::BrokenPipe, ErrnoClass::Unreachable, ErrnoClass::Other];
     let class = choices.one_of(&classes);
-    // The class decides, so the number may be any.
+    // Only the class matters, so any number will do.
     (class as i32 + 100, class)
 }
 

@@ -1,4 +1,4 @@
-//! The decoder against the naive model: any stream, limit, fence and way of receiving.
+//! The decoder against the naive model, with any stream, limit, fence and way of receiving.
 
 use trust_sim::model::{Model, Tail};
 use trust_wire::decoder::DecodeEnd;
@@ -6,22 +6,24 @@ use trust_wire::{Decoder, Format, HEADER_LEN, Mode};
 
 use crate::choices::Choices;
 
-/// Limits of a payload. Mostly small, so that few bytes are frames, and frames around the limit.
+/// Limits on the payload; mostly small, so that few bytes make frames, and frames close to the
+/// limit.
 pub(crate) const MAX_PAYLOADS: [u32; 16] =
     [0, 1, 2, 3, 4, 5, 8, 16, 64, 200, 255, 256, 1000, 65_536, 0x7fff_ffff, u32::MAX];
 
-/// Sizes that decide chunks; after the last the first comes again.
+/// The most chunk sizes; after the last one they repeat.
 pub(crate) const CHUNKS_MAX: usize = 8;
 
 /// Room, in bytes, that a frame gets without having earned it.
 pub(crate) const MIN_ROOM: usize = 512;
 
-/// Bytes: the limit, the fence, how many sizes of chunks (0: all at once), these sizes, the stream. A fence below
-/// 128 is none; of a size the highest bit says whether the room is used, and a size of 0 is the rest of the stream.
+/// Input: the limit, the fence, the number of chunk sizes (0: all at once), the sizes, the stream.
+/// A fence below 128 means none. The highest bit of a size says whether to use the room; a size of
+/// 0 is the rest of the stream.
 ///
 /// # Panics
 ///
-/// If what the decoder finds is not what the model finds in the whole byte string.
+/// If the decoder's findings differ from what the model finds in the whole byte string.
 pub fn run(data: &[u8]) {
     let mut choices = Choices::new(data);
     let max_payload = choices.one_of(&MAX_PAYLOADS);
@@ -80,14 +82,14 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Receives the front of `bytes` where the unfinished frame is; returns how many fitted.
+/// Receives the front of `bytes` into the unfinished frame's room; returns how many bytes fitted.
 pub(crate) fn fill_room<F: Format>(decoder: &mut Decoder<F>, bytes: &[u8]) -> usize {
     let missing = decoder.needed_len() - decoder.held_len();
     let is_begun = decoder.held_len() > 0;
     let room = decoder.room();
     assert!(room.len() <= missing, "the room ends with the frame");
     assert_eq!(is_begun, !room.is_empty(), "there is room while a frame is unfinished");
-    // What is not received is not to be read.
+    // Bytes that were not received must not be read.
     room.fill(0xa5);
     let in_room = room.len().min(bytes.len());
     room[..in_room].copy_from_slice(&bytes[..in_room]);

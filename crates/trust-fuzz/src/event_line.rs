@@ -1,4 +1,5 @@
-//! An event as a line: whatever stands in its fields, it is one JSON object in one line that reads back equal.
+//! An event as a line: whatever its fields contain, it is one JSON object on one line, which reads
+//! back equal.
 
 use std::fmt;
 
@@ -10,14 +11,15 @@ use trust_cli::level::Level;
 
 use crate::choices::Choices;
 
-/// Names of fields; none comes twice in an event. The code chooses them, and could choose odd ones.
+/// Names of fields; none occurs twice in an event. The code chooses them, and could choose odd
+/// ones.
 const KEYS: [&str; 8] = ["peer", "value", "conn", "", "a\"b", "tab\t", "ü\u{85}", "\u{2028}"];
 
-/// Bytes: level, identity, the name of the event, then for each field its kind and its value.
+/// Input: level, identity, the name of the event, then the kind and value of each field.
 ///
 /// # Panics
 ///
-/// If the line is not one, or says something else.
+/// If the output is not one line, or reads back different.
 pub fn run(data: &[u8]) {
     let mut choices = Choices::new(data);
     let level = choices.one_of(&Level::ALL);
@@ -28,7 +30,7 @@ pub fn run(data: &[u8]) {
         ("event", (&*name).into()),
         ("request_id", (&*request_id).into()),
     ];
-    // What was in the buffer before does not matter.
+    // Earlier content of the buffer must not matter.
     let mut line = EventLine::start(b"}\n{".to_vec(), level, &name, &request_id);
     for key in KEYS {
         if choices.is_empty() {
@@ -55,7 +57,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Adds a field with any value; what is to be read.
+/// Adds a field with any value; returns what must be read back.
 fn add(line: &mut EventLine, key: &str, choices: &mut Choices<'_>) -> Value {
     match choices.byte() % 7 {
         0 => {
@@ -74,7 +76,7 @@ fn add(line: &mut EventLine, key: &str, choices: &mut Choices<'_>) -> Value {
             Value::from(number)
         }
         3 => {
-            // Without a JSON form where it is no number, or infinite.
+            // No JSON form exists for NaN and infinity.
             let number = f64::from_bits(choices.number());
             line.add(key, &number);
             Value::from(number)
@@ -92,7 +94,7 @@ fn add(line: &mut EventLine, key: &str, choices: &mut Choices<'_>) -> Value {
             Value::from(texts.iter().map(|text| Value::from(&**text)).collect::<Vec<_>>())
         }
         _ => {
-            // It fails in the middle: a key has to be a text.
+            // It fails half-way: a key must be a string.
             let text = String::from_utf8_lossy(choices.short_bytes());
             let bad = [(vec![0], &*text)];
             line.add(key, &bad.into_iter().collect::<std::collections::BTreeMap<_, _>>());
@@ -101,7 +103,7 @@ fn add(line: &mut EventLine, key: &str, choices: &mut Choices<'_>) -> Value {
     }
 }
 
-/// Floats are compared as they are written: serde_json reads them quickly, not exactly.
+/// Compares floats as written: serde_json parses them fast, not exactly.
 fn is_same(line: &str, value: &Value, expected: &Value) -> bool {
     match expected.as_f64() {
         Some(float) if expected.is_f64() => {
@@ -112,7 +114,7 @@ fn is_same(line: &str, value: &Value, expected: &Value) -> bool {
     }
 }
 
-/// The fields in their order. A name that comes twice is a panic.
+/// The fields in order; panics if a name occurs twice.
 fn read_strictly(text: &str) -> Vec<(String, Value)> {
     struct Fields;
     impl<'de> Visitor<'de> for Fields {

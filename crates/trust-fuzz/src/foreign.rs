@@ -1,5 +1,5 @@
-//! What the start of a stream is taken for: never for what was expected, and never where a frame
-//! was right.
+//! The protocol recognised in the start of a stream: never the expected one, and never after a
+//! valid frame.
 
 use std::sync::Arc;
 
@@ -8,16 +8,15 @@ use trust_wire::{Connection, LengthFormat, Limits, Mode, Opening, Received, Time
 
 use crate::choices::Choices;
 
-/// The largest payload of the connection, so that a short stream can have one that is too large.
+/// The connection's largest payload, small so that a short stream can exceed it.
 const MAX_PAYLOAD: u32 = 300;
 
-/// Bytes: the format that is expected, the connection's mode, how much it receives at once, the
-/// stream.
+/// Input: the expected format, the connection's mode, how much it receives at once, the stream.
 ///
 /// # Panics
 ///
-/// If the expected format is recognised, if frames are that do not fit, or if a connection tells of
-/// a stream whose first frame was right.
+/// If the expected format is recognised, if the recognised frames do not fit, or if a connection
+/// reports the opening of a stream whose first frame was valid.
 pub fn run(data: &[u8]) {
     let mut choices = Choices::new(data);
     let expected = LengthFormat::parse(choices.one_of(&LengthFormat::NAMES));
@@ -40,7 +39,7 @@ pub fn run(data: &[u8]) {
     tells_only_of_what_is_not_right(mode, stream, piece);
 }
 
-/// Has a connection receive the stream, and then its end.
+/// Feeds the stream to a connection, and then its end.
 fn tells_only_of_what_is_not_right(mode: Mode, stream: &[u8], piece: usize) {
     let limits = Limits { mode, max_payload: MAX_PAYLOAD, ..Limits::default() };
     let now = Timestamp::default();

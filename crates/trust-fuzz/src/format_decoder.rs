@@ -1,4 +1,4 @@
-//! The decoder with any length format, against a naive one that looks at all that has arrived at once.
+//! The decoder with any length format, against a naive one that sees everything received at once.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use trust_wire::{Decoder, LengthFormat};
 use crate::choices::Choices;
 use crate::decoder::{CHUNKS_MAX, MAX_PAYLOADS, MIN_ROOM, fill_room};
 
-/// Length fields: name, bytes, whether the first byte is the lowest.
+/// Length fields: name, width in bytes, whether the first byte is the lowest.
 const FIELDS: [(&str, usize, bool); 9] = [
     ("u8", 1, false),
     ("u16be", 2, false),
@@ -21,13 +21,14 @@ const FIELDS: [(&str, usize, bool); 9] = [
     ("u64le", 8, true),
 ];
 
-/// Bytes: the length field, with the highest bit whether it counts its header; the offset; the adjustment, from -128
-/// to 127; the limit, the fence, how many sizes of chunks (0: all at once), these sizes, the stream. A fence below 128
-/// is none; of a size the highest bit says whether the room is used, and a size of 0 is the rest of the stream.
+/// Input: the length field, whose highest bit says whether it counts its header; the offset; the
+/// adjustment, from -128 to 127; the limit, the fence, the number of chunk sizes (0: all at once),
+/// the sizes, the stream. A fence below 128 means none. The highest bit of a size says whether to
+/// use the room; a size of 0 is the rest of the stream.
 ///
 /// # Panics
 ///
-/// If what the decoder finds is not what the naive one finds.
+/// If the decoder's findings differ from the naive one's.
 pub fn run(data: &[u8]) {
     let mut choices = Choices::new(data);
     let naive = Naive::choose(&mut choices);
@@ -90,24 +91,24 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A format as it was chosen, with arithmetic of its own, in numbers in which nothing overflows.
+/// The chosen format with its own arithmetic, in numbers that cannot overflow.
 struct Naive {
     name: String,
     width: usize,
     is_little_endian: bool,
     offset: usize,
-    /// What is added to what the length field says.
+    /// What to add to the value of the length field.
     correction: i128,
     adjust: i8,
 }
 
-/// What the naive decoder finds in what has arrived.
+/// What the naive decoder finds in the bytes received so far.
 struct Whole {
     payloads: Vec<Range<usize>>,
     end: DecodeEnd<u64>,
-    /// Where what is no whole frame begins.
+    /// Where the first incomplete frame begins.
     begun: usize,
-    /// Bytes that it needs to be one, as far as known.
+    /// Its length when complete, as far as known.
     needed: usize,
 }
 
@@ -129,7 +130,7 @@ impl Naive {
         }
     }
 
-    /// The product's format, unless the choice is none.
+    /// The library's format, if the choice is a valid one.
     fn format(&self) -> Option<LengthFormat> {
         let format = LengthFormat::parse(&self.name).expect("a name of a format");
         let offset = u16::try_from(self.offset).expect("it is a byte");

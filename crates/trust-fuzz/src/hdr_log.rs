@@ -1,5 +1,5 @@
-//! Interval logs: any bytes are a log or a mistake with its line, histograms are what another decoder takes them for, and
-//! what is written is read and merged as it was.
+//! Interval logs: any bytes are a log or an error with its line, histograms mean the same to
+//! another decoder, and what is written is read and merged unchanged.
 
 use std::io::Write;
 use std::time::Duration;
@@ -23,23 +23,23 @@ use trust_load::timings::{Timings, times};
 use crate::choices::Choices;
 use crate::oneline::{check_failure, check_line};
 
-/// The cookie of a histogram, and of a deflated one.
+/// The cookies of a plain and of a deflated histogram.
 const COOKIES: [[u8; 4]; 2] = [[0x1c, 0x84, 0x93, 0x13], [0x1c, 0x84, 0x93, 0x14]];
 
-/// Shards of a written run at most.
+/// The most shards of a written run.
 const SHARDS_MAX: u32 = 2;
 
-/// Intervals of a written log at most, and values in each.
+/// The most intervals of a written log, and the most values in each.
 const INTERVALS_MAX: u8 = 3;
 const VALUES_MAX: u8 = 8;
 
-/// Bytes: behind a first byte of 0 the inside of a histogram, of 1 a deflate stream, of 2 what runs measured that are written
-/// and read back; anything else is a log.
+/// Input: after a first byte of 0 the inside of a histogram, after 1 a deflate stream, after 2
+/// measurements of runs to be written and read back; anything else is a log.
 ///
 /// # Panics
 ///
-/// If a mistake is not told with a line that is there, another decoder takes a histogram for something else, or what was
-/// written is not what is read.
+/// If an error does not name an existing line, another decoder reads a histogram differently, or
+/// the log read differs from the log written.
 pub fn run(data: &[u8]) {
     match data.split_first() {
         Some((0, plain)) => histogram(plain),
@@ -49,7 +49,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// A log from anywhere, read and merged.
+/// A log from anywhere, to be read and merged.
 fn log(data: &[u8]) {
     let lines = data.split_inclusive(|byte| *byte == b'\n').count().max(1) as u64;
     let read = read_all(data);
@@ -62,7 +62,7 @@ fn log(data: &[u8]) {
             assert!(intervals.len() as u64 <= lines);
             let again = read_all(&output).expect("a merged log is a log");
             assert_eq!(again.len(), intervals.len(), "every interval is copied");
-            // Only our comments have texts that reports show.
+            // Only our own comments contain texts that reports show.
             if merged.header.is_some() {
                 check_reports(&merged);
             }
@@ -74,7 +74,7 @@ fn log(data: &[u8]) {
             let place = format!("'A', line {line}: {problem}");
             assert_eq!(failure.message, place);
         }
-        // What fits a line may be too much for all of them, or not what the end tells of.
+        // Each line may be valid while their sum is too large, or does not match the end line.
         (Ok(_), Err(failure)) => {
             let is_known =
                 ["all counts together exceed 64 bits", "lines are missing or were changed"]
@@ -86,10 +86,10 @@ fn log(data: &[u8]) {
     }
 }
 
-/// Series, begin and number of values of an interval.
+/// Series, start and number of values of an interval.
 type Read = (Series, u64, u64);
 
-/// Every interval; or the line that is wrong, and why.
+/// Every interval; or the line with an error, and the error.
 fn read_all(data: &[u8]) -> Result<Vec<Read>, (u64, String)> {
     let told = |bad| match bad {
         BadLog::Line { number, problem } => (number, problem),
@@ -129,7 +129,7 @@ fn check_reports(merged: &Merged) {
     serde_json::from_str::<MergeDocument>(&document).expect("the document has its form");
 }
 
-/// The inside of a histogram, which another implementation must take for the same.
+/// The inside of a histogram, which another implementation must read the same way.
 fn histogram(plain: &[u8]) {
     let mut decoder = Decoder::default();
     let bytes = [&COOKIES[0], plain].concat();
@@ -142,7 +142,7 @@ fn histogram(plain: &[u8]) {
     stream.write_all(&bytes).expect("memory takes it");
     let stream = stream.finish().expect("memory takes it");
     let again = decoder.decode(framed(&stream).as_bytes());
-    // A cookie that says that it is deflated is one too many there.
+    // The cookie of a deflated histogram is invalid inside one.
     assert_eq!(again.is_ok(), decoded.is_ok(), "deflated or not: {again:?}, {decoded:?}");
     let (Ok(precision), Some(counts)) = (decoded, counts) else { return };
     assert_eq!((again, decoder.counts()), (Ok(precision), &*counts));
@@ -155,13 +155,13 @@ fn histogram(plain: &[u8]) {
     assert!(counts.iter().copied().eq(of_other.by_ref()), "{counts:?} is {other:?}");
 }
 
-/// A time of any magnitude, up to above what is told apart.
+/// A time of any magnitude, up to beyond the longest that histograms distinguish.
 fn value(choices: &mut Choices<'_>) -> u64 {
     let shift = 64 - u32::from(choices.byte() % 43);
     choices.number().checked_shr(shift).unwrap_or(0)
 }
 
-/// A deflate stream that may not be one.
+/// A deflate stream, possibly broken.
 fn deflated(stream: &[u8]) {
     if let Err(problem) = Decoder::default().decode(framed(stream).as_bytes()) {
         check_line(&problem);
@@ -174,7 +174,8 @@ fn framed(stream: &[u8]) -> String {
     STANDARD.encode([&COOKIES[1][..], &len, stream].concat())
 }
 
-/// Shards of a run, written, merged, and the merged log merged again: all of it is one histogram.
+/// Shards of a run are written and merged, and the merged log is merged again: all give one
+/// histogram.
 fn written(choices: &mut Choices<'_>) {
     let of = u32::from(choices.byte()) % SHARDS_MAX + 1;
     let (mut latency, mut service) = (times(), times());
@@ -189,7 +190,7 @@ fn written(choices: &mut Choices<'_>) {
             shard: Shard::new(index, of),
             warm_up_ns,
             began: Timestamp::constant(1_796_040_000, 0)
-                // They run together.
+                // Shards run at the same time.
                 + Duration::from_nanos(choices.number() % 100_000_000),
             target: target.clone(),
             addresses: vec![target.clone()],
@@ -210,7 +211,7 @@ fn written(choices: &mut Choices<'_>) {
             let length = Duration::from_nanos(choices.number() % 100_000_000_000);
             let (mut of_latency, mut of_service) = (Timings::default(), Timings::default());
             for _ in 0..choices.byte() % VALUES_MAX {
-                // A count of 0 would move the largest value and count nothing.
+                // A count of 0 would change the largest value without counting anything.
                 let count = u64::from(choices.byte()) + 1;
                 let value = value(choices);
                 of_latency.add_many(value, count);

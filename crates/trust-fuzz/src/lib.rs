@@ -1,7 +1,7 @@
-//! Properties of everything that reads outside data, as functions of bytes that a fuzzer chooses.
+//! Properties of all code that reads outside data, as functions of bytes chosen by a fuzzer.
 //!
-//! A target takes any bytes and panics when a property does not hold. `fuzz/` puts each of them into a fuzzer, and
-//! `tests/corpus.rs` replays what fuzzing has found worth keeping.
+//! A target takes any bytes and panics if a property does not hold. `fuzz/` wraps each of them in a
+//! fuzzer, and `tests/corpus.rs` replays the inputs that were worth keeping.
 #![forbid(unsafe_code)]
 
 pub mod answer;
@@ -19,10 +19,11 @@ mod oneline;
 pub mod proxy_header;
 pub mod settings_values;
 
-/// A function that takes any bytes, and panics when a property does not hold for them.
+/// A function that takes any bytes, and panics if a property does not hold for them.
 pub type Target = fn(&[u8]);
 
-/// Every target by its name, which its shell in `fuzz/fuzz_targets` and its corpus in `fuzz/corpus` have too.
+/// Every target with its name, which is also that of its wrapper in `fuzz/fuzz_targets` and its
+/// corpus in `fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("answer", answer::run),
     ("client_conversation", client_conversation::run),

@@ -1,4 +1,4 @@
-//! The texts of flags and variables: ports, sizes and times with units and without, counts,
+//! The texts of flags and variables: ports, sizes and times with or without units, counts,
 //! switches, and HOST:PORT.
 
 use std::ffi::{OsStr, OsString};
@@ -18,14 +18,14 @@ use trustctl::commands::TRUSTCTL;
 
 use crate::oneline::{check_failure, check_line};
 
-/// The shortest and the longest time that counts as one.
+/// The shortest and the longest valid time.
 const LIMITS: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1_000_000_000)];
 
-/// Bytes: what they are for, then a text, or texts with a newline between them.
+/// Input: the kind of value, then a text, or several separated by newlines.
 ///
 /// # Panics
 ///
-/// If a text is taken for a value that it is not, or a value that it is is refused.
+/// If a text is read as the wrong value, or a valid value is refused.
 pub fn run(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(bytes);
@@ -38,7 +38,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// Against a reading with numbers that are larger than any that is allowed.
+/// Compares with a reader whose numbers are larger than any valid one.
 fn check_numbers(text: &str) {
     let digits = text.trim_start_matches('0');
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -93,8 +93,8 @@ const SIZE_UNITS: &[(&str, u128)] = &[
     ("GiB", 1_073_741_824),
 ];
 
-/// How much a number with a unit is, counted digit by digit; `None` if it is not whole, or above
-/// 2^64.
+/// The amount of a number with a unit, computed digit by digit; `None` if it is not whole, or
+/// exceeds 2^64.
 fn amount(text: &str, units: &[(&str, u128)]) -> Option<u128> {
     let at = text.find(|character: char| character != '.' && !character.is_ascii_digit())?;
     let (number, name) = text.split_at(at);
@@ -136,7 +136,7 @@ fn check_time(text: &str) {
     if let Some(plain) = plain_nanoseconds(text) {
         let is_allowed = plain == 0 || plain >= LIMITS[0].as_nanos();
         assert_eq!(taken.is_some(), is_allowed, "{text}");
-        // A float of that size is off by at most a part in 2^52, and is rounded.
+        // A float of that size is off by at most one part in 2^52, and is rounded.
         let off = taken.unwrap_or_default().as_nanos().abs_diff(plain.min(longest));
         assert!(!is_allowed || off <= 1 + (plain >> 52), "{text}: {taken:?}");
     }
@@ -151,7 +151,7 @@ fn check_time(text: &str) {
     check_line(&seconds(time));
 }
 
-/// The nanoseconds of a decimal number that is written plainly, if it has few enough digits.
+/// The nanoseconds of a plain decimal number, if it has few enough digits.
 fn plain_nanoseconds(text: &str) -> Option<u128> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let is_plain = |digits: &str, most| {
@@ -206,7 +206,8 @@ fn check_target(bytes: &[u8]) {
     }
 }
 
-/// The first byte chooses a setting; the text is its flag's and its variable's, and a variable's name.
+/// The first byte chooses a setting; the text is the value of its flag and of its variable, and the
+/// name of a variable.
 fn check_layers(bytes: &[u8]) {
     let Some((index, text)) = bytes.split_first() else { return };
     let settings = TRUSTCTL.all_settings();

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use trust_fuzz::TARGETS;
 
-/// Inputs that a corpus has at least, so that one that was lost by mistake is noticed.
+/// The smallest size of a corpus, so that losing one by mistake is noticed.
 const INPUTS_MIN: usize = 12;
 
 fn fuzz() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz")
 }
 
-/// Names of what is in a directory of `fuzz/`, without their extensions.
+/// The names of the entries in a directory of `fuzz/`, without extensions.
 fn names(directory: &str) -> BTreeSet<String> {
     let entries = fs::read_dir(fuzz().join(directory)).expect("the directory is there");
     entries
