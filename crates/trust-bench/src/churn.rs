@@ -1,4 +1,4 @@
-//! Connect, echo, close: what a connection costs.
+//! Connect, echo, close: the cost of a connection.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,32 +14,33 @@ use socket2::{Domain, Socket, Type};
 
 use crate::stream::Stream;
 
-/// Bytes of payload of the one frame of a connection.
+/// Payload bytes of the single frame per connection.
 const PAYLOAD_BYTES: usize = 64;
 
-/// Connections at the same time to most servers: enough that the server always has one to serve.
+/// Concurrent connections to most servers: enough that the server always has one to serve.
 pub const CONCURRENT: usize = 64;
 
-/// Connections from one source address before the next is used: each leaves a port in TIME_WAIT, and a source has
-/// 28,000 of them.
+/// Connections from one source address before moving on to the next: each leaves a port in
+/// TIME_WAIT, and a source has 28,000 ports.
 const PER_SOURCE: u64 = 2_000;
 
-/// How long the server may do nothing.
+/// How long the server may make no progress.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Connections that were opened so far, to all servers.
+/// Connections opened so far, to all servers.
 static OPENED: AtomicU64 = AtomicU64::new(0);
 
-/// What one run saw.
+/// The result of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Churned {
-    /// Connections that were opened, had their frame echoed, and were closed in the orderly way by both sides.
+    /// Connections that were opened, had their frame echoed, and saw an orderly close by both
+    /// sides.
     pub connections: u64,
     /// How long that took.
     pub elapsed: Duration,
 }
 
-/// Opens connections one after the other, several at a time.
+/// Opens connections one after another, several at a time.
 pub struct Churn {
     address: SocketAddr,
     stream: Stream,
@@ -55,18 +56,18 @@ struct Slot {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ConnectionState {
     Connecting,
-    /// So many bytes of the echo have come.
+    /// Waiting for the echo; this many bytes of it have come.
     Awaiting(usize),
-    /// FIN was sent, and the server's is awaited.
+    /// FIN was sent; waiting for the server's.
     Closing,
 }
 
 impl Churn {
-    /// Connects to nobody yet; later to `concurrent` at a time.
+    /// Prepares for `concurrent` connections at a time, but opens none yet.
     ///
     /// # Errors
     ///
-    /// Out of descriptors.
+    /// If there are too few descriptors.
     pub fn new(address: SocketAddr, concurrent: usize) -> io::Result<Churn> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let slots = (0..concurrent).map(|_| None).collect();
@@ -77,7 +78,7 @@ impl Churn {
     ///
     /// # Errors
     ///
-    /// When a connection fails, a byte differs, or nothing comes for five seconds.
+    /// If a connection fails, a byte differs, or nothing comes for five seconds.
     pub fn run(&mut self, length: Duration) -> io::Result<Churned> {
         let started = Instant::now();
         let mut connections = 0;
@@ -112,8 +113,8 @@ impl Churn {
     }
 
     fn open(&mut self, index: usize) -> io::Result<()> {
-        // 127.1.0.0 and up: one more source every PER_SOURCE connections, whoever they are for: a port in TIME_WAIT is
-        // in the way of every `bind(2)` to its address.
+        // 127.1.0.0 and up: a new source every PER_SOURCE connections, across all servers, because
+        // a port in TIME_WAIT blocks every `bind(2)` to its address.
         let opened = OPENED.fetch_add(1, Ordering::Relaxed);
         let source = Ipv4Addr::from_bits(0x7f01_0000 + (opened / PER_SOURCE) as u32 % 0xf0_0000);
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -132,14 +133,14 @@ impl Churn {
         Ok(())
     }
 
-    /// Returns whether the connection is over, in the orderly way.
+    /// Returns whether the connection is over, after an orderly close.
     fn turn(&mut self, index: usize) -> io::Result<bool> {
         let Some(slot) = &mut self.slots[index] else { return Ok(false) };
         let frame = self.stream.slice(0, self.stream.frame_len);
         let mut buffer = [0; 2 * PAYLOAD_BYTES];
         if slot.state == ConnectionState::Connecting {
             match send(&slot.socket, frame, SendFlags::NOSIGNAL) {
-                // So little always fits into an empty buffer.
+                // So few bytes always fit into an empty buffer.
                 Ok(_) => slot.state = ConnectionState::Awaiting(0),
                 Err(Errno::AGAIN | Errno::NOTCONN) => return Ok(false),
                 Err(error) => return Err(error.into()),

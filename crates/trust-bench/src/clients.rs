@@ -1,7 +1,8 @@
-//! The load testers that are compared: what it costs a client to believe nothing.
+//! The load testers under comparison: what a client pays for checking everything.
 //!
-//! All have the same server, on a core of its own, and take turns on the other core, each in a new process with new connections.
-//! A client tells its CPU time itself, because only it knows when its connections are made and it is warm.
+//! All of them use the same server, on its own core, and take turns on the other core, each in a
+//! new process with new connections. A client reports its own CPU time, because only it knows when
+//! it is connected and warmed up.
 
 mod bare;
 
@@ -20,7 +21,7 @@ use crate::outcome::{PeerOutcome, Rows};
 use crate::process::Process;
 use crate::rounds;
 
-/// The shape of a million messages a second and more: both sides handle dozens with one call.
+/// The shape for a million messages per second and more: both sides handle dozens per call.
 pub const DOZENS_A_CALL: Shape = Shape { connections: 10, payload_len: 64, in_flight: 128 };
 
 /// The eight shapes.
@@ -35,53 +36,55 @@ pub const SHAPES: [Shape; 8] = [
     Shape { connections: 10, payload_len: 64 * 1024, in_flight: 4 },
 ];
 
-/// The limit.
+/// The lower bound on cost.
 pub const BARE: &str = "bare";
 
-/// The limit once more.
+/// The same client again, to show the noise.
 pub const BARE_AGAIN: &str = "bare again";
 
 /// Our load tester.
 pub const OURS: &str = "trustctl load";
 
-/// All of them, and what they are; the order is that of the tables.
+/// All clients and their descriptions, in the order of the tables.
 pub const CLIENTS: [(&str, &str); 3] = [
     (BARE, "a bare readiness client: nothing compared, no latency, no deadlines"),
     (BARE_AGAIN, "the same once more: its difference from the first is what the method errs by"),
     (OURS, "every byte compared, every latency recorded"),
 ];
 
-/// The word that makes this program a bare client.
+/// The subcommand that makes this program a bare client.
 pub const BARE_WORD: &str = "bare-client";
 
-/// Warm-up of a client, and what each connection adds to it: our load tester may be connecting meanwhile.
+/// Warm-up of a client, and what each connection adds to it: our load tester may still be
+/// connecting.
 const WARM_UP: Duration = Duration::from_millis(200);
 const WARM_UP_A_CONNECTION: Duration = Duration::from_micros(100);
 
-/// How much longer than its warm-up and its measured part a client may take, with its connects and its last answers.
+/// How much longer than its warm-up and its measured part a client may take, for its connects and
+/// its last answers.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// How often it is looked whether a client has ended.
+/// How often to check whether a client has ended.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// The measured part of a client's turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Turn {
-    /// Messages that came back in it.
+    /// Messages that came back during it.
     pub messages: u64,
     /// Its length.
     pub elapsed: Duration,
-    /// CPU time of the client in it, user and system.
+    /// CPU time of the client during it, user and system.
     pub cpu: Duration,
 }
 
 impl Turn {
-    /// Messages in a second.
+    /// Messages per second.
     pub fn per_second(&self) -> f64 {
         self.messages as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// CPU time for a message, in nanoseconds.
+    /// CPU time per message, in nanoseconds.
     pub fn cpu_ns(&self) -> f64 {
         self.cpu.as_nanos() as f64 / self.messages.max(1) as f64
     }
@@ -91,7 +94,8 @@ impl Turn {
         self.cpu.as_secs_f64() / self.elapsed.as_secs_f64()
     }
 
-    /// As a document in which [`Turn::of`] finds it again: that of `trustctl load --json`, as far as it is needed here.
+    /// A document that [`Turn::of`] can read: the same as that of `trustctl load --json`, as far as
+    /// needed here.
     pub fn document(&self) -> Value {
         json!({
             "messages": { "answered_in_time": self.messages },
@@ -100,14 +104,14 @@ impl Turn {
         })
     }
 
-    /// What the document of a client says of its turn.
+    /// Reads a turn from a client's document.
     ///
-    /// Messages are those that came back before sending ended, as CPU time is counted until then: the last frames in flight
-    /// come back later, and with 10,000 of them they are many.
+    /// It counts the messages that came back before sending ended, as CPU time is counted until
+    /// then. The last frames in flight come back later, and with 10,000 of them they are many.
     ///
     /// # Errors
     ///
-    /// When a number is not there or nothing came back.
+    /// If a number is missing or nothing came back.
     pub fn of(document: &Value) -> io::Result<Turn> {
         let number = |place: &str| {
             let number = document.pointer(place).and_then(Value::as_u64).filter(|n| *n > 0);
@@ -121,10 +125,10 @@ impl Turn {
     }
 }
 
-/// How clients are run.
+/// How to run the clients.
 #[derive(Debug)]
 pub struct Turns<'a> {
-    /// Turns of each client that count.
+    /// Number of turns of each client that count.
     pub rounds: usize,
     /// Length of the measured part.
     pub length: Duration,
@@ -137,7 +141,8 @@ pub struct Turns<'a> {
 }
 
 impl Turns<'_> {
-    /// Round after round, after one that does not count. Clients run where this thread may.
+    /// Runs one round that does not count and then all others. Clients may use the cores that this
+    /// thread may use.
     pub fn take(&self, server: &Process, shape: Shape) -> Rows<Turn> {
         let is_wanted = |name: &str| self.clients.is_empty() || self.clients.contains(&name);
         let names = CLIENTS.iter().map(|(name, _)| *name).filter(|name| is_wanted(name));
@@ -158,7 +163,7 @@ impl Turns<'_> {
     }
 
     fn take_one(&self, name: &str, server: &Process, shape: Shape) -> io::Result<Turn> {
-        // Nobody's connections are closed in another one's time.
+        // Otherwise closing one client's connections would take another one's time.
         server.wait_until_idle()?;
         let warm_up = WARM_UP + WARM_UP_A_CONNECTION * shape.connections as u32;
         let words = match name {
@@ -173,7 +178,7 @@ impl Turns<'_> {
             .stderr(File::create(&said)?)
             .env("TRUST_HOME", self.scratch.join("client"))
             .spawn()?;
-        // It has the core to itself for as long as it is sure to run.
+        // The client has the core to itself for as long as it certainly runs.
         thread::sleep(warm_up + self.length);
         let outcome = wait(child);
         let told = fs::read_to_string(told)?;
@@ -216,7 +221,7 @@ impl Turns<'_> {
     }
 }
 
-/// Waits for a client to end well; one that does not end in time is killed.
+/// Waits for a client to end successfully; kills it if it takes too long.
 fn wait(mut child: Child) -> io::Result<()> {
     let started = Instant::now();
     loop {
@@ -233,11 +238,11 @@ fn wait(mut child: Child) -> io::Result<()> {
     }
 }
 
-/// Is a bare client, as [`Turns::take`] asks for it.
+/// Acts as a bare client, for [`Turns::take`].
 ///
 /// # Errors
 ///
-/// Those of sockets and epoll(7), when a connection ends, and when nothing comes back.
+/// Errors of sockets and epoll(7), a connection that ends, and no answers at all.
 pub fn run_bare(port: u16, shape: Shape, warm_up: Duration, length: Duration) -> io::Result<Turn> {
     bare::run(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), shape, warm_up, length)
 }

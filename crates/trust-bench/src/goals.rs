@@ -1,4 +1,4 @@
-//! What our server and our load tester are to reach, and whether they do.
+//! The goals for our server and our load tester, and whether they are met.
 
 use crate::clients::{self, Turn};
 use crate::load::Shape;
@@ -7,30 +7,30 @@ use crate::peers::{CODEC, FLOOR, OURS, OURS_BUSY, OURS_TWO_WORKERS, OURS_WITH_LO
 use crate::run::{Measurement, Results, SHAPES};
 use crate::statistics::{Estimate, Verdict};
 
-/// A goal and what a run says of it.
+/// A goal and its measurement.
 #[derive(Debug)]
 pub struct Goal {
     /// What is compared.
     pub what: String,
-    /// Where it is to lie.
+    /// The range that the value must be in.
     pub bound: Bound,
-    /// What was measured; `None` if this run has not.
+    /// The measured value; `None` if this run did not measure it.
     pub estimate: Option<Estimate>,
 }
 
-/// Where a value is to lie.
+/// The range that a value must be in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Bound {
     /// Not above.
     AtMost(f64),
     /// Not below.
     AtLeast(f64),
-    /// It is shown, and that is all.
+    /// None: the value is only shown.
     Shown,
 }
 
 impl Goal {
-    /// Whether it is reached; `None` if that was not measured or is not asked.
+    /// Whether the goal is met; `None` if it was not measured or has no bound.
     pub fn verdict(&self) -> Option<Verdict> {
         match self.bound {
             Bound::AtMost(most) => Some(self.estimate?.is_at_most(most)),
@@ -40,14 +40,14 @@ impl Goal {
     }
 }
 
-/// What the goals are about beside echoes.
+/// Facts about the executable, for the goals that are not about echoes.
 #[derive(Clone, Copy, Debug)]
 pub struct Binary {
     /// Bytes of the executable.
     pub bytes: u64,
 }
 
-/// All goals, in the order of their importance.
+/// All goals, the most important first.
 pub fn goals(results: &Results, binary: Binary) -> Vec<Goal> {
     let [single, fifty, thousand, many, batch, batch_1k, kib_16, kib_64] = SHAPES;
     let mut goals = vec![];
@@ -69,7 +69,7 @@ pub fn goals(results: &Results, binary: Binary) -> Vec<Goal> {
         let ratios = SHAPES.map(|shape| (shape, cpu_ratio(results, shape, peer.name)));
         let ratios = ratios.into_iter().filter_map(|(shape, ratio)| Some((shape, ratio?)));
         let ratios: Vec<_> = ratios.collect();
-        // One that is missed says more than one that is undecided, however far that reaches.
+        // A missed goal says more than an undecided one, however high its interval reaches.
         let rank = |ratio: &Estimate| (ratio.low > 1.0, ratio.high);
         let worst = ratios.iter().copied().max_by(|left, right| {
             rank(&left.1).partial_cmp(&rank(&right.1)).unwrap_or(std::cmp::Ordering::Equal)
@@ -139,29 +139,29 @@ pub fn goals(results: &Results, binary: Binary) -> Vec<Goal> {
     goals
 }
 
-/// CPU time of the server for one message, in seconds.
+/// CPU time of the server per message, in seconds.
 pub fn cpu_per_message(sample: &Measurement) -> f64 {
     sample.cpu.as_secs_f64() / sample.count.max(1) as f64
 }
 
-/// Messages, or connections, in a second.
+/// Messages, or connections, per second.
 pub fn per_second(sample: &Measurement) -> f64 {
     sample.count as f64 / sample.elapsed.as_secs_f64()
 }
 
-/// Messages, or connections, for a second of the server's CPU time: what it could do in a second if the load, for which a
-/// connection is dearer than for a server, were no limit.
+/// Messages, or connections, per second of the server's CPU time: what it could do in a second if
+/// the load, which pays more for a connection than a server does, were no limit.
 pub fn per_cpu_second(sample: &Measurement) -> f64 {
     sample.count as f64 / sample.cpu.as_secs_f64()
 }
 
-/// A latency in microseconds; 0 where none is measured.
+/// A latency in microseconds; 0 if none is measured.
 pub fn latency(sample: &Measurement, quantile: f64) -> f64 {
     let latency = sample.latency.as_ref();
     latency.map_or(0.0, |latency| latency.value_at_quantile(quantile) as f64 / 1e3)
 }
 
-/// What a peer was measured with, if it was.
+/// The measurements of a peer, if it was measured.
 pub fn measured<'a, T>(rows: &'a Rows<T>, peer: &str) -> Option<&'a [T]> {
     match &rows.iter().find(|(name, _)| *name == peer)?.1 {
         PeerOutcome::Measured(samples) if !samples.is_empty() => Some(samples),

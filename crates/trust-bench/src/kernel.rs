@@ -1,4 +1,4 @@
-//! What the kernel says of this process and of its own memory.
+//! What the kernel reports about this process and about its own memory.
 
 use std::fs;
 use std::io;
@@ -13,12 +13,13 @@ pub fn own_cpu_time() -> Duration {
     Duration::try_from(time).expect("CPU time is not negative")
 }
 
-/// Memory of the kernel in which sockets, their buffers and what epoll knows of them lie, in bytes: the slab
-/// (proc_meminfo(5)). Others on the machine use it too, so it is a good figure only for thousands of sockets.
+/// Kernel memory that holds sockets, their buffers and epoll's records of them, in bytes: the slab
+/// (proc_meminfo(5)). The whole machine shares it, so the figure is only good for thousands of
+/// sockets.
 ///
 /// # Errors
 ///
-/// When /proc is not there.
+/// If /proc is missing.
 pub fn socket_memory() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     let value = |name: &str| {
@@ -29,7 +30,7 @@ pub fn socket_memory() -> io::Result<u64> {
     Ok(slab * 1024)
 }
 
-/// Machine, kernel and compiler, for the header of a report.
+/// Machine, kernel and compiler, for a report's header.
 pub fn machine() -> Vec<(&'static str, String)> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let cpu = read("/proc/cpuinfo");
@@ -49,7 +50,7 @@ pub fn machine() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What a program says of its version: the first line with that word, or its first line.
+/// A program's version: the first line of its output with this word, or else its first line.
 fn first_line_about(word: &str, program: &str, flag: &str) -> String {
     let Ok(output) = Command::new(program).arg(flag).output() else {
         return "not installed".to_owned();

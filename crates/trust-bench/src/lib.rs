@@ -1,4 +1,5 @@
-//! Echo servers side by side, and load testers: what an echo costs, and what ours adds to it. `make bench` runs it.
+//! Compares echo servers, and load testers: what an echo costs, and what ours add to it. Run it
+//! with `make bench`.
 #![forbid(unsafe_code)]
 
 pub mod churn;

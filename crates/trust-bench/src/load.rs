@@ -1,4 +1,4 @@
-//! The load side: closed loops over many connections, every byte compared.
+//! The load: closed loops over many connections, with every byte compared.
 
 use std::fmt;
 use std::io;
@@ -13,19 +13,20 @@ use socket2::{Domain, Socket, Type};
 
 use crate::stream::Stream;
 
-/// Bytes received with one call.
+/// Bytes received per call.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// How often a connection is looked at before the next one is: about as long as a server needs for an echo.
+/// How often to look at a connection before the next one: for about as long as a server takes for
+/// an echo.
 const LOOKS: u32 = 16;
 
-/// How long a server may answer nothing at all before it counts as dead.
+/// How long a server may send nothing at all before it counts as dead.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The longest latency that is told apart from longer ones, in nanoseconds.
+/// The longest latency that can be distinguished from longer ones, in nanoseconds.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
 
-/// What is sent: so many connections, with so many frames of one size in flight on each.
+/// What to send: the number of connections, and the number and size of frames in flight on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Connections.
@@ -48,14 +49,14 @@ impl fmt::Display for Shape {
     }
 }
 
-/// What one run of the load saw.
+/// The result of one run of the load.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// Frames that came back.
     pub messages: u64,
     /// From the first send to the last answer.
     pub elapsed: Duration,
-    /// From handing a frame to the kernel to having its last byte, in nanoseconds.
+    /// From passing a frame to the kernel until its last byte is back, in nanoseconds.
     pub latency: Histogram<u64>,
 }
 
@@ -69,21 +70,21 @@ pub struct Load {
 
 struct LoadConnection {
     socket: OwnedFd,
-    /// Bytes that were handed to the kernel.
+    /// Bytes passed to the kernel.
     sent: u64,
     /// Bytes that may be sent by now.
     due: u64,
     received: u64,
-    /// When the frames in flight became due; a ring.
+    /// When each frame in flight became due; a ring.
     due_at: Box<[Instant]>,
 }
 
 impl Load {
-    /// Connects, and sends nothing yet.
+    /// Connects without sending anything yet.
     ///
     /// # Errors
     ///
-    /// What connect(2) says.
+    /// Errors of connect(2).
     pub fn connect(address: SocketAddr, shape: Shape) -> io::Result<Load> {
         let stream = Stream::new(shape.payload_len, shape.in_flight);
         let mut connections = Vec::with_capacity(shape.connections);
@@ -105,17 +106,18 @@ impl Load {
         Ok(Load { stream, in_flight, connections, buffer })
     }
 
-    /// Keeps every connection's frames in flight for `length`, then waits until all have come back. With a
-    /// length of zero every connection has its frames echoed once.
+    /// Keeps every connection's frames in flight for `length`, then waits until all have come back.
+    /// With a length of zero every connection has its frames echoed once.
     ///
-    /// It neither sleeps nor asks which connection is ready, but takes them in the order in which it has sent, which is
-    /// the order in which a server answers. So it executes less than any server: of two sides that cost about the same,
-    /// the one that is a little slower finds everything in a cold cache, and a small difference becomes a large one.
-    /// Nor does the server pay for waking it.
+    /// It neither sleeps nor asks which connection is ready. It takes them in the order of sending,
+    /// which is the order in which a server answers, and so executes fewer instructions than any
+    /// server. Otherwise, if both sides cost about the same, the slightly slower one would find
+    /// everything in a cold cache, and a small difference would become a large one. Nor does the
+    /// server pay for waking it.
     ///
     /// # Errors
     ///
-    /// When a connection ends, a byte differs, or nothing comes for five seconds.
+    /// If a connection ends, a byte differs, or nothing comes for five seconds.
     pub fn run(&mut self, length: Duration) -> io::Result<Seen> {
         let latency = Histogram::new_with_max(LATENCY_MAX_NS, 3).expect("legal bounds");
         let mut seen = Seen { messages: 0, elapsed: Duration::ZERO, latency };
@@ -157,7 +159,7 @@ impl Load {
 }
 
 impl LoadConnection {
-    /// Lets `frames` more be sent.
+    /// Allows `frames` more to be sent.
     fn release(&mut self, frames: usize, stream: &Stream, now: Instant) -> io::Result<()> {
         let ring = self.due_at.len() as u64;
         for _ in 0..frames {
@@ -181,7 +183,7 @@ impl LoadConnection {
         Ok(())
     }
 
-    /// Sends and receives what can be; returns how many frames came back, and when.
+    /// Sends and receives what it can; returns how many frames came back, and when.
     fn turn(
         &mut self,
         stream: &Stream,
@@ -230,7 +232,7 @@ mod tests {
 
     const SHAPE: Shape = Shape { connections: 3, payload_len: 100, in_flight: 4 };
 
-    /// Serves connections with `answer`, which changes what goes back.
+    /// Serves connections; `answer` may change the bytes sent back.
     fn server(answer: fn(&mut [u8])) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -256,7 +258,7 @@ mod tests {
         let mut load = Load::connect(server(|_| {}), SHAPE).expect("connects");
         let seen = load.run(Duration::ZERO).expect("all comes back");
         assert_eq!((seen.messages, seen.latency.len()), (12, 12));
-        // Longer where this process does not get to run for a while.
+        // Longer if this process is not scheduled for a while.
         let goes_on = (0..8).any(|longer| {
             let seen = load.run(Duration::from_millis(50 << longer)).expect("all comes back");
             seen.messages >= 24

@@ -17,7 +17,7 @@ use trust_bench::peers::{Peer, Program};
 use trust_bench::run::BenchPlan;
 use trust_bench::{goals, kernel, peers, report, run};
 
-/// Connections that wait to be accepted: as our server's.
+/// Length of the accept queue, the same as our server's.
 const BACKLOG: i32 = 4096;
 
 /// Measures echo servers and load testers side by side
@@ -121,7 +121,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a peer that is part of this program; it ends with an error or by a signal.
+/// Runs a peer that is part of this program, until an error or a signal ends it.
 fn serve(peer: &Peer, port: u16) -> io::Result<bool> {
     match peer.program {
         Program::Built(run) => listen(port).and_then(run).map(|_| false),
@@ -132,14 +132,14 @@ fn serve(peer: &Peer, port: u16) -> io::Result<bool> {
 fn listen(port: u16) -> io::Result<TcpListener> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit it, which saves a call a connection.
+    // Accepted sockets inherit it, which saves one call per connection.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Returns whether every peer did its work.
+/// Returns whether no peer failed.
 fn bench(args: &Args) -> io::Result<bool> {
     let own = std::env::current_exe()?;
     let trustctl = own.with_file_name("trustctl");
@@ -190,10 +190,10 @@ fn version(trustctl: &Path) -> String {
     text.unwrap_or_else(|error| format!("unknown: {error}"))
 }
 
-/// As far as it is allowed to; a shape that needs more says so.
+/// Raises it as far as allowed; a shape that needs more says so.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let hard = getrlimit(Resource::Nofile).maximum;
-    // Refused only if the hard limit has been lowered meanwhile.
+    // Fails only if the hard limit has been lowered meanwhile.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
 }

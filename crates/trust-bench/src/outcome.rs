@@ -1,9 +1,9 @@
-//! What became of those that are compared.
+//! The outcomes of the contenders.
 
-/// What became of a peer in a section.
+/// The outcome of a peer in a section.
 #[derive(Debug)]
 pub enum PeerOutcome<T> {
-    /// Measured; one value a round.
+    /// Measured; one value per round.
     Measured(Vec<T>),
     /// Not run, and why.
     Skipped(String),
@@ -11,5 +11,5 @@ pub enum PeerOutcome<T> {
     Failed(String),
 }
 
-/// What one section of a run found: for each peer an outcome.
+/// The result of one section of a run: an outcome for each peer.
 pub type Rows<T> = Vec<(&'static str, PeerOutcome<T>)>;

@@ -1,4 +1,4 @@
-//! The servers that are compared.
+//! The servers under comparison.
 
 mod floor;
 mod threads;
@@ -11,36 +11,36 @@ use std::path::Path;
 
 use crate::churn::CONCURRENT;
 
-/// A server that is compared.
+/// A server under comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer {
     /// Its name in tables.
     pub name: &'static str,
-    /// What it is.
+    /// Its description.
     pub what: &'static str,
-    /// What runs it.
+    /// How to run it.
     pub program: Program,
-    /// Connections that it is given at once, at most.
+    /// The most connections that it gets at once.
     pub connections_max: usize,
-    /// Connections that are opened and closed at the same time where that is measured; none if it is not measured.
+    /// Concurrent connections in the connect-echo-close section; 0 leaves it out.
     pub churn: usize,
-    /// It gets the load's core beside that of the servers.
+    /// It may use the load's core as well as the servers'.
     pub is_on_both_cores: bool,
 }
 
-/// What runs a peer.
+/// How to run a peer.
 #[derive(Clone, Copy, Debug)]
 pub enum Program {
-    /// A function of this program, in a process of its own.
+    /// A function of this program, in its own process.
     Built(fn(TcpListener) -> io::Result<()>),
     /// `trustctl echo-server` with these flags.
     Trustctl(&'static [&'static str]),
-    /// A program that may be installed, and its arguments, in which `{port}` stands for the port and `{trustctl}` for our
-    /// server.
+    /// A program that may be installed, and its arguments, in which `{port}` stands for the port
+    /// and `{trustctl}` for our server.
     Installed(&'static str, &'static [&'static str]),
 }
 
-/// What a server with a process or a thread a client is given at most.
+/// The most connections that a server with one process or thread per client gets.
 const PROCESSES_MAX: usize = 50;
 
 const MANY: usize = usize::MAX;
@@ -49,7 +49,7 @@ const QUIET: &str = "--log-level=warn";
 
 const ONE_WORKER: &str = "--workers=1";
 
-/// The name of our server as it is compared with others.
+/// The configuration of our server that is compared with others.
 pub const OURS: &str = "trustctl";
 
 /// Our server with its default log.
@@ -61,19 +61,19 @@ pub const OURS_BUSY: &str = "trustctl busy-poll 50";
 /// Our server with `--workers 2`.
 pub const OURS_TWO_WORKERS: &str = "trustctl 2 workers";
 
-/// Our server, a program of a super-server's.
+/// Our server, run under a super-server.
 pub const OURS_UNDER_TCPSERVER: &str = "trustctl inetd";
 
-/// The limit.
+/// The lower bound on cost.
 pub const FLOOR: &str = "floor";
 
-/// The limit with as much code for an echo as ours has.
+/// The lower bound, executing as much code per echo as our server.
 pub const FLOOR_PADDED: &str = "floor padded";
 
 /// tokio with `LengthDelimitedCodec`.
 pub const CODEC: &str = "codec";
 
-/// All of them; the order is that of the tables.
+/// All of them, in the order of the tables.
 pub const PEERS: &[Peer] = &[
     Peer {
         name: FLOOR,
@@ -215,18 +215,18 @@ pub const PEERS: &[Peer] = &[
 ];
 
 impl Peer {
-    /// The peer of that name.
+    /// The peer with this name.
     pub fn named(name: &str) -> Option<&'static Peer> {
         PEERS.iter().find(|peer| peer.name == name)
     }
 
-    /// Whether it is somebody else's, and not ours or a yardstick made for it.
+    /// Whether it is another project's server, rather than ours or a yardstick made for ours.
     pub fn is_other(&self) -> bool {
         !matches!(self.program, Program::Trustctl(_))
             && ![FLOOR_PADDED, OURS_UNDER_TCPSERVER].contains(&self.name)
     }
 
-    /// Program and arguments, to listen on `port` of 127.0.0.1; `None` if the program is not installed.
+    /// Program and arguments, to listen on `port` of 127.0.0.1; `None` if it is not installed.
     pub fn command(&self, own: &Path, trustctl: &Path, port: u16) -> Option<Vec<OsString>> {
         let port = port.to_string();
         let words = match self.program {
@@ -234,7 +234,8 @@ impl Peer {
                 vec![own.into(), "serve".into(), self.name.into(), port.into()]
             }
             Program::Trustctl(flags) => {
-                // Nobody is to be cut between two rounds; the deadlines are there and are kept.
+                // No client may be cut off between two rounds, yet the deadlines exist and are
+                // kept.
                 let fixed =
                     ["echo-server", "--host=127.0.0.1", "--max-clients=15000", "--timeout=60"];
                 let mut words = vec![OsString::from(trustctl)];

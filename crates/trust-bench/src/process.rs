@@ -1,4 +1,4 @@
-//! A peer's process: started on its core, asked what it has used, and stopped.
+//! A peer's process: started on its core, asked for its resource use, and stopped.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,33 +19,33 @@ use crate::peers::Peer;
 /// How long a peer may take to listen, and to stop.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether it does: what the figure for the start is rounded up to.
+/// How often to check that: the start-up time is rounded up to this.
 const PAUSE: Duration = Duration::from_micros(100);
 
-/// What the kernel counts CPU time in for other processes (USER_HZ, time(7)).
+/// The kernel's unit of CPU time for other processes (USER_HZ, time(7)).
 const TICK: Duration = Duration::from_millis(10);
 
-/// How long it is looked whether a peer still uses CPU time.
+/// How long to watch whether a peer still uses CPU time.
 const IDLE_LOOK: Duration = Duration::from_millis(20);
 
 /// CPU time of a process, or of several.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuTime {
-    /// In all.
+    /// The total.
     pub total: Duration,
-    /// Ticks of it that were the program's own, and the kernel's: a coarse figure, good for the ratio.
+    /// Ticks spent in the program itself and in the kernel: coarse, but good enough for the ratio.
     ticks: [u64; 2],
 }
 
 impl CpuTime {
-    /// Which part of the time since `before` was the program's own; 0 if the clock is too coarse to tell.
+    /// The program's own share of the time since `before`; 0 if the clock is too coarse to tell.
     pub fn user_share_since(&self, before: &CpuTime) -> f64 {
         let [user, system] = [0, 1].map(|at| self.ticks[at].saturating_sub(before.ticks[at]));
         user as f64 / (user + system).max(1) as f64
     }
 }
 
-/// A peer that listens. Stopped when dropped.
+/// A listening peer; stopped when dropped.
 pub struct Process {
     child: Child,
     /// Where it listens.
@@ -54,11 +54,11 @@ pub struct Process {
     pub started_in: Duration,
 }
 
-/// Keeps this process, and what it starts from now on, on the core of that number.
+/// Pins this process, and those it starts from now on, to the core with this number.
 ///
 /// # Errors
 ///
-/// When the core is not there, or not allowed.
+/// If the core does not exist or is not allowed.
 pub fn pin_to_core(core: usize) -> io::Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
@@ -66,12 +66,12 @@ pub fn pin_to_core(core: usize) -> io::Result<()> {
 }
 
 impl Process {
-    /// Starts `peer` on `cores` and waits until it listens. What it says goes to `log`. `None` if it is not
-    /// installed.
+    /// Starts `peer` on `cores` and waits until it listens. Its output goes to `log`. `None` if it
+    /// is not installed.
     ///
     /// # Errors
     ///
-    /// When it cannot be started, ends, or does not listen in ten seconds.
+    /// If it cannot be started, ends, or does not listen within ten seconds.
     pub fn start(
         peer: &Peer,
         trustctl: &Path,
@@ -91,7 +91,7 @@ impl Process {
             .stderr(log)
             .env("TRUST_HOME", scratch.join(&file_name))
             .process_group(0);
-        // Affinity is inherited: this thread takes the server's core for the moment of the start.
+        // Affinity is inherited, so this thread moves to the server's core during the start.
         let before = sched_getaffinity(None)?;
         let mut wanted = CpuSet::new();
         cores.iter().for_each(|core| wanted.set(*core));
@@ -121,16 +121,16 @@ impl Process {
         }
     }
 
-    /// What the process and those that it started have used so far.
+    /// CPU time used so far by the process and its descendants.
     ///
     /// # Errors
     ///
-    /// When it has ended.
+    /// If it has ended.
     pub fn cpu_time(&self) -> io::Result<CpuTime> {
         let mut total = Duration::ZERO;
         let mut ticks = [0; 2];
         for pid in self.processes()? {
-            // A child may end between the listing and the question; the first one may not.
+            // A child may end between being listed and being asked; the first process must not.
             let Ok(clock) = clock_getcpuclockid(Pid::from_raw(pid)) else { continue };
             let Ok(time) = ClockId::now(clock) else { continue };
             total += Duration::from(time);
@@ -140,24 +140,24 @@ impl Process {
                 .zip(own)
                 .zip(ended)
                 .for_each(|((sum, own), ended)| *sum += own + ended);
-            // Of children that have ended the kernel tells no more exact figure.
+            // For children that have ended the kernel has no finer figure.
             total += TICK * (ended[0] + ended[1]) as u32;
         }
         Ok(CpuTime { total, ticks })
     }
 
-    /// Waits until it uses next to no CPU time, at most ten seconds.
+    /// Waits until it uses next to no CPU time, for at most ten seconds.
     ///
     /// # Errors
     ///
-    /// When it has ended.
+    /// If it has ended.
     pub fn wait_until_idle(&self) -> io::Result<()> {
         let started = Instant::now();
         let mut before = self.cpu_time()?.total;
         while started.elapsed() < DEADLINE {
             thread::sleep(IDLE_LOOK);
             let now = self.cpu_time()?.total;
-            // What children used is counted in ticks once they have ended, and may become less by that.
+            // The time of children counts in ticks once they have ended, so the sum may shrink.
             if now.saturating_sub(before) < IDLE_LOOK / 20 {
                 break;
             }
@@ -166,11 +166,11 @@ impl Process {
         Ok(())
     }
 
-    /// Memory of these processes that is in RAM and not shared with a file, in bytes.
+    /// Resident memory of these processes that is not shared with a file, in bytes.
     ///
     /// # Errors
     ///
-    /// When it has ended.
+    /// If it has ended.
     pub fn resident_bytes(&self) -> io::Result<u64> {
         let resident = |pid| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -180,7 +180,8 @@ impl Process {
         Ok(self.processes()?.into_iter().filter_map(resident).sum::<u64>() * 1024)
     }
 
-    /// It and all that came of it: a server may start a process for a client, and that one another.
+    /// It and all its descendants: a server may start a process per client, which may start another
+    /// one.
     fn processes(&self) -> io::Result<Vec<i32>> {
         let own = self.child.id() as i32;
         let is_alive = fs::read_to_string(format!("/proc/{own}/stat"))
@@ -191,7 +192,7 @@ impl Process {
         let mut processes = vec![own];
         let mut next = 0;
         while let Some(parent) = processes.get(next) {
-            // The kernel lists them by the thread that has started them.
+            // The kernel lists children by the thread that started them.
             let threads = fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten();
             for thread in threads.flatten() {
                 let children = fs::read_to_string(thread.path().join("children"));
@@ -208,15 +209,15 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(group) = process::Pid::from_raw(self.child.id() as i32) {
-            // It may be gone already.
+            // It may have ended already.
             let _ = process::kill_process_group(group, Signal::KILL);
         }
         let _ = self.child.wait();
     }
 }
 
-/// User and system time in the kernel's ticks, its own and that of children that have ended (proc_pid_stat(5), fields
-/// 14 to 17).
+/// User and system time in the kernel's ticks, its own and that of children that have ended
+/// (proc_pid_stat(5), fields 14 to 17).
 fn user_and_system_ticks(pid: i32) -> Option<[[u64; 2]; 2]> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(") ")?;
@@ -225,7 +226,7 @@ fn user_and_system_ticks(pid: i32) -> Option<[[u64; 2]; 2]> {
     Some([[next()?, next()?], [next()?, next()?]])
 }
 
-/// A port that nobody listens on just now.
+/// A port that currently has no listener.
 fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }

@@ -1,4 +1,4 @@
-//! A run as tables on the terminal and as a JSON document.
+//! A run, as tables for the terminal and as a JSON document.
 
 use std::fmt::Write;
 
@@ -11,13 +11,14 @@ use crate::peers::{FLOOR, PEERS};
 use crate::run::{Idle, Measurement, Results, load_title};
 use crate::statistics::{Estimate, Verdict};
 
-/// Width of the column with the peers' names.
+/// Width of the column for the peers' names.
 const NAME: usize = 24;
 
-/// The share of its core from which the server counts as busy: below, it waited for the load or for the round trip.
+/// The share of its core above which the server counts as busy: below, it waited for the load or
+/// for the round trip.
 const BUSY: f64 = 0.95;
 
-/// The whole report, to be read by people.
+/// The whole report, for people.
 pub fn text(results: &Results, goals: &[Goal], header: &[(&str, String)]) -> String {
     let mut out = String::new();
     let o = &mut out;
@@ -101,9 +102,9 @@ fn samples(o: &mut String, title: &str, unit: &str, rows: &Rows<Measurement>) {
 /// Medians over the rounds.
 struct Figures {
     rate: f64,
-    /// Microseconds for one message.
+    /// Microseconds per message.
     cpu: f64,
-    /// The part of them that was the program's own.
+    /// The share of CPU time that was the program's own.
     user: f64,
     p50: f64,
     p99: f64,
@@ -123,7 +124,7 @@ impl Figures {
         let share = |time: fn(&Measurement) -> f64| {
             median(&|sample| time(sample) / sample.elapsed.as_secs_f64())
         };
-        // Ticks of ten milliseconds say little of one round: the rounds are taken together.
+        // Ticks of ten milliseconds say little about one round, so all rounds are taken together.
         let users = samples.iter().map(|sample| sample.user_share).sum::<f64>();
         Figures {
             rate: median(&per_second),
@@ -216,7 +217,7 @@ fn interval(Estimate { median, low, high }: Estimate) -> String {
     format!("{median:.3} [{low:.3}, {high:.3}]")
 }
 
-/// Whether a peer or a load tester that was to be measured failed.
+/// Whether a peer or a load tester under measurement failed.
 pub fn has_failures(results: &Results) -> bool {
     fn any<T>(rows: &Rows<T>) -> bool {
         rows.iter().any(|(_, outcome)| matches!(outcome, PeerOutcome::Failed(_)))
@@ -228,7 +229,7 @@ pub fn has_failures(results: &Results) -> bool {
         || results.load.iter().any(|(_, rows)| any(rows))
 }
 
-/// The whole report, to be read by programs.
+/// The whole report, for programs.
 pub fn document(results: &Results, goals: &[Goal], header: &[(&str, String)]) -> Value {
     let header: serde_json::Map<String, Value> =
         header.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
@@ -323,6 +324,6 @@ fn word(verdict: Verdict) -> &'static str {
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = writeln!(out, "{text}");
 }

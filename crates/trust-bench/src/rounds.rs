@@ -1,7 +1,7 @@
-//! Who takes a turn when.
+//! The order of turns.
 
-/// The order of `count` contenders in a round: another one begins each time, and every second round is the one before turned
-/// round, so that neither who is first nor who follows whom matters.
+/// The order of `count` contenders in a round. Another one starts each time, and every second round
+/// reverses the one before, so that it does not matter who is first or who follows whom.
 pub fn order(round: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |turn| {
         let turn = if round.is_multiple_of(2) { turn } else { count - 1 - turn };

@@ -1,7 +1,8 @@
 //! One run: every peer in every shape, side by side.
 //!
-//! All peers of a shape stand by with their connections open, and take turns: one short measurement each, again and
-//! again, each round beginning with another one. What the machine does meanwhile meets all of them.
+//! All peers of a shape stand by with their connections open and take turns: one short measurement
+//! each, again and again, with another one first in each round. So disturbances of the machine hit
+//! all of them.
 
 use std::io;
 use std::path::PathBuf;
@@ -29,17 +30,17 @@ pub const SHAPES: [Shape; 8] = [
     Shape { connections: 50, payload_len: 64 * 1024, in_flight: 1 },
 ];
 
-/// Idle connections of which the memory is measured.
+/// Idle connections whose memory is measured.
 const IDLE: Shape = Shape { connections: 10_000, payload_len: 64, in_flight: 1 };
 
-/// Connections that are kept open at once, to all peers together: below the 20,000 descriptors that a process may
-/// have on many machines.
+/// Connections kept open at once, to all peers together: below the limit of 20,000 descriptors per
+/// process on many machines.
 const CONNECTIONS_KEPT: usize = 15_000;
 
-/// How often a start is timed.
+/// How often to time a start.
 const STARTS: usize = 20;
 
-/// How long a server without traffic is watched.
+/// How long to watch a server without traffic.
 const IDLE_WATCHED: Duration = Duration::from_secs(1);
 
 /// Why a peer is left out of a section.
@@ -60,14 +61,14 @@ pub fn titles() -> Vec<String> {
         .collect()
 }
 
-/// The title of the section in which load testers are compared in a shape.
+/// The title of the section that compares load testers in this shape.
 pub fn load_title(shape: Shape) -> String {
     format!("load {shape}")
 }
 
-/// What is run.
+/// What to run.
 pub struct BenchPlan {
-    /// Measurements of each peer in each shape.
+    /// Measurements per peer and shape.
     pub rounds: usize,
     /// Length of one measurement.
     pub length: Duration,
@@ -81,48 +82,48 @@ pub struct BenchPlan {
     pub trustctl: PathBuf,
     /// A directory for what the peers write.
     pub scratch: PathBuf,
-    /// The core of the servers, and that of the load.
+    /// The servers' core and the load's.
     pub cores: [usize; 2],
 }
 
 /// One measurement.
 #[derive(Clone, Debug)]
 pub struct Measurement {
-    /// Messages, or connections.
+    /// Messages or connections.
     pub count: u64,
     /// How long it took.
     pub elapsed: Duration,
     /// CPU time of the server.
     pub cpu: Duration,
-    /// The part of that which was not the kernel's.
+    /// The program's share of that; the rest is the kernel's.
     pub user_share: f64,
     /// CPU time of the load.
     pub load_cpu: Duration,
-    /// In nanoseconds; `None` where it is not measured.
+    /// In nanoseconds; `None` if it is not measured.
     pub latency: Option<Histogram<u64>>,
 }
 
-/// What a server costs while nothing happens.
+/// What a server costs while idle.
 #[derive(Clone, Copy, Debug)]
 pub struct Idle {
-    /// Connections that it had.
+    /// The number of open connections.
     pub connections: usize,
-    /// Bytes of its own memory for one connection.
+    /// Bytes of its own memory per connection.
     pub resident: f64,
-    /// Bytes of the kernel's memory for one connection: half of what both ends took.
+    /// Bytes of kernel memory per connection: half of what both ends took.
     pub kernel: f64,
-    /// Share of a core that is used.
+    /// The share of a core that it uses.
     pub cpu: f64,
 }
 
-/// All that a run found.
+/// All results of a run.
 #[derive(Debug, Default)]
 pub struct Results {
     /// By shape.
     pub shapes: Vec<(Shape, Rows<Measurement>)>,
     /// Connect, echo, close.
     pub churn: Rows<Measurement>,
-    /// Connections that do nothing.
+    /// Idle connections.
     pub idle: Rows<Idle>,
     /// Seconds from the start of the process until it listens.
     pub starts: Rows<f64>,
@@ -131,11 +132,11 @@ pub struct Results {
 }
 
 impl BenchPlan {
-    /// Runs all of it; says on stderr where it is.
+    /// Runs everything; reports progress on stderr.
     ///
     /// # Errors
     ///
-    /// When the load's side cannot go on. What a peer does is no error but its outcome.
+    /// If the load's side cannot go on. A failing peer is not an error but an outcome.
     pub fn run(&self) -> io::Result<Results> {
         pin_to_core(self.cores[1])?;
         let mut results = Results::default();
@@ -214,7 +215,7 @@ impl BenchPlan {
         Ok(self.take_turns(standing))
     }
 
-    /// Round after round, after one that does not count.
+    /// Runs one round that does not count and then all others.
     fn take_turns(&self, mut standing: Vec<Standing>) -> Rows<Measurement> {
         for round in 0..=self.rounds {
             for index in rounds::order(round, standing.len()) {
@@ -316,7 +317,7 @@ enum Ready<T> {
     Not(PeerOutcome<T>),
 }
 
-/// A peer that takes its turns, or is out.
+/// A peer that takes turns, or is out.
 struct Standing {
     peer: &'static Peer,
     running: Option<(Process, Driver)>,
@@ -334,9 +335,10 @@ impl Standing {
 }
 
 enum Driver {
-    /// Connections that stay for all rounds.
+    /// Connections that stay open for all rounds.
     Messages(Load),
-    /// Connections that are opened for each round, because there are not descriptors enough for all peers' at once.
+    /// Connections that are opened anew in each round, because there are too few descriptors for
+    /// all peers at once.
     Visits(Shape),
     Connections(Churn),
 }
@@ -350,7 +352,7 @@ impl Driver {
                 load.run(Duration::ZERO)?;
                 let sample = measure_messages(process, &mut load, length);
                 drop(load);
-                // It is not to close its connections in the next one's time.
+                // Otherwise closing its connections would take the next one's time.
                 process.wait_until_idle()?;
                 sample
             }
@@ -389,9 +391,9 @@ fn measure(process: &Process, run: impl FnOnce() -> io::Result<Seen>) -> io::Res
     })
 }
 
-/// Connections that have had one frame echoed, and then do nothing.
+/// Measures connections that have had one frame echoed and are idle from then on.
 fn watch_idle(process: &Process, connections: usize) -> io::Result<Idle> {
-    // What a server makes for its first client is not what a client costs.
+    // Memory that a server allocates once, for its first client, is not a cost per client.
     let shape = |connections| Shape { connections, ..IDLE };
     Load::connect(process.address, shape(1))?.run(Duration::ZERO)?;
     process.wait_until_idle()?;

@@ -1,13 +1,14 @@
-//! Medians, and what can be said of them on a noisy machine.
+//! Medians, and what can be said about them on a noisy machine.
 
-/// How sure an interval is to hold the median.
+/// The probability with which an interval must contain the median.
 const COVERAGE: f64 = 0.90;
 
-/// The median of values that were measured one after the other, and an interval that holds the true one with a
-/// probability of at least 90 %.
+/// The median of values measured one after another, and an interval that contains the true median
+/// with a probability of at least 90 %.
 ///
-/// The interval lies between two of the values: the k-th smallest and the k-th largest, for the largest k that is
-/// sure enough. That follows from the binomial distribution alone and holds for any kind of noise.
+/// The interval lies between two of the values, the k-th smallest and the k-th largest, for the
+/// largest k that is sure enough. This follows from the binomial distribution alone and holds for
+/// any kind of noise.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
     /// The median.
@@ -18,10 +19,10 @@ pub struct Estimate {
     pub high: f64,
 }
 
-/// What an estimate says of a goal.
+/// What an estimate says about a goal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The whole interval keeps it.
+    /// The whole interval meets it.
     Met,
     /// The whole interval misses it.
     Missed,
@@ -30,7 +31,7 @@ pub enum Verdict {
 }
 
 impl Estimate {
-    /// Of at least one value.
+    /// The estimate from these values; `None` if there are none.
     pub fn of(values: &[f64]) -> Option<Estimate> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -63,7 +64,7 @@ impl Estimate {
     }
 }
 
-/// How many values are left out at each side: the most that leaves the interval sure enough.
+/// How many values to leave out at each end: as many as leave the interval sure enough.
 fn rank(count: usize) -> usize {
     let mut chance = 0.5f64.powi(count as i32);
     let mut below = 0.0;
@@ -85,7 +86,8 @@ mod tests {
 
     #[test]
     fn the_interval_is_that_of_the_sign_test() {
-        // From tables of the binomial distribution: 98.4 % at 7, 93.0 % at 8, 96.1 % at 9, 93.5 % at 11.
+        // From tables of the binomial distribution: 98.4 % at 7, 93.0 % at 8, 96.1 % at 9, 93.5 %
+        // at 11.
         let ranks = [1, 2, 7, 8, 9, 11, 15].map(rank);
         assert_eq!(ranks, [0, 0, 0, 1, 1, 2, 3]);
     }

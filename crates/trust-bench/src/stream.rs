@@ -1,19 +1,20 @@
-//! What every connection sends: frames of one size, of which every byte is known in advance.
+//! What every connection sends: frames of one size, with every byte known in advance.
 
 /// Bytes of the 4-byte header.
 const HEADER: usize = 4;
 
-/// Bytes of frames that are made up front; after them they repeat. Small enough for the second-level cache, so
-/// that comparing is not what is measured, and long enough that a lost or doubled frame shows.
+/// Length in bytes of the prepared frames, which repeat after that. Small enough for the
+/// second-level cache, so that the cost of comparing stays low, and long enough that a lost or
+/// repeated frame shows.
 const PERIOD_BYTES: usize = 64 * 1024;
 
-/// The least number of different frames.
+/// The smallest number of different frames.
 const FRAMES_MIN: usize = 4;
 
 /// A stream of frames that repeats after a while.
 ///
-/// Invariant: `bytes` holds `frames` different frames, and behind them as many from the start again as one batch
-/// has, so that a batch is always one slice.
+/// Invariant: `bytes` holds `frames` different frames, followed by one batch from the start again,
+/// so that a batch is always one slice.
 #[derive(Debug)]
 pub struct Stream {
     bytes: Vec<u8>,
@@ -28,7 +29,7 @@ impl Stream {
         let frame_len = HEADER + payload_len;
         let frames = (PERIOD_BYTES / frame_len).max(FRAMES_MIN);
         let mut bytes = Vec::with_capacity((frames + batch) * frame_len);
-        // An xorshift generator: any bytes will do that do not repeat.
+        // An xorshift generator: any bytes that do not repeat will do.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         for _ in 0..frames {
             let len = u32::try_from(payload_len).expect("a payload of less than 4 GiB");
@@ -49,13 +50,13 @@ impl Stream {
         Stream { bytes, period, frame_len }
     }
 
-    /// The `len` bytes from `position` of the stream on, at most a batch.
+    /// The `len` bytes of the stream from `position`, at most one batch.
     pub fn slice(&self, position: u64, len: usize) -> &[u8] {
         let start = (position % self.period as u64) as usize;
         &self.bytes[start..start + len]
     }
 
-    /// Where `received` differs from the stream from `position` on.
+    /// The first position at which `received` differs from the stream that starts at `position`.
     pub fn mismatch(&self, position: u64, received: &[u8]) -> Option<u64> {
         let (mut position, mut rest) = (position, received);
         while !rest.is_empty() {

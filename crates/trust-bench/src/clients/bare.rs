@@ -1,7 +1,8 @@
-//! The limit: a bare readiness client that keeps frames in flight and counts what comes back.
+//! The lower bound: a bare readiness client that keeps frames in flight and counts what comes back.
 //!
-//! Nothing is compared, no message is timed, and there are no deadlines but the two ends of the measured part. What the
-//! kernel does not take at once is sent later, because a client that loses bytes is none.
+//! It compares nothing, times no messages, and has no deadlines except the start and the end of the
+//! measured part. Bytes that the kernel does not take at once are sent later, because a client that
+//! loses bytes is useless.
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,15 +24,15 @@ use crate::kernel;
 use crate::load::Shape;
 use crate::stream::Stream;
 
-/// Bytes received with one call.
+/// Bytes received per call.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Events taken from the kernel with one call.
+/// Events taken from the kernel per call.
 const EVENTS: usize = 1024;
 
 const TIMER: u64 = u64::MAX;
 
-/// Both directions, once for ever: nothing is cheaper.
+/// Both directions, registered once and for all: the cheapest way.
 const INTEREST: epoll::EventFlags = epoll::EventFlags::IN
     .union(epoll::EventFlags::OUT)
     .union(epoll::EventFlags::RDHUP)
@@ -40,9 +41,10 @@ const INTEREST: epoll::EventFlags = epoll::EventFlags::IN
 const ENDING: epoll::EventFlags =
     epoll::EventFlags::RDHUP.union(epoll::EventFlags::HUP).union(epoll::EventFlags::ERR);
 
-/// Connections that a client keeps busy.
+/// The connections that the client keeps busy.
 struct BusyClient {
-    /// What every connection sends, from its begin for every batch: frames are whole, and which ones does not matter.
+    /// What every connection sends, from the start for every batch: frames must be whole, but which
+    /// ones does not matter.
     frames: Stream,
     connections: Vec<BusyConnection>,
     buffer: Vec<u8>,
@@ -52,17 +54,17 @@ struct BusyClient {
 
 struct BusyConnection {
     socket: OwnedFd,
-    /// Bytes of a frame that has not come back whole.
+    /// Bytes received of a frame that has not come back completely.
     partial: usize,
-    /// Bytes that the kernel did not take.
+    /// Bytes that the kernel has not taken.
     owed: usize,
 }
 
-/// Connects, keeps the frames in flight for `warm_up`, then for `length`, and tells of the latter.
+/// Connects, keeps the frames in flight for `warm_up`, then for `length`; reports only the latter.
 ///
 /// # Errors
 ///
-/// Those of sockets and epoll(7), when a connection ends, and when nothing comes back.
+/// Errors of sockets and epoll(7), a connection that ends, and no answers at all.
 pub(super) fn run(
     address: SocketAddr,
     shape: Shape,
@@ -106,7 +108,8 @@ impl BusyClient {
             socket.connect(&address.into())?;
             socket.set_tcp_nodelay(true)?;
             socket.set_nonblocking(true)?;
-            // It ends with frames in flight, and need not leave 10,000 ports in TIME_WAIT for the next one.
+            // It ends with frames in flight, and should not leave 10,000 ports in TIME_WAIT for the
+            // next one.
             socket.set_linger(Some(Duration::ZERO))?;
             epoll::add(epoll, &socket, epoll::EventData::new_u64(slot as u64), INTEREST)?;
             connections.push(BusyConnection { socket: socket.into(), partial: 0, owed: 0 });
@@ -152,7 +155,7 @@ impl BusyClient {
 }
 
 impl BusyConnection {
-    /// Does all that the socket is ready for; returns how many frames came back.
+    /// Does everything that the socket is ready for; returns how many frames came back.
     fn turn(&mut self, is_ending: bool, frames: &Stream, buffer: &mut [u8]) -> io::Result<u64> {
         if self.owed > 0 {
             self.send(frames)?;
@@ -180,9 +183,9 @@ impl BusyConnection {
         }
     }
 
-    /// Sends what is owed; what the kernel does not take stays so.
+    /// Sends owed bytes; those that the kernel does not take stay owed.
     fn send(&mut self, frames: &Stream) -> io::Result<()> {
-        // As much of a frame as has not gone yet: its end is where the frames' end is.
+        // The part of a frame not sent yet: its end lines up with the end of the frames.
         let position = (frames.frame_len - self.owed % frames.frame_len) % frames.frame_len;
         let bytes = frames.slice(position as u64, self.owed);
         match send(&self.socket, bytes, SendFlags::NOSIGNAL) {
@@ -212,7 +215,7 @@ mod tests {
     /// Long enough for some dozen echoes on any machine.
     const LONG: Duration = Duration::from_millis(500);
 
-    /// Serves connections with `serve`, and tells what that returned once they have ended.
+    /// Serves connections with `serve`, and passes on its results once they have ended.
     fn server(serve: fn(TcpStream) -> u64) -> (SocketAddr, Receiver<u64>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -226,8 +229,8 @@ mod tests {
         (address, told)
     }
 
-    /// Echoes a few bytes at a time, and only while exactly as many frames are in flight as there are to be; returns how
-    /// many bytes went back.
+    /// Echoes a few bytes at a time, and only while exactly the right number of frames is in
+    /// flight; returns the number of bytes sent back.
     fn echo_bit_by_bit(mut stream: TcpStream) -> u64 {
         stream.set_nodelay(true).expect("it is a TCP socket");
         let header = u32::try_from(SHAPE.payload_len).expect("small").to_be_bytes();
@@ -255,7 +258,7 @@ mod tests {
         let turn = run(address, SHAPE, Duration::ZERO, LONG).expect("all is well");
         let ended = || told.recv_timeout(Duration::from_secs(10)).expect("a connection's end");
         let went: u64 = (0..SHAPE.connections).map(|_| ended()).sum();
-        // What came back before the measured part, and what does after it, is not counted.
+        // Messages that come back before or after the measured part are not counted.
         let uncounted = 2 * (SHAPE.connections * SHAPE.in_flight) as u64;
         let frames = went / FRAME_BYTES as u64;
         assert!(turn.messages > uncounted, "{turn:?}");

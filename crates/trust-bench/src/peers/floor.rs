@@ -1,7 +1,7 @@
-//! The limit: a bare readiness loop that sends back what it receives.
+//! The lower bound: a bare readiness loop that sends back what it receives.
 //!
-//! No framing, no limits, no deadlines, no log, no drain. What the kernel does not take at once is kept, because a
-//! server that loses bytes is none.
+//! No framing, no limits, no deadlines, no log, no drain. Bytes that the kernel does not take at
+//! once are kept, because a server that loses bytes is useless.
 
 use std::hint::black_box;
 use std::io;
@@ -12,15 +12,15 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send};
 
-/// Bytes received with one call: no message of any shape takes a second one.
+/// Bytes received per call: no message of any shape needs a second one.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Events taken from the kernel with one call.
+/// Events taken from the kernel per call.
 const EVENTS: usize = 1024;
 
 const LISTENER: u64 = u64::MAX;
 
-/// Both directions, once for ever: nothing is cheaper.
+/// Both directions, registered once and for all: the cheapest way.
 const INTEREST: epoll::EventFlags = epoll::EventFlags::IN
     .union(epoll::EventFlags::OUT)
     .union(epoll::EventFlags::RDHUP)
@@ -34,21 +34,21 @@ struct FloorClient {
     owed: Vec<u8>,
 }
 
-/// Serves for ever.
+/// Serves until an error.
 ///
 /// # Errors
 ///
-/// Those of epoll(7), and of accept(2).
+/// Errors of epoll(7) and of accept(2).
 pub(super) fn serve(listener: &TcpListener) -> io::Result<()> {
     serve_with(listener, || {})
 }
 
-/// The same, and for each turn of a connection it also executes as many instructions as our server does, on as many lines
-/// of the instruction cache: what is slower about it is the price of having code at all.
+/// The same, but each turn of a connection also executes as many instructions as our server does,
+/// on as many lines of the instruction cache. What this costs is the price of having code at all.
 ///
 /// # Errors
 ///
-/// As [`serve`].
+/// Like [`serve`].
 pub(super) fn serve_padded(listener: &TcpListener) -> io::Result<()> {
     serve_with(listener, pad)
 }
@@ -113,7 +113,7 @@ fn accept_all(
             Err(Errno::INTR | Errno::CONNABORTED) => continue,
             Err(error) => return Err(error.into()),
         };
-        // The lowest free descriptor is as good as a free slot.
+        // Descriptors are the lowest free numbers, so they serve as slots.
         let slot = socket.as_raw_fd() as usize;
         if peers.len() <= slot {
             peers.resize_with(slot + 1, || None);
@@ -125,7 +125,7 @@ fn accept_all(
 }
 
 impl FloorClient {
-    /// Does all that the socket is ready for; returns whether the connection goes on.
+    /// Does everything that the socket is ready for; returns whether the connection goes on.
     fn turn(&mut self, is_ending: bool, buffer: &mut [u8]) -> bool {
         loop {
             if !self.owed.is_empty() {
@@ -152,7 +152,7 @@ impl FloorClient {
         }
     }
 
-    /// Keeps what is not taken.
+    /// Sends bytes, and keeps those that the kernel does not take.
     fn send(&mut self, bytes: &[u8]) -> Result<(), Errno> {
         let sent = match send(&self.socket, bytes, SendFlags::NOSIGNAL) {
             Ok(sent) => sent,

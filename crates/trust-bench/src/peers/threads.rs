@@ -1,25 +1,25 @@
-//! A thread a connection, with the standard library alone.
+//! One thread per connection, with only the standard library.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-/// Bytes received with one call: a message of 16 KiB and its header.
+/// Bytes received per call: a message of 16 KiB and its header.
 const BUFFER_BYTES: usize = 16 * 1024 + 4;
 
-/// Bytes of stack a thread: enough for the buffer and what std needs, so that 10,000 threads fit.
+/// Stack bytes per thread: enough for the buffer and for std, and small enough for 10,000 threads.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// Serves for ever.
+/// Serves until an error.
 ///
 /// # Errors
 ///
-/// Those of accept(2), and of starting a thread.
+/// Errors of accept(2), and of starting a thread.
 pub(super) fn serve(listener: &TcpListener) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept()?;
         thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
-            // However it ends, the peer is told by the closing socket.
+            // However it ends, closing the socket tells the peer.
             let _ = echo(stream);
         })?;
     }

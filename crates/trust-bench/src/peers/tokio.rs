@@ -1,5 +1,5 @@
-//! What most Rust users would write: tokio with tokio-util's codec, and tokio's read and write.
-//! One thread, as our server has one worker.
+//! What most Rust users would write: tokio with tokio-util's codec, and tokio's plain read and
+//! write. One thread, as our server has one worker.
 
 use std::io;
 use std::net::TcpListener;
@@ -9,14 +9,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::codec::LengthDelimitedCodec;
 
-/// Bytes that a task of [`serve_bytes`] receives with one call: a message of 16 KiB and its header.
+/// Bytes that a task of [`serve_bytes`] receives per call: a message of 16 KiB and its header.
 const BUFFER_BYTES: usize = 16 * 1024 + 4;
 
-/// Serves frames for ever, one at a time, as the examples of `tokio_util::codec` do.
+/// Serves frames until an error, one at a time, as in the examples of `tokio_util::codec`.
 ///
 /// # Errors
 ///
-/// Those of the runtime and of accept(2).
+/// Errors of the runtime and of accept(2).
 pub(super) fn serve_frames(listener: TcpListener) -> io::Result<()> {
     serve(listener, async |stream| {
         let mut frames =
@@ -29,11 +29,11 @@ pub(super) fn serve_frames(listener: TcpListener) -> io::Result<()> {
     })
 }
 
-/// Sends back bytes for ever.
+/// Sends back bytes until an error.
 ///
 /// # Errors
 ///
-/// Those of the runtime and of accept(2).
+/// Errors of the runtime and of accept(2).
 pub(super) fn serve_bytes(listener: TcpListener) -> io::Result<()> {
     serve(listener, async |mut stream| {
         let mut buffer = vec![0; BUFFER_BYTES];
