@@ -1,4 +1,4 @@
-//! The command that does something again, as a user would type it.
+//! The command line that repeats a run, as a user would type it.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -7,7 +7,7 @@ use crate::layers::{Layers, Source};
 use crate::settings::AnySetting;
 use crate::values::parse_bool;
 
-/// Flags for every one of the settings that has a value other than its default, whichever layer it comes from.
+/// Flags for all settings whose value differs from the default, whichever layer it comes from.
 pub fn said<'s>(
     layers: &Layers,
     settings: impl IntoIterator<Item = &'s dyn AnySetting>,
@@ -20,7 +20,7 @@ pub fn said<'s>(
         }
         match (setting.is_switch, parse_bool(&text.to_string_lossy())) {
             (true, Some(true)) => words.push(setting.flag()),
-            // What it turned off is still on in the file.
+            // The file still turns on what this layer turned off.
             (true, _) if source > Source::File => words.push(format!("{}=false", setting.flag())),
             (true, _) => {}
             (false, _) if text.as_bytes().starts_with(b"-") => {
@@ -32,7 +32,8 @@ pub fn said<'s>(
     words
 }
 
-/// The text as one word for a shell. Bytes that are not UTF-8 are written as `$'\xff'`, as bash and zsh take it.
+/// The text as one shell word. Bytes that are not UTF-8 are written as `$'\xff'`, which bash and
+/// zsh understand.
 pub fn shell_word(text: impl AsRef<OsStr>) -> String {
     let bytes = text.as_ref().as_bytes();
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:,+=@%".contains(byte);

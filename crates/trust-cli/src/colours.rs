@@ -4,17 +4,18 @@ use std::env;
 
 pub use anstyle::{AnsiColor, Style};
 
-/// Whether words have colours.
+/// Whether to use colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Colours {
-    /// They have none.
+    /// No colours.
     Off,
-    /// As their styles say.
+    /// Colours according to the styles.
     On,
 }
 
 impl Colours {
-    /// On a terminal that can show them, unless the user does not want any (<https://no-color.org>).
+    /// On if stdout is a terminal that can show colours, unless the user opts out
+    /// (<https://no-color.org>).
     pub fn of_stdout() -> Colours {
         let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = env::var_os("TERM").is_none_or(|term| term == "dumb" || term.is_empty());

@@ -1,4 +1,4 @@
-//! A command, what it is given, and the program that has it.
+//! A command, its input, and the program that contains it.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -18,28 +18,28 @@ use crate::signals::{Signal, Signals, Stopped};
 use crate::text::reason;
 use crate::values::quoted;
 
-/// An executable: `trustctl`, or one that stands for a single command of it.
+/// An executable: `trustctl`, or one that stands for a single command.
 #[derive(Clone, Copy)]
 pub struct Program {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
-    /// What it is for.
+    /// Its purpose, for `--help`.
     pub about: &'static str,
     /// All commands, in the order of `--help`.
     pub commands: &'static [Entry],
-    /// What the words that only group commands are for.
+    /// Words that only group commands, each with its purpose.
     pub groups: &'static [(&'static str, &'static str)],
-    /// The one that it stands for; `None`: the first words of the command line say which.
+    /// The only command; `None` if the first words of the command line name it.
     pub only: Option<&'static Entry>,
 }
 
 impl Program {
-    /// The command with that name.
+    /// The command with this name.
     pub fn find(&self, name: &str) -> Option<&'static Entry> {
         self.commands.iter().find(|entry| entry.name == name)
     }
 
-    /// All settings there are: the global ones, then command by command.
+    /// All settings: the global ones, then command by command.
     pub fn all_settings(&self) -> Vec<&'static dyn AnySetting> {
         let of_commands = self.commands.iter().flat_map(|entry| entry.settings);
         globals::SETTINGS.iter().chain(of_commands).copied().collect()
@@ -50,7 +50,7 @@ impl Program {
 pub struct Entry {
     /// The words that call it: `log demo`.
     pub name: &'static str,
-    /// What it is for.
+    /// Its purpose, for `--help`.
     pub about: &'static str,
     /// What may stand after its name, as an example: `localhost:9900`.
     pub example: &'static str,
@@ -58,54 +58,56 @@ pub struct Entry {
     pub introduction: &'static str,
     /// Its own settings, without the global ones.
     pub settings: &'static [&'static dyn AnySetting],
-    /// Settings of it that cannot be used together.
+    /// Settings that cannot be used together.
     pub exclusions: &'static [Exclusion],
-    /// Checks the others against each other, each of which is allowed by itself.
+    /// Checks settings against each other that are valid on their own.
     pub check: fn(&Layers) -> Result<(), Failure>,
-    /// What it takes on the command line beside its settings.
+    /// Its arguments on the command line, besides its settings.
     pub arguments: fn() -> Vec<Arg>,
     /// Does the job.
     pub run: fn(&mut Context<'_>) -> Result<ExitCode, Failure>,
-    /// What it makes.
+    /// What it produces.
     pub product: Product,
-    /// The switch that has it serve the connection on descriptor 0, so that nothing else may be written there.
+    /// The switch that makes it serve the connection on descriptor 0, so that nothing else may be
+    /// written there.
     pub on_descriptor_0: Option<&'static Setting<bool>>,
 }
 
-/// What a command makes, which decides what its stdout is for.
+/// What a command produces, which decides how its stdout is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
-    /// A service: events go to stdout too, and a home that cannot be written ends it.
+    /// A service: events also go to stdout, and a home that cannot be written is fatal.
     Service,
-    /// Events, which go to stdout too.
+    /// Events, which also go to stdout.
     Log,
-    /// Lines on stdout among the events, or with `--json` a document alone.
+    /// Lines among the events on stdout, or with `--json` only a document.
     LogAround,
-    /// Output of its own on stdout; events go to the file only.
+    /// Its own output on stdout; events go only to the file.
     Output,
 }
 
-/// What a command gets to run with.
+/// Everything that a command needs to run.
 pub struct Context<'a> {
-    /// The program that runs, with all its commands.
+    /// The running program, with all its commands.
     pub program: &'a Program,
     /// The command's own level of the parsed command line.
     pub matches: &'a ArgMatches,
-    /// The values of all settings, checked.
+    /// The values of all settings, already checked.
     pub layers: &'a Layers,
     /// Where events go.
     pub log: &'a EventLog,
-    /// Signals that came.
+    /// Signals received.
     pub signals: &'a Signals,
-    /// The directory of the configuration and the log; it is only made when a file goes there.
-    /// `None` without HOME and anything in its place: then there is neither.
+    /// The directory of the configuration and the log; created only when a file is written there.
+    /// `None` without HOME or a setting in its place: then there is no configuration and no log
+    /// file.
     pub home: Option<&'a Path>,
-    /// Why the log file or its directory cannot be written. A [`Product::Service`] has to refuse
-    /// to start (73); the other commands' users have been warned.
+    /// Why the log file or its directory cannot be written. A [`Product::Service`] must refuse to
+    /// start (73); users of other commands have been warned.
     pub home_problem: Option<&'a str>,
-    /// The log file that is wanted; `None`: none.
+    /// The log file that is wanted, if any.
     pub log_file: Option<&'a Path>,
-    /// What was on descriptor 0, if it is to be served and so was set aside.
+    /// The former descriptor 0, if it is to be served and was therefore moved away.
     pub descriptor_0: Option<OwnedFd>,
 }
 
@@ -122,7 +124,7 @@ fn grouped_args(settings: &[&dyn AnySetting]) -> impl Iterator<Item = Arg> {
 }
 
 impl Entry {
-    /// A command that has nothing which not every command has.
+    /// A command with nothing but what every command has.
     pub const fn new(
         name: &'static str,
         about: &'static str,
@@ -144,7 +146,7 @@ impl Entry {
         }
     }
 
-    /// Its part of the command line, without the global flags.
+    /// Its part of clap's command line, without the global flags.
     pub fn command(&self) -> Command {
         let word = self.name.split_once(' ').map_or(self.name, |(_, word)| word);
         let command = Command::new(word).about(self.about);
@@ -155,33 +157,35 @@ impl Entry {
         }
     }
 
-    /// Checks the settings of the command together, and leaves out of the layers what loses against a stronger one.
+    /// Checks the command's settings together, and removes from the layers settings that lose to a
+    /// stronger layer.
     ///
     /// # Errors
     ///
-    /// 64, or 78 for a mistake that is the configuration file's alone.
+    /// 64, or 78 if only the configuration file is at fault.
     pub fn settle(&self, layers: &mut Layers) -> Result<(), Failure> {
         exclusions::settle(layers, self.exclusions)?;
         (self.check)(layers)
     }
 
-    /// Whether the command is inside of a group, as `log demo` is in `log`.
+    /// Whether the command is inside a group, as `log demo` is inside `log`.
     pub fn is_inside(&self, group: &str) -> bool {
         self.name.strip_prefix(group).is_some_and(|rest| rest.starts_with(' '))
     }
 
-    /// The name as one word: the table in the configuration file, the middle of the variables.
+    /// The name as one word, used for the table in the configuration file and in the names of
+    /// variables.
     pub fn table(&self) -> String {
         self.name.replace(' ', "-")
     }
 }
 
 impl Context<'_> {
-    /// Ends a client command that was stopped.
+    /// Ends a client command that was stopped early.
     ///
     /// # Errors
     ///
-    /// What failed, if something did.
+    /// What failed, if anything did.
     pub fn end(&self, stopped: Stopped) -> Result<ExitCode, Failure> {
         match stopped {
             Stopped::Signal(signal) => Ok(self.stopped_by(signal)),
@@ -189,7 +193,7 @@ impl Context<'_> {
         }
     }
 
-    /// Logs the signal that stops a client command; the exit code.
+    /// Logs the signal that stops a client command; returns the exit code.
     pub fn stopped_by(&self, signal: Signal) -> ExitCode {
         self.log
             .event(Level::Warn, "signal_received")
@@ -199,12 +203,13 @@ impl Context<'_> {
         signal.exit_code()
     }
 
-    /// Makes sure that the files which these settings name, if any do, can be written, so that a long run does not end in
-    /// the discovery that they cannot. `inputs` are files that the command reads, and what is said of each.
+    /// Makes sure that the files named by these settings can be written, so that a long run does
+    /// not fail at the end. `inputs` are the files that the command reads, each with a description.
     ///
     /// # Errors
     ///
-    /// 64 if a file is to be two of the reports, or is needed for something else; 73 if it cannot be made.
+    /// 64 if one file is named for two reports or already has another use; 73 if it cannot be
+    /// created.
     pub fn create_reports<const N: usize>(
         &self,
         files: [(&dyn AnySetting, Option<&Path>); N],
@@ -216,7 +221,7 @@ impl Context<'_> {
         let stdout = fs::metadata("/proc/self/fd/1").ok().filter(fs::Metadata::is_file);
         let stdout = stdout.and_then(|metadata| FileId::of(&metadata));
         taken.extend(stdout.map(|id| (id, "is where standard output goes".to_owned())));
-        // All names before any file is made.
+        // Checks all names before creating any file.
         for (setting, path) in files {
             let Some(path) = path else { continue };
             let place = self.layers.place(setting);

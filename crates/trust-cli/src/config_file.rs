@@ -1,6 +1,6 @@
 //! `$TRUST_HOME/config.toml`: global settings at the top, then a table for each command.
 //!
-//! The whole file is checked whatever command runs, so that a mistake shows when it is made.
+//! The whole file is checked whichever command runs, so that an error shows as soon as it is made.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,21 +15,21 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::settings::{AnySetting, Given, SettingId};
 use crate::values::quoted;
 
-/// What a configuration file says.
+/// The contents of a configuration file.
 #[derive(Debug, Default)]
 pub struct ConfigFile {
-    /// What it says of each setting.
+    /// The value of each setting in the file.
     pub values: HashMap<SettingId, Given>,
 }
 
 impl ConfigFile {
-    /// Reads the file and checks all of it against the settings that may stand there.
+    /// Reads the file and checks all of it against the known settings.
     ///
-    /// A file that does not exist says nothing.
+    /// A file that does not exist counts as empty.
     ///
     /// # Errors
     ///
-    /// 78, with the path and, for what stands in it, the line of the first mistake.
+    /// 78, with the path and, for an error in the contents, the line of the first one.
     pub fn read(path: &Path, settings: &[&dyn AnySetting]) -> Result<ConfigFile, Failure> {
         match read_bounded(path) {
             Ok(Some(bytes)) => ConfigFile::parse(&bytes, path, settings),
@@ -41,11 +41,11 @@ impl ConfigFile {
         }
     }
 
-    /// What a file with these bytes says; `path` is for the messages.
+    /// Parses the bytes of a file; `path` is for messages.
     ///
     /// # Errors
     ///
-    /// 78, with the path and the line of the first mistake.
+    /// 78, with the path and the line of the first error.
     pub fn parse(
         bytes: &[u8],
         path: &Path,
@@ -65,16 +65,16 @@ impl ConfigFile {
     }
 }
 
-/// A path in one line for a terminal.
+/// A path on one line, safe for a terminal.
 pub fn printable(path: &Path) -> String {
     let quoted = quoted(path);
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// Bytes of a configuration file; all settings together need a few thousand.
+/// Upper limit on the file's size in bytes; all settings together need a few thousand.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What is wrong, and at which byte of the file.
+/// An error, and its byte offset in the file.
 #[derive(Debug)]
 struct Mistake {
     offset: usize,
@@ -116,10 +116,10 @@ fn parse(bytes: &[u8]) -> Result<Spanned<DeTable<'_>>, Mistake> {
     })
 }
 
-/// Goes through a document; tables are not in the file's order, so the first mistake is searched.
+/// Walks through a document. Tables do not keep the file's order, so it looks for the first error.
 struct Reader<'a> {
     settings: &'a [&'a dyn AnySetting],
-    /// Path and line of an offset.
+    /// Path and line for an offset.
     place: &'a dyn Fn(usize) -> String,
     values: HashMap<SettingId, Given>,
     first: Option<Mistake>,
@@ -204,14 +204,14 @@ impl Reader<'_> {
     }
 }
 
-/// The text of a value, for the parsers that all layers share.
+/// The text of a value, for the parsers shared by all layers.
 fn scalar(value: &DeValue<'_>) -> Option<String> {
     match value {
         DeValue::String(text) => Some(text.to_string()),
         DeValue::Boolean(boolean) => Some(boolean.to_string()),
         DeValue::Float(number) => Some(number.as_str().to_owned()),
         DeValue::Integer(number) if number.radix() == 10 => Some(number.as_str().to_owned()),
-        // One with more than 128 bits stays as it is written, and is refused.
+        // An integer of more than 128 bits stays as written, and is refused later.
         DeValue::Integer(number) => {
             let parsed = i128::from_str_radix(number.as_str(), number.radix());
             Some(parsed.map_or_else(|_| number.to_string(), |number| number.to_string()))

@@ -1,4 +1,5 @@
-//! Descriptors: how many there may be, and what one is that somebody else opened, in words for whoever passed the wrong one.
+//! Descriptors: how many there may be, and what an inherited one is, in words for users who passed
+//! the wrong one.
 
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,37 +9,38 @@ use rustix::fs::{FileType, fstat};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, SockRef, Type};
 
-/// Raises the soft limit of descriptors to the hard one; how many there may be then.
+/// Raises the soft limit on descriptors to the hard limit; returns the new limit.
 pub fn raise_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     if let Some(maximum) = limit.maximum {
-        // Refused only if the hard limit has been lowered meanwhile.
+        // Fails only if the hard limit has been lowered meanwhile.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(maximum), ..limit });
     }
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// What a descriptor stands for, as far as it matters to a server.
+/// What a descriptor refers to, as far as it matters to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A socket of TCP, or a unix socket, that accepts connections.
     Listener,
     /// A socket of TCP, or a unix socket, with a peer.
     Connection,
-    /// A TCP socket whose peer is gone: it has an error to report, and `getpeername(2)` fails.
+    /// A TCP socket whose peer is gone: it has an error pending, and `getpeername(2)` fails.
     Gone,
     /// Anything else.
     Other(&'static str),
 }
 
 impl Kind {
-    /// Looks at a descriptor, and changes nothing about it: the error of a [`Kind::Gone`] is still to be had.
+    /// Determines a descriptor's kind without changing it: the error of a [`Kind::Gone`] stays
+    /// pending.
     pub fn of(descriptor: BorrowedFd<'_>) -> Kind {
-        // A descriptor that cannot even be asked is no use to anybody.
+        // A descriptor that cannot be queried is no use at all.
         kind(descriptor).unwrap_or(Kind::Other("something that cannot be looked at"))
     }
 
-    /// The words for it.
+    /// The kind in words, for messages.
     pub const fn name(self) -> &'static str {
         match self {
             Kind::Listener => "a listening socket",
@@ -82,7 +84,7 @@ fn socket_kind(descriptor: BorrowedFd<'_>) -> io::Result<Kind> {
     Ok(Kind::Other(name))
 }
 
-/// Whether an error is waiting in the socket. Reading SO_ERROR would take it away.
+/// Whether the socket has an error pending. Reading SO_ERROR would clear it.
 fn has_error(socket: impl AsFd) -> io::Result<bool> {
     let mut polled = [PollFd::new(&socket, PollFlags::empty())];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };

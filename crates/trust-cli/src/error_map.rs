@@ -1,5 +1,5 @@
-//! What every errno leads to: event, level, action and exit code. One table; the documentation is
-//! made from it.
+//! What every errno leads to: event, level, action and exit code. It is a single table, and the
+//! documentation is made from it.
 
 use std::io;
 
@@ -9,23 +9,23 @@ use trust_net::errno::{self, ErrorClass, Operation};
 use crate::exit_code::ExitCode;
 use crate::level::Level;
 
-/// What is done about it.
+/// How an error is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// The server closes this client's connection; a client ends.
+    /// The server closes this client's connection; a client command ends.
     CloseClient,
     /// The call is repeated.
     Retry,
-    /// Accepting pauses.
+    /// Accepting connections pauses.
     PauseAccept,
-    /// The server finishes what has begun and stops.
+    /// The server finishes its open connections and stops.
     DrainAndStop,
     /// The command ends.
     End,
 }
 
 impl Action {
-    /// The words of the documentation.
+    /// The action's name in the documentation.
     pub const fn name(self) -> &'static str {
         match self {
             Action::CloseClient => "close client",
@@ -40,17 +40,17 @@ impl Action {
 /// One row: what these errors lead to.
 #[derive(Debug)]
 pub struct Row {
-    /// Their classes; none means "any other".
+    /// Their classes; empty for "any other".
     pub classes: &'static [ErrorClass],
-    /// What was being done.
+    /// The operations that failed.
     pub during: &'static [Operation],
-    /// The event of a server.
+    /// The event that a server logs.
     pub event: &'static str,
     /// Its level.
     pub level: Level,
     /// What a server does.
     pub action: Action,
-    /// What a client command, or a server that ends because of it, exits with; `None` where nothing
+    /// The exit code of a client command, or of a server that ends because of it; `None` if nothing
     /// ends.
     pub exit: Option<ExitCode>,
 }
@@ -64,7 +64,7 @@ const TRANSFER: &[Operation] = &[Receive, Send];
 /// Linux's numbers begin with 1; the last is EHWPOISON.
 const ERRNO_MAX: i32 = 133;
 
-/// The table; the first row that fits counts.
+/// The table; the first matching row wins.
 #[rustfmt::skip]
 pub const TABLE: &[Row] = &[
     row(&[Class::WouldBlock], &[Receive], "recv_timeout", Level::Warn, Action::CloseClient, Some(ExitCode::TimedOut)),
@@ -99,7 +99,7 @@ const fn row(
 }
 
 impl Row {
-    /// The errnos of a row, class by class; none means "any other".
+    /// The errnos of a row, class by class; empty for "any other".
     pub fn errnos(&self) -> impl Iterator<Item = Errno> {
         let is_of =
             |class, errno| self.during.iter().any(|at| errno::classify(errno, *at) == class);
@@ -119,7 +119,7 @@ pub fn find(errno: i32, during: impl Into<Operation>) -> &'static Row {
         .expect("every kind of call has a row for any other errno")
 }
 
-/// What a command exits with that ends because of this error; 74 if the table says that nothing ends.
+/// The exit code of a command that ends because of this error; 74 if the table has none.
 pub fn exit_code(error: &io::Error, during: Operation) -> ExitCode {
     find(errno::of(error), during).exit.unwrap_or(ExitCode::Io)
 }

@@ -1,4 +1,4 @@
-//! One event as a line: a JSON object whose text moves no terminal and ends no line for anybody.
+//! One event as a line: a JSON object that is safe for terminals and one line to every reader.
 
 use std::cell::Cell;
 use std::io;
@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use crate::level::Level;
 
-/// An event that is being written down.
+/// An event being written.
 ///
 /// Invariant: a JSON object without its closing brace, whatever names and values it was given.
 #[derive(Debug)]
 pub struct EventLine(Vec<u8>);
 
 impl EventLine {
-    /// The line of an event of this moment, in `buffer`, whose content is dropped.
+    /// Starts the line of an event that happens now, in `buffer`, whose contents are dropped.
     pub fn start(buffer: Vec<u8>, level: Level, name: &str, request_id: &str) -> EventLine {
         let mut line = EventLine(buffer);
         line.0.clear();
@@ -30,7 +30,7 @@ impl EventLine {
         line
     }
 
-    /// Adds a field. A value that has no JSON form becomes `null`.
+    /// Adds a field. A value without a JSON form becomes `null`.
     pub fn add<V: Serialize + ?Sized>(&mut self, key: &str, value: &V) {
         self.start_field(key);
         append_json(&mut self.0, value);
@@ -42,17 +42,18 @@ impl EventLine {
         self.0.push(b':');
     }
 
-    /// The whole line, with its newline.
+    /// The complete line, with its newline.
     pub fn finish(mut self) -> Vec<u8> {
         self.0.extend_from_slice(b"}\n");
         self.0
     }
 }
 
-/// Up to the second; what follows is written by hand, because it is most of what changes between two lines.
+/// Prints up to the second. The rest is written by hand, because it is most of what changes between
+/// two lines.
 static SECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(0));
 
-/// Bytes of "2026-11-20T07:43:16", which every year of four digits has.
+/// Length of "2026-11-20T07:43:16", the same for every four-digit year.
 const SECOND_BYTES: usize = 19;
 
 thread_local! {
@@ -80,7 +81,7 @@ fn append_timestamp(line: &mut Vec<u8>, now: Timestamp) {
     line.extend_from_slice(&[b'.', digit(100), digit(10), digit(1), b'Z']);
 }
 
-/// Appends a string. Nearly all of them have nothing to escape, and there are a dozen in a line.
+/// Appends a string. Nearly all strings have nothing to escape, and a line has a dozen of them.
 fn append_text(line: &mut Vec<u8>, text: &str) {
     if !text.bytes().all(|byte| is_plain(byte) && !matches!(byte, b'"' | b'\\')) {
         return append_json(line, text);
@@ -90,7 +91,7 @@ fn append_text(line: &mut Vec<u8>, text: &str) {
     line.push(b'"');
 }
 
-/// Whether it stands for itself on every terminal.
+/// Whether every terminal prints it unchanged.
 const fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~')
 }
@@ -104,15 +105,15 @@ fn append_json<V: Serialize + ?Sized>(line: &mut Vec<u8>, value: &V) {
     }
 }
 
-/// JSON in which nothing moves a terminal or ends a line.
+/// JSON that is safe for terminals and one line to every reader.
 pub(crate) fn inert_json<V: Serialize + ?Sized>(value: &V) -> String {
     let mut json = vec![];
     append_json(&mut json, value);
     String::from_utf8(json).expect("JSON is UTF-8")
 }
 
-/// Escapes what JSON leaves as it is although terminals obey it (DEL, and C1 with its CSI) or readers
-/// other than JSON's end a line there (NEL, U+2028, U+2029).
+/// Escapes characters that JSON leaves alone although terminals obey them (DEL, and C1 with its
+/// CSI) or other readers end a line there (NEL, U+2028, U+2029).
 struct InertText;
 
 impl serde_json::ser::Formatter for InertText {

@@ -1,5 +1,5 @@
-//! Events: one JSON object per line, appended to the log file and, where a command says so, written to
-//! stdout, there perhaps as text for people.
+//! Events: one JSON object per line, appended to the log file and, for some commands, written to
+//! stdout, possibly as text for people.
 
 use std::cell::Cell;
 use std::io::{self, IsTerminal};
@@ -13,14 +13,14 @@ use crate::event_text::LogFormat;
 use crate::level::Level;
 use crate::log_sink::{FILE, LogFile, Sink, SinkOutput};
 
-/// How long the exit waits for a sink: a stdout that nobody reads must not keep a process alive.
+/// How long the exit waits for each sink: a stdout without a reader must not keep a process alive.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
-/// The last part of that, for a write that has begun: nobody can say what of it is written.
+/// The last part of that, for a write in progress: it is unknown how much of it gets written.
 const WRITE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// Where events go; clones write to the same place, from any thread.
 ///
-/// Invariant: whatever the values contain, what is written is whole lines of one JSON object each.
+/// Invariant: whatever the values contain, it writes whole lines of one JSON object each.
 #[derive(Clone)]
 pub struct EventLog(Arc<Shared>);
 
@@ -33,22 +33,22 @@ struct Shared {
     sinks: Vec<Sink>,
 }
 
-/// Lines that a sink did not take.
+/// Lines that a sink did not write.
 #[derive(Clone, Copy, Debug)]
 pub struct Missing {
-    /// Its name.
+    /// The name of the sink.
     pub sink: &'static str,
     /// How many.
     pub lines: u64,
 }
 
 impl EventLog {
-    /// A log that writes events of `lowest` and above to the file, and to stdout in a format, where
-    /// asked for.
+    /// A log that writes events of level `lowest` and above to the file, and to stdout in a format,
+    /// as asked for.
     ///
     /// # Errors
     ///
-    /// When a writer's thread cannot be started.
+    /// If a writer's thread cannot be started.
     pub fn new(
         lowest: Level,
         request_id: String,
@@ -67,7 +67,7 @@ impl EventLog {
         Ok(EventLog(Arc::new(Shared { lowest, request_id, format, is_watched, sinks })))
     }
 
-    /// A log that goes nowhere.
+    /// A log that writes nowhere.
     pub fn disabled() -> EventLog {
         EventLog(Arc::new(Shared {
             lowest: Level::Error,
@@ -78,15 +78,16 @@ impl EventLog {
         }))
     }
 
-    /// Waits until everything logged so far is written, for at most a second a sink.
+    /// Waits until everything logged so far is written, for at most one second per sink.
     pub fn settle(&self) {
         for sink in &self.0.sinks {
             sink.settle(Instant::now() + EXIT_PATIENCE);
         }
     }
 
-    /// Ends the log: waits for what was logged so far, tells what is missing where, lets `last` log the
-    /// last event, and waits for that; in all for at most a second a sink.
+    /// Ends the log: waits for everything logged so far, reports missing lines in the other sinks,
+    /// lets `last` log the last event, and waits for that; for at most one second per sink in
+    /// total.
     pub fn finish(&self, last: impl FnOnce()) {
         self.finish_telling(|missing| {
             self.tell_elsewhere(missing);
@@ -94,7 +95,7 @@ impl EventLog {
         });
     }
 
-    /// As [`EventLog::finish`], where `last` is to tell how many lines are missing in which sink.
+    /// Like [`EventLog::finish`], but `last` must report how many lines are missing in which sink.
     pub fn finish_telling(&self, last: impl FnOnce(&[Missing])) {
         let sinks = &self.0.sinks;
         let all = EXIT_PATIENCE * u32::try_from(sinks.len()).unwrap_or(u32::MAX);
@@ -102,7 +103,7 @@ impl EventLog {
         for sink in sinks {
             sink.settle(Instant::now() + EXIT_PATIENCE - WRITE_PATIENCE);
         }
-        // Not before all of them were waited for: one may have come round meanwhile.
+        // Not before all of them had their time: one may have recovered meanwhile.
         let give_up = |sink: &Sink| match sink.settle(Instant::now()) {
             0 => 0,
             _ => sink.give_up(Instant::now() + WRITE_PATIENCE),
@@ -115,7 +116,7 @@ impl EventLog {
         }
     }
 
-    /// Has each sink tell of what is missing in the others.
+    /// Reports lines missing in one sink through the others.
     pub fn tell_elsewhere(&self, missing: &[Missing]) {
         for Missing { sink, lines } in missing.iter().filter(|missing| missing.lines > 0) {
             let line = gap_line(&self.0.request_id, *lines, sink);
@@ -124,7 +125,7 @@ impl EventLog {
         }
     }
 
-    /// Tells of lines that another process could not write to the same place.
+    /// Reports lines that another process could not write to the same place.
     pub fn add_missing(&self, Missing { sink, lines }: Missing) {
         if let Some(sink) = self.0.sinks.iter().find(|own| own.name() == sink)
             && lines > 0
@@ -133,14 +134,14 @@ impl EventLog {
         }
     }
 
-    /// Goes on with another log file, from the next line that is written; nothing if there is none.
+    /// Switches to another log file, from the next line written; does nothing without a log file.
     pub fn replace_file(&self, file: LogFile) {
         if let Some(sink) = self.0.sinks.iter().find(|sink| sink.name() == FILE) {
             sink.replace_file(file);
         }
     }
 
-    /// Whether an event of this level is written anywhere.
+    /// Whether events of this level are written anywhere.
     pub fn enabled(&self, level: Level) -> bool {
         level >= self.0.lowest && !self.0.sinks.is_empty()
     }
@@ -150,7 +151,7 @@ impl EventLog {
         self.0.lowest
     }
 
-    /// How events look on stdout.
+    /// The format of events on stdout.
     pub fn format(&self) -> LogFormat {
         self.0.format
     }
@@ -160,7 +161,7 @@ impl EventLog {
         &self.0.request_id
     }
 
-    /// Starts an event; nothing is built when its level is off.
+    /// Starts an event; nothing is built if its level is disabled.
     pub fn event(&self, level: Level, name: &'static str) -> EventBuilder<'_> {
         if !self.enabled(level) {
             return EventBuilder(None);
@@ -170,12 +171,12 @@ impl EventLog {
     }
 }
 
-/// An event that is being built; [`EventBuilder::write`] sends it.
+/// An event being built; [`EventBuilder::write`] sends it.
 #[must_use = "an event is only sent by write()"]
 pub struct EventBuilder<'a>(Option<(&'a Shared, EventLine)>);
 
 impl EventBuilder<'_> {
-    /// Adds a field. A value that has no JSON form becomes `null`.
+    /// Adds a field. A value without a JSON form becomes `null`.
     pub fn field<V: Serialize + ?Sized>(mut self, key: &'static str, value: &V) -> Self {
         if let Some((_, line)) = &mut self.0 {
             line.add(key, value);
@@ -190,7 +191,7 @@ impl EventBuilder<'_> {
         }
     }
 
-    /// As [`EventBuilder::write`], but not to a terminal, where the user has typed the command and
+    /// Like [`EventBuilder::write`], but not to a terminal, where the user typed the command and
     /// sees how it ended.
     pub fn write_off_terminal(self) {
         if let Some((log, line)) = self.0 {
@@ -207,15 +208,16 @@ fn push(line: EventLine, sinks: &[Sink], takes_it: impl Fn(&Sink) -> bool) {
     }
 }
 
-/// Capacity above which a line's buffer is given back to the allocator; ordinary lines have 300 bytes.
+/// Capacity above which a line's buffer is returned to the allocator; ordinary lines have 300
+/// bytes.
 const LINE_KEPT_BYTES: usize = 16 * 1024;
 
 thread_local! {
-    /// The buffer of the thread's last line, so that a line costs no allocation.
+    /// The buffer of the thread's last line, so that logging needs no allocation.
     static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The event that stands where lines are missing.
+/// The event that replaces missing lines.
 fn gap_line(request_id: &str, dropped: u64, sink: &str) -> Vec<u8> {
     let mut line = EventLine::start(Vec::new(), Level::Error, "log_gap", request_id);
     line.add("dropped", &dropped);
@@ -251,7 +253,7 @@ mod tests {
             EventLog::new(lowest, request_id.into(), Some(file), None).unwrap()
         }
 
-        /// What is in the file once everything is written.
+        /// The file's text once everything is written.
         fn text(&self, log: &EventLog) -> String {
             log.settle();
             fs::read_to_string(&self.path).unwrap()

@@ -13,7 +13,7 @@ use crate::event_line::inert_json;
 use crate::level::Level;
 use crate::text::grouped;
 
-/// What `--log-format` says about the events on standard output.
+/// The format of events on standard output, as set by `--log-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// One JSON object per line, as in the log file.
@@ -27,7 +27,7 @@ pub enum LogFormat {
 impl LogFormat {
     const ALL: [LogFormat; 3] = [LogFormat::Json, LogFormat::Text, LogFormat::Auto];
 
-    /// The word in `--log-format`.
+    /// Its name in `--log-format`.
     pub const fn name(self) -> &'static str {
         match self {
             LogFormat::Json => "json",
@@ -36,12 +36,12 @@ impl LogFormat {
         }
     }
 
-    /// The format with that name.
+    /// The format with this name.
     pub fn parse(name: &str) -> Option<LogFormat> {
         LogFormat::ALL.into_iter().find(|format| format.name() == name)
     }
 
-    /// How lines for standard output are rewritten; `None`: they stay JSON.
+    /// The colours for rewriting lines on standard output; `None` leaves them as JSON.
     pub(crate) fn rewriting(self) -> Option<Colours> {
         let is_text = match self {
             LogFormat::Json => false,
@@ -52,12 +52,12 @@ impl LogFormat {
     }
 }
 
-/// Widths of the columns: the longest names of events, and the longest address of IPv4 with a port.
+/// Widths of the columns: the longest event name, and the longest IPv4 address with a port.
 const EVENT_WIDTH: usize = 18;
 const PEER_WIDTH: usize = 21;
 
-/// Fields that people can do without. `conn` and `client_fd` go the way of `request_id`, because a
-/// line has the peer.
+/// Fields that people can do without. `conn` and `client_fd` are hidden, like `request_id`, because
+/// the line shows the peer.
 const HIDDEN: [&str; 11] = [
     "request_id",
     "conn",
@@ -72,11 +72,11 @@ const HIDDEN: [&str; 11] = [
     "max_clients",
 ];
 
-/// Fields that say what they are without their name.
+/// Fields that need no name, because the value says it all.
 const NAMELESS: [&str; 9] =
     ["reason", "cmd", "message", "errno_name", "signal", "action", "hint", "mode", "model"];
 
-/// Rewrites whole lines of JSON; one that is no event stays as it is.
+/// Rewrites whole lines of JSON; lines that are not events stay unchanged.
 pub(crate) fn rewrite(lines: &[u8], colours: Colours) -> Vec<u8> {
     let mut text = String::with_capacity(lines.len());
     for line in lines.split_inclusive(|byte| *byte == b'\n') {
@@ -91,7 +91,7 @@ pub(crate) fn rewrite(lines: &[u8], colours: Colours) -> Vec<u8> {
 fn write_line(text: &mut String, fields: &Fields, colours: Colours) {
     let word = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or_default();
     let (ts, event) = (word("ts"), word("event"));
-    // Of 2026-11-20T07:43:16.123Z the time of the day.
+    // The time of day from 2026-11-20T07:43:16.123Z.
     let time = ts.split_once('T').map_or(ts, |(_, time)| time.trim_end_matches('Z'));
     let style = Level::parse(word("level")).map_or(Style::new(), style);
     let time = colours.paint(Style::new().effects(Effects::DIMMED), time);
@@ -119,11 +119,11 @@ fn style(level: Level) -> Style {
     }
 }
 
-/// What the line says about a field, if anything.
+/// The text for a field, if it is shown.
 fn detail(event: &str, key: &str, value: &Value) -> Option<String> {
     let is_shown_elsewhere = matches!(key, "ts" | "level" | "event" | "peer");
     let is_default = key == "mode" && event == "client_close";
-    // Nothing was lost, sent again or left out.
+    // Nothing was lost, retransmitted or left out.
     let is_nothing =
         matches!(key, "retransmits" | "unacked_bytes" | "suppressed") && value.as_u64() == Some(0);
     if is_shown_elsewhere || is_default || is_nothing || HIDDEN.contains(&key) {
@@ -157,7 +157,7 @@ fn milliseconds(value: &Value) -> String {
     }
 }
 
-/// A value without quotes, as far as that is safe on a terminal.
+/// A value without quotes, if that is safe on a terminal.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => inert_text(text),
@@ -172,14 +172,14 @@ fn plain(value: &Value) -> String {
 
 fn inert_text(text: &str) -> String {
     let quoted = inert_json(text);
-    // Something had to be escaped: then it stays quoted.
+    // Something had to be escaped, so it stays quoted.
     match quoted.len() == text.len() + 2 && !text.is_empty() {
         true => text.to_owned(),
         false => quoted,
     }
 }
 
-/// The fields of an event, in their order.
+/// The fields of an event, in order.
 struct Fields(Vec<(String, Value)>);
 
 impl Fields {

@@ -1,4 +1,5 @@
-//! Settings that cannot be used together: the stronger layer wins, and two of the same layer are a mistake.
+//! Settings that cannot be used together: the stronger layer wins, and two from the same layer are
+//! an error.
 
 use crate::exit_code::Failure;
 use crate::layers::{Layers, Source};
@@ -8,25 +9,25 @@ use crate::values::{parse_bool, quoted};
 /// Two settings that cannot be used together, and why.
 pub struct Exclusion(pub When, pub When, pub &'static str);
 
-/// When a setting counts.
+/// When a setting counts as used.
 pub enum When {
-    /// It has any value but its default.
+    /// If it has been given a value.
     Given(&'static dyn AnySetting),
-    /// It is a switch that is on.
+    /// If it is a switch that is on.
     On(&'static dyn AnySetting),
-    /// It has such a value, and in words what kind that is.
+    /// If its value meets a condition, which is also given in words.
     Is(&'static dyn AnySetting, fn(&str) -> bool, &'static str),
 }
 
 impl When {
-    /// What it is about.
+    /// The setting in question.
     pub fn setting(&self) -> &'static dyn AnySetting {
         match *self {
             When::Given(setting) | When::On(setting) | When::Is(setting, ..) => setting,
         }
     }
 
-    /// Of which kind its value is, for the documentation; empty if any counts.
+    /// The condition on its value, for the documentation; empty if any value counts.
     pub fn value(&self) -> String {
         match self {
             When::Given(_) => String::new(),
@@ -35,7 +36,7 @@ impl When {
         }
     }
 
-    /// Whether it does.
+    /// Whether the setting counts as used.
     pub fn counts(&self, layers: &Layers) -> bool {
         let (text, source) = layers.text(self.setting());
         let is = |holds: fn(&str) -> bool| text.is_some_and(|text| holds(&text.to_string_lossy()));
@@ -50,7 +51,7 @@ impl When {
         layers.source(self.setting())
     }
 
-    /// As messages name it.
+    /// Its name in messages.
     fn name(&self, layers: &Layers) -> String {
         let place = layers.place(self.setting());
         match (self, layers.text(self.setting()).0) {
@@ -60,13 +61,14 @@ impl When {
     }
 }
 
-/// Takes out of the layers what loses against a stronger layer.
+/// Removes from the layers settings that lose to a stronger layer.
 ///
 /// # Errors
 ///
-/// Two settings of the same layer cannot be used together: 64, or 78 if both are in the configuration file.
+/// If two settings from the same layer cannot be used together: 64, or 78 if both are in the
+/// configuration file.
 pub fn settle(layers: &mut Layers, exclusions: &[Exclusion]) -> Result<(), Failure> {
-    // From the strongest winner down, so that nobody loses against a loser.
+    // From the strongest winner down, so that no setting loses to one that itself loses.
     for winner in [Source::Flag, Source::Environment] {
         for pair in exclusions {
             let Exclusion(one, other, _) = pair;
@@ -94,13 +96,13 @@ impl Exclusion {
     }
 }
 
-/// It has a number that is not 0, with a unit or without.
+/// Used if its number is not 0, with or without a unit.
 pub const fn not_zero(setting: &'static dyn AnySetting) -> When {
     let has_digit = |text: &str| text.bytes().any(|byte| matches!(byte, b'1'..=b'9'));
     When::Is(setting, has_digit, "not 0")
 }
 
-/// It has a number that is not 1.
+/// Used if its number is not 1.
 pub const fn not_one(setting: &'static dyn AnySetting) -> When {
     When::Is(setting, |text| text.parse() != Ok(1i128), "not 1")
 }
@@ -132,7 +134,7 @@ mod tests {
         Setting::new(Some("x"), key, values::COUNT, None, "")
     }
 
-    /// What is left of `KEY=VALUE` in each layer, or the failure.
+    /// The `KEY=VALUE`s that remain in each layer, or the failure.
     fn settled(flags: &[&str], variables: &[&str], file: &str) -> Result<String, Failure> {
         let mut layers = Layers::default();
         for (key, value) in flags.iter().filter_map(|flag| flag.split_once('=')) {

@@ -1,10 +1,10 @@
-//! Exit codes after sysexits(3), and the reason why a command ends with one.
+//! Exit codes, based on sysexits(3), and the reason why a command ends with one.
 
-/// How a run ended, as the shell sees it.
+/// How a run ended, as seen by the shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
-    /// Everything that was asked for was done.
+    /// Everything asked for was done.
     Success = 0,
     /// It ran, and the answer is no.
     Negative = 1,
@@ -14,13 +14,13 @@ pub enum ExitCode {
     DataError = 65,
     /// The host name is unknown.
     NoHost = 68,
-    /// The peer or the address cannot be had.
+    /// The peer or the address is not available.
     Unavailable = 69,
     /// A bug.
     Internal = 70,
     /// The operating system refused a resource.
     OsLimit = 71,
-    /// A file or directory cannot be made.
+    /// A file or directory cannot be created.
     CannotCreate = 73,
     /// Reading or writing failed.
     Io = 74,
@@ -62,12 +62,12 @@ impl ExitCode {
         ExitCode::Terminated,
     ];
 
-    /// The number that the process exits with.
+    /// The process's exit status.
     pub const fn code(self) -> u8 {
         self as u8
     }
 
-    /// When a run ends like this, in one line for `--help` and the documentation.
+    /// When a run ends with this code, as one line for `--help` and the documentation.
     pub const fn meaning(self) -> &'static str {
         match self {
             ExitCode::Success => "success; a server: SIGTERM, and every connection drained",
@@ -99,13 +99,13 @@ impl From<ExitCode> for std::process::ExitCode {
     }
 }
 
-/// Why a command ends without success: what stderr says, and the exit code.
+/// Why a command fails: the message for stderr, and the exit code.
 ///
 /// Message and hint are without a final stop; on stderr `error: ` and, on the next line, `hint: ` are
 /// put before them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What the process exits with.
+    /// The process's exit code.
     pub exit: ExitCode,
     /// What went wrong, where, with which value, and what is expected; one line.
     pub message: String,

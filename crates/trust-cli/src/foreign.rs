@@ -1,12 +1,12 @@
-//! Words for bytes that are not what was expected, and for the protocol that they look like.
+//! Words for unexpected bytes, and for the protocol that they look like.
 
 use std::fmt::Write;
 
 use trust_wire::foreign::{OPENING_MAX, Opening, Protocol};
 use trust_wire::format::LengthFormat;
 
-/// How an answer began that is no echo, as the rest of a sentence: `began with "SSH-2.0-x\r\n",
-/// which looks like SSH`.
+/// How a wrong answer began, as the end of a sentence:
+/// `began with "SSH-2.0-x\r\n", which looks like SSH`.
 pub fn answer_began(opening: &Opening) -> String {
     let began = format!("began with {}", quoted(opening.bytes()));
     match opening.protocol() {
@@ -40,8 +40,7 @@ fn framed(format: LengthFormat) -> String {
     format!("frames with a {order} length of {} bytes ({format})", format.width())
 }
 
-/// The first bytes, at most [`OPENING_MAX`]: as they are where all of them are text, else in
-/// hexadecimal.
+/// The first bytes, at most [`OPENING_MAX`]: unchanged if they are text, otherwise in hexadecimal.
 pub fn shown(bytes: &[u8]) -> String {
     let bytes = &bytes[..bytes.len().min(OPENING_MAX)];
     let is_text = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t' | b'\r' | b'\n');
@@ -56,7 +55,7 @@ pub fn shown(bytes: &[u8]) -> String {
     text
 }
 
-/// The same for a sentence, where line ends would break it: text is quoted.
+/// The same for use in a sentence, which line ends would break: text is quoted.
 pub fn quoted(bytes: &[u8]) -> String {
     let text = shown(bytes);
     let is_text = bytes.starts_with(text.as_bytes());

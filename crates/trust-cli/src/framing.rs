@@ -1,4 +1,4 @@
-//! How a server tells messages apart.
+//! How a server separates messages.
 
 use std::fmt;
 
@@ -10,19 +10,19 @@ use crate::layers::Layers;
 use crate::settings::{AnySetting, ValueKind};
 use crate::values::parse_size;
 
-/// How a server tells messages apart.
+/// How a server separates messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// A length in front of each.
+    /// A length before each message.
     Length(LengthFormat),
-    /// It does not: bytes go back as they came.
+    /// Not at all: bytes are echoed as they come.
     Raw,
-    /// A newline behind each.
+    /// A newline after each message.
     Line,
 }
 
 impl Framing {
-    /// The framing of that name.
+    /// The framing with this name.
     pub fn parse(text: &str) -> Option<Framing> {
         match text {
             "raw" => Some(Framing::Raw),
@@ -31,7 +31,7 @@ impl Framing {
         }
     }
 
-    /// The message as it goes over the wire.
+    /// The message in its form on the wire.
     ///
     /// # Panics
     ///
@@ -49,7 +49,7 @@ impl Framing {
         bytes
     }
 
-    /// Bytes around a payload.
+    /// Bytes added to a payload.
     pub fn overhead(&self) -> usize {
         match self {
             Framing::Length(format) => format.header_len(),
@@ -59,21 +59,21 @@ impl Framing {
     }
 }
 
-/// Names a framing.
+/// The name of a framing.
 pub const FRAMING: ValueKind<Framing> = ValueKind::of_text(
     "FRAMING",
     "u8, u16, u24, u32 or u64 with be or le, perhaps with +incl; raw; or line",
     Framing::parse,
 );
 
-/// Bytes in front of the length field.
+/// Bytes before the length field.
 pub const OFFSET: ValueKind<u16> =
     ValueKind::of_text("BYTES", "a whole number of bytes from 0 to 255", |text| {
         let with_unit = || parse_size(text)?.try_into().ok();
         text.parse().ok().or_else(with_unit).filter(|bytes| *bytes <= 255)
     });
 
-/// What is added to the length field's value.
+/// Added to the length field's value.
 pub const ADJUST: ValueKind<i64> =
     ValueKind::of_text("BYTES", "a whole number of bytes from -65536 to 65536", |text| {
         let with_unit = || {
@@ -83,20 +83,20 @@ pub const ADJUST: ValueKind<i64> =
         text.parse().ok().or_else(with_unit).filter(|bytes| (-65_536..=65_536).contains(bytes))
     });
 
-/// Why a framing without a length field excludes what is about the field.
+/// Why a framing without a length field excludes settings for that field.
 pub const NO_LENGTH: &str = "only a length field has an offset or an adjustment";
 
-/// The setting names a framing without a length field.
+/// Used if the setting names a framing without a length field.
 pub const fn without_length(framing: &'static dyn AnySetting) -> When {
     When::Is(framing, |text| matches!(text, "raw" | "line"), "raw or line")
 }
 
-/// The framing that three settings of a command say together: its name, the bytes in front of the length field, and what
-/// is added to that field's value.
+/// The framing given by three settings of a command together: its name, the bytes before the length
+/// field, and the adjustment of that field's value.
 ///
 /// # Errors
 ///
-/// 64, or 78 from the file, for an offset or an adjustment that the framing has no room for.
+/// 64, or 78 from the file, for an offset or an adjustment that does not fit the framing.
 pub fn of_settings(
     layers: &Layers,
     (framing, named): (&dyn AnySetting, Framing),

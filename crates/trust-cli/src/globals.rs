@@ -34,12 +34,12 @@ options! {
     }
 }
 
-/// Name of the configuration file, in the home.
+/// Name of the configuration file in the home.
 pub const CONFIG_FILE_NAME: &str = "config.toml";
 
-/// Bytes that one token of the command line may have.
+/// The most bytes in one token of the command line.
 pub const TOKEN_BYTES_MAX: usize = 1024;
 
-/// As long as an identity on the command line can be, whose every byte may become a character of
-/// three when it is not UTF-8.
+/// Long enough for any identity on the command line: if it is not UTF-8, each byte may become a
+/// character of three bytes.
 const REQUEST_ID_BYTES_MAX: usize = 3 * TOKEN_BYTES_MAX;

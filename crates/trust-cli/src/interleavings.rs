@@ -1,4 +1,4 @@
-//! The log queue under every order in which its threads can run (`make interleavings`).
+//! The log queue under every possible order of its threads (`make interleavings`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,18 +8,19 @@ use loom::thread::{self, JoinHandle};
 
 use crate::log_queue::Queue;
 
-/// Lines are two bytes long, of which the first is its own: lower case until `END`.
+/// Lines are two bytes long; the first one names the line, lower case until `END`.
 const LINE_BYTES: usize = 2;
-/// The last line; the writer ends behind it.
+/// The last line, after which the writer ends.
 const END: u8 = b'Z';
-/// The first of the files that lines are written to; others replace it.
+/// The first file that lines are written to; others replace it.
 const FIRST_FILE: u8 = 0;
 
-/// How often a thread may be interrupted where it would not wait anyway. Orders grow about fourfold with each.
+/// How often threads may be interrupted where they would not wait anyway. Each more makes for about
+/// four times as many orders.
 const PREEMPTIONS: Option<usize> = Some(4);
 
 /// Runs a scenario in every order of its threads with at most this many preemptions, unless
-/// `LOOM_MAX_PREEMPTIONS` says otherwise, and prints how many orders that were.
+/// `LOOM_MAX_PREEMPTIONS` is set, and prints the number of orders.
 #[expect(clippy::print_stdout, reason = "how many orders there were is for whoever runs the tests")]
 fn in_every_order(preemptions: Option<usize>, scenario: impl Fn() + Send + Sync + 'static) {
     let orders = Arc::new(AtomicU64::new(0));
@@ -34,7 +35,7 @@ fn in_every_order(preemptions: Option<usize>, scenario: impl Fn() + Send + Sync 
     println!("{}: {orders} orders", name.name().unwrap_or_default());
 }
 
-/// What the writer did with lines: wrote them, and where; a gap is written as its number.
+/// What the writer did: wrote a line, wrote a gap of so many lines, or switched to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
     Line(u8),
@@ -42,7 +43,8 @@ enum Written {
     File(u8),
 }
 
-/// The queue is never waited for in vain: a wait that nobody ends is a deadlock, which the checker reports.
+/// No wait for the queue may be in vain: one that nothing ends is a deadlock, which the checker
+/// reports.
 fn no_deadline() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
@@ -55,17 +57,18 @@ fn push(queue: &Queue<u8>, name: u8) {
     queue.push(&[name, b'\n']);
 }
 
-/// A thread that logs these lines, one after the other.
+/// A thread that logs these lines one after another.
 fn start_producer(queue: &Arc<Queue<u8>>, names: &'static [u8]) -> JoinHandle<()> {
     let queue = Arc::clone(queue);
     thread::spawn(move || names.iter().for_each(|name| push(&queue, *name)))
 }
 
-/// What was written so far, as others see it; no lock that the checker would have to try orders of.
+/// Everything written so far, as seen from outside; a lock that the checker ignores, to save
+/// orders.
 type Paper = Arc<std::sync::Mutex<Vec<Written>>>;
 
-/// A writer that does what the one of a sink does, until the line `END`. It finishes each line on its own if
-/// it `is_slow`, and then looks for another file in between, as after an error.
+/// Does what a sink's writer does, until the line `END`. If it `is_slow`, it finishes each line
+/// separately and looks for another file in between, as after an error.
 fn start_writer(queue: &Arc<Queue<u8>>, is_slow: bool) -> (Paper, JoinHandle<()>) {
     let (queue, paper) = (Arc::clone(queue), Paper::default());
     let written = Arc::clone(&paper);
@@ -88,7 +91,7 @@ fn start_writer(queue: &Arc<Queue<u8>>, is_slow: bool) -> (Paper, JoinHandle<()>
             if missing > 0 {
                 write(Written::Gap(missing));
                 if is_slow {
-                    // The line that tells of the gap is one of those that were written.
+                    // The gap line counts as one of the lines written.
                     queue.note_written(1);
                 }
             }
@@ -206,7 +209,7 @@ fn who_waits_for_everything_to_be_written_ends_the_writer_s_rest() {
                 if batch.ends_with(&[END, b'\n']) {
                     return;
                 }
-                // Under the checker no time passes, so nothing else ends it.
+                // Time does not pass under the checker, so nothing else ends it.
                 resting.rest(Duration::from_secs(3600));
             }
         });

@@ -15,7 +15,7 @@ use crate::values::{invalid, quoted};
 /// Where a value came from, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
-    /// Nowhere: there is no value.
+    /// No source: there is no value.
     Unset,
     /// Built in.
     Default,
@@ -28,7 +28,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The word in `config show`.
+    /// Its name in `config show`.
     pub const fn name(self) -> &'static str {
         match self {
             Source::Unset => "unset",
@@ -40,18 +40,18 @@ impl Source {
     }
 }
 
-/// The values that every layer gives for every setting. They were parsed when they were taken.
+/// The values from every layer for every setting, already parsed.
 #[derive(Default)]
 pub struct Layers {
     given: BTreeMap<(SettingId, Source), Given>,
 }
 
 impl Layers {
-    /// The strongest layer's value; `None` only without default and without value.
+    /// The strongest layer's value; `None` only without a default and without a value.
     ///
     /// # Panics
     ///
-    /// If the setting's own default is not allowed, or another setting has its name.
+    /// If the setting's own default is invalid, or another setting has its name.
     pub fn get<T: Any + Clone + PartialEq>(&self, setting: &Setting<T>) -> Option<T> {
         match self.strongest(setting) {
             Some((given, _)) => Some(given.value.downcast_ref::<T>().expect("its type").clone()),
@@ -59,12 +59,12 @@ impl Layers {
         }
     }
 
-    /// Which layer gives the value.
+    /// The layer that the value comes from.
     pub fn source(&self, setting: &dyn AnySetting) -> Source {
         self.text(setting).1
     }
 
-    /// Whether the value is the default, also if a layer gives it in other words.
+    /// Whether the value is the default, even if a layer gives it explicitly or in other words.
     pub fn is_default(&self, setting: &dyn AnySetting) -> bool {
         match self.strongest(setting) {
             Some((given, _)) => setting.is_default(given),
@@ -72,13 +72,13 @@ impl Layers {
         }
     }
 
-    /// Where the value was given, as messages name it: see [`Given::place`]. A default is named by the flag that changes
-    /// it.
+    /// Where the value was given, for messages: see [`Given::place`]. For a default this is the
+    /// flag that changes it.
     pub fn place(&self, setting: &dyn AnySetting) -> String {
         self.strongest(setting).map_or_else(|| setting.flag(), |(given, _)| given.place.clone())
     }
 
-    /// The strongest layer's text as it was given, not necessarily UTF-8, and its layer.
+    /// The strongest layer's text as given, not necessarily UTF-8, and its layer.
     pub fn text(&self, setting: &dyn AnySetting) -> (Option<&OsStr>, Source) {
         match (self.strongest(setting), setting.default) {
             (Some((given, source)), _) => (Some(&given.text), source),
@@ -92,8 +92,8 @@ impl Layers {
         self.given.range(layers).next_back().map(|((_, source), given)| (given, *source))
     }
 
-    /// The exit code for settings that do not fit each other: that of the configuration file if one of them came from
-    /// there and none from a flag or a variable.
+    /// The exit code for settings that conflict: that of the configuration file if one of them came
+    /// from there and none from a flag or a variable.
     pub fn blame(&self, settings: &[&dyn AnySetting]) -> ExitCode {
         match settings.iter().map(|setting| self.source(*setting)).max() {
             Some(Source::File) => ExitCode::Config,
@@ -101,16 +101,16 @@ impl Layers {
         }
     }
 
-    /// Takes a setting out of all layers, so that it has its default.
+    /// Removes a setting from all layers, so that it has its default.
     pub(crate) fn forget(&mut self, setting: &dyn AnySetting) {
         self.given.retain(|(id, _), _| *id != setting.id());
     }
 
-    /// Takes one flag's text over.
+    /// Adds one flag's value.
     ///
     /// # Errors
     ///
-    /// 64: the value is bad, or the flag was given before.
+    /// 64 if the value is bad, or the flag was given before.
     pub fn add_flag(&mut self, setting: &dyn AnySetting, text: &OsStr) -> Result<(), Failure> {
         if self.given.contains_key(&(setting.id(), Source::Flag)) {
             let message = format!("duplicate flag: {}", setting.flag());
@@ -119,11 +119,11 @@ impl Layers {
         self.add(setting, Source::Flag, text, setting.flag())
     }
 
-    /// Takes the flags of one level of the command line over.
+    /// Adds the flags of one level of the command line.
     ///
     /// # Errors
     ///
-    /// 64, for the first bad value; the good ones are taken over all the same.
+    /// 64 for the first bad value; the good ones are added all the same.
     pub fn add_flags(
         &mut self,
         matches: &ArgMatches,
@@ -141,11 +141,11 @@ impl Layers {
         result
     }
 
-    /// Takes the variables of these settings over. An empty variable counts as unset.
+    /// Adds the variables of these settings. An empty variable counts as unset.
     ///
     /// # Errors
     ///
-    /// 64, for the first bad value; the good ones are taken over all the same.
+    /// 64 for the first bad value; the good ones are added all the same.
     pub fn add_environment(
         &mut self,
         variables: &[(OsString, OsString)],
@@ -162,7 +162,7 @@ impl Layers {
         result
     }
 
-    /// Takes the values of the configuration file over.
+    /// Adds the values of the configuration file.
     pub fn add_file(&mut self, file: ConfigFile) {
         self.given.extend(file.values.into_iter().map(|(id, given)| ((id, Source::File), given)));
     }
@@ -182,11 +182,11 @@ impl Layers {
     }
 }
 
-/// Refuses variables that look like settings of the command but are none: they are misspelled.
+/// Refuses variables that look like settings of the command but are not: they are misspelled.
 ///
 /// # Errors
 ///
-/// 64, for the first one by name.
+/// 64 for the first such variable by name.
 pub fn check_variable_names(
     variables: &[(OsString, OsString)],
     command: &str,

@@ -1,23 +1,23 @@
-//! How much an event matters.
+//! The severity of events.
 
-/// How much an event matters; `--log-level` is the lowest one that is written.
+/// The severity of an event; `--log-level` is the lowest one that is written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Level {
     /// Single steps.
     Debug,
-    /// What normally happens.
+    /// Normal operation.
     Info,
-    /// What a peer or the network did wrong.
+    /// Faults of a peer or the network.
     Warn,
-    /// What this program failed at.
+    /// Failures of this program.
     Error,
 }
 
 impl Level {
-    /// Every level, the least important one first.
+    /// Every level, from least to most severe.
     pub const ALL: [Level; 4] = [Level::Debug, Level::Info, Level::Warn, Level::Error];
 
-    /// The word in events and in `--log-level`.
+    /// Its name in events and in `--log-level`.
     pub const fn name(self) -> &'static str {
         match self {
             Level::Debug => "debug",
@@ -27,7 +27,7 @@ impl Level {
         }
     }
 
-    /// The level with that name.
+    /// The level with this name.
     pub fn parse(name: &str) -> Option<Level> {
         Level::ALL.into_iter().find(|level| level.name() == name)
     }

@@ -1,8 +1,8 @@
-//! What every command of `trustctl` shares: from the command line through settings and signals to the event log and the
-//! exit code.
+//! Everything that the commands of `trustctl` share: from the command line through settings and
+//! signals to the event log and the exit code.
 //!
-//! A command is a [`command::Entry`], a program a [`command::Program`] with a list of them, and [`run::run`] runs it. No
-//! command is known here by its name.
+//! A command is a [`command::Entry`], a program a [`command::Program`] with a list of them, and
+//! [`run::run`] runs it. This crate knows no command by name.
 
 pub mod again;
 pub mod approach;

@@ -1,19 +1,19 @@
-//! Lines on their way from those who log to the one who writes. No I/O.
+//! Lines on their way from the threads that log to the one that writes. No I/O.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-/// Lines on their way from any number of threads to one writer, which may be told to go on with another
-/// `File`.
+/// Lines on their way from any number of threads to a single writer, which may be told to switch to
+/// another `File`.
 ///
 /// Invariant: `lines` holds `count` whole lines and at most `max_bytes`.
 #[derive(Debug)]
 pub(crate) struct Queue<File> {
     max_bytes: usize,
     state: Mutex<State<File>>,
-    /// Something was handed over, or everything was written.
+    /// Notified when lines were queued, or everything was written.
     changed: Condvar,
 }
 
@@ -23,19 +23,19 @@ struct State<File> {
     count: u64,
     /// Lines that the writer has taken and not finished.
     in_hand: u64,
-    /// Lines that did not fit since the last gap that was told.
+    /// Lines that did not fit since the last gap was reported.
     dropped: u64,
-    /// Lines that are missing behind the batch in hand, of which the gap line that tells is not written.
+    /// Lines missing after the batch in hand, until the gap line that reports them is written.
     gap_in_hand: u64,
     /// The writer sleeps until something changes.
     writer_waits: bool,
-    /// The writer lets lines gather, unless somebody waits for them.
+    /// The writer lets lines accumulate, unless someone is waiting for them.
     writer_rests: bool,
-    /// The writer is writing, so that what it has in hand may be written or not.
+    /// A write is in progress, so the lines in hand may or may not be written.
     writer_writes: bool,
-    /// No write is to begin any more.
+    /// No further write may begin.
     is_given_up: bool,
-    /// Somebody waits for everything to be written.
+    /// Someone is waiting for everything to be written.
     is_awaited: bool,
     replacement: Option<File>,
 }
@@ -46,7 +46,7 @@ impl<File> State<File> {
         self.lines.is_empty() && self.dropped == 0
     }
 
-    /// Lines that are lost or not written yet.
+    /// Lines that are lost or not yet written.
     fn missing(&self) -> u64 {
         self.count + self.in_hand + self.gap_in_hand + self.dropped
     }
@@ -74,7 +74,7 @@ impl<File> Queue<File> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands over one whole line, without waiting; counts it if it does not fit.
+    /// Queues one whole line without waiting; counts it as missing if it does not fit.
     pub(crate) fn push(&self, line: &[u8]) {
         let mut state = self.lock();
         if state.lines.len() + line.len() > self.max_bytes {
@@ -86,7 +86,7 @@ impl<File> Queue<File> {
         self.wake_writer(state);
     }
 
-    /// Counts lines that were lost elsewhere, so that they are told of here.
+    /// Counts lines that were lost elsewhere, so that they are reported here.
     pub(crate) fn add_missing(&self, lines: u64) {
         let mut state = self.lock();
         state.dropped += lines;
@@ -101,7 +101,7 @@ impl<File> Queue<File> {
         }
     }
 
-    /// Waits until everything handed over so far is written, at most until `until`. Returns how many
+    /// Waits until everything queued so far is written, at most until `until`. Returns how many
     /// lines were lost or are still waiting.
     pub(crate) fn settle(&self, until: Instant) -> u64 {
         let mut state = self.lock();
@@ -120,8 +120,8 @@ impl<File> Queue<File> {
         }
     }
 
-    /// Has no write begin any more, and waits for one that has begun, at most until `until`. Returns how many
-    /// lines were lost and never will be written; if that is none, writing goes on.
+    /// Prevents further writes, and waits for one in progress, at most until `until`. Returns how
+    /// many lines are lost for good; if there are none, writing goes on.
     pub(crate) fn give_up(&self, until: Instant) -> u64 {
         let mut state = self.lock();
         state.is_given_up = true;
@@ -139,14 +139,14 @@ impl<File> Queue<File> {
         missing
     }
 
-    /// Has the writer go on with another file, from the next line that it takes.
+    /// Makes the writer switch to another file, from the next line that it takes.
     pub(crate) fn replace(&self, file: File) {
         self.lock().replacement = Some(file);
     }
 
-    /// The writer's: waits for lines, or for some to be missing, and puts them into `batch`, with the number of
-    /// those that are missing behind them, and the file to write them to if that is another one. The batch before counts as
-    /// written.
+    /// For the writer: waits for lines, or for missing ones, and moves them into `batch`. Returns
+    /// how many lines are missing after them, and the new file to write to, if any. The previous
+    /// batch counts as written.
     pub(crate) fn take(&self, batch: &mut Vec<u8>) -> (u64, Option<File>) {
         batch.clear();
         let mut state = self.lock();
@@ -167,7 +167,8 @@ impl<File> Queue<File> {
         (state.gap_in_hand, state.replacement.take())
     }
 
-    /// The writer's: lets lines gather for that long, or until somebody waits for everything to be written.
+    /// For the writer: lets lines accumulate for this long, or until someone waits for everything
+    /// to be written.
     pub(crate) fn rest(&self, time: Duration) {
         let until = Instant::now() + time;
         let mut state = self.lock();
@@ -183,18 +184,19 @@ impl<File> Queue<File> {
         state.writer_rests = false;
     }
 
-    /// The writer's: whether it may write; if so, whoever gives up waits for [`Queue::note_written`].
+    /// For the writer: returns whether it may write. If so, [`Queue::give_up`] waits for
+    /// [`Queue::note_written`].
     pub(crate) fn begin_write(&self) -> bool {
         let mut state = self.lock();
         state.writer_writes = !state.is_given_up;
         state.writer_writes
     }
 
-    /// The writer's: a write has ended, and so many lines of the batch in hand were written.
+    /// For the writer: a write has ended, and this many lines of the batch in hand were written.
     pub(crate) fn note_written(&self, lines: u64) {
         let mut state = self.lock();
         if lines > state.in_hand {
-            // The one line more is that which tells of the gap.
+            // The extra line is the gap line.
             state.gap_in_hand = 0;
         }
         state.in_hand = state.in_hand.saturating_sub(lines);
@@ -204,7 +206,7 @@ impl<File> Queue<File> {
         }
     }
 
-    /// The writer's: another file, if there is one, while a batch is in hand.
+    /// For the writer: a new file, if any, while a batch is in hand.
     pub(crate) fn take_replacement(&self) -> Option<File> {
         self.lock().replacement.take()
     }
@@ -253,7 +255,7 @@ mod tests {
         });
         assert_eq!(queue.give_up(Instant::now() + LONG), 0, "a line that was written");
         writer.join().unwrap();
-        // Nothing was lost, so that there may be more.
+        // Nothing was lost, so writing may go on.
         assert!(queue.begin_write());
         queue.note_written(0);
 

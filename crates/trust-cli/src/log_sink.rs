@@ -1,7 +1,7 @@
-//! One place that lines of the event log go to: a bounded queue, and a thread that writes.
+//! One destination of the event log's lines: a bounded queue and a thread that writes.
 //!
-//! Whoever logs only appends to memory. What does not fit because the disk is full or nobody reads
-//! stdout is counted, and told in a `log_gap` line where the gap is.
+//! Logging only appends to memory. Lines that do not fit, because the disk is full or stdout has no
+//! reader, are counted and reported in a `log_gap` line in their place.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -21,69 +21,70 @@ use crate::event_text;
 use crate::log_queue::Queue;
 use crate::report_file::FileId;
 
-/// Bytes that may wait to be written; as many again may be on their way. At a busy server's 20 MB of
-/// lines a second this bridges a writer that is not scheduled for 200 ms.
+/// Bytes that may wait to be written; as many again may be in progress. With a busy server's 20 MB
+/// of lines per second this covers a writer that is not scheduled for 200 ms.
 pub(crate) const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes that stdout and a FIFO are given at once: what a pipe takes as a whole or not at all (PIPE_BUF, `pipe(7)`), so
-/// that it is known which lines a reader that stopped reading has not got.
+/// Bytes per write to stdout and to a FIFO: what a pipe takes either completely or not at all
+/// (PIPE_BUF, `pipe(7)`), so that it is known which lines a reader missed when it stopped reading.
 const PIPE_PIECE_BYTES: usize = 4096;
 
-/// How long another process that writes to the same file is waited for, and how often it is looked at.
-/// Whoever holds the lock longer than that is no writer of lines.
+/// How long to wait for another process that writes to the same file, and how often to check. No
+/// writer of lines holds the lock longer than that.
 const LOCK_PATIENCE: Duration = Duration::from_millis(50);
-/// The same for a pipe that is stdout, to which many children may write at the same time: a little less than the exit
-/// waits for a sink. Who holds the lock longer than that keeps it, and it is not asked for again.
+/// The same for a stdout that is a pipe, to which many children may write at the same time: a
+/// little less than the exit waits for a sink. If the lock is held longer than that, it is not
+/// tried again.
 const STDOUT_LOCK_PATIENCE: Duration = Duration::from_millis(700);
-/// The same for a line that is longer than a pipe takes as a whole, which without the lock would be mixed with others:
-/// a process that ends rather gives it up, and counts it.
+/// The same for a line longer than a pipe takes at once, which would be mixed with others without
+/// the lock: when the process ends, it gives up such a line and counts it.
 const LONG_LINE_LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const LOCK_PAUSE: Duration = Duration::from_micros(200);
 
-/// Time between two writes: what a line waits at most beside the writing itself. The first one after a quiet time
-/// does not wait, nor does one that somebody waits for.
+/// Time between two writes, which is the longest that a line waits before being written. The first
+/// line after a pause does not wait, nor does one that someone is waiting for.
 const GATHERING: Duration = Duration::from_millis(1);
 
-/// Pause before writing is tried again after an error: a full disk does not empty faster for being
-/// asked more often.
+/// Pause before retrying after an error: a full disk does not empty faster for being asked more
+/// often.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether the log file still has its name, while there is something to
-/// write.
+/// How often to check whether the log file still has its name, while there is something to write.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The name of the log file's sink in `log_gap`.
 pub const FILE: &str = "file";
-/// That of standard output.
+/// The name of standard output's sink in `log_gap`.
 pub const STDOUT: &str = "stdout";
 
-/// Where the lines of one sink end up.
+/// The destination of one sink's lines.
 #[derive(Debug)]
 pub(crate) enum SinkOutput {
     /// The log file.
     File(LogFile),
-    /// Standard output; with a descriptor of its own for the same pipe, if it is one, that nothing is written to.
+    /// Standard output. If it is a pipe, with another descriptor for the same pipe, used only for
+    /// locking.
     Stdout(Option<File>),
 }
 
-/// A log file, with a second descriptor that reads its last byte: whether a line has to be closed before the
-/// next one is written is only known from there, because other processes write to the file too.
+/// A log file, with a second descriptor to read its last byte. Only that byte shows whether a torn
+/// line must be closed before the next one, because other processes also write to the file.
 #[derive(Debug)]
 pub struct LogFile {
     path: PathBuf,
     file: File,
-    /// `None` if it is no regular file, or may not be read.
+    /// `None` if it is not a regular file, or cannot be read.
     reader: Option<File>,
 }
 
 impl LogFile {
-    /// Opens a log file for appending and makes its directory. A torn last line is closed by the
-    /// first line that is written.
+    /// Opens a log file for appending and creates its directory. A torn last line is closed by the
+    /// first line written.
     ///
     /// # Errors
     ///
-    /// Whatever the system says about the directory or the file. A FIFO that nobody reads is an
-    /// error too, instead of a wait without end; nor is a write to it ever waited for.
+    /// If the system refuses the directory or the file. A FIFO without a reader is an error too,
+    /// instead of an endless wait; writes to it never wait either.
     pub fn open(path: &Path) -> io::Result<LogFile> {
         if let Some(directory) = path.parent() {
             fs::create_dir_all(directory)?;
@@ -105,15 +106,15 @@ impl LogFile {
         LogFile { path: path.to_owned(), file, reader }
     }
 
-    /// The file that has the name now, if it is another one: somebody has moved this one away or
-    /// removed it. A directory that is gone too is not made again, and this file is kept then.
+    /// The file that now has the name, if it is another one: this one was moved or removed. If its
+    /// directory is gone too, it is not created again, and this file is kept.
     fn successor(&self) -> Option<LogFile> {
         let own = FileId::of(&self.file.metadata().ok()?);
         let is_another = FileId::of_path(&self.path) != own;
         is_another.then(|| LogFile::open_in_place(&self.path).ok()).flatten()
     }
 
-    /// Whether the file ends in a part of a line; `None` if it does not tell.
+    /// Whether the file ends in a partial line; `None` if that is unknown.
     fn is_torn(&self) -> Option<bool> {
         let reader = self.reader.as_ref()?;
         let Some(last) = reader.metadata().ok()?.len().checked_sub(1) else { return Some(false) };
@@ -124,13 +125,13 @@ impl LogFile {
 }
 
 impl SinkOutput {
-    /// Standard output. Where it is a pipe, other processes may write lines to it too, as those that serve a client each
-    /// do, and a line longer than PIPE_BUF would be mixed with theirs: so there is a lock (`flock(2)`), which needs a
-    /// descriptor that is not inherited.
+    /// Standard output. If it is a pipe, other processes may write lines to it too, such as those
+    /// that serve one client each, and a line longer than PIPE_BUF would be mixed with theirs. So
+    /// there is a lock (`flock(2)`), which needs a descriptor that is not inherited.
     pub(crate) fn stdout() -> SinkOutput {
         let is_pipe = rustix::fs::fstat(rustix::stdio::stdout())
             .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Fifo);
-        // A pipe without a reader is not waited for.
+        // Do not wait for a pipe without a reader.
         let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
         let open = || {
             OpenOptions::new().write(true).custom_flags(nonblocking).open("/proc/self/fd/1").ok()
@@ -138,7 +139,7 @@ impl SinkOutput {
         SinkOutput::Stdout(is_pipe.then(open).flatten())
     }
 
-    /// The word for it in `log_gap`.
+    /// Its name in `log_gap`.
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             SinkOutput::File(_) => FILE,
@@ -154,15 +155,15 @@ pub(crate) struct Sink {
     queue: Arc<Queue<LogFile>>,
 }
 
-/// Builds the line that tells of a gap: how many lines are missing, in which sink.
+/// Builds the line that reports a gap: how many lines are missing, in which sink.
 pub(crate) type GapLine = Box<dyn Fn(u64, &'static str) -> Vec<u8> + Send>;
 
 impl Sink {
-    /// A sink with a thread of its own, which writes lines as they are, or rewritten as text.
+    /// A sink with its own thread, which writes lines unchanged, or rewritten as text.
     ///
     /// # Errors
     ///
-    /// When the thread cannot be started.
+    /// If the thread cannot be started.
     pub(crate) fn start(
         output: SinkOutput,
         rewriting: Option<Colours>,
@@ -178,29 +179,29 @@ impl Sink {
         self.name
     }
 
-    /// Hands over one whole line, without waiting.
+    /// Queues one whole line without waiting.
     pub(crate) fn push(&self, line: &[u8]) {
         self.queue.push(line);
     }
 
-    /// Waits until everything handed over so far is written, at most until `until`. Returns how many
+    /// Waits until everything queued so far is written, at most until `until`. Returns how many
     /// lines were lost or are still waiting.
     pub(crate) fn settle(&self, until: Instant) -> u64 {
         self.queue.settle(until)
     }
 
-    /// Has nothing more be written, apart from a write that has begun, which is waited for at most until
-    /// `until`. Returns how many lines were lost for good; if that is none, writing goes on.
+    /// Prevents further writes, and waits for one in progress, at most until `until`. Returns how
+    /// many lines are lost for good; if there are none, writing goes on.
     pub(crate) fn give_up(&self, until: Instant) -> u64 {
         self.queue.give_up(until)
     }
 
-    /// Tells of lines that were lost on their way here.
+    /// Reports lines that were lost on their way here.
     pub(crate) fn add_missing(&self, lines: u64) {
         self.queue.add_missing(lines);
     }
 
-    /// Goes on with another file, from the next line that is written.
+    /// Switches to another file, from the next line written.
     pub(crate) fn replace_file(&self, file: LogFile) {
         self.queue.replace(file);
     }
@@ -209,11 +210,11 @@ impl Sink {
 /// The thread's end of a queue.
 struct Writer {
     output: SinkOutput,
-    /// Lines become text in these colours.
+    /// If set, lines become text in these colours.
     rewriting: Option<Colours>,
     queue: Arc<Queue<LogFile>>,
     state: WriterState,
-    /// When it is time to look whether the file still has its name.
+    /// When to check next whether the file still has its name.
     next_look: Instant,
 }
 
@@ -221,11 +222,11 @@ struct Writer {
 enum WriterState {
     /// The next byte starts a line.
     AtLineStart,
-    /// Only a part of the last line could be written.
+    /// Only part of the last line could be written.
     Torn,
-    /// Nobody reads it any more.
+    /// It has no reader any longer.
     Gone,
-    /// Nothing is to be written any more.
+    /// Nothing more may be written.
     GivenUp,
 }
 
@@ -244,21 +245,21 @@ impl Writer {
                 batch.extend_from_slice(&gap_line(missing, self.output.name()));
             }
             match self.rewriting {
-                // One line for one line, so that what is counted stays right.
+                // One line becomes one line, so that the counts stay right.
                 Some(colours) => self.write_batch(&event_text::rewrite(&batch, colours)),
                 None => self.write_batch(&batch),
             }
             if self.state == WriterState::GivenUp {
-                // What is in hand stays there, and is missing.
+                // The lines in hand stay there, and count as missing.
                 return;
             }
-            // The next lines are let gather: each write has a price that a busy server would pay for every line, and
-            // so has waking this thread.
+            // Let the next lines accumulate: a busy server would otherwise pay for a write, and for
+            // waking this thread, with every line.
             self.queue.rest(GATHERING);
         }
     }
 
-    /// Writes whole lines, and tries for as long as it takes.
+    /// Writes whole lines, retrying as often as necessary.
     fn write_batch(&mut self, batch: &[u8]) {
         let mut rest = batch;
         let is_over = |state| matches!(state, WriterState::Gone | WriterState::GivenUp);
@@ -280,7 +281,7 @@ impl Writer {
         }
     }
 
-    /// Writes until an error; returns the lines that are not written as a whole.
+    /// Writes until an error; returns the lines that are not completely written.
     fn write_some<'a>(&mut self, lines: &'a [u8]) -> &'a [u8] {
         let is_locked = match &self.output {
             SinkOutput::File(file) if file.reader.is_some() => lock(&file.file, LOCK_PATIENCE),
@@ -319,7 +320,7 @@ impl Writer {
 
     fn write_lines<'a>(&mut self, lines: &'a [u8]) -> &'a [u8] {
         if self.state == WriterState::Torn {
-            // The newline and a line in one write, so that no other process gets between them.
+            // The newline and a line in one write, so that no other process can write between them.
             let first_len =
                 lines.iter().position(|byte| *byte == b'\n').map_or(lines.len(), |at| at + 1);
             let closing = [b"\n", &lines[..first_len]].concat();
@@ -338,7 +339,7 @@ impl Writer {
         &lines[whole..]
     }
 
-    /// Writes as much as it can; returns how many bytes that was. An append may be short.
+    /// Writes as much as it can; returns the number of bytes. An append may be short.
     fn write_all(&mut self, bytes: &[u8]) -> usize {
         let mut written = 0;
         while written < bytes.len() {
@@ -347,7 +348,8 @@ impl Writer {
                 Ok(count) => written += count,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if self.output.wait_until_writable() => {}
-                // A FIFO in the log file's place may find a reader again; it is tried like a full disk.
+                // A FIFO in place of the log file may get a reader again, so it is retried like a
+                // full disk.
                 Err(Errno::PIPE) if matches!(self.output, SinkOutput::Stdout(_)) => {
                     self.state = WriterState::Gone;
                     break;
@@ -358,7 +360,7 @@ impl Writer {
         written
     }
 
-    /// Goes on with the replacement, or with the file that has the name now.
+    /// Switches to the replacement, or to the file that now has the name.
     fn use_replacement(&mut self, replacement: Option<LogFile>) {
         let now = Instant::now();
         let is_due = self.next_look <= now;
@@ -384,7 +386,7 @@ impl SinkOutput {
         }
     }
 
-    /// The whole lines from the front of `lines` that are written at once.
+    /// The whole lines at the front of `lines` that go into one write.
     fn next_piece<'a>(&self, lines: &'a [u8]) -> &'a [u8] {
         match self {
             SinkOutput::File(LogFile { reader: None, .. }) | SinkOutput::Stdout(_)
@@ -399,18 +401,20 @@ impl SinkOutput {
         }
     }
 
-    /// Waits for room in a FIFO, or in a stdout that somebody else made non-blocking; returns whether to write again. A
-    /// reader that stopped reading is waited for in turns, between which another file may take over.
+    /// Waits for room in a FIFO, or in a stdout that another program made non-blocking; returns
+    /// whether to write again. It waits for a stalled reader in steps, between which another file
+    /// may take over.
     fn wait_until_writable(&self) -> bool {
         let mut polled = [PollFd::from_borrowed_fd(self.descriptor(), PollFlags::OUT)];
         let patience = Timespec::try_from(RETRY_PAUSE).expect("a part of a second");
-        // An error is one of the next write too.
+        // The next write reports an error too.
         poll(&mut polled, Some(&patience)) != Ok(0)
     }
 }
 
-/// Keeps other processes that log to the same file or pipe from writing (`flock(2)`): a line that is being written looks
-/// like a torn one. Returns whether that worked, which it need not on every file system.
+/// Keeps other processes that log to the same file or pipe from writing (`flock(2)`), because a
+/// line being written looks like a torn one. Returns whether that worked; not every file system
+/// supports it.
 fn lock(file: &File, patience: Duration) -> bool {
     let until = Instant::now() + patience;
     loop {

@@ -1,12 +1,12 @@
-//! Pages and other documents of markup.
+//! HTML pages and other markup documents.
 
 use maud::{DOCTYPE, Markup, PreEscaped, Render, html};
 
-/// What all pages look like.
+/// The style common to all pages.
 const STYLE: &str = include_str!("page.css");
 
-/// A page that needs nothing else, and may have nothing else: no script, and nothing over a
-/// network. The style is for this page alone.
+/// A self-contained page: no script, and nothing loaded over a network. The style is for this page
+/// only.
 pub fn page(title: &str, style: &str, body: &Markup) -> String {
     document(html! {
         (DOCTYPE)
@@ -25,7 +25,7 @@ pub fn page(title: &str, style: &str, body: &Markup) -> String {
     })
 }
 
-/// The text of a document. Characters that XML 1.0 does not allow (2.2), and other controls, are
+/// The text of a document. Characters that XML 1.0 forbids (2.2), and other control characters, are
 /// replaced.
 pub fn document(markup: Markup) -> String {
     let is_bad = |c: char| match c {
@@ -36,14 +36,14 @@ pub fn document(markup: Markup) -> String {
     markup.into_string().replace(is_bad, "\u{fffd}")
 }
 
-/// Values, each with its name.
+/// A list of names and values.
 pub fn list(class: &str, values: impl IntoIterator<Item = (impl Render, impl Render)>) -> Markup {
     html! {
         dl class=(class) { @for (name, value) in values { dt { (name) } dd { (value) } } }
     }
 }
 
-/// Rows of cells below their names.
+/// A table with column names and rows.
 pub fn table<R: IntoIterator<Item: Render>>(
     class: &str,
     names: impl IntoIterator<Item: Render>,

@@ -1,6 +1,6 @@
 //! Declares the options of a command once: its settings, and the struct that holds their values.
 
-/// Declares settings, each once, as the fields of the struct that holds their values.
+/// Declares settings as the fields of the struct that holds their values.
 ///
 /// ```
 /// use trust_cli::{layers::Layers, options, values};
@@ -52,7 +52,7 @@ macro_rules! options {
                 $crate::settings::Setting::new(OWNER, &KEY, $kind, default, help).begins(group)
             };
         )+
-        /// All of them, in the order of `--help`.
+        /// All settings, in the order of `--help`.
         $vis const SETTINGS: &[&dyn $crate::settings::AnySetting] = &[$(&$NAME),+];
 
         $(#[$meta])*
@@ -62,7 +62,7 @@ macro_rules! options {
         }
 
         impl $Options {
-            /// The value that the strongest layer gives for each setting.
+            /// The strongest layer's value of each setting.
             $vis fn of(layers: &$crate::layers::Layers) -> $Options {
                 $Options { $($field: $crate::options!(@value layers $NAME $($default)?)),+ }
             }
@@ -89,7 +89,7 @@ macro_rules! options {
     };
 }
 
-/// The key of a field, in bytes: `frame-timeout` of `frame_timeout`.
+/// The key for a field name, in bytes: `frame-timeout` for `frame_timeout`.
 pub const fn key<const LEN: usize>(field: &str) -> [u8; LEN] {
     let mut key = [b'-'; LEN];
     let mut at = 0;

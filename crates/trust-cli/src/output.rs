@@ -1,4 +1,4 @@
-//! Standard output and standard error, and what becomes of outputs that cannot be written.
+//! Standard output and standard error, and how failures to write are collected.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -11,12 +11,12 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::sys;
 use crate::text::reason;
 
-/// What could not be written: every output is tried, whatever became of the others.
+/// Failures to write. Every output is tried, whatever happened to the others.
 #[derive(Clone, Debug, Default)]
 pub struct Unwritten(Option<Failure>);
 
 impl Unwritten {
-    /// Keeps what went wrong, behind what did before.
+    /// Records a failure, after earlier ones.
     pub fn keep<T>(&mut self, result: Result<T, Failure>) -> Option<T> {
         match (result, &mut self.0) {
             (Ok(value), _) => return Some(value),
@@ -28,26 +28,26 @@ impl Unwritten {
         None
     }
 
-    /// What went wrong; `None`: nothing did.
+    /// The failure; `None` if everything was written.
     pub fn failure(&self) -> Option<&Failure> {
         self.0.as_ref()
     }
 
-    /// What went wrong, as how the command ends.
+    /// The failure as the result of a command.
     ///
     /// # Errors
     ///
-    /// All of it in one line, with the exit code of the first.
+    /// All failures on one line, with the exit code of the first.
     pub fn into_result(self) -> Result<(), Failure> {
         self.0.map_or(Ok(()), Err)
     }
 }
 
-/// A document as `--json` prints it: indented, with a newline at its end.
+/// A document as printed by `--json`: indented, with a newline at the end.
 ///
 /// # Panics
 ///
-/// If it has a map whose keys are no texts.
+/// If it has a map with keys that are not strings.
 pub fn document(document: &impl Serialize) -> String {
     serde_json::to_string_pretty(document).expect("all keys are texts") + "\n"
 }
@@ -57,15 +57,15 @@ pub fn document(document: &impl Serialize) -> String {
 pub enum Stdout {
     /// It took everything.
     Open,
-    /// The reader went away (EPIPE), as `head` does: end quietly, with success.
+    /// The reader went away (EPIPE), as `head` does: end quietly and successfully.
     Gone,
 }
 
-/// Writes to stdout at once.
+/// Writes to stdout without buffering.
 ///
 /// # Errors
 ///
-/// 74 for anything but EPIPE.
+/// 74 for any error except EPIPE.
 pub fn print(bytes: &[u8]) -> Result<Stdout, Failure> {
     let written = match sys::stdout_was_closed() && !bytes.is_empty() {
         true => Err(Errno::BADF),
@@ -82,21 +82,21 @@ pub fn print(bytes: &[u8]) -> Result<Stdout, Failure> {
     }
 }
 
-/// Writes a line to stderr for the user. If nobody listens there, so be it.
+/// Writes a line to stderr for the user. It does not matter if that fails.
 pub fn tell(line: &str) {
     let _ = write_all(rustix::stdio::stderr(), format!("{line}\n").as_bytes());
 }
 
-/// Writes everything, however long the reader takes. The other end of a standard stream can be
-/// shared with a program that has made it non-blocking for both (O_NONBLOCK, `fcntl(2)`), as
-/// runners of CI jobs do: it is waited for all the same.
+/// Writes everything, however long the reader takes. The other end of a standard stream may be
+/// shared with a program that has made it non-blocking for both (O_NONBLOCK, `fcntl(2)`), as CI
+/// runners do; this waits for it all the same.
 fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match rustix::io::write(to, bytes) {
             Ok(count) => bytes = &bytes[count..],
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => {
-                // A signal that interrupts it, and an error, are found by the next write.
+                // An interrupting signal or an error will show in the next write.
                 let _ = poll(&mut [PollFd::from_borrowed_fd(to, PollFlags::OUT)], None);
             }
             Err(error) => return Err(error),

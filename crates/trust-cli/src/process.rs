@@ -1,75 +1,76 @@
-//! Processes, as `/proc` shows them (proc(5)).
+//! Processes, as shown by `/proc` (proc(5)).
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 
-/// A process that has ended and was not waited for by its parent.
+/// A process that has ended and that its parent has not reaped.
 const ZOMBIE: char = 'Z';
 
 /// One process at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
-    /// Its number.
+    /// Its process ID.
     pub pid: u32,
-    /// Its parent's.
+    /// Its parent's process ID.
     pub parent: u32,
-    /// Its process group.
+    /// Its process group ID.
     pub group: u32,
-    /// Whether it has ended and nobody has waited for it.
+    /// Whether it has ended without being reaped.
     pub is_zombie: bool,
-    /// Its threads.
+    /// The number of its threads.
     pub threads: u64,
-    /// Pages of its memory that are in RAM.
+    /// Its resident memory in pages.
     pub resident_pages: u64,
 }
 
-/// The descriptors of a process, by what they are of.
+/// The open descriptors of a process, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Descriptors {
-    /// Inodes of sockets.
+    /// The inodes of sockets.
     pub sockets: HashSet<u64>,
-    /// Ends of pipes.
+    /// The number of pipe ends.
     pub pipes: u64,
-    /// Files, and everything else.
+    /// The number of files and all other descriptors.
     pub others: u64,
 }
 
-/// What a thread had of a core, in nanoseconds.
+/// A thread's use of a core, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Computed {
-    /// How long it computed.
+    /// How long it ran.
     pub ran: u64,
-    /// How long it would have, had there been a core for it.
+    /// How long it was ready to run but had no core.
     pub waited: u64,
 }
 
 impl Process {
-    /// That process, unless it is gone altogether.
+    /// The process with this ID; `None` if there is none, not even a zombie.
     pub fn read(pid: u32) -> Option<Process> {
         parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
-    /// All processes that can be seen from here.
+    /// All visible processes.
     pub fn all() -> Vec<Process> {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
         pids.filter_map(Process::read).collect()
     }
 
-    /// The process, all that descend from it, and all of the group that it leads.
+    /// The process, all its descendants, and all members of the group that it leads.
     pub fn tree(root: u32) -> Vec<Process> {
         family(root, Process::all())
     }
 
-    /// What it is called, in at most 15 bytes (`comm` of proc(5)).
+    /// Its name, at most 15 bytes (`comm` of proc(5)).
     pub fn name(&self) -> Option<String> {
         let name = fs::read(format!("/proc/{}/comm", self.pid)).ok()?;
         Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
     }
 
-    /// Time that each of its threads has computed for and has waited for a core, by their numbers, in nanoseconds
-    /// (Documentation/scheduler/sched-stats.rst of the kernel). Empty if the kernel does not tell.
+    /// How long each of its threads has run and has waited for a core, by thread ID, in nanoseconds
+    /// (Documentation/scheduler/sched-stats.rst of the kernel). Empty if the kernel does not
+    /// provide it.
     pub fn computed(&self) -> HashMap<u32, Computed> {
         let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.pid)) else {
             return HashMap::new();
@@ -83,17 +84,18 @@ impl Process {
         times.collect()
     }
 
-    /// Pages that it has asked for to write to, whether they are in RAM or not (`data` of proc_pid_statm(5)).
+    /// Pages of writable memory that it has allocated, resident or not (`data` of
+    /// proc_pid_statm(5)).
     pub fn data_pages(&self) -> Option<u64> {
         let text = fs::read_to_string(format!("/proc/{}/statm", self.pid)).ok()?;
         text.split_ascii_whitespace().nth(5)?.parse().ok()
     }
 
-    /// Its descriptors.
+    /// Its open descriptors.
     ///
     /// # Errors
     ///
-    /// No permission, for processes of other users. A process that is gone has none.
+    /// No permission, for processes of other users. A process that has ended has no descriptors.
     pub fn descriptors(&self) -> io::Result<Descriptors> {
         let mut found = Descriptors::default();
         let entries = match fs::read_dir(format!("/proc/{}/fd", self.pid)) {
@@ -114,12 +116,13 @@ impl Process {
     }
 }
 
-/// The fields of proc_pid_stat(5) that count here. The name in the second one may have spaces and brackets.
+/// Parses the fields of proc_pid_stat(5) needed here. The name in the second one may contain spaces
+/// and brackets.
 fn parse_stat(stat: &str) -> Option<Process> {
     let (pid, _) = stat.split_once(' ')?;
     let (_, rest) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    // The numbers of the manual page less three.
+    // The field numbers of the manual page minus three.
     let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
     Some(Process {
         pid: pid.parse().ok()?,

@@ -1,4 +1,4 @@
-//! The line on a terminal that says how a command goes.
+//! The progress line on a terminal.
 
 use std::fmt::Write;
 use std::io;
@@ -6,20 +6,20 @@ use std::io;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use rustix::termios::{isatty, tcgetwinsize};
 
-/// Columns of a terminal that does not say how many it has.
+/// Width of a terminal that does not report its own.
 const COLUMNS_USUAL: usize = 80;
 
-/// Columns of the bar, and of the gap between it and the text.
+/// Columns for the bar and the gap between it and the text.
 pub const BAR_COLUMNS: usize = 22;
 
 /// Steps of the bar.
 const BAR_STEPS: u64 = 1000;
 
-/// The line on a terminal that says how a command goes.
+/// The progress line on a terminal.
 pub struct Progress {
-    /// Where it is drawn; `None` where that is no terminal.
+    /// Where to draw it; `None` if that is not a terminal.
     terminal: Option<Terminal>,
-    /// What is drawn, until it is taken away.
+    /// The line as drawn, until it is cleared.
     bar: Option<ProgressBar>,
 }
 
@@ -32,15 +32,15 @@ impl Progress {
         Progress { terminal: isatty(io::stderr()).then(terminal), bar: None }
     }
 
-    /// Draws the line anew, as `line` makes it for so many columns: what it says, and how much is
-    /// done, from 0 to 1, if there is to be a bar before it, which needs [`BAR_COLUMNS`].
+    /// Redraws the line. `line` gets the number of columns and returns the text and, for a bar
+    /// before it, how much is done, from 0 to 1. The bar takes [`BAR_COLUMNS`].
     pub fn show(&mut self, line: impl FnOnce(usize) -> (String, Option<f64>)) {
         let Some(terminal) = &self.terminal else { return };
-        // The last column stays free, so that the terminal does not break the line.
+        // The last column stays free, so that the terminal does not wrap the line.
         let (text, done) = line(columns() - 1);
         let template = if done.is_some() { "{bar:20.cyan} {text}" } else { "{text}" };
         let Ok(style) = ProgressStyle::with_template(template) else { return };
-        // As a message of the bar, the text would be drawn by itself: two drawings in place of one.
+        // As the bar's message, the text would be drawn separately: two drawings instead of one.
         let text = move |_: &ProgressState, line: &mut dyn Write| _ = line.write_str(&text);
         let made = || ProgressBar::with_draw_target(Some(BAR_STEPS), terminal());
         let step = (done.unwrap_or(0.0).clamp(0.0, 1.0) * BAR_STEPS as f64) as u64;
@@ -50,7 +50,7 @@ impl Progress {
         self.bar = Some(bar);
     }
 
-    /// Takes the line away, before something else is written.
+    /// Removes the line, before other output.
     pub fn clear(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    /// What a terminal was told, whatever it would look like.
+    /// Everything sent to a terminal, however it would look.
     #[derive(Clone, Debug, Default)]
     struct Screen(Arc<Mutex<String>>);
 
@@ -132,7 +132,7 @@ mod tests {
         let mut progress = on(&screen);
         progress.clear();
         assert_eq!(screen.take(), "");
-        // More often than any limit on drawings lets through.
+        // More often than any rate limit on drawing allows.
         for number in 0..100 {
             progress.show(|_| (format!("line {number}."), None));
             let drawn = screen.take();

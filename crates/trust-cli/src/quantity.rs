@@ -1,16 +1,16 @@
-//! Numbers with a unit behind them: `500ms`, `10k`, `64KiB`.
+//! Numbers followed by a unit: `500ms`, `10k`, `64KiB`.
 
-/// What a number is multiplied by: `times`, and that power of ten.
+/// The factor for a number: `times`, multiplied by this power of ten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unit {
-    /// As it is written.
+    /// The unit's name.
     pub name: &'static str,
     times: u32,
     exponent: u32,
 }
 
-/// Units of time, in nanoseconds. Keyboards have a u, and two characters look like the Greek
-/// letter.
+/// Units of time, in nanoseconds. Keyboards have a u, and two different characters look like the
+/// Greek letter.
 pub const TIMES: &[Unit] = &[
     Unit::new("ns", 1, 0),
     Unit::new("us", 1, 3),
@@ -25,7 +25,7 @@ pub const TIMES: &[Unit] = &[
 /// Units of a rate.
 pub const RATES: &[Unit] = &[Unit::new("k", 1, 3), Unit::new("M", 1, 6)];
 
-/// Units of a size, in bytes. There is no K: some read it as 1000, and some as 1024.
+/// Units of size, in bytes. There is no K, because some read it as 1000 and some as 1024.
 pub const SIZES: &[Unit] = &[
     Unit::new("B", 1, 0),
     Unit::new("k", 1, 3),
@@ -42,16 +42,16 @@ pub const SIZES: &[Unit] = &[
     Unit::new("GiB", 1 << 30, 0),
 ];
 
-/// Digits behind the point that count. More of them are finer than anything here.
+/// The most digits after the point that count. Further ones are finer than anything here.
 const FRACTION_DIGITS_MAX: usize = 18;
 
-/// The digits that a text begins with, perhaps with a point among them, and what follows them.
+/// The digits that a text begins with, including a point, and the rest of the text.
 pub fn split(text: &str) -> (&str, &str) {
     let is_number = |character: char| character.is_ascii_digit() || character == '.';
     text.split_at(text.find(|character| !is_number(character)).unwrap_or(text.len()))
 }
 
-/// The number and the unit of a text; `None` if what follows the digits is none of the units.
+/// The number and the unit of a text; `None` if the digits are not followed by one of the units.
 pub fn with_unit<'t>(text: &'t str, units: &'static [Unit]) -> Option<(&'t str, Unit)> {
     let (number, name) = split(text);
     units.iter().find(|unit| unit.name == name).map(|unit| (number, *unit))
@@ -62,8 +62,8 @@ impl Unit {
         Unit { name, times, exponent }
     }
 
-    /// How much so many of this unit are; `None` if that is not whole, or above 2^64, or if the
-    /// text is no number.
+    /// The amount of a number with this unit; `None` if it is not whole, exceeds 2^64, or the text
+    /// is not a number.
     pub fn whole(self, number: &str) -> Option<u64> {
         let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
         if whole.is_empty() && fraction.is_empty() {
@@ -83,17 +83,17 @@ impl Unit {
         };
         let factor = u128::from(self.times) * 10u128.pow(self.exponent);
         let parts = 10u128.pow(fraction.len() as u32);
-        // At most 10^18 times 3600 times 10^9, which is far below 2^128.
+        // At most 10^18 times 3600 times 10^9, far below 2^128.
         let below_one = digits(fraction)? * factor;
         let above_one = digits(whole)?.checked_mul(factor)?;
         let sum = above_one.checked_add(below_one / parts)?;
         below_one.is_multiple_of(parts).then_some(sum)?.try_into().ok()
     }
 
-    /// The same as a number that may be rounded, and infinite.
+    /// The same as a floating-point number, which may be rounded or infinite.
     pub fn float(self, number: &str) -> Option<f64> {
-        // The power of ten as an exponent: 0.3 ms are 300,000 ns, which multiplying misses by a
-        // little.
+        // The power of ten goes into the exponent: 0.3 ms are 300,000 ns, which multiplication
+        // would miss by a little.
         let value: f64 = format!("{number}e{}", self.exponent).parse().ok()?;
         Some(value * f64::from(self.times))
     }

@@ -1,4 +1,4 @@
-//! Numbers that a seed decides.
+//! Random numbers determined by a seed.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -6,23 +6,23 @@ use std::hash::{BuildHasher, RandomState};
 #[derive(Clone, Copy, Debug)]
 pub struct SplitMix(u64);
 
-/// What the state grows by from one number to the next.
+/// What is added to the state for each number.
 pub const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
 impl SplitMix {
-    /// The numbers that this seed decides.
+    /// The sequence for this seed.
     pub const fn new(seed: u64) -> SplitMix {
         SplitMix(seed)
     }
 
-    /// The next of them.
+    /// The next number.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(GAMMA);
         mix(self.0)
     }
 }
 
-/// A number that looks random and that the state alone decides; different for different states.
+/// A number that looks random and depends only on the state; different for different states.
 pub const fn mix(state: u64) -> u64 {
     let state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

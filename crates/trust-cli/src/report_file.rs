@@ -1,8 +1,8 @@
 //! Files that commands write their results to.
 //!
-//! A report appears under its name only when it is whole, so that whoever fails, or is killed, leaves the last good one:
-//! until then its bytes are in a temporary file beside it. What is no regular file (a terminal, a FIFO, `/dev/full`) is
-//! written directly.
+//! A report appears under its name only when it is complete, so that a run that fails or is killed
+//! leaves the last good one in place. Until then its bytes are in a temporary file next to it.
+//! Anything other than a regular file (a terminal, a FIFO, `/dev/full`) is written directly.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -18,43 +18,46 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::text::reason;
 use crate::values::quoted;
 
-/// Links to links that are followed to a file which does not exist yet; the kernel follows as many (path_resolution(7)).
+/// The most links to follow to a file that does not exist yet; the same as the kernel's limit
+/// (path_resolution(7)).
 const LINKS_MAX: usize = 40;
 
-/// Temporary names that are tried: those of killed runs may be left, and process numbers come again.
+/// The most temporary names to try: killed runs may have left some, and process IDs are reused.
 const TEMPORARY_NAMES_MAX: u32 = 100;
 
-/// A file that a command writes a result to.
+/// A file that a command writes results to.
 #[derive(Debug)]
 pub struct ReportFile {
-    /// As the user named it.
+    /// The name given by the user.
     path: PathBuf,
     place: Place,
-    /// It appears with its first bytes instead of its last: something that is of use while it grows.
+    /// It appears with its first bytes instead of its last, because it is already useful while it
+    /// grows.
     is_stream: bool,
 }
 
 /// Where the bytes are.
 #[derive(Debug)]
 enum Place {
-    /// In a temporary file, which is to have the name `to`.
+    /// In a temporary file, which will get the name `to`.
     Temporary { file: File, path: PathBuf, to: PathBuf },
-    /// In the file of that name: it is no regular file, or its directory takes no other, or it was given its name.
+    /// In the file with that name: it is not a regular file, its directory takes no other, or the
+    /// report already has its name.
     Final(File),
     /// In an existing file, which is emptied when the first bytes come.
     Old(File),
 }
 
 impl ReportFile {
-    /// Makes sure that the file can be written, and leaves what is there as it is.
+    /// Makes sure that the file can be written, without changing it.
     ///
     /// # Errors
     ///
-    /// What the system says about the file or its directory; ENXIO for a FIFO that nobody reads.
+    /// If the system refuses the file or its directory; ENXIO for a FIFO without a reader.
     pub fn create(path: &Path) -> io::Result<ReportFile> {
         let place = match fs::metadata(path) {
             Ok(metadata) if metadata.is_file() => Place::over(path, &metadata)?,
-            // Without waiting for the reader of a FIFO.
+            // Without waiting for a reader of a FIFO.
             Ok(_) => Place::Final(open_nonblocking(path)?),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let to = end_of_links(path)?;
@@ -66,7 +69,7 @@ impl ReportFile {
         Ok(ReportFile { path: path.to_owned(), place, is_stream: false })
     }
 
-    /// The same file, but one that appears with its first bytes.
+    /// The same file, but it appears with its first bytes.
     #[must_use]
     pub fn streamed(mut self) -> ReportFile {
         self.is_stream = true;
@@ -77,14 +80,14 @@ impl ReportFile {
     ///
     /// # Errors
     ///
-    /// 74, with the name of the file, which is as before then.
+    /// 74, with the name of the file, which is unchanged then.
     pub fn write_whole(mut self, bytes: &[u8]) -> Result<(), Failure> {
         let written = self.write_all(bytes);
         written.map_err(|error| self.failure(&error))?;
         self.finish()
     }
 
-    /// Gives the file its name.
+    /// Gives the file its final name.
     ///
     /// # Errors
     ///
@@ -93,7 +96,7 @@ impl ReportFile {
         self.put_in_place().map_err(|error| self.failure(&error))
     }
 
-    /// What a failed write is to the command.
+    /// The command's failure after a failed write.
     pub fn failure(&self, error: &io::Error) -> Failure {
         Failure::new(
             ExitCode::Io,
@@ -104,14 +107,14 @@ impl ReportFile {
     fn put_in_place(&mut self) -> io::Result<()> {
         let Place::Temporary { file, path, to } = &mut self.place else { return Ok(()) };
         if fs::rename(&*path, &*to).is_err() {
-            // What somebody has mounted there cannot be replaced.
+            // A mount point cannot be replaced.
             fs::copy(&*path, &*to)?;
             let own = OpenOptions::new().append(true).open(&*to)?;
             fs::remove_file(&*path)?;
             *file = own;
         }
         let file = file.try_clone()?;
-        // It has no temporary name any more that dropping it would remove.
+        // It no longer has a temporary name that dropping it would remove.
         drop(mem::replace(&mut self.place, Place::Final(file)));
         Ok(())
     }
@@ -140,16 +143,16 @@ impl Write for ReportFile {
 impl Drop for ReportFile {
     fn drop(&mut self) {
         if let Place::Temporary { path, .. } = &self.place {
-            // Whoever removed it first did the same.
+            // Fails only if another process has removed it already.
             let _ = fs::remove_file(path);
         }
     }
 }
 
 impl Place {
-    /// For the file of that name, which exists: one that replaces it, with the same owner and permissions.
+    /// For an existing file: one that replaces it, with the same owner and permissions.
     fn over(path: &Path, metadata: &fs::Metadata) -> io::Result<Place> {
-        // Its permissions are those to write it, not those of its directory.
+        // The permissions of the file decide, not those of its directory.
         let old = OpenOptions::new().write(true).open(path)?;
         let to = fs::canonicalize(path)?;
         let Ok((file, temporary)) = temporary(&to) else { return Ok(Place::Old(old)) };
@@ -166,7 +169,7 @@ impl Place {
     }
 }
 
-/// A new file in the directory of that one, and its name.
+/// A new file in the same directory, and its name.
 fn temporary(to: &Path) -> io::Result<(File, PathBuf)> {
     let directory = directory_of(to);
     for number in 0..TEMPORARY_NAMES_MAX {
@@ -192,7 +195,7 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Where the links of a name lead that nothing has yet.
+/// The target of a chain of links, which does not exist yet.
 fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..LINKS_MAX {
@@ -204,30 +207,30 @@ fn end_of_links(path: &Path) -> io::Result<PathBuf> {
     Err(Errno::LOOP.into())
 }
 
-/// Which file a name stands for, whatever names it has.
+/// Identifies a file, whatever its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileId {
-    /// One that is there.
+    /// An existing file.
     There {
         /// The device.
         device: u64,
-        /// Its number there.
+        /// Its inode on that device.
         inode: u64,
     },
-    /// One that is not there yet.
+    /// A file that does not exist yet.
     New {
         /// The device of its directory.
         device: u64,
-        /// The number of that directory.
+        /// The inode of that directory.
         directory: u64,
-        /// Its name in there.
+        /// Its name in that directory.
         name: OsString,
     },
 }
 
 impl FileId {
-    /// The file of that name; `None` for one that two reports can go to (a terminal, `/dev/null`), and where it
-    /// cannot be told.
+    /// The file with this name; `None` for one that can take two reports (a terminal, `/dev/null`),
+    /// or if it cannot be determined.
     pub fn of_path(path: &Path) -> Option<FileId> {
         match fs::metadata(path) {
             Ok(metadata) => FileId::of(&metadata),
@@ -240,7 +243,7 @@ impl FileId {
         }
     }
 
-    /// The file with that metadata.
+    /// The file with this metadata.
     pub fn of(metadata: &fs::Metadata) -> Option<FileId> {
         let kind = metadata.file_type();
         let is_device = kind.is_char_device() || kind.is_block_device();

@@ -1,4 +1,5 @@
-//! One run: the command line, the settings, the home, then the command between its two events.
+//! One run: the command line, the settings, the home, then the command between its first and last
+//! event.
 
 use std::env;
 use std::ffi::OsString;
@@ -23,7 +24,7 @@ use crate::startup::Startup;
 use crate::syntax::command_line;
 use crate::usage::{CommandLine, check_token_lengths, innermost};
 
-/// Runs the program from its first argument to its exit code.
+/// Runs the program, from its arguments to its exit code.
 pub fn run(program: &Program) -> ExitCode {
     let start = Instant::now();
     signals::survive_file_size_limit();
@@ -74,15 +75,15 @@ pub fn run(program: &Program) -> ExitCode {
     exit
 }
 
-/// What the command line came to.
+/// The result of parsing the command line.
 pub enum Parsed<'a> {
-    /// A command is to run, or something is wrong.
+    /// A command to run, or an error.
     Line(CommandLine<'a>),
     /// `--help`, `--version`, a manual page or completions: nothing is left to do.
     Printed(ExitCode),
 }
 
-/// What these words come to; `--help` and `--version` are answered.
+/// Parses these words; answers `--help` and `--version`.
 pub fn parse<'a>(program: &'a Program, tokens: &[OsString]) -> Parsed<'a> {
     let command = command_line(program);
     if let Err(failure) = check_token_lengths(tokens) {
@@ -163,7 +164,7 @@ fn run_command(
     catching_panics(|| (entry.run)(&mut context))
 }
 
-/// Makes a panic a failure like any other, with its own exit code.
+/// Turns a panic into a failure with its own exit code.
 pub fn catching_panics<T>(action: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     keep_panic_messages();
     panic::catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|_| {
@@ -176,7 +177,8 @@ pub fn catching_panics<T>(action: impl FnOnce() -> Result<T, Failure>) -> Result
 /// The message of the panic that ends the command; those of other threads are told at once.
 static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
-/// Panics are told in the one line of the failure; with RUST_BACKTRACE as Rust usually does, too.
+/// Keeps the message of a panic for the failure's single line; with RUST_BACKTRACE set, also
+/// reports it as Rust usually does.
 fn keep_panic_messages() {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |info| {

@@ -1,8 +1,8 @@
-//! What can be set, each in one place.
+//! Settings, each declared in one place.
 //!
 //! [`crate::options!`] declares the settings of a command as the fields of a struct. A field says
 //! everything about its setting; the command line, the file, `config show` and the documentation
-//! follow it.
+//! are derived from it.
 
 use std::any::Any;
 use std::ffi::{OsStr, OsString};
@@ -15,27 +15,27 @@ use crate::exit_code::{ExitCode, Failure};
 /// One setting of one command, or of all.
 pub struct Setting<T: 'static> {
     declaration: Declaration,
-    /// What takes a value, and refuses what is not allowed.
+    /// Parses a value, and refuses invalid ones.
     parse: Parse<T>,
 }
 
-/// Everything that is said of a setting; only the type of its values is missing.
+/// Everything about a setting except the type of its values.
 pub struct Declaration {
     /// The command that it belongs to (`log-demo` for `log demo`); `None`: all of them.
     pub command: Option<&'static str>,
     /// The name without dashes, which is also the file's key: `frame-timeout`.
     pub key: &'static str,
-    /// What `--help` calls the value: `DURATION`.
+    /// The value's name in `--help`: `DURATION`.
     pub value_name: &'static str,
-    /// What an error says is allowed: `a port from 0 to 65535`.
+    /// What is expected, for error messages: `a port from 0 to 65535`.
     pub allowed: &'static str,
-    /// The weakest layer; `None`: unset, or worked out at run time.
+    /// The default, as text; `None`: unset, or determined at run time.
     pub default: Option<&'static str>,
     /// The group of settings that begins with this one; `None`: it is in that of the one before it.
     pub group: Option<Group>,
     /// What `--help` says, in paragraphs with an empty line between them. The first one is for `-h`.
     pub help: &'static str,
-    /// Whether the flag alone turns something on, and with `=false` off.
+    /// Whether the flag alone turns something on; `=false` turns it off.
     pub is_switch: bool,
 }
 
@@ -50,29 +50,30 @@ pub struct Group {
 
 /// What a setting can be set to.
 pub struct ValueKind<T: 'static> {
-    /// What `--help` calls the value: `DURATION`.
+    /// The value's name in `--help`: `DURATION`.
     pub name: &'static str,
-    /// What an error says is allowed: `a port from 0 to 65535`.
+    /// What is expected, for error messages: `a port from 0 to 65535`.
     pub allowed: &'static str,
-    /// What takes a value, and refuses what is not allowed.
+    /// Parses a value, and refuses invalid ones.
     pub parse: Parse<T>,
-    /// A flag alone turns something on, and with `=false` off; `T` is `bool` then.
+    /// The flag alone turns something on, and `=false` turns it off; `T` must be `bool`.
     pub is_switch: bool,
 }
 
-/// From what was given to a value.
+/// How to parse a value.
 #[derive(Clone, Copy, Debug)]
 pub enum Parse<T: 'static> {
-    /// A text; bytes that are not UTF-8 are read as replacement characters. `None`: not allowed.
+    /// From text; bytes that are not UTF-8 are read as replacement characters. `None`: invalid.
     Text(fn(&str) -> Option<T>),
-    /// A text of several parts. The error says which of them is wrong.
+    /// From text of several parts. The error says which of them is wrong.
     Parts(fn(&str) -> Result<T, String>),
-    /// The bytes as they were given: names of files, and what goes to other programs.
+    /// From the exact bytes: file names, and what is passed to other programs.
     Bytes(fn(&OsStr) -> Option<T>),
 }
 
 impl<T> Setting<T> {
-    /// A setting of a command, or of all. Around the help there may be spaces, as in a comment.
+    /// A setting of a command, or of all commands. The help may have spaces around it, as in a
+    /// comment.
     pub const fn new(
         command: Option<&'static str>,
         key: &'static [u8],
@@ -107,7 +108,7 @@ impl<T> Setting<T> {
 }
 
 impl<T> ValueKind<T> {
-    /// One that is read from a text.
+    /// A kind that is parsed from text.
     pub const fn of_text(
         name: &'static str,
         allowed: &'static str,
@@ -116,7 +117,7 @@ impl<T> ValueKind<T> {
         ValueKind { name, allowed, parse: Parse::Text(parse), is_switch: false }
     }
 
-    /// One that is read from a text of several parts.
+    /// A kind that is parsed from text of several parts.
     pub const fn of_parts(
         name: &'static str,
         allowed: &'static str,
@@ -125,7 +126,7 @@ impl<T> ValueKind<T> {
         ValueKind { name, allowed, parse: Parse::Parts(parse), is_switch: false }
     }
 
-    /// One that is read from bytes.
+    /// A kind that is parsed from bytes.
     pub const fn of_bytes(
         name: &'static str,
         allowed: &'static str,
@@ -134,7 +135,7 @@ impl<T> ValueKind<T> {
         ValueKind { name, allowed, parse: Parse::Bytes(parse), is_switch: false }
     }
 
-    /// The same with another name in `--help`.
+    /// The same kind with another name in `--help`.
     pub const fn named(self, name: &'static str) -> ValueKind<T> {
         ValueKind { name, ..self }
     }
@@ -143,21 +144,21 @@ impl<T> ValueKind<T> {
 /// Identifies a setting: its command and its key.
 pub type SettingId = (Option<&'static str>, &'static str);
 
-/// A value as it was given.
+/// A value as given.
 #[derive(Debug)]
 pub struct Given {
-    /// The text, which need not be UTF-8.
+    /// The text, not necessarily UTF-8.
     pub text: OsString,
-    /// What the setting's parser made of it.
+    /// The value parsed from it.
     pub value: Box<dyn Any>,
-    /// Where it was given, as messages name it: the flag, the variable, or path, line, key and
-    /// table of the file.
+    /// Where it was given, for messages: the flag, the variable, or path, line, key and table of
+    /// the file.
     pub place: String,
 }
 
-/// A [`Setting`] whose type does not matter.
+/// A [`Setting`] with values of any type.
 pub trait AnySetting: Deref<Target = Declaration> + Sync {
-    /// The text with its value, or what is wrong with it and what is allowed.
+    /// Parses a text; the error says what is wrong with it and what is expected.
     fn given(&self, text: &OsStr, place: String) -> Result<Given, String>;
 
     /// Whether the value is the default, however either of them is written.
@@ -185,7 +186,7 @@ impl<T> Deref for Setting<T> {
 }
 
 impl Declaration {
-    /// See [`SettingId`].
+    /// Its [`SettingId`].
     pub fn id(&self) -> SettingId {
         (self.command, self.key)
     }
@@ -195,7 +196,7 @@ impl Declaration {
         format!("--{}", self.key)
     }
 
-    /// It has no value, and the command needs one.
+    /// The failure of a command that needs this setting and did not get it.
     pub fn missing(&self) -> Failure {
         Failure::new(ExitCode::Usage, format!("missing required flag: {}", self.flag()))
     }
@@ -208,7 +209,7 @@ impl Declaration {
         }
     }
 
-    /// What `config show` calls it: `echo-server.frame-timeout`, `trust_home`.
+    /// Its name in `config show`: `echo-server.frame-timeout`, `trust_home`.
     pub fn display_name(&self) -> String {
         match self.command {
             Some(command) => format!("{command}.{}", self.key),
@@ -236,11 +237,11 @@ impl Declaration {
 
     /// The flag for clap; its id is the key.
     pub(crate) fn arg(&self) -> Arg {
-        // Everything reaches our own parsers, so that all layers give the same messages.
+        // Our own parsers get every value, so that all layers give the same messages.
         let arg = Arg::new(self.key).long(self.key).value_parser(value_parser!(OsString));
         let arg = arg.value_name(self.value_name);
         if self.is_switch {
-            // `--json`, and `--json=false` against a variable or the file.
+            // `--json`, and `--json=false` to override a variable or the file.
             let arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
             return arg.help(self.summary()).long_help(self.description());
         }

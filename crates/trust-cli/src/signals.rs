@@ -1,4 +1,4 @@
-//! SIGINT, SIGTERM and SIGHUP as something that can be waited for together with sockets.
+//! SIGINT, SIGTERM and SIGHUP in a form that can be waited for together with sockets.
 
 use std::fs;
 use std::io;
@@ -20,14 +20,14 @@ pub enum Signal {
     Hangup,
     /// SIGINT: control-C.
     Interrupt,
-    /// SIGTERM: a polite kill.
+    /// SIGTERM: a request to end.
     Terminate,
 }
 
 impl Signal {
     const ALL: [Signal; 3] = [Signal::Terminate, Signal::Interrupt, Signal::Hangup];
 
-    /// The number, as kill(1) takes it.
+    /// Its number, as for kill(1).
     pub const fn number(self) -> i32 {
         match self {
             Signal::Hangup => SIGHUP,
@@ -36,7 +36,7 @@ impl Signal {
         }
     }
 
-    /// The name, with its `SIG`.
+    /// Its name, including `SIG`.
     pub const fn name(self) -> &'static str {
         match self {
             Signal::Hangup => "SIGHUP",
@@ -45,7 +45,7 @@ impl Signal {
         }
     }
 
-    /// What a command that this signal stopped exits with: 128 and the number.
+    /// The exit code of a command stopped by this signal: 128 plus its number.
     pub const fn exit_code(self) -> ExitCode {
         match self {
             Signal::Hangup => ExitCode::Hangup,
@@ -55,10 +55,10 @@ impl Signal {
     }
 }
 
-/// Why a command ends before it is done.
+/// Why a command ends early.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// A signal came.
+    /// A signal was received.
     Signal(Signal),
     /// Something failed.
     Failed(Failure),
@@ -78,7 +78,7 @@ impl SignalPipe {
     /// Handles SIGUSR1.
     ///
     /// # Errors
-    ///
+    /// If there are no descriptors left, or the handler is refused.
     /// No descriptors left, or the handler was refused.
     pub fn user1() -> io::Result<SignalPipe> {
         SignalPipe::handle(SIGUSR1)
@@ -88,12 +88,12 @@ impl SignalPipe {
     ///
     /// # Errors
     ///
-    /// No descriptors left, or the handler was refused.
+    /// If there are no descriptors left, or the handler is refused.
     pub fn child() -> io::Result<SignalPipe> {
         SignalPipe::handle(SIGCHLD)
     }
 
-    /// Whether the signal came; taken once for each delivery.
+    /// Whether the signal came; call it once per delivery.
     pub fn take(&self) -> bool {
         let mut byte = [0];
         matches!(rustix::io::retry_on_intr(|| rustix::io::read(&self.0, &mut byte)), Ok(1))
@@ -102,7 +102,7 @@ impl SignalPipe {
     fn handle(number: i32) -> io::Result<SignalPipe> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         signal_hook::low_level::pipe::register(number, write)?;
-        // Programs that take signals with signalfd(2) leave them blocked for what they start.
+        // Programs that use signalfd(2) leave these signals blocked for the programs they start.
         let _ = set_of(number).map(|set| set.thread_unblock());
         Ok(SignalPipe(read))
     }
@@ -110,7 +110,7 @@ impl SignalPipe {
     /// A signal that is not handled and so never comes.
     fn never() -> io::Result<SignalPipe> {
         let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // Closing the write end would make the pipe readable for ever.
+        // Closing the write end would make the pipe readable forever.
         std::mem::forget(write);
         Ok(SignalPipe(read))
     }
@@ -122,31 +122,31 @@ impl AsFd for SignalPipe {
     }
 }
 
-/// What an ignored SIGHUP that was inherited means: nohup(1) starts programs like that.
+/// What to do about an inherited, ignored SIGHUP: nohup(1) starts programs that way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IgnoredHangup {
-    /// It stays ignored, as the user asked for.
+    /// It stays ignored, as the user wanted.
     Keep,
-    /// It is handled: to a service it need not mean the end.
+    /// It is handled: for a service it need not mean the end.
     Handle,
 }
 
-/// The signals that came and were not taken yet: one self-pipe for each kind.
+/// The signals received and not yet taken, with one self-pipe per kind.
 ///
-/// A pipe for each kind, because the handler can only write one and the same byte. So every
-/// delivery counts (a second SIGTERM is not lost in the first), but the order of different signals
-/// that came between two looks is not kept.
+/// There is one pipe per kind because a handler can only write one fixed byte. So every delivery
+/// counts (a second SIGTERM is not merged with the first), but the order of different signals
+/// between two looks is lost.
 pub struct Signals {
     pipes: [SignalPipe; 3],
 }
 
 impl Signals {
-    /// Installs the handlers, also for signals that were inherited as ignored: shells start background
-    /// jobs of scripts with SIGINT ignored, and those must be stoppable too.
+    /// Installs the handlers, even for signals inherited as ignored: shells start background jobs
+    /// of scripts with SIGINT ignored, and those must be stoppable too.
     ///
     /// # Errors
     ///
-    /// No descriptors left, or a handler was refused.
+    /// If there are no descriptors left, or a handler is refused.
     pub fn install(ignored_hangup: IgnoredHangup) -> io::Result<Signals> {
         let [terminate, interrupt, hangup] = Signal::ALL;
         let keep = ignored_hangup == IgnoredHangup::Keep && is_inherited_as_ignored(hangup);
@@ -162,24 +162,24 @@ impl Signals {
     ///
     /// # Panics
     ///
-    /// If there is no descriptor left.
+    /// If there are no descriptors left.
     pub fn never() -> Signals {
         Signals { pipes: [(); 3].map(|()| SignalPipe::never().expect("a pipe can be made")) }
     }
 
-    /// What becomes readable when a signal came: poll all of them, and never read from them but
-    /// call [`Signals::take`] until it says `None`.
+    /// Descriptors that become readable when a signal comes. Poll all of them, but do not read from
+    /// them: call [`Signals::take`] until it returns `None`.
     pub fn descriptors(&self) -> [BorrowedFd<'_>; 3] {
         self.pipes.each_ref().map(AsFd::as_fd)
     }
 
-    /// The next signal that came, without waiting.
+    /// The next signal received, without waiting.
     pub fn take(&self) -> Option<Signal> {
         let mut pipes = Signal::ALL.into_iter().zip(&self.pipes);
         pipes.find(|(_, pipe)| pipe.take()).map(|(signal, _)| signal)
     }
 
-    /// Waits for the next signal, for at most `timeout` (`None`: as long as it takes).
+    /// Waits for the next signal, for at most `timeout` (`None`: indefinitely).
     pub fn wait(&self, timeout: Option<Duration>) -> Option<Signal> {
         let start = Instant::now();
         loop {
@@ -193,26 +193,27 @@ impl Signals {
             };
             let [a, b, c] = &self.pipes;
             let mut polled = [a, b, c].map(|pipe| PollFd::new(pipe, PollFlags::IN));
-            // An interrupted poll is a signal that came, or nothing: look again either way.
+            // An interrupted poll means a signal, or nothing: look again either way.
             let _ = rustix::event::poll(&mut polled, left.as_ref());
         }
     }
 }
 
-/// Makes a write past the size limit of files (RLIMIT_FSIZE, `setrlimit(2)`) fail with EFBIG, as on a full disk,
-/// instead of ending the process by SIGXFSZ.
+/// Makes a write past the size limit of files (RLIMIT_FSIZE, `setrlimit(2)`) fail with EFBIG, as on
+/// a full disk, instead of ending the process with SIGXFSZ.
 ///
-/// The signal is handled, not ignored: `exec(2)` gives handled signals their default back, so programs that we start
-/// behave as they would anywhere else. SIGPIPE, the other signal that ends a process for a write, is ignored by Rust's
+/// The signal is handled, not ignored: `exec(2)` resets handled signals to their default, so
+/// programs that we start behave as they would anywhere else. SIGPIPE, the other signal that ends a
+/// process for a write, is ignored by Rust's runtime and reset by [`std::process::Command`].
 /// runtime, and given its default back by [`std::process::Command`].
 pub fn survive_file_size_limit() {
-    // Refused only for a number that is no signal's. What the handler notes does not matter.
+    // Fails only for an invalid signal number. The flag that the handler sets is not used.
     let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
-/// Keeps a signal from this thread and those that it starts.
+/// Blocks a signal for this thread and those that it starts.
 pub fn block(number: i32) {
-    // Refused only for a number that is no signal's.
+    // Fails only for an invalid signal number.
     let _ = set_of(number).map(|set| set.thread_block());
 }
 
@@ -222,7 +223,7 @@ fn set_of(number: i32) -> nix::Result<SigSet> {
     Ok(set)
 }
 
-/// Reads the dispositions from the kernel, see proc_pid_status(5).
+/// Reads the signal dispositions from the kernel (proc_pid_status(5)).
 fn is_inherited_as_ignored(signal: Signal) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status
@@ -239,7 +240,7 @@ mod tests {
 
     use super::*;
 
-    /// One test for all, as signals are the process's.
+    /// A single test, because signals belong to the whole process.
     #[test]
     fn every_signal_is_taken_once_and_wakes_who_waits() {
         let signals = Signals::install(IgnoredHangup::Keep).unwrap();

@@ -1,4 +1,4 @@
-//! The standard streams when they are somebody's connection, as under a super-server.
+//! The standard streams when they are a client's connection, as under a super-server.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -8,13 +8,13 @@ use rustix::fs::{FileType, fstat};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
 use socket2::{Domain, SockRef};
 
-/// Takes over what is on descriptor 0. If that is a socket, `/dev/null` takes its place, and that of stdout and
-/// stderr where they are the same socket, or any other of the internet: whatever writes there, be it a panic, does
-/// not reach the client.
+/// Takes over descriptor 0. If it is a socket, `/dev/null` replaces it, and also stdout and stderr
+/// if they are the same socket or any other internet socket. So nothing written there, not even a
+/// panic message, reaches the client.
 ///
 /// # Errors
 ///
-/// No descriptors left, or there is no `/dev/null`.
+/// If there are no descriptors left, or there is no `/dev/null`.
 pub(crate) fn set_connection_aside() -> io::Result<OwnedFd> {
     let connection = stdin().try_clone_to_owned()?;
     if !is_socket(connection.as_fd()) {

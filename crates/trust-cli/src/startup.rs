@@ -1,4 +1,4 @@
-//! What is settled before a command runs: the global settings, the layers, the home, the log.
+//! Everything settled before a command runs: the global settings, the layers, the home, the log.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -18,19 +18,19 @@ use crate::settings::variable_prefix;
 use crate::standard_streams;
 use crate::usage::{CommandLine, innermost, levels};
 
-/// What is settled before a command runs; as much as possible, if something is wrong.
+/// Everything settled before a command runs; as much as possible, if something is wrong.
 pub(crate) struct Startup {
     pub(crate) layers: Layers,
-    /// The first thing that is wrong: usage, then configuration.
+    /// The first problem: usage errors first, then configuration errors.
     pub(crate) problem: Result<(), Failure>,
-    /// `None` without HOME and anything in its place: then there is no configuration file.
+    /// `None` without HOME or a setting in its place: then there is no configuration file.
     pub(crate) home: Option<PathBuf>,
     pub(crate) log_file: Option<PathBuf>,
     /// The log file, opened, until the event log takes it.
     file: Option<LogFile>,
-    /// Why there is none although one is wanted.
+    /// Why there is no log file although one is wanted.
     pub(crate) home_problem: Option<String>,
-    /// There is none because nobody said where: nothing that a command should fail for.
+    /// There is no log file because no place is known for one: no reason for a command to fail.
     pub(crate) is_homeless: bool,
 }
 
@@ -67,15 +67,15 @@ impl Startup {
         Startup { layers, problem, home, log_file, file, home_problem, is_homeless }
     }
 
-    /// Whether the connection on descriptor 0 is to be served, so that nothing may be written to it. Where something
-    /// is wrong nobody can tell, and a connection there is taken for a client.
+    /// Whether the connection on descriptor 0 is to be served, so that nothing may be written to
+    /// it. After an error this is unknown, and a connection there is assumed to be a client's.
     pub(crate) fn serves_descriptor_0(&self, line: &CommandLine<'_>) -> bool {
         let switch = line.entry.and_then(|entry| entry.on_descriptor_0);
         let is_asked_to = switch.is_some_and(|switch| self.layers.get(switch) == Some(true));
         is_asked_to || (self.problem.is_err() && standard_streams::stdin_is_connection())
     }
 
-    /// The log; with `file_alone`, stdout is not written to.
+    /// The log; with `file_alone`, nothing goes to stdout.
     pub(crate) fn take_log(
         &mut self,
         line: &CommandLine<'_>,
@@ -95,7 +95,7 @@ impl Startup {
     }
 }
 
-/// Takes the flags of all levels over: the program's, the command's and what is between.
+/// Adds the flags of all levels: the program's, the command's and any in between.
 pub fn add_flags(
     layers: &mut Layers,
     matches: &ArgMatches,
@@ -107,14 +107,14 @@ pub fn add_flags(
     globals.and(layers.add_flags(innermost(matches), own))
 }
 
-/// The commands whose settings matter to the one that runs: all of them to `config show`.
+/// The commands whose settings matter to the one that runs: for `config show`, all of them.
 fn judged(program: &Program, entry: Option<&Entry>) -> impl Iterator<Item = &'static Entry> {
     let shows_all = entry.is_some_and(|entry| entry.product == Product::LogAround);
     let name = entry.map(|entry| entry.name);
     program.commands.iter().filter(move |judged| shows_all || name == Some(judged.name))
 }
 
-/// Takes the variables over that matter to the command; to `config show` all of them do.
+/// Adds the variables that matter to the command; for `config show`, all of them.
 fn add_variables(
     layers: &mut Layers,
     program: &Program,
@@ -123,7 +123,7 @@ fn add_variables(
     let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
     let mut result = layers.add_environment(&variables, globals::SETTINGS);
     for judged in judged(program, entry) {
-        // TRUST_LOAD_MERGE_JSON is none of load's, though it begins like those.
+        // TRUST_LOAD_MERGE_JSON is not a setting of `load`, although it has the same prefix.
         let of_inner = |name: &OsStr| {
             let inner = program.commands.iter().filter(|entry| entry.is_inside(judged.name));
             let mut prefixes = inner.map(|entry| variable_prefix(&entry.table()));

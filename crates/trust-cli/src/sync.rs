@@ -1,4 +1,5 @@
-//! What threads share things with: std's, or a model checker's while interleavings are tested.
+//! The primitives that threads synchronise with: std's, or a model checker's when interleavings are
+//! tested.
 
 #[cfg(all(test, loom))]
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};

@@ -7,15 +7,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// A socket in the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRow {
-    /// Its own end.
+    /// Its local address.
     pub local: SocketAddr,
-    /// The other end; port 0 if it has none.
+    /// The remote address; port 0 if it has none.
     pub remote: SocketAddr,
-    /// What it does.
+    /// Its state.
     pub state: SocketState,
-    /// The number of the user who has it.
+    /// The ID of the user who owns it.
     pub user: u32,
-    /// What `/proc/PID/fd` calls it; 0 if no process has it any more.
+    /// Its inode, as in `/proc/PID/fd`; 0 if no process has it open.
     pub inode: u64,
 }
 
@@ -24,21 +24,21 @@ pub struct TableRow {
 pub enum SocketState {
     /// It accepts connections.
     Listening,
-    /// Its peer has closed, and its owner has not.
+    /// Its peer has closed, but its owner has not.
     CloseWait,
     /// Any other.
     Other,
 }
 
-/// The sockets with that local port, in the network that the process lives in.
+/// The sockets with this local port, in the process's network namespace.
 pub fn sockets_of_port(pid: u32, port: u16) -> Vec<TableRow> {
-    // A kernel without IPv6 has no table for it.
+    // A kernel without IPv6 has no such table.
     let read = |table| fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
     let rows = ["tcp", "tcp6"].into_iter().flat_map(|table| parse(&read(table)));
     rows.filter(|row| row.local.port() == port).collect()
 }
 
-/// The inodes of those sockets that are in that state.
+/// The inodes of those sockets that are in this state.
 pub fn inodes_of_port(pid: u32, port: u16, state: SocketState) -> HashSet<u64> {
     let rows = sockets_of_port(pid, port).into_iter();
     rows.filter(|row| row.state == state).map(|row| row.inode).collect()

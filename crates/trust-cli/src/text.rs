@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-/// A number with a comma between groups of three digits: `70,004`.
+/// A number with commas between groups of three digits: `70,004`.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -16,12 +16,12 @@ pub fn grouped(number: u64) -> String {
     text
 }
 
-/// So many of something: `1 error`, `1,204 errors`.
+/// A number of things: `1 error`, `1,204 errors`.
 pub fn count(number: u64, what: &str) -> String {
     format!("{} {what}{}", grouped(number), if number == 1 { "" } else { "s" })
 }
 
-/// A time in seconds, as exact as a millisecond and no longer than needed: `5 s`, `0.25 s`.
+/// A time in seconds, to the millisecond and no longer than needed: `5 s`, `0.25 s`.
 pub fn seconds(time: Duration) -> String {
     let millis = time.as_millis();
     let fraction = format!("{:03}", millis % 1000);
@@ -31,7 +31,7 @@ pub fn seconds(time: Duration) -> String {
     }
 }
 
-/// What the system says about an error, without its number: `Connection refused`.
+/// The system's text for an error, without its number: `Connection refused`.
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     match error.raw_os_error() {

@@ -14,10 +14,10 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::globals::{self, TOKEN_BYTES_MAX};
 use crate::values::{bare, invalid, quoted};
 
-/// Mistakes of one line that are looked past, to find what else it says.
+/// How many errors of one line to skip, to find out what else it says.
 const MISTAKES_MAX: usize = 16;
 
-/// Refuses tokens that are too long for anything that this program takes.
+/// Refuses tokens that are too long for any argument of this program.
 pub(crate) fn check_token_lengths(tokens: &[OsString]) -> Result<(), Failure> {
     match tokens.iter().map(|token| token.len()).find(|length| *length > TOKEN_BYTES_MAX) {
         None => Ok(()),
@@ -28,22 +28,22 @@ pub(crate) fn check_token_lengths(tokens: &[OsString]) -> Result<(), Failure> {
     }
 }
 
-/// A command line as clap reads it.
+/// A command line as parsed by clap.
 pub struct CommandLine<'a> {
     program: &'a Program,
     /// What clap found; for a wrong line, the rest of it, so that the failure is logged in the
     /// right place.
     pub matches: ArgMatches,
-    /// The words of the command, as far as they are right.
+    /// The words of the command, as far as they are valid.
     words: String,
-    /// The command, if it is known.
+    /// The command, if known.
     pub entry: Option<&'static Entry>,
-    /// What is wrong: 64, in one line.
+    /// What is wrong: 64, with a one-line message.
     pub mistake: Result<(), Failure>,
 }
 
 impl<'a> CommandLine<'a> {
-    /// One without mistakes, unless flags stand in front of a command that does not have them.
+    /// A line without errors, except perhaps for flags before a command that does not have them.
     pub(crate) fn new(program: &'a Program, matches: ArgMatches) -> CommandLine<'a> {
         let words: Vec<&str> = levels(&matches).filter_map(ArgMatches::subcommand_name).collect();
         let words = words.join(" ");
@@ -53,7 +53,7 @@ impl<'a> CommandLine<'a> {
         line
     }
 
-    /// One that is wrong, and what is said of it.
+    /// A line with an error, and the failure that reports it.
     pub(crate) fn wrong(
         program: &'a Program,
         command: &Command,
@@ -64,12 +64,12 @@ impl<'a> CommandLine<'a> {
         CommandLine { mistake: Err(failure(&line)), ..line }
     }
 
-    /// Whether a document alone is to go to stdout.
+    /// Whether only a document goes to stdout.
     pub(crate) fn asks_for_json(&self) -> bool {
         matches!(innermost(&self.matches).try_get_one("json"), Ok(Some(true)))
     }
 
-    /// Refuses flags of a command before the word of one inside it, which has its own:
+    /// Refuses flags given before the word of an inner command, which has flags of its own:
     /// `load --port 1 merge`.
     fn check_outer_commands(&self) -> Result<(), Failure> {
         for level in levels(&self.matches) {
@@ -84,7 +84,7 @@ impl<'a> CommandLine<'a> {
         Ok(())
     }
 
-    /// What clap found wrong, in one line.
+    /// Clap's error as one line.
     pub(crate) fn explain(
         &self,
         error: &clap::Error,
@@ -149,7 +149,7 @@ impl<'a> CommandLine<'a> {
         entries.map(|entry| entry.name).collect::<Vec<_>>().join(", ")
     }
 
-    /// A value that starts with a dash, which clap takes for a cluster of short flags: `-inf`.
+    /// A value that starts with a dash, which clap takes for a group of short flags: `-inf`.
     fn dashed_value(
         &self,
         error: &clap::Error,
@@ -199,7 +199,7 @@ impl<'a> CommandLine<'a> {
     }
 }
 
-/// The levels of a command line: the program's, perhaps a group's, the command's.
+/// The levels of a command line: the program's, perhaps a group's, and the command's.
 pub(crate) fn levels(matches: &ArgMatches) -> impl Iterator<Item = &ArgMatches> {
     iter::successors(Some(matches), |level| level.subcommand().map(|(_, inner)| inner))
 }
@@ -209,9 +209,9 @@ pub fn innermost(matches: &ArgMatches) -> &ArgMatches {
     levels(matches).last().unwrap_or(matches)
 }
 
-/// The matches of a wrong line without the words that clap stumbles over.
+/// The matches of a wrong line, without the words that clap rejects.
 fn matches_beside_mistakes(command: &Command, tokens: &[OsString], dashed: bool) -> ArgMatches {
-    // A request for help yields no matches.
+    // A request for help would yield no matches.
     let command = lenient(command.clone(), dashed);
     let command = command.disable_help_flag(true).disable_version_flag(true);
     let command = command.disable_help_subcommand(true);
@@ -233,7 +233,7 @@ fn matches_beside_mistakes(command: &Command, tokens: &[OsString], dashed: bool)
     command.ignore_errors(true).try_get_matches_from(tokens).expect("errors are ignored")
 }
 
-/// The word that is not right, for mistakes after which the line can go on.
+/// The rejected word, for errors after which parsing can go on.
 fn stumbled_over(error: &clap::Error) -> Option<String> {
     match error.kind() {
         ErrorKind::UnknownArgument | ErrorKind::InvalidValue | ErrorKind::TooManyValues => {

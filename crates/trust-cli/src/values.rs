@@ -1,4 +1,4 @@
-//! The texts of settings: what they may be, and how they are shown.
+//! The texts of settings: which are valid, and how to display them.
 
 use std::ffi::OsStr;
 use std::fmt::{Display, Write as _};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::quantity::{RATES, SIZES, TIMES, with_unit};
 use crate::settings::ValueKind;
 
-/// A text between quotes that is safe in one line for a terminal, and of bounded length.
+/// A quoted text of bounded length, safe for a terminal on one line.
 pub fn quoted(text: impl AsRef<OsStr>) -> String {
     let text = text.as_ref().to_string_lossy();
     let mut quoted = String::from("'");
@@ -41,7 +41,7 @@ pub fn bare(text: impl AsRef<OsStr>) -> String {
 /// A TCP port to listen on.
 pub const PORT: ValueKind<u16> = ValueKind::of_text("PORT", "a port from 0 to 65535", parse_port);
 
-/// What a time may be, and what 0 means where it is allowed.
+/// What a time may be, and what 0 means if it is allowed.
 macro_rules! a_time {
     ($zero:literal) => {
         concat!(
@@ -52,7 +52,7 @@ macro_rules! a_time {
     };
 }
 
-/// What a size may be, in that range.
+/// What a size in this range may be.
 macro_rules! a_size {
     ($range:literal) => {
         concat!(
@@ -63,15 +63,15 @@ macro_rules! a_size {
     };
 }
 
-/// A limit that 0 turns off.
+/// A limit, disabled by 0.
 pub const LIMIT: ValueKind<Duration> =
     ValueKind::of_text("DURATION", a_time!(", or 0 (off)"), parse_limit);
 
-/// A time where 0 means at once.
+/// A time, where 0 means immediately.
 pub const DELAY: ValueKind<Duration> =
     ValueKind::of_text("DURATION", a_time!(", or 0 (at once)"), parse_limit);
 
-/// A time where 0 means that there is none of it.
+/// A time, where 0 means none.
 pub const OPTIONAL_TIME: ValueKind<Duration> =
     ValueKind::of_text("DURATION", a_time!(", or 0 (none)"), parse_limit);
 
@@ -83,7 +83,7 @@ pub const TIME: ValueKind<Duration> = ValueKind::of_text("DURATION", a_time!("")
 /// A number of things.
 pub const COUNT: ValueKind<u64> = ValueKind::of_text("COUNT", "a whole number from 1", parse_count);
 
-/// A number of things in a second.
+/// A number of things per second.
 pub const COUNT_PER_SECOND: ValueKind<u64> = ValueKind::of_text(
     "RATE",
     "a whole number a second from 1, with k or M or without, as 500 or 2k",
@@ -103,15 +103,15 @@ pub const POSITIVE_SIZE: ValueKind<u32> =
         parse_size(text).filter(|size| *size > 0)
     });
 
-/// A number of bytes that is not 0, and need not fit a frame.
+/// A number of bytes that is not 0, and may exceed a frame.
 pub const LARGE_SIZE: ValueKind<u64> =
     ValueKind::of_text("SIZE", a_size!("from 1 byte"), parse_large_size);
 
-/// What decides random choices.
+/// The seed of random choices.
 pub const SEED: ValueKind<u64> =
     ValueKind::of_text("NUMBER", "a whole number from 0", |text| text.parse().ok());
 
-/// Whether something is on: the flag alone says yes.
+/// Whether something is on; the flag alone turns it on.
 pub const SWITCH: ValueKind<bool> =
     ValueKind { is_switch: true, ..ValueKind::of_text("BOOL", "true or false", parse_bool) };
 
@@ -123,7 +123,7 @@ pub fn parse_port(text: &str) -> Option<u16> {
     digits(text)?.parse().ok()
 }
 
-/// A time with a unit, or in seconds, with fractions: 0, or at least a millisecond.
+/// A time with a unit, or in seconds, possibly with a fraction: 0, or at least a millisecond.
 pub fn parse_limit(text: &str) -> Option<Duration> {
     match with_unit(text, TIMES) {
         Some(_) => {
@@ -133,14 +133,14 @@ pub fn parse_limit(text: &str) -> Option<Duration> {
     }
 }
 
-/// A time with a unit, as short as a nanosecond.
+/// A time with a unit, down to a nanosecond.
 pub fn parse_time(text: &str) -> Option<Duration> {
     let (number, unit) = with_unit(text, TIMES)?;
     let time = Duration::from_nanos(unit.whole(number)?);
     (time <= Duration::from_secs(LIMIT_SECONDS_MAX)).then_some(time)
 }
 
-/// A time in seconds, with fractions: 0, or at least a millisecond.
+/// A time in seconds, possibly with a fraction: 0, or at least a millisecond.
 fn parse_seconds(text: &str) -> Option<Duration> {
     let seconds: f64 = text.parse().ok()?;
     if seconds.is_sign_negative() || !seconds.is_finite() {
@@ -183,7 +183,7 @@ fn parse_bytes(text: &str) -> Option<u64> {
     }
 }
 
-/// Yes or no; 1 and 0 too, as variables often have them.
+/// Yes or no; also 1 and 0, which are common in variables.
 pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "true" | "1" => Some(true),
@@ -197,16 +197,16 @@ pub fn parse_text(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// The name of a file, which is not empty and need not be UTF-8.
+/// The name of a file, not empty and not necessarily UTF-8.
 pub fn parse_path(text: &OsStr) -> Option<PathBuf> {
     (!text.is_empty()).then(|| text.into())
 }
 
-/// Characters of a value that an error message repeats.
+/// The most characters of a value that an error message repeats.
 const QUOTED_CHARACTERS_MAX: usize = 200;
 
-/// Seconds in 31 years, and in 277,777 hours and a little: longer limits in plain seconds are cut
-/// to it, as no run sees their end and every clock can still be added to.
+/// Seconds in 31 years, or a little over 277,777 hours. Longer limits in plain seconds are cut to
+/// this: no run sees their end, and they can still be added to any clock.
 const LIMIT_SECONDS_MAX: u64 = 1_000_000_000;
 
 fn digits(text: &str) -> Option<&str> {

@@ -1,4 +1,4 @@
-//! Waiting for descriptors, a signal and a point in time at once.
+//! Waiting for descriptors, a signal and a point in time together.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -9,22 +9,22 @@ use crate::exit_code::{ExitCode, Failure};
 use crate::signals::{Signals, Stopped};
 use crate::text::{reason, seconds};
 
-/// One time limit over several steps.
+/// One time limit for several steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
     time: Option<Duration>,
-    /// When it is reached.
+    /// When it expires.
     pub end: Option<Instant>,
 }
 
 impl Limit {
-    /// A limit that runs from now on; zero means none.
+    /// A limit that starts now; zero means none.
     pub fn start(time: Duration) -> Limit {
         let time = (!time.is_zero()).then_some(time);
         Limit { time, end: time.map(|time| Instant::now() + time) }
     }
 
-    /// What is said once it is reached.
+    /// The message once it has expired.
     pub fn message(&self) -> String {
         match self.time {
             Some(time) => format!("no answer within {}", seconds(time)),
@@ -33,13 +33,13 @@ impl Limit {
     }
 }
 
-/// Waits until a descriptor is ready or `until` is reached (`None`: as long as it takes). A `None`
-/// among the descriptors is left out. Returns for each descriptor whether something can be done with
-/// it, or is wrong with it; nothing ready is a possible answer.
+/// Waits until a descriptor is ready or `until` is reached (`None`: indefinitely). A `None` among
+/// the descriptors is skipped. Returns for each descriptor whether it is ready or has an error;
+/// possibly none is.
 ///
 /// # Errors
 ///
-/// A signal that came first; 71 for what poll(2) reports, apart from EINTR.
+/// A signal that came first; 71 for errors of poll(2) other than EINTR.
 pub fn wait<const N: usize>(
     signals: &Signals,
     descriptors: [Option<(BorrowedFd<'_>, PollFlags)>; N],
@@ -54,7 +54,7 @@ pub fn wait<const N: usize>(
 ///
 /// # Errors
 ///
-/// As [`wait`].
+/// Like [`wait`].
 pub fn wait_for_any(
     signals: &Signals,
     descriptors: &[(BorrowedFd<'_>, PollFlags)],
@@ -66,7 +66,7 @@ pub fn wait_for_any(
         .map(|descriptor| PollFd::from_borrowed_fd(*descriptor, PollFlags::IN))
         .chain(descriptors.iter().map(|(it, flags)| PollFd::from_borrowed_fd(*it, *flags)))
         .collect();
-    // A time that is too long to be expressed is as good as none.
+    // A time too long to express might as well be no limit.
     let timeout = until.and_then(|until| Timespec::try_from(left(until)).ok());
     match rustix::event::poll(&mut polled, timeout.as_ref()) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -85,11 +85,11 @@ pub fn wait_for_any(
     Ok(came.to_vec())
 }
 
-/// Waits for one descriptor; whether it is ready, or else `until` is reached.
+/// Waits for one descriptor; returns whether it is ready, as opposed to `until` being reached.
 ///
 /// # Errors
 ///
-/// As [`wait`].
+/// Like [`wait`].
 pub fn wait_for(
     signals: &Signals,
     descriptor: BorrowedFd<'_>,

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use super::*;
 
-/// Longer than anything here takes.
+/// Longer than any test here takes.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn gap_line() -> GapLine {
@@ -24,7 +24,7 @@ fn deadline() -> Instant {
     Instant::now() + DEADLINE
 }
 
-/// A pipe in a file's place, as it would be opened there: it is full until somebody reads.
+/// A pipe in place of a file, opened in the same way. It is full until its reader reads.
 fn sink_into_pipe() -> (Sink, io::PipeReader) {
     let (reader, writer) = io::pipe().unwrap();
     rustix::fs::fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
@@ -82,7 +82,7 @@ fn what_was_given_up_is_never_written() {
     (0..pushed).for_each(|_| sink.push(&line));
     let missing = sink.give_up(deadline());
     assert!(missing > 0, "a pipe takes less");
-    // The writer's end of the pipe is closed when the writer has ended.
+    // The writer closes its end of the pipe when it ends.
     let (mut written, mut piece) = (0, [0; 65_536]);
     while written + missing <= pushed {
         match reader.read(&mut piece).unwrap() {
@@ -131,7 +131,7 @@ fn another_file_takes_over_from_a_fifo_whose_reader_does_not_read() {
     assert!(waiting > 0, "a pipe takes less");
     sink.replace_file(LogFile::open(&path).unwrap());
     assert_eq!(sink.settle(deadline()), 0);
-    // The FIFO has the first ones, whole, and the file the rest.
+    // The FIFO got the first lines, all complete, and the file the rest.
     let mut first = vec![0; 1024 * 1024];
     let count = (&reader).read(&mut first).unwrap();
     let (first, rest) = (&first[..count], fs::read(&path).unwrap());
@@ -178,7 +178,7 @@ fn a_torn_last_line_is_closed_by_the_next_one_whoever_tore_it() {
         let closed = if before == "{\"to" { "{\"to\n" } else { before };
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{closed}{{1}}\n{{2}}\n"));
 
-        // Another process tears a line, and a third closes it.
+        // Another process tears a line, and a third one closes it.
         let mut other = OpenOptions::new().append(true).open(&path).unwrap();
         other.write_all(b"{\"torn").unwrap();
         writer.write_batch(b"{3}\n");
@@ -197,7 +197,7 @@ fn lines_that_a_gap_line_is_to_tell_of_are_missing_until_it_is_written() {
     let pushed = 3 * QUEUE_BYTES / line.len();
     for _ in 0..pushed {
         sink.push(&line);
-        // The writer takes whole batches while more is pushed.
+        // The writer takes whole batches while more lines are pushed.
         thread::yield_now();
     }
     let missing = sink.settle(Instant::now());
@@ -232,19 +232,19 @@ fn a_file_that_was_moved_away_or_removed_is_followed_by_one_of_its_name() {
     let moved = path.with_extension("1");
     write("one\n", true);
     fs::rename(&path, &moved).unwrap();
-    // It is looked at once in a while.
+    // It is only checked from time to time.
     write("two\n", false);
     write("three\n", true);
     assert_eq!(fs::read_to_string(&moved).unwrap(), "one\ntwo\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "three\n");
-    // By another file that is there already.
+    // Replaced by another, existing file.
     fs::rename(&moved, &path).unwrap();
     write("four\n", true);
     assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\nfour\n");
     fs::remove_file(&path).unwrap();
     write("five\n", true);
     assert_eq!(fs::read_to_string(&path).unwrap(), "five\n");
-    // Without its directory it goes on nowhere, until there is one again.
+    // Without its directory it goes on with the old file, until there is a directory again.
     let directory = path.parent().unwrap();
     fs::remove_dir_all(directory).unwrap();
     write("six\n", true);
