@@ -1,4 +1,4 @@
-//! Whether a client has what it is owed, and whether the counters of its connection say so.
+//! Whether a client got everything it is owed, and whether its connection's counters agree.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ impl Case<'_> {
         ensure(read <= most, || format!("{read} bytes read, {most} owed for what was sent"))
     }
 
-    /// What a client that saw the end, or could have seen it, has read.
+    /// Checks what a client read that saw the end, or could have seen it.
     pub(crate) fn check_end(&self) -> Result<(), String> {
         let history = self.history;
         let (from, by) = self.logged.decided;
@@ -26,7 +26,7 @@ impl Case<'_> {
         if ended == Some(End::OfStream) {
             ensure(read == out, || format!("{read} bytes and the end, {out} were sent"))?;
         }
-        // Cut before anything was said of an end; or before it was acknowledged, which is no reason
+        // Cut off before any end was in sight; or before it was acknowledged, which is no excuse
         // where acknowledgements arrive.
         let is_healthy = history.is_healthy_until(Duration::MAX);
         let is_cut =
@@ -47,18 +47,19 @@ impl Case<'_> {
         }
         let bytes_in = self.count("bytes_in");
         let has_fin = ["peer_fin", "truncated_frame"].contains(&self.reason());
-        // A fence lets frames through that began before the drain was asked for, and for certain those of
-        // which the server's kernel had a byte.
+        // A fence lets frames through that began before the drain was requested, and certainly
+        // those of which the server's kernel had a byte.
         let told = self.played.told_to_stop;
         let is_drained = by + self.early >= told.from;
-        // What came after a silence, or after a connection had become too old, was not served any more.
+        // Bytes that arrived after a silence, or after a connection was too old, were no longer
+        // served.
         let sure_by = from.saturating_sub(self.under_way);
         let received = match self.reason() {
             "recv_timeout" | "max_lifetime" if history.is_healthy_until(from) => {
                 history.sent_by(sure_by)
             }
             "recv_timeout" | "max_lifetime" => 0,
-            // Not only what the server says that it had: its kernel had acknowledged so much.
+            // Besides the server's own figure: its kernel had acknowledged this much.
             "drain" => bytes_in.max(history.acknowledged_at_signal),
             _ => bytes_in,
         };
@@ -80,7 +81,8 @@ impl Case<'_> {
                 format!("{read} bytes and the end, which is inside a frame")
             })?;
         }
-        // Whoever waits for the end sees it, unless it goes on sending to who does not listen any more.
+        // A client that waits for the end sees it, unless it keeps sending to a server that has
+        // stopped listening.
         let keeps_quiet =
             history.sent_by(from.saturating_sub(self.under_way)) == history.sent_total();
         let is_waited_for = has_fin || !self.played.script.limits.linger_timeout.is_zero();
@@ -97,7 +99,7 @@ impl Case<'_> {
         ensure(!is_owed_an_end || is_soon, || format!("{:?}, decided at {by:?}", history.end))
     }
 
-    /// Whether a failure while lingering can have taken what was under way.
+    /// Whether a failure while lingering can have lost bytes in flight.
     fn was_cut(&self) -> bool {
         let cut = ["drain_timeout", "second_signal", "client_reset", "broken_pipe", "send_timeout"];
         self.logged.events.iter().any(|event| cut.contains(&event.name()))

@@ -1,4 +1,4 @@
-//! One client: does what its script says, and writes down what it did and saw.
+//! One client: follows its script, and records what it did and saw.
 
 mod change;
 
@@ -17,14 +17,14 @@ use super::host::{Change, Fault, Host};
 use super::watch::Watch;
 use trust_testkit::{STEP_DEADLINE, kernel};
 
-/// Bounds of what the kernel takes for TCP_MAXSEG.
+/// The kernel's bounds for TCP_MAXSEG.
 const SEGMENT_MIN: usize = 88;
 const SEGMENT_MAX: usize = 32_767;
 
-/// Receives in one turn, so that the other clients of the script get theirs.
+/// Receives per turn, so that the script's other clients get their turns.
 const RECEIVES_PER_TURN: u32 = 256;
 
-/// Bytes that a client receives with one call at most.
+/// The most bytes that a client receives per call.
 const RECEIVE_MAX: usize = 65_536;
 
 /// A client of a script.
@@ -35,7 +35,7 @@ pub(crate) struct Client {
     stream: Option<TcpStream>,
     pub(crate) history: History,
     steps_done: usize,
-    /// When the next step is due; never, if `None`.
+    /// When the next step is due; `None`: never.
     step_at: Option<Duration>,
     /// How many bytes it was told to send so far; some may have to wait for room.
     told: usize,
@@ -46,7 +46,8 @@ pub(crate) struct Client {
     reads_at: Duration,
     closes_at: Option<Duration>,
     outage_ends: Option<Duration>,
-    /// What is being done to its host or its path, and why. It does nothing else meanwhile.
+    /// The change of its host or its path in progress, and its reason. It does nothing else
+    /// meanwhile.
     change: Option<(Change, Why)>,
 }
 
@@ -71,7 +72,7 @@ impl Client {
         }
     }
 
-    /// Connects, if it is time to.
+    /// Connects when it is time to.
     #[track_caller]
     pub(crate) fn connect_if_due(&mut self, server: SocketAddr) {
         if self.history.connected.is_some() || self.watch.now() < self.script.connects_at {
@@ -79,7 +80,7 @@ impl Client {
         }
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("make a socket");
         let path = &self.script.path;
-        // All before the handshake, in which segment and window are announced.
+        // All of it before the handshake, which announces segment size and window.
         let segment = path.segment.clamp(SEGMENT_MIN, SEGMENT_MAX);
         socket.set_tcp_mss(segment as u32).expect("set TCP_MAXSEG");
         socket.set_recv_buffer_size(path.client_receive_buffer).expect("set SO_RCVBUF");
@@ -115,7 +116,7 @@ impl Client {
             let change = self.host.end(Fault::outage(unreachable), self.watch);
             self.change = Some((change, Why::PathRecovers));
         }
-        // A turn is bounded by the number of steps.
+        // The number of steps bounds a turn.
         while let Some(at) = self.step_at.filter(|at| *at <= self.watch.now())
             && self.change.is_none()
         {
@@ -134,10 +135,10 @@ impl Client {
         }
     }
 
-    /// When it has something to do again without being woken.
+    /// When it next has something to do without being woken.
     pub(crate) fn next_time(&self) -> Option<Duration> {
         if self.history.connected.is_none() {
-            // One that comes too late stays away.
+            // A client that comes too late stays away.
             return Some(self.script.connects_at).filter(|at| *at > self.watch.now());
         }
         if self.change.is_some() {
@@ -161,16 +162,16 @@ impl Client {
             flags |= PollFlags::OUT;
         }
         let stream = self.stream.as_ref()?;
-        // An error would be reported even to who waits for nothing, again and again.
+        // Polling would report an error again and again even without any requested event.
         (!flags.is_empty()).then(|| PollFd::new(stream, flags))
     }
 
-    /// Whether something is being done to its host or its path.
+    /// Whether a change of its host or its path is in progress.
     pub(crate) fn is_changing(&self) -> bool {
         self.change.is_some()
     }
 
-    /// Whether nothing more is to be expected of it, now that the server has ended.
+    /// Whether it has nothing more to do, now that the server has ended.
     pub(crate) fn is_through(&self) -> bool {
         let starts = |step: &trust_sim::script::Step| matches!(step.action, Action::StartReading);
         let starts_again = self.script.steps[self.steps_done..].iter().any(starts);
@@ -178,7 +179,7 @@ impl Client {
         self.stream.is_none() || self.is_gone || self.history.end.is_some() || !reads_on
     }
 
-    /// The server is about to be told to stop: notes which bytes its kernel has for certain.
+    /// Called just before the server is told to stop: notes which bytes its kernel certainly has.
     pub(crate) fn note_signal(&mut self, server: SocketAddr) {
         let (SocketAddr::V4(own), SocketAddr::V4(server)) = (self.history.address, server) else {
             unreachable!("all is played in 127.0.0.0/8");
@@ -189,8 +190,8 @@ impl Client {
         let sent = self.history.sent_total();
         let unsure = match kernel::Socket::find(own, server) {
             Some(socket) => usize::try_from(socket.unacknowledged).unwrap_or(usize::MAX),
-            // Closed in both directions, so all was acknowledged; or reset, and then there is no orderly end
-            // that would be judged by it.
+            // Closed in both directions, so everything was acknowledged; or reset, and then there
+            // is no orderly end to be judged by it.
             None if self.history.half_closed => 0,
             None => sent,
         };
@@ -210,13 +211,13 @@ impl Client {
     fn take_step(&mut self) {
         let action = self.script.steps[self.steps_done].action;
         self.steps_done += 1;
-        // A host that is gone can only come back, and a path can fail without it.
+        // A host that is gone can only come back; its path can still fail.
         if self.is_gone && !matches!(action, Action::Reboot | Action::Outage(..)) {
             return;
         }
         self.note(&format!("{action:?}"));
         match action {
-            // Behind its FIN there is nothing to send.
+            // Nothing can be sent after FIN.
             Action::Send(_) if self.half_closes => {}
             Action::Send(count) => match self.loses_answer_in() {
                 Some(fault) => {
@@ -246,7 +247,7 @@ impl Client {
             }
             Action::Reboot => self.reboot(),
             Action::Outage(length, unreachable) => {
-                // Once in the life of a path, as in the simulation.
+                // Once per path, as in the simulation.
                 if self.history.outage.is_none() {
                     let change = self.host.begin(Fault::outage(unreachable), self.watch);
                     self.change = Some((change, Why::PathFails(length, unreachable)));
@@ -299,7 +300,7 @@ impl Client {
             let (span, outcome) = self.watch.span(|| stream.read(&mut buffer));
             match outcome {
                 Ok(0) => {
-                    // After a failed call the end of the stream is no news.
+                    // After a failed call the end of the stream means nothing.
                     let end = if self.history.is_failed { End::Error } else { End::OfStream };
                     self.history.end = Some((end, span.to));
                     self.note("reads the end of the stream");
@@ -321,7 +322,7 @@ impl Client {
         }
     }
 
-    /// A call failed: nothing more can be sent, and what is read afterwards proves nothing.
+    /// A call failed: nothing more can be sent, and anything read afterwards proves nothing.
     fn fail(&mut self, errno: i32) {
         self.history.is_failed = true;
         self.note(&format!("fails with errno {errno}"));

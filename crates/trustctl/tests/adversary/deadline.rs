@@ -1,4 +1,4 @@
-//! Whether everything happened in its time: no limit early, nothing that was due missed.
+//! Whether everything happened on time: no limit early, nothing due missed.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::verdict::{Case, Logged, ensure};
 use super::watch::Span;
 use trust_testkit::event::Event;
 
-/// An acknowledgement is delayed by so much at most (TCP_DELACK_MAX of Linux).
+/// The longest delay of an acknowledgement (TCP_DELACK_MAX of Linux).
 const DELAYED_ACK: Duration = Duration::from_millis(200);
 
 impl Case<'_> {
@@ -29,7 +29,7 @@ impl Case<'_> {
         match self.reason() {
             "recv_timeout" => {
                 not_before("accepted", accepted, limits.timeout)?;
-                // A byte that had certainly arrived broke the silence.
+                // A byte that had certainly arrived ended the silence.
                 for sent in &self.history.sent {
                     let arrived = sent.span.to + self.under_way;
                     if arrived <= at && self.history.is_healthy_until(arrived) {
@@ -42,7 +42,7 @@ impl Case<'_> {
                 let timeout = self.patience().unwrap_or_default();
                 not_before("accepted", accepted, Some(timeout))?;
                 for read in &self.history.read {
-                    // It had arrived since nothing was there for the last time, and was acknowledged.
+                    // It arrived after the last time that nothing was there, and was acknowledged.
                     let acknowledged = read.span.to + DELAYED_ACK + self.under_way;
                     let is_sure = acknowledged <= at
                         && self.history.reads_freely_during(read.span.from, acknowledged)
@@ -76,8 +76,8 @@ impl Case<'_> {
         }
     }
 
-    /// How long the peer may acknowledge nothing: the linger limit, where that is in force, is the
-    /// shorter one.
+    /// How long the peer may acknowledge nothing: the linger timeout, where it applies, is the
+    /// shorter limit.
     pub(crate) fn patience(&self) -> Option<Duration> {
         let limits = &self.played.script.limits;
         let (at, _) = self.logged.decided;
@@ -94,7 +94,7 @@ impl Case<'_> {
         }
     }
 
-    /// Whether something else was due before what came.
+    /// Checks that nothing else was due before what happened.
     pub(crate) fn check_not_overdue(&self) -> Result<(), String> {
         let history = self.history;
         let (at, _) = self.logged.decided;
@@ -123,7 +123,7 @@ impl Case<'_> {
             not_after("the FIN", fin.to, at)?;
         }
         if let Some(timeout) = limits.timeout {
-            // Once to find out that bytes are stuck or that none come, once to give up.
+            // Once to find out that bytes are stuck or that none arrive, once to give up.
             let outage = history.outage.map(|outage| outage.over.to + outage.length());
             let active = history.active_before(at).max(self.logged.accepted);
             let since = active.max(outage.unwrap_or_default().min(at));
@@ -150,7 +150,7 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// A client that behaves has its answer soon.
+    /// Checks that a well-behaved client gets its answer soon.
     pub(crate) fn check_prompt(&self) -> Result<(), String> {
         let history = self.history;
         let (decided, _) = self.logged.decided;
@@ -173,7 +173,7 @@ impl Case<'_> {
         let Logged { closed, decided, .. } = self.logged;
         let linger = self.played.script.limits.linger_timeout;
         if ["peer_fin", "truncated_frame"].contains(&self.reason()) {
-            // Its place is given back with the last acknowledgement.
+            // Its slot is released with the last acknowledgement.
             let is_plain = history.is_healthy_until(closed) && history.reads_freely_until(closed);
             let by = decided.1 + DELAYED_ACK + self.allowed_lateness(decided.1);
             return ensure(!is_plain || closed <= by, || {
@@ -193,7 +193,8 @@ impl Case<'_> {
             format!("over after {took:?} of {linger:?}")
         })?;
         let since = history.active_before(closed).max(decided.1);
-        // What is owed is sent first, and where answers do not arrive that takes until they are given up.
+        // Owed bytes are sent first. If answers do not arrive, that lasts until the server gives up
+        // on them.
         let is_plain =
             history.is_healthy_until(closed) && history.reads_freely_during(decided.0, closed);
         let outage = history.outage.map(|outage| 2 * outage.length());
@@ -207,18 +208,18 @@ impl Case<'_> {
         })
     }
 
-    /// How late something may be that was due then, pauses of the process included.
+    /// How late something that was due then may be, pauses of the process included.
     fn allowed_lateness(&self, due: Duration) -> Duration {
         self.late + self.paused_since(due) + self.grid()
     }
 
-    /// How long the process did not run that may still have been behind then.
+    /// How long the process was paused in pauses that may still have had an effect then.
     pub(crate) fn paused_since(&self, due: Duration) -> Duration {
         let pauses = self.played.pauses.iter().filter(|pause| pause.to + self.late >= due);
         pauses.map(|pause| pause.to.saturating_sub(pause.from)).sum()
     }
 
-    /// What deadlines are rounded up to, and looked at for acknowledgements.
+    /// The grid of deadlines, which is also that of looks for acknowledgements.
     fn grid(&self) -> Duration {
         self.played.script.limits.timeout.unwrap_or_default() / 4 + self.played.script.timer_grid
     }

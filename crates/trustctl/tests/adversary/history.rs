@@ -7,14 +7,14 @@ use trust_sim::script::ClientScript;
 
 use super::watch::Span;
 
-/// A receive buffer that the kernel never has to be stingy with, in bytes; with a smaller one, windows close
-/// and open at times that only the two kernels know.
+/// A receive buffer, in bytes, that never makes the kernel stingy. With a smaller one, windows
+/// close and open at times that only the two kernels know.
 const ROOMY: usize = 4_096;
 
-/// What goes through the smallest buffers without a stop, in bytes.
+/// What passes even the smallest buffers without a stop, in bytes.
 const SMALL_UPLOAD: usize = 500;
 
-/// Lines that are kept of what a client did.
+/// How many lines to keep of what a client did.
 const LINES_MAX: usize = 300;
 
 /// How the client saw its connection end.
@@ -24,25 +24,25 @@ pub(crate) enum End {
     Error,
 }
 
-/// A call, and how many bytes there were in all after it.
+/// A call, and the total number of bytes after it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Progress {
     pub(crate) span: Span,
     pub(crate) total: usize,
 }
 
-/// How its path failed for some time.
+/// A temporary failure of its path.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outage {
     pub(crate) begun: Span,
-    /// The moment that the script wants, until it is over.
+    /// The end according to the script, until it has really ended.
     pub(crate) over: Span,
-    /// A router says so to the server.
+    /// A router reports it to the server.
     pub(crate) unreachable: bool,
 }
 
 impl Outage {
-    /// How long it lasted at most.
+    /// The longest time that it can have lasted.
     pub(crate) fn length(&self) -> Duration {
         self.over.to.saturating_sub(self.begun.from)
     }
@@ -54,36 +54,36 @@ pub(crate) struct History {
     pub(crate) address: SocketAddr,
     pub(crate) connected: Option<Span>,
     pub(crate) sent: Vec<Progress>,
-    /// Receives; each span begins when nothing was there for the last time.
+    /// Receives; each span starts when nothing was there for the last time.
     pub(crate) read: Vec<Progress>,
     pub(crate) last_dry: Duration,
-    /// When it closed its sending side, or all.
+    /// When it closed its sending side, or both.
     pub(crate) fin: Option<Span>,
-    /// It did so while it went on reading.
+    /// It did so and went on reading.
     pub(crate) half_closed: bool,
     /// When it closed with RST.
     pub(crate) reset: Option<Span>,
-    /// From when on its kernel may answer with RST.
+    /// The time from which its kernel may answer with RST.
     pub(crate) may_reset: Option<Span>,
     /// When its path or its host first failed.
     pub(crate) disturbed: Option<Span>,
     pub(crate) outage: Option<Outage>,
     pub(crate) vanished: bool,
-    /// It did something that can cost it answers.
+    /// It did something that can lose it answers.
     pub(crate) is_careless: bool,
-    /// It reads whatever comes as soon as it comes, apart from `not_reading`.
+    /// It reads everything immediately, apart from `not_reading`.
     pub(crate) reads_freely: bool,
-    /// When it did not read, and until when, if it began again.
+    /// When it stopped reading, and when it resumed, if it did.
     pub(crate) not_reading: Vec<(Duration, Option<Duration>)>,
     /// It has not stopped reading for good.
     pub(crate) reads_on: bool,
-    /// The last thing it did that a server can notice.
+    /// When it did anything that a server can notice.
     pub(crate) active: Vec<Duration>,
     pub(crate) is_failed: bool,
     pub(crate) end: Option<(End, Duration)>,
     /// Bytes that the server's kernel had just before the server was told to stop.
     pub(crate) acknowledged_at_signal: usize,
-    /// What came back and was not what had been sent.
+    /// Echoed bytes that differ from those sent.
     pub(crate) wrong_echo: Option<String>,
     pub(crate) lines: Vec<String>,
 }
@@ -126,12 +126,12 @@ impl History {
         self.read.last().map_or(0, |progress| progress.total)
     }
 
-    /// Bytes that it had certainly handed to its kernel, with all calls back, by then.
+    /// Bytes that it had certainly passed to its kernel by then, with all calls returned.
     pub(crate) fn sent_by(&self, at: Duration) -> usize {
         self.sent.iter().rev().find(|sent| sent.span.to <= at).map_or(0, |sent| sent.total)
     }
 
-    /// Bytes that it may have handed to its kernel by then.
+    /// Bytes that it may have passed to its kernel by then.
     pub(crate) fn maybe_sent_by(&self, at: Duration) -> usize {
         self.sent.iter().rev().find(|sent| sent.span.from <= at).map_or(0, |sent| sent.total)
     }
@@ -146,7 +146,7 @@ impl History {
         self.disturbed.is_none_or(|span| span.from > at)
     }
 
-    /// Whether it read whatever came, as soon as it came, all the time.
+    /// Whether it read everything immediately throughout.
     pub(crate) fn reads_freely_during(&self, from: Duration, to: Duration) -> bool {
         let is_in_it = |(stopped, began): &(Duration, Option<Duration>)| {
             *stopped <= to && began.is_none_or(|began| began >= from)
@@ -156,12 +156,12 @@ impl History {
         self.reads_freely && !has_stopped && (!has_closed || self.end.is_some())
     }
 
-    /// The same from its beginning on.
+    /// The same, from its beginning.
     pub(crate) fn reads_freely_until(&self, at: Duration) -> bool {
         self.reads_freely_during(Duration::ZERO, at)
     }
 
-    /// The last time before `at` that it did something that a server can notice.
+    /// The last time before `at` that it did anything that a server can notice.
     pub(crate) fn active_before(&self, at: Duration) -> Duration {
         let calls = self.sent.iter().chain(&self.read).map(|progress| progress.span.to);
         let connected = self.connected.map(|span| span.to);

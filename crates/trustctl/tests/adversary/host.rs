@@ -1,12 +1,12 @@
-//! The network in which everything is played, and what can happen to a client's host and its path.
+//! The network for everything, and what can happen to a client's host and its path.
 //!
-//! Every client is a host of its own: an address of 127.0.0.0/8 that no other client of the run has. What
-//! happens to it is told to nftables by that address, where packets arrive, so that for whoever sent them
-//! they are lost on the way.
+//! Every client is a separate host: an address of 127.0.0.0/8 that no other client of the run has.
+//! Its faults are rules of nftables for that address, applied where packets arrive, so that to the
+//! sender they look lost on the way.
 //!
-//! A path has no delay here, as netem is not in every kernel. So nothing would be under way when a fault
-//! begins, and no answer would ever be lost. That is made up for: a fault can begin in the direction to the
-//! client alone, before the last send whose answer it is to take with it.
+//! Paths have no delay here, as not every kernel has netem. So nothing would be in flight when a
+//! fault begins, and no answer would ever be lost. To make up for that, a fault can begin in the
+//! direction to the client only, before the last send whose answer it is to take with it.
 
 use std::io::{self, PipeReader, Write};
 use std::net::Ipv4Addr;
@@ -22,7 +22,7 @@ use super::watch::{Span, Watch};
 use trust_testkit::net::{Network, started};
 use trust_testkit::runner;
 
-/// The faults, as sets of clients' addresses: what goes to them does not arrive, or what comes from them.
+/// The faults, as sets of clients' addresses: packets to them are lost, or packets from them.
 const RULES: &str = "table ip adversary {
     set gone_to { type ipv4_addr; }
     set gone_from { type ipv4_addr; }
@@ -42,22 +42,22 @@ const RULES: &str = "table ip adversary {
 }
 ";
 
-/// What a narrow network's kernel keeps for a server's connection at most: of what is to be sent, and of what
-/// was received. In bytes, as tcp(7) wants it.
+/// The most that the kernel of a narrow network buffers per connection of a server, for sending and
+/// for receiving; in bytes, in tcp(7)'s format.
 const NARROW: [(&str, &str); 2] =
     [("ipv4/tcp_wmem", "4096 4096 8192"), ("ipv4/tcp_rmem", "4096 8192 16384")];
 
-/// nftables refuses changes that meet another one; so one at a time.
+/// nftables refuses concurrent changes, so they are made one at a time.
 static CHANGES: Mutex<()> = Mutex::new(());
 
-/// The networks of a run. Buffers of a server's sockets are a setting of the network, so there are two.
+/// The networks of a run. Socket buffers are a setting of the network, so there are two.
 pub(crate) struct Networks {
     wide: Network,
     narrow: Network,
 }
 
 impl Networks {
-    /// Skips the test without nftables or the right to make networks.
+    /// Skips the test without nftables or without permission to create networks.
     #[track_caller]
     pub(crate) fn create() -> Networks {
         let [wide, narrow] = [(); 2].map(|()| {
@@ -72,7 +72,7 @@ impl Networks {
         Networks { wide, narrow }
     }
 
-    /// Does something in one of them.
+    /// Runs `action` in one of them.
     #[track_caller]
     pub(crate) fn inside<T: Send>(&self, is_narrow: bool, action: impl FnOnce() -> T + Send) -> T {
         let network = if is_narrow { &self.narrow } else { &self.wide };
@@ -85,14 +85,14 @@ impl Networks {
 pub(crate) enum Fault {
     /// The host is switched off.
     Gone,
-    /// Nothing gets through.
+    /// Every packet is lost.
     Cut,
-    /// Nothing gets through, and a router says so to the server.
+    /// Every packet is lost, and a router reports it to the server.
     Unreachable,
 }
 
 impl Fault {
-    /// An outage of a script.
+    /// An outage from a script.
     pub(crate) fn outage(unreachable: bool) -> Fault {
         if unreachable { Fault::Unreachable } else { Fault::Cut }
     }
@@ -111,10 +111,10 @@ impl Fault {
 pub(crate) struct Host(Ipv4Addr);
 
 impl Host {
-    /// Clients in a script at most: one of the numbers in their addresses.
+    /// The most clients per script: one of the numbers in their addresses.
     pub(crate) const CLIENTS_MAX: usize = 100;
 
-    /// That of client `index` in the run's script `number`.
+    /// The host of client `index` in the run's script `number`.
     pub(crate) fn new(number: u16, index: usize) -> Host {
         assert!(index < Host::CLIENTS_MAX, "more clients than addresses");
         let [high, low] = number.to_be_bytes();
@@ -125,7 +125,7 @@ impl Host {
         self.0
     }
 
-    /// The fault begins for what is sent to it, while what it sends still arrives.
+    /// The fault begins for packets sent to it; those that it sends still arrive.
     pub(crate) fn begin_towards_it(self, fault: Fault, watch: Watch) -> Change {
         self.change(watch, "add", fault, &["to"])
     }
@@ -149,12 +149,12 @@ impl Host {
     }
 }
 
-/// A change that is under way: nft(8) takes its time and its turn, for which the other clients of a script must
-/// not wait.
+/// A change in progress: nft(8) takes its time and its turn, and the script's other clients must
+/// not wait for it.
 pub(crate) struct Change {
     from: Duration,
     thread: JoinHandle<Duration>,
-    /// Comes to its end when the thread does.
+    /// Reaches its end when the thread does.
     end: PipeReader,
 }
 
@@ -178,16 +178,16 @@ impl Change {
         self.thread.is_finished()
     }
 
-    /// What becomes ready when it is made.
+    /// Becomes ready when the change is made.
     pub(crate) fn awaits(&self) -> PollFd<'_> {
         PollFd::new(&self.end, PollFlags::IN)
     }
 
-    /// When it was made; waits for that.
+    /// Waits until it is made; returns when that was.
     ///
     /// # Panics
     ///
-    /// As nft(8) complained.
+    /// If nft(8) failed.
     pub(crate) fn made(self) -> Span {
         match self.thread.join() {
             Ok(to) => Span { from: self.from, to },
@@ -196,11 +196,11 @@ impl Change {
     }
 }
 
-/// Runs commands for nft(8) in the network of the calling thread.
+/// Runs nft(8) commands in the network of the calling thread.
 ///
 /// # Errors
 ///
-/// What nft complains about.
+/// nft's complaint.
 #[track_caller]
 fn nft(commands: &str) -> Result<(), String> {
     let _turn = CHANGES.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,5 @@
-//! What must hold of a server as a whole: its books, its statistics, its exit code, what it leaves behind.
+//! What must hold for a server as a whole: its books, its statistics, its exit code, what it leaves
+//! behind.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,14 +8,14 @@ use super::play::Played;
 use super::verdict::{CLOCK, Case, PROMPT, Violation, ensure};
 use trust_testkit::event::{self, Event};
 
-/// Memory that a server with a handful of clients may have at most, in bytes: more than twice the 6.5 MB that
-/// were measured in a build without optimisation.
+/// The most memory for a server with a handful of clients, in bytes: more than twice the 6.5 MB
+/// measured in a build without optimisation.
 const MEMORY_MAX: u64 = 16 * 1024 * 1024;
 
 /// Counters that add up.
 const TOTALS: [&str; 4] = ["bytes_in", "bytes_out", "frames_in", "frames_out"];
 
-/// Events that nothing in a script gives a reason for.
+/// Events that no script gives a reason for.
 const NEVER: [&str; 7] = [
     "error",
     "io_error",
@@ -25,9 +26,9 @@ const NEVER: [&str; 7] = [
     "log_reopen_failed",
 ];
 
-/// What came of a script.
+/// The outcome of a script.
 pub(crate) struct Outcome {
-    /// Why the connections ended; `at_capacity` for those that were turned away.
+    /// Why the connections ended; `at_capacity` for those that were rejected.
     pub(crate) reasons: Vec<String>,
     pub(crate) violations: Vec<Violation>,
 }
@@ -92,7 +93,7 @@ fn check_turned_away(
     ensure(history.read_total() == 0, || format!("{} bytes were answered", history.read_total()))
 }
 
-/// The totals are the sum over the connections, all of which were counted.
+/// Checks that the totals are the sum over all connections, and that all were counted.
 fn check_books(played: &Played, reasons: &[String]) -> Result<(), String> {
     let stop = event::only(&played.events, "server_stop");
     let closes = event::named(&played.events, "client_close");
@@ -130,7 +131,7 @@ fn check_books(played: &Played, reasons: &[String]) -> Result<(), String> {
     })
 }
 
-/// 0 if every connection was drained, 1 if some were cut or a second signal came in time.
+/// 0 if every connection was drained, 1 if some were cut off or a second signal came in time.
 fn check_exit(played: &Played) -> Result<(), String> {
     let cut = event::only(&played.events, "drain_done").count("cut") > 0;
     let signals = event::named(&played.events, "signal_received");
@@ -138,7 +139,7 @@ fn check_exit(played: &Played) -> Result<(), String> {
     let allowed: &[i32] = match (cut, is_told_again) {
         (true, _) => &[1],
         (false, false) => &[0],
-        // It may have come when all was over.
+        // It may have come when everything was over.
         (false, true) => &[0, 1],
     };
     let is_allowed = played.code.is_some_and(|code| allowed.contains(&code));

@@ -1,8 +1,8 @@
 //! The simulation's adversary against the executable of this build, over loopback and in real time.
 //!
 //! A seed decides what clients, their hosts and their paths do, as in `trust-sim`; see
-//! `trust_sim::loopback`. What must hold is judged from outside: by what the clients read, by the log and by
-//! the counters.
+//! `trust_sim::loopback`. The properties are judged from outside: by what the clients read, by the
+//! log and by the counters.
 //!
 //! ```text
 //! cargo test -p trustctl --test adversary -- [--seed SEED | --scripts N --from SEED] [--at-once N]
@@ -35,24 +35,25 @@ use trust_testkit::libtest_mimic::{self, Arguments, Trial};
 use trust_testkit::{leftovers, runner};
 use watch::LagMeter;
 
-/// Failures after which no more scripts are begun: they would tell nothing new.
+/// Failures after which no more scripts are started: they would bring nothing new.
 const FAILURES_MAX: usize = 10;
 
-/// Longest time for a script in a run, and for what a run does beside them; what takes longer counts as hung.
+/// Longest time for one script in a run, and for everything else in it; anything longer counts as
+/// hung.
 const SCRIPT_DEADLINE: Duration = Duration::from_secs(30);
 
-/// From how many scripts on a run must have seen enough of everything.
+/// The number of scripts from which a run must have seen enough of everything.
 const SCRIPTS_FOR_FLOORS: usize = 300;
 
-/// How many kinds of ends there must be then. There are fourteen, of which `broken_pipe` and `second_signal`
-/// take luck with time.
+/// The number of different ends that such a run must have seen. There are fourteen, but
+/// `broken_pipe` and `second_signal` take lucky timing.
 const REASONS: usize = 12;
 
-/// In one of how many scripts the descriptors must have been counted, and statistics judged: both depend on how
-/// soon a script is over, and happen in more than half of them.
+/// One in this many scripts must have had its descriptors counted and statistics judged. Both
+/// depend on how soon a script is over, and happen in more than half of them.
 const COUNTED_IN_ONE_OF: usize = 3;
 
-/// What libtest takes, and which scripts to play.
+/// The arguments of libtest, and which scripts to play.
 #[derive(Parser)]
 struct CommandLine {
     #[command(flatten)]
@@ -61,7 +62,7 @@ struct CommandLine {
     scripts: Scripts,
 }
 
-/// The scripts of a run. Their number is part of their clients' addresses.
+/// The scripts of a run. Their number becomes part of their clients' addresses.
 #[derive(Args, Clone, Copy)]
 struct Scripts {
     /// Plays this one alone
@@ -94,7 +95,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&plain, vec![Trial::ignorable_test("scripts", test)]).exit_code()
 }
 
-/// Plays and judges all scripts that were asked for.
+/// Plays and judges all requested scripts.
 fn play_all(scripts: Scripts) {
     let (from, count) = match scripts.seed {
         Some(seed) => (seed, 1),
@@ -124,7 +125,7 @@ fn play_all(scripts: Scripts) {
     let report = report.into_inner().unwrap_or_else(PoisonError::into_inner);
     let failures = report.failures();
     let tame = tameness(&report);
-    // A run whose output nobody reads still has an exit code.
+    // A run whose output is not read still has an exit code.
     drop(write!(io::stdout(), "\n{}", report.summary()));
     if let Some(failures) = failures {
         panic!("{failures}");
@@ -132,7 +133,8 @@ fn play_all(scripts: Scripts) {
     assert!(tame.is_none(), "the adversary has become tame: {}", tame.unwrap_or_default());
 }
 
-/// What there was too little of in a run that is long enough to tell: checks that nothing reaches are none.
+/// What was missing from a run that is long enough to tell: checks that nothing reaches are
+/// worthless.
 fn tameness(report: &Report) -> Option<String> {
     let least = report.scripts / COUNTED_IN_ONE_OF;
     let found = [

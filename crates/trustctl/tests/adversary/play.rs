@@ -1,4 +1,4 @@
-//! Plays one script against a server of its own.
+//! Plays one script against its own server.
 
 use std::time::Duration;
 
@@ -17,28 +17,29 @@ use trust_testkit::model::Model;
 use trust_testkit::server::Server;
 use trust_testkit::{STEP_DEADLINE, kernel};
 
-/// Longest sleep of the driver while nothing is due: how soon it notices that all is over.
+/// Longest sleep of the driver while nothing is due: how soon it notices that everything is over.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long after the end of the server clients go on reading what is still under way: TCP tries again
-/// within as much after the longest outage.
+/// How long after the end of the server clients go on reading bytes in flight: TCP retries within
+/// as much after the longest outage.
 const READ_ON: Duration = Duration::from_millis(2_500);
 
-/// When a script has hung: longer than the latest stop, the longest drain, all pauses and reading on.
+/// When a script counts as hung: longer than the latest stop, the longest drain, all pauses and
+/// reading on.
 const HUNG_AFTER: Duration = Duration::from_secs(20);
 
-/// A send buffer of the script, in bytes, for which the network is a narrow one.
+/// The size of a script's send buffer, in bytes, up to which the narrow network is used.
 const NARROW: usize = 4096;
 
-/// What the numbers of a script's extras are made of, which the simulation has no use for.
+/// Seed component for a script's extras, which the simulation does not use.
 const EXTRAS: u64 = 0x1009_ba5e;
 
-/// What a server is asked beyond the script.
+/// What a server is asked to do beyond the script.
 #[derive(Clone, Debug)]
 pub(crate) struct Extras {
     pub(crate) model: Model,
     pub(crate) workers: usize,
-    /// When its statistics are asked for.
+    /// When to ask for its statistics.
     pub(crate) stats_at: Duration,
 }
 
@@ -46,7 +47,7 @@ impl Extras {
     fn of(seed: u64, script: &Script) -> Extras {
         let mut rng = Rng::new(seed ^ EXTRAS);
         let is_iterative = script.clients.len() == 1 && rng.one_in(3);
-        // Two workers would race for the one place, and both be right.
+        // Two workers would race for the only slot, and both be right.
         let is_alone = is_iterative || script.max_clients == 1 || rng.one_in(2);
         Extras {
             model: if is_iterative { Model::Iterative } else { Model::Event },
@@ -56,7 +57,7 @@ impl Extras {
     }
 }
 
-/// What came of a script.
+/// The outcome of playing a script.
 pub(crate) struct Played {
     pub(crate) script: Script,
     pub(crate) extras: Extras,
@@ -67,19 +68,21 @@ pub(crate) struct Played {
     pub(crate) stats_asked: Option<Span>,
     pub(crate) told_to_stop: Span,
     pub(crate) told_again: Option<Span>,
-    /// The most memory that the server had, in bytes, before it was told to stop.
+    /// The server's peak memory, in bytes, before it was told to stop.
     pub(crate) peak_memory: u64,
-    /// Every connection was over before the server was told to stop, and its descriptors were counted.
+    /// Every connection was over before the server was told to stop, and its descriptors were
+    /// counted.
     pub(crate) was_quiet: bool,
     pub(crate) code: Option<i32>,
     pub(crate) events: Vec<Event>,
     pub(crate) lag: Duration,
-    /// How far the two clocks have moved apart.
+    /// How far the two clocks have drifted apart.
     pub(crate) drift: Duration,
     pub(crate) took: Duration,
 }
 
-/// Plays the script of `seed` in one of the networks; `number` tells it from the others of the run.
+/// Plays the script of `seed` in one of the networks; `number` distinguishes it from the others of
+/// the run.
 #[track_caller]
 pub(crate) fn play(seed: u64, number: u16, networks: &Networks, meter: &LagMeter) -> Played {
     let script = Script::on_loopback(seed);
@@ -175,14 +178,14 @@ struct Stage<'a> {
     descriptors: usize,
     pauses: Vec<Span>,
     pauses_done: usize,
-    /// When the pause ends that is under way.
+    /// When the current pause ends.
     continues_at: Option<Duration>,
     stats_asked: Option<Span>,
     told_to_stop: Option<Span>,
     told_again: Option<Span>,
     ended_at: Option<Duration>,
     peak_memory: u64,
-    /// Since when every connection was over before the stop, if that was so.
+    /// When every connection was over, if that was before the stop.
     quiet_since: Option<Duration>,
     /// The worst lateness of the driver itself.
     late: Duration,
@@ -204,7 +207,7 @@ impl Stage<'_> {
                 client.take_turn();
             }
             let is_over = self.is_over();
-            // So long a client whose turn was last may have waited for it.
+            // A client whose turn was last may have waited this long.
             self.late = self.late.max(self.watch.now().saturating_sub(due));
             if is_over {
                 return;
@@ -225,7 +228,7 @@ impl Stage<'_> {
         if pause.at <= now && self.continues_at.is_none() && self.ended_at.is_none() {
             self.pauses_done += 1;
             self.server.signal(Signal::STOP);
-            // Told for good when it is over.
+            // The final value is set when it is over.
             self.pauses.push(Span { from: now, to: now + pause.length });
             self.continues_at = Some(now + pause.length);
         }
@@ -262,7 +265,7 @@ impl Stage<'_> {
         }
     }
 
-    /// Whether the server has as many descriptors as before the first client, which is to be soon.
+    /// Whether the server has as many descriptors as before the first client. It must, soon.
     #[track_caller]
     fn are_descriptors_back(&self, waited: Duration) -> bool {
         let (count, before) = (self.server.descriptor_count(), self.descriptors);
@@ -271,14 +274,15 @@ impl Stage<'_> {
         is_back
     }
 
-    /// Whether every client was there and every connection is over, as far as the log says.
+    /// Whether every client has come and every connection is over, according to the log.
     fn is_quiet(&self) -> bool {
         if self.clients.iter().any(|client| client.history.connected.is_none()) {
             return false;
         }
         let printed = self.server.printed();
         let count = |name: &str| printed.matches(&format!("\"event\":\"{name}\"")).count();
-        // Who is not in the log was turned away if it has seen its end; else it may just have come.
+        // A client missing from the log was rejected if it has seen its end; otherwise it may just
+        // have come.
         let is_over = |client: &Client| {
             let peer = format!("\"peer\":\"{}\"", client.history.address);
             client.history.end.is_some() || printed.contains(&peer)
@@ -286,7 +290,7 @@ impl Stage<'_> {
         count("client_connect") == count("client_close") && self.clients.iter().all(is_over)
     }
 
-    /// Whether the server has ended, and the clients have read what there was for them.
+    /// Whether the server has ended, and the clients have read everything there was for them.
     fn is_over(&mut self) -> bool {
         if self.told_to_stop.is_none() || self.continues_at.is_some() {
             return false;
@@ -300,7 +304,7 @@ impl Stage<'_> {
         is_through && !self.clients.iter().any(Client::is_changing)
     }
 
-    /// Waits until something is due or somebody ready; returns when that was, as far as it can tell.
+    /// Waits until something is due or ready; returns when that was, as far as it can tell.
     fn wait(&self) -> Duration {
         let clients = self.clients.iter();
         let next = clients.filter_map(Client::next_time).chain(self.continues_at).min();
@@ -308,7 +312,7 @@ impl Stage<'_> {
         let until = next.unwrap_or(Duration::MAX).min(now + LOOK_INTERVAL);
         let mut awaited: Vec<PollFd<'_>> = self.clients.iter().filter_map(Client::awaits).collect();
         let timeout = Timespec::try_from(until.saturating_sub(now)).expect("some milliseconds");
-        // EINTR is looked at as any other end of waiting.
+        // EINTR is treated like any other end of waiting.
         let _ = poll(&mut awaited, Some(&timeout));
         self.watch.now().min(until.max(now))
     }

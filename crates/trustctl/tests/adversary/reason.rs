@@ -1,4 +1,4 @@
-//! Whether a reason is one that can have been: who did what before it was decided.
+//! Whether a reason is possible: who did what before it was decided.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::verdict::{Case, ensure};
 use super::watch::Span;
 
 impl Case<'_> {
-    /// Whether there is a moment at which the reason can have been right.
+    /// Checks that there is a moment at which the reason can have been right.
     pub(crate) fn check_reason(&self) -> Result<(), String> {
         let history = self.history;
         let (_, by) = self.logged.decided;
@@ -25,7 +25,7 @@ impl Case<'_> {
             "peer_fin" => has_fin && tails.contains(&Tail::Nothing),
             "truncated_frame" => has_fin && tails.iter().any(|tail| self.is_told(tail)),
             "frame_too_large" => tails.iter().any(|tail| self.is_told(tail)),
-            // Silence is not judged while an answer is under way.
+            // Silence is not judged while an answer is in flight.
             "recv_timeout" => limits.timeout.is_some() && self.stuck_in().is_none(),
             "frame_timeout" => {
                 let is_unfinished = |tail: &Tail| matches!(tail, Tail::Unfinished { .. });
@@ -42,7 +42,7 @@ impl Case<'_> {
                 let says_so = history.outage.is_some_and(|outage| outage.unreachable);
                 may_stall && says_so && is_cut_off
             }
-            // What comes behind a FIN that arrived is another error.
+            // Anything after a FIN that arrived is another error.
             "client_reset" => {
                 began(history.may_reset)
                     && (!history.half_closed || is_cut_off || bytes_in < history.sent_total())
@@ -53,7 +53,7 @@ impl Case<'_> {
         ensure(is_possible, || format!("{:?}, with {tails:?}", self.logged.events))
     }
 
-    /// Whether something can have kept acknowledgements away for all of `timeout`.
+    /// Whether something can have held back acknowledgements for all of `timeout`.
     fn may_stall(&self, timeout: Duration) -> bool {
         let (at, _) = self.logged.decided;
         let since = at.saturating_sub(timeout) + self.under_way;
@@ -62,7 +62,7 @@ impl Case<'_> {
         self.count("bytes_out") > 0 && was_hindered
     }
 
-    /// The fault into which an answer was sent for certain, and which still lasted when the reason was decided.
+    /// The fault that certainly swallowed an answer and still lasted when the reason was decided.
     fn stuck_in(&self) -> Option<Fault> {
         let history = self.history;
         let (_, by) = self.logged.decided;
@@ -80,7 +80,7 @@ impl Case<'_> {
         (self.count("bytes_out") > before).then_some(fault)
     }
 
-    /// Whether the event tells what the model knows about that tail.
+    /// Whether an event reports what the model knows about that tail.
     fn is_told(&self, tail: &Tail) -> bool {
         let mut events = self.logged.events.iter().rev();
         let name = self.reason();
@@ -99,8 +99,8 @@ impl Case<'_> {
         }
     }
 
-    /// What can lie behind the last answered frame: with the fence of a drain or of an old connection it may
-    /// be nothing although bytes have come.
+    /// The possible tails after the last answered frame. With the fence of a drain or of an old
+    /// connection there may be none although bytes have come.
     pub(crate) fn tails(&self, bytes_in: usize) -> Vec<Tail> {
         let mut tails = vec![self.model.tail(bytes_in, usize::MAX)];
         let (_, by) = self.logged.decided;

@@ -1,4 +1,4 @@
-//! What a failure prints: enough to understand it, and how to have it again.
+//! What a failure prints: enough to understand it and to reproduce it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,31 +8,31 @@ use super::ledger::Outcome;
 use super::play::Played;
 use trust_testkit::event;
 
-/// Failures that are told in full; the others in a line each.
+/// How many failures to print in full; the others get one line each.
 const TOLD_IN_FULL: usize = 3;
 
-/// What came of the scripts of a run.
+/// The results of a run's scripts.
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) scripts: usize,
     pub(crate) connections: usize,
-    /// Scripts in which every connection was over before the server was told to stop, and whose descriptors
-    /// were counted.
+    /// Scripts in which every connection was over before the server was told to stop, and whose
+    /// descriptors were counted.
     pub(crate) quiet: usize,
     /// Scripts in which the server wrote statistics.
     pub(crate) with_stats: usize,
     pub(crate) reasons: BTreeMap<String, usize>,
-    /// For each script that failed its seed, what it says in one line, and everything.
+    /// For each failed script its seed, its one-line summary, and its full output.
     failures: Vec<(u64, String, String)>,
     /// The worst lag of the machine, and the longest script.
     lag: Duration,
     longest: Duration,
-    /// The most memory of a server, in bytes.
+    /// The peak memory of any server, in bytes.
     memory: u64,
 }
 
 impl Report {
-    /// Takes a script that was played and judged.
+    /// Adds a script that was played and judged.
     pub(crate) fn take(&mut self, seed: u64, played: &Played, outcome: &Outcome) {
         self.scripts += 1;
         self.connections += outcome.reasons.len();
@@ -49,7 +49,7 @@ impl Report {
         }
     }
 
-    /// Takes a script that could not be played to its end.
+    /// Adds a script that could not be played to its end.
     pub(crate) fn take_panic(&mut self, seed: u64, message: &str) {
         self.scripts += 1;
         let text = format!("seed {seed}: the server, or the driver, failed: {message}\n");
@@ -62,7 +62,7 @@ impl Report {
         self.failures.len()
     }
 
-    /// What is said at the end if all is well.
+    /// The summary at the end if all is well.
     pub(crate) fn summary(&self) -> String {
         let mut text = format!(
             "{} scripts (descriptors counted in {}, statistics judged in {}), {} connections, \
@@ -82,7 +82,7 @@ impl Report {
         text
     }
 
-    /// What is said of the scripts that failed, if any did.
+    /// The report about failed scripts, if there are any.
     pub(crate) fn failures(&self) -> Option<String> {
         if self.failures.is_empty() {
             return None;

@@ -1,8 +1,8 @@
-//! What must hold of one connection, judged from outside: by what its client did and saw and when, by the
-//! log, and by the naive model.
+//! What must hold for one connection, judged from outside: by what its client did and saw and when,
+//! by the log, and by the naive model.
 //!
-//! The driver knows when it made a call and not when the server noticed, so what is asked is always whether
-//! there is a moment at which the server can have been right.
+//! The driver knows when it made a call but not when the server noticed. So the question is always
+//! whether there is a moment at which the server can have been right.
 
 use std::time::Duration;
 
@@ -15,22 +15,21 @@ use trust_testkit::event::Event;
 /// A property that did not hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Violation {
-    /// Which client's connection it is about, if about one.
+    /// Which client's connection it is about, if any.
     pub(crate) client: Option<usize>,
     pub(crate) property: &'static str,
     pub(crate) detail: String,
 }
 
-/// How far an event's time can be from the driver's by the log's rounding to a millisecond, and then some;
-/// without what the machine lags.
+/// How far an event's time can differ from the driver's because the log rounds to a millisecond,
+/// with a margin, but without the machine's lag.
 pub(crate) const CLOCK: Duration = Duration::from_millis(5);
 
-/// How long a byte is under way at most on a path without faults: a delayed acknowledgement (40 ms) that a
-/// small buffer makes the sender wait for, twice.
+/// How long a byte is in flight at most on a path without faults: a delayed acknowledgement (40 ms)
+/// that a small buffer makes the sender wait for, twice.
 const UNDER_WAY: Duration = Duration::from_millis(100);
 
-/// How long the server takes at most to do what is due, or what it was asked for, on a machine that does not
-/// lag.
+/// How long the server takes at most to do what is due or requested, on a machine without lag.
 pub(crate) const PROMPT: Duration = Duration::from_millis(400);
 
 /// What the log says about one connection.
@@ -38,7 +37,7 @@ pub(crate) struct Logged<'a> {
     pub(crate) accepted: Duration,
     pub(crate) close: &'a Event,
     pub(crate) closed: Duration,
-    /// When its reason was decided: not before the first and not after the second.
+    /// When its reason was decided: between the first and the second time.
     pub(crate) decided: (Duration, Duration),
     /// Between accept and close.
     pub(crate) events: Vec<&'a Event>,
@@ -51,17 +50,17 @@ pub(crate) struct Case<'a> {
     pub(crate) history: &'a History,
     pub(crate) logged: Logged<'a>,
     pub(crate) model: Model,
-    /// By how much the log and the driver can disagree about the time of day.
+    /// How much the log and the driver can disagree about the time of day.
     pub(crate) early: Duration,
     /// How long after something the server may have written its line about it.
     pub(crate) told_late: Duration,
-    /// How long a byte is under way at most.
+    /// How long a byte is in flight at most.
     pub(crate) under_way: Duration,
-    /// How long the server may take to do what is due.
+    /// How late the server may do what is due.
     pub(crate) late: Duration,
 }
 
-/// The event that tells of a reason.
+/// The event that reports a reason.
 fn event_of(reason: &str) -> Option<&str> {
     match reason {
         "drain" | "second_signal" => None,
@@ -75,7 +74,7 @@ impl<'a> Case<'a> {
     ///
     /// # Errors
     ///
-    /// The log does not tell of its reason.
+    /// If the log does not report its reason.
     pub(crate) fn new(played: &'a Played, client: usize) -> Result<Option<Case<'a>>, Violation> {
         let history = &played.histories[client];
         let peer = history.address.to_string();

@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 use trust_testkit::event::Event;
 
-/// How long the meter sleeps, and what it takes for the usual lateness of a sleep.
+/// How long the meter sleeps, and how late a sleep usually ends.
 const METER_SLEEP: Duration = Duration::from_millis(5);
 const USUAL_LATENESS: Duration = Duration::from_millis(1);
 
-/// A moment that lies between two others: a call began at the first and had returned at the second.
+/// A moment between two others: a call began at the first and had returned at the second.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     pub(crate) from: Duration,
     pub(crate) to: Duration,
 }
 
-/// Time since the start of a script, on the monotonic clock, also of what the log dates by the other clock.
+/// Time since the start of a script, on the monotonic clock. It also converts the log's dates,
+/// which are by the other clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Watch {
     start: Instant,
@@ -34,7 +35,7 @@ impl Watch {
         self.start.elapsed()
     }
 
-    /// Does something and says when.
+    /// Does something and returns when.
     pub(crate) fn span<T>(&self, action: impl FnOnce() -> T) -> (Span, T) {
         let from = self.now();
         let done = action();
@@ -45,14 +46,14 @@ impl Watch {
     ///
     /// # Panics
     ///
-    /// If its `ts` is no date, which the reader of the log has made sure of.
+    /// If its `ts` is not a date, which the reader of the log rules out.
     pub(crate) fn of(&self, event: &Event) -> Duration {
         let at: jiff::Timestamp = event.text("ts").parse().expect("a date");
         let since = at.duration_since(self.wall_start);
         Duration::try_from(since).unwrap_or_default()
     }
 
-    /// How far the two clocks have moved apart since the start.
+    /// How far the two clocks have drifted apart since the start.
     pub(crate) fn drift(&self) -> Duration {
         let wall = jiff::Timestamp::now().duration_since(self.wall_start);
         Duration::try_from(wall).unwrap_or_default().abs_diff(self.now())
@@ -64,7 +65,7 @@ impl Watch {
     }
 }
 
-/// Measures how late a thread is run that is ready to: what a busy machine adds to all times.
+/// Measures how late a runnable thread gets to run: what a busy machine adds to all times.
 #[derive(Default)]
 pub(crate) struct LagMeter {
     late: Mutex<Vec<(Instant, Duration)>>,
@@ -88,7 +89,7 @@ impl LagMeter {
         self.ends.store(true, Ordering::SeqCst);
     }
 
-    /// The worst since then.
+    /// The worst lag since then.
     pub(crate) fn worst_since(&self, since: Instant) -> Duration {
         let late = self.lock();
         let recent = late.iter().rev().take_while(|(at, _)| *at >= since);

@@ -1,4 +1,4 @@
-//! Servers behind a box that ends a connection when one side has finished sending.
+//! Servers behind a middlebox that ends a connection when one side has finished sending.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -16,10 +16,10 @@ use trust_testkit::tests;
 pub(crate) const TESTS: &[Named] =
     tests![a_box_that_does_not_keep_half_close_is_thought_of, a_box_on_this_host_is_the_server_s,];
 
-/// How long the box keeps what the server sends: longer than a FIN takes that follows at once.
+/// How long the middlebox holds back the server's bytes: longer than an immediate FIN takes.
 const DELAY: Duration = Duration::from_millis(100);
 
-/// A server and a box in front of it, on a network of their own; where the box is.
+/// A server and a middlebox in front of it, on a private network; returns the middlebox's address.
 fn boxed(network: &Network) -> (Server, SocketAddr) {
     let (server, listener) = network.inside(|| {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a free port");
@@ -45,7 +45,7 @@ fn relay(client: &TcpStream, to: SocketAddr) -> io::Result<()> {
     })
 }
 
-/// Passes on what one side sends until its FIN, which ends both sides.
+/// Forwards what one side sends until its FIN, which ends both sides.
 fn pass_on(mut from: &TcpStream, mut to: &TcpStream, delay: Duration) -> io::Result<()> {
     let mut buffer = [0; 65_536];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
@@ -58,7 +58,7 @@ fn pass_on(mut from: &TcpStream, mut to: &TcpStream, delay: Duration) -> io::Res
     to.shutdown(Shutdown::Both)
 }
 
-/// Checks half-close over the box, from that network.
+/// Checks half-close across the middlebox, from that network.
 fn check(network: &Network, address: SocketAddr) -> CheckReport {
     let flags = ["--json", "--case", "framing/1,half-close/1,half-close/4,half-close/5"];
     let check = ["check".to_owned(), address.to_string()];

@@ -1,5 +1,5 @@
-//! A server behind a forwarder that ends with the first RST, as programs do that take an error of
-//! one connection for the end of all.
+//! A server behind a forwarder that dies of the first RST, like programs that take an error on one
+//! connection for the end of everything.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -30,7 +30,7 @@ struct Forwarder {
 }
 
 impl Forwarder {
-    /// Accepts until a RST ends it.
+    /// Accepts until an RST ends it.
     fn serve(self: &Arc<Forwarder>, to: SocketAddr) {
         while let Ok((client, _)) = self.listener.accept() {
             let Ok(server) = TcpStream::connect(to) else { return };
@@ -64,7 +64,7 @@ impl Forwarder {
     }
 }
 
-/// Checks a server behind a forwarder with so many lives, on a network of their own.
+/// Checks a server behind a forwarder with this many lives, on a private network.
 fn check(lives: usize) -> CheckReport {
     Network::create().inside(|| {
         let server = Server::start(["--timeout", "30"]);

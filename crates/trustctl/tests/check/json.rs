@@ -1,10 +1,11 @@
-//! The report, read as strictly as its schema and its types say, and what must hold of every one.
+//! The report, read as strictly as its schema and its types allow, and checks that apply to every
+//! report.
 
 use trust_check::report::Counts;
 use trust_check::report::json::{CaseReport, CaseText, CheckReport, VerdictName, WireEvent};
 use trust_testkit::document;
 
-/// Reads a report, which must be all of the text, and checks that it agrees with itself.
+/// Reads a report, which must be the whole text, and checks that it is consistent.
 #[track_caller]
 pub(crate) fn read(text: &str) -> CheckReport {
     let report: CheckReport = document::read(text, "check");

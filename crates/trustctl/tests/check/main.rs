@@ -1,7 +1,9 @@
-//! `trustctl check` as a command: what it prints and writes, how it ends, and how it starts, watches and stops a server.
+//! `trustctl check` as a command: what it prints and writes, how it ends, and how it starts,
+//! watches and stops a server.
 //!
-//! What the cases find is proved elsewhere (`tests/conformance`). The servers here are ours, and this executable again, as
-//! `serve KIND PORT`. Arguments: `cargo test -p trustctl --test check -- [TEST_NAME…]`.
+//! What the cases find is tested elsewhere (`tests/conformance`). The servers here are our own, and
+//! this executable itself, as `serve KIND PORT`. Arguments:
+//! `cargo test -p trustctl --test check -- [TEST_NAME…]`.
 
 mod far_tests;
 mod forwarder_tests;
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use trust_testkit::suite::{Suite, Test};
 
-/// One at a time: they are about what a busy machine makes of a server, and what not.
+/// One at a time: they are about what a busy machine does to a server, and what it does not.
 const SUITE: Suite = Suite { deadline: Duration::from_secs(150), at_once: 1 };
 
 fn main() -> ExitCode {

@@ -152,13 +152,13 @@ fn what_cannot_be_written_is_told_first() {
     finished.complains_about(&["cannot write '/dev/full'", "No space left"]);
 }
 
-/// WireEvent the check writes to a terminal that is its stdout and stderr.
+/// What the check writes to a terminal that is both its stdout and its stderr.
 fn on_a_terminal(environment: &[(&str, &str)]) -> String {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("its other end");
     let path: CString = ptsname(&terminal, vec![]).expect("the name of its other end");
     let path = path.to_str().expect("a path").to_owned();
-    // The other end stays open until all was read.
+    // The other end stays open until everything has been read.
     let other = File::options().read(true).write(true).open(&path).expect("the other end");
     let script = format!("exec \"$0\" \"$@\" >{path} 2>&1");
     let home = Home::new();

@@ -1,4 +1,5 @@
-//! Servers that are right in a way that is easily taken for a bug: slow ones, and ones that hold few clients.
+//! Servers that are right in a way that is easily mistaken for a bug: slow ones, and ones that hold
+//! few clients.
 
 use std::time::Duration;
 
@@ -112,7 +113,7 @@ fn a_limit_on_clients_can_be_said() {
 }
 
 fn what_only_took_long_beside_others_is_a_warning() {
-    // The last one is inside a message for a second.
+    // The last one stays inside a message for a second.
     let flags = ["--patience=0.5", "--case=partial/2,partial/3,partial/5,partial/9"];
     let report = report("blocks-others", &flags);
     let warned: Vec<&CaseReport> =
@@ -126,7 +127,7 @@ fn what_only_took_long_beside_others_is_a_warning() {
 }
 
 fn bytes_that_are_wrong_beside_others_are_a_failure() {
-    // On a busy machine it takes the server a while to see who has left.
+    // On a busy machine the server takes a while to notice who has left.
     let flags = ["--patience=1", "--settle=0.25", "--case=framing/11,framing/12,framing/13"];
     let report = report("mixes", &flags);
     let failed: Vec<&CaseReport> =
@@ -140,7 +141,7 @@ fn bytes_that_are_wrong_beside_others_are_a_failure() {
 
 fn a_server_that_dies_of_a_reset_is_blamed_for_that_alone() {
     let cases = "framing/1,framing/11,closing/*,half-close/*,recovery/5,recovery/8";
-    // On a busy machine it takes the server a while to see a RST.
+    // On a busy machine the server takes a while to see an RST.
     let flags = ["--case", cases, "--patience=2", "--settle=0.25"];
     let report = report("dies-of-a-reset", &flags);
     assert_eq!(report.state, RunState::Complete);
@@ -209,7 +210,7 @@ fn the_time_of_an_answer_is_not_nagles() {
     assert_eq!(case.verdict, VerdictName::Info, "{:?}", case.got);
 }
 
-/// The one cause of the findings of a run.
+/// Checks that the findings of a run have one cause.
 #[track_caller]
 fn explained(kind: &str, flags: &[&str], text: &str) {
     let report = report(kind, flags);

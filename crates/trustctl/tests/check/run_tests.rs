@@ -1,4 +1,4 @@
-//! Which cases run, what they count as, and how a run ends.
+//! Which cases run, how they count, and how a run ends.
 
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -66,7 +66,7 @@ fn a_failure_can_be_tried_again() {
     }
     let again = text.lines().find_map(|line| line.strip_prefix("    again     trustctl "));
     let again = again.expect("the command that tries it again");
-    // As a shell would take it.
+    // As a shell would parse it.
     let home = Home::new();
     let script = format!("exec \"$0\" {again}");
     let finished = home.trustctl_in_shell(&script, [""; 0]).run().exits_with(1);
@@ -115,7 +115,7 @@ fn a_narrower_length_field_is_no_success() {
 }
 
 fn a_server_that_dies_of_half_a_header_is_told_once() {
-    // So that it sees the half alone also where it does not get to run for a while.
+    // Long enough that it sees half a header even if it is not scheduled for a while.
     let flags = ["--json", NO_WAIT, "--settle=0.5", "--case", "framing/1,framing/2"];
     let report = json::read(check("dies-of-half-a-header", &flags).exits_with(1).text());
     let [first, second] = &report.cases[..] else { panic!("two cases: {:?}", report.cases) };
@@ -178,7 +178,8 @@ fn strict_makes_a_warning_a_failure() {
 
 fn a_run_in_which_nothing_ran_is_no_success() {
     let flags = ["--framing", "line", "--case", "framing/6"];
-    // A newline does not answer a server that wants headers, so the line's framing is that of another.
+    // A newline does not answer a server that expects headers, so the line is another server's
+    // framing.
     let finished = check("right", &[&flags[..], &[NO_WAIT]].concat()).exits_with(1);
     let text = finished.text();
     assert!(text.contains("because this framing has no length field\n"), "{text}");
@@ -249,8 +250,8 @@ fn cases_are_listed() {
     assert_eq!(shown, expected);
 }
 
-/// Starts a check of a server that takes connections and says nothing, and waits until it is connected for the
-/// second time: the first time it looks whether somebody is there.
+/// Starts a check of a server that accepts connections and sends nothing. Waits until it has
+/// connected twice: the first connection only checks that the server is there.
 fn waiting(files: &Files, flags: &[&str]) -> (Running, TcpListener, Home) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -297,7 +298,7 @@ fn a_reader_that_leaves_ends_the_run_quietly() {
     let launch = server::launch(&home, "no-empty", &["--patience=600"]).stdout(Stdio::from(writer));
     launch.start().wait().exits_with(0).complains_about_nothing();
 
-    // Reports in files are for somebody else, so they are written all the same.
+    // Reports in files have other readers, so they are written all the same.
     let files = Files::new();
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);

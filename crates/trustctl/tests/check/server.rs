@@ -1,4 +1,4 @@
-//! Little servers, each a process: right, or wrong in one way.
+//! Small servers, each in its own process: right, or wrong in one way.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
@@ -17,7 +17,7 @@ use trust_testkit::program::{Finished, Home, Launch};
 /// Largest payload of all of them.
 const MAX_FRAME: u64 = 65_536;
 
-/// What a server that dies says first.
+/// What a dying server says first.
 pub(crate) const LAST_WORDS: &str = "this length is too much for me";
 
 /// What a server says that dies of a connection without a header.
@@ -29,7 +29,7 @@ const BEHIND_HEADER: &str = "behind-header-";
 /// The exit code of a server that dies.
 pub(crate) const DEATH_CODE: i32 = 7;
 
-/// Runs the server of that kind on that port, for ever.
+/// Runs the server of this kind on this port, forever.
 pub(crate) fn run(kind: &str, port: &str) -> ExitCode {
     let behind_header = kind.strip_prefix(BEHIND_HEADER);
     let is_behind_header = behind_header.is_some();
@@ -71,78 +71,82 @@ pub(crate) fn run(kind: &str, port: &str) -> ExitCode {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Right, with four bytes of length.
+    /// Right, with a four-byte length.
     Right,
-    /// Right, with two bytes of length, the low one first.
+    /// Right, with a two-byte length, low byte first.
     U16Le,
-    /// Answers anything like a web server.
+    /// Answers everything like a web server.
     Http,
-    /// Right, with two bytes of length, the high one first.
+    /// Right, with a two-byte length, high byte first.
     U16Be,
-    /// It does not know messages: bytes go back as they come.
+    /// It has no messages: bytes are echoed as they come.
     Raw,
-    /// A receive that brings less than a header ends the process.
+    /// A receive of less than a header ends the process.
     DiesOfHalfAHeader,
     /// A length above the limit ends the process.
     Dies,
-    /// A length above the limit ends the connection with a RST.
+    /// A length above the limit ends the connection with an RST.
     Resets,
-    /// An empty message is not answered, and neither is anything after it.
+    /// An empty message is not answered, nor is anything after it.
     NoEmpty,
-    /// Right, with a timeout of two seconds, and slow: [`SERVICE_TIME`] for each message.
+    /// Right, with a timeout of two seconds, and slow: [`SERVICE_TIME`] per message.
     Slow,
     /// With a timeout of two seconds for the beginning of a message, and none for its rest.
     WaitsForTheRest,
-    /// A RST ends the process, as an error without a handler does in Node.
+    /// An RST ends the process, as an unhandled error does in Node.
     DiesOfReset,
-    /// Right, with places for [`PLACES`] clients; others are sent away at once.
+    /// Right, with slots for [`PLACES`] clients; others are disconnected at once.
     Limited,
-    /// It answers nobody while another client is inside a message: only one client sees what is wrong.
+    /// It answers no one while another client is inside a message.
     BlocksOthers,
-    /// A payload loses its last byte while another client is there.
+    /// A payload loses its last byte while another client is connected.
     Mixes,
-    /// Right; each client takes a pipe, of which there are as many as there were clients at the busiest moment.
+    /// Right; each client takes a pipe from a pool, which grows to the highest number of clients.
     PoolsPipes,
-    /// Right; each client takes memory from a heap that grows to a size of its own and is used again from then on.
+    /// Right; each client takes memory from a heap that grows to a certain size and is reused from
+    /// then on.
     GrowsAHeap,
-    /// Right; each client takes a little of a heap that was there from the beginning.
+    /// Right; each client takes a little of a heap that existed from the beginning.
     UsesItsHeap,
     /// Each client leaves some memory behind: [`KEPT_BYTES`].
     KeepsALittle,
     /// Each client that resets leaves a file open.
     KeepsFilesOfResets,
-    /// A header that comes in pieces ends the connection with a RST: `read` in place of `readFully`.
+    /// A header that comes in pieces ends the connection with an RST: `read` instead of
+    /// `readFully`.
     ReadsOnce,
     /// The last byte of its first answer is wrong.
     WrongOnce,
-    /// Right, and it takes [`PAIR_TIME`] for each message.
+    /// Right, and takes [`PAIR_TIME`] per message.
     TakesMoments,
-    /// Right, and what it sends is urgent.
+    /// Right, and sends its answers as urgent data.
     Urgent,
     /// It reads and answers nothing.
     Silent,
 }
 
-/// What a server takes for a message whose two answers take as long as a delayed acknowledgement.
+/// Service time at which two answers take as long as a delayed acknowledgement.
 const PAIR_TIME: Duration = Duration::from_millis(25);
 
-/// Pipes that nobody uses.
+/// Pipes not in use.
 static PIPES: Mutex<Vec<(io::PipeReader, io::PipeWriter)>> = Mutex::new(vec![]);
 
-/// Memory that was used once, and how much there is at most: more than the allowance of 64 MiB.
+/// Memory that was used once, and its upper limit: more than the allowance of 64 MiB.
 static HEAP: Mutex<Vec<Vec<u8>>> = Mutex::new(vec![]);
 const HEAP_PARTS: usize = 96;
 const HEAP_PART_BYTES: usize = 1 << 20;
 
-/// A heap that is there from the beginning: more than all clients of a run use of it, [`LITTLE`] each, a page.
+/// A heap that exists from the beginning: more than all clients of a run use of it, at [`LITTLE`]
+/// each, one page.
 const HEAP_BYTES: usize = 256 << 20;
 const LITTLE: usize = 4096;
 static HEAP_USED: AtomicUsize = AtomicUsize::new(0);
 
-/// What each client leaves: too little for more than the allowance in all, and more than holes in the heap take.
+/// What each client leaves behind: little enough to stay within the allowance in total, but more
+/// than fits into holes in the heap.
 const KEPT_BYTES: usize = 16 << 10;
 
-/// What a client takes that a server may keep.
+/// The resources that a client takes and that a server may keep.
 fn take(kind: Kind) -> io::Result<Option<(io::PipeReader, io::PipeWriter)>> {
     let heap = || HEAP.lock().unwrap_or_else(PoisonError::into_inner);
     match kind {
@@ -152,7 +156,7 @@ fn take(kind: Kind) -> io::Result<Option<(io::PipeReader, io::PipeWriter)>> {
                 heap.push(vec![1; HEAP_PART_BYTES]);
             }
         }
-        // The memory of zeros is asked for at once, and in RAM only where it is written to.
+        // Zeroed memory is allocated at once, but resident only once written to.
         Kind::UsesItsHeap => {
             let mut heap = heap();
             if heap.is_empty() {
@@ -174,10 +178,10 @@ fn take(kind: Kind) -> io::Result<Option<(io::PipeReader, io::PipeWriter)>> {
 /// How many clients a server with a limit serves.
 const PLACES: usize = 10;
 
-/// Clients that are there.
+/// The number of connected clients.
 static CLIENTS: AtomicUsize = AtomicUsize::new(0);
 
-/// A client's place, which it gives back.
+/// A client's slot, released when dropped.
 struct Place;
 
 impl Drop for Place {
@@ -186,17 +190,17 @@ impl Drop for Place {
     }
 }
 
-/// Whether it has sent an answer.
+/// Whether an answer has been sent.
 static HAS_ANSWERED: AtomicBool = AtomicBool::new(false);
 
-/// Who is inside a message.
+/// Held by the client that is inside a message.
 static INSIDE: Mutex<()> = Mutex::new(());
 
-/// The timeout of servers that have one: for a receive, and for a send.
+/// The timeout of servers that have one, for receives and for sends.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a slow server takes for each message: so long that what kernels hold of a connection keeps it busy for longer
-/// than a client of the check sends.
+/// The time that a slow server takes per message: so long that the bytes in the kernels' buffers
+/// keep it busy for longer than a client of the check sends.
 const SERVICE_TIME: Duration = Duration::from_millis(500);
 
 impl Kind {
@@ -337,7 +341,7 @@ fn send_urgently(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// FIN first, then the client's, so that there is no RST.
+/// FIN first, then wait for the client's, so that there is no RST.
 fn leave(stream: &mut TcpStream) -> io::Result<()> {
     stream.shutdown(std::net::Shutdown::Write)?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -346,13 +350,13 @@ fn leave(stream: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The command that starts a server of that kind.
+/// The command that starts a server of this kind.
 pub(crate) fn command(kind: &str) -> String {
     let own = std::env::current_exe().expect("the path of this executable");
     format!("exec '{}' serve {kind} {{port}}", own.display())
 }
 
-/// `trustctl check` with these flags, on a server of that kind that it starts.
+/// Runs `trustctl check` with these flags on a server of this kind, which it starts itself.
 pub(crate) fn check(kind: &str, flags: &[&str]) -> Finished {
     launch(&Home::new(), kind, flags).run()
 }

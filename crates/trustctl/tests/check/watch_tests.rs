@@ -1,4 +1,4 @@
-//! The server's processes: started, looked at, stopped, and noticed when they die.
+//! The server's processes: started, observed, stopped, and noticed when they die.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -29,7 +29,8 @@ pub(crate) const TESTS: &[Named] = tests![
     without_a_process_its_cases_are_skipped,
 ];
 
-/// Longest time for a run that looks at a process: it leaves the server alone now and then, and the machine may be busy.
+/// Longest time for a run that observes a process: it leaves the server idle now and then, and the
+/// machine may be busy.
 const WHOLE_CHECK: Duration = Duration::from_secs(120);
 
 fn is_there(pid: &str) -> bool {
@@ -40,7 +41,7 @@ fn a_started_server_is_watched_and_stopped() {
     let files = Files::new();
     let pids = files.path("pids");
     let ours = env!("CARGO_BIN_EXE_trustctl");
-    // A shell that waits, and a server that ignores nothing: both have to go.
+    // A shell that waits, and a server that ignores nothing: both must go.
     let command = format!(
         "'{ours}' echo-server --mode framed --host 127.0.0.1 --timeout 2 --log-file none \
          --port {{port}} & echo $$ $! >'{pids}'; wait"
@@ -52,7 +53,7 @@ fn a_started_server_is_watched_and_stopped() {
     let report = json::read(finished.text());
     for case in report.cases.iter().filter(|case| case.about.id.starts_with("resources/")) {
         let expected = match case.about.id.as_str() {
-            // Frames of the default size declare too little, and no timeout was said.
+            // Frames of the default size declare too little, and no timeout was given.
             "resources/8" | "resources/10" => VerdictName::Skipped,
             _ => VerdictName::Pass,
         };
@@ -127,10 +128,10 @@ fn a_server_that_does_not_end_is_waited_for_in_words_and_killed() {
     assert!(terminal.shown().contains("the server had not ended when SIGINT came and was killed"));
 }
 
-/// The server dies of framing/6 and framing/7, is started again, and everything else is tried.
+/// The server dies of framing/6 and framing/7 and is restarted, and everything else is tried.
 #[track_caller]
 fn dies(command: &str, how: &str) {
-    // Whoever waited for the dead once would be too late.
+    // Waiting for the dead server even once would be too late.
     let flags = ["check", "--command", command, "--patience=60", "--json"];
     let cases = ["--case", "framing/2,framing/6,framing/7,partial/*,resources/*"];
     let finished =
@@ -139,7 +140,7 @@ fn dies(command: &str, how: &str) {
     assert_eq!((report.state, report.detail), (RunState::Complete, None));
     assert!(report.causes.is_empty(), "a death is no limit: {:?}", report.causes);
     let deaths = ["framing/6", "framing/7"];
-    // Two cases that end it at the same time may both have their words there.
+    // Two cases that end it at the same time may both show their words there.
     assert!(report.deaths.iter().all(|death| death.how.starts_with(how)), "{:?}", report.deaths);
     let during = report.deaths.iter().flat_map(|death| death.during.split(", "));
     assert!(deaths.iter().all(|id| during.clone().any(|during| during == *id)));
@@ -158,7 +159,8 @@ fn dies(command: &str, how: &str) {
             }
             _ => assert!(!deaths.contains(&id) && id != "resources/1", "{id}: {:?}", case.said),
         }
-        // The clients of the resources have a length refused too, which ends the server once more.
+        // The clients of the resource cases also have a length refused, which ends the server once
+        // more.
         let may_be_skipped = id == "partial/11" || id.starts_with("resources/");
         let is_tried = case.verdict != VerdictName::Skipped || may_be_skipped;
         assert!(is_tried, "{id}: {:?}", case.said);
@@ -206,7 +208,7 @@ fn a_process_is_watched_by_its_number() {
     let report = json::read(finished.text());
     assert_eq!((report.counts.pass, report.server.pid), (3, Some(server.pid())));
     assert_eq!(report.server.target, Some(address));
-    // It is somebody else's, so it goes on.
+    // The check did not start it, so it goes on.
     server.serves_the_next();
     server.stop();
 }

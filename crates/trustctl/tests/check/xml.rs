@@ -1,4 +1,5 @@
-//! A strict reader of the XML that reports are in: elements, attributes in double quotes, the five entities.
+//! A strict reader for the XML of reports: elements, attributes in double quotes, the five
+//! entities.
 
 /// An element.
 #[derive(Debug, Default)]
@@ -21,7 +22,7 @@ impl Element {
         self.attribute(name).parse().expect("a number")
     }
 
-    /// The children of that name.
+    /// The children with this name.
     pub(crate) fn all<'e>(&'e self, name: &'e str) -> impl Iterator<Item = &'e Element> {
         self.children.iter().filter(move |child| child.name == name)
     }

@@ -288,7 +288,7 @@ fn test_sigint_exit_130() {
     running.wait().exits_with(143);
 }
 
-/// Checks that the word begins a line of the help text, as what is explained does.
+/// Checks that a line of the help text begins with the word, as an explanation does.
 #[track_caller]
 fn explains(help: &Finished, word: &str) {
     let text = help.text();

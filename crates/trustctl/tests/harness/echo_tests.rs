@@ -33,7 +33,7 @@ const MAX_PAYLOAD: usize = 65_536;
 /// No flags for the server.
 const DEFAULTS: [&str; 0] = [];
 
-/// A silence limit that a test can wait for, and far above the time a step takes.
+/// An idle timeout that a test can wait for, far above the time of a step.
 const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 const SHORT_TIMEOUT_FLAG: [&str; 2] = ["--timeout", "0.3"];
 
@@ -158,7 +158,7 @@ fn test_oversize_reject() {
     let (address, mut peer) = peer_that_sent(&server, &[&frame(b"before")[..], &header].concat());
     peer.receives_frame(b"before");
     server.event_about(address, "frame_too_large");
-    // What comes after the refusal is discarded; a server that had closed would answer with RST.
+    // Bytes after the refusal are discarded; a server that had closed would answer with RST.
     peer.send(&payload);
     peer.receives_end();
     peer.leave();
@@ -206,7 +206,8 @@ fn test_sigpipe_survival() {
 
 fn test_load_50_clients() {
     let server = Server::start(["--timeout", "60"]);
-    // Whoever is served stays connected, so that all the server needs is there when it is counted.
+    // The resident client stays connected, so that everything the server needs exists when it is
+    // counted.
     let mut resident = server.peer();
     resident.send_frame(b"before");
     resident.receives_frame(b"before");
@@ -239,7 +240,7 @@ fn peer_that_sent(server: &Server, bytes: &[u8]) -> (SocketAddr, Peer) {
     (peer.address(), peer)
 }
 
-/// Checks that the server ends this silent peer in the orderly way, in time and not too early.
+/// Checks that the server ends this idle peer with an orderly close, in time and not too early.
 #[track_caller]
 fn times_out(server: &Server, address: SocketAddr, mut peer: Peer, began: Instant) -> Event {
     peer.receives_end();
@@ -253,13 +254,13 @@ fn times_out(server: &Server, address: SocketAddr, mut peer: Peer, began: Instan
     server.closes(address, "recv_timeout")
 }
 
-/// Whether the kernel's tables list a TCP socket that listens on this port (proc(5), `/proc/net/tcp`).
+/// Whether the kernel's tables (proc(5), `/proc/net/tcp`) list a TCP socket listening on this port.
 fn is_listening(port: u16) -> bool {
     const LISTEN: &str = "0A";
     let port = format!(":{port:04X}");
     ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
-        // A kernel without IPv6 has no table for it.
+        // A kernel without IPv6 has no such table.
         .filter_map(|table| std::fs::read_to_string(table).ok())
         .any(|table| {
             table.lines().any(|line| {

@@ -1,4 +1,4 @@
-//! Listening sockets that the server is handed, and what it tells the one who hands them over.
+//! Listening sockets passed to the server, and what it tells the process that passes them.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -28,10 +28,11 @@ pub(crate) const TESTS: &[Named] = tests![
     test_watchdog,
 ];
 
-/// Starts the server with what is on descriptors 0 and 2 on 3 and 4, which is how the standard library passes them.
+/// Starts the server with descriptors 0 and 2 moved to 3 and 4, as the standard library can only
+/// pass the former.
 const HANDED_OVER: &str = "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 4<&2 </dev/null 2>/dev/null";
 
-/// The same with descriptor 0 alone.
+/// The same with only descriptor 0.
 const ONE_HANDED_OVER: &str = "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 </dev/null";
 
 fn listener() -> TcpListener {
@@ -46,7 +47,7 @@ fn copy(listener: &TcpListener) -> OwnedFd {
     listener.try_clone().expect("a descriptor").into()
 }
 
-/// A server that is handed this socket.
+/// A server that gets this socket.
 fn on_listener(home: &Home, listener: &TcpListener, flags: &[&str]) -> Launch {
     let launch = home.trustctl_in_shell(ONE_HANDED_OVER, ["echo-server"]).args(flags);
     launch.env("LISTEN_FDS", "1").stdin(copy(listener))
@@ -69,7 +70,7 @@ fn serves_two_handed_over(model: Model) {
     let [first, second] = [listener(), listener()];
     rustix::net::listen(&second, 5).expect("another backlog");
     let home = Home::new();
-    // The file is for a server that listens by itself.
+    // The file is meant for a server that listens itself.
     home.configure("[echo-server]\nport = 1\nhost = \"192.0.2.1\"\n");
     let words = ["echo-server", "--model", model.name()];
     let launch = home.trustctl_in_shell(HANDED_OVER, words).env("LISTEN_FDS", "2");
@@ -86,7 +87,7 @@ fn serves_two_handed_over(model: Model) {
         let flags = u32::from_str_radix(flags.trim(), 8).expect("an octal number");
         assert_ne!(flags & 0o2_000_000, 0, "descriptor {number} is passed on to children");
     }
-    // In turn, each with the other one waiting.
+    // In turn, each while the other one is waiting.
     for mut peer in [&first, &second].map(|listener| Peer::connect(address(listener))) {
         peer.send_frame(b"hello");
         peer.receives_frame(b"hello");
@@ -95,7 +96,7 @@ fn serves_two_handed_over(model: Model) {
         server.closes(peer.address(), "peer_fin");
     }
     server.stop();
-    // They are as they were for whoever is next.
+    // They are unchanged for the next server.
     for listener in [first, second] {
         let _waits = TcpStream::connect(address(&listener)).expect("it still listens");
         assert!(listener.accept().is_ok());
@@ -135,7 +136,7 @@ fn test_listen_fds_wrong() {
     let words = "a connected socket, as with Accept=yes of systemd, which --inetd serves";
     finished.complains_about(&["descriptor 3 of LISTEN_FDS is", words, allowed]);
 
-    // Variables that were meant for another process are nothing to this one.
+    // Variables meant for another process mean nothing to this one.
     let home = Home::new();
     let launch = home.trustctl(["echo-server"]).env("LISTEN_FDS", "many").env("LISTEN_PID", "1");
     let words = "--port (LISTEN_FDS is meant for process 1, this is ";
@@ -174,7 +175,7 @@ fn test_restart_refuses_nobody() {
         old.signal(Signal::TERM);
         old.signal(Signal::CONT);
         old.wait_for_event("drain_start", |_| true, STEP_DEADLINE);
-        // Whom it had not accepted by then, it leaves alone, and it ends without them.
+        // Clients that it had not accepted by then it leaves alone, and ends without them.
         let ended = std::thread::scope(|scope| {
             let ended = scope.spawn(move || old.has_stopped(0));
             let new = start_on(&listener, &["--model", model]);
@@ -191,7 +192,7 @@ fn test_restart_refuses_nobody() {
     }
 }
 
-/// A service manager's end.
+/// The service manager's end.
 struct Manager {
     socket: UnixDatagram,
 }
@@ -239,7 +240,7 @@ fn test_notify() {
         let server = Server::start_as(Model::Event, home, launch.env("NOTIFY_SOCKET", &place));
         let status = format!("STATUS=Serving on {}", server.address());
         let pid = format!("MAINPID={}", server.pid());
-        // The server serves by then.
+        // The server is serving by then.
         assert_eq!(manager.hears(), ["READY=1", &status, &pid]);
         let mut peer = server.peer();
         peer.send_frame(b"hello");

@@ -1,4 +1,4 @@
-//! The echo server on descriptor 0, as a super-server starts it.
+//! The echo server on descriptor 0, as started by a super-server.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -27,16 +27,16 @@ pub(crate) const TESTS: &[Named] = tests![
     test_inetd_settings,
 ];
 
-/// A server on the connection of a client, and the client.
+/// A server on a client's connection, and the client.
 struct Served {
     home: Home,
     peer: Peer,
-    /// The same socket as the server's, as the super-server that started it might keep it.
+    /// A duplicate of the server's socket, as its super-server might keep one.
     kept: TcpStream,
     running: Running,
 }
 
-/// A connection: the client's end, and the other.
+/// A connection: the client's end, and the other one.
 fn connection() -> (Peer, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let peer = Peer::connect(listener.local_addr().expect("it has an address"));
@@ -48,7 +48,7 @@ fn inetd(home: &Home, flags: &[&str]) -> Launch {
     home.trustctl(["echo-server", "--inetd"]).args(flags)
 }
 
-/// The connection on descriptors 0, 1 and 2.
+/// Puts the connection on descriptors 0, 1 and 2.
 fn on_all_three(launch: Launch, stream: &TcpStream) -> Launch {
     let copy = || OwnedFd::from(stream.try_clone().expect("a descriptor"));
     launch.stdin(copy()).stdout(copy()).stderr(copy())
@@ -67,7 +67,7 @@ impl Served {
         Served { home, peer, kept, running }
     }
 
-    /// As [`Served::start`]; returns when it serves.
+    /// Like [`Served::start`]; returns when it serves.
     #[track_caller]
     fn start_and_echo(flags: &[&str]) -> Served {
         let mut served = Served::start(flags);
@@ -76,7 +76,7 @@ impl Served {
         served
     }
 
-    /// Waits for the end of the server and checks its exit code, its log and why the connection ended.
+    /// Waits for the end of the server; checks its exit code, its log and why the connection ended.
     #[track_caller]
     fn ends(self, code: i32, reason: &str) -> Event {
         self.running.wait().exits_with(code);
@@ -112,7 +112,7 @@ fn test_inetd_echo() {
         assert_eq!(path.to_str(), Some("/dev/null"), "descriptor {number}");
     }
     framed.peer.half_close();
-    // Nothing but echoes comes, however much is logged.
+    // Nothing but echoes arrives, however much is logged.
     framed.peer.receives_end();
     let kept = framed.kept.try_clone().expect("a descriptor");
     let close = framed.ends(0, "peer_fin");
@@ -255,7 +255,7 @@ fn test_inetd_no_connection() {
     let closed = home.trustctl_in_shell("exec \"$0\" \"$@\" <&-", ["echo-server", "--inetd"]);
     refused_without_output(&home, closed.run());
 
-    // Who mixes up the two ways of a super-server is told of the other one.
+    // Users who mix up the two kinds of super-server are told about the other one.
     let home = Home::new();
     let script = "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<&0 </dev/null";
     let launch = home.trustctl_in_shell(script, ["echo-server", "--inetd"]).env("LISTEN_FDS", "1");
@@ -279,7 +279,7 @@ fn test_inetd_no_connection() {
     assert_eq!(event::only(&home.logged(), "error").count("exit"), 64);
 }
 
-/// Checks that the run was refused by one line on stderr and the same in the log, and returns it.
+/// Checks that the run was refused with one line on stderr and the same in the log, and returns it.
 #[track_caller]
 fn refused_without_output(home: &Home, finished: Finished) -> String {
     let finished = finished.exits_with(64).prints("").complains_in_one_line();
@@ -311,7 +311,7 @@ fn test_inetd_settings() {
     let launch = launch.env(inetd_variable, "true").env(port_variable, "1");
     launch.run().exits_with(64).complains_about(&[inetd_variable, port_variable]);
 
-    // A mistake in the command line is not told to the client either.
+    // An error in the command line is not sent to the client either.
     let home = Home::new();
     let (mut peer, stream) = connection();
     let launch = on_all_three(inetd(&home, &["--prot", "1"]), &stream);
@@ -320,7 +320,7 @@ fn test_inetd_settings() {
     peer.receives_end();
     assert!(event::only(&home.logged(), "error").text("message").contains("--prot"));
 
-    // What the file says is about a server that listens, which has the same home.
+    // The file's settings are for a listening server with the same home.
     let home = Home::new();
     home.configure(
         "[echo-server]\nport = 9900\nhost = \"localhost\"\nmodel = \"iterative\"\nmax-clients = 7\n",

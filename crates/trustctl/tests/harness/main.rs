@@ -1,7 +1,7 @@
 //! The black-box harness: 36 named tests against the executables of this build.
 //!
-//! It prints a line for each test, never stops at the first failure, and ends in a summary. It takes the arguments of
-//! libtest:
+//! It prints one line per test, never stops at the first failure, and ends with a summary. It takes
+//! libtest's arguments:
 //!
 //! ```text
 //! cargo test -p trustctl --test harness -- [cli::|echo::][TEST_NAME]
@@ -19,14 +19,14 @@ use std::time::Duration;
 use trust_testkit::libtest_mimic::{self, Completion, Trial};
 use trust_testkit::suite::{Suite, Test};
 
-/// One at a time, so that the lines come in their order.
+/// One at a time, so that the lines come in order.
 const SUITE: Suite = Suite { deadline: Duration::from_secs(30), at_once: 1 };
 
-/// Width of the column of names, above the longest one.
+/// Width of the column of names, greater than the longest one.
 const NAME_WIDTH: usize = 42;
 
-/// What tests belong to, by the first part of their names: what every command does, and the echo server with its client
-/// and its load test.
+/// What tests belong to, by the first part of their names: the behaviour of every command, and the
+/// echo server with its client and its load test.
 const GROUPS: [(&str, &str); 2] = [("cli::", "CLI Tests"), ("echo::", "Echo Server Tests")];
 
 fn main() -> ExitCode {
@@ -46,7 +46,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Runs the tests one after the other and prints a line for each and the summary; tells whether all passed.
+/// Runs the tests one after another and prints a line for each and the summary; returns whether all
+/// passed.
 fn run_all(names: &[&str], out: &mut impl Write) -> io::Result<bool> {
     let mut passed = Vec::new();
     for &name in names {

@@ -1,4 +1,4 @@
-//! A server with children, and what the kernel tells of them.
+//! A server with children, and what the kernel knows about them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -25,27 +25,27 @@ impl Parent {
         Parent(server)
     }
 
-    /// The child that serves the peer with that address.
+    /// The child that serves the peer with this address.
     #[track_caller]
     pub(crate) fn child_of(&self, peer: SocketAddr) -> Process {
         Process(self.event_about(peer, "child_start").count("pid") as u32)
     }
 
-    /// Waits until every child was reaped.
+    /// Waits until every child has been reaped.
     #[track_caller]
     pub(crate) fn has_no_children(&self) {
         let server = self.pid();
         kernel::wait_until("the end of all children", || children_of(server).is_empty());
     }
 
-    /// Stops the server by SIGTERM, expects an exit code, and checks its log.
+    /// Stops the server with SIGTERM, expects this exit code, and checks its log.
     #[track_caller]
     pub(crate) fn stops_with(self, code: i32) -> Vec<Event> {
         self.0.signal(Signal::TERM);
         self.ends_with(code)
     }
 
-    /// The same for a server whose log file was moved: only what it printed is checked.
+    /// The same for a server whose log file was moved: only its stdout is checked.
     #[track_caller]
     pub(crate) fn stops_with_log_elsewhere(self) -> Vec<Event> {
         let events = self.0.stop_with_log_elsewhere();
@@ -53,7 +53,8 @@ impl Parent {
         events
     }
 
-    /// Waits for the end of a server that was told to stop, expects an exit code, and checks its log.
+    /// Waits for the end of a server that was told to stop, expects this exit code, and checks its
+    /// log.
     #[track_caller]
     pub(crate) fn ends_with(self, code: i32) -> Vec<Event> {
         let events = self.0.has_stopped(code);
@@ -70,7 +71,7 @@ impl Deref for Parent {
     }
 }
 
-/// Checks that every child that was started has exited, once, and belongs to a connection of its own.
+/// Checks that every child that was started has exited once, and had its own connection.
 #[track_caller]
 pub(crate) fn check_children(events: &[Event]) {
     let of = |name| -> Vec<(u64, u64)> {
@@ -109,20 +110,20 @@ impl Process {
         kernel::wait_until("the end of a child", || !self.runs());
     }
 
-    /// Its parent, process group and state (proc_pid_stat(5)); `None` once it was reaped.
+    /// Its parent, process group and state (proc_pid_stat(5)); `None` once it has been reaped.
     pub(crate) fn stat(self) -> Option<Stat> {
         Stat::parse(&fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?)
     }
 
-    /// Arguments or variables, one a line.
+    /// Its arguments or variables, one per line.
     pub(crate) fn words(self, of: &str) -> Vec<String> {
         let bytes = fs::read(format!("/proc/{}/{of}", self.0)).expect("the process runs");
         let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
         words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
     }
 
-    /// Its descriptors, by number, and what they are. Those that everybody here inherits from whoever started the
-    /// tests are left out.
+    /// Its descriptors by number, with their targets. Descriptors that all our processes inherit
+    /// from the parent of the tests are left out.
     pub(crate) fn descriptors(self) -> BTreeMap<u32, String> {
         let here = descriptors_of("self");
         let mut own = descriptors_of(&self.0.to_string());
@@ -146,8 +147,8 @@ fn descriptors_of(process: &str) -> BTreeMap<u32, String> {
     entries.filter_map(read).collect()
 }
 
-/// Whether processes that are started here have this descriptor of ours too. An end of a pipe may have the number that
-/// the other end has in the process at the other end, and the same name (proc_pid_fd(5)).
+/// Whether processes started here inherit this descriptor of ours. An end of a pipe may have the
+/// same number and name (proc_pid_fd(5)) as the other end in the process there.
 fn is_inherited(number: u32) -> bool {
     let Ok(info) = fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else { return false };
     let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).expect("flags");
@@ -155,7 +156,7 @@ fn is_inherited(number: u32) -> bool {
     flags & rustix::fs::OFlags::CLOEXEC.bits() == 0
 }
 
-/// What `/proc/PID/stat` tells.
+/// The contents of `/proc/PID/stat`.
 pub(crate) struct Stat {
     pub(crate) state: char,
     pub(crate) parent: u32,
@@ -174,7 +175,7 @@ impl Stat {
     }
 }
 
-/// The children of a process that were not reaped, zombies among them, with their states.
+/// The children of a process that have not been reaped, including zombies, with their states.
 pub(crate) fn children_of(parent: u32) -> Vec<(Process, char)> {
     let entries = fs::read_dir("/proc").expect("proc(5) is mounted").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -185,7 +186,7 @@ pub(crate) fn children_of(parent: u32) -> Vec<(Process, char)> {
     pids.filter_map(child).collect()
 }
 
-/// A `child_exit` says that the child ended by itself.
+/// Waits for a `child_exit` that reports that the child ended on its own.
 #[track_caller]
 pub(crate) fn exits_well(server: &Server, peer: SocketAddr) {
     let exit = server.event_about(peer, "child_exit");

@@ -1,4 +1,4 @@
-//! Children that do not end by themselves, and a parent that does not.
+//! Children that do not end on their own, and a parent that does not.
 
 use rustix::process::Signal;
 
@@ -60,7 +60,7 @@ fn several_children_that_die_at_once_are_all_reaped() {
     let server = Parent::start(&[]);
     let peers: Vec<_> = (0..CHILDREN).map(|_| server.peer()).collect();
     let children: Vec<_> = peers.iter().map(|peer| server.child_of(peer.address())).collect();
-    // While the parent is stopped, their ends come to one signal.
+    // While the parent is stopped, their deaths merge into one signal.
     server.pause();
     children.iter().for_each(|child| child.signal(Signal::KILL));
     children.iter().for_each(|child| child.ends());
@@ -97,7 +97,7 @@ fn a_child_serves_its_client_to_the_end_when_the_server_is_killed() {
     peer.half_close();
     peer.receives_end();
     child.ends();
-    // Nobody else is left to say so.
+    // No one else is left to report it.
     let mut log = Followed::new(&log);
     let close = log.wait_for("client_close", |event| event.count("conn") == conn);
     assert_eq!((close.text("reason"), close.count("frames_out")), ("peer_fin", 2), "{close:?}");

@@ -1,4 +1,4 @@
-//! A process a client: `echo-server --model process`, its children, and what becomes of them.
+//! One process per client: `echo-server --model process`, its children, and how they end.
 
 mod children;
 mod deaths;

@@ -1,4 +1,5 @@
-//! How many children there may be, what else they need, when none can be had, and that none is left.
+//! How many children there may be, what else they need, what happens if none can be started, and
+//! that none remains.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -31,7 +32,7 @@ fn as_many_children_as_clients_are_allowed() {
     let is_it = |event: &event::Event| event.text("peer") == address;
     server.wait_for_event("client_reject", is_it, STEP_DEADLINE);
     assert_eq!(children_of(server.pid()).len(), 2);
-    // A place is free when the close was logged.
+    // A slot is free once the close is logged.
     let [one, other] = served;
     let address = one.address();
     one.leave();
@@ -65,7 +66,7 @@ fn who_finds_no_descriptors_for_a_child_is_served_once_there_are_some() {
     server.settles(before.address());
     let open = Process(server.pid()).descriptor_numbers();
     let mut free = (0..).filter(|number| !open.contains(number));
-    // Room for a connection, and not for the channel beside it.
+    // Room for a connection, but not for the channel that goes with it.
     let limit = free.nth(1).map(u64::from);
     let usual = getrlimit(Resource::Nofile).maximum;
     set_limit(&server, Resource::Nofile, limit);
@@ -87,7 +88,7 @@ fn who_finds_no_descriptors_for_a_child_is_served_once_there_are_some() {
 
 #[test]
 fn who_finds_no_room_for_a_process_is_served_once_there_is_some_but_not_by_a_server_that_stops() {
-    /// Nobody's: root has no such limit.
+    /// An unused user ID: root has no such limit.
     const USER: u32 = 54_321;
     let home = Home::new();
     let args = ["echo-server", "--port", "0", "--model", "process"];
@@ -116,7 +117,7 @@ fn who_finds_no_room_for_a_process_is_served_once_there_is_some_but_not_by_a_ser
     let failed = event::only(&events, "child_start_failed");
     assert_eq!(failed.text("errno_name"), "EAGAIN", "{failed:?}");
     assert_eq!(failed.text("peer"), address.to_string(), "{failed:?}");
-    // The child of the client before may say later how that one has left.
+    // The previous client's child may report later how that client left.
     let close = event::only_about(&events, address, "client_close");
     assert_eq!(close.text("reason"), "io_error", "{close:?}");
 }
@@ -151,7 +152,8 @@ fn a_child_is_not_stopped_for_writing_to_its_server_s_terminal() {
     server.stops_with(0);
 }
 
-/// Has the server's own user, who needs no right for it, lower its soft limit of processes, or raise it again.
+/// Makes the server's own user, who needs no privilege for it, lower or raise its soft limit of
+/// processes.
 #[track_caller]
 fn set_process_limit(server: &Parent, user: u32, limit: Option<u64>) {
     let mut command = Command::new("prlimit");
@@ -164,7 +166,7 @@ fn set_process_limit(server: &Parent, user: u32, limit: Option<u64>) {
     assert!(status.success(), "prlimit: {status}");
 }
 
-/// Lowers or raises a soft limit of a server that runs.
+/// Lowers or raises a soft limit of a running server.
 #[track_caller]
 fn set_limit(server: &Parent, resource: Resource, current: Option<u64>) {
     let pid = Pid::from_raw(server.pid() as i32);
@@ -176,7 +178,7 @@ fn set_limit(server: &Parent, resource: Resource, current: Option<u64>) {
 fn after_ten_thousand_connections_no_zombie_and_no_child_is_left() {
     const CONNECTIONS: usize = 10_000;
     const CLIENTS: usize = 4;
-    /// Children that may wait to be reaped at one moment, on a core that much else runs on.
+    /// Children that may be waiting to be reaped at one moment, on a busy core.
     const ZOMBIES_MAX: usize = 500;
     const LOOK_INTERVAL: Duration = Duration::from_millis(50);
     let server = Parent::start(&[]);

@@ -53,7 +53,7 @@ fn clients_are_served_at_once_each_by_a_process_of_its_own() {
     const CLIENTS: usize = 5;
     let server = Parent::start(&[]);
     let mut peers: Vec<Peer> = (0..CLIENTS).map(|_| server.peer()).collect();
-    // The first one is in the middle of a frame all the while.
+    // The first one is in the middle of a frame throughout.
     peers[0].send_frame(b"first");
     peers[0].receives_frame(b"first");
     peers[0].send(&[0, 0, 0, 9, b'b']);
@@ -88,7 +88,7 @@ fn lines_longer_than_a_pipe_takes_at_once_are_not_mixed_on_stdout() {
     const CLIENTS: usize = 24;
     // Each of its characters takes six in a line.
     let identity = "\u{1}".repeat(1000);
-    // Nobody is ended for waiting while the children of the others start.
+    // No client is timed out while the children of the others start.
     let flags = ["--timeout", "60", "--log-level", "debug", "--request-id", &identity];
     let server = Parent::start(&flags);
     let mut peers: Vec<Peer> = (0..CLIENTS).map(|_| server.peer()).collect();
@@ -98,14 +98,15 @@ fn lines_longer_than_a_pipe_takes_at_once_are_not_mixed_on_stdout() {
     }
     drop(peers);
     server.has_no_children();
-    // Every line is read strictly.
+    // Every line is parsed strictly.
     let events = server.stops_with(0);
     assert_eq!(event::named(&events, "frame_recv").len(), 4 * CLIENTS);
 }
 
 #[test]
 fn parent_and_child_hold_only_the_descriptors_that_they_need() {
-    /// Three signals that end, one for statistics, the end of the server: a pipe each, with both ends here.
+    /// Three signals that end it, one for statistics, and the server's end: one pipe each, with
+    /// both ends here.
     const PIPES: usize = 5;
     let server = Parent::start(&[]);
     let process = Process(server.pid());
@@ -171,14 +172,14 @@ fn what_a_super_server_says_to_the_server_does_not_reach_its_children() {
     let others = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
     let home = Home::new();
     let mut launch = home.trustctl(["echo-server", "--port", "0", "--model", "process"]);
-    // Of another process, so that the server itself does not follow it.
+    // These are meant for another process, so the server itself ignores them.
     for name in names.into_iter().chain(others) {
         launch = launch.env(name, if name == "NOTIFY_SOCKET" { "" } else { "1" });
     }
     let launch = launch.env("STAYS", "1");
     let server = Parent::over(Server::start_as(Model::Process, home, launch));
     let mut peer = server.peer();
-    // Before it has answered it may not have its variables yet.
+    // Until it has answered, it may not have its variables yet.
     peer.send_frame(b"here");
     peer.receives_frame(b"here");
     let variables = server.child_of(peer.address()).words("environ");

@@ -15,7 +15,7 @@ use trust_testkit::peer::{Peer, frame, pattern};
 use trust_testkit::program::Home;
 use trust_testkit::server::Server;
 
-/// What no test waits for.
+/// Longer than any test waits.
 const LONG: [&str; 6] = ["--timeout", "600", "--frame-timeout", "600", "--linger-timeout", "600"];
 
 fn long(flags: &[&'static str]) -> Vec<&'static str> {
@@ -139,7 +139,7 @@ fn control_c_on_a_terminal_reaches_the_parent_alone() {
     let home = Home::new();
     let flags = long(&["--drain-timeout", "600"]);
     let args = ["echo-server", "--port", "0", "--model", "process"].into_iter().chain(flags);
-    // Makes the terminal on its standard input the one that controls the session.
+    // Makes the terminal on its standard input the session's controlling terminal.
     let launch = home.trustctl_under(&["setsid", "--ctty"], args).stdin(terminal.for_the_program());
     let server = Parent::over(Server::start_as(Model::Process, home, launch));
     let mut begun = begins(&server);
@@ -149,7 +149,8 @@ fn control_c_on_a_terminal_reaches_the_parent_alone() {
     let signal = server.wait_for_event("signal_received", |_| true, STEP_DEADLINE);
     assert_eq!((signal.text("signal"), signal.text("action")), ("SIGINT", "shutdown"));
     server.wait_for_event("drain_start", |_| true, STEP_DEADLINE);
-    // A child that had got the signal too would take the server's order for the second one, and cut.
+    // A child that had also got the signal would take the server's order for a second signal, and
+    // cut off its client.
     begun.send(&frame(b"unfinished")[7..]);
     begun.receives_to_end(&frame(b"unfinished"));
     begun.leave();
@@ -197,7 +198,7 @@ fn children_go_on_in_the_new_log_file_when_it_was_moved() {
     server.signal(Signal::HUP);
     let is_new = |target: &String| *target == log.to_string_lossy();
     let moved = || child.descriptors().values().filter(|target| is_new(target)).count() == 2;
-    // The file is taken with the next line that is written.
+    // The file takes effect with the next line written.
     kernel::wait_until("the child having the new file", || {
         peer.send_frame(&pattern(2));
         peer.receives_frame(&pattern(2));
@@ -213,7 +214,7 @@ fn children_go_on_in_the_new_log_file_when_it_was_moved() {
     assert_eq!(event::named(&events, "log_reopen_failed").len(), 0);
 }
 
-/// A terminal, with the test in the place of the person in front of it.
+/// A terminal, where the test plays the person in front of it.
 struct Terminal {
     master: std::os::fd::OwnedFd,
 }
@@ -248,7 +249,7 @@ impl Terminal {
 
 #[test]
 fn a_child_that_was_stopped_drains_behind_any_number_of_other_orders() {
-    // More than its channel holds.
+    // More than its channel can hold.
     const REOPENINGS: usize = 400;
     let server = Parent::start(&long(&["--drain-timeout", "60"]));
     let mut peer = server.peer();
@@ -258,7 +259,7 @@ fn a_child_that_was_stopped_drains_behind_any_number_of_other_orders() {
     child.signal(Signal::STOP);
     for number in 1..=REOPENINGS {
         server.signal(Signal::HUP);
-        // One by one: signals that come at once are one.
+        // One by one: signals that come together merge into one.
         let seen = || server.printed().matches("\"SIGHUP\"").count();
         kernel::wait_until("a signal in the log", || seen() == number);
     }
@@ -279,7 +280,7 @@ fn children_that_are_there_drain_before_the_backlog_has_children() {
     let mut idle = server.peer();
     idle.send_frame(b"before");
     idle.receives_frame(b"before");
-    // The process that listens alone: a child that is stopped could not drain.
+    // Only the listening process: a stopped child could not drain.
     server.signal(Signal::STOP);
     kernel::wait_until("its stop", || kernel::all_threads_are(server.pid(), 'T'));
     let newcomers: Vec<Peer> = (0..NEWCOMERS).map(|_| server.peer()).collect();

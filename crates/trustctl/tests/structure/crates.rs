@@ -1,11 +1,11 @@
-//! Which crates of the workspace may need which others.
+//! Which crates of the workspace may depend on which others.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
-/// A crate, and the crates of the workspace that it may need; for tests alone it may need others.
+/// A crate, and the crates of the workspace that it may depend on. Tests may use others.
 const ARROWS: &[(&str, &[&str])] = &[
     ("trust-wire", &[]),
     ("trust-net", &["trust-wire"]),
@@ -14,7 +14,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("trust-load", &["trust-cli", "trust-net", "trust-wire"]),
     ("trust-check", &["trust-cli", "trust-net", "trust-wire"]),
     ("trustctl", &["trust-cli", "trust-echo", "trust-load", "trust-check"]),
-    // No product: the simulator, what fuzzers call, the benchmark, and what the suites share.
+    // Not part of the product: the simulator, what fuzzers call, the benchmark, and what the suites
+    // share.
     ("trust-sim", &["trust-wire"]),
     (
         "trust-fuzz",
@@ -37,7 +38,7 @@ pub(crate) struct Member {
     pub(crate) name: String,
     /// Its directory.
     pub(crate) directory: PathBuf,
-    /// The crates of the workspace that it needs, not only for tests.
+    /// The crates of the workspace that it depends on, other than for tests.
     pub(crate) needs: Vec<String>,
 }
 
@@ -70,7 +71,7 @@ fn member(package: &Value, all: &[Value]) -> Member {
     }
 }
 
-/// What a crate needs although it may not.
+/// What a crate depends on although it must not.
 fn wrong<'a>(name: &str, needs: &'a [String]) -> Vec<&'a str> {
     let allowed = ARROWS.iter().find(|(member, _)| *member == name);
     let (_, allowed) =

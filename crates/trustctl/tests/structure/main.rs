@@ -1,5 +1,5 @@
-//! That the crates use each other in one direction, and so do the modules of each crate; that types have names of
-//! their own, and structs few fields.
+//! Checks that dependencies between crates, and between the modules of each crate, have one
+//! direction; that types have unique names, and structs few fields.
 
 mod crates;
 mod modules;

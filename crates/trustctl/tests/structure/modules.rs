@@ -1,7 +1,8 @@
-//! Reads the modules of a crate: which others each of them uses, as far as names say it, and the types that it defines.
+//! Reads the modules of a crate: which other modules each one uses, as far as names show it, and
+//! which types it defines.
 //!
-//! Code for tests alone does not count, nor do comments. A name that a module has from another one is followed to
-//! where it is defined. Methods of a type are not seen: whoever has a value got its type from somewhere.
+//! Test-only code and comments do not count. An imported name is followed to where it is defined.
+//! Methods of a type are not seen: code that has a value got its type from somewhere.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -12,13 +13,13 @@ use syn::{Attribute, ImplItem, Item, Macro, Stmt, TraitItem, UseTree};
 
 use crate::crates::Member;
 
-/// The way to a module from the crate's root, which is empty.
+/// The path of a module from the crate's root; the root's is empty.
 pub(crate) type Way = Vec<String>;
 
-/// How often a name is followed from a module that has it from another one.
+/// How many imports to follow for one name.
 const FOLLOWED_MAX: usize = 8;
 
-/// What is above a struct of many fields, and why it has them.
+/// What stands before the reason, above a struct of many fields.
 const MANY_FIELDS: &str = "// Many fields: ";
 
 /// The modules of a crate.
@@ -31,24 +32,24 @@ pub(crate) struct Modules {
 
 #[derive(Default)]
 struct Module {
-    /// Names that it has from others.
+    /// Imported names.
     imported: HashMap<String, Way>,
-    /// Names that it mentions, from the root on.
+    /// Mentioned names, from the root.
     mentioned: BTreeSet<Way>,
     types: Vec<Type>,
 }
 
-/// A type that is defined somewhere, also inside of a function.
+/// A type defined anywhere, even inside a function.
 pub(crate) struct Type {
     pub(crate) name: String,
-    /// None but those of a struct.
+    /// 0 unless it is a struct.
     pub(crate) fields: usize,
-    /// A comment says why a struct has many.
+    /// A comment gives a reason for a struct's many fields.
     pub(crate) is_excused: bool,
 }
 
 impl Type {
-    /// What an item defines, if that is a type.
+    /// The type that an item defines, if any.
     fn of(item: &Item) -> Option<Type> {
         let (name, fields) = match item {
             Item::Struct(of) => (&of.ident, of.fields.len()),
@@ -70,7 +71,7 @@ impl Modules {
         Modules::of(root, &|file| fs::read_to_string(file).ok())
     }
 
-    /// Reads a crate from its first file. `read` gives the text of a file, if there is one.
+    /// Reads a crate from its first file. `read` returns the text of a file, if it exists.
     pub(crate) fn of(root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Modules {
         let mut modules = Modules::default();
         modules.read_file(&Way::new(), root, root.parent().expect("it is in a directory"), read);
@@ -91,7 +92,7 @@ impl Modules {
         self.read_items(way, &parsed.items, inside, read);
     }
 
-    /// Reads a module's items; files of modules inside it are in `inside`.
+    /// Reads a module's items; the files of its inner modules are in `inside`.
     fn read_items(
         &mut self,
         way: &Way,
@@ -124,7 +125,7 @@ impl Modules {
         mentioned.filter(|(from, to)| from != to).collect()
     }
 
-    /// The types that are defined, and where in the crate of that name.
+    /// The types defined in this crate, with their places.
     pub(crate) fn into_types(self, name: &str) -> Vec<(String, Type)> {
         let place = |way: &Way| [&[name.to_owned()], &way[..]].concat().join("::");
         let of = |(way, module): (Way, Module)| {
@@ -153,7 +154,7 @@ impl Modules {
     }
 }
 
-/// The structs below a reason for many fields.
+/// The structs that have a reason for many fields.
 fn excused(text: &str) -> impl Iterator<Item = String> {
     text.split(MANY_FIELDS).skip(1).filter_map(|reason| {
         let (_, name) = reason.split_once("struct ")?;
@@ -180,7 +181,8 @@ struct Reader<'w> {
 }
 
 impl Reader<'_> {
-    /// Takes over what a path in this module stands for, if that is in the crate; its way from the root.
+    /// Records what a path in this module refers to, if that is in the crate; returns its path from
+    /// the root.
     fn mention(&mut self, path: &[String]) -> Option<Way> {
         let way = self.resolve(path)?;
         self.module.mentioned.insert(way.clone());
@@ -247,7 +249,7 @@ impl<'a> Visit<'a> for Reader<'_> {
         }
         self.module.types.extend(Type::of(item));
         match item {
-            // Those of a file's top level are modules of their own; there are none inside of functions.
+            // Modules in a file's top level are read separately; functions contain none.
             Item::Mod(_) => {}
             Item::Use(of) => self.read_use(&[], &of.tree),
             _ => visit::visit_item(self, item),
@@ -301,13 +303,13 @@ impl<'a> Visit<'a> for Reader<'_> {
     }
 }
 
-/// The paths in what a macro is given: words with `::` between them.
+/// The paths in a macro's input: words with `::` between them.
 fn paths_in(tokens: &str) -> Vec<Way> {
     let mut paths = vec![];
     let mut path = Way::new();
     let mut is_joined = false;
     for token in tokens.split_whitespace() {
-        // Tokens that belong together are not always apart: `crate::a::B(c)`.
+        // Tokens that belong together are not always separated: `crate::a::B(c)`.
         let mut rest = token;
         while !rest.is_empty() {
             let is_word = |c: char| c.is_alphanumeric() || c == '_';
@@ -356,7 +358,7 @@ fn attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-/// Whether the attributes leave it out of everything but tests: `cfg(test)`, or `cfg(all(test, …))`.
+/// Whether the attributes restrict it to tests: `cfg(test)`, or `cfg(all(test, …))`.
 fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let Ok(list) = attribute.meta.require_list() else { return false };

@@ -1,5 +1,5 @@
-//! That no modules beside each other use each other in a circle. A module and those inside it are one room: what is
-//! inside may use what it is in, and the other way round.
+//! Checks that sibling modules do not use each other in a circle. A module and its inner modules
+//! are one room: they may use each other in both directions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -7,13 +7,14 @@ use std::path::Path;
 use crate::crates::members;
 use crate::modules::{Modules, Way};
 
-/// Uses that may be parts of a circle for now: the crate, who uses, and what. Each has its reason beside it.
+/// Uses that may be part of a circle for now: the crate, the user, and the used. Each has its
+/// reason next to it.
 const EXEMPT: &[(&str, &str, &str)] = &[];
 
-/// Which rooms beside each other use which others, and where: those inside of one module are a level.
+/// Which sibling rooms use which others, and where. The modules inside one module are a level.
 type Level = BTreeMap<(String, String), BTreeSet<String>>;
 
-/// What is wrong with the crate: `a → b: a::x uses b`, for every step of every circle.
+/// The errors in a crate: `a → b: a::x uses b`, for every step of every circle.
 fn circles(uses: &BTreeSet<(Way, Way)>) -> Vec<String> {
     let mut levels: BTreeMap<Way, Level> = BTreeMap::new();
     for (from, to) in uses {
@@ -35,7 +36,7 @@ fn circles_in(level: &Level) -> Vec<String> {
         .collect()
 }
 
-/// Whether one room uses the other, perhaps through others.
+/// Whether one room uses the other, possibly through others.
 fn reaches(level: &Level, from: &str, to: &str) -> bool {
     let mut seen = BTreeSet::from([from]);
     let mut next = vec![from];

@@ -1,23 +1,23 @@
-//! That a type has a name of its own, and a struct few fields or a reason.
+//! Checks that type names are unique, and that structs have few fields or a reason for more.
 
 use std::collections::BTreeMap;
 
 use crate::crates::members;
 use crate::modules::{Modules, Type};
 
-/// How many types may have the same name.
+/// How many types may share a name.
 const NAMESAKES_MAX: usize = 2;
 
-/// The same for `State`, which is the state of whatever its module is about, and private to it.
+/// The same for `State`, which is the state of its module's subject, and private to it.
 const STATES_MAX: usize = 4;
 
-/// Fields of a struct, unless a comment above it says why it has more.
+/// The most fields of a struct, unless a comment above it says why it has more.
 const FIELDS_MAX: usize = 12;
 
-/// Crates whose code is all for tests.
+/// Crates with only test code.
 const FOR_TESTS: [&str; 2] = ["trust-testkit", "trust-fuzz"];
 
-/// What is wrong with types, each of which is in a place.
+/// The errors in a list of types and their places.
 fn wrong(types: &[(String, Type)]) -> Vec<String> {
     let mut wrong = vec![];
     let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -46,7 +46,7 @@ fn types_have_names_of_their_own_and_few_fields() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What is wrong with a crate of one file.
+/// The errors in a crate of one file.
 fn wrong_with(text: &str) -> Vec<String> {
     let modules = Modules::of("src/lib.rs".as_ref(), &|_| Some(text.to_owned()));
     wrong(&modules.into_types("it"))

@@ -1,4 +1,4 @@
-//! What a change of a client's host or path is for, and what the client does once it is made.
+//! The reasons for changing a client's host or path, and what the client does after the change.
 
 use std::time::Duration;
 
@@ -10,20 +10,20 @@ use super::super::host::Fault;
 use super::super::watch::Span;
 use super::Client;
 
-/// What a change of its host or its path is for.
+/// The reason for a change of its host or its path.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Why {
-    /// The answer to so many bytes, which it sends then, is to be lost.
+    /// To lose the answer to this many bytes, which it sends afterwards.
     LosesAnswerTo(usize),
     Vanishes,
     Reboots,
-    /// For so long; a router says so to the server, or nobody does.
+    /// For this long; if `true`, a router reports it to the server.
     PathFails(Duration, bool),
     PathRecovers,
 }
 
 impl Client {
-    /// What was done to its host or its path is done.
+    /// Goes on after a change of its host or its path.
     pub(super) fn go_on(&mut self, span: Span, why: Why) {
         match why {
             Why::LosesAnswerTo(count) => {
@@ -50,7 +50,7 @@ impl Client {
         }
     }
 
-    /// On a path that takes time, a fault that follows at once takes the answer to a send with it.
+    /// On a path with delay, a fault that follows immediately takes the answer to a send with it.
     pub(super) fn loses_answer_in(&self) -> Option<Fault> {
         let path = &self.script.path;
         if (path.latency + path.jitter).is_zero() {
@@ -66,10 +66,10 @@ impl Client {
         }
     }
 
-    /// Its kernel forgets the connection without a word, and from then on answers with RST.
+    /// Its kernel forgets the connection silently, and from then on answers with RST.
     #[track_caller]
     pub(super) fn reboot(&mut self) {
-        // Only a host that was switched off before can come up again.
+        // Only a host that was switched off can reboot.
         if !self.history.vanished {
             return;
         }
