@@ -1,59 +1,60 @@
-//! Servers that are right as long as there is little of something: messages, receives, answers, bytes.
+//! Servers that are right while amounts are small: messages, receives, answers, bytes.
 
 use std::net::TcpStream;
 
 use socket2::SockRef;
 
-/// What may go wrong when there is much of something.
+/// What may go wrong with large amounts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// Of the answers to one receive so many are sent; the others are lost.
+    /// Only this many of the answers to one receive are sent; the others are lost.
     AnswersMax(usize),
-    /// More answers to one receive than this end the connection, as one `sendmsg` with more than IOV_MAX parts fails.
+    /// More answers to one receive than this end the connection, as one `sendmsg` with more than
+    /// IOV_MAX parts fails.
     PartsMax(usize),
-    /// So many messages end the connection, in order.
+    /// After this many messages the connection ends, with an orderly close.
     MessagesMax(u64),
-    /// So many receives end the connection, in order.
+    /// After this many receives the connection ends, with an orderly close.
     ReceivesMax(u64),
-    /// The message of this number is not answered.
+    /// The message with this number is not answered.
     LosesMessage(u64),
-    /// From this message on the last byte of each answer is wrong.
+    /// From this message on, the last byte of each answer is wrong.
     WrongFrom(u64),
     /// A message that needs more receives than this is refused.
     ReceivesInsideMax(u64),
-    /// After so many receives inside a message the part of it that has arrived is forgotten.
+    /// After this many receives inside a message, the received part of it is forgotten.
     ForgetsAfterReceives(u64),
-    /// A message of so many bytes, with its header, is not answered.
+    /// A message of this many bytes, including its header, is not answered.
     LosesFramesOf(usize),
-    /// A receive that brings the same message as the one before is not answered.
+    /// A receive that returns the same message as the one before is not answered.
     DropsRepetitions,
-    /// A receive of exactly one segment is taken for one that has more behind it.
+    /// A receive of exactly one segment is taken as a sign that more follows.
     FullSegmentMeansMore,
 }
 
-/// What one connection has had so far.
+/// Running totals of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Count {
     messages: u64,
     receives: u64,
-    /// Receives since the last message that became whole.
+    /// Receives since the last message was completed.
     inside: u64,
-    /// The answers to the receive before.
+    /// The answers to the previous receive.
     last: Vec<Vec<u8>>,
 }
 
-/// What a receive leads to.
+/// What happens after a receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     GoOn,
-    /// The part of a message that has arrived is given up.
+    /// The received part of a message is dropped.
     Forget,
     /// The connection ends.
     End,
 }
 
 impl Count {
-    /// Counts a receive, with the answers to it, and spoils them.
+    /// Counts a receive and its answers, and spoils the answers.
     pub(crate) fn handle(&mut self, bug: Option<Bug>, answers: &mut Vec<Vec<u8>>) -> Next {
         let before = self.messages;
         self.receives += 1;
@@ -96,7 +97,7 @@ impl Count {
     }
 }
 
-/// Whether a receive of so many bytes is waited behind for more.
+/// Whether the server waits for more after a receive of this many bytes.
 pub(crate) fn expects_more_behind(bug: Option<Bug>, stream: &TcpStream, received: usize) -> bool {
     bug == Some(Bug::FullSegmentMeansMore)
         && SockRef::from(stream).tcp_mss().is_ok_and(|segment| segment as usize == received)

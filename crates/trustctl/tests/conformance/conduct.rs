@@ -1,4 +1,4 @@
-//! What a server does with its connections, beside reading messages from them: right or wrong.
+//! How a server handles connections, other than reading messages from them: rightly or wrongly.
 
 use std::io::{self, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,93 +16,97 @@ use socket2::SockRef;
 use super::input::{Frames, Received};
 use super::mutant::TIMEOUT;
 
-/// What handling connections may get wrong.
+/// What may be wrong about handling connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// An accept that fails ends it, and it has no more than so many descriptors.
+    /// A failed accept ends it, and it has no more than this many descriptors.
     AcceptsAtMost(u64),
-    /// It asks every new socket for its peer's address and expects one.
+    /// It asks for every new socket's peer address and expects one.
     ExpectsAnAddress,
-    /// The first receive has to bring something.
+    /// The first receive must return something.
     ExpectsAByte,
-    /// A receive that fails ends the process.
+    /// A failed receive ends the process.
     FailedReceiveIsFatal,
-    /// A send that fails ends the process, as SIGPIPE does.
+    /// A failed send ends the process, as SIGPIPE does.
     FailedSendIsFatal,
-    /// A length that is refused ends the process.
+    /// A refused length ends the process.
     RefusalIsFatal,
-    /// After a length that is refused it reads on, and ignores what comes.
+    /// After a refused length it reads on, and ignores what it reads.
     RefusalIsIgnored,
-    /// A client's FIN changes nothing.
+    /// A client's FIN has no effect.
     FinIsIgnored,
-    /// A client's FIN inside a message changes nothing.
+    /// A client's FIN inside a message has no effect.
     FinInsideIsIgnored,
-    /// A client's FIN before its first message changes nothing.
+    /// A client's FIN before its first message has no effect.
     FirstFinIsIgnored,
-    /// A client's FIN is only noticed when its timeout is over.
+    /// A client's FIN is only noticed when the client's timeout is over.
     FinWaitsForTimeout,
-    /// What there is of a message when a FIN comes is echoed.
+    /// The received part of a message is echoed when a FIN comes.
     PartIsEchoed,
-    /// A client that has sent FIN gets no answers any more.
+    /// A client that has sent FIN gets no more answers.
     HalfCloseIsClose,
-    /// A client's FIN is answered by a RST, which takes what the kernel still has to send.
+    /// A client's FIN is answered with an RST, which discards everything the kernel still has to
+    /// send.
     FinIsAborted,
-    /// What there was of a message when a connection broke is the beginning of the next one's.
+    /// The part of a message received before a connection broke becomes the beginning of the next
+    /// connection's first message.
     LeavesAPart,
-    /// Unfinished messages of all connections are in the same buffer.
+    /// Unfinished messages of all connections share one buffer.
     OnePartBuffer,
-    /// So many clients are served at the same time; others wait.
+    /// This many clients are served at the same time; others wait.
     FewWorkers(usize),
-    /// So many clients are served at the same time, and the place of one that broke is never free again.
+    /// This many clients are served at the same time, and the slot of a client whose connection
+    /// broke is never released.
     BrokenKeepTheirPlace(usize),
-    /// The same of every client that left.
+    /// The same for every client that left.
     AllKeepTheirPlace(usize),
-    /// All unfinished messages together may declare so many bytes; who is beyond that waits.
+    /// All unfinished messages together may declare this many bytes; clients beyond that wait.
     DeclaredMax(u64),
-    /// While a message is unfinished no other connection is looked at.
+    /// While a message is unfinished no other connection is served.
     OneMessageAtATime,
-    /// While an answer is being sent no other one is, and that may take for ever.
+    /// While an answer is being sent no other one is, and that may take forever.
     OneSendAtATime,
-    /// All connections put their answers into the same buffer.
+    /// All connections put their answers into one shared buffer.
     OneAnswerBuffer,
-    /// Nagle's algorithm is left on.
+    /// Nagle's algorithm is left enabled.
     DelaysSmallAnswers,
-    /// It has a timeout of another length.
+    /// Its timeout has another length.
     Timeout(Duration),
-    /// A client that has sent nothing may do so for ever.
+    /// A client that has sent nothing may stay idle forever.
     NoFirstTimeout,
-    /// A client that is inside a message may be silent for ever.
+    /// A client inside a message may stay silent forever.
     NoTimeoutInside,
-    /// A client may be silent for ever, except inside a message.
+    /// A client may stay silent forever, except inside a message.
     NoTimeoutOutside,
-    /// A client may leave its answers unread for ever.
+    /// A client may leave its answers unread forever.
     NoSendTimeout,
-    /// The timeout is that of the connection, whatever comes.
+    /// The timeout limits the whole connection, whatever arrives.
     TimeoutOfTheWhole,
-    /// The timeout ends a connection with a RST.
+    /// The timeout ends a connection with an RST.
     TimeoutAborts,
 }
 
 /// Longer than any run.
 const FOREVER: Duration = Duration::from_secs(3600);
 
-/// How long a client that resets at once takes to do so.
+/// How long a client that resets immediately takes to do so.
 const HASTE: Duration = Duration::from_millis(2);
 
-/// How often something that others have is asked for again.
+/// How often to ask again for something that others hold.
 const ASK: Duration = Duration::from_millis(1);
 
-/// Who is inside a message, who sends, what is left of broken messages, answers of all connections.
+/// Held by the client inside a message; held while sending; the parts of broken messages; the
+/// answers of all connections.
 static INSIDE: Mutex<()> = Mutex::new(());
 static SENDING: Mutex<()> = Mutex::new(());
 static LEFT: Mutex<Vec<u8>> = Mutex::new(vec![]);
 static ANSWERS: Mutex<Vec<u8>> = Mutex::new(vec![]);
 
-/// Clients that have a worker, and bytes that are declared.
+/// How many clients have a worker, and how many bytes are declared.
 static WORKING: AtomicUsize = AtomicUsize::new(0);
 static DECLARED: AtomicU64 = AtomicU64::new(0);
 
-/// What holds for the process.
+/// Sets up the process.
 pub(crate) fn begin(bug: Option<Bug>) -> io::Result<()> {
     if let Some(Bug::AcceptsAtMost(most)) = bug {
         setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: Some(most) })?;
@@ -110,7 +114,7 @@ pub(crate) fn begin(bug: Option<Bug>) -> io::Result<()> {
     Ok(())
 }
 
-/// The next client, if it is still there; where there are few workers, once one is free.
+/// The next client, if it is still there; with few workers, once one is free.
 pub(crate) fn accept(bug: Option<Bug>, listener: &TcpListener) -> Option<TcpStream> {
     let workers = match bug {
         Some(
@@ -128,7 +132,7 @@ pub(crate) fn accept(bug: Option<Bug>, listener: &TcpListener) -> Option<TcpStre
                     process::abort();
                 }
             }
-            // Not in the client's own thread: which of those runs first nobody knows.
+            // Not in the client's own thread: it is unpredictable which of those runs first.
             let is_free = |working| (working < workers).then_some(working + 1);
             while WORKING.fetch_update(Ordering::SeqCst, Ordering::SeqCst, is_free).is_err() {
                 thread::sleep(ASK);
@@ -140,20 +144,20 @@ pub(crate) fn accept(bug: Option<Bug>, listener: &TcpListener) -> Option<TcpStre
     }
 }
 
-/// One connection, as far as it matters beside its messages.
+/// One connection, apart from its messages.
 #[derive(Debug)]
 pub(crate) struct Visit {
     bug: Option<Bug>,
     timeout: Option<Duration>,
     since: Instant,
-    /// Nothing has come yet.
+    /// Nothing has arrived yet.
     is_new: bool,
     declared: u64,
     inside: Option<MutexGuard<'static, ()>>,
 }
 
 impl Visit {
-    /// `timeout` is that of the server.
+    /// `timeout` is the server's.
     pub(crate) fn begin(
         bug: Option<Bug>,
         stream: &TcpStream,
@@ -175,36 +179,36 @@ impl Visit {
         self.bug == Some(bug)
     }
 
-    /// How long the next bytes are waited for.
+    /// How long to wait for the next bytes.
     pub(crate) fn patience(&self, is_inside: bool) -> Option<Duration> {
         let is_for_ever = self.has(Bug::NoTimeoutInside) && is_inside
             || self.has(Bug::NoTimeoutOutside) && !is_inside
             || self.has(Bug::NoFirstTimeout) && self.is_new;
         let timeout = self.timeout.filter(|_| !is_for_ever)?;
         match self.has(Bug::TimeoutOfTheWhole) {
-            // Zero would mean no timeout at all.
+            // Zero would mean no timeout.
             true => Some(timeout.saturating_sub(self.since.elapsed()).max(ASK)),
             false => Some(timeout),
         }
     }
 
-    /// What it does before it receives anything.
+    /// What it does before its first receive.
     pub(crate) fn begin_input(&self, frames: &mut Frames<'_>) {
         if self.has(Bug::LeavesAPart) {
             frames.begin_with(std::mem::take(&mut lock(&LEFT)));
         }
     }
 
-    /// What it does before it receives.
+    /// What it does before each receive.
     pub(crate) fn prepare(&self, frames: &mut Frames<'_>, stream: &TcpStream) {
         if self.has(Bug::OnePartBuffer) {
-            // The receive that follows says what comes of it.
+            // The next receive reports the outcome.
             let _ = stream.peek(&mut [0]);
             frames.begin_with(std::mem::take(&mut lock(&LEFT)));
         }
     }
 
-    /// What it makes of what came, before any answer; whether the connection goes on.
+    /// Handles received bytes before any answer; returns whether the connection goes on.
     pub(crate) fn handle(
         &mut self,
         received: &Received,
@@ -255,7 +259,7 @@ impl Visit {
             }
         }
         if let Some(Bug::DeclaredMax(most)) = self.bug {
-            // Who declares nothing unfinished waits for room too.
+            // Clients that declare nothing unfinished also wait for room.
             self.charge(frames.declares().max(1), most);
         }
         Ok(ControlFlow::Continue(()))
@@ -295,7 +299,7 @@ impl Visit {
         }
     }
 
-    /// Waits until the bytes that a message declares are within what all may declare.
+    /// Waits until the bytes that a message declares fit into what all may declare together.
     fn charge(&mut self, declared: u64, most: u64) {
         DECLARED.fetch_sub(std::mem::take(&mut self.declared), Ordering::SeqCst);
         let is_within = |sum: u64| (sum + declared <= most).then_some(sum + declared);
@@ -323,7 +327,7 @@ impl Visit {
         sent
     }
 
-    /// Gives back what it took.
+    /// Releases what it took.
     pub(crate) fn end(self, is_broken: bool) {
         DECLARED.fetch_sub(self.declared, Ordering::SeqCst);
         let keeps = match self.bug {
@@ -337,7 +341,7 @@ impl Visit {
     }
 }
 
-/// Closing is a RST from now on (SO_LINGER with a time of zero, socket(7)).
+/// Makes closing send an RST (SO_LINGER with a time of zero, socket(7)).
 fn abort_on_close(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_linger(Some(Duration::ZERO))
 }

@@ -1,5 +1,5 @@
-//! The tables in `docs/CHECK.md` of the servers that prove each case, and of the right ones, which are made from what
-//! they list.
+//! The tables in `docs/CHECK.md` of the servers that prove each case, and of the right ones. They
+//! are made from the lists in the code.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Right servers in other languages, from the sources in `servers/`.
+//! Right servers in other languages, with their sources in `servers/`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,11 @@ use trust_testkit::leftovers::OwnedDir;
 /// Sources and configurations.
 pub(crate) const SERVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance/servers");
 
-/// Where Debian's nginx has its stream module.
+/// The path of nginx's stream module on Debian.
 pub(crate) const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
-/// The parts of netty that its server needs, of Debian's `libnetty-java`; `netty-all.jar` is empty there.
+/// The parts of netty that its server needs, from Debian's `libnetty-java`, whose `netty-all.jar`
+/// is empty.
 const NETTY: [&str; 5] = [
     "/usr/share/java/netty-buffer.jar",
     "/usr/share/java/netty-codec.jar",
@@ -28,14 +29,14 @@ const NETTY: [&str; 5] = [
 #[derive(Debug)]
 pub(crate) struct Foreign {
     pub(crate) language: Language,
-    /// Its source, without the ending.
+    /// Its source file, without the extension.
     pub(crate) name: &'static str,
     /// Its arguments, where `MAX_FRAME` and `TIMEOUT` (in seconds) stand for the server's, and
     /// `SOCKET` for the path of a unix socket.
     pub(crate) arguments: &'static [&'static str],
 }
 
-/// What runs it.
+/// Its language and library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Language {
     Erlang,
@@ -48,7 +49,7 @@ pub(crate) enum Language {
 }
 
 impl Foreign {
-    /// What is missing on this machine to run it, if anything.
+    /// What this machine lacks to run it, if anything.
     pub(crate) fn missing(&self) -> Option<String> {
         match self.language {
             Language::Erlang => tool("escript"),
@@ -90,14 +91,14 @@ impl Foreign {
     }
 }
 
-/// Named if the shell finds no such tool.
+/// The tool's name, if the shell cannot find it.
 pub(crate) fn tool(name: &str) -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_found = std::env::split_paths(&path).any(|directory| directory.join(name).exists());
     (!is_found).then(|| name.to_owned())
 }
 
-/// The path itself if nothing is there.
+/// The path itself, if nothing is there.
 pub(crate) fn is_there(path: &str) -> Option<String> {
     (!Path::new(path).exists()).then(|| path.to_owned())
 }
@@ -108,7 +109,8 @@ fn with<const N: usize>(program: &str, arguments: [OsString; N]) -> Command {
     command
 }
 
-/// Where the Java classes are, which are compiled once a run. Those with netty are only there with netty.
+/// The directory of the Java classes, compiled once per run. Those that need netty are only there
+/// with netty.
 fn java() -> &'static Path {
     static BUILT: OnceLock<OwnedDir> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
@@ -124,7 +126,8 @@ fn java() -> &'static Path {
     built.path()
 }
 
-/// Where the Go programs are, which are compiled once a run. What the compiler keeps is in the target directory.
+/// The directory of the Go programs, compiled once per run. The compiler's cache is in the target
+/// directory.
 fn go() -> &'static Path {
     static BUILT: OnceLock<OwnedDir> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
@@ -132,7 +135,7 @@ fn go() -> &'static Path {
         let mut command = Command::new("go");
         command.args(["build", "-o"]).arg(directory.path()).arg(source("echo.go"));
         command.env("GOCACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("go"));
-        // No module, so nothing is downloaded.
+        // Without a module, so nothing is downloaded.
         command.env("GO111MODULE", "off").env("GOFLAGS", "");
         build(&mut command);
         directory

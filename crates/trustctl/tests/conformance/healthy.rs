@@ -1,5 +1,6 @@
-//! Servers in which no case may find a bug: ours, one with a thread a client, servers in other languages, and relays in
-//! front of ours. Relays that are wrong as they come are here too, with what is wrong with them.
+//! Servers in which no case may find a bug: ours, one with a thread per client, servers in other
+//! languages, and relays in front of ours. Relays that are wrong by default are here too, with
+//! their faults.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -19,13 +20,13 @@ use super::mutant::{Behaviour, HEALTHY, Server, TIMEOUT};
 use super::mutants::MAX_FRAME;
 use super::relay::Relay;
 
-/// A server that is right.
+/// A right server.
 #[derive(Debug)]
 pub(crate) struct Healthy {
     pub(crate) name: &'static str,
-    /// What it is, in a few words.
+    /// A description in a few words.
     pub(crate) about: &'static str,
-    /// The framing that it speaks, as `--framing` takes it, with `--offset` and `--adjust`.
+    /// Its framing, as for `--framing`, `--offset` and `--adjust`.
     framing: &'static str,
     offset: u16,
     adjust: i64,
@@ -34,15 +35,16 @@ pub(crate) struct Healthy {
     pub(crate) preface: Option<ProxyPreface>,
     /// Its timeout, if it has one.
     pub(crate) timeout: Option<Duration>,
-    /// How long an answer is waited for.
+    /// How long to wait for an answer.
     pub(crate) patience: Duration,
-    /// What a RST means where a FIN would do.
+    /// What an RST means where a FIN would do.
     pub(crate) reset: OnReset,
-    /// What is found in it all the same, and why that is right: lines as `--expect` takes them, each with a comment.
+    /// Findings that are expected all the same: lines as for `--expect`, each with the reason in a
+    /// comment.
     pub(crate) findings: &'static str,
-    /// Whether who is faster decides which of these are found: one is enough then.
+    /// Whether a race decides which of these are found: then one is enough.
     pub(crate) is_race: bool,
-    /// Cases that it is not tried with, and why.
+    /// Cases not tried with it, and why.
     pub(crate) left_out: &'static [(&'static str, &'static str)],
     pub(crate) program: Program,
 }
@@ -75,7 +77,7 @@ const fn short_of(name: &'static str, about: &'static str, constraints: Constrai
     Healthy { name, about, program: Program::Own(Behaviour { constraints, ..HEALTHY }), ..STD }
 }
 
-/// One that takes so long over each message.
+/// A server that spends this long on each message.
 const fn slow(name: &'static str, about: &'static str, service_ms: u64) -> Healthy {
     let service_time = Duration::from_millis(service_ms);
     short_of(name, about, Constraints { service_time, ..constraints::NONE })
@@ -132,7 +134,7 @@ const fn raw(healthy: Healthy) -> Healthy {
     Healthy { framing: "raw", ..healthy }
 }
 
-/// All of them, those that take longest first.
+/// All of them, the slowest first.
 pub(crate) const ALL: &[Healthy] = &[
     Healthy { ..slow("std-slow-300ms", "300 ms per message", 300) },
     slow("std-slow-100ms", "100 ms per message", 100),
@@ -319,7 +321,7 @@ pub(crate) const ALL: &[Healthy] = &[
 ];
 
 impl Healthy {
-    /// The framing that it speaks.
+    /// Its framing.
     pub(crate) fn framing(&self) -> Framing {
         let framing = Framing::parse(self.framing).expect("the framing has a name");
         let Framing::Length(format) = framing else { return framing };
@@ -327,7 +329,7 @@ impl Healthy {
         Framing::Length(moved.expect("the offset and the adjustment are small"))
     }
 
-    /// The flags of `trustctl check` for its framing, without `--framing` in front.
+    /// The flags of `trustctl check` for its framing, without the leading `--framing`.
     pub(crate) fn framing_flags(&self) -> String {
         let mut flags = self.framing.to_owned();
         if self.offset > 0 {
@@ -352,17 +354,17 @@ impl Healthy {
         }
     }
 
-    /// What is wrong if nothing at all is found in it, if anything.
+    /// What is wrong if nothing is found in it, if anything.
     pub(crate) fn problem_without_findings(&self) -> Option<&'static str> {
         self.is_race.then_some("not one of its findings was found")
     }
 
-    /// Why it is not tried with this case, if so.
+    /// Why it is not tried with this case, if it is not.
     pub(crate) fn reason_to_leave_out(&self, id: &str) -> Option<&'static str> {
         self.left_out.iter().find(|(case, _)| *case == id).map(|(_, reason)| *reason)
     }
 
-    /// What is wrong with its lists: findings without a reason, and names of cases that are none.
+    /// Errors in its lists: findings without a reason, and names that are not cases.
     pub(crate) fn misnamed(&self) -> impl Iterator<Item = String> {
         let is_case = |name: &str| cases::all().any(|case| case.id == name);
         let lines = self.findings.lines().filter(|line| !line.starts_with('#'));
@@ -372,13 +374,13 @@ impl Healthy {
         bare.chain(left_out.map(|(name, _)| format!("there is no case {name}")))
     }
 
-    /// Starts it; it listens.
+    /// Starts it; returns when it listens.
     pub(crate) fn start(&self) -> Started {
         self.program.start(self)
     }
 }
 
-/// The server of this executable that has this name.
+/// The server of this executable with this name.
 pub(crate) fn own(name: &str) -> Option<Server> {
     let healthy = ALL.iter().find(|healthy| healthy.name == name)?;
     let Program::Own(behaviour) = healthy.program else { return None };

@@ -1,4 +1,4 @@
-//! From received bytes to messages and their echoes, right or wrong.
+//! From received bytes to messages and their echoes, rightly or wrongly.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::TcpStream;
@@ -10,82 +10,82 @@ use super::amounts::expects_more_behind;
 use super::lapses::Silent;
 use super::mutant::{RECEIVE_BYTES, Server};
 
-/// What reading messages may get wrong.
+/// What may be wrong about reading messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// An answer has a newline behind it that nobody sent.
+    /// An answer is followed by a newline that was not sent.
     AddsANewline,
-    /// A payload of one byte is no message.
+    /// A one-byte payload is ignored.
     DropsSingleBytes,
-    /// A payload of no bytes ends the connection.
+    /// An empty payload ends the connection.
     EmptyIsTheEnd,
-    /// A payload of the largest length is too long.
+    /// A payload of exactly the limit is refused.
     LimitIsExclusive,
-    /// The limit is one for header and payload together.
+    /// The limit includes the header.
     LimitCountsHeader,
-    /// A payload may be a byte longer than the limit.
+    /// A payload may exceed the limit by one byte.
     LimitIsOneMore,
-    /// Every length is fine.
+    /// There is no limit.
     NoLimit,
-    /// A length with the highest bit set is negative, and so below the limit.
+    /// A length with the highest bit set counts as negative, and so as below the limit.
     LengthIsSigned,
-    /// A length of all ones is no message, and skipped.
+    /// A length of all ones is skipped.
     AllOnesIsNothing,
     /// A length that is too large is read in the other byte order.
     GuessesByteOrder,
-    /// A payload that is a message is taken for that message.
+    /// A payload that is itself a message is decoded once more.
     DecodesTwice,
-    /// Blanks around a payload are no part of it.
+    /// Blanks around a payload are removed.
     Trims,
     /// A length is kept in 16 bits.
     LengthIsU16,
-    /// A payload has room for 4096 bytes; what is beyond comes back as zeros.
+    /// A payload has room for 4096 bytes; the rest comes back as zeros.
     PageIsEnough,
-    /// Behind the last whole word of a payload there are zeros.
+    /// Bytes after the last whole word of a payload are zeros.
     CopiesWords,
-    /// A length that is less than what it counts is that of an empty message.
+    /// A length smaller than what it counts is taken for an empty message.
     LessIsNothing,
-    /// What is refused comes back before the end.
+    /// Refused bytes are echoed before the end.
     EchoesTheUnknown,
-    /// A refused header is skipped, and what is behind it taken for messages.
+    /// A refused header is skipped, and the bytes after it are taken for messages.
     SkipsRefused,
-    /// A header is what one receive brings of it, and zeros.
+    /// A header is what one receive returns of it, padded with zeros.
     HeaderInOneReceive,
-    /// A payload is what one receive brings of it, and zeros.
+    /// A payload is what one receive returns of it, padded with zeros.
     PayloadInOneReceive,
-    /// A receive that ends with a header brought all there is: the payload is zeros.
+    /// If a receive ends with a header, nothing more is expected, and the payload is zeros.
     PayloadComesWithHeader,
-    /// What a receive brings behind the end of a message that was begun before is dropped.
+    /// Bytes received after the end of a message that began earlier are dropped.
     DropsBehindCompleted,
-    /// Less than a header behind a whole message is dropped.
+    /// Less than a header after a whole message is dropped.
     DropsHalfHeader,
-    /// A receive without a newline is a line.
+    /// A receive without a newline counts as a line.
     LineIsAReceive,
-    /// A receive holds one message; what is behind it is dropped.
+    /// A receive holds one message; anything after it is dropped.
     OneFrameAReceive,
-    /// A receive makes one message be answered; what is behind it waits for the next receive.
+    /// Each receive answers one message; anything after it waits for the next receive.
     OneFrameAWakeup,
-    /// What is behind an empty message waits for the next receive.
+    /// Anything after an empty message waits for the next receive.
     EmptyEndsTheBatch,
-    /// Messages are answered when nothing unfinished is behind them.
+    /// Messages are answered only when nothing unfinished follows them.
     HalfDelaysWhole,
-    /// A receive that fills its buffer, of a page here, is looked at when more has come.
+    /// A receive that fills its buffer, here one page, is not processed until more has come.
     FullReceiveMeansMore,
     /// Room for a payload is written to as soon as its length is known.
     TouchesDeclared,
 }
 
-/// Bytes of a page, as much as a server that is content with one receives at once or has room for.
+/// Bytes of a page: the receive size, or the room, of a server that is content with one page.
 const PAGE: usize = 4096;
 
-/// What a look at the connection brought.
+/// The result of a receive.
 #[derive(Debug)]
 pub(crate) enum Received {
-    /// Some bytes; the echoes of what they completed are there.
+    /// Some bytes; the echoes of the messages that they completed are ready.
     Frames,
-    /// The end of the stream. A message that it cuts is none.
+    /// The end of the stream. A message cut off by it does not count.
     Fin,
-    /// Something that is no message.
+    /// Something that is not a valid message.
     Refused,
     /// Nothing in time.
     Timeout,
@@ -100,9 +100,9 @@ pub(crate) struct Frames<'s> {
     held: Vec<u8>,
 }
 
-/// What some bytes begin with.
+/// The result of looking at the first bytes.
 enum Begun {
-    /// A message, of so many bytes with its header.
+    /// A message, of this many bytes including its header.
     Whole(usize),
     Unfinished,
     Refused,
@@ -117,7 +117,7 @@ impl<'s> Frames<'s> {
         self.server.behaviour.framing == Some(bug)
     }
 
-    /// Holds this as the beginning of a message.
+    /// Holds these bytes as the beginning of a message.
     pub(crate) fn begin_with(&mut self, part: Vec<u8>) {
         self.held = part;
     }
@@ -127,7 +127,7 @@ impl<'s> Frames<'s> {
         !self.held.is_empty()
     }
 
-    /// Whether part of a message is held, and the client is silent there.
+    /// Whether part of a message is held, and the client fell silent at this point.
     pub(crate) fn is_silent(&self, silent: Silent) -> bool {
         let header_len = self.server.framing.overhead();
         match silent {
@@ -136,24 +136,25 @@ impl<'s> Frames<'s> {
         }
     }
 
-    /// Gives up what is held of a message.
+    /// Drops the held part of a message.
     pub(crate) fn forget(&mut self) {
         self.held.clear();
     }
 
-    /// What is held of a message; nothing is, then.
+    /// Takes the held part of a message, so that nothing is held afterwards.
     pub(crate) fn take_part(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.held)
     }
 
-    /// What the unfinished message declares; 0 without one, or without its header.
+    /// The length declared by the unfinished message; 0 if there is none, or its header is
+    /// incomplete.
     pub(crate) fn declares(&self) -> u64 {
         let Framing::Length(format) = self.server.framing else { return 0 };
         let header = self.held.get(..format.header_len());
         header.and_then(|header| self.declared(format, header)).unwrap_or(0)
     }
 
-    /// Receives once, or until a message is whole with `exact`; appends echoes.
+    /// Receives once, or with `exact` until a message is complete; appends echoes.
     pub(crate) fn receive(&mut self, stream: &TcpStream, answers: &mut Vec<Vec<u8>>) -> Received {
         if let (Framing::Length(format), true) = (self.server.framing, self.server.behaviour.exact)
         {
@@ -175,7 +176,7 @@ impl<'s> Frames<'s> {
             return Received::Frames;
         }
         let held = self.held.len();
-        // Once, as soon as the header is whole.
+        // Once, as soon as the header is complete.
         if self.has(Bug::TouchesDeclared) && held - count < self.server.framing.overhead() {
             let room = vec![1; self.declares() as usize];
             self.held.extend_from_slice(&room);
@@ -185,7 +186,7 @@ impl<'s> Frames<'s> {
         self.decode(was_inside, answers)
     }
 
-    /// Adds what a receive did not bring, where its end is taken for the end of a message.
+    /// Pads missing bytes, where the end of a receive is taken for the end of a message.
     fn mend(&mut self) {
         match self.server.framing {
             Framing::Line if self.has(Bug::LineIsAReceive) && !self.held.ends_with(b"\n") => {
@@ -202,7 +203,7 @@ impl<'s> Frames<'s> {
         }
     }
 
-    /// Answers whole messages of what is held.
+    /// Answers the whole messages among the held bytes.
     fn decode(&mut self, was_inside: bool, answers: &mut Vec<Vec<u8>>) -> Received {
         let before = answers.len();
         let mut at = 0;
@@ -304,11 +305,11 @@ impl<'s> Frames<'s> {
         if self.has(Bug::LengthIsU16) {
             len &= 0xffff;
         }
-        // The header's length is added to it.
+        // The header's length will be added to it.
         Some(len.min(u64::MAX / 2))
     }
 
-    /// What is sent back for a whole message.
+    /// The echo of a whole message.
     fn echo(&self, frame: &[u8]) -> Option<Vec<u8>> {
         let framing = self.server.framing;
         let mut echo = frame.to_vec();
@@ -343,7 +344,7 @@ impl<'s> Frames<'s> {
         Some(echo)
     }
 
-    /// One message, with receives for as much as it still needs.
+    /// Receives one message, with as many receives as it needs.
     fn receive_exactly(
         &mut self,
         format: LengthFormat,
@@ -355,7 +356,7 @@ impl<'s> Frames<'s> {
             return received;
         }
         let Some(len) = self.declared(format, &frame) else { return Received::Refused };
-        // Zeros would be pages that nobody has touched.
+        // Zeros would be pages that are never touched.
         let mut payload = vec![u8::from(self.has(Bug::TouchesDeclared)); len as usize];
         if let Err(received) = fill(stream, &mut payload, self.has(Bug::PayloadInOneReceive)) {
             return received;
@@ -366,7 +367,7 @@ impl<'s> Frames<'s> {
     }
 }
 
-/// Receives until the buffer is full, or only once; what is missing then stays zero.
+/// Receives until the buffer is full, or only once, and then missing bytes stay zero.
 fn fill(stream: &TcpStream, buffer: &mut [u8], once: bool) -> Result<(), Received> {
     let mut at = 0;
     while at < buffer.len() {
@@ -391,7 +392,7 @@ fn receive(mut stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
 
 fn ended(error: io::Error) -> Received {
     match error.kind() {
-        // A read timeout (SO_RCVTIMEO, socket(7)) is this.
+        // This is the error of a read timeout (SO_RCVTIMEO, socket(7)).
         ErrorKind::WouldBlock => Received::Timeout,
         _ => Received::Failed(error),
     }

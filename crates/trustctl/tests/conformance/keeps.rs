@@ -1,4 +1,4 @@
-//! What a server keeps of a client that has gone.
+//! What a server keeps of a client that has left.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -7,41 +7,41 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bytes that are kept of a client: as much as buffers for both directions of a generous server.
+/// Bytes kept per client: as much as buffers for both directions of a generous server.
 const BYTES: usize = 1 << 20;
 
-/// Clients of which memory or a child is kept, so that a flood does not bring down the machine.
+/// For how many clients memory or a child is kept, so that a flood does not bring down the machine.
 const CLIENTS_MAX: u32 = 500;
 
-/// The same for threads and descriptors, which cost little.
+/// The same for threads and descriptors, which are cheap.
 const CHEAP_MAX: u32 = 5000;
 
-/// Half of a core is enough to be seen, and leaves the rest to others.
+/// Half of a core is enough to be noticed, and leaves the rest to others.
 const BUSY: Duration = Duration::from_millis(2);
 
 /// What is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keeps {
-    /// A descriptor of something beside the connection.
+    /// A descriptor that is not the connection.
     Descriptor,
-    /// Memory that was written to.
+    /// Memory that has been written to.
     Memory,
     /// The connection itself.
     Connection,
-    /// A broken connection is asked again and again.
+    /// A broken connection is polled again and again.
     Asking,
     /// A child process that has ended.
     Child,
     /// A thread.
     Thread,
-    /// Nothing: a connection that broke ends the process.
+    /// Nothing: a broken connection ends the process.
     Nothing,
 }
 
 static CLIENTS: AtomicU32 = AtomicU32::new(0);
 
 impl Keeps {
-    /// Keeps something of this client, which has gone, or broke.
+    /// Keeps something of this client, which has left or whose connection broke.
     pub(crate) fn keep(self, stream: &TcpStream, is_broken: bool) {
         let client = CLIENTS.fetch_add(1, Ordering::Relaxed);
         let is_cheap = matches!(self, Keeps::Thread | Keeps::Descriptor | Keeps::Connection);
@@ -57,7 +57,7 @@ impl Keeps {
             Keeps::Asking | Keeps::Nothing => {}
             Keeps::Child => {
                 let quiet = Command::new("true").stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-                // Never waited for.
+                // Never reaped.
                 std::mem::forget(quiet);
             }
             Keeps::Thread => {
@@ -72,7 +72,7 @@ impl Keeps {
     }
 }
 
-/// Computes half of the time from now on, however often it is called.
+/// Keeps a core half busy from now on, however often it is called.
 fn be_busy() {
     static IS_BUSY: std::sync::Once = std::sync::Once::new();
     IS_BUSY.call_once(|| {

@@ -1,4 +1,4 @@
-//! What a server does while a client is silent, and what it leaves running when one has left.
+//! What a server does while a client is silent, and what it leaves running after a client has left.
 
 use std::collections::HashMap;
 use std::net::{Shutdown, TcpStream};
@@ -14,9 +14,10 @@ use super::mutant::TIMEOUT;
 /// What may go wrong about time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bugs {
-    /// The timer of such a connection outlives it, and ends whoever has its descriptor by then.
+    /// The timer of a connection that ended this way outlives it, and ends the connection that has
+    /// its descriptor by then.
     pub(crate) timer_stays: Option<Ended>,
-    /// A client that is silent there is asked again and again.
+    /// A client that is silent at this point is polled again and again.
     pub(crate) asks: Option<Silent>,
 }
 
@@ -26,13 +27,13 @@ pub(crate) const NO_BUGS: Bugs = Bugs { timer_stays: None, asks: None };
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
-    /// With a RST.
+    /// With an RST.
     Broken,
     /// With a FIN, or because the server ended it.
     InOrder,
 }
 
-/// Where a client is silent.
+/// Where in a message a client falls silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Silent {
     /// Inside a header.
@@ -41,13 +42,13 @@ pub(crate) enum Silent {
     InAPayload,
 }
 
-/// Half of a core is enough to be seen, and leaves the rest to others.
+/// Half of a core is enough to be noticed, and leaves the rest to others.
 const BUSY: Duration = Duration::from_millis(2);
 
-/// Who has which descriptor.
+/// The current owner of each descriptor.
 static HOLDERS: LazyLock<Mutex<HashMap<RawFd, Weak<TcpStream>>>> = LazyLock::new(Mutex::default);
 
-/// The timers that were left, in the order in which they are due.
+/// The timers left behind, in the order in which they expire.
 static TIMERS: LazyLock<mpsc::Sender<(Instant, RawFd)>> = LazyLock::new(|| {
     let (sender, left) = mpsc::channel::<(Instant, RawFd)>();
     drop(thread::Builder::new().spawn(move || {
@@ -60,7 +61,7 @@ static TIMERS: LazyLock<mpsc::Sender<(Instant, RawFd)>> = LazyLock::new(|| {
     sender
 });
 
-/// Notes who has the descriptor.
+/// Records the owner of the descriptor.
 pub(crate) fn begin(bugs: &Bugs, stream: &Arc<TcpStream>) {
     if bugs.timer_stays.is_some() {
         lock().insert(stream.as_raw_fd(), Arc::downgrade(stream));
@@ -76,7 +77,7 @@ pub(crate) fn end(bugs: &Bugs, stream: &TcpStream, ended: Ended) {
     let _ = TIMERS.send((Instant::now() + TIMEOUT, stream.as_raw_fd()));
 }
 
-/// Computes half of the time until something comes, or `patience` is over.
+/// Keeps a core half busy until something arrives or `patience` is over.
 pub(crate) fn ask(stream: &TcpStream, patience: Option<Duration>) {
     let until = patience.map(|patience| Instant::now() + patience);
     let moment = Timespec::try_from(BUSY).ok();

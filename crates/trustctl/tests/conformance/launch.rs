@@ -17,10 +17,10 @@ use trust_testkit::STEP_DEADLINE;
 use trust_testkit::leftovers::{OwnedChild, OwnedDir};
 use trust_testkit::program::{Home, Running};
 
-/// What runs a right server.
+/// How to run a right server.
 #[derive(Debug)]
 pub(crate) enum Program {
-    /// This executable, with a thread a client.
+    /// This executable, with one thread per client.
     Own(Behaviour),
     /// `trustctl echo-server` with these flags.
     EchoServer(&'static [&'static str]),
@@ -28,17 +28,17 @@ pub(crate) enum Program {
     Codec,
     /// A server in another language.
     Foreign(Foreign),
-    /// `trustctl echo-server` in framed mode behind somebody else's relay.
+    /// `trustctl echo-server` in framed mode behind a third-party relay.
     Behind(Relay),
 }
 
-/// How often another free port is tried for a server that cannot report its own.
+/// How many free ports to try for a server that cannot report its own.
 const PORTS: u32 = 5;
 
-/// How often it is looked whether a server listens.
+/// How often to check whether a server listens.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A server of the matrix that runs, killed and reaped when dropped.
+/// A running server of the matrix, killed and reaped when dropped.
 pub(crate) struct Started {
     pub(crate) address: Address,
     /// The process that listens.
@@ -63,7 +63,7 @@ struct Ours {
 }
 
 impl Program {
-    /// What is missing on this machine to run it, if anything.
+    /// What this machine lacks to run it, if anything.
     pub(crate) fn missing(&self) -> Option<String> {
         match self {
             Program::Own(_) | Program::EchoServer(_) => None,
@@ -74,7 +74,7 @@ impl Program {
         }
     }
 
-    /// Starts it; it listens.
+    /// Starts it; returns when it listens.
     pub(crate) fn start(&self, healthy: &Healthy) -> Started {
         match self {
             Program::Own(_) => start_own("healthy", healthy.name),
@@ -172,17 +172,17 @@ fn listening_at(mut command: Command, path: PathBuf) -> (OwnedChild, Address) {
     panic!("{command:?} does not listen");
 }
 
-/// Starts a server that is told its port, and waits until it listens.
+/// Starts a server on a given port, and waits until it listens.
 fn listening(command: impl Fn(u16) -> Command) -> (OwnedChild, SocketAddr) {
     for _ in 0..PORTS {
         let free = TcpListener::bind(local(0)).and_then(|listener| listener.local_addr());
         let address = free.expect("a free port");
         let mut command = command(address.port());
-        // Relays write about every client that resets.
+        // Relays log every client that resets.
         let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = OwnedChild::spawn(quiet);
         let since = Instant::now();
-        // It ends at once if somebody else has taken the port meanwhile.
+        // It ends at once if another process has taken the port meanwhile.
         while since.elapsed() < STEP_DEADLINE && child.wait(LOOK).is_none() {
             if TcpStream::connect(address).is_ok() {
                 return (child, address);

@@ -1,10 +1,11 @@
-//! Proves `trustctl check`: every case finds its bug in a server that was made wrong on purpose, and finds nothing in
-//! servers that are right.
+//! Proves `trustctl check`: every case finds its bug in a server that is wrong on purpose, and
+//! finds nothing in servers that are right.
 //!
-//! Each wrong server ([`mutants`]) is a process of its own: this executable again, as `mutant NAME`. It names the cases
-//! that must fail on it, and no others may. A case that no mutant fails does not count, so that is a failure too.
+//! Each wrong server ([`mutants`]) has its own process: this executable again, as `mutant NAME`. It
+//! names the cases that must fail on it, and no others may. A case without a mutant that it fails
+//! on does not count, and is a failure too.
 //!
-//! A test is a server, called `right/NAME` or `wrong/NAME`. It takes the arguments of libtest:
+//! A test is a server, called `right/NAME` or `wrong/NAME`. The suite takes libtest's arguments:
 //!
 //! ```text
 //! cargo test -p trustctl --test conformance -- [NAME]… [--test-threads N]
@@ -40,11 +41,11 @@ use trust_check::cases;
 use trust_testkit::suite::{Named, Suite, Test};
 use trust_testkit::tests;
 
-/// Eight at a time: most of their time is waiting. The longest one is judged twice if something is wrong with it, also
-/// on one core beside others.
+/// Eight at a time: they mostly wait. The longest one is judged twice if something is wrong with
+/// it, possibly on one core shared with others.
 const SUITE: Suite = Suite { deadline: Duration::from_secs(1800), at_once: 8 };
 
-/// About the lists, not about a server.
+/// Tests of the lists, not of a server.
 const LISTS: &[Named] = tests![
     every_case_must_find_a_wrong_server,
     every_case_that_a_server_names_is_one,
@@ -67,7 +68,7 @@ fn main() -> ExitCode {
     SUITE.main(servers.chain(LISTS.iter().copied().map(Test::from)).collect())
 }
 
-/// Each mutant's test demands that the cases which it names find it.
+/// Each mutant's test requires that the cases it names find it.
 fn every_case_must_find_a_wrong_server() {
     let is_found = |id| mutants::all().any(|mutant| mutant.must_be_found_by(id));
     let useless: Vec<&str> = cases::all().map(|case| case.id).filter(|id| !is_found(id)).collect();

@@ -1,6 +1,6 @@
-//! A little echo server with a thread a connection, right or wrong in a chosen way.
+//! A small echo server with one thread per connection, right or wrong in a chosen way.
 //!
-//! What is wrong is a field of [`Behaviour`], each looked at in one place. Right is [`HEALTHY`].
+//! Each possible bug is a field of [`Behaviour`] and has effect in one place. [`HEALTHY`] has none.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -18,55 +18,55 @@ use super::keeps::Keeps;
 use super::lapses::{self, Ended};
 use super::owing::{self, Output};
 
-/// Bytes received with one call.
+/// Bytes received per call.
 pub(crate) const RECEIVE_BYTES: usize = 64 * 1024;
 
 /// Longest time between two bytes of a client, and for one send.
 pub(crate) const TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// Longest time that a refused client is read and ignored, so that it gets a FIN and no RST.
+/// How long to read and ignore a refused client, so that it gets a FIN and no RST.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Everything that the server may do wrong: all `false` is right.
+/// Everything that the server may do wrong; all `false` is right.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Behaviour {
-    /// What it takes for its limit, its length field and its contents.
+    /// Bugs in its limit, its length field and its handling of contents.
     pub(crate) framing: Option<input::Bug>,
-    /// What it does with its connections.
+    /// Bugs in handling connections.
     pub(crate) conduct: Option<conduct::Bug>,
-    /// What it does when there is much of something.
+    /// Bugs with large amounts.
     pub(crate) amounts: Option<amounts::Bug>,
-    /// What it does with answers that the kernel does not take at once.
+    /// Bugs with answers that the kernel does not take immediately.
     pub(crate) owing: owing::Bugs,
-    /// What it does while a client is silent, and with the timers of those that have left.
+    /// Bugs while a client is silent, and with the timers of clients that have left.
     pub(crate) lapses: lapses::Bugs,
-    /// It ends an idle client only when that client does.
+    /// It never ends an idle client.
     pub(crate) no_timeout: bool,
-    /// It reads with `read_exact`, header and payload, in place of a buffer: no bug.
+    /// It reads header and payload with `read_exact` instead of a buffer: not a bug.
     pub(crate) exact: bool,
-    /// What it is short of: no bug.
+    /// What it is short of: not a bug.
     pub(crate) constraints: Constraints,
-    /// One send for all answers to a receive, whose rest is lost if the kernel does not take all of it.
+    /// All answers to a receive go out with one send, and what the kernel does not take is lost.
     pub(crate) one_send: bool,
-    /// Answers wait for a moment without input, and are lost if what comes next is refused.
+    /// Answers wait for a moment without input, and are lost if the next input is refused.
     pub(crate) answers_late: bool,
-    /// Answers to one receive go out by size.
+    /// Answers to one receive are sent in order of size.
     pub(crate) small_answers_first: bool,
-    /// Answers to one receive have room for so many bytes; what is beyond is lost.
+    /// Answers to one receive have room for this many bytes; the rest is lost.
     pub(crate) answer_room: Option<usize>,
-    /// Answers to what came before a refused length are lost with it.
+    /// Answers to bytes before a refused length are lost with it.
     pub(crate) refusal_drops_answers: bool,
-    /// Part of a message is given up when the rest does not come for so long.
+    /// Part of a message is dropped if the rest does not come for this long.
     pub(crate) forgets_after: Option<Duration>,
-    /// Answers wait for the client in memory, however many there are, while more is read.
+    /// Answers wait for the client in memory without limit, while more is read.
     pub(crate) answers_without_bound: bool,
-    /// Closes a refused connection while bytes may be unread.
+    /// It closes a refused connection while bytes may be unread.
     pub(crate) closes_unread: bool,
-    /// The same if the answers to the last receive are more than [`SMALL_ANSWERS`].
+    /// The same if the answers to the last receive are larger than [`SMALL_ANSWERS`].
     pub(crate) closes_unread_behind_large: bool,
-    /// What is left of every client when it has gone.
+    /// What it keeps of every client that has left.
     pub(crate) keeps: Option<Keeps>,
-    /// What is left of a client that the timeout has ended.
+    /// What it keeps of a client that the timeout has ended.
     pub(crate) keeps_of_idle: Option<Keeps>,
 }
 
@@ -93,13 +93,13 @@ pub(crate) const HEALTHY: Behaviour = Behaviour {
     keeps_of_idle: None,
 };
 
-/// Bytes that a kernel has sent before a close, whoever reads them.
+/// Bytes that a kernel has sent before a close, whether or not the client reads them.
 const SMALL_ANSWERS: usize = 32 * 1024;
 
 /// How long answers wait in a server that sends them late.
 const LATE: Duration = Duration::from_millis(60);
 
-/// What a server speaks, and how.
+/// A server's framing, limit and bugs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Server {
     pub(crate) framing: Framing,
@@ -109,8 +109,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens on a port that the system chooses, prints it, and serves until its standard input ends, which is when
-    /// whoever started it is gone.
+    /// Listens on a port chosen by the system, prints it, and serves until its standard input ends,
+    /// which means that its parent is gone.
     pub(crate) fn run(self) -> io::Result<()> {
         let constraints = self.behaviour.constraints;
         let listener = constraints.listen()?;
@@ -121,7 +121,7 @@ impl Server {
         })?;
         conduct::begin(self.behaviour.conduct)?;
         loop {
-            // A client that has gone again is no reason to end.
+            // A client that has already left is no reason to end.
             let Some(stream) = conduct::accept(self.behaviour.conduct, &listener) else {
                 continue;
             };
@@ -179,7 +179,7 @@ impl Server {
                 }
             }
             if let (Some(writer), Received::Frames) = (&writer, &received) {
-                // A client that is gone is noticed by the next receive.
+                // The next receive notices a client that is gone.
                 let _ = writer.send(std::mem::take(&mut answers).concat());
                 continue;
             }
@@ -209,7 +209,7 @@ impl Server {
                     return if is_large { Ok(()) } else { self.close(stream) };
                 }
                 Received::Timeout => {
-                    // What an output that stays stopped has not sent by now is never sent.
+                    // If the output is still stopped now, the rest is never sent.
                     if output.is_none() {
                         self.answer(visit, stream, &mut answers)?;
                     }
@@ -252,7 +252,7 @@ impl Server {
         visit.send(stream, &bytes)
     }
 
-    /// FIN first, then the client's, so that nothing of what was sent is lost to a RST.
+    /// FIN first, then wait for the client's, so that nothing sent is lost to an RST.
     fn close(&self, mut stream: &TcpStream) -> io::Result<()> {
         if self.behaviour.closes_unread {
             return Ok(());

@@ -1,4 +1,4 @@
-//! All wrong servers, and which cases must see what is wrong with each.
+//! All wrong servers, and the cases that must find the fault of each.
 
 use trust_check::cases;
 use trust_cli::framing::Framing;
@@ -6,37 +6,38 @@ use trust_cli::framing::Framing;
 use super::mutant::{Behaviour, Server};
 use super::{mutants_amounts, mutants_closing, mutants_framing, mutants_limits, mutants_resources};
 
-/// Largest payload of all servers of the matrix, unless they say something else.
+/// Largest payload of all servers of the matrix, unless they override it.
 pub(crate) const MAX_FRAME: u64 = 65_536;
 
 /// A wrong server.
 ///
-/// Where it lists cases, a word is an id or a pattern with `*`.
+/// In its lists of cases each word is an id or a pattern with `*`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mutant {
-    /// Its name, unlike all others.
+    /// Its name, unique among all of them.
     pub(crate) name: &'static str,
-    /// The framing that it is tried with, as `--framing` takes it.
+    /// The framing that it is tried with, as for `--framing`.
     pub(crate) framing: &'static str,
-    /// What it speaks in truth, if that is another one.
+    /// The framing that it really speaks, if different.
     pub(crate) speaks: Option<&'static str>,
     /// Largest payload, inclusive.
     pub(crate) max_frame: u64,
     pub(crate) behaviour: Behaviour,
-    /// What is wrong hits whoever comes next: each of its cases is tried on a server of its own, and no others are.
+    /// The fault also hits later clients: each of its cases gets a separate server, and no other
+    /// cases are tried.
     pub(crate) alone: bool,
-    /// Cases that must fail on it. No others may, but those in `also`.
+    /// Cases that must fail on it. No others may, except those in `also`.
     pub(crate) fails: &'static str,
-    /// Cases that may fail on it too.
+    /// Cases that may also fail on it.
     pub(crate) also: &'static str,
     /// Cases that must warn about it.
     pub(crate) warns: &'static str,
-    /// A case that judges nothing, and a part of what it must say about this server.
+    /// A case without a verdict, and part of what it must say about this server.
     pub(crate) says: Option<(&'static str, &'static str)>,
 }
 
 impl Mutant {
-    /// One that speaks the default framing, and of which no case is named yet.
+    /// A mutant with the default framing and no cases yet.
     pub(crate) const fn of(name: &'static str, behaviour: Behaviour) -> Mutant {
         Mutant {
             name,
@@ -68,7 +69,7 @@ impl Mutant {
         Mutant { alone: true, ..self }
     }
 
-    /// With `read_exact` in place of a buffer.
+    /// With `read_exact` instead of a buffer.
     pub(crate) const fn exact(self) -> Mutant {
         Mutant { behaviour: Behaviour { exact: true, ..self.behaviour }, ..self }
     }
@@ -93,12 +94,12 @@ impl Mutant {
         Mutant { says: Some((case, part)), ..self }
     }
 
-    /// The server of that name.
+    /// The mutant with this name.
     pub(crate) fn named(name: &str) -> Option<&'static Mutant> {
         all().find(|mutant| mutant.name == name)
     }
 
-    /// As it is run.
+    /// The server that is run for it.
     pub(crate) fn server(&self) -> Server {
         let framing =
             Framing::parse(self.speaks.unwrap_or(self.framing)).expect("the framing has a name");
@@ -111,7 +112,7 @@ impl Mutant {
         self.fails.split_whitespace().chain(self.warns.split_whitespace()).chain(says)
     }
 
-    /// Whether the case of that id must find something.
+    /// Whether the case with this id must find something.
     pub(crate) fn must_be_found_by(&self, id: &str) -> bool {
         self.found_by().any(|name| cases::matches(name, id))
     }

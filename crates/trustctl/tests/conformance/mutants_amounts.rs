@@ -1,4 +1,5 @@
-//! Servers that are right in small amounts and wrong in large ones: messages, receives, answers, bytes.
+//! Servers that are right with small amounts and wrong with large ones: messages, receives,
+//! answers, bytes.
 
 use super::amounts::Bug::{self, *};
 use super::mutant::{Behaviour, HEALTHY};
@@ -25,7 +26,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     amounts("loses-messages-of-65535-bytes", LosesFramesOf(65_535))
         .fails("framing/19")
         .also("framing/13"),
-    // Others repeat a message too, and it depends on the moment what a receive brings.
+    // Other cases repeat a message too, and timing decides what a receive returns.
     amounts("drops-repetitions", DropsRepetitions)
         .fails("pipelining/15")
         .also("pipelining/* closing/13 recovery/10"),
@@ -54,7 +55,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     )
     .fails("pipelining/14")
     .also("pipelining/7 pipelining/8 pipelining/9 half-close/3 recovery/10"),
-    // Beside other cases it depends on the moment who owes.
+    // With other cases running, timing decides which client is owed answers.
     owing("mixes-owed-answers", owing::Bugs { place: Some(Place::Buffer), ..owing::NO_BUGS })
         .alone()
         .fails("recovery/10"),

@@ -1,6 +1,6 @@
-//! Servers that take a stream for messages: lengths, partial delivery, pipelining.
+//! Servers that read messages from a stream wrongly: lengths, partial delivery, pipelining.
 //!
-//! Whole groups stand in `also` where it depends on the moment what a receive brings.
+//! Whole groups are in `also` if timing decides what a receive returns.
 
 use std::time::Duration;
 

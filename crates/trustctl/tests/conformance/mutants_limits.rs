@@ -1,4 +1,5 @@
-//! Servers that let one client take what others need, and that wait too long or not long enough: limits, timing.
+//! Servers that let one client take what others need, or that wait too long or too briefly: limits,
+//! timing.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::mutant::{Behaviour, HEALTHY};
 use super::mutants::Mutant;
 
 pub(crate) const MUTANTS: &[Mutant] = &[
-    // However long it is waited for, nobody is ended meanwhile and makes room.
+    // Without a timeout, so that no client is ended during the wait, which would make room.
     conduct("charges-declared-lengths", DeclaredMax(1024 * 1024))
         .without_timeout()
         .alone()
@@ -18,7 +19,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         .fails("limits/2 limits/7 recovery/7"),
     conduct("sends-an-answer-to-its-end", OneSendAtATime).alone().fails("limits/3"),
     conduct("dies-without-descriptors", AcceptsAtMost(80)).alone().fails("limits/4"),
-    // However long it is waited for, nobody is ended meanwhile and makes room.
+    // Without a timeout, so that no client is ended during the wait, which would make room.
     conduct("has-few-workers", FewWorkers(32))
         .without_timeout()
         .alone()
@@ -37,7 +38,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     conduct("delays-small-answers", DelaysSmallAnswers).exact().warns("timing/6"),
     conduct("timeout-aborts", TimeoutAborts).warns("timing/7"),
     conduct("sends-for-ever", NoSendTimeout).fails("timing/8"),
-    // Beside other cases it depends on the moment who gets which descriptor.
+    // With other cases running, timing decides which client gets which descriptor.
     stale("keeps-timers-of-the-broken", Ended::Broken).alone().fails("timing/10"),
     stale("keeps-timers-of-those-that-left", Ended::InOrder).alone().fails("timing/10"),
 ];

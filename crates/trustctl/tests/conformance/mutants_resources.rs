@@ -1,4 +1,4 @@
-//! Servers that keep something of every client that has gone.
+//! Servers that keep something of every client that has left.
 
 use super::input::Bug;
 use super::keeps::Keeps;
@@ -7,11 +7,11 @@ use super::mutant::{Behaviour, HEALTHY};
 use super::mutants::Mutant;
 
 pub(crate) const MUTANTS: &[Mutant] = &[
-    // Whoever comes next finds nobody.
+    // Later clients find no server.
     keeping("dies-of-a-broken-connection", Keeps::Nothing).alone().fails("resources/1"),
     keeping("keeps-a-descriptor", Keeps::Descriptor).fails("resources/2").also("resources/10"),
     keeping("keeps-memory", Keeps::Memory).alone().fails("resources/3"),
-    // Its FIN never comes, which others see too.
+    // Its FIN never comes, which other cases see too.
     keeping("keeps-the-connection", Keeps::Connection).alone().fails("resources/2 resources/4"),
     keeping("asks-broken-connections", Keeps::Asking).alone().fails("resources/5"),
     keeping("keeps-children", Keeps::Child).alone().fails("resources/6"),
@@ -43,7 +43,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     asking("asks-for-the-rest-of-a-payload", Silent::InAPayload).alone().fails("resources/9"),
 ];
 
-/// So much that memory for a few of the longest messages is seen.
+/// Enough that the memory for a few of the longest messages is noticed.
 const DECLARED_MAX: u64 = 16 << 20;
 
 const TOUCHES: Option<Bug> = Some(Bug::TouchesDeclared);

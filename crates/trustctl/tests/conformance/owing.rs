@@ -1,4 +1,4 @@
-//! What a server does with answers that the kernel does not take at once.
+//! What a server does with answers that the kernel does not take immediately.
 
 use std::io::{self, ErrorKind, Write};
 use std::net::TcpStream;
@@ -16,11 +16,11 @@ use super::mutant::TIMEOUT;
 /// What may go wrong with owed answers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bugs {
-    /// Messages that were received while the output was full stay in the input buffer until more is received.
+    /// Messages received while the output is full stay in the input buffer until more is received.
     pub(crate) stays_stopped: Option<Full>,
-    /// Owed answers of all connections are in one place.
+    /// Owed answers of all connections share one place.
     pub(crate) place: Option<Place>,
-    /// The kernel takes little, and what it does not take at once is lost if the connection ends with a refusal.
+    /// The kernel takes little, and the rest is lost if the connection ends with a refusal.
     pub(crate) refusal_drops_the_rest: bool,
 }
 
@@ -33,26 +33,26 @@ pub(crate) const NO_BUGS: Bugs =
 pub(crate) enum Full {
     /// The kernel takes no more.
     Kernel,
-    /// A queue behind which a thread sends holds [`QUEUE_BYTES`].
+    /// A queue, from which another thread sends, holds [`QUEUE_BYTES`].
     Queue,
 }
 
-/// The one place for what is owed to several clients.
+/// A place for answers owed to several clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// A buffer that is sent to whoever can be sent to first.
+    /// A buffer, sent to the first client that can be sent to.
     Buffer,
-    /// Room for the answers to one client: those to the one before it are lost.
+    /// Room for one client's answers: those of the previous client are lost.
     Slot,
 }
 
-/// Bytes of a queue that is full.
+/// Bytes in a full queue.
 const QUEUE_BYTES: usize = 256 * 1024;
 
-/// Bytes that the kernel is asked to buffer where it is to take little.
+/// Size of the kernel's buffer when it is meant to take little.
 const LITTLE: usize = 16 * 1024;
 
-/// How often a full queue is looked at.
+/// How often to check a full queue.
 const ASK: Duration = Duration::from_millis(1);
 
 /// Owed answers of all connections; the slot has the number of its connection.
@@ -75,7 +75,7 @@ struct Queue {
 }
 
 impl Output {
-    /// `None` if there is nothing wrong with it.
+    /// `None` if nothing is wrong with it.
     pub(crate) fn of(bugs: &Bugs, stream: &TcpStream) -> io::Result<Option<Output>> {
         if bugs.refusal_drops_the_rest {
             SockRef::from(stream).set_send_buffer_size(LITTLE)?;
@@ -97,12 +97,12 @@ impl Output {
         }
     }
 
-    /// Sends all that is left, at the end of the connection.
+    /// Sends everything left, at the end of the connection.
     pub(crate) fn finish(&self, stream: &TcpStream, answers: &mut Vec<Vec<u8>>) -> io::Result<()> {
         while !answers.is_empty() {
             self.send(stream, answers)?;
         }
-        // Whoever does not read is ended by the timeout of the thread that sends.
+        // A client that does not read is ended by the sending thread's timeout.
         while self.queue.as_ref().is_some_and(|queue| queue.bytes.load(Ordering::SeqCst) > 0) {
             thread::sleep(ASK);
         }
@@ -186,7 +186,7 @@ impl Queue {
     }
 }
 
-/// Sends one answer after the other, to the end of the one with which the kernel is full.
+/// Sends answers one after another, up to and including the one that fills the kernel's buffer.
 fn send_until_full(mut stream: &TcpStream, answers: &mut Vec<Vec<u8>>) -> io::Result<()> {
     for index in 0..answers.len() {
         let answer = &answers[index];
@@ -201,7 +201,7 @@ fn send_until_full(mut stream: &TcpStream, answers: &mut Vec<Vec<u8>>) -> io::Re
     Ok(())
 }
 
-/// As much as the kernel takes at once.
+/// As much as the kernel takes immediately.
 pub(crate) fn send_some(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     if bytes.is_empty() {
         return Ok(0);

@@ -1,4 +1,4 @@
-//! Programs of others that stand between clients and a server and pass on what each side sends.
+//! Third-party programs between clients and a server that forward what each side sends.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,10 +8,10 @@ use std::process::Command;
 
 use super::foreign::{NGINX_STREAM, SERVERS, is_there, tool};
 
-/// A relay, in a configuration.
+/// A relay with a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Relay {
-    /// A process per connection. By default it waits half a second for the other side's FIN.
+    /// One process per connection. By default it waits half a second for the other side's FIN.
     Socat,
     /// The same on a unix socket in its directory, [`Relay::SOCKET`].
     SocatUnix,
@@ -25,7 +25,7 @@ pub(crate) enum Relay {
     NginxBehindHeader,
     /// Its stream module as it comes.
     NginxDefault,
-    /// As it comes.
+    /// In the default configuration.
     Rinetd,
 }
 
@@ -45,8 +45,8 @@ impl Relay {
         }
     }
 
-    /// The command that listens on `address` and connects to `server`, in the foreground; files of its own go to
-    /// `directory`.
+    /// The command that listens on `address` and connects to `server`, in the foreground. Its own
+    /// files go to `directory`.
     pub(crate) fn command(
         self,
         address: SocketAddr,
@@ -92,7 +92,7 @@ impl Relay {
     }
 }
 
-/// Writes the configuration of that name, with the addresses in it; its path.
+/// Writes the configuration with this name, with the addresses filled in; returns its path.
 fn configuration(
     name: &str,
     address: SocketAddr,

@@ -1,4 +1,4 @@
-//! A server that all cases are tried on: what was found, and whether it should have been.
+//! A server that all cases are tried on: what they find, and whether they should.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -23,35 +23,35 @@ use super::mutant::TIMEOUT;
 use super::mutants::{self, Mutant};
 use trust_testkit::runner;
 
-/// How long an answer of a wrong server is waited for: not long, because it is waited for again and again.
+/// How long to wait for an answer of a wrong server: not long, because it happens again and again.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The same where the first look said what it should not: then the machine may have been busy.
+/// The same for a second look, after an unexpected result: the machine may have been busy.
 const SECOND_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long a wrong server is left alone with a piece.
+/// How long to leave a wrong server alone with a piece.
 const SETTLE: Duration = Duration::from_millis(5);
 
-/// The same of a right one, as by default.
+/// The same for a right server: the default.
 const DEFAULT_SETTLE: Duration = Duration::from_millis(20);
 
-/// Growth of memory that is no leak, as by default.
+/// Growth of memory that is not a leak: the default.
 const MEMORY_ALLOWANCE: u64 = 64 << 20;
 
-/// Cases that run at once on a server.
+/// Cases that run on a server at the same time.
 const JOBS: usize = 8;
 
-/// Where every run's payloads come from.
+/// The source of every run's payloads.
 const SEED: u64 = 1;
 
-/// A server that is tried.
+/// A server under trial.
 #[derive(Clone, Copy)]
 pub(crate) enum Subject {
     Mutant(&'static Mutant),
     Healthy(&'static Healthy),
 }
 
-/// How cases are tried.
+/// How to try cases.
 #[derive(Clone, Copy)]
 struct Look {
     patience: Duration,
@@ -60,7 +60,7 @@ struct Look {
 }
 
 impl Subject {
-    /// All of them: the slowest ones are the first of the right ones.
+    /// All of them, the slowest right ones first.
     pub(crate) fn all() -> impl Iterator<Item = Subject> {
         healthy::ALL.iter().map(Subject::Healthy).chain(mutants::all().map(Subject::Mutant))
     }
@@ -73,7 +73,8 @@ impl Subject {
         }
     }
 
-    /// Whether its process is looked at. That takes seconds, so of the mutants only those that are found by it are.
+    /// Whether to observe its process. That takes seconds, so it is done only for mutants that are
+    /// found that way.
     fn is_watched(self) -> bool {
         match self {
             Subject::Mutant(mutant) => mutant.found_by().any(|name| name.starts_with("resources/")),
@@ -98,7 +99,7 @@ impl Subject {
         }
         let signals = Signals::install(IgnoredHangup::Keep).expect("handle signals");
         let first = self.look(self.cases().collect(), self.first_look(), &signals);
-        // A busy machine makes answers late and brings pieces together; so what is wrong is looked at again.
+        // A busy machine delays answers and merges pieces, so wrong results are checked again.
         let wrong: Vec<&CaseOutcome> =
             first.iter().filter(|outcome| self.problem(outcome).is_some()).collect();
         let again: Vec<&Case> = match self {
@@ -127,7 +128,7 @@ impl Subject {
         assert!(problems.is_empty(), "{}", problems.join("\n"));
     }
 
-    /// What the second look forgave is printed all the same.
+    /// Prints the results that the second look forgave.
     fn tell_of_first_look(self, wrong: &[&CaseOutcome]) {
         let text = wrong.iter().fold(String::new(), |mut text, outcome| {
             let _ = writeln!(
@@ -139,11 +140,11 @@ impl Subject {
             );
             text
         });
-        // A run whose output nobody reads still has an exit code.
+        // A run whose output is not read still has an exit code.
         drop(io::stderr().write_all(text.as_bytes()));
     }
 
-    /// The cases that it is tried with.
+    /// The cases to try with it.
     fn cases(self) -> impl Iterator<Item = &'static Case> {
         cases::all().filter(move |case| match self {
             Subject::Mutant(_) => !self.is_alone() || self.must_find(case.id),
@@ -163,12 +164,12 @@ impl Subject {
     fn second_look(self) -> Look {
         match self {
             Subject::Mutant(_) => Look { patience: SECOND_PATIENCE, settle: SETTLE, jobs: 1 },
-            // As users do who wonder.
+            // As users do when they wonder.
             Subject::Healthy(_) => self.first_look(),
         }
     }
 
-    /// Whether each case needs a server of its own.
+    /// Whether each case needs a separate server.
     fn is_alone(self) -> bool {
         matches!(self, Subject::Mutant(mutant) if mutant.alone)
     }
@@ -251,7 +252,7 @@ impl Subject {
     }
 }
 
-/// Listens to nothing.
+/// Ignores everything.
 struct Quiet;
 
 impl ProgressListener for Quiet {

@@ -1,4 +1,5 @@
-//! `trustctl load merge` as a command: what it prints and writes, how it ends, and where `load` ends and it begins.
+//! `trustctl load merge` as a command: what it prints and writes, how it ends, and where `load`
+//! ends and it begins.
 
 use std::fs;
 use std::io::Write;
@@ -20,7 +21,7 @@ use trust_testkit::STEP_DEADLINE;
 use trust_testkit::document;
 use trust_testkit::program::{Finished, Home};
 
-/// A home, and logs of shards beside it.
+/// A home, and logs of shards next to it.
 struct Logs {
     home: Home,
 }
@@ -38,7 +39,7 @@ impl Logs {
         self.path(name).display().to_string()
     }
 
-    /// Writes the log of a shard whose every message took so many nanoseconds.
+    /// Writes the log of a shard in which every message took this many nanoseconds.
     fn shard(&self, index: u32, of: u32, latency: u64, messages: u64) -> String {
         let name = format!("shard-{index}.hlog");
         let began = jiff::Timestamp::constant(1_796_040_000, 500_000);
@@ -205,7 +206,7 @@ fn what_is_no_log_is_refused_with_its_line_and_one_document() {
         assert_eq!(document.exit, 65);
         assert!(document.error.ends_with(problem), "{}", document.error);
     }
-    // So few a second that the time they took is none; it is no bug of ours.
+    // A rate so low that no time corresponds to it. That must not count as an internal error.
     let end = text.find("\"achieved_rate\":").expect("it has an end") + "\"achieved_rate\":".len();
     let digits = text[end..].find(',').expect("more follows");
     fs::write(&bad, [&text[..end], "1e-300", &text[end + digits..]].concat()).expect("written");
@@ -219,7 +220,7 @@ fn what_is_no_log_is_refused_with_its_line_and_one_document() {
 #[test]
 fn a_log_of_another_tool_has_no_unit() {
     let logs = Logs::new();
-    // Three values with two digits from 20,000 on, encoded by another implementation.
+    // Three values with two digits from 20,000 up, encoded by another implementation.
     let line = "0.5,1.0,2.7,HISTFAAAACh4nJNpmSzMwMDAygABTBDKT4GBgdnNYMcCBvsPEBFBlp1MTABwkgWO\n";
     let other = logs.text("other.hlog");
     fs::write(&other, format!("#[Histogram log format version 1.2]\n{line}")).expect("written");
@@ -276,7 +277,7 @@ fn settings_come_from_the_file_and_variables_of_their_own() {
     let refused = merge().env("TRUST_LOAD_MERGE_JSN", "true").run().exits_with(64);
     refused
         .complains_about(&["unknown variable 'TRUST_LOAD_MERGE_JSN'", "TRUST_LOAD_MERGE_HDR_LOG"]);
-    // They are none of load's, nor load's theirs.
+    // They are not settings of `load`, nor are those of `load` theirs.
     let load = logs.home.trustctl(["load"]).env("TRUST_LOAD_MERGE_JSON", "true").run();
     load.exits_with(64).complains_about(&["missing server: expected HOST:PORT"]);
     let load = logs.home.trustctl(["load"]).env("TRUST_LOAD_PRT", "1").run();
@@ -309,7 +310,7 @@ fn load_and_load_merge_are_told_apart() {
     refused.complains_about(&["--port cannot be used before 'merge'"]).complains_in_one_line();
     let refused = run(&["load", "mrge"]).exits_with(64);
     refused.complains_about(&["server 'mrge' has no port"]);
-    // A host of that name is nobody's command.
+    // A host with that name is not a command.
     let refused = run(&["load", "--host", "merge"]).exits_with(64);
     refused.complains_about(&["--host 'merge' has no port", "error"]);
     let front = logs.home.echo_load_test(["merge", "x"]).run().exits_with(64);
@@ -323,7 +324,7 @@ fn a_signal_ends_waiting_for_a_pipe_too() {
     let text = fs::read_to_string(&good).expect("it was written");
     let end = text.find("#[trustctl end").expect("it has an end");
     let begin = text.find("\n0.000,").expect("it has an interval") + 1;
-    // More than a pipe holds; and then it waits for the rest.
+    // More than a pipe holds; after that it waits for the rest.
     const WRITTEN: usize = 1 << 20;
     let many = text[begin..end].repeat(WRITTEN / (end - begin));
     let args = ["load", "merge", "--json", "/dev/stdin"];
