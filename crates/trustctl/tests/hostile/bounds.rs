@@ -1,7 +1,7 @@
-//! Peers that do their worst against a limit: each is gone by the limit and its grace, and what the
-//! kernel holds for it goes with it.
+//! Peers that do their worst against a limit: each is gone by the limit and its grace period, and
+//! with it everything that the kernel holds for it.
 //!
-//! What is left to the kernel is looked at after every `client_close` of every case, see
+//! The bytes left to the kernel are checked after every `client_close` of every case, see
 //! `Server::closes`.
 
 use std::fmt::Write as _;
@@ -38,7 +38,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// A limit of the server in `docs/LIMITS.md`: what the worst peer gets, and what bounds a peer that
-/// keeps to it.
+/// stays within it.
 struct Bound {
     limit: &'static str,
     peer: &'static str,
@@ -166,7 +166,7 @@ fn bounds() -> Vec<Bound> {
 ///
 /// # Panics
 ///
-/// When a bound is held by a case that there is not.
+/// If a bound refers to a case that does not exist.
 pub(crate) fn table(cases: &[Case]) -> String {
     let mut table = String::from(
         "| limit | the peer | is gone by | with | who keeps to it for ever, and what bounds that | held by hostile |\n\
@@ -184,19 +184,19 @@ pub(crate) fn table(cases: &[Case]) -> String {
     table
 }
 
-/// The receive buffer of a peer that is to take next to nothing without reading.
+/// The receive buffer of a peer that takes next to nothing without reading.
 const SMALL_BUFFER: usize = 2 * 1024;
 
-/// What a deadline may be late by, beside the quarter of its limit: on a busy machine, and much
-/// less than a limit that fails to end.
+/// How late a deadline may be, in addition to a quarter of its limit: on a busy machine, and much
+/// less than if a limit failed.
 const LATE: Duration = Duration::from_secs(3);
 
-/// Frames whose answers fit into the server's side of the kernel, and not into the peer's.
+/// Frames whose answers fit into the server's kernel but not into the peer's.
 fn questions() -> Vec<u8> {
     frame(&pattern(1_000)).repeat(50)
 }
 
-/// A peer that has sent [`questions`], all of which are answered, and reads nothing.
+/// A peer that has sent [`questions`], all of which are answered, and that reads nothing.
 pub(super) fn answered_peer(server: &Server) -> Peer {
     let mut peer = Peer::connect_with_receive_buffer(server.address(), SMALL_BUFFER);
     peer.send(&questions());
@@ -210,8 +210,8 @@ fn gone_by(close: &Event, limit: Duration) {
     assert!(held <= limit + LATE, "held for {held:?}, not {limit:?}: {close:?}");
 }
 
-/// What is owed fits into the buffers of the kernel, so that nothing but acknowledgements is
-/// missing at the end.
+/// The owed answers fit into the kernel's buffers, so that only acknowledgements are missing at the
+/// end.
 fn answers_never_read(model: Model) {
     const TIMEOUT: Duration = Duration::from_secs(1);
     let limits = ["--timeout", "1", "--linger-timeout", "0.5"];
@@ -228,14 +228,14 @@ fn answers_never_read(model: Model) {
         peer.is_reset();
         scene.others_are_well();
     };
-    // The peer has finished: between frames, and inside of one.
+    // The peer has finished: between frames, and inside one.
     for rest in [&b""[..], &[0, 0]] {
         let mut peer = answered_peer(&scene);
         peer.send(rest);
         peer.half_close();
         is_cut(&scene, peer, TIMEOUT * 5 / 4);
     }
-    // The server has: the peer does not finish, or only then.
+    // The server has finished: the peer does not finish, or only then.
     for finishes in [false, true] {
         let mut peer = answered_peer(&scene);
         peer.send(&u32::MAX.to_be_bytes());
@@ -248,7 +248,7 @@ fn answers_never_read(model: Model) {
     reads_late(&scene);
     scene.ends();
 
-    // Not to wait for the peer's FIN is not to wait for no acknowledgement.
+    // Not waiting for the peer's FIN does not mean not waiting for acknowledgements.
     let scene = Scene::start(model, &["--timeout", "1", "--linger-timeout", "0"]);
     let mut peer = answered_peer(&scene);
     peer.send(&u32::MAX.to_be_bytes());
@@ -257,13 +257,13 @@ fn answers_never_read(model: Model) {
     scene.ends();
 }
 
-/// Who reads in the end has everything, and is closed when it has, not at a limit.
+/// A peer that finally reads gets everything, and is closed right then, not at a limit.
 fn reads_late(scene: &Scene) {
     for rest in [&b""[..], &u32::MAX.to_be_bytes()] {
         let mut peer = answered_peer(scene);
         peer.send(rest);
         peer.half_close();
-        // What this peer does, not what the test waits for.
+        // The peer's pause, not a wait of the test.
         thread::sleep(Duration::from_millis(300));
         peer.receives_to_end(&questions());
         let reason = if rest.is_empty() { "peer_fin" } else { "frame_too_large" };
@@ -290,8 +290,8 @@ fn lingers_and_trickles(model: Model) {
     scene.ends();
 }
 
-/// Has a peer send a byte now and then, if it is to, until something has happened. With that comes
-/// whether the peer met RST: the call that does takes it away from later ones.
+/// Lets a peer send a byte now and then, if `trickles`, until `happens` returns. Also returns
+/// whether the peer met an RST, because the call that does hides it from later ones.
 fn while_trickling<T>(peer: Peer, trickles: bool, happens: impl FnOnce() -> T) -> (T, bool) {
     const PAUSE: Duration = Duration::from_millis(150);
     let (done, over) = mpsc::channel::<()>();
@@ -310,12 +310,12 @@ fn while_trickling<T>(peer: Peer, trickles: bool, happens: impl FnOnce() -> T) -
     })
 }
 
-/// Flags of a server that bounds nothing but the life of its connections.
+/// Flags of a server that limits only the lifetime of its connections.
 const ONLY_A_LIFE: [&str; 6] = ["--timeout", "0", "--frame-timeout", "0", "--max-lifetime", "1"];
 const LIFE: Duration = Duration::from_secs(1);
 
-/// Checks that the connection of that peer, which its life was too short for, was cut when the
-/// grace was over.
+/// Checks that the connection of that peer exceeded its lifetime and was cut off at the end of the
+/// grace period.
 #[track_caller]
 fn is_outlived(scene: &Scene, peer: SocketAddr) {
     // Other waits end after ten seconds; this one is for a limit of six.
@@ -334,8 +334,8 @@ fn old_and_never_reads(model: Model) {
     scene.overfills(&peer, &frame(&pattern(65_536)));
     is_outlived(&scene, peer.address());
     peer.is_reset();
-    // It has finished, all of it is answered, and the end that this began is not bounded by
-    // anything else.
+    // It has finished and everything is answered, and no other limit bounds the end that this
+    // began.
     let mut peer = answered_peer(&scene);
     peer.half_close();
     is_outlived(&scene, peer.address());
@@ -353,7 +353,7 @@ fn old_and_reads_a_little(model: Model) {
         scope.spawn(move || {
             let mut some = vec![0; 3_000];
             while over.recv_timeout(Duration::from_millis(500)) == Err(RecvTimeoutError::Timeout) {
-                // It fails once the connection is reset, which is what is waited for.
+                // It fails once the connection is reset, which is the point.
                 let _ = peer.stream().read(&mut some);
             }
         });
@@ -412,7 +412,7 @@ fn half_closed_at_a_drain(model: Model) {
     assert_eq!(event::drained_and_cut(&events), (0, 1));
 }
 
-/// Nobody is left to cut the peer but the kernel, which was told how long to wait.
+/// Only the kernel is left to cut off the peer, and it was told how long to wait.
 fn killed_while_it_waits(model: Model) {
     let server = Server::of(model, ["--timeout", "1", "--linger-timeout", "0.2"]);
     let mut peer = answered_peer(&server);

@@ -1,62 +1,62 @@
-//! A case, the models of the server that it applies to, and the tests that come of it.
+//! A case, the models of the server that it applies to, and the tests made from it.
 
 use trust_testkit::model::Model;
 use trust_testkit::suite::Test;
 
-/// What happens to a server or a client, and what has to come of it. It fails by a panic, whose message is
-/// the reason.
+/// What happens to a server or a client, and what the outcome must be. It fails by a panic whose
+/// message is the reason.
 #[derive(Clone, Copy)]
 pub(crate) struct Case {
-    /// Its number, if it is from the time when cases were known by numbers.
+    /// Its number, if it dates from when cases were known by number.
     alias: Option<u32>,
-    /// What happens, in words that fit on a line.
+    /// What happens, in words that fit on one line.
     pub(crate) name: &'static str,
     run: Option<fn(Model)>,
     /// The models to which it does not apply, and why not.
     except: &'static [(Model, &'static str)],
-    /// What of it is to be run once, whatever the models.
+    /// The part that runs only once, whatever the models.
     once: Option<fn()>,
-    /// Why the rest is not there, if there is nothing else.
+    /// Why there is no other part, if there is none.
     why_once: &'static str,
     /// Nothing else of the suite runs meanwhile.
     pub(crate) is_heavy: bool,
 }
 
 impl Case {
-    /// A case of the server, in every model.
+    /// A case of the server, for every model.
     pub(crate) const fn new(name: &'static str, run: fn(Model)) -> Case {
         let (alias, once, why_once) = (None, None, "");
         Case { alias, name, run: Some(run), except: &[], once, why_once, is_heavy: false }
     }
 
-    /// A case that is run once and not for each model, with the reason in half a line.
+    /// A case that runs once instead of once per model, with the reason in half a line.
     pub(crate) const fn once(name: &'static str, run: fn(), why_once: &'static str) -> Case {
         let (alias, once) = (None, Some(run));
         Case { alias, name, run: None, except: &[], once, why_once, is_heavy: false }
     }
 
-    /// It had that number. New cases have none.
+    /// Gives it an old number. New cases have none.
     pub(crate) const fn alias(self, number: u32) -> Case {
         Case { alias: Some(number), ..self }
     }
 
-    /// But not in these models, each with the reason in half a line.
+    /// Leaves out these models, each with the reason in half a line.
     pub(crate) const fn except(self, except: &'static [(Model, &'static str)]) -> Case {
         Case { except, ..self }
     }
 
-    /// With a part that is run once.
+    /// Adds a part that runs once.
     pub(crate) const fn and_once(self, run: fn()) -> Case {
         Case { once: Some(run), ..self }
     }
 
-    /// It is so much work that others would not be served in time beside it, or it measures what the kernel holds
-    /// for peers, which is more when the server gets its turn late.
+    /// It is so much work that other clients would not be served in time, or it measures the
+    /// kernel's memory for peers, which grows when the server is scheduled late.
     pub(crate) const fn with_the_machine_to_itself(self) -> Case {
         Case { is_heavy: true, ..self }
     }
 
-    /// Why it does not apply to that model; nothing if it does.
+    /// Why it does not apply to that model; `None` if it does.
     pub(crate) fn reason_against(&self, model: Model) -> Option<&'static str> {
         if self.run.is_none() {
             return Some(self.why_once);
@@ -64,12 +64,12 @@ impl Case {
         self.except.iter().find(|(other, _)| *other == model).map(|(_, why)| *why)
     }
 
-    /// The name, with the number in front if it has one.
+    /// The name, after the number if it has one.
     pub(crate) fn title(&self) -> String {
         self.alias.map_or_else(String::new, |number| format!("{number} ")) + self.name
     }
 
-    /// A test for each subject that it applies to.
+    /// One test for each subject that it applies to.
     pub(crate) fn tests(&self) -> impl Iterator<Item = Test> {
         let server = Model::ALL.into_iter().filter_map(|model| {
             let run = self.run.filter(|_| self.reason_against(model).is_none())?;
@@ -85,7 +85,7 @@ impl Case {
         self.alias.into_iter().fold(test, Test::with_alias)
     }
 
-    /// What is wrong with it, if anything: a case must not be left out unnoticed.
+    /// What is wrong with it, if anything, so that no case is left out unnoticed.
     pub(crate) fn problem(&self) -> Option<&'static str> {
         let is_reason = |why: &str| !why.trim().is_empty() && !why.contains('\n');
         let models = |model| self.except.iter().filter(|(other, _)| *other == model).count();

@@ -1,4 +1,4 @@
-//! What the client says and exits with.
+//! The client's messages and exit codes.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -38,14 +38,14 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("server shuts down, owing", server_shuts_down).alias(53),
 ];
 
-/// A limit that does not matter: whoever waits for it is not noticed by [`STEP_DEADLINE`].
+/// A limit that does not matter: waiting for it would exceed [`STEP_DEADLINE`].
 const PATIENT: [&str; 2] = ["--timeout", "60"];
 
 /// A limit that a test can wait for.
 const TIMEOUT: Duration = Duration::from_secs(2);
 const SHORT_TIMEOUT: [&str; 2] = ["--timeout", "2"];
 
-/// What the client says when the server went away although nothing was owed, or although it was.
+/// The client's messages when the server went away, while nothing was owed and while an answer was.
 const CLOSED_IDLE: [&str; 2] = ["closed the connection", "while nothing was owed"];
 const CLOSED_OWING: [&str; 2] = ["closed the connection", "while an answer was owed"];
 const RESET_IDLE: [&str; 2] = ["reset the connection", "while nothing was owed"];
@@ -75,12 +75,12 @@ fn server_killed_while_owing(model: Model) {
     client.types("second");
     wait_until_unread(&server, "second");
     server.kill();
-    // The kernel discards what the server had not read, which makes it an RST.
+    // The kernel discards bytes that the server had not read, and so sends an RST.
     client.ends(76, "first\n", &RESET_OWING);
 }
 
 fn a_server_ends_while_owing() {
-    // How much of the second answer comes, and whether RST follows.
+    // How much of the second answer comes, and whether an RST follows.
     for (answered, resets) in [(0, false), (7, false), (0, true), (7, true)] {
         let script = move |mut stream: TcpStream| {
             echo(&mut stream, "first");
@@ -109,7 +109,7 @@ fn servers_host_vanishes(model: Model) {
     site.hosts.client.inside(|| {
         kernel::wait_until("the client's host being told", || unreachables_received() > 0);
     });
-    // From now on nobody says why there is no answer.
+    // From now on there is no news about why no answer comes.
     site.hosts.cut();
     client.ends(75, "first\n", &["sent nothing for 2 s (No route to host)", "answer was owed"]);
     assert_not_early(began);
@@ -132,8 +132,8 @@ fn servers_host_vanishes(model: Model) {
     site.ends();
 }
 
-/// Waits until the server has what a client's kernel had not delivered when the client ended. Its
-/// answer meets a FIN, or nobody any more.
+/// Waits until the server has the bytes that a client's kernel had not delivered when the client
+/// ended. Its answer meets a FIN, or no one at all.
 #[track_caller]
 fn gets_the_rest(site: &Site, peer: SocketAddr) {
     let close = site.server.event_about(peer, "client_close");
@@ -144,14 +144,14 @@ fn gets_the_rest(site: &Site, peer: SocketAddr) {
 
 fn servers_host_rebooted(model: Model) {
     let mut site = Site::start(model, LONG_TIMEOUTS);
-    // The host has forgotten the connection; a server listens again, or does not.
+    // The host has forgotten the connection; a server listens there again, or does not.
     for is_listening in [true, false] {
         let start = || Client::waits_for_input(site.address(), "first");
         let mut client = site.hosts.client.inside(start);
         let peer = peer(&site, &client);
         site.hosts.cut();
         site.hosts.server.forget_connections_to(peer);
-        // The server is told that somebody destroyed its socket.
+        // The server learns that its socket was destroyed.
         let aborted = site.server.event_about(peer, "io_error");
         assert_eq!(aborted.text("errno_name"), "ECONNABORTED", "{aborted:?}");
         site.server.closes(peer, "io_error");
@@ -186,14 +186,14 @@ fn nobody_answers() {
     let client = Network::create().inside(|| Client::with(server, PATIENT));
     client.ends(69, "", &["cannot connect", "Network is unreachable"]);
 
-    // A port that nobody else can take, and on which nobody listens.
+    // A port that no one else can take, and that has no listener.
     let bound = Socket::new(Domain::IPV4, Type::STREAM, None).expect("make a socket");
     bound.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("bind it");
     let server = bound.local_addr().expect("its address").as_socket().expect("an IP address");
     let refused = ["cannot connect", "Connection refused"];
     Client::with(server, PATIENT).ends(69, "", &refused);
 
-    // Longer than a label may be, so that no name server is asked.
+    // Longer than a DNS label may be, so that no name server is asked.
     let name = format!("{}.invalid", "x".repeat(64));
     let client = Client::start(&name, "7", PATIENT);
     client.ends(68, "", &["cannot resolve host", &name]);
@@ -226,18 +226,18 @@ fn server_shuts_down(model: Model) {
     ends_drained(server);
 }
 
-/// Checks the end of a server that was told to stop and had a single client.
+/// Checks the end of a server that was told to stop and had only one client.
 #[track_caller]
 fn ends_drained(server: Server) {
     let events = server.has_stopped(0);
     assert_eq!(event::drained_and_cut(&events).1, 0);
     let close = event::only(&events, "client_close");
-    // A client that has all it wants may leave before the server has come round to the signal.
+    // A client that has everything may leave before the server has noticed the signal.
     assert!(["drain", "peer_fin"].contains(&close.text("reason")), "{close:?}");
     assert_eq!(close.count("frames_in"), close.count("frames_out"), "{close:?}");
 }
 
-/// Waits until that line, and nothing else, is in a receive queue of the server, which is stopped.
+/// Waits until only that line is in a receive queue of the server, which is stopped.
 #[track_caller]
 fn wait_until_unread(server: &Server, line: &str) {
     let (port, sent) = (server.port(), frame(line.as_bytes()).len() as u64);
@@ -253,7 +253,7 @@ fn peer(site: &Site, client: &Client) -> SocketAddr {
     SocketAddr::from((Hosts::CLIENT, port))
 }
 
-/// `echo-client`, whose standard input is a pipe.
+/// `echo-client` with a pipe as its standard input.
 struct Client {
     running: Running,
     input: Option<ChildStdin>,
@@ -273,7 +273,7 @@ impl Client {
         Client::start(&server.ip().to_string(), &server.port().to_string(), flags)
     }
 
-    /// A client to which one line was echoed, and which has all the time in the world.
+    /// A client that has had one line echoed, and has plenty of time.
     #[track_caller]
     fn waits_for_input(server: SocketAddr, line: &str) -> Client {
         Client::with(server, PATIENT).served(line)
@@ -292,8 +292,8 @@ impl Client {
         input.write_all(format!("{line}\n").as_bytes()).expect("type a line");
     }
 
-    /// The port of the client's end, in the network of the calling thread, where it has to be the only
-    /// client of that server.
+    /// The port of the client's end, in the network of the calling thread, where it must be the
+    /// server's only client.
     #[track_caller]
     fn port(&self, server_port: u16) -> u16 {
         let ends = connections(|end| end.other_port == server_port);
@@ -301,11 +301,11 @@ impl Client {
         ends[0].own_port
     }
 
-    /// Checks how the client ends by itself: its exit code, stdout, and a message on stderr, with these
-    /// words, that is in its log too.
+    /// Checks how the client ends on its own: its exit code, its stdout, and a message on stderr
+    /// with these words that is also in its log.
     #[track_caller]
     fn ends(self, code: u16, printed: &str, words: &[&str]) {
-        // Input that stays open for so long is waited for.
+        // The client would wait for input that stays open.
         let Client { running, input, home } = self;
         let finished = running.wait().exits_with(code.into()).prints(printed);
         drop(input);
@@ -323,7 +323,7 @@ impl Client {
     }
 }
 
-/// Runs a server that does to its only client what `script` says, beside `test`.
+/// Runs a server that treats its only client as `script` says, in parallel with `test`.
 fn with_scripted_server(script: impl FnOnce(TcpStream) + Send, test: impl FnOnce(SocketAddr)) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("listen on any port");
     let address = listener.local_addr().expect("its address");
@@ -337,7 +337,7 @@ fn with_scripted_server(script: impl FnOnce(TcpStream) + Send, test: impl FnOnce
     });
 }
 
-/// Receives that line as a frame, in the server's place.
+/// Receives that line as a frame, in place of the server.
 #[track_caller]
 fn receive(stream: &mut TcpStream, line: &str) -> Vec<u8> {
     let expected = frame(line.as_bytes());

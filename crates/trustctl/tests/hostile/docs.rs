@@ -1,5 +1,5 @@
-//! The tables in `docs/` that are made from the cases: what does not apply to which model, and
-//! which limit of the server is held by which case.
+//! The tables in `docs/` that are made from the cases: which cases do not apply to which model, and
+//! which limit of the server is tested by which case.
 
 use std::fmt::Write as _;
 

@@ -30,10 +30,10 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("a reset before the first byte", reset_before_the_first_byte),
 ];
 
-/// What a connection that was reset can end with: it depends on the call that meets the RST.
+/// The possible reasons after a reset: which one depends on the call that meets the RST.
 const RESET_REASONS: [&str; 2] = ["client_reset", "broken_pipe"];
 
-/// The receive buffer of a peer that is to take next to nothing without reading.
+/// The receive buffer of a peer that takes next to nothing without reading.
 const SMALL_BUFFER: usize = 16 * 1024;
 
 const MIB: u64 = 1 << 20;
@@ -94,7 +94,7 @@ fn late_reader(model: Model) {
                 writer.send(bytes);
                 writer.half_close();
             });
-            // What this peer does, not what the test waits for.
+            // The peer's pause, not a wait of the test.
             thread::sleep(LATE);
             peer.receives_to_end(bytes);
         });
@@ -106,15 +106,15 @@ fn late_reader(model: Model) {
     writes_before_it_reads(model);
 }
 
-/// A peer that writes until it is through, and would only then begin to read.
+/// A peer that writes everything before it would begin to read.
 fn writes_before_it_reads(model: Model) {
-    /// More than all buffers on the way may ever have.
+    /// More than all buffers on the way can ever hold.
     const TOO_MUCH: usize = 256 << 20;
     const TIMEOUT: Duration = Duration::from_secs(1);
     let scene = Scene::start(model, &["--timeout", "1"]);
     let mut peer = Peer::connect_with_receive_buffer(scene.address(), SMALL_BUFFER);
     let address = peer.address();
-    // Where it has a process to itself, that one is there.
+    // If it has its own process, that process exists by now.
     peer.send(b"x");
     peer.receives(b"x");
     scene.forget_peak_memory();
@@ -122,7 +122,7 @@ fn writes_before_it_reads(model: Model) {
     let (block, mut written, mut highest) = (vec![b'x'; 1 << 16], 0, before);
     let began = Instant::now();
     let error = loop {
-        // By the end of the last write, which waits, the process may be gone.
+        // By the end of the last write, which blocks, the process may be gone.
         highest = highest.max(scene.memory("VmHWM"));
         match peer.stream().write(&block) {
             Ok(count) => written += count,
@@ -173,7 +173,7 @@ fn reset_after_accept(scene: &Scene) {
     assert_eq!(totals(&scene.closes(address, "client_reset")), [0; 4]);
 }
 
-/// The kernel has made the connection and ended it before the server learns of it.
+/// The kernel has established and ended the connection before the server learns of it.
 fn reset_before_accept(scene: &Scene, model: Model) {
     let mut seen = Vec::new();
     for sent in [&b""[..], &frame(b"answered to nobody"), &frame(b"unfinished")[..9]] {
@@ -191,8 +191,8 @@ fn reset_before_accept(scene: &Scene, model: Model) {
     }
 }
 
-/// A program that is started for a connection which was reset cannot know whose it was. Returns the identity of
-/// the run, which is none of those that were seen before.
+/// A program started for a connection that was reset cannot know the peer's address. Returns the
+/// identity of the run, which is none of those seen before.
 #[track_caller]
 fn is_reset_unseen(scene: &Scene, seen: &[String]) -> String {
     let is_new = |close: &Event| {
@@ -203,7 +203,8 @@ fn is_reset_unseen(scene: &Scene, seen: &[String]) -> String {
     close.request_id().to_owned()
 }
 
-/// While a frame comes in, and while answers go out and more are owed than the kernel takes.
+/// While a frame is arriving, and while answers are being sent and more are owed than the kernel
+/// takes.
 fn reset_within_an_echo(scene: &Scene) {
     let long = frame(&pattern(65_536));
     let mut peer = scene.peer();
@@ -223,7 +224,7 @@ fn reset_within_an_echo(scene: &Scene) {
     }
 }
 
-/// A server that serves one client after the other has a queue without being stopped.
+/// A server that serves one client after another has a queue without being stopped.
 fn reset_in_the_queue_of_a_busy_server() {
     let scene = Scene::start(Model::Iterative, &[]);
     let mut served = scene.peer();
@@ -240,7 +241,7 @@ fn reset_in_the_queue_of_a_busy_server() {
 }
 
 fn reset_while_lingering(model: Model) {
-    // Only the RST can end lingering before the test's patience does.
+    // Only the RST can end lingering before the test's deadline does.
     let scene = Scene::start(model, &["--timeout", "1", "--linger-timeout", "60"]);
     let lingers = |bytes: &[u8], reason: &str| {
         let mut peer = scene.peer();
@@ -262,7 +263,7 @@ fn reset_while_lingering(model: Model) {
     }
 }
 
-/// The FIN is there, behind bytes that are not read because answers are owed, when the RST comes.
+/// When the RST comes, the FIN has arrived after bytes that are not read because answers are owed.
 fn reset_after_a_half_close(model: Model) {
     // Longer than a step may take, so that only the RST can end it.
     let scene = Scene::start(model, &["--timeout", "60"]);
@@ -293,12 +294,12 @@ fn peer_process_killed(model: Model) {
     scene.ends();
 }
 
-/// All that was received had been read: the kernel says goodbye in the dead one's place.
+/// Everything received has been read, so the kernel closes cleanly in place of the dead process.
 fn killed_while_idle(scene: &Scene) {
     let (client, mut input) = scene.echo_client::<&str>([]).start_with_input();
     input.write_all(b"hello\n").expect("write a line");
     client.wait_for_output(b"hello\n".len());
-    // It is the first client, but for the witness.
+    // It is the first client apart from the witness.
     let witness = scene.witness_address().map(|address| address.to_string());
     let is_it = |event: &Event| Some(event.text("peer")) != witness.as_deref();
     let connect = scene.wait_for_event("client_connect", is_it, STEP_DEADLINE);
@@ -317,7 +318,7 @@ fn killed_with_data_unread(scene: &Scene) {
     kernel::wait_until("the answer being there", || {
         peer.stream().peek(&mut answer).expect("look at what came") == wanted
     });
-    // From here on the connection is that of a process which never reads.
+    // From here on the connection belongs to a process that never reads.
     let process = OwnedChild::spawn(Command::new("sleep").arg("1000").stdin(socket_of(peer)));
     process.signal(Signal::KILL);
     is_reset(scene, address);
@@ -333,12 +334,13 @@ fn killed_with_data_owed(scene: &Scene) {
     assert!(scene.event_about(address, "client_close").count("bytes_out") > 0);
 }
 
-/// Gives the socket to a process to be started, which is its only owner once that command is dropped.
+/// Gives the socket to a process about to be started, which is its only owner once that command is
+/// dropped.
 fn socket_of(peer: Peer) -> Stdio {
     OwnedFd::from(peer.into_stream()).into()
 }
 
-/// Checks that the connection ends as one that was reset, and that the event says so.
+/// Checks that the connection ends with a reset, and that the event says so.
 #[track_caller]
 fn is_reset(scene: &Scene, peer: SocketAddr) {
     let close = scene.closes_with_any(peer, &RESET_REASONS);
@@ -361,7 +363,7 @@ fn is_send_timeout(scene: &Scene, peer: SocketAddr) {
     assert!(event.number("timeout_sec") > 0.0, "{event:?}");
 }
 
-/// A balancer looks for a server like that. Later, an RST is worth a warning.
+/// A load balancer probes a server like this. Later, an RST is worth a warning.
 fn reset_before_the_first_byte(model: Model) {
     let scene = Scene::start(model, &[]);
     let probe = scene.peer();

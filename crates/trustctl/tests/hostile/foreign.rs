@@ -1,4 +1,4 @@
-//! Peers that speak something else: what is said of them, and that nothing else changes.
+//! Peers that speak another protocol: what is reported about them, and that nothing else changes.
 
 use super::case::Case;
 use trust_testkit::event::Event;
@@ -53,7 +53,7 @@ fn named_where_they_are_refused(model: Model) {
         ),
     ];
     for (sent, first_bytes, hint) in cases {
-        // Whole, and with the header in two pieces.
+        // In one piece, and with the header in two pieces.
         for first in [sent.len(), 3] {
             let mut peer = scene.peer();
             let address = peer.address();
@@ -119,7 +119,7 @@ fn little_endian_lengths(model: Model) {
         let sent = [&len.to_le_bytes()[..], &pattern(len as usize)].concat();
         peer.send(&sent);
         let (event, reason) = match len {
-            // The first byte makes it a frame of 65,536 bytes, which never comes.
+            // The first byte makes it a frame of 65,536 bytes, which is never completed.
             256 => ("recv_timeout", "recv_timeout"),
             512 => ("frame_too_large", "frame_too_large"),
             _ => ("foreign_protocol", "peer_fin"),
@@ -144,7 +144,7 @@ fn right_bytes_are_not_accused(model: Model) {
         peer.receives(sent);
         scene.sees_off(peer);
     }
-    // The first frame stays unfinished, and that is all that is wrong.
+    // The first frame stays unfinished, and nothing else is wrong.
     let mut peer = scene.peer();
     let address = peer.address();
     peer.send(b"\0\0\0\x0ahalf");

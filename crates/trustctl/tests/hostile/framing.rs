@@ -1,4 +1,4 @@
-//! Frames: lengths, limits, rubbish.
+//! Frames: lengths, limits, garbage.
 
 use std::thread;
 
@@ -19,7 +19,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("urgent data", urgent_data).alias(66),
 ];
 
-/// Lingering takes as long as a step of the test may: nobody here is to be cut.
+/// Lingering may take as long as a step of the test: no peer here is meant to be cut off.
 const FRAMED: [&str; 4] = ["--mode", "framed", "--linger-timeout", "10"];
 
 /// The largest payload by default, inclusive.
@@ -37,14 +37,14 @@ fn empty_frame(model: Model) {
 }
 
 fn lengths_up_to_the_limit(model: Model) {
-    // The last one is beyond what a receive takes in one go.
+    // The last one is more than a single receive takes.
     for max in [2_000, MAX_PAYLOAD, 2 << 20] {
         let max_frame = max.to_string();
         let scene = Scene::start(model, &[&FRAMED[..], &["--max-frame", &max_frame]].concat());
         let mut peer = scene.peer();
         let mut sent = 0;
         for length in [1, max - 1, max] {
-            // What is larger than all buffers comes back only while it is still being sent.
+            // Payloads larger than all buffers come back only while they are still being sent.
             let mut writer = peer.twin();
             let payload = pattern(length);
             thread::scope(|scope| {
@@ -95,7 +95,7 @@ fn good_good_bad(model: Model) {
     let address = peer.address();
     let good = [frame(b"one"), frame(b"two")].concat();
     let bad = [0x01, 0x00, 0x00, 0x00];
-    // The frame after it would be a good one and is not to be looked at.
+    // The frame after it would be valid, but must be ignored.
     let sent = [good.as_slice(), &bad, &frame(b"three")].concat();
     peer.send(&sent);
     peer.receives_to_end(&good);
@@ -111,19 +111,19 @@ fn rubbish_behind_answers(model: Model) {
     let answers = frame(&pattern(MAX_PAYLOAD)).repeat(64);
     let [header, rubbish] = [vec![0xFF; 4], pattern(RUBBISH)];
     let sent = [answers.as_slice(), &header, &rubbish].concat();
-    // Limits that do not run out while the peer waits before it reads.
+    // Limits that do not expire while the peer waits before it reads.
     let limits = ["--timeout", "20"];
     let scene = Scene::start(model, &[&FRAMED[..], &limits].concat());
     let mut peer = Peer::connect_with_receive_buffer(scene.address(), 65_536);
     let (address, mut writer) = (peer.address(), peer.twin());
     thread::scope(|scope| {
         let writing = scope.spawn(|| writer.send(&sent));
-        // As late as it can be: when nothing moves any more without it.
+        // As late as possible: when nothing moves without it.
         scene.is_stuck_unless(address, || writing.is_finished());
         peer.receives_to_end(&answers);
         scene.event_about(address, "frame_too_large");
     });
-    // The end of the stream came in the orderly way, also for the rubbish that came after it.
+    // The end of the stream was orderly, despite the garbage that came after it.
     peer.has_no_error();
     drop((peer, writer));
     let close = scene.closes(address, "frame_too_large");
@@ -135,7 +135,7 @@ fn a_million_empty_frames(model: Model) {
     const FRAMES: usize = 1_000_000;
     let frames = vec![0; 4 * FRAMES];
     let scene = Scene::start(model, &FRAMED);
-    // Whatever is made for the first frames is there before memory is looked at.
+    // Whatever the first frames allocate exists before memory is measured.
     let mut peer = scene.peer();
     let (first, others) = frames.split_at(40_000);
     peer.send(first);
@@ -157,8 +157,9 @@ fn a_million_empty_frames(model: Model) {
     scene.ends();
 }
 
-/// A good frame and then that header: the frame is answered, the header refused when it is whole, and
-/// the rest discarded until the peer has seen the end of the stream. Returns the memory that it took.
+/// Sends a valid frame and then this header. The frame is answered, the header is refused once
+/// complete, and the rest is discarded until the peer has seen the end of the stream. Returns the
+/// memory that it took.
 #[track_caller]
 fn is_refused(scene: &Scene, header: [u8; 4], rest: &[u8]) -> [u64; 2] {
     let mut peer = scene.peer();
@@ -175,7 +176,7 @@ fn is_refused(scene: &Scene, header: [u8; 4], rest: &[u8]) -> [u64; 2] {
     assert_eq!(refused.text("level"), "warn", "{refused:?}");
     peer.send(rest);
     peer.receives_end();
-    // Were the connection closed by now, this would meet with RST.
+    // If the connection were closed by now, this would be answered with RST.
     peer.send(rest);
     scene.takes_all_of(&peer);
     peer.has_no_error();
@@ -187,12 +188,12 @@ fn is_refused(scene: &Scene, header: [u8; 4], rest: &[u8]) -> [u64; 2] {
     memory
 }
 
-/// Bytes in RAM, and the most address space there ever was.
+/// Resident bytes, and the peak address space.
 fn memory(scene: &Scene) -> [u64; 2] {
     [scene.memory("VmRSS"), scene.memory("VmPeak")]
 }
 
-/// A byte that is marked as urgent is one of the stream's (RFC 6093), wherever it stands.
+/// A byte marked as urgent belongs to the stream (RFC 6093), wherever it is.
 fn urgent_data(model: Model) {
     let scene = Scene::start(model, &[]);
     let mut raw = scene.peer();
@@ -200,7 +201,7 @@ fn urgent_data(model: Model) {
     raw.send_urgent(b'!');
     raw.send(b"def");
     raw.receives(b"abc!def");
-    // Alone, and the first of all.
+    // Alone, and before everything else.
     raw.send_urgent(b'?');
     raw.receives(b"?");
     assert_eq!(totals(&scene.sees_off(raw)), [8, 8, 0, 0]);

@@ -1,7 +1,7 @@
 //! Hosts that vanish, come back, reboot or are unreachable.
 //!
-//! Client, router and server each have a network of their own; what happens to a host happens to the
-//! packets in the router.
+//! Client, router and server each have their own network. A host's faults are rules for its packets
+//! in the router.
 
 use std::io::{ErrorKind, Read};
 use std::net::SocketAddr;
@@ -29,14 +29,14 @@ const EHOSTUNREACH: u64 = 113;
 const ECONNRESET: u64 = 104;
 const EAGAIN: u64 = 11;
 
-/// A limit that a test can wait for. A witness is never silent for so long.
+/// A limit that a test can wait for. A witness is never silent for that long.
 const TIMEOUT: Duration = Duration::from_millis(1500);
 const SHORT_TIMEOUTS: [&str; 4] = ["--timeout", "1.5", "--linger-timeout", "0.3"];
 
-/// A limit that does not matter: longer than anything here takes.
+/// A limit that does not matter: longer than any test here takes.
 pub(super) const LONG_TIMEOUTS: [&str; 2] = ["--timeout", "60"];
 
-/// An answer that is owed to a peer whose host has a problem.
+/// An answer owed to a peer whose host has a problem.
 const ANSWER: &[u8] = b"an answer that does not arrive";
 
 fn host_vanishes(model: Model) {
@@ -48,7 +48,7 @@ fn host_vanishes(model: Model) {
     assert_ended_in_time(&close, began);
     let timeout = site.server.event_about(idle.address(), "recv_timeout");
     assert_eq!(timeout.count("errno"), EAGAIN, "{timeout:?}");
-    // The end was orderly: should the host come back after all, it finds a FIN.
+    // The end was orderly: if the host comes back after all, it finds a FIN.
     assert_nothing_came(&idle);
     site.hosts.heal();
     idle.receives_end();
@@ -74,7 +74,7 @@ fn path_gone_for_three_seconds(model: Model) {
     const OUTAGE: Duration = Duration::from_secs(3);
     const FRAMES: usize = 40;
     let site = Site::start(model, LONG_TIMEOUTS);
-    // When the path goes, an answer is on its way; and while it is gone, frames are sent.
+    // When the path fails, an answer is in flight; and while it is down, frames are sent.
     let (_, mut peer) = site.peer_owed_an_answer(Detour::Silence);
     site.hosts.cut();
     site.hosts.turn_back_to(Hosts::CLIENT, Detour::Silence);
@@ -114,14 +114,14 @@ fn path_gone_for_three_seconds(model: Model) {
 fn host_reboots(model: Model) {
     let site = Site::start(model, LONG_TIMEOUTS);
     let (_, peer) = site.peer_owed_an_answer(Detour::Silence);
-    // The RST of the connection's destruction is lost, as that of a crashed host is never sent.
+    // The RST from destroying the connection is lost, as a crashed host never sends one.
     site.hosts.cut();
     site.hosts.client.forget_connections_to(site.address());
     let error = read(&peer).expect_err("the connection was destroyed");
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted, "{error}");
     site.hosts.turn_back_to(Hosts::CLIENT, Detour::Silence);
     site.hosts.heal();
-    // The answer is sent again, to a host that knows nothing of the connection.
+    // The answer is retransmitted, to a host that does not know the connection.
     let reset = site.server.event_about(peer.address(), "client_reset");
     assert_eq!(reset.count("errno"), ECONNRESET, "{reset:?}");
     assert_eq!(reset.text("level"), "warn", "{reset:?}");
@@ -143,7 +143,7 @@ fn host_unreachable(model: Model) {
 
     site.ends();
 
-    // What is owed survives an "unreachable" that passes before the deadline.
+    // Owed answers survive an "unreachable" that passes before the deadline.
     let site = Site::start(model, LONG_TIMEOUTS);
     let before = site.hosts.server.inside(unreachables_received);
     let (_, mut peer) = site.peer_owed_an_answer(Detour::Unreachable);
@@ -158,8 +158,8 @@ fn host_unreachable(model: Model) {
     site.ends();
 }
 
-/// Three hosts, the server on one of them, and in the event model a client that behaves, on a host to
-/// which the path is always there.
+/// Three hosts, with the server on one of them; and in models with several clients a well-behaved
+/// client, on a host whose path never fails.
 pub(super) struct Site {
     pub(super) hosts: Hosts,
     pub(super) server: Server,
@@ -173,7 +173,7 @@ impl Site {
         let hosts = Hosts::create();
         let server = hosts.server.inside(|| Server::of(model, timeouts));
         let address = SocketAddr::from((Hosts::SERVER_FROM_ROUTER, server.port()));
-        // The iterative model serves nobody else meanwhile.
+        // The iterative model serves no one else meanwhile.
         let witness =
             model.serves_several().then(|| hosts.router.inside(|| Witness::connect(address)));
         if let Some(witness) = &witness {
@@ -183,12 +183,12 @@ impl Site {
         Site { hosts, server, witness, descriptors }
     }
 
-    /// Where the server is, for other hosts.
+    /// The server's address for other hosts.
     pub(super) fn address(&self) -> SocketAddr {
         SocketAddr::from((Hosts::SERVER, self.server.port()))
     }
 
-    /// A peer on the client's host, to which one frame has been echoed.
+    /// A peer on the client's host that has had one frame echoed.
     #[track_caller]
     fn peer(&self) -> Peer {
         let mut peer = self.hosts.client.inside(|| Peer::connect(self.address()));
@@ -197,8 +197,8 @@ impl Site {
         peer
     }
 
-    /// A peer whose answer the server has sent and sends again, because the way back is not there; and
-    /// a moment before that.
+    /// A peer whose answer the server has sent and keeps retransmitting, because the way back is
+    /// down; and a moment before that.
     #[track_caller]
     fn peer_owed_an_answer(&self, detour: Detour) -> (Instant, Peer) {
         let mut peer = self.peer();
@@ -214,7 +214,7 @@ impl Site {
         (began, peer)
     }
 
-    /// Checks that the server is as it was before, and serves.
+    /// Checks that the server is in the same state as before, and serves.
     #[track_caller]
     pub(super) fn is_well(&self) {
         self.server.comes_back_to_descriptors(self.descriptors);
@@ -224,7 +224,7 @@ impl Site {
         }
     }
 
-    /// Checks that the server is well, and stops it; what it has logged.
+    /// Checks that the server is well, and stops it; returns its log.
     #[track_caller]
     pub(super) fn ends(self) -> Vec<Event> {
         self.is_well();
@@ -240,7 +240,7 @@ impl Site {
     }
 }
 
-/// Checks that the connection did not end before its limit; that it ended is its being there.
+/// Checks that the connection did not end before its limit. That it ended is clear from the event.
 #[track_caller]
 fn assert_ended_in_time(close: &Event, began: Instant) {
     let waited = began.elapsed();
@@ -260,7 +260,7 @@ fn assert_nothing_came(peer: &Peer) {
     }
 }
 
-/// Checks that nothing comes but RST.
+/// Checks that nothing comes but an RST.
 #[track_caller]
 fn receives_reset(peer: &Peer) {
     match read(peer) {

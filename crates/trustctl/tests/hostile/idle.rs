@@ -1,4 +1,4 @@
-//! What a server does while nobody does anything: nothing, whatever its clients did before.
+//! What a server does while its clients are idle: nothing, whatever they did before.
 
 use std::thread;
 use std::time::Duration;
@@ -17,12 +17,12 @@ use trust_testkit::server::Server;
 pub(crate) const CASES: &[Case] =
     &[Case::new("an idle second, after whatever came", idle_costs_nothing).alias(68)];
 
-/// How a client begins, who then does nothing more.
+/// How a client begins before it goes idle.
 struct Opening {
     name: &'static str,
-    /// Returns what stays open.
+    /// Returns the connections that stay open.
     open: fn(&Server) -> Vec<Peer>,
-    /// The server's only place is taken.
+    /// The server's only slot is taken.
     is_full: bool,
 }
 
@@ -31,14 +31,14 @@ impl Opening {
         Opening { name, open, is_full: false }
     }
 
-    /// For a server whose only place is taken.
+    /// For a server whose only slot is taken.
     const fn without_a_place(name: &'static str, open: fn(&Server) -> Vec<Peer>) -> Opening {
         Opening { name, open, is_full: true }
     }
 }
 
-/// Every way to begin that there is in this suite; a new one joins by a line. Each is held by every model, and then
-/// again while the server drains.
+/// Every way of beginning in this suite; to add one, add a line. Each is held with every model, and
+/// then again while the server drains.
 const OPENINGS: &[Opening] = &[
     Opening::new("silence", |server| sends(server, b"")),
     Opening::new("raw, answered", |server| echoes(server, b"raw")),
@@ -101,7 +101,7 @@ const OPENINGS: &[Opening] = &[
     Opening::new("never read, then RST", |server| reset(never_reads(server, b"raw"))),
     Opening::new("never read, and an urgent byte", |server| {
         let peers = never_reads(server, b"raw");
-        // Room for one more byte, behind a closed window that only the mark gets through.
+        // Room for one more byte, after a closed window that only the urgent mark gets through.
         let room = SockRef::from(peers[0].stream()).set_send_buffer_size(16 << 20);
         room.expect("set SO_SNDBUF");
         urgent(peers, b'!')
@@ -126,7 +126,7 @@ const OPENINGS: &[Opening] = &[
     Opening::without_a_place("turned away, then RST", |server| reset(turned_away(server))),
 ];
 
-/// No limit runs out while the openings are held.
+/// No limit expires while the openings are held.
 const PATIENT: [&str; 8] = [
     "--timeout",
     "120",
@@ -138,8 +138,8 @@ const PATIENT: [&str; 8] = [
     "120",
 ];
 
-/// What an idle second may cost all processes of a server together. Each wait that sleeps ends with a turn; a loop that
-/// does not sleep shows in the time.
+/// What an idle second may cost all processes of a server together. Each wait that sleeps ends with
+/// a turn; a loop that does not sleep shows in the time.
 const ALLOWED: Effort = Effort { cpu: Duration::from_millis(10), turns: 20 };
 
 fn idle_costs_nothing(model: Model) {
@@ -149,9 +149,9 @@ fn idle_costs_nothing(model: Model) {
         OPENINGS.iter().partition(|opening| opening.is_full);
     let groups = match model {
         Model::Event | Model::Process => vec![served, turned_away],
-        // How many there are is for the super-server to say.
+        // The super-server decides how many there are.
         Model::Inetd => vec![served],
-        // It has time for one client; the others would wait, and do nothing at all.
+        // It has time for one client; the others would wait, and do nothing.
         Model::Iterative => served.into_iter().map(|opening| vec![opening]).collect(),
     };
     let mut found = idle_seconds(model, &groups);
@@ -164,8 +164,8 @@ fn idle_costs_nothing(model: Model) {
 
 type Group = Vec<&'static Opening>;
 
-/// Holds each group against a server of its own, all for the same idle second, and then for one of a drain. Returns a
-/// line for each server that did more than it may.
+/// Holds each group against a separate server, all for the same idle second, and then for another
+/// one during a drain. Returns a line for each server that did more than it may.
 fn idle_seconds(model: Model, groups: &[Group]) -> Vec<String> {
     let open = |group: &Group| {
         let is_full = group[0].is_full;
@@ -185,7 +185,7 @@ fn idle_seconds(model: Model, groups: &[Group]) -> Vec<String> {
     }
     found.extend(idle_second(", at a drain", groups, &opened));
     for peer in opened.iter().flat_map(|(_, held)| held) {
-        // Whoever is gone does not send any more.
+        // Peers that are gone do not send.
         let flags = SendFlags::OOB | SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         let _ = rustix::net::send(peer.stream(), b"!", flags);
     }
@@ -197,7 +197,7 @@ fn idle_second(when: &str, groups: &[Group], opened: &[(Server, Vec<Peer>)]) -> 
     let servers = || opened.iter().map(|(server, _)| server);
     settle(servers());
     let before: Vec<_> = servers().map(Server::efforts).collect();
-    // What is measured.
+    // The measured time.
     thread::sleep(Duration::from_secs(1));
     let after = servers().map(Server::efforts);
     let spent = before.iter().zip(after).map(|(before, after)| after.since(before));
@@ -213,7 +213,7 @@ fn idle_second(when: &str, groups: &[Group], opened: &[(Server, Vec<Peer>)]) -> 
     too_much.map(tell).collect()
 }
 
-/// Waits until no server has anything left to do, unless it never comes to that, which is for the caller to find.
+/// Waits until no server has anything left to do. If that never happens, the caller finds out.
 fn settle<'a>(servers: impl Iterator<Item = &'a Server> + Clone) {
     const LOOKS: usize = 60;
     const QUIET: Duration = Duration::from_millis(40);
@@ -221,7 +221,7 @@ fn settle<'a>(servers: impl Iterator<Item = &'a Server> + Clone) {
         let before: Vec<_> = servers.clone().map(Server::efforts).collect();
         thread::park_timeout(QUIET);
         let is_quiet = |(server, before): (&Server, &Efforts)| {
-            // One that waits for a processor has not done anything either.
+            // A thread waiting for a processor has not done anything either.
             server.all_threads_are('S') && server.efforts().since(before) == Effort::default()
         };
         if servers.clone().zip(&before).all(is_quiet) {
@@ -242,7 +242,7 @@ fn echoes(server: &Server, bytes: &[u8]) -> Vec<Peer> {
     peers
 }
 
-/// A peer that the server has sent its FIN to, and for whose FIN it waits.
+/// A peer that has been sent the server's FIN, while the server waits for the peer's.
 fn refused(server: &Server, more: &[u8]) -> Vec<Peer> {
     let mut peers = sends(server, &[0, 0xFF, 0, 0]);
     peers[0].receives_end();
@@ -271,21 +271,21 @@ fn reset(peers: Vec<Peer>) -> Vec<Peer> {
     vec![]
 }
 
-/// A peer that reads none of its answers, which fit into the kernel: nothing is missing but
-/// acknowledgements.
+/// A peer that reads none of its answers, which fit into the kernel: only acknowledgements are
+/// missing.
 fn unread(server: &Server, then: &[u8]) -> Vec<Peer> {
     let mut peer = answered_peer(server);
     peer.send(then);
     vec![peer]
 }
 
-/// A peer that sends until nothing moves any more, because it takes none of its answers.
+/// A peer that sends until nothing moves, because it takes none of its answers.
 fn never_reads(server: &Server, bytes: &[u8]) -> Vec<Peer> {
-    /// Receive buffer of a peer that is to take next to nothing without reading.
+    /// Receive buffer of a peer that takes next to nothing without reading.
     const SMALL_BUFFER: usize = 16 * 1024;
-    /// Looks in a row at which nothing must have moved.
+    /// How many looks in a row must see nothing move.
     const LOOKS: usize = 50;
-    /// Bytes to send at once, at least.
+    /// Minimum number of bytes to send at once.
     const BLOCK: usize = 64 * 1024;
     let block = bytes.repeat(BLOCK.div_ceil(bytes.len()));
     let peer = Peer::connect_with_receive_buffer(server.address(), SMALL_BUFFER);

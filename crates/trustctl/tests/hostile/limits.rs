@@ -1,4 +1,4 @@
-//! Places, descriptors, errnos of accept, many at once.
+//! Slots, descriptors, errors of accept, many clients at once.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -55,11 +55,11 @@ pub(crate) const CASES: &[Case] = &[
 
 const ACCEPTS_NOBODY: &str = "the super-server accepts";
 
-/// The contract: accept calls in any second, whatever fails.
+/// The contract: accept calls per second, whatever fails.
 const MAX_ACCEPTS_A_SECOND: usize = 20;
 
 fn one_client_too_many(model: Model) {
-    /// Clients without a place that linger at the same time.
+    /// Clients without a slot that linger at the same time.
     const MAX_LINGERING: usize = 64;
     const BEYOND: usize = 6;
     let flags = ["--max-clients", "2", "--timeout", "60", "--linger-timeout", "60"];
@@ -73,7 +73,7 @@ fn one_client_too_many(model: Model) {
     let mut third = server.peer();
     let third_address = third.address();
     third.receives_end();
-    // It is told in the orderly way: what it had sent is discarded, not answered with RST.
+    // It gets an orderly close: what it had sent is discarded, not answered with RST.
     third.send_frame(b"is there a place?");
     third.half_close();
     rejected += 1;
@@ -89,13 +89,13 @@ fn one_client_too_many(model: Model) {
     server.comes_back_to_descriptors(with_all_places);
     third.receives_end();
 
-    // A place is free when the close was logged, and is taken by the next client.
+    // A slot is free once the close is logged, and the next client takes it.
     let address = served.address();
     served.leave();
     server.closes(address, "peer_fin");
     let mut last = served_peer(&server);
 
-    // A lingering connection holds its place.
+    // A lingering connection keeps its slot.
     last.send(&u32::MAX.to_be_bytes());
     last.receives_end();
     let mut early = server.peer();
@@ -138,11 +138,11 @@ fn one_client_too_many(model: Model) {
     let told = event::named(&events, "client_reject");
     let counted: u64 = told.iter().map(|event| 1 + event.count("suppressed")).sum();
     assert!(counted <= rejected as u64 && told.len() < rejected, "{told:?}");
-    // The witness, three with the last place, and the last one.
+    // The witness, three with the last slot, and the last one.
     assert_eq!(event::named(&events, "client_connect").len(), 5);
 }
 
-/// Checks that a new client gets RST, while it connects or afterwards.
+/// Checks that a new client gets an RST, while it connects or afterwards.
 #[track_caller]
 fn is_turned_away_with_reset(server: &Server) {
     match TcpStream::connect_timeout(&server.address(), STEP_DEADLINE) {
@@ -151,7 +151,7 @@ fn is_turned_away_with_reset(server: &Server) {
     }
 }
 
-/// A peer that was served, so that it surely has a place.
+/// A peer that has been served, so that it certainly has a slot.
 #[track_caller]
 fn served_peer(server: &Server) -> Peer {
     let mut peer = server.peer();
@@ -167,13 +167,13 @@ fn is_served(peer: &mut Peer) {
 }
 
 fn out_of_descriptors(model: Model) {
-    /// Failed calls that take more than a second if they are not too many.
+    /// Failed calls that take more than a second if they are not too frequent.
     const FAILURES: usize = MAX_ACCEPTS_A_SECOND + 2;
     let _needed = Trace::new();
     let (server, trace) = traced_server(model, &["--timeout", "60"], &[]);
     let descriptors = server.descriptor_count();
-    // The iterative model serves nobody meanwhile, and has no place to become free by itself; and a child
-    // takes more than one descriptor to start.
+    // The iterative model serves no one meanwhile, and has no slot that becomes free on its own;
+    // and a child takes more than one descriptor to start.
     let places = if model == Model::Event { 2 } else { 0 };
     let witness = model.serves_several().then(|| server.witness());
     let before = set_descriptor_limit(&server, lowest_limit_for(&server, places));
@@ -212,7 +212,8 @@ fn out_of_descriptors(model: Model) {
     assert!(most_in_a_second(&calls) <= MAX_ACCEPTS_A_SECOND, "{calls:?}");
 }
 
-/// A client whose child cannot be started for want of descriptors waits like one who cannot be accepted.
+/// A client whose child cannot be started for lack of descriptors waits like one that cannot be
+/// accepted.
 fn too_few_for_a_child(server: &Server) {
     /// More than it takes to accept and to start a child.
     const ENOUGH: usize = 16;
@@ -246,7 +247,7 @@ fn check_pauses(events: &[Event]) {
     assert!(!names.is_empty() && in_turn && names.len().is_multiple_of(2), "{names:?}");
 }
 
-/// The limit with which the server can open that many descriptors more.
+/// The limit at which the server can open exactly that many more descriptors.
 #[track_caller]
 fn lowest_limit_for(server: &Server, more: usize) -> u64 {
     let directory = format!("/proc/{}/fd", server.pid());
@@ -261,7 +262,7 @@ fn lowest_limit_for(server: &Server, more: usize) -> u64 {
     free.clone().nth(more).expect("there are enough numbers")
 }
 
-/// Sets the soft limit (RLIMIT_NOFILE) of the running server; returns what it was.
+/// Sets the soft limit (RLIMIT_NOFILE) of the running server; returns the old one.
 fn set_descriptor_limit(server: &Server, limit: u64) -> u64 {
     let pid = Pid::from_raw(server.pid() as i32).expect("a process number");
     let hard = getrlimit(Resource::Nofile).maximum;
@@ -271,7 +272,7 @@ fn set_descriptor_limit(server: &Server, limit: u64) -> u64 {
     before.current.unwrap_or(u64::MAX)
 }
 
-/// What accept(2) reports and the server does about it.
+/// What the server does after an error of accept(2).
 #[derive(Clone, Copy, PartialEq)]
 enum After {
     /// The next call may succeed.
@@ -282,7 +283,8 @@ enum After {
     Stop,
 }
 
-/// The rows of the error table for accept, and one errno that has none. EINTR and EAGAIN are case 13.
+/// The rows of the error table for accept, and one errno without a row. EINTR and EAGAIN are case
+/// 13.
 const ERRNOS_OF_ACCEPT: [(&str, After); 18] = [
     ("ECONNABORTED", After::Retry),
     ("EPROTO", After::Retry),
@@ -307,7 +309,7 @@ const ERRNOS_OF_ACCEPT: [(&str, After); 18] = [
 fn every_errno_of_accept(model: Model) {
     let _needed = Trace::new();
     for is_persistent in [false, true] {
-        // They wait much more than they work.
+        // They mostly wait.
         thread::scope(|scope| {
             for (errno, after) in ERRNOS_OF_ACCEPT {
                 scope.spawn(move || match after {
@@ -319,10 +321,10 @@ fn every_errno_of_accept(model: Model) {
     }
 }
 
-/// The server lives through the errno, does not spin, and serves who waited meanwhile.
+/// The server survives the errno, does not spin, and serves the clients that waited meanwhile.
 fn passing_errno(model: Model, errno: &str, after: After, is_persistent: bool) {
-    // The calls before: one finds the witness, and one nobody (in the iterative model it is served until
-    // it leaves; the next call finds nobody).
+    // The calls before: one finds the witness, and one finds no client (in the iterative model the
+    // witness is served until it leaves; the next call finds no client).
     const BEFORE: usize = 3;
     let failures = match (is_persistent, after) {
         (false, _) => 1,
@@ -369,7 +371,7 @@ fn passing_errno(model: Model, errno: &str, after: After, is_persistent: bool) {
         check_pauses(&events);
         assert_eq!(told.len(), 1, "{errno}: {told:?}");
     } else {
-        // One a second, which says how many were not written.
+        // One per second, which says how many were not written.
         let span = calls.last().zip(calls.first()).map_or(0.0, |(last, first)| last - first);
         assert!(!told.is_empty() && told.len() <= 2 + span as usize, "{errno}: {told:?}");
         let counted: u64 = told.iter().map(|event| 1 + event.count("suppressed")).sum();
@@ -377,7 +379,7 @@ fn passing_errno(model: Model, errno: &str, after: After, is_persistent: bool) {
     }
 }
 
-/// Makes the first three calls of accept; in the event model the client of the first stays.
+/// Lets the server make its first three accept calls; in the event model the first client stays.
 #[track_caller]
 fn begin_with_three_calls(server: &Server, trace: &Trace, model: Model) -> Option<Peer> {
     wait_for_accepts(trace, "accept4(", 1);
@@ -391,13 +393,13 @@ fn begin_with_three_calls(server: &Server, trace: &Trace, model: Model) -> Optio
     None
 }
 
-/// The server drains those whom it has accepted, and ends with 71.
+/// The server drains the clients that it has accepted, and ends with 71.
 fn fatal_errno(model: Model, errno: &str, is_persistent: bool) {
     let until = if is_persistent { "4+" } else { "4" };
     let inject = format!("accept4:error={errno}:when={until}");
     let (server, trace) = traced_server(model, &["--timeout", "60"], &[inject]);
     let other = begin_with_three_calls(&server, &trace, model);
-    // The socket that failed is not asked again: closing it resets who waits.
+    // The socket that failed is not used again: closing it resets the waiting clients.
     waits_in_vain(&server);
     let mut drained = 0;
     if let Some(mut other) = other {
@@ -415,7 +417,7 @@ fn fatal_errno(model: Model, errno: &str, is_persistent: bool) {
     assert_eq!(accepts(&trace, "INJECTED").len(), 1, "{errno}: {:?}", accepts(&trace, ""));
 }
 
-/// Has a new client wait, who is reset when the listening socket is closed.
+/// Lets a new client wait, which is reset when the listening socket is closed.
 #[track_caller]
 fn waits_in_vain(server: &Server) {
     let waited = TcpStream::connect_timeout(&server.address(), STEP_DEADLINE)
@@ -433,7 +435,7 @@ fn leaves(server: &Server, mut peer: Peer) {
     server.closes(address, "peer_fin");
 }
 
-/// A server under strace, which writes down its calls of accept and injects into them.
+/// A server under strace, which records its accept calls and injects errors into them.
 #[track_caller]
 fn traced_server(model: Model, flags: &[&str], injections: &[String]) -> (Server, Trace) {
     let trace = Trace::new();
@@ -443,7 +445,7 @@ fn traced_server(model: Model, flags: &[&str], injections: &[String]) -> (Server
     (Server::of_under(model, Home::new(), flags, launch), trace)
 }
 
-/// When accept was called, in seconds, in lines that hold that word.
+/// When accept was called, in seconds, in lines that contain this word.
 fn accepts(trace: &Trace, word: &str) -> Vec<f64> {
     times_of(&trace.lines(), &["accept4(", word])
 }
@@ -455,7 +457,7 @@ fn wait_for_accepts(trace: &Trace, word: &str, count: usize) {
 
 fn slow_headers(model: Model) {
     const COUNT: usize = 10_000;
-    /// Descriptors of this process beside the peers'.
+    /// Descriptors of this process besides the peers'.
     const BESIDE: u64 = 200;
     const PEER_MEMORY: u64 = 2 * 1024;
     let limit = getrlimit(Resource::Nofile);
@@ -463,7 +465,7 @@ fn slow_headers(model: Model) {
         runner::skip("a hard limit of 10,200 descriptors");
     }
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).expect("raise a limit");
-    // All are to be held at once: a machine that is too busy for that gets more time.
+    // All must be held at once: a machine that is too busy for that gets more time.
     for frame_timeout in [5, 10, 20] {
         let limit = Duration::from_secs(frame_timeout);
         let seconds = frame_timeout.to_string();
@@ -517,8 +519,9 @@ fn slow_headers(model: Model) {
     panic!("{COUNT} peers could not be connected in 20 s");
 }
 
-/// A connection with two bytes of a header, from one of several addresses, each of which has ports of its
-/// own. None is 127.0.0.1: an address that comes back later would be taken for this peer's.
+/// A connection that has sent two bytes of a header, from one of several addresses, each with its
+/// own ports. None is 127.0.0.1: an address that is used again later would be taken for this
+/// peer's.
 #[track_caller]
 fn slow_header(server: SocketAddr, index: usize) -> TcpStream {
     let source = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2 + (index % 8) as u8), 0));
@@ -531,7 +534,7 @@ fn slow_header(server: SocketAddr, index: usize) -> TcpStream {
     stream
 }
 
-/// What was received and not yet read by whoever has that port, in bytes (proc(5), `/proc/net/tcp`).
+/// Bytes received but not yet read by the owner of that port (proc(5), `/proc/net/tcp`).
 fn unread_bytes(port: u16) -> u64 {
     let port = format!(":{port:04X}");
     ["/proc/net/tcp", "/proc/net/tcp6"]
@@ -567,7 +570,7 @@ fn more_places_than_descriptors(model: Model) {
 
     let descriptors = server.descriptor_count();
     if model.serves_several() {
-        // As many as were promised are served, and one more is told so.
+        // As many as promised are served, and one more is rejected.
         let served: Vec<Peer> = (0..got).map(|_| served_peer(&server)).collect();
         let mut beyond = server.peer();
         beyond.receives_end();

@@ -46,24 +46,25 @@ pub(crate) const CASES: &[Case] = &[
         .and_once(client_prints_nowhere_else),
 ];
 
-/// Bytes of a small disk before and after it is given room; a multiple of what memory is allotted in.
+/// Bytes of a small disk before and after it is enlarged; multiples of the unit of memory
+/// allocation.
 pub(super) const SMALL_DISK: u64 = 65_536;
 pub(super) const ENOUGH_DISK: u64 = 64 * 1_048_576;
 
-/// Bytes of events that are more than a server holds back for a place which does not take them.
+/// More bytes of events than a server buffers for an output that does not take them.
 const MORE_THAN_IS_HELD_BACK: u64 = 9 * 1_048_576;
 
-/// Connections whose events, three each in lines of [`LONG_LINE_BYTES`], are as many bytes.
+/// Connections whose events, three each in lines of [`LONG_LINE_BYTES`], amount to as many bytes.
 const MANY_CONNECTIONS: usize = (MORE_THAN_IS_HELD_BACK / (3 * LONG_LINE_BYTES)) as usize;
 
 /// Connections whose events fill a pipe.
 pub(super) const FEW_CONNECTIONS: usize = 10;
 
-/// Length at least of every line of a run that is configured with [`long_lines`].
+/// Minimum length of every line of a run configured with [`long_lines`].
 const LONG_LINE_BYTES: u64 = 6 * 3_000;
 
-/// The configuration of an identity of 3,000 bytes, each of which takes six in every line of the log, so
-/// that few lines fill something.
+/// The configuration of an identity of 3,000 bytes, each of which takes six in every line of the
+/// log, so that few lines fill something.
 pub(super) fn long_lines() -> String {
     format!("request-id = \"{}\"\n", "\\u0001".repeat(3_000))
 }
@@ -79,7 +80,7 @@ fn log_on_a_full_disk(model: Model) {
     with_own_mounts(|| ends_on_a_full_disk(model, &place.path().join("disk")));
 }
 
-/// A writer that was killed on a full disk has left a part of a line.
+/// A writer that was killed on a full disk has left a partial line.
 fn next_writer_closes_a_torn_line() {
     let place = OwnedDir::create();
     with_own_mounts(|| finds_and_closes_a_torn_line(&place.path().join("disk")));
@@ -88,7 +89,7 @@ fn next_writer_closes_a_torn_line() {
 fn serves_on_a_full_disk(model: Model, directory: &Path) {
     let disk = SmallDisk::mount(directory, SMALL_DISK);
     let (server, log) = server_with_log_in(directory, model);
-    // The iterative model serves nobody else meanwhile.
+    // The iterative model serves no one else meanwhile.
     let witness = model.serves_several().then(|| server.witness());
     let descriptors = server.descriptor_count();
     fill(&disk, &server);
@@ -109,7 +110,7 @@ fn serves_on_a_full_disk(model: Model, directory: &Path) {
     let (logged, torn) = file.finish();
     assert_torn_at_most_once(&torn, &printed);
     assert!(lacking(&printed, &logged) > 0, "nothing was lost, so the test proves nothing");
-    // Of many children at a busy pipe one may end without having printed its line.
+    // With many children at a busy pipe, one may end without having printed its line.
     let with_lost = |events: &[Event], sink| {
         let gaps = event::named(events, "log_gap").len() as u64;
         let told = dropped(&logged, sink) + dropped(&printed, sink);
@@ -121,7 +122,7 @@ fn serves_on_a_full_disk(model: Model, directory: &Path) {
     assert_eq!(logged.last().map(Event::name), Some("cmd_finish"));
 }
 
-/// What the file did not take by the end is told on stdout.
+/// Lines that the file has not taken by the end are reported on stdout.
 fn ends_on_a_full_disk(model: Model, directory: &Path) {
     let disk = SmallDisk::mount(directory, SMALL_DISK);
     let (server, log) = server_with_log_in(directory, model);
@@ -137,7 +138,7 @@ fn ends_on_a_full_disk(model: Model, directory: &Path) {
 
 fn finds_and_closes_a_torn_line(directory: &Path) {
     let disk = SmallDisk::mount(directory, SMALL_DISK);
-    // Which model wrote the log does not matter to who writes next.
+    // Which model wrote the log does not matter to the next writer.
     let (server, log) = server_with_log_in(directory, Model::Event);
     fill(&disk, &server);
     server.serves_the_next();
@@ -166,7 +167,7 @@ fn server_with_log_in(directory: &Path, model: Model) -> (Server, PathBuf) {
     (Server::of_in(model, home, ["--log-file", &log_text]), log)
 }
 
-/// Has the server log until nothing more fits.
+/// Makes the server log until nothing more fits.
 #[track_caller]
 fn fill(disk: &SmallDisk<'_>, server: &Server) {
     for _ in 0..MANY_CONNECTIONS {
@@ -182,7 +183,7 @@ fn log_path_impossible(model: Model) {
     if model == Model::Inetd {
         return programs::have_no_log();
     }
-    // Whoever bound before looking at the log would find the port in use: 69 in place of 73.
+    // A server that bound before checking the log would find the port in use: 69 instead of 73.
     let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("listen on any port");
     let port = taken.local_addr().expect("its address").port().to_string();
     let home = Home::new();
@@ -206,7 +207,7 @@ fn log_path_impossible(model: Model) {
     assert_eq!(fs::read(home.path()).expect("read a file"), b"in the way");
 }
 
-/// Checks that a server ended with 73 and without having listened, and named the path.
+/// Checks that a server exited with 73 without having listened, and named the path.
 #[track_caller]
 fn refuses_the_log(refused: Finished, path: &str) {
     let refused = refused.exits_with(73).complains_about(&["error: ", path]);
@@ -222,7 +223,7 @@ fn stdout_nobody_reads(model: Model) {
     let mut server = LoggingServer::start(model, writer);
     server.serves(MANY_CONNECTIONS);
     let logged = server.stops();
-    // What did go to stdout are whole lines, perhaps but for the last one.
+    // Everything that reached stdout is whole lines, except perhaps the last one.
     let mut printed = Vec::new();
     reader.read_to_end(&mut printed).expect("read what the server printed");
     let whole = printed.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
@@ -232,7 +233,7 @@ fn stdout_nobody_reads(model: Model) {
     assert!(lost > 0, "nothing was lost, so the test proves nothing");
     assert_eq!(dropped(&logged, "stdout"), lost, "log_gap does not count what was lost");
 
-    // Somebody who begins to read late gets everything but what a gap counts.
+    // A late reader gets everything except what a gap counts.
     let (reader, writer) = io::pipe().expect("make a pipe");
     let mut server = LoggingServer::start(model, writer);
     server.serves(MANY_CONNECTIONS);
@@ -243,11 +244,11 @@ fn stdout_nobody_reads(model: Model) {
     let printed = event::parse_all(&printed, "stdout");
     let lost = lacking(&but_the_last(&logged), &printed);
     assert!(lost > 0, "nothing was lost, so the test proves nothing");
-    // A child that has ended before somebody read has told so elsewhere.
+    // A child that ended before anything was read has reported it elsewhere.
     let told = dropped(&printed, "stdout") + dropped(&logged, "stdout");
     assert_eq!(told, lost, "log_gap does not count what was lost");
 
-    // A reader that went away, and a stdout which always fails.
+    // A reader that went away, and a stdout that always fails.
     let (reader, writer) = io::pipe().expect("make a pipe");
     drop(reader);
     let mut server = LoggingServer::start(model, writer);
@@ -259,14 +260,14 @@ fn stdout_nobody_reads(model: Model) {
     server.stops();
 }
 
-/// A server whose stdout is of no use: it is watched through its log file.
+/// A server whose stdout is useless: it is observed through its log file.
 struct LoggingServer {
     running: Running,
     _home: Home,
     address: SocketAddr,
     file: Followed,
     witness: Option<Witness>,
-    /// Clients that are served at the same time.
+    /// Clients served at the same time.
     at_once: usize,
 }
 
@@ -279,13 +280,13 @@ impl LoggingServer {
         let running = launch.stdout(stdout).start();
         let mut file = Followed::new(&home.log_file());
         let address = address(&file.wait_for("server_start", |_| true));
-        // The iterative model serves nobody else meanwhile.
+        // The iterative model serves no one else meanwhile.
         let witness = model.serves_several().then(|| Witness::connect(address));
         let at_once = if model.has_children() { CHILDREN_AT_ONCE } else { 1 };
         LoggingServer { running, _home: home, address, file, witness, at_once }
     }
 
-    /// Serves so many clients, and logs all of them.
+    /// Serves this many clients, and logs all of them.
     #[track_caller]
     fn serves(&mut self, connections: usize) {
         for begun in (0..connections).step_by(self.at_once) {
@@ -308,7 +309,7 @@ impl LoggingServer {
         }
     }
 
-    /// Stops the server; everything that it logged, checked.
+    /// Stops the server; returns everything that it logged, checked.
     #[track_caller]
     fn stops(self) -> Vec<Event> {
         if let Some(witness) = self.witness {
@@ -382,7 +383,7 @@ fn serves_under_a_hostile_name(model: Model) {
     }
 }
 
-/// What is wrong is named in one line each on stderr and in the log.
+/// Each error is reported in one line on stderr and one in the log.
 #[track_caller]
 fn refuses_hostile_text(text: &OsStr) {
     let home = Home::new();
@@ -412,7 +413,7 @@ fn bad_flags_ports_and_rights(model: Model) {
     let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("listen on any port");
     let address = taken.local_addr().expect("its address");
     let taken_port = address.port().to_string();
-    // Whoever bound before looking at a flag would find the port in use: 69 in place of 64.
+    // A server that bound before checking a flag would find the port in use: 69 instead of 64.
     let on_taken = |flags: &[&'static str]| [&["--port", &taken_port], flags].concat().join(" ");
     let refused = [
         ("--port 65536".to_owned(), 64, ["--port", "65536"]),
@@ -441,7 +442,7 @@ fn bad_flags_ports_and_rights(model: Model) {
     network.inside(|| port_not_permitted(model));
 }
 
-/// In a network of its own: ports below 2000 are for privileged users there.
+/// In a private network, where ports below 2000 are for privileged users.
 fn port_not_permitted(model: Model) {
     const NOBODY: u32 = 65_534;
     const FORBIDDEN_PORT: &str = "1999";
@@ -450,7 +451,7 @@ fn port_not_permitted(model: Model) {
     let serve = |port| ["echo-server", "--model", model.name(), "--port", port];
     let refused = home.trustctl_as(NOBODY, serve(FORBIDDEN_PORT)).run();
     refuses_to_serve(refused, 77, &["ermission denied", FORBIDDEN_PORT]);
-    // It is the port: the same user may have the next one, and root this one.
+    // The port is the reason: the same user may have the next one, and root this one.
     let allowed = home.trustctl_as(NOBODY, serve("2000")).start();
     allowed.wait_for_event("server_start", |_| true, STEP_DEADLINE);
     allowed.signal(Signal::TERM);
@@ -462,7 +463,7 @@ fn port_not_permitted(model: Model) {
     allowed.wait().exits_with(0);
 }
 
-/// Checks that the server ended with one clear line and that code, and never listened.
+/// Checks that the server exited with one clear line and this code, and never listened.
 #[track_caller]
 fn refuses_to_serve(refused: Finished, code: u16, words: &[&str]) {
     let refused = refused.exits_with(code.into()).complains_about(words).complains_in_one_line();
@@ -474,7 +475,7 @@ fn refuses_to_serve(refused: Finished, code: u16, words: &[&str]) {
     assert!(event::named(&events, "server_start").is_empty(), "{events:?}");
 }
 
-/// What a shell closes at a program's start.
+/// Streams that a shell closes when it starts a program.
 const CLOSED_STREAMS: [&str; 4] = ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"];
 
 fn standard_streams_closed(model: Model) {
@@ -484,7 +485,7 @@ fn standard_streams_closed(model: Model) {
         let running = home.trustctl_in_shell(&closing(closed), args).start();
         let start = Followed::new(&home.log_file()).wait_for("server_start", |_| true);
         let mut peers = [(); 3].map(|()| Peer::connect(address(&start)));
-        // The iterative model serves one after the other.
+        // The iterative model serves one after another.
         for peer in &mut peers {
             peer.send_frame(b"only this");
             peer.receives_frame(b"only this");
@@ -504,12 +505,12 @@ fn standard_streams_closed(model: Model) {
     }
 }
 
-/// The line of a shell that closes these standard streams at the program's start.
+/// The line of shell that closes these standard streams when it starts the program.
 fn closing(streams: &str) -> String {
     format!("exec \"$0\" \"$@\" {streams}")
 }
 
-/// What the client prints never goes into its connection.
+/// Nothing that the client prints goes into its connection.
 fn client_prints_nowhere_else() {
     CLOSED_STREAMS.into_iter().for_each(client_without);
 }
@@ -543,7 +544,7 @@ fn assert_no_standard_stream_is_a_socket(running: &Running) {
     }
 }
 
-/// Checks that at most one line is torn, and is the beginning of one that was printed too.
+/// Checks that at most one line is torn, and is the beginning of a line that was printed too.
 #[track_caller]
 fn assert_torn_at_most_once(torn: &[String], printed: &[Event]) {
     assert!(torn.len() <= 1, "more than one torn line: {torn:?}");
@@ -551,25 +552,26 @@ fn assert_torn_at_most_once(torn: &[String], printed: &[Event]) {
     assert!(torn.iter().all(begins), "a line that nobody wrote: {torn:?}");
 }
 
-/// The server's address, for this host.
+/// The server's address for this host.
 fn address(server_start: &Event) -> SocketAddr {
     let port = u16::try_from(server_start.count("port")).expect("a port fits into 16 bits");
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
-/// How many of the events are not among `others`; a gap is in one place only.
+/// How many of the events are missing from `others`; a gap is in one place only.
 fn lacking(events: &[Event], others: &[Event]) -> u64 {
     let others: BTreeSet<&str> = lines(others).into_iter().collect();
     let events = events.iter().filter(|event| event.name() != "log_gap");
     events.filter(|event| !others.contains(event.line())).count() as u64
 }
 
-/// All but `cmd_finish`, which comes behind the gap that is told at the end, if a sink is given up.
+/// All but `cmd_finish`, which comes after the gap that is reported at the end if a sink is given
+/// up.
 fn but_the_last(events: &[Event]) -> Vec<Event> {
     events[..events.len() - 1].to_vec()
 }
 
-/// How many lines the gaps of that sink say were lost.
+/// How many lines were lost, according to the gaps of that sink.
 #[track_caller]
 fn dropped(events: &[Event], sink: &str) -> u64 {
     let gaps = event::named(events, "log_gap");

@@ -1,8 +1,9 @@
-//! What the server and the client must survive: each case against every model of the server that it applies
-//! to, with the executables of this build, over real sockets.
+//! What the server and the client must survive: each case against every model of the server that it
+//! applies to, with the executables of this build, over real sockets.
 //!
-//! Each test has a process of its own. A test whose tool or right is missing is ignored, and says so; with `CI`
-//! set that is a failure. Arguments are those of libtest; a test is called `[NUMBER] NAME/MODEL`:
+//! Each test has its own process. A test is ignored, and says so, if a tool or a permission is
+//! missing; with `CI` set that is a failure. Arguments are those of libtest; a test is called
+//! `[NUMBER] NAME/MODEL`:
 //!
 //! ```text
 //! cargo test -p trustctl --test hostile -- [PART OF A NAME]… [--test-threads N]
@@ -33,10 +34,10 @@ use std::time::Duration;
 use case::Case;
 use trust_testkit::suite::{Suite, Test};
 
-/// Eight at a time: they wait much more than they work.
+/// Eight at a time: they mostly wait.
 const SUITE: Suite = Suite { deadline: Duration::from_secs(120), at_once: 8 };
 
-/// Where nextest is told which tests run alone.
+/// The file that tells nextest which tests run alone.
 const NEXTEST: &str = include_str!("../../../../.config/nextest.toml");
 
 /// All cases.

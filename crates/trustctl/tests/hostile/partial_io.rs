@@ -1,4 +1,4 @@
-//! Calls that transfer less than asked, or fail and are to be repeated.
+//! Calls that transfer less than asked, or that fail and must be repeated.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -91,7 +91,8 @@ fn ten_thousand_frames(model: Model) {
 }
 
 fn short_sends(model: Model) {
-    /// Much less than a frame. The peer's window is as small, for else one buffer takes it all.
+    /// Much less than a frame. The peer's window is as small; otherwise a single buffer would take
+    /// it all.
     const SEND_BUFFER: usize = 8_192;
     const FRAMES: usize = 40;
     let frames = frame(&pattern(30_000)).repeat(FRAMES);
@@ -126,8 +127,8 @@ fn interrupted_calls(model: Model) {
     for errno in ["EINTR", "EAGAIN"] {
         let trace = Trace::new();
         let inject = |call: &&str| {
-            // The main thread's first sends are not to clients: they test its signal pipes, of which a server with
-            // children has one more that matters.
+            // The main thread's first sends are not to clients: they test its signal pipes, and a
+            // server with children has one more such pipe.
             let first = match (*call, model) {
                 ("sendto", Model::Process) => 6,
                 ("sendto", _) => 4,
@@ -135,7 +136,7 @@ fn interrupted_calls(model: Model) {
             };
             format!("{call}:error={errno}:when={first}+3")
         };
-        // A program of a super-server's accepts nobody.
+        // A super-server's program accepts no connections.
         let accept = if model == Model::Inetd { &[][..] } else { &["accept4"] };
         let calls = [receives, sends, &[wait], accept].concat();
         let injections: Vec<String> = calls.iter().map(inject).collect();
@@ -153,7 +154,7 @@ fn interrupted_calls(model: Model) {
         if errno == "EINTR" {
             assert!(interruptions > 0, "no interruption logged");
         } else {
-            // What asks the server to stop may interrupt a call as well.
+            // The signal that stops the server may interrupt a call as well.
             let signals = lines.iter().filter(|line| line.contains("--- SIG")).count();
             assert!(interruptions <= signals, "{interruptions} interruptions, {signals} signals");
         }
@@ -166,11 +167,11 @@ fn interrupted_calls(model: Model) {
     }
 }
 
-/// Failures that take more than two seconds if they are not too many.
+/// Failures that take more than two seconds if they are not too frequent.
 const FAILURES: usize = 25;
 
-/// While the kernel is short of memory for TCP it calls a socket writable and takes nothing. To go on asking keeps a
-/// core busy, and to stop leaves the peer without its answer.
+/// While the kernel is short of memory for TCP, it reports a socket writable and takes nothing.
+/// Asking on and on keeps a core busy; giving up leaves the peer without its answer.
 fn ready_but_eagain(model: Model) {
     const ALL: &str = "accept4,recvfrom,sendto,epoll_wait,epoll_ctl,ppoll";
     let _needed = Trace::new();
@@ -193,7 +194,7 @@ fn ready_but_eagain(model: Model) {
         let lines = trace.lines_after_end_of(&event::named(&events, "server_start"));
         failed_with_pauses(&lines, call);
     };
-    // They wait much more than they work.
+    // They mostly wait.
     thread::scope(|scope| {
         // The main thread's first sends test its signal pipes.
         scope.spawn(|| fails("sendto", 4));
@@ -205,7 +206,7 @@ fn ready_but_eagain(model: Model) {
 }
 
 fn client_is_ready_but_eagain() {
-    /// Each is a send; some of the first calls test signal pipes.
+    /// Each is one send; some of the first calls test signal pipes.
     const MESSAGES: usize = 20;
     let trace = Trace::new();
     let server = Server::start(["--timeout", "60"]);
@@ -227,16 +228,16 @@ fn client_is_ready_but_eagain() {
     server.stop();
 }
 
-/// Checks that the call failed as often as it was to, and how often anything was called meanwhile.
+/// Checks that the call failed as often as it should, and how many calls were made meanwhile.
 #[track_caller]
 fn failed_with_pauses(lines: &[String], call: &str) {
-    /// Calls of one kind in any second: ten pauses, and what comes before the first one.
+    /// Calls of one kind in any second: ten pauses, and the calls before the first one.
     const MAX_A_SECOND: usize = 20;
-    /// All calls that have to do with sockets: waiting, asking, and the one that fails.
+    /// All calls that concern sockets: waiting, asking, and the one that fails.
     const MAX_OF_ALL: usize = 100;
-    // Of a call that another thread interrupted in the trace it is the second line.
+    // If another thread interrupted the call in the trace, this is its second line.
     let calls = times_of(lines, &[&format!(" {call}"), "(INJECTED)"]);
-    // A thread that is about signals may fail too.
+    // The signal thread's calls may fail too.
     assert!(calls.len() >= FAILURES, "{call} failed at {calls:?}");
     let most = most_in_a_second(&calls);
     assert!(most <= MAX_A_SECOND, "{most} calls of {call} in a second, at {calls:?}");
@@ -247,7 +248,7 @@ fn failed_with_pauses(lines: &[String], call: &str) {
     assert!(most <= MAX_OF_ALL, "{most} calls in a second while {call} fails");
 }
 
-/// Frames in all the ways that lead to different calls, and raw bytes.
+/// Frames in all ways that lead to different calls, and raw bytes.
 #[track_caller]
 fn converse(scene: &Scene) {
     let mut peer = scene.peer();
@@ -255,7 +256,7 @@ fn converse(scene: &Scene) {
     for _ in 0..10 {
         peer.send(&first);
         peer.receives(&first);
-        // The end of one frame and another one behind it.
+        // The end of one frame and another frame after it.
         peer.send(&first[..500]);
         scene.takes_all_of(&peer);
         peer.send(&[&first[500..], &second].concat());
@@ -276,7 +277,7 @@ fn converse(scene: &Scene) {
     scene.sees_off(raw);
 }
 
-/// Only what the test itself has asked for, the stop, is worth a warning.
+/// Only the stop, which the test itself requested, is worth a warning.
 #[track_caller]
 fn warns_of_nothing(events: &[Event]) {
     let is_bad = |event: &&Event| ["warn", "error"].contains(&event.text("level"));
@@ -285,7 +286,7 @@ fn warns_of_nothing(events: &[Event]) {
     assert!(found.is_empty(), "warnings without a cause: {found:?}");
 }
 
-/// Whether the line of a trace is a `sendto` that took some of the bytes and not all.
+/// Whether the line of a trace is a `sendto` that took some of the bytes but not all.
 fn is_short_send(line: &str) -> bool {
     let Some((call, taken)) = line.rsplit_once(" = ") else { return false };
     // … , LENGTH, FLAGS, NULL, 0)

@@ -1,5 +1,5 @@
-//! What the programs of a super-server's do about the log: each is a run of its own, and the client is all the
-//! standard streams that it has.
+//! Logging by a super-server's programs: each is a separate run, and its standard streams are only
+//! the client's connection.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,7 +15,7 @@ use trust_testkit::program::Home;
 use trust_testkit::server::all_are_served;
 use trust_testkit::super_server::SuperServer;
 
-/// Programs that share the file, and have no other place to tell what was lost.
+/// Programs that share the file, and have no other place to report lost lines.
 pub(super) fn share_a_full_disk(directory: &Path) {
     let disk = SmallDisk::mount(directory, SMALL_DISK);
     let log = directory.join("trustctl.log");
@@ -54,7 +54,7 @@ pub(super) fn share_a_full_disk(directory: &Path) {
     assert_eq!(event::only(&logged[begins..], "client_close").text("peer"), last);
 }
 
-/// A client whose program cannot log gets an end, and not a word about it.
+/// A client whose program cannot log gets an end of stream and nothing else.
 pub(super) fn have_no_log() {
     let home = Home::new();
     let in_a_file = home.elsewhere("file/trustctl.log");

@@ -1,4 +1,4 @@
-//! Draining, cutting, restarting.
+//! Draining, cutting off, restarting.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -69,12 +69,12 @@ fn signal_while_idle(model: Model) {
 
 fn sigterm_under_load(model: Model) {
     const ROUNDS: usize = 4;
-    /// Connected, with a frame sent, but surely not accepted when the signal comes; more than an event loop
-    /// accepts at once.
+    /// Connected, with a frame sent, but certainly not accepted when the signal comes; more than an
+    /// event loop accepts at once.
     const NEWCOMERS: usize = 100;
     let clients = if model.serves_several() { 12 } else { 4 };
     for _ in 0..ROUNDS {
-        // Limits that do not run out while a busy machine starts all the processes that there may be.
+        // Limits that do not expire while a busy machine starts as many processes as there may be.
         let server = Server::of(model, ["--timeout", "60", "--drain-timeout", "60"]);
         let load = Load::start(server.address(), clients);
         let answered = (frame(b"begun"), frame(b"before the signal"));
@@ -98,7 +98,7 @@ fn sigterm_under_load(model: Model) {
         late.send(&answered.0[5..]);
         let expected = (clients + 1 + NEWCOMERS) as u64;
         assert_eq!(start.count("active"), expected, "{start:?}");
-        // The iterative model takes one after the other, in this order; the load ends by itself.
+        // The iterative model serves one after another, in this order; the load ends on its own.
         late.receives_to_end(&answered.0);
         late.leave();
         for mut newcomer in newcomers {
@@ -124,7 +124,7 @@ fn sigterm_under_load(model: Model) {
 enum Stuck {
     InsideAFrame,
     WithoutReading,
-    /// It was told that this is the end, and does not close.
+    /// It was sent the end, and does not close.
     Lingering,
 }
 
@@ -150,10 +150,10 @@ fn sigterm_with_a_stuck_peer(model: Model) {
             let server = Server::of(model, flags);
             let mut peer = stuck.begin(&server);
             server.event_about(peer.address(), "client_connect");
-            // In the iterative model this one gets its turn when the stuck one is cut.
+            // In the iterative model this one gets its turn when the stuck one is cut off.
             let mut idle = server.peer();
             if model == Model::Inetd {
-                // A program that has only begun is ended by any signal.
+                // Any signal ends a program that has only just started.
                 server.event_about(idle.address(), "client_connect");
             }
             let began = Instant::now();
@@ -230,7 +230,7 @@ fn second_signal(model: Model) {
         assert_eq!(event::named(&events, "client_close").len(), 3);
     }
 
-    // Also if nothing is left to be cut, the drain was cut short.
+    // The drain was cut short, even if nothing is left to be cut off.
     let server = Server::of(model, &flags);
     let mut lingering = Stuck::Lingering.begin(&server);
     server.event_about(lingering.address(), "client_connect");
@@ -242,7 +242,7 @@ fn second_signal(model: Model) {
     assert_eq!(event::drained_and_cut(&events), (1, 0));
 }
 
-/// Waits until the server drains, or whoever of several programs serves that peer.
+/// Waits until the server drains, or with several programs the one that serves that peer.
 #[track_caller]
 fn drains(server: &Server, peer: &Peer) {
     let connect = server.event_about(peer.address(), "client_connect");
@@ -270,7 +270,7 @@ fn fifty_restarts(model: Model) {
         if restart == RESTARTS {
             break;
         }
-        // Whoever connects from now on meets the next server.
+        // Clients that connect from now on reach the next server.
         load.forgets_who_was_served();
         server = server_on(port, model);
     }
@@ -286,8 +286,8 @@ fn server_on(port: u16, model: Model) -> Server {
     Server::start_as(model, home, launch)
 }
 
-/// A free port below those that the kernel gives to whoever connects: while nobody listens on the server's
-/// port, no client may be given it.
+/// A free port below the range that the kernel assigns to outgoing connections: while the server's
+/// port has no listener, no client may be assigned it.
 #[track_caller]
 fn port_that_nobody_is_given() -> u16 {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").expect("a range");
@@ -300,20 +300,20 @@ fn port_that_nobody_is_given() -> u16 {
         .expect("a free port")
 }
 
-/// Clients that send without pause, each a conversation after the other, and check what they get.
+/// Clients that send without pause, one conversation after another, and check what they get.
 struct Load {
     ends: Arc<AtomicBool>,
     seats: Vec<Arc<Mutex<Option<Arc<Promise>>>>>,
     clients: Vec<thread::JoinHandle<ConversationEnd>>,
 }
 
-/// What is known of one conversation; both count bytes of what its client sent.
+/// What is known about one conversation; both fields count bytes that its client sent.
 #[derive(Default)]
 struct Promise {
-    /// How much the server's kernel had acknowledged at last sight.
+    /// How much the server's kernel had acknowledged at the last look.
     received: AtomicU64,
-    /// How much it had acknowledged before the signal was sent. Every frame that begins in there is to
-    /// be answered.
+    /// How much it had acknowledged before the signal was sent. Every frame that begins within that
+    /// must be answered.
     promised: AtomicU64,
 }
 
@@ -338,7 +338,8 @@ impl Load {
         Load { ends, seats, clients }
     }
 
-    /// Waits until something of every client was received, and holds the server to what was received by now.
+    /// Waits until the server has received something from every client, and holds the server to
+    /// everything received by now.
     #[track_caller]
     fn promises_what_was_received(&self) {
         for (number, seat) in self.seats.iter().enumerate() {
@@ -357,14 +358,14 @@ impl Load {
         }
     }
 
-    /// Conversations that began before now count no longer: their server has ended.
+    /// Conversations that began before now no longer count: their server has ended.
     fn forgets_who_was_served(&self) {
         for seat in &self.seats {
             *seat.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
 
-    /// Nobody connects again when the current conversations have ended.
+    /// No client reconnects when the current conversations have ended.
     fn ends_after_this(&self) {
         self.ends.store(true, Ordering::SeqCst);
     }
@@ -401,7 +402,7 @@ fn converse_until(
                 *seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&promise));
                 last = Conversation::begin(stream, promise, number).run();
             }
-            // Nobody listens, or nobody does any more.
+            // There is no listener, or no longer one.
             Err(error) => assert!(
                 matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset),
                 "{error}"
@@ -413,20 +414,21 @@ fn converse_until(
     }
 }
 
-/// One connection of the load, whose frames follow each other until the server ends it.
+/// One connection of the load, with one frame after another until the server ends it.
 ///
-/// Invariant: `unanswered` holds what was sent and not received back, from byte `answered` of the stream on.
+/// Invariant: `unanswered` holds the bytes sent but not yet echoed, from byte `answered` of the
+/// stream.
 struct Conversation {
     stream: TcpStream,
     promise: Arc<Promise>,
     /// The number of the next frame.
     next: usize,
-    /// The rest of the frame that is being sent.
+    /// The rest of the frame being sent.
     unsent: Vec<u8>,
     unanswered: VecDeque<u8>,
     answered: u64,
     sent: u64,
-    /// First and last byte of each frame that was not answered yet.
+    /// First and last byte of each frame that is not yet answered.
     frames: VecDeque<(u64, u64)>,
 }
 
@@ -476,7 +478,7 @@ impl Conversation {
         ConversationEnd { promised, is_orderly }
     }
 
-    /// Sends a piece that ends anywhere in a frame; false if the server is gone.
+    /// Sends a piece that ends anywhere in a frame; returns false if the server is gone.
     fn send(&mut self) -> bool {
         if self.unsent.is_empty() {
             self.unsent = frame(&pattern(self.next * 7_919 % 5_000));
@@ -495,11 +497,11 @@ impl Conversation {
         }
         let probe = trust_net::socket::probe(self.stream.as_fd());
         self.promise.received.store(self.sent - probe.unacknowledged, Ordering::SeqCst);
-        // Asking for the error clears it, so that no later call would tell.
+        // Reading the error clears it, so no later call would report it.
         probe.error.is_none()
     }
 
-    /// Until there is something to do.
+    /// Waits until there is something to do.
     fn wait(&self) {
         let can_send = self.unanswered.len() < Conversation::WINDOW;
         let interest = if can_send { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };

@@ -1,4 +1,5 @@
-//! Real super-servers, with the lines and units of `packaging/`: only paths, ports and users are put in.
+//! Real super-servers, with the lines and units of `packaging/`, in which only paths, ports and
+//! users are replaced.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -21,15 +22,15 @@ pub(crate) const CASES: &[Case] = &[
     Case::once("units that systemd takes", units_that_systemd_takes, SOMEBODY_ELSES).alias(63),
 ];
 
-/// Why there is no test for each model.
+/// Why there is not one test per model.
 const SOMEBODY_ELSES: &str = "somebody else's server decides the model";
 
-/// What stands in `packaging/` where a test puts its own.
+/// Text in `packaging/` that a test replaces with its own.
 const EXECUTABLE: &str = "/usr/local/bin/trustctl";
 const HOME: &str = "/var/lib/trustctl";
 const PORT: &str = "9900";
 
-/// Its file with its number, which it cannot be talked out of, is seen by nobody else.
+/// Its process ID file, whose path is fixed, is visible to no one else.
 const INETD: &str = "mount -t tmpfs none /run && exec /usr/sbin/inetd -i \"$0\"";
 
 fn under_tcpserver() {
@@ -75,7 +76,8 @@ fn activated_by_systemd() {
     }
 }
 
-/// systemd checks names and values of everything in them, and whether what they start is there.
+/// systemd checks the names and values of everything in them, and whether the programs that they
+/// start exist.
 fn units_that_systemd_takes() {
     needs("systemd-analyze (systemd)", Command::new("systemd-analyze").arg("--version"));
     let site = Site::new();
@@ -139,7 +141,7 @@ impl Site {
         path
     }
 
-    /// What the unit starts, with the executable of this test.
+    /// The command that the unit starts, with the executable of this test.
     #[track_caller]
     fn exec_start(&self, unit: &str) -> Vec<String> {
         let text = packaged(&format!("systemd/{unit}"));
@@ -151,7 +153,7 @@ impl Site {
         [env!("CARGO_BIN_EXE_trustctl").to_owned()].into_iter().chain(words).collect()
     }
 
-    /// Starts a super-server that starts a process for each of several clients in turn.
+    /// Starts a super-server that starts one process per client, for several clients in turn.
     #[track_caller]
     fn serves_clients(&self, command: &mut Command) {
         const CLIENTS: usize = 4;
@@ -161,7 +163,7 @@ impl Site {
             echo(self.connect(), number);
             assert_eq!(log.wait_for("cmd_finish", |_| true).count("exit"), 0);
         }
-        // One that is cut off does not matter to the next one.
+        // A client that is cut off does not affect the next one.
         let mut broken = self.connect();
         broken.send(&[0, 0]);
         broken.half_close();
@@ -222,7 +224,7 @@ impl Site {
     }
 }
 
-/// Echoes in frames, or raw with an odd number.
+/// Echoes frames, or raw bytes if the number is odd.
 #[track_caller]
 fn echo(mut peer: Peer, number: usize) {
     if number.is_multiple_of(2) {

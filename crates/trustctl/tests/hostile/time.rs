@@ -50,7 +50,7 @@ fn silence_inside_a_header(model: Model) {
     silence_after(model, &[0, 0, 1]);
 }
 
-/// A peer that sends this and nothing else is ended in the orderly way at `--timeout`.
+/// A peer that sends only this gets an orderly close at `--timeout`.
 fn silence_after(model: Model, sent: &[u8]) {
     const TIMEOUT: Duration = Duration::from_secs(1);
     const LATE: &[u8] = b"too late";
@@ -62,7 +62,7 @@ fn silence_after(model: Model, sent: &[u8]) {
     peer.receives_end();
     lasted(began, TIMEOUT);
     scene.others_are_well();
-    // What comes now is discarded; a server that had closed would answer with RST.
+    // Bytes that come now are discarded; a server that had closed would answer with RST.
     peer.send(LATE);
     peer.half_close();
     let close = scene.closes(address, "recv_timeout");
@@ -84,7 +84,7 @@ fn a_byte_now_and_then(model: Model) {
     const TIMEOUT: Duration = Duration::from_secs(1);
     const FRAME_TIMEOUT: Duration = Duration::from_millis(2_500);
     const PAUSE: Duration = Duration::from_millis(600);
-    /// A try says nothing if this process was not let run for a whole `TIMEOUT`.
+    /// An attempt does not count if this process was not scheduled for a whole `TIMEOUT`.
     const TRIES: usize = 5;
     let scene = Scene::start(model, &["--timeout", "1", "--frame-timeout", "2.5"]);
     let address = (0..TRIES)
@@ -110,7 +110,7 @@ fn a_byte_now_and_then(model: Model) {
     scene.ends();
 }
 
-/// Sends a frame's bytes one by one with pauses, until RST comes; returns the longest pause.
+/// Sends a frame's bytes one by one with pauses, until an RST comes; returns the longest pause.
 #[track_caller]
 fn drips_until_reset(peer: &mut Peer, pause: Duration) -> Duration {
     let bytes = frame(&pattern(MAX_PAYLOAD));
@@ -137,23 +137,25 @@ fn drips_until_reset(peer: &mut Peer, pause: Duration) -> Duration {
 }
 
 fn sends_and_never_reads(model: Model) {
-    /// What one of many peers may cost the server, in the kernel and in its own memory together, in bytes.
+    /// What one of many peers may cost the server, in the kernel and in its own memory together, in
+    /// bytes.
     const PEER_COST: u64 = 512 * 1024;
-    /// What a process of its own may cost beside that: pages which the first debt touches.
+    /// What a separate process may cost in addition: pages touched by the first owed answer.
     const PROCESS_COST: u64 = 512 * 1024;
-    /// What may be received and not yet handed to the kernel again: the rest of a frame, and one receive.
+    /// Bytes that may be received and not yet returned to the kernel: the rest of a frame, and one
+    /// receive.
     const MAX_OWED: u64 = (4 + MAX_PAYLOAD + 65_536) as u64;
     tools::needs("ss", Command::new("ss").arg("-V"));
     let (count, timeout) = match model {
         Model::Event => (100, "2"),
         // All but one wait for their turn, and cost the server too.
         Model::Iterative => (5, "0.8"),
-        // Many processes that begin are busy longer than a timeout.
+        // Many starting processes stay busy for longer than a timeout.
         Model::Process | Model::Inetd => (20, "2"),
     };
     let server = Server::of(model, ["--timeout", timeout]);
     let descriptors = server.descriptor_count();
-    // What the first client and the largest frame need is there when memory is looked at.
+    // Memory that the first client and the largest frame need is allocated before the measurement.
     let largest = server.echo_client(["--payload-size", "65536"]).run().exits_with(0);
     assert_eq!(largest.stdout.len(), MAX_PAYLOAD + 1);
     server.comes_back_to_descriptors(descriptors);
@@ -164,8 +166,7 @@ fn sends_and_never_reads(model: Model) {
     let began = Instant::now();
     let mut peers: Vec<Peer> = (0..count).map(|_| Peer::connect_tiny(server.address())).collect();
     if model.has_children() {
-        // What a process costs that has served the largest frame is the price of the model, not the peer's
-        // doing.
+        // The cost of a process that has served the largest frame is the model's, not the peer's.
         let largest = pattern(MAX_PAYLOAD);
         for peer in &mut peers {
             peer.send_frame(&largest);
@@ -209,8 +210,8 @@ fn sends_and_never_reads(model: Model) {
     scene.ends();
 }
 
-/// Sends whole frames on all connections, reads nothing, and goes on until each got RST. Returns how many
-/// bytes each could send.
+/// Sends whole frames on all connections without reading, until each has got an RST. Returns how
+/// many bytes each could send.
 fn flood_until_reset(peers: &[Peer]) -> Vec<u64> {
     let frames: Vec<u8> = (0..64).flat_map(|_| frame(&pattern(1020))).collect();
     let mut sent = vec![0u64; peers.len()];
@@ -246,9 +247,10 @@ fn flood_until_reset(peers: &[Peer]) -> Vec<u64> {
     sent
 }
 
-/// What the kernel holds for the connections of the server on that port because of what the server does, in bytes: the
-/// send queue, and what was set aside (ss(8), `skmem`). Not the receive queue: on a busy machine, where a server is slow
-/// to read, the kernel makes it larger by itself (tcp_rmem, `tcp(7)`; 570 KB were seen).
+/// What the kernel holds for the server's connections on that port because of the server, in bytes:
+/// the send queue, and what was set aside (ss(8), `skmem`). The receive queue does not count: on a
+/// busy machine, where a server is slow to read, the kernel enlarges it on its own (tcp_rmem,
+/// `tcp(7)`; 570 KB have been seen).
 #[track_caller]
 fn kernel_bytes(port: u16) -> u64 {
     let filter = format!("sport = :{port}");
@@ -275,8 +277,8 @@ fn slow_reader(model: Model) {
     const TIMEOUT: Duration = Duration::from_secs(1);
     /// How long the peer is slow: several timeouts.
     const SLOW: Duration = Duration::from_secs(4);
-    /// So slow that a third of the server's send buffer, which makes a socket writable, takes longer to
-    /// drain than the timeout.
+    /// So slow that draining a third of the server's send buffer, which makes a socket writable,
+    /// takes longer than the timeout.
     const PAUSE: Duration = Duration::from_millis(100);
     const BYTES_A_PAUSE: usize = 2_500;
     const FRAMES: usize = 600;
@@ -295,7 +297,8 @@ fn slow_reader(model: Model) {
             rest = later;
             thread::park_timeout(PAUSE);
         }
-        // With windows as small as so far, two kernels may go on to exchange one for each probe, five a second.
+        // With windows as small as before, the two kernels might exchange just one per probe, five
+        // per second.
         peer.enlarge_receive_buffer();
         peer.receives(rest);
     });
@@ -312,7 +315,7 @@ fn slow_reader(model: Model) {
     }
 }
 
-/// What a peer does until the server cuts it, for each of the limits on a connection.
+/// What a peer does until the server cuts it off, for each of the limits on a connection.
 #[derive(Clone, Copy)]
 enum Idles {
     Silent,
@@ -359,7 +362,7 @@ impl Idles {
 }
 
 fn wall_clock_moved(model: Model) {
-    /// A try says nothing if this process was not let run for the shortest limit.
+    /// An attempt does not count if this process was not scheduled for the shortest limit.
     const TRIES: usize = 5;
     let Some(library) = faketime_library() else { runner::skip("libfaketime") };
     let _moved = MovedClock::expect();
@@ -411,8 +414,8 @@ fn wall_clock_moved(model: Model) {
     server.ends_with(1, &[]);
 }
 
-/// Connects peers that idle in these ways, and moves the clock before the first of them is cut. Returns since
-/// when they idle at the longest; nothing if it took too long.
+/// Connects peers that idle in these ways, and moves the clock before the first of them is cut off.
+/// Returns the earliest time at which one may have gone idle; `None` if it took too long.
 #[track_caller]
 fn begin_together(
     group: &[Idles],
@@ -431,8 +434,8 @@ fn begin_together(
     (began.elapsed() < shortest).then_some((began, peers))
 }
 
-/// Checks that the server's wall clock moved by so many days in the life of that connection, and the one
-/// for durations not at all.
+/// Checks that the server's wall clock moved by this many days during that connection, and that its
+/// clock for durations did not.
 #[track_caller]
 fn moved_by(days: i64, server: &Server, peer: SocketAddr, reason: &str) {
     const DAY_SEC: i64 = 86_400;
@@ -446,7 +449,7 @@ fn moved_by(days: i64, server: &Server, peer: SocketAddr, reason: &str) {
     assert!(close.number("duration_ms") < 60_000.0, "{close:?}");
 }
 
-/// Where Debian and others put libfaketime.
+/// Where Debian and other distributions install libfaketime.
 fn faketime_library() -> Option<PathBuf> {
     let multiarch = fs::read_dir("/usr/lib").ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     multiarch
@@ -455,7 +458,7 @@ fn faketime_library() -> Option<PathBuf> {
         .find(|library| library.exists())
 }
 
-/// The wall clock of one server: a file in which libfaketime looks whenever it is asked for the time.
+/// The wall clock of one server: a file that libfaketime reads whenever it is asked for the time.
 struct WallClock {
     file: PathBuf,
 }
@@ -480,7 +483,7 @@ impl WallClock {
         })
     }
 
-    /// Moves the clock to so many days from now, at once and as a whole.
+    /// Moves the clock to this many days from now, atomically.
     fn set(&self, days: i64) {
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{days:+}d\n")).expect("write a file");
@@ -490,7 +493,7 @@ impl WallClock {
 
 fn server_stopped(model: Model) {
     const TIMEOUT: Duration = Duration::from_secs(1);
-    /// A try says nothing if this process was not let run for a whole `TIMEOUT`.
+    /// An attempt does not count if this process was not scheduled for a whole `TIMEOUT`.
     const TRIES: usize = 5;
     let server = Server::of(model, ["--timeout", "1"]);
     let descriptors = server.descriptor_count();
@@ -503,7 +506,7 @@ fn server_stopped(model: Model) {
             busy.send(&large);
             busy.send(half);
             busy.receives(&large[..100]);
-            // The iterative model serves the busy one only.
+            // The iterative model serves only the busy one.
             let others = model.serves_several().then(|| idle_and_silent(&server));
             server.pause();
             if began.elapsed() < TIMEOUT {
@@ -517,7 +520,7 @@ fn server_stopped(model: Model) {
     let mut newcomer = server.peer();
     newcomer.send_frame(b"newcomer");
     newcomer.half_close();
-    // Takes what it is owed, and finishes the frame, while the server sleeps.
+    // It takes what it is owed, and finishes the frame, while the server is stopped.
     busy.receives(&large[100..]);
     busy.send(other_half);
     busy.half_close();
@@ -548,7 +551,7 @@ fn server_stopped(model: Model) {
     server.stop();
 }
 
-/// One that was served, and one that was accepted and has sent nothing.
+/// A peer that was served, and one that was accepted and has sent nothing.
 #[track_caller]
 fn idle_and_silent(server: &Server) -> (Peer, Peer) {
     let silent = server.peer();

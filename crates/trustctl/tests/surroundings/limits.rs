@@ -1,4 +1,4 @@
-//! Limits of the process (setrlimit(2)) that a run meets.
+//! Limits of the process (setrlimit(2)) that a run may hit.
 
 use std::ffi::OsString;
 use std::fs;
@@ -14,13 +14,13 @@ use trust_testkit::model::Model;
 use trust_testkit::program::{Home, Launch};
 use trust_testkit::server::{Server, all_are_served};
 
-/// Bytes that a file may have; as many as a server logs for some clients.
+/// The largest size of a file in bytes; a server logs as much for a few clients.
 const FILE_BYTES_MAX: u64 = 8192;
 
 const SIGPIPE: i32 = 13;
 const SIGXFSZ: i32 = 25;
 
-/// Lowers the limit in a shell, which counts in blocks of 512 bytes, and becomes the program.
+/// Lowers the limit in a shell, which counts in blocks of 512 bytes and then becomes the program.
 const WITH_SMALL_FILES: &str = "ulimit -f 16; exec \"$0\" \"$@\"";
 
 #[test]
@@ -37,7 +37,7 @@ fn a_server_outlives_a_log_file_that_reaches_the_size_limit() {
         }
         server.serves_the_next();
         assert_eq!(length(), FILE_BYTES_MAX);
-        // What a child could not write it has told on stdout too.
+        // Lines that a child could not write it has reported on stdout too.
         let printed = server.stop_with_log_elsewhere();
         let gaps = event::named(&printed, "log_gap");
         assert!(gaps.iter().any(|gap| gap.text("sink") == "file"), "{model:?}: {gaps:?}");
@@ -68,7 +68,7 @@ fn programs_that_are_started_have_the_default_of_every_signal_that_a_write_can_r
     const SIGNALS: [(i32, &str); 2] = [(SIGPIPE, "SIGPIPE"), (SIGXFSZ, "SIGXFSZ")];
     let home = Home::new();
     let status = home.elsewhere("status");
-    // Even where they were ignored before us, and blocked.
+    // Even if they were ignored before, and blocked.
     let command = format!("cat /proc/self/status >{}; exit 3; {{port}}", status.display());
     let arguments = ["check", "--command", &command, "--log-file", "none"];
     home.trustctl_ignoring("PIPE XFSZ", arguments).run().exits_with(69);
@@ -84,7 +84,7 @@ fn programs_that_are_started_have_the_default_of_every_signal_that_a_write_can_r
 
 #[test]
 fn the_size_limit_ends_a_process_that_does_not_expect_it() {
-    // Else the tests above would prove nothing.
+    // Otherwise the tests above would prove nothing.
     let script = "ulimit -f 1; exec head -c 4096 /dev/zero >\"$0\"";
     let home = Home::new();
     let mut command = Command::new("/bin/sh");
@@ -98,7 +98,8 @@ fn a_server_says_that_it_has_started_once_it_has_all_its_threads_and_not_before(
     if !rustix::process::geteuid().is_root() {
         return leave_out("root, to run as a user who has no other threads");
     }
-    // Nobody else's: the limit counts the threads of a user. The main thread, two for logs, one for each worker.
+    // An unused user ID: the limit counts all threads of a user. The main thread, two for logs, one
+    // per worker.
     let user = 100_000 + std::process::id();
     for (model, workers, threads) in [
         (Model::Event, 4, 7),
@@ -145,7 +146,8 @@ fn a_client_who_cannot_be_watched_waits_as_in_the_accept_queue() {
     if !is_there {
         return leave_out("strace");
     }
-    // As at max_user_watches (epoll(7)), after the two calls for each worker with which the main thread makes them ready.
+    // As if max_user_watches (epoll(7)) were reached, after the two calls per worker with which the
+    // main thread prepares them.
     for (workers, when) in [("1", "3..5"), ("2", "5..7")] {
         let injection = format!("inject=epoll_ctl:error=ENOSPC:when={when}");
         let home = Home::new();

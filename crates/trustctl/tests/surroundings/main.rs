@@ -1,4 +1,4 @@
-//! What a run finds around it: limits of the system, signals, and files that stand in the way.
+//! A run's surroundings: limits of the system, signals, and files that are in the way.
 
 mod limits;
 mod people;
@@ -12,11 +12,12 @@ mod streams;
 mod unix_server;
 mod unix_sockets;
 
-/// Says that a test is left out for want of something, which fails it where nothing may be left out.
+/// Reports that a test is left out because something is missing, which is a failure where nothing
+/// may be left out.
 #[track_caller]
 fn leave_out(needs: &str) {
     use std::io::Write as _;
     assert!(std::env::var_os("CI").is_none(), "it needs {needs}");
-    // Whoever closed stderr does not want to know.
+    // A closed stderr means that no one wants to know.
     drop(writeln!(std::io::stderr(), "left out: it needs {needs}"));
 }

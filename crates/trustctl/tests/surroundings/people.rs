@@ -1,4 +1,4 @@
-//! What people see of the events, and programs do not.
+//! Events in the form that people see and programs do not.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};

@@ -1,4 +1,4 @@
-//! Ports that somebody else has.
+//! Ports that are already taken.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process;
@@ -12,7 +12,8 @@ use trust_testkit::server::Server;
 
 use crate::leave_out;
 
-/// What a server says that is to have the port of this address, behind the error.
+/// Checks what a server says that cannot have the port of this address; returns the text after the
+/// error.
 fn is_refused(address: SocketAddr) -> String {
     let (ip, port) = (address.ip().to_string(), address.port().to_string());
     let flags = ["--log-file=none", "--host", &ip, "--port", &port];
@@ -27,7 +28,7 @@ fn a_name_is_listened_on_at_all_its_addresses_and_one_port() {
     if !rustix::process::geteuid().is_root() {
         return leave_out("root, for a file of hosts of its own");
     }
-    // More than one name server would think of, and one twice.
+    // More than any name server would return, and one of them twice.
     let hosts = "127.0.0.1 several\n127.0.0.2 several\n127.0.0.1 several\n::1 several\n\
                  127.0.0.1 foreign\n192.0.2.1 foreign\n";
     let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
@@ -77,7 +78,7 @@ fn who_has_a_port_that_a_server_cannot_have_is_named() {
         assert_eq!(is_refused(taken), format!("{own} listens on {taken}"));
     }
 
-    // An outgoing connection that has the port, in a range that programs may get one from.
+    // An outgoing connection that has the port, in the range that the kernel assigns to programs.
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let remote = listener.local_addr().expect("an address");
     let outgoing = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");

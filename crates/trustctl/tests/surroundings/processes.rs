@@ -1,4 +1,4 @@
-//! Processes that a server did not start and whose parent it is.
+//! Processes that a server did not start but whose parent it has become.
 
 use std::process::Command;
 
@@ -71,7 +71,7 @@ fn signal(pid: u32, signal: Signal) {
 fn a_drain_has_ended_and_is_logged_before_a_container_would_be_killed() {
     let server = Server::start(["--timeout", "60"]);
     let mut stuck = server.peer();
-    // The frame's first bytes, and never its last.
+    // The frame's first bytes, but never its last.
     stuck.send(&[0, 0, 0, 9, b'x']);
     stuck.is_received();
     server.event_about(stuck.address(), "client_connect");

@@ -1,4 +1,4 @@
-//! Files that commands write their results to, and read.
+//! Files that commands read and write their results to.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -33,19 +33,19 @@ impl Place {
         self.path.join(name.as_ref())
     }
 
-    /// The names of what is there.
+    /// The names of the files in it.
     fn names(&self) -> BTreeSet<OsString> {
         let entries = fs::read_dir(&self.path).expect("list a directory");
         entries.map(|entry| entry.expect("an entry").file_name()).collect()
     }
 
-    /// `trustctl load` with five messages to that server.
+    /// `trustctl load` with five messages to this server.
     fn load(&self, server: &Server) -> Launch {
         let port = server.port().to_string();
         self.home.trustctl(["load", "--host", "127.0.0.1", "--port", &port, "--messages", "5"])
     }
 
-    /// `trustctl check` with one case of that server.
+    /// `trustctl check` with one case on this server.
     fn check(&self, server: &Server) -> Launch {
         self.home.trustctl(["check", &server.address().to_string(), "--case", "framing/1"])
     }
@@ -135,7 +135,7 @@ fn one_file_is_not_for_two_reports_by_whatever_names() {
     assert!(text.starts_with("framing/2\n{\"ts\""), "{text}");
     assert_eq!(place.names(), before);
 
-    // Nothing is lost where nothing is kept.
+    // Nothing is lost if nothing is kept.
     let nowhere = ["--hdr-log", "/dev/null", "--html", "/dev/null"];
     place.load(&server).args(nowhere).run().exits_with(0).complains_about_nothing();
     server.stop();
@@ -169,7 +169,7 @@ fn every_output_is_tried_and_the_others_say_which_failed() {
     assert!(finished.text().starts_with("FAILED") && finished.text().contains(&words));
     place.home.trustctl(["load", "merge", &hdr_log]).run().exits_with(0);
 
-    // A standard output that takes nothing costs no file, and is no server that is gone.
+    // A standard output that takes nothing costs no file, and does not look like a lost server.
     let stdout = || fs::OpenOptions::new().write(true).open("/dev/full").expect("open /dev/full");
     let html = path("other.html");
     let words = "cannot write to standard output: No space left on device";
@@ -201,7 +201,7 @@ fn a_standard_output_that_is_closed_is_an_error_of_writing() {
         let launch = place.home.trustctl_in_shell("exec \"$0\" \"$@\" >&-", command);
         let finished = launch.run().exits_with(74).complains_in_one_line();
         finished.complains_about(&["cannot write to standard output: Bad file descriptor"]);
-        // Nobody who sends it away on purpose is told off.
+        // Sending it away on purpose is not an error.
         let launch = place.home.trustctl_in_shell("exec \"$0\" \"$@\" 1<>/dev/null", command);
         launch.run().exits_with(0).complains_about_nothing();
     }
@@ -224,7 +224,7 @@ fn what_there_was_stays_until_there_is_something_better() {
     let text = fs::read_to_string(&page).expect("a page");
     assert!(text.contains("UNREACHABLE") && text.ends_with("</html>\n"));
 
-    // A merge that fails in the middle.
+    // A merge that fails half-way.
     let (bad, merged) = (place.path("bad"), place.path("merged"));
     fs::write(&bad, [&last_good[..], b"0.0,1.0,1.0,nonsense\n"].concat()).expect("write a log");
     fs::write(&merged, "the last one").expect("write a file");
@@ -251,16 +251,17 @@ fn where_no_file_can_be_made_an_existing_one_is_written() {
         let load = load.map(OsStr::new).into_iter().chain([page.as_os_str()]);
         place.home.trustctl_as(USER, load).run()
     };
-    // The directory is root's and the file the user's.
+    // The directory belongs to root and the file to the user.
     chown(&page, Some(USER), Some(USER)).expect("give a file away");
     run(&page).exits_with(0).complains_about_nothing();
     assert!(is_html(&page));
-    // Now both are root's.
+    // Now both belong to root.
     chown(&page, Some(0), Some(0)).expect("take a file");
     let words = ["--html: cannot create", "Permission denied"];
     run(&page).exits_with(73).complains_about(&words).complains_in_one_line();
     run(&place.path("new.html")).exits_with(73).complains_about(&words).complains_in_one_line();
-    // The directory is the user's, and may not be used to get round the permissions of the file.
+    // The directory belongs to the user, but must not be used to get round the permissions of the
+    // file.
     chown(&place.path, Some(USER), Some(USER)).expect("give a directory away");
     run(&page).exits_with(73).complains_about(&words).complains_in_one_line();
     assert!(is_html(&page));

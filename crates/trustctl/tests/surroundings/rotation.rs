@@ -1,4 +1,4 @@
-//! A log file that somebody moves away while it is written.
+//! A log file that is moved away while it is being written.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -13,7 +13,7 @@ use trust_testkit::server::Server;
 
 use crate::leave_out;
 
-/// Where the log is that the packaged file is about.
+/// The path of the log in the packaged file.
 const PACKAGED_LOG: &str = "/var/lib/trustctl/logs/trustctl.log";
 
 #[test]
@@ -45,7 +45,7 @@ fn a_server_goes_on_in_a_new_log_file_when_logrotate_has_moved_the_old_one() {
         let old = log.with_extension("log.1");
         let printed = server.stop_with_log_elsewhere();
         let written = [read_log(&old), read_log(&log)].concat();
-        // Nothing was lost on the way from one file to the other.
+        // Nothing was lost in the move from one file to the other.
         for name in ["client_connect", "client_close", "server_stop"] {
             let counts = [&printed, &written].map(|events| event::named(events, name).len());
             assert_eq!(counts[0], counts[1], "{name} with model {model:?}");

@@ -1,4 +1,4 @@
-//! How the client commands are told their server.
+//! How the client commands are told which server to use.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -153,7 +153,7 @@ fn a_link_local_address_needs_an_interface_that_is_there() {
 fn a_server_that_is_not_there_yet_is_waited_for() {
     let home = Home::new();
     for command in COMMANDS {
-        // It refuses as long as it does not listen, and nobody else gets its port.
+        // It refuses connections until it listens, and no one else gets its port.
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
         let address = socket.local_addr().expect("an address").as_socket().expect("an address");
@@ -171,13 +171,13 @@ fn a_server_that_is_not_there_yet_is_waited_for() {
     }
 }
 
-/// Sends back what comes.
+/// Echoes everything.
 fn serve(listener: &TcpListener) {
     for stream in listener.incoming() {
         let mut stream = stream.expect("a client");
         thread::spawn(move || {
             let mut answers = stream.try_clone().expect("a descriptor");
-            // A client that resets its connection has what it wanted.
+            // A client that resets its connection has got what it wanted.
             drop(io::copy(&mut stream, &mut answers));
         });
     }
@@ -186,7 +186,7 @@ fn serve(listener: &TcpListener) {
 #[test]
 fn a_signal_ends_the_wait_and_the_wait_ends_with_the_last_reason() {
     let home = Home::new();
-    // Longer than a label may be, so that no name server is asked.
+    // Longer than a DNS label may be, so that no name server is asked.
     let nobody = &*format!("{}:1", "x".repeat(64));
     for command in COMMANDS {
         let client = home.trustctl(command).args([nobody, "--wait=1h"]).start();
@@ -212,7 +212,7 @@ fn a_silent_address_holds_no_command_up_for_long() {
         let _held = silent(SocketAddr::new(first.ip(), server.port()));
         let whole = format!("several.test:{}", server.port());
         let home = Home::new();
-        // Without a limit, the silent address would be waited for as long as the kernel tries.
+        // Without a limit, the silent address would be waited for as long as the kernel retries.
         each(&home, &[&whole], |_, finished| drop(finished.exits_with(0)));
         for command in COMMANDS {
             if command[0] != "check" {
@@ -222,7 +222,7 @@ fn a_silent_address_holds_no_command_up_for_long() {
     });
 }
 
-/// What fills the accept queue of that address, which drops SYNs from then on.
+/// Sockets that fill the accept queue of this address, so that SYNs to it are dropped from then on.
 fn silent(address: SocketAddr) -> Vec<Socket> {
     let full = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     full.bind(&address.into()).expect("the port is free at this address");

@@ -1,4 +1,4 @@
-//! Settings that do not fit each other, and those of one layer against those of another.
+//! Settings that conflict, and those of one layer against those of another.
 
 use rustix::process::Signal;
 use trust_testkit::STEP_DEADLINE;
@@ -6,7 +6,7 @@ use trust_testkit::model::Model;
 use trust_testkit::program::Home;
 use trust_testkit::server::{NO_FLAGS, Server};
 
-/// What stands in the file, in `[load]` unless it says otherwise, and what is said about it.
+/// Contents of the file, in `[load]` unless stated otherwise, and what is said about them.
 const MISTAKES: [(&str, &str); 9] = [
     ("fail-if = \"p99\"", "fail-if = 'p99' in [load]: 'p99': no comparison"),
     ("find-rate = \"p99>5ms\"", "a higher rate takes longer"),

@@ -1,4 +1,4 @@
-//! Standard streams that somebody else has something to do with.
+//! Standard streams that other programs use too.
 
 use std::io::{self, Read, Write};
 
@@ -43,7 +43,7 @@ fn a_stdout_that_does_not_wait_for_its_reader_gets_every_byte_all_the_same() {
         let room = fcntl_setpipe_size(&writer, 4096).expect("a pipe of one page");
         fcntl_setfl(&writer, OFlags::NONBLOCK).expect("it does not wait");
         let running = home.trustctl(command).stdout(writer).start();
-        // A line that does not fit is not begun (pipe(7)).
+        // A line that does not fit is not started (pipe(7)).
         let is_full =
             || rustix::io::ioctl_fionread(&reader).is_ok_and(|held| held as usize > room - 256);
         wait_until(&format!("a full pipe: {command:?}"), is_full);
