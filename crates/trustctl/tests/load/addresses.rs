@@ -1,4 +1,4 @@
-//! Servers with other addresses, and names with several.
+//! Servers with different kinds of addresses, and names with several.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 

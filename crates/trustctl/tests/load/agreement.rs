@@ -1,7 +1,7 @@
-//! That all outputs of a run say the same, and that what they say is what the server counted.
+//! All outputs of a run must agree with each other, and with what the server counted.
 //!
-//! Each shape of a load is decided by its seed alone. Its run writes a page and a log, and one of the other outputs to
-//! stdout; all that they have in common is compared.
+//! The shape of each load is determined by its seed alone. Its run writes a page and a log, and one
+//! of the other outputs to stdout; everything that they have in common is compared.
 
 use std::fs;
 use std::path::Path;
@@ -32,16 +32,16 @@ pub(crate) const TESTS: &[Named] = &[
     ("all_outputs_agree_in_shapes_46_to_60", || agree(46)),
 ];
 
-/// Shapes of a test.
+/// Shapes per test.
 const SHAPES: u64 = 15;
 
-/// Runs at a time: they wait much more than they work.
+/// Runs at a time: they mostly wait.
 const AT_ONCE: u64 = 5;
 
-/// Bytes of a message with the usual payload, header included.
+/// Bytes of a message with the default payload, header included.
 const MESSAGE_BYTES: u64 = 68;
 
-/// What a server does with each client.
+/// How a server treats each client.
 #[derive(Clone, Copy, Debug)]
 enum Behaviour {
     Echo,
@@ -49,12 +49,12 @@ enum Behaviour {
         latency: Duration,
         gap: Duration,
     },
-    /// Closes in the orderly way after so many messages.
+    /// Closes with an orderly close after this many messages.
     Leave(usize),
     Reset(usize),
-    /// Changes a bit of the message after so many.
+    /// Flips a bit of the message after this many.
     Flip(usize),
-    /// Answers so many, and nothing more.
+    /// Answers this many, and then nothing more.
     Stall(usize),
 }
 
@@ -66,13 +66,13 @@ enum Printed {
     Table,
 }
 
-/// A load that is to be run.
+/// A load to run.
 #[derive(Debug)]
 struct Shape {
     behaviour: Behaviour,
     printed: Printed,
     flags: String,
-    /// Messages that are due in the measured part, if that is decided before the run.
+    /// Messages due in the measured part, if known before the run.
     due: Option<u64>,
 }
 
@@ -94,7 +94,7 @@ fn agree(from: u64) {
     }
 }
 
-/// Numbers that the seed of a shape decides.
+/// Numbers determined by the seed of a shape.
 struct Choices(SplitMix);
 
 impl Choices {
@@ -131,7 +131,7 @@ impl Behaviour {
         }
     }
 
-    /// Whether every message comes back.
+    /// Whether every message is echoed correctly.
     fn is_right(self) -> bool {
         matches!(self, Behaviour::Echo | Behaviour::Late { .. })
     }
@@ -176,11 +176,12 @@ impl Shape {
         if warm_up > 0.0 {
             flags.push(format!("--warm-up {warm_up}"));
         }
-        // Mostly no whole seconds.
+        // Mostly not whole seconds.
         let duration = choices.between(1, 2_200) as f64 / 1e3;
         let mut due = None;
         if choices.is(0.65) {
-            // From one in ten seconds to ten thousand a second, all magnitudes alike.
+            // From one in ten seconds to ten thousand per second, every order of magnitude equally
+            // likely.
             let rate = 10_f64.powf(choices.share() * 5.0 - 1.0);
             let rate = (rate * 1e3).round() / 1e3;
             flags.push(format!("--rate {rate} --duration {duration}"));
@@ -191,7 +192,7 @@ impl Shape {
                 due = Some(until(warm_up + duration) - until(warm_up));
             }
             if choices.is(0.4) {
-                // At most some 200 connections a second.
+                // At most some 200 connections per second.
                 let least = (rate / 200.0).ceil() as u64;
                 let messages = choices.between(least.max(1), least + 20);
                 flags.push(format!("--messages-per-connection {messages}"));
@@ -248,21 +249,22 @@ impl Shape {
         }
     }
 
-    /// Every message is accounted for, and the exit code follows from that.
+    /// Checks that every message is accounted for, and that the exit code fits.
     fn is_accounted_for(&self, finished: &Finished, end: &End) {
         let Counts { sent, answered, answered_in_time, failed, unsent, outstanding, .. } =
             end.counts;
         assert_eq!(outstanding, 0, "{end:?}");
-        // A client that is counted may fail before it has sent what it was to.
+        // A client that is counted may fail before it has sent all its messages.
         assert!(sent <= answered + failed, "{end:?}");
         assert!(sent == answered + failed || self.flags.contains("--messages "), "{end:?}");
-        // Rounding may move a message that is due exactly at an end of the measured part to its other side.
+        // Rounding may move a message due exactly at one end of the measured part across that end.
         let due = sent + unsent;
         assert!(self.due.is_none_or(|expected| due.abs_diff(expected) <= 1), "{end:?}");
         let errors = end.errors.total();
         let is_well = errors == 0 && failed + unsent == 0 && answered > 0;
         assert_eq!(finished.code(), Some(i32::from(!is_well)), "{end:?}");
-        // A server that is asked for more than it can do has the rest on the way when the run has to end.
+        // With a server asked for more than it can do, the rest is still in flight when the run
+        // must end.
         let is_overloaded = unsent > 0 && errors == end.errors.count(Cause::Timeout);
         let may_fail = !self.behaviour.is_right() || is_overloaded;
         assert!(may_fail || (errors == 0 && failed == 0), "{end:?}");
@@ -273,12 +275,12 @@ impl Shape {
         assert!(achieved >= answered_in_time as f64 - 0.001 || sent == 0, "{end:?}");
     }
 
-    /// What the server saw is not less than what came back, and the same if it was right.
+    /// Checks that the server saw no less than was echoed, and exactly as much if it was right.
     fn server_counted_the_same(&self, server: &Server, end: &End) {
         let seen = server.seen_at_last();
         let frames: usize = seen.iter().map(|seen| seen.frames.len()).sum();
         assert!(frames as u64 >= end.counts.answered, "{frames} frames, {end:?}");
-        // Others were sent in the warm-up.
+        // The others were sent in the warm-up.
         if self.behaviour.is_right() && !self.flags.contains("--warm-up") {
             assert_eq!(frames as u64, end.counts.sent, "{end:?}");
         }
@@ -302,7 +304,7 @@ impl Shape {
     }
 }
 
-/// The intervals follow one upon the other to the end of the measured part, and are seconds.
+/// Checks that the intervals are consecutive seconds up to the end of the measured part.
 fn log_is_sound(log: &Log, end: &End) {
     let took = end.took_ns;
     let Some((first, _)) = log.rows.first() else {
@@ -327,7 +329,7 @@ fn log_is_sound(log: &Log, end: &End) {
     assert!(log.latency.len() <= answered + failed + unsent, "{end:?}");
 }
 
-/// The words of a page.
+/// The text of a page, without its markup.
 fn text_of(page: &Path) -> String {
     let page = fs::read_to_string(page).expect("a page");
     let (_, body) = page.split_once("<body").expect("a body");
@@ -340,7 +342,7 @@ fn text_of(page: &Path) -> String {
     entities.iter().fold(text, |text, (entity, character)| text.replace(entity, character))
 }
 
-/// A text for people has the numbers of the log.
+/// Checks that a text for people has the numbers of the log.
 #[track_caller]
 fn is_told(text: &str, log: &Log, end: &End) {
     let text = text.split_whitespace().collect::<Vec<&str>>().join(" ");
@@ -358,7 +360,8 @@ fn is_told(text: &str, log: &Log, end: &End) {
     }
     if !log.latency.is_empty() {
         for (quantile, name) in [(0.5, "p50"), (0.99, "p99"), (1.0, "max")] {
-            // Extremes are exact, and the log's are the highest that a histogram does not tell from them.
+            // Extremes are exact; the log has the highest value that its histogram cannot
+            // distinguish from them.
             let high = log.latency.value_at_quantile(quantile);
             let mark = if is_supported(log.latency.len(), quantile) { "" } else { "*" };
             let either = [high, log.latency.lowest_equivalent(high)]
@@ -393,7 +396,7 @@ fn csv_says_the_same(text: &str, log: &Log, end: &End) {
         .collect();
     assert_eq!(told, expected);
     let answered: u64 = csv.rows.iter().map(|row| row.answered).sum();
-    // What the warm-up had on the way is answered in it as well.
+    // Messages in flight at the end of the warm-up are answered in it as well.
     let Counts { answered: due, answered_in_time, .. } = end.counts;
     assert!(answered >= due.max(answered_in_time), "{csv:?} {end:?}");
     for (row, interval) in csv.rows.iter().zip(&log.intervals) {

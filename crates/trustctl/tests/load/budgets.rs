@@ -1,4 +1,4 @@
-//! `--fail-if`: budgets that are kept, missed, or none.
+//! `--fail-if`: budgets that are kept, missed, or invalid.
 
 use std::fs;
 
@@ -112,7 +112,7 @@ fn percentiles_of_too_few_are_marked_in_every_report() {
     assert!(row.contains(",p90_ns p99_ns p99_9_ns service_p99_ns,"), "{row}");
 }
 
-/// Texts that are no budgets, and words of what is said about each.
+/// Texts that are not valid budgets, and words from the message about each.
 const BAD: [(&str, &[&str]); 10] = [
     ("p99", &["'p99'", "no comparison", "<, <=, > and >="]),
     ("p99>5", &["'p99>5'", "a time without a unit", "s, m and h"]),

@@ -1,4 +1,5 @@
-//! Why messages and connections fail: each cause is counted under its name, and nothing is retried in silence.
+//! Why messages and connections fail: each cause is counted under its name, and nothing is retried
+//! silently.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -31,7 +32,7 @@ pub(crate) const TESTS: &[Named] = tests![
     the_grace_is_for_the_last_answers_of_a_duration,
 ];
 
-/// Where nobody listens.
+/// An address without a listener.
 fn nobody() -> (Home, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     (Home::new(), listener.local_addr().expect("an address"))
@@ -66,7 +67,7 @@ fn clients_that_come_too_late_are_refused() {
     assert_eq!(late.connections.made, 1);
     assert_eq!(late.end.state, EndState::Complete);
 
-    // With time left each attempt is told, and there is a pause between them.
+    // While time is left, each attempt is reported, with a pause between attempts.
     let server = Server::for_one(|client, _| client.echo_frames(3), Backlog::Gone);
     let late = document(&server, "--duration 1.5 --think 0.02", 1);
     let refused = late.errors.by_cause[&Cause::Refused];
@@ -80,7 +81,7 @@ fn a_full_backlog_is_a_connect_timeout() {
     let late = document(&server, "--clients 2 --concurrency 1 --messages 3 --timeout 1.5", 1);
     assert_eq!(late.causes(), [("connect_timeout", 1)], "{late:?}");
     assert_eq!((late.messages.answered, late.messages.failed), (3, 3));
-    // Nobody at all comes through now.
+    // No connection at all succeeds now.
     let finished = run(&server, "--concurrency 1 --timeout 0.3 --json");
     let document = Document::read(&finished);
     assert_eq!(document.end.state, EndState::Unreachable);
@@ -95,7 +96,7 @@ fn third(client: &mut Client) -> io::Result<Vec<u8>> {
 
 fn each_end_that_comes_too_early_has_its_cause() {
     type Serve = fn(&mut Client) -> io::Result<()>;
-    // What the server does, how many messages it gets to see, and what the load makes of it.
+    // What the server does, how many messages it gets to see, and how the load reports it.
     let cases: [(Serve, u64, &str); 8] = [
         (|client| third(client).and_then(|_| client.leave()), 3, "eof_between_frames"),
         (
@@ -146,7 +147,7 @@ fn each_end_that_comes_too_early_has_its_cause() {
     ];
     for (serve, sent, cause) in cases {
         let server = Server::start(serve);
-        // Each client thinks, so that it has time to see what comes with an echo.
+        // Each client pauses, so that it has time to see what comes with an echo.
         let flags = "--clients 2 --concurrency 1 --messages 5 --timeout 1.5 --think 0.1";
         let seen = document(&server, flags, 1);
         assert_eq!(seen.causes(), [(cause, 2)], "{seen:?}");
@@ -182,7 +183,7 @@ fn a_timeout_is_in_the_percentiles() {
     assert!(seen.budgets[0].is_missed, "{seen:?}");
 }
 
-/// A server that sends each byte of an echo by itself, so that a whole echo takes more than a
+/// A server that sends each byte of an echo separately, so that a whole echo takes more than a
 /// second.
 fn dripping() -> Server {
     Server::start(|client: &mut Client| {
@@ -256,12 +257,12 @@ fn a_server_that_comes_back_is_connected_to_anew() {
     seen.accounts_for_all();
     let connections = server.seen_at_last();
     assert_eq!(seen.connections.made, connections.len() as u64);
-    // The end of the run may come to the last two connections before their third message.
+    // The run may end before the third message of the last two connections.
     let answered: usize = connections.iter().map(|seen| seen.frames.len().min(3)).sum();
     assert_eq!(seen.messages.answered, answered as u64, "{seen:?}");
     assert!(seen.messages.answered + 6 >= 3 * seen.connections.made, "{seen:?}");
     assert!(seen.errors.total >= seen.connections.made - 2, "{seen:?}");
-    // Two at the begin, and after each pause two more.
+    // Two at the beginning, and two more after each pause.
     for (at, connection) in connections.iter().enumerate() {
         let since = connection.accepted - begun;
         let due = PAUSE * (at as u32 / 2);
@@ -271,7 +272,7 @@ fn a_server_that_comes_back_is_connected_to_anew() {
 
 fn what_was_still_owed_at_the_end_is_a_timeout() {
     const PER_ANSWER: Duration = Duration::from_millis(300);
-    // Slow enough for a backlog, and never so slow that a single answer is late.
+    // Slow enough for a backlog, but never so slow that a single answer is late.
     let server = Server::start(|client: &mut Client| {
         loop {
             let frame = client.frame()?;
@@ -307,10 +308,10 @@ fn a_duration_bounds_the_run_without_a_timeout_too() {
     let words = "2 of them had no answer when the wait for the last ones (--grace) was over.";
     assert!(said.contains(words), "{said}");
 
-    // The clients that wait for each other to connect wait no longer than the rest takes.
+    // Clients that wait for each other to connect wait no longer than the rest takes.
     let server = Server::for_one(|client, _| client.echo(), Backlog::Full);
     let seen = document(&server, "--concurrency 2 --duration 200ms --timeout 0 --grace 300ms", 1);
-    // It tries again while there is time.
+    // It retries while there is time.
     assert!(matches!(seen.causes()[..], [("connect_timeout", 1..)]), "{seen:?}");
 }
 

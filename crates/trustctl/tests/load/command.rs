@@ -1,4 +1,4 @@
-//! The command under test, run as a user runs it.
+//! The command under test, run like a user would run it.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use trust_testkit::program::{Finished, Home, Launch};
 /// Longest time for a run of the load; the longest one takes ten seconds.
 pub(crate) const RUN_DEADLINE: Duration = Duration::from_secs(40);
 
-/// `trustctl load` of that server with these flags, in words, not yet started.
+/// `trustctl load` on that server with these flags, as one text, not yet started.
 pub(crate) fn load(home: &Home, server: &Server, flags: &str) -> Launch {
     let address = server.address();
     let (host, port) = (address.ip().to_string(), address.port().to_string());
@@ -22,7 +22,7 @@ pub(crate) fn run(server: &Server, flags: &str) -> Finished {
     load(&Home::new(), server, flags).start().wait_for(RUN_DEADLINE)
 }
 
-/// Runs it with `--json` to its end, which is to be with that exit code and without a word on stderr.
+/// Runs it with `--json` to its end, and expects this exit code and an empty stderr.
 #[track_caller]
 pub(crate) fn document(server: &Server, flags: &str, exit: i32) -> Document {
     let finished = run(server, &format!("{flags} --json")).exits_with(exit);

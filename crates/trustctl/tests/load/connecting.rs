@@ -1,4 +1,4 @@
-//! Connections that take long to make.
+//! Connections that take long to establish.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use trust_testkit::tests;
 
 pub(crate) const TESTS: &[Named] = tests![connections_whose_syn_was_dropped_are_named];
 
-/// Clients that may wait to be accepted; the kernel takes one more.
+/// Clients that may wait to be accepted; the kernel allows one more.
 const BACKLOG: u64 = 16;
 
 const CLIENTS: u64 = 60;

@@ -1,8 +1,8 @@
-//! What `--csv` prints, read as strictly as `docs/LOAD-REPORT.md` says it.
+//! The output of `--csv`, read as strictly as `docs/LOAD-REPORT.md` defines it.
 
 use std::collections::BTreeMap;
 
-/// A header, and a row for each interval.
+/// A header, and one row per interval.
 #[derive(Debug)]
 pub(crate) struct Csv {
     pub(crate) rows: Vec<Row>,
@@ -15,7 +15,7 @@ pub(crate) struct Row {
     pub(crate) length: f64,
     pub(crate) answered: u64,
     pub(crate) answered_per_second: f64,
-    /// Nanoseconds; `None`: nothing came.
+    /// Nanoseconds; `None` if no message came back.
     pub(crate) p50_ns: Option<u64>,
     pub(crate) max_ns: Option<u64>,
     pub(crate) slow: u64,
@@ -25,7 +25,7 @@ pub(crate) struct Row {
     pub(crate) causes: BTreeMap<String, u64>,
 }
 
-/// By how much the rounding to milliseconds moves a time.
+/// The most that rounding to milliseconds changes a time, in seconds.
 const ROUNDING: f64 = 0.001_1;
 
 impl Csv {
@@ -42,7 +42,8 @@ impl Csv {
         Csv { rows: rows.collect() }
     }
 
-    /// Checks that the intervals follow one upon the other from the begin, and that each says the same in all its fields.
+    /// Checks that the intervals are consecutive from the beginning, and that each one is
+    /// consistent in all its fields.
     #[track_caller]
     pub(crate) fn is_sound(&self) {
         let mut end = 0.0;
@@ -57,7 +58,7 @@ impl Csv {
             assert_eq!(row.errors, row.causes.values().sum::<u64>(), "{row:?}");
         }
         let all_but_last = self.rows.split_last().map_or(&[][..], |(_, before)| before);
-        // Only the one in which the run ends may last a moment longer than a second.
+        // Only the one in which the run ends may last slightly longer than a second.
         assert!(all_but_last.iter().all(|row| row.length <= 1.1 + ROUNDING), "{:?}", self.rows);
     }
 }

@@ -1,4 +1,5 @@
-//! The result, read as strictly as its schema and its types say, and what must hold of every one.
+//! The result, read as strictly as its schema and its types allow, and checks that apply to every
+//! result.
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use trust_load::summary::Cause;
 use trust_testkit::document;
 use trust_testkit::program::Finished;
 
-/// A document whose numbers do not contradict each other.
+/// A document whose numbers are consistent.
 #[derive(Debug)]
 pub(crate) struct Document(LoadDocument);
 
@@ -22,7 +23,7 @@ impl Deref for Document {
 }
 
 impl Document {
-    /// The one document that stdout is, whose numbers do not contradict each other.
+    /// Reads the one document on stdout, and checks that its numbers are consistent.
     #[track_caller]
     pub(crate) fn read(finished: &Finished) -> Document {
         let document = Document(document::read(finished.text(), "load"));
@@ -39,7 +40,7 @@ impl Document {
         assert!(self.errors.by_cause.keys().copied().eq(Cause::ALL), "{self:?}");
         assert_eq!(self.errors.total, self.errors.by_cause.values().sum::<u64>(), "{self:?}");
         assert!(self.messages.slow <= answered, "{self:?}");
-        // What was never sent has no service time.
+        // A message that was never sent has no service time.
         assert!(self.latency.count >= self.service.count, "{self:?}");
         assert!(self.latency.count >= answered, "{self:?}");
         assert_eq!(self.connections.connect_time.count, self.connections.made, "{self:?}");
@@ -79,20 +80,21 @@ impl Document {
         Duration::from_nanos(self.duration_ns)
     }
 
-    /// Causes that came, and how often.
+    /// The causes that occurred, and how often.
     pub(crate) fn causes(&self) -> Vec<(&str, u64)> {
         let causes = self.errors.by_cause.iter().map(|(cause, count)| (cause.name(), *count));
         causes.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Checks that every message that was sent was answered, or counted as failed, and nothing else is wrong.
+    /// Checks that every message sent was answered or counted as failed, and that nothing else is
+    /// wrong.
     #[track_caller]
     pub(crate) fn accounts_for_all(&self) {
         let Messages { sent, answered, failed, .. } = self.messages;
         assert_eq!(sent, answered + failed, "{self:?}");
     }
 
-    /// Checks that all messages came back, so many of them.
+    /// Checks that all messages came back, and that there were this many.
     #[track_caller]
     pub(crate) fn is_all_right(&self, messages: u64) {
         let Messages { sent, answered, failed, unsent, .. } = self.messages;
@@ -103,7 +105,7 @@ impl Document {
     }
 }
 
-/// The time that a field gives.
+/// The time in a field.
 #[track_caller]
 pub(crate) fn time(ns: Option<u64>) -> Duration {
     Duration::from_nanos(ns.expect("there are times"))

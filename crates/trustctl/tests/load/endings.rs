@@ -1,4 +1,4 @@
-//! How a run ends before its time: by a signal, or because nobody reads what it prints.
+//! How a run ends early: by a signal, or because its output is not read.
 
 use std::io::{BufRead, BufReader};
 use std::time::Duration;
@@ -26,10 +26,10 @@ pub(crate) const TESTS: &[Named] = tests![
     progress_is_for_terminals_alone,
 ];
 
-/// Longer than a test waits.
+/// Longer than any test waits.
 const ENDLESS: &str = "--duration 3600 --rate 200 --concurrency 2";
 
-/// Frames after which a signal is sent.
+/// How many frames to wait for before sending a signal.
 const FRAMES: usize = 50;
 
 fn a_signal_ends_a_run_with_the_result_so_far() {
@@ -57,7 +57,8 @@ fn a_signal_ends_a_run_with_the_result_so_far() {
             assert!(on_the_way <= 2 * 100, "{seen:?}");
             assert_eq!((seen.errors.total, seen.messages.failed), (0, 0), "{seen:?}");
             assert!(seen.duration() < Duration::from_secs(60), "{seen:?}");
-            // What the server had not read when the client left may be gone: an answer that comes after it is met by a RST.
+            // Bytes that the server had not read when the client left may be lost: an answer sent
+            // after that is met by an RST.
             let frames: usize = server.seen_at_last().iter().map(|seen| seen.frames.len()).sum();
             let counted = seen.messages.answered..=seen.messages.sent;
             assert!(counted.contains(&(frames as u64)), "{frames} frames: {seen:?}");
@@ -86,7 +87,7 @@ fn a_second_reader_takes_the_log_that_a_signal_ended() {
     let path = home.elsewhere("a.hlog");
     let flags = format!("{ENDLESS} --json --hdr-log {}", path.display());
     let running = load(&home, &server, &flags).start();
-    // More than a second, so that there is a whole interval and a part of another.
+    // More than a second, so that there is one whole interval and part of another.
     kernel::wait_until("some frames", || server.frames() >= 300);
     running.signal(Signal::INT);
     let seen = Document::read(&running.wait().exits_with(130));
@@ -119,7 +120,7 @@ fn a_reader_that_leaves_ends_the_run_quietly() {
     assert!(line.starts_with("start_seconds,"), "{line:?}");
     running.wait().exits_with(0).complains_about_nothing();
 
-    // Nobody is there when the result is printed.
+    // The reader is gone when the result is printed.
     for flags in ["", "--json", "--csv"] {
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
@@ -152,7 +153,7 @@ fn progress_is_for_terminals_alone() {
         .complains_about_nothing();
 
     let terminal = Terminal::open();
-    // It comes back after each line of CSV: percentiles are known after the first.
+    // The progress line comes back after each line of CSV: percentiles are known after the first.
     let flags = format!("{flags} --csv");
     let running = load(&home, &server, &flags).env("TERM", "xterm").stderr(terminal.end()).start();
     let finished = running.wait_for(RUN_DEADLINE).exits_with(0);

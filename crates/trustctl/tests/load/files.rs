@@ -1,4 +1,4 @@
-//! Files that cannot be made or written.
+//! Files that cannot be created or written.
 
 use super::command::{RUN_DEADLINE, load};
 use super::document::Document;
@@ -35,7 +35,7 @@ fn a_log_that_cannot_be_written_ends_the_run() {
     assert!(text.starts_with("STOPPED") && text.contains(words[0]), "{text}");
     finished.complains_about(&words).complains_in_one_line();
 
-    // What was seen until then is worth something all the same.
+    // The results up to then are still worth something.
     let json = load(&home, &server, &format!("{flags} --json")).start();
     let finished = json.wait_for(RUN_DEADLINE).exits_with(74);
     let seen = Document::read(&finished);

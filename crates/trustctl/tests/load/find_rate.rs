@@ -1,4 +1,4 @@
-//! `--find-rate`: the highest rate that a server of known speed holds.
+//! `--find-rate`: the highest rate that a server of known speed can sustain.
 
 use std::thread;
 use std::time::Duration;
@@ -22,7 +22,8 @@ pub(crate) const TESTS: &[Named] = tests![
     an_overloaded_server_achieves_what_it_can_do_and_no_more,
 ];
 
-/// How long the server takes for a message, at least: it has one connection, so at most 500 messages a second come back.
+/// The shortest time that the server takes per message. It has one connection, so at most 500
+/// messages come back per second.
 const SERVICE: Duration = Duration::from_millis(2);
 
 fn search(finished: &Finished) -> RateSearch {
@@ -49,7 +50,7 @@ fn the_highest_rate_is_found_below_what_the_server_can_do() {
     let asked = |trial: &SearchTrial| trial.asked_per_second;
     let trials = &search.trials;
     assert_eq!(asked(&trials[0]), 50.0);
-    // Far above what it can do none holds, and the answer held at last.
+    // Far above what it can do no trial holds; the last trial holds and is the answer.
     assert!(trials.iter().all(|trial| asked(trial) < 700.0 || !holds(trial)), "{search:?}");
     let last = trials.last().expect("a trial");
     assert!(holds(last) && asked(last) == found, "{search:?}");
@@ -71,7 +72,8 @@ fn a_server_that_never_answers_holds_no_rate() {
     assert!(text.contains("\nTrials\n"), "{text}");
 }
 
-/// Starts a server that answers each message after `latency`, at most one in each `gap` on a connection.
+/// Starts a server that answers each message after `latency`, at most one per `gap` on a
+/// connection.
 fn late(latency: Duration, gap: Duration) -> Server {
     Server::start(move |client: &mut Client| client.echo_late(latency, gap))
 }
@@ -84,7 +86,8 @@ fn found(server: &Server, flags: &str) -> f64 {
 }
 
 fn latency_does_not_lower_the_rate_that_is_found() {
-    // 20 clients with 10 messages in flight each: 1,333 messages a second, however fast the machine is.
+    // 20 clients with 10 messages in flight each: 1,333 messages per second, however fast the
+    // machine is.
     let server = late(Duration::from_millis(150), Duration::ZERO);
     let flags = "--concurrency 20 --in-flight 10 --find-rate p99<300ms --rate 300 --duration 1";
     let rate = found(&server, flags);
@@ -92,7 +95,7 @@ fn latency_does_not_lower_the_rate_that_is_found() {
 }
 
 fn latency_longer_than_a_trial_does_not_hide_what_a_server_can_do() {
-    // Half a second of messages, each answered after a second, 200 a second at most.
+    // Half a second of messages, each answered after a second, at most 200 per second.
     let server = late(Duration::from_secs(1), Duration::from_millis(5));
     let flags = "--in-flight 10000 --find-rate p99<4s --rate 100 --duration 0.5";
     let rate = found(&server, flags);
@@ -114,7 +117,8 @@ fn an_overloaded_server_achieves_what_it_can_do_and_no_more() {
     for latency in [Duration::ZERO, Duration::from_secs(1)] {
         let server = late(latency, Duration::from_millis(10));
         let seen = command::document(&server, "--rate 200 --duration 2 --in-flight 1000", 0);
-        // 100 messages a second are all that it answers, and what it owes at the end comes later.
+        // It answers only 100 messages per second, and the answers that it owes at the end come
+        // later.
         seen.is_all_right(400);
         assert!((80.0..=110.0).contains(&seen.rate.achieved_per_second), "{seen:?}");
     }

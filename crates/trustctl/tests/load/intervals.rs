@@ -1,4 +1,5 @@
-//! A run over time: its intervals are whole seconds, end where it ends, and hide no second in which nothing happened.
+//! A run over time: its intervals are whole seconds, end where it ends, and hide no second in which
+//! nothing happened.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ pub(crate) const TESTS: &[Named] = tests![
     answers_behind_the_end_have_intervals_of_their_own,
 ];
 
-/// Runs it with `--csv`, and returns its intervals.
+/// Runs it with `--csv`; returns its intervals.
 fn intervals(server: &Server, flags: &str) -> Vec<Row> {
     let finished = run(server, &format!("{flags} --csv")).exits_with(0);
     let csv = Csv::read(finished.text());
@@ -31,7 +32,7 @@ fn the_last_interval_lasts_until_the_end_of_the_run() {
     assert_eq!(answered, 31, "{rows:?}");
     let last = &rows[3];
     assert!(last.length >= 0.05, "{rows:?}");
-    // Of the message that was due at three seconds: not thousands a second.
+    // The message that was due at three seconds must not show as thousands per second.
     assert!(last.answered_per_second <= 20.0 * f64::from(last.answered as u32), "{rows:?}");
 }
 
@@ -57,7 +58,7 @@ fn answers_behind_the_end_have_intervals_of_their_own() {
         let answered: u64 = rows.iter().map(|row| row.answered).sum();
         assert_eq!(answered, sent, "{rows:?}");
         assert_eq!(rows[0].answered, 0, "{rows:?}");
-        // None is much longer than a second, and none so short that a few answers are many a second.
+        // None is much longer than a second, and none so short that a few answers make a high rate.
         assert!(rows.iter().all(|row| row.length <= 1.2), "{rows:?}");
         assert!(rows.iter().all(|row| row.answered_per_second < 60.0), "{rows:?}");
         let last = rows.last().expect("intervals");

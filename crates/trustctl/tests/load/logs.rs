@@ -1,4 +1,4 @@
-//! The log of histograms, and that all reports of a run say the same.
+//! The log of histograms, and the agreement of all reports of a run.
 
 use std::fs::File;
 use std::io::BufReader;
@@ -23,14 +23,14 @@ pub(crate) const TESTS: &[Named] =
 
 /// A log, added up.
 pub(crate) struct Log {
-    /// Begin and length of each interval of the latency, in nanoseconds.
+    /// Start and length of each interval of the latency, in nanoseconds.
     pub(crate) rows: Vec<(u64, u64)>,
     /// The latencies of each.
     pub(crate) intervals: Vec<Histogram<u64>>,
     pub(crate) latency: Histogram<u64>,
     pub(crate) service: Histogram<u64>,
     pub(crate) header: Header,
-    /// What logs of whole runs end with.
+    /// The last line of a complete run's log.
     pub(crate) end: Option<End>,
 }
 
@@ -71,7 +71,7 @@ impl Log {
         Log { rows, intervals, latency, service, header, end: reader.end().cloned() }
     }
 
-    /// Checks that the log has the result's numbers.
+    /// Checks that the log has the same numbers as the result.
     #[track_caller]
     pub(crate) fn says_the_same_as(&self, document: &Document) {
         for (logged, told) in
@@ -102,8 +102,9 @@ impl Log {
     }
 }
 
-/// How many there are, and the percentiles in the order of [`all_of`], each as the highest time that the histogram does
-/// not tell from it. The document has the shortest and the longest exactly.
+/// The count, and the percentiles in the order of [`all_of`], each as the highest time that the
+/// histogram cannot distinguish from it. The document has the shortest and the longest time
+/// exactly.
 fn all(times: &Histogram<u64>) -> (u64, [Option<u64>; 9]) {
     let quantiles = [0.5, 0.75, 0.9, 0.95, 0.99, 0.999, 0.9999];
     let mut all = vec![times.highest_equivalent(times.min())];
@@ -114,7 +115,7 @@ fn all(times: &Histogram<u64>) -> (u64, [Option<u64>; 9]) {
     (times.len(), all.try_into().expect("there are nine"))
 }
 
-/// Checks that there are rows for two seconds and what was left, with these lengths in seconds.
+/// Checks that there are rows for two seconds and for the remainder, with these lengths in seconds.
 #[track_caller]
 fn has_a_row_a_second(lengths: &[f64]) {
     let [1.0, 1.0, last] = lengths else { panic!("{lengths:?}") };
@@ -149,7 +150,7 @@ fn csv_has_a_line_a_second_that_adds_up() {
     let csv = Csv::read(finished.text());
     csv.is_sound();
     has_a_row_a_second(&csv.rows.iter().map(|row| row.length).collect::<Vec<f64>>());
-    // The last messages of the warm-up may have come back behind it, and so their bytes.
+    // The last messages of the warm-up may have come back after it, and so their bytes.
     let answered = csv.rows.iter().map(|row| row.answered).sum::<u64>();
     assert!((1_000..=1_200).contains(&answered), "{csv:?}");
     assert!(csv.rows.iter().all(|row| row.errors == 0), "{csv:?}");

@@ -1,6 +1,8 @@
-//! `trustctl load` as its users run it, against servers that do one thing wrong, or right and slowly, and count.
+//! `trustctl load` as users run it, against servers that do one thing wrong, or everything right
+//! but slowly, and that count.
 //!
-//! Each test has a process of its own. Arguments are those of libtest: `cargo test -p trustctl --test load -- [TEST_NAME…]`.
+//! Each test has its own process. Arguments are those of libtest:
+//! `cargo test -p trustctl --test load -- [TEST_NAME…]`.
 
 mod addresses;
 mod agreement;
@@ -30,11 +32,11 @@ use std::time::Duration;
 
 use trust_testkit::suite::{Suite, Test};
 
-/// Four at a time: they wait much more than they work, and those that measure times are not to wait for each other.
+/// Four at a time: they mostly wait, and those that measure times must not wait for each other.
 const SUITE: Suite = Suite { deadline: Duration::from_secs(240), at_once: 4 };
 
 fn main() -> ExitCode {
-    // The longest first, so that nobody waits for it alone.
+    // The longest first, so that none of them runs on alone at the end.
     let tests = [
         stalls::TESTS,
         memory::TESTS,

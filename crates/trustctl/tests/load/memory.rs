@@ -20,22 +20,22 @@ pub(crate) const TESTS: &[Named] =
 /// Bytes of a message: one of length, one of payload.
 const MESSAGE: u64 = 2;
 
-/// After how many messages memory is looked at.
+/// After how many messages to measure memory.
 const LOOKS: [u64; 3] = [100_000, 1_000_000, 10_000_000];
 
-/// What memory may differ by, in bytes. The kernel gives a histogram, 0.26 MB each, its pages when other times come than
-/// before; a bit for each of ten million messages would be 1.25 MB.
+/// How much memory may differ, in bytes. The kernel gives a histogram, 0.26 MB each, its pages when
+/// new latencies occur. One bit per message would be 1.25 MB for ten million messages.
 const DIFFERENCE_MAX: u64 = 1024 * 1024;
 
-/// Longest time for all messages; the suite gives a test more. They take 3 s on a core of their own,
-/// and took over 50 s on one that several suites shared.
+/// Longest time for all messages; the suite allows a test more. They take 3 s on a core of their
+/// own, and took over 50 s on one shared by several suites.
 const PATIENCE: Duration = Duration::from_secs(200);
 
 fn memory_after_ten_million_messages_is_that_after_a_hundred_thousand() {
     let pid: Arc<OnceLock<u32>> = Arc::default();
     let (tell, told) = mpsc::channel();
     let pid_of_load = Arc::clone(&pid);
-    // Nothing is remembered of what comes: this process is not to grow either.
+    // Received bytes are not kept, as this process must not grow either.
     let server = Server::start(move |client: &mut Client| {
         let mut buffer = vec![0; 256 * 1024];
         let (mut seen, mut looks) = (0, LOOKS.iter());
@@ -46,7 +46,7 @@ fn memory_after_ten_million_messages_is_that_after_a_hundred_thousand() {
                 return Ok(());
             }
             seen += count as u64;
-            // Before the last messages are sent back, so that the process is there.
+            // Before the last messages are sent back, so that the process still exists.
             while let Some(look) = next.filter(|look| seen >= **look * MESSAGE) {
                 let pid = *pid_of_load.wait();
                 let bytes = ["VmRSS", "VmHWM"].map(|name| kernel::status_bytes(pid, name));

@@ -1,4 +1,4 @@
-//! What is refused before anything is sent, with which exit code and what is said.
+//! What is refused before anything is sent, with which exit code and which message.
 
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ fn a_start_is_a_time_that_can_be_waited_for() {
     refused(&home, &server, &format!("--start-at {far}"), &["--start-at", "at most a day"]);
     assert!(server.seen().is_empty(), "somebody was connected");
 
-    // A time that has passed is no reason not to start: the result says by how much.
+    // A time in the past does not prevent a start: the result says how late it was.
     let passed = now - Duration::from_secs(3600);
     let seen = document(&server, &format!("--start-at {passed} --messages 5"), 0);
     seen.is_all_right(5);
@@ -113,7 +113,7 @@ fn a_start_is_a_time_that_can_be_waited_for() {
         .unwrap_or_else(|| panic!("{:?}", seen.facts));
     assert!((3600.0..3700.0).contains(&late), "{late}");
 
-    // One that comes is waited for.
+    // A time in the future is waited for.
     let soon = jiff::Timestamp::now() + Duration::from_secs(1);
     let seen = document(&server, &format!("--start-at {soon} --messages 5"), 0);
     seen.is_all_right(5);

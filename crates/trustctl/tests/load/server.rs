@@ -1,4 +1,5 @@
-//! Servers in this process that do what a test says, a thread a connection, and remember what they saw.
+//! Servers in this process that behave as a test asks, with one thread per connection, and record
+//! what they saw.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,13 +11,13 @@ use socket2::SockRef;
 
 use trust_testkit::kernel;
 
-/// Longest wait of a server for a byte: longer than any run of the load, which is to end first.
+/// Longest wait of a server for a byte: longer than any run of the load, which must end first.
 const PATIENCE: Duration = Duration::from_secs(50);
 
 /// Bytes of a length field.
 const HEADER: usize = 4;
 
-/// Bytes that are received at once.
+/// Bytes received per call.
 const BUFFER_BYTES: usize = 65_536;
 
 /// A server that listens until this process ends.
@@ -32,11 +33,11 @@ struct Memory {
     peak: usize,
 }
 
-/// What was seen of a connection.
+/// The record of a connection.
 #[derive(Clone)]
 pub(crate) struct Seen {
     pub(crate) accepted: Instant,
-    /// When each frame was there as a whole.
+    /// When each frame was complete.
     pub(crate) frames: Vec<Instant>,
     pub(crate) received: Vec<u8>,
     pub(crate) sent: Vec<u8>,
@@ -51,7 +52,7 @@ pub(crate) struct Client {
 }
 
 impl Server {
-    /// A server that does this with each client. What `serve` returns does not matter.
+    /// A server that does this with each client. The result of `serve` is ignored.
     pub(crate) fn start(
         serve: impl Fn(&mut Client) -> io::Result<()> + Send + Sync + 'static,
     ) -> Server {
@@ -77,12 +78,12 @@ impl Server {
         Server { address, memory }
     }
 
-    /// A server that sends every frame back.
+    /// A server that echoes every frame.
     pub(crate) fn echo() -> Server {
         Server::start(Client::echo)
     }
 
-    /// A server that listens only until its first client is there, which it then serves.
+    /// A server that listens only until its first client has come, which it then serves.
     pub(crate) fn for_one(
         serve: impl FnOnce(&mut Client, SocketAddr) -> io::Result<()> + Send + 'static,
         backlog: Backlog,
@@ -97,7 +98,7 @@ impl Server {
         let shared = Arc::clone(&memory);
         thread::spawn(move || {
             let (stream, _) = listener.accept().expect("a connection");
-            // Both before the client has an answer, and so before it makes another connection.
+            // Both before the client gets an answer, and so before it opens another connection.
             let held = match backlog {
                 Backlog::Gone => {
                     drop(listener);
@@ -116,38 +117,38 @@ impl Server {
         self.address
     }
 
-    /// What was seen of each connection so far, in the order of accepting.
+    /// The record of each connection so far, in the order of accepting.
     pub(crate) fn seen(&self) -> Vec<Seen> {
         lock(&self.memory).connections.clone()
     }
 
-    /// The same when all connections are closed.
+    /// The same once all connections are closed.
     #[track_caller]
     pub(crate) fn seen_at_last(&self) -> Vec<Seen> {
         kernel::wait_until("the end of all connections", || lock(&self.memory).open == 0);
         self.seen()
     }
 
-    /// The most connections at the same time.
+    /// The most connections open at the same time.
     pub(crate) fn peak(&self) -> usize {
         lock(&self.memory).peak
     }
 
-    /// Frames of all connections so far.
+    /// The number of frames of all connections so far.
     pub(crate) fn frames(&self) -> usize {
         lock(&self.memory).connections.iter().map(|seen| seen.frames.len()).sum()
     }
 }
 
-/// What becomes of whoever comes after the first client.
+/// What happens to clients after the first one.
 pub(crate) enum Backlog {
-    /// Nobody listens any more.
+    /// There is no listener any longer.
     Gone,
-    /// There is no place in the queue: the kernel drops what asks for one.
+    /// The accept queue is full: the kernel drops further SYNs.
     Full,
 }
 
-/// Takes all places in the queue of that listener.
+/// Fills the accept queue of that listener.
 fn fill(address: SocketAddr) -> Vec<TcpStream> {
     /// More than a queue of the shortest length takes.
     const ATTEMPTS_MAX: usize = 16;
@@ -176,11 +177,11 @@ impl Client {
         add(&mut lock(&self.memory).connections[self.number - 1]);
     }
 
-    /// The next frame of four bytes of length and so many of payload.
+    /// The next frame: four bytes of length, then the payload.
     ///
     /// # Errors
     ///
-    /// What receiving says; `UnexpectedEof` at the client's FIN.
+    /// If receiving fails; `UnexpectedEof` at the client's FIN.
     pub(crate) fn frame(&mut self) -> io::Result<Vec<u8>> {
         let mut frame = vec![0; HEADER];
         self.stream.read_exact(&mut frame)?;
@@ -195,7 +196,7 @@ impl Client {
         Ok(frame)
     }
 
-    /// So many frames.
+    /// Skips this many frames.
     pub(crate) fn skip_frames(&mut self, count: usize) -> io::Result<()> {
         (0..count).try_for_each(|_| self.frame().map(drop))
     }
@@ -205,7 +206,7 @@ impl Client {
         self.stream.write_all(bytes)
     }
 
-    /// Sends so many frames back.
+    /// Echoes this many frames.
     pub(crate) fn echo_frames(&mut self, count: usize) -> io::Result<()> {
         (0..count).try_for_each(|_| {
             let frame = self.frame()?;
@@ -213,13 +214,13 @@ impl Client {
         })
     }
 
-    /// Sends every frame back.
+    /// Echoes every frame.
     pub(crate) fn echo(&mut self) -> io::Result<()> {
         self.echo_frames(usize::MAX)
     }
 
-    /// Sends every frame back after `latency`, and no two of them less than `gap` apart: whatever is asked of it, its
-    /// connection answers no more than one message each `gap`.
+    /// Echoes every frame after `latency`, and no two of them less than `gap` apart: whatever the
+    /// load, its connection answers at most one message per `gap`.
     pub(crate) fn echo_late(&mut self, latency: Duration, gap: Duration) -> io::Result<()> {
         let (keep, kept) = mpsc::channel::<(Instant, Vec<u8>)>();
         let mut stream = self.stream.try_clone()?;
@@ -243,7 +244,7 @@ impl Client {
         }
     }
 
-    /// Sends back what comes, whatever it is, changed by `change`, which gets the bytes and how many came before.
+    /// Sends back all bytes, changed by `change`, which gets the bytes and how many came before.
     pub(crate) fn relay(&mut self, mut change: impl FnMut(&mut [u8], usize)) -> io::Result<()> {
         let (mut buffer, mut before) = (vec![0; BUFFER_BYTES], 0);
         loop {
@@ -258,16 +259,16 @@ impl Client {
         }
     }
 
-    /// Sends FIN, and takes what still comes, so that no RST follows.
+    /// Sends FIN, and reads what still comes, so that no RST follows.
     pub(crate) fn leave(&mut self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)?;
         self.skip_frames(usize::MAX)
     }
 
-    /// Sends one frame back, with FIN in the same segment, so that the client finds both together.
+    /// Echoes one frame, with FIN in the same segment, so that the client finds both together.
     pub(crate) fn echo_and_leave(&mut self) -> io::Result<()> {
         let frame = self.frame()?;
-        // Holds the bytes back until FIN goes (tcp(7)).
+        // Holds the bytes back until the FIN is sent (tcp(7)).
         rustix::net::sockopt::set_tcp_cork(&self.stream, true)?;
         self.send(&frame)?;
         self.leave()
@@ -278,7 +279,7 @@ impl Client {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))
     }
 
-    /// Says nothing more until the client leaves.
+    /// Sends nothing more until the client leaves.
     pub(crate) fn be_silent(&mut self) -> io::Result<()> {
         self.skip_frames(usize::MAX)
     }
@@ -286,7 +287,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // Before the socket is closed, which lets the client's next connection come.
+        // Before the socket is closed, which lets the client open its next connection.
         lock(&self.memory).open -= 1;
     }
 }

@@ -1,4 +1,4 @@
-//! Settings of the load come from the file, from variables and from flags, as all settings do.
+//! Settings of the load come from the file, from variables and from flags, like all settings.
 
 use super::command::load;
 use super::document::Document;
@@ -52,7 +52,7 @@ fn what_is_said_to_run_it_again_does() {
     let flags = "--concurrency 2 --messages 7 --size 1-50 --framing u16le+incl --json";
     let first = Document::read(&load(&home, &server, flags).run().exits_with(0));
     let again = first.again.strip_prefix("trustctl ").expect("it is our command");
-    // As a shell would take it.
+    // As a shell would parse it.
     let script = format!("exec \"$0\" {again} --json");
     let second = home.trustctl_in_shell(&script, [""; 0]).run().exits_with(0);
     let second = Document::read(&second);
@@ -67,7 +67,7 @@ fn units_are_said_again_as_they_were_given() {
         "--duration 100ms --rate 0.1k --size 1Ki --max-frame 2KiB --fail-if p99>1h,rate<0.00001k";
     let launch = load(&home, &server, flags).env("TRUST_LOAD_WARM_UP", "0.0005m").args(["--json"]);
     let seen = Document::read(&launch.run().exits_with(0));
-    // What is the default in other words is left out.
+    // A value equal to the default is left out, even if written differently.
     let said = "--warm-up 0.0005m --rate 0.1k --size 1Ki --max-frame 2KiB --fail-if 'p99>1h,rate<0.00001k'";
     let said = format!("--duration 100ms {said} --seed ");
     assert!(seen.again.contains(&said), "{}", seen.again);

@@ -1,4 +1,4 @@
-//! The shape of a load, as the server sees it: how many clients, when, with what.
+//! The shape of a load, as seen by the server: how many clients, when, with what.
 
 use std::io;
 use std::thread;
@@ -39,7 +39,7 @@ fn clients_come_as_many_at_a_time_as_asked() {
         let connections = server.seen_at_last();
         assert_eq!(connections.len() as u64, clients);
         assert!(connections.iter().all(|seen| seen.frames.len() == 20));
-        // The server sees a client go later than the client itself, and never sees more.
+        // The server sees a client leave later than the client does, but never sees more.
         assert!(server.peak() as u64 <= peak, "{}", server.peak());
         let sent: usize = connections.iter().map(|seen| seen.received.len()).sum();
         assert_eq!((seen.bytes.sent, seen.bytes.received), (sent as u64, sent as u64));
@@ -76,7 +76,7 @@ fn connections_come_no_faster_than_asked() {
         let since = connection.accepted - begun;
         assert!(since >= GAP * at, "connection {at} came after {since:?}");
     }
-    // Whoever is connected does not wait for the others.
+    // A connected client does not wait for the others.
     let last = connections[9].accepted;
     assert!(connections[0].frames[1] < last, "the first one waited for the last one");
 }
@@ -93,13 +93,13 @@ fn no_message_waits_for_the_end_of_the_connection_before() {
     let seen = document(&server, flags, 0);
     seen.is_all_right(100);
     assert_eq!(seen.connections.made, 20, "{seen:?}");
-    // Of the next connection's messages the first, at least, would have waited.
+    // At least the first of the next connection's messages would have waited.
     assert!(time(seen.latency.p99_ns) < TARDY * 2 / 3, "{seen:?}");
     assert_eq!(seen.client.put_off, 0, "{seen:?}");
     let frames: Vec<usize> = server.seen().iter().map(|seen| seen.frames.len()).collect();
     assert_eq!(frames, [5; 20]);
 
-    // In a closed loop there are never more connections than clients, also in the server's eyes.
+    // In a closed loop there are never more connections than clients, even as seen by the server.
     let seen = document(&server, "--messages 6 --messages-per-connection 2", 0);
     seen.is_all_right(6);
     assert_eq!((seen.connections.made, seen.connections.peak), (3, 1), "{seen:?}");
@@ -113,7 +113,7 @@ fn a_rate_below_a_message_is_told_with_its_digits_and_rounded_up() {
         "2 messages/s; 100 % of the 1 message that 0.001 messages/s make in 0.5 s, rounded up";
     assert!(text.contains(told), "{text}");
     assert!(text.contains("rate of all clients 0.001 messages/s"), "{text}");
-    // Where rounding does not show it is not worth a word.
+    // If rounding makes no difference, it is not mentioned.
     let finished = run(&Server::echo(), "--rate 200 --duration 0.5").exits_with(0);
     assert!(finished.text().contains("% of the 200 requested"), "{}", finished.text());
 }
@@ -121,9 +121,9 @@ fn a_rate_below_a_message_is_told_with_its_digits_and_rounded_up() {
 fn what_a_connection_rate_holds_back_is_told_as_the_client_s() {
     let server = Server::echo();
     let flags = "--rate 100 --duration 1 --messages-per-connection 2";
-    // 50 connections a second are needed.
+    // 50 connections per second are needed.
     let seen = document(&server, &format!("{flags} --connect-rate 10"), 0);
-    // What is due before the first connection is there is left out.
+    // Messages due before the first connection are left out.
     seen.is_all_right(seen.messages.sent);
     assert!((80..=100).contains(&seen.client.put_off), "{seen:?}");
     let [limit] = &seen.client.limits[..] else { panic!("{seen:?}") };
@@ -133,7 +133,7 @@ fn what_a_connection_rate_holds_back_is_told_as_the_client_s() {
     assert_eq!(seen.client.put_off, 0, "{seen:?}");
 }
 
-/// Times from one frame to the next, of all connections together.
+/// Times from one frame to the next, over all connections together.
 fn gaps(connections: &[Seen]) -> Vec<Duration> {
     let mut times: Vec<Instant> =
         connections.iter().flat_map(|seen| seen.frames.iter().copied()).collect();
@@ -141,10 +141,11 @@ fn gaps(connections: &[Seen]) -> Vec<Duration> {
     times.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
 
-/// Messages a second of the tests of arrivals: few, so that a busy machine does not blur the times between them.
+/// Messages per second in the tests of arrivals: few, so that a busy machine does not blur the
+/// times between them.
 const RATE: u32 = 10;
 
-/// How much of all gaps is near that of a constant rate.
+/// The share of gaps that are close to that of a constant rate.
 fn regular_share(connections: &[Seen], rate: u32) -> f64 {
     let gap = Duration::from_secs(1) / rate;
     let gaps = gaps(connections);
@@ -172,7 +173,7 @@ fn a_constant_rate_is_constant() {
         assert!(*frame - begun >= due, "message {at} came before it was due");
     }
     let share = regular_share(&connections, RATE);
-    // A third would be chance. A busy machine was seen to leave seven in ten.
+    // A third would be chance. A busy machine has been seen to leave seven in ten.
     assert!(share > 0.5, "{share} of the gaps are near a tenth of a second");
 }
 
@@ -180,10 +181,10 @@ fn poisson_arrivals_are_not() {
     let server = Server::echo();
     let flags = format!("--rate {RATE} --duration 3 --concurrency 4 --arrivals poisson --seed 1");
     let seen = document(&server, &flags, 0);
-    // Five standard deviations, which is nothing to chance: the seed decides.
+    // Five standard deviations; there is no randomness from run to run, as the seed decides.
     assert!((3..=57).contains(&seen.messages.sent), "{seen:?}");
     seen.is_all_right(seen.messages.sent);
-    // A third of exponentially distributed times.
+    // A third, for exponentially distributed times.
     let share = regular_share(&server.seen_at_last(), RATE);
     assert!(share < 0.6, "{share} of the gaps are near a tenth of a second");
 }
@@ -210,7 +211,7 @@ fn a_client_that_thinks_pauses_after_each_answer() {
 
 fn what_happens_in_the_warm_up_is_not_measured() {
     const SLOW: Duration = Duration::from_millis(900);
-    // The first message alone is slow.
+    // Only the first message is slow.
     let serve = |client: &mut Client| {
         let frame = client.frame()?;
         thread::sleep(SLOW);
@@ -227,7 +228,7 @@ fn what_happens_in_the_warm_up_is_not_measured() {
     let connections = server.seen_at_last();
     assert_eq!(connections[0].frames.len(), 250);
     assert_eq!(seen.bytes.received, 250 * 68);
-    // Bytes count when they come: some may have been sent in the warm-up.
+    // Bytes count when they arrive: some may have been sent in the warm-up.
     let least = seen.messages.answered_in_time * 68;
     assert!((least..=250 * 68).contains(&seen.bytes.received_in_time), "{seen:?}");
     let seen = document(&Server::start(serve), "--rate 100 --duration 1", 0);
@@ -240,7 +241,7 @@ fn what_happens_in_the_warm_up_is_not_measured() {
                   warm-up.";
     assert!(words.join(" ").contains(reason), "{}", finished.text());
 
-    // A wrong byte is one at any time.
+    // A wrong byte is an error at any time.
     let wrong = Server::start(|client: &mut Client| {
         let mut frame = client.frame()?;
         if client.number == 1 {
@@ -255,9 +256,9 @@ fn what_happens_in_the_warm_up_is_not_measured() {
 
 fn no_more_messages_are_on_the_way_than_asked() {
     const IN_FLIGHT: usize = 7;
-    /// How long one more has time to come.
+    /// How long to wait for one more to come.
     const LOOK: Duration = Duration::from_millis(150);
-    // Answers only when nothing more comes: so many frames are then on the way.
+    // Answers only when nothing more comes: that is how many frames are in flight.
     let (tell, told) = std::sync::mpsc::channel();
     let holding = move |client: &mut Client| {
         let patience = client.stream.read_timeout()?;
@@ -295,16 +296,16 @@ fn shards_together_send_what_one_run_sends() {
     zero.is_all_right(24);
     one.is_all_right(16);
     assert_eq!((zero.facts["shard"].as_str(), one.facts["shard"].as_str()), ("0/2", "1/2"));
-    // The index came from the environment, which whoever runs it again may not have.
+    // The index came from the environment, which may be missing when the command is repeated.
     assert!(one.again.contains(" --shard 1/2 "), "{}", one.again);
     let frames = |server: &Server| -> Vec<usize> {
         server.seen_at_last().iter().map(|seen| seen.frames.len()).collect()
     };
     assert_eq!((frames(&whole), frames(&parts)), (vec![8; 5], vec![8; 5]));
 
-    // Few a second: a busy machine starts one process later than the other.
+    // Few per second: a busy machine starts one process later than the other.
     const TOGETHER: u32 = 2;
-    // Two halves of a rate, at the same time: each message has its place between those of the other half.
+    // Two halves of a rate, at the same time: each message falls between those of the other half.
     let server = Server::echo();
     let homes = [Home::new(), Home::new()];
     let start = jiff::Timestamp::now() + Duration::from_secs(1);

@@ -1,4 +1,5 @@
-//! A server that stalls for one second in ten: what an open loop says about it, and what a closed one hides.
+//! A server that stalls for one second in ten: what an open loop shows about it, and what a closed
+//! one hides.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,10 +19,10 @@ pub(crate) const TESTS: &[Named] = tests![
     a_stall_that_a_signal_ends_is_in_the_percentiles,
 ];
 
-/// How long the server does nothing, once.
+/// How long the server stalls, once.
 const STALL: Duration = Duration::from_secs(1);
 
-/// When it begins to do nothing, after its first message.
+/// When the stall begins, after the server's first message.
 const STALL_AFTER: Duration = Duration::from_secs(4);
 
 fn stalling() -> Server {
@@ -32,7 +33,7 @@ fn stalling() -> Server {
         while begun.elapsed() < STALL_AFTER {
             client.echo_frames(1)?;
         }
-        // With a message in hand, which waits for all of it, whenever that came.
+        // While it holds a message, which waits for the whole stall, whenever it came.
         let unlucky = client.frame()?;
         thread::sleep(STALL);
         client.send(&unlucky)?;
@@ -49,8 +50,8 @@ fn a_stall_is_seen_in_an_open_loop_and_hidden_by_a_closed_one() {
     let open = Document::read(&open.wait_for(RUN_DEADLINE).exits_with(0));
     let closed = Document::read(&closed.wait_for(RUN_DEADLINE).exits_with(0));
 
-    // A tenth of all messages were due in the stall, and waited for what was left of it: the slowest hundredth of all for
-    // nine tenths of it or more.
+    // A tenth of all messages were due in the stall and waited for the rest of it. The slowest
+    // hundredth of all messages waited for nine tenths of it or more.
     open.is_all_right(5_000);
     assert_eq!(open.duration(), Duration::from_secs(10));
     assert_eq!(open.rate.requested_per_second, Some(500.0));
@@ -58,11 +59,11 @@ fn a_stall_is_seen_in_an_open_loop_and_hidden_by_a_closed_one() {
     assert!((STALL * 88 / 100..STALL * 3 / 2).contains(&p99), "{p99:?}");
     assert!(max >= STALL, "{max:?}");
     assert!(time(open.latency.p50_ns) < STALL / 4, "{:?}", open.latency);
-    // One message alone was with the server while it did nothing.
+    // Only one message was with the server while it stalled.
     assert!(time(open.service.p99_ns) < STALL / 4, "{:?}", open.service);
     assert!(time(open.service.max_ns) >= STALL, "{:?}", open.service);
-    // The others waited with the client, which says so: those of the stall, and what a busy machine adds. On one core
-    // with many other processes that was half of all.
+    // The others waited with the client, which says so: those of the stall, and those that a busy
+    // machine adds. On one core with many other processes that was half of all.
     let held_back = open.client.held_back;
     assert!((450..5_000).contains(&held_back), "{held_back}");
 
@@ -87,13 +88,14 @@ fn a_stall_that_a_signal_ends_is_in_the_percentiles() {
     running.signal(Signal::INT);
     let seen = Document::read(&running.wait().exits_with(130));
 
-    // Four messages in seven wait, the first of them for two seconds: the slowest hundredth of all for hardly less.
+    // Four messages in seven wait, the first of them for two seconds, and the slowest hundredth of
+    // all for hardly less.
     assert_eq!(seen.messages.answered, ANSWERED as u64, "{seen:?}");
     assert!(seen.messages.outstanding >= UNANSWERED as u64, "{seen:?}");
     let (p99, max) = (time(seen.latency.p99_ns), time(seen.latency.max_ns));
     assert!(p99 >= Duration::from_millis(1_900) && max >= Duration::from_millis(1_970), "{seen:?}");
-    // They were sent: what they have waited is the server's.
+    // They were sent, so the time that they waited is the server's.
     assert!(time(seen.service.p99_ns) >= Duration::from_millis(1_900), "{seen:?}");
-    // That nothing failed is all the errors know of it.
+    // As nothing failed, the errors show nothing of it.
     assert_eq!((seen.errors.total, seen.messages.failed), (0, 0), "{seen:?}");
 }

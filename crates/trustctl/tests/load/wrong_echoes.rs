@@ -1,7 +1,7 @@
-//! Wrong echoes: each is found, with its place.
+//! Wrong echoes: each is found, with its position.
 //!
-//! What is due is worked out from what the server received and what it sent back: the first byte in which the two
-//! streams of a connection differ.
+//! The expected position is computed from what the server received and what it sent back: the first
+//! byte in which the two streams of a connection differ.
 
 use std::sync::{Arc, Mutex, mpsc};
 
@@ -25,13 +25,13 @@ pub(crate) const TESTS: &[Named] = tests![
 /// Bytes of a message of the default size, header included.
 const MESSAGE: usize = 68;
 
-/// How the bytes of a stream lie in messages.
+/// How a stream is divided into messages.
 #[derive(Clone, Copy)]
 enum Framing {
     U32Be,
     U16Le,
     Line,
-    /// No framing, and messages of so many bytes.
+    /// No framing, and messages of this many bytes.
     Raw(usize),
 }
 
@@ -44,7 +44,7 @@ impl Framing {
         }
     }
 
-    /// Bytes of the message at the front of the stream.
+    /// Length of the message at the front of the stream.
     fn message(self, stream: &[u8]) -> usize {
         match self {
             Framing::U32Be => {
@@ -58,7 +58,7 @@ impl Framing {
         }
     }
 
-    /// The first byte that connection `number` got back wrong.
+    /// The first wrong byte that connection `number` got back.
     fn first_wrong(self, number: usize, seen: &Seen) -> Wrong {
         let mut pairs = seen.received.iter().zip(&seen.sent);
         let at = pairs.position(|(received, sent)| received != sent).expect("a wrong byte");
@@ -85,7 +85,7 @@ impl Framing {
     }
 }
 
-/// A server that flips a bit of byte `at` of all that one connection sends.
+/// A server that flips a bit of byte `at` in everything that one connection sends.
 fn flipping(connection: usize, at: usize, bit: u8) -> Server {
     Server::start(move |client: &mut Client| {
         let is_wrong = client.number == connection;
@@ -98,7 +98,7 @@ fn flipping(connection: usize, at: usize, bit: u8) -> Server {
     })
 }
 
-/// Checks that one wrong echo was found, on that connection.
+/// Checks that one wrong echo was found, on this connection.
 #[track_caller]
 fn is_found(document: &Document, server: &Server, connection: usize, framing: Framing) {
     let seen = &server.seen()[connection - 1];
@@ -108,7 +108,8 @@ fn is_found(document: &Document, server: &Server, connection: usize, framing: Fr
 
 fn one_bit_in_a_million_bytes_is_found() {
     const MESSAGES: usize = 1_000_000_usize.div_ceil(MESSAGE);
-    // The four bytes of the first header, the first and the last byte of a payload, the same far behind, the millionth.
+    // The four bytes of the first header, the first and the last byte of a payload, the same much
+    // later, and the millionth byte.
     let places = [0, 1, 2, 3, 4, 67, 680_000, 680_003, 680_004, 680_067, 999_999];
     for (place, bit) in places.into_iter().zip((0..8).cycle()) {
         let server = flipping(1, place, 1 << bit);
@@ -135,7 +136,7 @@ fn one_bit_is_found_in_any_framing_and_size() {
         ("--size 1,10,1000", Framing::U32Be),
     ];
     for (flags, framing) in cases {
-        // At 50, the newline of a line of 50 bytes.
+        // At 50, the newline of a 50-byte line.
         for (place, bit) in [(0, 1), (1, 0x80), (50, 4), (997, 0x40)] {
             let server = flipping(1, place, bit);
             let flags = format!("{flags} --messages 1000 --in-flight 20");
@@ -171,7 +172,7 @@ fn every_wrong_connection_is_counted() {
     let flags = format!("--clients {CONNECTIONS} --concurrency 1 --messages 2");
     let document = document(&server, &flags, 1);
     assert_eq!(document.causes(), [("mismatch", CONNECTIONS as u64)], "{document:?}");
-    // The first ten have all they have.
+    // The first ten have received everything.
     let seen = server.seen();
     let due = (1..=10).map(|number| Framing::U32Be.first_wrong(number, &seen[number - 1]));
     assert_eq!(document.wrong, due.collect::<Vec<_>>());
@@ -205,8 +206,8 @@ fn a_frame_of_another_connection_is_found() {
     assert_eq!((document.messages.answered, document.messages.failed), (34, 6));
 }
 
-/// Serves with two frames, one after the other, changed by `change` into what is sent in their place, after four that
-/// are right.
+/// A server that answers four frames correctly, takes two more, and sends what `change` makes of
+/// them instead.
 fn changing(change: fn(Vec<u8>, Vec<u8>) -> Vec<u8>) -> Server {
     Server::start(move |client: &mut Client| {
         client.echo_frames(4)?;
@@ -218,7 +219,7 @@ fn changing(change: fn(Vec<u8>, Vec<u8>) -> Vec<u8>) -> Server {
 
 fn frames_that_are_doubled_lost_or_swapped_are_found() {
     type Change = fn(Vec<u8>, Vec<u8>) -> Vec<u8>;
-    // Which message it is whose echo is not due.
+    // The number of the message whose echo is wrong.
     let cases: [(Change, u64); 3] = [
         (|one, two| [one.clone(), one, two].concat(), 6),
         (|_, two| two, 5),
@@ -234,7 +235,8 @@ fn frames_that_are_doubled_lost_or_swapped_are_found() {
             (message - 1, 51 - message)
         );
     }
-    // With nothing else on the way, one too many is nobody's, and one too few does not come.
+    // With nothing else in flight, an extra echo belongs to no message, and a missing one does not
+    // come.
     let doubling = Server::start(|client: &mut Client| {
         client.echo_frames(4)?;
         let frame = client.frame()?;
