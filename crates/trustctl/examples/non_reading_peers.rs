@@ -1,12 +1,12 @@
-//! What peers that send and never read cost a server, and what they cost others.
+//! What peers that send and never read cost a server, and what they cost other clients.
 //!
 //! ```text
 //! cargo run --release -p trustctl --example non_reading_peers [PEERS]
 //! ```
 //!
-//! Starts `trustctl echo-server`, lets a healthy peer stream alone, connects the others with tiny buffers of
-//! their own and lets them send until nothing goes any more, lets the healthy peer stream again, and
-//! prints the server's memory: the kernel's (`ss -tm`) and its own (VmRSS).
+//! Starts `trustctl echo-server` and lets a healthy peer stream alone. Then it connects the others,
+//! with tiny buffers, and lets them send until they are stuck, and lets the healthy peer stream
+//! again. It prints the server's memory: the kernel's (`ss -tm`) and its own (VmRSS).
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-/// Bytes that the healthy peer streams at a time, how often it does, and in which frames.
+/// How many bytes the healthy peer streams at a time, how often, and in which frames.
 const BULK_BYTES: usize = 128 * 1024 * 1024;
 const BULK_ROUNDS: usize = 9;
 const FRAME_PAYLOAD: usize = 60_000;
@@ -25,7 +25,7 @@ const FRAME_PAYLOAD: usize = 60_000;
 /// Buffers of the peers that never read: as small as the kernel allows.
 const TINY_BUFFER: usize = 1;
 
-/// Peers are stuck when none of them could send for this long.
+/// Peers count as stuck when none of them could send for this long.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
 
 /// Stops the server when the measurement ends, however it ends.
@@ -86,13 +86,14 @@ fn start_server() -> Result<(Server, SocketAddr), Box<dyn Error>> {
             break event;
         }
     };
-    // Read on, so that the server's stdout never fills.
+    // Keep reading, so that the server's stdout never fills up.
     std::thread::spawn(move || lines.for_each(drop));
     let port = u16::try_from(start["port"].as_u64().ok_or("no port")?)?;
     Ok((server, SocketAddr::from((Ipv4Addr::LOCALHOST, port))))
 }
 
-/// The median of several streams: on a machine with few cores single ones differ by a factor of three.
+/// The median of several streams: on a machine with few cores, single ones differ by a factor of
+/// three.
 fn median_of_bulks(address: SocketAddr) -> Result<f64, Box<dyn Error>> {
     let rounds = (0..BULK_ROUNDS).map(|_| stream_bulk(address));
     let mut rates = rounds.collect::<Result<Vec<f64>, _>>()?;
@@ -100,7 +101,7 @@ fn median_of_bulks(address: SocketAddr) -> Result<f64, Box<dyn Error>> {
     Ok(rates[BULK_ROUNDS / 2])
 }
 
-/// Streams through a peer that reads as it sends; megabytes a second.
+/// Streams through a peer that reads as it sends; returns megabytes per second.
 fn stream_bulk(address: SocketAddr) -> Result<f64, Box<dyn Error>> {
     let mut sending = TcpStream::connect(address)?;
     let mut receiving = sending.try_clone()?;
@@ -126,7 +127,8 @@ fn stream_bulk(address: SocketAddr) -> Result<f64, Box<dyn Error>> {
     Ok(expected as f64 / 1e6 / started.elapsed().as_secs_f64())
 }
 
-/// Connects peers that send until none of them can; the peers, and the bytes they could send.
+/// Connects peers that send until none of them can; returns the peers, and how many bytes they
+/// sent.
 fn connect_and_fill(address: SocketAddr, peers: usize) -> io::Result<(Vec<Socket>, u64)> {
     let frame = [&(FRAME_PAYLOAD as u32).to_be_bytes()[..], &[7; FRAME_PAYLOAD]].concat();
     let sockets: Vec<Socket> = (0..peers)
@@ -143,7 +145,7 @@ fn connect_and_fill(address: SocketAddr, peers: usize) -> io::Result<(Vec<Socket
     let mut last_progress = Instant::now();
     while last_progress.elapsed() < STUCK_AFTER {
         for (socket, sent) in sockets.iter().zip(&mut sent) {
-            // On from where the last send stopped, so that the frames stay frames.
+            // From where the last send stopped, so that the frames stay intact.
             if let Ok(count) = socket.send(&frame[*sent % frame.len()..]) {
                 *sent += count;
                 last_progress = Instant::now();
@@ -153,7 +155,7 @@ fn connect_and_fill(address: SocketAddr, peers: usize) -> io::Result<(Vec<Socket
     Ok((sockets, sent.iter().sum::<usize>() as u64))
 }
 
-/// Bytes in the receive and in the send queues of the server's ends, with the kernel's own overhead.
+/// Bytes in the receive and send queues of the server's ends, including the kernel's overhead.
 fn kernel_bytes(port: u16) -> Result<(u64, u64), Box<dyn Error>> {
     let filter = format!("sport = :{port}");
     let output = Command::new("ss").args(["-tmnH", "state", "established", &filter]).output()?;
