@@ -152,7 +152,7 @@ fn lines_that_do_not_fit_are_told_of_once_where_they_are_missing() {
                     next += 1;
                 }
                 Written::Gap(missing) => next += u8::try_from(*missing).unwrap(),
-                Written::File(_) => unreachable!("nobody replaces it"),
+                Written::File(_) => unreachable!("nothing replaces it"),
             }
         }
         assert_eq!(next, b'd', "{paper:?}");

@@ -77,7 +77,7 @@ mod tests {
 
     impl Screen {
         fn take(&self) -> String {
-            std::mem::take(&mut self.0.lock().expect("nobody panics with it"))
+            std::mem::take(&mut self.0.lock().expect("no thread panics while holding it"))
         }
     }
 
@@ -107,7 +107,7 @@ mod tests {
         }
 
         fn write_str(&self, text: &str) -> io::Result<()> {
-            self.0.lock().expect("nobody panics with it").push_str(text);
+            self.0.lock().expect("no thread panics while holding it").push_str(text);
             Ok(())
         }
 
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn where_there_is_no_terminal_nothing_is_drawn() {
         let mut progress = Progress { terminal: None, bar: None };
-        progress.show(|_| panic!("a line for nobody"));
+        progress.show(|_| panic!("no line is wanted"));
         progress.clear();
     }
 }

@@ -133,6 +133,6 @@ fn read_strictly(text: &str) -> Vec<(String, Value)> {
     }
     let mut reader = serde_json::Deserializer::from_str(text);
     let fields = reader.deserialize_map(Fields).expect("a line is a JSON object");
-    reader.end().expect("nothing stands behind the object");
+    reader.end().expect("nothing follows the object");
     fields
 }

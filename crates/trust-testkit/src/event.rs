@@ -170,7 +170,7 @@ pub fn parse_all(bytes: &[u8], what: &str) -> Vec<Event> {
         .enumerate()
         .map(|(index, line)| match Event::parse(line) {
             Ok(event) => event,
-            Err(wrong) => panic!("line {} of {what} is no event, {wrong}", index + 1),
+            Err(wrong) => panic!("line {} of {what} is not an event: {wrong}", index + 1),
         })
         .collect()
 }

@@ -326,7 +326,7 @@ fn separate(what: CloneFlags, name: &str) {
     match unshare(what) {
         Ok(()) => (),
         Err(Errno::EPERM) => runner::skip(&format!("root, for {name} of its own")),
-        Err(error) => panic!("cannot have {name} of its own: {error}"),
+        Err(error) => panic!("cannot unshare {name}: {error}"),
     }
 }
 

@@ -150,7 +150,7 @@ impl Collected {
             let line = &self.bytes[self.parsed..self.parsed + length];
             match Event::parse(line) {
                 Ok(event) => self.events.push(event),
-                Err(wrong) => panic!("a line of stdout is no event, {wrong}"),
+                Err(wrong) => panic!("a line of stdout is not an event: {wrong}"),
             }
             self.parsed += length + 1;
         }

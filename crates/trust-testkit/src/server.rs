@@ -128,7 +128,7 @@ impl Server {
     fn listening(&self) -> (&Running, &Event) {
         match &self.what {
             What::Listening(running, start) => (running, start),
-            What::Started(..) => panic!("a program of a super-server's does not listen"),
+            What::Started(..) => panic!("a super-server's program does not listen"),
         }
     }
 
@@ -417,7 +417,7 @@ impl Server {
     pub fn stop_with_log_elsewhere(self) -> Vec<Event> {
         self.signal(Signal::TERM);
         let What::Listening(running, _) = self.what else {
-            panic!("programs of a super-server's print nothing");
+            panic!("a super-server's programs print nothing");
         };
         let finished = running.wait().exits_with(0).complains_about_nothing();
         let printed = finished.events();
@@ -470,7 +470,7 @@ impl Server {
     #[track_caller]
     pub fn has_ended(self) -> (Option<i32>, Vec<Event>) {
         let Server { what: What::Listening(running, _), home, .. } = self else {
-            panic!("programs of a super-server's have many exit codes");
+            panic!("a super-server's programs have many exit codes");
         };
         let finished = running.wait().complains_about_nothing();
         (finished.code(), checked_log(&home, &finished))

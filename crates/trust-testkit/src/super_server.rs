@@ -141,7 +141,7 @@ impl Shared {
         if *gate != Gate::Open {
             return;
         }
-        let (connection, _) = listener.accept().expect("somebody is there");
+        let (connection, _) = listener.accept().expect("a client is waiting");
         // Locked first, so that no list of the programs misses this one once it has answered.
         let mut programs = self.programs();
         programs.running.push(launch().start_over(connection.into()));

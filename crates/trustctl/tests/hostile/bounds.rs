@@ -174,7 +174,7 @@ pub(crate) fn table(cases: &[Case]) -> String {
     );
     let title = |name: &&str| {
         let case = cases.iter().find(|case| case.name == *name);
-        case.unwrap_or_else(|| panic!("a limit is held by {name:?}, which is no case")).title()
+        case.unwrap_or_else(|| panic!("a limit refers to {name:?}, which is not a case")).title()
     };
     for Bound { limit, peer, gone_by, end, keeps_to_it, cases } in bounds() {
         let held_by = cases.iter().map(title).collect::<Vec<_>>().join("; ");

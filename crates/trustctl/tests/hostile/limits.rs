@@ -423,7 +423,7 @@ fn waits_in_vain(server: &Server) {
     let waited = TcpStream::connect_timeout(&server.address(), STEP_DEADLINE)
         .map(Peer::over)
         .and_then(|peer| peer.stream().read(&mut [0]));
-    let error = waited.expect_err("nobody serves it");
+    let error = waited.expect_err("it is not served");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
 }
 

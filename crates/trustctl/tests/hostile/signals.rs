@@ -275,7 +275,7 @@ fn fifty_restarts(model: Model) {
         server = server_on(port, model);
     }
     load.join();
-    assert!(TcpStream::connect(address).is_err(), "somebody listens after the end");
+    assert!(TcpStream::connect(address).is_err(), "there is a listener after the end");
 }
 
 #[track_caller]

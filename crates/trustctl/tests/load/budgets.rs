@@ -139,7 +139,7 @@ fn what_is_no_budget_is_told_before_anything_is_sent() {
     let variable = load(&home, &server, RUN).env("TRUST_LOAD_FAIL_IF", "p99>5");
     let finished = variable.run().exits_with(64).prints("").complains_in_one_line();
     finished.complains_about(&["TRUST_LOAD_FAIL_IF", "without a unit"]);
-    assert!(server.seen().is_empty(), "somebody was connected");
+    assert!(server.seen().is_empty(), "a client connected");
 }
 
 fn what_is_no_budget_in_the_file_is_told_with_its_place() {
@@ -148,7 +148,7 @@ fn what_is_no_budget_in_the_file_is_told_with_its_place() {
     let finished = load(&home, &server, RUN).run().exits_with(78).prints("");
     let words = ["config.toml", "fail-if", "'p99>5'", "without a unit"];
     finished.complains_about(&words).complains_in_one_line();
-    assert!(server.seen().is_empty(), "somebody was connected");
+    assert!(server.seen().is_empty(), "a client connected");
 
     home.configure("[load]\nfail-if = \"p50>1ns\"\n");
     let finished = load(&home, &server, RUN).run().exits_with(1);

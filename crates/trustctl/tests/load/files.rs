@@ -23,7 +23,7 @@ fn a_file_that_cannot_be_made_is_told_first() {
         let words = [&format!("{flag}: cannot create"), "No such file"];
         finished.complains_about(&words).complains_in_one_line();
     }
-    assert!(server.seen().is_empty(), "somebody was connected");
+    assert!(server.seen().is_empty(), "a client connected");
 }
 
 fn a_log_that_cannot_be_written_ends_the_run() {

@@ -72,7 +72,7 @@ fn bad_settings_are_refused_with_what_is_allowed() {
     let with_index = |index| load(&home, &server, "--shard /2").env("JOB_COMPLETION_INDEX", index);
     let finished = with_index("2").run().exits_with(64).prints("").complains_in_one_line();
     finished.complains_about(&["JOB_COMPLETION_INDEX '2'", "from 0 to 1"]);
-    assert!(server.seen().is_empty(), "somebody was connected");
+    assert!(server.seen().is_empty(), "a client connected");
 }
 
 fn settings_that_contradict_each_other_are_refused() {
@@ -89,7 +89,7 @@ fn settings_that_contradict_each_other_are_refused() {
     for (flags, words) in cases {
         refused(&home, &server, flags, words);
     }
-    assert!(server.seen().is_empty(), "somebody was connected");
+    assert!(server.seen().is_empty(), "a client connected");
 }
 
 fn a_start_is_a_time_that_can_be_waited_for() {
@@ -101,7 +101,7 @@ fn a_start_is_a_time_that_can_be_waited_for() {
     let now = jiff::Timestamp::now();
     let far = now + Duration::from_secs(365 * 24 * 3600);
     refused(&home, &server, &format!("--start-at {far}"), &["--start-at", "at most a day"]);
-    assert!(server.seen().is_empty(), "somebody was connected");
+    assert!(server.seen().is_empty(), "a client connected");
 
     // A time in the past does not prevent a start: the result says how late it was.
     let passed = now - Duration::from_secs(3600);
@@ -141,7 +141,7 @@ fn more_clients_than_descriptors_are_refused() {
     };
     let finished = clients("1000").run().exits_with(71).prints("").complains_in_one_line();
     finished.complains_about(&["--concurrency", "1000", "may have 200", "ulimit -n"]);
-    assert!(server.seen().is_empty(), "somebody was connected");
+    assert!(server.seen().is_empty(), "a client connected");
     clients("100").run().exits_with(0).complains_about_nothing();
     assert_eq!(server.seen().len(), 100);
 }

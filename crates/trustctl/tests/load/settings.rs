@@ -35,7 +35,7 @@ fn a_bad_value_is_told_with_where_it_is_from() {
     home.configure("[load]\nrate = \"0\"\n");
     let finished = load(&home, &server, "").run().exits_with(78).prints("");
     finished.complains_about(&["config.toml", "rate", "'0'"]).complains_in_one_line();
-    assert!(server.seen().is_empty(), "somebody was connected");
+    assert!(server.seen().is_empty(), "a client connected");
 }
 
 fn any_new_setting_takes_the_load_that_checks_all() {

@@ -191,7 +191,7 @@ fn a_frame_of_another_connection_is_found() {
                 frame
             }
             2 => {
-                let take = take.lock().expect("nobody else panics");
+                let take = take.lock().expect("no other thread panics");
                 take.recv_timeout(STEP_DEADLINE).expect("the frame of the first connection")
             }
             _ => frame,

@@ -333,7 +333,7 @@ fn a_signal_ends_waiting_for_a_pipe_too() {
     thread::spawn(move || {
         input.write_all(&text.as_bytes()[..end]).expect("it is read");
         input.write_all(many.as_bytes()).expect("it is read");
-        tell.send(input).expect("somebody waits for it");
+        tell.send(input).expect("the test waits for it");
     });
     let input = told.recv_timeout(STEP_DEADLINE).expect("it reads a mebibyte");
     let deadline = Instant::now() + STEP_DEADLINE;
