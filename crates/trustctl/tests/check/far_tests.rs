@@ -1,4 +1,4 @@
-//! Servers behind a middlebox that ends a connection when one side has finished sending.
+//! Servers beyond a middlebox that ends a connection when one side has finished sending.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -37,7 +37,7 @@ use trust_testkit::suite::{Suite, Test};
 /// Eight at a time: they mostly wait.
 const SUITE: Suite = Suite { deadline: Duration::from_secs(120), at_once: 8 };
 
-/// The file that tells nextest which tests run alone.
+/// The file that says nextest which tests run alone.
 const NEXTEST: &str = include_str!("../../../../.config/nextest.toml");
 
 /// All cases.
