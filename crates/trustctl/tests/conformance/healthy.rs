@@ -310,6 +310,14 @@ pub(crate) const ALL: &[Healthy] = &[
     raw(ours("ours-raw", "ours, `--mode raw`", &["--mode=raw"])),
     ours("ours-auto", "ours, `--mode auto`", &["--mode=auto"]),
     Healthy {
+        preface: Some(ProxyPreface { version: ProxyVersion::V2, source: PrefaceSource::Own }),
+        ..ours(
+            "ours-proxy-protocol",
+            "ours, `--proxy-protocol`, behind `--send-proxy v2`",
+            &["--mode=framed", "--proxy-protocol"],
+        )
+    },
+    Healthy {
         name: "codec",
         about: "tokio-util's `LengthDelimitedCodec`",
         max_frame: 16 * 1024 * 1024,

@@ -12,6 +12,7 @@ use trust_testkit::document;
 use trust_testkit::event::{self, Event};
 use trust_testkit::peer::frame;
 use trust_testkit::program::{self, Finished, Home, Launch};
+use trust_testkit::server::Server;
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
 
@@ -170,6 +171,20 @@ fn test_send_proxy() {
         client.run().exits_with(0).complains_about_nothing().prints("hello\n");
     });
     assert_eq!(header, unknown.as_bytes());
+
+    let server = Server::start(["--proxy-protocol"]);
+    let address = server.address().to_string();
+    for flag in ["v1=[2001:db8::1]:99", "v2=[2001:db8::1]:99"] {
+        let client = home.echo_client([&address, "hello", "--send-proxy", flag]).run();
+        client.exits_with(0).complains_about_nothing().prints("hello\n");
+    }
+    let events = server.stop();
+    let connected = event::named(&events, "client_connect");
+    assert_eq!(connected.len(), 2, "{events:?}");
+    for connect in connected {
+        assert_eq!(connect.text("peer"), "[2001:db8::1]:99", "{connect:?}");
+        assert!(connect.text("proxy").starts_with("127.0.0.1:"), "{connect:?}");
+    }
 
     let refused = home.echo_client(["127.0.0.1:7", "--send-proxy", "v1=nobody"]).run();
     refused
