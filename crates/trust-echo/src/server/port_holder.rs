@@ -47,6 +47,10 @@ impl fmt::Display for PortHolder {
                 let name = process.name().unwrap_or_default();
                 write!(f, "process {} ({}) ", process.pid, name.escape_debug())?;
             }
+            // The process has closed it or ended, and TCP goes on.
+            None if socket.inode == 0 => {
+                f.write_str("the kernel, for a process that has closed it, ")?
+            }
             None => write!(f, "a process of user {user} that cannot be looked into ")?,
         }
         match state {
