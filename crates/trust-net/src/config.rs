@@ -25,7 +25,7 @@ pub enum Model {
 /// How a server is set up.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Where to listen: on all of these addresses, see [`listening::listen`](crate::listening::listen).
+    /// Where to listen: on all of these addresses, see [`listen`](crate::listening::listen).
     pub addresses: Vec<Address>,
     /// Permissions of the files of unix sockets (`chmod(2)`); `None`: what the umask leaves.
     pub socket_mode: Option<u32>,

@@ -100,8 +100,8 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     ///
-    /// Out of descriptors for the event loops; what `getsockname(2)` and `setsockopt(2)` report of a socket that is neither one of
-    /// TCP nor a unix socket.
+    /// Out of descriptors for the event loops; what `getsockname(2)` and `setsockopt(2)` report of a
+    /// socket that is neither one of TCP nor a unix socket.
     ///
     /// # Panics
     ///
@@ -134,8 +134,8 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     ///
-    /// Out of descriptors for the event loop; what `getsockname(2)` reports of a socket that is neither one of TCP nor a
-    /// unix socket.
+    /// Out of descriptors for the event loop; what `getsockname(2)` reports of a socket that is
+    /// neither one of TCP nor a unix socket.
     pub fn of_connection(
         config: ServerConfig,
         service: S,
