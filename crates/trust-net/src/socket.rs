@@ -76,7 +76,6 @@ pub(crate) fn prepare_stream(socket: &Socket) -> io::Result<()> {
 pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<Address> {
     let address = SockRef::from(&socket).local_addr()?;
     match Address::of_socket_address(&address) {
-        Some(Address::Ip(address)) => Ok(Address::Ip(canonical(address))),
         Some(address) => Ok(address),
         None if address.is_unix() => Ok(Address::Unix(UnixName::Path("".into()))),
         None => Err(io::ErrorKind::InvalidInput.into()),
@@ -92,8 +91,8 @@ pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<Address> {
 pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
     let unspecified: IpAddr = match local_address(socket)? {
         Address::Unix(_) => return unix_peer(socket),
-        Address::Ip(SocketAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
-        Address::Ip(SocketAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
+        Address::Ip(own) if own.ip().to_canonical().is_ipv4() => Ipv4Addr::UNSPECIFIED.into(),
+        Address::Ip(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     let address = SockRef::from(&socket).peer_addr().ok().and_then(|peer| peer.as_socket());
     Ok(Peer::Ip(address.map_or(SocketAddr::new(unspecified, 0), canonical)))
