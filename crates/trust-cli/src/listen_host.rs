@@ -4,8 +4,7 @@
 use trust_net::UnixName;
 
 use crate::settings::ValueKind;
-use crate::target::{SCHEME, check_zone, parse_unix, split};
-use crate::values::bare;
+use crate::target::{SCHEME, check_zone, parse_unix, split, unnamed_socket};
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +33,8 @@ impl ListenHost {
         if let Some(name) = text.strip_prefix(SCHEME) {
             return parse_unix(name).map(ListenHost::Unix);
         }
-        if text.contains('/') || text.starts_with('@') {
-            return Err(format!("a unix socket is named {SCHEME}{}", bare(text)));
+        if let Some(fault) = unnamed_socket(text) {
+            return Err(fault);
         }
         match split(text) {
             Some((Some(host), None)) => {
@@ -54,12 +53,10 @@ impl ListenHost {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::OsStr;
-
     use super::*;
 
     fn unix(name: &str) -> Result<ListenHost, String> {
-        Ok(ListenHost::Unix(UnixName::parse(OsStr::new(name)).unwrap()))
+        Ok(ListenHost::Unix(UnixName::parse(name.as_ref()).unwrap()))
     }
 
     #[test]
@@ -101,7 +98,7 @@ mod tests {
         }
         assert_eq!(refused("unix:/\u{fffd}"), "not UTF-8");
         for text in ["/run/x.sock", "./x", "run/x", "@name"] {
-            assert_eq!(refused(text), format!("a unix socket is named unix:{text}"));
+            assert_eq!(refused(text), format!("expected unix:{text} for a unix socket"));
         }
     }
 }

@@ -172,10 +172,17 @@ impl ServerWord {
     /// A few words without the text itself.
     pub fn parse(text: &str) -> Result<ServerWord, String> {
         if let Some(name) = text.strip_prefix(SCHEME) {
+            if parse_server_port(name).is_some() {
+                let host = SCHEME.trim_end_matches(':');
+                return Err(format!(
+                    "expected {SCHEME}./{name} for a unix socket, or {host} {name} for a port of \
+                     the host {host}"
+                ));
+            }
             return parse_unix(name).map(ServerWord::Unix);
         }
-        if text.starts_with(['/', '.', '@']) || text.contains('/') && !text.contains(':') {
-            return Err(format!("expected {SCHEME}{} for a unix socket", bare(text)));
+        if let Some(fault) = unnamed_socket(text) {
+            return Err(fault);
         }
         let (host, port) = split(text).ok_or_else(|| format!("expected {FORMS}"))?;
         let port = port.map(|port| {
@@ -361,13 +368,7 @@ pub(crate) fn parse_unix(text: &str) -> Result<UnixName, String> {
         Some(name) => ("name", name),
         None => ("path", text),
     };
-    if parse_server_port(text).is_some() {
-        let host = SCHEME.trim_end_matches(':');
-        return Err(format!(
-            "expected {SCHEME}./{text} for a unix socket, or {host} {text} for a port of the \
-             host {host}"
-        ));
-    }
+    // What bytes that are no text were made into on their way here.
     if text.contains(char::REPLACEMENT_CHARACTER) {
         return Err("not UTF-8".to_owned());
     }
@@ -378,6 +379,12 @@ pub(crate) fn parse_unix(text: &str) -> Result<UnixName, String> {
         }
         _ => format!("the {kind} of a unix socket has no byte 0"),
     })
+}
+
+/// What to say of a text that looks like a unix socket and does not begin with `unix:`.
+pub(crate) fn unnamed_socket(text: &str) -> Option<String> {
+    let is_one = text.starts_with(['/', '.', '@']) || text.contains('/') && !text.contains(':');
+    is_one.then(|| format!("expected {SCHEME}{} for a unix socket", bare(text)))
 }
 
 /// The host and the port as far as the text has them; `None`: it is neither.

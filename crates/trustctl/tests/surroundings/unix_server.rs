@@ -268,7 +268,7 @@ fn a_path_that_cannot_be_is_refused_in_one_line() {
     let no_port = format!("--port cannot be used with --host '{host}': a unix socket has no port");
     refused(&["--host", &host, "--port=1"], &no_port);
     refused(&["--host", &long], "the path of a unix socket has at most 107 bytes, this has 108");
-    refused(&["--host=/run/x.sock"], "a unix socket is named unix:/run/x.sock");
+    refused(&["--host=/run/x.sock"], "expected unix:/run/x.sock for a unix socket");
     refused(&["--host", &host, "--socket-mode=0888"], "as an octal number");
     refused(&["--port=0", "--socket-mode=0660"], "--socket-mode '0660' needs --host unix:PATH");
     refused(&["--host=unix:@x", "--socket-mode=0660"], "it makes no file");
