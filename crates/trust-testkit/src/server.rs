@@ -272,7 +272,8 @@ impl Server {
         }
     }
 
-    fn find_event(
+    /// The first such event, if it comes in time.
+    pub fn find_event(
         &self,
         name: &str,
         predicate: impl Fn(&Event) -> bool,

@@ -22,7 +22,7 @@ pub(crate) const CASES: &[Case] = &[
 const SOMEBODY_ELSES: &str = "a balancer of others takes the header";
 
 /// The module that passes streams on, which a package of its own has.
-const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+pub(crate) const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// Its log has the source and the destination of each connection.
 const HAPROXY: &str = "

@@ -10,6 +10,7 @@
 //! ```
 
 mod balancers;
+mod behind_balancers;
 mod bounds;
 mod case;
 mod client;
@@ -58,6 +59,7 @@ fn cases() -> Vec<Case> {
         idle::CASES,
         bounds::CASES,
         proxied::CASES,
+        behind_balancers::CASES,
     ]
     .concat()
 }
