@@ -2,9 +2,9 @@
 
 use rustix::process::Signal;
 
-use crate::children::Parent;
+use crate::children::{Parent, Process};
 use trust_testkit::STEP_DEADLINE;
-use trust_testkit::event;
+use trust_testkit::event::{self, Event};
 use trust_testkit::followed::Followed;
 use trust_testkit::kernel;
 use trust_testkit::model::Model;
@@ -52,6 +52,34 @@ fn a_child_that_dies_in_an_echo_costs_its_own_client_the_connection_and_nobody_e
         assert_eq!(event::named(&events, "client_close").len(), 4);
         assert_eq!(event::named(&events, "child_exit").len(), 4);
     }
+}
+
+/// The server has the client from the child, or logs the proxy itself.
+#[test]
+fn a_child_that_dies_has_its_client_logged_once_before_and_after_the_proxy_header() {
+    let server = Parent::start(&["--proxy-protocol", "--timeout", "60", "--proxy-timeout", "60"]);
+    let client = "203.0.113.7:4711".parse().expect("an address");
+    for begun in [&b"PROXY TCP4 203"[..], b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\nraw"] {
+        let mut victim = server.peer();
+        let proxy = victim.address();
+        victim.send(begun);
+        let is_its = |event: &Event| event.text("peer") == proxy.to_string();
+        let start = server.wait_for_event("child_start", is_its, STEP_DEADLINE);
+        let has_header = begun.ends_with(b"raw");
+        if has_header {
+            victim.receives(b"raw");
+            // A line on its way to the log would die with the child.
+            server.event_about(client, "client_connect");
+        }
+        Process(start.count("pid") as u32).signal(Signal::KILL);
+        victim.is_gone();
+        let close = server.closes(if has_header { client } else { proxy }, "child_died");
+        let told = close.has("proxy").then(|| close.text("proxy").to_owned());
+        assert_eq!(told, has_header.then(|| proxy.to_string()), "{close:?}");
+    }
+    // Every connect has its close, which is looked at with all events.
+    let events = server.stops_with(0);
+    assert_eq!(event::named(&events, "client_connect").len(), 2);
 }
 
 #[test]
