@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::case::Case;
+use trust_testkit::STEP_DEADLINE;
 use trust_testkit::event::{self, Event};
 use trust_testkit::kernel;
 use trust_testkit::model::Model;
@@ -265,8 +266,9 @@ fn settles(server: &Server, peer: &Peer, sent: &[u8]) {
 
 fn at_a_drain(model: Model) {
     let server = Server::of(model, [&PATIENT[..], &["--linger-timeout", "30"]].concat());
-    // One after the other is served, so there is one.
-    let count = if model.serves_several() { 2 } else { 1 };
+    // One after the other is served, or by a program each, whose signals are handled once it has
+    // said that it serves: so there is one.
+    let count = if model.serves_several() && model != Model::Inetd { 2 } else { 1 };
     let mut peers: Vec<Peer> = (0..count).map(|_| server.peer()).collect();
     let proxies: Vec<SocketAddr> = peers.iter().map(Peer::address).collect();
     if let Some(second) = peers.get_mut(1) {
@@ -275,6 +277,7 @@ fn at_a_drain(model: Model) {
     for peer in &peers {
         settles(&server, peer, if peer.address() == proxies[0] { b"" } else { b"PROXY " });
     }
+    server.wait_for_event("server_start", |_| true, STEP_DEADLINE);
     server.signal(Signal::TERM);
     for peer in &mut peers {
         peer.receives_end();
