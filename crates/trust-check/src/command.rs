@@ -55,9 +55,9 @@ A failure says what was expected and what came, what went over the wire, and
 which command tries it again.
 
 Examples:
-  4 bytes of length in front of each message:
+  4 bytes of length before each message:
     trustctl check localhost:9900
-  2 bytes, the low one first; or a newline behind each message:
+  2 bytes, the low one first; or a newline after each message:
     trustctl check localhost:9900 --framing u16le
     trustctl check localhost:9900 --framing line
   A server on a unix socket; cases that are about TCP are skipped:
@@ -69,7 +69,7 @@ Examples:
   A server that is right, for comparison:
     trustctl check --command 'trustctl echo-server --port {port}'
 
-docs/CHECK.md tells how to read a failure, and which bugs the cases find.
+docs/CHECK.md explains how to read a failure, and which bugs the cases find.
 ";
 
 /// The command.

@@ -48,7 +48,7 @@ pub const CASES: &[Case] = &[
     Case {
         id: "closing/3",
         title: "a FIN inside the payload ends the connection",
-        requirement: "The part of a message that a client left behind is never answered",
+        requirement: "An unfinished message of a client that has left is never answered",
         source: "docs/PROTOCOL.md (truncated_frame); recv(2)",
         bug: "what has arrived of a message is taken for all of it when the stream ends",
         needs: Needs::Length,
@@ -60,7 +60,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         id: "closing/4",
-        title: "answers arrive although unread data is queued behind a bad header",
+        title: "answers arrive although unread data is queued after a bad header",
         requirement: "Every message before a refused one is answered before the connection ends",
         source: "RFC 1122, 4.2.2.13; docs/PROTOCOL.md",
         bug: "answers still in a buffer are dropped with the connection, or a RST overtakes them",
@@ -73,7 +73,7 @@ pub const CASES: &[Case] = &[
         title: "a client that resets while idle does no harm",
         requirement: "A connection that was reset is forgotten, and the next client is served",
         source: "RFC 9293, 3.5.2; recv(2) (ECONNRESET)",
-        bug: "ECONNRESET is an error nobody handles, and ends the process",
+        bug: "ECONNRESET is not handled, and ends the process",
         needs: Needs::Anything,
         isolation: Isolation::Beside,
         run: |trial| reset_after(trial, &[], "a reset while idle"),

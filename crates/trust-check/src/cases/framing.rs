@@ -186,7 +186,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         id: "framing/18",
-        title: "what is behind a refused header is not taken for messages",
+        title: "bytes after a refused header are not taken for messages",
         requirement: "After a refused header the place of the next one is not known: nothing more is echoed",
         source: "docs/PROTOCOL.md",
         bug: "the server skips the header and goes on, out of step from then on",
@@ -199,7 +199,7 @@ pub const CASES: &[Case] = &[
         title: "messages that are as long as a segment, or a round number with their header, come back",
         requirement: "Every length up to the limit is as good as any other, with and without the header",
         source: "docs/PROTOCOL.md; RFC 9293, 3.7.1",
-        bug: "a total is kept in 16 bits, a buffer has room for a round number of bytes with the header, or a receive of a whole segment is taken for one that has more behind it",
+        bug: "a total is kept in 16 bits, a buffer has room for a round number of bytes with the header, or a receive of a whole segment is taken as a sign that more is waiting",
         needs: Needs::Messages,
         isolation: Isolation::Beside,
         run: lengths_around_segments,
@@ -468,7 +468,10 @@ fn bad_after_good(trial: &mut CaseTrial<'_>, together: Together) -> Judged {
         Together::Apart => wire.send_apart([&trial.frame(&good)[..], &bad])?,
     }
     wire.expect_echo(&[&good])?;
-    expect_refusal(&mut wire, "the header behind the last message says a length above the limit")?;
+    expect_refusal(
+        &mut wire,
+        "the header after the last message declares a length above the limit",
+    )?;
     Ok(Verdict::Pass)
 }
 

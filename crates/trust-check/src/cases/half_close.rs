@@ -86,9 +86,9 @@ pub const CASES: &[Case] = &[
     Case {
         id: "half-close/6",
         title: "a FIN without a byte ends the connection",
-        requirement: "A stream of no messages is a right one; the server closes and says nothing",
+        requirement: "A stream of no messages is valid; the server closes and sends nothing",
         source: "RFC 9293, 3.6; recv(2)",
-        bug: "the end is only looked for behind a message",
+        bug: "the end is only looked for after a message",
         needs: Needs::Anything,
         isolation: Isolation::Beside,
         run: fin_without_data,

@@ -86,7 +86,7 @@ pub const CASES: &[Case] = &[
     Case {
         id: "limits/5",
         title: "many idle clients, and a new one is served",
-        requirement: "A client that says nothing holds a connection and no more: no thread of a small pool",
+        requirement: "An idle client holds a connection and nothing else: no thread of a small pool",
         source: "docs/PROTOCOL.md",
         bug: "a fixed number of workers, each waiting for one client",
         needs: Needs::Anything,
@@ -98,7 +98,7 @@ pub const CASES: &[Case] = &[
         title: "a client that sends and never reads is stopped",
         requirement: "A server that cannot send stops receiving, or ends the connection",
         source: "docs/PROTOCOL.md (back-pressure); RFC 9293, 3.8.6",
-        bug: "answers that nobody reads are queued without a bound",
+        bug: "answers that are not read are queued without a bound",
         needs: Needs::Anything,
         isolation: Isolation::Alone,
         run: how_much_is_taken,

@@ -71,7 +71,7 @@ pub const CASES: &[Case] = &[
     case(
         "partial/7",
         "a whole message with half of the next header",
-        "bytes that are less than a header are dropped behind a whole message",
+        "fewer bytes than a header, after a whole message, are dropped",
         Needs::Messages,
         whole_and_a_half,
     ),
@@ -92,7 +92,7 @@ pub const CASES: &[Case] = &[
     Case {
         id: "partial/10",
         title: "nothing of an unfinished message is answered",
-        requirement: "A message is answered when it is whole; before that nobody knows whether it will be",
+        requirement: "A message is answered when it is whole; before that it may never become whole",
         source: "docs/PROTOCOL.md",
         bug: "bytes are sent back as they come, so that a message that never ends is answered in part",
         needs: Needs::Messages,

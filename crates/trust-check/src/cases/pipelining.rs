@@ -73,7 +73,7 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "pipelining/7",
-        "a large message and short ones behind it",
+        "a large message followed by short ones",
         ORDER,
         "the rest of a large answer is sent when the kernel has room, and others go first",
         large_then_short,
@@ -102,7 +102,7 @@ pub const CASES: &[Case] = &[
         "pipelining/10",
         "messages that end exactly where a receive ends",
         EACH,
-        "a receive that fills the buffer is taken for one that has more behind it",
+        "a receive that fills the buffer is taken as a sign that more is waiting",
         full_receives,
     ),
     case(

@@ -137,7 +137,7 @@ pub const CASES: &[Case] = &[
     Case {
         id: "recovery/10",
         title: "two clients that do not read for a while, each with bytes of its own",
-        requirement: "Answers that wait for their client go to that client, whoever else has answers waiting",
+        requirement: "Answers that wait for their client go to that client, whatever other clients' answers are waiting",
         source: "RFC 862; docs/PROTOCOL.md (back-pressure)",
         bug: "one place for the answers that the kernel did not take at once: they go to another client, or replace its own",
         needs: Needs::Anything,

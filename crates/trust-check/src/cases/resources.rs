@@ -78,7 +78,7 @@ pub const CASES: &[Case] = &[
         "the server is still there",
         "No client can end the server",
         "signal(7); send(2), EPIPE",
-        "a signal that nobody handles (SIGPIPE on a send to a client that has left), a crash, an exit where an error is about one client",
+        "an unhandled signal (SIGPIPE on a send to a client that has left), a crash, an exit where the error concerns one client",
         survival,
     ),
     case(
@@ -86,7 +86,7 @@ pub const CASES: &[Case] = &[
         "descriptors come back",
         "The descriptor of a connection is closed when the connection is over, however it ended",
         "close(2); accept(2), EMFILE",
-        "a way out of the connection's code that does not close its socket: after enough clients nobody is accepted any more",
+        "a code path that leaves the connection's socket open: after enough clients no one is accepted",
         descriptors,
     ),
     case(
@@ -118,7 +118,7 @@ pub const CASES: &[Case] = &[
         "no zombies are left",
         "A server that gives clients to child processes waits for those that have ended",
         "wait(2); signal(7), SIGCHLD",
-        "children are never waited for: after enough clients no process can be started any more",
+        "children are never waited for: after enough clients no process can be started",
         |trial| counted(trial, "zombies", ZOMBIES_ALLOWED, |had| had.zombies),
     ),
     case(

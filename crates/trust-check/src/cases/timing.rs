@@ -42,7 +42,7 @@ pub const CASES: &[Case] = &[
     Case {
         id: "timing/1",
         title: "an idle client is ended by the timeout",
-        requirement: "Silence for as long as the timeout ends the connection, and less does not",
+        requirement: "Silence ends the connection when it reaches the timeout, and not before",
         source: "docs/PROTOCOL.md (recv_timeout)",
         bug: "there is no timeout, or it is of another unit",
         needs: Needs::Anything,
@@ -118,7 +118,7 @@ pub const CASES: &[Case] = &[
     Case {
         id: "timing/8",
         title: "a client that does not read its answers is ended by the timeout",
-        requirement: "Answers that nobody takes for as long as the timeout end the connection",
+        requirement: "Answers that are not taken within the timeout end the connection",
         source: "docs/PROTOCOL.md (send_timeout)",
         bug: "the timeout is for receiving alone, and a client that does not read holds its place for ever",
         needs: Needs::Anything,
@@ -130,7 +130,7 @@ pub const CASES: &[Case] = &[
         title: "a client that never sends a byte is ended by the timeout",
         requirement: "The timeout begins with the connection, not with its first byte",
         source: "docs/PROTOCOL.md (recv_timeout)",
-        bug: "the timeout is set behind the first receive",
+        bug: "the timeout is only set after the first receive",
         needs: Needs::Anything,
         isolation: Isolation::Beside,
         run: |trial| silent_after(trial, &[], "a client that never sent a byte"),
