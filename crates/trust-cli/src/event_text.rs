@@ -53,16 +53,15 @@ impl LogFormat {
 }
 
 /// Widths of the columns: the longest event name, and the longest IPv4 address with a port.
-const EVENT_WIDTH: usize = 18;
+const EVENT_WIDTH: usize = 20;
 const PEER_WIDTH: usize = 21;
 
 /// Fields that people can do without. `conn` and `client_fd` are hidden, like `request_id`, because
 /// the line shows the peer.
-const HIDDEN: [&str; 11] = [
+const HIDDEN: [&str; 10] = [
     "request_id",
     "conn",
     "client_fd",
-    "peer_pid",
     "errno",
     "addr",
     "port",
@@ -227,7 +226,7 @@ mod tests {
             \"reason\":\"peer_fin\",\"mode\":\"raw\",\"bytes_in\":19,\"bytes_out\":12345,\
             \"frames_in\":0,\"frames_out\":0,\"duration_ms\":0.1309,\"rtt_us\":23,\
             \"retransmits\":0,\"unacked_bytes\":0}\n";
-        let expected = "16:12:32.165  client_close        127.0.0.1:57280        peer_fin  \
+        let expected = "16:12:32.165  client_close          127.0.0.1:57280        peer_fin  \
             19 B in  12,345 B out  0.1 ms\n";
         assert_eq!(rewritten(line), expected);
     }
@@ -237,7 +236,7 @@ mod tests {
         let line = "{\"ts\":\"2026-11-20T16:12:32.165Z\",\"level\":\"warn\",\"event\":\"new\",\
             \"request_id\":\"x\",\"have_bytes\":4,\"first_bytes\":\"GET /\",\"timeout_sec\":5.0,\"uptime_ms\":61000,\
             \"by_state\":{\"open\":1},\"retransmits\":2}\n";
-        let expected = "16:12:32.165  new                 have 4 B  first bytes GET /  timeout 5 s  uptime 61.0 s  \
+        let expected = "16:12:32.165  new                   have 4 B  first bytes GET /  timeout 5 s  uptime 61.0 s  \
             by state {\"open\":1}  retransmits 2\n";
         assert_eq!(rewritten(line), expected);
     }
@@ -246,7 +245,7 @@ mod tests {
     fn nothing_in_a_value_moves_a_terminal() {
         let line = "{\"ts\":\"2026-11-20T16:12:32.165Z\",\"level\":\"error\",\"event\":\"error\",\
             \"request_id\":\"x\",\"message\":\"a\\u001b[31mb\",\"exit\":64}\n";
-        let expected = "16:12:32.165  error               \"a\\u001b[31mb\"  exit 64\n";
+        let expected = "16:12:32.165  error                 \"a\\u001b[31mb\"  exit 64\n";
         assert_eq!(rewritten(line), expected);
     }
 
@@ -254,7 +253,7 @@ mod tests {
     fn the_level_is_seen_by_the_colour_and_lines_that_are_no_events_stay() {
         let line = "torn\n{\"ts\":\"T1Z\",\"level\":\"warn\",\"event\":\"e\"}\n";
         let text = String::from_utf8(rewrite(line.as_bytes(), Colours::On)).unwrap();
-        let expected = "torn\n\u{1b}[2m1\u{1b}[0m  \u{1b}[33me                 \u{1b}[0m\n";
+        let expected = "torn\n\u{1b}[2m1\u{1b}[0m  \u{1b}[33me                   \u{1b}[0m\n";
         assert_eq!(text, expected);
     }
 }

@@ -31,9 +31,9 @@ fn as_text_a_connection_is_lines_for_people_on_stdout_and_json_in_the_file() {
         wait_until("the end of the connection", || has("client_close"));
         server.signal(Signal::TERM);
         let shown = server.wait().exits_with(0).text().to_owned();
-        let of_client = |event: &str| format!("  {event:18}  {peer:21}");
+        let of_client = |event: &str| format!("  {event:20}  {peer:21}");
         for words in [
-            format!("  server_start        {:21}  auto  {model}  ", format!("127.0.0.1:{port}")),
+            format!("  server_start          {:21}  auto  {model}  ", format!("127.0.0.1:{port}")),
             of_client("client_connect").trim_end().to_owned(),
             of_client("client_close") + "  peer_fin  5 B in  5 B out  ",
         ] {
@@ -54,9 +54,12 @@ fn text_is_for_terminals_where_auto_decides_and_colours_are_left_out_on_request(
         terminal.shown()
     };
     let coloured = on_terminal("TRUST_LOG_LEVEL", "info");
-    assert!(coloured.contains("\u{1b}[32mlog_demo          \u{1b}[0m  hello\r\n"), "{coloured:?}");
+    assert!(
+        coloured.contains("\u{1b}[32mlog_demo            \u{1b}[0m  hello\r\n"),
+        "{coloured:?}"
+    );
     let plain = on_terminal("NO_COLOR", "1");
-    assert!(plain.ends_with("  log_demo            hello\r\n"), "{plain:?}");
+    assert!(plain.ends_with("  log_demo              hello\r\n"), "{plain:?}");
     let events = Home::new().trustctl(demo).run().exits_with(0).events();
     event::check_run(&events);
 }
