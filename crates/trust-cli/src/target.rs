@@ -130,9 +130,10 @@ impl Target {
             return Err(usage(format!("missing server: expected {FORMS}")));
         };
         let named = quoted(first);
-        let text = first.to_str().ok_or_else(|| usage(format!("server {named}: not UTF-8")))?;
-        let word =
-            ServerWord::parse(text).map_err(|fault| usage(format!("server {named}: {fault}")))?;
+        let text =
+            first.to_str().ok_or_else(|| usage(format!("invalid server {named}: not UTF-8")))?;
+        let word = ServerWord::parse(text)
+            .map_err(|fault| usage(format!("invalid server {named}: {fault}")))?;
         let (host, port) = match word {
             ServerWord::Unix(name) => return Ok((Target::unix(name), rest)),
             ServerWord::Host { host, port } => (host.unwrap_or_else(this_host), port),
@@ -147,7 +148,7 @@ impl Target {
             Some(port) => Ok((Target::new(host, port), rest)),
             None => {
                 let bad = quoted(port);
-                Err(usage(format!("server {named}: invalid port {bad}: expected {PORTS}")))
+                Err(usage(format!("invalid server {named}: invalid port {bad}: expected {PORTS}")))
             }
         }
     }

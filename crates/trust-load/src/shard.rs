@@ -43,7 +43,7 @@ pub enum NoIndex {
         of: u32,
     },
     /// It has none of the indexes.
-    #[error("{INDEX_VARIABLE} {}: expected a whole number from 0 to {} with /{of}", quoted(text), of - 1)]
+    #[error("invalid value {} for {INDEX_VARIABLE}: expected a whole number from 0 to {} with /{of}", quoted(text), of - 1)]
     Bad {
         /// What it has.
         text: String,
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(with("/3", Some("")), Err(unset.to_owned()));
         for bad in ["3", "-1", "x", "1 "] {
             let expected = format!(
-                "JOB_COMPLETION_INDEX '{bad}': expected a whole number from 0 to 2 with /3"
+                "invalid value '{bad}' for JOB_COMPLETION_INDEX: expected a whole number from 0 to 2 with /3"
             );
             assert_eq!(with("/3", Some(bad)), Err(expected));
         }

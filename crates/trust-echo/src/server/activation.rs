@@ -128,7 +128,10 @@ fn number<T: std::str::FromStr>(text: &OsString) -> Option<T> {
 }
 
 fn bad(name: &str, value: &OsString, allowed: &str) -> Failure {
-    Failure::new(ExitCode::Usage, format!("{name} {}: expected {allowed}", quoted(value)))
+    Failure::new(
+        ExitCode::Usage,
+        format!("invalid value {} for {name}: expected {allowed}", quoted(value)),
+    )
 }
 
 #[cfg(test)]
@@ -157,11 +160,14 @@ mod tests {
     #[test]
     fn what_is_no_number_or_too_large_is_refused_with_what_is_allowed() {
         for fds in ["0", "17", "99999999999999999999", "-1", "+1", "1 ", "", "one", "0x1"] {
-            let expected = format!("LISTEN_FDS '{fds}': expected a whole number from 1 to 16");
+            let expected = format!(
+                "invalid value '{fds}' for LISTEN_FDS: expected a whole number from 1 to 16"
+            );
             assert_eq!(count(Some("77"), Some(fds)), Err(expected));
         }
         for pid in ["", "-77", "seven", "77777777777777"] {
-            let expected = format!("LISTEN_PID '{pid}': expected the number of a process");
+            let expected =
+                format!("invalid value '{pid}' for LISTEN_PID: expected the number of a process");
             assert_eq!(count(Some(pid), Some("1")), Err(expected));
         }
     }

@@ -138,7 +138,10 @@ fn sign_of_life(
         text.parse::<u64>().ok()
     };
     let bad = |name: &str, text: &OsStr, allowed: &str| {
-        Failure::new(ExitCode::Usage, format!("{name} {}: expected {allowed}", quoted(text)))
+        Failure::new(
+            ExitCode::Usage,
+            format!("invalid value {} for {name}: expected {allowed}", quoted(text)),
+        )
     };
     if let Some(pid) = pid {
         let allowed = "the number of a process";
@@ -178,10 +181,10 @@ mod tests {
     fn what_is_no_number_is_refused_with_what_is_allowed() {
         for micros in ["0", "-1", "1s", "99999999999999999999"] {
             let allowed = "a whole number of microseconds from 1";
-            let message = format!("WATCHDOG_USEC '{micros}': expected {allowed}");
+            let message = format!("invalid value '{micros}' for WATCHDOG_USEC: expected {allowed}");
             assert_eq!(interval(micros, None), Err(message));
         }
-        let message = "WATCHDOG_PID 'me': expected the number of a process";
+        let message = "invalid value 'me' for WATCHDOG_PID: expected the number of a process";
         assert_eq!(interval("1", Some("me")), Err(message.to_owned()));
     }
 

@@ -111,7 +111,10 @@ fn test_listen_fds_wrong() {
         launch.run().exits_with(64).complains_about(words).complains_in_one_line();
     };
     for count in ["17", "99999999999999999999", "-1", "one", "0"] {
-        let words = [&format!("LISTEN_FDS '{count}'"), "expected a whole number from 1 to 16"];
+        let words = [
+            &format!("invalid value '{count}' for LISTEN_FDS"),
+            "expected a whole number from 1 to 16",
+        ];
         refused(ONE_HANDED_OVER, count, &[], &words);
     }
     let allowed = "expected a listening TCP or unix socket";
@@ -121,7 +124,12 @@ fn test_listen_fds_wrong() {
     let file = "LISTEN_PID=$$ exec \"$0\" \"$@\" 3<\"$0\"";
     refused(file, "1", &[], &["descriptor 3 of LISTEN_FDS is a file", allowed]);
     let word = "LISTEN_PID=self exec \"$0\" \"$@\" 3<&0";
-    refused(word, "1", &[], &["LISTEN_PID 'self'", "expected the number of a process"]);
+    refused(
+        word,
+        "1",
+        &[],
+        &["invalid value 'self' for LISTEN_PID", "expected the number of a process"],
+    );
     refused(ONE_HANDED_OVER, "1", &["--port=0"], &["--port '0'", "LISTEN_FDS", "leave it out"]);
     refused(ONE_HANDED_OVER, "1", &["--host=::"], &["--host '::'", "LISTEN_FDS", "leave it out"]);
 

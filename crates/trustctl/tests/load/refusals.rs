@@ -71,7 +71,7 @@ fn bad_settings_are_refused_with_what_is_allowed() {
     );
     let with_index = |index| load(&home, &server, "--shard /2").env("JOB_COMPLETION_INDEX", index);
     let finished = with_index("2").run().exits_with(64).prints("").complains_in_one_line();
-    finished.complains_about(&["JOB_COMPLETION_INDEX '2'", "from 0 to 1"]);
+    finished.complains_about(&["invalid value '2' for JOB_COMPLETION_INDEX", "from 0 to 1"]);
     assert!(server.seen().is_empty(), "a client connected");
 }
 

@@ -314,7 +314,7 @@ fn load_and_load_merge_are_told_apart() {
     let refused = run(&["load", "--host", "merge"]).exits_with(64);
     refused.complains_about(&["--host 'merge' has no port", "error"]);
     let front = logs.home.echo_load_test(["merge", "x"]).run().exits_with(64);
-    front.complains_about(&["server 'merge': invalid port 'x'"]);
+    front.complains_about(&["invalid server 'merge': invalid port 'x'"]);
 }
 
 #[test]

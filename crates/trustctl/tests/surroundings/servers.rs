@@ -72,9 +72,12 @@ fn every_client_command_says_the_same_about_a_server_that_is_none() {
     let forms = "HOST:PORT, HOST PORT, [IPV6]:PORT, :PORT, PORT, unix:PATH or unix:@NAME";
     let cases: [(&[&str], String); 8] = [
         (&["localhost"], format!("server 'localhost' has no port: expected {forms}")),
-        (&["a:b:c"], format!("server 'a:b:c': expected {forms}")),
+        (&["a:b:c"], format!("invalid server 'a:b:c': expected {forms}")),
         (&["--host=a:b:c"], format!("invalid value 'a:b:c' for --host: expected {forms}")),
-        (&[":0"], "server ':0': invalid port '0': expected a port from 1 to 65535".to_owned()),
+        (
+            &[":0"],
+            "invalid server ':0': invalid port '0': expected a port from 1 to 65535".to_owned(),
+        ),
         (&["--port=0"], "invalid value '0' for --port: ".to_owned()),
         (&["--host=h"], "--host 'h' has no port: add it as HOST:PORT or with --port".to_owned()),
         (&["--port=1", "h:2"], "--port cannot be used with 'h:2': name the server once".to_owned()),

@@ -76,13 +76,19 @@ fn every_client_command_says_the_same_about_a_unix_socket_that_is_none() {
     let home = Home::new();
     let long = format!("unix:{}", "x".repeat(108));
     let cases: [(&[&str], &str); 9] = [
-        (&["/run/x.sock"], "server '/run/x.sock': expected unix:/run/x.sock for a unix socket"),
+        (
+            &["/run/x.sock"],
+            "invalid server '/run/x.sock': expected unix:/run/x.sock for a unix socket",
+        ),
         (
             &["--host=./x.sock"],
             "invalid value './x.sock' for --host: expected unix:./x.sock for a unix socket",
         ),
-        (&["unix:80"], "server 'unix:80': expected unix:./80 for a unix socket, or unix 80 for"),
-        (&["unix:"], "server 'unix:': expected a path after unix:"),
+        (
+            &["unix:80"],
+            "invalid server 'unix:80': expected unix:./80 for a unix socket, or unix 80 for",
+        ),
+        (&["unix:"], "invalid server 'unix:': expected a path after unix:"),
         (&["--host=unix:@"], "invalid value 'unix:@' for --host: expected a name after unix:@"),
         (&["-4", "unix:/s"], "-4 cannot be used with unix:/s: a unix socket is neither IPv4 nor"),
         (&["-6", "--host=unix:/s"], "-6 cannot be used with unix:/s: a unix socket is neither"),
