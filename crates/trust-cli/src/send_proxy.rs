@@ -29,7 +29,7 @@ fn parse(text: &str) -> Result<ProxyPreface, String> {
     let source = match (version, source) {
         (_, None) => PrefaceSource::Own,
         (ProxyVersion::V1, Some("unknown")) | (ProxyVersion::V2, Some("local")) => {
-            PrefaceSource::Nobody
+            PrefaceSource::Unknown
         }
         (ProxyVersion::V1, Some("local")) => {
             return Err("v1 has no LOCAL: expected v1=unknown or v2=local".to_owned());
@@ -70,7 +70,7 @@ fn address(text: &str) -> Result<PrefaceSource, String> {
 pub fn described(preface: &ProxyPreface, is_unix: bool) -> String {
     let version = version(preface);
     let source = match preface.source {
-        PrefaceSource::Own if is_unix => PrefaceSource::Nobody,
+        PrefaceSource::Own if is_unix => PrefaceSource::Unknown,
         PrefaceSource::Address { ip, port: None } if is_unix => {
             PrefaceSource::Address { ip, port: Some(0) }
         }
@@ -78,8 +78,8 @@ pub fn described(preface: &ProxyPreface, is_unix: bool) -> String {
     };
     match (source, preface.version) {
         (PrefaceSource::Own, _) => format!("{version}, from the address of each connection"),
-        (PrefaceSource::Nobody, ProxyVersion::V1) => format!("{version}, UNKNOWN"),
-        (PrefaceSource::Nobody, ProxyVersion::V2) => format!("{version}, LOCAL"),
+        (PrefaceSource::Unknown, ProxyVersion::V1) => format!("{version}, UNKNOWN"),
+        (PrefaceSource::Unknown, ProxyVersion::V2) => format!("{version}, LOCAL"),
         (PrefaceSource::Address { ip, port: None }, _) => {
             format!("{version}, from {ip} with the port of each connection")
         }

@@ -18,8 +18,8 @@ pub struct ProxyPreface {
 pub enum PrefaceSource {
     /// For itself: the socket's own address.
     Own,
-    /// For nobody, as in a balancer's health check: UNKNOWN or LOCAL.
-    Nobody,
+    /// For no client, as in a balancer's health check: UNKNOWN or LOCAL.
+    Unknown,
     /// For this address.
     Address {
         /// Without a zone, which means nothing elsewhere.
@@ -30,12 +30,13 @@ pub enum PrefaceSource {
 }
 
 impl ProxyPreface {
-    /// The header of a connection with these ends. An end without an address of TCP, as unix
-    /// sockets have none, is nobody's; for a source that is named it is 0.0.0.0 or ::, port 0.
+    /// The header of a connection with these ends. If one of them has no TCP address, as unix
+    /// sockets have none, it is for no client; with a source that is named, that end is 0.0.0.0 or
+    /// ::, port 0.
     pub fn header(&self, own: Option<SocketAddr>, peer: Option<SocketAddr>) -> ProxyHeader {
         let ends = match self.source {
             PrefaceSource::Own => own.zip(peer),
-            PrefaceSource::Nobody => None,
+            PrefaceSource::Unknown => None,
             PrefaceSource::Address { ip, port } => {
                 let any = match ip {
                     IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
@@ -79,7 +80,7 @@ mod tests {
     fn the_source_is_the_own_address_unless_another_is_named() {
         let to = |source: &str| Some([source, V4.1].map(str::to_owned));
         assert_eq!(said(PrefaceSource::Own, Some(V4)), to(V4.0));
-        assert_eq!(said(PrefaceSource::Nobody, Some(V4)), None);
+        assert_eq!(said(PrefaceSource::Unknown, Some(V4)), None);
         assert_eq!(said(named("203.0.113.7", Some(4711)), Some(V4)), to("203.0.113.7:4711"));
         assert_eq!(said(named("203.0.113.7", None), Some(V4)), to("203.0.113.7:1000"));
         assert_eq!(said(named("2001:db8::1", Some(0)), Some(V4)), to("[2001:db8::1]:0"));
@@ -88,7 +89,7 @@ mod tests {
     #[test]
     fn a_socket_without_tcp_addresses_has_a_source_only_if_one_is_named() {
         assert_eq!(said(PrefaceSource::Own, None), None);
-        assert_eq!(said(PrefaceSource::Nobody, None), None);
+        assert_eq!(said(PrefaceSource::Unknown, None), None);
         let v4 = ["203.0.113.7:0", "0.0.0.0:0"].map(str::to_owned);
         assert_eq!(said(named("203.0.113.7", None), None), Some(v4));
         let v6 = ["[2001:db8::1]:99", "[::]:0"].map(str::to_owned);

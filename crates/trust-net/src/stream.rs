@@ -25,11 +25,12 @@ const QUEUE_PAUSE_PART: u32 = 8;
 
 /// A connection of a client, or its attempt to have one.
 ///
-/// A send that fails does not end it: what the peer had sent before can still be received, and then how it ended.
+/// A send that fails does not end it: what the peer had sent before can still be received, and then
+/// how it ended.
 #[derive(Debug)]
 pub struct ClientStream {
     socket: Socket,
-    /// Why nothing can be sent any more.
+    /// Why nothing more can be sent.
     broken: Option<i32>,
     /// What the kernel has not taken of the preface: nothing, but where it is out of memory.
     unsent_preface: Box<[u8]>,
@@ -49,8 +50,8 @@ pub enum Incoming {
 }
 
 impl ClientStream {
-    /// Begins to connect. The socket becomes writable when [`ClientStream::finish_connecting`] has an answer. `configure`
-    /// sets what has to be set before the first segment.
+    /// Begins to connect. The socket becomes writable when [`ClientStream::finish_connecting`] has
+    /// an answer. `configure` sets what has to be set before the first segment.
     ///
     /// # Errors
     ///
@@ -86,8 +87,8 @@ impl ClientStream {
     }
 
     /// Whether [`ClientStream::begin_connecting`] failed because the accept queue of a unix socket
-    /// is full (EAGAIN, `connect(2)`). Unlike EINPROGRESS nothing is under way then, and no
-    /// readiness tells when there is room: begin again after [`ClientStream::queue_pause`].
+    /// is full (EAGAIN, `connect(2)`). Unlike with EINPROGRESS, nothing is under way then, and
+    /// readiness does not show when there is room: begin again after [`ClientStream::queue_pause`].
     pub fn is_queue_full(address: &Address, error: &io::Error) -> bool {
         matches!(address, Address::Unix(_)) && errno::of(error) == errno::WOULD_BLOCK
     }
@@ -106,8 +107,9 @@ impl ClientStream {
         if let Some(error) = self.socket.take_error()? {
             return Err(error);
         }
-        // With nobody listening on a port of the ephemeral range, the kernel may pick that very port as
-        // the own one, and the socket connects to itself (RFC 9293, section 3.5): a perfect echo.
+        // If nothing listens on a port of the ephemeral range, the kernel may pick that very port
+        // as the local one, and the socket connects to itself (RFC 9293, section 3.5): a perfect
+        // echo.
         match (self.socket.local_addr(), self.socket.peer_addr()) {
             (Ok(own), Ok(peer)) if own.as_socket().is_some() && own == peer => {
                 Err(Errno::CONNREFUSED.into())
@@ -126,8 +128,9 @@ impl ClientStream {
         Address::of_socket_address(&address).ok_or_else(|| Errno::AFNOSUPPORT.into())
     }
 
-    /// Sends the header of the PROXY protocol in front of everything else, once it is connected; what it was. What the
-    /// kernel does not take of it goes with the next [`ClientStream::send`] or [`ClientStream::flush_preface`].
+    /// Sends the header of the PROXY protocol before everything else, once it is connected, and
+    /// returns it. What the kernel does not take of it goes with the next [`ClientStream::send`] or
+    /// [`ClientStream::flush_preface`].
     pub fn send_preface(&mut self, preface: &ProxyPreface) -> EncodedProxyHeader {
         let ends = [self.socket.local_addr(), self.socket.peer_addr()];
         let [own, peer] = ends.map(|end| end.ok().as_ref().and_then(SockAddr::as_socket));
@@ -153,8 +156,9 @@ impl ClientStream {
         !self.has_unsent_preface()
     }
 
-    /// Sends with one call; how many bytes the kernel took. None if it takes no more now, or if sending fails, which
-    /// [`ClientStream::receive`] tells. What is left of a preface goes first and does not count.
+    /// Sends with one call; returns how many bytes the kernel took. None if it takes no more now,
+    /// or if sending fails, which [`ClientStream::receive`] reports. What is left of a preface goes
+    /// first and does not count.
     pub fn send(&mut self, bytes: &[u8]) -> usize {
         match self.flush_preface() && !bytes.is_empty() {
             true => self.send_stream(bytes),
@@ -177,7 +181,8 @@ impl ClientStream {
         0
     }
 
-    /// Receives with one call. Bytes that had arrived come also after a failed send, and behind them its errno.
+    /// Receives with one call. After a failed send, bytes that had arrived come first, and then its
+    /// errno.
     pub fn receive(&self, buffer: &mut [u8]) -> Incoming {
         loop {
             let error = match socket::receive(self.socket.as_fd(), buffer) {
@@ -193,7 +198,8 @@ impl ClientStream {
         }
     }
 
-    /// What the kernel calls the end of the stream, which it does after a RST too once a send has told of that.
+    /// What the kernel calls the end of the stream. It does so after a RST too, once a send has
+    /// reported that.
     fn end(&self) -> Incoming {
         match self.broken {
             // The FIN had come, and the RST says only that more was sent after it.
@@ -210,12 +216,13 @@ impl ClientStream {
         let _ = self.socket.shutdown(Shutdown::Write);
     }
 
-    /// Why nothing can be sent any more, if that is so.
+    /// Why nothing more can be sent, if that is so.
     pub fn send_error(&self) -> Option<i32> {
         self.broken
     }
 
-    /// An error of the socket was found elsewhere, which took it from the socket (SO_ERROR, `socket(7)`).
+    /// Takes an error of the socket that was found elsewhere, and so is gone from the socket
+    /// (SO_ERROR, `socket(7)`).
     pub fn handle_error(&mut self, errno: i32) {
         self.broken.get_or_insert(errno);
     }
@@ -263,7 +270,7 @@ mod tests {
     fn unix_listener(name: &str) -> (UnixListener, Address) {
         let name = format!("trust-net-stream-{name}-{}", std::process::id());
         let own = std::os::unix::net::SocketAddr::from_abstract_name(&name).expect("a name");
-        let listener = UnixListener::bind_addr(&own).expect("nobody else has it");
+        let listener = UnixListener::bind_addr(&own).expect("no one else has it");
         (listener, unix(&format!("@{name}")))
     }
 
@@ -355,7 +362,7 @@ mod tests {
         let filled: usize = std::iter::repeat_with(|| stream.send(&[0; 65_536]))
             .take_while(|count| *count > 0)
             .sum();
-        let preface = ProxyPreface { version: ProxyVersion::V2, source: PrefaceSource::Nobody };
+        let preface = ProxyPreface { version: ProxyVersion::V2, source: PrefaceSource::Unknown };
         let header = stream.send_preface(&preface);
         assert!(!stream.flush_preface() && stream.has_unsent_preface());
         assert_eq!(stream.send(b"x"), 0);
@@ -368,7 +375,8 @@ mod tests {
         assert_eq!(got, [&header[..], b"x"].concat());
     }
 
-    /// A connection of which the server has closed its end over unread bytes, which is a RST, perhaps behind a FIN.
+    /// A connection whose server has closed its end over unread bytes, which is a RST, perhaps
+    /// after a FIN.
     fn reset(after_fin: bool) -> ClientStream {
         let (mut stream, server) = pair();
         assert_eq!(stream.send(b"unread"), 6);
@@ -406,7 +414,7 @@ mod tests {
             }
             Err(error) => Err(error),
         };
-        let error = refused.expect_err("nobody is there");
+        let error = refused.expect_err("no one is there");
         let class = errno::classify(errno::of(&error), Operation::Connect);
         assert_eq!(class, ErrorClass::Refused);
     }
@@ -420,7 +428,7 @@ mod tests {
         socket.connect(&own).expect("it meets itself");
         let unsent_preface = Box::default();
         let error = ClientStream { socket, broken: None, unsent_preface }.finish_connecting();
-        assert_eq!(errno::of(&error.expect_err("nobody is there")), 111);
+        assert_eq!(errno::of(&error.expect_err("no one is there")), 111);
     }
 
     #[test]
@@ -502,7 +510,8 @@ mod tests {
     #[test]
     fn no_unix_socket_of_that_name_and_one_on_which_nobody_listens_are_told_apart() {
         let class = |address: &Address| {
-            let error = ClientStream::begin_connecting(address, |_| ()).expect_err("nobody");
+            let error =
+                ClientStream::begin_connecting(address, |_| ()).expect_err("no one is there");
             errno::classify(errno::of(&error), Operation::Connect)
         };
         assert_eq!(class(&unix("/proc/self/no-such.sock")), ErrorClass::Missing);
