@@ -8,7 +8,7 @@ use std::sync::Arc;
 use trust_net::service::Echo;
 use trust_net::{Address, Event, Observer, Server, ServerConfig};
 
-/// Tells on standard error who came and why they left.
+/// Reports on standard error which clients came and why they left.
 struct EventPrinter;
 
 impl Observer for EventPrinter {

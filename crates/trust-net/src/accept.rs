@@ -9,8 +9,8 @@ use crate::address::Peer;
 use crate::errno::{self, ErrorClass, Operation};
 use crate::observer::{Event, Observer};
 
-/// Clients without a place that may linger at the same time; beyond that they get RST. Enough for a
-/// burst to be told in the orderly way, and too few to matter for descriptors.
+/// Clients without a place that may linger at the same time; any beyond that get RST. Enough to
+/// close a burst of them cleanly, and too few to matter for descriptors.
 pub(crate) const MAX_REJECTED_LINGERING: usize = 64;
 
 /// Failures in a row after which accepting pauses: a network that is down does not come back faster
@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) enum Accepted<T> {
     /// A client.
     Client(T),
-    /// Nobody is waiting.
+    /// No client is waiting.
     Drained,
     /// A signal came first: there may be something more urgent than the next try.
     Interrupted,
@@ -108,7 +108,7 @@ impl AcceptPolicy {
         if now < self.paused_until { self.paused_until } else { Timestamp::NEVER }
     }
 
-    /// Whether nobody is accepted for a while.
+    /// Whether accepting is paused.
     pub(crate) fn is_paused(&self, now: Timestamp) -> bool {
         now < self.paused_until
     }

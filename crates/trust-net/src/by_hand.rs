@@ -1,4 +1,5 @@
-//! A server whose only worker goes round when its caller says so: for tests, and for counting instructions.
+//! A server whose only worker goes round when its caller says so: for tests, and for counting
+//! instructions.
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +23,8 @@ pub struct ByHand<'a, S: Service> {
     address: SocketAddr,
 }
 
-/// Has `drive` drive the worker of a server with these settings; where it listens and its model do not matter.
+/// Lets `drive` run the worker of a server with these settings. Its addresses and model are
+/// ignored.
 ///
 /// # Errors
 ///
@@ -61,7 +63,8 @@ impl<S: Service> ByHand<'_, S> {
         Ok(!self.events.is_empty())
     }
 
-    /// Sleeps until the next round has something to do, for `longest` at most; returns whether it has.
+    /// Sleeps until the next round has something to do, at most for `longest`; returns whether it
+    /// has.
     ///
     /// # Errors
     ///

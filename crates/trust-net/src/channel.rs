@@ -1,9 +1,10 @@
-//! What a server and the child that serves one of its clients tell each other: a stream of AF_UNIX (`unix(7)`)
-//! between the two.
+//! What a server and the child that serves one of its clients say to each other, over a stream of
+//! AF_UNIX (`unix(7)`).
 //!
-//! First the server sends the connection itself (SCM_RIGHTS) with what the child has to know about it, then
-//! orders of a byte each. The child sends one report, once its connection has ended, and before that whom a PROXY
-//! header has named, if there is one. Both are the same executable, so there is no version to agree on.
+//! First the server sends the connection itself (SCM_RIGHTS) with what the child has to know about
+//! it, then orders of one byte each. The child sends one report once its connection has ended, and
+//! before that the client that a PROXY header names, if there is one. Both run the same executable,
+//! so there is no version to agree on.
 
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -26,8 +27,8 @@ pub use self::last_words::Introduced;
 pub(crate) use self::last_words::LastWords;
 pub use crate::observer::Unlogged;
 
-/// Bytes that a child may be told about its connection: several times what a path and an identity of the greatest
-/// length come to, and less than an empty socket takes at once.
+/// The most bytes about its connection that a child may be given: several times what the longest
+/// path and identity need, and less than an empty socket takes at once.
 pub const HAND_OVER_BYTES_MAX: usize = 64 * 1024;
 
 /// Nothing on a channel is waited for, nor does it end anybody by SIGPIPE.
@@ -77,7 +78,8 @@ pub struct Report {
     pub unlogged: Unlogged,
 }
 
-/// How often a call is tried that has no reason to fail: the kernel may be short of memory for a moment.
+/// How often to try a call that has no reason to fail: the kernel may be short of memory for a
+/// moment.
 const TRIES: u32 = 10;
 
 /// Calls again after a signal, and where the kernel would have it waited for what is there.
@@ -91,7 +93,8 @@ fn insist<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     call()
 }
 
-/// Sends the connection, and what there is to say about it, to a child that need not have been started yet.
+/// Sends the connection, and what the child has to know about it. The child need not have been
+/// started yet.
 pub(crate) fn hand_over(
     channel: BorrowedFd<'_>,
     connection: BorrowedFd<'_>,
@@ -115,8 +118,8 @@ pub(crate) fn hand_over(
 ///
 /// # Errors
 ///
-/// EAGAIN, ENOTSOCK and others if nothing was handed over on this descriptor, `InvalidData` if it was something
-/// else.
+/// EAGAIN, ENOTSOCK and others if nothing was handed over on this descriptor, `InvalidData` if it
+/// was something else.
 pub fn take_over(channel: BorrowedFd<'_>) -> io::Result<(OwnedFd, Vec<u8>)> {
     let mut header = [0; 4];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -196,7 +199,7 @@ impl Report {
         }
     }
 
-    /// Tells the observer that the connection is closed.
+    /// Reports to the observer that the connection is closed.
     pub fn tell(&self, client: &ClientInfo, cause: &Disconnect, observer: &dyn Observer) {
         let Report { mode, totals, lifetime, path, .. } = *self;
         observer.observe(&Event::Closed { client, cause, mode, totals, lifetime, path });
@@ -316,7 +319,7 @@ mod tests {
         connection.write_all(b"yours").expect("it is connected");
         drop(connection);
         let mut text = String::new();
-        peer.read_to_string(&mut text).expect("nobody else has it");
+        peer.read_to_string(&mut text).expect("no one else has it");
         assert_eq!(text, "yours");
 
         report().send(child.as_fd()).expect("there is room");
@@ -335,7 +338,7 @@ mod tests {
         assert_eq!(foreign.kind(), ErrorKind::InvalidData);
         drop(server);
         assert_eq!(next_order(child.as_fd()), Told::Alone);
-        let gone = report().send(child.as_fd()).expect_err("nobody listens");
+        let gone = report().send(child.as_fd()).expect_err("no one listens");
         assert_eq!(gone.kind(), ErrorKind::BrokenPipe);
     }
 

@@ -1,4 +1,5 @@
-//! The children of a server that has one process serve one client: who there are, how they are started, how they end.
+//! The children of a server that has one process serve each client: which there are, how they are
+//! started, and how they end.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,24 +16,26 @@ use crate::channel::{self, Introduced, LastWords, Order, Report};
 use crate::observer::{ChildExit, ClientInfo};
 use crate::sync::{AtomicBool, Ordering};
 
-/// How long after the end of a drain, or after a second request to stop, a child is waited for before it is killed. Its
-/// own end may wait a second for each of the two places that its log goes to.
+/// How long to wait for a child, after the end of a drain or after a second request to stop, before
+/// it is killed. Its own exit may wait a second for each of the two places that its log goes to.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Time between two tries to give an order to a child whose channel has no room: it is stopped, or busy.
+/// Time between two tries to give an order to a child whose channel is full: it is stopped, or
+/// busy.
 const ORDER_PAUSE: Duration = Duration::from_millis(100);
 
 /// Starts the processes that serve clients.
 ///
-/// Between `fork(2)` and `exec(2)` of a program with threads next to nothing is safe, so a child is another
-/// program, or the same one, executed anew. It calls [`channel::take_over`] and serves what it gets with
-/// [`crate::Server::of_connection`].
+/// Next to nothing is safe between `fork(2)` and `exec(2)` in a program with threads, so a child is
+/// another program, or the same one, executed anew. It calls [`channel::take_over`] and serves what
+/// it gets with [`crate::Server::of_connection`].
 pub trait Launcher: fmt::Debug + Send + Sync + 'static {
-    /// What a child has to know about its client and its server; at most [`channel::HAND_OVER_BYTES_MAX`] bytes.
+    /// What a child has to know about its client and its server; at most
+    /// [`channel::HAND_OVER_BYTES_MAX`] bytes.
     fn hand_over(&self, client: &ClientInfo) -> Vec<u8>;
 
-    /// Starts a child that finds `channel` as its standard input, or wherever it will look for it. Returns its process
-    /// number. The server reaps it, and nobody else may.
+    /// Starts a child that finds `channel` as its standard input, or wherever it looks for it.
+    /// Returns its process ID. The server reaps it, and nothing else may.
     ///
     /// # Errors
     ///
@@ -61,7 +64,7 @@ struct Child {
 }
 
 impl Child {
-    /// Gives an order, behind those that are still to be given. The same one twice is one.
+    /// Gives an order, after those that are still to be given. The same order twice counts once.
     fn give_order(&mut self, order: Order) {
         if !self.unsent.contains(&order) {
             self.unsent.push(order);
@@ -78,7 +81,7 @@ impl Child {
     }
 }
 
-/// A child that was reaped, and of which the server holds nothing any more.
+/// A child that was reaped. The server no longer holds anything of it.
 pub(crate) struct Exited {
     pub(crate) client: ClientInfo,
     /// The child has told of the client, which is the one that a PROXY header names.
@@ -117,13 +120,13 @@ impl Children {
         Ok(number)
     }
 
-    /// Reaps a child that has ended; `None` if none has. SIGCHLD comes once for several (`signal(7)`), so this is called
-    /// until there are no more.
+    /// Reaps a child that has ended; `None` if none has. One SIGCHLD may stand for several
+    /// (`signal(7)`), so this is called until none is left.
     pub(crate) fn reap(&mut self) -> Option<Exited> {
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
-                    // Somebody else's child, of whom nobody else has asked.
+                    // Not one of the server's children, and nothing else in it waits for this one.
                     let Some(child) = self.by_pid.remove(&pid) else { continue };
                     let Child { client, accepted_at, channel, .. } = child;
                     let exit = match status.terminating_signal() {
@@ -144,7 +147,8 @@ impl Children {
         }
     }
 
-    /// Gives all of them an order. Who has no room for it gets it later, see [`Children::give_unsent_orders`].
+    /// Gives an order to all of them. A child without room for it gets it later, see
+    /// [`Children::give_unsent_orders`].
     pub(crate) fn give_order(&mut self, order: Order, now: Timestamp) {
         self.by_pid.values_mut().for_each(|child| child.give_order(order));
         self.plan_orders(now);
@@ -177,7 +181,7 @@ impl Children {
             self.kill_at = self.kill_at.min(now + PATIENCE);
         }
         if self.kill_at <= now {
-            // Their numbers are still theirs: nobody has reaped them.
+            // Their process IDs are still theirs: they have not been reaped.
             for pid in self.by_pid.keys() {
                 let _ = kill_process(*pid, Signal::KILL);
             }

@@ -32,9 +32,9 @@ pub(crate) struct Served<S> {
 
 /// How far a client has come.
 enum Admission<S> {
-    /// It is turned away. Nobody is told of it.
+    /// It is turned away: it gets no session, and no event but that of its rejection.
     TurnedAway,
-    /// Its PROXY header is still to come. Nobody was told of it yet.
+    /// Its PROXY header is still to come. There is no session and no event yet.
     Awaited,
     /// It ends without its header.
     Unknown,
@@ -60,7 +60,7 @@ impl<S> Served<S> {
     }
 }
 
-/// Has the session answer, and tells the observer of the client and of frames.
+/// Has the session answer, and reports the client and frames to the observer.
 pub(crate) struct Answering<'a, S: Service> {
     pub(crate) served: &'a mut Served<S::Session>,
     pub(crate) service: &'a S,
@@ -189,7 +189,7 @@ impl<S: Session> Client<S> {
         !matches!(self.served.admission, Admission::TurnedAway)
     }
 
-    /// Owed bytes were handed to the kernel: tells the session if that were all.
+    /// Owed bytes were handed to the kernel: notifies the session if that were all.
     pub(crate) fn report_drained(&mut self) {
         if let (true, Some(session)) = (self.connection.owed().is_empty(), self.served.session()) {
             session.handle_drained();
@@ -202,7 +202,7 @@ impl<S: Session> Client<S> {
         self.connection.handle_error(errno, class, during);
     }
 
-    /// Tells the observer of an opening that is worth a word, and of a cause that is new.
+    /// Reports an opening that is worth a word, and a cause that is new, to the observer.
     pub(crate) fn report_cause(&mut self, observer: &dyn Observer) {
         // After each turn there is a look, and next to never anything to tell.
         if self.connection.has_news() {
@@ -237,8 +237,8 @@ impl<S: Session> Client<S> {
         }
     }
 
-    /// The socket is about to be closed: tells everybody, and counts the connection unless it was
-    /// turned away.
+    /// The socket is about to be closed: reports it and counts the connection, unless the client
+    /// was turned away.
     pub(crate) fn close(
         mut self,
         socket: BorrowedFd<'_>,

@@ -17,8 +17,9 @@ pub enum Model {
     Event,
     /// One after the other; the next one waits in the backlog.
     Iterative,
-    /// All of them at once, each from a process of its own that the launcher starts. The server is told of the end of
-    /// its children by [`Handle::reap_children`](crate::Handle::reap_children). It has one worker.
+    /// All of them at once, each served by a process of its own that the launcher starts. The
+    /// server learns that a child has ended from
+    /// [`Handle::reap_children`](crate::Handle::reap_children). It has one worker.
     Process(Arc<dyn Launcher>),
 }
 
@@ -33,18 +34,20 @@ pub struct ServerConfig {
     pub model: Model,
     /// What every connection is allowed.
     pub limits: Limits,
-    /// Longest time for connections to finish after [`Handle::drain`](crate::Handle::drain); zero cuts them at once.
+    /// Longest time for connections to finish after [`Handle::drain`](crate::Handle::drain); zero
+    /// cuts them at once.
     pub drain_timeout: Duration,
     /// How many clients are served at once.
     pub max_clients: usize,
     /// Threads that run event loops; at least one is used.
     pub workers: usize,
-    /// How long an event loop asks for events without sleeping after the last one. A wake-up is most of the
-    /// time that a single short message takes, but the core is busy meanwhile. Zero: it always sleeps. The
-    /// iterative model always does.
+    /// How long an event loop polls without sleeping after the last event. A wake-up is most of the
+    /// time that a single short message takes, but polling keeps the core busy. Zero: it always
+    /// sleeps, as the iterative model does anyway.
     pub busy_poll: Duration,
-    /// Longest time between two [`Event::Alive`](crate::observer::Event::Alive), which are only told while every worker goes round. `None`: nobody
-    /// wants to know, and nobody wakes up for it.
+    /// Longest time between two [`Event::Alive`](crate::observer::Event::Alive), which are reported
+    /// only while every worker goes round. `None`: no one wants to know, and no worker wakes up for
+    /// it.
     pub pulse: Option<Duration>,
 }
 

@@ -20,7 +20,7 @@ pub enum Operation {
     Listen,
 }
 
-/// What an error means to whoever made the call.
+/// What an error means to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
     /// Nothing can be moved or accepted now; of a connection: it is under way.
@@ -45,8 +45,8 @@ pub enum ErrorClass {
     AddressInUse,
     /// Forbidden, as low ports are.
     NotPermitted,
-    /// This one client is gone, or the network had a hiccup; the next call may succeed. `accept(2)` asks for these to be
-    /// treated like EAGAIN.
+    /// This one client is gone, or the network had a hiccup; the next call may succeed. `accept(2)`
+    /// asks for these to be treated like EAGAIN.
     Transient,
     /// Descriptors or memory have run out; of a client: it stays in the queue.
     Exhausted,
@@ -56,7 +56,7 @@ pub enum ErrorClass {
     Other,
 }
 
-/// What an errno means. Of a connection the number decides, and not which of its two calls reported it.
+/// What an errno means. On a connection the number decides, whichever of its two calls reported it.
 pub fn classify(errno: i32, operation: Operation) -> ErrorClass {
     let errno = Errno::from_raw_os_error(errno);
     match operation {
@@ -109,7 +109,8 @@ fn exhausted_or_other(errno: Errno) -> ErrorClass {
     }
 }
 
-/// Whether `epoll_ctl(2)` may succeed later: ENOSPC is the limit of watches for each user (max_user_watches, `epoll(7)`).
+/// Whether `epoll_ctl(2)` may succeed later. ENOSPC is the limit of watches per user
+/// (max_user_watches, `epoll(7)`).
 pub(crate) fn is_shortage_of_watches(errno: i32) -> bool {
     matches!(Errno::from_raw_os_error(errno), Errno::NOSPC | Errno::NOMEM)
 }

@@ -1,11 +1,12 @@
-//! Many clients at once: one event loop a worker thread.
+//! Many clients at once: one event loop per worker thread.
 //!
-//! Readiness is edge-triggered and each socket is registered once, for both directions. A connection
-//! remembers what it is ready for until a call says otherwise: usually by transferring less than was
-//! asked for. EAGAIN is rare therefore, and after one the kernel is asked afresh (`EPOLL_CTL_MOD`), so
-//! that an EAGAIN without cause loses no edge; after a second one, later ([`crate::questions`]). All connections of a worker share one
-//! receive buffer; one receive is answered by one send. The first worker also accepts and hands each
-//! client to the worker that has the fewest.
+//! Readiness is edge-triggered, and each socket is registered once, for both directions. A
+//! connection remembers what it is ready for until a call says otherwise, usually by transferring
+//! less than was asked for. EAGAIN is therefore rare. After one, the kernel is asked afresh
+//! (`EPOLL_CTL_MOD`), so that an EAGAIN without cause loses no edge; after a second one, it is
+//! asked later ([`crate::questions`]). All connections of a worker share one receive buffer; one
+//! receive is answered by one send. The first worker also accepts and hands each client to the
+//! worker that has the fewest.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -88,14 +89,14 @@ struct EndsAll<'a> {
 
 impl Drop for EndsAll<'_> {
     fn drop(&mut self) {
-        // The first worker may not be there any more to say so.
+        // The first worker may no longer be there to say so.
         self.handoffs.close();
         self.handle.cut();
     }
 }
 
-/// Ends a server that is to stop and has run without an event loop so far: serves `current` and everybody
-/// who waits in the backlog, all at once, until the drain is over.
+/// Ends a server that must stop and has run without an event loop so far: serves `current` and all
+/// clients in the backlog, all at once, until the drain is over.
 pub(crate) fn drain<S: Service>(
     shared: &Shared<S>,
     resources: WorkerResources,
@@ -265,8 +266,8 @@ impl<'a, S: Service> Worker<'a, S> {
         Ok(())
     }
 
-    /// Serves everything that has arrived by now, so that deadlines can be judged against this moment:
-    /// also after a pause of the whole process nobody is cut who has sent in time.
+    /// Serves everything that has arrived by now, so that deadlines can be judged against this
+    /// moment: no client that has sent in time is cut, even after a pause of the whole process.
     fn serve_what_is_ready(&mut self, events: &mut Events) -> io::Result<()> {
         // Connections that become ready meanwhile are no reason to go on.
         for _ in 0..=self.table.entries.len() / EVENTS_PER_POLL {
@@ -327,7 +328,8 @@ impl<'a, S: Service> Worker<'a, S> {
         }
     }
 
-    /// Asks the kernel about sockets that were not as ready as it had said, for which a pause is over now.
+    /// Asks the kernel about sockets that were not as ready as it had said, and whose pause is over
+    /// now.
     fn ask_again(&mut self) {
         let (table, listeners) = (&mut self.table, &self.listeners);
         let is_there = |token| {
@@ -389,8 +391,9 @@ impl<'a, S: Service> Worker<'a, S> {
     }
 
     fn judge_deadlines(&mut self, due: Timestamp) {
-        // Taken out first: what is entered anew for a time that has passed waits for the next round. So do others where
-        // thousands are due at once: clients that are served do not wait until all of those have been ended.
+        // Taken out first: what is entered anew for a time that has passed waits for the next
+        // round. Where thousands are due at once, so do the rest: clients that are served do not
+        // wait until all of those have been ended.
         let (mut taken, mut left) = (vec![], DEADLINES_PER_ROUND);
         while left > 0
             && let Some((time, keys)) = self.table.timers.take_due(due, left)
@@ -405,8 +408,9 @@ impl<'a, S: Service> Worker<'a, S> {
 
     fn judge_deadline(&mut self, due: Timestamp, entered_for: Timestamp, key: usize) {
         let Some(entry) = self.table.entries.get_mut(key) else { return };
-        // An entry that was armed again for an earlier time, or that of a closed connection in the same place. Who
-        // is in that place now and was entered for the same time is judged once, at either of the two.
+        // The entry was armed again for an earlier time, or is that of a closed connection that had
+        // the same place. A connection that is in that place now and was entered for the same time
+        // is judged once, at either of the two.
         if entry.armed != entered_for {
             return;
         }
@@ -470,7 +474,7 @@ impl<'a, S: Service> Worker<'a, S> {
         }
         let is_served = entry.client.is_served();
         if is_served {
-            // Whoever reads in the log that the client is gone finds its place free.
+            // Once the log says that the client is gone, its place is free.
             self.shared.loads.take_off(self.index);
         }
         let (observer, counters) = (&*self.shared.observer, &self.shared.closed[self.index]);
@@ -534,7 +538,8 @@ impl<'a, S: Service> Worker<'a, S> {
         }
         self.for_each_entry(|entry| {
             if !entry.client.is_served() {
-                // Nothing is owed to it, and whatever it sends was not asked for: it has had its FIN.
+                // Nothing is owed to it, and whatever it sends was not asked for: it has had its
+                // FIN.
                 let probe = socket::probe_of(entry.stream.as_fd(), entry.client.family());
                 return entry.client.connection.abort(Reason::Drain, probe);
             }

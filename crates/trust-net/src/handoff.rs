@@ -13,11 +13,11 @@ use crate::sync::{AtomicBool, Mutex, MutexGuard, Ordering, Waker};
 /// The token of the event that wakes a worker.
 pub(crate) const WAKER: Token = Token(usize::MAX - 1);
 
-/// The token of the event that tells a worker that its alarm went off.
+/// The token of the event that wakes a worker when its alarm goes off.
 pub(crate) const ALARM: Token = Token(usize::MAX - 2);
 
-/// What a worker needs of the kernel, made before the server starts so that a lack of descriptors is
-/// an error of starting.
+/// What a worker needs from the kernel. It is made before the server starts, so that a lack of
+/// descriptors is a startup error.
 pub(crate) struct WorkerResources {
     pub(crate) poll: Poll,
     pub(crate) alarm: Alarm,
@@ -33,7 +33,7 @@ pub(crate) struct Handoff {
 /// The handoffs of all workers.
 pub(crate) struct Handoffs {
     handoffs: Vec<Arc<Handoff>>,
-    /// Nobody is handed over any more.
+    /// No more clients are handed over.
     closed: AtomicBool,
 }
 
@@ -71,7 +71,7 @@ impl Handoff {
     }
 
     pub(crate) fn wake(&self) {
-        // Fails only if the worker's poll is gone, and then nobody needs to be woken.
+        // Fails only if the worker's poll is gone, and then there is no worker to wake.
         let _ = self.waker.wake();
     }
 
@@ -91,13 +91,14 @@ impl Handoffs {
         self.handoffs[worker].wake();
     }
 
-    /// Nobody will be handed over from now on: wakes all workers for a last look at their inboxes.
+    /// No more clients will be handed over from now on: wakes all workers for a last look at their
+    /// inboxes.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.handoffs.iter().for_each(|handoff| handoff.wake());
     }
 
-    /// Whether nobody will be handed over any more.
+    /// Whether no more clients will be handed over.
     pub(crate) fn are_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }
@@ -107,7 +108,7 @@ impl Handoffs {
         std::mem::take(&mut *self.handoffs[worker].inbox())
     }
 
-    /// The same once nobody will be handed over any more, so that nobody is left behind.
+    /// The same once no more clients will be handed over, so that none is left behind.
     pub(crate) fn last_handed_over(&self, worker: usize) -> Option<Vec<HandedOver>> {
         self.are_closed().then(|| self.handed_over(worker))
     }

@@ -1,6 +1,7 @@
-//! What the threads of a server share, under every order in which they can run (`make interleavings`).
+//! What the threads of a server share, in every order in which they can run (`make interleavings`).
 //!
-//! The loop of a worker is told again here, without sockets; everything that it calls is the server's.
+//! The loop of a worker is repeated here, without sockets; everything that it calls is the
+//! server's.
 
 use std::fs::File;
 use std::io;
@@ -22,12 +23,13 @@ use crate::shared::{Counters, Handle};
 use crate::stats::{ClosedCounters, StatsRequest};
 use crate::stop::{Stop, StopFlag};
 
-/// How often a thread may be interrupted where it would not wait anyway. Orders grow about fourfold with each.
+/// How often a thread may be interrupted where it would not wait anyway. Each one more makes about
+/// four times as many orders.
 const PREEMPTIONS: Option<usize> = Some(3);
 
 /// Runs a scenario in every order of its threads with at most this many preemptions, unless
-/// `LOOM_MAX_PREEMPTIONS` says otherwise, and prints how many orders that were.
-#[expect(clippy::print_stdout, reason = "how many orders there were is for whoever runs the tests")]
+/// `LOOM_MAX_PREEMPTIONS` is set, and prints the number of orders.
+#[expect(clippy::print_stdout, reason = "the number of orders is for those who run the tests")]
 fn in_every_order(preemptions: Option<usize>, scenario: impl Fn() + Send + Sync + 'static) {
     let orders = Arc::new(std::sync::Mutex::new(0));
     let count = Arc::clone(&orders);
@@ -41,7 +43,7 @@ fn in_every_order(preemptions: Option<usize>, scenario: impl Fn() + Send + Sync 
     println!("{}: {orders} orders", name.name().unwrap_or_default());
 }
 
-/// A worker's bell as mio and the kernel make one: however often it is rung, one wait is ended by it, the
+/// A worker's bell as mio and the kernel make one: however often it is rung, it ends one wait, the
 /// next one that is made.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Waker(Arc<(Mutex<bool>, Condvar)>);
@@ -71,7 +73,7 @@ impl Waker {
     }
 }
 
-/// Two workers' handoffs and what tells the workers something.
+/// Two workers' handoffs, and what wakes the workers.
 #[derive(Clone)]
 struct Office {
     bells: [Waker; 2],
@@ -159,7 +161,8 @@ impl Office {
         None
     }
 
-    /// The rounds of which statistics were reported, sorted. A share is in each of them from every worker.
+    /// The rounds of which statistics were reported, sorted. Each has a share of every worker in
+    /// it.
     fn reported_rounds(&self, requested: u64) -> Vec<u64> {
         let reports = self.reports.lock().unwrap();
         let round_of = |report: &Stats| {
@@ -179,7 +182,7 @@ impl Office {
     }
 }
 
-/// A client whose socket nobody looks at.
+/// A client whose socket is never used.
 fn client(id: u64) -> HandedOver {
     let socket = OwnedFd::from(File::open("/dev/null").unwrap());
     let stream = socket.into();
@@ -349,7 +352,7 @@ fn signs_of_life_need_a_beat_of_everybody_who_has_not_ended() {
         let others = Arc::clone(&pulse);
         let other = thread::spawn(move || {
             let signs = u32::from(others.beat(1)) + u32::from(others.beat(1));
-            // Whoever beats after this needs nobody else.
+            // After this, a beat of the first worker alone is enough.
             (signs, others.end(1))
         });
         let own = u32::from(pulse.beat(0));

@@ -1,11 +1,11 @@
 //! One client at a time.
 //!
-//! A thread that sleeps in `accept(2)` or `recv(2)` does not see that it is told to stop: those calls
+//! A thread that sleeps in `accept(2)` or `recv(2)` does not notice a request to stop: those calls
 //! are restarted after a signal (`signal(7)`). So every wait is a `poll(2)` on the socket and on a
-//! descriptor that the [`crate::Handle`] makes readable, and no other call waits. What a client does
-//! when its socket is ready is what it does in the event loop. Once the server is to stop, there is
-//! more than one client: the one that is being served and those in the backlog, all of which may
-//! finish what they have begun. An event loop ends them.
+//! descriptor that the [`crate::Handle`] makes readable, and no other call waits. What a client
+//! does when its socket is ready is what it does in the event loop. Once the server must stop,
+//! there is more than one client: the one that is being served and those in the backlog, all of
+//! which may finish what they have begun. An event loop ends them.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -110,8 +110,8 @@ struct Iterative<'a, S: Service> {
     reports: RoundReports,
 }
 
-/// What to think of a poll that reports a listening socket as ready, after calls that said EAGAIN all the same. The
-/// second one makes a pause, because poll does not sleep.
+/// What to make of a poll that reports a listening socket as ready, after calls that said EAGAIN
+/// all the same. The second one makes a pause, because poll does not sleep.
 #[derive(Debug, Default)]
 struct Doubt {
     /// When a call last said so, since one succeeded.
@@ -283,7 +283,8 @@ impl<S: Service> Conversation<'_, '_, S> {
         take_turn(client, readiness, &mut io, &mut server.buffers)
     }
 
-    /// Waits until the socket is ready for what the connection wants, or until there is something else to do.
+    /// Waits until the socket is ready for what the connection wants, or until there is something
+    /// else to do.
     fn await_readiness(&mut self) {
         let connection = &self.client.connection;
         let mut until = connection.poll_deadline().min(self.server.reports.next_beat());
@@ -314,8 +315,9 @@ impl<S: Service> Conversation<'_, '_, S> {
         }
     }
 
-    /// Waits until the state of the connection changes, as it does when FIN is acknowledged, and has what has come
-    /// discarded. A socket that is shut down is always ready, so the wait is for an edge (`epoll(7)`).
+    /// Waits until the state of the connection changes, as it does when FIN is acknowledged, and
+    /// discards what has arrived. A socket that is shut down is always ready, so the wait is for an
+    /// edge (`epoll(7)`).
     fn await_acknowledgement(&mut self, until: Timestamp) {
         let edges = self.server.edges.as_fd();
         if !std::mem::replace(&mut self.is_watched, true)
@@ -332,7 +334,7 @@ impl<S: Service> Conversation<'_, '_, S> {
     }
 }
 
-/// A stream that is waited for with `poll(2)`, which reports what is ready each time that it is asked.
+/// A stream that is waited for with `poll(2)`, which reports what is ready each time it is asked.
 struct Waited<'a> {
     stream: &'a OwnedFd,
     paused_until: &'a mut Timestamp,
@@ -379,7 +381,8 @@ fn take_edges(edges: BorrowedFd<'_>) {
     let _ = epoll::wait(edges, &mut event, Some(&at_once));
 }
 
-/// Waits until `socket` is ready and returns for what, which is nothing at `until`, after a wake-up and after a signal.
+/// Waits until `socket` is ready, and returns for what: nothing at `until`, after a wake-up and
+/// after a signal.
 fn wait<S: Service>(
     socket: BorrowedFd<'_>,
     interest: PollFlags,

@@ -3,7 +3,8 @@
 //! - [`exact`]: [`recv_exact`] and [`send_exact`], which know three outcomes
 //! - [`blocking`]: one framed connection with blocking calls
 //! - [`service`]: what a server's users write
-//! - [`server`]: a server that runs a service, as an event loop, one client at a time, or with a process for each
+//! - [`server`]: a server that runs a service, as an event loop, one client at a time, or with one
+//!   process per client
 //! - [`channel`]: what such a process and its server tell each other
 //! - [`observer`]: what happens in a server, as typed events
 //! - [`stream`]: a client's connection, for programs with a loop of their own

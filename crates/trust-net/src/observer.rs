@@ -17,8 +17,8 @@ pub struct ClientInfo {
     pub fd: i32,
     /// Who the client is.
     pub peer: Peer,
-    /// Whoever has connected for the client, if a PROXY header has said so; `peer` is the client then,
-    /// and until then the proxy.
+    /// The peer that connected for the client, if a PROXY header has named the client: `peer` is
+    /// the client then, and until then the proxy.
     pub proxy: Option<Peer>,
 }
 
@@ -90,8 +90,8 @@ pub struct Unlogged {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// The server has everything that it needs, its threads included, and serves from now on. Comes once, before any
-    /// other event.
+    /// The server has everything that it needs, its threads included, and serves from now on. Comes
+    /// once, before any other event.
     Started {
         /// Where it listens, or its end of the one connection.
         addresses: &'a [Address],
@@ -109,7 +109,8 @@ pub enum Event<'a> {
         /// Length of its payload in bytes.
         payload_len: usize,
     },
-    /// A frame of an answer was handed to the kernel or is owed; only for observers that ask for frames.
+    /// A frame of an answer was handed to the kernel or is owed; only for observers that ask for
+    /// frames.
     FrameSent {
         /// To whom.
         client: &'a ClientInfo,
@@ -218,7 +219,7 @@ pub enum Event<'a> {
     },
     /// All connections have ended.
     DrainDone {
-        /// How many of them in the orderly way or by themselves.
+        /// How many of them with an orderly close or by themselves.
         drained: u64,
         /// How many were cut.
         cut: u64,
@@ -235,14 +236,14 @@ pub trait Observer: Send + Sync + 'static {
         false
     }
 
-    /// Whether to be told what the kernel knew about the path of a closed connection, which costs two
-    /// system calls for each.
+    /// Whether to report what the kernel knew about the path of a closed connection, which costs
+    /// two system calls per connection.
     fn wants_paths(&self) -> bool {
         false
     }
 }
 
-/// Nobody looks.
+/// Observes nothing.
 impl Observer for () {
     fn observe(&self, _event: &Event<'_>) {}
 }

@@ -1,4 +1,4 @@
-//! Asking the kernel whether a socket is ready after all ([`Asked`]), by registering the socket anew.
+//! Asks the kernel whether a socket is ready after all ([`Asked`]), by registering the socket anew.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -9,11 +9,12 @@ use mio::{Interest, Registry, Token};
 use trust_wire::Timestamp;
 use trust_wire::turn::{Asked, Question};
 
-/// How long the next question waits, as long as accepting pauses: at most ten a second for each socket.
+/// How long the next question waits, as long as accepting pauses: at most ten per second for each
+/// socket.
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
-/// Sockets that are asked for after one pause: with each of them come a wait and a call that fails, and together
-/// they are to cost next to nothing. The others go on waiting.
+/// Sockets to ask about after one pause. Each of them brings a wait and a call that fails, and
+/// together they must cost next to nothing. The others go on waiting.
 const ASKED_PER_PAUSE: usize = 256;
 
 /// A socket as it is registered.
@@ -27,17 +28,19 @@ pub(crate) struct Registered<'a> {
 impl Registered<'_> {
     /// Lets the kernel report readiness once more.
     pub(crate) fn ask(self) {
-        // Fails only for a socket that is not registered, and that one has been given an error then.
+        // Fails only for a socket that is not registered, and that one has been given an error
+        // then.
         let mut source = SourceFd(&self.socket.as_raw_fd());
         let _ = self.registry.reregister(&mut source, self.token, self.interest);
     }
 }
 
-/// The sockets of a worker about which the kernel is asked later, those that have waited longest first.
+/// The sockets of a worker about which the kernel is asked later, those that have waited longest
+/// first.
 #[derive(Debug)]
 pub(crate) struct Questions {
     waiting: VecDeque<Token>,
-    /// [`Timestamp::NEVER`] if nobody waits.
+    /// [`Timestamp::NEVER`] if none waits.
     due_at: Timestamp,
 }
 

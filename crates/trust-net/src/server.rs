@@ -92,16 +92,18 @@ impl<S: Service> Server<S> {
         Ok(Server::new(config, service, observer, engine, addresses, BacklogAtStop::Served))
     }
 
-    /// A server of sockets that are listening already, and that others may listen on too, now or later: when it is
-    /// told to stop, whoever waits in their backlogs is left to those. The addresses in `config` do not matter to it.
+    /// A server of sockets that are listening already, and that other processes may listen on too,
+    /// now or later: when it is told to stop, it leaves the clients in their backlogs to those. The
+    /// addresses in `config` are ignored.
     ///
-    /// The sockets get the options that accepted ones inherit, and become non-blocking, for everybody who has them:
-    /// `accept(2)` knows no other way not to wait for a client whom somebody else has accepted.
+    /// The sockets get the options that accepted ones inherit. They also become non-blocking, for
+    /// every process that has them: `accept(2)` has no other way not to wait for a client that
+    /// another process has accepted.
     ///
     /// # Errors
     ///
-    /// Out of descriptors for the event loops; what `getsockname(2)` and `setsockopt(2)` report of a
-    /// socket that is neither one of TCP nor a unix socket.
+    /// Out of descriptors for the event loops; what `getsockname(2)` and `setsockopt(2)` report of
+    /// a socket that is neither one of TCP nor a unix socket.
     ///
     /// # Panics
     ///
@@ -126,9 +128,9 @@ impl<S: Service> Server<S> {
         Ok(Server::new(config, service, observer, engine, addresses, BacklogAtStop::Left))
     }
 
-    /// A server of the one connection that somebody else accepted: [`Server::run`] ends when it has ended.
-    /// The addresses, the model and the number of clients in `config` do not matter to it. `info` is what the
-    /// observer is told.
+    /// A server of one connection that was accepted elsewhere: [`Server::run`] returns when it has
+    /// ended. The addresses, the model and the number of clients in `config` are ignored. `info` is
+    /// what the observer is told.
     ///
     /// The socket need not be non-blocking, and is not made so: others may use it too.
     ///
@@ -222,8 +224,8 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     ///
-    /// Errors of the event loop itself, and threads that cannot be started; then there was no [`Event::Started`]. Those
-    /// of connections are events.
+    /// Errors of the event loop itself, and threads that cannot be started; then there was no
+    /// [`Event::Started`]. Errors of connections are events.
     pub fn run(self) -> io::Result<Summary> {
         let shared = self.shared;
         match self.engine {

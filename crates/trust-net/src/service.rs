@@ -11,8 +11,8 @@ use crate::address::Peer;
 ///
 /// One value serves all worker threads.
 pub trait Service: Send + Sync + 'static {
-    /// What belongs to one connection. It is made on accept and dropped on every kind of end, so that
-    /// its resources need no release of their own.
+    /// What belongs to one connection. It is made on accept and dropped however the connection
+    /// ends, so that its resources need no release of their own.
     type Session: Session;
 
     /// Sets options of the listening socket before it is bound; accepted sockets inherit most of
@@ -25,8 +25,8 @@ pub trait Service: Send + Sync + 'static {
         Ok(())
     }
 
-    /// A client was accepted. Where connections begin with a PROXY header: it has come, and `peer` is
-    /// the client that it names. A connection that ends without one has no session.
+    /// A client was accepted. Where connections begin with a PROXY header, it has come, and `peer`
+    /// is the client that it names. A connection that ends without one has no session.
     fn accept(&self, peer: Peer) -> Self::Session;
 }
 
@@ -93,8 +93,8 @@ impl<'a> Reply<'a> {
         self.written.extend_from_slice(bytes);
     }
 
-    /// The bytes in the order in which they are sent: those sent back, then those written; and the number of frames in
-    /// them.
+    /// The bytes in the order in which they are sent: those sent back, then those written; and the
+    /// number of frames in them.
     pub(crate) fn into_parts(self) -> ([&'a [u8]; 2], Vec<u8>, u64) {
         (self.sent_back, self.written, self.frames)
     }

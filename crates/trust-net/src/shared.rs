@@ -29,7 +29,8 @@ pub struct Summary {
     pub rejected: u64,
     /// Bytes and frames of all connections.
     pub totals: Totals,
-    /// Connections that ended in the orderly way, or by themselves, while the server was stopping.
+    /// Connections that ended with an orderly close, or by themselves, while the server was
+    /// stopping.
     pub drained: u64,
     /// Connections that were cut while the server was stopping.
     pub cut: u64,
@@ -49,8 +50,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Stops accepting, finishes every frame whose first byte has been received by now, and ends all
-    /// connections in the orderly way.
+    /// Stops accepting, finishes every frame whose first byte has been received by now, and ends
+    /// all connections with an orderly close.
     pub fn drain(&self) {
         self.stop.raise(Stop::Drain);
         (self.wake)();
@@ -62,15 +63,15 @@ impl Handle {
         (self.wake)();
     }
 
-    /// Has the observer told of one [`Event::Stats`], soon. Requests that come before the last one is
-    /// answered may share its answer.
+    /// Has one [`Event::Stats`] reported soon. Requests that come before the last one is answered
+    /// may share its answer.
     pub fn report_stats(&self) {
         self.stats.request();
         (self.wake)();
     }
 
-    /// Has children reaped that have ended: to be called for every SIGCHLD. Nobody else may wait for children of this
-    /// process.
+    /// Reaps children that have ended: to be called for every SIGCHLD. Nothing else may wait for
+    /// children of this process.
     pub fn reap_children(&self) {
         self.notices.note_exit();
         (self.wake)();
@@ -94,9 +95,9 @@ pub(crate) struct Backlog {
 /// What becomes of the clients in the backlog when a server is told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BacklogAtStop {
-    /// They may finish what they have begun: nobody else will accept them.
+    /// They may finish what they have begun: no other process will accept them.
     Served,
-    /// They are left to whoever else has the listening socket.
+    /// They are left to the other processes that have the listening socket.
     Left,
 }
 
@@ -133,17 +134,17 @@ impl<S: Service> Shared<S> {
         self.observer.observe(&Event::Started { addresses, backlog });
     }
 
-    /// Whether clients are accepted at this moment. Those in the backlog of a socket of its own are, also by a
-    /// server that stops.
+    /// Whether clients are accepted at this moment. Those in the backlog of a server's own socket
+    /// are, even while it stops.
     pub(crate) fn accepts(&self) -> bool {
         self.backlog.at_stop == BacklogAtStop::Served || self.stop() == Stop::No
     }
 
-    /// Gives an accepted socket the options that it may not have inherited: those who came before a listening
-    /// socket was handed to this server waited in its backlog without them.
+    /// Gives an accepted socket the options that it may not have inherited: clients that came
+    /// before a listening socket was handed to this server waited in its backlog without them.
     pub(crate) fn prepare_accepted(&self, socket: BorrowedFd<'_>, family: Family) {
         if self.backlog.at_stop == BacklogAtStop::Left && family == Family::Ip {
-            // Fails for nobody who is still there.
+            // Fails only for clients that are gone.
             let options = AcceptedOptions::new(&self.limits);
             let _ = socket::prepare(SockRef::from(&socket), options);
         }
@@ -178,8 +179,8 @@ impl RoundReports {
         }
     }
 
-    /// Puts in the worker's open connections, with those that it has closed, at the same moment, if statistics were
-    /// asked for; the last one of a round reports the sum.
+    /// If statistics were asked for, adds the worker's open connections and those that it has
+    /// closed, at the same moment; the last worker of a round reports the sum.
     pub(crate) fn contribute_stats<S: Service>(
         &mut self,
         shared: &Shared<S>,
@@ -190,7 +191,7 @@ impl RoundReports {
         }
     }
 
-    /// The worker ends: nobody is to wait for it any more.
+    /// The worker ends: nothing must wait for it from now on.
     pub(crate) fn end<S: Service>(&mut self, shared: &Shared<S>) {
         if shared.pulse.end(self.worker) {
             shared.observer.observe(&Event::Alive);

@@ -36,8 +36,8 @@ pub(crate) fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
     let mut len = mem::size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: all fields of tcp_info are integers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
-    // SAFETY: the kernel writes at most `len` bytes to `info`, which has that size, and both pointers
-    // are to live locals.
+    // SAFETY: the kernel writes at most `len` bytes to `info`, which has that size, and both
+    // pointers are to live locals.
     let outcome = unsafe {
         libc::getsockopt(
             socket.as_fd().as_raw_fd(),

@@ -1,8 +1,8 @@
 //! Deadlines of many connections, at no cost while bytes flow.
 //!
 //! A connection's deadline moves on with every byte, but here it is looked at only when the time
-//! comes for which it was entered: if it has moved, it is entered again, O(log n). Times are rounded
-//! up to a common grid, so that thousands of idle connections share one wake-up.
+//! comes for which it was entered: if it has moved, it is entered again, O(log n). Times are
+//! rounded up to a common grid, so that thousands of idle connections share one wake-up.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,13 +16,15 @@ const STEPS_PER_LIMIT: u32 = 32;
 const FINEST: Duration = Duration::from_millis(1);
 const COARSEST: Duration = Duration::from_millis(100);
 
-/// Times with keys, the earliest first. Four bytes a key, because each connection of a server is here, several times while it is busy.
+/// Times with keys, the earliest first. Keys have four bytes, because each connection of a server
+/// is here, several times while it is busy.
 ///
 /// Invariant: `len` is the number of keys in all buckets, and none of these is empty.
 #[derive(Debug)]
 pub(crate) struct Timers {
     grid: Duration,
-    /// The least time from a receive or a send to a deadline that comes of it, while no end is decided.
+    /// The least time from a receive or a send to a deadline that comes of it, while no end is
+    /// decided.
     soonest: Duration,
     buckets: BTreeMap<Timestamp, Vec<u32>>,
     len: usize,
@@ -54,13 +56,15 @@ impl Timers {
         time
     }
 
-    /// Whether a connection that is in for `armed` can have come to an earlier deadline by what it has done since `since`,
-    /// so that it is worth while to ask it. Not if its end was decided meanwhile.
+    /// Whether a connection that is in for `armed` can have come to an earlier deadline by what it
+    /// has done since `since`, so that it is worthwhile to ask it. Not if its end was decided
+    /// meanwhile.
     pub(crate) fn may_be_earlier(&self, armed: Timestamp, since: Timestamp) -> bool {
         armed == Timestamp::NEVER || armed > since + self.soonest
     }
 
-    /// Whether `time` would be entered for an earlier time on the grid than `armed`, for which a key is in.
+    /// Whether `time` would be entered for an earlier time on the grid than `armed`, for which a
+    /// key is in.
     pub(crate) fn is_earlier(&self, time: Timestamp, armed: Timestamp) -> bool {
         // Both are a step of the grid apart, or `time` is rounded up to `armed` itself.
         time <= armed.before(self.grid)
@@ -88,7 +92,8 @@ impl Timers {
         self.len = self.buckets.values().map(Vec::len).sum();
     }
 
-    /// Takes out keys of the earliest time, if that has come: those that were entered first, at most so many.
+    /// Takes out at most `most` keys of the earliest time, if that has come: those that were
+    /// entered first.
     pub(crate) fn take_due(
         &mut self,
         now: Timestamp,

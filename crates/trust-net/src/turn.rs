@@ -15,12 +15,12 @@ use crate::service::{Service, Session};
 use crate::shared::Shared;
 use crate::socket;
 
-/// Bytes received at once beside the rest of an unfinished frame. Together with a whole frame this is
-/// the most that a connection can come to owe by echoing one receive.
+/// Bytes received at once in addition to the rest of an unfinished frame. Together with a whole
+/// frame this is the most that a connection can come to owe by echoing one receive.
 const RECEIVE_LEN: usize = 64 * 1024;
 
 /// The largest frame, in bytes, that the shared receive buffer has additional room for, so that it
-/// is found in place even if it comes right behind others.
+/// is found in place even if it comes right after others.
 const LARGEST_IN_PLACE: usize = 1024 * 1024;
 
 /// Sixteen receives, and the others get their turn.
@@ -103,14 +103,16 @@ impl<S: Service, E: Endpoint> Io for SocketIo<'_, S, E> {
         socket::shutdown_send(self.endpoint.as_fd(), patience);
     }
 
-    /// Others had their turn since the thread looked, or the process was stopped: nobody's time begins then. Once for
-    /// what happens, because each look is a share of an echo's price that can be measured.
+    /// Looks at the clock: other connections had their turn since the last look, or the process was
+    /// stopped, and that must not count against this one. Once per event, because each look is a
+    /// measurable share of what an echo costs.
     fn now(&mut self) -> Timestamp {
         self.now = self.shared.now();
         self.now
     }
 
-    /// To the tick of the kernel, which is a good deal cheaper and close enough for how long a session took.
+    /// To the kernel's tick, which is a good deal cheaper, and precise enough for how long a
+    /// session took.
     fn coarse_now(&mut self) -> Timestamp {
         self.shared.clock.coarse_now().max(self.now)
     }

@@ -25,8 +25,8 @@ use crate::stop::Stop;
 /// Clients accepted before connections get their turn.
 const ACCEPTS_PER_TURN: u32 = 64;
 
-/// The token of the first listening socket; the others count down from it. No connection has one that high, see
-/// `join_token`.
+/// The token of the first listening socket; the others count down from it. No connection has one
+/// that high, see `join_token`.
 const FIRST_LISTENER: usize = usize::MAX - 16;
 
 /// The listening sockets of a server, and those who came from them and are not served.
@@ -54,7 +54,7 @@ impl Listener {
 }
 
 impl Listeners {
-    /// None of them is of use any more if one `failed` before there was an event loop.
+    /// None of them is used further if one `failed` before there was an event loop.
     pub(super) fn new(sockets: Vec<ListeningSocket>, failed: bool) -> io::Result<Listeners> {
         let listen = |(index, socket): (usize, ListeningSocket)| {
             socket.set_nonblocking()?;
@@ -122,8 +122,8 @@ impl Listeners {
 
     fn close(&mut self, registry: &Registry) {
         for listener in self.listeners.drain(..) {
-            // The close alone does not end it where others have the socket too (epoll(7)). It fails if there has
-            // been no event loop yet.
+            // The close alone does not end it where other processes have the socket too (epoll(7)).
+            // It fails if there has been no event loop yet.
             let _ = registry.deregister(&mut SourceFd(&listener.socket.as_fd().as_raw_fd()));
         }
     }
@@ -209,7 +209,7 @@ impl<S: Service> Worker<'_, S> {
         self.handoffs.hand_over(index, client);
     }
 
-    /// Keeps a client who cannot be registered, as the backlog would, and accepts nobody for a while.
+    /// Keeps a client that cannot be registered, as the backlog would, and pauses accepting.
     pub(super) fn put_off(&mut self, client: HandedOver, errno: i32) {
         if self.index == 0 {
             self.listeners.put_off.push(client);
@@ -228,8 +228,8 @@ impl<S: Service> Worker<'_, S> {
         }
     }
 
-    /// Tries again with those who were accepted and could not be served, once the pause is over; returns whether nobody
-    /// waits any more.
+    /// Once the pause is over, tries again to serve clients that were accepted and could not be
+    /// served; returns whether none is left waiting.
     fn serve_who_waits(&mut self) -> bool {
         if let Some(parent) = self.role.parent() {
             return parent.start_waiting(self.shared, &mut self.listeners.policy, self.now);
@@ -265,11 +265,12 @@ impl<S: Service> Worker<'_, S> {
         self.enter(stream, client, registered);
     }
 
-    /// Begins the drain of all workers: takes everybody who is already connected, and nobody else; nobody at all
-    /// from sockets that others go on with.
+    /// Begins the drain of all workers: takes all clients that are already connected, and no
+    /// others; none at all from sockets that other processes go on with.
     pub(super) fn end_accepting(&mut self) {
         if let Some(parent) = self.role.parent() {
-            // Before there are more of them: one is started for each of the backlog, which takes its time.
+            // Before there are more of them: one is started for each client in the backlog, which
+            // takes its time.
             parent.children.give_order(Order::Drain, self.now);
         }
         self.listeners.expect_clients();

@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_in_the_middle_of_nothing_is_small() {
-        // Four to eight more are in the timers. A server of many idle connections costs this much each.
+        // Four to eight more are in the timers. A server of many idle connections pays this much
+        // for each.
         let size = size_of::<Entry<()>>();
         assert!(size <= 136, "{size} bytes");
     }

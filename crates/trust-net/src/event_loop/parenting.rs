@@ -52,7 +52,7 @@ impl Parent {
         self.start_waiting(shared, policy, now);
     }
 
-    /// Starts the child that a client waits for; returns whether nobody waits any more.
+    /// Starts the child that a client waits for; returns whether no client is left waiting.
     pub(super) fn start_waiting<S: Service>(
         &mut self,
         shared: &Shared<S>,
@@ -113,7 +113,7 @@ fn handle_exit<S: Service>(shared: &Shared<S>, exited: &Exited) {
     if !is_told_of {
         tell_of_unknown(shared, &client);
     }
-    // Whoever reads in the log that the client is gone finds its place free.
+    // Once the log says that the client is gone, its place is free.
     shared.loads.take_off(PARENT);
     let unlogged = report.map(|report| report.unlogged).unwrap_or_default();
     shared.observer.observe(&Event::ChildExited { client: &client, pid, exit, unlogged });
@@ -125,7 +125,7 @@ fn handle_exit<S: Service>(shared: &Shared<S>, exited: &Exited) {
     close(shared, &client, accepted_at, report, Reason::ChildDied);
 }
 
-/// Tells of a client whose PROXY header nobody has read, if that is what it had to begin with.
+/// Reports a client whose PROXY header was never read, if its connection had to begin with one.
 fn tell_of_unknown<S: Service>(shared: &Shared<S>, client: &ClientInfo) {
     if shared.limits.proxy_header.is_some() {
         shared.observer.observe(&Event::Connected(client));

@@ -10,8 +10,8 @@ use super::entry::Entry;
 use crate::client::Client;
 use crate::timers::Timers;
 
-/// Places for connections that a table has from the start. They are address space and no memory until they are used,
-/// and a table that does not move leaves no holes behind.
+/// Places for connections that a table has from the start. They are address space and no memory
+/// until they are used, and a table that does not move leaves no holes.
 const PLACES_RESERVED: usize = 16 * 1024;
 
 /// Timers of no use that are left where they are: sweeping them out has a price.
@@ -60,8 +60,8 @@ impl<S> Table<S> {
         self.drop_dead_timers();
     }
 
-    /// Closed connections leave their timers behind, and so do those that are armed for an earlier time. These are swept
-    /// out before they outnumber the others, by whatever makes more of them.
+    /// Closed connections leave their timers behind, and so do those that are armed for an earlier
+    /// time. These are swept out before they outnumber the others, by whatever makes more of them.
     pub(super) fn drop_dead_timers(&mut self) {
         if self.timers.len() > DEAD_TIMERS_KEPT + 2 * self.entries.len() {
             let entries = &self.entries;
