@@ -107,7 +107,7 @@ fn a_server_that_drains_does_not_accept_from_a_socket_that_others_have() {
         diary.wait_for("connected 1");
         handle.drain();
         diary.wait_for("drain of 1");
-        // Wakes nobody, and is for whoever accepts next.
+        // Wakes no server, and waits for the next one to accept.
         let late = connect(&listeners[0]);
         // If the first byte had not come by then, it is not owed an answer.
         let _ = slow.write_all(&whole[5..]).and_then(|()| slow.shutdown(Shutdown::Write));

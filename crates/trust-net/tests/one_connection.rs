@@ -1,4 +1,5 @@
-//! A server of one connection that somebody else accepted, as a super-server or a parent process hands it over.
+//! A server of one connection that was accepted elsewhere, as a super-server or a parent process
+//! hands it over.
 
 mod support;
 

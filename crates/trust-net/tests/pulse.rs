@@ -44,8 +44,9 @@ impl Signs {
     }
 }
 
-/// Echoes, but its worker hangs at each frame `hang`, and tells how many signs there were meanwhile. The worker counts
-/// them itself: whoever else would may be late on a busy machine, when there are signs again.
+/// Echoes, but its worker hangs at each frame `hang`, and reports how many signs there were
+/// meanwhile. The worker counts them itself: another thread may be late on a busy machine, when
+/// there are signs again.
 #[derive(Clone)]
 struct Hangs {
     signs: Arc<Signs>,
@@ -103,7 +104,8 @@ fn signs_come_without_clients_and_stop_while_one_worker_hangs() {
         signs.wait_for_more_than(signs.count() + 5);
         peer.write_all(&frame(b"hang")).expect("it is open");
         read_exactly(&mut peer, 8);
-        // The round in which it began to hang may have been counted already, and the one after may be.
+        // The round in which it began to hang may have been counted already, and so may the one
+        // after.
         let during = during.try_recv().expect("it has hung");
         assert!(during <= 2, "{during} signs of {model:?} while a worker was hanging");
         signs.wait_for_more_than(signs.count() + 5);

@@ -152,7 +152,7 @@ fn a_server_that_was_held_up_cuts_nobody_who_had_sent_in_time() {
     // Several times as many connections as the kernel reports with one call.
     const CLIENTS: usize = 3500;
     allow_descriptors(3 * CLIENTS as u64);
-    // A try says nothing if the clients themselves took longer than the timeout.
+    // A try proves nothing if the clients themselves took longer than the timeout.
     let tried = [1, 2, 4, 8].into_iter().find_map(|seconds| {
         let timeout = Duration::from_secs(seconds);
         let limits = Limits { timeout: Some(timeout), ..Limits::default() };
@@ -253,7 +253,7 @@ fn a_worker_that_panics_ends_the_server_instead_of_leaving_its_clients_alone() {
     }
 }
 
-/// Asks for statistics once more whenever it is told of some, until the server has been asked `most` times.
+/// Asks for statistics again whenever it gets some, until the server has been asked `most` times.
 #[derive(Default)]
 struct Insatiable {
     handle: OnceLock<Handle>,
@@ -279,7 +279,7 @@ impl Observer for Insatiable {
     }
 }
 
-/// Has statistics asked for, and holds its worker up until a deadline of another connection has passed.
+/// Asks for statistics, and holds its worker up until a deadline of another connection has passed.
 #[derive(Clone)]
 struct HoldsUp {
     observer: Arc<Insatiable>,

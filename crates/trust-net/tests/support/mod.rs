@@ -1,4 +1,5 @@
-//! What the tests of servers over real sockets share: a server on a thread of its own, and a diary of its events.
+//! What the tests of servers over real sockets share: a server on a thread of its own, and a diary
+//! of its events.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 #![allow(dead_code, reason = "each target is a crate of its own and uses its own part of this")]
 
@@ -132,7 +133,8 @@ pub(crate) fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     bytes
 }
 
-/// Echoes, but a frame `sleep` keeps its worker busy for so long, and `nap` for a little; and how often.
+/// Echoes, but a frame `sleep` keeps its worker busy for so long, and `nap` for a little; and how
+/// often that was.
 pub(crate) struct Sleepy(pub(crate) Duration, pub(crate) Arc<AtomicI64>);
 
 pub(crate) struct SleepySession(Duration, Arc<AtomicI64>);
