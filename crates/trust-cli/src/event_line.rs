@@ -58,7 +58,8 @@ const SECOND_BYTES: usize = 19;
 
 thread_local! {
     /// The second of the thread's last line, and its text.
-    static LAST_SECOND: Cell<(i64, [u8; SECOND_BYTES])> = const { Cell::new((i64::MIN, [0; SECOND_BYTES])) };
+    static LAST_SECOND: Cell<(i64, [u8; SECOND_BYTES])> =
+        const { Cell::new((i64::MIN, [0; SECOND_BYTES])) };
 }
 
 /// Appends the time in UTC with milliseconds (RFC 3339).

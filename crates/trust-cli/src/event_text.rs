@@ -221,7 +221,8 @@ mod tests {
 
     #[test]
     fn the_end_of_a_connection_is_a_line_in_columns() {
-        let line = "{\"ts\":\"2026-11-20T16:12:32.165Z\",\"level\":\"info\",\"event\":\"client_close\",\
+        let line = "{\"ts\":\"2026-11-20T16:12:32.165Z\",\"level\":\"info\",\
+            \"event\":\"client_close\",\
             \"request_id\":\"x\",\"conn\":6,\"client_fd\":20,\"peer\":\"127.0.0.1:57280\",\
             \"reason\":\"peer_fin\",\"mode\":\"raw\",\"bytes_in\":19,\"bytes_out\":12345,\
             \"frames_in\":0,\"frames_out\":0,\"duration_ms\":0.1309,\"rtt_us\":23,\
@@ -234,9 +235,11 @@ mod tests {
     #[test]
     fn a_field_that_is_not_known_is_shown_with_its_name() {
         let line = "{\"ts\":\"2026-11-20T16:12:32.165Z\",\"level\":\"warn\",\"event\":\"new\",\
-            \"request_id\":\"x\",\"have_bytes\":4,\"first_bytes\":\"GET /\",\"timeout_sec\":5.0,\"uptime_ms\":61000,\
+            \"request_id\":\"x\",\"have_bytes\":4,\"first_bytes\":\"GET /\",\
+            \"timeout_sec\":5.0,\"uptime_ms\":61000,\
             \"by_state\":{\"open\":1},\"retransmits\":2}\n";
-        let expected = "16:12:32.165  new                   have 4 B  first bytes GET /  timeout 5 s  uptime 61.0 s  \
+        let expected = "16:12:32.165  new                   have 4 B  first bytes GET /  \
+            timeout 5 s  uptime 61.0 s  \
             by state {\"open\":1}  retransmits 2\n";
         assert_eq!(rewritten(line), expected);
     }

@@ -72,7 +72,8 @@ impl ExitCode {
         match self {
             ExitCode::Success => "success; a server: SIGTERM, and every connection drained",
             ExitCode::Negative => {
-                "it ran, and the answer is no: failed echoes or cases, missing shards, a drain cut short"
+                "it ran, and the answer is no: failed echoes or cases, missing shards, \
+                 a drain cut short"
             }
             ExitCode::Usage => "usage: a bad flag, argument, variable or command",
             ExitCode::DataError => "bad input data",
@@ -101,8 +102,8 @@ impl From<ExitCode> for std::process::ExitCode {
 
 /// Why a command fails: the message for stderr, and the exit code.
 ///
-/// Message and hint are without a final stop; on stderr `error: ` and, on the next line, `hint: ` are
-/// put before them.
+/// Message and hint have no final stop; on stderr they follow `error: ` and, on the next line,
+/// `hint: `.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The process's exit code.

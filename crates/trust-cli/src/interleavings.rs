@@ -21,7 +21,7 @@ const PREEMPTIONS: Option<usize> = Some(4);
 
 /// Runs a scenario in every order of its threads with at most this many preemptions, unless
 /// `LOOM_MAX_PREEMPTIONS` is set, and prints the number of orders.
-#[expect(clippy::print_stdout, reason = "how many orders there were is for whoever runs the tests")]
+#[expect(clippy::print_stdout, reason = "the number of orders is for those who run the tests")]
 fn in_every_order(preemptions: Option<usize>, scenario: impl Fn() + Send + Sync + 'static) {
     let orders = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&orders);
@@ -135,11 +135,7 @@ fn lines_that_do_not_fit_are_told_of_once_where_they_are_missing() {
         let (paper, writer) = start_writer(&queue, false);
         let producer = start_producer(&queue, b"abc");
         producer.join().unwrap();
-        assert_eq!(
-            queue.settle(no_deadline()),
-            0,
-            "lines are missing behind a queue that is empty"
-        );
+        assert_eq!(queue.settle(no_deadline()), 0, "lines are missing although the queue is empty");
         push(&queue, END);
         writer.join().unwrap();
 

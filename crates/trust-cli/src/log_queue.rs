@@ -274,7 +274,7 @@ mod tests {
         let mut batch = Vec::new();
         let (missing, _) = queue.take(&mut batch);
         assert_eq!((missing, batch.len()), (3, 0));
-        assert_eq!(queue.settle(Instant::now()), 3, "nobody has been told yet");
+        assert_eq!(queue.settle(Instant::now()), 3, "no one has been told yet");
         queue.note_written(1);
         assert_eq!(queue.settle(Instant::now()), 0);
     }

@@ -23,11 +23,12 @@
 /// assert_eq!(SETTINGS.len(), 3);
 /// ```
 ///
-/// The first paragraph of the comment is the text of `-h`, and all of it that of `--help`. `group
-/// "Limits"` before it begins a group of settings; `rare "Shards"` one that `-h` leaves out. The field's name with dashes is the flag. A field with
-/// a default has the given type, and a field without one is an `Option` of it; a switch has the
-/// default `off`. Each setting also gets a constant, to ask the layers where its value came from,
-/// and `SETTINGS` lists all of them. Without `of`, the settings belong to all commands.
+/// The first paragraph of the comment is the text of `-h`, and all of it that of `--help`.
+/// `group "Limits"` before it begins a group of settings; `rare "Shards"` one that `-h` leaves out.
+/// The field's name with dashes is the flag. A field with a default has the given type, and a field
+/// without one is an `Option` of it; a switch has the default `off`. Each setting also gets a
+/// constant, to ask the layers where its value came from, and `SETTINGS` lists all of them. Without
+/// `of`, the settings belong to all commands.
 #[macro_export]
 macro_rules! options {
     (

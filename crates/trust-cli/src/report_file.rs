@@ -331,8 +331,8 @@ mod tests {
         let fifo = directory.path().join("fifo");
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();
-        let nobody = ReportFile::create(&fifo).unwrap_err();
-        assert_eq!(nobody.raw_os_error(), Some(Errno::NXIO.raw_os_error()));
+        let no_reader = ReportFile::create(&fifo).unwrap_err();
+        assert_eq!(no_reader.raw_os_error(), Some(Errno::NXIO.raw_os_error()));
         let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
         let mut reader =
             OpenOptions::new().read(true).custom_flags(nonblocking).open(&fifo).unwrap();

@@ -20,7 +20,8 @@ use crate::zone;
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreached {
-    /// The server may be there later: its name is unknown, nobody listens, or no way leads there.
+    /// The server may be there later: its name is unknown, nothing listens, or no route leads
+    /// there.
     NotYet(Failure),
     /// Anything else, which another try does not change.
     For(Stopped),
@@ -122,7 +123,7 @@ fn look_up(
     let name = (host.to_owned(), port);
     let resolver = move || {
         let found = name.to_socket_addrs().map(Vec::from_iter);
-        // Nobody listens any more after a signal or the limit.
+        // After a signal or the limit, the receiver is gone.
         let _ = found_in.send(found);
         drop(finished);
     };

@@ -33,7 +33,8 @@ pub struct Declaration {
     pub default: Option<&'static str>,
     /// The group of settings that begins with this one; `None`: it is in that of the one before it.
     pub group: Option<Group>,
-    /// What `--help` says, in paragraphs with an empty line between them. The first one is for `-h`.
+    /// The text of `--help`, in paragraphs with an empty line between them. The first one is for
+    /// `-h`.
     pub help: &'static str,
     /// Whether the flag alone turns something on; `=false` turns it off.
     pub is_switch: bool,

@@ -31,8 +31,8 @@ pub(crate) fn set_connection_aside() -> io::Result<OwnedFd> {
     Ok(connection)
 }
 
-/// Whether descriptor 0 is somebody's client: a socket of the internet, or any that stdout is too, as super-servers
-/// have it.
+/// Whether descriptor 0 is a client's connection: an internet socket, or any socket that is stdout
+/// too, as super-servers have it.
 pub(crate) fn stdin_is_connection() -> bool {
     is_internet_socket(stdin()) || (is_socket(stdin()) && is_same(stdin(), stdout()))
 }

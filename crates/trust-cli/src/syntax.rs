@@ -72,9 +72,12 @@ fn exit_codes_help() -> String {
         let _ = writeln!(help, "  {:>3}  {}", exit.code(), exit.meaning());
     }
     help.push_str(
-        "\nA DURATION has a unit, ns, us, ms, s, m or h, or is in seconds: 500ms, 2.5. A SIZE is in bytes, or\n\
-         has k, M, G (of 1000) or Ki, Mi, Gi (of 1024): 64k, 64KiB. A RATE is per second: 500, 10k, 1M.\n\
-         \nEvery setting can also stand in config.toml, below its command's [table], or in a variable,\n\
+        "\nA DURATION has a unit, ns, us, ms, s, m or h, or is in seconds: 500ms, 2.5. \
+         A SIZE is in bytes, or\n\
+         has k, M, G (of 1000) or Ki, Mi, Gi (of 1024): 64k, 64KiB. \
+         A RATE is per second: 500, 10k, 1M.\n\
+         \nEvery setting can also stand in config.toml, below its command's [table], \
+         or in a variable,\n\
          TRUST_<COMMAND>_<FLAG>. A flag beats a variable, and a variable beats the file.",
     );
     help

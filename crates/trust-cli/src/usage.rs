@@ -1,4 +1,4 @@
-//! Mistakes on the command line: a line that says what is wrong and what would be right, and a hint.
+//! Mistakes on the command line: a line with what is wrong and what is expected, and a hint.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;

@@ -115,7 +115,10 @@ pub enum WrongEcho {
         got: u32,
     },
     /// A payload byte differs.
-    #[error("wrong echo {echo}: byte {} is 0x{got:02x}, 0x{expected:02x} was sent", grouped(*offset))]
+    #[error(
+        "wrong echo {echo}: byte {} is 0x{got:02x}, 0x{expected:02x} was sent",
+        grouped(*offset)
+    )]
     Byte {
         /// Which echo, counted from 1.
         echo: u64,

@@ -22,7 +22,7 @@ use crate::send_proxy;
 use crate::target::Target;
 use crate::text::{reason, seconds};
 
-/// How often to look whether the server acknowledged more while it owes an answer: the longest that a
+/// How often to look whether the server acknowledged more while it owes an answer: the most that a
 /// timeout can be late.
 const ACKNOWLEDGEMENT_CHECK: Duration = Duration::from_millis(50);
 
@@ -139,7 +139,8 @@ impl Link {
         }
     }
 
-    /// Tells the server that nothing more will come, once. What it owes can still be received.
+    /// Signals to the server, once, that nothing more will come. What it owes can still be
+    /// received.
     pub fn half_close(&mut self) {
         if self.is_half_closed || self.is_broken() {
             return;
@@ -180,7 +181,8 @@ impl Link {
         self.progress = Instant::now();
     }
 
-    /// When to call [`Link::check_patience`] if nothing happens before; `None` while nothing is owed.
+    /// When to call [`Link::check_patience`] if nothing happens before; `None` while nothing is
+    /// owed.
     pub fn patience_end(&self, limit: Option<Duration>) -> Option<Instant> {
         let limit = limit.filter(|_| self.is_owed_something())?;
         let now = Instant::now();
@@ -194,8 +196,8 @@ impl Link {
     /// Whether the wait for an answer has been too long: nothing was sent, received or acknowledged
     /// for that time.
     ///
-    /// Acknowledged bytes count, as on a slow link the kernel still sends what it took long ago, and
-    /// bytes that the peer of a unix socket has read.
+    /// Acknowledged bytes count, as on a slow link the kernel still sends what it took long ago,
+    /// and so do bytes that the peer of a unix socket has read.
     pub fn check_patience(&mut self, limit: Duration) -> Option<LinkEnd> {
         if !self.is_owed_something() {
             return None;
@@ -209,8 +211,8 @@ impl Link {
             self.progress = Instant::now();
             self.soft_error = None;
         }
-        // An ICMP "unreachable" is kept by the socket, which an established connection does not report
-        // by itself. The probe has taken it, or what the next receive would have failed with.
+        // An ICMP "unreachable" stays in the socket, and an established connection does not report
+        // it by itself. The probe has taken it, or what the next receive would have failed with.
         if let Some((errno, _)) = probe.error {
             match classify(errno, Operation::Send) {
                 ErrorClass::Unreachable => self.soft_error = Some(errno),
@@ -267,7 +269,7 @@ impl Link {
         self.hinted(Failure::new(exit, message))
     }
 
-    /// With what may be behind it that not even a part of an echo came.
+    /// With a hint at the likely cause if not even a part of an echo came.
     fn hinted(&self, failure: Failure) -> Failure {
         match &self.preface {
             Some(preface) if self.conversation.bytes_echoed() == 0 => {
@@ -320,7 +322,7 @@ impl LinkEnd {
             LinkEnd::Failed(error) => {
                 let exit = exit_code(error, Operation::Send);
                 let what = match exit {
-                    ExitCode::TimedOut => "does not answer any more",
+                    ExitCode::TimedOut => "no longer answers",
                     ExitCode::Unavailable => "became unreachable",
                     _ => "got lost",
                 };
