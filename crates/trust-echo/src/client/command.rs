@@ -66,7 +66,8 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     session().map_or_else(|stopped| context.end(stopped), |()| Ok(ExitCode::Success))
 }
 
-/// What the settings say: a message on the command line beats a variable and the file, as a flag does.
+/// What the settings say. A message on the command line beats a variable and the file, as a flag
+/// does.
 fn options(layers: &Layers, has_messages: bool) -> ClientOptions {
     let mut options = ClientOptions::of(layers);
     let is_beaten =

@@ -231,12 +231,14 @@ mod tests {
             let mut places: Vec<usize> = places.into_iter().map(|p| p.min(bytes.len())).collect();
             places.extend([0, bytes.len()]);
             places.sort_unstable();
-            let pieces: Vec<&[u8]> = places.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
+            let pieces: Vec<&[u8]> =
+                places.windows(2).map(|pair| &bytes[pair[0]..pair[1]]).collect();
             for cut in [Cut::Lines { max: len }, Cut::Lines { max: 200 }, Cut::Chunks { len }] {
                 prop_assert_eq!(messages(cut, &pieces), messages(cut, &[bytes]));
             }
             let (lines, _) = messages(Cut::Lines { max: 200 }, &pieces);
-            let expected: Vec<Vec<u8>> = text.lines().map(|line| line.as_bytes().to_vec()).collect();
+            let expected: Vec<Vec<u8>> =
+                text.lines().map(|line| line.as_bytes().to_vec()).collect();
             prop_assert_eq!(lines, expected);
         }
     }

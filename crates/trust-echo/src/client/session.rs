@@ -20,9 +20,9 @@ use crate::client::source::Source;
 /// Bytes that are received at once.
 const RECEIVE_MAX: usize = 256 * 1024;
 
-/// How long a socket is left alone that was ready twice and neither took nor gave a byte: while the kernel is short of
-/// memory for TCP it calls sockets writable that take nothing, and poll(2) does not sleep. Two sends come after each
-/// pause: ten a second.
+/// How long to leave a socket alone that was ready twice and neither took nor gave a byte. While
+/// the kernel is short of memory for TCP it calls sockets writable that take nothing, and poll(2)
+/// does not sleep. Two sends come after each pause: ten per second.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// One run of the echo client after it has connected.
@@ -86,7 +86,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Talks until everything is echoed and printed, or nobody reads the output any more.
+    /// Talks until everything is echoed and printed, or the output has no reader left.
     ///
     /// # Errors
     ///
@@ -132,7 +132,8 @@ impl<'a> Session<'a> {
         self.link.send();
         let has_all = self.source.is_done() || self.input_failure.is_some();
         if self.source.is_raw() {
-            // The server may be waiting for the end of the input, and answers to the end of its own.
+            // The server may be waiting for the end of the input. Its answer goes on until it ends
+            // its own side.
             if has_all && self.link.has_sent_all() {
                 self.link.half_close();
             }
@@ -163,7 +164,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Waits for something to do, and does it. `Break`: nobody reads the output any more.
+    /// Waits for something to do, and does it. `Break`: the output has no reader left.
     fn step(&mut self) -> Result<ControlFlow<()>, Stopped> {
         let is_talking = matches!(self.state, SessionState::Talking);
         // Without room for echoes none are received, and then the server cannot be late.
@@ -250,7 +251,7 @@ impl<'a> Session<'a> {
     fn write(&mut self) -> Result<ControlFlow<()>, Failure> {
         match (self.output.write(), &self.state) {
             (Ok(()), _) => Ok(ControlFlow::Continue(())),
-            // Whoever read it has seen enough, as head(1) does.
+            // The reader has seen enough, as head(1) does.
             (Err(error), SessionState::Talking | SessionState::Printing(Ok(())))
                 if error.kind() == ErrorKind::BrokenPipe =>
             {

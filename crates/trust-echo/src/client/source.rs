@@ -154,8 +154,8 @@ impl<'fd> Source<'fd> {
         Ok(())
     }
 
-    /// Whether a generated message goes on although nothing is waiting to be sent: nobody has to be
-    /// waited for then.
+    /// Whether a generated message goes on although nothing is waiting to be sent: it needs no
+    /// input to wait for.
     pub fn has_more_to_generate(&self, conversation: &Conversation) -> bool {
         let is_generated = matches!(self.plan, SendPlan::Messages(..));
         is_generated && conversation.unsent().is_empty() && conversation.room() > 0

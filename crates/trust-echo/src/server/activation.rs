@@ -1,4 +1,5 @@
-//! Listening sockets that somebody else opened: socket activation, as systemd does it (`sd_listen_fds(3)`).
+//! Listening sockets that another process opened: socket activation, as systemd does it
+//! (`sd_listen_fds(3)`).
 
 use std::env;
 use std::ffi::OsString;
@@ -11,8 +12,8 @@ use trust_cli::settings::AnySetting;
 use trust_cli::sys;
 use trust_cli::values::quoted;
 
-/// What a super-server tells a process about itself. They are meant for one process: whoever starts children takes
-/// these away from them.
+/// Variables that a super-server sets for a process. They are meant for that process alone, so code
+/// that starts children removes them.
 pub(crate) const VARIABLES: [&str; 7] = [
     LISTEN_FDS,
     LISTEN_PID,
@@ -37,8 +38,8 @@ pub(crate) const LISTENERS_MAX: usize = 16;
 ///
 /// # Errors
 ///
-/// 64 for variables that are no numbers or too large, and for a descriptor that is no listening socket of
-/// TCP or unix socket.
+/// 64 for variables that are not numbers or are too large, and for a descriptor that is not a
+/// listening socket, TCP or unix.
 pub(crate) fn listeners() -> Result<Vec<OwnedFd>, Failure> {
     let count = handed_over(|name| env::var_os(name), std::process::id())?;
     (FIRST_DESCRIPTOR..FIRST_DESCRIPTOR + count).map(listener).collect()
@@ -49,8 +50,8 @@ pub(crate) fn are_handed_over() -> bool {
     handed_over(|name| env::var_os(name), std::process::id()) != Ok(0)
 }
 
-/// Why there are no sockets where somebody may have meant to hand some over, for whoever has to
-/// listen by themselves now; `None` if nothing looks like that.
+/// Why there are no sockets although some may have been meant for this process, which now has to
+/// listen by itself; `None` if nothing looks like that.
 pub(crate) fn missed() -> Option<String> {
     let meant_for = env::var_os(LISTEN_PID).filter(|_| env::var_os(LISTEN_FDS).is_some());
     if let Some(pid) = meant_for {
@@ -64,8 +65,8 @@ pub(crate) fn missed() -> Option<String> {
     is_connection.then(|| "descriptor 0 is a connected socket: --inetd serves it".to_owned())
 }
 
-/// Refuses settings that were given for this run by a flag or a variable and are decided already. What stands in
-/// the file is not meant for this run alone, and is passed over.
+/// Refuses settings that were given for this run by a flag or a variable and are decided already.
+/// Settings in the file are not meant for this run alone, and are ignored.
 ///
 /// # Errors
 ///

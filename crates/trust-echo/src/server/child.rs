@@ -39,7 +39,8 @@ pub fn run() -> ExitCode {
     let channel = stdin();
     let Some((stream, told)) = take_over(channel) else {
         tell(&format!(
-            "error: {CHILD} is how echo-server --model process starts its children; it cannot be run by hand"
+            "error: {CHILD} is how echo-server --model process starts its children; \
+             it cannot be run by hand"
         ));
         return ExitCode::Usage;
     };

@@ -112,7 +112,7 @@ impl ServerEvents {
         let seconds = |limit: Option<Duration>| limit.unwrap_or_default().as_secs_f64();
         let limits = &self.config.limits;
         let event = match cause.reason {
-            // Nobody did anything wrong: `client_close` says it all.
+            // No one did anything wrong: `client_close` says it all.
             Reason::PeerFin | Reason::Drain | Reason::SecondSignal | Reason::AtCapacity => return,
             // `child_exit` has said it.
             Reason::ChildDied => return,
@@ -364,7 +364,7 @@ pub const fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
-/// A model as events and settings name it, which say nothing of how children are started.
+/// A model as events and settings name it, without how children are started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ModelName {
     Event,
@@ -460,5 +460,5 @@ fn with_strange_opening<'a>(
 /// Frames only is what the server was told, so it is worth a word what is right for text.
 const TEXT_HINT: &str = "looks like text without frames, which --mode raw or auto echoes";
 
-/// What would have been right for whoever sends a header that the server does not know of.
+/// The hint for a client that sends a header which the server was not told to expect.
 const PROXY_REMEDY: &str = ", which --proxy-protocol reads";

@@ -22,14 +22,14 @@ use trust_net::{Launcher, Peer, ServerConfig};
 use crate::server::activation;
 use crate::server::events::{mode_name, parse_mode};
 
-/// The word that a child is started with. It is no command: nobody but a server can use it.
+/// The word that a child is started with. It is not a command: only a server can use it.
 pub(crate) const CHILD: &str = "serve-connection";
 
 /// The executable that runs, also if another one has its name by now.
 const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
-/// Threads of a child, which count as processes for RLIMIT_NPROC: one that waits for signals, one that serves, two that
-/// write logs.
+/// Threads of a child, which count as processes for RLIMIT_NPROC: one waits for signals, one
+/// serves, and two write logs.
 const THREADS_PER_CHILD: u64 = 4;
 
 /// Threads that are left to others of the same user, the server itself among them.
@@ -38,7 +38,8 @@ const RESERVED_THREADS: u64 = 64;
 /// Children that a server has at most unless it is told otherwise: they take some 2 MB each.
 const DEFAULT_CHILDREN_MAX: u64 = 1000;
 
-/// Whether a child could be started: the executable is found through /proc, which a chroot(2) may lack.
+/// Whether a child could be started: the executable is found through /proc, which a chroot(2) may
+/// lack.
 ///
 /// # Errors
 ///
@@ -47,7 +48,7 @@ pub(crate) fn check_executable() -> io::Result<()> {
     std::fs::File::open(OWN_EXECUTABLE).map(drop)
 }
 
-/// How many children there may be if nobody says so.
+/// How many children there may be if no setting says so.
 pub(crate) fn default_children() -> u64 {
     let threads = getrlimit(Resource::Nproc).current.unwrap_or(u64::MAX);
     let allowed = threads.saturating_sub(RESERVED_THREADS) / THREADS_PER_CHILD;

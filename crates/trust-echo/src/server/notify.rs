@@ -1,4 +1,5 @@
-//! What a service manager is told: that the server is ready, that it stops, and that it is alive (`sd_notify(3)`).
+//! What a service manager is told: that the server is ready, that it stops, and that it is alive
+//! (`sd_notify(3)`).
 
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -18,8 +19,8 @@ use trust_cli::level::Level;
 use trust_cli::values::quoted;
 use trust_net::{Event, Observer, errno};
 
-/// The shortest time between two signs of life: whoever asks for more is given this, which costs no more than the
-/// clock of the kernel.
+/// The shortest time between two signs of life. A manager that asks for more is given this, which
+/// costs no more than the kernel's clock.
 const SIGN_OF_LIFE_MIN: Duration = Duration::from_millis(1);
 
 /// The socket of a service manager, if there is one.
@@ -33,12 +34,12 @@ pub(crate) struct Notifier {
 }
 
 impl Notifier {
-    /// Finds the manager by NOTIFY_SOCKET, and by WATCHDOG_USEC how often it wants a sign of life. One that cannot
-    /// be reached is no reason not to serve: it is logged as `notify_failed`.
+    /// Finds the manager by NOTIFY_SOCKET, and by WATCHDOG_USEC how often it wants a sign of life.
+    /// A manager that cannot be reached is no reason not to serve: it is logged as `notify_failed`.
     ///
     /// # Errors
     ///
-    /// 64 for a WATCHDOG_USEC or WATCHDOG_PID that is no number.
+    /// 64 for a WATCHDOG_USEC or WATCHDOG_PID that is not a number.
     pub(crate) fn from_environment(log: &EventLog) -> Result<Notifier, Failure> {
         let text = |name: &str| env::var_os(name).filter(|text| !text.is_empty());
         let sign_of_life = sign_of_life(
@@ -57,7 +58,7 @@ impl Notifier {
         Ok(notifier)
     }
 
-    /// Longest time between two signs of life; `None` if nobody waits for one.
+    /// Longest time between two signs of life; `None` if no one waits for one.
     pub(crate) fn sign_of_life(&self) -> Option<Duration> {
         self.manager.as_ref().and(self.sign_of_life)
     }
@@ -81,7 +82,7 @@ impl Notifier {
     }
 }
 
-/// Tells the manager what concerns it, and somebody else everything.
+/// Passes what concerns the manager on to it, and everything to another observer.
 pub(crate) struct Notified<O> {
     pub(crate) notifier: Notifier,
     pub(crate) others: O,
@@ -97,7 +98,7 @@ impl<O: Observer> Observer for Notified<O> {
     }
 
     fn observe(&self, event: &Event<'_>) {
-        // Whoever hears that it is ready finds `server_start` in the log.
+        // A manager that hears that the server is ready finds `server_start` in the log.
         if let Event::Started { addresses, .. } = event {
             self.others.observe(event);
             let pid = std::process::id();
@@ -116,7 +117,8 @@ impl<O: Observer> Observer for Notified<O> {
     }
 }
 
-/// A socket without a name, and the address of the manager's: a path, or behind an `@` an abstract name (`unix(7)`).
+/// A socket without a name, and the manager's address: a path, or after an `@` an abstract name
+/// (`unix(7)`).
 fn connection(place: &OsStr) -> io::Result<(OwnedFd, SocketAddrUnix)> {
     let address = match place.as_bytes() {
         [b'/', ..] => SocketAddrUnix::new(place)?,

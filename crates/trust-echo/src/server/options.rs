@@ -104,7 +104,7 @@ options! {
 /// Payloads below this length, in bytes, have headers that begin with 0x00; text does not.
 const AUTO_MODE_MAX_FRAME: u32 = 1 << 24;
 
-/// The longest time without sleep: whoever wants more does not want to sleep at all.
+/// The longest time without sleep. A longer one would mean not to sleep at all.
 const BUSY_POLL_MAX: Duration = Duration::from_secs(1);
 
 /// Settings that cannot be used together.
@@ -143,7 +143,8 @@ pub(crate) fn check(layers: &Layers) -> Result<(), Failure> {
     checked_config(&ServerOptions::of(layers), layers).map(drop)
 }
 
-/// The settings, checked against each other; addresses, the model and the number of clients are still to come.
+/// The settings, checked against each other; addresses, the model and the number of clients are
+/// still to come.
 pub(crate) fn checked_config(
     options: &ServerOptions,
     layers: &Layers,
@@ -162,7 +163,8 @@ pub(crate) fn checked_config(
     };
     if limits.mode == Mode::Auto && limits.max_payload >= AUTO_MODE_MAX_FRAME {
         let message = format!(
-            "{} '{}' cannot be used with mode auto ({}), which takes a first byte of 0x00 for a frame: \
+            "{} '{}' cannot be used with mode auto ({}), \
+             which takes a first byte of 0x00 for a frame: \
              expected up to {}, or mode framed, or mode raw",
             layers.place(&MAX_FRAME),
             layers.text(&MAX_FRAME).0.unwrap_or_default().to_string_lossy(),

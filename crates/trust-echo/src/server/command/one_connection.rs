@@ -25,7 +25,8 @@ use crate::server::supervisor::{OtherProcesses, Supervisor};
 ///
 /// # Errors
 ///
-/// 64 for settings that are about listening, and for a descriptor 0 that is no connection; 73 without a log.
+/// 64 for settings about listening, and for a descriptor 0 that is not a connection; 73 without a
+/// log.
 pub(super) fn run(context: &mut Context<'_>, options: &ServerOptions) -> Result<ExitCode, Failure> {
     let mut config = ServerConfig { max_clients: 1, ..checked_config(options, context.layers)? };
     let notifier = Notifier::from_environment(context.log)?;
@@ -54,8 +55,8 @@ pub(super) fn run(context: &mut Context<'_>, options: &ServerOptions) -> Result<
     cause.map_or(Ok(ExitCode::Internal), |cause| exit_of(&cause, &summary, signal))
 }
 
-/// The connection and its peer. A client who has reset meanwhile, and has no address any more, is served like
-/// any other: its end is soon found.
+/// The connection and its peer. A client that has reset meanwhile, and no longer has an address, is
+/// served like any other: its end is soon found.
 fn connection(descriptor: Option<OwnedFd>) -> Result<(OwnedFd, Peer), Failure> {
     let kind = descriptor.as_ref().map_or(Kind::Other("not open"), |it| Kind::of(it.as_fd()));
     match (kind, descriptor) {
@@ -74,7 +75,8 @@ fn connection(descriptor: Option<OwnedFd>) -> Result<(OwnedFd, Peer), Failure> {
                 _ => "",
             };
             let message = format!(
-                "descriptor 0 is {}: with --inetd it has to be a connected TCP or unix socket{hint}",
+                "descriptor 0 is {}: with --inetd it has to be \
+                 a connected TCP or unix socket{hint}",
                 kind.name()
             );
             Err(Failure::new(ExitCode::Usage, message))
