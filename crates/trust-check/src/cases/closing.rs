@@ -10,12 +10,13 @@ use crate::trial::CaseTrial;
 use crate::verdict::{Judged, Verdict};
 use crate::wire::{ConnectionEnd, Pace, STALL};
 
-/// Clients that leave before the server can have looked at them: enough that some do before it accepts them, and few
-/// enough for a short backlog.
+/// Clients that leave before the server can look at them: enough that some leave before they are
+/// accepted, and few enough for a short backlog.
 const HASTY_CLIENTS: u32 = 20;
 
-/// Bytes behind a refused header: more than a server receives at once, so that some are unread when it closes.
-const BEHIND_REFUSAL: u64 = 256 * 1024;
+/// Bytes after a refused header: more than a server receives at once, so that some are unread when
+/// it closes.
+const AFTER_REFUSAL: u64 = 256 * 1024;
 
 /// An end that took longer came from a timer and not from the FIN, whatever the path.
 const PROMPT: Duration = Duration::from_secs(1);
@@ -27,7 +28,8 @@ pub const CASES: &[Case] = &[
         title: "a FIN between messages is answered by a FIN",
         requirement: "A client that has said all closes; the server closes too, in order",
         source: "RFC 9293, 3.6; recv(2)",
-        bug: "a receive of 0 bytes is not taken for the end, and the connection stays in CLOSE_WAIT",
+        bug: "a receive of 0 bytes is not taken for the end, and the connection stays in \
+              CLOSE_WAIT",
         needs: Needs::Anything,
         isolation: Isolation::Beside,
         run: fin_between_messages,
@@ -37,7 +39,8 @@ pub const CASES: &[Case] = &[
         title: "a FIN inside the header ends the connection",
         requirement: "What can never become whole is not waited for, and not answered",
         source: "docs/PROTOCOL.md (truncated_frame); recv(2)",
-        bug: "the loop that reads a header takes 0 bytes for \"not yet\", and spins or waits for ever",
+        bug: "the loop that reads a header takes 0 bytes for \"not yet\", and spins or waits for \
+              ever",
         needs: Needs::Length,
         isolation: Isolation::Beside,
         run: |trial| {
@@ -83,7 +86,8 @@ pub const CASES: &[Case] = &[
         title: "a reset inside the header does no harm",
         requirement: "A connection that was reset is forgotten, and the next client is served",
         source: "RFC 9293, 3.5.2; recv(2) (ECONNRESET)",
-        bug: "an error in the middle of a header is not expected, and ends the process or keeps the place",
+        bug: "an error in the middle of a header is not expected, and ends the process or keeps \
+              the place",
         needs: Needs::Length,
         isolation: Isolation::Beside,
         run: |trial| {
@@ -96,7 +100,8 @@ pub const CASES: &[Case] = &[
         title: "a reset inside the payload does no harm",
         requirement: "A connection that was reset is forgotten, and the next client is served",
         source: "RFC 9293, 3.5.2; recv(2) (ECONNRESET)",
-        bug: "an error in the middle of a payload is not expected, and ends the process or keeps the place",
+        bug: "an error in the middle of a payload is not expected, and ends the process or keeps \
+              the place",
         needs: Needs::Length,
         isolation: Isolation::Beside,
         run: |trial| {
@@ -117,7 +122,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "closing/9",
         title: "clients that reset before they are accepted do no harm",
-        requirement: "An accept that fails, or gives a dead connection, ends nothing but that connection",
+        requirement: "An accept that fails, or gives a dead connection, ends nothing but that \
+                      connection",
         source: "accept(2) (ECONNABORTED); getpeername(2) (ENOTCONN)",
         bug: "accept loop that ends at its first error, or asks a dead socket for its peer",
         needs: Needs::Anything,
@@ -147,28 +153,33 @@ pub const CASES: &[Case] = &[
     Case {
         id: "closing/12",
         title: "a refused message is answered by a FIN rather than a RST",
-        requirement: "After a refusal the server shuts down, and reads on until the client has closed too",
+        requirement: "After a refusal the server shuts down, and reads on until the client has \
+                      closed too",
         source: "RFC 1122, 4.2.2.13; docs/PROTOCOL.md (orderly end)",
-        bug: "the connection stays open after a length that is refused, or close() with unread data makes the kernel reset it",
+        bug: "the connection stays open after a length that is refused, or close() with unread \
+              data makes the kernel reset it",
         needs: Needs::Length,
         isolation: Isolation::Beside,
         run: refused_by_fin,
     },
     Case {
         id: "closing/13",
-        title: "large answers arrive although the client reads them only after the server has closed",
-        requirement: "Every message before a refused one is answered, also if the answers are large and not read at once",
+        title: "large answers arrive although the client reads them only after the server has \
+                closed",
+        requirement: "Every message before a refused one is answered, also if the answers are \
+                      large and not read at once",
         source: "RFC 1122, 4.2.2.13; RFC 9112, 9.6; docs/PROTOCOL.md (orderly end)",
-        bug: "close() with unread bytes makes the kernel reset the connection and drop the answers that it has not sent yet, or owed answers are dropped with the connection",
+        bug: "close() with unread bytes makes the kernel reset the connection and drop the answers \
+              that it has not sent yet, or owed answers are dropped with the connection",
         needs: Needs::Length,
         isolation: Isolation::Beside,
         run: large_answers_before_a_refusal,
     },
 ];
 
-/// Bytes of answers that are left unread until the server has ended the connection. As many as a kernel takes from
-/// the network unread, so that the end can be seen, but more than one segment; and more than that, so that answers
-/// are still to be sent when the server closes.
+/// Bytes of answers that are left unread until the server has ended the connection: first as many
+/// as a kernel takes from the network unread, so that the end can be seen, but more than one
+/// segment; then more than that, so that the server still has answers to send when it closes.
 const UNREAD_ANSWERS: [u64; 2] = [48 * 1024, 384 * 1024];
 
 /// Bytes of a message that is sent again and again without reading.
@@ -202,11 +213,11 @@ fn cut_by_fin(trial: &mut CaseTrial<'_>, part: &[u8], why: &str) -> Judged {
 fn answers_before_a_refusal(trial: &mut CaseTrial<'_>) -> Judged {
     let payloads = trial.payloads(32, 96);
     let bad = trial.refused_header()?;
-    let behind = trial.payloads(BEHIND_REFUSAL, BEHIND_REFUSAL).concat();
+    let after = trial.payloads(AFTER_REFUSAL, AFTER_REFUSAL).concat();
     let mut wire = trial.connect()?;
-    let bytes = [trial.frames(&payloads), bad, behind].concat();
+    let bytes = [trial.frames(&payloads), bad, after].concat();
     let mut got = vec![];
-    // The server need not take what is behind the bad header.
+    // The server need not take what follows the bad header.
     wire.send_receiving(&bytes, &mut got, trial.setup.settle)?;
     let wanted: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
     wire.expect_rest(got, &wanted)?;
@@ -282,17 +293,17 @@ fn prompt_end(trial: &mut CaseTrial<'_>) -> Judged {
 
 fn refused_by_fin(trial: &mut CaseTrial<'_>) -> Judged {
     let bad = trial.refused_header()?;
-    let behind = trial.payloads(BEHIND_REFUSAL, BEHIND_REFUSAL).concat();
+    let after = trial.payloads(AFTER_REFUSAL, AFTER_REFUSAL).concat();
     let mut wire = trial.connect()?;
-    // The server need not take what is behind the bad header.
-    wire.try_send(&[bad, behind].concat(), trial.setup.settle)?;
+    // The server need not take what follows the bad header.
+    wire.try_send(&[bad, after].concat(), trial.setup.settle)?;
     wire.expect_end("because a length is above the limit")?;
     Ok(Verdict::Pass)
 }
 
 fn large_answers_before_a_refusal(trial: &mut CaseTrial<'_>) -> Judged {
     let bad = trial.refused_header()?;
-    let behind = trial.payloads(BEHIND_REFUSAL, BEHIND_REFUSAL).concat();
+    let after = trial.payloads(AFTER_REFUSAL, AFTER_REFUSAL).concat();
     let mut pace = Pace::within(UNREAD_TIME_MAX, trial.setup);
     let mut ended = Ok(());
     for bytes in UNREAD_ANSWERS {
@@ -302,8 +313,8 @@ fn large_answers_before_a_refusal(trial: &mut CaseTrial<'_>) -> Judged {
         wire.exchange_at(&wanted[..1], 0, &mut pace)?;
         pace.expect(wanted.len())?;
         let answers = trial.frames(&payloads);
-        let all = [&answers[..], &bad, &behind].concat();
-        // The server need not take what is behind the bad header.
+        let all = [&answers[..], &bad, &after].concat();
+        // The server need not take what follows the bad header.
         let sent = wire.try_send(&all, trial.setup.settle)?;
         wire.await_end_unread(END_UNREAD)?;
         let mut got = vec![];
@@ -311,7 +322,8 @@ fn large_answers_before_a_refusal(trial: &mut CaseTrial<'_>) -> Judged {
         while got.len() < answers.len()
             && wire.receive_into(&mut got, answers.len(), trial.setup.patience)?
         {}
-        // Answers that no kernel could have taken unread are lost to a RST, and what that means the run says.
+        // A RST loses answers that no kernel could have taken unread. The settings of the run
+        // decide what that means.
         let is_cut = trial.setup.is_tcp()
             && bytes > UNREAD_ANSWERS[0]
             && wire.end() == Some(ConnectionEnd::Reset)

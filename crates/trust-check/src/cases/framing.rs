@@ -49,7 +49,8 @@ pub const CASES: &[Case] = &[
         title: "the longest message comes back",
         requirement: "The largest payload is a legal one, inclusive",
         source: "docs/PROTOCOL.md",
-        bug: "the limit is exclusive, or counts the header, or one receive is taken for the whole payload",
+        bug: "the limit is exclusive, or counts the header, or one receive is taken for the whole \
+              payload",
         needs: Needs::Messages,
         isolation: Isolation::Beside,
         run: |trial| longest(trial, 0),
@@ -87,9 +88,11 @@ pub const CASES: &[Case] = &[
     Case {
         id: "framing/8",
         title: "a length of all ones is refused",
-        requirement: "A length of all ones is one far above the limit, and no sign of anything else",
+        requirement: "A length of all ones is one far above the limit, and no sign of anything \
+                      else",
         source: "docs/PROTOCOL.md; CWE-190",
-        bug: "the length is -1, which stands for something else, or header and payload together overflow",
+        bug: "the length is -1, which stands for something else, or header and payload together \
+              overflow",
         needs: Needs::Length,
         isolation: Isolation::Beside,
         run: |trial| refused_value(trial, |bits| u64::MAX >> (u64::BITS - bits)),
@@ -97,7 +100,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "framing/9",
         title: "a length in the wrong byte order is taken at its word",
-        requirement: "The length field has one byte order; a header of the other one says another length",
+        requirement: "The length field has one byte order; a header of the other one says another \
+                      length",
         source: "docs/PROTOCOL.md",
         bug: "the server guesses the byte order, or reads the length in that of its machine",
         needs: Needs::Length,
@@ -119,7 +123,8 @@ pub const CASES: &[Case] = &[
         title: "payloads of zeros, of ones and of control characters come back unchanged",
         requirement: "No byte of a payload means anything to the framing",
         source: "docs/PROTOCOL.md; RFC 862",
-        bug: "the payload goes through string functions or a text mode: cut at a NUL, trimmed, newlines translated",
+        bug: "the payload goes through string functions or a text mode: cut at a NUL, trimmed, \
+              newlines translated",
         needs: Needs::Anything,
         isolation: Isolation::Beside,
         run: payloads_of_special_bytes,
@@ -129,7 +134,8 @@ pub const CASES: &[Case] = &[
         title: "lengths around powers of two come back",
         requirement: "Every length up to the limit is as good as any other",
         source: "docs/PROTOCOL.md",
-        bug: "a length is kept in a type that is too small, or a buffer has room for a round number of bytes",
+        bug: "a length is kept in a type that is too small, or a buffer has room for a round \
+              number of bytes",
         needs: Needs::Messages,
         isolation: Isolation::Beside,
         run: lengths_around_powers_of_two,
@@ -137,7 +143,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "framing/13",
         title: "random messages come back",
-        requirement: "Any payload of any length up to the limit is echoed, one after the other on one connection",
+        requirement: "Any payload of any length up to the limit is echoed, one after the other on \
+                      one connection",
         source: "docs/PROTOCOL.md",
         bug: "some lengths or bytes are treated unlike the others",
         needs: Needs::Messages,
@@ -147,7 +154,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "framing/14",
         title: "a length that is less than what it counts is refused",
-        requirement: "A length that counts its own header, or more, cannot be smaller than that; it ends the connection",
+        requirement: "A length that counts its own header, or more, cannot be smaller than that; \
+                      it ends the connection",
         source: "docs/PROTOCOL.md; CWE-191",
         bug: "the subtraction goes below zero: an empty message, or one of almost 4 GiB",
         needs: Needs::Length,
@@ -157,7 +165,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "framing/15",
         title: "text where a header belongs is not echoed",
-        requirement: "Bytes that are no message are refused as the length that they spell, and the next client is served",
+        requirement: "Bytes that are no message are refused as the length that they spell, and the \
+                      next client is served",
         source: "docs/PROTOCOL.md",
         bug: "whatever comes is sent back, or a wrong client takes the server down",
         needs: Needs::Length,
@@ -167,7 +176,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "framing/16",
         title: "a message is answered although what follows it is refused",
-        requirement: "What is whole before a refused header is answered first, also when both come with one receive",
+        requirement: "What is whole before a refused header is answered first, also when both come \
+                      with one receive",
         source: "docs/PROTOCOL.md",
         bug: "answers are collected for a receive, and dropped when its end is refused",
         needs: Needs::Length,
@@ -187,7 +197,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "framing/18",
         title: "bytes after a refused header are not taken for messages",
-        requirement: "After a refused header the place of the next one is not known: nothing more is echoed",
+        requirement: "After a refused header the place of the next one is not known: nothing more \
+                      is echoed",
         source: "docs/PROTOCOL.md",
         bug: "the server skips the header and goes on, out of step from then on",
         needs: Needs::Length,
@@ -196,10 +207,13 @@ pub const CASES: &[Case] = &[
     },
     Case {
         id: "framing/19",
-        title: "messages that are as long as a segment, or a round number with their header, come back",
-        requirement: "Every length up to the limit is as good as any other, with and without the header",
+        title: "messages that are as long as a segment, or a round number with their header, come \
+                back",
+        requirement: "Every length up to the limit is as good as any other, with and without the \
+                      header",
         source: "docs/PROTOCOL.md; RFC 9293, 3.7.1",
-        bug: "a total is kept in 16 bits, a buffer has room for a round number of bytes with the header, or a receive of a whole segment is taken as a sign that more is waiting",
+        bug: "a total is kept in 16 bits, a buffer has room for a round number of bytes with the \
+              header, or a receive of a whole segment is taken as a sign that more is waiting",
         needs: Needs::Messages,
         isolation: Isolation::Beside,
         run: lengths_around_segments,

@@ -66,7 +66,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "half-close/4",
         title: "messages and the FIN in one go: all are answered",
-        requirement: "A readiness that says \"readable\" and \"closed\" at once means to read first",
+        requirement: "A readiness that says \"readable\" and \"closed\" at once means to read \
+                      first",
         source: "poll(2) (POLLRDHUP); RFC 9293, 3.6.1",
         bug: "POLLRDHUP or POLLHUP is looked at before POLLIN, and unread messages are dropped",
         needs: Needs::Anything,

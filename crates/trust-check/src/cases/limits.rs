@@ -46,7 +46,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "limits/1",
         title: "many clients declare the longest message and send nothing of it",
-        requirement: "A declared length is a claim: it takes nothing from other clients before the bytes arrive",
+        requirement: "A declared length is a claim: it takes nothing from other clients before the \
+                      bytes arrive",
         source: "docs/PROTOCOL.md; CWE-770; CWE-789",
         bug: "memory is taken for every declared length, or a budget is charged with it",
         needs: Needs::Length,
@@ -76,7 +77,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "limits/4",
         title: "a flood of connections, and service after it",
-        requirement: "Connections beyond what the server can hold may be refused, and when they have left it serves",
+        requirement: "Connections beyond what the server can hold may be refused, and when they \
+                      have left it serves",
         source: "accept(2) (EMFILE, ENFILE, ENOBUFS)",
         bug: "the accept loop ends when no descriptors or threads are left",
         needs: Needs::Anything,
@@ -86,7 +88,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "limits/5",
         title: "many idle clients, and a new one is served",
-        requirement: "An idle client holds a connection and nothing else: no thread of a small pool",
+        requirement: "An idle client holds a connection and nothing else: no thread of a small \
+                      pool",
         source: "docs/PROTOCOL.md",
         bug: "a fixed number of workers, each waiting for one client",
         needs: Needs::Anything,
@@ -106,7 +109,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "limits/7",
         title: "many clients declare the longest message and trickle it",
-        requirement: "Unfinished messages take what has arrived of them, and other clients are served",
+        requirement: "Unfinished messages take what has arrived of them, and other clients are \
+                      served",
         source: "docs/PROTOCOL.md; CWE-770",
         bug: "a worker, or a part of a budget, is held for as long as a message is unfinished",
         needs: Needs::Length,
@@ -145,7 +149,8 @@ fn expect_service_beside(trial: &mut CaseTrial<'_>, held: Vec<Wire<'_>>, who: &s
         OneMore::SentAway => {
             trial.setup.rate.note_turned_away(count as u64);
             Ok(Verdict::Info(format!(
-                "it sends a new client away beside {count} others: a limit on clients (--max-clients)"
+                "it sends a new client away beside {count} others: a limit on clients \
+                 (--max-clients)"
             )))
         }
     }

@@ -12,7 +12,8 @@ pub mod timing;
 
 use crate::case::Case;
 
-/// All groups in the order in which they run: what is simplest first, what may bring a server down last.
+/// All groups in the order in which they run: the simplest first, and those that may bring a server
+/// down last.
 pub const GROUPS: &[&[Case]] = &[
     framing::CASES,
     partial::CASES,
@@ -30,7 +31,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     GROUPS.iter().copied().flatten()
 }
 
-/// Whether the id is one of those that the pattern names: an id, or a pattern with `*` for any characters.
+/// Whether the pattern matches the id: it is that id, or has `*` for any characters.
 pub fn matches(pattern: &str, id: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == id,

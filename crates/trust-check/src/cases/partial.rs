@@ -64,7 +64,8 @@ pub const CASES: &[Case] = &[
     case(
         "partial/6",
         "two messages, cut everywhere",
-        "one place of the cut is not thought of: between messages, in either header, in either payload",
+        "one place of the cut is not thought of: between messages, in either header, in either \
+         payload",
         Needs::Messages,
         two_cut_everywhere,
     ),
@@ -92,9 +93,11 @@ pub const CASES: &[Case] = &[
     Case {
         id: "partial/10",
         title: "nothing of an unfinished message is answered",
-        requirement: "A message is answered when it is whole; before that it may never become whole",
+        requirement: "A message is answered when it is whole; before that it may never become \
+                      whole",
         source: "docs/PROTOCOL.md",
-        bug: "bytes are sent back as they come, so that a message that never ends is answered in part",
+        bug: "bytes are sent back as they come, so that a message that never ends is answered in \
+              part",
         needs: Needs::Messages,
         isolation: Isolation::Beside,
         run: nothing_before_the_end,
@@ -153,8 +156,8 @@ fn header_then_payload(trial: &mut CaseTrial<'_>) -> Judged {
     for len in [1, 24, 1000] {
         let payload = trial.payload(len);
         let frame = trial.frame(&payload);
-        let (header, behind) = frame.split_at(frame.len() - payload.len());
-        wire.send_apart([header, behind])?;
+        let (header, body) = frame.split_at(frame.len() - payload.len());
+        wire.send_apart([header, body])?;
         wire.expect_echo(&[&payload])?;
     }
     Ok(Verdict::Pass)

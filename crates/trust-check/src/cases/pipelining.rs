@@ -61,7 +61,8 @@ pub const CASES: &[Case] = &[
         "pipelining/5",
         "short and long messages in turn",
         ORDER,
-        "messages are handed to several workers, and the first to finish answers first; or one of these lengths is dropped or cut",
+        "messages are handed to several workers, and the first to finish answers first; or one of \
+         these lengths is dropped or cut",
         |trial| together(trial, &[900, 3, 12_000, 1, 0, 5000, 40, 20_000, 7, 2]),
     ),
     case(
@@ -81,7 +82,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "pipelining/8",
         title: "large answers to a client that reads slowly",
-        requirement: "Every byte of an answer arrives, also when the kernel takes it little by little",
+        requirement: "Every byte of an answer arrives, also when the kernel takes it little by \
+                      little",
         source: "send(2); RFC 9293 section 3.8.6 (managing the window)",
         bug: "send(2) takes less than it was given, and the rest is forgotten",
         needs: Needs::Anything,
@@ -91,9 +93,11 @@ pub const CASES: &[Case] = &[
     Case {
         id: "pipelining/9",
         title: "a client that writes megabytes before it reads",
-        requirement: "The server stops reading while its answers are not read, and goes on when they are",
+        requirement: "The server stops reading while its answers are not read, and goes on when \
+                      they are",
         source: "RFC 9293 section 3.8.6 (managing the window)",
-        bug: "answers pile up in memory without a bound, or are dropped, or the connection is stuck",
+        bug: "answers pile up in memory without a bound, or are dropped, or the connection is \
+              stuck",
         needs: Needs::Anything,
         isolation: Isolation::Alone,
         run: write_before_reading,
@@ -109,14 +113,16 @@ pub const CASES: &[Case] = &[
         "pipelining/11",
         "five thousand of the shortest messages in one send",
         EACH,
-        "answers to one receive go out with one writev of more than IOV_MAX (1,024) parts, or have a fixed number of places",
+        "answers to one receive go out with one writev of more than IOV_MAX (1,024) parts, or have \
+         a fixed number of places",
         thousands_in_a_send,
     ),
     case(
         "pipelining/12",
         "seventy thousand messages on one connection",
         "A connection serves for as long as its client wants, message after message",
-        "a limit on the messages of a connection (1,000 by default in some libraries), or a counter of 16 bits",
+        "a limit on the messages of a connection (1,000 by default in some libraries), or a \
+         counter of 16 bits",
         seventy_thousand,
     ),
     case(
@@ -129,8 +135,10 @@ pub const CASES: &[Case] = &[
     case(
         "pipelining/14",
         "answers left unread, in growing amounts, and nothing sent after that",
-        "Messages that were received are answered when the client reads again, whether more are received or not",
-        "the server stops when its output is full, and what it had received by then waits in its input buffer for more to come",
+        "Messages that were received are answered when the client reads again, whether more are \
+         received or not",
+        "the server stops when its output is full, and what it had received by then waits in its \
+         input buffer for more to come",
         left_unread,
     ),
     case(
@@ -284,7 +292,8 @@ fn write_before_reading(trial: &mut CaseTrial<'_>) -> Judged {
     Ok(Verdict::Info(match sent == all.len() {
         true => format!("it took all {taken} bytes before an answer was read, and answered all"),
         false => format!(
-            "it took {taken} of {} bytes before an answer was read, and answered all when they were",
+            "it took {taken} of {} bytes before an answer was read, and answered all when they \
+             were",
             grouped(all.len() as u64)
         ),
     }))
@@ -330,7 +339,7 @@ fn seventy_thousand(trial: &mut CaseTrial<'_>) -> Judged {
         let payloads: Vec<Vec<u8>> = payloads.collect();
         let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
         let exchanged = wire.exchange_at(&payloads, 0, &mut pace);
-        exchanged.map_err(|verdict| behind(pace.answered(), verdict))?;
+        exchanged.map_err(|verdict| after_messages(pace.answered(), verdict))?;
     }
     wire.expect_no_more()?;
     Ok(Verdict::Pass)
@@ -342,7 +351,7 @@ fn thousands_in_turn(trial: &mut CaseTrial<'_>) -> Judged {
     for _ in 0..IN_TURN {
         let payload = trial.payload(SHORT_MAX);
         let exchanged = wire.exchange_at(&[&payload], 0, &mut pace);
-        exchanged.map_err(|verdict| behind(pace.answered(), verdict))?;
+        exchanged.map_err(|verdict| after_messages(pace.answered(), verdict))?;
     }
     wire.expect_no_more()?;
     Ok(Verdict::Pass)
@@ -378,8 +387,8 @@ fn left_unread(trial: &mut CaseTrial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
-/// A failure after so many messages of the connection.
-fn behind(answered: u64, verdict: Verdict) -> Verdict {
+/// A failure after that many answered messages of the connection.
+fn after_messages(answered: u64, verdict: Verdict) -> Verdict {
     let Verdict::Fail(finding) = &verdict else { return verdict };
     let (expected, answered) = (finding.expected.clone(), grouped(answered));
     verdict.retold(expected, |got| {

@@ -43,7 +43,8 @@ pub const CASES: &[Case] = &[
         title: "the next client after a FIN inside a header",
         requirement: "What one client left unfinished changes nothing for the next one",
         source: "docs/PROTOCOL.md (truncated_frame)",
-        bug: "a short read ends the process, or its bytes stay in a buffer that the next client gets",
+        bug: "a short read ends the process, or its bytes stay in a buffer that the next client \
+              gets",
         needs: Needs::Length,
         isolation: Isolation::Beside,
         run: |trial| {
@@ -77,7 +78,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "recovery/4",
         title: "the next client after connections that broke while the server sent",
-        requirement: "Sending into a connection that is gone is an error of that connection, not a signal that ends the process",
+        requirement: "Sending into a connection that is gone is an error of that connection, not a \
+                      signal that ends the process",
         source: "send(2) (EPIPE, MSG_NOSIGNAL); signal(7) (SIGPIPE)",
         bug: "SIGPIPE is not ignored, or the error of a send ends the process",
         needs: Needs::Anything,
@@ -137,9 +139,11 @@ pub const CASES: &[Case] = &[
     Case {
         id: "recovery/10",
         title: "two clients that do not read for a while, each with bytes of its own",
-        requirement: "Answers that wait for their client go to that client, whatever other clients' answers are waiting",
+        requirement: "Answers that wait for their client go to that client, whatever other \
+                      clients' answers are waiting",
         source: "RFC 862; docs/PROTOCOL.md (back-pressure)",
-        bug: "one place for the answers that the kernel did not take at once: they go to another client, or replace its own",
+        bug: "one place for the answers that the kernel did not take at once: they go to another \
+              client, or replace its own",
         needs: Needs::Anything,
         isolation: Isolation::Several,
         run: two_do_not_read,
@@ -256,8 +260,8 @@ fn concurrent(trial: &mut CaseTrial<'_>) -> Judged {
     let slow = trial.setup.rate.slow_connects() - slow_before;
     match turned_away {
         0 if slow > 0 => Ok(Verdict::Info(format!(
-            "{slow} of {count} connects took over {}, as their handshake met a full accept queue: it \
-             holds about {} (the backlog of listen)",
+            "{slow} of {count} connects took over {}, as their handshake met a full accept queue: \
+             it holds about {} (the backlog of listen)",
             seconds(CONNECT_SLOW),
             (count as u64).saturating_sub(slow)
         ))),
@@ -272,8 +276,8 @@ fn concurrent(trial: &mut CaseTrial<'_>) -> Judged {
         _ => {
             trial.setup.rate.note_turned_away((count - turned_away) as u64);
             Ok(Verdict::Info(format!(
-                "{turned_away} of {count} clients were turned away: a limit on clients (--max-clients); \
-                 the others got their own bytes"
+                "{turned_away} of {count} clients were turned away: a limit on clients \
+                 (--max-clients); the others got their own bytes"
             )))
         }
     }

@@ -78,7 +78,8 @@ pub const CASES: &[Case] = &[
         "the server is still there",
         "No client can end the server",
         "signal(7); send(2), EPIPE",
-        "an unhandled signal (SIGPIPE on a send to a client that has left), a crash, an exit where the error concerns one client",
+        "an unhandled signal (SIGPIPE on a send to a client that has left), a crash, an exit where \
+         the error concerns one client",
         survival,
     ),
     case(
@@ -86,7 +87,8 @@ pub const CASES: &[Case] = &[
         "descriptors come back",
         "The descriptor of a connection is closed when the connection is over, however it ended",
         "close(2); accept(2), EMFILE",
-        "a code path that leaves the connection's socket open: after enough clients no one is accepted",
+        "a code path that leaves the connection's socket open: after enough clients no one is \
+         accepted",
         descriptors,
     ),
     case(
@@ -102,7 +104,8 @@ pub const CASES: &[Case] = &[
         "no connection is left in CLOSE_WAIT",
         "A server closes its side soon after its client has left",
         "RFC 9293, 3.6; tcp(7)",
-        "the end of the stream (a receive of 0 bytes) or an error is not taken for a reason to close",
+        "the end of the stream (a receive of 0 bytes) or an error is not taken for a reason to \
+         close",
         |trial| counted(trial, "connections in CLOSE_WAIT", 0, |had| had.close_wait),
     ),
     case(
@@ -134,7 +137,8 @@ pub const CASES: &[Case] = &[
         "declared lengths take no memory",
         "A declared length is a claim: memory grows with the bytes that arrive",
         "docs/LIMITS.md; CWE-770; CWE-789",
-        "a buffer of the declared length is made, and filled, as soon as the header is there: a few clients that send nothing take all memory",
+        "a buffer of the declared length is made, and filled, as soon as the header is there: a \
+         few clients that send nothing take all memory",
         held::declared,
     ),
     case(
@@ -142,7 +146,8 @@ pub const CASES: &[Case] = &[
         "a server that waits for its clients sleeps",
         "A client that is silent, wherever it stopped, costs no time",
         "poll(2); epoll(7)",
-        "a receive that would block is tried again at once, or a socket with unread bytes or room to send is polled for what is not wanted",
+        "a receive that would block is tried again at once, or a socket with unread bytes or room \
+         to send is polled for what is not wanted",
         held::silence,
     ),
     case(
@@ -150,7 +155,8 @@ pub const CASES: &[Case] = &[
         "clients that time out leave nothing",
         "The descriptor and the memory of a connection are given back when the timeout ends it",
         "close(2); docs/PROTOCOL.md (recv_timeout)",
-        "the way out of the connection's code that a timeout takes does not give back what the others do",
+        "the way out of the connection's code that a timeout takes does not give back what the \
+         others do",
         idle::timed_out,
     ),
 ];
@@ -290,14 +296,15 @@ fn descriptors(trial: &mut CaseTrial<'_>) -> Judged {
             ));
         }
         said.push(format!(
-            "{after} {what} at the end and {before} before the cases; {more} more after {clients} more clients, so \
-             they are kept and used again"
+            "{after} {what} at the end and {before} before the cases; {more} more after {clients} \
+             more clients, so they are kept and used again"
         ));
     }
     let (before, after) = (first.had.descriptors(), last.had.descriptors());
     Ok(match said.is_empty() {
         true if after > before => Verdict::Info(format!(
-            "{after} open descriptors at the end and {before} before the cases: too few for one by client"
+            "{after} open descriptors at the end and {before} before the cases: too few for one by \
+             client"
         )),
         true => Verdict::Pass,
         false => Verdict::Info(said.join("; ")),
@@ -341,7 +348,8 @@ fn idleness(trial: &mut CaseTrial<'_>) -> Judged {
         Some((share, look)) => Err(Verdict::fail(
             expected,
             format!(
-                "it used {} % of a core after {}, when all clients had left, and {} % before the first one",
+                "it used {} % of a core after {}, when all clients had left, and {} % before the \
+                 first one",
                 percent(*share),
                 look.group,
                 percent(at_start)
@@ -365,7 +373,8 @@ fn threads(trial: &mut CaseTrial<'_>) -> Judged {
     }
     Err(Verdict::fail(
         format!(
-            "no more threads than at the start, {before}, and one for each of the {} clients of the busiest moment",
+            "no more threads than at the start, {before}, and one for each of the {} clients of \
+             the busiest moment",
             last.peak
         ),
         format!("{after} at the end; {}", largest_step(&looks, |had| had.threads, grouped)),
@@ -410,12 +419,13 @@ fn memory(trial: &mut CaseTrial<'_>) -> Judged {
                     mebibytes(allowed)
                 ),
                 format!(
-                    "{now} more after {all} clients that came one after the other, and growing; {grown}"
+                    "{now} more after {all} clients that came one after the other, and growing; \
+                     {grown}"
                 ),
             )),
             false => Ok(Verdict::Info(format!(
-                "{now} more than before the cases after {all} clients that came one after the other; it did not go on \
-                 growing, as a heap does that is used again"
+                "{now} more than before the cases after {all} clients that came one after the \
+                 other; it did not go on growing, as a heap does that is used again"
             ))),
         };
     }

@@ -78,7 +78,8 @@ pub const CASES: &[Case] = &[
     Case {
         id: "timing/4",
         title: "a slow but steady client inside a message",
-        requirement: "A message that arrives slowly is answered like any other, unless the server limits its time",
+        requirement: "A message that arrives slowly is answered like any other, unless the server \
+                      limits its time",
         source: "docs/PROTOCOL.md (frame_timeout)",
         bug: "what had arrived of a message is forgotten when a receive times out",
         needs: Needs::Messages,
@@ -100,7 +101,8 @@ pub const CASES: &[Case] = &[
         title: "a small answer does not wait for an acknowledgement",
         requirement: "Answers go out at once, also while an earlier one is unacknowledged",
         source: "RFC 1122, 4.2.3.4; tcp(7) (TCP_NODELAY)",
-        bug: "Nagle's algorithm is on: the second small answer waits for the client's delayed acknowledgement",
+        bug: "Nagle's algorithm is on: the second small answer waits for the client's delayed \
+              acknowledgement",
         needs: Needs::Anything,
         isolation: Isolation::Alone,
         run: delayed_acknowledgement,
@@ -120,7 +122,8 @@ pub const CASES: &[Case] = &[
         title: "a client that does not read its answers is ended by the timeout",
         requirement: "Answers that are not taken within the timeout end the connection",
         source: "docs/PROTOCOL.md (send_timeout)",
-        bug: "the timeout is for receiving alone, and a client that does not read holds its place for ever",
+        bug: "the timeout is for receiving alone, and a client that does not read holds its place \
+              for ever",
         needs: Needs::Anything,
         isolation: Isolation::Beside,
         run: not_reading,
@@ -140,7 +143,8 @@ pub const CASES: &[Case] = &[
         title: "clients that come after others have left are not ended in their place",
         requirement: "A timer ends with its connection, whichever way that ends",
         source: "docs/PROTOCOL.md (recv_timeout); open(2) (the lowest free descriptor)",
-        bug: "a way out of the connection's code that leaves its timer running: it ends the next client on the same descriptor",
+        bug: "a way out of the connection's code that leaves its timer running: it ends the next \
+              client on the same descriptor",
         needs: Needs::Anything,
         isolation: Isolation::Beside,
         run: active_after_others,
@@ -150,7 +154,8 @@ pub const CASES: &[Case] = &[
         title: "clients that are silent at the same time are all ended by the timeout",
         requirement: "Every connection has a timeout of its own",
         source: "docs/PROTOCOL.md (recv_timeout)",
-        bug: "one timer for all connections, or a look for silent clients that finds one of them each time",
+        bug: "one timer for all connections, or a look for silent clients that finds one of them \
+              each time",
         needs: Needs::Anything,
         isolation: Isolation::Several,
         run: many_are_silent,
@@ -238,7 +243,8 @@ fn silent_after(trial: &mut CaseTrial<'_>, part: &[u8], who: &str) -> Judged {
     let verdict = judge_silence(trial, &mut wire, since, who);
     if verdict.is_err() && wire.end().is_none() && rate.slow_connects() > slow_before {
         return Err(Verdict::inconclusive(
-            "the accept queue was full meanwhile, so the server may not have known of the client yet",
+            "the accept queue was full meanwhile, so the server may not have known of the client \
+             yet",
         ));
     }
     verdict
@@ -464,7 +470,8 @@ fn delayed_acknowledgement(trial: &mut CaseTrial<'_>) -> Judged {
     let (first, gap) = (firsts[TIMED_PAIRS / 2], gaps[TIMED_PAIRS / 2]);
     let millis = |time: Duration| format!("{:.3} ms", time.as_secs_f64() * 1e3);
     let got = format!(
-        "of two small answers the first came after {}, the rest {} later (medians of {TIMED_PAIRS})",
+        "of two small answers the first came after {}, the rest {} later (medians of \
+         {TIMED_PAIRS})",
         millis(first),
         millis(gap)
     );

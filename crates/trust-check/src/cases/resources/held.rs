@@ -40,7 +40,8 @@ pub(super) fn declared(trial: &mut CaseTrial<'_>) -> Judged {
     let is_enough = |count: u64| count.saturating_mul(longest) >= 2 * allowed;
     if !is_enough(count) {
         return Ok(Verdict::skipped(format!(
-            "{count} of the longest messages are less than what is seen with a --memory-allowance of {} bytes",
+            "{count} of the longest messages are less than what is seen with a --memory-allowance \
+             of {} bytes",
             grouped(allowed)
         )));
     }
