@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Entries that are kept of a case; later ones are only counted. Enough for every case that is not a flood.
+/// Entries that are kept per case; later ones are only counted. Enough for every case that is not a
+/// flood.
 const ENTRIES_MAX: usize = 400;
 
-/// Bytes that are kept of what was sent or received with one call: a header and the beginning of a payload.
+/// Bytes that are kept of each send or receive: a header and the beginning of a payload.
 const BYTES_KEPT: usize = 64;
 
 /// What went over the wires of a case. Clones write to the same place.
@@ -46,9 +47,9 @@ pub enum What {
     Connected,
     /// The PROXY header was handed to our kernel.
     SentPreface(Excerpt),
-    /// Bytes of the stream behind it were.
+    /// Bytes of the stream after it were.
     Sent(Excerpt),
-    /// The kernel of the first hop has acknowledged everything, and was left alone with it for that long.
+    /// The kernel of the first hop had acknowledged everything, and we sent nothing for that long.
     LeftAlone(Duration),
     /// The peer of our unix socket has read everything, and was left alone with it for that long.
     ReadAndLeftAlone(Duration),

@@ -1,5 +1,5 @@
-//! One connection to the server under test. Every byte of a conversation is recorded, no call waits for ever, and a
-//! connection ends in order unless the case is about a RST.
+//! One connection to the server under test. Every byte of a conversation is recorded, no call waits
+//! for ever, and a connection ends with an orderly close unless the case is about a RST.
 
 mod flow;
 mod leave;
@@ -34,8 +34,8 @@ const RECEIVE_BYTES: usize = 64 * 1024;
 /// How often it is looked whether the kernel of the first hop has acknowledged everything.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// Longest wait for a place in a full accept queue: kernels send again after 0.2, 0.6, 1.4, 3, 6.2 and 12.6 seconds
-/// (RFC 6298, 5.5).
+/// Longest wait for a place in a full accept queue: kernels send again after 0.2, 0.6, 1.4, 3, 6.2
+/// and 12.6 seconds (RFC 6298, 5.5).
 const ADMISSION_MAX: Duration = Duration::from_secs(15);
 
 /// How often it is looked whether there was one.
@@ -44,11 +44,12 @@ const ADMISSION_LOOK: Duration = Duration::from_millis(5);
 /// Payload of a segment over a narrow path, in bytes: that of an Ethernet.
 const NARROW_SEGMENT: u32 = 1460;
 
-/// Bytes of the receive buffer there, which our kernel doubles (`socket(7)`): several segments, so that the path is not slow.
+/// Size of the receive buffer over a narrow path, in bytes, which our kernel doubles (`socket(7)`):
+/// several segments, so that the path is not slow.
 const NARROW_WINDOW: usize = 16 * 1024;
 
-/// How long bytes that nobody sent are waited for, where the server does not end the connection either: they come with
-/// the answer or not at all.
+/// How long to wait for bytes that were never sent, where the server does not end the connection
+/// either: they come with the answer or not at all.
 const EXTRA_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How a connection ended, as far as was waited for.
@@ -67,8 +68,9 @@ pub enum ConnectionEnd {
 pub enum PathKind {
     /// What it does by itself.
     AsItIs,
-    /// Small segments and a small window. A kernel makes the send buffer of a connection for some segments, so that a
-    /// server has to wait for its client much sooner than over loopback, where segments have 64 KiB.
+    /// Small segments and a small window. A kernel sizes the send buffer of a connection for a
+    /// number of segments, so that a server has to wait for its client much sooner than over
+    /// loopback, where segments have 64 KiB.
     Narrow,
 }
 
@@ -76,12 +78,12 @@ pub enum PathKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Apart {
-    /// Its bytes were acknowledged before anything else was sent, or read from a unix socket,
-    /// which says nothing of what a proxy passes on.
+    /// Its bytes were acknowledged before anything else was sent, or read from a unix socket. That
+    /// does not cover what a proxy passes on.
     Shown,
-    /// They were not, in all the time that there was.
+    /// They were not, in all the time available.
     NotShown,
-    /// The server ended the connection meanwhile, which what it answered until then is judged by.
+    /// The server ended the connection meanwhile. Its answers until then decide the verdict.
     Ended,
 }
 
@@ -212,8 +214,8 @@ impl<'s> Wire<'s> {
         }
     }
 
-    /// Sends as much as the server takes without a pause longer than `patience`; the number of bytes. An end of the
-    /// connection stops it too, and is remembered.
+    /// Sends as much as the server takes without a pause longer than `patience`, and returns the
+    /// number of bytes. An end of the connection stops it too, and is remembered.
     ///
     /// # Errors
     ///
@@ -230,10 +232,11 @@ impl<'s> Wire<'s> {
         Ok(sent)
     }
 
-    /// Waits until the server's kernel has acknowledged a byte of what was sent, or something came. Until then the server
-    /// may not know of the connection: with a full accept queue its kernel drops the last segment of the handshake and
-    /// all that follows, while for ours the connection is there. Over a unix socket a connection
-    /// that is there has its place in the queue.
+    /// Waits until the server's kernel has acknowledged a byte of what was sent, or something came.
+    /// Until then the server may not know of the connection: if its accept queue is full, its
+    /// kernel drops the last segment of the handshake and everything after it, although our kernel
+    /// considers the connection established. Over a unix socket an established connection has its
+    /// place in the queue.
     ///
     /// # Errors
     ///
@@ -273,10 +276,11 @@ impl<'s> Wire<'s> {
         Ok(())
     }
 
-    /// Sends a piece, waits until the kernel of the first hop (the server's, or that of a proxy in front of it) has
-    /// acknowledged all of it, and leaves the server alone with it for the settle time, so that a receive there can have
-    /// brought this piece and no more. A preface is a piece of its own. On a unix socket the same counter (SIOCOUTQ) is
-    /// the memory of what the peer has not read, so there the peer itself has read all of it.
+    /// Sends a piece and waits until the kernel of the first hop (the server's, or that of a proxy
+    /// in front of it) has acknowledged all of it. Then leaves the server alone for the settle
+    /// time, so that one receive there can have brought this piece and no more. A preface is a
+    /// piece of its own. On a unix socket the same counter (SIOCOUTQ) is the memory of what the
+    /// peer has not read, so there the peer itself has read all of it.
     ///
     /// # Errors
     ///
@@ -298,7 +302,7 @@ impl<'s> Wire<'s> {
                 self.note(&format!("not {done}: it cannot be shown that this piece stood alone"));
                 return Ok(Apart::NotShown);
             }
-            // Without flags `poll(2)` tells of a RST alone, behind which nothing is acknowledged any more.
+            // Without flags `poll(2)` reports only a RST, after which nothing is acknowledged.
             if self.wait(PollFlags::empty(), LOOK)? {
                 return Ok(Apart::Ended);
             }
@@ -314,7 +318,8 @@ impl<'s> Wire<'s> {
         Ok(Apart::Shown)
     }
 
-    /// Sends the pieces one by one; what follows is judged only if they are shown to have stood apart.
+    /// Sends the pieces one by one. What follows is judged only if they are shown to have stood
+    /// apart.
     ///
     /// # Errors
     ///
@@ -397,8 +402,8 @@ impl<'s> Wire<'s> {
         Err(Verdict::fail_by(evidence, answer::expectation(payloads), got))
     }
 
-    /// What it rests on that something did not come: a time, or bytes that are lost as the connection has ended. One that
-    /// ended before it brought a byte was refused.
+    /// The evidence that something did not come: a time, or bytes that are lost because the
+    /// connection has ended. One that ended before it brought a byte was refused.
     pub fn evidence(&self) -> Evidence {
         match (self.is_over(), self.has_received) {
             (false, _) => Evidence::Time,
@@ -410,7 +415,8 @@ impl<'s> Wire<'s> {
         }
     }
 
-    /// Receives once, at most until `limit` bytes are there; whether bytes came. The end is remembered.
+    /// Receives once, at most until `limit` bytes are there, and returns whether any bytes came.
+    /// The end is remembered.
     ///
     /// # Errors
     ///
@@ -463,7 +469,8 @@ impl<'s> Wire<'s> {
         }
     }
 
-    /// Waits for the end of the connection, for as long as `patience` after each byte; what came before it.
+    /// Waits for the end of the connection, up to `patience` after each byte, and returns what came
+    /// before it.
     ///
     /// # Errors
     ///
@@ -476,8 +483,8 @@ impl<'s> Wire<'s> {
         Ok((got, self.end.unwrap_or(ConnectionEnd::Open)))
     }
 
-    /// Waits for the end of the connection without another byte: a FIN, or a RST where that is as good. It has to come
-    /// before the server's timeout would bring it anyway.
+    /// Waits for the end of the connection, with no further bytes: a FIN, or a RST where that is as
+    /// good. It must come before the server's timeout would cause it anyway.
     ///
     /// # Errors
     ///
@@ -491,7 +498,8 @@ impl<'s> Wire<'s> {
         }
     }
 
-    /// Waits for the end of the connection without another byte; how it ended, never [`ConnectionEnd::Open`].
+    /// Waits for the end of the connection, with no further bytes, and returns how it ended: never
+    /// [`ConnectionEnd::Open`].
     ///
     /// # Errors
     ///
@@ -536,7 +544,8 @@ impl<'s> Wire<'s> {
         }
     }
 
-    /// Sends FIN and wants nothing more to come. That the server answers it with its own is for other cases to judge.
+    /// Sends FIN and expects nothing more to come. Whether the server answers with its own is for
+    /// other cases to judge.
     ///
     /// # Errors
     ///
@@ -553,14 +562,16 @@ impl<'s> Wire<'s> {
         }
     }
 
-    /// Makes our kernel acknowledge late, as it does by itself once it takes the conversation for one of questions and
-    /// answers (`tcp(7)`, TCP_QUICKACK). It may change its mind, so this holds for the next exchange.
+    /// Makes our kernel delay acknowledgements, as it does by itself once a connection looks
+    /// interactive (`tcp(7)`, TCP_QUICKACK). It may change its mind, so this holds for the next
+    /// exchange.
     pub fn acknowledge_late(&self) {
         // Without it this is found a little less surely.
         let _ = sockopt::set_tcp_quickack(&self.stream, false);
     }
 
-    /// The round trip that our kernel has measured so far; behind a connect that of the path alone.
+    /// The round trip that our kernel has measured so far; right after a connect, that of the path
+    /// alone.
     pub fn round_trip(&self) -> Duration {
         socket::path_info(self.stream.as_fd()).round_trip
     }
@@ -580,7 +591,7 @@ impl<'s> Wire<'s> {
         self.end
     }
 
-    /// Whether nothing can be sent any more: the peer has ended the connection, or a send has failed.
+    /// Whether nothing can be sent now: the peer has ended the connection, or a send has failed.
     /// Bytes that arrived before may still be there to receive.
     fn is_over(&self) -> bool {
         self.end.is_some() || self.stream.send_error().is_some()
@@ -668,7 +679,8 @@ pub fn open(
 ) -> Judged<io::Result<Opened>> {
     let configure = |socket: &Socket| {
         if path == PathKind::Narrow && setup.is_tcp() {
-            // Both before the first segment, which tells them to the server's kernel. Without them more is needed to fill it.
+            // Both must be set before the first segment, which announces them to the server's
+            // kernel. Otherwise it takes more to fill it.
             let _ = socket.set_tcp_mss(NARROW_SEGMENT);
             let _ = socket.set_recv_buffer_size(NARROW_WINDOW);
         }

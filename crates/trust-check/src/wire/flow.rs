@@ -18,18 +18,19 @@ use crate::verdict::{Judged, Verdict};
 /// A server that takes nothing for that long waits for the client.
 pub const STALL: Duration = Duration::from_millis(500);
 
-/// Longest time for which a client sends without reading. A bound of the check: that it was reached says nothing about
-/// the server.
+/// Longest time for which a client sends without reading. It is a limit of the check itself:
+/// reaching it says nothing about the server.
 const UNREAD_TIME: Duration = Duration::from_secs(5);
 
-/// Bytes that kernels may hold of a connection to another host: more than they are usually set up for.
+/// Bytes that kernels may hold of a connection to another host: more than is usually configured.
 const FAR_ROOM: u64 = 256 * 1024 * 1024;
 
-/// How often a connection may be buffered on its way: something in front of the server holds as much again.
+/// How often a connection may be buffered on its way: a proxy in front of the server holds as much
+/// again.
 const HOPS: u64 = 2;
 
-/// Messages that a server is given time for at most before it counts as waiting: one that receives many short ones at
-/// once may take no longer for many than for one.
+/// Most messages for whose time the check waits before a server counts as waiting: one that
+/// receives many short messages at once may take no longer for them than for one.
 const HELD_MAX: u64 = 256;
 
 /// A server that has answered nothing for so long is too slow, or it does not answer.
@@ -55,13 +56,14 @@ pub struct Unread {
 /// Why a client that reads nothing stopped sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
-    /// Nothing moves any more: the server waits for the client to read.
+    /// Nothing moves: the server waits for the client to read.
     Waiting,
     /// The connection ended.
     Ended,
-    /// Everything went that was to go. The server, or the kernels, had room for it.
+    /// Everything was sent. The server, or the kernels, had room for it.
     All,
-    /// Something still moved when the check's own time was over, which shows nothing about the server.
+    /// Bytes were still moving when the check's own time was over, which says nothing about the
+    /// server.
     OutOfTime,
 }
 
@@ -80,11 +82,13 @@ impl Unread {
             ))),
             StopReason::OutOfTime => Err(Verdict::inconclusive(match self.service_time {
                 Some(time) => format!(
-                    "too slow to be made to wait: it took {taken} bytes and answered {:.1} messages a second",
+                    "too slow to be made to wait: it took {taken} bytes and answered {:.1} \
+                     messages a second",
                     time.as_secs_f64().max(1e-6).recip()
                 ),
                 None => format!(
-                    "too slow to be made to wait: it took {taken} bytes and answered nothing within {}",
+                    "too slow to be made to wait: it took {taken} bytes and answered nothing \
+                     within {}",
                     seconds(UNANSWERED)
                 ),
             })),
@@ -93,9 +97,9 @@ impl Unread {
 }
 
 impl Wire<'_> {
-    /// Sends these messages and waits for their echoes at the same time, so that neither side waits for the other to
-    /// read, until all are there or `until` is over; how many came back right. The first `sent` bytes of them are taken as
-    /// sent; `slowness` is a pause before each receive.
+    /// Sends these messages and waits for their echoes at the same time, so that neither side waits
+    /// for the other to read, until all are there or `until` is over. Returns how many came back
+    /// right. Their first `sent` bytes count as sent; `slowness` is a pause before each receive.
     ///
     /// # Errors
     ///
@@ -161,8 +165,9 @@ impl Wire<'_> {
         payloads.iter().take_while(is_whole).count()
     }
 
-    /// Sends as much as the server takes without a pause longer than `patience`, and receives behind `got` while it
-    /// takes nothing, as a client does that has to read in order to be read; the number of bytes sent.
+    /// Sends as much as the server takes without a pause longer than `patience`. While it takes
+    /// nothing, receives and appends to `got`, as a client must that has to read in order to be
+    /// read. Returns the number of bytes sent.
     ///
     /// # Errors
     ///
@@ -192,16 +197,16 @@ impl Wire<'_> {
         Ok(sent)
     }
 
-    /// Sends this message again and again and reads no answer, until nothing has moved for `stall`, neither towards the
-    /// server nor back, or more has gone than kernels can hold. The stall is longer for a slow server. Over a narrow path
-    /// it takes much less to make a server wait.
+    /// Sends this message again and again and reads no answer, until nothing has moved in either
+    /// direction for `stall`, or more has been sent than kernels can hold. The stall is longer for
+    /// a slow server. Over a narrow path it takes much less to make a server wait.
     ///
     /// # Errors
     ///
     /// Only when the run is to end.
     pub fn send_unread(&mut self, message: &[u8], stall: Duration) -> Judged<Unread> {
-        // Our receive buffer stays as it is: one that is made smaller now drops segments, whose repetitions make reading
-        // them after all slow.
+        // Our receive buffer stays as it is: shrinking it now would drop segments, and their
+        // retransmission would slow down the reading that follows.
         let _ = SockRef::from(&self.stream).set_send_buffer_size(1);
         self.note("our send buffer is small");
         // Large sends, so that short messages take no longer.
@@ -221,7 +226,8 @@ impl Wire<'_> {
             if sent > 0 || now != queued {
                 (moved, queued) = (Instant::now(), now);
             }
-            // Kernels may announce no room before the server has received all that they hold for it.
+            // Kernels may announce no window before the server has received all that they hold for
+            // it.
             let held = taken.saturating_sub(now.1) / message.len().max(1) as u64;
             let busy = service_time.map(|time| time * held.min(HELD_MAX) as u32);
             let is_too_slow = match busy {
@@ -245,26 +251,27 @@ impl Wire<'_> {
         Ok(Unread { taken, stop, service_time })
     }
 
-    /// What waits in our kernel for the server, and what waits there for us. Neither changes while the server waits
-    /// for us to read.
+    /// Bytes that wait in our kernel for the server, and bytes that wait there for us. Neither
+    /// changes while the server waits for us to read.
     pub fn queued(&self) -> (u64, u64) {
         let towards = socket::path_info(self.stream.as_fd()).unacknowledged;
         (towards, ioctl_fionread(&self.stream).unwrap_or(0))
     }
 
-    /// Waits for a RST without receiving, for at most `patience`; whether it came. What had arrived before can still be
-    /// received, and so can the end.
+    /// Waits for a RST without receiving, for at most `patience`, and returns whether it came. What
+    /// had arrived before can still be received, and so can the end.
     ///
     /// # Errors
     ///
     /// Only when the run is to end.
     pub fn await_reset_unread(&self, patience: Duration) -> Judged<bool> {
-        // Without flags `poll(2)` tells only of errors and of the end of both directions.
+        // Without flags `poll(2)` reports only errors and the end of both directions.
         self.wait(PollFlags::empty(), patience)
     }
 
-    /// Makes our kernel take about so many bytes from the server before we read them, or as few as it can. Much less
-    /// than a segment makes a path slow: the server's kernel waits for room before it sends (RFC 9293, 3.8.6.2.1).
+    /// Makes our kernel take about this many bytes from the server before we read them, or as few
+    /// as it can. Much less than a segment makes a path slow: the server's kernel waits for room
+    /// before it sends (RFC 9293, 3.8.6.2.1).
     pub fn receive_at_most(&self, bytes: usize) {
         if !self.setup.is_tcp() {
             return self.note("over a unix socket the server's send buffer alone limits it");
@@ -274,8 +281,8 @@ impl Wire<'_> {
     }
 }
 
-/// Bytes that kernels may hold of a connection in which nobody reads: what they are set up for at most (tcp(7)), on both
-/// sides of each hop.
+/// Bytes that kernels may hold of a connection in which neither side reads: the configured maximum
+/// (tcp(7)), on both sides of each hop.
 fn kernel_room(setup: &Setup) -> u64 {
     let largest = |name: &str| {
         let text = fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok()?;

@@ -9,13 +9,13 @@ use trust_net::stream::Incoming;
 use super::{RECEIVE_BYTES, Wire};
 use crate::transcript::What;
 
-/// Longest time for what still comes after our FIN, where it comes without a long pause. The end of a client that has
-/// read nothing takes longest.
+/// Longest time to receive what still comes after our FIN, if it comes without a long pause. The
+/// end of a client that has read nothing takes longest.
 const LEAVE_MAX: Duration = Duration::from_secs(3);
 
 impl Wire<'_> {
-    /// Closes in order: FIN, then everything that still comes until the server's own, then close. Closing with
-    /// unread bytes would be a RST (RFC 1122, 4.2.2.13). So does a wire that is dropped.
+    /// Closes cleanly: sends FIN, receives until the server's FIN, then closes. Closing with unread
+    /// bytes would send a RST (RFC 1122, 4.2.2.13). Dropping a wire does the same.
     pub fn close(self) {
         self.record(What::Closed);
     }
@@ -37,7 +37,7 @@ impl Wire<'_> {
         self.leaves_at_once = true;
     }
 
-    /// Sends FIN and receives until the server's. It is not waited for as long again where it did not come before.
+    /// Sends FIN and receives until the server's. The wait is shorter if it did not come before.
     fn leave(&mut self) {
         if self.end.is_some() || self.leaves_at_once {
             return;
