@@ -26,8 +26,8 @@ pub fn diagnose(framing: &Framing, payloads: &[&[u8]], got: &[u8]) -> Option<Str
     let mut rest = got;
     for (index, payload) in payloads.iter().enumerate() {
         let frame = framing.encode(payload);
-        if let Some(behind) = rest.strip_prefix(&frame[..]) {
-            rest = behind;
+        if let Some(after) = rest.strip_prefix(&frame[..]) {
+            rest = after;
             continue;
         }
         if got.is_empty() {
@@ -111,7 +111,7 @@ fn wrong_header(
     if !payload.is_empty() && rest.starts_with(payload) {
         return Some(format!("message {number} came back without its header"));
     }
-    let (header, behind) = rest.split_at_checked(format.header_len())?;
+    let (header, body) = rest.split_at_checked(format.header_len())?;
     let len = payload.len() as u64;
     let declared = match format.decode(header) {
         Ok(declared) if declared == len => return None,
@@ -134,13 +134,14 @@ fn wrong_header(
         }
     }
     let (declared_text, len_text) = (grouped(declared), grouped(len));
-    if declared > 0 && declared < len && behind.starts_with(&payload[..declared as usize]) {
+    if declared > 0 && declared < len && body.starts_with(&payload[..declared as usize]) {
         return Some(format!(
             "message {number} came back cut to {declared_text} of its {len_text} bytes"
         ));
     }
     Some(format!(
-        "a header with a length of {declared_text} came where message {number} with {len_text} bytes belongs: {}",
+        "a header with a length of {declared_text} came where message {number} with {len_text} \
+         bytes belongs: {}",
         shown(rest)
     ))
 }
@@ -237,7 +238,8 @@ mod tests {
         diagnosed(
             &with_empty,
             &frames(&[THREE[0], THREE[1], THREE[2]]),
-            "1 message came back right, then message 3 came where message 2 belongs, as if no empty message had been sent",
+            "1 message came back right, then message 3 came where message 2 belongs, as if no \
+             empty message had been sent",
         );
         diagnosed(
             &with_empty,
@@ -279,7 +281,8 @@ mod tests {
         diagnosed(
             &THREE,
             &[3, 0, 0, 0, b'o'],
-            "a header with a length of 50,331,648 came where message 1 with 3 bytes belongs: 03 00 00 00 6f",
+            "a header with a length of 50,331,648 came where message 1 with 3 bytes belongs: 03 00 \
+             00 00 6f",
         );
         let bad = diagnose(&framing("u16be+incl"), &THREE, &[0, 1, 9]);
         assert_eq!(
@@ -317,7 +320,8 @@ mod tests {
         diagnosed(
             &THREE,
             &between,
-            "1 message came back right, then 2 bytes that were not sent came in front of message 2: 0d 0a",
+            "1 message came back right, then 2 bytes that were not sent came in front of message \
+             2: 0d 0a",
         );
         let got = [&frames(&THREE)[..], &[0xaa; 20]].concat();
         let shown = ["aa"; 16].join(" ");

@@ -32,7 +32,7 @@ pub struct Case {
 pub enum Needs {
     /// Every echo server.
     Anything,
-    /// One that knows messages: a length in front of each, or a newline behind it.
+    /// One that knows messages: each has a length in front or a newline at its end.
     Messages,
     /// One whose messages have a length in front.
     Length,
@@ -47,8 +47,8 @@ pub enum Isolation {
     Beside,
     /// It needs two clients or more to be served at the same time.
     Several,
-    /// It holds a crowd of clients, who need to be served at the same time and may be more than the server serves:
-    /// nothing runs beside it.
+    /// It opens many connections that must be served at the same time, perhaps more than the server
+    /// can hold: nothing runs beside it.
     Crowd,
     /// It floods the server, or measures it: nothing runs beside it.
     Alone,

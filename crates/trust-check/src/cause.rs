@@ -1,4 +1,4 @@
-//! One cause behind several findings: what the server was said to be and is not.
+//! A common cause of several findings: the server is not what it was said to be.
 
 use std::time::{Duration, Instant};
 
@@ -211,8 +211,8 @@ fn larger_limit(setup: &Setup) -> Judged<Option<String>> {
     }))
 }
 
-/// Whether the server ends the connection because of a header with that length. `None` if it takes no connection: it may
-/// have died of the last one, and then it has no limit that could be found.
+/// Whether the server ends the connection because of a header with that length. `None` if it
+/// accepts no connection: the last one may have killed it, and then no limit can be found.
 fn is_refused(setup: &Setup, len: u64) -> Judged<Option<bool>> {
     let mut header = vec![];
     let Framing::Length(format) = setup.framing else { return Ok(None) };

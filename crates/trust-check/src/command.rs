@@ -60,7 +60,7 @@ Examples:
   2 bytes, the low one first; or a newline after each message:
     trustctl check localhost:9900 --framing u16le
     trustctl check localhost:9900 --framing line
-  A server on a unix socket; cases that are about TCP are skipped:
+  Over a unix socket; cases that are about TCP are skipped:
     trustctl check unix:/run/my-server.sock
   Starts the server, watches its memory and descriptors, stops it:
     trustctl check --command 'my-server --port {port}'
@@ -92,8 +92,8 @@ pub const ENTRY: Entry = Entry {
 ///
 /// # Errors
 ///
-/// 64 for settings that do not go together, 65 for a list of known failures that is wrong, 73 for reports that cannot
-/// be written; 68, 69, 75 and 77 if nobody answers at all.
+/// 64 for settings that cannot be used together, 65 for an invalid list of known failures, 73 for
+/// reports that cannot be written; 68, 69, 75 and 77 if no server answers at all.
 fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let options = CheckOptions::of(context.layers);
     let patterns = options.case.as_deref().unwrap_or("*");
@@ -139,7 +139,8 @@ enum ServerAccess {
 }
 
 impl ServerAccess {
-    /// What the strongest layer says: a server on the command line beats a command of a variable or of the file.
+    /// The server that the strongest layer names: one on the command line beats a command from a
+    /// variable or the file.
     fn named(context: &Context<'_>, options: &CheckOptions) -> Result<ServerAccess, Failure> {
         let usage = |message: String| Err(Failure::new(ExitCode::Usage, message));
         let arguments = arguments(context);
@@ -331,7 +332,7 @@ fn finish(
     took: Duration,
 ) -> Result<ExitCode, Failure> {
     let Ran { outcomes, causes, died, signal, is_cut } = ran;
-    // Whoever read has gone, as `head` does, and nobody else is to read.
+    // The reader of the output has gone, as `head` does, and there is no other.
     if is_cut && output.unwritten.failure().is_none() {
         return Ok(ExitCode::Success);
     }
@@ -356,7 +357,7 @@ struct ReportOutput {
     progress: Progress,
     junit: Option<ReportFile>,
     html: Option<ReportFile>,
-    /// Nobody reads stdout any more, or it takes nothing.
+    /// The reader of stdout has gone, or takes nothing.
     is_gone: bool,
     unwritten: Unwritten,
 }
@@ -421,7 +422,7 @@ fn with_unwritten<'r>(report: &RunReport<'r>, unwritten: &'r Unwritten) -> RunRe
     RunReport { end, exit: failure.exit, ..*report }
 }
 
-/// Prints a line a case as soon as it is done.
+/// Prints one line per case as soon as the case is done.
 struct Lines<'r> {
     about: &'r About,
     output: &'r mut ReportOutput,

@@ -183,7 +183,8 @@ impl CheckOptions {
     }
 }
 
-/// What a run is about, not how a case is tried: these do not belong to the command that tries a case again.
+/// Settings that concern the run and not how a case is tried: the command that tries a case again
+/// leaves them out.
 const NOT_AGAIN: [&str; 8] = ["case", "expect", "html", "json", "junit", "list", "seed", "wait"];
 
 const PATTERNS: ValueKind<String> = ValueKind::of_parts(
@@ -207,8 +208,8 @@ pub fn select(pattern: &str) -> impl Iterator<Item = &'static Case> {
     cases::all().filter(move |case| cases::matches(pattern, case.id))
 }
 
-/// The command that tries a case again, but for the case: program, server, every setting that is not the default, and
-/// the seed.
+/// The command that tries a case again, without the case itself: program, server, every setting
+/// that is not the default, and the seed.
 pub fn again(layers: &Layers, arguments: &[OsString], family: Family) -> String {
     let mut words = vec!["trustctl".to_owned(), NAME.to_owned()];
     words.extend(arguments.iter().map(shell_word));
@@ -251,7 +252,8 @@ mod tests {
         for (setting, text) in flags {
             layers.add_flag(setting, OsStr::new(text)).unwrap();
         }
-        let expected = "trustctl check ::1 9900 -6 --pid 12 --framing u16le+incl --adjust=-2 --strict --seed 7";
+        let expected = "trustctl check ::1 9900 -6 --pid 12 --framing u16le+incl --adjust=-2 \
+                        --strict --seed 7";
         assert_eq!(again_of(&layers), expected);
 
         let mut started = Layers::default();

@@ -36,15 +36,15 @@ use crate::wire::{self, PathKind};
 /// The case without which no other one makes sense.
 pub const FIRST: &str = "framing/1";
 
-/// How long a second client is given to be served beside a first one before the server counts as one that serves one
-/// at a time.
+/// How long a second client may wait to be served beside a first one before the server counts as
+/// serving one client at a time.
 const BESIDE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often the listener is told what is running.
 const PROGRESS: Duration = Duration::from_millis(200);
 
-/// Connections of a case that runs beside others at most, as a rule: so many cases at the same time are as many as a
-/// server with a limit on clients has room for.
+/// Most connections that a case beside others usually has: the client limit of a server divided by
+/// this is how many cases may run at the same time.
 const CLIENTS_OF_A_CASE: u64 = 3;
 
 /// Longest wait for the answer to "is it still there?", which comes at once or never.
@@ -68,7 +68,7 @@ pub struct CasePlan {
     pub known: Known,
 }
 
-/// What the runner tells while it works.
+/// Is told how the run is going.
 pub trait ProgressListener {
     /// Cases that are being tried now, and how many of how many are done. Often.
     fn progress(&mut self, running: &[&'static str], done: usize, of: usize);
@@ -81,7 +81,7 @@ pub trait ProgressListener {
 /// How a run went.
 #[derive(Debug, Default)]
 pub struct Ran {
-    /// What came of each case of the plan, in its order. Cases that were not tried any more are skipped.
+    /// The outcome of each case of the plan, in its order. Cases that were not reached are skipped.
     pub outcomes: Vec<CaseOutcome>,
     /// What explains several of the findings.
     pub causes: Vec<Cause>,
@@ -154,7 +154,8 @@ pub fn run(
             of_group.into_iter().partition(|case| case.isolation.is_alone());
         let room = setup.max_clients.map_or(u64::MAX, |most| (most / CLIENTS_OF_A_CASE).max(1));
         let jobs = if setup.one_at_a_time { 1 } else { plan.jobs as u64 };
-        // Cases that wait for a timeout wait beside each other, or each of them would add its timeout to the run.
+        // Cases that wait for a timeout do so side by side, or each would add its timeout to the
+        // run.
         let waiting =
             if group[0].group() == "timing" && jobs > 1 { beside.len() as u64 } else { 0 };
         run.run_all(setup, &beside, jobs.max(waiting).min(room) as usize)?;
@@ -169,7 +170,7 @@ pub fn run(
         let outcomes = std::mem::take(&mut run.ran.outcomes);
         let found =
             run.attend(|| cause::find(&mut CaseTrial::new(setup, first.id, None), &outcomes));
-        // What cannot be found out any more is left out.
+        // A cause that can no longer be found out is left out.
         run.ran.causes = found?.unwrap_or_default();
         run.ran.outcomes = outcomes;
     }
@@ -181,7 +182,8 @@ pub fn run(
     Ok(ran)
 }
 
-/// Whether a second client is only served once the first one has left: it waits until then, or is turned away.
+/// Whether a second client is served only once the first one has left: until then it waits, or it
+/// is turned away.
 fn serves_one_at_a_time(trial: &mut CaseTrial<'_>) -> Judged<bool> {
     let [hello, ours] = [trial.payload(16), trial.payload(16)];
     let mut first = trial.connect()?;
@@ -226,8 +228,8 @@ struct RunnerShared<'r> {
 }
 
 impl Run<'_> {
-    /// Tries the cases, so many at the same time, and one by one failures again, and what could not be tried as the
-    /// server had died.
+    /// Tries the cases, up to `jobs` at the same time. Failures, and cases that could not be tried
+    /// because the server had died, are then tried again one by one.
     fn run_all(
         &mut self,
         setup: &mut Setup,
@@ -283,7 +285,7 @@ impl Run<'_> {
         self.shared.watch.map_or_else(Vec::new, Watch::deaths)
     }
 
-    /// Starts a server again that died, if the check can: what is to come is not its fault.
+    /// Restarts a server that died, if the check can: later cases are not to blame for it.
     fn revive(&mut self, setup: &mut Setup) -> io::Result<()> {
         let Some(watch) = self.shared.watch.filter(|watch| watch.end().is_some()) else {
             return Ok(());
@@ -317,7 +319,8 @@ impl Run<'_> {
         })
     }
 
-    /// Tries the cases, so many at the same time. What came of them, from the first that is to be tried again.
+    /// Tries the cases, up to `jobs` at the same time, and returns the outcomes from the first one
+    /// that must be tried again.
     fn run_together(
         &mut self,
         setup: &Setup,
@@ -354,7 +357,7 @@ impl Run<'_> {
                     }
                     match done_out.try_recv() {
                         Ok(outcome) => done.push(outcome),
-                        // A case panicked, which the end of the scope tells.
+                        // A case panicked, which the end of the scope reports.
                         Err(mpsc::TryRecvError::Disconnected) => return Ok(unsettled),
                         Err(mpsc::TryRecvError::Empty) => {
                             let done = self.ran.outcomes.len() + unsettled.len() + done.len();
@@ -380,7 +383,8 @@ impl Run<'_> {
         self.listener.progress(&[first.case.id], done, self.plan.cases.len());
         let second = self.attend(|| {
             let mut trial = CaseTrial::new(setup, first.case.id, None);
-            // What these say is for the case to say. The server is to have seen that others have left.
+            // The results are ignored, as judging is up to the case: the server only needs the
+            // chance to see that the others have left.
             let _ = trial.pause(setup.settle);
             if let Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. }) = first.verdict
             {
@@ -535,8 +539,8 @@ fn try_case(trial: &mut CaseTrial<'_>, case: &'static Case) -> CaseOutcome {
     CaseOutcome { case, verdict, tries, is_put_off: false, is_listed: false, hint: None, log, took }
 }
 
-/// Whether a failure may be one of what ran beside it, or of clients that the server had no room for, or the server died
-/// before the case could be tried or judged.
+/// Whether the failure may be due to what ran beside the case, or to clients for which the server
+/// had no room, or the server died before the case could be tried or judged.
 fn is_to_be_tried_again(outcome: &CaseOutcome) -> bool {
     if outcome.is_put_off {
         return true;
@@ -549,7 +553,7 @@ fn is_to_be_tried_again(outcome: &CaseOutcome) -> bool {
     }
 }
 
-/// Whether nobody listens there any more.
+/// Whether nothing listens there now.
 fn refuses(setup: &Setup) -> bool {
     wire::open(setup, PathKind::AsItIs, setup.preface.as_ref(), GONE_PATIENCE).is_ok_and(|opened| {
         let class = |error| errno::classify(errno::of(&error), Operation::Connect);

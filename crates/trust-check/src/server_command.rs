@@ -175,8 +175,8 @@ impl Started {
         Ok(Started { command, limits, pid, child: Mutex::new(child), place, stderr })
     }
 
-    /// Stops what may be left of it and starts the same command, in another place: a port may be kept by connections
-    /// that have just ended.
+    /// Stops what may be left of it and starts the same command at another address: connections
+    /// that have just ended may still hold the port.
     ///
     /// # Errors
     ///
@@ -186,8 +186,8 @@ impl Started {
         Started::start(&self.command, self.limits)
     }
 
-    /// Waits until it accepts connections, of which each begins with the preface, and returns the address. Calls `tell` every second with
-    /// what it waits for.
+    /// Waits until it accepts connections, each of which starts with the preface, and returns the
+    /// address. Calls `tell` every second with what it is waiting for.
     ///
     /// # Errors
     ///
@@ -236,7 +236,7 @@ impl Started {
         child.try_wait().ok().flatten().map(ending)
     }
 
-    /// The last lines that the server has written to stderr before the call, as the end of a message.
+    /// The last lines that the server has written to stderr so far, worded as the end of a message.
     pub fn last_words(&self) -> String {
         let mut stderr = lock(&self.stderr);
         stderr.take_all();
@@ -371,8 +371,9 @@ fn replaced(command: &OsStr, word: &str, by: &OsStr) -> OsString {
     OsString::from_vec(made)
 }
 
-/// What a server writes to stderr. A thread takes what comes, so that the server never waits for room in the pipe; whoever
-/// asks takes what that thread has not come to, so that the words of a server that has ended are there.
+/// What a server writes to stderr. A thread drains the pipe, so that the server never waits for
+/// room in it. A caller who wants the last lines first takes what the thread has not got to yet, so
+/// that the output of a server that has ended is complete.
 #[derive(Debug)]
 struct Stderr {
     /// Nothing waits for it.
@@ -388,7 +389,8 @@ impl Stderr {
         Ok(Stderr { pipe, kept: VecDeque::new() })
     }
 
-    /// Takes what is in the pipe, and of what comes meanwhile a bounded part; returns whether more may come.
+    /// Takes what is in the pipe, and a bounded part of what arrives meanwhile; returns whether
+    /// more may come.
     fn take_all(&mut self) -> bool {
         let (mut buffer, mut taken) = ([0; STDERR_KEPT], 0);
         while taken < PIPE_BYTES {
@@ -433,7 +435,8 @@ fn accepts(
     Ok(is_connected)
 }
 
-/// How a process ended, in words. A shell that waited for one that a signal ended exits with 128 and its number.
+/// How a process ended, in words. A shell whose child was killed by a signal exits with 128 plus
+/// its number.
 fn ending(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(number), _) => format!("ended by {}", signal_name(number)),

@@ -9,8 +9,8 @@ use trust_cli::framing::Framing;
 use trust_net::Address;
 use trust_net::preface::ProxyPreface;
 
-/// The longest payload that a case sends where only "large" matters: more than kernels buffer by default, and little
-/// enough for a slow path.
+/// The longest payload of cases for which only "large" matters: more than kernels buffer by
+/// default, and small enough for a slow path.
 pub const LARGE_MAX: u64 = 4 * 1024 * 1024;
 
 /// The limit of a server that takes any length.
@@ -97,8 +97,8 @@ impl Setup {
         }
     }
 
-    /// How long an end is waited for that is due at once: less than the server's timeout, so that an end which only that
-    /// one brings is told apart, if the timeout is known.
+    /// How long to wait for an end that is due at once: less than the server's timeout, if that is
+    /// known, so that an end that only the timeout causes is told apart.
     pub fn prompt(&self) -> Duration {
         self.timeout.map_or(self.patience, |timeout| self.patience.min(timeout / 2))
     }
@@ -132,13 +132,14 @@ pub struct ConnectionPacer {
     slow_connects: AtomicU64,
 }
 
-/// A connect that took as long found the accept queue full (listen(2)). Either its SYN was answered only when it was sent
-/// again, after a second (RFC 6298, 2.1; later after 3 and 7), or the last segment of the handshake was dropped, and
-/// with it what was sent until a kernel tried again. A path that takes as long is not meant to be checked.
+/// A connect that took this long met a full accept queue (listen(2)). Either its SYN was answered
+/// only when it was sent again, after a second (RFC 6298, 2.1; later after 3 and 7), or the last
+/// segment of the handshake was dropped along with what followed, until a kernel sent it again.
+/// Paths that are this slow themselves are not meant to be checked.
 pub const CONNECT_SLOW: Duration = Duration::from_millis(950);
 
-/// How long the server's FIN is waited for when a client leaves, in milliseconds. Each time that it does not come, half
-/// of that is enough for the next.
+/// How long to wait for the server's FIN when a client leaves, in milliseconds. Each time it does
+/// not come, the next wait is half as long.
 const LEAVING_MS: u64 = 512;
 
 impl ConnectionPacer {

@@ -23,32 +23,37 @@ use crate::transcript::Transcript;
 use crate::verdict::{Judged, Verdict};
 use crate::wire::{self, Wire};
 
-/// Longest time in which a server may clean up after a group of cases, unless the run's patience is shorter.
+/// Longest time that a server may take to clean up after a group of cases, unless the run's
+/// patience is shorter.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether it has.
 const SETTLE_LOOK: Duration = Duration::from_millis(25);
 
-/// Looks in a row that must show the same before the first cases; later ones are compared with that.
+/// Consecutive samples that must agree before the first cases; later ones are compared with them.
 const STEADY_LOOKS: u32 = 4;
 
-/// Time over which it is measured how much the idle server computes: many turns of the kernel's scheduler.
+/// Time over which the CPU use of the idle server is measured: many turns of the kernel's
+/// scheduler.
 const IDLE_WINDOW: Duration = Duration::from_millis(250);
 
-/// How often that is measured before the server counts as busy: it may have work left from the cases.
+/// How often it is measured before the server counts as busy: it may still have work left from the
+/// cases.
 const IDLE_WINDOWS: u32 = 4;
 
-/// Share of a core above which an idle server is not idle. One that looks for work every millisecond stays below it.
+/// Share of a core above which a server without work is not idle. One that looks for work every
+/// millisecond stays below it.
 pub const IDLE_SHARE_MAX: f64 = 0.15;
 
-/// Share of the window for which a thread must have had a core for its time to be weighed by that: what happened in a
-/// shorter time is chance.
+/// Least share of the window that the CPU time of a thread is divided by, however briefly it had a
+/// core: what happens in less time is chance.
 const HAD_CORE_MIN: f64 = 0.1;
 
 /// How long the end of a process may take to show after its sockets have closed.
 const END_PATIENCE: Duration = Duration::from_millis(100);
 
-/// The server's processes: one, its children, and theirs; and those of the server that takes its place if it dies.
+/// The server's processes: one, its children and theirs; and those of the server that replaces it
+/// if it dies.
 #[derive(Debug)]
 pub struct Watch {
     watched: RwLock<Arc<Watched>>,
@@ -62,7 +67,8 @@ struct Watched {
     address: Address,
     /// What started it, if that was the check.
     started: Option<Started>,
-    /// The processes whose end matters: the one with the number, and those that listened at the start.
+    /// The processes whose end matters: the one that was named, and those that listened at the
+    /// start.
     mortal: Vec<(u32, OwnedFd)>,
     misfit: Option<String>,
 }
@@ -140,7 +146,8 @@ impl Watch {
         Watch::new(pid, address, None)
     }
 
-    /// Looks at a server that was started here, which listens there, and keeps it until this is dropped.
+    /// Watches a server that was started here and listens at this address, and keeps it until this
+    /// is dropped.
     ///
     /// # Errors
     ///
@@ -219,12 +226,14 @@ impl Watch {
         }
     }
 
-    /// Share of a core that it computed before the first client; `None` if the kernel does not tell.
+    /// Share of a core that it used before the first client; `None` if the kernel does not report
+    /// it.
     pub fn idle_at_start(&self) -> Option<f64> {
         self.lock().idle_at_start
     }
 
-    /// Leaves the server alone until it has cleaned up, for a bounded time, and notes what it has then.
+    /// Leaves the server alone for a bounded time until it has cleaned up, and notes what it has
+    /// then.
     pub fn look(&self, group: &str, setup: &Setup) {
         let last = self.lock().looks.last().map(|look| look.had.clone());
         self.look_for(last, group, setup);
@@ -246,7 +255,7 @@ impl Watch {
             Some(wanted) => self.settle(setup, wanted),
         };
         let (Some(had), Ok(idle_share)) = (settled, self.idle_share(setup)) else { return };
-        // A server that ended meanwhile had nothing any more.
+        // A server that ended meanwhile had nothing left.
         if self.has_ended(Duration::ZERO) {
             return;
         }
@@ -267,7 +276,8 @@ impl Watch {
         !std::mem::replace(&mut self.lock().exercised, true)
     }
 
-    /// Notes that the server ended while these cases ran, if it has ended within a moment, and says so once.
+    /// Notes that the server ended while these cases ran, if it has ended or does within a moment.
+    /// Reports it only once.
     pub fn note_end(&self, is_suspicious: bool, cases: &[&str]) -> Option<Death> {
         let patience = if is_suspicious { END_PATIENCE } else { Duration::ZERO };
         let mut state = self.lock();
@@ -300,7 +310,7 @@ impl Watch {
         self.watched().has_ended(patience)
     }
 
-    /// What it has once that does not change any more.
+    /// What it has once that has stopped changing.
     ///
     /// # Errors
     ///
@@ -336,7 +346,7 @@ impl Watch {
         sample
     }
 
-    /// What it has once that does not change any more; `None` if the run is to end.
+    /// What it has once that has stopped changing; `None` if the run is to end.
     fn settle_first(&self, setup: &Setup) -> Option<ProcessSample> {
         let until = Instant::now() + SETTLE_MAX.min(setup.patience);
         let has = |sample: &ProcessSample| (sample.descriptors(), sample.threads, sample.zombies);
@@ -350,7 +360,7 @@ impl Watch {
         Some(sample)
     }
 
-    /// What it has once it is back at what it had, or the time is over; `None` if the run is to end.
+    /// What it has once it is back at `wanted`, or the time is over; `None` if the run is to end.
     fn settle(&self, setup: &Setup, wanted: &ProcessSample) -> Option<ProcessSample> {
         let is_back = |sample: &ProcessSample| {
             sample.descriptors() <= wanted.descriptors()
@@ -370,7 +380,7 @@ impl Watch {
         Some(sample)
     }
 
-    /// The share of a core that it computes while nobody wants anything, in the calmest of some windows.
+    /// The share of a core that it uses without any work to do, in the calmest of several windows.
     ///
     /// # Errors
     ///
@@ -408,7 +418,8 @@ impl Watched {
         }
         let misfit = match listeners {
             Ok(listeners) if listeners.is_empty() => Some(format!(
-                "process {pid} and its children do not listen on {}, so another process is the server",
+                "process {pid} and its children do not listen on {}, so another process is the \
+                 server",
                 match address {
                     Address::Ip(ip) => format!("port {}", ip.port()),
                     Address::Unix(_) => zone::shown_address(address),
@@ -455,8 +466,8 @@ impl Watched {
     }
 }
 
-/// The share of a core that the threads which were there all the time computed. Time in which there was no core for
-/// them does not count: on a busy machine a server that never sleeps does not compute much either.
+/// The share of a core used by the threads that were there all the time. Time in which they had no
+/// core does not count: on a busy machine a server that never sleeps does not compute much either.
 fn share(
     before: &HashMap<u32, Computed>,
     after: &HashMap<u32, Computed>,
@@ -472,8 +483,8 @@ fn share(
     (!after.is_empty()).then(|| shares.sum())
 }
 
-/// Children that their parent, one of these processes, has not waited for. The one that the check itself has started is
-/// waited for by the check, and one whose parent has gone by init (ncat's children are of that kind).
+/// Children that their parent, one of these processes, has not waited for. The check itself waits
+/// for the one it started, and init for those whose parent has gone (as with ncat's children).
 fn zombies(tree: &[Process], root: u32) -> u64 {
     let is_here = |pid: u32| tree.iter().any(|process| process.pid == pid);
     let left = |process: &&Process| process.is_zombie && process.pid != root;

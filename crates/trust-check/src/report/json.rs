@@ -260,7 +260,7 @@ pub struct CaseReport {
     pub again: String,
     /// What went over the wire, in the order of time.
     pub transcript: Vec<TranscriptLine>,
-    /// Entries behind the last one that was kept.
+    /// Entries after the last one that was kept.
     pub transcript_left_out: u64,
 }
 

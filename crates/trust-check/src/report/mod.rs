@@ -176,7 +176,8 @@ pub fn short_list(ids: &[&str]) -> String {
     list
 }
 
-/// What went over the wire, a line an entry: time, connection, direction, bytes in hexadecimal, so many of each entry.
+/// What went over the wire, one line per entry: time, connection, direction, and at most
+/// `bytes_shown` bytes in hexadecimal.
 pub fn transcript(log: &Log, bytes_shown: usize) -> Vec<String> {
     let mut lines: Vec<String> = log
         .entries

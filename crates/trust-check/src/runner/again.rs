@@ -4,11 +4,13 @@ use crate::outcome::{CaseOutcome, Tries};
 use crate::setup::Setup;
 use crate::verdict::{Evidence, Finding, Verdict};
 
-/// Other connections of the check beside which a refusal is taken for that of a server with a limit on clients.
+/// Least number of other connections of the check with which a refusal is put down to a limit on
+/// clients.
 const CROWD_MIN: u64 = 2;
 
-/// What a failure and a second try, alone, come to. Wrong bytes are a bug however rare; what only took long or was
-/// refused is a warning; a server that turns clients away while the check has many does so by right.
+/// The verdict on a case that failed and was then tried again alone. Wrong bytes are a bug, however
+/// rare. An answer that was only late or refused is a warning. A server that turns clients away
+/// while the check has many connections is within its rights.
 pub(super) fn judge(first: CaseOutcome, second: CaseOutcome, setup: &Setup) -> CaseOutcome {
     let Verdict::Fail(finding) = &first.verdict else { return first };
     let Finding { expected, got, evidence } = finding.clone();
