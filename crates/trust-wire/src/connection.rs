@@ -1,8 +1,8 @@
 //! One connection of a server: its states, what it owes, its deadlines and its end.
 //!
-//! The caller does the I/O and reports it with the `handle_*` methods; the `poll_*` methods say what
-//! to do next. A connection that owes bytes is not read from, which is all the back-pressure there
-//! is: what it owes never exceeds the answer to one receive.
+//! The caller does the I/O and reports it with the `handle_*` methods; the `poll_*` methods say
+//! what to do next. A connection that owes bytes is not read from. That is the only back-pressure:
+//! what it owes never exceeds the answer to one receive.
 
 mod ending;
 mod introduction;
@@ -40,11 +40,11 @@ pub enum Received<'a> {
 
 /// One connection of a server.
 ///
-/// Invariants: while `owed` is not empty, nothing is decoded; `outstanding <= totals.bytes_out`, unless it is memory;
-/// the cause of the end is set exactly once before the connection is closed, apart from failures
-/// that happen while owed bytes are still being sent, and limits that pass before all are
-/// acknowledged, which replace an orderly cause. No connection is closed but by RST while the peer
-/// may still acknowledge something.
+/// Invariants: while `owed` is not empty, nothing is decoded; `outstanding <= totals.bytes_out`,
+/// unless it is memory; the cause of the end is set exactly once before the connection is closed,
+/// except that an orderly cause is replaced by a failure while owed bytes are still being sent, or
+/// by a limit that passes before everything is acknowledged. While the peer may still acknowledge
+/// something, only a RST closes the connection.
 #[derive(Debug)]
 pub struct Connection {
     limits: Arc<Limits>,
@@ -59,8 +59,8 @@ pub struct Connection {
     opened_at: Timestamp,
     /// Since when a byte is awaited: the last one received, or the last time something was owed.
     awaiting_since: Timestamp,
-    /// Bytes handed to the kernel that are not known to be acknowledged; more than it can count are that many. With
-    /// [`Probe::is_memory`] the memory that they took at the last look, and the bytes since.
+    /// Bytes handed to the kernel that are not known to be acknowledged, saturating. With
+    /// [`Probe::is_memory`] it is the memory that they took at the last look, plus the bytes since.
     outstanding: u32,
     /// When acknowledgements last made progress, or when bytes became outstanding.
     progress_at: Timestamp,
@@ -83,7 +83,7 @@ impl Connection {
         }
     }
 
-    /// A connection that was accepted just now and is ended in the orderly way without being served.
+    /// A connection that was accepted just now and is closed cleanly without being served.
     pub fn reject(limits: Arc<Limits>, now: Timestamp) -> Connection {
         let mut connection = Connection::new(limits, now);
         connection.end_orderly(Disconnect::new(Reason::AtCapacity, During::Receive));
@@ -100,8 +100,8 @@ impl Connection {
         }
     }
 
-    /// How many bytes are missing of a frame that has begun, as far as known: of a header that is not
-    /// whole only the header's. `None` if no frame has begun.
+    /// How many bytes the unfinished frame still lacks, as far as known: while the header is
+    /// incomplete, only those of the header. `None` if no frame has begun.
     pub fn wanted(&self) -> Option<usize> {
         self.unfinished().map(|(have, need)| need - have)
     }
@@ -194,8 +194,8 @@ impl Connection {
 
     /// The time of [`Connection::poll_deadline`] has come: judges it with the help of `probe`.
     ///
-    /// Readiness goes first: call this only when what had arrived by `now` was received, as far as the
-    /// connection takes it. While bytes are unread, neither silence nor a slow frame is judged.
+    /// Readiness goes first: call this only after receiving what had arrived by `now`, as far as
+    /// the connection takes it. While bytes are unread, neither silence nor a slow frame is judged.
     pub fn handle_deadline(&mut self, now: Timestamp, probe: Probe) {
         let seen_at = probe.asked_at.max(now);
         self.note_probe(seen_at, probe);
@@ -349,8 +349,9 @@ impl Connection {
         }
     }
 
-    /// Whether the frame's time is over, and what had arrived by then was received and did not complete it. What comes
-    /// later does not count, so that a sender who is never out of bytes does not put the verdict off.
+    /// Whether the frame's time is over, and what had arrived by then was received and did not
+    /// complete it. Later bytes do not count, so a sender who never pauses cannot put off the
+    /// verdict.
     fn is_frame_late(&mut self, now: Timestamp, unread: u64) -> bool {
         if !self.owed().is_empty() || now < self.frame_deadline() {
             return false;
@@ -360,8 +361,8 @@ impl Connection {
         unread == 0 || received >= *arrived_in_time
     }
 
-    /// When acknowledgements are to be looked at next, or their absence has become a stall. A look on
-    /// another occasion puts off the next one, but not the verdict.
+    /// When acknowledgements must be looked at next, or their absence has become a stall. A look on
+    /// another occasion puts off the next look, but not the verdict.
     fn stall_deadline(&self) -> Timestamp {
         match self.has_outstanding() {
             true => {
@@ -372,7 +373,7 @@ impl Connection {
         }
     }
 
-    /// When acknowledgements are to be looked at next.
+    /// When acknowledgements must be looked at next.
     fn next_probe(&self, limit: Option<Duration>) -> Timestamp {
         match limit {
             Some(limit) if self.has_outstanding() => {
@@ -435,8 +436,8 @@ impl Connection {
         }
     }
 
-    /// Bytes that were sent and not acknowledged. Once the sending side is shut down, the FIN counts as one
-    /// for the kernel, and is none.
+    /// Bytes that were sent and not acknowledged. Once the sending side is shut down, the kernel
+    /// counts the FIN as one more, which is left out here.
     fn unacknowledged(&self, probe: Probe) -> u64 {
         match *self.state() {
             State::FinSent(..) if !probe.is_memory => probe.unacknowledged.saturating_sub(1),
@@ -452,7 +453,8 @@ impl Connection {
         self.unsettled().state = state;
     }
 
-    /// How many bytes of an unfinished frame are there, and how many it has when whole, as far as known.
+    /// How many bytes of an unfinished frame are there, and how many the whole frame has, as far as
+    /// known.
     fn unfinished(&self) -> Option<(usize, usize)> {
         let decoder = &self.unsettled.as_ref()?.decoder;
         (decoder.held_len() > 0).then(|| (decoder.held_len(), decoder.needed_len()))

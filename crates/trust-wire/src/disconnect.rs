@@ -19,7 +19,7 @@ impl Disconnect {
     }
 }
 
-/// Why a connection ended. The first cause counts: what happens while an orderly close is waiting for
+/// Why a connection ended. The first cause counts: what happens while an orderly close waits for
 /// the peer does not replace it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -109,8 +109,8 @@ pub enum During {
     Send,
 }
 
-/// The classes of errno that make a difference to a connection. The number decides, not the call that
-/// reported it: the first send after an RST reports ECONNRESET, the next one EPIPE.
+/// The classes of errno that make a difference to a connection. The number decides, not the call
+/// that reported it: the first send after an RST reports ECONNRESET, the next one EPIPE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrnoClass {
     /// ECONNRESET

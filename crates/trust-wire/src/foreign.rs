@@ -170,12 +170,12 @@ fn other_frames(start: &[u8], expected: Option<LengthFormat>) -> Option<LengthFo
 fn is_filled(format: &LengthFormat, start: &[u8]) -> bool {
     let mut rest = start;
     for _ in 0..FRAMES_MAX {
-        let Some((header, behind)) = rest.split_at_checked(format.header_len()) else {
+        let Some((header, body)) = rest.split_at_checked(format.header_len()) else {
             return false;
         };
         match format.decode(header) {
-            Ok(len @ 1..=PAYLOAD_MAX) if len <= behind.len() as u64 => {
-                rest = &behind[len as usize..];
+            Ok(len @ 1..=PAYLOAD_MAX) if len <= body.len() as u64 => {
+                rest = &body[len as usize..];
             }
             _ => return false,
         }
@@ -297,13 +297,18 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
 
         #[test]
         fn expected_frames_of_short_binary_messages_are_not_accused(
             payloads in prop::collection::vec(prop::collection::vec(0x80u8.., 1..200), 1..5),
         ) {
-            let frame = |payload: &Vec<u8>| [&encode_header(payload.len() as u32)[..], payload].concat();
+            let frame = |payload: &Vec<u8>| {
+                [&encode_header(payload.len() as u32)[..], payload].concat()
+            };
             let stream: Vec<u8> = payloads.iter().flat_map(frame).collect();
             prop_assert_eq!(recognised(&stream), None);
         }

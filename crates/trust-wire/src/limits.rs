@@ -31,13 +31,13 @@ pub struct Limits {
     /// Longest silence while a byte is awaited, and longest time without an acknowledgement while
     /// sent bytes are unacknowledged.
     pub timeout: Option<Duration>,
-    /// Longest time from a frame's first byte to its last; it runs only while the connection is read.
+    /// Longest time from a frame's first byte to its last; it runs only while the connection is
+    /// read.
     pub frame_timeout: Option<Duration>,
     /// Longest time without a sign of life from the peer in the orderly close. Zero waits for
     /// acknowledgements only, and not for the peer's FIN.
     pub linger_timeout: Duration,
-    /// Life of a connection after which it is ended in the orderly way, and [`LIFETIME_GRACE`]
-    /// later cut.
+    /// Age at which a connection is closed cleanly; [`LIFETIME_GRACE`] later it is cut.
     pub max_lifetime: Option<Duration>,
     /// Longest time from accept to the last byte of the PROXY header with which every connection
     /// then has to begin; `Duration::MAX` is no limit. `None`: there is no such header.

@@ -1,8 +1,8 @@
 //! One turn of a connection: it sends what it owes, takes the closing steps, receives and answers.
 //!
-//! The socket is behind [`Io`] and the service behind [`Serve`], so every server model, the
-//! simulator and the fuzzer drive this same code. A turn is taken step by step: [`Turn::step`]
-//! returns after each call it made, and the caller looks at the connection in between.
+//! [`Io`] stands for the socket and [`Serve`] for the service, so every server model, the simulator
+//! and the fuzzer drive this same code. A turn is taken step by step: [`Turn::step`] returns after
+//! each call it made, and the caller looks at the connection in between.
 //!
 //! A connection remembers what its socket is ready for until a call says otherwise ([`Readiness`]),
 //! as edge-triggered readiness requires (`epoll(7)`).
@@ -272,7 +272,8 @@ impl<'a> Turn<'a> {
         in_room: usize,
         rest: &[u8],
     ) {
-        // After the call: what it brought had arrived by now, even if the process was stopped before.
+        // After the call: what it brought had arrived by now, even if the process was stopped
+        // before.
         let now = io.now();
         let mut rest = rest;
         if connection.awaits_header() {

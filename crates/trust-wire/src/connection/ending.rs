@@ -52,8 +52,8 @@ impl Connection {
         }
     }
 
-    /// Ends the connection for `reason` once everything is answered whose first byte had been received
-    /// by now; `unread` is how many bytes of that the kernel still holds.
+    /// Ends the connection for `reason` once everything is answered whose first byte had been
+    /// received by now; `unread` is how many of those bytes the kernel still holds.
     pub fn retire(&mut self, reason: Reason, unread: u64) {
         match *self.state() {
             State::Introducing(None) => self.retire_before_header(reason, unread),
@@ -69,9 +69,9 @@ impl Connection {
         }
     }
 
-    /// Ends the connection at once: with RST if something is cut by that, which is a frame or PROXY header
-    /// that had begun, or bytes that were owed or not acknowledged. Where nothing is, an orderly end under way keeps its
-    /// reason.
+    /// Ends the connection at once: with RST if that cuts something off, namely a frame or PROXY
+    /// header that had begun, or bytes that were owed or not acknowledged. If nothing is cut off,
+    /// an orderly end under way keeps its reason.
     pub fn abort(&mut self, reason: Reason, probe: Probe) {
         let is_receiving = self.unfinished().is_some()
             || matches!(*self.state(), State::Introducing(Some(_)) | State::Retiring { .. });
@@ -80,7 +80,7 @@ impl Connection {
         let cause = Disconnect::new(reason, during);
         match *self.state() {
             State::Closed(..) => {}
-            // The end of the grace is no news to who was told of its beginning.
+            // The caller was told the reason when the grace began.
             State::Flushing(first) | State::FinSent(first, _)
                 if is_sending && first.reason == reason =>
             {
@@ -115,9 +115,8 @@ impl Connection {
         }
     }
 
-    /// Whether FIN is sent and nothing is waited for but acknowledgements: readiness says when the
-    /// last one has come, and level-triggered readiness says nothing, because the socket is ready
-    /// already.
+    /// Whether FIN is sent and only acknowledgements are missing: readiness shows when the last one
+    /// has come. Level-triggered readiness does not, because the socket is ready already.
     pub fn awaits_acknowledgement(&self) -> bool {
         matches!(*self.state(), State::FinSent(..)) && !self.awaits_fin()
     }
@@ -234,7 +233,8 @@ impl Connection {
     }
 
     /// Begins to end a connection whose longest life is over, and cuts it when the grace is over
-    /// too. That counts from `seen_at`: nobody is cut for a pause of the process.
+    /// too. The grace counts from `seen_at`, so that no connection is cut because the process
+    /// paused.
     pub(super) fn judge_lifetime(&mut self, now: Timestamp, seen_at: Timestamp, probe: Probe) {
         if now < self.lifetime_deadline() || matches!(*self.state(), State::Closed(..)) {
             return;

@@ -43,8 +43,8 @@ impl Connection {
         let opening = match taken {
             0 => Opening::new(rest, Some(LengthFormat::U32_BE)),
             _ => {
-                let behind = &rest[HEADER_LEN.saturating_sub(taken)..];
-                let start = [&encode_header(declared)[..], behind].concat();
+                let body = &rest[HEADER_LEN.saturating_sub(taken)..];
+                let start = [&encode_header(declared)[..], body].concat();
                 Opening::new(&start, Some(LengthFormat::U32_BE))
             }
         };

@@ -18,19 +18,19 @@ pub enum CloseStep {
 /// is missing.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Probe {
-    /// When the socket was asked. Acknowledgements count from then and not from the moment that is judged,
-    /// which lies before, and long before it if the process was stopped in between.
+    /// When the socket was asked. Acknowledgements count from then, and not from the moment being
+    /// judged, which is earlier: much earlier if the process was stopped in between.
     pub asked_at: Timestamp,
     /// Sent bytes that the peer has not acknowledged (SIOCOUTQ, `tcp(7)`).
     pub unacknowledged: u64,
-    /// `unacknowledged` is the memory that holds what the peer has not read, as SIOCOUTQ of a unix socket is; a FIN
-    /// takes none.
+    /// `unacknowledged` is the memory that holds what the peer has not read, as SIOCOUTQ of a unix
+    /// socket is; a FIN takes none.
     pub is_memory: bool,
     /// Received bytes that were not read yet (FIONREAD, `tcp(7)`).
     pub unread: u64,
     /// The pending error (SO_ERROR, `socket(7)`), which reading it clears.
     pub error: Option<(i32, ErrnoClass)>,
-    /// The kernel has given the connection up, so that nothing will be acknowledged any more
+    /// The kernel has given the connection up, so that nothing more will be acknowledged
     /// (TCP_CLOSE, `tcp(7)`).
     pub is_over: bool,
 }

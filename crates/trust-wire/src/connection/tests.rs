@@ -613,8 +613,8 @@ fn bytes_that_wait_in_the_kernel_are_no_silence_and_no_slow_frame() {
     assert_eq!(echo(&mut connection, b"\0\0\0", 99, late), frame(b""));
 }
 
-/// Sends 100 kB of an endless frame a second, so fast that 50 kB more are always waiting to be received; returns when the
-/// connection was cut, in seconds.
+/// Sends 100 kB per second of an endless frame, so fast that 50 kB more are always waiting to be
+/// received; returns when the connection was cut, in seconds.
 fn cut_while_more_is_waiting(connection: &mut Connection) -> Option<u32> {
     let waiting = Probe { unread: 50_000, ..Probe::default() };
     connection.handle_received(0, &(1u32 << 30).to_be_bytes(), at(0.0));

@@ -30,9 +30,9 @@ pub(super) enum State {
     Closed(Disconnect, CloseStep),
 }
 
-/// What a connection has only in the middle of something: of a frame, an answer, a stall, or its end. Apart from
-/// the rest, because most connections of a busy server are in the middle of nothing, and ten thousand of them are
-/// to cost little.
+/// What a connection has only in the middle of a frame, an answer, a stall, or its end. It is kept
+/// apart because most connections of a busy server are in the middle of nothing, and ten thousand
+/// of them must cost little.
 #[derive(Debug)]
 pub(super) struct Unsettled {
     pub(super) state: State,
@@ -40,8 +40,9 @@ pub(super) struct Unsettled {
     pub(super) decoder: Decoder,
     /// When the unfinished frame began, moved on by the time that the connection was not read.
     pub(super) frame_started_at: Timestamp,
-    /// Up to which byte of the stream the frame may still be completed although its time is over: those had arrived
-    /// when it was judged first. `None` while it was not. For a PROXY header the same.
+    /// Up to which byte of the stream the frame may still be completed although its time is over:
+    /// those bytes had arrived when it was first judged. `None` until then. A PROXY header has the
+    /// same.
     pub(super) frame_fence: Option<u64>,
     pub(super) owed: Owed,
     /// When the caller last reported a [`Probe`] after which bytes were still outstanding.

@@ -30,8 +30,8 @@ fn decode_whole<F: Format>(format: F, mut bytes: &[u8]) -> Outcome {
             let end = DecodeEnd::TooLarge { declared: len };
             return Outcome { payloads, end, left: vec![] };
         }
-        let behind = &bytes[format.header_len()..];
-        let Some((payload, rest)) = behind.split_at_checked(len as usize) else { break };
+        let body = &bytes[format.header_len()..];
+        let Some((payload, rest)) = body.split_at_checked(len as usize) else { break };
         payloads.push(payload.to_vec());
         bytes = rest;
     }

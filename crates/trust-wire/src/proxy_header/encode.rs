@@ -6,8 +6,8 @@ use core::ops::Deref;
 
 use super::{ProxyHeader, ProxyVersion, SIGNATURE};
 
-/// The longest header that is written: the longest line of version 1 (section 2.1). Version 2 has 52
-/// bytes at most here (section 2.2).
+/// The longest header that is written: the longest line of version 1 (section 2.1). Version 2 has
+/// at most 52 bytes here (section 2.2).
 const ENCODED_MAX: usize = 107;
 
 /// The bytes of a header.
