@@ -43,7 +43,7 @@ pub fn require(
 pub enum Operation {
     /// It was accepted.
     Accepted,
-    /// So many bytes were received, with which whoever answers was told of this PROXY header.
+    /// This many bytes were received, and the service was told of this PROXY header with them.
     Received(usize, Option<ProxyHeader>),
     /// So many bytes were answered and handed over, and so many more were owed.
     Answered,
@@ -270,9 +270,11 @@ impl Witness {
             }
             Operation::Deadline { due, probe } => self.expect_deadline(due, probe, after, truth)?,
             Operation::Asked(probe) => {
-                require(!self.was_owing && !self.awaits_fin(), "nobody asks too early", || {
-                    format!("{self:?}")
-                })?;
+                require(
+                    !self.was_owing && !self.awaits_fin(),
+                    "the socket is not asked too early",
+                    || format!("{self:?}"),
+                )?;
                 self.expect_asked(probe, truth)
             }
             Operation::Retired(unread) => {
@@ -308,7 +310,7 @@ impl Witness {
             Some(HeaderNow::Whole(says, _)) => Some(says),
             _ => None,
         };
-        require(introduced == expected, "whoever answers is told of the header", || {
+        require(introduced == expected, "the service is told of the header", || {
             format!("{introduced:?} in place of {expected:?}")
         })?;
         match header {

@@ -200,8 +200,8 @@ impl Script {
         script
     }
 
-    /// Makes the clients of some seeds come through a proxy. `rng` is one of its own, so that all else of a seed stays as
-    /// it is.
+    /// Makes the clients of some seeds come through a proxy. `rng` is separate, so that everything
+    /// else of a seed stays as it is.
     fn put_behind_a_proxy(&mut self, rng: &mut Rng) {
         if rng.one_in(4) {
             let limit = Duration::from_millis(rng.pick(&[100, 1_000, 5_000, 5_000]));

@@ -262,7 +262,8 @@ impl<'a> Simulation<'a> {
         let ClientScript { header, .. } = &script.clients[index];
         let (mode, max_payload) = (script.limits.mode, script.limits.max_payload);
         let model = Model::of(&script.clients[index].upload(), mode, max_payload);
-        // Every round of the timers may be late by a step of the grid and by the server's own delays.
+        // Each round of the timers may be late by one step of the grid and by the server's own
+        // delays.
         let round = script.timer_grid + script.judge_delay + script.wake_delay;
         let slack = (round + Duration::from_millis(2)) * ROUNDS;
         let header = header.as_ref().map(|header| HeaderModel::of(&header.bytes, header.fate));

@@ -97,7 +97,8 @@ impl Witness {
         };
         let is_holding = have > 0 && self.cause.is_none();
         let held = if is_holding { have + have.max(SPARE_MIN) } else { 0 };
-        // What is owed was put aside once, is freed as a whole, and is no more than the answer to one receive.
+        // Owed bytes were put aside once, are freed as a whole, and are at most the answer to one
+        // receive.
         let owed_at_most = if self.was_owing { self.put_aside } else { 0 };
         let one_answer = self.last_receive + 4 + self.limits.max_payload as usize;
         require(owed_at_most <= one_answer, "what is owed is the answer to one receive", || {
