@@ -64,8 +64,9 @@ const HEADERS: [(&[u8], HeaderFate); 8] = [
     (b"PROFILE", HeaderFate::WrongAt(4)),
 ];
 
-/// Bytes: mode, largest payload, four limits of time, whether it is served, how it ends and whether a PROXY header is
-/// awaited, perhaps its limit and which one comes, the length of what the peer sends and that itself; then operations.
+/// The input starts with the mode, the largest payload, four time limits, whether the connection is
+/// served, how it ends, whether a PROXY header is expected (perhaps with its limit and which one
+/// comes), and the length of what the peer sends, followed by that. Operations make up the rest.
 ///
 /// # Panics
 ///
@@ -506,7 +507,7 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// Nothing arrives any more: the limits end the connection; without limits, the server does.
+    /// Nothing more arrives: the limits end the connection; without limits, the server does.
     fn end_in_silence(&mut self) {
         self.pass(AFTER_ALL);
         let is_limited =

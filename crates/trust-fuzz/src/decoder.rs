@@ -64,7 +64,7 @@ pub fn run(data: &[u8]) {
         let mut found = 0;
         for payload in frames {
             at += HEADER_LEN;
-            assert_eq!(payload, &stream[at..at + payload.len()], "the payload behind byte {at}");
+            assert_eq!(payload, &stream[at..at + payload.len()], "the payload after byte {at}");
             at += payload.len();
             found += 1;
         }

@@ -31,7 +31,7 @@ pub fn run(data: &[u8]) {
         Some(Protocol::Frames(format)) => {
             assert_ne!(Some(format), expected);
             let payload_len = format.decode(stream).expect("a length");
-            assert_ne!(payload_len, 0, "an empty frame says nothing");
+            assert_ne!(payload_len, 0, "an empty frame proves nothing");
         }
         Some(Protocol::Text) => assert!(stream.is_ascii()),
         Some(_) | None => {}
