@@ -1,7 +1,7 @@
 //! Everything a test could leave behind: child processes, temporary directories.
 //!
-//! The owners ([`OwnedChild`], [`OwnedDir`]) clean up when they are dropped. The registry behind
-//! them covers exits that drop nothing: a hung test, or a signal to the test process.
+//! The owners ([`OwnedChild`], [`OwnedDir`]) clean up when they are dropped. The registry also
+//! covers exits that drop nothing: a hung test, or a signal to the test process.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};

@@ -129,7 +129,8 @@ impl Hosts {
             [(&client, Hosts::CLIENT, "192.0.2.1"), (&server, Hosts::SERVER, "198.51.100.1")]
         {
             network.ip(&format!(
-                "addr add {own}/24 dev uplink\nlink set uplink up\nroute add default via {gateway}\n"
+                "addr add {own}/24 dev uplink\nlink set uplink up\n\
+                 route add default via {gateway}\n"
             ));
         }
         server.ip(&format!("addr add {}/24 dev uplink\n", Hosts::SERVER_FROM_ROUTER));

@@ -197,7 +197,7 @@ impl Peer {
     }
 
     /// Like [`Peer::receives_reset`], but waits without reading: reading would open a closed window
-    /// and let through an end that is queued behind data.
+    /// and let through an end that is queued after data.
     #[track_caller]
     pub fn is_reset(&mut self) {
         let mut waiting = [PollFd::new(&self.stream, PollFlags::HUP)];

@@ -118,7 +118,7 @@ pub fn run_one(name: &str, deadline: Duration, body: impl FnOnce() + Send + 'sta
 fn remaining_child() -> Option<String> {
     match wait(WaitOptions::NOHANG) {
         Err(Errno::CHILD) => None,
-        other => Some(format!("left a child process behind: {other:?}")),
+        other => Some(format!("left a child behind: {other:?}")),
     }
 }
 

@@ -538,7 +538,7 @@ fn checked_runs(log: Followed, mut ended: Vec<Option<i32>>, drained: i32) -> Vec
     ended.sort_unstable();
     expected.sort_unstable();
     assert_eq!(ended, expected, "how the programs ended, and how they say that they did");
-    assert!(drained == 0 || ended.contains(&Some(drained)), "nobody ended with {drained}");
+    assert!(drained == 0 || ended.contains(&Some(drained)), "no program ended with {drained}");
     events
 }
 
