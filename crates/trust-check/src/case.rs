@@ -36,7 +36,7 @@ pub enum Needs {
     Messages,
     /// One whose messages have a length in front.
     Length,
-    /// One whose process can be looked at (`--pid`, `--command`).
+    /// One whose process can be watched (`--pid`, `--command`).
     Process,
 }
 

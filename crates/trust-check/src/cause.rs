@@ -70,7 +70,7 @@ pub struct Cause {
     pub cases: Vec<&'static str>,
 }
 
-/// What explains several findings, as far as that can be found out.
+/// Finds what explains several findings, as far as possible.
 ///
 /// # Errors
 ///

@@ -323,7 +323,7 @@ fn reach(
     }
 }
 
-/// Says what came of it all, and decides how the process ends.
+/// Reports the outcome of the run, and decides how the process ends.
 fn finish(
     context: &Context<'_>,
     about: &About,

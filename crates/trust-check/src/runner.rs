@@ -341,7 +341,7 @@ impl Run<'_> {
                         // Not as `while let`, which would hold the lock while the case is tried.
                         let Some(case) = lock(queue).pop_front() else { return };
                         let outcome = shared.handle(setup, case, serves, running);
-                        // The one who listens stays until all cases are done.
+                        // The receiver stays until all cases are done.
                         let _ = done_in.send(outcome);
                         let _ = ring.write_all(&[0]);
                     }

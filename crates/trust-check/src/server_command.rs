@@ -43,7 +43,7 @@ const TRY_MAX: Duration = Duration::from_millis(500);
 /// Longest wait for processes to be gone after SIGKILL, which none of them can put off.
 const KILL_MAX: Duration = Duration::from_secs(3);
 
-/// How often it is looked whether it has ended.
+/// Interval between checks whether it has ended.
 const STOP_LOOK: Duration = Duration::from_millis(10);
 
 /// Bytes of its last words that are kept: what one error leaves, with a stack trace.
@@ -378,7 +378,7 @@ fn replaced(command: &OsStr, word: &str, by: &OsStr) -> OsString {
 struct Stderr {
     /// Nothing waits for it.
     pipe: ChildStderr,
-    /// The end of what came.
+    /// The last bytes that came.
     kept: VecDeque<u8>,
 }
 

@@ -143,7 +143,7 @@ pub const CONNECT_SLOW: Duration = Duration::from_millis(950);
 const LEAVING_MS: u64 = 512;
 
 impl ConnectionPacer {
-    /// At most so many new connections a second; `None`: no limit.
+    /// At most this many new connections per second; `None`: no limit.
     pub fn new(per_second: Option<u64>) -> ConnectionPacer {
         let interval =
             per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.max(1) as u32);
@@ -164,7 +164,7 @@ impl ConnectionPacer {
         }
     }
 
-    /// Connects that took as long as those do that find the accept queue full.
+    /// Number of connects that took as long as with a full accept queue.
     pub fn slow_connects(&self) -> u64 {
         self.slow_connects.load(Ordering::Relaxed)
     }
@@ -205,7 +205,7 @@ impl ConnectionPacer {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Notes that a client was turned away beside so many others of ours, and served alone.
+    /// Notes that a client was turned away beside this many others of ours, and served alone.
     pub fn note_turned_away(&self, beside: u64) {
         self.held_by_server.fetch_min(beside, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The server's processes, looked at from outside.
+//! Watches the server's processes from outside.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -27,7 +27,7 @@ use crate::wire::{self, Wire};
 /// patience is shorter.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether it has.
+/// Interval between checks whether it has.
 const SETTLE_LOOK: Duration = Duration::from_millis(25);
 
 /// Consecutive samples that must agree before the first cases; later ones are compared with them.
@@ -60,7 +60,7 @@ pub struct Watch {
     state: Mutex<Observed>,
 }
 
-/// A server that is looked at.
+/// A server that is watched.
 #[derive(Debug)]
 struct Watched {
     pid: u32,
@@ -433,7 +433,7 @@ impl Watched {
         Ok(Watched { pid, address: address.clone(), started, mortal, misfit })
     }
 
-    /// How it ended, as far as can be told, and what it said.
+    /// How it ended, as far as known, and what it wrote.
     fn how_it_ended(&self) -> String {
         let Some(started) = &self.started else {
             return format!("process {} is gone", self.pid);

@@ -31,14 +31,14 @@ pub use pace::Pace;
 /// Bytes received with one call.
 const RECEIVE_BYTES: usize = 64 * 1024;
 
-/// How often it is looked whether the kernel of the first hop has acknowledged everything.
+/// Interval between checks whether the kernel of the first hop has acknowledged everything.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Longest wait for a place in a full accept queue: kernels send again after 0.2, 0.6, 1.4, 3, 6.2
 /// and 12.6 seconds (RFC 6298, 5.5).
 const ADMISSION_MAX: Duration = Duration::from_secs(15);
 
-/// How often it is looked whether there was one.
+/// Interval between checks whether a place has become free.
 const ADMISSION_LOOK: Duration = Duration::from_millis(5);
 
 /// Payload of a segment over a narrow path, in bytes: that of an Ethernet.
@@ -52,7 +52,7 @@ const NARROW_WINDOW: usize = 16 * 1024;
 /// either: they come with the answer or not at all.
 const EXTRA_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How a connection ended, as far as was waited for.
+/// How a connection ended, as far as we waited for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionEnd {
     /// The server's FIN came.
@@ -66,7 +66,7 @@ pub enum ConnectionEnd {
 /// What the path to the server lets through at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathKind {
-    /// What it does by itself.
+    /// Whatever the path does by itself.
     AsItIs,
     /// Small segments and a small window. A kernel sizes the send buffer of a connection for a
     /// number of segments, so that a server has to wait for its client much sooner than over

@@ -45,7 +45,7 @@ pub enum Operation {
     Accepted,
     /// This many bytes were received, and the service was told of this PROXY header with them.
     Received(usize, Option<ProxyHeader>),
-    /// So many bytes were answered and handed over, and so many more were owed.
+    /// Bytes were answered and handed over, and the rest is owed.
     Answered,
     /// Some of the owed bytes went to the kernel.
     Sent,

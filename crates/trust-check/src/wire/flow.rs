@@ -39,7 +39,7 @@ const UNANSWERED: Duration = Duration::from_secs(1);
 /// How much longer than for those before a server may take for a message.
 const MARGIN: f64 = 1.5;
 
-/// How often it is looked whether anything moves.
+/// Interval between checks whether anything moves.
 const STALL_LOOK: Duration = Duration::from_millis(10);
 
 /// What became of sending without reading.
@@ -49,7 +49,7 @@ pub struct Unread {
     pub taken: u64,
     /// Why no more were sent.
     pub stop: StopReason,
-    /// What it took for each answer that came.
+    /// Time that the server took per answer that came.
     pub service_time: Option<Duration>,
 }
 
@@ -154,7 +154,7 @@ impl Wire<'_> {
         Ok(payloads.len())
     }
 
-    /// How many of these messages are whole in the first so many bytes of their echoes.
+    /// How many of these messages are whole in the first `bytes` bytes of their echoes.
     fn whole(&self, payloads: &[&[u8]], mut bytes: usize) -> usize {
         let overhead = self.setup.framing.overhead();
         let is_whole = |payload: &&&[u8]| {
