@@ -48,7 +48,7 @@ pub enum Received<'a> {
 #[derive(Debug)]
 pub struct Connection {
     limits: Arc<Limits>,
-    /// `None` as long as all of it is as in a connection that is open and has done nothing.
+    /// `None` until something differs from an open connection that has done nothing.
     unsettled: Option<Box<Unsettled>>,
     mode: Mode,
     /// The peer's FIN was received.
@@ -57,7 +57,8 @@ pub struct Connection {
     has_news: bool,
     totals: Totals,
     opened_at: Timestamp,
-    /// Since when a byte is awaited: the last one received, or the last time something was owed.
+    /// Since when a byte has been awaited: the last one received, or the last time something was
+    /// owed.
     awaiting_since: Timestamp,
     /// Bytes handed to the kernel that are not known to be acknowledged, saturating. With
     /// [`Probe::is_memory`] it is the memory that they took at the last look, plus the bytes since.

@@ -16,9 +16,9 @@ pub enum Mode {
     Raw,
 }
 
-/// How long an end may take once the longest life of a connection is over: to finish and answer a
-/// frame that has begun, to have the answer acknowledged and to linger. What is left then is cut.
-/// As long as a client may be silent by default.
+/// How long an end may take once the longest life of a connection is over: finishing and answering
+/// a frame that has begun, waiting for acknowledgements, and lingering. Whatever is left then is
+/// cut. Equals the default limit on a client's silence.
 pub const LIFETIME_GRACE: Duration = Duration::from_secs(5);
 
 /// What a server allows its connections. `None` turns a limit off.
@@ -28,8 +28,7 @@ pub struct Limits {
     pub mode: Mode,
     /// Largest payload of a frame in bytes, inclusive.
     pub max_payload: u32,
-    /// Longest silence while a byte is awaited, and longest time without an acknowledgement while
-    /// sent bytes are unacknowledged.
+    /// Idle timeout: longest time waiting for a byte, or for an acknowledgement of bytes sent.
     pub timeout: Option<Duration>,
     /// Longest time from a frame's first byte to its last; it runs only while the connection is
     /// read.

@@ -121,10 +121,10 @@ impl Connection {
         matches!(*self.state(), State::FinSent(..)) && !self.awaits_fin()
     }
 
-    /// How long the kernel may go on with what is unacknowledged at the end (TCP_USER_TIMEOUT,
-    /// `tcp(7)`), in case this process does not live to cut it: twice the longest limit that can be
-    /// in force then. `None` if nothing is unacknowledged, as far as known, or if there is no such
-    /// limit.
+    /// How long the kernel may keep trying to deliver what is unacknowledged at the end
+    /// (TCP_USER_TIMEOUT, `tcp(7)`), in case this process does not live to cut it: twice the
+    /// longest limit that can be in force then. `None` if nothing is unacknowledged, as far as
+    /// known, or if there is no such limit.
     pub fn kernel_patience(&self) -> Option<Duration> {
         let limits = &self.limits;
         let linger = limits.linger_timeout.saturating_mul(TOTAL_LINGER_LIMITS);
@@ -184,7 +184,7 @@ impl Connection {
         }
     }
 
-    /// Ends a retiring connection that has taken everything it was to take.
+    /// Ends a retiring connection that has taken all it had to take.
     pub(super) fn retire_if_done(&mut self) {
         if let State::Retiring { reason, until } = *self.state()
             && self.totals.bytes_in >= until
@@ -194,15 +194,15 @@ impl Connection {
         }
     }
 
-    /// Cuts a connection whose peer has stopped to acknowledge what it was sent, while that was all
-    /// that was waited for, or its FIN too.
+    /// Cuts a connection whose peer has stopped acknowledging what it was sent, when only that was
+    /// waited for, or also its FIN.
     pub(super) fn end_stalled(&mut self, during: During) {
         let stalled = Disconnect::new(Reason::SendTimeout, during);
         let cause = self.unreachable().unwrap_or(stalled);
         self.decide(State::Closed(cause, CloseStep::Reset));
     }
 
-    /// Whether the peer's FIN is still to be waited for.
+    /// Whether to go on waiting for the peer's FIN.
     pub(super) fn awaits_fin(&self) -> bool {
         !self.peer_finished && !self.limits.linger_timeout.is_zero()
     }
@@ -248,9 +248,8 @@ impl Connection {
         }
     }
 
-    /// Closes a connection that has sent all it owes, and of which nothing but acknowledgements was
-    /// missing: if there are none missing, or if `probe`, which was noted, says that none will
-    /// come.
+    /// Closes a connection that has sent all it owes and lacks only acknowledgements: if none are
+    /// missing, or if `probe`, which was noted, says that none will come.
     fn close_if_settled(&mut self, probe: Probe) {
         let (State::Flushing(cause) | State::FinSent(cause, _)) = *self.state() else { return };
         if !self.has_outstanding() {

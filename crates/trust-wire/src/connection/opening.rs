@@ -1,4 +1,4 @@
-//! How the stream of a connection began, where that is worth a word.
+//! How the stream of a connection began, where that is worth reporting.
 
 use alloc::boxed::Box;
 
@@ -11,10 +11,11 @@ use super::Connection;
 use super::unsettled::State;
 
 impl Connection {
-    /// How the stream began, once: of a connection without a whole frame that ends in the middle of
-    /// its first one or because of its header, of one that ends in the middle of its PROXY header
-    /// or because of that, and of one that became raw ([`Mode::Auto`]) although its bytes are those
-    /// of a protocol that is known. To be called before [`Connection::poll_cause`].
+    /// How the stream began, reported once, and only for some connections: one without a whole
+    /// frame that ends in the middle of its first frame or because of its header; one that ends in
+    /// the middle of its PROXY header or because of it; and one that became raw ([`Mode::Auto`])
+    /// although its bytes are those of a known protocol. Call this before
+    /// [`Connection::poll_cause`].
     pub fn poll_opening(&mut self) -> Option<Box<Opening>> {
         if !self.has_news {
             return None;
@@ -24,7 +25,7 @@ impl Connection {
         opening
     }
 
-    /// The first bytes have made the connection a raw one. Text is what that is for.
+    /// The first bytes have made the connection a raw one. That is as intended for text.
     #[inline(never)]
     pub(super) fn note_raw_opening(&mut self, start: &[u8]) {
         let opening = Opening::new(start, Some(LengthFormat::U32_BE));

@@ -11,11 +11,11 @@ use crate::time::Timestamp;
 
 use super::CloseStep;
 
-/// Where a connection is on its way to its end.
+/// How far a connection is on its way to its end.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum State {
-    /// Its PROXY header is still to come. What was received of it is held by the decoder. If the
-    /// connection is to end, for that reason, only so many bytes are still received.
+    /// Its PROXY header is still to come. The decoder holds what was received of it. If the
+    /// connection is to end, for that reason, bytes are received only up to this one.
     Introducing(Option<(Reason, u64)>),
     /// Answers what comes.
     Open,
@@ -53,7 +53,7 @@ pub(super) struct Unsettled {
     /// When the connection is cut whatever its state: the grace after its longest life, which
     /// begins when that is found to be over. [`Timestamp::NEVER`] until then.
     pub(super) cut_at: Timestamp,
-    /// How the stream began, if that is worth a word of which the caller was not told yet.
+    /// How the stream began, if that is worth reporting and the caller does not know it yet.
     pub(super) opening: Option<Box<Opening>>,
 }
 
