@@ -184,7 +184,7 @@ impl Turns<'_> {
         let told = fs::read_to_string(told)?;
         if let Err(error) = outcome {
             let said = fs::read_to_string(said)?;
-            let said = said.lines().next().unwrap_or("and said nothing");
+            let said = said.lines().next().unwrap_or("no message on stderr");
             return Err(io::Error::other(format!("{error}: {said}")));
         }
         Turn::of(&serde_json::from_str(&told)?)

@@ -47,16 +47,16 @@ struct Args {
     report: PathBuf,
 }
 
-/// What this program is to itself.
+/// Parts of this program that run as processes of their own.
 #[derive(Debug, Subcommand)]
 enum Part {
-    /// Is a peer that is part of this program
+    /// Runs a peer that is part of this program
     Serve {
         #[arg(value_parser = peer)]
         peer: &'static Peer,
         port: u16,
     },
-    /// Is the load tester that is part of this program, and prints what it tells of itself
+    /// Runs the load tester that is part of this program, and prints its result as JSON
     #[command(name = clients::BARE_WORD)]
     Bare {
         port: u16,

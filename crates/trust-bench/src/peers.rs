@@ -184,7 +184,7 @@ pub const PEERS: &[Peer] = &[
     },
     Peer {
         name: "threads",
-        what: "std, a thread a connection",
+        what: "std, one thread per connection",
         program: Program::Built(|listener| threads::serve(&listener)),
         connections_max: MANY,
         churn: CONCURRENT,
@@ -192,7 +192,7 @@ pub const PEERS: &[Peer] = &[
     },
     Peer {
         name: "socat",
-        what: "socat, a process a connection, raw",
+        what: "socat, one process per connection, raw",
         program: Program::Installed(
             "socat",
             &["TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr,fork,nodelay,backlog=4096", "PIPE"],
@@ -203,7 +203,7 @@ pub const PEERS: &[Peer] = &[
     },
     Peer {
         name: "ncat",
-        what: "ncat, a cat a connection, raw",
+        what: "ncat, one cat per connection, raw",
         program: Program::Installed(
             "ncat",
             &["--listen", "--keep-open", "--exec=/bin/cat", "127.0.0.1", "{port}"],

@@ -67,7 +67,8 @@ fn samples(o: &mut String, title: &str, unit: &str, rows: &Rows<Measurement>) {
     line(
         o,
         format_args!(
-            "  {:NAME$} {unit:>13}  CPU us (user)   p50 us   p99 us p99.9 us  server  load   CPU against floor",
+            "  {:NAME$} {unit:>13}  CPU us (user)   p50 us   p99 us p99.9 us  \
+             server  load   CPU against floor",
             ""
         ),
     );
@@ -88,8 +89,8 @@ fn samples(o: &mut String, title: &str, unit: &str, rows: &Rows<Measurement>) {
                 line(
                     o,
                     format_args!(
-                        "  {name:NAME$} {rate:13.0} {cpu:7.3} ({user:4.2}) {p50:>8} {p99:>8} {p999:>8} \
-                         {:5.0} % {:3.0} %   {against}{limit}",
+                        "  {name:NAME$} {rate:13.0} {cpu:7.3} ({user:4.2}) {p50:>8} {p99:>8} \
+                         {p999:>8} {:5.0} % {:3.0} %   {against}{limit}",
                         server * 100.0,
                         load * 100.0
                     ),
@@ -159,7 +160,8 @@ fn idle(o: &mut String, results: &Results) {
                     line(
                         o,
                         format_args!(
-                            "  {name:NAME$} {connections:11} {resident:17.0} {kernel:24.0} {cpu:4.1} %"
+                            "  {name:NAME$} {connections:11} {resident:17.0} {kernel:24.0} \
+                             {cpu:4.1} %"
                         ),
                     );
                 }

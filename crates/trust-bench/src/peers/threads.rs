@@ -19,7 +19,7 @@ pub(super) fn serve(listener: &TcpListener) -> io::Result<()> {
     loop {
         let (stream, _) = listener.accept()?;
         thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
-            // However it ends, closing the socket tells the peer.
+            // Whatever the outcome, dropping the stream closes the connection, which the peer sees.
             let _ = echo(stream);
         })?;
     }
