@@ -1,7 +1,7 @@
 //! One connection of the engine: how much of its stream was sent, and how much came back right.
 //!
-//! Neither direction has a buffer of its own. What the kernel did not take is made anew from the script, and what
-//! comes is compared where it was received.
+//! Neither direction has its own buffer. Bytes that the kernel did not take are generated again
+//! from the script, and received bytes are compared in the buffer into which they were received.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::summary::Wrong;
 
 /// One connection.
 ///
-/// Invariants: `received <= sent <= Position { message: begun, offset: 0 }`; the counts in `oldest` and `later` are those of the
-/// messages from `received.message` up to `begun`.
+/// Invariants: `received <= sent <= Position { message: begun, offset: 0 }`; the counts in `oldest`
+/// and `later` are those of the messages from `received.message` up to `begun`.
 #[derive(Debug)]
 pub struct Connection {
     /// Its socket.
@@ -25,21 +25,21 @@ pub struct Connection {
     begun: u64,
     sent: Position,
     received: Position,
-    /// Messages that are on the way: the oldest that have the same times.
+    /// The oldest messages in flight, as many as share the same times.
     oldest: (Times, usize),
-    /// Those behind them. Empty in most closed loops, which so have nothing outside this value.
+    /// Messages after those. Empty in most closed loops, which therefore allocate nothing.
     later: VecDeque<(Times, usize)>,
     is_blocked: bool,
 }
 
-/// A place in the stream.
+/// A position in the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Position {
     message: u64,
     offset: usize,
 }
 
-/// When a message was due, and when it was begun to send, in nanoseconds from the engine's start.
+/// When a message was due, and when sending it began, in nanoseconds from the engine's start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     /// When it was due; in a closed loop that is when it was begun.
@@ -55,17 +55,17 @@ impl Times {
     }
 }
 
-/// In nanoseconds; of 584 years and more, as many as a number holds.
+/// A time in nanoseconds; `u64::MAX` for 584 years and more.
 pub fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What is wrong with bytes that came.
+/// What is wrong with received bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fault {
     /// A byte differs.
     Wrong(Wrong),
-    /// Nobody has sent them.
+    /// The client had not sent them.
     Surplus,
 }
 
@@ -121,7 +121,7 @@ impl Connection {
         self.received.offset > 0
     }
 
-    /// Whether the oldest message that is on the way is not all sent, so that no answer can be expected.
+    /// Whether the oldest message in flight is not fully sent yet, so that no answer is due.
     pub fn is_sending_oldest(&self) -> bool {
         self.sent.message == self.received.message
     }
@@ -154,12 +154,12 @@ impl Connection {
         taken
     }
 
-    /// Compares what came with what was sent; `answered` gets the times of the messages that are all there, and how many have
-    /// them.
+    /// Compares received bytes with what was sent. Calls `answered` with the times of the messages
+    /// that are complete, and how many share them.
     ///
     /// # Errors
     ///
-    /// The first fault; messages before it are answered. The connection is of no more use then.
+    /// The first fault. Messages before it count as answered; the connection is of no further use.
     pub fn check(
         &mut self,
         script: &Script,
@@ -190,7 +190,7 @@ impl Connection {
             }
             let message = script.message(self.key, number);
             let len = message.wire_len();
-            let (got, behind) = rest.split_at(rest.len().min(len - offset));
+            let (got, tail) = rest.split_at(rest.len().min(len - offset));
             if let Some((at, expected)) = message.mismatch(offset, got) {
                 let (offset, header) = (offset + at, message.header_len());
                 let in_payload = offset.checked_sub(header);
@@ -205,7 +205,7 @@ impl Connection {
                     got: got[at],
                 }));
             }
-            rest = behind;
+            rest = tail;
             let end = Position { message: number, offset: offset + got.len() };
             // Bytes that came back before they were sent are no echo, even if they are right.
             if end > self.sent {
@@ -219,7 +219,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Tells of the oldest `count` messages.
+    /// Reports the oldest `count` messages as answered, grouped by their times.
     fn settle(&mut self, count: u64, mut answered: impl FnMut(Times, usize)) {
         let mut left = count as usize;
         while left > 0 {
@@ -235,7 +235,8 @@ impl Connection {
         }
     }
 
-    /// Fills the buffer with what is to be sent next; how many bytes, and where in the stream they end.
+    /// Fills the buffer with the bytes to send next. Returns how many they are, and where in the
+    /// stream they end.
     fn fill(&self, script: &Script, buffer: &mut [u8]) -> (usize, Position) {
         let (mut filled, mut position) = (0, self.sent);
         while filled < buffer.len() && position.message < self.begun {
@@ -259,7 +260,7 @@ impl Connection {
         (filled, position)
     }
 
-    /// The place `count` bytes behind what was sent.
+    /// The position `count` bytes after what was sent.
     fn after(&self, script: &Script, count: usize) -> Position {
         let Position { mut message, mut offset } = self.sent;
         offset += count;

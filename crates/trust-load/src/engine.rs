@@ -1,7 +1,8 @@
-//! Clients at the same time: one thread, one readiness loop, any number of connections.
+//! Concurrent clients: one thread, one readiness loop, any number of connections.
 //!
-//! A place has one client after the other, and a client one connection after the other. What a place has to do later,
-//! to connect or to send what is due then, is an alarm. Everything else happens when a socket is ready.
+//! A place has one client after another, and a client one connection after another. What a place
+//! has to do later, such as connecting or sending a message that is due then, is an alarm.
+//! Everything else happens when a socket is ready.
 
 mod connecting;
 mod ending;
@@ -37,57 +38,57 @@ use crate::shape::{Length, Pace, Shape};
 use crate::summary::{Cause, Interval, Live, Summary};
 use crate::tally::Tally;
 
-/// Bytes that are received or sent with one call. In a buffer of 256 KiB four frames of 64 KiB would not fit for their headers,
-/// and take two calls.
+/// Most bytes received or sent per call. Four frames of 64 KiB do not fit into 256 KiB, because of
+/// their headers, and would take two calls.
 const BUFFER_BYTES: usize = 512 * 1024;
 
-/// Connection attempts that are made before sockets are looked at again, so that connecting is not measured by how long the
-/// others take.
+/// Connection attempts that are made before sockets are looked at again, so that the time measured
+/// for one does not include the time that the others take.
 const CONNECTS_MAX: usize = 128;
 
-/// Full buffers that one connection receives before others have their turn.
+/// Most calls to receive that one connection gets before others have their turn.
 const RECEIVES_MAX: usize = 16;
 
-/// How often a listener is told what is going on.
+/// How often a listener gets the current state.
 const TICK: Duration = Duration::from_millis(100);
 
 /// Length of an interval.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Answers that come so soon after the end belong to the interval that ended there.
+/// Answers that arrive within this time after the end count in the interval that ended there.
 const TAIL: Duration = Duration::from_millis(100);
 
-/// The least time between two looks at whose time has run out.
+/// Least time between two checks for timeouts.
 const LOOK_MIN: Duration = Duration::from_millis(10);
 
-/// Looks in the time of a limit: a timeout is noticed that much of it late at most.
+/// Checks per timeout: one that expires is noticed at most an interval between two checks late.
 const LOOKS_IN_A_LIMIT: u32 = 8;
 
-/// After this time a client that failed takes another connection.
+/// How long a client waits after a failure before it connects again.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
-/// Times that differ by this part of them or less are one to a histogram of three digits.
+/// Times that differ by at most one part in this many are equal to a histogram with three digits.
 const ALIKE: u32 = 2000;
 
 /// The longest wait for the server's FIN after the client's.
 const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
-/// What is told while the engine runs.
+/// Receives reports while the engine runs.
 pub trait Listener {
-    /// What is going on, ten times a second.
+    /// The current state, ten times a second.
     fn live(&mut self, live: &Live);
 
-    /// Measuring begins, once; it began at `began`.
+    /// Measuring began, at `began`. Called once.
     fn measuring(&mut self, began: Timestamp);
 
     /// An interval of the measured part is over. `Break` ends the run.
     fn interval(&mut self, interval: &Interval<'_>) -> ControlFlow<()>;
 }
 
-/// How a run ended, and what it saw.
+/// How a run ended, and its results.
 #[derive(Debug)]
 pub struct Ended {
-    /// What it saw.
+    /// Its results.
     pub summary: Summary,
     /// The signal that ended it.
     pub signal: Option<Signal>,
@@ -95,12 +96,12 @@ pub struct Ended {
     pub is_cut: bool,
 }
 
-/// Runs the load, with `first` as the first connection: it was made before, so that a
-/// server that is not there is known by then.
+/// Runs the load, with `first` as the first connection. It was made earlier, to find out whether
+/// there is a server.
 ///
 /// # Errors
 ///
-/// What the kernel says when it has no descriptors or no memory for the engine itself.
+/// The kernel's error when it has no descriptors or no memory for the engine itself.
 pub fn run(
     shape: &Shape,
     first: Connected,
@@ -120,12 +121,12 @@ struct Engine<'a> {
     places: Vec<Place>,
     population: Population,
     readiness: Readiness,
-    /// Connections that received all that they may for now, and have more.
+    /// Connections that have more to receive, but must let others have their turn.
     again: Vec<Ready>,
     buffer: Box<[u8]>,
     tally: Tally,
     meter: Meter,
-    /// What the last interval came to.
+    /// Results of the last interval.
     last_part: LastPart,
     is_cut: bool,
 }
@@ -143,7 +144,8 @@ impl<'a> Engine<'a> {
         listener: &'a mut dyn Listener,
     ) -> io::Result<Engine<'a>> {
         let timetable = Timetable::start();
-        // The kernel may otherwise wake a thread 50 us late, to wake several at once (prctl(2), PR_SET_TIMERSLACK).
+        // Otherwise the kernel may wake a thread up to 50 us late, to wake several at once
+        // (prctl(2), PR_SET_TIMERSLACK).
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         let places: Vec<Place> = (0..shape.places.count)
             .map(|index| Place::new(shape, shape.places.first + index * shape.places.step))
@@ -164,7 +166,7 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Gives the first place its connection, and has the others connect.
+    /// Gives the first place its connection, and lets the others connect.
     fn adopt(&mut self, first: Connected) -> io::Result<()> {
         let now = self.timetable.now();
         for index in 0..self.places.len() {
@@ -205,7 +207,8 @@ impl<'a> Engine<'a> {
             }
             self.handle_alarms();
             let now = self.timetable.now();
-            // What has come is served before anybody is judged, also after the process was stopped.
+            // Received bytes are handled before any timeout is checked, also after the process was
+            // stopped.
             if now >= self.timetable.next_look && !woken.is_more && self.again.is_empty() {
                 self.look(now);
             }
@@ -243,7 +246,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Ends what has taken too long.
+    /// Ends connections and attempts that have run into a timeout.
     fn look(&mut self, now: Duration) {
         let (limit, answer_limit) = (self.shape.timeout, self.shape.answer_timeout);
         let shortest = limit.into_iter().chain(answer_limit).fold(FAREWELL_MAX, Duration::min);
@@ -283,8 +286,8 @@ impl<'a> Engine<'a> {
         self.end_farewells(now);
     }
 
-    /// Longest time for one of the first connections, which all others wait for, when a time ends
-    /// the run: as long as the run may take after it.
+    /// Longest time for one of the first connections, for which all others wait, in a run with a
+    /// duration: as long as the run itself may take.
     fn connecting_max(&self) -> Duration {
         match (self.timetable.stage, self.shape.length) {
             (Stage::Connecting, Length::Time(time)) => {
@@ -306,7 +309,7 @@ impl<'a> Engine<'a> {
         match &mut place.state {
             State::Connecting { .. } if ready.is_writable || ready.is_to_the_end => {
                 self.finish_connecting(index);
-                // The same event may have told of bytes or of the end, and no other one does.
+                // The same event may have reported bytes or the end, and no other event will.
                 self.again.push(ready);
             }
             State::Open(connection) => {
@@ -324,13 +327,13 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Receives and compares what has come.
+    /// Receives bytes and compares them.
     fn receive(&mut self, index: usize, is_to_the_end: bool) {
         for _ in 0..RECEIVES_MAX {
             let State::Open(connection) = &self.places[index].state else { return };
             let received = connection.stream.receive(&mut self.buffer);
             let now = self.timetable.now();
-            // A turn may receive so much that the warm-up or an interval ends in it.
+            // One turn may receive so much that the warm-up or an interval ends during it.
             self.handle_parts(now);
             let place = &mut self.places[index];
             let State::Open(connection) = &mut place.state else { return };
@@ -381,7 +384,7 @@ impl<'a> Engine<'a> {
         self.again.push(Ready { key, is_writable: false, is_to_the_end });
     }
 
-    /// In a closed loop each answer lets another message be sent, perhaps after a while.
+    /// In a closed loop each answer permits another message, after the think time if there is one.
     fn earn(&mut self, index: usize, answers: usize, now: Duration) {
         let Pace::Closed { think } = self.shape.pace else { return };
         let place = &mut self.places[index];
@@ -394,7 +397,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Sends what may be sent by now, and closes a connection that has nothing left to do.
+    /// Sends the messages that may be sent by now, and half-closes a connection that has no more.
     fn pump(&mut self, index: usize) {
         if self.timetable.stage == Stage::Connecting {
             return;
@@ -439,7 +442,7 @@ impl<'a> Engine<'a> {
             place.progress_at = now;
         }
         if connection.stream.send_error().is_some() {
-            // What the server had answered before is received first.
+            // Answers that the server sent before the error are received first.
             return self.receive(index, true);
         }
         if connection.in_flight() > 0 {
@@ -451,7 +454,7 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Whether the place's client sends nothing more on this connection.
+    /// Whether the place's client has nothing more to send on this connection.
     fn has_nothing_to_send(&self, index: usize) -> bool {
         let place = &self.places[index];
         let is_used_up = match &place.state {
@@ -465,7 +468,7 @@ impl<'a> Engine<'a> {
         is_used_up || place.client_left == 0 || is_late
     }
 
-    /// In an open loop, wakes the place when its next message is due. While it is full, answers do.
+    /// In an open loop, wakes the place when its next message is due. Answers wake a full place.
     fn set_alarm(&mut self, index: usize) {
         let place = &mut self.places[index];
         let (Some(schedule), State::Open(connection)) = (&place.schedule, &place.state) else {

@@ -1,4 +1,4 @@
-//! From a place without a connection to one that has it.
+//! How places connect.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -15,17 +15,16 @@ use super::place::{State, What};
 use super::timetable::Stage;
 use crate::connection::Connection;
 
-/// Shorter than the time after which the kernel sends a SYN again: a second (RFC 6298, section
-/// 2.1).
+/// Just under the time after which the kernel retransmits a SYN: a second (RFC 6298, section 2.1).
 const SYN_AGAIN: Duration = Duration::from_millis(900);
 
-/// Segments that were sent again, SYNs among them.
+/// Retransmitted segments, SYNs included.
 fn retransmits(stream: &ClientStream) -> u32 {
     path_info(stream.as_fd()).retransmits
 }
 
 impl Engine<'_> {
-    /// Lets the place connect as soon as it may.
+    /// Lets the place connect as soon as `--connect-rate` permits.
     pub(super) fn connect_later(&mut self, index: usize, from: Duration) {
         let at = self.timetable.take_connect(from, self.shape.connecting.gap);
         let place = &mut self.places[index];
@@ -56,7 +55,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Lets the place try again soon, which is the same attempt.
+    /// Lets the place try again soon, as part of the same attempt.
     fn queue(&mut self, index: usize, since: Duration, now: Duration) {
         let place = &mut self.places[index];
         place.state = State::Queueing { since };
@@ -65,8 +64,9 @@ impl Engine<'_> {
         self.timetable.set_alarm(now + pause, index, what);
     }
 
-    /// Where the place connects to: places take the addresses in turn, and each place the next one
-    /// with each connection. The first place's first connection was made before, to the first.
+    /// The address that the place connects to. Places take the addresses in turn, and each place
+    /// moves on to the next one with every connection. The first place's first connection was made
+    /// earlier, to the first address.
     fn address(&self, index: usize) -> &Address {
         let before = self.places[index].attempts as usize - 1;
         let addresses = &self.shape.connecting.addresses;
@@ -77,7 +77,7 @@ impl Engine<'_> {
         self.fail(index, cause_of(errno::of(error), Operation::Connect, false));
     }
 
-    /// A connection is there.
+    /// The place has a connection now.
     pub(super) fn connected(&mut self, index: usize, stream: ClientStream, took: Duration) {
         let now = self.timetable.now();
         self.tally.connected(took, took >= SYN_AGAIN && retransmits(&stream) > 0);
@@ -90,14 +90,14 @@ impl Engine<'_> {
         self.pump(index);
     }
 
-    /// The place's connection attempt has come to an end.
+    /// The place's connection attempt has ended.
     pub(super) fn attempted(&mut self, index: usize) {
         if std::mem::replace(&mut self.places[index].has_tried, true) {
             return;
         }
         self.population.first_attempts -= 1;
         if self.timetable.stage != Stage::Connecting {
-            // Whoever comes while others send already does not catch up.
+            // A place that connects while others are already sending does not catch up.
             let since_begin = self.timetable.now() - self.timetable.begin;
             if let Some(schedule) = &mut self.places[index].schedule {
                 schedule.skip_to(since_begin);
@@ -116,7 +116,7 @@ impl Engine<'_> {
         };
         match stream.finish_connecting() {
             Ok(()) => {
-                // At once, as the server may not wait for it until there is a message.
+                // Immediately: the server may not wait for it until the first message is sent.
                 if let Some(preface) = &self.shape.connecting.preface {
                     stream.send_preface(preface);
                 }

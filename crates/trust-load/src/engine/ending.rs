@@ -1,4 +1,4 @@
-//! How connections, clients and places end, and what is counted of what they leave.
+//! How connections, clients and places end, and how the messages that they leave are counted.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl Engine<'_> {
         self.go_on(index, now);
     }
 
-    /// An error ends the connection, or the attempt to have one.
+    /// An error ends the connection, or the attempt to make one.
     pub(super) fn fail(&mut self, index: usize, cause: Cause) {
         let now = self.timetable.now();
         self.handle_parts(now);
@@ -65,7 +65,7 @@ impl Engine<'_> {
         }
     }
 
-    /// The next connection of the place's client, or its next client, or nothing more.
+    /// Starts the next connection of the place's client or of its next one, or ends the place.
     pub(super) fn go_on(&mut self, index: usize, at: Duration) {
         if self.places[index].client_left == 0 {
             self.places[index].client_left = self.population.take_client(self.shape.length);
@@ -76,7 +76,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Nothing more comes from this place; what was due and could not be sent has waited until `now`.
+    /// Takes the place out of the run. Messages that were due and could not be sent have waited
+    /// until `now`.
     pub(super) fn retire(&mut self, index: usize, now: Duration) {
         let place = &mut self.places[index];
         if matches!(place.state, State::Open(_)) {
@@ -88,14 +89,14 @@ impl Engine<'_> {
         self.settle();
     }
 
-    /// Work ends with the last answer, and not with the server's FIN.
+    /// Work ends with the last answer, not with the server's FIN.
     fn settle(&mut self) {
         if self.timetable.end == Duration::MAX && self.population.is_settled() {
             self.meter.stop(self.timetable.now());
         }
     }
 
-    /// Counts what was due until `now`, and before the end, and was not sent.
+    /// Counts messages that were due by `now`, and before the end, but were not sent.
     pub(super) fn count_unsent(&mut self, index: usize, now: Duration) {
         let until = now.min(self.timetable.end).saturating_sub(self.timetable.begin);
         let place = &mut self.places[index];
@@ -105,11 +106,11 @@ impl Engine<'_> {
         }
         while schedule.next() < until {
             let due = self.timetable.due(schedule);
-            // Many at once, as far as a histogram does not tell their times apart.
+            // Many at once, as long as a histogram cannot tell their times apart.
             let same = now.saturating_sub(due) / ALIKE;
             let mut left = until.min(schedule.next() + same);
             if due < self.timetable.measure_from {
-                // None of the measured part counts as one of the warm-up.
+                // A message of the measured part must not count as one of the warm-up.
                 left = left.min(self.timetable.measure_from - self.timetable.begin);
             }
             let count = schedule.skip_until(left);
@@ -118,7 +119,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Counts what is on the way when the last answers are not waited for any more.
+    /// Counts the messages in flight when the wait for the last answers is over.
     pub(super) fn count_past_grace(&mut self, index: usize) {
         let State::Open(connection) = &self.places[index].state else { return };
         for (times, count) in connection.times() {
@@ -128,7 +129,7 @@ impl Engine<'_> {
         }
     }
 
-    /// What was on the way and what was due when a signal came has waited until then.
+    /// Counts the messages in flight or due when a signal came. They have waited until `now`.
     pub(super) fn count_outstanding(&mut self, now: Duration) {
         for index in 0..self.places.len() {
             if let State::Open(connection) = &self.places[index].state {
@@ -143,7 +144,7 @@ impl Engine<'_> {
     }
 }
 
-/// What an error is counted as; `is_owed`: an answer was.
+/// The cause that an error counts as. `is_owed`: whether an answer was owed.
 pub(super) fn cause_of(errno: i32, operation: Operation, is_owed: bool) -> Cause {
     match classify(errno, operation) {
         ErrorClass::Reset | ErrorClass::BrokenPipe if is_owed => Cause::ResetBeforeAnswer,

@@ -10,30 +10,30 @@ use crate::readiness::Key;
 use crate::schedule::Schedule;
 use crate::shape::{Pace, Shape};
 
-/// A place for one client after the other.
+/// A place for one client after another.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) state: State,
     /// When messages are due, in an open loop.
     pub(super) schedule: Option<Schedule>,
-    /// Messages that may be sent at once, in a closed loop. Together with those on the way and those for which an alarm
-    /// is set they are always as many as may be on the way.
+    /// Messages that may be sent immediately, in a closed loop. With those in flight and those for
+    /// which an alarm is set they always add up to the limit on messages in flight.
     pub(super) credits: usize,
-    /// Messages that the client has still to begin.
+    /// Messages that the client has yet to begin.
     pub(super) client_left: u64,
-    /// Since when nothing has come of what is owed.
+    /// Since when no part of an answer that is owed has arrived.
     pub(super) progress_at: Duration,
     /// Since when the connection can take another message.
     pub(super) free_since: Duration,
-    /// It could not before because as many as are allowed were on the way.
+    /// Before that it could not, because the limit on messages in flight was reached.
     pub(super) was_full: bool,
-    /// When the client could have connected, and when it did: in between it put the connection off itself.
+    /// When the client could have connected, and when it did: the delay was its own.
     pub(super) put_off: (Duration, Duration),
     /// An alarm for the next message that is due is set.
     pub(super) has_alarm: bool,
     /// The first connection attempt has ended.
     pub(super) has_tried: bool,
-    /// Connection attempts; alarms of former ones mean nothing.
+    /// Connection attempts so far; alarms of earlier ones are ignored.
     pub(super) attempts: u64,
 }
 
@@ -56,9 +56,9 @@ pub(super) enum State {
     },
     /// It has a connection.
     Open(Connection),
-    /// Its last connection has sent FIN, and it takes the next one when the server's has come.
+    /// Its last connection has sent FIN. It opens the next one once the server's FIN has arrived.
     Closing,
-    /// No client comes any more.
+    /// No further clients come.
     Done,
 }
 
@@ -86,7 +86,7 @@ impl Place {
         }
     }
 
-    /// What tells of this attempt's socket from others.
+    /// Identifies this attempt's socket.
     pub(super) fn key(&self, index: usize) -> Key {
         Key { place: index as u32, attempt: self.attempts as u32 }
     }

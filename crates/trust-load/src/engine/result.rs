@@ -68,37 +68,38 @@ impl Engine<'_> {
             limits: vec![],
         };
         let mut limits = vec![];
-        // So short a run is all beginning, and says nothing about who waits for whom.
+        // A run this short is all start-up, and says nothing about which side waits for the other.
         if busy >= BUSY && ran >= TICK {
             limits.push(format!(
-                "The client was at work {:.0} % of the time: the numbers are its own as much as the server's. \
-                 More shards, each on a processor of its own, load more.",
+                "The client was at work {:.0} % of the time: the numbers are its own as \
+                 much as the server's. More shards, each on a processor of its own, load more.",
                 100.0 * busy
             ));
         }
         if client.is_late() {
             limits.push(format!(
-                "The client was late: it sent {} messages more than {} ms after they were due although their \
-                 connection was free, the latest hundredth of all by {:.1} ms or more.",
+                "The client was late: it sent {} messages more than {} ms after they were due \
+                 although their connection was free, the latest hundredth of all by {:.1} ms or \
+                 more.",
                 grouped(client.late_messages()),
                 LATE.as_millis(),
                 1e3 * client.late_at().as_secs_f64()
             ));
         }
-        // After a failure the client pauses as well, but then errors tell what was wrong.
+        // After a failure the client pauses as well, but then the errors show what was wrong.
         let sent = self.tally.counts.sent as f64;
         if !self.shape.connecting.gap.is_zero() && client.put_off as f64 > LATE_SHARE * sent {
             limits.push(format!(
-                "{} messages were due before --connect-rate let the client make a connection for them: that wait is \
-                 in their latency, and none of the server's.",
+                "{} messages were due before --connect-rate let the client make a connection for \
+                 them: that wait is in their latency, and none of the server's.",
                 grouped(client.put_off)
             ));
         }
         let no_port = self.tally.errors.count(Cause::NoPort);
         if no_port > 0 {
             limits.push(format!(
-                "{no_port} connections were not even tried, because this host had no port or no descriptor left for \
-                 them."
+                "{no_port} connections were not even tried, because this host had no port or no \
+                 descriptor left for them."
             ));
         }
         client.limits = limits;

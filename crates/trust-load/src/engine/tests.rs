@@ -23,7 +23,8 @@ use crate::summary::Phase;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Serves each connection in a thread of its own with `serve`, which gets the connection and its number, from 1.
+/// Serves each connection with `serve`, in its own thread. `serve` gets the connection and its
+/// number, from 1.
 fn server(serve: impl Fn(TcpStream, u64) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
@@ -212,7 +213,8 @@ fn any_framing_any_size_and_any_pieces_come_back_right() {
 
 #[test]
 fn urgent_bytes_are_bytes_of_the_stream() {
-    // The last byte of each echo is urgent: a receive stops in front of it, and no other event tells of it.
+    // The last byte of each echo is urgent: a receive stops before it, and no other event reports
+    // it.
     let urgent = |mut stream: TcpStream, _| {
         let mut message = [0; 68];
         while stream.read_exact(&mut message).is_ok()
@@ -324,7 +326,7 @@ fn each_end_that_comes_too_early_has_its_cause() {
     ];
     for (serve, cause) in cases {
         let length = match cause {
-            // Time for what comes behind the only answer.
+            // Time for what follows the only answer.
             Cause::ResetAfterAnswer | Cause::Surplus => 2,
             _ => 1,
         };
