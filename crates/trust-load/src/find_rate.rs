@@ -1,4 +1,4 @@
-//! `--find-rate`: one run after the other, for the highest rate that holds a budget.
+//! `--find-rate`: runs one trial after another to find the highest rate that holds a budget.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -22,12 +22,12 @@ use crate::report::timeline::Timeline;
 use crate::search::{SearchEnd, Trial, search};
 use crate::summary::{End, Interval, Live, Searched, Summary, per_second};
 
-/// A search that goes on.
+/// A search in progress.
 struct Finder<'c> {
     context: &'c Context<'c>,
     plan: &'c Plan,
     budgets: &'c [Budget],
-    /// Where the first trial connected to, and all others do; empty before it.
+    /// Where the first trial connected to, as all later ones do; empty before it.
     addresses: Vec<Address>,
     progress: &'c mut Progress,
     /// The last trial that held, or else the last one.
@@ -58,8 +58,8 @@ pub(crate) fn run(
     let Finder { shown, stopped, addresses, .. } = finder;
     output.connects_to(&addresses);
     let Some((mut summary, timeline)) = shown else {
-        let nobody = || Failure::new(ExitCode::Internal, "a search without a trial").into();
-        return end_without_run(context, output, stopped.unwrap_or_else(nobody));
+        let no_trial = || Failure::new(ExitCode::Internal, "a search without a trial").into();
+        return end_without_run(context, output, stopped.unwrap_or_else(no_trial));
     };
     let mut found = found;
     let exit = match &stopped {
@@ -115,7 +115,7 @@ impl Finder<'_> {
         }
     }
 
-    /// Connects; only the first time the server is waited for.
+    /// Connects. Only the first call waits for the server to come up.
     fn reach(&self) -> Result<Connected, Stopped> {
         let approach = self.plan.approach(self.context.signals);
         if self.addresses.is_empty() {
@@ -134,7 +134,7 @@ impl Finder<'_> {
         Trial {
             asked,
             due: per_second(counts.sent + counts.unsent, summary.took),
-            // A backlog of the warm-up must not make up for what is late.
+            // A backlog of the warm-up must not make up for messages that are late.
             achieved: summary.sustained_rate,
             errors: summary.errors.total(),
             broken: first_broken(self.budgets, summary),
@@ -143,7 +143,7 @@ impl Finder<'_> {
     }
 }
 
-/// Shows what is going on, and prints nothing.
+/// Shows progress, and prints nothing else.
 struct Quiet<'p> {
     progress: &'p mut Progress,
     timeline: Timeline,

@@ -223,7 +223,7 @@ impl LoadOptions {
     }
 }
 
-/// Whether nothing was asked for but what the sequential load has.
+/// Whether the sequential load has everything that was asked for.
 pub fn is_sequential(layers: &Layers) -> bool {
     SETTINGS
         .iter()
@@ -237,9 +237,9 @@ const PER_SECOND: ValueKind<f64> = ValueKind::of_text(
     parse_rate,
 );
 
-/// A rate, with fractions. The bounds keep every time and every count of a run within what numbers hold.
+/// A rate, with fractions. The bounds keep every time and every count of a run in range.
 fn parse_rate(text: &str) -> Option<f64> {
-    // What Rust takes beside digits, as inf and nan, is none of these.
+    // Rust also parses inf and nan, which are no rates.
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte));
     let rate = match with_unit(text, RATES) {
         Some((number, unit)) => unit.float(number),

@@ -1,4 +1,4 @@
-//! What a run shows while it goes on, and the reports that it leaves.
+//! The output of a run: progress while it goes on, and reports.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -25,7 +25,7 @@ use crate::report::timeline::Timeline;
 use crate::report::{csv, html, progress, terminal};
 use crate::summary::{About, End, Interval, Judgement, Live, Run, Searched, Summary};
 
-/// What a run shows while it goes on, and what is left of it.
+/// The output of a run: progress while it goes on, and reports.
 pub(crate) struct Output {
     is_json: bool,
     is_csv: bool,
@@ -37,9 +37,9 @@ pub(crate) struct Output {
     html: Option<ReportFile>,
     /// The search that the reported run came from.
     pub(crate) searched: Option<Searched>,
-    /// Nobody reads stdout any more.
+    /// The reader of stdout is gone.
     is_gone: bool,
-    /// What could not be written, which ends the run.
+    /// Output that could not be written, which ends the run.
     pub(crate) unwritten: Unwritten,
 }
 
@@ -52,7 +52,7 @@ enum HdrLog {
 }
 
 impl Output {
-    /// Makes the files, so that a long run does not end in the discovery that there can be none.
+    /// Creates the files, so that a long run does not find out at its end that it cannot.
     pub(crate) fn create(context: &Context<'_>, plan: &Plan) -> Result<Output, Failure> {
         let about = plan.about();
         let header = Header {
@@ -79,7 +79,7 @@ impl Output {
             progress: Progress::on_stderr(),
             timeline: Timeline::default(),
             header,
-            // What a run that is killed has measured until then is worth something.
+            // Streamed, so that a run that is killed leaves what it has measured until then.
             hdr_log: hdr_log.map(|file| HdrLog::Created(file.streamed())),
             html,
             searched: None,
@@ -88,13 +88,13 @@ impl Output {
         })
     }
 
-    /// Says in all reports which addresses connections go to.
+    /// Sets the addresses that all reports name.
     pub(crate) fn connects_to(&mut self, addresses: &[Address]) {
         self.about.addresses = addresses.iter().map(zone::shown_address).collect();
         self.header.addresses.clone_from(&self.about.addresses);
     }
 
-    /// Prints what is meant for whoever reads stdout, as long as somebody does.
+    /// Prints to stdout, until its reader is gone.
     fn print(&mut self, text: &str) -> Result<(), Failure> {
         if !self.is_gone {
             self.is_gone = print(text.as_bytes())? == Stdout::Gone;
@@ -102,12 +102,12 @@ impl Output {
         Ok(())
     }
 
-    /// Whether nobody wants anything of the run any more.
+    /// Whether the run has no output left: no reader of stdout, and no file.
     fn is_unwanted(&self) -> bool {
         self.is_gone && self.html.is_none() && self.hdr_log.is_none()
     }
 
-    /// Writes the reports, each whatever becomes of the others.
+    /// Writes the reports. If one fails, the others are still written.
     ///
     /// # Errors
     ///
@@ -135,7 +135,8 @@ impl Output {
         let run = Run { about: &about, summary, judgements, searched, exit: self.exit(exit) };
         let text = match (self.is_json, self.is_csv, &summary.end) {
             (true, ..) => document(&LoadDocument::of(&run)),
-            // Its lines were printed as they came; and the line on stderr says why there was no run.
+            // The lines of CSV were printed as they came; a line on stderr says why there was no
+            // run.
             (false, true, _) | (false, false, End::Unreachable(_)) => String::new(),
             (false, false, _) => terminal::result(&run, Colours::of_stdout()),
         };
@@ -144,7 +145,7 @@ impl Output {
         self.unwritten.into_result()
     }
 
-    /// The summary, which says so where other reports could not be written.
+    /// The summary, with a note if another report could not be written.
     fn with_unwritten(&self, summary: &Summary) -> Summary {
         let mut summary = summary.clone();
         if let Some(failure) = self.unwritten.failure() {
@@ -157,13 +158,13 @@ impl Output {
         summary
     }
 
-    /// What the process exits with: a problem comes before what the run says.
+    /// The process's exit code: a problem with a report takes precedence over the run's own.
     fn exit(&self, of_run: ExitCode) -> ExitCode {
         self.unwritten.failure().map_or(of_run, |problem| problem.exit)
     }
 
-    /// Ends the log, also that of a run in which measuring did not begin. Where there was no server the last good one
-    /// stays.
+    /// Ends the log, also that of a run in which measuring did not begin. If there was no server,
+    /// the last good log stays.
     fn end_log(&mut self, summary: &Summary) -> Result<(), Failure> {
         let finish = |writer: Writer<ReportFile>| writer.finish(&LogEnd::of(summary));
         let finished = match self.hdr_log.take() {

@@ -1,4 +1,4 @@
-//! From settings to what the engine is to do, and what is said about it.
+//! Turns settings into the work of the engine, and into the description of a run.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -30,33 +30,34 @@ use crate::shape::{ConnectPlan, Length, Pace, Places, Shape};
 use crate::shard::{INDEX_VARIABLE, Shard};
 use crate::summary::About;
 
-/// Frames on the way at once on a connection of an open loop: enough that the client hardly ever holds a message back,
-/// few enough that a stalled server is not buried under a backlog that it has to read at once.
+/// Most frames in flight on a connection of an open loop: enough that the client hardly ever holds
+/// a message back, few enough that a stalled server is not buried under a backlog that it has to
+/// read at once.
 const IN_FLIGHT_OPEN: u64 = 100;
 
 /// Where the search for a rate begins, in messages a second.
 pub(crate) const FIND_FROM: f64 = 1000.0;
 
-/// How long a trial of that search takes: long enough for a 99th percentile of some hundred messages.
+/// Length of a trial of that search: long enough for a 99th percentile of a few hundred messages.
 const TRIAL: Duration = Duration::from_secs(5);
 
-/// Longest wait for the last answers unless it is said: whoever gives a time wants an end.
+/// Default of the longest wait for the last answers: a run with a duration must not go on for long.
 const GRACE_MAX: Duration = Duration::from_secs(5);
 
-/// What a run of the load is to do.
+/// What a run of the load does.
 #[derive(Debug)]
 pub struct Plan {
     /// The server.
     pub target: Target,
     /// Which of its addresses are tried.
     pub family: Family,
-    /// What it was told.
+    /// Its settings.
     pub options: LoadOptions,
-    /// Which part of the load it is.
+    /// Its part of the load.
     pub shard: Option<Shard>,
     /// Decides payloads and arrivals.
     pub seed: u64,
-    /// The command that does it again.
+    /// The command that repeats it.
     again: String,
     places: Places,
     pace: Pace,
@@ -66,12 +67,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What the settings say together.
+    /// The plan that the settings make together.
     ///
     /// # Errors
     ///
-    /// 64 without a server, and for settings that do not fit each other; 78 if those are the
-    /// configuration file's.
+    /// 64 without a server, and for settings that contradict each other; 78 if those come from the
+    /// configuration file.
     pub fn of(layers: &Layers, arguments: &[OsString], family: Family) -> Result<Plan, Failure> {
         let target = target(layers, arguments, family)?;
         let by = if arguments.is_empty() { layers.source(&HOST) } else { Source::Flag };
@@ -149,12 +150,12 @@ impl Plan {
         Approach { target: &self.target, family: self.family, timeout, wait, preface, signals }
     }
 
-    /// Connections at the same time.
+    /// Concurrent connections.
     pub fn connections(&self) -> u64 {
         self.places.count
     }
 
-    /// Messages a second that this process is to send; `None` in a closed loop.
+    /// Messages a second that this process has to send; `None` in a closed loop.
     pub fn rate(&self) -> Option<f64> {
         match self.pace {
             Pace::Open { rate, .. } => Some(self.places.share(rate)),
@@ -162,7 +163,7 @@ impl Plan {
         }
     }
 
-    /// Messages a second that all shards are to send; `None` in a closed loop.
+    /// Messages a second that all shards have to send; `None` in a closed loop.
     pub fn rate_of_all(&self) -> Option<f64> {
         match self.pace {
             Pace::Open { rate, .. } => Some(rate),
@@ -170,7 +171,7 @@ impl Plan {
         }
     }
 
-    /// How long the measured part is to be; `None` if messages are counted.
+    /// Length of the measured part; `None` if a number of messages ends the run.
     pub fn duration(&self) -> Option<Duration> {
         match self.length {
             Length::Time(time) => Some(time),
@@ -195,7 +196,7 @@ impl Plan {
         [std::slice::from_ref(&reached.address), others].concat()
     }
 
-    /// What the engine is to do with the server at these addresses.
+    /// What the engine does with the server at these addresses.
     pub fn shape(&self, addresses: Vec<Address>) -> Shape {
         let seconds = |rate: f64| Duration::from_secs_f64(1.0 / self.places.share(rate));
         let limit = |time: Duration| (!time.is_zero()).then_some(time);
@@ -229,7 +230,7 @@ impl Plan {
         Shape { pace, ..shape.clone() }
     }
 
-    /// What is said about how it was measured.
+    /// The facts that reports state about how it was measured.
     pub fn about(&self) -> About {
         let mut facts = vec![];
         let mut add = |key, name, value: String| facts.push((key, name, value));
@@ -304,7 +305,7 @@ impl Plan {
     }
 }
 
-/// Checks the settings against each other, whatever server they are for.
+/// Checks the settings against each other, for any server.
 ///
 /// # Errors
 ///
@@ -318,7 +319,7 @@ pub fn check(layers: &Layers) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// 64, or 78 for what the configuration file says: it is not named, or not as it can be.
+/// 64, or 78 if the configuration file is to blame: no server is named, or not in a valid way.
 pub fn target(layers: &Layers, arguments: &[OsString], family: Family) -> Result<Target, Failure> {
     let named = SERVER.target(layers, arguments, Arguments::Server, family)?;
     let (target, _) = named.ok_or_else(|| ServerSettings::missing("--host and --port"))?;
@@ -384,7 +385,7 @@ fn refused(layers: &Layers, settings: &[&dyn AnySetting], why: impl fmt::Display
     Failure::new(layers.blame(settings), format!("{} {why}", layers.place(settings[0])))
 }
 
-/// The command that makes the same load again, without where its results go.
+/// The command that repeats the same load, without the flags for its results.
 fn again(
     layers: &Layers,
     arguments: &[OsString],

@@ -1,4 +1,4 @@
-//! What the engine is to do: settings that go together.
+//! The work of the engine, from settings that fit together.
 
 use std::time::Duration;
 
@@ -9,39 +9,39 @@ use crate::schedule::Arrivals;
 use crate::script::Script;
 use crate::shard::Shard;
 
-/// What the engine is to do.
+/// The work of the engine.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    /// Where its connections go to, and how often there is a new one.
+    /// Where connections go, and how often a new one is made.
     pub connecting: ConnectPlan,
     /// What is sent.
     pub script: Script,
-    /// Places for clients: how many there are at the same time.
+    /// Places for clients, one for each concurrent client.
     pub places: Places,
     /// When messages are sent.
     pub pace: Pace,
-    /// The most messages on the way at once on a connection.
+    /// The most messages in flight per connection.
     pub in_flight: usize,
-    /// When it is over.
+    /// When the run is over.
     pub length: Length,
     /// Longest wait for the last answers when a time ends the run.
     pub grace: Duration,
-    /// What happens in this time after the begin is not measured.
+    /// Time at the start of the run that is not measured.
     pub warm_up: Duration,
     /// Longest time to connect, and without progress while an answer is owed; `None`: no limit.
     pub timeout: Option<Duration>,
     /// Longest time from when a message was sent to the last byte of its answer; `None`: no limit.
     pub answer_timeout: Option<Duration>,
-    /// Decides what is random about times.
+    /// Seeds the random part of the times.
     pub seed: u64,
 }
 
-/// Where connections go to, and how often there is a new one.
+/// Where connections go, and how often a new one is made.
 #[derive(Clone, Debug)]
 pub struct ConnectPlan {
-    /// The server's, at least one, which take connections in turn.
+    /// The server's addresses, at least one. Connections take them in turn.
     pub addresses: Vec<Address>,
-    /// What each begins with, if with a PROXY header.
+    /// The PROXY header that each begins with, if any.
     pub preface: Option<ProxyPreface>,
     /// The least time between two connection attempts.
     pub gap: Duration,
@@ -49,14 +49,14 @@ pub struct ConnectPlan {
     pub messages: u64,
 }
 
-/// Which of all places are this process's: `first`, `first + step` and so on, `count` of them.
+/// The places that belong to this process: `first`, `first + step` and so on, `count` of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Places {
     /// Number of the first, from 0.
     pub first: u64,
-    /// From one number to the next: into how many shards the load is split.
+    /// Distance between two numbers, which is the number of shards.
     pub step: u64,
-    /// How many are this process's.
+    /// How many belong to this process.
     pub count: u64,
     /// How many there are in all shards.
     pub of_all: u64,
@@ -69,7 +69,7 @@ impl Places {
         Places { first, step, count: shard.share(of_all), of_all }
     }
 
-    /// What these places have of something that all of them have together.
+    /// These places' share of something that belongs to all places together.
     pub fn share(&self, of_all: f64) -> f64 {
         of_all * self.count as f64 / self.of_all as f64
     }
@@ -78,16 +78,16 @@ impl Places {
 /// When messages are sent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
-    /// The next one when an answer has come and some time has passed.
+    /// The next one after an answer and a think time.
     Closed {
-        /// The time.
+        /// The think time.
         think: Duration,
     },
-    /// When it is due, whatever came back.
+    /// When each is due, whatever has come back.
     Open {
         /// Messages a second, of all places of all shards together.
         rate: f64,
-        /// How they lie in time.
+        /// How they are spread over time.
         arrivals: Arrivals,
     },
 }
@@ -95,14 +95,14 @@ pub enum Pace {
 /// When a run is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Length {
-    /// When so many clients have sent their messages. A client that fails sends no more.
+    /// When this many clients have sent their messages. A client that fails sends no more.
     Messages {
-        /// How many clients; with fewer places one after the other.
+        /// How many clients; one after another if there are fewer places.
         clients: u64,
-        /// Messages of each.
+        /// Messages per client.
         each: u64,
     },
-    /// After this time, not counting the warm-up. A client that fails takes another connection.
+    /// After this time, not counting the warm-up. A client that fails connects again.
     Time(Duration),
 }
 
