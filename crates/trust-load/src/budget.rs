@@ -17,11 +17,12 @@ use crate::summary::{Judgement, Summary};
 use crate::timings::TIME_MAX_NS;
 
 /// What [`parse_list`] takes.
-pub const ALLOWED: &str = "comparisons with commas between them, as p99>5ms,errors>0.1%,rate<1000: a metric (p99, mean, \
-                           service-p99.9, connect-max, errors, timeout, unanswered, rate, connections, …), then <, <=, > \
-                           or >=, then a value (times with ns, us, ms, s, m or h; rates with k or M, or without)";
+pub const ALLOWED: &str = "comparisons with commas between them, as p99>5ms,errors>0.1%,rate<1000: \
+     a metric (p99, mean, service-p99.9, connect-max, errors, timeout, unanswered, rate, \
+     connections, …), then <, <=, > or >=, then a value (times with ns, us, ms, s, m or h; rates \
+     with k or M, or without)";
 
-/// The most budgets of a run: more than anybody reads.
+/// The most budgets of a run: more than anyone reads.
 pub const BUDGETS_MAX: usize = 100;
 
 /// A comparison of something measured with a value.

@@ -65,8 +65,9 @@ pub enum Quantity {
 
 impl Metric {
     /// The names that [`Metric::parse`] takes.
-    pub const ALLOWED: &str = "p50, p99.9 and so on, min, mean or max, with service- or connect- before it or without; \
-                               errors; a cause as mismatch or timeout; slow; unanswered; rate; connections";
+    pub const ALLOWED: &str = "p50, p99.9 and so on, min, mean or max, with service- or connect- \
+         before it or without; errors; a cause as mismatch or timeout; slow; unanswered; rate; \
+         connections";
 
     /// The metric of a name; `None`: there is none.
     pub fn parse(name: &str) -> Option<Metric> {

@@ -43,7 +43,11 @@ pub enum NoIndex {
         of: u32,
     },
     /// It has none of the indexes.
-    #[error("invalid value {} for {INDEX_VARIABLE}: expected a whole number from 0 to {} with /{of}", quoted(text), of - 1)]
+    #[error(
+        "invalid value {} for {INDEX_VARIABLE}: expected a whole number from 0 to {} with /{of}",
+        quoted(text),
+        of - 1
+    )]
     Bad {
         /// What it has.
         text: String,
@@ -54,8 +58,8 @@ pub enum NoIndex {
 
 impl Choice {
     /// What [`Choice::parse`] takes.
-    pub const ALLOWED: &str = "INDEX/COUNT, as 0/3, with an index from 0 to COUNT - 1 and at most 10000 shards; or /COUNT, \
-                               with the index in JOB_COMPLETION_INDEX";
+    pub const ALLOWED: &str = "INDEX/COUNT, as 0/3, with an index from 0 to COUNT - 1 and at most \
+         10000 shards; or /COUNT, with the index in JOB_COMPLETION_INDEX";
 
     /// The choice of a text; `None`: not allowed.
     pub fn parse(text: &str) -> Option<Choice> {
@@ -244,7 +248,8 @@ mod tests {
         #[test]
         fn shares_are_even_and_add_up(of in 1..=100_u32, total: u64) {
             let shares: Vec<u64> = (0..of).map(|index| Shard { index, of }.share(total)).collect();
-            prop_assert_eq!(shares.iter().map(|share| u128::from(*share)).sum::<u128>(), u128::from(total));
+            let sum: u128 = shares.iter().map(|share| u128::from(*share)).sum();
+            prop_assert_eq!(sum, u128::from(total));
             prop_assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1);
         }
     }

@@ -19,8 +19,8 @@ enum Kind {
 
 impl Sizes {
     /// What [`Sizes::parse`] takes.
-    pub const ALLOWED: &str = "a size from 0 to 4294967295 bytes, as 1500, 64k or 64KiB, a range MIN-MAX of them, or up to \
-                               100 of them with commas between them";
+    pub const ALLOWED: &str = "a size from 0 to 4294967295 bytes, as 1500, 64k or 64KiB, a range \
+         MIN-MAX of them, or up to 100 of them with commas between them";
 
     /// The most sizes of a list: more than anyone can tell apart in a result.
     pub const LIST_MAX: usize = 100;

@@ -9,7 +9,8 @@ use jiff::Timestamp;
 pub const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What [`parse`] takes.
-pub const ALLOWED: &str = "a time as in RFC 3339 with an offset or Z, as 2026-11-20T18:30:00Z or 2026-11-20T19:30:00.5+01:00";
+pub const ALLOWED: &str = "a time as in RFC 3339 with an offset or Z, as 2026-11-20T18:30:00Z or \
+     2026-11-20T19:30:00.5+01:00";
 
 /// The time of a text; `None`: not allowed, as a time without an offset, which every machine would
 /// take for another one.

@@ -236,7 +236,10 @@ fn a_malformed_budget_is_told_with_its_part_its_fault_and_what_is_allowed() {
         ("p99=>5ms", format!("'p99=>5ms': unknown comparison '=>': {comparisons}")),
         ("p99<>5ms", format!("'p99<>5ms': unknown comparison '<>': {comparisons}")),
         ("p99>>5ms", format!("'p99>>5ms': unknown comparison '>>': {comparisons}")),
-        ("errors>0,p9x>5ms", format!("'p9x>5ms': unknown metric 'p9x': expected {}", Metric::ALLOWED)),
+        (
+            "errors>0,p9x>5ms",
+            format!("'p9x>5ms': unknown metric 'p9x': expected {}", Metric::ALLOWED),
+        ),
         ("p0>5ms", format!("'p0>5ms': unknown metric 'p0': expected {}", Metric::ALLOWED)),
         (">5ms", format!("'>5ms': unknown metric '': expected {}", Metric::ALLOWED)),
         ("p99>5", format!("'p99>5': a time without a unit: {times}")),
@@ -246,8 +249,16 @@ fn a_malformed_budget_is_told_with_its_part_its_fault_and_what_is_allowed() {
         ("p99>5e3ms", format!("'p99>5e3ms': unknown unit 'e3ms': {times}")),
         ("rate<5%", "'rate<5%': unknown unit '%': expected k, M or none".to_owned()),
         ("connections<5%", "'connections<5%': unknown unit '%': expected none".to_owned()),
-        ("errors>1ms", "'errors>1ms': unknown unit 'ms': expected none, or % of the messages that were due".to_owned()),
-        ("errors>1k", "'errors>1k': unknown unit 'k': expected none, or % of the messages that were due".to_owned()),
+        (
+            "errors>1ms",
+            "'errors>1ms': unknown unit 'ms': expected none, or % of the messages that were due"
+                .to_owned(),
+        ),
+        (
+            "errors>1k",
+            "'errors>1k': unknown unit 'k': expected none, or % of the messages that were due"
+                .to_owned(),
+        ),
         ("p99>", format!("'p99>': '' {number}")),
         ("p99>ms", format!("'p99>ms': 'ms' {number}")),
         ("p99>-5ms", format!("'p99>-5ms': '-5ms' {number}")),
@@ -259,13 +270,19 @@ fn a_malformed_budget_is_told_with_its_part_its_fault_and_what_is_allowed() {
         ("p99>5ms>1ms", format!("'p99>5ms>1ms': unknown unit 'ms>1ms': {times}")),
         (
             "errors>0.5",
-            "'errors>0.5': '0.5' is not whole: expected a whole number, or a number with % of the messages that were due"
+            "'errors>0.5': '0.5' is not whole: expected a whole number, or a number with % of the \
+             messages that were due"
                 .to_owned(),
         ),
-        ("connections>0.5", "'connections>0.5': '0.5' is not whole: expected a whole number".to_owned()),
+        (
+            "connections>0.5",
+            "'connections>0.5': '0.5' is not whole: expected a whole number".to_owned(),
+        ),
         (
             "p99>3600.1s",
-            "'p99>3600.1s': '3600.1s' is too large: expected a time up to 1h, or another number below 2^53".to_owned(),
+            "'p99>3600.1s': '3600.1s' is too large: expected a time up to 1h, or another number \
+             below 2^53"
+                .to_owned(),
         ),
     ];
     for (text, message) in cases {
