@@ -176,9 +176,10 @@ mod tests {
         let key = Key { place: 7, attempt: 3 };
         readiness.add(&near, key).expect("added");
         readiness.wait(Duration::from_secs(60), &mut ready).expect("waits");
-        assert!(
-            matches!(ready[..], [ready] if ready.key == key && ready.is_writable && !ready.is_to_the_end)
-        );
+        assert!(matches!(
+            ready[..],
+            [ready] if ready.key == key && ready.is_writable && !ready.is_to_the_end
+        ));
         ready.clear();
         far.write_all(b"x").expect("sends");
         drop(far);

@@ -242,7 +242,8 @@ mod tests {
             (b"#[StartTime: soon]", "'soon' is no time in seconds"),
             (
                 b"#[trustctl: {}",
-                "the comment of trustctl is wrong: it is neither that of a start nor that of an end",
+                "the comment of trustctl is wrong: it is neither that of a start nor that of an \
+                 end",
             ),
         ];
         for (line, expected) in cases {

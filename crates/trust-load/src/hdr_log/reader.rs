@@ -162,7 +162,8 @@ impl<R: BufRead> Reader<R> {
         };
         (precision != wanted).then(|| {
             format!(
-                "the histogram has {digits} significant digits from {lowest} on, where {} from {} on are due",
+                "the histogram has {digits} significant digits from {lowest} on, where {} \
+                 from {} on are due",
                 wanted.digits, wanted.lowest
             )
         })
@@ -350,7 +351,8 @@ mod tests {
             (&[MARK, &unknown], "2: the tag 'x' is unknown: only service is read"),
             (
                 &[MARK, &ours, &foreign],
-                "3: the histogram has 2 significant digits from 20000 on, where 3 from 1 on are due",
+                "3: the histogram has 2 significant digits from 20000 on, where 3 from 1 on are \
+                 due",
             ),
             (
                 &[MARK, &ours, &finer],
@@ -358,7 +360,8 @@ mod tests {
             ),
             (
                 &[HEADER, &foreign],
-                "2: the histogram has 2 significant digits from 20000 on, where 3 from 1 on are due",
+                "2: the histogram has 2 significant digits from 20000 on, where 3 from 1 on are \
+                 due",
             ),
             (
                 &[MARK, &other],

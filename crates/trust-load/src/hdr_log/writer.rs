@@ -193,7 +193,10 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(
             intervals in prop::collection::vec(
-                (0u64..2_000_000_000, prop::collection::vec((0u64..4_000_000_000_000, 1u64..1000), 0..9)),
+                (
+                    0u64..2_000_000_000,
+                    prop::collection::vec((0u64..4_000_000_000_000, 1u64..1000), 0..9),
+                ),
                 0..9,
             ),
         ) {
@@ -209,17 +212,20 @@ mod tests {
                 }
                 let [latency, service] = &histograms;
                 writer.interval(start, length, [latency, service]).expect("memory takes it");
-                for (series, histogram) in [Series::Latency, Series::Service].into_iter().zip(histograms) {
+                let both = [Series::Latency, Series::Service];
+                for (series, histogram) in both.into_iter().zip(histograms) {
                     expected.push((series, start, length, histogram));
                 }
                 start += length;
             }
             writer.finish(&End::default()).expect("memory takes it");
-            let (mut reader, mut decoder) = (Reader::open(&*bytes).expect("a log"), Decoder::default());
+            let mut reader = Reader::open(&*bytes).expect("a log");
+            let mut decoder = Decoder::default();
             prop_assert_eq!(reader.header(), Some(&header()));
             let began = header().began.as_nanosecond() as u64;
             for (series, start, length, histogram) in expected {
-                let found = reader.interval(&mut decoder).expect("it is good").expect("it is there");
+                let found = reader.interval(&mut decoder).expect("it is good");
+                let found = found.expect("it is there");
                 let begin = Duration::from_nanos(found.begin - began);
                 prop_assert_eq!((found.fields.series, begin), (series, start));
                 prop_assert_eq!(Duration::from_nanos(found.fields.length), length);

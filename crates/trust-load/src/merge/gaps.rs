@@ -76,8 +76,8 @@ pub(super) fn check_sums<R: BufRead>(log: &Log<R>) -> Result<(), Failure> {
     match is_too_few || is_too_many {
         false => Ok(()),
         true => Err(bad(format!(
-            "{}: its end reports {} answers and {} other messages, but its intervals have {} values: \
-             lines are missing or were changed",
+            "{}: its end reports {} answers and {} other messages, but its intervals have {} \
+             values: lines are missing or were changed",
             quoted(&log.name),
             answered,
             given_up,

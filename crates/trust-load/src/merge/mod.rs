@@ -190,8 +190,8 @@ impl Sums {
             Some((wanted, _)) if *wanted == interval.precision => {}
             Some((wanted, first)) => {
                 return Err(bad(format!(
-                    "its histogram has {digits} significant digits from {lowest} on, and those of {} have {} from {} \
-                     on: they do not add up",
+                    "its histogram has {digits} significant digits from {lowest} on, and those of \
+                     {} have {} from {} on: they do not add up",
                     quoted(first),
                     wanted.digits,
                     wanted.lowest

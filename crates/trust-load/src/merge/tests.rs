@@ -326,7 +326,8 @@ fn a_log_whose_intervals_have_not_what_its_end_says_is_refused() {
     assert_eq!(
         problem(3, &end(4)),
         format!(
-            "'a': its end reports 4 answers and 3 other messages, but its intervals have 3 values: {what}"
+            "'a': its end reports 4 answers and 3 other messages, but its intervals \
+             have 3 values: {what}"
         )
     );
     // Three messages were given up, and may have values.
