@@ -31,12 +31,12 @@ pub use trust_cli::text::count;
 use trust_cli::text::{grouped, seconds};
 
 /// What is said about a closed loop, because it bounds what its percentiles can be trusted for.
-pub const CLOSED_LOOP: &str = "Closed loop: the next message waits for an answer, so a server that stalls is \
-     asked less, and most of its stall is hidden. An open loop (--rate) shows it.";
+pub const CLOSED_LOOP: &str = "Closed loop: the next message waits for an answer, so a server that \
+     stalls is asked less, and most of its stall is hidden. An open loop (--rate) shows it.";
 
 /// What the two columns of an open loop are.
-pub const OPEN_LOOP: &str = "Open loop: latency counts from when a message was due, service time from when it \
-     was sent. The difference is the wait before sending.";
+pub const OPEN_LOOP: &str = "Open loop: latency counts from when a message was due, service time \
+     from when it was sent. The difference is the wait before sending.";
 
 /// What came of a run, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,8 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
         said.push(match counts.warm_up {
             0 => "No message was measured, which says nothing about the server.".to_owned(),
             warm_up => format!(
-                "No message was measured, which says nothing about the server: {} came back, but during the warm-up.",
+                "No message was measured, which says nothing about the server: {} came back, \
+                 but during the warm-up.",
                 count(warm_up, "message")
             ),
         });
@@ -133,7 +134,8 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
     if slow > 0 {
         let slow = count(slow, "answer");
         said.push(format!(
-            "{slow} took longer than --timeout, which limits silence (--answer-timeout limits whole answers)."
+            "{slow} took longer than --timeout, which limits silence (--answer-timeout \
+             limits whole answers)."
         ));
     }
     if unsent > 0 {
@@ -159,9 +161,9 @@ pub fn findings(run: &Run<'_>) -> Vec<String> {
 pub fn syn_repeated(syn_repeated: u64, connections: u64) -> Option<String> {
     (syn_repeated > 0).then(|| {
         format!(
-            "{} of {} took 1 s or more to make, because a SYN was dropped and sent again: the accept \
-             queue of the server was full (its backlog and net.core.somaxconn bound it), or packets \
-             were lost",
+            "{} of {} took 1 s or more to make, because a SYN was dropped and sent again: the \
+             accept queue of the server was full (its backlog and net.core.somaxconn bound it), or \
+             packets were lost",
             grouped(syn_repeated),
             count(connections, "connection")
         )
@@ -290,8 +292,8 @@ pub const WRONG_COLUMNS: [&str; 6] =
     ["connection", "message", "wrong byte", "of payload", "expected", "got"];
 
 /// What their places are.
-pub const WRONG_PLACES: &str = "The first wrong byte of each, counted from 0: in the message as it was sent, and in \
-     its payload.";
+pub const WRONG_PLACES: &str = "The first wrong byte of each, counted from 0: in the message as it \
+     was sent, and in its payload.";
 
 /// A wrong echo in a table.
 pub fn wrong_row(wrong: &Wrong) -> [String; 6] {

@@ -81,8 +81,8 @@ fn open() -> Sample {
         got: 0x4e ^ number as u8,
     }));
     client.limits.push(
-        "The client was late: it sent messages up to 4.1 ms after they were due, although their connections \
-         could have taken them, which is more than the 1 ms that the schedule allows."
+        "The client was late: it sent messages up to 4.1 ms after they were due, although their \
+         connections could have taken them, which is more than the 1 ms that the schedule allows."
             .to_owned(),
     );
     sample.judgements = vec![

@@ -61,7 +61,8 @@ mod tests {
         let mut searched = Searched { budgets: vec!["p99<5ms".into()], found };
         assert_eq!(
             sentence(&searched),
-            "The highest rate that holds p99<5ms: 1,000 messages/s; the client was the limit; the server may hold more."
+            "The highest rate that holds p99<5ms: 1,000 messages/s; the client was the limit; the \
+             server may hold more."
         );
         let rows: Vec<_> = rows(&searched).collect();
         assert_eq!(rows[0], ["1,000/s", "1,000/s", "holds"]);

@@ -79,7 +79,8 @@ fn points_that_were_joined_are_said_to_be_the_worst_of_their_seconds() {
 fn errors_stand_over_time_by_cause_with_the_first_wrong_bytes() {
     let page = html("open");
     for expected in [
-        "<td>31</td><td>reset before the answer <code class=\"soft\">reset_before_answer</code></td>",
+        "<td>31</td><td>reset before the answer \
+         <code class=\"soft\">reset_before_answer</code></td>",
         "<title id=\"timeout-title\">no answer in time</title>",
         "<td>17</td><td>1,204</td><td>17</td><td>13</td><td>0x4e</td><td>0x4f</td>",
         "<h2>The client was the limit</h2>",
