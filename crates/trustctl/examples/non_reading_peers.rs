@@ -57,11 +57,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         "{peers} peers that send and never read; each could send {:.0} KiB",
         per_peer(stuck.1)
     )?;
-    writeln!(out, "kernel, receive queues   {:>7.1} KiB a peer", per_peer(receive_queue))?;
-    writeln!(out, "kernel, send queues      {:>7.1} KiB a peer", per_peer(send_queue))?;
-    writeln!(out, "server, resident memory  {:>7.1} KiB a peer", per_peer(user))?;
+    writeln!(out, "kernel, receive queues   {:>7.1} KiB per peer", per_peer(receive_queue))?;
+    writeln!(out, "kernel, send queues      {:>7.1} KiB per peer", per_peer(send_queue))?;
+    writeln!(out, "server, resident memory  {:>7.1} KiB per peer", per_peer(user))?;
     let total = per_peer(receive_queue + send_queue + user);
-    writeln!(out, "together                 {total:>7.1} KiB a peer")?;
+    writeln!(out, "together                 {total:>7.1} KiB per peer")?;
     writeln!(out, "healthy peer alone       {alone:>7.0} MB/s")?;
     writeln!(out, "healthy peer beside them {beside:>7.0} MB/s")?;
     drop(stuck);

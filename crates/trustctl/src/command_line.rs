@@ -1,4 +1,4 @@
-//! What the command line with all commands takes, and what it says of mistakes.
+//! Tests of the whole command line: what it accepts, and how it reports mistakes.
 
 use clap::Command;
 
@@ -71,8 +71,8 @@ fn mistakes_are_told_in_one_line_that_names_them() {
         (&["hold", "--help=5"], "--help takes no value, but got '5'"),
         (
             &["hold", "--seconds", "-inf"],
-            "invalid value '-inf' for --seconds: expected a time from 1ms to 277777h, or 0 (at once), with ns, us, \
-             ms, s, m or h as in 500ms, or in seconds as 2.5",
+            "invalid value '-inf' for --seconds: expected a time from 1ms to 277777h, or 0 (at \
+             once), with ns, us, ms, s, m or h as in 500ms, or in seconds as 2.5",
         ),
         (
             &["hold", "--request-id", "-run"],
@@ -149,7 +149,7 @@ fn a_command_can_have_another_one_inside_it() {
     ] {
         assert_eq!(command_of(line), (format!("{what}{merge}"), Some("load merge")));
     }
-    // What is not the other command is a server.
+    // Anything that is not the other command is taken as a server.
     assert_eq!(command_of(&["load", "mrge"]), runs("load"));
     assert_eq!(command_of(&["load", "localhost:1", "--json"]), runs("load"));
 }
@@ -181,8 +181,9 @@ fn global_flags_and_the_command_are_found_in_a_wrong_line_too() {
 
 #[test]
 fn of_any_line_the_mistake_is_told_in_one_line() {
-    let words = "load merge check hold log demo config show foo 5 -4 -6 -x -inf -1 -- --bad --bad=5 --port --port=1 \
-                 --json --json=x --seconds --log-level --log-file=none --trust-home=/x --help=5";
+    let words = "load merge check hold log demo config show foo 5 -4 -6 -x -inf -1 -- --bad \
+                 --bad=5 --port --port=1 --json --json=x --seconds --log-level --log-file=none \
+                 --trust-home=/x --help=5";
     let words: Vec<OsString> = words.split_whitespace().map(OsString::from).collect();
     let words = [words, vec![OsString::from_vec(b"--\xff".to_vec()), OsString::new()]].concat();
     let mut numbers = SplitMix::new(1);

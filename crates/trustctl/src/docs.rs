@@ -1,6 +1,7 @@
-//! The tables and schemas in `docs/` that are made from the code, and the tests that keep them so.
+//! The tables and schemas in `docs/` that are generated from the code, and the tests that keep them
+//! up to date.
 //!
-//! `TRUSTCTL_UPDATE_DOCS=1 cargo test -p trustctl docs` writes them anew.
+//! `TRUSTCTL_UPDATE_DOCS=1 cargo test -p trustctl docs` regenerates them.
 
 use std::fmt::Write as _;
 
@@ -27,7 +28,8 @@ use crate::config_show::SettingsDocument;
 #[test]
 fn the_table_of_settings_is_the_code_s() {
     let mut table = String::from(
-        "| setting | flag | variable | default | allowed | what it is |\n|---|---|---|---|---|---|\n",
+        "| setting | flag | variable | default | allowed | what it is |\n\
+         |---|---|---|---|---|---|\n",
     );
     for setting in TRUSTCTL.all_settings() {
         let key = match (setting.command, setting.key) {
@@ -88,7 +90,7 @@ fn the_table_of_errnos_is_the_code_s() {
 #[test]
 fn the_table_of_exit_codes_with_inetd_is_the_code_s() {
     let mut table = String::from("| reason in `client_close` | exit code |\n|---|---|\n");
-    // Whoever is turned away is no connection in the log, and there are no children.
+    // A client that is turned away is not logged as a connection, and --inetd has no children.
     let never = [Reason::AtCapacity, Reason::ChildDied];
     for reason in Reason::KINDS.iter().filter(|reason| !never.contains(reason)) {
         let exit = match decided_by(reason) {
@@ -156,8 +158,8 @@ fn the_tables_of_fields_are_the_types() {
     check("CHECK-REPORT.md", &fields(&report, &report));
 }
 
-/// A table of the fields of a type, each with its path. A type in it that has more than one place
-/// has a table of its own.
+/// A table of the fields of a type, each with its path. A nested type that is used in more than one
+/// place gets its own table.
 fn fields(schema: &Value, of: &Value) -> String {
     let (mut table, mut shared) = (String::from("| field | |\n|---|---|\n"), vec![]);
     add_rows(schema, of, "", &mut table, &mut shared);
@@ -201,7 +203,7 @@ fn add_rows<'s>(
     }
 }
 
-/// The words that a field may have, and what they mean.
+/// The words that a field may hold, and what they mean.
 fn words(kind: &Value) -> impl Iterator<Item = (&str, &str)> {
     let words = kind["oneOf"].as_array().into_iter().flatten();
     words.map(|word| (word["const"].as_str().unwrap(), text(word)))
@@ -215,19 +217,19 @@ fn text(of: &Value) -> &str {
     of["description"].as_str().unwrap()
 }
 
-/// What `docs/schema` has of the document.
+/// The schema of the document, as it is in `docs/schema`.
 fn schema<T: JsonSchema>() -> Schema {
     let mut published = RecursiveTransform(|schema: &mut Schema| {
         // Fields may be added without a new version.
         if schema.get("additionalProperties").is_some_and(|others| others == false) {
             schema.remove("additionalProperties");
         }
-        // Lines of comments are no lines of a description.
+        // Line breaks in comments are not line breaks in a description.
         if let Some(Value::String(text)) = schema.get_mut("description") {
             *text = text.replace('\n', " ");
         }
     });
-    // Every field is there in what is written, which is not asked of what is read.
+    // Written documents have every field; documents that are read need not.
     let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let mut schema = generator.into_root_schema_for::<T>();
     published.transform(&mut schema);

@@ -1,4 +1,5 @@
-//! The command lines in `packaging/kubernetes`, read by the program's own parsers. `ci/kubernetes` checks the rest of them.
+//! Reads the command lines in `packaging/kubernetes` with the program's own parsers. The rest of
+//! the manifests is checked by `ci/kubernetes`.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,7 +14,7 @@ use trust_load::plan::Plan;
 
 use crate::commands::TRUSTCTL;
 
-/// Where the executable is in the image, in front of what a probe runs.
+/// The path of the executable in the image, with which the command of a probe begins.
 const EXECUTABLE: &str = "/usr/local/bin/trustctl";
 
 #[test]
@@ -25,7 +26,7 @@ fn the_server_and_its_probe_are_started_with_flags_that_exist() {
 fn the_load_is_started_with_flags_that_exist_and_go_together() {
     assert_eq!(commands_in("load.yaml"), ["load"]);
     let words = &lists(&manifest("load.yaml"))[0];
-    // The pod has JOB_COMPLETION_INDEX, this process has not.
+    // JOB_COMPLETION_INDEX is set in the pod, but not in this process.
     let words: Vec<String> = words.iter().map(|word| word.replace("=/4", "=3/4")).collect();
     let (_, layers) = command_of(&words).expect("flags that exist");
     let plan = Plan::of(&layers, &[], Family::Any);
@@ -67,7 +68,7 @@ fn the_variables_in_the_manifests_are_ours() {
     }
 }
 
-/// The commands that a manifest starts, all of whose flags and values are right.
+/// The commands that a manifest starts, after checking all their flags and values.
 #[track_caller]
 fn commands_in(name: &str) -> Vec<&'static str> {
     let lists = lists(&manifest(name));
@@ -78,7 +79,7 @@ fn commands_in(name: &str) -> Vec<&'static str> {
     commands.collect()
 }
 
-/// The command that these words call, and its flags.
+/// The command that these words run, and its flags.
 fn command_of(words: &[String]) -> Result<(&'static str, Layers), Failure> {
     let words = words.strip_prefix(&[EXECUTABLE.to_owned()]).unwrap_or(words);
     let tokens: Vec<OsString> = words.iter().map(OsString::from).collect();
@@ -97,7 +98,8 @@ fn manifest(name: &str) -> String {
     fs::read_to_string(directory.join(name)).expect(name)
 }
 
-/// Every list of words under `args:` and `command:`, in the one way in which the manifests write them: a word a line.
+/// Every list of words under `args:` and `command:`. The manifests write them in one way only: one
+/// word per line.
 #[track_caller]
 fn lists(text: &str) -> Vec<Vec<String>> {
     let mut lists: Vec<Vec<String>> = Vec::new();
