@@ -26,7 +26,8 @@ fn wrong_servers() -> String {
 
 fn right_servers() -> String {
     let mut table = String::from(
-        "| right server | framing | what is found in it, rightly | not tried |\n|---|---|---|---|\n",
+        "| right server | framing | what is found in it, rightly | not tried |\n\
+         |---|---|---|---|\n",
     );
     let listed = |case: &str, reason: &str| format!("`{}`: {}", case.trim(), reason.trim());
     for healthy in healthy::ALL {

@@ -24,8 +24,7 @@ const NETTY: [&str; 5] = [
     "/usr/share/java/netty-transport.jar",
 ];
 
-/// A server in another language: it prints the port, or the path of the unix socket, that it listens
-/// on.
+/// A server in another language. It prints the port it listens on, or the path of its unix socket.
 #[derive(Debug)]
 pub(crate) struct Foreign {
     pub(crate) language: Language,

@@ -87,30 +87,30 @@ const fn ours(name: &'static str, about: &'static str, flags: &'static [&'static
     Healthy { name, about, program: Program::EchoServer(flags), ..STD }
 }
 
-const fn behind(name: &'static str, about: &'static str, relay: Relay) -> Healthy {
-    Healthy { name, about, program: Program::Behind(relay), ..STD }
+const fn relayed(name: &'static str, about: &'static str, relay: Relay) -> Healthy {
+    Healthy { name, about, program: Program::Relayed(relay), ..STD }
 }
 
-/// The same for clients that begin with a PROXY header.
-const fn behind_header(
+/// The same for clients whose connections begin with a PROXY header.
+const fn relayed_with_header(
     name: &'static str,
     about: &'static str,
     relay: Relay,
     version: ProxyVersion,
     source: PrefaceSource,
 ) -> Healthy {
-    Healthy { preface: Some(ProxyPreface { version, source }), ..behind(name, about, relay) }
+    Healthy { preface: Some(ProxyPreface { version, source }), ..relayed(name, about, relay) }
 }
 
-/// A relay that ends both directions with the first FIN. Answers may be faster than that; and where bytes are unread
-/// then, a RST may be faster than them.
+/// A relay that ends both directions at the first FIN. An answer may still win the race against
+/// that, but where bytes are left unread, a RST may in turn overtake the answer.
 const fn cutting(
     name: &'static str,
     about: &'static str,
     relay: Relay,
     findings: &'static str,
 ) -> Healthy {
-    Healthy { findings, is_race: true, reset: OnReset::Pass, ..behind(name, about, relay) }
+    Healthy { findings, is_race: true, reset: OnReset::Pass, ..relayed(name, about, relay) }
 }
 
 const fn foreign(
@@ -140,20 +140,20 @@ pub(crate) const ALL: &[Healthy] = &[
     slow("std-slow-100ms", "100 ms per message", 100),
     slow("std-slow-30ms", "30 ms per message", 30),
     slow("std-slow-1ms", "1 ms per message", 1),
-    behind("socat", "socat with `-t 30`, a process per connection", Relay::Socat),
-    behind("socat-unix", "socat with `-t 30`, on a unix socket", Relay::SocatUnix),
-    behind("haproxy", "HAProxy in mode tcp, long timeouts", Relay::HaProxy),
-    behind("nginx", "nginx's stream module, `proxy_half_close on`, a long timeout", Relay::Nginx),
-    behind_header(
+    relayed("socat", "socat with `-t 30`, a process per connection", Relay::Socat),
+    relayed("socat-unix", "socat with `-t 30`, on a unix socket", Relay::SocatUnix),
+    relayed("haproxy", "HAProxy in mode tcp, long timeouts", Relay::HaProxy),
+    relayed("nginx", "nginx's stream module, `proxy_half_close on`, a long timeout", Relay::Nginx),
+    relayed_with_header(
         "haproxy-accept-proxy",
-        "HAProxy with `accept-proxy`, behind `--send-proxy v2=203.0.113.7:4711`",
+        "HAProxy with `accept-proxy`, checked with `--send-proxy v2=203.0.113.7:4711`",
         Relay::HaProxyBehindHeader,
         ProxyVersion::V2,
         PrefaceSource::Address { ip: IpAddr::V4(CLIENT), port: Some(4711) },
     ),
-    behind_header(
+    relayed_with_header(
         "nginx-proxy-protocol",
-        "nginx with `proxy_protocol`, behind `--send-proxy v1`",
+        "nginx with `proxy_protocol`, checked with `--send-proxy v1`",
         Relay::NginxBehindHeader,
         ProxyVersion::V1,
         PrefaceSource::Own,
@@ -313,7 +313,7 @@ pub(crate) const ALL: &[Healthy] = &[
         preface: Some(ProxyPreface { version: ProxyVersion::V2, source: PrefaceSource::Own }),
         ..ours(
             "ours-proxy-protocol",
-            "ours, `--proxy-protocol`, behind `--send-proxy v2`",
+            "ours, `--proxy-protocol`, checked with `--send-proxy v2`",
             &["--mode=framed", "--proxy-protocol"],
         )
     },

@@ -33,7 +33,7 @@ pub(crate) enum Ended {
     InOrder,
 }
 
-/// Where in a message a client falls silent.
+/// The part of a message inside which a client falls silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Silent {
     /// Inside a header.

@@ -28,8 +28,8 @@ pub(crate) enum Program {
     Codec,
     /// A server in another language.
     Foreign(Foreign),
-    /// `trustctl echo-server` in framed mode behind a third-party relay.
-    Behind(Relay),
+    /// `trustctl echo-server` in framed mode behind a relay: socat, HAProxy or nginx, say.
+    Relayed(Relay),
 }
 
 /// How many free ports to try for a server that cannot report its own.
@@ -52,7 +52,7 @@ pub(crate) struct Started {
 enum Process {
     Child(OwnedChild),
     Ours(Box<Ours>),
-    Behind(OwnedChild, Box<Ours>),
+    Relayed(OwnedChild, Box<Ours>),
 }
 
 /// Our echo server, with its home.
@@ -70,7 +70,7 @@ impl Program {
             Program::Codec if bench().exists() => None,
             Program::Codec => Some("trust-bench, which make conformance builds".to_owned()),
             Program::Foreign(foreign) => foreign.missing(),
-            Program::Behind(relay) => relay.missing(),
+            Program::Relayed(relay) => relay.missing(),
         }
     }
 
@@ -98,7 +98,7 @@ impl Program {
                 let started = start_reporting(&mut foreign.command(healthy, &socket));
                 Started { _directory: Some(directory), ..started }
             }
-            Program::Behind(relay) => {
+            Program::Relayed(relay) => {
                 let ours = Ours::start(healthy, &["--mode=framed"]);
                 let (server, home) = (ours.address, ours.home.path());
                 let command = |port| relay.command(local(port), server, &home);
@@ -110,7 +110,7 @@ impl Program {
                     }
                 };
                 let pid = pid_of(&child);
-                let _process = Process::Behind(child, Box::new(ours));
+                let _process = Process::Relayed(child, Box::new(ours));
                 Started { address, pid, _process, _directory: None }
             }
         }

@@ -14,9 +14,10 @@ import io.netty.util.ReferenceCountUtil;
 import java.net.InetSocketAddress;
 
 /**
- * Echo server on netty: bytes as they come, or messages behind four bytes of length, high byte first.
+ * Echo server on netty: bytes as they come, or messages with a four-byte length, high byte first.
  *
- * <p>{@code java EchoNetty raw} or {@code java EchoNetty MAX_FRAME}. Listens on a free port and prints it.
+ * <p>{@code java EchoNetty raw} or {@code java EchoNetty MAX_FRAME}. Listens on a free port and
+ * prints it.
  */
 public final class EchoNetty {
     public static void main(String[] arguments) throws InterruptedException {
@@ -77,7 +78,7 @@ public final class EchoNetty {
             }
         }
 
-        /** A length above the limit: what is owed goes out, then our FIN, and what comes is dropped. */
+        /** A length above the limit: sends the answers owed, then FIN, and drops further input. */
         @Override
         public void exceptionCaught(ChannelHandlerContext context, Throwable cause) {
             if (!(cause.getCause() instanceof java.io.IOException)

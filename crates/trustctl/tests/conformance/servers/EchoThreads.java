@@ -35,7 +35,7 @@ public final class EchoThreads {
             byte[] ignored = new byte[8192];
             while (input.read(ignored) >= 0) {}
         } catch (IOException gone) {
-            // The client has gone; nobody is left to be told.
+            // The client has gone; there is no one left to tell.
         }
     }
 

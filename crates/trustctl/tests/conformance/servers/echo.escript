@@ -1,5 +1,6 @@
 #!/usr/bin/env escript
-%% Echo server in Erlang, one process per client; {packet, 4} is four bytes of length, high byte first.
+%% Echo server in Erlang, one process per client; {packet, 4} is a four-byte length, high byte
+%% first.
 %%
 %%     escript echo.escript MAX_FRAME [SOCKET]
 %%

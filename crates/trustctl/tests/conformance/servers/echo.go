@@ -1,4 +1,5 @@
-// Echo server in Go: bytes as they come with io.Copy, or messages behind four bytes of length with io.ReadFull.
+// Echo server in Go: bytes as they come with io.Copy, or messages with a four-byte length with
+// io.ReadFull.
 //
 //	echo raw
 //	echo MAX_FRAME TIMEOUT_SECONDS
