@@ -1,4 +1,4 @@
-//! Real balancers that expect a PROXY header of whoever connects to them, in front of an echo server.
+//! Real balancers in front of an echo server; they expect a PROXY header from every client.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -70,7 +70,7 @@ fn haproxy() {
         command
     });
     balancer.is_told_of_clients();
-    // Nobody is named: HAProxy takes the addresses of the connection.
+    // The header names no client: HAProxy takes the addresses of the connection.
     ["v1=unknown", "v2=local"].into_iter().for_each(|flag| balancer.is_told_nothing_by(flag));
     // Over a unix socket only a source that is given has an address.
     let socket = format!("unix:{}", balancer.directory.path().join("socket").display());
@@ -92,7 +92,7 @@ fn nginx() {
     balancer.is_told_of_clients();
 }
 
-/// A balancer with an echo server behind it, and where it writes a line about each connection.
+/// A balancer in front of an echo server, and where it writes a line about each connection.
 struct Balancer {
     address: SocketAddr,
     log: PathBuf,

@@ -95,7 +95,7 @@ fn bounds() -> Vec<Bound> {
             "never finishes its PROXY header",
             "1 × `--proxy-timeout`",
             "`proxy_header_timeout`, RST",
-            "nobody",
+            "no one",
             &["PROXY header, a byte now and then", "PROXY header, never the rest"],
         ),
         bound(
@@ -127,7 +127,7 @@ fn bounds() -> Vec<Bound> {
             "does not finish, or does not read",
             &graced,
             "`max_lifetime`, RST",
-            "nobody",
+            "no one",
             &["old, and never reads", "old, and reads a little", "old, and never finishes a frame"],
         ),
         bound(
@@ -135,7 +135,7 @@ fn bounds() -> Vec<Bound> {
             "does not finish, or does not read",
             "1 × `--drain-timeout`",
             "`drain_timeout`, RST",
-            "nobody",
+            "no one",
             &["SIGTERM with a stuck peer", "half-closed at a drain, never reads"],
         ),
         bound(
@@ -143,7 +143,7 @@ fn bounds() -> Vec<Bound> {
             "is turned away, and stays",
             &linger_total,
             "`client_reject`, FIN",
-            "nobody",
+            "no one",
             &["one client too many", "turned away, and trickles"],
         ),
         bound(
@@ -154,7 +154,7 @@ fn bounds() -> Vec<Bound> {
             "a slow reader: `--max-lifetime`",
             &[
                 "length MAX+1",
-                "rubbish behind 4 MB of owed answers",
+                "rubbish after 4 MB of owed answers",
                 "answers fit the kernel, never read",
                 "lingers and trickles",
             ],
@@ -169,7 +169,8 @@ fn bounds() -> Vec<Bound> {
 /// If a bound refers to a case that does not exist.
 pub(crate) fn table(cases: &[Case]) -> String {
     let mut table = String::from(
-        "| limit | the peer | is gone by | with | who keeps to it for ever, and what bounds that | held by hostile |\n\
+        "| limit | the peer | is gone by | with | who keeps to it for ever, and what bounds that \
+         | held by hostile |\n\
          |---|---|---|---|---|---|\n",
     );
     let title = |name: &&str| {

@@ -176,7 +176,7 @@ fn reset_after_accept(scene: &Scene) {
 /// The kernel has established and ended the connection before the server learns of it.
 fn reset_before_accept(scene: &Scene, model: Model) {
     let mut seen = Vec::new();
-    for sent in [&b""[..], &frame(b"answered to nobody"), &frame(b"unfinished")[..9]] {
+    for sent in [&b""[..], &frame(b"never to be answered"), &frame(b"unfinished")[..9]] {
         scene.pause();
         let mut peer = scene.peer();
         let address = peer.address();

@@ -38,7 +38,8 @@ fn named_where_they_are_refused(model: Model) {
         (b"hello\n", "hello\n", text),
         (
             CLIENT_HELLO,
-            "16 03 01 02 00 01 00 01 fc 03 03 72 65 73 74 20 6f 66 20 74 68 65 20 66 69 72 73 74 20 72 65 63",
+            "16 03 01 02 00 01 00 01 fc 03 03 72 65 73 74 20 6f 66 20 74 68 65 20 66 69 72 73 74 \
+             20 72 65 63",
             "looks like a TLS ClientHello",
         ),
         (

@@ -14,7 +14,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("lengths with the sign bit", lengths_with_the_sign_bit).alias(4),
     Case::new("little-endian length, HTTP request", other_protocols).alias(5),
     Case::new("good, good, bad in one segment", good_good_bad).alias(6),
-    Case::new("rubbish behind 4 MB of owed answers", rubbish_behind_answers).alias(7),
+    Case::new("rubbish after 4 MB of owed answers", rubbish_after_answers).alias(7),
     Case::new("a million empty frames", a_million_empty_frames).alias(8),
     Case::new("urgent data", urgent_data).alias(66),
 ];
@@ -106,7 +106,7 @@ fn good_good_bad(model: Model) {
     scene.ends();
 }
 
-fn rubbish_behind_answers(model: Model) {
+fn rubbish_after_answers(model: Model) {
     const RUBBISH: usize = 10_000_000;
     let answers = frame(&pattern(MAX_PAYLOAD)).repeat(64);
     let [header, rubbish] = [vec![0xFF; 4], pattern(RUBBISH)];

@@ -82,7 +82,7 @@ const OPENINGS: &[Opening] = &[
         half_closes(urgent(echoes(server, b"raw"), b'!'))
     }),
     Opening::new("an urgent byte, then RST", |server| reset(urgent(echoes(server, b"raw"), b'!'))),
-    Opening::new("an urgent byte behind a refused header", |server| {
+    Opening::new("an urgent byte after a refused header", |server| {
         urgent(refused(server, b""), b'!')
     }),
     Opening::new("raw, never read", |server| never_reads(server, b"raw")),
@@ -159,7 +159,7 @@ fn idle_costs_nothing(model: Model) {
     if !found.is_empty() && alone.len() > groups.len() {
         found.extend(idle_seconds(model, &alone));
     }
-    assert!(found.is_empty(), "nobody did anything, but:\n{}", found.join("\n"));
+    assert!(found.is_empty(), "no client did anything, but:\n{}", found.join("\n"));
 }
 
 type Group = Vec<&'static Opening>;

@@ -40,11 +40,11 @@ pub(crate) const CASES: &[Case] = &[
             (Model::Iterative, "it serves one client, and its backlog does not hold as many"),
             (
                 Model::Process,
-                "10,000 processes are what it costs, and no 2 KiB a client are promised",
+                "10,000 processes are what it costs, and 2 KiB per client are not promised",
             ),
             (
                 Model::Inetd,
-                "10,000 processes are what it costs, and no 2 KiB a client are promised",
+                "10,000 processes are what it costs, and 2 KiB per client are not promised",
             ),
         ],
     ),

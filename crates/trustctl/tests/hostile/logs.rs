@@ -31,7 +31,7 @@ pub(crate) const CASES: &[Case] = &[
         .alias(42)
         .and_once(next_writer_closes_a_torn_line),
     Case::new("log path impossible", log_path_impossible).alias(43),
-    Case::new("stdout nobody reads, stdout closed", stdout_nobody_reads)
+    Case::new("stdout never read, stdout closed", stdout_is_never_read)
         .alias(44)
         .except(&[(Model::Inetd, "its stdout is the client, and nothing is ever printed there")]),
     Case::new("hostile text in arguments", serves_under_a_hostile_name)
@@ -218,7 +218,7 @@ fn refuses_the_log(refused: Finished, path: &str) {
     assert!(event::named(&events, "server_start").is_empty(), "{events:?}");
 }
 
-fn stdout_nobody_reads(model: Model) {
+fn stdout_is_never_read(model: Model) {
     let (mut reader, writer) = io::pipe().expect("make a pipe");
     let mut server = LoggingServer::start(model, writer);
     server.serves(MANY_CONNECTIONS);
@@ -444,15 +444,15 @@ fn bad_flags_ports_and_rights(model: Model) {
 
 /// In a private network, where ports below 2000 are for privileged users.
 fn port_not_permitted(model: Model) {
-    const NOBODY: u32 = 65_534;
+    const UNPRIVILEGED: u32 = 65_534;
     const FORBIDDEN_PORT: &str = "1999";
     fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "2000").expect("forbid ports");
     let home = Home::new();
     let serve = |port| ["echo-server", "--model", model.name(), "--port", port];
-    let refused = home.trustctl_as(NOBODY, serve(FORBIDDEN_PORT)).run();
+    let refused = home.trustctl_as(UNPRIVILEGED, serve(FORBIDDEN_PORT)).run();
     refuses_to_serve(refused, 77, &["ermission denied", FORBIDDEN_PORT]);
     // The port is the reason: the same user may have the next one, and root this one.
-    let allowed = home.trustctl_as(NOBODY, serve("2000")).start();
+    let allowed = home.trustctl_as(UNPRIVILEGED, serve("2000")).start();
     allowed.wait_for_event("server_start", |_| true, STEP_DEADLINE);
     allowed.signal(Signal::TERM);
     allowed.wait().exits_with(0);
@@ -528,7 +528,7 @@ fn client_without(closed: &str) {
     stream.read_exact(&mut received).expect("the client sends its frame");
     assert_no_standard_stream_is_a_socket(&running);
     io::Write::write_all(&mut stream, &received).expect("answer");
-    stream.read_to_end(&mut received).expect("the client ends in the orderly way");
+    stream.read_to_end(&mut received).expect("the client ends with an orderly close");
     assert_eq!(received, expected, "more than the frame was sent");
     let has_stdout = closed.split(' ').all(|stream| stream != ">&-");
     running.wait().exits_with(0).prints(if has_stdout { "print this\n" } else { "" });
@@ -549,7 +549,7 @@ fn assert_no_standard_stream_is_a_socket(running: &Running) {
 fn assert_torn_at_most_once(torn: &[String], printed: &[Event]) {
     assert!(torn.len() <= 1, "more than one torn line: {torn:?}");
     let begins = |part: &String| printed.iter().any(|event| event.line().starts_with(part));
-    assert!(torn.iter().all(begins), "a line that nobody wrote: {torn:?}");
+    assert!(torn.iter().all(begins), "a line that no process wrote: {torn:?}");
 }
 
 /// The server's address for this host.

@@ -471,8 +471,8 @@ impl Conversation {
         if let Some((first, _)) = self.frames.front() {
             assert!(
                 *first >= promised,
-                "not answered: the frame at byte {first}, of which the first byte had been received \
-                 before the signal, as had {promised} bytes; orderly: {is_orderly}"
+                "not answered: the frame at byte {first}, of which the first byte had been \
+                 received before the signal, as had {promised} bytes; orderly: {is_orderly}"
             );
         }
         ConversationEnd { promised, is_orderly }
