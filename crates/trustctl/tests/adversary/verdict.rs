@@ -91,7 +91,7 @@ impl<'a> Case<'a> {
                 let told = events.iter().rev().find(|event| event.name() == name);
                 let told = told.ok_or_else(|| Violation {
                     client: Some(client),
-                    property: "the log tells of every reason before it tells of the close",
+                    property: "the log has every reason before the close",
                     detail: format!("no {name}: {close:?}"),
                 })?;
                 let at = played.watch.of(told);

@@ -38,7 +38,7 @@ pub(crate) fn read(text: &str) -> Element {
     let declaration = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
     let mut rest = text.strip_prefix(declaration).expect("the declaration");
     let root = element(&mut rest);
-    assert_eq!(rest.trim(), "", "something is behind the root");
+    assert_eq!(rest.trim(), "", "something follows the root");
     root
 }
 

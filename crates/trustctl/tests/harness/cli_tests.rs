@@ -186,10 +186,10 @@ fn test_send_proxy() {
         assert!(connect.text("proxy").starts_with("127.0.0.1:"), "{connect:?}");
     }
 
-    let refused = home.echo_client(["127.0.0.1:7", "--send-proxy", "v1=nobody"]).run();
+    let refused = home.echo_client(["127.0.0.1:7", "--send-proxy", "v1=somewhere"]).run();
     refused
         .exits_with(64)
-        .complains_about(&["--send-proxy", "source 'nobody'"])
+        .complains_about(&["--send-proxy", "source 'somewhere'"])
         .complains_in_one_line();
 }
 

@@ -1,4 +1,4 @@
-//! Listening sockets passed to the server, and what it tells the process that passes them.
+//! Listening sockets passed to the server, and what it reports to the process that passes them.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -193,7 +193,7 @@ fn test_restart_refuses_nobody() {
             served(&mut ask(7), 7);
             let (events, own) = (ended.join().expect("it stops"), new.stop());
             let connects = event::named(&own, "client_connect").len();
-            assert!(connects > 0, "the new server had nobody to serve");
+            assert!(connects > 0, "the new server had no one to serve");
             (event::named(&events, "client_connect").len(), connects)
         });
         assert_eq!(ended.0 + ended.1, WAITING + 2, "{model}: {ended:?}");
@@ -265,7 +265,7 @@ fn test_notify() {
 
 fn test_notify_fails() {
     let gone = Home::new().path().join("notify").display().to_string();
-    for (place, errno) in [(&*gone, 2), ("notify", 97), ("vsock:2:1", 97), ("@nobody-is-here", 111)]
+    for (place, errno) in [(&*gone, 2), ("notify", 97), ("vsock:2:1", 97), ("@no-one-is-here", 111)]
     {
         let home = Home::new();
         let launch = home.trustctl(["echo-server", "--port=0"]).env("NOTIFY_SOCKET", place);

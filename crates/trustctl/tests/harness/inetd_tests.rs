@@ -233,9 +233,8 @@ fn test_inetd_no_connection() {
     let unix = UnixDatagram::unbound().expect("a socket");
     let file = File::open("/proc/self/exe").expect("the test's own file");
     let null = File::open("/dev/null").expect("it is there");
-    let hint = "a listening socket: with --inetd it has to be a connected TCP or unix socket; inetd \
-                hands \
-                connections over with nowait, systemd with Accept=yes";
+    let hint = "a listening socket: with --inetd it has to be a connected TCP or unix socket; \
+                inetd hands connections over with nowait, systemd with Accept=yes";
     let wrong: [(OwnedFd, &str); 7] = [
         (pipe.into(), "a pipe"),
         (file.into(), "a file"),
@@ -323,7 +322,8 @@ fn test_inetd_settings() {
     // The file's settings are for a listening server with the same home.
     let home = Home::new();
     home.configure(
-        "[echo-server]\nport = 9900\nhost = \"localhost\"\nmodel = \"iterative\"\nmax-clients = 7\n",
+        "[echo-server]\nport = 9900\nhost = \"localhost\"\nmodel = \"iterative\"\n\
+         max-clients = 7\n",
     );
     let mut served = Served::start_in(home, &["--model=event", "--workers=1", "--max-clients=1"]);
     served.peer.send_frame(b"shared");

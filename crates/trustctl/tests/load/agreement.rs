@@ -335,7 +335,7 @@ fn text_of(page: &Path) -> String {
     let (_, body) = page.split_once("<body").expect("a body");
     let mut text = String::new();
     for piece in body.split('<') {
-        text.push_str(piece.split_once('>').map_or(piece, |(_, behind)| behind));
+        text.push_str(piece.split_once('>').map_or(piece, |(_, after)| after));
         text.push(' ');
     }
     let entities = [("&lt;", "<"), ("&gt;", ">"), ("&quot;", "\""), ("&#39;", "'"), ("&amp;", "&")];

@@ -33,13 +33,13 @@ pub(crate) const TESTS: &[Named] = tests![
 ];
 
 /// An address without a listener.
-fn nobody() -> (Home, SocketAddr) {
+fn no_server() -> (Home, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     (Home::new(), listener.local_addr().expect("an address"))
 }
 
 fn a_server_that_is_not_there_is_told_in_any_output() {
-    let (home, address) = nobody();
+    let (home, address) = no_server();
     let port = address.port().to_string();
     let launch = |flags: &[&str]| {
         home.trustctl(["load", "--host", "127.0.0.1", "--port", &port, "--concurrency", "3"])

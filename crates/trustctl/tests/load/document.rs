@@ -52,7 +52,7 @@ impl Document {
             }
             EndState::Unreachable => assert_eq!((sent, answered, failed, unsent), (0, 0, 0, 0)),
         }
-        assert!(self.search.is_none(), "nobody searches here: {self:?}");
+        assert!(self.search.is_none(), "no search was asked for: {self:?}");
         let is_open = self.r#loop == Loop::Open;
         assert!(is_open || unsent == 0, "{self:?}");
         let may_have_rate =

@@ -122,9 +122,9 @@ fn a_start_is_a_time_that_can_be_waited_for() {
 
 fn a_host_that_is_unknown_is_told() {
     // No resolver knows this top-level domain (RFC 6761, 6.4).
-    let flags = ["load", "--host", "nobody.invalid", "--port", "9", "--rate", "5"];
+    let flags = ["load", "--host", "unknown.invalid", "--port", "9", "--rate", "5"];
     let finished = Home::new().trustctl(flags).run().exits_with(68).prints("");
-    finished.complains_about(&["nobody.invalid"]).complains_in_one_line();
+    finished.complains_about(&["unknown.invalid"]).complains_in_one_line();
     let finished = Home::new().trustctl(flags).args(["--json"]).run().exits_with(68);
     let seen = Document::read(&finished);
     assert_eq!(seen.end.state, EndState::Unreachable);

@@ -36,7 +36,7 @@ fn behind_header() -> (Server, Lines) {
     (server, lines)
 }
 
-/// The line, whose end is the first byte that nobody may read ahead of.
+/// The header line. Reads byte by byte, so as not to read past its end.
 fn header(client: &mut Client) -> io::Result<String> {
     let mut line = String::new();
     while !line.ends_with("\r\n") {

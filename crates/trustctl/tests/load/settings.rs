@@ -68,7 +68,8 @@ fn units_are_said_again_as_they_were_given() {
     let launch = load(&home, &server, flags).env("TRUST_LOAD_WARM_UP", "0.0005m").args(["--json"]);
     let seen = Document::read(&launch.run().exits_with(0));
     // A value equal to the default is left out, even if written differently.
-    let said = "--warm-up 0.0005m --rate 0.1k --size 1Ki --fail-if 'p99>1h,rate<0.00001k' --max-frame 2KiB";
+    let said = "--warm-up 0.0005m --rate 0.1k --size 1Ki --fail-if 'p99>1h,rate<0.00001k' \
+                --max-frame 2KiB";
     let said = format!("--duration 100ms {said} --seed ");
     assert!(seen.again.contains(&said), "{}", seen.again);
     assert!(!seen.again.contains("--timeout"), "{}", seen.again);

@@ -237,8 +237,8 @@ fn what_happens_in_the_warm_up_is_not_measured() {
     // Nothing is left for the measured part, and the result says why.
     let finished = run(&Server::echo(), "--messages 10 --warm-up 1").exits_with(1);
     let words: Vec<&str> = finished.text().split_whitespace().collect();
-    let reason = "No message was measured, which says nothing about the server: 10 messages came back, but during the \
-                  warm-up.";
+    let reason = "No message was measured, which says nothing about the server: 10 messages came \
+                  back, but during the warm-up.";
     assert!(words.join(" ").contains(reason), "{}", finished.text());
 
     // A wrong byte is an error at any time.
@@ -311,7 +311,8 @@ fn shards_together_send_what_one_run_sends() {
     let start = jiff::Timestamp::now() + Duration::from_secs(1);
     let runs = [0, 1].map(|shard| {
         let flags = format!(
-            "--rate {TOGETHER} --duration 4 --concurrency 4 --shard {shard}/2 --start-at {start} --json"
+            "--rate {TOGETHER} --duration 4 --concurrency 4 --shard {shard}/2 --start-at {start} \
+             --json"
         );
         load(&homes[shard], &server, &flags).start()
     });

@@ -337,7 +337,7 @@ fn a_signal_ends_waiting_for_a_pipe_too() {
     });
     let input = told.recv_timeout(STEP_DEADLINE).expect("it reads a mebibyte");
     let deadline = Instant::now() + STEP_DEADLINE;
-    while ioctl_fionread(&input).expect("a pipe tells what is in it") > 0 {
+    while ioctl_fionread(&input).expect("a pipe reports how much is in it") > 0 {
         assert!(Instant::now() < deadline, "it reads all of it");
         thread::yield_now();
     }

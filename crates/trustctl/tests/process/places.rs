@@ -214,7 +214,7 @@ fn after_ten_thousand_connections_no_zombie_and_no_child_is_left() {
         assert!(outcomes.iter().all(Result::is_ok), "every echo is exact");
         watch.join().expect("it only looks")
     });
-    assert!(looks > 1, "nobody looked");
+    assert!(looks > 1, "no one looked");
     assert!(most < ZOMBIES_MAX, "{most} zombies at one moment");
     server.has_no_children();
     server.comes_back_to_descriptors(descriptors);

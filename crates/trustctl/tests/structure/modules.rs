@@ -226,7 +226,7 @@ impl Reader<'_> {
             UseTree::Glob(_) => {
                 if self.mention(before).is_some() {
                     panic!(
-                        "{}: nobody can follow `use {}::*`",
+                        "{}: this test cannot follow `use {}::*`",
                         self.way.join("::"),
                         before.join("::")
                     );
@@ -321,17 +321,15 @@ fn paths_in(tokens: &str) -> Vec<Way> {
                 path.push(rest[..length].to_owned());
                 is_joined = false;
                 rest = &rest[length..];
-            } else if let Some(behind) = rest.strip_prefix("::") {
+            } else if let Some(after) = rest.strip_prefix("::") {
                 is_joined = true;
-                rest = behind;
+                rest = after;
             } else {
                 paths.push(std::mem::take(&mut path));
                 is_joined = false;
                 rest = rest.trim_start_matches(|c: char| !is_word(c) && c != ':');
-                rest = rest
-                    .strip_prefix(':')
-                    .filter(|behind| !behind.starts_with(':'))
-                    .unwrap_or(rest);
+                rest =
+                    rest.strip_prefix(':').filter(|after| !after.starts_with(':')).unwrap_or(rest);
             }
         }
     }

@@ -55,7 +55,7 @@ fn no_modules_of_a_crate_use_each_other_in_a_circle() {
             let [from, to] =
                 [from, to].map(|way| way.split("::").map(str::to_owned).collect::<Way>());
             let is_used = uses.remove(&(from, to));
-            assert!(is_used, "{name} needs no exemption any more: take it out of {}", file!());
+            assert!(is_used, "{name} no longer needs its exemption: take it out of {}", file!());
         }
         let circles = circles(&uses);
         assert!(circles.is_empty(), "{name}:\n{}", circles.join("\n"));

@@ -218,8 +218,8 @@ fn what_there_was_stays_until_there_is_something_better() {
 
     let gone = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
     let port = gone.port().to_string();
-    let nobody = ["load", "--host", "127.0.0.1", "--port", &port];
-    place.home.trustctl(nobody).args(reports).run().exits_with(69).complains_in_one_line();
+    let no_server = ["load", "--host", "127.0.0.1", "--port", &port];
+    place.home.trustctl(no_server).args(reports).run().exits_with(69).complains_in_one_line();
     assert_eq!(fs::read(&log).expect("a log"), last_good);
     let text = fs::read_to_string(&page).expect("a page");
     assert!(text.contains("UNREACHABLE") && text.ends_with("</html>\n"));

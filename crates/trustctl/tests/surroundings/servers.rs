@@ -100,7 +100,7 @@ fn an_argument_beats_a_variable_and_the_file() {
     let server = Server::start(NO_FLAGS);
     let whole = format!("127.0.0.1:{}", server.port());
     let home = Home::new();
-    home.configure("[echo-client]\nport = 1\n[load]\nhost = \"nobody.invalid:1\"\n");
+    home.configure("[echo-client]\nport = 1\n[load]\nhost = \"unknown.invalid:1\"\n");
     for command in COMMANDS {
         let launch = home.trustctl(command).args([&whole]);
         launch.env("TRUST_CHECK_PORT", "1").run().exits_with(0);
@@ -190,14 +190,14 @@ fn serve(listener: &TcpListener) {
 fn a_signal_ends_the_wait_and_the_wait_ends_with_the_last_reason() {
     let home = Home::new();
     // Longer than a DNS label may be, so that no name server is asked.
-    let nobody = &*format!("{}:1", "x".repeat(64));
+    let unknown = &*format!("{}:1", "x".repeat(64));
     for command in COMMANDS {
-        let client = home.trustctl(command).args([nobody, "--wait=1h"]).start();
+        let client = home.trustctl(command).args([unknown, "--wait=1h"]).start();
         client.wait_for_complaint("waiting up to 3600 s");
         client.signal(Signal::TERM);
         client.wait().exits_with(143);
     }
-    each(&home, &[nobody, "--wait=0.1"], |_, finished| {
+    each(&home, &[unknown, "--wait=0.1"], |_, finished| {
         let words = ["cannot resolve host 'xxx", ", after 0.1 s of waiting"];
         finished.exits_with(68).complains_about(&words);
     });
