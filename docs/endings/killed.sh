@@ -53,8 +53,9 @@ STEPS
 stop_server
 
 title "our server is killed: echo-client waits for an answer, its question read, then unread"
-play <<'STEPS'
-server run python3 -c 'import socket; s = socket.create_server(("10.0.2.2", 7000)); c = s.accept()[0]; c.recv(99); s.accept()'
+play <<STEPS
+server run python3 -c 'import socket; s = socket.create_server(("10.0.2.2", 7000)); \
+c = s.accept()[0]; c.recv(99); s.accept()'
 client run echo-client 10.0.2.2 7000 hello
 server signal KILL
 client wait

@@ -1,19 +1,27 @@
-"""Plays a conversation that stands on standard input, one step a line, and prints what each call returned.
+"""Plays the conversation on standard input, one step per line, and prints what each call returned.
 
-A step is HOST VERB [ARGUMENT…]; HOST, client or server, is the network namespace in which it happens. Steps
-happen one after the other, a moment apart, so that what one of them sends has arrived before the next.
+A step is HOST VERB [ARGUMENT…]. HOST, client or server, is the network namespace in which it
+happens. Steps are played one after another, a moment apart, so that what one step sends has arrived
+before the next.
 
-    listen PORT, accept       connect [ADDRESS] PORT   the server's address unless it is said
-    send TEXT | N bytes       frame TEXT | N bytes  frame: with the 4-byte length in front
-    part HAVE OF                                    the beginning of a frame: HAVE of the OF bytes of its payload
-    recv [SECONDS]            drain [SECONDS]       drain: recv until 0 or an error, and count
-    shutdown, close, abort                          shutdown(SHUT_WR); abort: close with SO_LINGER 0
-    so_error, poll, state                           getsockopt(SO_ERROR), poll(2), the state of the connection
-    set NAME N                                      an option of the socket, see OPTIONS
-    run COMMAND, type TEXT, end, signal NAME, wait  a program: start, write to its input, end that, kill, see end
-    log [SECONDS]                                   what our server logged since, up to the next client_close
+    listen PORT, accept
+    connect [ADDRESS] PORT  to the server unless an address is given
+    send TEXT | N bytes
+    frame TEXT | N bytes    sends it with its length in four bytes before it
+    part HAVE OF            sends the beginning of a frame: HAVE of the OF bytes of its payload
+    recv [SECONDS]
+    drain [SECONDS]         calls recv until it returns 0 or an error, and counts the bytes
+    shutdown, close, abort  shutdown: SHUT_WR; abort: close with SO_LINGER 0
+    so_error, poll, state   getsockopt(SO_ERROR), poll(2), the state of the connection
+    set NAME N              sets a socket option, see OPTIONS
+    run COMMAND             starts a program
+    type TEXT, end          writes to the program's input, or ends it
+    signal NAME             sends the program a signal
+    wait                    waits for the program to exit
+    log [SECONDS]           prints what our server has logged since, up to the next client_close
 
-Other lines: `! COMMAND` runs a shell command, `wait SECONDS` waits, `# TEXT` is printed, and NEW forgets the sockets.
+Other lines: `! COMMAND` runs a shell command, `wait SECONDS` waits, `# TEXT` is printed, and NEW
+forgets the sockets.
 """
 
 import ctypes
@@ -32,7 +40,10 @@ SETTLE_SEC = 0.05  # between two steps; a packet needs far less
 PATIENCE_SEC = 3  # of recv and send, unless the step says otherwise
 WAIT_SEC = 20  # for the end of a program
 SERVER = "10.0.2.2"
-STATES = "- ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT1 FIN_WAIT2 TIME_WAIT CLOSE CLOSE_WAIT LAST_ACK LISTEN CLOSING".split()
+STATES = (
+    "- ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT1 FIN_WAIT2 "
+    "TIME_WAIT CLOSE CLOSE_WAIT LAST_ACK LISTEN CLOSING"
+).split()
 OPTIONS = {
     "TCP_USER_TIMEOUT": (socket.IPPROTO_TCP, 18),
     "SO_KEEPALIVE": (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
@@ -67,7 +78,8 @@ def measure(host, what, call):
         result, failed = None, error
     seconds = time.monotonic() - begin
     if failed:
-        show(host, what, f"= -1 {errno.errorcode[failed.errno]} ({os.strerror(failed.errno)})", seconds)
+        error = f"{errno.errorcode[failed.errno]} ({os.strerror(failed.errno)})"
+        show(host, what, f"= -1 {error}", seconds)
     else:
         number = len(result) if isinstance(result, bytes) else result
         show(host, what, f"= {number}", seconds)
@@ -101,7 +113,8 @@ def poll(host, sock):
     poller.register(sock, select.POLLIN | select.POLLRDHUP)
     names = ["POLLIN", "POLLRDHUP", "POLLHUP", "POLLERR"]
     bits = poller.poll(0)[0][1] if poller.poll(0) else 0
-    show(host, "poll", "= " + (" | ".join(n for n in names if bits & getattr(select, n)) or "nothing"))
+    found = " | ".join(n for n in names if bits & getattr(select, n))
+    show(host, "poll", f"= {found or 'nothing'}")
 
 
 def log(host, seconds):
@@ -132,8 +145,8 @@ def run(host, command):
     show(host, f"$ {command}")
     pipe = subprocess.PIPE
     programs[host] = subprocess.Popen(
-        command, shell=True, executable="/bin/bash", stdin=pipe, stdout=pipe, stderr=subprocess.STDOUT,
-        preexec_fn=lambda: enter(host), start_new_session=True,
+        command, shell=True, executable="/bin/bash", stdin=pipe, stdout=pipe,
+        stderr=subprocess.STDOUT, preexec_fn=lambda: enter(host), start_new_session=True,
     )
     time.sleep(0.3)
 
@@ -164,7 +177,8 @@ def step(host, verb, words):
         case "connect":
             sockets[host] = sock = socket.socket()
             patient(sock, 10)
-            measure(host, "connect", lambda: sock.connect(((SERVER, *words)[-2], int(words[-1]))) or 0)
+            address = (SERVER, *words)[-2], int(words[-1])
+            measure(host, "connect", lambda: sock.connect(address) or 0)
             patient(sock, PATIENCE_SEC)
         case "accept":
             sockets[host], _ = listeners[host].accept()

@@ -8,7 +8,8 @@
 boot() {
     nsenter --net=/run/netns/server unshare --pid --fork --kill-child --mount-proc bash -c '
         trap "is_up=no" TERM
-        never_reads="import socket, sys; s = socket.create_server((\"10.0.2.2\", int(sys.argv[1]))); c = s.accept(); s.accept()"
+        never_reads="import socket, sys; port = int(sys.argv[1])
+s = socket.create_server((\"10.0.2.2\", port)); c = s.accept(); s.accept()"
         python3 -c "$never_reads" 7001 &
         (trap "" TERM; exec python3 -c "$never_reads" 7002) &
         trustctl echo-server --port 9900 --log-file "$SERVER_LOG" >/dev/null &
@@ -26,7 +27,8 @@ boot() {
 shut_down() { kill -TERM "$INIT_PID"; }
 export -f shut_down
 
-for about in "a program with everything read:7001:" "a program with a question unread:7001:client send question" \
+for about in "a program with everything read:7001:" \
+    "a program with a question unread:7001:client send question" \
     "a program that ignores SIGTERM, with a question unread:7002:client send question"; do
     IFS=: read -r name port step <<<"$about"
     title "the calls: $name"
