@@ -244,7 +244,7 @@ def flags_of(document):
     return dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
 
 
-# What is planted, where: a text that is there, what it becomes, and what has to be said of it.
+# Deliberate mistakes: the file, a text in it, its replacement, and part of the complaint expected.
 BREAKAGES = [
     ("server.yaml", "replicas: 1", "replica: 1", "'replica' was unexpected"),
     ("server.yaml", "replicas: 1", "replicas: one", "'one' is not of type"),
