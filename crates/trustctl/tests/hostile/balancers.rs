@@ -21,7 +21,7 @@ pub(crate) const CASES: &[Case] = &[
 /// Why there is no test for each model.
 const SOMEBODY_ELSES: &str = "a balancer of others takes the header";
 
-/// The module that passes streams on, which a package of its own has.
+/// The stream module, which is in a separate package.
 pub(crate) const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
 /// Its log has the source and the destination of each connection.

@@ -279,7 +279,7 @@ fn unread(server: &Server, then: &[u8]) -> Vec<Peer> {
     vec![peer]
 }
 
-/// A peer that sends until nothing moves, because it takes none of its answers.
+/// A peer that reads no answers, and sends until it is blocked.
 fn never_reads(server: &Server, bytes: &[u8]) -> Vec<Peer> {
     /// Receive buffer of a peer that takes next to nothing without reading.
     const SMALL_BUFFER: usize = 16 * 1024;

@@ -1,4 +1,4 @@
-//! What is refused before anything is sent, with which exit code and which message.
+//! Mistakes that are refused before anything is sent, with their exit codes and messages.
 
 use std::time::Duration;
 
