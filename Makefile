@@ -40,7 +40,7 @@ help:
 	@echo 'make stress            every suite RUNS=20 times, idle, busy and on one core; LANES=1,'
 	@echo '                       SUITES=WORDS, CONDITIONS=WORDS; SUITES=list names the suites'
 	@echo 'make full              what takes a night: long searches and stress; needs root, cargo-fuzz'
-	@echo 'make prose             wording and line lengths; UPDATE=1 shortens its debt list'
+	@echo 'make prose             wording and line lengths'
 	@echo 'make check             formatting, clippy and rustdoc with warnings denied, and prose'
 
 # The harness goes last, so that its summary is what one sees.
@@ -156,7 +156,7 @@ kubernetes:
 # What to improve is printed with its file and line; the patterns, and the exceptions with their
 # reasons, are in crates/trust-testkit/tests/prose.
 prose:
-	$(if $(UPDATE),TRUSTCTL_UPDATE_DOCS=1) $(CARGO) test --quiet --package trust-testkit --test prose
+	$(CARGO) test --quiet --package trust-testkit --test prose
 
 # trustctl with one product alone: no product needs another.
 check: prose

@@ -105,7 +105,7 @@ pub fn find(trial: &mut CaseTrial<'_>, outcomes: &[CaseOutcome]) -> Judged<Vec<C
     let half_closes = only_half_closes(outcomes);
     if !half_closes.is_empty() && !is_on_this_host(&trial.setup.address) {
         let text = "the server, or a box between, does not keep half-close: it ends the connection \
-                    when the client has finished sending (a check on the server's own host tells \
+                    when the client has finished sending (a check on the server's own host shows \
                     which)";
         add(Some(text.to_owned()), half_closes);
     }

@@ -225,7 +225,8 @@ mod tests {
         assert_eq!(with("/3", Some("")), Err(unset.to_owned()));
         for bad in ["3", "-1", "x", "1 "] {
             let expected = format!(
-                "invalid value '{bad}' for JOB_COMPLETION_INDEX: expected a whole number from 0 to 2 with /3"
+                "invalid value '{bad}' for JOB_COMPLETION_INDEX: \
+                 expected a whole number from 0 to 2 with /3"
             );
             assert_eq!(with("/3", Some(bad)), Err(expected));
         }

@@ -114,7 +114,7 @@ impl Cause {
             Cause::ResetAfterAnswer => ("reset_after_answer", "reset after the answer"),
             Cause::Timeout => ("timeout", "no answer in time"),
             Cause::Mismatch => ("mismatch", "wrong echo"),
-            Cause::Surplus => ("surplus", "bytes that nobody had sent"),
+            Cause::Surplus => ("surplus", "bytes that were never sent"),
             Cause::Io => ("io", "other error of a socket"),
         }
     }

@@ -140,7 +140,7 @@ pub enum WrongEcho {
         got: u8,
     },
     /// Bytes arrived when all that was sent had been echoed.
-    #[error("wrong echo: bytes that nobody had sent, beginning with 0x{first:02x}")]
+    #[error("wrong echo: bytes that were never sent, beginning with 0x{first:02x}")]
     Unasked {
         /// The first of them.
         first: u8,

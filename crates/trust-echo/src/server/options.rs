@@ -89,7 +89,7 @@ options! {
         BUSY_POLL busy_poll: Duration = "0", MICROSECONDS;
         /// Require a PROXY protocol header on every connection, and take the client from it
         ///
-        /// Versions 1 and 2. Whoever can connect can claim to be anybody, so nobody but the proxy
+        /// Versions 1 and 2. A client that can connect can claim any address, so only the proxy
         /// must be able to.
         PROXY_PROTOCOL proxy_protocol: bool = off, values::SWITCH;
         /// Longest time from accept to the end of the PROXY header

@@ -229,6 +229,6 @@ mod tests {
             }
         });
         assert_eq!(outcome.ok, 4);
-        assert!(outcome.problem().unwrap().contains("bytes that nobody had sent"));
+        assert!(outcome.problem().unwrap().contains("bytes that were never sent"));
     }
 }

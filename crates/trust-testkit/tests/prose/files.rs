@@ -1,7 +1,7 @@
 //! The files that are checked.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
 /// Directories without anything that people read.
 const SKIPPED_DIRECTORIES: &[(&str, &str)] = &[
@@ -61,9 +61,4 @@ fn from_root(root: &Path, path: &Path) -> String {
 /// The root of the repository.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// Whether `debt.txt` is to be written anew, as the tables in `docs/` are.
-pub(crate) fn is_update() -> bool {
-    env::var_os("TRUSTCTL_UPDATE_DOCS").is_some()
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::text::{self, Finding, Kind, Part};
+use crate::text::{self, Finding, Part};
 
 /// Columns of code, comments and everything else that is not Markdown.
 const CODE_COLUMNS_MAX: usize = 100;
@@ -53,7 +53,7 @@ static LINK: LazyLock<Regex> =
 
 pub(crate) fn check(path: &str, text: &str) -> Vec<Finding> {
     let long = long(path, text).filter(|(_, line, _)| exception(path, line).is_none());
-    long.map(|(number, _, message)| Finding { kind: Kind::Lines, line: number, message }).collect()
+    long.map(|(number, _, message)| Finding { line: number, message }).collect()
 }
 
 /// Lines that are too long, with their numbers and what to say about them.

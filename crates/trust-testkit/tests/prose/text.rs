@@ -1,27 +1,8 @@
 //! Which lines of a file people read as text.
 
-/// What is wrong with a line; the word that `debt.txt` has for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    Words,
-    Lines,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 2] = [Self::Words, Self::Lines];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Words => "words",
-            Self::Lines => "lines",
-        }
-    }
-}
-
 /// A line that should be written differently.
 #[derive(Clone, Debug)]
 pub(crate) struct Finding {
-    pub(crate) kind: Kind,
     /// Counted from 1.
     pub(crate) line: usize,
     pub(crate) message: String,

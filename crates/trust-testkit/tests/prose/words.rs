@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::{Regex, RegexBuilder};
 
 use crate::patterns::{EXCEPTIONS, PATTERNS};
-use crate::text::{self, Finding, Kind, Part};
+use crate::text::{self, Finding, Part};
 
 /// What stands before the text of a line of a comment.
 static COMMENT: LazyLock<Regex> =
@@ -34,7 +34,7 @@ pub(crate) fn check(path: &str, text: &str) -> Vec<Finding> {
             let better = PATTERNS[hit.pattern].better;
             let message = format!("'{}': better: {better}", &joined.text[hit.range.clone()]);
             let line = joined.line_at(hit.range.start);
-            findings.push(Finding { kind: Kind::Words, line, message });
+            findings.push(Finding { line, message });
         }
     });
     findings.sort_by_key(|finding| finding.line);
