@@ -195,7 +195,7 @@ fn what_is_nearly_a_unix_socket_is_refused_with_what_it_may_be_meant_to_be() {
         ("unix:a\0", "the path of a unix socket has no byte 0"),
     ];
     for (text, why) in cases {
-        let expected = format!("server {}: {why}", quoted(text));
+        let expected = format!("invalid server {}: {why}", quoted(text));
         assert_eq!(parse(&[text]).unwrap_err(), expected);
     }
     for (kind, start) in [("path", "unix:"), ("name", "unix:@")] {
