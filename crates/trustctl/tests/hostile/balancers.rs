@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::case::Case;
 use trust_testkit::kernel;
@@ -21,6 +22,12 @@ pub(crate) const CASES: &[Case] = &[
 /// Why there is no test for each model.
 const SOMEBODY_ELSES: &str = "a balancer of others takes the header";
 
+/// How often a balancer is started until no other process has taken one of its ports.
+const STARTS_MAX: usize = 5;
+
+/// In which a balancer that cannot listen has noticed that.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// The stream module, which is in a separate package.
 pub(crate) const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 
@@ -35,7 +42,7 @@ defaults
     log-format \"%ci %cp %fi %fp\"
 
 listen echo
-    bind LISTEN accept-proxy
+    bind LISTEN0 accept-proxy
     bind unix@DIRECTORY/socket accept-proxy
     server echo SERVER
 ";
@@ -55,7 +62,7 @@ stream {
         '$proxy_protocol_server_addr $proxy_protocol_server_port';
     access_log DIRECTORY/log source;
     server {
-        listen LISTEN proxy_protocol;
+        listen LISTEN0 proxy_protocol;
         proxy_pass SERVER;
         proxy_half_close on;
     }
@@ -92,6 +99,56 @@ fn nginx() {
     balancer.is_told_of_clients();
 }
 
+/// Starts a balancer in front of a server; where it listens, in turn over IPv4 and IPv6. `command`
+/// says where its standard output goes.
+pub(crate) fn start(
+    server: &Server,
+    configuration: &str,
+    directory: &Path,
+    command: impl Fn(&Path) -> Command,
+) -> (Vec<SocketAddr>, OwnedChild) {
+    let mut text = configuration.replace("SERVER", &server.address().to_string());
+    text = text.replace("DIRECTORY", &directory.display().to_string());
+    text = text.replace("MODULE", NGINX_STREAM);
+    let start = |_| listening(&text, directory, &command);
+    (0..STARTS_MAX).find_map(start).expect("a balancer that listens")
+}
+
+/// Starts a balancer on free ports; `None` if another process took one of them meanwhile, and the
+/// balancer has ended.
+fn listening(
+    configuration: &str,
+    directory: &Path,
+    command: impl Fn(&Path) -> Command,
+) -> Option<(Vec<SocketAddr>, OwnedChild)> {
+    let count = configuration.matches("LISTEN").count();
+    let ip = |number| match number % 2 {
+        0 => IpAddr::from(Ipv4Addr::LOCALHOST),
+        _ => IpAddr::from(Ipv6Addr::LOCALHOST),
+    };
+    let free = |number| TcpListener::bind((ip(number), 0)).expect("a free port");
+    let free: Vec<TcpListener> = (0..count).map(free).collect();
+    let addresses = free.iter().map(|free| free.local_addr().expect("an address"));
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    drop(free);
+    let mark = |number| format!("LISTEN{number}");
+    let text =
+        addresses.iter().enumerate().fold(configuration.to_owned(), |text, (at, address)| {
+            text.replace(&mark(at), &address.to_string())
+        });
+    let file = directory.join("configuration");
+    fs::write(&file, text).expect("write a configuration");
+    let mut command = command(&file);
+    let child = OwnedChild::spawn(command.stdin(Stdio::null()).stderr(Stdio::null()));
+    let listens = |address: &SocketAddr| TcpStream::connect(address).is_ok();
+    let mut has_ended = false;
+    kernel::wait_until("a balancer that listens or has ended", || {
+        has_ended = child.wait(MOMENT).is_some();
+        has_ended || addresses.iter().all(listens)
+    });
+    (!has_ended && child.wait(MOMENT).is_none()).then_some((addresses, child))
+}
+
 /// A balancer in front of an echo server, and where it writes a line about each connection.
 struct Balancer {
     address: SocketAddr,
@@ -104,25 +161,11 @@ struct Balancer {
 impl Balancer {
     fn start(configuration: &str, command: impl Fn(&Path, fs::File) -> Command) -> Balancer {
         let (server, directory) = (Server::start(["--mode", "framed"]), OwnedDir::create());
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let address = free.local_addr().expect("an address");
-        drop(free);
-        let [file, log] = ["configuration", "log"].map(|name| directory.path().join(name));
-        let texts = [
-            ("LISTEN", address.to_string()),
-            ("SERVER", server.address().to_string()),
-            ("MODULE", NGINX_STREAM.to_owned()),
-            ("DIRECTORY", directory.path().display().to_string()),
-        ];
-        let text = texts
-            .iter()
-            .fold(configuration.to_owned(), |text, (mark, value)| text.replace(mark, value));
-        fs::write(&file, text).expect("write a configuration");
-        let stdout = fs::File::create(&log).expect("make a log");
-        let mut command = command(&file, stdout);
-        let child = OwnedChild::spawn(command.stdin(Stdio::null()).stderr(Stdio::null()));
-        kernel::wait_until("a balancer that listens", || TcpStream::connect(address).is_ok());
-        Balancer { address, log, _child: child, directory, _server: server }
+        let log = directory.path().join("log");
+        let (addresses, child) = start(&server, configuration, directory.path(), |file| {
+            command(file, fs::File::create(&log).expect("make a log"))
+        });
+        Balancer { address: addresses[0], log, _child: child, directory, _server: server }
     }
 
     /// Source and destination of each whole line in the log, if it has them: the first client only

@@ -1,13 +1,11 @@
 //! Real balancers in front of the echo server, which say in PROXY headers who their clients are,
 //! and check whether it is there.
 
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use super::balancers::NGINX_STREAM;
+use super::balancers::{self, NGINX_STREAM};
 use super::case::Case;
 use trust_testkit::STEP_DEADLINE;
 use trust_testkit::event::{self, Event};
@@ -25,12 +23,6 @@ pub(crate) const CASES: &[Case] = &[
     )]),
     Case::new("behind nginx", nginx),
 ];
-
-/// How often a balancer is started until no other process has taken one of its ports.
-const STARTS_MAX: usize = 5;
-
-/// In which a balancer that cannot listen has noticed that.
-const MOMENT: Duration = Duration::from_millis(50);
 
 /// Health checks that are waited for, of each kind.
 const CHECKS: usize = 3;
@@ -83,7 +75,7 @@ fn haproxy(model: Model) {
     needs("haproxy", Command::new("haproxy").arg("-v"));
     let balancer = Balancer::start(model, HAPROXY, |file| {
         let mut command = Command::new("haproxy");
-        command.args(["-db", "-f"]).arg(file);
+        command.args(["-db", "-f"]).arg(file).stdout(Stdio::null());
         command
     });
     balancer.is_told_of_clients();
@@ -104,47 +96,11 @@ fn nginx(model: Model) {
     needs("nginx's stream module", Command::new("test").args(["-e", NGINX_STREAM]));
     let balancer = Balancer::start(model, NGINX, |file| {
         let mut command = Command::new("nginx");
-        command.args(["-e", "stderr", "-c"]).arg(file);
+        command.args(["-e", "stderr", "-c"]).arg(file).stdout(Stdio::null());
         command
     });
     balancer.is_told_of_clients();
     balancer.ends();
-}
-
-/// Starts a balancer on free ports; `None` if another process took one of them meanwhile, and the
-/// balancer has ended.
-fn listening(
-    configuration: &str,
-    directory: &Path,
-    command: impl Fn(&Path) -> Command,
-) -> Option<(Vec<SocketAddr>, OwnedChild)> {
-    let count = configuration.matches("LISTEN").count();
-    let ip = |number| match number % 2 {
-        0 => IpAddr::from(Ipv4Addr::LOCALHOST),
-        _ => IpAddr::from(Ipv6Addr::LOCALHOST),
-    };
-    let free = |number| TcpListener::bind((ip(number), 0)).expect("a free port");
-    let free: Vec<TcpListener> = (0..count).map(free).collect();
-    let addresses = free.iter().map(|free| free.local_addr().expect("an address"));
-    let addresses: Vec<SocketAddr> = addresses.collect();
-    drop(free);
-    let mark = |number| format!("LISTEN{number}");
-    let text =
-        addresses.iter().enumerate().fold(configuration.to_owned(), |text, (at, address)| {
-            text.replace(&mark(at), &address.to_string())
-        });
-    let file = directory.join("configuration");
-    fs::write(&file, text).expect("write a configuration");
-    let mut command = command(&file);
-    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let child = OwnedChild::spawn(quiet);
-    let listens = |address: &SocketAddr| TcpStream::connect(address).is_ok();
-    let mut has_ended = false;
-    kernel::wait_until("a balancer that listens or has ended", || {
-        has_ended = child.wait(MOMENT).is_some();
-        has_ended || addresses.iter().all(listens)
-    });
-    (!has_ended && child.wait(MOMENT).is_none()).then_some((addresses, child))
 }
 
 /// A balancer in front of an echo server, and where it listens, in turn over IPv4 and IPv6.
@@ -159,12 +115,8 @@ impl Balancer {
     fn start(model: Model, configuration: &str, command: impl Fn(&Path) -> Command) -> Balancer {
         let server = Server::of(model, ["--proxy-protocol", "--proxy-timeout", "1m"]);
         let directory = OwnedDir::create();
-        let mut text = configuration.replace("SERVER", &server.address().to_string());
-        text = text.replace("DIRECTORY", &directory.path().display().to_string());
-        text = text.replace("MODULE", NGINX_STREAM);
-        let (addresses, child) = (0..STARTS_MAX)
-            .find_map(|_| listening(&text, directory.path(), &command))
-            .expect("a balancer that listens");
+        let (addresses, child) =
+            balancers::start(&server, configuration, directory.path(), command);
         Balancer { server, addresses, child, _directory: directory }
     }
 
