@@ -79,7 +79,7 @@ const NAMELESS: [&str; 9] =
 pub(crate) fn rewrite(lines: &[u8], colours: Colours) -> Vec<u8> {
     let mut text = String::with_capacity(lines.len());
     for line in lines.split_inclusive(|byte| *byte == b'\n') {
-        match serde_json::from_slice::<Fields>(line) {
+        match serde_json::from_slice::<EventFields>(line) {
             Ok(fields) => write_line(&mut text, &fields, colours),
             Err(_) => text.push_str(&String::from_utf8_lossy(line)),
         }
@@ -87,7 +87,7 @@ pub(crate) fn rewrite(lines: &[u8], colours: Colours) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn write_line(text: &mut String, fields: &Fields, colours: Colours) {
+fn write_line(text: &mut String, fields: &EventFields, colours: Colours) {
     let word = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or_default();
     let (ts, event) = (word("ts"), word("event"));
     // The time of day from 2026-11-20T07:43:16.123Z.
@@ -179,31 +179,31 @@ fn inert_text(text: &str) -> String {
 }
 
 /// The fields of an event, in order.
-struct Fields(Vec<(String, Value)>);
+struct EventFields(Vec<(String, Value)>);
 
-impl Fields {
+impl EventFields {
     fn get(&self, key: &str) -> Option<&Value> {
         self.0.iter().find_map(|(name, value)| (name == key).then_some(value))
     }
 }
 
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fields, D::Error> {
+impl<'de> Deserialize<'de> for EventFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<EventFields, D::Error> {
         struct InOrder;
 
         impl<'de> Visitor<'de> for InOrder {
-            type Value = Fields;
+            type Value = EventFields;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an event")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<EventFields, A::Error> {
                 let mut fields = vec![];
                 while let Some(field) = map.next_entry()? {
                     fields.push(field);
                 }
-                Ok(Fields(fields))
+                Ok(EventFields(fields))
             }
         }
 
