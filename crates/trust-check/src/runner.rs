@@ -68,7 +68,7 @@ pub struct CasePlan {
     pub known: Known,
 }
 
-/// Is told how the run is going.
+/// Receives the progress of a run.
 pub trait ProgressListener {
     /// Cases that are being tried now, and how many of how many are done. Often.
     fn progress(&mut self, running: &[&'static str], done: usize, of: usize);

@@ -35,7 +35,7 @@ fn in_every_order(preemptions: Option<usize>, scenario: impl Fn() + Send + Sync 
     println!("{}: {orders} orders", name.name().unwrap_or_default());
 }
 
-/// What the writer did: wrote a line, wrote a gap of so many lines, or switched to a file.
+/// What the writer did: wrote a line, marked a gap and its number of lines, or switched to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
     Line(u8),

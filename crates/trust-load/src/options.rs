@@ -143,7 +143,7 @@ options! {
         ///
         /// Clients then send as soon as they are connected, and otherwise all together.
         CONNECT_RATE connect_rate: f64, PER_SECOND;
-        /// Close a connection after so many messages and open another
+        /// Messages after which a connection is closed and another opened
         MESSAGES_PER_CONNECTION messages_per_connection: u64, COUNT.named("K");
         /// Spread connections over all addresses of the server's name, in turn
         ///

@@ -173,8 +173,7 @@ impl Tally {
         self.record(times, count, now);
     }
 
-    /// So many messages have waited until `now` and are no longer waited for: they count with that
-    /// time.
+    /// Gives up the messages that have waited until `now`: they count with the time they waited.
     ///
     /// But those that have waited for less than most that were answered: how long they would have
     /// taken is unknown, and their time would make the rest look faster.

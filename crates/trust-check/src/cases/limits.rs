@@ -27,8 +27,8 @@ const TRICKLED_BYTES: usize = 5;
 /// Time between two of these.
 const TRICKLE_PAUSE: Duration = Duration::from_millis(20);
 
-/// A process whose memory grows by less than one part in so many of what was taken does not queue
-/// it.
+/// The divisor of the bytes that a server has taken: if its memory grows by less than that share,
+/// it does not queue them.
 const QUEUED_PART: u64 = 4;
 
 /// Longest time in which answers that were left unread are read after all.

@@ -48,8 +48,8 @@ const MEMORY_ROUNDS: usize = 10;
 /// Rounds where every one brought some: enough for a collector to begin.
 const GROWING_ROUNDS: usize = 40;
 
-/// Memory that goes on growing by so many allowances is a leak: no heap that is used again grows as
-/// much once it is above the first.
+/// Allowances by which memory must go on growing to count as a leak: a heap that is reused does not
+/// grow that much once it is above the first.
 const GROWTH_IN_ALLOWANCES: u64 = 2;
 
 /// Longest time for all of them, unless each brought some.

@@ -166,8 +166,8 @@ fn judgement(budget: &str, measured: &str, is_missed: bool) -> Judgement {
     Judgement { budget: budget.to_owned(), measured: measured.to_owned(), is_missed, note: None }
 }
 
-/// So many seconds with so many messages each. During a stall, an open loop sees every message that
-/// is due wait for its rest, and a closed loop those alone that were on their way.
+/// A sample of `seconds` with `rate` messages in each. During a stall, an open loop sees every due
+/// message wait for the rest of it, and a closed loop only those that were in flight.
 fn sampled(is_open_loop: bool, seconds: u32, rate: u64, stall: Option<u32>) -> Sample {
     /// Different times that an interval has.
     const TIMES_PER_SECOND: u64 = 250;

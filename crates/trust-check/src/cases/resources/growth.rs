@@ -11,8 +11,8 @@ use crate::watch::{ProcessSample, Watch};
 /// Rounds of clients in which a leak goes on growing.
 const ROUNDS: usize = 3;
 
-/// Of the clients of a round that left in one of the ways there are, so many leave something behind
-/// that leaks at all: more than half.
+/// Least leaked things per round that count as a leak: more than half of the clients that left in
+/// one particular way.
 const LEAST_BY_ROUND: u64 = CLIENTS / WAYS_TO_LEAVE / 2 + 1;
 
 /// Longest time for rounds that judge the growth of memory.
