@@ -68,8 +68,10 @@ fn a_child_that_dies_has_its_client_logged_once_before_and_after_the_proxy_heade
         let has_header = begun.ends_with(b"raw");
         if has_header {
             victim.receives(b"raw");
-            // A line on its way to the log would die with the child.
+            // A line on its way to stdout or to the file would die with the child.
             server.event_about(client, "client_connect");
+            let is_connected = |event: &Event| event.text("peer") == client.to_string();
+            Followed::new(&server.log_file()).wait_for("client_connect", is_connected);
         }
         Process(start.count("pid") as u32).signal(Signal::KILL);
         victim.is_gone();
