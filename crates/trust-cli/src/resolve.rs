@@ -1,7 +1,7 @@
 //! From a target to its addresses.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::thread;
@@ -107,6 +107,13 @@ fn families_in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     in_turn
 }
 
+/// `localhost` is this host even if no file and no name server knows it, as in a system without
+/// `/etc/hosts` (RFC 6761, section 6.3).
+fn loopback(host: &str, port: u16) -> Option<Vec<SocketAddr>> {
+    let addresses = || vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()];
+    host.eq_ignore_ascii_case("localhost").then(addresses)
+}
+
 /// Asks the resolver, in a thread of its own as getaddrinfo(3) can neither be polled nor cut short.
 fn look_up(
     host: &str,
@@ -123,6 +130,7 @@ fn look_up(
     let name = (host.to_owned(), port);
     let resolver = move || {
         let found = name.to_socket_addrs().map(Vec::from_iter);
+        let found = found.or_else(|error| loopback(&name.0, name.1).ok_or(error));
         // After a signal or the limit, the receiver is gone.
         let _ = found_in.send(found);
         drop(finished);
@@ -169,6 +177,13 @@ mod tests {
         let wrong = failure(resolve(&target("::1"), Family::V4, limit, &signals));
         assert_eq!(wrong.exit, ExitCode::NoHost);
         assert_eq!(wrong.message, "host '::1' does not have an IPv4 address");
+    }
+
+    #[test]
+    fn localhost_is_the_loopback_address_where_no_file_says_so() {
+        let addresses = ["[::1]:7", "127.0.0.1:7"].map(|it| it.parse().unwrap());
+        assert_eq!(loopback("LocalHost", 7), Some(addresses.to_vec()));
+        assert_eq!(loopback("localhost.example", 7), None);
     }
 
     #[test]
