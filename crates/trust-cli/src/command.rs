@@ -29,11 +29,21 @@ pub struct Program {
     pub commands: &'static [Entry],
     /// Words that only group commands, each with its purpose.
     pub groups: &'static [(&'static str, &'static str)],
+    /// Executables that stand for a single command: their names, and the commands'.
+    pub short_names: &'static [(&'static str, &'static str)],
     /// The only command; `None` if the first words of the command line name it.
     pub only: Option<&'static Entry>,
 }
 
 impl Program {
+    /// The executable of this name, if it is a short one, or else the whole program.
+    pub fn called(self, name: &str) -> Program {
+        match self.short_names.iter().find(|(short, _)| *short == name) {
+            Some((name, command)) => Program { name, only: self.find(command), ..self },
+            None => self,
+        }
+    }
+
     /// The command with this name.
     pub fn find(&self, name: &str) -> Option<&'static Entry> {
         self.commands.iter().find(|entry| entry.name == name)

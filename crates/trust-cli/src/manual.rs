@@ -15,10 +15,36 @@ use crate::values::quoted;
 pub(crate) fn completions(program: &Program, matches: &ArgMatches) -> Option<Vec<u8>> {
     let (COMPLETIONS, matches) = matches.subcommand()? else { return None };
     let shell = *matches.get_one::<Shell>("shell")?;
+    let program = program.called(matches.get_one::<String>("executable")?);
     let mut script = vec![];
-    let mut command = command_line(program).no_binary_name(false);
+    let mut command = command_line(&program).no_binary_name(false);
     clap_complete::generate(shell, &mut command, program.name, &mut script);
-    Some(script)
+    match shell {
+        Shell::Fish => Some(for_older_fish(&String::from_utf8_lossy(&script)).into_bytes()),
+        _ => Some(script),
+    }
+}
+
+/// Until fish 3.2, which is newer than Debian 11's, argparse expects a letter before the name of a
+/// long option, and a dash if the letter is no option itself.
+fn for_older_fish(script: &str) -> String {
+    const LIST: &str = "    string join \\n ";
+    let mut older = String::new();
+    for line in script.split_inclusive('\n') {
+        let Some(options) = line.strip_prefix(LIST) else {
+            older.push_str(line);
+            continue;
+        };
+        // V is taken, by --version.
+        let mut letters = 'A'..='U';
+        let with_letter = |option: &str| match option.contains('/') {
+            true => option.to_owned(),
+            false => format!("{}-{option}", letters.next().expect("few global options")),
+        };
+        let options: Vec<String> = options.split_whitespace().map(with_letter).collect();
+        let _ = writeln!(older, "{LIST}{}", options.join(" "));
+    }
+    older
 }
 
 /// The manual page (`man(7)`) that `help --man COMMAND…` asks for, if the line does.

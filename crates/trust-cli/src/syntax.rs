@@ -1,7 +1,9 @@
 //! The command line of a program as clap reads it.
 
 use std::fmt::Write as _;
+use std::iter::once;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, Command, value_parser};
 use clap_complete::Shell;
 
@@ -19,7 +21,7 @@ pub fn command_line(program: &Program) -> Command {
         Some(entry) => entry.command().name(program.name),
         None => {
             let top = Command::new(program.name).about(program.about).subcommand_required(true);
-            let top = top.subcommand(completions_command());
+            let top = top.subcommand(completions_command(program));
             program.commands.iter().fold(top, |top, entry| match entry.name.split_once(' ') {
                 None => top.subcommand(entry.command()),
                 Some((group, _)) => with_group(program, top, group)
@@ -84,9 +86,13 @@ fn exit_codes_help() -> String {
 }
 
 /// Hidden, as people need it once.
-fn completions_command() -> Command {
+fn completions_command(program: &Program) -> Command {
+    let names = program.short_names.iter().map(|(name, _)| *name);
+    let executable = Arg::new("executable").value_name("EXECUTABLE").default_value(program.name);
+    let executable =
+        executable.value_parser(PossibleValuesParser::new(once(program.name).chain(names)));
     let shell = Arg::new("shell").value_name("SHELL").required(true);
     let shell = shell.value_parser(value_parser!(Shell)).help("The shell");
     let about = "Print completions for a shell, to be saved where it looks for them";
-    Command::new(COMPLETIONS).about(about).hide(true).arg(shell)
+    Command::new(COMPLETIONS).about(about).hide(true).args([shell, executable])
 }

@@ -27,11 +27,20 @@ const COMMANDS: &[Entry] = &[
 const GROUPS: &[(&str, &str)] =
     &[("config", "Look at the settings"), ("log", "Write to the event log")];
 
+/// The executables that stand for one of them.
+const SHORT_NAMES: &[(&str, &str)] = &[
+    #[cfg(feature = "echo")]
+    ("echo-client", "echo-client"),
+    #[cfg(feature = "load")]
+    ("echo-load-test", "load"),
+];
+
 /// The program that has all of them.
 pub const TRUSTCTL: Program = Program {
     name: "trustctl",
     about: "Echo service, echo client, load tester and checker for TCP byte streams",
     commands: COMMANDS,
     groups: GROUPS,
+    short_names: SHORT_NAMES,
     only: None,
 };

@@ -17,31 +17,27 @@ mod log_demo;
 #[cfg(all(feature = "echo", feature = "load", feature = "check"))]
 mod packaging;
 
+use std::env;
+use std::path::Path;
 use std::process::ExitCode;
 
 use trust_cli::run::run;
 
 use crate::commands::TRUSTCTL;
 
-/// Runs `trustctl` with the arguments of this process.
+/// Runs `trustctl` with the arguments of this process; under the name of a short executable, as
+/// links in packages have it, that one.
 pub fn trustctl_main() -> ExitCode {
     #[cfg(feature = "echo")]
     if trust_echo::server::child::is_called() {
         return trust_echo::server::child::run().into();
     }
-    run(&TRUSTCTL).into()
+    let called = env::args_os().next().unwrap_or_default();
+    let name = Path::new(&called).file_name().unwrap_or_default();
+    short_main(&name.to_string_lossy())
 }
 
-/// Runs `trustctl echo-client` with the arguments of this process.
-#[cfg(feature = "echo")]
-pub fn echo_client_main() -> ExitCode {
-    let only = Some(&trust_echo::client::command::ENTRY);
-    run(&trust_cli::command::Program { name: "echo-client", only, ..TRUSTCTL }).into()
-}
-
-/// Runs `trustctl load` with the arguments of this process.
-#[cfg(feature = "load")]
-pub fn echo_load_test_main() -> ExitCode {
-    let only = Some(&trust_load::command::ENTRY);
-    run(&trust_cli::command::Program { name: "echo-load-test", only, ..TRUSTCTL }).into()
+/// Runs the short executable of this name with the arguments of this process.
+pub fn short_main(name: &str) -> ExitCode {
+    run(&TRUSTCTL.called(name)).into()
 }

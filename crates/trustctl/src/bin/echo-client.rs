@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    trustctl::echo_client_main()
+    trustctl::short_main("echo-client")
 }

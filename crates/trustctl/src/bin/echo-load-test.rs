@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    trustctl::echo_load_test_main()
+    trustctl::short_main("echo-load-test")
 }

@@ -96,6 +96,9 @@ fn manual_pages_and_completions_are_printed_and_make_nothing() {
         for word in ["echo-server", "max-frame"] {
             assert!(script.text().contains(word), "{word} for {shell}");
         }
+        let short = home.trustctl(["completions", shell, "echo-client"]).run().exits_with(0);
+        assert!(short.text().contains("echo-client") && short.text().contains("payload-size"));
+        assert!(!short.text().contains("max-clients"), "another command's flag for {shell}");
     }
     assert!(home.is_untouched(), "they made something");
     let refused = home.trustctl(["help", "--man", "chek"]).run().exits_with(64);
