@@ -41,7 +41,7 @@ use crate::server_command::{
 use crate::setup::{ConnectionPacer, NO_LIMIT, Setup};
 use crate::watch::Watch;
 
-/// New connections a second to a server on another host.
+/// New connections per second to a server on another host.
 const REMOTE_RATE: u64 = 50;
 
 /// Longest list of known failures, in bytes.
@@ -88,6 +88,9 @@ pub const ENTRY: Entry = Entry {
     )
 };
 
+/// The pattern that every case has.
+const EVERY_CASE: &str = "*";
+
 /// Tries the cases.
 ///
 /// # Errors
@@ -96,7 +99,7 @@ pub const ENTRY: Entry = Entry {
 /// reports that cannot be written; 68, 69, 75 and 77 if no server answers at all.
 fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let options = CheckOptions::of(context.layers);
-    let patterns = options.case.as_deref().unwrap_or("*");
+    let patterns = options.case.as_deref().unwrap_or(EVERY_CASE);
     let is_wanted =
         |case: &&'static Case| patterns.split(',').any(|pattern| cases::matches(pattern, case.id));
     let wanted: Vec<&'static Case> = cases::all().filter(is_wanted).collect();
@@ -211,6 +214,7 @@ fn about(
         settings,
         deaths: vec![],
         again: again(layers, &arguments(context), Family::of(context.matches)),
+        patterns: options.case.clone().unwrap_or_else(|| EVERY_CASE.to_owned()),
     })
 }
 

@@ -47,7 +47,7 @@ pub fn report(report: &RunReport<'_>) -> String {
         ("began", about.started.clone()),
         ("took", seconds(*took)),
         ("seed", about.settings.seed.to_string()),
-        ("command", format!("{} --case '*'", about.again)),
+        ("command", about.again(&about.patterns)),
     ];
     let body = html! {
         h1 {

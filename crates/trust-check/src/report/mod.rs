@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use trust_cli::again::shell_word;
 use trust_cli::exit_code::ExitCode;
 use trust_cli::text::{count, seconds};
 
@@ -32,6 +33,8 @@ pub struct About {
     pub deaths: Vec<Death>,
     /// The command that tries a case again, but for the case.
     pub again: String,
+    /// The patterns of the cases that were tried, as in `--case`.
+    pub patterns: String,
 }
 
 impl About {
@@ -42,9 +45,9 @@ impl About {
         named.unwrap_or("a server that was not named")
     }
 
-    /// The command that tries the case again.
+    /// The command that tries the case again, or all cases with such ids.
     pub fn again(&self, id: &str) -> String {
-        format!("{} --case {id}", self.again)
+        format!("{} --case {}", self.again, shell_word(id))
     }
 }
 

@@ -114,6 +114,7 @@ fn the_page_needs_nothing_else() {
         "<details id=\"framing/1\"><summary><b class=\"pass\">pass</b> <code>framing/1</code>",
         "-&gt; 00 00 00 00 (4 bytes)",
         "<dt>again</dt><dd>trustctl check --command '",
+        " --case framing/1,framing/2,framing/3</dd>",
     ] {
         assert!(page.contains(needed), "no {needed:?} in:\n{page}");
     }
