@@ -13,8 +13,8 @@ use trust_testkit::server::Server;
 
 use crate::leave_out;
 
-/// The path of the log in the packaged file.
-const PACKAGED_LOG: &str = "/var/lib/trustctl/logs/trustctl.log";
+/// The paths of the logs in the packaged file.
+const PACKAGED_LOG: &str = "/var/log/trustctl/*.log";
 
 #[test]
 fn a_server_goes_on_in_a_new_log_file_when_logrotate_has_moved_the_old_one() {
