@@ -86,7 +86,7 @@ pub const COUNT: ValueKind<u64> = ValueKind::of_text("COUNT", "a whole number fr
 /// A number of things per second.
 pub const COUNT_PER_SECOND: ValueKind<u64> = ValueKind::of_text(
     "RATE",
-    "a whole number a second from 1, with k or M or without, as 500 or 2k",
+    "a whole number per second from 1, with k or M or without, as 500 or 2k",
     |text| {
         let with_unit = || with_unit(text, RATES).and_then(|(number, unit)| unit.whole(number));
         parse_count(text).or_else(with_unit).filter(|count| *count > 0)

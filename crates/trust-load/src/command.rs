@@ -14,16 +14,16 @@ use crate::sequential;
 const INTRODUCTION: &str = "\
 Sends messages to an echo server and compares every byte that comes back.
 With none but the first flags below it has one client after the other, a line
-for each. Any other flag takes the engine: clients at the same time, in a
+for each. Any other flag takes the engine: concurrent clients, in a
 closed loop, where an answer lets the next message go, or in an open one,
-where messages are due at their times and latency counts from then.
+where messages are due at fixed times and latency counts from then.
 
 Examples:
   Ten clients, one after the other:
     trustctl load :9900 --clients 10
-  50 clients at the same time, each as fast as answers come:
+  50 concurrent clients, each as fast as answers come:
     trustctl load :9900 --concurrency 50 --duration 10
-  20,000 messages a second, and a failure if one in a hundred takes long:
+  20,000 messages per second, and a failure if one in a hundred takes long:
     trustctl load :9900 --concurrency 50 --duration 10 --rate 20000 \\
       --fail-if 'p99>5ms,errors>0'
   How many a second can it take?

@@ -75,7 +75,7 @@ const FAREWELL_MAX: Duration = Duration::from_secs(1);
 
 /// Receives reports while the engine runs.
 pub trait Listener {
-    /// The current state, ten times a second.
+    /// The current state, ten times per second.
     fn live(&mut self, live: &Live);
 
     /// Measuring began, at `began`. Called once.

@@ -20,7 +20,7 @@ pub enum Metric {
     /// Messages that were due and did not come back right: those that failed and those that were
     /// not sent.
     Unanswered,
-    /// Messages a second that came back right while messages were sent.
+    /// Messages per second that came back right while messages were sent.
     Rate,
     /// Connections that were made.
     Connections,
@@ -59,7 +59,7 @@ pub enum Quantity {
     Count,
     /// In per cent of the messages that were due.
     Share,
-    /// In messages a second.
+    /// In messages per second.
     Rate,
 }
 

@@ -202,7 +202,7 @@ pub const EXCLUSIONS: &[Exclusion] = &[
 ];
 
 const ONE_LENGTH: &str =
-    "a run is as long as one of them says; --concurrency is the number of clients at the same time";
+    "a run is as long as one of them says; --concurrency is the number of concurrent clients";
 
 impl LoadOptions {
     /// How the server tells messages apart.
@@ -233,7 +233,7 @@ pub fn is_sequential(layers: &Layers) -> bool {
 
 const PER_SECOND: ValueKind<f64> = ValueKind::of_text(
     "RATE",
-    "a number a second from 0.001 to 10000000, with k or M or without, as 500 or 2.5k",
+    "a number per second from 0.001 to 10000000, with k or M or without, as 500 or 2.5k",
     parse_rate,
 );
 

@@ -35,7 +35,7 @@ use crate::summary::About;
 /// read at once.
 const IN_FLIGHT_OPEN: u64 = 100;
 
-/// Where the search for a rate begins, in messages a second.
+/// Where the search for a rate begins, in messages per second.
 pub(crate) const FIND_FROM: f64 = 1000.0;
 
 /// Length of a trial of that search: long enough for a 99th percentile of a few hundred messages.
@@ -155,7 +155,7 @@ impl Plan {
         self.places.count
     }
 
-    /// Messages a second that this process has to send; `None` in a closed loop.
+    /// Messages per second that this process has to send; `None` in a closed loop.
     pub fn rate(&self) -> Option<f64> {
         match self.pace {
             Pace::Open { rate, .. } => Some(self.places.share(rate)),
@@ -163,7 +163,7 @@ impl Plan {
         }
     }
 
-    /// Messages a second that all shards have to send; `None` in a closed loop.
+    /// Messages per second that all shards have to send; `None` in a closed loop.
     pub fn rate_of_all(&self) -> Option<f64> {
         match self.pace {
             Pace::Open { rate, .. } => Some(rate),
@@ -236,12 +236,12 @@ impl Plan {
         let mut add = |key, name, value: String| facts.push((key, name, value));
         match self.pace {
             Pace::Open { rate, arrivals } => {
-                add("loop", "loop", "open: messages are due at their times".to_owned());
+                add("loop", "loop", "open: messages are due at fixed times".to_owned());
                 if self.options.find_rate.is_none() {
-                    add("rate", "rate of all clients", format!("{} messages/s", units::rate(rate)));
+                    add("rate", "total rate", format!("{} messages/s", units::rate(rate)));
                 }
                 let arrivals = match arrivals {
-                    Arrivals::Constant => "constant: the same time apart",
+                    Arrivals::Constant => "constant: evenly spaced",
                     Arrivals::Poisson => "poisson: as independent users come",
                 };
                 add("arrivals", "arrivals", arrivals.to_owned());
@@ -253,8 +253,8 @@ impl Plan {
                 }
             }
         }
-        add("concurrency", "clients at the same time", grouped(self.places.of_all));
-        add("in_flight", "frames in flight on each", grouped(self.in_flight));
+        add("concurrency", "concurrent clients", grouped(self.places.of_all));
+        add("in_flight", "frames in flight per connection", grouped(self.in_flight));
         match self.length {
             Length::Messages { clients, each } => {
                 add("clients", "clients", grouped(clients));
@@ -262,7 +262,7 @@ impl Plan {
             }
             Length::Time(time) => {
                 add("duration", "duration", seconds(time));
-                add("grace", "wait for the last answers", seconds(self.grace()));
+                add("grace", "longest wait for the last answers", seconds(self.grace()));
             }
         }
         if !self.options.warm_up.is_zero() {

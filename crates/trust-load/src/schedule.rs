@@ -62,7 +62,7 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// The part of place number `place`, of `places`, in `rate` messages a second of all of them.
+    /// The part of place number `place`, of `places`, in `rate` messages per second of all of them.
     pub fn new(arrivals: Arrivals, rate: f64, place: u64, places: u64, seed: u64) -> Schedule {
         match arrivals {
             Arrivals::Constant => Schedule::Constant { gap: 1.0 / rate, next: place, step: places },

@@ -11,10 +11,10 @@ use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
 
-/// The lowest rate that is tried, in messages a second.
+/// The lowest rate that is tried, in messages per second.
 pub const RATE_MIN: f64 = 1.0;
 
-/// The highest rate that is tried, in messages a second: what `--rate` takes.
+/// The highest rate that is tried, in messages per second: what `--rate` takes.
 pub const RATE_MAX: f64 = 1e7;
 
 /// How close the lowest rate that does not hold is to the highest that does: 5 %, about what two
@@ -38,12 +38,12 @@ pub const TRIALS_MAX: usize = 2 * (25 + 4) + (2 * MAJORITY - 1) * (1 + STEPS_DOW
 /// One run of the load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
-    /// Messages a second that were asked for.
+    /// Messages per second that were asked for.
     pub asked: f64,
-    /// Messages a second that were due in it: what was asked for, but for the whole messages of a
+    /// Messages per second that were due in it: what was asked for, but for the whole messages of a
     /// short run, and for what chance adds or takes with Poisson arrivals.
     pub due: f64,
-    /// Messages a second that came back right, as far as the server kept up.
+    /// Messages per second that came back right, as far as the server kept up.
     pub achieved: f64,
     /// Errors, of any cause.
     pub errors: u64,
@@ -56,7 +56,7 @@ pub struct Trial {
 /// What came of a search.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
-    /// The highest rate that holds, in messages a second; `None`: none does. With
+    /// The highest rate that holds, in messages per second; `None`: none does. With
     /// [`SearchEnd::Stopped`] it is the highest that held until then, and was not tried again.
     pub rate: Option<f64>,
     /// Why it ended.

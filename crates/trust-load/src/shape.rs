@@ -85,7 +85,7 @@ pub enum Pace {
     },
     /// When each is due, whatever has come back.
     Open {
-        /// Messages a second, of all places of all shards together.
+        /// Messages per second, of all places of all shards together.
         rate: f64,
         /// How they are spread over time.
         arrivals: Arrivals,

@@ -245,7 +245,7 @@ pub struct Counts {
     /// Bytes that came back, headers included.
     #[serde(skip)]
     pub bytes_received: u64,
-    /// Of these, those of the measured part that came before sending ended, which is what bytes a
+    /// Of these, those of the measured part that came before sending ended, which is what bytes per
     /// second count.
     #[serde(skip)]
     pub bytes_received_in_time: u64,
@@ -353,7 +353,7 @@ pub struct Live {
     pub connections: u64,
     /// Messages that came back right, warm-up included.
     pub answered: u64,
-    /// Messages a second that came back right.
+    /// Messages per second that came back right.
     pub rate: f64,
     /// Median of the latency, in nanoseconds; `None` before any.
     pub p50: Option<u64>,
@@ -436,9 +436,9 @@ pub struct Summary {
     pub began: Timestamp,
     /// Length of the measured part: from the end of the warm-up to when no more messages were due.
     pub took: Duration,
-    /// Messages a second that were asked for; `None` in a closed loop.
+    /// Messages per second that were asked for; `None` in a closed loop.
     pub rate: Option<f64>,
-    /// Messages a second that came back right: see [`Tally::achieved_rate`].
+    /// Messages per second that came back right: see [`Tally::achieved_rate`].
     ///
     /// [`Tally::achieved_rate`]: crate::tally::Tally::achieved_rate
     pub achieved_rate: f64,
@@ -470,7 +470,7 @@ impl Summary {
         Summary { began: Timestamp::now(), end, ..Summary::default() }
     }
 
-    /// Bytes a second that came back while messages were sent.
+    /// Bytes per second that came back while messages were sent.
     pub fn bytes_received_rate(&self) -> f64 {
         per_second(self.counts.bytes_received_in_time, self.took)
     }

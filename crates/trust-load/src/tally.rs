@@ -219,7 +219,7 @@ impl Tally {
         }
     }
 
-    /// Messages a second that come back right, of a measured part that took so long.
+    /// Messages per second that come back right, of a measured part that took so long.
     ///
     /// At least those that came back in it. In an open loop those that came later count as well, as
     /// far as latency did not grow: they came later because the server is far away, and not because

@@ -12,8 +12,8 @@ const STANDARD_ERRORS: f64 = 3.0;
 /// squares, in memory that does not grow.
 ///
 /// A server that keeps up answers each message after about the same time, however long that is. One
-/// that is asked for `r` messages a second and answers `c` falls behind by `r / c - 1` seconds each
-/// second, and so its latency grows.
+/// that is asked for `r` messages per second and answers `c` falls behind by `r / c - 1` seconds
+/// each second, and so its latency grows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Trend {
     count: f64,

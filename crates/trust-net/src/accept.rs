@@ -158,7 +158,7 @@ impl AcceptPolicy {
     }
 }
 
-/// Lets one event a second through and counts the others.
+/// Lets one event per second through and counts the others.
 #[derive(Debug, Default)]
 struct RateLimit {
     last: Option<Timestamp>,
@@ -248,7 +248,7 @@ mod tests {
     fn ten_failures_in_a_row_make_a_pause() {
         let (mut policy, names) = (AcceptPolicy::new(), Names::default());
         assert_eq!(calls_in_a_second(&mut policy, &names, ECONNABORTED), 10 + 9);
-        assert_eq!(names.count("AcceptFailed"), 1, "one event a second");
+        assert_eq!(names.count("AcceptFailed"), 1, "one event per second");
         assert_eq!(policy.failures.suppressed, 18);
     }
 

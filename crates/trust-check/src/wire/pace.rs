@@ -72,7 +72,7 @@ impl Pace {
             None => "thousands of".to_owned(),
         };
         Verdict::inconclusive(format!(
-            "too slow: {} messages came back right in {}, at {rate} messages a second",
+            "too slow: {} messages came back right in {}, at {rate} messages per second",
             grouped(self.answered),
             seconds(self.began.elapsed())
         ))

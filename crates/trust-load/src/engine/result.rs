@@ -71,16 +71,16 @@ impl Engine<'_> {
         // A run this short is all start-up, and says nothing about which side waits for the other.
         if busy >= BUSY && ran >= TICK {
             limits.push(format!(
-                "The client was at work {:.0} % of the time: the numbers are its own as \
-                 much as the server's. More shards, each on a processor of its own, load more.",
+                "The client was busy {:.0} % of the time: the numbers are its own as \
+                 much as the server's. More shards, each on its own processor, can load more.",
                 100.0 * busy
             ));
         }
         if client.is_late() {
             limits.push(format!(
                 "The client was late: it sent {} messages more than {} ms after they were due \
-                 although their connection was free, the latest hundredth of all by {:.1} ms or \
-                 more.",
+                 although their connection was free, and 1 % of all messages at least {:.1} ms \
+                 late.",
                 grouped(client.late_messages()),
                 LATE.as_millis(),
                 1e3 * client.late_at().as_secs_f64()

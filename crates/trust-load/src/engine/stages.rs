@@ -13,7 +13,7 @@ use crate::summary::{Live, Phase, per_second};
 /// What an interval came to.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LastPart {
-    /// Messages a second.
+    /// Messages per second.
     rate: f64,
     /// As in [`Live`].
     p50: Option<u64>,

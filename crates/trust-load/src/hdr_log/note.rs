@@ -51,7 +51,7 @@ pub struct Header {
     /// Whether messages are due at their times, whatever the server does.
     #[serde(rename = "open_loop")]
     pub is_open_loop: bool,
-    /// Messages a second that this part is to send; `None` in a closed loop.
+    /// Messages per second that this part is to send; `None` in a closed loop.
     pub rate: Option<f64>,
     /// The same of all parts together.
     pub rate_of_all: Option<f64>,
@@ -74,7 +74,7 @@ pub struct End {
     /// Numbers of messages; a log has no others.
     #[serde(flatten)]
     pub counts: Counts,
-    /// Right answers a second, while messages were sent.
+    /// Right answers per second, while messages were sent.
     pub achieved_rate: f64,
     /// Errors by cause.
     pub errors: Errors,

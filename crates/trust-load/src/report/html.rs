@@ -37,8 +37,8 @@ const DECADES_MAX: f64 = 6.0;
 const QUANTILES_PER_DECADE: u32 = 60;
 
 /// What the percentiles of an open loop mean.
-const OPEN_LOOP_MEANS: &str = "Open loop: messages are due at their times, whatever the server \
-    does, as if they came from users who do not know of each other. A message that has to wait, \
+const OPEN_LOOP_MEANS: &str = "Open loop: messages are due at fixed times, whatever the server \
+    does, as if from independent users. A message that has to wait, \
     because the server stalls, is measured from when it was due.";
 
 /// What the percentiles of a closed loop mean.
@@ -299,7 +299,7 @@ fn throughput(points: &[Point], asked: Option<f64>) -> Chart {
             rate(least.min(most)),
             rate(most)
         ),
-        y_name: "messages a second that came back right".to_owned(),
+        y_name: "correct answers per second".to_owned(),
         y_ticks: scale.ticks(),
         lines,
         hints: hints(points, |point| Some(format!("{} messages/s", rate(point.rate())))),

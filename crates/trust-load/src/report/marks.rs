@@ -34,11 +34,11 @@ pub fn footnote(columns: &[&Timings]) -> Option<String> {
     let marked: Vec<String> = QUANTILES
         .iter()
         .filter(|(quantile, _)| is_marked(*quantile))
-        .map(|(quantile, name)| format!("{name} {}", grouped(samples_needed(*quantile))))
+        .map(|(quantile, name)| format!("{} for {name}", grouped(samples_needed(*quantile))))
         .collect();
     let needed = (!marked.is_empty()).then(|| marked.join(", "))?;
     Some(format!(
-        "{MARK} Too few samples for this percentile, so it is the maximum; needed are: {needed}."
+        "{MARK} Too few samples for this percentile, so it is the maximum. Needed: {needed}."
     ))
 }
 
@@ -68,8 +68,8 @@ mod tests {
         let (few, many) = (times(150), times(10_000));
         assert_eq!(footnote(&[&many]), None);
         assert_eq!(footnote(&[&Timings::default()]), None);
-        let expected = "* Too few samples for this percentile, so it is the maximum; needed are: \
-                        p99.9 1,000, p99.99 10,000.";
+        let expected = "* Too few samples for this percentile, so it is the maximum. Needed: \
+                        1,000 for p99.9, 10,000 for p99.99.";
         assert_eq!(footnote(&[&many, &few]).as_deref(), Some(expected));
     }
 }

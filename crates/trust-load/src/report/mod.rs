@@ -256,7 +256,7 @@ pub fn numbers(summary: &Summary, is_open_loop: bool) -> Vec<(&'static str, Stri
     let [sent, received] =
         [counts.bytes_sent, counts.bytes_received].map(|count| bytes(count as f64));
     let received_rate = bytes(summary.bytes_received_rate());
-    let mut at_work = format!("at work {} of the time", percent(client.busy));
+    let mut at_work = format!("busy {} of the time", percent(client.busy));
     if is_open_loop && !client.late.is_empty() {
         let late = with_max(&client.late, 0.99, "p99");
         let _ = write!(at_work, "; late by {late}");

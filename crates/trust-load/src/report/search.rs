@@ -27,7 +27,7 @@ pub fn sentence(searched: &Searched) -> String {
     said
 }
 
-/// A row per trial: messages a second that were asked for, those that were achieved, and whether
+/// A row per trial: messages per second that were asked for, those that were achieved, and whether
 /// the rate holds.
 pub fn rows(searched: &Searched) -> impl Iterator<Item = [String; 3]> {
     searched.found.trials.iter().map(|trial| {

@@ -112,7 +112,7 @@ impl Point {
         };
     }
 
-    /// Messages a second that came back right.
+    /// Messages per second that came back right.
     pub fn rate(&self) -> f64 {
         per_second(self.answered, self.length)
     }

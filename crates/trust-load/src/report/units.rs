@@ -16,7 +16,8 @@ pub fn round_time(ns: u64) -> String {
     format!("{} {unit}", trimmed(&digits))
 }
 
-/// A number a second, as exact as three digits or whole numbers: `0.001`, `0.25`, `12.5`, `19,998`.
+/// A number per second, as exact as three digits or whole numbers: `0.001`, `0.25`, `12.5`,
+/// `19,998`.
 pub fn rate(per_second: f64) -> String {
     if per_second > 0.0 && per_second < 1.0 {
         return small_rate(per_second);

@@ -113,8 +113,8 @@ fn errors_and_too_few_answers_do_not_hold_either() {
     assert_eq!(Trial { due: 900.0, achieved: 900.0, ..good(1000.0) }.why_not(), None);
 }
 
-/// What is found of a server that holds 5,000 messages a second, when these trials, counted from 1,
-/// are slow anyway.
+/// What is found of a server that holds 5,000 messages per second, when these trials, counted from
+/// 1, are slow anyway.
 fn spoilt(spoil: &[usize]) -> Found {
     let mut count = 0;
     let mut server = knee(5000.0);

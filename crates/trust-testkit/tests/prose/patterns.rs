@@ -64,12 +64,12 @@ pub(crate) const PATTERNS: &[Pattern] = &[
     },
     Pattern { regex: r"\bwhat is to\b", better: "what must", example: "what is to be done" },
     Pattern {
-        regex: r"(?x) \b(one|bytes|[KMG]i?B|[µmn]?s|seconds?|minutes?|times?|messages?
+        regex: r"(?x) \b(one|number|rate|bytes|[KMG]i?B|[µmn]?s|seconds?|minutes?|times?|messages?
             |echoes|connections?|frames?|lines?|call|instructions|process(es)?|threads?
             |descriptors?|buffers?|rounds?|events?|reasons?)
             \ an?\ (client|connection|message|frame|echo|line|peer|worker
             |child|case|model|run|call|step|turn|round|interval|core|gap|header|operation|crate
-            |process|test|shard|socket|request|receive|server)\b",
+            |process|test|shard|socket|request|receive|server|second|minute)\b",
         better: "per: 'one process per client'",
         example: "one process a client",
     },

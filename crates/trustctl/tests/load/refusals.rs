@@ -27,7 +27,7 @@ fn refused(home: &Home, server: &Server, flags: &str, words: &[&str]) {
 
 fn bad_settings_are_refused_with_what_is_allowed() {
     let (home, server) = (Home::new(), Server::echo());
-    let rate = "a number a second from 0.001 to 10000000";
+    let rate = "a number per second from 0.001 to 10000000";
     let cases: [(&str, &[&str]); 24] = [
         ("--rate 0", &["invalid value '0' for --rate", rate]),
         ("--rate -5", &["--rate", rate]),

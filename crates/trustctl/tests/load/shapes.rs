@@ -112,7 +112,7 @@ fn a_rate_below_a_message_is_told_with_its_digits_and_rounded_up() {
     let told =
         "2 messages/s; 100 % of the 1 message that 0.001 messages/s make in 0.5 s, rounded up";
     assert!(text.contains(told), "{text}");
-    assert!(text.contains("rate of all clients 0.001 messages/s"), "{text}");
+    assert!(text.contains("total rate 0.001 messages/s"), "{text}");
     // If rounding makes no difference, it is not mentioned.
     let finished = run(&Server::echo(), "--rate 200 --duration 0.5").exits_with(0);
     assert!(finished.text().contains("% of the 200 requested"), "{}", finished.text());

@@ -78,7 +78,7 @@ fn a_flag_beats_a_setting_of_the_file_that_it_cannot_be_used_with() {
     let table = load("rate = 1000\narrivals = \"poisson\"\nclients = 2", &["--think", "0.001"]);
     assert!(table.contains("closed: an answer lets the next message go"), "{table}");
     let table = load("think = 1", &["--rate", "1000", "--messages", "5"]);
-    assert!(table.contains("open: messages are due at their times"), "{table}");
+    assert!(table.contains("open: messages are due at fixed times"), "{table}");
     let csv = load("json = true", &["--csv", "--messages", "5"]);
     assert!(csv.starts_with("start_seconds,"), "{csv}");
     let json = load("csv = true", &["--json", "--messages", "5"]);

@@ -49,7 +49,7 @@ fn an_open_loop_has_both_curves_and_what_was_asked_for() {
         "All 150,247 echoes were right, byte for byte.",
         "</svg> service time</span>",
         "</svg> requested</span>",
-        "Open loop: messages are due at their times",
+        "Open loop: messages are due at fixed times",
         "<b class=\"kept\">kept</b>",
         "no sign that it was itself the limit",
     ] {
