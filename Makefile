@@ -5,6 +5,7 @@ SEEDS ?= 20000
 TIME ?= 60
 SCRIPTS ?= 300
 FROM ?= 0
+PROFILE ?= release
 RUNS ?= 20
 LANES ?= 1
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
@@ -13,7 +14,8 @@ HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 SUITES_FOR_ALL = check load load_merge process surroundings structure
 
 .PHONY: help test test-cli test-echo test-hostile conformance conformance-busy pages picture \
-	man hdr-log docs interleavings sim planted adversary fuzz fuzz-check bench instructions \
+	man dist packages packages-full hdr-log docs interleavings sim planted adversary fuzz \
+	fuzz-check bench instructions \
 	kubernetes prose check stress full
 
 help:
@@ -25,7 +27,10 @@ help:
 	@echo 'make conformance-busy  the same three times, beside a busy loop on each core'
 	@echo 'make pages             report pages in headless Chromium, as desktop, phone and printer'
 	@echo 'make picture           the pictures of the README, drawn from a real run; needs rinetd'
-	@echo 'make man               manual pages and completions, in target/man and target/completions'
+	@echo 'make man               manual pages and completions, in target/share'
+	@echo 'make dist              packages, image and checksums of a release, in target/dist'
+	@echo 'make packages          what is in them; ci/setup installs what this needs'
+	@echo 'make packages-full     the same, and the package on Debian 11 and 12; needs root'
 	@echo 'make hdr-log           our HDR logs in another reader; LOGS=FILES; needs python3-venv'
 	@echo 'make docs              tables and schemas in docs/ against the code; UPDATE=1 writes them'
 	@echo 'make interleavings     code shared by threads, in every order of the threads'
@@ -91,18 +96,25 @@ picture:
 	ci/picture
 
 OUT = $(abspath $(or $(CARGO_TARGET_DIR),target))
-COMMANDS = '' echo-server echo-client load 'load merge' check 'config show' 'log demo' hold
 
 man:
-	mkdir -p $(OUT)/man $(OUT)/completions
 	$(CARGO) build --quiet --package trustctl --bin trustctl
-	for command in $(COMMANDS); do \
-		name=$$(echo trustctl $$command | tr ' ' -); \
-		$(OUT)/debug/trustctl help --man $$command >$(OUT)/man/$$name.1 || exit 1; \
-	done
-	for shell in bash elvish fish zsh; do \
-		$(OUT)/debug/trustctl completions $$shell >$(OUT)/completions/trustctl.$$shell || exit 1; \
-	done
+	packaging/pages $(OUT)/debug/trustctl $(OUT)
+
+# What a release consists of, in target/dist. PROFILE=dev builds faster.
+dist:
+	packaging/dist $(PROFILE)
+
+# Contents of the packages, built fast; then everything, on whole systems.
+PACKAGES = TRUSTCTL_DIST=$(OUT)/dist $(CARGO) test --package trustctl --test packages -- --ignored
+
+packages:
+	packaging/dist dev
+	$(PACKAGES) --skip systems::
+
+packages-full:
+	packaging/dist
+	$(PACKAGES)
 
 # Installs the reader from PyPI, once.
 hdr-log:
