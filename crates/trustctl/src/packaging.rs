@@ -15,7 +15,7 @@ use trust_load::plan::Plan;
 use crate::commands::TRUSTCTL;
 
 /// The path of the executable in the image, with which the command of a probe begins.
-const EXECUTABLE: &str = "/usr/local/bin/trustctl";
+const EXECUTABLE: &str = "/usr/bin/trustctl";
 
 #[test]
 fn the_server_and_its_probe_are_started_with_flags_that_exist() {
