@@ -44,16 +44,23 @@ pub(crate) struct Member {
 
 /// All crates of the workspace.
 pub(crate) fn members() -> Vec<Member> {
+    let packages = packages(&["--no-deps"]);
+    packages.iter().map(|package| member(package, &packages)).collect()
+}
+
+/// The packages that cargo lists with these flags.
+fn packages(flags: &[&str]) -> Vec<Value> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .args(["metadata", "--format-version=1", "--offline"])
+        .args(flags)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo can be run");
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "cargo metadata: {told}");
-    let metadata: Value = serde_json::from_slice(&output.stdout).expect("it is a document");
-    let packages = metadata["packages"].as_array().expect("a list of packages");
-    packages.iter().map(|package| member(package, packages)).collect()
+    let mut metadata: Value = serde_json::from_slice(&output.stdout).expect("it is a document");
+    let Value::Array(packages) = metadata["packages"].take() else { panic!("no list of packages") };
+    packages
 }
 
 fn member(package: &Value, all: &[Value]) -> Member {
@@ -86,6 +93,20 @@ fn crates_need_each_other_in_one_direction() {
         let wrong = wrong(&name, &needs);
         assert!(wrong.is_empty(), "{name} may not need {wrong:?}");
     }
+}
+
+/// Lints know which version of the standard library our own code needs (`incompatible_msrv`).
+#[test]
+fn no_dependency_needs_a_newer_compiler_than_we_say() {
+    let version = |text: &str| -> Vec<u32> {
+        text.split('.').map(|part| part.parse().expect("a number")).chain([0, 0]).take(3).collect()
+    };
+    let ours = version(env!("CARGO_PKG_RUST_VERSION"));
+    let all = packages(&["--filter-platform=x86_64-unknown-linux-gnu"]);
+    let said = all.iter().filter_map(|it| Some((&it["name"], it["rust_version"].as_str()?)));
+    let newer: Vec<_> = said.clone().filter(|(_, needed)| version(needed) > ours).collect();
+    assert!(newer.is_empty(), "{newer:?}");
+    assert!(said.count() > 50, "most dependencies say what they need");
 }
 
 #[test]
