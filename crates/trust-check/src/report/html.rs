@@ -43,7 +43,7 @@ pub fn report(report: &RunReport<'_>) -> String {
         ("PROXY header", send_proxy.clone().unwrap_or_default()),
         ("framing", framing.clone()),
         ("largest payload", largest.unwrap_or_else(|| "no limit".to_owned())),
-        ("timeout", timeout.unwrap_or_else(|| "not named".to_owned())),
+        ("timeout", timeout.unwrap_or_else(|| "not given".to_owned())),
         ("began", about.started.clone()),
         ("took", seconds(*took)),
         ("seed", about.settings.seed.to_string()),

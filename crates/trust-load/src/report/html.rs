@@ -27,7 +27,7 @@ const STYLE: &str = include_str!("page.css");
 const INTERVALS_FROM: f64 = 0.99;
 
 /// What the confidence intervals are.
-const INTERVALS: &str = "Below p99 and above: where the percentile lies with 95 % confidence, if \
+const INTERVALS: &str = "The range below a percentile: where it lies with 95 % confidence, if \
     messages are independent of each other.";
 
 /// Decades of 1/(1-quantile) up to which percentiles are drawn: 99.9999 %.
