@@ -56,6 +56,7 @@ pub fn report(report: &RunReport<'_>) -> String {
         }
         p { b { (counts.line()) } }
         @if let Some(said) = said { p .fail { (said) } }
+        @if let Some(killed) = about.killed() { p { (killed) } }
         (list("facts", facts.into_iter().filter(|(_, value)| !value.is_empty())))
         (wrong(outcomes))
         @for Cause { text, cases } in *causes { p { b { "cause" } " " (caused(text, cases)) } }

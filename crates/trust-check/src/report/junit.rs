@@ -47,8 +47,9 @@ pub fn report(report: &RunReport<'_>) -> String {
                     }
                     "\n"
                 }
-                @if !causes.is_empty() {
+                @if !causes.is_empty() || about.killed().is_some() {
                     system-out {
+                        @if let Some(killed) = about.killed() { (killed) "\n" }
                         @for Cause { text, cases } in *causes { (caused(text, cases)) "\n" }
                     }
                     "\n"

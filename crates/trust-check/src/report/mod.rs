@@ -45,6 +45,11 @@ impl About {
         named.unwrap_or("a server that was not named")
     }
 
+    /// What a page and a JUnit report say about a server that had to be killed.
+    pub fn killed(&self) -> Option<&'static str> {
+        self.server.was_killed.then_some("The server had not ended after SIGTERM, and was killed.")
+    }
+
     /// The command that tries the case again, or all cases with such ids.
     pub fn again(&self, id: &str) -> String {
         format!("{} --case {}", self.again, shell_word(id))

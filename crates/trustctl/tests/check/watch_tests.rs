@@ -104,8 +104,15 @@ fn a_slow_start_is_waited_for_in_its_time_and_in_words() {
 fn a_server_that_does_not_end_is_waited_for_in_words_and_killed() {
     let command = format!("trap '' TERM; {}", command("right"));
     let check = ["check", "--command", &command, "--case", "framing/2", "--json"];
+    let files = Files::new();
+    let reports = ["a.xml", "a.html"].map(|name| files.path(name));
     let launch = Home::new().trustctl(check).args(["--stop-timeout", "100ms"]);
+    let launch = launch.args(["--junit", &reports[0], "--html", &reports[1]]);
     let killed = launch.run().exits_with(0);
+    for report in ["a.xml", "a.html"].map(|name| files.read(name)) {
+        let words = "The server had not ended after SIGTERM, and was killed.";
+        assert!(report.contains(words), "{report}");
+    }
     let words = "the server had not ended 0.1 s after SIGTERM (--stop-timeout) and was killed";
     let killed = killed.complains_about(&[words]).complains_in_one_line();
     assert!(json::read(killed.text()).server.was_killed);
