@@ -62,3 +62,8 @@ pub use server::{Handle, Model, Server, ServerConfig, Summary};
 pub use service::{Reply, Service, Session};
 pub use stream::{ClientStream, Incoming};
 pub use trust_wire as wire;
+
+/// Compiles and runs the example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -44,3 +44,8 @@ pub use limits::{LIFETIME_GRACE, Limits, Mode};
 pub use proxy_header::{BadProxyHeader, EncodedProxyHeader, ProxyHeader, ProxyVersion};
 pub use time::Timestamp;
 pub use turn::{Readiness, Turn};
+
+/// Compiles and runs the example in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
