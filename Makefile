@@ -16,7 +16,7 @@ SUITES_FOR_ALL = check load load_merge process surroundings structure
 .PHONY: help test test-cli test-echo test-hostile conformance conformance-busy pages picture \
 	man dist packages packages-full hdr-log docs interleavings sim planted adversary fuzz \
 	fuzz-check bench instructions \
-	kubernetes prose check stress full
+	kubernetes prose check publish-check stress full
 
 help:
 	@echo 'make test              every test of the crates, then the harness'
@@ -47,6 +47,7 @@ help:
 	@echo 'make full              what takes a night: long searches and stress; needs root, cargo-fuzz'
 	@echo 'make prose             wording and line lengths'
 	@echo 'make check             formatting, clippy and rustdoc with warnings denied, and prose'
+	@echo 'make publish-check     packages and builds what is published, and uploads nothing'
 
 # The harness goes last, so that its summary is what one sees.
 test:
@@ -179,6 +180,14 @@ check: prose
 			-D warnings || exit 1; \
 	done
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps
+
+# Needs the registry, and a work tree without changes. Each run has a target directory of its own:
+# in one that it knows, cargo takes a changed crate for the one of that version it built before.
+publish-check:
+	mkdir -p $(OUT)
+	target=$$(mktemp -d $(OUT)/publish.XXXXXX) || exit; \
+		$(CARGO) publish --workspace --dry-run --target-dir $$target; \
+		status=$$?; rm -rf $$target; exit $$status
 
 # The table, and what failed runs printed, are in target/stress.
 stress:
