@@ -19,6 +19,22 @@ use crate::time::Timestamp;
 pub const TOTAL_LINGER_LIMITS: u32 = 5;
 
 /// The timers of a connection that has shut down its sending side and waits for the peer's FIN.
+///
+/// ```
+/// use std::time::Duration;
+/// use trust_wire::Timestamp;
+/// use trust_wire::closing::Lingering;
+///
+/// let linger_timeout = Duration::from_secs(2);
+/// let at = |seconds| Timestamp::from_start(Duration::from_secs(seconds));
+/// let mut lingering = Lingering::new(at(10));
+/// assert_eq!(lingering.deadline(linger_timeout), at(12));
+/// // A peer that keeps sending is waited for, but not forever.
+/// for second in 11..20 {
+///     lingering.handle_received(at(second));
+/// }
+/// assert_eq!(lingering.deadline(linger_timeout), at(20));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Lingering {
     /// When the peer last showed a sign of life: a byte or an acknowledgement.

@@ -45,6 +45,33 @@ pub enum Received<'a> {
 /// except that an orderly cause is replaced by a failure while owed bytes are still being sent, or
 /// by a limit that passes before everything is acknowledged. While the peer may still acknowledge
 /// something, only a RST closes the connection.
+///
+/// A [`Turn`](crate::Turn) makes these calls for a socket. By hand, an echo and its end are:
+///
+/// ```
+/// use std::sync::Arc;
+/// use trust_wire::{CloseStep, Connection, Limits, Probe, Reason, Received, Timestamp};
+///
+/// let now = Timestamp::default();
+/// let mut connection = Connection::new(Arc::new(Limits::default()), now);
+///
+/// let Received::Frames(decoded) = connection.handle_received(0, b"\0\0\0\x02hi", now) else {
+///     panic!("one whole frame came");
+/// };
+/// let frames = decoded.frames();
+/// // The kernel takes four of the six bytes; until the rest is sent, nothing is received.
+/// connection.handle_answered(&frames.parts(), frames.count(), 4, now);
+/// assert_eq!(connection.owed(), b"hi");
+/// assert!(!connection.wants_receive());
+/// connection.handle_sent(2, now);
+///
+/// // The client half-closes. Once everything is acknowledged, as the probe says, nothing is left
+/// // to wait for, and the close itself sends the FIN.
+/// connection.handle_end_of_stream();
+/// assert_eq!(connection.poll_cause().map(|cause| cause.reason), Some(Reason::PeerFin));
+/// let all_acknowledged = Probe::default();
+/// assert_eq!(connection.poll_close(now, || all_acknowledged), Some(CloseStep::Close));
+/// ```
 #[derive(Debug)]
 pub struct Connection {
     limits: Arc<Limits>,
@@ -160,6 +187,10 @@ impl Connection {
     /// The answer to what was received: the bytes of `parts`, of which the first `sent` were handed
     /// to the kernel. The rest is owed. `frames` is the number of frames in the answer; each part
     /// begins at a frame's first byte.
+    ///
+    /// # Panics
+    ///
+    /// In debug builds, if the connection still owes an earlier answer.
     pub fn handle_answered(&mut self, parts: &[&[u8]], frames: u64, sent: usize, now: Timestamp) {
         debug_assert!(self.owed().is_empty(), "answered while bytes were owed");
         self.totals.frames_out += frames;

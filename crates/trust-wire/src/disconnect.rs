@@ -3,6 +3,20 @@
 use crate::proxy_header::BadProxyHeader;
 
 /// The cause of a connection's end, with what there is to say about it.
+///
+/// ```
+/// use std::sync::Arc;
+/// use trust_wire::{Connection, During, Limits, Reason, Timestamp};
+///
+/// let now = Timestamp::default();
+/// let mut connection = Connection::new(Arc::new(Limits::default()), now);
+/// connection.handle_received(0, b"\0\0\0\x05hel", now);
+/// connection.handle_end_of_stream();
+///
+/// let cause = connection.cause().expect("the end is decided");
+/// assert_eq!(cause.reason, Reason::TruncatedFrame { have: 7, need: 9 });
+/// assert_eq!((cause.during, cause.errno), (During::Receive, None));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disconnect {
     /// The cause.
@@ -94,6 +108,16 @@ impl Reason {
     ];
 
     /// Where in [`Reason::KINDS`] this kind is.
+    ///
+    /// ```
+    /// use trust_wire::Reason;
+    ///
+    /// let mut ended = [0; Reason::KINDS.len()];
+    /// for reason in [Reason::PeerFin, Reason::RecvTimeout, Reason::PeerFin] {
+    ///     ended[reason.kind()] += 1;
+    /// }
+    /// assert_eq!(ended[Reason::PeerFin.kind()], 2);
+    /// ```
     pub fn kind(&self) -> usize {
         let same = |kind: &Reason| core::mem::discriminant(kind) == core::mem::discriminant(self);
         Reason::KINDS.iter().position(same).expect("every kind is in the table")

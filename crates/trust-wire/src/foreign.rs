@@ -57,6 +57,19 @@ impl Protocol {
     /// count.
     ///
     /// `start` is all that is known of the stream. For frames, where it ends matters.
+    ///
+    /// ```
+    /// use trust_wire::{LengthFormat, Protocol};
+    ///
+    /// let recognise = |start| Protocol::recognise(start, Some(LengthFormat::U32_BE));
+    /// assert_eq!(recognise(b"SSH-2.0-OpenSSH_9.9\r\n"), Some(Protocol::Ssh));
+    ///
+    /// // A peer that writes its length in the wrong byte order.
+    /// let little_endian = LengthFormat::parse("u32le").map(Protocol::Frames);
+    /// assert_eq!(recognise(b"\x05\0\0\0hello"), little_endian);
+    ///
+    /// assert_eq!(recognise(b"\0\0\0\x05hello"), None);
+    /// ```
     pub fn recognise(start: &[u8], expected: Option<LengthFormat>) -> Option<Protocol> {
         let named = [
             (is_http_request(start), Protocol::HttpRequest),
@@ -82,6 +95,16 @@ impl Protocol {
 
 /// The start of a stream that does not consist of the expected frames, or whose first frame was
 /// never completed.
+///
+/// ```
+/// use trust_wire::{LengthFormat, Opening, Protocol};
+///
+/// // As a length this would be 1.2 GB, so a server of frames refuses it. Now it can say why.
+/// let start = b"GET / HTTP/1.1\r\nHost: example.org\r\n";
+/// let opening = Opening::new(start, Some(LengthFormat::U32_BE));
+/// assert_eq!(opening.protocol(), Some(Protocol::HttpRequest));
+/// assert_eq!(opening.bytes(), b"GET / HTTP/1.1\r\nHost: example.or");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
     bytes: [u8; OPENING_MAX],

@@ -27,6 +27,31 @@ const WIDTHS: [(&str, u8); 5] = [("u8", 1), ("u16", 2), ("u24", 3), ("u32", 4), 
 const INCLUSIVE: &str = "+incl";
 
 /// How a [`crate::Decoder`] reads headers.
+///
+/// ```
+/// use trust_wire::{BadLength, Decoder, Format};
+///
+/// /// Two bytes, big-endian, whose highest bit is a flag.
+/// #[derive(Clone, Copy)]
+/// struct Flagged;
+///
+/// impl Format for Flagged {
+///     type Length = u32;
+///
+///     fn header_len(&self) -> usize {
+///         2
+///     }
+///
+///     fn peek(&self, bytes: &[u8]) -> Option<Result<u32, BadLength<u32>>> {
+///         let header = *bytes.first_chunk()?;
+///         Some(Ok(u32::from(u16::from_be_bytes(header) & 0x7fff)))
+///     }
+/// }
+///
+/// let mut decoder = Decoder::with_format(Flagged, 1000);
+/// let decoded = decoder.decode(0, b"\x80\x02hi\0\x01!", usize::MAX);
+/// assert_eq!(decoded.frames().into_iter().collect::<Vec<_>>(), [&b"hi"[..], b"!"]);
+/// ```
 pub trait Format: Copy {
     /// Holds the value of a length field, and any length that a header declares.
     type Length: Copy + Debug + Eq + Into<u64>;

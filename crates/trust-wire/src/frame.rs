@@ -46,6 +46,12 @@ pub fn peek_header(bytes: &[u8]) -> Option<u32> {
 
 /// Appends one frame to `out`.
 ///
+/// ```
+/// let mut out = vec![];
+/// trust_wire::frame::encode_frame(b"hello", &mut out);
+/// assert_eq!(out, b"\0\0\0\x05hello");
+/// ```
+///
 /// # Panics
 ///
 /// If the payload is longer than `u32::MAX` bytes.
@@ -60,6 +66,20 @@ pub fn encode_frame(payload: &[u8], out: &mut Vec<u8>) {
 ///
 /// Both parts hold whole frames and nothing else. To send the same frames again, send
 /// [`Frames::parts`]; to read them, iterate over their payloads.
+///
+/// ```
+/// use trust_wire::Decoder;
+///
+/// let mut decoder = Decoder::new(1000);
+/// let _ = decoder.decode(0, b"\0\0\0\x03o", usize::MAX);
+/// let decoded = decoder.decode(0, b"ne\0\0\0\x03two\0\0\0\0", usize::MAX);
+///
+/// let frames = decoded.frames();
+/// assert_eq!(frames.count(), 3);
+/// assert_eq!(frames.into_iter().collect::<Vec<_>>(), [&b"one"[..], b"two", b""]);
+/// // An echo sends the frames as they are: the assembled one, then those found in place.
+/// assert_eq!(frames.parts(), [&b"\0\0\0\x03one"[..], b"\0\0\0\x03two\0\0\0\0"]);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frames<'a, F = U32Be> {
     format: F,

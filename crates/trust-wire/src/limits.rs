@@ -22,6 +22,27 @@ pub enum Mode {
 pub const LIFETIME_GRACE: Duration = Duration::from_secs(5);
 
 /// What a server allows its connections. `None` turns a limit off.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::time::Duration;
+/// use trust_wire::{Connection, Limits, Mode, Probe, Reason, Timestamp};
+///
+/// let limits = Limits {
+///     mode: Mode::Framed,
+///     timeout: Some(Duration::from_secs(60)),
+///     frame_timeout: None,
+///     ..Limits::default()
+/// };
+/// let accepted_at = Timestamp::default();
+/// let mut connection = Connection::new(Arc::new(limits), accepted_at);
+///
+/// // The peer stays silent for a minute.
+/// let deadline = connection.poll_deadline();
+/// assert_eq!(deadline, accepted_at + Duration::from_secs(60));
+/// connection.handle_deadline(deadline, Probe { asked_at: deadline, ..Probe::default() });
+/// assert_eq!(connection.cause().map(|cause| cause.reason), Some(Reason::RecvTimeout));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// How bytes are understood.

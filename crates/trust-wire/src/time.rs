@@ -8,6 +8,16 @@ use core::time::Duration;
 ///
 /// It takes eight bytes, so a connection can afford several. Additions saturate at
 /// [`Timestamp::NEVER`], so a disabled limit needs no special case.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use trust_wire::Timestamp;
+///
+/// let started = Instant::now();
+/// let now = Timestamp::from_start(started.elapsed());
+/// assert!(now + Duration::from_secs(5) < now.after(None));
+/// assert_eq!(now.after(None), Timestamp::NEVER);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Timestamp(u64);
 

@@ -128,6 +128,61 @@ pub enum Step {
 }
 
 /// One turn of a connection.
+///
+/// ```
+/// use std::sync::Arc;
+/// use trust_wire::turn::{Answer, Bounds, Io, Question, Refusal, Serve, Step, Unread};
+/// use trust_wire::{Connection, Limits, Mode, Probe, ProxyHeader, Readiness, Received, Timestamp};
+/// use trust_wire::Turn;
+///
+/// /// A socket in memory, which has something to receive and takes everything at once.
+/// struct Memory(&'static [u8], Vec<u8>);
+///
+/// impl Io for Memory {
+///     fn receive(&mut self, _room: &mut [u8], rest: &mut [u8]) -> Result<usize, Refusal> {
+///         let (now, later) = self.0.split_at(self.0.len().min(rest.len()));
+///         rest[..now.len()].copy_from_slice(now);
+///         self.0 = later;
+///         if now.is_empty() { Err(Refusal::WouldBlock) } else { Ok(now.len()) }
+///     }
+///     fn send(&mut self, parts: &[&[u8]; 3]) -> Result<usize, Refusal> {
+///         self.1.extend(parts.concat());
+///         Ok(parts.concat().len())
+///     }
+///     fn ask(&mut self, _question: Question) {}
+///     fn probe_sent(&mut self) -> Probe {
+///         Probe::default()
+///     }
+///     fn shutdown_send(&mut self, _patience: Option<std::time::Duration>) {}
+///     fn now(&mut self) -> Timestamp {
+///         Timestamp::default()
+///     }
+/// }
+///
+/// /// Echoes frames.
+/// struct Echo;
+///
+/// impl Serve for Echo {
+///     fn introduce(&mut self, _header: &ProxyHeader) {}
+///     fn answer<'a>(&'a mut self, received: &'a Received<'_>) -> Answer<'a> {
+///         let Received::Frames(decoded) = received else { panic!("the mode is Framed") };
+///         let [first, run] = decoded.frames().parts();
+///         Answer { parts: [first, run, &[]], frames: decoded.count }
+///     }
+/// }
+///
+/// let limits = Limits { mode: Mode::Framed, ..Limits::default() };
+/// let mut connection = Connection::new(Arc::new(limits), Timestamp::default());
+/// let mut io = Memory(b"\0\0\0\x02hi", vec![]);
+/// let mut readiness = Readiness::default();
+/// readiness.note(Unread::Bytes, false); // as an event announced
+///
+/// let mut buffer = [0; 1024];
+/// let mut turn = Turn::new(&mut readiness, Bounds { receives: 16, receive_len: buffer.len() });
+/// assert_eq!(turn.step(&mut connection, &mut io, &mut Echo, &mut buffer), Step::Received(6));
+/// assert_eq!(turn.step(&mut connection, &mut io, &mut Echo, &mut buffer), Step::Over);
+/// assert_eq!(io.1, b"\0\0\0\x02hi");
+/// ```
 #[derive(Debug)]
 pub struct Turn<'a> {
     readiness: &'a mut Readiness,

@@ -74,9 +74,25 @@ impl ProxyHeader {
     /// Both versions are taken. What is wrong is found as soon as it is there, so a stream that has
     /// no header is not waited for.
     ///
+    /// ```
+    /// use trust_wire::{BadProxyHeader, ProxyHeader};
+    ///
+    /// let stream = b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\nhello";
+    /// let (header, len) = ProxyHeader::decode(stream)?.expect("the header is whole");
+    /// let ProxyHeader::Tcp { source, destination } = header else { panic!("a TCP connection") };
+    /// assert_eq!(source.to_string(), "203.0.113.7:4711");
+    /// assert_eq!(destination.to_string(), "192.0.2.1:443");
+    /// assert_eq!(&stream[len..], b"hello");
+    ///
+    /// assert_eq!(ProxyHeader::decode(b"PROXY TCP4 203.0"), Ok(None));
+    /// assert_eq!(ProxyHeader::decode(b"GET / HTTP/1.1"), Err(BadProxyHeader::Missing));
+    /// # Ok::<(), BadProxyHeader>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// What is wrong with it. Close the connection then: the protocol has no answer for it, and the
+    /// bytes must not be taken for the client's (section 2).
     pub fn decode(bytes: &[u8]) -> Result<Option<(ProxyHeader, usize)>, BadProxyHeader> {
         let begins =
             |start: &[u8]| bytes.iter().zip(start).all(|(byte, expected)| byte == expected);

@@ -10,7 +10,7 @@ use super::{ProxyHeader, ProxyVersion, SIGNATURE};
 /// at most 52 bytes here (section 2.2).
 const ENCODED_MAX: usize = 107;
 
-/// The bytes of a header.
+/// The bytes of a header, which it derefs to. See [`ProxyHeader::encode`].
 #[derive(Clone, Copy)]
 pub struct EncodedProxyHeader {
     bytes: [u8; ENCODED_MAX],
@@ -25,7 +25,22 @@ enum Pair {
 }
 
 impl ProxyHeader {
-    /// The header as it goes over the wire. A zone of an IPv6 address has no place in it.
+    /// The header as it goes over the wire. A zone of an IPv6 address has no place in it. If only
+    /// one of the addresses is IPv4, both are written as IPv6 (RFC 4291, section 2.5.5.2).
+    ///
+    /// ```
+    /// use trust_wire::{ProxyHeader, ProxyVersion};
+    ///
+    /// let header = ProxyHeader::Tcp {
+    ///     source: ([203, 0, 113, 7], 4711).into(),
+    ///     destination: ([192, 0, 2, 1], 443).into(),
+    /// };
+    /// let line = header.encode(ProxyVersion::V1);
+    /// assert_eq!(&line[..], b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n");
+    ///
+    /// let binary = header.encode(ProxyVersion::V2);
+    /// assert_eq!(ProxyHeader::decode(&binary), Ok(Some((header, binary.len()))));
+    /// ```
     pub fn encode(&self, version: ProxyVersion) -> EncodedProxyHeader {
         let mut encoded = EncodedProxyHeader { bytes: [0; ENCODED_MAX], len: 0 };
         match version {
