@@ -14,6 +14,20 @@ use socket2::SockAddr;
 pub const UNIX_NAME_MAX: usize = 107;
 
 /// Where a stream socket listens or connects to.
+///
+/// ```
+/// use std::ffi::OsStr;
+/// use std::net::SocketAddr;
+/// use trust_net::{Address, UnixName};
+///
+/// let ip: Address = "[::1]:9900".parse::<SocketAddr>()?.into();
+/// assert_eq!(ip.to_string(), "[::1]:9900");
+/// assert_eq!(Address::from(([127, 0, 0, 1], 9900)).to_string(), "127.0.0.1:9900");
+///
+/// let name = UnixName::parse(OsStr::new("/run/echo.sock")).expect("a path");
+/// assert_eq!(Address::Unix(name).to_string(), "unix:/run/echo.sock");
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Address {
     /// TCP.
@@ -114,8 +128,18 @@ impl Address {
 }
 
 impl UnixName {
-    /// What stands after `unix:`, a path or `@` and a name; `None`: it is empty, too long, or has a
-    /// zero in it.
+    /// What stands after `unix:`, a path or `@` and a name; `None`: it is empty, longer than
+    /// [`UNIX_NAME_MAX`] bytes, or has a zero in it.
+    ///
+    /// ```
+    /// use std::ffi::OsStr;
+    /// use trust_net::UnixName;
+    ///
+    /// let parse = |text| UnixName::parse(OsStr::new(text));
+    /// assert_eq!(parse("/run/echo.sock"), Some(UnixName::Path("/run/echo.sock".into())));
+    /// assert_eq!(parse("@echo"), Some(UnixName::Abstract(b"echo".to_vec())));
+    /// assert_eq!(parse("@"), None);
+    /// ```
     pub fn parse(text: &OsStr) -> Option<UnixName> {
         let bytes = text.as_bytes();
         let (is_name, bytes) = match bytes.strip_prefix(b"@") {

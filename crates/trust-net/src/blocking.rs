@@ -22,6 +22,32 @@ const LOOK_MAX: Duration = Duration::from_millis(100);
 /// A connection that sends and receives frames and blocks meanwhile.
 ///
 /// SO_RCVTIMEO and SO_SNDTIMEO of the stream (`TcpStream::set_read_timeout`) bound each wait.
+///
+/// ```
+/// use std::net::{TcpListener, TcpStream};
+/// use std::thread;
+/// use std::time::Duration;
+/// use trust_net::BlockingConnection;
+/// use trust_net::blocking::RecvFrameError;
+///
+/// let listener = TcpListener::bind(("127.0.0.1", 0))?;
+/// let stream = TcpStream::connect(listener.local_addr()?)?;
+/// stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+/// let mut client = BlockingConnection::new(stream, 65_536)?;
+/// let mut server = BlockingConnection::new(listener.accept()?.0, 1000)?;
+///
+/// client.send_frame(b"hello")?;
+/// assert_eq!(server.recv_frame()?, b"hello");
+/// server.send_frame(b"hello to you")?;
+/// assert_eq!(client.recv_frame()?, b"hello to you");
+///
+/// // Each end waits for the other one's FIN.
+/// let closing = thread::spawn(move || client.close(Duration::from_secs(5)));
+/// assert!(matches!(server.recv_frame(), Err(RecvFrameError::Closed)));
+/// server.close(Duration::from_secs(5))?;
+/// closing.join().expect("close does not panic")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct BlockingConnection {
     stream: TcpStream,

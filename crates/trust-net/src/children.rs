@@ -27,8 +27,60 @@ const ORDER_PAUSE: Duration = Duration::from_millis(100);
 /// Starts the processes that serve clients.
 ///
 /// Next to nothing is safe between `fork(2)` and `exec(2)` in a program with threads, so a child is
-/// another program, or the same one, executed anew. It calls [`channel::take_over`] and serves what
-/// it gets with [`crate::Server::of_connection`].
+/// another program, or the same one, executed anew. It calls [`channel::take_over`], serves what it
+/// gets with [`crate::Server::of_connection`], and sends a [`channel::Report`] in the end. While it
+/// serves it looks for orders ([`channel::next_order`]) when its channel becomes readable, which is
+/// left out here.
+///
+/// ```no_run
+/// use std::io;
+/// use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+/// use std::process::Command;
+/// use std::sync::Arc;
+/// use trust_net::channel::{Report, Unlogged, take_over};
+/// use trust_net::observer::ClientInfo;
+/// use trust_net::service::Echo;
+/// use trust_net::{Event, Launcher, Observer, Server, ServerConfig, socket};
+///
+/// /// Starts this program once more, with an argument that makes it call `serve_one`.
+/// #[derive(Debug)]
+/// struct SameProgram;
+///
+/// impl Launcher for SameProgram {
+///     fn hand_over(&self, client: &ClientInfo) -> Vec<u8> {
+///         client.id.to_be_bytes().to_vec()
+///     }
+///
+///     fn launch(&self, _client: &ClientInfo, channel: OwnedFd) -> io::Result<u32> {
+///         let mut command = Command::new("/proc/self/exe");
+///         Ok(command.arg("serve-one").stdin(channel).spawn()?.id())
+///     }
+/// }
+///
+/// fn serve_one() -> Result<(), Box<dyn std::error::Error>> {
+///     let (stream, words) = take_over(io::stdin().as_fd())?;
+///     let id = u64::from_be_bytes(words.try_into().expect("what hand_over returned"));
+///     let info = ClientInfo::new(id, stream.as_raw_fd(), socket::peer(stream.as_fd())?);
+///     let config = ServerConfig::new(0);
+///     Server::of_connection(config, Echo, Arc::new(Reporter), stream, info)?.run()?;
+///     Ok(())
+/// }
+///
+/// /// Reports to the server how the connection has ended.
+/// struct Reporter;
+///
+/// impl Observer for Reporter {
+///     fn observe(&self, event: &Event<'_>) {
+///         if let Event::Closed { cause, mode, totals, lifetime, path, .. } = *event {
+///             let (reason, unlogged) = (cause.reason, Unlogged::default());
+///             let report =
+///                 Report { reason, was_cut: false, mode, totals, lifetime, path, unlogged };
+///             // Fails only if the server is gone.
+///             let _ = report.send(io::stdin().as_fd());
+///         }
+///     }
+/// }
+/// ```
 pub trait Launcher: fmt::Debug + Send + Sync + 'static {
     /// What a child has to know about its client and its server; at most
     /// [`channel::HAND_OVER_BYTES_MAX`] bytes.

@@ -24,6 +24,24 @@ pub enum Model {
 }
 
 /// How a server is set up.
+///
+/// ```
+/// use std::time::Duration;
+/// use trust_net::wire::{Limits, Mode};
+/// use trust_net::{Address, ServerConfig, UnixName};
+///
+/// let config = ServerConfig {
+///     addresses: vec![
+///         ([127, 0, 0, 1], 9900).into(),
+///         Address::Unix(UnixName::Abstract(b"example".to_vec())),
+///     ],
+///     limits: Limits { mode: Mode::Framed, ..Limits::default() },
+///     workers: 2,
+///     ..ServerConfig::new(9900)
+/// };
+/// assert_eq!(config.max_clients, 1000);
+/// assert_eq!(config.drain_timeout, Duration::from_secs(8));
+/// ```
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Where to listen: on all of these addresses, see [`listen`](crate::listening::listen).
@@ -37,7 +55,8 @@ pub struct ServerConfig {
     /// Longest time for connections to finish after [`Handle::drain`](crate::Handle::drain); zero
     /// cuts them at once.
     pub drain_timeout: Duration,
-    /// How many clients are served at once.
+    /// How many clients are served at once. Further ones are closed cleanly without being served
+    /// ([`Reason::AtCapacity`](trust_wire::Reason::AtCapacity)).
     pub max_clients: usize,
     /// Threads that run event loops; at least one is used.
     pub workers: usize,
@@ -56,7 +75,9 @@ pub struct ServerConfig {
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(8);
 
 impl ServerConfig {
-    /// A server on all addresses of this host, with one event loop and the default limits.
+    /// A server on all addresses of this host, with one event loop and the default limits: 1000
+    /// clients at once, eight seconds to drain. Port 0 is a free one, see
+    /// [`Server::local_addr`](crate::Server::local_addr).
     pub fn new(port: u16) -> ServerConfig {
         ServerConfig {
             addresses: vec![socket::any_address(port).into()],

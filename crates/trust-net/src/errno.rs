@@ -57,6 +57,16 @@ pub enum ErrorClass {
 }
 
 /// What an errno means. On a connection the number decides, whichever of its two calls reported it.
+///
+/// ```
+/// use trust_net::errno::{ErrorClass, Operation, classify};
+///
+/// const ECONNRESET: i32 = 104;
+/// const EMFILE: i32 = 24;
+/// assert_eq!(classify(ECONNRESET, Operation::Send), ErrorClass::Reset);
+/// assert_eq!(classify(ECONNRESET, Operation::Connect), ErrorClass::Refused);
+/// assert_eq!(classify(EMFILE, Operation::Accept), ErrorClass::Exhausted);
+/// ```
 pub fn classify(errno: i32, operation: Operation) -> ErrorClass {
     let errno = Errno::from_raw_os_error(errno);
     match operation {

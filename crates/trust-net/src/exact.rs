@@ -11,6 +11,31 @@ use crate::errno::{self, ErrorClass, Operation};
 
 /// The two socket calls that exact I/O needs, so that a test can put a script in the socket's
 /// place.
+///
+/// ```
+/// use std::io;
+/// use trust_net::{Stream, recv_exact};
+///
+/// /// Has one byte at a time, as a slow network does.
+/// struct Slow(&'static [u8]);
+///
+/// impl Stream for Slow {
+///     fn recv(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+///         let Some((first, rest)) = self.0.split_first() else { return Ok(0) };
+///         buffer[0] = *first;
+///         self.0 = rest;
+///         Ok(1)
+///     }
+///     fn send(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+///         Err(io::ErrorKind::Unsupported.into())
+///     }
+/// }
+///
+/// let mut message = [0; 5];
+/// recv_exact(&mut Slow(b"hello, world"), &mut message)?;
+/// assert_eq!(&message, b"hello");
+/// # Ok::<(), trust_net::ExactError>(())
+/// ```
 pub trait Stream {
     /// Receives at least one byte; 0 means that the peer sent FIN (`recv(2)`).
     ///
@@ -113,7 +138,30 @@ impl ExactError {
     }
 }
 
-/// Receives until `buffer` is full. An empty buffer is full.
+/// Receives until `buffer` is full. An empty buffer is full. SO_RCVTIMEO of the stream
+/// (`TcpStream::set_read_timeout`) bounds each wait, not all of them together.
+///
+/// ```
+/// use std::net::{TcpListener, TcpStream};
+/// use trust_net::{ExactError, recv_exact, send_exact};
+///
+/// let listener = TcpListener::bind(("127.0.0.1", 0))?;
+/// let mut client = TcpStream::connect(listener.local_addr()?)?;
+/// let (mut server, _) = listener.accept()?;
+/// send_exact(&mut client, b"header+pay")?;
+/// drop(client);
+///
+/// let mut header = [0; 7];
+/// recv_exact(&mut server, &mut header)?;
+/// assert_eq!(&header, b"header+");
+///
+/// // The peer closes in the middle of the payload.
+/// let mut payload = [0; 7];
+/// let error = recv_exact(&mut server, &mut payload).expect_err("four bytes are missing");
+/// assert!(matches!(error, ExactError::Disconnected { transferred: 3 }));
+/// assert_eq!(&payload[..error.transferred()], b"pay");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///
@@ -130,7 +178,29 @@ pub fn recv_exact<S: Stream + ?Sized>(stream: &mut S, buffer: &mut [u8]) -> Resu
     Ok(())
 }
 
-/// Sends all of `bytes`: to the kernel, which is not to say that the peer has them.
+/// Sends all of `bytes`: to the kernel, which is not to say that the peer has them. SO_SNDTIMEO of
+/// the stream (`TcpStream::set_write_timeout`) bounds each wait, not all of them together.
+///
+/// ```
+/// use std::net::{TcpListener, TcpStream};
+/// use std::time::Duration;
+/// use trust_net::{ExactError, send_exact};
+///
+/// let listener = TcpListener::bind(("127.0.0.1", 0))?;
+/// let mut client = TcpStream::connect(listener.local_addr()?)?;
+/// client.set_write_timeout(Some(Duration::from_millis(20)))?;
+///
+/// // The server reads nothing, so at last the kernel's buffers are full.
+/// let bytes = [0; 65_536];
+/// let error = loop {
+///     if let Err(error) = send_exact(&mut client, &bytes) {
+///         break error;
+///     }
+/// };
+/// assert!(matches!(error, ExactError::TimedOut { .. }));
+/// assert!(error.transferred() < bytes.len());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 ///

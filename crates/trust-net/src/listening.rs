@@ -152,6 +152,26 @@ impl ListeningSocket {
 /// `socket_mode` before anybody can connect, those that the umask leaves if that is `None`, and is
 /// removed when the socket is dropped.
 ///
+/// ```
+/// use std::io::ErrorKind;
+/// use std::net::Ipv4Addr;
+/// use trust_net::listening::listen;
+/// use trust_net::socket::AcceptedOptions;
+///
+/// let addresses = [1, 2].map(|host| (Ipv4Addr::new(127, 0, 0, host), 0).into());
+/// let listeners = listen(&addresses, AcceptedOptions::default(), None, |_socket| Ok(()))?;
+/// let ports = [0, 1].map(|index: usize| listeners[index].address().ip().map(|ip| ip.port()));
+/// assert_eq!(ports[0], ports[1]);
+///
+/// // A second server cannot have the same port.
+/// let taken = [listeners[0].address().clone()];
+/// let outcome = listen(&taken, AcceptedOptions::default(), None, |_socket| Ok(()));
+/// let error = outcome.expect_err("the port is taken");
+/// assert_eq!(error.error.kind(), ErrorKind::AddrInUse);
+/// assert_eq!(error.address.as_ref(), Some(&taken[0]));
+/// # Ok::<(), trust_net::listening::BindError>(())
+/// ```
+///
 /// # Errors
 ///
 /// The first address that cannot be had. An IPv6 address on a host without IPv6 is left out, as

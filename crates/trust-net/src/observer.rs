@@ -227,6 +227,41 @@ pub enum Event<'a> {
 }
 
 /// Somebody who is told what happens. Calls come from all worker threads and must not block.
+///
+/// ```
+/// use std::net::TcpStream;
+/// use std::sync::{Arc, mpsc};
+/// use std::thread;
+/// use trust_net::service::Echo;
+/// use trust_net::wire::Reason;
+/// use trust_net::{Event, Observer, Server, ServerConfig};
+///
+/// /// Passes on why connections ended.
+/// struct Ends(mpsc::Sender<Reason>);
+///
+/// impl Observer for Ends {
+///     fn observe(&self, event: &Event<'_>) {
+///         if let Event::Closed { cause, .. } = event {
+///             let _ = self.0.send(cause.reason);
+///         }
+///     }
+/// }
+///
+/// let (ends, reasons) = mpsc::channel();
+/// let addresses = vec![([127, 0, 0, 1], 0).into()];
+/// let config = ServerConfig { addresses, ..ServerConfig::new(0) };
+/// let server = Server::bind(config, Echo, Arc::new(Ends(ends)))?;
+/// let address = server.local_addr().ip().expect("a TCP address");
+/// let handle = server.handle();
+/// let serving = thread::spawn(move || server.run());
+///
+/// drop(TcpStream::connect(address)?);
+/// assert_eq!(reasons.recv()?, Reason::PeerFin);
+///
+/// handle.drain();
+/// serving.join().expect("the server does not panic")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Observer: Send + Sync + 'static {
     /// Something happened.
     fn observe(&self, event: &Event<'_>);

@@ -4,7 +4,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use trust_wire::{ProxyHeader, ProxyVersion};
 
-/// A PROXY protocol header that a client sends first, as a proxy does.
+/// A PROXY protocol header that a client sends first, as a proxy does. To send it use
+/// [`ClientStream::send_preface`](crate::ClientStream::send_preface).
+///
+/// ```
+/// use trust_net::wire::ProxyVersion;
+/// use trust_net::{PrefaceSource, ProxyPreface};
+///
+/// let source = PrefaceSource::Address { ip: [203, 0, 113, 7].into(), port: Some(4711) };
+/// let preface = ProxyPreface { version: ProxyVersion::V1, source };
+///
+/// let own = ([192, 0, 2, 2], 50_000).into();
+/// let peer = ([192, 0, 2, 1], 443).into();
+/// let header = preface.header(Some(own), Some(peer)).encode(preface.version);
+/// assert_eq!(&header[..], b"PROXY TCP4 203.0.113.7 192.0.2.1 4711 443\r\n");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyPreface {
     /// Its form.

@@ -24,6 +24,35 @@ pub use crate::config::{Model, ServerConfig};
 pub use crate::shared::{Handle, Summary};
 
 /// A server that is listening.
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::{Shutdown, TcpStream};
+/// use std::sync::Arc;
+/// use std::thread;
+/// use trust_net::service::Echo;
+/// use trust_net::{Server, ServerConfig};
+///
+/// // Port 0: a free one, which the server knows once it listens.
+/// let addresses = vec![([127, 0, 0, 1], 0).into()];
+/// let config = ServerConfig { addresses, ..ServerConfig::new(0) };
+/// let server = Server::bind(config, Echo, Arc::new(()))?;
+/// let address = server.local_addr().ip().expect("a TCP address");
+/// let handle = server.handle();
+/// let serving = thread::spawn(move || server.run());
+///
+/// let mut client = TcpStream::connect(address)?;
+/// client.write_all(b"hello\n")?;
+/// client.shutdown(Shutdown::Write)?;
+/// let mut echo = String::new();
+/// client.read_to_string(&mut echo)?;
+/// assert_eq!(echo, "hello\n");
+///
+/// handle.drain();
+/// let summary = serving.join().expect("the server does not panic")?;
+/// assert_eq!((summary.connections, summary.totals.bytes_in, summary.cut), (1, 6, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Server<S: Service> {
     shared: Arc<Shared<S>>,
     engine: Engine,
@@ -100,6 +129,26 @@ impl<S: Service> Server<S> {
     /// every process that has them: `accept(2)` has no other way not to wait for a client that
     /// another process has accepted.
     ///
+    /// ```
+    /// use std::net::TcpListener;
+    /// use std::sync::Arc;
+    /// use trust_net::service::Echo;
+    /// use trust_net::{Server, ServerConfig};
+    ///
+    /// // As a service manager hands it over.
+    /// let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    /// let address = listener.local_addr()?;
+    ///
+    /// let config = ServerConfig::new(0);
+    /// let server = Server::of_listeners(config, Echo, Arc::new(()), vec![listener.into()])?;
+    /// assert_eq!(server.local_addr().ip(), Some(address));
+    ///
+    /// // Told to stop before it runs, it stops at once.
+    /// server.handle().drain();
+    /// assert_eq!(server.run()?.connections, 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// Out of descriptors for the event loops; what `getsockname(2)` and `setsockopt(2)` report of
@@ -133,6 +182,32 @@ impl<S: Service> Server<S> {
     /// what the observer is told.
     ///
     /// The socket need not be non-blocking, and is not made so: others may use it too.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use std::net::{Shutdown, TcpListener, TcpStream};
+    /// use std::os::fd::AsRawFd;
+    /// use std::sync::Arc;
+    /// use trust_net::observer::ClientInfo;
+    /// use trust_net::service::Echo;
+    /// use trust_net::{Server, ServerConfig};
+    ///
+    /// let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    /// let mut client = TcpStream::connect(listener.local_addr()?)?;
+    /// client.write_all(b"hello\n")?;
+    /// client.shutdown(Shutdown::Write)?;
+    ///
+    /// let (stream, peer) = listener.accept()?;
+    /// let info = ClientInfo::new(1, stream.as_raw_fd(), peer.into());
+    /// let config = ServerConfig::new(0);
+    /// let server = Server::of_connection(config, Echo, Arc::new(()), stream.into(), info)?;
+    /// assert_eq!(server.run()?.totals.bytes_out, 6);
+    ///
+    /// let mut echo = String::new();
+    /// client.read_to_string(&mut echo)?;
+    /// assert_eq!(echo, "hello\n");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -215,7 +290,7 @@ impl<S: Service> Server<S> {
         &self.shared.addresses[0]
     }
 
-    /// What stops this server.
+    /// What stops this server, also before it runs.
     pub fn handle(&self) -> Handle {
         self.shared.handle.clone()
     }

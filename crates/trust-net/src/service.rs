@@ -10,6 +10,55 @@ use crate::address::Peer;
 /// A service: makes a [`Session`] for every client.
 ///
 /// One value serves all worker threads.
+///
+/// ```
+/// use std::net::TcpStream;
+/// use std::sync::Arc;
+/// use std::thread;
+/// use std::time::Duration;
+/// use trust_net::wire::Frames;
+/// use trust_net::{BlockingConnection, Peer, Reply, Server, ServerConfig, Service, Session};
+///
+/// /// Answers each frame with the number of bytes that the client has sent so far.
+/// struct Counting;
+///
+/// /// What one client has sent.
+/// struct Count(usize);
+///
+/// impl Service for Counting {
+///     type Session = Count;
+///
+///     fn accept(&self, _peer: Peer) -> Count {
+///         Count(0)
+///     }
+/// }
+///
+/// impl Session for Count {
+///     fn receive<'a>(&mut self, frames: Frames<'a>, reply: &mut Reply<'a>) {
+///         for payload in frames {
+///             self.0 += payload.len();
+///             reply.write_frame(self.0.to_string().as_bytes());
+///         }
+///     }
+/// }
+///
+/// let addresses = vec![([127, 0, 0, 1], 0).into()];
+/// let config = ServerConfig { addresses, ..ServerConfig::new(0) };
+/// let server = Server::bind(config, Counting, Arc::new(()))?;
+/// let address = server.local_addr().ip().expect("a TCP address");
+/// let handle = server.handle();
+/// let serving = thread::spawn(move || server.run());
+///
+/// let mut client = BlockingConnection::new(TcpStream::connect(address)?, 1000)?;
+/// client.send_frame(b"abc")?;
+/// client.send_frame(b"de")?;
+/// assert_eq!((client.recv_frame()?, client.recv_frame()?), (b"3".to_vec(), b"5".to_vec()));
+/// client.close(Duration::from_secs(5))?;
+///
+/// handle.drain();
+/// serving.join().expect("the server does not panic")?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub trait Service: Send + Sync + 'static {
     /// What belongs to one connection. It is made on accept and dropped however the connection
     /// ends, so that its resources need no release of their own.

@@ -51,13 +51,16 @@ pub struct Handle {
 
 impl Handle {
     /// Stops accepting, finishes every frame whose first byte has been received by now, and ends
-    /// all connections with an orderly close.
+    /// all connections with an orderly close. What is left after
+    /// [`ServerConfig::drain_timeout`](crate::ServerConfig::drain_timeout) is cut. A second call
+    /// changes nothing.
     pub fn drain(&self) {
         self.stop.raise(Stop::Drain);
         (self.wake)();
     }
 
-    /// Cuts what is left.
+    /// Ends all connections at once, with RST where that cuts something off, whether or not the
+    /// server is draining.
     pub fn cut(&self) {
         self.stop.raise(Stop::Cut);
         (self.wake)();

@@ -110,6 +110,12 @@ pub fn unix_peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
 }
 
 /// An address as people write it: IPv4 never in the form `::ffff:192.0.2.1`.
+///
+/// ```
+/// let mapped = "[::ffff:192.0.2.1]:9900".parse()?;
+/// assert_eq!(trust_net::socket::canonical(mapped).to_string(), "192.0.2.1:9900");
+/// # Ok::<(), std::net::AddrParseError>(())
+/// ```
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -27,6 +27,40 @@ const QUEUE_PAUSE_PART: u32 = 8;
 ///
 /// A send that fails does not end it: what the peer had sent before can still be received, and then
 /// how it ended.
+///
+/// Readiness is the caller's to wait for, here with `poll(2)`:
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::net::TcpListener;
+/// use rustix::event::{PollFd, PollFlags, poll};
+/// use trust_net::{ClientStream, Incoming};
+///
+/// let wait = |stream: &ClientStream, what| poll(&mut [PollFd::new(stream, what)], None);
+/// let listener = TcpListener::bind(("127.0.0.1", 0))?;
+/// let address = listener.local_addr()?.into();
+///
+/// let mut stream = ClientStream::begin_connecting(&address, |_socket| {})?;
+/// wait(&stream, PollFlags::OUT)?;
+/// stream.finish_connecting()?;
+/// assert_eq!(stream.send(b"ping"), 4);
+/// stream.half_close();
+///
+/// let (mut server, _) = listener.accept()?;
+/// let mut received = String::new();
+/// server.read_to_string(&mut received)?;
+/// server.write_all(b"pong")?;
+///
+/// let mut buffer = [0; 100];
+/// wait(&stream, PollFlags::IN)?;
+/// assert_eq!(stream.receive(&mut buffer), Incoming::Bytes(4));
+/// assert_eq!((received.as_str(), &buffer[..4]), ("ping", &b"pong"[..]));
+/// assert_eq!(stream.receive(&mut buffer), Incoming::Nothing);
+/// drop(server);
+/// wait(&stream, PollFlags::IN)?;
+/// assert_eq!(stream.receive(&mut buffer), Incoming::End);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct ClientStream {
     socket: Socket,
@@ -93,7 +127,7 @@ impl ClientStream {
         matches!(address, Address::Unix(_)) && errno::of(error) == errno::WOULD_BLOCK
     }
 
-    /// The pause before the next attempt, after so much time with a full accept queue.
+    /// The pause before the next attempt, after so much time with a full accept queue: 1 to 50 ms.
     pub fn queue_pause(waited: Duration) -> Duration {
         (waited / QUEUE_PAUSE_PART).clamp(QUEUE_PAUSE_MIN, QUEUE_PAUSE_MAX)
     }
