@@ -140,6 +140,10 @@ impl Connection {
     /// [`Connection::handle_answered`], before any other method is called.
     ///
     /// While [`Connection::awaits_header`] they are for [`Connection::handle_header`].
+    ///
+    /// # Panics
+    ///
+    /// If `in_room` is larger than the room.
     pub fn handle_received<'a>(
         &mut self,
         in_room: usize,
@@ -206,6 +210,10 @@ impl Connection {
     }
 
     /// The first `count` of the owed bytes were handed to the kernel.
+    ///
+    /// # Panics
+    ///
+    /// If fewer are owed.
     pub fn handle_sent(&mut self, count: usize, now: Timestamp) {
         let unsettled = self.unsettled();
         let began_at = unsettled.owed.since();

@@ -16,6 +16,22 @@ impl Connection {
 
     /// Takes received bytes while the PROXY header is awaited. Once it is whole, returns what it
     /// says and the bytes that follow it, which are those of the stream.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use trust_wire::{Connection, Limits, ProxyHeader, Timestamp};
+    ///
+    /// let limits = Limits { proxy_header: Some(Duration::from_secs(5)), ..Limits::default() };
+    /// let now = Timestamp::default();
+    /// let mut connection = Connection::new(Arc::new(limits), now);
+    /// assert!(connection.awaits_header());
+    ///
+    /// assert_eq!(connection.handle_header(b"PROXY UNKN", now), None);
+    /// let (header, rest) = connection.handle_header(b"OWN\r\nhello", now).expect("it is whole");
+    /// assert_eq!((header, rest), (ProxyHeader::Socket, &b"hello"[..]));
+    /// assert!(!connection.awaits_header());
+    /// ```
     #[inline(never)]
     pub fn handle_header<'a>(
         &mut self,
