@@ -316,7 +316,8 @@ fn a_duration_bounds_the_run_without_a_timeout_too() {
 }
 
 fn the_grace_is_for_the_last_answers_of_a_duration() {
-    const LATE: Duration = Duration::from_millis(500);
+    // Longer than the run, which is long enough to begin on a busy machine.
+    const LATE: Duration = Duration::from_millis(1500);
     let late = |client: &mut Client| {
         let frame = client.frame()?;
         thread::sleep(LATE);
@@ -324,10 +325,10 @@ fn the_grace_is_for_the_last_answers_of_a_duration() {
         client.echo()
     };
     let server = Server::start(late);
-    let seen = document(&server, "--duration 10ms --timeout 0", 0);
+    let seen = document(&server, "--duration 700ms --timeout 0", 0);
     assert_eq!((seen.messages.answered, seen.messages.past_grace), (1, 0));
     assert_eq!(seen.facts["grace"], "5 s");
-    let seen = document(&server, "--duration 10ms --grace 0", 1);
+    let seen = document(&server, "--duration 700ms --grace 0", 1);
     assert_eq!((seen.messages.answered, seen.messages.past_grace), (0, 1));
 
     let refused = run(&server, "--messages 3 --grace 1s").exits_with(64);
