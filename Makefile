@@ -5,7 +5,6 @@ SEEDS ?= 20000
 TIME ?= 60
 SCRIPTS ?= 300
 FROM ?= 0
-PROFILE ?= release
 RUNS ?= 20
 LANES ?= 1
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
@@ -102,19 +101,17 @@ man:
 	$(CARGO) build --quiet --package trustctl --bin trustctl
 	packaging/pages $(OUT)/debug/trustctl $(OUT)
 
-# What a release consists of, in target/dist. PROFILE=dev builds faster.
+# What a release consists of, in target/dist.
 dist:
-	packaging/dist $(PROFILE)
+	packaging/dist
 
-# Contents of the packages, built fast; then everything, on whole systems.
+# Contents of the packages; then everything, on whole systems.
 PACKAGES = TRUSTCTL_DIST=$(OUT)/dist $(CARGO) test --package trustctl --test packages -- --ignored
 
-packages:
-	packaging/dist dev
+packages: dist
 	$(PACKAGES) --skip systems::
 
-packages-full:
-	packaging/dist
+packages-full: dist
 	$(PACKAGES)
 
 # Installs the reader from PyPI, once.

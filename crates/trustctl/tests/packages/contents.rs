@@ -115,6 +115,15 @@ fn the_executable_needs_no_newer_c_library_than_it_says() {
 
 #[test]
 #[ignore = "make packages"]
+fn the_executable_is_smaller_than_four_megabytes() {
+    let script =
+        "dpkg-deb --contents \"$1\" | sed --quiet 's|.*root \\(.*\\) 20.*/bin/trustctl$|\\1|p'";
+    let size: u64 = shell(script, [file(PACKAGE)]).trim().parse().expect("a size");
+    assert!((1_000_000..4_000_000).contains(&size), "{size} bytes");
+}
+
+#[test]
+#[ignore = "make packages"]
 fn units_name_the_user_and_the_place_of_the_package() {
     let script = "dpkg-deb --fsys-tarfile \"$1\" | \
         tar --extract --to-stdout --wildcards './lib/systemd/system/*.service'";
