@@ -254,7 +254,7 @@ impl Plan {
             }
         }
         add("concurrency", "concurrent clients", grouped(self.places.of_all));
-        add("in_flight", "frames in flight per connection", grouped(self.in_flight));
+        add("in_flight", "in flight per connection", grouped(self.in_flight));
         match self.length {
             Length::Messages { clients, each } => {
                 add("clients", "clients", grouped(clients));
@@ -262,7 +262,7 @@ impl Plan {
             }
             Length::Time(time) => {
                 add("duration", "duration", seconds(time));
-                add("grace", "longest wait for the last answers", seconds(self.grace()));
+                add("grace", "wait for the last answers", seconds(self.grace()));
             }
         }
         if !self.options.warm_up.is_zero() {
