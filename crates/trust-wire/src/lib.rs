@@ -8,6 +8,7 @@
 //! - [`frame`]: what is on the wire
 //! - [`decoder`]: from received bytes to whole frames, in place
 //! - [`format`]: where other protocols put the length, and what it counts
+//! - [`message_end`]: where a message ends, in protocols of all kinds
 //! - [`foreign`]: recognises other protocols by the first bytes of a stream
 //! - [`proxy_header`]: which client a proxy is connecting for
 //! - [`connection`]: states, owed bytes and deadlines of one connection
@@ -29,6 +30,7 @@ pub mod foreign;
 pub mod format;
 pub mod frame;
 pub mod limits;
+pub mod message_end;
 mod owed;
 pub mod proxy_header;
 pub mod time;
@@ -41,6 +43,7 @@ pub use foreign::{Opening, Protocol};
 pub use format::{BadLength, CannotSay, Format, LengthFormat};
 pub use frame::{DEFAULT_MAX_PAYLOAD, Frames, HEADER_LEN, U32Be};
 pub use limits::{LIFETIME_GRACE, Limits, Mode};
+pub use message_end::{CountedLine, Found, MessageEnd};
 pub use proxy_header::{BadProxyHeader, EncodedProxyHeader, ProxyHeader, ProxyVersion};
 pub use time::Timestamp;
 pub use turn::{Readiness, Turn};
