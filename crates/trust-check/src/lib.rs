@@ -9,6 +9,7 @@ pub mod case;
 pub mod cases;
 pub mod cause;
 pub mod command;
+pub mod exchange;
 pub mod expect;
 pub mod hint;
 pub mod options;

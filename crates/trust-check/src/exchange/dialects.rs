@@ -1,0 +1,142 @@
+//! Dialects: exchange files in the program, for common protocols.
+//!
+//! Each is a place to start from. Their exchanges only read, or use a key with the prefix
+//! `trustctl-check`.
+
+use super::file;
+use super::protocol::Protocol;
+
+/// An exchange file in the program.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Dialect {
+    /// As it is named on the command line.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub about: &'static str,
+    template: &'static str,
+}
+
+macro_rules! dialect {
+    ($name:literal, $about:literal) => {
+        Dialect {
+            name: $name,
+            about: $about,
+            template: include_str!(concat!("dialects/", $name, ".toml")),
+        }
+    };
+}
+
+/// All of them.
+pub const DIALECTS: &[Dialect] = &[
+    dialect!("dns", "DNS over TCP: questions about localhost"),
+    dialect!("redis", "Redis, RESP2: PING, ECHO, GET"),
+    dialect!("memcached", "memcached: get and set of one key"),
+    dialect!("http", "HTTP/1.1: GET and HEAD of a path"),
+    dialect!("smtp", "SMTP up to EHLO: NOOP, RSET, VRFY, QUIT"),
+    dialect!("ftp", "FTP before a login: NOOP, SYST, FEAT, QUIT"),
+    dialect!("modbus", "Modbus/TCP: a register and a coil are read"),
+    dialect!("mqtt", "MQTT 3.1.1: PINGREQ, SUBSCRIBE"),
+    dialect!("postgres", "PostgreSQL: simple queries of the user postgres"),
+    dialect!("kafka", "Kafka: ApiVersions, Metadata"),
+    dialect!("mysql", "MySQL and MariaDB: the greeting"),
+    dialect!("line", "lines of text, each answered with a line"),
+    dialect!("jsonlines", "JSON-RPC, one document per line"),
+];
+
+/// Where a dialect has the path that it asks for.
+const PATH: &str = "{path}";
+
+/// Where a dialect has the name of the host that it asks.
+const HOST: &str = "{host}";
+
+impl Dialect {
+    /// The dialect of that name.
+    pub fn named(name: &str) -> Option<&'static Dialect> {
+        DIALECTS.iter().find(|dialect| dialect.name == name)
+    }
+
+    /// Whether [`Dialect::text`] can be given a path.
+    pub fn takes_path(&self) -> bool {
+        self.template.contains(PATH)
+    }
+
+    /// The exchange file. `path` is what is asked for, `/health`, and may have the name of the host
+    /// in front, `example.org/health`; `/` of `localhost` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// That the dialect takes no path, or what is wrong with it, in one line.
+    pub fn text(&self, path: Option<&str>) -> Result<String, String> {
+        let Some(path) = path else { return Ok(self.with_path("localhost", "/")) };
+        if !self.takes_path() {
+            return Err(format!("no path in the dialect {}: expected another dialect", self.name));
+        }
+        if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let expected = "expected ASCII characters without spaces; others are written as %NN";
+            return Err(format!("a character that no path has: {expected}"));
+        }
+        let Some(slash) = path.find('/') else {
+            return Err("no slash: expected a path as /health, or HOST/health".to_owned());
+        };
+        let (host, path) = path.split_at(slash);
+        Ok(self.with_path(if host.is_empty() { "localhost" } else { host }, path))
+    }
+
+    /// The protocol that its text describes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dialect::text`]; the text itself has no mistakes.
+    pub fn protocol(&self, path: Option<&str>) -> Result<Protocol, String> {
+        let no_file = |_: &str| Err("a dialect has no files".to_owned());
+        file::parse(self.text(path)?.as_bytes(), self.name, &no_file)
+    }
+
+    fn with_path(&self, host: &str, path: &str) -> String {
+        let escaped = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+        self.template.replace(HOST, &escaped(host)).replace(PATH, &escaped(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_dialect_is_an_exchange_file_with_a_name_and_comments() {
+        for dialect in DIALECTS {
+            let protocol = dialect.protocol(None).unwrap();
+            assert!(!protocol.name.is_empty() && !dialect.about.is_empty());
+            let text = dialect.text(None).unwrap();
+            assert!(text.starts_with("# ") && text.ends_with('\n'), "{}", dialect.name);
+            assert!(!text.contains(PATH) && !text.contains(HOST));
+            assert_eq!(Dialect::named(dialect.name), Some(dialect));
+        }
+        assert_eq!(Dialect::named("smpt"), None);
+    }
+
+    #[test]
+    fn a_path_and_a_host_are_put_into_the_requests() {
+        let http = Dialect::named("http").unwrap();
+        let get = |path| {
+            let protocol = http.protocol(path).unwrap();
+            String::from_utf8(protocol.exchanges[0].send.bytes(0)).unwrap()
+        };
+        assert!(get(None).starts_with("GET / HTTP/1.1\r\nHost: localhost\r\n"));
+        assert!(get(Some("/a\"\\?b={}")).starts_with("GET /a\"\\?b={} HTTP/1.1\r\n"));
+        let with_host = get(Some("example.org:8080/x/y"));
+        assert!(with_host.starts_with("GET /x/y HTTP/1.1\r\nHost: example.org:8080\r\n"));
+        assert!(get(Some("/{host}")).starts_with("GET /{host} HTTP/1.1\r\n"));
+    }
+
+    #[test]
+    fn a_wrong_path_is_explained() {
+        let http = Dialect::named("http").unwrap();
+        for wrong in ["", "health", "/a b", "/\r\nX: y", "/ü", "/\u{7f}"] {
+            let message = http.text(Some(wrong)).unwrap_err();
+            assert!(message.contains(": expected "), "{message}");
+        }
+        let message = Dialect::named("redis").unwrap().text(Some("/")).unwrap_err();
+        assert_eq!(message, "no path in the dialect redis: expected another dialect");
+    }
+}

@@ -1,0 +1,8 @@
+//! Exchanges with a server of any protocol: what is sent, and what has to come back.
+
+pub mod dialects;
+pub mod escapes;
+pub mod file;
+pub mod pattern;
+pub mod protocol;
+pub mod template;

@@ -1,0 +1,177 @@
+//! A protocol, as an exchange file or a dialect describes it. Data alone.
+
+use std::ops::Range;
+
+use trust_wire::MessageEnd;
+
+use super::pattern::Pattern;
+use super::template::Template;
+
+/// A protocol: where its messages end, what a right server of it may do, and exchanges to try.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// For people.
+    pub name: String,
+    /// Where a request ends; `None` if that is not known.
+    pub request_end: Option<MessageEnd>,
+    /// Where the first request of a connection ends, if it is unlike the others (PostgreSQL).
+    pub first_request_end: Option<MessageEnd>,
+    /// Where an answer ends; `None`: after as many bytes as were learned.
+    pub answer_end: Option<AnswerEnd>,
+    /// The longest payload that the server takes, in bytes, where the message has a length field.
+    pub max: Option<u64>,
+    /// Bytes that say which request an answer is for.
+    pub id: Option<IdPlaces>,
+    /// What differs between two right answers to the same request.
+    pub ignore: Vec<Pattern>,
+    /// What a right server may do instead of what a case wants.
+    pub allow: Vec<Allowance>,
+    /// Exchanges at the beginning of each connection, sent whole.
+    pub before: Vec<Exchange>,
+    /// The exchanges to try; at least one.
+    pub exchanges: Vec<Exchange>,
+    /// A request that has to be refused: the connection ends, perhaps after an answer.
+    pub refused: Option<Exchange>,
+    /// Whole exchanges after the start of the server, before its answers count.
+    pub warm_up: u32,
+}
+
+impl Protocol {
+    /// A protocol of which only requests are known: an answer ends after as many bytes as were
+    /// learned. The exchanges are named by their numbers, from 1.
+    pub fn of_requests(name: &str, requests: Vec<Template>) -> Protocol {
+        let exchange = |(send, number): (Template, usize)| Exchange {
+            name: format!("exchange {number}"),
+            send,
+            want: None,
+            ignore: vec![],
+            once: false,
+            closes: false,
+            secret: false,
+        };
+        Protocol {
+            name: name.to_owned(),
+            request_end: None,
+            first_request_end: None,
+            answer_end: None,
+            max: None,
+            id: None,
+            ignore: vec![],
+            allow: vec![],
+            before: vec![],
+            exchanges: requests.into_iter().zip(1..).map(exchange).collect(),
+            refused: None,
+            warm_up: 0,
+        }
+    }
+}
+
+/// Where an answer ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerEnd {
+    /// Where a message of it does.
+    pub message: MessageEnd,
+    /// The answer goes on until a message that begins with a match of this; `None`: it is one
+    /// message.
+    pub last: Option<Pattern>,
+    /// The answer goes on after messages that begin with a match of this. At most one of both is
+    /// there.
+    pub more: Option<Pattern>,
+}
+
+/// Where the id of a request is, and where its answer has it; as many bytes in both. Counted from
+/// the beginning of the message, and before its end in all exchanges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdPlaces {
+    /// In the request.
+    pub send: Range<usize>,
+    /// In the answer.
+    pub want: Range<usize>,
+}
+
+/// One exchange: what is sent, and what has to come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// For people; unique within the file.
+    pub name: String,
+    /// What is sent; empty for a server that speaks first.
+    pub send: Template,
+    /// What has to come back; `None`: what the server answers when it is asked.
+    pub want: Option<Want>,
+    /// What differs between two right answers, beside what the protocol ignores.
+    pub ignore: Vec<Pattern>,
+    /// It can come once per connection.
+    pub once: bool,
+    /// The server ends the connection after the answer.
+    pub closes: bool,
+    /// Its bytes are not to be shown.
+    pub secret: bool,
+}
+
+/// What has to come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// These bytes.
+    Bytes(Template),
+    /// The whole answer matches this.
+    Pattern(Pattern),
+}
+
+/// What a right server of the protocol may do instead of what cases of a kind want.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// Of which cases.
+    pub of: Allowed,
+    /// What it may do.
+    pub instead: Instead,
+    /// What that counts as.
+    pub verdict: AllowedVerdict,
+    /// Where that comes from, for the report. Never empty.
+    pub why: String,
+}
+
+/// Which cases an allowance is about. The names are those of the keys in `[allow]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// `half_close`: the client has sent its FIN and waits for answers.
+    HalfClose,
+    /// `truncated`: a request is cut off by the end of the connection.
+    Truncated,
+    /// `early`: answering before the request is whole.
+    Early,
+    /// `pipelining`: several requests without waiting.
+    Pipelining,
+    /// `pieces`: a request in several segments.
+    Pieces,
+    /// `order`: answers in another order than the requests.
+    Order,
+    /// `goodbye`: what is said before the end of a silent client.
+    Goodbye,
+}
+
+/// What a server may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Instead {
+    /// Anything (`any = true`).
+    Anything,
+    /// End the connection without an answer (`close`).
+    Close,
+    /// Answer the first request alone (`first`).
+    First,
+    /// Not answer (`nothing`).
+    Nothing,
+    /// Give an answer that begins with a match of this.
+    Pattern(Pattern),
+}
+
+/// What something that is allowed counts as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AllowedVerdict {
+    /// `allowed`.
+    #[default]
+    Allowed,
+    /// `warn`.
+    Warn,
+    /// `info`.
+    Info,
+}
