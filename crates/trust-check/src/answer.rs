@@ -7,15 +7,6 @@ use trust_wire::format::LengthFormat;
 /// Bytes that are shown of a payload or an answer.
 const SHOWN_MAX: usize = 16;
 
-/// What was to come back.
-pub fn expectation(payloads: &[&[u8]]) -> String {
-    match payloads {
-        [] => "nothing".to_owned(),
-        [payload] => format!("the echo of a message of {} bytes", grouped(payload.len() as u64)),
-        payloads => format!("the echoes of {} messages, in order", grouped(payloads.len() as u64)),
-    }
-}
-
 /// Says what is wrong with `got` as the answer to these payloads: which message is missing,
 /// changed, cut, merged or out of order. `None` if nothing is. `got` may be anything.
 ///

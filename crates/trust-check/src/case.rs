@@ -68,7 +68,73 @@ pub const TCP_ALONE: &[(&str, &str)] = &[
     ("resources/4", "CLOSE_WAIT needs TCP"),
 ];
 
+/// Cases that need a server which sends back whatever it is sent.
+pub const ECHO_ALONE: &[&str] = &[
+    "framing/2",
+    "framing/3",
+    "framing/4",
+    "framing/5",
+    "framing/9",
+    "framing/10",
+    "framing/11",
+    "framing/12",
+    "framing/13",
+    "framing/15",
+    "framing/19",
+    "partial/3",
+    "partial/9",
+    "partial/11",
+    "pipelining/4",
+    "pipelining/5",
+    "pipelining/6",
+    "pipelining/7",
+    "pipelining/8",
+    "pipelining/9",
+    "pipelining/10",
+    "pipelining/11",
+    "pipelining/12",
+    "pipelining/13",
+    "pipelining/14",
+    "half-close/3",
+    "closing/13",
+    "timing/8",
+];
+
+/// Cases in which a connection has one exchange at most: those that cannot be repeated will do.
+pub const ONE_EXCHANGE: &[&str] = &[
+    "framing/1",
+    "partial/4",
+    "partial/6",
+    "partial/8",
+    "partial/12",
+    "half-close/1",
+    "half-close/6",
+    "closing/3",
+    "closing/9",
+    "closing/10",
+    "limits/4",
+    "limits/5",
+    "timing/3",
+    "timing/9",
+    "recovery/2",
+    "recovery/4",
+    "recovery/5",
+    "recovery/8",
+    "recovery/9",
+];
+
 const A_RST: &str = "a RST needs TCP";
+
+/// Whether the pattern matches the id: it is that id, or has `*` for any characters.
+pub fn matches(pattern: &str, id: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == id,
+        Some((before, after)) => id.strip_prefix(before).is_some_and(|rest| {
+            (0..=rest.len())
+                .any(|skipped| rest.is_char_boundary(skipped) && matches(after, &rest[skipped..]))
+        }),
+    }
+}
 
 impl Isolation {
     /// Whether nothing may run beside it.
@@ -89,9 +155,25 @@ impl Case {
         if let Some((_, why)) = tcp_alone.filter(|_| !setup.is_tcp()) {
             return Some(why);
         }
+        let is_of = |patterns: &[&str]| patterns.iter().any(|pattern| matches(pattern, self.id));
+        if let Some(left_out) = setup.left_out.iter().find(|it| is_of(it.patterns)) {
+            return Some(left_out.why);
+        }
         let needs_several = matches!(self.isolation, Isolation::Several | Isolation::Crowd);
         if needs_several && setup.one_at_a_time {
             return Some("the server serves one client at a time");
+        }
+        if let Some(learned) = &setup.exchanges {
+            let is_echo_alone = ECHO_ALONE.contains(&self.id);
+            let can_be_repeated = learned.exchanges.iter().any(|it| it.is_repeatable());
+            match self.needs {
+                _ if is_echo_alone => return Some("needs a server that sends everything back"),
+                Needs::Process if !is_watched => return Some("needs --pid or --command"),
+                _ if !can_be_repeated && !ONE_EXCHANGE.contains(&self.id) => {
+                    return Some("no exchange can be repeated on a connection");
+                }
+                _ => return None,
+            }
         }
         match (self.needs, &setup.framing) {
             (Needs::Process, _) if !is_watched => Some("needs --pid or --command"),

@@ -61,6 +61,34 @@ const IDLE: [&str; 5] = ["timing/1", "timing/2", "timing/3", "timing/7", "timing
 /// Cases with empty messages among others.
 const EMPTY: [&str; 4] = ["framing/2", "framing/13", "pipelining/4", "pipelining/5"];
 
+/// Cases in which a request comes in pieces.
+const IN_PIECES: [&str; 11] = [
+    "partial/1",
+    "partial/2",
+    "partial/4",
+    "partial/5",
+    "partial/6",
+    "partial/7",
+    "partial/8",
+    "partial/12",
+    "pipelining/3",
+    "timing/4",
+    "recovery/7",
+];
+
+/// Cases in which several requests, or one and a part of another, come together.
+const TOGETHER: [&str; 9] = [
+    "partial/5",
+    "partial/7",
+    "pipelining/1",
+    "pipelining/2",
+    "pipelining/3",
+    "pipelining/15",
+    "half-close/2",
+    "half-close/4",
+    "half-close/5",
+];
+
 /// A cause, and the findings that it explains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
@@ -80,12 +108,13 @@ pub fn find(trial: &mut CaseTrial<'_>, outcomes: &[CaseOutcome]) -> Judged<Vec<C
     let mut add = |text: Option<String>, cases: Vec<&'static str>| {
         causes.extend(text.map(|text| Cause { text, cases }));
     };
+    let is_echo = trial.setup.exchanges.is_none();
     let long = failed(outcomes, &LONG);
-    if long.len() > 1 && (long.contains(&"framing/4") || long.contains(&"framing/5")) {
+    if is_echo && long.len() > 1 && (long.contains(&"framing/4") || long.contains(&"framing/5")) {
         add(smaller_limit(trial)?, long);
     }
     let refused = failed(outcomes, &REFUSED);
-    if refused.len() > 1 && refused.contains(&"framing/6") {
+    if is_echo && refused.len() > 1 && refused.contains(&"framing/6") {
         add(larger_limit(trial.setup)?, refused);
     }
     let idle = failed(outcomes, &IDLE);
@@ -93,8 +122,17 @@ pub fn find(trial: &mut CaseTrial<'_>, outcomes: &[CaseOutcome]) -> Judged<Vec<C
         add(other_timeout(trial)?, idle);
     }
     let empty = failed(outcomes, &EMPTY);
-    if empty.len() > 1 && empty.contains(&"framing/2") {
+    if is_echo && empty.len() > 1 && empty.contains(&"framing/2") {
         add(Some("an empty message is not answered like any other".to_owned()), empty);
+    }
+    let in_pieces = failed(outcomes, &IN_PIECES);
+    if !is_echo && in_pieces.len() > 1 && in_pieces.contains(&"partial/6") {
+        let text = "a request that comes in pieces is not answered as it is in one piece";
+        add(Some(text.to_owned()), in_pieces);
+    }
+    let together = failed(outcomes, &TOGETHER);
+    if !is_echo && together.len() > 1 && together.contains(&"pipelining/1") {
+        add(Some("not all requests of one segment are answered".to_owned()), together);
     }
     let resets: Vec<&str> = outcomes.iter().filter(is_reset).map(|it| it.case.id).collect();
     if resets.len() > 1 {
@@ -169,14 +207,14 @@ fn smaller_limit(trial: &mut CaseTrial<'_>) -> Judged<Option<String>> {
 }
 
 fn comes_back(trial: &mut CaseTrial<'_>, len: u64) -> Judged<bool> {
-    let payload = trial.payload(len);
-    let frame = trial.frame(&payload);
+    let message = trial.message(len);
+    let frame = &message.bytes;
     let patience = TRY_MAX.min(trial.setup.patience);
     let Ok(mut wire) = trial.connect() else { return Ok(false) };
     let mut got = vec![];
-    wire.send_receiving(&frame, &mut got, patience)?;
+    wire.send_receiving(frame, &mut got, patience)?;
     while got.len() < frame.len() && wire.receive_into(&mut got, frame.len(), patience)? {}
-    Ok(got == frame)
+    Ok(got == *frame)
 }
 
 /// The longest message that is not refused, if that is more than the limit that was said.
@@ -228,10 +266,10 @@ fn is_refused(setup: &Setup, len: u64) -> Judged<Option<bool>> {
 /// After how much silence a client that was served is ended, if that is not what was said.
 fn other_timeout(trial: &mut CaseTrial<'_>) -> Judged<Option<String>> {
     let Some(said) = trial.setup.timeout else { return Ok(None) };
-    let payload = trial.payload(32);
+    let message = trial.message(32);
     let served: Judged<Wire<'_>> = trial.connect().and_then(|mut wire| {
-        wire.send(&trial.frame(&payload))?;
-        wire.expect_echo(&[&payload])?;
+        wire.send(&message.bytes)?;
+        wire.expect_answers(&[&message])?;
         Ok(wire)
     });
     let Ok(mut wire) = served else { return Ok(None) };

@@ -12,20 +12,24 @@ use trust_cli::approach::Approach;
 use trust_cli::colours::Colours;
 use trust_cli::command::{Context, Entry, Product};
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::layers::Source;
+use trust_cli::framing::Framing;
+use trust_cli::layers::{Layers, Source};
 use trust_cli::output::{Stdout, Unwritten, document, print, tell};
 use trust_cli::progress::Progress;
 use trust_cli::report_file::{FileId, ReportFile};
 use trust_cli::send_proxy;
 use trust_cli::signals::Stopped;
 use trust_cli::target::{Arguments, Family, ServerSettings, Target};
-use trust_cli::text::{reason, seconds};
+use trust_cli::text::{count, reason, seconds};
 use trust_cli::values::quoted;
 use trust_cli::zone;
 use trust_net::Address;
+use trust_wire::MessageEnd;
 
-use crate::case::Case;
-use crate::cases;
+use crate::case::{self, Case};
+use crate::cases::{self, Effort};
+use crate::exchange::learned::Learned;
+use crate::exchange::protocol::Protocol;
 use crate::expect::Known;
 use crate::options::{
     COMMAND, CheckOptions, EXCLUSIONS, EXPECT, HTML, JUNIT, NAME, PID, SERVER, SETTINGS, again,
@@ -38,7 +42,7 @@ use crate::runner::{self, CasePlan, ProgressListener, Ran};
 use crate::server_command::{
     StartStopLimits, Started, StoppedServer, cannot_start, has_socket, unavailable,
 };
-use crate::setup::{ConnectionPacer, NO_LIMIT, Setup};
+use crate::setup::{ConnectionPacer, LeftOut, NO_LIMIT, Setup};
 use crate::watch::Watch;
 
 /// New connections per second to a server on another host.
@@ -48,11 +52,12 @@ const REMOTE_RATE: u64 = 50;
 const EXPECT_BYTES_MAX: u64 = 1 << 20;
 
 const INTRODUCTION: &str = "\
-Has a conversation with an echo server for each bug that servers of byte
-streams usually have: headers in two pieces, many messages in one, clients
-that leave at the wrong moment. The server has to send every message back.
-A failure says what was expected and what came, what went over the wire, and
-which command tries it again.
+Has a conversation with a server for each bug that servers of byte streams
+usually have: headers in two pieces, many messages in one, clients that leave
+at the wrong moment. An echo server has to send every message back; any other
+has to answer a request as it does when that comes in one piece. A failure
+says what was expected and what came, what went over the wire, and which
+command tries it again.
 
 Examples:
   4 bytes of length before each message:
@@ -64,6 +69,10 @@ Examples:
     trustctl check unix:/run/my-server.sock
   Starts the server, watches its memory and descriptors, stops it:
     trustctl check --command 'my-server --port {port}'
+  A server that does not echo: a known protocol, a file, or one request:
+    trustctl check localhost:6379 --dialect redis
+    trustctl check localhost:7000 --exchange mine.toml
+    trustctl check localhost:7000 --send 'PING\\r\\n'
   One group of cases alone; --list says which there are:
     trustctl check localhost:9900 --case 'partial/*'
   A server that is right, for comparison:
@@ -101,13 +110,17 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     let options = CheckOptions::of(context.layers);
     let patterns = options.case.as_deref().unwrap_or(EVERY_CASE);
     let is_wanted =
-        |case: &&'static Case| patterns.split(',').any(|pattern| cases::matches(pattern, case.id));
+        |case: &&'static Case| patterns.split(',').any(|pattern| case::matches(pattern, case.id));
     let wanted: Vec<&'static Case> = cases::all().filter(is_wanted).collect();
     if options.list {
         return list(options.json, &wanted);
     }
+    let protocol = options.protocol(context.layers)?;
+    if options.print {
+        return print_dialect(&options);
+    }
     let server = ServerAccess::named(context, &options)?;
-    let mut about = about(context, &options, &server)?;
+    let mut about = about(context, &options, &server, protocol.as_ref())?;
     let plan = CasePlan {
         cases: wanted,
         jobs: about.settings.jobs,
@@ -116,7 +129,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     };
     let mut output = ReportOutput::create(context, &options)?;
     let began = Instant::now();
-    match try_all(context, &options, &server, &plan, &mut about, &mut output) {
+    match try_all(context, &options, &server, protocol, &plan, &mut about, &mut output) {
         Ok(ran) => finish(context, &about, output, ran, began.elapsed()),
         Err(Stopped::Signal(signal)) => {
             let (outcomes, exit) = (&[][..], context.stopped_by(signal));
@@ -176,6 +189,7 @@ fn about(
     context: &Context<'_>,
     options: &CheckOptions,
     server: &ServerAccess,
+    protocol: Option<&Protocol>,
 ) -> Result<About, Failure> {
     let layers = context.layers;
     let (target, command, pid, is_unix) = match server {
@@ -193,8 +207,9 @@ fn about(
         command,
         pid,
         send_proxy: preface.map(|preface| send_proxy::described(preface, is_unix)),
-        framing: options.framing(layers)?.to_string(),
-        max_frame_bytes: Some(options.max_frame).filter(|limit| *limit != NO_LIMIT),
+        protocol: protocol.map(|protocol| protocol.name.clone()),
+        framing: framing(options, layers, protocol)?.to_string(),
+        max_frame_bytes: Some(max_frame(options, protocol)).filter(|limit| *limit != NO_LIMIT),
         timeout_sec: timeout(options).map(|time| time.as_secs_f64()),
         one_at_a_time: false,
         max_clients: options.max_clients,
@@ -218,6 +233,38 @@ fn about(
     })
 }
 
+/// How the server tells messages apart, by its protocol or by the flags.
+fn framing(
+    options: &CheckOptions,
+    layers: &Layers,
+    protocol: Option<&Protocol>,
+) -> Result<Framing, Failure> {
+    let Some(protocol) = protocol else { return options.framing(layers) };
+    Ok(match &protocol.request_end {
+        Some(MessageEnd::Length(format)) => Framing::Length(*format),
+        Some(MessageEnd::Bytes(end)) if end == b"\n" => Framing::Line,
+        _ => Framing::Raw,
+    })
+}
+
+/// The longest payload that the server takes, by its protocol or by the flags.
+fn max_frame(options: &CheckOptions, protocol: Option<&Protocol>) -> u64 {
+    protocol.map_or(options.max_frame, |protocol| protocol.max.unwrap_or(NO_LIMIT))
+}
+
+/// Cases that are not tried, and why.
+fn left_out(options: &CheckOptions, is_near: bool, has_protocol: bool) -> Vec<LeftOut> {
+    let mut left_out = vec![];
+    if options.quick {
+        left_out.push(LeftOut { patterns: cases::SLOW, why: "left out by --quick" });
+    }
+    if has_protocol && !is_near && !options.heavy {
+        let why = "the server is on another host: needs --heavy";
+        left_out.push(LeftOut { patterns: cases::HEAVY, why });
+    }
+    left_out
+}
+
 /// The server's timeout, if it is said to have one.
 fn timeout(options: &CheckOptions) -> Option<Duration> {
     options.timeout.filter(|timeout| !timeout.is_zero())
@@ -228,6 +275,7 @@ fn try_all(
     context: &Context<'_>,
     options: &CheckOptions,
     server: &ServerAccess,
+    protocol: Option<Protocol>,
     plan: &CasePlan,
     about: &mut About,
     output: &mut ReportOutput,
@@ -240,8 +288,12 @@ fn try_all(
     let mut setup = Setup {
         address,
         preface: options.send_proxy,
-        framing: options.framing(context.layers)?,
-        max_frame: options.max_frame,
+        framing: framing(options, context.layers, protocol.as_ref())?,
+        max_frame: max_frame(options, protocol.as_ref()),
+        is_quick: options.quick,
+        left_out: left_out(options, is_near, protocol.is_some()),
+        exchanges: protocol.map(Learned::new),
+        unlearned: None,
         timeout: timeout(options),
         patience: options.patience,
         settle: options.settle,
@@ -253,6 +305,11 @@ fn try_all(
         rate: ConnectionPacer::new(options.max_rate.or((!is_near).then_some(REMOTE_RATE))),
         stop: OwnedFd::from(stop),
     };
+    if let Some(learned) = setup.exchanges.as_ref().filter(|_| !is_near) {
+        let is_tried = |case: &&&'static Case| case.misfit(&setup, watch.is_some()).is_none();
+        let tried = plan.cases.iter().filter(is_tried).copied();
+        announce(about, cases::effort(tried, learned.exchanges.len()));
+    }
     let mut lines = Lines { about, output };
     let ran = runner::run(&mut setup, plan, watch.as_ref(), context.signals, stopper, &mut lines);
     lines.output.progress.clear();
@@ -266,6 +323,18 @@ fn try_all(
         ran.signal = ran.signal.or(stopped.signal);
     }
     Ok(ran)
+}
+
+/// Says beforehand what a server on another host has to expect.
+fn announce(about: &About, effort: Effort) {
+    let Effort { connections, resets, pieces } = effort;
+    tell(&format!(
+        "{} gets up to {}, {}, and {} in pieces",
+        about.server(),
+        count(connections as u64, "connection"),
+        count(resets as u64, "reset"),
+        count(pieces as u64, "request")
+    ));
 }
 
 /// Stops the server if it was started here, and says so if it had to be killed.
@@ -473,6 +542,15 @@ fn known_failures(context: &Context<'_>, options: &CheckOptions) -> Result<Known
         let message = format!("{}, line {}: {}", quoted(path), bad.number, bad.problem);
         Failure::new(ExitCode::DataError, message)
     })
+}
+
+/// Prints the exchange file of the dialect, as a place to start from.
+fn print_dialect(options: &CheckOptions) -> Result<ExitCode, Failure> {
+    let usage = |message: String| Failure::new(ExitCode::Usage, message);
+    let dialect = options.dialect.ok_or_else(|| usage("--print needs --dialect".to_owned()))?;
+    let text = dialect.text(options.path.as_deref()).map_err(usage)?;
+    print(text.as_bytes())?;
+    Ok(ExitCode::Success)
 }
 
 fn list(is_json: bool, cases: &[&'static Case]) -> Result<ExitCode, Failure> {

@@ -1,6 +1,6 @@
 //! Failures that are known, so that they do not fail a run.
 
-use crate::cases;
+use crate::{case, cases};
 
 /// Lines that a file may have: more than there will ever be cases.
 const LINES_MAX: usize = 10_000;
@@ -37,7 +37,7 @@ impl Known {
             if name.is_empty() {
                 continue;
             }
-            if !cases::all().any(|case| cases::matches(name, case.id)) {
+            if !cases::all().any(|case| case::matches(name, case.id)) {
                 let name = trust_cli::values::quoted(name);
                 return Err(bad(format!("{name} is no case, and no pattern of one")));
             }
@@ -48,7 +48,7 @@ impl Known {
 
     /// Whether the case is known to fail.
     pub fn names(&self, id: &str) -> bool {
-        self.patterns.iter().any(|pattern| cases::matches(pattern, id))
+        self.patterns.iter().any(|pattern| case::matches(pattern, id))
     }
 }
 

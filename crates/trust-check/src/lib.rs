@@ -4,6 +4,7 @@
 //! [`wire::Wire`], which records every byte, and cannot wait for ever. [`runner`] decides which
 //! cases run when; [`report`] shows what came of them.
 
+pub mod allowance;
 pub mod answer;
 pub mod case;
 pub mod cases;
@@ -12,9 +13,12 @@ pub mod command;
 pub mod exchange;
 pub mod expect;
 pub mod hint;
+pub mod learning;
+
 pub mod options;
 pub mod outcome;
 pub mod report;
+pub mod request;
 pub mod runner;
 pub mod server_command;
 pub mod setup;

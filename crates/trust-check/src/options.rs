@@ -7,18 +7,23 @@ use std::time::Duration;
 use trust_cli::again::{said, shell_word};
 use trust_cli::exclusions::When::Given;
 use trust_cli::exclusions::{Exclusion, not_zero};
-use trust_cli::exit_code::Failure;
+use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
 use trust_cli::layers::Layers;
 use trust_cli::options;
 use trust_cli::send_proxy::SEND_PROXY as PREFACE;
-use trust_cli::settings::ValueKind;
+use trust_cli::settings::{AnySetting, ValueKind};
 use trust_cli::target::{self, Family, ServerSettings, ServerWord};
 use trust_cli::values::{self, parse_count, parse_large_size, parse_up_to, quoted};
 use trust_net::preface::ProxyPreface;
 
-use crate::case::Case;
+use crate::case::{self, Case};
 use crate::cases;
+use crate::exchange::dialects::Dialect;
+use crate::exchange::escapes::{hex_request, text_request};
+use crate::exchange::file;
+use crate::exchange::protocol::Protocol;
+use crate::exchange::template::Template;
 use crate::server_command::has_place;
 use crate::setup::{NO_LIMIT, OnReset};
 
@@ -81,9 +86,43 @@ options! {
         /// [default: found out]
         MAX_CLIENTS max_clients: u64, values::COUNT;
 
+        group "A server that does not echo"
+        /// Check a server of this protocol, which need not echo
+        ///
+        /// Its exchanges only read, or use a key that begins with trustctl-check. --print shows
+        /// them.
+        DIALECT dialect: &'static Dialect, ValueKind::of_parts(
+            "NAME",
+            "dns, ftp, http, jsonlines, kafka, line, memcached, modbus, mqtt, mysql, postgres, \
+             redis or smtp",
+            parse_dialect,
+        );
+        /// Check with the exchanges of this file
+        ///
+        /// It says where a message ends, what is sent, and what may differ.
+        EXCHANGE exchange: PathBuf, values::FILE;
+        /// Check with this request; \r \n \t \0 \\ \xNN
+        ///
+        /// What is answered to it in one piece is what has to be answered always.
+        SEND send: Template, ValueKind::of_parts("TEXT", "text with escapes", text_request);
+        /// The same in hexadecimal
+        SEND_HEX send_hex: Template, ValueKind::of_parts("HEX", "pairs of digits", hex_request);
+        /// What --dialect http asks for, as /health or HOST/health
+        PATH path: String, ValueKind::of_text("PATH", "a path", |text| Some(text.to_owned()));
+        /// Print the exchange file of --dialect, and run no case
+        PRINT print: bool = off, values::SWITCH;
+
         group "Cases"
         /// Only these cases: ids, perhaps with *, separated by commas
         CASE case: String, PATTERNS;
+        /// Leave out cases that take long
+        ///
+        /// Those about time, limits and the process, and some others.
+        QUICK quick: bool = off, values::SWITCH;
+        /// Try limits and resources of a server on another host too
+        ///
+        /// Only for a server that does not echo; others are always tried.
+        HEAVY heavy: bool = off, values::SWITCH;
         /// List the cases, and run none
         LIST list: bool = off, values::SWITCH;
         /// Longest wait for an answer without progress
@@ -156,7 +195,31 @@ pub const EXCLUSIONS: &[Exclusion] = &[
     Exclusion(Given(&PID), Given(&COMMAND), "a server that is started is watched anyway"),
     Exclusion(without_length(&FRAMING), not_zero(&OFFSET), NO_LENGTH),
     Exclusion(without_length(&FRAMING), not_zero(&ADJUST), NO_LENGTH),
+    Exclusion(Given(&DIALECT), Given(&EXCHANGE), ONE_SOURCE),
+    Exclusion(Given(&DIALECT), Given(&SEND), ONE_SOURCE),
+    Exclusion(Given(&DIALECT), Given(&SEND_HEX), ONE_SOURCE),
+    Exclusion(Given(&EXCHANGE), Given(&SEND), ONE_SOURCE),
+    Exclusion(Given(&EXCHANGE), Given(&SEND_HEX), ONE_SOURCE),
+    Exclusion(Given(&SEND), Given(&SEND_HEX), ONE_SOURCE),
+    Exclusion(Given(&DIALECT), Given(&FRAMING), OWN_FRAMING),
+    Exclusion(Given(&DIALECT), Given(&MAX_FRAME), OWN_FRAMING),
+    Exclusion(Given(&EXCHANGE), Given(&FRAMING), OWN_FRAMING),
+    Exclusion(Given(&EXCHANGE), Given(&MAX_FRAME), OWN_FRAMING),
+    Exclusion(Given(&SEND), Given(&FRAMING), NO_FRAMING),
+    Exclusion(Given(&SEND), Given(&MAX_FRAME), NO_FRAMING),
+    Exclusion(Given(&SEND_HEX), Given(&FRAMING), NO_FRAMING),
+    Exclusion(Given(&SEND_HEX), Given(&MAX_FRAME), NO_FRAMING),
 ];
+
+const ONE_SOURCE: &str = "the exchanges come from one place";
+const OWN_FRAMING: &str = "the exchanges say where a message ends";
+const NO_FRAMING: &str = "an exchange file says where a message ends";
+
+/// The dialect of that name.
+fn parse_dialect(text: &str) -> Result<&'static Dialect, String> {
+    let unknown = || format!("expected {}", DIALECT.allowed);
+    Dialect::named(text).ok_or_else(unknown)
+}
 
 /// Checks the settings against each other.
 ///
@@ -168,6 +231,30 @@ pub fn check(layers: &Layers) -> Result<(), Failure> {
 }
 
 impl CheckOptions {
+    /// What the server is asked, unless it echoes.
+    ///
+    /// # Errors
+    ///
+    /// 64 for a path that the dialect does not take, 65 for an invalid exchange file.
+    pub fn protocol(&self, layers: &Layers) -> Result<Option<Protocol>, Failure> {
+        let usage = |setting: &dyn AnySetting, message: String| {
+            Failure::new(layers.blame(&[setting]), format!("{}: {message}", layers.place(setting)))
+        };
+        if let (Some(_), None) = (&self.path, self.dialect) {
+            return Err(usage(&PATH, "it needs --dialect http".to_owned()));
+        }
+        if let Some(dialect) = self.dialect {
+            let protocol = dialect.protocol(self.path.as_deref());
+            return protocol.map(Some).map_err(|message| usage(&PATH, message));
+        }
+        if let Some(path) = &self.exchange {
+            let invalid = |message: String| Failure::new(ExitCode::DataError, message);
+            return file::read(path).map(Some).map_err(invalid);
+        }
+        let request = self.send.as_ref().or(self.send_hex.as_ref());
+        Ok(request.map(|request| Protocol::of_requests("one request", vec![request.clone()])))
+    }
+
     /// How the server tells messages apart.
     ///
     /// # Errors
@@ -185,7 +272,8 @@ impl CheckOptions {
 
 /// Settings that concern the run and not how a case is tried: the command that tries a case again
 /// leaves them out.
-const NOT_AGAIN: [&str; 8] = ["case", "expect", "html", "json", "junit", "list", "seed", "wait"];
+const NOT_AGAIN: [&str; 9] =
+    ["case", "expect", "html", "json", "junit", "list", "quick", "seed", "wait"];
 
 const PATTERNS: ValueKind<String> = ValueKind::of_parts(
     "PATTERN",
@@ -205,7 +293,7 @@ fn parse_patterns(text: &str) -> Result<String, String> {
 
 /// Cases that the pattern names.
 pub fn select(pattern: &str) -> impl Iterator<Item = &'static Case> {
-    cases::all().filter(move |case| cases::matches(pattern, case.id))
+    cases::all().filter(move |case| case::matches(pattern, case.id))
 }
 
 /// The command that tries a case again, without the case itself: program, server, every setting
@@ -230,8 +318,6 @@ pub fn again(layers: &Layers, arguments: &[OsString], family: Family) -> String 
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
-
-    use trust_cli::settings::AnySetting;
 
     use super::*;
 

@@ -41,6 +41,8 @@ pub enum Class {
     UnexpectedPass,
     /// Unwise.
     Warn,
+    /// What the protocol allows.
+    Allowed,
     /// Measured.
     Info,
     /// Not shown.
@@ -55,7 +57,8 @@ impl CaseOutcome {
         match (&self.verdict, self.is_listed) {
             (Verdict::Fail(_), true) => Class::Known,
             (Verdict::Fail(_), false) => Class::Fail,
-            (Verdict::Pass | Verdict::Info(_), true) => Class::UnexpectedPass,
+            (Verdict::Pass | Verdict::Info(_) | Verdict::Allowed(_), true) => Class::UnexpectedPass,
+            (Verdict::Allowed(_), false) => Class::Allowed,
             (Verdict::Pass, false) => Class::Pass,
             (Verdict::Info(_), false) => Class::Info,
             (Verdict::Warn(_), _) => Class::Warn,
@@ -74,6 +77,7 @@ impl Class {
             Class::Known => "known",
             Class::UnexpectedPass => "unexpected",
             Class::Warn => "warn",
+            Class::Allowed => "allowed",
             Class::Info => "info",
             Class::Inconclusive => "inconclusive",
             Class::Skipped => "skipped",

@@ -3,6 +3,7 @@
 mod again;
 mod death;
 mod refused;
+mod with_exchanges;
 
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, Write};
@@ -24,10 +25,11 @@ use crate::cases::{self, GROUPS, resources};
 use crate::cause::{self, Cause};
 use crate::expect::Known;
 use crate::hint::{self, With};
+use crate::learning;
 use crate::outcome::{CaseOutcome, Tries};
 use crate::runner::refused::{Refusals, RunningCase};
 use crate::setup::Setup;
-use crate::transcript::Log;
+use crate::transcript::{Log, Transcript};
 use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::watch::{Death, Watch};
@@ -46,6 +48,10 @@ const PROGRESS: Duration = Duration::from_millis(200);
 /// Most connections that a case beside others usually has: the client limit of a server divided by
 /// this is how many cases may run at the same time.
 const CLIENTS_OF_A_CASE: u64 = 3;
+
+/// Most cases at the same time against a server that does more than echo: some do otherwise with
+/// many clients.
+const JOBS_OF_OTHERS_MAX: usize = 4;
 
 /// Longest wait for the answer to "is it still there?", which comes at once or never.
 const GONE_PATIENCE: Duration = Duration::from_secs(1);
@@ -126,11 +132,19 @@ pub fn run(
     if let Some(watch) = watch {
         run.attend(|| watch.look_at_start(setup))?;
     }
+    if let Some(protocol) = &setup.exchanges {
+        let transcript = Transcript::default();
+        match run.attend(|| learning::learn(setup, protocol, &transcript))? {
+            Ok(learned) => setup.exchanges = Some(learned),
+            Err(why) => setup.unlearned = Some((why, transcript)),
+        }
+    }
     run.run_all(setup, &[first], 1)?;
     run.revive(setup)?;
     // What is wrong with one message need not be wrong with others.
     let with = if run.deaths().is_empty() { With::Half } else { With::Nothing };
-    run.serves = run.serves || run.attend(|| hint::is_served(setup, with))?;
+    let is_echo = setup.exchanges.is_none();
+    run.serves = run.serves || (is_echo && run.attend(|| hint::is_served(setup, with))?);
     if setup.max_clients == Some(1) {
         setup.one_at_a_time = true;
     } else if run.serves {
@@ -153,7 +167,8 @@ pub fn run(
         let (alone, beside): (Vec<_>, Vec<_>) =
             of_group.into_iter().partition(|case| case.isolation.is_alone());
         let room = setup.max_clients.map_or(u64::MAX, |most| (most / CLIENTS_OF_A_CASE).max(1));
-        let jobs = if setup.one_at_a_time { 1 } else { plan.jobs as u64 };
+        let most = if setup.exchanges.is_some() { JOBS_OF_OTHERS_MAX } else { usize::MAX };
+        let jobs = if setup.one_at_a_time { 1 } else { plan.jobs.min(most) as u64 };
         // Cases that wait for a timeout do so side by side, or each would add its timeout to the
         // run.
         let waiting =
@@ -185,12 +200,12 @@ pub fn run(
 /// Whether a second client is served only once the first one has left: until then it waits, or it
 /// is turned away.
 fn serves_one_at_a_time(trial: &mut CaseTrial<'_>) -> Judged<bool> {
-    let [hello, ours] = [trial.payload(16), trial.payload(16)];
+    let [hello, ours] = [trial.message(16), trial.message(16)];
     let mut first = trial.connect()?;
-    first.send(&trial.frame(&hello))?;
-    first.expect_echo(&[&hello])?;
+    first.send(&hello.bytes)?;
+    first.expect_answers(&[&hello])?;
     let mut second = trial.connect()?;
-    second.try_send(&trial.frame(&ours), trial.setup.patience)?;
+    second.try_send(&ours.bytes, trial.setup.patience)?;
     let mut got = vec![];
     if second.receive_into(&mut got, 1, BESIDE_PATIENCE.min(trial.setup.patience))? {
         return Ok(false);
@@ -436,7 +451,8 @@ impl Run<'_> {
 
     fn take(&mut self, mut outcome: CaseOutcome) {
         if outcome.case.id == FIRST {
-            self.serves = !matches!(outcome.verdict, Verdict::Fail(_));
+            let is_wrong = |it: &Verdict| matches!(it, Verdict::Fail(_) | Verdict::Inconclusive(_));
+            self.serves = !is_wrong(&outcome.verdict);
         }
         if !self.plan.cases.iter().any(|case| case.id == outcome.case.id) {
             return;
@@ -469,13 +485,13 @@ impl RunnerShared<'_> {
             let is_put_off = (has_died || may_end) && !self.stopped.load(Ordering::Relaxed);
             return CaseOutcome { is_put_off, ..not_tried(case, why) };
         }
-        let mut trial = CaseTrial::new(setup, case.id, self.watch);
+        let trial = CaseTrial::new(setup, case.id, self.watch);
         let beside = {
             let mut running = lock(running);
             running.push(RunningCase { id: case.id, transcript: trial.transcript().clone() });
             running.len() - 1
         };
-        let mut outcome = try_case(&mut trial, case);
+        let mut outcome = try_case(trial, case);
         let has_failed = matches!(outcome.verdict, Verdict::Fail(_));
         let together: Vec<_> = lock(running).iter().map(|case| case.id).collect();
         let beside = beside.max(together.len() - 1);
@@ -497,7 +513,7 @@ impl RunnerShared<'_> {
         }
         lock(running).retain(|other| other.id != case.id);
         lock(self.refusals).handle_end(case.id, &outcome.log);
-        if has_failed && case.id == FIRST {
+        if has_failed && case.id == FIRST && setup.exchanges.is_none() {
             outcome.hint = hint::needless_preface(setup)
                 .or_else(|| hint::other_framing(setup))
                 .or_else(|| hint::other_protocol(setup))
@@ -531,9 +547,16 @@ impl RunnerShared<'_> {
     }
 }
 
-fn try_case(trial: &mut CaseTrial<'_>, case: &'static Case) -> CaseOutcome {
+fn try_case(mut trial: CaseTrial<'_>, case: &'static Case) -> CaseOutcome {
     let started = Instant::now();
-    let verdict = (case.run)(trial).unwrap_or_else(|verdict| verdict);
+    let verdict = match &trial.setup.exchanges {
+        None => (case.run)(&mut trial).unwrap_or_else(|verdict| verdict),
+        Some(learned) => {
+            let verdict;
+            (trial, verdict) = with_exchanges::judge(trial, learned, case);
+            verdict
+        }
+    };
     let (log, took) = (trial.transcript().log(), started.elapsed());
     let tries = Tries { tries: 1, failed: 0, beside: 0 };
     CaseOutcome { case, verdict, tries, is_put_off: false, is_listed: false, hint: None, log, took }

@@ -9,6 +9,11 @@ use trust_cli::framing::Framing;
 use trust_net::Address;
 use trust_net::preface::ProxyPreface;
 
+use crate::exchange::learned::Learned;
+use crate::request::Request;
+use crate::transcript::Transcript;
+use crate::verdict::Verdict;
+
 /// The longest payload of cases for which only "large" matters: more than kernels buffer by
 /// default, and small enough for a slow path.
 pub const LARGE_MAX: u64 = 4 * 1024 * 1024;
@@ -26,6 +31,14 @@ pub struct Setup {
     pub preface: Option<ProxyPreface>,
     /// How it tells messages apart.
     pub framing: Framing,
+    /// Whether little time is to be taken.
+    pub is_quick: bool,
+    /// Cases that are not tried.
+    pub left_out: Vec<LeftOut>,
+    /// What it is asked and answers; `None`: it sends every message back.
+    pub exchanges: Option<Learned>,
+    /// Why it is not known what it answers, and what went over the wires to find out.
+    pub unlearned: Option<(Verdict, Transcript)>,
     /// The longest payload that it takes, in bytes; [`NO_LIMIT`] if it takes any.
     pub max_frame: u64,
     /// Its timeout for silent clients, if the user said so: cases about time judge only then.
@@ -49,6 +62,15 @@ pub struct Setup {
     pub rate: ConnectionPacer,
     /// Readable once the run is to end.
     pub stop: OwnedFd,
+}
+
+/// Cases that are not tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Patterns of their ids.
+    pub patterns: &'static [&'static str],
+    /// Why not.
+    pub why: &'static str,
 }
 
 /// What a RST means where a FIN would do.
@@ -78,6 +100,12 @@ impl Setup {
     /// Whether the server is reached over TCP, and not over a unix socket.
     pub fn is_tcp(&self) -> bool {
         self.address.ip().is_some()
+    }
+
+    /// Whether it is known which messages are too long for the server. An echo server is said to
+    /// have no limit, or a limit.
+    pub fn has_limit(&self) -> bool {
+        self.exchanges.as_ref().is_none_or(|learned| learned.protocol.max.is_some())
     }
 
     /// The longest payload that a frame of this server can declare and that it takes.
@@ -111,6 +139,14 @@ impl Setup {
     /// The same, with room for one more.
     pub fn crowd(&self, wanted: usize) -> usize {
         self.together(wanted + 1).saturating_sub(1)
+    }
+
+    /// A short message.
+    pub fn hello(&self) -> Request {
+        match self.exchanges.as_ref().and_then(|it| Some((it, it.exchanges.first()?))) {
+            Some((learned, first)) => Request::copy_of(first, learned),
+            None => Request::echo(&self.framing, &vec![b'-'; self.payload_len(1)]),
+        }
     }
 
     /// A payload length near the wanted one that the server takes.

@@ -76,14 +76,22 @@ pub enum What {
 pub struct Excerpt {
     /// How many.
     pub len: usize,
-    /// The first of them.
+    /// The first of them; none if they are secret.
     pub first: Vec<u8>,
+    /// Whether they are not to be shown.
+    pub is_secret: bool,
 }
 
 impl Excerpt {
     /// Keeps the beginning.
     pub fn of(bytes: &[u8]) -> Excerpt {
-        Excerpt { len: bytes.len(), first: bytes[..bytes.len().min(BYTES_KEPT)].to_vec() }
+        let first = bytes[..bytes.len().min(BYTES_KEPT)].to_vec();
+        Excerpt { len: bytes.len(), first, is_secret: false }
+    }
+
+    /// Keeps none of so many bytes.
+    pub fn of_secret(len: usize) -> Excerpt {
+        Excerpt { len, first: vec![], is_secret: true }
     }
 }
 

@@ -1,11 +1,15 @@
 //! One case being tried: its connections, payloads and transcript.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use trust_cli::framing::Framing;
 use trust_cli::random::{SplitMix, mix};
+use trust_wire::format::LengthFormat;
 
+use crate::exchange::learned::{Learned, LearnedExchange};
+use crate::request::Request;
 use crate::setup::Setup;
 use crate::transcript::{Transcript, What};
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
@@ -16,9 +20,13 @@ use crate::wire::{self, PathKind, Wire};
 const ROOM_MAX: Duration = Duration::from_millis(500);
 const ROOM_LOOK: Duration = Duration::from_millis(20);
 
-/// Bytes of a payload below which a server takes seconds for the messages that fill the buffers of
+/// Bytes of an answer below which a server takes seconds for the messages that fill the buffers of
 /// two kernels.
-const UNREAD_PAYLOAD_MIN: usize = 64;
+const UNREAD_ANSWER_MIN: usize = 64;
+
+/// The same of a server that does more for a message than to send it back, and that may have a
+/// limit on the messages of a connection.
+const LEARNED_ANSWER_MIN: usize = 4096;
 
 /// One case being tried.
 #[derive(Debug)]
@@ -32,14 +40,31 @@ pub struct CaseTrial<'s> {
     pub watch: Option<&'s Watch>,
     connections: u32,
     random: SplitMix,
+    /// The exchanges that messages are copies of, in turn; none for an echo server.
+    exchanges: Vec<Arc<LearnedExchange>>,
+    drawn: usize,
 }
 
 impl<'s> CaseTrial<'s> {
     /// A trial of the case with that id. Its payloads depend on the run's seed and the id alone.
     pub fn new(setup: &'s Setup, id: &'static str, watch: Option<&'s Watch>) -> CaseTrial<'s> {
         let name = id.bytes().fold(setup.seed, |state, byte| mix(state ^ u64::from(byte)));
-        let transcript = Transcript::default();
-        CaseTrial { id, setup, transcript, watch, connections: 0, random: SplitMix::new(name) }
+        let (transcript, random) = (Transcript::default(), SplitMix::new(name));
+        let exchanges = setup.exchanges.as_ref().map_or_else(Vec::new, Learned::usual);
+        CaseTrial { id, setup, transcript, watch, connections: 0, random, exchanges, drawn: 0 }
+    }
+
+    /// The same trial with messages that are copies of these exchanges, in turn.
+    #[must_use]
+    pub fn drawing_from(mut self, exchanges: Vec<Arc<LearnedExchange>>) -> CaseTrial<'s> {
+        (self.exchanges, self.drawn) = (exchanges, 0);
+        self
+    }
+
+    /// The same trial, which goes on with that transcript.
+    #[must_use]
+    pub fn with_transcript(self, transcript: &Transcript) -> CaseTrial<'s> {
+        CaseTrial { transcript: transcript.clone(), ..self }
     }
 
     /// What went over its wires.
@@ -47,12 +72,23 @@ impl<'s> CaseTrial<'s> {
         &self.transcript
     }
 
-    /// A new connection.
+    /// A new connection, on which everything was exchanged that is before the first message.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::connect`] and [`Wire::exchange_beginning`].
+    pub fn connect(&mut self) -> Judged<Wire<'s>> {
+        let mut wire = self.connect_alone()?;
+        wire.exchange_beginning()?;
+        Ok(wire)
+    }
+
+    /// A new connection on which nothing was exchanged.
     ///
     /// # Errors
     ///
     /// As [`Wire::connect`].
-    pub fn connect(&mut self) -> Judged<Wire<'s>> {
+    pub fn connect_alone(&mut self) -> Judged<Wire<'s>> {
         self.connections += 1;
         Wire::connect(self.setup, self.connections, &self.transcript)
     }
@@ -71,7 +107,9 @@ impl<'s> CaseTrial<'s> {
     ///
     /// As [`Wire::connect`].
     pub fn connect_as(&self, number: u32) -> Judged<Wire<'s>> {
-        Wire::connect(self.setup, number, &self.transcript)
+        let mut wire = Wire::connect(self.setup, number, &self.transcript)?;
+        wire.exchange_beginning()?;
+        Ok(wire)
     }
 
     /// The same over a narrow path, where a server has to wait for a client that does not read much
@@ -82,17 +120,15 @@ impl<'s> CaseTrial<'s> {
     /// As [`Wire::connect`].
     pub fn connect_narrow(&mut self) -> Judged<Wire<'s>> {
         self.connections += 1;
-        Wire::connect_over(self.setup, self.connections, &self.transcript, PathKind::Narrow)
+        let (setup, number) = (self.setup, self.connections);
+        let mut wire = Wire::connect_over(setup, number, &self.transcript, PathKind::Narrow)?;
+        wire.exchange_beginning()?;
+        Ok(wire)
     }
 
     /// A payload of about that length: as long as the server takes.
     pub fn payload(&mut self, wanted: u64) -> Vec<u8> {
-        let len = self.setup.payload_len(wanted);
-        let mut payload = Vec::with_capacity(len + 8);
-        while payload.len() < len {
-            payload.extend_from_slice(&self.random.next_u64().to_le_bytes());
-        }
-        payload.truncate(len);
+        let mut payload = self.garbage(self.setup.payload_len(wanted));
         if self.setup.framing == Framing::Line {
             // Text without a newline.
             payload.iter_mut().for_each(|byte| *byte = b' ' + *byte % 95);
@@ -100,45 +136,89 @@ impl<'s> CaseTrial<'s> {
         payload
     }
 
-    /// A payload for answers that are left unread.
+    /// A message with that payload to an echo server.
+    pub fn echo(&self, payload: &[u8]) -> Request {
+        Request::echo(&self.setup.framing, payload)
+    }
+
+    /// A message with a payload of about that length, or the next of the exchanges.
+    pub fn message(&mut self, wanted: u64) -> Request {
+        let Some(learned) = &self.setup.exchanges else {
+            let payload = self.payload(wanted);
+            return self.echo(&payload);
+        };
+        let exchange = &self.exchanges[self.drawn % self.exchanges.len()];
+        self.drawn += 1;
+        Request::copy_of(exchange, learned)
+    }
+
+    /// A message whose answer is left unread.
     ///
     /// # Errors
     ///
-    /// Skipped if messages are so short that a server is busy with them long before it has to wait
-    /// for its client.
-    pub fn unread_payload(&mut self, wanted: u64) -> Judged<Vec<u8>> {
-        let payload = self.payload(wanted);
-        match payload.len() < UNREAD_PAYLOAD_MIN {
+    /// Skipped if answers are so short that a server is busy with messages long before it has to
+    /// wait for its client.
+    pub fn unread_message(&mut self, wanted: u64) -> Judged<Request> {
+        let message = self.long_answer(wanted)?;
+        match message.answer_len() < UNREAD_ANSWER_MIN {
             true => Err(Verdict::skipped(
                 "messages are too short here: a server is busy with them and not kept waiting",
             )),
-            false => Ok(payload),
+            false => Ok(message),
         }
     }
 
-    /// The payload as it goes over the wire.
-    pub fn frame(&self, payload: &[u8]) -> Vec<u8> {
-        self.setup.framing.encode(payload)
-    }
-
-    /// Payloads of at most `each` bytes that are about `total` bytes together.
-    pub fn payloads(&mut self, each: u64, total: u64) -> Vec<Vec<u8>> {
-        let count = total.div_ceil(self.setup.payload_len(each).max(1) as u64).max(1);
-        (0..count).map(|_| self.payload(each)).collect()
-    }
-
-    /// A header that declares one byte more than the server takes.
+    /// A message that is sent again and again.
     ///
     /// # Errors
     ///
-    /// Skipped if there is no such header.
-    pub fn refused_header(&self) -> Judged<Vec<u8>> {
-        let Framing::Length(format) = self.setup.framing else {
-            return Err(Verdict::skipped("this framing has no length field"));
+    /// Skipped if a server that does not echo answers so little that it may end the connection
+    /// first, as it takes a limited number of messages.
+    pub fn long_answer(&mut self, wanted: u64) -> Judged<Request> {
+        let message = self.message(wanted);
+        match self.setup.exchanges.is_some() && message.answer_len() < LEARNED_ANSWER_MIN {
+            true => Err(Verdict::skipped("no exchange has a long answer")),
+            false => Ok(message),
+        }
+    }
+
+    /// Messages of at most `each` bytes that are about `total` bytes together.
+    pub fn messages(&mut self, each: u64, total: u64) -> Vec<Request> {
+        let each_len = match self.setup.exchanges {
+            None => self.setup.payload_len(each).max(1) as u64,
+            Some(_) => each,
+        };
+        (0..total.div_ceil(each_len).max(1)).map(|_| self.message(each)).collect()
+    }
+
+    /// So many bytes that are no message.
+    pub fn garbage(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(len + 8);
+        while bytes.len() < len {
+            bytes.extend_from_slice(&self.random.next_u64().to_le_bytes());
+        }
+        bytes.truncate(len);
+        bytes
+    }
+
+    /// Bytes that the server has to refuse: a header that declares one byte more than it takes, or
+    /// what the protocol names.
+    ///
+    /// # Errors
+    ///
+    /// Skipped if there are no such bytes.
+    pub fn refused(&self) -> Judged<Vec<u8>> {
+        if let Some(refused) = self.setup.exchanges.as_ref().and_then(Learned::refused) {
+            return Ok(refused);
+        }
+        let format = self.length_format()?;
+        let (Some(above), true) = (self.setup.max_frame.checked_add(1), self.setup.has_limit())
+        else {
+            return Err(Verdict::skipped("no message is known that has to be refused"));
         };
         let mut header = vec![];
         format
-            .encode(self.setup.max_frame.saturating_add(1), &mut header)
+            .encode(above, &mut header)
             .map_err(|_| Verdict::skipped("the length field cannot say more than the limit"))?;
         Ok(header)
     }
@@ -147,16 +227,31 @@ impl<'s> CaseTrial<'s> {
     ///
     /// # Errors
     ///
-    /// Skipped without a length field.
+    /// Skipped without a length field, or if the longest message is not known.
     pub fn longest_header(&self) -> Judged<Vec<u8>> {
-        let Framing::Length(format) = self.setup.framing else {
-            return Err(Verdict::skipped("this framing has no length field"));
-        };
+        let format = self.length_format()?;
+        if !self.setup.has_limit() {
+            return Err(Verdict::skipped("the longest message is not known"));
+        }
         let mut header = vec![];
         format
             .encode(self.setup.payload_max(), &mut header)
             .expect("a length that the field can say");
         Ok(header)
+    }
+
+    /// The length field that messages have.
+    ///
+    /// # Errors
+    ///
+    /// Skipped if they have none.
+    pub fn length_format(&self) -> Judged<LengthFormat> {
+        match self.setup.framing {
+            Framing::Length(format) => Ok(format),
+            Framing::Raw | Framing::Line => {
+                Err(Verdict::skipped("this framing has no length field"))
+            }
+        }
     }
 
     /// A part of a header, of about half of it.
@@ -165,7 +260,14 @@ impl<'s> CaseTrial<'s> {
     ///
     /// Skipped if a header cannot be cut.
     pub fn cut_header(&mut self) -> Judged<Vec<u8>> {
-        let header = self.longest_header()?;
+        let header = match self.setup.exchanges {
+            None => self.longest_header()?,
+            Some(_) => {
+                let mut header = self.message(0).bytes;
+                header.truncate(self.length_format()?.header_len());
+                header
+            }
+        };
         match header.len() / 2 {
             0 => Err(Verdict::skipped("a header of one byte cannot be cut")),
             half => Ok(header[..half].to_vec()),
@@ -176,22 +278,23 @@ impl<'s> CaseTrial<'s> {
     ///
     /// # Errors
     ///
-    /// Skipped if a payload cannot be cut, and without a length field: what is a message without
-    /// its newline differs from server to server.
+    /// Skipped if a payload cannot be cut, and from an echo server without a length field: what is
+    /// a message without its newline differs from one to the other.
     pub fn cut_payload(&mut self, wanted: u64) -> Judged<Vec<u8>> {
-        let Framing::Length(format) = self.setup.framing else {
-            return Err(Verdict::skipped("this framing has no length field"));
+        let message = self.message(wanted);
+        let begin = match (self.length_format(), &self.setup.exchanges) {
+            (Ok(format), _) => format.header_len(),
+            (Err(_), Some(_)) => 0,
+            (Err(why), None) => return Err(why),
         };
-        let payload = self.payload(wanted);
-        match payload.len() / 2 {
+        let whole = match &self.setup.exchanges {
+            None => message.bytes.len(),
+            Some(learned) => learned.first_request_len(&message.bytes),
+        };
+        match whole.saturating_sub(begin) / 2 {
             0 => Err(Verdict::skipped("a payload of one byte cannot be cut")),
-            half => Ok(self.frame(&payload)[..format.header_len() + half].to_vec()),
+            half => Ok(message.bytes[..begin + half].to_vec()),
         }
-    }
-
-    /// The payloads as they go over the wire, one after the other.
-    pub fn frames(&self, payloads: &[Vec<u8>]) -> Vec<u8> {
-        payloads.iter().flat_map(|payload| self.frame(payload)).collect()
     }
 
     /// A number below `end`.
@@ -240,12 +343,27 @@ impl<'s> CaseTrial<'s> {
         }
     }
 
-    /// A client has one message echoed and leaves.
-    fn greet(&mut self) -> Judged<()> {
-        let hello = self.payload(32);
+    /// A new client has the exchange answered, sent in one piece, and leaves.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::send`] and [`Wire::expect_answers`].
+    pub fn exchange_whole(&mut self, exchange: &Arc<LearnedExchange>) -> Judged<()> {
+        let Some(learned) = &self.setup.exchanges else { return Ok(()) };
+        let message = Request::copy_of(exchange, learned);
         let mut wire = self.connect()?;
-        wire.send(&self.frame(&hello))?;
-        wire.expect_echo(&[&hello])?;
+        wire.send(&message.bytes)?;
+        wire.expect_answers(&[&message])?;
+        wire.close();
+        Ok(())
+    }
+
+    /// A client has one message answered and leaves.
+    fn greet(&mut self) -> Judged<()> {
+        let hello = self.message(32);
+        let mut wire = self.connect()?;
+        wire.send(&hello.bytes)?;
+        wire.expect_answers(&[&hello])?;
         wire.close();
         Ok(())
     }

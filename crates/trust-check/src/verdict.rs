@@ -7,8 +7,11 @@ pub enum Verdict {
     Pass,
     /// A bug.
     Fail(Finding),
-    /// Allowed, but unwise.
+    /// Unwise, though no bug.
     Warn(Finding),
+    /// Not what the case wants, but the protocol says that a right server may do it: what it did,
+    /// and where that is said.
+    Allowed(String),
     /// Measured, and not judged.
     Info(String),
     /// What was to be shown could not be shown, and why.
@@ -26,6 +29,19 @@ pub struct Finding {
     pub got: String,
     /// What shows it, which decides what a failure counts that does not come again.
     pub evidence: Evidence,
+    /// What came where an answer or an end belongs, if that is what is wrong.
+    pub seen: Option<SeenInstead>,
+}
+
+/// What came where an answer or an end belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenInstead {
+    /// Right answers that came before.
+    pub answers: usize,
+    /// What came after them.
+    pub rest: Vec<u8>,
+    /// Whether the server ended the connection.
+    pub is_over: bool,
 }
 
 /// What a finding rests on.
@@ -60,13 +76,23 @@ impl Verdict {
         expected: impl Into<String>,
         got: impl Into<String>,
     ) -> Verdict {
-        Verdict::Fail(Finding { expected: expected.into(), got: got.into(), evidence })
+        Verdict::Fail(Finding { expected: expected.into(), got: got.into(), evidence, seen: None })
     }
 
-    /// Allowed, but unwise.
+    /// The same failure, with what came.
+    #[must_use]
+    pub fn having_seen(self, answers: usize, rest: &[u8], is_over: bool) -> Verdict {
+        let seen = Some(SeenInstead { answers, rest: rest.to_vec(), is_over });
+        match self {
+            Verdict::Fail(finding) => Verdict::Fail(Finding { seen, ..finding }),
+            other => other,
+        }
+    }
+
+    /// Unwise, though no bug.
     pub fn warn(expected: impl Into<String>, got: impl Into<String>) -> Verdict {
         let evidence = Evidence::Time;
-        Verdict::Warn(Finding { expected: expected.into(), got: got.into(), evidence })
+        Verdict::Warn(Finding { expected: expected.into(), got: got.into(), evidence, seen: None })
     }
 
     /// Words a failure differently, for the same reasons; any other verdict stays.
@@ -76,8 +102,8 @@ impl Verdict {
         got: impl FnOnce(String) -> String,
     ) -> Verdict {
         match self {
-            Verdict::Fail(Finding { got: was, evidence, .. }) => {
-                Verdict::Fail(Finding { expected: expected.into(), got: got(was), evidence })
+            Verdict::Fail(Finding { got: was, evidence, seen, .. }) => {
+                Verdict::Fail(Finding { expected: expected.into(), got: got(was), evidence, seen })
             }
             other => other,
         }

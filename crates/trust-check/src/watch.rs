@@ -493,10 +493,11 @@ fn zombies(tree: &[Process], root: u32) -> u64 {
 
 /// One client with one message.
 fn greet(setup: &Setup) -> Judged<()> {
-    let hello = vec![b'-'; setup.payload_len(1)];
+    let hello = setup.hello();
     let mut wire = Wire::connect(setup, 1, &Transcript::default())?;
-    wire.send(&setup.framing.encode(&hello))?;
-    wire.expect_echo(&[&hello])
+    wire.exchange_beginning()?;
+    wire.send(&hello.bytes)?;
+    wire.expect_answers(&[&hello])
 }
 
 /// The living processes of the tree that hold a socket which listens there.

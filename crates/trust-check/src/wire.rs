@@ -21,6 +21,8 @@ use trust_net::stream::{ClientStream, Incoming};
 use trust_net::wire::EncodedProxyHeader;
 
 use crate::answer;
+use crate::exchange::learned::Learned;
+use crate::request::{self, Answers, Request};
 use crate::setup::{CONNECT_SLOW, LARGE_MAX, OnReset, Setup};
 use crate::transcript::{Excerpt, Transcript, What};
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
@@ -87,6 +89,7 @@ pub enum Apart {
     Ended,
 }
 
+// Many fields: what is known of the connection, and what it may do.
 /// One connection.
 #[derive(Debug)]
 pub struct Wire<'s> {
@@ -98,10 +101,18 @@ pub struct Wire<'s> {
     number: u32,
     transcript: Transcript,
     end: Option<ConnectionEnd>,
+    /// How long an answer is waited for without any progress.
+    patience: Duration,
     /// Whether the preface is all that was sent.
     has_sent_preface_alone: bool,
     /// Whether a byte came.
     has_received: bool,
+    /// Whether what is sent is not to be shown.
+    is_hidden: bool,
+    /// The server has said that it will answer nothing more.
+    is_last: bool,
+    /// What came after the answers that were waited for, to be received again.
+    kept: Vec<u8>,
     /// Whether our FIN was sent.
     has_finished: bool,
     /// Other connections of the check that were open when this one began.
@@ -180,12 +191,40 @@ impl<'s> Wire<'s> {
             number,
             transcript: transcript.clone(),
             end: None,
+            patience: setup.patience,
             has_sent_preface_alone: header.is_some(),
             has_received: false,
+            is_hidden: setup.exchanges.as_ref().is_some_and(Learned::has_secret),
+            is_last: false,
+            kept: vec![],
             has_finished: false,
             beside,
             leaves_at_once: false,
         })
+    }
+
+    /// Does this and shows none of what it sends, if it is secret.
+    pub fn sending_secret<T>(&mut self, is_secret: bool, work: impl FnOnce(&mut Self) -> T) -> T {
+        let was_hidden = self.is_hidden;
+        self.is_hidden |= is_secret;
+        let done = work(self);
+        self.is_hidden = was_hidden;
+        done
+    }
+
+    /// Exchanges what each connection of the protocol begins with.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::send`] and [`Wire::expect_answers`].
+    pub fn exchange_beginning(&mut self) -> Judged<()> {
+        let Some(learned) = &self.setup.exchanges else { return Ok(()) };
+        for exchange in &learned.before {
+            let message = Request::copy_of(exchange, learned);
+            self.sending_secret(exchange.is_secret(), |wire| wire.send(&message.bytes))?;
+            self.expect_answers(&[&message])?;
+        }
+        Ok(())
     }
 
     /// Sends all of it; the server has to take it within the patience.
@@ -350,56 +389,73 @@ impl<'s> Wire<'s> {
         if self.setup.is_tcp() { "acknowledged" } else { "read" }
     }
 
-    /// Waits for the echo of these payloads, byte for byte and nothing else so far.
+    /// Waits for the answers to these messages, and nothing else so far.
     ///
     /// # Errors
     ///
-    /// A failure that says which message is wrong, missing or split differently.
-    pub fn expect_echo(&mut self, payloads: &[&[u8]]) -> Judged<()> {
-        self.expect_rest(vec![], payloads)
+    /// A failure that says which answer is wrong, missing or split differently.
+    pub fn expect_answers(&mut self, messages: &[&Request]) -> Judged<()> {
+        self.expect_rest(vec![], messages)
     }
 
-    /// The same where the beginning of the echo has been received already.
+    /// The same where the beginning of the answers has been received already.
     ///
     /// # Errors
     ///
-    /// As [`Wire::expect_echo`].
-    pub fn expect_rest(&mut self, mut got: Vec<u8>, payloads: &[&[u8]]) -> Judged<()> {
-        let expected = self.encoded(payloads);
-        while got.len() < expected.len() && expected.starts_with(&got) {
-            if !self.receive_into(&mut got, expected.len(), self.setup.patience)? {
+    /// As [`Wire::expect_answers`].
+    pub fn expect_rest(&mut self, got: Vec<u8>, messages: &[&Request]) -> Judged<()> {
+        let mut answers = Answers::to(messages);
+        answers.add(&got);
+        while answers.are_awaited() {
+            let mut got = vec![];
+            if !self.receive_into(&mut got, RECEIVE_BYTES, self.patience)? {
                 break;
             }
+            answers.add(&got);
         }
-        self.judge_echo(payloads, &expected, &got)
+        self.judge_answers(messages, answers)
     }
 
-    fn encoded(&self, payloads: &[&[u8]]) -> Vec<u8> {
-        let frames = payloads.iter().map(|payload| self.setup.framing.encode(payload));
-        frames.collect::<Vec<_>>().concat()
-    }
-
-    /// Whether what came is the echo of these payloads, which is `expected`.
-    fn judge_echo(&self, payloads: &[&[u8]], expected: &[u8], got: &[u8]) -> Judged<()> {
-        let Some(diagnosis) = answer::diagnose(&self.setup.framing, payloads, got) else {
-            return Ok(());
-        };
+    /// Whether all answers are there and right. What came after them is there to be received again.
+    fn judge_answers(&mut self, messages: &[&Request], mut answers: Answers<'_>) -> Judged<()> {
+        if self.end == Some(ConnectionEnd::Fin) {
+            answers.end();
+        }
+        self.keep(answers.take_excess());
+        let is_expected = self.is_last;
+        self.is_last |= answers.is_last();
+        let Some(diagnosis) = answers.diagnosis(&self.setup.framing) else { return Ok(()) };
+        if is_expected {
+            return Err(Verdict::inconclusive(
+                "the server had said that it answers nothing more on this connection",
+            ));
+        }
+        let is_short = !answers.is_wrong();
         // Proxies and firewalls that do not keep half-close do the same as such a server.
         let may_be_a_box = self.has_finished && !is_on_this_host(&self.setup.address);
         let who = if may_be_a_box { "the server, or a box between," } else { "the server" };
         let end = match self.end {
             Some(ConnectionEnd::Fin) => format!("; then {who} closed the connection"),
             Some(ConnectionEnd::Reset) => format!("; then {who} reset the connection"),
-            _ if expected.starts_with(got) => "; then nothing more came".to_owned(),
+            _ if is_short => "; then nothing more came".to_owned(),
             _ => String::new(),
         };
         let waited = match self.end {
-            None if expected.starts_with(got) => format!(" for {}", seconds(self.setup.patience)),
+            None if is_short => format!(" for {}", seconds(self.patience)),
             _ => String::new(),
         };
-        let evidence = if expected.starts_with(got) { self.evidence() } else { Evidence::Bytes };
+        let evidence = if is_short { self.evidence() } else { Evidence::Bytes };
         let got = format!("{diagnosis}{end}{waited}");
-        Err(Verdict::fail_by(evidence, answer::expectation(payloads), got))
+        Err(Verdict::fail_by(evidence, request::expectation(messages), got).having_seen(
+            answers.count(),
+            answers.rest(),
+            self.end.is_some(),
+        ))
+    }
+
+    /// Gives bytes back that were received, to be received again.
+    pub fn keep(&mut self, bytes: Vec<u8>) {
+        self.kept.splice(0..0, bytes);
     }
 
     /// The evidence that something did not come: a time, or bytes that are lost because the
@@ -429,7 +485,7 @@ impl<'s> Wire<'s> {
     ) -> Judged<bool> {
         let mut buffer = vec![0; RECEIVE_BYTES.min(limit.saturating_sub(got.len()))];
         let until = Instant::now() + patience;
-        while self.end.is_none() && !buffer.is_empty() {
+        while (self.end.is_none() || !self.kept.is_empty()) && !buffer.is_empty() {
             if let Some(count) = self.receive_once(&mut buffer) {
                 got.extend_from_slice(&buffer[..count]);
                 return Ok(true);
@@ -443,6 +499,24 @@ impl<'s> Wire<'s> {
             }
         }
         Ok(false)
+    }
+
+    /// Leaves the server alone for the settle time and wants nothing to come beside the answers.
+    ///
+    /// # Errors
+    ///
+    /// A failure if bytes came.
+    pub fn expect_nothing_else(&mut self) -> Judged<()> {
+        let mut got = vec![];
+        self.receive_into(&mut got, RECEIVE_BYTES, self.setup.settle)?;
+        match got.is_empty() {
+            true => Ok(()),
+            false => Err(Verdict::fail_by(
+                Evidence::Bytes,
+                "nothing comes but the answer",
+                format!("{} bytes more: {}", got.len(), answer::shown(&got)),
+            )),
+        }
     }
 
     /// Waits for `time` and wants nothing to come, and no end.
@@ -498,6 +572,29 @@ impl<'s> Wire<'s> {
         }
     }
 
+    /// Waits for the end of the connection after something that has to be refused: with no further
+    /// bytes from an echo server, and with the answer that the protocol names from others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::expect_end`].
+    pub fn expect_refusal(&mut self, why: &str) -> Judged<()> {
+        let Some(learned) = &self.setup.exchanges else { return self.expect_end(why) };
+        let expected = "the server closes the connection after a request that it has to refuse";
+        let (answer, end) = self.drain(self.setup.prompt())?;
+        if let Some(got) = learned.unlike_refusal(&answer) {
+            return Err(Verdict::fail_by(Evidence::Bytes, expected, got));
+        }
+        match end {
+            ConnectionEnd::Fin => Ok(()),
+            ConnectionEnd::Reset => self.judge_reset(expected),
+            ConnectionEnd::Open => {
+                let got = format!("it was still open after {}", seconds(self.setup.prompt()));
+                Err(Verdict::fail(expected, got))
+            }
+        }
+    }
+
     /// Waits for the end of the connection, with no further bytes, and returns how it ended: never
     /// [`ConnectionEnd::Open`].
     ///
@@ -507,15 +604,17 @@ impl<'s> Wire<'s> {
     pub fn expect_any_end(&mut self, why: &str) -> Judged<ConnectionEnd> {
         let expected = format!("the server closes the connection, {why}");
         match self.drain(self.setup.prompt())? {
-            (extra, _) if !extra.is_empty() => Err(Verdict::fail_by(
+            (extra, end) if !extra.is_empty() => Err(Verdict::fail_by(
                 Evidence::Bytes,
                 expected,
                 format!("{} bytes came first: {}", extra.len(), answer::shown(&extra)),
-            )),
+            )
+            .having_seen(0, &extra, end != ConnectionEnd::Open)),
             (_, ConnectionEnd::Open) => Err(Verdict::fail(
                 expected,
                 format!("it was still open after {}", seconds(self.setup.prompt())),
-            )),
+            )
+            .having_seen(0, &[], false)),
             (_, end) => Ok(end),
         }
     }
@@ -538,7 +637,7 @@ impl<'s> Wire<'s> {
             OnReset::Warn if !self.setup.is_tcp() => Ok(()),
             OnReset::Warn => {
                 let (expected, got) = (expected.to_owned(), got.to_owned());
-                Err(Verdict::Warn(Finding { expected, got, evidence: Evidence::Reset }))
+                Err(Verdict::Warn(Finding { expected, got, evidence: Evidence::Reset, seen: None }))
             }
             OnReset::Fail => Err(Verdict::fail_by(Evidence::Reset, expected, got)),
         }
@@ -581,9 +680,19 @@ impl<'s> Wire<'s> {
         SockRef::from(&self.stream).tcp_mss().unwrap_or(0).into()
     }
 
+    /// How long ago the connection was begun.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
     /// How long an answer is waited for.
     pub fn patience(&self) -> Duration {
-        self.setup.patience
+        self.patience
+    }
+
+    /// Waits for answers no longer than that from now on.
+    pub fn be_patient_for(&mut self, patience: Duration) {
+        self.patience = patience.min(self.setup.patience);
     }
 
     /// How the connection ended, if it is known to have.
@@ -617,7 +726,10 @@ impl<'s> Wire<'s> {
         let count = self.stream.send(bytes);
         if count > 0 {
             self.has_sent_preface_alone = false;
-            self.record(What::Sent(Excerpt::of(&bytes[..count])));
+            self.record(What::Sent(match self.is_hidden {
+                true => Excerpt::of_secret(count),
+                false => Excerpt::of(&bytes[..count]),
+            }));
         } else if let Some(errno) = self.stream.send_error() {
             let error = io::Error::from_raw_os_error(errno);
             self.note(&format!("sending fails: {}", reason(&error)));
@@ -627,6 +739,12 @@ impl<'s> Wire<'s> {
 
     /// Receives what is there; `None` if that is nothing. An end is remembered.
     fn receive_once(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        if !self.kept.is_empty() {
+            let count = self.kept.len().min(buffer.len());
+            buffer[..count].copy_from_slice(&self.kept[..count]);
+            self.kept.drain(..count);
+            return Some(count);
+        }
         match self.stream.receive(buffer) {
             Incoming::Bytes(count) => {
                 self.has_received = true;

@@ -49,6 +49,14 @@ impl Framing {
         bytes
     }
 
+    /// Bytes in front of a payload.
+    pub fn header_len(&self) -> usize {
+        match self {
+            Framing::Length(format) => format.header_len(),
+            Framing::Raw | Framing::Line => 0,
+        }
+    }
+
     /// Bytes added to a payload.
     pub fn overhead(&self) -> usize {
         match self {

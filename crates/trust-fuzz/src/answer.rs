@@ -1,7 +1,8 @@
 //! The diagnosis of a server's answer: for any messages in any framing, nothing is wrong if and
 //! only if the answer is their echo.
 
-use trust_check::answer::{diagnose, expectation};
+use trust_check::answer::diagnose;
+use trust_check::request::{Answers, Request, expectation};
 use trust_cli::framing::Framing;
 use trust_wire::format::LengthFormat;
 
@@ -28,6 +29,9 @@ const PAYLOADS_MAX: usize = 8;
 
 /// The most bytes of a payload beyond those that the format requires.
 const PAYLOAD_MAX: u8 = 40;
+
+/// Bytes of the answer that come at once.
+const PIECE: usize = 7;
 
 /// Input: framing, offset, adjustment, the number of payloads, and each with its length; then the
 /// pieces of the answer: a frame, part of one, a payload, or any bytes.
@@ -56,10 +60,22 @@ pub fn run(data: &[u8]) {
             _ => got.extend_from_slice(choices.short_bytes()),
         }
     }
+    let messages: Vec<Request> =
+        payloads.iter().map(|payload| Request::echo(&framing, payload)).collect();
+    let messages: Vec<&Request> = messages.iter().collect();
     let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
     let diagnosis = diagnose(&framing, &payloads, &got);
     assert_eq!(diagnosis.is_none(), got == frames.concat(), "{diagnosis:?} of {got:?}");
-    for text in [expectation(&payloads)].into_iter().chain(diagnosis) {
+    let mut answers = Answers::to(&messages);
+    got.chunks(PIECE).for_each(|piece| answers.add(piece));
+    let excess = answers.take_excess();
+    let in_pieces = answers.diagnosis(&framing);
+    match (in_pieces.is_none(), excess.is_empty()) {
+        (true, true) => assert_eq!(diagnosis, None),
+        (true, false) => assert!(got.ends_with(&excess) && diagnosis.is_some()),
+        (false, _) => assert_eq!(in_pieces, diagnosis),
+    }
+    for text in [expectation(&messages)].into_iter().chain(diagnosis) {
         assert!(!text.is_empty() && !text.contains(char::is_control), "{text:?}");
     }
 }

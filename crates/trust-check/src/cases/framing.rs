@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use trust_cli::framing::Framing;
 use trust_cli::text::grouped;
-use trust_wire::format::LengthFormat;
 
 use crate::case::{Case, Isolation, Needs};
+use crate::request::Request;
 use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Judged, Verdict};
 use crate::wire::{ConnectionEnd, Pace, Wire};
@@ -16,8 +16,8 @@ use crate::{answer, hint};
 pub const CASES: &[Case] = &[
     Case {
         id: "framing/1",
-        title: "one small message comes back",
-        requirement: "A message is answered with its echo, byte for byte",
+        title: "one small message is answered",
+        requirement: "A message is answered, by an echo server with the same bytes",
         source: "RFC 862; docs/PROTOCOL.md",
         bug: "the server speaks another framing, or does not echo",
         needs: Needs::Anything,
@@ -256,10 +256,10 @@ const RANDOM_MAX: u64 = 128 * 1024;
 
 /// One message of about that length, and its echo.
 fn echo_of(trial: &mut CaseTrial<'_>, len: u64) -> Judged {
-    let payload = trial.payload(len);
+    let message = trial.message(len);
     let mut wire = trial.connect()?;
-    wire.send(&trial.frame(&payload))?;
-    wire.expect_echo(&[&payload])?;
+    wire.send(&message.bytes)?;
+    wire.expect_answers(&[&message])?;
     wire.expect_no_more()?;
     Ok(Verdict::Pass)
 }
@@ -269,17 +269,20 @@ fn echo_of(trial: &mut CaseTrial<'_>, len: u64) -> Judged {
 /// look right.
 fn small_message(trial: &mut CaseTrial<'_>) -> Judged {
     echo_of(trial, 32)?;
+    if trial.setup.exchanges.is_some() {
+        return echo_of(trial, 32);
+    }
     let header_len = match trial.setup.framing {
         Framing::Length(format) if format.header_len() > 1 => format.header_len(),
         _ => return Ok(Verdict::Pass),
     };
-    let payload = trial.payload(32);
-    let frame = trial.frame(&payload);
+    let message = trial.message(32);
+    let frame = &message.bytes;
     let (half, rest) = frame.split_at(header_len / 2);
     let mut wire = trial.connect()?;
     let since = Instant::now();
-    wire.send(&frame)?;
-    wire.expect_echo(&[&payload])?;
+    wire.send(frame)?;
+    wire.expect_answers(&[&message])?;
     // To such a server the message was two or more, so the answer to one takes no longer.
     let time = trial.setup.settle.max(since.elapsed() * 2);
     if hint::answers_part(&mut wire, half, time)? {
@@ -315,15 +318,13 @@ fn longest(trial: &mut CaseTrial<'_>, less: u64) -> Judged {
 
 fn one_more_than_the_limit(trial: &mut CaseTrial<'_>) -> Judged {
     let too_large = trial.setup.max_frame.saturating_add(1);
-    let Some(header) = header_above_the_limit(trial)? else {
-        return Ok(Verdict::skipped("the length field cannot say more than the limit"));
-    };
+    let header = trial.refused()?;
     refused(trial, &header, &format!("a length of {too_large} is above the limit"))
 }
 
 /// A length field with this value, which depends on its bits, is refused.
 fn refused_value(trial: &mut CaseTrial<'_>, value: fn(u32) -> u64) -> Judged {
-    let format = length_format(trial)?;
+    let format = trial.length_format()?;
     let mut header = vec![];
     format.encode_raw(value(format.width() as u32 * 8), &mut header);
     if format.decode(&header).is_ok_and(|len| len <= trial.setup.max_frame) {
@@ -333,7 +334,7 @@ fn refused_value(trial: &mut CaseTrial<'_>, value: fn(u32) -> u64) -> Judged {
 }
 
 fn the_other_byte_order(trial: &mut CaseTrial<'_>) -> Judged {
-    let format = length_format(trial)?;
+    let format = trial.length_format()?;
     let swapped = format.swapped();
     if swapped == format {
         return Ok(Verdict::skipped("a length field of one byte has no byte order"));
@@ -366,15 +367,16 @@ fn the_other_byte_order(trial: &mut CaseTrial<'_>) -> Judged {
 }
 
 fn payloads_like_messages(trial: &mut CaseTrial<'_>) -> Judged {
-    let inner = trial.payload(8);
-    let frame = trial.frame(&inner);
+    let inner = trial.message(8);
+    let frame = &inner.bytes;
     let mut payloads = vec![frame.clone(), frame.repeat(3)];
-    payloads.extend(header_above_the_limit(trial)?.map(|header| [header, frame].concat()));
+    payloads.extend(trial.refused().ok().map(|header| [&header, &frame[..]].concat()));
     payloads.retain(|payload| payload.len() as u64 <= trial.setup.payload_max());
-    if payloads.is_empty() {
+    let messages: Vec<Request> = payloads.iter().map(|payload| trial.echo(payload)).collect();
+    if messages.is_empty() {
         return Ok(Verdict::skipped("not one message fits into a payload"));
     }
-    echoes_in_turn(trial, &payloads)
+    echoes_in_turn(trial, &messages)
 }
 
 fn payloads_of_special_bytes(trial: &mut CaseTrial<'_>) -> Judged {
@@ -388,7 +390,8 @@ fn payloads_of_special_bytes(trial: &mut CaseTrial<'_>) -> Judged {
                 .into()
         }
     };
-    echoes_in_turn(trial, &payloads)
+    let messages: Vec<Request> = payloads.iter().map(|payload| trial.echo(payload)).collect();
+    echoes_in_turn(trial, &messages)
 }
 
 fn lengths_around_powers_of_two(trial: &mut CaseTrial<'_>) -> Judged {
@@ -398,8 +401,8 @@ fn lengths_around_powers_of_two(trial: &mut CaseTrial<'_>) -> Judged {
     if lengths.is_empty() {
         return Ok(Verdict::skipped("no such length is a legal one here"));
     }
-    let payloads: Vec<Vec<u8>> = lengths.into_iter().map(|len| trial.payload(len)).collect();
-    echoes_in_turn(trial, &payloads)
+    let messages: Vec<Request> = lengths.into_iter().map(|len| trial.message(len)).collect();
+    echoes_in_turn(trial, &messages)
 }
 
 fn lengths_around_segments(trial: &mut CaseTrial<'_>) -> Judged {
@@ -414,26 +417,29 @@ fn lengths_around_segments(trial: &mut CaseTrial<'_>) -> Judged {
     let lengths: Vec<u64> = near.filter(|len| (min..=max).contains(len)).collect();
     let mut pace = Pace::within(SEGMENTS_TIME_MAX, trial.setup);
     for len in lengths {
-        let payload = trial.payload(len);
-        wire.exchange_at(&[&payload], 0, &mut pace)?;
+        let message = trial.message(len);
+        wire.exchange_at(&[&message], 0, &mut pace)?;
     }
     wire.expect_no_more()?;
     Ok(Verdict::Pass)
 }
 
 fn random_messages(trial: &mut CaseTrial<'_>) -> Judged {
-    let mut payloads = vec![];
+    let mut messages = vec![];
     for _ in 0..RANDOM_MESSAGES {
         // Short ones are as likely as long ones.
         let below = RANDOM_MAX.min(trial.setup.payload_max()) >> trial.below(16);
         let len = trial.below(below + 1);
-        payloads.push(trial.payload(len));
+        messages.push(trial.message(len));
     }
-    echoes_in_turn(trial, &payloads)
+    echoes_in_turn(trial, &messages)
 }
 
 fn less_than_it_counts(trial: &mut CaseTrial<'_>) -> Judged {
-    let format = length_format(trial)?;
+    let format = trial.length_format()?;
+    if !trial.setup.has_limit() {
+        return Ok(Verdict::skipped("it is not known which lengths are refused"));
+    }
     let header = |value| {
         let mut header = vec![];
         format.encode_raw(value, &mut header);
@@ -453,7 +459,7 @@ fn less_than_it_counts(trial: &mut CaseTrial<'_>) -> Judged {
 }
 
 fn text_for_a_header(trial: &mut CaseTrial<'_>) -> Judged {
-    let format = length_format(trial)?;
+    let format = trial.length_format()?;
     let header = TEXT.get(..format.header_len());
     let declared = header.and_then(|header| format.decode(header).ok());
     if header.is_none() || declared.is_some_and(|len| len <= trial.setup.max_frame) {
@@ -470,18 +476,16 @@ enum Together {
 }
 
 fn bad_after_good(trial: &mut CaseTrial<'_>, together: Together) -> Judged {
-    let Some(bad) = header_above_the_limit(trial)? else {
-        return Ok(Verdict::skipped("the length field cannot say more than the limit"));
-    };
-    let [hello, good] = [trial.payload(16), trial.payload(100)];
+    let bad = trial.refused()?;
+    let [hello, good] = [trial.message(16), trial.message(100)];
     let mut wire = trial.connect()?;
-    wire.send(&trial.frame(&hello))?;
-    wire.expect_echo(&[&hello])?;
+    wire.send(&hello.bytes)?;
+    wire.expect_answers(&[&hello])?;
     match together {
-        Together::OneSegment => wire.send(&[trial.frame(&good), bad].concat())?,
-        Together::Apart => wire.send_apart([&trial.frame(&good)[..], &bad])?,
+        Together::OneSegment => wire.send(&[&good.bytes[..], &bad].concat())?,
+        Together::Apart => wire.send_apart([&good.bytes[..], &bad])?,
     }
-    wire.expect_echo(&[&good])?;
+    wire.expect_answers(&[&good])?;
     expect_refusal(
         &mut wire,
         "the header after the last message declares a length above the limit",
@@ -490,33 +494,17 @@ fn bad_after_good(trial: &mut CaseTrial<'_>, together: Together) -> Judged {
 }
 
 fn good_after_bad(trial: &mut CaseTrial<'_>) -> Judged {
-    let Some(bad) = header_above_the_limit(trial)? else {
-        return Ok(Verdict::skipped("the length field cannot say more than the limit"));
-    };
-    let frame = trial.payload(24);
-    let frame = trial.frame(&frame);
-    refused(
-        trial,
-        &[bad, frame.clone(), frame].concat(),
-        "its header says a length above the limit",
-    )
-}
-
-/// The header of a message of one byte more than the limit, if there is such a header.
-fn header_above_the_limit(trial: &CaseTrial<'_>) -> Judged<Option<Vec<u8>>> {
-    let mut header = vec![];
-    let above = trial.setup.max_frame.checked_add(1);
-    let is_said = above.is_some_and(|len| {
-        length_format(trial).is_ok_and(|format| format.encode(len, &mut header).is_ok())
-    });
-    Ok(is_said.then_some(header))
+    let bad = trial.refused()?;
+    let frame = trial.message(24);
+    let frame = &frame.bytes;
+    refused(trial, &[&bad, &frame[..], frame].concat(), "its header says a length above the limit")
 }
 
 /// Each message alone, one after the other on one connection.
-fn echoes_in_turn(trial: &mut CaseTrial<'_>, payloads: &[Vec<u8>]) -> Judged {
+fn echoes_in_turn(trial: &mut CaseTrial<'_>, messages: &[Request]) -> Judged {
     let mut wire = trial.connect()?;
-    for payload in payloads {
-        wire.exchange(&[payload], 0, Duration::ZERO)?;
+    for message in messages {
+        wire.exchange(&[message], 0, Duration::ZERO)?;
     }
     wire.expect_no_more()?;
     Ok(Verdict::Pass)
@@ -526,10 +514,10 @@ fn echoes_in_turn(trial: &mut CaseTrial<'_>, payloads: &[Vec<u8>]) -> Judged {
 /// serves the next.
 fn refused(trial: &mut CaseTrial<'_>, bytes: &[u8], why: &str) -> Judged {
     // One message first: a server may find out by the first bytes what its client speaks.
-    let hello = trial.payload(16);
+    let hello = trial.message(16);
     let mut wire = trial.connect()?;
-    wire.send(&trial.frame(&hello))?;
-    wire.expect_echo(&[&hello])?;
+    wire.send(&hello.bytes)?;
+    wire.expect_answers(&[&hello])?;
     wire.send(bytes)?;
     let refusal = expect_refusal(&mut wire, why);
     wire.close();
@@ -543,14 +531,7 @@ fn refused(trial: &mut CaseTrial<'_>, bytes: &[u8], why: &str) -> Judged {
 fn expect_refusal(wire: &mut Wire<'_>, why: &str) -> Judged<()> {
     match wire.end() {
         Some(ConnectionEnd::Reset) => wire.judge_reset("the server closes the connection"),
-        _ => wire.expect_end(&format!("because {why}")),
-    }
-}
-
-fn length_format(trial: &CaseTrial<'_>) -> Judged<LengthFormat> {
-    match trial.setup.framing {
-        Framing::Length(format) => Ok(format),
-        Framing::Raw | Framing::Line => Err(Verdict::skipped("this framing has no length field")),
+        _ => wire.expect_refusal(&format!("because {why}")),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::case::{Case, Isolation, Needs};
+use crate::exchange::learned::Learned;
+use crate::request::{Request, concat};
 use crate::trial::CaseTrial;
 use crate::verdict::{Judged, Verdict};
 use crate::wire::Wire;
@@ -106,8 +108,8 @@ enum How {
 }
 
 fn all_answered(trial: &mut CaseTrial<'_>, each: u64, total: u64, how: How) -> Judged {
-    let payloads = trial.payloads(each, total);
-    let bytes = trial.frames(&payloads);
+    let messages = trial.messages(each, total);
+    let bytes = concat(&messages);
     let mut wire = trial.connect()?;
     match how {
         How::FinLater => {
@@ -116,20 +118,20 @@ fn all_answered(trial: &mut CaseTrial<'_>, each: u64, total: u64, how: How) -> J
         }
         How::FinAtOnce => wire.send_and_finish(&bytes)?,
     }
-    answered_and_ended(&mut wire, vec![], &payloads)
+    answered_and_ended(&mut wire, vec![], &messages)
 }
 
 /// All answers come, what there is of them in `got` already, and then the end.
-fn answered_and_ended(wire: &mut Wire<'_>, got: Vec<u8>, payloads: &[Vec<u8>]) -> Judged {
-    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
-    wire.expect_rest(got, &payloads)?;
+fn answered_and_ended(wire: &mut Wire<'_>, got: Vec<u8>, messages: &[Request]) -> Judged {
+    let messages: Vec<&Request> = messages.iter().collect();
+    wire.expect_rest(got, &messages)?;
     wire.expect_end("because the client has finished and has all its answers")?;
     Ok(Verdict::Pass)
 }
 
 fn large_answers_to_a_slow_reader(trial: &mut CaseTrial<'_>) -> Judged {
-    let payloads = trial.payloads(SLOW_BYTES, SLOW_BYTES);
-    let bytes = trial.frames(&payloads);
+    let messages = trial.messages(SLOW_BYTES, SLOW_BYTES);
+    let bytes = concat(&messages);
     let mut wire = trial.connect()?;
     wire.receive_at_most(SLOW_ROOM);
     // A server that writes an answer before it reads on makes us read before all is sent.
@@ -150,18 +152,21 @@ fn large_answers_to_a_slow_reader(trial: &mut CaseTrial<'_>) -> Judged {
             break;
         }
     }
-    answered_and_ended(&mut wire, got, &payloads)
+    answered_and_ended(&mut wire, got, &messages)
 }
 
 fn part_and_fin(trial: &mut CaseTrial<'_>) -> Judged {
-    let payloads = trial.payloads(32, 32);
+    let messages = trial.messages(32, 32);
     let part = trial.cut_payload(1000)?;
     let mut wire = trial.connect()?;
-    wire.send_and_finish(&[trial.frames(&payloads), part].concat())?;
-    answered_and_ended(&mut wire, vec![], &payloads)
+    wire.send_and_finish(&[concat(&messages), part].concat())?;
+    answered_and_ended(&mut wire, vec![], &messages)
 }
 
 fn fin_without_data(trial: &mut CaseTrial<'_>) -> Judged {
+    if trial.setup.exchanges.as_ref().is_some_and(Learned::has_greeting) {
+        return Ok(Verdict::skipped("the server speaks first"));
+    }
     let mut wire = trial.connect()?;
     wire.finish();
     wire.expect_end("because the client did, without a message")?;

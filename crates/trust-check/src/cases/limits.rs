@@ -164,12 +164,12 @@ enum OneMore {
 }
 
 fn serve_one_more(trial: &mut CaseTrial<'_>, count: usize, who: &str) -> Judged<OneMore> {
-    let hello = trial.payload(32);
+    let hello = trial.message(32);
     trial.note(format!("a new client, beside {count} {who}"));
     let served: Judged<()> = (|| {
         let mut wire = trial.connect()?;
-        wire.try_send(&trial.frame(&hello), trial.setup.patience)?;
-        wire.expect_echo(&[&hello])
+        wire.try_send(&hello.bytes, trial.setup.patience)?;
+        wire.expect_answers(&[&hello])
     })();
     match served {
         Ok(()) => Ok(OneMore::Served),
@@ -219,8 +219,8 @@ fn declared_and_not_sent(trial: &mut CaseTrial<'_>) -> Judged {
 }
 
 fn one_trickles(trial: &mut CaseTrial<'_>) -> Judged {
-    let payload = trial.payload(1000);
-    let frame = trial.frame(&payload);
+    let message = trial.message(1000);
+    let frame = &message.bytes;
     let mut slow = trial.connect()?;
     let beginning = frame.len().saturating_sub(1).min(TRICKLED_BYTES);
     let who = "client that sends a message byte by byte";
@@ -232,15 +232,15 @@ fn one_trickles(trial: &mut CaseTrial<'_>) -> Judged {
         }
     }
     slow.send(&frame[beginning..])?;
-    slow.expect_echo(&[&payload])?;
+    slow.expect_answers(&[&message])?;
     slow.finish();
     Ok(Verdict::Pass)
 }
 
 fn one_does_not_read(trial: &mut CaseTrial<'_>) -> Judged {
     let mut deaf = trial.connect_narrow()?;
-    let message = trial.payload(UNREAD_MESSAGE_BYTES);
-    let unread = deaf.send_unread(&trial.frame(&message), STALL)?;
+    let message = trial.long_answer(UNREAD_MESSAGE_BYTES)?;
+    let unread = deaf.send_unread(&message.bytes, STALL)?;
     let verdict =
         expect_service_beside(trial, vec![deaf], "client that does not read its answers")?;
     unread.expect_waiting().map(|()| verdict)
@@ -271,10 +271,10 @@ fn many_idle(trial: &mut CaseTrial<'_>) -> Judged {
 
 fn how_much_is_taken(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect_narrow()?;
-    let message = trial.payload(UNREAD_MESSAGE_BYTES);
+    let message = trial.long_answer(UNREAD_MESSAGE_BYTES)?;
     let resident = |trial: &CaseTrial<'_>| trial.watch.map(Watch::resident_bytes);
     let before = resident(trial);
-    let unread = wire.send_unread(&trial.frame(&message), STALL)?;
+    let unread = wire.send_unread(&message.bytes, STALL)?;
     let queued = before.and_then(|before| Some(resident(trial)?.saturating_sub(before)));
     let has_ended = unread.stop == StopReason::All && ends_early(&mut wire, unread.taken)?;
     wire.close();

@@ -12,6 +12,67 @@ pub mod timing;
 
 use crate::case::Case;
 
+/// Cases that take long: half a second or more against a server that is right.
+pub const SLOW: &[&str] = &[
+    "timing/*",
+    "limits/*",
+    "resources/*",
+    "partial/8",
+    "partial/9",
+    "partial/12",
+    "pipelining/8",
+    "pipelining/9",
+    "pipelining/14",
+    "closing/8",
+    "recovery/3",
+    "recovery/5",
+    "recovery/6",
+    "recovery/8",
+    "recovery/10",
+];
+
+/// What the cases of a group do to a server, with one exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Connections.
+    pub connections: usize,
+    /// Connections that are reset.
+    pub resets: usize,
+    /// Requests that come in pieces, or of which the rest never comes.
+    pub pieces: usize,
+}
+
+/// The effort of each group, as counted from transcripts and rounded up.
+const EFFORTS: [(&str, [usize; 3]); 8] = [
+    ("framing", [12, 0, 2]),
+    ("partial", [100, 0, 100]),
+    ("pipelining", [10, 0, 2]),
+    ("closing", [60, 25, 5]),
+    ("half-close", [10, 0, 2]),
+    ("limits", [300, 0, 20]),
+    ("timing", [40, 4, 20]),
+    ("recovery", [250, 50, 50]),
+];
+
+/// What these cases do at most to a server that is asked so many exchanges.
+pub fn effort<'c>(cases: impl Iterator<Item = &'c Case> + Clone, exchanges: usize) -> Effort {
+    // Each exchange is learned from three copies, on connections of their own.
+    let mut all = Effort { connections: 3 * exchanges, ..Effort::default() };
+    for (group, [connections, resets, pieces]) in EFFORTS {
+        if cases.clone().any(|case| case.group() == group) {
+            let is_about_bytes = !matches!(group, "limits" | "timing" | "recovery");
+            let times = if is_about_bytes { exchanges } else { 1 };
+            all.connections += times * connections;
+            all.resets += times * resets;
+            all.pieces += times * pieces;
+        }
+    }
+    all
+}
+
+/// Cases that take what a server has, and may take it from others.
+pub const HEAVY: &[&str] = &["limits/*", "resources/*"];
+
 /// All groups in the order in which they run: the simplest first, and those that may bring a server
 /// down last.
 pub const GROUPS: &[&[Case]] = &[
@@ -27,25 +88,14 @@ pub const GROUPS: &[&[Case]] = &[
 ];
 
 /// All cases.
-pub fn all() -> impl Iterator<Item = &'static Case> {
+pub fn all() -> impl Iterator<Item = &'static Case> + Clone {
     GROUPS.iter().copied().flatten()
-}
-
-/// Whether the pattern matches the id: it is that id, or has `*` for any characters.
-pub fn matches(pattern: &str, id: &str) -> bool {
-    match pattern.split_once('*') {
-        None => pattern == id,
-        Some((before, after)) => id.strip_prefix(before).is_some_and(|rest| {
-            (0..=rest.len())
-                .any(|skipped| rest.is_char_boundary(skipped) && matches(after, &rest[skipped..]))
-        }),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::case::TCP_ALONE;
+    use crate::case::{TCP_ALONE, matches};
     use std::collections::HashSet;
 
     #[test]
@@ -71,6 +121,16 @@ mod tests {
     fn every_case_that_needs_tcp_is_one() {
         for (id, _) in TCP_ALONE {
             assert!(all().any(|case| case.id == *id), "there is no case {id}");
+        }
+    }
+
+    #[test]
+    fn the_effort_is_that_of_the_groups_that_are_tried() {
+        let partial = all().filter(|case| case.group() == "partial");
+        let effort = effort(partial, 2);
+        assert_eq!(effort, Effort { connections: 206, resets: 0, pieces: 200 });
+        for (name, _) in EFFORTS {
+            assert!(all().any(|case| case.group() == name), "there is no group {name}");
         }
     }
 

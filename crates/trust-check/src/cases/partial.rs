@@ -1,5 +1,8 @@
 //! Messages that arrive in pieces.
 
+mod everywhere;
+
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use trust_cli::framing::Framing;
@@ -9,6 +12,7 @@ use crate::case::{Case, Isolation, Needs};
 use crate::setup::Setup;
 use crate::trial::CaseTrial;
 use crate::verdict::{Judged, Verdict};
+use crate::wire::Wire;
 
 /// Where most of these requirements come from.
 const STREAM: &str = "RFC 9293 section 3.1 (a stream of octets); recv(2)";
@@ -63,7 +67,7 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "partial/6",
-        "two messages, cut everywhere",
+        "messages cut in two, at every place",
         "one place of the cut is not thought of: between messages, in either header, in either \
          payload",
         Needs::Messages,
@@ -132,6 +136,10 @@ const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// settle time.
 const CUTS_MAX: usize = 32;
 
+/// Bytes at the end of a message that come one by one, and in a quick run.
+const LAST_BYTES: usize = 24;
+const LAST_BYTES_QUICK: usize = 8;
+
 /// How long nothing may come of an unfinished message: long for a server that answers at once.
 const NOTHING_YET: Duration = Duration::from_millis(200);
 
@@ -142,23 +150,24 @@ fn header_cut_everywhere(trial: &mut CaseTrial<'_>) -> Judged {
     }
     let mut wire = trial.connect()?;
     for cut in cuts(1..header_len) {
-        let payload = trial.payload(24);
-        let frame = trial.frame(&payload);
+        let message = trial.message(24);
+        let frame = &message.bytes;
         let (before, after) = frame.split_at(cut);
         wire.send_apart([before, after])?;
-        wire.expect_echo(&[&payload])?;
+        wire.expect_answers(&[&message])?;
     }
     Ok(Verdict::Pass)
 }
 
 fn header_then_payload(trial: &mut CaseTrial<'_>) -> Judged {
+    trial.length_format()?;
     let mut wire = trial.connect()?;
     for len in [1, 24, 1000] {
-        let payload = trial.payload(len);
-        let frame = trial.frame(&payload);
-        let (header, body) = frame.split_at(frame.len() - payload.len());
+        let message = trial.message(len);
+        let frame = &message.bytes;
+        let (header, body) = frame.split_at(frame.len() - message.payload().len());
         wire.send_apart([header, body])?;
-        wire.expect_echo(&[&payload])?;
+        wire.expect_answers(&[&message])?;
     }
     Ok(Verdict::Pass)
 }
@@ -166,71 +175,75 @@ fn header_then_payload(trial: &mut CaseTrial<'_>) -> Judged {
 fn payload_cut(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     for len in [40, 3000] {
-        let payload = trial.payload(len);
-        let frame = trial.frame(&payload);
-        let begin = header_len(trial.setup);
-        for cut in [1, 7, payload.len() / 2, payload.len().saturating_sub(1)] {
-            let (before, after) = frame.split_at(begin + cut.min(payload.len()));
+        let message = trial.message(len);
+        let frame = &message.bytes;
+        let begin = trial.setup.framing.header_len();
+        for cut in [1, 7, message.payload().len() / 2, message.payload().len().saturating_sub(1)] {
+            let (before, after) = frame.split_at(begin + cut.min(message.payload().len()));
             wire.send_apart([before, after])?;
-            wire.expect_echo(&[&payload])?;
+            wire.expect_answers(&[&message])?;
         }
     }
     Ok(Verdict::Pass)
 }
 
 fn byte_by_byte(trial: &mut CaseTrial<'_>) -> Judged {
-    let payload = trial.payload(8);
-    let frame = trial.frame(&payload);
+    let message = trial.message(8);
+    let frame = &message.bytes;
     // Of a long header the last bytes, in which its length field is.
-    let together = frame.len().saturating_sub(CUTS_MAX);
+    let last = if trial.setup.is_quick { LAST_BYTES_QUICK } else { LAST_BYTES };
+    let together = frame.len().saturating_sub(last);
     let (before, bytes) = frame.split_at(together);
     let mut wire = trial.connect()?;
     wire.send_apart([before].into_iter().chain(bytes.chunks(1)))?;
-    wire.expect_echo(&[&payload])?;
+    wire.expect_answers(&[&message])?;
     Ok(Verdict::Pass)
 }
 
 fn tail_with_head(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     for head in [1, 2, 5, 12] {
-        let [first, second] = [trial.payload(20), trial.payload(30)];
-        let (a, b) = (trial.frame(&first), trial.frame(&second));
+        let [first, second] = [trial.message(20), trial.message(30)];
+        let (a, b) = (&first.bytes, &second.bytes);
         let (a_begin, a_end) = a.split_at(a.len() - 3.min(a.len()));
         let (b_begin, b_end) = b.split_at(head.min(b.len()));
         wire.send_apart([a_begin, &[a_end, b_begin].concat(), b_end])?;
-        wire.expect_echo(&[&first, &second])?;
+        wire.expect_answers(&[&first, &second])?;
     }
     Ok(Verdict::Pass)
 }
 
 fn two_cut_everywhere(trial: &mut CaseTrial<'_>) -> Judged {
+    if trial.setup.exchanges.is_some() {
+        return everywhere::request_cut(trial);
+    }
     let mut wire = trial.connect()?;
-    let [first, second] = [trial.payload(5), trial.payload(6)];
-    let both = [trial.frame(&first), trial.frame(&second)].concat();
+    let [first, second] = [trial.message(5), trial.message(6)];
+    let both = [&first.bytes[..], &second.bytes].concat();
     for cut in cuts(1..both.len()) {
         let (before, after) = both.split_at(cut);
         wire.send_apart([before, after])?;
-        wire.expect_echo(&[&first, &second])?;
+        wire.expect_answers(&[&first, &second])?;
     }
     Ok(Verdict::Pass)
 }
 
 fn whole_and_a_half(trial: &mut CaseTrial<'_>) -> Judged {
-    let [first, second] = [trial.payload(20), trial.payload(30)];
-    let (whole, next) = (trial.frame(&first), trial.frame(&second));
-    let half = header_len(trial.setup) / 2;
+    let [first, second] = [trial.message(20), trial.message(30)];
+    let (whole, next) = (&first.bytes, &second.bytes);
+    let half = trial.setup.framing.header_len() / 2;
     if matches!(trial.setup.framing, Framing::Length(_)) && half == 0 {
         return Ok(Verdict::skipped("a header of one byte has no half"));
     }
     let (begin, rest) = next.split_at(half.max(1));
     let mut wire = trial.connect()?;
-    wire.send_apart([&[&whole, begin].concat()[..], rest])?;
-    wire.expect_echo(&[&first, &second])?;
+    wire.send_apart([&[whole, begin].concat()[..], rest])?;
+    wire.expect_answers(&[&first, &second])?;
     Ok(Verdict::Pass)
 }
 
 fn pause_in_the_header(trial: &mut CaseTrial<'_>) -> Judged {
-    let half = header_len(trial.setup) / 2;
+    let half = trial.setup.framing.header_len() / 2;
     if matches!(trial.setup.framing, Framing::Length(_)) && half == 0 {
         return Ok(Verdict::skipped("a header of one byte comes in one piece"));
     }
@@ -243,8 +256,8 @@ fn pause_in_the_longest(trial: &mut CaseTrial<'_>) -> Judged {
 
 /// A message of about that length, with a long pause after so many of its bytes.
 fn pause_after(trial: &mut CaseTrial<'_>, len: u64, cut: impl Fn(usize) -> usize) -> Judged {
-    let payload = trial.payload(len);
-    let frame = trial.frame(&payload);
+    let message = trial.message(len);
+    let frame = &message.bytes;
     if frame.len() < 2 {
         return Ok(Verdict::skipped("a message of one byte comes in one piece"));
     }
@@ -253,14 +266,16 @@ fn pause_after(trial: &mut CaseTrial<'_>, len: u64, cut: impl Fn(usize) -> usize
     wire.send(&frame[..cut])?;
     trial.pause(long_pause(trial.setup))?;
     wire.note("a long pause");
-    wire.exchange(&[&payload], cut, Duration::ZERO)?;
+    may_have_timed_out(trial, &mut wire)?;
+    wire.exchange(&[&message], cut, Duration::ZERO)?;
     Ok(Verdict::Pass)
 }
 
 fn nothing_before_the_end(trial: &mut CaseTrial<'_>) -> Judged {
-    let payload = trial.payload(200);
-    let frame = trial.frame(&payload);
-    let (begin, rest) = frame.split_at(header_len(trial.setup) + payload.len() / 2);
+    let message = trial.message(200);
+    let frame = &message.bytes;
+    let (begin, rest) =
+        frame.split_at(trial.setup.framing.header_len() + message.payload().len() / 2);
     if rest.is_empty() {
         return Ok(Verdict::skipped("a message is too short to have a half here"));
     }
@@ -270,8 +285,9 @@ fn nothing_before_the_end(trial: &mut CaseTrial<'_>) -> Judged {
     let patience = NOTHING_YET.min(long_pause(trial.setup));
     while early.len() < frame.len() && wire.receive_into(&mut early, frame.len(), patience)? {}
     if early.is_empty() {
+        may_have_timed_out(trial, &mut wire)?;
         wire.send(rest)?;
-        wire.expect_echo(&[&payload])?;
+        wire.expect_answers(&[&message])?;
         return Ok(Verdict::Pass);
     }
     Err(Verdict::warn(
@@ -291,18 +307,18 @@ fn line_then_newline(trial: &mut CaseTrial<'_>) -> Judged {
     }
     let mut wire = trial.connect()?;
     for len in [1, 40, 1000] {
-        let payload = trial.payload(len);
-        let frame = trial.frame(&payload);
-        let (text, newline) = frame.split_at(payload.len());
+        let message = trial.message(len);
+        let frame = &message.bytes;
+        let (text, newline) = frame.split_at(message.payload().len());
         wire.send_apart([text, newline])?;
-        wire.expect_echo(&[&payload])?;
+        wire.expect_answers(&[&message])?;
     }
     Ok(Verdict::Pass)
 }
 
 fn a_thousand_pieces(trial: &mut CaseTrial<'_>) -> Judged {
-    let payload = trial.payload(PIECES);
-    let frame = trial.frame(&payload);
+    let message = trial.message(PIECES);
+    let frame = &message.bytes;
     if frame.len() < PIECES_MIN {
         return Ok(Verdict::skipped("messages are too short here for many pieces"));
     }
@@ -316,6 +332,7 @@ fn a_thousand_pieces(trial: &mut CaseTrial<'_>) -> Judged {
             break;
         }
         if wire.try_send(&[*byte], trial.setup.patience)? == 0 {
+            may_have_timed_out(trial, &mut wire)?;
             return Err(Verdict::fail_by(
                 wire.evidence(),
                 "a message is received in as many pieces as the network makes of it",
@@ -325,7 +342,7 @@ fn a_thousand_pieces(trial: &mut CaseTrial<'_>) -> Judged {
         apart = done + 1;
         trial.pause(pause)?;
     }
-    wire.exchange(&[&payload], apart, Duration::ZERO)?;
+    wire.exchange(&[&message], apart, Duration::ZERO)?;
     match apart >= PIECES_APART.min(frame.len()) {
         true => Ok(Verdict::Pass),
         false => Err(Verdict::inconclusive(format!(
@@ -335,11 +352,25 @@ fn a_thousand_pieces(trial: &mut CaseTrial<'_>) -> Judged {
     }
 }
 
-/// Bytes in front of a payload.
-fn header_len(setup: &Setup) -> usize {
-    match setup.framing {
-        Framing::Length(format) => format.header_len(),
-        Framing::Raw | Framing::Line => 0,
+/// A server whose timeout is not known may have ended the connection in a pause: it may be short,
+/// and shorter while there are many clients.
+///
+/// # Errors
+///
+/// What was measured, if that is what an echo server would not do.
+fn may_have_timed_out(trial: &CaseTrial<'_>, wire: &mut Wire<'_>) -> Judged<()> {
+    let mut got = vec![];
+    wire.receive_into(&mut got, 1, Duration::ZERO)?;
+    let is_known = trial.setup.exchanges.is_none() || trial.setup.timeout.is_some();
+    match wire.end().is_some() && got.is_empty() && !is_known {
+        true => Err(Verdict::Info(format!(
+            "the server ended the connection {} after it began, inside a message",
+            seconds(wire.age())
+        ))),
+        false => {
+            wire.keep(got);
+            Ok(())
+        }
     }
 }
 
@@ -349,9 +380,15 @@ fn long_pause(setup: &Setup) -> Duration {
 }
 
 /// Every place, or [`CUTS_MAX`] of them with the first and the last.
-fn cuts(places: std::ops::Range<usize>) -> impl Iterator<Item = usize> {
-    let count = places.len().clamp(2, CUTS_MAX);
-    let (first, span, all) = (places.start, places.len() - 1, places.len() <= CUTS_MAX);
+fn cuts(places: Range<usize>) -> impl Iterator<Item = usize> {
+    cuts_at_most(CUTS_MAX, places)
+}
+
+/// Every place, or as many of them as that.
+fn cuts_at_most(most: usize, places: Range<usize>) -> impl Iterator<Item = usize> {
+    let count = places.len().clamp(2, most);
+    let (first, span) = (places.start, places.len().saturating_sub(1));
+    let all = places.len() <= most;
     let spread =
         move |index: usize| if all { first + index } else { first + index * span / (count - 1) };
     (0..count.min(places.len())).map(spread)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use trust_cli::text::grouped;
 
 use crate::case::{Case, Isolation, Needs};
+use crate::request::Request;
 use crate::setup::LARGE_MAX;
 use crate::trial::CaseTrial;
 use crate::verdict::{Judged, Verdict};
@@ -215,14 +216,14 @@ const RECEIVES: [usize; 6] = [512, 1024, 4096, 8192, 16_384, 65_536];
 
 /// Messages of these lengths with one send.
 fn together(trial: &mut CaseTrial<'_>, lengths: &[u64]) -> Judged {
-    let payloads: Vec<Vec<u8>> = lengths.iter().map(|len| trial.payload(*len)).collect();
-    exchange(trial, &payloads, Duration::ZERO)
+    let messages: Vec<Request> = lengths.iter().map(|len| trial.message(*len)).collect();
+    exchange(trial, &messages, Duration::ZERO)
 }
 
-fn exchange(trial: &mut CaseTrial<'_>, payloads: &[Vec<u8>], slowness: Duration) -> Judged {
-    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+fn exchange(trial: &mut CaseTrial<'_>, messages: &[Request], slowness: Duration) -> Judged {
+    let messages: Vec<&Request> = messages.iter().collect();
     let mut wire = trial.connect()?;
-    wire.exchange(&payloads, 0, slowness)?;
+    wire.exchange(&messages, 0, slowness)?;
     wire.expect_no_more()?;
     Ok(Verdict::Pass)
 }
@@ -231,62 +232,60 @@ fn exchange(trial: &mut CaseTrial<'_>, payloads: &[Vec<u8>], slowness: Duration)
 const REPETITIONS: usize = 5;
 
 fn repeated(trial: &mut CaseTrial<'_>) -> Judged {
-    let payload = trial.payload(32);
-    let message = trial.frame(&payload);
+    let message = trial.message(32);
     let mut wire = trial.connect()?;
     for _ in 0..REPETITIONS {
-        wire.send(&message)?;
-        wire.expect_echo(&[&payload])?;
+        wire.send(&message.bytes)?;
+        wire.expect_answers(&[&message])?;
     }
-    wire.send(&message.repeat(REPETITIONS))?;
-    wire.expect_echo(&[&payload[..]; REPETITIONS])?;
+    wire.send(&message.bytes.repeat(REPETITIONS))?;
+    wire.expect_answers(&[&message; REPETITIONS])?;
     Ok(Verdict::Pass)
 }
 
 fn one_and_a_half(trial: &mut CaseTrial<'_>) -> Judged {
-    let [first, second] = [trial.payload(20), trial.payload(60)];
-    let (whole, next) = (trial.frame(&first), trial.frame(&second));
+    let [first, second] = [trial.message(20), trial.message(60)];
+    let (whole, next) = (&first.bytes, &second.bytes);
     let (half, rest) = next.split_at(next.len() / 2);
     let mut wire = trial.connect()?;
-    wire.send(&[&whole, half].concat())?;
-    wire.expect_echo(&[&first])?;
+    wire.send(&[whole, half].concat())?;
+    wire.expect_answers(&[&first])?;
     wire.send(rest)?;
-    wire.expect_echo(&[&second])?;
+    wire.expect_answers(&[&second])?;
     Ok(Verdict::Pass)
 }
 
 fn a_thousand(trial: &mut CaseTrial<'_>) -> Judged {
-    let payloads: Vec<Vec<u8>> = (0..MANY).map(|_| trial.payload(1000)).collect();
-    exchange(trial, &payloads, Duration::ZERO)
+    let messages: Vec<Request> = (0..MANY).map(|_| trial.message(1000)).collect();
+    exchange(trial, &messages, Duration::ZERO)
 }
 
 fn large_then_short(trial: &mut CaseTrial<'_>) -> Judged {
-    let large = trial.payload(LARGE_MAX);
-    let short = (0..20).map(|_| trial.payload(10));
-    let payloads: Vec<Vec<u8>> = [large].into_iter().chain(short).collect();
-    exchange(trial, &payloads, SLOWNESS)
+    let large = trial.message(LARGE_MAX);
+    let short = (0..20).map(|_| trial.message(10));
+    let messages: Vec<Request> = [large].into_iter().chain(short).collect();
+    exchange(trial, &messages, SLOWNESS)
 }
 
 fn slow_reader(trial: &mut CaseTrial<'_>) -> Judged {
     let different = longest_ones(trial);
-    let payloads = in_turn(&different, SLOW_BYTES);
+    let messages = in_turn(&different, SLOW_BYTES);
     let mut wire = trial.connect()?;
-    wire.exchange(&payloads, 0, SLOWNESS)?;
+    wire.exchange(&messages, 0, SLOWNESS)?;
     wire.expect_no_more()?;
     Ok(Verdict::Pass)
 }
 
 fn write_before_reading(trial: &mut CaseTrial<'_>) -> Judged {
     let different = longest_ones(trial);
-    let payloads = in_turn(&different, AHEAD_BYTES);
-    let all: Vec<Vec<u8>> = payloads.iter().map(|payload| trial.frame(payload)).collect();
-    let all = all.concat();
+    let messages = in_turn(&different, AHEAD_BYTES);
+    let all: Vec<u8> = messages.iter().flat_map(|message| &message.bytes).copied().collect();
     let patience = trial.setup.timeout.map_or(STOPPED, |timeout| STOPPED.min(timeout / 4));
     // A client that reads nothing for as long as the timeout is ended, and rightly.
     let time = trial.setup.timeout.map_or(MANY_TIME_MAX, |timeout| timeout / 2);
     let mut wire = trial.connect()?;
     let sent = wire.try_send_for(&all, patience, time)?;
-    wire.exchange(&payloads, sent, Duration::ZERO)?;
+    wire.exchange(&messages, sent, Duration::ZERO)?;
     wire.expect_no_more()?;
     let taken = grouped(sent as u64);
     Ok(Verdict::Info(match sent == all.len() {
@@ -311,9 +310,9 @@ fn full_receives(trial: &mut CaseTrial<'_>) -> Judged {
         if lengths.iter().any(|len| *len < min) {
             continue;
         }
-        let payloads = lengths.iter().map(|len| trial.payload((len - overhead) as u64));
-        let payloads: Vec<Vec<u8>> = payloads.collect();
-        exchange(trial, &payloads, Duration::ZERO)?;
+        let messages = lengths.iter().map(|len| trial.message((len - overhead) as u64));
+        let messages: Vec<Request> = messages.collect();
+        exchange(trial, &messages, Duration::ZERO)?;
     }
     Ok(Verdict::Pass)
 }
@@ -322,9 +321,9 @@ fn thousands_in_a_send(trial: &mut CaseTrial<'_>) -> Judged {
     let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
     let mut wire = trial.connect()?;
     for count in SENDS {
-        let payloads: Vec<Vec<u8>> = (0..count).map(|_| trial.payload(0)).collect();
-        let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
-        wire.exchange_at(&payloads, 0, &mut pace)?;
+        let messages: Vec<Request> = (0..count).map(|_| trial.message(0)).collect();
+        let messages: Vec<&Request> = messages.iter().collect();
+        wire.exchange_at(&messages, 0, &mut pace)?;
     }
     wire.expect_no_more()?;
     Ok(Verdict::Pass)
@@ -335,10 +334,10 @@ fn seventy_thousand(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     for total in TOTALS {
         let numbers = pace.answered()..total as u64;
-        let payloads = numbers.map(|number| trial.payload(number % (SHORT_MAX + 1)));
-        let payloads: Vec<Vec<u8>> = payloads.collect();
-        let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
-        let exchanged = wire.exchange_at(&payloads, 0, &mut pace);
+        let messages = numbers.map(|number| trial.message(number % (SHORT_MAX + 1)));
+        let messages: Vec<Request> = messages.collect();
+        let messages: Vec<&Request> = messages.iter().collect();
+        let exchanged = wire.exchange_at(&messages, 0, &mut pace);
         exchanged.map_err(|verdict| after_messages(pace.answered(), verdict))?;
     }
     wire.expect_no_more()?;
@@ -349,8 +348,8 @@ fn thousands_in_turn(trial: &mut CaseTrial<'_>) -> Judged {
     let mut pace = Pace::within(MANY_TIME_MAX, trial.setup);
     let mut wire = trial.connect()?;
     for _ in 0..IN_TURN {
-        let payload = trial.payload(SHORT_MAX);
-        let exchanged = wire.exchange_at(&[&payload], 0, &mut pace);
+        let message = trial.message(SHORT_MAX);
+        let exchanged = wire.exchange_at(&[&message], 0, &mut pace);
         exchanged.map_err(|verdict| after_messages(pace.answered(), verdict))?;
     }
     wire.expect_no_more()?;
@@ -359,9 +358,9 @@ fn thousands_in_turn(trial: &mut CaseTrial<'_>) -> Judged {
 
 fn left_unread(trial: &mut CaseTrial<'_>) -> Judged {
     let mut pace = Pace::within(UNREAD_TIME_MAX, trial.setup);
-    let payload = trial.unread_payload(UNREAD_BYTES)?;
+    let message = trial.unread_message(UNREAD_BYTES)?;
     let mut wire = trial.connect_narrow()?;
-    let frame = trial.frame(&payload);
+    let frame = &message.bytes;
     let (mut unread, mut exchanged, mut stops) = (frame.len(), 0, 0);
     for (most, step) in UNREAD_STEPS {
         while unread < most {
@@ -375,7 +374,7 @@ fn left_unread(trial: &mut CaseTrial<'_>) -> Judged {
             // A server that is only slow to read has not stopped.
             let sent = wire.try_send(&frame.repeat(count), STOPPED)?;
             trial.pause(FILLING)?;
-            wire.exchange_at(&vec![&payload[..]; count], sent, &mut pace)?;
+            wire.exchange_at(&vec![&message; count], sent, &mut pace)?;
             stops = if sent < count * frame.len() { stops + 1 } else { 0 };
             if stops == STOPS {
                 // It takes no more while nothing is read.
@@ -397,13 +396,13 @@ fn after_messages(answered: u64, verdict: Verdict) -> Verdict {
 }
 
 /// A few long messages, each with other bytes.
-fn longest_ones(trial: &mut CaseTrial<'_>) -> Vec<Vec<u8>> {
-    (0..DIFFERENT).map(|_| trial.payload(LONG_BYTES)).collect()
+fn longest_ones(trial: &mut CaseTrial<'_>) -> Vec<Request> {
+    (0..DIFFERENT).map(|_| trial.message(LONG_BYTES)).collect()
 }
 
 /// These again and again, until they are about so many bytes.
-fn in_turn(payloads: &[Vec<u8>], bytes: u64) -> Vec<&[u8]> {
-    let longest = payloads.iter().map(Vec::len).max().unwrap_or(0).max(1);
+fn in_turn(messages: &[Request], bytes: u64) -> Vec<&Request> {
+    let longest = messages.iter().map(|message| message.bytes.len()).max().unwrap_or(0).max(1);
     let count = ((bytes / longest as u64) as usize).min(MESSAGES_MAX);
-    payloads.iter().cycle().take(count).map(Vec::as_slice).collect()
+    messages.iter().cycle().take(count).collect()
 }

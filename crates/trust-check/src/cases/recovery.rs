@@ -7,6 +7,7 @@ use std::time::Duration;
 use trust_cli::text::seconds;
 
 use crate::case::{Case, Isolation, Needs};
+use crate::request::{Request, concat};
 use crate::setup::CONNECT_SLOW;
 use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
@@ -61,7 +62,7 @@ pub const CASES: &[Case] = &[
         needs: Needs::Length,
         isolation: Isolation::Beside,
         run: |trial| {
-            let header = trial.refused_header()?;
+            let header = trial.refused()?;
             next_after(trial, &header, "a length above the limit")
         },
     },
@@ -176,7 +177,7 @@ fn next_after(trial: &mut CaseTrial<'_>, bytes: &[u8], what: &str) -> Judged {
 }
 
 fn after_garbage(trial: &mut CaseTrial<'_>) -> Judged {
-    let random = trial.payloads(GARBAGE_BYTES, GARBAGE_BYTES).concat();
+    let random = trial.garbage(GARBAGE_BYTES as usize);
     let kinds: [(&str, &[u8]); 4] = [
         ("random bytes", &random),
         ("a request of HTTP", b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"),
@@ -199,9 +200,9 @@ fn after_garbage(trial: &mut CaseTrial<'_>) -> Judged {
 /// ECONNRESET, or EPIPE at once. They differ in how much the server has still to receive by then.
 fn broken_while_sending(trial: &mut CaseTrial<'_>) -> Judged {
     for number in 0..BROKEN {
-        let payloads = trial.payloads(100, UNREAD_MIN << (number / 2));
+        let messages = trial.messages(100, UNREAD_MIN << (number / 2));
         let mut wire = trial.connect()?;
-        wire.try_send(&trial.frames(&payloads), trial.setup.settle)?;
+        wire.try_send(&concat(&messages), trial.setup.settle)?;
         if number % 2 == 0 {
             wire.finish();
         }
@@ -213,11 +214,11 @@ fn broken_while_sending(trial: &mut CaseTrial<'_>) -> Judged {
 
 fn sequential(trial: &mut CaseTrial<'_>) -> Judged {
     for number in 0..SEQUENTIAL {
-        let payload = trial.payload(64);
+        let message = trial.message(64);
         let served = (|| {
             let mut wire = trial.connect()?;
-            wire.send(&trial.frame(&payload))?;
-            wire.expect_echo(&[&payload])
+            wire.send(&message.bytes)?;
+            wire.expect_answers(&[&message])
         })();
         served.map_err(|verdict: Verdict| {
             let expected = format!("{SEQUENTIAL} clients are served, one after the other");
@@ -234,15 +235,15 @@ fn concurrent(trial: &mut CaseTrial<'_>) -> Judged {
     let count = trial.setup.together(CONCURRENT);
     let slow_before = trial.setup.rate.slow_connects();
     let names = trial.reserve(count);
-    let clients: Vec<(u32, Vec<Vec<u8>>)> = names
-        .map(|name| (name, (0..CONCURRENT_MESSAGES).map(|_| trial.payload(500)).collect()))
+    let clients: Vec<(u32, Vec<Request>)> = names
+        .map(|name| (name, (0..CONCURRENT_MESSAGES).map(|_| trial.message(500)).collect()))
         .collect();
     let (all, shared) = (Barrier::new(count), &*trial);
     // All of them at once, so that the server has bytes of several in its hands.
     let served = thread::scope(|scope| {
         let running: Vec<_> = clients
             .iter()
-            .map(|(name, payloads)| scope.spawn(|| one_of_many(shared, *name, payloads, &all)))
+            .map(|(name, messages)| scope.spawn(|| one_of_many(shared, *name, messages, &all)))
             .collect();
         let ends =
             running.into_iter().map(|client| client.join().expect("a client does not panic"));
@@ -287,23 +288,23 @@ fn concurrent(trial: &mut CaseTrial<'_>) -> Judged {
 fn one_of_many<'s>(
     trial: &CaseTrial<'s>,
     name: u32,
-    payloads: &[Vec<u8>],
+    messages: &[Request],
     all: &Barrier,
 ) -> Judged<Wire<'s>> {
     all.wait();
     let mut wire = trial.connect_as(name)?;
-    let (bytes, mut got) = (trial.frames(payloads), vec![]);
+    let (bytes, mut got) = (concat(messages), vec![]);
     wire.send_receiving(&bytes, &mut got, wire.patience())?;
     wire.await_admission()?;
-    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
-    wire.expect_rest(got, &payloads)?;
+    let messages: Vec<&Request> = messages.iter().collect();
+    wire.expect_rest(got, &messages)?;
     Ok(wire)
 }
 
 fn cut_beside_another(trial: &mut CaseTrial<'_>) -> Judged {
     let part = trial.cut_payload(1000)?;
-    let [ours, hello] = [trial.payload(1000), trial.payload(32)];
-    let frame = trial.frame(&ours);
+    let [ours, hello] = [trial.message(1000), trial.message(32)];
+    let frame = &ours.bytes;
     let mut cut = trial.connect()?;
     let mut other = trial.connect()?;
     let half = frame.len() / 2;
@@ -313,16 +314,16 @@ fn cut_beside_another(trial: &mut CaseTrial<'_>) -> Judged {
     trial.pause(trial.setup.settle)?;
     // Who comes now gets the place of the one that was cut.
     let mut new = trial.connect()?;
-    new.send(&trial.frame(&hello))?;
-    new.expect_echo(&[&hello])?;
+    new.send(&hello.bytes)?;
+    new.expect_answers(&[&hello])?;
     other.send(&frame[half..])?;
-    other.expect_echo(&[&ours])?;
+    other.expect_answers(&[&ours])?;
     Ok(Verdict::Pass)
 }
 
 fn after_vanished(trial: &mut CaseTrial<'_>) -> Judged {
-    let payload = trial.payload(1000);
-    let frame = trial.frame(&payload);
+    let message = trial.message(1000);
+    let frame = &message.bytes;
     let mut held = vec![];
     let count = trial.setup.crowd(VANISHED);
     for _ in 0..count {
@@ -353,7 +354,7 @@ fn good_and_bad(trial: &mut CaseTrial<'_>) -> Judged {
                 bad.close();
             }
             _ => {
-                let refused = trial.refused_header().unwrap_or_default();
+                let refused = trial.refused().unwrap_or_default();
                 bad.send(&refused)?;
                 bad.close();
             }
@@ -364,20 +365,20 @@ fn good_and_bad(trial: &mut CaseTrial<'_>) -> Judged {
 }
 
 fn two_do_not_read(trial: &mut CaseTrial<'_>) -> Judged {
-    let payloads =
-        [trial.unread_payload(UNREAD_MESSAGE_BYTES)?, trial.unread_payload(UNREAD_MESSAGE_BYTES)?];
+    let messages =
+        [trial.unread_message(UNREAD_MESSAGE_BYTES)?, trial.unread_message(UNREAD_MESSAGE_BYTES)?];
     let stall = trial.setup.timeout.map_or(UNREAD_STALL, |timeout| UNREAD_STALL.min(timeout / 8));
     let mut clients = vec![];
-    for payload in &payloads {
+    for message in &messages {
         let mut pace = Pace::within(UNREAD_TIME_MAX, trial.setup);
         let mut wire = trial.connect_narrow()?;
         for count in [1, 8] {
-            wire.exchange_at(&vec![&payload[..]; count], 0, &mut pace)?;
+            wire.exchange_at(&vec![message; count], 0, &mut pace)?;
         }
-        clients.push((wire, pace, payload, 0));
+        clients.push((wire, pace, message, 0));
     }
-    for (wire, _, payload, sent) in &mut clients {
-        let frame = trial.frame(payload);
+    for (wire, _, message, sent) in &mut clients {
+        let frame = &message.bytes;
         let many = frame.repeat(UNREAD_MAX / frame.len());
         *sent = wire.try_send_for(&many, stall, UNREAD_TIME_MAX / 4)?;
         wire.note("reads nothing while the server takes what it can");
@@ -386,10 +387,10 @@ fn two_do_not_read(trial: &mut CaseTrial<'_>) -> Judged {
     thread::scope(|scope| {
         let running: Vec<_> = clients
             .iter_mut()
-            .map(|(wire, pace, payload, sent)| {
-                let count = sent.div_ceil(trial.setup.framing.encode(payload).len());
-                let payload: &[u8] = payload;
-                scope.spawn(move || wire.exchange_at(&vec![payload; count], *sent, pace))
+            .map(|(wire, pace, message, sent)| {
+                let count = sent.div_ceil(message.bytes.len());
+                let messages = vec![*message; count];
+                scope.spawn(move || wire.exchange_at(&messages, *sent, pace))
             })
             .collect();
         running.into_iter().try_for_each(|client| client.join().expect("a client does not panic"))

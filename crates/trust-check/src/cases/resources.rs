@@ -200,14 +200,14 @@ pub fn warm_up(trial: &mut CaseTrial<'_>) {
 }
 
 fn greet_together(trial: &mut CaseTrial<'_>, count: usize) -> Judged<()> {
-    let payload = trial.payload(WARM_UP_BYTES);
+    let message = trial.message(WARM_UP_BYTES);
     let mut wires = vec![];
     for _ in 0..count {
         let mut wire = trial.connect()?;
-        wire.send(&trial.frame(&payload))?;
+        wire.send(&message.bytes)?;
         wires.push(wire);
     }
-    wires.iter_mut().try_for_each(|wire| wire.expect_echo(&[&payload]))
+    wires.iter_mut().try_for_each(|wire| wire.expect_answers(&[&message]))
 }
 
 fn survival(trial: &mut CaseTrial<'_>) -> Judged {
@@ -539,14 +539,14 @@ fn send_clients(trial: &mut CaseTrial<'_>) -> Judged<Sent> {
 }
 
 fn send_client(trial: &mut CaseTrial<'_>, number: u64) -> Judged<()> {
-    let payload = trial.payload(64);
-    let frame = trial.frame(&payload);
+    let message = trial.message(64);
+    let frame = &message.bytes;
     let mut wire = trial.connect()?;
-    wire.send(&frame)?;
-    wire.expect_echo(&[&payload])?;
+    wire.send(frame)?;
+    wire.expect_answers(&[&message])?;
     let in_the_payload = match trial.setup.framing {
-        Framing::Length(format) => format.header_len() + payload.len() / 2,
-        Framing::Raw | Framing::Line => payload.len() / 2,
+        Framing::Length(format) => (frame.len() + format.header_len()) / 2,
+        Framing::Raw | Framing::Line => frame.len() / 2,
     };
     match number % WAYS_TO_LEAVE {
         0 => wire.close(),
@@ -574,7 +574,7 @@ fn send_client(trial: &mut CaseTrial<'_>, number: u64) -> Judged<()> {
             wire.close_at_once();
         }
         _ => {
-            let refused = trial.refused_header().unwrap_or_default();
+            let refused = trial.refused().unwrap_or_default();
             wire.send(&refused)?;
             wire.finish();
             wire.drain(trial.setup.prompt())?;

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use trust_cli::text::{grouped, seconds};
 
 use crate::case::{Case, Isolation, Needs};
+use crate::exchange::learned::Learned;
+use crate::request::{Answers, Request, concat};
 use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Judged, Verdict};
 use crate::wire::{ConnectionEnd, STALL, Wire};
@@ -217,11 +219,11 @@ fn judge_silence(trial: &CaseTrial<'_>, wire: &mut Wire<'_>, since: Instant, who
 
 /// A connection on which one message was echoed, and when that began.
 fn idle_wire<'s>(trial: &mut CaseTrial<'s>) -> Judged<(Wire<'s>, Instant)> {
-    let payload = trial.payload(32);
+    let message = trial.message(32);
     let mut wire = trial.connect()?;
     let since = Instant::now();
-    wire.send(&trial.frame(&payload))?;
-    wire.expect_echo(&[&payload])?;
+    wire.send(&message.bytes)?;
+    wire.expect_answers(&[&message])?;
     Ok((wire, since))
 }
 
@@ -236,6 +238,9 @@ fn idle_after_an_echo(trial: &mut CaseTrial<'_>) -> Judged {
 /// server learns of the client a second or more after it connected, and only then can its timeout
 /// begin.
 fn silent_after(trial: &mut CaseTrial<'_>, part: &[u8], who: &str) -> Judged {
+    if trial.setup.exchanges.as_ref().is_some_and(Learned::has_greeting) {
+        return Ok(Verdict::skipped("the server speaks first"));
+    }
     let rate = &trial.setup.rate;
     let (since, slow_before) = (Instant::now(), rate.slow_connects());
     let mut wire = trial.connect()?;
@@ -277,8 +282,8 @@ fn overslept(trial: &CaseTrial<'_>, paused: Duration) -> Judged<()> {
 }
 
 fn slow_and_steady(trial: &mut CaseTrial<'_>) -> Judged {
-    let payload = trial.payload(1000);
-    let frame = trial.frame(&payload);
+    let message = trial.message(1000);
+    let frame = &message.bytes;
     let mut wire = trial.connect()?;
     let since = Instant::now();
     let mut sent = 0;
@@ -305,7 +310,7 @@ fn slow_and_steady(trial: &mut CaseTrial<'_>) -> Judged {
     }
     let took = seconds(since.elapsed());
     wire.send(&frame[sent..])?;
-    wire.expect_echo(&[&payload])?;
+    wire.expect_answers(&[&message])?;
     Ok(Verdict::Info(format!("answered although it took {took}")))
 }
 
@@ -321,13 +326,13 @@ fn stay_active(trial: &mut CaseTrial<'_>, wires: &mut [Wire<'_>]) -> Judged {
     let expected = "a client that sends a message now and then is not ended";
     while since.elapsed() + pause < longest(trial) {
         let paused = Instant::now();
-        let payload = trial.payload(32);
+        let message = trial.message(32);
         let took = seconds(since.elapsed());
-        let frame = trial.frame(&payload);
+        let frame = &message.bytes;
         let served = wires
             .iter_mut()
-            .try_for_each(|wire| wire.send(&frame))
-            .and_then(|()| wires.iter_mut().try_for_each(|wire| wire.expect_echo(&[&payload])));
+            .try_for_each(|wire| wire.send(frame))
+            .and_then(|()| wires.iter_mut().try_for_each(|wire| wire.expect_answers(&[&message])));
         served.map_err(|verdict| {
             verdict.retold(expected, |got| format!("{got}, {took} after the beginning"))
         })?;
@@ -362,16 +367,16 @@ fn stay_active(trial: &mut CaseTrial<'_>, wires: &mut [Wire<'_>]) -> Judged {
 /// longer than the timeout.
 fn active_after_others(trial: &mut CaseTrial<'_>) -> Judged {
     let count = if trial.setup.one_at_a_time { 1 } else { SUCCESSORS };
-    let payload = trial.payload(32);
-    let frame = trial.frame(&payload);
+    let message = trial.message(32);
+    let frame = &message.bytes;
     let part = trial.cut_payload(1000).unwrap_or_default();
     let mut leaving = vec![];
     let mut slowest = Duration::ZERO;
     while leaving.len() < count.min(served_in_a_pause(trial, slowest)) {
         let mut wire = trial.connect()?;
         let since = Instant::now();
-        wire.send(&frame)?;
-        wire.expect_echo(&[&payload])?;
+        wire.send(frame)?;
+        wire.expect_answers(&[&message])?;
         slowest = slowest.max(since.elapsed());
         leaving.push(wire);
     }
@@ -386,7 +391,7 @@ fn active_after_others(trial: &mut CaseTrial<'_>) -> Judged {
                 wire.reset();
             }
             _ => {
-                let refused = trial.refused_header().unwrap_or_default();
+                let refused = trial.refused().unwrap_or_default();
                 wire.try_send(&refused, trial.setup.settle)?;
                 wire.close();
             }
@@ -439,15 +444,21 @@ struct Arrival {
 
 /// Sends messages in one go, so that none of them acknowledges an answer, and waits for all
 /// answers.
-fn timed(trial: &CaseTrial<'_>, wire: &mut Wire<'_>, payloads: &[Vec<u8>]) -> Judged<Arrival> {
-    let bytes = trial.frames(payloads);
-    let (mut got, mut times) = (vec![], vec![Instant::now()]);
+fn timed(wire: &mut Wire<'_>, messages: &[Request]) -> Judged<Arrival> {
+    let bytes = concat(messages);
+    let messages: Vec<&Request> = messages.iter().collect();
+    let (mut got, mut answers) = (vec![], Answers::to(&messages));
+    let mut times = vec![Instant::now()];
     wire.send(&bytes)?;
-    while got.len() < bytes.len() && wire.receive_into(&mut got, bytes.len(), wire.patience())? {
+    while answers.are_awaited() {
+        let before = got.len();
+        if !wire.receive_into(&mut got, usize::MAX, wire.patience())? {
+            break;
+        }
         times.push(Instant::now());
+        answers.add(&got[before..]);
     }
-    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
-    wire.expect_rest(got, &payloads)?;
+    wire.expect_rest(got, &messages)?;
     let mut gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
     Ok(Arrival { first: gaps.next().unwrap_or_default(), gap: gaps.max().unwrap_or_default() })
 }
@@ -459,9 +470,9 @@ fn delayed_acknowledgement(trial: &mut CaseTrial<'_>) -> Judged {
     let path = wire.round_trip();
     let (mut firsts, mut gaps) = (vec![], vec![]);
     for _ in 0..TIMED_PAIRS {
-        let pair = [trial.payload(16), trial.payload(16)];
+        let pair = [trial.message(16), trial.message(16)];
         wire.acknowledge_late();
-        let Arrival { first, gap } = timed(trial, &mut wire, &pair)?;
+        let Arrival { first, gap } = timed(&mut wire, &pair)?;
         firsts.push(first.saturating_sub(path));
         gaps.push(gap);
     }
@@ -482,16 +493,16 @@ fn delayed_acknowledgement(trial: &mut CaseTrial<'_>) -> Judged {
 }
 
 fn not_reading(trial: &mut CaseTrial<'_>) -> Judged {
-    let message = trial.payload(UNREAD_MESSAGE_BYTES);
-    if message.len() < UNREAD_MESSAGE_MIN {
+    let message = trial.message(UNREAD_MESSAGE_BYTES);
+    if message.bytes.len() < UNREAD_MESSAGE_MIN {
         let why = "messages are too short here: a server is busy with them and not kept waiting";
         return Ok(Verdict::skipped(why));
     }
     let mut wire = trial.connect_narrow()?;
     // A server that is only slow owes nothing: it has to stand still for long.
     let stall = trial.setup.timeout.map_or(STALL, |timeout| STALL.max(timeout / 2));
-    let frame = trial.frame(&message);
-    let unread = wire.send_unread(&frame, stall)?;
+    let frame = &message.bytes;
+    let unread = wire.send_unread(frame, stall)?;
     if trial.setup.timeout.is_some() {
         unread.expect_waiting()?;
     }

@@ -3,6 +3,7 @@
 pub mod dialects;
 pub mod escapes;
 pub mod file;
+pub mod learned;
 pub mod pattern;
 pub mod protocol;
 pub mod template;

@@ -34,13 +34,15 @@ pub fn report(report: &RunReport<'_>) -> String {
         RunEnd::Unreachable(why) => Some(format!("Nothing was tried: {why}")),
         RunEnd::Unwritten(why) => Some(format!("A report is missing: {why}")),
     };
-    let ServerFields { address, send_proxy, framing, max_frame_bytes, timeout_sec, .. } =
-        &about.server;
+    let ServerFields {
+        address, send_proxy, protocol, framing, max_frame_bytes, timeout_sec, ..
+    } = &about.server;
     let timeout = timeout_sec.map(|time| seconds(Duration::from_secs_f64(time)));
     let largest = max_frame_bytes.map(|limit| format!("{limit} bytes"));
     let facts = [
         ("address", address.clone().unwrap_or_default()),
         ("PROXY header", send_proxy.clone().unwrap_or_default()),
+        ("protocol", protocol.clone().unwrap_or_default()),
         ("framing", framing.clone()),
         ("largest payload", largest.unwrap_or_else(|| "no limit".to_owned())),
         ("timeout", timeout.unwrap_or_else(|| "not given".to_owned())),
@@ -97,6 +99,7 @@ fn case(outcome: &CaseOutcome, again: &str) -> Markup {
     match &outcome.verdict {
         Verdict::Pass => {}
         Verdict::Info(said) => facts.push(("measured", said.as_str())),
+        Verdict::Allowed(said) => facts.push(("allowed", said)),
         Verdict::Inconclusive(said) | Verdict::Skipped(said) => facts.push(("because", said)),
         Verdict::Fail(Finding { expected, got, .. })
         | Verdict::Warn(Finding { expected, got, .. }) => {

@@ -160,6 +160,7 @@ impl CaseText {
     }
 }
 
+// Many fields: those of the document.
 /// The server, and what the flags said about it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -175,7 +176,9 @@ pub struct ServerFields {
     pub pid: Option<u32>,
     /// The PROXY header that each connection begins with, as `--send-proxy` says; `null`: none.
     pub send_proxy: Option<String>,
-    /// `--framing`.
+    /// The protocol whose exchanges are tried, by its name; `null`: the server echoes.
+    pub protocol: Option<String>,
+    /// `--framing`, or what is known of the protocol's requests.
     pub framing: String,
     /// `--max-frame`; `null`: no limit.
     pub max_frame_bytes: Option<u64>,
@@ -250,7 +253,7 @@ pub struct CaseReport {
     pub expected: Option<String>,
     /// Of `fail` and `warn`: what this one did.
     pub got: Option<String>,
-    /// Of `info`, `inconclusive` and `skipped`: what was measured, or why.
+    /// Of `allowed`, `info`, `inconclusive` and `skipped`: what it did, what was measured, or why.
     pub said: Option<String>,
     /// What may help.
     pub hint: Option<String>,
@@ -270,6 +273,7 @@ impl CaseReport {
             Verdict::Pass => (VerdictName::Pass, None, None),
             Verdict::Fail(finding) => (VerdictName::Fail, Some(finding), None),
             Verdict::Warn(finding) => (VerdictName::Warn, Some(finding), None),
+            Verdict::Allowed(said) => (VerdictName::Allowed, None, Some(said)),
             Verdict::Info(said) => (VerdictName::Info, None, Some(said)),
             Verdict::Inconclusive(said) => (VerdictName::Inconclusive, None, Some(said)),
             Verdict::Skipped(said) => (VerdictName::Skipped, None, Some(said)),
@@ -303,8 +307,10 @@ pub enum VerdictName {
     Pass,
     /// A bug.
     Fail,
-    /// Allowed, but unwise.
+    /// Unwise, though no bug.
     Warn,
+    /// Not what the case wants, but the protocol says that a right server may do it.
+    Allowed,
     /// Measured, and not judged.
     Info,
     /// It could not be shown.
@@ -326,7 +332,7 @@ pub struct TranscriptLine {
     pub what: WireEvent,
     /// Of `sent_proxy_header`, `sent` and `received`: how many.
     pub bytes: Option<usize>,
-    /// Of the same: the first 64 of them.
+    /// Of the same: the first 64 of them; `null` if they are secret.
     pub hex: Option<String>,
     /// Of `left_alone` and `silence`: how long.
     pub time_ms: Option<f64>,
@@ -388,7 +394,9 @@ impl TranscriptLine {
             connection: entry.connection,
             what,
             bytes: bytes.map(|bytes| bytes.len),
-            hex: bytes.map(|bytes| bytes.first.iter().map(|byte| format!("{byte:02x}")).collect()),
+            hex: bytes
+                .filter(|bytes| !bytes.is_secret)
+                .map(|bytes| bytes.first.iter().map(|byte| format!("{byte:02x}")).collect()),
             time_ms: time.map(millis),
             text,
         }

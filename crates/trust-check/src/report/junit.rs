@@ -90,6 +90,7 @@ fn case(outcome: &CaseOutcome, again: &str) -> Markup {
                 }
                 Verdict::Warn(finding) => { system-out { "warning\n" (story(finding)) } }
                 Verdict::Info(said) => { system-out { (said) } }
+                Verdict::Allowed(said) => { system-out { "allowed: " (said) } }
                 _ => {}
             }
             @if let Some(why) = reason_to_skip(outcome) { skipped message=(why) {} }

@@ -103,6 +103,8 @@ pub struct Counts {
     pub unexpected_pass: usize,
     /// Unwise.
     pub warn: usize,
+    /// What the protocol allows.
+    pub allowed: usize,
     /// Measured.
     pub info: usize,
     /// Not shown.
@@ -122,6 +124,7 @@ impl Counts {
                 Class::Known => &mut counts.known,
                 Class::UnexpectedPass => &mut counts.unexpected_pass,
                 Class::Warn => &mut counts.warn,
+                Class::Allowed => &mut counts.allowed,
                 Class::Info => &mut counts.info,
                 Class::Inconclusive => &mut counts.inconclusive,
                 Class::Skipped => &mut counts.skipped,
@@ -133,7 +136,7 @@ impl Counts {
     /// Cases that were tried.
     pub fn tried(&self) -> usize {
         let judged = self.pass + self.fail + self.known + self.unexpected_pass + self.warn;
-        judged + self.info + self.inconclusive
+        judged + self.allowed + self.info + self.inconclusive
     }
 
     /// Whether a run that came to this is a success.
@@ -150,6 +153,7 @@ impl Counts {
             (self.known, "known to fail"),
             (self.unexpected_pass, "of the passes unexpected"),
             (self.warn, "warned"),
+            (self.allowed, "allowed"),
             (self.info, "measured"),
             (self.inconclusive, "inconclusive"),
         ];
@@ -223,12 +227,15 @@ fn wire_line(what: &What, bytes_shown: usize) -> String {
 }
 
 fn hex(bytes: &Excerpt, shown: usize) -> String {
+    let unit = if bytes.len == 1 { "byte" } else { "bytes" };
+    if bytes.is_secret {
+        return format!("({} secret {unit})", bytes.len);
+    }
     let first = &bytes.first[..bytes.first.len().min(shown)];
     let mut text: String = first.iter().map(|byte| format!("{byte:02x} ")).collect();
     if bytes.len > first.len() {
         text.push_str("… ");
     }
-    let unit = if bytes.len == 1 { "byte" } else { "bytes" };
     let _ = write!(text, "({} {unit})", bytes.len);
     text
 }

@@ -29,7 +29,7 @@ pub fn outcome(outcome: &CaseOutcome, about: &About, colours: Colours) -> String
         // The summary says why, once for all that have the same reason.
         Verdict::Skipped(_) => return String::new(),
         Verdict::Pass => {}
-        Verdict::Info(said) | Verdict::Inconclusive(said) => {
+        Verdict::Allowed(said) | Verdict::Info(said) | Verdict::Inconclusive(said) => {
             let _ = writeln!(text, "              {said}");
         }
         Verdict::Fail(Finding { expected, got, .. })
@@ -64,7 +64,7 @@ fn word(class: Class, colours: Colours) -> String {
         Class::Pass => AnsiColor::Green.on_default(),
         Class::Fail | Class::UnexpectedPass => AnsiColor::Red.on_default().bold(),
         Class::Warn | Class::Inconclusive => AnsiColor::Yellow.on_default(),
-        Class::Info => AnsiColor::Cyan.on_default(),
+        Class::Allowed | Class::Info => AnsiColor::Cyan.on_default(),
         Class::Known | Class::Skipped => Style::new().dimmed(),
     };
     colours.paint(style, &format!("{:<12}", class.word()))

@@ -13,7 +13,7 @@ const CROWD_MIN: u64 = 2;
 /// while the check has many connections is within its rights.
 pub(super) fn judge(first: CaseOutcome, second: CaseOutcome, setup: &Setup) -> CaseOutcome {
     let Verdict::Fail(finding) = &first.verdict else { return first };
-    let Finding { expected, got, evidence } = finding.clone();
+    let Finding { expected, got, evidence, seen } = finding.clone();
     let beside = first.tries.beside;
     let tries = Tries { tries: 2, failed: 1, beside };
     let took = first.took + second.took;
@@ -31,7 +31,7 @@ pub(super) fn judge(first: CaseOutcome, second: CaseOutcome, setup: &Setup) -> C
             CaseOutcome { took, ..second }
         }
         (_, Evidence::Time | Evidence::Reset | Evidence::Refusal { .. }) => {
-            let verdict = Verdict::Warn(Finding { expected, got, evidence });
+            let verdict = Verdict::Warn(Finding { expected, got, evidence, seen });
             CaseOutcome { verdict, tries, took, ..first }
         }
     }
@@ -56,6 +56,10 @@ mod tests {
             address: (Ipv4Addr::LOCALHOST, 1).into(),
             preface: None,
             framing: Framing::Raw,
+            is_quick: false,
+            left_out: vec![],
+            exchanges: None,
+            unlearned: None,
             max_frame: 1,
             timeout: None,
             patience: Duration::ZERO,

@@ -46,6 +46,7 @@ fn on_the_way(log: &Log) -> String {
     let mut last = BTreeMap::new();
     for entry in &log.entries {
         let sent = match &entry.what {
+            What::Sent(bytes) if bytes.is_secret => format!("{} secret bytes", bytes.len),
             What::Sent(bytes) => {
                 let shown = &bytes.first[..bytes.first.len().min(8)];
                 let dots = if bytes.len > shown.len() { " …" } else { "" };

@@ -11,6 +11,7 @@ use trust_cli::text::{grouped, seconds};
 use trust_net::socket;
 
 use super::{RECEIVE_BYTES, Wire, pause};
+use crate::request::{Answers, Request};
 use crate::setup::{LARGE_MAX, Setup};
 use crate::transcript::What;
 use crate::verdict::{Judged, Verdict};
@@ -97,72 +98,52 @@ impl Unread {
 }
 
 impl Wire<'_> {
-    /// Sends these messages and waits for their echoes at the same time, so that neither side waits
-    /// for the other to read, until all are there or `until` is over. Returns how many came back
+    /// Sends these messages and waits for their answers at the same time, so that neither side
+    /// waits for the other to read, until all are there or `until` is over. Returns how many came
     /// right. Their first `sent` bytes count as sent; `slowness` is a pause before each receive.
     ///
     /// # Errors
     ///
-    /// As [`Wire::send`] and [`Wire::expect_echo`].
+    /// As [`Wire::send`] and [`Wire::expect_answers`].
     pub(super) fn exchange_until(
         &mut self,
-        payloads: &[&[u8]],
+        messages: &[&Request],
         mut sent: usize,
         slowness: Duration,
         until: Instant,
     ) -> Judged<usize> {
-        let expected = self.encoded(payloads);
+        let all: Vec<u8> = messages.iter().flat_map(|message| &message.bytes).copied().collect();
+        let mut answers = Answers::to(messages);
         let mut buffer = vec![0; RECEIVE_BYTES];
-        let mut right = 0;
-        while right < expected.len() && self.end.is_none() {
-            if sent < expected.len() {
-                sent += self.send_once(&expected[sent..]);
+        while answers.are_awaited() && self.end.is_none() {
+            if sent < all.len() {
+                sent += self.send_once(&all[sent..]);
             }
             pause(self.setup, slowness)?;
-            let limit = buffer.len().min(expected.len() - right);
-            let Some(count) = self.receive_once(&mut buffer[..limit]) else {
-                let wanted =
-                    if sent < expected.len() { PollFlags::OUT } else { PollFlags::empty() };
+            let Some(count) = self.receive_once(&mut buffer) else {
+                let wanted = if sent < all.len() { PollFlags::OUT } else { PollFlags::empty() };
                 if self.end.is_none() && !self.wait(PollFlags::IN | wanted, self.setup.patience)? {
                     self.record(What::Silence(self.setup.patience));
                     break;
                 }
                 continue;
             };
-            if buffer[..count] != expected[right..right + count] {
-                let got = [&expected[..right], &buffer[..count]].concat();
-                return self.judge_echo(payloads, &expected, &got).map(|()| payloads.len());
-            }
-            right += count;
-            if right < expected.len() && Instant::now() >= until {
-                return Ok(self.whole(payloads, right));
+            answers.add(&buffer[..count]);
+            if answers.are_awaited() && Instant::now() >= until {
+                return Ok(answers.count());
             }
         }
-        if sent < expected.len() && self.end.is_none() {
+        if sent < all.len() && self.end.is_none() && answers.are_awaited() {
             let got = format!(
                 "it took {} of {} bytes, of which it had answered {}, and nothing more for {}",
                 grouped(sent as u64),
-                grouped(expected.len() as u64),
-                grouped(right as u64),
+                grouped(all.len() as u64),
+                grouped(answers.right()),
                 seconds(self.setup.patience)
             );
             return Err(Verdict::fail("the server reads on while its answers are read", got));
         }
-        if right < expected.len() {
-            self.judge_echo(payloads, &expected, &expected[..right])?;
-        }
-        Ok(payloads.len())
-    }
-
-    /// How many of these messages are whole in the first `bytes` bytes of their echoes.
-    fn whole(&self, payloads: &[&[u8]], mut bytes: usize) -> usize {
-        let overhead = self.setup.framing.overhead();
-        let is_whole = |payload: &&&[u8]| {
-            let left = bytes.checked_sub(payload.len() + overhead);
-            bytes = left.unwrap_or(0);
-            left.is_some()
-        };
-        payloads.iter().take_while(is_whole).count()
+        self.judge_answers(messages, answers).map(|()| messages.len())
     }
 
     /// Sends as much as the server takes without a pause longer than `patience`. While it takes

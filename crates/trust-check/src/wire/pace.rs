@@ -6,6 +6,7 @@ use rustix::event::PollFlags;
 use trust_cli::text::{grouped, seconds};
 
 use super::Wire;
+use crate::request::Request;
 use crate::setup::Setup;
 use crate::verdict::{Judged, Verdict};
 
@@ -80,17 +81,22 @@ impl Pace {
 }
 
 impl Wire<'_> {
-    /// Sends these messages and waits for their echoes at the same time, so that neither side waits
-    /// for the other to read. The first `sent` bytes of them are taken as sent; `slowness` is a
-    /// pause before each receive.
+    /// Sends these messages and waits for their answers at the same time, so that neither side
+    /// waits for the other to read. The first `sent` bytes of them are taken as sent; `slowness` is
+    /// a pause before each receive.
     ///
     /// # Errors
     ///
-    /// As [`Wire::send`] and [`Wire::expect_echo`], and inconclusive if that takes longer than a
+    /// As [`Wire::send`] and [`Wire::expect_answers`], and inconclusive if that takes longer than a
     /// case can wait.
-    pub fn exchange(&mut self, payloads: &[&[u8]], sent: usize, slowness: Duration) -> Judged<()> {
+    pub fn exchange(
+        &mut self,
+        messages: &[&Request],
+        sent: usize,
+        slowness: Duration,
+    ) -> Judged<()> {
         let mut pace = Pace::within(EXCHANGE_TIME_MAX, self.setup);
-        self.exchange_with(payloads, sent, slowness, &mut pace)
+        self.exchange_with(messages, sent, slowness, &mut pace)
     }
 
     /// The same without pauses, as one of several exchanges of a case, if there is time for it.
@@ -98,23 +104,28 @@ impl Wire<'_> {
     /// # Errors
     ///
     /// As [`Wire::exchange`].
-    pub fn exchange_at(&mut self, payloads: &[&[u8]], sent: usize, pace: &mut Pace) -> Judged<()> {
-        self.exchange_with(payloads, sent, Duration::ZERO, pace)
+    pub fn exchange_at(
+        &mut self,
+        messages: &[&Request],
+        sent: usize,
+        pace: &mut Pace,
+    ) -> Judged<()> {
+        self.exchange_with(messages, sent, Duration::ZERO, pace)
     }
 
     fn exchange_with(
         &mut self,
-        payloads: &[&[u8]],
+        messages: &[&Request],
         sent: usize,
         slowness: Duration,
         pace: &mut Pace,
     ) -> Judged<()> {
-        pace.expect(payloads.len())?;
+        pace.expect(messages.len())?;
         let (began, path) = (Instant::now(), self.round_trip());
         let until = pace.began + pace.limit;
-        let right = self.exchange_until(payloads, sent, slowness, until)?;
+        let right = self.exchange_until(messages, sent, slowness, until)?;
         pace.note(right, began.elapsed(), path);
-        match right == payloads.len() {
+        match right == messages.len() {
             true => Ok(()),
             false => Err(pace.too_slow()),
         }

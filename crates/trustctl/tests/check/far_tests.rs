@@ -13,8 +13,11 @@ use trust_testkit::server::{NO_FLAGS, Server};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
 
-pub(crate) const TESTS: &[Named] =
-    tests![a_box_that_does_not_keep_half_close_is_thought_of, a_box_on_this_host_is_the_server_s,];
+pub(crate) const TESTS: &[Named] = tests![
+    a_box_that_does_not_keep_half_close_is_thought_of,
+    a_box_on_this_host_is_the_server_s,
+    a_server_on_another_host_is_not_loaded_unasked,
+];
 
 /// How long the middlebox holds back the server's bytes: longer than an immediate FIN takes.
 const DELAY: Duration = Duration::from_millis(100);
@@ -68,6 +71,31 @@ fn check(network: &Network, address: SocketAddr) -> CheckReport {
     let expected = [VerdictName::Pass, VerdictName::Fail, VerdictName::Fail, VerdictName::Fail];
     assert_eq!(verdicts, expected, "{report:?}");
     report
+}
+
+fn a_server_on_another_host_is_not_loaded_unasked() {
+    let hosts = Hosts::create();
+    let server = hosts.server.inside(|| Server::start(NO_FLAGS));
+    let address = SocketAddr::from((Hosts::SERVER, server.address().port())).to_string();
+    let check = |flags: &[&str]| {
+        let cases = ["--json", "--case", "framing/1,limits/5", "--send-hex", "00000001 61"];
+        let all = [&["check", &address][..], &cases, flags].concat();
+        hosts.client.inside(|| Home::new().trustctl(all).run().exits_with(0))
+    };
+    let finished = check(&[]);
+    let announced =
+        format!("{address} gets up to 15 connections, 0 resets, and 2 requests in pieces");
+    let report = json::read(finished.text());
+    finished.complains_about(&[&announced]);
+    let verdicts = |report: &CheckReport| -> Vec<VerdictName> {
+        report.cases.iter().map(|case| case.verdict).collect()
+    };
+    assert_eq!(verdicts(&report), [VerdictName::Pass, VerdictName::Skipped]);
+    let why = "the server is on another host: needs --heavy";
+    assert_eq!(report.cases[1].said.as_deref(), Some(why));
+    let finished = check(&["--heavy"]);
+    assert_eq!(verdicts(&json::read(finished.text())), [VerdictName::Pass, VerdictName::Pass]);
+    finished.complains_about(&["gets up to 315 connections"]);
 }
 
 fn a_box_that_does_not_keep_half_close_is_thought_of() {

@@ -19,6 +19,7 @@ pub(crate) fn read(text: &str) -> CheckReport {
             (VerdictName::Fail, true) => &mut counts.known,
             (VerdictName::Fail, false) => &mut counts.fail,
             (VerdictName::Warn, _) => &mut counts.warn,
+            (VerdictName::Allowed, _) => &mut counts.allowed,
             (VerdictName::Info, false) => &mut counts.info,
             (VerdictName::Inconclusive, _) => &mut counts.inconclusive,
             (VerdictName::Skipped, _) => &mut counts.skipped,
@@ -35,7 +36,7 @@ fn check_case(case: &CaseReport) {
     let is_finding = matches!(case.verdict, VerdictName::Fail | VerdictName::Warn);
     let has_said = matches!(
         case.verdict,
-        VerdictName::Info | VerdictName::Inconclusive | VerdictName::Skipped
+        VerdictName::Allowed | VerdictName::Info | VerdictName::Inconclusive | VerdictName::Skipped
     );
     assert_eq!((case.expected.is_some(), case.got.is_some()), (is_finding, is_finding), "{id}");
     assert_eq!(case.said.is_some(), has_said, "{id}");

@@ -232,7 +232,7 @@ fn nobody_answers() {
 fn cases_are_listed() {
     let all = Home::new().trustctl(["check", "--list"]).run().exits_with(0);
     let lines = all.text().lines().count();
-    assert!(all.text().starts_with("framing/1       one small message comes back\n"));
+    assert!(all.text().starts_with("framing/1       one small message is answered\n"));
     let json = Home::new().trustctl(["check", "--list", "--json"]).run().exits_with(0);
     let list: CaseList = document::read(json.text(), "check-list");
     assert_eq!(list.version, 1);

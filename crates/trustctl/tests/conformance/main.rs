@@ -37,7 +37,7 @@ use std::time::Duration;
 
 use mutants::Mutant;
 use table::Subject;
-use trust_check::cases;
+use trust_check::{case, cases};
 use trust_testkit::suite::{Named, Suite, Test};
 use trust_testkit::tests;
 
@@ -79,7 +79,7 @@ fn every_case_that_a_server_names_is_one() {
     let mut wrong = vec![];
     for mutant in mutants::all() {
         let named = mutant.found_by().chain(mutant.also.split_whitespace());
-        let unknown = named.filter(|name| !cases::all().any(|case| cases::matches(name, case.id)));
+        let unknown = named.filter(|name| !cases::all().any(|case| case::matches(name, case.id)));
         wrong.extend(unknown.map(|name| format!("{}: there is no case {name}", mutant.name)));
     }
     for healthy in healthy::ALL {

@@ -1,6 +1,6 @@
 //! All wrong servers, and the cases that must find the fault of each.
 
-use trust_check::cases;
+use trust_check::case;
 use trust_cli::framing::Framing;
 
 use super::mutant::{Behaviour, Server};
@@ -114,7 +114,7 @@ impl Mutant {
 
     /// Whether the case with this id must find something.
     pub(crate) fn must_be_found_by(&self, id: &str) -> bool {
-        self.found_by().any(|name| cases::matches(name, id))
+        self.found_by().any(|name| case::matches(name, id))
     }
 }
 

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use trust_check::case::Case;
+use trust_check::case::{self, Case};
 use trust_check::cases;
 use trust_check::expect::Known;
 use trust_check::outcome::CaseOutcome;
@@ -199,7 +199,7 @@ impl Subject {
             Subject::Mutant(mutant) => mutant,
             Subject::Healthy(healthy) => return healthy.problem(id, &outcome.verdict),
         };
-        let lists = |names: &str| names.split_whitespace().any(|name| cases::matches(name, id));
+        let lists = |names: &str| names.split_whitespace().any(|name| case::matches(name, id));
         if lists(mutant.fails) {
             return (!is_fail).then_some("must fail");
         }
@@ -227,6 +227,10 @@ impl Subject {
             address: server.address.clone(),
             preface,
             framing,
+            is_quick: false,
+            left_out: vec![],
+            exchanges: None,
+            unlearned: None,
             max_frame,
             timeout,
             patience: look.patience,
@@ -271,6 +275,7 @@ fn said(outcome: &CaseOutcome) -> String {
         Verdict::Pass => "pass".to_owned(),
         Verdict::Fail(finding) => format!("fail, {}", in_words(finding)),
         Verdict::Warn(finding) => format!("warn, {}", in_words(finding)),
+        Verdict::Allowed(text) => format!("allowed, {text}"),
         Verdict::Info(text) => format!("info, {text}"),
         Verdict::Inconclusive(text) => format!("inconclusive, {text}"),
         Verdict::Skipped(text) => format!("skipped, {text}"),

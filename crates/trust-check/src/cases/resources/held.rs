@@ -116,8 +116,8 @@ impl Silent {
 
     /// A client that is silent there; `None` if this framing has no such place.
     fn client<'s>(self, trial: &mut CaseTrial<'s>) -> Judged<Option<Wire<'s>>> {
-        let hello = trial.payload(32);
-        if self == Silent::WithAnswersUnread && trial.unread_payload(UNREAD_BYTES).is_err() {
+        let hello = trial.message(32);
+        if self == Silent::WithAnswersUnread && trial.unread_message(UNREAD_BYTES).is_err() {
             return Ok(None);
         }
         let part = match self {
@@ -127,12 +127,12 @@ impl Silent {
         };
         let Some(part) = part else { return Ok(None) };
         let mut wire = trial.connect_narrow()?;
-        wire.send(&trial.frame(&hello))?;
-        wire.expect_echo(&[&hello])?;
+        wire.send(&hello.bytes)?;
+        wire.expect_answers(&[&hello])?;
         wire.try_send(&part, trial.setup.settle)?;
         if self == Silent::WithAnswersUnread {
-            let payload = trial.payload(UNREAD_BYTES);
-            let frame = trial.frame(&payload);
+            let message = trial.message(UNREAD_BYTES);
+            let frame = &message.bytes;
             let many = frame.repeat(UNREAD_MAX / frame.len());
             wire.try_send_for(&many, UNREAD_STALL, UNREAD_TIME)?;
         }

@@ -106,14 +106,14 @@ pub(super) fn timed_out(trial: &mut CaseTrial<'_>) -> Judged {
 /// Clients send a message, and half of them part of another one, and are silent; how many of them
 /// the server ended.
 fn let_time_out(trial: &mut CaseTrial<'_>, longest: Duration) -> Judged<u64> {
-    let payload = trial.payload(32);
-    let frame = trial.frame(&payload);
+    let message = trial.message(32);
+    let frame = &message.bytes;
     let part = trial.cut_payload(1000).unwrap_or_default();
     let mut wires: Vec<Wire<'_>> = vec![];
     for number in 0..CLIENTS {
         let mut wire = trial.connect()?;
-        wire.send(&frame)?;
-        wire.expect_echo(&[&payload])?;
+        wire.send(frame)?;
+        wire.expect_answers(&[&message])?;
         if number % 2 == 0 {
             wire.try_send(&part, trial.setup.settle)?;
         }

@@ -1,0 +1,107 @@
+//! What a right server of a protocol may do, though a case wants something else.
+
+use crate::case::Case;
+use crate::exchange::protocol::{Allowance, Allowed, AllowedVerdict, Instead};
+use crate::verdict::{Finding, SeenInstead, Verdict};
+
+/// What the failure of a case counts as where these are allowed.
+pub fn judge(case: &Case, allowances: &[Allowance], failure: Verdict) -> Verdict {
+    let (Verdict::Fail(finding) | Verdict::Warn(finding)) = &failure else { return failure };
+    let allowance = allowances.iter().find(|allowance| {
+        concerns(allowance.of, case) && covers(&allowance.instead, finding.seen.as_ref())
+    });
+    let Some(Allowance { verdict, why, .. }) = allowance else { return failure };
+    let said = format!("{}: {why}", finding.got);
+    match verdict {
+        AllowedVerdict::Allowed => Verdict::Allowed(said),
+        AllowedVerdict::Info => Verdict::Info(said),
+        AllowedVerdict::Warn => Verdict::Warn(Finding { got: said, ..finding.clone() }),
+    }
+}
+
+/// Whether the case wants something that such an allowance is about.
+fn concerns(allowed: Allowed, case: &Case) -> bool {
+    match allowed {
+        Allowed::HalfClose => case.group() == "half-close",
+        Allowed::Truncated => {
+            matches!(
+                case.id,
+                "closing/2" | "closing/3" | "half-close/5" | "recovery/1" | "recovery/2"
+            )
+        }
+        Allowed::Early => case.id == "partial/10",
+        Allowed::Pieces => case.group() == "partial",
+        Allowed::Pipelining => {
+            case.group() == "pipelining"
+                || matches!(case.id, "partial/5" | "partial/7" | "half-close/2" | "timing/6")
+        }
+        Allowed::Goodbye => case.group() == "timing",
+        // It is not a matter of cases: answers are told apart by their ids.
+        Allowed::Order => false,
+    }
+}
+
+/// Whether what was seen is that.
+fn covers(instead: &Instead, seen: Option<&SeenInstead>) -> bool {
+    let Some(SeenInstead { answers, rest, is_over }) = seen else {
+        return matches!(instead, Instead::Anything);
+    };
+    match instead {
+        Instead::Anything => true,
+        Instead::Close => *is_over && rest.is_empty(),
+        Instead::First => *answers >= 1 && rest.is_empty(),
+        Instead::Nothing => !is_over && rest.is_empty(),
+        Instead::Pattern(pattern) => pattern.is_at_start(rest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases;
+    use crate::exchange::pattern::Pattern;
+
+    fn judged(id: &str, of: Allowed, instead: Instead, failure: Verdict) -> Verdict {
+        let case = cases::all().find(|case| case.id == id).unwrap();
+        let why = "section 7".to_owned();
+        let allowance = Allowance { of, instead, verdict: AllowedVerdict::Allowed, why };
+        judge(case, &[allowance], failure)
+    }
+
+    fn failure(answers: usize, rest: &[u8], is_over: bool) -> Verdict {
+        Verdict::fail("an answer", "none").having_seen(answers, rest, is_over)
+    }
+
+    #[test]
+    fn what_is_allowed_is_that_and_nothing_else() {
+        let allowed = Verdict::Allowed("none: section 7".to_owned());
+        let pattern = || Instead::Pattern(Pattern::parse("HTTP/1.1 4").unwrap());
+        let truncated =
+            |instead, failure| judged("closing/3", Allowed::Truncated, instead, failure);
+        let bad_request = failure(0, b"HTTP/1.1 400 Bad Request", true);
+        assert_eq!(truncated(pattern(), bad_request.clone()), allowed);
+        assert_eq!(truncated(Instead::Anything, bad_request.clone()), allowed);
+        assert_eq!(truncated(Instead::Close, bad_request.clone()), bad_request);
+        let executed = failure(0, b"HTTP/1.1 200 OK", true);
+        assert_eq!(truncated(pattern(), executed.clone()), executed);
+
+        let half_close =
+            |instead, failure| judged("half-close/1", Allowed::HalfClose, instead, failure);
+        assert_eq!(half_close(Instead::Close, failure(0, b"", true)), allowed);
+        let open = failure(0, b"", false);
+        assert_eq!(half_close(Instead::Close, open.clone()), open);
+        assert_eq!(half_close(Instead::Nothing, open.clone()), allowed);
+        assert_eq!(half_close(Instead::First, open.clone()), open);
+        assert_eq!(half_close(Instead::First, failure(1, b"", false)), allowed);
+    }
+
+    #[test]
+    fn an_allowance_is_about_the_cases_of_its_kind() {
+        let closed = failure(0, b"", true);
+        let kept = judged("partial/4", Allowed::HalfClose, Instead::Close, closed.clone());
+        assert_eq!(kept, closed);
+        assert_eq!(judged("framing/1", Allowed::Order, Instead::Anything, closed.clone()), closed);
+        let case = cases::all().next().unwrap();
+        assert_eq!(judge(case, &[], Verdict::Pass), Verdict::Pass);
+    }
+}

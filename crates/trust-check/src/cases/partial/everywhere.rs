@@ -1,0 +1,117 @@
+//! A request that is cut in two at each of its places.
+
+use std::thread;
+use std::time::Duration;
+
+use trust_cli::text::grouped;
+
+use super::cuts_at_most;
+use crate::request::Request;
+use crate::trial::CaseTrial;
+use crate::verdict::{Finding, Judged, Verdict};
+use crate::wire::Wire;
+
+/// Cuts at most, spread over the request, and of a quick run.
+const CUTS_MAX: usize = 64;
+const CUTS_MAX_QUICK: usize = 16;
+
+/// Cuts that are tried at the same time: few, as a server may do otherwise under load.
+const LANES: usize = 2;
+
+/// How long an answer is waited for once a cut has failed: all that is still to be found is where
+/// else it does.
+const KNOWN_PATIENCE: Duration = Duration::from_millis(300);
+
+/// A cut that failed, and how.
+#[derive(Clone)]
+struct FailedCut {
+    at: usize,
+    finding: Finding,
+}
+
+/// Cuts the request everywhere. The cuts that fail are one finding.
+pub(super) fn request_cut(trial: &mut CaseTrial<'_>) -> Judged {
+    let message = trial.message(0);
+    let most = if trial.setup.is_quick { CUTS_MAX_QUICK } else { CUTS_MAX };
+    let places: Vec<usize> = cuts_at_most(most, 1..message.bytes.len()).collect();
+    if places.is_empty() {
+        return Ok(Verdict::skipped("a request of one byte comes in one piece"));
+    }
+    let lanes = if trial.setup.one_at_a_time { 1 } else { LANES.min(trial.setup.together(LANES)) };
+    let work: Vec<Vec<(usize, Request, u32)>> = (0..lanes)
+        .map(|lane| {
+            let own: Vec<usize> = places.iter().copied().skip(lane).step_by(lanes).collect();
+            let names = trial.reserve(own.len());
+            own.into_iter().zip(names).map(|(at, name)| (at, trial.message(0), name)).collect()
+        })
+        .collect();
+    let shared = &*trial;
+    let mut failed = thread::scope(|scope| {
+        let running: Vec<_> =
+            work.iter().map(|cuts| scope.spawn(|| try_cuts(shared, cuts))).collect();
+        let all = running.into_iter().map(|lane| lane.join().expect("a lane does not panic"));
+        all.collect::<Judged<Vec<_>>>()
+    })?
+    .concat();
+    failed.sort_by_key(|cut| cut.at);
+    let Some(first) = failed.first() else { return Ok(Verdict::Pass) };
+    let at: Vec<usize> = failed.iter().map(|cut| cut.at).collect();
+    let count = grouped(places.len() as u64);
+    let share = match failed.len() == places.len() {
+        true => format!("all {count} cuts failed"),
+        false => format!("{} of {count} cuts failed, after {}", failed.len(), ranges(&at)),
+    };
+    let Finding { expected, got, evidence, seen } = first.finding.clone();
+    Err(Verdict::Fail(Finding {
+        expected,
+        got: format!("{share}; at the first of them, after byte {}, {got}", first.at),
+        evidence,
+        seen,
+    }))
+}
+
+/// Tries these cuts one after the other, and goes on with a new connection after one that failed.
+fn try_cuts(trial: &CaseTrial<'_>, cuts: &[(usize, Request, u32)]) -> Judged<Vec<FailedCut>> {
+    let mut failed = vec![];
+    let mut open: Option<Wire<'_>> = None;
+    for (at, message, name) in cuts {
+        let mut wire = match open.take() {
+            Some(wire) => wire,
+            None => trial.connect_as(*name)?,
+        };
+        if !failed.is_empty() {
+            wire.be_patient_for(KNOWN_PATIENCE);
+        }
+        let (before, after) = message.bytes.split_at(*at);
+        let sent = wire.send_apart([before, after]);
+        let answered = sent.and_then(|()| wire.expect_answers(&[message]));
+        match answered.and_then(|()| wire.expect_nothing_else()) {
+            Ok(()) if message.is_repeatable() => open = Some(wire),
+            Ok(()) => {}
+            Err(Verdict::Fail(finding)) => failed.push(FailedCut { at: *at, finding }),
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(failed)
+}
+
+/// `bytes 1 to 3, 7, 9 to 12`
+fn ranges(at: &[usize]) -> String {
+    let runs = at.chunk_by(|one, next| one + 1 == *next).map(|run| match run {
+        [one] => grouped(*one as u64),
+        run => format!("{} to {}", grouped(run[0] as u64), grouped(run[run.len() - 1] as u64)),
+    });
+    let list: Vec<String> = runs.collect();
+    format!("{} {}", if at.len() == 1 { "byte" } else { "bytes" }, list.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_a_row_are_told_as_a_range() {
+        assert_eq!(ranges(&[1, 2, 3, 7, 9, 10]), "bytes 1 to 3, 7, 9 to 10");
+        assert_eq!(ranges(&[4]), "byte 4");
+    }
+}

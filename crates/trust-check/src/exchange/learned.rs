@@ -1,0 +1,362 @@
+//! What the server answers when it is asked in one piece, and whether something is that answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use trust_cli::text::grouped;
+use trust_wire::{Found, MessageEnd};
+
+use super::pattern::Pattern;
+use super::protocol::{Allowed, AnswerEnd, Exchange, IdPlaces, Protocol, Want};
+
+/// A protocol, and what its exchanges are answered.
+#[derive(Debug)]
+pub struct Learned {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// What each connection begins with.
+    pub before: Vec<Arc<LearnedExchange>>,
+    /// The exchanges to try.
+    pub exchanges: Vec<Arc<LearnedExchange>>,
+    copies: AtomicU64,
+}
+
+/// An exchange, and what it is answered.
+#[derive(Clone, Debug)]
+pub struct LearnedExchange {
+    exchange: Exchange,
+    header_len: usize,
+    end: Option<AnswerEnd>,
+    ignore: Vec<Pattern>,
+    id: Option<IdPlaces>,
+    is_in_any_order: bool,
+    /// The answer to the first copy; empty until it is known.
+    first: Vec<u8>,
+}
+
+/// What some bytes are as the beginning of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// Nothing is wrong with them, and they are not all of it.
+    More,
+    /// The first so many of them are the answer.
+    Right(usize),
+    /// They are the answer to another message, if to any.
+    Another,
+    /// They are no right answer, for this reason.
+    Wrong(String),
+}
+
+impl Learned {
+    /// Of which no answer is known.
+    pub fn new(protocol: Protocol) -> Learned {
+        let of = |exchanges: &[Exchange]| -> Vec<_> {
+            let each = exchanges.iter();
+            each.map(|it| Arc::new(LearnedExchange::new(&protocol, it.clone()))).collect()
+        };
+        let (before, exchanges) = (of(&protocol.before), of(&protocol.exchanges));
+        Learned { protocol, before, exchanges, copies: AtomicU64::new(0) }
+    }
+
+    /// The same protocol, with what is known to be answered.
+    #[must_use]
+    pub fn with_answers(
+        &self,
+        before: Vec<Arc<LearnedExchange>>,
+        exchanges: Vec<Arc<LearnedExchange>>,
+    ) -> Learned {
+        let copies = AtomicU64::new(self.copies.load(Ordering::Relaxed));
+        Learned { protocol: self.protocol.clone(), before, exchanges, copies }
+    }
+
+    /// Those that can come again on the same connection, and after others.
+    pub fn repeatable(&self) -> Vec<Arc<LearnedExchange>> {
+        self.exchanges.iter().filter(|exchange| exchange.is_repeatable()).cloned().collect()
+    }
+
+    /// Those, or all if there are none.
+    pub fn usual(&self) -> Vec<Arc<LearnedExchange>> {
+        let repeatable = self.repeatable();
+        if repeatable.is_empty() { self.exchanges.clone() } else { repeatable }
+    }
+
+    /// Whether the server says something before it is asked, and that is one of the exchanges to
+    /// try.
+    pub fn has_greeting(&self) -> bool {
+        self.exchanges.iter().any(|exchange| exchange.exchange.send.is_empty())
+    }
+
+    /// Whether something of what is cut and repeated is not to be shown: then nothing is.
+    pub fn has_secret(&self) -> bool {
+        self.exchanges.iter().any(|exchange| exchange.is_secret())
+    }
+
+    /// What has to be refused, if that is known.
+    pub fn refused(&self) -> Option<Vec<u8>> {
+        self.protocol.refused.as_ref().map(|refused| refused.send.bytes(0))
+    }
+
+    /// What is wrong with an answer to what has to be refused, where the protocol has one.
+    pub fn unlike_refusal(&self, answer: &[u8]) -> Option<String> {
+        match self.protocol.refused.as_ref()?.want.as_ref()? {
+            Want::Pattern(pattern) if pattern.is_whole(answer) => None,
+            Want::Bytes(template) if template.bytes(0) == answer => None,
+            _ => Some(format!("it is {}", shown(answer))),
+        }
+    }
+
+    /// Length of the first request in these bytes: of all of them where no end is known.
+    pub fn first_request_len(&self, bytes: &[u8]) -> usize {
+        match self.protocol.request_end.as_ref().map(|end| end.find(bytes, None)) {
+            Some(Found::End(len)) => len,
+            _ => bytes.len(),
+        }
+    }
+
+    /// The number of the next copy of an exchange.
+    pub fn next_copy(&self) -> u64 {
+        self.copies.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl LearnedExchange {
+    fn new(protocol: &Protocol, exchange: Exchange) -> LearnedExchange {
+        let ignore = protocol.ignore.iter().chain(&exchange.ignore).cloned().collect();
+        let is_in_any_order = protocol.allow.iter().any(|allow| allow.of == Allowed::Order);
+        let (end, id) = (protocol.answer_end.clone(), protocol.id.clone());
+        let header_len = match protocol.request_end {
+            Some(MessageEnd::Length(format)) => format.header_len(),
+            _ => 0,
+        };
+        LearnedExchange { exchange, header_len, end, ignore, id, is_in_any_order, first: vec![] }
+    }
+
+    /// The same, with the answer that is known now.
+    #[must_use]
+    pub fn with_answer(&self, first: Vec<u8>) -> LearnedExchange {
+        LearnedExchange { first, ..self.clone() }
+    }
+
+    /// The same, after which the server is known to end the connection.
+    #[must_use]
+    pub fn closing(&self) -> LearnedExchange {
+        let exchange = Exchange { closes: true, ..self.exchange.clone() };
+        LearnedExchange { exchange, ..self.clone() }
+    }
+
+    /// Whether an answer shows where it ends.
+    pub fn has_end(&self) -> bool {
+        self.end.is_some() || self.exchange.want.is_some()
+    }
+
+    /// What the bytes are as an answer to that copy while no answer is known: right if they are
+    /// whole and not other than what is wanted.
+    pub fn answer_so_far(&self, request: &[u8], number: u64, got: &[u8], is_over: bool) -> Checked {
+        if self.exchange.want.is_some() {
+            return self.check(request, number, got, is_over);
+        }
+        match self.answer_end(request, got, is_over) {
+            Found::End(len) => Checked::Right(len),
+            Found::Wrong(at) => Checked::Wrong(format!("byte {} is in no message", at + 1)),
+            Found::More | Found::AtClose => Checked::More,
+        }
+    }
+
+    /// Bytes of a request before its payload.
+    pub fn header_len(&self) -> usize {
+        self.header_len
+    }
+
+    /// For people.
+    pub fn name(&self) -> &str {
+        &self.exchange.name
+    }
+
+    /// Whether it can come again on the same connection, and after others.
+    pub fn is_repeatable(&self) -> bool {
+        !self.exchange.once && !self.exchange.closes
+    }
+
+    /// Whether the server ends the connection after it.
+    pub fn closes(&self) -> bool {
+        self.exchange.closes
+    }
+
+    /// Whether its bytes are not to be shown.
+    pub fn is_secret(&self) -> bool {
+        self.exchange.secret
+    }
+
+    /// Length of the answer when it was learned, in bytes.
+    pub fn answer_len(&self) -> usize {
+        match &self.exchange.want {
+            Some(Want::Bytes(template)) => template.bytes(0).len(),
+            _ => self.first.len(),
+        }
+    }
+
+    /// Whether the answer says that there will be no other on this connection, as that of a server
+    /// with a limit on requests does (RFC 9112, section 9.6).
+    pub fn is_last(&self, answer: &[u8]) -> bool {
+        let is_http = matches!(&self.end, Some(end) if end.message == MessageEnd::Http);
+        is_http && has_close_option(answer) && !has_close_option(&self.first)
+    }
+
+    /// What is sent in the copy with that number.
+    pub fn request(&self, number: u64) -> Vec<u8> {
+        let mut bytes = self.exchange.send.bytes(number);
+        if let Some(id) = self.id.as_ref().and_then(|id| bytes.get_mut(id.send.clone())) {
+            let own = number.wrapping_add(1).to_be_bytes();
+            let len = id.len().min(own.len());
+            let (before, last) = id.split_at_mut(id.len() - len);
+            before.fill(0);
+            last.copy_from_slice(&own[own.len() - len..]);
+        }
+        bytes
+    }
+
+    /// Where the answer to `request` ends that begins with these bytes.
+    pub fn answer_end(&self, request: &[u8], got: &[u8], is_over: bool) -> Found {
+        let Some(end) = &self.end else { return Found::More };
+        let mut at = 0;
+        loop {
+            let len = match end.message.find(&got[at..], Some(request)) {
+                Found::End(len) => len,
+                Found::Wrong(place) => return Found::Wrong(at + place),
+                Found::AtClose if is_over => got.len() - at,
+                Found::More | Found::AtClose => return Found::More,
+            };
+            let message = &got[at..at + len];
+            at += len;
+            let goes_on = match (&end.last, &end.more) {
+                (Some(last), _) => !last.is_at_start(message),
+                (None, Some(more)) => more.is_at_start(message),
+                (None, None) => false,
+            };
+            if !goes_on || len == 0 {
+                return Found::End(at);
+            }
+        }
+    }
+
+    /// What the bytes are as an answer to the copy with that number, which was `request`.
+    pub fn check(&self, request: &[u8], number: u64, got: &[u8], is_over: bool) -> Checked {
+        let len = match (&self.end, self.expected(number)) {
+            (Some(_), expected) => match self.answer_end(request, got, is_over) {
+                Found::End(len) => len,
+                Found::Wrong(at) => {
+                    return Checked::Wrong(format!("byte {} is in no message", at + 1));
+                }
+                Found::More | Found::AtClose => return self.check_beginning(expected, got),
+            },
+            (None, Some(expected)) if got.len() >= expected.len() => expected.len(),
+            (None, None) if self.is_wanted(got) => got.len(),
+            (None, expected) => return self.check_beginning(expected, got),
+        };
+        let answer = &got[..len];
+        if !self.is_for(request, answer) {
+            return match self.is_in_any_order {
+                true => Checked::Another,
+                false => Checked::Wrong("it has the id of another request".to_owned()),
+            };
+        }
+        match self.expected(number) {
+            None if self.is_wanted(answer) => Checked::Right(len),
+            None => Checked::Wrong(format!("it is {}", shown(answer))),
+            Some(expected) => match first_difference(&self.kept(&expected), &self.kept(answer)) {
+                None => Checked::Right(len),
+                Some(difference) => Checked::Wrong(difference),
+            },
+        }
+    }
+
+    /// Less than an answer: whether it can still become one, as far as that is simple to see.
+    fn check_beginning(&self, expected: Option<Vec<u8>>, got: &[u8]) -> Checked {
+        let is_plain = self.ignore.is_empty() && self.id.is_none();
+        match expected.filter(|expected| is_plain && !expected.starts_with(got)) {
+            None => Checked::More,
+            Some(expected) => Checked::Wrong(
+                first_difference(&self.kept(&expected), &self.kept(got)).unwrap_or_default(),
+            ),
+        }
+    }
+
+    /// The answer to that copy, unless it is a pattern.
+    fn expected(&self, number: u64) -> Option<Vec<u8>> {
+        match &self.exchange.want {
+            None => Some(self.first.clone()),
+            Some(Want::Bytes(template)) => Some(template.bytes(number)),
+            Some(Want::Pattern(_)) => None,
+        }
+    }
+
+    fn is_wanted(&self, answer: &[u8]) -> bool {
+        matches!(&self.exchange.want, Some(Want::Pattern(pattern)) if pattern.is_whole(answer))
+    }
+
+    /// Whether the answer has the id of the request.
+    fn is_for(&self, request: &[u8], answer: &[u8]) -> bool {
+        self.id
+            .as_ref()
+            .is_none_or(|id| answer.get(id.want.clone()) == request.get(id.send.clone()))
+    }
+
+    /// The bytes without those that may differ, or be missing.
+    pub fn kept(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut places: Vec<_> = self.ignore.iter().flat_map(|it| it.places(bytes)).collect();
+        places.extend(self.id.iter().map(|id| id.want.clone()).filter(|it| it.end <= bytes.len()));
+        places.sort_by_key(|place| (place.start, place.end));
+        let (mut kept, mut at) = (vec![], 0);
+        for place in places {
+            kept.extend_from_slice(&bytes[at..place.start.max(at)]);
+            at = at.max(place.end);
+        }
+        kept.extend_from_slice(&bytes[at..]);
+        kept
+    }
+}
+
+/// Whether a message of HTTP/1.1 has the header `Connection: close`.
+fn has_close_option(message: &[u8]) -> bool {
+    let lines = message.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let head = lines.skip(1).take_while(|line| !line.is_empty());
+    let mut values = head.filter_map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = line.split_at(colon);
+        name.eq_ignore_ascii_case(b"connection").then_some(&value[1..])
+    });
+    values.any(|value| {
+        value.split(|byte| *byte == b',').any(|it| it.trim_ascii().eq_ignore_ascii_case(b"close"))
+    })
+}
+
+/// Bytes that are shown of an answer.
+const SHOWN_MAX: usize = 40;
+
+/// Bytes that are shown before the first that differs.
+const SHOWN_BEFORE: usize = 8;
+
+/// In words, where the second one differs; `None` if it does not.
+pub fn first_difference(expected: &[u8], got: &[u8]) -> Option<String> {
+    if expected == got {
+        return None;
+    }
+    let same = expected.iter().zip(got).take_while(|(expected, got)| expected == got).count();
+    let from = same.saturating_sub(SHOWN_BEFORE);
+    Some(match got.get(from..).filter(|rest| !rest.is_empty()) {
+        None => format!("it ends before {}", shown(&expected[from..])),
+        Some(rest) if from == 0 => format!("it is {}, and was {}", shown(rest), shown(expected)),
+        Some(rest) => format!(
+            "after {} bytes it goes on with {}, and did with {}",
+            grouped(from as u64),
+            shown(rest),
+            shown(&expected[from..])
+        ),
+    })
+}
+
+/// The beginning of some bytes, as text with escapes.
+pub fn shown(bytes: &[u8]) -> String {
+    let more = if bytes.len() > SHOWN_MAX { "…" } else { "" };
+    format!("'{}{more}'", bytes[..bytes.len().min(SHOWN_MAX)].escape_ascii())
+}

@@ -1,0 +1,158 @@
+//! Finds out what the server answers when it is asked in one piece.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use trust_cli::text::{grouped, seconds};
+
+use crate::exchange::learned::{Checked, Learned, LearnedExchange, shown};
+use crate::setup::Setup;
+use crate::transcript::Transcript;
+use crate::verdict::{Judged, Verdict};
+use crate::wire::{ConnectionEnd, Wire};
+
+/// How often each exchange is asked for: what differs between two right answers shows.
+const SAMPLES: usize = 3;
+
+/// How long nothing has come when an answer whose end is not known counts as whole.
+const QUIET: Duration = Duration::from_millis(300);
+
+/// The most bytes of an answer.
+const ANSWER_MAX: usize = 16 * 1024 * 1024;
+
+/// Asks for each exchange in one piece on connections of their own, and returns what is answered.
+///
+/// # Errors
+///
+/// A failure if something is not answered, and inconclusive if it is answered differently each
+/// time.
+pub fn learn(setup: &Setup, protocol: &Learned, transcript: &Transcript) -> Judged<Learned> {
+    for _ in 0..protocol.protocol.warm_up {
+        for exchange in &protocol.exchanges {
+            // What is wrong with it is found with the samples.
+            let _ = ask(setup, protocol, exchange, transcript);
+        }
+    }
+    let mut before = vec![];
+    let mut exchanges = vec![];
+    for exchange in &protocol.exchanges {
+        let mut all = vec![];
+        for _ in 0..SAMPLES {
+            all.push(ask(setup, protocol, exchange, transcript)?);
+        }
+        for (place, step) in protocol.before.iter().enumerate() {
+            let same = all.iter().map(|asked| &asked.before[place]).collect::<Vec<_>>();
+            let step = agreed(step, &same)?;
+            if before.len() <= place {
+                before.push(step);
+            }
+        }
+        let same = all.iter().map(|asked| &asked.sample).collect::<Vec<_>>();
+        let learned = agreed(exchange, &same)?;
+        let closes = all.iter().all(|asked| asked.is_over);
+        exchanges.push(if closes { Arc::new(learned.closing()) } else { learned });
+    }
+    Ok(protocol.with_answers(before, exchanges))
+}
+
+/// What was sent of an exchange, and what was answered.
+struct Sample {
+    request: Vec<u8>,
+    number: u64,
+    answer: Vec<u8>,
+}
+
+/// What came of one connection.
+struct Asked {
+    before: Vec<Sample>,
+    sample: Sample,
+    /// The server has ended the connection after that.
+    is_over: bool,
+}
+
+/// The exchange with the answer in which all samples agree.
+fn agreed(exchange: &Arc<LearnedExchange>, samples: &[&Sample]) -> Judged<Arc<LearnedExchange>> {
+    let learned = exchange.with_answer(samples[0].answer.clone());
+    for sample in &samples[1..] {
+        let Sample { request, number, answer } = sample;
+        let why = match learned.check(request, *number, answer, true) {
+            Checked::Right(len) if len == answer.len() => continue,
+            Checked::Right(len) => {
+                format!("{} bytes came, and {} before", grouped(answer.len() as u64), len)
+            }
+            Checked::Wrong(why) => why,
+            Checked::More | Checked::Another => format!("it is {}", shown(answer)),
+        };
+        return Err(Verdict::inconclusive(format!(
+            "{} is answered differently each time: {why} (ignore says what may differ)",
+            learned.name()
+        )));
+    }
+    Ok(Arc::new(learned))
+}
+
+/// One connection, what comes before, and the exchange.
+fn ask(
+    setup: &Setup,
+    protocol: &Learned,
+    exchange: &Arc<LearnedExchange>,
+    transcript: &Transcript,
+) -> Judged<Asked> {
+    let mut wire = Wire::connect(setup, 1, transcript)?;
+    let mut before = vec![];
+    for step in &protocol.before {
+        before.push(sample(setup, &mut wire, step, protocol)?);
+    }
+    let sample = sample(setup, &mut wire, exchange, protocol)?;
+    let mut more = vec![];
+    wire.receive_into(&mut more, 1, setup.settle)?;
+    let is_over = more.is_empty() && wire.end() == Some(ConnectionEnd::Fin);
+    Ok(Asked { before, sample, is_over })
+}
+
+fn sample(
+    setup: &Setup,
+    wire: &mut Wire<'_>,
+    exchange: &Arc<LearnedExchange>,
+    protocol: &Learned,
+) -> Judged<Sample> {
+    let number = protocol.next_copy();
+    let request = exchange.request(number);
+    wire.sending_secret(exchange.is_secret(), |wire| wire.send(&request))?;
+    let mut answer = vec![];
+    let failed = |got: String| {
+        Err(Verdict::fail(format!("an answer to {}, sent in one piece", exchange.name()), got))
+    };
+    loop {
+        let is_over = wire.end().is_some();
+        match exchange.answer_so_far(&request, number, &answer, is_over) {
+            Checked::Right(len) => {
+                wire.keep(answer.split_off(len));
+                return Ok(Sample { request, number, answer });
+            }
+            Checked::Wrong(why) => return failed(format!("another answer came: {why}")),
+            Checked::More | Checked::Another => {}
+        }
+        let is_open_ended = !exchange.has_end();
+        let patience = match is_open_ended && !answer.is_empty() {
+            true => QUIET.min(setup.patience),
+            false => setup.patience,
+        };
+        if answer.len() < ANSWER_MAX && wire.receive_into(&mut answer, ANSWER_MAX, patience)? {
+            continue;
+        }
+        if wire.end().is_some() && !is_over {
+            continue;
+        }
+        return match answer.is_empty() {
+            false if is_open_ended => Ok(Sample { request, number, answer }),
+            false => failed(format!(
+                "{} bytes came, which are no whole answer: {}",
+                grouped(answer.len() as u64),
+                shown(&answer)
+            )),
+            true if wire.end().is_some() => failed("the server ended the connection".to_owned()),
+            true => failed(format!("nothing came for {}", seconds(setup.patience))),
+        };
+    }
+}

@@ -1,0 +1,120 @@
+//! A case with each of the exchanges that it is for.
+
+use std::sync::Arc;
+
+use crate::allowance;
+use crate::case::{Case, ONE_EXCHANGE};
+use crate::exchange::learned::{Learned, LearnedExchange};
+use crate::trial::CaseTrial;
+use crate::verdict::{Evidence, Finding, Verdict};
+
+/// Whether the case is about the bytes of an exchange, so that each of them is tried. Others are
+/// about connections, and one exchange does as well as another.
+fn is_about_bytes(case: &Case) -> bool {
+    match case.group() {
+        "framing" | "partial" | "pipelining" | "half-close" => true,
+        "closing" => !matches!(case.id, "closing/9" | "closing/10"),
+        _ => false,
+    }
+}
+
+/// Tries the case with each exchange that it is for, until something is wrong. Returns the trial,
+/// with the transcript, too.
+pub(super) fn judge<'s>(
+    mut trial: CaseTrial<'s>,
+    learned: &Learned,
+    case: &'static Case,
+) -> (CaseTrial<'s>, Verdict) {
+    if let Some((why, transcript)) = &trial.setup.unlearned {
+        return (trial.with_transcript(transcript), why.clone());
+    }
+    let mut judged = None;
+    for exchanges in draws(learned, case) {
+        let name = exchanges[0].name().to_owned();
+        trial = trial.drawing_from(exchanges);
+        let verdict = (case.run)(&mut trial).unwrap_or_else(|verdict| verdict);
+        let verdict = match verdict {
+            Verdict::Fail(_) => bracketed(&trial, learned, verdict),
+            other => other,
+        };
+        let verdict = allowance::judge(case, &learned.protocol.allow, verdict);
+        judged = Some(match judged {
+            Some(before) if weight(&before) >= weight(&verdict) => before,
+            _ => named(verdict, &name, learned.exchanges.len()),
+        });
+        if judged.as_ref().is_some_and(|judged| matches!(judged, Verdict::Fail(_))) {
+            break;
+        }
+    }
+    let none = || Verdict::skipped("no exchange can be repeated on a connection");
+    (trial, judged.unwrap_or_else(none))
+}
+
+/// The exchanges that the case is tried with: for each try those that its messages are copies of.
+fn draws(learned: &Learned, case: &Case) -> Vec<Vec<Arc<LearnedExchange>>> {
+    let mut draws: Vec<Vec<Arc<LearnedExchange>>> = match ONE_EXCHANGE.contains(&case.id) {
+        true => learned.exchanges.iter().map(|exchange| vec![Arc::clone(exchange)]).collect(),
+        false => {
+            let repeatable = learned.repeatable();
+            let from = |first: usize| [&repeatable[first..], &repeatable[..first]].concat();
+            (0..repeatable.len()).map(from).collect()
+        }
+    };
+    if !is_about_bytes(case) {
+        draws.truncate(1);
+    }
+    draws
+}
+
+/// A failure counts between two whole exchanges that were right: if one is answered differently
+/// now, the server has changed, and nothing is shown.
+fn bracketed(trial: &CaseTrial<'_>, learned: &Learned, failure: Verdict) -> Verdict {
+    // With a transcript of its own: what went wrong is to be seen.
+    let mut after = CaseTrial::new(trial.setup, trial.id, None);
+    let mut is_answered = true;
+    for exchange in &learned.exchanges {
+        let now = after.exchange_whole(exchange);
+        is_answered &= now.is_ok();
+        if let Err(Verdict::Fail(Finding { got, evidence: Evidence::Bytes, .. })) = now {
+            return Verdict::inconclusive(format!(
+                "{} in one piece is answered differently now too: {got}",
+                exchange.name()
+            ));
+        }
+    }
+    if is_answered {
+        trial.note("asked in one piece after that, it answers as before");
+    }
+    failure
+}
+
+/// Which of two verdicts says more.
+fn weight(verdict: &Verdict) -> u8 {
+    match verdict {
+        Verdict::Skipped(_) => 0,
+        Verdict::Pass => 1,
+        Verdict::Info(_) => 2,
+        Verdict::Allowed(_) => 3,
+        Verdict::Inconclusive(_) => 4,
+        Verdict::Warn(_) => 5,
+        Verdict::Fail(_) => 6,
+    }
+}
+
+/// The verdict with the exchange that it is about, where there are several.
+fn named(verdict: Verdict, name: &str, count: usize) -> Verdict {
+    let with_name = |said: String| format!("{name}: {said}");
+    match verdict {
+        verdict if count < 2 => verdict,
+        Verdict::Fail(Finding { expected, got, evidence, seen }) => {
+            Verdict::Fail(Finding { expected, got: with_name(got), evidence, seen })
+        }
+        Verdict::Warn(Finding { expected, got, evidence, seen }) => {
+            Verdict::Warn(Finding { expected, got: with_name(got), evidence, seen })
+        }
+        Verdict::Allowed(said) => Verdict::Allowed(with_name(said)),
+        Verdict::Info(said) => Verdict::Info(with_name(said)),
+        Verdict::Inconclusive(said) => Verdict::Inconclusive(with_name(said)),
+        other => other,
+    }
+}

@@ -1,0 +1,192 @@
+//! Servers that do not echo, each in its own process: right, or wrong in one way. They answer a
+//! line with a line.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+/// The longest line.
+const LINE_MAX: usize = 4096;
+
+/// Connections after which a server that changes has changed.
+const CHANGES_AFTER: u64 = 12;
+
+/// Runs the server of this kind on this port, forever.
+pub(crate) fn run(kind: &str, port: &str) -> ExitCode {
+    let kinds = [
+        ("right", Kind::Right),
+        ("greets", Kind::Greets),
+        ("closes", Kind::Closes),
+        ("out-of-order", Kind::OutOfOrder),
+        ("one-receive", Kind::OneReceive),
+        ("drops-second", Kind::DropsSecond),
+        ("executes-cut", Kind::ExecutesCut),
+        ("says-so", Kind::SaysSo),
+        ("no-half-close", Kind::NoHalfClose),
+        ("counts", Kind::Counts),
+        ("changes", Kind::Changes),
+        ("silent", Kind::Silent),
+    ];
+    let kind = kinds.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind);
+    let (Ok(port), Some(kind)) = (port.parse::<u16>(), kind) else {
+        return ExitCode::from(64);
+    };
+    let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else {
+        return ExitCode::FAILURE;
+    };
+    for stream in listener.incoming().flatten() {
+        thread::spawn(move || serve(stream, kind));
+    }
+    ExitCode::SUCCESS
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Right.
+    Right,
+    /// Right; it speaks first, and wants a name before anything else.
+    Greets,
+    /// Right; it closes after each answer.
+    Closes,
+    /// Right; of the messages that it has, the last one is answered first. They are no lines: each
+    /// has its length in two bytes, then two bytes of id.
+    OutOfOrder,
+    /// What a receive brings is taken for a line.
+    OneReceive,
+    /// Of several lines in one receive only the first is answered.
+    DropsSecond,
+    /// What has come of a line is answered when the client has finished.
+    ExecutesCut,
+    /// The same, with an error.
+    SaysSo,
+    /// A client that has finished is not answered.
+    NoHalfClose,
+    /// Each answer has a number of its own.
+    Counts,
+    /// After a while it answers differently, and what comes in pieces not at all.
+    Changes,
+    /// It reads and answers nothing.
+    Silent,
+}
+
+static ANSWERS: AtomicU64 = AtomicU64::new(0);
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+
+fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
+    if kind == Kind::OutOfOrder {
+        return serve_out_of_order(stream);
+    }
+    let has_changed = CONNECTIONS.fetch_add(1, Ordering::SeqCst) >= CHANGES_AFTER;
+    if kind == Kind::Greets {
+        stream.write_all(b"* welcome\n")?;
+    }
+    let (mut kept, mut buffer, mut has_name) = (vec![], [0; LINE_MAX], kind != Kind::Greets);
+    loop {
+        let count = stream.read(&mut buffer)?;
+        let received = &buffer[..count];
+        if count == 0 {
+            match kind {
+                Kind::ExecutesCut if !kept.is_empty() => answer(&mut stream, kind, &kept)?,
+                Kind::SaysSo if !kept.is_empty() => stream.write_all(b"! cut\n")?,
+                _ => {}
+            }
+            return stream.shutdown(Shutdown::Both);
+        }
+        kept.extend_from_slice(received);
+        if kept.len() > LINE_MAX {
+            return stream.shutdown(Shutdown::Both);
+        }
+        if kind == Kind::OneReceive {
+            kept.retain(|byte| *byte != b'\n');
+            kept.push(b'\n');
+        }
+        let end = kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let mut lines: Vec<Vec<u8>> = kept
+            .drain(..end)
+            .collect::<Vec<u8>>()
+            .split(|it| *it == b'\n')
+            .map(Vec::from)
+            .collect();
+        lines.pop();
+        match kind {
+            Kind::DropsSecond => lines.truncate(1),
+            Kind::Changes if has_changed && lines.is_empty() => return Ok(()),
+            Kind::NoHalfClose if has_finished(&stream)? => return Ok(()),
+            _ => {}
+        }
+        for line in lines {
+            if !has_name {
+                has_name = line.starts_with(b"name ");
+                let said: &[u8] = if has_name { b"* hello\n" } else { b"! who are you?\n" };
+                stream.write_all(said)?;
+                continue;
+            }
+            if line.starts_with(b"!") {
+                stream.write_all(b"! refused\n")?;
+                return closed_in_order(&mut stream, &mut buffer);
+            }
+            if kind == Kind::Changes && has_changed {
+                stream.write_all(b"= busy\n")?;
+                continue;
+            }
+            answer(&mut stream, kind, &line)?;
+            if kind == Kind::Closes {
+                return stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
+
+/// Nothing more is answered, and what still comes is read, so that no RST overtakes the answers.
+fn closed_in_order(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<()> {
+    stream.shutdown(Shutdown::Write)?;
+    while stream.read(buffer)? > 0 {}
+    Ok(())
+}
+
+fn serve_out_of_order(mut stream: TcpStream) -> io::Result<()> {
+    let (mut kept, mut buffer) = (vec![], [0; LINE_MAX]);
+    loop {
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            return stream.shutdown(Shutdown::Both);
+        }
+        kept.extend_from_slice(&buffer[..count]);
+        let mut answers: Vec<Vec<u8>> = vec![];
+        while let Some(header) = kept.first_chunk() {
+            let end = 2 + usize::from(u16::from_be_bytes(*header));
+            if kept.len() < end {
+                break;
+            }
+            let mut message: Vec<u8> = kept.drain(..end).collect();
+            message[4..].make_ascii_uppercase();
+            answers.push(message);
+        }
+        answers.reverse();
+        stream.write_all(&answers.concat())?;
+    }
+}
+
+fn answer(stream: &mut TcpStream, kind: Kind, line: &[u8]) -> io::Result<()> {
+    let mut answer = line.to_ascii_uppercase();
+    match kind {
+        Kind::Silent => return Ok(()),
+        Kind::Counts => {
+            answer.extend(format!(" {}", ANSWERS.fetch_add(1, Ordering::SeqCst)).into_bytes());
+        }
+        _ => {}
+    }
+    answer.push(b'\n');
+    stream.write_all(&answer)
+}
+
+/// Whether the client's FIN has come, after a moment in which it may.
+fn has_finished(stream: &TcpStream) -> io::Result<bool> {
+    thread::sleep(std::time::Duration::from_millis(20));
+    stream.set_nonblocking(true)?;
+    let peeked = stream.peek(&mut [0]);
+    stream.set_nonblocking(false)?;
+    Ok(matches!(peeked, Ok(0)))
+}

@@ -1,0 +1,236 @@
+//! Servers that do not echo: what is found, and who is not accused.
+
+use super::json;
+use super::server::Files;
+use trust_check::report::json::{CaseReport, CheckReport, VerdictName};
+use trust_testkit::program::{Finished, Home};
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
+
+pub(crate) const TESTS: &[Named] = tests![
+    right_servers_are_not_accused,
+    a_request_that_is_expected_in_one_receive_is_one_finding_with_its_places,
+    a_second_request_in_the_same_segment_is_answered,
+    a_request_that_was_cut_is_not_answered,
+    a_client_that_has_finished_is_answered,
+    what_the_protocol_allows_is_not_a_failure_and_says_why,
+    answers_that_differ_each_time_are_inconclusive,
+    a_server_that_changes_meanwhile_is_not_accused,
+    a_server_that_answers_nothing_is_told,
+    one_request_is_enough,
+    a_dialect_is_printed_and_can_be_used_as_a_file,
+    what_is_wrong_with_an_exchange_is_told_in_one_line,
+];
+
+const NO_WAIT: &str = "--patience=1";
+
+/// A protocol of lines, without anything that is allowed.
+const LINES: &str = r#"
+name = "lines"
+[message]
+end = "line"
+[[exchange]]
+name = "hello"
+send = "hello\n"
+[[exchange]]
+name = "a number"
+send = "number {n:04}\n"
+want = "NUMBER {n:04}\n"
+[refused]
+send = "!\n"
+want = '! refused\n'
+"#;
+
+/// Runs a check with that exchange file on a server of this kind.
+fn check(kind: &str, file: &str, flags: &[&str]) -> Finished {
+    let files = Files::new();
+    let path = files.write("exchange.toml", file);
+    check_with(kind, &[&["--exchange", &path], flags].concat())
+}
+
+fn check_with(kind: &str, flags: &[&str]) -> Finished {
+    let own = std::env::current_exe().expect("the path of this program");
+    let own = own.to_str().expect("a path of ours is UTF-8");
+    let command = format!("exec '{own}' serve-exchange {kind} {{port}}");
+    Home::new().trustctl(["check", "--command", &command]).args(flags).run()
+}
+
+fn report(kind: &str, file: &str, flags: &[&str]) -> CheckReport {
+    let flags = [&[NO_WAIT, "--quick", "--json"], flags].concat();
+    json::read(check(kind, file, &flags).text())
+}
+
+#[track_caller]
+fn case<'r>(report: &'r CheckReport, id: &str) -> &'r CaseReport {
+    report.cases.iter().find(|case| case.about.id == id).expect("a case")
+}
+
+/// Those that failed, warned or were inconclusive.
+fn odd(report: &CheckReport) -> Vec<&str> {
+    let is_odd = |case: &&CaseReport| {
+        matches!(case.verdict, VerdictName::Fail | VerdictName::Warn | VerdictName::Inconclusive)
+    };
+    report.cases.iter().filter(is_odd).map(|case| case.about.id.as_str()).collect()
+}
+
+fn right_servers_are_not_accused() {
+    let with_name = LINES.replace(
+        "[[exchange]]\nname = \"hello\"",
+        "[[before]]\nsend = \"\"\n[[before]]\nsend = \"name x\\n\"\n[[exchange]]\nname = \"hello\"",
+    );
+    let by_id = r#"
+        name = "messages with ids"
+        [message]
+        length = "u16be"
+        id = { send = "2..4", want = "2..4" }
+        [allow]
+        order = { any = true, why = "each answer has the id of its request" }
+        [[exchange]]
+        send_hex = "0005 0000 6f6e65"
+        [[exchange]]
+        send_hex = "0007 0000 6e756d626572"
+    "#
+    .replace("0007 0000", "0008 0000");
+    for (kind, file) in [("right", LINES), ("greets", &with_name), ("closes", LINES)] {
+        let report = report(kind, file, &[]);
+        assert_eq!(odd(&report), [""; 0], "{kind}: {:?}", report.cases);
+        assert_eq!(report.exit, 0);
+        assert!(report.counts.pass >= 8, "{kind}: {:?}", report.counts);
+        assert_eq!(report.server.protocol.as_deref(), Some("lines"));
+    }
+    let report = report("out-of-order", &by_id, &["--case", "framing/1,pipelining/1"]);
+    assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
+}
+
+fn a_request_that_is_expected_in_one_receive_is_one_finding_with_its_places() {
+    let report = report("one-receive", LINES, &["--case", "framing/1,partial/6"]);
+    assert_eq!(odd(&report), ["partial/6"]);
+    let case = case(&report, "partial/6");
+    assert_eq!(case.verdict, VerdictName::Fail);
+    let got = case.got.as_deref().expect("what came");
+    assert!(
+        got.starts_with("hello: all 5 cuts failed; at the first of them, after byte 1, "),
+        "{got}"
+    );
+    assert!(got.contains("it is 'H"), "{got}");
+}
+
+fn a_second_request_in_the_same_segment_is_answered() {
+    let report = report("drops-second", LINES, &["--case", "framing/1,partial/6,pipelining/1"]);
+    assert_eq!(odd(&report), ["pipelining/1"]);
+    let case = case(&report, "pipelining/1");
+    assert_eq!(case.expected.as_deref(), Some("the answers to 2 messages, in order"));
+    let got = case.got.as_deref().expect("what came");
+    assert!(got.contains("1 answer came right, then no answer came"), "{got}");
+}
+
+fn a_request_that_was_cut_is_not_answered() {
+    let report = report("executes-cut", LINES, &["--case", "framing/1,closing/3"]);
+    assert_eq!(odd(&report), ["closing/3"]);
+    assert_eq!(case(&report, "closing/3").verdict, VerdictName::Fail);
+}
+
+fn a_client_that_has_finished_is_answered() {
+    let report = report("no-half-close", LINES, &["--case", "framing/1,half-close/4"]);
+    assert_eq!(odd(&report), ["half-close/4"]);
+    assert_eq!(case(&report, "half-close/4").verdict, VerdictName::Fail);
+}
+
+fn what_the_protocol_allows_is_not_a_failure_and_says_why() {
+    let allowed = format!(
+        "{LINES}\n[allow]\nhalf_close = {{ instead = \"close\", why = \"section 7\" }}\n\
+         truncated = {{ instead = '! ', verdict = \"warn\", why = \"section 8\" }}\n"
+    );
+    let flags = ["--case", "framing/1,half-close/4"];
+    let half_close = report("no-half-close", &allowed, &flags);
+    assert_eq!(half_close.exit, 0);
+    let it = case(&half_close, "half-close/4");
+    assert_eq!(it.verdict, VerdictName::Allowed);
+    assert!(it.said.as_ref().is_some_and(|said| said.ends_with(": section 7")), "{:?}", it.said);
+
+    let flags = ["--case", "framing/1,closing/3"];
+    let truncated = report("says-so", &allowed, &flags);
+    let it = case(&truncated, "closing/3");
+    assert_eq!(it.verdict, VerdictName::Warn);
+    assert!(it.got.as_ref().is_some_and(|got| got.ends_with(": section 8")), "{:?}", it.got);
+    // Something else is not allowed.
+    let executed = report("executes-cut", &allowed, &flags);
+    assert_eq!(case(&executed, "closing/3").verdict, VerdictName::Fail);
+}
+
+fn answers_that_differ_each_time_are_inconclusive() {
+    let report = report("counts", LINES, &["--case", "framing/*"]);
+    let first = case(&report, "framing/1");
+    assert_eq!(first.verdict, VerdictName::Inconclusive);
+    let said = first.said.as_deref().expect("why");
+    assert!(said.starts_with("hello is answered differently each time: "), "{said}");
+    assert!(said.contains("ignore"), "{said}");
+    assert_eq!(report.counts.fail, 0);
+    assert_eq!(report.counts.pass, 0);
+
+    let ignoring = LINES
+        .replace("end = \"line\"", "end = \"line\"\nignore = [' [0-9]+$']")
+        .replace("want = \"NUMBER {n:04}\\n\"", "ignore = ['[0-9]+']");
+    let ignoring = ignoring.replace("' [0-9]+$'", "' [0-9]+\\n'");
+    let report = self::report("counts", &ignoring, &["--case", "framing/1,partial/6"]);
+    assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
+}
+
+fn a_server_that_changes_meanwhile_is_not_accused() {
+    let report = report("changes", LINES, &["--case", "framing/1,partial/*,half-close/*"]);
+    assert_eq!(report.counts.fail, 0, "{:?}", report.cases);
+    assert!(report.counts.inconclusive > 0, "{:?}", report.cases);
+    let is_so = |case: &&CaseReport| case.verdict == VerdictName::Inconclusive;
+    let said = report.cases.iter().find(is_so).and_then(|case| case.said.as_deref());
+    assert!(said.is_some_and(|said| said.contains("is answered differently now too")), "{said:?}");
+}
+
+fn a_server_that_answers_nothing_is_told() {
+    let report = report("silent", LINES, &["--case", "framing/*"]);
+    let first = case(&report, "framing/1");
+    assert_eq!(first.verdict, VerdictName::Fail);
+    assert_eq!(first.expected.as_deref(), Some("an answer to hello, sent in one piece"));
+    assert_eq!(first.got.as_deref(), Some("nothing came for 1 s"));
+    assert!(!first.transcript.is_empty());
+    assert_eq!(report.counts.fail, 1);
+    assert_eq!(report.exit, 1);
+}
+
+fn one_request_is_enough() {
+    let flags = [NO_WAIT, "--quick", "--send", "hello\\n"];
+    let text = check_with("right", &flags).exits_with(0).text().to_owned();
+    assert!(text.contains("pass          partial/6 "), "{text}");
+    let flags = [NO_WAIT, "--quick", "--send-hex", "68 65 6c6c6f 0a", "--case", "partial/6"];
+    let text = check_with("one-receive", &flags).exits_with(1).text().to_owned();
+    assert!(text.contains("all 5 cuts failed"), "{text}");
+    assert!(text.contains(" --send-hex '68 65 6c6c6f 0a' "), "{text}");
+}
+
+fn a_dialect_is_printed_and_can_be_used_as_a_file() {
+    let home = Home::new();
+    let printed = home.trustctl(["check", "--dialect", "line", "--print"]).run().exits_with(0);
+    let report = report("right", printed.text(), &["--case", "framing/1,partial/6"]);
+    assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
+}
+
+fn what_is_wrong_with_an_exchange_is_told_in_one_line() {
+    let home = Home::new();
+    let files = Files::new();
+    let unknown = files.write("unknown.toml", "[[exchange]]\nsned = \"x\"\n");
+    let odd = files.write("odd.toml", "[[exchange]]\nsend_hex = \"abc\"\n");
+    let missing = files.path("missing.toml");
+    let wrong: [(&[&str], i32, &[&str]); 9] = [
+        (&["--exchange", &unknown], 65, &["unknown.toml:2", "sned", "send"]),
+        (&["--exchange", &odd], 65, &["odd.toml:2"]),
+        (&["--exchange", &missing], 65, &["missing.toml"]),
+        (&["--dialect", "reddis"], 64, &["'reddis'", "--dialect", "redis"]),
+        (&["--send", "a\\q"], 64, &["--send", "column 2"]),
+        (&["--send-hex", "4"], 64, &["--send-hex", "column 1"]),
+        (&["--path", "/x"], 64, &["--path", "--dialect http"]),
+        (&["--dialect", "redis", "--framing", "u16be"], 64, &["--dialect", "--framing"]),
+        (&["--print"], 64, &["--print", "--dialect"]),
+    ];
+    for (flags, exit, parts) in wrong {
+        home.trustctl(["check", ":9"]).args(flags).run().exits_with(exit).complains_about(parts);
+    }
+}
