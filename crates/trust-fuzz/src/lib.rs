@@ -12,9 +12,11 @@ pub mod config_file;
 pub mod connection;
 pub mod decoder;
 pub mod event_line;
+pub mod exchange_file;
 pub mod foreign;
 pub mod format_decoder;
 pub mod hdr_log;
+pub mod message_end;
 mod oneline;
 pub mod proxy_header;
 pub mod settings_values;
@@ -32,9 +34,11 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("connection", connection::run),
     ("decoder", decoder::run),
     ("event_line", event_line::run),
+    ("exchange_file", exchange_file::run),
     ("foreign", foreign::run),
     ("format_decoder", format_decoder::run),
     ("hdr_log", hdr_log::run),
+    ("message_end", message_end::run),
     ("proxy_header", proxy_header::run),
     ("settings_values", settings_values::run),
 ];
