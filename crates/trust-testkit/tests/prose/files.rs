@@ -21,6 +21,7 @@ const SKIPPED_DIRECTORIES: &[(&str, &str)] = &[
 /// Endings of names of files that nobody wrote for this project.
 const SKIPPED_FILES: &[(&str, &str)] = &[
     ("Cargo.lock", "written by cargo"),
+    ("package-lock.json", "written by npm"),
     ("LICENSE-MIT", "a licence"),
     ("LICENSE", "a licence"),
     ("LICENSE-APACHE", "a licence"),
