@@ -8,7 +8,7 @@ use crate::verdict::{Finding, SeenInstead, Verdict};
 pub fn judge(case: &Case, allowances: &[Allowance], failure: Verdict) -> Verdict {
     let (Verdict::Fail(finding) | Verdict::Warn(finding)) = &failure else { return failure };
     let allowance = allowances.iter().find(|allowance| {
-        concerns(allowance.of, case) && covers(&allowance.instead, finding.seen.as_ref())
+        concerns(allowance.of, case) && covers(&allowance.instead, finding.seen.as_deref())
     });
     let Some(Allowance { verdict, why, .. }) = allowance else { return failure };
     let said = format!("{}: {why}", finding.got);
@@ -43,7 +43,7 @@ fn concerns(allowed: Allowed, case: &Case) -> bool {
 
 /// Whether what was seen is that.
 fn covers(instead: &Instead, seen: Option<&SeenInstead>) -> bool {
-    let Some(SeenInstead { answers, rest, is_over }) = seen else {
+    let Some(SeenInstead { answers, rest, is_over, .. }) = seen else {
         return matches!(instead, Instead::Anything);
     };
     match instead {
@@ -69,7 +69,9 @@ mod tests {
     }
 
     fn failure(answers: usize, rest: &[u8], is_over: bool) -> Verdict {
-        Verdict::fail("an answer", "none").having_seen(answers, rest, is_over)
+        let rest = rest.to_vec();
+        let seen = SeenInstead { answers, rest, is_over, delivery: None };
+        Verdict::fail("an answer", "none").having_seen(seen)
     }
 
     #[test]

@@ -32,12 +32,12 @@ use crate::exchange::learned::Learned;
 use crate::exchange::protocol::Protocol;
 use crate::expect::Known;
 use crate::options::{
-    COMMAND, CheckOptions, EXCLUSIONS, EXPECT, HTML, JUNIT, NAME, PID, SERVER, SETTINGS, again,
-    check,
+    COMMAND, CheckOptions, EXCLUSIONS, EXPECT, HTML, ISSUE, JUNIT, NAME, PID, REPRO, SERVER,
+    SETTINGS, again, check,
 };
 use crate::outcome::CaseOutcome;
 use crate::report::json::{CaseList, CheckReport, CheckSettings, ServerFields};
-use crate::report::{About, Counts, RunEnd, RunReport, html, junit, terminal};
+use crate::report::{About, Counts, RunEnd, RunReport, html, issue, junit, repro, terminal};
 use crate::runner::{self, CasePlan, ProgressListener, Ran};
 use crate::server_command::{
     StartStopLimits, Started, StoppedServer, cannot_start, has_socket, unavailable,
@@ -230,6 +230,8 @@ fn about(
         deaths: vec![],
         again: again(layers, &arguments(context), Family::of(context.matches)),
         patterns: options.case.clone().unwrap_or_else(|| EVERY_CASE.to_owned()),
+        address: None,
+        ignore: protocol.map_or_else(Vec::new, Protocol::ignored),
     })
 }
 
@@ -282,6 +284,7 @@ fn try_all(
 ) -> Result<Ran, Stopped> {
     let (address, watch) = reach(context, server, options, output)?;
     about.server.address = Some(zone::shown_address(&address));
+    about.address = Some(address.clone());
     about.server.pid = watch.as_ref().map(Watch::pid);
     let (stop, stopper) = io::pipe().map_err(|error| internal(&error))?;
     let is_near = address.ip().is_none_or(|address| address.ip().is_loopback());
@@ -430,6 +433,8 @@ struct ReportOutput {
     progress: Progress,
     junit: Option<ReportFile>,
     html: Option<ReportFile>,
+    repro: Option<ReportFile>,
+    issue: Option<ReportFile>,
     /// The reader of stdout has gone, or takes nothing.
     is_gone: bool,
     unwritten: Unwritten,
@@ -440,18 +445,30 @@ impl ReportOutput {
         let known = options.expect.as_deref().and_then(FileId::of_path);
         let is_known = || format!("is the list of {}", context.layers.place(&EXPECT));
         let inputs = known.into_iter().map(|id| (id, is_known())).collect();
-        let files =
-            [(&JUNIT as _, options.junit.as_deref()), (&HTML as _, options.html.as_deref())];
-        let [junit, html] = context.create_reports(files, inputs)?;
+        let files = [
+            (&JUNIT as _, options.junit.as_deref()),
+            (&HTML as _, options.html.as_deref()),
+            (&REPRO as _, options.repro.as_deref()),
+            (&ISSUE as _, options.issue.as_deref()),
+        ];
+        let [junit, html, repro, issue] = context.create_reports(files, inputs)?;
         Ok(ReportOutput {
             is_json: options.json,
             colours: Colours::of_stdout(),
             progress: Progress::on_stderr(),
             junit,
             html,
+            repro,
+            issue,
             is_gone: false,
             unwritten: Unwritten::default(),
         })
+    }
+
+    /// Whether reports go to files too.
+    fn has_files(&self) -> bool {
+        let files = [&self.junit, &self.html, &self.repro, &self.issue];
+        files.iter().any(|file| file.is_some())
     }
 
     /// Shows what is waited for.
@@ -468,6 +485,22 @@ impl ReportOutput {
         for (file, text) in files {
             if let Some(file) = file {
                 self.unwritten.keep(file.write_whole(text.as_bytes()));
+            }
+        }
+        let of_failure = [
+            (self.repro, repro::report(of_run), "--repro"),
+            (self.issue, issue::report(of_run), "--issue"),
+        ];
+        for (file, text, flag) in of_failure {
+            match (file, text) {
+                (None, _) => {}
+                (Some(file), Some(text)) => {
+                    self.unwritten.keep(file.write_whole(text.as_bytes()));
+                }
+                (Some(_), None) => {
+                    let what = "no failure can be shown in a few lines";
+                    tell(&format!("{what}, so {flag} writes nothing"));
+                }
             }
         }
         let unwritten = self.unwritten.clone();
@@ -519,7 +552,7 @@ impl ProgressListener for Lines<'_> {
         output.progress.clear();
         let printed = print(terminal::outcome(outcome, self.about, output.colours).as_bytes());
         output.is_gone = output.unwritten.keep(printed) != Some(Stdout::Open);
-        match output.is_gone && output.junit.is_none() && output.html.is_none() {
+        match output.is_gone && !output.has_files() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }

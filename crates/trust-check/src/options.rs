@@ -149,6 +149,16 @@ options! {
         /// It is one file and loads no other.
         HTML html: PathBuf, values::FILE;
 
+        /// Write a Python program that shows the first failure without trustctl
+        ///
+        /// It needs its standard library alone; its exit code says whether the server fails.
+        REPRO repro: PathBuf, values::FILE;
+
+        /// Write a report of it for the server's maintainer, as Markdown
+        ///
+        /// It has the program of --repro in it.
+        ISSUE issue: PathBuf, values::FILE;
+
         rare "Starting and connecting"
         /// Time for --command to accept connections
         START_TIMEOUT start_timeout: Duration = "10s", values::TIME;
@@ -272,8 +282,8 @@ impl CheckOptions {
 
 /// Settings that concern the run and not how a case is tried: the command that tries a case again
 /// leaves them out.
-const NOT_AGAIN: [&str; 9] =
-    ["case", "expect", "html", "json", "junit", "list", "quick", "seed", "wait"];
+const NOT_AGAIN: [&str; 11] =
+    ["case", "expect", "html", "issue", "json", "junit", "list", "quick", "repro", "seed", "wait"];
 
 const PATTERNS: ValueKind<String> = ValueKind::of_parts(
     "PATTERN",

@@ -1,5 +1,7 @@
 //! What came of a case.
 
+use crate::delivery::Delivery;
+
 /// What came of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -30,7 +32,7 @@ pub struct Finding {
     /// What shows it, which decides what a failure counts that does not come again.
     pub evidence: Evidence,
     /// What came where an answer or an end belongs, if that is what is wrong.
-    pub seen: Option<SeenInstead>,
+    pub seen: Option<Box<SeenInstead>>,
 }
 
 /// What came where an answer or an end belongs.
@@ -42,6 +44,8 @@ pub struct SeenInstead {
     pub rest: Vec<u8>,
     /// Whether the server ended the connection.
     pub is_over: bool,
+    /// What had been done until then, if it was not too long to be kept.
+    pub delivery: Option<Delivery>,
 }
 
 /// What a finding rests on.
@@ -81,8 +85,8 @@ impl Verdict {
 
     /// The same failure, with what came.
     #[must_use]
-    pub fn having_seen(self, answers: usize, rest: &[u8], is_over: bool) -> Verdict {
-        let seen = Some(SeenInstead { answers, rest: rest.to_vec(), is_over });
+    pub fn having_seen(self, seen: SeenInstead) -> Verdict {
+        let seen = Some(Box::new(seen));
         match self {
             Verdict::Fail(finding) => Verdict::Fail(Finding { seen, ..finding }),
             other => other,

@@ -21,11 +21,12 @@ use trust_net::stream::{ClientStream, Incoming};
 use trust_net::wire::EncodedProxyHeader;
 
 use crate::answer;
+use crate::delivery::{Delivery, DeliveryStep};
 use crate::exchange::learned::Learned;
 use crate::request::{self, Answers, Request};
 use crate::setup::{CONNECT_SLOW, LARGE_MAX, OnReset, Setup};
 use crate::transcript::{Excerpt, Transcript, What};
-use crate::verdict::{Evidence, Finding, Judged, Verdict};
+use crate::verdict::{Evidence, Finding, Judged, SeenInstead, Verdict};
 
 pub use flow::{STALL, StopReason, Unread};
 pub use pace::Pace;
@@ -109,6 +110,8 @@ pub struct Wire<'s> {
     has_received: bool,
     /// Whether what is sent is not to be shown.
     is_hidden: bool,
+    /// What was done, to be done again if it goes wrong.
+    delivery: Delivery,
     /// The server has said that it will answer nothing more.
     is_last: bool,
     /// What came after the answers that were waited for, to be received again.
@@ -195,6 +198,7 @@ impl<'s> Wire<'s> {
             has_sent_preface_alone: header.is_some(),
             has_received: false,
             is_hidden: setup.exchanges.as_ref().is_some_and(Learned::has_secret),
+            delivery: Delivery::default(),
             is_last: false,
             kept: vec![],
             has_finished: false,
@@ -222,7 +226,10 @@ impl<'s> Wire<'s> {
         for exchange in &learned.before {
             let message = Request::copy_of(exchange, learned);
             self.sending_secret(exchange.is_secret(), |wire| wire.send(&message.bytes))?;
+            let sent = self.delivery.clone();
             self.expect_answers(&[&message])?;
+            self.delivery = sent;
+            self.delivery.end_beginning();
         }
         Ok(())
     }
@@ -333,7 +340,7 @@ impl<'s> Wire<'s> {
     }
 
     /// Waits until all that was sent is acknowledged, and then for the settle time.
-    fn leave_alone(&self) -> Judged<Apart> {
+    fn leave_alone(&mut self) -> Judged<Apart> {
         let until = Instant::now() + self.setup.patience;
         while socket::path_info(self.stream.as_fd()).unacknowledged > 0 {
             if Instant::now() >= until {
@@ -350,6 +357,7 @@ impl<'s> Wire<'s> {
             return Ok(Apart::Ended);
         }
         let settle = self.setup.settle;
+        self.delivery.add(DeliveryStep::Pause(settle));
         self.record(match self.setup.is_tcp() {
             true => What::LeftAlone(settle),
             false => What::ReadAndLeftAlone(settle),
@@ -424,7 +432,10 @@ impl<'s> Wire<'s> {
         self.keep(answers.take_excess());
         let is_expected = self.is_last;
         self.is_last |= answers.is_last();
-        let Some(diagnosis) = answers.diagnosis(&self.setup.framing) else { return Ok(()) };
+        let Some(diagnosis) = answers.diagnosis(&self.setup.framing) else {
+            self.delivery.forget();
+            return Ok(());
+        };
         if is_expected {
             return Err(Verdict::inconclusive(
                 "the server had said that it answers nothing more on this connection",
@@ -446,11 +457,15 @@ impl<'s> Wire<'s> {
         };
         let evidence = if is_short { self.evidence() } else { Evidence::Bytes };
         let got = format!("{diagnosis}{end}{waited}");
-        Err(Verdict::fail_by(evidence, request::expectation(messages), got).having_seen(
-            answers.count(),
-            answers.rest(),
-            self.end.is_some(),
-        ))
+        let requests = messages.iter().map(|message| message.bytes.clone()).collect();
+        Err(Verdict::fail_by(evidence, request::expectation(messages), got)
+            .having_seen(self.seen_instead(answers.count(), answers.rest(), requests)))
+    }
+
+    /// What came in place of answers to these requests, or of the end.
+    fn seen_instead(&self, answers: usize, rest: &[u8], requests: Vec<Vec<u8>>) -> SeenInstead {
+        let (rest, is_over) = (rest.to_vec(), self.end.is_some());
+        SeenInstead { answers, rest, is_over, delivery: self.delivery.of(requests) }
     }
 
     /// Gives bytes back that were received, to be received again.
@@ -604,17 +619,17 @@ impl<'s> Wire<'s> {
     pub fn expect_any_end(&mut self, why: &str) -> Judged<ConnectionEnd> {
         let expected = format!("the server closes the connection, {why}");
         match self.drain(self.setup.prompt())? {
-            (extra, end) if !extra.is_empty() => Err(Verdict::fail_by(
+            (extra, _) if !extra.is_empty() => Err(Verdict::fail_by(
                 Evidence::Bytes,
                 expected,
                 format!("{} bytes came first: {}", extra.len(), answer::shown(&extra)),
             )
-            .having_seen(0, &extra, end != ConnectionEnd::Open)),
+            .having_seen(self.seen_instead(0, &extra, vec![]))),
             (_, ConnectionEnd::Open) => Err(Verdict::fail(
                 expected,
                 format!("it was still open after {}", seconds(self.setup.prompt())),
             )
-            .having_seen(0, &[], false)),
+            .having_seen(self.seen_instead(0, &[], vec![]))),
             (_, end) => Ok(end),
         }
     }
@@ -710,6 +725,7 @@ impl<'s> Wire<'s> {
     pub fn finish(&mut self) {
         self.stream.half_close();
         self.has_finished = true;
+        self.delivery.add(DeliveryStep::Finish);
         self.record(What::SentFin);
     }
 
@@ -726,6 +742,7 @@ impl<'s> Wire<'s> {
         let count = self.stream.send(bytes);
         if count > 0 {
             self.has_sent_preface_alone = false;
+            self.delivery.add_sent(&bytes[..count], self.is_hidden);
             self.record(What::Sent(match self.is_hidden {
                 true => Excerpt::of_secret(count),
                 false => Excerpt::of(&bytes[..count]),

@@ -37,6 +37,12 @@ pub struct Protocol {
 }
 
 impl Protocol {
+    /// What may differ between two right answers, in any exchange.
+    pub fn ignored(&self) -> Vec<Pattern> {
+        let of_exchanges = self.exchanges.iter().flat_map(|exchange| &exchange.ignore);
+        self.ignore.iter().chain(of_exchanges).cloned().collect()
+    }
+
     /// A protocol of which only requests are known: an answer ends after as many bytes as were
     /// learned. The exchanges are named by their numbers, from 1.
     pub fn of_requests(name: &str, requests: Vec<Template>) -> Protocol {

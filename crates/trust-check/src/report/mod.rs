@@ -1,8 +1,10 @@
 //! What came of a run, for people and for programs.
 
 pub mod html;
+pub mod issue;
 pub mod json;
 pub mod junit;
+pub mod repro;
 pub mod terminal;
 
 use std::fmt::Write as _;
@@ -12,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use trust_cli::again::shell_word;
 use trust_cli::exit_code::ExitCode;
 use trust_cli::text::{count, seconds};
+use trust_net::Address;
 
 use crate::cause::Cause;
+use crate::exchange::pattern::Pattern;
 use crate::outcome::{CaseOutcome, Class};
 use crate::report::json::{CheckSettings, ServerFields};
 use crate::transcript::{Excerpt, Log, TranscriptEntry, What};
@@ -35,6 +39,10 @@ pub struct About {
     pub again: String,
     /// The patterns of the cases that were tried, as in `--case`.
     pub patterns: String,
+    /// Where the server is, once it answered.
+    pub address: Option<Address>,
+    /// What may differ between two right answers.
+    pub ignore: Vec<Pattern>,
 }
 
 impl About {

@@ -2,7 +2,7 @@
 //! line with a line.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -15,9 +15,36 @@ const CHANGES_AFTER: u64 = 12;
 
 /// Runs the server of this kind on this port, forever.
 pub(crate) fn run(kind: &str, port: &str) -> ExitCode {
+    let (Ok(port), Some(kind)) = (port.parse::<u16>(), named(kind)) else {
+        return ExitCode::from(64);
+    };
+    let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else {
+        return ExitCode::FAILURE;
+    };
+    serve_all(&listener, kind);
+    ExitCode::SUCCESS
+}
+
+/// Starts a server of this kind in this process.
+pub(crate) fn start(kind: &str) -> SocketAddr {
+    let kind = named(kind).expect("there is such a kind");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || serve_all(&listener, kind));
+    address
+}
+
+fn serve_all(listener: &TcpListener, kind: Kind) {
+    for stream in listener.incoming().flatten() {
+        thread::spawn(move || serve(stream, kind));
+    }
+}
+
+fn named(kind: &str) -> Option<Kind> {
     let kinds = [
         ("right", Kind::Right),
         ("greets", Kind::Greets),
+        ("greets-one-receive", Kind::GreetsOneReceive),
         ("closes", Kind::Closes),
         ("out-of-order", Kind::OutOfOrder),
         ("one-receive", Kind::OneReceive),
@@ -29,17 +56,7 @@ pub(crate) fn run(kind: &str, port: &str) -> ExitCode {
         ("changes", Kind::Changes),
         ("silent", Kind::Silent),
     ];
-    let kind = kinds.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind);
-    let (Ok(port), Some(kind)) = (port.parse::<u16>(), kind) else {
-        return ExitCode::from(64);
-    };
-    let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) else {
-        return ExitCode::FAILURE;
-    };
-    for stream in listener.incoming().flatten() {
-        thread::spawn(move || serve(stream, kind));
-    }
-    ExitCode::SUCCESS
+    kinds.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,6 +65,8 @@ enum Kind {
     Right,
     /// Right; it speaks first, and wants a name before anything else.
     Greets,
+    /// The same, and what a receive brings is taken for a line.
+    GreetsOneReceive,
     /// Right; it closes after each answer.
     Closes,
     /// Right; of the messages that it has, the last one is answered first. They are no lines: each
@@ -79,10 +98,11 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         return serve_out_of_order(stream);
     }
     let has_changed = CONNECTIONS.fetch_add(1, Ordering::SeqCst) >= CHANGES_AFTER;
-    if kind == Kind::Greets {
+    let greets = matches!(kind, Kind::Greets | Kind::GreetsOneReceive);
+    if greets {
         stream.write_all(b"* welcome\n")?;
     }
-    let (mut kept, mut buffer, mut has_name) = (vec![], [0; LINE_MAX], kind != Kind::Greets);
+    let (mut kept, mut buffer, mut has_name) = (vec![], [0; LINE_MAX], !greets);
     loop {
         let count = stream.read(&mut buffer)?;
         let received = &buffer[..count];
@@ -98,7 +118,7 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         if kept.len() > LINE_MAX {
             return stream.shutdown(Shutdown::Both);
         }
-        if kind == Kind::OneReceive {
+        if matches!(kind, Kind::OneReceive | Kind::GreetsOneReceive) {
             kept.retain(|byte| *byte != b'\n');
             kept.push(b'\n');
         }

@@ -1,5 +1,8 @@
 //! Servers that do not echo: what is found, and who is not accused.
 
+use std::process::Command;
+
+use super::exchange_server;
 use super::json;
 use super::server::Files;
 use trust_check::report::json::{CaseReport, CheckReport, VerdictName};
@@ -20,6 +23,8 @@ pub(crate) const TESTS: &[Named] = tests![
     one_request_is_enough,
     a_dialect_is_printed_and_can_be_used_as_a_file,
     what_is_wrong_with_an_exchange_is_told_in_one_line,
+    a_failure_is_shown_without_this_program_too,
+    secret_bytes_are_in_no_output,
 ];
 
 const NO_WAIT: &str = "--patience=1";
@@ -233,4 +238,56 @@ fn what_is_wrong_with_an_exchange_is_told_in_one_line() {
     for (flags, exit, parts) in wrong {
         home.trustctl(["check", ":9"]).args(flags).run().exits_with(exit).complains_about(parts);
     }
+}
+
+/// What the program says about the server at that port: its exit code.
+fn shown(program: &str, port: u16) -> Option<i32> {
+    let port = port.to_string();
+    let ended = Command::new("python3").args([program, "127.0.0.1", &port]).output();
+    ended.expect("run python3").status.code()
+}
+
+fn a_failure_is_shown_without_this_program_too() {
+    let right = exchange_server::start("right").port();
+    for (kind, case) in [
+        ("one-receive", "partial/6"),
+        ("drops-second", "pipelining/1"),
+        ("executes-cut", "closing/3"),
+    ] {
+        let wrong = exchange_server::start(kind).port();
+        let files = Files::new();
+        let exchange = files.write("exchange.toml", LINES);
+        let (program, issue) = (files.path("shows.py"), files.path("issue.md"));
+        let server = format!("127.0.0.1:{wrong}");
+        let flags = [NO_WAIT, "--exchange", &exchange, "--repro", &program, "--issue", &issue];
+        let check = Home::new().trustctl(["check", &server, "--case", case]).args(flags);
+        check.run().exits_with(1);
+        let text = files.read("shows.py");
+        assert!(files.read("issue.md").contains(&text), "the report has the program");
+        assert!(text.contains(&format!("# {case}: ")), "{text}");
+        assert_eq!(shown(&program, wrong), Some(1), "{text}");
+        assert_eq!(shown(&program, right), Some(0), "{text}");
+    }
+    let files = Files::new();
+    let (exchange, program) = (files.write("exchange.toml", LINES), files.path("shows.py"));
+    let server = format!("127.0.0.1:{right}");
+    let flags = ["--exchange", &exchange, "--repro", &program, "--case", "framing/1"];
+    let finished = Home::new().trustctl(["check", &server]).args(flags).run().exits_with(0);
+    finished.complains_about(&["--repro writes nothing"]);
+    assert!(!std::path::Path::new(&program).exists());
+}
+
+fn secret_bytes_are_in_no_output() {
+    let greeting =
+        "[[before]]\nsend = \"\"\n[[before]]\nsend = \"name sesame\\n\"\nsecret = true\n";
+    let exchange = format!("{LINES}{greeting}");
+    let files = Files::new();
+    let (program, page) = (files.path("shows.py"), files.path("page.html"));
+    let flags = ["--repro", &program, "--html", &page, "--case", "framing/1,partial/6"];
+    let report = self::report("greets-one-receive", &exchange, &flags);
+    assert_eq!(odd(&report), ["partial/6"]);
+    let text = format!("{report:?}{}{}", files.read("shows.py"), files.read("page.html"));
+    let hex: String = b"sesame".iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(!text.contains("sesame") && !text.contains(&hex), "{text}");
+    assert!(text.contains("SECRET_1") && text.contains("(12 secret bytes)"), "{text}");
 }
