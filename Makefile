@@ -10,7 +10,7 @@ LANES ?= 1
 HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 # The suites of trustctl that need no root, no other programs and little time. The others have
 # targets of their own.
-SUITES_FOR_ALL = check load load_merge process surroundings structure
+SUITES_FOR_ALL = check exchange load load_merge process surroundings structure
 
 .PHONY: help test test-cli test-echo test-hostile conformance conformance-busy bed pages picture \
 	man dist packages packages-full hdr-log docs interleavings sim planted adversary fuzz \

@@ -121,7 +121,7 @@ def do(client, step):
         print("sending fails:", error)
 
 
-def read(client, quiet=1.0):
+def read(client, quiet=0.5):
     """What comes until nothing more does for a while, or the connection ends."""
     got = b""
     client.settimeout(quiet)
@@ -155,7 +155,7 @@ expected = whole() if REQUESTS else b""
 client = connect()
 for step in STEPS:
     do(client, step)
-got = read(client, 2.0)
+got = read(client, 1.0)
 print("expected:", expected)
 print("got:     ", got)
 if REQUESTS and kept(whole()) != kept(expected):

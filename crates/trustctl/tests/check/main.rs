@@ -5,8 +5,6 @@
 //! this executable itself, as `serve KIND PORT`. Arguments:
 //! `cargo test -p trustctl --test check -- [TEST_NAME…]`.
 
-mod exchange_server;
-mod exchange_tests;
 mod far_tests;
 mod forwarder_tests;
 mod json;
@@ -34,11 +32,6 @@ fn main() -> ExitCode {
     {
         return server::run(kind, port);
     }
-    if let [role, kind, port] = &arguments[..]
-        && role == "serve-exchange"
-    {
-        return exchange_server::run(kind, port);
-    }
     if let [role, kind, path] = &arguments[..]
         && role == "serve-unix"
     {
@@ -53,7 +46,6 @@ fn main() -> ExitCode {
         forwarder_tests::TESTS,
         send_proxy_tests::TESTS,
         unix_tests::TESTS,
-        exchange_tests::TESTS,
     ];
     SUITE.main(tests.concat().into_iter().map(Test::from).collect())
 }

@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use super::exchange_server;
 use super::json;
-use super::server::Files;
+use super::server;
 use trust_check::report::json::{CaseReport, CheckReport, VerdictName};
+use trust_testkit::leftovers::OwnedDir;
 use trust_testkit::program::{Finished, Home};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -46,6 +46,30 @@ send = "!\n"
 want = '! refused\n'
 "#;
 
+/// A directory for files.
+struct Files(OwnedDir);
+
+impl Files {
+    fn new() -> Files {
+        Files(OwnedDir::create())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().expect("a path of ours is UTF-8").to_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, text).expect("write a file");
+        path
+    }
+
+    #[track_caller]
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).expect("read a file")
+    }
+}
+
 /// Runs a check with that exchange file on a server of this kind.
 fn check(kind: &str, file: &str, flags: &[&str]) -> Finished {
     let files = Files::new();
@@ -56,7 +80,7 @@ fn check(kind: &str, file: &str, flags: &[&str]) -> Finished {
 fn check_with(kind: &str, flags: &[&str]) -> Finished {
     let own = std::env::current_exe().expect("the path of this program");
     let own = own.to_str().expect("a path of ours is UTF-8");
-    let command = format!("exec '{own}' serve-exchange {kind} {{port}}");
+    let command = format!("exec '{own}' serve {kind} {{port}}");
     Home::new().trustctl(["check", "--command", &command]).args(flags).run()
 }
 
@@ -248,13 +272,9 @@ fn shown(program: &str, port: u16) -> Option<i32> {
 }
 
 fn a_failure_is_shown_without_this_program_too() {
-    let right = exchange_server::start("right").port();
-    for (kind, case) in [
-        ("one-receive", "partial/6"),
-        ("drops-second", "pipelining/1"),
-        ("executes-cut", "closing/3"),
-    ] {
-        let wrong = exchange_server::start(kind).port();
+    let right = server::start("right").port();
+    for (kind, case) in [("one-receive", "partial/6"), ("executes-cut", "closing/3")] {
+        let wrong = server::start(kind).port();
         let files = Files::new();
         let exchange = files.write("exchange.toml", LINES);
         let (program, issue) = (files.path("shows.py"), files.path("issue.md"));
