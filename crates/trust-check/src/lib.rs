@@ -16,6 +16,7 @@ pub mod expect;
 pub mod hint;
 pub mod learning;
 
+pub mod matrix;
 pub mod options;
 pub mod outcome;
 pub mod report;

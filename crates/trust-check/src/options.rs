@@ -105,24 +105,16 @@ options! {
         ///
         /// What is answered to it in one piece is what has to be answered always.
         SEND send: Template, ValueKind::of_parts("TEXT", "text with escapes", text_request);
-        /// The same in hexadecimal
-        SEND_HEX send_hex: Template, ValueKind::of_parts("HEX", "pairs of digits", hex_request);
-        /// What --dialect http asks for, as /health or HOST/health
-        PATH path: String, ValueKind::of_text("PATH", "a path", |text| Some(text.to_owned()));
-        /// Print the exchange file of --dialect, and run no case
-        PRINT print: bool = off, values::SWITCH;
 
         group "Cases"
-        /// Only these cases: ids, perhaps with *, separated by commas
+        /// Only these cases: ids or patterns, with commas
+        ///
+        /// In a pattern * stands for any characters.
         CASE case: String, PATTERNS;
         /// Leave out cases that take long
         ///
         /// Those about time, limits and the process, and some others.
         QUICK quick: bool = off, values::SWITCH;
-        /// Try limits and resources of a server on another host too
-        ///
-        /// Only for a server that does not echo; others are always tried.
-        HEAVY heavy: bool = off, values::SWITCH;
         /// List the cases, and run none
         LIST list: bool = off, values::SWITCH;
         /// Longest wait for an answer without progress
@@ -149,6 +141,20 @@ options! {
         /// It is one file and loads no other.
         HTML html: PathBuf, values::FILE;
 
+
+        rare "More about a server that does not echo"
+        /// Check with this request, as --send does, in hexadecimal
+        SEND_HEX send_hex: Template, ValueKind::of_parts("HEX", "pairs of digits", hex_request);
+        /// What --dialect http asks for, as /health or HOST/health
+        PATH path: String, ValueKind::of_text("PATH", "a path", |text| Some(text.to_owned()));
+        /// Print the exchange file of --dialect, and run no case
+        PRINT print: bool = off, values::SWITCH;
+        /// Try limits and resources of a server on another host too
+        ///
+        /// Only for a server that does not echo; others are always tried.
+        HEAVY heavy: bool = off, values::SWITCH;
+
+        rare "Reports about a failure"
         /// Write a Python program that shows the first failure without trustctl
         ///
         /// It needs its standard library alone; its exit code says whether the server fails.

@@ -259,6 +259,8 @@ fn sample(when: &When) -> &'static str {
         "localhost",
         "0660",
         "unix:x",
+        "redis",
+        "00",
     ]
     .into_iter();
     let fits = |text: &&str| {

@@ -18,6 +18,8 @@ const COMMANDS: &[Entry] = &[
     trust_load::merge::command::ENTRY,
     #[cfg(feature = "check")]
     trust_check::command::ENTRY,
+    #[cfg(feature = "check")]
+    trust_check::matrix::command::ENTRY,
     config_show::ENTRY,
     log_demo::ENTRY,
     hold::ENTRY,

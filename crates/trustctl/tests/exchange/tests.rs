@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Named] = tests![
     what_is_wrong_with_an_exchange_is_told_in_one_line,
     a_failure_is_shown_without_this_program_too,
     secret_bytes_are_in_no_output,
+    reports_are_put_side_by_side,
 ];
 
 const NO_WAIT: &str = "--patience=1";
@@ -310,4 +311,29 @@ fn secret_bytes_are_in_no_output() {
     let hex: String = b"sesame".iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(!text.contains("sesame") && !text.contains(&hex), "{text}");
     assert!(text.contains("SECRET_1") && text.contains("(12 secret bytes)"), "{text}");
+}
+
+fn reports_are_put_side_by_side() {
+    let files = Files::new();
+    let exchange = files.write("exchange.toml", LINES);
+    for kind in ["right", "one-receive"] {
+        let flags = ["--exchange", &exchange, NO_WAIT, "--json"];
+        let cases = ["--case", "framing/1,partial/4,partial/6,closing/3"];
+        let finished = check_with(kind, &[&flags[..], &cases].concat());
+        files.write(&format!("{kind}.json"), finished.text());
+    }
+    let [right, wrong, page] =
+        ["right.json", "one-receive.json", "matrix.html"].map(|name| files.path(name));
+    let matrix =
+        |arguments: &[&str]| Home::new().trustctl([&["check", "matrix"], arguments].concat()).run();
+    matrix(&[&right, &wrong, "--html", &page]).exits_with(0).prints(
+        "server       framing  partial  closing\n\
+         right        1 pass   2 pass   1 pass\n\
+         one-receive  1 pass   2 fail   1 fail\n",
+    );
+    let html = files.read("matrix.html");
+    assert!(html.contains("href=\"#1-partial\"") && html.contains("id=\"1-partial\""), "{html}");
+    let wrong = matrix(&[&exchange]).exits_with(65);
+    wrong.complains_about(&["exchange.toml", "expected a report of trustctl check --json"]);
+    matrix(&[&files.path("missing.json")]).exits_with(74);
 }
