@@ -1,6 +1,7 @@
 //! The settings of `trustctl check`, and the command that tries a case again.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use trust_cli::options;
 use trust_cli::send_proxy::SEND_PROXY as PREFACE;
 use trust_cli::settings::{AnySetting, ValueKind};
 use trust_cli::target::{self, Family, ServerSettings, ServerWord};
+use trust_cli::text::reason;
 use trust_cli::values::{self, parse_count, parse_large_size, parse_up_to, quoted};
 use trust_net::preface::ProxyPreface;
 
@@ -219,12 +221,20 @@ pub const EXCLUSIONS: &[Exclusion] = &[
     Exclusion(Given(&SEND), Given(&SEND_HEX), ONE_SOURCE),
     Exclusion(Given(&DIALECT), Given(&FRAMING), OWN_FRAMING),
     Exclusion(Given(&DIALECT), Given(&MAX_FRAME), OWN_FRAMING),
+    Exclusion(Given(&DIALECT), not_zero(&OFFSET), OWN_FRAMING),
+    Exclusion(Given(&DIALECT), not_zero(&ADJUST), OWN_FRAMING),
     Exclusion(Given(&EXCHANGE), Given(&FRAMING), OWN_FRAMING),
     Exclusion(Given(&EXCHANGE), Given(&MAX_FRAME), OWN_FRAMING),
+    Exclusion(Given(&EXCHANGE), not_zero(&OFFSET), OWN_FRAMING),
+    Exclusion(Given(&EXCHANGE), not_zero(&ADJUST), OWN_FRAMING),
     Exclusion(Given(&SEND), Given(&FRAMING), NO_FRAMING),
     Exclusion(Given(&SEND), Given(&MAX_FRAME), NO_FRAMING),
+    Exclusion(Given(&SEND), not_zero(&OFFSET), NO_FRAMING),
+    Exclusion(Given(&SEND), not_zero(&ADJUST), NO_FRAMING),
     Exclusion(Given(&SEND_HEX), Given(&FRAMING), NO_FRAMING),
     Exclusion(Given(&SEND_HEX), Given(&MAX_FRAME), NO_FRAMING),
+    Exclusion(Given(&SEND_HEX), not_zero(&OFFSET), NO_FRAMING),
+    Exclusion(Given(&SEND_HEX), not_zero(&ADJUST), NO_FRAMING),
 ];
 
 const ONE_SOURCE: &str = "the exchanges come from one place";
@@ -264,7 +274,12 @@ impl CheckOptions {
             return protocol.map(Some).map_err(|message| usage(&PATH, message));
         }
         if let Some(path) = &self.exchange {
-            let invalid = |message: String| Failure::new(ExitCode::DataError, message);
+            let failed = |exit, message: String| Failure::new(exit, message);
+            if let Err(error) = File::open(path) {
+                let message = format!("cannot read {}: {}", quoted(path), reason(&error));
+                return Err(failed(ExitCode::Io, message));
+            }
+            let invalid = |message| failed(ExitCode::DataError, message);
             return file::read(path).map(Some).map_err(invalid);
         }
         let request = self.send.as_ref().or(self.send_hex.as_ref());

@@ -249,15 +249,16 @@ fn what_is_wrong_with_an_exchange_is_told_in_one_line() {
     let unknown = files.write("unknown.toml", "[[exchange]]\nsned = \"x\"\n");
     let odd = files.write("odd.toml", "[[exchange]]\nsend_hex = \"abc\"\n");
     let missing = files.path("missing.toml");
-    let wrong: [(&[&str], i32, &[&str]); 9] = [
+    let wrong: [(&[&str], i32, &[&str]); 10] = [
         (&["--exchange", &unknown], 65, &["unknown.toml:2", "sned", "send"]),
         (&["--exchange", &odd], 65, &["odd.toml:2"]),
-        (&["--exchange", &missing], 65, &["missing.toml"]),
+        (&["--exchange", &missing], 74, &["missing.toml"]),
         (&["--dialect", "reddis"], 64, &["'reddis'", "--dialect", "redis"]),
         (&["--send", "a\\q"], 64, &["--send", "column 2"]),
         (&["--send-hex", "4"], 64, &["--send-hex", "column 1"]),
         (&["--path", "/x"], 64, &["--path", "--dialect http"]),
         (&["--dialect", "redis", "--framing", "u16be"], 64, &["--dialect", "--framing"]),
+        (&["--send", "x", "--offset", "2"], 64, &["--send", "--offset"]),
         (&["--print"], 64, &["--print", "--dialect"]),
     ];
     for (flags, exit, parts) in wrong {
