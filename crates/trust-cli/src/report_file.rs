@@ -76,6 +76,19 @@ impl ReportFile {
         self
     }
 
+    /// Lets nobody but its owner read it. What is no regular file is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// As `fchmod(2)`.
+    pub fn make_private(&self) -> io::Result<()> {
+        let (Place::Temporary { file, .. } | Place::Final(file) | Place::Old(file)) = &self.place;
+        match file.metadata()?.is_file() {
+            true => file.set_permissions(fs::Permissions::from_mode(0o600)),
+            false => Ok(()),
+        }
+    }
+
     /// Writes the whole report.
     ///
     /// # Errors
