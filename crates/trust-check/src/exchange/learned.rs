@@ -144,6 +144,11 @@ impl LearnedExchange {
         LearnedExchange { exchange, ..self.clone() }
     }
 
+    /// Whether it is said what has to come back.
+    pub fn has_want(&self) -> bool {
+        self.exchange.want.is_some()
+    }
+
     /// Whether an answer shows where it ends.
     pub fn has_end(&self) -> bool {
         self.end.is_some() || self.exchange.want.is_some()
@@ -217,26 +222,7 @@ impl LearnedExchange {
 
     /// Where the answer to `request` ends that begins with these bytes.
     pub fn answer_end(&self, request: &[u8], got: &[u8], is_over: bool) -> Found {
-        let Some(end) = &self.end else { return Found::More };
-        let mut at = 0;
-        loop {
-            let len = match end.message.find(&got[at..], Some(request)) {
-                Found::End(len) => len,
-                Found::Wrong(place) => return Found::Wrong(at + place),
-                Found::AtClose if is_over => got.len() - at,
-                Found::More | Found::AtClose => return Found::More,
-            };
-            let message = &got[at..at + len];
-            at += len;
-            let goes_on = match (&end.last, &end.more) {
-                (Some(last), _) => !last.is_at_start(message),
-                (None, Some(more)) => more.is_at_start(message),
-                (None, None) => false,
-            };
-            if !goes_on || len == 0 {
-                return Found::End(at);
-            }
-        }
+        self.end.as_ref().map_or(Found::More, |end| answer_end(end, request, got, is_over))
     }
 
     /// What the bytes are as an answer to the copy with that number, which was `request`.
@@ -313,6 +299,29 @@ impl LearnedExchange {
         }
         kept.extend_from_slice(&bytes[at..]);
         kept
+    }
+}
+
+/// Where an answer with such an end ends, if it begins with these bytes and answers `request`.
+pub fn answer_end(end: &AnswerEnd, request: &[u8], got: &[u8], is_over: bool) -> Found {
+    let mut at = 0;
+    loop {
+        let len = match end.message.find(&got[at..], Some(request)) {
+            Found::End(len) => len,
+            Found::Wrong(place) => return Found::Wrong(at + place),
+            Found::AtClose if is_over => got.len() - at,
+            Found::More | Found::AtClose => return Found::More,
+        };
+        let message = &got[at..at + len];
+        at += len;
+        let goes_on = match (&end.last, &end.more) {
+            (Some(last), _) => !last.is_at_start(message),
+            (None, Some(more)) => more.is_at_start(message),
+            (None, None) => false,
+        };
+        if !goes_on || len == 0 {
+            return Found::End(at);
+        }
     }
 }
 

@@ -56,6 +56,21 @@ impl Template {
         Template(if is_empty { vec![] } else { vec![TemplatePart::Bytes(bytes)] })
     }
 
+    /// What it is read from by [`Template::parse`], unless bytes of it look like a place.
+    pub fn source(&self) -> Vec<u8> {
+        let mut source = vec![];
+        for part in &self.0 {
+            match part {
+                TemplatePart::Bytes(part) => source.extend_from_slice(part),
+                TemplatePart::Number { digits: None } => source.extend_from_slice(b"{n}"),
+                TemplatePart::Number { digits: Some(digits) } => {
+                    source.extend(format!("{{n:0{digits}}}").into_bytes());
+                }
+            }
+        }
+        source
+    }
+
     /// Whether it has no bytes, in any copy.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
