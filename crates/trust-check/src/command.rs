@@ -1,8 +1,10 @@
 //! `trustctl check HOST:PORT`: finds the stream bugs of any server.
 
+mod proposing;
+
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, PipeWriter, Read};
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -120,6 +122,9 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
         return print_dialect(&options);
     }
     let server = ServerAccess::named(context, &options)?;
+    if let (Some(path), Some(protocol)) = (&options.propose, &protocol) {
+        return proposing::run(context, &options, &server, protocol.clone(), path);
+    }
     let mut about = about(context, &options, &server, protocol.as_ref())?;
     let plan = CasePlan {
         cases: wanted,
@@ -286,9 +291,37 @@ fn try_all(
     about.server.address = Some(zone::shown_address(&address));
     about.address = Some(address.clone());
     about.server.pid = watch.as_ref().map(Watch::pid);
+    let (mut setup, stopper) = setup_for(context, options, address, protocol)?;
+    if let Some(learned) = setup.exchanges.as_ref().filter(|_| !is_near(&setup.address)) {
+        let is_tried = |case: &&&'static Case| case.misfit(&setup, watch.is_some()).is_none();
+        let tried = plan.cases.iter().filter(is_tried).copied();
+        announce(about, cases::effort(tried, learned.exchanges.len()));
+    }
+    let mut lines = Lines { about, output };
+    let ran = runner::run(&mut setup, plan, watch.as_ref(), context.signals, stopper, &mut lines);
+    lines.output.progress.clear();
+    about.server.one_at_a_time = setup.one_at_a_time;
+    about.server.turned_away_beside = setup.rate.turned_away_beside();
+    about.deaths = watch.as_ref().map_or_else(Vec::new, Watch::deaths);
+    let mut ran = ran.map_err(|error| internal(&error))?;
+    if let Some(watch) = watch {
+        let stopped = stop_server(context, &watch, options, output);
+        about.server.was_killed = stopped.was_killed;
+        ran.signal = ran.signal.or(stopped.signal);
+    }
+    Ok(ran)
+}
+
+/// What all conversations with the server have in common, and what ends them when it is dropped.
+fn setup_for(
+    context: &Context<'_>,
+    options: &CheckOptions,
+    address: Address,
+    protocol: Option<Protocol>,
+) -> Result<(Setup, PipeWriter), Failure> {
     let (stop, stopper) = io::pipe().map_err(|error| internal(&error))?;
-    let is_near = address.ip().is_none_or(|address| address.ip().is_loopback());
-    let mut setup = Setup {
+    let is_near = is_near(&address);
+    let setup = Setup {
         address,
         preface: options.send_proxy,
         framing: framing(options, context.layers, protocol.as_ref())?,
@@ -308,24 +341,12 @@ fn try_all(
         rate: ConnectionPacer::new(options.max_rate.or((!is_near).then_some(REMOTE_RATE))),
         stop: OwnedFd::from(stop),
     };
-    if let Some(learned) = setup.exchanges.as_ref().filter(|_| !is_near) {
-        let is_tried = |case: &&&'static Case| case.misfit(&setup, watch.is_some()).is_none();
-        let tried = plan.cases.iter().filter(is_tried).copied();
-        announce(about, cases::effort(tried, learned.exchanges.len()));
-    }
-    let mut lines = Lines { about, output };
-    let ran = runner::run(&mut setup, plan, watch.as_ref(), context.signals, stopper, &mut lines);
-    lines.output.progress.clear();
-    about.server.one_at_a_time = setup.one_at_a_time;
-    about.server.turned_away_beside = setup.rate.turned_away_beside();
-    about.deaths = watch.as_ref().map_or_else(Vec::new, Watch::deaths);
-    let mut ran = ran.map_err(|error| internal(&error))?;
-    if let Some(watch) = watch {
-        let stopped = stop_server(context, &watch, options, output);
-        about.server.was_killed = stopped.was_killed;
-        ran.signal = ran.signal.or(stopped.signal);
-    }
-    Ok(ran)
+    Ok((setup, stopper))
+}
+
+/// Whether the server is on this host, whatever of it that address shows.
+fn is_near(address: &Address) -> bool {
+    address.ip().is_none_or(|address| address.ip().is_loopback())
 }
 
 /// Says beforehand what a server on another host has to expect.

@@ -22,6 +22,10 @@ const TRY_MAX: Duration = Duration::from_millis(300);
 /// A payload without a newline, of which no part looks like the header of another part.
 const HELLO: &[u8; 23] = b"which framing is right?";
 
+/// What helps where it is not known what a server answers.
+pub const PROPOSE: &str =
+    "--propose FILE learns what comes and where it ends, and writes an exchange file";
+
 /// Whether the message comes back without the PROXY header, and not with it.
 pub fn needless_preface(setup: &Setup) -> Option<String> {
     setup.preface.as_ref()?;

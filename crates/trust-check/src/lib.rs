@@ -19,6 +19,7 @@ pub mod learning;
 pub mod matrix;
 pub mod options;
 pub mod outcome;
+pub mod propose;
 pub mod report;
 pub mod request;
 pub mod runner;

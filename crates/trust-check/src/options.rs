@@ -2,11 +2,11 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use trust_cli::again::{said, shell_word};
-use trust_cli::exclusions::When::Given;
+use trust_cli::exclusions::When::{Given, On};
 use trust_cli::exclusions::{Exclusion, not_zero};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::framing::{self, Framing, NO_LENGTH, without_length};
@@ -145,6 +145,11 @@ options! {
 
 
         rare "More about a server that does not echo"
+        /// Write an exchange file with what is learned from whole requests, and run no case
+        ///
+        /// It says where a message ends, what differs between answers, and more. Guesses are marked
+        /// as such.
+        PROPOSE propose: PathBuf, values::FILE;
         /// Check with this request, as --send does, in hexadecimal
         SEND_HEX send_hex: Template, ValueKind::of_parts("HEX", "pairs of digits", hex_request);
         /// What --dialect http asks for, as /health or HOST/health
@@ -235,8 +240,22 @@ pub const EXCLUSIONS: &[Exclusion] = &[
     Exclusion(Given(&SEND_HEX), Given(&MAX_FRAME), NO_FRAMING),
     Exclusion(Given(&SEND_HEX), not_zero(&OFFSET), NO_FRAMING),
     Exclusion(Given(&SEND_HEX), not_zero(&ADJUST), NO_FRAMING),
+    Exclusion(Given(&PROPOSE), On(&PRINT), ONE_FILE),
+    Exclusion(Given(&PROPOSE), Given(&CASE), NO_CASE),
+    Exclusion(Given(&PROPOSE), On(&QUICK), NO_CASE),
+    Exclusion(Given(&PROPOSE), On(&HEAVY), NO_CASE),
+    Exclusion(Given(&PROPOSE), On(&LIST), NO_CASE),
+    Exclusion(Given(&PROPOSE), On(&STRICT), NO_CASE),
+    Exclusion(Given(&PROPOSE), Given(&EXPECT), NO_CASE),
+    Exclusion(Given(&PROPOSE), On(&JSON), NO_CASE),
+    Exclusion(Given(&PROPOSE), Given(&JUNIT), NO_CASE),
+    Exclusion(Given(&PROPOSE), Given(&HTML), NO_CASE),
+    Exclusion(Given(&PROPOSE), Given(&REPRO), NO_CASE),
+    Exclusion(Given(&PROPOSE), Given(&ISSUE), NO_CASE),
 ];
 
+const ONE_FILE: &str = "one exchange file is written";
+const NO_CASE: &str = "no case is run";
 const ONE_SOURCE: &str = "the exchanges come from one place";
 const OWN_FRAMING: &str = "the exchanges say where a message ends";
 const NO_FRAMING: &str = "an exchange file says where a message ends";
@@ -283,6 +302,10 @@ impl CheckOptions {
             return file::read(path).map(Some).map_err(invalid);
         }
         let request = self.send.as_ref().or(self.send_hex.as_ref());
+        if let (Some(_), None) = (&self.propose, request) {
+            let expected = "it needs --send, --send-hex, --exchange or --dialect";
+            return Err(usage(&PROPOSE, expected.to_owned()));
+        }
         Ok(request.map(|request| Protocol::of_requests("one request", vec![request.clone()])))
     }
 
@@ -303,8 +326,13 @@ impl CheckOptions {
 
 /// Settings that concern the run and not how a case is tried: the command that tries a case again
 /// leaves them out.
-const NOT_AGAIN: [&str; 11] =
-    ["case", "expect", "html", "issue", "json", "junit", "list", "quick", "repro", "seed", "wait"];
+const NOT_AGAIN: [&str; 12] = [
+    "case", "expect", "html", "issue", "json", "junit", "list", "propose", "quick", "repro",
+    "seed", "wait",
+];
+
+/// Settings that an exchange file replaces.
+const IN_FILE: [&str; 5] = ["dialect", "exchange", "path", "send", "send-hex"];
 
 const PATTERNS: ValueKind<String> = ValueKind::of_parts(
     "PATTERN",
@@ -330,6 +358,26 @@ pub fn select(pattern: &str) -> impl Iterator<Item = &'static Case> {
 /// The command that tries a case again, without the case itself: program, server, every setting
 /// that is not the default, and the seed.
 pub fn again(layers: &Layers, arguments: &[OsString], family: Family) -> String {
+    let mut words = words(layers, arguments, family, &NOT_AGAIN);
+    let (seed, _) = layers.text(&SEED);
+    words.push(format!("--seed {}", seed.unwrap_or_default().to_string_lossy()));
+    words.join(" ")
+}
+
+/// The command that checks the same server with this exchange file.
+pub fn with_exchange(
+    layers: &Layers,
+    arguments: &[OsString],
+    family: Family,
+    file: &Path,
+) -> String {
+    let mut words = words(layers, arguments, family, &[&NOT_AGAIN[..], &IN_FILE].concat());
+    words.push(format!("--exchange {}", shell_word(file)));
+    words.join(" ")
+}
+
+/// The words of a command, without these settings.
+fn words(layers: &Layers, arguments: &[OsString], family: Family, without: &[&str]) -> Vec<String> {
     let mut words = vec!["trustctl".to_owned(), NAME.to_owned()];
     words.extend(arguments.iter().map(shell_word));
     words.extend(family.flag().map(str::to_owned));
@@ -339,11 +387,9 @@ pub fn again(layers: &Layers, arguments: &[OsString], family: Family) -> String 
     let settings = SETTINGS
         .iter()
         .copied()
-        .filter(|setting| !NOT_AGAIN.contains(&setting.key) && !is_beaten(setting.key));
+        .filter(|setting| !without.contains(&setting.key) && !is_beaten(setting.key));
     words.extend(said(layers, settings));
-    let (seed, _) = layers.text(&SEED);
-    words.push(format!("--seed {}", seed.unwrap_or_default().to_string_lossy()));
-    words.join(" ")
+    words
 }
 
 #[cfg(test)]

@@ -518,6 +518,8 @@ impl RunnerShared<'_> {
                 .or_else(|| hint::other_framing(setup))
                 .or_else(|| hint::other_protocol(setup))
                 .or_else(|| setup.preface.as_ref().map(send_proxy::hint));
+        } else if has_failed && case.id == FIRST && setup.unlearned.is_some() {
+            outcome.hint = Some(hint::PROPOSE.to_owned());
         }
         outcome
     }
