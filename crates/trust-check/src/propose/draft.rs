@@ -23,6 +23,8 @@ pub struct Draft {
     pub about: Vec<String>,
     /// Comments in `[message]`.
     pub message: Vec<String>,
+    /// Comments on patterns of `[message]`, by their number.
+    pub ignore: Vec<(usize, String)>,
     /// Comments on each `[[before]]`.
     pub before: Vec<Vec<String>>,
     /// Comments on each `[[exchange]]`.
@@ -34,7 +36,7 @@ impl Draft {
     pub fn new(protocol: Protocol) -> Draft {
         let nothing = |exchanges: &[Exchange]| vec![vec![]; exchanges.len()];
         let (before, exchanges) = (nothing(&protocol.before), nothing(&protocol.exchanges));
-        Draft { protocol, about: vec![], message: vec![], before, exchanges }
+        Draft { protocol, about: vec![], message: vec![], ignore: vec![], before, exchanges }
     }
 
     /// The text of an exchange file, from which the same protocol is read.
@@ -88,7 +90,7 @@ impl Draft {
                 send.start, send.end, want.start, want.end
             );
         }
-        ignore(&mut keys, &protocol.ignore);
+        ignore(&mut keys, &protocol.ignore, &self.ignore);
         let request = protocol.request_end.as_ref().filter(|_| both.is_none());
         let answer = protocol
             .answer_end
@@ -217,22 +219,26 @@ fn of_exchange(text: &mut String, exchange: &Exchange, is_refused: bool) {
         }
         None => {}
     }
-    ignore(text, &exchange.ignore);
+    ignore(text, &exchange.ignore, &[]);
     let flags = [("once", exchange.once), ("closes", exchange.closes), ("secret", exchange.secret)];
     for (name, _) in flags.iter().filter(|(_, is_on)| *is_on) {
         let _ = writeln!(text, "{name} = true");
     }
 }
 
-fn ignore(text: &mut String, patterns: &[Pattern]) {
-    match patterns {
-        [] => {}
-        [pattern] => {
+fn ignore(text: &mut String, patterns: &[Pattern], about: &[(usize, String)]) {
+    match (patterns, about) {
+        ([], _) => {}
+        ([pattern], []) => {
             let _ = writeln!(text, "ignore = [{}]", of_pattern(pattern));
         }
-        patterns => {
+        _ => {
             text.push_str("ignore = [\n");
-            for pattern in patterns {
+            for (place, pattern) in patterns.iter().enumerate() {
+                for (_, why) in about.iter().filter(|(of, _)| *of == place) {
+                    text.push_str("    ");
+                    comments(text, std::slice::from_ref(why));
+                }
                 let _ = writeln!(text, "    {},", of_pattern(pattern));
             }
             text.push_str("]\n");
@@ -352,6 +358,8 @@ mod tests {
         let bad = "so\nname = \"other\"\u{85}\u{0}".to_owned();
         draft.about.push(bad.clone());
         draft.message.push(bad.clone());
+        draft.protocol.ignore.push(Pattern::parse("x+").unwrap());
+        draft.ignore.push((0, bad.clone()));
         draft.exchanges[0].push(bad);
         assert_eq!(read_again(&draft), draft.protocol);
     }

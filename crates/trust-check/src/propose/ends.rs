@@ -113,7 +113,10 @@ fn is_part_of(other: &AnswerEnd, end: &AnswerEnd) -> bool {
             _ => None,
         }
     };
+    // One byte of seven bits is not the same as one of eight.
+    let is_same_kind = !matches!(other.message, MessageEnd::Varint { .. });
     match (field(other), field(end)) {
+        (Some(other), Some(end)) if other == end => is_same_kind,
         (Some(other), Some(end)) => end.start <= other.start && other.end <= end.end,
         _ => false,
     }

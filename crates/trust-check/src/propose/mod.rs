@@ -19,6 +19,7 @@ use trust_wire::MessageEnd;
 use self::draft::{Draft, described, end_keys};
 use self::ends::{EndGuess, WholePair};
 use self::sampling::{Answered, Conversation, Sampler};
+use self::varies::{Difference, Variation};
 use crate::exchange::learned::{Learned, LearnedExchange};
 use crate::exchange::pattern::Pattern;
 use crate::exchange::protocol::{AnswerEnd, Exchange, Protocol};
@@ -232,6 +233,10 @@ fn answer(conversation: &Conversation) -> &[u8] {
     conversation.answers.first().map_or(&[], |answered| &answered.answer)
 }
 
+fn each_answer(samples: &Samples) -> Vec<Vec<u8>> {
+    samples.iter().map(|it| answer(it).to_vec()).collect()
+}
+
 fn find_ends(proposal: &mut Proposal, samples: &[Samples]) {
     let Draft { protocol, message, .. } = &mut proposal.draft;
     if protocol.answer_end.is_some() {
@@ -332,50 +337,57 @@ fn find_closes(proposal: &mut Proposal, samples: &[Samples]) {
 }
 
 fn find_variation(proposal: &mut Proposal, samples: &[Samples]) {
-    let mut proposed = vec![];
     let learned = Learned::new(proposal.draft.protocol.clone());
-    let Draft { before, exchanges, protocol, message, .. } = &mut proposal.draft;
-    for (place, about) in before.iter_mut().enumerate() {
+    for (place, step) in learned.before.iter().enumerate() {
         let of = |it: &Conversation| it.before.get(place).map(|it| it.answer.clone());
-        let answers = samples.iter().flatten().filter_map(of).collect();
-        proposed.extend(varying(&learned.before[place], answers, about, &mut proposal.found));
+        let answers: Vec<Vec<u8>> = samples.iter().flatten().filter_map(of).collect();
+        ignore_variation(proposal, step, &answers, |draft| &mut draft.before[place]);
     }
-    for ((exchange, about), samples) in learned.exchanges.iter().zip(exchanges).zip(samples) {
-        let answers = samples.iter().map(|it| answer(it).to_vec()).collect();
-        proposed.extend(varying(exchange, answers, about, &mut proposal.found));
-    }
-    for (source, why) in proposed {
-        let Ok(pattern) = Pattern::parse(&source) else { continue };
-        if !protocol.ignore.contains(&pattern) {
-            message.push(format!("ignore '{source}': {why}"));
-            proposal.found.push(format!("ignored: {source}"));
-            protocol.ignore.push(pattern);
-        }
+    for (place, exchange) in learned.exchanges.iter().enumerate() {
+        let answers = each_answer(&samples[place]);
+        ignore_variation(proposal, exchange, &answers, |draft| &mut draft.exchanges[place]);
     }
 }
 
-/// Patterns for what differs between the answers beside what is ignored already.
-fn varying(
+/// Proposes to ignore what differs between the answers beside what is ignored already.
+fn ignore_variation(
+    proposal: &mut Proposal,
     exchange: &LearnedExchange,
-    answers: Vec<Vec<u8>>,
-    about: &mut Vec<String>,
-    found: &mut Vec<String>,
-) -> Vec<(String, String)> {
+    answers: &[Vec<u8>],
+    about: impl Fn(&mut Draft) -> &mut Vec<String>,
+) {
+    let variation = variation(exchange, answers);
+    for note in variation.notes {
+        let line = format!("Answers differ, and nothing is proposed to ignore: {note}.");
+        about(&mut proposal.draft).push(line);
+        proposal.found.push(format!("answers to {} differ: {note}", exchange.name()));
+    }
+    ignore_differences(proposal, exchange, variation.differences);
+}
+
+/// What differs beside what is ignored already.
+fn variation(exchange: &LearnedExchange, answers: &[Vec<u8>]) -> Variation {
     if exchange.has_want() {
-        return vec![];
+        return Variation::default();
     }
     let kept: Vec<Vec<u8>> = answers.iter().map(|answer| exchange.kept(answer)).collect();
     let kept: Vec<&[u8]> = kept.iter().map(Vec::as_slice).collect();
-    let variation = varies::between(&kept);
-    for note in variation.notes {
-        about.push(format!("Answers differ, and nothing is proposed to ignore: {note}."));
-        found.push(format!("answers to {} differ: {note}", exchange.name()));
-    }
-    match exchange.is_secret() {
-        false => variation.patterns,
-        true => {
-            let hidden = |(pattern, _): (String, String)| (pattern, "in a secret answer".into());
-            variation.patterns.into_iter().map(hidden).collect()
+    varies::between(&kept)
+}
+
+fn ignore_differences(
+    proposal: &mut Proposal,
+    exchange: &LearnedExchange,
+    differences: Vec<Difference>,
+) {
+    let Draft { protocol, ignore, .. } = &mut proposal.draft;
+    for Difference { pattern: source, why, .. } in differences {
+        let Ok(pattern) = Pattern::parse(&source) else { continue };
+        if !protocol.ignore.contains(&pattern) {
+            let why = if exchange.is_secret() { "in a secret answer".to_owned() } else { why };
+            proposal.found.push(format!("ignored: {source}"));
+            ignore.push((protocol.ignore.len(), format!("Differs: {why}")));
+            protocol.ignore.push(pattern);
         }
     }
 }
@@ -384,35 +396,36 @@ fn varying(
 fn find_once(setup: &Setup, proposal: &mut Proposal, samples: &[Samples]) -> Judged<()> {
     let learned = Learned::new(proposal.draft.protocol.clone());
     let sampler = Sampler { setup, learned: &learned };
-    let Draft { protocol, exchanges, .. } = &mut proposal.draft;
-    for (place, learned) in learned.exchanges.iter().enumerate() {
-        let exchange = &mut protocol.exchanges[place];
-        if exchange.once || exchange.closes {
+    for (place, exchange) in learned.exchanges.iter().enumerate() {
+        let Some(first) = samples[place].first().filter(|_| exchange.is_repeatable()) else {
             continue;
-        }
-        let request = learned.request(0);
-        let twice = [request.clone(), request];
-        let conversation = sampler.converse(learned, &twice, setup.patience)?;
-        let Some(first) = samples[place].first() else { continue };
-        let expected = learned.kept(answer(first));
-        let second = conversation.answers.get(1);
-        // Where answers differ anyway, another one says nothing.
-        let differ = samples[place].iter().any(|it| learned.kept(answer(it)) != expected);
-        let is_same = |it: &Answered| {
-            let is_free = learned.has_want() || differ;
-            it.is_whole && (is_free || learned.kept(&it.answer) == expected)
         };
-        if second.is_some_and(is_same) {
-            continue;
-        }
-        let got = second.map_or_else(
-            || "the connection had ended".to_owned(),
-            |it| came(setup, it, exchange.secret),
-        );
-        exchange.once = true;
+        let request = exchange.request(0);
+        let twice = [request.clone(), request];
+        let conversation = sampler.converse(exchange, &twice, setup.patience)?;
+        let got = match conversation.answers.get(1) {
+            Some(second) if second.is_whole => {
+                let answers = [answer(first).to_vec(), second.answer.clone()];
+                let Variation { differences, notes } = variation(exchange, &answers);
+                // Where answers differ anyway, another one says nothing.
+                let is_noted = !variation(exchange, &each_answer(&samples[place])).notes.is_empty();
+                if is_noted {
+                    continue;
+                }
+                if notes.is_empty() && differences.iter().all(|it| it.is_value) {
+                    ignore_differences(proposal, exchange, differences);
+                    continue;
+                }
+                came(setup, second, exchange.is_secret())
+            }
+            Some(second) => came(setup, second, exchange.is_secret()),
+            None => "the connection had ended".to_owned(),
+        };
+        let Draft { protocol, exchanges, .. } = &mut proposal.draft;
+        protocol.exchanges[place].once = true;
         let about = format!("A second copy on the same connection was answered otherwise: {got}.");
         exchanges[place].push(about);
-        proposal.found.push(format!("once per connection: {}", exchange.name));
+        proposal.found.push(format!("once per connection: {}", exchange.name()));
     }
     Ok(())
 }

@@ -17,11 +17,22 @@ const CONTEXT_MAX: usize = 16;
 /// The most bytes in a row that differ in an answer without lines.
 const RANGE_MAX: usize = 32;
 
+/// A place where answers differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// A pattern that matches it.
+    pub pattern: String,
+    /// What differs, in a few words.
+    pub why: String,
+    /// Whether it is one value among others that are the same, and not all that is said.
+    pub is_value: bool,
+}
+
 /// What differs between some answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Variation {
-    /// Patterns, each with its reason.
-    pub patterns: Vec<(String, String)>,
+    /// What may be ignored.
+    pub differences: Vec<Difference>,
     /// What no pattern is proposed for.
     pub notes: Vec<String>,
 }
@@ -45,24 +56,29 @@ pub fn between(answers: &[&[u8]]) -> Variation {
     if has_same_lines && are_text {
         for place in differing {
             let line: Vec<&[u8]> = lines.iter().map(|it| it[place]).collect();
-            variation.patterns.extend(in_line(&line));
+            let before = place.checked_sub(1).map(|before| lines[0][before]);
+            variation.differences.extend(before.filter(|line| is_bulk_length(line)).map(|_| {
+                let why = "the length of a value that differs".to_owned();
+                Difference { pattern: r"(?m)^\$[0-9]+".to_owned(), why, is_value: true }
+            }));
+            variation.differences.extend(in_line(&line));
         }
     } else if others.iter().all(|other| other.len() == first.len()) {
         in_bytes(answers, &mut variation);
     } else {
         let (least, most) = extremes(answers.iter().map(|it| it.len()));
-        let note = format!("answers have {least} to {most} bytes and differ in more than values");
+        let note = format!("they have {least} to {most} bytes and differ in more than values");
         variation.notes.push(note);
     }
     let mut seen = vec![];
-    variation.patterns.retain(|(pattern, _)| {
+    variation.differences.retain(|Difference { pattern, .. }| {
         let is_new = !seen.contains(pattern);
         seen.push(pattern.clone());
         is_new
     });
-    if variation.patterns.len() > PATTERNS_MAX {
-        let note = format!("answers differ in {} places", variation.patterns.len());
-        variation = Variation { patterns: vec![], notes: vec![note] };
+    if variation.differences.len() > PATTERNS_MAX {
+        let note = format!("they differ in {} places", variation.differences.len());
+        variation = Variation { differences: vec![], notes: vec![note] };
     }
     variation
 }
@@ -71,16 +87,20 @@ fn extremes(values: impl Iterator<Item = usize> + Clone) -> (usize, usize) {
     (values.clone().min().unwrap_or(0), values.max().unwrap_or(0))
 }
 
+/// Whether the line says how long the next one is (RESP).
+fn is_bulk_length(line: &[u8]) -> bool {
+    let digits = line.trim_ascii_end().strip_prefix(b"$").unwrap_or_default();
+    !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+}
+
 /// What differs in one line, which may end with CR.
-fn in_line(samples: &[&[u8]]) -> Vec<(String, String)> {
+fn in_line(samples: &[&[u8]]) -> Vec<Difference> {
     let samples: Vec<&[u8]> =
         samples.iter().map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
     if let Some(name) = field_name(&samples) {
-        let shown = String::from_utf8_lossy(name);
-        return vec![(
-            format!("(?m)^{}[^\\r\\n]*", escaped(name)),
-            format!("the line '{shown}…' differs: {}", two(&samples, 0..usize::MAX)),
-        )];
+        let pattern = format!("(?m)^{}[^\\r\\n]*", escaped(name));
+        let why = two(&samples, name.len()..usize::MAX);
+        return vec![Difference { pattern, why, is_value: true }];
     }
     let words: Vec<Vec<&[u8]>> = samples.iter().map(|line| words(line)).collect();
     let is_word = |word: &[u8]| word[0].is_ascii_alphanumeric();
@@ -115,7 +135,7 @@ fn in_line(samples: &[&[u8]]) -> Vec<(String, String)> {
 }
 
 /// A pattern for a group of words, with what stands before it, from the word `from` on.
-fn in_words(words: &[Vec<&[u8]>], from: usize, group: Range<usize>) -> (String, String) {
+fn in_words(words: &[Vec<&[u8]>], from: usize, group: Range<usize>) -> Difference {
     let texts: Vec<Vec<u8>> = words.iter().map(|line| line[group.clone()].concat()).collect();
     let before = words[0][from..group.start].concat();
     // Digits before it may change too.
@@ -125,15 +145,12 @@ fn in_words(words: &[Vec<&[u8]>], from: usize, group: Range<usize>) -> (String, 
     let start = if is_line_start { "(?m)^" } else { "" };
     let pattern = format!("{start}{}{}+", escaped(context), class(&texts.concat()));
     let samples: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
-    let why = match context {
-        [] => two(&samples, 0..usize::MAX),
-        context => format!("after {}: {}", shown(context), two(&samples, 0..usize::MAX)),
-    };
-    (pattern, why)
+    let why = two(&samples, 0..usize::MAX);
+    Difference { pattern, why, is_value: !context.is_empty() }
 }
 
 /// A pattern for the line from the first byte on that differs.
-fn rest_of_line(samples: &[&[u8]]) -> (String, String) {
+fn rest_of_line(samples: &[&[u8]]) -> Difference {
     let (first, others) = (samples[0], &samples[1..]);
     let same = (0..first.len())
         .take_while(|place| others.iter().all(|it| it.get(*place) == Some(&first[*place])))
@@ -142,8 +159,9 @@ fn rest_of_line(samples: &[&[u8]]) -> (String, String) {
     let word = first[..same].iter().rev().take_while(|it| it.is_ascii_alphanumeric()).count();
     let context = &first[(same - word).saturating_sub(CONTEXT_MAX)..same - word];
     let start = if same == word { "(?m)^" } else { "" };
-    let why = format!("the rest of a line differs: {}", two(samples, same - word..usize::MAX));
-    (format!("{start}{}[^\\r\\n]*", escaped(context)), why)
+    let why = format!("the rest of a line: {}", two(samples, same - word..usize::MAX));
+    let pattern = format!("{start}{}[^\\r\\n]*", escaped(context));
+    Difference { pattern, why, is_value: false }
 }
 
 /// The name that all of these lines begin with, with its colon or equals sign.
@@ -212,7 +230,7 @@ fn in_bytes(answers: &[&[u8]], variation: &mut Variation) {
         match context.filter(|_| range.len() <= RANGE_MAX) {
             Some(context) => {
                 let pattern = format!("(?s){}.{{{}}}", escaped(context), range.len());
-                variation.patterns.push((pattern, why));
+                variation.differences.push(Difference { pattern, why, is_value: false });
             }
             None => variation.notes.push(why),
         }
@@ -266,8 +284,8 @@ mod tests {
     /// What is left of the bytes without what the patterns match.
     fn kept(variation: &Variation, bytes: &[u8]) -> Vec<u8> {
         let mut kept = bytes.to_vec();
-        for (source, _) in &variation.patterns {
-            let mut places = Pattern::parse(source).unwrap().places(&kept);
+        for Difference { pattern, .. } in &variation.differences {
+            let mut places = Pattern::parse(pattern).unwrap().places(&kept);
             places.reverse();
             for place in places {
                 kept.drain(place);
@@ -282,7 +300,7 @@ mod tests {
         let variation = between(&answers);
         let first = kept(&variation, answers[0]);
         assert!(answers.iter().all(|answer| kept(&variation, answer) == first), "{variation:?}");
-        variation.patterns.into_iter().map(|(pattern, _)| pattern).collect()
+        variation.differences.into_iter().map(|it| it.pattern).collect()
     }
 
     #[test]
@@ -314,6 +332,12 @@ mod tests {
     }
 
     #[test]
+    fn the_length_of_a_value_that_differs_may_differ_too() {
+        let answers = ["*1\r\n$5\r\n99991\r\n", "*1\r\n$5\r\n99992\r\n"];
+        assert_eq!(patterns(&answers), [r"(?m)^\$[0-9]+", "(?m)^[0-9]+"]);
+    }
+
+    #[test]
     fn a_line_of_other_words_is_ignored_from_where_it_differs() {
         assert_eq!(patterns(&["say a b\n", "say something\n"]), [r"say [^\r\n]*"]);
     }
@@ -322,11 +346,11 @@ mod tests {
     fn bytes_are_ignored_only_where_their_place_can_be_told() {
         let answers: [&[u8]; 2] = [b"\x0a\x0b\x0c\0\x01\x02\x07", b"\x0a\x0b\x0c\0\x05\x09\x07"];
         let variation = between(&answers);
-        assert_eq!(variation.patterns[0].0, r"(?s)\x0c\x00.{2}");
+        assert_eq!(variation.differences[0].pattern, r"(?s)\x0c\x00.{2}");
         assert_eq!(variation.notes, [""; 0]);
         let answers: [&[u8]; 2] = [b"\x01\x02\x07", b"\x05\x09\x07"];
         let variation = between(&answers);
-        assert_eq!(variation.patterns, []);
+        assert_eq!(variation.differences, []);
         assert_eq!(variation.notes, ["bytes 1 to 2 differ"]);
     }
 
@@ -334,8 +358,8 @@ mod tests {
     fn what_differs_in_more_than_values_is_told_and_not_ignored() {
         let answers: [&[u8]; 2] = [b"a\nb\n", b"a\n"];
         let variation = between(&answers);
-        assert_eq!(variation.patterns, []);
-        assert!(variation.notes[0].starts_with("answers have 2 to 4 bytes"), "{variation:?}");
+        assert_eq!(variation.differences, []);
+        assert!(variation.notes[0].starts_with("they have 2 to 4 bytes"), "{variation:?}");
         assert_eq!(between(&[b"a", b"a"]), Variation::default());
         assert_eq!(between(&[]), Variation::default());
     }
@@ -357,7 +381,7 @@ mod tests {
             ),
         ) {
             let answers: Vec<&[u8]> = answers.iter().map(Vec::as_slice).collect();
-            for (pattern, why) in between(&answers).patterns {
+            for Difference { pattern, why, .. } in between(&answers).differences {
                 prop_assert!(Pattern::parse(&pattern).is_ok(), "{}", pattern);
                 prop_assert!(!why.contains(char::is_control));
             }
