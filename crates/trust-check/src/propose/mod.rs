@@ -260,7 +260,8 @@ fn find_ends(proposal: &mut Proposal, samples: &[Samples]) {
     let mut say = |guess: &EndGuess, whose: &str| {
         let end = end_said(&guess.end);
         let others: Vec<String> = guess.others.iter().map(end_said).collect();
-        message.push(format!("A guess: it fits {whose}{}.", counted(pairs.len())));
+        let of = counted(pairs.len());
+        message.push(format!("Where {whose} end is a guess: it fits all samples, {of}."));
         if others.is_empty() {
             proposal.found.push(format!("end of {whose}: {end}"));
         } else {
@@ -291,8 +292,8 @@ fn find_ends(proposal: &mut Proposal, samples: &[Samples]) {
 
 fn counted(different: usize) -> String {
     match different {
-        1 => ", of which there was one kind".to_owned(),
-        count => format!(" of {} kinds", grouped(count as u64)),
+        1 => "which were the same".to_owned(),
+        count => format!("{} of them different", grouped(count as u64)),
     }
 }
 
@@ -310,6 +311,13 @@ fn show_answers(proposal: &mut Proposal, samples: &[Samples]) {
     for ((exchange, about), samples) in protocol.exchanges.iter().zip(exchanges).zip(samples) {
         let Some(first) = samples.first() else { continue };
         about.push(format!("Answered: {}", described(answer(first), exchange.secret)));
+    }
+    let mut all = samples.iter().flatten().flat_map(|it| &it.answers);
+    if all.all(|answered| answered.answer == answered.request) {
+        let about = "The server sends requests back. A check without this file tries more cases.";
+        proposal.draft.about.push(about.to_owned());
+        let found = "the server sends requests back: a check without the file tries more cases";
+        proposal.found.push(found.to_owned());
     }
 }
 

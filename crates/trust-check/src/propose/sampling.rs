@@ -136,14 +136,11 @@ fn ask(
             break is_quiet_enough;
         }
     };
-    // Its end may come a little later.
-    let mut more = vec![];
-    if wire.end().is_none() {
-        wire.receive_into(&mut more, 1, wait_for_end(exchange, quiet))?;
-    }
-    let is_alone = more.is_empty();
-    wire.keep(more);
-    Ok(Answered { request, answer, is_whole: is_whole && is_alone, end: wire.end() })
+    // Its end may come a little later. More bytes do not belong to the answer, so that is none.
+    let len = answer.len();
+    wire.receive_into(&mut answer, ANSWER_MAX, wait_for_end(exchange, quiet))?;
+    let is_whole = is_whole && answer.len() == len;
+    Ok(Answered { request, answer, is_whole, end: wire.end() })
 }
 
 /// An answer whose end is not known was waited for already.

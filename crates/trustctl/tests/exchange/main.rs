@@ -4,8 +4,10 @@
 //! The servers are this executable itself, as `serve KIND PORT`. Arguments:
 //! `cargo test -p trustctl --test exchange -- [TEST_NAME…]`.
 
+mod files;
 #[path = "../check/json.rs"]
 mod json;
+mod propose_tests;
 mod server;
 mod tests;
 
@@ -24,5 +26,6 @@ fn main() -> ExitCode {
     {
         return server::run(kind, port);
     }
-    SUITE.main(tests::TESTS.iter().copied().map(Test::from).collect())
+    let tests = [tests::TESTS, propose_tests::TESTS];
+    SUITE.main(tests.concat().into_iter().map(Test::from).collect())
 }

@@ -55,6 +55,8 @@ fn named(kind: &str) -> Option<Kind> {
         ("counts", Kind::Counts),
         ("changes", Kind::Changes),
         ("silent", Kind::Silent),
+        ("warms-up", Kind::WarmsUp),
+        ("once", Kind::Once),
     ];
     kinds.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind)
 }
@@ -88,6 +90,10 @@ enum Kind {
     Changes,
     /// It reads and answers nothing.
     Silent,
+    /// Right; its first answer has a word more.
+    WarmsUp,
+    /// Right; a line can come once per connection.
+    Once,
 }
 
 static ANSWERS: AtomicU64 = AtomicU64::new(0);
@@ -102,6 +108,7 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
     if greets {
         stream.write_all(b"* welcome\n")?;
     }
+    let mut answered = vec![];
     let (mut kept, mut buffer, mut has_name) = (vec![], [0; LINE_MAX], !greets);
     loop {
         let count = stream.read(&mut buffer)?;
@@ -151,7 +158,12 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
                 stream.write_all(b"= busy\n")?;
                 continue;
             }
+            if kind == Kind::Once && answered.contains(&line) {
+                stream.write_all(b"! said before\n")?;
+                continue;
+            }
             answer(&mut stream, kind, &line)?;
+            answered.push(line);
             if kind == Kind::Closes {
                 return stream.shutdown(Shutdown::Both);
             }
@@ -193,6 +205,9 @@ fn answer(stream: &mut TcpStream, kind: Kind, line: &[u8]) -> io::Result<()> {
     let mut answer = line.to_ascii_uppercase();
     match kind {
         Kind::Silent => return Ok(()),
+        Kind::WarmsUp if ANSWERS.fetch_add(1, Ordering::SeqCst) == 0 => {
+            answer.extend_from_slice(b" at last");
+        }
         Kind::Counts => {
             answer.extend(format!(" {}", ANSWERS.fetch_add(1, Ordering::SeqCst)).into_bytes());
         }

@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
+use super::files::Files;
 use super::json;
 use super::server;
 use trust_check::report::json::{CaseReport, CheckReport, VerdictName};
-use trust_testkit::leftovers::OwnedDir;
 use trust_testkit::program::{Finished, Home};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -46,30 +46,6 @@ want = "NUMBER {n:04}\n"
 send = "!\n"
 want = '! refused\n'
 "#;
-
-/// A directory for files.
-struct Files(OwnedDir);
-
-impl Files {
-    fn new() -> Files {
-        Files(OwnedDir::create())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().expect("a path of ours is UTF-8").to_owned()
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        std::fs::write(&path, text).expect("write a file");
-        path
-    }
-
-    #[track_caller]
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).expect("read a file")
-    }
-}
 
 /// Runs a check with that exchange file on a server of this kind.
 fn check(kind: &str, file: &str, flags: &[&str]) -> Finished {
