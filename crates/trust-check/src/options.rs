@@ -145,10 +145,10 @@ options! {
 
 
         rare "More about a server that does not echo"
-        /// Write an exchange file with what is learned from whole requests, and run no case
+        /// Learn from whole requests, and write an exchange file
         ///
         /// It says where a message ends, what differs between answers, and more. Guesses are marked
-        /// as such.
+        /// as such. No case is run.
         PROPOSE propose: PathBuf, values::FILE;
         /// Check with this request, as --send does, in hexadecimal
         SEND_HEX send_hex: Template, ValueKind::of_parts("HEX", "pairs of digits", hex_request);

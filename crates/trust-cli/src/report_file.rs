@@ -76,7 +76,7 @@ impl ReportFile {
         self
     }
 
-    /// Lets nobody but its owner read it. What is no regular file is left as it is.
+    /// Lets only its owner read it. Anything other than a regular file is left as it is.
     ///
     /// # Errors
     ///

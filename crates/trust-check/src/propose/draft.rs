@@ -14,7 +14,7 @@ use crate::exchange::template::Template;
 /// Bytes in a line of hexadecimal digits.
 const HEX_LINE: usize = 32;
 
-/// A protocol, and what is to be said about it.
+/// A protocol, and comments on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
     /// The protocol; without a name it gets that of the file.

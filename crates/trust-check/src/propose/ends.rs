@@ -88,7 +88,7 @@ fn best(
     fits: impl Fn(&AnswerEnd) -> bool,
 ) -> Option<EndGuess> {
     let has_lengths = messages.iter().any(|it| it.len() != messages[0].len());
-    // One byte that happens to be the length of one message says nothing.
+    // A byte may be the length of one message by accident.
     let is_supported = |end: &AnswerEnd| match &end.message {
         MessageEnd::Length(format) => format.width() > 1 || has_lengths,
         MessageEnd::Varint { .. } => has_lengths,
@@ -231,6 +231,8 @@ fn last_line(pairs: &[WholePair<'_>]) -> Option<EndGuess> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn pair<'a>(request: &'a [u8], answer: &'a [u8]) -> WholePair<'a> {
@@ -337,6 +339,44 @@ mod tests {
         assert_eq!(both(&[whole]).end, simple(MessageEnd::Http));
         let open = WholePair { is_over: false, ..whole };
         assert_eq!(guess(&[open]).answer, None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        #[test]
+        fn what_is_claimed_fits_every_sample(
+            pairs in prop::collection::vec(
+                (
+                    prop::collection::vec(prop_oneof![0..9u8, Just(b'\n'), Just(b'a')], 0..12),
+                    prop::collection::vec(prop_oneof![0..9u8, Just(b'\n'), Just(b'a')], 1..12),
+                    any::<bool>(),
+                ),
+                0..3,
+            ),
+        ) {
+            let pairs: Vec<WholePair<'_>> = pairs
+                .iter()
+                .map(|(request, answer, is_over)| WholePair { request, answer, is_over: *is_over })
+                .collect();
+            let EndGuesses { request, answer } = guess(&pairs);
+            for EndGuess { end, others } in answer {
+                for end in [&end].into_iter().chain(&others) {
+                    prop_assert!(pairs.iter().all(|pair| fits_answer(end, pair)));
+                }
+            }
+            for EndGuess { end, others } in request {
+                for end in [&end].into_iter().chain(&others) {
+                    let requests = pairs.iter().map(|pair| pair.request);
+                    prop_assert!(requests.filter(|it| !it.is_empty()).all(
+                        |it| end.message.find(it, None) == Found::End(it.len())
+                    ));
+                }
+            }
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ use trust_wire::MessageEnd;
 
 use self::draft::{Draft, described, end_keys};
 use self::ends::{EndGuess, WholePair};
-use self::sampling::{Answered, Conversation, Sampler};
+use self::sampling::{Answered, SampledConnection, Sampler};
 use self::varies::{Difference, Variation};
 use crate::exchange::learned::{Learned, LearnedExchange};
 use crate::exchange::pattern::Pattern;
@@ -59,7 +59,7 @@ impl Proposal {
     }
 }
 
-/// Asks for each exchange in one piece, several times, and returns what can be said of the protocol.
+/// Asks for each exchange in one piece, several times, and returns what that shows of the protocol.
 /// What is known of it stays.
 ///
 /// # Errors
@@ -84,7 +84,7 @@ pub fn propose(setup: &Setup, protocol: &Protocol) -> Judged<Proposal> {
 }
 
 /// The conversations about one exchange.
-type Samples = Vec<Conversation>;
+type Samples = Vec<SampledConnection>;
 
 fn mark_secrets(proposal: &mut Proposal) {
     let Draft { protocol, before, exchanges, .. } = &mut proposal.draft;
@@ -146,7 +146,7 @@ fn sampled(setup: &Setup, protocol: &Protocol) -> Judged<Vec<Samples>> {
 }
 
 /// Whether the exchange itself was answered.
-fn has_answer(conversation: &Conversation) -> bool {
+fn has_answer(conversation: &SampledConnection) -> bool {
     conversation.answers.first().is_some_and(|answered| answered.is_whole)
 }
 
@@ -229,7 +229,7 @@ fn find_warm_up(proposal: &mut Proposal, samples: &mut [Samples]) {
 }
 
 /// The answer to the exchange itself.
-fn answer(conversation: &Conversation) -> &[u8] {
+fn answer(conversation: &SampledConnection) -> &[u8] {
     conversation.answers.first().map_or(&[], |answered| &answered.answer)
 }
 
@@ -324,7 +324,7 @@ fn show_answers(proposal: &mut Proposal, samples: &[Samples]) {
 fn find_closes(proposal: &mut Proposal, samples: &[Samples]) {
     let Draft { protocol, exchanges, .. } = &mut proposal.draft;
     for ((exchange, about), samples) in protocol.exchanges.iter_mut().zip(exchanges).zip(samples) {
-        let has_closed = |it: &&Conversation| {
+        let has_closed = |it: &&SampledConnection| {
             it.answers.first().is_some_and(|it| it.end == Some(ConnectionEnd::Fin))
         };
         let count = samples.iter().filter(has_closed).count();
@@ -347,7 +347,7 @@ fn find_closes(proposal: &mut Proposal, samples: &[Samples]) {
 fn find_variation(proposal: &mut Proposal, samples: &[Samples]) {
     let learned = Learned::new(proposal.draft.protocol.clone());
     for (place, step) in learned.before.iter().enumerate() {
-        let of = |it: &Conversation| it.before.get(place).map(|it| it.answer.clone());
+        let of = |it: &SampledConnection| it.before.get(place).map(|it| it.answer.clone());
         let answers: Vec<Vec<u8>> = samples.iter().flatten().filter_map(of).collect();
         ignore_variation(proposal, step, &answers, |draft| &mut draft.before[place]);
     }
@@ -370,7 +370,7 @@ fn ignore_variation(
         about(&mut proposal.draft).push(line);
         proposal.found.push(format!("answers to {} differ: {note}", exchange.name()));
     }
-    ignore_differences(proposal, exchange, variation.differences);
+    ignore_differences(proposal, variation.differences);
 }
 
 /// What differs beside what is ignored already.
@@ -380,19 +380,20 @@ fn variation(exchange: &LearnedExchange, answers: &[Vec<u8>]) -> Variation {
     }
     let kept: Vec<Vec<u8>> = answers.iter().map(|answer| exchange.kept(answer)).collect();
     let kept: Vec<&[u8]> = kept.iter().map(Vec::as_slice).collect();
-    varies::between(&kept)
+    let variation = varies::between(&kept);
+    // A pattern would show a part of the answer.
+    if exchange.is_secret() && variation != Variation::default() {
+        let notes = vec!["it is secret how".to_owned()];
+        return Variation { differences: vec![], notes };
+    }
+    variation
 }
 
-fn ignore_differences(
-    proposal: &mut Proposal,
-    exchange: &LearnedExchange,
-    differences: Vec<Difference>,
-) {
+fn ignore_differences(proposal: &mut Proposal, differences: Vec<Difference>) {
     let Draft { protocol, ignore, .. } = &mut proposal.draft;
     for Difference { pattern: source, why, .. } in differences {
         let Ok(pattern) = Pattern::parse(&source) else { continue };
         if !protocol.ignore.contains(&pattern) {
-            let why = if exchange.is_secret() { "in a secret answer".to_owned() } else { why };
             proposal.found.push(format!("ignored: {source}"));
             ignore.push((protocol.ignore.len(), format!("Differs: {why}")));
             protocol.ignore.push(pattern);
@@ -415,13 +416,13 @@ fn find_once(setup: &Setup, proposal: &mut Proposal, samples: &[Samples]) -> Jud
             Some(second) if second.is_whole => {
                 let answers = [answer(first).to_vec(), second.answer.clone()];
                 let Variation { differences, notes } = variation(exchange, &answers);
-                // Where answers differ anyway, another one says nothing.
+                // Where answers differ anyway, it means nothing that this one does.
                 let is_noted = !variation(exchange, &each_answer(&samples[place])).notes.is_empty();
                 if is_noted {
                     continue;
                 }
                 if notes.is_empty() && differences.iter().all(|it| it.is_value) {
-                    ignore_differences(proposal, exchange, differences);
+                    ignore_differences(proposal, differences);
                     continue;
                 }
                 came(setup, second, exchange.is_secret())
@@ -483,8 +484,9 @@ fn check_again(setup: &Setup, proposal: &mut Proposal) -> Judged<()> {
         Err(Verdict::Inconclusive(why)) => ("is inconclusive", why),
         _ => return Ok(()),
     };
-    proposal.draft.about.push(format!("A check with this file {what}: {why}."));
-    proposal.found.push(format!("a check with this file {what}: {why}"));
+    let why = if proposal.has_secret() { String::new() } else { format!(": {why}") };
+    proposal.draft.about.push(format!("A check with this file {what}{why}."));
+    proposal.found.push(format!("a check with this file {what}{why}"));
     Ok(())
 }
 

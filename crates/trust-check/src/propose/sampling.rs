@@ -33,7 +33,7 @@ pub struct Answered {
 
 /// What was answered on one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conversation {
+pub struct SampledConnection {
     /// To what each connection begins with.
     pub before: Vec<Answered>,
     /// To the requests, up to the first that was not answered.
@@ -76,7 +76,7 @@ impl Sampler<'_> {
         exchange: &Arc<LearnedExchange>,
         requests: &[Vec<u8>],
         patience: Duration,
-    ) -> Judged<Conversation> {
+    ) -> Judged<SampledConnection> {
         let mut wire = Wire::connect(self.setup, 1, &Transcript::default())?;
         let (mut before, mut answers) = (vec![], vec![]);
         for step in &self.learned.before {
@@ -84,7 +84,7 @@ impl Sampler<'_> {
             let is_over = !answered.is_whole || answered.end.is_some();
             before.push(answered);
             if is_over {
-                return Ok(Conversation { before, answers });
+                return Ok(SampledConnection { before, answers });
             }
         }
         for request in requests {
@@ -95,7 +95,7 @@ impl Sampler<'_> {
                 break;
             }
         }
-        Ok(Conversation { before, answers })
+        Ok(SampledConnection { before, answers })
     }
 
     /// The same with the first copy of the exchange, alone.
@@ -103,7 +103,7 @@ impl Sampler<'_> {
     /// # Errors
     ///
     /// As [`Sampler::converse`].
-    pub fn ask_once(&self, exchange: &Arc<LearnedExchange>) -> Judged<Conversation> {
+    pub fn ask_once(&self, exchange: &Arc<LearnedExchange>) -> Judged<SampledConnection> {
         self.converse(exchange, &[exchange.request(0)], self.setup.patience)
     }
 }

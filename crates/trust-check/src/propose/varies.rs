@@ -14,8 +14,12 @@ const NAME_MAX: usize = 40;
 /// The most bytes before what differs that a pattern has.
 const CONTEXT_MAX: usize = 16;
 
-/// The most bytes in a row that differ in an answer without lines.
+/// The most bytes in a row that differ in an answer without lines, and the most such ranges.
 const RANGE_MAX: usize = 32;
+const RANGES_MAX: usize = 16;
+
+/// The longest answers that are compared, in bytes.
+const ANSWER_MAX: usize = 1024 * 1024;
 
 /// A place where answers differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +46,10 @@ pub fn between(answers: &[&[u8]]) -> Variation {
     let mut variation = Variation::default();
     let Some((first, others)) = answers.split_first() else { return variation };
     if others.iter().all(|other| other == first) {
+        return variation;
+    }
+    if answers.iter().any(|answer| answer.len() > ANSWER_MAX) {
+        variation.notes.push("they are longer than 1 MiB".to_owned());
         return variation;
     }
     let lines: Vec<Vec<&[u8]>> =
@@ -212,7 +220,7 @@ fn in_bytes(answers: &[&[u8]], variation: &mut Variation) {
             _ => ranges.push(at..at + 1),
         }
     }
-    if ranges.len() > PATTERNS_MAX {
+    if ranges.len() > RANGES_MAX {
         variation.notes.push(format!("they differ in {} places", ranges.len()));
         return;
     }
@@ -223,10 +231,9 @@ fn in_bytes(answers: &[&[u8]], variation: &mut Variation) {
             places.all(|count| count == 1)
         };
         let from = range.start.saturating_sub(CONTEXT_MAX / 2);
-        let is_same = |context: &[u8]| others.iter().all(|it| occurrences(it, context) == 1);
         let contexts =
             (from..range.start.saturating_sub(1)).rev().map(|at| &first[at..range.start]);
-        let context = contexts.into_iter().find(|it| is_once(it) && is_same(it));
+        let context = contexts.into_iter().find(|it| is_once(it));
         match context.filter(|_| range.len() <= RANGE_MAX) {
             Some(context) => {
                 let pattern = format!("(?s){}.{{{}}}", escaped(context), range.len());
