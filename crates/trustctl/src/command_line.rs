@@ -259,8 +259,9 @@ fn sample(when: &When) -> &'static str {
         "localhost",
         "0660",
         "unix:x",
-        "redis",
-        "00",
+        "dns",
+        "00ff",
+        "framing/1",
     ]
     .into_iter();
     let fits = |text: &&str| {
