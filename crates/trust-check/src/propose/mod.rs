@@ -22,7 +22,7 @@ use self::sampling::{Answered, SampledConnection, Sampler};
 use self::varies::{Difference, Variation};
 use crate::exchange::learned::{Learned, LearnedExchange};
 use crate::exchange::pattern::Pattern;
-use crate::exchange::protocol::{AnswerEnd, Exchange, Protocol};
+use crate::exchange::protocol::{AnswerEnd, Exchange, IdPlaces, Protocol, Want};
 use crate::exchange::template::Template;
 use crate::learning;
 use crate::setup::Setup;
@@ -439,7 +439,7 @@ fn find_once(setup: &Setup, proposal: &mut Proposal, samples: &[Samples]) -> Jud
     Ok(())
 }
 
-fn find_id(setup: &Setup, proposal: &mut Proposal, samples: &[Samples]) -> Judged<()> {
+fn find_id(setup: &Setup, proposal: &mut Proposal, all_samples: &[Samples]) -> Judged<()> {
     let protocol = &mut proposal.draft.protocol;
     let (Some(MessageEnd::Length(format)), Some(_), None) =
         (&protocol.request_end, &protocol.answer_end, &protocol.id)
@@ -451,28 +451,37 @@ fn find_id(setup: &Setup, proposal: &mut Proposal, samples: &[Samples]) -> Judge
     let is_fit = |(exchange, _): &(&Arc<LearnedExchange>, &Samples)| {
         exchange.is_repeatable() && !exchange.is_secret()
     };
-    let Some((exchange, samples)) = learned.exchanges.iter().zip(samples).find(is_fit) else {
+    let Some((exchange, samples)) = learned.exchanges.iter().zip(all_samples).find(is_fit) else {
         return Ok(());
     };
     let Some(first) = samples.first() else { return Ok(()) };
-    if let Some(id) = id::find(&sampler, exchange, answer(first), &format.length_at())? {
-        let is_long_enough =
-            protocol.exchanges.iter().all(|it| it.send.bytes(0).len() >= id.send.end);
-        if is_long_enough {
-            let (send, want) = (&id.send, &id.want);
-            let message = &mut proposal.draft.message;
-            message.push(format!(
-                "id: bytes {}..{} of the request were changed, and came back in {}..{}.",
-                send.start, send.end, want.start, want.end
-            ));
-            proposal.found.push(format!(
-                "id: bytes {}..{} of a request come back in {}..{} of its answer",
-                send.start, send.end, want.start, want.end
-            ));
-            protocol.id = Some(id);
-        }
-    }
+    let found = id::find(&sampler, exchange, answer(first), &format.length_at())?;
+    let Some(id) = found.filter(|id| is_in_all(id, protocol, all_samples)) else { return Ok(()) };
+    let (send, want) = (&id.send, &id.want);
+    proposal.draft.message.push(format!(
+        "id: bytes {}..{} of the request were changed, and came back in {}..{}.",
+        send.start, send.end, want.start, want.end
+    ));
+    proposal.found.push(format!(
+        "id: bytes {}..{} of a request come back in {}..{} of its answer",
+        send.start, send.end, want.start, want.end
+    ));
+    protocol.id = Some(id);
     Ok(())
+}
+
+/// Whether all that is exchanged has the id at these places.
+fn is_in_all(id: &IdPlaces, protocol: &Protocol, samples: &[Samples]) -> bool {
+    let is_wanted = |exchange: &Exchange| match &exchange.want {
+        Some(Want::Bytes(want)) => want.bytes(0).len() >= id.want.end,
+        _ => true,
+    };
+    let mut answered = samples.iter().flatten().flat_map(|it| it.before.iter().chain(&it.answers));
+    protocol.exchanges.iter().all(is_wanted)
+        && answered.all(|Answered { request, answer, .. }| {
+            let place = request.get(id.send.clone());
+            place.is_some() && place == answer.get(id.want.clone())
+        })
 }
 
 /// Learns with the proposal what a check would, and says so if that fails.
