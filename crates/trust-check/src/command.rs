@@ -344,7 +344,7 @@ fn setup_for(
     Ok((setup, stopper))
 }
 
-/// Whether the server is on this host, whatever of it that address shows.
+/// Whether the address shows that the server is on this host.
 fn is_near(address: &Address) -> bool {
     address.ip().is_none_or(|address| address.ip().is_loopback())
 }

@@ -12,7 +12,7 @@ use crate::verdict::{Judged, Verdict};
 use crate::wire::{ConnectionEnd, Wire};
 
 /// How often each exchange is asked for: what differs between two right answers shows.
-const SAMPLES: usize = 3;
+pub(crate) const SAMPLES: usize = 3;
 
 /// How long nothing has come when an answer whose end is not known counts as whole.
 const QUIET: Duration = Duration::from_millis(300);

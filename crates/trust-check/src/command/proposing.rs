@@ -9,14 +9,17 @@ use std::thread;
 use rustix::event::PollFlags;
 use trust_cli::command::Context;
 use trust_cli::exit_code::{ExitCode, Failure};
-use trust_cli::output::print;
+use trust_cli::output::{print, tell};
 use trust_cli::report_file::FileId;
 use trust_cli::signals::{Signals, Stopped};
 use trust_cli::target::Family;
+use trust_cli::text::count;
 use trust_cli::values::quoted;
 use trust_cli::wait::wait;
 
-use super::{ReportOutput, ServerAccess, arguments, internal, reach, setup_for, stop_server};
+use super::{
+    ReportOutput, ServerAccess, arguments, internal, is_near, reach, setup_for, stop_server,
+};
 use crate::exchange::file;
 use crate::exchange::protocol::Protocol;
 use crate::options::{CheckOptions, EXCHANGE, PROPOSE, with_exchange};
@@ -84,6 +87,11 @@ fn learn(
     output: &mut ReportOutput,
 ) -> Result<Proposal, Stopped> {
     let (address, watch) = reach(context, server, options, output)?;
+    if let (false, ServerAccess::There(target, _)) = (is_near(&address), server) {
+        let most = propose::connections_max(protocol.exchanges.len());
+        let connections = count(most as u64, "connection");
+        tell(&format!("{target} gets up to {connections}, all with whole requests"));
+    }
     let (setup, stopper) = setup_for(context, options, address, Some(protocol.clone()))?;
     output.waiting("learning from whole requests");
     let proposed = attend(context.signals, stopper, || propose::propose(&setup, &protocol));

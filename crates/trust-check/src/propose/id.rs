@@ -12,6 +12,13 @@ use crate::verdict::Judged;
 /// Where an id may end in a request: they are in headers.
 const END_MAX: usize = 24;
 
+/// The most places that are tried, and the bits that are changed in each byte.
+const PLACES_MAX: usize = 20;
+const CHANGES: [u8; 2] = [0x5a, 0x33];
+
+/// The most connections that looking for an id takes.
+pub(super) const CONNECTIONS_MAX: usize = PLACES_MAX * CHANGES.len();
+
 /// Widths of an id, in bytes.
 const WIDTHS: [usize; 2] = [4, 2];
 
@@ -35,7 +42,7 @@ pub(super) fn find(
     let until = Instant::now() + TRIES_MAX;
     for send in places(&request, answer, length) {
         let mut want = None;
-        for change in [0x5a, 0x33] {
+        for change in CHANGES {
             if Instant::now() >= until {
                 return Ok(None);
             }
@@ -79,6 +86,7 @@ fn places(request: &[u8], answer: &[u8], length: &Range<usize>) -> Vec<Range<usi
             !bytes.iter().all(u8::is_ascii_alphanumeric)
                 && answer.windows(bytes.len()).any(|window| window == bytes)
         })
+        .take(PLACES_MAX)
         .collect()
 }
 

@@ -39,6 +39,10 @@ const PAUSE: Duration = Duration::from_millis(450);
 /// The most samples at the beginning that may be unlike the others.
 const WARM_UP_MAX: usize = 2;
 
+/// The most connections for an exchange: the samples, two copies on one, and those of the check at
+/// the end.
+const CONNECTIONS_OF_EXCHANGE: usize = SAMPLES + 1 + WARM_UP_MAX + learning::SAMPLES;
+
 /// The name of what the server says first.
 const GREETING: &str = "greeting";
 
@@ -57,6 +61,11 @@ impl Proposal {
         let Protocol { before, exchanges, .. } = &self.draft.protocol;
         before.iter().chain(exchanges).any(|exchange| exchange.secret)
     }
+}
+
+/// The most connections that so many exchanges take, all with whole requests.
+pub fn connections_max(exchanges: usize) -> usize {
+    1 + exchanges * CONNECTIONS_OF_EXCHANGE + id::CONNECTIONS_MAX
 }
 
 /// Asks for each exchange in one piece, several times, and returns what that shows of the protocol.

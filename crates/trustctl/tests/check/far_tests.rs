@@ -96,6 +96,10 @@ fn a_server_on_another_host_is_not_loaded_unasked() {
     let finished = check(&["--heavy"]);
     assert_eq!(verdicts(&json::read(finished.text())), [VerdictName::Pass, VerdictName::Pass]);
     finished.complains_about(&["gets up to 315 connections"]);
+    let proposing = ["check", &address, "--send-hex", "00000001 61", "--propose", "/dev/null"];
+    let finished = hosts.client.inside(|| Home::new().trustctl(proposing).run().exits_with(0));
+    let announced = format!("{address} gets up to 52 connections, all with whole requests");
+    finished.complains_about(&[&announced]);
 }
 
 fn a_box_that_does_not_keep_half_close_is_thought_of() {
