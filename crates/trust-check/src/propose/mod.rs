@@ -514,7 +514,7 @@ fn introduction() -> Vec<String> {
         format!(
             "Written by trustctl check --propose, from {SAMPLES} whole deliveries of each exchange."
         ),
-        "It is a place to start from: what is a guess says so. docs/CHECK.md explains the keys."
+        "It is a place to start from: what is a guess says so. The keys: docs/EXCHANGE-FILES.md"
             .into(),
     ]
 }

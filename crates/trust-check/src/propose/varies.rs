@@ -60,16 +60,19 @@ pub fn between(answers: &[&[u8]]) -> Variation {
         true => (0..lines[0].len()).filter(|place| !same(place)).collect(),
         false => vec![],
     };
-    let are_text = differing.iter().all(|place| lines.iter().all(|it| is_text(it[*place])));
+    let line = |place: usize| lines.iter().map(|it| it[place]).collect::<Vec<_>>();
+    let are_text = differing.iter().all(|place| text_part(&line(*place)).is_some());
     if has_same_lines && are_text {
         for place in differing {
-            let line: Vec<&[u8]> = lines.iter().map(|it| it[place]).collect();
+            let line = line(place);
             let before = place.checked_sub(1).map(|before| lines[0][before]);
             variation.differences.extend(before.filter(|line| is_bulk_length(line)).map(|_| {
                 let why = "the length of a value that differs".to_owned();
                 Difference { pattern: r"(?m)^\$[0-9]+".to_owned(), why, is_value: true }
             }));
-            variation.differences.extend(in_line(&line));
+            let begin = text_part(&line).unwrap_or_default();
+            let rest: Vec<&[u8]> = line.iter().map(|line| &line[begin..]).collect();
+            variation.differences.extend(in_line(&rest, begin == 0));
         }
     } else if others.iter().all(|other| other.len() == first.len()) {
         in_bytes(answers, &mut variation);
@@ -101,11 +104,22 @@ fn is_bulk_length(line: &[u8]) -> bool {
     !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
 }
 
-/// What differs in one line, which may end with CR.
-fn in_line(samples: &[&[u8]]) -> Vec<Difference> {
+/// Where text begins in these lines, all of which are the same before it, as after a length; `None`
+/// if there are other bytes after the first difference.
+fn text_part(samples: &[&[u8]]) -> Option<usize> {
+    let (first, others) = (samples[0], &samples[1..]);
+    let is_same = |place: &usize| others.iter().all(|it| it.get(*place) == Some(&first[*place]));
+    let same = (0..first.len()).take_while(is_same).count();
+    let begin = (0..same).rev().find(|place| !is_text(&first[*place..=*place]));
+    let begin = begin.map_or(0, |place| place + 1);
+    samples.iter().all(|line| is_text(&line[begin..])).then_some(begin)
+}
+
+/// What differs in one line, or in the text at its end. It may end with CR.
+fn in_line(samples: &[&[u8]], is_whole: bool) -> Vec<Difference> {
     let samples: Vec<&[u8]> =
         samples.iter().map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
-    if let Some(name) = field_name(&samples) {
+    if let Some(name) = field_name(&samples).filter(|_| is_whole) {
         let pattern = format!("(?m)^{}[^\\r\\n]*", escaped(name));
         let why = two(&samples, name.len()..usize::MAX);
         return vec![Difference { pattern, why, is_value: true }];
@@ -120,7 +134,7 @@ fn in_line(samples: &[&[u8]]) -> Vec<Difference> {
             })
     };
     if !words.iter().all(is_alike) {
-        return vec![rest_of_line(&samples)];
+        return vec![rest_of_line(&samples, is_whole)];
     }
     let varies = |place: usize| words.iter().any(|line| line[place] != words[0][place]);
     let has_digit = |place: usize| words[0][place].iter().any(u8::is_ascii_digit);
@@ -136,20 +150,20 @@ fn in_line(samples: &[&[u8]]) -> Vec<Difference> {
         while group.end + 1 < words[0].len() && joins(group.end) && belongs(group.end + 1) {
             group.end += 2;
         }
-        found.push(in_words(&words, from, group.clone()));
+        found.push(in_words(&words, from, group.clone(), is_whole));
         from = group.end;
     }
     found
 }
 
 /// A pattern for a group of words, with what stands before it, from the word `from` on.
-fn in_words(words: &[Vec<&[u8]>], from: usize, group: Range<usize>) -> Difference {
+fn in_words(words: &[Vec<&[u8]>], from: usize, group: Range<usize>, is_whole: bool) -> Difference {
     let texts: Vec<Vec<u8>> = words.iter().map(|line| line[group.clone()].concat()).collect();
     let before = words[0][from..group.start].concat();
     // Digits before it may change too.
     let digit = before.iter().rposition(u8::is_ascii_digit).map_or(0, |digit| digit + 1);
     let context = &before[digit.max(before.len().saturating_sub(CONTEXT_MAX))..];
-    let is_line_start = from == 0 && context.len() == before.len();
+    let is_line_start = is_whole && from == 0 && context.len() == before.len();
     let start = if is_line_start { "(?m)^" } else { "" };
     let pattern = format!("{start}{}{}+", escaped(context), class(&texts.concat()));
     let samples: Vec<&[u8]> = texts.iter().map(Vec::as_slice).collect();
@@ -158,7 +172,7 @@ fn in_words(words: &[Vec<&[u8]>], from: usize, group: Range<usize>) -> Differenc
 }
 
 /// A pattern for the line from the first byte on that differs.
-fn rest_of_line(samples: &[&[u8]]) -> Difference {
+fn rest_of_line(samples: &[&[u8]], is_whole: bool) -> Difference {
     let (first, others) = (samples[0], &samples[1..]);
     let same = (0..first.len())
         .take_while(|place| others.iter().all(|it| it.get(*place) == Some(&first[*place])))
@@ -166,7 +180,7 @@ fn rest_of_line(samples: &[&[u8]]) -> Difference {
     // Not in the middle of a word.
     let word = first[..same].iter().rev().take_while(|it| it.is_ascii_alphanumeric()).count();
     let context = &first[(same - word).saturating_sub(CONTEXT_MAX)..same - word];
-    let start = if same == word { "(?m)^" } else { "" };
+    let start = if is_whole && same == word { "(?m)^" } else { "" };
     let why = format!("the rest of a line: {}", two(samples, same - word..usize::MAX));
     let pattern = format!("{start}{}[^\\r\\n]*", escaped(context));
     Difference { pattern, why, is_value: false }
@@ -308,6 +322,13 @@ mod tests {
         let first = kept(&variation, answers[0]);
         assert!(answers.iter().all(|answer| kept(&variation, answer) == first), "{variation:?}");
         variation.differences.into_iter().map(|it| it.pattern).collect()
+    }
+
+    #[test]
+    fn text_after_a_length_is_looked_at_as_text() {
+        let one = "\0\0\0\x1f{\"price\": 101.5, \"ts\": 17959751}";
+        let two = "\0\0\0\x1f{\"price\": 101.5, \"ts\": 17959802}";
+        assert_eq!(patterns(&[one, two]), ["\\.5, \"ts\": [0-9]+".replace("\\.5", "")]);
     }
 
     #[test]
