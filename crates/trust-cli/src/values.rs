@@ -12,14 +12,18 @@ use crate::settings::ValueKind;
 pub fn quoted(text: impl AsRef<OsStr>) -> String {
     let text = text.as_ref().to_string_lossy();
     let mut quoted = String::from("'");
-    for (index, character) in text.chars().enumerate() {
-        if index == QUOTED_CHARACTERS_MAX {
+    let mut shown = 0;
+    for character in text.chars() {
+        if shown >= QUOTED_CHARACTERS_MAX {
             quoted.push('…');
             break;
         }
         if character.is_control() {
-            let _ = write!(quoted, "{}", character.escape_default());
+            let escaped = character.escape_default();
+            shown += escaped.len();
+            let _ = write!(quoted, "{escaped}");
         } else {
+            shown += 1;
             quoted.push(character);
         }
     }
@@ -320,6 +324,8 @@ mod tests {
     #[test]
     fn quoted_values_cannot_break_a_line_or_fill_the_screen() {
         assert_eq!(quoted("a\nb\x1b[1m\0"), "'a\\nb\\u{1b}[1m\\u{0}'");
+        let escapes = quoted("\0".repeat(1000));
+        assert_eq!(escapes.chars().count(), QUOTED_CHARACTERS_MAX + 3, "{escapes}");
         assert_eq!(quoted(OsStr::from_bytes(b"\xff")), "'\u{fffd}'");
         assert_eq!(quoted("x".repeat(5000)).chars().count(), QUOTED_CHARACTERS_MAX + 3);
     }
