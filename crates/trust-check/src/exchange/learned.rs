@@ -249,6 +249,8 @@ impl LearnedExchange {
         match self.expected(number) {
             None if self.is_wanted(answer) => Checked::Right(len),
             None => Checked::Wrong(format!("it is {}", shown(answer))),
+            // The usual case, in which nothing has to be searched for.
+            Some(expected) if expected == answer => Checked::Right(len),
             Some(expected) => match first_difference(&self.kept(&expected), &self.kept(answer)) {
                 None => Checked::Right(len),
                 Some(difference) => Checked::Wrong(difference),
