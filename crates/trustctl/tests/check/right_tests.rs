@@ -29,6 +29,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_limit_that_was_said_wrong_is_named,
     a_timeout_that_was_said_wrong_is_named,
     a_timeout_that_was_said_right_is_no_cause,
+    a_short_timeout_that_was_not_said_is_measured,
     a_server_without_a_limit_is_right,
     a_framing_that_works_after_all_gets_no_other_as_a_hint,
     no_case_but_those_about_a_reset_sends_one,
@@ -237,6 +238,21 @@ fn a_timeout_that_was_said_right_is_no_cause() {
     let verdicts = ["timing/1", "timing/2", "timing/3"].map(|id| case(&report, id).verdict);
     assert_eq!(verdicts, [VerdictName::Pass, VerdictName::Fail, VerdictName::Fail]);
     assert!(report.causes.is_empty(), "{:?}", report.causes);
+}
+
+fn a_short_timeout_that_was_not_said_is_measured() {
+    let ours = env!("CARGO_BIN_EXE_trustctl");
+    let command = format!(
+        "exec '{ours}' echo-server --mode framed --host 127.0.0.1 --timeout 0.2 --log-file none \
+         --port {{port}}"
+    );
+    let flags = ["check", "--command", &command, "--case", "timing/5,timing/10", "--json"];
+    let finished = Home::new().trustctl(flags).start().wait_for(RUN_DEADLINE).exits_with(0);
+    for case in &json::read(finished.text()).cases {
+        assert_eq!(case.verdict, VerdictName::Info, "{}: {:?}", case.about.id, case.got);
+        let said = case.said.as_deref().unwrap_or_default();
+        assert!(said.starts_with("the server ended it after 0.2"), "{said}");
+    }
 }
 
 fn a_server_without_a_limit_is_right() {
