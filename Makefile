@@ -12,9 +12,9 @@ HARNESS = $(CARGO) test --quiet --package trustctl --test harness --
 # targets of their own.
 SUITES_FOR_ALL = check exchange load load_merge process surroundings structure
 
-.PHONY: help test test-cli test-echo test-hostile conformance conformance-busy bed pages picture \
-	man dist packages packages-full hdr-log docs interleavings sim planted adversary fuzz \
-	fuzz-check bench instructions \
+.PHONY: help test test-cli test-echo test-hostile conformance conformance-busy bed bed-busy \
+	pages picture man dist packages packages-full hdr-log docs interleavings sim planted \
+	adversary fuzz fuzz-check bench instructions \
 	kubernetes prose check publish-check stress full
 
 help:
@@ -24,7 +24,9 @@ help:
 	@echo 'make test-hostile      the hostile cases, in every model of the server; CASES=WORD'
 	@echo 'make conformance       trustctl check against wrong and right servers; SERVERS=WORD'
 	@echo 'make conformance-busy  the same three times, beside a busy loop on each core'
-	@echo 'make bed               real servers of others, downloaded once; SERVERS=WORD, SERVE=NAME'
+	@echo 'make bed               real servers of others, downloaded once; FULL=1, SERVERS=WORD,'
+	@echo '                       SERVE=NAME; UPDATE=1 writes docs/SERVERS-TRIED.md'
+	@echo 'make bed-busy          the same three times, beside a busy loop on each core'
 	@echo 'make pages             report pages in headless Chromium, as desktop, phone and printer'
 	@echo 'make picture           the pictures of the README, drawn from a real run; needs rinetd'
 	@echo 'make man               manual pages and completions, in target/share'
@@ -77,11 +79,18 @@ conformance:
 conformance-busy:
 	$(MAKE) stress RUNS=3 SUITES=conformance CONDITIONS=busy
 
-# Needs what ci/bed says. SERVERS=WORD tries only those with that in their names; SERVE=NAME keeps
-# one running until Ctrl-C, and prints its port.
+# Needs what ci/bed says. SERVERS=WORD tries only those with that in their names; FULL=1 tries all
+# cases, instead of those of --quick. SERVE=NAME keeps one running until Ctrl-C, and prints its
+# port. UPDATE=1 writes the table of docs/SERVERS-TRIED.md anew.
 bed:
 	ci/bed
-	$(CARGO) test --package trustctl --test bed -- $(if $(SERVE),serve $(SERVE),$(SERVERS))
+	$(if $(UPDATE),TRUSTCTL_UPDATE_DOCS=1) $(if $(FULL),TRUSTCTL_BED_FULL=1) \
+		$(CARGO) test --package trustctl --test bed -- $(if $(SERVE),serve $(SERVE),$(SERVERS))
+
+# A part of make stress.
+bed-busy:
+	ci/bed
+	$(MAKE) stress RUNS=3 SUITES=bed CONDITIONS=busy
 
 # Needs chromium and chromium-driver. What was seen is in the directory below, to be looked at. A
 # check that expects another framing has failures to show, and exits with 1.

@@ -21,7 +21,7 @@ pub fn has_table(document: &str, made_from: &str, table: &str) {
         return fs::write(&path, text.replace(&old, &new)).expect("write a document");
     }
     let is_same = found == table;
-    assert!(is_same, "{document} has another table of the {made_from}: run `make docs UPDATE=1`");
+    assert!(is_same, "{document} has another table of the {made_from}: run this with UPDATE=1");
 }
 
 /// Checks that a file has this text; with `TRUSTCTL_UPDATE_DOCS` set, rewrites it instead.

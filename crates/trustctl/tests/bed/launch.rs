@@ -12,10 +12,7 @@ use rustix::process::Signal;
 use trust_testkit::leftovers::{self, OwnedChild, OwnedDir};
 use trust_testkit::{STEP_DEADLINE, program, runner};
 
-use super::servers::{BedServer, PortChoice, Probe};
-
-/// Configurations and programs.
-const SERVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bed/servers");
+use super::servers::{BedServer, PortChoice, Probe, SERVERS};
 
 /// How many free ports to try, as another process may take one meanwhile.
 const PORTS: u32 = 5;
@@ -146,7 +143,7 @@ fn need(server: &BedServer) {
 }
 
 /// Where `ci/bed` puts what it downloads.
-fn bed() -> PathBuf {
+pub(crate) fn bed() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bed")
 }
 

@@ -1,5 +1,6 @@
 //! Real, unmodified servers to prove `trustctl check` on: what they are ([`servers`]) and how they
-//! are started ([`launch`]). `make bed` downloads them first (`ci/bed`); nothing is installed, and
+//! are started ([`launch`]). `trustctl check` has to find what is known of each, and nothing else
+//! ([`matrix`]). `make bed` downloads them first (`ci/bed`); nothing is installed, and
 //! no service is started.
 //!
 //! A test is a server, with its name. The suite takes libtest's arguments, and one more keeps a
@@ -10,14 +11,16 @@
 //! cargo test -p trustctl --test bed -- serve NAME
 //! ```
 
+mod docs;
 mod launch;
+mod matrix;
 mod servers;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use servers::BedServer;
+use servers::Finding;
 use trust_cli::signals::{IgnoredHangup, Signals};
 use trust_testkit::suite::{Suite, Test};
 
@@ -31,16 +34,10 @@ fn main() -> ExitCode {
     {
         return serve(name).unwrap_or(ExitCode::FAILURE);
     }
-    let tests = servers::ALL.iter().map(|server| Test::new(server.name, || is_up(server)));
-    SUITE.main(tests.collect())
-}
-
-/// Starts a server, which has shown then that it answers.
-fn is_up(server: &'static BedServer) {
-    let version = launch::version_of(server);
-    let started = launch::start(server);
-    let text = format!("{} {version} answers on {}\n", server.name, started.address);
-    drop(io::stderr().write_all(text.as_bytes()));
+    let servers = servers::ALL.iter();
+    let servers = servers.map(|server| Test::new(server.name, || matrix::holds(server)));
+    let table = Test::new("the_table_of_servers_tried_is_this", docs::check);
+    SUITE.main(servers.chain([table]).collect())
 }
 
 /// Keeps a server running until a signal comes.
@@ -54,11 +51,17 @@ fn serve(name: &str) -> io::Result<ExitCode> {
     let signals = Signals::install(IgnoredHangup::Keep).expect("handle signals");
     let version = launch::version_of(server);
     let started = launch::start(server);
-    let arguments = server.check_arguments().join(" ");
     let mut out = io::stdout();
     writeln!(out, "{name} {version}, {}, process {}", server.about, started.pid)?;
-    writeln!(out, "trustctl check {} {arguments}", started.address)?;
-    writeln!(out, "expected: {}", server.expectation)?;
+    for speaks in server.speaks {
+        let arguments = server.check_arguments(*speaks).join(" ");
+        writeln!(out, "trustctl check {} {arguments}", started.address)?;
+    }
+    writeln!(out, "expected: {}", server.kind)?;
+    for finding in server.findings {
+        let Finding { cases, verdict, why, .. } = finding;
+        writeln!(out, "{cases} {}: {why}", matrix::word(*verdict))?;
+    }
     signals.wait(None);
     Ok(ExitCode::SUCCESS)
 }

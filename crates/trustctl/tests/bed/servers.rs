@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use trust_check::report::json::VerdictName;
+
+/// Configurations, programs and exchange files.
+pub(crate) const SERVERS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bed/servers");
+
 /// A server of somebody else, or ours.
 #[derive(Debug)]
 pub(crate) struct BedServer {
@@ -18,13 +23,20 @@ pub(crate) struct BedServer {
     /// The command that runs it in its directory, as words, in which `@PORT@`, `@DIRECTORY@` and
     /// `@BED@` stand for its port, its directory, and where the downloads are.
     pub(crate) command: &'static str,
+    /// How it was set up, in words.
+    pub(crate) set_up: &'static str,
     pub(crate) port: PortChoice,
+    /// The process that was started is the whole server, with its children if it has some.
+    pub(crate) is_one_process: bool,
     /// One exchange that it answers once it is up.
     pub(crate) probe: Probe,
-    pub(crate) speaks: Speaks,
+    /// What it is checked with, a run each.
+    pub(crate) speaks: &'static [Speaks],
     /// Further arguments of `trustctl check`.
     pub(crate) arguments: &'static [&'static str],
-    pub(crate) expectation: Expectation,
+    pub(crate) kind: Kind,
+    /// All that is found in it, other than what passes, is measured or does not apply.
+    pub(crate) findings: &'static [Finding],
 }
 
 /// Who chooses the port of a server.
@@ -48,39 +60,115 @@ pub(crate) struct Probe {
 pub(crate) enum Speaks {
     /// The built-in dialect of that name.
     Dialect(&'static str),
+    /// The exchange file of that name in `servers/`.
+    File(&'static str),
     /// Nothing: it echoes.
     Echo,
 }
 
-/// What the cases are to find.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Expectation {
-    /// Nothing: no failure, and nothing inconclusive.
-    Green,
-    /// Failures of cases with these names, all of them for this reason.
-    Red(&'static [&'static str], &'static str),
-    /// What the table shows, without being right or wrong.
-    Measured(&'static str),
+/// What is known of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It is right: no case fails, and none is inconclusive.
+    Right,
+    /// It has a fault.
+    Wrong,
+    /// It has a fault that harms others, and its maintainers do not know yet.
+    Withheld,
+}
+
+/// What is found in a server.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    /// Ids of cases, or patterns, with spaces between them.
+    pub(crate) cases: &'static str,
+    pub(crate) verdict: VerdictName,
+    /// What the report says of each of them, in part.
+    pub(crate) says: &'static str,
+    /// What it is, and why it is so.
+    pub(crate) why: &'static str,
+    pub(crate) occurs: Occurs,
+}
+
+/// When one case of a finding has to have it, at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occurs {
+    /// In each run.
+    Always,
+    /// In each run of all cases.
+    InFull,
 }
 
 impl BedServer {
     /// What follows the address in a call of `trustctl check`.
-    pub(crate) fn check_arguments(&self) -> Vec<&'static str> {
-        let speaks = match self.speaks {
-            Speaks::Dialect(name) => vec!["--dialect", name],
+    pub(crate) fn check_arguments(&self, speaks: Speaks) -> Vec<String> {
+        let own = match speaks {
+            Speaks::Dialect(name) => vec!["--dialect".to_owned(), name.to_owned()],
+            Speaks::File(name) => vec!["--exchange".to_owned(), format!("{SERVERS}/{name}")],
             Speaks::Echo => vec![],
         };
-        [&speaks, self.arguments].concat()
+        own.into_iter().chain(self.arguments.iter().copied().map(str::to_owned)).collect()
     }
 }
 
-impl fmt::Display for Expectation {
+impl Finding {
+    const fn new(
+        cases: &'static str,
+        verdict: VerdictName,
+        says: &'static str,
+        why: &'static str,
+    ) -> Finding {
+        Finding { cases, verdict, says, why, occurs: Occurs::Always }
+    }
+
+    /// A failure.
+    const fn fail(cases: &'static str, says: &'static str, why: &'static str) -> Finding {
+        Finding::new(cases, VerdictName::Fail, says, why)
+    }
+
+    /// A warning.
+    const fn warn(cases: &'static str, says: &'static str, why: &'static str) -> Finding {
+        Finding::new(cases, VerdictName::Warn, says, why)
+    }
+
+    /// What its dialect allows.
+    const fn allowed(cases: &'static str, says: &'static str, why: &'static str) -> Finding {
+        Finding::new(cases, VerdictName::Allowed, says, why)
+    }
+
+    /// Only in runs of all cases.
+    const fn in_full(self) -> Finding {
+        Finding { occurs: Occurs::InFull, ..self }
+    }
+}
+
+impl Speaks {
+    /// The name of the dialect or the file.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Speaks::Dialect(name) | Speaks::File(name) => name,
+            Speaks::Echo => "echo",
+        }
+    }
+}
+
+impl fmt::Display for Speaks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Expectation::Green => f.write_str("nothing is wrong with it"),
-            Expectation::Red(cases, why) => write!(f, "{} fail: {why}", cases.join(", ")),
-            Expectation::Measured(why) => f.write_str(why),
+            Speaks::Dialect(name) => write!(f, "--dialect {name}"),
+            Speaks::File(name) => write!(f, "--exchange {name}"),
+            Speaks::Echo => f.write_str("echo"),
         }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Right => "right",
+            Kind::Wrong => "faulty",
+            Kind::Withheld => "faulty; its maintainers do not know yet",
+        })
     }
 }
 
@@ -104,22 +192,41 @@ const PLAIN: BedServer = BedServer {
     files: &[],
     prepare: &[],
     command: "",
+    set_up: "with its defaults",
     port: PortChoice::Given,
+    is_one_process: true,
     probe: HTTP,
-    speaks: Speaks::Dialect("http"),
+    speaks: &[Speaks::Dialect("http"), Speaks::File("http.toml")],
     arguments: &[],
-    expectation: Expectation::Green,
+    kind: Kind::Right,
+    findings: &[],
 };
 
 /// Our echo server.
 const OURS: BedServer = BedServer {
     version: ("trustctl --version", "trustctl "),
     probe: ECHO,
-    speaks: Speaks::Echo,
+    speaks: &[Speaks::Echo],
     ..PLAIN
 };
 
-/// All of them: those that are right, those that are not, and the one that is measured.
+/// What several of them do.
+const REFUSES_WITH_A_RESET: Finding =
+    Finding::warn("closing/4 closing/12", "reset the connection", RESET);
+const RESET: &str = "a request that it refuses ends in a RST if bytes are unread, which may \
+                     overtake answers";
+const NAGLE: Finding = Finding::warn("timing/6", "of two small answers", DELAYED).in_full();
+const DELAYED: &str =
+    "Nagle's algorithm stays on: of two small answers the second comes 40 ms later";
+const HALF_CLOSE: &str = "a client that has half-closed the connection loses its answers";
+const CUT_REQUEST: &str = "a request that is cut off by a FIN is answered with 400";
+const REFUSAL_INSTEAD: &str = "if a request and one that has to be refused come with one segment, \
+                               the refusal is the answer to the first (RFC 9112, section 9.3.2: \
+                               answers come in order)";
+const DROPPED_ANSWER: &str = "if a request and one that has to be refused come with one segment, \
+                              the first is not answered";
+
+/// All of them: those that are right, and those that are not.
 pub(crate) const ALL: &[BedServer] = &[
     BedServer {
         name: "redis",
@@ -127,7 +234,8 @@ pub(crate) const ALL: &[BedServer] = &[
         version: ("redis-server --version", "v="),
         command: "redis-server --bind 127.0.0.1 --port @PORT@",
         probe: Probe { send: b"PING\r\n", want: b"+PONG\r\n" },
-        speaks: Speaks::Dialect("redis"),
+        speaks: &[Speaks::Dialect("redis")],
+        findings: &[REFUSES_WITH_A_RESET],
         ..PLAIN
     },
     BedServer {
@@ -136,7 +244,8 @@ pub(crate) const ALL: &[BedServer] = &[
         version: ("memcached --version", "memcached "),
         command: "memcached -l 127.0.0.1 -p @PORT@ -u root",
         probe: Probe { send: b"version\r\n", want: b"VERSION " },
-        speaks: Speaks::Dialect("memcached"),
+        speaks: &[Speaks::Dialect("memcached")],
+        is_one_process: true,
         ..PLAIN
     },
     BedServer {
@@ -146,7 +255,9 @@ pub(crate) const ALL: &[BedServer] = &[
         files: &["unbound.conf"],
         command: "unbound -d -c unbound.conf",
         probe: DNS,
-        speaks: Speaks::Dialect("dns"),
+        findings: &[NAGLE],
+        speaks: &[Speaks::Dialect("dns"), Speaks::File("dns.toml")],
+        set_up: "a local zone, no forwarding",
         ..PLAIN
     },
     BedServer {
@@ -155,6 +266,7 @@ pub(crate) const ALL: &[BedServer] = &[
         version: ("nginx -v", "nginx/"),
         files: &["nginx.conf"],
         command: "nginx -e stderr -p @DIRECTORY@ -c nginx.conf",
+        set_up: "`return` in its configuration, one process",
         ..PLAIN
     },
     BedServer {
@@ -163,6 +275,13 @@ pub(crate) const ALL: &[BedServer] = &[
         version: ("node --version", "v"),
         files: &["http.js"],
         command: "node http.js @PORT@",
+        set_up: "a handler that answers with the body",
+        findings: &[
+            Finding::fail("framing/16 closing/4", "400 Bad Request", REFUSAL_INSTEAD),
+            Finding::warn("closing/12", "reset the connection", RESET),
+            Finding::allowed("closing/3 half-close/5", "RFC 9112 section 8", CUT_REQUEST),
+        ],
+        kind: Kind::Wrong,
         ..PLAIN
     },
     BedServer {
@@ -172,6 +291,8 @@ pub(crate) const ALL: &[BedServer] = &[
         files: &["asgi.py"],
         command: "uvicorn --host 127.0.0.1 --port @PORT@ --http h11 --loop asyncio \
             --no-access-log asgi:app",
+        findings: &[REFUSES_WITH_A_RESET],
+        set_up: "`--http h11 --loop asyncio`",
         ..PLAIN
     },
     BedServer {
@@ -181,7 +302,12 @@ pub(crate) const ALL: &[BedServer] = &[
         files: &["mosquitto.conf"],
         command: "mosquitto -c mosquitto.conf",
         probe: Probe { send: b"\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0", want: b"\x20\x02\0\0" },
-        speaks: Speaks::Dialect("mqtt"),
+        speaks: &[Speaks::Dialect("mqtt")],
+        findings: &[
+            Finding::warn("framing/18 closing/4 closing/12", "reset the connection", RESET),
+            NAGLE,
+        ],
+        set_up: "anonymous clients are let in",
         ..PLAIN
     },
     BedServer {
@@ -197,7 +323,9 @@ pub(crate) const ALL: &[BedServer] = &[
             send: b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0",
             want: b"R\0\0\0\x08\0\0\0\0",
         },
-        speaks: Speaks::Dialect("postgres"),
+        speaks: &[Speaks::Dialect("postgres")],
+        findings: &[REFUSES_WITH_A_RESET],
+        set_up: "a new cluster, `trust` for local clients, `fsync=off`",
         ..PLAIN
     },
     BedServer {
@@ -206,7 +334,7 @@ pub(crate) const ALL: &[BedServer] = &[
         version: ("python -m aiosmtpd --version", "aiosmtpd "),
         command: "python -m aiosmtpd -n -l 127.0.0.1:@PORT@",
         probe: Probe { send: b"", want: b"220 " },
-        speaks: Speaks::Dialect("smtp"),
+        speaks: &[Speaks::Dialect("smtp")],
         ..PLAIN
     },
     BedServer {
@@ -215,7 +343,7 @@ pub(crate) const ALL: &[BedServer] = &[
         version: ("python -m pip show pyftpdlib", "Version: "),
         command: "python -m pyftpdlib -i 127.0.0.1 -p @PORT@",
         probe: FTP,
-        speaks: Speaks::Dialect("ftp"),
+        speaks: &[Speaks::Dialect("ftp")],
         ..PLAIN
     },
     BedServer {
@@ -224,7 +352,9 @@ pub(crate) const ALL: &[BedServer] = &[
         version: ("modbus --version", "libmodbus "),
         command: "modbus @PORT@",
         probe: MODBUS,
-        speaks: Speaks::Dialect("modbus"),
+        findings: &[NAGLE],
+        speaks: &[Speaks::Dialect("modbus")],
+        set_up: "a server of 60 lines on the library, a process per client",
         ..PLAIN
     },
     BedServer {
@@ -235,7 +365,8 @@ pub(crate) const ALL: &[BedServer] = &[
             --socket=@DIRECTORY@/socket --bind-address=127.0.0.1 --port=@PORT@ \
             --skip-grant-tables --lc-messages-dir=@BED@/debian/usr/share/mysql",
         probe: Probe { send: b"", want: b"MariaDB" },
-        speaks: Speaks::Dialect("mysql"),
+        speaks: &[Speaks::Dialect("mysql")],
+        set_up: "without grant tables; only the greeting is checked",
         ..PLAIN
     },
     BedServer {
@@ -245,7 +376,17 @@ pub(crate) const ALL: &[BedServer] = &[
         command: "kcat -X test.mock.num.brokers=1 -b mock -P -t trustctl-check",
         port: PortChoice::Own,
         probe: Probe { send: b"\0\0\0\x0b\0\x12\0\0\0\0\0\x01\0\x01t", want: b"\0\0\0\x01\0\0" },
-        speaks: Speaks::Dialect("kafka"),
+        speaks: &[Speaks::Dialect("kafka")],
+        kind: Kind::Wrong,
+        findings: &[
+            Finding::fail("framing/16", "no answer came; then the server reset", DROPPED_ANSWER),
+            Finding::warn(
+                "framing/6 framing/17 framing/18 closing/4 closing/12",
+                "reset the connection",
+                RESET,
+            ),
+            NAGLE,
+        ],
         ..PLAIN
     },
     BedServer {
@@ -271,6 +412,7 @@ pub(crate) const ALL: &[BedServer] = &[
         about: "`trustctl echo-server --inetd` under tcpserver",
         command: "tcpserver -q -H -R -l localhost -c 1000 127.0.0.1 @PORT@ trustctl echo-server \
             --inetd",
+        set_up: "under `tcpserver`",
         ..OURS
     },
     BedServer {
@@ -280,11 +422,34 @@ pub(crate) const ALL: &[BedServer] = &[
         files: &["ftp.js"],
         command: "node ftp.js @PORT@",
         probe: FTP,
-        speaks: Speaks::Dialect("ftp"),
-        expectation: Expectation::Red(
-            &["partial/*", "pipelining/*"],
-            "a command in two segments is taken for two, and several in one segment for one",
-        ),
+        speaks: &[Speaks::Dialect("ftp")],
+        kind: Kind::Wrong,
+        findings: &[
+            Finding::fail(
+                "partial/* pipelining/* limits/2 recovery/7",
+                "another answer came",
+                "what came with one receive is taken for one command: a command in two segments \
+                 is answered as two, and one with the beginning of the next as another",
+            ),
+            Finding::fail(
+                "timing/*",
+                " bytes came",
+                "the same: a client that is silent inside a command is answered",
+            )
+            .in_full(),
+            NAGLE,
+            Finding::warn(
+                "partial/10",
+                "bytes came after",
+                "the first part of a command is answered before the rest is sent",
+            ),
+            Finding::fail("half-close/*", "the server closed the connection", HALF_CLOSE),
+            Finding::allowed(
+                "closing/3",
+                "RFC 959 section 4.2",
+                "a command without its line end is answered with an error",
+            ),
+        ],
         ..PLAIN
     },
     BedServer {
@@ -294,12 +459,23 @@ pub(crate) const ALL: &[BedServer] = &[
         files: &["modbus_server.py"],
         command: "python modbus_server.py @PORT@",
         probe: MODBUS,
-        speaks: Speaks::Dialect("modbus"),
-        expectation: Expectation::Red(
-            &["pipelining/*", "half-close/*"],
-            "of two requests in one segment one is never answered, and a half-closed client is \
-             cut off",
-        ),
+        speaks: &[Speaks::Dialect("modbus")],
+        kind: Kind::Wrong,
+        set_up: "a holding register and its defaults",
+        findings: &[
+            Finding::fail(
+                "pipelining/*",
+                "no answer came; then nothing more came",
+                "of several requests in one segment none is answered",
+            ),
+            Finding::warn(
+                "partial/5 partial/7 pipelining/* timing/6 recovery/6",
+                "1 answer came right, then no answer came",
+                "of two requests in one segment one is never answered; the guide advises against \
+                 two",
+            ),
+            Finding::fail("half-close/*", "the server closed the connection", HALF_CLOSE),
+        ],
         ..PLAIN
     },
     BedServer {
@@ -308,10 +484,12 @@ pub(crate) const ALL: &[BedServer] = &[
         version: ("python -m pip show aiohttp", "Version: "),
         files: &["aiohttp_server.py"],
         command: "python aiohttp_server.py @PORT@",
-        expectation: Expectation::Red(
-            &["half-close/*"],
-            "a client that has half-closed loses its answer",
-        ),
+        kind: Kind::Wrong,
+        set_up: "a handler that answers with the body",
+        findings: &[
+            Finding::fail("framing/16 closing/4", "400 Bad Request", REFUSAL_INSTEAD),
+            Finding::warn("half-close/*", "the server closed the connection", HALF_CLOSE),
+        ],
         ..PLAIN
     },
     BedServer {
@@ -320,10 +498,15 @@ pub(crate) const ALL: &[BedServer] = &[
         version: ("python --version", "Python "),
         files: &["index.html"],
         command: "python -m http.server --bind 127.0.0.1 @PORT@",
-        expectation: Expectation::Red(
-            &["closing/3"],
-            "a request whose headers are cut off by a FIN is executed, and answered with 200",
-        ),
+        kind: Kind::Withheld,
+        speaks: &[Speaks::Dialect("http")],
+        set_up: "an index page",
+        findings: &[Finding::fail(
+            "closing/3",
+            // HTTP/1.0 200.
+            "48 54 54 50 2f 31 2e 30 20 32 30 30",
+            "a request whose headers are cut off by a FIN is answered with 200",
+        )],
         ..PLAIN
     },
     BedServer {
@@ -333,11 +516,17 @@ pub(crate) const ALL: &[BedServer] = &[
         files: &["modbus.js"],
         command: "node modbus.js @PORT@",
         probe: MODBUS,
-        speaks: Speaks::Dialect("modbus"),
-        expectation: Expectation::Red(
-            &["closing/*"],
-            "a client that resets in the middle of a request ends the process",
-        ),
+        speaks: &[Speaks::Dialect("modbus")],
+        kind: Kind::Withheld,
+        set_up: "a buffer of registers",
+        findings: &[
+            Finding::fail(
+                "closing/* limits/* resources/9",
+                "Connection refused",
+                "a client that resets the connection ends the process",
+            ),
+            Finding::fail("resources/1", "it died during", "the same").in_full(),
+        ],
         ..PLAIN
     },
     BedServer {
@@ -348,10 +537,16 @@ pub(crate) const ALL: &[BedServer] = &[
             --listen-address=127.0.0.1 --bind-interfaces --port=@PORT@ --user=root --no-resolv \
             --no-hosts --address=/test.local/192.0.2.1",
         probe: DNS,
-        speaks: Speaks::Dialect("dns"),
-        expectation: Expectation::Measured(
-            "it serves 20 clients at a time over TCP, so 40 idle ones keep out all others",
-        ),
+        speaks: &[Speaks::Dialect("dns")],
+        arguments: &["--max-clients=20"],
+        kind: Kind::Wrong,
+        set_up: "one address; 20 clients at a time over TCP, so `--max-clients 20`",
+        findings: &[Finding::fail(
+            "partial/* pipelining/* half-close/* timing/* recovery/6",
+            "another answer came",
+            "after a query with EDNS, answers to queries without it have an OPT record too on the \
+             same connection (RFC 6891, section 7)",
+        )],
         ..PLAIN
     },
 ];
