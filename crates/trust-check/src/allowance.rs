@@ -33,7 +33,15 @@ fn concerns(allowed: Allowed, case: &Case) -> bool {
         Allowed::Pieces => case.group() == "partial",
         Allowed::Pipelining => {
             case.group() == "pipelining"
-                || matches!(case.id, "partial/5" | "partial/7" | "half-close/2" | "timing/6")
+                || matches!(
+                    case.id,
+                    "partial/5"
+                        | "partial/7"
+                        | "half-close/2"
+                        | "half-close/4"
+                        | "timing/6"
+                        | "recovery/6"
+                )
         }
         Allowed::Goodbye => case.group() == "timing",
         // It is not a matter of cases: answers are told apart by their ids.
@@ -99,6 +107,10 @@ mod tests {
 
     #[test]
     fn an_allowance_is_about_the_cases_of_its_kind() {
+        for id in ["pipelining/1", "half-close/4", "recovery/6"] {
+            let first = judged(id, Allowed::Pipelining, Instead::First, failure(1, b"", false));
+            assert_eq!(first, Verdict::Allowed("none: section 7".to_owned()), "{id}");
+        }
         let closed = failure(0, b"", true);
         let kept = judged("partial/4", Allowed::HalfClose, Instead::Close, closed.clone());
         assert_eq!(kept, closed);
