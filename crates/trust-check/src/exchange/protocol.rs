@@ -151,6 +151,8 @@ pub enum Allowed {
     Pieces,
     /// `order`: answers in another order than the requests.
     Order,
+    /// `overtaken`: a request that has to be refused follows others.
+    Overtaken,
     /// `goodbye`: what is said before the end of a silent client.
     Goodbye,
 }

@@ -186,6 +186,7 @@ fn allowed(text: &mut String, allow: &[Allowance]) {
             Allowed::Pipelining => "pipelining",
             Allowed::Pieces => "pieces",
             Allowed::Order => "order",
+            Allowed::Overtaken => "overtaken",
             Allowed::Goodbye => "goodbye",
         };
         table(text, &format!("[allow.{name}]"), &[]);

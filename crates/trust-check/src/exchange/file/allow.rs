@@ -9,13 +9,14 @@ use crate::exchange::pattern::Pattern;
 use crate::exchange::protocol::{Allowance, Allowed, AllowedVerdict, Instead};
 
 /// The keys, and what they are about.
-const ALLOWED: [(&str, Allowed); 7] = [
+const ALLOWED: [(&str, Allowed); 8] = [
     ("half_close", Allowed::HalfClose),
     ("truncated", Allowed::Truncated),
     ("early", Allowed::Early),
     ("pipelining", Allowed::Pipelining),
     ("pieces", Allowed::Pieces),
     ("order", Allowed::Order),
+    ("overtaken", Allowed::Overtaken),
     ("goodbye", Allowed::Goodbye),
 ];
 

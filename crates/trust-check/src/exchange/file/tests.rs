@@ -584,6 +584,7 @@ fn written(protocol: &Protocol) -> String {
             Allowed::Pipelining => "pipelining",
             Allowed::Pieces => "pieces",
             Allowed::Order => "order",
+            Allowed::Overtaken => "overtaken",
             Allowed::Goodbye => "goodbye",
         };
         let instead = match instead {
