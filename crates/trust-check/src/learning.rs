@@ -120,9 +120,11 @@ fn sample(
     let request = exchange.request(number);
     wire.sending_secret(exchange.is_secret(), |wire| wire.send(&request))?;
     let mut answer = vec![];
-    let failed = |got: String| {
-        Err(Verdict::fail(format!("an answer to {}, sent in one piece", exchange.name()), got))
+    let expected = match request.is_empty() {
+        true => format!("{}, before anything is sent", exchange.name()),
+        false => format!("an answer to {}, sent in one piece", exchange.name()),
     };
+    let failed = |got: String| Err(Verdict::fail(expected.clone(), got));
     loop {
         let is_over = wire.end().is_some();
         match exchange.answer_so_far(&request, number, &answer, is_over) {

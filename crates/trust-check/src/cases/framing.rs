@@ -19,7 +19,7 @@ pub const CASES: &[Case] = &[
         title: "one small message is answered",
         requirement: "A message is answered, by an echo server with the same bytes",
         source: "RFC 862; docs/PROTOCOL.md",
-        bug: "the server speaks another framing, or does not echo",
+        bug: "the server speaks another framing or protocol, or does not echo",
         needs: Needs::Anything,
         isolation: Isolation::Beside,
         run: small_message,
