@@ -14,7 +14,7 @@ use rustix::net::sockopt;
 use socket2::{SockRef, Socket};
 use trust_cli::connect::refusal;
 use trust_cli::own_host::is_on_this_host;
-use trust_cli::text::{reason, seconds};
+use trust_cli::text::{grouped, reason, seconds};
 use trust_net::preface::ProxyPreface;
 use trust_net::socket;
 use trust_net::stream::{ClientStream, Incoming};
@@ -22,7 +22,7 @@ use trust_net::wire::EncodedProxyHeader;
 
 use crate::answer;
 use crate::delivery::{Delivery, DeliveryStep};
-use crate::exchange::learned::Learned;
+use crate::exchange::learned::{Learned, shown};
 use crate::request::{self, Answers, Request};
 use crate::setup::{CONNECT_SLOW, LARGE_MAX, OnReset, Setup};
 use crate::transcript::{Excerpt, Transcript, What};
@@ -50,6 +50,9 @@ const NARROW_SEGMENT: u32 = 1460;
 /// Size of the receive buffer over a narrow path, in bytes, which our kernel doubles (`socket(7)`):
 /// several segments, so that the path is not slow.
 const NARROW_WINDOW: usize = 16 * 1024;
+
+/// The fewest requests that a server with a limit takes on a connection: fewer are no use.
+const LIMIT_MIN: usize = 8;
 
 /// How long to wait for bytes that were never sent, where the server does not end the connection
 /// either: they come with the answer or not at all.
@@ -114,6 +117,8 @@ pub struct Wire<'s> {
     delivery: Delivery,
     /// The server has said that it will answer nothing more.
     is_last: bool,
+    /// Right answers that came.
+    answered: usize,
     /// What came after the answers that were waited for, to be received again.
     kept: Vec<u8>,
     /// Whether our FIN was sent.
@@ -200,6 +205,7 @@ impl<'s> Wire<'s> {
             is_hidden: setup.exchanges.as_ref().is_some_and(Learned::has_secret),
             delivery: Delivery::default(),
             is_last: false,
+            answered: 0,
             kept: vec![],
             has_finished: false,
             beside,
@@ -424,6 +430,18 @@ impl<'s> Wire<'s> {
         self.judge_answers(messages, answers)
     }
 
+    /// That what came before the request was whole is no goodbye.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::expect_answers`], if it is one.
+    pub fn expect_no_goodbye(&mut self, got: &[u8], message: &Request) -> Judged<()> {
+        match self.is_goodbye(got) {
+            true => self.expect_rest(got.to_vec(), &[message]),
+            false => Ok(()),
+        }
+    }
+
     /// Whether all answers are there and right. What came after them is there to be received again.
     fn judge_answers(&mut self, messages: &[&Request], mut answers: Answers<'_>) -> Judged<()> {
         if self.end == Some(ConnectionEnd::Fin) {
@@ -432,6 +450,7 @@ impl<'s> Wire<'s> {
         self.keep(answers.take_excess());
         let is_expected = self.is_last;
         self.is_last |= answers.is_last();
+        self.answered += answers.count();
         let Some(diagnosis) = answers.diagnosis(&self.setup.framing) else {
             self.delivery.forget();
             return Ok(());
@@ -442,6 +461,14 @@ impl<'s> Wire<'s> {
             ));
         }
         let is_short = !answers.is_wrong();
+        let is_sent_away = self.is_sent_away(answers.rest())?;
+        if is_sent_away && self.answered >= LIMIT_MIN {
+            let count = grouped(self.answered as u64);
+            return Err(Verdict::Allowed(format!(
+                "it ends the connection after {count} answers, and says so: {}",
+                shown(answers.rest())
+            )));
+        }
         // Proxies and firewalls that do not keep half-close do the same as such a server.
         let may_be_a_box = self.has_finished && !is_on_this_host(&self.setup.address);
         let who = if may_be_a_box { "the server, or a box between," } else { "the server" };
@@ -455,7 +482,11 @@ impl<'s> Wire<'s> {
             None if is_short => format!(" for {}", seconds(self.patience)),
             _ => String::new(),
         };
-        let evidence = if is_short { self.evidence() } else { Evidence::Bytes };
+        let evidence = match (is_sent_away && self.answered == 0, is_short) {
+            (true, _) => self.refusal(),
+            (false, true) => self.evidence(),
+            (false, false) => Evidence::Bytes,
+        };
         let got = format!("{diagnosis}{end}{waited}");
         let requests = messages.iter().map(|message| message.bytes.clone()).collect();
         Err(Verdict::fail_by(evidence, request::expectation(messages), got)
@@ -479,11 +510,23 @@ impl<'s> Wire<'s> {
         match (self.is_over(), self.has_received) {
             (false, _) => Evidence::Time,
             (true, true) => Evidence::Bytes,
-            (true, false) => {
-                let beside = self.setup.rate.open().saturating_sub(1).max(self.beside);
-                Evidence::Refusal { beside }
-            }
+            (true, false) => self.refusal(),
         }
+    }
+
+    fn refusal(&self) -> Evidence {
+        Evidence::Refusal { beside: self.setup.rate.open().saturating_sub(1).max(self.beside) }
+    }
+
+    /// Whether the server says goodbye instead of an answer, and ends the connection: it has no
+    /// room for this client, or takes so many requests and no more.
+    fn is_sent_away(&mut self, got: &[u8]) -> Judged<bool> {
+        let mut got = got.to_vec();
+        if !got.is_empty() && !self.is_goodbye(&got) {
+            // Perhaps it is the beginning of one.
+            self.receive_into(&mut got, RECEIVE_BYTES, self.setup.settle)?;
+        }
+        Ok(self.is_goodbye(&got) && self.drain(self.setup.prompt())?.1 != ConnectionEnd::Open)
     }
 
     /// Receives once, at most until `limit` bytes are there, and returns whether any bytes came.
@@ -572,6 +615,20 @@ impl<'s> Wire<'s> {
         Ok((got, self.end.unwrap_or(ConnectionEnd::Open)))
     }
 
+    /// The same, without what the protocol allows as a goodbye: many servers say it to a client
+    /// that has finished, too.
+    fn drain_but_goodbye(&mut self, patience: Duration) -> Judged<(Vec<u8>, ConnectionEnd)> {
+        let (mut got, end) = self.drain(patience)?;
+        if end == ConnectionEnd::Fin && self.is_goodbye(&got) {
+            got.clear();
+        }
+        Ok((got, end))
+    }
+
+    fn is_goodbye(&self, got: &[u8]) -> bool {
+        self.setup.exchanges.as_ref().is_some_and(|learned| learned.is_goodbye(got))
+    }
+
     /// Waits for the end of the connection, with no further bytes: a FIN, or a RST where that is as
     /// good. It must come before the server's timeout would cause it anyway.
     ///
@@ -597,6 +654,10 @@ impl<'s> Wire<'s> {
         let Some(learned) = &self.setup.exchanges else { return self.expect_end(why) };
         let expected = "the server closes the connection after a request that it has to refuse";
         let (answer, end) = self.drain(self.setup.prompt())?;
+        if answer.is_empty() && end == ConnectionEnd::Reset {
+            // It may have been on its way.
+            return self.judge_reset(expected);
+        }
         if let Some(got) = learned.unlike_refusal(&answer) {
             return Err(Verdict::fail_by(Evidence::Bytes, expected, got));
         }
@@ -618,7 +679,7 @@ impl<'s> Wire<'s> {
     /// A failure if bytes came or no end.
     pub fn expect_any_end(&mut self, why: &str) -> Judged<ConnectionEnd> {
         let expected = format!("the server closes the connection, {why}");
-        match self.drain(self.setup.prompt())? {
+        match self.drain_but_goodbye(self.setup.prompt())? {
             (extra, _) if !extra.is_empty() => Err(Verdict::fail_by(
                 Evidence::Bytes,
                 expected,
@@ -666,10 +727,14 @@ impl<'s> Wire<'s> {
     /// A failure if bytes came.
     pub fn expect_no_more(&mut self) -> Judged<()> {
         self.finish();
-        match self.drain(self.setup.prompt().min(EXTRA_PATIENCE))? {
+        let expected = match self.setup.exchanges {
+            None => "nothing comes but the echo of what was sent",
+            Some(_) => "nothing comes but the answers",
+        };
+        match self.drain_but_goodbye(self.setup.prompt().min(EXTRA_PATIENCE))? {
             (extra, _) if !extra.is_empty() => Err(Verdict::fail_by(
                 Evidence::Bytes,
-                "nothing comes but the echo of what was sent",
+                expected,
                 format!("{} bytes more: {}", extra.len(), answer::shown(&extra)),
             )),
             _ => Ok(()),

@@ -136,8 +136,9 @@ const LONG_PAUSE: Duration = Duration::from_secs(1);
 /// settle time.
 const CUTS_MAX: usize = 32;
 
-/// Bytes at the end of a message that come one by one, and in a quick run.
-const LAST_BYTES: usize = 24;
+/// Bytes at the end of a message that come one by one, and in a quick run: so few that all come
+/// within half a second, which is as long as some servers wait for a message.
+const LAST_BYTES: usize = 16;
 const LAST_BYTES_QUICK: usize = 8;
 
 /// How long nothing may come of an unfinished message: long for a server that answers at once.
@@ -290,6 +291,8 @@ fn nothing_before_the_end(trial: &mut CaseTrial<'_>) -> Judged {
         wire.expect_answers(&[&message])?;
         return Ok(Verdict::Pass);
     }
+    // A client too many is turned away whatever it sends.
+    wire.expect_no_goodbye(&early, &message)?;
     Err(Verdict::warn(
         "nothing comes back before a message is whole",
         format!(

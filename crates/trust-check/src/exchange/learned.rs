@@ -7,7 +7,7 @@ use trust_cli::text::grouped;
 use trust_wire::{Found, MessageEnd};
 
 use super::pattern::Pattern;
-use super::protocol::{Allowed, AnswerEnd, Exchange, IdPlaces, Protocol, Want};
+use super::protocol::{Allowed, AnswerEnd, Exchange, IdPlaces, Instead, Protocol, Want};
 
 /// A protocol, and what its exchanges are answered.
 #[derive(Debug)]
@@ -105,6 +105,13 @@ impl Learned {
         }
     }
 
+    /// Whether these bytes are what the protocol allows before the server ends a connection.
+    pub fn is_goodbye(&self, got: &[u8]) -> bool {
+        let mut goodbyes = self.protocol.allow.iter().filter(|it| it.of == Allowed::Goodbye);
+        !got.is_empty()
+            && goodbyes.any(|it| matches!(&it.instead, Instead::Pattern(it) if it.is_at_start(got)))
+    }
+
     /// Length of the first request in these bytes: of all of them where no end is known.
     pub fn first_request_len(&self, bytes: &[u8]) -> usize {
         match self.protocol.request_end.as_ref().map(|end| end.find(bytes, None)) {
@@ -162,7 +169,7 @@ impl LearnedExchange {
         }
         match self.answer_end(request, got, is_over) {
             Found::End(len) => Checked::Right(len),
-            Found::Wrong(at) => Checked::Wrong(format!("byte {} is in no message", at + 1)),
+            Found::Wrong(at) => Checked::Wrong(in_no_message(got, at)),
             Found::More | Found::AtClose => Checked::More,
         }
     }
@@ -231,7 +238,7 @@ impl LearnedExchange {
             (Some(_), expected) => match self.answer_end(request, got, is_over) {
                 Found::End(len) => len,
                 Found::Wrong(at) => {
-                    return Checked::Wrong(format!("byte {} is in no message", at + 1));
+                    return Checked::Wrong(in_no_message(got, at));
                 }
                 Found::More | Found::AtClose => return self.check_beginning(expected, got),
             },
@@ -325,6 +332,10 @@ pub fn answer_end(end: &AnswerEnd, request: &[u8], got: &[u8], is_over: bool) ->
             return Found::End(at);
         }
     }
+}
+
+fn in_no_message(got: &[u8], at: usize) -> String {
+    format!("byte {} is in no message: {}", at + 1, shown(got))
 }
 
 /// Whether a message of HTTP/1.1 has the header `Connection: close`.

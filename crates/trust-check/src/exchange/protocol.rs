@@ -153,7 +153,8 @@ pub enum Allowed {
     Order,
     /// `overtaken`: a request that has to be refused follows others.
     Overtaken,
-    /// `goodbye`: what is said before the end of a silent client.
+    /// `goodbye`: what is said before the end, to a client that is silent, has finished, is one too
+    /// many, or has asked often.
     Goodbye,
 }
 

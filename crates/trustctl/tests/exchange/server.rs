@@ -6,6 +6,9 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
 
 /// The longest line.
 const LINE_MAX: usize = 4096;
@@ -36,7 +39,14 @@ pub(crate) fn start(kind: &str) -> SocketAddr {
 
 fn serve_all(listener: &TcpListener, kind: Kind) {
     for stream in listener.incoming().flatten() {
-        thread::spawn(move || serve(stream, kind));
+        thread::spawn(move || {
+            let is_one_too_many = OPEN.fetch_add(1, Ordering::SeqCst) >= 2;
+            let _ = match kind == Kind::TwoAtATime && is_one_too_many {
+                true => turn_away(stream),
+                false => serve(stream, kind),
+            };
+            OPEN.fetch_sub(1, Ordering::SeqCst);
+        });
     }
 }
 
@@ -46,6 +56,11 @@ fn named(kind: &str) -> Option<Kind> {
         ("greets", Kind::Greets),
         ("greets-one-receive", Kind::GreetsOneReceive),
         ("closes", Kind::Closes),
+        ("says-goodbye", Kind::SaysGoodbye),
+        ("two-at-a-time", Kind::TwoAtATime),
+        ("ten-requests", Kind::TenRequests),
+        ("answers-behind", Kind::AnswersBehind),
+        ("resets", Kind::Resets),
         ("out-of-order", Kind::OutOfOrder),
         ("one-receive", Kind::OneReceive),
         ("drops-second", Kind::DropsSecond),
@@ -71,6 +86,16 @@ enum Kind {
     GreetsOneReceive,
     /// Right; it closes after each answer.
     Closes,
+    /// Right; it says goodbye to a client that has finished.
+    SaysGoodbye,
+    /// Right; a third client is told that there is no room.
+    TwoAtATime,
+    /// Right; it answers ten requests of a connection, and says so then.
+    TenRequests,
+    /// Right, though it waits with answers while more of a line is there.
+    AnswersBehind,
+    /// Right; it resets the connection instead of refusing something with words.
+    Resets,
     /// Right; of the messages that it has, the last one is answered first. They are no lines: each
     /// has its length in two bytes, then two bytes of id.
     OutOfOrder,
@@ -96,6 +121,7 @@ enum Kind {
     Once,
 }
 
+static OPEN: AtomicU64 = AtomicU64::new(0);
 static ANSWERS: AtomicU64 = AtomicU64::new(0);
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
@@ -108,13 +134,14 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
     if greets {
         stream.write_all(b"* welcome\n")?;
     }
-    let mut answered = vec![];
+    let (mut answered, mut served) = (vec![], 0);
     let (mut kept, mut buffer, mut has_name) = (vec![], [0; LINE_MAX], !greets);
     loop {
         let count = stream.read(&mut buffer)?;
         let received = &buffer[..count];
         if count == 0 {
             match kind {
+                Kind::SaysGoodbye => stream.write_all(b"~ bye\n")?,
                 Kind::ExecutesCut if !kept.is_empty() => answer(&mut stream, kind, &kept)?,
                 Kind::SaysSo if !kept.is_empty() => stream.write_all(b"! cut\n")?,
                 _ => {}
@@ -128,6 +155,9 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         if matches!(kind, Kind::OneReceive | Kind::GreetsOneReceive) {
             kept.retain(|byte| *byte != b'\n');
             kept.push(b'\n');
+        }
+        if kind == Kind::AnswersBehind && !kept.ends_with(b"\n") {
+            continue;
         }
         let end = kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         let mut lines: Vec<Vec<u8>> = kept
@@ -150,6 +180,9 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
                 stream.write_all(said)?;
                 continue;
             }
+            if line.starts_with(b"!") && kind == Kind::Resets {
+                return SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+            }
             if line.starts_with(b"!") {
                 stream.write_all(b"! refused\n")?;
                 return closed_in_order(&mut stream, &mut buffer);
@@ -162,6 +195,11 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
                 stream.write_all(b"! said before\n")?;
                 continue;
             }
+            served += 1;
+            if kind == Kind::TenRequests && served > 10 {
+                stream.write_all(b"~ enough\n")?;
+                return closed_in_order(&mut stream, &mut buffer);
+            }
             answer(&mut stream, kind, &line)?;
             answered.push(line);
             if kind == Kind::Closes {
@@ -169,6 +207,11 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
             }
         }
     }
+}
+
+fn turn_away(mut stream: TcpStream) -> io::Result<()> {
+    stream.write_all(b"~ no room\n")?;
+    closed_in_order(&mut stream, &mut [0; LINE_MAX])
 }
 
 /// Nothing more is answered, and what still comes is read, so that no RST overtakes the answers.
@@ -219,7 +262,7 @@ fn answer(stream: &mut TcpStream, kind: Kind, line: &[u8]) -> io::Result<()> {
 
 /// Whether the client's FIN has come, after a moment in which it may.
 fn has_finished(stream: &TcpStream) -> io::Result<bool> {
-    thread::sleep(std::time::Duration::from_millis(20));
+    thread::sleep(Duration::from_millis(20));
     stream.set_nonblocking(true)?;
     let peeked = stream.peek(&mut [0]);
     stream.set_nonblocking(false)?;

@@ -12,6 +12,11 @@ use trust_testkit::tests;
 
 pub(crate) const TESTS: &[Named] = tests![
     right_servers_are_not_accused,
+    a_goodbye_to_a_client_that_has_finished_is_no_answer,
+    a_client_too_many_may_be_told_so,
+    a_limit_on_requests_that_is_told_is_allowed,
+    an_answer_that_waits_for_the_rest_of_the_next_request_is_a_warning,
+    a_refusal_that_a_reset_overtakes_is_a_warning,
     a_request_that_is_expected_in_one_receive_is_one_finding_with_its_places,
     a_second_request_in_the_same_segment_is_answered,
     a_request_that_was_cut_is_not_answered,
@@ -106,6 +111,51 @@ fn right_servers_are_not_accused() {
     }
     let report = report("out-of-order", &by_id, &["--case", "framing/1,pipelining/1"]);
     assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
+}
+
+/// The lines, with a goodbye.
+fn lines_with_goodbye() -> String {
+    format!("{LINES}\n[allow]\ngoodbye = {{ instead = '~ ', why = 'section 9' }}\n")
+}
+
+fn a_goodbye_to_a_client_that_has_finished_is_no_answer() {
+    let of = |file: &str| report("says-goodbye", file, &["--case", "framing/1,closing/*,half-*"]);
+    let allowed = of(&lines_with_goodbye());
+    assert_eq!(odd(&allowed), [""; 0], "{:?}", allowed.cases);
+    let got = case(&of(LINES), "framing/1").got.clone();
+    assert_eq!(got.as_deref(), Some("hello: 6 bytes more: 7e 20 62 79 65 0a"));
+}
+
+fn a_client_too_many_may_be_told_so() {
+    let files = Files::new();
+    let path = files.write("exchange.toml", &lines_with_goodbye());
+    let flags = [NO_WAIT, "--json", "--exchange", &path, "--case", "framing/1,limits/5"];
+    let report = json::read(check_with("two-at-a-time", &flags).text());
+    let said = report.cases.iter().map(|case| (&case.about.id, &case.got, &case.said));
+    assert_eq!(odd(&report), [""; 0], "{:?}", said.collect::<Vec<_>>());
+}
+
+fn a_limit_on_requests_that_is_told_is_allowed() {
+    let flags = ["--case", "framing/1,pipelining/1,pipelining/2"];
+    let report = report("ten-requests", &lines_with_goodbye(), &flags);
+    assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
+    let many = case(&report, "pipelining/2");
+    assert_eq!(many.verdict, VerdictName::Allowed);
+    let said = many.said.as_deref().expect("why");
+    assert!(said.contains("after 10 answers, and says so: '~ enough\\n"), "{said}");
+}
+
+fn an_answer_that_waits_for_the_rest_of_the_next_request_is_a_warning() {
+    let report = report("answers-behind", LINES, &["--case", "framing/1,pipelining/3"]);
+    let late = case(&report, "pipelining/3");
+    assert_eq!(late.verdict, VerdictName::Warn);
+    let got = late.got.as_deref();
+    assert_eq!(got, Some("hello: it came only when the next message was whole"));
+}
+
+fn a_refusal_that_a_reset_overtakes_is_a_warning() {
+    let report = report("resets", LINES, &["--case", "framing/1,closing/12"]);
+    assert_eq!(case(&report, "closing/12").verdict, VerdictName::Warn);
 }
 
 fn a_request_that_is_expected_in_one_receive_is_one_finding_with_its_places() {
