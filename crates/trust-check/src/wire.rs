@@ -233,6 +233,11 @@ impl<'s> Wire<'s> {
             let message = Request::copy_of(exchange, learned);
             self.sending_secret(exchange.is_secret(), |wire| wire.send(&message.bytes))?;
             let sent = self.delivery.clone();
+            if message.bytes.is_empty() && self.setup.is_tcp() {
+                // As long as its accept queue is full, a server that speaks first does not know of
+                // us, and no byte of ours shows it.
+                self.wait(PollFlags::IN, ADMISSION_MAX.min(self.patience))?;
+            }
             self.expect_answers(&[&message])?;
             self.delivery = sent;
             self.delivery.end_beginning();
