@@ -13,7 +13,7 @@ use crate::wire::Wire;
 
 /// Cuts at most, spread over the request, and of a quick run.
 const CUTS_MAX: usize = 64;
-const CUTS_MAX_QUICK: usize = 16;
+const CUTS_MAX_QUICK: usize = 12;
 
 /// Cuts that are tried at the same time: few, as a server may do otherwise under load.
 const LANES: usize = 2;
