@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use trust_cli::foreign;
 use trust_cli::text::{grouped, seconds};
+use trust_wire::foreign::Protocol;
 
 use crate::exchange::learned::{Checked, Learned, LearnedExchange, shown};
 use crate::setup::Setup;
@@ -110,6 +112,17 @@ fn ask(
     Ok(Asked { before, sample, is_over })
 }
 
+/// What else the answer looks like, as the end of a sentence.
+fn looks_like(answer: &[u8]) -> String {
+    match Protocol::recognise(answer, None) {
+        None | Some(Protocol::Text | Protocol::Frames(_)) => String::new(),
+        Some(Protocol::TlsRecord) => {
+            "; it looks like a TLS record, and the check speaks no TLS".to_owned()
+        }
+        Some(protocol) => format!("; it looks like {}", foreign::named(protocol)),
+    }
+}
+
 fn sample(
     setup: &Setup,
     wire: &mut Wire<'_>,
@@ -124,7 +137,9 @@ fn sample(
         true => format!("{}, before anything is sent", exchange.name()),
         false => format!("an answer to {}, sent in one piece", exchange.name()),
     };
-    let failed = |got: String| Err(Verdict::fail(expected.clone(), got));
+    let failed = |answer: &[u8], got: String| {
+        Err(Verdict::fail(expected.clone(), got + &looks_like(answer)))
+    };
     loop {
         let is_over = wire.end().is_some();
         match exchange.answer_so_far(&request, number, &answer, is_over) {
@@ -132,7 +147,9 @@ fn sample(
                 wire.keep(answer.split_off(len));
                 return Ok(Sample { request, number, answer });
             }
-            Checked::Wrong(why) => return failed(format!("another answer came: {why}")),
+            Checked::Wrong(why) => {
+                return failed(&answer, format!("another answer came: {why}"));
+            }
             Checked::More | Checked::Another => {}
         }
         let is_open_ended = !exchange.has_end();
@@ -148,13 +165,15 @@ fn sample(
         }
         return match answer.is_empty() {
             false if is_open_ended => Ok(Sample { request, number, answer }),
-            false => failed(format!(
-                "{} bytes came, which are no whole answer: {}",
-                grouped(answer.len() as u64),
-                shown(&answer)
-            )),
-            true if wire.end().is_some() => failed("the server ended the connection".to_owned()),
-            true => failed(format!("nothing came for {}", seconds(setup.patience))),
+            false => {
+                let count = grouped(answer.len() as u64);
+                let what = format!("{count} bytes came, which are no whole answer");
+                failed(&answer, format!("{what}: {}", shown(&answer)))
+            }
+            true if wire.end().is_some() => {
+                failed(&answer, "the server ended the connection".to_owned())
+            }
+            true => failed(&answer, format!("nothing came for {}", seconds(setup.patience))),
         };
     }
 }

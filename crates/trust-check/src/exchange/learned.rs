@@ -258,11 +258,17 @@ impl LearnedExchange {
             None => Checked::Wrong(format!("it is {}", shown(answer))),
             // The usual case, in which nothing has to be searched for.
             Some(expected) if expected == answer => Checked::Right(len),
-            Some(expected) => match first_difference(&self.kept(&expected), &self.kept(answer)) {
+            Some(expected) => match self.difference(&expected, answer) {
                 None => Checked::Right(len),
                 Some(difference) => Checked::Wrong(difference),
             },
         }
+    }
+
+    /// In words, where an answer is not the expected one.
+    fn difference(&self, expected: &[u8], got: &[u8]) -> Option<String> {
+        let was = if self.has_want() { "should be" } else { "was" };
+        first_difference(&self.kept(expected), &self.kept(got), was)
     }
 
     /// Less than an answer: whether it can still become one, as far as that is simple to see.
@@ -270,9 +276,7 @@ impl LearnedExchange {
         let is_plain = self.ignore.is_empty() && self.id.is_none();
         match expected.filter(|expected| is_plain && !expected.starts_with(got)) {
             None => Checked::More,
-            Some(expected) => Checked::Wrong(
-                first_difference(&self.kept(&expected), &self.kept(got)).unwrap_or_default(),
-            ),
+            Some(expected) => Checked::Wrong(self.difference(&expected, got).unwrap_or_default()),
         }
     }
 
@@ -359,7 +363,7 @@ const SHOWN_MAX: usize = 40;
 const SHOWN_BEFORE: usize = 8;
 
 /// In words, where the second one differs; `None` if it does not.
-pub fn first_difference(expected: &[u8], got: &[u8]) -> Option<String> {
+fn first_difference(expected: &[u8], got: &[u8], was: &str) -> Option<String> {
     if expected == got {
         return None;
     }
@@ -367,9 +371,9 @@ pub fn first_difference(expected: &[u8], got: &[u8]) -> Option<String> {
     let from = same.saturating_sub(SHOWN_BEFORE);
     Some(match got.get(from..).filter(|rest| !rest.is_empty()) {
         None => format!("it ends before {}", shown(&expected[from..])),
-        Some(rest) if from == 0 => format!("it is {}, and was {}", shown(rest), shown(expected)),
+        Some(rest) if from == 0 => format!("it is {}, and {was} {}", shown(rest), shown(expected)),
         Some(rest) => format!(
-            "after {} bytes it goes on with {}, and did with {}",
+            "after {} bytes it is {}, and {was} {}",
             grouped(from as u64),
             shown(rest),
             shown(&expected[from..])

@@ -70,6 +70,7 @@ fn named(kind: &str) -> Option<Kind> {
         ("counts", Kind::Counts),
         ("changes", Kind::Changes),
         ("silent", Kind::Silent),
+        ("tls", Kind::Tls),
         ("warms-up", Kind::WarmsUp),
         ("once", Kind::Once),
     ];
@@ -115,6 +116,8 @@ enum Kind {
     Changes,
     /// It reads and answers nothing.
     Silent,
+    /// It expects TLS, and answers everything else with an alert.
+    Tls,
     /// Right; its first answer has a word more.
     WarmsUp,
     /// Right; a line can come once per connection.
@@ -248,6 +251,7 @@ fn answer(stream: &mut TcpStream, kind: Kind, line: &[u8]) -> io::Result<()> {
     let mut answer = line.to_ascii_uppercase();
     match kind {
         Kind::Silent => return Ok(()),
+        Kind::Tls => return stream.write_all(&[0x15, 3, 3, 0, 2, 2, 40]),
         Kind::WarmsUp if ANSWERS.fetch_add(1, Ordering::SeqCst) == 0 => {
             answer.extend_from_slice(b" at last");
         }

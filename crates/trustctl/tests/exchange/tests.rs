@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Named] = tests![
     answers_that_differ_each_time_are_inconclusive,
     a_server_that_changes_meanwhile_is_not_accused,
     a_server_that_answers_nothing_is_told,
+    a_server_that_expects_tls_is_told,
     one_request_is_enough,
     a_dialect_is_printed_and_can_be_used_as_a_file,
     what_is_wrong_with_an_exchange_is_told_in_one_line,
@@ -250,6 +251,14 @@ fn a_server_that_answers_nothing_is_told() {
     assert!(!first.transcript.is_empty());
     assert_eq!(report.counts.fail, 1);
     assert_eq!(report.exit, 1);
+}
+
+fn a_server_that_expects_tls_is_told() {
+    let report = report("tls", LINES, &["--case", "framing/1"]);
+    let got = case(&report, "framing/1").got.as_deref().expect("what came");
+    let expected = "7 bytes came, which are no whole answer: '\\x15\\x03\\x03\\x00\\x02\\x02('; it \
+                    looks like a TLS record, and the check speaks no TLS";
+    assert_eq!(got, expected);
 }
 
 fn one_request_is_enough() {
