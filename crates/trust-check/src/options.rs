@@ -95,8 +95,7 @@ options! {
         /// them.
         DIALECT dialect: &'static Dialect, ValueKind::of_parts(
             "NAME",
-            "dns, ftp, http, jsonlines, kafka, line, memcached, modbus, mqtt, mysql, postgres, \
-             redis or smtp",
+            "dns, ftp, http, kafka, line, memcached, modbus, mqtt, mysql, postgres, redis or smtp",
             parse_dialect,
         );
         /// Check with the exchanges of this file

@@ -40,7 +40,6 @@ pub const DIALECTS: &[Dialect] = &[
     dialect!("kafka", "Kafka: ApiVersions, Metadata"),
     dialect!("mysql", "MySQL and MariaDB: the greeting"),
     dialect!("line", "lines of text, each answered with a line"),
-    dialect!("jsonlines", "JSON-RPC, one document per line"),
 ];
 
 /// Where a dialect has the path that it asks for.
