@@ -249,6 +249,16 @@ pub(crate) const ALL: &[BedServer] = &[
         ..PLAIN
     },
     BedServer {
+        name: "beanstalkd",
+        about: "beanstalkd",
+        version: ("beanstalkd -v", "beanstalkd "),
+        command: "beanstalkd -l 127.0.0.1 -p @PORT@",
+        probe: Probe { send: b"list-tube-used\r\n", want: b"USING default" },
+        speaks: &[Speaks::Dialect("line")],
+        is_one_process: true,
+        ..PLAIN
+    },
+    BedServer {
         name: "unbound",
         about: "unbound with a local zone",
         version: ("unbound -V", "Version "),
@@ -286,9 +296,9 @@ pub(crate) const ALL: &[BedServer] = &[
     BedServer {
         name: "uvicorn",
         about: "uvicorn with h11",
-        version: ("uvicorn --version", "uvicorn "),
+        version: ("python -m uvicorn --version", "uvicorn "),
         files: &["asgi.py"],
-        command: "uvicorn --host 127.0.0.1 --port @PORT@ --http h11 --loop asyncio \
+        command: "python -m uvicorn --host 127.0.0.1 --port @PORT@ --http h11 --loop asyncio \
             --no-access-log asgi:app",
         findings: &[REFUSES_WITH_A_RESET],
         set_up: "`--http h11 --loop asyncio`",
