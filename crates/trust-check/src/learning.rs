@@ -27,7 +27,7 @@ const ANSWER_MAX: usize = 16 * 1024 * 1024;
 /// # Errors
 ///
 /// A failure if something is not answered, and inconclusive if it is answered differently each
-/// time.
+/// time, or the server wants a login or TLS.
 pub fn learn(setup: &Setup, protocol: &Learned, transcript: &Transcript) -> Judged<Learned> {
     for _ in 0..protocol.protocol.warm_up {
         for exchange in &protocol.exchanges {
@@ -138,9 +138,18 @@ fn sample(
         false => format!("an answer to {}, sent in one piece", exchange.name()),
     };
     let failed = |answer: &[u8], got: String| {
-        Err(Verdict::fail(expected.clone(), got + &looks_like(answer)))
+        let got = got + &looks_like(answer);
+        Err(match Protocol::recognise(answer, None) {
+            Some(Protocol::TlsRecord) => Verdict::inconclusive(got),
+            _ => Verdict::fail(expected.clone(), got),
+        })
     };
     loop {
+        if let Some(why) = protocol.asks_for_login(&answer) {
+            let name = exchange.name();
+            let said = shown(&answer);
+            return Err(Verdict::inconclusive(format!("the answer to {name} is {said}: {why}")));
+        }
         let is_over = wire.end().is_some();
         match exchange.answer_so_far(&request, number, &answer, is_over) {
             Checked::Right(len) => {

@@ -34,7 +34,7 @@
 //! as its word 4 says, counted from 0, and then CR LF; -1 is the last word.
 //!
 //! `[allow]` says what a right server may do instead of what a case wants: `half_close`,
-//! `truncated`, `early`, `pipelining`, `pieces`, `order`, `overtaken`, `goodbye` (see
+//! `truncated`, `early`, `pipelining`, `pieces`, `order`, `overtaken`, `goodbye`, `login` (see
 //! [`Allowed`](super::protocol::Allowed)).
 //!
 //! | key | value |

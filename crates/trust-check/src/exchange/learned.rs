@@ -7,7 +7,7 @@ use trust_cli::text::grouped;
 use trust_wire::{Found, MessageEnd};
 
 use super::pattern::Pattern;
-use super::protocol::{Allowed, AnswerEnd, Exchange, IdPlaces, Instead, Protocol, Want};
+use super::protocol::{Allowance, Allowed, AnswerEnd, Exchange, IdPlaces, Instead, Protocol, Want};
 
 /// A protocol, and what its exchanges are answered.
 #[derive(Debug)]
@@ -107,9 +107,21 @@ impl Learned {
 
     /// Whether these bytes are what the protocol allows before the server ends a connection.
     pub fn is_goodbye(&self, got: &[u8]) -> bool {
-        let mut goodbyes = self.protocol.allow.iter().filter(|it| it.of == Allowed::Goodbye);
-        !got.is_empty()
-            && goodbyes.any(|it| matches!(&it.instead, Instead::Pattern(it) if it.is_at_start(got)))
+        self.begins(Allowed::Goodbye, got).is_some()
+    }
+
+    /// What to do about a server that answers this instead, as it wants a login.
+    pub fn asks_for_login(&self, got: &[u8]) -> Option<&str> {
+        self.begins(Allowed::Login, got).map(|allowance| allowance.why.as_str())
+    }
+
+    /// What allows an answer that begins with these bytes.
+    fn begins(&self, of: Allowed, got: &[u8]) -> Option<&Allowance> {
+        let is_it = |it: &&Allowance| {
+            let is_match = |pattern: &Pattern| !got.is_empty() && pattern.is_at_start(got);
+            it.of == of && matches!(&it.instead, Instead::Pattern(pattern) if is_match(pattern))
+        };
+        self.protocol.allow.iter().find(is_it)
     }
 
     /// Length of the first request in these bytes: of all of them where no end is known.

@@ -156,6 +156,8 @@ pub enum Allowed {
     /// `goodbye`: what is said before the end, to a client that is silent, has finished, is one too
     /// many, or has asked often.
     Goodbye,
+    /// `login`: asking for a login that the exchanges do not have, whatever was sent.
+    Login,
 }
 
 /// What a server may do.

@@ -188,6 +188,7 @@ fn allowed(text: &mut String, allow: &[Allowance]) {
             Allowed::Order => "order",
             Allowed::Overtaken => "overtaken",
             Allowed::Goodbye => "goodbye",
+            Allowed::Login => "login",
         };
         table(text, &format!("[allow.{name}]"), &[]);
         let _ = match instead {

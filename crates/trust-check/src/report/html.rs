@@ -20,6 +20,7 @@ pub fn report(report: &RunReport<'_>) -> String {
         RunEnd::Unreachable(_) => "UNREACHABLE",
         RunEnd::Stopped(_) => "STOPPED",
         RunEnd::Complete if counts.is_success() => "PASSED",
+        RunEnd::Complete if counts.tried() > 0 && !counts.shows_something() => "INCONCLUSIVE",
         RunEnd::Complete | RunEnd::ServerDied(_) | RunEnd::Unwritten(_) => "FAILED",
     };
     let said = match end {

@@ -149,7 +149,12 @@ impl Counts {
 
     /// Whether a run that came to this is a success.
     pub fn is_success(&self) -> bool {
-        self.fail == 0 && self.unexpected_pass == 0 && self.tried() > 0
+        self.fail == 0 && self.unexpected_pass == 0 && self.shows_something()
+    }
+
+    /// Whether the run says anything about the server.
+    pub fn shows_something(&self) -> bool {
+        self.tried() > self.inconclusive
     }
 
     /// In one line, with what is not there left out but for passes and failures.
@@ -282,6 +287,13 @@ mod tests {
         assert!(!counts(&[(Verdict::Info("1 ms".into()), true)]).is_success());
         assert!(counts(&[(Verdict::Info("1 ms".into()), false)]).is_success());
         assert!(counts(&[(Verdict::warn("a", "b"), true)]).is_success());
+    }
+
+    #[test]
+    fn a_run_in_which_nothing_could_be_shown_is_no_success() {
+        let inconclusive = || outcome(Verdict::inconclusive("why"), false);
+        assert!(!Counts::of(&[inconclusive(), inconclusive()]).is_success());
+        assert!(Counts::of(&[inconclusive(), outcome(Verdict::Pass, false)]).is_success());
     }
 
     #[test]

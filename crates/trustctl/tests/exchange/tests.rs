@@ -26,6 +26,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_server_that_changes_meanwhile_is_not_accused,
     a_server_that_answers_nothing_is_told,
     a_server_that_expects_tls_is_told,
+    a_server_that_wants_a_login_is_not_accused,
     one_request_is_enough,
     a_dialect_is_printed_and_can_be_used_as_a_file,
     what_is_wrong_with_an_exchange_is_told_in_one_line,
@@ -255,10 +256,23 @@ fn a_server_that_answers_nothing_is_told() {
 
 fn a_server_that_expects_tls_is_told() {
     let report = report("tls", LINES, &["--case", "framing/1"]);
-    let got = case(&report, "framing/1").got.as_deref().expect("what came");
+    let first = case(&report, "framing/1");
+    assert_eq!(first.verdict, VerdictName::Inconclusive);
     let expected = "7 bytes came, which are no whole answer: '\\x15\\x03\\x03\\x00\\x02\\x02('; it \
                     looks like a TLS record, and the check speaks no TLS";
-    assert_eq!(got, expected);
+    assert_eq!(first.said.as_deref(), Some(expected));
+}
+
+fn a_server_that_wants_a_login_is_not_accused() {
+    let without = format!("{LINES}\n[[before]]\nname = 'greeting'\n");
+    let login = "[allow.login]\ninstead = '! who '\nwhy = 'put a name into [[before]]'\n";
+    let report = report("greets", &(without + login), &["--case", "framing/1,partial/*"]);
+    let first = case(&report, "framing/1");
+    assert_eq!(first.verdict, VerdictName::Inconclusive, "{first:?}");
+    let expected = "the answer to hello is '! who are you?\\n': put a name into [[before]]";
+    assert_eq!(first.said.as_deref(), Some(expected));
+    assert_eq!((report.counts.fail, report.counts.pass), (0, 0));
+    assert_eq!(report.exit, 1);
 }
 
 fn one_request_is_enough() {

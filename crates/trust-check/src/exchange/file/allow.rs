@@ -9,7 +9,7 @@ use crate::exchange::pattern::Pattern;
 use crate::exchange::protocol::{Allowance, Allowed, AllowedVerdict, Instead};
 
 /// The keys, and what they are about.
-const ALLOWED: [(&str, Allowed); 8] = [
+const ALLOWED: [(&str, Allowed); 9] = [
     ("half_close", Allowed::HalfClose),
     ("truncated", Allowed::Truncated),
     ("early", Allowed::Early),
@@ -18,6 +18,7 @@ const ALLOWED: [(&str, Allowed); 8] = [
     ("order", Allowed::Order),
     ("overtaken", Allowed::Overtaken),
     ("goodbye", Allowed::Goodbye),
+    ("login", Allowed::Login),
 ];
 
 const KEYS: &[&str] = &["any", "instead", "verdict", "why"];
@@ -45,6 +46,9 @@ fn allowance(of: Allowed, fields: &Fields<'_>) -> Result<Allowance, Mistake> {
             return Err(fields.mistake("instead", what));
         }
     };
+    if of == Allowed::Login && !matches!(instead, Instead::Pattern(_)) {
+        return Err(fields.mistake("instead", "expected a pattern, with which the answer begins"));
+    }
     let expected = "'allowed', 'warn' or 'info'";
     let verdict = match fields.text("verdict", expected)? {
         None | Some("allowed") => AllowedVerdict::Allowed,

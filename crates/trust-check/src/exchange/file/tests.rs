@@ -361,6 +361,10 @@ fn every_mistake_names_its_line_key_table_and_what_is_expected() {
         ),
         ("[allow.early]\ninstead = '('\nwhy = 'x'", "FILE:2: instead in [allow.early]: "),
         (
+            "[allow.login]\ninstead = 'close'\nwhy = 'x'",
+            "FILE:2: instead in [allow.login]: expected a pattern",
+        ),
+        (
             "[allow.early]\nany = true\nverdict = 'fail'\nwhy = 'x'",
             "FILE:3: verdict in [allow.early]: 'fail': expected 'allowed', 'warn' or 'info'",
         ),
@@ -586,6 +590,7 @@ fn written(protocol: &Protocol) -> String {
             Allowed::Order => "order",
             Allowed::Overtaken => "overtaken",
             Allowed::Goodbye => "goodbye",
+            Allowed::Login => "login",
         };
         let instead = match instead {
             Instead::Anything => "any = true".to_owned(),
