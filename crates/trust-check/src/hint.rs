@@ -19,6 +19,9 @@ const TRIES_MAX: Duration = Duration::from_secs(6);
 /// Longest wait for the echo of one try, unless the run's patience is shorter.
 const TRY_MAX: Duration = Duration::from_millis(300);
 
+/// The same for a server that may expect TLS: some linger a while after a failed handshake.
+const TLS_MAX: Duration = Duration::from_secs(1);
+
 /// A payload without a newline, of which no part looks like the header of another part.
 const HELLO: &[u8; 23] = b"which framing is right?";
 
@@ -75,6 +78,34 @@ pub fn other_protocol(setup: &Setup) -> Option<String> {
         Protocol::Text | Protocol::Frames(_) => None,
         _ => Some(format!("its answer {}", foreign::answer_began(&opening))),
     }
+}
+
+/// A ClientHello of TLS 1.2 (RFC 5246, section 7.4.1.2) with one cipher suite and no extension.
+/// Every server that expects TLS answers it with a record, if only with an alert.
+#[rustfmt::skip]
+const CLIENT_HELLO: [u8; 50] = [
+    // A record with a handshake message, and how long they are.
+    0x16, 3, 1, 0, 45, 1, 0, 0, 41,
+    // The version, the random bytes, and no session.
+    3, 3,
+    0x74, 0x72, 0x75, 0x73, 0x74, 0x63, 0x74, 0x6c, 0x74, 0x72, 0x75, 0x73, 0x74, 0x63, 0x74, 0x6c,
+    0x74, 0x72, 0x75, 0x73, 0x74, 0x63, 0x74, 0x6c, 0x74, 0x72, 0x75, 0x73, 0x74, 0x63, 0x74, 0x6c,
+    0,
+    // ECDHE, RSA, AES-128 and GCM; no compression.
+    0, 2, 0xc0, 0x2f, 1, 0,
+];
+
+/// What to say of a server that answers a ClientHello with a record of its own.
+pub fn expects_tls(setup: &Setup) -> Option<String> {
+    let mut wire = Wire::connect(setup, 1, &Transcript::default()).ok()?;
+    wire.try_send(&CLIENT_HELLO, setup.patience).ok()?;
+    let mut got = vec![];
+    let patience = TLS_MAX.min(setup.patience);
+    while got.len() < OPENING_MAX && wire.receive_into(&mut got, OPENING_MAX, patience).ok()? {}
+    let is_record = Opening::new(&got, None).protocol() == Some(Protocol::TlsRecord);
+    let is_echo = CLIENT_HELLO.starts_with(&got);
+    (is_record && !is_echo)
+        .then(|| "it answers a TLS ClientHello, and the check speaks no TLS".to_owned())
 }
 
 /// What else is sent to see whether messages come back.

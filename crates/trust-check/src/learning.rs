@@ -8,6 +8,7 @@ use trust_cli::text::{grouped, seconds};
 use trust_wire::foreign::Protocol;
 
 use crate::exchange::learned::{Checked, Learned, LearnedExchange, shown};
+use crate::hint;
 use crate::setup::Setup;
 use crate::transcript::Transcript;
 use crate::verdict::{Judged, Verdict};
@@ -179,10 +180,16 @@ fn sample(
                 let what = format!("{count} bytes came, which are no whole answer");
                 failed(&answer, format!("{what}: {}", shown(&answer)))
             }
-            true if wire.end().is_some() => {
-                failed(&answer, "the server ended the connection".to_owned())
+            true => {
+                let got = match wire.end() {
+                    Some(_) => "the server ended the connection".to_owned(),
+                    None => format!("nothing came for {}", seconds(setup.patience)),
+                };
+                match hint::expects_tls(setup) {
+                    Some(tls) => Err(Verdict::inconclusive(format!("{got}; {tls}"))),
+                    None => failed(&answer, got),
+                }
             }
-            true => failed(&answer, format!("nothing came for {}", seconds(setup.patience))),
         };
     }
 }

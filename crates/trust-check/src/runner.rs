@@ -517,6 +517,7 @@ impl RunnerShared<'_> {
             outcome.hint = hint::needless_preface(setup)
                 .or_else(|| hint::other_framing(setup))
                 .or_else(|| hint::other_protocol(setup))
+                .or_else(|| hint::expects_tls(setup))
                 .or_else(|| setup.preface.as_ref().map(send_proxy::hint));
         } else if has_failed && case.id == FIRST && setup.unlearned.is_some() {
             outcome.hint = Some(hint::PROPOSE.to_owned());

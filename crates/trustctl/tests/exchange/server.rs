@@ -71,6 +71,7 @@ fn named(kind: &str) -> Option<Kind> {
         ("changes", Kind::Changes),
         ("silent", Kind::Silent),
         ("tls", Kind::Tls),
+        ("tls-alone", Kind::TlsAlone),
         ("warms-up", Kind::WarmsUp),
         ("once", Kind::Once),
     ];
@@ -118,11 +119,16 @@ enum Kind {
     Silent,
     /// It expects TLS, and answers everything else with an alert.
     Tls,
+    /// It expects TLS, and closes after everything else.
+    TlsAlone,
     /// Right; its first answer has a word more.
     WarmsUp,
     /// Right; a line can come once per connection.
     Once,
 }
+
+/// A TLS alert: the handshake has failed.
+const ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
 
 static OPEN: AtomicU64 = AtomicU64::new(0);
 static ANSWERS: AtomicU64 = AtomicU64::new(0);
@@ -150,6 +156,10 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
                 _ => {}
             }
             return stream.shutdown(Shutdown::Both);
+        }
+        if kind == Kind::TlsAlone {
+            let is_tls = received[0] == 0x16;
+            return if is_tls { stream.write_all(&ALERT) } else { Ok(()) };
         }
         kept.extend_from_slice(received);
         if kept.len() > LINE_MAX {
@@ -251,7 +261,7 @@ fn answer(stream: &mut TcpStream, kind: Kind, line: &[u8]) -> io::Result<()> {
     let mut answer = line.to_ascii_uppercase();
     match kind {
         Kind::Silent => return Ok(()),
-        Kind::Tls => return stream.write_all(&[0x15, 3, 3, 0, 2, 2, 40]),
+        Kind::Tls => return stream.write_all(&ALERT),
         Kind::WarmsUp if ANSWERS.fetch_add(1, Ordering::SeqCst) == 0 => {
             answer.extend_from_slice(b" at last");
         }

@@ -255,12 +255,17 @@ fn a_server_that_answers_nothing_is_told() {
 }
 
 fn a_server_that_expects_tls_is_told() {
-    let report = report("tls", LINES, &["--case", "framing/1"]);
-    let first = case(&report, "framing/1");
-    assert_eq!(first.verdict, VerdictName::Inconclusive);
-    let expected = "7 bytes came, which are no whole answer: '\\x15\\x03\\x03\\x00\\x02\\x02('; it \
-                    looks like a TLS record, and the check speaks no TLS";
-    assert_eq!(first.said.as_deref(), Some(expected));
+    let answers = "7 bytes came, which are no whole answer: '\\x15\\x03\\x03\\x00\\x02\\x02('; it \
+                   looks like a TLS record, and the check speaks no TLS";
+    let closes = "the server ended the connection; it answers a TLS ClientHello, and the check \
+                  speaks no TLS";
+    for (kind, expected) in [("tls", answers), ("tls-alone", closes)] {
+        let report = report(kind, LINES, &["--case", "framing/1"]);
+        let first = case(&report, "framing/1");
+        assert_eq!(first.verdict, VerdictName::Inconclusive);
+        assert_eq!(first.said.as_deref(), Some(expected));
+        assert_eq!(report.exit, 1);
+    }
 }
 
 fn a_server_that_wants_a_login_is_not_accused() {
