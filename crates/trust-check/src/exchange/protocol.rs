@@ -160,6 +160,36 @@ pub enum Allowed {
     Login,
 }
 
+impl Allowed {
+    /// All of them.
+    pub const ALL: [Allowed; 9] = [
+        Allowed::HalfClose,
+        Allowed::Truncated,
+        Allowed::Early,
+        Allowed::Pipelining,
+        Allowed::Pieces,
+        Allowed::Order,
+        Allowed::Overtaken,
+        Allowed::Goodbye,
+        Allowed::Login,
+    ];
+
+    /// The key in `[allow]`.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Allowed::HalfClose => "half_close",
+            Allowed::Truncated => "truncated",
+            Allowed::Early => "early",
+            Allowed::Pipelining => "pipelining",
+            Allowed::Pieces => "pieces",
+            Allowed::Order => "order",
+            Allowed::Overtaken => "overtaken",
+            Allowed::Goodbye => "goodbye",
+            Allowed::Login => "login",
+        }
+    }
+}
+
 /// What a server may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Instead {

@@ -7,7 +7,7 @@ use trust_wire::{CountedLine, MessageEnd};
 
 use crate::exchange::pattern::Pattern;
 use crate::exchange::protocol::{
-    Allowance, Allowed, AllowedVerdict, AnswerEnd, Exchange, Instead, Protocol, Want,
+    Allowance, AllowedVerdict, AnswerEnd, Exchange, Instead, Protocol, Want,
 };
 use crate::exchange::template::Template;
 
@@ -179,18 +179,7 @@ fn comments(text: &mut String, lines: &[String]) {
 
 fn allowed(text: &mut String, allow: &[Allowance]) {
     for Allowance { of, instead, verdict, why } in allow {
-        let name = match of {
-            Allowed::HalfClose => "half_close",
-            Allowed::Truncated => "truncated",
-            Allowed::Early => "early",
-            Allowed::Pipelining => "pipelining",
-            Allowed::Pieces => "pieces",
-            Allowed::Order => "order",
-            Allowed::Overtaken => "overtaken",
-            Allowed::Goodbye => "goodbye",
-            Allowed::Login => "login",
-        };
-        table(text, &format!("[allow.{name}]"), &[]);
+        table(text, &format!("[allow.{}]", of.key()), &[]);
         let _ = match instead {
             Instead::Anything => writeln!(text, "any = true"),
             Instead::Close => writeln!(text, "instead = \"close\""),

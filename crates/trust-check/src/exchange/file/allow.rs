@@ -8,29 +8,16 @@ use super::one_line;
 use crate::exchange::pattern::Pattern;
 use crate::exchange::protocol::{Allowance, Allowed, AllowedVerdict, Instead};
 
-/// The keys, and what they are about.
-const ALLOWED: [(&str, Allowed); 9] = [
-    ("half_close", Allowed::HalfClose),
-    ("truncated", Allowed::Truncated),
-    ("early", Allowed::Early),
-    ("pipelining", Allowed::Pipelining),
-    ("pieces", Allowed::Pieces),
-    ("order", Allowed::Order),
-    ("overtaken", Allowed::Overtaken),
-    ("goodbye", Allowed::Goodbye),
-    ("login", Allowed::Login),
-];
-
 const KEYS: &[&str] = &["any", "instead", "verdict", "why"];
 const INSTEAD: &[&str] = &["close", "first", "nothing"];
 
 /// Reads the table.
 pub(super) fn read(file: &Fields<'_>) -> Result<Vec<Allowance>, Mistake> {
-    let known = ALLOWED.map(|(key, _)| key);
+    let known = Allowed::ALL.map(Allowed::key);
     let Some(allow) = file.table("allow", &known)? else { return Ok(vec![]) };
     let mut allowances = vec![];
-    for (key, of) in ALLOWED {
-        if let Some(fields) = allow.table(key, KEYS)? {
+    for of in Allowed::ALL {
+        if let Some(fields) = allow.table(of.key(), KEYS)? {
             allowances.push(allowance(of, &fields)?);
         }
     }

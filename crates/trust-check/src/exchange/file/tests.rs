@@ -581,17 +581,7 @@ fn written(protocol: &Protocol) -> String {
         }
     }
     for Allowance { of, instead, verdict, why } in &protocol.allow {
-        let key = match of {
-            Allowed::HalfClose => "half_close",
-            Allowed::Truncated => "truncated",
-            Allowed::Early => "early",
-            Allowed::Pipelining => "pipelining",
-            Allowed::Pieces => "pieces",
-            Allowed::Order => "order",
-            Allowed::Overtaken => "overtaken",
-            Allowed::Goodbye => "goodbye",
-            Allowed::Login => "login",
-        };
+        let key = of.key();
         let instead = match instead {
             Instead::Anything => "any = true".to_owned(),
             Instead::Close => "instead = 'close'".to_owned(),
