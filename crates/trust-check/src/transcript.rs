@@ -89,7 +89,7 @@ impl Excerpt {
         Excerpt { len: bytes.len(), first, is_secret: false }
     }
 
-    /// Keeps none of so many bytes.
+    /// Keeps the number of bytes alone, and none of them.
     pub fn of_secret(len: usize) -> Excerpt {
         Excerpt { len, first: vec![], is_secret: true }
     }

@@ -191,7 +191,7 @@ impl<'s> CaseTrial<'s> {
         (0..total.div_ceil(each_len).max(1)).map(|_| self.message(each)).collect()
     }
 
-    /// So many bytes that are no message.
+    /// That number of bytes, which are no message.
     pub fn garbage(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(len + 8);
         while bytes.len() < len {

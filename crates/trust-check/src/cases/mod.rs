@@ -54,7 +54,7 @@ const EFFORTS: [(&str, [usize; 3]); 8] = [
     ("recovery", [250, 50, 50]),
 ];
 
-/// What these cases do at most to a server that is asked so many exchanges.
+/// The most that these cases do to a server with that number of exchanges.
 pub fn effort<'c>(cases: impl Iterator<Item = &'c Case> + Clone, exchanges: usize) -> Effort {
     // Each exchange is learned from three copies, on connections of their own.
     let mut all = Effort { connections: 3 * exchanges, ..Effort::default() };

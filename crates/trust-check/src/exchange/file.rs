@@ -236,7 +236,7 @@ fn check_id(id: &IdPlaces, exchange: &Exchange, table: &Fields<'_>) -> Result<()
     }
 }
 
-/// The bytes of a regular file of at most so many.
+/// The bytes of a regular file, which has at most `max`.
 fn read_bounded(path: &Path, max: usize) -> Result<Vec<u8>, String> {
     // Opening a FIFO would wait for a writer.
     let metadata = fs::metadata(path).map_err(|error| reason(&error))?;

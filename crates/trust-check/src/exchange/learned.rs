@@ -39,7 +39,7 @@ pub struct LearnedExchange {
 pub enum Checked {
     /// Nothing is wrong with them, and they are not all of it.
     More,
-    /// The first so many of them are the answer.
+    /// The answer is right, and has this length in bytes.
     Right(usize),
     /// They are the answer to another message, if to any.
     Another,

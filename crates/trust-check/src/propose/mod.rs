@@ -63,7 +63,7 @@ impl Proposal {
     }
 }
 
-/// The most connections that so many exchanges take, all with whole requests.
+/// The most connections that this number of exchanges takes, all with whole requests.
 pub fn connections_max(exchanges: usize) -> usize {
     1 + exchanges * CONNECTIONS_OF_EXCHANGE + id::CONNECTIONS_MAX
 }

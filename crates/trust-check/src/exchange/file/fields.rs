@@ -194,7 +194,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The tables of an array of at most so many.
+    /// The tables of an array, of which there are at most `max`.
     pub(super) fn tables(
         &self,
         key: &str,

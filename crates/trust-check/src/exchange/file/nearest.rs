@@ -3,7 +3,7 @@
 /// The most characters of a word that is compared: longer ones are no typing errors.
 const CHARACTERS_MAX: usize = 40;
 
-/// One change for so many characters of a word, rounded up, is a typing error.
+/// Characters of a word, rounded up, for each change that still counts as a typing error.
 const CHARACTERS_PER_CHANGE: usize = 5;
 
 /// The known word that is most like this one, if any is like it.
