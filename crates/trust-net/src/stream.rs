@@ -166,13 +166,18 @@ impl ClientStream {
     /// returns it. What the kernel does not take of it goes with the next [`ClientStream::send`] or
     /// [`ClientStream::flush_preface`].
     pub fn send_preface(&mut self, preface: &ProxyPreface) -> EncodedProxyHeader {
-        let ends = [self.socket.local_addr(), self.socket.peer_addr()];
-        let [own, peer] = ends.map(|end| end.ok().as_ref().and_then(SockAddr::as_socket));
-        let header = preface.header(own, peer).encode(preface.version);
+        let header = self.preface_header(preface);
         let taken = self.send_stream(&header);
         // Nearly always nothing, for which nothing is allocated.
         self.unsent_preface = Box::from(&header[taken..]);
         header
+    }
+
+    /// The header that [`ClientStream::send_preface`] sends on this connection.
+    pub fn preface_header(&self, preface: &ProxyPreface) -> EncodedProxyHeader {
+        let ends = [self.socket.local_addr(), self.socket.peer_addr()];
+        let [own, peer] = ends.map(|end| end.ok().as_ref().and_then(SockAddr::as_socket));
+        preface.header(own, peer).encode(preface.version)
     }
 
     /// Whether part of the preface waits for room in the kernel.
