@@ -20,42 +20,98 @@ pub(crate) const SAMPLES: usize = 3;
 /// How long nothing has come when an answer whose end is not known counts as whole.
 const QUIET: Duration = Duration::from_millis(300);
 
+/// Exchanges that fail before any is answered: the others would too, each after its wait.
+const FAILURES_MAX: usize = 2;
+
 /// The most bytes of an answer.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
 
-/// Asks for each exchange in one piece on connections of their own, and returns what is answered.
+/// Asks for each exchange in one piece on connections of their own, and returns what is answered,
+/// and what is wrong with those exchanges that are left out.
 ///
 /// # Errors
 ///
-/// A failure if something is not answered, and inconclusive if it is answered differently each
-/// time, or the server wants a login or TLS.
-pub fn learn(setup: &Setup, protocol: &Learned, transcript: &Transcript) -> Judged<Learned> {
+/// What is wrong with the first of them, if all are. That is a failure if something is not
+/// answered, and inconclusive if it is answered differently each time, or the server wants a login
+/// or TLS.
+pub fn learn(
+    setup: &Setup,
+    protocol: &Learned,
+    transcript: &Transcript,
+) -> Judged<(Learned, Option<Verdict>)> {
     for _ in 0..protocol.protocol.warm_up {
         for exchange in &protocol.exchanges {
             // What is wrong with it is found with the samples.
             let _ = ask(setup, protocol, exchange, transcript);
         }
     }
-    let mut before = vec![];
-    let mut exchanges = vec![];
+    let (mut before, mut exchanges) = (vec![], vec![]);
+    let (mut first_failure, mut left_out) = (None, vec![]);
     for exchange in &protocol.exchanges {
-        let mut all = vec![];
-        for _ in 0..SAMPLES {
-            all.push(ask(setup, protocol, exchange, transcript)?);
-        }
-        for (place, step) in protocol.before.iter().enumerate() {
-            let same = all.iter().map(|asked| &asked.before[place]).collect::<Vec<_>>();
-            let step = agreed(step, &same)?;
-            if before.len() <= place {
-                before.push(step);
+        match learn_one(setup, protocol, exchange, transcript) {
+            Ok((steps, learned)) => {
+                if exchanges.is_empty() {
+                    before = steps;
+                }
+                exchanges.push(learned);
+            }
+            Err(why @ Verdict::Skipped(_)) => return Err(why),
+            Err(why) => {
+                first_failure.get_or_insert(why);
+                left_out.push(exchange.name());
+                if exchanges.is_empty() && left_out.len() == FAILURES_MAX {
+                    break;
+                }
             }
         }
-        let same = all.iter().map(|asked| &asked.sample).collect::<Vec<_>>();
-        let learned = agreed(exchange, &same)?;
-        let closes = all.iter().all(|asked| asked.is_over);
-        exchanges.push(if closes { Arc::new(learned.closing()) } else { learned });
     }
-    Ok(protocol.with_answers(before, exchanges))
+    match first_failure {
+        Some(why) if exchanges.is_empty() => Err(why),
+        failure => {
+            let failure = failure.map(|why| why.followed_by(&without(&left_out)));
+            Ok((protocol.with_answers(before, exchanges), failure))
+        }
+    }
+}
+
+fn without(left_out: &[&str]) -> String {
+    format!("; the other cases are tried without {}", left_out.join(", "))
+}
+
+/// What the connection begins with and one exchange, in which all samples agree.
+fn learn_one(
+    setup: &Setup,
+    protocol: &Learned,
+    exchange: &Arc<LearnedExchange>,
+    transcript: &Transcript,
+) -> Judged<(Vec<Arc<LearnedExchange>>, Arc<LearnedExchange>)> {
+    let mut all = vec![];
+    for _ in 0..SAMPLES {
+        all.push(ask(setup, protocol, exchange, transcript)?);
+    }
+    let mut before = vec![];
+    for (place, step) in protocol.before.iter().enumerate() {
+        let same = all.iter().map(|asked| &asked.before[place]).collect::<Vec<_>>();
+        before.push(agreed(step, &same)?);
+    }
+    let same = all.iter().map(|asked| &asked.sample).collect::<Vec<_>>();
+    let learned = agreed(exchange, &same)?;
+    let closes = all.iter().all(|asked| asked.is_over);
+    Ok((before, if closes { Arc::new(learned.closing()) } else { learned }))
+}
+
+/// Asks in one piece, on a connection that was begun, and returns what is answered.
+///
+/// # Errors
+///
+/// As [`learn`], but that one answer differs from no other.
+pub fn answer_to(
+    setup: &Setup,
+    wire: &mut Wire<'_>,
+    exchange: &Arc<LearnedExchange>,
+    protocol: &Learned,
+) -> Judged<Vec<u8>> {
+    sample(setup, wire, exchange, protocol).map(|sample| sample.answer)
 }
 
 /// What was sent of an exchange, and what was answered.

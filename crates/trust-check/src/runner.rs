@@ -28,7 +28,7 @@ use crate::hint::{self, With};
 use crate::learning;
 use crate::outcome::{CaseOutcome, Tries};
 use crate::runner::refused::{Refusals, RunningCase};
-use crate::setup::Setup;
+use crate::setup::{Setup, Unlearned};
 use crate::transcript::{Log, Transcript};
 use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
@@ -135,8 +135,12 @@ pub fn run(
     if let Some(protocol) = &setup.exchanges {
         let transcript = Transcript::default();
         match run.attend(|| learning::learn(setup, protocol, &transcript))? {
-            Ok(learned) => setup.exchanges = Some(learned),
-            Err(why) => setup.unlearned = Some((why, transcript)),
+            Ok((learned, failure)) => {
+                setup.exchanges = Some(learned);
+                let unlearned = failure.map(|why| Unlearned { why, transcript, is_all: false });
+                setup.unlearned = unlearned;
+            }
+            Err(why) => setup.unlearned = Some(Unlearned { why, transcript, is_all: true }),
         }
     }
     run.run_all(setup, &[first], 1)?;
@@ -144,6 +148,8 @@ pub fn run(
     // What is wrong with one message need not be wrong with others.
     let with = if run.deaths().is_empty() { With::Half } else { With::Nothing };
     let is_echo = setup.exchanges.is_none();
+    // Nor need it be with other exchanges.
+    run.serves |= setup.unlearned.as_ref().is_some_and(|it| !it.is_all);
     run.serves = run.serves || (is_echo && run.attend(|| hint::is_served(setup, with))?);
     if setup.max_clients == Some(1) {
         setup.one_at_a_time = true;

@@ -37,8 +37,8 @@ pub struct Setup {
     pub left_out: Vec<LeftOut>,
     /// What it is asked and answers; `None`: it sends every message back.
     pub exchanges: Option<Learned>,
-    /// Why it is not known what it answers, and what went over the wires to find out.
-    pub unlearned: Option<(Verdict, Transcript)>,
+    /// What of it could not be learned.
+    pub unlearned: Option<Unlearned>,
     /// The longest payload that it takes, in bytes; [`NO_LIMIT`] if it takes any.
     pub max_frame: u64,
     /// Its timeout for silent clients, if the user said so: cases about time judge only then.
@@ -62,6 +62,17 @@ pub struct Setup {
     pub rate: ConnectionPacer,
     /// Readable once the run is to end.
     pub stop: OwnedFd,
+}
+
+/// Exchanges that are not answered as they should be when they are sent in one piece.
+#[derive(Debug)]
+pub struct Unlearned {
+    /// What is wrong with them.
+    pub why: Verdict,
+    /// What went over the wires to find out.
+    pub transcript: Transcript,
+    /// Whether no exchange is left to try cases with.
+    pub is_all: bool,
 }
 
 /// Cases that are not tried.

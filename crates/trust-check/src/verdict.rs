@@ -113,6 +113,18 @@ impl Verdict {
         }
     }
 
+    /// The same with more words at the end of what happened.
+    #[must_use]
+    pub fn followed_by(self, more: &str) -> Verdict {
+        match self {
+            Verdict::Fail(finding) => {
+                Verdict::Fail(Finding { got: finding.got.clone() + more, ..finding })
+            }
+            Verdict::Inconclusive(why) => Verdict::Inconclusive(why + more),
+            other => other,
+        }
+    }
+
     /// What could not be shown.
     pub fn inconclusive(why: impl Into<String>) -> Verdict {
         Verdict::Inconclusive(why.into())

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use crate::allowance;
 use crate::case::{Case, ONE_EXCHANGE};
 use crate::exchange::learned::{Learned, LearnedExchange};
+use crate::runner::FIRST;
+use crate::setup::Unlearned;
 use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Verdict};
 
@@ -25,7 +27,9 @@ pub(super) fn judge<'s>(
     learned: &Learned,
     case: &'static Case,
 ) -> (CaseTrial<'s>, Verdict) {
-    if let Some((why, transcript)) = &trial.setup.unlearned {
+    if let Some(Unlearned { why, transcript, is_all }) = &trial.setup.unlearned
+        && (*is_all || case.id == FIRST)
+    {
         return (trial.with_transcript(transcript), why.clone());
     }
     let mut judged = None;
@@ -40,7 +44,8 @@ pub(super) fn judge<'s>(
         let verdict = allowance::judge(case, &learned.protocol.allow, verdict);
         judged = Some(match judged {
             Some(before) if weight(&before) >= weight(&verdict) => before,
-            _ => named(verdict, &name, learned.exchanges.len()),
+            _ if is_about_bytes(case) => named(verdict, &name, learned.exchanges.len()),
+            _ => verdict,
         });
         if judged.as_ref().is_some_and(|judged| matches!(judged, Verdict::Fail(_))) {
             break;

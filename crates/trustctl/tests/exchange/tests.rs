@@ -25,6 +25,7 @@ pub(crate) const TESTS: &[Named] = tests![
     answers_that_differ_each_time_are_inconclusive,
     a_server_that_changes_meanwhile_is_not_accused,
     a_server_that_answers_nothing_is_told,
+    an_exchange_that_is_not_answered_as_wanted_fails_alone,
     a_server_that_expects_tls_is_told,
     a_server_that_wants_a_login_is_not_accused,
     one_request_is_enough,
@@ -35,7 +36,7 @@ pub(crate) const TESTS: &[Named] = tests![
     reports_are_put_side_by_side,
 ];
 
-const NO_WAIT: &str = "--patience=1";
+pub(crate) const NO_WAIT: &str = "--patience=1";
 
 /// A protocol of lines, without anything that is allowed.
 const LINES: &str = r#"
@@ -55,7 +56,7 @@ want = '! refused\n'
 "#;
 
 /// Runs a check with that exchange file on a server of this kind.
-fn check(kind: &str, file: &str, flags: &[&str]) -> Finished {
+pub(crate) fn check(kind: &str, file: &str, flags: &[&str]) -> Finished {
     let files = Files::new();
     let path = files.write("exchange.toml", file);
     check_with(kind, &[&["--exchange", &path], flags].concat())
@@ -74,12 +75,12 @@ fn report(kind: &str, file: &str, flags: &[&str]) -> CheckReport {
 }
 
 #[track_caller]
-fn case<'r>(report: &'r CheckReport, id: &str) -> &'r CaseReport {
+pub(crate) fn case<'r>(report: &'r CheckReport, id: &str) -> &'r CaseReport {
     report.cases.iter().find(|case| case.about.id == id).expect("a case")
 }
 
 /// Those that failed, warned or were inconclusive.
-fn odd(report: &CheckReport) -> Vec<&str> {
+pub(crate) fn odd(report: &CheckReport) -> Vec<&str> {
     let is_odd = |case: &&CaseReport| {
         matches!(case.verdict, VerdictName::Fail | VerdictName::Warn | VerdictName::Inconclusive)
     };
@@ -252,6 +253,23 @@ fn a_server_that_answers_nothing_is_told() {
     assert!(!first.transcript.is_empty());
     assert_eq!(report.counts.fail, 1);
     assert_eq!(report.exit, 1);
+}
+
+fn an_exchange_that_is_not_answered_as_wanted_fails_alone() {
+    for (first, second) in [("odd", "hello"), ("hello", "odd")] {
+        let exchange =
+            |name: &str| format!("[[exchange]]\nname = '{name}'\nsend = \"{name}\\n\"\n");
+        let file = format!("[message]\nend = 'line'\n{}{}", exchange(first), exchange(second));
+        let file = file.replace("send = \"odd\\n\"", "send = \"odd\\n\"\nwant = \"EVEN\\n\"");
+        let report = report("right", &file, &["--case", "framing/*,partial/*,half-close/*"]);
+        assert_eq!(odd(&report), ["framing/1"], "{:?}", report.cases);
+        assert!(report.counts.pass >= 8, "{:?}", report.counts);
+        let got = case(&report, "framing/1").got.as_deref();
+        let expected = "another answer came: it is 'ODD\\n', and should be 'EVEN\\n'; the other \
+                        cases are tried without odd";
+        assert_eq!(got, Some(expected));
+        assert_eq!(report.exit, 1);
+    }
 }
 
 fn a_server_that_expects_tls_is_told() {
