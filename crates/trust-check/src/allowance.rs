@@ -33,10 +33,14 @@ fn concerns(allowed: Allowed, case: &Case) -> bool {
                     | "half-close/6"
                     | "recovery/1"
                     | "recovery/2"
+                    | "effect/1"
+                    | "effect/2"
             )
         }
         Allowed::Early => case.id == "partial/10",
-        Allowed::Pieces => case.group() == "partial",
+        Allowed::Pieces => {
+            case.group() == "partial" || matches!(case.id, "recovery/7" | "recovery/12")
+        }
         Allowed::Pipelining => {
             case.group() == "pipelining"
                 || matches!(

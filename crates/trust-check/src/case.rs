@@ -2,6 +2,7 @@
 
 use trust_cli::framing::Framing;
 
+use crate::exchange::learned::Learned;
 use crate::setup::Setup;
 use crate::trial::CaseTrial;
 use crate::verdict::Judged;
@@ -38,6 +39,22 @@ pub enum Needs {
     Length,
     /// One whose process can be watched (`--pid`, `--command`).
     Process,
+    /// One of whose state it is known how it changes, and how it is read.
+    Effect,
+    /// One that speaks first.
+    Greeting,
+    /// One of which it is known how a connection is upgraded.
+    Upgrade,
+    /// One that expects a PROXY header.
+    Preface,
+}
+
+impl Needs {
+    /// Whether such a case is tried only where the user has told something: what changes the state,
+    /// that the server speaks first, what upgrades a connection, or that it expects a PROXY header.
+    pub const fn is_told(self) -> bool {
+        matches!(self, Needs::Effect | Needs::Greeting | Needs::Upgrade | Needs::Preface)
+    }
 }
 
 /// How a case goes together with others.
@@ -63,6 +80,7 @@ pub const TCP_ALONE: &[(&str, &str)] = &[
     ("closing/8", A_RST),
     ("closing/9", A_RST),
     ("closing/12", A_RST),
+    ("effect/2", A_RST),
     ("timing/6", "Nagle's algorithm needs TCP"),
     ("timing/7", A_RST),
     ("resources/4", "CLOSE_WAIT needs TCP"),
@@ -112,6 +130,13 @@ pub const ONE_EXCHANGE: &[&str] = &[
     "closing/3",
     "closing/9",
     "closing/10",
+    "effect/1",
+    "effect/2",
+    "greeting/1",
+    "greeting/2",
+    "upgrade/1",
+    "upgrade/2",
+    "upgrade/3",
     "limits/4",
     "limits/5",
     "timing/3",
@@ -163,27 +188,40 @@ impl Case {
         if needs_several && setup.one_at_a_time {
             return Some("the server serves one client at a time");
         }
-        if let Some(learned) = &setup.exchanges {
-            let is_echo_alone = ECHO_ALONE.contains(&self.id);
-            let can_be_repeated = learned.exchanges.iter().any(|it| it.is_repeatable());
-            match self.needs {
-                _ if is_echo_alone => return Some("needs a server that sends everything back"),
-                Needs::Process if !is_watched => return Some("needs --pid or --command"),
-                _ if !can_be_repeated && !ONE_EXCHANGE.contains(&self.id) => {
-                    return Some("no exchange can be repeated on a connection");
-                }
-                _ => return None,
-            }
+        if let Some(missing) = self.missing(setup, is_watched) {
+            return Some(missing);
         }
-        match (self.needs, &setup.framing) {
-            (Needs::Process, _) if !is_watched => Some("needs --pid or --command"),
-            (Needs::Anything | Needs::Process, _)
-            | (Needs::Messages, Framing::Length(_) | Framing::Line)
-            | (Needs::Length, Framing::Length(_)) => None,
-            (Needs::Messages, Framing::Raw) => Some("raw bytes have no messages"),
-            (Needs::Length, Framing::Raw | Framing::Line) => {
-                Some("this framing has no length field")
-            }
+        let learned = setup.exchanges.as_ref()?;
+        let can_be_repeated = learned.exchanges.iter().any(|it| it.is_repeatable());
+        match ECHO_ALONE.contains(&self.id) {
+            true => Some("needs a server that sends everything back"),
+            false if can_be_repeated || ONE_EXCHANGE.contains(&self.id) => None,
+            false => Some("no exchange can be repeated on a connection"),
         }
+    }
+
+    /// What it needs and this server does not have, or nothing is known of.
+    fn missing(&self, setup: &Setup, is_watched: bool) -> Option<&'static str> {
+        let learned = setup.exchanges.as_ref();
+        let is_there = match self.needs {
+            Needs::Anything => true,
+            Needs::Messages => learned.is_some() || setup.framing != Framing::Raw,
+            Needs::Length => learned.is_some() || matches!(setup.framing, Framing::Length(_)),
+            Needs::Process => is_watched,
+            Needs::Effect => learned.is_some_and(|it| it.protocol.effect.is_some()),
+            Needs::Greeting => learned.is_some_and(Learned::is_greeted),
+            Needs::Upgrade => learned.is_some_and(|it| it.protocol.upgrade.is_some()),
+            Needs::Preface => setup.preface.is_some(),
+        };
+        (!is_there).then_some(match self.needs {
+            Needs::Anything => "",
+            Needs::Messages => "raw bytes have no messages",
+            Needs::Length => "this framing has no length field",
+            Needs::Process => "needs --pid or --command",
+            Needs::Effect => "needs [effect] in an exchange file",
+            Needs::Greeting => "needs a server that speaks first",
+            Needs::Upgrade => "needs [upgrade] in an exchange file",
+            Needs::Preface => "needs --send-proxy",
+        })
     }
 }

@@ -62,7 +62,7 @@ const IDLE: [&str; 5] = ["timing/1", "timing/2", "timing/3", "timing/7", "timing
 const EMPTY: [&str; 4] = ["framing/2", "framing/13", "pipelining/4", "pipelining/5"];
 
 /// Cases in which a request comes in pieces.
-const IN_PIECES: [&str; 11] = [
+const IN_PIECES: [&str; 12] = [
     "partial/1",
     "partial/2",
     "partial/4",
@@ -74,6 +74,7 @@ const IN_PIECES: [&str; 11] = [
     "pipelining/3",
     "timing/4",
     "recovery/7",
+    "recovery/12",
 ];
 
 /// Cases in which several requests, or one and a part of another, come together.

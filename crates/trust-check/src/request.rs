@@ -71,6 +71,14 @@ impl Request {
         }
     }
 
+    /// Whether its bytes are not to be shown.
+    pub fn is_secret(&self) -> bool {
+        match &self.answer {
+            Answer::Echo => false,
+            Answer::Learned(exchange, _) => exchange.is_secret(),
+        }
+    }
+
     fn check(&self, got: &[u8], is_over: bool) -> Checked {
         match &self.answer {
             Answer::Echo if got.starts_with(&self.bytes) => Checked::Right(self.bytes.len()),

@@ -93,6 +93,16 @@ impl<'s> CaseTrial<'s> {
         Wire::connect(self.setup, self.connections, &self.transcript)
     }
 
+    /// A new connection on which not even the preface was sent, and that preface.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::connect`].
+    pub fn connect_before_preface(&mut self) -> Judged<(Wire<'s>, Vec<u8>)> {
+        self.connections += 1;
+        Wire::connect_before_preface(self.setup, self.connections, &self.transcript)
+    }
+
     /// Reserves numbers for `count` connections that threads of the case will make with
     /// [`CaseTrial::connect_as`].
     pub fn reserve(&mut self, count: usize) -> Range<u32> {
@@ -150,6 +160,28 @@ impl<'s> CaseTrial<'s> {
         let exchange = &self.exchanges[self.drawn % self.exchanges.len()];
         self.drawn += 1;
         Request::copy_of(exchange, learned)
+    }
+
+    /// What a server that speaks first says, before anything is sent.
+    ///
+    /// # Errors
+    ///
+    /// Skipped if it does not.
+    pub fn greeting(&self) -> Judged<Request> {
+        let greeting = self.setup.exchanges.as_ref().and_then(|learned| {
+            let mut said = learned.before.iter().take(1).chain(&learned.exchanges);
+            Some(Request::copy_of(said.find(|exchange| exchange.is_greeting())?, learned))
+        });
+        greeting.ok_or_else(|| Verdict::skipped("the server does not speak first"))
+    }
+
+    /// The first request of a connection, after the greeting if there is one.
+    pub fn first_request(&mut self) -> Request {
+        let first = self.setup.exchanges.as_ref().and_then(|learned| {
+            let first = learned.before.iter().find(|exchange| !exchange.is_greeting())?;
+            Some(Request::copy_of(first, learned))
+        });
+        first.unwrap_or_else(|| self.message(32))
     }
 
     /// A message whose answer is left unread.

@@ -144,6 +144,22 @@ impl<'s> Wire<'s> {
         Wire::begin(setup, number, transcript, PathKind::AsItIs, None)
     }
 
+    /// The same, with the preface that the others have sent, to be sent with what follows it; none
+    /// if they have none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::connect`].
+    pub fn connect_before_preface(
+        setup: &'s Setup,
+        number: u32,
+        transcript: &Transcript,
+    ) -> Judged<(Wire<'s>, Vec<u8>)> {
+        let wire = Wire::connect_without_preface(setup, number, transcript)?;
+        let header = setup.preface.as_ref().map(|preface| wire.stream.preface_header(preface));
+        Ok((wire, header.map_or_else(Vec::new, |header| header.to_vec())))
+    }
+
     /// The same over a path that may be made narrow.
     ///
     /// # Errors
@@ -220,21 +236,50 @@ impl<'s> Wire<'s> {
     ///
     /// As [`Wire::send`] and [`Wire::expect_answers`].
     pub fn exchange_beginning(&mut self) -> Judged<()> {
+        self.exchange_beginning_from(0)
+    }
+
+    /// The same without the first of these exchanges.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::exchange_beginning`].
+    pub fn exchange_beginning_from(&mut self, first: usize) -> Judged<()> {
         let Some(learned) = &self.setup.exchanges else { return Ok(()) };
-        for exchange in &learned.before {
+        for exchange in learned.before.iter().skip(first) {
             let message = Request::copy_of(exchange, learned);
-            self.sending_secret(exchange.is_secret(), |wire| wire.send(&message.bytes))?;
+            self.send_request(&message)?;
             let sent = self.delivery.clone();
-            if message.bytes.is_empty() && self.setup.is_tcp() {
-                // As long as its accept queue is full, a server that speaks first does not know of
-                // us, and no byte of ours shows it.
-                self.wait(PollFlags::IN, ADMISSION_MAX.min(self.patience))?;
+            if exchange.is_greeting() {
+                self.await_greeting()?;
             }
             self.expect_answers(&[&message])?;
             self.delivery = sent;
             self.delivery.end_beginning();
         }
         Ok(())
+    }
+
+    /// Waits for a byte of a server that speaks first. As long as its accept queue is full it does
+    /// not know of us, and no byte of ours shows it.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn await_greeting(&self) -> Judged<()> {
+        if self.setup.is_tcp() {
+            self.wait(PollFlags::IN, ADMISSION_MAX.min(self.patience))?;
+        }
+        Ok(())
+    }
+
+    /// Sends a request, whose bytes are not shown if they are secret.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::send`].
+    pub fn send_request(&mut self, request: &Request) -> Judged<()> {
+        self.sending_secret(request.is_secret(), |wire| wire.send(&request.bytes))
     }
 
     /// Sends all of it; the server has to take it within the patience.

@@ -273,7 +273,7 @@ fn reset_with_answers_owed(trial: &mut CaseTrial<'_>) -> Judged {
 
 fn reset_before_accept(trial: &mut CaseTrial<'_>) -> Judged {
     for _ in 0..HASTY_CLIENTS {
-        trial.connect()?.reset();
+        trial.connect_alone()?.reset();
     }
     trial.pause(trial.setup.settle)?;
     trial.expect_service("clients that connected and reset at once")?;
@@ -282,7 +282,7 @@ fn reset_before_accept(trial: &mut CaseTrial<'_>) -> Judged {
 
 fn close_at_once(trial: &mut CaseTrial<'_>) -> Judged {
     for _ in 0..HASTY_CLIENTS {
-        trial.connect()?.close_at_once();
+        trial.connect_alone()?.close_at_once();
     }
     trial.pause(trial.setup.settle)?;
     trial.expect_service("clients that connected and closed at once")?;

@@ -1,7 +1,10 @@
 //! The cases, a file a group. An id never changes and is never used again.
 
 pub mod closing;
+mod cuts;
+pub mod effect;
 pub mod framing;
+pub mod greeting;
 pub mod half_close;
 pub mod limits;
 pub mod partial;
@@ -9,6 +12,7 @@ pub mod pipelining;
 pub mod recovery;
 pub mod resources;
 pub mod timing;
+pub mod upgrade;
 
 use crate::case::Case;
 
@@ -24,11 +28,13 @@ pub const SLOW: &[&str] = &[
     "pipelining/9",
     "pipelining/14",
     "closing/8",
+    "effect/2",
     "recovery/3",
     "recovery/5",
     "recovery/6",
     "recovery/8",
     "recovery/10",
+    "recovery/11",
 ];
 
 /// What the cases of a group do to a server, with one exchange.
@@ -43,12 +49,15 @@ pub struct Effort {
 }
 
 /// The effort of each group, as counted from transcripts and rounded up.
-const EFFORTS: [(&str, [usize; 3]); 8] = [
+const EFFORTS: [(&str, [usize; 3]); 11] = [
     ("framing", [12, 0, 2]),
     ("partial", [100, 0, 100]),
     ("pipelining", [10, 0, 2]),
     ("closing", [60, 25, 5]),
     ("half-close", [10, 0, 2]),
+    ("effect", [160, 32, 64]),
+    ("greeting", [5, 0, 0]),
+    ("upgrade", [8, 0, 1]),
     ("limits", [300, 0, 20]),
     ("timing", [40, 4, 20]),
     ("recovery", [250, 50, 50]),
@@ -60,7 +69,8 @@ pub fn effort<'c>(cases: impl Iterator<Item = &'c Case> + Clone, exchanges: usiz
     let mut all = Effort { connections: 3 * exchanges, ..Effort::default() };
     for (group, [connections, resets, pieces]) in EFFORTS {
         if cases.clone().any(|case| case.group() == group) {
-            let is_about_bytes = !matches!(group, "limits" | "timing" | "recovery");
+            let is_about_bytes =
+                matches!(group, "framing" | "partial" | "pipelining" | "closing" | "half-close");
             let times = if is_about_bytes { exchanges } else { 1 };
             all.connections += times * connections;
             all.resets += times * resets;
@@ -81,6 +91,9 @@ pub const GROUPS: &[&[Case]] = &[
     pipelining::CASES,
     closing::CASES,
     half_close::CASES,
+    effect::CASES,
+    greeting::CASES,
+    upgrade::CASES,
     limits::CASES,
     timing::CASES,
     recovery::CASES,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use trust_cli::framing::Framing;
 use trust_cli::text::seconds;
 
+use super::cuts::cuts_at_most;
 use crate::case::{Case, Isolation, Needs};
 use crate::setup::Setup;
 use crate::trial::CaseTrial;
@@ -385,14 +386,4 @@ fn long_pause(setup: &Setup) -> Duration {
 /// Every place, or [`CUTS_MAX`] of them with the first and the last.
 fn cuts(places: Range<usize>) -> impl Iterator<Item = usize> {
     cuts_at_most(CUTS_MAX, places)
-}
-
-/// Every place, or as many of them as that.
-fn cuts_at_most(most: usize, places: Range<usize>) -> impl Iterator<Item = usize> {
-    let count = places.len().clamp(2, most);
-    let (first, span) = (places.start, places.len().saturating_sub(1));
-    let all = places.len() <= most;
-    let spread =
-        move |index: usize| if all { first + index } else { first + index * span / (count - 1) };
-    (0..count.min(places.len())).map(spread)
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use trust_cli::text::seconds;
 
 use crate::case::{Case, Isolation, Needs};
+use crate::exchange::learned::Learned;
 use crate::request::{Request, concat};
 use crate::setup::CONNECT_SLOW;
 use crate::trial::CaseTrial;
@@ -149,7 +150,35 @@ pub const CASES: &[Case] = &[
         isolation: Isolation::Several,
         run: two_do_not_read,
     },
+    Case {
+        id: "recovery/11",
+        title: "clients that leave before their answers, each followed by another one",
+        requirement: "An answer goes to the client that asked, or to none",
+        source: "close(2); RFC 9293, 3.5.2",
+        bug: "the answer for a client that has left goes to the next one: by a reused descriptor, \
+              or a connection behind a proxy that others use after it",
+        needs: Needs::Anything,
+        isolation: Isolation::Several,
+        run: followed_by_others,
+    },
+    Case {
+        id: "recovery/12",
+        title: "clients whose messages come in pieces, in turn",
+        requirement: "State of a connection begins and ends with it",
+        source: "RFC 9293, 3.5.2; docs/PROTOCOL.md",
+        bug: "pieces of several clients meet in one buffer, or the answer goes to the client whose \
+              piece came last",
+        needs: Needs::Messages,
+        isolation: Isolation::Several,
+        run: pieces_in_turn,
+    },
 ];
+
+/// Clients that leave before their answers, one after the other, beside one that is silent.
+const FOLLOWED: usize = 20;
+
+/// Clients whose pieces come in turn.
+const IN_TURN: usize = 3;
 
 /// Bytes of a message of a client that does not read.
 const UNREAD_MESSAGE_BYTES: u64 = 16 * 1024;
@@ -266,7 +295,7 @@ fn concurrent(trial: &mut CaseTrial<'_>) -> Judged {
             seconds(CONNECT_SLOW),
             (count as u64).saturating_sub(slow)
         ))),
-        0 => Ok(Verdict::Pass),
+        0 => Ok(could_be_told_apart(trial)),
         _ if turned_away + 1 >= count || trial.setup.max_clients.is_some() => {
             Err(Verdict::fail_by(
                 Evidence::Refusal { beside: count as u64 },
@@ -396,4 +425,63 @@ fn two_do_not_read(trial: &mut CaseTrial<'_>) -> Judged {
         running.into_iter().try_for_each(|client| client.join().expect("a client does not panic"))
     })?;
     Ok(Verdict::Pass)
+}
+
+fn followed_by_others(trial: &mut CaseTrial<'_>) -> Judged {
+    for number in 0..FOLLOWED {
+        let [first, second] = [trial.message(200), trial.message(100)];
+        let has_room = trial.setup.together(3) == 3;
+        let mut silent = if has_room { Some(trial.connect()?) } else { None };
+        let mut gone = trial.connect()?;
+        gone.try_send(&first.bytes, trial.setup.settle)?;
+        match number % 3 {
+            0 => gone.reset(),
+            1 => gone.close_at_once(),
+            // The server is to have answered, and nothing of it was read.
+            _ => {
+                trial.pause(trial.setup.settle / 4)?;
+                gone.reset();
+            }
+        }
+        let mut next = trial.connect()?;
+        next.send(&second.bytes)?;
+        next.expect_answers(&[&second])?;
+        next.expect_nothing_else()?;
+        if let Some(silent) = &mut silent {
+            silent.expect_nothing_else()?;
+        }
+    }
+    Ok(could_be_told_apart(trial))
+}
+
+fn pieces_in_turn(trial: &mut CaseTrial<'_>) -> Judged {
+    let count = trial.setup.together(IN_TURN);
+    let messages: Vec<Request> = (0..count).map(|_| trial.message(120)).collect();
+    let mut wires = vec![];
+    for message in &messages {
+        let mut wire = trial.connect()?;
+        let _ = wire.send_piece(&message.bytes[..message.bytes.len() / 2])?;
+        wires.push(wire);
+    }
+    // The last of them first.
+    for (wire, message) in wires.iter_mut().zip(&messages).rev() {
+        wire.send(&message.bytes[message.bytes.len() / 2..])?;
+        wire.expect_answers(&[message])?;
+    }
+    for wire in &mut wires {
+        wire.expect_nothing_else()?;
+    }
+    Ok(could_be_told_apart(trial))
+}
+
+/// What it says that every client was answered: little, where all answers are alike.
+fn could_be_told_apart(trial: &CaseTrial<'_>) -> Verdict {
+    match trial.setup.exchanges.as_ref().is_none_or(Learned::are_told_apart) {
+        true => Verdict::Pass,
+        false => Verdict::Info(
+            "all were answered; the answers are alike, so that one in another's place would not \
+             show"
+                .to_owned(),
+        ),
+    }
 }

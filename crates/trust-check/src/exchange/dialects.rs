@@ -29,8 +29,8 @@ macro_rules! dialect {
 /// All of them.
 pub const DIALECTS: &[Dialect] = &[
     dialect!("dns", "DNS over TCP: questions about localhost"),
-    dialect!("redis", "Redis, RESP2: PING, ECHO, GET"),
-    dialect!("memcached", "memcached: get and set of one key"),
+    dialect!("redis", "Redis, RESP2: PING, ECHO, GET, and SET of one key"),
+    dialect!("memcached", "memcached: get and set of two keys"),
     dialect!("http", "HTTP/1.1: GET and HEAD of a path"),
     dialect!("smtp", "SMTP up to EHLO: NOOP, RSET, VRFY, QUIT"),
     dialect!("ftp", "FTP before a login: NOOP, SYST, FEAT, QUIT"),

@@ -46,6 +46,9 @@
 //!
 //! `[[before]]` is sent whole at the beginning of each connection; without a `send` the server
 //! speaks first. `[[exchange]]` is what is tried. `[refused]` is a request that has to be refused.
+//! `[effect]` is a request of which each copy changes the state of the server, and `[effect.read]`
+//! one whose answer shows that state. `[upgrade]` is a request after which the connection speaks
+//! another protocol.
 //!
 //! | key | value |
 //! |---|---|
@@ -59,16 +62,27 @@
 //! | `once = true` | it can come once per connection; in `[[exchange]]` alone |
 //! | `closes = true` | the server closes the connection after the answer; in `[[exchange]]` alone |
 //!
-//! With `[message]`, what is sent and wanted has to be whole messages, except in `[refused]`. In
-//! `want_hex`, `??` is any byte, and `..` any bytes, even none.
+//! With `[message]`, what is sent and wanted has to be whole messages, except in `[refused]` and
+//! `[upgrade]`. In `want_hex`, `??` is any byte, and `..` any bytes, even none.
+//!
+//! `[upgrade]` has keys of its own beside `send`:
+//!
+//! | key | value |
+//! |---|---|
+//! | `to` | `"tls"`, or the name of another protocol |
+//! | `want` | a pattern: the whole answer of a server that accepts |
+//! | `after`, `after_hex` | what is sent in the same segment, after the request |
+//! | `first = true` | it is the first request of a connection, before `[[before]]` |
 
 mod allow;
+mod effect;
 mod exchanges;
 mod fields;
 mod message;
 mod nearest;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 mod whole;
 
 use std::ffi::OsStr;
@@ -104,7 +118,8 @@ const LINE_CHARACTERS_MAX: usize = 200;
 /// The most exchanges to warm up with.
 const WARM_UP_MAX: i64 = 1000;
 
-const KEYS: &[&str] = &["name", "warm_up", "message", "allow", "before", "exchange", "refused"];
+const KEYS: &[&str] =
+    &["name", "warm_up", "message", "allow", "before", "exchange", "refused", "effect", "upgrade"];
 
 /// Reads an exchange file, and the files that it names.
 ///
@@ -176,6 +191,8 @@ fn read_text(text: &str, file: &str, read_file: ReadFile<'_>) -> Result<Protocol
         Some(table) => Some(reader.refused(&table)?),
         None => None,
     };
+    let effect = effect::read(&fields, &messages, &reader)?;
+    let upgrade = upgrade::read(&fields, &reader)?;
     let file_stem = || Path::new(file).file_stem().and_then(OsStr::to_str).unwrap_or(file);
     Ok(Protocol {
         name: one_line(&fields, "name")?.unwrap_or_else(file_stem).to_owned(),
@@ -189,6 +206,8 @@ fn read_text(text: &str, file: &str, read_file: ReadFile<'_>) -> Result<Protocol
         before,
         exchanges,
         refused,
+        effect,
+        upgrade,
         warm_up: warm_up(&fields)?,
     })
 }

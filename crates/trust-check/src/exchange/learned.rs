@@ -69,6 +69,11 @@ impl Learned {
         Learned { protocol: self.protocol.clone(), before, exchanges, copies }
     }
 
+    /// Another exchange of the protocol, of which no answer is known.
+    pub fn unanswered(&self, exchange: &Exchange) -> Arc<LearnedExchange> {
+        Arc::new(LearnedExchange::new(&self.protocol, exchange.clone()))
+    }
+
     /// Those that can come again on the same connection, and after others.
     pub fn repeatable(&self) -> Vec<Arc<LearnedExchange>> {
         self.exchanges.iter().filter(|exchange| exchange.is_repeatable()).cloned().collect()
@@ -83,7 +88,24 @@ impl Learned {
     /// Whether the server says something before it is asked, and that is one of the exchanges to
     /// try.
     pub fn has_greeting(&self) -> bool {
-        self.exchanges.iter().any(|exchange| exchange.exchange.send.is_empty())
+        self.exchanges.iter().any(|exchange| exchange.is_greeting())
+    }
+
+    /// Whether the server says something before it is asked.
+    pub fn is_greeted(&self) -> bool {
+        self.has_greeting() || self.before.first().is_some_and(|first| first.is_greeting())
+    }
+
+    /// Whether the answers to copies of the exchanges show which copy they are for: they have an id
+    /// or a number, or there are several.
+    pub fn are_told_apart(&self) -> bool {
+        let answers = self.usual();
+        let has_own = |it: &Arc<LearnedExchange>| {
+            let has_number = matches!(&it.exchange.want, Some(Want::Bytes(it)) if it.has_number());
+            it.id.is_some() || has_number
+        };
+        let kept = |it: &Arc<LearnedExchange>| it.kept(&it.first);
+        answers.iter().all(has_own) || answers.iter().any(|it| kept(it) != kept(&answers[0]))
     }
 
     /// Whether something of what is cut and repeated is not to be shown: then nothing is.
@@ -124,12 +146,17 @@ impl Learned {
         self.protocol.allow.iter().find(is_it)
     }
 
-    /// Length of the first request in these bytes: of all of them where no end is known.
+    /// Length of the first request in these bytes: of all of them where no end is known. The first
+    /// request of a connection may be unlike the others.
     pub fn first_request_len(&self, bytes: &[u8]) -> usize {
-        match self.protocol.request_end.as_ref().map(|end| end.find(bytes, None)) {
-            Some(Found::End(len)) => len,
-            _ => bytes.len(),
-        }
+        let is_first = self.before.iter().all(|before| before.is_greeting());
+        let first_end = self.protocol.first_request_end.as_ref().filter(|_| is_first);
+        let ends = [first_end, self.protocol.request_end.as_ref()].into_iter().flatten();
+        let mut lengths = ends.filter_map(|end| match end.find(bytes, None) {
+            Found::End(len) => Some(len),
+            _ => None,
+        });
+        lengths.next().unwrap_or(bytes.len())
     }
 
     /// The number of the next copy of an exchange.
@@ -194,6 +221,11 @@ impl LearnedExchange {
     /// For people.
     pub fn name(&self) -> &str {
         &self.exchange.name
+    }
+
+    /// Whether the server says it before it is asked.
+    pub fn is_greeting(&self) -> bool {
+        self.exchange.send.is_empty()
     }
 
     /// Whether it can come again on the same connection, and after others.
@@ -397,4 +429,30 @@ fn first_difference(expected: &[u8], got: &[u8], was: &str) -> Option<String> {
 pub fn shown(bytes: &[u8]) -> String {
     let more = if bytes.len() > SHOWN_MAX { "…" } else { "" };
     format!("'{}{more}'", bytes[..bytes.len().min(SHOWN_MAX)].escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::file;
+
+    #[test]
+    fn the_first_request_of_a_connection_may_end_otherwise() {
+        let message = "[message]\nlength = 'u32be'\noffset = 1\nadjust = -4\n\
+                       [message.request]\nfirst = { length = 'u32be+incl' }\n";
+        let startup = "send_hex = '00000008 61626364'\n";
+        let query = "[[exchange]]\nsend_hex = '51 00000004'\n";
+        let learned = |exchanges: String| {
+            let text = format!("{message}{exchanges}");
+            let no_file = |_: &str| Err("no file".to_owned());
+            Learned::new(file::parse(text.as_bytes(), "FILE", &no_file).unwrap())
+        };
+        let two = b"\0\0\0\x08abcdQ\0\0\0\x04";
+        let alone = learned(format!("[[exchange]]\nonce = true\n{startup}"));
+        assert_eq!(alone.first_request_len(two), 8);
+        assert_eq!(learned(query.to_owned()).first_request_len(&two[8..]), 5);
+        let after = learned(format!("[[before]]\n{startup}{query}"));
+        assert_eq!(after.first_request_len(&two[8..]), 5);
+        assert_eq!(after.first_request_len(b"Q\0\0"), 3);
+    }
 }

@@ -68,7 +68,13 @@ impl Pattern {
 
     /// Whether the bytes begin with a match, even with an empty one.
     pub fn is_at_start(&self, bytes: &[u8]) -> bool {
-        self.start.is_match(&as_text(bytes))
+        self.len_at_start(bytes).is_some()
+    }
+
+    /// How many bytes match at the start of these; `None` if they do not begin with a match.
+    pub fn len_at_start(&self, bytes: &[u8]) -> Option<usize> {
+        let text = as_text(bytes);
+        self.start.find(&text).map(|found| text[..found.end()].chars().count())
     }
 }
 

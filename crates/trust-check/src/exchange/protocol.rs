@@ -32,6 +32,10 @@ pub struct Protocol {
     pub exchanges: Vec<Exchange>,
     /// A request that has to be refused: the connection ends, perhaps after an answer.
     pub refused: Option<Exchange>,
+    /// What changes the state of the server, and what shows it.
+    pub effect: Option<Effect>,
+    /// A request after which the connection speaks another protocol.
+    pub upgrade: Option<Upgrade>,
     /// Whole exchanges after the start of the server, before its answers count.
     pub warm_up: u32,
 }
@@ -67,6 +71,8 @@ impl Protocol {
             before: vec![],
             exchanges: requests.into_iter().zip(1..).map(exchange).collect(),
             refused: None,
+            effect: None,
+            upgrade: None,
             warm_up: 0,
         }
     }
@@ -112,6 +118,39 @@ pub struct Exchange {
     pub closes: bool,
     /// Its bytes are not to be shown.
     pub secret: bool,
+}
+
+/// Two requests by which it is seen whether a request was executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// Each whole copy changes the state.
+    pub change: Exchange,
+    /// Its answer shows the state, and changes nothing.
+    pub read: Exchange,
+}
+
+/// A request after which the connection speaks another protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    /// That protocol.
+    pub to: UpgradeTo,
+    /// What is sent.
+    pub request: Exchange,
+    /// The answer of a server that accepts, up to its end.
+    pub accepted: Pattern,
+    /// What is sent right after the request, in the same segment.
+    pub after: Exchange,
+    /// It is the first request of a connection, before [`Protocol::before`].
+    pub is_first: bool,
+}
+
+/// What a connection is upgraded to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpgradeTo {
+    /// TLS: what is sent in plain text is no longer answered.
+    Tls,
+    /// Something else, by its name.
+    Other(String),
 }
 
 /// What has to come back.

@@ -7,7 +7,8 @@ use trust_wire::{CountedLine, MessageEnd};
 
 use crate::exchange::pattern::Pattern;
 use crate::exchange::protocol::{
-    Allowance, AllowedVerdict, AnswerEnd, Exchange, Instead, Protocol, Want,
+    Allowance, AllowedVerdict, AnswerEnd, Effect, Exchange, Instead, Protocol, Upgrade, UpgradeTo,
+    Want,
 };
 use crate::exchange::template::Template;
 
@@ -70,6 +71,15 @@ impl Draft {
             // Its want is a pattern, and that it ends the connection is not said.
             let plain = Exchange { once: false, closes: false, ..refused.clone() };
             of_exchange(&mut text, &plain, true);
+        }
+        if let Some(Effect { change, read }) = &protocol.effect {
+            for (name, exchange) in [("[effect]", change), ("[effect.read]", read)] {
+                table(&mut text, name, &[]);
+                of_exchange(&mut text, exchange, false);
+            }
+        }
+        if let Some(upgrade) = &protocol.upgrade {
+            of_upgrade(&mut text, upgrade);
         }
         text
     }
@@ -214,6 +224,22 @@ fn of_exchange(text: &mut String, exchange: &Exchange, is_refused: bool) {
     let flags = [("once", exchange.once), ("closes", exchange.closes), ("secret", exchange.secret)];
     for (name, _) in flags.iter().filter(|(_, is_on)| *is_on) {
         let _ = writeln!(text, "{name} = true");
+    }
+}
+
+fn of_upgrade(text: &mut String, upgrade: &Upgrade) {
+    let Upgrade { to, request, accepted, after, is_first } = upgrade;
+    table(text, "[upgrade]", &[]);
+    let to = match to {
+        UpgradeTo::Tls => "tls",
+        UpgradeTo::Other(name) => name,
+    };
+    let _ = writeln!(text, "to = {}", string(to));
+    text.push_str(&template("send", &request.send));
+    let _ = writeln!(text, "want = {}", of_pattern(accepted));
+    text.push_str(&template("after", &after.send));
+    if *is_first {
+        text.push_str("first = true\n");
     }
 }
 

@@ -68,6 +68,8 @@ pub(crate) enum Bug {
     OneSendAtATime,
     /// All connections put their answers into one shared buffer.
     OneAnswerBuffer,
+    /// The answer for a client whose connection broke goes to the next one.
+    LeavesAnAnswer,
     /// Nagle's algorithm is left enabled.
     DelaysSmallAnswers,
     /// Its timeout has another length.
@@ -312,14 +314,17 @@ impl Visit {
     /// Sends an answer.
     pub(crate) fn send(&self, mut stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
         let _sending = self.has(Bug::OneSendAtATime).then(|| lock(&SENDING));
-        let sent = match self.has(Bug::OneAnswerBuffer) {
-            false => stream.write_all(bytes),
-            true => {
+        let sent = match self.bug {
+            Some(Bug::OneAnswerBuffer | Bug::LeavesAnAnswer) => {
                 lock(&ANSWERS).extend_from_slice(bytes);
                 thread::sleep(HASTE);
+                if self.has(Bug::LeavesAnAnswer) && is_broken(stream) {
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
                 let all = std::mem::take(&mut *lock(&ANSWERS));
                 stream.write_all(&all)
             }
+            _ => stream.write_all(bytes),
         };
         if sent.is_err() && self.has(Bug::FailedSendIsFatal) {
             process::abort();
@@ -339,6 +344,11 @@ impl Visit {
             WORKING.fetch_sub(1, Ordering::SeqCst);
         }
     }
+}
+
+fn is_broken(stream: &TcpStream) -> bool {
+    let mut polled = [PollFd::new(stream, PollFlags::empty())];
+    poll(&mut polled, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|count| count > 0)
 }
 
 /// Makes closing send an RST (SO_LINGER with a time of zero, socket(7)).

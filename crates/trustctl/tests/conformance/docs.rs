@@ -16,7 +16,7 @@ pub(crate) fn check() {
 
 fn wrong_servers() -> String {
     let mut table = String::from("| case | must find these servers wrong |\n|---|---|\n");
-    for case in cases::all() {
+    for case in cases::all().filter(|case| !case.needs.is_told()) {
         let finds = |mutant: &&mutants::Mutant| mutant.must_be_found_by(case.id);
         let names: Vec<&str> = mutants::all().filter(finds).map(|mutant| mutant.name).collect();
         let _ = writeln!(table, "| `{}` | {} |", case.id, names.join(", "));

@@ -36,10 +36,11 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     conduct("leaves-a-part-to-the-next", LeavesAPart)
         .alone()
         .fails("closing/6 closing/7 recovery/1 recovery/8 recovery/9"),
-    conduct("has-one-buffer-for-parts", OnePartBuffer).alone().fails("recovery/7"),
+    conduct("has-one-buffer-for-parts", OnePartBuffer).alone().fails("recovery/7 recovery/12"),
     conduct("keeps-all-places", AllKeepTheirPlace(64)).alone().fails("recovery/5"),
     conduct("keeps-places-of-the-broken", BrokenKeepTheirPlace(16)).alone().fails("recovery/8"),
     conduct("mixes-answers", OneAnswerBuffer).alone().fails("recovery/6"),
+    conduct("leaves-an-answer-to-the-next", LeavesAnAnswer).alone().fails("recovery/11"),
 ];
 
 const fn conduct(name: &'static str, bug: Bug) -> Mutant {

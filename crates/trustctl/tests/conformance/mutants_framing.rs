@@ -81,7 +81,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         .fails("partial/3 partial/4 partial/6")
         .also(
             "framing/* partial/* pipelining/* closing/3 closing/13 half-close/3 \
-                half-close/5 limits/2 timing/3 timing/4 recovery/7 recovery/10 timing/11",
+                half-close/5 limits/2 timing/3 timing/4 recovery/7 recovery/10 recovery/12 \
+                timing/11",
         ),
     framing("drops-behind-completed", DropsBehindCompleted)
         .fails("partial/5 partial/6")
@@ -99,10 +100,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         .speaking("raw")
         .also("timing/4")
         .warns("partial/10"),
-    framing("line-is-a-receive", LineIsAReceive)
-        .tried_as("line")
-        .fails("partial/11")
-        .also("framing/* partial/* pipelining/* half-close/3 limits/2 timing/4 recovery/10"),
+    framing("line-is-a-receive", LineIsAReceive).tried_as("line").fails("partial/11").also(
+        "framing/* partial/* pipelining/* half-close/3 limits/2 timing/4 recovery/10 recovery/12",
+    ),
     framing("one-frame-a-receive", OneFrameAReceive).fails("pipelining/1 pipelining/2").also(
         "framing/16 partial/* pipelining/* timing/6 closing/4 half-close/2 \
                 half-close/3 half-close/4 recovery/6 closing/13 recovery/10",

@@ -10,6 +10,7 @@ mod json;
 mod propose_tests;
 mod server;
 mod tests;
+mod told_tests;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,6 +27,6 @@ fn main() -> ExitCode {
     {
         return server::run(kind, port);
     }
-    let tests = [tests::TESTS, propose_tests::TESTS];
+    let tests = [tests::TESTS, told_tests::TESTS, propose_tests::TESTS];
     SUITE.main(tests.concat().into_iter().map(Test::from).collect())
 }

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -74,6 +75,13 @@ fn named(kind: &str) -> Option<Kind> {
         ("tls-alone", Kind::TlsAlone),
         ("warms-up", Kind::WarmsUp),
         ("once", Kind::Once),
+        ("executes-early", Kind::ExecutesEarly),
+        ("waits-for-a-byte", Kind::WaitsForAByte),
+        ("drops-what-is-early", Kind::DropsWhatIsEarly),
+        ("goes-on-in-plain-text", Kind::GoesOnInPlainText),
+        ("drops-with-upgrade", Kind::DropsWithUpgrade),
+        ("proxied", Kind::Proxied),
+        ("drops-part-after-header", Kind::DropsPartAfterHeader),
     ];
     kinds.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind)
 }
@@ -125,10 +133,28 @@ enum Kind {
     WarmsUp,
     /// Right; a line can come once per connection.
     Once,
+    /// A line that sets something has its effect as it comes, byte by byte.
+    ExecutesEarly,
+    /// It greets after it has received something, or when the client before has sent something.
+    WaitsForAByte,
+    /// Right; what comes before its greeting is dropped.
+    DropsWhatIsEarly,
+    /// After it has accepted TLS it answers lines that it has received.
+    GoesOnInPlainText,
+    /// What has come with a request to upgrade is dropped.
+    DropsWithUpgrade,
+    /// Right; it expects a PROXY header of version 1.
+    Proxied,
+    /// The same, and a part of a line that comes with the header is dropped.
+    DropsPartAfterHeader,
 }
 
 /// A TLS alert: the handshake has failed.
 const ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
+
+/// What `set` has set, and held by a client that was not greeted.
+static STATE: Mutex<Vec<u8>> = Mutex::new(vec![]);
+static GREETING: Mutex<()> = Mutex::new(());
 
 static OPEN: AtomicU64 = AtomicU64::new(0);
 static ANSWERS: AtomicU64 = AtomicU64::new(0);
@@ -139,16 +165,25 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         return serve_out_of_order(stream);
     }
     let has_changed = CONNECTIONS.fetch_add(1, Ordering::SeqCst) >= CHANGES_AFTER;
-    let greets = matches!(kind, Kind::Greets | Kind::GreetsOneReceive);
+    let greets = matches!(
+        kind,
+        Kind::Greets | Kind::GreetsOneReceive | Kind::WaitsForAByte | Kind::DropsWhatIsEarly
+    );
     if greets {
-        stream.write_all(b"* welcome\n")?;
+        greet(&mut stream, kind)?;
     }
     let (mut answered, mut served) = (vec![], 0);
     let (mut kept, mut buffer, mut has_name) = (vec![], [0; LINE_MAX], !greets);
+    let mut received = match kind {
+        Kind::Proxied | Kind::DropsPartAfterHeader => header_received(&mut stream, kind)?,
+        _ => vec![],
+    };
     loop {
-        let count = stream.read(&mut buffer)?;
-        let received = &buffer[..count];
-        if count == 0 {
+        if received.is_empty() {
+            let count = stream.read(&mut buffer)?;
+            received.extend_from_slice(&buffer[..count]);
+        }
+        if received.is_empty() {
             match kind {
                 Kind::SaysGoodbye => stream.write_all(b"~ bye\n")?,
                 Kind::ExecutesCut if !kept.is_empty() => answer(&mut stream, kind, &kept)?,
@@ -161,13 +196,16 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
             let is_tls = received[0] == 0x16;
             return if is_tls { stream.write_all(&ALERT) } else { Ok(()) };
         }
-        kept.extend_from_slice(received);
+        kept.append(&mut received);
         if kept.len() > LINE_MAX {
             return stream.shutdown(Shutdown::Both);
         }
         if matches!(kind, Kind::OneReceive | Kind::GreetsOneReceive) {
             kept.retain(|byte| *byte != b'\n');
             kept.push(b'\n');
+        }
+        if let Some(early) = kept.strip_prefix(b"set ").filter(|_| kind == Kind::ExecutesEarly) {
+            *lock(&STATE) = early.to_vec();
         }
         if kind == Kind::AnswersBehind && !kept.ends_with(b"\n") {
             continue;
@@ -186,7 +224,20 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
             Kind::NoHalfClose if has_finished(&stream)? => return Ok(()),
             _ => {}
         }
-        for line in lines {
+        for (number, line) in lines.iter().cloned().enumerate() {
+            if line == b"tls" {
+                stream.write_all(b"+ go ahead\n")?;
+                if kind == Kind::GoesOnInPlainText {
+                    continue;
+                }
+                return closed_in_order(&mut stream, &mut buffer);
+            }
+            if line == b"dots" {
+                let after = lines[number + 1..].iter().map(|line| line.len() + 1).sum::<usize>();
+                let lost = kind == Kind::DropsWithUpgrade;
+                stream.write_all(b"+ dots\n")?;
+                return answer_dots(stream, if lost { 0 } else { after + kept.len() });
+            }
             if !has_name {
                 has_name = line.starts_with(b"name ");
                 let said: &[u8] = if has_name { b"* hello\n" } else { b"! who are you?\n" };
@@ -220,6 +271,63 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
             }
         }
     }
+}
+
+fn greet(stream: &mut TcpStream, kind: Kind) -> io::Result<()> {
+    match kind {
+        Kind::WaitsForAByte => {
+            let before = lock(&GREETING);
+            stream.write_all(b"* welcome\n")?;
+            stream.peek(&mut [0])?;
+            drop(before);
+            return Ok(());
+        }
+        Kind::DropsWhatIsEarly => {
+            thread::sleep(Duration::from_millis(20));
+            stream.set_nonblocking(true)?;
+            // Nothing may be there.
+            let _ = stream.read(&mut [0; LINE_MAX]);
+            stream.set_nonblocking(false)?;
+        }
+        _ => {}
+    }
+    stream.write_all(b"* welcome\n")
+}
+
+/// Receives a PROXY header, and returns what came with it of the stream.
+fn header_received(stream: &mut TcpStream, kind: Kind) -> io::Result<Vec<u8>> {
+    let (mut got, mut buffer) = (vec![], [0; LINE_MAX]);
+    while !got.contains(&b'\n') {
+        match stream.read(&mut buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => got.extend_from_slice(&buffer[..count]),
+        }
+    }
+    let end = got.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    if !got.starts_with(b"PROXY ") {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut rest = got.split_off(end);
+    if kind == Kind::DropsPartAfterHeader && !rest.ends_with(b"\n") {
+        rest.clear();
+    }
+    Ok(rest)
+}
+
+/// Another protocol: each byte is answered with a dot. So many were received before.
+fn answer_dots(mut stream: TcpStream, received: usize) -> io::Result<()> {
+    let mut count = received;
+    loop {
+        stream.write_all(&vec![b'.'; count])?;
+        count = stream.read(&mut [0; LINE_MAX])?;
+        if count == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn lock<T>(mutex: &'static Mutex<T>) -> MutexGuard<'static, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn turn_away(mut stream: TcpStream) -> io::Result<()> {
@@ -259,6 +367,11 @@ fn serve_out_of_order(mut stream: TcpStream) -> io::Result<()> {
 
 fn answer(stream: &mut TcpStream, kind: Kind, line: &[u8]) -> io::Result<()> {
     let mut answer = line.to_ascii_uppercase();
+    if let Some(value) = line.strip_prefix(b"set ") {
+        *lock(&STATE) = value.to_vec();
+    } else if line == b"get" {
+        answer.clone_from(&lock(&STATE));
+    }
     match kind {
         Kind::Silent => return Ok(()),
         Kind::Tls => return stream.write_all(&ALERT),

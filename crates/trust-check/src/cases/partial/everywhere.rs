@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use trust_cli::text::grouped;
 
-use super::cuts_at_most;
+use crate::cases::cuts::{cuts_at_most, ranges};
 use crate::request::Request;
 use crate::trial::CaseTrial;
 use crate::verdict::{Finding, Judged, Verdict};
@@ -93,25 +93,4 @@ fn try_cuts(trial: &CaseTrial<'_>, cuts: &[(usize, Request, u32)]) -> Judged<Vec
         }
     }
     Ok(failed)
-}
-
-/// `bytes 1 to 3, 7, 9 to 12`
-fn ranges(at: &[usize]) -> String {
-    let runs = at.chunk_by(|one, next| one + 1 == *next).map(|run| match run {
-        [one] => grouped(*one as u64),
-        run => format!("{} to {}", grouped(run[0] as u64), grouped(run[run.len() - 1] as u64)),
-    });
-    let list: Vec<String> = runs.collect();
-    format!("{} {}", if at.len() == 1 { "byte" } else { "bytes" }, list.join(", "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_in_a_row_are_told_as_a_range() {
-        assert_eq!(ranges(&[1, 2, 3, 7, 9, 10]), "bytes 1 to 3, 7, 9 to 10");
-        assert_eq!(ranges(&[4]), "byte 4");
-    }
 }

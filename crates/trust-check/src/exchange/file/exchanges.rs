@@ -126,16 +126,41 @@ impl<'a> Exchanges<'a> {
         })
     }
 
+    /// A request in a table of its own, if its bytes are there, under one of these keys.
+    pub(super) fn alone(
+        &self,
+        fields: &Fields<'_>,
+        keys: &[&'static str],
+        name: &str,
+    ) -> Result<Option<Exchange>, Mistake> {
+        let Some(send) = self.bytes(fields, keys)?.filter(|send| !send.is_empty()) else {
+            return Ok(None);
+        };
+        let name = one_line(fields, "name")?.unwrap_or(name).to_owned();
+        let (ignore, secret) = (fields.patterns("ignore")?, fields.flag("secret")?);
+        Ok(Some(Exchange { name, send, want: None, ignore, once: false, closes: false, secret }))
+    }
+
     fn send(&self, fields: &Fields<'_>) -> Result<Option<Template>, Mistake> {
-        match fields.one_of(SEND_KEYS)? {
-            Some("send") => self.text(fields, "send", self.request_end).map(Some),
-            Some("send_hex") => {
-                let text = hex_text(fields, "send_hex")?;
-                let bytes = parse_hex(text)
-                    .map_err(|error| fields.mistake_in_text("send_hex", text, error))?;
+        self.bytes(fields, SEND_KEYS)
+    }
+
+    /// What is sent, by the one of these keys that is there: a text, or hexadecimal digits or the
+    /// name of a file where the key ends with `_hex` or `_file`.
+    pub(super) fn bytes(
+        &self,
+        fields: &Fields<'_>,
+        keys: &[&'static str],
+    ) -> Result<Option<Template>, Mistake> {
+        match fields.one_of(keys)? {
+            Some(key) if key.ends_with("_hex") => {
+                let text = hex_text(fields, key)?;
+                let bytes =
+                    parse_hex(text).map_err(|error| fields.mistake_in_text(key, text, error))?;
                 Ok(Some(Template::of_bytes(bytes)))
             }
-            Some(key) => self.file(fields, key).map(Some),
+            Some(key) if key.ends_with("_file") => self.file(fields, key).map(Some),
+            Some(key) => self.text(fields, key, self.request_end).map(Some),
             None => Ok(None),
         }
     }
@@ -236,6 +261,6 @@ fn hex_text<'a>(fields: &Fields<'a>, key: &str) -> Result<&'a str, Mistake> {
     Ok(text.unwrap_or_default())
 }
 
-fn no_send(fields: &Fields<'_>) -> Mistake {
+pub(super) fn no_send(fields: &Fields<'_>) -> Mistake {
     fields.mistake("send", "missing: expected send, send_hex or send_file")
 }

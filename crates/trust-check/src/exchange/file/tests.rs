@@ -7,7 +7,9 @@ use trust_wire::{CountedLine, LengthFormat, MessageEnd};
 
 use super::*;
 use crate::exchange::pattern::Pattern;
-use crate::exchange::protocol::{Allowance, Allowed, AllowedVerdict, AnswerEnd, Instead};
+use crate::exchange::protocol::{
+    Allowance, Allowed, AllowedVerdict, AnswerEnd, Effect, Instead, Upgrade, UpgradeTo,
+};
 use crate::exchange::template::Template;
 
 const DNS: &str = r#"
@@ -605,6 +607,20 @@ fn written(protocol: &Protocol) -> String {
     if let Some(refused) = &protocol.refused {
         file += &format!("[refused]\n{}", exchange(refused, true));
     }
+    if let Some(Effect { change, read }) = &protocol.effect {
+        let keys = exchange(change, false).replace("ignore = []\n", "");
+        file += &format!("[effect]\n{keys}[effect.read]\n{}", exchange(read, false));
+    }
+    if let Some(Upgrade { to, request, accepted, after, is_first }) = &protocol.upgrade {
+        let to = match to {
+            UpgradeTo::Tls => "tls",
+            UpgradeTo::Other(name) => name,
+        };
+        let [send, after] = [request, after].map(|it| hex(&it.send.bytes(0)));
+        file += &format!("[upgrade]\nto = {}\nsend_hex = '{send}'\n", text(to));
+        file += &format!("want = {}\nafter_hex = '{after}'\n", text(accepted.source()));
+        file += &format!("first = {is_first}\n");
+    }
     file
 }
 
@@ -722,6 +738,39 @@ fn message(end: Option<&MessageEnd>, bytes: Vec<u8>, is_request: bool) -> Vec<u8
     }
 }
 
+/// Requests as an effect and an upgrade have them: with nothing but their bytes, and a name.
+fn any_request(name: &'static str) -> impl Strategy<Value = Exchange> {
+    let request = |exchange: Exchange| Exchange {
+        name: name.to_owned(),
+        want: None,
+        ignore: vec![],
+        once: false,
+        closes: false,
+        secret: false,
+        ..exchange
+    };
+    any_exchange().prop_map(request)
+}
+
+fn any_effect() -> impl Strategy<Value = Effect> {
+    let requests = (any_request("set"), any_request("get"), any_patterns());
+    requests.prop_map(|(change, read, ignore)| Effect { change, read: Exchange { ignore, ..read } })
+}
+
+fn any_upgrade() -> impl Strategy<Value = Upgrade> {
+    let to = prop_oneof![Just(UpgradeTo::Tls), "[a-s]{1,8}".prop_map(UpgradeTo::Other)];
+    let rest = (any_pattern(), any::<bool>());
+    (to, any_request("upgrade"), any_request("after"), rest).prop_map(
+        |(to, request, after, (accepted, is_first))| Upgrade {
+            to,
+            request,
+            accepted,
+            after,
+            is_first,
+        },
+    )
+}
+
 fn any_protocol() -> impl Strategy<Value = Protocol> {
     let ends = (
         prop::option::of(any_end()),
@@ -738,17 +787,22 @@ fn any_protocol() -> impl Strategy<Value = Protocol> {
         prop::collection::vec(any_exchange(), 0..2),
         prop::collection::vec(any_exchange(), 1..4),
         prop::option::of(any_exchange()),
+        prop::option::of(any_effect()),
+        prop::option::of(any_upgrade()),
     );
     let rest = (any_line(), any_patterns(), 1..100u64, (17..20usize, 1..4usize), 0..=1000u32);
     (ends, allow, exchanges, rest).prop_map(|(ends, allow, exchanges, rest)| {
         let (request_end, first_request_end, answer_end) = ends;
         let (half_close, truncated, order, goodbye) = allow;
-        let (mut before, mut exchanges, mut refused) = exchanges;
+        let (mut before, mut exchanges, mut refused, effect, upgrade) = exchanges;
+        let mut effect = effect.filter(|_| request_end.is_some() && answer_end.is_some());
         let (name, ignore, max, (id_at, id_len), warm_up) = rest;
         for (index, exchange) in before.iter_mut().chain(&mut exchanges).enumerate() {
             exchange.name.push_str(&index.to_string());
         }
-        for exchange in before.iter_mut().chain(&mut exchanges).chain(&mut refused) {
+        let of_effect = effect.iter_mut().flat_map(|it| [&mut it.change, &mut it.read]);
+        let all = before.iter_mut().chain(&mut exchanges).chain(&mut refused).chain(of_effect);
+        for exchange in all {
             let send = message(request_end.as_ref(), exchange.send.bytes(0), true);
             exchange.send = Template::of_bytes(send);
             if let Some(Want::Bytes(want)) = &mut exchange.want {
@@ -777,6 +831,8 @@ fn any_protocol() -> impl Strategy<Value = Protocol> {
             before,
             exchanges,
             refused,
+            effect,
+            upgrade,
             warm_up,
         }
     })

@@ -32,6 +32,24 @@ pub(super) fn check(
     Ok(())
 }
 
+/// The same, and that what is sent is one message.
+pub(super) fn check_one(
+    messages: &Messages,
+    exchange: &Exchange,
+    table: &Fields<'_>,
+) -> Result<(), Mistake> {
+    check(messages, exchange, table)?;
+    let Some(end) = &messages.request_end else { return Ok(()) };
+    let send = exchange.send.bytes(0);
+    match end.find(&send, None) {
+        Found::End(len) if len < send.len() => {
+            let what = format!("the first message ends after {len} bytes: expected one message");
+            told(table, SEND_KEYS, Some(what))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn told(table: &Fields<'_>, keys: &[&'static str], fault: Option<String>) -> Result<(), Mistake> {
     match fault {
         None => Ok(()),

@@ -1,0 +1,216 @@
+//! A request that was never whole changes nothing: another one, which reads the state, shows it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use trust_cli::text::grouped;
+
+use super::cuts::{cuts_at_most, ranges};
+use crate::case::{Case, Isolation, Needs};
+use crate::exchange::learned::{Learned, LearnedExchange, shown};
+use crate::learning;
+use crate::trial::CaseTrial;
+use crate::verdict::{Evidence, Judged, Verdict};
+use crate::wire::{ConnectionEnd, Wire};
+
+/// Cuts at most, spread over the request, and of a quick run. Each needs two connections.
+const CUTS_MAX: usize = 32;
+const CUTS_MAX_QUICK: usize = 8;
+
+/// The cases of this group.
+pub const CASES: &[Case] = &[
+    Case {
+        id: "effect/1",
+        title: "a request that is cut by a FIN is not executed",
+        requirement: "A part of a request changes nothing: what was not sent may have changed its \
+                      meaning",
+        source: "docs/PROTOCOL.md (truncated_frame); RFC 9112, 8; CWE-444",
+        bug: "what has come of a request is taken for all of it when the stream ends",
+        needs: Needs::Effect,
+        isolation: Isolation::Alone,
+        run: |trial| cut_everywhere(trial, CutBy::Fin),
+    },
+    Case {
+        id: "effect/2",
+        title: "a request that is cut by a RST is not executed",
+        requirement: "A part of a request changes nothing: what was not sent may have changed its \
+                      meaning",
+        source: "RFC 9293, 3.5.2; recv(2) (ECONNRESET)",
+        bug: "the path of errors acts upon what is in the buffer, or it was acted upon before the \
+              request was whole",
+        needs: Needs::Effect,
+        isolation: Isolation::Alone,
+        run: |trial| cut_everywhere(trial, CutBy::Reset),
+    },
+];
+
+/// How a client leaves in the middle of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum CutBy {
+    Fin,
+    Reset,
+}
+
+/// The state of a server, as another request shows it.
+struct State<'l> {
+    learned: &'l Learned,
+    change: Arc<LearnedExchange>,
+    read: Arc<LearnedExchange>,
+    /// Whether the server ends a connection soon after the client's FIN.
+    ends: bool,
+}
+
+fn cut_everywhere(trial: &mut CaseTrial<'_>, by: CutBy) -> Judged {
+    let Some(learned) = &trial.setup.exchanges else { return Err(no_effect()) };
+    let effect = learned.protocol.effect.as_ref().ok_or_else(no_effect)?;
+    let (change, read) = (learned.unanswered(&effect.change), learned.unanswered(&effect.read));
+    let mut state = State { learned, change, read, ends: true };
+    let mut now = state.calibrated(trial)?;
+    let most = if trial.setup.is_quick { CUTS_MAX_QUICK } else { CUTS_MAX };
+    let len = state.change.request(learned.next_copy()).len();
+    let places: Vec<usize> = cuts_at_most(most, 1..len).collect();
+    let (mut executed, mut first) = (vec![], None);
+    for at in &places {
+        let mut then = state.read_after_cut(trial, *at, by)?;
+        if state.is_same(&now, &then) {
+            continue;
+        }
+        if first.is_none() {
+            first = Some((shown(&now), shown(&then)));
+            // Another client may have changed it: then it does not change again.
+            now = state.read_after_change(trial)?;
+            then = state.read_after_cut(trial, *at, by)?;
+            if state.is_same(&now, &then) {
+                return Err(Verdict::inconclusive(format!(
+                    "the state changed after a part of {} bytes, and not again after another one",
+                    grouped(*at as u64)
+                )));
+            }
+        }
+        executed.push(*at);
+        // Parts of two copies may be the same.
+        now = state.read_after_change(trial)?;
+    }
+    if let Some((was, is)) = first {
+        let what = match by {
+            CutBy::Fin => "a FIN",
+            CutBy::Reset => "a RST",
+        };
+        let (change, read) = (state.change.name(), state.read.name());
+        return Err(Verdict::fail_by(
+            Evidence::Bytes,
+            format!("{read} shows the same state after a part of {change}"),
+            format!(
+                "{} of {} parts were executed: {what} after {} of {}; before the first of them \
+                 {read} was answered {was}, and after it {is}",
+                executed.len(),
+                places.len(),
+                ranges(&executed),
+                grouped(len as u64)
+            ),
+        ));
+    }
+    // What takes long to be executed shows by now, and what is whole still is.
+    trial.pause(trial.setup.settle)?;
+    let last = state.read(trial)?;
+    if !state.is_same(&now, &last) {
+        return Err(Verdict::inconclusive(
+            "the state changed, but only after the last part: something may be executed late",
+        ));
+    }
+    match state.is_same(&last, &state.read_after_change(trial)?) {
+        false => Ok(Verdict::Pass),
+        true => Err(Verdict::inconclusive(
+            "a whole request no longer changes anything, so that nothing was shown",
+        )),
+    }
+}
+
+impl State<'_> {
+    /// Two whole requests change it, each of them, and nothing else does.
+    fn calibrated(&self, trial: &mut CaseTrial<'_>) -> Judged<Vec<u8>> {
+        let mut now = self.read(trial)?;
+        for _ in 0..2 {
+            let then = self.read_after_change(trial)?;
+            if self.is_same(&now, &then) {
+                let (change, read) = (self.change.name(), self.read.name());
+                return Err(Verdict::skipped(format!(
+                    "the answer to {read} is the same before and after {change}: {} ({{n}} in it \
+                     makes copies that differ)",
+                    shown(&then)
+                )));
+            }
+            now = then;
+        }
+        let again = self.read(trial)?;
+        match self.is_same(&now, &again) {
+            true => Ok(now),
+            false => Err(Verdict::inconclusive(format!(
+                "the answer to {} differs each time (ignore says what may differ)",
+                self.read.name()
+            ))),
+        }
+    }
+
+    fn is_same(&self, one: &[u8], other: &[u8]) -> bool {
+        self.read.kept(one) == self.read.kept(other)
+    }
+
+    /// The answer that shows the state.
+    fn read(&self, trial: &mut CaseTrial<'_>) -> Judged<Vec<u8>> {
+        self.asked(trial, &self.read)
+    }
+
+    /// The same after a whole request that changes it.
+    fn read_after_change(&self, trial: &mut CaseTrial<'_>) -> Judged<Vec<u8>> {
+        self.asked(trial, &self.change)?;
+        self.read(trial)
+    }
+
+    /// The same after a part of such a request.
+    fn read_after_cut(
+        &mut self,
+        trial: &mut CaseTrial<'_>,
+        at: usize,
+        by: CutBy,
+    ) -> Judged<Vec<u8>> {
+        self.cut(trial, at, by)?;
+        self.read(trial)
+    }
+
+    fn asked(&self, trial: &mut CaseTrial<'_>, what: &Arc<LearnedExchange>) -> Judged<Vec<u8>> {
+        let mut wire = trial.connect()?;
+        let answer = learning::answer_to(trial.setup, &mut wire, what, self.learned)?;
+        wire.close();
+        Ok(answer)
+    }
+
+    /// Sends a part of another copy and leaves. What the server answers is for other cases.
+    fn cut(&mut self, trial: &mut CaseTrial<'_>, at: usize, by: CutBy) -> Judged<()> {
+        let request = self.change.request(self.learned.next_copy());
+        let part = &request[..at.min(request.len())];
+        let mut wire: Wire<'_> = trial.connect()?;
+        let is_secret = self.change.is_secret();
+        match by {
+            CutBy::Fin => {
+                wire.sending_secret(is_secret, |wire| wire.try_send(part, trial.setup.patience))?;
+                wire.finish();
+                let patience: Duration =
+                    if self.ends { trial.setup.prompt() } else { trial.setup.settle };
+                self.ends = wire.drain(patience)?.1 != ConnectionEnd::Open;
+                wire.close();
+            }
+            CutBy::Reset => {
+                // The server is to have read it.
+                let _ = wire.sending_secret(is_secret, |wire| wire.send_piece(part))?;
+                wire.reset();
+                trial.pause(trial.setup.settle)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn no_effect() -> Verdict {
+    Verdict::skipped("needs [effect] in an exchange file")
+}
