@@ -210,6 +210,18 @@ const OURS: BedServer = BedServer {
     ..PLAIN
 };
 
+/// A certificate for localhost, signed by itself.
+const CERTIFICATE: &str = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
+    -keyout key.pem -out certificate.pem";
+
+/// A server that offers TLS.
+const NOT_IN_PLAIN_TEXT: Finding = Finding::new(
+    "upgrade/1",
+    VerdictName::Info,
+    "nothing is answered in plain text",
+    "what comes in plain text with the request for TLS is not answered in plain text",
+);
+
 /// What several of them do.
 const REFUSES_WITH_A_RESET: Finding =
     Finding::warn("closing/4 closing/12", "reset the connection", RESET);
@@ -294,6 +306,25 @@ pub(crate) const ALL: &[BedServer] = &[
         ..PLAIN
     },
     BedServer {
+        name: "ws",
+        about: "Node's `http` and ws",
+        version: ("node -p require('ws/package.json')", "version: '"),
+        files: &["ws.js"],
+        command: "node ws.js @PORT@",
+        set_up: "a handler that answers every request, and a server of WebSockets",
+        findings: &[
+            Finding::warn("closing/4 closing/12", "reset the connection", RESET),
+            Finding::allowed("closing/3 half-close/5", "RFC 9112 section 8", CUT_REQUEST),
+            Finding::new(
+                "upgrade/2",
+                VerdictName::Info,
+                "are answered as those after it",
+                "a frame in the segment of the request to upgrade is kept",
+            ),
+        ],
+        ..PLAIN
+    },
+    BedServer {
         name: "uvicorn",
         about: "uvicorn with h11",
         version: ("python -m uvicorn --version", "uvicorn "),
@@ -323,27 +354,35 @@ pub(crate) const ALL: &[BedServer] = &[
         name: "postgres",
         about: "PostgreSQL",
         version: ("postgres --version", "(PostgreSQL) "),
-        prepare: &["unshare --user --map-user=65534 initdb --pgdata=data --username=postgres \
-            --auth=trust --no-locale --encoding=UTF8 --no-sync"],
+        prepare: &[
+            "unshare --user --map-user=65534 initdb --pgdata=data --username=postgres \
+                --auth=trust --no-locale --encoding=UTF8 --no-sync",
+            CERTIFICATE,
+        ],
         // It refuses to run as root, so it gets a namespace of users in which it is not.
         command: "unshare --user --map-user=65534 postgres -D data -p @PORT@ -c \
-            listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off",
+            listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c ssl=on \
+            -c ssl_cert_file=@DIRECTORY@/certificate.pem -c ssl_key_file=@DIRECTORY@/key.pem",
         probe: Probe {
             send: b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0",
             want: b"R\0\0\0\x08\0\0\0\0",
         },
         speaks: &[Speaks::Dialect("postgres")],
-        findings: &[REFUSES_WITH_A_RESET],
-        set_up: "a new cluster, `trust` for local clients, `fsync=off`",
+        findings: &[REFUSES_WITH_A_RESET, NOT_IN_PLAIN_TEXT],
+        set_up: "a new cluster, `trust` for local clients, `fsync=off`, `ssl=on`",
         ..PLAIN
     },
     BedServer {
         name: "aiosmtpd",
         about: "aiosmtpd",
         version: ("python -m aiosmtpd --version", "aiosmtpd "),
-        command: "python -m aiosmtpd -n -l 127.0.0.1:@PORT@",
+        prepare: &[CERTIFICATE],
+        command: "python -m aiosmtpd -n -l 127.0.0.1:@PORT@ --tlscert certificate.pem \
+            --tlskey key.pem",
         probe: Probe { send: b"", want: b"220 " },
         speaks: &[Speaks::Dialect("smtp")],
+        set_up: "with a certificate for STARTTLS",
+        findings: &[NOT_IN_PLAIN_TEXT],
         ..PLAIN
     },
     BedServer {
@@ -434,7 +473,7 @@ pub(crate) const ALL: &[BedServer] = &[
         kind: Kind::Wrong,
         findings: &[
             Finding::fail(
-                "partial/* pipelining/* limits/2 recovery/7",
+                "partial/* pipelining/* limits/2 recovery/7 recovery/12",
                 "another answer came",
                 "what came with one receive is taken for one command: a command in two segments \
                  is answered as two, and one with the beginning of the next as another",
