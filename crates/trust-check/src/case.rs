@@ -174,6 +174,12 @@ impl Case {
         self.id.split_once('/').map_or(self.id, |(group, _)| group)
     }
 
+    /// The number in the id.
+    pub fn number(&self) -> usize {
+        let number = self.id.split_once('/').map(|(_, number)| number.parse());
+        number.and_then(Result::ok).expect("an id ends with a number")
+    }
+
     /// Why it cannot be tried with that server, if so.
     pub fn misfit(&self, setup: &Setup, is_watched: bool) -> Option<&'static str> {
         let tcp_alone = TCP_ALONE.iter().find(|(id, _)| *id == self.id);

@@ -39,8 +39,9 @@ use crate::wire::{self, PathKind};
 pub const FIRST: &str = "framing/1";
 
 /// How long a second client may wait to be served beside a first one before the server counts as
-/// serving one client at a time.
+/// serving one client at a time. The same of a quick run.
 const BESIDE_PATIENCE: Duration = Duration::from_secs(1);
+const BESIDE_PATIENCE_QUICK: Duration = Duration::from_millis(300);
 
 /// How often the listener is told what is running.
 const PROGRESS: Duration = Duration::from_millis(200);
@@ -213,7 +214,8 @@ fn serves_one_at_a_time(trial: &mut CaseTrial<'_>) -> Judged<bool> {
     let mut second = trial.connect()?;
     second.try_send(&ours.bytes, trial.setup.patience)?;
     let mut got = vec![];
-    if second.receive_into(&mut got, 1, BESIDE_PATIENCE.min(trial.setup.patience))? {
+    let patience = if trial.setup.is_quick { BESIDE_PATIENCE_QUICK } else { BESIDE_PATIENCE };
+    if second.receive_into(&mut got, 1, patience.min(trial.setup.patience))? {
         return Ok(false);
     }
     let is_turned_away = second.end().is_some();

@@ -12,8 +12,12 @@ use crate::verdict::{Judged, Verdict};
 use crate::wire::{ConnectionEnd, Pace, STALL, Wire};
 
 /// Clients that leave before the server can look at them: enough that some leave before they are
-/// accepted, and few enough for a short backlog.
+/// accepted.
 const HASTY_CLIENTS: u32 = 20;
+
+/// How many of them come at once: as many as a short backlog holds, with which others would wait
+/// for a second.
+const HASTY_AT_ONCE: u32 = 5;
 
 /// Bytes after a refused header: more than a server receives at once, so that some are unread when
 /// it closes.
@@ -271,20 +275,25 @@ fn reset_with_answers_owed(trial: &mut CaseTrial<'_>) -> Judged {
     unread.expect_waiting().map(|()| Verdict::Pass)
 }
 
-fn reset_before_accept(trial: &mut CaseTrial<'_>) -> Judged {
-    for _ in 0..HASTY_CLIENTS {
-        trial.connect_alone()?.reset();
+/// Clients that connect and leave at once, a few at a time.
+fn hasty_clients<'s>(trial: &mut CaseTrial<'s>, leave: impl Fn(Wire<'s>)) -> Judged<()> {
+    for _ in 0..HASTY_CLIENTS / HASTY_AT_ONCE {
+        for _ in 0..HASTY_AT_ONCE {
+            leave(trial.connect_alone()?);
+        }
+        trial.pause(trial.setup.settle)?;
     }
-    trial.pause(trial.setup.settle)?;
+    Ok(())
+}
+
+fn reset_before_accept(trial: &mut CaseTrial<'_>) -> Judged {
+    hasty_clients(trial, Wire::reset)?;
     trial.expect_service("clients that connected and reset at once")?;
     Ok(Verdict::Pass)
 }
 
 fn close_at_once(trial: &mut CaseTrial<'_>) -> Judged {
-    for _ in 0..HASTY_CLIENTS {
-        trial.connect_alone()?.close_at_once();
-    }
-    trial.pause(trial.setup.settle)?;
+    hasty_clients(trial, Wire::close_at_once)?;
     trial.expect_service("clients that connected and closed at once")?;
     Ok(Verdict::Pass)
 }

@@ -134,8 +134,9 @@ const PIECES_MIN: usize = 32;
 const LONG_PAUSE: Duration = Duration::from_secs(1);
 
 /// Cuts of a message at most, spread over it, where it cannot be cut everywhere: each takes a
-/// settle time.
+/// settle time. The same of a quick run.
 const CUTS_MAX: usize = 32;
+const CUTS_MAX_QUICK: usize = 12;
 
 /// Bytes at the end of a message that come one by one, and in a quick run: so few that all come
 /// within half a second, which is as long as some servers wait for a message.
@@ -151,7 +152,7 @@ fn header_cut_everywhere(trial: &mut CaseTrial<'_>) -> Judged {
         return Ok(Verdict::skipped("a header of one byte comes in one piece"));
     }
     let mut wire = trial.connect()?;
-    for cut in cuts(1..header_len) {
+    for cut in cuts(trial.setup, 1..header_len) {
         let message = trial.message(24);
         let frame = &message.bytes;
         let (before, after) = frame.split_at(cut);
@@ -176,7 +177,7 @@ fn header_then_payload(trial: &mut CaseTrial<'_>) -> Judged {
 
 fn payload_cut(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
-    for len in [40, 3000] {
+    for len in quick_half(trial.setup, [40, 3000]) {
         let message = trial.message(len);
         let frame = &message.bytes;
         let begin = trial.setup.framing.header_len();
@@ -204,7 +205,7 @@ fn byte_by_byte(trial: &mut CaseTrial<'_>) -> Judged {
 
 fn tail_with_head(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
-    for head in [1, 2, 5, 12] {
+    for head in quick_half(trial.setup, [2, 5, 1, 12]) {
         let [first, second] = [trial.message(20), trial.message(30)];
         let (a, b) = (&first.bytes, &second.bytes);
         let (a_begin, a_end) = a.split_at(a.len() - 3.min(a.len()));
@@ -222,7 +223,7 @@ fn two_cut_everywhere(trial: &mut CaseTrial<'_>) -> Judged {
     let mut wire = trial.connect()?;
     let [first, second] = [trial.message(5), trial.message(6)];
     let both = [&first.bytes[..], &second.bytes].concat();
-    for cut in cuts(1..both.len()) {
+    for cut in cuts(trial.setup, 1..both.len()) {
         let (before, after) = both.split_at(cut);
         wire.send_apart([before, after])?;
         wire.expect_answers(&[&first, &second])?;
@@ -383,7 +384,12 @@ fn long_pause(setup: &Setup) -> Duration {
     setup.timeout.map_or(LONG_PAUSE, |timeout| LONG_PAUSE.min(timeout / 3))
 }
 
-/// Every place, or [`CUTS_MAX`] of them with the first and the last.
-fn cuts(places: Range<usize>) -> impl Iterator<Item = usize> {
-    cuts_at_most(CUTS_MAX, places)
+/// The second half of these in a quick run.
+fn quick_half<const COUNT: usize, T>(setup: &Setup, all: [T; COUNT]) -> impl Iterator<Item = T> {
+    all.into_iter().skip(if setup.is_quick { COUNT / 2 } else { 0 })
+}
+
+/// Every place, or as many of them as there is time for, with the first and the last.
+fn cuts(setup: &Setup, places: Range<usize>) -> impl Iterator<Item = usize> + use<> {
+    cuts_at_most(if setup.is_quick { CUTS_MAX_QUICK } else { CUTS_MAX }, places)
 }

@@ -1,7 +1,5 @@
 //! Bytes in the same segment as a request after which the connection speaks another protocol.
 
-use std::time::Duration;
-
 use trust_cli::text::grouped;
 
 use crate::case::{Case, Isolation, Needs};
@@ -15,8 +13,8 @@ use crate::wire::Wire;
 /// The most bytes that are looked at of an answer.
 const ANSWER_MAX: usize = 256 * 1024;
 
-/// How long nothing has come when an answer whose end is not known counts as whole.
-const QUIET: Duration = Duration::from_millis(300);
+/// Settle times without a byte after which no more is expected.
+const QUIET_SETTLES: u32 = 5;
 
 /// The cases of this group.
 pub const CASES: &[Case] = &[
@@ -76,7 +74,8 @@ fn to_tls(trial: &mut CaseTrial<'_>) -> Judged {
         }
         accepted => accepted?,
     };
-    while rest.len() < ANSWER_MAX && wire.receive_into(&mut rest, ANSWER_MAX, QUIET)? {}
+    let quiet = QUIET_SETTLES * trial.setup.settle;
+    while rest.len() < ANSWER_MAX && wire.receive_into(&mut rest, ANSWER_MAX, quiet)? {}
     let is_over = wire.end().is_some();
     match after.with_answer(answer).check(&bytes, number, &rest, is_over) {
         Checked::Right(_) => Err(Verdict::fail_by(
@@ -152,7 +151,7 @@ fn accept<'s>(
                 shown(&got)
             )));
         }
-        patience = patience.min(QUIET);
+        patience = patience.min(QUIET_SETTLES * trial.setup.settle);
     }
 }
 

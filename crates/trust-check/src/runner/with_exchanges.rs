@@ -33,7 +33,7 @@ pub(super) fn judge<'s>(
         return (trial.with_transcript(transcript), why.clone());
     }
     let mut judged = None;
-    for exchanges in draws(learned, case) {
+    for exchanges in draws(learned, case, trial.setup.is_quick) {
         let name = exchanges[0].name().to_owned();
         trial = trial.drawing_from(exchanges);
         let verdict = (case.run)(&mut trial).unwrap_or_else(|verdict| verdict);
@@ -55,8 +55,11 @@ pub(super) fn judge<'s>(
     (trial, judged.unwrap_or_else(none))
 }
 
+/// Exchanges that a case is tried with in a quick run. Other cases are tried with others.
+const EXCHANGES_QUICK: usize = 2;
+
 /// The exchanges that the case is tried with: for each try those that its messages are copies of.
-fn draws(learned: &Learned, case: &Case) -> Vec<Vec<Arc<LearnedExchange>>> {
+fn draws(learned: &Learned, case: &Case, is_quick: bool) -> Vec<Vec<Arc<LearnedExchange>>> {
     let mut draws: Vec<Vec<Arc<LearnedExchange>>> = match ONE_EXCHANGE.contains(&case.id) {
         true => learned.exchanges.iter().map(|exchange| vec![Arc::clone(exchange)]).collect(),
         false => {
@@ -65,6 +68,11 @@ fn draws(learned: &Learned, case: &Case) -> Vec<Vec<Arc<LearnedExchange>>> {
             (0..repeatable.len()).map(from).collect()
         }
     };
+    if is_quick && !draws.is_empty() && case.id != FIRST {
+        let count = draws.len();
+        draws.rotate_left(case.number() % count);
+        draws.truncate(EXCHANGES_QUICK);
+    }
     if !is_about_bytes(case) {
         draws.truncate(1);
     }

@@ -153,7 +153,7 @@ fn an_answer_that_waits_for_the_rest_of_the_next_request_is_a_warning() {
     let late = case(&report, "pipelining/3");
     assert_eq!(late.verdict, VerdictName::Warn);
     let got = late.got.as_deref();
-    assert_eq!(got, Some("hello: it came only when the next message was whole"));
+    assert_eq!(got, Some("a number: it came only when the next message was whole"));
 }
 
 fn a_refusal_that_a_reset_overtakes_is_a_warning() {
