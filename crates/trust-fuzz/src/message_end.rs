@@ -18,13 +18,17 @@ const REQUESTS: [&[u8]; 4] = [
 /// Words of lines that count bytes.
 const WORDS: [&str; 5] = ["set", "VALUE", "MSG", "a", ""];
 
+/// Lengths that a message declares instead of its own, in bytes.
+const LENGTHS: [u64; 4] = [0, 1, 127, 300];
+
 /// Input: the kind of end and what it needs, the request that is answered (of 6: 0 means that this
 /// is a request, 5 that its bytes follow), the bytes of the message.
 ///
 /// # Panics
 ///
 /// If pieces come to another answer than the whole, if what follows a message changes where it
-/// ends, if that is not known with the last byte, or if a place is not among the bytes.
+/// ends, if that is not known with the last byte, if a place is not among the bytes, or if a
+/// request that declares another length is not whole with that many bytes.
 pub fn run(data: &[u8]) {
     let mut choices = Choices::new(data);
     let Some(end) = end(&mut choices) else { return };
@@ -53,6 +57,23 @@ pub fn run(data: &[u8]) {
         Found::More => unreachable!("it was decided"),
     }
     assert_ne!(whole, Found::End(0), "a message has bytes");
+    if let (Found::End(len), None) = (whole, request) {
+        check_declaring(&end, &bytes[..len]);
+    }
+}
+
+/// With another length and that many bytes, a whole request is whole.
+fn check_declaring(end: &MessageEnd, request: &[u8]) {
+    let Some(payload) = end.payload(request) else { return };
+    let own = end.declaring(request, payload.len() as u64).expect("it declares this length");
+    let again = [&own[..], &request[payload.start..]].concat();
+    assert_eq!(end.find(&again, None), Found::End(again.len()));
+    for length in LENGTHS {
+        let Some(header) = end.declaring(request, length) else { continue };
+        let data = vec![b'x'; length as usize];
+        let other = [&header[..], &data, &request[payload.end..]].concat();
+        assert_eq!(end.find(&other, None), Found::End(other.len()), "{length} bytes");
+    }
 }
 
 fn end(choices: &mut Choices) -> Option<MessageEnd> {

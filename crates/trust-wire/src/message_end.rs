@@ -23,6 +23,7 @@
 
 mod counted;
 mod cursor;
+mod declared;
 mod http;
 mod resp;
 

@@ -1,29 +1,46 @@
 //! Lines, some of which are followed by counted bytes.
 
-use super::cursor::{Cursor, decimal};
+use core::ops::Range;
+
+use super::cursor::{Cursor, Declared, decimal};
 use super::{CountedLine, Found};
+
+/// Where the line of a whole message says how many bytes follow it, other than with its first word,
+/// by which it is known.
+pub(super) fn declared(message: &[u8], lines: &[CountedLine]) -> Option<Declared> {
+    let mut cursor = Cursor::new(message);
+    let (count, field) = skip_line(&mut cursor, lines).ok()??;
+    if words(message).next().is_none_or(|(first, _)| first == field.start) {
+        return None;
+    }
+    let begin = cursor.at();
+    cursor.skip(count).ok()?;
+    Some(Declared { field, payload: begin..cursor.at() })
+}
 
 /// Moves past a line, and past the bytes that it counts.
 pub(super) fn skip_message(cursor: &mut Cursor<'_>, lines: &[CountedLine]) -> Result<(), Found> {
-    let line = cursor.rest();
-    cursor.skip_through(b"\n")?;
-    let line = line[..cursor.at()].trim_ascii_end();
-    match count_of(line, lines) {
-        Ok(None) => Ok(()),
-        Ok(Some(count)) => {
-            cursor.skip(count)?;
-            cursor.expect(b"\r\n")
-        }
-        Err(at) => Err(Found::Wrong(at)),
-    }
+    let Some((count, _)) = skip_line(cursor, lines)? else { return Ok(()) };
+    cursor.skip(count)?;
+    cursor.expect(b"\r\n")
 }
 
-/// How many bytes follow the line that a message begins with, or `None` if it counts none.
+/// Moves past the line that a message begins with, and returns its count and where that is.
+fn skip_line(
+    cursor: &mut Cursor<'_>,
+    lines: &[CountedLine],
+) -> Result<Option<(u64, Range<usize>)>, Found> {
+    let line = cursor.rest();
+    cursor.skip_through(b"\n")?;
+    count_of(line[..cursor.at()].trim_ascii_end(), lines).map_err(Found::Wrong)
+}
+
+/// How many bytes follow this line and where it says so, or `None` if it counts none.
 ///
 /// # Errors
 ///
 /// The place where a number must be and is not.
-fn count_of(line: &[u8], lines: &[CountedLine]) -> Result<Option<u64>, usize> {
+fn count_of(line: &[u8], lines: &[CountedLine]) -> Result<Option<(u64, Range<usize>)>, usize> {
     let first = words(line).next();
     let counted = first.and_then(|(_, first)| {
         lines.iter().find(|counted| counted.word.eq_ignore_ascii_case(first))
@@ -34,7 +51,7 @@ fn count_of(line: &[u8], lines: &[CountedLine]) -> Result<Option<u64>, usize> {
         Err(_) => words(line).count().checked_sub(counted.count_at.unsigned_abs()),
     };
     let (at, word) = index.and_then(|index| words(line).nth(index)).ok_or(line.len())?;
-    decimal(word).map(Some).ok_or(at)
+    decimal(word).map(|count| Some((count, at..at + word.len()))).ok_or(at)
 }
 
 /// The words of a line and their places in it.

@@ -1,5 +1,6 @@
 //! A place in the bytes of a message, which moves forward.
 
+use core::ops::Range;
 use core::str;
 
 use super::Found;
@@ -133,6 +134,15 @@ impl<'a> Cursor<'a> {
         }
         self.expect(b"\n")
     }
+}
+
+/// Where a message declares the length of its payload, and where that payload is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Declared {
+    /// The length field, or the digits.
+    pub(super) field: Range<usize>,
+    /// The bytes that it counts, after it.
+    pub(super) payload: Range<usize>,
 }
 
 /// The number that consists of these digits; `None` without any, with anything else between them,

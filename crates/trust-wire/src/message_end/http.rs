@@ -2,8 +2,10 @@
 //!
 //! Sections are those of RFC 9112, unless another is named.
 
+use core::ops::Range;
+
 use super::Found;
-use super::cursor::{Cursor, decimal};
+use super::cursor::{Cursor, Declared, decimal};
 
 /// What the fields of a message say about its body (section 6.3).
 #[derive(Debug, Default)]
@@ -12,10 +14,33 @@ struct BodyFields {
     is_chunked: Option<bool>,
     /// The `Content-Length`, or the place of a value that is none or another one.
     length: Option<Result<u64, usize>>,
+    /// How often the length is there.
+    lengths: usize,
+    /// Where the last of them is.
+    length_at: Range<usize>,
+}
+
+/// Where a whole request declares the length of its body, if in one place and nowhere else.
+pub(super) fn declared(request: &[u8]) -> Option<Declared> {
+    let mut cursor = Cursor::new(request);
+    let fields = skip_request_head(&mut cursor).ok()?;
+    let is_declared = fields.lengths == 1 && fields.is_chunked.is_none();
+    is_declared.then(|| Declared { field: fields.length_at, payload: cursor.at()..request.len() })
 }
 
 /// Moves past a request.
 pub(super) fn skip_request(cursor: &mut Cursor<'_>) -> Result<(), Found> {
+    match skip_request_head(cursor)? {
+        BodyFields { is_chunked: Some(true), .. } => skip_chunks(cursor),
+        // A server cannot know where it ends, and must refuse it.
+        BodyFields { is_chunked: Some(false), .. } => Err(cursor.wrong_before()),
+        BodyFields { length: Some(length), .. } => skip_length(cursor, length),
+        BodyFields { length: None, .. } => Ok(()),
+    }
+}
+
+/// Moves past a request line (section 3) with the empty lines before it, and past the fields.
+fn skip_request_head(cursor: &mut Cursor<'_>) -> Result<BodyFields, Found> {
     // Some clients send an extra empty line after a body (section 2.2).
     while matches!(cursor.peek()?, b'\r' | b'\n') {
         cursor.skip_line_end()?;
@@ -26,13 +51,7 @@ pub(super) fn skip_request(cursor: &mut Cursor<'_>) -> Result<(), Found> {
     cursor.expect(b" HTTP/1.")?;
     cursor.digit(10)?;
     cursor.skip_line_end()?;
-    match skip_fields(cursor)? {
-        BodyFields { is_chunked: Some(true), .. } => skip_chunks(cursor),
-        // A server cannot know where it ends, and must refuse it.
-        BodyFields { is_chunked: Some(false), .. } => Err(cursor.wrong_before()),
-        BodyFields { length: Some(length), .. } => skip_length(cursor, length),
-        BodyFields { length: None, .. } => Ok(()),
-    }
+    skip_fields(cursor)
 }
 
 /// Moves past the response to a request, and past interim responses before it.
@@ -115,7 +134,10 @@ impl BodyFields {
             let length = decimal(element.trim_ascii()).ok_or(place);
             let differs = self.length.is_some_and(|known| known != length);
             self.length = Some(if differs { Err(place) } else { length });
+            self.lengths += 1;
         }
+        let begin = place + value.len() - value.trim_ascii_start().len();
+        self.length_at = begin..begin + value.trim_ascii().len();
     }
 }
 

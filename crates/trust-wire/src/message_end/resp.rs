@@ -1,10 +1,15 @@
 //! The Redis serialization protocol, RESP2 and RESP3.
 
+use core::ops::Range;
+
 use super::Found;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Declared};
 
 /// How many aggregates can be open at once. Commands of Redis nest theirs less than ten deep.
 const DEPTH_MAX: usize = 128;
+
+/// What ends a line, and the bytes of a string.
+const LINE_END: &[u8] = b"\r\n";
 
 /// The values inside an aggregate that are still to come.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +29,25 @@ enum Size {
     Streamed,
 }
 
+/// Where a whole request declares the length of its last bulk string.
+pub(super) fn declared(request: &[u8]) -> Option<Declared> {
+    let mut last = None;
+    let note = &mut |field, payload| last = Some(Declared { field, payload });
+    skip_noting(&mut Cursor::new(request), true, note).ok()?;
+    last
+}
+
 /// Moves past a value, or past a request that is an inline command.
 pub(super) fn skip_message(cursor: &mut Cursor<'_>, is_request: bool) -> Result<(), Found> {
+    skip_noting(cursor, is_request, &mut |_, _| {})
+}
+
+/// The same, and notes where each bulk string has its length and its bytes.
+fn skip_noting(
+    cursor: &mut Cursor<'_>,
+    is_request: bool,
+    note: &mut impl FnMut(Range<usize>, Range<usize>),
+) -> Result<(), Found> {
     if is_request && !is_type(cursor.peek()?) {
         return cursor.skip_through(b"\n");
     }
@@ -45,7 +67,7 @@ pub(super) fn skip_message(cursor: &mut Cursor<'_>, is_request: bool) -> Result<
             }
             Missing::Streamed => {}
         }
-        if let Some(inside) = skip_head(cursor)? {
+        if let Some(inside) = skip_head(cursor, note)? {
             *open.get_mut(depth).ok_or(cursor.wrong_before())? = inside;
             depth += 1;
         }
@@ -58,7 +80,10 @@ fn is_type(byte: u8) -> bool {
 }
 
 /// Moves past a value, or past the first line of an aggregate, and returns what is inside it.
-fn skip_head(cursor: &mut Cursor<'_>) -> Result<Option<Missing>, Found> {
+fn skip_head(
+    cursor: &mut Cursor<'_>,
+    note: &mut impl FnMut(Range<usize>, Range<usize>),
+) -> Result<Option<Missing>, Found> {
     let kind = cursor.peek()?;
     if !is_type(kind) {
         return Err(cursor.wrong());
@@ -66,15 +91,21 @@ fn skip_head(cursor: &mut Cursor<'_>) -> Result<Option<Missing>, Found> {
     cursor.byte()?;
     if b"+-:_,#(".contains(&kind) {
         cursor.skip_text()?;
-        cursor.expect(b"\r\n")?;
+        cursor.expect(LINE_END)?;
         return Ok(None);
     }
+    let begin = cursor.at();
     let size = skip_size(cursor, kind)?;
+    let field = begin..cursor.at() - LINE_END.len();
     let inside = match (kind, size) {
         (_, Size::Null) => None,
         (b'$' | b'!' | b'=', Size::Known(len)) => {
+            let begin = cursor.at();
             cursor.skip(len)?;
-            cursor.expect(b"\r\n")?;
+            if kind == b'$' {
+                note(field, begin..cursor.at());
+            }
+            cursor.expect(LINE_END)?;
             None
         }
         (b'$', Size::Streamed) => {
@@ -108,7 +139,7 @@ fn skip_size(cursor: &mut Cursor<'_>, kind: u8) -> Result<Size, Found> {
         }
         _ => Size::Known(cursor.number(10)?),
     };
-    cursor.expect(b"\r\n")?;
+    cursor.expect(LINE_END)?;
     Ok(size)
 }
 
@@ -117,12 +148,12 @@ fn skip_pieces(cursor: &mut Cursor<'_>) -> Result<(), Found> {
     loop {
         cursor.expect(b";")?;
         let len = cursor.number(10)?;
-        cursor.expect(b"\r\n")?;
+        cursor.expect(LINE_END)?;
         if len == 0 {
             return Ok(());
         }
         cursor.skip(len)?;
-        cursor.expect(b"\r\n")?;
+        cursor.expect(LINE_END)?;
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn is_whole(end: &MessageEnd, bytes: &[u8], request: Option<&[u8]>) {
     assert_eq!(found(end, bytes, request), Found::End(bytes.len()), "{}", bytes.escape_ascii());
 }
 
-fn length(name: &str, offset: u16, adjust: i64) -> MessageEnd {
+pub(super) fn length(name: &str, offset: u16, adjust: i64) -> MessageEnd {
     let format = LengthFormat::parse(name).and_then(|format| format.with_offset(offset));
     MessageEnd::Length(format.and_then(|format| format.with_adjust(adjust)).expect("a format"))
 }
