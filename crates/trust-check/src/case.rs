@@ -137,8 +137,10 @@ pub const ONE_EXCHANGE: &[&str] = &[
     "upgrade/1",
     "upgrade/2",
     "upgrade/3",
+    "limits/1",
     "limits/4",
     "limits/5",
+    "limits/7",
     "timing/3",
     "timing/9",
     "recovery/2",
@@ -146,7 +148,11 @@ pub const ONE_EXCHANGE: &[&str] = &[
     "recovery/5",
     "recovery/8",
     "recovery/9",
+    "resources/8",
 ];
+
+/// Cases about a message that declares more than is sent of it.
+pub const DECLARING: &[&str] = &["limits/1", "limits/7", "resources/8"];
 
 const A_RST: &str = "a RST needs TCP";
 

@@ -255,23 +255,6 @@ impl<'s> CaseTrial<'s> {
         Ok(header)
     }
 
-    /// The header of the longest message that the server takes.
-    ///
-    /// # Errors
-    ///
-    /// Skipped without a length field, or if the longest message is not known.
-    pub fn longest_header(&self) -> Judged<Vec<u8>> {
-        let format = self.length_format()?;
-        if !self.setup.has_limit() {
-            return Err(Verdict::skipped("the longest message is not known"));
-        }
-        let mut header = vec![];
-        format
-            .encode(self.setup.payload_max(), &mut header)
-            .expect("a length that the field can say");
-        Ok(header)
-    }
-
     /// The length field that messages have.
     ///
     /// # Errors
@@ -293,7 +276,7 @@ impl<'s> CaseTrial<'s> {
     /// Skipped if a header cannot be cut.
     pub fn cut_header(&mut self) -> Judged<Vec<u8>> {
         let header = match self.setup.exchanges {
-            None => self.longest_header()?,
+            None => self.declaration(self.setup.payload_max())?.header,
             Some(_) => {
                 let mut header = self.message(0).bytes;
                 header.truncate(self.length_format()?.header_len());

@@ -316,7 +316,16 @@ impl Watch {
     ///
     /// Only when the run is to end.
     pub fn settled(&self, setup: &Setup) -> Judged<ProcessSample> {
-        self.settle_first(setup).ok_or_else(|| Verdict::skipped("the run was stopped"))
+        self.settle_first(setup).ok_or_else(stopped)
+    }
+
+    /// Waits, for a bounded time, until it has no more than that.
+    ///
+    /// # Errors
+    ///
+    /// Only when the run is to end.
+    pub fn await_return(&self, setup: &Setup, wanted: &ProcessSample) -> Judged<()> {
+        self.settle(setup, wanted).map(drop).ok_or_else(stopped)
     }
 
     fn sample(&self) -> ProcessSample {
@@ -489,6 +498,10 @@ fn zombies(tree: &[Process], root: u32) -> u64 {
     let is_here = |pid: u32| tree.iter().any(|process| process.pid == pid);
     let left = |process: &&Process| process.is_zombie && process.pid != root;
     tree.iter().filter(left).filter(|process| is_here(process.parent)).count() as u64
+}
+
+fn stopped() -> Verdict {
+    Verdict::skipped("the run was stopped")
 }
 
 /// One client with one message.

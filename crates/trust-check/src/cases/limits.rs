@@ -27,6 +27,10 @@ const TRICKLED_BYTES: usize = 5;
 /// Time between two of these.
 const TRICKLE_PAUSE: Duration = Duration::from_millis(20);
 
+/// Lengths that a crowd declares where the longest message is not known: long, and not too much
+/// together for a server that sets memory aside without using it.
+const DECLARED_BYTES: [u64; 2] = [1 << 20, 64 << 10];
+
 /// The divisor of the bytes that a server has taken: if its memory grows by less than that share,
 /// it does not queue them.
 const QUEUED_PART: u64 = 4;
@@ -213,9 +217,11 @@ fn crowd<'s>(trial: &mut CaseTrial<'s>, count: usize, bytes: &[u8]) -> Judged<Ve
 }
 
 fn declared_and_not_sent(trial: &mut CaseTrial<'_>) -> Judged {
-    let header = trial.longest_header()?;
+    let length = trial.length_to_declare(&DECLARED_BYTES)?;
+    let header = trial.declaration(length)?.header;
     let held = crowd(trial, CROWD, &header)?;
-    expect_service_beside(trial, held, "clients that declared the longest message")
+    let who = format!("clients that declared {}", declared_message(trial));
+    expect_service_beside(trial, held, &who)
 }
 
 fn one_trickles(trial: &mut CaseTrial<'_>) -> Judged {
@@ -322,18 +328,23 @@ fn ends_early(wire: &mut Wire<'_>, sent: u64) -> Judged<bool> {
 }
 
 fn many_trickle(trial: &mut CaseTrial<'_>) -> Judged {
-    let header = trial.longest_header()?;
-    let mut held = crowd(trial, TRICKLERS, &header)?;
-    let (count, who) = (held.len(), "clients that trickle the longest message");
-    for _ in 0..TRICKLED_BYTES {
+    let length = trial.length_to_declare(&DECLARED_BYTES)?;
+    let declaration = trial.declaration(length)?;
+    let mut held = crowd(trial, TRICKLERS, &declaration.header)?;
+    let who = format!("clients that trickle {}", declared_message(trial));
+    for place in 0..TRICKLED_BYTES {
         for wire in &mut held {
             // Who is ended meanwhile takes nothing from others.
-            wire.try_send(b"x", trial.setup.settle)?;
+            wire.try_send(&[declaration.byte(place)], trial.setup.settle)?;
         }
         trial.pause(TRICKLE_PAUSE)?;
-        if let OneMore::SentAway = serve_one_more(trial, count, who)? {
-            return expect_service_beside(trial, held, who);
+        if let OneMore::SentAway = serve_one_more(trial, held.len(), &who)? {
+            return expect_service_beside(trial, held, &who);
         }
     }
     Ok(Verdict::Pass)
+}
+
+fn declared_message(trial: &CaseTrial<'_>) -> &'static str {
+    if trial.setup.has_limit() { "the longest message" } else { "a long message" }
 }

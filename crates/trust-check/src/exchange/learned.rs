@@ -159,6 +159,20 @@ impl Learned {
         lengths.next().unwrap_or(bytes.len())
     }
 
+    /// The exchange whose request declares the longest payload, and where that request ends. It may
+    /// be one that cannot be repeated.
+    pub fn declaring(&self) -> Option<(Arc<LearnedExchange>, &MessageEnd)> {
+        // Another end is that of the first request on a connection.
+        let is_first = self.before.iter().all(|it| it.exchange.send.is_empty());
+        let first = self.protocol.first_request_end.as_ref().filter(|_| is_first);
+        let end = first.or(self.protocol.request_end.as_ref())?;
+        let payload_of = |it: &&Arc<LearnedExchange>| end.payload(&it.request(0));
+        let declaring = self.exchanges.iter().filter(|it| payload_of(it).is_some());
+        // Of several the first.
+        let longest = declaring.rev().max_by_key(|it| payload_of(it).map(|payload| payload.len()));
+        longest.map(|exchange| (Arc::clone(exchange), end))
+    }
+
     /// The number of the next copy of an exchange.
     pub fn next_copy(&self) -> u64 {
         self.copies.fetch_add(1, Ordering::Relaxed)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::allowance;
-use crate::case::{Case, ONE_EXCHANGE};
+use crate::case::{Case, DECLARING, ONE_EXCHANGE};
 use crate::exchange::learned::{Learned, LearnedExchange};
 use crate::runner::FIRST;
 use crate::setup::Unlearned;
@@ -60,6 +60,11 @@ const EXCHANGES_QUICK: usize = 2;
 
 /// The exchanges that the case is tried with: for each try those that its messages are copies of.
 fn draws(learned: &Learned, case: &Case, is_quick: bool) -> Vec<Vec<Arc<LearnedExchange>>> {
+    if DECLARING.contains(&case.id)
+        && let Some((exchange, _)) = learned.declaring()
+    {
+        return vec![vec![exchange]];
+    }
     let mut draws: Vec<Vec<Arc<LearnedExchange>>> = match ONE_EXCHANGE.contains(&case.id) {
         true => learned.exchanges.iter().map(|exchange| vec![Arc::clone(exchange)]).collect(),
         false => {

@@ -4,6 +4,7 @@
 //! The servers are this executable itself, as `serve KIND PORT`. Arguments:
 //! `cargo test -p trustctl --test exchange -- [TEST_NAME…]`.
 
+mod declared_tests;
 mod files;
 #[path = "../check/json.rs"]
 mod json;
@@ -27,6 +28,6 @@ fn main() -> ExitCode {
     {
         return server::run(kind, port);
     }
-    let tests = [tests::TESTS, told_tests::TESTS, propose_tests::TESTS];
+    let tests = [tests::TESTS, told_tests::TESTS, declared_tests::TESTS, propose_tests::TESTS];
     SUITE.main(tests.concat().into_iter().map(Test::from).collect())
 }

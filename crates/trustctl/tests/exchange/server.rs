@@ -1,5 +1,7 @@
 //! Servers that do not echo, each in its own process: right, or wrong in one way. They answer a
-//! line with a line.
+//! line with a line, or a payload with a payload ([`declared`]).
+
+mod declared;
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use declared::{Care, Form};
 use socket2::SockRef;
 
 /// The longest line.
@@ -82,6 +85,14 @@ fn named(kind: &str) -> Option<Kind> {
         ("drops-with-upgrade", Kind::DropsWithUpgrade),
         ("proxied", Kind::Proxied),
         ("drops-part-after-header", Kind::DropsPartAfterHeader),
+        ("length-grows", Kind::Declared(Form::Length, Care::Grows)),
+        ("length-reserves", Kind::Declared(Form::Length, Care::Reserves)),
+        ("length-costly", Kind::Declared(Form::Length, Care::Costly)),
+        ("length-fills", Kind::Declared(Form::Length, Care::Fills)),
+        ("length-charges", Kind::Declared(Form::Length, Care::Charges)),
+        ("counted-grows", Kind::Declared(Form::Counted, Care::Grows)),
+        ("counted-refuses", Kind::Declared(Form::Counted, Care::Refuses)),
+        ("counted-fills", Kind::Declared(Form::Counted, Care::Fills)),
     ];
     kinds.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind)
 }
@@ -147,6 +158,8 @@ enum Kind {
     Proxied,
     /// The same, and a part of a line that comes with the header is dropped.
     DropsPartAfterHeader,
+    /// Its messages declare a length.
+    Declared(Form, Care),
 }
 
 /// A TLS alert: the handshake has failed.
@@ -163,6 +176,9 @@ static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
     if kind == Kind::OutOfOrder {
         return serve_out_of_order(stream);
+    }
+    if let Kind::Declared(form, care) = kind {
+        return declared::serve(stream, form, care);
     }
     let has_changed = CONNECTIONS.fetch_add(1, Ordering::SeqCst) >= CHANGES_AFTER;
     let greets = matches!(

@@ -1,6 +1,7 @@
 //! Servers that do not echo: what is found, and who is not accused.
 
 use std::process::Command;
+use std::time::Duration;
 
 use super::files::Files;
 use super::json;
@@ -38,8 +39,11 @@ pub(crate) const TESTS: &[Named] = tests![
 
 pub(crate) const NO_WAIT: &str = "--patience=1";
 
+/// How long a run may take on a machine with other work.
+const RUN_DEADLINE: Duration = Duration::from_secs(60);
+
 /// A protocol of lines, without anything that is allowed.
-const LINES: &str = r#"
+pub(crate) const LINES: &str = r#"
 name = "lines"
 [message]
 end = "line"
@@ -66,7 +70,8 @@ fn check_with(kind: &str, flags: &[&str]) -> Finished {
     let own = std::env::current_exe().expect("the path of this program");
     let own = own.to_str().expect("a path of ours is UTF-8");
     let command = format!("exec '{own}' serve {kind} {{port}}");
-    Home::new().trustctl(["check", "--command", &command]).args(flags).run()
+    let check = Home::new().trustctl(["check", "--command", &command]).args(flags);
+    check.start().wait_for(RUN_DEADLINE)
 }
 
 fn report(kind: &str, file: &str, flags: &[&str]) -> CheckReport {

@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use trust_cli::text::grouped;
 
 use super::{mebibytes, watched};
+use crate::declaration::refuses_all;
 use crate::trial::CaseTrial;
-use crate::verdict::{Judged, Verdict};
+use crate::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::watch::{IDLE_SHARE_MAX, Watch};
 use crate::wire::Wire;
 
@@ -16,6 +17,10 @@ const DECLARING_MAX: u64 = 50;
 /// How long memory is looked at while they are there, and how often.
 const MEMORY_TIME: Duration = Duration::from_secs(1);
 const MEMORY_LOOK: Duration = Duration::from_millis(50);
+
+/// The longest time for that while memory grows, and the growth that counts, in bytes.
+const STILL_MAX: Duration = Duration::from_secs(5);
+const STILL_BYTES: u64 = 64 * 1024;
 
 /// Bytes of a message of a client that does not read.
 const UNREAD_BYTES: u64 = 4096;
@@ -29,61 +34,141 @@ const UNREAD_TIME: Duration = Duration::from_millis(500);
 /// A server that takes nothing for that long waits.
 const UNREAD_STALL: Duration = Duration::from_millis(50);
 
+/// Lengths that are declared where the longest message is not known, in bytes, until one is taken.
+const LENGTHS: [u64; 6] = [64 << 20, 16 << 20, 4 << 20, 1 << 20, 256 << 10, 64 << 10];
+
 /// Clients declare the longest message and send a byte of it: memory grows with what has arrived.
 pub(super) fn declared(trial: &mut CaseTrial<'_>) -> Judged {
     let watch = watched(trial)?;
-    let header = trial.longest_header()?;
-    let (allowed, longest) = (trial.setup.memory_allowance, trial.setup.payload_max());
+    let (allowed, lengths) = (trial.setup.memory_allowance, trial.lengths_to_declare(&LENGTHS)?);
     let most = if trial.setup.one_at_a_time { 1 } else { DECLARING_MAX };
-    let count = (3 * allowed).div_ceil(longest.max(1)).min(most);
+    let most = match trial.setup.exchanges {
+        None => most,
+        Some(_) => trial.setup.together(most as usize) as u64,
+    };
+    let count_of = |length: u64| (3 * allowed).div_ceil(length.max(1)).min(most);
     // Twice as much, so that half of it is more than what memory may grow by for other reasons.
-    let is_enough = |count: u64| count.saturating_mul(longest) >= 2 * allowed;
-    if !is_enough(count) {
-        return Ok(Verdict::skipped(format!(
-            "{count} of the longest messages are less than what is seen with a --memory-allowance \
-             of {} bytes",
-            grouped(allowed)
-        )));
+    let is_enough = |count: u64, length: u64| count.saturating_mul(length) >= 2 * allowed;
+    let mut too_few = None;
+    let seen = lengths.iter().filter(|length| is_enough(count_of(**length), **length));
+    for length in seen.clone().copied() {
+        let count = count_of(length);
+        let Some(open) = judge_growth(trial, watch, count, length)? else { continue };
+        if is_enough(open, length) {
+            return Ok(Verdict::Pass);
+        }
+        too_few = Some((open, count));
     }
-    let before = watch.resident_bytes();
-    let mut held = vec![];
-    for _ in 0..count {
-        let mut wire = trial.connect()?;
-        wire.try_send(&[&header[..], b"x"].concat(), trial.setup.settle)?;
-        held.push(wire);
-    }
-    let (began, mut most) = (Instant::now(), 0);
-    while began.elapsed() < MEMORY_TIME && most < before + allowed {
-        trial.pause(MEMORY_LOOK)?;
-        most = most.max(watch.resident_bytes());
-    }
-    let open = count_open(&mut held)?;
-    drop(held);
-    let grown = most.saturating_sub(before);
-    if grown > allowed && grown >= count * longest / 2 {
-        return Err(Verdict::fail(
-            "a declared length takes no memory before the bytes arrive",
-            format!(
-                "{} more while {count} clients had declared {} each and sent a byte of it",
-                mebibytes(grown),
-                mebibytes(longest)
-            ),
-        ));
-    }
-    match is_enough(open) {
-        true => Ok(Verdict::Pass),
-        false => Err(Verdict::inconclusive(format!(
+    match too_few {
+        Some((open, count)) => Err(Verdict::inconclusive(format!(
             "only {open} of {count} clients could declare the longest message at the same time"
+        ))),
+        None if seen.count() > 0 => Err(refuses_all()),
+        None => Ok(Verdict::skipped(format!(
+            "{} of the longest messages are less than what is seen with a --memory-allowance of {} \
+             bytes",
+            count_of(lengths[0]),
+            grouped(allowed)
         ))),
     }
 }
 
-/// How many of these connections have not ended.
-fn count_open(wires: &mut [Wire<'_>]) -> Judged<u64> {
+/// That many clients declare that length, and memory does not grow by it. Returns how many could,
+/// at the same time; `None` if the server takes no such length.
+fn judge_growth(
+    trial: &mut CaseTrial<'_>,
+    watch: &Watch,
+    count: u64,
+    length: u64,
+) -> Judged<Option<u64>> {
+    let (before, cost) = match trial.short_declaration() {
+        None => (watch.resident_bytes(), 0),
+        Some(short) => {
+            let had = watch.settled(trial.setup)?;
+            // What a client costs by itself: a process of its own, a thread, a buffer.
+            let held = hold(trial, watch, count, &short.beginning(), u64::MAX)?;
+            let cost = held.most.saturating_sub(had.resident);
+            // Those that the server has not seen leave by then have not given it back.
+            watch.await_return(trial.setup, &had)?;
+            let before = watch.resident_bytes() + cost;
+            if !trial.takes(length)? {
+                return Ok(None);
+            }
+            watch.await_return(trial.setup, &had)?;
+            (before, cost)
+        }
+    };
+    // Clients that cost much do not always cost the same.
+    let enough = (trial.setup.memory_allowance + 1).max(count * length / 2).max(cost / 2);
+    let beginning = trial.declaration(length)?.beginning();
+    let held = hold(trial, watch, count, &beginning, before + enough)?;
+    let grown = held.most.saturating_sub(before);
+    if grown < enough {
+        return Ok(Some(held.open));
+    }
+    Err(Verdict::fail(
+        "a declared length takes no memory before the bytes arrive",
+        format!(
+            "{} more while {count} clients had declared {} each and sent a byte of it",
+            mebibytes(grown),
+            mebibytes(length)
+        ),
+    ))
+}
+
+/// What was seen while clients were there that had sent a part of a message.
+struct Held {
+    /// The most memory that the server had, in bytes.
+    most: u64,
+    /// How many were still there at the end, and had got no answer.
+    open: u64,
+}
+
+/// That many clients send these bytes and stay for a while, or until the server has so much memory.
+fn hold(
+    trial: &mut CaseTrial<'_>,
+    watch: &Watch,
+    count: u64,
+    bytes: &[u8],
+    enough: u64,
+) -> Judged<Held> {
+    let mut wires = vec![];
+    for _ in 0..count {
+        let mut wire = match trial.connect() {
+            // Perhaps a limit on clients: those that are there are looked at.
+            Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. }))
+                if trial.setup.exchanges.is_some() =>
+            {
+                break;
+            }
+            connected => connected?,
+        };
+        wire.try_send(bytes, trial.setup.settle)?;
+        wires.push(wire);
+    }
+    let (until, mut still, mut most) = (Instant::now() + STILL_MAX, Instant::now(), 0);
+    while still.elapsed() < MEMORY_TIME && most < enough {
+        trial.pause(MEMORY_LOOK)?;
+        let now = watch.resident_bytes();
+        let is_growing = most > 0 && now > most + STILL_BYTES;
+        if trial.setup.exchanges.is_some() && is_growing && Instant::now() < until {
+            // On a busy machine it takes a while until the last one has what it costs.
+            still = Instant::now();
+        }
+        most = most.max(now);
+    }
+    let open = count_open(trial, &mut wires)?;
+    Ok(Held { most, open })
+}
+
+/// How many of these connections have not ended, and wait for more where an answer is known from
+/// the message.
+fn count_open(trial: &CaseTrial<'_>, wires: &mut [Wire<'_>]) -> Judged<u64> {
     let mut open = 0;
     for wire in wires {
-        wire.receive_into(&mut vec![], 1, Duration::ZERO)?;
-        open += u64::from(wire.end().is_none());
+        let has_answered = wire.receive_into(&mut vec![], 1, Duration::ZERO)?;
+        let is_waiting = trial.setup.exchanges.is_none() || !has_answered;
+        open += u64::from(wire.end().is_none() && is_waiting);
     }
     Ok(open)
 }
