@@ -149,23 +149,23 @@ impl Learned {
     /// Length of the first request in these bytes: of all of them where no end is known. The first
     /// request of a connection may be unlike the others.
     pub fn first_request_len(&self, bytes: &[u8]) -> usize {
+        match self.first_request_end().map(|end| end.find(bytes, None)) {
+            Some(Found::End(len)) => len,
+            _ => bytes.len(),
+        }
+    }
+
+    /// Where the first request after [`Learned::before`] ends.
+    fn first_request_end(&self) -> Option<&MessageEnd> {
         let is_first = self.before.iter().all(|before| before.is_greeting());
-        let first_end = self.protocol.first_request_end.as_ref().filter(|_| is_first);
-        let ends = [first_end, self.protocol.request_end.as_ref()].into_iter().flatten();
-        let mut lengths = ends.filter_map(|end| match end.find(bytes, None) {
-            Found::End(len) => Some(len),
-            _ => None,
-        });
-        lengths.next().unwrap_or(bytes.len())
+        let first = self.protocol.first_request_end.as_ref().filter(|_| is_first);
+        first.or(self.protocol.request_end.as_ref())
     }
 
     /// The exchange whose request declares the longest payload, and where that request ends. It may
     /// be one that cannot be repeated.
     pub fn declaring(&self) -> Option<(Arc<LearnedExchange>, &MessageEnd)> {
-        // Another end is that of the first request on a connection.
-        let is_first = self.before.iter().all(|it| it.exchange.send.is_empty());
-        let first = self.protocol.first_request_end.as_ref().filter(|_| is_first);
-        let end = first.or(self.protocol.request_end.as_ref())?;
+        let end = self.first_request_end()?;
         let payload_of = |it: &&Arc<LearnedExchange>| end.payload(&it.request(0));
         let declaring = self.exchanges.iter().filter(|it| payload_of(it).is_some());
         // Of several the first.
