@@ -76,6 +76,11 @@ impl Wire<'_> {
             self.delivery.forget();
             return Ok(());
         };
+        if is_expected && self.answered >= LIMIT_MIN {
+            let count = grouped(self.answered as u64);
+            let said = format!("it ends the connection after {count} answers, and says so");
+            return Err(Verdict::Allowed(said));
+        }
         if is_expected {
             return Err(Verdict::inconclusive(
                 "the server had said that it answers nothing more on this connection",

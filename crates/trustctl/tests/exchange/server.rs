@@ -93,6 +93,7 @@ fn named(kind: &str) -> Option<Kind> {
         ("counted-grows", Kind::Declared(Form::Counted, Care::Grows)),
         ("counted-refuses", Kind::Declared(Form::Counted, Care::Refuses)),
         ("counted-fills", Kind::Declared(Form::Counted, Care::Fills)),
+        ("http-ten-requests", Kind::HttpTenRequests),
     ];
     kinds.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind)
 }
@@ -160,6 +161,8 @@ enum Kind {
     DropsPartAfterHeader,
     /// Its messages declare a length.
     Declared(Form, Care),
+    /// Right; it speaks HTTP, and its tenth answer says that it is the last.
+    HttpTenRequests,
 }
 
 /// A TLS alert: the handshake has failed.
@@ -174,8 +177,10 @@ static ANSWERS: AtomicU64 = AtomicU64::new(0);
 static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
-    if kind == Kind::OutOfOrder {
-        return serve_out_of_order(stream);
+    match kind {
+        Kind::OutOfOrder => return serve_out_of_order(stream),
+        Kind::HttpTenRequests => return serve_http(stream),
+        _ => {}
     }
     if let Kind::Declared(form, care) = kind {
         return declared::serve(stream, form, care);
@@ -378,6 +383,27 @@ fn serve_out_of_order(mut stream: TcpStream) -> io::Result<()> {
         }
         answers.reverse();
         stream.write_all(&answers.concat())?;
+    }
+}
+
+fn serve_http(mut stream: TcpStream) -> io::Result<()> {
+    let (mut kept, mut buffer, mut answered) = (vec![], [0; LINE_MAX], 0);
+    loop {
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            return stream.shutdown(Shutdown::Both);
+        }
+        kept.extend_from_slice(&buffer[..count]);
+        while let Some(end) = kept.windows(4).position(|it| it == b"\r\n\r\n") {
+            kept.drain(..end + 4);
+            answered += 1;
+            let last = if answered == 10 { "Connection: close\r\n" } else { "" };
+            let answer = format!("HTTP/1.1 200 OK\r\n{last}Content-Length: 2\r\n\r\nok");
+            stream.write_all(answer.as_bytes())?;
+            if answered == 10 {
+                return closed_in_order(&mut stream, &mut buffer);
+            }
+        }
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_goodbye_to_a_client_that_has_finished_is_no_answer,
     a_client_too_many_may_be_told_so,
     a_limit_on_requests_that_is_told_is_allowed,
+    a_limit_that_the_last_answer_tells_is_allowed,
     an_answer_that_waits_for_the_rest_of_the_next_request_is_a_warning,
     a_refusal_that_a_reset_overtakes_is_a_warning,
     a_request_that_is_expected_in_one_receive_is_one_finding_with_its_places,
@@ -151,6 +152,17 @@ fn a_limit_on_requests_that_is_told_is_allowed() {
     assert_eq!(many.verdict, VerdictName::Allowed);
     let said = many.said.as_deref().expect("why");
     assert!(said.contains("after 10 answers, and says so: '~ enough\\n"), "{said}");
+}
+
+fn a_limit_that_the_last_answer_tells_is_allowed() {
+    let http = "[message]\nend = 'http'\nignore = ['Connection:[^\\n]*\\n']\n\
+                [[exchange]]\nsend = \"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n\"\n";
+    let flags = [NO_WAIT, "--json", "--case", "framing/1,timing/6"];
+    let report = json::read(check("http-ten-requests", http, &flags).text());
+    let pairs = case(&report, "timing/6");
+    assert_eq!(pairs.verdict, VerdictName::Allowed, "{pairs:?}");
+    let said = pairs.said.as_deref();
+    assert_eq!(said, Some("it ends the connection after 10 answers, and says so"));
 }
 
 fn an_answer_that_waits_for_the_rest_of_the_next_request_is_a_warning() {
