@@ -86,36 +86,36 @@ pub const TCP_ALONE: &[(&str, &str)] = &[
     ("resources/4", "CLOSE_WAIT needs TCP"),
 ];
 
-/// Cases that need a server which sends back whatever it is sent.
-pub const ECHO_ALONE: &[&str] = &[
-    "framing/2",
-    "framing/3",
-    "framing/4",
-    "framing/5",
-    "framing/9",
-    "framing/10",
-    "framing/11",
-    "framing/12",
-    "framing/13",
-    "framing/15",
-    "framing/19",
-    "partial/3",
-    "partial/9",
-    "partial/11",
-    "pipelining/4",
-    "pipelining/5",
-    "pipelining/6",
-    "pipelining/7",
-    "pipelining/8",
-    "pipelining/9",
-    "pipelining/10",
-    "pipelining/11",
-    "pipelining/12",
-    "pipelining/13",
-    "pipelining/14",
-    "half-close/3",
-    "closing/13",
-    "timing/8",
+/// Cases that need a server which sends back whatever it is sent, and why.
+pub const ECHO_ALONE: &[(&str, &str)] = &[
+    ("framing/2", LENGTHS),
+    ("framing/3", LENGTHS),
+    ("framing/4", LENGTHS),
+    ("framing/5", LENGTHS),
+    ("framing/9", CONTENTS),
+    ("framing/10", CONTENTS),
+    ("framing/11", CONTENTS),
+    ("framing/12", LENGTHS),
+    ("framing/13", LENGTHS),
+    ("framing/15", CONTENTS),
+    ("framing/19", LENGTHS),
+    ("partial/3", LENGTHS),
+    ("partial/9", LENGTHS),
+    ("partial/11", LENGTHS),
+    ("pipelining/4", LENGTHS),
+    ("pipelining/5", LENGTHS),
+    ("pipelining/6", NUMBERS),
+    ("pipelining/7", LENGTHS),
+    ("pipelining/8", LENGTHS),
+    ("pipelining/9", LENGTHS),
+    ("pipelining/10", LENGTHS),
+    ("pipelining/11", NUMBERS),
+    ("pipelining/12", NUMBERS),
+    ("pipelining/13", NUMBERS),
+    ("pipelining/14", LENGTHS),
+    ("half-close/3", LENGTHS),
+    ("closing/13", LENGTHS),
+    ("timing/8", "a server of another protocol need not end a client that reads nothing"),
 ];
 
 /// Cases in which a connection has one exchange at most: those that cannot be repeated will do.
@@ -155,6 +155,9 @@ pub const ONE_EXCHANGE: &[&str] = &[
 pub const DECLARING: &[&str] = &["limits/1", "limits/7", "resources/8"];
 
 const A_RST: &str = "a RST needs TCP";
+const LENGTHS: &str = "needs messages of chosen lengths";
+const CONTENTS: &str = "needs a server that sends everything back";
+const NUMBERS: &str = "a server of another protocol may limit the messages of a connection";
 
 /// Whether the pattern matches the id: it is that id, or has `*` for any characters.
 pub fn matches(pattern: &str, id: &str) -> bool {
@@ -204,10 +207,12 @@ impl Case {
             return Some(missing);
         }
         let learned = setup.exchanges.as_ref()?;
+        if let Some((_, why)) = ECHO_ALONE.iter().find(|(id, _)| *id == self.id) {
+            return Some(why);
+        }
         let can_be_repeated = learned.exchanges.iter().any(|it| it.is_repeatable());
-        match ECHO_ALONE.contains(&self.id) {
-            true => Some("needs a server that sends everything back"),
-            false if can_be_repeated || ONE_EXCHANGE.contains(&self.id) => None,
+        match can_be_repeated || ONE_EXCHANGE.contains(&self.id) {
+            true => None,
             false => Some("no exchange can be repeated on a connection"),
         }
     }
