@@ -78,16 +78,22 @@ const IN_PIECES: [&str; 12] = [
 ];
 
 /// Cases in which several requests, or one and a part of another, come together.
-const TOGETHER: [&str; 9] = [
+const TOGETHER: [&str; 15] = [
     "partial/5",
     "partial/7",
     "pipelining/1",
     "pipelining/2",
     "pipelining/3",
+    "pipelining/7",
+    "pipelining/8",
+    "pipelining/9",
+    "pipelining/14",
     "pipelining/15",
     "half-close/2",
+    "half-close/3",
     "half-close/4",
     "half-close/5",
+    "closing/13",
 ];
 
 /// A cause, and the findings that it explains.

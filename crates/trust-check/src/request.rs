@@ -110,6 +110,18 @@ pub fn concat(messages: &[Request]) -> Vec<u8> {
     messages.iter().flat_map(|message| &message.bytes).copied().collect()
 }
 
+/// Bytes of the answers to these messages, or about that where they may vary.
+pub fn answers_len(messages: &[Request]) -> usize {
+    messages.iter().map(Request::answer_len).sum()
+}
+
+/// Whether what came is the beginning of the answers to these messages.
+pub fn is_beginning(messages: &[&Request], got: &[u8]) -> bool {
+    let mut answers = Answers::to(messages);
+    answers.add(got);
+    !answers.is_wrong()
+}
+
 /// What was to come back.
 pub fn expectation(messages: &[&Request]) -> String {
     match messages {

@@ -10,7 +10,7 @@ use trust_wire::format::LengthFormat;
 
 use crate::exchange::learned::{Learned, LearnedExchange};
 use crate::request::Request;
-use crate::setup::Setup;
+use crate::setup::{LARGE_MAX, Setup};
 use crate::transcript::{Transcript, What};
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::watch::Watch;
@@ -26,7 +26,14 @@ const UNREAD_ANSWER_MIN: usize = 64;
 
 /// The same of a server that does more for a message than to send it back, and that may have a
 /// limit on the messages of a connection.
-const LEARNED_ANSWER_MIN: usize = 4096;
+pub const LEARNED_ANSWER_MIN: usize = 4096;
+
+/// Messages with long answers on one connection to such a server: dnsmasq takes 100 of any kind.
+const LEARNED_MESSAGES_MAX: usize = 64;
+
+/// Bytes of their answers, but for the last one: more than the 1 to 2 MiB that two kernels hold
+/// over a narrow path.
+const LEARNED_ANSWERS_MAX: u64 = LARGE_MAX;
 
 /// One case being tried.
 #[derive(Debug)]
@@ -136,6 +143,19 @@ impl<'s> CaseTrial<'s> {
         Ok(wire)
     }
 
+    /// A new connection on which answers fill what kernels hold. Those of a server that does not
+    /// echo are too few for it, unless the path is narrow.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::connect`].
+    pub fn connect_to_fill(&mut self) -> Judged<Wire<'s>> {
+        match self.setup.exchanges {
+            None => self.connect(),
+            Some(_) => self.connect_narrow(),
+        }
+    }
+
     /// A payload of about that length: as long as the server takes.
     pub fn payload(&mut self, wanted: u64) -> Vec<u8> {
         let mut payload = self.garbage(self.setup.payload_len(wanted));
@@ -207,11 +227,32 @@ impl<'s> CaseTrial<'s> {
     /// Skipped if a server that does not echo answers so little that it may end the connection
     /// first, as it takes a limited number of messages.
     pub fn long_answer(&mut self, wanted: u64) -> Judged<Request> {
-        let message = self.message(wanted);
-        match self.setup.exchanges.is_some() && message.answer_len() < LEARNED_ANSWER_MIN {
-            true => Err(Verdict::skipped("no exchange has a long answer")),
-            false => Ok(message),
+        Ok(self.long_answers(wanted, 1)?.swap_remove(0))
+    }
+
+    /// Messages of at most `each` bytes whose answers have about `total` bytes together. Of a
+    /// server that does not echo each answer is long, and there are no more than it takes on one
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// Skipped if the first of the exchanges has no long answer: the case is tried with each of
+    /// them as the first.
+    pub fn long_answers(&mut self, each: u64, total: u64) -> Judged<Vec<Request>> {
+        let Some(learned) = &self.setup.exchanges else { return Ok(self.messages(each, total)) };
+        let is_long = |it: &&Arc<LearnedExchange>| it.answer_len() >= LEARNED_ANSWER_MIN;
+        if !self.exchanges.first().is_some_and(|first| is_long(&first)) {
+            return Err(Verdict::skipped("no exchange has a long answer"));
         }
+        let (mut messages, mut bytes) = (vec![], 0);
+        for exchange in self.exchanges.iter().filter(is_long).cycle().take(LEARNED_MESSAGES_MAX) {
+            messages.push(Request::copy_of(exchange, learned));
+            bytes += exchange.answer_len() as u64;
+            if bytes >= total.min(LEARNED_ANSWERS_MAX) {
+                break;
+            }
+        }
+        Ok(messages)
     }
 
     /// Messages of at most `each` bytes that are about `total` bytes together.

@@ -42,6 +42,8 @@ pub struct SeenInstead {
     pub answers: usize,
     /// What came after them.
     pub rest: Vec<u8>,
+    /// Whether that is the beginning of an answer.
+    pub is_cut: bool,
     /// Whether the server ended the connection.
     pub is_over: bool,
     /// What had been done until then, if it was not too long to be kept.

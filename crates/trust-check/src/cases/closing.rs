@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use trust_cli::text::seconds;
 
 use crate::case::{Case, Isolation, Needs};
-use crate::request::{Request, concat};
+use crate::request::{self, Request, answers_len, concat};
 use crate::setup::OnReset;
 use crate::trial::CaseTrial;
 use crate::verdict::{Judged, Verdict};
@@ -336,27 +336,25 @@ fn large_answers_before_a_refusal(trial: &mut CaseTrial<'_>) -> Judged {
     let mut pace = Pace::within(UNREAD_TIME_MAX, trial.setup);
     let mut ended = Ok(());
     for bytes in UNREAD_ANSWERS {
-        let messages = trial.messages(UNREAD_ANSWERS[0], bytes);
+        let messages = trial.long_answers(UNREAD_ANSWERS[0], bytes)?;
         let wanted: Vec<&Request> = messages.iter().collect();
         let mut wire = trial.connect()?;
         wire.exchange_at(&wanted[..1], 0, &mut pace)?;
         pace.expect(wanted.len())?;
-        let answers = concat(&messages);
-        let all = [&answers[..], &bad, &after].concat();
+        let owed = answers_len(&messages);
+        let all = [&concat(&messages)[..], &bad, &after].concat();
         // The server need not take what follows the bad header.
         let sent = wire.try_send(&all, trial.setup.settle)?;
         wire.await_end_unread(END_UNREAD)?;
         let mut got = vec![];
         wire.send_receiving(&all[sent..], &mut got, trial.setup.settle)?;
-        while got.len() < answers.len()
-            && wire.receive_into(&mut got, answers.len(), trial.setup.patience)?
-        {}
+        while got.len() < owed && wire.receive_into(&mut got, owed, trial.setup.patience)? {}
         // A RST loses answers that no kernel could have taken unread. The settings of the run
         // decide what that means.
         let is_cut = trial.setup.is_tcp()
-            && bytes > UNREAD_ANSWERS[0]
+            && (bytes > UNREAD_ANSWERS[0] || trial.setup.exchanges.is_some())
             && wire.end() == Some(ConnectionEnd::Reset)
-            && answers.starts_with(&got);
+            && request::is_beginning(&wanted, &got);
         let end = match wire.expect_rest(got, &wanted) {
             Err(Verdict::Fail(lost)) if is_cut && trial.setup.reset != OnReset::Fail => {
                 Err(Verdict::Warn(lost))

@@ -5,11 +5,11 @@ use std::time::Duration;
 use trust_cli::text::grouped;
 
 use crate::case::{Case, Isolation, Needs};
-use crate::request::{self, Request};
+use crate::request::{self, Request, concat};
 use crate::setup::LARGE_MAX;
-use crate::trial::CaseTrial;
+use crate::trial::{CaseTrial, LEARNED_ANSWER_MIN};
 use crate::verdict::{Finding, Judged, Verdict};
-use crate::wire::Pace;
+use crate::wire::{Pace, Wire};
 
 /// Where most of these requirements come from.
 const STREAM: &str = "RFC 9293 section 3.1 (a stream of octets); recv(2)";
@@ -172,6 +172,9 @@ const UNREAD_BYTES: u64 = 1000;
 const UNREAD_STEPS: [(usize, usize); 3] =
     [(256 * 1024, 3 * 1024), (1800 * 1024, 6 * 1024), (4 * 1024 * 1024, 48 * 1024)];
 
+/// The same in a server that does not echo, whose messages on a connection are few.
+const FEW_AMOUNTS: [u64; 3] = [64 * 1024, 512 * 1024, LARGE_MAX];
+
 /// Messages of one connection there, unless the output of a server takes more.
 const MESSAGES_OF_A_CONNECTION: usize = 900;
 
@@ -217,12 +220,11 @@ const RECEIVES: [usize; 6] = [512, 1024, 4096, 8192, 16_384, 65_536];
 /// Messages of these lengths with one send.
 fn together(trial: &mut CaseTrial<'_>, lengths: &[u64]) -> Judged {
     let messages: Vec<Request> = lengths.iter().map(|len| trial.message(*len)).collect();
-    exchange(trial, &messages, Duration::ZERO)
+    exchange(trial.connect()?, &messages, Duration::ZERO)
 }
 
-fn exchange(trial: &mut CaseTrial<'_>, messages: &[Request], slowness: Duration) -> Judged {
+fn exchange(mut wire: Wire<'_>, messages: &[Request], slowness: Duration) -> Judged {
     let messages: Vec<&Request> = messages.iter().collect();
-    let mut wire = trial.connect()?;
     wire.exchange(&messages, 0, slowness)?;
     wire.expect_no_more()?;
     Ok(Verdict::Pass)
@@ -274,34 +276,37 @@ fn one_and_a_half(trial: &mut CaseTrial<'_>) -> Judged {
 
 fn a_thousand(trial: &mut CaseTrial<'_>) -> Judged {
     let messages: Vec<Request> = (0..MANY).map(|_| trial.message(1000)).collect();
-    exchange(trial, &messages, Duration::ZERO)
+    exchange(trial.connect()?, &messages, Duration::ZERO)
 }
 
 fn large_then_short(trial: &mut CaseTrial<'_>) -> Judged {
-    let large = trial.message(LARGE_MAX);
-    let short = (0..20).map(|_| trial.message(10));
-    let messages: Vec<Request> = [large].into_iter().chain(short).collect();
-    exchange(trial, &messages, SLOWNESS)
+    let is_echo = trial.setup.exchanges.is_none();
+    let mut messages = match is_echo {
+        true => vec![trial.message(LARGE_MAX)],
+        false => trial.long_answers(LARGE_MAX, LARGE_MAX)?,
+    };
+    let next = (0..20).map(|_| trial.message(10));
+    messages.extend(next.filter(|it| is_echo || it.answer_len() < LEARNED_ANSWER_MIN));
+    exchange(trial.connect_to_fill()?, &messages, SLOWNESS)
 }
 
 fn slow_reader(trial: &mut CaseTrial<'_>) -> Judged {
-    let different = longest_ones(trial);
-    let messages = in_turn(&different, SLOW_BYTES);
-    let mut wire = trial.connect()?;
-    wire.exchange(&messages, 0, SLOWNESS)?;
-    wire.expect_no_more()?;
-    Ok(Verdict::Pass)
+    let messages = many_long(trial, SLOW_BYTES)?;
+    exchange(trial.connect_to_fill()?, &messages, SLOWNESS)
 }
 
 fn write_before_reading(trial: &mut CaseTrial<'_>) -> Judged {
-    let different = longest_ones(trial);
-    let messages = in_turn(&different, AHEAD_BYTES);
-    let all: Vec<u8> = messages.iter().flat_map(|message| &message.bytes).copied().collect();
+    let messages = many_long(trial, AHEAD_BYTES)?;
+    let (all, messages) = (concat(&messages), messages.iter().collect::<Vec<_>>());
     let patience = trial.setup.timeout.map_or(STOPPED, |timeout| STOPPED.min(timeout / 4));
     // A client that reads nothing for as long as the timeout is ended, and rightly.
     let time = trial.setup.timeout.map_or(MANY_TIME_MAX, |timeout| timeout / 2);
-    let mut wire = trial.connect()?;
+    let mut wire = trial.connect_to_fill()?;
     let sent = wire.try_send_for(&all, patience, time)?;
+    if trial.setup.exchanges.is_some() {
+        // It may have taken all requests, which are short, and is still to fill its output.
+        trial.pause(patience)?;
+    }
     wire.exchange(&messages, sent, Duration::ZERO)?;
     wire.expect_no_more()?;
     let taken = grouped(sent as u64);
@@ -329,7 +334,7 @@ fn full_receives(trial: &mut CaseTrial<'_>) -> Judged {
         }
         let messages = lengths.iter().map(|len| trial.message((len - overhead) as u64));
         let messages: Vec<Request> = messages.collect();
-        exchange(trial, &messages, Duration::ZERO)?;
+        exchange(trial.connect()?, &messages, Duration::ZERO)?;
     }
     Ok(Verdict::Pass)
 }
@@ -375,6 +380,9 @@ fn thousands_in_turn(trial: &mut CaseTrial<'_>) -> Judged {
 
 fn left_unread(trial: &mut CaseTrial<'_>) -> Judged {
     let mut pace = Pace::within(UNREAD_TIME_MAX, trial.setup);
+    if trial.setup.exchanges.is_some() {
+        return few_left_unread(trial, pace);
+    }
     let message = trial.unread_message(UNREAD_BYTES)?;
     let mut wire = trial.connect_narrow()?;
     let frame = &message.bytes;
@@ -403,6 +411,24 @@ fn left_unread(trial: &mut CaseTrial<'_>) -> Judged {
     Ok(Verdict::Pass)
 }
 
+/// Requests are shorter than their answers: a server whose output is full has received all of them,
+/// whatever the amount.
+fn few_left_unread(trial: &mut CaseTrial<'_>, mut pace: Pace) -> Judged {
+    for amount in FEW_AMOUNTS {
+        let messages = trial.long_answers(UNREAD_BYTES, amount)?;
+        let wanted: Vec<&Request> = messages.iter().collect();
+        if pace.expect(wanted.len()).is_err() {
+            // It is slow, and was right so far.
+            break;
+        }
+        let mut wire = trial.connect_narrow()?;
+        let sent = wire.try_send(&concat(&messages), STOPPED)?;
+        trial.pause(trial.setup.settle)?;
+        wire.exchange_at(&wanted, sent, &mut pace)?;
+    }
+    Ok(Verdict::Pass)
+}
+
 /// A failure after that many answered messages of the connection.
 fn after_messages(answered: u64, verdict: Verdict) -> Verdict {
     let Verdict::Fail(finding) = &verdict else { return verdict };
@@ -412,14 +438,13 @@ fn after_messages(answered: u64, verdict: Verdict) -> Verdict {
     })
 }
 
-/// A few long messages, each with other bytes.
-fn longest_ones(trial: &mut CaseTrial<'_>) -> Vec<Request> {
-    (0..DIFFERENT).map(|_| trial.message(LONG_BYTES)).collect()
-}
-
-/// These again and again, until they are about so many bytes.
-fn in_turn(messages: &[Request], bytes: u64) -> Vec<&Request> {
-    let longest = messages.iter().map(|message| message.bytes.len()).max().unwrap_or(0).max(1);
+/// Long messages of about `bytes` bytes together: a few, each with other bytes, in turn.
+fn many_long(trial: &mut CaseTrial<'_>, bytes: u64) -> Judged<Vec<Request>> {
+    if trial.setup.exchanges.is_some() {
+        return trial.long_answers(LONG_BYTES, bytes);
+    }
+    let different: Vec<Request> = (0..DIFFERENT).map(|_| trial.message(LONG_BYTES)).collect();
+    let longest = different.iter().map(|message| message.bytes.len()).max().unwrap_or(0).max(1);
     let count = ((bytes / longest as u64) as usize).min(MESSAGES_MAX);
-    messages.iter().cycle().take(count).collect()
+    Ok(different.iter().cycle().take(count).cloned().collect())
 }

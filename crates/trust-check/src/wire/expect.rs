@@ -115,14 +115,20 @@ impl Wire<'_> {
         };
         let got = format!("{diagnosis}{end}{waited}");
         let requests = messages.iter().map(|message| message.bytes.clone()).collect();
-        Err(Verdict::fail_by(evidence, request::expectation(messages), got)
-            .having_seen(self.seen_instead(answers.count(), answers.rest(), requests)))
+        Err(Verdict::fail_by(evidence, request::expectation(messages), got).having_seen(
+            SeenInstead {
+                answers: answers.count(),
+                is_cut: is_short && !answers.rest().is_empty(),
+                ..self.seen_instead(answers.rest(), requests)
+            },
+        ))
     }
 
-    /// What came in place of answers to these requests, or of the end.
-    fn seen_instead(&self, answers: usize, rest: &[u8], requests: Vec<Vec<u8>>) -> SeenInstead {
+    /// What came in place of an answer to these requests, or of the end.
+    fn seen_instead(&self, rest: &[u8], requests: Vec<Vec<u8>>) -> SeenInstead {
         let (rest, is_over) = (rest.to_vec(), self.end.is_some());
-        SeenInstead { answers, rest, is_over, delivery: self.delivery.of(requests) }
+        let delivery = self.delivery.of(requests);
+        SeenInstead { answers: 0, rest, is_cut: false, is_over, delivery }
     }
 
     /// The evidence that something did not come: a time, or bytes that are lost because the
@@ -276,12 +282,12 @@ impl Wire<'_> {
                 expected,
                 format!("{} bytes came first: {}", extra.len(), answer::shown(&extra)),
             )
-            .having_seen(self.seen_instead(0, &extra, vec![]))),
+            .having_seen(self.seen_instead(&extra, vec![]))),
             (_, ConnectionEnd::Open) => Err(Verdict::fail(
                 expected,
                 format!("it was still open after {}", seconds(self.setup.prompt())),
             )
-            .having_seen(self.seen_instead(0, &[], vec![]))),
+            .having_seen(self.seen_instead(&[], vec![]))),
             (_, end) => Ok(end),
         }
     }

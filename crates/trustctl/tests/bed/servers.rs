@@ -368,7 +368,10 @@ pub(crate) const ALL: &[BedServer] = &[
             want: b"R\0\0\0\x08\0\0\0\0",
         },
         speaks: &[Speaks::Dialect("postgres")],
-        findings: &[REFUSES_WITH_A_RESET, NOT_IN_PLAIN_TEXT],
+        findings: &[
+            Finding::warn("closing/4 closing/12 closing/13", "reset the connection", RESET),
+            NOT_IN_PLAIN_TEXT,
+        ],
         set_up: "a new cluster, `trust` for local clients, `fsync=off`, `ssl=on`",
         ..PLAIN
     },

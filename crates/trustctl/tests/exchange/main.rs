@@ -8,7 +8,9 @@ mod declared_tests;
 mod files;
 #[path = "../check/json.rs"]
 mod json;
+mod long_tests;
 mod propose_tests;
+mod queue;
 mod server;
 mod tests;
 mod told_tests;
@@ -28,6 +30,12 @@ fn main() -> ExitCode {
     {
         return server::run(kind, port);
     }
-    let tests = [tests::TESTS, told_tests::TESTS, declared_tests::TESTS, propose_tests::TESTS];
+    let tests = [
+        tests::TESTS,
+        told_tests::TESTS,
+        declared_tests::TESTS,
+        long_tests::TESTS,
+        propose_tests::TESTS,
+    ];
     SUITE.main(tests.concat().into_iter().map(Test::from).collect())
 }

@@ -6,6 +6,7 @@ mod declared;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -14,8 +15,14 @@ use std::time::Duration;
 use declared::{Care, Form};
 use socket2::SockRef;
 
+use super::queue::{self, Queue};
+
 /// The longest line.
 const LINE_MAX: usize = 4096;
+
+/// What a long answer ends with: 70 kB.
+static NUMBERS: LazyLock<String> =
+    LazyLock::new(|| (0..10_000).map(|number| format!(" {number:06}")).collect());
 
 /// Connections after which a server that changes has changed.
 const CHANGES_AFTER: u64 = 12;
@@ -93,6 +100,14 @@ fn named(kind: &str) -> Option<Kind> {
         ("counted-grows", Kind::Declared(Form::Counted, Care::Grows)),
         ("counted-refuses", Kind::Declared(Form::Counted, Care::Refuses)),
         ("counted-fills", Kind::Declared(Form::Counted, Care::Fills)),
+        ("queues", Kind::Queues(Queue::Right)),
+        ("one-send", Kind::Queues(Queue::OneSend)),
+        ("rest-last", Kind::Queues(Queue::RestLast)),
+        ("drops-when-full", Kind::Queues(Queue::DropsWhenFull)),
+        ("wakes-for-input", Kind::Queues(Queue::WakesForInput)),
+        ("drops-at-fin", Kind::Queues(Queue::DropsAtFin)),
+        ("drops-at-refusal", Kind::Queues(Queue::DropsAtRefusal)),
+        ("resets-at-refusal", Kind::Queues(Queue::ResetsAtRefusal)),
         ("http-ten-requests", Kind::HttpTenRequests),
     ];
     kinds.iter().find(|(name, _)| *name == kind).map(|(_, kind)| *kind)
@@ -163,6 +178,8 @@ enum Kind {
     Declared(Form, Care),
     /// Right; it speaks HTTP, and its tenth answer says that it is the last.
     HttpTenRequests,
+    /// Answers wait in a queue of its own while the kernel takes no more: see there.
+    Queues(Queue),
 }
 
 /// A TLS alert: the handshake has failed.
@@ -180,6 +197,7 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
     match kind {
         Kind::OutOfOrder => return serve_out_of_order(stream),
         Kind::HttpTenRequests => return serve_http(stream),
+        Kind::Queues(queue) => return queue::serve(stream, queue),
         _ => {}
     }
     if let Kind::Declared(form, care) = kind {
@@ -357,7 +375,7 @@ fn turn_away(mut stream: TcpStream) -> io::Result<()> {
 }
 
 /// Nothing more is answered, and what still comes is read, so that no RST overtakes the answers.
-fn closed_in_order(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<()> {
+pub(crate) fn closed_in_order(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     while stream.read(buffer)? > 0 {}
     Ok(())
@@ -408,7 +426,7 @@ fn serve_http(mut stream: TcpStream) -> io::Result<()> {
 }
 
 fn answer(stream: &mut TcpStream, kind: Kind, line: &[u8]) -> io::Result<()> {
-    let mut answer = line.to_ascii_uppercase();
+    let mut answer = answer_to(line);
     if let Some(value) = line.strip_prefix(b"set ") {
         *lock(&STATE) = value.to_vec();
     } else if line == b"get" {
@@ -427,6 +445,15 @@ fn answer(stream: &mut TcpStream, kind: Kind, line: &[u8]) -> io::Result<()> {
     }
     answer.push(b'\n');
     stream.write_all(&answer)
+}
+
+/// The line in capital letters; after a long one, also numbers.
+pub(crate) fn answer_to(line: &[u8]) -> Vec<u8> {
+    let mut answer = line.to_ascii_uppercase();
+    if line.starts_with(b"long") {
+        answer.extend_from_slice(NUMBERS.as_bytes());
+    }
+    answer
 }
 
 /// Whether the client's FIN has come, after a moment in which it may.

@@ -38,13 +38,13 @@ pub(crate) const TESTS: &[Named] = tests![
     reports_are_put_side_by_side,
 ];
 
-pub(crate) const NO_WAIT: &str = "--patience=1";
+pub(super) const NO_WAIT: &str = "--patience=1";
 
 /// How long a run may take on a machine with other work.
 const RUN_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A protocol of lines, without anything that is allowed.
-pub(crate) const LINES: &str = r#"
+pub(super) const LINES: &str = r#"
 name = "lines"
 [message]
 end = "line"
@@ -61,7 +61,7 @@ want = '! refused\n'
 "#;
 
 /// Runs a check with that exchange file on a server of this kind.
-pub(crate) fn check(kind: &str, file: &str, flags: &[&str]) -> Finished {
+pub(super) fn check(kind: &str, file: &str, flags: &[&str]) -> Finished {
     let files = Files::new();
     let path = files.write("exchange.toml", file);
     check_with(kind, &[&["--exchange", &path], flags].concat())
@@ -75,18 +75,18 @@ fn check_with(kind: &str, flags: &[&str]) -> Finished {
     check.start().wait_for(RUN_DEADLINE)
 }
 
-fn report(kind: &str, file: &str, flags: &[&str]) -> CheckReport {
+pub(super) fn report(kind: &str, file: &str, flags: &[&str]) -> CheckReport {
     let flags = [&[NO_WAIT, "--quick", "--json"], flags].concat();
     json::read(check(kind, file, &flags).text())
 }
 
 #[track_caller]
-pub(crate) fn case<'r>(report: &'r CheckReport, id: &str) -> &'r CaseReport {
+pub(super) fn case<'r>(report: &'r CheckReport, id: &str) -> &'r CaseReport {
     report.cases.iter().find(|case| case.about.id == id).expect("a case")
 }
 
 /// Those that failed, warned or were inconclusive.
-pub(crate) fn odd(report: &CheckReport) -> Vec<&str> {
+pub(super) fn odd(report: &CheckReport) -> Vec<&str> {
     let is_odd = |case: &&CaseReport| {
         matches!(case.verdict, VerdictName::Fail | VerdictName::Warn | VerdictName::Inconclusive)
     };
