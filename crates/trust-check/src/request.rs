@@ -398,6 +398,23 @@ mod tests {
     }
 
     #[test]
+    fn what_may_differ_is_all_that_may_differ() {
+        let ignore = "ignore = ['(?im)^(?:date|age):[^\\r\\n]*\\r?\\n']";
+        let text = &format!("[message]\nend = 'http'\n{ignore}\n{GET}");
+        let answer = "HTTP/1.1 200 OK\r\nDate: 1\r\nContent-Length: 4\r\n\r\na\nb\n";
+        let messages = copies(&learned(text, &[answer]));
+        let right = |from: &str, to: &str| {
+            diagnosis(&messages, &[answer.replace(from, to).as_bytes()]).is_none()
+        };
+        assert!(right("Date: 1", "Date: 2") && right("Date: 1\r\n", ""));
+        assert!(right("Date: 1", "Age: 1\r\nDate: 3") && right("b\n", "b\n"));
+        assert!(!right("a\n", "c\n") && !right("b\n", "c\n") && !right("OK", "K"));
+        assert!(!right("Date: 1", "Date: 2\r\nServer: x") && !right("Date", "Dated"));
+        let both = answer.replace("Date: 1", "Date: 2").replace("b\n", "c\n");
+        assert!(diagnosis(&messages, &[both.as_bytes()]).is_some());
+    }
+
+    #[test]
     fn an_answer_that_ends_with_the_connection_is_whole_then() {
         let text = &format!("[message]\nend = 'http'\n{GET}");
         let answer = "HTTP/1.0 200 OK\r\n\r\nbody";
