@@ -32,7 +32,8 @@ pub(super) fn judge<'s>(
     {
         return (trial.with_transcript(transcript), why.clone());
     }
-    let mut judged = None;
+    let (mut judged, mut tried) = (None, 0);
+    let most = if trial.setup.is_quick && case.id != FIRST { EXCHANGES_QUICK } else { usize::MAX };
     for exchanges in draws(learned, case, trial.setup.is_quick) {
         let name = exchanges[0].name().to_owned();
         trial = trial.drawing_from(exchanges);
@@ -42,12 +43,14 @@ pub(super) fn judge<'s>(
             other => other,
         };
         let verdict = allowance::judge(case, &learned.protocol.allow, verdict);
+        tried += usize::from(!matches!(verdict, Verdict::Skipped(_)));
         judged = Some(match judged {
             Some(before) if weight(&before) >= weight(&verdict) => before,
             _ if is_about_bytes(case) => named(verdict, &name, learned.exchanges.len()),
             _ => verdict,
         });
-        if judged.as_ref().is_some_and(|judged| matches!(judged, Verdict::Fail(_))) {
+        let has_failed = judged.as_ref().is_some_and(|judged| matches!(judged, Verdict::Fail(_)));
+        if has_failed || tried == most {
             break;
         }
     }
@@ -76,7 +79,6 @@ fn draws(learned: &Learned, case: &Case, is_quick: bool) -> Vec<Vec<Arc<LearnedE
     if is_quick && !draws.is_empty() && case.id != FIRST {
         let count = draws.len();
         draws.rotate_left(case.number() % count);
-        draws.truncate(EXCHANGES_QUICK);
     }
     if !is_about_bytes(case) {
         draws.truncate(1);

@@ -54,9 +54,8 @@ fn a_declared_length_that_fills_memory_is_a_failure() {
         let case = case(&report, "resources/8");
         assert_eq!(case.verdict, VerdictName::Fail);
         let got = case.got.as_deref().expect("what was seen");
-        let told = "MiB more while 1 clients had declared 64.0 MiB each and sent a byte of it";
-        assert!(got.contains(told), "{kind}: {got}");
-        assert_eq!(got.starts_with("hello: "), kind == "length-fills", "{got}");
+        let told = " MiB more while one client had declared 64.0 MiB and sent a byte of it";
+        assert!(got.ends_with(told), "{kind}: {got}");
     }
 }
 

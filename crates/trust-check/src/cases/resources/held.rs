@@ -106,13 +106,14 @@ fn judge_growth(
     if grown < enough {
         return Ok(Some(held.open));
     }
+    let declared = mebibytes(length);
+    let who = match count {
+        1 => format!("one client had declared {declared} and sent a byte of it"),
+        _ => format!("{count} clients had declared {declared} each and sent a byte of it"),
+    };
     Err(Verdict::fail(
         "a declared length takes no memory before the bytes arrive",
-        format!(
-            "{} more while {count} clients had declared {} each and sent a byte of it",
-            mebibytes(grown),
-            mebibytes(length)
-        ),
+        format!("{} more while {who}", mebibytes(grown)),
     ))
 }
 
