@@ -60,52 +60,36 @@ struct State<'l> {
     ends: bool,
 }
 
+/// Parts that were executed: how many of so many, where, and what the first of them did.
+struct Executed {
+    parts: usize,
+    places: Vec<usize>,
+    was: String,
+    is: String,
+}
+
 fn cut_everywhere(trial: &mut CaseTrial<'_>, by: CutBy) -> Judged {
     let Some(learned) = &trial.setup.exchanges else { return Err(no_effect()) };
     let effect = learned.protocol.effect.as_ref().ok_or_else(no_effect)?;
     let (change, read) = (learned.unanswered(&effect.change), learned.unanswered(&effect.read));
     let mut state = State { learned, change, read, ends: true };
-    let mut now = state.calibrated(trial)?;
-    let most = if trial.setup.is_quick { CUTS_MAX_QUICK } else { CUTS_MAX };
+    let now = state.calibrated(trial)?;
     let len = state.change.request(learned.next_copy()).len();
-    let places: Vec<usize> = cuts_at_most(most, 1..len).collect();
-    let (mut executed, mut first) = (vec![], None);
-    for at in &places {
-        let mut then = state.read_after_cut(trial, *at, by)?;
-        if state.is_same(&now, &then) {
-            continue;
-        }
-        if first.is_none() {
-            first = Some((shown(&now), shown(&then)));
-            // Another client may have changed it: then it does not change again.
-            now = state.read_after_change(trial)?;
-            then = state.read_after_cut(trial, *at, by)?;
-            if state.is_same(&now, &then) {
-                return Err(Verdict::inconclusive(format!(
-                    "the state changed after a part of {} bytes, and not again after another one",
-                    grouped(*at as u64)
-                )));
-            }
-        }
-        executed.push(*at);
-        // Parts of two copies may be the same.
-        now = state.read_after_change(trial)?;
-    }
-    if let Some((was, is)) = first {
+    if let Some(executed) = state.executed_parts(trial, by, &now, len)? {
         let what = match by {
             CutBy::Fin => "a FIN",
             CutBy::Reset => "a RST",
         };
         let (change, read) = (state.change.name(), state.read.name());
+        let Executed { parts, places, was, is } = executed;
         return Err(Verdict::fail_by(
             Evidence::Bytes,
             format!("{read} shows the same state after a part of {change}"),
             format!(
-                "{} of {} parts were executed: {what} after {} of {}; before the first of them \
-                 {read} was answered {was}, and after it {is}",
-                executed.len(),
+                "{} of {parts} parts were executed: {what} after {} of {}; before the first of \
+                 them {read} was answered {was}, and after it {is}",
                 places.len(),
-                ranges(&executed),
+                ranges(&places),
                 grouped(len as u64)
             ),
         ));
@@ -150,6 +134,44 @@ impl State<'_> {
                 self.read.name()
             ))),
         }
+    }
+
+    /// The parts of requests of that length that change the state, which is `now`; `None` if there
+    /// are none.
+    fn executed_parts(
+        &mut self,
+        trial: &mut CaseTrial<'_>,
+        by: CutBy,
+        now: &[u8],
+        len: usize,
+    ) -> Judged<Option<Executed>> {
+        let most = if trial.setup.is_quick { CUTS_MAX_QUICK } else { CUTS_MAX };
+        let cuts: Vec<usize> = cuts_at_most(most, 1..len).collect();
+        let (mut now, mut executed) = (now.to_vec(), None);
+        for at in &cuts {
+            let mut then = self.read_after_cut(trial, *at, by)?;
+            if self.is_same(&now, &then) {
+                continue;
+            }
+            let (was, is) = (shown(&now), shown(&then));
+            if executed.is_none() {
+                // Another client may have changed it: then it does not change again.
+                now = self.read_after_change(trial)?;
+                then = self.read_after_cut(trial, *at, by)?;
+                if self.is_same(&now, &then) {
+                    return Err(Verdict::inconclusive(format!(
+                        "the state changed after a part of {} bytes, and not again after another \
+                         one",
+                        grouped(*at as u64)
+                    )));
+                }
+            }
+            let first = Executed { parts: cuts.len(), places: vec![], was, is };
+            executed.get_or_insert(first).places.push(*at);
+            // Parts of two copies may be the same.
+            now = self.read_after_change(trial)?;
+        }
+        Ok(executed)
     }
 
     fn is_same(&self, one: &[u8], other: &[u8]) -> bool {
