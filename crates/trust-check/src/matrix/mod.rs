@@ -75,14 +75,19 @@ fn group(case: &CaseReport) -> &str {
     case.about.id.split_once('/').map_or(&case.about.id, |(group, _)| group)
 }
 
-/// The groups that are in these reports, in their order.
+/// The groups of which these reports have cases that were tried, in their order.
 fn groups(rows: &[Row]) -> Vec<&str> {
+    let cases = || rows.iter().flat_map(|row| &row.report.cases);
+    let is_tried = |name: &&str| {
+        cases().any(|case| group(case) == *name && case.verdict != VerdictName::Skipped)
+    };
     let mut groups: Vec<&str> = vec![];
-    for case in rows.iter().flat_map(|row| &row.report.cases) {
+    for case in cases() {
         if !groups.contains(&group(case)) {
             groups.push(group(case));
         }
     }
+    groups.retain(is_tried);
     groups
 }
 
