@@ -47,8 +47,10 @@ use crate::server_command::{
 use crate::setup::{ConnectionPacer, LeftOut, NO_LIMIT, Setup};
 use crate::watch::Watch;
 
-/// New connections per second to a server on another host.
+/// New connections per second to a server on another host, and to one on this host that does more
+/// than echo: some have an accept queue of a few places.
 const REMOTE_RATE: u64 = 50;
+const RATE_OF_OTHERS: u64 = 500;
 
 /// Longest list of known failures, in bytes.
 const EXPECT_BYTES_MAX: u64 = 1 << 20;
@@ -321,6 +323,11 @@ fn setup_for(
 ) -> Result<(Setup, PipeWriter), Failure> {
     let (stop, stopper) = io::pipe().map_err(|error| internal(&error))?;
     let is_near = is_near(&address);
+    let usual_rate = match (is_near, &protocol) {
+        (false, _) => Some(REMOTE_RATE),
+        (true, Some(_)) => Some(RATE_OF_OTHERS),
+        (true, None) => None,
+    };
     let setup = Setup {
         address,
         preface: options.send_proxy,
@@ -338,7 +345,7 @@ fn setup_for(
         seed: options.seed,
         max_clients: options.max_clients,
         one_at_a_time: false,
-        rate: ConnectionPacer::new(options.max_rate.or((!is_near).then_some(REMOTE_RATE))),
+        rate: ConnectionPacer::new(options.max_rate.or(usual_rate)),
         stop: OwnedFd::from(stop),
     };
     Ok((setup, stopper))

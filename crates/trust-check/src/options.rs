@@ -195,7 +195,9 @@ options! {
         /// Cases that run at the same time
         JOBS jobs: u64 = "8",
             ValueKind::of_text("COUNT", "a whole number from 1 to 64", parse_up_to::<64>);
-        /// Most new connections per second [default: no limit on this host, 50 elsewhere]
+        /// Most new connections per second [default: 50 for another host]
+        ///
+        /// On this host 500, and no limit for an echo server.
         MAX_RATE max_rate: u64, values::COUNT_PER_SECOND;
         /// Growth of the server's memory above which it counts as a leak
         ///

@@ -12,15 +12,18 @@ use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Judged, Verdict};
 use crate::wire::{ConnectionEnd, STALL, Wire};
 
-/// Longest measurement without a timeout to judge by.
+/// Longest measurement without a timeout to judge by. The same of a server of one client at a time,
+/// where each case waits for the one before.
 const MEASURED_MAX: Duration = Duration::from_secs(3);
+const MEASURED_IN_TURN_MAX: Duration = Duration::from_secs(1);
 
 /// What a busy server may be late with, beside half of its timeout.
 const LATE: Duration = Duration::from_secs(1);
 
 /// Time between two bytes or messages of a client that is never silent for long, without a timeout
-/// to go by.
+/// to go by, and where cases wait for each other.
 const STEADY_PAUSE: Duration = Duration::from_millis(500);
+const STEADY_PAUSE_IN_TURN: Duration = Duration::from_millis(200);
 
 /// Pairs of messages whose answers are timed.
 const TIMED_PAIRS: usize = 15;
@@ -172,7 +175,12 @@ const SUCCESSORS: usize = 4;
 
 /// Longest wait for something that the server's timeout decides.
 fn longest(trial: &CaseTrial<'_>) -> Duration {
-    trial.setup.timeout.map_or(MEASURED_MAX, latest)
+    trial.setup.timeout.map_or(measured_max(trial), latest)
+}
+
+/// Longest measurement without a timeout.
+fn measured_max(trial: &CaseTrial<'_>) -> Duration {
+    if trial.setup.one_at_a_time { MEASURED_IN_TURN_MAX } else { MEASURED_MAX }
 }
 
 /// When the timeout has ended a silent connection also on a busy server.
@@ -266,7 +274,8 @@ fn idle_is_ended_by_fin(trial: &mut CaseTrial<'_>) -> Judged {
 
 /// A quarter of the timeout.
 fn steady_pause(trial: &CaseTrial<'_>) -> Duration {
-    trial.setup.timeout.map_or(STEADY_PAUSE, |timeout| timeout / 4)
+    let usual = if trial.setup.one_at_a_time { STEADY_PAUSE_IN_TURN } else { STEADY_PAUSE };
+    trial.setup.timeout.map_or(usual, |timeout| timeout / 4)
 }
 
 /// Whether our own pause became so long that a right server may have ended the connection.
@@ -510,7 +519,7 @@ fn not_reading(trial: &mut CaseTrial<'_>) -> Judged {
     let owed = sent - sent % frame.len() as u64;
     // A send that has moved a part before its timeout counts as progress (SO_SNDTIMEO,
     // `socket(7)`), and the next one has the whole timeout again.
-    let longest = trial.setup.timeout.map_or(MEASURED_MAX, |timeout| timeout * 2 + LATE);
+    let longest = trial.setup.timeout.map_or(measured_max(trial), |timeout| timeout * 2 + LATE);
     let (since, queued) = (Instant::now(), wire.queued());
     let is_reset = wire.await_reset_unread(longest)?;
     let (took, has_moved) = (since.elapsed(), wire.queued() != queued);
