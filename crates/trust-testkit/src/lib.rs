@@ -14,6 +14,7 @@ pub use libtest_mimic;
 pub mod docs;
 pub mod document;
 pub mod event;
+pub mod files;
 pub mod followed;
 pub mod kernel;
 pub mod leftovers;

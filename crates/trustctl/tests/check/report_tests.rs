@@ -8,9 +8,10 @@ use std::path::Path;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::json;
-use super::server::{Files, check, command};
+use super::server::{check, command};
 use super::xml;
 use trust_check::report::json::{RunState, WireEvent};
+use trust_testkit::files::Files;
 use trust_testkit::program::Home;
 use trust_testkit::suite::Named;
 use trust_testkit::tests;

@@ -7,10 +7,11 @@ use rustix::process::Signal;
 use trust_check::cases;
 
 use super::json;
-use super::server::{self, Files, check};
+use super::server::{self, check};
 use super::xml;
 use trust_check::report::json::{CaseList, RunState, VerdictName};
 use trust_testkit::document;
+use trust_testkit::files::Files;
 use trust_testkit::program::{Home, Running};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::server::{Files, NO_HEADER, check, launch};
+use super::server::{NO_HEADER, check, launch};
 use super::{json, xml};
 use trust_check::report::json::{CaseReport, CheckReport, VerdictName, WireEvent};
+use trust_testkit::files::Files;
 use trust_testkit::program::Home;
 use trust_testkit::suite::Named;
 use trust_testkit::tests;

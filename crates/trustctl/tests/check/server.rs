@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use trust_testkit::leftovers::OwnedDir;
 use trust_testkit::program::{Finished, Home, Launch};
 
 /// Largest payload of all of them.
@@ -364,28 +363,4 @@ pub(crate) fn check(kind: &str, flags: &[&str]) -> Finished {
 /// The same, not yet started.
 pub(crate) fn launch(home: &Home, kind: &str, flags: &[&str]) -> Launch {
     home.trustctl(["check", "--command", &command(kind)]).args(flags).without_env("NO_COLOR")
-}
-
-/// A directory for reports.
-pub(crate) struct Files(OwnedDir);
-
-impl Files {
-    pub(crate) fn new() -> Files {
-        Files(OwnedDir::create())
-    }
-
-    pub(crate) fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().expect("a path of ours is UTF-8").to_owned()
-    }
-
-    pub(crate) fn write(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        std::fs::write(&path, text).expect("write a file");
-        path
-    }
-
-    #[track_caller]
-    pub(crate) fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).expect("read a report")
-    }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use rustix::net::{RecvFlags, recv};
 
 use super::json;
-use super::server::Files;
 use super::xml;
 use trust_check::report::json::{CaseReport, CheckReport, VerdictName, WireEvent};
+use trust_testkit::files::Files;
 use trust_testkit::leftovers::OwnedChild;
 use trust_testkit::program::{Finished, Home, Launch};
 use trust_testkit::suite::Named;

@@ -7,8 +7,9 @@ use rustix::process::Signal;
 use trust_check::cases;
 
 use super::json;
-use super::server::{DEATH_CODE, Files, LAST_WORDS, command};
+use super::server::{DEATH_CODE, LAST_WORDS, command};
 use trust_check::report::json::{RunState, VerdictName};
+use trust_testkit::files::Files;
 use trust_testkit::kernel;
 use trust_testkit::program::Home;
 use trust_testkit::server::Server;

@@ -5,7 +5,6 @@
 //! `cargo test -p trustctl --test exchange -- [TEST_NAME…]`.
 
 mod declared_tests;
-mod files;
 #[path = "../check/json.rs"]
 mod json;
 mod long_tests;

@@ -2,9 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::files::Files;
 use trust_check::exchange::file;
 use trust_check::exchange::protocol::Protocol;
+use trust_testkit::files::Files;
 use trust_testkit::program::{Finished, Home};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;

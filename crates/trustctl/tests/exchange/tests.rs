@@ -3,10 +3,10 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::files::Files;
 use super::json;
 use super::server;
 use trust_check::report::json::{CaseReport, CheckReport, VerdictName};
+use trust_testkit::files::Files;
 use trust_testkit::program::{Finished, Home};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
