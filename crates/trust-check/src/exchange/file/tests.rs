@@ -411,6 +411,44 @@ fn every_mistake_names_its_line_key_table_and_what_is_expected() {
             "[[exchange]]\nsend = 'x'\nname = 'a'\n[[exchange]]\nsend = 'x'\nname = 'a'",
             "FILE:6: name in [[exchange]]: a second 'a': expected another name",
         ),
+        ("[effect]\nsend = 'x'", "FILE:1: read in [effect]: missing: expected [effect.read], and "),
+        (
+            "[effect.read]\nsend = 'x'",
+            "FILE:1: effect: expected [message] too: a part of a request ",
+        ),
+        (
+            "[message]\nend_hex = '78'\n[effect.read]\nsend = 'x'",
+            "FILE:3: send in [effect]: missing: expected send, send_hex or send_file",
+        ),
+        (
+            "[message]\nend_hex = '78'\n[effect]\nsend = 'xx'\nread = { send = 'x' }",
+            "FILE:4: send in [effect]: the first message ends after 1 byte: expected one message",
+        ),
+        (
+            "[message]\nend_hex = '78'\n[effect]\nsend = 'x'\nread = { send = 'y' }",
+            "FILE:5: send in [effect.read]: the message from byte 0 on is not whole: expected ",
+        ),
+        (
+            "[message]\nend_hex = '78'\n[effect]\nignore = []\nread = {}",
+            "FILE:4: unknown key 'ignore' in [effect]: expected ",
+        ),
+        (
+            "[upgrade]\nsend = 'x'",
+            "FILE:1: to in [upgrade]: missing: expected 'tls' or the name of ",
+        ),
+        ("[upgrade]\nto = 'tls'", "FILE:1: want in [upgrade]: missing: expected a pattern of the "),
+        (
+            "[upgrade]\nto = 'tls'\nwant = 'x'",
+            "FILE:1: send in [upgrade]: missing: expected send, send_hex or send_file",
+        ),
+        (
+            "[upgrade]\nto = 'tls'\nwant = 'x'\nsend = 'x'\nafter = ''",
+            "FILE:5: after in [upgrade]: missing: expected what is sent after the request, in the ",
+        ),
+        (
+            "[upgrade]\nto = 'tls'\nwant = 'x'\nsend = 'x'\nafter_hex = '0'",
+            "FILE:5:14: after_hex in [upgrade]: ",
+        ),
     ];
     let mut wrong = vec![];
     for (text, expected) in cases {

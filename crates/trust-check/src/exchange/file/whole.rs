@@ -1,6 +1,7 @@
 //! Whether what is sent, and what is wanted, are whole messages. Others would never be answered, or
 //! never come.
 
+use trust_cli::text::count;
 use trust_wire::Found;
 
 use super::exchanges::{SEND_KEYS, WANT_KEYS};
@@ -43,7 +44,10 @@ pub(super) fn check_one(
     let send = exchange.send.bytes(0);
     match end.find(&send, None) {
         Found::End(len) if len < send.len() => {
-            let what = format!("the first message ends after {len} bytes: expected one message");
+            let what = format!(
+                "the first message ends after {}: expected one message",
+                count(len as u64, "byte")
+            );
             told(table, SEND_KEYS, Some(what))
         }
         _ => Ok(()),
