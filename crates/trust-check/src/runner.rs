@@ -18,7 +18,6 @@ use rustix::event::PollFlags;
 use trust_cli::send_proxy;
 use trust_cli::signals::{Signal, Signals, Stopped};
 use trust_cli::wait::wait;
-use trust_net::errno::{self, ErrorClass, Operation};
 
 use crate::case::{Case, Needs};
 use crate::cases::{self, GROUPS, resources};
@@ -499,7 +498,10 @@ impl RunnerShared<'_> {
             running.push(RunningCase { id: case.id, transcript: trial.transcript().clone() });
             running.len() - 1
         };
+        let refused_before = setup.rate.refused_connects();
         let mut outcome = try_case(trial, case);
+        // What came back at once had ended too.
+        let was_refused = setup.rate.refused_connects() > refused_before;
         let has_failed = matches!(outcome.verdict, Verdict::Fail(_));
         let together: Vec<_> = lock(running).iter().map(|case| case.id).collect();
         let beside = beside.max(together.len() - 1);
@@ -514,7 +516,7 @@ impl RunnerShared<'_> {
                     outcome.tries.failed = 1;
                 }
             }
-            None if has_failed && refuses(setup) => {
+            None if has_failed && (was_refused || refuses(setup)) => {
                 lock(self.refusals).note(case.id, &lock(running));
             }
             None => {}
@@ -589,10 +591,8 @@ fn is_to_be_tried_again(outcome: &CaseOutcome) -> bool {
 
 /// Whether nothing listens there now.
 fn refuses(setup: &Setup) -> bool {
-    wire::open(setup, PathKind::AsItIs, setup.preface.as_ref(), GONE_PATIENCE).is_ok_and(|opened| {
-        let class = |error| errno::classify(errno::of(&error), Operation::Connect);
-        opened.is_err_and(|error| matches!(class(error), ErrorClass::Refused | ErrorClass::Missing))
-    })
+    wire::open(setup, PathKind::AsItIs, setup.preface.as_ref(), GONE_PATIENCE)
+        .is_ok_and(|opened| opened.is_err_and(|error| wire::finds_nothing(&error)))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -177,6 +177,7 @@ pub struct ConnectionPacer {
     leaving_ms: AtomicU64,
     held_by_server: AtomicU64,
     slow_connects: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// A connect that took this long met a full accept queue (listen(2)). Either its SYN was answered
@@ -195,7 +196,7 @@ impl ConnectionPacer {
         let interval =
             per_second.map_or(Duration::ZERO, |rate| Duration::from_secs(1) / rate.max(1) as u32);
         let next = Mutex::new(None);
-        let [connections, open, peak] = [(); 3].map(|()| AtomicU64::new(0));
+        let [connections, open, peak, refused] = [(); 4].map(|()| AtomicU64::new(0));
         let leaving_ms = AtomicU64::new(LEAVING_MS);
         let held_by_server = AtomicU64::new(u64::MAX);
         let slow_connects = AtomicU64::new(0);
@@ -208,7 +209,18 @@ impl ConnectionPacer {
             leaving_ms,
             held_by_server,
             slow_connects,
+            refused,
         }
+    }
+
+    /// Number of connects that found nothing that listens (`connect(2)`, ECONNREFUSED).
+    pub fn refused_connects(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Counts one of them.
+    pub fn count_refused_connect(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Number of connects that took as long as with a full accept queue.

@@ -374,7 +374,7 @@ impl<'s> CaseTrial<'s> {
 
     /// A new client has one message echoed and leaves: the server serves. `after` says what it was
     /// put through before. It may be turned away for a moment, while the server has not noticed yet
-    /// that others have left.
+    /// that others have left; but something must listen, as what had to be started again has ended.
     ///
     /// # Errors
     ///
@@ -383,9 +383,11 @@ impl<'s> CaseTrial<'s> {
         let until = Instant::now() + ROOM_MAX.min(self.setup.patience);
         self.note(format!("a new client, after {after}"));
         loop {
+            let refused_before = self.setup.rate.refused_connects();
             match self.greet() {
                 Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. }))
-                    if Instant::now() < until =>
+                    if Instant::now() < until
+                        && self.setup.rate.refused_connects() == refused_before =>
                 {
                     self.pause(ROOM_LOOK)?;
                 }

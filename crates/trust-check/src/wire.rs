@@ -15,6 +15,7 @@ use rustix::net::sockopt;
 use socket2::{SockRef, Socket};
 use trust_cli::connect::refusal;
 use trust_cli::text::{reason, seconds};
+use trust_net::errno::{self, ErrorClass, Operation};
 use trust_net::preface::ProxyPreface;
 use trust_net::socket;
 use trust_net::stream::{ClientStream, Incoming};
@@ -182,6 +183,9 @@ impl<'s> Wire<'s> {
         preface: Option<&ProxyPreface>,
     ) -> Judged<Wire<'s>> {
         let failed = |error: io::Error| {
+            if finds_nothing(&error) {
+                setup.rate.count_refused_connect();
+            }
             let evidence = match error.kind() {
                 ErrorKind::TimedOut => Evidence::Time,
                 _ => Evidence::Refusal { beside: setup.rate.open() },
@@ -595,6 +599,12 @@ impl<'s> Wire<'s> {
     fn wait(&self, flags: PollFlags, patience: Duration) -> Judged<bool> {
         wait(self.setup, Some((self.stream.as_fd(), flags)), patience)
     }
+}
+
+/// Whether that is the error of a connect where nothing listens.
+pub fn finds_nothing(error: &io::Error) -> bool {
+    let class = errno::classify(errno::of(error), Operation::Connect);
+    matches!(class, ErrorClass::Refused | ErrorClass::Missing)
 }
 
 /// A connection that has just been made.
