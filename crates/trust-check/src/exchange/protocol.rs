@@ -7,6 +7,7 @@ use trust_wire::MessageEnd;
 use super::pattern::Pattern;
 use super::template::Template;
 
+// Many fields: one for each table of an exchange file, and each key beside them.
 /// A protocol: where its messages end, what a right server of it may do, and exchanges to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protocol {
