@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use trust_check::exchange::escapes::{BadText, hex_request, parse_hex, text_request, unescape};
 use trust_check::exchange::file;
 use trust_check::exchange::pattern::Pattern;
-use trust_check::exchange::protocol::{Exchange, Instead, Protocol, Want};
+use trust_check::exchange::protocol::{Effect, Exchange, Instead, Protocol, Upgrade, Want};
 use trust_check::exchange::template::Template;
 
 use crate::oneline::check_line;
@@ -64,6 +64,20 @@ fn check_protocol(protocol: &Protocol) {
         check_exchange(refused);
         assert!(!refused.send.is_empty());
     }
+    if let Some(Effect { change, read }) = &protocol.effect {
+        for exchange in [change, read] {
+            check_exchange(exchange);
+            assert!(!exchange.send.is_empty());
+        }
+        assert!(protocol.request_end.is_some() && protocol.answer_end.is_some());
+    }
+    if let Some(Upgrade { request, accepted, after, .. }) = &protocol.upgrade {
+        for exchange in [request, after] {
+            check_exchange(exchange);
+            assert!(!exchange.send.is_empty());
+        }
+        check_pattern(accepted);
+    }
     if let Some(id) = id {
         assert_eq!(id.send.len(), id.want.len());
         assert!(!id.send.is_empty());
@@ -111,6 +125,7 @@ fn check_pattern(pattern: &Pattern) {
         assert!(end <= place.start && place.start < place.end && place.end <= bytes.len());
         end = place.end;
     }
+    assert_eq!(pattern.len_at_start(bytes).is_some(), pattern.is_at_start(bytes));
     if pattern.is_whole(bytes) {
         assert!(pattern.is_at_start(bytes), "{}", pattern.source());
     }

@@ -18,6 +18,7 @@ pub mod format_decoder;
 pub mod hdr_log;
 pub mod message_end;
 mod oneline;
+pub mod proposal;
 pub mod proxy_header;
 pub mod settings_values;
 
@@ -39,6 +40,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("format_decoder", format_decoder::run),
     ("hdr_log", hdr_log::run),
     ("message_end", message_end::run),
+    ("proposal", proposal::run),
     ("proxy_header", proxy_header::run),
     ("settings_values", settings_values::run),
 ];
