@@ -41,9 +41,9 @@ use trust_check::{case, cases};
 use trust_testkit::suite::{Named, Suite, Test};
 use trust_testkit::tests;
 
-/// Twelve at a time: they mostly wait. The longest one is judged twice if something is wrong with
+/// Eight at a time: they mostly wait. The longest one is judged twice if something is wrong with
 /// it, possibly on one core shared with others.
-const SUITE: Suite = Suite { deadline: Duration::from_secs(1800), at_once: 12 };
+const SUITE: Suite = Suite { deadline: Duration::from_secs(1800), at_once: 8 };
 
 /// Tests of the lists, not of a server.
 const LISTS: &[Named] = tests![
