@@ -1,7 +1,7 @@
 //! A request that was never whole changes nothing: another one, which reads the state, shows it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use trust_cli::text::grouped;
 
@@ -10,12 +10,15 @@ use crate::case::{Case, Isolation, Needs};
 use crate::exchange::learned::{Learned, LearnedExchange, shown};
 use crate::learning;
 use crate::trial::CaseTrial;
-use crate::verdict::{Evidence, Judged, Verdict};
+use crate::verdict::{Evidence, Finding, Judged, Verdict};
 use crate::wire::{ConnectionEnd, Wire};
 
 /// Cuts at most, spread over the request, and of a quick run. Each needs two connections.
 const CUTS_MAX: usize = 32;
 const CUTS_MAX_QUICK: usize = 8;
+
+/// Longest time after a whole request until its effect shows.
+const LATE_MAX: Duration = Duration::from_millis(500);
 
 /// The cases of this group.
 pub const CASES: &[Case] = &[
@@ -58,6 +61,8 @@ struct State<'l> {
     read: Arc<LearnedExchange>,
     /// Whether the server ends a connection soon after the client's FIN.
     ends: bool,
+    /// How long it may take after a request until the state shows what was executed.
+    delay: Duration,
 }
 
 /// Parts that were executed: how many of so many, where, and what the first of them did.
@@ -72,9 +77,12 @@ fn cut_everywhere(trial: &mut CaseTrial<'_>, by: CutBy) -> Judged {
     let Some(learned) = &trial.setup.exchanges else { return Err(no_effect()) };
     let effect = learned.protocol.effect.as_ref().ok_or_else(no_effect)?;
     let (change, read) = (learned.unanswered(&effect.change), learned.unanswered(&effect.read));
-    let mut state = State { learned, change, read, ends: true };
-    let now = state.calibrated(trial)?;
-    let len = state.change.request(learned.next_copy()).len();
+    let mut state = State { learned, change, read, ends: true, delay: trial.setup.settle };
+    let now = state.calibrated(trial).map_err(not_read)?;
+    let request = state.change.request(learned.next_copy());
+    // What lacks nothing but the LF after a CR lacks nothing that has a meaning.
+    let len =
+        request.strip_suffix(b"\n").filter(|it| it.ends_with(b"\r")).unwrap_or(&request).len();
     if let Some(executed) = state.executed_parts(trial, by, &now, len)? {
         let what = match by {
             CutBy::Fin => "a FIN",
@@ -94,8 +102,7 @@ fn cut_everywhere(trial: &mut CaseTrial<'_>, by: CutBy) -> Judged {
             ),
         ));
     }
-    // What takes long to be executed shows by now, and what is whole still is.
-    trial.pause(trial.setup.settle)?;
+    // What is whole still is executed.
     let last = state.read(trial)?;
     if !state.is_same(&now, &last) {
         return Err(Verdict::inconclusive(
@@ -112,20 +119,12 @@ fn cut_everywhere(trial: &mut CaseTrial<'_>, by: CutBy) -> Judged {
 
 impl State<'_> {
     /// Two whole requests change it, each of them, and nothing else does.
-    fn calibrated(&self, trial: &mut CaseTrial<'_>) -> Judged<Vec<u8>> {
+    fn calibrated(&mut self, trial: &mut CaseTrial<'_>) -> Judged<Vec<u8>> {
         let mut now = self.read(trial)?;
         for _ in 0..2 {
-            let then = self.read_after_change(trial)?;
-            if self.is_same(&now, &then) {
-                let (change, read) = (self.change.name(), self.read.name());
-                return Err(Verdict::skipped(format!(
-                    "the answer to {read} is the same before and after {change}: {} ({{n}} in it \
-                     makes copies that differ)",
-                    shown(&then)
-                )));
-            }
-            now = then;
+            now = self.changed(trial, &now)?;
         }
+        trial.pause(self.delay)?;
         let again = self.read(trial)?;
         match self.is_same(&now, &again) {
             true => Ok(now),
@@ -133,6 +132,28 @@ impl State<'_> {
                 "the answer to {} differs each time (ignore says what may differ)",
                 self.read.name()
             ))),
+        }
+    }
+
+    /// The state after a whole request, once it differs from `before`.
+    fn changed(&mut self, trial: &mut CaseTrial<'_>, before: &[u8]) -> Judged<Vec<u8>> {
+        self.asked(trial, &self.change)?;
+        let began = Instant::now();
+        loop {
+            let then = self.read(trial)?;
+            if !self.is_same(before, &then) {
+                self.delay = self.delay.max(2 * began.elapsed());
+                return Ok(then);
+            }
+            if began.elapsed() >= LATE_MAX {
+                let (change, read) = (self.change.name(), self.read.name());
+                return Err(Verdict::skipped(format!(
+                    "the answer to {read} is the same before and after {change}: {} ({{n}} in it \
+                     makes copies that differ, unless ignore hides it)",
+                    shown(&then)
+                )));
+            }
+            trial.pause(trial.setup.settle / 4)?;
         }
     }
 
@@ -186,6 +207,7 @@ impl State<'_> {
     /// The same after a whole request that changes it.
     fn read_after_change(&self, trial: &mut CaseTrial<'_>) -> Judged<Vec<u8>> {
         self.asked(trial, &self.change)?;
+        trial.pause(self.delay)?;
         self.read(trial)
     }
 
@@ -197,6 +219,7 @@ impl State<'_> {
         by: CutBy,
     ) -> Judged<Vec<u8>> {
         self.cut(trial, at, by)?;
+        trial.pause(self.delay)?;
         self.read(trial)
     }
 
@@ -226,10 +249,19 @@ impl State<'_> {
                 // The server is to have read it.
                 let _ = wire.sending_secret(is_secret, |wire| wire.send_piece(part))?;
                 wire.reset();
-                trial.pause(trial.setup.settle)?;
             }
         }
         Ok(())
+    }
+}
+
+/// Nothing was cut yet: what is wrong is for the file, or for other cases.
+fn not_read(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Fail(Finding { expected, got, .. }) => {
+            Verdict::inconclusive(format!("instead of {expected}: {got}"))
+        }
+        other => other,
     }
 }
 

@@ -113,6 +113,13 @@ impl Learned {
         self.exchanges.iter().any(|exchange| exchange.is_secret())
     }
 
+    /// Whether these bytes begin with the answer to a copy of an exchange, by the number in it. One
+    /// that was not asked for on this connection was asked for on another one.
+    pub fn is_answer_to_a_copy(&self, got: &[u8]) -> bool {
+        let end = self.copies.load(Ordering::Relaxed);
+        self.exchanges.iter().any(|exchange| exchange.copy_answered(got, end).is_some())
+    }
+
     /// What has to be refused, if that is known.
     pub fn refused(&self) -> Option<Vec<u8>> {
         self.protocol.refused.as_ref().map(|refused| refused.send.bytes(0))
@@ -356,6 +363,14 @@ impl LearnedExchange {
 
     fn is_wanted(&self, answer: &[u8]) -> bool {
         matches!(&self.exchange.want, Some(Want::Pattern(pattern)) if pattern.is_whole(answer))
+    }
+
+    /// The copy, of those before `end`, whose own answer these bytes begin with: where answers have
+    /// a number.
+    fn copy_answered(&self, got: &[u8], end: u64) -> Option<u64> {
+        let Some(Want::Bytes(want)) = &self.exchange.want else { return None };
+        let is_it = |number: &u64| got.starts_with(&want.bytes(*number));
+        want.has_number().then(|| (0..end).rev().find(is_it)).flatten()
     }
 
     /// Whether the answer has the id of the request.

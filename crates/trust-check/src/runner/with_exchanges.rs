@@ -95,11 +95,17 @@ fn bracketed(trial: &CaseTrial<'_>, learned: &Learned, failure: Verdict) -> Verd
     for exchange in &learned.exchanges {
         let now = after.exchange_whole(exchange);
         is_answered &= now.is_ok();
-        if let Err(Verdict::Fail(Finding { got, evidence: Evidence::Bytes, .. })) = now {
-            return Verdict::inconclusive(format!(
-                "{} in one piece is answered differently now too: {got}",
-                exchange.name()
-            ));
+        if let Err(Verdict::Fail(Finding { got, evidence: Evidence::Bytes, seen, .. })) = now {
+            let said =
+                format!("{} in one piece is answered differently now too: {got}", exchange.name());
+            let is_another = seen.is_some_and(|seen| learned.is_answer_to_a_copy(&seen.rest));
+            return match is_another {
+                // The server has not changed: it mixes up its clients.
+                true => failure.followed_by(&format!(
+                    "; {said}, which is the answer to a request of another connection"
+                )),
+                false => Verdict::inconclusive(said),
+            };
         }
     }
     if is_answered {

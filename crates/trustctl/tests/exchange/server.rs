@@ -3,6 +3,7 @@
 
 mod declared;
 
+use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
@@ -85,6 +86,9 @@ fn named(kind: &str) -> Option<Kind> {
         ("tls-alone", Kind::TlsAlone),
         ("warms-up", Kind::WarmsUp),
         ("once", Kind::Once),
+        ("executes-late", Kind::ExecutesLate),
+        ("crosses", Kind::Crosses),
+        ("complains-in-plain-text", Kind::ComplainsInPlainText),
         ("executes-early", Kind::ExecutesEarly),
         ("waits-for-a-byte", Kind::WaitsForAByte),
         ("drops-what-is-early", Kind::DropsWhatIsEarly),
@@ -160,6 +164,12 @@ enum Kind {
     WarmsUp,
     /// Right; a line can come once per connection.
     Once,
+    /// Right; what is set is set a while after the answer.
+    ExecutesLate,
+    /// The answer for a client that has left goes to the next one, and so on.
+    Crosses,
+    /// After it has accepted TLS it answers lines that it has received with an error.
+    ComplainsInPlainText,
     /// A line that sets something has its effect as it comes, byte by byte.
     ExecutesEarly,
     /// It greets after it has received something, or when the client before has sent something.
@@ -188,6 +198,9 @@ const ALERT: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 40];
 /// What `set` has set, and held by a client that was not greeted.
 static STATE: Mutex<Vec<u8>> = Mutex::new(vec![]);
 static GREETING: Mutex<()> = Mutex::new(());
+
+/// Answers of all clients, where they cross.
+static CROSSED: Mutex<VecDeque<Vec<u8>>> = Mutex::new(VecDeque::new());
 
 static OPEN: AtomicU64 = AtomicU64::new(0);
 static ANSWERS: AtomicU64 = AtomicU64::new(0);
@@ -268,6 +281,9 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
                 stream.write_all(b"+ go ahead\n")?;
                 if kind == Kind::GoesOnInPlainText {
                     continue;
+                }
+                if kind == Kind::ComplainsInPlainText && lines.len() > number + 1 {
+                    stream.write_all(b"! no TLS\n")?;
                 }
                 return closed_in_order(&mut stream, &mut buffer);
             }
@@ -428,12 +444,28 @@ fn serve_http(mut stream: TcpStream) -> io::Result<()> {
 fn answer(stream: &mut TcpStream, kind: Kind, line: &[u8]) -> io::Result<()> {
     let mut answer = answer_to(line);
     if let Some(value) = line.strip_prefix(b"set ") {
-        *lock(&STATE) = value.to_vec();
+        let (value, delay) = (value.to_vec(), Duration::from_millis(30));
+        match kind == Kind::ExecutesLate {
+            true => drop(thread::spawn(move || {
+                thread::sleep(delay);
+                *lock(&STATE) = value;
+            })),
+            false => *lock(&STATE) = value,
+        }
     } else if line == b"get" {
         answer.clone_from(&lock(&STATE));
     }
     match kind {
         Kind::Silent => return Ok(()),
+        Kind::Crosses => {
+            answer.push(b'\n');
+            lock(&CROSSED).push_back(answer);
+            if has_left(stream)? {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            let next = lock(&CROSSED).pop_front().unwrap_or_default();
+            return stream.write_all(&next);
+        }
         Kind::Tls => return stream.write_all(&ALERT),
         Kind::WarmsUp if ANSWERS.fetch_add(1, Ordering::SeqCst) == 0 => {
             answer.extend_from_slice(b" at last");
@@ -454,6 +486,15 @@ pub(crate) fn answer_to(line: &[u8]) -> Vec<u8> {
         answer.extend_from_slice(NUMBERS.as_bytes());
     }
     answer
+}
+
+/// Whether the client has reset the connection, after a moment in which it may.
+fn has_left(stream: &TcpStream) -> io::Result<bool> {
+    thread::sleep(Duration::from_millis(5));
+    stream.set_nonblocking(true)?;
+    let peeked = stream.peek(&mut [0]);
+    stream.set_nonblocking(false)?;
+    Ok(peeked.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock))
 }
 
 /// Whether the client's FIN has come, after a moment in which it may.

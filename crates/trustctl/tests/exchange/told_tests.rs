@@ -19,6 +19,9 @@ pub(crate) const TESTS: &[Named] = tests![
     what_comes_with_a_request_to_upgrade_is_measured,
     what_comes_before_a_greeting_is_measured,
     a_server_that_does_not_upgrade_is_not_judged,
+    what_is_executed_late_is_not_taken_for_a_part,
+    another_answer_in_plain_text_is_a_warning,
+    answers_that_cross_are_a_failure_though_they_go_on_to,
     without_these_tables_the_cases_say_what_they_need,
 ];
 
@@ -211,6 +214,31 @@ fn a_server_that_does_not_upgrade_is_not_judged() {
     assert_eq!(it.verdict, VerdictName::Skipped);
     let expected = "the server does not accept the upgrade: it answers '+ go ahead\\n'";
     assert_eq!(said(it), expected);
+}
+
+fn what_is_executed_late_is_not_taken_for_a_part() {
+    let report = report("executes-late", TOLD, &["--case", "framing/1,effect/*"]);
+    assert_eq!((odd(&report).len(), report.counts.pass), (0, 3), "{:?}", report.cases);
+}
+
+fn another_answer_in_plain_text_is_a_warning() {
+    let file = TOLD.replace("to = \"tls\"", "to = \"TLS\"").replace("[a-z ]*\\n'", "[a-z ]*'");
+    let report = report("complains-in-plain-text", &file, &["--case", "framing/1,upgrade/1"]);
+    let it = case(&report, "upgrade/1");
+    assert_eq!(it.verdict, VerdictName::Warn, "{it:?}");
+    let expected = "another answer came in plain text: '! no TLS\\n'";
+    assert_eq!(it.got.as_deref(), Some(expected));
+}
+
+fn answers_that_cross_are_a_failure_though_they_go_on_to() {
+    let file = "[message]\nend = 'line'\n[[exchange]]\nname = 'number'\n\
+                send = \"number {n:04}\\n\"\nwant = \"NUMBER {n:04}\\n\"\n";
+    let report = report("crosses", file, &["--case", "framing/1,recovery/11"]);
+    let it = case(&report, "recovery/11");
+    assert_eq!(it.verdict, VerdictName::Fail, "{it:?}");
+    let got = it.got.as_deref().expect("what came");
+    assert!(got.ends_with(", which is the answer to a request of another connection"), "{got}");
+    assert_eq!(report.exit, 1);
 }
 
 fn without_these_tables_the_cases_say_what_they_need() {

@@ -14,7 +14,7 @@ pub(super) fn read(file: &Fields<'_>, reader: &Exchanges<'_>) -> Result<Option<U
     let missing =
         |key, expected: &str| Err(fields.mistake(key, format!("missing: expected {expected}")));
     let to = match one_line(&fields, "to")? {
-        Some("tls") => UpgradeTo::Tls,
+        Some(tls) if tls.eq_ignore_ascii_case("tls") => UpgradeTo::Tls,
         Some(other) => UpgradeTo::Other(other.to_owned()),
         None => return missing("to", "'tls' or the name of another protocol"),
     };
