@@ -69,8 +69,7 @@ struct State<'l> {
 struct Executed {
     parts: usize,
     places: Vec<usize>,
-    was: String,
-    is: String,
+    effect: String,
 }
 
 fn cut_everywhere(trial: &mut CaseTrial<'_>, by: CutBy) -> Judged {
@@ -89,13 +88,13 @@ fn cut_everywhere(trial: &mut CaseTrial<'_>, by: CutBy) -> Judged {
             CutBy::Reset => "a RST",
         };
         let (change, read) = (state.change.name(), state.read.name());
-        let Executed { parts, places, was, is } = executed;
+        let Executed { parts, places, effect } = executed;
         return Err(Verdict::fail_by(
             Evidence::Bytes,
             format!("{read} shows the same state after a part of {change}"),
             format!(
-                "{} of {parts} parts were executed: {what} after {} of {}; before the first of \
-                 them {read} was answered {was}, and after it {is}",
+                "{} of {parts} parts were executed: {what} after {} of {}; in the answer to {read} \
+                 after the first of them, {effect}",
                 places.len(),
                 ranges(&places),
                 grouped(len as u64)
@@ -174,7 +173,7 @@ impl State<'_> {
             if self.is_same(&now, &then) {
                 continue;
             }
-            let (was, is) = (shown(&now), shown(&then));
+            let effect = self.read.difference(&now, &then).unwrap_or_default();
             if executed.is_none() {
                 // Another client may have changed it: then it does not change again.
                 now = self.read_after_change(trial)?;
@@ -187,7 +186,7 @@ impl State<'_> {
                     )));
                 }
             }
-            let first = Executed { parts: cuts.len(), places: vec![], was, is };
+            let first = Executed { parts: cuts.len(), places: vec![], effect };
             executed.get_or_insert(first).places.push(*at);
             // Parts of two copies may be the same.
             now = self.read_after_change(trial)?;

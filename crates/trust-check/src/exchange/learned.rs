@@ -1,11 +1,13 @@
 //! What the server answers when it is asked in one piece, and whether something is that answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use trust_cli::text::grouped;
 use trust_wire::{Found, MessageEnd};
 
+use super::chunks::without_chunks;
 use super::pattern::Pattern;
 use super::protocol::{Allowance, Allowed, AnswerEnd, Exchange, IdPlaces, Instead, Protocol, Want};
 
@@ -331,7 +333,13 @@ impl LearnedExchange {
     }
 
     /// In words, where an answer is not the expected one.
-    fn difference(&self, expected: &[u8], got: &[u8]) -> Option<String> {
+    pub fn difference(&self, expected: &[u8], got: &[u8]) -> Option<String> {
+        let is_http = self.end.as_ref().is_some_and(|end| end.message == MessageEnd::Http);
+        let [expected, got] = [expected, got].map(|it| match is_http {
+            true => without_chunks(it),
+            false => Cow::Borrowed(it),
+        });
+        let (expected, got) = (&*expected, &*got);
         if self.id.is_none() {
             // To search all of a long answer takes longer than a server takes for many.
             let (expected, got) = different_lines(expected, got);

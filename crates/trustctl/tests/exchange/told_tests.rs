@@ -84,7 +84,8 @@ const WRONG: &[Wrong] = &[
         server: "executes-cut",
         file: told,
         flags: &[],
-        says: "5 of 8 parts were executed: a FIN after bytes 4 to 8 of 9; before the first",
+        says: "5 of 8 parts were executed: a FIN after bytes 4 to 8 of 9; in the answer to get \
+               after the first of them, it is '\\n', and was",
     },
     Wrong {
         case: "effect/2",
