@@ -55,6 +55,20 @@ impl Needs {
     pub const fn is_told(self) -> bool {
         matches!(self, Needs::Effect | Needs::Greeting | Needs::Upgrade | Needs::Preface)
     }
+
+    /// Why such a case is skipped where that is missing.
+    pub const fn lacking(self) -> &'static str {
+        match self {
+            Needs::Anything => "",
+            Needs::Messages => "raw bytes have no messages",
+            Needs::Length => "this framing has no length field",
+            Needs::Process => "needs --pid or --command",
+            Needs::Effect => "needs [effect] in an exchange file",
+            Needs::Greeting => "needs a server that speaks first",
+            Needs::Upgrade => "needs [upgrade] in an exchange file",
+            Needs::Preface => "needs --send-proxy",
+        }
+    }
 }
 
 /// How a case goes together with others.
@@ -224,15 +238,6 @@ impl Case {
             Needs::Upgrade => learned.is_some_and(|it| it.protocol.upgrade.is_some()),
             Needs::Preface => setup.preface.is_some(),
         };
-        (!is_there).then_some(match self.needs {
-            Needs::Anything => "",
-            Needs::Messages => "raw bytes have no messages",
-            Needs::Length => "this framing has no length field",
-            Needs::Process => "needs --pid or --command",
-            Needs::Effect => "needs [effect] in an exchange file",
-            Needs::Greeting => "needs a server that speaks first",
-            Needs::Upgrade => "needs [upgrade] in an exchange file",
-            Needs::Preface => "needs --send-proxy",
-        })
+        (!is_there).then_some(self.needs.lacking())
     }
 }

@@ -65,10 +65,13 @@ struct State<'l> {
     delay: Duration,
 }
 
-/// Parts that were executed: how many of so many, where, and what the first of them did.
+/// The parts that were executed.
 struct Executed {
+    /// How many parts were sent.
     parts: usize,
+    /// The lengths of those that changed the state, in bytes.
     places: Vec<usize>,
+    /// What the first of them changed.
     effect: String,
 }
 
@@ -265,5 +268,5 @@ fn not_read(verdict: Verdict) -> Verdict {
 }
 
 fn no_effect() -> Verdict {
-    Verdict::skipped("needs [effect] in an exchange file")
+    Verdict::skipped(Needs::Effect.lacking())
 }

@@ -133,7 +133,7 @@ fn known<'s>(trial: &CaseTrial<'s>) -> Option<(&'s Learned, &'s Upgrade)> {
 }
 
 fn no_upgrade() -> Verdict {
-    Verdict::skipped("needs [upgrade] in an exchange file")
+    Verdict::skipped(Needs::Upgrade.lacking())
 }
 
 fn connect<'s>(trial: &mut CaseTrial<'s>, upgrade: &Upgrade) -> Judged<Wire<'s>> {

@@ -369,7 +369,8 @@ fn header_received(stream: &mut TcpStream, kind: Kind) -> io::Result<Vec<u8>> {
     Ok(rest)
 }
 
-/// Another protocol: each byte is answered with a dot. So many were received before.
+/// Speaks another protocol, in which each byte is answered with a dot. `received` bytes have come
+/// already.
 fn answer_dots(mut stream: TcpStream, received: usize) -> io::Result<()> {
     let mut count = received;
     loop {
