@@ -8,7 +8,9 @@ use crate::verdict::{Finding, SeenInstead, Verdict};
 pub fn judge(case: &Case, allowances: &[Allowance], failure: Verdict) -> Verdict {
     let (Verdict::Fail(finding) | Verdict::Warn(finding)) = &failure else { return failure };
     let allowance = allowances.iter().find(|allowance| {
-        concerns(allowance.of, case) && covers(&allowance.instead, finding.seen.as_deref())
+        let seen = finding.seen.as_deref();
+        let is_covered = allowance.instead.iter().any(|instead| covers(instead, seen));
+        concerns(allowance.of, case) && is_covered
     });
     let Some(Allowance { verdict, why, .. }) = allowance else { return failure };
     let said = format!("{}: {why}", finding.got);
@@ -89,7 +91,8 @@ mod tests {
     fn judged(id: &str, of: Allowed, instead: Instead, failure: Verdict) -> Verdict {
         let case = cases::all().find(|case| case.id == id).unwrap();
         let why = "section 7".to_owned();
-        let allowance = Allowance { of, instead, verdict: AllowedVerdict::Allowed, why };
+        let verdict = AllowedVerdict::Allowed;
+        let allowance = Allowance { of, instead: vec![Instead::First, instead], verdict, why };
         judge(case, &[allowance], failure)
     }
 

@@ -91,7 +91,8 @@ fn check_protocol(protocol: &Protocol) {
     for (index, allowance) in allow.iter().enumerate() {
         check_line(&allowance.why);
         assert!(allow[..index].iter().all(|other| other.of != allowance.of), "{allow:?}");
-        if let Instead::Pattern(pattern) = &allowance.instead {
+        for instead in &allowance.instead {
+            let Instead::Pattern(pattern) = instead else { continue };
             check_pattern(pattern);
         }
     }

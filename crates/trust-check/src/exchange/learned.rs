@@ -149,8 +149,11 @@ impl Learned {
     /// What allows an answer that begins with these bytes.
     fn begins(&self, of: Allowed, got: &[u8]) -> Option<&Allowance> {
         let is_it = |it: &&Allowance| {
-            let is_match = |pattern: &Pattern| !got.is_empty() && pattern.is_at_start(got);
-            it.of == of && matches!(&it.instead, Instead::Pattern(pattern) if is_match(pattern))
+            let is_match = |instead: &Instead| match instead {
+                Instead::Pattern(pattern) => !got.is_empty() && pattern.is_at_start(got),
+                _ => false,
+            };
+            it.of == of && it.instead.iter().any(is_match)
         };
         self.protocol.allow.iter().find(is_it)
     }

@@ -168,8 +168,8 @@ pub enum Want {
 pub struct Allowance {
     /// Of which cases.
     pub of: Allowed,
-    /// What it may do.
-    pub instead: Instead,
+    /// What it may do: any of these, of which there is at least one.
+    pub instead: Vec<Instead>,
     /// What that counts as.
     pub verdict: AllowedVerdict,
     /// Where that comes from, for the report. Never empty.

@@ -187,15 +187,25 @@ fn comments(text: &mut String, lines: &[String]) {
     }
 }
 
+/// `None` for anything.
+fn of_instead(instead: &Instead) -> Option<String> {
+    match instead {
+        Instead::Anything => None,
+        Instead::Close => Some(string("close")),
+        Instead::First => Some(string("first")),
+        Instead::Nothing => Some(string("nothing")),
+        Instead::Pattern(pattern) => Some(of_pattern(pattern)),
+    }
+}
+
 fn allowed(text: &mut String, allow: &[Allowance]) {
     for Allowance { of, instead, verdict, why } in allow {
         table(text, &format!("[allow.{}]", of.key()), &[]);
-        let _ = match instead {
-            Instead::Anything => writeln!(text, "any = true"),
-            Instead::Close => writeln!(text, "instead = \"close\""),
-            Instead::First => writeln!(text, "instead = \"first\""),
-            Instead::Nothing => writeln!(text, "instead = \"nothing\""),
-            Instead::Pattern(pattern) => writeln!(text, "instead = {}", of_pattern(pattern)),
+        let told: Vec<_> = instead.iter().filter_map(of_instead).collect();
+        let _ = match &told[..] {
+            [] => writeln!(text, "any = true"),
+            [one] => writeln!(text, "instead = {one}"),
+            several => writeln!(text, "instead = [{}]", several.join(", ")),
         };
         match verdict {
             AllowedVerdict::Allowed => {}

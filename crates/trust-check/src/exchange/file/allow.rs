@@ -10,6 +10,7 @@ use crate::exchange::protocol::{Allowance, Allowed, AllowedVerdict, Instead};
 
 const KEYS: &[&str] = &["any", "instead", "verdict", "why"];
 const INSTEAD: &[&str] = &["close", "first", "nothing"];
+const INSTEAD_EXPECTED: &str = "'close', 'first', 'nothing' or a pattern, or a list of them";
 
 /// Reads the table.
 pub(super) fn read(file: &Fields<'_>) -> Result<Vec<Allowance>, Mistake> {
@@ -26,14 +27,15 @@ pub(super) fn read(file: &Fields<'_>) -> Result<Vec<Allowance>, Mistake> {
 
 fn allowance(of: Allowed, fields: &Fields<'_>) -> Result<Allowance, Mistake> {
     let instead = match fields.one_of(&["any", "instead"])? {
-        Some("any") => fields.only_true("any").map(|_| Instead::Anything)?,
-        Some(_) => instead(fields)?,
+        Some("any") => fields.only_true("any").map(|_| vec![Instead::Anything])?,
+        Some(_) => fields.one_or_more("instead", INSTEAD_EXPECTED, instead)?,
         None => {
             let what = "missing: expected what a server may do, or any = true";
             return Err(fields.mistake("instead", what));
         }
     };
-    if of == Allowed::Login && !matches!(instead, Instead::Pattern(_)) {
+    let is_pattern = |instead: &Instead| matches!(instead, Instead::Pattern(_));
+    if of == Allowed::Login && !instead.iter().all(is_pattern) {
         return Err(fields.mistake("instead", "expected a pattern, with which the answer begins"));
     }
     let expected = "'allowed', 'warn' or 'info'";
@@ -52,23 +54,15 @@ fn allowance(of: Allowed, fields: &Fields<'_>) -> Result<Allowance, Mistake> {
     Ok(Allowance { of, instead, verdict, why: why.to_owned() })
 }
 
-fn instead(fields: &Fields<'_>) -> Result<Instead, Mistake> {
-    let text = fields.text("instead", "'close', 'first', 'nothing' or a pattern")?;
-    match text.unwrap_or_default() {
+fn instead(text: &str) -> Result<Instead, String> {
+    match text {
         "close" => Ok(Instead::Close),
         "first" => Ok(Instead::First),
         "nothing" => Ok(Instead::Nothing),
-        "" => {
-            let what = "empty: expected 'close', 'first', 'nothing' or a pattern";
-            Err(fields.mistake("instead", what))
-        }
-        other => {
-            if let Some(nearest) = nearest(other, INSTEAD) {
-                let what = format!("{}: expected {}", quoted(other), quoted(nearest));
-                return Err(fields.mistake("instead", what));
-            }
-            let pattern = Pattern::parse(other).map_err(|what| fields.mistake("instead", what))?;
-            Ok(Instead::Pattern(pattern))
-        }
+        "" => Err(format!("empty: expected {INSTEAD_EXPECTED}")),
+        other => match nearest(other, INSTEAD) {
+            Some(nearest) => Err(format!("{}: expected {}", quoted(other), quoted(nearest))),
+            None => Pattern::parse(other).map(Instead::Pattern),
+        },
     }
 }

@@ -11,7 +11,7 @@ use crate::exchange::escapes::{BadText, line_and_column};
 use crate::exchange::pattern::Pattern;
 
 /// The most patterns in a list.
-const PATTERNS_MAX: usize = 100;
+const TEXTS_MAX: usize = 100;
 
 /// A value of the file.
 pub(super) type Value<'a> = Spanned<DeValue<'a>>;
@@ -224,23 +224,52 @@ impl<'a> Fields<'a> {
 
     /// The patterns of a list; none if the key is missing.
     pub(super) fn patterns(&self, key: &str) -> Result<Vec<Pattern>, Mistake> {
+        self.list(key, "a list of patterns", Pattern::parse)
+    }
+
+    /// What the texts of a list stand for; none if the key is missing.
+    fn list<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, Mistake> {
         let Some(value) = self.value(key) else { return Ok(vec![]) };
-        let expected = |found: &str| format!("{found}: expected a list of patterns");
+        let wrong = |found: &str| format!("{found}: expected {expected}");
         let DeValue::Array(array) = value.get_ref() else {
-            return Err(self.mistake(key, expected(kind(value.get_ref()))));
+            return Err(self.mistake(key, wrong(kind(value.get_ref()))));
         };
-        if array.len() > PATTERNS_MAX {
-            let what = format!("{} patterns: expected at most {PATTERNS_MAX}", array.len());
+        if array.len() > TEXTS_MAX {
+            let what = format!("{} of them: expected at most {TEXTS_MAX}", array.len());
             return Err(self.mistake(key, what));
         }
-        let patterns = array.iter().map(|value| {
+        let texts = array.iter().map(|value| {
             let at = |what: String| self.mistake_at(value.span().start, key, &what);
             match value.get_ref() {
-                DeValue::String(text) => Pattern::parse(text).map_err(at),
-                other => Err(at(expected(&format!("{} in it", kind(other))))),
+                DeValue::String(text) => read(text).map_err(at),
+                other => Err(at(wrong(&format!("{} in it", kind(other))))),
             }
         });
-        patterns.collect()
+        texts.collect()
+    }
+
+    /// The same for a list that is not empty, or one text alone.
+    pub(super) fn one_or_more<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, Mistake> {
+        let all = match self.value(key).map(Spanned::get_ref) {
+            Some(DeValue::String(text)) => {
+                vec![read(text).map_err(|what| self.mistake(key, what))?]
+            }
+            _ => self.list(key, expected, read)?,
+        };
+        match all.is_empty() {
+            false => Ok(all),
+            true => Err(self.mistake(key, format!("empty: expected {expected}"))),
+        }
     }
 
     /// That something is wrong with the value of a key, or that it is missing.

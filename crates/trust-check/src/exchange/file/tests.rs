@@ -117,7 +117,7 @@ fn dns_has_a_length_an_id_and_answers_in_any_order() {
     assert_eq!(dns.id, Some(IdPlaces { send: 2..4, want: 2..4 }));
     let order = Allowance {
         of: Allowed::Order,
-        instead: Instead::Anything,
+        instead: vec![Instead::Anything],
         verdict: AllowedVerdict::Allowed,
         why: "RFC 7766 section 7".to_owned(),
     };
@@ -154,8 +154,8 @@ fn http_has_fields_to_ignore_and_things_that_are_allowed() {
         (Allowed::Goodbye, AllowedVerdict::Allowed),
     ];
     assert_eq!(of, expected);
-    assert_eq!(http.allow[0].instead, Instead::Close);
-    let Instead::Pattern(bad_request) = &http.allow[1].instead else { panic!("a pattern") };
+    assert_eq!(http.allow[0].instead, [Instead::Close]);
+    let [Instead::Pattern(bad_request)] = &http.allow[1].instead[..] else { panic!("a pattern") };
     assert!(bad_request.is_at_start(b"HTTP/1.1 400 Bad Request\r\n"));
 }
 
@@ -362,6 +362,14 @@ fn every_mistake_names_its_line_key_table_and_what_is_expected() {
             "FILE:2: instead in [allow.early]: 'closed': expected 'close'",
         ),
         ("[allow.early]\ninstead = '('\nwhy = 'x'", "FILE:2: instead in [allow.early]: "),
+        (
+            "[allow.early]\ninstead = []\nwhy = 'x'",
+            "FILE:2: instead in [allow.early]: empty: expected 'close', 'first', 'nothing' or a",
+        ),
+        (
+            "[allow.early]\ninstead = [\n'close',\n'frist']\nwhy = 'x'",
+            "FILE:4: instead in [allow.early]: 'frist': expected 'first'",
+        ),
         (
             "[allow.login]\ninstead = 'close'\nwhy = 'x'",
             "FILE:2: instead in [allow.login]: expected a pattern",
@@ -622,12 +630,19 @@ fn written(protocol: &Protocol) -> String {
     }
     for Allowance { of, instead, verdict, why } in &protocol.allow {
         let key = of.key();
-        let instead = match instead {
-            Instead::Anything => "any = true".to_owned(),
-            Instead::Close => "instead = 'close'".to_owned(),
-            Instead::First => "instead = 'first'".to_owned(),
-            Instead::Nothing => "instead = 'nothing'".to_owned(),
-            Instead::Pattern(pattern) => format!("instead = {}", text(pattern.source())),
+        let one = |instead: &Instead| match instead {
+            Instead::Anything => "true".to_owned(),
+            Instead::Close => "'close'".to_owned(),
+            Instead::First => "'first'".to_owned(),
+            Instead::Nothing => "'nothing'".to_owned(),
+            Instead::Pattern(pattern) => text(pattern.source()),
+        };
+        let instead = match &instead[..] {
+            [Instead::Anything] => "any = true".to_owned(),
+            [alone] => format!("instead = {}", one(alone)),
+            several => {
+                format!("instead = [{}]", several.iter().map(one).collect::<Vec<_>>().join(", "))
+            }
         };
         let verdict = match verdict {
             AllowedVerdict::Allowed => "allowed",
@@ -707,13 +722,13 @@ fn any_answer_end() -> impl Strategy<Value = AnswerEnd> {
 }
 
 fn any_allowance(of: Allowed) -> impl Strategy<Value = Allowance> {
-    let instead = prop_oneof![
-        Just(Instead::Anything),
+    let one = prop_oneof![
         Just(Instead::Close),
         Just(Instead::First),
         Just(Instead::Nothing),
         any_pattern().prop_map(Instead::Pattern),
     ];
+    let instead = prop_oneof![Just(vec![Instead::Anything]), prop::collection::vec(one, 1..4)];
     let verdict = prop::sample::select(
         &[AllowedVerdict::Allowed, AllowedVerdict::Warn, AllowedVerdict::Info][..],
     );
