@@ -5,6 +5,7 @@ mod expect;
 mod flow;
 mod leave;
 mod pace;
+mod unasked;
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,7 +23,7 @@ use trust_net::stream::{ClientStream, Incoming};
 use trust_net::wire::EncodedProxyHeader;
 
 use crate::delivery::{Delivery, DeliveryStep};
-use crate::exchange::learned::Learned;
+use crate::exchange::learned::{Learned, shown};
 use crate::request::Request;
 use crate::setup::{CONNECT_SLOW, Setup};
 use crate::transcript::{Excerpt, Transcript, What};
@@ -30,6 +31,7 @@ use crate::verdict::{Evidence, Judged, Verdict};
 
 pub use flow::{STALL, StopReason, Unread};
 pub use pace::Pace;
+use unasked::WithoutUnasked;
 
 /// Bytes received with one call.
 const RECEIVE_BYTES: usize = 64 * 1024;
@@ -114,6 +116,8 @@ pub struct Wire<'s> {
     answered: usize,
     /// What came after the answers that were waited for, to be received again.
     kept: Vec<u8>,
+    /// What has to be taken out of what is received.
+    without_unasked: Option<WithoutUnasked<'s>>,
     /// Whether our FIN was sent.
     has_finished: bool,
     /// Other connections of the check that were open when this one began.
@@ -219,6 +223,7 @@ impl<'s> Wire<'s> {
             is_last: false,
             answered: 0,
             kept: vec![],
+            without_unasked: setup.exchanges.as_ref().and_then(WithoutUnasked::new),
             has_finished: false,
             beside,
             leaves_at_once: false,
@@ -565,31 +570,42 @@ impl<'s> Wire<'s> {
     /// Receives what is there; `None` if that is nothing. An end is remembered.
     fn receive_once(&mut self, buffer: &mut [u8]) -> Option<usize> {
         if !self.kept.is_empty() {
-            let count = self.kept.len().min(buffer.len());
-            buffer[..count].copy_from_slice(&self.kept[..count]);
-            self.kept.drain(..count);
-            return Some(count);
+            return self.receive_kept(buffer);
         }
         match self.stream.receive(buffer) {
             Incoming::Bytes(count) => {
                 self.has_received = true;
                 self.record(What::Received(Excerpt::of(&buffer[..count])));
-                return Some(count);
+                let Some(without) = &mut self.without_unasked else { return Some(count) };
+                for message in without.take(&buffer[..count], &mut self.kept) {
+                    self.note(&format!("said unasked, and left out: {}", shown(&message)));
+                }
+                self.receive_kept(buffer)
             }
-            Incoming::Nothing => {}
+            Incoming::Nothing => None,
             Incoming::End => self.note_end(ConnectionEnd::Fin),
             Incoming::Failed(_) => self.note_end(ConnectionEnd::Reset),
         }
-        None
     }
 
-    fn note_end(&mut self, end: ConnectionEnd) {
+    fn receive_kept(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        let count = self.kept.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&self.kept[..count]);
+        self.kept.drain(..count);
+        (count > 0).then_some(count)
+    }
+
+    fn note_end(&mut self, end: ConnectionEnd) -> Option<usize> {
         self.end = Some(end);
+        if let Some(without) = &mut self.without_unasked {
+            without.end(&mut self.kept);
+        }
         self.record(match (end, self.setup.is_tcp()) {
             (ConnectionEnd::Fin, _) => What::ReceivedFin,
             (_, true) => What::ReceivedReset,
             (_, false) => What::Note("the server closed over unread bytes (ECONNRESET)".to_owned()),
         });
+        None
     }
 
     fn record(&self, what: What) {

@@ -202,6 +202,7 @@ fn read_text(text: &str, file: &str, read_file: ReadFile<'_>) -> Result<Protocol
         max: messages.max,
         id: messages.id,
         ignore: messages.ignore,
+        unasked: messages.unasked,
         allow,
         before,
         exchanges,

@@ -25,6 +25,8 @@ pub struct Protocol {
     pub id: Option<IdPlaces>,
     /// What differs between two right answers to the same request.
     pub ignore: Vec<Pattern>,
+    /// How messages begin that a right server sends unasked.
+    pub unasked: Vec<Pattern>,
     /// What a right server may do instead of what a case wants.
     pub allow: Vec<Allowance>,
     /// Exchanges at the beginning of each connection, sent whole.
@@ -42,10 +44,10 @@ pub struct Protocol {
 }
 
 impl Protocol {
-    /// What may differ between two right answers, in any exchange.
+    /// What may differ between two right answers, in any exchange, or come beside them.
     pub fn ignored(&self) -> Vec<Pattern> {
         let of_exchanges = self.exchanges.iter().flat_map(|exchange| &exchange.ignore);
-        self.ignore.iter().chain(of_exchanges).cloned().collect()
+        self.ignore.iter().chain(&self.unasked).chain(of_exchanges).cloned().collect()
     }
 
     /// A protocol of which only requests are known: an answer ends after as many bytes as were
@@ -68,6 +70,7 @@ impl Protocol {
             max: None,
             id: None,
             ignore: vec![],
+            unasked: vec![],
             allow: vec![],
             before: vec![],
             exchanges: requests.into_iter().zip(1..).map(exchange).collect(),

@@ -261,6 +261,16 @@ pub(crate) const ALL: &[BedServer] = &[
         ..PLAIN
     },
     BedServer {
+        name: "nats",
+        about: "NATS",
+        version: ("nats-server --version", "nats-server: v"),
+        command: "nats-server --addr 127.0.0.1 --port @PORT@",
+        probe: Probe { send: b"", want: b"INFO " },
+        speaks: &[Speaks::File("nats.toml")],
+        findings: &[REFUSES_WITH_A_RESET],
+        ..PLAIN
+    },
+    BedServer {
         name: "beanstalkd",
         about: "beanstalkd",
         version: ("beanstalkd -v", "beanstalkd "),

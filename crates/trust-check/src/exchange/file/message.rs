@@ -16,7 +16,7 @@ use crate::exchange::protocol::{AnswerEnd, IdPlaces};
 /// Keys of `[message]`.
 pub(super) const KEYS: &[&str] = &[
     "length", "offset", "adjust", "varint", "end", "end_hex", "counted", "max", "id", "ignore",
-    "last", "more", "request", "answer",
+    "unasked", "last", "more", "request", "answer",
 ];
 
 const REQUEST_KEYS: &[&str] =
@@ -30,6 +30,10 @@ const ENDS: &[&str] = &["length", "varint", "end", "end_hex", "counted"];
 
 /// Names of ends that need nothing else.
 const NAMED_ENDS: &[&str] = &["resp", "http", "line"];
+
+/// What is wrong with a key about messages that have no end.
+const NO_END: &str = "no end of a message to look at: expected length, varint, end, end_hex or \
+                      counted too";
 
 /// The most bytes of an end, and of an id.
 const BYTES_MAX: usize = 64;
@@ -52,6 +56,7 @@ pub(super) struct Messages {
     pub(super) max: Option<u64>,
     pub(super) id: Option<IdPlaces>,
     pub(super) ignore: Vec<Pattern>,
+    pub(super) unasked: Vec<Pattern>,
 }
 
 impl Messages {
@@ -74,6 +79,7 @@ impl Messages {
             max: max(both, request_end.as_ref())?,
             id: id(both, request_end.as_ref(), answer_end.as_ref())?,
             ignore: both.patterns("ignore")?,
+            unasked: unasked(both, answer_end.as_ref())?,
             request_end,
             first_request_end,
             answer_end,
@@ -219,11 +225,21 @@ fn answer_end(
     match (message, told.first()) {
         (Some(message), _) => Ok(Some(AnswerEnd { message, last, more })),
         (None, None) => Ok(None),
-        (None, Some((fields, key))) => {
-            let what = "no end of a message to look at: expected length, varint, end, end_hex or \
-                        counted too";
-            Err(fields.mistake(key, what))
+        (None, Some((fields, key))) => Err(fields.mistake(key, NO_END)),
+    }
+}
+
+/// How messages begin that come unasked. To tell them from an answer, the ends of messages have to
+/// be known, whatever was asked.
+fn unasked(fields: &Fields<'_>, answer_end: Option<&AnswerEnd>) -> Result<Vec<Pattern>, Mistake> {
+    let unasked = fields.patterns("unasked")?;
+    match answer_end.map(|end| &end.message) {
+        _ if unasked.is_empty() => Ok(unasked),
+        Some(MessageEnd::Http) => {
+            Err(fields.mistake("unasked", "in HTTP nothing comes that was not asked for"))
         }
+        Some(_) => Ok(unasked),
+        None => Err(fields.mistake("unasked", NO_END)),
     }
 }
 

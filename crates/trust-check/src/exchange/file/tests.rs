@@ -335,6 +335,11 @@ fn every_mistake_names_its_line_key_table_and_what_is_expected() {
             "FILE:4: send in [[exchange]]: 1 bytes: expected at least 4, because of id",
         ),
         ("[message]\nlast = 'x'", "FILE:2: last in [message]: no end of a message to look at: "),
+        ("[message]\nunasked = ['x']", "FILE:2: unasked in [message]: no end of a message to look"),
+        (
+            "[message]\nend = 'http'\nunasked = ['x']",
+            "FILE:3: unasked in [message]: in HTTP nothing comes that was not asked for",
+        ),
         (
             "[message]\nend = 'line'\nlast = 'x'\nanswer = { more = 'y' }",
             "FILE:4: more in [message.answer]: a second one after last: expected last or more",
@@ -609,6 +614,7 @@ fn written(protocol: &Protocol) -> String {
     let mut file = format!("name = {}\nwarm_up = {}\n", text(&protocol.name), protocol.warm_up);
     file += "[message]\n";
     file += &format!("ignore = [{}]\n", patterns(&protocol.ignore));
+    file += &format!("unasked = [{}]\n", patterns(&protocol.unasked));
     if let Some(max) = protocol.max {
         file += &format!("max = {max}\n");
     }
@@ -843,13 +849,22 @@ fn any_protocol() -> impl Strategy<Value = Protocol> {
         prop::option::of(any_effect()),
         prop::option::of(any_upgrade()),
     );
-    let rest = (any_line(), any_patterns(), 1..100u64, (17..20usize, 1..4usize), 0..=1000u32);
+    let rest = (
+        any_line(),
+        (any_patterns(), any_patterns()),
+        1..100u64,
+        (17..20usize, 1..4usize),
+        0..=1000u32,
+    );
     (ends, allow, exchanges, rest).prop_map(|(ends, allow, exchanges, rest)| {
         let (request_end, first_request_end, answer_end) = ends;
         let (half_close, truncated, order, goodbye) = allow;
         let (mut before, mut exchanges, mut refused, effect, upgrade) = exchanges;
         let mut effect = effect.filter(|_| request_end.is_some() && answer_end.is_some());
-        let (name, ignore, max, (id_at, id_len), warm_up) = rest;
+        let (name, (ignore, mut unasked), max, (id_at, id_len), warm_up) = rest;
+        if answer_end.as_ref().is_none_or(|end| end.message == MessageEnd::Http) {
+            unasked.clear();
+        }
         for (index, exchange) in before.iter_mut().chain(&mut exchanges).enumerate() {
             exchange.name.push_str(&index.to_string());
         }
@@ -880,6 +895,7 @@ fn any_protocol() -> impl Strategy<Value = Protocol> {
             max: Some(max).filter(|_| has_length),
             id: Some(IdPlaces { send: id.clone(), want: id }).filter(|_| id_len < 3),
             ignore,
+            unasked,
             allow: [half_close, truncated, order, goodbye].into_iter().flatten().collect(),
             before,
             exchanges,
