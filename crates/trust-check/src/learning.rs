@@ -142,8 +142,12 @@ fn agreed(exchange: &Arc<LearnedExchange>, samples: &[&Sample]) -> Judged<Arc<Le
             Checked::Wrong(why) => why,
             Checked::More | Checked::Another => format!("it is {}", shown(answer)),
         };
+        let remedy = match learned.has_number() {
+            true => "{n} in want is the number of the request, and ignore says what may differ",
+            false => "ignore says what may differ",
+        };
         return Err(Verdict::inconclusive(format!(
-            "{} is answered differently each time: {why} (ignore says what may differ)",
+            "{} is answered differently each time: {why} ({remedy})",
             learned.name()
         )));
     }

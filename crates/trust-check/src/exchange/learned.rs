@@ -221,6 +221,11 @@ impl LearnedExchange {
         self.exchange.want.is_some()
     }
 
+    /// Whether each copy has a number of its own.
+    pub fn has_number(&self) -> bool {
+        self.exchange.send.has_number()
+    }
+
     /// Whether an answer shows where it ends.
     pub fn has_end(&self) -> bool {
         self.end.is_some() || self.exchange.want.is_some()

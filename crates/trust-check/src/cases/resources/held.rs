@@ -64,12 +64,16 @@ pub(super) fn declared(trial: &mut CaseTrial<'_>) -> Judged {
             "only {open} of {count} clients could declare the longest message at the same time"
         ))),
         None if seen.count() > 0 => Err(refuses_all()),
-        None => Ok(Verdict::skipped(format!(
-            "{} of the longest messages are less than what is seen with a --memory-allowance of {} \
-             bytes",
-            count_of(lengths[0]),
-            grouped(allowed)
-        ))),
+        None => {
+            let which = match count_of(lengths[0]) {
+                1 => "the longest message is".to_owned(),
+                count => format!("{count} of the longest messages are"),
+            };
+            Ok(Verdict::skipped(format!(
+                "{which} less than what is seen with a --memory-allowance of {} bytes",
+                grouped(allowed)
+            )))
+        }
     }
 }
 

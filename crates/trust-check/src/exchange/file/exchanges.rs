@@ -179,7 +179,16 @@ impl<'a> Exchanges<'a> {
                     WantedBytes::Pattern(pattern) => Want::Pattern(pattern),
                 }))
             }
-            Some("want_pattern") => Ok(fields.pattern("want_pattern")?.map(Want::Pattern)),
+            Some("want_pattern") => {
+                let pattern = fields.text("want_pattern", "a pattern")?;
+                if pattern.is_some_and(|pattern| pattern.contains("{n}") || pattern.contains("{n:"))
+                {
+                    let what = "a pattern has no number of the request: expected want with {n}, and \
+                                ignore for what may differ";
+                    return Err(fields.mistake("want_pattern", what));
+                }
+                Ok(fields.pattern("want_pattern")?.map(Want::Pattern))
+            }
             Some(key) => self.file(fields, key).map(|bytes| Some(Want::Bytes(bytes))),
             None => Ok(None),
         }
