@@ -99,7 +99,7 @@ mod tests {
     fn failure(answers: usize, rest: &[u8], is_over: bool) -> Verdict {
         let rest = rest.to_vec();
         let is_cut = rest == b"HTTP/1.1 2";
-        let seen = SeenInstead { answers, rest, is_cut, is_over, delivery: None };
+        let seen = SeenInstead { answers, rest, is_cut, is_over, asked: 1, delivery: None };
         Verdict::fail("an answer", "none").having_seen(seen)
     }
 

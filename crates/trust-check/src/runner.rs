@@ -210,10 +210,19 @@ fn serves_one_at_a_time(trial: &mut CaseTrial<'_>) -> Judged<bool> {
     let mut first = trial.connect()?;
     first.send(&hello.bytes)?;
     first.expect_answers(&[&hello])?;
-    let mut second = trial.connect()?;
+    let patience = if trial.setup.is_quick { BESIDE_PATIENCE_QUICK } else { BESIDE_PATIENCE };
+    let mut second = trial.connect_alone()?;
+    second.be_patient_for(patience);
+    match second.exchange_beginning() {
+        Err(Verdict::Fail(_)) => {
+            first.close();
+            drop(second);
+            return trial.expect_service("another has left").map(|()| true);
+        }
+        begun => begun?,
+    }
     second.try_send(&ours.bytes, trial.setup.patience)?;
     let mut got = vec![];
-    let patience = if trial.setup.is_quick { BESIDE_PATIENCE_QUICK } else { BESIDE_PATIENCE };
     if second.receive_into(&mut got, 1, patience.min(trial.setup.patience))? {
         return Ok(false);
     }
@@ -414,10 +423,20 @@ impl Run<'_> {
             }
             shared.handle(setup, first.case, serves, &Mutex::default())
         })?;
-        Ok(match first.is_put_off {
-            true => CaseOutcome { is_put_off: false, ..second },
-            false => again::judge(first, second, setup),
-        })
+        if first.is_put_off {
+            return Ok(CaseOutcome { is_put_off: false, ..second });
+        }
+        let limit = match again::turned_away_beside(&first, &second) {
+            Some(others) => {
+                let is_limit = self.attend(|| {
+                    let mut trial = CaseTrial::new(setup, first.case.id, None);
+                    again::turns_away_beside(&mut trial, others).unwrap_or(false)
+                })?;
+                is_limit.then_some(others)
+            }
+            None => None,
+        };
+        Ok(again::judge(first, second, limit, setup))
     }
 
     /// Does something slow and listens to signals meanwhile.

@@ -68,6 +68,13 @@ impl<'s> CaseTrial<'s> {
         self
     }
 
+    /// A new trial of the same, with messages that are copies of the same exchanges.
+    #[must_use]
+    pub fn again(&self) -> CaseTrial<'s> {
+        let trial = CaseTrial::new(self.setup, self.id, None);
+        trial.drawing_from(self.exchanges.clone())
+    }
+
     /// The same trial, which goes on with that transcript.
     #[must_use]
     pub fn with_transcript(self, transcript: &Transcript) -> CaseTrial<'s> {
@@ -409,19 +416,19 @@ impl<'s> CaseTrial<'s> {
     pub fn exchange_whole(&mut self, exchange: &Arc<LearnedExchange>) -> Judged<()> {
         let Some(learned) = &self.setup.exchanges else { return Ok(()) };
         let message = Request::copy_of(exchange, learned);
-        let mut wire = self.connect()?;
-        wire.send(&message.bytes)?;
-        wire.expect_answers(&[&message])?;
-        wire.close();
-        Ok(())
+        self.ask_whole(&message)
     }
 
     /// A client has one message answered and leaves.
     fn greet(&mut self) -> Judged<()> {
         let hello = self.message(32);
+        self.ask_whole(&hello)
+    }
+
+    fn ask_whole(&mut self, message: &Request) -> Judged<()> {
         let mut wire = self.connect()?;
-        wire.send(&hello.bytes)?;
-        wire.expect_answers(&[&hello])?;
+        wire.send(&message.bytes)?;
+        wire.expect_answers(&[message])?;
         wire.close();
         Ok(())
     }

@@ -46,6 +46,8 @@ pub struct SeenInstead {
     pub is_cut: bool,
     /// Whether the server ended the connection.
     pub is_over: bool,
+    /// Requests of the connection until then, and the one that this came in place of.
+    pub asked: usize,
     /// What had been done until then, if it was not too long to be kept.
     pub delivery: Option<Delivery>,
 }
@@ -83,6 +85,15 @@ impl Verdict {
         got: impl Into<String>,
     ) -> Verdict {
         Verdict::Fail(Finding { expected: expected.into(), got: got.into(), evidence, seen: None })
+    }
+
+    /// The same failure, as something else shows it.
+    #[must_use]
+    pub fn shown_by(self, evidence: Evidence) -> Verdict {
+        match self {
+            Verdict::Fail(finding) => Verdict::Fail(Finding { evidence, ..finding }),
+            other => other,
+        }
     }
 
     /// The same failure, with what came.

@@ -27,7 +27,7 @@ use crate::exchange::learned::{Learned, shown};
 use crate::request::Request;
 use crate::setup::{CONNECT_SLOW, Setup};
 use crate::transcript::{Excerpt, Transcript, What};
-use crate::verdict::{Evidence, Judged, Verdict};
+use crate::verdict::{Evidence, Finding, Judged, Verdict};
 
 pub use flow::{STALL, StopReason, Unread};
 pub use pace::Pace;
@@ -112,7 +112,7 @@ pub struct Wire<'s> {
     delivery: Delivery,
     /// The server has said that it will answer nothing more.
     is_last: bool,
-    /// Right answers that came.
+    /// Right answers that came after the beginning of the connection.
     answered: usize,
     /// What came after the answers that were waited for, to be received again.
     kept: Vec<u8>,
@@ -262,7 +262,16 @@ impl<'s> Wire<'s> {
             if exchange.is_greeting() {
                 self.await_greeting()?;
             }
-            self.expect_answers(&[&message])?;
+            // It was asked in one piece, so that another answer may be that of a server that has no
+            // room for one more client.
+            self.expect_answers(&[&message]).map_err(|why| match &why {
+                Verdict::Fail(Finding { evidence: Evidence::Bytes, .. }) => {
+                    let refusal = self.refusal();
+                    why.shown_by(refusal)
+                }
+                _ => why,
+            })?;
+            self.answered = 0;
             self.delivery = sent;
             self.delivery.end_beginning();
         }

@@ -2,16 +2,62 @@
 
 use crate::outcome::{CaseOutcome, Tries};
 use crate::setup::Setup;
-use crate::verdict::{Evidence, Finding, Verdict};
+use crate::trial::CaseTrial;
+use crate::verdict::{Evidence, Finding, Judged, Verdict};
 
 /// Least number of other connections of the check with which a refusal is put down to a limit on
 /// clients.
 const CROWD_MIN: u64 = 2;
 
+/// Beside how many others a client may have been turned away, in one of both tries, which
+/// [`turns_away_beside`] can show.
+pub(super) fn turned_away_beside(first: &CaseOutcome, second: &CaseOutcome) -> Option<u64> {
+    let refused = |outcome: &CaseOutcome| match &outcome.verdict {
+        Verdict::Fail(Finding { evidence: Evidence::Refusal { beside }, .. }) => Some(*beside),
+        _ => None,
+    };
+    let beside = match (refused(first), refused(second)) {
+        (_, Some(beside)) => beside,
+        (Some(beside), None) => beside.max(first.tries.beside as u64),
+        (None, None) => 0,
+    };
+    Some(beside).filter(|beside| *beside > 0)
+}
+
+/// Whether a client is turned away beside so many others who are served and then do nothing.
+///
+/// # Errors
+///
+/// What else happens to one of them.
+pub(super) fn turns_away_beside(trial: &mut CaseTrial<'_>, others: u64) -> Judged<bool> {
+    let mut held = vec![];
+    for _ in 0..=others {
+        let message = trial.message(32);
+        let served = trial.connect().and_then(|mut wire| {
+            wire.send(&message.bytes)?;
+            wire.expect_answers(&[&message])?;
+            Ok(wire)
+        });
+        match served {
+            Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { beside: 1.. }, .. })) => {
+                return Ok(true);
+            }
+            served => held.push(served?),
+        }
+    }
+    Ok(false)
+}
+
 /// The verdict on a case that failed and was then tried again alone. Wrong bytes are a bug, however
 /// rare. An answer that was only late or refused is a warning. A server that turns clients away
-/// while the check has many connections is within its rights.
-pub(super) fn judge(first: CaseOutcome, second: CaseOutcome, setup: &Setup) -> CaseOutcome {
+/// while the check has many connections is within its rights: `limit` is the number of others
+/// beside which it is shown to do so.
+pub(super) fn judge(
+    first: CaseOutcome,
+    second: CaseOutcome,
+    limit: Option<u64>,
+    setup: &Setup,
+) -> CaseOutcome {
     let Verdict::Fail(finding) = &first.verdict else { return first };
     let Finding { expected, got, evidence, seen } = finding.clone();
     let beside = first.tries.beside;
@@ -20,13 +66,20 @@ pub(super) fn judge(first: CaseOutcome, second: CaseOutcome, setup: &Setup) -> C
     match (&second.verdict, evidence) {
         // The run was stopped.
         (Verdict::Skipped(_), _) => first,
+        (Verdict::Fail(Finding { evidence: Evidence::Refusal { beside }, .. }), _)
+            if limit == Some(*beside) =>
+        {
+            setup.rate.note_turned_away(*beside);
+            let why = format!("it turns a client away beside {beside} others, whatever they do");
+            CaseOutcome { verdict: Verdict::inconclusive(why), took, ..second }
+        }
         (Verdict::Fail(_), _) => {
             CaseOutcome { tries: Tries { failed: 2, ..tries }, took, ..second }
         }
         (_, Evidence::Bytes) => CaseOutcome { tries, took, ..first },
         (_, Evidence::Refusal { beside: others }) if beside > 0 || others >= CROWD_MIN => {
-            if matches!(second.verdict, Verdict::Pass | Verdict::Info(_)) {
-                setup.rate.note_turned_away(others.max(beside as u64));
+            if let Some(limit) = limit {
+                setup.rate.note_turned_away(limit);
             }
             CaseOutcome { took, ..second }
         }
@@ -94,13 +147,15 @@ mod tests {
     fn judged(evidence: Evidence, second: Verdict) -> (CaseOutcome, Setup) {
         let setup = setup();
         let first = outcome(Verdict::fail_by(evidence, "a", "b"), 7);
-        (judge(first, outcome(second, 0), &setup), setup)
+        let second = outcome(second, 0);
+        let limit = turned_away_beside(&first, &second);
+        (judge(first, second, limit, &setup), setup)
     }
 
     #[test]
     fn a_failure_that_comes_again_is_one() {
-        for evidence in [Evidence::Bytes, Evidence::Time, Evidence::Refusal { beside: 9 }] {
-            let (outcome, _) = judged(evidence, Verdict::fail("a", "again"));
+        for evidence in [Evidence::Bytes, Evidence::Time, Evidence::Refusal { beside: 0 }] {
+            let (outcome, _) = judged(evidence, Verdict::fail_by(evidence, "a", "again"));
             assert!(matches!(&outcome.verdict, Verdict::Fail(finding) if finding.got == "again"));
             assert_eq!((outcome.tries.tries, outcome.tries.said()), (2, None));
         }
@@ -120,7 +175,7 @@ mod tests {
     #[test]
     fn a_refusal_beside_next_to_nobody_is_a_warning() {
         let first = outcome(Verdict::fail_by(Evidence::Refusal { beside: 1 }, "a", "b"), 0);
-        let judged = judge(first, outcome(Verdict::Pass, 0), &setup());
+        let judged = judge(first, outcome(Verdict::Pass, 0), None, &setup());
         assert!(matches!(judged.verdict, Verdict::Warn(_)));
     }
 
@@ -129,6 +184,22 @@ mod tests {
         let (outcome, setup) = judged(Evidence::Refusal { beside: 9 }, Verdict::Pass);
         assert_eq!((outcome.verdict, outcome.tries.said()), (Verdict::Pass, None));
         assert_eq!(setup.rate.turned_away_beside(), Some(9));
+        let again = Verdict::fail_by(Evidence::Refusal { beside: 2 }, "a", "b");
+        let (outcome, setup) = judged(Evidence::Refusal { beside: 9 }, again);
+        let why = "it turns a client away beside 2 others, whatever they do";
+        assert_eq!(outcome.verdict, Verdict::inconclusive(why));
+        assert_eq!(setup.rate.turned_away_beside(), Some(2));
+    }
+
+    #[test]
+    fn a_refusal_that_does_not_come_again_beside_as_many_idle_clients_is_no_limit() {
+        let setup = setup();
+        let refusal = Verdict::fail_by(Evidence::Refusal { beside: 9 }, "a", "b");
+        let passed = judge(outcome(refusal.clone(), 7), outcome(Verdict::Pass, 0), None, &setup);
+        assert_eq!(passed.verdict, Verdict::Pass);
+        let failed = judge(outcome(refusal.clone(), 7), outcome(refusal, 0), None, &setup);
+        assert!(matches!(failed.verdict, Verdict::Fail(_)));
+        assert_eq!(setup.rate.turned_away_beside(), None);
     }
 
     #[test]

@@ -8,13 +8,15 @@ use crate::exchange::learned::{Learned, LearnedExchange};
 use crate::runner::FIRST;
 use crate::setup::Unlearned;
 use crate::trial::CaseTrial;
-use crate::verdict::{Evidence, Finding, Verdict};
+use crate::verdict::{Evidence, Finding, Judged, Verdict};
 
 /// Whether the case is about the bytes of an exchange, so that each of them is tried. Others are
 /// about connections, and one exchange does as well as another.
 fn is_about_bytes(case: &Case) -> bool {
     match case.group() {
-        "framing" | "partial" | "pipelining" | "half-close" => true,
+        "framing" | "partial" | "pipelining" => true,
+        // Nothing is sent in it.
+        "half-close" => case.id != "half-close/6",
         "closing" => !matches!(case.id, "closing/9" | "closing/10"),
         _ => false,
     }
@@ -86,8 +88,12 @@ fn draws(learned: &Learned, case: &Case, is_quick: bool) -> Vec<Vec<Arc<LearnedE
     draws
 }
 
-/// A failure counts between two whole exchanges that were right: if one is answered differently
-/// now, the server has changed, and nothing is shown.
+/// Whole requests in turn on one connection, after a case that had as many of them or more.
+const IN_TURN_MAX: usize = 1000;
+
+/// A failure counts between whole exchanges that were right: each of them alone, and as many in
+/// turn on one connection as the case had. If one is answered differently now, the server has
+/// changed, or takes no more on a connection, and nothing is shown.
 fn bracketed(trial: &CaseTrial<'_>, learned: &Learned, failure: Verdict) -> Verdict {
     // With a transcript of its own: what went wrong is to be seen.
     let mut after = CaseTrial::new(trial.setup, trial.id, None);
@@ -95,23 +101,70 @@ fn bracketed(trial: &CaseTrial<'_>, learned: &Learned, failure: Verdict) -> Verd
     for exchange in &learned.exchanges {
         let now = after.exchange_whole(exchange);
         is_answered &= now.is_ok();
-        if let Err(Verdict::Fail(Finding { got, evidence: Evidence::Bytes, seen, .. })) = now {
-            let said =
-                format!("{} in one piece is answered differently now too: {got}", exchange.name());
-            let is_another = seen.is_some_and(|seen| learned.is_answer_to_a_copy(&seen.rest));
-            return match is_another {
-                // The server has not changed: it mixes up its clients.
-                true => failure.followed_by(&format!(
-                    "; {said}, which is the answer to a request of another connection"
-                )),
-                false => Verdict::inconclusive(said),
-            };
+        if let Some(got) = answered_differently(&now) {
+            let said = format!("{} in one piece is answered differently now too", exchange.name());
+            return not_shown(learned, failure, &format!("{said}: {got}"), now);
         }
+    }
+    let asked = match &failure {
+        Verdict::Fail(Finding { seen: Some(seen), .. }) => seen.asked.min(IN_TURN_MAX),
+        _ => 1,
+    };
+    let (answered, now) = if asked > 1 { in_turn(trial.again(), asked) } else { (asked, Ok(())) };
+    if let Some(got) = answered_differently(&now) {
+        let said = format!(
+            "asked {} times in turn on one connection, in one piece each, it answers differently \
+             too: {got} (goodbye in [allow] says what it may say at a limit)",
+            answered + 1
+        );
+        return not_shown(learned, failure, &said, now);
     }
     if is_answered {
         trial.note("asked in one piece after that, it answers as before");
     }
     failure
+}
+
+/// Asks that many whole requests on one connection, each after the answer to the one before, and
+/// returns how many were answered.
+fn in_turn(mut after: CaseTrial<'_>, count: usize) -> (usize, Judged<()>) {
+    let mut answered = 0;
+    let asked = after.connect().and_then(|mut wire| {
+        while answered < count {
+            let message = after.message(0);
+            wire.send_request(&message)?;
+            wire.expect_answers(&[&message])?;
+            answered += 1;
+        }
+        Ok(())
+    });
+    (answered, asked)
+}
+
+/// What came instead of a right answer, if bytes show that, and not that there was no room.
+fn answered_differently(now: &Judged<()>) -> Option<&str> {
+    let Err(Verdict::Fail(Finding { got, evidence, seen, .. })) = now else { return None };
+    let has_come = seen.as_ref().is_some_and(|seen| !seen.rest.is_empty());
+    match evidence {
+        Evidence::Bytes => Some(got),
+        Evidence::Refusal { beside: 0 } if has_come => Some(got),
+        _ => None,
+    }
+}
+
+/// What a failure is worth after which whole requests are answered differently too.
+fn not_shown(learned: &Learned, failure: Verdict, said: &str, now: Judged<()>) -> Verdict {
+    match now {
+        // The server has not changed: it mixes up its clients.
+        Err(Verdict::Fail(Finding { seen: Some(seen), .. }))
+            if learned.is_answer_to_a_copy(&seen.rest) =>
+        {
+            failure.followed_by(&format!(
+                "; {said}, which is the answer to a request of another connection"
+            ))
+        }
+        _ => Verdict::inconclusive(said),
+    }
 }
 
 /// Which of two verdicts says more.

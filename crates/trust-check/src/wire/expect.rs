@@ -128,7 +128,12 @@ impl Wire<'_> {
     fn seen_instead(&self, rest: &[u8], requests: Vec<Vec<u8>>) -> SeenInstead {
         let (rest, is_over) = (rest.to_vec(), self.end.is_some());
         let delivery = self.delivery.of(requests);
-        SeenInstead { answers: 0, rest, is_cut: false, is_over, delivery }
+        SeenInstead { answers: 0, rest, is_cut: false, is_over, asked: self.answered + 1, delivery }
+    }
+
+    /// What came after all that had to. What led to it was forgotten with the right answers.
+    fn seen_too(&self, rest: Vec<u8>) -> SeenInstead {
+        SeenInstead { delivery: None, ..self.seen_instead(&rest, vec![]) }
     }
 
     /// The evidence that something did not come: a time, or bytes that are lost because the
@@ -141,7 +146,7 @@ impl Wire<'_> {
         }
     }
 
-    fn refusal(&self) -> Evidence {
+    pub(super) fn refusal(&self) -> Evidence {
         Evidence::Refusal { beside: self.setup.rate.open().saturating_sub(1).max(self.beside) }
     }
 
@@ -170,7 +175,8 @@ impl Wire<'_> {
                 Evidence::Bytes,
                 "nothing comes but the answer",
                 format!("{} bytes more: {}", got.len(), answer::shown(&got)),
-            )),
+            )
+            .having_seen(self.seen_too(got))),
         }
     }
 
@@ -193,7 +199,9 @@ impl Wire<'_> {
                 Err(Verdict::fail_by(self.evidence(), expected, got))
             }
             (count, _) => {
-                Err(Verdict::fail_by(Evidence::Bytes, expected, format!("{count} bytes came")))
+                let said = format!("{count} bytes came: {}", answer::shown(&got));
+                let failure = Verdict::fail_by(Evidence::Bytes, expected, said);
+                Err(failure.having_seen(self.seen_too(got)))
             }
         }
     }
@@ -251,11 +259,19 @@ impl Wire<'_> {
         let Some(learned) = &self.setup.exchanges else { return self.expect_end(why) };
         let expected = "the server closes the connection after a request that it has to refuse";
         let (answer, end) = self.drain(self.setup.prompt())?;
-        if answer.is_empty() && end == ConnectionEnd::Reset {
+        let unlike = learned.unlike_refusal(&answer);
+        match end {
             // It may have been on its way.
-            return self.judge_reset(expected);
+            ConnectionEnd::Reset if answer.is_empty() => return self.judge_reset(expected),
+            // A proxy makes an end of a RST.
+            ConnectionEnd::Fin if answer.is_empty() && unlike.is_some() && self.setup.is_tcp() => {
+                let got = "it closed the connection without the answer that says why, as a proxy \
+                           does whose server reset the connection";
+                return self.judge_loss(expected, got);
+            }
+            _ => {}
         }
-        if let Some(got) = learned.unlike_refusal(&answer) {
+        if let Some(got) = unlike {
             return Err(Verdict::fail_by(Evidence::Bytes, expected, got));
         }
         match end {
@@ -299,6 +315,11 @@ impl Wire<'_> {
     /// A failure or a warning, if that is what it says.
     pub fn judge_reset(&self, expected: &str) -> Judged<()> {
         let got = "it reset the connection: what was under way to the client may be lost";
+        self.judge_loss(expected, got)
+    }
+
+    /// The same about what a RST has lost.
+    fn judge_loss(&self, expected: &str, got: &str) -> Judged<()> {
         if let evidence @ Evidence::Refusal { beside: 1.. } = self.evidence() {
             // Perhaps it was turned away, which trying it alone shows.
             return Err(Verdict::fail_by(evidence, expected, got));
@@ -333,7 +354,8 @@ impl Wire<'_> {
                 Evidence::Bytes,
                 expected,
                 format!("{} bytes more: {}", extra.len(), answer::shown(&extra)),
-            )),
+            )
+            .having_seen(self.seen_too(extra))),
             _ => Ok(()),
         }
     }

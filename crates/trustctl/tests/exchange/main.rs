@@ -10,6 +10,7 @@ mod json;
 mod long_tests;
 mod propose_tests;
 mod queue;
+mod right_tests;
 mod server;
 mod tests;
 mod told_tests;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         told_tests::TESTS,
         declared_tests::TESTS,
         long_tests::TESTS,
+        right_tests::TESTS,
         propose_tests::TESTS,
     ];
     SUITE.main(tests.concat().into_iter().map(Test::from).collect())

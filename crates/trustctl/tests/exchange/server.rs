@@ -21,6 +21,9 @@ use super::queue::{self, Queue};
 /// The longest line.
 const LINE_MAX: usize = 4096;
 
+/// Between two things that a server says by itself.
+const HEARTBEAT: Duration = Duration::from_millis(20);
+
 /// What a long answer ends with: 70 kB.
 static NUMBERS: LazyLock<String> =
     LazyLock::new(|| (0..10_000).map(|number| format!(" {number:06}")).collect());
@@ -51,11 +54,16 @@ pub(crate) fn start(kind: &str) -> SocketAddr {
 
 fn serve_all(listener: &TcpListener, kind: Kind) {
     for stream in listener.incoming().flatten() {
+        if kind == Kind::GreetsOneAtATime {
+            let _ = serve(stream, kind);
+            continue;
+        }
         thread::spawn(move || {
             let is_one_too_many = OPEN.fetch_add(1, Ordering::SeqCst) >= 2;
-            let _ = match kind == Kind::TwoAtATime && is_one_too_many {
-                true => turn_away(stream),
-                false => serve(stream, kind),
+            let _ = match kind {
+                Kind::TwoAtATime if is_one_too_many => turn_away(stream),
+                Kind::GreetsTwo if is_one_too_many => serve(stream, Kind::GreetsNoMore),
+                _ => serve(stream, kind),
             };
             OPEN.fetch_sub(1, Ordering::SeqCst);
         });
@@ -67,6 +75,10 @@ fn named(kind: &str) -> Option<Kind> {
         ("right", Kind::Right),
         ("greets", Kind::Greets),
         ("greets-one-receive", Kind::GreetsOneReceive),
+        ("greets-two", Kind::GreetsTwo),
+        ("greets-one-at-a-time", Kind::GreetsOneAtATime),
+        ("heartbeats", Kind::Heartbeats),
+        ("tells-off", Kind::TellsOff),
         ("closes", Kind::Closes),
         ("says-goodbye", Kind::SaysGoodbye),
         ("two-at-a-time", Kind::TwoAtATime),
@@ -125,6 +137,16 @@ enum Kind {
     Greets,
     /// The same, and what a receive brings is taken for a line.
     GreetsOneReceive,
+    /// Right; it greets and takes the names of two clients at a time.
+    GreetsTwo,
+    /// What a client too many finds there: another answer to its name.
+    GreetsNoMore,
+    /// Right; a second client is greeted when the first one has left.
+    GreetsOneAtATime,
+    /// Right; it says something by itself all the time.
+    Heartbeats,
+    /// Right; every fourth line of a connection is answered with a complaint instead.
+    TellsOff,
     /// Right; it closes after each answer.
     Closes,
     /// Right; it says goodbye to a client that has finished.
@@ -219,8 +241,24 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
     let has_changed = CONNECTIONS.fetch_add(1, Ordering::SeqCst) >= CHANGES_AFTER;
     let greets = matches!(
         kind,
-        Kind::Greets | Kind::GreetsOneReceive | Kind::WaitsForAByte | Kind::DropsWhatIsEarly
+        Kind::Greets
+            | Kind::GreetsOneReceive
+            | Kind::GreetsTwo
+            | Kind::GreetsNoMore
+            | Kind::GreetsOneAtATime
+            | Kind::WaitsForAByte
+            | Kind::DropsWhatIsEarly
     );
+    if kind == Kind::Heartbeats {
+        // Otherwise an answer waits until the heartbeat before it is acknowledged.
+        stream.set_nodelay(true)?;
+        let mut stream = stream.try_clone()?;
+        thread::spawn(move || {
+            while stream.write_all(b"* tick\n").is_ok() {
+                thread::sleep(HEARTBEAT);
+            }
+        });
+    }
     if greets {
         greet(&mut stream, kind)?;
     }
@@ -295,7 +333,11 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
             }
             if !has_name {
                 has_name = line.starts_with(b"name ");
-                let said: &[u8] = if has_name { b"* hello\n" } else { b"! who are you?\n" };
+                let said: &[u8] = match (has_name, kind) {
+                    (true, Kind::GreetsNoMore) => b"! no room\n",
+                    (true, _) => b"* hello\n",
+                    (false, _) => b"! who are you?\n",
+                };
                 stream.write_all(said)?;
                 continue;
             }
@@ -315,6 +357,10 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
                 continue;
             }
             served += 1;
+            if kind == Kind::TellsOff && served % 4 == 0 {
+                stream.write_all(b"! slow down\n")?;
+                continue;
+            }
             if kind == Kind::TenRequests && served > 10 {
                 stream.write_all(b"~ enough\n")?;
                 return closed_in_order(&mut stream, &mut buffer);

@@ -13,10 +13,6 @@ use trust_testkit::tests;
 
 pub(crate) const TESTS: &[Named] = tests![
     right_servers_are_not_accused,
-    a_goodbye_to_a_client_that_has_finished_is_no_answer,
-    a_client_too_many_may_be_told_so,
-    a_limit_on_requests_that_is_told_is_allowed,
-    a_limit_that_the_last_answer_tells_is_allowed,
     an_answer_that_waits_for_the_rest_of_the_next_request_is_a_warning,
     a_refusal_that_a_reset_overtakes_is_a_warning,
     a_request_that_is_expected_in_one_receive_is_one_finding_with_its_places,
@@ -60,6 +56,14 @@ send = "!\n"
 want = '! refused\n'
 "#;
 
+/// The same of a server that speaks first, and wants a name.
+pub(super) fn greeted_lines() -> String {
+    LINES.replace(
+        "[[exchange]]\nname = \"hello\"",
+        "[[before]]\nsend = \"\"\n[[before]]\nsend = \"name x\\n\"\n[[exchange]]\nname = \"hello\"",
+    )
+}
+
 /// Runs a check with that exchange file on a server of this kind.
 pub(super) fn check(kind: &str, file: &str, flags: &[&str]) -> Finished {
     let files = Files::new();
@@ -94,10 +98,6 @@ pub(super) fn odd(report: &CheckReport) -> Vec<&str> {
 }
 
 fn right_servers_are_not_accused() {
-    let with_name = LINES.replace(
-        "[[exchange]]\nname = \"hello\"",
-        "[[before]]\nsend = \"\"\n[[before]]\nsend = \"name x\\n\"\n[[exchange]]\nname = \"hello\"",
-    );
     let by_id = r#"
         name = "messages with ids"
         [message]
@@ -111,7 +111,7 @@ fn right_servers_are_not_accused() {
         send_hex = "0007 0000 6e756d626572"
     "#
     .replace("0007 0000", "0008 0000");
-    for (kind, file) in [("right", LINES), ("greets", &with_name), ("closes", LINES)] {
+    for (kind, file) in [("right", LINES), ("greets", &greeted_lines()), ("closes", LINES)] {
         let report = report(kind, file, &[]);
         assert_eq!(odd(&report), [""; 0], "{kind}: {:?}", report.cases);
         assert_eq!(report.exit, 0);
@@ -120,49 +120,6 @@ fn right_servers_are_not_accused() {
     }
     let report = report("out-of-order", &by_id, &["--case", "framing/1,pipelining/1"]);
     assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
-}
-
-/// The lines, with a goodbye.
-fn lines_with_goodbye() -> String {
-    format!("{LINES}\n[allow]\ngoodbye = {{ instead = '~ ', why = 'section 9' }}\n")
-}
-
-fn a_goodbye_to_a_client_that_has_finished_is_no_answer() {
-    let of = |file: &str| report("says-goodbye", file, &["--case", "framing/1,closing/*,half-*"]);
-    let allowed = of(&lines_with_goodbye());
-    assert_eq!(odd(&allowed), [""; 0], "{:?}", allowed.cases);
-    let got = case(&of(LINES), "framing/1").got.clone();
-    assert_eq!(got.as_deref(), Some("hello: 6 bytes more: 7e 20 62 79 65 0a"));
-}
-
-fn a_client_too_many_may_be_told_so() {
-    let files = Files::new();
-    let path = files.write("exchange.toml", &lines_with_goodbye());
-    let flags = [NO_WAIT, "--json", "--exchange", &path, "--case", "framing/1,limits/5"];
-    let report = json::read(check_with("two-at-a-time", &flags).text());
-    let said = report.cases.iter().map(|case| (&case.about.id, &case.got, &case.said));
-    assert_eq!(odd(&report), [""; 0], "{:?}", said.collect::<Vec<_>>());
-}
-
-fn a_limit_on_requests_that_is_told_is_allowed() {
-    let flags = ["--case", "framing/1,pipelining/1,pipelining/2"];
-    let report = report("ten-requests", &lines_with_goodbye(), &flags);
-    assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
-    let many = case(&report, "pipelining/2");
-    assert_eq!(many.verdict, VerdictName::Allowed);
-    let said = many.said.as_deref().expect("why");
-    assert!(said.contains("after 10 answers, and says so: '~ enough\\n"), "{said}");
-}
-
-fn a_limit_that_the_last_answer_tells_is_allowed() {
-    let http = "[message]\nend = 'http'\nignore = ['Connection:[^\\n]*\\n']\n\
-                [[exchange]]\nsend = \"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n\"\n";
-    let flags = [NO_WAIT, "--json", "--case", "framing/1,timing/6"];
-    let report = json::read(check("http-ten-requests", http, &flags).text());
-    let pairs = case(&report, "timing/6");
-    assert_eq!(pairs.verdict, VerdictName::Allowed, "{pairs:?}");
-    let said = pairs.said.as_deref();
-    assert_eq!(said, Some("it ends the connection after 10 answers, and says so"));
 }
 
 fn an_answer_that_waits_for_the_rest_of_the_next_request_is_a_warning() {

@@ -1,0 +1,108 @@
+//! Right servers with limits and habits of their own, which are not accused.
+
+use trust_check::report::json::VerdictName;
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
+
+use super::json;
+use super::tests::{LINES, NO_WAIT, case, check, greeted_lines, odd, report};
+
+pub(crate) const TESTS: &[Named] = tests![
+    a_goodbye_to_a_client_that_has_finished_is_no_answer,
+    a_client_too_many_may_be_told_so,
+    a_limit_on_requests_that_is_told_is_allowed,
+    a_limit_that_the_last_answer_tells_is_allowed,
+    what_a_server_says_by_itself_is_no_answer,
+    a_limit_that_whole_requests_meet_too_is_not_put_down_to_pieces,
+    a_client_too_many_may_be_told_so_when_it_begins,
+    a_server_that_greets_one_client_at_a_time_is_noticed,
+];
+
+/// The lines, with a goodbye.
+fn lines_with_goodbye() -> String {
+    format!("{LINES}\n[allow]\ngoodbye = {{ instead = '~ ', why = 'section 9' }}\n")
+}
+
+fn a_goodbye_to_a_client_that_has_finished_is_no_answer() {
+    let of = |file: &str| report("says-goodbye", file, &["--case", "framing/1,closing/*,half-*"]);
+    let allowed = of(&lines_with_goodbye());
+    assert_eq!(odd(&allowed), [""; 0], "{:?}", allowed.cases);
+    let got = case(&of(LINES), "framing/1").got.clone();
+    assert_eq!(got.as_deref(), Some("hello: 6 bytes more: 7e 20 62 79 65 0a"));
+}
+
+fn a_client_too_many_may_be_told_so() {
+    let flags = [NO_WAIT, "--json", "--case", "framing/1,limits/5"];
+    let report = json::read(check("two-at-a-time", &lines_with_goodbye(), &flags).text());
+    assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
+}
+
+fn a_limit_on_requests_that_is_told_is_allowed() {
+    let flags = ["--case", "framing/1,pipelining/1,pipelining/2"];
+    let report = report("ten-requests", &lines_with_goodbye(), &flags);
+    assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
+    let many = case(&report, "pipelining/2");
+    assert_eq!(many.verdict, VerdictName::Allowed);
+    let said = many.said.as_deref().expect("why");
+    assert!(said.contains("after 10 answers, and says so: '~ enough\\n"), "{said}");
+}
+
+fn a_limit_that_the_last_answer_tells_is_allowed() {
+    let http = "[message]\nend = 'http'\nignore = ['Connection:[^\\n]*\\n']\n\
+                [[exchange]]\nsend = \"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n\"\n";
+    let flags = [NO_WAIT, "--json", "--case", "framing/1,timing/6"];
+    let report = json::read(check("http-ten-requests", http, &flags).text());
+    let pairs = case(&report, "timing/6");
+    assert_eq!(pairs.verdict, VerdictName::Allowed, "{pairs:?}");
+    let said = pairs.said.as_deref();
+    assert_eq!(said, Some("it ends the connection after 10 answers, and says so"));
+}
+
+fn what_a_server_says_by_itself_is_no_answer() {
+    let cases = ["--case", "framing/1,framing/14,timing/1,partial/6,closing/11,limits/2"];
+    let alone = report("heartbeats", LINES, &cases);
+    assert_eq!(alone.exit, 1, "{:?}", alone.cases);
+    let told = LINES.replace("end = \"line\"", "end = \"line\"\nunasked = ['\\* tick']");
+    let flags =
+        [NO_WAIT, "--json", "--case", "framing/*,partial/*,timing/*,closing/*,half-close/*"];
+    let heartbeats = json::read(check("heartbeats", &told, &flags).text());
+    assert_eq!(odd(&heartbeats), [""; 0], "{:?}", heartbeats.cases);
+    assert!(heartbeats.counts.pass >= 20, "{:?}", heartbeats.counts);
+    let transcript = &case(&heartbeats, "framing/1").transcript;
+    let mut notes = transcript.iter().filter_map(|line| line.text.as_deref());
+    assert!(notes.any(|text| text == r"said unasked, and left out: '* tick\n'"), "{transcript:?}");
+    // What is wrong is found all the same.
+    let wrong = report("one-receive", &told, &["--case", "framing/1,partial/6"]);
+    assert_eq!(odd(&wrong), ["partial/6"], "{:?}", wrong.cases);
+}
+
+fn a_limit_that_whole_requests_meet_too_is_not_put_down_to_pieces() {
+    let report = report("tells-off", LINES, &["--case", "framing/1,pipelining/1,pipelining/2"]);
+    assert_eq!(report.counts.fail, 0, "{:?}", report.cases);
+    let many = case(&report, "pipelining/2");
+    assert_eq!(many.verdict, VerdictName::Inconclusive);
+    let said = many.said.as_deref().expect("why");
+    assert!(said.contains("asked 4 times in turn on one connection"), "{said}");
+    assert!(said.contains("it is '! slow down\\n'"), "{said}");
+}
+
+fn a_client_too_many_may_be_told_so_when_it_begins() {
+    let flags = [NO_WAIT, "--json", "--case", "framing/*,partial/*,recovery/*,limits/5"];
+    let told = [&flags[..], &["--max-clients", "2"]].concat();
+    let report = json::read(check("greets-two", &greeted_lines(), &told).text());
+    assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
+    // Without that it is found out.
+    let report = json::read(check("greets-two", &greeted_lines(), &flags).text());
+    assert_eq!((report.counts.fail, report.counts.warn), (0, 0), "{:?}", report.cases);
+    let limit = report.causes.iter().any(|cause| cause.text.contains("--max-clients says"));
+    assert!(limit, "{:?}", report.causes);
+    let said = case(&report, "limits/5").said.as_deref();
+    assert!(said.is_some_and(|said| said.contains("a limit on clients")), "{said:?}");
+}
+
+fn a_server_that_greets_one_client_at_a_time_is_noticed() {
+    let flags = ["--case", "framing/*,partial/*"];
+    let report = report("greets-one-at-a-time", &greeted_lines(), &flags);
+    assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
+    assert!(report.server.one_at_a_time, "{:?}", report.server);
+}
