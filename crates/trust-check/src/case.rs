@@ -159,6 +159,9 @@ pub const ONE_EXCHANGE: &[&str] = &[
     "resources/8",
 ];
 
+/// Cases about one client, whose answers have to be long.
+pub const LONG_ANSWER: &[&str] = &["limits/3", "limits/6"];
+
 /// Cases about a message that declares more than is sent of it.
 pub const DECLARING: &[&str] = &["limits/1", "limits/7", "resources/8"];
 

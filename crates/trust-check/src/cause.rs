@@ -138,7 +138,7 @@ pub fn find(trial: &mut CaseTrial<'_>, outcomes: &[CaseOutcome]) -> Judged<Vec<C
         add(Some(text.to_owned()), in_pieces);
     }
     let together = failed(outcomes, &TOGETHER);
-    if !is_echo && together.len() > 1 && together.contains(&"pipelining/1") {
+    if !is_echo && together.len() > 1 && lacks_an_answer(outcomes, "pipelining/1") {
         add(Some("not all requests of one segment are answered".to_owned()), together);
     }
     let resets: Vec<&str> = outcomes.iter().filter(is_reset).map(|it| it.case.id).collect();
@@ -185,6 +185,15 @@ fn failed(outcomes: &[CaseOutcome], ids: &[&str]) -> Vec<&'static str> {
     let is_one =
         |it: &&CaseOutcome| matches!(it.verdict, Verdict::Fail(_)) && ids.contains(&it.case.id);
     outcomes.iter().filter(is_one).map(|outcome| outcome.case.id).collect()
+}
+
+/// Whether the case failed because an answer did not come, and not because another one did.
+fn lacks_an_answer(outcomes: &[CaseOutcome], id: &str) -> bool {
+    let outcome = outcomes.iter().find(|outcome| outcome.case.id == id);
+    matches!(
+        outcome.map(|outcome| &outcome.verdict),
+        Some(Verdict::Fail(Finding { seen: Some(seen), .. })) if seen.rest.is_empty() || seen.is_cut
+    )
 }
 
 fn is_reset(outcome: &&CaseOutcome) -> bool {

@@ -24,10 +24,6 @@ const ROOM_LOOK: Duration = Duration::from_millis(20);
 /// two kernels.
 const UNREAD_ANSWER_MIN: usize = 64;
 
-/// The same of a server that does more for a message than to send it back, and that may have a
-/// limit on the messages of a connection.
-pub const LEARNED_ANSWER_MIN: usize = 4096;
-
 /// Messages with long answers on one connection to such a server: dnsmasq takes 100 of any kind.
 const LEARNED_MESSAGES_MAX: usize = 64;
 
@@ -247,7 +243,7 @@ impl<'s> CaseTrial<'s> {
     /// them as the first.
     pub fn long_answers(&mut self, each: u64, total: u64) -> Judged<Vec<Request>> {
         let Some(learned) = &self.setup.exchanges else { return Ok(self.messages(each, total)) };
-        let is_long = |it: &&Arc<LearnedExchange>| it.answer_len() >= LEARNED_ANSWER_MIN;
+        let is_long = |it: &&Arc<LearnedExchange>| it.is_long();
         if !self.exchanges.first().is_some_and(|first| is_long(&first)) {
             return Err(Verdict::skipped("no exchange has a long answer"));
         }

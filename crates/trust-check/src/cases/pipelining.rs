@@ -5,9 +5,10 @@ use std::time::Duration;
 use trust_cli::text::grouped;
 
 use crate::case::{Case, Isolation, Needs};
+use crate::exchange::learned::LONG_ANSWER_MIN;
 use crate::request::{self, Request, concat};
 use crate::setup::LARGE_MAX;
-use crate::trial::{CaseTrial, LEARNED_ANSWER_MIN};
+use crate::trial::CaseTrial;
 use crate::verdict::{Finding, Judged, Verdict};
 use crate::wire::{Pace, Wire};
 
@@ -286,7 +287,7 @@ fn large_then_short(trial: &mut CaseTrial<'_>) -> Judged {
         false => trial.long_answers(LARGE_MAX, LARGE_MAX)?,
     };
     let next = (0..20).map(|_| trial.message(10));
-    messages.extend(next.filter(|it| is_echo || it.answer_len() < LEARNED_ANSWER_MIN));
+    messages.extend(next.filter(|it| is_echo || it.answer_len() < LONG_ANSWER_MIN));
     exchange(trial.connect_to_fill()?, &messages, SLOWNESS)
 }
 

@@ -358,7 +358,11 @@ fn after_vanished(trial: &mut CaseTrial<'_>) -> Judged {
     let mut held = vec![];
     let count = trial.setup.crowd(VANISHED);
     for _ in 0..count {
-        let mut wire = trial.connect()?;
+        let mut wire = match trial.setup.one_at_a_time {
+            // They wait for their greeting.
+            true => trial.connect_alone()?,
+            false => trial.connect()?,
+        };
         wire.try_send(&frame[..frame.len() / 2], trial.setup.settle)?;
         held.push(wire);
     }

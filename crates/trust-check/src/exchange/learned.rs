@@ -11,6 +11,10 @@ use super::chunks::without_chunks;
 use super::pattern::Pattern;
 use super::protocol::{Allowance, Allowed, AnswerEnd, Exchange, IdPlaces, Instead, Protocol, Want};
 
+/// Bytes of a long answer. Below them a server that does more for a message than to send it back
+/// takes too many messages, and it may have a limit on the messages of a connection.
+pub const LONG_ANSWER_MIN: usize = 4096;
+
 /// A protocol, and what its exchanges are answered.
 #[derive(Debug)]
 pub struct Learned {
@@ -282,6 +286,11 @@ impl LearnedExchange {
         }
     }
 
+    /// Whether the answer is so long that a few fill the buffers of two kernels over a narrow path.
+    pub fn is_long(&self) -> bool {
+        self.answer_len() >= LONG_ANSWER_MIN
+    }
+
     /// Whether the answer says that there will be no other on this connection, as that of a server
     /// with a limit on requests does (RFC 9112, section 9.6).
     pub fn is_last(&self, answer: &[u8]) -> bool {
@@ -325,7 +334,9 @@ impl LearnedExchange {
         if !self.is_for(request, answer) {
             return match self.is_in_any_order {
                 true => Checked::Another,
-                false => Checked::Wrong("it has the id of another request".to_owned()),
+                false => Checked::Wrong(
+                    "it has the id of another request (order in [allow] allows that)".to_owned(),
+                ),
             };
         }
         match self.expected(number) {

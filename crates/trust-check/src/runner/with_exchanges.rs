@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::allowance;
-use crate::case::{Case, DECLARING, ONE_EXCHANGE};
+use crate::case::{Case, DECLARING, LONG_ANSWER, ONE_EXCHANGE};
 use crate::exchange::learned::{Learned, LearnedExchange};
 use crate::runner::FIRST;
 use crate::setup::Unlearned;
@@ -83,6 +83,12 @@ fn draws(learned: &Learned, case: &Case, is_quick: bool) -> Vec<Vec<Arc<LearnedE
         draws.rotate_left(case.number() % count);
     }
     if !is_about_bytes(case) {
+        let is_long = |draw: &Vec<Arc<LearnedExchange>>| draw[0].is_long();
+        if LONG_ANSWER.contains(&case.id)
+            && let Some(place) = draws.iter().position(is_long)
+        {
+            draws.swap(0, place);
+        }
         draws.truncate(1);
     }
     draws

@@ -21,8 +21,16 @@ pub(crate) const TESTS: &[Named] = tests![
 ];
 
 /// Cases that need long answers.
-const LONG: [&str; 6] =
-    ["pipelining/7", "pipelining/8", "pipelining/9", "pipelining/14", "half-close/3", "closing/13"];
+const LONG: [&str; 8] = [
+    "pipelining/7",
+    "pipelining/8",
+    "pipelining/9",
+    "pipelining/14",
+    "half-close/3",
+    "closing/13",
+    "limits/3",
+    "limits/6",
+];
 
 /// The lines, and two whose answers have 70 kB.
 fn long_lines() -> String {

@@ -101,7 +101,7 @@ fn a_client_too_many_may_be_told_so_when_it_begins() {
 }
 
 fn a_server_that_greets_one_client_at_a_time_is_noticed() {
-    let flags = ["--case", "framing/*,partial/*"];
+    let flags = ["--case", "framing/*,partial/*,recovery/*"];
     let report = report("greets-one-at-a-time", &greeted_lines(), &flags);
     assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
     assert!(report.server.one_at_a_time, "{:?}", report.server);
