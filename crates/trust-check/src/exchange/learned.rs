@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use trust_cli::text::grouped;
 use trust_wire::{Found, MessageEnd};
 
-use super::chunks::without_chunks;
+use super::body::without_lengths;
 use super::pattern::Pattern;
 use super::protocol::{Allowance, Allowed, AnswerEnd, Exchange, IdPlaces, Instead, Protocol, Want};
 
@@ -355,7 +355,7 @@ impl LearnedExchange {
     pub fn difference(&self, expected: &[u8], got: &[u8]) -> Option<String> {
         let is_http = self.end.as_ref().is_some_and(|end| end.message == MessageEnd::Http);
         let [expected, got] = [expected, got].map(|it| match is_http {
-            true => without_chunks(it),
+            true => without_lengths(it),
             false => Cow::Borrowed(it),
         });
         let (expected, got) = (&*expected, &*got);

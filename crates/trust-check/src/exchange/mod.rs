@@ -1,6 +1,6 @@
 //! Exchanges with a server of any protocol: what is sent, and what has to come back.
 
-pub mod chunks;
+pub mod body;
 pub mod dialects;
 pub mod escapes;
 pub mod file;

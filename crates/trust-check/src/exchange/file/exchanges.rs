@@ -183,8 +183,8 @@ impl<'a> Exchanges<'a> {
                 let pattern = fields.text("want_pattern", "a pattern")?;
                 if pattern.is_some_and(|pattern| pattern.contains("{n}") || pattern.contains("{n:"))
                 {
-                    let what = "a pattern has no number of the request: expected want with {n}, and \
-                                ignore for what may differ";
+                    let what = "a pattern has no number of the request: expected want with {n}, \
+                                and ignore for what may differ";
                     return Err(fields.mistake("want_pattern", what));
                 }
                 Ok(fields.pattern("want_pattern")?.map(Want::Pattern))

@@ -414,7 +414,7 @@ fn every_mistake_names_its_line_key_table_and_what_is_expected() {
         ("[[exchange]]\nsend = 'x'\nwant_pattern = '('", "FILE:3: want_pattern in [[exchange]]: "),
         (
             "[[exchange]]\nsend = 'x{n}'\nwant_pattern = 'x{n}'",
-            "FILE:3: want_pattern in [[exchange]]: a pattern has no number of the request: expected ",
+            "FILE:3: want_pattern in [[exchange]]: a pattern has no number of the request: ",
         ),
         (
             "[[exchange]]\nsend = 'x'\nonce = 'yes'",
