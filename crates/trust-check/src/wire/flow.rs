@@ -83,8 +83,8 @@ impl Unread {
             ))),
             StopReason::OutOfTime => Err(Verdict::inconclusive(match self.service_time {
                 Some(time) => format!(
-                    "too slow to be made to wait, unless it reads on and keeps the answers: it took \
-                     {taken} bytes and answered {:.1} messages per second",
+                    "too slow to be made to wait, unless it reads on and keeps the answers: it \
+                     took {taken} bytes and answered {:.1} messages per second",
                     time.as_secs_f64().max(1e-6).recip()
                 ),
                 None => format!(

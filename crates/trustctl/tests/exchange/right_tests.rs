@@ -77,7 +77,7 @@ fn what_a_server_says_by_itself_is_no_answer() {
 }
 
 fn a_limit_that_whole_requests_meet_too_is_not_put_down_to_pieces() {
-    let report = report("tells-off", LINES, &["--case", "framing/1,pipelining/1,pipelining/2"]);
+    let report = report("complains", LINES, &["--case", "framing/1,pipelining/1,pipelining/2"]);
     assert_eq!(report.counts.fail, 0, "{:?}", report.cases);
     let many = case(&report, "pipelining/2");
     assert_eq!(many.verdict, VerdictName::Inconclusive);

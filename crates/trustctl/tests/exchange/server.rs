@@ -78,7 +78,7 @@ fn named(kind: &str) -> Option<Kind> {
         ("greets-two", Kind::GreetsTwo),
         ("greets-one-at-a-time", Kind::GreetsOneAtATime),
         ("heartbeats", Kind::Heartbeats),
-        ("tells-off", Kind::TellsOff),
+        ("complains", Kind::Complains),
         ("closes", Kind::Closes),
         ("says-goodbye", Kind::SaysGoodbye),
         ("two-at-a-time", Kind::TwoAtATime),
@@ -146,7 +146,7 @@ enum Kind {
     /// Right; it says something by itself all the time.
     Heartbeats,
     /// Right; every fourth line of a connection is answered with a complaint instead.
-    TellsOff,
+    Complains,
     /// Right; it closes after each answer.
     Closes,
     /// Right; it says goodbye to a client that has finished.
@@ -357,7 +357,7 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
                 continue;
             }
             served += 1;
-            if kind == Kind::TellsOff && served % 4 == 0 {
+            if kind == Kind::Complains && served % 4 == 0 {
                 stream.write_all(b"! slow down\n")?;
                 continue;
             }
