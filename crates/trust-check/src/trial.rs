@@ -64,13 +64,6 @@ impl<'s> CaseTrial<'s> {
         self
     }
 
-    /// A new trial of the same, with messages that are copies of the same exchanges.
-    #[must_use]
-    pub fn again(&self) -> CaseTrial<'s> {
-        let trial = CaseTrial::new(self.setup, self.id, None);
-        trial.drawing_from(self.exchanges.clone())
-    }
-
     /// The same trial, which goes on with that transcript.
     #[must_use]
     pub fn with_transcript(self, transcript: &Transcript) -> CaseTrial<'s> {

@@ -79,6 +79,7 @@ fn named(kind: &str) -> Option<Kind> {
         ("greets-one-at-a-time", Kind::GreetsOneAtATime),
         ("heartbeats", Kind::Heartbeats),
         ("complains", Kind::Complains),
+        ("remembers", Kind::Remembers),
         ("closes", Kind::Closes),
         ("says-goodbye", Kind::SaysGoodbye),
         ("two-at-a-time", Kind::TwoAtATime),
@@ -147,6 +148,8 @@ enum Kind {
     Heartbeats,
     /// Right; every fourth line of a connection is answered with a complaint instead.
     Complains,
+    /// The answer depends on the line before.
+    Remembers,
     /// Right; it closes after each answer.
     Closes,
     /// Right; it says goodbye to a client that has finished.
@@ -364,6 +367,10 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
             if kind == Kind::TenRequests && served > 10 {
                 stream.write_all(b"~ enough\n")?;
                 return closed_in_order(&mut stream, &mut buffer);
+            }
+            let is_other = answered.last().is_some_and(|last| *last != line);
+            if kind == Kind::Remembers && is_other {
+                stream.write_all(b"- ")?;
             }
             answer(&mut stream, kind, &line)?;
             answered.push(line);

@@ -17,6 +17,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_refusal_that_a_reset_overtakes_is_a_warning,
     a_request_that_is_expected_in_one_receive_is_one_finding_with_its_places,
     a_second_request_in_the_same_segment_is_answered,
+    an_answer_that_depends_on_the_request_before_is_wrong,
     a_request_that_was_cut_is_not_answered,
     a_client_that_has_finished_is_answered,
     what_the_protocol_allows_is_not_a_failure_and_says_why,
@@ -155,6 +156,15 @@ fn a_second_request_in_the_same_segment_is_answered() {
     assert_eq!(case.expected.as_deref(), Some("the answers to 2 messages, in order"));
     let got = case.got.as_deref().expect("what came");
     assert!(got.contains("1 answer came right, then no answer came"), "{got}");
+}
+
+fn an_answer_that_depends_on_the_request_before_is_wrong() {
+    let other = "[[exchange]]\nname = \"other\"\nsend = \"other\\n\"\n";
+    let file = format!("[message]\nend = 'line'\n{other}{}", other.replace("other", "hello"));
+    let report = report("remembers", &file, &["--case", "framing/1,pipelining/1"]);
+    assert_eq!(odd(&report), ["pipelining/1"], "{:?}", report.cases);
+    let got = case(&report, "pipelining/1").got.as_deref().expect("what came");
+    assert!(got.contains("1 answer came right, then another answer came"), "{got}");
 }
 
 fn a_request_that_was_cut_is_not_answered() {
