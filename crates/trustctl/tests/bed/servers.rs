@@ -569,6 +569,23 @@ pub(crate) const ALL: &[BedServer] = &[
         ..PLAIN
     },
     BedServer {
+        name: "gunicorn",
+        about: "gunicorn",
+        version: ("python -m gunicorn --version", "gunicorn (version "),
+        files: &["wsgi.py"],
+        command: "python -m gunicorn --no-control-socket --bind 127.0.0.1:@PORT@ wsgi:app",
+        probe: Probe { send: b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", want: b"nothing\n" },
+        kind: Kind::Withheld,
+        speaks: &[Speaks::File("http-state.toml")],
+        set_up: "a handler that reads as many bytes as `Content-Length` says; one worker",
+        findings: &[Finding::fail(
+            "effect/1",
+            "parts were executed",
+            "a body that is cut off by a FIN is given to the application as if it were whole",
+        )],
+        ..PLAIN
+    },
+    BedServer {
         name: "jsmodbus",
         about: "the server of jsmodbus of npm",
         version: ("node -p require('jsmodbus/package.json')", "version: '"),
