@@ -42,6 +42,9 @@ pub const FIRST: &str = "framing/1";
 const BESIDE_PATIENCE: Duration = Duration::from_secs(1);
 const BESIDE_PATIENCE_QUICK: Duration = Duration::from_millis(300);
 
+/// How long a server that turned a client away has to notice that all others have left.
+const ROOM_PAUSE: Duration = Duration::from_millis(250);
+
 /// How often the listener is told what is running.
 const PROGRESS: Duration = Duration::from_millis(200);
 
@@ -419,6 +422,7 @@ impl Run<'_> {
             let _ = trial.pause(setup.settle);
             if let Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. }) = first.verdict
             {
+                let _ = trial.pause(ROOM_PAUSE.min(setup.patience));
                 let _ = trial.expect_service("others");
             }
             shared.handle(setup, first.case, serves, &Mutex::default())

@@ -24,14 +24,19 @@ pub(super) fn turned_away_beside(first: &CaseOutcome, second: &CaseOutcome) -> O
     Some(beside).filter(|beside| *beside > 0)
 }
 
-/// Whether a client is turned away beside so many others who are served and then do nothing.
+/// Whether a client is turned away beside so many others who are served and then do nothing, as far
+/// as that was not shown before.
 ///
 /// # Errors
 ///
 /// What else happens to one of them.
 pub(super) fn turns_away_beside(trial: &mut CaseTrial<'_>, others: u64) -> Judged<bool> {
+    if trial.setup.rate.turned_away_beside().is_some_and(|known| known <= others) {
+        return Ok(true);
+    }
     let mut held = vec![];
-    for _ in 0..=others {
+    let mut is_turned_away = false;
+    while !is_turned_away && held.len() as u64 <= others {
         let message = trial.message(32);
         let served = trial.connect().and_then(|mut wire| {
             wire.send(&message.bytes)?;
@@ -40,12 +45,15 @@ pub(super) fn turns_away_beside(trial: &mut CaseTrial<'_>, others: u64) -> Judge
         });
         match served {
             Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { beside: 1.. }, .. })) => {
-                return Ok(true);
+                is_turned_away = true;
             }
             served => held.push(served?),
         }
     }
-    Ok(false)
+    drop(held);
+    // The server is to have seen that they have left.
+    trial.pause(trial.setup.settle)?;
+    Ok(is_turned_away)
 }
 
 /// The verdict on a case that failed and was then tried again alone. Wrong bytes are a bug, however
