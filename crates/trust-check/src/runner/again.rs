@@ -24,8 +24,8 @@ pub(super) fn turned_away_beside(first: &CaseOutcome, second: &CaseOutcome) -> O
     Some(beside).filter(|beside| *beside > 0)
 }
 
-/// Whether a client is turned away beside so many others who are served and then do nothing, as far
-/// as that was not shown before.
+/// Whether a client is turned away beside so many others who are served and then do nothing, while
+/// something listens. What was shown before is not tried again.
 ///
 /// # Errors
 ///
@@ -34,6 +34,7 @@ pub(super) fn turns_away_beside(trial: &mut CaseTrial<'_>, others: u64) -> Judge
     if trial.setup.rate.turned_away_beside().is_some_and(|known| known <= others) {
         return Ok(true);
     }
+    let refused_before = trial.setup.rate.refused_connects();
     let mut held = vec![];
     let mut is_turned_away = false;
     while !is_turned_away && held.len() as u64 <= others {
@@ -53,7 +54,7 @@ pub(super) fn turns_away_beside(trial: &mut CaseTrial<'_>, others: u64) -> Judge
     drop(held);
     // The server is to have seen that they have left.
     trial.pause(trial.setup.settle)?;
-    Ok(is_turned_away)
+    Ok(is_turned_away && trial.setup.rate.refused_connects() == refused_before)
 }
 
 /// The verdict on a case that failed and was then tried again alone. Wrong bytes are a bug, however

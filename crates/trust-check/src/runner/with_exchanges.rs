@@ -97,8 +97,8 @@ fn draws(learned: &Learned, case: &Case, is_quick: bool) -> Vec<Vec<Arc<LearnedE
 /// Whole requests in turn on one connection, after a case that had as many of them or more.
 const IN_TURN_MAX: usize = 256;
 
-/// A failure counts between whole exchanges that were right: each of them alone, and the same as
-/// often in turn on one connection as the case had some. If one is answered differently now, the
+/// A failure counts between whole exchanges that were right: each of them alone, and then again and
+/// again on one connection, as often as the case had asked. If one is answered differently now, the
 /// server has changed, or takes no more on a connection, and nothing is shown.
 fn bracketed(trial: &CaseTrial<'_>, learned: &Learned, failure: Verdict) -> Verdict {
     // With a transcript of its own: what went wrong is to be seen.

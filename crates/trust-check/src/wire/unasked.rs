@@ -45,7 +45,7 @@ impl<'s> WithoutUnasked<'s> {
             // Whether there is a body may depend on the request only in HTTP, which has none of
             // these messages.
             match self.end.find(&self.message, Some(&[])) {
-                Found::End(len) if self.passed == 0 && self.is_unasked() => {
+                Found::End(len) if self.passed == 0 && self.is_unasked(&self.message[..len]) => {
                     unasked.push(self.message.drain(..len).collect());
                 }
                 Found::End(len) => {
@@ -76,11 +76,11 @@ impl<'s> WithoutUnasked<'s> {
     }
 
     fn may_be_unasked(&self) -> bool {
-        self.message.len() < BEGINNING_MAX || self.is_unasked()
+        self.message.len() < BEGINNING_MAX || self.is_unasked(&self.message)
     }
 
-    fn is_unasked(&self) -> bool {
-        self.patterns.iter().any(|pattern| pattern.is_at_start(&self.message))
+    fn is_unasked(&self, message: &[u8]) -> bool {
+        self.patterns.iter().any(|pattern| pattern.is_at_start(message))
     }
 }
 
