@@ -88,6 +88,14 @@ impl Request {
         }
     }
 
+    /// What came, with what belongs together side by side, where answers can be interleaved.
+    fn grouped_by_id(&self, got: &[u8]) -> Option<Vec<u8>> {
+        match &self.answer {
+            Answer::Echo => None,
+            Answer::Learned(exchange, _) => exchange.grouped_by_id(got),
+        }
+    }
+
     /// Whether that answer says that there will be no other.
     fn ends_with(&self, answer: &[u8]) -> bool {
         match &self.answer {
@@ -187,6 +195,11 @@ impl<'m> Answers<'m> {
     }
 
     fn check(&mut self) {
+        let is_one_of_many = self.messages.len() > 1;
+        let grouped = self.messages.first().filter(|_| is_one_of_many);
+        if let Some(rest) = grouped.and_then(|message| message.grouped_by_id(&self.rest)) {
+            self.rest = rest;
+        }
         let mut at = 0;
         while self.are_awaited() {
             let rest = &self.rest[at..];
@@ -382,6 +395,37 @@ mod tests {
         let foreign = diagnosis(&any_order, &[&[2, 99, b'A']]);
         let expected = "another answer came: it has the id of no request that was open";
         assert_eq!(foreign.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn answers_of_several_messages_with_ids_may_be_interleaved() {
+        let text = "[message]\nlength = 'u8'\nid = { send = '1..2', want = '1..2' }\nlast = '..!'\n\
+                    [allow]\norder = { any = true, why = 'it has ids' }\n\
+                    [[exchange]]\nsend_hex = '02 00 61'\n[[exchange]]\nsend_hex = '02 00 62'\n";
+        let answer = |id: u8, word: u8| [[2, id, word], [2, id, b'!']];
+        let learned = learned(text, &["\x02\x00A\x02\x00!", "\x02\x00B\x02\x00!"]);
+        let messages = copies(&learned);
+        let [first, second] = &messages[..] else { panic!("two messages") };
+        let [[a, a_last], [b, b_last]] =
+            [answer(first.bytes[1], b'A'), answer(second.bytes[1], b'B')];
+        let orders = [
+            [a, a_last, b, b_last],
+            [b, b_last, a, a_last],
+            [a, b, a_last, b_last],
+            [a, b, b_last, a_last],
+            [b, a, b_last, a_last],
+        ];
+        for order in orders {
+            let all = order.concat();
+            let each: Vec<&[u8]> = all.chunks(1).collect();
+            assert_eq!(diagnosis(&messages, &[&all]), None, "{order:?}");
+            assert_eq!(diagnosis(&messages, &each), None, "{order:?}");
+            assert!(diagnosis(&messages, &[&all[..11]]).is_some(), "{order:?}");
+        }
+        let crossed = [a, b, [2, a[1], b'?'], b_last].concat();
+        assert!(diagnosis(&messages, &[&crossed]).is_some());
+        let foreign = [a, [2, b[1], b'!'], [2, b[1], b'B'], a_last].concat();
+        assert!(diagnosis(&messages, &[&foreign]).is_some());
     }
 
     #[test]

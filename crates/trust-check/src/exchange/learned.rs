@@ -1,6 +1,7 @@
 //! What the server answers when it is asked in one piece, and whether something is that answer.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -318,6 +319,7 @@ impl LearnedExchange {
 
     /// What the bytes are as an answer to the copy with that number, which was `request`.
     pub fn check(&self, request: &[u8], number: u64, got: &[u8], is_over: bool) -> Checked {
+        let got = self.with_one_id(got);
         let len = match (&self.end, self.expected(number)) {
             (Some(_), expected) => match self.answer_end(request, got, is_over) {
                 Found::End(len) => len,
@@ -400,17 +402,80 @@ impl LearnedExchange {
         want.has_number().then(|| (0..end).rev().find(is_it)).flatten()
     }
 
-    /// Whether the answer has the id of the request.
+    /// Whether each message of the answer has the id of the request.
     fn is_for(&self, request: &[u8], answer: &[u8]) -> bool {
-        self.id
-            .as_ref()
-            .is_none_or(|id| answer.get(id.want.clone()) == request.get(id.send.clone()))
+        self.id.as_ref().is_none_or(|id| {
+            let own = request.get(id.send.clone());
+            self.messages(answer).all(|message| answer[message].get(id.want.clone()) == own)
+        })
+    }
+
+    /// The same bytes with the messages of each id together, in the order in which the ids came, and
+    /// at the end a message that is not whole. The messages of one answer may stand between those
+    /// of another (LDAP, RFC 4511, section 4.1.1.1). `None` if they cannot.
+    pub fn grouped_by_id(&self, got: &[u8]) -> Option<Vec<u8>> {
+        let (end, id) = self.interleaved()?;
+        let mut groups: Vec<(Option<&[u8]>, Vec<u8>)> = vec![];
+        let mut rest = got;
+        while let Found::End(len) = end.message.find(rest, Some(&[])) {
+            let message;
+            (message, rest) = rest.split_at(len);
+            let own = message.get(id.want.clone());
+            match groups.iter_mut().find(|(id, _)| *id == own) {
+                Some((_, group)) => group.extend_from_slice(message),
+                None => groups.push((own, message.to_vec())),
+            }
+        }
+        let whole = groups.into_iter().flat_map(|(_, group)| group);
+        Some(whole.chain(rest.iter().copied()).collect())
+    }
+
+    /// Where messages end and have their id, if those of several answers may be mixed.
+    fn interleaved(&self) -> Option<(&AnswerEnd, &IdPlaces)> {
+        let end = self.end.as_ref().filter(|end| end.has_several_messages())?;
+        Some((end, self.id.as_ref().filter(|_| self.is_in_any_order)?))
+    }
+
+    /// The bytes up to the first message that has another id than the one before it.
+    fn with_one_id<'g>(&self, got: &'g [u8]) -> &'g [u8] {
+        let Some((end, id)) = self.interleaved() else { return got };
+        let (mut at, mut first) = (0, None);
+        while let Found::End(len) = end.message.find(&got[at..], Some(&[])) {
+            let own = got[at..at + len].get(id.want.clone());
+            if *first.get_or_insert(own) != own {
+                return &got[..at];
+            }
+            at += len;
+        }
+        got
+    }
+
+    /// Where the messages of an answer are; the last one, if it is not whole, ends with the bytes.
+    fn messages(&self, answer: &[u8]) -> impl Iterator<Item = Range<usize>> {
+        let end = self.end.as_ref().filter(|end| end.has_several_messages());
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let rest = answer.get(at..).filter(|rest| !rest.is_empty())?;
+            let found = end.map_or(Found::More, |end| end.message.find(rest, Some(&[])));
+            let start = at;
+            at = match found {
+                Found::End(len) => start + len,
+                _ => answer.len(),
+            };
+            Some(start..at)
+        })
     }
 
     /// The bytes without those that may differ, or be missing.
     pub fn kept(&self, bytes: &[u8]) -> Vec<u8> {
         let mut places: Vec<_> = self.ignore.iter().flat_map(|it| it.places(bytes)).collect();
-        places.extend(self.id.iter().map(|id| id.want.clone()).filter(|it| it.end <= bytes.len()));
+        if let Some(id) = &self.id {
+            let of_message = |message: Range<usize>| {
+                let place = message.start + id.want.start..message.start + id.want.end;
+                (place.end <= message.end).then_some(place)
+            };
+            places.extend(self.messages(bytes).filter_map(of_message));
+        }
         places.sort_by_key(|place| (place.start, place.end));
         let (mut kept, mut at) = (vec![], 0);
         for place in places {

@@ -95,6 +95,13 @@ pub struct AnswerEnd {
     pub more: Option<Pattern>,
 }
 
+impl AnswerEnd {
+    /// Whether an answer can be several messages.
+    pub fn has_several_messages(&self) -> bool {
+        self.last.is_some() || self.more.is_some()
+    }
+}
+
 /// Where the id of a request is, and where its answer has it; as many bytes in both. Counted from
 /// the beginning of the message, and before its end in all exchanges.
 #[derive(Clone, Debug, PartialEq, Eq)]
