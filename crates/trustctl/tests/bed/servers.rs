@@ -386,6 +386,30 @@ pub(crate) const ALL: &[BedServer] = &[
         ..PLAIN
     },
     BedServer {
+        name: "slapd",
+        about: "OpenLDAP",
+        version: ("slapd -VV", "slapd "),
+        files: &["slapd.conf"],
+        prepare: &[CERTIFICATE],
+        command: "slapd -h ldap://127.0.0.1:@PORT@ -f slapd.conf -d 0",
+        probe: Probe {
+            send: b"0\x0c\x02\x01\x01`\x07\x02\x01\x03\x04\0\x80\0",
+            want: b"0\x0c\x02\x01\x01a\x07\n\x01\0",
+        },
+        speaks: &[Speaks::File("ldap.toml")],
+        set_up: "without a database, with a certificate for StartTLS",
+        findings: &[
+            Finding::warn("half-close/*", "RFC 4511 section 5.3", HALF_CLOSE),
+            Finding::new(
+                "upgrade/1",
+                VerdictName::Info,
+                "does not accept the request",
+                "a request for TLS that bytes follow is refused",
+            ),
+        ],
+        ..PLAIN
+    },
+    BedServer {
         name: "aiosmtpd",
         about: "aiosmtpd",
         version: ("python -m aiosmtpd --version", "aiosmtpd "),
