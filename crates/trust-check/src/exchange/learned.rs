@@ -337,7 +337,7 @@ impl LearnedExchange {
             return match self.is_in_any_order {
                 true => Checked::Another,
                 false => Checked::Wrong(
-                    "it has the id of another request (order in [allow] allows that)".to_owned(),
+                    "it has the id of another request (order in [allow] may allow it)".to_owned(),
                 ),
             };
         }
@@ -410,9 +410,9 @@ impl LearnedExchange {
         })
     }
 
-    /// The same bytes with the messages of each id together, in the order in which the ids came, and
-    /// at the end a message that is not whole. The messages of one answer may stand between those
-    /// of another (LDAP, RFC 4511, section 4.1.1.1). `None` if they cannot.
+    /// The same bytes with the messages of each id together, in the order in which the ids came,
+    /// and at the end a message that is not whole. The messages of one answer may stand between
+    /// those of another (LDAP, RFC 4511, section 4.1.1.1). `None` if they cannot.
     pub fn grouped_by_id(&self, got: &[u8]) -> Option<Vec<u8>> {
         let (end, id) = self.interleaved()?;
         let mut groups: Vec<(Option<&[u8]>, Vec<u8>)> = vec![];
