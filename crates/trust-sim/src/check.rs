@@ -119,6 +119,8 @@ pub struct Witness {
     is_grace_over: bool,
     opened_at: Duration,
     received_at: Duration,
+    /// When bytes last waited to be received after a turn: some deadlines are not judged over them.
+    unread_at: Duration,
     owing_since: Duration,
     paid_at: Duration,
     outstanding_since: Option<Duration>,
@@ -171,6 +173,7 @@ impl Witness {
             is_grace_over: false,
             opened_at: now,
             received_at: now,
+            unread_at: now,
             owing_since: now,
             paid_at: now,
             outstanding_since: None,
@@ -535,13 +538,16 @@ impl Witness {
     ///
     /// If something should have ended.
     pub fn check_overdue(
-        &self,
+        &mut self,
         truth: Truth,
         paused_since: impl Fn(Duration) -> Duration,
     ) -> Result<(), Violation> {
         let Truth { now, .. } = truth;
         if self.closed.is_some() {
             return Ok(());
+        }
+        if truth.unread > 0 {
+            self.unread_at = now;
         }
         let is_over = |start: Duration, limit: Option<Duration>| {
             let Some(limit) = limit else { return false };
@@ -582,14 +588,17 @@ impl Witness {
         if self.cause.is_some() || self.was_owing || truth.unread > 0 {
             return Ok(());
         }
+        // Once they are received, it is judged in the next round.
+        let was_unread = now <= self.unread_at + self.slack + paused_since(self.unread_at);
         if self.header.is_some() {
-            return overdue("a proxy header", is_over(self.opened_at, limits.proxy_header));
+            let is_over = is_over(self.opened_at, limits.proxy_header);
+            return overdue("a proxy header", is_over && !was_unread);
         }
         let quiet_since = self.received_at.max(self.paid_at).max(truth.acked_at);
         overdue("silence", !is_outstanding && is_over(quiet_since, timeout))?;
         if let Some((_, begun_at)) = self.frame {
-            // Bytes waiting in the receive queue postpone it, but not once they are received.
-            overdue("a slow frame", is_over(begun_at, limits.frame_timeout))?;
+            let is_over = is_over(begun_at, limits.frame_timeout);
+            overdue("a slow frame", is_over && !was_unread)?;
         } else if self.retiring.is_none() || self.served >= self.fence {
             overdue(
                 "an old connection",

@@ -292,7 +292,7 @@ impl<'a> Simulation<'a> {
         }
         entry.witness_mut().note_outstanding(truth(&client.path, now));
         let next = entry.take_turn(&mut client.path, &mut self.shared, now)?;
-        entry.witness().check_overdue(truth(&client.path, now), |start| {
+        entry.witness_mut().check_overdue(truth(&client.path, now), |start| {
             Simulation::paused_since(script, start, now)
         })?;
         let (cause, timer) = (entry.cause(), entry.arm(&self.shared));
