@@ -1,6 +1,7 @@
 //! Patterns over bytes.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use regex_lite::Regex;
 
@@ -23,6 +24,13 @@ use regex_lite::Regex;
 #[derive(Clone, Debug)]
 pub struct Pattern {
     source: String,
+    compiled: Arc<Compiled>,
+}
+
+#[derive(Debug)]
+struct Compiled {
+    /// What each match begins with, one of these; empty if that is not known.
+    beginnings: Vec<Vec<u8>>,
     regex: Regex,
     /// The same for the start of a text: it gives up where `regex` would look further.
     start: Regex,
@@ -45,7 +53,8 @@ impl Pattern {
         let regex = compile(source)?;
         let start = compile(&format!(r"\A(?:{source})"))?;
         let whole = compile(&format!(r"\A(?:{source})\z"))?;
-        Ok(Pattern { source: source.to_owned(), regex, start, whole })
+        let compiled = Compiled { beginnings: beginnings(source), regex, start, whole };
+        Ok(Pattern { source: source.to_owned(), compiled: Arc::new(compiled) })
     }
 
     /// The text that it was compiled from.
@@ -57,13 +66,13 @@ impl Pattern {
     pub fn places(&self, bytes: &[u8]) -> Vec<Range<usize>> {
         let text = as_text(bytes);
         let mut offsets = Offsets { text: &text, in_text: 0, in_bytes: 0 };
-        let matches = self.regex.find_iter(&text).filter(|found| !found.is_empty());
+        let matches = self.compiled.regex.find_iter(&text).filter(|found| !found.is_empty());
         matches.map(|found| offsets.of(found.start())..offsets.of(found.end())).collect()
     }
 
     /// Whether it matches all of the bytes.
     pub fn is_whole(&self, bytes: &[u8]) -> bool {
-        self.whole.is_match(&as_text(bytes))
+        self.compiled.whole.is_match(&as_text(bytes))
     }
 
     /// Whether the bytes begin with a match, even with an empty one.
@@ -73,8 +82,13 @@ impl Pattern {
 
     /// How many bytes match at the start of these; `None` if they do not begin with a match.
     pub fn len_at_start(&self, bytes: &[u8]) -> Option<usize> {
+        // Most messages are not like it, and there may be many: this is much faster.
+        let may_begin = |beginning: &Vec<u8>| bytes.starts_with(beginning);
+        if !self.compiled.beginnings.is_empty() && !self.compiled.beginnings.iter().any(may_begin) {
+            return None;
+        }
         let text = as_text(bytes);
-        self.start.find(&text).map(|found| text[..found.end()].chars().count())
+        self.compiled.start.find(&text).map(|found| text[..found.end()].chars().count())
     }
 }
 
@@ -86,6 +100,49 @@ impl PartialEq for Pattern {
 }
 
 impl Eq for Pattern {}
+
+/// What the matches of an expression begin with, as far as that is plain: the letters of each
+/// alternative up to the first that stands for something else. None if one has no such letters.
+fn beginnings(source: &str) -> Vec<Vec<u8>> {
+    // An alternative inside of a group or a class is none of these.
+    let alternatives = match source.contains(['(', '[']) {
+        true if source.contains('|') => return vec![],
+        _ => source.split('|'),
+    };
+    let beginnings: Vec<Vec<u8>> = alternatives.map(beginning).collect();
+    if beginnings.iter().any(Vec::is_empty) { vec![] } else { beginnings }
+}
+
+fn beginning(alternative: &str) -> Vec<u8> {
+    let (mut found, mut rest) = (vec![], alternative);
+    while let Some((byte, len)) = literal(rest) {
+        rest = &rest[len..];
+        if rest.starts_with(['*', '?', '+', '{']) {
+            break;
+        }
+        found.push(byte);
+    }
+    found
+}
+
+/// The byte that an expression begins with, and how long it is there.
+fn literal(rest: &str) -> Option<(u8, usize)> {
+    match rest.as_bytes() {
+        [b'\\', b'x', high, low, ..] => {
+            let digits = [*high, *low];
+            let digits = std::str::from_utf8(&digits).ok()?;
+            u8::from_str_radix(digits, 16).ok().map(|byte| (byte, 4))
+        }
+        [b'\\', b'r', ..] => Some((b'\r', 2)),
+        [b'\\', b'n', ..] => Some((b'\n', 2)),
+        [b'\\', b't', ..] => Some((b'\t', 2)),
+        [b'\\', mark, ..] if mark.is_ascii_punctuation() && !b"<>".contains(mark) => {
+            Some((*mark, 2))
+        }
+        [byte, ..] if !b"\\.+*?()|[]{}^$".contains(byte) => Some((*byte, 1)),
+        _ => None,
+    }
+}
 
 /// Each byte as the character of its number.
 fn as_text(bytes: &[u8]) -> String {
@@ -154,6 +211,20 @@ mod tests {
     }
 
     #[test]
+    fn what_matches_begin_with_is_known_where_it_is_plain() {
+        let of = |source| beginnings(source).into_iter().map(|it| it.escape_ascii().to_string());
+        let known = |source| of(source).collect::<Vec<_>>().join(" or ");
+        assert_eq!(known(r"PING\r\n"), r"PING\r\n");
+        assert_eq!(known(r"\* OK|\x30.\x02"), "* OK or 0");
+        assert_eq!(known(r"-ERR [a-z]*x"), "-ERR ");
+        assert_eq!(known("ab*"), "a");
+        for unknown in ["a|", "a?", "a|b?", "(?i)ok", "(a)", "[ab]", "^a", "", ".", r"\d", "a|[|]"]
+        {
+            assert_eq!(known(unknown), "", "{unknown}");
+        }
+    }
+
+    #[test]
     fn a_start_is_no_match_further_in() {
         let status = pattern(r"HTTP/1\.[01] 4[0-9][0-9] ");
         assert!(status.is_at_start(b"HTTP/1.1 408 Request Timeout\r\n"));
@@ -176,6 +247,17 @@ mod tests {
             failure_persistence: None,
             ..ProptestConfig::default()
         })]
+
+        #[test]
+        fn a_start_is_what_the_expression_says_whatever_it_begins_with(
+            source in r"[ab.*?+|\\x30\[\]()^]{0,6}",
+            bytes in prop::collection::vec(prop_oneof![Just(b'a'), Just(b'b'), Just(b'0'), Just(b'x')], 0..5),
+        ) {
+            if let Ok(pattern) = Pattern::parse(&source) {
+                let found = pattern.compiled.start.is_match(&as_text(&bytes));
+                prop_assert_eq!(pattern.is_at_start(&bytes), found, "{}", source);
+            }
+        }
 
         #[test]
         fn bytes_are_found_where_they_are(

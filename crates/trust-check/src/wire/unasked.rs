@@ -40,28 +40,32 @@ impl<'s> WithoutUnasked<'s> {
     /// that are not.
     pub(super) fn take(&mut self, bytes: &[u8], kept: &mut Vec<u8>) -> Vec<Vec<u8>> {
         self.message.extend_from_slice(bytes);
-        let mut unasked = vec![];
-        while !self.message.is_empty() && !self.is_lost {
+        let (mut unasked, mut at) = (vec![], 0);
+        while at < self.message.len() && !self.is_lost {
+            let rest = &self.message[at..];
             // Whether there is a body may depend on the request only in HTTP, which has none of
             // these messages.
-            match self.end.find(&self.message, Some(&[])) {
-                Found::End(len) if self.passed == 0 && self.is_unasked(&self.message[..len]) => {
-                    unasked.push(self.message.drain(..len).collect());
-                }
+            match self.end.find(rest, Some(&[])) {
                 Found::End(len) => {
-                    kept.extend_from_slice(&self.message[self.passed..len]);
-                    self.message.drain(..len);
+                    match self.passed == 0 && self.is_unasked(&rest[..len]) {
+                        true => unasked.push(rest[..len].to_vec()),
+                        false => kept.extend_from_slice(&rest[self.passed..len]),
+                    }
                     self.passed = 0;
+                    at += len;
                 }
-                Found::More if self.passed > 0 || !self.may_be_unasked() => {
-                    kept.extend_from_slice(&self.message[self.passed..]);
-                    self.passed = self.message.len();
+                Found::More => {
+                    let is_known = rest.len() >= BEGINNING_MAX && !self.is_unasked(rest);
+                    if self.passed > 0 || is_known {
+                        kept.extend_from_slice(&rest[self.passed..]);
+                        self.passed = rest.len();
+                    }
                     break;
                 }
-                Found::More => break,
                 Found::AtClose | Found::Wrong(_) => self.is_lost = true,
             }
         }
+        self.message.drain(..at);
         if self.is_lost {
             self.end(kept);
         }
@@ -73,10 +77,6 @@ impl<'s> WithoutUnasked<'s> {
         kept.extend_from_slice(&self.message[self.passed..]);
         self.message.clear();
         self.passed = 0;
-    }
-
-    fn may_be_unasked(&self) -> bool {
-        self.message.len() < BEGINNING_MAX || self.is_unasked(&self.message)
     }
 
     fn is_unasked(&self, message: &[u8]) -> bool {
