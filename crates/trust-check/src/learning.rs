@@ -11,7 +11,7 @@ use crate::exchange::learned::{Checked, Learned, LearnedExchange, shown};
 use crate::hint;
 use crate::setup::Setup;
 use crate::transcript::Transcript;
-use crate::verdict::{Judged, Verdict};
+use crate::verdict::{Evidence, Judged, Verdict};
 use crate::wire::{ConnectionEnd, Wire};
 
 /// How often each exchange is asked for: what differs between two right answers shows.
@@ -46,7 +46,7 @@ pub fn learn(
         }
     }
     let (mut before, mut exchanges) = (vec![], vec![]);
-    let (mut first_failure, mut left_out) = (None, vec![]);
+    let (mut first_failure, mut left_out) = (None::<Verdict>, vec![]);
     for exchange in &protocol.exchanges {
         match learn_one(setup, protocol, exchange, transcript) {
             Ok((steps, learned)) => {
@@ -57,8 +57,11 @@ pub fn learn(
             }
             Err(why @ Verdict::Skipped(_)) => return Err(why),
             Err(why) => {
+                left_out.push(match &first_failure {
+                    None => exchange.name().to_owned(),
+                    Some(_) => format!("{} ({})", exchange.name(), said(&why)),
+                });
                 first_failure.get_or_insert(why);
-                left_out.push(exchange.name());
                 if exchanges.is_empty() && left_out.len() == FAILURES_MAX {
                     break;
                 }
@@ -74,8 +77,18 @@ pub fn learn(
     }
 }
 
-fn without(left_out: &[&str]) -> String {
+fn without(left_out: &[String]) -> String {
     format!("; the other cases are tried without {}", left_out.join(", "))
+}
+
+/// What is wrong, in short.
+fn said(why: &Verdict) -> &str {
+    match why {
+        Verdict::Fail(finding) | Verdict::Warn(finding) => &finding.got,
+        Verdict::Inconclusive(said) | Verdict::Skipped(said) => said,
+        Verdict::Info(said) | Verdict::Allowed(said) => said,
+        Verdict::Pass => "",
+    }
 }
 
 /// What the connection begins with and one exchange, in which all samples agree.
@@ -168,7 +181,19 @@ fn ask(
     }
     let sample = sample(setup, &mut wire, exchange, protocol)?;
     let mut more = vec![];
-    wire.receive_into(&mut more, 1, setup.settle)?;
+    wire.receive_into(&mut more, ANSWER_MAX, setup.settle)?;
+    if !more.is_empty() && exchange.has_end() && !protocol.is_goodbye(&more) {
+        return Err(Verdict::fail_by(
+            Evidence::Bytes,
+            format!("nothing comes but the answer to {}, sent in one piece", exchange.name()),
+            format!(
+                "after {} comes {} ([[before]] says what comes first, and unasked in [message] what \
+                 the server says by itself)",
+                shown(&sample.answer),
+                shown(&more)
+            ),
+        ));
+    }
     let is_over = more.is_empty() && wire.end() == Some(ConnectionEnd::Fin);
     Ok(Asked { before, sample, is_over })
 }

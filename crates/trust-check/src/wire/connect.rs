@@ -20,7 +20,7 @@ use crate::exchange::learned::Learned;
 use crate::request::Request;
 use crate::setup::{CONNECT_SLOW, Setup};
 use crate::transcript::{Excerpt, Transcript, What};
-use crate::verdict::{Evidence, Finding, Judged, Verdict};
+use crate::verdict::{Evidence, Judged, Verdict};
 
 /// Longest wait for a place in a full accept queue: kernels send again after 0.2, 0.6, 1.4, 3, 6.2
 /// and 12.6 seconds (RFC 6298, 5.5).
@@ -174,15 +174,9 @@ impl<'s> Wire<'s> {
             if exchange.is_greeting() {
                 self.await_greeting()?;
             }
-            // It was asked in one piece, so that another answer may be that of a server that has no
-            // room for one more client.
-            self.expect_answers(&[&message]).map_err(|why| match &why {
-                Verdict::Fail(Finding { evidence: Evidence::Bytes, .. }) => {
-                    let refusal = self.refusal();
-                    why.shown_by(refusal)
-                }
-                _ => why,
-            })?;
+            // It was asked in one piece, so that another answer, or none, may be that of a server
+            // that has no room for one more client.
+            self.expect_answers(&[&message]).map_err(|why| why.shown_by(self.refusal()))?;
             self.answered = 0;
             self.delivery = sent;
             self.delivery.end_beginning();
