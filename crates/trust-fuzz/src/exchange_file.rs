@@ -84,8 +84,7 @@ fn check_protocol(protocol: &Protocol) {
         assert!(exchanges.iter().all(|it| it.send.bytes(0).get(id.send.clone()).is_some()));
     }
     if let Some(end) = &protocol.answer_end {
-        assert!(end.last.is_none() || end.more.is_none());
-        end.last.iter().chain(&end.more).for_each(check_pattern);
+        end.several.iter().for_each(|several| check_pattern(several.key().1));
     }
     ignore.iter().for_each(check_pattern);
     for (index, allowance) in allow.iter().enumerate() {

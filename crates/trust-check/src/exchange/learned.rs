@@ -200,7 +200,10 @@ impl LearnedExchange {
     fn new(protocol: &Protocol, exchange: Exchange) -> LearnedExchange {
         let ignore = protocol.ignore.iter().chain(&exchange.ignore).cloned().collect();
         let is_in_any_order = protocol.allow.iter().any(|allow| allow.of == Allowed::Order);
-        let (end, id) = (protocol.answer_end.clone(), protocol.id.clone());
+        let (mut end, id) = (protocol.answer_end.clone(), protocol.id.clone());
+        if let (Some(end), Some(several)) = (&mut end, &exchange.several) {
+            end.several = Some(several.clone());
+        }
         let header_len = match protocol.request_end {
             Some(MessageEnd::Length(format)) => format.header_len(),
             _ => 0,
@@ -432,7 +435,7 @@ impl LearnedExchange {
 
     /// Where messages end and have their id, if those of several answers may be mixed.
     fn interleaved(&self) -> Option<(&AnswerEnd, &IdPlaces)> {
-        let end = self.end.as_ref().filter(|end| end.has_several_messages())?;
+        let end = self.end.as_ref().filter(|end| end.several.is_some())?;
         Some((end, self.id.as_ref().filter(|_| self.is_in_any_order)?))
     }
 
@@ -452,7 +455,7 @@ impl LearnedExchange {
 
     /// Where the messages of an answer are; the last one, if it is not whole, ends with the bytes.
     fn messages(&self, answer: &[u8]) -> impl Iterator<Item = Range<usize>> {
-        let end = self.end.as_ref().filter(|end| end.has_several_messages());
+        let end = self.end.as_ref().filter(|end| end.several.is_some());
         let mut at = 0;
         std::iter::from_fn(move || {
             let rest = answer.get(at..).filter(|rest| !rest.is_empty())?;
@@ -499,11 +502,7 @@ pub fn answer_end(end: &AnswerEnd, request: &[u8], got: &[u8], is_over: bool) ->
         };
         let message = &got[at..at + len];
         at += len;
-        let goes_on = match (&end.last, &end.more) {
-            (Some(last), _) => !last.is_at_start(message),
-            (None, Some(more)) => more.is_at_start(message),
-            (None, None) => false,
-        };
+        let goes_on = end.several.as_ref().is_some_and(|several| several.goes_on_after(message));
         if !goes_on || len == 0 {
             return Found::End(at);
         }

@@ -57,6 +57,7 @@ impl Protocol {
             name: format!("exchange {number}"),
             send,
             want: None,
+            several: None,
             ignore: vec![],
             once: false,
             closes: false,
@@ -87,18 +88,34 @@ impl Protocol {
 pub struct AnswerEnd {
     /// Where a message of it does.
     pub message: MessageEnd,
-    /// The answer goes on until a message that begins with a match of this; `None`: it is one
-    /// message.
-    pub last: Option<Pattern>,
-    /// The answer goes on after messages that begin with a match of this. At most one of both is
-    /// there.
-    pub more: Option<Pattern>,
+    /// How far an answer of several messages goes; `None`: it is one message.
+    pub several: Option<Several>,
 }
 
-impl AnswerEnd {
-    /// Whether an answer can be several messages.
-    pub fn has_several_messages(&self) -> bool {
-        self.last.is_some() || self.more.is_some()
+/// How far an answer of several messages goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Several {
+    /// Until a message that begins with a match of this (`last`).
+    Last(Pattern),
+    /// On after messages that begin with a match of this (`more`).
+    More(Pattern),
+}
+
+impl Several {
+    /// The key in an exchange file, and the pattern.
+    pub fn key(&self) -> (&'static str, &Pattern) {
+        match self {
+            Several::Last(pattern) => ("last", pattern),
+            Several::More(pattern) => ("more", pattern),
+        }
+    }
+
+    /// Whether another message follows this one.
+    pub fn goes_on_after(&self, message: &[u8]) -> bool {
+        match self {
+            Several::Last(last) => !last.is_at_start(message),
+            Several::More(more) => more.is_at_start(message),
+        }
     }
 }
 
@@ -121,6 +138,8 @@ pub struct Exchange {
     pub send: Template,
     /// What has to come back; `None`: what the server answers when it is asked.
     pub want: Option<Want>,
+    /// How far its answer goes, if not as far as those of the protocol.
+    pub several: Option<Several>,
     /// What differs between two right answers, beside what the protocol ignores.
     pub ignore: Vec<Pattern>,
     /// It can come once per connection.

@@ -7,8 +7,8 @@ use trust_wire::{CountedLine, MessageEnd};
 
 use crate::exchange::pattern::Pattern;
 use crate::exchange::protocol::{
-    Allowance, AllowedVerdict, AnswerEnd, Effect, Exchange, Instead, Protocol, Upgrade, UpgradeTo,
-    Want,
+    Allowance, AllowedVerdict, AnswerEnd, Effect, Exchange, Instead, Protocol, Several, Upgrade,
+    UpgradeTo, Want,
 };
 use crate::exchange::template::Template;
 
@@ -102,10 +102,8 @@ impl Draft {
         }
         ignore(&mut keys, &protocol.ignore, &self.ignore);
         let request = protocol.request_end.as_ref().filter(|_| both.is_none());
-        let answer = protocol
-            .answer_end
-            .as_ref()
-            .filter(|end| both.is_none() || end.last.is_some() || end.more.is_some());
+        let answer =
+            protocol.answer_end.as_ref().filter(|end| both.is_none() || end.several.is_some());
         let first = protocol.first_request_end.as_ref();
         if keys.is_empty() && request.or(first).is_none() && answer.is_none() {
             if !self.message.is_empty() {
@@ -124,17 +122,19 @@ impl Draft {
                 text.push_str(&end_keys(first));
             }
         }
-        if let Some(AnswerEnd { message, last, more }) = answer {
+        if let Some(AnswerEnd { message, several: told }) = answer {
             table(text, "[message.answer]", &[]);
             if both.is_none() {
                 text.push_str(&end_keys(message));
             }
-            for (key, pattern) in [("last", last), ("more", more)] {
-                if let Some(pattern) = pattern {
-                    let _ = writeln!(text, "{key} = {}", of_pattern(pattern));
-                }
-            }
+            several(text, told.as_ref());
         }
+    }
+}
+
+fn several(text: &mut String, several: Option<&Several>) {
+    if let Some((key, pattern)) = several.map(Several::key) {
+        let _ = writeln!(text, "{key} = {}", of_pattern(pattern));
     }
 }
 
@@ -230,6 +230,7 @@ fn of_exchange(text: &mut String, exchange: &Exchange, is_refused: bool) {
         }
         None => {}
     }
+    several(text, exchange.several.as_ref());
     ignore(text, &exchange.ignore, &[]);
     let flags = [("once", exchange.once), ("closes", exchange.closes), ("secret", exchange.secret)];
     for (name, _) in flags.iter().filter(|(_, is_on)| *is_on) {

@@ -7,7 +7,7 @@ use trust_wire::{Found, LengthFormat, MessageEnd};
 
 use crate::exchange::learned::answer_end;
 use crate::exchange::pattern::Pattern;
-use crate::exchange::protocol::AnswerEnd;
+use crate::exchange::protocol::{AnswerEnd, Several};
 
 /// The most bytes before a length field.
 const OFFSET_MAX: u16 = 8;
@@ -104,7 +104,7 @@ fn best(
 /// with some before them.
 fn is_part_of(other: &AnswerEnd, end: &AnswerEnd) -> bool {
     if let (MessageEnd::Bytes(other), MessageEnd::Bytes(last)) = (&other.message, &end.message) {
-        return other.ends_with(last) && (end.last.is_none() || other != last);
+        return other.ends_with(last) && (end.several.is_none() || other != last);
     }
     let field = |end: &AnswerEnd| -> Option<Range<usize>> {
         match &end.message {
@@ -143,7 +143,7 @@ fn candidates(pairs: &[WholePair<'_>]) -> Vec<AnswerEnd> {
     let mut all: Vec<AnswerEnd> = all.into_iter().map(simple).collect();
     if pairs.iter().all(|pair| is_reply(pair.answer)) {
         let last = Pattern::parse(LAST_OF_REPLY).ok();
-        all.push(AnswerEnd { message: line.clone(), last, more: None });
+        all.push(AnswerEnd { message: line.clone(), several: last.map(Several::Last) });
     }
     let (text, others) = match is_text {
         true => (vec![line.clone(), MessageEnd::Resp], vec![]),
@@ -169,7 +169,7 @@ fn candidates(pairs: &[WholePair<'_>]) -> Vec<AnswerEnd> {
 }
 
 fn simple(message: MessageEnd) -> AnswerEnd {
-    AnswerEnd { message, last: None, more: None }
+    AnswerEnd { message, several: None }
 }
 
 /// Length fields, the likeliest first: those at a multiple of their width, and of these the wider
@@ -319,7 +319,7 @@ mod tests {
         ];
         let guess = guess(&pairs).answer.unwrap();
         assert_eq!(guess.end.message, MessageEnd::Bytes(b"\n".to_vec()));
-        assert_eq!(guess.end.last.unwrap().source(), LAST_OF_REPLY);
+        assert_eq!(guess.end.several.unwrap().key().1.source(), LAST_OF_REPLY);
     }
 
     #[test]

@@ -124,6 +124,7 @@ fn find_greeting(setup: &Setup, proposal: &mut Proposal) -> Judged<()> {
         name: GREETING.to_owned(),
         send: Template::default(),
         want: None,
+        several: None,
         ignore: vec![],
         once: false,
         closes: false,
@@ -310,7 +311,10 @@ fn counted(different: usize) -> String {
 fn end_said(end: &AnswerEnd) -> String {
     let keys = end_keys(&end.message);
     let mut said: Vec<String> = keys.lines().map(str::to_owned).collect();
-    said.extend(end.last.iter().map(|last| format!("last = '{}'", last.source())));
+    said.extend(end.several.iter().map(|several| {
+        let (key, pattern) = several.key();
+        format!("{key} = '{}'", pattern.source())
+    }));
     said.join(", ")
 }
 

@@ -8,6 +8,7 @@ use trust_cli::values::quoted;
 use trust_wire::MessageEnd;
 
 use super::fields::{Fields, Mistake, kind};
+use super::message::{NO_END, several};
 use super::{FILES_BYTES_MAX, one_line};
 use crate::exchange::escapes::{WantedBytes, parse_hex, parse_wanted_hex};
 use crate::exchange::protocol::{Exchange, Want};
@@ -23,6 +24,8 @@ pub(super) const BEFORE_KEYS: &[&str] = &[
     "want_hex",
     "want_file",
     "want_pattern",
+    "last",
+    "more",
     "ignore",
     "secret",
 ];
@@ -37,6 +40,8 @@ pub(super) const EXCHANGE_KEYS: &[&str] = &[
     "want_hex",
     "want_file",
     "want_pattern",
+    "last",
+    "more",
     "ignore",
     "once",
     "closes",
@@ -106,7 +111,7 @@ impl<'a> Exchanges<'a> {
         };
         let name = one_line(fields, "name")?.unwrap_or("refused").to_owned();
         let (ignore, secret) = (fields.patterns("ignore")?, fields.flag("secret")?);
-        Ok(Exchange { name, send, want, ignore, once: true, closes: true, secret })
+        Ok(Exchange { name, send, want, several: None, ignore, once: true, closes: true, secret })
     }
 
     fn exchange(
@@ -115,10 +120,15 @@ impl<'a> Exchanges<'a> {
         send: Template,
         name: impl Fn() -> String,
     ) -> Result<Exchange, Mistake> {
+        let several = several(fields)?;
+        if let (Some(several), None) = (&several, self.answer_end) {
+            return Err(fields.mistake(several.key().0, NO_END));
+        }
         Ok(Exchange {
             name: one_line(fields, "name")?.map_or_else(name, str::to_owned),
             send,
             want: self.want(fields)?,
+            several,
             ignore: fields.patterns("ignore")?,
             once: fields.flag("once")?,
             closes: fields.flag("closes")?,
@@ -138,7 +148,16 @@ impl<'a> Exchanges<'a> {
         };
         let name = one_line(fields, "name")?.unwrap_or(name).to_owned();
         let (ignore, secret) = (fields.patterns("ignore")?, fields.flag("secret")?);
-        Ok(Some(Exchange { name, send, want: None, ignore, once: false, closes: false, secret }))
+        Ok(Some(Exchange {
+            name,
+            send,
+            want: None,
+            several: None,
+            ignore,
+            once: false,
+            closes: false,
+            secret,
+        }))
     }
 
     fn send(&self, fields: &Fields<'_>) -> Result<Option<Template>, Mistake> {

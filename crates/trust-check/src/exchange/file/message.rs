@@ -11,7 +11,7 @@ use super::fields::{Fields, Mistake, kind};
 use super::nearest::nearest;
 use crate::exchange::escapes::parse_hex;
 use crate::exchange::pattern::Pattern;
-use crate::exchange::protocol::{AnswerEnd, IdPlaces};
+use crate::exchange::protocol::{AnswerEnd, IdPlaces, Several};
 
 /// Keys of `[message]`.
 pub(super) const KEYS: &[&str] = &[
@@ -32,7 +32,7 @@ const ENDS: &[&str] = &["length", "varint", "end", "end_hex", "counted"];
 const NAMED_ENDS: &[&str] = &["resp", "http", "line"];
 
 /// What is wrong with a key about messages that have no end.
-const NO_END: &str = "no end of a message to look at: expected length, varint, end, end_hex or \
+pub(super) const NO_END: &str = "no end of a message to look at: expected length, varint, end, end_hex or \
                       counted too";
 
 /// The most bytes of an end, and of an id.
@@ -217,16 +217,23 @@ fn answer_end(
         let what = format!("a second one after {one}: expected last or more, once");
         return Err(fields.mistake(other, what));
     }
-    let pattern = |wanted| match told.first() {
-        Some((fields, key)) if *key == wanted => fields.pattern(key),
-        _ => Ok(None),
-    };
-    let (last, more) = (pattern("last")?, pattern("more")?);
     match (message, told.first()) {
-        (Some(message), _) => Ok(Some(AnswerEnd { message, last, more })),
+        (Some(message), None) => Ok(Some(AnswerEnd { message, several: None })),
+        (Some(message), Some((fields, _))) => {
+            Ok(Some(AnswerEnd { message, several: several(fields)? }))
+        }
         (None, None) => Ok(None),
         (None, Some((fields, key))) => Err(fields.mistake(key, NO_END)),
     }
+}
+
+/// How far an answer of several messages goes, if the table says so.
+pub(super) fn several(fields: &Fields<'_>) -> Result<Option<Several>, Mistake> {
+    Ok(match fields.one_of(&["last", "more"])? {
+        Some("last") => fields.pattern("last")?.map(Several::Last),
+        Some(_) => fields.pattern("more")?.map(Several::More),
+        None => None,
+    })
 }
 
 /// How messages begin that come unasked. To tell them from an answer, the ends of messages have to

@@ -8,7 +8,7 @@ use trust_wire::{CountedLine, LengthFormat, MessageEnd};
 use super::*;
 use crate::exchange::pattern::Pattern;
 use crate::exchange::protocol::{
-    Allowance, Allowed, AllowedVerdict, AnswerEnd, Effect, Instead, Upgrade, UpgradeTo,
+    Allowance, Allowed, AllowedVerdict, AnswerEnd, Effect, Instead, Several, Upgrade, UpgradeTo,
 };
 use crate::exchange::template::Template;
 
@@ -112,7 +112,7 @@ fn dns_has_a_length_an_id_and_answers_in_any_order() {
     let dns = parsed(DNS);
     assert_eq!(dns.name, "DNS over TCP");
     assert_eq!(dns.request_end, Some(length("u16be")));
-    let answer_end = AnswerEnd { message: length("u16be"), last: None, more: None };
+    let answer_end = AnswerEnd { message: length("u16be"), several: None };
     assert_eq!(dns.answer_end, Some(answer_end));
     assert_eq!(dns.id, Some(IdPlaces { send: 2..4, want: 2..4 }));
     let order = Allowance {
@@ -204,7 +204,7 @@ send = "\u0000\u0000\u0000\u0004Q\u0000\u0000\u0000\u0004"
     let answer = protocol.answer_end.unwrap();
     let line = |word: &str, count_at| CountedLine { word: word.into(), count_at };
     assert_eq!(answer.message, MessageEnd::Counted(vec![line("VA", 1), line("VALUE", 3)]));
-    assert_eq!((answer.last, answer.more), (None, Some(Pattern::parse("VALUE ").unwrap())));
+    assert_eq!(answer.several, Some(Several::More(Pattern::parse("VALUE ").unwrap())));
 }
 
 #[test]
@@ -335,6 +335,10 @@ fn every_mistake_names_its_line_key_table_and_what_is_expected() {
             "FILE:4: send in [[exchange]]: 1 bytes: expected at least 4, because of id",
         ),
         ("[message]\nlast = 'x'", "FILE:2: last in [message]: no end of a message to look at: "),
+        (
+            "[[exchange]]\nsend = 'x'\nmore = 'x'",
+            "FILE:3: more in [[exchange]]: no end of a message to look at: ",
+        ),
         ("[message]\nunasked = ['x']", "FILE:2: unasked in [message]: no end of a message to look"),
         (
             "[message]\nend = 'http'\nunasked = ['x']",
@@ -598,8 +602,14 @@ fn written(protocol: &Protocol) -> String {
             format!("counted = {{ {} }}\n", words.collect::<Vec<_>>().join(", "))
         }
     };
+    let several = |told: &Option<Several>| {
+        let told = told.as_ref().map(Several::key);
+        told.map_or_else(String::new, |(key, pattern)| {
+            format!("{key} = {}\n", text(pattern.source()))
+        })
+    };
     let exchange = |exchange: &Exchange, is_refused: bool| {
-        let Exchange { name, send, want, ignore, once, closes, secret } = exchange;
+        let Exchange { name, send, want, several: told, ignore, once, closes, secret } = exchange;
         let mut keys = format!("name = {}\nsend_hex = '{}'\n", text(name), hex(&send.bytes(0)));
         match want {
             Some(Want::Bytes(want)) => keys += &format!("want_hex = '{}'\n", hex(&want.bytes(0))),
@@ -609,6 +619,7 @@ fn written(protocol: &Protocol) -> String {
             }
             None => {}
         }
+        keys += &several(told);
         keys += &format!("ignore = [{}]\nsecret = {secret}\n", patterns(ignore));
         if !is_refused && (*once || *closes) {
             keys += &format!("once = {once}\ncloses = {closes}\n");
@@ -632,11 +643,7 @@ fn written(protocol: &Protocol) -> String {
     }
     if let Some(answer) = &protocol.answer_end {
         file += &format!("[message.answer]\n{}", end(&answer.message));
-        for (key, pattern) in [("last", &answer.last), ("more", &answer.more)] {
-            if let Some(pattern) = pattern {
-                file += &format!("{key} = {}\n", text(pattern.source()));
-            }
-        }
+        file += &several(&answer.several);
     }
     for Allowance { of, instead, verdict, why } in &protocol.allow {
         let key = of.key();
@@ -723,11 +730,18 @@ fn any_end() -> impl Strategy<Value = MessageEnd> {
     ]
 }
 
+fn several_of(which: usize, pattern: Pattern) -> Option<Several> {
+    match which {
+        0 => None,
+        1 => Some(Several::Last(pattern)),
+        _ => Some(Several::More(pattern)),
+    }
+}
+
 fn any_answer_end() -> impl Strategy<Value = AnswerEnd> {
-    (any_end(), any_pattern(), 0..3).prop_map(|(message, pattern, which)| AnswerEnd {
+    (any_end(), any_pattern(), 0..3usize).prop_map(|(message, pattern, which)| AnswerEnd {
         message,
-        last: Some(pattern.clone()).filter(|_| which == 1),
-        more: Some(pattern).filter(|_| which == 2),
+        several: several_of(which, pattern),
     })
 }
 
@@ -764,6 +778,7 @@ fn any_exchange() -> impl Strategy<Value = Exchange> {
             name,
             send,
             want,
+            several: None,
             ignore,
             once,
             closes,
@@ -871,6 +886,8 @@ fn any_protocol() -> impl Strategy<Value = Protocol> {
         }
         for (index, exchange) in before.iter_mut().chain(&mut exchanges).enumerate() {
             exchange.name.push_str(&index.to_string());
+            let pattern = Pattern::parse("a.b").expect("a pattern");
+            exchange.several = several_of(index, pattern).filter(|_| answer_end.is_some());
         }
         let of_effect = effect.iter_mut().flat_map(|it| [&mut it.change, &mut it.read]);
         let all = before.iter_mut().chain(&mut exchanges).chain(&mut refused).chain(of_effect);
