@@ -25,7 +25,7 @@ use crate::transcript::{Excerpt, Transcript, What};
 use crate::verdict::{Judged, Verdict};
 
 pub use connect::{PathKind, finds_nothing, open};
-pub use flow::{STALL, StopReason, Unread};
+pub use flow::{STALL, StopReason, UNREAD_ANSWERS_MAX, Unread};
 pub use pace::Pace;
 pub use send::Apart;
 use unasked::WithoutUnasked;

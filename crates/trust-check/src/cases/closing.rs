@@ -267,7 +267,7 @@ fn reset_with_answers_owed(trial: &mut CaseTrial<'_>) -> Judged {
     let message = trial.long_answer(UNREAD_MESSAGE_BYTES)?;
     let mut wire = trial.connect_narrow()?;
     // So many that the server waits in the middle of a send.
-    let unread = wire.send_unread(&message.bytes, STALL)?;
+    let unread = wire.send_unread(&message, STALL)?;
     wire.reset();
     // A server that dies of it is to have died before the next client comes.
     trial.pause(trial.setup.settle)?;

@@ -510,7 +510,7 @@ fn not_reading(trial: &mut CaseTrial<'_>) -> Judged {
     // A server that is only slow owes nothing: it has to stand still for long.
     let stall = trial.setup.timeout.map_or(STALL, |timeout| STALL.max(timeout / 2));
     let frame = &message.bytes;
-    let unread = wire.send_unread(frame, stall)?;
+    let unread = wire.send_unread(&message, stall)?;
     if trial.setup.timeout.is_some() {
         unread.expect_waiting()?;
     }

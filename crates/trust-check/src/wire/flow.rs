@@ -26,6 +26,10 @@ const UNREAD_TIME: Duration = Duration::from_secs(5);
 /// Bytes that kernels may hold of a connection to another host: more than is usually configured.
 const FAR_ROOM: u64 = 256 * 1024 * 1024;
 
+/// Bytes of answers that are asked for and not read: more than kernels hold, and no more than a
+/// machine has if the server keeps them in memory.
+pub const UNREAD_ANSWERS_MAX: u64 = 256 * 1024 * 1024;
+
 /// How often a connection may be buffered on its way: a proxy in front of the server holds as much
 /// again.
 const HOPS: u64 = 2;
@@ -63,6 +67,9 @@ pub enum StopReason {
     Ended,
     /// Everything was sent. The server, or the kernels, had room for it.
     All,
+    /// As many answers were asked for as may be, which are more than kernels hold, and nothing
+    /// moves: the server waits, or has them in its memory.
+    Asked,
     /// Bytes were still moving when the check's own time was over, which says nothing about the
     /// server.
     OutOfTime,
@@ -77,7 +84,7 @@ impl Unread {
     pub fn expect_waiting(&self) -> Judged<()> {
         let taken = grouped(self.taken);
         match self.stop {
-            StopReason::Waiting | StopReason::Ended => Ok(()),
+            StopReason::Waiting | StopReason::Asked | StopReason::Ended => Ok(()),
             StopReason::All => Err(Verdict::inconclusive(format!(
                 "it took {taken} bytes and never waited for the client to read"
             ))),
@@ -185,19 +192,23 @@ impl Wire<'_> {
     /// # Errors
     ///
     /// Only when the run is to end.
-    pub fn send_unread(&mut self, message: &[u8], stall: Duration) -> Judged<Unread> {
+    pub fn send_unread(&mut self, request: &Request, stall: Duration) -> Judged<Unread> {
+        let message = &request.bytes[..];
         // Our receive buffer stays as it is: shrinking it now would drop segments, and their
         // retransmission would slow down the reading that follows.
         let _ = SockRef::from(&self.stream).set_send_buffer_size(1);
         self.note("our send buffer is small");
         // Large sends, so that short messages take no longer.
         let many = message.repeat((RECEIVE_BYTES / message.len().max(1)).max(1));
-        let (since, most) = (Instant::now(), kernel_room(self.setup));
+        let room = kernel_room(self.setup);
+        let asked = UNREAD_ANSWERS_MAX / request.answer_len().max(1) as u64 * message.len() as u64;
+        let (since, most) = (Instant::now(), room.min(asked));
         let (mut taken, mut moved, mut queued) = (0, since, self.queued());
         let mut service_time = None;
         let stop = loop {
             let at = (taken % many.len() as u64) as usize;
-            let sent = self.try_send(&many[at..], Duration::ZERO)?;
+            let left = most.saturating_sub(taken).min((many.len() - at) as u64) as usize;
+            let sent = self.try_send(&many[at..at + left], Duration::ZERO)?;
             taken += sent as u64;
             let now = self.queued();
             if now.1 > queued.1 {
@@ -217,10 +228,12 @@ impl Wire<'_> {
             };
             if self.is_over() {
                 break StopReason::Ended;
-            } else if taken >= most {
+            } else if taken >= room {
                 break StopReason::All;
             } else if is_too_slow {
                 break StopReason::OutOfTime;
+            } else if taken >= most && moved.elapsed() >= stall {
+                break StopReason::Asked;
             } else if busy.is_some_and(|busy| moved.elapsed() >= stall.max(busy.mul_f64(MARGIN))) {
                 break StopReason::Waiting;
             }
