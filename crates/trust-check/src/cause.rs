@@ -8,6 +8,7 @@ use trust_cli::text::{grouped, seconds};
 
 use crate::cases::timing::is_in_time;
 use crate::outcome::CaseOutcome;
+use crate::runner::CHANGED;
 use crate::setup::Setup;
 use crate::transcript::Transcript;
 use crate::trial::CaseTrial;
@@ -121,8 +122,17 @@ pub fn find(trial: &mut CaseTrial<'_>, outcomes: &[CaseOutcome]) -> Judged<Vec<C
         add(smaller_limit(trial)?, long);
     }
     let refused = failed(outcomes, &REFUSED);
-    if is_echo && refused.len() > 1 && refused.contains(&"framing/6") {
-        add(larger_limit(trial.setup)?, refused);
+    if refused.len() > 1 && refused.contains(&"framing/6") {
+        let text = match is_echo {
+            true => larger_limit(trial.setup)?,
+            false => Some("the request of [refused] is not refused as it has to be".to_owned()),
+        };
+        add(text, refused);
+    }
+    let changed = changed(outcomes);
+    if changed.len() > 1 {
+        let text = "whole requests are answered differently than at the beginning of the run";
+        add(Some(text.to_owned()), changed);
     }
     let idle = failed(outcomes, &IDLE);
     if idle.len() > 1 {
@@ -185,6 +195,12 @@ fn failed(outcomes: &[CaseOutcome], ids: &[&str]) -> Vec<&'static str> {
     let is_one =
         |it: &&CaseOutcome| matches!(it.verdict, Verdict::Fail(_)) && ids.contains(&it.case.id);
     outcomes.iter().filter(is_one).map(|outcome| outcome.case.id).collect()
+}
+
+/// Cases of which nothing is known, as the server has changed meanwhile.
+fn changed(outcomes: &[CaseOutcome]) -> Vec<&'static str> {
+    let is_so = |it: &&CaseOutcome| matches!(&it.verdict, Verdict::Inconclusive(why) if why.contains(CHANGED));
+    outcomes.iter().filter(is_so).map(|outcome| outcome.case.id).collect()
 }
 
 /// Whether the case failed because an answer did not come, and not because another one did.

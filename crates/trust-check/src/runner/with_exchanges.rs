@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use trust_cli::text::count;
+
 use crate::allowance;
 use crate::case::{Case, DECLARING, LONG_ANSWER, ONE_EXCHANGE};
 use crate::exchange::learned::{Learned, LearnedExchange};
-use crate::runner::FIRST;
+use crate::runner::{CHANGED, FIRST};
 use crate::setup::Unlearned;
 use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
@@ -40,6 +42,10 @@ pub(super) fn judge<'s>(
         let name = exchanges[0].name().to_owned();
         trial = trial.drawing_from(exchanges);
         let verdict = (case.run)(&mut trial).unwrap_or_else(|verdict| verdict);
+        let verdict = match is_about_bytes(case) {
+            true => named(verdict, &name, learned.exchanges.len()),
+            false => verdict,
+        };
         let verdict = match verdict {
             Verdict::Fail(_) => bracketed(&trial, learned, verdict),
             other => other,
@@ -48,7 +54,6 @@ pub(super) fn judge<'s>(
         tried += usize::from(!matches!(verdict, Verdict::Skipped(_)));
         judged = Some(match judged {
             Some(before) if weight(&before) >= weight(&verdict) => before,
-            _ if is_about_bytes(case) => named(verdict, &name, learned.exchanges.len()),
             _ => verdict,
         });
         let has_failed = judged.as_ref().is_some_and(|judged| matches!(judged, Verdict::Fail(_)));
@@ -108,8 +113,8 @@ fn bracketed(trial: &CaseTrial<'_>, learned: &Learned, failure: Verdict) -> Verd
         let now = after.exchange_whole(exchange);
         is_answered &= now.is_ok();
         if let Some(got) = answered_differently(&now) {
-            let said = format!("{} in one piece is answered differently now too", exchange.name());
-            return not_shown(learned, failure, &format!("{said}: {got}"), now);
+            let said = format!("{} {CHANGED}: {got}", exchange.name());
+            return not_shown(learned, failure, &said, now);
         }
     }
     let asked = match &failure {
@@ -123,9 +128,9 @@ fn bracketed(trial: &CaseTrial<'_>, learned: &Learned, failure: Verdict) -> Verd
         if let Some(got) = answered_differently(&now) {
             let said = format!(
                 "{} is answered differently when a connection asks it again, in one piece and \
-                 after {answered} right answers: {got} (goodbye in [allow] says what comes at a \
-                 limit)",
+                 after {}: {got} (goodbye in [allow] says what comes at a limit)",
                 exchange.name(),
+                count(answered as u64, "right answer")
             );
             return not_shown(learned, failure, &said, now);
         }
@@ -138,10 +143,10 @@ fn bracketed(trial: &CaseTrial<'_>, learned: &Learned, failure: Verdict) -> Verd
 
 /// Asks that many whole requests on one connection, each after the answer to the one before, and
 /// returns how many were answered.
-fn in_turn(mut after: CaseTrial<'_>, count: usize) -> (usize, Judged<()>) {
+fn in_turn(mut after: CaseTrial<'_>, most: usize) -> (usize, Judged<()>) {
     let mut answered = 0;
     let asked = after.connect().and_then(|mut wire| {
-        while answered < count {
+        while answered < most {
             let message = after.message(0);
             wire.send_request(&message)?;
             wire.expect_answers(&[&message])?;
