@@ -148,6 +148,8 @@ pub fn expectation(messages: &[&Request]) -> String {
     }
 }
 
+const OF_NO_REQUEST: &str = "it has the id of no request that was open";
+
 /// The answers to some messages, as they arrive.
 #[derive(Debug)]
 pub struct Answers<'m> {
@@ -230,7 +232,7 @@ impl<'m> Answers<'m> {
                 (None, Some(Checked::Wrong(why))) => self.wrong = Some(why),
                 (None, Some(_)) => break,
                 (None, None) => {
-                    self.wrong = Some("it has the id of no request that was open".to_owned());
+                    self.wrong = Some(OF_NO_REQUEST.to_owned());
                 }
             }
         }
@@ -291,11 +293,18 @@ impl<'m> Answers<'m> {
             1 => "1 answer came right, then ".to_owned(),
             count => format!("{} answers came right, then ", grouped(count as u64)),
         };
+        // Where it is one of several exchanges.
+        let is_another = |other: &&Request| other.name() != message.name();
+        let to = match message.name().filter(|_| self.messages.iter().any(is_another)) {
+            Some(name) => format!(" to {name}"),
+            None => String::new(),
+        };
         let what = match (&self.wrong, self.rest.len()) {
-            (Some(why), _) => format!("another answer came: {why}"),
-            (None, 0) => "no answer came".to_owned(),
+            (Some(why), _) if why == OF_NO_REQUEST => format!("another answer came: {why}"),
+            (Some(why), _) => format!("another answer came{to}: {why}"),
+            (None, 0) => format!("no answer came{to}"),
             (None, len) => format!(
-                "{} bytes of an answer came, which had {} before: {}",
+                "{} bytes of an answer{to} came, which had {} before: {}",
                 grouped(len as u64),
                 grouped(message.answer_len() as u64),
                 answer::shown(&self.rest)
@@ -354,13 +363,17 @@ mod tests {
     fn what_is_wrong_with_an_answer_is_told() {
         let messages = copies(&learned(LINES, &["one\n", "two\n"]));
         let told = |got: &[u8]| diagnosis(&messages, &[got]).unwrap();
-        assert_eq!(told(b""), "no answer came");
-        assert_eq!(told(b"one\n"), "1 answer came right, then no answer came");
-        assert_eq!(told(b"on"), "2 bytes of an answer came, which had 4 before: 6f 6e");
+        assert_eq!(told(b""), "no answer came to exchange 1");
+        assert_eq!(told(b"one\n"), "1 answer came right, then no answer came to exchange 2");
+        let part = "2 bytes of an answer to exchange 1 came, which had 4 before: 6f 6e";
+        assert_eq!(told(b"on"), part);
         assert_eq!(
             told(b"one\none\n"),
-            "1 answer came right, then another answer came: it is 'one\\n', and was 'two\\n'"
+            "1 answer came right, then another answer came to exchange 2: it is 'one\\n', and was \
+             'two\\n'"
         );
+        let alone = &messages[..1];
+        assert_eq!(diagnosis(alone, &[b""]).as_deref(), Some("no answer came"));
     }
 
     #[test]
