@@ -12,13 +12,26 @@ pub fn judge(case: &Case, allowances: &[Allowance], failure: Verdict) -> Verdict
         let is_covered = allowance.instead.iter().any(|instead| covers(instead, seen));
         concerns(allowance.of, case) && is_covered
     });
-    let Some(Allowance { verdict, why, .. }) = allowance else { return failure };
+    let Some(Allowance { verdict, why, .. }) = allowance else {
+        return match key_for(case, finding.seen.as_deref()) {
+            Some(key) => failure
+                .followed_by(&format!(" ({key} in [allow] says what a right server may answer)")),
+            None => failure,
+        };
+    };
     let said = format!("{}: {why}", finding.got);
     match verdict {
         AllowedVerdict::Allowed => Verdict::Allowed(said),
         AllowedVerdict::Info => Verdict::Info(said),
         AllowedVerdict::Warn => Verdict::Warn(Finding { got: said, ..finding.clone() }),
     }
+}
+
+/// The key that could allow an answer that came where none, or another one, belongs.
+fn key_for(case: &Case, seen: Option<&SeenInstead>) -> Option<&'static str> {
+    let has_come = seen.is_some_and(|seen| !seen.rest.is_empty() && !seen.is_cut);
+    let keys = [Allowed::Goodbye, Allowed::Truncated, Allowed::HalfClose, Allowed::Overtaken];
+    keys.into_iter().find(|of| has_come && concerns(*of, case)).map(Allowed::key)
 }
 
 /// Whether the case wants something that such an allowance is about.
@@ -112,9 +125,13 @@ mod tests {
         let bad_request = failure(0, b"HTTP/1.1 400 Bad Request", true);
         assert_eq!(truncated(pattern(), bad_request.clone()), allowed);
         assert_eq!(truncated(Instead::Anything, bad_request.clone()), allowed);
-        assert_eq!(truncated(Instead::Close, bad_request.clone()), bad_request);
+        let told = |failure: &Verdict| {
+            let key = " (truncated in [allow] says what a right server may answer)";
+            failure.clone().followed_by(key)
+        };
+        assert_eq!(truncated(Instead::Close, bad_request.clone()), told(&bad_request));
         let executed = failure(0, b"HTTP/1.1 200 OK", true);
-        assert_eq!(truncated(pattern(), executed.clone()), executed);
+        assert_eq!(truncated(pattern(), executed.clone()), told(&executed));
 
         let nothing = judged("half-close/6", Allowed::Truncated, pattern(), bad_request.clone());
         assert_eq!(nothing, allowed);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use trust_cli::framing::Framing;
 use trust_cli::own_host::is_on_this_host;
-use trust_cli::text::{grouped, seconds};
+use trust_cli::text::{count, grouped, seconds};
 
 use crate::cases::timing::is_in_time;
 use crate::outcome::CaseOutcome;
@@ -169,6 +169,13 @@ pub fn find(trial: &mut CaseTrial<'_>, outcomes: &[CaseOutcome]) -> Judged<Vec<C
         let text = format!(
             "{} took about a second or more, as the accept queue was full (the backlog of listen)",
             if slow == 1 { "1 connect".to_owned() } else { format!("{} connects", grouped(slow)) }
+        );
+        add(Some(text), vec![]);
+    }
+    if let Some(served) = trial.setup.rate.served_at_once() {
+        let clients = count(served, "client");
+        let text = format!(
+            "it serves {clients} at a time, and lets others wait (--max-clients says its limit)"
         );
         add(Some(text), vec![]);
     }

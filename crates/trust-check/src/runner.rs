@@ -441,6 +441,9 @@ impl Run<'_> {
                 })?;
                 is_limit.then_some(others)
             }
+            None if again::took_too_long(&first) => self.attend(|| {
+                again::served_at_once(&mut CaseTrial::new(setup, first.case.id, None))
+            })?,
             None => None,
         };
         Ok(again::judge(first, second, limit, setup))

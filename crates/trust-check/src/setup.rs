@@ -176,6 +176,8 @@ pub struct ConnectionPacer {
     peak: AtomicU64,
     leaving_ms: AtomicU64,
     held_by_server: AtomicU64,
+    /// The fewest clients that it was found to serve while others had to wait.
+    served_at_once: AtomicU64,
     slow_connects: AtomicU64,
     refused: AtomicU64,
 }
@@ -208,6 +210,7 @@ impl ConnectionPacer {
             peak,
             leaving_ms,
             held_by_server,
+            served_at_once: AtomicU64::new(u64::MAX),
             slow_connects,
             refused,
         }
@@ -262,6 +265,16 @@ impl ConnectionPacer {
     /// Those that are open now.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the server serves so many clients at a time, and lets others wait.
+    pub fn note_served_at_once(&self, count: u64) {
+        self.served_at_once.fetch_min(count, Ordering::Relaxed);
+    }
+
+    /// How many clients the server serves at a time, if it lets others wait.
+    pub fn served_at_once(&self) -> Option<u64> {
+        Some(self.served_at_once.load(Ordering::Relaxed)).filter(|count| *count < u64::MAX)
     }
 
     /// Notes that a client was turned away beside this many others of ours, and served alone.

@@ -408,6 +408,21 @@ impl<'s> CaseTrial<'s> {
         self.ask_whole(&message)
     }
 
+    /// A new client that has one message answered, each answer within that time, and stays.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wire::send`] and [`Wire::expect_answers`].
+    pub fn served_within(&mut self, patience: Duration) -> Judged<Wire<'s>> {
+        let message = self.message(32);
+        let mut wire = self.connect_alone()?;
+        wire.be_patient_for(patience);
+        wire.exchange_beginning()?;
+        wire.send(&message.bytes)?;
+        wire.expect_answers(&[&message])?;
+        Ok(wire)
+    }
+
     /// A client has one message answered and leaves.
     fn greet(&mut self) -> Judged<()> {
         let hello = self.message(32);

@@ -266,6 +266,14 @@ impl Watch {
         self.lock().looks.push(look);
     }
 
+    /// Whether as many processes listen as did at the start: others came in the place of those that
+    /// are gone.
+    pub fn has_replaced_them(&self) -> bool {
+        let watched = self.watched();
+        let now = listeners(watched.pid, &watched.address).map_or(0, |listeners| listeners.len());
+        now >= watched.mortal.len()
+    }
+
     /// All looks so far; the first one was before the cases.
     pub fn looks(&self) -> Vec<Look> {
         self.lock().looks.clone()

@@ -273,6 +273,7 @@ fn flood(trial: &mut CaseTrial<'_>) -> Judged {
 fn many_idle(trial: &mut CaseTrial<'_>) -> Judged {
     let held = crowd(trial, CROWD, &[])?;
     expect_service_beside(trial, held, "idle clients")
+        .map_err(|why| why.followed_by("; --max-clients says how many it serves at a time"))
 }
 
 fn how_much_is_taken(trial: &mut CaseTrial<'_>) -> Judged {

@@ -338,6 +338,10 @@ fn a_thousand_pieces(trial: &mut CaseTrial<'_>) -> Judged {
         }
         if wire.try_send(&[*byte], trial.setup.patience)? == 0 {
             may_have_timed_out(trial, &mut wire)?;
+            // One that answers early, and that correctly, need not read the rest.
+            if wire.expect_answers(&[&message]).is_ok() {
+                return Ok(Verdict::Pass);
+            }
             return Err(Verdict::fail_by(
                 wire.evidence(),
                 "a message is received in as many pieces as the network makes of it",

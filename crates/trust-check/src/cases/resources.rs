@@ -229,12 +229,18 @@ fn survival(trial: &mut CaseTrial<'_>) -> Judged {
     let looks = watch.looks();
     if let Some(look) = looks.iter().find(|look| !look.lost.is_empty()) {
         let lost: Vec<String> = look.lost.iter().map(u32::to_string).collect();
+        let (lost, group) = (lost.join(" and "), &look.group);
+        if watch.has_replaced_them() {
+            return Ok(Verdict::Info(format!(
+                "process {lost} was gone after {group}, and others came in their place: they may \
+                 retire after a number of requests, or have died"
+            )));
+        }
         return Err(Verdict::warn(
             "the processes that listened at the start are there at the end",
             format!(
-                "process {} was gone after {}, with whatever other clients it had; others go on",
-                lost.join(" and "),
-                look.group
+                "process {lost} was gone after {group}, with whatever other clients it had; others \
+                 go on"
             ),
         ));
     }

@@ -1,5 +1,7 @@
 //! What a failure counts that was tried again alone.
 
+use std::time::Duration;
+
 use crate::outcome::{CaseOutcome, Tries};
 use crate::setup::Setup;
 use crate::trial::CaseTrial;
@@ -8,6 +10,10 @@ use crate::verdict::{Evidence, Finding, Judged, Verdict};
 /// Least number of other connections of the check with which a refusal is put down to a limit on
 /// clients.
 const CROWD_MIN: u64 = 2;
+
+/// Clients at the same time that every case can do with, and how long one of them may wait.
+const AT_ONCE: usize = 50;
+const WAIT: Duration = Duration::from_secs(1);
 
 /// Beside how many others a client may have been turned away, in one of both tries, which
 /// [`turns_away_beside`] can show.
@@ -24,6 +30,12 @@ pub(super) fn turned_away_beside(first: &CaseOutcome, second: &CaseOutcome) -> O
     Some(beside).filter(|beside| *beside > 0)
 }
 
+/// Whether it failed beside others by nothing but time.
+pub(super) fn took_too_long(first: &CaseOutcome) -> bool {
+    let is_late = matches!(&first.verdict, Verdict::Fail(Finding { evidence: Evidence::Time, .. }));
+    is_late && first.tries.beside > 0
+}
+
 /// Whether a client is turned away beside so many others who are served and then do nothing, while
 /// something listens. What was shown before is not tried again.
 ///
@@ -38,13 +50,7 @@ pub(super) fn turns_away_beside(trial: &mut CaseTrial<'_>, others: u64) -> Judge
     let mut held = vec![];
     let mut is_turned_away = false;
     while !is_turned_away && held.len() as u64 <= others {
-        let message = trial.message(32);
-        let served = trial.connect().and_then(|mut wire| {
-            wire.send(&message.bytes)?;
-            wire.expect_answers(&[&message])?;
-            Ok(wire)
-        });
-        match served {
+        match trial.served_within(trial.setup.patience) {
             Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { beside: 1.. }, .. })) => {
                 is_turned_away = true;
             }
@@ -57,10 +63,34 @@ pub(super) fn turns_away_beside(trial: &mut CaseTrial<'_>, others: u64) -> Judge
     Ok(is_turned_away && trial.setup.rate.refused_connects() == refused_before)
 }
 
+/// How many clients the server serves at a time, if others wait until one of them leaves. That is
+/// shown with nothing else on.
+pub(super) fn served_at_once(trial: &mut CaseTrial<'_>) -> Option<u64> {
+    let rate = &trial.setup.rate;
+    if rate.open() > 0 || rate.served_at_once().is_some() {
+        return rate.served_at_once();
+    }
+    let mut held = vec![];
+    while held.len() < trial.setup.together(AT_ONCE) {
+        match trial.served_within(WAIT) {
+            Ok(wire) => held.push(wire),
+            Err(Verdict::Fail(Finding {
+                evidence: Evidence::Time | Evidence::Refusal { .. },
+                ..
+            })) if !held.is_empty() => {
+                rate.note_served_at_once(held.len() as u64);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    rate.served_at_once()
+}
+
 /// The verdict on a case that failed and was then tried again alone. Wrong bytes are a bug, however
 /// rare. An answer that was only late or refused is a warning. A server that turns clients away
-/// while the check has many connections is within its rights: `limit` is the number of others
-/// beside which it is shown to do so.
+/// while the check has many connections is within its rights, and so is one that lets them wait:
+/// `limit` is the number of others beside which it is shown to do so.
 pub(super) fn judge(
     first: CaseOutcome,
     second: CaseOutcome,
@@ -92,6 +122,8 @@ pub(super) fn judge(
             }
             CaseOutcome { took, ..second }
         }
+        // It had to wait for others.
+        (_, Evidence::Time) if limit.is_some() => CaseOutcome { took, ..second },
         (_, Evidence::Time | Evidence::Reset | Evidence::Refusal { .. }) => {
             let verdict = Verdict::Warn(Finding { expected, got, evidence, seen });
             CaseOutcome { verdict, tries, took, ..first }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use trust_cli::text::count;
 
 use crate::allowance;
-use crate::case::{Case, DECLARING, LONG_ANSWER, ONE_EXCHANGE};
+use crate::case::{Case, DECLARING, Isolation, LONG_ANSWER, ONE_EXCHANGE};
 use crate::exchange::learned::{Learned, LearnedExchange};
-use crate::runner::{CHANGED, FIRST};
+use crate::runner::{CHANGED, FIRST, again};
 use crate::setup::Unlearned;
 use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
@@ -47,7 +47,10 @@ pub(super) fn judge<'s>(
             false => verdict,
         };
         let verdict = match verdict {
-            Verdict::Fail(_) => bracketed(&trial, learned, verdict),
+            Verdict::Fail(_) => match waits_beside(&trial, case, &verdict) {
+                Some(why) => Verdict::inconclusive(why),
+                None => bracketed(&trial, learned, verdict),
+            },
             other => other,
         };
         let verdict = allowance::judge(case, &learned.protocol.allow, verdict);
@@ -97,6 +100,20 @@ fn draws(learned: &Learned, case: &Case, is_quick: bool) -> Vec<Vec<Arc<LearnedE
         draws.truncate(1);
     }
     draws
+}
+
+/// Whether a case with several clients took too long because the server serves so many and lets
+/// others wait, whatever they do. That is shown with nothing else on, and told by the case about
+/// it, `limits/5`.
+fn waits_beside(trial: &CaseTrial<'_>, case: &Case, failure: &Verdict) -> Option<String> {
+    let is_late = matches!(failure, Verdict::Fail(Finding { evidence: Evidence::Time, .. }));
+    let has_several = matches!(case.isolation, Isolation::Several | Isolation::Crowd);
+    if !is_late || !has_several || case.id == "limits/5" {
+        return None;
+    }
+    let served = again::served_at_once(&mut CaseTrial::new(trial.setup, trial.id, None))?;
+    let clients = count(served, "client");
+    Some(format!("it serves {clients} at a time, and lets others wait: --max-clients {served}"))
 }
 
 /// Whole requests in turn on one connection, after a case that had as many of them or more.

@@ -16,6 +16,9 @@ pub(crate) const TESTS: &[Named] = tests![
     a_limit_that_whole_requests_meet_too_is_not_put_down_to_pieces,
     a_client_too_many_may_be_told_so_when_it_begins,
     a_server_that_greets_one_client_at_a_time_is_noticed,
+    a_server_that_lets_a_client_too_many_wait_is_noticed,
+    a_body_that_does_not_belong_there_leaves_its_exchange_out,
+    an_answer_may_go_as_far_as_its_exchange_says,
 ];
 
 /// The lines, with a goodbye.
@@ -106,4 +109,41 @@ fn a_server_that_greets_one_client_at_a_time_is_noticed() {
     let report = report("greets-one-at-a-time", &greeted_lines(), &flags);
     assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
     assert!(report.server.one_at_a_time, "{:?}", report.server);
+}
+
+fn a_server_that_lets_a_client_too_many_wait_is_noticed() {
+    let flags = [NO_WAIT, "--json", "--case", "framing/1,recovery/*"];
+    let report = json::read(check("serves-three", LINES, &flags).text());
+    assert_eq!((report.counts.fail, report.counts.warn), (0, 0), "{:?}", report.cases);
+    let said = case(&report, "recovery/6").said.as_deref();
+    let expected = "it serves 3 clients at a time, and lets others wait: --max-clients 3";
+    assert_eq!(said, Some(expected));
+    let told = [&flags[..], &["--max-clients", "3"]].concat();
+    let report = json::read(check("serves-three", LINES, &told).text());
+    assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
+}
+
+fn a_body_that_does_not_belong_there_leaves_its_exchange_out() {
+    let of = |method: &str| {
+        let request = format!("{method} / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n");
+        format!("[[exchange]]\nname = '{method}'\nsend = \"{request}\"\n")
+    };
+    let file = format!("[message]\nend = 'http'\n{}{}", of("HEAD"), of("GET"));
+    let report = report("http-ten-requests", &file, &["--case", "framing/1,partial/*"]);
+    assert_eq!(odd(&report), ["framing/1"], "{:?}", report.cases);
+    let got = case(&report, "framing/1").got.as_deref().expect("what came");
+    assert!(got.contains(" comes 'ok' ("), "{got}");
+    assert!(got.ends_with("; the other cases are tried without HEAD"), "{got}");
+    assert!(report.counts.pass >= 5, "{:?}", report.counts);
+}
+
+fn an_answer_may_go_as_far_as_its_exchange_says() {
+    // The right server answers each of three lines with one.
+    let list = "[[exchange]]\nname = 'list'\nsend = \"a\\nb\\n.\\n\"\nlast = '\\.'\n";
+    let early = "[allow]\nearly = { any = true, why = 'it answers each line' }\n";
+    let other = "[[exchange]]\nsend = \"c\\n\"\n";
+    let file = format!("[message.answer]\nend = 'line'\n{early}{list}{other}");
+    let report = report("right", &file, &["--case", "framing/1,partial/*,pipelining/*"]);
+    assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
+    assert!(report.counts.pass >= 8, "{:?}", report.counts);
 }

@@ -53,6 +53,18 @@ pub(crate) fn start(kind: &str) -> SocketAddr {
 }
 
 fn serve_all(listener: &TcpListener, kind: Kind) {
+    if kind == Kind::ServesThree {
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while let Ok((stream, _)) = listener.accept() {
+                        let _ = serve(stream, kind);
+                    }
+                });
+            }
+        });
+        return;
+    }
     for stream in listener.incoming().flatten() {
         if kind == Kind::GreetsOneAtATime {
             let _ = serve(stream, kind);
@@ -77,6 +89,7 @@ fn named(kind: &str) -> Option<Kind> {
         ("greets-one-receive", Kind::GreetsOneReceive),
         ("greets-two", Kind::GreetsTwo),
         ("greets-one-at-a-time", Kind::GreetsOneAtATime),
+        ("serves-three", Kind::ServesThree),
         ("heartbeats", Kind::Heartbeats),
         ("complains", Kind::Complains),
         ("remembers", Kind::Remembers),
@@ -144,6 +157,8 @@ enum Kind {
     GreetsNoMore,
     /// Right; a second client is greeted when the first one has left.
     GreetsOneAtATime,
+    /// Right; it serves three clients at a time, and lets others wait.
+    ServesThree,
     /// Right; it says something by itself all the time.
     Heartbeats,
     /// Right; every fourth line of a connection is answered with a complaint instead.
