@@ -198,7 +198,12 @@ impl Case<'_> {
         let is_plain =
             history.is_healthy_until(closed) && history.reads_freely_during(decided.0, closed);
         let outage = history.outage.map(|outage| 2 * outage.length());
-        let flush = 2 * self.played.script.limits.timeout.unwrap_or_default();
+        let timeout = self.played.script.limits.timeout;
+        if !is_plain && linger.is_zero() && timeout.is_none() {
+            // It waits for acknowledgements alone, and for as long as the kernel does.
+            return Ok(());
+        }
+        let flush = 2 * timeout.unwrap_or_default();
         let due = match is_plain {
             true => since + linger,
             false => since + TOTAL_LINGER_LIMITS * linger + flush + outage.unwrap_or_default(),
