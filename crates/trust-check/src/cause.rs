@@ -8,11 +8,10 @@ use trust_cli::text::{count, grouped, seconds};
 
 use crate::cases::timing::is_in_time;
 use crate::outcome::CaseOutcome;
-use crate::runner::CHANGED;
 use crate::setup::Setup;
 use crate::transcript::Transcript;
 use crate::trial::CaseTrial;
-use crate::verdict::{Evidence, Finding, Judged, Verdict};
+use crate::verdict::{CHANGED, Evidence, Finding, Judged, Verdict};
 use crate::wire::Wire;
 
 /// Longest wait for what a server does with a length, unless the run's patience is shorter.
@@ -206,7 +205,10 @@ fn failed(outcomes: &[CaseOutcome], ids: &[&str]) -> Vec<&'static str> {
 
 /// Cases of which nothing is known, as the server has changed meanwhile.
 fn changed(outcomes: &[CaseOutcome]) -> Vec<&'static str> {
-    let is_so = |it: &&CaseOutcome| matches!(&it.verdict, Verdict::Inconclusive(why) if why.contains(CHANGED));
+    let is_so = |it: &&CaseOutcome| match &it.verdict {
+        Verdict::Inconclusive(why) => why.contains(CHANGED),
+        _ => false,
+    };
     outcomes.iter().filter(is_so).map(|outcome| outcome.case.id).collect()
 }
 

@@ -187,8 +187,8 @@ fn ask(
             Evidence::Bytes,
             format!("nothing comes but the answer to {}, sent in one piece", exchange.name()),
             format!(
-                "after {} comes {} ([[before]] says what comes first, and unasked in [message] what \
-                 the server says by itself)",
+                "after {} comes {} ([[before]] says what comes first, and unasked in [message] \
+                 what the server says by itself)",
                 shown(&sample.answer),
                 shown(&more)
             ),

@@ -37,9 +37,6 @@ use crate::wire::{self, PathKind};
 /// The case without which no other one makes sense.
 pub const FIRST: &str = "framing/1";
 
-/// What is said of an exchange that was answered otherwise before.
-pub const CHANGED: &str = "in one piece is answered differently now too";
-
 /// How long a second client may wait to be served beside a first one before the server counts as
 /// serving one client at a time. The same of a quick run.
 const BESIDE_PATIENCE: Duration = Duration::from_secs(1);

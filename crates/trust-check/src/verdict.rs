@@ -2,6 +2,9 @@
 
 use crate::delivery::Delivery;
 
+/// What is said of an exchange that was answered otherwise before.
+pub const CHANGED: &str = "in one piece is answered differently now too";
+
 /// What came of a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {

@@ -7,10 +7,10 @@ use trust_cli::text::count;
 use crate::allowance;
 use crate::case::{Case, DECLARING, Isolation, LONG_ANSWER, ONE_EXCHANGE};
 use crate::exchange::learned::{Learned, LearnedExchange};
-use crate::runner::{CHANGED, FIRST, again};
+use crate::runner::{FIRST, again};
 use crate::setup::Unlearned;
 use crate::trial::CaseTrial;
-use crate::verdict::{Evidence, Finding, Judged, Verdict};
+use crate::verdict::{CHANGED, Evidence, Finding, Judged, Verdict};
 
 /// Whether the case is about the bytes of an exchange, so that each of them is tried. Others are
 /// about connections, and one exchange does as well as another.

@@ -32,8 +32,8 @@ const ENDS: &[&str] = &["length", "varint", "end", "end_hex", "counted"];
 const NAMED_ENDS: &[&str] = &["resp", "http", "line"];
 
 /// What is wrong with a key about messages that have no end.
-pub(super) const NO_END: &str = "no end of a message to look at: expected length, varint, end, end_hex or \
-                      counted too";
+pub(super) const NO_END: &str = "no end of a message to look at: expected length, varint, end, \
+                                 end_hex or counted too";
 
 /// The most bytes of an end, and of an id.
 const BYTES_MAX: usize = 64;
