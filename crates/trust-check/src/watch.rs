@@ -70,6 +70,8 @@ struct Watched {
     /// The processes whose end matters: the one that was named, and those that listened at the
     /// start.
     mortal: Vec<(u32, OwnedFd)>,
+    /// How many listened at the start.
+    listened: usize,
     misfit: Option<String>,
 }
 
@@ -271,7 +273,7 @@ impl Watch {
     pub fn has_replaced_them(&self) -> bool {
         let watched = self.watched();
         let now = listeners(watched.pid, &watched.address).map_or(0, |listeners| listeners.len());
-        now >= watched.mortal.len()
+        now >= watched.listened
     }
 
     /// All looks so far; the first one was before the cases.
@@ -433,6 +435,7 @@ impl Watched {
             let others = listeners.iter().filter(|listener| **listener != pid);
             mortal.extend(others.filter_map(|listener| Some((*listener, open(*listener).ok()?))));
         }
+        let listened = listeners.as_ref().map_or(0, Vec::len);
         let misfit = match listeners {
             Ok(listeners) if listeners.is_empty() => Some(format!(
                 "process {pid} and its children do not listen on {}, so another process is the \
@@ -447,7 +450,7 @@ impl Watched {
                 Some(format!("the descriptors of process {pid} cannot be read: {}", reason(&error)))
             }
         };
-        Ok(Watched { pid, address: address.clone(), started, mortal, misfit })
+        Ok(Watched { pid, address: address.clone(), started, mortal, listened, misfit })
     }
 
     /// How it ended, as far as known, and what it wrote.
