@@ -89,12 +89,12 @@ fn a_server_without_a_long_answer_is_not_tried_with_one() {
 
 fn what_a_send_does_not_take_of_an_answer_comes_later() {
     let got = failure("one-send", "pipelining/8");
-    assert!(got.contains("another answer came to exchange 3: after "), "{got}");
+    assert!(got.contains("another answer came: after "), "{got}");
 }
 
 fn the_rest_of_a_large_answer_comes_before_the_others() {
     let got = failure("rest-last", "pipelining/7");
-    assert!(got.contains("another answer came to exchange 3: after "), "{got}");
+    assert!(got.contains("another answer came: after "), "{got}");
 }
 
 fn answers_that_are_not_read_are_not_dropped() {
@@ -104,7 +104,7 @@ fn answers_that_are_not_read_are_not_dropped() {
 
 fn requests_that_wait_in_the_input_are_answered_without_more() {
     let got = failure("wakes-for-input", "pipelining/14");
-    assert!(got.contains("then no answer came to exchange 3; then nothing more came"), "{got}");
+    assert!(got.contains("then no answer came; then nothing more came"), "{got}");
 }
 
 fn a_client_that_has_finished_gets_its_large_answers() {
