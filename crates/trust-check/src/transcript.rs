@@ -25,7 +25,7 @@ struct Recorder {
 pub struct Log {
     /// In the order of time.
     pub entries: Vec<TranscriptEntry>,
-    /// Entries that came after the last one that was kept.
+    /// Entries that were not kept, most of which came after the others.
     pub left_out: u64,
 }
 
@@ -113,8 +113,41 @@ impl Transcript {
         }
     }
 
+    /// Forgets a connection on which all went well, to have room for others: once much is kept.
+    pub fn make_room(&self, connection: u32) {
+        let mut log = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if log.entries.len() > ENTRIES_MAX / 2 {
+            let before = log.entries.len();
+            log.entries.retain(|entry| entry.connection != connection);
+            log.left_out += (before - log.entries.len()) as u64;
+        }
+    }
+
     /// What there is by now.
     pub fn log(&self) -> Log {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_is_kept_though_much_went_well_before() {
+        let transcript = Transcript::default();
+        for connection in 1..=200 {
+            for _ in 0..4 {
+                transcript.add(connection, What::Connected);
+            }
+            // The last one goes wrong.
+            if connection < 200 {
+                transcript.make_room(connection);
+            }
+        }
+        let Log { entries, left_out } = transcript.log();
+        let last = entries.iter().filter(|entry| entry.connection == 200).count();
+        assert_eq!((last, entries.len() as u64 + left_out), (4, 800));
+        assert!(entries.len() > 100, "{}", entries.len());
     }
 }

@@ -137,6 +137,11 @@ impl Wire<'_> {
         SockRef::from(&self.stream).tcp_mss().unwrap_or(0).into()
     }
 
+    /// Its name in the transcript.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
     /// How long ago the connection was begun.
     pub fn age(&self) -> Duration {
         self.since.elapsed()

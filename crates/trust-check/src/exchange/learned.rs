@@ -568,7 +568,9 @@ fn first_difference(expected: &[u8], got: &[u8], was: &str) -> Option<String> {
 /// The beginning of some bytes, as text with escapes.
 pub fn shown(bytes: &[u8]) -> String {
     let more = if bytes.len() > SHOWN_MAX { "…" } else { "" };
-    format!("'{}{more}'", bytes[..bytes.len().min(SHOWN_MAX)].escape_ascii())
+    let text = bytes[..bytes.len().min(SHOWN_MAX)].escape_ascii().to_string();
+    // It stands between single quotes.
+    format!("'{}{more}'", text.replace(r#"\""#, "\""))
 }
 
 #[cfg(test)]

@@ -85,7 +85,11 @@ fn try_cuts(trial: &CaseTrial<'_>, cuts: &[(usize, Request, u32)]) -> Judged<Vec
         let (before, after) = message.bytes.split_at(*at);
         let sent = wire.send_apart([before, after]);
         let answered = sent.and_then(|()| wire.expect_answers(&[message]));
-        match answered.and_then(|()| wire.expect_nothing_else()) {
+        let answered = answered.and_then(|()| wire.expect_nothing_else());
+        if answered.is_ok() {
+            trial.transcript().make_room(wire.number());
+        }
+        match answered {
             Ok(()) if message.is_repeatable() => open = Some(wire),
             Ok(()) => {}
             Err(Verdict::Fail(finding)) => failed.push(FailedCut { at: *at, finding }),
