@@ -13,10 +13,14 @@ pub fn judge(case: &Case, allowances: &[Allowance], failure: Verdict) -> Verdict
         concerns(allowance.of, case) && is_covered
     });
     let Some(Allowance { verdict, why, .. }) = allowance else {
-        return match key_for(case, finding.seen.as_deref()) {
-            Some(key) => failure
-                .followed_by(&format!(" ({key} in [allow] says what a right server may answer)")),
-            None => failure,
+        let keys = keys_for(case, finding.seen.as_deref());
+        return match keys.is_empty() {
+            true => failure,
+            false => {
+                let keys = keys.join(" or ");
+                failure
+                    .followed_by(&format!(" ({keys} in [allow] says what a right server may say)"))
+            }
         };
     };
     let said = format!("{}: {why}", finding.got);
@@ -27,11 +31,16 @@ pub fn judge(case: &Case, allowances: &[Allowance], failure: Verdict) -> Verdict
     }
 }
 
-/// The key that could allow an answer that came where none, or another one, belongs.
-fn key_for(case: &Case, seen: Option<&SeenInstead>) -> Option<&'static str> {
-    let has_come = seen.is_some_and(|seen| !seen.rest.is_empty() && !seen.is_cut);
-    let keys = [Allowed::Goodbye, Allowed::Truncated, Allowed::HalfClose, Allowed::Overtaken];
-    keys.into_iter().find(|of| has_come && concerns(*of, case)).map(Allowed::key)
+/// The keys that could allow what came where nothing, or something else, belongs.
+fn keys_for(case: &Case, seen: Option<&SeenInstead>) -> Vec<&'static str> {
+    let Some(seen) = seen.filter(|seen| !seen.rest.is_empty() && !seen.is_cut) else {
+        return vec![];
+    };
+    let is_nothing_due = seen.delivery.as_ref().is_none_or(|delivery| delivery.requests.is_empty());
+    let is_goodbye = seen.is_over && is_nothing_due || concerns(Allowed::Goodbye, case);
+    let others = [Allowed::Truncated, Allowed::HalfClose, Allowed::Overtaken];
+    let other = others.into_iter().find(|of| concerns(*of, case));
+    is_goodbye.then_some(Allowed::Goodbye).into_iter().chain(other).map(Allowed::key).collect()
 }
 
 /// Whether the case wants something that such an allowance is about.
@@ -126,8 +135,8 @@ mod tests {
         assert_eq!(truncated(pattern(), bad_request.clone()), allowed);
         assert_eq!(truncated(Instead::Anything, bad_request.clone()), allowed);
         let told = |failure: &Verdict| {
-            let key = " (truncated in [allow] says what a right server may answer)";
-            failure.clone().followed_by(key)
+            let keys = " (goodbye or truncated in [allow] says what a right server may say)";
+            failure.clone().followed_by(keys)
         };
         assert_eq!(truncated(Instead::Close, bad_request.clone()), told(&bad_request));
         let executed = failure(0, b"HTTP/1.1 200 OK", true);

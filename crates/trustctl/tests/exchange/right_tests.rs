@@ -31,7 +31,9 @@ fn a_goodbye_to_a_client_that_has_finished_is_no_answer() {
     let allowed = of(&lines_with_goodbye());
     assert_eq!(odd(&allowed), [""; 0], "{:?}", allowed.cases);
     let got = case(&of(LINES), "framing/1").got.clone();
-    assert_eq!(got.as_deref(), Some("hello: 6 bytes more: 7e 20 62 79 65 0a"));
+    let expected = "hello: 6 bytes more: 7e 20 62 79 65 0a (goodbye in [allow] says what a right \
+                    server may say)";
+    assert_eq!(got.as_deref(), Some(expected));
 }
 
 fn a_client_too_many_may_be_told_so() {
