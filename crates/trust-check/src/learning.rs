@@ -7,7 +7,8 @@ use trust_cli::foreign;
 use trust_cli::text::{grouped, seconds};
 use trust_wire::foreign::Protocol;
 
-use crate::exchange::learned::{Checked, Learned, LearnedExchange, shown};
+use crate::exchange::difference::shown;
+use crate::exchange::learned::{Checked, Learned, LearnedExchange};
 use crate::hint;
 use crate::setup::Setup;
 use crate::transcript::Transcript;

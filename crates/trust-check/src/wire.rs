@@ -19,7 +19,7 @@ use trust_net::socket;
 use trust_net::stream::{ClientStream, Incoming};
 
 use crate::delivery::Delivery;
-use crate::exchange::learned::shown;
+use crate::exchange::difference::shown;
 use crate::setup::Setup;
 use crate::transcript::{Excerpt, Transcript, What};
 use crate::verdict::{Judged, Verdict};

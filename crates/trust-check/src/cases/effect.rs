@@ -7,7 +7,8 @@ use trust_cli::text::grouped;
 
 use super::cuts::{cuts_at_most, ranges};
 use crate::case::{Case, Isolation, Needs};
-use crate::exchange::learned::{Learned, LearnedExchange, shown};
+use crate::exchange::difference::shown;
+use crate::exchange::learned::{Learned, LearnedExchange};
 use crate::learning;
 use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};

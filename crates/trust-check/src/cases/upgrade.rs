@@ -3,7 +3,8 @@
 use trust_cli::text::grouped;
 
 use crate::case::{Case, Isolation, Needs};
-use crate::exchange::learned::{Checked, Learned, shown};
+use crate::exchange::difference::shown;
+use crate::exchange::learned::{Checked, Learned};
 use crate::exchange::protocol::{Upgrade, UpgradeTo};
 use crate::learning;
 use crate::trial::CaseTrial;

@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod dialects;
+pub mod difference;
 pub mod escapes;
 pub mod file;
 pub mod learned;

@@ -344,7 +344,7 @@ fn string(text: &str) -> String {
 pub(super) fn described(bytes: &[u8], is_secret: bool) -> String {
     match is_secret {
         true => format!("({} bytes)", grouped(bytes.len() as u64)),
-        false => crate::exchange::learned::shown(bytes),
+        false => crate::exchange::difference::shown(bytes),
     }
 }
 

@@ -292,7 +292,7 @@ fn two(samples: &[&[u8]], at: Range<usize>) -> String {
 }
 
 fn shown(bytes: &[u8]) -> String {
-    crate::exchange::learned::shown(bytes)
+    crate::exchange::difference::shown(bytes)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use trust_cli::text::{grouped, seconds};
 
 use super::{ConnectionEnd, RECEIVE_BYTES, Wire};
 use crate::answer;
-use crate::exchange::learned::shown;
+use crate::exchange::difference::shown;
 use crate::request::{self, Answers, Request};
 use crate::setup::{LARGE_MAX, OnReset};
 use crate::verdict::{Evidence, Finding, Judged, SeenInstead, Verdict};
