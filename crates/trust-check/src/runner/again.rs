@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use trust_cli::text::count;
+
+use crate::case::{Case, Isolation};
 use crate::outcome::{CaseOutcome, Tries};
 use crate::setup::Setup;
 use crate::trial::CaseTrial;
@@ -34,6 +37,19 @@ pub(super) fn turned_away_beside(first: &CaseOutcome, second: &CaseOutcome) -> O
 pub(super) fn took_too_long(first: &CaseOutcome) -> bool {
     let is_late = matches!(&first.verdict, Verdict::Fail(Finding { evidence: Evidence::Time, .. }));
     is_late && first.tries.beside > 0
+}
+
+/// Whether a case fails where clients have to wait for others, though it is not about that.
+pub(super) fn needs_several(case: &Case) -> bool {
+    matches!(case.isolation, Isolation::Several | Isolation::Crowd) && case.id != "limits/5"
+}
+
+/// What is said of a case that needs more clients at a time than the server serves.
+pub(super) fn serves_fewer(served: u64) -> Verdict {
+    let clients = count(served, "client");
+    let why =
+        format!("it serves {clients} at a time, and lets others wait: --max-clients {served}");
+    Verdict::inconclusive(why)
 }
 
 /// Whether a client is turned away beside so many others who are served and then do nothing, while
@@ -111,6 +127,12 @@ pub(super) fn judge(
             setup.rate.note_turned_away(*beside);
             let why = format!("it turns a client away beside {beside} others, whatever they do");
             CaseOutcome { verdict: Verdict::inconclusive(why), took, ..second }
+        }
+        (Verdict::Fail(Finding { evidence: Evidence::Time, .. }), Evidence::Time)
+            if needs_several(second.case)
+                && let Some(served) = limit =>
+        {
+            CaseOutcome { verdict: serves_fewer(served), took, ..second }
         }
         (Verdict::Fail(_), _) => {
             CaseOutcome { tries: Tries { failed: 2, ..tries }, took, ..second }
@@ -200,6 +222,19 @@ mod tests {
             assert!(matches!(&outcome.verdict, Verdict::Fail(finding) if finding.got == "again"));
             assert_eq!((outcome.tries.tries, outcome.tries.said()), (2, None));
         }
+    }
+
+    #[test]
+    fn a_case_with_more_clients_than_are_served_at_a_time_shows_nothing() {
+        let late = |id: &str| {
+            let case = cases::all().find(|case| case.id == id).unwrap();
+            CaseOutcome { case, ..outcome(Verdict::fail("a", "b"), 7) }
+        };
+        let judged = |id: &str| judge(late(id), late(id), Some(20), &setup()).verdict;
+        let why = "it serves 20 clients at a time, and lets others wait: --max-clients 20";
+        assert_eq!(judged("recovery/6"), Verdict::inconclusive(why));
+        assert_eq!(judged("framing/1"), Verdict::fail("a", "b"));
+        assert_eq!(judged("limits/5"), Verdict::fail("a", "b"), "it is about that");
     }
 
     #[test]

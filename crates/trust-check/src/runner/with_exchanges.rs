@@ -5,7 +5,7 @@ use std::sync::Arc;
 use trust_cli::text::count;
 
 use crate::allowance;
-use crate::case::{Case, DECLARING, Isolation, LONG_ANSWER, ONE_EXCHANGE};
+use crate::case::{Case, DECLARING, LONG_ANSWER, ONE_EXCHANGE};
 use crate::exchange::learned::{Learned, LearnedExchange};
 use crate::runner::{FIRST, again};
 use crate::setup::Unlearned;
@@ -48,7 +48,7 @@ pub(super) fn judge<'s>(
         };
         let verdict = match verdict {
             Verdict::Fail(_) => match waits_beside(&trial, case, &verdict) {
-                Some(why) => Verdict::inconclusive(why),
+                Some(verdict) => verdict,
                 None => bracketed(&trial, learned, verdict),
             },
             other => other,
@@ -105,15 +105,13 @@ fn draws(learned: &Learned, case: &Case, is_quick: bool) -> Vec<Vec<Arc<LearnedE
 /// Whether a case with several clients took too long because the server serves so many and lets
 /// others wait, whatever they do. That is shown with nothing else on, and told by the case about
 /// it, `limits/5`.
-fn waits_beside(trial: &CaseTrial<'_>, case: &Case, failure: &Verdict) -> Option<String> {
+fn waits_beside(trial: &CaseTrial<'_>, case: &Case, failure: &Verdict) -> Option<Verdict> {
     let is_late = matches!(failure, Verdict::Fail(Finding { evidence: Evidence::Time, .. }));
-    let has_several = matches!(case.isolation, Isolation::Several | Isolation::Crowd);
-    if !is_late || !has_several || case.id == "limits/5" {
+    if !is_late || !again::needs_several(case) {
         return None;
     }
-    let served = again::served_at_once(&mut CaseTrial::new(trial.setup, trial.id, None))?;
-    let clients = count(served, "client");
-    Some(format!("it serves {clients} at a time, and lets others wait: --max-clients {served}"))
+    let mut alone = CaseTrial::new(trial.setup, trial.id, None);
+    again::served_at_once(&mut alone).map(again::serves_fewer)
 }
 
 /// Whole requests in turn on one connection, after a case that had as many of them or more.
