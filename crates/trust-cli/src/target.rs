@@ -93,6 +93,10 @@ impl fmt::Display for Target {
             TargetPlace::Host { host, port } if host.contains(':') => {
                 write!(f, "[{}]:{port}", bare(host))
             }
+            // With a colon it would be a unix socket.
+            TargetPlace::Host { host, port } if SCHEME.strip_suffix(':') == Some(host) => {
+                write!(f, "{host} {port}")
+            }
             TargetPlace::Host { host, port } => write!(f, "{}:{port}", bare(host)),
             TargetPlace::Unix(name) => f.write_str(&bare(name.to_string())),
         }

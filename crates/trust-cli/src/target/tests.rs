@@ -158,6 +158,8 @@ fn a_server_is_shown_in_one_line_with_brackets_where_needed() {
     assert_eq!(shown("::1"), "[::1]:7");
     assert_eq!(shown("a\nb"), "a\\nb:7");
     assert_eq!(shown("'a'"), "'a':7");
+    assert_eq!(shown("unix"), "unix 7", "with a colon it would be a socket");
+    assert_eq!(parse(&["unix", "7"]), Ok(("unix".into(), 7, 0)));
 }
 
 #[test]
