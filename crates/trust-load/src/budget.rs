@@ -196,7 +196,9 @@ impl Budget {
         let name = name.trim();
         let metric = Metric::parse(name).ok_or_else(|| Fault::UnknownMetric(name.to_owned()))?;
         let (quantity, value) = parse_value(metric, value)?;
-        Ok(Budget { text: text.to_owned(), metric, comparison, quantity, value })
+        // A tab between number and unit is one of those that are allowed.
+        let text = text.replace(char::is_control, " ");
+        Ok(Budget { text, metric, comparison, quantity, value })
     }
 
     /// Whether it asks for slowness, which every rate has that is high enough.

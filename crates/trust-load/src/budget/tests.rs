@@ -314,3 +314,10 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_budget_is_shown_in_one_line_whatever_separates_number_and_unit() {
+    let budgets = parse_fail_if("p99>5\tms").unwrap();
+    assert_eq!(budgets[0].to_string(), "p99>5 ms");
+    assert!(!parse_find_rate("p99>5\tms").unwrap_err().contains(char::is_control));
+}
