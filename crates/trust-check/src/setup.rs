@@ -267,7 +267,7 @@ impl ConnectionPacer {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Notes that the server serves so many clients at a time, and lets others wait.
+    /// Notes that the server serves that number of clients at a time, and lets others wait.
     pub fn note_served_at_once(&self, count: u64) {
         self.served_at_once.fetch_min(count, Ordering::Relaxed);
     }

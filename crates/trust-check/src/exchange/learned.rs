@@ -439,7 +439,7 @@ impl LearnedExchange {
         Some((end, self.id.as_ref().filter(|_| self.is_in_any_order)?))
     }
 
-    /// The bytes up to the first message that has another id than the one before it.
+    /// The bytes up to the first message that has another id than the first one.
     fn with_one_id<'g>(&self, got: &'g [u8]) -> &'g [u8] {
         let Some((end, id)) = self.interleaved() else { return got };
         let (mut at, mut first) = (0, None);

@@ -52,8 +52,8 @@ pub(super) fn serves_fewer(served: u64) -> Verdict {
     Verdict::inconclusive(why)
 }
 
-/// Whether a client is turned away beside so many others who are served and then do nothing, while
-/// something listens. What was shown before is not tried again.
+/// Whether a client is turned away beside that number of others, who are served and then do
+/// nothing, while something listens. What was shown before is not tried again.
 ///
 /// # Errors
 ///

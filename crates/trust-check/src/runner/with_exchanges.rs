@@ -102,9 +102,9 @@ fn draws(learned: &Learned, case: &Case, is_quick: bool) -> Vec<Vec<Arc<LearnedE
     draws
 }
 
-/// Whether a case with several clients took too long because the server serves so many and lets
-/// others wait, whatever they do. That is shown with nothing else on, and told by the case about
-/// it, `limits/5`.
+/// What to say if a case with several clients took too long because the server serves fewer at a
+/// time and lets others wait, whatever they do. That is shown with nothing else on. `limits/5` is
+/// about it, so it judges that itself.
 fn waits_beside(trial: &CaseTrial<'_>, case: &Case, failure: &Verdict) -> Option<Verdict> {
     let is_late = matches!(failure, Verdict::Fail(Finding { evidence: Evidence::Time, .. }));
     if !is_late || !again::needs_several(case) {

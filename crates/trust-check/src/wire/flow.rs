@@ -238,7 +238,9 @@ impl Wire<'_> {
                 break StopReason::Waiting;
             }
             let first = if service_time.is_none() { PollFlags::IN } else { PollFlags::empty() };
-            self.wait(PollFlags::OUT | first, STALL_LOOK)?;
+            // Once all is asked for there may be room all the time.
+            let next = if taken < most { PollFlags::OUT } else { PollFlags::empty() };
+            self.wait(next | first, STALL_LOOK)?;
         };
         let time = since.elapsed();
         self.note(&format!("{} bytes taken in {}", grouped(taken), seconds(time)));
