@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ioctl_fionread};
+use rustix::param;
+use rustix::pipe::fcntl_getpipe_size;
 
 use crate::colours::Colours;
 use crate::event_text;
@@ -24,6 +26,11 @@ use crate::report_file::FileId;
 /// Bytes that may wait to be written; as many again may be in progress. With a busy server's 20 MB
 /// of lines per second this covers a writer that is not scheduled for 200 ms.
 pub(crate) const QUEUE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Pauses between two looks whether a pipe has room for a line longer than it takes at once: the
+/// shortest, and the longest.
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
+const ROOM_PAUSE_MAX: Duration = Duration::from_millis(100);
 
 /// Bytes per write to stdout and to a FIFO: what a pipe takes either completely or not at all
 /// (PIPE_BUF, `pipe(7)`), so that it is known which lines a reader missed when it stopped reading.
@@ -300,6 +307,12 @@ impl Writer {
         {
             self.state = if is_torn { WriterState::Torn } else { WriterState::AtLineStart };
         }
+        if is_locked
+            && lines.len() > PIPE_PIECE_BYTES
+            && let SinkOutput::Stdout(Some(pipe)) = &self.output
+        {
+            wait_for_room(pipe, lines.len());
+        }
         let rest = if self.queue.begin_write() {
             self.write_lines(lines)
         } else {
@@ -409,6 +422,27 @@ impl SinkOutput {
         let patience = Timespec::try_from(RETRY_PAUSE).expect("a part of a second");
         // The next write reports an error too.
         poll(&mut polled, Some(&patience)) != Ok(0)
+    }
+}
+
+/// Waits until a pipe takes that many bytes without blocking, if it is large enough: the next
+/// writer could not see that a line is torn, because this process ended in the middle of it.
+fn wait_for_room(pipe: &File, bytes: usize) {
+    let mut pause = ROOM_PAUSE;
+    while let (Ok(size), Ok(queued)) = (fcntl_getpipe_size(pipe), ioctl_fionread(pipe)) {
+        // Each page of a pipe holds what one or more writes left there. Two neighbours hold more
+        // than a page, or they would be one, and the last one may be begun.
+        let taken = 2 * queued as usize + 2 * param::page_size();
+        if queued == 0 || taken + bytes <= size {
+            return;
+        }
+        // Without flags only a reader that has gone ends the wait.
+        let mut polled = [PollFd::new(pipe, PollFlags::empty())];
+        let patience = Timespec::try_from(pause).expect("a part of a second");
+        if poll(&mut polled, Some(&patience)) != Ok(0) {
+            return;
+        }
+        pause = (pause * 2).min(ROOM_PAUSE_MAX);
     }
 }
 

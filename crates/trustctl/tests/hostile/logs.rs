@@ -33,7 +33,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("log path impossible", log_path_impossible).alias(43),
     Case::new("stdout never read, stdout closed", stdout_is_never_read)
         .alias(44)
-        .except(&[(Model::Inetd, "its stdout is the client, and nothing is ever printed there")]),
+        .except(&[(Model::Inetd, "its stdout is the client, and nothing is ever printed there")])
+        .and_once(a_child_that_ends_leaves_no_part_of_a_line),
     Case::new("hostile text in arguments", serves_under_a_hostile_name)
         .alias(45)
         .and_once(hostile_text),
@@ -66,7 +67,12 @@ const LONG_LINE_BYTES: u64 = 6 * 3_000;
 /// The configuration of an identity of 3,000 bytes, each of which takes six in every line of the
 /// log, so that few lines fill something.
 pub(super) fn long_lines() -> String {
-    format!("request-id = \"{}\"\n", "\\u0001".repeat(3_000))
+    lines_of(LONG_LINE_BYTES as usize)
+}
+
+/// The same with lines of that many bytes and a few more.
+fn lines_of(bytes: usize) -> String {
+    format!("request-id = \"{}\"\n", "\\u0001".repeat(bytes / 6))
 }
 
 fn log_on_a_full_disk(model: Model) {
@@ -258,6 +264,29 @@ fn stdout_is_never_read(model: Model) {
     let mut server = LoggingServer::start(model, full);
     server.serves(FEW_CONNECTIONS);
     server.stops();
+}
+
+/// A pipe holds four such lines, three of the server and the child's first one, and a part of the
+/// child's last one.
+fn a_child_that_ends_leaves_no_part_of_a_line() {
+    let (reader, writer) = io::pipe().expect("make a pipe");
+    let home = Home::new();
+    home.configure(&lines_of(13_000));
+    let launch = home.trustctl(["echo-server"]).args(Model::Process.flags());
+    let running = launch.stdout(writer).start();
+    let mut file = Followed::new(&home.log_file());
+    let address = address(&file.wait_for("server_start", |_| true));
+    all_are_served(vec![Peer::connect(address)]);
+    file.wait_for("child_exit", |_| true);
+    let mut late = Output::collect(reader);
+    running.signal(Signal::TERM);
+    running.wait().exits_with(0).complains_about_nothing();
+    let printed = late.wait_for_end(STEP_DEADLINE).expect("stdout ends with the server");
+    let (printed, (logged, _)) = (event::parse_all(&printed, "stdout"), file.finish());
+    let lost = lacking(&but_the_last(&logged), &printed);
+    assert!(lost > 0, "nothing was lost, so the test proves nothing");
+    let told = dropped(&printed, "stdout") + dropped(&logged, "stdout");
+    assert_eq!(told, lost, "log_gap does not count what was lost");
 }
 
 /// A server whose stdout is useless: it is observed through its log file.
