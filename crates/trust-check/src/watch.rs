@@ -215,6 +215,11 @@ impl Watch {
         self.sample().resident
     }
 
+    /// Whether one of its threads runs, or waits for a core: it is not done with what it was sent.
+    pub fn is_computing(&self) -> bool {
+        Process::tree(self.pid()).iter().any(Process::is_computing)
+    }
+
     /// Memory that all processes have asked for to write to, whether it is in RAM or not, in bytes.
     pub fn data_bytes(&self) -> u64 {
         let pages = Process::tree(self.pid()).iter().filter_map(Process::data_pages).sum::<u64>();

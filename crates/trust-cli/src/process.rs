@@ -7,6 +7,9 @@ use std::io;
 /// A process that has ended and that its parent has not reaped.
 const ZOMBIE: char = 'Z';
 
+/// A thread that runs or waits for a core.
+const RUNNABLE: char = 'R';
+
 /// One process at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Process {
@@ -66,6 +69,14 @@ impl Process {
     pub fn name(&self) -> Option<String> {
         let name = fs::read(format!("/proc/{}/comm", self.pid)).ok()?;
         Some(String::from_utf8_lossy(name.trim_ascii_end()).into_owned())
+    }
+
+    /// Whether one of its threads runs, or would if it had a core (state `R` of proc_pid_stat(5)).
+    pub fn is_computing(&self) -> bool {
+        let tasks =
+            fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten().flatten();
+        let stats = tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok());
+        stats.filter_map(|stat| Some(stat.rsplit_once(") ")?.1.starts_with(RUNNABLE))).any(|is| is)
     }
 
     /// How long each of its threads has run and has waited for a core, by thread ID, in nanoseconds
@@ -174,6 +185,21 @@ mod tests {
         for bad in ["", "42", "42 (a", "42 (a) S 7", "x (a) S 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1"] {
             assert_eq!(parse_stat(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_process_computes_while_one_of_its_threads_does() {
+        // This thread runs, as it asks.
+        assert!(Process::read(std::process::id()).unwrap().is_computing());
+        let mut sleeper = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let process = Process::read(sleeper.id()).unwrap();
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while process.is_computing() {
+            assert!(std::time::Instant::now() < until);
+            std::thread::yield_now();
+        }
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
     }
 
     #[test]

@@ -18,7 +18,8 @@ const DECLARING_MAX: u64 = 50;
 const MEMORY_TIME: Duration = Duration::from_secs(1);
 const MEMORY_LOOK: Duration = Duration::from_millis(50);
 
-/// The longest time for that while memory grows, and the growth that counts, in bytes.
+/// The longest time for that while the server computes or its memory grows, and the growth that
+/// counts, in bytes.
 const STILL_MAX: Duration = Duration::from_secs(5);
 const STILL_BYTES: u64 = 64 * 1024;
 
@@ -156,8 +157,8 @@ fn hold(
         trial.pause(MEMORY_LOOK)?;
         let now = watch.resident_bytes();
         let is_growing = most > 0 && now > most + STILL_BYTES;
-        if trial.setup.exchanges.is_some() && is_growing && Instant::now() < until {
-            // On a busy machine it takes a while until the last one has what it costs.
+        // On a busy machine it takes a while until the last one has what it costs.
+        if (is_growing || watch.is_computing()) && Instant::now() < until {
             still = Instant::now();
         }
         most = most.max(now);
