@@ -27,7 +27,7 @@ use crate::hint::{self, With};
 use crate::learning;
 use crate::outcome::{CaseOutcome, Tries};
 use crate::runner::refused::{Refusals, RunningCase};
-use crate::setup::{Setup, Unlearned};
+use crate::setup::{ROOM_PAUSE, Setup, Unlearned};
 use crate::transcript::{Log, Transcript};
 use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
@@ -41,9 +41,6 @@ pub const FIRST: &str = "framing/1";
 /// serving one client at a time. The same of a quick run.
 const BESIDE_PATIENCE: Duration = Duration::from_secs(1);
 const BESIDE_PATIENCE_QUICK: Duration = Duration::from_millis(300);
-
-/// How long a server that turned a client away has to notice that all others have left.
-const ROOM_PAUSE: Duration = Duration::from_millis(250);
 
 /// How often the listener is told what is running.
 const PROGRESS: Duration = Duration::from_millis(200);
@@ -431,13 +428,10 @@ impl Run<'_> {
             return Ok(CaseOutcome { is_put_off: false, ..second });
         }
         let limit = match again::turned_away_beside(&first, &second) {
-            Some(others) => {
-                let is_limit = self.attend(|| {
-                    let mut trial = CaseTrial::new(setup, first.case.id, None);
-                    again::turns_away_beside(&mut trial, others).unwrap_or(false)
-                })?;
-                is_limit.then_some(others)
-            }
+            Some(others) => self.attend(|| {
+                let mut trial = CaseTrial::new(setup, first.case.id, None);
+                again::turns_away_beside(&mut trial, others).unwrap_or(None)
+            })?,
             None if again::took_too_long(&first) => self.attend(|| {
                 again::served_at_once(&mut CaseTrial::new(setup, first.case.id, None))
             })?,

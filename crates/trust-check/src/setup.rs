@@ -1,8 +1,9 @@
 //! What all cases of a run have in common.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use trust_cli::framing::Framing;
@@ -173,6 +174,8 @@ pub struct ConnectionPacer {
     next: Mutex<Option<Instant>>,
     connections: AtomicU64,
     open: AtomicU64,
+    /// When clients left, of the last minute.
+    left: Mutex<VecDeque<Instant>>,
     peak: AtomicU64,
     leaving_ms: AtomicU64,
     held_by_server: AtomicU64,
@@ -187,6 +190,12 @@ pub struct ConnectionPacer {
 /// segment of the handshake was dropped along with what followed, until a kernel sent it again.
 /// Paths that are this slow themselves are not meant to be checked.
 pub const CONNECT_SLOW: Duration = Duration::from_millis(950);
+
+/// How long a server has to notice that a client has left.
+pub const ROOM_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long it is kept when a client left: longer than any answer is waited for.
+const LEFT_MAX: Duration = Duration::from_secs(60);
 
 /// How long to wait for the server's FIN when a client leaves, in milliseconds. Each time it does
 /// not come, the next wait is half as long.
@@ -207,6 +216,7 @@ impl ConnectionPacer {
             next,
             connections,
             open,
+            left: Mutex::default(),
             peak,
             leaving_ms,
             held_by_server,
@@ -250,6 +260,11 @@ impl ConnectionPacer {
     /// Counts the end of one that was counted.
     pub fn count_closed(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
+        let (now, mut left) = (Instant::now(), lock(&self.left));
+        while left.front().is_some_and(|at| now - *at > LEFT_MAX) {
+            left.pop_front();
+        }
+        left.push_back(now);
     }
 
     /// Connections that were made so far.
@@ -265,6 +280,13 @@ impl ConnectionPacer {
     /// Those that are open now.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
+    }
+
+    /// Those that are open now, and those of which the server may not have known at that time that
+    /// they have left.
+    pub fn open_or_left_by(&self, at: Instant) -> u64 {
+        let counts = |left: &&Instant| **left + ROOM_PAUSE >= at;
+        self.open() + lock(&self.left).iter().rev().take_while(counts).count() as u64
     }
 
     /// Notes that the server serves that number of clients at a time, and lets others wait.
@@ -301,9 +323,13 @@ impl ConnectionPacer {
     /// How long to wait before the next connection; counts it.
     pub fn take_turn(&self) -> Duration {
         let now = Instant::now();
-        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = lock(&self.next);
         let at = next.map_or(now, |next| next.max(now));
         *next = Some(at + self.interval);
         at - now
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

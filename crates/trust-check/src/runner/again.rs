@@ -6,7 +6,7 @@ use trust_cli::text::count;
 
 use crate::case::{Case, Isolation};
 use crate::outcome::{CaseOutcome, Tries};
-use crate::setup::Setup;
+use crate::setup::{ROOM_PAUSE, Setup};
 use crate::trial::CaseTrial;
 use crate::verdict::{Evidence, Finding, Judged, Verdict};
 
@@ -52,31 +52,42 @@ pub(super) fn serves_fewer(served: u64) -> Verdict {
     Verdict::inconclusive(why)
 }
 
-/// Whether a client is turned away beside that number of others, who are served and then do
-/// nothing, while something listens. What was shown before is not tried again.
+/// Beside how many others, up to that number, a client is turned away while something listens, if
+/// it is: others who are served and then do nothing. Once more, as a server that now and then loses
+/// a client has no limit. What was shown before is not tried again.
 ///
 /// # Errors
 ///
 /// What else happens to one of them.
-pub(super) fn turns_away_beside(trial: &mut CaseTrial<'_>, others: u64) -> Judged<bool> {
-    if trial.setup.rate.turned_away_beside().is_some_and(|known| known <= others) {
-        return Ok(true);
+pub(super) fn turns_away_beside(trial: &mut CaseTrial<'_>, others: u64) -> Judged<Option<u64>> {
+    if let Some(known) = trial.setup.rate.turned_away_beside().filter(|known| *known <= others) {
+        return Ok(Some(known));
     }
     let refused_before = trial.setup.rate.refused_connects();
+    let mut most = None;
+    for _ in 0..2 {
+        // The server is to have seen that those before have left.
+        trial.pause(ROOM_PAUSE.min(trial.setup.patience))?;
+        let Some(held) = held_at_refusal(trial, others)? else { return Ok(None) };
+        most = most.max(Some(held));
+    }
+    Ok(most.filter(|_| trial.setup.rate.refused_connects() == refused_before))
+}
+
+/// How many clients are held when another one is turned away, if that is at most `others`.
+fn held_at_refusal(trial: &mut CaseTrial<'_>, others: u64) -> Judged<Option<u64>> {
     let mut held = vec![];
-    let mut is_turned_away = false;
-    while !is_turned_away && held.len() as u64 <= others {
+    while held.len() as u64 <= others {
         match trial.served_within(trial.setup.patience) {
-            Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { beside: 1.. }, .. })) => {
-                is_turned_away = true;
+            Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. }))
+                if !held.is_empty() =>
+            {
+                return Ok(Some(held.len() as u64));
             }
             served => held.push(served?),
         }
     }
-    drop(held);
-    // The server is to have seen that they have left.
-    trial.pause(trial.setup.settle)?;
-    Ok(is_turned_away && trial.setup.rate.refused_connects() == refused_before)
+    Ok(None)
 }
 
 /// How many clients the server serves at a time, if others wait until one of them leaves. That is
@@ -106,7 +117,7 @@ pub(super) fn served_at_once(trial: &mut CaseTrial<'_>) -> Option<u64> {
 /// The verdict on a case that failed and was then tried again alone. Wrong bytes are a bug, however
 /// rare. An answer that was only late or refused is a warning. A server that turns clients away
 /// while the check has many connections is within its rights, and so is one that lets them wait:
-/// `limit` is the number of others beside which it is shown to do so.
+/// `limit` is the number of others beside which it is shown to do so, or of clients that it serves.
 pub(super) fn judge(
     first: CaseOutcome,
     second: CaseOutcome,
@@ -122,10 +133,10 @@ pub(super) fn judge(
         // The run was stopped.
         (Verdict::Skipped(_), _) => first,
         (Verdict::Fail(Finding { evidence: Evidence::Refusal { beside }, .. }), _)
-            if limit == Some(*beside) =>
+            if let Some(limit) = limit.filter(|limit| limit <= beside) =>
         {
-            setup.rate.note_turned_away(*beside);
-            let why = format!("it turns a client away beside {beside} others, whatever they do");
+            setup.rate.note_turned_away(limit);
+            let why = format!("it turns a client away beside {limit} others, whatever they do");
             CaseOutcome { verdict: Verdict::inconclusive(why), took, ..second }
         }
         (Verdict::Fail(Finding { evidence: Evidence::Time, .. }), Evidence::Time)

@@ -107,19 +107,19 @@ impl<'s> Wire<'s> {
         path: PathKind,
         preface: Option<&ProxyPreface>,
     ) -> Judged<Wire<'s>> {
+        pause(setup, setup.rate.take_turn())?;
+        let since = Instant::now();
         let failed = |error: io::Error| {
             if finds_nothing(&error) {
                 setup.rate.count_refused_connect();
             }
             let evidence = match error.kind() {
                 ErrorKind::TimedOut => Evidence::Time,
-                _ => Evidence::Refusal { beside: setup.rate.open() },
+                _ => Evidence::Refusal { beside: setup.rate.open_or_left_by(since) },
             };
             let got = format!("connect: {}", refusal(&setup.address, &error));
             Verdict::fail_by(evidence, "the server accepts a connection", got)
         };
-        pause(setup, setup.rate.take_turn())?;
-        let since = Instant::now();
         let opened = open(setup, path, preface, setup.patience)?.map_err(failed)?;
         let Opened { stream, connected_at, header } = opened;
         transcript.add(number, What::Connected);

@@ -147,7 +147,7 @@ impl Wire<'_> {
     }
 
     pub(super) fn refusal(&self) -> Evidence {
-        Evidence::Refusal { beside: self.setup.rate.open().saturating_sub(1).max(self.beside) }
+        Evidence::Refusal { beside: self.setup.rate.open_or_left_by(self.since).saturating_sub(1) }
     }
 
     /// Whether the server says goodbye instead of an answer, and ends the connection: it has no
@@ -320,7 +320,7 @@ impl Wire<'_> {
 
     /// The same about what a RST has lost.
     fn judge_loss(&self, expected: &str, got: &str) -> Judged<()> {
-        if let evidence @ Evidence::Refusal { beside: 1.. } = self.evidence() {
+        if let (1.., evidence @ Evidence::Refusal { .. }) = (self.beside, self.evidence()) {
             // Perhaps it was turned away, which trying it alone shows.
             return Err(Verdict::fail_by(evidence, expected, got));
         }
