@@ -2,7 +2,7 @@
 //! finished, or that are refused.
 
 use super::json;
-use super::tests::{LINES, NO_WAIT, case, check, odd};
+use super::tests::{LINES, case, check, odd};
 use trust_check::report::json::{CheckReport, VerdictName};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -18,6 +18,7 @@ pub(crate) const TESTS: &[Named] = tests![
     a_client_that_is_refused_gets_its_large_answers,
     large_answers_that_a_reset_overtakes_are_a_warning,
     what_is_said_about_pipelining_holds_for_large_answers,
+    no_more_is_asked_for_than_a_machine_has_room_for,
 ];
 
 /// Cases that need long answers.
@@ -38,10 +39,11 @@ fn long_lines() -> String {
     [LINES, &long("long"), &long("long too")].concat()
 }
 
-/// All cases with these ids, of those that take long too.
+/// All cases with these ids, of those that take long too. Half the patience is enough for so many
+/// large answers, also on a busy machine.
 fn long_report(kind: &str, file: &str, cases: &str, flags: &[&str]) -> CheckReport {
     let cases = format!("framing/1,{cases}");
-    let flags = [&[NO_WAIT, "--json", "--case", &cases], flags].concat();
+    let flags = [&["--patience=3", "--json", "--case", &cases], flags].concat();
     json::read(check(kind, file, &flags).text())
 }
 
@@ -141,4 +143,17 @@ fn what_is_said_about_pipelining_holds_for_large_answers() {
     };
     assert_eq!(of(&long_lines()), [VerdictName::Fail; 5]);
     assert_eq!(of(&format!("{}{allow}", long_lines())), [VerdictName::Allowed; 5]);
+}
+
+/// The server's memory stays as it is, which is right, and so is what the check asks for.
+fn no_more_is_asked_for_than_a_machine_has_room_for() {
+    let report = long_report("reads-on", &long_lines(), "limits/3,limits/6", &[]);
+    assert_eq!(found(&report), [""; 0]);
+    let said = case(&report, "limits/6").said.as_deref().expect("what was measured");
+    let asked = said.strip_prefix("it took ").and_then(|rest| rest.split_once(" bytes, whose"));
+    let (bytes, rest) = asked.expect(said);
+    assert_eq!(rest, " answers are more than kernels hold");
+    let answers = bytes.replace(',', "").parse::<u64>().expect("a number") / "long\n".len() as u64;
+    let answered = answers * 70_000;
+    assert!((250 << 20..=257 << 20).contains(&answered), "{said}");
 }

@@ -1,6 +1,6 @@
 //! Right servers with limits and habits of their own, which are not accused.
 
-use trust_check::report::json::VerdictName;
+use trust_check::report::json::{CheckReport, VerdictName};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
 
@@ -15,10 +15,13 @@ pub(crate) const TESTS: &[Named] = tests![
     what_a_server_says_by_itself_is_no_answer,
     a_limit_that_whole_requests_meet_too_is_not_put_down_to_pieces,
     a_client_too_many_may_be_told_so_when_it_begins,
+    a_client_too_many_may_get_no_answer_when_it_begins,
     a_server_that_greets_one_client_at_a_time_is_noticed,
     a_server_that_lets_a_client_too_many_wait_is_noticed,
     a_body_that_does_not_belong_there_leaves_its_exchange_out,
     an_answer_may_go_as_far_as_its_exchange_says,
+    an_answer_may_come_before_its_request_is_whole,
+    workers_that_retire_and_are_replaced_are_no_finding,
 ];
 
 /// The lines, with a goodbye.
@@ -97,13 +100,23 @@ fn a_client_too_many_may_be_told_so_when_it_begins() {
     let told = [&flags[..], &["--max-clients", "2"]].concat();
     let report = json::read(check("greets-two", &greeted_lines(), &told).text());
     assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
-    // Without that it is found out. Clients that have just left may still count in recovery/11.
-    let flags = [NO_WAIT, "--json", "--case", "framing/*,partial/*,recovery/12,limits/5"];
+    // Without that it is found out.
     let report = json::read(check("greets-two", &greeted_lines(), &flags).text());
+    assert_limit_is_found(&report);
+}
+
+fn a_client_too_many_may_get_no_answer_when_it_begins() {
+    let flags = [NO_WAIT, "--json", "--case", "framing/1,recovery/6,recovery/12,limits/5"];
+    let report = json::read(check("admits-two", &greeted_lines(), &flags).text());
+    assert_limit_is_found(&report);
+}
+
+#[track_caller]
+fn assert_limit_is_found(report: &CheckReport) {
     assert_eq!((report.counts.fail, report.counts.warn), (0, 0), "{:?}", report.cases);
     let limit = report.causes.iter().any(|cause| cause.text.contains("--max-clients says"));
     assert!(limit, "{:?}", report.causes);
-    let said = case(&report, "limits/5").said.as_deref();
+    let said = case(report, "limits/5").said.as_deref();
     assert!(said.is_some_and(|said| said.contains("a limit on clients")), "{said:?}");
 }
 
@@ -149,4 +162,28 @@ fn an_answer_may_go_as_far_as_its_exchange_says() {
     let report = report("right", &file, &["--case", "framing/1,partial/*,pipelining/*"]);
     assert_eq!(odd(&report), [""; 0], "{:?}", report.cases);
     assert!(report.counts.pass >= 8, "{:?}", report.counts);
+}
+
+fn an_answer_may_come_before_its_request_is_whole() {
+    let request = format!("early{}\\n", ".".repeat(100));
+    let file = format!("[message]\nend = 'line'\n[[exchange]]\nsend = \"{request}\"\n");
+    let flags = [NO_WAIT, "--json", "--case", "framing/1,partial/12"];
+    let report = json::read(check("answers-early", &file, &flags).text());
+    assert_eq!(case(&report, "partial/12").verdict, VerdictName::Pass, "{:?}", report.cases);
+}
+
+fn workers_that_retire_and_are_replaced_are_no_finding() {
+    let of = |kind: &str| {
+        let flags = [NO_WAIT, "--json", "--case", "framing/*,resources/1"];
+        let report = json::read(check(kind, LINES, &flags).text());
+        case(&report, "resources/1").clone()
+    };
+    let replaced = of("workers-replaced");
+    assert_eq!(replaced.verdict, VerdictName::Info, "{replaced:?}");
+    let said = replaced.said.as_deref().expect("what was seen");
+    assert!(said.contains("others came in their place"), "{said}");
+    let missed = of("worker-missed");
+    assert_eq!(missed.verdict, VerdictName::Warn, "{missed:?}");
+    let got = missed.got.as_deref().expect("what was seen");
+    assert!(got.ends_with("with whatever other clients it had; others go on"), "{got}");
 }

@@ -2,6 +2,7 @@
 //! line with a line, or a payload with a payload ([`declared`]).
 
 mod declared;
+mod workers;
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -9,12 +10,13 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use declared::{Care, Form};
 use socket2::SockRef;
+use workers::Retired;
 
 use super::queue::{self, Queue};
 
@@ -31,8 +33,14 @@ static NUMBERS: LazyLock<String> =
 /// Connections after which a server that changes has changed.
 const CHANGES_AFTER: u64 = 12;
 
-/// Runs the server of this kind on this port, forever.
+/// Runs the server of this kind on this port, forever; or a worker for that many connections.
 pub(crate) fn run(kind: &str, port: &str) -> ExitCode {
+    if let ("worker", Ok(connections)) = (kind, port.parse()) {
+        return match workers::work(connections) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let (Ok(port), Some(kind)) = (port.parse::<u16>(), named(kind)) else {
         return ExitCode::from(64);
     };
@@ -53,6 +61,9 @@ pub(crate) fn start(kind: &str) -> SocketAddr {
 }
 
 fn serve_all(listener: &TcpListener, kind: Kind) {
+    if let Kind::Workers(retired) = kind {
+        return workers::supervise(listener, retired);
+    }
     if kind == Kind::ServesThree {
         thread::scope(|scope| {
             for _ in 0..3 {
@@ -75,6 +86,7 @@ fn serve_all(listener: &TcpListener, kind: Kind) {
             let _ = match kind {
                 Kind::TwoAtATime if is_one_too_many => turn_away(stream),
                 Kind::GreetsTwo if is_one_too_many => serve(stream, Kind::GreetsNoMore),
+                Kind::AdmitsTwo if is_one_too_many => serve(stream, Kind::AdmitsNoMore),
                 _ => serve(stream, kind),
             };
             OPEN.fetch_sub(1, Ordering::SeqCst);
@@ -88,12 +100,17 @@ fn named(kind: &str) -> Option<Kind> {
         ("greets", Kind::Greets),
         ("greets-one-receive", Kind::GreetsOneReceive),
         ("greets-two", Kind::GreetsTwo),
+        ("admits-two", Kind::AdmitsTwo),
         ("greets-one-at-a-time", Kind::GreetsOneAtATime),
         ("serves-three", Kind::ServesThree),
         ("heartbeats", Kind::Heartbeats),
         ("complains", Kind::Complains),
         ("remembers", Kind::Remembers),
         ("closes", Kind::Closes),
+        ("answers-early", Kind::AnswersEarly),
+        ("reads-on", Kind::ReadsOn),
+        ("workers-replaced", Kind::Workers(Retired::Replaced)),
+        ("worker-missed", Kind::Workers(Retired::Missed)),
         ("says-goodbye", Kind::SaysGoodbye),
         ("two-at-a-time", Kind::TwoAtATime),
         ("ten-requests", Kind::TenRequests),
@@ -155,6 +172,10 @@ enum Kind {
     GreetsTwo,
     /// What a client too many finds there: another answer to its name.
     GreetsNoMore,
+    /// Right; it takes the names of two clients at a time.
+    AdmitsTwo,
+    /// What a client too many finds there: no answer to its name.
+    AdmitsNoMore,
     /// Right; a second client is greeted when the first one has left.
     GreetsOneAtATime,
     /// Right; it serves three clients at a time, and lets others wait.
@@ -167,6 +188,14 @@ enum Kind {
     Remembers,
     /// Right; it closes after each answer.
     Closes,
+    /// Right; a line that begins with a certain word is answered before it is whole, and that ends
+    /// the connection.
+    AnswersEarly,
+    /// Right, though no client that does not read makes it wait: it keeps the lines and answers
+    /// them later.
+    ReadsOn,
+    /// Each connection is served by one of several processes.
+    Workers(Retired),
     /// Right; it says goodbye to a client that has finished.
     SaysGoodbye,
     /// Right; a third client is told that there is no room.
@@ -251,6 +280,7 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         Kind::OutOfOrder => return serve_out_of_order(stream),
         Kind::HttpTenRequests => return serve_http(stream),
         Kind::Queues(queue) => return queue::serve(stream, queue),
+        Kind::ReadsOn => return serve_reading_on(stream),
         _ => {}
     }
     if let Kind::Declared(form, care) = kind {
@@ -264,6 +294,8 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
             | Kind::GreetsTwo
             | Kind::GreetsNoMore
             | Kind::GreetsOneAtATime
+            | Kind::AdmitsTwo
+            | Kind::AdmitsNoMore
             | Kind::WaitsForAByte
             | Kind::DropsWhatIsEarly
     );
@@ -315,6 +347,9 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
         if let Some(early) = kept.strip_prefix(b"set ").filter(|_| kind == Kind::ExecutesEarly) {
             *lock(&STATE) = early.to_vec();
         }
+        if kind == Kind::AnswersEarly && kept.starts_with(b"early") {
+            return stream.write_all(b"EARLY\n");
+        }
         if kind == Kind::AnswersBehind && !kept.ends_with(b"\n") {
             continue;
         }
@@ -352,6 +387,7 @@ fn serve(mut stream: TcpStream, kind: Kind) -> io::Result<()> {
             if !has_name {
                 has_name = line.starts_with(b"name ");
                 let said: &[u8] = match (has_name, kind) {
+                    (true, Kind::AdmitsNoMore) => b"",
                     (true, Kind::GreetsNoMore) => b"! no room\n",
                     (true, _) => b"* hello\n",
                     (false, _) => b"! who are you?\n",
@@ -464,6 +500,32 @@ pub(crate) fn closed_in_order(stream: &mut TcpStream, buffer: &mut [u8]) -> io::
     stream.shutdown(Shutdown::Write)?;
     while stream.read(buffer)? > 0 {}
     Ok(())
+}
+
+fn serve_reading_on(mut stream: TcpStream) -> io::Result<()> {
+    let (sender, lines) = mpsc::channel::<Vec<u8>>();
+    let mut answers = stream.try_clone()?;
+    let writer = thread::spawn(move || {
+        for line in lines {
+            answers.write_all(&[&answer_to(&line)[..], b"\n"].concat())?;
+        }
+        answers.shutdown(Shutdown::Write)
+    });
+    let (mut kept, mut buffer) = (vec![], [0; LINE_MAX]);
+    loop {
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        kept.extend_from_slice(&buffer[..count]);
+        while let Some(end) = kept.iter().position(|byte| *byte == b'\n') {
+            let line = kept.drain(..=end).take(end).collect();
+            // A client that has left reads no answers.
+            let _ = sender.send(line);
+        }
+    }
+    drop(sender);
+    writer.join().unwrap_or(Ok(()))
 }
 
 fn serve_out_of_order(mut stream: TcpStream) -> io::Result<()> {

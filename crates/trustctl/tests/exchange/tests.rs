@@ -15,6 +15,7 @@ pub(crate) const TESTS: &[Named] = tests![
     right_servers_are_not_accused,
     an_answer_that_waits_for_the_rest_of_the_next_request_is_a_warning,
     a_refusal_that_a_reset_overtakes_is_a_warning,
+    a_request_that_the_file_takes_for_refused_is_one_finding,
     a_request_that_is_expected_in_one_receive_is_one_finding_with_its_places,
     a_second_request_in_the_same_segment_is_answered,
     an_answer_that_depends_on_the_request_before_is_wrong,
@@ -134,6 +135,15 @@ fn an_answer_that_waits_for_the_rest_of_the_next_request_is_a_warning() {
 fn a_refusal_that_a_reset_overtakes_is_a_warning() {
     let report = report("resets", LINES, &["--case", "framing/1,closing/12"]);
     assert_eq!(case(&report, "closing/12").verdict, VerdictName::Warn);
+}
+
+fn a_request_that_the_file_takes_for_refused_is_one_finding() {
+    let file = LINES.replace("[refused]\nsend = \"!\\n\"", "[refused]\nsend = \"fine\\n\"");
+    let report = report("right", &file, &["--case", "framing/1,framing/6,closing/*"]);
+    let why = "the request of [refused] is not refused as it has to be";
+    let cause = report.causes.iter().find(|cause| cause.text == why).expect("a cause");
+    assert!(cause.cases.contains(&"framing/6".to_owned()), "{cause:?}");
+    assert_eq!(odd(&report).len(), cause.cases.len(), "{:?}", report.cases);
 }
 
 fn a_request_that_is_expected_in_one_receive_is_one_finding_with_its_places() {
