@@ -14,8 +14,8 @@ use crate::wire::Wire;
 /// Clients that declare the longest message at most.
 const DECLARING_MAX: u64 = 50;
 
-/// How long memory is looked at while they are there, and how often.
-const MEMORY_TIME: Duration = Duration::from_secs(1);
+/// How long memory is looked at while they are there and the server rests, and how often.
+const MEMORY_TIME: Duration = Duration::from_millis(500);
 const MEMORY_LOOK: Duration = Duration::from_millis(50);
 
 /// The longest time for that while the server computes or its memory grows, and the growth that
