@@ -1,8 +1,8 @@
 //! Many messages at once, and answers that are slow to be read.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use trust_cli::text::grouped;
+use trust_cli::text::{grouped, seconds};
 
 use crate::case::{Case, Isolation, Needs};
 use crate::exchange::learned::LONG_ANSWER_MIN;
@@ -303,10 +303,18 @@ fn write_before_reading(trial: &mut CaseTrial<'_>) -> Judged {
     // A client that reads nothing for as long as the timeout is ended, and rightly.
     let time = trial.setup.timeout.map_or(MANY_TIME_MAX, |timeout| timeout / 2);
     let mut wire = trial.connect_to_fill()?;
+    let began = Instant::now();
     let sent = wire.try_send_for(&all, patience, time)?;
     if trial.setup.exchanges.is_some() {
         // It may have taken all requests, which are short, and is still to fill its output.
         trial.pause(patience)?;
+    }
+    let unread = began.elapsed();
+    if trial.setup.timeout.is_some_and(|timeout| unread >= timeout.mul_f64(0.75)) {
+        return Err(Verdict::inconclusive(format!(
+            "this machine is too busy: nothing was read for {}, which is too near the timeout",
+            seconds(unread)
+        )));
     }
     wire.exchange(&messages, sent, Duration::ZERO)?;
     wire.expect_no_more()?;
