@@ -1,8 +1,6 @@
 //! `trustctl check matrix FILE…`: reports of several servers side by side.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use clap::{Arg, value_parser};
@@ -10,15 +8,10 @@ use trust_cli::command::{Context, Entry, Product};
 use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::output::print;
 use trust_cli::report_file::FileId;
-use trust_cli::text::reason;
-use trust_cli::values::quoted;
 
 use super::options::{HTML, MatrixOptions, NAME, SETTINGS};
 use super::{Row, html, table};
-use crate::report::json::CheckReport;
-
-/// The largest report, in bytes; one of all cases has about a million.
-const REPORT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+use crate::report::reading;
 
 const INTRODUCTION: &str = "\
 Puts the reports of several servers side by side: servers down, groups of
@@ -63,7 +56,7 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     for name in names {
         let path = Path::new(name);
         inputs.extend(FileId::of_path(path).map(|id| (id, "is one of the reports".to_owned())));
-        rows.push(read(path)?);
+        rows.push(Row { name: reading::name(path), report: reading::read(path)? });
     }
     let [page] = context.create_reports([(&HTML, html.as_deref())], inputs)?;
     if let Some(page) = page {
@@ -71,20 +64,4 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     }
     print(table(&rows).as_bytes())?;
     Ok(ExitCode::Success)
-}
-
-fn read(path: &Path) -> Result<Row, Failure> {
-    let unreadable = |error: io::Error| {
-        Failure::new(ExitCode::Io, format!("cannot read {}: {}", quoted(path), reason(&error)))
-    };
-    let mut text = vec![];
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(REPORT_BYTES_MAX).read_to_end(&mut text).map_err(unreadable)?;
-    let report: CheckReport = serde_json::from_slice(&text).map_err(|error| {
-        let message =
-            format!("{}: {error}: expected a report of trustctl check --json", quoted(path));
-        Failure::new(ExitCode::DataError, message)
-    })?;
-    let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    Ok(Row { name, report })
 }

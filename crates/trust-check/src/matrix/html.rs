@@ -3,8 +3,8 @@
 use maud::{Markup, html};
 use trust_cli::markup;
 
-use super::{Cell, Row, cells, group, groups, word};
-use crate::report::json::{CaseReport, TranscriptLine, VerdictName, WireEvent};
+use super::{Cell, Row, cells, group, groups};
+use crate::report::reading::{details, is_tried};
 
 /// Rules for this page alone.
 const STYLE: &str = "table { border-collapse: collapse; } \
@@ -43,7 +43,7 @@ pub(super) fn page(rows: &[Row]) -> String {
 
 fn link(number: usize, group: &str, cell: Cell) -> Markup {
     let Some(worst) = cell.worst else { return html! { span .soft { (cell.text()) } } };
-    html! { a class=(word(worst)) href={ "#" (number) "-" (group) } { (cell.text()) } }
+    html! { a class=(worst.word()) href={ "#" (number) "-" (group) } { (cell.text()) } }
 }
 
 fn server(number: usize, row: &Row, groups: &[&str]) -> Markup {
@@ -58,55 +58,11 @@ fn server(number: usize, row: &Row, groups: &[&str]) -> Markup {
         h2 id=(number) { (row.name) }
         (markup::list("facts", facts))
         @for name in groups {
-            @let is_tried = |case: &&CaseReport| case.verdict != VerdictName::Skipped;
             @let of_group = || report.cases.iter().filter(|case| group(case) == *name);
-            @if of_group().any(|case| is_tried(&case)) {
+            @if of_group().any(is_tried) {
                 h3 id={ (number) "-" (name) } { (name) }
-                @for case in of_group().filter(is_tried) { (one(case)) }
+                @for case in of_group().filter(|case| is_tried(case)) { (details(case)) }
             }
         }
     }
-}
-
-fn one(case: &CaseReport) -> Markup {
-    let facts = [
-        ("expected", case.expected.as_deref()),
-        ("got", case.got.as_deref()),
-        ("because", case.said.as_deref()),
-        ("requirement", Some(case.about.requirement.as_str())),
-        ("source", Some(case.about.source.as_str())),
-        ("again", Some(case.again.as_str())),
-    ];
-    let lines: Vec<String> = case.transcript.iter().map(line).collect();
-    html! {
-        details {
-            summary {
-                b class=(word(case.verdict)) { (word(case.verdict)) } " "
-                code { (case.about.id) } " " (case.about.title)
-            }
-            (markup::list("facts", facts.into_iter().filter_map(|(name, it)| Some((name, it?)))))
-            @if !lines.is_empty() { pre { (lines.join("\n")) } }
-        }
-    }
-}
-
-fn line(line: &TranscriptLine) -> String {
-    let what = match line.what {
-        WireEvent::Connected => "connected",
-        WireEvent::SentProxyHeader => "-> PROXY header",
-        WireEvent::Sent => "->",
-        WireEvent::LeftAlone => "   left alone",
-        WireEvent::Received => "<-",
-        WireEvent::ReceivedFin => "<- FIN",
-        WireEvent::ReceivedRst => "<- RST",
-        WireEvent::SentFin => "-> FIN",
-        WireEvent::SentRst => "-> RST",
-        WireEvent::Closed => "-> closed",
-        WireEvent::Silence => "   nothing",
-        WireEvent::Note => "  ",
-    };
-    let bytes = line.bytes.map(|count| format!(" ({count} bytes)")).unwrap_or_default();
-    let time = line.time_ms.map(|time| format!(" for {time} ms")).unwrap_or_default();
-    let [hex, text] = [&line.hex, &line.text].map(|it| it.as_deref().unwrap_or_default());
-    format!("{:>9.3} ms  #{:<3} {what} {hex}{text}{bytes}{time}", line.at_ms, line.connection)
 }

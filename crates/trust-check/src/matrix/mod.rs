@@ -5,6 +5,7 @@ mod html;
 pub mod options;
 
 use crate::report::json::{CaseReport, CheckReport, VerdictName};
+use crate::report::reading::is_tried;
 
 /// A report, and what it is called.
 #[derive(Debug)]
@@ -28,7 +29,7 @@ struct Cell {
 impl Cell {
     fn of<'c>(cases: impl Iterator<Item = &'c CaseReport>) -> Cell {
         let tried: Vec<VerdictName> =
-            cases.map(|case| case.verdict).filter(|it| *it != VerdictName::Skipped).collect();
+            cases.filter(|case| is_tried(case)).map(|case| case.verdict).collect();
         let worst = tried.iter().copied().max_by_key(|verdict| weight(*verdict));
         let count = tried.iter().filter(|verdict| Some(**verdict) == worst).count();
         Cell { worst, count, tried: tried.len() }
@@ -38,8 +39,8 @@ impl Cell {
     fn text(&self) -> String {
         match self.worst {
             None => "–".to_owned(),
-            Some(worst) if self.count == self.tried => format!("{} {}", self.count, word(worst)),
-            Some(worst) => format!("{} of {} {}", self.count, self.tried, word(worst)),
+            Some(worst) if self.count == self.tried => format!("{} {}", self.count, worst.word()),
+            Some(worst) => format!("{} of {} {}", self.count, self.tried, worst.word()),
         }
     }
 }
@@ -57,19 +58,6 @@ fn weight(verdict: VerdictName) -> u8 {
     }
 }
 
-/// The word for it, as elsewhere.
-fn word(verdict: VerdictName) -> &'static str {
-    match verdict {
-        VerdictName::Pass => "pass",
-        VerdictName::Fail => "fail",
-        VerdictName::Warn => "warn",
-        VerdictName::Allowed => "allowed",
-        VerdictName::Info => "info",
-        VerdictName::Inconclusive => "inconclusive",
-        VerdictName::Skipped => "skipped",
-    }
-}
-
 /// The part of an id before the number.
 fn group(case: &CaseReport) -> &str {
     case.about.id.split_once('/').map_or(&case.about.id, |(group, _)| group)
@@ -78,9 +66,7 @@ fn group(case: &CaseReport) -> &str {
 /// The groups of which these reports have cases that were tried, in their order.
 fn groups(rows: &[Row]) -> Vec<&str> {
     let cases = || rows.iter().flat_map(|row| &row.report.cases);
-    let is_tried = |name: &&str| {
-        cases().any(|case| group(case) == *name && case.verdict != VerdictName::Skipped)
-    };
+    let is_tried = |name: &&str| cases().any(|case| group(case) == *name && is_tried(case));
     let mut groups: Vec<&str> = vec![];
     for case in cases() {
         if !groups.contains(&group(case)) {

@@ -319,6 +319,21 @@ pub enum VerdictName {
     Skipped,
 }
 
+impl VerdictName {
+    /// The word for it, as elsewhere.
+    pub fn word(self) -> &'static str {
+        match self {
+            VerdictName::Pass => "pass",
+            VerdictName::Fail => "fail",
+            VerdictName::Warn => "warn",
+            VerdictName::Allowed => "allowed",
+            VerdictName::Info => "info",
+            VerdictName::Inconclusive => "inconclusive",
+            VerdictName::Skipped => "skipped",
+        }
+    }
+}
+
 /// An entry of a transcript.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -4,6 +4,7 @@ pub mod html;
 pub mod issue;
 pub mod json;
 pub mod junit;
+pub mod reading;
 pub mod repro;
 pub mod terminal;
 

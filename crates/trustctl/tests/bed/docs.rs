@@ -7,7 +7,6 @@ use trust_check::report::json::VerdictName;
 use trust_testkit::docs::has_table;
 
 use super::launch;
-use super::matrix::word;
 use super::servers::{self, BedServer, Finding, Kind, Speaks};
 
 const WITHHELD: &str = "a fault; the report to its maintainers is pending, and the rest follows \
@@ -56,7 +55,7 @@ fn listed(server: &BedServer, is_one: impl Fn(VerdictName) -> bool) -> String {
     let findings = server.findings.iter().filter(|finding| is_one(finding.verdict));
     let listed = findings.map(|Finding { cases, verdict, why, .. }| {
         let cases: Vec<String> = cases.split_whitespace().map(|case| format!("`{case}`")).collect();
-        format!("{}: {why} ({})", word(*verdict), cases.join(", "))
+        format!("{}: {why} ({})", verdict.word(), cases.join(", "))
     });
     let listed = listed.collect::<Vec<_>>().join("<br>");
     if listed.is_empty() { "nothing".to_owned() } else { listed }

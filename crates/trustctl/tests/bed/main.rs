@@ -60,7 +60,7 @@ fn serve(name: &str) -> io::Result<ExitCode> {
     writeln!(out, "expected: {}", server.kind)?;
     for finding in server.findings {
         let Finding { cases, verdict, why, .. } = finding;
-        writeln!(out, "{cases} {}: {why}", matrix::word(*verdict))?;
+        writeln!(out, "{cases} {}: {why}", verdict.word())?;
     }
     signals.wait(None);
     Ok(ExitCode::SUCCESS)

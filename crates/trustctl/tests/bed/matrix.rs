@@ -67,7 +67,7 @@ pub(crate) fn holds(server: &'static BedServer) {
         };
         if must && !is_seen {
             let Finding { cases, verdict, says, .. } = finding;
-            problems.push(format!("no {} of {cases} that says {says:?}", word(*verdict)));
+            problems.push(format!("no {} of {cases} that says {says:?}", verdict.word()));
         }
     }
     let is_wrong = |verdict| matches!(verdict, VerdictName::Fail | VerdictName::Inconclusive);
@@ -103,7 +103,7 @@ fn check(server: &BedServer, started: &Started, speaks: Speaks, extent: Extent) 
 fn print(server: &BedServer, version: &str, speaks: Speaks, extent: Extent, report: &CheckReport) {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for case in &report.cases {
-        *counts.entry(word(case.verdict)).or_default() += 1;
+        *counts.entry(case.verdict.word()).or_default() += 1;
     }
     let counts: Vec<String> =
         counts.iter().map(|(word, count)| format!("{count} {word}")).collect();
@@ -151,18 +151,5 @@ fn said(case: &CaseReport) -> &str {
 /// A case, its verdict, and what the report says.
 fn line(case: &CaseReport) -> String {
     let tries = format!("{} of {} tries failed", case.failed_tries, case.tries);
-    format!("{} {}, {tries}: {}", case.about.id, word(case.verdict), said(case))
-}
-
-/// A verdict as users read it.
-pub(crate) fn word(verdict: VerdictName) -> &'static str {
-    match verdict {
-        VerdictName::Pass => "pass",
-        VerdictName::Fail => "fail",
-        VerdictName::Warn => "warn",
-        VerdictName::Allowed => "allowed",
-        VerdictName::Info => "info",
-        VerdictName::Inconclusive => "inconclusive",
-        VerdictName::Skipped => "skipped",
-    }
+    format!("{} {}, {tries}: {}", case.about.id, case.verdict.word(), said(case))
 }
