@@ -112,95 +112,51 @@ pub fn run(
     stop: io::PipeWriter,
     listener: &mut dyn ProgressListener,
 ) -> io::Result<Ran> {
-    let stopped = AtomicBool::new(false);
     let refusals = Mutex::new(Refusals::default());
+    let stopped = AtomicBool::new(false);
     let shared = RunnerShared { watch, stopped: &stopped, refusals: &refusals };
-    let (stop, ran) = (Some(stop), Ran::default());
-    let mut run = Run {
-        plan,
-        shared,
-        signals,
-        stop,
-        listener,
-        ran,
-        serves: true,
-        watches: false,
-        is_lost: false,
-    };
-    let first = cases::all().find(|case| case.id == FIRST).expect("the first case is there");
-    let watch = watch.filter(|_| plan.cases.iter().any(|case| case.needs == Needs::Process));
-    if let Some(watch) = watch {
-        run.attend(|| watch.look_at_start(setup))?;
+    let mut run = Run::new(plan, shared, signals, stop, listener);
+    run.begin(setup)?;
+    for group in GROUPS {
+        run.try_group(setup, group)?;
     }
-    if let Some(protocol) = &setup.exchanges {
-        let transcript = Transcript::default();
-        match run.attend(|| learning::learn(setup, protocol, &transcript))? {
-            Ok((learned, failure)) => {
-                setup.exchanges = Some(learned);
-                let unlearned = failure.map(|why| Unlearned { why, transcript, is_all: false });
-                setup.unlearned = unlearned;
-            }
-            Err(why) => setup.unlearned = Some(Unlearned { why, transcript, is_all: true }),
-        }
+    run.finish(setup)
+}
+
+/// A server of [`run_both`], whose process is not watched.
+pub struct BothSides<'r> {
+    /// How it is reached.
+    pub setup: &'r mut Setup,
+    /// Dropping it ends all waits.
+    pub stop: io::PipeWriter,
+    /// Who is told.
+    pub listener: &'r mut dyn ProgressListener,
+}
+
+/// Runs the plan on two servers, a group on one and then on the other, so that both meet the same
+/// machine.
+///
+/// # Errors
+///
+/// No descriptors or threads left.
+pub fn run_both<'r>(
+    plan: &'r CasePlan,
+    signals: &'r Signals,
+    sides: [BothSides<'r>; 2],
+) -> io::Result<[Ran; 2]> {
+    let (refusals, stopped) = (<[Mutex<Refusals>; 2]>::default(), AtomicBool::new(false));
+    let mut refusals = refusals.iter();
+    let mut runs = sides.map(|BothSides { setup, stop, listener }| {
+        let refusals = refusals.next().expect("one for each of both");
+        let shared = RunnerShared { watch: None, stopped: &stopped, refusals };
+        (Run::new(plan, shared, signals, stop, listener), setup)
+    });
+    runs.iter_mut().try_for_each(|(run, setup)| run.begin(setup))?;
+    for group in GROUPS {
+        runs.iter_mut().try_for_each(|(run, setup)| run.try_group(setup, group))?;
     }
-    run.run_all(setup, &[first], 1)?;
-    run.revive(setup)?;
-    // What is wrong with one message need not be wrong with others.
-    let with = if run.deaths().is_empty() { With::Half } else { With::Nothing };
-    let is_echo = setup.exchanges.is_none();
-    // Nor need it be with other exchanges.
-    run.serves |= setup.unlearned.as_ref().is_some_and(|it| !it.is_all);
-    run.serves = run.serves || (is_echo && run.attend(|| hint::is_served(setup, with))?);
-    if setup.max_clients == Some(1) {
-        setup.one_at_a_time = true;
-    } else if run.serves {
-        let one_at_a_time = run.attend(|| {
-            let mut trial = CaseTrial::new(setup, first.id, None);
-            serves_one_at_a_time(&mut trial).unwrap_or(false)
-        })?;
-        setup.one_at_a_time = one_at_a_time;
-    }
-    let watch = watch.filter(|_| run.serves);
-    run.watches = watch.is_some();
-    run.look_first(setup)?;
-    for group in GROUPS.iter().filter(|group| !group.is_empty()) {
-        let wanted = |case: &&&'static Case| case.group() == group[0].group() && case.id != FIRST;
-        let of_group: Vec<&'static Case> = plan.cases.iter().filter(wanted).copied().collect();
-        if of_group.is_empty() {
-            continue;
-        }
-        let is_about_process = of_group[0].needs == Needs::Process;
-        let (alone, beside): (Vec<_>, Vec<_>) =
-            of_group.into_iter().partition(|case| case.isolation.is_alone());
-        let room = setup.max_clients.map_or(u64::MAX, |most| (most / CLIENTS_OF_A_CASE).max(1));
-        let most = if setup.exchanges.is_some() { JOBS_OF_OTHERS_MAX } else { usize::MAX };
-        let jobs = if setup.one_at_a_time { 1 } else { plan.jobs.min(most) as u64 };
-        // Cases that wait for a timeout do so side by side, or each would add its timeout to the
-        // run.
-        let waiting =
-            if group[0].group() == "timing" && jobs > 1 { beside.len() as u64 } else { 0 };
-        run.run_all(setup, &beside, jobs.max(waiting).min(room) as usize)?;
-        run.run_all(setup, &alone, 1)?;
-        run.revive(setup)?;
-        if let Some(watch) = watch.filter(|_| !is_about_process) {
-            run.attend(|| watch.look(group[0].group(), setup))?;
-        }
-    }
-    if !run.is_lost && run.ran.signal.is_none() && !run.ran.is_cut && run.serves {
-        run.revive(setup)?;
-        let outcomes = std::mem::take(&mut run.ran.outcomes);
-        let found =
-            run.attend(|| cause::find(&mut CaseTrial::new(setup, first.id, None), &outcomes));
-        // A cause that can no longer be found out is left out.
-        run.ran.causes = found?.unwrap_or_default();
-        run.ran.outcomes = outcomes;
-    }
-    let died = run.shared.watch.filter(|watch| run.is_lost || !watch.is_ours());
-    run.ran.died = died.and_then(Watch::end);
-    let mut ran = run.ran;
-    ran.outcomes
-        .sort_by_key(|outcome| plan.cases.iter().position(|case| case.id == outcome.case.id));
-    Ok(ran)
+    let [(one, own), (other, its)] = runs;
+    Ok([one.finish(own)?, other.finish(its)?])
 }
 
 /// Whether a second client is served only once the first one has left: until then it waits, or it
@@ -250,6 +206,10 @@ struct Run<'r> {
     is_lost: bool,
 }
 
+fn first_case() -> &'static Case {
+    cases::all().find(|case| case.id == FIRST).expect("the first case is there")
+}
+
 /// What the threads that try cases share.
 #[derive(Clone, Copy)]
 struct RunnerShared<'r> {
@@ -258,7 +218,104 @@ struct RunnerShared<'r> {
     refusals: &'r Mutex<Refusals>,
 }
 
-impl Run<'_> {
+impl<'r> Run<'r> {
+    fn new(
+        plan: &'r CasePlan,
+        shared: RunnerShared<'r>,
+        signals: &'r Signals,
+        stop: io::PipeWriter,
+        listener: &'r mut dyn ProgressListener,
+    ) -> Run<'r> {
+        let (stop, ran) = (Some(stop), Ran::default());
+        let (serves, watches, is_lost) = (true, false, false);
+        Run { plan, shared, signals, stop, listener, ran, serves, watches, is_lost }
+    }
+
+    /// The server's process, where a case is about it.
+    fn watch(&self) -> Option<&'r Watch> {
+        let is_wanted = self.plan.cases.iter().any(|case| case.needs == Needs::Process);
+        self.shared.watch.filter(|_| is_wanted)
+    }
+
+    /// Learns what the server answers, tries the first case, and finds out how it serves.
+    fn begin(&mut self, setup: &mut Setup) -> io::Result<()> {
+        if let Some(watch) = self.watch() {
+            self.attend(|| watch.look_at_start(setup))?;
+        }
+        if let Some(protocol) = &setup.exchanges {
+            let transcript = Transcript::default();
+            match self.attend(|| learning::learn(setup, protocol, &transcript))? {
+                Ok((learned, failure)) => {
+                    setup.exchanges = Some(learned);
+                    let unlearned = failure.map(|why| Unlearned { why, transcript, is_all: false });
+                    setup.unlearned = unlearned;
+                }
+                Err(why) => setup.unlearned = Some(Unlearned { why, transcript, is_all: true }),
+            }
+        }
+        self.run_all(setup, &[first_case()], 1)?;
+        self.revive(setup)?;
+        // What is wrong with one message need not be wrong with others.
+        let with = if self.deaths().is_empty() { With::Half } else { With::Nothing };
+        let is_echo = setup.exchanges.is_none();
+        // Nor need it be with other exchanges.
+        self.serves |= setup.unlearned.as_ref().is_some_and(|it| !it.is_all);
+        self.serves = self.serves || (is_echo && self.attend(|| hint::is_served(setup, with))?);
+        if setup.max_clients == Some(1) {
+            setup.one_at_a_time = true;
+        } else if self.serves {
+            let one_at_a_time = self.attend(|| {
+                let mut trial = CaseTrial::new(setup, FIRST, None);
+                serves_one_at_a_time(&mut trial).unwrap_or(false)
+            })?;
+            setup.one_at_a_time = one_at_a_time;
+        }
+        self.watches = self.watch().is_some() && self.serves;
+        self.look_first(setup)
+    }
+
+    /// Tries the cases of a group, and looks at what the server has then.
+    fn try_group(&mut self, setup: &mut Setup, group: &[Case]) -> io::Result<()> {
+        let Some(name) = group.first().map(Case::group) else { return Ok(()) };
+        let wanted = |case: &&&'static Case| case.group() == name && case.id != FIRST;
+        let of_group: Vec<&'static Case> = self.plan.cases.iter().filter(wanted).copied().collect();
+        let Some(one) = of_group.first() else { return Ok(()) };
+        let is_about_process = one.needs == Needs::Process;
+        let (alone, beside): (Vec<_>, Vec<_>) =
+            of_group.into_iter().partition(|case| case.isolation.is_alone());
+        let room = setup.max_clients.map_or(u64::MAX, |most| (most / CLIENTS_OF_A_CASE).max(1));
+        let most = if setup.exchanges.is_some() { JOBS_OF_OTHERS_MAX } else { usize::MAX };
+        let jobs = if setup.one_at_a_time { 1 } else { self.plan.jobs.min(most) as u64 };
+        // Cases that wait for a timeout do so side by side, or each would add its timeout to the
+        // run.
+        let waiting = if name == "timing" && jobs > 1 { beside.len() as u64 } else { 0 };
+        self.run_all(setup, &beside, jobs.max(waiting).min(room) as usize)?;
+        self.run_all(setup, &alone, 1)?;
+        self.revive(setup)?;
+        match self.watch().filter(|_| self.watches && !is_about_process) {
+            Some(watch) => self.attend(|| watch.look(name, setup)),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks for what explains several findings.
+    fn finish(mut self, setup: &mut Setup) -> io::Result<Ran> {
+        if !self.is_lost && self.ran.signal.is_none() && !self.ran.is_cut && self.serves {
+            self.revive(setup)?;
+            let outcomes = std::mem::take(&mut self.ran.outcomes);
+            let found =
+                self.attend(|| cause::find(&mut CaseTrial::new(setup, FIRST, None), &outcomes));
+            // A cause that can no longer be found out is left out.
+            self.ran.causes = found?.unwrap_or_default();
+            self.ran.outcomes = outcomes;
+        }
+        let died = self.shared.watch.filter(|watch| self.is_lost || !watch.is_ours());
+        self.ran.died = died.and_then(Watch::end);
+        let place = |id: &str| self.plan.cases.iter().position(|case| case.id == id);
+        self.ran.outcomes.sort_by_key(|outcome| place(outcome.case.id));
+        Ok(self.ran)
+    }
+
     /// Tries the cases, up to `jobs` at the same time. Failures, and cases that could not be tried
     /// because the server had died, are then tried again one by one.
     fn run_all(
@@ -343,9 +400,8 @@ impl Run<'_> {
     /// Warms the server up and notes what it has, which all looks are compared with.
     fn look_first(&mut self, setup: &Setup) -> io::Result<()> {
         let Some(watch) = self.shared.watch.filter(|_| self.watches) else { return Ok(()) };
-        let first = cases::all().find(|case| case.id == FIRST).expect("the first case is there");
         self.attend(|| {
-            resources::warm_up(&mut CaseTrial::new(setup, first.id, Some(watch)));
+            resources::warm_up(&mut CaseTrial::new(setup, FIRST, Some(watch)));
             watch.look("warm-up", setup);
         })
     }
