@@ -1,5 +1,6 @@
 //! `trustctl check HOST:PORT`: finds the stream bugs of any server.
 
+mod comparing;
 mod proposing;
 
 use std::ffi::OsString;
@@ -127,13 +128,17 @@ fn run(context: &mut Context<'_>) -> Result<ExitCode, Failure> {
     if let (Some(path), Some(protocol)) = (&options.propose, &protocol) {
         return proposing::run(context, &options, &server, protocol.clone(), path);
     }
-    let mut about = about(context, &options, &server, protocol.as_ref())?;
     let plan = CasePlan {
         cases: wanted,
-        jobs: about.settings.jobs,
+        jobs: options.jobs as usize,
         strict: options.strict,
         known: known_failures(context, &options)?,
     };
+    if let Some(direct) = &options.baseline {
+        let direct = ServerAccess::There(direct.clone(), None);
+        return comparing::run(context, &options, [&direct, &server], protocol, &plan);
+    }
+    let mut about = about(context, &options, &server, protocol.as_ref())?;
     let mut output = ReportOutput::create(context, &options)?;
     let began = Instant::now();
     match try_all(context, &options, &server, protocol, &plan, &mut about, &mut output) {
@@ -294,11 +299,7 @@ fn try_all(
     about.address = Some(address.clone());
     about.server.pid = watch.as_ref().map(Watch::pid);
     let (mut setup, stopper) = setup_for(context, options, address, protocol)?;
-    if let Some(learned) = setup.exchanges.as_ref().filter(|_| !is_near(&setup.address)) {
-        let is_tried = |case: &&&'static Case| case.misfit(&setup, watch.is_some()).is_none();
-        let tried = plan.cases.iter().filter(is_tried).copied();
-        announce(about, cases::effort(tried, learned.exchanges.len()));
-    }
+    announce_if_far(about, &setup, plan, watch.as_ref());
     let mut lines = Lines { about, output };
     let ran = runner::run(&mut setup, plan, watch.as_ref(), context.signals, stopper, &mut lines);
     lines.output.progress.clear();
@@ -356,9 +357,14 @@ fn is_near(address: &Address) -> bool {
     address.ip().is_none_or(|address| address.ip().is_loopback())
 }
 
-/// Says beforehand what a server on another host has to expect.
-fn announce(about: &About, effort: Effort) {
-    let Effort { connections, resets, pieces } = effort;
+/// Says beforehand what a server on another host that does not echo has to expect.
+fn announce_if_far(about: &About, setup: &Setup, plan: &CasePlan, watch: Option<&Watch>) {
+    let Some(learned) = setup.exchanges.as_ref().filter(|_| !is_near(&setup.address)) else {
+        return;
+    };
+    let is_tried = |case: &&&'static Case| case.misfit(setup, watch.is_some()).is_none();
+    let tried = plan.cases.iter().filter(is_tried).copied();
+    let Effort { connections, resets, pieces } = cases::effort(tried, learned.exchanges.len());
     tell(&format!(
         "{} gets up to {}, {}, and {} in pieces",
         about.server(),

@@ -10,6 +10,7 @@ pub mod case;
 pub mod cases;
 pub mod cause;
 pub mod command;
+pub mod compare;
 pub mod declaration;
 pub mod delivery;
 pub mod exchange;

@@ -14,7 +14,7 @@ use trust_cli::layers::Layers;
 use trust_cli::options;
 use trust_cli::send_proxy::SEND_PROXY as PREFACE;
 use trust_cli::settings::{AnySetting, ValueKind};
-use trust_cli::target::{self, Family, ServerSettings, ServerWord};
+use trust_cli::target::{self, Family, ServerSettings, ServerWord, Target};
 use trust_cli::text::reason;
 use trust_cli::values::{self, parse_count, parse_large_size, parse_up_to, quoted};
 use trust_net::preface::ProxyPreface;
@@ -50,16 +50,17 @@ options! {
             "a command for sh with {port} or {socket} in it",
             |text| has_place(text).then(|| text.to_owned()),
         );
+        /// The same server without the box between
+        ///
+        /// HOST:PORT leads through the box. All cases are tried on both, and what differs is reported.
+        BASELINE baseline: Target,
+            ValueKind::of_parts("SERVER", "HOST:PORT, :PORT, PORT or unix:PATH", Target::of_word);
         /// The server's process, to watch its resources
         ///
         /// It runs on this host; its descriptors, memory and children are watched.
         PID pid: u32, ValueKind::of_text("PID", "the number of a process", |text| {
                 parse_count(text).and_then(|pid| u32::try_from(pid).ok())
         });
-        /// Time to try again while no server is there
-        ///
-        /// That is while it refuses, is unreachable, its name is unknown or its socket missing.
-        WAIT wait: Duration = "0", values::OPTIONAL_TIME;
 
         group "Protocol of the server"
         /// How it tells messages apart: its length field, raw or line
@@ -172,6 +173,10 @@ options! {
         ISSUE issue: PathBuf, values::FILE;
 
         rare "Starting and connecting"
+        /// Time to try again while no server is there
+        ///
+        /// That is while it refuses, is unreachable, its name is unknown or its socket missing.
+        WAIT wait: Duration = "0", values::OPTIONAL_TIME;
         /// Time for --command to accept connections
         START_TIMEOUT start_timeout: Duration = "10s", values::TIME;
         /// Time for --command to end after SIGTERM
@@ -241,6 +246,12 @@ pub const EXCLUSIONS: &[Exclusion] = &[
     Exclusion(Given(&SEND_HEX), Given(&MAX_FRAME), NO_FRAMING),
     Exclusion(Given(&SEND_HEX), not_zero(&OFFSET), NO_FRAMING),
     Exclusion(Given(&SEND_HEX), not_zero(&ADJUST), NO_FRAMING),
+    Exclusion(Given(&BASELINE), Given(&COMMAND), "a box stands in front of a server that runs"),
+    Exclusion(Given(&BASELINE), Given(&PID), "what differs is seen from outside"),
+    Exclusion(Given(&BASELINE), Given(&EXPECT), ONLY_DIFFERENCES),
+    Exclusion(Given(&BASELINE), Given(&REPRO), ONLY_DIFFERENCES),
+    Exclusion(Given(&BASELINE), Given(&ISSUE), ONLY_DIFFERENCES),
+    Exclusion(Given(&PROPOSE), Given(&BASELINE), NO_CASE),
     Exclusion(Given(&PROPOSE), On(&PRINT), ONE_FILE),
     Exclusion(Given(&PROPOSE), Given(&CASE), NO_CASE),
     Exclusion(Given(&PROPOSE), On(&QUICK), NO_CASE),
@@ -255,6 +266,7 @@ pub const EXCLUSIONS: &[Exclusion] = &[
     Exclusion(Given(&PROPOSE), Given(&ISSUE), NO_CASE),
 ];
 
+const ONLY_DIFFERENCES: &str = "only what differs is reported";
 const ONE_FILE: &str = "one exchange file is written";
 const NO_CASE: &str = "no case is run";
 const ONE_SOURCE: &str = "the exchanges come from one place";
@@ -327,9 +339,9 @@ impl CheckOptions {
 
 /// Settings that concern the run and not how a case is tried: the command that tries a case again
 /// leaves them out.
-const NOT_AGAIN: [&str; 12] = [
-    "case", "expect", "html", "issue", "json", "junit", "list", "propose", "quick", "repro",
-    "seed", "wait",
+const NOT_AGAIN: [&str; 13] = [
+    "baseline", "case", "expect", "html", "issue", "json", "junit", "list", "propose", "quick",
+    "repro", "seed", "wait",
 ];
 
 /// Settings that an exchange file replaces.

@@ -157,6 +157,21 @@ impl Target {
         }
     }
 
+    /// The server that one word names.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, in a few words without the text itself.
+    pub fn of_word(text: &str) -> Result<Target, String> {
+        match ServerWord::parse(text)? {
+            ServerWord::Unix(name) => Ok(Target::unix(name)),
+            ServerWord::Host { host, port: Some(port) } => {
+                Ok(Target::new(host.unwrap_or_else(this_host), port))
+            }
+            ServerWord::Host { port: None, .. } => Err("it has no port".to_owned()),
+        }
+    }
+
     /// The argument `server`, whose values [`Target::parse`] takes.
     pub fn arg() -> Arg {
         Arg::new("server")

@@ -19,6 +19,8 @@ const COMMANDS: &[Entry] = &[
     #[cfg(feature = "check")]
     trust_check::command::ENTRY,
     #[cfg(feature = "check")]
+    trust_check::compare::command::ENTRY,
+    #[cfg(feature = "check")]
     trust_check::matrix::command::ENTRY,
     config_show::ENTRY,
     log_demo::ENTRY,

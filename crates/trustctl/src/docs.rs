@@ -10,6 +10,7 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 use trust_check::cases;
+use trust_check::compare::json::CompareReport;
 use trust_check::report::json::{CaseList, CheckReport};
 use trust_cli::exclusions::{Exclusion, When};
 use trust_cli::exit_code::ExitCode;
@@ -135,6 +136,7 @@ fn the_schemas_are_the_types() {
         ("load-merge", "load merge", schema::<MergeOutput>()),
         ("check", "check", schema::<CheckReport>()),
         ("check-list", "check --list", schema::<CaseList>()),
+        ("check-compare", "check compare", schema::<CompareReport>()),
         ("config-show", "config show", schema::<SettingsDocument>()),
     ];
     for (name, command, mut schema) in published {
@@ -155,7 +157,10 @@ fn the_tables_of_fields_are_the_types() {
     let merge = schema::<MergeOutput>().to_value();
     check("HDR-LOG.md", &fields(&merge, &merge["$defs"]["MergeDocument"]));
     let report = schema::<CheckReport>().to_value();
-    check("CHECK-REPORT.md", &fields(&report, &report));
+    let compared = schema::<CompareReport>().to_value();
+    let mut table = fields(&report, &report);
+    let _ = write!(table, "\nOf `check compare`:\n\n{}", fields(&compared, &compared));
+    check("CHECK-REPORT.md", &table);
 }
 
 /// A table of the fields of a type, each with its path. A nested type that is used in more than one

@@ -11,7 +11,7 @@ use crate::outcome::{CaseOutcome, Class};
 use crate::report::{RunEnd, RunReport, caused, transcript};
 use crate::verdict::{Finding, Verdict};
 
-const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
+pub(crate) const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n";
 
 /// The report as one document. What is known to fail, or could not be shown, counts as skipped.
 pub fn report(report: &RunReport<'_>) -> String {

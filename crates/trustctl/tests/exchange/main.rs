@@ -4,6 +4,7 @@
 //! The servers are this executable itself, as `serve KIND PORT`. Arguments:
 //! `cargo test -p trustctl --test exchange -- [TEST_NAME…]`.
 
+mod box_tests;
 mod declared_tests;
 #[path = "../check/json.rs"]
 mod json;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         long_tests::TESTS,
         right_tests::TESTS,
         propose_tests::TESTS,
+        box_tests::TESTS,
     ];
     SUITE.main(tests.concat().into_iter().map(Test::from).collect())
 }

@@ -1,0 +1,178 @@
+//! `--baseline` and `check compare`: what a box between changes.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
+use trust_check::compare::json::CompareReport;
+use trust_check::report::json::VerdictName;
+use trust_testkit::document;
+use trust_testkit::files::Files;
+use trust_testkit::program::{Finished, Home};
+use trust_testkit::suite::Named;
+use trust_testkit::tests;
+
+use super::server;
+use super::tests::{LINES, NO_WAIT};
+
+pub(crate) const TESTS: &[Named] = tests![
+    a_relay_that_passes_everything_on_changes_nothing,
+    what_a_relay_does_to_half_closed_clients_is_told,
+    two_reports_are_compared_as_two_servers_are,
+    what_fails_without_the_box_is_left_out,
+    what_cannot_be_compared_is_told_in_one_line,
+];
+
+/// How long a run of both sides may take on a machine with other work.
+const RUN_DEADLINE: Duration = Duration::from_secs(90);
+
+const CASES: &str = "framing/1,partial/6,pipelining/1,half-close/1,half-close/2,closing/1";
+
+/// What a relay does when a client has finished sending.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnFin {
+    /// The server learns of it, and its answers still reach the client.
+    PassesOn,
+    /// The connection ends on both sides.
+    ClosesBoth,
+}
+
+/// Starts a relay to this server in this process.
+fn relay(upstream: SocketAddr, on_fin: OnFin) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            thread::spawn(move || pass_on(&client, upstream, on_fin));
+        }
+    });
+    address
+}
+
+fn pass_on(client: &TcpStream, upstream: SocketAddr, on_fin: OnFin) -> io::Result<()> {
+    let server = TcpStream::connect(upstream)?;
+    thread::scope(|scope| {
+        scope.spawn(|| copy(&server, client).and_then(|()| client.shutdown(Shutdown::Write)));
+        copy(client, &server)?;
+        match on_fin {
+            OnFin::PassesOn => server.shutdown(Shutdown::Write),
+            OnFin::ClosesBoth => {
+                client.shutdown(Shutdown::Both)?;
+                server.shutdown(Shutdown::Both)
+            }
+        }
+    })
+}
+
+/// Until the end of what comes from there.
+fn copy(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&buffer[..count])?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Checks a server of this kind directly and through such a relay.
+fn check_both(kind: &str, on_fin: OnFin, flags: &[&str]) -> Finished {
+    let files = Files::new();
+    let file = files.write("lines.toml", LINES);
+    let direct = server::start(kind);
+    let [direct, through] = [direct, relay(direct, on_fin)].map(|address| address.to_string());
+    let both = ["check", &through, "--baseline", &direct, "--exchange", &file, NO_WAIT];
+    Home::new().trustctl(both).args(flags).start().wait_for(RUN_DEADLINE)
+}
+
+fn compared(kind: &str, on_fin: OnFin) -> CompareReport {
+    let finished = check_both(kind, on_fin, &["--json", "--case", CASES]);
+    let report: CompareReport = document::read(finished.text(), "check-compare");
+    assert_eq!(finished.code(), Some(i32::from(report.exit)));
+    report
+}
+
+fn changed(report: &CompareReport) -> Vec<&str> {
+    let cases = report.changes.iter().flat_map(|change| &change.cases);
+    cases.map(|case| case.id.as_str()).collect()
+}
+
+fn a_relay_that_passes_everything_on_changes_nothing() {
+    let report = compared("right", OnFin::PassesOn);
+    assert_eq!(changed(&report), [""; 0], "{report:?}");
+    assert_eq!((report.same, report.exit), (6, 0), "{report:?}");
+}
+
+fn what_a_relay_does_to_half_closed_clients_is_told() {
+    let report = compared("right", OnFin::ClosesBoth);
+    assert_eq!(changed(&report), ["half-close/1", "half-close/2"], "{report:?}");
+    let change = &report.changes[0];
+    let told = "half-closed clients lose their answer: the box closes both directions on a FIN";
+    assert_eq!((change.text.as_str(), report.exit), (told, 1));
+    let case = &change.cases[0];
+    assert_eq!(case.direct.verdict, VerdictName::Pass);
+    assert_eq!(case.through.verdict, VerdictName::Fail);
+    assert!(case.through.again.ends_with(" --case half-close/1"), "{}", case.through.again);
+    assert!(!case.through.again.contains("--baseline"), "{}", case.through.again);
+    let text = check_both("right", OnFin::ClosesBoth, &["--case", CASES]).exits_with(1);
+    let text = text.text().to_owned();
+    assert!(text.starts_with(told), "{text}");
+    assert!(text.ends_with("6 cases compared: the box changes 2\n"), "{text}");
+}
+
+fn two_reports_are_compared_as_two_servers_are() {
+    let files = Files::new();
+    let file = files.write("lines.toml", LINES);
+    let direct = server::start("right");
+    let through = relay(direct, OnFin::ClosesBoth);
+    let reports = [(direct, "direct"), (through, "box")].map(|(address, name)| {
+        let address = address.to_string();
+        let flags = ["check", &address, "--exchange", &file, NO_WAIT, "--json", "--case", CASES];
+        let finished = Home::new().trustctl(flags).start().wait_for(RUN_DEADLINE);
+        files.write(&format!("{name}.json"), finished.text())
+    });
+    let [junit, page] = ["junit.xml", "page.html"].map(|name| files.path(name));
+    let compare = |flags: &[&str]| {
+        let words = [&["check", "compare", &reports[0], &reports[1]], flags].concat();
+        Home::new().trustctl(words).run().exits_with(1)
+    };
+    let finished = compare(&["--json", "--junit", &junit, "--html", &page]);
+    let report: CompareReport = document::read(finished.text(), "check-compare");
+    assert_eq!(changed(&report), ["half-close/1", "half-close/2"], "{report:?}");
+    assert_eq!([&report.direct.name, &report.through.name], ["direct", "box"]);
+    assert!(files.read("junit.xml").contains("failures=\"2\""));
+    assert!(files.read("page.html").contains("<h2>half-closed clients lose their answer"));
+    let text = compare(&[]).text().to_owned();
+    assert!(text.ends_with("6 cases compared: the box changes 2\n"), "{text}");
+}
+
+fn what_fails_without_the_box_is_left_out() {
+    let report = compared("one-receive", OnFin::PassesOn);
+    let left_out: Vec<&str> = report.left_out.iter().map(|case| case.id.as_str()).collect();
+    assert!(left_out.contains(&"partial/6"), "{report:?}");
+    assert!(!changed(&report).contains(&"partial/6"), "{report:?}");
+}
+
+fn what_cannot_be_compared_is_told_in_one_line() {
+    let files = Files::new();
+    let no_report = files.write("none.json", "{}");
+    let missing = files.path("missing.json");
+    let run = |words: &[&str], exit: i32, says: &str| {
+        let finished = Home::new().trustctl(words.iter().copied()).run();
+        finished.exits_with(exit).complains_about(&[says]);
+    };
+    let no_report_says = "expected a report of trustctl check --json";
+    run(&["check", "compare", &no_report, &no_report], 65, no_report_says);
+    run(&["check", "compare", &missing, &no_report], 74, "cannot read ");
+    run(&["check", ":1", "--baseline", "localhost"], 64, "it has no port");
+    let started = ["check", "--command", "x {port}", "--baseline", ":1"];
+    run(&started, 64, "a box stands in front of a server that runs");
+    let nothing = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let port = nothing.local_addr().expect("an address").port();
+    drop(nothing);
+    let address = format!("127.0.0.1:{port}");
+    run(&["check", &address, "--baseline", &address], 69, &format!("connect to {address}"));
+}
