@@ -52,7 +52,8 @@ options! {
         );
         /// The same server without the box between
         ///
-        /// HOST:PORT leads through the box. All cases are tried on both, and what differs is reported.
+        /// HOST:PORT leads through the box. All cases are tried on both, and what differs is
+        /// reported.
         BASELINE baseline: Target,
             ValueKind::of_parts("SERVER", "HOST:PORT, :PORT, PORT or unix:PATH", Target::of_word);
         /// The server's process, to watch its resources
@@ -195,6 +196,10 @@ options! {
         ///
         /// Its kernel, or that of a proxy in front of it, has acknowledged the piece by then.
         SETTLE settle: Duration = "20ms", values::TIME;
+        /// Longest silence after which --baseline looks whether a box ends idle clients
+        ///
+        /// It is waited for three times. 0: it is not measured.
+        IDLE_MAX idle_max: Duration = "10s", values::OPTIONAL_TIME;
         /// Decides all payloads
         SEED seed: u64 = "1", values::SEED;
         /// Cases that run at the same time

@@ -1,18 +1,24 @@
 //! `trustctl check BOX --baseline DIRECT`: the same cases directly and through a box.
 
 use std::ffi::OsString;
+use std::io;
 use std::ops::ControlFlow;
+use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use trust_cli::command::Context;
 use trust_cli::exit_code::{ExitCode, Failure};
+use trust_cli::output::tell;
 use trust_cli::progress::Progress;
 use trust_cli::signals::Stopped;
 use trust_cli::target::{Family, Target};
 use trust_cli::zone;
 
+use super::proposing::attend;
 use super::{ReportOutput, ServerAccess, about, announce_if_far, internal, reach, setup_for};
 use crate::compare;
+use crate::compare::json::CompareReport;
+use crate::compare::measure::{self, Measurement};
 use crate::exchange::protocol::Protocol;
 use crate::options::{CheckOptions, again};
 use crate::outcome::CaseOutcome;
@@ -45,8 +51,8 @@ pub(super) fn run(
     let tried =
         try_both(context, options, [direct, through], protocol, plan, &mut abouts, &mut output);
     output.progress.clear();
-    let rans = match tried {
-        Ok(rans) => rans,
+    let (rans, measurements) = match tried {
+        Ok(tried) => tried,
         Err(Stopped::Signal(signal)) => return Ok(context.stopped_by(signal)),
         Err(Stopped::Failed(failure)) => return Err(failure),
     };
@@ -63,6 +69,7 @@ pub(super) fn run(
     let reports = [report(&abouts[0], own), report(&abouts[1], other)];
     let names = abouts.each_ref().map(|about| about.server().to_owned());
     let compared = compare::compare(names, &reports[0], &reports[1]);
+    let compared = CompareReport { measurements, ..compared };
     let files = [output.junit, output.html];
     let exit = compare::put(&compared, &reports, files, options.json)?;
     Ok(signal.map_or(exit, |signal| context.stopped_by(signal)))
@@ -81,9 +88,16 @@ fn try_both(
     plan: &CasePlan,
     abouts: &mut [About; 2],
     output: &mut ReportOutput,
-) -> Result<[Ran; 2], Stopped> {
+) -> Result<([Ran; 2], Vec<Measurement>), Stopped> {
     let mut prepare = |number: usize| {
-        let (address, _) = reach(context, servers[number], options, output)?;
+        let reached = reach(context, servers[number], options, output);
+        if let (0, Err(Stopped::Failed(_))) = (number, &reached)
+            && let Ok((address, _)) = reach(context, servers[1], options, output)
+        {
+            let (setup, _stop) = setup_for(context, options, address, protocol.clone())?;
+            tell(&format!("without a server the box {}", measure::without_server(&setup)));
+        }
+        let (address, _) = reached?;
         let about = &mut abouts[number];
         about.server.address = Some(zone::shown_address(&address));
         about.address = Some(address.clone());
@@ -104,7 +118,20 @@ fn try_both(
         about.server.one_at_a_time = setup.one_at_a_time;
         about.server.turned_away_beside = setup.rate.turned_away_beside();
     }
-    Ok(rans.map_err(|error| internal(&error))?)
+    let rans = rans.map_err(|error| internal(&error))?;
+    let serves = |ran: &Ran| Counts::of(&ran.outcomes).shows_something();
+    if options.quick || rans.iter().any(|ran| ran.signal.is_some() || !serves(ran)) {
+        return Ok((rans, vec![]));
+    }
+    output.waiting("measuring");
+    let (stop, stopper) = io::pipe().map_err(|error| internal(&error))?;
+    direct.stop = OwnedFd::from(stop.try_clone().map_err(|error| internal(&error))?);
+    through.stop = OwnedFd::from(stop);
+    let measured = attend(context.signals, stopper, || {
+        measure::measure([&direct, &through], options.idle_max)
+    })?;
+    // Only the end of the run keeps it from being measured.
+    Ok((rans, measured.unwrap_or_default()))
 }
 
 /// Shows which side is tried.

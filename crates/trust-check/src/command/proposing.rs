@@ -112,7 +112,7 @@ fn learn(
 }
 
 /// Does something slow, and ends it when a signal comes.
-fn attend<T: Send>(
+pub(super) fn attend<T: Send>(
     signals: &Signals,
     stopper: PipeWriter,
     work: impl FnOnce() -> T + Send,

@@ -40,6 +40,16 @@ pub(super) fn page(report: &CompareReport, direct: &CheckReport, through: &Check
             h2 { (text) }
             @for one in cases { (case(one)) }
         }
+        @if !report.measurements.is_empty() {
+            h2 { "Measured on both sides" }
+            (markup::table(
+                "measurements",
+                ["", "directly", "through the box"],
+                report.measurements.iter().map(|it| {
+                    [it.of.text(), it.direct.text.as_str(), it.through.text.as_str()]
+                }),
+            ))
+        }
         @if !measured.is_empty() {
             h2 { "Measured, and not judged" }
             @for one in measured { (case(one)) }

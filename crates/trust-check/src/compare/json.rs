@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::measure::Measurement;
 use crate::report::json::{CaseReport, CheckReport, RunState, ServerFields, VerdictName};
 
 /// Changes when a field goes away or changes its meaning, not when one is added.
@@ -32,6 +33,8 @@ pub struct CompareReport {
     pub changes: Vec<Change>,
     /// Measurements that differ; none of them is judged.
     pub measured: Vec<ComparedCase>,
+    /// What was measured of both sides with `--baseline`; none of it is judged.
+    pub measurements: Vec<Measurement>,
     /// Cases that were tried on one side at most.
     pub unseen: Vec<Unseen>,
     /// Cases that are the same.

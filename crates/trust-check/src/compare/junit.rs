@@ -54,6 +54,10 @@ pub(super) fn report(report: &CompareReport) -> String {
                 }
                 system-out {
                     @for unlike in &report.unlike { "different: " (unlike) "\n" }
+                    @for it in &report.measurements {
+                        (it.of.text()) ": " (it.direct.text) " directly, " (it.through.text)
+                        " through the box\n"
+                    }
                     (summary(report)) "\n"
                 }
                 "\n"

@@ -2,8 +2,10 @@
 
 pub mod command;
 mod html;
+pub mod idle;
 pub mod json;
 mod junit;
+pub mod measure;
 pub mod options;
 mod text;
 mod words;
@@ -128,6 +130,7 @@ pub fn compare(names: [String; 2], direct: &CheckReport, through: &CheckReport) 
         left_out,
         changes,
         measured,
+        measurements: vec![],
         unseen,
         same,
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use trust_cli::text::count;
 
 use super::json::{Change, CompareReport, ComparedCase, Side, SideName, Unseen};
+use super::measure::Measurement;
 use crate::report::json::RunState;
 use crate::report::short_list;
 
@@ -35,6 +36,10 @@ pub(super) fn report(report: &CompareReport) -> String {
     if !report.measured.is_empty() {
         text.push_str("measured, and not judged\n");
         report.measured.iter().for_each(|case| text.push_str(&measured(case)));
+    }
+    for Measurement { of, direct, through } in &report.measurements {
+        let _ = writeln!(text, "measured      {}", of.text());
+        let _ = writeln!(text, "    directly  {}\n    the box   {}", direct.text, through.text);
     }
     for Unseen { why, tried, cases } in &report.unseen {
         let Some(tried) = tried else { continue };

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use trust_cli::text::{reason, seconds};
 use trust_net::socket;
 
@@ -17,6 +17,9 @@ use crate::verdict::{Judged, Verdict};
 
 /// Interval between checks whether the kernel of the first hop has acknowledged everything.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// Silence after which keepalive asks.
+const KEEPALIVE: Duration = Duration::from_secs(1);
 
 /// Whether it could be shown that a piece stood alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,6 +193,20 @@ impl Wire<'_> {
         self.has_finished = true;
         self.delivery.add(DeliveryStep::Finish);
         self.record(What::SentFin);
+    }
+
+    /// Sends an urgent byte (MSG_OOB, `send(2)`; RFC 6093); whether our kernel took it.
+    pub fn send_urgent(&mut self, byte: u8) -> bool {
+        self.note("an urgent byte");
+        SockRef::from(&self.stream).send_out_of_band(&[byte]).is_ok()
+    }
+
+    /// Lets our kernel ask, after each second of silence, whether the other side is still there
+    /// (SO_KEEPALIVE, `tcp(7)`).
+    pub fn keep_alive(&self) {
+        let every = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+        // Without it the connection is only idle.
+        let _ = SockRef::from(&self.stream).set_tcp_keepalive(&every);
     }
 
     /// Hands to our kernel what it takes now; how many bytes.

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use trust_check::compare::json::CompareReport;
+use trust_check::compare::measure::{MeasuredValue, Measurement, MeasurementName};
 use trust_check::report::json::VerdictName;
 use trust_testkit::document;
 use trust_testkit::files::Files;
@@ -22,6 +23,9 @@ pub(crate) const TESTS: &[Named] = tests![
     two_reports_are_compared_as_two_servers_are,
     what_fails_without_the_box_is_left_out,
     what_cannot_be_compared_is_told_in_one_line,
+    the_idle_timeout_of_a_relay_is_measured,
+    a_relay_that_forgets_idle_connections_is_found_out,
+    what_a_relay_does_while_the_server_is_down_is_told,
 ];
 
 /// How long a run of both sides may take on a machine with other work.
@@ -38,23 +42,48 @@ enum OnFin {
     ClosesBoth,
 }
 
+/// What a relay does with a connection on which nothing goes for [`IDLE_LIMIT`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnIdle {
+    Keeps,
+    Closes,
+    /// It passes nothing on from then on, and does not end either.
+    Forgets,
+}
+
+const IDLE_LIMIT: Duration = Duration::from_millis(1500);
+
 /// Starts a relay to this server in this process.
 fn relay(upstream: SocketAddr, on_fin: OnFin) -> SocketAddr {
+    relay_with(upstream, on_fin, OnIdle::Keeps)
+}
+
+fn relay_with(upstream: SocketAddr, on_fin: OnFin, on_idle: OnIdle) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let address = listener.local_addr().expect("an address");
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
-            thread::spawn(move || pass_on(&client, upstream, on_fin));
+            thread::spawn(move || pass_on(&client, upstream, on_fin, on_idle));
         }
     });
     address
 }
 
-fn pass_on(client: &TcpStream, upstream: SocketAddr, on_fin: OnFin) -> io::Result<()> {
+fn pass_on(
+    client: &TcpStream,
+    upstream: SocketAddr,
+    on_fin: OnFin,
+    on_idle: OnIdle,
+) -> io::Result<()> {
     let server = TcpStream::connect(upstream)?;
+    let limit = Some(IDLE_LIMIT).filter(|_| on_idle != OnIdle::Keeps);
+    client.set_read_timeout(limit)?;
+    server.set_read_timeout(limit)?;
     thread::scope(|scope| {
-        scope.spawn(|| copy(&server, client).and_then(|()| client.shutdown(Shutdown::Write)));
-        copy(client, &server)?;
+        scope.spawn(|| {
+            copy(&server, client, on_idle).and_then(|()| client.shutdown(Shutdown::Write))
+        });
+        copy(client, &server, on_idle)?;
         match on_fin {
             OnFin::PassesOn => server.shutdown(Shutdown::Write),
             OnFin::ClosesBoth => {
@@ -66,13 +95,18 @@ fn pass_on(client: &TcpStream, upstream: SocketAddr, on_fin: OnFin) -> io::Resul
 }
 
 /// Until the end of what comes from there.
-fn copy(mut from: &TcpStream, mut to: &TcpStream) -> io::Result<()> {
-    let mut buffer = [0; 4096];
+fn copy(mut from: &TcpStream, mut to: &TcpStream, on_idle: OnIdle) -> io::Result<()> {
+    let (mut buffer, mut is_forgotten) = ([0; 4096], false);
     loop {
         match from.read(&mut buffer) {
             Ok(0) => return Ok(()),
+            Ok(_) if is_forgotten => {}
             Ok(count) => to.write_all(&buffer[..count])?,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => match on_idle {
+                OnIdle::Forgets => is_forgotten = true,
+                OnIdle::Keeps | OnIdle::Closes => return Ok(()),
+            },
             Err(error) => return Err(error),
         }
     }
@@ -84,7 +118,8 @@ fn check_both(kind: &str, on_fin: OnFin, flags: &[&str]) -> Finished {
     let file = files.write("lines.toml", LINES);
     let direct = server::start(kind);
     let [direct, through] = [direct, relay(direct, on_fin)].map(|address| address.to_string());
-    let both = ["check", &through, "--baseline", &direct, "--exchange", &file, NO_WAIT];
+    let file = ["--exchange", &file, NO_WAIT, "--idle-max", "0"];
+    let both = [&["check", &through, "--baseline", &direct][..], &file].concat();
     Home::new().trustctl(both).args(flags).start().wait_for(RUN_DEADLINE)
 }
 
@@ -175,4 +210,48 @@ fn what_cannot_be_compared_is_told_in_one_line() {
     drop(nothing);
     let address = format!("127.0.0.1:{port}");
     run(&["check", &address, "--baseline", &address], 69, &format!("connect to {address}"));
+}
+
+/// What is measured of idle clients of such a relay.
+fn idle_of(on_idle: OnIdle) -> [MeasuredValue; 2] {
+    let files = Files::new();
+    let file = files.write("lines.toml", LINES);
+    let direct = server::start("right");
+    let through = relay_with(direct, OnFin::PassesOn, on_idle);
+    let [direct, through] = [direct, through].map(|address| address.to_string());
+    let flags = ["--exchange", &file, NO_WAIT, "--json", "--case", "framing/1", "--idle-max", "3"];
+    let both = [&["check", &through, "--baseline", &direct][..], &flags].concat();
+    let finished = Home::new().trustctl(both).start().wait_for(RUN_DEADLINE);
+    let report: CompareReport = document::read(finished.text(), "check-compare");
+    let is_idle = |it: &&Measurement| it.of == MeasurementName::IdleTimeout;
+    let found = report.measurements.iter().find(is_idle).expect("a measurement");
+    [found.direct.clone(), found.through.clone()]
+}
+
+fn the_idle_timeout_of_a_relay_is_measured() {
+    let [direct, through] = idle_of(OnIdle::Closes);
+    assert_eq!((direct.text.as_str(), direct.number), ("not ended within 3 s", None));
+    let after = through.number.expect("a time");
+    assert!((1.4..2.5).contains(&after), "{through:?}");
+    assert!(through.text.starts_with("ended by a FIN after "), "{through:?}");
+}
+
+fn a_relay_that_forgets_idle_connections_is_found_out() {
+    let [direct, through] = idle_of(OnIdle::Forgets);
+    assert_eq!(direct.text, "not ended within 3 s");
+    // Somewhere between two clients, of which one was answered.
+    let after = through.number.expect("a time");
+    assert!((1.4..3.5).contains(&after), "{through:?}");
+    assert!(through.text.starts_with("forgotten without a word after "), "{through:?}");
+    assert!(through.text.ends_with(": what is sent then is lost"), "{through:?}");
+}
+
+fn what_a_relay_does_while_the_server_is_down_is_told() {
+    let nothing = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let direct = nothing.local_addr().expect("an address");
+    let through = relay(direct, OnFin::PassesOn).to_string();
+    drop(nothing);
+    let both = ["check", &through, "--baseline", &direct.to_string()];
+    let finished = Home::new().trustctl(both).run();
+    finished.exits_with(69).complains_about(&["without a server the box accepts a client, and "]);
 }

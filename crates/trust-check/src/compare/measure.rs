@@ -1,0 +1,241 @@
+//! What is measured of a box, and not judged.
+
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use trust_cli::text::{count, grouped, seconds};
+
+use super::idle::{self, IdleEnd, Meanwhile};
+use crate::setup::Setup;
+use crate::trial::CaseTrial;
+use crate::verdict::{Evidence, Finding, Judged, Verdict};
+use crate::wire::{ConnectionEnd, STALL, StopReason};
+
+/// Clients at the same time at most, and how long one of them may wait to be served.
+const CLIENTS_MAX: usize = 256;
+const CLIENT_WAIT: Duration = Duration::from_secs(1);
+
+/// Bytes of a message that is sent again and again without reading.
+const UNREAD_MESSAGE_BYTES: u64 = 16 * 1024;
+
+/// How long a header may take that a box sends to the server before anything else.
+const HEADER_WAIT: Duration = Duration::from_millis(500);
+
+/// What PROXY headers begin with (the PROXY protocol, 2.1 and 2.2).
+const HEADERS: [(&[u8], &str); 2] = [
+    (b"PROXY ", "adds a PROXY header of version 1, which came back"),
+    (b"\r\n\r\n\0\r\nQUIT\n", "adds a PROXY header of version 2, which came back"),
+];
+
+/// A measurement on both sides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Measurement {
+    /// Of what.
+    pub of: MeasurementName,
+    /// Without the box.
+    pub direct: MeasuredValue,
+    /// Through it.
+    pub through: MeasuredValue,
+}
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum MeasurementName {
+    /// Seconds until a silent client is ended, or forgotten.
+    IdleTimeout,
+    /// The same of a client whose kernel sends keepalive probes.
+    IdleTimeoutWithKeepalive,
+    /// The same of a client that sends a message byte by byte.
+    IdleTimeoutWhileSending,
+    /// Clients that are served at the same time.
+    Clients,
+    /// Bytes that are taken from a client that does not read.
+    UnreadBytes,
+    /// What an urgent byte inside a message does.
+    UrgentData,
+    /// A PROXY header that came back from the server.
+    ProxyHeader,
+}
+
+impl MeasurementName {
+    /// In words.
+    pub fn text(self) -> &'static str {
+        match self {
+            MeasurementName::IdleTimeout => "an idle client",
+            MeasurementName::IdleTimeoutWithKeepalive => "an idle client with TCP keepalive",
+            MeasurementName::IdleTimeoutWhileSending => "a client that sends a message slowly",
+            MeasurementName::Clients => "clients at the same time",
+            MeasurementName::UnreadBytes => "a client that does not read",
+            MeasurementName::UrgentData => "an urgent byte inside a message",
+            MeasurementName::ProxyHeader => "a PROXY header",
+        }
+    }
+}
+
+/// One side of a measurement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct MeasuredValue {
+    /// In words.
+    pub text: String,
+    /// The number alone, in the unit of what was measured; `null` if there is none.
+    pub number: Option<f64>,
+}
+
+impl MeasuredValue {
+    fn new(text: impl Into<String>, number: Option<f64>) -> MeasuredValue {
+        MeasuredValue { text: text.into(), number }
+    }
+
+    fn of_idle(end: &Option<IdleEnd>) -> MeasuredValue {
+        match end {
+            None => MeasuredValue::new("not measured", None),
+            Some(end) => {
+                MeasuredValue::new(end.text(), end.after().map(|after| after.as_secs_f64()))
+            }
+        }
+    }
+}
+
+/// How one side is measured; `None` if it cannot be.
+type Way = fn(&mut CaseTrial<'_>) -> Judged<Option<MeasuredValue>>;
+
+/// Measures both sides. Idle clients are waited for as long as `idle_max`.
+///
+/// # Errors
+///
+/// Only when the run is to end.
+pub fn measure(sides: [&Setup; 2], idle_max: Duration) -> Judged<Vec<Measurement>> {
+    let mut trials = sides.map(|setup| CaseTrial::new(setup, "timing/1", None));
+    let mut measurements = vec![];
+    let is_shared = sides.iter().all(|setup| !setup.one_at_a_time);
+    let ways = [
+        (MeasurementName::IdleTimeout, Meanwhile::Silent),
+        (MeasurementName::IdleTimeoutWithKeepalive, Meanwhile::Keepalive),
+        (MeasurementName::IdleTimeoutWhileSending, Meanwhile::Sends),
+    ];
+    for (of, meanwhile) in ways.into_iter().filter(|_| !idle_max.is_zero() && is_shared) {
+        let ends = idle::measure(&mut trials, idle_max, meanwhile)?;
+        if ends.iter().any(Option::is_some) {
+            let [direct, through] = ends.each_ref().map(MeasuredValue::of_idle);
+            measurements.push(Measurement { of, direct, through });
+        }
+    }
+    let ways: [(MeasurementName, Way); 4] = [
+        (MeasurementName::Clients, clients),
+        (MeasurementName::UnreadBytes, unread_bytes),
+        (MeasurementName::UrgentData, urgent_data),
+        (MeasurementName::ProxyHeader, proxy_header),
+    ];
+    for (of, way) in ways {
+        let [one, other] = &mut trials;
+        let found = [way(one), way(other)].map(|found| match found {
+            Err(stopped @ Verdict::Skipped(_)) => Err(stopped),
+            Err(_) => Ok(None),
+            found => found,
+        });
+        let [direct, through] = found;
+        if let (Some(direct), Some(through)) = (direct?, through?) {
+            measurements.push(Measurement { of, direct, through });
+        }
+    }
+    Ok(measurements)
+}
+
+fn clients(trial: &mut CaseTrial<'_>) -> Judged<Option<MeasuredValue>> {
+    let most = trial.setup.together(CLIENTS_MAX);
+    let (mut held, mut end) = (vec![], None);
+    while held.len() < most && end.is_none() {
+        match trial.served_within(CLIENT_WAIT) {
+            Ok(wire) => held.push(wire),
+            Err(Verdict::Fail(Finding { evidence: Evidence::Time, .. })) => {
+                end = Some("then others wait");
+            }
+            Err(Verdict::Fail(Finding { evidence: Evidence::Refusal { .. }, .. })) => {
+                end = Some("then others are turned away");
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    let served = held.len() as u64;
+    let clients = count(served, "client");
+    drop(held);
+    trial.pause(trial.setup.settle)?;
+    let text = match end {
+        None => format!("{clients} are served at the same time, and perhaps more"),
+        Some(end) => format!("{clients} are served at the same time, {end}"),
+    };
+    Ok(Some(MeasuredValue::new(text, Some(served as f64))))
+}
+
+fn unread_bytes(trial: &mut CaseTrial<'_>) -> Judged<Option<MeasuredValue>> {
+    // Where no answer is long, kernels hold more than a server answers.
+    let Ok(message) = trial.long_answer(UNREAD_MESSAGE_BYTES) else { return Ok(None) };
+    let mut wire = trial.connect_narrow()?;
+    let unread = wire.send_unread(&message, STALL)?;
+    wire.reset();
+    let taken = grouped(unread.taken);
+    let text = match unread.stop {
+        StopReason::Waiting => format!("{taken} bytes are taken from it"),
+        StopReason::Ended => format!("{taken} bytes are taken from it, and then it is ended"),
+        StopReason::All | StopReason::Asked => {
+            format!("{taken} bytes are taken from it, and there is no end")
+        }
+        StopReason::OutOfTime => return Ok(None),
+    };
+    Ok(Some(MeasuredValue::new(text, Some(unread.taken as f64))))
+}
+
+fn urgent_data(trial: &mut CaseTrial<'_>) -> Judged<Option<MeasuredValue>> {
+    if !trial.setup.is_tcp() {
+        return Ok(None);
+    }
+    let message = trial.message(64);
+    let (before, after) = message.bytes.split_at(message.bytes.len() / 2);
+    let mut wire = trial.connect()?;
+    wire.send(before)?;
+    if !wire.send_urgent(b'!') {
+        return Ok(None);
+    }
+    wire.try_send(after, trial.setup.patience)?;
+    wire.be_patient_for(CLIENT_WAIT.min(trial.setup.patience));
+    let text = match wire.expect_answers(&[&message]) {
+        Ok(()) => "it is no part of the stream",
+        Err(stopped @ Verdict::Skipped(_)) => return Err(stopped),
+        Err(_) if wire.end().is_some() => "the connection is ended",
+        Err(_) => "the answer is another one: it is a part of the stream, or the message is lost",
+    };
+    Ok(Some(MeasuredValue::new(text, None)))
+}
+
+/// What a box does with a client while the server is down.
+pub fn without_server(setup: &Setup) -> String {
+    let mut trial = CaseTrial::new(setup, "timing/1", None);
+    let Ok(mut wire) = trial.connect_alone() else {
+        return "refuses clients too".to_owned();
+    };
+    let since = Instant::now();
+    // The run is not stopped meanwhile.
+    let _ = wire.receive_into(&mut vec![], 1, setup.patience);
+    let took = seconds(since.elapsed());
+    match wire.end() {
+        Some(ConnectionEnd::Reset) => format!("accepts a client, and resets it after {took}"),
+        Some(_) => format!("accepts a client, and ends it by a FIN after {took}"),
+        None => format!("accepts a client, and neither ends it nor answers within {took}"),
+    }
+}
+
+/// The server shows it by echoing what it did not expect.
+fn proxy_header(trial: &mut CaseTrial<'_>) -> Judged<Option<MeasuredValue>> {
+    let mut wire = trial.connect_alone()?;
+    let mut got = vec![];
+    wire.receive_into(&mut got, HEADERS[1].0.len(), HEADER_WAIT)?;
+    let added = HEADERS.iter().find(|(beginning, _)| got.starts_with(beginning));
+    let text = added.map_or("none came back", |(_, text)| text);
+    Ok(Some(MeasuredValue::new(text, None)))
+}
