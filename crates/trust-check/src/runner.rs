@@ -1,6 +1,7 @@
 //! Which cases run when, and beside which others.
 
 mod again;
+mod beside;
 mod death;
 mod refused;
 mod with_exchanges;
@@ -30,17 +31,12 @@ use crate::runner::refused::{Refusals, RunningCase};
 use crate::setup::{ROOM_PAUSE, Setup, Unlearned};
 use crate::transcript::{Log, Transcript};
 use crate::trial::CaseTrial;
-use crate::verdict::{Evidence, Finding, Judged, Verdict};
+use crate::verdict::{Evidence, Finding, Verdict};
 use crate::watch::{Death, Watch};
 use crate::wire::{self, PathKind};
 
 /// The case without which no other one makes sense.
 pub const FIRST: &str = "framing/1";
-
-/// How long a second client may wait to be served beside a first one before the server counts as
-/// serving one client at a time. The same of a quick run.
-const BESIDE_PATIENCE: Duration = Duration::from_secs(1);
-const BESIDE_PATIENCE_QUICK: Duration = Duration::from_millis(300);
 
 /// How often the listener is told what is running.
 const PROGRESS: Duration = Duration::from_millis(200);
@@ -159,37 +155,6 @@ pub fn run_both<'r>(
     Ok([one.finish(own)?, other.finish(its)?])
 }
 
-/// Whether a second client is served only once the first one has left: until then it waits, or it
-/// is turned away.
-fn serves_one_at_a_time(trial: &mut CaseTrial<'_>) -> Judged<bool> {
-    let [hello, ours] = [trial.message(16), trial.message(16)];
-    let mut first = trial.connect()?;
-    first.send(&hello.bytes)?;
-    first.expect_answers(&[&hello])?;
-    let patience = if trial.setup.is_quick { BESIDE_PATIENCE_QUICK } else { BESIDE_PATIENCE };
-    let mut second = trial.connect_alone()?;
-    second.be_patient_for(patience);
-    match second.exchange_beginning() {
-        Err(Verdict::Fail(_)) => {
-            first.close();
-            drop(second);
-            return trial.expect_service("another has left").map(|()| true);
-        }
-        begun => begun?,
-    }
-    second.try_send(&ours.bytes, trial.setup.patience)?;
-    let mut got = vec![];
-    if second.receive_into(&mut got, 1, patience.min(trial.setup.patience))? {
-        return Ok(false);
-    }
-    let is_turned_away = second.end().is_some();
-    first.close();
-    if is_turned_away {
-        return trial.expect_service("another has left").map(|()| true);
-    }
-    second.receive_into(&mut got, 1, trial.setup.patience)
-}
-
 struct Run<'r> {
     plan: &'r CasePlan,
     shared: RunnerShared<'r>,
@@ -266,7 +231,7 @@ impl<'r> Run<'r> {
         } else if self.serves {
             let one_at_a_time = self.attend(|| {
                 let mut trial = CaseTrial::new(setup, FIRST, None);
-                serves_one_at_a_time(&mut trial).unwrap_or(false)
+                beside::serves_one_at_a_time(&mut trial).unwrap_or(false)
             })?;
             setup.one_at_a_time = one_at_a_time;
         }
