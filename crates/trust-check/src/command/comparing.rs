@@ -118,7 +118,7 @@ fn try_both(
         about.server.one_at_a_time = setup.one_at_a_time;
         about.server.turned_away_beside = setup.rate.turned_away_beside();
     }
-    let rans = rans.map_err(|error| internal(&error))?;
+    let mut rans = rans.map_err(|error| internal(&error))?;
     let serves = |ran: &Ran| Counts::of(&ran.outcomes).shows_something();
     if options.quick || rans.iter().any(|ran| ran.signal.is_some() || !serves(ran)) {
         return Ok((rans, vec![]));
@@ -129,9 +129,17 @@ fn try_both(
     through.stop = OwnedFd::from(stop);
     let measured = attend(context.signals, stopper, || {
         measure::measure([&direct, &through], options.idle_max)
-    })?;
-    // Only the end of the run keeps it from being measured.
-    Ok((rans, measured.unwrap_or_default()))
+    });
+    match measured {
+        // Only the end of the run keeps it from being measured.
+        Ok(measured) => Ok((rans, measured.unwrap_or_default())),
+        // The cases were all tried.
+        Err(Stopped::Signal(signal)) => {
+            rans[0].signal = Some(signal);
+            Ok((rans, vec![]))
+        }
+        Err(failed) => Err(failed),
+    }
 }
 
 /// Shows which side is tried.

@@ -2,14 +2,18 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+
+use rustix::process::Signal;
 
 use trust_check::compare::json::CompareReport;
 use trust_check::compare::measure::{MeasuredValue, Measurement, MeasurementName};
 use trust_check::report::json::VerdictName;
 use trust_testkit::document;
 use trust_testkit::files::Files;
+use trust_testkit::kernel;
 use trust_testkit::program::{Finished, Home};
 use trust_testkit::suite::Named;
 use trust_testkit::tests;
@@ -26,6 +30,7 @@ pub(crate) const TESTS: &[Named] = tests![
     the_idle_timeout_of_a_relay_is_measured,
     a_relay_that_forgets_idle_connections_is_found_out,
     what_a_relay_does_while_the_server_is_down_is_told,
+    a_signal_while_idle_clients_are_waited_for_loses_no_case,
 ];
 
 /// How long a run of both sides may take on a machine with other work.
@@ -53,6 +58,9 @@ enum OnIdle {
 
 const IDLE_LIMIT: Duration = Duration::from_millis(1500);
 
+/// Connections that came to a relay of this process.
+static RELAYED: AtomicU64 = AtomicU64::new(0);
+
 /// Starts a relay to this server in this process.
 fn relay(upstream: SocketAddr, on_fin: OnFin) -> SocketAddr {
     relay_with(upstream, on_fin, OnIdle::Keeps)
@@ -63,6 +71,7 @@ fn relay_with(upstream: SocketAddr, on_fin: OnFin, on_idle: OnIdle) -> SocketAdd
     let address = listener.local_addr().expect("an address");
     thread::spawn(move || {
         for client in listener.incoming().flatten() {
+            RELAYED.fetch_add(1, Ordering::SeqCst);
             thread::spawn(move || pass_on(&client, upstream, on_fin, on_idle));
         }
     });
@@ -254,4 +263,22 @@ fn what_a_relay_does_while_the_server_is_down_is_told() {
     let both = ["check", &through, "--baseline", &direct.to_string()];
     let finished = Home::new().trustctl(both).run();
     finished.exits_with(69).complains_about(&["without a server the box accepts a client, and "]);
+}
+
+fn a_signal_while_idle_clients_are_waited_for_loses_no_case() {
+    let files = Files::new();
+    let file = files.write("lines.toml", LINES);
+    let direct = server::start("right");
+    let through = relay(direct, OnFin::ClosesBoth).to_string();
+    let flags = ["--exchange", &file, NO_WAIT, "--json", "--idle-max", "60"];
+    let cases = ["--case", "framing/1,half-close/1", "--baseline", &direct.to_string()];
+    let words = [&["check", &through][..], &cases, &flags].concat();
+    let running = Home::new().trustctl(words).start();
+    // The cases take a few connections, and the measurement begins with thirty.
+    kernel::wait_until("idle clients", || RELAYED.load(Ordering::SeqCst) >= 30);
+    running.signal(Signal::INT);
+    let finished = running.wait_for(RUN_DEADLINE).exits_with(130);
+    let report: CompareReport = document::read(finished.text(), "check-compare");
+    assert_eq!(changed(&report), ["half-close/1"], "{report:?}");
+    assert_eq!(report.through.detail.as_deref(), Some("SIGINT"));
 }
