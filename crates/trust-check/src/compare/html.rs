@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use trust_cli::markup;
 
 use super::json::{Change, CompareReport, ComparedCase, Side, Unseen};
-use super::text::{summary, unfinished};
+use super::text::summary;
 use crate::report::json::CheckReport;
 use crate::report::reading::details;
 use crate::report::short_list;
@@ -30,7 +30,7 @@ pub(super) fn page(report: &CompareReport, direct: &CheckReport, through: &Check
     let body = html! {
         h1 { "trustctl check compare: " (report.through.name) }
         p { b { (summary(report)) } }
-        @for end in [&report.direct, &report.through].into_iter().filter_map(unfinished) {
+        @for end in [&report.direct, &report.through].into_iter().filter_map(Side::unfinished) {
             p .fail { (end) }
         }
         @for unlike in unlike { p .warn { "Different: " (unlike) } }

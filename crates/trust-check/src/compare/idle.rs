@@ -207,7 +207,7 @@ fn ladder(
             match begin(trial, side, *asks_after, meanwhile) {
                 Ok(client) => waiting.push(client),
                 Err(stopped @ Verdict::Skipped(_)) => return Err(stopped),
-                // There may be no room for so many.
+                // The server or the box may have no room for more.
                 Err(_) => break,
             }
         }

@@ -73,6 +73,17 @@ impl Side {
         let (detail, started, server) = (detail.clone(), started.clone(), server.clone());
         Side { name, state: *state, detail, started, server }
     }
+
+    /// How the run ended, if it did before all cases were tried.
+    pub fn unfinished(&self) -> Option<String> {
+        let detail = self.detail.as_deref().unwrap_or_default();
+        match self.state {
+            RunState::Complete | RunState::Unwritten => None,
+            RunState::ServerDied => Some(format!("the server died during {detail}")),
+            RunState::Stopped => Some(format!("the run was stopped by {detail}")),
+            RunState::Unreachable => Some(format!("no case was tried: {detail}")),
+        }
+    }
 }
 
 /// Which of the two runs.

@@ -3,8 +3,8 @@
 use maud::{Markup, PreEscaped, html};
 use trust_cli::markup::document;
 
-use super::json::{Change, CompareReport, ComparedCase, Unseen};
-use super::text::{summary, unfinished};
+use super::json::{Change, CompareReport, ComparedCase, Side, SideOutcome, Unseen};
+use super::text::summary;
 use crate::report::json::VerdictName;
 use crate::report::junit::DECLARATION;
 
@@ -12,7 +12,7 @@ pub(super) fn report(report: &CompareReport) -> String {
     let CompareReport { direct, through, changes, measured, left_out, unseen, .. } = report;
     let cases = changes.iter().flat_map(|change| &change.cases);
     let failures = cases.clone().filter(|case| case.through.verdict == VerdictName::Fail).count();
-    let ends: Vec<String> = [direct, through].into_iter().filter_map(unfinished).collect();
+    let ends: Vec<String> = [direct, through].into_iter().filter_map(Side::unfinished).collect();
     let errors = ends.len();
     let skipped = left_out.len() + unseen.iter().map(|it| it.cases.len()).sum::<usize>();
     let tests = cases.count() + measured.len() + skipped + errors;
@@ -81,7 +81,7 @@ fn changed(what: &str, case: &ComparedCase) -> Markup {
 }
 
 fn both(case: &ComparedCase) -> String {
-    let line = |name: &str, side: &super::json::SideOutcome| {
+    let line = |name: &str, side: &SideOutcome| {
         let said = side.said.as_deref().unwrap_or_default();
         format!("{name}: {} {said}\nagain: {}\n", side.verdict.word(), side.again)
     };

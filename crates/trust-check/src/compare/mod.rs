@@ -14,7 +14,7 @@ use trust_cli::exit_code::{ExitCode, Failure};
 use trust_cli::output::{document, print};
 use trust_cli::report_file::ReportFile;
 
-use crate::report::json::{CaseReport, CheckReport, RunState, VerdictName};
+use crate::report::json::{CaseReport, CheckReport, VerdictName};
 use crate::report::reading::is_tried;
 use json::{Change, CompareReport, CompareSchema, ComparedCase, Side, SideName, Unseen, VERSION};
 
@@ -118,15 +118,18 @@ pub fn compare(names: [String; 2], direct: &CheckReport, through: &CheckReport) 
     let is_worse =
         |change: &Change| change.cases.iter().any(|case| case.through.verdict == VerdictName::Fail);
     let shows_something = same + measured.len() + changes.len() > 0;
-    let is_whole = [direct, through].iter().all(|report| report.state == RunState::Complete);
+    let sides = [Side::of(own, direct), Side::of(other, through)];
+    let is_whole = sides.iter().all(|side| side.unfinished().is_none());
     let is_success = shows_something && is_whole && !changes.iter().any(is_worse);
+    let unlike = unlike(direct, through);
+    let [direct, through] = sides;
     CompareReport {
         schema: CompareSchema::Comparison,
         version: VERSION,
         exit: u8::from(!is_success),
-        direct: Side::of(own, direct),
-        through: Side::of(other, through),
-        unlike: unlike(direct, through),
+        direct,
+        through,
+        unlike,
         left_out,
         changes,
         measured,

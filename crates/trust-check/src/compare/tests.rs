@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::cases;
+use crate::report::json::RunState;
 
 const PASS: VerdictName = VerdictName::Pass;
 const FAIL: VerdictName = VerdictName::Fail;
@@ -151,6 +152,9 @@ fn a_run_that_was_cut_short_is_no_success() {
     let comparison = compared(&whole, &cut);
     assert_eq!(comparison.exit, 1);
     assert!(text::report(&comparison).starts_with("box: the run was stopped by SIGINT\n"));
+    // All cases were tried, and another report could not be written.
+    cut.state = RunState::Unwritten;
+    assert_eq!(compared(&whole, &cut).exit, 0);
 }
 
 #[test]
@@ -159,6 +163,14 @@ fn what_the_box_mends_is_told_too() {
         compared(&report(&[("closing/4", WARN, "a RST")]), &report(&[("closing/4", PASS, "")]));
     assert_eq!(comparison.changes[0].text, "the box hides or mends what the server does");
     assert_eq!(comparison.exit, 0);
+}
+
+#[test]
+fn what_is_not_judged_through_the_box_is_not_said_to_be_mended() {
+    let direct = report(&[("recovery/6", PASS, "")]);
+    let through = report(&[("recovery/6", INFO, "it serves 20 clients")]);
+    let comparison = compared(&direct, &through);
+    assert_eq!(comparison.changes[0].text, "measured or allowed through the box, and not judged");
 }
 
 #[test]

@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use trust_cli::text::count;
 
-use super::json::{Change, CompareReport, ComparedCase, Side, SideName, Unseen};
+use super::json::{Change, CompareReport, ComparedCase, SideName, Unseen};
 use super::measure::Measurement;
-use crate::report::json::RunState;
 use crate::report::short_list;
 
 /// All of it: first what limits it, then what the box changes, what was measured, and what was not
@@ -14,7 +13,7 @@ use crate::report::short_list;
 pub(super) fn report(report: &CompareReport) -> String {
     let mut text = String::new();
     for side in [&report.direct, &report.through] {
-        if let Some(why) = unfinished(side) {
+        if let Some(why) = side.unfinished() {
             let _ = writeln!(text, "{}: {why}", side.name);
         }
     }
@@ -63,17 +62,6 @@ pub(super) fn report(report: &CompareReport) -> String {
     text.push_str(&summary(report));
     text.push('\n');
     text
-}
-
-/// How a run ended that is not complete.
-pub(super) fn unfinished(side: &Side) -> Option<String> {
-    let detail = side.detail.as_deref().unwrap_or_default();
-    match side.state {
-        RunState::Complete | RunState::Unwritten => None,
-        RunState::ServerDied => Some(format!("the server died during {detail}")),
-        RunState::Stopped => Some(format!("the run was stopped by {detail}")),
-        RunState::Unreachable => Some(format!("no case was tried: {detail}")),
-    }
 }
 
 fn changed(case: &ComparedCase) -> String {

@@ -106,7 +106,12 @@ const TRAITS: &[BoxTrait] = &[
     },
     BoxTrait {
         patterns: &["*"],
-        verdicts: &[VerdictName::Pass, VerdictName::Info, VerdictName::Allowed],
+        verdicts: &[VerdictName::Info, VerdictName::Allowed],
+        text: "measured or allowed through the box, and not judged",
+    },
+    BoxTrait {
+        patterns: &["*"],
+        verdicts: &[VerdictName::Pass],
         text: "the box hides or mends what the server does",
     },
 ];
