@@ -39,8 +39,8 @@ fn long_lines() -> String {
     [LINES, &long("long"), &long("long too")].concat()
 }
 
-/// All cases with these ids, of those that take long too. Half the patience is enough for so many
-/// large answers, also on a busy machine.
+/// All cases with these ids, slow ones too. The patience is long enough for eight large answers on
+/// a busy machine.
 fn long_report(kind: &str, file: &str, cases: &str, flags: &[&str]) -> CheckReport {
     let cases = format!("framing/1,{cases}");
     let flags = [&["--patience=3", "--json", "--case", &cases], flags].concat();
