@@ -152,19 +152,41 @@ fn hold(
         wire.try_send(bytes, trial.setup.settle)?;
         wires.push(wire);
     }
-    let (until, mut still, mut most) = (Instant::now() + STILL_MAX, Instant::now(), 0);
-    while still.elapsed() < MEMORY_TIME && most < enough {
+    let mut memory = Memory::looked_at_from(Instant::now());
+    let mut is_known = false;
+    while !is_known && memory.most < enough {
         trial.pause(MEMORY_LOOK)?;
-        let now = watch.resident_bytes();
-        let is_growing = most > 0 && now > most + STILL_BYTES;
-        // On a busy machine it takes a while until the last one has what it costs.
-        if (is_growing || watch.is_computing()) && Instant::now() < until {
-            still = Instant::now();
-        }
-        most = most.max(now);
+        let began = Instant::now();
+        let (is_computing, bytes) = (watch.is_computing(), watch.resident_bytes());
+        is_known = memory.note(bytes, is_computing, began, Instant::now());
     }
     let open = count_open(trial, &mut wires)?;
-    Ok(Held { most, open })
+    Ok(Held { most: memory.most, open })
+}
+
+/// The memory of a server, until it has rested for [`MEMORY_TIME`].
+struct Memory {
+    most: u64,
+    rests_since: Instant,
+    until: Instant,
+}
+
+impl Memory {
+    fn looked_at_from(now: Instant) -> Memory {
+        Memory { most: 0, rests_since: now, until: now + STILL_MAX }
+    }
+
+    /// Notes what a look showed, and returns whether it was the last one. On a busy machine a look
+    /// takes long, and what it shows is the beginning of it: so the server rests only from the end
+    /// of a look that showed growth, and the last look begins a while after that.
+    fn note(&mut self, bytes: u64, is_computing: bool, began: Instant, ended: Instant) -> bool {
+        let is_growing = bytes > self.most + STILL_BYTES;
+        self.most = self.most.max(bytes);
+        if (is_growing || is_computing) && began < self.until {
+            self.rests_since = ended;
+        }
+        began.saturating_duration_since(self.rests_since) >= MEMORY_TIME
+    }
 }
 
 /// How many of these connections have not ended, and wait for more where an answer is known from
@@ -282,4 +304,31 @@ fn share_with(trial: &mut CaseTrial<'_>, watch: &Watch, silent: &[Silent]) -> Ju
 
 fn percent(share: f64) -> f64 {
     (share * 100.0).round()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_was_growing_in_a_slow_look_is_looked_at_again() {
+        let begin = Instant::now();
+        let at = |ms: u64| begin + Duration::from_millis(ms);
+        let mut memory = Memory::looked_at_from(begin);
+        // It was growing when the look began, and done when it ended.
+        assert!(!memory.note(20 << 20, false, at(50), at(800)));
+        assert!(!memory.note(64 << 20, false, at(850), at(1600)));
+        assert!(!memory.note(64 << 20, false, at(1650), at(1700)));
+        assert!(memory.note(64 << 20, false, at(2100), at(2150)));
+        assert_eq!(memory.most, 64 << 20);
+    }
+
+    #[test]
+    fn a_server_that_never_rests_is_looked_at_for_a_bounded_time() {
+        let begin = Instant::now();
+        let mut memory = Memory::looked_at_from(begin);
+        let looks = (1..).map(|number| begin + MEMORY_LOOK * number);
+        let last = looks.skip_while(|at| !memory.note(1 << 20, true, *at, *at)).next();
+        assert!(last.expect("a last look") - begin <= STILL_MAX + MEMORY_TIME + MEMORY_LOOK);
+    }
 }
