@@ -58,6 +58,10 @@ enum OnIdle {
 
 const IDLE_LIMIT: Duration = Duration::from_millis(1500);
 
+/// What is said of a server that keeps idle clients. On a busy machine they are asked a little later
+/// than after the 3 s that the tests wait.
+const KEPT: &str = "not ended within 3";
+
 /// Connections that came to a relay of this process.
 static RELAYED: AtomicU64 = AtomicU64::new(0);
 
@@ -239,7 +243,8 @@ fn idle_of(on_idle: OnIdle) -> [MeasuredValue; 2] {
 
 fn the_idle_timeout_of_a_relay_is_measured() {
     let [direct, through] = idle_of(OnIdle::Closes);
-    assert_eq!((direct.text.as_str(), direct.number), ("not ended within 3 s", None));
+    assert!(direct.text.starts_with(KEPT), "{direct:?}");
+    assert_eq!(direct.number, None);
     let after = through.number.expect("a time");
     assert!((1.4..2.5).contains(&after), "{through:?}");
     assert!(through.text.starts_with("ended by a FIN after "), "{through:?}");
@@ -247,7 +252,7 @@ fn the_idle_timeout_of_a_relay_is_measured() {
 
 fn a_relay_that_forgets_idle_connections_is_found_out() {
     let [direct, through] = idle_of(OnIdle::Forgets);
-    assert_eq!(direct.text, "not ended within 3 s");
+    assert!(direct.text.starts_with(KEPT), "{direct:?}");
     // Somewhere between two clients, of which one was answered.
     let after = through.number.expect("a time");
     assert!((1.4..3.5).contains(&after), "{through:?}");
