@@ -11,6 +11,7 @@ mod json;
 mod long_tests;
 mod propose_tests;
 mod queue;
+mod relay;
 mod right_tests;
 mod server;
 mod tests;
