@@ -198,8 +198,10 @@ fn only_half_closes(outcomes: &[CaseOutcome]) -> Vec<&'static str> {
 }
 
 fn failed(outcomes: &[CaseOutcome], ids: &[&str]) -> Vec<&'static str> {
-    let is_one =
-        |it: &&CaseOutcome| matches!(it.verdict, Verdict::Fail(_)) && ids.contains(&it.case.id);
+    // Of which a server dies is no limit of it.
+    let has_failed =
+        |it: &Verdict| matches!(it, Verdict::Fail(it) if it.evidence != Evidence::Death);
+    let is_one = |it: &&CaseOutcome| has_failed(&it.verdict) && ids.contains(&it.case.id);
     outcomes.iter().filter(is_one).map(|outcome| outcome.case.id).collect()
 }
 
@@ -329,4 +331,31 @@ fn other_timeout(trial: &mut CaseTrial<'_>) -> Judged<Option<String>> {
         ),
         None => format!("silent clients are not ended within {}, let alone {said}", seconds(took)),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cases;
+    use crate::outcome::Tries;
+    use crate::transcript::Log;
+
+    #[test]
+    fn a_case_of_which_the_server_dies_shows_no_limit() {
+        let shown_by = |evidence: Evidence| {
+            let outcome = |id: &str| CaseOutcome {
+                case: cases::all().find(|case| case.id == id).expect("a case"),
+                verdict: Verdict::fail_by(evidence, "a", "b"),
+                tries: Tries::NONE,
+                is_put_off: false,
+                is_listed: false,
+                hint: None,
+                log: Log::default(),
+                took: Duration::ZERO,
+            };
+            failed(&REFUSED.map(outcome), &REFUSED)
+        };
+        assert_eq!(shown_by(Evidence::Death), [""; 0]);
+        assert_eq!(shown_by(Evidence::Time), REFUSED);
+    }
 }

@@ -60,6 +60,8 @@ pub struct SeenInstead {
 pub enum Evidence {
     /// Bytes that are wrong, lost or not to be there. Once is enough.
     Bytes,
+    /// The end of the server.
+    Death,
     /// Something that took too long, which may be the machine's fault.
     Time,
     /// A RST where a FIN would do.

@@ -148,7 +148,7 @@ pub(super) fn judge(
         (Verdict::Fail(_), _) => {
             CaseOutcome { tries: Tries { failed: 2, ..tries }, took, ..second }
         }
-        (_, Evidence::Bytes) => CaseOutcome { tries, took, ..first },
+        (_, Evidence::Bytes | Evidence::Death) => CaseOutcome { tries, took, ..first },
         (_, Evidence::Refusal { beside: others }) if beside > 0 || others >= CROWD_MIN => {
             if let Some(limit) = limit {
                 setup.rate.note_turned_away(limit);

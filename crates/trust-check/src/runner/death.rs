@@ -17,7 +17,7 @@ const CONNECTIONS_TOLD: usize = 3;
 /// The verdict on a case that ran alone when the server died.
 pub(super) fn verdict(death: &Death, log: &Log) -> Verdict {
     let got = format!("the server died, {}{}", death.how, on_the_way(log));
-    Verdict::fail_by(Evidence::Bytes, EXPECTED, got)
+    Verdict::fail_by(Evidence::Death, EXPECTED, got)
 }
 
 /// Blames the first of the cases that ran together when the server died, if it died of none of them
@@ -25,7 +25,7 @@ pub(super) fn verdict(death: &Death, log: &Log) -> Verdict {
 pub(super) fn blame_one_of(death: &Death, outcomes: &mut [CaseOutcome]) {
     if let Some(outcome) = outcomes.iter_mut().find(|outcome| has_seen(death, outcome)) {
         let got = format!("the server died beside {}, {}", death.during, death.how);
-        outcome.verdict = Verdict::fail_by(Evidence::Bytes, EXPECTED, got);
+        outcome.verdict = Verdict::fail_by(Evidence::Death, EXPECTED, got);
         outcome.tries.failed = 1;
         outcome.tries.tries = 2;
     }

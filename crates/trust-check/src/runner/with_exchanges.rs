@@ -177,7 +177,7 @@ fn answered_differently(now: &Judged<()>) -> Option<&str> {
     let Err(Verdict::Fail(Finding { got, evidence, seen, .. })) = now else { return None };
     let has_come = seen.as_ref().is_some_and(|seen| !seen.rest.is_empty());
     match evidence {
-        Evidence::Bytes => Some(got),
+        Evidence::Bytes | Evidence::Death => Some(got),
         Evidence::Refusal { beside: 0 } if has_come => Some(got),
         _ => None,
     }
