@@ -67,12 +67,17 @@ struct Watched {
     address: Address,
     /// What started it, if that was the check.
     started: Option<Started>,
-    /// The processes whose end matters: the one that was named, and those that listened at the
-    /// start.
-    mortal: Vec<(u32, OwnedFd)>,
-    /// How many listened at the start.
-    listened: usize,
+    /// The processes whose end matters.
+    mortal: Mutex<Arc<Mortal>>,
     misfit: Option<String>,
+}
+
+/// The processes whose end matters: the one that was named, and those that listened at the start.
+#[derive(Debug)]
+struct Mortal {
+    processes: Vec<(u32, OwnedFd)>,
+    /// How many listened.
+    listened: usize,
 }
 
 #[derive(Debug, Default)]
@@ -226,11 +231,13 @@ impl Watch {
         pages * rustix::param::page_size() as u64
     }
 
-    /// Notes how much it computes before the first client.
+    /// Notes how much it computes before the first client, and who listens then: a server may
+    /// accept connections before all its processes have started.
     pub fn look_at_start(&self, setup: &Setup) {
         if let Ok(share) = self.idle_share(setup) {
             self.lock().idle_at_start = share;
         }
+        self.watched().look_who_listens();
     }
 
     /// Share of a core that it used before the first client; `None` if the kernel does not report
@@ -266,7 +273,8 @@ impl Watch {
         if self.has_ended(Duration::ZERO) {
             return;
         }
-        let ended = watched.mortal.iter().filter(|(_, process)| is_over(process, Duration::ZERO));
+        let mortal = watched.mortal();
+        let ended = mortal.processes.iter().filter(|(_, process)| is_over(process, Duration::ZERO));
         let lost = ended.map(|(pid, _)| *pid).filter(|pid| *pid != watched.pid).collect();
         let (connections, peak) = (setup.rate.connections(), setup.rate.peak());
         let look = Look { group: group.to_owned(), connections, peak, had, idle_share, lost };
@@ -278,7 +286,7 @@ impl Watch {
     pub fn has_replaced_them(&self) -> bool {
         let watched = self.watched();
         let now = listeners(watched.pid, &watched.address).map_or(0, |listeners| listeners.len());
-        now >= watched.listened
+        now >= watched.mortal().listened
     }
 
     /// All looks so far; the first one was before the cases.
@@ -434,13 +442,8 @@ impl Watch {
 
 impl Watched {
     fn new(pid: u32, address: &Address, started: Option<Started>) -> io::Result<Watched> {
-        let mut mortal = vec![(pid, open(pid)?)];
         let listeners = listeners(pid, address);
-        if let Ok(listeners) = &listeners {
-            let others = listeners.iter().filter(|listener| **listener != pid);
-            mortal.extend(others.filter_map(|listener| Some((*listener, open(*listener).ok()?))));
-        }
-        let listened = listeners.as_ref().map_or(0, Vec::len);
+        let mortal = Mutex::new(Arc::new(Mortal::new(pid, listeners.as_deref().unwrap_or(&[]))?));
         let misfit = match listeners {
             Ok(listeners) if listeners.is_empty() => Some(format!(
                 "process {pid} and its children do not listen on {}, so another process is the \
@@ -455,7 +458,19 @@ impl Watched {
                 Some(format!("the descriptors of process {pid} cannot be read: {}", reason(&error)))
             }
         };
-        Ok(Watched { pid, address: address.clone(), started, mortal, listened, misfit })
+        Ok(Watched { pid, address: address.clone(), started, mortal, misfit })
+    }
+
+    fn mortal(&self) -> Arc<Mortal> {
+        Arc::clone(&self.mortal.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes those that listen now for those that listened at the start.
+    fn look_who_listens(&self) {
+        let now = listeners(self.pid, &self.address);
+        if let Some(mortal) = now.ok().and_then(|now| Mortal::new(self.pid, &now).ok()) {
+            *self.mortal.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(mortal);
+        }
     }
 
     /// How it ended, as far as known, and what it wrote.
@@ -470,7 +485,8 @@ impl Watched {
     /// Whether the server is gone: its process, or whatever listened there.
     fn has_ended(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
-        let [(_, root), others @ ..] = &self.mortal[..] else { return false };
+        let mortal = self.mortal();
+        let [(_, root), others @ ..] = &mortal.processes[..] else { return false };
         let suspicious =
             is_over(root, patience) || others.iter().any(|(_, fd)| is_over(fd, Duration::ZERO));
         if !suspicious {
@@ -488,6 +504,15 @@ impl Watched {
                 Err(_) => return is_over(root, Duration::ZERO),
             }
         }
+    }
+}
+
+impl Mortal {
+    fn new(pid: u32, listeners: &[u32]) -> io::Result<Mortal> {
+        let others = listeners.iter().filter(|listener| **listener != pid);
+        let others = others.filter_map(|listener| Some((*listener, open(*listener).ok()?)));
+        let processes = [(pid, open(pid)?)].into_iter().chain(others).collect();
+        Ok(Mortal { processes, listened: listeners.len() })
     }
 }
 
