@@ -114,8 +114,8 @@ fn a_limit_on_clients_can_be_said() {
 }
 
 fn what_only_took_long_beside_others_is_a_warning() {
-    // The last one stays inside a message for a second.
-    let flags = ["--patience=0.5", "--case=partial/2,partial/3,partial/5,partial/9"];
+    // Most are inside a message for a while, and one for a second: whichever begins first.
+    let flags = ["--patience=0.5", "--case=partial/*"];
     let report = report("blocks-others", &flags);
     let warned: Vec<&CaseReport> =
         report.cases.iter().filter(|case| case.verdict == VerdictName::Warn).collect();

@@ -298,7 +298,8 @@ fn one_request_is_enough() {
     assert!(text.contains("pass          partial/6 "), "{text}");
     let flags = [NO_WAIT, "--quick", "--send-hex", "68 65 6c6c6f 0a", "--case", "partial/6"];
     let text = check_with("one-receive", &flags).exits_with(1).text().to_owned();
-    assert!(text.contains("all 5 cuts failed"), "{text}");
+    // On a busy machine the server may receive both pieces of one of them at once.
+    assert!(text.contains(" 5 cuts failed"), "{text}");
     assert!(text.contains(" --send-hex '68 65 6c6c6f 0a' "), "{text}");
 }
 
