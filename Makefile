@@ -96,15 +96,19 @@ bed-busy:
 # check that expects another framing has failures to show, and exits with 1.
 PAGES = $(abspath $(or $(CARGO_TARGET_DIR),target))/pages
 SERVER = exec "$(PAGES)/../debug/trustctl" echo-server --port {port}
-CHECK = $(CARGO) run --quiet --package trustctl -- check --command '$(SERVER)' --case 'framing/*'
+TRUSTCTL = $(CARGO) run --quiet --package trustctl --
+CHECK = $(TRUSTCTL) check --command '$(SERVER)' --case 'framing/*'
+COMPARE = $(TRUSTCTL) check compare
 
 pages:
 	rm -rf $(PAGES) && mkdir -p $(PAGES)
 	TRUSTCTL_PAGES=$(PAGES) $(CARGO) test --quiet --package trust-load --lib -- \
 		--ignored pages_for_a_browser
-	$(CHECK) --html $(PAGES)/check-right.html >$(PAGES)/check-right.txt
-	$(CHECK) --framing u16le --html $(PAGES)/check-wrong.html >$(PAGES)/check-wrong.txt || \
+	$(CHECK) --json --html $(PAGES)/check-right.html >$(PAGES)/check-right.json
+	$(CHECK) --json --framing u16le --html $(PAGES)/check-wrong.html >$(PAGES)/check-wrong.json || \
 		[ $$? -eq 1 ]
+	$(COMPARE) $(PAGES)/check-right.json $(PAGES)/check-wrong.json \
+		--html $(PAGES)/compare.html >$(PAGES)/compare.txt || [ $$? -eq 1 ]
 	ci/load-pages $(PAGES)
 	ci/page --shots $(PAGES)/shots $(PAGES)/*.html
 

@@ -34,8 +34,6 @@ pub(super) fn page(report: &CompareReport, direct: &CheckReport, through: &Check
             p .fail { (end) }
         }
         @for unlike in unlike { p .warn { "Different: " (unlike) } }
-        (side("Directly", &report.direct))
-        (side("Through the box", &report.through))
         @for Change { text, cases } in changes {
             h2 { (text) }
             @for one in cases { (case(one)) }
@@ -64,6 +62,8 @@ pub(super) fn page(report: &CompareReport, direct: &CheckReport, through: &Check
                 (short_list(&cases.iter().map(String::as_str).collect::<Vec<_>>()), why)
             })))
         }
+        (side("Directly", &report.direct))
+        (side("Through the box", &report.through))
     };
     markup::page("trustctl check compare", STYLE, &body)
 }
